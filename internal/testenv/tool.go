@@ -1,0 +1,70 @@
+// Package testenv starts the real things that tests need: etcd members, an S3 server, and the tools that judge the
+// outcome. What it needs it builds from the pinned modules under tools/; nothing but Go has to be installed.
+package testenv
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// Tool builds a tool of one of the modules under tools/ and returns the path of the program. Builds are cached by Go, and
+// packages that are tested side by side wait for each other.
+func Tool(tb testing.TB, module, pkg string) string {
+	tb.Helper()
+	toolMu.Lock()
+	defer toolMu.Unlock()
+	id := module + "/" + pkg
+	if p, ok := toolPaths[id]; ok {
+		return p
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		tb.Fatalf("find the cache directory: %v", err)
+	}
+	dir := filepath.Join(cache, "snapshotd-test", module)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		tb.Fatalf("make the cache directory: %v", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		tb.Fatalf("open the build lock: %v", err)
+	}
+	defer func() { _ = lock.Close() }()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		tb.Fatalf("take the build lock: %v", err)
+	}
+	out := filepath.Join(dir, toolName(pkg))
+	cmd := exec.Command("go", "build", "-o", out, pkg)
+	cmd.Dir = filepath.Join(Root(), "tools", module)
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod -buildvcs=false", "CGO_ENABLED=0")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		tb.Fatalf("build %s: %v\n%s", pkg, err, b)
+	}
+	toolPaths[id] = out
+	return out
+}
+
+var (
+	toolMu    sync.Mutex
+	toolPaths = map[string]string{}
+)
+
+// toolName is the last element of a package's path that is not a version.
+func toolName(pkg string) string {
+	name := filepath.Base(pkg)
+	if len(name) == 2 && name[0] == 'v' {
+		name = filepath.Base(filepath.Dir(pkg))
+	}
+	return name
+}
+
+// Root returns the root of the repository.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}
