@@ -1,0 +1,120 @@
+package telemetry
+
+import (
+	"runtime"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// scope is the instrumentation scope of our own instruments, as OTLP shows it.
+const scope = "github.com/snapshotd/snapshotd"
+
+// boundaries returns the upper bounds of K3s' buckets in seconds: 0.008·2^i for i = 0…14. Doubling is exact, so that the
+// le labels are those of K3s to the digit.
+func boundaries() []float64 {
+	bounds := make([]float64, 15)
+	b := 0.008
+	for i := range bounds {
+		bounds[i] = b
+		b *= 2
+	}
+	return bounds
+}
+
+// histograms are the six of K3s.
+type histograms struct {
+	save, saveLocal, saveS3                metric.Float64Histogram
+	reconcile, reconcileLocal, reconcileS3 metric.Float64Histogram
+}
+
+func newHistograms(m metric.Meter) (histograms, error) {
+	r := &register{meter: m}
+	return histograms{
+		save:           r.duration("etcd.snapshot.save.duration", "complete the etcd snapshot process"),
+		saveLocal:      r.duration("etcd.snapshot.save.local.duration", "save a local snapshot file"),
+		saveS3:         r.duration("etcd.snapshot.save.s3.duration", "upload a snapshot file to S3"),
+		reconcile:      r.duration("etcd.snapshot.reconcile.duration", "sync the list of etcd snapshots"),
+		reconcileLocal: r.duration("etcd.snapshot.reconcile.local.duration", "list local snapshot files"),
+		reconcileS3:    r.duration("etcd.snapshot.reconcile.s3.duration", "list S3 snapshot files"),
+	}, r.err()
+}
+
+func (r *register) duration(name, what string) metric.Float64Histogram {
+	h, err := r.meter.Float64Histogram(name,
+		metric.WithUnit("s"),
+		metric.WithDescription("Total time in seconds taken to "+what+", labeled by success/failure status."),
+		metric.WithExplicitBucketBoundaries(boundaries()...),
+	)
+	return made(r, h, err)
+}
+
+// ownMetrics are those under names of our own.
+type ownMetrics struct {
+	lastTime     metric.Float64Gauge
+	lastRevision metric.Int64Gauge
+	dbSize       metric.Int64Gauge
+	storedSize   metric.Int64Gauge
+	snapshots    metric.Int64Gauge
+	leader       metric.Int64Gauge
+	buildInfo    metric.Int64Gauge
+	rejected     metric.Int64Counter
+	swept        metric.Int64Counter
+}
+
+func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
+	r := &register{meter: m}
+	lastTime, err := m.Float64Gauge("snapshotd.last_success.timestamp", metric.WithUnit("s"),
+		metric.WithDescription("When the last snapshot that reached every chosen backend was begun, as far as this replica knows; in seconds since 1970."))
+	return ownMetrics{
+		lastTime:     made(r, lastTime, err),
+		lastRevision: r.gauge("snapshotd.last_success.revision", "", "Revision of etcd in the last snapshot that reached every chosen backend."),
+		dbSize:       r.gauge("snapshotd.db.size", "By", "Bytes of the database in the last snapshot that reached every chosen backend."),
+		storedSize:   r.gauge("snapshotd.stored.size", "By", "Bytes of the object that holds the last snapshot, on each backend."),
+		snapshots:    r.gauge("snapshotd.snapshots", "", "Snapshots in the catalog by state, as the last reconcile of this replica counted them."),
+		leader:       r.gauge("snapshotd.leader", "", "1 on the replica that leads the cluster's schedule and reconcile loop, 0 on the others."),
+		buildInfo:    r.gauge("snapshotd.build_info", "", "Always 1; the labels say what is running."),
+		rejected:     r.counter("snapshotd.saves.rejected", "Saves that were refused because another one was running."),
+		swept:        r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),
+	}, r.err()
+}
+
+func (r *register) gauge(name, unit, help string) metric.Int64Gauge {
+	g, err := r.meter.Int64Gauge(name, metric.WithUnit(unit), metric.WithDescription(help))
+	return made(r, g, err)
+}
+
+func (r *register) counter(name, help string) metric.Int64Counter {
+	c, err := r.meter.Int64Counter(name, metric.WithDescription(help))
+	return made(r, c, err)
+}
+
+var (
+	success = metric.WithAttributeSet(attribute.NewSet(attribute.String("status", "success")))
+	failure = metric.WithAttributeSet(attribute.NewSet(attribute.String("status", "error")))
+)
+
+func statusOf(err error) metric.RecordOption {
+	if err != nil {
+		return failure
+	}
+	return success
+}
+
+func clusterOf(cluster string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("cluster", cluster))
+}
+
+func backendOf(cluster, backend string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("backend", backend))
+}
+
+func stateOf(cluster string, state snapshot.State) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("state", state.String()))
+}
+
+func buildAttributes(version string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("version", version), attribute.String("go_version", runtime.Version()))
+}

@@ -1,0 +1,100 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/otlptranslator"
+	"go.opentelemetry.io/otel"
+	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+)
+
+// callBoundaries are those of the duration of calls, in seconds. The library's own end at ten seconds; a Save may take an
+// hour.
+var callBoundaries = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600}
+
+// startMetrics builds the three meter providers on one registry, and the instruments of ours.
+func (t *Telemetry) startMetrics(ctx context.Context, cfg Config, res *resource.Resource, registry *prometheus.Registry) error {
+	for _, c := range []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+		if err := registry.Register(c); err != nil {
+			return fmt.Errorf("register the metrics of the process: %w", err)
+		}
+	}
+	exporter, err := t.metricExporter(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	b := meterBuilder{registry: registry, resource: res, exporter: exporter}
+	plain := []otelprom.Option{otelprom.WithoutScopeInfo(), otelprom.WithoutTargetInfo()}
+	six, err := b.build(append(plain, otelprom.WithNamespace(namespace(cfg.MetricsPrefix))))
+	if err != nil {
+		return err
+	}
+	t.stops = append(t.stops, six.Shutdown)
+	own, err := b.build(plain)
+	if err != nil {
+		return err
+	}
+	t.stops = append(t.stops, own.Shutdown)
+	libraries, err := b.build(nil, sdkmetric.WithView(longCalls("rpc.server.call.duration"), longCalls("rpc.client.call.duration")))
+	if err != nil {
+		return err
+	}
+	t.stops = append(t.stops, libraries.Shutdown)
+	otel.SetMeterProvider(libraries)
+
+	t.observer, err = newObserver(ctx, six, own, cfg.ServiceVersion)
+	return err
+}
+
+// metricExporter returns the exporter that the readers of all providers share; nil when metrics leave by the scrape alone.
+func (t *Telemetry) metricExporter(ctx context.Context, cfg Config) (sdkmetric.Exporter, error) {
+	r := routeOf(signalMetrics)
+	if r.ignored != "" {
+		cfg.Logger.WarnContext(ctx, "metrics are not exported over OTLP", "reason", r.ignored)
+	}
+	exporter, err := newMetricExporter(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("make the OTLP exporter for metrics (%s): %w", r.protocol, err)
+	}
+	if exporter == nil {
+		return nil, nil
+	}
+	t.closers = append(t.closers, exporter.Shutdown)
+	cfg.Logger.InfoContext(ctx, "metrics are exported over OTLP", "protocol", r.protocol)
+	return shared{exporter}, nil
+}
+
+// meterBuilder makes meter providers that feed one scrape and, where there is an exporter, OTLP.
+type meterBuilder struct {
+	registry *prometheus.Registry
+	resource *resource.Resource
+	exporter sdkmetric.Exporter
+}
+
+func (b meterBuilder) build(scrape []otelprom.Option, opts ...sdkmetric.Option) (*sdkmetric.MeterProvider, error) {
+	// The strategy is given so that a later default does not rename what dashboards are made of.
+	reader, err := otelprom.New(append(scrape,
+		otelprom.WithRegisterer(b.registry),
+		otelprom.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("make the Prometheus exporter: %w", err)
+	}
+	opts = append(opts, sdkmetric.WithResource(b.resource), sdkmetric.WithReader(reader))
+	if b.exporter != nil {
+		opts = append(opts, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(b.exporter)))
+	}
+	return sdkmetric.NewMeterProvider(opts...), nil
+}
+
+func longCalls(instrument string) sdkmetric.View {
+	return sdkmetric.NewView(
+		sdkmetric.Instrument{Name: instrument},
+		sdkmetric.Stream{Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: callBoundaries}},
+	)
+}

@@ -1,0 +1,132 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// observer turns what the domain reports into metrics.
+type observer struct {
+	six histograms
+	own ownMetrics
+
+	mu     sync.Mutex
+	newest map[string]time.Time // by cluster: when the last successful save began
+}
+
+var _ snapshot.Observer = (*observer)(nil)
+
+func newObserver(ctx context.Context, six, own metric.MeterProvider, version string) (*observer, error) {
+	h, err := newHistograms(six.Meter(scope))
+	if err != nil {
+		return nil, err
+	}
+	m, err := newOwnMetrics(own.Meter(scope))
+	if err != nil {
+		return nil, err
+	}
+	m.buildInfo.Record(ctx, 1, buildAttributes(version))
+	return &observer{six: h, own: m, newest: make(map[string]time.Time)}, nil
+}
+
+// Saved implements [snapshot.Observer].
+func (o *observer) Saved(ctx context.Context, s *snapshot.Snapshot, d time.Duration, err error) {
+	o.six.save.Record(ctx, d.Seconds(), statusOf(err))
+	if err == nil {
+		o.lastSuccess(ctx, s)
+	}
+}
+
+// SaveRejected implements [snapshot.Observer].
+func (o *observer) SaveRejected(ctx context.Context, cluster string) {
+	o.own.rejected.Add(ctx, 1, clusterOf(cluster))
+}
+
+// Wrote implements [snapshot.Observer].
+func (o *observer) Wrote(ctx context.Context, kind snapshot.BackendKind, d time.Duration, err error) {
+	switch kind {
+	case snapshot.BackendLocal:
+		o.six.saveLocal.Record(ctx, d.Seconds(), statusOf(err))
+	case snapshot.BackendS3:
+		o.six.saveS3.Record(ctx, d.Seconds(), statusOf(err))
+	}
+}
+
+// Reconciled implements [snapshot.Observer].
+func (o *observer) Reconciled(ctx context.Context, _ string, d time.Duration, err error) {
+	o.six.reconcile.Record(ctx, d.Seconds(), statusOf(err))
+}
+
+// Listed implements [snapshot.Observer].
+func (o *observer) Listed(ctx context.Context, kind snapshot.BackendKind, d time.Duration, err error) {
+	switch kind {
+	case snapshot.BackendLocal:
+		o.six.reconcileLocal.Record(ctx, d.Seconds(), statusOf(err))
+	case snapshot.BackendS3:
+		o.six.reconcileS3.Record(ctx, d.Seconds(), statusOf(err))
+	}
+}
+
+// Counted implements [snapshot.Observer]. A state without records is a zero, not the number of the last time.
+func (o *observer) Counted(ctx context.Context, cluster string, byState map[snapshot.State]int64) {
+	for state := snapshot.StateSaving; state <= snapshot.StateDeleting; state++ {
+		o.own.snapshots.Record(ctx, byState[state], stateOf(cluster, state))
+	}
+}
+
+// Swept implements [snapshot.Observer].
+func (o *observer) Swept(ctx context.Context, cluster, backend string, n int64) {
+	o.own.swept.Add(ctx, n, backendOf(cluster, backend))
+}
+
+// lastSuccess records the last snapshot that reached every backend, unless a newer one is known.
+func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
+	if s == nil || s.CreateTime.IsZero() {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s.CreateTime.Before(o.newest[s.Cluster]) {
+		return
+	}
+	o.newest[s.Cluster] = s.CreateTime
+	cluster := clusterOf(s.Cluster)
+	o.own.lastTime.Record(ctx, float64(s.CreateTime.UnixMilli())/1e3, cluster)
+	o.own.lastRevision.Record(ctx, s.Revision, cluster)
+	o.own.dbSize.Record(ctx, s.DBSize, cluster)
+	o.own.storedSize.Record(ctx, s.StoredSize, cluster)
+}
+
+func (o *observer) leading(ctx context.Context, cluster string, leading bool) {
+	var v int64
+	if leading {
+		v = 1
+	}
+	o.own.leader.Record(ctx, v, clusterOf(cluster))
+}
+
+func (o *observer) addCluster(ctx context.Context, cluster string, backends []string) {
+	o.own.rejected.Add(ctx, 0, clusterOf(cluster))
+	for _, b := range backends {
+		o.own.swept.Add(ctx, 0, backendOf(cluster, b))
+	}
+}
+
+// register collects the errors of making instruments, which only a wrong name can cause.
+type register struct {
+	meter metric.Meter
+	errs  []error
+}
+
+func (r *register) err() error { return errors.Join(r.errs...) }
+
+func made[T any](r *register, instrument T, err error) T {
+	r.errs = append(r.errs, err)
+	return instrument
+}

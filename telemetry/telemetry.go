@@ -1,0 +1,119 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Config of the telemetry. Zero values mean the defaults.
+type Config struct {
+	// MetricsPrefix goes before the names of the six histograms, with one '_' between them whether it ends with one or not:
+	// k3s_ makes them k3s_etcd_snapshot_…. Empty: no prefix. See [ValidPrefix].
+	MetricsPrefix  string
+	ServiceVersion string
+	Node           string       // of this machine; becomes service.instance.id
+	Logger         *slog.Logger // told what the exporters could not do; nobody when nil
+}
+
+// Telemetry is what was started. Its methods may be called at once from several goroutines.
+type Telemetry struct {
+	observer *observer
+	handler  http.Handler
+	stops    []func(context.Context) error // side by side
+	closers  []func(context.Context) error // after them
+}
+
+// Start sets up metrics and traces and makes them OpenTelemetry's global ones, with W3C propagation. It waits for no
+// collector: one that cannot be reached is reported to the logger, not more than once a minute.
+func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
+	if err := ValidPrefix(cfg.MetricsPrefix); err != nil {
+		return nil, fmt.Errorf("start telemetry: %w", err)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	complaints := newComplaints(cfg.Logger)
+	otel.SetErrorHandler(complaints)
+	otel.SetLogger(logr.FromSlogHandler(cfg.Logger.Handler()))
+	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
+
+	t := &Telemetry{}
+	if err := t.start(ctx, cfg, complaints); err != nil {
+		// What was started until then has nothing to flush.
+		return nil, errors.Join(fmt.Errorf("start telemetry: %w", err), t.Shutdown(context.WithoutCancel(ctx)))
+	}
+	return t, nil
+}
+
+func (t *Telemetry) start(ctx context.Context, cfg Config, complaints *complaints) error {
+	res, err := newResource(ctx, cfg)
+	if err != nil {
+		// What could be found out about this machine is still worth having.
+		cfg.Logger.WarnContext(ctx, "telemetry resource is incomplete", "error", err)
+	}
+	if err := t.startTraces(ctx, cfg, res); err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	if err := t.startMetrics(ctx, cfg, res, registry); err != nil {
+		return err
+	}
+	t.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog:          complaints,
+		ErrorHandling:     promhttp.ContinueOnError,
+		EnableOpenMetrics: true, // exemplars travel in no other format
+	})
+	return nil
+}
+
+// Observer returns what the domain reports to.
+func (t *Telemetry) Observer() snapshot.Observer { return t.observer }
+
+// MetricsHandler serves the scrape.
+func (t *Telemetry) MetricsHandler() http.Handler { return t.handler }
+
+// Leader says whether this replica leads a cluster, for snapshotd_leader.
+func (t *Telemetry) Leader(ctx context.Context, cluster string, leading bool) {
+	t.observer.leading(ctx, cluster, leading)
+}
+
+// AddCluster makes the counters of a cluster begin at zero, so that their first increase is seen as one.
+func (t *Telemetry) AddCluster(ctx context.Context, cluster string, backends []string) {
+	t.observer.addCluster(ctx, cluster, backends)
+}
+
+// LastSuccess says which snapshot was the last one that reached every chosen backend, where that is known from the
+// catalog: after a start, there was no Save yet to learn it from. A snapshot older than the one that is known is ignored.
+func (t *Telemetry) LastSuccess(ctx context.Context, s *snapshot.Snapshot) {
+	t.observer.lastSuccess(ctx, s)
+}
+
+// Shutdown sends what has not been sent over OTLP, as long as ctx lets it, and stops. The scrape is empty afterwards.
+func (t *Telemetry) Shutdown(ctx context.Context) error {
+	errs := make([]error, len(t.stops))
+	var wg sync.WaitGroup
+	for i, stop := range t.stops {
+		wg.Go(func() { errs[i] = stop(ctx) })
+	}
+	wg.Wait()
+	for _, stop := range t.closers {
+		errs = append(errs, stop(ctx))
+	}
+	t.stops, t.closers = nil, nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("flush telemetry: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,42 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+)
+
+// startTraces sets the global tracer provider.
+//
+// Where no trace leaves, spans still have ids, so that the log can be read by request and a caller's trace goes on through
+// us to etcd and S3; but they are sampled only if the caller's is, so that no exemplar points to a trace that nobody has.
+func (t *Telemetry) startTraces(ctx context.Context, cfg Config, res *resource.Resource) error {
+	if sdkDisabled() {
+		otel.SetTracerProvider(noop.NewTracerProvider())
+		return nil
+	}
+	r := routeOf(signalTraces)
+	if r.ignored != "" {
+		cfg.Logger.WarnContext(ctx, "traces are not exported", "reason", r.ignored)
+	}
+	exporter, err := newSpanExporter(ctx, r)
+	if err != nil {
+		return fmt.Errorf("make the OTLP exporter for traces (%s): %w", r.protocol, err)
+	}
+	opts := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
+	switch {
+	case exporter != nil:
+		opts = append(opts, sdktrace.WithBatcher(exporter))
+		cfg.Logger.InfoContext(ctx, "traces are exported", "protocol", r.protocol)
+	case firstEnv("OTEL_TRACES_SAMPLER") == "":
+		opts = append(opts, sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
+	}
+	provider := sdktrace.NewTracerProvider(opts...)
+	otel.SetTracerProvider(provider)
+	t.stops = append(t.stops, provider.Shutdown)
+	return nil
+}
