@@ -16,7 +16,8 @@ type Source interface {
 }
 
 // Stream is the snapshot of one member as etcd sends it: the database and, in its last 32 bytes, the sha256 of it.
-// Read returns an [Error] with ReasonEtcdUnavailable when the stream breaks.
+// Read returns an [Error] with ReasonEtcdUnavailable when the stream breaks. Close may be called at any time, also more
+// than once, and ends a Read under way.
 type Stream struct {
 	io.ReadCloser
 	Member Member

@@ -1,0 +1,165 @@
+package snapshot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ManifestVersion is the version of the manifest's format that this program writes, and the newest that it reads.
+const ManifestVersion = 1
+
+// maxManifest bounds what is read of a manifest or marker: a file that somebody put there may have any size.
+const maxManifest = 1 << 20
+
+const jsonContentType = "application/json"
+
+// manifest is the JSON object beside a snapshot's data. Its fields are those of the API's Snapshot message in protobuf's
+// JSON mapping, without the parts that only the catalog knows.
+type manifest struct {
+	FormatVersion  int               `json:"formatVersion"`
+	Name           string            `json:"name"`
+	Cluster        string            `json:"cluster"`
+	RequestID      string            `json:"requestId,omitempty"`
+	Labels         map[string]string `json:"labels,omitempty"`
+	Trigger        string            `json:"trigger"`
+	CreateTime     time.Time         `json:"createTime"`
+	Duration       jsonDuration      `json:"duration"`
+	Node           string            `json:"node"`
+	EtcdVersion    string            `json:"etcdVersion"`
+	StorageVersion string            `json:"storageVersion,omitempty"`
+	EtcdClusterID  string            `json:"etcdClusterId"`
+	EtcdMemberID   string            `json:"etcdMemberId"`
+	Revision       int64             `json:"revision,string"`
+	TotalKeys      int64             `json:"totalKeys,string"`
+	DBSize         int64             `json:"dbSizeBytes,string"`
+	SHA256         string            `json:"sha256"`
+	Hash           uint32            `json:"hash"`
+	Compression    string            `json:"compression"`
+	StoredSize     int64             `json:"storedSizeBytes,string"`
+	StoredSHA256   string            `json:"storedSha256"`
+}
+
+// jsonDuration is a duration in protobuf's JSON mapping: "1.5s".
+type jsonDuration time.Duration
+
+func (d jsonDuration) MarshalJSON() ([]byte, error) {
+	return json.Marshal(strconv.FormatFloat(time.Duration(d).Seconds(), 'f', -1, 64) + "s")
+}
+
+func (d *jsonDuration) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	number, ok := strings.CutSuffix(s, "s")
+	v, err := strconv.ParseFloat(number, 64)
+	if !ok || err != nil || v < 0 || v > 1e9 {
+		return fmt.Errorf("%q is not a duration in seconds", s)
+	}
+	*d = jsonDuration(time.Duration(v*1e9 + 0.5).Round(time.Nanosecond))
+	return nil
+}
+
+// encodeManifest returns the manifest of a snapshot whose data is durable.
+func encodeManifest(rec *Record) ([]byte, error) {
+	b, err := json.MarshalIndent(manifest{
+		FormatVersion:  ManifestVersion,
+		Name:           rec.Name,
+		Cluster:        rec.Cluster,
+		RequestID:      rec.RequestID,
+		Labels:         rec.Labels,
+		Trigger:        "TRIGGER_" + rec.Trigger.String(),
+		CreateTime:     rec.CreateTime,
+		Duration:       jsonDuration(rec.Duration),
+		Node:           rec.Node,
+		EtcdVersion:    rec.EtcdVersion,
+		StorageVersion: rec.StorageVersion,
+		EtcdClusterID:  rec.EtcdClusterID,
+		EtcdMemberID:   rec.EtcdMemberID,
+		Revision:       rec.Revision,
+		TotalKeys:      rec.TotalKeys,
+		DBSize:         rec.DBSize,
+		SHA256:         rec.SHA256,
+		Hash:           rec.Hash,
+		Compression:    "COMPRESSION_" + rec.Compression.String(),
+		StoredSize:     rec.StoredSize,
+		StoredSHA256:   rec.StoredSHA256,
+	}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode the manifest of %q: %w", rec.Name, err)
+	}
+	return append(b, '\n'), nil
+}
+
+// decodeManifest returns the record that a manifest describes, without state and locations.
+func decodeManifest(b []byte) (*Record, error) {
+	var m manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("decode the manifest: %w", err)
+	}
+	rec := &Record{
+		Snapshot: Snapshot{
+			Name: m.Name, Cluster: m.Cluster, Labels: m.Labels,
+			CreateTime: m.CreateTime.UTC(), Duration: time.Duration(m.Duration), Node: m.Node,
+			EtcdVersion: m.EtcdVersion, StorageVersion: m.StorageVersion,
+			EtcdClusterID: m.EtcdClusterID, EtcdMemberID: m.EtcdMemberID,
+			Revision: m.Revision, TotalKeys: m.TotalKeys, DBSize: m.DBSize, SHA256: m.SHA256, Hash: m.Hash,
+			StoredSize: m.StoredSize, StoredSHA256: m.StoredSHA256,
+		},
+		RequestID: m.RequestID,
+	}
+	rec.Trigger = Trigger(indexOf(triggerNames, strings.TrimPrefix(m.Trigger, "TRIGGER_")))
+	rec.Compression = Compression(indexOf(compressionNames, strings.TrimPrefix(m.Compression, "COMPRESSION_")))
+	return rec, m.check(rec)
+}
+
+// check says what a manifest lacks to be one of ours.
+func (m *manifest) check(rec *Record) error {
+	switch {
+	case m.FormatVersion < 1:
+		return errors.New("decode the manifest: it has no formatVersion")
+	case m.FormatVersion > ManifestVersion:
+		return fmt.Errorf("decode the manifest: its format version is %d, and this program reads up to %d; use a newer snapshotd", m.FormatVersion, ManifestVersion)
+	case !ValidName(m.Name):
+		return fmt.Errorf("decode the manifest: %.100q is not a snapshot's name", m.Name)
+	case rec.Compression == CompressionUnspecified:
+		return fmt.Errorf("decode the manifest: %.100q is not a compression", m.Compression)
+	case m.StoredSize <= 0 || m.DBSize <= 0 || len(m.StoredSHA256) != 64 || len(m.SHA256) != 64:
+		return errors.New("decode the manifest: a size or checksum is missing")
+	case m.CreateTime.Unix() <= 0:
+		return errors.New("decode the manifest: createTime is missing")
+	}
+	return nil
+}
+
+func indexOf(names []string, s string) int {
+	for i, n := range names {
+		if n == s {
+			return i
+		}
+	}
+	return 0
+}
+
+// readSmall reads an object that is a small document.
+func readSmall(ctx context.Context, b Backend, key string) ([]byte, error) {
+	r, err := b.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	data, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
+	if err != nil {
+		return nil, &Error{Reason: ReasonBackendUnavailable, Backend: b.Name(), Message: fmt.Sprintf("backend %q: read %s", b.Name(), key), Err: err, Retry: retryAfter(ReasonBackendUnavailable)}
+	}
+	if len(data) > maxManifest {
+		return nil, fmt.Errorf("backend %q: %s is larger than %d bytes", b.Name(), key, maxManifest)
+	}
+	return data, nil
+}

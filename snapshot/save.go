@@ -1,0 +1,291 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+
+	"github.com/snapshotd/snapshotd/internal/fault"
+)
+
+// settleTimeout bounds what is still done after a save was cancelled: removing traces and writing the record.
+const settleTimeout = 20 * time.Second
+
+// Save takes a snapshot and returns when every chosen backend holds it durably or has failed. The result carries the
+// snapshot also beside an error when there is one to show: PARTIAL or FAILED.
+func (c *Cluster) Save(ctx context.Context, req SaveRequest) (SaveResult, error) {
+	req, backends, err := c.validateSave(req)
+	if err != nil {
+		return SaveResult{}, err
+	}
+	f, joined, err := c.takeOff(req.RequestID)
+	if err != nil {
+		c.cfg.Observer.SaveRejected(ctx, c.cfg.Name)
+		return SaveResult{}, err
+	}
+	if joined {
+		return f.wait(ctx)
+	}
+	res, err := c.save(ctx, req, backends)
+	c.land(f, res, err)
+	return res, err
+}
+
+// save is Save with the lock of this process held.
+func (c *Cluster) save(ctx context.Context, req SaveRequest, backends []Backend) (SaveResult, error) {
+	if rec, err := c.repeated(ctx, req.RequestID); rec != nil || err != nil {
+		return c.replay(rec, err)
+	}
+	s := &save{
+		Cluster: c, req: req, backends: backends,
+		start: c.cfg.Now(), owner: c.cfg.Node + "/" + rand.Text(),
+	}
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return SaveResult{}, err
+	}
+	defer unlock()
+	if s.uncatalogued == nil {
+		// Another replica may have ended the save of the same request just before the lock was ours.
+		if rec, err := c.repeated(ctx, req.RequestID); rec != nil || err != nil {
+			return c.replay(rec, err)
+		}
+	}
+	return s.run(ctx)
+}
+
+// repeated returns the record that an earlier request with this id left, or nil when the request is new or had no
+// outcome. A catalog that does not answer is no error: the save must go on without it.
+func (c *Cluster) repeated(ctx context.Context, requestID string) (*Record, error) {
+	if requestID == "" {
+		return nil, nil //nolint:nilnil // no record is what there is to say
+	}
+	rec, err := c.cfg.Catalog.ByRequestID(ctx, requestID)
+	if err != nil {
+		return nil, nil //nolint:nilnil,nilerr // not found, or the catalog is down; lock finds out which
+	}
+	if rec.State == StateSaving {
+		if owner, err := c.cfg.Catalog.LockOwner(ctx); err == nil && owner == rec.Owner {
+			return nil, c.saveInProgress("by this very request, on another replica", nil)
+		}
+		return nil, nil //nolint:nilnil // its owner died: it has no outcome
+	}
+	if len(rec.Failures) > 0 && (rec.Failures[0].Reason == ReasonCancelled || rec.Failures[0].Reason == ReasonInterrupted) && rec.State == StateFailed {
+		return nil, nil //nolint:nilnil // it has no outcome
+	}
+	return rec, nil
+}
+
+func (c *Cluster) replay(rec *Record, err error) (SaveResult, error) {
+	if err != nil {
+		return SaveResult{}, err
+	}
+	return SaveResult{Snapshot: &rec.Snapshot}, outcome(rec)
+}
+
+// save is one save under way.
+type save struct {
+	*Cluster
+	req      SaveRequest
+	backends []Backend
+	start    time.Time
+	owner    string
+
+	rec          *Record
+	uncatalogued error    // why the catalog is not written, once that is known
+	warnings     []string // for the response
+}
+
+// lock takes the cluster's lock across replicas. Without the catalog the lock of this process must do.
+func (s *save) lock(ctx context.Context) (unlock func(), err error) {
+	lock, err := s.cfg.Catalog.Lock(ctx, s.owner)
+	switch {
+	case errors.Is(err, ErrLocked):
+		s.cfg.Observer.SaveRejected(ctx, s.cfg.Name)
+		return nil, s.saveInProgress("on another replica", nil)
+	case ctx.Err() != nil:
+		return nil, cancelled(ctx, fmt.Sprintf("lock cluster %q", s.cfg.Name))
+	case err != nil:
+		s.goUncatalogued(ctx, err)
+		return func() {}, nil
+	}
+	fault.Point("locked")
+	return func() { lock.Unlock(context.WithoutCancel(ctx)) }, nil
+}
+
+// goUncatalogued notes that the catalog cannot be written. The save goes on: in a disaster it must.
+func (s *save) goUncatalogued(ctx context.Context, err error) {
+	if s.uncatalogued != nil {
+		return
+	}
+	s.uncatalogued = err
+	s.warnings = append(s.warnings, fmt.Sprintf("the catalog was not written, and reconcile will add the snapshot later; only this replica's saves are kept apart: %v", err))
+	s.log.WarnContext(ctx, "saving without the catalog", "error", err)
+}
+
+// run takes the snapshot, from the record to the outcome.
+func (s *save) run(ctx context.Context) (res SaveResult, err error) {
+	ctx, span := tracer.Start(ctx, "snapshot save")
+	defer func() {
+		// Here is where a save has ended, for better or worse; the span is still open for the exemplar.
+		s.cfg.Observer.Saved(ctx, &s.rec.Snapshot, s.cfg.Now().Sub(s.start), err)
+		if err != nil {
+			span.SetStatus(codes.Error, string(ReasonOf(err)))
+			span.RecordError(err)
+		}
+		span.End()
+	}()
+
+	s.newRecord()
+	if err := s.register(ctx); err != nil {
+		s.rec.State, s.rec.Error = StateFailed, err.Error()
+		return SaveResult{}, err
+	}
+	fault.Point("registered")
+	span.SetAttributes(attribute.String("cluster", s.cfg.Name), attribute.String("snapshot", s.rec.Name))
+	s.publish(Event{Type: EventStarted, Snapshot: s.rec.Snapshot.Clone()})
+	s.log.InfoContext(ctx, "save started", "snapshot", s.rec.Name)
+
+	whole := s.transfer(ctx)
+
+	s.conclude(ctx, whole)
+	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	fault.Point("concluded")
+	s.record(settle)
+	fault.Point("recorded")
+	s.publish(Event{Type: EventFinished, Snapshot: s.rec.Snapshot.Clone()})
+
+	err = outcome(s.rec)
+	if err != nil {
+		s.log.ErrorContext(ctx, "save ended without all it should have", "snapshot", s.rec.Name, "state", s.rec.State.String(), "error", err)
+	} else {
+		s.log.InfoContext(ctx, "snapshot saved", "snapshot", s.rec.Name, "revision", s.rec.Revision, "db_size", s.rec.DBSize,
+			"stored_size", s.rec.StoredSize, "duration", s.rec.Duration)
+	}
+	return SaveResult{Snapshot: s.rec.Snapshot.Clone(), Warnings: s.warnings}, err
+}
+
+func (s *save) newRecord() {
+	s.rec = &Record{
+		Snapshot: Snapshot{
+			Cluster: s.cfg.Name, Node: s.cfg.Node, State: StateSaving, Labels: s.req.Labels, Trigger: s.req.Trigger,
+			CreateTime: s.start.UTC(), Compression: s.cfg.Compression,
+		},
+		RequestID: s.req.RequestID,
+		Owner:     s.owner,
+	}
+	for _, b := range s.backends {
+		s.rec.Locations = append(s.rec.Locations, Location{Backend: b.Name(), Kind: b.Kind(), State: StateSaving, UpdateTime: s.start.UTC()})
+	}
+}
+
+// register gives the snapshot a name that nobody has and puts its record, SAVING, into the catalog. Two saves in one
+// second get two names: the second one says the next second.
+func (s *save) register(ctx context.Context) error {
+	for {
+		s.setName()
+		if s.uncatalogued != nil {
+			return nil
+		}
+		err := s.cfg.Catalog.Create(ctx, s.rec)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, ErrExists):
+		case ctx.Err() != nil:
+			return cancelled(ctx, fmt.Sprintf("save %s", s.rec.Name))
+		default:
+			s.goUncatalogued(ctx, err)
+			return nil
+		}
+	}
+}
+
+func (s *save) setName() {
+	s.mu.Lock()
+	s.lastUnix = max(s.start.Unix(), s.lastUnix+1)
+	unix := s.lastUnix
+	s.rec.Name = fmt.Sprintf("%s-%s-%d", s.req.NamePrefix, s.cfg.Node, unix)
+	s.flight.name = s.rec.Name
+	s.mu.Unlock()
+	for i, b := range s.backends {
+		s.rec.Locations[i].URI = b.URI(s.key(DataKey(s.rec.Name, s.cfg.Compression)))
+	}
+}
+
+// conclude turns what the backends said into the snapshot's state. transferErr is why the database could not be read,
+// verified or stored anywhere; it is nil when the backends' own errors tell all.
+func (s *save) conclude(ctx context.Context, transferErr error) {
+	s.rec.Owner = ""
+	if ctx.Err() != nil && !s.allReady() {
+		transferErr = cancelled(ctx, "the call was cancelled")
+	}
+	if transferErr != nil {
+		s.rec.Failures = append([]Failure{failureOf("", transferErr)}, s.rec.Failures...)
+	}
+	s.rec.Duration = s.cfg.Now().Sub(s.start)
+	setState(&s.rec.Snapshot)
+	if transferErr != nil {
+		s.rec.Error = transferErr.Error()
+	}
+}
+
+func (s *save) allReady() bool { return len(readyBackends(s.rec)) == len(s.rec.Locations) }
+
+// record writes the outcome into the catalog. Reconcile may have settled the record meanwhile, if this replica was taken
+// for dead; what the save knows is newer.
+func (s *save) record(ctx context.Context) {
+	if s.uncatalogued != nil {
+		return
+	}
+	for range 3 {
+		err := s.cfg.Catalog.Update(ctx, s.rec)
+		if !errors.Is(err, ErrConflict) {
+			if err != nil {
+				s.goUncatalogued(ctx, err)
+			}
+			return
+		}
+		current, err := s.cfg.Catalog.Get(ctx, s.rec.Name)
+		switch {
+		case isNotFound(err):
+			if err := s.cfg.Catalog.Create(ctx, s.rec); err == nil {
+				return
+			}
+		case err != nil:
+			s.goUncatalogued(ctx, err)
+			return
+		case current.State == StateDeleting:
+			return
+		default:
+			s.rec.Version = current.Version
+		}
+	}
+	s.goUncatalogued(ctx, fmt.Errorf("update the record of %s: %w again and again", s.rec.Name, ErrConflict))
+}
+
+func (s *save) publish(ev Event) {
+	ev.Time, ev.Cluster, ev.Name, ev.RequestID = s.cfg.Now(), s.cfg.Name, s.rec.Name, s.req.RequestID
+	s.cfg.Events.Publish(ev)
+}
+
+// makeSpoolDir makes the directory that this save spools into.
+func (s *save) makeSpoolDir() (dir string, remove func(), err error) {
+	dir = filepath.Join(s.cfg.SpoolDir, s.rec.Name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", nil, spoolError("create", err)
+	}
+	return dir, func() {
+		if err := os.RemoveAll(dir); err != nil {
+			s.log.Warn("spool not removed", "error", err)
+		}
+	}, nil
+}

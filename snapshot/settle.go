@@ -1,0 +1,396 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// change is what settling one name does to the reports; it counts only when the catalog took it.
+type change struct {
+	listed, unchanged, added, updated, removed []bool // by view
+}
+
+func newChange(n int) *change {
+	b := make([]bool, 5*n)
+	return &change{b[:n], b[n : 2*n], b[2*n : 3*n], b[3*n : 4*n], b[4*n:]}
+}
+
+// settle makes the record of one name tell the truth about the backends that are known. Its error ends the whole
+// reconciliation; what one backend has to say is noted in its view.
+func (r *reconciliation) settle(ctx context.Context, it item) error {
+	ch := newChange(len(r.views))
+	for i, g := range it.groups {
+		if g != nil && g.manifest && len(g.objects) > 0 {
+			ch.listed[i] = true
+		}
+	}
+	if it.rec == nil {
+		return r.discover(ctx, it, ch)
+	}
+	rec := it.rec.Clone()
+	switch rec.State {
+	case StateDeleting:
+		return r.commit(ctx, it, rec, ch, false)
+	case StateSaving:
+		settled, err := r.settleSaving(ctx, it, rec, ch)
+		if err != nil || !settled {
+			return err
+		}
+	default:
+		r.settleLocations(ctx, it, rec, ch)
+	}
+	if left := r.sweepOrphans(ctx, it, rec); !left && r.forgettable(rec) {
+		return r.commit(ctx, it, nil, ch, true)
+	}
+	before := it.rec.Clone()
+	if slices.Equal(before.Locations, rec.Locations) && before.State == rec.State {
+		return r.commit(ctx, it, rec, ch, false)
+	}
+	return r.commit(ctx, it, rec, ch, true)
+}
+
+// discover makes a record of what backends hold and the catalog does not know.
+func (r *reconciliation) discover(ctx context.Context, it item, ch *change) error {
+	var rec *Record
+	for i, g := range it.groups {
+		if g == nil {
+			continue
+		}
+		v := r.views[i]
+		found, err := r.readManifest(ctx, v, it.name, g)
+		if err != nil {
+			r.fail(v, err)
+			continue
+		}
+		if found == nil {
+			r.foreignGroup(ctx, v, g)
+			ch.listed[i] = false
+			continue
+		}
+		if rec == nil {
+			rec = found
+		}
+		loc := r.newLocation(v, rec)
+		r.judge(&loc, rec, found, g.data(r.key(DataKey(it.name, rec.Compression))))
+		rec.Locations = append(rec.Locations, loc)
+		ch.added[i] = true
+	}
+	if rec == nil {
+		return nil
+	}
+	setState(&rec.Snapshot)
+	return r.commit(ctx, it, rec, ch, true)
+}
+
+// settleSaving decides about a save whose owner is gone. It returns false when the owner is at work, or when a backend
+// that it was writing to cannot be seen.
+func (r *reconciliation) settleSaving(ctx context.Context, it item, rec *Record, ch *change) (bool, error) {
+	owner, err := r.cfg.Catalog.LockOwner(ctx)
+	if err != nil {
+		return false, err
+	}
+	busy := owner == rec.Owner || r.isSaving(rec.Name)
+	for _, l := range rec.Locations {
+		if slices.Contains(r.BackendNames(), l.Backend) {
+			i := r.viewOf(l.Backend)
+			busy = busy || i < 0 || !it.known[i]
+		}
+	}
+	if busy {
+		r.mu.Lock()
+		r.busy[rec.Name] = true
+		r.mu.Unlock()
+		return false, r.commit(ctx, it, rec, ch, false)
+	}
+	interrupted := fmt.Sprintf("the replica that was saving it (%s) died or lost its lease", rec.Owner)
+	for i := range rec.Locations {
+		rec.Locations[i].State, rec.Locations[i].Error = StateFailed, interrupted
+	}
+	r.settleLocations(ctx, it, rec, ch)
+	for i := range ch.unchanged {
+		ch.updated[i] = ch.updated[i] || ch.unchanged[i]
+		ch.unchanged[i] = false
+	}
+	rec.Owner = ""
+	if rec.State != StateReady {
+		rec.Failures = []Failure{{Reason: ReasonInterrupted, Message: interrupted}}
+	}
+	return true, nil
+}
+
+// settleLocations compares a record's locations with what the backends hold.
+func (r *reconciliation) settleLocations(ctx context.Context, it item, rec *Record, ch *change) {
+	for i, v := range r.views {
+		if !it.known[i] {
+			continue
+		}
+		loc, g := rec.Location(v.b.Name()), it.groups[i]
+		data := g.data(r.key(DataKey(rec.Name, rec.Compression)))
+		switch {
+		case data == nil && loc == nil:
+			if g != nil {
+				r.foreignGroup(ctx, v, g)
+			}
+		case data == nil:
+			r.settleAbsent(ctx, i, rec, loc, ch)
+		case loc != nil && loc.State == StateReady && g.manifest && data.Size == loc.Size:
+			ch.unchanged[i] = true
+		default:
+			r.settlePresent(ctx, i, rec, g, data, ch)
+		}
+	}
+	setState(&rec.Snapshot)
+}
+
+// settleAbsent drops a location whose object is gone, which the backend must confirm. A location that never held
+// anything stays: it says that an upload failed.
+func (r *reconciliation) settleAbsent(ctx context.Context, i int, rec *Record, loc *Location, ch *change) {
+	if loc.Size == 0 {
+		ch.unchanged[i] = true
+		return
+	}
+	v := r.views[i]
+	gone, err := r.confirmGone(ctx, v, rec)
+	if err != nil {
+		r.fail(v, err)
+		return
+	}
+	if !gone {
+		ch.unchanged[i] = true
+		return
+	}
+	rec.Locations = slices.DeleteFunc(rec.Locations, func(l Location) bool { return l.Backend == v.b.Name() })
+	ch.removed[i] = true
+}
+
+// confirmGone asks for the object itself and then, because an unmounted directory has no objects either, whether the
+// store is still the one that it was.
+func (r *reconciliation) confirmGone(ctx context.Context, v *view, rec *Record) (bool, error) {
+	_, err := v.b.Stat(ctx, r.key(DataKey(rec.Name, rec.Compression)))
+	switch {
+	case err == nil:
+		return false, nil
+	case !isNotFound(err):
+		return false, err
+	}
+	id, err := readMarker(ctx, v.b)
+	if isNotFound(err) {
+		return false, wrongStore(v.b, fmt.Sprintf("its marker %s disappeared while it was being listed", MarkerKey))
+	}
+	return err == nil && id != "", err
+}
+
+// settlePresent notes data that the catalog does not have, or has otherwise.
+func (r *reconciliation) settlePresent(ctx context.Context, i int, rec *Record, g *group, data *Object, ch *change) {
+	v := r.views[i]
+	loc := rec.Location(v.b.Name())
+	if !g.manifest {
+		if loc == nil || loc.Size == 0 {
+			return // the trace of a crash, or foreign: nobody was told that it is READY
+		}
+		r.mark(i, loc, StateFailed, data.Size, "its manifest is missing", ch)
+		return
+	}
+	found, err := r.readManifest(ctx, v, rec.Name, g)
+	if err != nil {
+		r.fail(v, err)
+		return
+	}
+	if found == nil {
+		if loc != nil {
+			r.mark(i, loc, StateFailed, data.Size, "its manifest is damaged or another snapshot's", ch)
+		}
+		return
+	}
+	if rec.StoredSHA256 == "" {
+		describe(rec, found)
+	}
+	added := loc == nil
+	if added {
+		rec.Locations = append(rec.Locations, r.newLocation(v, rec))
+		loc = &rec.Locations[len(rec.Locations)-1]
+	}
+	was := *loc
+	r.judge(loc, rec, found, data)
+	if added {
+		ch.added[i] = true
+		return
+	}
+	r.mark(i, &was, loc.State, loc.Size, loc.Error, ch)
+}
+
+// mark changes a location, if that changes anything.
+func (r *reconciliation) mark(i int, loc *Location, state State, size int64, why string, ch *change) {
+	if loc.State == state && loc.Size == size && loc.Error == why {
+		ch.unchanged[i] = true
+		return
+	}
+	loc.State, loc.Size, loc.Error, loc.UpdateTime = state, size, why, r.begin.UTC()
+	ch.updated[i] = true
+}
+
+// judge says in a location whether what it holds is the snapshot of the record.
+func (r *reconciliation) judge(loc *Location, rec, found *Record, data *Object) {
+	state, size, why := StateReady, int64(0), ""
+	if data != nil {
+		size = data.Size
+	}
+	switch {
+	case data == nil:
+		state, why = StateFailed, "its data is missing"
+	case found.StoredSHA256 != rec.StoredSHA256 || found.SHA256 != rec.SHA256:
+		state, why = StateFailed, "it holds another snapshot under this name"
+	case size != rec.StoredSize:
+		state, why = StateFailed, fmt.Sprintf("it has %d bytes instead of %d", size, rec.StoredSize)
+	}
+	if loc.State != state || loc.Size != size || loc.Error != why {
+		loc.State, loc.Size, loc.Error, loc.UpdateTime = state, size, why, r.begin.UTC()
+	}
+}
+
+// readManifest returns what the manifest beside the data says, or nil when there is none that is of this snapshot.
+func (r *reconciliation) readManifest(ctx context.Context, v *view, name string, g *group) (*Record, error) {
+	if !g.manifest || len(g.objects) == 0 {
+		return nil, nil //nolint:nilnil // no manifest is what there is to say
+	}
+	doc, err := readSmall(ctx, v.b, r.key(ManifestKey(name)))
+	if isNotFound(err) {
+		return nil, nil //nolint:nilnil // removed since it was listed
+	}
+	if err != nil {
+		return nil, err
+	}
+	rec, err := decodeManifest(bytes.TrimSpace(doc))
+	if err == nil && rec.Name != name {
+		err = fmt.Errorf("the manifest is of %q", rec.Name)
+	}
+	if err == nil && rec.Cluster != r.cfg.Name {
+		err = fmt.Errorf("the manifest is of cluster %q", rec.Cluster)
+	}
+	if err != nil {
+		r.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.b.Name(), "snapshot", name, "error", err)
+		return nil, nil //nolint:nilnil // it is somebody else's file
+	}
+	return rec, nil
+}
+
+// describe fills a record with what only the manifest knows, after a save whose owner died.
+func describe(rec, found *Record) {
+	locations, version, etag := rec.Locations, rec.Version, rec.Etag
+	*rec = *found
+	rec.Locations, rec.Version, rec.Etag = locations, version, etag
+}
+
+func (r *reconciliation) newLocation(v *view, rec *Record) Location {
+	return Location{
+		Backend: v.b.Name(), Kind: v.b.Kind(), URI: v.b.URI(r.key(DataKey(rec.Name, rec.Compression))), UpdateTime: r.begin.UTC(),
+	}
+}
+
+func (r *reconciliation) viewOf(backend string) int {
+	return slices.IndexFunc(r.views, func(v *view) bool { return v.b.Name() == backend })
+}
+
+func (r *reconciliation) foreignGroup(ctx context.Context, v *view, g *group) {
+	for _, o := range g.objects {
+		r.foreign(ctx, v, o.Key)
+	}
+	if g.manifest {
+		r.foreign(ctx, v, r.key(ManifestKey(g.name)))
+	}
+}
+
+// sweepOrphans removes data that a failed save left without a manifest: the record says that nobody was ever told that
+// it is there. Data without a record may be anybody's and is left in peace, so a record that still claims some is kept:
+// sweepOrphans then returns true.
+func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *Record) (left bool) {
+	for i, v := range r.views {
+		loc, g := rec.Location(v.b.Name()), it.groups[i]
+		data := g.data(r.key(DataKey(rec.Name, rec.Compression)))
+		if !it.known[i] || data == nil || g.manifest || loc == nil || loc.State != StateFailed || loc.Size != 0 {
+			continue
+		}
+		if r.begin.Sub(data.ModTime) < r.cfg.LeftoverAge {
+			left = true
+			continue
+		}
+		if !r.dry {
+			if err := v.b.Delete(ctx, data.Key); err != nil {
+				r.fail(v, err)
+				left = true
+				continue
+			}
+		}
+		r.mu.Lock()
+		v.report.Swept++
+		r.mu.Unlock()
+	}
+	return left
+}
+
+// forgettable reports whether a record is of no use any more: no location holds anything, and it is old enough. What a
+// failed save has left behind keeps its record until it is swept.
+func (r *reconciliation) forgettable(rec *Record) bool {
+	for _, l := range rec.Locations {
+		if l.State == StateReady || l.State == StateSaving || l.Size > 0 {
+			return false
+		}
+	}
+	age := r.begin.Sub(rec.CreateTime)
+	if len(rec.Failures) > 0 && len(rec.Locations) > 0 {
+		return age >= max(r.cfg.FailedAge, r.cfg.LeftoverAge)
+	}
+	return age >= r.cfg.YoungAge
+}
+
+// commit writes what settling one name has found: rec nil removes the record, write false leaves it as it is. A record
+// that somebody changed meanwhile is left to the next reconciliation.
+func (r *reconciliation) commit(ctx context.Context, it item, rec *Record, ch *change, write bool) error {
+	var err error
+	if write && !r.dry {
+		switch {
+		case rec == nil:
+			err = r.cfg.Catalog.Remove(ctx, it.rec)
+		case it.rec == nil:
+			err = r.cfg.Catalog.Create(ctx, rec)
+		default:
+			err = r.cfg.Catalog.Update(ctx, rec)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if errors.Is(err, ErrConflict) || errors.Is(err, ErrExists) {
+		r.log.DebugContext(ctx, "record changed meanwhile; left to the next reconcile", "snapshot", it.name)
+		if it.rec != nil {
+			r.byState[it.rec.State]++
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if rec != nil {
+		r.byState[rec.State]++
+	}
+	if write {
+		r.changes++
+	}
+	for i, v := range r.views {
+		v.report.add(ch, i)
+	}
+	return nil
+}
+
+func (b *BackendReport) add(ch *change, i int) {
+	for _, c := range []struct {
+		n  *int64
+		on bool
+	}{{&b.Listed, ch.listed[i]}, {&b.Unchanged, ch.unchanged[i]}, {&b.Added, ch.added[i]}, {&b.Updated, ch.updated[i]}, {&b.Removed, ch.removed[i]}} {
+		if c.on {
+			*c.n++
+		}
+	}
+}

@@ -1,0 +1,24 @@
+package snapshot
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// checkSpace refuses a save that would fill the spool's disk: etcd itself may live there.
+func checkSpace(dir string, size int64) error {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return spoolError("measure the free space of", err)
+	}
+	free := int64(fs.Bavail) * fs.Bsize //nolint:gosec // a disk of 8 EiB is far away
+	if free >= size {
+		return nil
+	}
+	return &Error{
+		Reason:  ReasonNoSpace,
+		Message: fmt.Sprintf("spool the snapshot: the database has %d bytes and %s has %d free", size, dir, free),
+		Hint:    "the spool holds the database and one compressed copy of it while a save runs; free space there or move it with --data-dir",
+		Retry:   retryAfter(ReasonNoSpace),
+	}
+}

@@ -1,0 +1,53 @@
+package snapshot
+
+import (
+	"regexp"
+	"slices"
+)
+
+// Limits of what a caller may attach to a snapshot. They keep a record far below etcd's 1.5 MiB and a name below what
+// file systems allow.
+const (
+	MaxNamePrefix = 100
+	MaxLabels     = 64
+	MaxLabelKey   = 63
+	MaxLabelValue = 255
+	MaxRequestID  = 128
+)
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// ValidName reports whether s can be part of a snapshot's name: letters, digits, '.', '_' and '-', no dot or dash first.
+func ValidName(s string) bool { return namePattern.MatchString(s) }
+
+// validateSave checks a request and fills in what it left open.
+func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []Backend, error) {
+	if req.NamePrefix == "" {
+		req.NamePrefix = DefaultNamePrefix
+	}
+	if len(req.NamePrefix) > MaxNamePrefix || !ValidName(req.NamePrefix) {
+		return req, nil, Invalid("name_prefix", "%.120q is not a name prefix: up to %d letters, digits, '.', '_' and '-', a letter or digit first", req.NamePrefix, MaxNamePrefix)
+	}
+	if len(req.RequestID) > MaxRequestID {
+		return req, nil, Invalid("request_id", "has %d bytes; up to %d are allowed", len(req.RequestID), MaxRequestID)
+	}
+	if len(req.Labels) > MaxLabels {
+		return req, nil, Invalid("labels", "there are %d; up to %d are allowed", len(req.Labels), MaxLabels)
+	}
+	for k, v := range req.Labels {
+		if k == "" || len(k) > MaxLabelKey {
+			return req, nil, Invalid("labels", "key %.80q has %d bytes; 1 to %d are allowed", k, len(k), MaxLabelKey)
+		}
+		if len(v) > MaxLabelValue {
+			return req, nil, Invalid("labels", "the value of %q has %d bytes; up to %d are allowed", k, len(v), MaxLabelValue)
+		}
+	}
+	if i := slices.Index(req.Backends, ""); i >= 0 {
+		return req, nil, Invalid("backends", "name %d is empty; leave the list empty to choose all of %q", i+1, c.BackendNames())
+	}
+	if req.Trigger == TriggerUnspecified {
+		req.Trigger = TriggerManual
+	}
+	backends, err := c.choose(req.Backends)
+	return req, backends, err
+}
