@@ -1,0 +1,45 @@
+package wire
+
+import (
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/status"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Details are what a status of the service says besides its code and message.
+type Details struct {
+	Reason   snapshot.Reason       // empty when the status is not one of the service's, such as that of a lost connection
+	Backend  string                // that failed
+	Cluster  string                // that was asked for
+	Field    string                // of the request, that is wrong
+	Retry    time.Duration         // when a retry can help; 0 when it cannot
+	Snapshot *snapshotdv1.Snapshot // what exists in spite of the error; may be nil
+}
+
+// DetailsOf reads what [Status] wrote, on the client's side.
+func DetailsOf(err error) Details {
+	var d Details
+	st, _ := status.FromError(err)
+	for _, detail := range st.Details() {
+		switch m := detail.(type) {
+		case *errdetails.ErrorInfo:
+			if m.GetDomain() == Domain {
+				d.Reason = snapshot.Reason(m.GetReason())
+				d.Backend, d.Cluster = m.GetMetadata()[MetadataBackend], m.GetMetadata()[MetadataCluster]
+			}
+		case *errdetails.RetryInfo:
+			d.Retry = m.GetRetryDelay().AsDuration()
+		case *errdetails.BadRequest:
+			for _, v := range m.GetFieldViolations() {
+				d.Field = v.GetField()
+			}
+		case *snapshotdv1.Snapshot:
+			d.Snapshot = m
+		}
+	}
+	return d
+}

@@ -1,0 +1,118 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Domain is the domain of every google.rpc.ErrorInfo that the service sends.
+const Domain = "snapshotd"
+
+// Keys of the metadata of an ErrorInfo.
+const (
+	MetadataBackend = "backend" // the backend that failed
+	MetadataCluster = "cluster" // the cluster that was asked for
+)
+
+// ReasonShuttingDown is the reason of a call that the service ended because it stops.
+const ReasonShuttingDown snapshot.Reason = "SHUTTING_DOWN"
+
+// codeOf gives every reason its code.
+var codeOf = map[snapshot.Reason]codes.Code{
+	snapshot.ReasonInvalidArgument:     codes.InvalidArgument,
+	snapshot.ReasonClusterNotFound:     codes.NotFound,
+	snapshot.ReasonSnapshotNotFound:    codes.NotFound,
+	snapshot.ReasonSaveInProgress:      codes.Aborted,
+	snapshot.ReasonPageTokenExpired:    codes.Aborted,
+	snapshot.ReasonConflict:            codes.Aborted,
+	snapshot.ReasonInterrupted:         codes.Aborted,
+	snapshot.ReasonEtcdUnavailable:     codes.Unavailable,
+	snapshot.ReasonCatalogUnavailable:  codes.Unavailable,
+	snapshot.ReasonBackendUnavailable:  codes.Unavailable,
+	ReasonShuttingDown:                 codes.Unavailable,
+	snapshot.ReasonBackendAccessDenied: codes.FailedPrecondition,
+	snapshot.ReasonBackendNotFound:     codes.FailedPrecondition,
+	snapshot.ReasonBackendWrongStore:   codes.FailedPrecondition,
+	snapshot.ReasonNoSpace:             codes.ResourceExhausted,
+	snapshot.ReasonSlowConsumer:        codes.ResourceExhausted,
+	snapshot.ReasonChecksumMismatch:    codes.DataLoss,
+	snapshot.ReasonSnapshotUnreadable:  codes.DataLoss,
+	snapshot.ReasonCancelled:           codes.Canceled,
+	snapshot.ReasonInternal:            codes.Internal,
+}
+
+// Status returns an error as the API shows it: the code of its reason, exactly one ErrorInfo, RetryInfo where a retry can
+// help, BadRequest where a field is wrong, and the snapshot where there is one in spite of the error. Cluster and s may be
+// empty. It is OK when err is nil.
+//
+// The status fits the 8 KiB of headers that some clients take: what is too long loses its middle, and the snapshot, if
+// need be, its labels and the addresses of its locations, which Get has.
+func Status(err error, cluster string, s *snapshot.Snapshot) *status.Status {
+	if err == nil {
+		return status.New(codes.OK, "")
+	}
+	return statusOf(errorOf(err), err, cluster, s)
+}
+
+// statusOf returns the status of err whose details are e's.
+func statusOf(e *snapshot.Error, err error, cluster string, s *snapshot.Snapshot) *status.Status {
+	info := &errdetails.ErrorInfo{Reason: string(e.Reason), Domain: Domain, Metadata: map[string]string{}}
+	setName(info.Metadata, MetadataBackend, e.Backend)
+	setName(info.Metadata, MetadataCluster, cluster)
+	details := []protoadapt.MessageV1{protoadapt.MessageV1Of(info)}
+	if e.Retry > 0 {
+		details = append(details, protoadapt.MessageV1Of(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.Retry)}))
+	}
+	if e.Field != "" {
+		violation := &errdetails.BadRequest_FieldViolation{
+			Field:       shorten(e.Field, maxName),
+			Description: shorten(strings.TrimPrefix(e.Message, e.Field+": "), maxText),
+		}
+		details = append(details, protoadapt.MessageV1Of(&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{violation}}))
+	}
+	if s != nil {
+		details = append(details, protoadapt.MessageV1Of(shrink(SnapshotToProto(s))))
+	}
+	st := status.New(statusCode(e, err), shorten(err.Error(), maxMessage))
+	full, derr := st.WithDetails(details...)
+	if derr != nil {
+		return st // only a message that cannot be encoded; its text is all that is left to say
+	}
+	return full
+}
+
+// errorOf returns the outermost [snapshot.Error] of err, or one that says what is known of an error that is none.
+func errorOf(err error) *snapshot.Error {
+	if e, ok := errors.AsType[*snapshot.Error](err); ok {
+		return e
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return &snapshot.Error{Reason: snapshot.ReasonCancelled}
+	}
+	return &snapshot.Error{Reason: snapshot.ReasonInternal}
+}
+
+func statusCode(e *snapshot.Error, err error) codes.Code {
+	if e.Reason == snapshot.ReasonCancelled && errors.Is(err, context.DeadlineExceeded) {
+		return codes.DeadlineExceeded
+	}
+	if code, ok := codeOf[e.Reason]; ok {
+		return code
+	}
+	return codes.Internal
+}
+
+func setName(m map[string]string, key, name string) {
+	if name != "" {
+		m[key] = shorten(name, maxName)
+	}
+}

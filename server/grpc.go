@@ -1,0 +1,44 @@
+package server
+
+import (
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+const (
+	// maxRequest is far above the largest request that is valid: 64 labels of 318 bytes.
+	maxRequest = 256 << 10
+	// maxHeaders is far above what a client has reason to send.
+	maxHeaders = 64 << 10
+	// minPing is how often a client may ping: an idle connection through a load balancer needs it.
+	minPing = 5 * time.Second
+)
+
+func (s *Server) newGRPC(certs *certificates) *grpc.Server {
+	opts := []grpc.ServerOption{
+		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))),
+		grpc.UnaryInterceptor(s.interceptCall),
+		grpc.StreamInterceptor(s.interceptStream),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.WaitForHandlers(true),
+	}
+	if certs != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(certs.grpcConfig())))
+	}
+	g := grpc.NewServer(opts...)
+	snapshotdv1.RegisterSnapshotServiceServer(g, &service{clusters: s.cfg.Clusters, events: s.cfg.Events})
+	healthpb.RegisterHealthServer(g, s.health)
+	reflection.Register(g)
+	return g
+}

@@ -1,0 +1,152 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// stopRetry is when a call that a shutdown ended can be tried again.
+const stopRetry = 5 * time.Second
+
+// ours begins the names of the methods whose errors and log are the domain's; health and reflection have their own.
+var ours = "/" + snapshotdv1.SnapshotService_ServiceDesc.ServiceName + "/"
+
+// failure is an error with what the handler knows besides.
+type failure struct {
+	error
+	cluster  string
+	snapshot *snapshot.Snapshot // what exists in spite of the error; may be nil
+}
+
+// Unwrap returns the error.
+func (f *failure) Unwrap() error { return f.error }
+
+func (s *Server) interceptCall(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
+	err = s.intercept(ctx, s.calls, info.FullMethod, func(ctx context.Context) (err error) {
+		resp, err = handle(ctx, req)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	return s.intercept(ss.Context(), s.streams, info.FullMethod, func(ctx context.Context) error {
+		return handle(srv, &serverStream{ServerStream: ss, ctx: ctx})
+	})
+}
+
+// serverStream is a stream with a context of ours.
+type serverStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements [grpc.ServerStream].
+func (s *serverStream) Context() context.Context { return s.ctx }
+
+// intercept runs a handler under the server's context as well as the caller's, and makes what it returns a status.
+func (s *Server) intercept(ctx, stop context.Context, method string, handle func(context.Context) error) error {
+	start := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(stop, func() { cancel(context.Cause(stop)) })()
+
+	err := s.guard(ctx, method, handle)
+	if !strings.HasPrefix(method, ours) {
+		return err
+	}
+	st := statusOf(ctx, err)
+	s.logCall(ctx, method, st.Code(), time.Since(start), err)
+	return st.Err()
+}
+
+// guard turns a panic of a handler into an error: a defect in one call must not end the others.
+func (s *Server) guard(ctx context.Context, method string, handle func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.ErrorContext(ctx, "call panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
+			err = &snapshot.Error{
+				Reason:  snapshot.ReasonInternal,
+				Message: "the call ended in a defect of the service",
+				Hint:    "its log has the details; please report it",
+			}
+			if !strings.HasPrefix(method, ours) {
+				err = status.Error(codes.Internal, err.Error())
+			}
+		}
+	}()
+	return handle(ctx)
+}
+
+// statusOf makes every error of a handler a status.
+func statusOf(ctx context.Context, err error) *status.Status {
+	var cluster string
+	var snap *snapshot.Snapshot
+	if f, ok := errors.AsType[*failure](err); ok {
+		cluster, snap = f.cluster, f.snapshot
+	}
+	if err != nil && errors.Is(context.Cause(ctx), errStopping) && cancelled(err) {
+		err = &snapshot.Error{
+			Reason:  wire.ReasonShuttingDown,
+			Message: errStopping.Error(),
+			Hint:    "try again when it is back",
+			Retry:   stopRetry,
+			Err:     err,
+		}
+	}
+	return wire.Status(err, cluster, snap)
+}
+
+func cancelled(err error) bool {
+	return snapshot.ReasonOf(err) == snapshot.ReasonCancelled || errors.Is(err, context.Canceled) || errors.Is(err, errStopping)
+}
+
+// logCall writes the line that every call of the API leaves.
+func (s *Server) logCall(ctx context.Context, method string, code codes.Code, d time.Duration, err error) {
+	attrs := []slog.Attr{
+		slog.String("method", strings.TrimPrefix(method, ours)),
+		slog.String("code", code.String()),
+		slog.Duration("duration", d),
+	}
+	if p, ok := peer.FromContext(ctx); ok {
+		attrs = append(attrs, slog.String("peer", p.Addr.String()))
+	}
+	level := slog.LevelInfo
+	if err != nil {
+		if f, ok := errors.AsType[*failure](err); ok && f.cluster != "" {
+			attrs = append(attrs, slog.String("cluster", f.cluster))
+		}
+		attrs = append(attrs, slog.String("reason", string(snapshot.ReasonOf(err))), slog.String("error", fmt.Sprint(err)))
+		level = levelOf(code)
+	}
+	s.log.LogAttrs(ctx, level, "call served", attrs...)
+}
+
+// levelOf returns how loudly a call that failed is logged: by whose turn it is to act.
+func levelOf(code codes.Code) slog.Level {
+	switch code {
+	case codes.Canceled, codes.DeadlineExceeded, codes.NotFound, codes.InvalidArgument, codes.Aborted:
+		return slog.LevelInfo
+	case codes.Internal, codes.DataLoss:
+		return slog.LevelError
+	default:
+		return slog.LevelWarn
+	}
+}

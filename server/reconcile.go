@@ -1,0 +1,105 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// reconcileWidth is how many clusters one call reconciles at a time.
+const reconcileWidth = 4
+
+// reconciliation is the share of a call that is one cluster's.
+type reconciliation struct {
+	cluster Cluster
+	req     snapshot.ReconcileRequest
+	reports []snapshot.BackendReport
+	err     error
+}
+
+// Reconcile implements the RPC. A cluster that fails does not keep the others from being reconciled; its error is the
+// call's.
+func (s *service) Reconcile(ctx context.Context, req *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
+	work, err := s.plan(req)
+	if err != nil {
+		return nil, err
+	}
+	reconcileAll(ctx, work)
+	resp := &snapshotdv1.ReconcileResponse{}
+	for _, w := range work {
+		for _, report := range w.reports {
+			resp.Backends = append(resp.Backends, wire.ReportToProto(report))
+		}
+	}
+	return resp, firstFailure(work)
+}
+
+func reconcileAll(ctx context.Context, work []*reconciliation) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, reconcileWidth)
+	for _, w := range work {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			w.reports, w.err = w.cluster.Reconcile(ctx, w.req)
+		})
+	}
+	wg.Wait()
+}
+
+// firstFailure returns the error of the first cluster that failed as a whole.
+func firstFailure(work []*reconciliation) error {
+	failed := slices.DeleteFunc(slices.Clone(work), func(w *reconciliation) bool { return w.err == nil })
+	if len(failed) == 0 {
+		return nil
+	}
+	err := failed[0].err
+	switch {
+	case len(failed) > 1:
+		err = fmt.Errorf("reconcile cluster %q, and %d of the other clusters failed as well: %w", failed[0].cluster.Name(), len(failed)-1, err)
+	case len(work) > 1:
+		err = fmt.Errorf("reconcile cluster %q: %w", failed[0].cluster.Name(), err)
+	}
+	return &failure{error: err, cluster: failed[0].cluster.Name()}
+}
+
+// plan returns which clusters to reconcile, and which of their backends. Among all clusters a backend's name chooses those
+// that have one of that name.
+func (s *service) plan(req *snapshotdv1.ReconcileRequest) ([]*reconciliation, error) {
+	clusters := s.clusters
+	if req.GetCluster() != "" {
+		c, err := s.named(req.GetCluster())
+		if err != nil {
+			return nil, err
+		}
+		clusters = []Cluster{c}
+	}
+	if len(clusters) == 1 || len(req.GetBackends()) == 0 {
+		return planOf(clusters, func(Cluster) []string { return req.GetBackends() }, req.GetValidateOnly()), nil
+	}
+	for _, b := range req.GetBackends() {
+		if !slices.ContainsFunc(clusters, func(c Cluster) bool { return slices.Contains(c.BackendNames(), b) }) {
+			return nil, snapshot.Invalid("backends", "no cluster has a backend %.120q", b)
+		}
+	}
+	clusters = slices.DeleteFunc(slices.Clone(clusters), func(c Cluster) bool { return len(common(req.GetBackends(), c)) == 0 })
+	return planOf(clusters, func(c Cluster) []string { return common(req.GetBackends(), c) }, req.GetValidateOnly()), nil
+}
+
+func planOf(clusters []Cluster, backends func(Cluster) []string, validateOnly bool) []*reconciliation {
+	work := make([]*reconciliation, len(clusters))
+	for i, c := range clusters {
+		work[i] = &reconciliation{cluster: c, req: snapshot.ReconcileRequest{Backends: backends(c), ValidateOnly: validateOnly}}
+	}
+	return work
+}
+
+// common returns which of the names are backends of the cluster.
+func common(names []string, c Cluster) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !slices.Contains(c.BackendNames(), n) })
+}

@@ -1,0 +1,143 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// httpShutdownTimeout is how long HTTP requests may go on: none of them takes long.
+const httpShutdownTimeout = 5 * time.Second
+
+// errStopping is the cause of the contexts of calls that the server ends because it stops.
+var errStopping = errors.New("the service is shutting down")
+
+// Run serves until ctx is done, Close is called or a port fails, and brings everything down in order: health and
+// readiness, what Config.Drain ends, HTTP, then gRPC. Calls may go on for Config.ShutdownTimeout, then they are cancelled.
+// It returns nil when it was told to stop.
+func (s *Server) Run(ctx context.Context) error {
+	done, err := s.begin()
+	if err != nil {
+		return err
+	}
+	defer close(done)
+	var wg sync.WaitGroup
+	failed := make(chan error, 2)
+	wg.Go(func() {
+		if err := s.grpc.Serve(s.grpcListener); err != nil {
+			failed <- fmt.Errorf("serve gRPC: %w", err)
+		}
+	})
+	wg.Go(func() {
+		if err := s.serveHTTP(); !errors.Is(err, http.ErrServerClosed) {
+			failed <- fmt.Errorf("serve HTTP: %w", err)
+		}
+	})
+	setHealth(s.health, healthpb.HealthCheckResponse_SERVING)
+	s.phase.set(phaseServing)
+	s.log.InfoContext(ctx, "server is ready", "grpc", s.GRPCAddr(), "http", s.HTTPAddr(), "tls", s.cfg.TLS.enabled())
+
+	select {
+	case <-ctx.Done():
+	case <-s.closing:
+	case err = <-failed:
+	}
+	s.shutdown(context.WithoutCancel(ctx))
+	wg.Wait()
+	return err
+}
+
+func (s *Server) begin() (chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.grpc == nil || s.done != nil {
+		return nil, errors.New("run server: it is not open, or has run already")
+	}
+	s.done = make(chan struct{})
+	return s.done, nil
+}
+
+// shutdown is the way down. It returns when no call is left.
+func (s *Server) shutdown(ctx context.Context) {
+	started := time.Now()
+	s.log.InfoContext(ctx, "server is stopping", "timeout", s.cfg.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
+	defer cancel()
+
+	s.phase.set(phaseStopping)
+	s.health.Shutdown()
+	if s.cfg.Drain != nil {
+		s.cfg.Drain(ctx)
+	}
+	s.stopHTTP(ctx)
+	s.cancelStreams(errStopping)
+	s.stopGRPC(ctx)
+	s.cancelCalls(errStopping)
+	s.log.InfoContext(ctx, "server has stopped", "duration", time.Since(started))
+}
+
+func (s *Server) stopHTTP(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, httpShutdownTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		s.log.WarnContext(ctx, "HTTP requests were cut off", "error", err)
+		_ = s.http.Close() // nothing is left to do about a connection that does not close
+	}
+}
+
+// stopGRPC waits for the calls, cancels those that are left when ctx is done, and cuts off those that do not answer then.
+// The handlers are waited for in any case.
+func (s *Server) stopGRPC(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.grpc.GracefulStop()
+	}()
+	select {
+	case <-done:
+		return
+	case <-ctx.Done():
+	}
+	s.log.WarnContext(ctx, "calls are cancelled: they did not end in time")
+	s.cancelCalls(errStopping)
+	select {
+	case <-done:
+	case <-time.After(cleanupTimeout):
+		s.grpc.Stop()
+		<-done
+	}
+}
+
+// Close ends Run and waits for it as long as ctx lets it; without a Run it closes the ports.
+func (s *Server) Close(ctx context.Context) error {
+	s.closeOnce.Do(func() { close(s.closing) })
+	done, err := s.abandon()
+	if err != nil {
+		return fmt.Errorf("close server: %w", err)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close server: %w", ctx.Err())
+	}
+}
+
+// abandon returns what is closed when Run has returned. Where there was no Run, there will be none.
+func (s *Server) abandon() (done chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done == nil {
+		s.done = make(chan struct{})
+		close(s.done)
+		if s.grpc != nil {
+			err = errors.Join(s.grpcListener.Close(), s.httpListener.Close())
+		}
+	}
+	return s.done, err
+}

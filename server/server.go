@@ -1,0 +1,136 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Defaults of a [Config].
+const (
+	DefaultGRPCAddr = "127.0.0.1:7379"
+	DefaultHTTPAddr = "127.0.0.1:7380"
+	// DefaultShutdownTimeout is how long calls may go on after the service was told to stop. With what they are then given
+	// to clean up it stays below the 30 seconds of Kubernetes.
+	DefaultShutdownTimeout = 20 * time.Second
+)
+
+// cleanupTimeout is what calls that were cancelled are given to clean up and answer.
+const cleanupTimeout = 5 * time.Second
+
+// Cluster is what the server needs of a cluster of the domain.
+type Cluster interface {
+	Name() string
+	BackendNames() []string
+	// Save may return a snapshot and an error: what exists in spite of the error.
+	Save(ctx context.Context, req snapshot.SaveRequest) (snapshot.SaveResult, error)
+	Reconcile(ctx context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error)
+	Get(ctx context.Context, name string) (*snapshot.Record, error)
+	List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
+}
+
+// Config of the server. Zero values of the optional fields mean the defaults.
+type Config struct {
+	Clusters []Cluster        // at least one; their order is kept wherever they are listed
+	Events   *snapshot.Events // what Watch shows
+
+	Version         string                // optional; shown at /
+	Metrics         http.Handler          // optional; serves /metrics
+	GRPCAddr        string                // optional; DefaultGRPCAddr
+	HTTPAddr        string                // optional; DefaultHTTPAddr
+	TLS             TLS                   // optional; without it both ports are plaintext
+	ShutdownTimeout time.Duration         // optional; DefaultShutdownTimeout
+	Drain           func(context.Context) // optional; called on the way down, while calls are still served: ends schedules and leadership
+	Logger          *slog.Logger          // optional
+}
+
+// Server serves the API. It goes through its life once: New, Open, Run, Close.
+type Server struct {
+	cfg    Config
+	log    *slog.Logger
+	health *health.Server
+	phase  phase
+
+	// Calls and streams are under these contexts, too. Streams end as soon as the server is told to stop: they would not
+	// end by themselves.
+	calls, streams             context.Context
+	cancelCalls, cancelStreams context.CancelCauseFunc
+
+	grpc         *grpc.Server
+	http         *http.Server
+	grpcListener net.Listener
+	httpListener net.Listener
+
+	closing   chan struct{} // closed by Close
+	closeOnce sync.Once
+	mu        sync.Mutex
+	done      chan struct{} // closed when Run has returned; nil while it was not called
+}
+
+// New returns a server. It does no I/O.
+func New(cfg Config) (*Server, error) {
+	if len(cfg.Clusters) == 0 || cfg.Events == nil {
+		return nil, errors.New("make server: at least one cluster and the events are needed")
+	}
+	seen := make(map[string]bool)
+	for _, c := range cfg.Clusters {
+		if seen[c.Name()] {
+			return nil, fmt.Errorf("make server: there are two clusters named %q", c.Name())
+		}
+		seen[c.Name()] = true
+	}
+	if err := cfg.TLS.validate(); err != nil {
+		return nil, fmt.Errorf("make server: %w", err)
+	}
+	setDefault(&cfg.GRPCAddr, DefaultGRPCAddr)
+	setDefault(&cfg.HTTPAddr, DefaultHTTPAddr)
+	setDefault(&cfg.ShutdownTimeout, DefaultShutdownTimeout)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger, health: newHealth(), closing: make(chan struct{})}
+	s.calls, s.cancelCalls = context.WithCancelCause(context.Background())
+	s.streams, s.cancelStreams = context.WithCancelCause(s.calls)
+	return s, nil
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// Open reads the certificate and listens, so that the addresses are known. Nothing is answered before Run.
+func (s *Server) Open(ctx context.Context) error {
+	certs, err := openCertificates(s.cfg.TLS, s.log)
+	if err != nil {
+		return fmt.Errorf("open server: %w", err)
+	}
+	var lc net.ListenConfig
+	if s.grpcListener, err = lc.Listen(ctx, "tcp", s.cfg.GRPCAddr); err != nil {
+		return fmt.Errorf("open server: listen for gRPC: %w", err)
+	}
+	if s.httpListener, err = lc.Listen(ctx, "tcp", s.cfg.HTTPAddr); err != nil {
+		return errors.Join(fmt.Errorf("open server: listen for HTTP: %w", err), s.grpcListener.Close())
+	}
+	s.grpc = s.newGRPC(certs)
+	s.http = s.newHTTP(certs)
+	return nil
+}
+
+// GRPCAddr returns the address that gRPC listens on, after Open.
+func (s *Server) GRPCAddr() string { return s.grpcListener.Addr().String() }
+
+// HTTPAddr returns the address that HTTP listens on, after Open.
+func (s *Server) HTTPAddr() string { return s.httpListener.Addr().String() }

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// service is the SnapshotService.
+type service struct {
+	snapshotdv1.UnimplementedSnapshotServiceServer
+	clusters []Cluster
+	events   *snapshot.Events
+}
+
+// Save implements the RPC.
+func (s *service) Save(ctx context.Context, req *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error) {
+	c, err := s.cluster(req.GetCluster())
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.Save(ctx, snapshot.SaveRequest{
+		NamePrefix: req.GetNamePrefix(),
+		Labels:     req.GetLabels(),
+		Backends:   req.GetBackends(),
+		RequestID:  req.GetRequestId(),
+		Trigger:    snapshot.TriggerManual,
+	})
+	if err != nil {
+		return nil, &failure{error: err, cluster: c.Name(), snapshot: res.Snapshot}
+	}
+	return &snapshotdv1.SaveResponse{Snapshot: wire.SnapshotToProto(res.Snapshot), Warnings: res.Warnings}, nil
+}
+
+// Get implements the RPC.
+func (s *service) Get(ctx context.Context, req *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
+	c, err := s.cluster(req.GetCluster())
+	if err != nil {
+		return nil, err
+	}
+	rec, err := c.Get(ctx, req.GetName())
+	if err != nil {
+		return nil, &failure{error: err, cluster: c.Name()}
+	}
+	return &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(&rec.Snapshot)}, nil
+}
+
+// List implements the RPC.
+func (s *service) List(ctx context.Context, req *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+	c, err := s.cluster(req.GetCluster())
+	if err != nil {
+		return nil, err
+	}
+	q, err := queryOf(req)
+	if err != nil {
+		return nil, &failure{error: err, cluster: c.Name()}
+	}
+	page, err := c.List(ctx, q)
+	if err != nil {
+		return nil, &failure{error: err, cluster: c.Name()}
+	}
+	resp := &snapshotdv1.ListResponse{NextPageToken: page.NextPageToken}
+	for _, rec := range page.Records {
+		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(&rec.Snapshot))
+	}
+	return resp, nil
+}
+
+// cluster returns the cluster of that name; the only one there is when the name is empty.
+func (s *service) cluster(name string) (Cluster, error) {
+	if name == "" && len(s.clusters) == 1 {
+		return s.clusters[0], nil
+	}
+	if name == "" {
+		return nil, snapshot.Invalid("cluster", "is empty, and there are several: name one of %q", s.names())
+	}
+	return s.named(name)
+}
+
+func (s *service) named(name string) (Cluster, error) {
+	for _, c := range s.clusters {
+		if c.Name() == name {
+			return c, nil
+		}
+	}
+	return nil, &snapshot.Error{
+		Reason:  snapshot.ReasonClusterNotFound,
+		Message: fmt.Sprintf("there is no cluster %.120q", name),
+		Hint:    fmt.Sprintf("there are %q", s.names()),
+	}
+}
+
+func (s *service) names() []string {
+	names := make([]string, len(s.clusters))
+	for i, c := range s.clusters {
+		names[i] = c.Name()
+	}
+	return names
+}

@@ -1,0 +1,129 @@
+package server
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+)
+
+// TLS names the files of a certificate. They are read again when they change on disk, for the connections from then on;
+// files that cannot be used then are reported to the log, and the ones before stay in use.
+type TLS struct {
+	CertFile     string // PEM; the chain, the server's own first
+	KeyFile      string // PEM
+	ClientCAFile string // PEM; optional: clients of the gRPC port need a certificate of one of these
+}
+
+func (t TLS) enabled() bool { return t.CertFile != "" }
+
+func (t TLS) validate() error {
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		return errors.New("a TLS certificate and its key are needed together")
+	}
+	if t.ClientCAFile != "" && !t.enabled() {
+		return errors.New("a CA for client certificates needs a TLS certificate of the server")
+	}
+	return nil
+}
+
+// certificates holds what the files of a [TLS] say.
+type certificates struct {
+	files TLS
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	stamp string // of the files that were last looked at
+	cert  tls.Certificate
+	pool  *x509.CertPool // nil: clients need no certificate
+}
+
+// openCertificates returns nil when TLS is off.
+func openCertificates(files TLS, log *slog.Logger) (*certificates, error) {
+	if !files.enabled() {
+		return nil, nil
+	}
+	c := &certificates{files: files, log: log}
+	c.stamp = c.stampOfFiles()
+	var err error
+	c.cert, c.pool, err = load(files)
+	return c, err
+}
+
+func load(files TLS) (tls.Certificate, *x509.CertPool, error) {
+	cert, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
+	if err != nil {
+		return cert, nil, fmt.Errorf("read the TLS certificate %q and its key %q: %w", files.CertFile, files.KeyFile, err)
+	}
+	if files.ClientCAFile == "" {
+		return cert, nil, nil
+	}
+	pem, err := os.ReadFile(files.ClientCAFile)
+	if err != nil {
+		return cert, nil, fmt.Errorf("read the CA for client certificates: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return cert, nil, fmt.Errorf("read the CA for client certificates %q: it holds no certificate", files.ClientCAFile)
+	}
+	return cert, pool, nil
+}
+
+// current returns what the files say, or said when they were last usable.
+func (c *certificates) current() (tls.Certificate, *x509.CertPool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stamp := c.stampOfFiles()
+	if stamp == c.stamp {
+		return c.cert, c.pool
+	}
+	c.stamp = stamp
+	cert, pool, err := load(c.files)
+	if err != nil {
+		c.log.Error("TLS certificate has changed and cannot be used; the one before stays", "error", err)
+		return c.cert, c.pool
+	}
+	c.cert, c.pool = cert, pool
+	c.log.Info("TLS certificate was read again", "file", c.files.CertFile)
+	return c.cert, c.pool
+}
+
+// stampOfFiles changes whenever a file does.
+func (c *certificates) stampOfFiles() string {
+	var b strings.Builder
+	for _, name := range []string{c.files.CertFile, c.files.KeyFile, c.files.ClientCAFile} {
+		if fi, err := os.Stat(name); err == nil {
+			fmt.Fprintf(&b, "%d %d;", fi.ModTime().UnixNano(), fi.Size())
+		} else {
+			b.WriteString("-;")
+		}
+	}
+	return b.String()
+}
+
+func (c *certificates) grpcConfig() *tls.Config {
+	return c.config([]string{"h2"}, true)
+}
+
+func (c *certificates) httpConfig() *tls.Config {
+	return c.config([]string{"h2", "http/1.1"}, false)
+}
+
+func (c *certificates) config(protocols []string, verifyClients bool) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: protocols,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			cert, pool := c.current()
+			cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{cert}}
+			if verifyClients && pool != nil {
+				cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, pool
+			}
+			return cfg, nil
+		},
+	}
+}
