@@ -1,0 +1,80 @@
+package wire
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// SnapshotToProto returns the API's message of a snapshot; nil of nil. The enums have the same numbers on both sides.
+func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
+	if s == nil {
+		return nil
+	}
+	m := &snapshotdv1.Snapshot{
+		Name: s.Name, Cluster: s.Cluster,
+		State: snapshotdv1.Snapshot_State(s.State), Error: s.Error, Labels: s.Labels,
+		Trigger:    snapshotdv1.Snapshot_Trigger(s.Trigger),
+		CreateTime: timeToProto(s.CreateTime), Node: s.Node,
+		EtcdVersion: s.EtcdVersion, StorageVersion: s.StorageVersion,
+		EtcdClusterId: s.EtcdClusterID, EtcdMemberId: s.EtcdMemberID,
+		Revision: s.Revision, TotalKeys: s.TotalKeys, DbSizeBytes: s.DBSize, Sha256: s.SHA256, Hash: s.Hash,
+		Compression:     snapshotdv1.Snapshot_Compression(s.Compression),
+		StoredSizeBytes: s.StoredSize, StoredSha256: s.StoredSHA256,
+		Etag: s.Etag,
+	}
+	if s.Duration != 0 {
+		m.Duration = durationpb.New(s.Duration)
+	}
+	for _, l := range s.Locations {
+		m.Locations = append(m.Locations, &snapshotdv1.Location{
+			Backend: l.Backend, Kind: snapshotdv1.Location_BackendKind(l.Kind), Uri: l.URI, SizeBytes: l.Size,
+			State: snapshotdv1.Snapshot_State(l.State), Error: l.Error, UpdateTime: timeToProto(l.UpdateTime),
+		})
+	}
+	return m
+}
+
+// SnapshotFromProto returns the snapshot of a message; nil of nil.
+func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
+	if m == nil {
+		return nil
+	}
+	s := &snapshot.Snapshot{
+		Name: m.GetName(), Cluster: m.GetCluster(),
+		State: snapshot.State(m.GetState()), Error: m.GetError(), Labels: m.GetLabels(),
+		Trigger:    snapshot.Trigger(m.GetTrigger()),
+		CreateTime: timeFromProto(m.GetCreateTime()), Duration: m.GetDuration().AsDuration(), Node: m.GetNode(),
+		EtcdVersion: m.GetEtcdVersion(), StorageVersion: m.GetStorageVersion(),
+		EtcdClusterID: m.GetEtcdClusterId(), EtcdMemberID: m.GetEtcdMemberId(),
+		Revision: m.GetRevision(), TotalKeys: m.GetTotalKeys(), DBSize: m.GetDbSizeBytes(), SHA256: m.GetSha256(), Hash: m.GetHash(),
+		Compression: snapshot.Compression(m.GetCompression()),
+		StoredSize:  m.GetStoredSizeBytes(), StoredSHA256: m.GetStoredSha256(),
+		Etag: m.GetEtag(),
+	}
+	for _, l := range m.GetLocations() {
+		s.Locations = append(s.Locations, snapshot.Location{
+			Backend: l.GetBackend(), Kind: snapshot.BackendKind(l.GetKind()), URI: l.GetUri(), Size: l.GetSizeBytes(),
+			State: snapshot.State(l.GetState()), Error: l.GetError(), UpdateTime: timeFromProto(l.GetUpdateTime()),
+		})
+	}
+	return s
+}
+
+func timeToProto(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func timeFromProto(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
