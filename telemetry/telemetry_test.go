@@ -1,0 +1,314 @@
+package telemetry_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/telemetry"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// clearEnv unsets what would send the telemetry of a test somewhere.
+func clearEnv(t *testing.T) {
+	t.Helper()
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "OTEL_") {
+			t.Setenv(name, "")
+		}
+	}
+}
+
+// start starts telemetry that ends with the test. The tests of this package share OpenTelemetry's global state and so do
+// not run in parallel.
+func start(t *testing.T, cfg telemetry.Config) *telemetry.Telemetry {
+	t.Helper()
+	tel, err := telemetry.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("Start: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+		defer cancel()
+		if err := tel.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	})
+	return tel
+}
+
+// scrape returns the scrape in Prometheus' text format.
+func scrape(t *testing.T, tel *telemetry.Telemetry, accept string) string {
+	t.Helper()
+	req := httptest.NewRequest("GET", "/metrics", nil)
+	req.Header.Set("Accept", accept)
+	rec := httptest.NewRecorder()
+	tel.MetricsHandler().ServeHTTP(rec, req)
+	body, err := io.ReadAll(rec.Result().Body)
+	if err != nil || rec.Code != 200 {
+		t.Fatalf("scrape: status %d, %v\n%s", rec.Code, err, body)
+	}
+	return string(body)
+}
+
+// families parses a scrape.
+func families(t *testing.T, text string) map[string]*dto.MetricFamily {
+	t.Helper()
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	fams, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		t.Fatalf("parse the scrape: %v\n%s", err, text)
+	}
+	return fams
+}
+
+// only returns the lines of a scrape that are about metrics whose names begin with prefix.
+func only(text, prefix string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		name := strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE ")
+		if strings.HasPrefix(name, prefix) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("the scrape differs from %s (go test -update writes it anew):\n%s", file, got)
+	}
+}
+
+var errTest = errors.New("bucket is on fire")
+
+// observe reports a fixed series of events: a save whose S3 part failed, a good one, a rejected one, a reconcile.
+func observe(ctx context.Context, tel *telemetry.Telemetry) {
+	obs := tel.Observer()
+	tel.AddCluster(ctx, "prod", []string{"local", "s3"})
+	tel.Leader(ctx, "prod", true)
+	tel.Leader(ctx, "stage", false)
+	obs.Wrote(ctx, snapshot.BackendLocal, 12*time.Millisecond, nil)
+	obs.Wrote(ctx, snapshot.BackendS3, 3*time.Second, errTest)
+	obs.Saved(ctx, &snapshot.Snapshot{Cluster: "prod", CreateTime: time.Unix(1700000000, 0), Revision: 1}, 3100*time.Millisecond, errTest)
+	obs.Wrote(ctx, snapshot.BackendLocal, 8*time.Millisecond, nil)
+	obs.Wrote(ctx, snapshot.BackendS3, 400*time.Second, nil)
+	obs.Saved(ctx, &snapshot.Snapshot{
+		Cluster: "prod", CreateTime: time.Unix(1800000000, 5e8), Revision: 4711, DBSize: 1 << 30, StoredSize: 100 << 20,
+	}, 401*time.Second, nil)
+	obs.SaveRejected(ctx, "prod")
+	obs.Listed(ctx, snapshot.BackendLocal, time.Millisecond, nil)
+	obs.Listed(ctx, snapshot.BackendS3, 250*time.Millisecond, errTest)
+	obs.Counted(ctx, "prod", map[snapshot.State]int64{snapshot.StateReady: 2, snapshot.StatePartial: 1})
+	obs.Swept(ctx, "prod", "s3", 3)
+	obs.Reconciled(ctx, "prod", 500*time.Millisecond, errTest)
+}
+
+func TestTheScrapeIsWhatDashboardsAreMadeOf(t *testing.T) {
+	clearEnv(t)
+	for _, tc := range []struct{ prefix, names, file string }{
+		{"", "etcd_snapshot_", "six.golden"},
+		{"k3s_", "k3s_etcd_snapshot_", "six-k3s.golden"},
+		{"k3s", "k3s_etcd_snapshot_", "six-k3s.golden"},
+	} {
+		t.Run("prefix="+tc.prefix, func(t *testing.T) {
+			tel := start(t, telemetry.Config{MetricsPrefix: tc.prefix, ServiceVersion: "1.2.3"})
+			observe(t.Context(), tel)
+			text := scrape(t, tel, "")
+			golden(t, tc.file, only(text, tc.names))
+			golden(t, "own.golden", withoutGoVersion(only(text, "snapshotd_")))
+			checkSix(t, families(t, text), tc.names)
+		})
+	}
+}
+
+// withoutGoVersion hides what differs between machines.
+func withoutGoVersion(text string) string {
+	before, rest, _ := strings.Cut(text, `go_version="`)
+	_, after, _ := strings.Cut(rest, `"`)
+	return before + `go_version="GO"` + after
+}
+
+func checkSix(t *testing.T, fams map[string]*dto.MetricFamily, names string) {
+	t.Helper()
+	var six int
+	for name, fam := range fams {
+		if !strings.HasPrefix(name, names) {
+			continue
+		}
+		six++
+		for _, m := range fam.GetMetric() {
+			if n := len(m.GetLabel()); n != 1 || m.GetLabel()[0].GetName() != "status" {
+				t.Errorf("%s has the labels %v, want status alone", name, m.GetLabel())
+			}
+			if n := len(m.GetHistogram().GetBucket()); n != 16 {
+				t.Errorf("%s has %d buckets, want 15 and +Inf", name, n)
+			}
+		}
+	}
+	if six != 6 {
+		t.Errorf("there are %d histograms, want 6", six)
+	}
+}
+
+func TestTheBucketsHaveTheLabelsOfK3s(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	observe(t.Context(), tel)
+	var got []string
+	for line := range strings.Lines(only(scrape(t, tel, ""), `etcd_snapshot_save_duration_seconds_bucket{status="success"`)) {
+		_, rest, _ := strings.Cut(line, `le="`)
+		le, _, _ := strings.Cut(rest, `"`)
+		got = append(got, le)
+	}
+	want := []string{"0.008", "0.016", "0.032", "0.064", "0.128", "0.256", "0.512", "1.024", "2.048", "4.096", "8.192", "16.384", "32.768", "65.536", "131.072", "+Inf"}
+	if !slices.Equal(got, want) {
+		t.Errorf("buckets are %q, want %q", got, want)
+	}
+}
+
+// TestPromtoolHasNoComplaint runs what `promtool check metrics` runs, on all that is ours.
+func TestPromtoolHasNoComplaint(t *testing.T) {
+	clearEnv(t)
+	for _, prefix := range []string{"", "k3s_"} {
+		tel := start(t, telemetry.Config{MetricsPrefix: prefix, ServiceVersion: "1.2.3"})
+		observe(t.Context(), tel)
+		problems, err := promlint.New(strings.NewReader(scrape(t, tel, ""))).Lint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range problems {
+			if strings.HasPrefix(p.Metric, prefix+"etcd_snapshot_") || strings.HasPrefix(p.Metric, "snapshotd_") {
+				t.Errorf("%s: %s", p.Metric, p.Text)
+			}
+		}
+	}
+}
+
+func TestAnObservationCountsAlthoughItsContextIsCancelled(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	tel.Observer().Saved(ctx, nil, time.Second, context.Canceled)
+	if want := `etcd_snapshot_save_duration_seconds_count{status="error"} 1`; !strings.Contains(scrape(t, tel, ""), want) {
+		t.Errorf("no %s", want)
+	}
+}
+
+func TestTheLastSuccessNeverGoesBack(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	tel.Observer().Saved(t.Context(), &snapshot.Snapshot{Cluster: "a", CreateTime: time.Unix(200, 0), Revision: 20}, 0, nil)
+	tel.LastSuccess(t.Context(), &snapshot.Snapshot{Cluster: "a", CreateTime: time.Unix(100, 0), Revision: 10})
+	tel.LastSuccess(t.Context(), &snapshot.Snapshot{Cluster: "b", CreateTime: time.Unix(50, 0), Revision: 5})
+	text := scrape(t, tel, "")
+	for _, want := range []string{
+		`snapshotd_last_success_revision{cluster="a"} 20`, `snapshotd_last_success_revision{cluster="b"} 5`,
+		`snapshotd_last_success_timestamp_seconds{cluster="a"} 200`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, only(text, "snapshotd_last"))
+		}
+	}
+}
+
+func TestAStateWithoutSnapshotsIsZero(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	tel.Observer().Counted(t.Context(), "a", map[snapshot.State]int64{snapshot.StatePartial: 2})
+	tel.Observer().Counted(t.Context(), "a", map[snapshot.State]int64{snapshot.StateReady: 2})
+	if text := scrape(t, tel, ""); !strings.Contains(text, `snapshotd_snapshots{cluster="a",state="PARTIAL"} 0`) {
+		t.Errorf("PARTIAL is not 0:\n%s", only(text, "snapshotd_snapshots"))
+	}
+}
+
+// TestLibrariesKeepTheirScopes: gocloud tells file and S3 apart by an attribute of the scope alone. Without scope labels
+// their series would collide and the scrape fail.
+func TestLibrariesKeepTheirScopes(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	for _, driver := range []string{"file", "s3"} {
+		meter := otel.Meter("gocloud", metric.WithInstrumentationAttributes(attribute.String("driver", driver)))
+		c, err := meter.Int64Counter("library.bytes.read")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Add(t.Context(), 7)
+	}
+	text := scrape(t, tel, "")
+	for _, driver := range []string{"file", "s3"} {
+		if !strings.Contains(only(text, "library_bytes_read"), `otel_scope_driver="`+driver+`"`) {
+			t.Errorf("no series of %s in\n%s", driver, only(text, "library_bytes_read"))
+		}
+	}
+}
+
+func TestCallsOfAnHourHaveABucket(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	h, err := otel.Meter("rpc").Float64Histogram("rpc.server.call.duration", metric.WithUnit("s"), metric.WithExplicitBucketBoundaries(1, 10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Record(t.Context(), 1200)
+	if text := scrape(t, tel, ""); !strings.Contains(only(text, "rpc_server_call_duration_seconds_bucket"), `le="3600"`) {
+		t.Errorf("no bucket of an hour:\n%s", only(text, "rpc_"))
+	}
+}
+
+func TestPrefixesThatPrometheusWouldNotTakeAreRefused(t *testing.T) {
+	for prefix, ok := range map[string]bool{
+		"": true, "k3s_": true, "k3s": true, "my_company_": true, "A1": true,
+		"3s_": false, "_k3s_": false, "k3s__": false, "a__b": false, "k3s-": false, "a:b": false, "é_": false, "a b": false, "_": false,
+	} {
+		if err := telemetry.ValidPrefix(prefix); (err == nil) != ok {
+			t.Errorf("ValidPrefix(%q) = %v, want ok = %v", prefix, err, ok)
+		}
+	}
+	if _, err := telemetry.Start(t.Context(), telemetry.Config{MetricsPrefix: "a-b"}); err == nil {
+		t.Error("Start took a prefix that is none")
+	}
+}
+
+func TestErrorsGoToTheLoggerOnceAMinute(t *testing.T) {
+	clearEnv(t)
+	var b strings.Builder
+	start(t, telemetry.Config{Logger: slog.New(slog.NewTextHandler(&b, nil))})
+	for range 3 {
+		otel.Handle(errors.New("collector is down"))
+	}
+	if n := strings.Count(b.String(), "collector is down"); n != 1 {
+		t.Errorf("the complaint was logged %d times, want once:\n%s", n, b.String())
+	}
+}
