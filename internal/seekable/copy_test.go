@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -19,7 +20,7 @@ import (
 )
 
 // inputs are of every kind and length that is treated in its own way.
-func inputs() map[string][]byte {
+var inputs = sync.OnceValue(func() map[string][]byte {
 	const chunk = seekable.ChunkSize
 	return map[string][]byte{
 		"empty":                 nil,
@@ -28,12 +29,12 @@ func inputs() map[string][]byte {
 		"one short of a chunk":  compressible(chunk - 1),
 		"one chunk":             compressible(chunk),
 		"one more than a chunk": compressible(chunk + 1),
-		"three chunks":          compressible(3 * chunk),
-		"zeros":                 make([]byte, 2*chunk+17),
-		"random":                random(2*chunk + chunk/2),
-		"many chunks":           append(compressible(9*chunk), random(chunk+3)...),
+		"two chunks":            compressible(2 * chunk),
+		"zeros":                 make([]byte, chunk+17),
+		"random":                random(chunk + chunk/2),
+		"many chunks":           append(compressible(4*chunk), random(chunk+3)...),
 	}
-}
+})
 
 func random(n int) []byte {
 	b := make([]byte, n)
@@ -106,10 +107,12 @@ func TestZstdProgramReadsIt(t *testing.T) {
 }
 
 func TestOutputDoesNotDependOnWorkersOrReads(t *testing.T) {
-	for name, in := range inputs() {
+	all := inputs()
+	for _, name := range []string{"one byte", "one more than a chunk", "many chunks"} {
 		t.Run(name, func(t *testing.T) {
+			in := all[name]
 			var want []byte
-			for i, workers := range []int{1, 2, 3, 4, 8, 0, 1} {
+			for i, workers := range []int{1, 2, 8, 0} {
 				var src io.Reader = bytes.NewReader(in)
 				if i%2 == 1 && len(in) < 2*seekable.ChunkSize {
 					src = iotest.HalfReader(iotest.DataErrReader(src))
