@@ -1,0 +1,121 @@
+package config
+
+import (
+	"time"
+)
+
+// Defaults of a [Config].
+const (
+	DefaultListenGRPC        = "127.0.0.1:7379"
+	DefaultListenHTTP        = "127.0.0.1:7380"
+	DefaultDataDir           = "/var/lib/snapshotd"
+	DefaultDevDir            = "snapshotd-dev" // data directory of serve --dev, in the working directory
+	DefaultClusterName       = "default"
+	DefaultReconcileInterval = 10 * time.Minute
+	DefaultShutdownTimeout   = 20 * time.Second
+	DefaultWatchdogTimeout   = 30 * time.Second
+	DefaultCatalogPrefix     = "/snapshotd/"
+	DefaultCompression       = "zstd"
+)
+
+// Config is the whole configuration of the service, as the YAML file has it.
+type Config struct {
+	ListenGRPC        string        `yaml:"listen_grpc"`
+	ListenHTTP        string        `yaml:"listen_http"`
+	TLS               TLS           `yaml:"tls,omitempty"`
+	AllowPlaintext    bool          `yaml:"allow_plaintext"` // serve without TLS on addresses that others can reach
+	DataDir           string        `yaml:"data_dir"`
+	NodeName          string        `yaml:"node_name"` // becomes part of the snapshots' names
+	MetricsPrefix     string        `yaml:"metrics_prefix"`
+	ReconcileInterval time.Duration `yaml:"reconcile_interval"`
+	ShutdownTimeout   time.Duration `yaml:"shutdown_timeout"` // how long calls may go on after SIGTERM
+	Log               Log           `yaml:"log"`
+	Clusters          []Cluster     `yaml:"clusters"`
+
+	origins origins
+}
+
+// TLS is the certificate of both listeners. ClientCA asks gRPC clients for a certificate of their own.
+type TLS struct {
+	Cert     string `yaml:"cert,omitempty"`
+	Key      string `yaml:"key,omitempty"`
+	ClientCA string `yaml:"client_ca,omitempty"`
+}
+
+// Enabled reports whether there is a certificate.
+func (t TLS) Enabled() bool { return t.Cert != "" || t.Key != "" }
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn or error
+	Format string `yaml:"format"` // text or json
+}
+
+// Cluster is one etcd cluster and where its snapshots go.
+type Cluster struct {
+	Name            string        `yaml:"name"`
+	Etcd            Etcd          `yaml:"etcd"`
+	Catalog         Catalog       `yaml:"catalog"`
+	Prefix          *string       `yaml:"prefix"` // of the keys on the backends; "<name>/" unless set, may be empty
+	Compression     string        `yaml:"compression"`
+	WatchdogTimeout time.Duration `yaml:"watchdog_timeout"` // how long etcd may give no byte of a snapshot
+	Backends        []Backend     `yaml:"backends"`
+}
+
+// Etcd says how an etcd cluster is reached, as etcdctl does it.
+type Etcd struct {
+	Endpoints        []string `yaml:"endpoints,omitempty"`
+	DiscoverySRV     string   `yaml:"discovery_srv,omitempty"`
+	DiscoverySRVName string   `yaml:"discovery_srv_name,omitempty"`
+	CACert           string   `yaml:"ca_cert,omitempty"`
+	Cert             string   `yaml:"cert,omitempty"`
+	Key              string   `yaml:"key,omitempty"`
+	User             string   `yaml:"user,omitempty"`
+	Password         Secret   `yaml:"password,omitempty"`
+	PasswordFile     string   `yaml:"password_file,omitempty"`
+}
+
+func (e Etcd) reachable() bool { return len(e.Endpoints) > 0 || e.DiscoverySRV != "" }
+
+// Catalog says where the records are: in the saved cluster, unless another etcd is given.
+type Catalog struct {
+	Etcd   `yaml:",inline"`
+	Prefix string `yaml:"prefix"`
+}
+
+// Separate reports whether the catalog is in another etcd than the one that is saved.
+func (c Catalog) Separate() bool { return c.reachable() }
+
+// Backend is a place for snapshots.
+type Backend struct {
+	Name string `yaml:"name"`
+	URL  URL    `yaml:"url"`
+}
+
+func defaults() *Config {
+	return &Config{
+		ListenGRPC:        DefaultListenGRPC,
+		ListenHTTP:        DefaultListenHTTP,
+		ReconcileInterval: DefaultReconcileInterval,
+		ShutdownTimeout:   DefaultShutdownTimeout,
+		Log:               Log{Level: "info", Format: "text"},
+		origins:           origins{},
+	}
+}
+
+// fillIn gives a cluster what nobody has set. What was set wrongly, to nothing for example, is left to be told.
+func (c *Cluster) fillIn(set func(key string) bool) {
+	orDefault(&c.Name, DefaultClusterName, set("name"))
+	orDefault(&c.Compression, DefaultCompression, set("compression"))
+	orDefault(&c.WatchdogTimeout, DefaultWatchdogTimeout, set("watchdog_timeout"))
+	orDefault(&c.Catalog.Prefix, DefaultCatalogPrefix, set("catalog.prefix"))
+	if c.Prefix == nil {
+		c.Prefix = new(c.Name + "/")
+	}
+}
+
+func orDefault[T any](v *T, def T, set bool) {
+	if !set {
+		*v = def
+	}
+}

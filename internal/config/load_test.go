@@ -1,0 +1,260 @@
+package config_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	"github.com/snapshotd/snapshotd/internal/config"
+)
+
+// given is a command line, its environment, and the content of the file that --config names.
+type given struct {
+	yaml string
+	args []string
+	env  map[string]string
+	dev  bool
+}
+
+func load(tb testing.TB, g given) (*config.Config, error) {
+	tb.Helper()
+	fs := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	flags := config.AddFlags(fs)
+	args := g.args
+	if g.yaml != "" {
+		file := filepath.Join(tb.TempDir(), "snapshotd.yaml")
+		if err := os.WriteFile(file, []byte(g.yaml), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+		args = append([]string{"--config", file}, args...)
+	}
+	if err := fs.Parse(args); err != nil {
+		tb.Fatal(err)
+	}
+	return config.Load(config.Source{Flags: flags, Getenv: func(k string) string { return g.env[k] }, Dev: g.dev})
+}
+
+func mustLoad(tb testing.TB, g given) *config.Config {
+	tb.Helper()
+	cfg, err := load(tb, g)
+	if err != nil {
+		tb.Fatalf("load: %v", err)
+	}
+	return cfg
+}
+
+func problems(tb testing.TB, g given) []string {
+	tb.Helper()
+	_, err := load(tb, g)
+	p, ok := errors.AsType[*config.Problems](err)
+	if !ok {
+		tb.Fatalf("load: got error %v, want problems", err)
+	}
+	return p.List()
+}
+
+const one = `
+node_name: n1
+clusters:
+  - name: prod
+    etcd:
+      endpoints: [https://10.0.0.1:2379]
+    backends:
+      - name: local
+        url: file:///srv/etcd
+`
+
+func TestFlagsWinOverVariablesOverFileOverDefaults(t *testing.T) {
+	file := "log: {level: warn}\nmetrics_prefix: file_\nlisten_grpc: 127.0.0.1:1\n" + one
+	env := map[string]string{"SNAPSHOTD_METRICS_PREFIX": "env_", "SNAPSHOTD_LISTEN_GRPC": "127.0.0.1:2", "SNAPSHOTD_LOG_FORMAT": ""}
+	cfg := mustLoad(t, given{yaml: file, env: env, args: []string{"--listen-grpc=127.0.0.1:3"}})
+	got := []string{cfg.ListenGRPC, cfg.MetricsPrefix, cfg.Log.Level, cfg.Log.Format}
+	want := []string{"127.0.0.1:3", "env_", "warn", "text"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestOneClusterFitsIntoFlags(t *testing.T) {
+	cfg := mustLoad(t, given{args: []string{
+		"--etcd-endpoints", "https://a:2379,https://b:2379", "--etcd-endpoints", "c:2379",
+		"--etcd-cacert", "ca.pem", "--etcd-cert", "c.pem", "--etcd-key", "k.pem", "--etcd-user", "root:s3cr:et",
+		"--backend", "local=file:///srv/etcd", "--backend", "s3=s3://bucket?region=eu-1&prefix=x/",
+		"--compression", "none", "--node-name", "n1", "--reconcile-interval", "1h",
+	}})
+	want := config.Cluster{
+		Name: "default",
+		Etcd: config.Etcd{
+			Endpoints: []string{"https://a:2379", "https://b:2379", "c:2379"},
+			CACert:    "ca.pem", Cert: "c.pem", Key: "k.pem", User: "root", Password: "s3cr:et",
+		},
+		Catalog:         config.Catalog{Prefix: config.DefaultCatalogPrefix},
+		Prefix:          new("default/"),
+		Compression:     "none",
+		WatchdogTimeout: config.DefaultWatchdogTimeout,
+		Backends:        []config.Backend{{Name: "local", URL: "file:///srv/etcd"}, {Name: "s3", URL: "s3://bucket?region=eu-1&prefix=x/"}},
+	}
+	if diff := cmp.Diff([]config.Cluster{want}, cfg.Clusters); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBackendsInAVariable(t *testing.T) {
+	cfg := mustLoad(t, given{env: map[string]string{
+		"SNAPSHOTD_ETCD_ENDPOINTS": "http://a:2379 http://b:2379",
+		"SNAPSHOTD_BACKEND":        "local=file:///srv/etcd, s3=s3://bucket",
+		"SNAPSHOTD_NODE_NAME":      "n1",
+	}})
+	want := []config.Backend{{Name: "local", URL: "file:///srv/etcd"}, {Name: "s3", URL: "s3://bucket"}}
+	if diff := cmp.Diff(want, cfg.Clusters[0].Backends); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFlagsOverrideTheOnlyClusterOfAFile(t *testing.T) {
+	file := strings.Replace(one, "endpoints: [https://10.0.0.1:2379]", "discovery_srv: example.org\n      user: root\n      password_file: /f", 1)
+	cfg := mustLoad(t, given{yaml: file, args: []string{"--etcd-endpoints=http://b:2379", "--etcd-user=u:p", "--backend=x=file:///other"}})
+	c := cfg.Clusters[0]
+	want := config.Etcd{Endpoints: []string{"http://b:2379"}, User: "u", Password: "p"}
+	if diff := cmp.Diff(want, c.Etcd); diff != "" || c.Name != "prod" || len(c.Backends) != 1 || c.Backends[0].Name != "x" {
+		t.Errorf("etcd (-want +got):\n%s\ncluster %v", diff, c)
+	}
+}
+
+func TestPrefixOfAClusterMayBeEmpty(t *testing.T) {
+	cfg := mustLoad(t, given{yaml: one + "    prefix: \"\"\n"})
+	if p := cfg.Clusters[0].Prefix; p == nil || *p != "" {
+		t.Errorf("got prefix %v, want the empty one", p)
+	}
+}
+
+func TestAnchorsSpareRepetition(t *testing.T) {
+	cfg := mustLoad(t, given{yaml: `
+node_name: n1
+clusters:
+  - name: a
+    etcd: &tls {endpoints: ["https://a:2379"], ca_cert: ca.pem, cert: c.pem, key: k.pem}
+    backends: &places [{name: local, url: "file:///srv"}]
+  - name: b
+    etcd: {<<: *tls, endpoints: ["https://b:2379"]}
+    backends: *places
+`})
+	if e := cfg.Clusters[1].Etcd; e.CACert != "ca.pem" || e.Endpoints[0] != "https://b:2379" {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestDevNeedsNothing(t *testing.T) {
+	cfg := mustLoad(t, given{dev: true, env: map[string]string{"SNAPSHOTD_NODE_NAME": "n1"}})
+	if cfg.DataDir != config.DefaultDevDir || len(cfg.Clusters) != 1 || cfg.Clusters[0].Name != "default" {
+		t.Errorf("got %v", cfg)
+	}
+}
+
+func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
+	replace := func(old, new string) string { return strings.Replace(one, old, new, 1) }
+	valid := []string{"--node-name=n1", "--etcd-endpoints=http://a:2379", "--backend=local=file:///srv"}
+	flags := func(more ...string) given { return given{args: append(slices.Clone(valid), more...)} }
+	for name, tc := range map[string]struct {
+		given
+		want []string // all of them, by a part of each
+	}{
+		"nothing configured":          {given{env: map[string]string{"SNAPSHOTD_NODE_NAME": "n"}}, []string{"clusters: none is configured; give --etcd-endpoints and --backend, or a --config file, or try serve --dev"}},
+		"unknown key, one like it":    {given{yaml: "listen-grcp: x\n" + one}, []string{`snapshotd.yaml:1: listen-grcp: unknown key; did you mean "listen_grpc"?`}},
+		"unknown key, none like it":   {given{yaml: "schedule: x\n" + one}, []string{"schedule: unknown key; known here: listen_grpc, "}},
+		"unknown key, nested":         {given{yaml: replace("endpoints:", "endpoint:")}, []string{`snapshotd.yaml:6: clusters[0].etcd.endpoint: unknown key; did you mean "endpoints"?`}},
+		"key twice":                   {given{yaml: "data_dir: /a\ndata_dir: /b\n" + one}, []string{"snapshotd.yaml:2: data_dir: is set twice, first in line 1"}},
+		"all keys at once":            {given{yaml: "a_b_c: 1\nd_e_f: 2\n" + one}, []string{"a_b_c", "d_e_f"}},
+		"no YAML":                     {given{yaml: "a: b: c"}, []string{"snapshotd.yaml: "}},
+		"two documents":               {given{yaml: one + "---\n" + one}, []string{"second document"}},
+		"no mapping":                  {given{yaml: "- a"}, []string{"must be a mapping, with keys such as listen_grpc"}},
+		"no list":                     {given{yaml: "clusters: {name: a}"}, []string{`clusters: must be a list; begin each entry with "- "`}},
+		"no single value":             {given{yaml: "data_dir: [a]\n" + one}, []string{"data_dir: must be a single value"}},
+		"no value":                    {given{yaml: "data_dir:\n" + one}, []string{"data_dir: has no value"}},
+		"duration in the file":        {given{yaml: "reconcile_interval: 10x\n" + one}, []string{`snapshotd.yaml:1: reconcile_interval: "10x" is not a duration; write it as 30s`}},
+		"bool in the file":            {given{yaml: "allow_plaintext: maybe\n" + one}, []string{`allow_plaintext: "maybe" is neither true nor false`}},
+		"missing file":                {given{args: []string{"--config", "does-not-exist.yaml"}}, []string{"--config: stat does-not-exist.yaml: no such file or directory"}},
+		"duration in a flag":          {flags("--reconcile-interval=soon"), []string{`--reconcile-interval: "soon" is not a duration`}},
+		"duration too short":          {flags("--reconcile-interval=0s"), []string{"--reconcile-interval: 0s is too short; 1s is the least"}},
+		"zero is no default":          {given{yaml: one + "    watchdog_timeout: 0s\n"}, []string{"clusters[0].watchdog_timeout: 0s is too short"}},
+		"address":                     {flags("--listen-grpc=7379"), []string{`--listen-grpc: "7379" is not an address; write it as HOST:PORT`}},
+		"address in a variable":       {given{args: valid, env: map[string]string{"SNAPSHOTD_LISTEN_HTTP": "localhost:http"}}, []string{`SNAPSHOTD_LISTEN_HTTP: "localhost:http" is not an address`}},
+		"both on one port":            {flags("--listen-grpc=127.0.0.1:7380"), []string{"listen_http (--listen-http): 127.0.0.1:7380 is the address of gRPC already"}},
+		"plaintext for everybody":     {flags("--listen-grpc=:7379", "--listen-http=0.0.0.0:7380"), []string{"--listen-grpc: :7379 can be reached from other machines, and there is no TLS; set tls.cert", "--listen-http: 0.0.0.0:7380 can be"}},
+		"certificate, no key":         {flags("--tls-cert=c"), []string{"tls.key (--tls-key): is missing"}},
+		"client CA alone":             {flags("--tls-client-ca=c"), []string{"--tls-client-ca: needs a certificate of the service"}},
+		"node name":                   {flags("--node-name=a b"), []string{`--node-name: "a b" is not a name; use up to 100 letters`}},
+		"metrics prefix":              {flags("--metrics-prefix=9"), []string{"--metrics-prefix: metrics prefix \"9\""}},
+		"log level":                   {flags("--log-level=loud"), []string{`--log-level: "loud" is not one of debug, info, warn, error`}},
+		"compression":                 {flags("--compression=gzip"), []string{`--compression: "gzip" is not one of zstd, none`}},
+		"cluster name":                {flags("--cluster=../etc"), []string{`--cluster: "../etc" is not a name`}},
+		"empty cluster name":          {flags("--cluster="), []string{`--cluster: "" is not a name`}},
+		"no endpoints":                {given{args: []string{"--node-name=n", "--backend=local=file:///srv"}}, []string{`clusters[0].etcd.endpoints (--etcd-endpoints): cluster "default" has none`}},
+		"no backends":                 {given{args: []string{"--node-name=n", "--etcd-endpoints=a:2379"}}, []string{`clusters[0].backends (--backend): cluster "default" has none`}},
+		"endpoint without a port":     {flags("--etcd-endpoints=http://a"), []string{`--etcd-endpoints: "http://a" has no host and port`}},
+		"endpoint with a path":        {flags("--etcd-endpoints=http://a:2379/v3"), []string{"has more than an address in it"}},
+		"endpoint with a scheme":      {flags("--etcd-endpoints=ftp://a:2379"), []string{`has the scheme "ftp"`}},
+		"endpoint with a user":        {flags("--etcd-endpoints=http://u:hunter2@a:2379"), []string{`"http://<redacted>@a:2379" carries credentials`}},
+		"endpoints and SRV":           {flags("--etcd-discovery-srv=example.org"), []string{"--etcd-discovery-srv: there are endpoints, too"}},
+		"SRV name alone":              {flags("--etcd-discovery-srv-name=x"), []string{"--etcd-discovery-srv-name: needs the domain"}},
+		"user without password":       {flags("--etcd-user=root"), []string{"--etcd-user: a user and a password are needed together"}},
+		"empty password":              {flags("--etcd-user=root:"), []string{`--etcd-user: the password after "root:" is empty`}},
+		"two passwords":               {flags("--etcd-user=root:hunter2", "--etcd-password-file=f"), []string{"--etcd-password-file: there is a password, too"}},
+		"etcd certificate alone":      {flags("--etcd-cert=c"), []string{"clusters[0].etcd.key (--etcd-key): is missing"}},
+		"backend without a name":      {flags("--backend=file:///x"), []string{`--backend: "file:///x" is not NAME=URL`}},
+		"backend twice":               {flags("--backend=local=file:///b"), []string{`--backend: "local" is the name of backends[0] already`}},
+		"backend scheme":              {flags("--backend=x=gs://b"), []string{`--backend: "gs://b" has the scheme "gs"; file and s3 are known`}},
+		"relative directory":          {flags("--backend=x=file://dir"), []string{`"file://dir" does not name a directory`}},
+		"bucket without a name":       {flags("--backend=x=s3://?region=a"), []string{"does not name a bucket"}},
+		"bucket with a path":          {flags("--backend=x=s3://b/etcd"), []string{`has a path; write it as s3://b?prefix=etcd/`}},
+		"one place, two backends":     {flags("--backend=x=file:///srv/"), []string{`--backend: backend "x" of cluster "default" is the same place as backend "local" of cluster "default"`}},
+		"cluster prefix":              {given{yaml: one + "    prefix: ../x/\n"}, []string{`clusters[0].prefix: "../x/" must be empty, or names that each end with '/'`}},
+		"catalog prefix":              {given{yaml: one + "    catalog: {prefix: x}\n"}, []string{`clusters[0].catalog.prefix: "x" must begin and end with '/'`}},
+		"catalog without an etcd":     {given{yaml: one + "    catalog: {user: x, password: hunter2}\n"}, []string{"clusters[0].catalog.endpoints: there are none, but credentials"}},
+		"cluster flags, two clusters": {given{yaml: twoClusters("a", "b", ""), args: []string{"--etcd-user=root:hunter2"}}, []string{"--etcd-user: is about one cluster, but"}},
+		"two clusters of a name":      {given{yaml: twoClusters("a", "a", "prefix: b/")}, []string{`clusters[1].name: "a" is the name of clusters[0] already`}},
+		"two clusters in one place":   {given{yaml: twoClusters("a", "b", "prefix: a/")}, []string{`snapshotd.yaml:8: clusters[1].backends[0].url: backend "l" of cluster "b" is the same place as backend "l" of cluster "a"`}},
+		"dev with a file":             {given{dev: true, yaml: one}, []string{"--dev: brings its own etcd and needs no --config"}},
+		"dev with an etcd":            {given{dev: true, env: map[string]string{"SNAPSHOTD_ETCD_ENDPOINTS": "a:2379"}}, []string{"--dev: brings its own etcd; leave out"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := problems(t, tc.given)
+			if len(got) != len(tc.want) {
+				t.Fatalf("got %d problems %q, want %q", len(got), got, tc.want)
+			}
+			for i := range got {
+				if !strings.Contains(got[i], tc.want[i]) {
+					t.Errorf("problem %d:\n got %s\nwant %s", i, got[i], tc.want[i])
+				}
+				if strings.Contains(got[i], "hunter2") {
+					t.Errorf("problem %d shows the password: %s", i, got[i])
+				}
+			}
+		})
+	}
+}
+
+func twoClusters(a, b, more string) string {
+	return fmt.Sprintf(`node_name: n
+clusters:
+  - {name: %s, etcd: {endpoints: ["a:2379"]}, backends: [{name: l, url: "file:///srv"}]}
+  - name: %s
+    etcd: {endpoints: ["b:2379"]}
+    backends:
+      - name: l
+        url: file:///srv
+    %s
+`, a, b, more)
+}
+
+func TestClustersMayShareABucket(t *testing.T) {
+	mustLoad(t, given{yaml: twoClusters("a", "b", "")})
+	mustLoad(t, given{yaml: twoClusters("a", "b", `prefix: ""`)})
+}

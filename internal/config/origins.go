@@ -1,0 +1,60 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+)
+
+// origins says of each value where it came from: "--listen-grpc", "SNAPSHOTD_LISTEN_GRPC" or "snapshotd.yaml:3", by its
+// path in the file, such as clusters[0].etcd.user. What is not in it is a default.
+type origins map[string]string
+
+// of returns the origin of a path, or of what encloses it.
+func (o origins) of(path string) string {
+	for p := path; p != ""; p = parent(p) {
+		if from, ok := o[p]; ok {
+			return from
+		}
+	}
+	return ""
+}
+
+// set says where a value came from, and forgets where what it replaces did.
+func (o origins) set(path, from string) {
+	o.forget(path)
+	o[path] = from
+}
+
+func (o origins) forget(path string) {
+	maps.DeleteFunc(o, func(p, _ string) bool {
+		rest, ok := strings.CutPrefix(p, path)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+func parent(path string) string {
+	return path[:max(strings.LastIndexAny(path, ".["), 0)]
+}
+
+// Problems are all that is wrong with a configuration.
+type Problems struct{ list []string }
+
+// List returns the problems, one a line, in the order of the configuration.
+func (p *Problems) List() []string { return p.list }
+
+// Error implements error.
+func (p *Problems) Error() string {
+	return "configuration: " + strings.Join(p.list, "; ")
+}
+
+func (p *Problems) add(where, format string, args ...any) {
+	p.list = append(p.list, where+": "+fmt.Sprintf(format, args...))
+}
+
+func (p *Problems) err() error {
+	if len(p.list) == 0 {
+		return nil
+	}
+	return p
+}

@@ -1,0 +1,216 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// parse reads the YAML file over the defaults. Everything that is wrong with it becomes a problem.
+func parse(cfg *Config, data []byte, file string, problems *Problems) {
+	var doc, more yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	err := dec.Decode(&doc)
+	if errors.Is(err, io.EOF) {
+		return // an empty file says nothing
+	}
+	if err == nil && !errors.Is(dec.Decode(&more), io.EOF) {
+		err = errors.New("there is a second document, or something that is none, after the first; one is read")
+	}
+	if err != nil {
+		problems.add(filepath.Base(file), "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return
+	}
+	c := &checker{file: filepath.Base(file), origins: cfg.origins, problems: problems}
+	before := len(problems.list)
+	c.value(doc.Content[0], reflect.TypeFor[Config](), "")
+	if len(problems.list) > before {
+		return
+	}
+	if err := doc.Decode(cfg); err != nil {
+		// The checker lets pass only what decodes; should it ever be wrong, the values themselves are not shown.
+		problems.add(c.file, "%s", decodeError(err))
+	}
+}
+
+func decodeError(err error) string {
+	if te, ok := errors.AsType[*yaml.TypeError](err); ok {
+		lines := make([]string, len(te.Errors))
+		for i, l := range te.Errors {
+			lines[i], _, _ = strings.Cut(l, "`")
+		}
+		return strings.Join(lines, "; ")
+	}
+	return "cannot be decoded"
+}
+
+// checker compares the file with the types that it is decoded into. YAML's own strictness neither names the nearest key
+// nor what a value should look like, and shows what was written, secrets too.
+type checker struct {
+	file     string
+	origins  origins
+	problems *Problems
+}
+
+var durationType = reflect.TypeFor[time.Duration]()
+
+// value checks a node against the type that it is for. It goes no deeper than the types do, whatever the aliases.
+func (c *checker) value(n *yaml.Node, t reflect.Type, path string) {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t.Kind() == reflect.Struct:
+		c.mapping(n, t, path)
+	case t.Kind() == reflect.Slice:
+		c.list(n, t, path)
+	default:
+		c.scalar(n, t, path)
+	}
+}
+
+func (c *checker) mapping(n *yaml.Node, t reflect.Type, path string) {
+	if isNull(n) {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		c.problem(n, path, "must be a mapping, with keys such as %s", strings.Join(keysOf(t)[:min(3, len(keysOf(t)))], ", "))
+		return
+	}
+	if path != "" {
+		c.note(n, path)
+	}
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, val := n.Content[i], n.Content[i+1]
+		if key.Tag == "!!merge" {
+			c.merge(val, t, path)
+			continue
+		}
+		at := join(path, key.Value)
+		field, ok := fieldOf(t, key.Value)
+		switch first, twice := seen[key.Value]; {
+		case key.Kind != yaml.ScalarNode:
+			c.problem(key, path, "has a key that is not a word")
+		case !ok:
+			c.problem(key, at, "unknown key%s", suggest(key.Value, keysOf(t)))
+		case twice:
+			c.problem(key, at, "is set twice, first in line %d", first)
+		default:
+			c.value(val, field, at)
+		}
+		seen[key.Value] = key.Line
+	}
+}
+
+// merge checks what `<<: *anchor` brings in.
+func (c *checker) merge(n *yaml.Node, t reflect.Type, path string) {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		if slices.ContainsFunc(n.Content, func(k *yaml.Node) bool { return k.Tag == "!!merge" }) {
+			c.problem(n, path, "merges a mapping that merges another one itself; write it out")
+			return
+		}
+		c.mapping(n, t, path)
+	default:
+		c.problem(n, path, "<< must name one mapping")
+	}
+}
+
+func (c *checker) list(n *yaml.Node, t reflect.Type, path string) {
+	if isNull(n) {
+		return
+	}
+	if n.Kind != yaml.SequenceNode {
+		c.problem(n, path, `must be a list; begin each entry with "- "`)
+		return
+	}
+	c.note(n, path)
+	for i, e := range n.Content {
+		c.value(e, t.Elem(), fmt.Sprintf("%s[%d]", path, i))
+	}
+}
+
+func (c *checker) scalar(n *yaml.Node, t reflect.Type, path string) {
+	switch {
+	case n.Kind != yaml.ScalarNode:
+		c.problem(n, path, "must be a single value")
+	case isNull(n):
+		c.problem(n, path, `has no value; give one or remove the line ("" is the empty text)`)
+	case t == durationType:
+		if _, err := time.ParseDuration(n.Value); err != nil {
+			c.problem(n, path, "%v", notADuration(n.Value))
+		}
+	case t.Kind() == reflect.Bool:
+		if n.ShortTag() != "!!bool" {
+			c.problem(n, path, "%q is neither true nor false", n.Value)
+		}
+	case n.ShortTag() == "!!binary":
+		c.problem(n, path, "must be text, not !!binary")
+	}
+	c.note(n, path)
+}
+
+func (c *checker) note(n *yaml.Node, path string) {
+	c.origins[path] = fmt.Sprintf("%s:%d", c.file, n.Line)
+}
+
+func (c *checker) problem(n *yaml.Node, path, format string, args ...any) {
+	where := fmt.Sprintf("%s:%d", c.file, n.Line)
+	if path != "" {
+		where += ": " + path
+	}
+	c.problems.add(where, format, args...)
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// fieldOf returns the type of a struct's field by its key in the file.
+func fieldOf(t reflect.Type, key string) (reflect.Type, bool) {
+	for f := range t.Fields() {
+		name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if opts == "inline" {
+			if ft, ok := fieldOf(f.Type, key); ok {
+				return ft, true
+			}
+		} else if name != "" && name == key {
+			return f.Type, true
+		}
+	}
+	return nil, false
+}
+
+// keysOf returns the keys of a struct in the file.
+func keysOf(t reflect.Type) []string {
+	var keys []string
+	for f := range t.Fields() {
+		name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if opts == "inline" {
+			keys = append(keys, keysOf(f.Type)...)
+		} else if name != "" {
+			keys = append(keys, name)
+		}
+	}
+	return keys
+}

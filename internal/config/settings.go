@@ -1,0 +1,167 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A setting can be given as a flag, as a variable, and in the file.
+type setting struct {
+	flag  string // etcd-user; its variable is SNAPSHOTD_ETCD_USER
+	path  string // in the file; of a cluster's setting within the cluster
+	usage string
+	kind  string // what kind of value the help names; "bool" needs none
+	def   string // shown in the help
+	many  bool   // may be repeated
+
+	service func(*Config, []string) error  // exactly one of the two
+	cluster func(*Cluster, []string) error //
+}
+
+func (s setting) env() string {
+	return "SNAPSHOTD_" + strings.ToUpper(strings.ReplaceAll(s.flag, "-", "_"))
+}
+
+var settings = []setting{
+	{flag: "listen-grpc", path: "listen_grpc", kind: "address", def: DefaultListenGRPC,
+		usage:   "`address` for gRPC: HOST:PORT, port 0 for a free one",
+		service: func(c *Config, v []string) error { return setString(&c.ListenGRPC, v) }},
+	{flag: "listen-http", path: "listen_http", kind: "address", def: DefaultListenHTTP,
+		usage:   "`address` for /metrics, /healthz and /readyz",
+		service: func(c *Config, v []string) error { return setString(&c.ListenHTTP, v) }},
+	{flag: "tls-cert", path: "tls.cert", kind: "file",
+		usage:   "`file` with the certificate of both listeners, PEM; read again when it changes",
+		service: func(c *Config, v []string) error { return setString(&c.TLS.Cert, v) }},
+	{flag: "tls-key", path: "tls.key", kind: "file",
+		usage:   "`file` with the key of --tls-cert",
+		service: func(c *Config, v []string) error { return setString(&c.TLS.Key, v) }},
+	{flag: "tls-client-ca", path: "tls.client_ca", kind: "file",
+		usage:   "`file` with the CA that gRPC clients must have a certificate of",
+		service: func(c *Config, v []string) error { return setString(&c.TLS.ClientCA, v) }},
+	{flag: "allow-plaintext", path: "allow_plaintext", kind: "bool",
+		usage:   "serve without TLS on addresses that other machines can reach",
+		service: func(c *Config, v []string) error { return setBool(&c.AllowPlaintext, v) }},
+	{flag: "data-dir", path: "data_dir", kind: "directory", def: DefaultDataDir,
+		usage:   "`directory` for the spool, and for what --dev keeps (there ./" + DefaultDevDir + ")",
+		service: func(c *Config, v []string) error { return setString(&c.DataDir, v) }},
+	{flag: "node-name", path: "node_name", kind: "name",
+		usage:   "`name` of this machine in the snapshots' names (default the host name)",
+		service: func(c *Config, v []string) error { return setString(&c.NodeName, v) }},
+	{flag: "reconcile-interval", path: "reconcile_interval", kind: "duration", def: "10m",
+		usage:   "how often the leader reconciles catalog and backends (`duration`)",
+		service: func(c *Config, v []string) error { return setDuration(&c.ReconcileInterval, v) }},
+	{flag: "shutdown-timeout", path: "shutdown_timeout", kind: "duration", def: "20s",
+		usage:   "how long calls may go on after SIGTERM (`duration`)",
+		service: func(c *Config, v []string) error { return setDuration(&c.ShutdownTimeout, v) }},
+	{flag: "metrics-prefix", path: "metrics_prefix", kind: "prefix",
+		usage:   "`prefix` of the six etcd_snapshot_* metrics, such as k3s_",
+		service: func(c *Config, v []string) error { return setString(&c.MetricsPrefix, v) }},
+	{flag: "log-level", path: "log.level", kind: "level", def: "info",
+		usage:   "`level` of the log: debug, info, warn or error",
+		service: func(c *Config, v []string) error { return setString(&c.Log.Level, v) }},
+	{flag: "log-format", path: "log.format", kind: "format", def: "text",
+		usage:   "`format` of the log: text or json",
+		service: func(c *Config, v []string) error { return setString(&c.Log.Format, v) }},
+
+	{flag: "cluster", path: "name", kind: "name", def: DefaultClusterName,
+		usage:   "`name` of the cluster",
+		cluster: func(c *Cluster, v []string) error { return setString(&c.Name, v) }},
+	{flag: "etcd-endpoints", path: "etcd.endpoints", kind: "urls", many: true,
+		usage:   "`urls` of etcd's members, separated by commas",
+		cluster: func(c *Cluster, v []string) error { c.Etcd.Endpoints = split(v, ","); return nil }},
+	{flag: "etcd-discovery-srv", path: "etcd.discovery_srv", kind: "domain",
+		usage:   "`domain` whose SRV records name etcd's members, instead of --etcd-endpoints",
+		cluster: func(c *Cluster, v []string) error { return setString(&c.Etcd.DiscoverySRV, v) }},
+	{flag: "etcd-discovery-srv-name", path: "etcd.discovery_srv_name", kind: "name",
+		usage:   "`name` that is appended to the service in SRV records: etcd-client-NAME",
+		cluster: func(c *Cluster, v []string) error { return setString(&c.Etcd.DiscoverySRVName, v) }},
+	{flag: "etcd-cacert", path: "etcd.ca_cert", kind: "file",
+		usage:   "`file` with the CA of etcd's certificates (default the system's)",
+		cluster: func(c *Cluster, v []string) error { return setString(&c.Etcd.CACert, v) }},
+	{flag: "etcd-cert", path: "etcd.cert", kind: "file",
+		usage:   "`file` with the client certificate for etcd",
+		cluster: func(c *Cluster, v []string) error { return setString(&c.Etcd.Cert, v) }},
+	{flag: "etcd-key", path: "etcd.key", kind: "file",
+		usage:   "`file` with the key of --etcd-cert",
+		cluster: func(c *Cluster, v []string) error { return setString(&c.Etcd.Key, v) }},
+	{flag: "etcd-user", path: "etcd.user", kind: "user",
+		usage:   "`user` for etcd, or user:password; better in a variable or with --etcd-password-file",
+		cluster: func(c *Cluster, v []string) error { return setUser(&c.Etcd, v) }},
+	{flag: "etcd-password-file", path: "etcd.password_file", kind: "file",
+		usage:   "`file` with the password of --etcd-user",
+		cluster: func(c *Cluster, v []string) error { return setString(&c.Etcd.PasswordFile, v) }},
+	{flag: "backend", path: "backends", kind: "name=url", many: true,
+		usage:   "where snapshots go, as `name=url`; may be repeated: local=file:///dir, s3=s3://bucket?region=eu-1",
+		cluster: setBackends},
+	{flag: "compression", path: "compression", kind: "name", def: DefaultCompression,
+		usage:   "how snapshots are compressed: `zstd` or none",
+		cluster: func(c *Cluster, v []string) error { return setString(&c.Compression, v) }},
+}
+
+func setString(to *string, values []string) error {
+	*to = values[len(values)-1]
+	return nil
+}
+
+func setBool(to *bool, values []string) error {
+	v := values[len(values)-1]
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return fmt.Errorf("%q is neither true nor false", v)
+	}
+	*to = b
+	return nil
+}
+
+func setDuration(to *time.Duration, values []string) error {
+	v := values[len(values)-1]
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return notADuration(v)
+	}
+	*to = d
+	return nil
+}
+
+func notADuration(v string) error {
+	return fmt.Errorf("%q is not a duration; write it as 30s, 10m or 1h30m", v)
+}
+
+// setUser takes user or user:password, as etcdctl does.
+func setUser(e *Etcd, values []string) error {
+	user, password, ok := strings.Cut(values[len(values)-1], ":")
+	e.User = user
+	if ok {
+		if password == "" {
+			return fmt.Errorf("the password after %q is empty; leave out the colon if --etcd-password-file has it", user+":")
+		}
+		e.Password = Secret(password)
+	}
+	return nil
+}
+
+// setBackends replaces the backends of the file: half of the ones that were meant is worse than an error.
+func setBackends(c *Cluster, values []string) error {
+	c.Backends = nil
+	var errs []error
+	for _, v := range values {
+		name, u, ok := strings.Cut(v, "=")
+		if !ok || strings.Contains(name, "://") {
+			errs = append(errs, fmt.Errorf("%q is not NAME=URL, such as local=file:///var/backups/etcd", redactURL(v)))
+			continue
+		}
+		c.Backends = append(c.Backends, Backend{Name: name, URL: URL(u)})
+	}
+	return errors.Join(errs...)
+}
+
+func split(values []string, separators string) []string {
+	var out []string
+	for _, v := range values {
+		out = append(out, strings.FieldsFunc(v, func(r rune) bool { return r == ' ' || strings.ContainsRune(separators, r) })...)
+	}
+	return out
+}

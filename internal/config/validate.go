@@ -1,0 +1,218 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/snapshotd/snapshotd/telemetry"
+)
+
+// maxName keeps a snapshot's name, of which the node is a part, below what file systems allow.
+const maxName = 100
+
+// Names become parts of keys and of metrics' labels.
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// validator collects what is wrong with a configuration.
+type validator struct {
+	*Config
+	dev      bool
+	problems *Problems
+}
+
+func (c *Config) validate(dev bool, problems *Problems) {
+	v := validator{Config: c, dev: dev, problems: problems}
+	v.listeners()
+	v.service()
+	if len(c.Clusters) == 0 {
+		v.problem("clusters", "none is configured; give --etcd-endpoints and --backend, or a --config file, or try serve --dev")
+	}
+	for i := range c.Clusters {
+		v.cluster(&c.Clusters[i], fmt.Sprintf("clusters[%d]", i))
+	}
+	v.apart()
+}
+
+// problem names the place of a value: where it came from, else the key, with the flag that sets it.
+func (v validator) problem(path, format string, args ...any) {
+	where := path
+	switch from := v.origins.of(path); {
+	case strings.Contains(from, ":"):
+		where = from + ": " + path
+	case from != "":
+		where = from
+	default:
+		if flag := flagOf(path); flag != "" {
+			where += " (" + flag + ")"
+		}
+	}
+	v.problems.add(where, format, args...)
+}
+
+// flagOf returns the flag for a path, or "".
+func flagOf(path string) string {
+	inCluster := regexp.MustCompile(`^clusters\[\d+\]\.`).ReplaceAllString(path, "")
+	for _, s := range settings {
+		if (s.cluster != nil) == (inCluster != path) && s.path == inCluster {
+			return "--" + s.flag
+		}
+	}
+	return ""
+}
+
+func (v validator) listeners() {
+	v.listener("listen_grpc", v.ListenGRPC)
+	v.listener("listen_http", v.ListenHTTP)
+	if _, port, _ := net.SplitHostPort(v.ListenGRPC); port != "0" && v.ListenGRPC == v.ListenHTTP {
+		v.problem("listen_http", "%s is the address of gRPC already; give each its own port", v.ListenHTTP)
+	}
+	v.pair("tls.cert", "tls.key", v.TLS.Cert, v.TLS.Key)
+	if v.TLS.ClientCA != "" && v.TLS.Cert == "" {
+		v.problem("tls.client_ca", "needs a certificate of the service; set tls.cert and tls.key (--tls-cert, --tls-key)")
+	}
+}
+
+func (v validator) listener(path, addr string) {
+	host, port, err := net.SplitHostPort(addr)
+	n, perr := strconv.ParseUint(port, 10, 16)
+	if err != nil || perr != nil {
+		v.problem(path, "%q is not an address; write it as HOST:PORT, such as 127.0.0.1:%d", addr, 7379+n%2)
+		return
+	}
+	if !v.TLS.Enabled() && !v.AllowPlaintext && !loopback(host) {
+		v.problem(path, "%s can be reached from other machines, and there is no TLS; set tls.cert and tls.key (--tls-cert, --tls-key), "+
+			"listen on 127.0.0.1, or set allow_plaintext (--allow-plaintext) if the network is to be trusted", addr)
+	}
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+func (v validator) service() {
+	v.name("node_name", v.NodeName)
+	if err := telemetry.ValidPrefix(v.MetricsPrefix); err != nil {
+		v.problem("metrics_prefix", "%v", err)
+	}
+	v.atLeast("reconcile_interval", v.ReconcileInterval, time.Second)
+	v.atLeast("shutdown_timeout", v.ShutdownTimeout, time.Second)
+	v.oneOf("log.level", v.Log.Level, "debug", "info", "warn", "error")
+	v.oneOf("log.format", v.Log.Format, "text", "json")
+}
+
+func (v validator) cluster(c *Cluster, at string) {
+	v.name(at+".name", c.Name)
+	for i := range v.Clusters {
+		if other := &v.Clusters[i]; other == c {
+			break
+		} else if other.Name == c.Name {
+			v.problem(at+".name", "%q is the name of clusters[%d] already", c.Name, i)
+		}
+	}
+	if !v.dev {
+		if !c.Etcd.reachable() {
+			v.problem(at+".etcd.endpoints", "cluster %q has none; give etcd's addresses, such as https://10.0.0.1:2379", c.Name)
+		}
+		if len(c.Backends) == 0 {
+			v.problem(at+".backends", "cluster %q has none; give at least one, such as local=file:///var/backups/etcd", c.Name)
+		}
+	}
+	v.etcd(&c.Etcd, at+".etcd")
+	v.etcd(&c.Catalog.Etcd, at+".catalog")
+	if e := c.Catalog.Etcd; !e.reachable() && (e.CACert != "" || e.Cert != "" || e.User != "") {
+		v.problem(at+".catalog.endpoints", "there are none, but credentials; give the endpoints of the catalog's etcd, or remove the credentials to use etcd's")
+	}
+	if p := c.Catalog.Prefix; len(p) < 2 || path.Clean(p)+"/" != p {
+		v.problem(at+".catalog.prefix", "%q must begin and end with '/', such as %s", p, DefaultCatalogPrefix)
+	}
+	if p := *c.Prefix; p != "" && path.Clean("/"+p)+"/" != "/"+p && v.origins[at+".prefix"] != "" {
+		v.problem(at+".prefix", "%q must be empty, or names that each end with '/', such as production/", p)
+	}
+	v.oneOf(at+".compression", c.Compression, "zstd", "none")
+	v.atLeast(at+".watchdog_timeout", c.WatchdogTimeout, time.Second)
+	v.backends(c, at+".backends")
+}
+
+func (v validator) etcd(e *Etcd, at string) {
+	if len(e.Endpoints) > 0 && e.DiscoverySRV != "" {
+		v.problem(at+".discovery_srv", "there are endpoints, too; give one or the other")
+	}
+	if e.DiscoverySRVName != "" && e.DiscoverySRV == "" {
+		v.problem(at+".discovery_srv_name", "needs the domain to look in; set discovery_srv (--etcd-discovery-srv)")
+	}
+	for i, ep := range e.Endpoints {
+		if err := checkEndpoint(ep); err != nil {
+			v.problem(fmt.Sprintf("%s.endpoints[%d]", at, i), "%v", err)
+		}
+	}
+	v.pair(at+".cert", at+".key", e.Cert, e.Key)
+	if e.Password != "" && e.PasswordFile != "" {
+		v.problem(at+".password_file", "there is a password, too; give one or the other")
+	}
+	if (e.Password != "" || e.PasswordFile != "") != (e.User != "") {
+		v.problem(at+".user", "a user and a password are needed together; set user and password_file (--etcd-user, --etcd-password-file)")
+	}
+}
+
+// checkEndpoint takes what etcdctl takes: host:port, or a URL of it.
+func checkEndpoint(ep string) error {
+	const want = "write it as https://HOST:PORT"
+	hostport := ep
+	if scheme, _, ok := strings.Cut(ep, "://"); ok {
+		u, err := url.Parse(ep)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%q is not a URL; %s", redactURL(ep), want)
+		case u.User != nil:
+			return fmt.Errorf("%q carries credentials; set user and password_file (--etcd-user, --etcd-password-file) instead", redactURL(ep))
+		case scheme == "unix" || scheme == "unixs":
+			return nil
+		case scheme != "http" && scheme != "https":
+			return fmt.Errorf("%q has the scheme %q; %s", redactURL(ep), scheme, want)
+		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+			return fmt.Errorf("%q has more than an address in it; %s", redactURL(ep), want)
+		}
+		hostport = u.Host
+	}
+	host, port, err := net.SplitHostPort(hostport)
+	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || host == "" {
+		return fmt.Errorf("%q has no host and port; %s", redactURL(ep), want)
+	}
+	return nil
+}
+
+func (v validator) pair(certPath, keyPath, cert, key string) {
+	switch {
+	case cert != "" && key == "":
+		v.problem(keyPath, "is missing; a certificate and its key are needed together")
+	case cert == "" && key != "":
+		v.problem(certPath, "is missing; a key and its certificate are needed together")
+	}
+}
+
+func (v validator) name(path, name string) {
+	if len(name) > maxName || !namePattern.MatchString(name) {
+		v.problem(path, "%.120q is not a name; use up to %d letters, digits, '.', '_' and '-', a letter or digit first", name, maxName)
+	}
+}
+
+func (v validator) oneOf(path, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		v.problem(path, "%q is not one of %s", value, strings.Join(allowed, ", "))
+	}
+}
+
+func (v validator) atLeast(path string, d, least time.Duration) {
+	if d < least {
+		v.problem(path, "%v is too short; %v is the least", d, least)
+	}
+}
