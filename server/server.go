@@ -20,13 +20,14 @@ import (
 const (
 	DefaultGRPCAddr = "127.0.0.1:7379"
 	DefaultHTTPAddr = "127.0.0.1:7380"
-	// DefaultShutdownTimeout is how long calls may go on after the service was told to stop. With what they are then given
-	// to clean up it stays below the 30 seconds of Kubernetes.
+	// DefaultShutdownTimeout is how long calls may go on after the service was told to stop. It leaves some of the 30 seconds
+	// of Kubernetes to what comes after.
 	DefaultShutdownTimeout = 20 * time.Second
 )
 
-// cleanupTimeout is what calls that were cancelled are given to clean up and answer.
-const cleanupTimeout = 5 * time.Second
+// cleanupTimeout is what calls that were cancelled are given to clean up and answer. A save needs it all only where
+// neither its backend nor its catalog answers.
+const cleanupTimeout = 20 * time.Second
 
 // Cluster is what the server needs of a cluster of the domain.
 type Cluster interface {

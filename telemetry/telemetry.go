@@ -51,8 +51,10 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 
 	t := &Telemetry{}
 	if err := t.start(ctx, cfg, complaints); err != nil {
-		// What was started until then has nothing to flush.
-		return nil, errors.Join(fmt.Errorf("start telemetry: %w", err), t.Shutdown(context.WithoutCancel(ctx)))
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		cancel() // what was started until then has nothing to send
+		_ = t.Shutdown(ctx)
+		return nil, fmt.Errorf("start telemetry: %w", err)
 	}
 	return t, nil
 }

@@ -1,0 +1,264 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+func TestSavePassesTheRequestOn(t *testing.T) {
+	var got snapshot.SaveRequest
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(_ context.Context, req snapshot.SaveRequest) (snapshot.SaveResult, error) {
+		got = req
+		return snapshot.SaveResult{Snapshot: &snapshot.Snapshot{Name: "a", State: snapshot.StateReady}, Warnings: []string{"the catalog was not written"}}, nil
+	}})
+	resp, err := r.client(t).Save(t.Context(), &snapshotdv1.SaveRequest{
+		Cluster: "prod", NamePrefix: "pre", Labels: map[string]string{"k": "v"}, Backends: []string{"s3"}, RequestId: "id-1",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.NamePrefix != "pre" || got.RequestID != "id-1" || got.Trigger != snapshot.TriggerManual ||
+		!maps.Equal(got.Labels, map[string]string{"k": "v"}) || !slices.Equal(got.Backends, []string{"s3"}) {
+		t.Errorf("the domain was asked for %+v", got)
+	}
+	if resp.GetSnapshot().GetState() != snapshotdv1.Snapshot_STATE_READY || len(resp.GetWarnings()) != 1 {
+		t.Errorf("the response is %v", resp)
+	}
+}
+
+func TestTheClusterMayBeLeftOutWhereThereIsOne(t *testing.T) {
+	get := func(name string) *fakeCluster {
+		return &fakeCluster{name: name, get: func(context.Context, string) (*snapshot.Record, error) {
+			return &snapshot.Record{Snapshot: snapshot.Snapshot{Cluster: name}}, nil
+		}}
+	}
+	one, two := run(t, server.Config{}, get("a")).client(t), run(t, server.Config{}, get("a"), get("b")).client(t)
+
+	if resp, err := one.Get(t.Context(), &snapshotdv1.GetRequest{Name: "x"}); err != nil || resp.GetSnapshot().GetCluster() != "a" {
+		t.Errorf("the only cluster: %v, %v", resp, err)
+	}
+	if resp, err := two.Get(t.Context(), &snapshotdv1.GetRequest{Cluster: "b", Name: "x"}); err != nil || resp.GetSnapshot().GetCluster() != "b" {
+		t.Errorf("one by its name: %v, %v", resp, err)
+	}
+	_, err := two.Get(t.Context(), &snapshotdv1.GetRequest{Name: "x"})
+	if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "cluster" || !strings.Contains(err.Error(), `["a" "b"]`) {
+		t.Errorf("the error does not name the clusters: %v", err)
+	}
+	_, err = two.Get(t.Context(), &snapshotdv1.GetRequest{Cluster: "c", Name: "x"})
+	checkError(t, err, codes.NotFound, snapshot.ReasonClusterNotFound)
+	_, err = two.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Cluster: "c"})
+	checkError(t, err, codes.NotFound, snapshot.ReasonClusterNotFound)
+}
+
+func TestListPassesTheQueryOn(t *testing.T) {
+	var got snapshot.Query
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", list: func(_ context.Context, q snapshot.Query) (snapshot.Page, error) {
+		got = q
+		return snapshot.Page{
+			Records:       []*snapshot.Record{{Snapshot: snapshot.Snapshot{Name: "b"}}, {Snapshot: snapshot.Snapshot{Name: "a"}}},
+			NextPageToken: "next",
+		}, nil
+	}})
+	from, until := time.Unix(1000, 0).UTC(), time.Unix(2000, 0).UTC()
+	resp, err := r.client(t).List(t.Context(), &snapshotdv1.ListRequest{
+		PageSize: 1000, PageToken: "token", Backend: "s3", Labels: map[string]string{"k": ""},
+		States:         []snapshotdv1.Snapshot_State{snapshotdv1.Snapshot_STATE_READY, snapshotdv1.Snapshot_STATE_PARTIAL},
+		CreateTimeFrom: timestamppb.New(from), CreateTimeUntil: timestamppb.New(until),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.PageSize != 1000 || got.PageToken != "token" || got.Backend != "s3" || !got.From.Equal(from) || !got.Until.Equal(until) ||
+		!slices.Equal(got.States, []snapshot.State{snapshot.StateReady, snapshot.StatePartial}) || len(got.Labels) != 1 {
+		t.Errorf("the domain was asked for %+v", got)
+	}
+	if len(resp.GetSnapshots()) != 2 || resp.GetSnapshots()[0].GetName() != "b" || resp.GetNextPageToken() != "next" {
+		t.Errorf("the response is %v", resp)
+	}
+	if _, err := r.client(t).List(t.Context(), &snapshotdv1.ListRequest{}); err != nil || got.PageSize != 100 || !got.From.IsZero() {
+		t.Errorf("the defaults are %+v, %v", got, err)
+	}
+}
+
+func TestListRefusesWhatCannotBe(t *testing.T) {
+	client := run(t, server.Config{}, &fakeCluster{name: "prod"}).client(t)
+	for field, reqs := range map[string][]*snapshotdv1.ListRequest{
+		"page_size": {{PageSize: -1}, {PageSize: 1001}},
+		"states":    {{States: []snapshotdv1.Snapshot_State{0}}, {States: []snapshotdv1.Snapshot_State{2, 99}}, {States: []snapshotdv1.Snapshot_State{-1}}},
+		"labels":    {{Labels: map[string]string{"": "v"}}},
+		"create_time_from": {
+			{CreateTimeFrom: &timestamppb.Timestamp{Seconds: -1 << 60}},
+			{CreateTimeFrom: &timestamppb.Timestamp{Nanos: -1}},
+		},
+		"create_time_until": {
+			{CreateTimeUntil: &timestamppb.Timestamp{Nanos: 2e9}},
+			{CreateTimeFrom: &timestamppb.Timestamp{Seconds: 5}, CreateTimeUntil: &timestamppb.Timestamp{Seconds: 5}},
+		},
+	} {
+		for _, req := range reqs {
+			_, err := client.List(t.Context(), req)
+			if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != field {
+				t.Errorf("%v: the field is %q, want %q", req, d.Field, field)
+			}
+		}
+	}
+}
+
+// reconciling is a cluster that reports what it was asked for.
+func reconciling(name string, backends ...string) *fakeCluster {
+	return &fakeCluster{name: name, backends: backends, reconcile: func(_ context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
+		var reports []snapshot.BackendReport
+		for _, b := range backends {
+			if len(req.Backends) == 0 || slices.Contains(req.Backends, b) {
+				reports = append(reports, snapshot.BackendReport{Cluster: name, Backend: b, Listed: 9, Unchanged: 8, Added: 7, Updated: 6, Removed: 5, Swept: 4, Foreign: 3})
+			}
+		}
+		return reports, nil
+	}}
+}
+
+// shown returns cluster/backend of every report.
+func shown(resp *snapshotdv1.ReconcileResponse) string {
+	var all []string
+	for _, b := range resp.GetBackends() {
+		all = append(all, b.GetCluster()+"/"+b.GetBackend())
+	}
+	return strings.Join(all, " ")
+}
+
+func TestReconcileChoosesClustersAndBackends(t *testing.T) {
+	client := run(t, server.Config{}, reconciling("b", "local", "s3"), reconciling("a", "local"), reconciling("c", "nfs")).client(t)
+	for _, tc := range []struct {
+		cluster  string
+		backends []string
+		want     string
+	}{
+		{"", nil, "b/local b/s3 a/local c/nfs"},
+		{"b", nil, "b/local b/s3"},
+		{"b", []string{"s3"}, "b/s3"},
+		{"", []string{"local"}, "b/local a/local"},
+		{"", []string{"nfs", "s3"}, "b/s3 c/nfs"},
+	} {
+		resp, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Cluster: tc.cluster, Backends: tc.backends})
+		if err != nil || shown(resp) != tc.want {
+			t.Errorf("cluster %q, backends %q: %q, %v; want %q", tc.cluster, tc.backends, shown(resp), err, tc.want)
+		}
+	}
+	_, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Backends: []string{"local", "gcs"}})
+	if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "backends" {
+		t.Errorf("the field is %q", d.Field)
+	}
+}
+
+func TestReconcileCounts(t *testing.T) {
+	resp, err := run(t, server.Config{}, reconciling("a", "local")).client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := resp.GetBackends()[0]
+	got := []int64{b.GetListed(), b.GetUnchanged(), b.GetAdded(), b.GetUpdated(), b.GetRemoved(), b.GetSwept(), b.GetForeign()}
+	if !slices.Equal(got, []int64{9, 8, 7, 6, 5, 4, 3}) || b.GetError() != nil {
+		t.Errorf("the report is %v", b)
+	}
+}
+
+func TestABackendThatFailsIsAnErrorInTheResponse(t *testing.T) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", reconcile: func(_ context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
+		if !req.ValidateOnly {
+			return nil, errors.New("validate_only was lost")
+		}
+		return []snapshot.BackendReport{
+			{Cluster: "prod", Backend: "local", Listed: 1},
+			{Cluster: "prod", Backend: "s3", Err: &snapshot.Error{Reason: snapshot.ReasonBackendAccessDenied, Message: "list"}},
+			{Cluster: "prod", Backend: "nfs", Err: errors.New("odd")},
+		}, nil
+	}})
+	resp, err := r.client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{ValidateOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := checkError(t, status.ErrorProto(resp.GetBackends()[1].GetError()), codes.FailedPrecondition, snapshot.ReasonBackendAccessDenied)
+	if d.Backend != "s3" || d.Cluster != "prod" {
+		t.Errorf("details are %+v", d)
+	}
+	d = checkError(t, status.ErrorProto(resp.GetBackends()[2].GetError()), codes.Internal, snapshot.ReasonInternal)
+	if d.Backend != "nfs" {
+		t.Errorf("details are %+v", d)
+	}
+}
+
+func TestAClusterThatFailsIsTheErrorOfReconcile(t *testing.T) {
+	down := func(name string) *fakeCluster {
+		return &fakeCluster{name: name, reconcile: func(context.Context, snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
+			return nil, &snapshot.Error{Reason: snapshot.ReasonCatalogUnavailable, Message: "read the catalog of " + name, Retry: time.Second}
+		}}
+	}
+	reconciled := make(chan string, 10)
+	good := reconciling("z", "local")
+	inner := good.reconcile
+	good.reconcile = func(ctx context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
+		reconciled <- "z"
+		return inner(ctx, req)
+	}
+	client := run(t, server.Config{}, reconciling("a", "local"), down("m"), down("n"), good).client(t)
+	_, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
+	if d := checkError(t, err, codes.Unavailable, snapshot.ReasonCatalogUnavailable); d.Cluster != "m" || d.Retry != time.Second {
+		t.Errorf("details are %+v", d)
+	}
+	if want := "and 1 of the other clusters failed as well"; !strings.Contains(err.Error(), want) {
+		t.Errorf("the error does not say %q: %v", want, err)
+	}
+	wait(t, reconciled, "the reconciliation of the cluster after those that failed")
+}
+
+func TestAServerNeedsClustersWithDifferentNames(t *testing.T) {
+	for name, cfg := range map[string]server.Config{
+		"no clusters": {Events: new(snapshot.Events)},
+		"no events":   {Clusters: []server.Cluster{&fakeCluster{name: "a"}}},
+		"twins":       {Events: new(snapshot.Events), Clusters: []server.Cluster{&fakeCluster{name: "a"}, &fakeCluster{name: "a"}}},
+		"half TLS":    {Events: new(snapshot.Events), Clusters: []server.Cluster{&fakeCluster{name: "a"}}, TLS: server.TLS{CertFile: "x"}},
+		"CA alone":    {Events: new(snapshot.Events), Clusters: []server.Cluster{&fakeCluster{name: "a"}}, TLS: server.TLS{ClientCAFile: "x"}},
+	} {
+		if _, err := server.New(cfg); err == nil {
+			t.Errorf("%s: New took it", name)
+		}
+	}
+}
+
+func TestARequestThatIsTooLargeIsRefused(t *testing.T) {
+	client := run(t, server.Config{}, &fakeCluster{name: "prod"}).client(t)
+	_, err := client.Save(t.Context(), &snapshotdv1.SaveRequest{NamePrefix: strings.Repeat("a", 1<<20)})
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestEveryCallLeavesOneLine(t *testing.T) {
+	r := run(t, server.Config{}, failing(&snapshot.Error{Reason: snapshot.ReasonSnapshotNotFound, Message: fmt.Sprintf("no snapshot %q", "a")}))
+	_, _ = r.client(t).Get(t.Context(), &snapshotdv1.GetRequest{Name: "a"})
+	r.stop()
+	wait(t, r.done, "the end of Run")
+	calls := r.log.with("call served")
+	if len(calls) != 1 {
+		t.Fatalf("there are %d lines: %q", len(calls), calls)
+	}
+	for _, want := range []string{"method=Get", "code=NotFound", "reason=SNAPSHOT_NOT_FOUND", "cluster=prod", "duration=", "peer=127.0.0.1"} {
+		if !strings.Contains(calls[0], want) {
+			t.Errorf("the line lacks %s: %s", want, calls[0])
+		}
+	}
+}
