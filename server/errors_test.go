@@ -176,3 +176,18 @@ func TestAPanicEndsOneCallAlone(t *testing.T) {
 		t.Errorf("the next call fails: %v", err)
 	}
 }
+
+func TestAPanicOfOneClusterEndsTheReconcileAlone(t *testing.T) {
+	bad := &fakeCluster{name: "bad", reconcile: func(context.Context, snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
+		panic("no such luck")
+	}}
+	r := run(t, server.Config{}, bad, reconciling("good", "local"))
+	_, err := r.client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
+	checkError(t, err, codes.Internal, snapshot.ReasonInternal)
+	if len(r.log.with("no such luck")) == 0 {
+		t.Error("the log lacks the panic")
+	}
+	if resp, err := r.client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Cluster: "good"}); err != nil || shown(resp) != "good/local" {
+		t.Errorf("the next call: %v, %v", resp, err)
+	}
+}

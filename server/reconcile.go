@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -20,6 +21,8 @@ type reconciliation struct {
 	req     snapshot.ReconcileRequest
 	reports []snapshot.BackendReport
 	err     error
+
+	panicked string // with the stack
 }
 
 // Reconcile implements the RPC. A cluster that fails does not keep the others from being reconciled; its error is the
@@ -46,10 +49,20 @@ func reconcileAll(ctx context.Context, work []*reconciliation) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			defer func() {
+				if p := recover(); p != nil {
+					w.panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+				}
+			}()
 			w.reports, w.err = w.cluster.Reconcile(ctx, w.req)
 		})
 	}
 	wg.Wait()
+	for _, w := range work {
+		if w.panicked != "" {
+			panic(w.panicked) // here, where it ends the call and not the process
+		}
+	}
 }
 
 // firstFailure returns the error of the first cluster that failed as a whole.

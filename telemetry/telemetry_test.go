@@ -6,11 +6,13 @@ import (
 	"flag"
 	"io"
 	"log/slog"
+	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,9 +20,14 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
@@ -274,16 +281,42 @@ func TestLibrariesKeepTheirScopes(t *testing.T) {
 	}
 }
 
-func TestCallsOfAnHourHaveABucket(t *testing.T) {
+// TestTheDurationOfCallsKeepsItsName pins what the instrumentation of gRPC emits: the wider buckets go by its name.
+func TestTheDurationOfCallsKeepsItsName(t *testing.T) {
 	clearEnv(t)
 	tel := start(t, telemetry.Config{})
-	h, err := otel.Meter("rpc").Float64Histogram("rpc.server.call.duration", metric.WithUnit("s"), metric.WithExplicitBucketBoundaries(1, 10))
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Record(t.Context(), 1200)
-	if text := scrape(t, tel, ""); !strings.Contains(only(text, "rpc_server_call_duration_seconds_bucket"), `le="3600"`) {
-		t.Errorf("no bucket of an hour:\n%s", only(text, "rpc_"))
+	srv := grpc.NewServer(grpc.StatsHandler(otelgrpc.NewServerHandler()), grpc.WaitForHandlers(true))
+	healthpb.RegisterHealthServer(srv, health.NewServer())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = srv.Serve(lis) })
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(otelgrpc.NewClientHandler()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	srv.GracefulStop() // what is measured is recorded when a handler has returned
+	wg.Wait()
+	text := scrape(t, tel, "")
+	for _, name := range []string{"rpc_server_call_duration_seconds_bucket", "rpc_client_call_duration_seconds_bucket"} {
+		if !strings.Contains(only(text, name), `le="3600"`) {
+			t.Errorf("%s has no bucket of an hour:\n%s", name, only(text, "rpc_"))
+		}
+	}
+}
+
+func TestTheResourceIsWhole(t *testing.T) {
+	clearEnv(t)
+	var b strings.Builder
+	start(t, telemetry.Config{ServiceVersion: "1.2.3", Node: "n", Logger: slog.New(slog.NewTextHandler(&b, nil))})
+	if b.Len() != 0 {
+		t.Errorf("a start without any setting complains:\n%s", b.String())
 	}
 }
 

@@ -1,0 +1,186 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// watch returns a stream that misses nothing from now on.
+func watch(t *testing.T, client snapshotdv1.SnapshotServiceClient, req *snapshotdv1.WatchRequest) grpc.ServerStreamingClient[snapshotdv1.WatchResponse] {
+	t.Helper()
+	stream, err := client.Watch(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Header(); err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+func TestWatchShowsEventsInOrder(t *testing.T) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
+	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
+	at := time.Unix(1700000000, 0)
+	snap := &snapshot.Snapshot{Name: "a", State: snapshot.StateSaving}
+	types := []snapshotdv1.WatchResponse_Type{
+		snapshotdv1.WatchResponse_TYPE_STARTED, snapshotdv1.WatchResponse_TYPE_PROGRESS,
+		snapshotdv1.WatchResponse_TYPE_LOCATION_DONE, snapshotdv1.WatchResponse_TYPE_FINISHED,
+	}
+	for i := range 40 {
+		ev := snapshot.Event{
+			Type: snapshot.EventType(i%4 + 1), Time: at, Cluster: "prod", Name: fmt.Sprint(i), RequestID: "id",
+			Backend: "s3", Done: int64(i), Total: 100, Snapshot: snap,
+		}
+		if ev.Type == snapshot.EventProgress {
+			ev.Snapshot = nil
+		}
+		r.events.Publish(ev)
+	}
+	for i := range 40 {
+		ev, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.GetName() != fmt.Sprint(i) || ev.GetType() != types[i%4] || ev.GetDoneBytes() != int64(i) || ev.GetTotalBytes() != 100 ||
+			ev.GetCluster() != "prod" || ev.GetRequestId() != "id" || ev.GetBackend() != "s3" || !ev.GetTime().AsTime().Equal(at) ||
+			(ev.GetSnapshot() == nil) != (ev.GetType() == snapshotdv1.WatchResponse_TYPE_PROGRESS) {
+			t.Fatalf("event %d is %v", i, ev)
+		}
+	}
+}
+
+func TestWatchShowsOnlyWhatWasAskedFor(t *testing.T) {
+	r := run(t, server.Config{}, &fakeCluster{name: "a"}, &fakeCluster{name: "b"})
+	client := r.client(t)
+	byCluster := watch(t, client, &snapshotdv1.WatchRequest{Cluster: "b"})
+	byRequest := watch(t, client, &snapshotdv1.WatchRequest{RequestId: "id-2"})
+	for _, ev := range []snapshot.Event{
+		{Name: "1", Cluster: "a", RequestID: "id-1"}, {Name: "2", Cluster: "a", RequestID: "id-2"}, {Name: "3", Cluster: "b"},
+	} {
+		ev.Type = snapshot.EventStarted
+		r.events.Publish(ev)
+	}
+	if ev, err := byCluster.Recv(); err != nil || ev.GetName() != "3" {
+		t.Errorf("by cluster: %v, %v", ev, err)
+	}
+	if ev, err := byRequest.Recv(); err != nil || ev.GetName() != "2" {
+		t.Errorf("by request: %v, %v", ev, err)
+	}
+	none, err := client.Watch(t.Context(), &snapshotdv1.WatchRequest{Cluster: "c"})
+	if err == nil {
+		_, err = none.Recv()
+	}
+	checkError(t, err, codes.NotFound, snapshot.ReasonClusterNotFound)
+}
+
+func TestAWatcherThatDoesNotKeepUpIsToldSo(t *testing.T) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
+	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
+	snap := &snapshot.Snapshot{Error: strings.Repeat("x", 4096)}
+	for i := range 5000 { // 20 MB: far more than what flow control and the subscription hold
+		r.events.Publish(snapshot.Event{Type: snapshot.EventLocationDone, Name: fmt.Sprint(i), Snapshot: snap})
+	}
+	for i := 0; ; i++ {
+		ev, err := stream.Recv()
+		if err != nil {
+			checkError(t, err, codes.ResourceExhausted, snapshot.ReasonSlowConsumer)
+			return
+		}
+		if ev.GetName() != fmt.Sprint(i) {
+			t.Fatalf("event %d is %s: one was lost without a word", i, ev.GetName())
+		}
+	}
+}
+
+func TestWatchersAreToldOfAShutdownAtOnce(t *testing.T) {
+	r := run(t, server.Config{ShutdownTimeout: time.Hour}, &fakeCluster{name: "prod"})
+	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
+	r.stop()
+	_, err := stream.Recv()
+	if d := checkError(t, err, codes.Unavailable, wire.ReasonShuttingDown); d.Retry == 0 {
+		t.Error("no retry is advised")
+	}
+	wait(t, r.done, "the end of Run")
+}
+
+func TestAWatcherThatGoesAwayEndsItsSubscription(t *testing.T) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
+	ctx, cancel := context.WithCancel(t.Context())
+	stream, err := r.client(t).Watch(ctx, &snapshotdv1.WatchRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Header(); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := stream.Recv(); status.Code(err) != codes.Canceled {
+		t.Errorf("the error is %v", err)
+	}
+	r.stop()
+	wait(t, r.done, "the end of Run") // the handler has returned
+	if got := r.log.with("method=Watch"); len(got) != 1 {
+		t.Errorf("the log has %q", got)
+	}
+}
+
+func TestCancellingACallReachesTheDomain(t *testing.T) {
+	entered, left := make(chan struct{}), make(chan error, 1)
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(ctx context.Context, _ snapshot.SaveRequest) (snapshot.SaveResult, error) {
+		close(entered)
+		<-ctx.Done()
+		left <- context.Cause(ctx)
+		return snapshot.SaveResult{}, &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "save", Err: context.Cause(ctx)}
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	client := r.client(t)
+	go func() {
+		_, err := client.Save(ctx, &snapshotdv1.SaveRequest{})
+		result <- err
+	}()
+	wait(t, entered, "the call of Save")
+	cancel()
+	if cause := wait(t, left, "the end of Save"); !errors.Is(cause, context.Canceled) {
+		t.Errorf("the cause is %v", cause)
+	}
+	if err := wait(t, result, "the answer"); status.Code(err) != codes.Canceled {
+		t.Errorf("the error is %v", err)
+	}
+	r.stop()
+	wait(t, r.done, "the end of Run")
+	if got := r.log.with("method=Save code=Canceled"); len(got) != 1 {
+		t.Errorf("the log has %q", got)
+	}
+}
+
+func TestADeadlineReachesTheDomain(t *testing.T) {
+	deadline := make(chan bool, 1)
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", get: func(ctx context.Context, _ string) (*snapshot.Record, error) {
+		_, ok := ctx.Deadline()
+		deadline <- ok
+		return &snapshot.Record{}, nil
+	}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if _, err := r.client(t).Get(ctx, &snapshotdv1.GetRequest{Name: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if !wait(t, deadline, "the call of Get") {
+		t.Error("the domain sees no deadline")
+	}
+}
