@@ -33,7 +33,7 @@ func (d database) write(tb testing.TB) string {
 	db, err := bolt.Open(path, 0o600, &options)
 	must(tb, err)
 	rnd := rand.New(rand.NewPCG(7, 11))
-	must(tb, db.Update(func(tx *bolt.Tx) error { return d.facts(tx) }))
+	must(tb, db.Update(d.facts))
 	for from := 0; from < d.records; from += 10_000 {
 		must(tb, db.Update(func(tx *bolt.Tx) error {
 			return d.put(tx.Bucket([]byte("key")), rnd, from, min(from+10_000, d.records))

@@ -30,7 +30,7 @@ const ctxPeriod = 64
 
 // scan is one pass over a database.
 type scan struct {
-	ctx    context.Context //nolint:containedctx // a scan lives for one call
+	ctx    context.Context // a scan lives for one call
 	db     *btree
 	keys   *keySet
 	result Result

@@ -239,7 +239,7 @@ func TestCancelEndsTheCopyAndLeavesNoGoroutine(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
 				var src io.Reader = rand.NewChaCha8([32]byte{})
-				var dst io.Writer = io.Discard
+				dst := io.Discard
 				switch when {
 				case "before":
 					cancel(errBroken)

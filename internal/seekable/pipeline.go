@@ -126,7 +126,7 @@ func readFull(ctx context.Context, src io.Reader, buf []byte) (n int, end bool, 
 		m, err := src.Read(buf[n:])
 		n += m
 		switch {
-		case err == io.EOF: //nolint:errorlint // only io.EOF itself is the end
+		case err == io.EOF: // only io.EOF itself is the end
 			return n, true, nil
 		case err != nil:
 			return n, false, err
