@@ -30,7 +30,7 @@ const serviceName = "snapshotd.v1.SnapshotService"
 // get returns the status and the body of an HTTP request.
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
-	resp, err := http.Get(url) //nolint:noctx // a test
+	resp, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

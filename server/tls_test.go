@@ -141,7 +141,7 @@ func TestBothPortsSpeakTLS(t *testing.T) {
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12}}}
 	defer client.CloseIdleConnections()
-	resp, err := client.Get("https://" + r.HTTPAddr() + "/healthz") //nolint:noctx // a test
+	resp, err := client.Get("https://" + r.HTTPAddr() + "/healthz")
 	if err != nil {
 		t.Fatalf("HTTP over TLS: %v", err)
 	}

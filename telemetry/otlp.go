@@ -42,17 +42,9 @@ func routeOf(signal string) route {
 		return route{}
 	}
 	endpoint := firstEnv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-	variable := "OTEL_" + signal + "_EXPORTER"
-	switch exporter := firstEnv(variable); {
-	case exporter == "none":
-		return route{}
-	case exporter == "prometheus" && signal == signalMetrics:
-		return route{} // always there: the scrape
-	case exporter == "otlp", exporter == "" && endpoint != "":
-	case exporter == "":
-		return route{}
-	default:
-		return route{ignored: fmt.Sprintf("%s=%s: only otlp and none are known", variable, exporter)}
+	wanted, ignored := wantsOTLP(signal, endpoint != "")
+	if !wanted {
+		return route{ignored: ignored}
 	}
 	protocol := firstEnv("OTEL_EXPORTER_OTLP_"+signal+"_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 	switch protocol {
@@ -63,6 +55,26 @@ func routeOf(signal string) route {
 	default:
 		return route{ignored: fmt.Sprintf("OTLP protocol %s for %s: only %s and %s are known", protocol, strings.ToLower(signal), protocolGRPC, protocolHTTP)}
 	}
+}
+
+// wantsOTLP reports whether the list of a signal's exporters names OTLP, or byDefault where there is no list, and what of
+// the list cannot be followed. For metrics the scrape is always there, whether it is named or not.
+func wantsOTLP(signal string, byDefault bool) (wanted bool, ignored string) {
+	variable := "OTEL_" + signal + "_EXPORTER"
+	list := firstEnv(variable)
+	if list == "" {
+		return byDefault, ""
+	}
+	for name := range strings.SplitSeq(list, ",") {
+		switch name = strings.TrimSpace(name); {
+		case name == "otlp":
+			wanted = true
+		case name == "none", name == "prometheus" && signal == signalMetrics:
+		default:
+			ignored = fmt.Sprintf("%s=%s: only otlp and none are known", variable, list)
+		}
+	}
+	return wanted, ignored
 }
 
 // protocolFor returns the protocol of an endpoint for which none is set: http/protobuf as the specification wants it, but

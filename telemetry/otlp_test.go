@@ -93,7 +93,7 @@ func TestTheEnvironmentHasTheLastWord(t *testing.T) {
 	}
 }
 
-func TestASignalThatIsSwitchedOffDoesNotLeave(t *testing.T) {
+func TestOnlyTheSignalsThatAreOnLeave(t *testing.T) {
 	for _, tc := range []struct {
 		name, value     string
 		traces, metrics bool
@@ -101,7 +101,10 @@ func TestASignalThatIsSwitchedOffDoesNotLeave(t *testing.T) {
 		{"OTEL_SDK_DISABLED", "true", false, false},
 		{"OTEL_TRACES_EXPORTER", "none", false, true},
 		{"OTEL_METRICS_EXPORTER", "none", true, false},
-		{"OTEL_TRACES_EXPORTER", "zipkin", false, true}, // unknown: a warning
+		{"OTEL_METRICS_EXPORTER", "prometheus", true, false},
+		{"OTEL_METRICS_EXPORTER", "otlp, prometheus", true, true},
+		{"OTEL_TRACES_EXPORTER", "zipkin", false, true},                  // unknown: a warning
+		{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", false, true}, // unknown: a warning
 	} {
 		t.Run(tc.name+"="+tc.value, func(t *testing.T) {
 			clearEnv(t)
@@ -110,7 +113,11 @@ func TestASignalThatIsSwitchedOffDoesNotLeave(t *testing.T) {
 			t.Cleanup(collector.Close)
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 			t.Setenv(tc.name, tc.value)
-			tel := start(t, telemetry.Config{})
+			var log strings.Builder
+			tel := start(t, telemetry.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+			if warned := log.Len() > 0; warned != (tc.value == "zipkin" || tc.value == "http/json") {
+				t.Errorf("warned: %v\n%s", warned, log.String())
+			}
 			work(callerContext(t.Context()), tel, "reconcile")
 			if text := scrape(t, tel, ""); !strings.Contains(text, `etcd_snapshot_reconcile_duration_seconds_count{status="success"} 1`) {
 				t.Error("the scrape lacks the observation")
