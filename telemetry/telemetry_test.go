@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -66,7 +67,7 @@ func start(t *testing.T, cfg telemetry.Config) *telemetry.Telemetry {
 // scrape returns the scrape in Prometheus' text format.
 func scrape(t *testing.T, tel *telemetry.Telemetry, accept string) string {
 	t.Helper()
-	req := httptest.NewRequest("GET", "/metrics", nil)
+	req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	req.Header.Set("Accept", accept)
 	rec := httptest.NewRecorder()
 	tel.MetricsHandler().ServeHTTP(rec, req)
