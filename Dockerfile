@@ -1,0 +1,19 @@
+# The image of snapshotd: one static binary, no shell, not root. docs/development.md says how it is built and tried
+# without a registry, with stand-ins for the two base images.
+ARG BUILD_IMAGE=golang:1.26
+ARG RUNTIME_IMAGE=gcr.io/distroless/static:nonroot
+
+FROM ${BUILD_IMAGE} AS build
+ARG VERSION=devel
+WORKDIR /src
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/bin/snapshotd ./cmd/snapshotd \
+ && mkdir -p /out/data
+
+FROM ${RUNTIME_IMAGE}
+COPY --from=build /out/bin/snapshotd /usr/local/bin/snapshotd
+# The spool and a directory of snapshots go here: mount a volume.
+COPY --from=build --chown=65532:65532 /out/data /var/lib/snapshotd
+USER 65532:65532
+EXPOSE 7379 7380
+ENTRYPOINT ["/usr/local/bin/snapshotd"]
