@@ -4,10 +4,15 @@ ARG BUILD_IMAGE=golang:1.26
 ARG RUNTIME_IMAGE=gcr.io/distroless/static:nonroot
 
 FROM ${BUILD_IMAGE} AS build
-ARG VERSION=devel
+ARG VERSION=
+ARG COMMIT=
 WORKDIR /src
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/bin/snapshotd ./cmd/snapshotd \
+RUN CGO_ENABLED=0 go build -trimpath \
+      -ldflags "-s -w \
+        -X github.com/snapshotd/snapshotd/internal/cli.version=${VERSION} \
+        -X github.com/snapshotd/snapshotd/internal/cli.commit=${COMMIT}" \
+      -o /out/bin/snapshotd ./cmd/snapshotd \
  && mkdir -p /out/data
 
 FROM ${RUNTIME_IMAGE}
