@@ -1,0 +1,127 @@
+package schedule_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/schedule"
+)
+
+const interval = 10 * time.Minute
+
+// always leads until ctx is done.
+func always(ctx context.Context, lead func(context.Context)) error {
+	lead(ctx)
+	return ctx.Err()
+}
+
+// start runs a loop and returns what stops it and waits for it.
+func start(t *testing.T, cfg schedule.Config) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		schedule.New(cfg).Run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+func TestReconcilesWhenElectedAndOnAnInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var at []time.Duration
+		stop := start(t, schedule.Config{Interval: interval, Lead: always, Reconcile: func(context.Context) error {
+			at = append(at, time.Since(begin))
+			return nil
+		}})
+		time.Sleep(5 * interval)
+		stop()
+		if len(at) < 5 || len(at) > 6 || at[0] != 0 {
+			t.Fatalf("reconciled at %v", at)
+		}
+		for i, d := range at[1:] {
+			if gap := d - at[i]; gap < interval*94/100 || gap > interval*106/100 {
+				t.Errorf("gap %d is %v, want about %v", i, gap, interval)
+			}
+		}
+	})
+}
+
+func TestGoesOnAfterAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		stop := start(t, schedule.Config{Interval: interval, Lead: always, Reconcile: func(context.Context) error {
+			n++
+			return errors.New("bucket is down")
+		}})
+		time.Sleep(3*interval + interval/2)
+		stop()
+		if n < 3 {
+			t.Errorf("reconciled %d times", n)
+		}
+	})
+}
+
+func TestStandsForElectionAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		elections := 0
+		reconciled := make(chan struct{})
+		stop := start(t, schedule.Config{
+			Interval:  interval,
+			Reconcile: func(context.Context) error { close(reconciled); return nil },
+			Lead: func(ctx context.Context, lead func(context.Context)) error {
+				if elections++; elections < 3 {
+					return errors.New("etcd has no leader")
+				}
+				return always(ctx, lead)
+			},
+		})
+		<-reconciled
+		stop()
+	})
+}
+
+func TestLeadershipThatEndsEndsReconcile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var leading []bool
+		resign := make(chan context.CancelFunc, 1)
+		reconciling := make(chan struct{})
+		var cause error
+		first := true
+		stop := start(t, schedule.Config{
+			Interval: interval,
+			Leading:  func(_ context.Context, l bool) { leading = append(leading, l) },
+			Lead: func(ctx context.Context, lead func(context.Context)) error {
+				if !first {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				first = false
+				ctx, cancel := context.WithCancel(ctx)
+				resign <- cancel
+				lead(ctx)
+				return nil
+			},
+			Reconcile: func(ctx context.Context) error {
+				close(reconciling)
+				<-ctx.Done()
+				cause = ctx.Err()
+				return ctx.Err()
+			},
+		})
+		<-reconciling
+		(<-resign)()
+		synctest.Wait()
+		stop()
+		if !errors.Is(cause, context.Canceled) || !slices.Equal(leading, []bool{false, true, false}) {
+			t.Errorf("reconcile ended with %v, leading was %v", cause, leading)
+		}
+	})
+}
