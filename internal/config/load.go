@@ -124,6 +124,12 @@ func (c *Config) dev(file string, problems *Problems) {
 	if e := c.Clusters[0].Etcd; e.reachable() || e.User != "" || e.CACert != "" || e.Cert != "" || e.Key != "" || e.PasswordFile != "" {
 		problems.add("--dev", "brings its own etcd; leave out the --etcd-* flags and SNAPSHOTD_ETCD_* variables, or --dev")
 	}
+	if c.TLS.Enabled() {
+		problems.add("--dev", "serves without TLS; leave out the --tls-* flags and SNAPSHOTD_TLS_* variables, or --dev")
+	}
+	if c.origins["log.level"] == "" {
+		c.Log.Level = "warn" // the log shares a terminal with what is printed to try next
+	}
 }
 
 func (c *Config) fillIn(dev bool, problems *Problems) {

@@ -97,7 +97,7 @@ var settings = []setting{
 		usage:   "where snapshots go, as `name=url`; may be repeated: local=file:///dir, s3=s3://bucket?region=eu-1",
 		cluster: setBackends},
 	{flag: "compression", path: "compression", kind: "name", def: DefaultCompression,
-		usage:   "how snapshots are compressed: `zstd` or none",
+		usage:   "how snapshots are compressed (`codec`): zstd or none",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Compression, v) }},
 }
 

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	"github.com/snapshotd/snapshotd/internal/config"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// firstSteps takes a snapshot and reconciles, over gRPC like anybody else, and prints what came of it and what to try next.
+func firstSteps(ctx context.Context, sys System, cfg *config.Config, grpcAddr, httpAddr string) error {
+	grpcAddr, httpAddr = reachable(grpcAddr), reachable(httpAddr)
+	opts := clientOptions{addr: grpcAddr, plaintext: true}
+	c, err := dial(&opts)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.conn.Close() }()
+	if _, err := c.Save(ctx, &snapshotdv1.SaveRequest{}, grpc.WaitForReady(true)); err != nil {
+		return fmt.Errorf("take the first snapshot: %s", message(c.explain(err, &opts)))
+	}
+	resp, err := c.Reconcile(ctx, &snapshotdv1.ReconcileRequest{})
+	if err != nil {
+		return fmt.Errorf("reconcile: %s", message(c.explain(err, &opts)))
+	}
+	if err := reconcileFailed(resp.GetBackends()); err != nil {
+		return err
+	}
+	const some = 5
+	snapshots, err := listAll(ctx, c, &snapshotdv1.ListRequest{}, some)
+	if err != nil {
+		return fmt.Errorf("list: %s", message(c.explain(err, &opts)))
+	}
+	if err := listTable(sys.Stdout, snapshots, sys.Now()); err != nil {
+		return err
+	}
+	return printNext(sys.Stdout, self(), cfg.DataDir, grpcAddr, httpAddr)
+}
+
+// printNext prints the addresses, and commands that work as they are printed.
+func printNext(w io.Writer, self, dataDir, grpcAddr, httpAddr string) error {
+	at := ""
+	if grpcAddr != config.DefaultListenGRPC {
+		at = " --addr " + grpcAddr
+	}
+	_, err := fmt.Fprintf(w, `
+gRPC  %[2]s
+HTTP  http://%[3]s
+data  %[4]s (etcd and snapshots; remove it to begin anew)
+
+Try, in another shell:
+  %[1]s save%[5]s
+  %[1]s list%[5]s
+  grpcurl -plaintext %[2]s list
+  grpcurl -plaintext -d '{"labels": {"by": "grpcurl"}}' %[2]s snapshotd.v1.SnapshotService/Save
+  curl -s http://%[3]s/metrics | grep etcd_snapshot
+`, self, grpcAddr, httpAddr, dataDir, at)
+	return err
+}
+
+// reachable returns an address that can be dialled for one that is listened on.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip, perr := netip.ParseAddr(host); err == nil && perr == nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
+}
+
+// self returns how this program can be started again from here.
+func self() string {
+	const name = "snapshotd"
+	exe, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	if main := "./cmd/snapshotd"; strings.Contains(exe, string(filepath.Separator)+"go-build") && exists(main) {
+		return "go run " + main
+	}
+	if found, err := exec.LookPath(name); err == nil && sameFile(found, exe) {
+		return name
+	}
+	if dir, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(dir, exe); err == nil && filepath.IsLocal(rel) {
+			exe = "./" + rel
+		}
+	}
+	return quote(exe)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func sameFile(a, b string) bool {
+	ai, aerr := os.Stat(a)
+	bi, berr := os.Stat(b)
+	return aerr == nil && berr == nil && os.SameFile(ai, bi)
+}
+
+var needsNoQuotes = regexp.MustCompile(`^[A-Za-z0-9_./+-]+$`)
+
+// quote makes one word of s for a shell.
+func quote(s string) string {
+	if needsNoQuotes.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/wire"
+)
+
+// The exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitPartial     = 3 // some backend failed
+	exitBusy        = 5 // a save is running already
+	exitNotFound    = 6
+	exitInterrupted = 130
+)
+
+// usageError is an error of the command line.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// partialError says that some backends failed and others did not.
+type partialError struct{ message string }
+
+func (e *partialError) Error() string { return e.message }
+
+// report tells on w why a command failed and returns its exit code.
+func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int {
+	code := exitCode(ctx, err)
+	switch {
+	case err == nil:
+	case code == exitInterrupted:
+		fmt.Fprintln(w, "interrupted")
+	default:
+		fmt.Fprintf(w, "error: %s\n", message(err))
+		if u, ok := errors.AsType[*usageError](err); ok && u != nil {
+			fmt.Fprintf(w, "%s --help shows how it is used\n", cmd.CommandPath())
+		}
+	}
+	return code
+}
+
+func exitCode(ctx context.Context, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if _, ok := errors.AsType[*partialError](err); ok {
+		return exitPartial
+	}
+	if ctx.Err() != nil {
+		return exitInterrupted
+	}
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[*config.Problems](err); ok {
+		return exitUsage
+	}
+	switch wire.DetailsOf(err).Reason {
+	case "SAVE_IN_PROGRESS", "NOT_LEADER":
+		return exitBusy
+	}
+	switch statusCode(err) {
+	case codes.InvalidArgument:
+		return exitUsage
+	case codes.NotFound:
+		return exitNotFound
+	}
+	return exitFailed
+}
+
+// statusCode returns the code of a gRPC status in err's tree, or Unknown.
+func statusCode(err error) codes.Code {
+	if st, ok := status.FromError(err); ok {
+		return st.Code()
+	}
+	return codes.Unknown
+}
+
+// message is an error for a person, without the words of gRPC.
+func message(err error) string {
+	if p, ok := errors.AsType[*config.Problems](err); ok {
+		return "the configuration is wrong:\n  " + strings.Join(p.List(), "\n  ")
+	}
+	text := err.Error()
+	if st, ok := status.FromError(err); ok {
+		// Wrapped around a status, gRPC's own words are at its end.
+		text = st.Message()
+	}
+	if field := wire.DetailsOf(err).Field; field != "" {
+		if flag := flagOfField(field); flag != "" {
+			text = flag + strings.TrimPrefix(text, field)
+		}
+	}
+	return text
+}
+
+// flagOfField returns the flag or argument behind a field of a request.
+func flagOfField(field string) string {
+	switch field {
+	case "cluster":
+		return "--cluster"
+	case "name":
+		return "NAME"
+	case "name_prefix":
+		return "--name-prefix"
+	case "labels":
+		return "--label"
+	case "backend", "backends":
+		return "--backend"
+	case "states":
+		return "--state"
+	case "create_time_from":
+		return "--since"
+	case "create_time_until":
+		return "--until"
+	default:
+		return ""
+	}
+}

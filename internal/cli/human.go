@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// size is a number of bytes for a person.
+func size(n int64) string {
+	if n <= 0 {
+		return "-"
+	}
+	return humanize.IBytes(uint64(n))
+}
+
+// number is a count, or a dash where nothing was counted.
+func number(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// age is how long ago something was, in the largest unit that still says something.
+func age(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s" // the clocks differ
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	default:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	}
+}
+
+// took is a duration for a person.
+func took(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond).String()
+	default:
+		return d.Round(time.Second).String()
+	}
+}
+
+func stateName(s snapshotdv1.Snapshot_State) string {
+	return strings.TrimPrefix(s.String(), "STATE_")
+}
+
+// orDash keeps the columns of a table apart.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+const (
+	progressInterval = 100 * time.Millisecond // between two drawings
+	barWidth         = 24
+)
+
+// showProgress draws the progress of a save until the returned function is called. It draws nothing where w is no
+// terminal, and nothing more when the events end: a save needs nobody to watch it.
+func showProgress(ctx context.Context, w io.Writer, c *client, req *snapshotdv1.SaveRequest) (stop func()) {
+	width, ok := terminalWidth(w)
+	if !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		stream, err := c.Watch(ctx, &snapshotdv1.WatchRequest{Cluster: req.GetCluster(), RequestId: req.GetRequestId()})
+		if err != nil {
+			return
+		}
+		var p progress
+		var drawn time.Time
+		for {
+			ev, err := stream.Recv()
+			if err != nil {
+				break
+			}
+			p.add(ev)
+			if now := time.Now(); now.Sub(drawn) >= progressInterval {
+				drawn = now
+				fmt.Fprintf(w, "\r%s\x1b[K", cut(p.line(), width-1))
+			}
+		}
+		if !drawn.IsZero() {
+			fmt.Fprint(w, "\r\x1b[K") // the result takes the line's place
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// terminalWidth returns how many columns w has; ok is false when it is no terminal.
+func terminalWidth(w io.Writer) (width int, ok bool) {
+	f, isFile := w.(*os.File)
+	if !isFile {
+		return 0, false
+	}
+	ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, false
+	}
+	if ws.Col == 0 {
+		return 80, true // a terminal that does not say
+	}
+	return int(ws.Col), true
+}
+
+func cut(s string, width int) string {
+	if r := []rune(s); len(r) > width {
+		return string(r[:max(width, 0)])
+	}
+	return s
+}
+
+// progress is how far a save has come.
+type progress struct {
+	read     transfer   // from etcd
+	backends []transfer // in the order in which they are heard of
+}
+
+type transfer struct {
+	name        string
+	done, total int64
+	state       snapshotdv1.Snapshot_State // how it ended
+}
+
+func (p *progress) add(ev *snapshotdv1.WatchResponse) {
+	switch ev.GetType() {
+	case snapshotdv1.WatchResponse_TYPE_PROGRESS:
+		t := &p.read
+		if ev.GetBackend() != "" {
+			t = p.backend(ev.GetBackend())
+		}
+		t.done, t.total = ev.GetDoneBytes(), ev.GetTotalBytes()
+	case snapshotdv1.WatchResponse_TYPE_STARTED, snapshotdv1.WatchResponse_TYPE_LOCATION_DONE:
+		for _, l := range ev.GetSnapshot().GetLocations() {
+			p.backend(l.GetBackend()).state = l.GetState()
+		}
+	}
+}
+
+func (p *progress) backend(name string) *transfer {
+	for i := range p.backends {
+		if p.backends[i].name == name {
+			return &p.backends[i]
+		}
+	}
+	p.backends = append(p.backends, transfer{name: name})
+	return &p.backends[len(p.backends)-1]
+}
+
+// line is the progress on one line: what was read from etcd, and how far each backend is with it.
+func (p *progress) line() string {
+	var b strings.Builder
+	done := p.read.percent()
+	filled := barWidth * done / 100
+	fmt.Fprintf(&b, "etcd [%s%s] %3d%%  %s", strings.Repeat("=", filled), strings.Repeat(" ", barWidth-filled), done, size(p.read.done))
+	if p.read.total > 0 {
+		fmt.Fprintf(&b, " of %s", size(p.read.total))
+	}
+	for _, t := range p.backends {
+		switch t.state {
+		case snapshotdv1.Snapshot_STATE_READY:
+			fmt.Fprintf(&b, "  %s done", t.name)
+		case snapshotdv1.Snapshot_STATE_FAILED:
+			fmt.Fprintf(&b, "  %s failed", t.name)
+		default:
+			fmt.Fprintf(&b, "  %s %d%%", t.name, min(t.percent(), 99)) // it is done when it is durable
+		}
+	}
+	return b.String()
+}
+
+// percent is at most 100: the total is what etcd said before, not what it sent.
+func (t transfer) percent() int {
+	if t.total <= 0 {
+		return 0
+	}
+	return int(min(100, 100*t.done/t.total))
+}

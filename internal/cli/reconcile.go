@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+type reconcileOptions struct {
+	client   clientOptions
+	output   format
+	dryRun   bool
+	backends []string
+}
+
+func newReconcile(sys System) *cobra.Command {
+	var opts reconcileOptions
+	cmd := &cobra.Command{
+		Use:   "reconcile",
+		Short: "Make the catalog tell the truth about the backends",
+		Long: `Make the catalog tell the truth about the backends: list them, add what the catalog does not
+know, correct what it has otherwise, and remove what is no longer there. The service does so by
+itself at start and on an interval. Nothing is forgotten of a backend that cannot be read.
+
+Exits 3 when some backends could not be reconciled, 1 when none could.`,
+		Example: `  snapshotd reconcile
+  snapshotd reconcile --dry-run --backend s3`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+				return runReconcile(ctx, sys, opts, c)
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.BoolVar(&opts.dryRun, "dry-run", false, "say what would change and change nothing")
+	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to look at (default all); may be repeated")
+	opts.output.addFlag(cmd)
+	opts.client.addFlags(fs)
+	return cmd
+}
+
+func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *client) error {
+	resp, err := c.Reconcile(ctx, &snapshotdv1.ReconcileRequest{Cluster: c.cluster, Backends: opts.backends, ValidateOnly: opts.dryRun})
+	if err != nil {
+		return err
+	}
+	reports := resp.GetBackends()
+	if err := opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return reconcileTable(w, reports) }); err != nil {
+		return err
+	}
+	return reconcileFailed(reports)
+}
+
+// reconcileFailed returns an error when a backend could not be reconciled.
+func reconcileFailed(reports []*snapshotdv1.BackendReconciliation) error {
+	var why []string
+	for _, r := range reports {
+		if r.GetError() != nil {
+			why = append(why, fmt.Sprintf("\n  %s of cluster %s: %s", r.GetBackend(), r.GetCluster(), r.GetError().GetMessage()))
+		}
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%d of %d backends could not be reconciled; nothing that they hold was forgotten", len(why), len(reports)) + strings.Join(why, "")
+	if len(why) == len(reports) {
+		return errors.New(text)
+	}
+	return &partialError{text}
+}
+
+func reconcileTable(w io.Writer, reports []*snapshotdv1.BackendReconciliation) error {
+	return columns(w, func(row func(...string)) {
+		row("CLUSTER", "BACKEND", "LISTED", "UNCHANGED", "ADDED", "UPDATED", "REMOVED", "SWEPT", "FOREIGN", "RESULT")
+		for _, r := range reports {
+			result := "ok"
+			if r.GetError() != nil {
+				result = "failed"
+			}
+			cells := []string{r.GetCluster(), r.GetBackend()}
+			for _, n := range []int64{r.GetListed(), r.GetUnchanged(), r.GetAdded(), r.GetUpdated(), r.GetRemoved(), r.GetSwept(), r.GetForeign()} {
+				cells = append(cells, strconv.FormatInt(n, 10))
+			}
+			row(append(cells, result)...)
+		}
+	})
+}

@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// System is what a command meets outside. The zero value of a field is not usable.
+type System struct {
+	Stdout io.Writer
+	Stderr io.Writer
+	Getenv func(string) string
+	Now    func() time.Time
+}
+
+// Run runs a command line and returns its exit code. Cancelling ctx interrupts it.
+func Run(ctx context.Context, sys System, args []string) int {
+	root := newRoot(sys)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	return report(ctx, sys.Stderr, cmd, err)
+}
+
+func newRoot(sys System) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "snapshotd",
+		Short: "Keep etcd recoverable",
+		Long: `snapshotd takes snapshots of etcd, stores each of them on several backends at once, and
+keeps an honest catalog of what exists.
+
+"snapshotd serve" runs the service; every other command talks to one over gRPC.`,
+		Example: `  snapshotd serve --dev                 try it: needs nothing, brings its own etcd
+  snapshotd serve --config FILE         run it
+  snapshotd save                        take a snapshot now
+  snapshotd list                        show what there is`,
+		Args:          noCommand,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetOut(sys.Stdout)
+	root.SetErr(sys.Stderr)
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(
+		newServe(sys), newConfig(sys), newVersion(sys),
+		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newWatch(sys),
+	)
+	return root
+}
+
+// noArgs and oneName say of arguments what is wrong with them.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%q is not understood: no arguments are taken", args[0])
+	}
+	return nil
+}
+
+func oneName(_ *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return usagef("NAME is missing: give the name of a snapshot, as list shows it")
+	case len(args) > 1:
+		return usagef("%q is not understood: one NAME is taken", args[1])
+	}
+	return nil
+}
+
+// noCommand is for a command that only has others under it.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q", args[0])
+	cmd.SuggestionsMinimumDistance = 2
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		text += fmt.Sprintf("; did you mean %q?", like[0])
+	}
+	return usagef("%s", text)
+}
+
+// fromEnvironment sets the flags that were not given from their SNAPSHOTD_* variables. An empty one counts as not set.
+func fromEnvironment(fs *pflag.FlagSet, getenv func(string) string, names ...string) error {
+	for _, name := range names {
+		variable := variableOf(name)
+		value := getenv(variable)
+		if value == "" || fs.Changed(name) {
+			continue
+		}
+		if err := fs.Set(name, value); err != nil {
+			if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+				err = wrong.Unwrap() // the rest names a flag, which nobody has given
+			}
+			return usagef("%s: %q: %w", variable, value, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+type saveOptions struct {
+	client     clientOptions
+	output     format
+	namePrefix string
+	labels     []string
+	backends   []string
+}
+
+func newSave(sys System) *cobra.Command {
+	var opts saveOptions
+	cmd := &cobra.Command{
+		Use:   "save",
+		Short: "Take a snapshot now",
+		Long: `Take a snapshot now, and return when every backend holds it durably or has failed.
+
+Exits 3 when some backends failed and others hold it, 1 when it was stored nowhere, and 5 when
+another save of the cluster is running.`,
+		Example: `  snapshotd save
+  snapshotd save --name-prefix before-upgrade --label release=v1.2
+  snapshotd save --backend s3 -o json | jq -r .snapshot.name`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+				return runSave(ctx, sys, opts, c)
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&opts.namePrefix, "name-prefix", "", "first `part` of the snapshot's name (default \"on-demand\")")
+	fs.StringArrayVar(&opts.labels, "label", nil, "label to keep with the snapshot (`key=value`); may be repeated")
+	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to save to (default all); may be repeated")
+	opts.output.addFlag(cmd)
+	opts.client.addFlags(fs)
+	return cmd
+}
+
+func runSave(ctx context.Context, sys System, opts saveOptions, c *client) error {
+	labels, err := parseLabels(opts.labels)
+	if err != nil {
+		return err
+	}
+	req := &snapshotdv1.SaveRequest{
+		Cluster:    c.cluster,
+		NamePrefix: opts.namePrefix,
+		Labels:     labels,
+		Backends:   opts.backends,
+		RequestId:  rand.Text(),
+	}
+	stop := showProgress(ctx, sys.Stderr, c, req)
+	resp, err := c.Save(ctx, req)
+	stop()
+	if err != nil {
+		return saveFailed(sys, opts, err)
+	}
+	if resp.GetSnapshot() == nil {
+		return errNoResult
+	}
+	for _, w := range resp.GetWarnings() {
+		fmt.Fprintf(sys.Stderr, "warning: %s\n", plain(w))
+	}
+	return opts.print(sys, resp)
+}
+
+func (o *saveOptions) print(sys System, resp *snapshotdv1.SaveResponse) error {
+	return o.output.print(sys.Stdout, resp, func(w io.Writer) error {
+		return listTable(w, []*snapshotdv1.Snapshot{resp.GetSnapshot()}, sys.Now())
+	})
+}
+
+// saveFailed prints what exists in spite of the error, and returns the error that says what is where.
+func saveFailed(sys System, opts saveOptions, err error) error {
+	s := wire.DetailsOf(err).Snapshot
+	if s == nil {
+		return err
+	}
+	if perr := opts.print(sys, &snapshotdv1.SaveResponse{Snapshot: s}); perr != nil {
+		return perr
+	}
+	if s.GetState() != snapshotdv1.Snapshot_STATE_PARTIAL {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "snapshot %s is %s: not every backend has it", s.GetName(), stateName(s.GetState()))
+	for _, l := range s.GetLocations() {
+		if l.GetState() == snapshotdv1.Snapshot_STATE_READY {
+			fmt.Fprintf(&b, "\n  %s: kept, %s at %s", l.GetBackend(), size(l.GetSizeBytes()), orDash(l.GetUri()))
+		} else {
+			fmt.Fprintf(&b, "\n  %s: %s: %s", l.GetBackend(), stateName(l.GetState()), orDash(l.GetError()))
+		}
+	}
+	return &partialError{b.String()}
+}

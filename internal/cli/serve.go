@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/service"
+)
+
+type serveOptions struct {
+	config *config.Flags
+	dev    bool
+}
+
+func newServe(sys System) *cobra.Command {
+	var opts serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the service",
+		Long: `Run the service: gRPC for those who save, list and watch, HTTP for Prometheus and probes. It stops
+on SIGINT and SIGTERM, and gives calls that are under way time to end.
+
+What is not given as a flag is taken from a variable, SNAPSHOTD_LISTEN_GRPC for --listen-grpc and so
+on, then from the file that --config names, then from the defaults. Lists in variables are separated
+by commas or spaces (a comma in a URL is written %2C). One cluster fits into flags; several need the
+file. "snapshotd config check" prints what would be in effect.`,
+		Example: `  snapshotd serve --dev
+  snapshotd serve --config /etc/snapshotd/snapshotd.yaml
+  snapshotd serve --etcd-endpoints https://10.0.0.1:2379,https://10.0.0.2:2379 \
+      --etcd-cacert ca.crt --etcd-cert client.crt --etcd-key client.key \
+      --backend local=file:///var/backups/etcd \
+      --backend 's3=s3://backups?region=eu-central-1&prefix=production/'`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags(), sys.Getenv, "dev"); err != nil {
+				return err
+			}
+			return runServe(cmd.Context(), sys, opts)
+		},
+	}
+	cmd.Flags().SortFlags = false
+	cmd.Flags().BoolVar(&opts.dev, "dev", false, "try it: with an etcd of its own, a directory as backend, and a first snapshot")
+	opts.config = config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func runServe(ctx context.Context, sys System, opts serveOptions) error {
+	cfg, err := config.Load(config.Source{Flags: opts.config, Getenv: sys.Getenv, Dev: opts.dev})
+	if err != nil {
+		return err
+	}
+	svc, err := service.New(service.Config{Config: cfg, Dev: opts.dev, Version: Version().Version, Log: sys.Stderr})
+	if err != nil {
+		return err
+	}
+	if err := svc.Open(ctx); err != nil {
+		return err
+	}
+	if !opts.dev {
+		return svc.Run(ctx)
+	}
+	return serveDev(ctx, sys, cfg, svc)
+}
+
+// serveDev serves, and takes the first steps as any client would. When these fail, there is nothing to be tried.
+func serveDev(ctx context.Context, sys System, cfg *config.Config, svc *service.Service) error {
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	first := make(chan error, 1)
+	go func() {
+		err := firstSteps(serving, sys, cfg, svc.GRPCAddr(), svc.HTTPAddr())
+		if err != nil {
+			stop()
+		}
+		first <- err
+	}()
+	err := svc.Run(serving)
+	stop()
+	if ferr := <-first; ctx.Err() == nil {
+		err = errors.Join(ferr, err)
+	}
+	return err
+}

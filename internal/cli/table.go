@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// columns writes rows whose cells are separated by tabs, aligned.
+func columns(w io.Writer, rows func(row func(cells ...string))) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	rows(func(cells ...string) {
+		for i, c := range cells {
+			cells[i] = plain(c)
+		}
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+	})
+	return tw.Flush()
+}
+
+// plain keeps what others have written from breaking the table or the terminal.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// listTable is one line for each snapshot.
+func listTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time) error {
+	return columns(w, func(row func(...string)) {
+		row("NAME", "STATE", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "LOCATIONS")
+		for _, s := range snapshots {
+			row(s.GetName(), stateName(s.GetState()), age(now.Sub(s.GetCreateTime().AsTime())), number(s.GetRevision()),
+				number(s.GetTotalKeys()), size(s.GetDbSizeBytes()), size(s.GetStoredSizeBytes()), locations(s))
+		}
+	})
+}
+
+// locations are the backends that hold a snapshot, and in which state those are that do not.
+func locations(s *snapshotdv1.Snapshot) string {
+	var out []string
+	for _, l := range s.GetLocations() {
+		text := l.GetBackend()
+		if l.GetState() != snapshotdv1.Snapshot_STATE_READY {
+			text += " (" + stateName(l.GetState()) + ")"
+		}
+		out = append(out, text)
+	}
+	return orDash(strings.Join(out, ", "))
+}
+
+// getTable is all there is to say of one snapshot.
+func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
+	created := s.GetCreateTime().AsTime()
+	err := columns(w, func(row func(...string)) {
+		field := func(name, value string) {
+			if value != "" && value != "-" {
+				row(name, value)
+			}
+		}
+		field("name", s.GetName())
+		field("cluster", s.GetCluster())
+		field("state", stateName(s.GetState()))
+		field("error", s.GetError())
+		field("created", fmt.Sprintf("%s (%s ago)", created.Format(time.RFC3339), age(now.Sub(created))))
+		field("took", took(s.GetDuration().AsDuration()))
+		field("trigger", strings.TrimPrefix(s.GetTrigger().String(), "TRIGGER_"))
+		field("node", s.GetNode())
+		field("labels", labels(s.GetLabels()))
+		field("revision", number(s.GetRevision()))
+		field("keys", number(s.GetTotalKeys()))
+		if s.GetHash() != 0 {
+			field("hash", fmt.Sprintf("%08x", s.GetHash()))
+		}
+		field("size", withBytes(s.GetDbSizeBytes()))
+		field("sha256", s.GetSha256())
+		field("compression", strings.TrimPrefix(s.GetCompression().String(), "COMPRESSION_"))
+		field("stored size", withBytes(s.GetStoredSizeBytes()))
+		field("stored sha256", s.GetStoredSha256())
+		field("etcd", s.GetEtcdVersion())
+		field("storage version", s.GetStorageVersion())
+		field("etcd cluster", s.GetEtcdClusterId())
+		field("etcd member", s.GetEtcdMemberId())
+	})
+	if err != nil || len(s.GetLocations()) == 0 {
+		return err
+	}
+	fmt.Fprintln(w)
+	return columns(w, func(row func(...string)) {
+		row("BACKEND", "STATE", "SIZE", "WHERE")
+		for _, l := range s.GetLocations() {
+			where := l.GetUri()
+			if l.GetError() != "" {
+				where = l.GetError()
+			}
+			row(l.GetBackend(), stateName(l.GetState()), size(l.GetSizeBytes()), orDash(where))
+		}
+	})
+}
+
+func withBytes(n int64) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s (%d bytes)", size(n), n)
+}
+
+func labels(m map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, k+"="+m[k])
+	}
+	return strings.Join(out, ", ")
+}

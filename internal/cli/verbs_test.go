@@ -1,0 +1,304 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// ready is a snapshot that everything is known of.
+func ready() *snapshot.Snapshot {
+	return &snapshot.Snapshot{
+		Name: "on-demand-n1-1784116740", Cluster: "default", State: snapshot.StateReady, Trigger: snapshot.TriggerManual,
+		Labels: map[string]string{"release": "v1.2", "by": "me"}, CreateTime: now.Add(-3 * time.Minute), Duration: 2340 * time.Millisecond, Node: "n1",
+		EtcdVersion: "3.7.3", StorageVersion: "3.7.0", EtcdClusterID: "cdf818194e3a8c32", EtcdMemberID: "8e9e05c52164694d",
+		Revision: 123456, TotalKeys: 7890, DBSize: 1 << 30, SHA256: strings.Repeat("ab", 32), Hash: 0xdeadbeef,
+		Compression: snapshot.CompressionZstd, StoredSize: 300 << 20, StoredSHA256: strings.Repeat("cd", 32), Etag: "42",
+		Locations: []snapshot.Location{
+			{Backend: "local", Kind: snapshot.BackendLocal, URI: "file:///srv/default/on-demand-n1-1784116740.db.zst", Size: 300 << 20, State: snapshot.StateReady, UpdateTime: now},
+			{Backend: "s3", Kind: snapshot.BackendS3, URI: "s3://bucket/default/on-demand-n1-1784116740.db.zst", Size: 300 << 20, State: snapshot.StateReady, UpdateTime: now},
+		},
+	}
+}
+
+// without returns the snapshot without what failed on the named backends.
+func without(state snapshot.State, backends ...string) *snapshot.Snapshot {
+	s := ready()
+	s.State, s.Error = state, "put object: connection refused"
+	for _, b := range backends {
+		l := s.Location(b)
+		l.State, l.Error, l.Size = snapshot.StateFailed, "put object: connection refused", 0
+	}
+	return s
+}
+
+func failing(err error, s *snapshot.Snapshot) *fake {
+	return &fake{save: func(context.Context, *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error) {
+		return nil, wire.Status(err, "default", s).Err()
+	}}
+}
+
+func TestSaveFails(t *testing.T) {
+	down := &snapshot.Error{Reason: snapshot.ReasonBackendUnavailable, Backend: "s3", Message: `put "x" to backend "s3"`, Err: errors.New("connection refused")}
+	for name, tc := range map[string]struct {
+		err    error
+		s      *snapshot.Snapshot
+		code   int
+		stderr string
+		stdout string // a part of it; empty: nothing
+	}{
+		"partial": {down, without(snapshot.StatePartial, "s3"), 3,
+			"error: snapshot on-demand-n1-1784116740 is PARTIAL: not every backend has it\n" +
+				"  local: kept, 300 MiB at file:///srv/default/on-demand-n1-1784116740.db.zst\n" +
+				"  s3: FAILED: put object: connection refused\n", "local, s3 (FAILED)"},
+		"failed": {down, without(snapshot.StateFailed, "s3", "local"), 1,
+			"error: put \"x\" to backend \"s3\": connection refused\n", "FAILED"},
+		"etcd is down": {&snapshot.Error{Reason: snapshot.ReasonEtcdUnavailable, Message: "read etcd", Err: errors.New("no member answers")}, nil, 1,
+			"error: read etcd: no member answers\n", ""},
+		"busy": {&snapshot.Error{Reason: snapshot.ReasonSaveInProgress, Message: "save cluster \"default\": another save is running", Retry: time.Second}, nil, 5,
+			"error: save cluster \"default\": another save is running\n", ""},
+		"another replica died": {&snapshot.Error{Reason: snapshot.ReasonInterrupted, Message: "interrupted"}, nil, 1, "error: interrupted\n", ""},
+		"no such cluster":      {&snapshot.Error{Reason: snapshot.ReasonClusterNotFound, Message: "there is no cluster \"x\""}, nil, 6, "error: there is no cluster \"x\"\n", ""},
+		"invalid":              {snapshot.Invalid("backends", "cluster %q has no backend %q", "default", "x"), nil, 2, "error: --backend: cluster \"default\" has no backend \"x\"\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(t.Context(), serve(t, failing(tc.err, tc.s)), "save")
+			if r.code != tc.code || r.stderr != tc.stderr {
+				t.Errorf("exit code %d, want %d\nstderr: %s\n  want: %s", r.code, tc.code, r.stderr, tc.stderr)
+			}
+			if tc.stdout == "" && r.stdout != "" || !strings.Contains(r.stdout, tc.stdout) {
+				t.Errorf("stdout: %s\n  want: %s", r.stdout, tc.stdout)
+			}
+		})
+	}
+}
+
+func TestSaveSendsWhatIsAsked(t *testing.T) {
+	var got []*snapshotdv1.SaveRequest
+	env := serve(t, &fake{save: func(_ context.Context, r *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error) {
+		got = append(got, r)
+		return &snapshotdv1.SaveResponse{Snapshot: wire.SnapshotToProto(ready()), Warnings: []string{"the catalog was not written"}}, nil
+	}})
+	env["SNAPSHOTD_CLUSTER"] = "prod"
+	for range 2 {
+		r := run(t.Context(), env, "save", "--name-prefix", "p", "--label", "a=b,c=d", "--backend", "local,s3")
+		if r.code != 0 || r.stderr != "warning: the catalog was not written\n" {
+			t.Fatalf("exit code %d, standard error %q", r.code, r.stderr)
+		}
+	}
+	r := got[0]
+	if r.GetCluster() != "prod" || r.GetNamePrefix() != "p" || r.GetLabels()["a"] != "b,c=d" || strings.Join(r.GetBackends(), " ") != "local s3" {
+		t.Errorf("sent %v", r)
+	}
+	if len(got[0].GetRequestId()) < 16 || got[0].GetRequestId() == got[1].GetRequestId() {
+		t.Errorf("request ids %q and %q", got[0].GetRequestId(), got[1].GetRequestId())
+	}
+}
+
+func TestFormats(t *testing.T) {
+	s := wire.SnapshotToProto(ready())
+	partial := wire.SnapshotToProto(without(snapshot.StatePartial, "s3"))
+	env := serve(t, &fake{
+		save: func(context.Context, *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error) {
+			return &snapshotdv1.SaveResponse{Snapshot: s}, nil
+		},
+		get: func(context.Context, *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
+			return &snapshotdv1.GetResponse{Snapshot: partial}, nil
+		},
+		list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+			saving := &snapshotdv1.Snapshot{Name: "on-demand-n1-1784116800", State: snapshotdv1.Snapshot_STATE_SAVING, CreateTime: timestamppb.New(now)}
+			return &snapshotdv1.ListResponse{Snapshots: []*snapshotdv1.Snapshot{saving, s, partial}}, nil
+		},
+		reconcile: func(context.Context, *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
+			return &snapshotdv1.ReconcileResponse{Backends: []*snapshotdv1.BackendReconciliation{
+				{Cluster: "default", Backend: "local", Listed: 12, Unchanged: 10, Added: 1, Updated: 1, Removed: 3, Foreign: 4},
+			}}, nil
+		},
+	})
+	for _, verb := range []string{"save", "get x", "list", "reconcile"} {
+		for _, f := range []string{"table", "json", "yaml"} {
+			r := run(t.Context(), env, append(strings.Fields(verb), "-o", f)...)
+			if r.code != 0 || r.stderr != "" {
+				t.Errorf("%s: exit code %d, standard error %q", verb, r.code, r.stderr)
+			}
+			golden(t, strings.Fields(verb)[0]+"."+strings.ReplaceAll(f, "table", "txt"), r.stdout)
+		}
+	}
+}
+
+func TestReconcileFails(t *testing.T) {
+	report := func(backend string, err error) *snapshotdv1.BackendReconciliation {
+		return wire.ReportToProto(snapshot.BackendReport{Cluster: "default", Backend: backend, Err: err})
+	}
+	denied := &snapshot.Error{Reason: snapshot.ReasonBackendAccessDenied, Message: "list", Err: errors.New("permission denied")}
+	for name, tc := range map[string]struct {
+		local, s3 error
+		code      int
+		stderr    string
+	}{
+		"no backend":    {nil, nil, 0, ""},
+		"one backend":   {nil, denied, 3, "error: 1 of 2 backends could not be reconciled; nothing that they hold was forgotten\n  s3 of cluster default: list: permission denied\n"},
+		"every backend": {denied, denied, 1, "error: 2 of 2 backends could not be reconciled;"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := serve(t, &fake{reconcile: func(_ context.Context, r *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
+				if !r.GetValidateOnly() {
+					return nil, errors.New("--dry-run was not sent")
+				}
+				return &snapshotdv1.ReconcileResponse{Backends: []*snapshotdv1.BackendReconciliation{report("local", tc.local), report("s3", tc.s3)}}, nil
+			}})
+			for _, f := range []string{"table", "json"} {
+				r := run(t.Context(), env, "reconcile", "--dry-run", "-o", f)
+				if r.code != tc.code || !strings.HasPrefix(r.stderr, tc.stderr) || !strings.Contains(r.stdout, "local") {
+					t.Errorf("exit code %d, want %d\nstdout: %s\nstderr: %s\n  want: %s", r.code, tc.code, r.stdout, r.stderr, tc.stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestListReadsAllPages(t *testing.T) {
+	const there = 1200
+	var requests []*snapshotdv1.ListRequest
+	expire := true
+	env := serve(t, &fake{list: func(_ context.Context, r *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+		requests = append(requests, r)
+		from := 0
+		if r.GetPageToken() != "" {
+			if expire {
+				expire = false
+				return nil, wire.Status(&snapshot.Error{Reason: snapshot.ReasonPageTokenExpired, Message: "compacted"}, "", nil).Err()
+			}
+			_, _ = fmt.Sscan(r.GetPageToken(), &from)
+		}
+		resp := &snapshotdv1.ListResponse{}
+		for i := from; i < min(from+int(r.GetPageSize()), there); i++ {
+			resp.Snapshots = append(resp.Snapshots, &snapshotdv1.Snapshot{Name: fmt.Sprint("s", i)})
+		}
+		if next := from + int(r.GetPageSize()); next < there {
+			resp.NextPageToken = fmt.Sprint(next)
+		}
+		return resp, nil
+	}})
+	if r := run(t.Context(), env, "list"); r.code != 0 || strings.Count(r.stdout, "\n") != there+1 {
+		t.Errorf("exit code %d, %d lines, %s", r.code, strings.Count(r.stdout, "\n"), r.stderr)
+	}
+	if r := run(t.Context(), env, "list", "--limit", "700"); r.code != 0 || strings.Count(r.stdout, "\n") != 701 {
+		t.Errorf("exit code %d, %d lines, %s", r.code, strings.Count(r.stdout, "\n"), r.stderr)
+	}
+	requests = nil
+	run(t.Context(), env, "list", "--state", "ready,PARTIAL", "--backend", "s3", "--label", "a=b", "--since", "2d", "--until", "2026-07-15T11:00:00Z")
+	r := requests[0]
+	if fmt.Sprint(r.GetStates()) != "[STATE_READY STATE_PARTIAL]" || r.GetBackend() != "s3" || r.GetLabels()["a"] != "b" ||
+		!r.GetCreateTimeFrom().AsTime().Equal(now.AddDate(0, 0, -2)) || !r.GetCreateTimeUntil().AsTime().Equal(now.Add(-time.Hour)) {
+		t.Errorf("sent %v", r)
+	}
+}
+
+func TestGetOfNothing(t *testing.T) {
+	env := serve(t, &fake{get: func(context.Context, *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
+		return nil, wire.Status(&snapshot.Error{Reason: snapshot.ReasonSnapshotNotFound, Message: `cluster "default" has no snapshot "x"`}, "", nil).Err()
+	}})
+	if r := run(t.Context(), env, "get", "x"); r.code != 6 || r.stderr != "error: cluster \"default\" has no snapshot \"x\"\n" {
+		t.Errorf("exit code %d, want 6; %s", r.code, r.stderr)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	s := wire.SnapshotToProto(without(snapshot.StatePartial, "s3"))
+	event := func(typ snapshotdv1.WatchResponse_Type, after time.Duration) *snapshotdv1.WatchResponse {
+		return &snapshotdv1.WatchResponse{Type: typ, Time: timestamppb.New(now.Add(after)), Cluster: "default", Name: s.GetName()}
+	}
+	progress := func(backend string, done int64, after time.Duration) *snapshotdv1.WatchResponse {
+		ev := event(snapshotdv1.WatchResponse_TYPE_PROGRESS, after)
+		ev.Backend, ev.DoneBytes, ev.TotalBytes = backend, done, 1<<30
+		return ev
+	}
+	located := event(snapshotdv1.WatchResponse_TYPE_LOCATION_DONE, 3*time.Second)
+	located.Backend, located.Snapshot = "s3", s
+	finished := event(snapshotdv1.WatchResponse_TYPE_FINISHED, 4*time.Second)
+	finished.Snapshot = s
+	finished.Snapshot.Duration = durationpb.New(4 * time.Second)
+	env := serve(t, &fake{watch: func(_ *snapshotdv1.WatchRequest, stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
+		for _, ev := range []*snapshotdv1.WatchResponse{
+			event(snapshotdv1.WatchResponse_TYPE_STARTED, 0), progress("", 1<<20, 0), progress("", 2<<20, 100*time.Millisecond),
+			progress("s3", 1<<20, 200*time.Millisecond), progress("", 3<<20, 1100*time.Millisecond), located, finished,
+		} {
+			if err := stream.Send(ev); err != nil {
+				return err
+			}
+		}
+		return wire.Status(&snapshot.Error{Reason: wire.ReasonShuttingDown, Message: "the service is shutting down"}, "", nil).Err()
+	}})
+	for _, f := range []string{"table", "json", "yaml"} {
+		r := run(t.Context(), env, "watch", "-o", f)
+		if r.code != 1 || r.stderr != "error: the service is shutting down\n" {
+			t.Errorf("exit code %d, want 1; %s", r.code, r.stderr)
+		}
+		golden(t, "watch."+strings.ReplaceAll(f, "table", "txt"), r.stdout)
+	}
+}
+
+func TestInterruptedSaveIsCancelled(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	cancelled := make(chan struct{})
+	env := serve(t, &fake{save: func(ctx context.Context, _ *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error) {
+		interrupt()
+		<-ctx.Done()
+		close(cancelled)
+		return nil, ctx.Err()
+	}})
+	if r := run(ctx, env, "save"); r.code != 130 || r.stderr != "interrupted\n" {
+		t.Errorf("exit code %d, want 130; %s", r.code, r.stderr)
+	}
+	<-cancelled
+}
+
+func TestTimeout(t *testing.T) {
+	env := serve(t, &fake{list: func(ctx context.Context, _ *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	r := run(t.Context(), env, "list", "--timeout", "1ms")
+	if want := "did not answer within 1ms (--timeout)"; r.code != 1 || !strings.Contains(r.stderr, want) {
+		t.Errorf("exit code %d, want 1; %s, want %s", r.code, r.stderr, want)
+	}
+}
+
+func TestAnotherServiceAnswers(t *testing.T) {
+	env := serve(t, &fake{list: (&snapshotdv1.UnimplementedSnapshotServiceServer{}).List})
+	if r := run(t.Context(), env, "list"); r.code != 1 || !strings.Contains(r.stderr, "is no snapshotd, or an older one") {
+		t.Errorf("exit code %d, want 1; %s", r.code, r.stderr)
+	}
+}
+
+// Only what is on this machine is spoken to in plaintext without being told to.
+func TestTLSIsTheDefaultForOtherMachines(t *testing.T) {
+	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+		return &snapshotdv1.ListResponse{}, nil
+	}})
+	_, port, err := net.SplitHostPort(env["SNAPSHOTD_ADDR"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 0.0.0.0 is this machine, but no address of it that the command knows.
+	other := net.JoinHostPort("0.0.0.0", port)
+	if r := run(t.Context(), nil, "list", "--addr", other); r.code != 1 || !strings.Contains(r.stderr, "it speaks no TLS; --plaintext if the network is to be trusted") {
+		t.Errorf("exit code %d, want 1; %s", r.code, r.stderr)
+	}
+	if r := run(t.Context(), nil, "list", "--addr", other, "--plaintext"); r.code != 0 {
+		t.Errorf("exit code %d, want 0; %s", r.code, r.stderr)
+	}
+}

@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+)
+
+// Set by the linker in releases: -ldflags "-X github.com/snapshotd/snapshotd/internal/cli.version=v1.2.3 -X ….commit=…".
+var (
+	version string
+	commit  string
+)
+
+// Build says what is running.
+type Build struct {
+	Version  string `json:"version"`
+	Commit   string `json:"commit"` // with "-dirty" when it was built from changed files; empty when not known
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+// Version returns what the linker or Go's build information says.
+func Version() Build {
+	b := Build{Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	if b.Version == "" {
+		b.Version = info.Main.Version
+	}
+	if b.Version == "" {
+		b.Version = "(devel)"
+	}
+	if b.Commit == "" {
+		settings := map[string]string{}
+		for _, s := range info.Settings {
+			settings[s.Key] = s.Value
+		}
+		b.Commit = settings["vcs.revision"]
+		if settings["vcs.modified"] == "true" {
+			b.Commit += "-dirty"
+		}
+	}
+	return b
+}
+
+func newVersion(sys System) *cobra.Command {
+	var output format
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print what is running",
+		Args:  noArgs,
+		RunE:  func(*cobra.Command, []string) error { return runVersion(sys, output) },
+	}
+	output.addFlag(cmd)
+	return cmd
+}
+
+func runVersion(sys System, output format) error {
+	b := Version()
+	switch output {
+	case formatJSON:
+		enc := json.NewEncoder(sys.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(b)
+	case formatYAML:
+		return yaml.NewEncoder(sys.Stdout).Encode(b)
+	}
+	_, err := fmt.Fprintf(sys.Stdout, "snapshotd %s\ncommit %s\n%s %s\n", b.Version, orDash(b.Commit), b.Go, b.Platform)
+	return err
+}

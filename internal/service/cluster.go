@@ -1,0 +1,94 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/telemetry"
+)
+
+// cluster is a cluster of the domain with what its loops need.
+type cluster struct {
+	*snapshot.Cluster
+	lead      func(ctx context.Context, lead func(context.Context)) error
+	interval  time.Duration
+	telemetry *telemetry.Telemetry
+	log       *slog.Logger
+}
+
+var compressions = map[string]snapshot.Compression{
+	"zstd": snapshot.CompressionZstd,
+	"none": snapshot.CompressionNone,
+}
+
+// openCluster builds a cluster and what it stands on. Nothing of it is dialled before it is needed.
+func (s *Service) openCluster(ctx context.Context, cfg *config.Cluster, dir *dataDir) error {
+	if err := s.buildCluster(ctx, cfg, dir); err != nil {
+		return fmt.Errorf("open cluster %q: %w", cfg.Name, err)
+	}
+	return nil
+}
+
+func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *dataDir) error {
+	spool, err := dir.spool(cfg.Name)
+	if err != nil {
+		return err
+	}
+	log := s.log.With("cluster", cfg.Name)
+	parts, err := s.openParts(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	domain, err := snapshot.New(snapshot.Config{
+		Name:        cfg.Name,
+		Node:        s.cfg.NodeName,
+		Prefix:      *cfg.Prefix,
+		SpoolDir:    spool,
+		Source:      parts.source,
+		Catalog:     parts.catalog,
+		Backends:    parts.backends,
+		Compression: compressions[cfg.Compression],
+		Observer:    s.telemetry.Observer(),
+		Events:      s.events,
+		Logger:      s.log,
+		Watchdog:    cfg.WatchdogTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	s.telemetry.AddCluster(ctx, cfg.Name, domain.BackendNames())
+	s.clusters = append(s.clusters, &cluster{
+		Cluster: domain, lead: parts.lead, interval: s.cfg.ReconcileInterval, telemetry: s.telemetry, log: log,
+	})
+	return nil
+}
+
+// parts are the adapters of a cluster.
+type parts struct {
+	source   snapshot.Source
+	catalog  snapshot.Catalog
+	backends []snapshot.Backend
+	lead     func(ctx context.Context, lead func(context.Context)) error
+}
+
+// password returns the password, from the file if there is one. Editors end files with a newline; passwords do not.
+func password(cfg config.Etcd) (string, error) {
+	if cfg.PasswordFile == "" {
+		return cfg.Password.Reveal(), nil
+	}
+	b, err := os.ReadFile(cfg.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read etcd's password: %w (password_file, --etcd-password-file)", err)
+	}
+	p := strings.TrimRight(string(b), "\r\n")
+	if p == "" {
+		return "", fmt.Errorf("read etcd's password: %s is empty (password_file, --etcd-password-file)", cfg.PasswordFile)
+	}
+	return p, nil
+}

@@ -1,0 +1,63 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// refreshRetry is how soon the catalog is asked again when it did not answer.
+const refreshRetry = 15 * time.Second
+
+// run starts a cluster's loops in wg. They end with ctx.
+func (c *cluster) run(ctx context.Context, wg *sync.WaitGroup) {
+	loop := schedule.New(schedule.Config{
+		Interval:  c.interval,
+		Lead:      c.lead,
+		Reconcile: c.reconcile,
+		Leading:   func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
+		Logger:    c.log,
+	})
+	wg.Go(func() { loop.Run(ctx) })
+	wg.Go(func() { c.refresh(ctx) })
+}
+
+// reconcile is a Reconcile of all backends whose error is that of any of them.
+func (c *cluster) reconcile(ctx context.Context) error {
+	reports, err := c.Reconcile(ctx, snapshot.ReconcileRequest{})
+	errs := []error{err}
+	for _, r := range reports {
+		if r.Err != nil {
+			errs = append(errs, fmt.Errorf("backend %q: %w", r.Backend, r.Err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// refresh learns from the catalog which snapshot was the last good one, at start and on the interval: another replica
+// may have taken it, or this one before it was started anew.
+func (c *cluster) refresh(ctx context.Context) {
+	for {
+		next := c.interval
+		page, err := c.List(ctx, snapshot.Query{States: []snapshot.State{snapshot.StateReady}, PageSize: 1})
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			c.log.WarnContext(ctx, "read the catalog", "retry_after", refreshRetry, "error", err)
+			next = min(next, refreshRetry)
+		case len(page.Records) > 0:
+			c.telemetry.LastSuccess(ctx, &page.Records[0].Snapshot)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(next):
+		}
+	}
+}
