@@ -14,6 +14,8 @@ const (
 	DefaultReconcileInterval = 10 * time.Minute
 	DefaultShutdownTimeout   = 20 * time.Second
 	DefaultWatchdogTimeout   = 30 * time.Second
+	DefaultLockTTL           = 15 * time.Second
+	DefaultLeftoverAge       = time.Hour
 	DefaultCatalogPrefix     = "/snapshotd/"
 	DefaultCompression       = "zstd"
 )
@@ -59,6 +61,8 @@ type Cluster struct {
 	Prefix          *string       `yaml:"prefix"` // of the keys on the backends; "<name>/" unless set, may be empty
 	Compression     string        `yaml:"compression"`
 	WatchdogTimeout time.Duration `yaml:"watchdog_timeout"` // how long etcd may give no byte of a snapshot
+	LockTTL         time.Duration `yaml:"lock_ttl"`         // how long the lock and the leadership of a dead replica last
+	LeftoverAge     time.Duration `yaml:"leftover_age"`     // how old what a crash left on a backend must be to be swept
 	Backends        []Backend     `yaml:"backends"`
 }
 
@@ -108,6 +112,8 @@ func (c *Cluster) fillIn(set func(key string) bool) {
 	orDefault(&c.Name, DefaultClusterName, set("name"))
 	orDefault(&c.Compression, DefaultCompression, set("compression"))
 	orDefault(&c.WatchdogTimeout, DefaultWatchdogTimeout, set("watchdog_timeout"))
+	orDefault(&c.LockTTL, DefaultLockTTL, set("lock_ttl"))
+	orDefault(&c.LeftoverAge, DefaultLeftoverAge, set("leftover_age"))
 	orDefault(&c.Catalog.Prefix, DefaultCatalogPrefix, set("catalog.prefix"))
 	if c.Prefix == nil {
 		c.Prefix = new(c.Name + "/")

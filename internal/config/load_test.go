@@ -99,6 +99,8 @@ func TestOneClusterFitsIntoFlags(t *testing.T) {
 		Prefix:          new("default/"),
 		Compression:     "none",
 		WatchdogTimeout: config.DefaultWatchdogTimeout,
+		LockTTL:         config.DefaultLockTTL,
+		LeftoverAge:     config.DefaultLeftoverAge,
 		Backends:        []config.Backend{{Name: "local", URL: "file:///srv/etcd"}, {Name: "s3", URL: "s3://bucket?region=eu-1&prefix=x/"}},
 	}
 	if diff := cmp.Diff([]config.Cluster{want}, cfg.Clusters); diff != "" {

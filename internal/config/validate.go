@@ -139,6 +139,8 @@ func (v validator) cluster(c *Cluster, at string) {
 	}
 	v.oneOf(at+".compression", c.Compression, "zstd", "none")
 	v.atLeast(at+".watchdog_timeout", c.WatchdogTimeout, time.Second)
+	v.atLeast(at+".lock_ttl", c.LockTTL, time.Second)
+	v.atLeast(at+".leftover_age", c.LeftoverAge, time.Millisecond)
 	v.backends(c, at+".backends")
 }
 

@@ -58,6 +58,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Events:      s.events,
 		Logger:      s.log,
 		Watchdog:    cfg.WatchdogTimeout,
+		LeftoverAge: cfg.LeftoverAge,
 	})
 	if err != nil {
 		return err

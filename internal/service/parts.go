@@ -12,4 +12,6 @@ func (s *Service) openParts(ctx context.Context, cfg *config.Cluster, log *slog.
 	return parts{}, errors.New("its adapters are not joined yet")
 }
 
-func (s *Service) openDev(ctx context.Context, dir *dataDir) error { return errors.New("its adapters are not joined yet") }
+func (s *Service) openDev(ctx context.Context, dir *dataDir) error {
+	return errors.New("its adapters are not joined yet")
+}
