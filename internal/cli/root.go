@@ -21,7 +21,7 @@ type System struct {
 
 // Run runs a command line and returns its exit code. Cancelling ctx interrupts it.
 func Run(ctx context.Context, sys System, args []string) int {
-	root := newRoot(sys)
+	root := newRoot(sys) //nolint:contextcheck // cobra hands ctx to the command that runs
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	return report(ctx, sys.Stderr, cmd, err)

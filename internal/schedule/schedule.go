@@ -68,7 +68,7 @@ func (l *Loop) lead(ctx context.Context) {
 
 // jitter spreads an interval by a tenth, so that many clusters do not list one bucket in step.
 func jitter(d time.Duration) time.Duration {
-	return d + time.Duration((rand.Float64()-0.5)*0.1*float64(d))
+	return d + time.Duration((rand.Float64()-0.5)*0.1*float64(d)) //nolint:gosec // it spreads load and keeps no secret
 }
 
 func wait(ctx context.Context, d time.Duration) {
