@@ -117,7 +117,7 @@ func TestHelp(t *testing.T) {
 			if r.code != 0 || r.stderr != "" {
 				t.Errorf("exit code %d, standard error %q", r.code, r.stderr)
 			}
-			golden(t, "help"+strings.ReplaceAll(" "+verb, " ", "-")+".txt", r.stdout)
+			golden(t, strings.Join(append([]string{"help"}, strings.Fields(verb)...), "-")+".txt", r.stdout)
 		})
 	}
 }

@@ -39,6 +39,12 @@ type partialError struct{ message string }
 
 func (e *partialError) Error() string { return e.message }
 
+// failedError is an error that stands though the command was interrupted: serve is meant to be.
+type failedError struct{ err error }
+
+func (e *failedError) Error() string { return e.err.Error() }
+func (e *failedError) Unwrap() error { return e.err }
+
 // report tells on w why a command failed and returns its exit code.
 func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int {
 	code := exitCode(ctx, err)
@@ -61,6 +67,9 @@ func exitCode(ctx context.Context, err error) int {
 	}
 	if _, ok := errors.AsType[*partialError](err); ok {
 		return exitPartial
+	}
+	if _, ok := errors.AsType[*failedError](err); ok {
+		return exitFailed
 	}
 	if ctx.Err() != nil {
 		return exitInterrupted

@@ -31,10 +31,15 @@ func newRoot(sys System) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "snapshotd",
 		Short: "Keep etcd recoverable",
-		Long: `snapshotd takes snapshots of etcd, stores each of them on several backends at once, and
-keeps an honest catalog of what exists.
+		Long: `snapshotd takes snapshots of etcd, stores each of them on several backends at once, and keeps an
+honest catalog of what exists.
 
-"snapshotd serve" runs the service; every other command talks to one over gRPC.`,
+"snapshotd serve" runs the service; every other command talks to one over gRPC: the one at --addr or
+SNAPSHOTD_ADDR. The other flags that say which and how have variables, too: SNAPSHOTD_CLUSTER,
+SNAPSHOTD_CACERT, SNAPSHOTD_OUTPUT and so on.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 5 busy, 6 not found,
+130 interrupted.`,
 		Example: `  snapshotd serve --dev                 try it: needs nothing, brings its own etcd
   snapshotd serve --config FILE         run it
   snapshotd save                        take a snapshot now

@@ -59,10 +59,14 @@ func runServe(ctx context.Context, sys System, opts serveOptions) error {
 	if err := svc.Open(ctx); err != nil {
 		return err
 	}
-	if !opts.dev {
-		return svc.Run(ctx)
+	run := svc.Run
+	if opts.dev {
+		run = func(ctx context.Context) error { return serveDev(ctx, sys, cfg, svc) }
 	}
-	return serveDev(ctx, sys, cfg, svc)
+	if err := run(ctx); err != nil {
+		return &failedError{err}
+	}
+	return nil
 }
 
 // serveDev serves, and takes the first steps as any client would. When these fail, there is nothing to be tried.

@@ -62,10 +62,11 @@ func New(conf Config) (*Service, error) {
 // directory in use, a port that is taken, a file that is missing. That etcd or a backend does not answer is no reason not
 // to serve: it is logged, and told to those who ask. What was opened until an error is closed again.
 func (s *Service) Open(ctx context.Context) error {
-	if err := s.open(ctx); err != nil {
-		return errors.Join(err, s.close(ctx))
+	err := s.open(ctx)
+	if err != nil {
+		s.close(ctx)
 	}
-	return nil
+	return err
 }
 
 func (s *Service) open(ctx context.Context) error {
@@ -73,6 +74,7 @@ func (s *Service) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.log.InfoContext(ctx, "service is starting", "version", s.conf.Version, "node", s.cfg.NodeName, "data_dir", s.cfg.DataDir)
 	s.closeLater("data directory", func(context.Context) error { return dir.close() })
 	if err := dir.emptySpool(); err != nil {
 		return err
@@ -145,7 +147,7 @@ func (s *Service) GRPCAddr() string { return s.server.GRPCAddr() }
 func (s *Service) HTTPAddr() string { return s.server.HTTPAddr() }
 
 // Run serves until ctx is done and then brings everything down in order: readiness, leadership and loops, HTTP, gRPC, the
-// connections, telemetry. It returns nil when it was told to stop and could.
+// connections, telemetry. It returns nil when it was told to stop.
 func (s *Service) Run(ctx context.Context) error {
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopLoops = stop
@@ -153,7 +155,8 @@ func (s *Service) Run(ctx context.Context) error {
 		c.run(loops, &s.loops)
 	}
 	err := s.server.Run(ctx)
-	return errors.Join(err, s.close(ctx))
+	s.close(ctx)
+	return err
 }
 
 // drain ends the loops and with them leadership, while calls are still served.
@@ -175,18 +178,17 @@ func (s *Service) closeLater(what string, f func(context.Context) error) {
 	s.closers = append(s.closers, closer{what, f})
 }
 
-// close closes what was opened, the last first, also when ctx is done.
-func (s *Service) close(ctx context.Context) error {
+// close closes what was opened, the last first, also when ctx is done. What does not close goes with the process; it is
+// logged, since it says nothing about how the service did.
+func (s *Service) close(ctx context.Context) {
 	s.stopLoops()
 	s.loops.Wait()
-	var errs []error
 	for _, c := range slices.Backward(s.closers) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		if err := c.close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("close %s: %w", c.what, err))
+			s.log.WarnContext(ctx, "close "+c.what, "error", err)
 		}
 		cancel()
 	}
 	s.closers = nil
-	return errors.Join(errs...)
 }
