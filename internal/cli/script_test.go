@@ -14,7 +14,7 @@ import (
 func TestScripts(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dev")
 	d := startDev(t, dir, "--node-name", "n1")
-	testscript.Run(t, testscript.Params{
+	testscript.RunT(oneByOne{t}, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -27,6 +27,17 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// oneByOne runs the scripts one after the other: there is one save of a cluster at a time.
+type oneByOne struct{ *testing.T }
+
+func (oneByOne) Parallel() {}
+
+func (oneByOne) Verbose() bool { return testing.Verbose() }
+
+func (o oneByOne) Run(name string, script func(testscript.T)) {
+	o.T.Run(name, func(t *testing.T) { script(oneByOne{t}) })
 }
 
 // exits is `exits CODE PROGRAM ARGS…`: it fails unless the program exits with this very code.
