@@ -1,0 +1,180 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// A member that is paused or cut off keeps its connections open: pings find out. gRPC sends them every 10 s at most, and
+// etcd allows one in 5 s.
+const (
+	keepAliveTime    = 10 * time.Second
+	keepAliveTimeout = 5 * time.Second
+)
+
+// unaryRetries is how often clientv3 itself repeats a call that did not reach a member. Its default, 100, outlasts the
+// deadline of most callers, who then never learn what was wrong.
+const unaryRetries = 4
+
+// Conn is the way to an etcd cluster. It may be used by several goroutines.
+type Conn struct {
+	cfg    Config
+	tokens tokens
+
+	turn   chan struct{} // holds one while the fields below are used
+	client *clientv3.Client
+	closed bool
+}
+
+// New checks the settings and returns a connection that is not made yet. It does no I/O.
+func New(cfg Config) (*Conn, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = DefaultDialTimeout
+	}
+	if cfg.LookupSRV == nil {
+		cfg.LookupSRV = net.DefaultResolver.LookupSRV
+	}
+	return &Conn{cfg: cfg, turn: make(chan struct{}, 1)}, nil
+}
+
+// CheckFiles says whether the CA and the client certificate can be read, for whoever wants to know before etcd is needed.
+func (c *Conn) CheckFiles() error {
+	_, err := c.files().config()
+	return err
+}
+
+func (c *Conn) files() files { return files{ca: c.cfg.CACert, cert: c.cfg.Cert, key: c.cfg.Key} }
+
+// Client returns the client of the whole cluster, which all callers share and nobody but Close closes. The first call makes
+// it; with a user it logs in, which fails while etcd has no quorum: then the next call tries again. It takes no longer
+// than the dial timeout. The error is a [snapshot.Error] with ReasonEtcdUnavailable.
+func (c *Conn) Client(ctx context.Context) (*clientv3.Client, error) {
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, c.unavailable("connect to etcd", context.Cause(ctx))
+	}
+	defer func() { <-c.turn }()
+	if c.closed {
+		return nil, c.unavailable("connect to etcd", errors.New("the connection is closed"))
+	}
+	if c.client != nil {
+		return c.client, nil
+	}
+	client, err := c.dial(ctx)
+	if err != nil {
+		return nil, c.unavailable("connect to etcd", err)
+	}
+	c.client = client
+	return client, nil
+}
+
+func (c *Conn) dial(ctx context.Context) (*clientv3.Client, error) {
+	eps, err := c.endpoints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	urls := make([]string, len(eps))
+	for i, ep := range eps {
+		urls[i] = ep.url
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, end) // logging in knows no other context than that of the client's life
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: urls, Username: c.cfg.User, Password: c.cfg.Password,
+		DialTimeout: c.cfg.DialTimeout, DialKeepAliveTime: keepAliveTime, DialKeepAliveTimeout: keepAliveTimeout,
+		MaxUnaryRetries: unaryRetries, Context: life, Logger: zap.NewNop(),
+		DialOptions: []grpc.DialOption{
+			c.transport(eps[0]),
+			grpc.WithStatsHandler(otelgrpc.NewClientHandler()),
+			grpc.WithChainUnaryInterceptor(failFast),
+		},
+	})
+	if err == nil && !stop() {
+		_ = client.Close()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		end()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, err
+	}
+	return client, nil
+}
+
+// failFast makes a call fail with the reason why no member can be reached. clientv3 3.7 would let it wait for one until
+// its deadline and then say no more than "context deadline exceeded".
+func failFast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
+}
+
+// transport overrides the credentials that clientv3 would take, for certificates that change on disk.
+func (c *Conn) transport(ep endpoint) grpc.DialOption {
+	if !ep.tls {
+		return grpc.WithTransportCredentials(insecure.NewCredentials())
+	}
+	return grpc.WithTransportCredentials(transport{c.files()})
+}
+
+// window is the flow-control window of the stream and of its connection: with gRPC's defaults etcd waits for us.
+const window = 4 << 20
+
+// dialMember returns a connection to one member. It is made when it is first used.
+func (c *Conn) dialMember(ep endpoint) (*grpc.ClientConn, error) {
+	opts := []grpc.DialOption{
+		c.transport(ep),
+		grpc.WithStatsHandler(otelgrpc.NewClientHandler()),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepAliveTime, Timeout: keepAliveTimeout}),
+		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(),
+	}
+	if ep.authority != "" {
+		opts = append(opts, grpc.WithAuthority(ep.authority))
+	}
+	return grpc.NewClient(ep.target, opts...)
+}
+
+// Close closes the client. What still uses it fails.
+func (c *Conn) Close(ctx context.Context) error {
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("close the connection to etcd: %w", context.Cause(ctx))
+	}
+	defer func() { <-c.turn }()
+	c.closed = true
+	if c.client == nil {
+		return nil
+	}
+	err := c.client.Close()
+	c.client = nil
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("close the connection to etcd: %w", err)
+	}
+	return nil
+}
+
+func (c *Conn) unavailable(what string, err error) error {
+	return &snapshot.Error{
+		Reason: snapshot.ReasonEtcdUnavailable, Message: what, Err: errors.New(c.why(err)), Hint: c.hint(err), Retry: retryAfter,
+	}
+}

@@ -1,0 +1,166 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+var tracer = otel.Tracer("github.com/snapshotd/snapshotd/etcd")
+
+// Defaults of a [SourceConfig].
+const (
+	// DefaultStatusTimeout is how long a member may take to say how it is; one that takes longer is skipped.
+	DefaultStatusTimeout = 3 * time.Second
+	// DefaultOpenTimeout is how long a member may take to give the first bytes of its snapshot; then the next one is tried.
+	DefaultOpenTimeout = 10 * time.Second
+)
+
+// SourceConfig is optional throughout.
+type SourceConfig struct {
+	StatusTimeout time.Duration // DefaultStatusTimeout
+	OpenTimeout   time.Duration // DefaultOpenTimeout
+	Logger        *slog.Logger
+}
+
+// Source gives the snapshots of a cluster.
+type Source struct {
+	conn *Conn
+	cfg  SourceConfig
+}
+
+var _ snapshot.Source = (*Source)(nil)
+
+// NewSource returns a source. It does no I/O.
+func NewSource(conn *Conn, cfg SourceConfig) *Source {
+	if cfg.StatusTimeout == 0 {
+		cfg.StatusTimeout = DefaultStatusTimeout
+	}
+	if cfg.OpenTimeout == 0 {
+		cfg.OpenTimeout = DefaultOpenTimeout
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Source{conn: conn, cfg: cfg}
+}
+
+// Snapshot asks all members how they are and opens the stream of the best one that gives it.
+func (s *Source) Snapshot(ctx context.Context) (*snapshot.Stream, error) {
+	members, ranked, err := s.choose(ctx)
+	defer func() {
+		for _, m := range members {
+			m.close()
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range ranked {
+		stream, err := s.open(ctx, m)
+		if err == nil {
+			return stream, nil
+		}
+		if ctx.Err() != nil {
+			return nil, cancelled(ctx)
+		}
+		m.err = err
+		s.cfg.Logger.WarnContext(ctx, "member gives no snapshot; trying the next one", "endpoint", m.endpoint.url, "error", s.conn.why(err))
+	}
+	return nil, s.conn.noMember(members)
+}
+
+// choose returns all members, and those that can be used in the order in which to try them. The caller closes them all.
+func (s *Source) choose(ctx context.Context) (members, ranked []*member, err error) {
+	ctx, span := tracer.Start(ctx, "etcd choose member")
+	defer func() { endSpan(span, err) }()
+	eps, err := s.conn.endpoints(ctx)
+	if err != nil {
+		return nil, nil, s.conn.unavailable("find etcd's members", err)
+	}
+	members = s.ask(ctx, eps)
+	if ctx.Err() != nil {
+		return members, nil, cancelled(ctx)
+	}
+	for _, m := range members {
+		if m.err != nil {
+			span.AddEvent("member skipped", trace.WithAttributes(
+				attribute.String("endpoint", m.endpoint.url), attribute.String("why", s.conn.why(m.err))))
+		}
+	}
+	ranked = rank(members)
+	if len(ranked) == 0 {
+		return members, nil, s.conn.noMember(members)
+	}
+	if err := oneCluster(ranked); err != nil {
+		return members, nil, &snapshot.Error{
+			Reason: snapshot.ReasonEtcdUnavailable, Message: "the endpoints are not of one cluster", Err: err,
+			Hint: "give the endpoints of one cluster only",
+		}
+	}
+	span.SetAttributes(attribute.String("endpoint", ranked[0].endpoint.url), attribute.Bool("leader", ranked[0].leads()))
+	return members, ranked, nil
+}
+
+// errSlow ends a stream whose first bytes do not come.
+var errSlow = errors.New("it gave no byte of its snapshot in time")
+
+// open opens the snapshot stream of a member and waits for its first bytes. The stream takes the connection over.
+func (s *Source) open(ctx context.Context, m *member) (_ *snapshot.Stream, err error) {
+	ctx, span := tracer.Start(ctx, "etcd snapshot stream", trace.WithAttributes(
+		attribute.String("endpoint", m.endpoint.url), attribute.String("member", hexID(m.status.GetHeader().GetMemberId())),
+		attribute.Bool("leader", m.leads())))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer func() {
+		if err != nil {
+			cancel(err)
+			endSpan(span, err)
+		}
+	}()
+	slow := time.AfterFunc(s.cfg.OpenTimeout, func() { cancel(errSlow) })
+	defer slow.Stop()
+
+	var stream snapshotStream
+	var first *etcdserverpb.SnapshotResponse
+	err = s.conn.authorized(ctx, m.conn, func(ctx context.Context) (err error) {
+		stream, err = etcdserverpb.NewMaintenanceClient(m.conn).Snapshot(ctx, &etcdserverpb.SnapshotRequest{})
+		if err == nil {
+			first, err = stream.Recv() // what is wrong shows here
+		}
+		return err
+	})
+	if err == nil && !slow.Stop() {
+		err = errSlow
+	}
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, err
+	}
+	r := &reader{ctx: ctx, cancel: cancel, span: span, stream: stream, conn: m.conn, endpoint: m.endpoint.url, why: s.conn.why, rest: first.GetBlob()}
+	m.conn = nil
+	return &snapshot.Stream{ReadCloser: r, Member: m.describe(), Size: m.status.GetDbSize()}, nil
+}
+
+func cancelled(ctx context.Context) error {
+	return &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "open a snapshot of etcd", Err: context.Cause(ctx)}
+}
+
+func endSpan(span trace.Span, err error) {
+	if err != nil {
+		span.RecordError(err)
+		span.SetStatus(codes.Error, fmt.Sprint(snapshot.ReasonOf(err)))
+	}
+	span.End()
+}

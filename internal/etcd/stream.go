@@ -1,0 +1,89 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// snapshotStream is what the reader needs of etcd's stream.
+type snapshotStream interface {
+	Recv() (*etcdserverpb.SnapshotResponse, error)
+}
+
+// reader reads the bytes of etcd's stream. One goroutine reads; any may close.
+type reader struct {
+	ctx      context.Context //nolint:containedctx // the stream's own: its cause says why the stream ended
+	cancel   context.CancelCauseFunc
+	span     trace.Span
+	stream   snapshotStream
+	conn     *grpc.ClientConn
+	endpoint string
+	why      func(error) string
+
+	rest  []byte // received and not read yet
+	bytes atomic.Int64
+	end   error // what Read returns from now on
+	close sync.Once
+}
+
+var errClosed = errors.New("it was closed")
+
+// Read returns after each message of etcd, also after an empty one: etcd may send those for ever when it cannot read its
+// database, and only the caller knows how long to put up with it.
+func (r *reader) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 && r.end == nil {
+		r.receive()
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	r.bytes.Add(int64(n))
+	if len(r.rest) > 0 {
+		return n, nil
+	}
+	return n, r.end
+}
+
+func (r *reader) receive() {
+	resp, err := r.stream.Recv()
+	switch {
+	case err == nil:
+		r.rest = resp.GetBlob()
+	case errors.Is(err, io.EOF):
+		r.end = io.EOF
+	default:
+		why := r.why(err)
+		if cause := context.Cause(r.ctx); cause != nil {
+			why = cause.Error()
+		}
+		r.end = &snapshot.Error{
+			Reason:  snapshot.ReasonEtcdUnavailable,
+			Message: fmt.Sprintf("read the snapshot of %s: the stream ended after %d bytes", r.endpoint, r.bytes.Load()),
+			Err:     errors.New(why), Hint: "save again: another member may give it", Retry: retryAfter,
+		}
+		r.span.RecordError(r.end)
+		r.span.SetStatus(codes.Error, string(snapshot.ReasonEtcdUnavailable))
+	}
+}
+
+// Close ends the stream and its connection.
+func (r *reader) Close() error {
+	r.close.Do(func() {
+		r.cancel(errClosed)
+		_ = r.conn.Close()
+		r.span.SetAttributes(attribute.Int64("bytes", r.bytes.Load()))
+		r.span.End()
+	})
+	return nil
+}

@@ -1,0 +1,78 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+)
+
+// files are the certificates on disk. They are read at each handshake: they can be replaced while the service runs.
+type files struct{ ca, cert, key string }
+
+func (f files) config() (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.ca != "" {
+		pem, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, fmt.Errorf("read the CA of etcd's certificates: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read the CA of etcd's certificates: %s holds no PEM certificate", f.ca)
+		}
+	}
+	if f.cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		if err != nil {
+			return nil, fmt.Errorf("read the client certificate for etcd, %s with key %s: %w", f.cert, f.key, err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// inDate says so when the client certificate has expired: what a member says of it depends on its version.
+func (f files) inDate(cfg *tls.Config) error {
+	if len(cfg.Certificates) == 0 {
+		return nil
+	}
+	if end := cfg.Certificates[0].Leaf.NotAfter; time.Now().After(end) {
+		return fmt.Errorf("the client certificate %s expired at %s", f.cert, end.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// transport makes a TLS configuration of the files at each handshake.
+type transport struct{ files files }
+
+var _ credentials.TransportCredentials = transport{}
+
+func (t transport) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	cfg, err := t.files.config()
+	if err == nil {
+		err = t.files.inDate(cfg)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return credentials.NewTLS(cfg).ClientHandshake(ctx, authority, conn)
+}
+
+func (t transport) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("etcd: these credentials are a client's")
+}
+
+func (t transport) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+}
+
+func (t transport) Clone() credentials.TransportCredentials { return t }
+
+func (t transport) OverrideServerName(string) error { return nil }

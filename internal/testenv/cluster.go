@@ -1,0 +1,281 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Cluster is an etcd cluster of processes of its own.
+type Cluster struct {
+	binary  string
+	token   string
+	members []*process
+}
+
+type process struct {
+	name, dir    string
+	client, peer string // URLs
+	args         []string
+	cmd          *exec.Cmd
+	done         chan struct{} // closed when cmd has ended
+}
+
+// ClusterOption changes how a cluster is started.
+type ClusterOption func(*clusterOptions)
+
+type clusterOptions struct {
+	tools string
+	quota int64
+}
+
+// Etcd36 starts members of etcd 3.6.
+func Etcd36() ClusterOption { return func(o *clusterOptions) { o.tools = "etcd36" } }
+
+// Quota sets --quota-backend-bytes; 16 GiB without.
+func Quota(bytes int64) ClusterOption { return func(o *clusterOptions) { o.quota = bytes } }
+
+// StartCluster starts n members that end with the test, and waits until they have a leader.
+func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
+	tb.Helper()
+	o := clusterOptions{tools: "servers", quota: 16 << 30}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	c := &Cluster{binary: Tool(tb, o.tools, "go.etcd.io/etcd/server/v3"), token: tb.Name()}
+	var initial []string
+	for i := range n {
+		p := c.newProcess(tb, fmt.Sprintf("member-%d", i), o.quota)
+		initial = append(initial, p.name+"="+p.peer)
+	}
+	for _, p := range c.members {
+		p.args = append(p.args, "--initial-cluster", strings.Join(initial, ","), "--initial-cluster-token", c.token)
+		p.start(tb, c.binary)
+	}
+	c.waitHealthy(tb)
+	return c
+}
+
+// StartRestored starts a member on the data directory that `etcdutl snapshot restore` made.
+func StartRestored(tb testing.TB, dir string) *Cluster {
+	tb.Helper()
+	c := &Cluster{binary: Tool(tb, "servers", "go.etcd.io/etcd/server/v3")}
+	p := c.newProcess(tb, "default", 16<<30)
+	p.dir = dir
+	p.start(tb, c.binary)
+	c.waitHealthy(tb)
+	return c
+}
+
+func (c *Cluster) newProcess(tb testing.TB, name string, quota int64) *process {
+	tb.Helper()
+	p := &process{name: name, dir: filepath.Join(tb.TempDir(), name), client: freeURL(tb), peer: freeURL(tb)}
+	p.args = []string{
+		"--name", name,
+		"--listen-client-urls", p.client, "--advertise-client-urls", p.client,
+		"--listen-peer-urls", p.peer, "--initial-advertise-peer-urls", p.peer,
+		"--quota-backend-bytes", fmt.Sprint(quota), "--unsafe-no-fsync", "--log-level", "error",
+	}
+	c.members = append(c.members, p)
+	tb.Cleanup(p.kill)
+	return p
+}
+
+func (p *process) start(tb testing.TB, binary string) {
+	tb.Helper()
+	log, err := os.OpenFile(p.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p.cmd = exec.Command(binary, append(p.args, "--data-dir", p.dir)...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	dieWithParent(p.cmd)
+	if err := p.cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	p.done = make(chan struct{})
+	cmd, done := p.cmd, p.done
+	go func() {
+		defer close(done)
+		_ = cmd.Wait()
+		_ = log.Close()
+	}()
+}
+
+func (p *process) log() string { return p.dir + ".log" }
+
+// kill ends the process at once, if it runs, and waits until it is gone.
+func (p *process) kill() {
+	if p.done == nil {
+		return
+	}
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+func freeURL(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return "http://" + l.Addr().String()
+}
+
+// waitHealthy waits until the cluster takes a write, and each member that runs knows the leader.
+func (c *Cluster) waitHealthy(tb testing.TB) {
+	tb.Helper()
+	c.Eventually(tb, "the cluster is healthy", func(ctx context.Context) error {
+		for _, p := range c.members {
+			select {
+			case <-p.done:
+				out, _ := os.ReadFile(p.log())
+				tb.Fatalf("%s has ended\n%s", p.name, out)
+			default:
+			}
+			client, err := clientv3.New(clientv3.Config{Endpoints: []string{p.client}})
+			if err != nil {
+				return err
+			}
+			defer func() { _ = client.Close() }()
+			if _, err := client.Get(ctx, "health"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Eventually waits until check succeeds; it is tried again and again, each time with a deadline.
+func (c *Cluster) Eventually(tb testing.TB, what string, check func(ctx context.Context) error) {
+	tb.Helper()
+	end := time.Now().Add(startTimeout)
+	for {
+		ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Second)
+		err := check(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) || tb.Context().Err() != nil {
+			tb.Fatalf("waiting until %s: %v", what, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// Endpoints returns the client URLs of all members.
+func (c *Cluster) Endpoints() []string {
+	urls := make([]string, len(c.members))
+	for i, p := range c.members {
+		urls[i] = p.client
+	}
+	return urls
+}
+
+// Client returns a client that ends with the test.
+func (c *Cluster) Client(tb testing.TB) *clientv3.Client {
+	tb.Helper()
+	return newClient(tb, c.Endpoints())
+}
+
+// Status asks one member how it is.
+func (c *Cluster) Status(tb testing.TB, i int) (st *clientv3.StatusResponse) {
+	tb.Helper()
+	client := c.Client(tb)
+	c.Eventually(tb, c.members[i].name+" says how it is", func(ctx context.Context) (err error) {
+		st, err = client.Status(ctx, c.members[i].client)
+		return err
+	})
+	return st
+}
+
+// Leader returns the index of the leader among those members of which alive is true; all when it is nil.
+func (c *Cluster) Leader(tb testing.TB, alive func(i int) bool) (leader int) {
+	tb.Helper()
+	client := c.Client(tb)
+	c.Eventually(tb, "there is a leader", func(ctx context.Context) error {
+		for i, p := range c.members {
+			if alive != nil && !alive(i) {
+				continue
+			}
+			st, err := client.Status(ctx, p.client)
+			if err == nil && st.Leader == st.Header.MemberId {
+				leader = i
+				return nil
+			}
+		}
+		return fmt.Errorf("no member leads")
+	})
+	return leader
+}
+
+// Kill ends a member at once.
+func (c *Cluster) Kill(i int) { c.members[i].kill() }
+
+// Stop freezes a member: its connections stay open, and it answers nothing.
+func (c *Cluster) Stop(tb testing.TB, i int) {
+	tb.Helper()
+	c.signal(tb, i, syscall.SIGSTOP)
+}
+
+// Cont ends what Stop began.
+func (c *Cluster) Cont(tb testing.TB, i int) {
+	tb.Helper()
+	c.signal(tb, i, syscall.SIGCONT)
+}
+
+func (c *Cluster) signal(tb testing.TB, i int, sig syscall.Signal) {
+	tb.Helper()
+	if err := c.members[i].cmd.Process.Signal(sig); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Restart starts a member that was killed, with its data and addresses.
+func (c *Cluster) Restart(tb testing.TB, i int) {
+	tb.Helper()
+	c.members[i].start(tb, c.binary)
+}
+
+// AddLearner adds a learner and returns its index once it answers.
+func (c *Cluster) AddLearner(tb testing.TB) int {
+	tb.Helper()
+	client := c.Client(tb)
+	p := c.newProcess(tb, fmt.Sprintf("member-%d", len(c.members)), 16<<30)
+	var all []*etcdserverpb.Member
+	c.Eventually(tb, "a learner is added", func(ctx context.Context) error {
+		resp, err := client.MemberAddAsLearner(ctx, []string{p.peer})
+		if err == nil {
+			all = resp.Members
+		}
+		return err
+	})
+	var initial []string
+	for _, m := range all {
+		name := m.Name
+		if name == "" {
+			name = p.name
+		}
+		initial = append(initial, name+"="+m.PeerURLs[0])
+	}
+	p.args = append(p.args, "--initial-cluster", strings.Join(initial, ","), "--initial-cluster-state", "existing", "--initial-cluster-token", c.token)
+	p.start(tb, c.binary)
+	i := len(c.members) - 1
+	c.Eventually(tb, "the learner answers", func(ctx context.Context) error {
+		_, err := client.Status(ctx, p.client)
+		return err
+	})
+	return i
+}

@@ -1,0 +1,67 @@
+package testenv
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/snapshotd/snapshotd/internal/embedded"
+)
+
+// startTimeout is how long an etcd may take to come up, or to go down, on a busy machine.
+const startTimeout = time.Minute
+
+// Etcd is a single member inside the test's process. It does not fsync.
+type Etcd struct {
+	server *embedded.Server
+}
+
+// StartEtcd starts a single member that ends with the test.
+func StartEtcd(tb testing.TB, edit ...func(*embedded.Config)) *Etcd {
+	tb.Helper()
+	cfg := embedded.Config{Dir: tb.TempDir(), NoFsync: true}
+	for _, e := range edit {
+		e(&cfg)
+	}
+	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
+	defer cancel()
+	server, err := embedded.Start(ctx, cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	e := &Etcd{server}
+	tb.Cleanup(func() { e.Close(tb) })
+	return e
+}
+
+// Endpoints returns the client URLs.
+func (e *Etcd) Endpoints() []string { return e.server.Endpoints() }
+
+// Client returns a client that ends with the test.
+func (e *Etcd) Client(tb testing.TB) *clientv3.Client {
+	tb.Helper()
+	return newClient(tb, e.Endpoints())
+}
+
+// Close stops the member before the test ends.
+func (e *Etcd) Close(tb testing.TB) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), startTimeout)
+	defer cancel()
+	if err := e.server.Close(ctx); err != nil {
+		tb.Error(err)
+	}
+}
+
+func newClient(tb testing.TB, endpoints []string) *clientv3.Client {
+	tb.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = client.Close() })
+	return client
+}
