@@ -1,0 +1,147 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+var tracer = otel.Tracer("github.com/snapshotd/snapshotd/catalog")
+
+// Defaults of a [Config].
+const (
+	// DefaultPrefix begins all keys.
+	DefaultPrefix = "/snapshotd/v1/"
+	// DefaultTimeout is how long one request may take, its repetitions included.
+	DefaultTimeout = 5 * time.Second
+	// DefaultLockTTL is how long the lock and the leadership of a dead replica last.
+	DefaultLockTTL = 15 * time.Second
+)
+
+// Config of a [Catalog]. Connect and Cluster are needed.
+type Config struct {
+	Connect func(context.Context) (*clientv3.Client, error) // returns the client, which stays the caller's
+	Cluster string                                          // whose records these are
+
+	Prefix  string        // of all keys; DefaultPrefix
+	Timeout time.Duration // DefaultTimeout
+	LockTTL time.Duration // DefaultLockTTL; etcd knows whole seconds
+	Logger  *slog.Logger
+}
+
+// Catalog is the domain's catalog in etcd.
+type Catalog struct {
+	cfg  Config
+	keys keys
+
+	mu     sync.Mutex
+	leases map[*lease]struct{} // held, to be given back by Close
+}
+
+var _ snapshot.Catalog = (*Catalog)(nil)
+
+// New returns a catalog. It does no I/O.
+func New(cfg Config) *Catalog {
+	if cfg.Prefix == "" {
+		cfg.Prefix = DefaultPrefix
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.LockTTL == 0 {
+		cfg.LockTTL = DefaultLockTTL
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Catalog{cfg: cfg, keys: keys(cfg.Prefix + cfg.Cluster + "/"), leases: map[*lease]struct{}{}}
+}
+
+// Close gives back the locks that nobody gave back, and waits for their goroutines.
+func (c *Catalog) Close(ctx context.Context) error {
+	c.mu.Lock()
+	var held []*lease
+	for l := range c.leases {
+		held = append(held, l)
+	}
+	c.mu.Unlock()
+	for _, l := range held {
+		l.Unlock(ctx)
+	}
+	return nil
+}
+
+// retryPause is the pause between two attempts of a request: a new leader is elected in a second or two.
+const retryPause = 100 * time.Millisecond
+
+// request is one request to etcd. again says that an earlier attempt may have done its work unseen.
+type request func(ctx context.Context, client *clientv3.Client, again bool) error
+
+// do makes a request within the timeout, and repeats it while etcd has no leader or the member that was asked does not
+// answer. It ends with a sentinel of the domain, as the request wrapped it, or with a [snapshot.Error].
+func (c *Catalog) do(ctx context.Context, op, what string, req request) (err error) {
+	ctx, span := tracer.Start(ctx, "catalog "+op, trace.WithAttributes(attribute.String("cluster", c.cfg.Cluster)))
+	defer func() { endSpan(span, err) }()
+	bounded, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	client, err := c.cfg.Connect(bounded)
+	for again := false; err == nil; again = true {
+		var failed error
+		if failed = c.attempt(bounded, client, again, req); failed == nil || isSentinel(failed) {
+			return failed
+		}
+		if !mayRetry(failed) || !pause(bounded, retryPause) {
+			err = failed
+		}
+	}
+	if ctx.Err() != nil {
+		return &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: what + " in the catalog", Err: context.Cause(ctx)}
+	}
+	return c.unavailable(what, err)
+}
+
+// attempt leaves time for another one: the client takes its members in turn, and one of them may hang.
+func (c *Catalog) attempt(ctx context.Context, client *clientv3.Client, again bool, req request) error {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), c.cfg.Timeout*2/5)
+	defer cancel()
+	return req(ctx, client, again)
+}
+
+// pause waits, and returns false when ctx is done first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func endSpan(span trace.Span, err error) {
+	if err != nil && !isSentinel(err) {
+		span.RecordError(err)
+		span.SetStatus(codes.Error, string(snapshot.ReasonOf(err)))
+	}
+	span.End()
+}
+
+func isSentinel(err error) bool {
+	for _, s := range []error{snapshot.ErrNotFound, snapshot.ErrExists, snapshot.ErrConflict, snapshot.ErrLocked} {
+		if errors.Is(err, s) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,69 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// retryAfter is when etcd may be back.
+const retryAfter = 10 * time.Second
+
+// mayRetry reports whether another member, or the next leader, may do what one did not.
+func mayRetry(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return true // of the attempt
+	}
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		return e.Code() == codes.Unavailable
+	}
+	s, ok := status.FromError(err)
+	// A connection error means that no member at all can be reached.
+	return ok && (s.Code() == codes.DeadlineExceeded || s.Code() == codes.Unavailable && !strings.Contains(s.Message(), "connection error"))
+}
+
+// unavailable says what etcd did not do, why, and what to do about it.
+func (c *Catalog) unavailable(what string, err error) error {
+	if e, ok := errors.AsType[*snapshot.Error](err); ok && (e.Reason == snapshot.ReasonCatalogUnavailable || e.Reason == snapshot.ReasonPageTokenExpired) {
+		return err
+	}
+	e := &snapshot.Error{
+		Reason: snapshot.ReasonCatalogUnavailable, Message: fmt.Sprintf("%s in the catalog of cluster %q", what, c.cfg.Cluster),
+		Err: plain(err), Retry: retryAfter,
+	}
+	is := func(target error) bool { return errors.Is(err, target) }
+	switch {
+	case is(rpctypes.ErrNoSpace):
+		e.Hint = "etcd's database has reached its quota; compact, defragment and disarm the alarm (etcdctl alarm disarm)"
+	case is(rpctypes.ErrCorrupt):
+		e.Hint = "etcd has found its members to differ (alarm CORRUPT); restore the member that is wrong"
+	case is(rpctypes.ErrPermissionDenied):
+		e.Retry = 0
+		e.Hint = fmt.Sprintf("the user needs: etcdctl role grant-permission ROLE --prefix=true readwrite %s", c.cfg.Prefix)
+	case is(rpctypes.ErrUserEmpty), is(rpctypes.ErrAuthFailed), is(rpctypes.ErrInvalidAuthToken):
+		e.Retry = 0
+		e.Hint = "etcd's authentication is on; give a user and password that it knows, or a client certificate with the user's name"
+	case is(rpctypes.ErrNoLeader), is(rpctypes.ErrLeaderChanged), is(rpctypes.ErrTimeoutDueToLeaderFail), is(rpctypes.ErrTimeoutDueToConnectionLost):
+		e.Hint = "etcd has lost its quorum, or is electing a leader; etcdctl endpoint status --cluster shows which members are gone"
+	case is(context.DeadlineExceeded), is(rpctypes.ErrTimeout), status.Code(err) == codes.DeadlineExceeded:
+		e.Err = fmt.Errorf("etcd did not answer within %s", c.cfg.Timeout)
+		e.Hint = "etcd has no quorum, or is overloaded; etcdctl endpoint status --cluster shows how its members are"
+	}
+	return e
+}
+
+// plain takes gRPC's wrapping off an error that etcd itself did not make.
+func plain(err error) error {
+	if s, ok := status.FromError(err); ok && s.Code() != codes.OK {
+		return errors.New(s.Message())
+	}
+	return err
+}

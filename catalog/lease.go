@@ -1,0 +1,124 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// lease is a lease that is renewed until it is unlocked or lost. It is the domain's lock when a key hangs on it.
+type lease struct {
+	catalog *Catalog
+	client  *clientv3.Client
+	id      clientv3.LeaseID
+	ttl     time.Duration
+	expires time.Time // by our clock, never later than by etcd's; used by keep alone once that runs
+
+	lost chan struct{}
+	stop context.CancelFunc
+	done chan struct{} // closed when keep has ended
+	once sync.Once
+}
+
+// grant takes a lease. It is not renewed before keep.
+func (c *Catalog) grant(ctx context.Context, client *clientv3.Client) (*lease, error) {
+	sent := time.Now()
+	resp, err := client.Grant(ctx, max(1, int64((c.cfg.LockTTL+time.Second-1)/time.Second)))
+	if err != nil {
+		return nil, err
+	}
+	ttl := time.Duration(resp.TTL) * time.Second
+	return &lease{
+		catalog: c, client: client, id: resp.ID, ttl: ttl, expires: sent.Add(ttl),
+		lost: make(chan struct{}), done: make(chan struct{}), stop: func() {},
+	}, nil
+}
+
+// hold begins to renew the lease. Unlock ends it.
+func (l *lease) hold(ctx context.Context) {
+	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	l.catalog.mu.Lock()
+	l.catalog.leases[l] = struct{}{}
+	l.catalog.mu.Unlock()
+	go l.keep(ctx)
+}
+
+// keep renews the lease three times in its life, more often when that fails, and says so when it is lost. clientv3's
+// KeepAlive reckons the life from when the answer comes, and so may believe in a lease that etcd has ended already.
+func (l *lease) keep(ctx context.Context) {
+	defer close(l.done)
+	wait := l.ttl / 3
+	for {
+		if !pause(ctx, min(wait, time.Until(l.expires))) {
+			return
+		}
+		sent := time.Now()
+		ttl, err := l.renew(ctx)
+		switch {
+		case err == nil:
+			l.expires, wait = sent.Add(ttl), l.ttl/3
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, rpctypes.ErrLeaseNotFound), !time.Now().Before(l.expires):
+			close(l.lost)
+			return
+		default:
+			wait = l.ttl / 15
+		}
+	}
+}
+
+// renew makes one attempt. clientv3's KeepAliveOnce would repeat it without a pause.
+func (l *lease) renew(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), min(l.ttl/4, time.Until(l.expires)))
+	defer cancel()
+	stream, err := etcdserverpb.NewLeaseClient(l.client.ActiveConnection()).LeaseKeepAlive(ctx)
+	if err != nil {
+		return 0, rpctypes.Error(err)
+	}
+	if err := stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(l.id)}); err != nil {
+		return 0, rpctypes.Error(err)
+	}
+	resp, err := stream.Recv()
+	if err != nil {
+		return 0, rpctypes.Error(err)
+	}
+	if resp.GetTTL() <= 0 {
+		return 0, rpctypes.ErrLeaseNotFound
+	}
+	return time.Duration(resp.GetTTL()) * time.Second, nil
+}
+
+// Lost is closed when the lease has ended in etcd, or may have: it could not be renewed in time.
+func (l *lease) Lost() <-chan struct{} { return l.lost }
+
+// Unlock ends the lease and what hangs on it, within the catalog's timeout also when ctx is done. What cannot be revoked
+// runs out.
+func (l *lease) Unlock(ctx context.Context) {
+	l.once.Do(func() {
+		l.stop()
+		<-l.done
+		l.catalog.mu.Lock()
+		delete(l.catalog.leases, l)
+		l.catalog.mu.Unlock()
+		l.revoke(ctx)
+	})
+}
+
+func (l *lease) revoke(ctx context.Context) {
+	err := l.catalog.do(context.WithoutCancel(ctx), "unlock", "revoke a lease", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		_, err := client.Revoke(ctx, l.id)
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		l.catalog.cfg.Logger.WarnContext(ctx, "lease not given back; it runs out", "ttl", l.ttl, "error", err)
+	}
+}
