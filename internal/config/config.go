@@ -16,7 +16,7 @@ const (
 	DefaultWatchdogTimeout   = 30 * time.Second
 	DefaultLockTTL           = 15 * time.Second
 	DefaultLeftoverAge       = time.Hour
-	DefaultCatalogPrefix     = "/snapshotd/"
+	DefaultCatalogPrefix     = "/snapshotd/v1/"
 	DefaultCompression       = "zstd"
 )
 

@@ -41,7 +41,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		return err
 	}
 	log := s.log.With("cluster", cfg.Name)
-	parts, err := s.openParts(ctx, cfg, log)
+	parts, err := s.openParts(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -68,14 +68,6 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Cluster: domain, lead: parts.lead, interval: s.cfg.ReconcileInterval, telemetry: s.telemetry, log: log,
 	})
 	return nil
-}
-
-// parts are the adapters of a cluster.
-type parts struct {
-	source   snapshot.Source
-	catalog  snapshot.Catalog
-	backends []snapshot.Backend
-	lead     func(ctx context.Context, lead func(context.Context)) error
 }
 
 // password returns the password, from the file if there is one. Editors end files with a newline; passwords do not.
