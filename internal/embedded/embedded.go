@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"sync"
 	"syscall"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -27,6 +28,9 @@ type Config struct {
 type Server struct {
 	etcd      *embed.Etcd
 	endpoints []string
+
+	stop    sync.Once // etcd's own Close may be called once only
+	stopped chan struct{}
 }
 
 // portTries is how often other free ports are tried when somebody takes one between choosing it and listening on it. etcd
@@ -77,7 +81,7 @@ func start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{etcd: e, endpoints: []string{client.String()}}
+	s := &Server{etcd: e, endpoints: []string{client.String()}, stopped: make(chan struct{})}
 	select {
 	case <-e.Server.ReadyNotify():
 		return s, nil
@@ -108,15 +112,16 @@ func freePorts(ctx context.Context, n int) ([]string, error) {
 // Endpoints returns the client URLs.
 func (s *Server) Endpoints() []string { return s.endpoints }
 
-// Close stops the server and waits for it, as long as ctx lasts.
+// Close stops the server and waits for it, as long as ctx lasts. It may be called again, to wait again.
 func (s *Server) Close(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.etcd.Close()
-	}()
+	s.stop.Do(func() {
+		go func() {
+			defer close(s.stopped)
+			s.etcd.Close()
+		}()
+	})
 	select {
-	case <-done:
+	case <-s.stopped:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("stop etcd: %w", context.Cause(ctx))

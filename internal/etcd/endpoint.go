@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 )
 
@@ -62,7 +63,10 @@ func parseEndpoint(s string, withTLS bool) (endpoint, error) {
 		s = u.Scheme + "://" + u.Host
 	}
 	host, port, err := net.SplitHostPort(hostPort)
-	if err != nil || host == "" || port == "" {
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil || host == "" {
 		return endpoint{}, fmt.Errorf("etcd endpoints: %q is not HOST:PORT; etcd's port is usually 2379", withoutUser(s))
 	}
 	return endpoint{url: s, target: "dns:///" + hostPort, tls: tls}, nil

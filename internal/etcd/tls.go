@@ -34,6 +34,8 @@ func (f files) config() (*tls.Config, error) {
 			return nil, fmt.Errorf("read the client certificate for etcd, %s with key %s: %w", f.cert, f.key, err)
 		}
 		cfg.Certificates = []tls.Certificate{pair}
+		// Sent whatever CAs the member asks for: it then says what it has against the certificate, instead of missing one.
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return cfg, nil
 }
@@ -62,7 +64,29 @@ func (t transport) ClientHandshake(ctx context.Context, authority string, conn n
 	if err != nil {
 		return nil, nil, err
 	}
-	return credentials.NewTLS(cfg).ClientHandshake(ctx, authority, conn)
+	secure, info, err := credentials.NewTLS(cfg).ClientHandshake(ctx, authority, conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &alerting{secure}, info, nil
+}
+
+// alerting is a connection that says why the member closed it. With TLS 1.3 a member looks at the client certificate when
+// our handshake is over already: its verdict waits to be read while our next write fails with "broken pipe".
+type alerting struct{ net.Conn }
+
+// alertTimeout is how long the verdict may take, once a write has failed.
+const alertTimeout = time.Second
+
+func (c *alerting) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil && c.SetReadDeadline(time.Now().Add(alertTimeout)) == nil {
+		_, rerr := c.Read(make([]byte, 1))
+		if op, ok := errors.AsType[*net.OpError](rerr); ok && op.Op == "remote error" {
+			err = rerr
+		}
+	}
+	return n, err
 }
 
 func (t transport) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {

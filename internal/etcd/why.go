@@ -37,7 +37,7 @@ func (c *Conn) why(err error) string {
 	for _, noise := range []string{"transport: ", "Error while dialing: ", "authentication handshake failed: "} {
 		msg = strings.TrimPrefix(msg, noise)
 	}
-	if s.Code() == codes.DeadlineExceeded && msg == context.DeadlineExceeded.Error() {
+	if s.Code() == codes.DeadlineExceeded && strings.HasPrefix(msg, context.DeadlineExceeded.Error()) && !strings.Contains(msg, "error:") {
 		return "it did not answer in time"
 	}
 	return msg
@@ -73,7 +73,7 @@ func (c *Conn) hint(err error) string {
 		return "etcd does not trust the client certificate; use one that its client CA (--trusted-ca-file) signed"
 	case has("remote error: tls: certificate required"):
 		return "etcd asks for a client certificate; give a certificate and key"
-	case has("first record does not look like a TLS handshake"):
+	case has("first record does not look like a TLS handshake"), has("authentication handshake failed: EOF"):
 		return "the member speaks plain text there; write http://, or turn TLS on in etcd"
 	case has("error reading server preface"):
 		return "the member may want TLS; write https://"

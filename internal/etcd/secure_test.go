@@ -1,0 +1,285 @@
+package etcd_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/snapshotd/snapshotd/internal/embedded"
+	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// authority is a CA for tests.
+type authority struct {
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	file string
+}
+
+func newAuthority(t *testing.T, name string) *authority {
+	t.Helper()
+	a := &authority{dir: t.TempDir()}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	a.key = newKey(t)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
+	must(t, err)
+	a.cert, err = x509.ParseCertificate(der)
+	must(t, err)
+	a.file = filepath.Join(a.dir, "ca.crt")
+	writePEM(t, a.file, "CERTIFICATE", der)
+	return a
+}
+
+// issue writes a certificate for loopback, client and server, under a name, and returns its files.
+func (a *authority) issue(t *testing.T, file, commonName string, end time.Time) (cert, key string) {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: commonName},
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: end,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	k := newKey(t)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
+	must(t, err)
+	cert, key = filepath.Join(a.dir, file+".crt"), filepath.Join(a.dir, file+".key")
+	writePEM(t, cert, "CERTIFICATE", der)
+	der, err = x509.MarshalECPrivateKey(k)
+	must(t, err)
+	writePEM(t, key, "EC PRIVATE KEY", der)
+	return cert, key
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	return k
+}
+
+func writePEM(t *testing.T, file, kind string, der []byte) {
+	t.Helper()
+	must(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startTLS starts a member that wants client certificates of the CA.
+func startTLS(t *testing.T, ca *authority, serverEnd time.Time) *testenv.Etcd {
+	t.Helper()
+	cert, key := ca.issue(t, "server", "etcd", serverEnd)
+	return testenv.StartEtcd(t, func(c *embedded.Config) {
+		c.ClientTLS = transport.TLSInfo{CertFile: cert, KeyFile: key, TrustedCAFile: ca.file, ClientCertAuth: true}
+	})
+}
+
+// both reads a snapshot and writes a key, and wants both to fail with what is said.
+func wantBothToFail(t *testing.T, cfg etcd.Config, parts ...string) {
+	t.Helper()
+	conn := connect(t, cfg)
+	_, err := etcd.NewSource(conn, etcd.SourceConfig{}).Snapshot(t.Context())
+	wantUnavailable(t, err, parts...)
+	if strings.Contains(err.Error(), "wrong-password") {
+		t.Errorf("the error shows the password: %v", err)
+	}
+	client, err := conn.Client(t.Context())
+	if err == nil {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err = client.Put(ctx, "a", "b")
+	}
+	if err == nil || !strings.Contains(err.Error(), parts[0]) {
+		t.Errorf("a put through the client ends with %v, want %q", err, parts[0])
+	}
+}
+
+func TestTLS(t *testing.T) {
+	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
+	server := startTLS(t, ca, time.Now().Add(time.Hour))
+	cert, key := ca.issue(t, "client", "backup", time.Now().Add(time.Hour))
+	good := etcd.Config{Endpoints: server.Endpoints(), CACert: ca.file, Cert: cert, Key: key}
+
+	conn := connect(t, good)
+	must(t, conn.CheckFiles())
+	source := etcd.NewSource(conn, etcd.SourceConfig{})
+	mustRead(t, source)
+	client, err := conn.Client(t.Context())
+	must(t, err)
+	_, err = client.Put(t.Context(), "a", "b")
+	must(t, err)
+	bare := good
+	bare.Endpoints = []string{strings.TrimPrefix(server.Endpoints()[0], "https://")} // TLS because there is a CA
+	mustRead(t, etcd.NewSource(connect(t, bare), etcd.SourceConfig{}))
+
+	wrongCA := good
+	wrongCA.CACert = other.file
+	wantBothToFail(t, wrongCA, "certificate signed by unknown authority", other.file)
+
+	systemCA := good
+	systemCA.CACert = ""
+	wantBothToFail(t, systemCA, "certificate signed by unknown authority", "none of the system's CAs")
+
+	noCert := good
+	noCert.Cert, noCert.Key = "", ""
+	wantBothToFail(t, noCert, "certificate required", "give a certificate and key")
+
+	foreign := good
+	foreign.Cert, foreign.Key = other.issue(t, "client", "backup", time.Now().Add(time.Hour))
+	wantBothToFail(t, foreign, "tls: ", "etcd does not trust the client certificate")
+
+	expired := good
+	expired.Cert, expired.Key = ca.issue(t, "expired", "backup", time.Now().Add(-time.Hour))
+	wantBothToFail(t, expired, "the client certificate "+expired.Cert+" expired at ", "renew the client certificate")
+
+	plain := etcd.Config{Endpoints: []string{strings.Replace(server.Endpoints()[0], "https", "http", 1)}}
+	wantBothToFail(t, plain, "error reading server preface", "https://")
+
+	missing := good
+	missing.CACert = filepath.Join(t.TempDir(), "none.crt")
+	wantBothToFail(t, missing, missing.CACert)
+	if err := connect(t, missing).CheckFiles(); err == nil || !strings.Contains(err.Error(), missing.CACert) {
+		t.Errorf("the files are checked: %v", err)
+	}
+
+	// Files that change are read again: the connection that was made with the good ones now takes the expired one.
+	for from, to := range map[string]string{expired.Cert: cert, expired.Key: key} {
+		b, err := os.ReadFile(from)
+		must(t, err)
+		must(t, os.WriteFile(to, b, 0o600))
+	}
+	_, err = source.Snapshot(t.Context())
+	wantUnavailable(t, err, "expired at")
+}
+
+func TestExpiredCertificateOfTheMember(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	server := startTLS(t, ca, time.Now().Add(-time.Hour))
+	cert, key := ca.issue(t, "client", "backup", time.Now().Add(time.Hour))
+	wantBothToFail(t, etcd.Config{Endpoints: server.Endpoints(), CACert: ca.file, Cert: cert, Key: key},
+		"certificate has expired", "the member's certificate has expired")
+}
+
+func TestTLSToAPlainPort(t *testing.T) {
+	server := testenv.StartEtcd(t)
+	wantBothToFail(t, etcd.Config{Endpoints: []string{strings.Replace(server.Endpoints()[0], "http", "https", 1)}},
+		"EOF", "the member speaks plain text there; write http://")
+}
+
+// enableAuth makes the users root and reader, both with the password "secret".
+func enableAuth(t *testing.T, client *clientv3.Client) {
+	t.Helper()
+	for _, user := range []string{"root", "reader"} {
+		_, err := client.UserAdd(t.Context(), user, "secret")
+		must(t, err)
+	}
+	_, err := client.UserGrantRole(t.Context(), "root", "root")
+	must(t, err)
+	_, err = client.AuthEnable(t.Context())
+	must(t, err)
+}
+
+func TestUserAndPassword(t *testing.T) {
+	server := testenv.StartEtcd(t)
+	good := etcd.Config{Endpoints: server.Endpoints(), User: "root", Password: "secret"}
+	mustRead(t, etcd.NewSource(connect(t, good), etcd.SourceConfig{})) // etcd's authentication is off: no harm
+	enableAuth(t, server.Client(t))
+
+	conn := connect(t, good)
+	source := etcd.NewSource(conn, etcd.SourceConfig{})
+	mustRead(t, source)
+	mustRead(t, source) // with the token of the first time
+	client, err := conn.Client(t.Context())
+	must(t, err)
+	_, err = client.Put(t.Context(), "a", "b")
+	must(t, err)
+
+	wrong := good
+	wrong.Password = "wrong-password"
+	wantBothToFail(t, wrong, "authentication failed", `user "root" or its password is wrong`)
+	wrong.User = "nobody"
+	wantBothToFail(t, wrong, "authentication failed", `user "nobody" or its password is wrong`)
+	wantBothToFail(t, etcd.Config{Endpoints: server.Endpoints()}, "user name is empty", "give a user and password")
+	wantBothToFail(t, etcd.Config{Endpoints: server.Endpoints(), User: "reader", Password: "secret"}, "permission denied", "role root")
+
+	// A token that etcd does not know any more is replaced.
+	_, err = client.UserChangePassword(t.Context(), "root", "secret")
+	must(t, err)
+	mustRead(t, source)
+}
+
+// Without a quorum etcd gives no token: the one that there is must do.
+func TestUserAndPasswordWithoutQuorum(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a cluster of processes")
+	}
+	c := testenv.StartCluster(t, 2)
+	leader := c.Leader(t, nil)
+	cfg := etcd.Config{Endpoints: c.Endpoints(), User: "root", Password: "secret"}
+	enableAuth(t, c.Client(t))
+	source := etcd.NewSource(connect(t, cfg), etcd.SourceConfig{})
+	mustRead(t, source)
+	c.Kill(leader)
+	c.Eventually(t, "the last member has lost its leader", func(context.Context) error {
+		stream, err := source.Snapshot(t.Context())
+		if err != nil {
+			return err
+		}
+		defer func() { _ = stream.Close() }()
+		if stream.Member.Endpoint != c.Endpoints()[1-leader] {
+			return fmt.Errorf("%s was read", stream.Member.Endpoint)
+		}
+		verify(t, stream)
+		return nil
+	})
+	_, err := etcd.NewSource(connect(t, cfg), etcd.SourceConfig{}).Snapshot(t.Context())
+	wantUnavailable(t, err, `log in as "root"`)
+}
+
+func TestClientIsMadeWhenEtcdIsThere(t *testing.T) {
+	server := testenv.StartEtcd(t)
+	enableAuth(t, server.Client(t))
+	server.Close(t)
+	conn := connect(t, etcd.Config{Endpoints: server.Endpoints(), User: "root", Password: "secret", DialTimeout: time.Second})
+	_, err := conn.Client(t.Context())
+	wantUnavailable(t, err, "connection refused")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(fmt.Errorf("enough"))
+	_, err = conn.Client(ctx)
+	wantUnavailable(t, err, "enough")
+
+	without := connect(t, etcd.Config{Endpoints: server.Endpoints()})
+	if _, err := without.Client(t.Context()); err != nil {
+		t.Errorf("without a user nothing has to be there: %v", err)
+	}
+	must(t, without.Close(t.Context()))
+	_, err = without.Client(t.Context())
+	if snapshot.ReasonOf(err) != snapshot.ReasonEtcdUnavailable {
+		t.Errorf("a closed connection gives %v", err)
+	}
+}
