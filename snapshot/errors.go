@@ -30,6 +30,7 @@ const (
 	ReasonCancelled           Reason = "CANCELLED"             // the caller went away, or its deadline passed
 	ReasonInterrupted         Reason = "INTERRUPTED"           // the replica that was saving died
 	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"         // a watcher did not keep up
+	ReasonShuttingDown        Reason = "SHUTTING_DOWN"         // the replica stopped before the call had ended
 	ReasonInternal            Reason = "INTERNAL"              // a defect of the service
 )
 

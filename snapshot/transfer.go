@@ -87,34 +87,34 @@ func (t *transfer) abandon(err error) error {
 }
 
 func (t *transfer) openSpool(size int64) (remove func(), err error) {
-	dir, remove, err := t.makeSpoolDir()
+	dir, removeDir, err := t.makeSpoolDir()
 	if err != nil {
 		return nil, err
+	}
+	closeAll := func() {
+		for _, g := range []*growing{t.raw, t.stored} {
+			if g != nil {
+				_ = g.Close()
+			}
+		}
+		removeDir()
 	}
 	if err = checkSpace(dir, size); err == nil {
 		t.rawPath = filepath.Join(dir, "snapshot"+dataSuffix)
 		t.raw, err = newGrowing(t.rawPath)
 	}
-	if err == nil && t.cfg.Compression != CompressionNone {
+	switch {
+	case err != nil:
+	case t.cfg.Compression == CompressionNone:
+		t.stored = t.raw
+	default:
 		t.stored, err = newGrowing(filepath.Join(dir, "snapshot"+zstdSuffix))
 	}
 	if err != nil {
-		if t.raw != nil {
-			_ = t.raw.Close()
-		}
-		remove()
+		closeAll()
 		return nil, err
 	}
-	if t.stored == nil {
-		t.stored = t.raw
-	}
-	return func() {
-		_ = t.raw.Close()
-		if t.stored != t.raw {
-			_ = t.stored.Close()
-		}
-		remove()
-	}, nil
+	return closeAll, nil
 }
 
 // produce reads etcd, verifies, inspects and compresses. When it returns nil the spool is whole and the record and the
