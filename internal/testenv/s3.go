@@ -1,0 +1,215 @@
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+const s3Region = "us-east-1"
+
+// S3 is a real S3 server of its own process: versitygw on a directory.
+type S3 struct {
+	tb        testing.TB
+	binary    string
+	root      string
+	data      string
+	args      []string
+	addr      string
+	accessKey string
+	secretKey string
+	cmd       *exec.Cmd
+	done      chan struct{} // closed when cmd has ended
+}
+
+// StartS3 starts a server that ends with the test, and waits until it answers.
+func StartS3(tb testing.TB) *S3 {
+	tb.Helper()
+	root := tb.TempDir()
+	s := &S3{
+		tb: tb, binary: Tool(tb, "servers", "github.com/versity/versitygw/cmd/versitygw"),
+		root: root, data: filepath.Join(root, "data"), addr: freeAddr(tb),
+		accessKey: "TEST" + rand.Text()[:16], secretKey: rand.Text() + rand.Text(),
+	}
+	s.mkdir(s.data)
+	s.args = []string{"--port", s.addr, "--region", s3Region, "--health", "/healthy", "--keep-alive", "--quiet", "posix"}
+	if !keepsAttributes(s.data) {
+		sidecar := filepath.Join(root, "attributes")
+		s.mkdir(sidecar)
+		s.args = append(s.args, "--sidecar", sidecar)
+	}
+	s.args = append(s.args, s.data)
+	s.Start()
+	tb.Cleanup(func() {
+		s.Stop()
+		if out, err := os.ReadFile(s.log()); tb.Failed() && err == nil && len(out) > 0 {
+			tb.Logf("S3 server:\n%s", out)
+		}
+	})
+	return s
+}
+
+// keepsAttributes reports whether the server can keep metadata in extended attributes there.
+func keepsAttributes(dir string) bool {
+	return syscall.Setxattr(dir, "user.testenv", []byte("1"), 0) == nil
+}
+
+func freeAddr(tb testing.TB) string {
+	tb.Helper()
+	u, err := url.Parse(freeURL(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return u.Host
+}
+
+func (s *S3) mkdir(dir string) {
+	s.tb.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+func (s *S3) log() string { return filepath.Join(s.root, "log") }
+
+// Start starts the server again after Stop, on the same address and with the same data.
+func (s *S3) Start() {
+	s.tb.Helper()
+	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.cmd = exec.Command(s.binary, s.args...)
+	s.cmd.Dir = s.root
+	s.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.accessKey, "ROOT_SECRET_KEY="+s.secretKey)
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	dieWithParent(s.cmd)
+	if err := s.cmd.Start(); err != nil {
+		s.tb.Fatal(err)
+	}
+	s.done = make(chan struct{})
+	cmd, done := s.cmd, s.done
+	go func() {
+		defer close(done)
+		_ = cmd.Wait()
+		_ = log.Close()
+	}()
+	s.waitHealthy()
+}
+
+func (s *S3) waitHealthy() {
+	s.tb.Helper()
+	for end := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
+		err := s.healthy()
+		if err == nil {
+			return
+		}
+		select {
+		case <-s.done:
+			out, _ := os.ReadFile(s.log())
+			s.tb.Fatalf("the S3 server has ended\n%s", out)
+		default:
+		}
+		if time.Now().After(end) {
+			out, _ := os.ReadFile(s.log())
+			s.tb.Fatalf("waiting for the S3 server: %v\n%s", err, out)
+		}
+	}
+}
+
+func (s *S3) healthy() error {
+	ctx, cancel := context.WithTimeout(s.tb.Context(), time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+"/healthy", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
+// Stop kills the server; its data stay.
+func (s *S3) Stop() {
+	if s.done == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill()
+	<-s.done
+}
+
+// Addr returns the server's address, such as 127.0.0.1:40001.
+func (s *S3) Addr() string { return s.addr }
+
+// Dir returns where the server keeps its buckets, each a directory.
+func (s *S3) Dir() string { return s.data }
+
+// URL returns the URL of a backend in a bucket.
+func (s *S3) URL(bucket, prefix string) string { return s.URLAt(s.addr, bucket, prefix) }
+
+// URLAt is URL through a proxy at addr.
+func (s *S3) URLAt(addr, bucket, prefix string) string {
+	q := url.Values{}
+	q.Set("endpoint", "http://"+addr)
+	q.Set("region", s3Region)
+	q.Set("use_path_style", "true")
+	if prefix != "" {
+		q.Set("prefix", prefix)
+	}
+	u := url.URL{Scheme: "s3", Host: bucket, RawQuery: q.Encode()}
+	return u.String()
+}
+
+// Env returns the credentials as variables for the environment of a process.
+func (s *S3) Env() []string {
+	return []string{"AWS_ACCESS_KEY_ID=" + s.accessKey, "AWS_SECRET_ACCESS_KEY=" + s.secretKey, "AWS_EC2_METADATA_DISABLED=true"}
+}
+
+// SetEnv puts the credentials into the environment of the test.
+func (s *S3) SetEnv(t *testing.T) {
+	t.Helper()
+	for _, e := range s.Env() {
+		name, value, _ := strings.Cut(e, "=")
+		t.Setenv(name, value)
+	}
+}
+
+// Credentials returns the credentials for clients inside the test.
+func (s *S3) Credentials() aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: s.accessKey, SecretAccessKey: s.secretKey}, nil
+	})
+}
+
+// Client returns a client of the server.
+func (s *S3) Client() *s3.Client {
+	return s3.New(s3.Options{
+		BaseEndpoint: aws.String("http://" + s.addr), Region: s3Region, UsePathStyle: true, Credentials: s.Credentials(),
+	})
+}
+
+// MakeBucket makes a bucket.
+func (s *S3) MakeBucket(name string) {
+	s.tb.Helper()
+	if _, err := s.Client().CreateBucket(s.tb.Context(), &s3.CreateBucketInput{Bucket: aws.String(name)}); err != nil {
+		s.tb.Fatal(err)
+	}
+}

@@ -1,0 +1,148 @@
+package storage
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const hintNoBucket = "create it, or correct the bucket, endpoint or region of the URL; it is not created by itself"
+
+// apiError returns the code and HTTP status with which a server answered; empty and 0 when it did not.
+func apiError(err error) (code string, status int) {
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		code = e.ErrorCode()
+	}
+	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil && e.Response.Response != nil {
+		status = e.HTTPStatusCode()
+	}
+	return code, status
+}
+
+// answered classifies the answer of an S3 server.
+func answered(code string, status int, text string) verdict {
+	denied := func(hint string) verdict { return verdict{snapshot.ReasonBackendAccessDenied, text, hint, 0} }
+	switch code {
+	case "NoSuchBucket":
+		return verdict{snapshot.ReasonBackendNotFound, text, hintNoBucket, 0}
+	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "BadRequest":
+		return verdict{snapshot.ReasonBackendNotFound, text, "the bucket may be in another region; set region= in the URL", 0}
+	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage", "EntityTooLarge":
+		return verdict{snapshot.ReasonNoSpace, text, "free space there, or a quota is used up", time.Minute}
+	case "InvalidAccessKeyId", "InvalidToken", "ExpiredToken":
+		return denied("the access key is not known there or has expired; check AWS_ACCESS_KEY_ID, or the profile")
+	case "SignatureDoesNotMatch":
+		return denied("the secret key is wrong; check AWS_SECRET_ACCESS_KEY, or the profile")
+	case "RequestTimeTooSkewed":
+		return denied("the clocks of this machine and the server differ")
+	}
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return denied("the credentials need s3:ListBucket, s3:ListBucketMultipartUploads and s3:GetObject, PutObject, DeleteObject, AbortMultipartUpload, ListMultipartUploadParts")
+	case status == http.StatusMovedPermanently || status == http.StatusTemporaryRedirect:
+		return verdict{snapshot.ReasonBackendNotFound, text, "the bucket is in another region; set region= in the URL", 0}
+	case status == http.StatusInsufficientStorage:
+		return verdict{snapshot.ReasonNoSpace, text, "free space there, or a quota is used up", time.Minute}
+	case status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout && status != http.StatusConflict:
+		return verdict{snapshot.ReasonBackendUnavailable, text, "", 0}
+	default:
+		return verdict{snapshot.ReasonBackendUnavailable, text, "", retryAfter}
+	}
+}
+
+// noCredentials reports whether a request was not sent because there was nothing to sign it with.
+func noCredentials(err error) bool {
+	_, signing := errors.AsType[*v4.SigningError](err)
+	return signing || strings.Contains(err.Error(), "get identity: ")
+}
+
+func hintTLS(err error) string {
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
+	_, name := errors.AsType[x509.HostnameError](err)
+	_, plaintext := errors.AsType[tls.RecordHeaderError](err)
+	switch {
+	case unknown:
+		return "give the CA that signed the server's certificate in AWS_CA_BUNDLE"
+	case invalid:
+		return "the server's certificate has expired or is not for servers, or the clocks differ"
+	case name:
+		return "the server's certificate is for other names; use one of them in endpoint="
+	case plaintext:
+		return "the server speaks plain text there; write http:// in endpoint="
+	default:
+		return ""
+	}
+}
+
+// plain returns an error in its own words, without the layers of the SDK: they repeat one another, and the address with
+// all its parameters.
+func plain(err error) string {
+	op := ""
+	if e, ok := errors.AsType[*smithy.OperationError](err); ok {
+		op = e.OperationName + ": "
+	}
+	_, status := apiError(err)
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		text := e.ErrorCode()
+		if status != 0 {
+			text = fmt.Sprintf("%d %s", status, text)
+		}
+		if msg := e.ErrorMessage(); msg != "" && msg != e.ErrorCode() {
+			text += ": " + msg
+		}
+		return op + text
+	}
+	if status >= http.StatusMultipleChoices {
+		return op + fmt.Sprintf("%d %s", status, http.StatusText(status))
+	}
+	for {
+		inner := peel(err)
+		if inner == nil {
+			return op + err.Error()
+		}
+		err = inner
+	}
+}
+
+// peel takes off one layer that says nothing, or what is said anyway.
+func peel(err error) error {
+	//nolint:errorlint // one layer after the other is the point
+	switch e := err.(type) {
+	case *url.Error:
+		return e.Err
+	case *smithyhttp.RequestSendError:
+		return e.Err
+	case *awshttp.ResponseError:
+		return e.ResponseError
+	case *smithyhttp.ResponseError:
+		return e.Err
+	case *smithy.OperationError:
+		return e.Err
+	case *smithy.CanceledError:
+		return e.Err
+	case *retry.MaxAttemptsError:
+		return e.Err
+	case transfermanager.MultipartUploadError:
+		return errors.Unwrap(e)
+	case interface{ Unwrap() []error }: // gocloud.dev's errors: the cause, and one that stands for the code
+		if all := e.Unwrap(); len(all) > 0 {
+			return all[0]
+		}
+	}
+	return nil
+}
