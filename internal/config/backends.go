@@ -3,8 +3,9 @@ package config
 import (
 	"fmt"
 	"net/url"
-	"path"
 	"strings"
+
+	"github.com/snapshotd/snapshotd/storage"
 )
 
 func (v validator) backends(c *Cluster, at string) {
@@ -17,7 +18,7 @@ func (v validator) backends(c *Cluster, at string) {
 		} else {
 			seen[b.Name] = i
 		}
-		if _, err := place(b.URL, ""); err != nil {
+		if _, err := place(b, ""); err != nil {
 			v.problem(here+".url", "%v", err)
 		}
 	}
@@ -25,34 +26,17 @@ func (v validator) backends(c *Cluster, at string) {
 
 // place returns what tells the keys of a cluster on a backend from all others: two that are equal would overwrite and
 // forget each other's snapshots. Below one another is no harm, listings do not go deeper than their prefix.
-func place(u URL, prefix string) (string, error) {
-	p, err := url.Parse(u.Reveal())
+func place(b Backend, prefix string) (string, error) {
+	backend, err := storage.New(storage.Config{Name: b.Name, URL: b.URL.Reveal()})
 	if err != nil {
-		return "", fmt.Errorf("%q is not a URL; write it as file:///DIRECTORY or s3://BUCKET?region=REGION", u.String())
+		return "", err
 	}
-	query, err := url.ParseQuery(p.RawQuery)
-	if err != nil {
-		return "", fmt.Errorf("%q has a query that cannot be read; write it as ?name=value&name=value", u.String())
+	const any = "snapshot"
+	where := backend.URI(prefix + any)
+	if u, err := url.Parse(b.URL.Reveal()); err == nil {
+		where += "\n" + strings.ToLower(strings.TrimRight(u.Query().Get("endpoint"), "/"))
 	}
-	prefix = query.Get("prefix") + prefix
-	switch p.Scheme {
-	case "file":
-		if p.Host != "" && p.Host != "localhost" || !path.IsAbs(p.Path) || p.Path == "/" {
-			return "", fmt.Errorf("%q does not name a directory; write it as file:///DIRECTORY, an absolute path after three slashes", u.String())
-		}
-		return "file:" + path.Join(p.Path, prefix), nil
-	case "s3":
-		if p.Host == "" {
-			return "", fmt.Errorf("%q does not name a bucket; write it as s3://BUCKET?region=REGION", u.String())
-		}
-		if strings.Trim(p.Path, "/") != "" {
-			return "", fmt.Errorf("%q has a path; write it as s3://%s?prefix=%s/", u.String(), p.Host, strings.Trim(p.Path, "/"))
-		}
-		endpoint := strings.ToLower(strings.TrimRight(query.Get("endpoint"), "/"))
-		return "s3:" + endpoint + "/" + p.Host + "/" + prefix, nil
-	default:
-		return "", fmt.Errorf("%q has the scheme %q; file and s3 are known: file:///DIRECTORY, s3://BUCKET?region=REGION", u.String(), p.Scheme)
-	}
+	return where, nil
 }
 
 // apart checks that no two backends keep the snapshots of a cluster, or of two, in the same place.
@@ -61,7 +45,7 @@ func (v validator) apart() {
 	users := map[string]user{}
 	for i, c := range v.Clusters {
 		for j, b := range c.Backends {
-			where, err := place(b.URL, *c.Prefix)
+			where, err := place(b, *c.Prefix)
 			if err != nil {
 				continue // told already
 			}

@@ -1,13 +1,18 @@
 package service
 
 import (
-	"errors"
-
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/storage"
 )
 
-// openBackend builds the adapter of a place for snapshots.
-func (s *Service) openBackend(config.Backend) (snapshot.Backend, error) {
-	return nil, errors.New("storage is not joined yet")
+// openBackend builds the adapter of a place for snapshots. Nothing is dialled, and no directory is made: one that a person
+// named and that is not there is one that is not mounted.
+func (s *Service) openBackend(cfg config.Backend) (snapshot.Backend, error) {
+	b, err := storage.New(storage.Config{Name: cfg.Name, URL: cfg.URL.Reveal()})
+	if err != nil {
+		return nil, err
+	}
+	s.closeLater("backend "+cfg.Name, b.Close)
+	return b, nil
 }
