@@ -119,17 +119,20 @@ func (o *clientOptions) target() (string, credentials.TransportCredentials, erro
 	if err != nil || host == "" {
 		return "", nil, usagef("--addr: %q is not HOST:PORT", o.addr)
 	}
-	wantTLS := o.tls || o.caCert != "" || o.cert != "" || o.key != ""
 	switch {
-	case wantTLS && o.plaintext:
+	case o.wantsTLS() && o.plaintext:
 		return "", nil, usagef("--plaintext: TLS is asked for, too; leave out one of them")
 	case (o.cert == "") != (o.key == ""):
 		return "", nil, usagef("--cert, --key: a certificate and its key are needed together")
-	case o.plaintext || !wantTLS && onThisMachine(host):
+	case o.plaintext || !o.wantsTLS() && onThisMachine(host):
 		return addr, insecure.NewCredentials(), nil
 	}
 	cfg, err := o.tlsConfig()
 	return addr, credentials.NewTLS(cfg), err
+}
+
+func (o *clientOptions) wantsTLS() bool {
+	return o.tls || o.caCert != "" || o.cert != "" || o.key != ""
 }
 
 func onThisMachine(host string) bool {
@@ -191,11 +194,15 @@ func cause(report string, o *clientOptions) string {
 		return "its certificate is of an unknown authority; --cacert names the right one"
 	case has("certificate required"), has("bad certificate"):
 		return "it asks for a client certificate that it accepts; --cert and --key give one"
-	case has("error reading server preface") && o.caCert == "" && !o.tls:
+	case has("error reading server preface") && !o.wantsTLS():
 		return "it does not speak plaintext gRPC; --tls or --cacert if it serves with TLS"
 	}
 	if m := transportReport.FindStringSubmatch(report); m != nil {
-		return m[1]
+		report = m[1]
+	}
+	if o.wantsTLS() && (has("broken pipe") || has("connection reset") || has("EOF")) {
+		// With TLS 1.3 the service judges our certificate when we are speaking already.
+		report += "; perhaps it asks for a client certificate that it accepts, --cert and --key give one"
 	}
 	return report
 }
