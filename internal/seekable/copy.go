@@ -10,8 +10,9 @@ import (
 // ChunkSize is how many bytes of the input go into one frame; the last frame may hold fewer.
 const ChunkSize = 4 << 20
 
-// DefaultMaxWorkers bounds the workers when the caller does not: more than four would wait for the one writer.
-const DefaultMaxWorkers = 4
+// DefaultMaxWorkers bounds the workers when the caller does not: two encode about twice what etcd sends, and each costs
+// memory.
+const DefaultMaxWorkers = 2
 
 // Options are the options of [Copy].
 type Options struct {

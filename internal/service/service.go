@@ -79,6 +79,7 @@ func (s *Service) open(ctx context.Context) error {
 	if err := dir.emptySpool(); err != nil {
 		return err
 	}
+	s.boundMemory()
 	s.telemetry, err = telemetry.Start(ctx, telemetry.Config{
 		MetricsPrefix: s.cfg.MetricsPrefix, ServiceVersion: s.conf.Version, Node: s.cfg.NodeName, Logger: s.log,
 	})
