@@ -104,7 +104,7 @@ func statusOf(ctx context.Context, err error) *status.Status {
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) && cancelled(err) {
 		err = &snapshot.Error{
-			Reason:  wire.ReasonShuttingDown,
+			Reason:  snapshot.ReasonShuttingDown,
 			Message: errStopping.Error(),
 			Hint:    "try again when it is back",
 			Retry:   stopRetry,

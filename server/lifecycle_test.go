@@ -19,7 +19,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
-	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -146,7 +145,7 @@ func TestShutdownCancelsASaveAtTheDeadline(t *testing.T) {
 	wait(t, entered, "the call of Save")
 	r.stop()
 	o := wait(t, result, "the answer")
-	d := checkError(t, o.err, codes.Unavailable, wire.ReasonShuttingDown)
+	d := checkError(t, o.err, codes.Unavailable, snapshot.ReasonShuttingDown)
 	if d.Retry == 0 || d.Snapshot.GetState() != snapshotdv1.Snapshot_STATE_FAILED {
 		t.Errorf("details are %+v", d)
 	}

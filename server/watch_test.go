@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -111,7 +110,7 @@ func TestWatchersAreToldOfAShutdownAtOnce(t *testing.T) {
 	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
 	r.stop()
 	_, err := stream.Recv()
-	if d := checkError(t, err, codes.Unavailable, wire.ReasonShuttingDown); d.Retry == 0 {
+	if d := checkError(t, err, codes.Unavailable, snapshot.ReasonShuttingDown); d.Retry == 0 {
 		t.Error("no retry is advised")
 	}
 	wait(t, r.done, "the end of Run")

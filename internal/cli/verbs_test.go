@@ -240,7 +240,7 @@ func TestWatch(t *testing.T) {
 				return err
 			}
 		}
-		return wire.Status(&snapshot.Error{Reason: wire.ReasonShuttingDown, Message: "the service is shutting down"}, "", nil).Err()
+		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonShuttingDown, Message: "the service is shutting down"}, "", nil).Err()
 	}})
 	for _, f := range []string{"table", "json", "yaml"} {
 		r := run(t.Context(), env, "watch", "-o", f)

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -17,7 +18,7 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 	}
 	m := &snapshotdv1.Snapshot{
 		Name: s.Name, Cluster: s.Cluster,
-		State: snapshotdv1.Snapshot_State(s.State), Error: s.Error, Labels: s.Labels,
+		State: snapshotdv1.Snapshot_State(s.State), Error: text(s.Error), Labels: s.Labels,
 		Trigger:    snapshotdv1.Snapshot_Trigger(s.Trigger),
 		CreateTime: timeToProto(s.CreateTime), Node: s.Node,
 		EtcdVersion: s.EtcdVersion, StorageVersion: s.StorageVersion,
@@ -32,8 +33,8 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 	}
 	for _, l := range s.Locations {
 		m.Locations = append(m.Locations, &snapshotdv1.Location{
-			Backend: l.Backend, Kind: snapshotdv1.Location_BackendKind(l.Kind), Uri: l.URI, SizeBytes: l.Size,
-			State: snapshotdv1.Snapshot_State(l.State), Error: l.Error, UpdateTime: timeToProto(l.UpdateTime),
+			Backend: l.Backend, Kind: snapshotdv1.Location_BackendKind(l.Kind), Uri: text(l.URI), SizeBytes: l.Size,
+			State: snapshotdv1.Snapshot_State(l.State), Error: text(l.Error), UpdateTime: timeToProto(l.UpdateTime),
 		})
 	}
 	return m
@@ -64,6 +65,9 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 	}
 	return s
 }
+
+// text makes what a server or a file system said fit for protobuf, which takes nothing but UTF-8.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func timeToProto(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {

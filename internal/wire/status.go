@@ -23,9 +23,6 @@ const (
 	MetadataCluster = "cluster" // the cluster that was asked for
 )
 
-// ReasonShuttingDown is the reason of a call that the service ended because it stops.
-const ReasonShuttingDown snapshot.Reason = "SHUTTING_DOWN"
-
 // codeOf gives every reason its code.
 var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonInvalidArgument:     codes.InvalidArgument,
@@ -38,7 +35,7 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonEtcdUnavailable:     codes.Unavailable,
 	snapshot.ReasonCatalogUnavailable:  codes.Unavailable,
 	snapshot.ReasonBackendUnavailable:  codes.Unavailable,
-	ReasonShuttingDown:                 codes.Unavailable,
+	snapshot.ReasonShuttingDown:        codes.Unavailable,
 	snapshot.ReasonBackendAccessDenied: codes.FailedPrecondition,
 	snapshot.ReasonBackendNotFound:     codes.FailedPrecondition,
 	snapshot.ReasonBackendWrongStore:   codes.FailedPrecondition,

@@ -1,0 +1,64 @@
+package wire_test
+
+import (
+	"reflect"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// fill sets every field of a struct to something that is not zero, so that one that is forgotten on the way shows.
+func fill(v reflect.Value) {
+	switch {
+	case v.Type() == reflect.TypeFor[time.Time]():
+		v.Set(reflect.ValueOf(time.Unix(1_700_000_000, 5).UTC()))
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case v.Kind() == reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0))
+		fill(v.Index(1))
+	case v.Kind() == reflect.Map:
+		v.Set(reflect.ValueOf(map[string]string{"k": "v"}))
+	case v.CanInt():
+		v.SetInt(2)
+	case v.CanUint():
+		v.SetUint(3)
+	default:
+		v.SetString("s")
+	}
+}
+
+func TestSnapshotComesBackAsItWent(t *testing.T) {
+	want := &snapshot.Snapshot{}
+	fill(reflect.ValueOf(want).Elem())
+	doc, err := proto.Marshal(wire.SnapshotToProto(want))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &snapshotdv1.Snapshot{}
+	if err := proto.Unmarshal(doc, m); err != nil {
+		t.Fatal(err)
+	}
+	if got := wire.SnapshotFromProto(m); !reflect.DeepEqual(got, want) {
+		t.Errorf("came back as\n%+v\nwent as\n%+v", got, want)
+	}
+	if zero := wire.SnapshotFromProto(wire.SnapshotToProto(&snapshot.Snapshot{})); !reflect.DeepEqual(zero, &snapshot.Snapshot{}) {
+		t.Errorf("nothing came back as %+v", zero)
+	}
+}
+
+func TestSnapshotTakesTextThatIsNotUTF8(t *testing.T) {
+	m := wire.SnapshotToProto(&snapshot.Snapshot{Error: "a\xffb", Locations: []snapshot.Location{{URI: "\xc3\x28", Error: "\xff"}}})
+	if _, err := proto.Marshal(m); err != nil || !utf8.ValidString(m.GetError()) {
+		t.Errorf("marshal %+v: %v", m, err)
+	}
+}
