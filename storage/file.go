@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
@@ -84,7 +85,7 @@ func (e *rootError) Error() string { return fmt.Sprintf("the directory %s %s", e
 func (f *fileStore) checkRoot() error {
 	info, err := os.Stat(f.root)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case isAbsent(err):
 		return &rootError{f.root, "does not exist"}
 	case err != nil:
 		return err
@@ -129,9 +130,14 @@ func (f *fileStore) stat(ctx context.Context, key string) (snapshot.Object, erro
 	return snapshot.Object{Key: key, Size: attrs.Size, ModTime: attrs.ModTime}, nil
 }
 
+// isAbsent reports whether an error says that there is no such path; also when a file is where a directory would be.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
 // missing says of an object that is not there that this is so, if the directory is.
 func (f *fileStore) missing(err error) error {
-	if gcerrors.Code(err) != gcerrors.NotFound {
+	if gcerrors.Code(err) != gcerrors.NotFound && !isAbsent(err) {
 		return err
 	}
 	if err := f.checkRoot(); err != nil {
@@ -148,7 +154,7 @@ func (f *fileStore) remove(ctx context.Context, key string) error {
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(f.path(key)))
-	if errors.Is(err, fs.ErrNotExist) {
+	if isAbsent(err) {
 		return f.checkRoot()
 	}
 	if err != nil {

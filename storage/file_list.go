@@ -74,7 +74,7 @@ func (f *fileStore) readDir(dir string) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	all, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isAbsent(err) {
 		return nil, f.checkRoot()
 	}
 	if err == nil {

@@ -1,0 +1,2 @@
+// Package storagetest holds what a [snapshot.Backend] promises against one that exists.
+package storagetest
