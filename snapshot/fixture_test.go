@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -277,12 +278,10 @@ type hookedBackend struct {
 	put  func(ctx context.Context, key string, r io.Reader) error // nil, or returns nil, to go on
 	get  func(key string) error
 	list func(o snapshot.Object) error
-	puts int
-	gets int
+	gets atomic.Int64
 }
 
 func (b *hookedBackend) Put(ctx context.Context, key string, r io.Reader, opts snapshot.PutOptions) error {
-	b.puts++
 	if b.put != nil {
 		if err := b.put(ctx, key, r); err != nil {
 			return err
@@ -292,7 +291,7 @@ func (b *hookedBackend) Put(ctx context.Context, key string, r io.Reader, opts s
 }
 
 func (b *hookedBackend) Get(ctx context.Context, key string) (io.ReadCloser, error) {
-	b.gets++
+	b.gets.Add(1)
 	if b.get != nil {
 		if err := b.get(key); err != nil {
 			return nil, err
@@ -321,6 +320,7 @@ func (b *hookedBackend) List(ctx context.Context, prefix string) iter.Seq2[snaps
 type hookedCatalog struct {
 	snapshot.Catalog
 	fail   func(op string) error
+	mu     sync.Mutex
 	writes []string
 }
 
@@ -334,7 +334,9 @@ func (c *hookedCatalog) before(op string) error {
 }
 
 func (c *hookedCatalog) write(op string) error {
+	c.mu.Lock()
 	c.writes = append(c.writes, op)
+	c.mu.Unlock()
 	return c.before(op)
 }
 

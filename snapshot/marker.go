@@ -43,11 +43,11 @@ func (c *Cluster) openStore(ctx context.Context, b Backend, check storeCheck) (u
 }
 
 func (c *Cluster) tryOpenStore(ctx context.Context, b Backend, check storeCheck) (unverified, err error) {
+	known, unverified := c.knownStore(ctx, b, check.down)
 	found, err := readMarker(ctx, b)
 	if err != nil && !isNotFound(err) {
 		return nil, err
 	}
-	known, unverified := c.knownStore(ctx, b, check.down)
 	switch {
 	case found == "" && known.Initialized:
 		return nil, wrongStore(b, fmt.Sprintf("it has no marker %s, and it had one (store %s)", MarkerKey, known.ID))

@@ -81,9 +81,9 @@ func TestReconcileKnowsEverythingWithoutARequestPerObject(t *testing.T) {
 	for range 3 {
 		f.mustSave(t)
 	}
-	f.backends["one"].gets = 0
+	f.backends["one"].gets.Store(0)
 	f.mustReconcile(t)
-	if n := f.backends["one"].gets; n != 1 {
+	if n := f.backends["one"].gets.Load(); n != 1 {
 		t.Errorf("%d objects were read; only the marker should be", n)
 	}
 	f.quiet(t)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -535,4 +536,25 @@ func spoolIsEmpty(t *testing.T, f *fixture) {
 	if left, err := os.ReadDir(f.cfg.SpoolDir); err != nil || len(left) > 0 {
 		t.Errorf("left in the spool: %v, %v", left, err)
 	}
+}
+
+// TestTwoUseANewStoreAtOnce lets another replica use the store for the first time in the middle of a first use.
+func TestTwoUseANewStoreAtOnce(t *testing.T) {
+	f := newFixture(t)
+	other := f.replica(t, func(c *snapshot.Config) { c.Node = "node-2" })
+	var interrupted atomic.Bool
+	f.catalog.fail = func(op string) error {
+		if op == "store" && interrupted.CompareAndSwap(false, true) {
+			if _, err := other.Reconcile(t.Context(), snapshot.ReconcileRequest{}); err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	}
+	for name, r := range f.reconcile(t, snapshot.ReconcileRequest{}) {
+		if r.Err != nil {
+			t.Errorf("%s: %v", name, r.Err)
+		}
+	}
+	f.mustSave(t)
 }

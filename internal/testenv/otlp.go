@@ -44,6 +44,7 @@ type Span struct {
 	TraceID    string
 	SpanID     string
 	ParentID   string            // empty at a root
+	Duration   time.Duration
 	Attributes map[string]string // those that are strings
 	Resource   map[string]string // those that are strings
 	Error      string            // of the status
@@ -141,6 +142,7 @@ func (o *OTLP) addTraces(req *collectortrace.ExportTraceServiceRequest) {
 						TraceID:    hex.EncodeToString(s.GetTraceId()),
 						SpanID:     hex.EncodeToString(s.GetSpanId()),
 						ParentID:   hex.EncodeToString(s.GetParentSpanId()),
+						Duration:   time.Duration(s.GetEndTimeUnixNano() - s.GetStartTimeUnixNano()),
 						Attributes: attributesOf(s.GetAttributes()),
 						Resource:   resourceOf(rs.GetResource()),
 						Error:      s.GetStatus().GetMessage(),
