@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -43,7 +41,7 @@ func answered(code string, status int, text string) verdict {
 		return verdict{snapshot.ReasonBackendNotFound, text, "the bucket may be in another region; set region= in the URL", 0}
 	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage", "EntityTooLarge":
 		return verdict{snapshot.ReasonNoSpace, text, "free space there, or a quota is used up", time.Minute}
-	case "InvalidAccessKeyId", "InvalidToken", "ExpiredToken":
+	case "InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "XAdminUserNotFound":
 		return denied("the access key is not known there or has expired; check AWS_ACCESS_KEY_ID, or the profile")
 	case "SignatureDoesNotMatch":
 		return denied("the secret key is wrong; check AWS_SECRET_ACCESS_KEY, or the profile")
@@ -74,7 +72,6 @@ func hintTLS(err error) string {
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
 	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
 	_, name := errors.AsType[x509.HostnameError](err)
-	_, plaintext := errors.AsType[tls.RecordHeaderError](err)
 	switch {
 	case unknown:
 		return "give the CA that signed the server's certificate in AWS_CA_BUNDLE"
@@ -82,7 +79,7 @@ func hintTLS(err error) string {
 		return "the server's certificate has expired or is not for servers, or the clocks differ"
 	case name:
 		return "the server's certificate is for other names; use one of them in endpoint="
-	case plaintext:
+	case errors.Is(err, http.ErrSchemeMismatch):
 		return "the server speaks plain text there; write http:// in endpoint="
 	default:
 		return ""
@@ -127,10 +124,11 @@ func peel(err error) error {
 		return e.Err
 	case *smithyhttp.RequestSendError:
 		return e.Err
-	case *awshttp.ResponseError:
-		return e.ResponseError
-	case *smithyhttp.ResponseError:
-		return e.Err
+	case interface { // the three kinds of the SDK's response error; there may have been no response
+		HTTPStatusCode() int
+		Unwrap() error
+	}:
+		return e.Unwrap()
 	case *smithy.OperationError:
 		return e.Err
 	case *smithy.CanceledError:

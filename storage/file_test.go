@@ -1,12 +1,17 @@
 package storage
 
 import (
+	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
+	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage/storagetest"
 )
 
@@ -107,4 +112,168 @@ func (r *recorder) take() []storagetest.Step {
 	steps := r.steps
 	r.steps = nil
 	return steps
+}
+
+func put(ctx context.Context, b snapshot.Backend, key string) error {
+	return b.Put(ctx, key, strings.NewReader("data"), snapshot.PutOptions{ContentType: "application/octet-stream", SizeHint: 4})
+}
+
+func TestDirectoryIsPrivate(t *testing.T) {
+	b, dir := newLocal(t, "?prefix=some/where")
+	if err := put(t.Context(), b, "default/x.db"); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{"some": 0o700, "some/where/default": 0o700, "some/where/default/x.db": 0o600} {
+		info, err := os.Stat(filepath.Join(dir, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %o, want %o", path, got, want)
+		}
+	}
+}
+
+func TestDirectoryIsNotCreatedUnlessAskedFor(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	b, err := New(Config{Name: "local", URL: "file://" + dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = put(t.Context(), b, "default/x.db")
+	if snapshot.ReasonOf(err) != snapshot.ReasonBackendNotFound {
+		t.Errorf("got %v, want BACKEND_NOT_FOUND", err)
+	}
+	if want := `backend "local": put default/x.db: the directory ` + dir + " does not exist"; !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %q, want %q", err, want)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was created: %v", err)
+	}
+
+	// It comes later: the same backend takes it.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(t.Context(), b, "default/x.db"); err != nil {
+		t.Error(err)
+	}
+
+	dev, err := New(Config{Name: "local", URL: "file://" + dir + "-dev", CreateDir: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := put(t.Context(), dev, "default/x.db"); err != nil {
+		t.Error(err)
+	}
+	if err := os.RemoveAll(dir + "-dev"); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(t.Context(), dev, "default/x.db"); snapshot.ReasonOf(err) != snapshot.ReasonBackendNotFound {
+		t.Errorf("after it vanished: got %v, want BACKEND_NOT_FOUND", err)
+	}
+}
+
+func TestVanishedDirectoryIsNotMadeAnew(t *testing.T) {
+	b, dir := newLocal(t, "")
+	if err := put(t.Context(), b, "default/x.db"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+"-unmounted"); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(t.Context(), b, "default/y.db"); err == nil {
+		t.Error("it was put into a directory that is not there")
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was made anew: %v", err)
+	}
+}
+
+func TestWhatCannotBeSyncedIsNotVisible(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		directory bool
+		err       error
+		reason    snapshot.Reason
+	}{
+		{"file", false, syscall.EIO, snapshot.ReasonBackendUnavailable},
+		{"full disk", false, syscall.ENOSPC, snapshot.ReasonNoSpace},
+		{"quota", false, syscall.EDQUOT, snapshot.ReasonNoSpace},
+		{"read-only", false, syscall.EROFS, snapshot.ReasonBackendAccessDenied},
+		{"directory", true, syscall.EIO, snapshot.ReasonBackendUnavailable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b, dir := newLocal(t, "")
+			if err := put(t.Context(), b, "default/before.db"); err != nil {
+				t.Fatal(err)
+			}
+			b.store.(*fileStore).fsync = func(f *os.File) error {
+				if info, err := f.Stat(); err != nil || info.IsDir() != test.directory {
+					return err
+				}
+				return &fs.PathError{Op: "sync", Path: f.Name(), Err: test.err}
+			}
+			err := put(t.Context(), b, "default/x.db")
+			if !errors.Is(err, test.err) || snapshot.ReasonOf(err) != test.reason {
+				t.Errorf("got %v (%s), want %v (%s)", err, snapshot.ReasonOf(err), test.err, test.reason)
+			}
+			if _, err := b.Stat(t.Context(), "default/x.db"); !errors.Is(err, snapshot.ErrNotFound) {
+				t.Errorf("it is visible: %v", err)
+			}
+			if left := temporary(t, dir); len(left) > 0 {
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}
+
+func TestUnreadableDirectoryIsAnError(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root reads everything")
+	}
+	b, dir := newLocal(t, "")
+	if err := put(t.Context(), b, "default/x.db"); err != nil {
+		t.Fatal(err)
+	}
+	for _, closed := range []string{dir, filepath.Join(dir, "default")} {
+		if err := os.Chmod(closed, 0); err != nil {
+			t.Fatal(err)
+		}
+		_, statErr := b.Stat(t.Context(), "default/x.db")
+		var listErr error
+		for _, listErr = range b.List(t.Context(), "default/") {
+		}
+		for op, err := range map[string]error{"stat": statErr, "list": listErr, "put": put(t.Context(), b, "default/y.db")} {
+			if snapshot.ReasonOf(err) != snapshot.ReasonBackendAccessDenied || errors.Is(err, snapshot.ErrNotFound) {
+				t.Errorf("%s: got %v, want BACKEND_ACCESS_DENIED", op, err)
+			}
+		}
+		if err := os.Chmod(closed, 0o700); err != nil { //nolint:gosec // a directory
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestKeysThatWouldBeOthersAreRefused(t *testing.T) {
+	b, dir := newLocal(t, "?prefix=inside")
+	for _, key := range []string{"", "/x.db", "default/", "default//x.db", "../x.db", "default/../../x.db", "./x.db", "x\n.db", "x\xff.db"} {
+		if err := put(t.Context(), b, key); err == nil {
+			t.Errorf("put %q: no error", key)
+		}
+		if _, err := b.Get(t.Context(), key); err == nil || errors.Is(err, snapshot.ErrNotFound) { //nolint:bodyclose // it fails
+			t.Errorf("get %q: %v", key, err)
+		}
+		if err := b.Delete(t.Context(), key); err == nil {
+			t.Errorf("delete %q: no error", key)
+		}
+	}
+	for _, err := range b.List(t.Context(), "default") {
+		if err == nil {
+			t.Error("a prefix without '/' is listed")
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
 }

@@ -155,11 +155,13 @@ func (r noRetryOfStalls) IsErrorRetryable(err error) bool {
 // say. An object is said not to exist only when the bucket was seen.
 func (s *s3Store) missing(ctx context.Context, conn *s3Conn, err error) error {
 	code, status := apiError(err)
-	if status != http.StatusNotFound || code == "NoSuchBucket" {
+	switch {
+	case status != http.StatusNotFound:
 		return err
-	}
-	if code == "NoSuchKey" {
+	case code == "NoSuchKey":
 		return snapshot.ErrNotFound
+	case code != "" && code != "NotFound" && code != "UnknownError":
+		return err // it is something else that was not found
 	}
 	if _, err := conn.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(s.loc.bucket)}); err != nil {
 		if _, status := apiError(err); status == http.StatusNotFound {

@@ -12,7 +12,8 @@ import (
 
 // HTTPProxy passes requests on, can answer some of them itself, and counts them.
 type HTTPProxy struct {
-	server *httptest.Server
+	server  *httptest.Server
+	forward *httputil.ReverseProxy
 
 	mu     sync.Mutex
 	counts map[string]int
@@ -33,13 +34,13 @@ func StartHTTPProxy(tb testing.TB, target string, answer func(http.ResponseWrite
 		// A client that goes away is a part of many tests; nobody needs to read of it.
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
-	p := &HTTPProxy{counts: map[string]int{}}
+	p := &HTTPProxy{forward: forward, counts: map[string]int{}}
 	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		p.counts[S3Operation(r)]++
 		p.mu.Unlock()
 		if answer == nil || !answer(w, r) {
-			forward.ServeHTTP(w, r)
+			p.Forward(w, r)
 		}
 	}))
 	tb.Cleanup(func() {
@@ -52,6 +53,9 @@ func StartHTTPProxy(tb testing.TB, target string, answer func(http.ResponseWrite
 
 // Addr returns the address of the proxy.
 func (p *HTTPProxy) Addr() string { return p.server.Listener.Addr().String() }
+
+// Forward passes a request on. Whoever answers requests himself can do so, too, and drop or hold what comes back.
+func (p *HTTPProxy) Forward(w http.ResponseWriter, r *http.Request) { p.forward.ServeHTTP(w, r) }
 
 // Counts returns how many requests there were by operation, as [S3Operation] names them.
 func (p *HTTPProxy) Counts() map[string]int {
