@@ -199,7 +199,7 @@ type reader struct {
 
 func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
-	if err == nil || err == io.EOF { //nolint:errorlint // io.EOF is what an io.Reader returns, not wrapped
+	if err == nil || err == io.EOF {
 		return n, err
 	}
 	return n, r.b.explain(r.ctx, "get", r.key, err)

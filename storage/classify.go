@@ -17,8 +17,8 @@ const retryAfter = 10 * time.Second
 // explain returns an error as the domain knows it: what was tried, on what, what kind of error it is, and what can be done
 // about it. What broke the caller's reader stays as it is.
 func (b *Backend) explain(ctx context.Context, op, key string, err error) error {
-	if err, ok := unwrapVerbatim(err); ok {
-		return err
+	if v, ok := errors.AsType[*verbatim](err); ok {
+		return v.error
 	}
 	v := b.classify(ctx, err)
 	at := op

@@ -17,9 +17,10 @@ import (
 const (
 	dialTimeout = 10 * time.Second
 	idleTimeout = 30 * time.Second
-	// commitGrace is how long the request that makes an object visible goes on after its caller went away: ended on the
-	// way, nobody would know whether it took place.
-	commitGrace = 10 * time.Second
+	// settleGrace is how long a request that writes goes on, once all was sent, after its caller went away. Ended on the
+	// way, nobody would know whether it took place: whether an object has become visible, or a part was stored after its
+	// upload had been aborted.
+	settleGrace = 10 * time.Second
 	// completeFactor is how many times as long a server may take to put the parts of an upload together in silence.
 	completeFactor = 5
 )
@@ -60,13 +61,13 @@ func (c *watchedClient) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	w := c.watch(req)
-	out := req.WithContext(w.ctx)
+	out := req.WithContext(w.ctx) //nolint:contextcheck // it follows the request's own, up to a point
 	if req.Body != nil && req.Body != http.NoBody {
 		out.Body = &sentBody{ReadCloser: req.Body, w: w, left: req.ContentLength}
 	} else {
 		_ = w.sent() // if it was cancelled, sending says so
 	}
-	resp, err := c.client.Do(out) //nolint:bodyclose // the caller closes it
+	resp, err := c.client.Do(out)
 	w.disarm()
 	if err != nil {
 		err = w.why(err)
@@ -84,23 +85,19 @@ type watch struct {
 	unfollow func() bool
 	limit    time.Duration
 	after    time.Duration // the limit once all was sent
-	commits  bool
+	writes   bool
 
-	mu        sync.Mutex
-	timer     *time.Timer
-	answered  bool
-	committed bool        // all was sent of a request that commits
-	grace     *time.Timer // runs when the caller went away after that
+	mu       sync.Mutex
+	timer    *time.Timer
+	answered bool
+	settling bool        // all was sent of a request that writes
+	grace    *time.Timer // runs when the caller went away after that
 }
 
 func (c *watchedClient) watch(req *http.Request) *watch {
-	w := &watch{limit: c.limit, after: c.limit}
-	q := req.URL.Query()
-	switch {
-	case req.Method == http.MethodPost && q.Has("uploadId"): // CompleteMultipartUpload
-		w.commits, w.after = true, completeFactor*c.limit
-	case req.Method == http.MethodPut && len(q.Get("partNumber")) == 0: // PutObject
-		w.commits = true
+	w := &watch{limit: c.limit, after: c.limit, writes: req.Method == http.MethodPut || req.Method == http.MethodPost}
+	if req.Method == http.MethodPost && req.URL.Query().Has("uploadId") { // CompleteMultipartUpload
+		w.after = completeFactor * c.limit
 	}
 	parent := req.Context()
 	w.ctx, w.cancel = context.WithCancelCause(context.WithoutCancel(parent))
@@ -113,8 +110,8 @@ func (c *watchedClient) watch(req *http.Request) *watch {
 func (w *watch) abandon(cause error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.committed && !w.answered {
-		w.grace = time.AfterFunc(commitGrace, func() { w.cancel(cause) })
+	if w.settling && !w.answered {
+		w.grace = time.AfterFunc(settleGrace, func() { w.cancel(cause) })
 		return
 	}
 	w.cancel(cause)
@@ -129,7 +126,7 @@ func (w *watch) moved() {
 	}
 }
 
-// sent notes that there is nothing more to send. What commits is then not cancelled any more; it is an error when it was
+// sent notes that there is nothing more to send. What writes is then not cancelled any more; it is an error when it was
 // before.
 func (w *watch) sent() error {
 	w.mu.Lock()
@@ -137,7 +134,7 @@ func (w *watch) sent() error {
 	if err := context.Cause(w.ctx); err != nil {
 		return err
 	}
-	w.committed = w.commits
+	w.settling = w.writes
 	if !w.answered {
 		w.timer.Stop()
 		w.timer = time.AfterFunc(w.after, func() { w.cancel(&stallError{w.after}) })

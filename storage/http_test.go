@@ -87,25 +87,23 @@ func TestStuckRequestsEnd(t *testing.T) {
 			forever(conn)
 		},
 	} {
-		for query, limit := range map[string]time.Duration{"": DefaultStallTimeout, "partNumber=1&uploadId=1": DefaultStallTimeout} {
-			t.Run(name+" "+query, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					begin := time.Now()
-					resp, err := pipeServer(t, serve).Do(request(t, t.Context(), http.MethodPut, query, 20<<10))
-					if err == nil {
-						_, err = io.ReadAll(resp.Body)
-						_ = resp.Body.Close()
-					}
-					if _, stalled := errors.AsType[*stallError](err); !stalled {
-						t.Errorf("got %v, want a stall", err)
-					}
-					if took := time.Since(begin); took != limit {
-						t.Errorf("it took %v, want %v", took, limit)
-					}
-					time.Sleep(time.Hour) // the server's end
-				})
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begin := time.Now()
+				resp, err := pipeServer(t, serve).Do(request(t, t.Context(), http.MethodPut, "", 20<<10))
+				if err == nil {
+					_, err = io.ReadAll(resp.Body)
+					_ = resp.Body.Close()
+				}
+				if _, stalled := errors.AsType[*stallError](err); !stalled {
+					t.Errorf("got %v, want a stall", err)
+				}
+				if took := time.Since(begin); took != DefaultStallTimeout {
+					t.Errorf("it took %v, want %v", took, DefaultStallTimeout)
+				}
+				time.Sleep(time.Hour) // the server's end
 			})
-		}
+		})
 	}
 }
 
@@ -124,18 +122,19 @@ func TestPuttingPartsTogetherMayTakeLonger(t *testing.T) {
 	})
 }
 
-// TestCommitIsNotCancelled: when all was sent of what makes an object visible, its end is waited for, but not for ever.
-func TestCommitIsNotCancelled(t *testing.T) {
+// TestWritesAreNotCancelledHalfWay: when all was sent of what writes, its end is waited for, but not for ever.
+func TestWritesAreNotCancelledHalfWay(t *testing.T) {
 	for _, test := range []struct {
 		name, method, query string
 		answers             time.Duration // after the cancel
 		want                error
 		after               time.Duration
 	}{
-		{"object", http.MethodPut, "", commitGrace / 2, nil, commitGrace / 2},
-		{"complete", http.MethodPost, "uploadId=1", commitGrace / 2, nil, commitGrace / 2},
-		{"too late", http.MethodPut, "", 2 * commitGrace, context.Canceled, commitGrace},
-		{"part", http.MethodPut, "partNumber=1&uploadId=1", commitGrace / 2, context.Canceled, 0},
+		{"object", http.MethodPut, "", settleGrace / 2, nil, settleGrace / 2},
+		{"complete", http.MethodPost, "uploadId=1", settleGrace / 2, nil, settleGrace / 2},
+		{"too late", http.MethodPut, "", 2 * settleGrace, context.Canceled, settleGrace},
+		{"part", http.MethodPut, "partNumber=1&uploadId=1", settleGrace / 2, nil, settleGrace / 2},
+		{"reads", http.MethodGet, "", settleGrace / 2, context.Canceled, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"io"
 )
 
@@ -22,7 +21,7 @@ func (s *source) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := s.r.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // an io.Reader ends with io.EOF itself; wrapped, it broke off
+	if err != nil && err != io.EOF { // wrapped, it broke off
 		s.err = err
 	}
 	return n, err
@@ -39,11 +38,3 @@ func (s *source) copyTo(w io.Writer) error {
 type verbatim struct{ error }
 
 func (v *verbatim) Unwrap() error { return v.error }
-
-func unwrapVerbatim(err error) (error, bool) {
-	v, ok := errors.AsType[*verbatim](err)
-	if !ok {
-		return nil, false
-	}
-	return v.error, true
-}

@@ -160,7 +160,7 @@ func oneOf(allowed ...string) func(string) error {
 
 func checkRole(v string) error {
 	if !strings.HasPrefix(v, "arn:") {
-		return errors.New("is not an ARN; it begins with arn:")
+		return errors.New("is not an ARN, which begins with 'arn:'")
 	}
 	return nil
 }
