@@ -1,0 +1,131 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// steps are the fault points of Save, in their order.
+var steps = []string{"locked", "registered", "fetched", "inspected", "data-local", "data-s3", "manifest-local", "manifest-s3", "concluded", "recorded"}
+
+// TestKilledAtEveryStepLosesNothingAndLiesAboutNothing is acceptance 5: kill -9 at each step, restart, reconcile.
+func TestKilledAtEveryStepLosesNothingAndLiesAboutNothing(t *testing.T) {
+	w := newWorld(t, 0)
+	kills := int(envInt(t, "SNAPSHOTD_E2E_KILLS", 2))
+	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
+	data := t.TempDir()
+	doc := fmt.Sprintf(`
+data_dir: %s
+node_name: node-1
+reconcile_interval: 1h
+clusters:
+  - name: default
+    etcd: {endpoints: [%q]}
+    lock_ttl: 2s
+    leftover_age: 1ms
+    backends:
+      - {name: local, url: %q}
+      - {name: s3, url: %q}
+`, data, w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
+	if err := os.WriteFile(config, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := w.options()
+	o.tags = "faultpoints"
+	for _, step := range steps {
+		t.Run(step, func(t *testing.T) {
+			for range kills {
+				doomed := o
+				doomed.env = append(doomed.env[:len(doomed.env):len(doomed.env)], "SNAPSHOTD_FAULT_POINT="+step)
+				victim := start(t, doomed, "--config", config)
+				r := victim.run("save")
+				if r.code == 0 {
+					t.Fatalf("the save went through: %s", r.stdout)
+				}
+				<-victim.done
+				survivor := start(t, o, "--config", config)
+				w.settled(t, survivor)
+				eventually(t, "the lock of the dead runs out", func() bool { return survivor.run("save").code == 0 })
+				w.settled(t, survivor)
+				survivor.kill()
+			}
+		})
+	}
+}
+
+// settled reconciles until nothing is SAVING any more, and then holds the catalog against the backends: what is whole is
+// READY there, what is READY is whole, and nothing else is left.
+func (w *world) settled(t *testing.T, s *service) {
+	t.Helper()
+	var snaps []snap
+	eventually(t, "reconcile settles what the dead left", func() bool {
+		rec, r := s.reconcile()
+		if r.code != 0 {
+			t.Fatalf("reconcile: exit code %d: %s", r.code, r.stderr)
+		}
+		snaps = s.list()
+		for _, sn := range snaps {
+			if sn.State == "STATE_SAVING" {
+				return false
+			}
+		}
+		for _, b := range rec.Backends {
+			if b.Added+b.Updated+b.Removed+b.Swept > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	ready := map[string]bool{} // <backend>/<name>
+	for _, sn := range snaps {
+		for _, l := range sn.Locations {
+			if l.State == "STATE_READY" {
+				ready[l.Backend+"/"+sn.Name] = true
+				w.whole(t, l.Backend, sn)
+			}
+		}
+	}
+	for backend, keys := range map[string][]string{"local": w.files(t), "s3": w.objects(t)} {
+		count := map[string]int{}
+		for _, k := range keys {
+			name := filepath.Base(k)
+			name = strings.TrimSuffix(strings.TrimSuffix(name, ".db.zst"), ".json")
+			count[name]++
+		}
+		for name, n := range count {
+			if !ready[backend+"/"+name] || n != 2 {
+				t.Errorf("left on %s: %d objects of %s, ready %v", backend, n, name, ready[backend+"/"+name])
+			}
+		}
+	}
+	uploads, err := w.s3.Client().ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(w.bucket)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(uploads.Uploads) > 0 {
+		t.Errorf("%d unfinished uploads are left", len(uploads.Uploads))
+	}
+}
+
+// whole holds the stored bytes against their checksum.
+func (w *world) whole(t *testing.T, backend string, sn snap) {
+	t.Helper()
+	var stored []byte
+	var err error
+	if backend == "local" {
+		stored, err = os.ReadFile(filepath.Join(w.dir, "default", sn.Name+".db.zst"))
+	} else {
+		stored = w.object(t, "default/"+sn.Name+".db.zst")
+	}
+	if err != nil || int64(len(stored)) != sn.StoredSizeBytes || hexSum(stored) != sn.StoredSha256 {
+		t.Errorf("%s on %s is READY and not whole: %d bytes, %v", sn.Name, backend, len(stored), err)
+	}
+}
