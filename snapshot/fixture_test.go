@@ -140,7 +140,7 @@ func (f *fixture) reconcile(t *testing.T, req snapshot.ReconcileRequest) map[str
 func (f *fixture) records(t *testing.T) map[string]*snapshot.Record {
 	t.Helper()
 	all := map[string]*snapshot.Record{}
-	for rec, err := range f.catalog.Catalog.Scan(t.Context()) {
+	for rec, err := range f.catalog.Scan(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -204,7 +204,7 @@ func (s *save) register(ctx context.Context) error {
 			return cancelled(ctx, fmt.Sprintf("save %s", s.rec.Name))
 		default:
 			s.goUncatalogued(ctx, err)
-			return nil
+			return nil //nolint:nilerr // the save goes on, and says so
 		}
 	}
 }

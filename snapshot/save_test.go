@@ -161,7 +161,7 @@ func TestSaveNeverPublishesAStreamThatIsNotWhole(t *testing.T) {
 		{"a bit is flipped", func(s *snapshot.Stream) func([]byte) (int, error) {
 			seen := 0
 			return func(p []byte) (int, error) {
-				n, err := s.ReadCloser.Read(p)
+				n, err := s.Read(p)
 				if seen <= 5000 && 5000 < seen+n {
 					p[5000-seen] ^= 4
 				}
@@ -175,7 +175,7 @@ func TestSaveNeverPublishesAStreamThatIsNotWhole(t *testing.T) {
 				if left == 0 {
 					return 0, io.EOF
 				}
-				n, err := s.ReadCloser.Read(p[:min(len(p), left)])
+				n, err := s.Read(p[:min(len(p), left)])
 				left -= n
 				return n, err
 			}
@@ -189,7 +189,7 @@ func TestSaveNeverPublishesAStreamThatIsNotWhole(t *testing.T) {
 				if left == 0 {
 					return 0, &snapshot.Error{Reason: snapshot.ReasonEtcdUnavailable, Message: "connection reset"}
 				}
-				n, err := s.ReadCloser.Read(p[:min(len(p), left)])
+				n, err := s.Read(p[:min(len(p), left)])
 				left -= n
 				return n, err
 			}
@@ -236,7 +236,7 @@ func TestSaveEndsAStreamThatHangs(t *testing.T) {
 		closed := &hangingStream{closed: make(chan struct{})}
 		changed := *s
 		changed.ReadCloser = closed
-		_ = s.ReadCloser.Close()
+		_ = s.Close()
 		return &changed, nil
 	}
 	_, err := f.Save(t.Context(), snapshot.SaveRequest{})

@@ -11,7 +11,7 @@ func checkSpace(dir string, size int64) error {
 	if err := syscall.Statfs(dir, &fs); err != nil {
 		return spoolError("measure the free space of", err)
 	}
-	free := int64(fs.Bavail) * fs.Bsize //nolint:gosec // a disk of 8 EiB is far away
+	free := int64(fs.Bavail) * fs.Bsize
 	if free >= size {
 		return nil
 	}

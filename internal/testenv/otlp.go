@@ -43,7 +43,7 @@ type Span struct {
 	Service    string
 	TraceID    string
 	SpanID     string
-	ParentID   string            // empty at a root
+	ParentID   string // empty at a root
 	Duration   time.Duration
 	Attributes map[string]string // those that are strings
 	Resource   map[string]string // those that are strings
