@@ -10,6 +10,7 @@ import (
 	"io"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -35,6 +36,8 @@ type transfer struct {
 	raw, stored *growing
 	rawPath     string
 	cancel      context.CancelCauseFunc
+
+	storedTotal atomic.Int64 // what the backends are going to read; 0 until it is known
 
 	verdict  chan struct{} // closed when the next two are set
 	err      error         // why the snapshot is not whole
@@ -107,6 +110,7 @@ func (t *transfer) openSpool(size int64) (remove func(), err error) {
 	case err != nil:
 	case t.cfg.Compression == CompressionNone:
 		t.stored = t.raw
+		t.storedTotal.Store(size)
 	default:
 		t.stored, err = newGrowing(filepath.Join(dir, "snapshot"+zstdSuffix))
 	}
@@ -220,6 +224,9 @@ func (t *transfer) compress(ctx context.Context) (size int64, sum string, err er
 		_, err = seekable.Copy(ctx, io.MultiWriter(t.stored, hash, count), t.raw.Reader(ctx), seekable.Options{})
 		t.stored.End(err)
 	}
+	if err == nil {
+		t.storedTotal.Store(count.n)
+	}
 	span.SetAttributes(attribute.Int64("stored_size", count.n))
 	return count.n, hex.EncodeToString(hash.Sum(nil)), err
 }
@@ -303,7 +310,7 @@ func (t *transfer) put(ctx context.Context, b Backend, size int64) error {
 		t.log.WarnContext(ctx, "store accepted by its marker alone", "backend", b.Name(), "error", unverified)
 	}
 	data, manifest := t.key(DataKey(t.rec.Name, t.cfg.Compression)), t.key(ManifestKey(t.rec.Name))
-	r := &verdictReader{ctx: ctx, t: t, r: t.stored.Reader(ctx), meter: t.meter(b.Name(), size)}
+	r := &verdictReader{ctx: ctx, t: t, r: t.stored.Reader(ctx), meter: t.meter(b.Name(), 0)}
 	err = b.Put(ctx, data, r, PutOptions{ContentType: dataContentType, SizeHint: size, IfAbsent: true})
 	if err != nil {
 		return err
@@ -374,6 +381,7 @@ type verdictReader struct {
 
 func (v *verdictReader) Read(p []byte) (int, error) {
 	n, err := v.r.Read(p)
+	v.meter.total = v.t.storedTotal.Load()
 	v.meter.add(n)
 	if !errors.Is(err, io.EOF) {
 		return n, err

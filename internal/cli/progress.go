@@ -132,10 +132,18 @@ func (p *progress) line() string {
 		case snapshotdv1.Snapshot_STATE_FAILED:
 			fmt.Fprintf(&b, "  %s failed", t.name)
 		default:
-			fmt.Fprintf(&b, "  %s %d%%", t.name, min(t.percent(), 99)) // it is done when it is durable
+			fmt.Fprintf(&b, "  %s %s", t.name, t.amount())
 		}
 	}
 	return b.String()
+}
+
+// amount is how far a backend is: a share, once it is known how much is stored, which compression decides.
+func (t transfer) amount() string {
+	if t.total <= 0 {
+		return size(t.done)
+	}
+	return fmt.Sprintf("%d%%", min(t.percent(), 99)) // it is done when it is durable
 }
 
 // percent is at most 100: the total is what etcd said before, not what it sent.

@@ -809,7 +809,8 @@ type WatchResponse struct {
 	Backend string `protobuf:"bytes,7,opt,name=backend,proto3" json:"backend,omitempty"`
 	// Bytes moved so far.
 	DoneBytes int64 `protobuf:"varint,8,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
-	// Bytes expected, as etcd's DbSize gave them; 0 when not known.
+	// Bytes expected: from etcd its DbSize; to a backend what is stored. 0 while that is not known, as it is not before the
+	// snapshot has been compressed.
 	TotalBytes    int64 `protobuf:"varint,9,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
