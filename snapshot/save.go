@@ -190,23 +190,22 @@ func (s *save) newRecord() {
 // register gives the snapshot a name that nobody has and puts its record, SAVING, into the catalog. Two saves in one
 // second get two names: the second one says the next second.
 func (s *save) register(ctx context.Context) error {
-	for {
-		s.setName()
-		if s.uncatalogued != nil {
-			return nil
-		}
-		err := s.cfg.Catalog.Create(ctx, s.rec)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, ErrExists):
-		case ctx.Err() != nil:
-			return cancelled(ctx, fmt.Sprintf("save %s", s.rec.Name))
-		default:
-			s.goUncatalogued(ctx, err)
-			return nil //nolint:nilerr // the save goes on, and says so
-		}
+	s.setName()
+	if s.uncatalogued != nil {
+		return nil //nolint:nilerr // that the catalog is down is known, and said
 	}
+	err := s.cfg.Catalog.Create(ctx, s.rec)
+	for errors.Is(err, ErrExists) {
+		s.setName()
+		err = s.cfg.Catalog.Create(ctx, s.rec)
+	}
+	if err != nil && ctx.Err() != nil {
+		return cancelled(ctx, fmt.Sprintf("save %s", s.rec.Name))
+	}
+	if err != nil {
+		s.goUncatalogued(ctx, err)
+	}
+	return nil
 }
 
 func (s *save) setName() {

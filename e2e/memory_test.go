@@ -1,0 +1,47 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"sync"
+	"testing"
+	"time"
+)
+
+// memoryBound is what a save may take of anonymous memory, whatever the database's size.
+const memoryBound = 128 << 20
+
+// TestMemoryDoesNotGrowWithTheDatabase is acceptance 10: the service's anonymous memory at rest and at its peak while it
+// saves to both backends. What is mapped from the spool is not anonymous.
+func TestMemoryDoesNotGrowWithTheDatabase(t *testing.T) {
+	size := envInt(t, "SNAPSHOTD_E2E_BYTES", 256<<20)
+	w := newWorld(t, size)
+	s := start(t, w.options(), w.args(t, "")...)
+	rest := s.rssAnon()
+	var peak int64
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	wg.Go(func() {
+		sample := time.NewTicker(20 * time.Millisecond)
+		defer sample.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-sample.C:
+				peak = max(peak, s.rssAnon())
+			}
+		}
+	})
+	for range 2 {
+		s.must("save")
+	}
+	close(done)
+	wg.Wait()
+	t.Logf("database %d MiB: RssAnon %.1f MiB at rest, %.1f MiB at its peak in two saves", size>>20, mib(rest), mib(peak))
+	if peak == 0 || peak > memoryBound {
+		t.Errorf("the peak of RssAnon was %.1f MiB; %d MiB are allowed", mib(peak), memoryBound>>20)
+	}
+}
+
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
