@@ -37,9 +37,9 @@ func answered(code string, status int, text string) verdict {
 	switch code {
 	case "NoSuchBucket":
 		return verdict{snapshot.ReasonBackendNotFound, text, hintNoBucket, 0}
-	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "BadRequest":
+	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
 		return verdict{snapshot.ReasonBackendNotFound, text, "the bucket may be in another region; set region= in the URL", 0}
-	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage", "EntityTooLarge":
+	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage":
 		return verdict{snapshot.ReasonNoSpace, text, "free space there, or a quota is used up", time.Minute}
 	case "InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "XAdminUserNotFound":
 		return denied("the access key is not known there or has expired; check AWS_ACCESS_KEY_ID, or the profile")

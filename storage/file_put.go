@@ -74,7 +74,7 @@ func (f *fileStore) write(ctx context.Context, bucket *blob.Bucket, key string, 
 		return err
 	}
 	err = w.Close()
-	if gcerrors.Code(err) == gcerrors.FailedPrecondition {
+	if opts.IfAbsent && gcerrors.Code(err) == gcerrors.FailedPrecondition {
 		return snapshot.ErrExists
 	}
 	return err

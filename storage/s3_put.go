@@ -58,10 +58,14 @@ func (s *s3Store) put(ctx context.Context, key string, src *source, opts snapsho
 	if err == nil || s.committed(ctx, conn, key, mark, err) {
 		return nil
 	}
-	if gcerrors.Code(err) == gcerrors.FailedPrecondition {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err() // whatever it led to
+	case opts.IfAbsent && gcerrors.Code(err) == gcerrors.FailedPrecondition:
 		return snapshot.ErrExists
+	default:
+		return err
 	}
-	return err
 }
 
 // uploadError chooses why an upload ended: the reader, the caller, or else what the server said, which closing the writer

@@ -164,12 +164,12 @@ func (p *Proxy) pass(to, from net.Conn, count *int64) {
 			n, on := p.admit(int64(n), count)
 			if n > 0 {
 				if _, err := to.Write(buf[:n]); err != nil {
-					on = false
+					_ = from.Close()
+					return
 				}
 			}
 			if !on {
-				_ = from.Close()
-				_ = to.Close()
+				p.Cut()
 				return
 			}
 		}
@@ -186,7 +186,7 @@ func (p *Proxy) pass(to, from net.Conn, count *int64) {
 	}
 }
 
-// admit waits until n bytes may pass. It returns how many of them do, and false when that was the last of the connection.
+// admit waits until n bytes may pass. It returns how many of them do, and false when everything is cut after them.
 func (p *Proxy) admit(n int64, count *int64) (int64, bool) {
 	p.mu.Lock()
 	if p.swallow {
@@ -212,20 +212,7 @@ func (p *Proxy) admit(n int64, count *int64) (int64, bool) {
 	}
 	p.mu.Unlock()
 	time.Sleep(wait)
-	if !on {
-		p.refuse()
-	}
 	return n, on
-}
-
-// refuse stops listening; what is being passed on still is.
-func (p *Proxy) refuse() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.listener != nil {
-		_ = p.listener.Close()
-		p.listener = nil
-	}
 }
 
 func (p *Proxy) swallows() bool {
