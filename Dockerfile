@@ -1,7 +1,7 @@
 # The image of snapshotd: one static binary, no shell, not root. docs/development.md says how it is built and tried
-# without a registry, with stand-ins for the two base images.
+# without a registry, with a stand-in for the base image.
 ARG BUILD_IMAGE=golang:1.26
-ARG RUNTIME_IMAGE=gcr.io/distroless/static:nonroot
+ARG RUNTIME_IMAGE=scratch
 
 FROM ${BUILD_IMAGE} AS build
 ARG VERSION=
@@ -16,6 +16,7 @@ RUN CGO_ENABLED=0 go build -trimpath \
  && mkdir -p /out/data
 
 FROM ${RUNTIME_IMAGE}
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/bin/snapshotd /usr/local/bin/snapshotd
 # The spool and a directory of snapshots go here: mount a volume.
 COPY --from=build --chown=65532:65532 /out/data /var/lib/snapshotd
