@@ -1,0 +1,84 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// TestTraceOfTheCallerGoesOnThroughASave begins a trace as a program would and finds all parts of the save in it.
+func TestTraceOfTheCallerGoesOnThroughASave(t *testing.T) {
+	w := newWorld(t, 0)
+	otlp := testenv.StartOTLP(t)
+	o := w.options()
+	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+otlp.GRPC, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_BSP_SCHEDULE_DELAY=100")
+	s := start(t, o, w.args(t, "")...)
+	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-"+trace+"-b7ad6b7169203331-01")
+	if _, err := snapshotdv1.NewSnapshotServiceClient(conn).Save(ctx, &snapshotdv1.SaveRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"snapshotd.v1.SnapshotService/Save", "snapshot save", "etcd choose member", "etcd snapshot stream",
+		"snapshot compress", "snapshot inspect", "snapshot write", "storage put", "catalog create", "catalog update",
+	}
+	var missing []string
+	eventually(t, "the spans arrive", func() bool {
+		seen := map[string]bool{}
+		for _, sp := range otlp.Spans() {
+			if sp.TraceID == trace {
+				seen[sp.Name] = true
+			}
+		}
+		missing = nil
+		for _, name := range want {
+			if !seen[name] {
+				missing = append(missing, name)
+			}
+		}
+		return len(missing) == 0
+	})
+	if len(missing) > 0 {
+		t.Errorf("not in the trace: %q", missing)
+	}
+}
+
+// TestScrapeIsWhatPrometheusWants lets promtool judge the scrape, with K3s' names.
+func TestScrapeIsWhatPrometheusWants(t *testing.T) {
+	w := newWorld(t, 0)
+	s := start(t, w.options(), append(w.args(t, ""), "--metrics-prefix", "k3s_")...)
+	s.must("save")
+	s.must("reconcile")
+	for _, name := range []string{"save", "save_local", "save_s3", "reconcile", "reconcile_local", "reconcile_s3"} {
+		if n := s.scrape()["k3s_etcd_snapshot_"+name+`_duration_seconds_count{status="success"}`]; n < 1 {
+			t.Errorf("%s has %v observations", name, n)
+		}
+	}
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Log("there is no promtool; it judges nothing")
+		return
+	}
+	cmd := exec.Command(promtool, "check", "metrics")
+	cmd.Stdin = strings.NewReader(s.get("/metrics"))
+	out, _ := cmd.CombinedOutput() // it complains about what the libraries measure
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "etcd_snapshot_") || strings.HasPrefix(line, "snapshotd_") || strings.Contains(line, "error") {
+			t.Errorf("promtool: %s", line)
+		}
+	}
+}
