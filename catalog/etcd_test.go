@@ -1,0 +1,323 @@
+package catalog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/catalog/catalogtest"
+	"github.com/snapshotd/snapshotd/internal/embedded"
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+func wantUnavailable(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	e, ok := errors.AsType[*snapshot.Error](err)
+	if !ok || e.Reason != snapshot.ReasonCatalogUnavailable {
+		t.Fatalf("error %v, want one with ReasonCatalogUnavailable", err)
+	}
+	for _, p := range parts {
+		if !strings.Contains(err.Error(), p) {
+			t.Errorf("error %q does not say %q", err, p)
+		}
+	}
+}
+
+func create(t *testing.T, c *catalog.Catalog, n int) {
+	t.Helper()
+	for i := range n {
+		if err := c.Create(t.Context(), catalogtest.Record(fmt.Sprintf("s%04d", i), time.Duration(i)*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func compact(t *testing.T, client *clientv3.Client) {
+	t.Helper()
+	resp, err := client.Put(t.Context(), "x", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Compact(t.Context(), resp.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	client := testenv.StartEtcd(t).Client(t)
+	c := open(t, catalog.Config{Connect: connect(client), Cluster: "blue", Prefix: "/elsewhere/"})
+	r := catalogtest.Record("a", 0)
+	if err := c.Create(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.PutStore(t.Context(), "local", snapshot.Store{ID: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Lock(t.Context(), "me"); err != nil {
+		t.Fatal(err)
+	}
+	all, err := client.Get(t.Context(), "", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, kv := range all.Kvs {
+		got = append(got, string(kv.Key))
+	}
+	want := fmt.Sprintf("/elsewhere/blue/by-time/%016x/a /elsewhere/blue/lock/save /elsewhere/blue/requests/request%%2Fof%%20a "+
+		"/elsewhere/blue/snapshots/a.json /elsewhere/blue/stores/local", ^uint64(r.CreateTime.UnixNano()))
+	if strings.Join(got, " ") != want {
+		t.Errorf("keys\n%s\nwant\n%s", strings.Join(got, " "), want)
+	}
+	if err := c.Remove(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	left, err := client.Get(t.Context(), "/elsewhere/blue/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil || left.Count != 2 {
+		t.Errorf("%d keys are left, %v, want the lock and the store", left.Count, err)
+	}
+}
+
+func TestPageTokenExpires(t *testing.T) {
+	client := testenv.StartEtcd(t).Client(t)
+	c := open(t, catalog.Config{Connect: connect(client)})
+	create(t, c, 3)
+	p, err := c.List(t.Context(), snapshot.Query{PageSize: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compact(t, client)
+	_, err = c.List(t.Context(), snapshot.Query{PageSize: 1, PageToken: p.NextPageToken})
+	if snapshot.ReasonOf(err) != snapshot.ReasonPageTokenExpired {
+		t.Errorf("after a compaction: %v, want PAGE_TOKEN_EXPIRED", err)
+	}
+	// An etcd that was restored from an older snapshot does not know the revision yet.
+	c = open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
+	_, err = c.List(t.Context(), snapshot.Query{PageSize: 1, PageToken: p.NextPageToken})
+	if snapshot.ReasonOf(err) != snapshot.ReasonPageTokenExpired {
+		t.Errorf("after a restore: %v, want PAGE_TOKEN_EXPIRED", err)
+	}
+}
+
+func TestScanGoesOnAfterACompaction(t *testing.T) {
+	client := testenv.StartEtcd(t).Client(t)
+	c := open(t, catalog.Config{Connect: connect(client)})
+	const n = 1100 // more than two chunks
+	create(t, c, n)
+	var got []string
+	for r, err := range c.Scan(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got = append(got, r.Name); len(got)%500 == 250 {
+			compact(t, client)
+		}
+	}
+	for i, name := range got {
+		if name != fmt.Sprintf("s%04d", i) {
+			t.Fatalf("record %d is %s", i, name)
+		}
+	}
+	if len(got) != n {
+		t.Errorf("the scan yields %d records of %d", len(got), n)
+	}
+}
+
+func TestDamagedRecordIsAnError(t *testing.T) {
+	client := testenv.StartEtcd(t).Client(t)
+	c := open(t, catalog.Config{Connect: connect(client)})
+	create(t, c, 3)
+	const key = "/snapshotd/v1/default/snapshots/s0001.json"
+	whole, err := client.Get(t.Context(), strings.Replace(key, "s0001", "s0002", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, value := range map[string]string{"rubbish": "rubbish", "nothing": "", "another's": string(whole.Kvs[0].Value)} {
+		put, err := client.Put(t.Context(), key, value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Get(t.Context(), "s0001")
+		wantUnavailable(t, err, key, "etcdctl del")
+		_, err = c.ByRequestID(t.Context(), "request/of s0001")
+		wantUnavailable(t, err, key)
+		_, err = c.List(t.Context(), snapshot.Query{PageSize: 10})
+		wantUnavailable(t, err, key)
+		r := catalogtest.Record("s0001", 0)
+		r.Version = put.Header.Revision
+		wantUnavailable(t, c.Update(t.Context(), r), key)
+		var last error
+		for _, err := range c.Scan(t.Context()) {
+			if last != nil {
+				t.Errorf("%s: the scan goes on after an error", what)
+			}
+			last = err
+		}
+		wantUnavailable(t, last, key)
+	}
+}
+
+// lossy loses the answers of some transactions that etcd has carried out.
+type lossy struct {
+	clientv3.KV
+	lose int // how many more
+}
+
+type lossyTxn struct {
+	clientv3.Txn
+	kv *lossy
+}
+
+func (l *lossy) Txn(ctx context.Context) clientv3.Txn { return &lossyTxn{l.KV.Txn(ctx), l} }
+
+func (x *lossyTxn) If(c ...clientv3.Cmp) clientv3.Txn  { x.Txn = x.Txn.If(c...); return x }
+func (x *lossyTxn) Then(o ...clientv3.Op) clientv3.Txn { x.Txn = x.Txn.Then(o...); return x }
+func (x *lossyTxn) Else(o ...clientv3.Op) clientv3.Txn { x.Txn = x.Txn.Else(o...); return x }
+
+func (x *lossyTxn) Commit() (*clientv3.TxnResponse, error) {
+	resp, err := x.Txn.Commit()
+	if err == nil && x.kv.lose > 0 {
+		x.kv.lose--
+		return nil, status.Error(codes.Unavailable, "error reading from server: EOF")
+	}
+	return resp, err
+}
+
+// A transaction whose answer is lost is made again, and the change of the first attempt is known as ours.
+func TestLostAnswers(t *testing.T) {
+	client := testenv.StartEtcd(t).Client(t)
+	kv := &lossy{KV: client.KV}
+	client.KV = kv
+	c := open(t, catalog.Config{Connect: connect(client)})
+	step := func(what string, do func() error) {
+		t.Helper()
+		kv.lose = 2
+		if err := do(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	r := catalogtest.Record("a", 0)
+	step("create", func() error { return c.Create(t.Context(), r) })
+	got, err := c.Get(t.Context(), "a")
+	if err != nil || got.Version != r.Version {
+		t.Errorf("version %d after a create, want %d (%v)", r.Version, got.Version, err)
+	}
+	r.Error = "changed"
+	step("update", func() error { return c.Update(t.Context(), r) })
+	got, err = c.Get(t.Context(), "a")
+	if err != nil || got.Version != r.Version || got.Error != "changed" {
+		t.Errorf("version %d after an update, want %d (%v)", r.Version, got.Version, err)
+	}
+	step("lock", func() error {
+		lock, err := c.Lock(t.Context(), "me")
+		if err == nil {
+			lock.Unlock(t.Context())
+		}
+		return err
+	})
+	step("store", func() error { return c.PutStore(t.Context(), "local", snapshot.Store{ID: "x"}) })
+	step("remove", func() error { return c.Remove(t.Context(), r) })
+
+	other := catalogtest.Record("a", time.Hour)
+	if err := c.Create(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	kv.lose = 1
+	if err := c.Create(t.Context(), catalogtest.Record("a", 0)); err != nil && !errors.Is(err, snapshot.ErrExists) {
+		t.Errorf("a create of what somebody else has made: %v", err)
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	server := testenv.StartEtcd(t, func(c *embedded.Config) { c.Quota = 1 << 20 })
+	client := server.Client(t)
+	c := open(t, catalog.Config{Connect: connect(client), Timeout: 2 * time.Second})
+	create(t, c, 1)
+	for i := range 100 {
+		if _, err := client.Put(t.Context(), fmt.Sprint(i), strings.Repeat("x", 100<<10)); err != nil {
+			break
+		}
+	}
+	wantUnavailable(t, c.Create(t.Context(), catalogtest.Record("b", 0)), `create the record of "b"`, `"default"`, "quota", "alarm disarm")
+	_, err := c.Lock(t.Context(), "me")
+	wantUnavailable(t, err, "quota")
+	if _, err := c.Get(t.Context(), "s0000"); err != nil {
+		t.Errorf("reading needs no space: %v", err)
+	}
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("enough"))
+	if _, err := c.Get(ctx, "s0000"); snapshot.ReasonOf(err) != snapshot.ReasonCancelled || !strings.Contains(err.Error(), "enough") {
+		t.Errorf("a cancelled call: %v", err)
+	}
+	broken := open(t, catalog.Config{Connect: func(context.Context) (*clientv3.Client, error) { return nil, errors.New("no way") }})
+	_, err = broken.Get(t.Context(), "a")
+	wantUnavailable(t, err, "no way")
+
+	server.Close(t)
+	_, err = c.Get(t.Context(), "s0000")
+	wantUnavailable(t, err)
+}
+
+func TestPermissionsThatTheUserNeeds(t *testing.T) {
+	server := testenv.StartEtcd(t)
+	root := server.Client(t)
+	ctx := t.Context()
+	steps := []func() error{
+		func() error { _, err := root.RoleAdd(ctx, "snapshotd"); return err },
+		func() error {
+			_, err := root.RoleGrantPermission(ctx, "snapshotd", catalog.DefaultPrefix, clientv3.GetPrefixRangeEnd(catalog.DefaultPrefix), clientv3.PermissionType(clientv3.PermReadWrite))
+			return err
+		},
+		func() error { _, err := root.UserAdd(ctx, "backup", "secret"); return err },
+		func() error { _, err := root.UserGrantRole(ctx, "backup", "snapshotd"); return err },
+		func() error { _, err := root.UserAdd(ctx, "root", "secret"); return err },
+		func() error { _, err := root.UserGrantRole(ctx, "root", "root"); return err },
+		func() error { _, err := root.AuthEnable(ctx); return err },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := clientv3.New(clientv3.Config{Endpoints: server.Endpoints(), Username: "backup", Password: "secret", Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+
+	// The grant that the hint names is enough for all that a catalog does.
+	allowed := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Second})
+	create(t, allowed, 2)
+	if _, err := allowed.List(ctx, snapshot.Query{PageSize: 1}); err != nil {
+		t.Error(err)
+	}
+	for r, err := range allowed.Scan(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Error = "changed"
+		if err := errors.Join(allowed.Update(ctx, r), allowed.Remove(ctx, r)); err != nil {
+			t.Error(err)
+		}
+	}
+	lock, err := allowed.Lock(ctx, "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.Unlock(ctx)
+
+	denied := open(t, catalog.Config{Connect: connect(client), Prefix: "/elsewhere/"})
+	_, err = denied.Get(ctx, "a")
+	wantUnavailable(t, err, "permission denied", "etcdctl role grant-permission ROLE --prefix=true readwrite /elsewhere/")
+}
