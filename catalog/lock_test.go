@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/catalog"
@@ -36,7 +37,8 @@ func revokeAll(t *testing.T, client *clientv3.Client) {
 		t.Fatal(err)
 	}
 	for _, l := range resp.Leases {
-		if _, err := client.Revoke(t.Context(), l.ID); err != nil {
+		_, err := client.Revoke(t.Context(), l.ID)
+		if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) { // its holder may have given it back meanwhile
 			t.Fatal(err)
 		}
 	}
@@ -253,7 +255,7 @@ func TestMembersComeAndGo(t *testing.T) {
 	// A member hangs: each request that meets it is made again with another one, and is done once.
 	c.Stop(t, frozen)
 	var names []string
-	for i := range 4 {
+	for i := range 3 {
 		r := &snapshot.Record{Snapshot: snapshot.Snapshot{Name: fmt.Sprint("s", i), Cluster: "default"}}
 		if err := cat.Create(t.Context(), r); err != nil {
 			t.Fatal(err)
@@ -302,9 +304,10 @@ func TestMembersComeAndGo(t *testing.T) {
 
 	// The quorum is lost.
 	c.Kill(frozen)
-	_, err = cat.Get(t.Context(), "after")
+	hasty := open(t, catalog.Config{Connect: connect(c.Client(t)), Timeout: time.Second})
+	_, err = hasty.Get(t.Context(), "after")
 	wantUnavailable(t, err, "quorum")
-	wantUnavailable(t, cat.Create(t.Context(), &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x"}}), "quorum")
-	_, err = cat.Lock(t.Context(), "me")
+	wantUnavailable(t, hasty.Create(t.Context(), &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x"}}), "quorum")
+	_, err = hasty.Lock(t.Context(), "me")
 	wantUnavailable(t, err, "quorum")
 }
