@@ -1,0 +1,126 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// TestMetricsAreTrueWhenSavesFail reads the scrape as Prometheus does, after saves and reconciles of which some have
+// failed, under our names and under those of K3s.
+func TestMetricsAreTrueWhenSavesFail(t *testing.T) {
+	for _, prefix := range []string{"", "k3s_"} {
+		t.Run("prefix "+prefix, func(t *testing.T) {
+			w := newWorld(t, 0)
+			args := w.args(t, "")
+			if prefix != "" {
+				args = append(args, "--metrics-prefix", prefix)
+			}
+			s := start(t, w.options(), args...)
+			eventually(t, "the first reconcile is over", func() bool {
+				return s.scrape()[prefix+`etcd_snapshot_reconcile_duration_seconds_count{status="success"}`] > 0
+			})
+			ok := s.families()
+			base := observations(ok[prefix+"etcd_snapshot_reconcile_duration_seconds"])["success"]
+			s.must("save")
+			w.s3.Stop()
+			if r := s.run("save"); r.code != 3 {
+				t.Fatalf("save with S3 down: exit code %d: %s", r.code, r.stderr)
+			}
+			if _, r := s.reconcile(); r.code != 3 {
+				t.Fatalf("reconcile with S3 down: exit code %d: %s", r.code, r.stderr)
+			}
+			families := s.families()
+			for name, want := range map[string]map[string]uint64{
+				"save": {"success": 1, "error": 1}, "save_local": {"success": 2}, "save_s3": {"success": 1, "error": 1},
+				"reconcile": {"success": base, "error": 1}, "reconcile_local": {"success": base + 1},
+				"reconcile_s3": {"success": base, "error": 1},
+			} {
+				name = prefix + "etcd_snapshot_" + name + "_duration_seconds"
+				family := families[name]
+				if family == nil || family.GetType() != dto.MetricType_HISTOGRAM {
+					t.Errorf("%s: %v", name, family)
+					continue
+				}
+				checkBuckets(t, family)
+				got := observations(family)
+				if got["success"] != want["success"] || got["error"] != want["error"] {
+					t.Errorf("%s has %v observations, want %v", name, got, want)
+				}
+			}
+			if n := families["snapshotd_last_success_revision"].GetMetric(); len(n) != 1 || n[0].GetGauge().GetValue() == 0 {
+				t.Errorf("snapshotd_last_success_revision: %v", n)
+			}
+			judgeScrape(t, s.get("/metrics"))
+		})
+	}
+}
+
+// families parses the scrape.
+func (s *service) families() map[string]*dto.MetricFamily {
+	s.t.Helper()
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(s.get("/metrics")))
+	if err != nil {
+		s.t.Fatalf("parse the scrape: %v", err)
+	}
+	return families
+}
+
+// observations returns the number of observations by status.
+func observations(family *dto.MetricFamily) map[string]uint64 {
+	n := map[string]uint64{}
+	for _, m := range family.GetMetric() {
+		for _, l := range m.GetLabel() {
+			n[l.GetValue()] += m.GetHistogram().GetSampleCount()
+		}
+	}
+	return n
+}
+
+// checkBuckets holds a histogram against K3s': one label, and fifteen bounds that double from 8 ms, before the last.
+func checkBuckets(t *testing.T, family *dto.MetricFamily) {
+	t.Helper()
+	for _, m := range family.GetMetric() {
+		if l := m.GetLabel(); len(l) != 1 || l[0].GetName() != "status" {
+			t.Errorf("%s has the labels %v", family.GetName(), l)
+		}
+		buckets := m.GetHistogram().GetBucket()
+		if len(buckets) != 16 {
+			t.Errorf("%s has %d buckets", family.GetName(), len(buckets))
+			continue
+		}
+		bound := 0.008
+		for _, b := range buckets[:15] {
+			if b.GetUpperBound() != bound {
+				t.Errorf("%s has a bucket to %v, want %v", family.GetName(), b.GetUpperBound(), bound)
+			}
+			bound *= 2
+		}
+	}
+}
+
+// judgeScrape lets promtool look at the scrape, where there is one. It complains about what the libraries measure; what is
+// ours must please it.
+func judgeScrape(t *testing.T, scrape string) {
+	t.Helper()
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Log("there is no promtool; it judges nothing")
+		return
+	}
+	cmd := exec.Command(promtool, "check", "metrics")
+	cmd.Stdin = strings.NewReader(scrape)
+	out, _ := cmd.CombinedOutput()
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "etcd_snapshot_") || strings.HasPrefix(line, "snapshotd_") || strings.Contains(line, "error while linting") {
+			t.Errorf("promtool: %s", line)
+		}
+	}
+}
