@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,9 +19,17 @@ func TestSaveWorksWithoutQuorum(t *testing.T) {
 		"--node-name", "node-1", "--backend", "local=file://"+w.dir)
 	s.must("save", "--name-prefix", "healthy")
 	leader := w.etcd.Leader(t, nil)
-	leaderID := fmt.Sprintf("%016x", w.etcd.Status(t, leader).Header.MemberId)
-	if doc := s.must("get", s.list()[0].Name, "-o", "json"); strings.Contains(doc, leaderID) {
-		t.Errorf("the leader was read: %s", doc)
+	var followers []string
+	for i := range 3 {
+		if i != leader {
+			followers = append(followers, fmt.Sprintf("%016x", w.etcd.Status(t, i).Header.MemberId))
+		}
+	}
+	var healthy struct{ Snapshot struct{ EtcdMemberId string } }
+	doc := s.must("get", s.list()[0].Name, "-o", "json")
+	decode(t, doc, &healthy)
+	if !slices.Contains(followers, healthy.Snapshot.EtcdMemberId) {
+		t.Errorf("no follower of %v was read: %s", followers, doc)
 	}
 
 	w.etcd.Kill(leader)

@@ -10,6 +10,14 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 // TestMetricsAreTrueWhenSavesFail reads the scrape as Prometheus does, after saves and reconciles of which some have
@@ -122,5 +130,80 @@ func judgeScrape(t *testing.T, scrape string) {
 		if strings.Contains(line, "etcd_snapshot_") || strings.HasPrefix(line, "snapshotd_") || strings.Contains(line, "error while linting") {
 			t.Errorf("promtool: %s", line)
 		}
+	}
+}
+
+// TestTraceOfTheCallerShowsWhichBackendFailed begins a trace as a program would, with S3 down: the spans are one tree below
+// the caller's, and the errors are in it where they belong.
+func TestTraceOfTheCallerShowsWhichBackendFailed(t *testing.T) {
+	w := newWorld(t, 0)
+	otlp := testenv.StartOTLP(t)
+	o := w.options()
+	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+otlp.GRPC, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_BSP_SCHEDULE_DELAY=100")
+	s := start(t, o, w.args(t, "")...)
+	s.must("save")
+	w.s3.Stop()
+	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	const trace, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-"+trace+"-"+caller+"-01")
+	_, err = snapshotdv1.NewSnapshotServiceClient(conn).Save(ctx, &snapshotdv1.SaveRequest{})
+	if status.Code(err) != codes.Unavailable {
+		t.Fatalf("save with S3 down: %v", err)
+	}
+
+	// A parent ends after its children, so when the span of the call is there, and all parents are, everything is.
+	const call = "snapshotd.v1.SnapshotService/Save"
+	var spans map[string]testenv.Span
+	eventually(t, "the trace is whole", func() bool {
+		spans = map[string]testenv.Span{}
+		called := false
+		for _, sp := range otlp.Spans() {
+			if sp.TraceID == trace {
+				spans[sp.SpanID] = sp
+				called = called || sp.Name == call && sp.ParentID == caller
+			}
+		}
+		for _, sp := range spans {
+			_, known := spans[sp.ParentID]
+			called = called && (known || sp.ParentID == caller)
+		}
+		return called
+	})
+	within := func(sp testenv.Span, name string) bool {
+		for ; sp.SpanID != ""; sp = spans[sp.ParentID] {
+			if sp.Name == name {
+				return true
+			}
+		}
+		return false
+	}
+	failed := map[string]bool{} // by name, and by name and backend
+	seen := map[string]bool{}
+	for _, sp := range spans {
+		for _, name := range []string{sp.Name, sp.Name + " " + sp.Attributes["backend"]} {
+			seen[name] = true
+			failed[name] = failed[name] || sp.Error != ""
+		}
+		if sp.Name == "storage put" || sp.Name == "etcd snapshot stream" {
+			if !within(sp, "snapshot save") || !within(sp, call) {
+				t.Errorf("%s is not below the save", sp.Name)
+			}
+		}
+	}
+	// The marker of the store is read first, and that is where the write to S3 ended.
+	for name, want := range map[string]bool{
+		call: true, "snapshot save": true, "storage get s3": true,
+		"etcd snapshot stream": false, "storage get local": false, "storage put local": false, "catalog update": false,
+	} {
+		if !seen[name] || failed[name] != want {
+			t.Errorf("%s: there is one: %v; with an error: %v, want %v", name, seen[name], failed[name], want)
+		}
+	}
+	if seen["storage put s3"] {
+		t.Error("there was a write to a store whose marker could not be read")
 	}
 }
