@@ -18,8 +18,10 @@ func (c *Catalog) Create(ctx context.Context, r *snapshot.Record) error {
 	}
 	key := c.keys.record(r.Name)
 	ops := []clientv3.Op{clientv3.OpPut(key, value), clientv3.OpPut(c.keys.byTime(&r.Snapshot), "")}
-	if r.RequestID != "" {
+	if r.RequestID != "" && r.State == snapshot.StateSaving {
 		ops = append(ops, clientv3.OpPut(c.keys.request(r.RequestID), r.Name))
+	} else if r.RequestID != "" {
+		ops = append(ops, c.leadRequest(r)) // it was found again; a newer save of the same request stands
 	}
 	what := fmt.Sprintf("create the record of %q", r.Name)
 	return c.do(ctx, "create", what, func(ctx context.Context, client *clientv3.Client, again bool) error {
@@ -86,11 +88,16 @@ func (c *Catalog) replaceIndex(old, r *snapshot.Record) []clientv3.Op {
 		ops = append(ops, c.forgetRequest(old))
 	}
 	if r.RequestID != "" {
-		key := c.keys.request(r.RequestID)
-		absent := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", 0)}
-		ops = append(ops, clientv3.OpTxn(absent, []clientv3.Op{clientv3.OpPut(key, r.Name)}, nil))
+		ops = append(ops, c.leadRequest(r))
 	}
 	return ops
+}
+
+// leadRequest makes a request id lead to this record if it leads to none.
+func (c *Catalog) leadRequest(r *snapshot.Record) clientv3.Op {
+	key := c.keys.request(r.RequestID)
+	absent := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", 0)}
+	return clientv3.OpTxn(absent, []clientv3.Op{clientv3.OpPut(key, r.Name)}, nil)
 }
 
 // forgetRequest removes a request id if it leads to this record.

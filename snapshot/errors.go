@@ -27,6 +27,7 @@ const (
 	ReasonNoSpace             Reason = "NO_SPACE"              // the spool's disk or the backend is full
 	ReasonChecksumMismatch    Reason = "CHECKSUM_MISMATCH"     // the bytes are not the ones that were sent or stored
 	ReasonSnapshotUnreadable  Reason = "SNAPSHOT_UNREADABLE"   // the database cannot be read through
+	ReasonCopyMissing         Reason = "COPY_MISSING"          // a chosen backend did not hold it when its record was made anew
 	ReasonCancelled           Reason = "CANCELLED"             // the caller went away, or its deadline passed
 	ReasonInterrupted         Reason = "INTERRUPTED"           // the replica that was saving died
 	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"         // a watcher did not keep up

@@ -39,10 +39,11 @@ func (g *growing) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// End says that no more is written: readers get io.EOF after the last byte, or err at once.
+// End says that no more is written: readers get io.EOF after the last byte, or err at once. An error counts also after a
+// good end: what turned out to be bad need not be read further.
 func (g *growing) End(err error) {
 	g.change(func() {
-		if !g.done {
+		if !g.done || g.err == nil {
 			g.done, g.err = true, err
 		}
 	})

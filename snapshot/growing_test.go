@@ -51,7 +51,7 @@ func TestGrowingReaderWaitsAndEndsWithTheWriterOrItsContext(t *testing.T) {
 	}{
 		{"writer ends", func(g *growing, _ context.CancelCauseFunc) { g.End(nil) }, io.EOF},
 		{"writer fails", func(g *growing, _ context.CancelCauseFunc) { g.End(broken) }, broken},
-		{"writer fails after it ended", func(g *growing, _ context.CancelCauseFunc) { g.End(nil); g.End(broken) }, io.EOF},
+		{"writer fails after it ended", func(g *growing, _ context.CancelCauseFunc) { g.End(nil); g.End(broken) }, broken},
 		{"context ends", func(_ *growing, cancel context.CancelCauseFunc) { cancel(broken) }, broken},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -26,6 +26,7 @@ type manifest struct {
 	Name           string            `json:"name"`
 	Cluster        string            `json:"cluster"`
 	RequestID      string            `json:"requestId,omitempty"`
+	Backends       []string          `json:"backends,omitempty"` // that were chosen; whether each got it, only the catalog knows
 	Labels         map[string]string `json:"labels,omitempty"`
 	Trigger        string            `json:"trigger"`
 	CreateTime     time.Time         `json:"createTime"`
@@ -68,11 +69,16 @@ func (d *jsonDuration) UnmarshalJSON(b []byte) error {
 
 // encodeManifest returns the manifest of a snapshot whose data is durable.
 func encodeManifest(rec *Record) ([]byte, error) {
+	var backends []string
+	for _, l := range rec.Locations {
+		backends = append(backends, l.Backend)
+	}
 	b, err := json.MarshalIndent(manifest{
 		FormatVersion:  ManifestVersion,
 		Name:           rec.Name,
 		Cluster:        rec.Cluster,
 		RequestID:      rec.RequestID,
+		Backends:       backends,
 		Labels:         rec.Labels,
 		Trigger:        "TRIGGER_" + rec.Trigger.String(),
 		CreateTime:     rec.CreateTime,
@@ -97,7 +103,8 @@ func encodeManifest(rec *Record) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// decodeManifest returns the record that a manifest describes, without state and locations.
+// decodeManifest returns the record that a manifest describes, without state; its locations are the names of the backends
+// that were chosen and no more.
 func decodeManifest(b []byte) (*Record, error) {
 	var m manifest
 	if err := json.Unmarshal(b, &m); err != nil {
@@ -113,6 +120,9 @@ func decodeManifest(b []byte) (*Record, error) {
 			StoredSize: m.StoredSize, StoredSHA256: m.StoredSHA256,
 		},
 		RequestID: m.RequestID,
+	}
+	for _, name := range m.Backends {
+		rec.Locations = append(rec.Locations, Location{Backend: name})
 	}
 	rec.Trigger = Trigger(indexOf(triggerNames, strings.TrimPrefix(m.Trigger, "TRIGGER_")))
 	rec.Compression = Compression(indexOf(compressionNames, strings.TrimPrefix(m.Compression, "COMPRESSION_")))

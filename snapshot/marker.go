@@ -108,6 +108,13 @@ func (c *Cluster) putStore(ctx context.Context, b Backend, s Store) (unverified,
 	return err, nil
 }
 
+// storeOf returns the id of a store that this process has opened.
+func (c *Cluster) storeOf(b Backend) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stores[b.Name()]
+}
+
 func (c *Cluster) rememberStore(b Backend, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

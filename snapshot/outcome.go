@@ -13,7 +13,7 @@ func retryAfter(r Reason) time.Duration {
 	switch r {
 	case ReasonSaveInProgress, ReasonInterrupted, ReasonConflict:
 		return 5 * time.Second
-	case ReasonEtcdUnavailable, ReasonCatalogUnavailable, ReasonBackendUnavailable, ReasonChecksumMismatch:
+	case ReasonEtcdUnavailable, ReasonCatalogUnavailable, ReasonBackendUnavailable, ReasonCopyMissing, ReasonChecksumMismatch:
 		return 10 * time.Second
 	case ReasonNoSpace:
 		return time.Minute

@@ -71,7 +71,8 @@ type reconciliation struct {
 type view struct {
 	b      Backend
 	cursor *cursor[*group]
-	known  bool // the listing works so far: what it does not show is not there
+	store  string // id of the store that is listed; empty where validate_only found a new one
+	known  bool   // the listing works so far: what it does not show is not there
 	took   time.Duration
 	report BackendReport
 }
@@ -136,6 +137,7 @@ func (r *reconciliation) openViews(ctx context.Context) {
 				r.fail(v, err)
 				return
 			}
+			v.store = r.storeOf(v.b)
 			v.known = true
 			v.cursor = newCursor(r.prefetch(ctx, v))
 			r.advance(v)

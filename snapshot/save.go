@@ -25,17 +25,28 @@ func (c *Cluster) Save(ctx context.Context, req SaveRequest) (SaveResult, error)
 	if err != nil {
 		return SaveResult{}, err
 	}
-	f, joined, err := c.takeOff(req.RequestID)
-	if err != nil {
-		c.cfg.Observer.SaveRejected(ctx, c.cfg.Name)
-		return SaveResult{}, err
+	for {
+		f, joined, err := c.takeOff(req.RequestID)
+		if err != nil {
+			c.cfg.Observer.SaveRejected(ctx, c.cfg.Name)
+			return SaveResult{}, err
+		}
+		if !joined {
+			return c.fly(ctx, f, req, backends)
+		}
+		res, err := f.wait(ctx)
+		if ReasonOf(err) != ReasonCancelled || ctx.Err() != nil {
+			return res, err
+		}
+		// The call that was joined was cancelled, and has no outcome; this one was not.
 	}
-	if joined {
-		return f.wait(ctx)
-	}
-	res, err := c.save(ctx, req, backends)
-	c.land(f, res, err)
-	return res, err
+}
+
+// fly runs a save and lands it, also when it panics: the cluster must not be busy for ever.
+func (c *Cluster) fly(ctx context.Context, f *flight, req SaveRequest, backends []Backend) (res SaveResult, err error) {
+	err = &Error{Reason: ReasonInternal, Message: fmt.Sprintf("save cluster %q: it ended in a defect of the service", c.cfg.Name)}
+	defer func() { c.land(f, res, err) }()
+	return c.save(ctx, req, backends)
 }
 
 // save is Save with the lock of this process held.
@@ -77,7 +88,7 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (*Record, erro
 		}
 		return nil, nil //nolint:nilnil // its owner died: it has no outcome
 	}
-	if len(rec.Failures) > 0 && (rec.Failures[0].Reason == ReasonCancelled || rec.Failures[0].Reason == ReasonInterrupted) && rec.State == StateFailed {
+	if len(rec.Failures) > 0 && (rec.Failures[0].Reason == ReasonCancelled || rec.Failures[0].Reason == ReasonInterrupted) {
 		return nil, nil //nolint:nilnil // it has no outcome
 	}
 	return rec, nil
@@ -86,6 +97,9 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (*Record, erro
 func (c *Cluster) replay(rec *Record, err error) (SaveResult, error) {
 	if err != nil {
 		return SaveResult{}, err
+	}
+	if len(rec.Failures) == 0 {
+		return SaveResult{Snapshot: &rec.Snapshot}, nil // it went well; what became of it since is in the snapshot
 	}
 	return SaveResult{Snapshot: &rec.Snapshot}, outcome(rec)
 }
@@ -99,8 +113,9 @@ type save struct {
 	owner    string
 
 	rec          *Record
-	uncatalogued error    // why the catalog is not written, once that is known
-	warnings     []string // for the response
+	lost         <-chan struct{} // closed when the lock is; nil without one
+	uncatalogued error           // why the catalog is not written, once that is known
+	warnings     []string        // for the response
 }
 
 // lock takes the cluster's lock across replicas. Without the catalog the lock of this process must do.
@@ -117,6 +132,7 @@ func (s *save) lock(ctx context.Context) (unlock func(), err error) {
 		return func() {}, nil
 	}
 	fault.Point("locked")
+	s.lost = lock.Lost()
 	return func() { lock.Unlock(context.WithoutCancel(ctx)) }, nil
 }
 
@@ -155,9 +171,10 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 
 	whole := s.transfer(ctx)
 
-	s.conclude(ctx, whole)
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
+	s.doubt(settle, nil)
+	s.conclude(ctx, whole)
 	fault.Point("concluded")
 	s.record(settle)
 	fault.Point("recorded")
@@ -239,36 +256,45 @@ func (s *save) conclude(ctx context.Context, transferErr error) {
 
 func (s *save) allReady() bool { return len(readyBackends(s.rec)) == len(s.rec.Locations) }
 
-// record writes the outcome into the catalog. Reconcile may have settled the record meanwhile, if this replica was taken
-// for dead; what the save knows is newer.
+// record writes the outcome into the catalog, also when that failed before: it may be back. Reconcile may have settled
+// the record meanwhile, if this replica was taken for dead; what is still there when the save looks again is newer.
 func (s *save) record(ctx context.Context) {
-	if s.uncatalogued != nil {
-		return
-	}
+	var err error
 	for range 3 {
-		err := s.cfg.Catalog.Update(ctx, s.rec)
-		if !errors.Is(err, ErrConflict) {
-			if err != nil {
-				s.goUncatalogued(ctx, err)
-			}
-			return
+		if s.rec.Version == 0 {
+			err = s.cfg.Catalog.Create(ctx, s.rec)
+		} else {
+			err = s.cfg.Catalog.Update(ctx, s.rec)
 		}
-		current, err := s.cfg.Catalog.Get(ctx, s.rec.Name)
+		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrExists) {
+			break
+		}
+		current, gerr := s.cfg.Catalog.Get(ctx, s.rec.Name)
 		switch {
-		case isNotFound(err):
-			if err := s.cfg.Catalog.Create(ctx, s.rec); err == nil {
-				return
-			}
-		case err != nil:
-			s.goUncatalogued(ctx, err)
+		case isNotFound(gerr):
+			s.rec.Version, current = 0, &Record{}
+		case gerr != nil:
+			s.goUncatalogued(ctx, gerr)
 			return
 		case current.State == StateDeleting:
+			return
+		case s.rec.Version == 0 && current.Owner != s.owner && (s.rec.StoredSHA256 == "" || current.StoredSHA256 != s.rec.StoredSHA256):
+			s.goUncatalogued(ctx, err) // another snapshot has the name
 			return
 		default:
 			s.rec.Version = current.Version
 		}
+		s.doubt(ctx, current)
+		setState(&s.rec.Snapshot)
 	}
-	s.goUncatalogued(ctx, fmt.Errorf("update the record of %s: %w again and again", s.rec.Name, ErrConflict))
+	if err != nil {
+		s.goUncatalogued(ctx, err)
+		return
+	}
+	if s.uncatalogued != nil {
+		s.uncatalogued, s.warnings = nil, nil
+		s.log.InfoContext(ctx, "catalog is back; the snapshot is in it", "snapshot", s.rec.Name)
+	}
 }
 
 func (s *save) publish(ev Event) {

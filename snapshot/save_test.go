@@ -374,8 +374,9 @@ func TestOneSaveRunsAtATime(t *testing.T) {
 	if _, err := other.Save(t.Context(), snapshot.SaveRequest{RequestID: "r"}); snapshot.ReasonOf(err) != snapshot.ReasonSaveInProgress {
 		t.Errorf("the same request on another replica: %v", err)
 	}
-	if got := f.seen.take(); !slices.Equal(got, []string{"rejected", "rejected"}) {
-		t.Errorf("observed %q", got)
+	rejected := slices.DeleteFunc(f.seen.take(), func(line string) bool { return line != "rejected" })
+	if len(rejected) != 2 { // the first save may have written to one backend by now
+		t.Errorf("observed %d rejections", len(rejected))
 	}
 	go func() {
 		res, err := f.Save(context.WithoutCancel(t.Context()), snapshot.SaveRequest{RequestID: "r"})

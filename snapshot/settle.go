@@ -42,7 +42,14 @@ func (r *reconciliation) settle(ctx context.Context, it item) error {
 	default:
 		r.settleLocations(ctx, it, rec, ch)
 	}
-	if left := r.sweepOrphans(ctx, it, rec); !left && r.forgettable(rec) {
+	left, err := r.sweepOrphans(ctx, it, rec)
+	if errors.Is(err, ErrConflict) {
+		return r.commit(ctx, it, rec, newChange(len(r.views)), false) // somebody is at work; the next run looks again
+	}
+	if err != nil {
+		return err
+	}
+	if !left && r.allSeen(it, rec) && r.forgettable(rec) {
 		return r.commit(ctx, it, nil, ch, true)
 	}
 	before := it.rec.Clone()
@@ -52,9 +59,11 @@ func (r *reconciliation) settle(ctx context.Context, it item) error {
 	return r.commit(ctx, it, rec, ch, true)
 }
 
-// discover makes a record of what backends hold and the catalog does not know.
+// discover makes a record of what backends hold and the catalog does not know. Backends that were chosen and do not hold it
+// are in the record, too: a save that did not reach all of them must not look as if it had.
 func (r *reconciliation) discover(ctx context.Context, it item, ch *change) error {
 	var rec *Record
+	var chosen []Location
 	for i, g := range it.groups {
 		if g == nil {
 			continue
@@ -71,7 +80,8 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 			continue
 		}
 		if rec == nil {
-			rec = found
+			rec, chosen = found, found.Locations
+			rec.Locations = nil
 		}
 		loc := r.newLocation(v, rec)
 		r.judge(&loc, rec, found, g.data(r.key(DataKey(it.name, rec.Compression))))
@@ -81,8 +91,30 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 	if rec == nil {
 		return nil
 	}
+	r.addMissing(it, rec, chosen)
 	setState(&rec.Snapshot)
 	return r.commit(ctx, it, rec, ch, true)
+}
+
+// addMissing adds the configured backends that were chosen and where the snapshot was not found.
+func (r *reconciliation) addMissing(it item, rec *Record, chosen []Location) {
+	for _, b := range r.cfg.Backends {
+		named := slices.ContainsFunc(chosen, func(l Location) bool { return l.Backend == b.Name() })
+		if !named || rec.Location(b.Name()) != nil {
+			continue
+		}
+		why, size := fmt.Sprintf("backend %q was to hold it and does not", b.Name()), int64(0)
+		if i := r.viewOf(b.Name()); i < 0 || !it.known[i] {
+			why = fmt.Sprintf("backend %q was to hold it and could not be looked at", b.Name())
+		} else if data := it.groups[i].data(r.key(DataKey(rec.Name, rec.Compression))); data != nil {
+			why, size = "its manifest is missing", data.Size
+		}
+		rec.Locations = append(rec.Locations, Location{
+			Backend: b.Name(), Kind: b.Kind(), URI: b.URI(r.key(DataKey(rec.Name, rec.Compression))),
+			Size: size, State: StateFailed, Error: why, UpdateTime: r.begin.UTC(),
+		})
+		rec.Failures = append(rec.Failures, Failure{Backend: b.Name(), Reason: ReasonCopyMissing, Message: why})
+	}
 }
 
 // settleSaving decides about a save whose owner is gone. It returns false when the owner is at work, or when a backend
@@ -148,6 +180,10 @@ func (r *reconciliation) settleLocations(ctx context.Context, it item, rec *Reco
 // settleAbsent drops a location whose object is gone, which the backend must confirm. A location that never held
 // anything stays: it says that an upload failed.
 func (r *reconciliation) settleAbsent(ctx context.Context, i int, rec *Record, loc *Location, ch *change) {
+	if loc.State == StateDeleting {
+		r.mark(i, loc, StateFailed, 0, loc.Error, ch) // swept, by a run that ended before it could say so
+		return
+	}
 	if loc.Size == 0 {
 		ch.unchanged[i] = true
 		return
@@ -177,10 +213,15 @@ func (r *reconciliation) confirmGone(ctx context.Context, v *view, rec *Record) 
 		return false, err
 	}
 	id, err := readMarker(ctx, v.b)
-	if isNotFound(err) {
+	switch {
+	case isNotFound(err):
 		return false, wrongStore(v.b, fmt.Sprintf("its marker %s disappeared while it was being listed", MarkerKey))
+	case err != nil:
+		return false, err
+	case v.store != "" && id != v.store:
+		return false, wrongStore(v.b, fmt.Sprintf("its marker %s became that of store %s while store %s was being listed", MarkerKey, id, v.store))
 	}
-	return err == nil && id != "", err
+	return true, nil
 }
 
 // settlePresent notes data that the catalog does not have, or has otherwise.
@@ -306,29 +347,78 @@ func (r *reconciliation) foreignGroup(ctx context.Context, v *view, g *group) {
 // sweepOrphans removes data that a failed save left without a manifest: the record says that nobody was ever told that
 // it is there. Data without a record may be anybody's and is left in peace, so a record that still claims some is kept:
 // sweepOrphans then returns true.
-func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *Record) (left bool) {
+//
+// A save that was only taken for dead may wake up and write its manifest at any moment. So only what an earlier
+// reconciliation has settled is swept, and the location is first marked DELETING by a change of the record on condition:
+// either the save has changed the record before, and nothing is deleted, or it finds the mark, and does not count on the
+// data.
+func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *Record) (left bool, err error) {
 	for i, v := range r.views {
-		loc, g := rec.Location(v.b.Name()), it.groups[i]
+		g := it.groups[i]
 		data := g.data(r.key(DataKey(rec.Name, rec.Compression)))
-		if !it.known[i] || data == nil || g.manifest || loc == nil || loc.State != StateFailed || loc.Size != 0 {
+		if !it.known[i] || data == nil || g.manifest || !orphaned(rec, v.b.Name()) {
 			continue
 		}
-		if r.begin.Sub(data.ModTime) < r.cfg.LeftoverAge {
+		if it.rec.State == StateSaving || !orphaned(it.rec, v.b.Name()) || r.begin.Sub(data.ModTime) < r.cfg.LeftoverAge {
 			left = true
 			continue
 		}
-		if !r.dry {
-			if err := v.b.Delete(ctx, data.Key); err != nil {
-				r.fail(v, err)
-				left = true
-				continue
-			}
+		gone, err := r.sweepOrphan(ctx, it, v, data.Key)
+		if err != nil {
+			return true, err
 		}
-		r.mu.Lock()
-		v.report.Swept++
-		r.mu.Unlock()
+		left = left || !gone
+		rec.Version, rec.Etag = it.rec.Version, it.rec.Etag
 	}
-	return left
+	return left, nil
+}
+
+// orphaned reports whether a location is known never to have held anything that somebody was told of. Of a record that was
+// made anew from manifests that is not known.
+func orphaned(rec *Record, backend string) bool {
+	for _, f := range rec.Failures {
+		if f.Backend == backend && f.Reason == ReasonCopyMissing {
+			return false
+		}
+	}
+	l := rec.Location(backend)
+	return l != nil && (l.State == StateFailed || l.State == StateDeleting) && l.Size == 0
+}
+
+// sweepOrphan removes one object. Its error ends the reconciliation of this record.
+func (r *reconciliation) sweepOrphan(ctx context.Context, it item, v *view, key string) (gone bool, err error) {
+	if _, err := v.b.Stat(ctx, r.key(ManifestKey(it.name))); !isNotFound(err) {
+		if err != nil {
+			r.fail(v, err)
+		}
+		return false, nil // it has a manifest by now
+	}
+	if !r.dry {
+		loc := it.rec.Location(v.b.Name())
+		loc.State, loc.UpdateTime = StateDeleting, r.begin.UTC()
+		if err := r.cfg.Catalog.Update(ctx, it.rec); err != nil {
+			return false, err
+		}
+		if err := v.b.Delete(ctx, key); err != nil {
+			r.fail(v, err)
+			return false, nil
+		}
+	}
+	r.mu.Lock()
+	v.report.Swept++
+	r.mu.Unlock()
+	return true, nil
+}
+
+// allSeen reports whether every configured backend that the record names is known: what cannot be seen is not forgotten.
+func (r *reconciliation) allSeen(it item, rec *Record) bool {
+	for _, l := range rec.Locations {
+		i := r.viewOf(l.Backend)
+		if slices.Contains(r.BackendNames(), l.Backend) && (i < 0 || !it.known[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // forgettable reports whether a record is of no use any more: no location holds anything, and it is old enough. What a

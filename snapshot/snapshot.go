@@ -9,7 +9,7 @@ import (
 // State says how much of what was asked for exists.
 type State int
 
-// The states of a snapshot. A location is only ever StateSaving, StateReady or StateFailed.
+// The states of a snapshot. A location is never StatePartial.
 const (
 	StateUnspecified State = iota
 	StateSaving            // the save is under way, or its owner died and is not settled yet

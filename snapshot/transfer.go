@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 
 	"github.com/snapshotd/snapshotd/internal/fault"
 	"github.com/snapshotd/snapshotd/internal/inspect"
@@ -160,8 +161,11 @@ func (t *transfer) produce(ctx context.Context, stream *Stream) error {
 	}
 	fault.Point("inspected")
 	r := <-stored
-	t.update(func(rec *Record) { rec.StoredSize, rec.StoredSHA256 = r.size, r.sha256 })
-	described := t.rec.Clone()
+	var described *Record
+	t.update(func(rec *Record) {
+		rec.StoredSize, rec.StoredSHA256 = r.size, r.sha256
+		described = rec.Clone()
+	})
 	described.Duration = t.cfg.Now().Sub(t.start)
 	t.manifest, err = encodeManifest(described)
 	return err
@@ -248,6 +252,7 @@ func (t *transfer) inspect(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		span.RecordError(err)
+		span.SetStatus(codes.Error, "the snapshot was not inspected")
 		e := &Error{Reason: ReasonInternal, Message: "inspect the snapshot", Err: err}
 		if errors.Is(err, inspect.ErrUnreadable) {
 			e.Reason = ReasonSnapshotUnreadable
@@ -287,6 +292,7 @@ func (t *transfer) write(ctx context.Context, i int, size int64) {
 	t.cfg.Observer.Wrote(ctx, b.Kind(), t.cfg.Now().Sub(begin), err)
 	if err != nil {
 		span.RecordError(err)
+		span.SetStatus(codes.Error, string(ReasonOf(err)))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

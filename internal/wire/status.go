@@ -35,6 +35,7 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonEtcdUnavailable:     codes.Unavailable,
 	snapshot.ReasonCatalogUnavailable:  codes.Unavailable,
 	snapshot.ReasonBackendUnavailable:  codes.Unavailable,
+	snapshot.ReasonCopyMissing:         codes.Unavailable,
 	snapshot.ReasonShuttingDown:        codes.Unavailable,
 	snapshot.ReasonBackendAccessDenied: codes.FailedPrecondition,
 	snapshot.ReasonBackendNotFound:     codes.FailedPrecondition,

@@ -507,7 +507,7 @@ type Location struct {
 	Uri string `protobuf:"bytes,3,opt,name=uri,proto3" json:"uri,omitempty"`
 	// Bytes of the object on this backend.
 	SizeBytes int64 `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	// SAVING, READY or FAILED.
+	// SAVING, READY, FAILED, or DELETING while what a failed save has left is being swept.
 	State Snapshot_State `protobuf:"varint,5,opt,name=state,proto3,enum=snapshotd.v1.Snapshot_State" json:"state,omitempty"`
 	// Why this location is not READY, for a person.
 	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
