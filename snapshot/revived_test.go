@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -63,6 +64,7 @@ func TestReconcileDoesNotSweepWhatItHasOnlyJustTakenForDead(t *testing.T) {
 	if err != nil || res.Snapshot.State != snapshot.StateReady {
 		t.Fatalf("Save: %v", err)
 	}
+	f.agrees(t) // before another reconcile makes the catalog agree
 	f.mustReconcile(t)
 	f.agrees(t)
 }
@@ -209,5 +211,82 @@ func TestOlderSaveThatIsFoundAgainDoesNotTakeTheRequest(t *testing.T) {
 	again, err := f.Save(t.Context(), snapshot.SaveRequest{RequestID: "r"})
 	if err != nil || again.Snapshot.Name != second.Snapshot.Name {
 		t.Errorf("the repeated request gave %s, %v; want %s", again.Snapshot.Name, err, second.Snapshot.Name)
+	}
+}
+
+func TestJoinedCallOutlivesTheOneThatWasCancelled(t *testing.T) {
+	f := newFixture(t)
+	first, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	f.backends["two"].put = func(ctx context.Context, key string, _ io.Reader) (err error) {
+		if strings.HasSuffix(key, ".db.zst") {
+			once.Do(func() {
+				close(entered)
+				<-leave
+				err = context.Cause(ctx)
+			})
+		}
+		return err
+	}
+	results := make(chan error, 2)
+	save := func(ctx context.Context) {
+		_, err := f.Save(ctx, snapshot.SaveRequest{RequestID: "r"})
+		results <- err
+	}
+	go save(first)
+	<-entered
+	cancel()
+	go save(context.WithoutCancel(t.Context()))
+	close(leave)
+	var cancelled, succeeded int
+	for range 2 {
+		switch err := <-results; {
+		case err == nil:
+			succeeded++
+		case snapshot.ReasonOf(err) == snapshot.ReasonCancelled:
+			cancelled++
+		default:
+			t.Error(err)
+		}
+	}
+	if cancelled != 1 || succeeded != 1 {
+		t.Errorf("%d were cancelled, %d succeeded", cancelled, succeeded)
+	}
+}
+
+func TestPanicDoesNotKeepTheClusterBusy(t *testing.T) {
+	f := newFixture(t)
+	f.source.open = func(*snapshot.Stream) (*snapshot.Stream, error) { panic("a defect") }
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was hidden")
+			}
+		}()
+		_, _ = f.Save(t.Context(), snapshot.SaveRequest{})
+	}()
+	f.source.open = nil
+	f.mustSave(t)
+}
+
+func TestAnotherStoreMountedWhileItIsListedLosesNothing(t *testing.T) {
+	f := newFixture(t)
+	s := f.mustSave(t)
+	f.clock.pass(time.Hour)
+	if err := os.Remove(f.path("two", s.Name, ".db.zst")); err != nil {
+		t.Fatal(err)
+	}
+	f.backends["two"].list = func(snapshot.Object) error {
+		writeFile(t, f.dirs["two"]+"/"+snapshot.MarkerKey, `{"formatVersion":1,"storeId":"another"}`)
+		return nil
+	}
+	reports := f.reconcile(t, snapshot.ReconcileRequest{})
+	if snapshot.ReasonOf(reports["two"].Err) != snapshot.ReasonBackendWrongStore {
+		t.Errorf("two: %+v", reports["two"])
+	}
+	if rec := f.records(t)[s.Name]; rec == nil || rec.Location("two") == nil {
+		t.Errorf("record %+v", rec)
 	}
 }
