@@ -10,7 +10,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Create adds a record, and makes its request id lead to it.
+// Create adds a record, and makes its request id lead to it: in any case that of a save that begins.
 func (c *Catalog) Create(ctx context.Context, r *snapshot.Record) error {
 	value, err := encode(r)
 	if err != nil {

@@ -96,7 +96,8 @@ type Catalog interface {
 	Get(ctx context.Context, name string) (*Record, error)
 	// ByRequestID returns the record of the save with this request id, or ErrNotFound.
 	ByRequestID(ctx context.Context, id string) (*Record, error)
-	// Create adds a record and sets its Version and Etag; ErrExists when there is one of that name.
+	// Create adds a record and sets its Version and Etag; ErrExists when there is one of that name. A SAVING record takes
+	// its request id over; any other was found on a backend, and leaves it to the save that has it.
 	Create(ctx context.Context, r *Record) error
 	// Update replaces the record whose Version is r.Version and sets the new Version and Etag; ErrConflict when the record
 	// has changed or is gone.

@@ -386,6 +386,7 @@ func testRequestID(t *testing.T, c snapshot.Catalog) {
 	wantErr(t, err, snapshot.ErrNotFound)
 	first, second := Record("first", time.Hour), Record("second", 0)
 	first.RequestID, second.RequestID = "id/..\x01 ü", "id/..\x01 ü"
+	first.State, second.State = snapshot.StateSaving, snapshot.StateSaving
 	lead := func(want *snapshot.Record) {
 		t.Helper()
 		got, err := c.ByRequestID(t.Context(), first.RequestID)
@@ -406,6 +407,16 @@ func testRequestID(t *testing.T, c snapshot.Catalog) {
 	if err := c.Remove(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
+	lead(second)
+	found := Record("found", 2*time.Hour) // not a save that begins: one that reconcile found on a backend
+	found.RequestID = second.RequestID
+	mustCreate(t, c, found)
+	lead(second)
+	if err := c.Remove(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	second.State = snapshot.StatePartial
+	mustCreate(t, c, second)
 	lead(second)
 	second.RequestID = ""
 	if err := c.Update(t.Context(), second); err != nil {
