@@ -48,7 +48,7 @@ func (s *save) lockLost() bool {
 
 // stillThere asks a backend for both objects.
 func (s *save) stillThere(ctx context.Context, b Backend) error {
-	o, err := b.Stat(ctx, s.key(DataKey(s.rec.Name, s.cfg.Compression)))
+	o, err := b.Stat(ctx, s.key(s.rec.DataKey()))
 	if err != nil {
 		return err
 	}

@@ -18,11 +18,11 @@ const MarkerKey = "snapshotd-store.json"
 func ManifestKey(name string) string { return name + manifestSuffix }
 
 // DataKey returns the key of a snapshot's data, below the cluster's prefix.
-func DataKey(name string, c Compression) string {
-	if c == CompressionNone {
-		return name + dataSuffix
+func (s *Snapshot) DataKey() string {
+	if s.Compression == CompressionNone {
+		return s.Name + dataSuffix
 	}
-	return name + zstdSuffix
+	return s.Name + zstdSuffix
 }
 
 // splitKey returns the snapshot's name and the suffix of one of its objects' keys; ok is false for any other key.

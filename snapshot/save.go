@@ -233,7 +233,7 @@ func (s *save) setName() {
 	s.flight.name = s.rec.Name
 	s.mu.Unlock()
 	for i, b := range s.backends {
-		s.rec.Locations[i].URI = b.URI(s.key(DataKey(s.rec.Name, s.cfg.Compression)))
+		s.rec.Locations[i].URI = b.URI(s.key(s.rec.DataKey()))
 	}
 }
 

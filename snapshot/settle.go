@@ -84,7 +84,7 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 			rec.Locations = nil
 		}
 		loc := r.newLocation(v, rec)
-		r.judge(&loc, rec, found, g.data(r.key(DataKey(it.name, rec.Compression))))
+		r.judge(&loc, rec, found, g.data(r.key(rec.DataKey())))
 		rec.Locations = append(rec.Locations, loc)
 		ch.added[i] = true
 	}
@@ -106,11 +106,11 @@ func (r *reconciliation) addMissing(it item, rec *Record, chosen []Location) {
 		why, size := fmt.Sprintf("backend %q was to hold it and does not", b.Name()), int64(0)
 		if i := r.viewOf(b.Name()); i < 0 || !it.known[i] {
 			why = fmt.Sprintf("backend %q was to hold it and could not be looked at", b.Name())
-		} else if data := it.groups[i].data(r.key(DataKey(rec.Name, rec.Compression))); data != nil {
+		} else if data := it.groups[i].data(r.key(rec.DataKey())); data != nil {
 			why, size = "its manifest is missing", data.Size
 		}
 		rec.Locations = append(rec.Locations, Location{
-			Backend: b.Name(), Kind: b.Kind(), URI: b.URI(r.key(DataKey(rec.Name, rec.Compression))),
+			Backend: b.Name(), Kind: b.Kind(), URI: b.URI(r.key(rec.DataKey())),
 			Size: size, State: StateFailed, Error: why, UpdateTime: r.begin.UTC(),
 		})
 		rec.Failures = append(rec.Failures, Failure{Backend: b.Name(), Reason: ReasonCopyMissing, Message: why})
@@ -160,7 +160,7 @@ func (r *reconciliation) settleLocations(ctx context.Context, it item, rec *Reco
 			continue
 		}
 		loc, g := rec.Location(v.b.Name()), it.groups[i]
-		data := g.data(r.key(DataKey(rec.Name, rec.Compression)))
+		data := g.data(r.key(rec.DataKey()))
 		switch {
 		case data == nil && loc == nil:
 			if g != nil {
@@ -205,7 +205,7 @@ func (r *reconciliation) settleAbsent(ctx context.Context, i int, rec *Record, l
 // confirmGone asks for the object itself and then, because an unmounted directory has no objects either, whether the
 // store is still the one that it was.
 func (r *reconciliation) confirmGone(ctx context.Context, v *view, rec *Record) (bool, error) {
-	_, err := v.b.Stat(ctx, r.key(DataKey(rec.Name, rec.Compression)))
+	_, err := v.b.Stat(ctx, r.key(rec.DataKey()))
 	switch {
 	case err == nil:
 		return false, nil
@@ -327,7 +327,7 @@ func describe(rec, found *Record) {
 
 func (r *reconciliation) newLocation(v *view, rec *Record) Location {
 	return Location{
-		Backend: v.b.Name(), Kind: v.b.Kind(), URI: v.b.URI(r.key(DataKey(rec.Name, rec.Compression))), UpdateTime: r.begin.UTC(),
+		Backend: v.b.Name(), Kind: v.b.Kind(), URI: v.b.URI(r.key(rec.DataKey())), UpdateTime: r.begin.UTC(),
 	}
 }
 
@@ -355,7 +355,7 @@ func (r *reconciliation) foreignGroup(ctx context.Context, v *view, g *group) {
 func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *Record) (left bool, err error) {
 	for i, v := range r.views {
 		g := it.groups[i]
-		data := g.data(r.key(DataKey(rec.Name, rec.Compression)))
+		data := g.data(r.key(rec.DataKey()))
 		if !it.known[i] || data == nil || g.manifest || !orphaned(rec, v.b.Name()) {
 			continue
 		}

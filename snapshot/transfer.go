@@ -315,7 +315,7 @@ func (t *transfer) put(ctx context.Context, b Backend, size int64) error {
 	if unverified != nil {
 		t.log.WarnContext(ctx, "store accepted by its marker alone", "backend", b.Name(), "error", unverified)
 	}
-	data, manifest := t.key(DataKey(t.rec.Name, t.cfg.Compression)), t.key(ManifestKey(t.rec.Name))
+	data, manifest := t.key(t.rec.DataKey()), t.key(ManifestKey(t.rec.Name))
 	r := &verdictReader{ctx: ctx, t: t, r: t.stored.Reader(ctx), meter: t.meter(b.Name(), 0)}
 	err = b.Put(ctx, data, r, PutOptions{ContentType: dataContentType, SizeHint: size, IfAbsent: true})
 	if err != nil {
