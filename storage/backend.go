@@ -16,7 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// DefaultStallTimeout is how long a server may neither take nor give a byte before a request is given up.
+// DefaultStallTimeout is how long a server or a file system may neither take nor give a byte before a call is given up.
 const DefaultStallTimeout = time.Minute
 
 // Config says where a backend is.
@@ -27,7 +27,7 @@ type Config struct {
 	// CreateDir creates a directory that does not exist when it is first used. It is for the embedded default alone: a
 	// directory that a user named and that is not there is one that is not mounted.
 	CreateDir bool
-	// StallTimeout ends a request to S3 on which nothing moves; DefaultStallTimeout when 0. A slow request goes on.
+	// StallTimeout ends a call on which nothing moves; DefaultStallTimeout when 0. A slow one goes on.
 	StallTimeout time.Duration
 	// Credentials replace those that the AWS SDK finds.
 	Credentials aws.CredentialsProvider
@@ -67,7 +67,7 @@ func New(cfg Config) (*Backend, error) {
 	b := &Backend{name: cfg.Name, kind: loc.kind}
 	switch {
 	case loc.kind == snapshot.BackendLocal:
-		b.store = newFileStore(loc, cfg.CreateDir)
+		b.store = &patientStore{store: newFileStore(loc, cfg.CreateDir), stall: cmp.Or(cfg.StallTimeout, DefaultStallTimeout)}
 	case cfg.CreateDir:
 		return nil, fmt.Errorf("backend %q: only a directory can be created, not a bucket", cfg.Name)
 	default:

@@ -70,6 +70,10 @@ func (b *Backend) classify(ctx context.Context, err error) verdict {
 		unavailable.hint = "the server or the network to it is stuck"
 		return unavailable
 	}
+	if _, ok := errors.AsType[*hungError](err); ok {
+		unavailable.hint = "the file system hangs; check the disk, or the server that it is mounted from"
+		return unavailable
+	}
 	if _, ok := errors.AsType[*configError](err); ok {
 		return verdict{snapshot.ReasonBackendUnavailable, text, "set region= in the URL, or check the profile and the AWS_ variables", retryAfter}
 	}

@@ -27,6 +27,9 @@ func newLocal(t *testing.T, query string) (*Backend, string) {
 	return b, dir
 }
 
+// files returns what a local backend stands on.
+func files(b *Backend) *fileStore { return b.store.(*patientStore).store.(*fileStore) }
+
 func TestDirectoryKeepsThePromises(t *testing.T) {
 	for name, query := range map[string]string{"root": "", "prefix": "?prefix=some/where"} {
 		t.Run(name, func(t *testing.T) {
@@ -39,7 +42,7 @@ func TestDirectoryKeepsThePromises(t *testing.T) {
 }
 
 func subjectOn(b *Backend, dir string) storagetest.Subject {
-	f := b.store.(*fileStore)
+	f := files(b)
 	rec := &recorder{f: f}
 	f.fsync = rec.sync
 	return storagetest.Subject{
@@ -208,7 +211,7 @@ func TestWhatCannotBeSyncedIsNotVisible(t *testing.T) {
 			if err := put(t.Context(), b, "default/before.db"); err != nil {
 				t.Fatal(err)
 			}
-			b.store.(*fileStore).fsync = func(f *os.File) error {
+			files(b).fsync = func(f *os.File) error {
 				if info, err := f.Stat(); err != nil || info.IsDir() != test.directory {
 					return err
 				}
