@@ -20,24 +20,7 @@ var steps = []string{"locked", "registered", "fetched", "inspected", "data-local
 func TestKilledAtEveryStepLosesNothingAndLiesAboutNothing(t *testing.T) {
 	w := newWorld(t, 0)
 	kills := int(envInt(t, "SNAPSHOTD_E2E_KILLS", 2))
-	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
-	data := t.TempDir()
-	doc := fmt.Sprintf(`
-data_dir: %s
-node_name: node-1
-reconcile_interval: 1h
-clusters:
-  - name: default
-    etcd: {endpoints: [%q]}
-    lock_ttl: 2s
-    leftover_age: 1ms
-    backends:
-      - {name: local, url: %q}
-      - {name: s3, url: %q}
-`, data, w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
-	if err := os.WriteFile(config, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config := w.quickConfig(t)
 	o := w.options()
 	o.tags = "faultpoints"
 	for _, step := range steps {
@@ -57,6 +40,56 @@ clusters:
 				w.settled(t, survivor)
 				survivor.kill()
 			}
+		})
+	}
+}
+
+// quickConfig writes a configuration by which what a crash has left is soon settled, and returns its file.
+func (w *world) quickConfig(t *testing.T) string {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
+	data := t.TempDir()
+	doc := fmt.Sprintf(`
+data_dir: %s
+node_name: node-1
+reconcile_interval: 1h
+clusters:
+  - name: default
+    etcd: {endpoints: [%q]}
+    lock_ttl: 2s
+    leftover_age: 1ms
+    backends:
+      - {name: local, url: %q}
+      - {name: s3, url: %q}
+`, data, w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
+	if err := os.WriteFile(config, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// Killed in the middle of a removal, the snapshot is gone after a reconcile: whole it was not any more.
+func TestKilledWhileDeletingLeavesNothingHalf(t *testing.T) {
+	w := newWorld(t, 0)
+	config := w.quickConfig(t)
+	o := w.options()
+	o.tags = "faultpoints"
+	for _, step := range []string{"deleting", "manifest-deleted", "deleted"} {
+		t.Run(step, func(t *testing.T) {
+			doomed := o
+			doomed.env = append(doomed.env[:len(doomed.env):len(doomed.env)], "SNAPSHOTD_FAULT_POINT="+step)
+			victim := start(t, doomed, "--config", config)
+			name := victim.save()
+			if r := victim.run("delete", name); r.code == 0 {
+				t.Fatalf("the removal went through: %s", r.stdout)
+			}
+			<-victim.done
+			survivor := start(t, o, "--config", config)
+			w.settled(t, survivor)
+			if r := survivor.run("get", name); r.code != 6 {
+				t.Errorf("get: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+			}
+			survivor.kill()
 		})
 	}
 }

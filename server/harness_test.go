@@ -31,6 +31,8 @@ type fakeCluster struct {
 	reconcile func(context.Context, snapshot.ReconcileRequest) ([]snapshot.BackendReport, error)
 	get       func(context.Context, string) (*snapshot.Record, error)
 	list      func(context.Context, snapshot.Query) (snapshot.Page, error)
+	remove    func(context.Context, snapshot.DeleteRequest) (*snapshot.Record, error)
+	prune     func(context.Context, snapshot.PruneRequest) ([]snapshot.Decision, error)
 }
 
 func (c *fakeCluster) Name() string           { return c.name }
@@ -50,6 +52,14 @@ func (c *fakeCluster) Get(ctx context.Context, name string) (*snapshot.Record, e
 
 func (c *fakeCluster) List(ctx context.Context, q snapshot.Query) (snapshot.Page, error) {
 	return c.list(ctx, q)
+}
+
+func (c *fakeCluster) Delete(ctx context.Context, req snapshot.DeleteRequest) (*snapshot.Record, error) {
+	return c.remove(ctx, req)
+}
+
+func (c *fakeCluster) Prune(ctx context.Context, req snapshot.PruneRequest) ([]snapshot.Decision, error) {
+	return c.prune(ctx, req)
 }
 
 // failing is a cluster whose Get returns err.

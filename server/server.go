@@ -38,6 +38,10 @@ type Cluster interface {
 	Reconcile(ctx context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error)
 	Get(ctx context.Context, name string) (*snapshot.Record, error)
 	List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
+	// Delete may return a record and an error: what is left.
+	Delete(ctx context.Context, req snapshot.DeleteRequest) (*snapshot.Record, error)
+	// Prune may return decisions and an error: what was done before it.
+	Prune(ctx context.Context, req snapshot.PruneRequest) ([]snapshot.Decision, error)
 }
 
 // Config of the server. Zero values of the optional fields mean the defaults.

@@ -37,14 +37,15 @@ type Config struct {
 	Catalog  Catalog   // its records
 	Backends []Backend // at least one; their order is kept wherever they are listed
 
-	Compression Compression   // optional; CompressionZstd
-	Observer    Observer      // optional
-	Events      *Events       // optional
-	Logger      *slog.Logger  // optional
-	Watchdog    time.Duration // optional; DefaultWatchdog
-	LeftoverAge time.Duration // optional; DefaultLeftoverAge
-	FailedAge   time.Duration // optional; DefaultFailedAge
-	YoungAge    time.Duration // optional; DefaultYoungAge
+	Retention   map[string]Retention // optional; by the backend's name
+	Compression Compression          // optional; CompressionZstd
+	Observer    Observer             // optional
+	Events      *Events              // optional
+	Logger      *slog.Logger         // optional
+	Watchdog    time.Duration        // optional; DefaultWatchdog
+	LeftoverAge time.Duration        // optional; DefaultLeftoverAge
+	FailedAge   time.Duration        // optional; DefaultFailedAge
+	YoungAge    time.Duration        // optional; DefaultYoungAge
 	Now         func() time.Time
 }
 
@@ -128,6 +129,11 @@ func (c *Cluster) List(ctx context.Context, q Query) (Page, error) {
 	return c.cfg.Catalog.List(ctx, q)
 }
 
+func (c *Cluster) publish(ev Event) {
+	ev.Time, ev.Cluster = c.cfg.Now(), c.cfg.Name
+	c.cfg.Events.Publish(ev)
+}
+
 // choose returns the named backends in the order of the configuration, all when names is empty.
 func (c *Cluster) choose(names []string) ([]Backend, error) {
 	if len(names) == 0 {
@@ -160,3 +166,4 @@ func (nopObserver) Reconciled(context.Context, string, time.Duration, error)  {}
 func (nopObserver) Listed(context.Context, BackendKind, time.Duration, error) {}
 func (nopObserver) Counted(context.Context, string, map[State]int64)          {}
 func (nopObserver) Swept(context.Context, string, string, int64)              {}
+func (nopObserver) Deleted(context.Context, string, string)                   {}

@@ -15,6 +15,7 @@ const (
 	EventProgress                          // bytes have moved
 	EventLocationDone                      // one backend holds the snapshot or has failed
 	EventFinished                          // a save has ended
+	EventDeleted                           // a backend does not hold the snapshot any more: it was deleted or pruned
 )
 
 // Event is something that happened to a snapshot on this replica.
@@ -25,7 +26,7 @@ type Event struct {
 	Name      string
 	RequestID string
 	Snapshot  *Snapshot // a copy; nil in EventProgress
-	Backend   string    // of EventLocationDone; in EventProgress the backend that is written, empty for the read from etcd
+	Backend   string    // of EventLocationDone and EventDeleted; in EventProgress the backend that is written, empty for the read from etcd
 	Done      int64     // bytes so far
 	Total     int64     // bytes expected; 0 when not known
 }

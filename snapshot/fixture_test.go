@@ -250,6 +250,8 @@ func (o *observations) Counted(_ context.Context, _ string, m map[snapshot.State
 }
 func (o *observations) Swept(_ context.Context, _, b string, n int64) { o.note("swept %s %d", b, n) }
 
+func (o *observations) Deleted(_ context.Context, _, b string) { o.note("deleted %s", b) }
+
 // hookedSource puts something between the cluster and its source.
 type hookedSource struct {
 	snapshot.Source
@@ -278,7 +280,26 @@ type hookedBackend struct {
 	put  func(ctx context.Context, key string, r io.Reader) error // nil, or returns nil, to go on
 	get  func(key string) error
 	list func(o snapshot.Object) error
+	del  func(key string) error
+	stat func(o *snapshot.Object)
 	gets atomic.Int64
+}
+
+func (b *hookedBackend) Stat(ctx context.Context, key string) (snapshot.Object, error) {
+	o, err := b.Backend.Stat(ctx, key)
+	if err == nil && b.stat != nil {
+		b.stat(&o)
+	}
+	return o, err
+}
+
+func (b *hookedBackend) Delete(ctx context.Context, key string) error {
+	if b.del != nil {
+		if err := b.del(key); err != nil {
+			return err
+		}
+	}
+	return b.Backend.Delete(ctx, key)
 }
 
 func (b *hookedBackend) Put(ctx context.Context, key string, r io.Reader, opts snapshot.PutOptions) error {

@@ -25,7 +25,7 @@ func (c *Cluster) takeOff(requestID string) (f *flight, joined bool, err error) 
 	if requestID != "" && c.flight.requestID == requestID {
 		return c.flight, true, nil
 	}
-	return nil, false, c.saveInProgress("on this replica", nil)
+	return nil, false, c.saveInProgress("on this replica")
 }
 
 // land ends a save.
@@ -47,13 +47,12 @@ func (f *flight) wait(ctx context.Context) (SaveResult, error) {
 	}
 }
 
-func (c *Cluster) saveInProgress(where string, cause error) error {
+func (c *Cluster) saveInProgress(where string) error {
 	return &Error{
 		Reason:  ReasonSaveInProgress,
 		Message: fmt.Sprintf("cluster %q is being saved already, %s", c.cfg.Name, where),
 		Hint:    "one save per cluster runs at a time; wait for it, or for its lease to run out if its replica has died",
 		Retry:   retryAfter(ReasonSaveInProgress),
-		Err:     cause,
 	}
 }
 

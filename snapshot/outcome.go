@@ -74,12 +74,18 @@ func readyBackends(rec *Record) []string {
 
 // setState sets the state and the error of a snapshot from its locations.
 func setState(s *Snapshot) {
-	var ready, failed int
+	var ready, failed, deleting int
 	var why []string
 	for _, l := range s.Locations {
 		switch l.State {
 		case StateReady:
 			ready++
+		case StateDeleting:
+			if l.Size > 0 { // otherwise it is swept, and never held anything
+				deleting++
+				continue
+			}
+			failed++
 		default:
 			failed++
 			if l.Error != "" {
@@ -93,6 +99,9 @@ func setState(s *Snapshot) {
 		return
 	case ready > 0:
 		s.State = StatePartial
+	case deleting > 0:
+		s.State, s.Error = StateDeleting, ""
+		return
 	default:
 		s.State = StateFailed
 	}

@@ -36,9 +36,10 @@ type Member struct {
 
 // Object is what a backend says of a stored object.
 type Object struct {
-	Key     string
-	Size    int64
-	ModTime time.Time
+	Key         string
+	Size        int64
+	ModTime     time.Time
+	LockedUntil time.Time // by Stat alone: it cannot be removed before; zero when it is not locked
 }
 
 // A Backend keeps objects. Keys are paths with '/', relative to the backend's URL. All methods may be called at once
@@ -172,4 +173,6 @@ type Observer interface {
 	Counted(ctx context.Context, cluster string, byState map[State]int64)
 	// Swept: leftovers were removed from a backend.
 	Swept(ctx context.Context, cluster, backend string, n int64)
+	// Deleted: a snapshot was removed from a backend, because somebody asked for it or by retention.
+	Deleted(ctx context.Context, cluster, backend string)
 }

@@ -84,7 +84,7 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (*Record, erro
 	}
 	if rec.State == StateSaving {
 		if owner, err := c.cfg.Catalog.LockOwner(ctx); err == nil && owner == rec.Owner {
-			return nil, c.saveInProgress("by this very request, on another replica", nil)
+			return nil, c.saveInProgress("by this very request, on another replica")
 		}
 		return nil, nil //nolint:nilnil // its owner died: it has no outcome
 	}
@@ -124,7 +124,7 @@ func (s *save) lock(ctx context.Context) (unlock func(), err error) {
 	switch {
 	case errors.Is(err, ErrLocked):
 		s.cfg.Observer.SaveRejected(ctx, s.cfg.Name)
-		return nil, s.saveInProgress("on another replica", nil)
+		return nil, s.saveInProgress("on another replica")
 	case ctx.Err() != nil:
 		return nil, cancelled(ctx, fmt.Sprintf("lock cluster %q", s.cfg.Name))
 	case err != nil:
@@ -298,8 +298,8 @@ func (s *save) record(ctx context.Context) {
 }
 
 func (s *save) publish(ev Event) {
-	ev.Time, ev.Cluster, ev.Name, ev.RequestID = s.cfg.Now(), s.cfg.Name, s.rec.Name, s.req.RequestID
-	s.cfg.Events.Publish(ev)
+	ev.Name, ev.RequestID = s.rec.Name, s.req.RequestID
+	s.Cluster.publish(ev)
 }
 
 // makeSpoolDir makes the directory that this save spools into.

@@ -31,9 +31,10 @@ func (r *reconciliation) settle(ctx context.Context, it item) error {
 		return r.discover(ctx, it, ch)
 	}
 	rec := it.rec.Clone()
+	if deleting(rec) {
+		return r.settleDeleting(ctx, it, rec, ch)
+	}
 	switch rec.State {
-	case StateDeleting:
-		return r.commit(ctx, it, rec, ch, false)
 	case StateSaving:
 		settled, err := r.settleSaving(ctx, it, rec, ch)
 		if err != nil || !settled {

@@ -6,7 +6,11 @@ import (
 	"io"
 	"iter"
 	"strings"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"gocloud.dev/blob"
 
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -33,7 +37,23 @@ func (s *s3Store) stat(ctx context.Context, key string) (snapshot.Object, error)
 	if err != nil {
 		return snapshot.Object{}, s.missing(ctx, conn, err)
 	}
-	return snapshot.Object{Key: key, Size: attrs.Size, ModTime: attrs.ModTime}, nil
+	o := snapshot.Object{Key: key, Size: attrs.Size, ModTime: attrs.ModTime}
+	var head s3.HeadObjectOutput
+	if attrs.As(&head) {
+		o.LockedUntil = lockedUntil(&head)
+	}
+	return o, nil
+}
+
+// farFuture stands for a lock without an end.
+var farFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// lockedUntil returns until when the bucket's object lock keeps an object; a legal hold has no end.
+func lockedUntil(head *s3.HeadObjectOutput) time.Time {
+	if head.ObjectLockLegalHoldStatus == types.ObjectLockLegalHoldStatusOn {
+		return farFuture
+	}
+	return aws.ToTime(head.ObjectLockRetainUntilDate)
 }
 
 // remove is a HEAD and a DELETE.

@@ -62,6 +62,7 @@ type ownMetrics struct {
 	buildInfo    metric.Int64Gauge
 	rejected     metric.Int64Counter
 	swept        metric.Int64Counter
+	deleted      metric.Int64Counter
 }
 
 func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
@@ -78,6 +79,7 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 		buildInfo:    r.gauge("snapshotd.build_info", "", "Always 1; the labels say what is running."),
 		rejected:     r.counter("snapshotd.saves.rejected", "Saves that were refused because another one was running."),
 		swept:        r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),
+		deleted:      r.counter("snapshotd.deleted", "Copies of snapshots that were removed from a backend, because somebody asked for it or by retention."),
 	}, r.err()
 }
 

@@ -85,6 +85,11 @@ func (o *observer) Swept(ctx context.Context, cluster, backend string, n int64) 
 	o.own.swept.Add(ctx, n, backendOf(cluster, backend))
 }
 
+// Deleted implements [snapshot.Observer].
+func (o *observer) Deleted(ctx context.Context, cluster, backend string) {
+	o.own.deleted.Add(ctx, 1, backendOf(cluster, backend))
+}
+
 // lastSuccess records the last snapshot that reached every backend, unless a newer one is known.
 func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	if s == nil || s.CreateTime.IsZero() {
@@ -115,6 +120,7 @@ func (o *observer) addCluster(ctx context.Context, cluster string, backends []st
 	o.own.rejected.Add(ctx, 0, clusterOf(cluster))
 	for _, b := range backends {
 		o.own.swept.Add(ctx, 0, backendOf(cluster, b))
+		o.own.deleted.Add(ctx, 0, backendOf(cluster, b))
 	}
 }
 

@@ -81,7 +81,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	}
 	switch wire.DetailsOf(err).Reason {
-	case "SAVE_IN_PROGRESS", "NOT_LEADER":
+	case "SAVE_IN_PROGRESS", "NOT_LEADER", "CONFLICT":
 		return exitBusy
 	}
 	switch statusCode(err) {
@@ -124,6 +124,8 @@ func flagOfField(field string) string {
 	switch field {
 	case "cluster":
 		return "--cluster"
+	case "etag":
+		return "--etag"
 	case "name":
 		return "NAME"
 	case "name_prefix":

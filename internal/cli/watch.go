@@ -100,6 +100,8 @@ func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 			}
 		}
 		return head + "  " + ev.GetBackend()
+	case snapshotdv1.WatchResponse_TYPE_DELETED:
+		return head + "  from " + ev.GetBackend()
 	case snapshotdv1.WatchResponse_TYPE_FINISHED:
 		s := ev.GetSnapshot()
 		clear(l.shown)

@@ -18,6 +18,9 @@ func (v validator) backends(c *Cluster, at string) {
 		} else {
 			seen[b.Name] = i
 		}
+		if b.Retention != nil {
+			v.retention(*b.Retention, here+".retention")
+		}
 		if _, err := place(b, ""); err != nil {
 			v.problem(here+".url", "%v", err)
 		}

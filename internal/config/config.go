@@ -63,7 +63,24 @@ type Cluster struct {
 	WatchdogTimeout time.Duration `yaml:"watchdog_timeout"` // how long etcd may give no byte of a snapshot
 	LockTTL         time.Duration `yaml:"lock_ttl"`         // how long the lock and the leadership of a dead replica last
 	LeftoverAge     time.Duration `yaml:"leftover_age"`     // how old what a crash left on a backend must be to be swept
+	Retention       Retention     `yaml:"retention,omitempty"`
 	Backends        []Backend     `yaml:"backends"`
+}
+
+// Retention says which snapshots are kept. Without a rule, all are.
+type Retention struct {
+	KeepLast       int           `yaml:"keep_last,omitempty"`
+	KeepHourly     int           `yaml:"keep_hourly,omitempty"`
+	KeepDaily      int           `yaml:"keep_daily,omitempty"`
+	KeepWeekly     int           `yaml:"keep_weekly,omitempty"`
+	KeepMonthly    int           `yaml:"keep_monthly,omitempty"`
+	KeepYearly     int           `yaml:"keep_yearly,omitempty"`
+	KeepWithin     time.Duration `yaml:"keep_within,omitempty"`
+	RecoveryWindow time.Duration `yaml:"recovery_window,omitempty"`
+	MaxTotalBytes  int64         `yaml:"max_total_bytes,omitempty"`
+	MinKeep        int           `yaml:"min_keep,omitempty"`
+	OnDemand       bool          `yaml:"on_demand,omitempty"` // the rules are also for snapshots that somebody asked for
+	TimeZone       string        `yaml:"time_zone,omitempty"` // of hours, days and so on; UTC
 }
 
 // Etcd says how an etcd cluster is reached, as etcdctl does it.
@@ -94,6 +111,8 @@ func (c Catalog) Separate() bool { return c.reachable() }
 type Backend struct {
 	Name string `yaml:"name"`
 	URL  URL    `yaml:"url"`
+
+	Retention *Retention `yaml:"retention,omitempty"` // instead of the cluster's
 }
 
 func defaults() *Config {

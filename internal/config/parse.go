@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -154,6 +155,10 @@ func (c *checker) scalar(n *yaml.Node, t reflect.Type, path string) {
 	case t == durationType:
 		if _, err := time.ParseDuration(n.Value); err != nil {
 			c.problem(n, path, "%v", notADuration(n.Value))
+		}
+	case t.Kind() == reflect.Int || t.Kind() == reflect.Int64:
+		if _, err := strconv.ParseInt(n.Value, 10, t.Bits()); err != nil {
+			c.problem(n, path, "%q is not a whole number", n.Value)
 		}
 	case t.Kind() == reflect.Bool:
 		if n.ShortTag() != "!!bool" {

@@ -141,7 +141,27 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.atLeast(at+".watchdog_timeout", c.WatchdogTimeout, time.Second)
 	v.atLeast(at+".lock_ttl", c.LockTTL, time.Second)
 	v.atLeast(at+".leftover_age", c.LeftoverAge, time.Millisecond)
+	v.retention(c.Retention, at+".retention")
 	v.backends(c, at+".backends")
+}
+
+func (v validator) retention(r Retention, at string) {
+	for key, n := range map[string]int64{
+		"keep_last": int64(r.KeepLast), "keep_hourly": int64(r.KeepHourly), "keep_daily": int64(r.KeepDaily), "keep_weekly": int64(r.KeepWeekly),
+		"keep_monthly": int64(r.KeepMonthly), "keep_yearly": int64(r.KeepYearly), "min_keep": int64(r.MinKeep), "max_total_bytes": r.MaxTotalBytes,
+	} {
+		if n < 0 {
+			v.problem(at+"."+key, "%d is negative; remove the line for no such rule", n)
+		}
+	}
+	for key, d := range map[string]time.Duration{"keep_within": r.KeepWithin, "recovery_window": r.RecoveryWindow} {
+		if d < 0 {
+			v.problem(at+"."+key, "%v is negative; remove the line for no such rule", d)
+		}
+	}
+	if _, err := time.LoadLocation(r.TimeZone); err != nil || r.TimeZone == "Local" {
+		v.problem(at+".time_zone", "%q is not a time zone; write it as Europe/Berlin, or leave it out for UTC", r.TimeZone)
+	}
 }
 
 func (v validator) etcd(e *Etcd, at string) {

@@ -54,6 +54,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Catalog:     parts.catalog,
 		Backends:    parts.backends,
 		Compression: compressions[cfg.Compression],
+		Retention:   retentions(cfg),
 		Observer:    s.telemetry.Observer(),
 		Events:      s.events,
 		Logger:      s.log,
@@ -68,6 +69,27 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Cluster: domain, lead: parts.lead, interval: s.cfg.ReconcileInterval, telemetry: s.telemetry, log: log,
 	})
 	return nil
+}
+
+// retentions returns the retention of each backend: its own, or the cluster's.
+func retentions(cfg *config.Cluster) map[string]snapshot.Retention {
+	all := make(map[string]snapshot.Retention, len(cfg.Backends))
+	for _, b := range cfg.Backends {
+		r := cfg.Retention
+		if b.Retention != nil {
+			r = *b.Retention
+		}
+		zone, err := time.LoadLocation(r.TimeZone) // "" is UTC
+		if err != nil {
+			zone = time.UTC // it was checked when the configuration was read
+		}
+		all[b.Name] = snapshot.Retention{
+			KeepLast: r.KeepLast, KeepHourly: r.KeepHourly, KeepDaily: r.KeepDaily, KeepWeekly: r.KeepWeekly,
+			KeepMonthly: r.KeepMonthly, KeepYearly: r.KeepYearly, KeepWithin: r.KeepWithin, RecoveryWindow: r.RecoveryWindow,
+			MaxTotalBytes: r.MaxTotalBytes, MinKeep: r.MinKeep, OnDemand: r.OnDemand, TimeZone: zone,
+		}
+	}
+	return all
 }
 
 // password returns the password, from the file if there is one. Editors end files with a newline; passwords do not.

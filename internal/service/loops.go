@@ -36,6 +36,24 @@ func (c *cluster) reconcile(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("backend %q: %w", r.Backend, r.Err))
 		}
 	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return c.prune(ctx)
+}
+
+// prune applies the retention after a reconcile that went well: what the catalog says of the backends is true then.
+func (c *cluster) prune(ctx context.Context) error {
+	if !c.Retains() {
+		return nil
+	}
+	decisions, err := c.Prune(ctx, snapshot.PruneRequest{})
+	errs := []error{err}
+	for _, d := range decisions {
+		if d.Err != nil {
+			errs = append(errs, fmt.Errorf("prune %s: %w", d.Name, d.Err))
+		}
+	}
 	return errors.Join(errs...)
 }
 

@@ -12,6 +12,7 @@ var eventTypes = map[snapshot.EventType]snapshotdv1.WatchResponse_Type{
 	snapshot.EventProgress:     snapshotdv1.WatchResponse_TYPE_PROGRESS,
 	snapshot.EventLocationDone: snapshotdv1.WatchResponse_TYPE_LOCATION_DONE,
 	snapshot.EventFinished:     snapshotdv1.WatchResponse_TYPE_FINISHED,
+	snapshot.EventDeleted:      snapshotdv1.WatchResponse_TYPE_DELETED,
 }
 
 // EventToProto returns an event as Watch sends it.

@@ -40,6 +40,8 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonBackendAccessDenied: codes.FailedPrecondition,
 	snapshot.ReasonBackendNotFound:     codes.FailedPrecondition,
 	snapshot.ReasonBackendWrongStore:   codes.FailedPrecondition,
+	snapshot.ReasonObjectLocked:        codes.FailedPrecondition,
+	snapshot.ReasonEtagMismatch:        codes.Aborted,
 	snapshot.ReasonNoSpace:             codes.ResourceExhausted,
 	snapshot.ReasonSlowConsumer:        codes.ResourceExhausted,
 	snapshot.ReasonChecksumMismatch:    codes.DataLoss,

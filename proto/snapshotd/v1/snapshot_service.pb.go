@@ -37,6 +37,8 @@ const (
 	WatchResponse_TYPE_LOCATION_DONE WatchResponse_Type = 3
 	// A save has ended. Sent with the snapshot.
 	WatchResponse_TYPE_FINISHED WatchResponse_Type = 4
+	// A backend does not hold the snapshot any more: it was deleted or pruned. Sent with the snapshot and the backend.
+	WatchResponse_TYPE_DELETED WatchResponse_Type = 5
 )
 
 // Enum value maps for WatchResponse_Type.
@@ -47,6 +49,7 @@ var (
 		2: "TYPE_PROGRESS",
 		3: "TYPE_LOCATION_DONE",
 		4: "TYPE_FINISHED",
+		5: "TYPE_DELETED",
 	}
 	WatchResponse_Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED":   0,
@@ -54,6 +57,7 @@ var (
 		"TYPE_PROGRESS":      2,
 		"TYPE_LOCATION_DONE": 3,
 		"TYPE_FINISHED":      4,
+		"TYPE_DELETED":       5,
 	}
 )
 
@@ -81,7 +85,7 @@ func (x WatchResponse_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchResponse_Type.Descriptor instead.
 func (WatchResponse_Type) EnumDescriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10, 0}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15, 0}
 }
 
 // SaveRequest asks for a snapshot.
@@ -790,6 +794,335 @@ func (x *WatchRequest) GetRequestId() string {
 	return ""
 }
 
+// DeleteRequest names the snapshot to remove.
+type DeleteRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Cluster of the snapshot; may be empty when the service has one cluster.
+	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// Name of the snapshot.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Names of the backends to remove it from; all that hold it when empty.
+	Backends []string `protobuf:"bytes,3,rep,name=backends,proto3" json:"backends,omitempty"`
+	// When set, the snapshot is removed only if its etag is still this one; ABORTED (ETAG_MISMATCH) otherwise.
+	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRequest) Reset() {
+	*x = DeleteRequest{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRequest) ProtoMessage() {}
+
+func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
+func (*DeleteRequest) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *DeleteRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteRequest) GetBackends() []string {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+func (x *DeleteRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// DeleteResponse says what is left of the snapshot.
+type DeleteResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The snapshot with the locations that are left; unset when there are none, and its record is gone, too.
+	Snapshot      *Snapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteResponse) Reset() {
+	*x = DeleteResponse{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteResponse) ProtoMessage() {}
+
+func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
+func (*DeleteResponse) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DeleteResponse) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+// PruneRequest asks for retention to be applied.
+type PruneRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Cluster to prune; may be empty when the service has one cluster.
+	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// Names of the backends to prune; all of the cluster's when empty.
+	Backends []string `protobuf:"bytes,2,rep,name=backends,proto3" json:"backends,omitempty"`
+	// Say what would go and remove nothing.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneRequest) Reset() {
+	*x = PruneRequest{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneRequest) ProtoMessage() {}
+
+func (x *PruneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
+func (*PruneRequest) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PruneRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *PruneRequest) GetBackends() []string {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+func (x *PruneRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// PruneResponse says what retention did or would do.
+type PruneResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One per snapshot and backend, by backend in the order of the configuration, newest first.
+	Decisions     []*PruneDecision `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneResponse) Reset() {
+	*x = PruneResponse{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneResponse) ProtoMessage() {}
+
+func (x *PruneResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneResponse.ProtoReflect.Descriptor instead.
+func (*PruneResponse) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PruneResponse) GetDecisions() []*PruneDecision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+// PruneDecision is what retention says of a snapshot on one backend.
+type PruneDecision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the snapshot.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Name of the backend.
+	Backend string `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
+	// When the snapshot was taken.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Bytes of the stored object.
+	SizeBytes int64 `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// Whether it stays.
+	Stays bool `protobuf:"varint,5,opt,name=stays,proto3" json:"stays,omitempty"`
+	// The rule that keeps it, or why it goes, for a person.
+	Why string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
+	// Why it is still there though it was to go; unset when it is gone, or stays.
+	Error         *status.Status `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneDecision) Reset() {
+	*x = PruneDecision{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneDecision) ProtoMessage() {}
+
+func (x *PruneDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneDecision.ProtoReflect.Descriptor instead.
+func (*PruneDecision) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PruneDecision) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PruneDecision) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *PruneDecision) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *PruneDecision) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *PruneDecision) GetStays() bool {
+	if x != nil {
+		return x.Stays
+	}
+	return false
+}
+
+func (x *PruneDecision) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *PruneDecision) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 // WatchResponse is one event.
 type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -805,7 +1138,7 @@ type WatchResponse struct {
 	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The snapshot as it is now; unset in progress events.
 	Snapshot *Snapshot `protobuf:"bytes,6,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	// Backend of LOCATION_DONE; in PROGRESS the backend whose bytes are counted, empty for bytes read from etcd.
+	// Backend of LOCATION_DONE and DELETED; in PROGRESS the backend whose bytes are counted, empty for bytes read from etcd.
 	Backend string `protobuf:"bytes,7,opt,name=backend,proto3" json:"backend,omitempty"`
 	// Bytes moved so far.
 	DoneBytes int64 `protobuf:"varint,8,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
@@ -818,7 +1151,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +1163,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +1176,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchResponse) GetType() WatchResponse_Type {
@@ -972,7 +1305,30 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\fWatchRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tR\trequestId\"\xbe\x03\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"m\n" +
+	"\rDeleteRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
+	"\bbackends\x18\x03 \x03(\tR\bbackends\x12\x12\n" +
+	"\x04etag\x18\x04 \x01(\tR\x04etag\"D\n" +
+	"\x0eDeleteResponse\x122\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\"i\n" +
+	"\fPruneRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1a\n" +
+	"\bbackends\x18\x02 \x03(\tR\bbackends\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"J\n" +
+	"\rPruneResponse\x129\n" +
+	"\tdecisions\x18\x01 \x03(\v2\x1b.snapshotd.v1.PruneDecisionR\tdecisions\"\xeb\x01\n" +
+	"\rPruneDecision\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\abackend\x18\x02 \x01(\tR\abackend\x12;\n" +
+	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x14\n" +
+	"\x05stays\x18\x05 \x01(\bR\x05stays\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12(\n" +
+	"\x05error\x18\a \x01(\v2\x12.google.rpc.StatusR\x05error\"\xd0\x03\n" +
 	"\rWatchResponse\x124\n" +
 	"\x04type\x18\x01 \x01(\x0e2 .snapshotd.v1.WatchResponse.TypeR\x04type\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
@@ -985,18 +1341,21 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\n" +
 	"done_bytes\x18\b \x01(\x03R\tdoneBytes\x12\x1f\n" +
 	"\vtotal_bytes\x18\t \x01(\x03R\n" +
-	"totalBytes\"l\n" +
+	"totalBytes\"~\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fTYPE_STARTED\x10\x01\x12\x11\n" +
 	"\rTYPE_PROGRESS\x10\x02\x12\x16\n" +
 	"\x12TYPE_LOCATION_DONE\x10\x03\x12\x11\n" +
-	"\rTYPE_FINISHED\x10\x042\xdd\x02\n" +
+	"\rTYPE_FINISHED\x10\x04\x12\x10\n" +
+	"\fTYPE_DELETED\x10\x052\xe4\x03\n" +
 	"\x0fSnapshotService\x12=\n" +
 	"\x04Save\x12\x19.snapshotd.v1.SaveRequest\x1a\x1a.snapshotd.v1.SaveResponse\x12L\n" +
 	"\tReconcile\x12\x1e.snapshotd.v1.ReconcileRequest\x1a\x1f.snapshotd.v1.ReconcileResponse\x12=\n" +
 	"\x04List\x12\x19.snapshotd.v1.ListRequest\x1a\x1a.snapshotd.v1.ListResponse\x12:\n" +
-	"\x03Get\x12\x18.snapshotd.v1.GetRequest\x1a\x19.snapshotd.v1.GetResponse\x12B\n" +
+	"\x03Get\x12\x18.snapshotd.v1.GetRequest\x1a\x19.snapshotd.v1.GetResponse\x12C\n" +
+	"\x06Delete\x12\x1b.snapshotd.v1.DeleteRequest\x1a\x1c.snapshotd.v1.DeleteResponse\x12@\n" +
+	"\x05Prune\x12\x1a.snapshotd.v1.PruneRequest\x1a\x1b.snapshotd.v1.PruneResponse\x12B\n" +
 	"\x05Watch\x12\x1a.snapshotd.v1.WatchRequest\x1a\x1b.snapshotd.v1.WatchResponse0\x01B?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
 
 var (
@@ -1012,7 +1371,7 @@ func file_snapshotd_v1_snapshot_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_snapshot_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(WatchResponse_Type)(0),       // 0: snapshotd.v1.WatchResponse.Type
 	(*SaveRequest)(nil),           // 1: snapshotd.v1.SaveRequest
@@ -1025,43 +1384,56 @@ var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(*GetRequest)(nil),            // 8: snapshotd.v1.GetRequest
 	(*GetResponse)(nil),           // 9: snapshotd.v1.GetResponse
 	(*WatchRequest)(nil),          // 10: snapshotd.v1.WatchRequest
-	(*WatchResponse)(nil),         // 11: snapshotd.v1.WatchResponse
-	nil,                           // 12: snapshotd.v1.SaveRequest.LabelsEntry
-	nil,                           // 13: snapshotd.v1.ListRequest.LabelsEntry
-	(*Snapshot)(nil),              // 14: snapshotd.v1.Snapshot
-	(*status.Status)(nil),         // 15: google.rpc.Status
-	(Snapshot_State)(0),           // 16: snapshotd.v1.Snapshot.State
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*DeleteRequest)(nil),         // 11: snapshotd.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 12: snapshotd.v1.DeleteResponse
+	(*PruneRequest)(nil),          // 13: snapshotd.v1.PruneRequest
+	(*PruneResponse)(nil),         // 14: snapshotd.v1.PruneResponse
+	(*PruneDecision)(nil),         // 15: snapshotd.v1.PruneDecision
+	(*WatchResponse)(nil),         // 16: snapshotd.v1.WatchResponse
+	nil,                           // 17: snapshotd.v1.SaveRequest.LabelsEntry
+	nil,                           // 18: snapshotd.v1.ListRequest.LabelsEntry
+	(*Snapshot)(nil),              // 19: snapshotd.v1.Snapshot
+	(*status.Status)(nil),         // 20: google.rpc.Status
+	(Snapshot_State)(0),           // 21: snapshotd.v1.Snapshot.State
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
 }
 var file_snapshotd_v1_snapshot_service_proto_depIdxs = []int32{
-	12, // 0: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
-	14, // 1: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	17, // 0: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
+	19, // 1: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
 	5,  // 2: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
-	15, // 3: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
-	16, // 4: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
-	13, // 5: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
-	17, // 6: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
-	17, // 7: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
-	14, // 8: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
-	14, // 9: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	0,  // 10: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
-	17, // 11: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	14, // 12: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	1,  // 13: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
-	3,  // 14: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
-	6,  // 15: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
-	8,  // 16: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
-	10, // 17: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
-	2,  // 18: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
-	4,  // 19: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
-	7,  // 20: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
-	9,  // 21: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
-	11, // 22: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
-	18, // [18:23] is the sub-list for method output_type
-	13, // [13:18] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	20, // 3: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
+	21, // 4: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
+	18, // 5: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
+	22, // 6: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
+	22, // 7: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
+	19, // 8: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
+	19, // 9: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	19, // 10: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	15, // 11: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
+	22, // 12: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
+	20, // 13: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
+	0,  // 14: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
+	22, // 15: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	19, // 16: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	1,  // 17: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
+	3,  // 18: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
+	6,  // 19: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
+	8,  // 20: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
+	11, // 21: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
+	13, // 22: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
+	10, // 23: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
+	2,  // 24: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
+	4,  // 25: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
+	7,  // 26: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
+	9,  // 27: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
+	12, // 28: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
+	14, // 29: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
+	16, // 30: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
+	24, // [24:31] is the sub-list for method output_type
+	17, // [17:24] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_service_proto_init() }
@@ -1076,7 +1448,7 @@ func file_snapshotd_v1_snapshot_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_snapshot_service_proto_rawDesc), len(file_snapshotd_v1_snapshot_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,8 @@ const (
 	SnapshotService_Reconcile_FullMethodName = "/snapshotd.v1.SnapshotService/Reconcile"
 	SnapshotService_List_FullMethodName      = "/snapshotd.v1.SnapshotService/List"
 	SnapshotService_Get_FullMethodName       = "/snapshotd.v1.SnapshotService/Get"
+	SnapshotService_Delete_FullMethodName    = "/snapshotd.v1.SnapshotService/Delete"
+	SnapshotService_Prune_FullMethodName     = "/snapshotd.v1.SnapshotService/Prune"
 	SnapshotService_Watch_FullMethodName     = "/snapshotd.v1.SnapshotService/Watch"
 )
 
@@ -50,6 +52,14 @@ type SnapshotServiceClient interface {
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	// Get reads one snapshot from the catalog; NOT_FOUND (SNAPSHOT_NOT_FOUND) when there is none of that name.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
+	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
+	// (SAVE_IN_PROGRESS), one that a bucket's object lock keeps with FAILED_PRECONDITION (OBJECT_LOCKED). When some backends
+	// failed, the status is the error of the first one, and the Snapshot as it is then a further detail of it: what has begun
+	// is DELETING, and reconcile goes on with it.
+	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
+	// Prune applies the retention of each backend now. With validate_only it says what would go and why each one stays. The
+	// newest snapshot on a backend, those that somebody asked for, and what is locked stay whatever the rules say.
+	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error)
 	// Watch streams what happens to snapshots on the replica that is asked, from now on, until the caller ends it. Progress
 	// events are dropped for a caller that does not keep up; the others are not: such a caller gets RESOURCE_EXHAUSTED.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
@@ -103,6 +113,26 @@ func (c *snapshotServiceClient) Get(ctx context.Context, in *GetRequest, opts ..
 	return out, nil
 }
 
+func (c *snapshotServiceClient) Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_Delete_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *snapshotServiceClient) Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PruneResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_Prune_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *snapshotServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &SnapshotService_ServiceDesc.Streams[0], SnapshotService_Watch_FullMethodName, cOpts...)
@@ -146,6 +176,14 @@ type SnapshotServiceServer interface {
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	// Get reads one snapshot from the catalog; NOT_FOUND (SNAPSHOT_NOT_FOUND) when there is none of that name.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
+	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
+	// (SAVE_IN_PROGRESS), one that a bucket's object lock keeps with FAILED_PRECONDITION (OBJECT_LOCKED). When some backends
+	// failed, the status is the error of the first one, and the Snapshot as it is then a further detail of it: what has begun
+	// is DELETING, and reconcile goes on with it.
+	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
+	// Prune applies the retention of each backend now. With validate_only it says what would go and why each one stays. The
+	// newest snapshot on a backend, those that somebody asked for, and what is locked stay whatever the rules say.
+	Prune(context.Context, *PruneRequest) (*PruneResponse, error)
 	// Watch streams what happens to snapshots on the replica that is asked, from now on, until the caller ends it. Progress
 	// events are dropped for a caller that does not keep up; the others are not: such a caller gets RESOURCE_EXHAUSTED.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
@@ -170,6 +208,12 @@ func (UnimplementedSnapshotServiceServer) List(context.Context, *ListRequest) (*
 }
 func (UnimplementedSnapshotServiceServer) Get(context.Context, *GetRequest) (*GetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedSnapshotServiceServer) Delete(context.Context, *DeleteRequest) (*DeleteResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
+}
+func (UnimplementedSnapshotServiceServer) Prune(context.Context, *PruneRequest) (*PruneResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Prune not implemented")
 }
 func (UnimplementedSnapshotServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -267,6 +311,42 @@ func _SnapshotService_Get_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SnapshotService_Delete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).Delete(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_Delete_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).Delete(ctx, req.(*DeleteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SnapshotService_Prune_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PruneRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).Prune(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_Prune_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).Prune(ctx, req.(*PruneRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SnapshotService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -300,6 +380,14 @@ var SnapshotService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Get",
 			Handler:    _SnapshotService_Get_Handler,
+		},
+		{
+			MethodName: "Delete",
+			Handler:    _SnapshotService_Delete_Handler,
+		},
+		{
+			MethodName: "Prune",
+			Handler:    _SnapshotService_Prune_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+type deleteOptions struct {
+	client   clientOptions
+	output   format
+	backends []string
+	etag     string
+}
+
+func newDelete(sys System) *cobra.Command {
+	var opts deleteOptions
+	cmd := &cobra.Command{
+		Use:   "delete NAME",
+		Short: "Remove a snapshot from its backends, for good",
+		Long: `Remove a snapshot from its backends, for good: its manifest, its data, and when none has it any
+more its record. What a bucket's object lock keeps is refused. Nothing is asked first.`,
+		Example: `  snapshotd delete on-demand-node1-1784300400
+  snapshotd delete on-demand-node1-1784300400 --backend local`,
+		Args: oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+				return runDelete(ctx, sys, opts, c, args[0])
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to remove it from (default all that have it); may be repeated")
+	fs.StringVar(&opts.etag, "etag", "", "remove it only if this is still its `etag`, as get -o json shows it")
+	opts.output.addFlag(cmd)
+	opts.client.addFlags(fs)
+	return cmd
+}
+
+func runDelete(ctx context.Context, sys System, opts deleteOptions, c *client, name string) error {
+	resp, err := c.Delete(ctx, &snapshotdv1.DeleteRequest{Cluster: c.cluster, Name: name, Backends: opts.backends, Etag: opts.etag})
+	if err != nil {
+		return err
+	}
+	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error {
+		if left := resp.GetSnapshot(); left != nil {
+			return getTable(w, left, sys.Now())
+		}
+		_, err := fmt.Fprintf(w, "%s is deleted\n", name)
+		return err
+	})
+}

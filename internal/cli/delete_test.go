@@ -1,0 +1,72 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+func TestDelete(t *testing.T) {
+	env := serve(t, &fake{remove: func(_ context.Context, r *snapshotdv1.DeleteRequest) (*snapshotdv1.DeleteResponse, error) {
+		switch {
+		case r.GetName() == "locked":
+			e := &snapshot.Error{Reason: snapshot.ReasonObjectLocked, Message: "locked is locked until tomorrow"}
+			return nil, wire.Status(e, "default", nil).Err()
+		case len(r.GetBackends()) > 0:
+			return &snapshotdv1.DeleteResponse{Snapshot: wire.SnapshotToProto(ready())}, nil
+		case r.GetEtag() != "4e1":
+			return nil, errors.New("--etag was not sent")
+		}
+		return &snapshotdv1.DeleteResponse{}, nil
+	}})
+	for _, tc := range []struct {
+		args   string
+		code   int
+		output string // in what is written anywhere
+	}{
+		{"delete x --etag 4e1", 0, "x is deleted\n"},
+		{"delete x --backend s3", 0, "READY"},
+		{"delete locked", 1, "error: locked is locked until tomorrow\n"},
+		{"delete", 2, "NAME is missing"},
+	} {
+		r := run(t.Context(), env, strings.Fields(tc.args)...)
+		if r.code != tc.code || !strings.Contains(r.stdout+r.stderr, tc.output) {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", tc.args, r.code, r.stdout, r.stderr)
+		}
+	}
+}
+
+func TestPrune(t *testing.T) {
+	decision := func(name, backend string, stays bool, why string, err error) *snapshotdv1.PruneDecision {
+		return wire.DecisionToProto("default", snapshot.Decision{Name: name, Backend: backend, CreateTime: now, Size: 2048, Stays: stays, Why: why, Err: err})
+	}
+	denied := &snapshot.Error{Reason: snapshot.ReasonBackendAccessDenied, Message: "delete b", Err: errors.New("permission denied")}
+	for name, tc := range map[string]struct {
+		b, c   error
+		code   int
+		stderr string
+	}{
+		"all":  {nil, nil, 0, ""},
+		"some": {denied, nil, 3, "error: 1 of 2 snapshots that were to go could not be removed\n  b on local: delete b: permission denied\n"},
+		"none": {denied, denied, 1, "error: 2 of 2 snapshots that were to go could not be removed\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := serve(t, &fake{prune: func(_ context.Context, r *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse, error) {
+				return &snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{
+					decision("a", "local", true, "it is the newest on this backend", nil),
+					decision("b", "local", false, "no rule keeps it", tc.b), decision("c", "local", false, "no rule keeps it", tc.c),
+				}}, nil
+			}})
+			r := run(t.Context(), env, "prune", "--dry-run")
+			if r.code != tc.code || !strings.HasPrefix(r.stderr, tc.stderr) {
+				t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
+			}
+			golden(t, "prune-"+name+".txt", r.stdout)
+		})
+	}
+}

@@ -1,0 +1,52 @@
+package server_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+func TestDeleteSaysWhatIsLeft(t *testing.T) {
+	left := &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x", State: snapshot.StateDeleting}}
+	locked := &snapshot.Error{Reason: snapshot.ReasonObjectLocked, Backend: "s3", Message: "it is locked"}
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", remove: func(_ context.Context, req snapshot.DeleteRequest) (*snapshot.Record, error) {
+		if req.Etag == "1" {
+			return left, locked
+		}
+		return nil, nil
+	}})
+	c := r.client(t)
+	resp, err := c.Delete(t.Context(), &snapshotdv1.DeleteRequest{Name: "x"})
+	if err != nil || resp.GetSnapshot() != nil {
+		t.Errorf("%v, %v", resp, err)
+	}
+	_, err = c.Delete(t.Context(), &snapshotdv1.DeleteRequest{Name: "x", Etag: "1"})
+	if d := checkError(t, err, codes.FailedPrecondition, snapshot.ReasonObjectLocked); d.Snapshot.GetName() != "x" {
+		t.Errorf("the error does not show what is left: %v", err)
+	}
+}
+
+func TestPruneSaysWhatGoes(t *testing.T) {
+	at := time.Unix(1784116800, 0)
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", prune: func(_ context.Context, req snapshot.PruneRequest) ([]snapshot.Decision, error) {
+		if !req.ValidateOnly || len(req.Backends) != 1 {
+			t.Errorf("the request became %+v", req)
+		}
+		denied := &snapshot.Error{Reason: snapshot.ReasonBackendAccessDenied, Message: "denied"}
+		return []snapshot.Decision{{Name: "x", Backend: "s3", CreateTime: at, Size: 5, Why: "no rule keeps it", Err: denied}}, nil
+	}})
+	resp, err := r.client(t).Prune(t.Context(), &snapshotdv1.PruneRequest{Backends: []string{"s3"}, ValidateOnly: true})
+	if err != nil || len(resp.GetDecisions()) != 1 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	d := resp.GetDecisions()[0]
+	if d.GetName() != "x" || d.GetStays() || !d.GetCreateTime().AsTime().Equal(at) || d.GetSizeBytes() != 5 || codes.Code(d.GetError().GetCode()) != codes.FailedPrecondition {
+		t.Errorf("%v", d)
+	}
+}

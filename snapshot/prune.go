@@ -1,0 +1,203 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+)
+
+// PruneRequest asks for retention to be applied.
+type PruneRequest struct {
+	Backends     []string // names; all of the cluster's when empty
+	ValidateOnly bool     // say what would go and remove nothing
+}
+
+// Decision is what retention says of a snapshot on one backend.
+type Decision struct {
+	Name       string
+	Backend    string
+	CreateTime time.Time
+	Size       int64
+	Stays      bool
+	Why        string // the rule that keeps it, or why it goes or could not
+	Err        error  // it was to go, and this is why it is still there
+}
+
+// Prune applies the retention of each backend and returns a decision for every copy, by backend in the order of the
+// configuration, newest first. A copy that could not be removed is in its decision; the error is that of the whole.
+//
+// What a backend holds is taken from the catalog: what the catalog does not know is never removed.
+func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Decision, err error) {
+	backends, err := c.choose(req.Backends)
+	if err != nil {
+		return nil, err
+	}
+	ctx, span := tracer.Start(ctx, "snapshot prune")
+	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.Bool("validate_only", req.ValidateOnly))
+	defer func() {
+		if err != nil {
+			span.RecordError(err)
+			span.SetStatus(codes.Error, string(ReasonOf(err)))
+		}
+		span.End()
+	}()
+	byBackend, err := c.copies(ctx, backends)
+	if err != nil {
+		return nil, err
+	}
+	for i, b := range backends {
+		rules := c.cfg.Retention[b.Name()]
+		rules.apply(byBackend[i])
+		if err := c.confirmNewest(ctx, b, byBackend[i]); err != nil {
+			return decisions, err
+		}
+		for _, cp := range byBackend[i] {
+			if ctx.Err() != nil {
+				return decisions, cancelled(ctx, fmt.Sprintf("prune cluster %q", c.cfg.Name))
+			}
+			decisions = append(decisions, c.decide(ctx, b, cp, req.ValidateOnly))
+		}
+	}
+	return decisions, nil
+}
+
+// copies returns the READY copies of each backend. Only what retention needs of them is held in memory.
+func (c *Cluster) copies(ctx context.Context, backends []Backend) ([][]*copyOf, error) {
+	all := make([][]*copyOf, len(backends))
+	for rec, err := range c.cfg.Catalog.Scan(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if rec.State == StateSaving || rec.State == StateDeleting {
+			continue
+		}
+		for i, b := range backends {
+			if l := rec.Location(b.Name()); l != nil && l.State == StateReady {
+				rules := c.cfg.Retention[b.Name()]
+				all[i] = append(all[i], &copyOf{name: rec.Name, created: rec.CreateTime, size: l.Size, exempt: rules.exempts(&rec.Snapshot)})
+			}
+		}
+	}
+	return all, nil
+}
+
+// confirmNewest makes sure that the newest copy, which stays whatever the rules say, is really there, if others are to go:
+// the catalog may be wrong, and what is removed then could be the last one.
+func (c *Cluster) confirmNewest(ctx context.Context, b Backend, copies []*copyOf) error {
+	if !slices.ContainsFunc(copies, func(cp *copyOf) bool { return !cp.stays }) {
+		return nil
+	}
+	newest := copies[0]
+	rec, err := c.cfg.Catalog.Get(ctx, newest.name)
+	var o Object
+	if err == nil {
+		o, err = b.Stat(ctx, c.key(rec.DataKey()))
+	}
+	if err == nil && rec.Trigger != TriggerAdopted {
+		_, err = b.Stat(ctx, c.key(ManifestKey(rec.Name)))
+	}
+	switch {
+	case isNotFound(err):
+		err = errors.New("it is not there")
+	case err == nil && o.Size != newest.size:
+		err = fmt.Errorf("it has %d bytes instead of %d", o.Size, newest.size)
+	case err == nil:
+		return nil
+	case ReasonOf(err) != ReasonInternal:
+		return err
+	}
+	return &Error{
+		Reason: ReasonConflict, Backend: b.Name(), Retry: retryAfter(ReasonConflict),
+		Message: fmt.Sprintf("prune backend %q: nothing was removed, because the newest snapshot, %s, is not what the catalog says", b.Name(), newest.name),
+		Err:     err, Hint: "reconcile, and prune again",
+	}
+}
+
+// exempts says why the rules are not for a snapshot; empty when they are.
+func (r *Retention) exempts(s *Snapshot) string {
+	switch {
+	case !r.rules():
+		return "there is no retention for this backend"
+	case s.Trigger == TriggerManual && !r.OnDemand:
+		return "somebody asked for it (on_demand)"
+	case s.Trigger == TriggerAdopted && !r.Adopted:
+		return "another program took it (adopted)"
+	case s.Trigger == TriggerUnspecified:
+		return "it is not known what it was taken for"
+	}
+	return ""
+}
+
+// decide carries out what retention says of one copy.
+func (c *Cluster) decide(ctx context.Context, b Backend, cp *copyOf, dry bool) Decision {
+	d := Decision{Name: cp.name, Backend: b.Name(), CreateTime: cp.created, Size: cp.size, Stays: cp.stays, Why: cp.why}
+	if cp.stays {
+		return d
+	}
+	var err error
+	if dry {
+		err = c.checkLocked(ctx, b, cp.name)
+	} else {
+		err = c.prune(ctx, b, cp)
+	}
+	if e, ok := errors.AsType[*Error](err); ok && e.Reason == ReasonObjectLocked {
+		d.Stays, d.Why = true, e.Message // it is as it should be
+		return d
+	}
+	d.Err = err
+	return d
+}
+
+// prune removes a copy, if nobody has changed its record since the rules were applied in a way that matters.
+func (c *Cluster) prune(ctx context.Context, b Backend, cp *copyOf) error {
+	rec, err := c.cfg.Catalog.Get(ctx, cp.name)
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rules := c.cfg.Retention[b.Name()]
+	if l := rec.Location(b.Name()); l == nil || l.State != StateReady || rules.exempts(&rec.Snapshot) != "" {
+		return &Error{Reason: ReasonConflict, Backend: b.Name(), Message: fmt.Sprintf("prune %s: it was changed meanwhile", cp.name), Retry: retryAfter(ReasonConflict)}
+	}
+	return c.remove(ctx, rec, []string{b.Name()})
+}
+
+// checkLocked says whether a backend would refuse to remove a copy.
+func (c *Cluster) checkLocked(ctx context.Context, b Backend, name string) error {
+	rec, err := c.cfg.Catalog.Get(ctx, name)
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.unlocked(ctx, b, rec)
+}
+
+// unlocked returns an error with ReasonObjectLocked when a backend's copy may not be removed yet.
+func (c *Cluster) unlocked(ctx context.Context, b Backend, rec *Record) error {
+	o, err := b.Stat(ctx, c.key(rec.DataKey()))
+	if err != nil {
+		return err
+	}
+	if until := o.LockedUntil; until.After(c.cfg.Now()) {
+		return &Error{
+			Reason: ReasonObjectLocked, Backend: b.Name(),
+			Message: fmt.Sprintf("backend %q: %s is locked until %s", b.Name(), rec.Name, until.UTC().Format(time.RFC3339)),
+			Hint:    "the bucket's object lock keeps it; it can be removed after that",
+		}
+	}
+	return nil
+}
+
+// Retains reports whether there is a rule by which a snapshot would ever go.
+func (c *Cluster) Retains() bool {
+	return slices.ContainsFunc(c.cfg.Backends, func(b Backend) bool { r := c.cfg.Retention[b.Name()]; return r.rules() })
+}

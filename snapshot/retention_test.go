@@ -1,0 +1,155 @@
+package snapshot
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// taken returns copies taken at these times, each of size 10.
+func taken(t *testing.T, times ...string) []*copyOf {
+	t.Helper()
+	var copies []*copyOf
+	for _, at := range times {
+		created, err := time.Parse("2006-01-02 15:04", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, &copyOf{name: at, created: created, size: 10})
+	}
+	return copies
+}
+
+func TestRetentionKeeps(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip("there is no time zone database here")
+	}
+	for _, tc := range []struct {
+		what  string
+		rules Retention
+		times []string // newest first; those that stay begin with '+'
+	}{
+		{"without rules everything", Retention{}, []string{"+2026-03-02 00:00", "+2026-03-01 00:00", "+2020-01-01 00:00"}},
+		{"the last ones", Retention{KeepLast: 2}, []string{"+2026-03-03 00:00", "+2026-03-02 00:00", "2026-03-01 00:00"}},
+		{"the newest whatever the rules say", Retention{MaxTotalBytes: 1}, []string{"+2026-03-03 00:00", "2026-03-02 00:00"}},
+		{"the newest of each hour", Retention{KeepHourly: 2}, []string{
+			"+2026-03-01 12:59", "2026-03-01 12:01", "+2026-03-01 10:30", "2026-03-01 10:29", "2026-03-01 09:00",
+		}},
+		{"the newest of each day that has one", Retention{KeepDaily: 3}, []string{
+			"+2026-03-09 08:00", "2026-03-09 07:00", "+2026-03-05 23:59", "+2026-03-04 00:00", "2026-03-03 00:00",
+		}},
+		{"days of the time zone", Retention{KeepDaily: 2, TimeZone: berlin}, []string{
+			"+2026-03-02 22:00", "2026-03-01 23:30", "+2026-03-01 22:30",
+		}},
+		{"both hours of the night when summer time ends", Retention{KeepHourly: 2, TimeZone: berlin}, []string{
+			"+2026-10-25 01:10", "+2026-10-25 00:10", "2026-10-24 23:10",
+		}},
+		{"ISO weeks", Retention{KeepWeekly: 2}, []string{
+			"+2027-01-03 00:00", "2026-12-28 00:00", "+2026-12-27 00:00", "2026-12-20 00:00", // 28 December to 3 January is one week
+		}},
+		{"months and years together", Retention{KeepMonthly: 2, KeepYearly: 2}, []string{
+			"+2026-03-31 00:00", "2026-03-01 00:00", "+2026-02-28 00:00", "2026-01-31 00:00", "+2025-12-31 00:00", "2024-12-31 00:00",
+		}},
+		{"what is younger, counted from the newest", Retention{KeepWithin: 24 * time.Hour}, []string{
+			"+2020-03-02 12:00", "+2020-03-01 12:00", "2020-03-01 11:59",
+		}},
+		{"what a window needs", Retention{RecoveryWindow: 24 * time.Hour}, []string{
+			"+2026-03-02 12:00", "+2026-03-01 13:00", "+2026-02-20 00:00", "2026-02-19 00:00",
+		}},
+		{"what fits", Retention{MaxTotalBytes: 25}, []string{"+2026-03-04 00:00", "+2026-03-03 00:00", "2026-03-02 00:00", "2026-03-01 00:00"}},
+		{"what fits, whatever the keep rules say", Retention{KeepLast: 3, MaxTotalBytes: 25}, []string{
+			"+2026-03-04 00:00", "+2026-03-03 00:00", "2026-03-02 00:00", "2026-03-01 00:00",
+		}},
+		{"the least number, whatever fits", Retention{MaxTotalBytes: 1, MinKeep: 3}, []string{
+			"+2026-03-04 00:00", "+2026-03-03 00:00", "+2026-03-02 00:00", "2026-03-01 00:00",
+		}},
+	} {
+		t.Run(tc.what, func(t *testing.T) {
+			var times []string
+			for _, at := range tc.times {
+				times = append(times, strings.TrimPrefix(at, "+"))
+			}
+			copies := taken(t, times...)
+			slices.Reverse(copies)
+			tc.rules.apply(copies)
+			var got []string
+			for _, c := range copies {
+				mark := ""
+				if c.stays {
+					mark = "+"
+				}
+				if c.why == "" {
+					t.Errorf("%s: no reason is given", c.name)
+				}
+				got = append(got, mark+c.name)
+			}
+			if !slices.Equal(got, tc.times) {
+				t.Errorf("got %q, want %q", got, tc.times)
+			}
+		})
+	}
+}
+
+// Whatever the snapshots and the rules: the newest stays, what is proven or exempt stays, the least number stays, and a
+// second run finds nothing to do.
+func TestRetentionHoldsItsGuards(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	upTo := func(n int) int { return max(0, rnd.IntN(2*n)-n) } // half of the rules are not set
+	for range 3000 {
+		r := Retention{
+			KeepLast: upTo(5), KeepHourly: upTo(5), KeepDaily: upTo(5), KeepWeekly: upTo(4), KeepMonthly: upTo(4), KeepYearly: upTo(3),
+			KeepWithin: time.Duration(upTo(100)) * time.Hour, RecoveryWindow: time.Duration(upTo(100)) * time.Hour,
+			MaxTotalBytes: int64(upTo(300)), MinKeep: upTo(4),
+		}
+		copies := randomCopies(rnd)
+		r.apply(copies)
+		var total, held int64
+		for i, c := range copies {
+			if must := i == 0 || c.proven || c.exempt != "" || i < r.MinKeep; must && !c.stays {
+				t.Fatalf("seed %d: %+v lets %+v go, number %d of %d", seed, r, *c, i+1, len(copies))
+			}
+			if c.stays {
+				total += c.size
+			}
+			if c.held {
+				held += c.size
+			}
+		}
+		if r.MaxTotalBytes > 0 && total > max(r.MaxTotalBytes, held) {
+			t.Fatalf("seed %d: %+v keeps %d bytes", seed, r, total)
+		}
+		survivors := slices.DeleteFunc(slices.Clone(copies), func(c *copyOf) bool { return !c.stays })
+		for _, c := range survivors {
+			c.stays, c.held, c.why = false, false, ""
+		}
+		r.apply(survivors)
+		for _, c := range survivors {
+			if !c.stays {
+				t.Fatalf("seed %d: a second run of %+v lets %+v go", seed, r, *c)
+			}
+		}
+	}
+}
+
+func randomCopies(rnd *rand.Rand) []*copyOf {
+	var copies []*copyOf
+	at := time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
+	span := []int{60, 3600, 100000}[rnd.IntN(3)]
+	proven := rnd.IntN(60)
+	for i := range rnd.IntN(40) {
+		at = at.Add(-time.Duration(rnd.IntN(span)) * time.Minute)
+		c := &copyOf{name: fmt.Sprint("s", i), created: at, size: rnd.Int64N(50), proven: i == proven}
+		if rnd.IntN(5) == 0 {
+			c.exempt = "pinned"
+		}
+		copies = append(copies, c)
+	}
+	rnd.Shuffle(len(copies), func(i, j int) { copies[i], copies[j] = copies[j], copies[i] })
+	return copies
+}
