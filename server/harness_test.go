@@ -31,6 +31,7 @@ type fakeCluster struct {
 	reconcile func(context.Context, snapshot.ReconcileRequest) ([]snapshot.BackendReport, error)
 	get       func(context.Context, string) (*snapshot.Record, error)
 	list      func(context.Context, snapshot.Query) (snapshot.Page, error)
+	update    func(context.Context, snapshot.UpdateRequest) (*snapshot.Record, error)
 	remove    func(context.Context, snapshot.DeleteRequest) (*snapshot.Record, error)
 	prune     func(context.Context, snapshot.PruneRequest) ([]snapshot.Decision, error)
 }
@@ -52,6 +53,10 @@ func (c *fakeCluster) Get(ctx context.Context, name string) (*snapshot.Record, e
 
 func (c *fakeCluster) List(ctx context.Context, q snapshot.Query) (snapshot.Page, error) {
 	return c.list(ctx, q)
+}
+
+func (c *fakeCluster) Update(ctx context.Context, req snapshot.UpdateRequest) (*snapshot.Record, error) {
+	return c.update(ctx, req)
 }
 
 func (c *fakeCluster) Delete(ctx context.Context, req snapshot.DeleteRequest) (*snapshot.Record, error) {

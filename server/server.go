@@ -38,6 +38,8 @@ type Cluster interface {
 	Reconcile(ctx context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error)
 	Get(ctx context.Context, name string) (*snapshot.Record, error)
 	List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
+	// Update may return a record and an error: what was changed in spite of it.
+	Update(ctx context.Context, req snapshot.UpdateRequest) (*snapshot.Record, error)
 	// Delete may return a record and an error: what is left.
 	Delete(ctx context.Context, req snapshot.DeleteRequest) (*snapshot.Record, error)
 	// Prune may return decisions and an error: what was done before it.

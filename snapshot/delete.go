@@ -54,14 +54,14 @@ func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *Record, e
 
 // deletable says why a snapshot may not be removed as it is asked for.
 func (c *Cluster) deletable(rec *Record, req DeleteRequest) error {
-	if req.Etag != "" && req.Etag != rec.Etag {
-		return &Error{
-			Reason: ReasonEtagMismatch, Field: "etag",
-			Message: fmt.Sprintf("etag: snapshot %q has %s by now and not %s", rec.Name, rec.Etag, req.Etag), Hint: "get it again, and decide anew",
-		}
+	if err := checkEtag(rec, req.Etag); err != nil {
+		return err
 	}
 	if rec.State == StateSaving {
 		return c.saveInProgress(fmt.Sprintf("and %s is what it saves", rec.Name))
+	}
+	if rec.Pinned {
+		return &Error{Reason: ReasonPinned, Message: fmt.Sprintf("delete %s: it is pinned", rec.Name), Hint: "update it first: snapshotd update --unpin"}
 	}
 	for _, n := range req.Backends {
 		if rec.Location(n) == nil {
@@ -79,6 +79,17 @@ func (c *Cluster) deletable(rec *Record, req DeleteRequest) error {
 		}
 	}
 	return nil
+}
+
+// checkEtag says that a record is not the one that was read. An empty etag is any.
+func checkEtag(rec *Record, etag string) error {
+	if etag == "" || etag == rec.Etag {
+		return nil
+	}
+	return &Error{
+		Reason: ReasonEtagMismatch, Field: "etag",
+		Message: fmt.Sprintf("etag: snapshot %q has %s by now and not %s", rec.Name, rec.Etag, etag), Hint: "get it again, and decide anew",
+	}
 }
 
 func locationNames(rec *Record) []string {

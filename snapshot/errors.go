@@ -24,6 +24,7 @@ const (
 	ReasonBackendAccessDenied Reason = "BACKEND_ACCESS_DENIED" // the backend refuses the credentials or the permission
 	ReasonBackendNotFound     Reason = "BACKEND_NOT_FOUND"     // the directory or bucket does not exist
 	ReasonBackendWrongStore   Reason = "BACKEND_WRONG_STORE"   // the store's marker is missing or another store's
+	ReasonPinned              Reason = "PINNED"                // it is pinned, and not to be deleted
 	ReasonObjectLocked        Reason = "OBJECT_LOCKED"         // the bucket's object lock keeps it
 	ReasonEtagMismatch        Reason = "ETAG_MISMATCH"         // the record is not the one that was read
 	ReasonNoSpace             Reason = "NO_SPACE"              // the spool's disk or the backend is full

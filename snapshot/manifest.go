@@ -27,6 +27,7 @@ type manifest struct {
 	Cluster        string            `json:"cluster"`
 	RequestID      string            `json:"requestId,omitempty"`
 	Backends       []string          `json:"backends,omitempty"` // that were chosen; whether each got it, only the catalog knows
+	Pinned         bool              `json:"pinned,omitempty"`
 	Labels         map[string]string `json:"labels,omitempty"`
 	Trigger        string            `json:"trigger"`
 	CreateTime     time.Time         `json:"createTime"`
@@ -79,6 +80,7 @@ func encodeManifest(rec *Record) ([]byte, error) {
 		Cluster:        rec.Cluster,
 		RequestID:      rec.RequestID,
 		Backends:       backends,
+		Pinned:         rec.Pinned,
 		Labels:         rec.Labels,
 		Trigger:        "TRIGGER_" + rec.Trigger.String(),
 		CreateTime:     rec.CreateTime,
@@ -112,7 +114,7 @@ func decodeManifest(b []byte) (*Record, error) {
 	}
 	rec := &Record{
 		Snapshot: Snapshot{
-			Name: m.Name, Cluster: m.Cluster, Labels: m.Labels,
+			Name: m.Name, Cluster: m.Cluster, Labels: m.Labels, Pinned: m.Pinned,
 			CreateTime: m.CreateTime.UTC(), Duration: time.Duration(m.Duration), Node: m.Node,
 			EtcdVersion: m.EtcdVersion, StorageVersion: m.StorageVersion,
 			EtcdClusterID: m.EtcdClusterID, EtcdMemberID: m.EtcdMemberID,

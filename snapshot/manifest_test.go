@@ -12,7 +12,7 @@ func wholeRecord() *Record {
 		Snapshot: Snapshot{
 			Name: "on-demand-node-1-1700000000", Cluster: "default", Labels: map[string]string{"a": "b"},
 			Trigger: TriggerManual, CreateTime: time.Unix(1_700_000_000, 123).UTC(), Duration: 1234567891 * time.Nanosecond,
-			Node: "node-1", EtcdVersion: "3.7.3", StorageVersion: "3.7.0", EtcdClusterID: "0123456789abcdef", EtcdMemberID: "fedcba9876543210",
+			Pinned: true, Node: "node-1", EtcdVersion: "3.7.3", StorageVersion: "3.7.0", EtcdClusterID: "0123456789abcdef", EtcdMemberID: "fedcba9876543210",
 			Revision: 1 << 60, TotalKeys: 7, DBSize: 4096, SHA256: strings.Repeat("a", 64), Hash: 4_000_000_000,
 			Compression: CompressionZstd, StoredSize: 1000, StoredSHA256: strings.Repeat("b", 64),
 		},

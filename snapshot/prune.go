@@ -121,6 +121,8 @@ func (c *Cluster) confirmNewest(ctx context.Context, b Backend, copies []*copyOf
 // exempts says why the rules are not for a snapshot; empty when they are.
 func (r *Retention) exempts(s *Snapshot) string {
 	switch {
+	case s.Pinned:
+		return "it is pinned"
 	case !r.rules():
 		return "there is no retention for this backend"
 	case s.Trigger == TriggerManual && !r.OnDemand:

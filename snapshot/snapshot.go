@@ -84,6 +84,7 @@ type Snapshot struct {
 	State      State
 	Error      string // why it is not READY, for a person
 	Labels     map[string]string
+	Pinned     bool // retention leaves it alone
 	Trigger    Trigger
 	CreateTime time.Time // when the save began, UTC
 	Duration   time.Duration

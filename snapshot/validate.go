@@ -31,16 +31,8 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []Backend, error) 
 	if len(req.RequestID) > MaxRequestID {
 		return req, nil, Invalid("request_id", "has %d bytes; up to %d are allowed", len(req.RequestID), MaxRequestID)
 	}
-	if len(req.Labels) > MaxLabels {
-		return req, nil, Invalid("labels", "there are %d; up to %d are allowed", len(req.Labels), MaxLabels)
-	}
-	for k, v := range req.Labels {
-		if k == "" || len(k) > MaxLabelKey {
-			return req, nil, Invalid("labels", "key %.80q has %d bytes; 1 to %d are allowed", k, len(k), MaxLabelKey)
-		}
-		if len(v) > MaxLabelValue {
-			return req, nil, Invalid("labels", "the value of %q has %d bytes; up to %d are allowed", k, len(v), MaxLabelValue)
-		}
+	if err := validateLabels(req.Labels); err != nil {
+		return req, nil, err
 	}
 	if i := slices.Index(req.Backends, ""); i >= 0 {
 		return req, nil, Invalid("backends", "name %d is empty; leave the list empty to choose all of %q", i+1, c.BackendNames())
@@ -50,4 +42,19 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []Backend, error) 
 	}
 	backends, err := c.choose(req.Backends)
 	return req, backends, err
+}
+
+func validateLabels(labels map[string]string) error {
+	if len(labels) > MaxLabels {
+		return Invalid("labels", "there are %d; up to %d are allowed", len(labels), MaxLabels)
+	}
+	for k, v := range labels {
+		if k == "" || len(k) > MaxLabelKey {
+			return Invalid("labels", "key %.80q has %d bytes; 1 to %d are allowed", k, len(k), MaxLabelKey)
+		}
+		if len(v) > MaxLabelValue {
+			return Invalid("labels", "the value of %q has %d bytes; up to %d are allowed", k, len(v), MaxLabelValue)
+		}
+	}
+	return nil
 }

@@ -43,7 +43,7 @@ func Record(name string, age time.Duration) *snapshot.Record {
 	return &snapshot.Record{
 		Snapshot: snapshot.Snapshot{
 			Name: name, Cluster: "default", State: snapshot.StatePartial, Error: "disk full",
-			Labels: map[string]string{"team": "a", "kind": "test"}, Trigger: snapshot.TriggerScheduled,
+			Labels: map[string]string{"team": "a", "kind": "test"}, Pinned: true, Trigger: snapshot.TriggerScheduled,
 			CreateTime: created, Duration: 1500 * time.Millisecond, Node: "node-1",
 			EtcdVersion: "3.7.3", StorageVersion: "3.7.0", EtcdClusterID: "00000000000000cd", EtcdMemberID: "00000000000000ef",
 			Revision: 42, TotalKeys: 7, DBSize: 1 << 40, SHA256: "aa", Hash: 1<<32 - 1,

@@ -46,6 +46,7 @@ type fake struct {
 	reconcile func(context.Context, *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error)
 	list      func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error)
 	get       func(context.Context, *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error)
+	update    func(context.Context, *snapshotdv1.UpdateRequest) (*snapshotdv1.UpdateResponse, error)
 	remove    func(context.Context, *snapshotdv1.DeleteRequest) (*snapshotdv1.DeleteResponse, error)
 	prune     func(context.Context, *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse, error)
 	watch     func(*snapshotdv1.WatchRequest, grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error
@@ -65,6 +66,10 @@ func (f *fake) List(ctx context.Context, r *snapshotdv1.ListRequest) (*snapshotd
 
 func (f *fake) Get(ctx context.Context, r *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
 	return f.get(ctx, r)
+}
+
+func (f *fake) Update(ctx context.Context, r *snapshotdv1.UpdateRequest) (*snapshotdv1.UpdateResponse, error) {
+	return f.update(ctx, r)
 }
 
 func (f *fake) Delete(ctx context.Context, r *snapshotdv1.DeleteRequest) (*snapshotdv1.DeleteResponse, error) {

@@ -76,6 +76,9 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		field("trigger", strings.TrimPrefix(s.GetTrigger().String(), "TRIGGER_"))
 		field("node", s.GetNode())
 		field("labels", labels(s.GetLabels()))
+		if s.GetPinned() {
+			field("pinned", "yes: retention leaves it alone")
+		}
 		field("revision", number(s.GetRevision()))
 		field("keys", number(s.GetTotalKeys()))
 		if s.GetHash() != 0 {

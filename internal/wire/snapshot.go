@@ -18,7 +18,7 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 	}
 	m := &snapshotdv1.Snapshot{
 		Name: s.Name, Cluster: s.Cluster,
-		State: snapshotdv1.Snapshot_State(s.State), Error: text(s.Error), Labels: s.Labels,
+		State: snapshotdv1.Snapshot_State(s.State), Error: text(s.Error), Labels: s.Labels, Pinned: s.Pinned,
 		Trigger:    snapshotdv1.Snapshot_Trigger(s.Trigger),
 		CreateTime: timeToProto(s.CreateTime), Node: s.Node,
 		EtcdVersion: s.EtcdVersion, StorageVersion: s.StorageVersion,
@@ -47,7 +47,7 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 	}
 	s := &snapshot.Snapshot{
 		Name: m.GetName(), Cluster: m.GetCluster(),
-		State: snapshot.State(m.GetState()), Error: m.GetError(), Labels: m.GetLabels(),
+		State: snapshot.State(m.GetState()), Error: m.GetError(), Labels: m.GetLabels(), Pinned: m.GetPinned(),
 		Trigger:    snapshot.Trigger(m.GetTrigger()),
 		CreateTime: timeFromProto(m.GetCreateTime()), Duration: m.GetDuration().AsDuration(), Node: m.GetNode(),
 		EtcdVersion: m.GetEtcdVersion(), StorageVersion: m.GetStorageVersion(),

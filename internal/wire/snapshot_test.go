@@ -30,6 +30,8 @@ func fill(v reflect.Value) {
 		v.Set(reflect.ValueOf(map[string]string{"k": "v"}))
 	case v.CanInt():
 		v.SetInt(2)
+	case v.Kind() == reflect.Bool:
+		v.SetBool(true)
 	case v.CanUint():
 		v.SetUint(3)
 	default:

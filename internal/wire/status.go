@@ -40,6 +40,7 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonBackendAccessDenied: codes.FailedPrecondition,
 	snapshot.ReasonBackendNotFound:     codes.FailedPrecondition,
 	snapshot.ReasonBackendWrongStore:   codes.FailedPrecondition,
+	snapshot.ReasonPinned:              codes.FailedPrecondition,
 	snapshot.ReasonObjectLocked:        codes.FailedPrecondition,
 	snapshot.ReasonEtagMismatch:        codes.Aborted,
 	snapshot.ReasonNoSpace:             codes.ResourceExhausted,

@@ -263,7 +263,9 @@ type Snapshot struct {
 	State Snapshot_State `protobuf:"varint,3,opt,name=state,proto3,enum=snapshotd.v1.Snapshot_State" json:"state,omitempty"`
 	// Why the snapshot is not READY, for a person; empty when it is.
 	Error string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	// Labels given with the save.
+	// Retention leaves it alone, and Delete refuses it.
+	Pinned bool `protobuf:"varint,5,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	// Labels given with the save, or by Update.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What caused the snapshot to be taken.
 	Trigger Snapshot_Trigger `protobuf:"varint,7,opt,name=trigger,proto3,enum=snapshotd.v1.Snapshot_Trigger" json:"trigger,omitempty"`
@@ -361,6 +363,13 @@ func (x *Snapshot) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *Snapshot) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
 }
 
 func (x *Snapshot) GetLabels() map[string]string {
@@ -600,12 +609,14 @@ var File_snapshotd_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\t\n" +
+	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\n" +
+	"\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x122\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x1c.snapshotd.v1.Snapshot.StateR\x05state\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error\x12:\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x12\x16\n" +
+	"\x06pinned\x18\x05 \x01(\bR\x06pinned\x12:\n" +
 	"\x06labels\x18\x06 \x03(\v2\".snapshotd.v1.Snapshot.LabelsEntryR\x06labels\x128\n" +
 	"\atrigger\x18\a \x01(\x0e2\x1e.snapshotd.v1.Snapshot.TriggerR\atrigger\x12;\n" +
 	"\vcreate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +

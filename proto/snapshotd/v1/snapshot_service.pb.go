@@ -10,6 +10,7 @@ import (
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -85,7 +86,7 @@ func (x WatchResponse_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchResponse_Type.Descriptor instead.
 func (WatchResponse_Type) EnumDescriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15, 0}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17, 0}
 }
 
 // SaveRequest asks for a snapshot.
@@ -794,6 +795,108 @@ func (x *WatchRequest) GetRequestId() string {
 	return ""
 }
 
+// UpdateRequest says what to change of a snapshot.
+type UpdateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The snapshot: its name, its cluster (may be empty when the service has one), the fields that update_mask names, and
+	// when set its etag: it is changed only if it has that one still; ABORTED (ETAG_MISMATCH) otherwise.
+	Snapshot *Snapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Which fields to change: labels (all of them are replaced) and pinned. Not empty.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateRequest) Reset() {
+	*x = UpdateRequest{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateRequest) ProtoMessage() {}
+
+func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
+func (*UpdateRequest) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *UpdateRequest) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *UpdateRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// UpdateResponse is a snapshot that was changed.
+type UpdateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The snapshot as it is now.
+	Snapshot      *Snapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateResponse) Reset() {
+	*x = UpdateResponse{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateResponse) ProtoMessage() {}
+
+func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
+func (*UpdateResponse) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *UpdateResponse) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
 // DeleteRequest names the snapshot to remove.
 type DeleteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -811,7 +914,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +926,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +939,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteRequest) GetCluster() string {
@@ -878,7 +981,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +993,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1006,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteResponse) GetSnapshot() *Snapshot {
@@ -928,7 +1031,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1043,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1056,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PruneRequest) GetCluster() string {
@@ -988,7 +1091,7 @@ type PruneResponse struct {
 
 func (x *PruneResponse) Reset() {
 	*x = PruneResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1103,7 @@ func (x *PruneResponse) String() string {
 func (*PruneResponse) ProtoMessage() {}
 
 func (x *PruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1116,7 @@ func (x *PruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneResponse.ProtoReflect.Descriptor instead.
 func (*PruneResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PruneResponse) GetDecisions() []*PruneDecision {
@@ -1046,7 +1149,7 @@ type PruneDecision struct {
 
 func (x *PruneDecision) Reset() {
 	*x = PruneDecision{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1161,7 @@ func (x *PruneDecision) String() string {
 func (*PruneDecision) ProtoMessage() {}
 
 func (x *PruneDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1174,7 @@ func (x *PruneDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneDecision.ProtoReflect.Descriptor instead.
 func (*PruneDecision) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PruneDecision) GetName() string {
@@ -1151,7 +1254,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1266,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1279,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchResponse) GetType() WatchResponse_Type {
@@ -1246,7 +1349,7 @@ var File_snapshotd_v1_snapshot_service_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\n" +
-	"#snapshotd/v1/snapshot_service.proto\x12\fsnapshotd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xfd\x01\n" +
+	"#snapshotd/v1/snapshot_service.proto\x12\fsnapshotd.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xfd\x01\n" +
 	"\vSaveRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1f\n" +
 	"\vname_prefix\x18\x02 \x01(\tR\n" +
@@ -1305,7 +1408,13 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\fWatchRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tR\trequestId\"m\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"\x80\x01\n" +
+	"\rUpdateRequest\x122\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"D\n" +
+	"\x0eUpdateResponse\x122\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\"m\n" +
 	"\rDeleteRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1348,12 +1457,13 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\rTYPE_PROGRESS\x10\x02\x12\x16\n" +
 	"\x12TYPE_LOCATION_DONE\x10\x03\x12\x11\n" +
 	"\rTYPE_FINISHED\x10\x04\x12\x10\n" +
-	"\fTYPE_DELETED\x10\x052\xe4\x03\n" +
+	"\fTYPE_DELETED\x10\x052\xa9\x04\n" +
 	"\x0fSnapshotService\x12=\n" +
 	"\x04Save\x12\x19.snapshotd.v1.SaveRequest\x1a\x1a.snapshotd.v1.SaveResponse\x12L\n" +
 	"\tReconcile\x12\x1e.snapshotd.v1.ReconcileRequest\x1a\x1f.snapshotd.v1.ReconcileResponse\x12=\n" +
 	"\x04List\x12\x19.snapshotd.v1.ListRequest\x1a\x1a.snapshotd.v1.ListResponse\x12:\n" +
 	"\x03Get\x12\x18.snapshotd.v1.GetRequest\x1a\x19.snapshotd.v1.GetResponse\x12C\n" +
+	"\x06Update\x12\x1b.snapshotd.v1.UpdateRequest\x1a\x1c.snapshotd.v1.UpdateResponse\x12C\n" +
 	"\x06Delete\x12\x1b.snapshotd.v1.DeleteRequest\x1a\x1c.snapshotd.v1.DeleteResponse\x12@\n" +
 	"\x05Prune\x12\x1a.snapshotd.v1.PruneRequest\x1a\x1b.snapshotd.v1.PruneResponse\x12B\n" +
 	"\x05Watch\x12\x1a.snapshotd.v1.WatchRequest\x1a\x1b.snapshotd.v1.WatchResponse0\x01B?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
@@ -1371,7 +1481,7 @@ func file_snapshotd_v1_snapshot_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_snapshot_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(WatchResponse_Type)(0),       // 0: snapshotd.v1.WatchResponse.Type
 	(*SaveRequest)(nil),           // 1: snapshotd.v1.SaveRequest
@@ -1384,56 +1494,64 @@ var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(*GetRequest)(nil),            // 8: snapshotd.v1.GetRequest
 	(*GetResponse)(nil),           // 9: snapshotd.v1.GetResponse
 	(*WatchRequest)(nil),          // 10: snapshotd.v1.WatchRequest
-	(*DeleteRequest)(nil),         // 11: snapshotd.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 12: snapshotd.v1.DeleteResponse
-	(*PruneRequest)(nil),          // 13: snapshotd.v1.PruneRequest
-	(*PruneResponse)(nil),         // 14: snapshotd.v1.PruneResponse
-	(*PruneDecision)(nil),         // 15: snapshotd.v1.PruneDecision
-	(*WatchResponse)(nil),         // 16: snapshotd.v1.WatchResponse
-	nil,                           // 17: snapshotd.v1.SaveRequest.LabelsEntry
-	nil,                           // 18: snapshotd.v1.ListRequest.LabelsEntry
-	(*Snapshot)(nil),              // 19: snapshotd.v1.Snapshot
-	(*status.Status)(nil),         // 20: google.rpc.Status
-	(Snapshot_State)(0),           // 21: snapshotd.v1.Snapshot.State
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*UpdateRequest)(nil),         // 11: snapshotd.v1.UpdateRequest
+	(*UpdateResponse)(nil),        // 12: snapshotd.v1.UpdateResponse
+	(*DeleteRequest)(nil),         // 13: snapshotd.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 14: snapshotd.v1.DeleteResponse
+	(*PruneRequest)(nil),          // 15: snapshotd.v1.PruneRequest
+	(*PruneResponse)(nil),         // 16: snapshotd.v1.PruneResponse
+	(*PruneDecision)(nil),         // 17: snapshotd.v1.PruneDecision
+	(*WatchResponse)(nil),         // 18: snapshotd.v1.WatchResponse
+	nil,                           // 19: snapshotd.v1.SaveRequest.LabelsEntry
+	nil,                           // 20: snapshotd.v1.ListRequest.LabelsEntry
+	(*Snapshot)(nil),              // 21: snapshotd.v1.Snapshot
+	(*status.Status)(nil),         // 22: google.rpc.Status
+	(Snapshot_State)(0),           // 23: snapshotd.v1.Snapshot.State
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil), // 25: google.protobuf.FieldMask
 }
 var file_snapshotd_v1_snapshot_service_proto_depIdxs = []int32{
-	17, // 0: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
-	19, // 1: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	19, // 0: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
+	21, // 1: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
 	5,  // 2: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
-	20, // 3: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
-	21, // 4: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
-	18, // 5: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
-	22, // 6: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
-	22, // 7: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
-	19, // 8: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
-	19, // 9: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	19, // 10: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	15, // 11: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
-	22, // 12: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
-	20, // 13: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
-	0,  // 14: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
-	22, // 15: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	19, // 16: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	1,  // 17: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
-	3,  // 18: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
-	6,  // 19: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
-	8,  // 20: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
-	11, // 21: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
-	13, // 22: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
-	10, // 23: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
-	2,  // 24: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
-	4,  // 25: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
-	7,  // 26: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
-	9,  // 27: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
-	12, // 28: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
-	14, // 29: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
-	16, // 30: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
-	24, // [24:31] is the sub-list for method output_type
-	17, // [17:24] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	22, // 3: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
+	23, // 4: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
+	20, // 5: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
+	24, // 6: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
+	24, // 7: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
+	21, // 8: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
+	21, // 9: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	21, // 10: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
+	25, // 11: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	21, // 12: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	21, // 13: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	17, // 14: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
+	24, // 15: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
+	22, // 16: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
+	0,  // 17: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
+	24, // 18: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	21, // 19: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	1,  // 20: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
+	3,  // 21: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
+	6,  // 22: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
+	8,  // 23: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
+	11, // 24: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
+	13, // 25: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
+	15, // 26: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
+	10, // 27: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
+	2,  // 28: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
+	4,  // 29: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
+	7,  // 30: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
+	9,  // 31: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
+	12, // 32: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
+	14, // 33: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
+	16, // 34: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
+	18, // 35: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
+	28, // [28:36] is the sub-list for method output_type
+	20, // [20:28] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_service_proto_init() }
@@ -1448,7 +1566,7 @@ func file_snapshotd_v1_snapshot_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_snapshot_service_proto_rawDesc), len(file_snapshotd_v1_snapshot_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

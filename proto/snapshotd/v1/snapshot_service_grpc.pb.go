@@ -23,6 +23,7 @@ const (
 	SnapshotService_Reconcile_FullMethodName = "/snapshotd.v1.SnapshotService/Reconcile"
 	SnapshotService_List_FullMethodName      = "/snapshotd.v1.SnapshotService/List"
 	SnapshotService_Get_FullMethodName       = "/snapshotd.v1.SnapshotService/Get"
+	SnapshotService_Update_FullMethodName    = "/snapshotd.v1.SnapshotService/Update"
 	SnapshotService_Delete_FullMethodName    = "/snapshotd.v1.SnapshotService/Delete"
 	SnapshotService_Prune_FullMethodName     = "/snapshotd.v1.SnapshotService/Prune"
 	SnapshotService_Watch_FullMethodName     = "/snapshotd.v1.SnapshotService/Watch"
@@ -52,6 +53,10 @@ type SnapshotServiceClient interface {
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	// Get reads one snapshot from the catalog; NOT_FOUND (SNAPSHOT_NOT_FOUND) when there is none of that name.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
+	// Update changes the labels of a snapshot and whether it is pinned, in the catalog and in the manifests on its backends.
+	// When a manifest could not be written, the status is the error of its backend, and the Snapshot a further detail of it:
+	// the catalog has the change, and the same call again writes the manifests that are missing.
+	Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error)
 	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
 	// (SAVE_IN_PROGRESS), one that a bucket's object lock keeps with FAILED_PRECONDITION (OBJECT_LOCKED). When some backends
 	// failed, the status is the error of the first one, and the Snapshot as it is then a further detail of it: what has begun
@@ -107,6 +112,16 @@ func (c *snapshotServiceClient) Get(ctx context.Context, in *GetRequest, opts ..
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetResponse)
 	err := c.cc.Invoke(ctx, SnapshotService_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *snapshotServiceClient) Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_Update_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +191,10 @@ type SnapshotServiceServer interface {
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	// Get reads one snapshot from the catalog; NOT_FOUND (SNAPSHOT_NOT_FOUND) when there is none of that name.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
+	// Update changes the labels of a snapshot and whether it is pinned, in the catalog and in the manifests on its backends.
+	// When a manifest could not be written, the status is the error of its backend, and the Snapshot a further detail of it:
+	// the catalog has the change, and the same call again writes the manifests that are missing.
+	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
 	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
 	// (SAVE_IN_PROGRESS), one that a bucket's object lock keeps with FAILED_PRECONDITION (OBJECT_LOCKED). When some backends
 	// failed, the status is the error of the first one, and the Snapshot as it is then a further detail of it: what has begun
@@ -208,6 +227,9 @@ func (UnimplementedSnapshotServiceServer) List(context.Context, *ListRequest) (*
 }
 func (UnimplementedSnapshotServiceServer) Get(context.Context, *GetRequest) (*GetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedSnapshotServiceServer) Update(context.Context, *UpdateRequest) (*UpdateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Update not implemented")
 }
 func (UnimplementedSnapshotServiceServer) Delete(context.Context, *DeleteRequest) (*DeleteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
@@ -311,6 +333,24 @@ func _SnapshotService_Get_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SnapshotService_Update_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).Update(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_Update_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).Update(ctx, req.(*UpdateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SnapshotService_Delete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteRequest)
 	if err := dec(in); err != nil {
@@ -380,6 +420,10 @@ var SnapshotService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Get",
 			Handler:    _SnapshotService_Get_Handler,
+		},
+		{
+			MethodName: "Update",
+			Handler:    _SnapshotService_Update_Handler,
 		},
 		{
 			MethodName: "Delete",

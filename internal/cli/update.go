@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"maps"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+type updateOptions struct {
+	client clientOptions
+	output format
+	labels []string
+	remove []string
+	pin    bool
+	unpin  bool
+}
+
+func newUpdate(sys System) *cobra.Command {
+	var opts updateOptions
+	cmd := &cobra.Command{
+		Use:   "update NAME",
+		Short: "Change a snapshot's labels, or pin it",
+		Long: `Change a snapshot's labels, or pin it: retention leaves a pinned snapshot alone, and delete refuses
+it.`,
+		Example: `  snapshotd update on-demand-node1-1784300400 --pin --label reason=before-upgrade
+  snapshotd update on-demand-node1-1784300400 --unpin --remove-label reason`,
+		Args: oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+				return runUpdate(ctx, sys, opts, c, args[0])
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringArrayVar(&opts.labels, "label", nil, "set this label (`key=value`); may be repeated")
+	fs.StringArrayVar(&opts.remove, "remove-label", nil, "remove the label of this `key`; may be repeated")
+	fs.BoolVar(&opts.pin, "pin", false, "keep it, whatever retention says")
+	fs.BoolVar(&opts.unpin, "unpin", false, "leave it to retention again")
+	opts.output.addFlag(cmd)
+	opts.client.addFlags(fs)
+	return cmd
+}
+
+func runUpdate(ctx context.Context, sys System, opts updateOptions, c *client, name string) error {
+	labels, err := parseLabels(opts.labels)
+	switch {
+	case err != nil:
+		return err
+	case opts.pin && opts.unpin:
+		return usagef("--unpin: --pin is given, too; leave out one of them")
+	case !opts.pin && !opts.unpin && len(opts.labels)+len(opts.remove) == 0:
+		return usagef("nothing to change is given: --label, --remove-label, --pin or --unpin")
+	}
+	// Labels are replaced as a whole, so what is there is read first; the etag makes sure that it is what is replaced.
+	current, err := c.Get(ctx, &snapshotdv1.GetRequest{Cluster: c.cluster, Name: name})
+	if err != nil {
+		return err
+	}
+	want := &snapshotdv1.Snapshot{Cluster: c.cluster, Name: name, Etag: current.GetSnapshot().GetEtag(), Labels: map[string]string{}, Pinned: opts.pin}
+	maps.Copy(want.Labels, current.GetSnapshot().GetLabels())
+	for _, key := range opts.remove {
+		delete(want.Labels, key)
+	}
+	maps.Copy(want.Labels, labels)
+	mask := &fieldmaskpb.FieldMask{}
+	if len(opts.labels)+len(opts.remove) > 0 {
+		mask.Paths = append(mask.Paths, "labels")
+	}
+	if opts.pin || opts.unpin {
+		mask.Paths = append(mask.Paths, "pinned")
+	}
+	resp, err := c.Update(ctx, &snapshotdv1.UpdateRequest{Snapshot: want, UpdateMask: mask})
+	if err != nil {
+		return err
+	}
+	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return getTable(w, resp.GetSnapshot(), sys.Now()) })
+}

@@ -1,0 +1,44 @@
+package cli_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+func TestUpdate(t *testing.T) {
+	s := wire.SnapshotToProto(ready())
+	s.Labels = map[string]string{"a": "1", "b": "2"}
+	var sent string
+	env := serve(t, &fake{
+		get: func(context.Context, *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
+			return &snapshotdv1.GetResponse{Snapshot: s}, nil
+		},
+		update: func(_ context.Context, r *snapshotdv1.UpdateRequest) (*snapshotdv1.UpdateResponse, error) {
+			m := r.GetSnapshot()
+			sent = fmt.Sprint(r.GetUpdateMask().GetPaths(), m.GetLabels(), m.GetPinned(), m.GetEtag() == s.GetEtag())
+			return &snapshotdv1.UpdateResponse{Snapshot: s}, nil
+		},
+	})
+	for _, tc := range []struct {
+		args, sent, stderr string
+		code               int
+	}{
+		{"update x --pin", "[pinned] map[a:1 b:2] true true", "", 0},
+		{"update x --unpin", "[pinned] map[a:1 b:2] false true", "", 0},
+		{"update x --label b=3 --label c= --remove-label a", "[labels] map[b:3 c:] false true", "", 0},
+		{"update x --pin --label c=4", "[labels pinned] map[a:1 b:2 c:4] true true", "", 0},
+		{"update x", "", "nothing to change is given", 2},
+		{"update x --pin --unpin", "", "--pin is given, too", 2},
+	} {
+		sent = ""
+		r := run(t.Context(), env, strings.Fields(tc.args)...)
+		if r.code != tc.code || sent != tc.sent || !strings.Contains(r.stderr, tc.stderr) {
+			t.Errorf("%s: exit code %d, sent %q, stderr %q", tc.args, r.code, sent, r.stderr)
+		}
+	}
+}
