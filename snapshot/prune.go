@@ -53,14 +53,12 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 	for i, b := range backends {
 		rules := c.cfg.Retention[b.Name()]
 		rules.apply(byBackend[i])
-		if err := c.confirmNewest(ctx, b, byBackend[i]); err != nil {
-			return decisions, err
-		}
+		doubt := c.confirmNewest(ctx, b, byBackend[i])
 		for _, cp := range byBackend[i] {
 			if ctx.Err() != nil {
 				return decisions, cancelled(ctx, fmt.Sprintf("prune cluster %q", c.cfg.Name))
 			}
-			decisions = append(decisions, c.decide(ctx, b, cp, req.ValidateOnly))
+			decisions = append(decisions, c.decide(ctx, b, cp, doubt, req.ValidateOnly))
 		}
 	}
 	return decisions, nil
@@ -135,16 +133,18 @@ func (r *Retention) exempts(s *Snapshot) string {
 	return ""
 }
 
-// decide carries out what retention says of one copy.
-func (c *Cluster) decide(ctx context.Context, b Backend, cp *copyOf, dry bool) Decision {
+// decide carries out what retention says of one copy. doubt, when there is one, is why nothing may be removed now.
+func (c *Cluster) decide(ctx context.Context, b Backend, cp *copyOf, doubt error, dry bool) Decision {
 	d := Decision{Name: cp.name, Backend: b.Name(), CreateTime: cp.created, Size: cp.size, Stays: cp.stays, Why: cp.why}
 	if cp.stays {
 		return d
 	}
-	var err error
-	if dry {
+	err := doubt
+	switch {
+	case err != nil:
+	case dry:
 		err = c.checkLocked(ctx, b, cp.name)
-	} else {
+	default:
 		err = c.prune(ctx, b, cp)
 	}
 	if e, ok := errors.AsType[*Error](err); ok && e.Reason == ReasonObjectLocked {

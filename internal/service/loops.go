@@ -31,23 +31,27 @@ func (c *cluster) run(ctx context.Context, wg *sync.WaitGroup) {
 func (c *cluster) reconcile(ctx context.Context) error {
 	reports, err := c.Reconcile(ctx, snapshot.ReconcileRequest{})
 	errs := []error{err}
+	var healthy []string
 	for _, r := range reports {
 		if r.Err != nil {
 			errs = append(errs, fmt.Errorf("backend %q: %w", r.Backend, r.Err))
+		} else {
+			healthy = append(healthy, r.Backend)
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
+	if err == nil {
+		errs = append(errs, c.prune(ctx, healthy))
 	}
-	return c.prune(ctx)
+	return errors.Join(errs...)
 }
 
-// prune applies the retention after a reconcile that went well: what the catalog says of the backends is true then.
-func (c *cluster) prune(ctx context.Context) error {
-	if !c.Retains() {
+// prune applies the retention of the backends that a reconcile has just been through: what the catalog says of them is
+// true. A backend that is down does not keep the others from being pruned.
+func (c *cluster) prune(ctx context.Context, backends []string) error {
+	if !c.Retains() || len(backends) == 0 {
 		return nil
 	}
-	decisions, err := c.Prune(ctx, snapshot.PruneRequest{})
+	decisions, err := c.Prune(ctx, snapshot.PruneRequest{Backends: backends})
 	errs := []error{err}
 	for _, d := range decisions {
 		if d.Err != nil {
