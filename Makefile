@@ -15,4 +15,4 @@ generate:
 	cd proto && go tool -modfile=../tools/buf/go.mod buf generate
 
 bench:
-	go test -run '^$$' -bench . ./internal/seekable ./internal/inspect
+	go test -run '^$$' -bench . ./internal/seekable ./internal/inspect ./catalog

@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,13 @@ func (k keys) byTime(s *snapshot.Snapshot) string { return k.atTime(s.CreateTime
 
 // atTime returns what the keys of all records of one nanosecond begin with; those of earlier times follow.
 func (k keys) atTime(t time.Time) string { return fmt.Sprintf("%s%016x/", k.byTimes(), ^nanos(t)) }
+
+// timeOf returns the time in a key of the index by time.
+func (k keys) timeOf(key string) (time.Time, bool) {
+	at, _, _ := strings.Cut(strings.TrimPrefix(key, k.byTimes()), "/")
+	inverted, err := strconv.ParseUint(at, 16, 64)
+	return time.Unix(0, int64(^inverted)), err == nil && int64(^inverted) >= 0
+}
 
 // nanos returns the time since 1970, and the nearest time that can be said so for one that cannot.
 func nanos(t time.Time) uint64 {

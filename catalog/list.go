@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -55,6 +56,39 @@ type listing struct {
 	q         snapshot.Query
 	from, end string // of the index by time, still to be read
 	revision  int64
+
+	// etcd counts all keys of a range, however few of them it is to return. So the index is read in windows of time, each
+	// wider than the one before it.
+	stop string        // the end of the window
+	at   time.Time     // the time that the window goes back to
+	span time.Duration // of the next window
+}
+
+// firstWindow is how far back the first window of the index goes, and windowGrowth how much further each goes than the one
+// before it: 50 years are reached with ten.
+const (
+	firstWindow  = time.Hour
+	windowGrowth = 4
+)
+
+// window returns the end of the window that is read, and moves on to the next one when it has been.
+func (l *listing) window() string {
+	if l.from < l.stop {
+		return l.stop
+	}
+	if l.span == 0 { // what is newer than now, if the clocks differ, or than the query's end
+		l.at, l.span = time.Now(), firstWindow
+		if t, ok := l.keys.timeOf(l.from); ok {
+			l.at = t.Add(-l.span)
+		}
+	} else {
+		l.at = l.at.Add(-l.span)
+		l.span *= windowGrowth
+	}
+	if l.stop = min(l.end, l.keys.atTime(l.at)); l.at.Unix() <= 0 || l.stop <= l.from {
+		l.stop = l.end
+	}
+	return l.stop
 }
 
 func (l *listing) page(ctx context.Context) (snapshot.Page, error) {
@@ -91,15 +125,16 @@ func (l *listing) index(ctx context.Context) (names []string, err error) {
 	if l.filters() {
 		limit = indexChunk
 	}
+	stop := l.window()
 	err = l.do(ctx, "list", "list the records", func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		resp, err := client.Get(ctx, l.from, clientv3.WithRange(l.end), clientv3.WithKeysOnly(), clientv3.WithLimit(int64(limit)), clientv3.WithRev(l.revision))
+		resp, err := client.Get(ctx, l.from, clientv3.WithRange(stop), clientv3.WithKeysOnly(), clientv3.WithLimit(int64(limit)), clientv3.WithRev(l.revision))
 		if err != nil {
 			return l.expired(err)
 		}
 		if l.revision == 0 {
 			l.revision = resp.Header.Revision
 		}
-		next := l.end
+		next := stop
 		names = nil
 		for _, kv := range resp.Kvs {
 			name, err := l.keys.nameByTime(string(kv.Key))
