@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,12 +32,15 @@ type process struct {
 	done         chan struct{} // closed when cmd has ended
 }
 
+const noFsync = "--unsafe-no-fsync"
+
 // ClusterOption changes how a cluster is started.
 type ClusterOption func(*clusterOptions)
 
 type clusterOptions struct {
 	tools string
 	quota int64
+	fsync bool
 }
 
 // Etcd36 starts members of etcd 3.6.
@@ -44,6 +48,9 @@ func Etcd36() ClusterOption { return func(o *clusterOptions) { o.tools = "etcd36
 
 // Quota sets --quota-backend-bytes; 16 GiB without.
 func Quota(bytes int64) ClusterOption { return func(o *clusterOptions) { o.quota = bytes } }
+
+// Fsync lets members fsync, as they do where their data count.
+func Fsync() ClusterOption { return func(o *clusterOptions) { o.fsync = true } }
 
 // StartCluster starts n members that end with the test, and waits until they have a leader.
 func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
@@ -60,6 +67,9 @@ func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 	}
 	for _, p := range c.members {
 		p.args = append(p.args, "--initial-cluster", strings.Join(initial, ","), "--initial-cluster-token", c.token)
+		if o.fsync {
+			p.args = slices.DeleteFunc(p.args, func(a string) bool { return a == noFsync })
+		}
 		p.start(tb, c.binary)
 	}
 	c.waitHealthy(tb)
@@ -84,7 +94,7 @@ func (c *Cluster) newProcess(tb testing.TB, name string, quota int64) *process {
 		"--name", name,
 		"--listen-client-urls", p.client, "--advertise-client-urls", p.client,
 		"--listen-peer-urls", p.peer, "--initial-advertise-peer-urls", p.peer,
-		"--quota-backend-bytes", fmt.Sprint(quota), "--unsafe-no-fsync", "--log-level", "error",
+		"--quota-backend-bytes", fmt.Sprint(quota), noFsync, "--log-level", "error",
 	}
 	c.members = append(c.members, p)
 	tb.Cleanup(p.kill)

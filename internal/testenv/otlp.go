@@ -44,6 +44,7 @@ type Span struct {
 	TraceID    string
 	SpanID     string
 	ParentID   string // empty at a root
+	Start      time.Time
 	Duration   time.Duration
 	Attributes map[string]string // those that are strings
 	Resource   map[string]string // those that are strings
@@ -142,6 +143,7 @@ func (o *OTLP) addTraces(req *collectortrace.ExportTraceServiceRequest) {
 						TraceID:    hex.EncodeToString(s.GetTraceId()),
 						SpanID:     hex.EncodeToString(s.GetSpanId()),
 						ParentID:   hex.EncodeToString(s.GetParentSpanId()),
+						Start:      time.Unix(0, int64(s.GetStartTimeUnixNano())),
 						Duration:   time.Duration(s.GetEndTimeUnixNano() - s.GetStartTimeUnixNano()),
 						Attributes: attributesOf(s.GetAttributes()),
 						Resource:   resourceOf(rs.GetResource()),
