@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -130,12 +131,11 @@ func (s *Source) open(ctx context.Context, m *member) (_ *snapshot.Stream, err e
 	slow := time.AfterFunc(s.cfg.OpenTimeout, func() { cancel(errSlow) })
 	defer slow.Stop()
 
-	var stream snapshotStream
-	var first *etcdserverpb.SnapshotResponse
-	err = s.conn.authorized(ctx, m.conn, func(ctx context.Context) (err error) {
-		stream, err = etcdserverpb.NewMaintenanceClient(m.conn).Snapshot(ctx, &etcdserverpb.SnapshotRequest{})
+	r := &reader{ctx: ctx, cancel: cancel, span: span, endpoint: m.endpoint.url, why: s.conn.why}
+	err = s.conn.authorized(ctx, m.conn, func(ctx context.Context) error {
+		stream, err := etcdserverpb.NewMaintenanceClient(m.conn).Snapshot(ctx, &etcdserverpb.SnapshotRequest{}, grpc.ForceCodecV2(blobs))
 		if err == nil {
-			first, err = stream.Recv() // what is wrong shows here
+			r.stream, err = stream, stream.RecvMsg(&r.blob) // what is wrong shows here
 		}
 		return err
 	})
@@ -148,8 +148,7 @@ func (s *Source) open(ctx context.Context, m *member) (_ *snapshot.Stream, err e
 		}
 		return nil, err
 	}
-	r := &reader{ctx: ctx, cancel: cancel, span: span, stream: stream, conn: m.conn, endpoint: m.endpoint.url, why: s.conn.why, rest: first.GetBlob()}
-	m.conn = nil
+	r.conn, m.conn = m.conn, nil
 	return &snapshot.Stream{ReadCloser: r, Member: m.describe(), Size: m.status.GetDbSize()}, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -17,9 +16,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// snapshotStream is what the reader needs of etcd's stream.
+// snapshotStream is what the reader needs of etcd's stream; it gives blobs.
 type snapshotStream interface {
-	Recv() (*etcdserverpb.SnapshotResponse, error)
+	RecvMsg(m any) error
 }
 
 // reader reads the bytes of etcd's stream. One goroutine reads; any may close.
@@ -32,7 +31,7 @@ type reader struct {
 	endpoint string
 	why      func(error) string
 
-	rest  []byte // received and not read yet
+	blob  blob // the last that was received
 	bytes atomic.Int64
 	end   error // what Read returns from now on
 	close sync.Once
@@ -43,23 +42,21 @@ var errClosed = errors.New("it was closed")
 // Read returns after each message of etcd, also after an empty one: etcd may send those for ever when it cannot read its
 // database, and only the caller knows how long to put up with it.
 func (r *reader) Read(p []byte) (int, error) {
-	if len(r.rest) == 0 && r.end == nil {
+	if r.blob.left == 0 && r.end == nil {
 		r.receive()
 	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
+	n := r.blob.read(p)
 	r.bytes.Add(int64(n))
-	if len(r.rest) > 0 {
+	if r.blob.left > 0 {
 		return n, nil
 	}
 	return n, r.end
 }
 
 func (r *reader) receive() {
-	resp, err := r.stream.Recv()
+	err := r.stream.RecvMsg(&r.blob)
 	switch {
 	case err == nil:
-		r.rest = resp.GetBlob()
 	case errors.Is(err, io.EOF):
 		r.end = io.EOF
 	default:
