@@ -319,4 +319,3 @@ func machine(t *testing.T) string {
 	return fmt.Sprintf("%d cores (%s), %.0f GiB of memory, %s, Linux %s, %s", cores, after("/proc/cpuinfo", "model name"),
 		float64(kb)/(1<<20), after("/etc/os-release", "PRETTY_NAME="), strings.TrimSpace(string(kernel)), strings.TrimSpace(string(goVersion)))
 }
-

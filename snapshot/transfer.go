@@ -23,6 +23,9 @@ import (
 
 const dataContentType = "application/octet-stream"
 
+// fetchBuffer is how much is collected of etcd's messages of 32 KiB before it is hashed and spooled.
+const fetchBuffer = 256 << 10
+
 // errNoBackendLeft ends the reading of etcd when nobody wants the snapshot any more.
 var errNoBackendLeft = errors.New("no backend is left to write to")
 
@@ -191,16 +194,21 @@ func (t *transfer) fetch(ctx context.Context, stream *Stream) error {
 
 	check := newTrailer()
 	meter := t.meter("", stream.Size)
-	buf := make([]byte, 256<<10)
+	buf, n := make([]byte, fetchBuffer), 0
 	for {
-		n, err := stream.Read(buf)
-		if n > 0 {
+		m, err := stream.Read(buf[n:])
+		n += m
+		if m > 0 {
+			dog.Reset(t.cfg.Watchdog)
+		}
+		if n == len(buf) || err != nil && n > 0 {
 			dog.Stop() // the spool's disk may take its time; only etcd is watched
 			_, _ = check.Write(buf[:n])
 			if _, err := t.raw.Write(buf[:n]); err != nil {
 				return err
 			}
 			meter.add(n)
+			n = 0
 			dog.Reset(t.cfg.Watchdog)
 		}
 		switch {
