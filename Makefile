@@ -1,5 +1,5 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e lint generate bench
+.PHONY: test e2e lint generate bench bench-save
 
 test:
 	go test -race ./...
@@ -16,3 +16,9 @@ generate:
 
 bench:
 	go test -run '^$$' -bench . ./internal/seekable ./internal/inspect ./catalog
+
+# A save beside etcdctl and K3s' way: BYTES of database, ROUNDS times.
+BYTES ?= 1181116006
+ROUNDS ?= 5
+bench-save:
+	SNAPSHOTD_E2E_BYTES=$(BYTES) SNAPSHOTD_E2E_ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchSave ./e2e

@@ -42,6 +42,7 @@ type Config struct {
 	Observer    Observer             // optional
 	Events      *Events              // optional
 	Logger      *slog.Logger         // optional
+	StreamLimit Limiter              // optional; of the bytes that are read from etcd
 	Watchdog    time.Duration        // optional; DefaultWatchdog
 	LeftoverAge time.Duration        // optional; DefaultLeftoverAge
 	FailedAge   time.Duration        // optional; DefaultFailedAge
@@ -73,6 +74,9 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	if cfg.Observer == nil {
 		cfg.Observer = nopObserver{}
+	}
+	if cfg.StreamLimit == nil {
+		cfg.StreamLimit = unlimited{}
 	}
 	if cfg.Events == nil {
 		cfg.Events = new(Events)
@@ -155,6 +159,11 @@ func (c *Cluster) choose(names []string) ([]Backend, error) {
 
 // key returns the key of an object of this cluster on a backend.
 func (c *Cluster) key(rest string) string { return c.cfg.Prefix + rest }
+
+// unlimited lets everything pass.
+type unlimited struct{}
+
+func (unlimited) Wait(context.Context, int) error { return nil }
 
 // nopObserver observes nothing.
 type nopObserver struct{}

@@ -156,6 +156,12 @@ type Page struct {
 	NextPageToken string // empty when this is the last page
 }
 
+// A Limiter slows down what moves bytes.
+type Limiter interface {
+	// Wait returns when as many bytes may pass, or with the cause of ctx when it ends before.
+	Wait(ctx context.Context, bytes int) error
+}
+
 // An Observer is told what happened, for metrics. Its methods are called while the span of what is observed is open in
 // ctx, and do not block.
 type Observer interface {

@@ -202,12 +202,15 @@ func (t *transfer) fetch(ctx context.Context, stream *Stream) error {
 			dog.Reset(t.cfg.Watchdog)
 		}
 		if n == len(buf) || err != nil && n > 0 {
-			dog.Stop() // the spool's disk may take its time; only etcd is watched
+			dog.Stop() // the spool's disk and the limit may take their time; only etcd is watched
 			_, _ = check.Write(buf[:n])
 			if _, err := t.raw.Write(buf[:n]); err != nil {
 				return err
 			}
 			meter.add(n)
+			if err := t.cfg.StreamLimit.Wait(ctx, n); err != nil {
+				return err
+			}
 			n = 0
 			dog.Reset(t.cfg.Watchdog)
 		}

@@ -29,6 +29,8 @@ type Config struct {
 	CreateDir bool
 	// StallTimeout ends a call on which nothing moves; DefaultStallTimeout when 0. A slow one goes on.
 	StallTimeout time.Duration
+	// UploadLimit slows down what is sent to S3, repetitions included; none when nil.
+	UploadLimit snapshot.Limiter
 	// Credentials replace those that the AWS SDK finds.
 	Credentials aws.CredentialsProvider
 }
@@ -71,7 +73,7 @@ func New(cfg Config) (*Backend, error) {
 	case cfg.CreateDir:
 		return nil, fmt.Errorf("backend %q: only a directory can be created, not a bucket", cfg.Name)
 	default:
-		b.store = &s3Store{loc: loc, stall: cmp.Or(cfg.StallTimeout, DefaultStallTimeout), credentials: cfg.Credentials}
+		b.store = &s3Store{loc: loc, stall: cmp.Or(cfg.StallTimeout, DefaultStallTimeout), limit: cfg.UploadLimit, credentials: cfg.Credentials}
 	}
 	return b, nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 const (
@@ -51,8 +53,9 @@ func (e *stallError) Error() string { return fmt.Sprintf("nothing moved for %v",
 
 // watchedClient ends requests on which nothing moves; slow ones go on, however long they take.
 type watchedClient struct {
-	client *http.Client
-	limit  time.Duration
+	client  *http.Client
+	limit   time.Duration
+	uploads snapshot.Limiter // of what is sent; may be nil
 }
 
 // Do implements [aws.HTTPClient].
@@ -63,7 +66,7 @@ func (c *watchedClient) Do(req *http.Request) (*http.Response, error) {
 	w := c.watch(req)
 	out := req.WithContext(w.ctx) //nolint:contextcheck // it follows the request's own, up to a point
 	if req.Body != nil && req.Body != http.NoBody {
-		out.Body = &sentBody{ReadCloser: req.Body, w: w, left: req.ContentLength}
+		out.Body = &sentBody{ReadCloser: req.Body, w: w, limit: c.uploads, left: req.ContentLength}
 	} else {
 		_ = w.sent() // if it was cancelled, sending says so
 	}
@@ -178,13 +181,17 @@ func (w *watch) end() {
 // sentBody is the body of a request; it is read as the server takes it.
 type sentBody struct {
 	io.ReadCloser
-	w    *watch
-	left int64 // below 0 when not known
+	w     *watch
+	limit snapshot.Limiter // may be nil
+	left  int64            // below 0 when not known
 }
 
 func (b *sentBody) Read(p []byte) (int, error) {
 	b.w.moved()
 	n, err := b.ReadCloser.Read(p)
+	if werr := b.wait(n); werr != nil {
+		return 0, werr
+	}
 	last := errors.Is(err, io.EOF)
 	if b.left > 0 {
 		b.left -= int64(n)
@@ -196,6 +203,16 @@ func (b *sentBody) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// wait is until as many bytes may be sent. That is no time in which nothing moves.
+func (b *sentBody) wait(n int) error {
+	if b.limit == nil {
+		return nil
+	}
+	err := b.limit.Wait(b.w.ctx, n)
+	b.w.moved()
+	return err
 }
 
 // receivedBody is the body of an answer.

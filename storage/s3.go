@@ -31,6 +31,7 @@ const defaultRegion = "us-east-1"
 type s3Store struct {
 	loc         *location
 	stall       time.Duration
+	limit       snapshot.Limiter // may be nil
 	credentials aws.CredentialsProvider
 
 	mu   sync.Mutex
@@ -83,7 +84,7 @@ func (s *s3Store) connect(ctx context.Context) (*s3Conn, error) {
 	}
 	conn := &s3Conn{http: newHTTPClient(cfg.HTTPClient, s.stall), checksums: cfg.RequestChecksumCalculation}
 	cfg.Logger = logging.Nop{} // it would write to standard error
-	cfg.HTTPClient = &watchedClient{client: conn.http, limit: s.stall}
+	cfg.HTTPClient = &watchedClient{client: conn.http, limit: s.stall, uploads: s.limit}
 	if retryer := cfg.Retryer; retryer != nil {
 		cfg.Retryer = func() aws.Retryer { return noRetryOfStalls{retryer()} }
 	}

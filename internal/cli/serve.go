@@ -3,6 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +24,8 @@ func newServe(sys System) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the service",
 		Long: `Run the service: gRPC for those who save, list and watch, HTTP for Prometheus and probes. It stops
-on SIGINT and SIGTERM, and gives calls that are under way time to end.
+on SIGINT and SIGTERM, and gives calls that are under way time to end. On SIGHUP it reads its
+configuration again and takes the limits (stream_limit, upload_limit) of it.
 
 What is not given as a flag is taken from a variable, SNAPSHOTD_LISTEN_GRPC for --listen-grpc and so
 on, then from the file that --config names, then from the defaults. Lists in variables are separated
@@ -48,11 +52,19 @@ file. "snapshotd config check" prints what would be in effect.`,
 }
 
 func runServe(ctx context.Context, sys System, opts serveOptions) error {
-	cfg, err := config.Load(config.Source{Flags: opts.config, Getenv: sys.Getenv, Dev: opts.dev})
+	load := func() (*config.Config, error) {
+		return config.Load(config.Source{Flags: opts.config, Getenv: sys.Getenv, Dev: opts.dev})
+	}
+	cfg, err := load()
 	if err != nil {
 		return err
 	}
-	svc, err := service.New(service.Config{Config: cfg, Dev: opts.dev, Version: Version().Version, Log: sys.Stderr})
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	svc, err := service.New(service.Config{
+		Config: cfg, Dev: opts.dev, Version: Version().Version, Log: sys.Stderr, Reload: reload, Load: load,
+	})
 	if err != nil {
 		return err
 	}

@@ -60,9 +60,11 @@ type Cluster struct {
 	Catalog         Catalog       `yaml:"catalog"`
 	Prefix          *string       `yaml:"prefix"` // of the keys on the backends; "<name>/" unless set, may be empty
 	Compression     string        `yaml:"compression"`
-	WatchdogTimeout time.Duration `yaml:"watchdog_timeout"` // how long etcd may give no byte of a snapshot
-	LockTTL         time.Duration `yaml:"lock_ttl"`         // how long the lock and the leadership of a dead replica last
-	LeftoverAge     time.Duration `yaml:"leftover_age"`     // how old what a crash left on a backend must be to be swept
+	WatchdogTimeout time.Duration `yaml:"watchdog_timeout"`       // how long etcd may give no byte of a snapshot
+	LockTTL         time.Duration `yaml:"lock_ttl"`               // how long the lock and the leadership of a dead replica last
+	StreamLimit     Rate          `yaml:"stream_limit,omitempty"` // of reading etcd's snapshot; none when empty
+	UploadLimit     Rate          `yaml:"upload_limit,omitempty"` // of all uploads to S3 together; none when empty
+	LeftoverAge     time.Duration `yaml:"leftover_age"`           // how old what a crash left on a backend must be to be swept
 	Retention       Retention     `yaml:"retention,omitempty"`
 	Backends        []Backend     `yaml:"backends"`
 }

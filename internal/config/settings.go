@@ -99,6 +99,12 @@ var settings = []setting{
 	{flag: "compression", path: "compression", kind: "name", def: DefaultCompression,
 		usage:   "how snapshots are compressed (`codec`): zstd or none",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Compression, v) }},
+	{flag: "stream-limit", path: "stream_limit", kind: "rate",
+		usage:   "how fast etcd is read, in `bytes` per second, such as 50MiB (default as fast as it can)",
+		cluster: func(c *Cluster, v []string) error { return setString((*string)(&c.StreamLimit), v) }},
+	{flag: "upload-limit", path: "upload_limit", kind: "rate",
+		usage:   "how fast S3 is written to, all uploads together, in `bytes` per second (default as fast as it can)",
+		cluster: func(c *Cluster, v []string) error { return setString((*string)(&c.UploadLimit), v) }},
 }
 
 func setString(to *string, values []string) error {

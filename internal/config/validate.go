@@ -140,6 +140,8 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.oneOf(at+".compression", c.Compression, "zstd", "none")
 	v.atLeast(at+".watchdog_timeout", c.WatchdogTimeout, time.Second)
 	v.atLeast(at+".lock_ttl", c.LockTTL, time.Second)
+	v.rate(at+".stream_limit", c.StreamLimit)
+	v.rate(at+".upload_limit", c.UploadLimit)
 	v.atLeast(at+".leftover_age", c.LeftoverAge, time.Millisecond)
 	v.retention(c.Retention, at+".retention")
 	v.backends(c, at+".backends")

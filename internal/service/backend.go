@@ -8,8 +8,8 @@ import (
 
 // openBackend builds the adapter of a place for snapshots. Nothing is dialled, and no directory is made: one that a person
 // named and that is not there is one that is not mounted.
-func (s *Service) openBackend(cfg config.Backend) (snapshot.Backend, error) {
-	b, err := storage.New(storage.Config{Name: cfg.Name, URL: cfg.URL.Reveal()})
+func (s *Service) openBackend(cfg config.Backend, uploads snapshot.Limiter) (snapshot.Backend, error) {
+	b, err := storage.New(storage.Config{Name: cfg.Name, URL: cfg.URL.Reveal(), UploadLimit: uploads})
 	if err != nil {
 		return nil, err
 	}

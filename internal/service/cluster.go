@@ -18,6 +18,7 @@ type cluster struct {
 	*snapshot.Cluster
 	lead      func(ctx context.Context, lead func(context.Context)) error
 	interval  time.Duration
+	limits    limits
 	telemetry *telemetry.Telemetry
 	log       *slog.Logger
 }
@@ -41,7 +42,8 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		return err
 	}
 	log := s.log.With("cluster", cfg.Name)
-	parts, err := s.openParts(cfg, log)
+	limits := newLimits(cfg)
+	parts, err := s.openParts(cfg, limits.upload, log)
 	if err != nil {
 		return err
 	}
@@ -58,6 +60,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Observer:    s.telemetry.Observer(),
 		Events:      s.events,
 		Logger:      s.log,
+		StreamLimit: limits.stream,
 		Watchdog:    cfg.WatchdogTimeout,
 		LeftoverAge: cfg.LeftoverAge,
 	})
@@ -66,7 +69,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	}
 	s.telemetry.AddCluster(ctx, cfg.Name, domain.BackendNames())
 	s.clusters = append(s.clusters, &cluster{
-		Cluster: domain, lead: parts.lead, interval: s.cfg.ReconcileInterval, telemetry: s.telemetry, log: log,
+		Cluster: domain, lead: parts.lead, interval: s.cfg.ReconcileInterval, limits: limits, telemetry: s.telemetry, log: log,
 	})
 	return nil
 }

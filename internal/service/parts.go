@@ -20,7 +20,7 @@ type parts struct {
 }
 
 // openParts builds the adapters of a cluster.
-func (s *Service) openParts(cfg *config.Cluster, log *slog.Logger) (parts, error) {
+func (s *Service) openParts(cfg *config.Cluster, uploads snapshot.Limiter, log *slog.Logger) (parts, error) {
 	saved, err := s.openEtcd(cfg.Etcd)
 	if err != nil {
 		return parts{}, err
@@ -43,7 +43,7 @@ func (s *Service) openParts(cfg *config.Cluster, log *slog.Logger) (parts, error
 		},
 	}
 	for _, b := range cfg.Backends {
-		backend, err := s.openBackend(b)
+		backend, err := s.openBackend(b, uploads)
 		if err != nil {
 			return parts{}, fmt.Errorf("backend %q: %w", b.Name, err)
 		}

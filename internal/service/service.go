@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -26,12 +27,17 @@ type Config struct {
 	Dev     bool           // bring an etcd with data in it, and a directory as backend where there is none
 	Version string
 	Log     io.Writer
+
+	// Reload asks for the configuration to be read again, by Load. Both may be nil.
+	Reload <-chan os.Signal
+	Load   func() (*config.Config, error)
 }
 
 // Service is everything that `snapshotd serve` runs. It goes through its life once: New, Open, Run.
 type Service struct {
 	cfg  *config.Config
 	conf Config
+	read *config.Config // as it was read, limits aside
 	log  *slog.Logger
 
 	events    *snapshot.Events
@@ -55,7 +61,7 @@ func New(conf Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: conf.Config, conf: conf, log: log, events: &snapshot.Events{}, stopLoops: func() {}}, nil
+	return &Service{cfg: conf.Config, conf: conf, read: conf.Config.LimitsAside(), log: log, events: &snapshot.Events{}, stopLoops: func() {}}, nil
 }
 
 // Open builds everything and listens, so that the addresses are known. It fails on what only a person can mend: a data
@@ -155,6 +161,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for _, c := range s.clusters {
 		c.run(loops, &s.loops)
 	}
+	s.loops.Go(func() { s.watchReloads(loops) })
 	err := s.server.Run(ctx)
 	s.close(ctx)
 	return err

@@ -1,0 +1,47 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/snapshotd/snapshotd/internal/limit"
+)
+
+// Rate is bytes per second as a person writes them: 50MiB, 20MB. The empty one is no limit.
+type Rate string
+
+// PerSecond returns the bytes per second; 0 when there is no limit.
+func (r Rate) PerSecond() (int64, error) {
+	if r == "" {
+		return 0, nil
+	}
+	n, err := humanize.ParseBytes(string(r))
+	switch {
+	case err != nil || n > math.MaxInt64 || strings.HasPrefix(string(r), "-"):
+		return 0, fmt.Errorf("%q is not a number of bytes per second; write it as 50MiB or 20MB", string(r))
+	case n < limit.Min:
+		return 0, fmt.Errorf("%q is too slow; allow at least %s per second, or leave it out for no limit", string(r), humanize.IBytes(limit.Min))
+	}
+	return int64(n), nil
+}
+
+func (v validator) rate(path string, r Rate) {
+	if _, err := r.PerSecond(); err != nil {
+		v.problem(path, "%v", err)
+	}
+}
+
+// LimitsAside returns a copy without what can change while the service runs, and without where the values came from.
+func (c *Config) LimitsAside() *Config {
+	rest := *c
+	rest.origins = nil
+	rest.Clusters = slices.Clone(c.Clusters)
+	for i := range rest.Clusters {
+		rest.Clusters[i].StreamLimit, rest.Clusters[i].UploadLimit = "", ""
+	}
+	return &rest
+}
