@@ -96,7 +96,9 @@ func inspect(ctx context.Context, data []byte, keys *keySet) (result Result, err
 	if err != nil {
 		return Result{}, err
 	}
-	s := scan{ctx: ctx, db: db, keys: keys}
+	sum := newHasher()
+	defer func() { _, _ = sum.end() }() // nothing may be read any more when the file is unmapped
+	s := scan{ctx: ctx, db: db, keys: keys, sum: sum}
 	if err := s.run(); err != nil {
 		return Result{}, err
 	}

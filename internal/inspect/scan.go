@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"hash/crc32"
 
 	"github.com/coreos/go-semver/semver"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -23,8 +22,6 @@ const (
 	recordKeyField = 1 // mvccpb.KeyValue.key
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // ctxPeriod is after how many elements the context is looked at.
 const ctxPeriod = 64
 
@@ -33,6 +30,7 @@ type scan struct {
 	ctx    context.Context // a scan lives for one call
 	db     *btree
 	keys   *keySet
+	sum    *hasher
 	result Result
 
 	elements int
@@ -51,7 +49,7 @@ func (s *scan) run() error {
 		if len(e.key) <= len(metaBucket) {
 			found[string(e.key)] = true
 		}
-		s.hash(e.key)
+		s.sum.add(e.key)
 		return s.db.walkBucket(e.value, func(record element) error { return s.visit(e.key, record) })
 	})
 	if err != nil {
@@ -62,10 +60,12 @@ func (s *scan) run() error {
 	}
 	s.result.Revision = s.last.main
 	s.result.TotalKeys = s.keys.live()
-	return s.db.checkAllPages()
+	if err := s.db.checkAllPages(); err != nil {
+		return err
+	}
+	s.result.Hash, err = s.sum.end()
+	return err
 }
-
-func (s *scan) hash(b []byte) { s.result.Hash = crc32.Update(s.result.Hash, castagnoli, b) }
 
 // visit reads one key of a bucket.
 func (s *scan) visit(bucket []byte, e element) error {
@@ -75,8 +75,8 @@ func (s *scan) visit(bucket []byte, e element) error {
 	if e.bucket {
 		return unreadable("there is a bucket inside a bucket")
 	}
-	s.hash(e.key)
-	s.hash(e.value)
+	s.sum.add(e.key)
+	s.sum.add(e.value)
 	switch string(bucket) {
 	case keyBucket:
 		return s.record(e.key, e.value)
