@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -80,8 +81,21 @@ func (s *save) transfer(ctx context.Context) error {
 		writers.Go(func() { t.write(ctx, i, stream.Size) })
 	}
 	t.judge(t.produce(ctx, stream))
+	t.dropRaw()
 	writers.Wait()
 	return t.note()
+}
+
+// dropRaw gives the room of the database back when a copy of it is what the backends read: that takes a while, and they
+// are not done yet.
+func (t *transfer) dropRaw() {
+	if t.stored == t.raw {
+		return
+	}
+	_ = t.raw.Close()
+	if err := os.Remove(t.rawPath); err != nil {
+		t.log.Warn("spool not removed", "error", err)
+	}
 }
 
 // abandon notes that no backend was written to at all.
