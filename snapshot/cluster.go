@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
+
+	"github.com/snapshotd/snapshotd/internal/seal"
 )
 
 var tracer = otel.Tracer("github.com/snapshotd/snapshotd/snapshot")
@@ -39,6 +41,9 @@ type Config struct {
 
 	Retention   map[string]Retention // optional; by the backend's name
 	Compression Compression          // optional; CompressionZstd
+	Recipients  seal.Recipients      // optional; who can read what is saved, everybody when there are none
+	Signer      *Signer              // optional; signs the manifests
+	Trust       *Trust               // optional; which manifests are believed, all when nil
 	Observer    Observer             // optional
 	Events      *Events              // optional
 	Logger      *slog.Logger         // optional

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 
+	"github.com/snapshotd/snapshotd/internal/seal"
 	"github.com/snapshotd/snapshotd/internal/seekable"
 )
 
@@ -17,24 +19,104 @@ import (
 // as the bytes go by, so that only a reader that has got io.EOF has read a good copy; until then it may have read anything.
 // What does not fit is an [Error] with ReasonChecksumMismatch. Expectations that the snapshot does not have (an empty
 // checksum, a size of 0) are not checked.
-func OpenCopy(ctx context.Context, b Backend, key string, s *Snapshot) (io.ReadCloser, error) {
-	object, err := b.Get(ctx, key)
+//
+// A sealed copy needs the identity of one of its recipients; without one the error is an [Error] with
+// ReasonSnapshotSealed.
+func OpenCopy(ctx context.Context, b Backend, key string, s *Snapshot, identities ...seal.Identities) (io.ReadCloser, error) {
+	c, err := openObject(ctx, b, key, s)
 	if err != nil {
 		return nil, err
 	}
-	c := &copyReader{
-		stored: &storedReader{r: object, sum: sha256.New(), limit: s.StoredSize}, object: object,
-		trailer: newTrailer(), want: s, where: fmt.Sprintf("read %s", b.URI(key)), backend: b.Name(),
-	}
-	if c.decoded, err = decode(c.stored, s); err != nil {
-		_ = object.Close()
-		return nil, c.damaged(err)
+	c.trailer = newTrailer()
+	if c.decoded, err = c.decode(identities); err != nil {
+		_ = c.object.Close()
+		return nil, err
 	}
 	return c, nil
 }
 
-// decode returns the bytes that etcd sent of an object as it is stored.
-func decode(r io.Reader, s *Snapshot) (io.ReadCloser, error) {
+// OpenStored opens the copy of a snapshot that a backend holds under key and returns the object as it is stored,
+// compressed and encrypted as it may be. Size and checksum are compared with the snapshot's as [OpenCopy] does it, so a
+// sealed copy can be checked and copied without any identity; what is inside is not looked at.
+func OpenStored(ctx context.Context, b Backend, key string, s *Snapshot) (io.ReadCloser, error) {
+	c, err := openObject(ctx, b, key, s)
+	if err != nil {
+		return nil, err
+	}
+	c.decoded = io.NopCloser(c.stored)
+	return c, nil
+}
+
+func openObject(ctx context.Context, b Backend, key string, s *Snapshot) (*copyReader, error) {
+	object, err := b.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return &copyReader{
+		stored: &storedReader{r: object, sum: sha256.New(), limit: s.StoredSize}, object: object,
+		want: s, where: fmt.Sprintf("read %s", b.URI(key)), backend: b.Name(),
+	}, nil
+}
+
+// decode returns the bytes that etcd sent of the object as it is stored.
+func (c *copyReader) decode(identities []seal.Identities) (io.ReadCloser, error) {
+	opened, err := c.unseal(identities)
+	if err != nil {
+		return nil, err
+	}
+	decoded, err := decompress(opened, c.want)
+	if err != nil {
+		return nil, c.damaged(err)
+	}
+	return decoded, nil
+}
+
+// unseal returns the object, decrypted if it is sealed.
+func (c *copyReader) unseal(identities []seal.Identities) (io.Reader, error) {
+	if !c.want.Sealed() {
+		return c.stored, nil
+	}
+	all := seal.Join(identities...)
+	opened, err := all.NewReader(c.stored)
+	switch {
+	case err == nil:
+		return opened, nil
+	case c.stored.err != nil && !errors.Is(c.stored.err, io.EOF):
+		return nil, c.stored.err
+	case errors.Is(err, seal.ErrNoIdentity) && !all.Of(c.want.EncryptionRecipients):
+		return nil, c.sealed(all.Empty())
+	default: // also when it is not sealed for one that it says it is
+		return nil, c.damaged(err)
+	}
+}
+
+// sealed is the error that the identity is missing.
+func (c *copyReader) sealed(none bool) error {
+	what := "none of the identities at hand is that of one of them"
+	if none {
+		what = "there is no identity at hand"
+	}
+	return &Error{
+		Reason: ReasonSnapshotSealed, Backend: c.backend,
+		Message: fmt.Sprintf("%s: it is encrypted for %s, and %s", c.where, shortKeys(c.want.EncryptionRecipients), what),
+		Hint:    "give the file with the identity, the private key, of one of these recipients",
+	}
+}
+
+// shortKeys names public keys for a person; what is left of long ones is enough to find them.
+func shortKeys(keys []string) string {
+	var short []string
+	for _, k := range keys {
+		if len(k) > 90 {
+			k = k[:40] + "…" + k[len(k)-40:]
+		}
+		short = append(short, k)
+	}
+	return strings.Join(short, ", ")
+}
+
+// decompress returns what a compressed object holds.
+func decompress(r io.Reader, s *Snapshot) (io.ReadCloser, error) {
 	switch s.Compression {
 	case CompressionNone:
 		return io.NopCloser(r), nil
@@ -50,7 +132,7 @@ type copyReader struct {
 	object  io.Closer
 	stored  *storedReader
 	decoded io.ReadCloser
-	trailer *trailer
+	trailer *trailer // nil when the database in it is not looked at
 	want    *Snapshot
 	where   string
 	backend string
@@ -62,7 +144,9 @@ func (c *copyReader) Read(p []byte) (int, error) {
 		return 0, c.end
 	}
 	n, err := c.decoded.Read(p)
-	_, _ = c.trailer.Write(p[:n])
+	if c.trailer != nil {
+		_, _ = c.trailer.Write(p[:n])
+	}
 	switch {
 	case err == nil:
 		return n, nil
@@ -81,13 +165,23 @@ func (c *copyReader) verify() error {
 	if _, err := io.Copy(io.Discard, c.stored); err != nil {
 		return err // what follows the decoder's end counts, too
 	}
-	size, sum, err := c.trailer.Verify()
 	stored := hex.EncodeToString(c.stored.sum.Sum(nil))
 	switch w := c.want; {
 	case w.StoredSize > 0 && c.stored.n != w.StoredSize:
 		return c.damaged(fmt.Errorf("it has %d bytes instead of %d", c.stored.n, w.StoredSize))
 	case w.StoredSHA256 != "" && stored != w.StoredSHA256:
 		return c.damaged(fmt.Errorf("its sha256 is %s instead of %s", stored, w.StoredSHA256))
+	case c.trailer == nil:
+		return io.EOF
+	default:
+		return c.verifyDatabase()
+	}
+}
+
+// verifyDatabase compares the database with the snapshot, and returns io.EOF when it fits.
+func (c *copyReader) verifyDatabase() error {
+	size, sum, err := c.trailer.Verify()
+	switch w := c.want; {
 	case err != nil:
 		return c.damaged(messageOf(err))
 	case w.DBSize > 0 && size != w.DBSize:

@@ -29,6 +29,8 @@ const (
 	ReasonEtagMismatch        Reason = "ETAG_MISMATCH"         // the record is not the one that was read
 	ReasonNoSpace             Reason = "NO_SPACE"              // the spool's disk or the backend is full
 	ReasonChecksumMismatch    Reason = "CHECKSUM_MISMATCH"     // the bytes are not the ones that were sent or stored
+	ReasonSnapshotSealed      Reason = "SNAPSHOT_SEALED"       // it is encrypted, and no identity for it is at hand
+	ReasonManifestUntrusted   Reason = "MANIFEST_UNTRUSTED"    // the manifest is not signed by a key that is trusted
 	ReasonSnapshotUnreadable  Reason = "SNAPSHOT_UNREADABLE"   // the database cannot be read through
 	ReasonCopyMissing         Reason = "COPY_MISSING"          // a chosen backend did not hold it when its record was made anew
 	ReasonCancelled           Reason = "CANCELLED"             // the caller went away, or its deadline passed

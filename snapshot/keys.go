@@ -6,6 +6,7 @@ import "strings"
 const (
 	dataSuffix     = ".db"
 	zstdSuffix     = ".db.zst"
+	sealedSuffix   = ".age" // after one of the others
 	manifestSuffix = ".json"
 )
 
@@ -19,15 +20,22 @@ func ManifestKey(name string) string { return name + manifestSuffix }
 
 // DataKey returns the key of a snapshot's data, below the cluster's prefix.
 func (s *Snapshot) DataKey() string {
+	key := s.Name + zstdSuffix
 	if s.Compression == CompressionNone {
-		return s.Name + dataSuffix
+		key = s.Name + dataSuffix
 	}
-	return s.Name + zstdSuffix
+	if s.Sealed() {
+		key += sealedSuffix
+	}
+	return key
 }
+
+// Sealed reports whether the snapshot's object is encrypted.
+func (s *Snapshot) Sealed() bool { return len(s.EncryptionRecipients) > 0 }
 
 // splitKey returns the snapshot's name and the suffix of one of its objects' keys; ok is false for any other key.
 func splitKey(key string) (name, suffix string, ok bool) {
-	for _, s := range []string{zstdSuffix, dataSuffix, manifestSuffix} {
+	for _, s := range []string{zstdSuffix + sealedSuffix, dataSuffix + sealedSuffix, zstdSuffix, dataSuffix, manifestSuffix} {
 		if name, ok := strings.CutSuffix(key, s); ok && name != "" {
 			return name, s, true
 		}

@@ -43,6 +43,7 @@ type manifest struct {
 	SHA256         string            `json:"sha256"`
 	Hash           uint32            `json:"hash"`
 	Compression    string            `json:"compression"`
+	Recipients     []string          `json:"encryptionRecipients,omitempty"`
 	StoredSize     int64             `json:"storedSizeBytes,string"`
 	StoredSHA256   string            `json:"storedSha256"`
 }
@@ -68,8 +69,8 @@ func (d *jsonDuration) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// encodeManifest returns the manifest of a snapshot whose data is durable.
-func encodeManifest(rec *Record) ([]byte, error) {
+// encodeManifest returns the manifest of a snapshot whose data is durable, signed if there is a signer.
+func encodeManifest(rec *Record, signer *Signer) ([]byte, error) {
 	var backends []string
 	for _, l := range rec.Locations {
 		backends = append(backends, l.Backend)
@@ -96,13 +97,39 @@ func encodeManifest(rec *Record) ([]byte, error) {
 		SHA256:         rec.SHA256,
 		Hash:           rec.Hash,
 		Compression:    "COMPRESSION_" + rec.Compression.String(),
+		Recipients:     rec.EncryptionRecipients,
 		StoredSize:     rec.StoredSize,
 		StoredSHA256:   rec.StoredSHA256,
 	}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode the manifest of %q: %w", rec.Name, err)
 	}
-	return append(b, '\n'), nil
+	b = append(b, '\n')
+	if signer != nil {
+		b = signer.sign(b)
+	}
+	return b, nil
+}
+
+// ReadManifest reads the manifest under a key and returns the snapshot that it describes, without state; its locations are
+// the names of the backends that were chosen and no more. A manifest that trust does not believe is an [Error] with
+// ReasonManifestUntrusted; one that cannot be decoded is an error without a reason.
+func ReadManifest(ctx context.Context, b Backend, key string, trust *Trust) (*Record, error) {
+	doc, err := readSmall(ctx, b, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := trust.verify(doc); err != nil {
+		return nil, untrusted(b, key, err)
+	}
+	return decodeManifest(doc)
+}
+
+func untrusted(b Backend, key string, err error) error {
+	return &Error{
+		Reason: ReasonManifestUntrusted, Backend: b.Name(), Message: fmt.Sprintf("the manifest %s is not trusted", b.URI(key)), Err: err,
+		Hint: "use another backend's copy; if it is signed with a key of yours, add that to the trusted keys",
+	}
 }
 
 // decodeManifest returns the record that a manifest describes, without state; its locations are the names of the backends
@@ -119,7 +146,8 @@ func decodeManifest(b []byte) (*Record, error) {
 			EtcdVersion: m.EtcdVersion, StorageVersion: m.StorageVersion,
 			EtcdClusterID: m.EtcdClusterID, EtcdMemberID: m.EtcdMemberID,
 			Revision: m.Revision, TotalKeys: m.TotalKeys, DBSize: m.DBSize, SHA256: m.SHA256, Hash: m.Hash,
-			StoredSize: m.StoredSize, StoredSHA256: m.StoredSHA256,
+			EncryptionRecipients: m.Recipients,
+			StoredSize:           m.StoredSize, StoredSHA256: m.StoredSHA256,
 		},
 		RequestID: m.RequestID,
 	}

@@ -14,7 +14,7 @@ func wholeRecord() *Record {
 			Trigger: TriggerManual, CreateTime: time.Unix(1_700_000_000, 123).UTC(), Duration: 1234567891 * time.Nanosecond,
 			Pinned: true, Node: "node-1", EtcdVersion: "3.7.3", StorageVersion: "3.7.0", EtcdClusterID: "0123456789abcdef", EtcdMemberID: "fedcba9876543210",
 			Revision: 1 << 60, TotalKeys: 7, DBSize: 4096, SHA256: strings.Repeat("a", 64), Hash: 4_000_000_000,
-			Compression: CompressionZstd, StoredSize: 1000, StoredSHA256: strings.Repeat("b", 64),
+			Compression: CompressionZstd, EncryptionRecipients: []string{"age1x", "ssh-rsa y"}, StoredSize: 1000, StoredSHA256: strings.Repeat("b", 64),
 		},
 		RequestID: "id",
 	}
@@ -22,7 +22,7 @@ func wholeRecord() *Record {
 
 func TestManifestSaysEverythingButWhatOnlyTheCatalogKnows(t *testing.T) {
 	want := wholeRecord()
-	doc, err := encodeManifest(want)
+	doc, err := encodeManifest(want, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestManifestSaysEverythingButWhatOnlyTheCatalogKnows(t *testing.T) {
 }
 
 func TestManifestThatIsNotOursIsAnError(t *testing.T) {
-	doc, err := encodeManifest(wholeRecord())
+	doc, err := encodeManifest(wholeRecord(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestManifestThatIsNotOursIsAnError(t *testing.T) {
 }
 
 func FuzzManifest(f *testing.F) {
-	doc, err := encodeManifest(wholeRecord())
+	doc, err := encodeManifest(wholeRecord(), nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func FuzzManifest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := encodeManifest(rec)
+		again, err := encodeManifest(rec, nil)
 		if err != nil {
 			t.Fatalf("encode what was decoded: %v", err)
 		}

@@ -194,7 +194,7 @@ func (s *save) newRecord() {
 	s.rec = &Record{
 		Snapshot: Snapshot{
 			Cluster: s.cfg.Name, Node: s.cfg.Node, State: StateSaving, Labels: s.req.Labels, Trigger: s.req.Trigger,
-			CreateTime: s.start.UTC(), Compression: s.cfg.Compression,
+			CreateTime: s.start.UTC(), Compression: s.cfg.Compression, EncryptionRecipients: s.cfg.Recipients.Names(),
 		},
 		RequestID: s.req.RequestID,
 		Owner:     s.owner,

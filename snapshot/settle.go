@@ -65,6 +65,7 @@ func (r *reconciliation) settle(ctx context.Context, it item) error {
 func (r *reconciliation) discover(ctx context.Context, it item, ch *change) error {
 	var rec *Record
 	var chosen []Location
+	bad := map[int]error{}
 	for i, g := range it.groups {
 		if g == nil {
 			continue
@@ -73,6 +74,7 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 		found, err := r.readManifest(ctx, v, it.name, g)
 		if err != nil {
 			r.fail(v, err)
+			bad[i] = err
 			continue
 		}
 		if found == nil {
@@ -92,9 +94,27 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 	if rec == nil {
 		return nil
 	}
+	for i := range it.groups {
+		if ReasonOf(bad[i]) == ReasonManifestUntrusted {
+			r.addUntrusted(it, i, rec, bad[i], ch)
+		}
+	}
 	r.addMissing(it, rec, chosen)
 	setState(&rec.Snapshot)
 	return r.commit(ctx, it, rec, ch, true)
+}
+
+// addUntrusted adds a location whose manifest is not to be believed. That the data is there is all that is known of it.
+func (r *reconciliation) addUntrusted(it item, i int, rec *Record, err error, ch *change) {
+	v := r.views[i]
+	loc := r.newLocation(v, rec)
+	loc.State, loc.Error = StateFailed, err.Error()
+	if data := it.groups[i].data(r.key(rec.DataKey())); data != nil {
+		loc.Size = data.Size
+	}
+	rec.Locations = append(rec.Locations, loc)
+	rec.Failures = append(rec.Failures, failureOf(v.b.Name(), err))
+	ch.added[i] = true
 }
 
 // addMissing adds the configured backends that were chosen and where the snapshot was not found.
@@ -239,6 +259,9 @@ func (r *reconciliation) settlePresent(ctx context.Context, i int, rec *Record, 
 	found, err := r.readManifest(ctx, v, rec.Name, g)
 	if err != nil {
 		r.fail(v, err)
+		if loc != nil && ReasonOf(err) == ReasonManifestUntrusted {
+			r.mark(i, loc, StateFailed, data.Size, err.Error(), ch)
+		}
 		return
 	}
 	if found == nil {
@@ -304,6 +327,10 @@ func (r *reconciliation) readManifest(ctx context.Context, v *view, name string,
 	}
 	if err != nil {
 		return nil, err
+	}
+	key := r.key(ManifestKey(name))
+	if err := r.cfg.Trust.verify(doc); err != nil {
+		return nil, untrusted(v.b, key, err)
 	}
 	rec, err := decodeManifest(bytes.TrimSpace(doc))
 	if err == nil && rec.Name != name {

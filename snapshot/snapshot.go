@@ -101,7 +101,9 @@ type Snapshot struct {
 	SHA256    string
 	Hash      uint32 // as `etcdutl snapshot status` computes it
 
-	Compression  Compression
+	Compression          Compression
+	EncryptionRecipients []string // public keys of those who can read the object; none when it is not encrypted
+
 	StoredSize   int64  // of the object, the same on every backend
 	StoredSHA256 string // of the object, the same on every backend
 
@@ -135,6 +137,7 @@ func (s *Snapshot) Clone() *Snapshot {
 	c := *s
 	c.Labels = maps.Clone(s.Labels)
 	c.Locations = slices.Clone(s.Locations)
+	c.EncryptionRecipients = slices.Clone(s.EncryptionRecipients)
 	return &c
 }
 

@@ -126,11 +126,11 @@ func (t *transfer) openSpool(size int64) (remove func(), err error) {
 	}
 	switch {
 	case err != nil:
-	case t.cfg.Compression == CompressionNone:
+	case t.cfg.Compression == CompressionNone && !t.rec.Sealed():
 		t.stored = t.raw
 		t.storedTotal.Store(size)
 	default:
-		t.stored, err = newGrowing(filepath.Join(dir, "snapshot"+zstdSuffix))
+		t.stored, err = newGrowing(filepath.Join(dir, "snapshot.stored"))
 	}
 	if err != nil {
 		closeAll()
@@ -184,7 +184,7 @@ func (t *transfer) produce(ctx context.Context, stream *Stream) error {
 		described = rec.Clone()
 	})
 	described.Duration = t.cfg.Now().Sub(t.start)
-	t.manifest, err = encodeManifest(described)
+	t.manifest, err = encodeManifest(described, t.cfg.Signer)
 	return err
 }
 
@@ -250,7 +250,7 @@ func (t *transfer) compress(ctx context.Context) (size int64, sum string, err er
 	if t.stored == t.raw {
 		_, err = io.Copy(io.MultiWriter(hash, count), t.raw.Reader(ctx))
 	} else {
-		_, err = seekable.Copy(ctx, io.MultiWriter(t.stored, hash, count), t.raw.Reader(ctx), seekable.Options{})
+		err = t.encode(ctx, io.MultiWriter(t.stored, hash, count))
 		t.stored.End(err)
 	}
 	if err == nil {
@@ -259,6 +259,31 @@ func (t *transfer) compress(ctx context.Context) (size int64, sum string, err er
 	span.SetAttributes(attribute.Int64("stored_size", count.n))
 	return count.n, hex.EncodeToString(hash.Sum(nil)), err
 }
+
+// encode writes the raw spool as it is to be stored: compressed, then sealed.
+func (t *transfer) encode(ctx context.Context, w io.Writer) error {
+	sealed := io.WriteCloser(nopCloser{w})
+	if t.rec.Sealed() {
+		var err error
+		if sealed, err = t.cfg.Recipients.NewWriter(w); err != nil {
+			return &Error{Reason: ReasonInternal, Message: "encrypt the snapshot", Err: err}
+		}
+	}
+	var err error
+	if t.cfg.Compression == CompressionNone {
+		_, err = io.Copy(sealed, t.raw.Reader(ctx))
+	} else {
+		_, err = seekable.Copy(ctx, sealed, t.raw.Reader(ctx), seekable.Options{})
+	}
+	if err != nil {
+		return err // the end of what is sealed is not written
+	}
+	return sealed.Close()
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
 
 type counter struct{ n int64 }
 

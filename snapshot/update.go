@@ -73,7 +73,7 @@ func (c *Cluster) rewriteManifests(ctx context.Context, rec *Record) error {
 	if rec.Trigger == TriggerAdopted {
 		return nil
 	}
-	doc, err := encodeManifest(rec)
+	doc, err := encodeManifest(rec, c.cfg.Signer)
 	if err != nil {
 		return err
 	}

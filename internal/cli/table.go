@@ -87,6 +87,9 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		field("size", withBytes(s.GetDbSizeBytes()))
 		field("sha256", s.GetSha256())
 		field("compression", strings.TrimPrefix(s.GetCompression().String(), "COMPRESSION_"))
+		for _, r := range s.GetEncryptionRecipients() {
+			field("encrypted for", keyEnds(r))
+		}
 		field("stored size", withBytes(s.GetStoredSizeBytes()))
 		field("stored sha256", s.GetStoredSha256())
 		field("etcd", s.GetEtcdVersion())
@@ -108,6 +111,15 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 			row(l.GetBackend(), stateName(l.GetState()), size(l.GetSizeBytes()), orDash(where))
 		}
 	})
+}
+
+// keyEnds keeps a long key recognizable: those of SSH's RSA and of hybrid keys have hundreds of characters.
+func keyEnds(key string) string {
+	const ends = 40
+	if len(key) <= 2*ends+1 {
+		return key
+	}
+	return key[:ends] + "…" + key[len(key)-ends:]
 }
 
 func withBytes(n int64) string {

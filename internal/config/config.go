@@ -66,6 +66,8 @@ type Cluster struct {
 	UploadLimit     Rate          `yaml:"upload_limit,omitempty"` // of all uploads to S3 together; none when empty
 	LeftoverAge     time.Duration `yaml:"leftover_age"`           // how old what a crash left on a backend must be to be swept
 	Retention       Retention     `yaml:"retention,omitempty"`
+	Encryption      Encryption    `yaml:"encryption,omitempty"`
+	Signing         Signing       `yaml:"signing,omitempty"`
 	Backends        []Backend     `yaml:"backends"`
 }
 
@@ -108,6 +110,22 @@ type Catalog struct {
 
 // Separate reports whether the catalog is in another etcd than the one that is saved.
 func (c Catalog) Separate() bool { return c.reachable() }
+
+// Encryption says who can read what is saved: public keys alone. Without any, snapshots are not encrypted.
+type Encryption struct {
+	Recipients     []string `yaml:"recipients,omitempty"`
+	RecipientsFile string   `yaml:"recipients_file,omitempty"`
+}
+
+// Enabled reports whether there is somebody to encrypt for.
+func (e Encryption) Enabled() bool { return len(e.Recipients) > 0 || e.RecipientsFile != "" }
+
+// Signing says how manifests are signed, and which signatures are believed beside the key's own.
+type Signing struct {
+	KeyFile        string   `yaml:"key_file,omitempty"`
+	PublicKeyFiles []string `yaml:"public_key_files,omitempty"`
+	AcceptUnsigned bool     `yaml:"accept_unsigned,omitempty"` // believe manifests that have no signature, too
+}
 
 // Backend is a place for snapshots.
 type Backend struct {

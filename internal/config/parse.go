@@ -83,6 +83,7 @@ func (c *checker) value(n *yaml.Node, t reflect.Type, path string) {
 
 func (c *checker) mapping(n *yaml.Node, t reflect.Type, path string) {
 	if isNull(n) {
+		c.noteNothing(n, path)
 		return
 	}
 	if n.Kind != yaml.MappingNode {
@@ -134,6 +135,7 @@ func (c *checker) merge(n *yaml.Node, t reflect.Type, path string) {
 
 func (c *checker) list(n *yaml.Node, t reflect.Type, path string) {
 	if isNull(n) {
+		c.noteNothing(n, path)
 		return
 	}
 	if n.Kind != yaml.SequenceNode {
@@ -172,6 +174,13 @@ func (c *checker) scalar(n *yaml.Node, t reflect.Type, path string) {
 
 func (c *checker) note(n *yaml.Node, path string) {
 	c.origins[path] = fmt.Sprintf("%s:%d", c.file, n.Line)
+}
+
+// noteNothing notes a key without a value: what asks for something and does not say what is not the same as silence.
+func (c *checker) noteNothing(n *yaml.Node, path string) {
+	if path != "" {
+		c.note(n, path)
+	}
 }
 
 func (c *checker) problem(n *yaml.Node, path, format string, args ...any) {

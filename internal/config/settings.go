@@ -105,10 +105,41 @@ var settings = []setting{
 	{flag: "upload-limit", path: "upload_limit", kind: "rate",
 		usage:   "how fast S3 is written to, all uploads together, in `bytes` per second (default as fast as it can)",
 		cluster: func(c *Cluster, v []string) error { return setString((*string)(&c.UploadLimit), v) }},
+	{flag: "encryption-recipient", path: "encryption.recipients", kind: "key", many: true,
+		usage:   "public `key` that snapshots are encrypted for with age: age1…, ssh-ed25519 …, ssh-rsa …; may be repeated",
+		cluster: func(c *Cluster, v []string) error { return setList(&c.Encryption.Recipients, v) }},
+	{flag: "encryption-recipients-file", path: "encryption.recipients_file", kind: "file",
+		usage:   "`file` with more such keys, one a line",
+		cluster: func(c *Cluster, v []string) error { return setString(&c.Encryption.RecipientsFile, v) }},
+	{flag: "signing-key-file", path: "signing.key_file", kind: "file",
+		usage:   "`file` with the Ed25519 private key that manifests are signed with, PEM; then only signed ones are believed",
+		cluster: func(c *Cluster, v []string) error { return setString(&c.Signing.KeyFile, v) }},
+	{flag: "signing-public-key-file", path: "signing.public_key_files", kind: "file", many: true,
+		usage:   "`file` with another public key, PEM, whose signatures are believed, such as the last one; may be repeated",
+		cluster: func(c *Cluster, v []string) error { return setList(&c.Signing.PublicKeyFiles, v) }},
+	{flag: "signing-accept-unsigned", path: "signing.accept_unsigned", kind: "bool",
+		usage:   "believe manifests without a signature, too, such as those of the time before there was a key",
+		cluster: func(c *Cluster, v []string) error { return setBool(&c.Signing.AcceptUnsigned, v) }},
 }
 
 func setString(to *string, values []string) error {
 	*to = values[len(values)-1]
+	return nil
+}
+
+// setList takes what is separated by commas or lines: there are spaces in SSH keys.
+func setList(to *[]string, values []string) error {
+	*to = nil
+	for _, v := range values {
+		for _, part := range strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == '\n' }) {
+			if part = strings.TrimSpace(part); part != "" {
+				*to = append(*to, part)
+			}
+		}
+	}
+	if len(*to) == 0 {
+		return errors.New("is empty; give a value, or leave it out")
+	}
 	return nil
 }
 

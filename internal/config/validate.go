@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/seal"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
@@ -144,6 +146,8 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.rate(at+".upload_limit", c.UploadLimit)
 	v.atLeast(at+".leftover_age", c.LeftoverAge, time.Millisecond)
 	v.retention(c.Retention, at+".retention")
+	v.encryption(c.Encryption, at+".encryption")
+	v.signing(c.Signing, at+".signing")
 	v.backends(c, at+".backends")
 }
 
@@ -164,6 +168,52 @@ func (v validator) retention(r Retention, at string) {
 	if _, err := time.LoadLocation(r.TimeZone); err != nil || r.TimeZone == "Local" {
 		v.problem(at+".time_zone", "%q is not a time zone; write it as Europe/Berlin, or leave it out for UTC", r.TimeZone)
 	}
+}
+
+// encryption refuses what asks for encryption and cannot have it. Files are read when the service starts. What was given
+// is not shown: it may be a private key.
+func (v validator) encryption(e Encryption, at string) {
+	if v.given(at) && !e.Enabled() {
+		v.problem(at, "asks for encryption and names nobody who could read it; give recipients or recipients_file "+
+			"(--encryption-recipient, --encryption-recipients-file), or remove it to store plaintext")
+	}
+	if err := seal.CheckRecipient(e.RecipientsFile); errors.Is(err, seal.ErrPrivate) {
+		v.problem(at+".recipients_file", "%v; it must name a file", err)
+	}
+	wrong := false
+	for i, r := range e.Recipients {
+		if err := seal.CheckRecipient(r); err != nil {
+			wrong = true
+			v.problem(fmt.Sprintf("%s.recipients[%d]", at, i), "%v", err)
+		}
+	}
+	if len(e.Recipients) > 0 && !wrong {
+		if _, err := seal.NewRecipients(e.Recipients); err != nil {
+			v.problem(at+".recipients", "%v", err)
+		}
+	}
+}
+
+// signing refuses what asks for signatures and cannot have them.
+func (v validator) signing(s Signing, at string) {
+	if v.given(at) && s.KeyFile == "" {
+		v.problem(at+".key_file", "is missing; without it nothing is signed, and what this service saves would not be believed")
+	}
+	for i, f := range s.PublicKeyFiles {
+		if f == "" {
+			v.problem(fmt.Sprintf("%s.public_key_files[%d]", at, i), "is empty")
+		}
+	}
+}
+
+// given reports whether anything was said about a part of the configuration, be it nothing.
+func (v validator) given(path string) bool {
+	for p := range v.origins {
+		if rest, ok := strings.CutPrefix(p, path); ok && (rest == "" || rest[0] == '.') {
+			return true
+		}
+	}
+	return false
 }
 
 func (v validator) etcd(e *Etcd, at string) {

@@ -43,6 +43,14 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	}
 	log := s.log.With("cluster", cfg.Name)
 	limits := newLimits(cfg)
+	recipients, err := recipientsOf(cfg.Encryption)
+	if err != nil {
+		return err
+	}
+	signer, trust, err := signingOf(cfg.Signing)
+	if err != nil {
+		return err
+	}
 	parts, err := s.openParts(cfg, limits.upload, log)
 	if err != nil {
 		return err
@@ -56,6 +64,9 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Catalog:     parts.catalog,
 		Backends:    parts.backends,
 		Compression: compressions[cfg.Compression],
+		Recipients:  recipients,
+		Signer:      signer,
+		Trust:       trust,
 		Retention:   retentions(cfg),
 		Observer:    s.telemetry.Observer(),
 		Events:      s.events,

@@ -23,6 +23,7 @@ func shrink(s *snapshotdv1.Snapshot) *snapshotdv1.Snapshot {
 	steps := []func(){
 		func() { shortenErrors(s, maxText) },
 		func() { s.Labels = nil },
+		func() { s.EncryptionRecipients = nil },
 		func() { shortenErrors(s, maxName) },
 		func() {
 			for _, l := range s.GetLocations() {

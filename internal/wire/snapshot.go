@@ -24,7 +24,7 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 		EtcdVersion: s.EtcdVersion, StorageVersion: s.StorageVersion,
 		EtcdClusterId: s.EtcdClusterID, EtcdMemberId: s.EtcdMemberID,
 		Revision: s.Revision, TotalKeys: s.TotalKeys, DbSizeBytes: s.DBSize, Sha256: s.SHA256, Hash: s.Hash,
-		Compression:     snapshotdv1.Snapshot_Compression(s.Compression),
+		Compression: snapshotdv1.Snapshot_Compression(s.Compression), EncryptionRecipients: s.EncryptionRecipients,
 		StoredSizeBytes: s.StoredSize, StoredSha256: s.StoredSHA256,
 		Etag: s.Etag,
 	}
@@ -53,8 +53,8 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 		EtcdVersion: m.GetEtcdVersion(), StorageVersion: m.GetStorageVersion(),
 		EtcdClusterID: m.GetEtcdClusterId(), EtcdMemberID: m.GetEtcdMemberId(),
 		Revision: m.GetRevision(), TotalKeys: m.GetTotalKeys(), DBSize: m.GetDbSizeBytes(), SHA256: m.GetSha256(), Hash: m.GetHash(),
-		Compression: snapshot.Compression(m.GetCompression()),
-		StoredSize:  m.GetStoredSizeBytes(), StoredSHA256: m.GetStoredSha256(),
+		Compression: snapshot.Compression(m.GetCompression()), EncryptionRecipients: m.GetEncryptionRecipients(),
+		StoredSize: m.GetStoredSizeBytes(), StoredSHA256: m.GetStoredSha256(),
 		Etag: m.GetEtag(),
 	}
 	for _, l := range m.GetLocations() {

@@ -287,6 +287,9 @@ type Snapshot struct {
 	Revision int64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Live keys in the snapshot, counted in its pages; what `etcdutl snapshot status` (3.7) prints.
 	TotalKeys int64 `protobuf:"varint,16,opt,name=total_keys,json=totalKeys,proto3" json:"total_keys,omitempty"`
+	// Public keys of those who can read the stored object, which is encrypted with age when there are any: age1…, or an SSH
+	// key without its comment.
+	EncryptionRecipients []string `protobuf:"bytes,17,rep,name=encryption_recipients,json=encryptionRecipients,proto3" json:"encryption_recipients,omitempty"`
 	// Bytes that etcd sent, without the trailing 32 bytes of checksum.
 	DbSizeBytes int64 `protobuf:"varint,21,opt,name=db_size_bytes,json=dbSizeBytes,proto3" json:"db_size_bytes,omitempty"`
 	// sha256 of the database, 64 hex digits: the checksum that etcd sent, verified.
@@ -449,6 +452,13 @@ func (x *Snapshot) GetTotalKeys() int64 {
 	return 0
 }
 
+func (x *Snapshot) GetEncryptionRecipients() []string {
+	if x != nil {
+		return x.EncryptionRecipients
+	}
+	return nil
+}
+
 func (x *Snapshot) GetDbSizeBytes() int64 {
 	if x != nil {
 		return x.DbSizeBytes
@@ -609,7 +619,7 @@ var File_snapshotd_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\n" +
+	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\n" +
 	"\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -630,7 +640,8 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\x0eetcd_member_id\x18\x0e \x01(\tR\fetcdMemberId\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x03R\brevision\x12\x1d\n" +
 	"\n" +
-	"total_keys\x18\x10 \x01(\x03R\ttotalKeys\x12\"\n" +
+	"total_keys\x18\x10 \x01(\x03R\ttotalKeys\x123\n" +
+	"\x15encryption_recipients\x18\x11 \x03(\tR\x14encryptionRecipients\x12\"\n" +
 	"\rdb_size_bytes\x18\x15 \x01(\x03R\vdbSizeBytes\x12\x16\n" +
 	"\x06sha256\x18\x16 \x01(\tR\x06sha256\x12\x12\n" +
 	"\x04hash\x18\x17 \x01(\rR\x04hash\x12D\n" +

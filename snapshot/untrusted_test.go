@@ -1,0 +1,137 @@
+package snapshot_test
+
+import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// newSigner returns a signer and who believes it.
+func newSigner(t *testing.T) (*snapshot.Signer, *snapshot.Trust) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := snapshot.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust := snapshot.NewTrust(false)
+	trust.AddSigner(signer)
+	return signer, trust
+}
+
+func signing(t *testing.T) func(*snapshot.Config) {
+	t.Helper()
+	signer, trust := newSigner(t)
+	return func(c *snapshot.Config) { c.Signer, c.Trust = signer, trust }
+}
+
+// A manifest that is not what was signed is an error of its backend, its location is FAILED, and nothing of it is adopted
+// or deleted; the good copy stays what it is.
+func TestReconcileDoesNotBelieveAChangedManifest(t *testing.T) {
+	f := newFixture(t, signing(t))
+	s := f.mustSave(t)
+	manifest := f.path("two", s.Name, ".json")
+	good := read(t, manifest)
+	unsigned, _, _ := strings.Cut(string(good), ",\n  \"signature\"")
+	for what, bad := range map[string]string{
+		"changed":         strings.Replace(string(good), `"revision": "`, `"revision": "1`, 1),
+		"without signing": unsigned + "\n}\n",
+		"cut off":         string(good[:len(good)/2]),
+		"empty":           "",
+	} {
+		t.Run(what, func(t *testing.T) {
+			writeFile(t, manifest, bad)
+			f.forget(t, s.Name)
+			f.clock.pass(48 * time.Hour) // what may be swept, is
+			for range 3 {
+				reports := f.reconcile(t, snapshot.ReconcileRequest{})
+				wantUntrusted(t, reports["two"].Err)
+				if reports["one"].Err != nil || reports["two"].Swept != 0 || reports["two"].Removed != 0 {
+					t.Errorf("reports %+v", reports)
+				}
+				rec := f.records(t)[s.Name]
+				if rec == nil || rec.State != snapshot.StatePartial || rec.Revision != s.Revision {
+					t.Fatalf("record %+v", rec)
+				}
+				if l := rec.Location("two"); l.State != snapshot.StateFailed || !strings.Contains(l.Error, "not trusted") || l.Size != s.StoredSize {
+					t.Errorf("location %+v", l)
+				}
+				if l := rec.Location("one"); l.State != snapshot.StateReady {
+					t.Errorf("location %+v", l)
+				}
+			}
+			for _, suffix := range []string{".db.zst", ".json"} {
+				if _, err := os.Stat(f.path("two", s.Name, suffix)); err != nil {
+					t.Error(err)
+				}
+			}
+			_, err := snapshot.ReadManifest(t.Context(), f.backends["two"], "default/"+snapshot.ManifestKey(s.Name), f.cfg.Trust)
+			wantUntrusted(t, err)
+
+			writeFile(t, manifest, string(good)) // a person has put it back
+			f.mustReconcile(t)
+			if rec := f.records(t)[s.Name]; rec.State != snapshot.StateReady {
+				t.Errorf("with the good manifest again: %s, %s", rec.State, rec.Error)
+			}
+		})
+	}
+}
+
+func wantUntrusted(t *testing.T, err error) {
+	t.Helper()
+	if snapshot.ReasonOf(err) != snapshot.ReasonManifestUntrusted {
+		t.Errorf("%v, want MANIFEST_UNTRUSTED", err)
+	}
+}
+
+// Where no manifest can be believed there is no snapshot; the backends say why.
+func TestReconcileAdoptsNothingThatIsNotSigned(t *testing.T) {
+	f := newFixture(t)
+	s := f.mustSave(t)
+	f.forget(t, s.Name)
+	strict := f.replica(t, signing(t))
+	reports, err := strict.Reconcile(t.Context(), snapshot.ReconcileRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range reports {
+		wantUntrusted(t, r.Err)
+		if r.Added != 0 {
+			t.Errorf("report %+v", r)
+		}
+	}
+	if rec := f.records(t)[s.Name]; rec != nil {
+		t.Errorf("record %+v", rec)
+	}
+}
+
+// A save whose replica died is not settled as READY by a manifest that is not believed.
+func TestUntrustedManifestDoesNotSettleASave(t *testing.T) {
+	f := newFixture(t)
+	s := f.mustSave(t)
+	rec := f.records(t)[s.Name]
+	rec.State, rec.Owner = snapshot.StateSaving, "node-1/dead"
+	if err := f.catalog.Update(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	strict := f.replica(t, signing(t))
+	if _, err := strict.Reconcile(t.Context(), snapshot.ReconcileRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if rec := f.records(t)[s.Name]; rec.State != snapshot.StateFailed || !strings.Contains(rec.Error, "not trusted") {
+		t.Errorf("settled as %s: %s", rec.State, rec.Error)
+	}
+}
