@@ -103,12 +103,20 @@ func TestFormatPageRestoresASnapshot(t *testing.T) {
 
 // The page names every member of a manifest and of the marker, in the order in which they are written.
 func TestFormatPageNamesEveryMember(t *testing.T) {
-	signer, _ := newSigner(t)
+	signer, trust := newSigner(t)
 	key, _ := keyPair(t)
 	f := newFixture(t, func(c *snapshot.Config) { c.Recipients, c.Signer = recipients(t, key), signer })
 	res, err := f.Save(t.Context(), snapshot.SaveRequest{RequestID: "id", Labels: map[string]string{"a": "b"}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	pinned := true
+	if _, err := f.Update(t.Context(), snapshot.UpdateRequest{Name: res.Snapshot.Name, Pinned: &pinned}); err != nil {
+		t.Fatal(err)
+	}
+	// What an update has written is signed, too.
+	if _, err := snapshot.ReadManifest(t.Context(), f.backends["one"], "default/"+snapshot.ManifestKey(res.Snapshot.Name), trust); err != nil {
+		t.Error(err)
 	}
 	page := formatPage(t)
 	for heading, doc := range map[string][]byte{
