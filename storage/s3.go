@@ -44,6 +44,7 @@ type s3Conn struct {
 	bucket    *blob.Bucket
 	http      *http.Client
 	checksums aws.RequestChecksumCalculation
+	upload    uploadOptions
 }
 
 func (s *s3Store) uri(key string) string {
@@ -82,7 +83,7 @@ func (s *s3Store) connect(ctx context.Context) (*s3Conn, error) {
 		}
 		cfg.Region = defaultRegion
 	}
-	conn := &s3Conn{http: newHTTPClient(cfg.HTTPClient, s.stall), checksums: cfg.RequestChecksumCalculation}
+	conn := &s3Conn{http: newHTTPClient(cfg.HTTPClient, s.stall), checksums: cfg.RequestChecksumCalculation, upload: uploadOptionsOf(s.loc.params)}
 	cfg.Logger = logging.Nop{} // it would write to standard error
 	cfg.HTTPClient = &watchedClient{client: conn.http, limit: s.stall, uploads: s.limit}
 	if retryer := cfg.Retryer; retryer != nil {
@@ -111,6 +112,7 @@ func (s *s3Store) options() (opts s3blob.Options, configure func(*s3.Options), r
 			}
 		case kmsKeyParam:
 			opts.KMSEncryptionID = value
+		case storageClassParam, tagsParam, lockModeParam, lockDaysParam: // see uploadOptions
 		case pathStyleParam, legacyPathStyleParam, disableHTTPSParam, accelerateParam:
 			set[name], _ = strconv.ParseBool(value)
 		default:

@@ -82,9 +82,11 @@ func uploadError(ctx context.Context, src *source, err, closeErr error) error {
 func (c *s3Conn) uploader(part int64) func(as func(any) bool) error {
 	return func(as func(any) bool) error {
 		var manager *transfermanager.Client
-		if !as(&manager) {
+		var req *transfermanager.UploadObjectInput
+		if !as(&manager) || !as(&req) {
 			return errors.New("s3blob does not give its upload manager")
 		}
+		c.upload.apply(req, time.Now())
 		*manager = *transfermanager.New(c.client, func(o *transfermanager.Options) {
 			o.PartSizeBytes = part
 			o.MultipartUploadThreshold = partSize

@@ -44,6 +44,10 @@ var (
 		accelerateParam:                checkBool,
 		sseTypeParam:                   oneOf("AES256", "aws:kms", "aws:kms:dsse"),
 		kmsKeyParam:                    nil,
+		storageClassParam:              checkStorageClass,
+		tagsParam:                      checkTags,
+		lockModeParam:                  oneOf("governance", "compliance"),
+		lockDaysParam:                  checkDays,
 	}
 )
 
@@ -56,6 +60,10 @@ const (
 	accelerateParam      = "accelerate"
 	sseTypeParam         = "ssetype"
 	kmsKeyParam          = "kmskeyid"
+	storageClassParam    = "storage_class"
+	tagsParam            = "tags"
+	lockModeParam        = "object_lock_mode"
+	lockDaysParam        = "object_lock_days"
 )
 
 // parseURL takes a URL apart. Its errors do not repeat the URL: people put secrets into them, too.
@@ -91,6 +99,9 @@ func parseURL(raw string) (*location, error) {
 		return nil, fmt.Errorf("its URL has the scheme %q; file and s3 are known: file:///DIRECTORY, s3://BUCKET?region=REGION", u.Scheme)
 	}
 	if loc.params, err = parseParams(u, params); err != nil {
+		return nil, err
+	}
+	if err := checkLock(loc.params); err != nil {
 		return nil, err
 	}
 	loc.prefix, err = cleanPrefix(loc.params.Get(prefixParam))

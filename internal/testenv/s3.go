@@ -37,6 +37,17 @@ type S3 struct {
 // StartS3 starts a server that ends with the test, and waits until it answers.
 func StartS3(tb testing.TB) *S3 {
 	tb.Helper()
+	return startS3(tb, false)
+}
+
+// StartVersionedS3 starts a server whose buckets can have versions, and so object lock.
+func StartVersionedS3(tb testing.TB) *S3 {
+	tb.Helper()
+	return startS3(tb, true)
+}
+
+func startS3(tb testing.TB, versions bool) *S3 {
+	tb.Helper()
 	root := tb.TempDir()
 	s := &S3{
 		tb: tb, binary: Tool(tb, "servers", "github.com/versity/versitygw/cmd/versitygw"),
@@ -49,6 +60,11 @@ func StartS3(tb testing.TB) *S3 {
 		sidecar := filepath.Join(root, "attributes")
 		s.mkdir(sidecar)
 		s.args = append(s.args, "--sidecar", sidecar)
+	}
+	if versions {
+		dir := filepath.Join(root, "versions")
+		s.mkdir(dir)
+		s.args = append(s.args, "--versioning-dir", dir)
 	}
 	s.args = append(s.args, s.data)
 	s.Start()
