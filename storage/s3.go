@@ -70,12 +70,20 @@ func (s *s3Store) open(ctx context.Context) (*s3Conn, error) {
 
 func (s *s3Store) connect(ctx context.Context) (*s3Conn, error) {
 	opts, configure, params := s.options()
+	stamp := stampOf(credentialFiles()) // before they are read
 	cfg, err := gcaws.V2ConfigFromURLParams(ctx, params)
 	if err != nil {
 		return nil, &configError{err}
 	}
-	if s.credentials != nil {
+	switch {
+	case s.credentials != nil:
 		cfg.Credentials = s.credentials
+	case cfg.Credentials != nil && !aws.IsCredentialsProvider(cfg.Credentials, aws.AnonymousCredentials{}) &&
+		!aws.IsCredentialsProvider(cfg.Credentials, (*aws.AnonymousCredentials)(nil)):
+		cfg.Credentials = &fileCredentials{current: cfg.Credentials, stamp: stamp, load: func(ctx context.Context) (aws.CredentialsProvider, error) {
+			fresh, err := gcaws.V2ConfigFromURLParams(ctx, params)
+			return fresh.Credentials, err
+		}}
 	}
 	if cfg.Region == "" {
 		if !params.Has(endpointParam) {
