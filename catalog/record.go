@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/snapshotd/snapshotd/internal/wire"
 	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
@@ -22,9 +23,14 @@ func encode(r *snapshot.Record) (string, error) {
 	for i := range s.Locations {
 		s.Locations[i].Error, s.Locations[i].URI = utf8(s.Locations[i].Error), utf8(s.Locations[i].URI)
 	}
-	m := &catalogv1.Record{Snapshot: wire.SnapshotToProto(s), RequestId: r.RequestID, Owner: r.Owner}
+	m := &catalogv1.Record{Snapshot: wire.SnapshotToProto(s), RequestId: r.RequestID, Owner: r.Owner, Damaged: r.Damaged}
 	for _, f := range r.Failures {
 		m.Failures = append(m.Failures, &catalogv1.Failure{Backend: f.Backend, Reason: string(f.Reason), Message: utf8(f.Message)})
+	}
+	for _, p := range r.Repairs {
+		m.Repairs = append(m.Repairs, &catalogv1.Repair{
+			Backend: p.Backend, Attempts: p.Attempts, NextTime: timestamppb.New(p.Next), Error: utf8(p.Error),
+		})
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
@@ -46,9 +52,14 @@ func (c *Catalog) decode(kv *mvccpb.KeyValue) (*snapshot.Record, error) {
 	if err != nil {
 		return nil, damaged(string(kv.Key), err)
 	}
-	r := &snapshot.Record{Snapshot: *wire.SnapshotFromProto(m.GetSnapshot()), RequestID: m.GetRequestId(), Owner: m.GetOwner()}
+	r := &snapshot.Record{Snapshot: *wire.SnapshotFromProto(m.GetSnapshot()), RequestID: m.GetRequestId(), Owner: m.GetOwner(), Damaged: m.GetDamaged()}
 	for _, f := range m.GetFailures() {
 		r.Failures = append(r.Failures, snapshot.Failure{Backend: f.GetBackend(), Reason: snapshot.Reason(f.GetReason()), Message: f.GetMessage()})
+	}
+	for _, p := range m.GetRepairs() {
+		r.Repairs = append(r.Repairs, snapshot.Repair{
+			Backend: p.GetBackend(), Attempts: p.GetAttempts(), Next: p.GetNextTime().AsTime(), Error: p.GetError(),
+		})
 	}
 	setVersion(r, kv.ModRevision)
 	return r, nil

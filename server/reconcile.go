@@ -93,7 +93,7 @@ func (s *service) plan(req *snapshotdv1.ReconcileRequest) ([]*reconciliation, er
 		clusters = []Cluster{c}
 	}
 	if len(clusters) == 1 || len(req.GetBackends()) == 0 {
-		return planOf(clusters, func(Cluster) []string { return req.GetBackends() }, req.GetValidateOnly()), nil
+		return planOf(clusters, func(Cluster) []string { return req.GetBackends() }, req), nil
 	}
 	for _, b := range req.GetBackends() {
 		if !slices.ContainsFunc(clusters, func(c Cluster) bool { return slices.Contains(c.BackendNames(), b) }) {
@@ -101,13 +101,15 @@ func (s *service) plan(req *snapshotdv1.ReconcileRequest) ([]*reconciliation, er
 		}
 	}
 	clusters = slices.DeleteFunc(slices.Clone(clusters), func(c Cluster) bool { return len(common(req.GetBackends(), c)) == 0 })
-	return planOf(clusters, func(c Cluster) []string { return common(req.GetBackends(), c) }, req.GetValidateOnly()), nil
+	return planOf(clusters, func(c Cluster) []string { return common(req.GetBackends(), c) }, req), nil
 }
 
-func planOf(clusters []Cluster, backends func(Cluster) []string, validateOnly bool) []*reconciliation {
+func planOf(clusters []Cluster, backends func(Cluster) []string, req *snapshotdv1.ReconcileRequest) []*reconciliation {
 	work := make([]*reconciliation, len(clusters))
 	for i, c := range clusters {
-		work[i] = &reconciliation{cluster: c, req: snapshot.ReconcileRequest{Backends: backends(c), ValidateOnly: validateOnly}}
+		work[i] = &reconciliation{cluster: c, req: snapshot.ReconcileRequest{
+			Backends: backends(c), ValidateOnly: req.GetValidateOnly(), Repair: req.GetRepair(),
+		}}
 	}
 	return work
 }

@@ -124,7 +124,11 @@ func reconciling(name string, backends ...string) *fakeCluster {
 		var reports []snapshot.BackendReport
 		for _, b := range backends {
 			if len(req.Backends) == 0 || slices.Contains(req.Backends, b) {
-				reports = append(reports, snapshot.BackendReport{Cluster: name, Backend: b, Listed: 9, Unchanged: 8, Added: 7, Updated: 6, Removed: 5, Swept: 4, Foreign: 3})
+				r := snapshot.BackendReport{Cluster: name, Backend: b, Listed: 9, Unchanged: 8, Added: 7, Updated: 6, Removed: 5, Swept: 4, Foreign: 3}
+				if req.Repair {
+					r.Repaired = 2
+				}
+				reports = append(reports, r)
 			}
 		}
 		return reports, nil
@@ -165,13 +169,13 @@ func TestReconcileChoosesClustersAndBackends(t *testing.T) {
 }
 
 func TestReconcileCounts(t *testing.T) {
-	resp, err := run(t, server.Config{}, reconciling("a", "local")).client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
+	resp, err := run(t, server.Config{}, reconciling("a", "local")).client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Repair: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := resp.GetBackends()[0]
-	got := []int64{b.GetListed(), b.GetUnchanged(), b.GetAdded(), b.GetUpdated(), b.GetRemoved(), b.GetSwept(), b.GetForeign()}
-	if !slices.Equal(got, []int64{9, 8, 7, 6, 5, 4, 3}) || b.GetError() != nil {
+	got := []int64{b.GetListed(), b.GetUnchanged(), b.GetAdded(), b.GetUpdated(), b.GetRemoved(), b.GetSwept(), b.GetForeign(), b.GetRepaired()}
+	if !slices.Equal(got, []int64{9, 8, 7, 6, 5, 4, 3, 2}) || b.GetError() != nil {
 		t.Errorf("the report is %v", b)
 	}
 }

@@ -64,6 +64,10 @@ type Cluster struct {
 	flight   *flight // the save that runs in this process, if one does
 	lastUnix int64   // the newest second that a name was made of
 	stores   map[string]string
+
+	repairing chan struct{} // holds a token while a copy is repaired: one at a time
+	copying   string        // name of the snapshot that is being repaired; guarded by mu
+	landed    chan struct{} // holds a token after a save has ended: there may be something to repair
 }
 
 // New returns a cluster. It does no I/O.
@@ -96,7 +100,10 @@ func New(cfg Config) (*Cluster, error) {
 	setDefault(&cfg.LeftoverAge, DefaultLeftoverAge)
 	setDefault(&cfg.FailedAge, DefaultFailedAge)
 	setDefault(&cfg.YoungAge, DefaultYoungAge)
-	return &Cluster{cfg: cfg, log: cfg.Logger.With("cluster", cfg.Name), stores: map[string]string{}}, nil
+	return &Cluster{
+		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Name), stores: map[string]string{},
+		repairing: make(chan struct{}, 1), landed: make(chan struct{}, 1),
+	}, nil
 }
 
 func setDefault(d *time.Duration, def time.Duration) {
@@ -181,3 +188,5 @@ func (nopObserver) Listed(context.Context, BackendKind, time.Duration, error) {}
 func (nopObserver) Counted(context.Context, string, map[State]int64)          {}
 func (nopObserver) Swept(context.Context, string, string, int64)              {}
 func (nopObserver) Deleted(context.Context, string, string)                   {}
+func (nopObserver) Repaired(context.Context, string, string, error)           {}
+func (nopObserver) Waiting(context.Context, string, map[string]Waiting)       {}

@@ -205,8 +205,9 @@ func (c *clock) pass(d time.Duration) {
 
 // observations are what an observer was told, one line each.
 type observations struct {
-	mu    sync.Mutex
-	lines []string
+	mu      sync.Mutex
+	lines   []string
+	waiting map[string]snapshot.Waiting
 }
 
 func (o *observations) note(format string, args ...any) {
@@ -249,6 +250,14 @@ func (o *observations) Counted(_ context.Context, _ string, m map[snapshot.State
 	o.note("counted %v", m)
 }
 func (o *observations) Swept(_ context.Context, _, b string, n int64) { o.note("swept %s %d", b, n) }
+func (o *observations) Repaired(_ context.Context, _, b string, err error) {
+	o.note("repair %s %s", b, status(err))
+}
+func (o *observations) Waiting(_ context.Context, _ string, by map[string]snapshot.Waiting) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.waiting = by
+}
 
 func (o *observations) Deleted(_ context.Context, _, b string) { o.note("deleted %s", b) }
 
@@ -408,4 +417,16 @@ func hooked[T any](err error, next func() (T, error)) (T, error) {
 		return none, err
 	}
 	return next()
+}
+
+// addBackend gives the cluster one more backend, and makes it anew.
+func (f *fixture) addBackend(t *testing.T, name, dir string) {
+	t.Helper()
+	b, err := storage.New(storage.Config{Name: name, URL: "file://" + dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.dirs[name], f.backends[name] = dir, &hookedBackend{Backend: b}
+	f.cfg.Backends = append(f.cfg.Backends, f.backends[name])
+	f.Cluster = f.replica(t)
 }

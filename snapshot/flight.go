@@ -35,6 +35,10 @@ func (c *Cluster) land(f *flight, res SaveResult, err error) {
 	c.flight = nil
 	c.mu.Unlock()
 	close(f.done)
+	select {
+	case c.landed <- struct{}{}:
+	default:
+	}
 }
 
 // wait returns the outcome of a save that somebody else's call runs.
@@ -61,9 +65,9 @@ func cancelled(ctx context.Context, what string) error {
 	return &Error{Reason: ReasonCancelled, Message: what, Err: context.Cause(ctx)}
 }
 
-// isSaving reports whether this process is saving the snapshot of that name.
+// isSaving reports whether this process is saving or repairing the snapshot of that name.
 func (c *Cluster) isSaving(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.flight != nil && c.flight.name == name
+	return c.flight != nil && c.flight.name == name || name != "" && c.copying == name
 }

@@ -181,4 +181,14 @@ type Observer interface {
 	Swept(ctx context.Context, cluster, backend string, n int64)
 	// Deleted: a snapshot was removed from a backend, because somebody asked for it or by retention.
 	Deleted(ctx context.Context, cluster, backend string)
+	// Repaired: an attempt to bring a copy of a snapshot to a backend ended.
+	Repaired(ctx context.Context, cluster, backend string, err error)
+	// Waiting: the copies that wait for their repair, by backend; a backend without any is left out.
+	Waiting(ctx context.Context, cluster string, byBackend map[string]Waiting)
+}
+
+// Waiting is what waits for its repair on one backend.
+type Waiting struct {
+	Count int64
+	Since time.Time // when the oldest of them failed
 }

@@ -26,7 +26,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	}
 	begin := c.cfg.Now()
 	ctx, span := tracer.Start(ctx, "snapshot reconcile")
-	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.Bool("validate_only", req.ValidateOnly))
+	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
 	defer func() {
 		failed := err
 		for _, r := range reports {
@@ -39,7 +39,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 		}
 		span.End()
 	}()
-	r := &reconciliation{Cluster: c, dry: req.ValidateOnly, begin: begin, byState: map[State]int64{}, busy: map[string]bool{}}
+	r := &reconciliation{Cluster: c, dry: req.ValidateOnly, repairs: req.Repair, begin: begin, byState: map[State]int64{}, busy: map[string]bool{}}
 	for _, b := range backends {
 		r.views = append(r.views, &view{b: b, report: BackendReport{Cluster: c.cfg.Name, Backend: b.Name()}})
 	}
@@ -50,21 +50,23 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	if err != nil {
 		return reports, err
 	}
-	c.log.InfoContext(ctx, "reconciled", "duration", c.cfg.Now().Sub(begin), "validate_only", r.dry, "changes", r.changes)
+	c.log.InfoContext(ctx, "reconciled", "duration", c.cfg.Now().Sub(begin), "validate_only", r.dry, "changes", r.changes, "repair", req.Repair)
 	return reports, nil
 }
 
 // reconciliation is one Reconcile under way.
 type reconciliation struct {
 	*Cluster
-	dry   bool
-	begin time.Time
-	views []*view
+	dry     bool
+	repairs bool
+	begin   time.Time
+	views   []*view
 
 	mu      sync.Mutex // guards what follows and the views' reports
 	byState map[State]int64
 	busy    map[string]bool // names that somebody is saving: what is theirs is no leftover
 	changes int64
+	wanted  []missing // what is to be repaired
 }
 
 // view is one backend as this reconciliation sees it.
@@ -116,6 +118,9 @@ func (r *reconciliation) run(ctx context.Context) error {
 		return records.err
 	}
 	r.sweep(ctx)
+	if err := r.repair(ctx); err != nil {
+		return err
+	}
 	if !r.dry {
 		r.cfg.Observer.Counted(ctx, r.cfg.Name, r.byState)
 	}

@@ -19,6 +19,7 @@ type SaveResult struct {
 type ReconcileRequest struct {
 	Backends     []string // names; all of the cluster's when empty
 	ValidateOnly bool     // report what would change and change nothing
+	Repair       bool     // then copy each snapshot to the chosen backends that do not hold it
 }
 
 // BackendReport is what a reconciliation found on one backend. The counts are of snapshots on this backend.
@@ -30,6 +31,7 @@ type BackendReport struct {
 	Added     int64 // the catalog did not have them
 	Updated   int64 // the catalog had them otherwise
 	Removed   int64 // the catalog had them and the backend has not
+	Repaired  int64 // copies that were made here from another backend's
 	Swept     int64 // leftovers of crashes that were removed
 	Foreign   int64 // objects that are no snapshots of ours, left in peace
 	Err       error // why this backend could not be reconciled; nil when it could

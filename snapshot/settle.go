@@ -8,6 +8,9 @@ import (
 	"slices"
 )
 
+// badManifest is the error of a location whose manifest is not its snapshot's.
+const badManifest = "its manifest is damaged or another snapshot's"
+
 // change is what settling one name does to the reports; it counts only when the catalog took it.
 type change struct {
 	listed, unchanged, added, updated, removed []bool // by view
@@ -53,6 +56,7 @@ func (r *reconciliation) settle(ctx context.Context, it item) error {
 	if !left && r.allSeen(it, rec) && r.forgettable(rec) {
 		return r.commit(ctx, it, nil, ch, true)
 	}
+	rec.forgetRepairs()
 	before := it.rec.Clone()
 	if slices.Equal(before.Locations, rec.Locations) && before.State == rec.State {
 		return r.commit(ctx, it, rec, ch, false)
@@ -266,7 +270,7 @@ func (r *reconciliation) settlePresent(ctx context.Context, i int, rec *Record, 
 	}
 	if found == nil {
 		if loc != nil {
-			r.mark(i, loc, StateFailed, data.Size, "its manifest is damaged or another snapshot's", ch)
+			r.mark(i, loc, StateFailed, data.Size, badManifest, ch)
 		}
 		return
 	}
@@ -310,6 +314,8 @@ func (r *reconciliation) judge(loc *Location, rec, found *Record, data *Object) 
 		state, why = StateFailed, "it holds another snapshot under this name"
 	case size != rec.StoredSize:
 		state, why = StateFailed, fmt.Sprintf("it has %d bytes instead of %d", size, rec.StoredSize)
+	case slices.Contains(rec.Damaged, loc.Backend):
+		state, why = StateFailed, loc.Error // the listing shows nothing of it; repair has read the bytes
 	}
 	if loc.State != state || loc.Size != size || loc.Error != why {
 		loc.State, loc.Size, loc.Error, loc.UpdateTime = state, size, why, r.begin.UTC()
@@ -496,6 +502,7 @@ func (r *reconciliation) commit(ctx context.Context, it item, rec *Record, ch *c
 	if write {
 		r.changes++
 	}
+	r.want(rec)
 	for i, v := range r.views {
 		v.report.add(ch, i)
 	}

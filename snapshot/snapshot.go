@@ -147,6 +147,8 @@ type Record struct {
 	RequestID string
 	Owner     string    // value of the cluster's lock while the snapshot is SAVING
 	Failures  []Failure // why the snapshot or a location is not READY, for programs
+	Repairs   []Repair  // of locations whose repair was tried and has failed so far
+	Damaged   []string  // backends whose copy was read and found damaged, as no listing shows it
 	Version   int64     // the catalog's revision of the record; 0 when it is not in the catalog
 }
 
@@ -162,5 +164,7 @@ func (r *Record) Clone() *Record {
 	c := *r
 	c.Snapshot = *r.Snapshot.Clone()
 	c.Failures = slices.Clone(r.Failures)
+	c.Repairs = slices.Clone(r.Repairs)
+	c.Damaged = slices.Clone(r.Damaged)
 	return &c
 }

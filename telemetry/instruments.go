@@ -63,6 +63,7 @@ type ownMetrics struct {
 	rejected     metric.Int64Counter
 	swept        metric.Int64Counter
 	deleted      metric.Int64Counter
+	repairs      metric.Int64Counter
 }
 
 func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
@@ -80,6 +81,7 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 		rejected:     r.counter("snapshotd.saves.rejected", "Saves that were refused because another one was running."),
 		swept:        r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),
 		deleted:      r.counter("snapshotd.deleted", "Copies of snapshots that were removed from a backend, because somebody asked for it or by retention."),
+		repairs:      r.counter("snapshotd.repairs", "Attempts to bring a copy of a snapshot to a backend that should hold it and does not."),
 	}, r.err()
 }
 
@@ -111,6 +113,14 @@ func clusterOf(cluster string) metric.MeasurementOption {
 
 func backendOf(cluster, backend string) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("backend", backend))
+}
+
+func repairOf(cluster, backend string, err error) metric.MeasurementOption {
+	status := "success"
+	if err != nil {
+		status = "error"
+	}
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("backend", backend), attribute.String("status", status))
 }
 
 func stateOf(cluster string, state snapshot.State) metric.MeasurementOption {

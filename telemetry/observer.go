@@ -18,6 +18,8 @@ type observer struct {
 
 	mu     sync.Mutex
 	newest map[string]time.Time // by cluster: when the last successful save began
+
+	waiting waitingCopies
 }
 
 var _ snapshot.Observer = (*observer)(nil)
@@ -32,7 +34,8 @@ func newObserver(ctx context.Context, six, own metric.MeterProvider, version str
 		return nil, err
 	}
 	m.buildInfo.Record(ctx, 1, buildAttributes(version))
-	return &observer{six: h, own: m, newest: make(map[string]time.Time)}, nil
+	o := &observer{six: h, own: m, newest: make(map[string]time.Time)}
+	return o, o.waiting.register(own.Meter(scope))
 }
 
 // Saved implements [snapshot.Observer].
@@ -90,6 +93,16 @@ func (o *observer) Deleted(ctx context.Context, cluster, backend string) {
 	o.own.deleted.Add(ctx, 1, backendOf(cluster, backend))
 }
 
+// Repaired implements [snapshot.Observer].
+func (o *observer) Repaired(ctx context.Context, cluster, backend string, err error) {
+	o.own.repairs.Add(ctx, 1, repairOf(cluster, backend, err))
+}
+
+// Waiting implements [snapshot.Observer].
+func (o *observer) Waiting(_ context.Context, cluster string, byBackend map[string]snapshot.Waiting) {
+	o.waiting.set(cluster, byBackend)
+}
+
 // lastSuccess records the last snapshot that reached every backend, unless a newer one is known.
 func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	if s == nil || s.CreateTime.IsZero() {
@@ -114,6 +127,9 @@ func (o *observer) leading(ctx context.Context, cluster string, leading bool) {
 		v = 1
 	}
 	o.own.leader.Record(ctx, v, clusterOf(cluster))
+	if !leading {
+		o.waiting.set(cluster, nil) // whoever leads knows
+	}
 }
 
 func (o *observer) addCluster(ctx context.Context, cluster string, backends []string) {
@@ -121,7 +137,10 @@ func (o *observer) addCluster(ctx context.Context, cluster string, backends []st
 	for _, b := range backends {
 		o.own.swept.Add(ctx, 0, backendOf(cluster, b))
 		o.own.deleted.Add(ctx, 0, backendOf(cluster, b))
+		o.own.repairs.Add(ctx, 0, repairOf(cluster, b, nil))
+		o.own.repairs.Add(ctx, 0, repairOf(cluster, b, errors.ErrUnsupported))
 	}
+	o.waiting.add(cluster, backends)
 }
 
 // register collects the errors of making instruments, which only a wrong name can cause.

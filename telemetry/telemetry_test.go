@@ -139,6 +139,9 @@ func observe(ctx context.Context, tel *telemetry.Telemetry) {
 	obs.Listed(ctx, snapshot.BackendS3, 250*time.Millisecond, errTest)
 	obs.Counted(ctx, "prod", map[snapshot.State]int64{snapshot.StateReady: 2, snapshot.StatePartial: 1})
 	obs.Swept(ctx, "prod", "s3", 3)
+	obs.Repaired(ctx, "prod", "s3", nil)
+	obs.Repaired(ctx, "prod", "s3", errors.New("the backend is down"))
+	obs.Waiting(ctx, "prod", map[string]snapshot.Waiting{"s3": {Count: 2, Since: time.Unix(1700000000, 0)}})
 	obs.Reconciled(ctx, "prod", 500*time.Millisecond, errTest)
 }
 

@@ -56,6 +56,8 @@ func Record(name string, age time.Duration) *snapshot.Record {
 		RequestID: "request/of " + name,
 		Owner:     "node-1/owner",
 		Failures:  []snapshot.Failure{{Backend: "s3", Reason: snapshot.ReasonBackendUnavailable, Message: "gone"}},
+		Repairs:   []snapshot.Repair{{Backend: "s3", Attempts: 3, Next: time.Unix(1700000000, 5).UTC(), Error: "still gone"}},
+		Damaged:   []string{"local"},
 	}
 }
 

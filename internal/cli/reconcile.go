@@ -17,6 +17,7 @@ type reconcileOptions struct {
 	client   clientOptions
 	output   format
 	dryRun   bool
+	repair   bool
 	backends []string
 }
 
@@ -29,9 +30,14 @@ func newReconcile(sys System) *cobra.Command {
 know, correct what it has otherwise, and remove what is no longer there. The service does so by
 itself at start and on an interval. Nothing is forgotten of a backend that cannot be read.
 
+Uploads that failed are tried again by the service itself. With --repair all copies that are
+missing are made now: each snapshot is copied to the chosen backends that do not hold it, also
+where its copy was removed by hand or the backend is new. Checksums are verified on the way.
+
 Exits 3 when some backends could not be reconciled, 1 when none could.`,
 		Example: `  snapshotd reconcile
-  snapshotd reconcile --dry-run --backend s3`,
+  snapshotd reconcile --dry-run --backend s3
+  snapshotd reconcile --repair`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
@@ -41,6 +47,7 @@ Exits 3 when some backends could not be reconciled, 1 when none could.`,
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&opts.dryRun, "dry-run", false, "say what would change and change nothing")
+	fs.BoolVar(&opts.repair, "repair", false, "copy each snapshot to the backends that do not hold it")
 	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to look at (default all); may be repeated")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(fs)
@@ -48,7 +55,9 @@ Exits 3 when some backends could not be reconciled, 1 when none could.`,
 }
 
 func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *client) error {
-	resp, err := c.Reconcile(ctx, &snapshotdv1.ReconcileRequest{Cluster: c.cluster, Backends: opts.backends, ValidateOnly: opts.dryRun})
+	resp, err := c.Reconcile(ctx, &snapshotdv1.ReconcileRequest{
+		Cluster: c.cluster, Backends: opts.backends, ValidateOnly: opts.dryRun, Repair: opts.repair,
+	})
 	if err != nil {
 		return err
 	}
@@ -79,14 +88,14 @@ func reconcileFailed(reports []*snapshotdv1.BackendReconciliation) error {
 
 func reconcileTable(w io.Writer, reports []*snapshotdv1.BackendReconciliation) error {
 	return columns(w, func(row func(...string)) {
-		row("CLUSTER", "BACKEND", "LISTED", "UNCHANGED", "ADDED", "UPDATED", "REMOVED", "SWEPT", "FOREIGN", "RESULT")
+		row("CLUSTER", "BACKEND", "LISTED", "UNCHANGED", "ADDED", "UPDATED", "REMOVED", "REPAIRED", "SWEPT", "FOREIGN", "RESULT")
 		for _, r := range reports {
 			result := "ok"
 			if r.GetError() != nil {
 				result = "failed"
 			}
 			cells := []string{r.GetCluster(), r.GetBackend()}
-			for _, n := range []int64{r.GetListed(), r.GetUnchanged(), r.GetAdded(), r.GetUpdated(), r.GetRemoved(), r.GetSwept(), r.GetForeign()} {
+			for _, n := range []int64{r.GetListed(), r.GetUnchanged(), r.GetAdded(), r.GetUpdated(), r.GetRemoved(), r.GetRepaired(), r.GetSwept(), r.GetForeign()} {
 				cells = append(cells, strconv.FormatInt(n, 10))
 			}
 			row(append(cells, result)...)

@@ -11,16 +11,25 @@ import (
 // retryInterval is how long a loop waits before it stands for election again after that ended with an error.
 const retryInterval = 10 * time.Second
 
+// minPause lies between two looks at what is to be repaired, unless one is asked for; repairPause when the catalog failed.
+const (
+	minPause    = time.Second
+	repairPause = 30 * time.Second
+)
+
 // Config of a [Loop].
 type Config struct {
 	Interval  time.Duration                                                   // between the end of one reconcile and the next
 	Lead      func(ctx context.Context, lead func(ctx context.Context)) error // campaigns, and calls lead while this replica leads
 	Reconcile func(ctx context.Context) error                                 // an error is logged; the loop goes on
+	Repair    func(ctx context.Context) (next time.Time, err error)           // optional; the zero time when nothing waits
+	Wake      <-chan struct{}                                                 // optional; a token asks for Repair at once
 	Leading   func(ctx context.Context, leading bool)                         // told when leadership begins and ends
 	Logger    *slog.Logger
 }
 
-// Loop reconciles a cluster as long as this replica leads it: when it is elected, and on an interval from then on.
+// Loop reconciles a cluster as long as this replica leads it: when it is elected, and on an interval from then on. After each
+// reconcile, and in between when it is due or asked for, it repairs.
 type Loop struct{ cfg Config }
 
 // New returns a loop. It does nothing before Run.
@@ -62,8 +71,55 @@ func (l *Loop) lead(ctx context.Context) {
 		if err := l.cfg.Reconcile(ctx); err != nil && ctx.Err() == nil {
 			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", l.cfg.Interval)
 		}
-		wait(ctx, jitter(l.cfg.Interval))
+		l.repairUntil(ctx, time.Now().Add(jitter(l.cfg.Interval)))
 	}
+}
+
+// repairUntil repairs now, and whenever something is due or asked for, until it is time for the next reconcile.
+func (l *Loop) repairUntil(ctx context.Context, end time.Time) {
+	if l.cfg.Repair == nil {
+		wait(ctx, time.Until(end))
+		return
+	}
+	for ctx.Err() == nil && time.Now().Before(end) {
+		wake := end
+		next, err := l.cfg.Repair(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			l.cfg.Logger.ErrorContext(ctx, "repair", "error", err)
+			wake = time.Now().Add(repairPause)
+		case !next.IsZero():
+			wake = next
+		}
+		l.await(ctx, earliest(end, latest(wake, time.Now().Add(minPause))))
+	}
+}
+
+// await returns at a time, when something asks for a repair, or when ctx is done.
+func (l *Loop) await(ctx context.Context, until time.Time) {
+	t := time.NewTimer(time.Until(until))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-l.cfg.Wake:
+	}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // jitter spreads an interval by a tenth, so that many clusters do not list one bucket in step.

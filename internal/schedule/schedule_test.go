@@ -125,3 +125,34 @@ func TestLeadershipThatEndsEndsReconcile(t *testing.T) {
 		}
 	})
 }
+
+func TestRepairsAfterAReconcileWhenDueAndWhenAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var at []time.Duration
+		wake := make(chan struct{}, 1)
+		stop := start(t, schedule.Config{
+			Interval: interval, Lead: always, Wake: wake,
+			Reconcile: func(context.Context) error { return nil },
+			Repair: func(context.Context) (time.Time, error) {
+				at = append(at, time.Since(begin))
+				switch len(at) {
+				case 1:
+					return begin.Add(time.Minute), nil
+				case 2:
+					return time.Time{}, errors.New("the catalog is down")
+				default:
+					return time.Time{}, nil
+				}
+			},
+		})
+		time.Sleep(5 * time.Minute)
+		wake <- struct{}{}
+		time.Sleep(10 * time.Minute)
+		stop()
+		want := []time.Duration{0, time.Minute, 90 * time.Second, 5 * time.Minute}
+		if len(at) != 5 || !slices.Equal(at[:4], want) || at[4] < interval*94/100 || at[4] > interval*106/100 {
+			t.Errorf("repaired at %v, want %v and with the next reconcile", at, want)
+		}
+	})
+}

@@ -20,6 +20,8 @@ func (c *cluster) run(ctx context.Context, wg *sync.WaitGroup) {
 		Interval:  c.interval,
 		Lead:      c.lead,
 		Reconcile: c.reconcile,
+		Repair:    c.Repair,
+		Wake:      c.Landed(),
 		Leading:   func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
 		Logger:    c.log,
 	})

@@ -26,6 +26,7 @@ func ReportToProto(r snapshot.BackendReport) *snapshotdv1.BackendReconciliation 
 		Added:     r.Added,
 		Updated:   r.Updated,
 		Removed:   r.Removed,
+		Repaired:  r.Repaired,
 		Swept:     r.Swept,
 		Foreign:   r.Foreign,
 		Error:     status,

@@ -235,7 +235,12 @@ type ReconcileRequest struct {
 	// Names of the backends to look at; all when empty.
 	Backends []string `protobuf:"bytes,2,rep,name=backends,proto3" json:"backends,omitempty"`
 	// Report what would change and change nothing.
-	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	ValidateOnly bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// Then copy each snapshot that some backend holds to the chosen backends that do not: uploads that failed, whatever their
+	// next attempt, damaged copies, copies that were removed by hand, and all of a backend that is new. Size and checksum are
+	// verified on the way; a copy that turns out to be damaged is DATA_LOSS of its backend, and the next one is tried. Adopted
+	// snapshots are not copied.
+	Repair        bool `protobuf:"varint,4,opt,name=repair,proto3" json:"repair,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -287,6 +292,13 @@ func (x *ReconcileRequest) GetBackends() []string {
 func (x *ReconcileRequest) GetValidateOnly() bool {
 	if x != nil {
 		return x.ValidateOnly
+	}
+	return false
+}
+
+func (x *ReconcileRequest) GetRepair() bool {
+	if x != nil {
+		return x.Repair
 	}
 	return false
 }
@@ -355,7 +367,8 @@ type BackendReconciliation struct {
 	Updated int64 `protobuf:"varint,6,opt,name=updated,proto3" json:"updated,omitempty"`
 	// Locations that the catalog had and the backend has not, each confirmed one by one.
 	Removed int64 `protobuf:"varint,7,opt,name=removed,proto3" json:"removed,omitempty"`
-	// Copies that were restored on this backend. Left at zero until repair exists.
+	// Copies that were made on this backend from another one's, or found to be good where the catalog had them otherwise; with
+	// validate_only, those that would be tried.
 	Repaired int64 `protobuf:"varint,8,opt,name=repaired,proto3" json:"repaired,omitempty"`
 	// Why this backend could not be reconciled; unset when it could. What was counted before the error stands.
 	Error *status.Status `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`
@@ -1363,11 +1376,12 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
 	"\fSaveResponse\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12\x1a\n" +
-	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"m\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\x85\x01\n" +
 	"\x10ReconcileRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1a\n" +
 	"\bbackends\x18\x02 \x03(\tR\bbackends\x12#\n" +
-	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"T\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12\x16\n" +
+	"\x06repair\x18\x04 \x01(\bR\x06repair\"T\n" +
 	"\x11ReconcileResponse\x12?\n" +
 	"\bbackends\x18\x01 \x03(\v2#.snapshotd.v1.BackendReconciliationR\bbackends\"\xc1\x02\n" +
 	"\x15BackendReconciliation\x12\x18\n" +

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -32,7 +33,11 @@ type Record struct {
 	// Who is saving the snapshot: the value of the cluster's lock while it does.
 	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Why the snapshot or one of its locations is not READY, for programs, so that a repeated request gets the same error.
-	Failures      []*Failure `protobuf:"bytes,4,rep,name=failures,proto3" json:"failures,omitempty"`
+	Failures []*Failure `protobuf:"bytes,4,rep,name=failures,proto3" json:"failures,omitempty"`
+	// Attempts to bring a copy to a backend that should hold one, as far as they have failed.
+	Repairs []*Repair `protobuf:"bytes,7,rep,name=repairs,proto3" json:"repairs,omitempty"`
+	// Backends whose copy was read and found damaged; a listing shows nothing of it.
+	Damaged       []string `protobuf:"bytes,8,rep,name=damaged,proto3" json:"damaged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -95,6 +100,93 @@ func (x *Record) GetFailures() []*Failure {
 	return nil
 }
 
+func (x *Record) GetRepairs() []*Repair {
+	if x != nil {
+		return x.Repairs
+	}
+	return nil
+}
+
+func (x *Record) GetDamaged() []string {
+	if x != nil {
+		return x.Damaged
+	}
+	return nil
+}
+
+// Repair is what is known of the attempts to bring a copy to one backend.
+type Repair struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Backend that should hold a copy.
+	Backend string `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	// How many attempts have failed.
+	Attempts int64 `protobuf:"varint,2,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// When the next attempt is due, at the earliest.
+	NextTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next_time,json=nextTime,proto3" json:"next_time,omitempty"`
+	// Why the last attempt failed, for a person.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Repair) Reset() {
+	*x = Repair{}
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Repair) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Repair) ProtoMessage() {}
+
+func (x *Repair) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Repair.ProtoReflect.Descriptor instead.
+func (*Repair) Descriptor() ([]byte, []int) {
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Repair) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *Repair) GetAttempts() int64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Repair) GetNextTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextTime
+	}
+	return nil
+}
+
+func (x *Repair) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 // Failure is one error of a save.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -110,7 +202,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[1]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -122,7 +214,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[1]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -135,7 +227,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{1}
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Failure) GetBackend() string {
@@ -172,7 +264,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[2]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -184,7 +276,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[2]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -197,7 +289,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{2}
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Store) GetId() string {
@@ -218,13 +310,20 @@ var File_snapshotd_catalog_v1_record_proto protoreflect.FileDescriptor
 
 const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1bsnapshotd/v1/snapshot.proto\"\xac\x01\n" +
+	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xfe\x01\n" +
 	"\x06Record\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\tR\x05owner\x129\n" +
-	"\bfailures\x18\x04 \x03(\v2\x1d.snapshotd.catalog.v1.FailureR\bfailures\"U\n" +
+	"\bfailures\x18\x04 \x03(\v2\x1d.snapshotd.catalog.v1.FailureR\bfailures\x126\n" +
+	"\arepairs\x18\a \x03(\v2\x1c.snapshotd.catalog.v1.RepairR\arepairs\x12\x18\n" +
+	"\adamaged\x18\b \x03(\tR\adamaged\"\x8d\x01\n" +
+	"\x06Repair\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12\x1a\n" +
+	"\battempts\x18\x02 \x01(\x03R\battempts\x127\n" +
+	"\tnext_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bnextTime\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"U\n" +
 	"\aFailure\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
@@ -245,21 +344,25 @@ func file_snapshotd_catalog_v1_record_proto_rawDescGZIP() []byte {
 	return file_snapshotd_catalog_v1_record_proto_rawDescData
 }
 
-var file_snapshotd_catalog_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_snapshotd_catalog_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_snapshotd_catalog_v1_record_proto_goTypes = []any{
-	(*Record)(nil),      // 0: snapshotd.catalog.v1.Record
-	(*Failure)(nil),     // 1: snapshotd.catalog.v1.Failure
-	(*Store)(nil),       // 2: snapshotd.catalog.v1.Store
-	(*v1.Snapshot)(nil), // 3: snapshotd.v1.Snapshot
+	(*Record)(nil),                // 0: snapshotd.catalog.v1.Record
+	(*Repair)(nil),                // 1: snapshotd.catalog.v1.Repair
+	(*Failure)(nil),               // 2: snapshotd.catalog.v1.Failure
+	(*Store)(nil),                 // 3: snapshotd.catalog.v1.Store
+	(*v1.Snapshot)(nil),           // 4: snapshotd.v1.Snapshot
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_snapshotd_catalog_v1_record_proto_depIdxs = []int32{
-	3, // 0: snapshotd.catalog.v1.Record.snapshot:type_name -> snapshotd.v1.Snapshot
-	1, // 1: snapshotd.catalog.v1.Record.failures:type_name -> snapshotd.catalog.v1.Failure
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 0: snapshotd.catalog.v1.Record.snapshot:type_name -> snapshotd.v1.Snapshot
+	2, // 1: snapshotd.catalog.v1.Record.failures:type_name -> snapshotd.catalog.v1.Failure
+	1, // 2: snapshotd.catalog.v1.Record.repairs:type_name -> snapshotd.catalog.v1.Repair
+	5, // 3: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_catalog_v1_record_proto_init() }
@@ -273,7 +376,7 @@ func file_snapshotd_catalog_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_catalog_v1_record_proto_rawDesc), len(file_snapshotd_catalog_v1_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,83 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+)
+
+// holding is what lies under a snapshot's keys on a backend that should hold it and, by its record, does not.
+type holding struct {
+	occupied bool // there is data
+	data     bool // it is the snapshot's
+	manifest bool // the manifest is the snapshot's
+}
+
+// look finds out what lies where a copy is to go. Data that is neither this snapshot's nor that of the manifest beside it is
+// of no use to anybody and may be replaced; a good copy of something else is an error, and stays.
+func (c *Cluster) look(ctx context.Context, b Backend, rec *Record) (h holding, err error) {
+	found, err := c.lookAtManifest(ctx, b, rec.Name)
+	if err != nil {
+		return h, err
+	}
+	h.manifest = found != nil && found.Name == rec.Name && found.Cluster == rec.Cluster &&
+		found.StoredSHA256 == rec.StoredSHA256 && found.SHA256 == rec.SHA256
+	key := c.key(rec.DataKey())
+	o, err := b.Stat(ctx, key)
+	switch {
+	case isNotFound(err):
+		return h, nil
+	case err != nil:
+		return h, err
+	}
+	h.occupied = true
+	if o.Size != rec.StoredSize && (found == nil || o.Size != found.StoredSize) {
+		return h, nil // no checksum can fit
+	}
+	sum, err := hashOf(ctx, b, key)
+	if err != nil {
+		return h, err
+	}
+	h.data = sum == rec.StoredSHA256
+	if !h.data && found != nil && sum == found.StoredSHA256 {
+		return h, &Error{
+			Reason: ReasonConflict, Backend: b.Name(),
+			Message: fmt.Sprintf("backend %q holds another snapshot under %s: its checksums and those of the catalog are not the same", b.Name(), b.URI(key)),
+			Hint:    "two clusters write to the same place: give each a prefix of its own, and move one of the two files away",
+		}
+	}
+	return h, nil
+}
+
+// lookAtManifest returns what the manifest says that lies under a name, or nil when there is none that says anything.
+func (c *Cluster) lookAtManifest(ctx context.Context, b Backend, name string) (*Record, error) {
+	doc, err := readSmall(ctx, b, c.key(ManifestKey(name)))
+	if isNotFound(err) {
+		return nil, nil //nolint:nilnil // that there is none is what there is to say
+	}
+	if err != nil {
+		return nil, err
+	}
+	found, err := decodeManifest(bytes.TrimSpace(doc))
+	if err != nil {
+		return nil, nil //nolint:nilnil,nilerr // damaged
+	}
+	return found, nil
+}
+
+// hashOf returns the sha256 of an object in hex.
+func hashOf(ctx context.Context, b Backend, key string) (string, error) {
+	r, err := b.Get(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = r.Close() }()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, r); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
