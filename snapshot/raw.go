@@ -34,14 +34,12 @@ func (c *rawCopy) Read(p []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
-	n, err := c.in.Read(p)
-	switch {
-	case err == io.EOF: // a wrapped one is not the end
-		c.err = c.verify()
-	default:
-		c.err = err
+	n, err := io.Reader(c.in).Read(p)
+	if err == io.EOF { // a wrapped one is not the end
+		err = c.verify()
 	}
-	return n, c.err
+	c.err = err
+	return n, err
 }
 
 // verify returns io.EOF when what was read is the snapshot.
