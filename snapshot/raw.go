@@ -34,8 +34,8 @@ func (c *rawCopy) Read(p []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
-	n, err := io.Reader(c.in).Read(p)
-	if err == io.EOF { // a wrapped one is not the end
+	n, err := c.in.Read(p)
+	if errors.Is(err, io.EOF) {
 		err = c.verify()
 	}
 	c.err = err
