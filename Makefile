@@ -1,11 +1,15 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e lint generate bench bench-save
+.PHONY: test e2e soak lint generate bench bench-save
 
 test:
 	go test -race ./...
 
 e2e:
 	go test -tags e2e -count=1 -timeout 40m ./e2e/...
+
+# Five minutes of faults; SNAPSHOTD_SOAK_SECONDS, _ROUNDS and _SEED change it.
+soak:
+	SNAPSHOTD_SOAK_SECONDS=$${SNAPSHOTD_SOAK_SECONDS:-300} go test -tags e2e -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e
 
 lint:
 	go tool -modfile=tools/lint/go.mod golangci-lint run
