@@ -162,6 +162,10 @@ func (h *healing) readSource(ctx context.Context, src Backend) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := h.cfg.Trust.verify(doc); err != nil {
+		err = untrusted(src, h.key(ManifestKey(h.rec.Name)), err)
+		return nil, h.failSource(ctx, src, err, func(_ *Record, l *Location) { l.Error = err.Error() })
+	}
 	found, err := decodeManifest(bytes.TrimSpace(doc))
 	if err == nil && (found.Name != h.rec.Name || found.Cluster != h.rec.Cluster || found.StoredSHA256 != h.rec.StoredSHA256) {
 		err = fmt.Errorf("the manifest is of %q, sha256 %s", found.Name, found.StoredSHA256)

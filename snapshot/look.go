@@ -19,11 +19,11 @@ type holding struct {
 // look finds out what lies where a copy is to go. Data that is neither this snapshot's nor that of the manifest beside it is
 // of no use to anybody and may be replaced; a good copy of something else is an error, and stays.
 func (c *Cluster) look(ctx context.Context, b Backend, rec *Record) (h holding, err error) {
-	found, err := c.lookAtManifest(ctx, b, rec.Name)
+	found, trusted, err := c.lookAtManifest(ctx, b, rec.Name)
 	if err != nil {
 		return h, err
 	}
-	h.manifest = found != nil && found.Name == rec.Name && found.Cluster == rec.Cluster &&
+	h.manifest = found != nil && trusted && found.Name == rec.Name && found.Cluster == rec.Cluster &&
 		found.StoredSHA256 == rec.StoredSHA256 && found.SHA256 == rec.SHA256
 	key := c.key(rec.DataKey())
 	o, err := b.Stat(ctx, key)
@@ -52,20 +52,21 @@ func (c *Cluster) look(ctx context.Context, b Backend, rec *Record) (h holding, 
 	return h, nil
 }
 
-// lookAtManifest returns what the manifest says that lies under a name, or nil when there is none that says anything.
-func (c *Cluster) lookAtManifest(ctx context.Context, b Backend, name string) (*Record, error) {
+// lookAtManifest returns what the manifest says that lies under a name, and whether it is to be believed; nil when there is
+// none that says anything.
+func (c *Cluster) lookAtManifest(ctx context.Context, b Backend, name string) (found *Record, trusted bool, err error) {
 	doc, err := readSmall(ctx, b, c.key(ManifestKey(name)))
 	if isNotFound(err) {
-		return nil, nil //nolint:nilnil // that there is none is what there is to say
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	found, err := decodeManifest(bytes.TrimSpace(doc))
+	found, err = decodeManifest(bytes.TrimSpace(doc))
 	if err != nil {
-		return nil, nil //nolint:nilnil,nilerr // damaged
+		return nil, false, nil //nolint:nilerr // damaged
 	}
-	return found, nil
+	return found, c.cfg.Trust.verify(doc) == nil, nil
 }
 
 // hashOf returns the sha256 of an object in hex.

@@ -135,3 +135,34 @@ func TestUntrustedManifestDoesNotSettleASave(t *testing.T) {
 		t.Errorf("settled as %s: %s", rec.State, rec.Error)
 	}
 }
+
+// Repair spreads no manifest that is not believed.
+func TestRepairDoesNotBelieveAChangedManifest(t *testing.T) {
+	f := newFixture(t, signing(t))
+	name := f.partialSave(t, snapshot.SaveRequest{})
+	manifest := f.path("one", name, ".json")
+	good := read(t, manifest)
+	bad := strings.Replace(string(good), `"revision": "`, `"revision": "1`, 1)
+	writeFile(t, manifest, bad)
+	reports := f.reconcile(t, snapshot.ReconcileRequest{Repair: true})
+	if snapshot.ReasonOf(reports["one"].Err) != snapshot.ReasonManifestUntrusted || len(f.files(t, "two")) != 0 {
+		t.Errorf("%+v, and two has %q", reports, f.files(t, "two"))
+	}
+	if l := f.records(t)[name].Location("one"); l == nil || l.State != snapshot.StateFailed {
+		t.Errorf("the location is %+v", l)
+	}
+}
+
+// A manifest on the target of a repair that is not believed is replaced by one that is.
+func TestRepairReplacesAChangedManifest(t *testing.T) {
+	f := newFixture(t, signing(t))
+	other := f.mustSave(t).Name
+	writeFile(t, f.path("two", other, ".json"), strings.Replace(string(read(t, f.path("two", other, ".json"))), `"revision": "`, `"revision": "1`, 1))
+	f.forget(t, other)
+	f.reconcile(t, snapshot.ReconcileRequest{})
+	f.reconcile(t, snapshot.ReconcileRequest{Repair: true})
+	if got, want := read(t, f.path("two", other, ".json")), read(t, f.path("one", other, ".json")); string(got) != string(want) {
+		t.Errorf("the manifest on two was not replaced:\n%s", got)
+	}
+	f.twins(t, other)
+}
