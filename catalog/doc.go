@@ -3,7 +3,7 @@
 //
 // Below the prefix and the cluster's name:
 //
-//	snapshots/<name>.json      the record (proto/snapshotd/catalog/v1), in the order of the manifests' keys
+//	snapshots/<name>.~         the record (proto/snapshotd/catalog/v1), in the order of the backends' listings
 //	by-time/<inverted>/<name>  empty; the time is inverted so that an ascending range, which etcd reads page by page, is
 //	                           newest first: it sorts a descending one in memory
 //	requests/<request id>      the name of the snapshot that the request made, the newest one

@@ -75,7 +75,7 @@ func TestKeys(t *testing.T) {
 		got = append(got, string(kv.Key))
 	}
 	want := fmt.Sprintf("/elsewhere/blue/by-time/%016x/a /elsewhere/blue/lock/save /elsewhere/blue/requests/request%%2Fof%%20a "+
-		"/elsewhere/blue/snapshots/a.json /elsewhere/blue/stores/local", ^uint64(r.CreateTime.UnixNano()))
+		"/elsewhere/blue/snapshots/a.~ /elsewhere/blue/stores/local", ^uint64(r.CreateTime.UnixNano()))
 	if strings.Join(got, " ") != want {
 		t.Errorf("keys\n%s\nwant\n%s", strings.Join(got, " "), want)
 	}
@@ -137,7 +137,7 @@ func TestDamagedRecordIsAnError(t *testing.T) {
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 3)
-	const key = "/snapshotd/v1/default/snapshots/s0001.json"
+	const key = "/snapshotd/v1/default/snapshots/s0001.~"
 	whole, err := client.Get(t.Context(), strings.Replace(key, "s0001", "s0002", 1))
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 type keys string
 
 func (k keys) records() string             { return string(k) + "snapshots/" }
-func (k keys) record(name string) string   { return k.records() + snapshot.ManifestKey(name) }
+func (k keys) record(name string) string   { return k.records() + snapshot.OrderKey(name) }
 func (k keys) byTimes() string             { return string(k) + "by-time/" }
 func (k keys) store(backend string) string { return string(k) + "stores/" + url.PathEscape(backend) }
 func (k keys) request(id string) string    { return string(k) + "requests/" + url.PathEscape(id) }

@@ -10,7 +10,7 @@ import (
 // group is what a listing shows of one snapshot.
 type group struct {
 	name     string
-	objects  []Object // data; of a snapshot of ours exactly one
+	objects  []Object // data; of a snapshot of ours exactly one is
 	manifest bool
 }
 
@@ -27,16 +27,16 @@ func (g *group) data(key string) *Object {
 	return nil
 }
 
-// groups gathers the objects of a listing into snapshots, in ascending order of their [ManifestKey]. Objects that have no
-// snapshot's suffix are counted by foreign. The objects of a snapshot need not be neighbours ("a.db", "a.b.db",
-// "a.json"), so a group stays open until its manifest's place has gone by; only names that begin with one another are
-// open at once.
+// groups gathers the objects of a listing into snapshots, in ascending order of their [OrderKey]. Objects that are no
+// snapshot's by their key are counted by foreign. The objects of a snapshot need not be neighbours ("a.db", "a.b.db",
+// "a.json"), so a group stays open until the place of its last object has gone by; only names that begin with one another
+// are open at once.
 func groups(prefix string, list iter.Seq2[Object, error], foreign func(key string)) iter.Seq2[*group, error] {
 	return func(yield func(*group, error) bool) {
-		var open []*group // in ascending order of their manifest keys
+		var open []*group // in ascending order of their order keys
 		last := ""
 		flush := func(before string) bool {
-			for len(open) > 0 && (before == "" || ManifestKey(open[0].name) < before) {
+			for len(open) > 0 && (before == "" || OrderKey(open[0].name) < before) {
 				if !yield(open[0], nil) {
 					return false
 				}
@@ -58,7 +58,7 @@ func groups(prefix string, list iter.Seq2[Object, error], foreign func(key strin
 			if o.Key == MarkerKey {
 				continue
 			}
-			name, suffix, ok := splitKey(key)
+			name, suffix, ok := objectName(key)
 			if !ok {
 				foreign(o.Key)
 				continue
@@ -79,8 +79,8 @@ func groups(prefix string, list iter.Seq2[Object, error], foreign func(key strin
 
 // openGroup returns the open group of a name, made in its place when there is none.
 func openGroup(open *[]*group, name string) *group {
-	i, found := slices.BinarySearchFunc(*open, ManifestKey(name), func(g *group, key string) int {
-		return strings.Compare(ManifestKey(g.name), key)
+	i, found := slices.BinarySearchFunc(*open, OrderKey(name), func(g *group, key string) int {
+		return strings.Compare(OrderKey(g.name), key)
 	})
 	if !found {
 		*open = slices.Insert(*open, i, &group{name: name})

@@ -90,7 +90,7 @@ func FuzzGroupsAreInTheOrderOfTheCatalog(f *testing.F) {
 			end := min(len(seed), i+1+int(step)%7)
 			name := string(seed[i:end])
 			names[name] = true
-			for _, s := range []string{dataSuffix, zstdSuffix, manifestSuffix} {
+			for _, s := range []string{"", zipSuffix, dataSuffix, zstdSuffix, manifestSuffix} {
 				keys[name+s] = true
 			}
 		}
@@ -105,7 +105,7 @@ func FuzzGroupsAreInTheOrderOfTheCatalog(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if k := ManifestKey(g.name); cmp.Compare(k, last) <= 0 {
+			if k := OrderKey(g.name); cmp.Compare(k, last) <= 0 {
 				t.Fatalf("%q came after %q", k, last)
 			} else {
 				last = k
@@ -119,4 +119,24 @@ func FuzzGroupsAreInTheOrderOfTheCatalog(f *testing.F) {
 			t.Fatalf("%d of %d objects came out", objects, want)
 		}
 	})
+}
+
+// What K3s writes has no suffix or ".zip", which sort before and behind all that is ours.
+func TestGroupsTakeFilesOfK3sIn(t *testing.T) {
+	keys := []string{"x-1700000000", "x-1700000000-1700000001.zip", "x-1700000000.k.db", "x-1700000000.l.db", "x-1700000000.zip", "notes.zip", "x"}
+	slices.Sort(keys)
+	got, foreign := collectGroups(t, "", keys)
+	var names []string
+	for _, g := range got {
+		names = append(names, g.name)
+	}
+	if want := []string{"x-1700000000-1700000001", "x-1700000000.k", "x-1700000000.l", "x-1700000000"}; !slices.Equal(names, want) {
+		t.Errorf("names %q, want %q", names, want)
+	}
+	if last := got[len(got)-1]; len(last.objects) != 2 {
+		t.Errorf("objects %v", last.objects)
+	}
+	if want := []string{"notes.zip", "x"}; !slices.Equal(foreign, want) {
+		t.Errorf("foreign %q, want %q", foreign, want)
+	}
 }

@@ -106,7 +106,7 @@ type Catalog interface {
 	Update(ctx context.Context, r *Record) error
 	// Remove removes the record whose Version is r.Version; ErrConflict when it has changed, nil when it is gone.
 	Remove(ctx context.Context, r *Record) error
-	// Scan yields all records in ascending order of [ManifestKey](name), as of one revision where that is not compacted
+	// Scan yields all records in ascending order of [OrderKey](name), as of one revision where that is not compacted
 	// meanwhile. A scan that fails yields an error, last.
 	Scan(ctx context.Context) iter.Seq2[*Record, error]
 	// List returns a page, newest first.

@@ -92,7 +92,7 @@ func (r *reconciliation) run(ctx context.Context) error {
 	defer records.stop()
 	// The catalog's revision is pinned before the listings begin: whatever the scan shows as READY was there already
 	// when they did.
-	byRecord := func(rec *Record) string { return ManifestKey(rec.Name) }
+	byRecord := func(rec *Record) string { return OrderKey(rec.Name) }
 	if records.advance(byRecord); records.err != nil {
 		return records.err
 	}
@@ -202,7 +202,7 @@ func (r *reconciliation) prefetch(ctx context.Context, v *view) iter.Seq2[*group
 
 // advance moves a view to its next snapshot. A listing that fails leaves all that it has not shown unknown.
 func (r *reconciliation) advance(v *view) {
-	v.cursor.advance(func(g *group) string { return ManifestKey(g.name) })
+	v.cursor.advance(func(g *group) string { return OrderKey(g.name) })
 	if v.cursor.err != nil {
 		v.known = false
 		r.fail(v, v.cursor.err)
@@ -220,7 +220,7 @@ func (r *reconciliation) nextItem(records *cursor[*Record], byRecord func(*Recor
 	if least == "" || records.err != nil {
 		return item{}, false
 	}
-	it := item{name: least[:len(least)-len(manifestSuffix)], groups: make([]*group, len(r.views)), known: make([]bool, len(r.views))}
+	it := item{name: least[:len(least)-len(orderSuffix)], groups: make([]*group, len(r.views)), known: make([]bool, len(r.views))}
 	for i, v := range r.views {
 		// known is asked before the view moves on: it speaks of what the listing has shown up to this name.
 		it.known[i] = v.known

@@ -231,10 +231,10 @@ func testScan(t *testing.T, c snapshot.Catalog) {
 		got = append(got, r.Name)
 	}
 	slices.SortFunc(names, func(a, b string) int {
-		return cmp.Compare(snapshot.ManifestKey(a), snapshot.ManifestKey(b))
+		return cmp.Compare(snapshot.OrderKey(a), snapshot.OrderKey(b))
 	})
 	if !slices.Equal(got, names) {
-		t.Errorf("scan yields %d names, want %d in the order of their manifests' keys", len(got), len(names))
+		t.Errorf("scan yields %d names, want %d in the order of their order keys", len(got), len(names))
 	}
 	for range c.Scan(t.Context()) {
 		break // a scan can be left
