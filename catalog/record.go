@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
@@ -23,7 +24,13 @@ func encode(r *snapshot.Record) (string, error) {
 	for i := range s.Locations {
 		s.Locations[i].Error, s.Locations[i].URI = utf8(s.Locations[i].Error), utf8(s.Locations[i].URI)
 	}
-	m := &catalogv1.Record{Snapshot: wire.SnapshotToProto(s), RequestId: r.RequestID, Owner: r.Owner, Damaged: r.Damaged}
+	m := &catalogv1.Record{Snapshot: wire.SnapshotToProto(s), RequestId: r.RequestID, Owner: r.Owner, Damaged: r.Damaged, File: r.File}
+	for backend, at := range r.Seen {
+		if m.Seen == nil {
+			m.Seen = map[string]*timestamppb.Timestamp{}
+		}
+		m.Seen[backend] = timestamppb.New(at)
+	}
 	for _, f := range r.Failures {
 		m.Failures = append(m.Failures, &catalogv1.Failure{Backend: f.Backend, Reason: string(f.Reason), Message: utf8(f.Message)})
 	}
@@ -52,7 +59,13 @@ func (c *Catalog) decode(kv *mvccpb.KeyValue) (*snapshot.Record, error) {
 	if err != nil {
 		return nil, damaged(string(kv.Key), err)
 	}
-	r := &snapshot.Record{Snapshot: *wire.SnapshotFromProto(m.GetSnapshot()), RequestID: m.GetRequestId(), Owner: m.GetOwner(), Damaged: m.GetDamaged()}
+	r := &snapshot.Record{Snapshot: *wire.SnapshotFromProto(m.GetSnapshot()), RequestID: m.GetRequestId(), Owner: m.GetOwner(), Damaged: m.GetDamaged(), File: m.GetFile()}
+	for backend, at := range m.GetSeen() {
+		if r.Seen == nil {
+			r.Seen = map[string]time.Time{}
+		}
+		r.Seen[backend] = at.AsTime()
+	}
 	for _, f := range m.GetFailures() {
 		r.Failures = append(r.Failures, snapshot.Failure{Backend: f.GetBackend(), Reason: snapshot.Reason(f.GetReason()), Message: f.GetMessage()})
 	}

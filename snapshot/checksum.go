@@ -11,6 +11,9 @@ import (
 // pageUnit is what the size of an etcd database is a multiple of: 512 bytes divide every page size.
 const pageUnit = 512
 
+// checksumSize is how many bytes etcd sends after the database.
+const checksumSize = sha256.Size
+
 // trailer verifies the checksum at the end of a snapshot stream as the stream goes by: its last 32 bytes are the sha256 of
 // all that came before.
 type trailer struct {

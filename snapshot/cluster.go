@@ -65,6 +65,9 @@ type Cluster struct {
 	lastUnix int64   // the newest second that a name was made of
 	stores   map[string]string
 
+	adopting     chan struct{}         // holds one while a snapshot of another program is read
+	notSnapshots map[string]seenObject // by backend and key
+
 	repairing chan struct{} // holds a token while a copy is repaired: one at a time
 	copying   string        // name of the snapshot that is being repaired; guarded by mu
 	landed    chan struct{} // holds a token after a save has ended: there may be something to repair
@@ -101,7 +104,7 @@ func New(cfg Config) (*Cluster, error) {
 	setDefault(&cfg.FailedAge, DefaultFailedAge)
 	setDefault(&cfg.YoungAge, DefaultYoungAge)
 	return &Cluster{
-		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Name), stores: map[string]string{},
+		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Name), stores: map[string]string{}, adopting: make(chan struct{}, 1), notSnapshots: map[string]seenObject{},
 		repairing: make(chan struct{}, 1), landed: make(chan struct{}, 1),
 	}, nil
 }

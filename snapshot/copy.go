@@ -12,6 +12,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/seal"
 	"github.com/snapshotd/snapshotd/internal/seekable"
+	"github.com/snapshotd/snapshotd/internal/unzip"
 )
 
 // OpenCopy opens the copy of a snapshot that a backend holds under key and returns what etcd sent: the database and its
@@ -122,6 +123,8 @@ func decompress(r io.Reader, s *Snapshot) (io.ReadCloser, error) {
 		return io.NopCloser(r), nil
 	case CompressionZstd:
 		return seekable.NewReader(r)
+	case CompressionZip:
+		return io.NopCloser(unzip.NewReader(r)), nil
 	default:
 		return nil, fmt.Errorf("its compression %s is not known", s.Compression)
 	}
@@ -137,6 +140,9 @@ type copyReader struct {
 	where   string
 	backend string
 	end     error
+
+	dbSize int64  // of what was read, once it has ended well
+	dbSum  string // sha256 in hex
 }
 
 func (c *copyReader) Read(p []byte) (int, error) {
@@ -165,7 +171,7 @@ func (c *copyReader) verify() error {
 	if _, err := io.Copy(io.Discard, c.stored); err != nil {
 		return err // what follows the decoder's end counts, too
 	}
-	stored := hex.EncodeToString(c.stored.sum.Sum(nil))
+	stored := c.stored.hex()
 	switch w := c.want; {
 	case w.StoredSize > 0 && c.stored.n != w.StoredSize:
 		return c.damaged(fmt.Errorf("it has %d bytes instead of %d", c.stored.n, w.StoredSize))
@@ -181,6 +187,7 @@ func (c *copyReader) verify() error {
 // verifyDatabase compares the database with the snapshot, and returns io.EOF when it fits.
 func (c *copyReader) verifyDatabase() error {
 	size, sum, err := c.trailer.Verify()
+	c.dbSize, c.dbSum = size, sum
 	switch w := c.want; {
 	case err != nil:
 		return c.damaged(messageOf(err))
@@ -220,6 +227,9 @@ type storedReader struct {
 	limit int64 // what is longer is not read to its end; 0 is no limit
 	err   error
 }
+
+// hex returns the sha256 of what was read.
+func (s *storedReader) hex() string { return hex.EncodeToString(s.sum.Sum(nil)) }
 
 func (s *storedReader) Read(p []byte) (int, error) {
 	if s.err != nil {

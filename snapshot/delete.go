@@ -187,7 +187,7 @@ func (c *Cluster) removable(ctx context.Context, b Backend, rec *Record) error {
 		return err
 	}
 	if rec.Trigger == TriggerAdopted {
-		return nil
+		return c.sameFile(ctx, b, rec)
 	}
 	doc, err := readSmall(ctx, b, c.key(ManifestKey(rec.Name)))
 	if isNotFound(err) {
@@ -205,6 +205,24 @@ func (c *Cluster) removable(ctx context.Context, b Backend, rec *Record) error {
 			Reason: ReasonConflict, Backend: b.Name(),
 			Message: fmt.Sprintf("backend %q: the manifest under %s is that of snapshot %q of cluster %q (sha256 %s)", b.Name(), ManifestKey(rec.Name), found.Name, found.Cluster, found.StoredSHA256),
 			Hint:    "it is not this snapshot and was left alone; reconcile, and look at the backend",
+		}
+	}
+	return nil
+}
+
+// sameFile says that an adopted snapshot's file is not the one that was adopted, as far as its size shows that.
+func (c *Cluster) sameFile(ctx context.Context, b Backend, rec *Record) error {
+	o, err := b.Stat(ctx, c.key(rec.File))
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if l := rec.Location(b.Name()); l != nil && l.Size != o.Size {
+		return &Error{
+			Reason: ReasonConflict, Backend: b.Name(), Message: fmt.Sprintf("backend %q: %s has %d bytes and was adopted with %d", b.Name(), rec.File, o.Size, l.Size),
+			Hint: "it was replaced, and was left alone; reconcile, and look again",
 		}
 	}
 	return nil

@@ -38,6 +38,14 @@ func (s *Snapshot) DataKey() string {
 	return key
 }
 
+// DataKey returns the key of a snapshot's data, below the cluster's prefix: that of an adopted one is as it was found.
+func (r *Record) DataKey() string {
+	if r.File != "" {
+		return r.File
+	}
+	return r.Snapshot.DataKey()
+}
+
 // Sealed reports whether the snapshot's object is encrypted.
 func (s *Snapshot) Sealed() bool { return len(s.EncryptionRecipients) > 0 }
 

@@ -70,6 +70,7 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 	var rec *Record
 	var chosen []Location
 	bad := map[int]error{}
+	var others []candidate
 	for i, g := range it.groups {
 		if g == nil {
 			continue
@@ -82,8 +83,12 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 			continue
 		}
 		if found == nil {
-			r.foreignGroup(ctx, v, g)
 			ch.listed[i] = false
+			if o := r.adoptable(v, g); o != nil {
+				others = append(others, candidate{i, o})
+			} else {
+				r.foreignGroup(ctx, v, g)
+			}
 			continue
 		}
 		if rec == nil {
@@ -94,6 +99,12 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 		r.judge(&loc, rec, found, g.data(r.key(rec.DataKey())))
 		rec.Locations = append(rec.Locations, loc)
 		ch.added[i] = true
+	}
+	if rec == nil && len(others) > 0 {
+		return r.adopt(ctx, it, others, ch)
+	}
+	for _, o := range others {
+		r.foreignGroup(ctx, r.views[o.view], it.groups[o.view])
 	}
 	if rec == nil {
 		return nil
@@ -193,6 +204,8 @@ func (r *reconciliation) settleLocations(ctx context.Context, it item, rec *Reco
 			}
 		case data == nil:
 			r.settleAbsent(ctx, i, rec, loc, ch)
+		case rec.Trigger == TriggerAdopted:
+			r.settleAdopted(ctx, i, rec, loc, data, ch)
 		case loc != nil && loc.State == StateReady && g.manifest && data.Size == loc.Size:
 			ch.unchanged[i] = true
 		default:
@@ -387,6 +400,9 @@ func (r *reconciliation) foreignGroup(ctx context.Context, v *view, g *group) {
 // either the save has changed the record before, and nothing is deleted, or it finds the mark, and does not count on the
 // data.
 func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *Record) (left bool, err error) {
+	if rec.Trigger == TriggerAdopted {
+		return false, nil // nothing of it is ours
+	}
 	for i, v := range r.views {
 		g := it.groups[i]
 		data := g.data(r.key(rec.DataKey()))

@@ -48,9 +48,10 @@ const (
 	CompressionUnspecified Compression = iota
 	CompressionNone
 	CompressionZstd
+	CompressionZip // of K3s and RKE2; never written
 )
 
-var compressionNames = []string{"UNSPECIFIED", "NONE", "ZSTD"}
+var compressionNames = []string{"UNSPECIFIED", "NONE", "ZSTD", "ZIP"}
 
 // String returns the compression as tables, logs and docs say it: ZSTD.
 func (c Compression) String() string { return nameOf(compressionNames, int(c)) }
@@ -145,11 +146,13 @@ func (s *Snapshot) Clone() *Snapshot {
 type Record struct {
 	Snapshot
 	RequestID string
-	Owner     string    // value of the cluster's lock while the snapshot is SAVING
-	Failures  []Failure // why the snapshot or a location is not READY, for programs
-	Repairs   []Repair  // of locations whose repair was tried and has failed so far
-	Damaged   []string  // backends whose copy was read and found damaged, as no listing shows it
-	Version   int64     // the catalog's revision of the record; 0 when it is not in the catalog
+	Owner     string               // value of the cluster's lock while the snapshot is SAVING
+	Failures  []Failure            // why the snapshot or a location is not READY, for programs
+	Repairs   []Repair             // of locations whose repair was tried and has failed so far
+	Damaged   []string             // backends whose copy was read and found damaged, as no listing shows it
+	File      string               // key of an adopted snapshot's data, below the cluster's prefix; empty for our own
+	Seen      map[string]time.Time // by backend: when the data of an adopted snapshot was last written, as its listing says
+	Version   int64                // the catalog's revision of the record; 0 when it is not in the catalog
 }
 
 // Failure is one error of a save, kept so that a repeated request gets the same one.
@@ -164,6 +167,7 @@ func (r *Record) Clone() *Record {
 	c := *r
 	c.Snapshot = *r.Snapshot.Clone()
 	c.Failures = slices.Clone(r.Failures)
+	c.Seen = maps.Clone(r.Seen)
 	c.Repairs = slices.Clone(r.Repairs)
 	c.Damaged = slices.Clone(r.Damaged)
 	return &c

@@ -58,6 +58,8 @@ func Record(name string, age time.Duration) *snapshot.Record {
 		Failures:  []snapshot.Failure{{Backend: "s3", Reason: snapshot.ReasonBackendUnavailable, Message: "gone"}},
 		Repairs:   []snapshot.Repair{{Backend: "s3", Attempts: 3, Next: time.Unix(1700000000, 5).UTC(), Error: "still gone"}},
 		Damaged:   []string{"local"},
+		File:      "x.zip",
+		Seen:      map[string]time.Time{"local": created},
 	}
 }
 

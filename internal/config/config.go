@@ -84,6 +84,7 @@ type Retention struct {
 	MaxTotalBytes  int64         `yaml:"max_total_bytes,omitempty"`
 	MinKeep        int           `yaml:"min_keep,omitempty"`
 	OnDemand       bool          `yaml:"on_demand,omitempty"` // the rules are also for snapshots that somebody asked for
+	Adopted        bool          `yaml:"adopted,omitempty"`   // and, once they are unpinned, for those that other programs took
 	TimeZone       string        `yaml:"time_zone,omitempty"` // of hours, days and so on; UTC
 }
 

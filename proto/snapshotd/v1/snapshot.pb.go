@@ -155,6 +155,8 @@ const (
 	Snapshot_COMPRESSION_NONE Snapshot_Compression = 1
 	// The object is zstd in the seekable format: independent frames of at most 4 MiB of content and a seek table.
 	Snapshot_COMPRESSION_ZSTD Snapshot_Compression = 2
+	// The object is a zip archive with one entry, as K3s and RKE2 write it. snapshotd never does.
+	Snapshot_COMPRESSION_ZIP Snapshot_Compression = 3
 )
 
 // Enum value maps for Snapshot_Compression.
@@ -163,11 +165,13 @@ var (
 		0: "COMPRESSION_UNSPECIFIED",
 		1: "COMPRESSION_NONE",
 		2: "COMPRESSION_ZSTD",
+		3: "COMPRESSION_ZIP",
 	}
 	Snapshot_Compression_value = map[string]int32{
 		"COMPRESSION_UNSPECIFIED": 0,
 		"COMPRESSION_NONE":        1,
 		"COMPRESSION_ZSTD":        2,
+		"COMPRESSION_ZIP":         3,
 	}
 )
 
@@ -619,7 +623,7 @@ var File_snapshotd_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\n" +
+	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\n" +
 	"\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -664,11 +668,12 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\x13TRIGGER_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eTRIGGER_MANUAL\x10\x01\x12\x15\n" +
 	"\x11TRIGGER_SCHEDULED\x10\x02\x12\x13\n" +
-	"\x0fTRIGGER_ADOPTED\x10\x03\"V\n" +
+	"\x0fTRIGGER_ADOPTED\x10\x03\"k\n" +
 	"\vCompression\x12\x1b\n" +
 	"\x17COMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10COMPRESSION_NONE\x10\x01\x12\x14\n" +
-	"\x10COMPRESSION_ZSTD\x10\x02\"\xee\x02\n" +
+	"\x10COMPRESSION_ZSTD\x10\x02\x12\x13\n" +
+	"\x0fCOMPRESSION_ZIP\x10\x03\"\xee\x02\n" +
 	"\bLocation\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x126\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\".snapshotd.v1.Location.BackendKindR\x04kind\x12\x10\n" +

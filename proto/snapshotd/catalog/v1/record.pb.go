@@ -34,6 +34,11 @@ type Record struct {
 	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Why the snapshot or one of its locations is not READY, for programs, so that a repeated request gets the same error.
 	Failures []*Failure `protobuf:"bytes,4,rep,name=failures,proto3" json:"failures,omitempty"`
+	// Key of an adopted snapshot's data, below the cluster's prefix; empty for those that snapshotd has made.
+	File string `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`
+	// When the data of an adopted snapshot was last written, by backend and as its listing says: what is still as it was when
+	// it was read is not read again.
+	Seen map[string]*timestamppb.Timestamp `protobuf:"bytes,6,rep,name=seen,proto3" json:"seen,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Attempts to bring a copy to a backend that should hold one, as far as they have failed.
 	Repairs []*Repair `protobuf:"bytes,7,rep,name=repairs,proto3" json:"repairs,omitempty"`
 	// Backends whose copy was read and found damaged; a listing shows nothing of it.
@@ -96,6 +101,20 @@ func (x *Record) GetOwner() string {
 func (x *Record) GetFailures() []*Failure {
 	if x != nil {
 		return x.Failures
+	}
+	return nil
+}
+
+func (x *Record) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Record) GetSeen() map[string]*timestamppb.Timestamp {
+	if x != nil {
+		return x.Seen
 	}
 	return nil
 }
@@ -310,15 +329,20 @@ var File_snapshotd_catalog_v1_record_proto protoreflect.FileDescriptor
 
 const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xfe\x01\n" +
+	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xa3\x03\n" +
 	"\x06Record\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\tR\x05owner\x129\n" +
-	"\bfailures\x18\x04 \x03(\v2\x1d.snapshotd.catalog.v1.FailureR\bfailures\x126\n" +
+	"\bfailures\x18\x04 \x03(\v2\x1d.snapshotd.catalog.v1.FailureR\bfailures\x12\x12\n" +
+	"\x04file\x18\x05 \x01(\tR\x04file\x12:\n" +
+	"\x04seen\x18\x06 \x03(\v2&.snapshotd.catalog.v1.Record.SeenEntryR\x04seen\x126\n" +
 	"\arepairs\x18\a \x03(\v2\x1c.snapshotd.catalog.v1.RepairR\arepairs\x12\x18\n" +
-	"\adamaged\x18\b \x03(\tR\adamaged\"\x8d\x01\n" +
+	"\adamaged\x18\b \x03(\tR\adamaged\x1aS\n" +
+	"\tSeenEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
+	"\x05value\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05value:\x028\x01\"\x8d\x01\n" +
 	"\x06Repair\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x1a\n" +
 	"\battempts\x18\x02 \x01(\x03R\battempts\x127\n" +
@@ -344,25 +368,28 @@ func file_snapshotd_catalog_v1_record_proto_rawDescGZIP() []byte {
 	return file_snapshotd_catalog_v1_record_proto_rawDescData
 }
 
-var file_snapshotd_catalog_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_snapshotd_catalog_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_snapshotd_catalog_v1_record_proto_goTypes = []any{
 	(*Record)(nil),                // 0: snapshotd.catalog.v1.Record
 	(*Repair)(nil),                // 1: snapshotd.catalog.v1.Repair
 	(*Failure)(nil),               // 2: snapshotd.catalog.v1.Failure
 	(*Store)(nil),                 // 3: snapshotd.catalog.v1.Store
-	(*v1.Snapshot)(nil),           // 4: snapshotd.v1.Snapshot
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	nil,                           // 4: snapshotd.catalog.v1.Record.SeenEntry
+	(*v1.Snapshot)(nil),           // 5: snapshotd.v1.Snapshot
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_snapshotd_catalog_v1_record_proto_depIdxs = []int32{
-	4, // 0: snapshotd.catalog.v1.Record.snapshot:type_name -> snapshotd.v1.Snapshot
+	5, // 0: snapshotd.catalog.v1.Record.snapshot:type_name -> snapshotd.v1.Snapshot
 	2, // 1: snapshotd.catalog.v1.Record.failures:type_name -> snapshotd.catalog.v1.Failure
-	1, // 2: snapshotd.catalog.v1.Record.repairs:type_name -> snapshotd.catalog.v1.Repair
-	5, // 3: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 2: snapshotd.catalog.v1.Record.seen:type_name -> snapshotd.catalog.v1.Record.SeenEntry
+	1, // 3: snapshotd.catalog.v1.Record.repairs:type_name -> snapshotd.catalog.v1.Repair
+	6, // 4: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
+	6, // 5: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_catalog_v1_record_proto_init() }
@@ -376,7 +403,7 @@ func file_snapshotd_catalog_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_catalog_v1_record_proto_rawDesc), len(file_snapshotd_catalog_v1_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
