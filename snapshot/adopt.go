@@ -31,9 +31,9 @@ type seenObject struct {
 }
 
 // adoptable returns the object of a group that may be a snapshot of another program: a file of K3s or RKE2, compressed or
-// not, or a *.db of etcdctl. nil when there is none, or more than one. One that was written just now may not be whole yet.
+// not, or a *.db of etcdctl. nil when there is none, or more than one, or when only what is signed is believed. One that was written just now may not be whole yet.
 func (r *reconciliation) adoptable(v *view, g *group) *Object {
-	if g == nil || g.manifest || !ValidName(g.name) {
+	if g == nil || g.manifest || !ValidName(g.name) || !r.cfg.Trust.believesUnsigned() {
 		return nil
 	}
 	var one *Object

@@ -130,6 +130,9 @@ func keyID(public any) (string, error) {
 	return hex.EncodeToString(sum[:8]), nil
 }
 
+// believesUnsigned reports whether what nobody has signed is believed.
+func (t *Trust) believesUnsigned() bool { return t == nil || t.acceptUnsigned }
+
 // verify says why a manifest is not believed.
 func (t *Trust) verify(doc []byte) error {
 	if t == nil {
