@@ -70,11 +70,8 @@ func (r *reconciliation) setForeign(v *view, o *Object) {
 // adopt makes a record of what another program has put on backends: each copy is read whole, checked and inspected. Nothing
 // is written there. One snapshot is read at a time.
 func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate, ch *change) error {
-	if r.dry { // whether they are snapshots shows when they are read
-		for _, c := range copies {
-			ch.listed[c.view], ch.added[c.view] = true, true
-		}
-		return r.commit(ctx, it, &Record{Snapshot: Snapshot{State: StateReady}}, ch, true)
+	if r.dry {
+		return r.wouldAdopt(ctx, it, copies, ch)
 	}
 	select {
 	case r.adopting <- struct{}{}:
@@ -108,6 +105,41 @@ func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate,
 	setState(&rec.Snapshot)
 	r.log.InfoContext(ctx, "snapshot adopted", "snapshot", rec.Name, "state", rec.State.String(), "revision", rec.Revision)
 	return r.commit(ctx, it, rec, ch, true)
+}
+
+// wouldAdopt says what adopt would do, as far as the first bytes of each copy show.
+func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candidate, ch *change) error {
+	for _, c := range copies {
+		v := r.views[c.view]
+		in, err := OpenCopy(ctx, v.b, c.o.Key, &Snapshot{Compression: compressionOf(c.o.Key)})
+		if err == nil {
+			_, _, err = readHead(in)
+			_ = in.Close()
+		}
+		switch {
+		case errors.Is(err, errNoSnapshot):
+			r.foreign(ctx, v, c.o.Key)
+		case err != nil:
+			r.fail(v, err)
+		default:
+			ch.listed[c.view], ch.added[c.view] = true, true
+		}
+	}
+	return r.commit(ctx, it, nil, ch, false)
+}
+
+// readHead reads the first bytes of a copy, and returns how large the database says that it is.
+func readHead(in io.Reader) (head []byte, size int64, err error) {
+	head = make([]byte, inspect.HeadSize)
+	n, err := io.ReadFull(in, head)
+	size, ok := inspect.DeclaredSize(head[:n])
+	switch {
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && ReasonOf(err) != ReasonChecksumMismatch:
+		return nil, 0, err
+	case !ok:
+		return nil, 0, errNoSnapshot
+	}
+	return head, size, nil
 }
 
 // take reads one copy and returns its location; nil when it is no snapshot, or could not be read. The first good copy
@@ -211,14 +243,9 @@ func (c *Cluster) spoolForeign(ctx context.Context, b Backend, rec *Record, path
 		return nil, err
 	}
 	defer func() { _ = in.Close() }()
-	head := make([]byte, inspect.HeadSize)
-	n, err := io.ReadFull(in, head)
-	size, ok := inspect.DeclaredSize(head[:n])
-	switch {
-	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && ReasonOf(err) != ReasonChecksumMismatch:
+	head, size, err := readHead(in)
+	if err != nil {
 		return nil, err
-	case !ok:
-		return nil, errNoSnapshot
 	}
 	if err := checkSpace(filepath.Dir(path), size); err != nil {
 		return nil, err
@@ -229,7 +256,7 @@ func (c *Cluster) spoolForeign(ctx context.Context, b Backend, rec *Record, path
 	}
 	defer func() { _ = out.Close() }()
 	limit := &limitedWriter{w: out, left: size + checksumSize}
-	if _, err = limit.Write(head[:n]); err == nil {
+	if _, err = limit.Write(head); err == nil {
 		_, err = io.CopyBuffer(struct{ io.Writer }{limit}, struct{ io.Reader }{in}, make([]byte, fetchBuffer))
 	}
 	cr := in.(*copyReader)

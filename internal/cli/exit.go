@@ -21,6 +21,7 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitPartial     = 3 // some backend failed
+	exitDamaged     = 4 // what is stored is not what it should be
 	exitBusy        = 5 // a save is running already
 	exitNotFound    = 6
 	exitInterrupted = 130
@@ -38,6 +39,12 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(fo
 type partialError struct{ message string }
 
 func (e *partialError) Error() string { return e.message }
+
+// damagedError says that what is stored is not what it should be.
+type damagedError struct{ err error }
+
+func (e *damagedError) Error() string { return e.err.Error() }
+func (e *damagedError) Unwrap() error { return e.err }
 
 // failedError is an error that stands though the command was interrupted: serve is meant to be.
 type failedError struct{ err error }
@@ -67,6 +74,9 @@ func exitCode(ctx context.Context, err error) int {
 	}
 	if _, ok := errors.AsType[*partialError](err); ok {
 		return exitPartial
+	}
+	if _, ok := errors.AsType[*damagedError](err); ok {
+		return exitDamaged
 	}
 	if _, ok := errors.AsType[*failedError](err); ok {
 		return exitFailed

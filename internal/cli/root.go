@@ -34,11 +34,11 @@ func newRoot(sys System) *cobra.Command {
 		Long: `snapshotd takes snapshots of etcd, stores each of them on several backends at once, and keeps an
 honest catalog of what exists.
 
-"snapshotd serve" runs the service; every other command talks to one over gRPC: the one at --addr or
-SNAPSHOTD_ADDR. The other flags that say which and how have variables, too: SNAPSHOTD_CLUSTER,
+"snapshotd serve" runs the service; "snapshotd restore" needs a bucket or a directory and nothing else;
+every other command talks to a service over gRPC: the one at --addr or SNAPSHOTD_ADDR. The other flags that say which and how have variables, too: SNAPSHOTD_CLUSTER,
 SNAPSHOTD_CACERT, SNAPSHOTD_OUTPUT and so on.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 5 busy, 6 not found,
+Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damaged, 5 busy, 6 not found,
 130 interrupted.`,
 		Example: `  snapshotd serve --dev                 try it: needs nothing, brings its own etcd
   snapshotd serve --config FILE         run it
@@ -55,7 +55,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 5 busy, 
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
-		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys), newWatch(sys),
+		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys), newWatch(sys), newRestore(sys),
 	)
 	return root
 }

@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+
+	"github.com/snapshotd/snapshotd/internal/restore"
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// What Kubernetes needs of a restored etcd, or its watches go on with revisions that were there before.
+const kubernetesBump = 1_000_000_000
+
+type restoreOptions struct {
+	from       []string
+	cluster    string
+	prefix     string
+	at         string
+	dataDir    string
+	walDir     string
+	identities []string
+	keys       []string
+	dryRun     bool
+	kubernetes bool
+	output     format
+	member     restore.Member
+}
+
+func newRestore(sys System) *cobra.Command {
+	var opts restoreOptions
+	cmd := &cobra.Command{
+		Use:   "restore (NAME | latest | --at TIME) --from URL --data-dir DIR",
+		Short: "Make a data directory of etcd from a stored snapshot",
+		Long: `Make a data directory of etcd from a snapshot that a directory or a bucket holds, with nothing but
+that: no service, no catalog, no etcd that runs. Each member of a new cluster is restored from the
+same snapshot, with its own --name and --initial-advertise-peer-urls.
+
+The snapshot is read whole and compared with its checksums before anything is made of it. A
+directory that is not empty is never touched; what is interrupted leaves none. "latest" is the newest
+that is whole: one that proves to be damaged is named, and the one before it is taken.
+
+Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
+		Example: `  snapshotd restore latest --from 's3://backups?region=eu-central-1&prefix=etcd/' --data-dir /var/lib/etcd
+  snapshotd restore latest --from file:///var/backups/etcd --data-dir m1.etcd --name m1 \\
+    --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380 \\
+    --initial-advertise-peer-urls https://10.0.0.1:2380 --for-kubernetes --dry-run`,
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0 && opts.at == "":
+				return usagef("which snapshot? give a NAME, latest, or --at TIME")
+			case len(args) == 1 && opts.at != "":
+				return usagef("--at: %q is given, too; leave out one of them", args[0])
+			case len(args) > 1:
+				return usagef("%q is not understood: one NAME is taken", args[1])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := fromEnvironment(cmd.Flags(), sys.Getenv, "output"); err != nil {
+				return err
+			}
+			if !cmd.Flags().Changed("prefix") {
+				opts.prefix = opts.cluster + "/"
+			}
+			return runRestore(cmd.Context(), sys, opts, args)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringArrayVar(&opts.from, "from", nil, "`url` of the directory or bucket, as in the configuration; may be repeated: the first that has it whole is taken")
+	fs.StringVar(&opts.cluster, "cluster", "default", "`name` of the cluster that was saved")
+	fs.StringVar(&opts.prefix, "prefix", "", "`prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
+	fs.StringVar(&opts.at, "at", "", "the newest of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d")
+	fs.StringVar(&opts.dataDir, "data-dir", "", "`directory` to make; it must not exist or be empty")
+	fs.StringVar(&opts.walDir, "wal-dir", "", "`directory` for the WAL, when it is not to be in the data directory")
+	fs.StringVar(&opts.member.Name, "name", "default", "`name` of the member")
+	fs.StringVar(&opts.member.InitialCluster, "initial-cluster", "", "`members` of the new cluster, as NAME=URL,... (default this member alone)")
+	fs.StringVar(&opts.member.ClusterToken, "initial-cluster-token", "etcd-cluster", "`token` of the new cluster")
+	fs.StringSliceVar(&opts.member.PeerURLs, "initial-advertise-peer-urls", []string{"http://localhost:2380"}, "peer `urls` of the member")
+	fs.Uint64Var(&opts.member.RevisionBump, "bump-revision", 0, "add this `number` to the revision; with --mark-compacted")
+	fs.BoolVar(&opts.member.MarkCompacted, "mark-compacted", false, "let all before the bumped revision count as compacted")
+	fs.BoolVar(&opts.kubernetes, "for-kubernetes", false, "as Kubernetes needs it: --bump-revision 1000000000 --mark-compacted")
+	fs.StringArrayVar(&opts.identities, "identity", nil, "`file` with an age or SSH identity, for encrypted snapshots; may be repeated")
+	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil, "believe only manifests signed with the key in this `file`, PEM; may be repeated")
+	fs.BoolVar(&opts.dryRun, "dry-run", false, "say what would be restored, and the command for each member; change nothing")
+	opts.output.addFlag(cmd)
+	return cmd
+}
+
+// finish checks the options and fills in what was left open.
+func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, error) {
+	ro := restore.Options{DataDir: o.dataDir, WALDir: o.walDir, Member: o.member}
+	switch {
+	case len(o.from) == 0:
+		return ro, usagef("--from is missing: give the URL of the directory or bucket, such as file:///var/backups/etcd")
+	case o.dataDir == "":
+		return ro, usagef("--data-dir is missing: name the directory to make")
+	case o.kubernetes && (o.member.RevisionBump > 0 || o.member.MarkCompacted):
+		return ro, usagef("--for-kubernetes: --bump-revision or --mark-compacted is given, too; leave out one or the other")
+	case o.member.MarkCompacted != (o.member.RevisionBump > 0):
+		return ro, usagef("--bump-revision, --mark-compacted: they are needed together")
+	}
+	if o.kubernetes {
+		ro.Member.RevisionBump, ro.Member.MarkCompacted = kubernetesBump, true
+	}
+	if ro.Member.InitialCluster == "" {
+		ro.Member.InitialCluster = ro.Member.Name + "=" + strings.Join(ro.Member.PeerURLs, ","+ro.Member.Name+"=")
+	}
+	switch at, err := parseTime("--at", o.at, now); {
+	case err != nil:
+		return ro, err
+	case at != nil:
+		ro.Choice.At = at.AsTime()
+	case args[0] == "latest":
+		ro.Choice.Latest = true
+	default:
+		ro.Choice.Name = args[0]
+	}
+	if o.prefix != "" && !strings.HasSuffix(o.prefix, "/") {
+		return ro, usagef("--prefix: %q must be empty or end with '/'", o.prefix)
+	}
+	var err error
+	if ro.Shelves, err = restore.Shelves(o.from, o.prefix, o.keys); err != nil {
+		return ro, &usageError{err}
+	}
+	if ro.Identities, err = restore.Identities(o.identities); err != nil {
+		return ro, &usageError{err}
+	}
+	return ro, nil
+}
+
+func runRestore(ctx context.Context, sys System, opts restoreOptions, args []string) error {
+	ro, err := opts.finish(sys.Now(), args)
+	if err != nil {
+		return err
+	}
+	run := restore.Run
+	if opts.dryRun {
+		run = restore.Plan
+	} else {
+		var stop func()
+		ro.Progress, stop = restoreProgress(sys.Stderr)
+		defer stop()
+	}
+	res, err := run(ctx, ro)
+	if err != nil {
+		return localError(err)
+	}
+	for _, s := range res.Skipped {
+		fmt.Fprintf(sys.Stderr, "warning: left out: %v\n", s)
+	}
+	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(&res.Snapshot.Snapshot)}
+	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return restoreTable(w, opts, ro, res, sys.Now()) })
+}
+
+// localError gives an error of this process the shape of one of the service, and so its exit code.
+func localError(err error) error {
+	st := wire.Status(err, "", nil)
+	switch {
+	case st.Code() == codes.DataLoss:
+		return &damagedError{errors.New(st.Message())}
+	case wire.DetailsOf(st.Err()).Reason == "INTERNAL":
+		return err
+	}
+	return st.Err()
+}
+
+// restoreProgress draws how much of the database was read, on a terminal.
+func restoreProgress(w io.Writer) (report func(done, total int64), stop func()) {
+	width, ok := terminalWidth(w)
+	if !ok {
+		return nil, func() {}
+	}
+	var drawn time.Time
+	return func(done, total int64) {
+		if now := time.Now(); now.Sub(drawn) >= progressInterval {
+			drawn = now
+			line := "read and checked " + size(done)
+			if total > 0 {
+				line += " of " + size(total)
+			}
+			fmt.Fprintf(w, "\r%s\x1b[K", cut(line, width-1))
+		}
+	}, func() { fmt.Fprint(w, "\r\x1b[K") }
+}
+
+func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res restore.Result, now time.Time) error {
+	s := res.Snapshot
+	fmt.Fprintf(w, "snapshot   %s, taken %s ago (%s)\n", s.Name, age(now.Sub(s.CreateTime)), s.CreateTime.UTC().Format(time.RFC3339))
+	fmt.Fprintf(w, "from       %s\n", res.URI)
+	if s.Revision > 0 {
+		fmt.Fprintf(w, "holds      revision %d, %s keys, %s; stored %s\n", s.Revision, number(s.TotalKeys), size(s.DBSize), size(s.StoredSize))
+	}
+	if s.StorageVersion != "" {
+		fmt.Fprintf(w, "version    storage %s: an older etcd will not start on it\n", s.StorageVersion)
+	}
+	if !opts.dryRun {
+		fmt.Fprintf(w, "restored   %s in %s, for the member %s\n", ro.DataDir, took(res.Took), ro.Member.Name)
+		_, err := fmt.Fprintf(w, "start it   etcd --name %s --data-dir %s%s --initial-advertise-peer-urls %s --listen-peer-urls … --listen-client-urls … --advertise-client-urls …\n",
+			ro.Member.Name, ro.DataDir, walFlag(ro.WALDir), strings.Join(ro.Member.PeerURLs, ","))
+		return err
+	}
+	fmt.Fprintf(w, "would be   %s\n", ro.DataDir)
+	commands, err := restore.Commands(opts.commandOf(s.Name, ro), ro.Member)
+	if err != nil {
+		return &usageError{err}
+	}
+	fmt.Fprintln(w, "members    on each one its command:")
+	for _, c := range commands {
+		fmt.Fprintln(w, "  "+strings.Join(c, " "))
+	}
+	return nil
+}
+
+func walFlag(dir string) string {
+	if dir == "" {
+		return ""
+	}
+	return " --wal-dir " + dir
+}
+
+// commandOf returns the command that restores the same for any member, but for what is the member's own.
+func (o *restoreOptions) commandOf(name string, ro restore.Options) []string {
+	c := []string{"snapshotd", "restore", name}
+	for _, f := range o.from {
+		c = append(c, "--from", "'"+f+"'")
+	}
+	c = append(c, "--prefix", "'"+o.prefix+"'", "--data-dir", o.dataDir)
+	if o.walDir != "" {
+		c = append(c, "--wal-dir", o.walDir)
+	}
+	c = append(c, "--initial-cluster", ro.Member.InitialCluster, "--initial-cluster-token", ro.Member.ClusterToken)
+	if ro.Member.MarkCompacted {
+		c = append(c, "--bump-revision", fmt.Sprint(ro.Member.RevisionBump), "--mark-compacted")
+	}
+	for _, f := range o.identities {
+		c = append(c, "--identity", f)
+	}
+	return c
+}

@@ -1,0 +1,166 @@
+package cli_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/internal/embedded"
+	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/storage"
+)
+
+// stored saves an etcd with one key to directories, in this order, and returns the snapshot.
+func stored(t *testing.T, value string, dirs ...string) *snapshot.Snapshot {
+	t.Helper()
+	server := testenv.StartEtcd(t)
+	if _, err := server.Client(t).Put(t.Context(), "key", value); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := etcd.New(etcd.Config{Endpoints: server.Endpoints()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	cfg := snapshot.Config{
+		Name: "default", Node: value, Prefix: "default/", SpoolDir: t.TempDir(), Source: etcd.NewSource(conn, etcd.SourceConfig{}),
+		Catalog: catalog.New(catalog.Config{Connect: conn.Client, Cluster: "default"}),
+	}
+	for i, dir := range dirs {
+		b, err := storage.New(storage.Config{Name: string(rune('a' + i)), URL: "file://" + dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Backends = append(cfg.Backends, b)
+	}
+	c, err := snapshot.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.Save(t.Context(), snapshot.SaveRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Snapshot
+}
+
+// valueIn starts an etcd on a restored directory and returns what the key is there, and the revision.
+func valueIn(t *testing.T, dir string) (string, int64) {
+	t.Helper()
+	s, err := embedded.Start(t.Context(), embedded.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close(context.Background()) }()
+	c, err := clientv3.New(clientv3.Config{Endpoints: s.Endpoints()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	got, err := c.Get(t.Context(), "key")
+	if err != nil || len(got.Kvs) != 1 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	return string(got.Kvs[0].Value), got.Header.Revision
+}
+
+func damage(t *testing.T, dir, name string) {
+	t.Helper()
+	path := filepath.Join(dir, "default", name+".db.zst")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
+	one, two := t.TempDir(), t.TempDir()
+	s := stored(t, "v1", one, two)
+	from, and := "file://"+one, "file://"+two
+	parent := t.TempDir()
+	target := func(name string) string { return filepath.Join(parent, name) }
+
+	plan := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("plan"), "--dry-run",
+		"--initial-cluster", "m1=http://a:2380,m2=http://b:2380", "--for-kubernetes")
+	if plan.code != 0 || strings.Count(plan.stdout, "snapshotd restore "+s.Name) != 2 || !strings.Contains(plan.stdout, "--name m2 --initial-advertise-peer-urls http://b:2380") {
+		t.Errorf("plan: exit code %d: %s%s", plan.code, plan.stdout, plan.stderr)
+	}
+	if _, err := os.Stat(target("plan")); err == nil {
+		t.Error("a dry run has made the directory")
+	}
+	if r := run(t.Context(), nil, "restore", "latest", "--from", from, "--data-dir", target("a")); r.code != 0 || !strings.Contains(r.stdout, s.Name) {
+		t.Fatalf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if v, rev := valueIn(t, target("a")); v != "v1" || rev != s.Revision {
+		t.Errorf("restored %q at revision %d, want v1 at %d", v, rev, s.Revision)
+	}
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("k"), "--wal-dir", target("wal"), "--for-kubernetes"); r.code != 0 {
+		t.Fatalf("exit code %d: %s", r.code, r.stderr)
+	}
+	if entries, err := os.ReadDir(target("wal")); err != nil || len(entries) == 0 {
+		t.Errorf("the WAL: %v, %v", entries, err)
+	}
+
+	damage(t, one, s.Name)
+	for _, tc := range []struct {
+		what, args string
+		code       int
+		stderr     string
+	}{
+		{"into what is there", "latest --from " + and + " --data-dir " + target("a"), 1, "is not empty"},
+		{"no such name", "nothing --from " + and + " --data-dir " + target("b"), 6, "there is no snapshot"},
+		{"before there was any", "--at 2020-01-01 --from " + and + " --data-dir " + target("b"), 6, "there is no snapshot"},
+		{"another cluster", "latest --from " + and + " --cluster x --data-dir " + target("b"), 6, "--cluster"},
+		{"a damaged copy", s.Name + " --from " + from + " --data-dir " + target("b"), 4, "damaged"},
+		{"no directory", "latest --from file://" + target("gone") + " --data-dir " + target("b"), 1, "does not exist"},
+		{"half of a pair", "latest --from " + and + " --data-dir " + target("b") + " --mark-compacted", 2, "--bump-revision"},
+		{"nothing said", "--from " + and + " --data-dir " + target("b"), 2, "which snapshot"},
+		{"a URL of nothing", "latest --from gopher://x --data-dir " + target("b"), 2, "--from"},
+	} {
+		r := run(t.Context(), nil, append([]string{"restore"}, strings.Fields(tc.args)...)...)
+		if r.code != tc.code || !strings.Contains(r.stderr, tc.stderr) {
+			t.Errorf("%s: exit code %d, stderr %q", tc.what, r.code, r.stderr)
+		}
+	}
+	if left, err := os.ReadDir(parent); err != nil || len(left) != 3 { // a, k, wal
+		t.Errorf("left: %v, %v", left, err)
+	}
+
+	r := run(t.Context(), nil, "restore", "latest", "--from", from, "--from", and, "--data-dir", target("c"))
+	if r.code != 0 || !strings.Contains(r.stderr, "warning: left out:") || !strings.Contains(r.stdout, and) {
+		t.Fatalf("from the second: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if v, _ := valueIn(t, target("c")); v != "v1" {
+		t.Errorf("restored %q", v)
+	}
+}
+
+// The newest one is damaged: the one before it is taken, and said.
+func TestRestoreLatestIsTheNewestThatIsWhole(t *testing.T) {
+	dir, parent := t.TempDir(), t.TempDir()
+	older := stored(t, "v1", dir)
+	newer := stored(t, "v2", dir)
+	if older.CreateTime.Unix() == newer.CreateTime.Unix() {
+		newer = stored(t, "v3", dir)
+	}
+	damage(t, dir, newer.Name)
+	target := filepath.Join(parent, "data")
+	r := run(t.Context(), nil, "restore", "latest", "--from", "file://"+dir, "--data-dir", target)
+	if r.code != 0 || !strings.Contains(r.stderr, newer.Name) || strings.Contains(r.stdout, newer.Name) {
+		t.Fatalf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if v, _ := valueIn(t, target); v == newer.Node {
+		t.Errorf("restored %q", v)
+	}
+}

@@ -1,0 +1,46 @@
+package restore
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/snapshotd/snapshotd/internal/seal"
+	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/storage"
+)
+
+// Shelves opens the backends at URLs, as a configuration has them, and returns what to read of them. With keys, the files of
+// public keys, only manifests that are signed with one of these are believed.
+func Shelves(urls []string, prefix string, keys []string) ([]*snapshot.Shelf, error) {
+	var trust *snapshot.Trust
+	if len(keys) > 0 {
+		trust = snapshot.NewTrust(false)
+	}
+	for _, file := range keys {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = trust.Add(text)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--signing-public-key-file: %s: %w", file, err)
+		}
+	}
+	var shelves []*snapshot.Shelf
+	for i, url := range urls {
+		b, err := storage.New(storage.Config{Name: fmt.Sprint("from-", i+1), URL: url})
+		if err != nil {
+			return nil, fmt.Errorf("--from: %w", err)
+		}
+		shelves = append(shelves, &snapshot.Shelf{Backend: b, Prefix: prefix, Trust: trust})
+	}
+	return shelves, nil
+}
+
+// Identities reads the files with the private keys of encrypted snapshots.
+func Identities(files []string) (seal.Identities, error) {
+	all, err := seal.ReadIdentities(files...)
+	if err != nil {
+		return all, fmt.Errorf("--identity: %w", err)
+	}
+	return all, nil
+}
