@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
@@ -29,6 +32,8 @@ type listOptions struct {
 	since   string
 	until   string
 	limit   int
+	from    string
+	prefix  string
 }
 
 func newList(sys System) *cobra.Command {
@@ -37,11 +42,19 @@ func newList(sys System) *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List snapshots, newest first",
+		Long: `List the snapshots that a service knows, newest first.
+
+With --from, list what a directory or a bucket holds, with nothing but that: no service, no catalog. Then
+READY means that manifest and data are there and of the right size; the bytes are not read.`,
 		Example: `  snapshotd list
   snapshotd list --state partial,failed --since 7d
-  snapshotd list --label release=v1.2 --limit 1 -o json`,
+  snapshotd list --label release=v1.2 --limit 1 -o json
+  snapshotd list --from file:///var/backups/etcd`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if opts.from != "" {
+				return runListFrom(cmd, sys, opts)
+			}
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
 				return runList(ctx, sys, opts, c)
 			})
@@ -54,6 +67,8 @@ func newList(sys System) *cobra.Command {
 	fs.StringVar(&opts.since, "since", "", "only those created since this `time`: 2026-07-15T12:00:00Z, 2026-07-15, or as an age, 36h or 7d")
 	fs.StringVar(&opts.until, "until", "", "only those created before this `time`")
 	fs.IntVar(&opts.limit, "limit", 0, "at most this many (default all)")
+	fs.StringVar(&opts.from, "from", "", "`url` of a directory or bucket to list instead, as in the configuration")
+	fs.StringVar(&opts.prefix, "prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(fs)
 	return cmd
@@ -71,6 +86,41 @@ func runList(ctx context.Context, sys System, opts listOptions, c *client) error
 	}
 	resp := &snapshotdv1.ListResponse{Snapshots: snapshots}
 	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return listTable(w, snapshots, sys.Now()) })
+}
+
+// runListFrom lists a directory or bucket.
+func runListFrom(cmd *cobra.Command, sys System, opts listOptions) error {
+	if err := fromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
+		return err
+	}
+	for _, flag := range []string{"state", "backend", "label", "since", "until"} {
+		if cmd.Flags().Changed(flag) {
+			return usagef("--%s: it is for the list of a service and not for --from; leave it out", flag)
+		}
+	}
+	if opts.limit < 0 {
+		return usagef("--limit: %d is negative; 0 means all", opts.limit)
+	}
+	prefix := cmp.Or(opts.client.cluster, config.DefaultClusterName) + "/"
+	if cmd.Flags().Changed("prefix") {
+		prefix = opts.prefix
+	}
+	shelves, err := restore.Shelves([]string{opts.from}, prefix, nil)
+	if err != nil {
+		return &usageError{err}
+	}
+	found, skipped, err := restore.List(cmd.Context(), shelves[0], opts.limit)
+	if err != nil {
+		return localError(err)
+	}
+	for _, s := range skipped {
+		fmt.Fprintf(sys.Stderr, "warning: left out: %v\n", s)
+	}
+	resp := &snapshotdv1.ListResponse{}
+	for _, s := range found {
+		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(s))
+	}
+	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return listTable(w, resp.GetSnapshots(), sys.Now()) })
 }
 
 func (o *listOptions) request(now time.Time) (*snapshotdv1.ListRequest, error) {

@@ -112,6 +112,26 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 		t.Errorf("the WAL: %v, %v", entries, err)
 	}
 
+	if r := run(t.Context(), nil, "list", "--from", from); r.code != 0 || !strings.Contains(r.stdout, s.Name) || !strings.Contains(r.stdout, "READY") {
+		t.Errorf("list: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := run(t.Context(), nil, "list", "--from", from, "--state", "ready"); r.code != 2 {
+		t.Errorf("list with a filter of the service: exit code %d: %s", r.code, r.stderr)
+	}
+	if err := os.Truncate(filepath.Join(two, "default", s.Name+".db.zst"), 10); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t.Context(), nil, "list", "--from", and); r.code != 0 || strings.Contains(r.stdout, s.Name) || !strings.Contains(r.stderr, "10 bytes instead of") {
+		t.Errorf("list of one that is cut off: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	whole, err := os.ReadFile(filepath.Join(one, "default", s.Name+".db.zst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(two, "default", s.Name+".db.zst"), whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
 	damage(t, one, s.Name)
 	for _, tc := range []struct {
 		what, args string
