@@ -34,8 +34,9 @@ func newRoot(sys System) *cobra.Command {
 		Long: `snapshotd takes snapshots of etcd, stores each of them on several backends at once, and keeps an
 honest catalog of what exists.
 
-"snapshotd serve" runs the service; "snapshotd restore" needs a bucket or a directory and nothing else;
-every other command talks to a service over gRPC: the one at --addr or SNAPSHOTD_ADDR. The other flags that say which and how have variables, too: SNAPSHOTD_CLUSTER,
+"snapshotd serve" runs the service. "restore", "verify" and "list --from" need a bucket or a directory
+and nothing else. Every other command talks to a service over gRPC: the one at --addr or
+SNAPSHOTD_ADDR; the other flags that say which and how have variables, too: SNAPSHOTD_CLUSTER,
 SNAPSHOTD_CACERT, SNAPSHOTD_OUTPUT and so on.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damaged, 5 busy, 6 not found,
@@ -43,7 +44,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 		Example: `  snapshotd serve --dev                 try it: needs nothing, brings its own etcd
   snapshotd serve --config FILE         run it
   snapshotd save                        take a snapshot now
-  snapshotd list                        show what there is`,
+  snapshotd list                        show what there is
+  snapshotd restore latest --from URL --data-dir DIR    bring it back`,
 		Args:          noCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -55,7 +57,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
-		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys), newWatch(sys), newRestore(sys),
+		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys), newWatch(sys), newRestore(sys), newVerify(sys), newDrillMember(sys),
 	)
 	return root
 }

@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.uber.org/zap"
 )
 
@@ -111,6 +112,9 @@ func freePorts(ctx context.Context, n int) ([]string, error) {
 
 // Endpoints returns the client URLs.
 func (s *Server) Endpoints() []string { return s.endpoints }
+
+// Member returns the server itself, for what no client may ask.
+func (s *Server) Member() *etcdserver.EtcdServer { return s.etcd.Server }
 
 // Close stops the server and waits for it, as long as ctx lasts. It may be called again, to wait again.
 func (s *Server) Close(ctx context.Context) error {

@@ -1,0 +1,81 @@
+package drill
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Verb is the hidden verb of the program that [Main] is behind.
+const Verb = "drill-member"
+
+// Options are the options of [Run].
+type Options struct {
+	File     string // what etcd sent: a database and its checksum, which was verified already
+	Dir      string // where the throw-away etcd is made and removed; it needs room for the database
+	Revision int64  // of the snapshot
+	Program  string // this program, when empty
+}
+
+// Result is what the restored etcd said.
+type Result struct {
+	HashKV          uint32 `json:"hashKv"` // etcd's HashKV at the snapshot's revision
+	CompactRevision int64  `json:"compactRevision"`
+	Revision        int64  `json:"revision"`  // current when it had started
+	TotalKeys       int64  `json:"totalKeys"` // live at the snapshot's revision
+}
+
+// report is what the process of the throw-away etcd says. What is the snapshot's fault it says by failing, whichever way:
+// etcd panics at some damages.
+type report struct {
+	Result
+	Machine string `json:"machine,omitempty"` // what was wrong with the machine, such as a full disk
+}
+
+// ErrNotRestorable: the snapshot could not be restored, or the etcd on it did not start or not do what an etcd does. Other
+// errors say nothing about the snapshot.
+var ErrNotRestorable = errors.New("the snapshot cannot be restored")
+
+// Run restores a snapshot into a throw-away etcd, asks it, writes a key and reads it back, and removes all of it.
+func Run(ctx context.Context, o Options) (res Result, err error) {
+	program := o.Program
+	if program == "" {
+		if program, err = os.Executable(); err != nil {
+			return res, fmt.Errorf("find the program to drill with: %w", err)
+		}
+	}
+	dir, err := os.MkdirTemp(o.Dir, "drill-")
+	if err != nil {
+		return res, fmt.Errorf("make a directory to drill in: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	var out, said bytes.Buffer
+	cmd := exec.CommandContext(ctx, program, Verb, o.File, dir, fmt.Sprint(o.Revision))
+	cmd.Stdout, cmd.Stderr = &out, &said
+	cmd.WaitDelay = 10 * time.Second
+	dieWithParent(cmd)
+	err = cmd.Run()
+	switch exit, ok := errors.AsType[*exec.ExitError](err); {
+	case ctx.Err() != nil:
+		return res, context.Cause(ctx)
+	case ok && exit.Exited():
+		return res, fmt.Errorf("%w: %s", ErrNotRestorable, cmp.Or(strings.TrimSpace(said.String()), exit.String()))
+	case err != nil: // it did not start, or was killed
+		return res, fmt.Errorf("drill with %s: %w", program, err)
+	}
+	var answer report
+	if err := json.Unmarshal(out.Bytes(), &answer); err != nil {
+		return res, fmt.Errorf("drill with %s: read what it said: %w", program, err)
+	}
+	if answer.Machine != "" {
+		return res, fmt.Errorf("drill in %s: %s", dir, answer.Machine)
+	}
+	return answer.Result, nil
+}
