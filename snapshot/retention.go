@@ -47,7 +47,6 @@ type copyOf struct {
 	created time.Time
 	size    int64
 	exempt  string // why the rules are not for it; empty when they are
-	proven  bool   // it is the newest one that was restored in a drill
 
 	why   string // why it stays, or goes
 	stays bool
@@ -84,8 +83,6 @@ func (r *Retention) hold(copies []*copyOf) {
 		switch {
 		case i == 0:
 			c.hold("it is the newest on this backend")
-		case c.proven:
-			c.hold("it is the newest that was proven by a drill")
 		case c.exempt != "":
 			c.hold(c.exempt)
 		case i < r.MinKeep:

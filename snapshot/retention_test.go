@@ -94,7 +94,7 @@ func TestRetentionKeeps(t *testing.T) {
 	}
 }
 
-// Whatever the snapshots and the rules: the newest stays, what is proven or exempt stays, the least number stays, and a
+// Whatever the snapshots and the rules: the newest stays, what is exempt stays, the least number stays, and a
 // second run finds nothing to do.
 func TestRetentionHoldsItsGuards(t *testing.T) {
 	seed := rand.Uint64()
@@ -111,7 +111,7 @@ func TestRetentionHoldsItsGuards(t *testing.T) {
 		r.apply(copies)
 		var total, held int64
 		for i, c := range copies {
-			if must := i == 0 || c.proven || c.exempt != "" || i < r.MinKeep; must && !c.stays {
+			if must := i == 0 || c.exempt != "" || i < r.MinKeep; must && !c.stays {
 				t.Fatalf("seed %d: %+v lets %+v go, number %d of %d", seed, r, *c, i+1, len(copies))
 			}
 			if c.stays {
@@ -141,10 +141,9 @@ func randomCopies(rnd *rand.Rand) []*copyOf {
 	var copies []*copyOf
 	at := time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
 	span := []int{60, 3600, 100000}[rnd.IntN(3)]
-	proven := rnd.IntN(60)
 	for i := range rnd.IntN(40) {
 		at = at.Add(-time.Duration(rnd.IntN(span)) * time.Minute)
-		c := &copyOf{name: fmt.Sprint("s", i), created: at, size: rnd.Int64N(50), proven: i == proven}
+		c := &copyOf{name: fmt.Sprint("s", i), created: at, size: rnd.Int64N(50)}
 		if rnd.IntN(5) == 0 {
 			c.exempt = "pinned"
 		}
