@@ -10,7 +10,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Create adds a record, and makes its request id lead to it: in any case that of a save that begins.
+// Create adds a record, and makes its request id lead to it if it leads to none.
 func (c *Catalog) Create(ctx context.Context, r *snapshot.Record) error {
 	value, err := encode(r)
 	if err != nil {
@@ -18,9 +18,7 @@ func (c *Catalog) Create(ctx context.Context, r *snapshot.Record) error {
 	}
 	key := c.keys.record(r.Name)
 	ops := []clientv3.Op{clientv3.OpPut(key, value), clientv3.OpPut(c.keys.byTime(&r.Snapshot), "")}
-	if r.RequestID != "" && r.State == snapshot.StateSaving {
-		ops = append(ops, clientv3.OpPut(c.keys.request(r.RequestID), r.Name))
-	} else if r.RequestID != "" {
+	if r.RequestID != "" {
 		ops = append(ops, c.leadRequest(r)) // it was found again; a newer save of the same request stands
 	}
 	what := fmt.Sprintf("create the record of %q", r.Name)

@@ -397,6 +397,13 @@ func (c *hookedCatalog) Create(ctx context.Context, r *snapshot.Record) error {
 	return c.Catalog.Create(ctx, r)
 }
 
+func (c *hookedCatalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
+	if err := c.write("create"); err != nil {
+		return err
+	}
+	return c.Catalog.Begin(ctx, r, old)
+}
+
 func (c *hookedCatalog) Update(ctx context.Context, r *snapshot.Record) error {
 	if err := c.write("update"); err != nil {
 		return err

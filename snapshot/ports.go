@@ -98,9 +98,14 @@ type Catalog interface {
 	Get(ctx context.Context, name string) (*Record, error)
 	// ByRequestID returns the record of the save with this request id, or ErrNotFound.
 	ByRequestID(ctx context.Context, id string) (*Record, error)
-	// Create adds a record and sets its Version and Etag; ErrExists when there is one of that name. A SAVING record takes
-	// its request id over; any other was found on a backend, and leaves it to the save that has it.
+	// Create adds a record and sets its Version and Etag; ErrExists when there is one of that name. Its request id is left
+	// to the save that has it.
 	Create(ctx context.Context, r *Record) error
+	// Begin adds the record of a save, as Create does, and makes its request id lead to it. All of it is on condition:
+	// ErrLocked when an owner in r does not hold the save lock any more; ErrConflict when the request does not lead to old
+	// (nil: to no record) as it was read. What the caller changed of old is written in the same transaction, so that
+	// whoever may still be at work on it finds out.
+	Begin(ctx context.Context, r, old *Record) error
 	// Update replaces the record whose Version is r.Version and sets the new Version and Etag; ErrConflict when the record
 	// has changed or is gone.
 	Update(ctx context.Context, r *Record) error

@@ -51,8 +51,9 @@ func (c *Cluster) fly(ctx context.Context, f *flight, req SaveRequest, backends 
 
 // save is Save with the lock of this process held.
 func (c *Cluster) save(ctx context.Context, req SaveRequest, backends []Backend) (SaveResult, error) {
-	if rec, err := c.repeated(ctx, req.RequestID); rec != nil || err != nil {
-		return c.replay(rec, err)
+	earlier, over, err := c.repeated(ctx, req.RequestID)
+	if over || err != nil {
+		return c.replay(earlier, err)
 	}
 	s := &save{
 		Cluster: c, req: req, backends: backends,
@@ -63,35 +64,11 @@ func (c *Cluster) save(ctx context.Context, req SaveRequest, backends []Backend)
 		return SaveResult{}, err
 	}
 	defer unlock()
-	if s.uncatalogued == nil {
-		// Another replica may have ended the save of the same request just before the lock was ours.
-		if rec, err := c.repeated(ctx, req.RequestID); rec != nil || err != nil {
-			return c.replay(rec, err)
-		}
+	s.newRecord()
+	if earlier, over, err = s.register(ctx); over || err != nil {
+		return c.replay(earlier, err)
 	}
 	return s.run(ctx)
-}
-
-// repeated returns the record that an earlier request with this id left, or nil when the request is new or had no
-// outcome. A catalog that does not answer is no error: the save must go on without it.
-func (c *Cluster) repeated(ctx context.Context, requestID string) (*Record, error) {
-	if requestID == "" {
-		return nil, nil //nolint:nilnil // no record is what there is to say
-	}
-	rec, err := c.cfg.Catalog.ByRequestID(ctx, requestID)
-	if err != nil {
-		return nil, nil //nolint:nilnil,nilerr // not found, or the catalog is down; lock finds out which
-	}
-	if rec.State == StateSaving {
-		if owner, err := c.cfg.Catalog.LockOwner(ctx); err == nil && owner == rec.Owner {
-			return nil, c.saveInProgress("by this very request, on another replica")
-		}
-		return nil, nil //nolint:nilnil // its owner died: it has no outcome
-	}
-	if len(rec.Failures) > 0 && (rec.Failures[0].Reason == ReasonCancelled || rec.Failures[0].Reason == ReasonInterrupted) {
-		return nil, nil //nolint:nilnil // it has no outcome
-	}
-	return rec, nil
 }
 
 func (c *Cluster) replay(rec *Record, err error) (SaveResult, error) {
@@ -159,11 +136,6 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 		span.End()
 	}()
 
-	s.newRecord()
-	if err := s.register(ctx); err != nil {
-		s.rec.State, s.rec.Error = StateFailed, err.Error()
-		return SaveResult{}, err
-	}
 	fault.Point("registered")
 	span.SetAttributes(attribute.String("cluster", s.cfg.Name), attribute.String("snapshot", s.rec.Name))
 	s.publish(Event{Type: EventStarted, Snapshot: s.rec.Snapshot.Clone()})
@@ -205,24 +177,32 @@ func (s *save) newRecord() {
 }
 
 // register gives the snapshot a name that nobody has and puts its record, SAVING, into the catalog. Two saves in one
-// second get two names: the second one says the next second.
-func (s *save) register(ctx context.Context) error {
+// second get two names: the second one says the next second. When another replica has ended the same request by now,
+// register returns its record, and that it is over.
+func (s *save) register(ctx context.Context) (earlier *Record, over bool, err error) {
 	s.setName()
-	if s.uncatalogued != nil {
-		return nil //nolint:nilerr // that the catalog is down is known, and said
+	for s.uncatalogued == nil {
+		if earlier, over, err = s.repeated(ctx, s.req.RequestID); over || err != nil {
+			return earlier, over, err
+		}
+		switch err := s.cfg.Catalog.Begin(ctx, s.rec, superseded(earlier, s.rec)); {
+		case err == nil:
+			return nil, false, nil
+		case errors.Is(err, ErrExists):
+			s.setName()
+		case errors.Is(err, ErrConflict): // somebody has settled, ended or begun the same request
+		case errors.Is(err, ErrLocked):
+			if earlier, over, err = s.repeated(ctx, s.req.RequestID); over || err != nil {
+				return earlier, over, err
+			}
+			return nil, false, s.saveInProgress("or was until just now: this save had lost its lock before it began")
+		case ctx.Err() != nil:
+			return nil, false, cancelled(ctx, fmt.Sprintf("save %s", s.rec.Name))
+		default:
+			s.goUncatalogued(ctx, err)
+		}
 	}
-	err := s.cfg.Catalog.Create(ctx, s.rec)
-	for errors.Is(err, ErrExists) {
-		s.setName()
-		err = s.cfg.Catalog.Create(ctx, s.rec)
-	}
-	if err != nil && ctx.Err() != nil {
-		return cancelled(ctx, fmt.Sprintf("save %s", s.rec.Name))
-	}
-	if err != nil {
-		s.goUncatalogued(ctx, err)
-	}
-	return nil
+	return nil, false, nil
 }
 
 func (s *save) setName() {
@@ -257,12 +237,13 @@ func (s *save) conclude(ctx context.Context, transferErr error) {
 func (s *save) allReady() bool { return len(readyBackends(s.rec)) == len(s.rec.Locations) }
 
 // record writes the outcome into the catalog, also when that failed before: it may be back. Reconcile may have settled
-// the record meanwhile, if this replica was taken for dead; what is still there when the save looks again is newer.
+// the record meanwhile, if this replica was taken for dead; what is still there when the save looks again is newer. If
+// another save has taken the request over, this one keeps nothing.
 func (s *save) record(ctx context.Context) {
 	var err error
-	for range 3 {
+	for range 5 {
 		if s.rec.Version == 0 {
-			err = s.cfg.Catalog.Create(ctx, s.rec)
+			err = s.recordAnew(ctx)
 		} else {
 			err = s.cfg.Catalog.Update(ctx, s.rec)
 		}
@@ -276,13 +257,17 @@ func (s *save) record(ctx context.Context) {
 		case gerr != nil:
 			s.goUncatalogued(ctx, gerr)
 			return
-		case current.State == StateDeleting:
+		case current.State == StateDeleting && current.SupersededBy == "":
 			return
 		case s.rec.Version == 0 && current.Owner != s.owner && (s.rec.StoredSHA256 == "" || current.StoredSHA256 != s.rec.StoredSHA256):
 			s.goUncatalogued(ctx, err) // another snapshot has the name
 			return
 		default:
 			s.rec.Version = current.Version
+		}
+		if current.SupersededBy != "" {
+			s.giveUp(ctx, current.SupersededBy)
+			continue
 		}
 		s.doubt(ctx, current)
 		setState(&s.rec.Snapshot)

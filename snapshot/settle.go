@@ -173,6 +173,12 @@ func (r *reconciliation) settleSaving(ctx context.Context, it item, rec *Record,
 		r.mu.Unlock()
 		return false, r.commit(ctx, it, rec, ch, false)
 	}
+	r.settleInterrupted(ctx, it, rec, ch)
+	return true, nil
+}
+
+// settleInterrupted makes the record of a save that nobody goes on with say what the backends hold of it.
+func (r *reconciliation) settleInterrupted(ctx context.Context, it item, rec *Record, ch *change) {
 	interrupted := fmt.Sprintf("the replica that was saving it (%s) died or lost its lease", rec.Owner)
 	for i := range rec.Locations {
 		rec.Locations[i].State, rec.Locations[i].Error = StateFailed, interrupted
@@ -186,7 +192,6 @@ func (r *reconciliation) settleSaving(ctx context.Context, it item, rec *Record,
 	if rec.State != StateReady {
 		rec.Failures = []Failure{{Reason: ReasonInterrupted, Message: interrupted}}
 	}
-	return true, nil
 }
 
 // settleLocations compares a record's locations with what the backends hold.
@@ -290,6 +295,9 @@ func (r *reconciliation) settlePresent(ctx context.Context, i int, rec *Record, 
 	if rec.StoredSHA256 == "" {
 		describe(rec, found)
 	}
+	if loc != nil && r.settleSuperseded(ctx, i, rec, loc, data, ch) {
+		return
+	}
 	added := loc == nil
 	if added {
 		rec.Locations = append(rec.Locations, r.newLocation(v, rec))
@@ -367,9 +375,9 @@ func (r *reconciliation) readManifest(ctx context.Context, v *view, name string,
 
 // describe fills a record with what only the manifest knows, after a save whose owner died.
 func describe(rec, found *Record) {
-	locations, version, etag := rec.Locations, rec.Version, rec.Etag
+	was := *rec
 	*rec = *found
-	rec.Locations, rec.Version, rec.Etag = locations, version, etag
+	rec.Locations, rec.Version, rec.Etag, rec.SupersededBy = was.Locations, was.Version, was.Etag, was.SupersededBy
 }
 
 func (r *reconciliation) newLocation(v *view, rec *Record) Location {

@@ -152,7 +152,10 @@ type Record struct {
 	Damaged   []string             // backends whose copy was read and found damaged, as no listing shows it
 	File      string               // key of an adopted snapshot's data, below the cluster's prefix; empty for our own
 	Seen      map[string]time.Time // by backend: when the data of an adopted snapshot was last written, as its listing says
-	Version   int64                // the catalog's revision of the record; 0 when it is not in the catalog
+	// SupersededBy is the name of the snapshot whose save took the request over when this one's was taken for dead. It holds
+	// nothing that anybody was told of.
+	SupersededBy string
+	Version      int64 // the catalog's revision of the record; 0 when it is not in the catalog
 }
 
 // Failure is one error of a save, kept so that a repeated request gets the same one.

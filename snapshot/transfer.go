@@ -372,6 +372,10 @@ func (t *transfer) put(ctx context.Context, b Backend, size int64) error {
 		return err
 	}
 	fault.Point("data-" + b.Kind().String())
+	if err := t.takenOver(ctx); err != nil {
+		t.undo(ctx, b, data)
+		return err
+	}
 	err = b.Put(ctx, manifest, bytes.NewReader(t.manifest), PutOptions{ContentType: jsonContentType, SizeHint: int64(len(t.manifest))})
 	if err != nil {
 		t.undo(ctx, b, manifest, data)

@@ -399,10 +399,34 @@ func testRequestID(t *testing.T, c snapshot.Catalog) {
 		}
 		same(t, got, want)
 	}
-	mustCreate(t, c, first)
+	first.Owner, second.Owner = "", ""
+	mustBegin := func(r, old *snapshot.Record) {
+		t.Helper()
+		if err := c.Begin(t.Context(), r, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustBegin(first, nil)
 	lead(first)
-	mustCreate(t, c, second)
+	wantErr(t, c.Begin(t.Context(), second, nil), snapshot.ErrConflict) // it has been begun
+	old := first.Clone()
+	if err := c.Update(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, c.Begin(t.Context(), second, old), snapshot.ErrConflict) // it has changed
+	lead(first)
+	old = first.Clone()
+	old.SupersededBy = "second"
+	mustBegin(second, old)
 	lead(second)
+	wantErr(t, c.Update(t.Context(), first), snapshot.ErrConflict) // who is still at work on it finds out
+	first = mustGet(t, c, "first")
+	if first.SupersededBy != "second" {
+		t.Errorf("superseded by %q", first.SupersededBy)
+	}
+	namesake := Record("second", 0)
+	namesake.RequestID, namesake.Owner = "", ""
+	wantErr(t, c.Begin(t.Context(), namesake, nil), snapshot.ErrExists)
 	first.Error = "changed" // the older one is changed, and the newer one still stands for the request
 	if err := c.Update(t.Context(), first); err != nil {
 		t.Fatal(err)
@@ -469,8 +493,16 @@ func testLock(t *testing.T, c snapshot.Catalog) {
 	}
 	locks[winner].Unlock(t.Context()) // nor does it take the next one's lock away
 	owner("again")
+	r := Record("begun", 0)
+	r.State, r.Owner = snapshot.StateSaving, "again"
+	if err := c.Begin(t.Context(), r, nil); err != nil {
+		t.Fatal(err)
+	}
 	again.Unlock(t.Context())
 	owner("")
+	r = Record("late", 0)
+	r.RequestID, r.Owner = "", "again"
+	wantErr(t, c.Begin(t.Context(), r, nil), snapshot.ErrLocked)
 }
 
 func testStore(t *testing.T, c snapshot.Catalog) {

@@ -42,7 +42,9 @@ type Record struct {
 	// Attempts to bring a copy to a backend that should hold one, as far as they have failed.
 	Repairs []*Repair `protobuf:"bytes,7,rep,name=repairs,proto3" json:"repairs,omitempty"`
 	// Backends whose copy was read and found damaged; a listing shows nothing of it.
-	Damaged       []string `protobuf:"bytes,8,rep,name=damaged,proto3" json:"damaged,omitempty"`
+	Damaged []string `protobuf:"bytes,8,rep,name=damaged,proto3" json:"damaged,omitempty"`
+	// Name of the snapshot whose save took the request over when this one's was taken for dead.
+	SupersededBy  string `protobuf:"bytes,9,opt,name=superseded_by,json=supersededBy,proto3" json:"superseded_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -131,6 +133,13 @@ func (x *Record) GetDamaged() []string {
 		return x.Damaged
 	}
 	return nil
+}
+
+func (x *Record) GetSupersededBy() string {
+	if x != nil {
+		return x.SupersededBy
+	}
+	return ""
 }
 
 // Repair is what is known of the attempts to bring a copy to one backend.
@@ -329,7 +338,7 @@ var File_snapshotd_catalog_v1_record_proto protoreflect.FileDescriptor
 
 const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xa3\x03\n" +
+	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xc8\x03\n" +
 	"\x06Record\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12\x1d\n" +
 	"\n" +
@@ -339,7 +348,8 @@ const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\x04file\x18\x05 \x01(\tR\x04file\x12:\n" +
 	"\x04seen\x18\x06 \x03(\v2&.snapshotd.catalog.v1.Record.SeenEntryR\x04seen\x126\n" +
 	"\arepairs\x18\a \x03(\v2\x1c.snapshotd.catalog.v1.RepairR\arepairs\x12\x18\n" +
-	"\adamaged\x18\b \x03(\tR\adamaged\x1aS\n" +
+	"\adamaged\x18\b \x03(\tR\adamaged\x12#\n" +
+	"\rsuperseded_by\x18\t \x01(\tR\fsupersededBy\x1aS\n" +
 	"\tSeenEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
 	"\x05value\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05value:\x028\x01\"\x8d\x01\n" +
