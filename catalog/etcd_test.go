@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
@@ -243,10 +244,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	client := server.Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), Timeout: 2 * time.Second})
 	create(t, c, 1)
-	for i := range 100 {
-		if _, err := client.Put(t.Context(), fmt.Sprint(i), strings.Repeat("x", 100<<10)); err != nil {
-			break
-		}
+	for i, err := 0, error(nil); !errors.Is(err, rpctypes.ErrNoSpace); i++ { // etcd learns its size at its next commit
+		_, err = client.Put(t.Context(), fmt.Sprint(i), strings.Repeat("x", 100<<10))
 	}
 	wantUnavailable(t, c.Create(t.Context(), catalogtest.Record("b", 0)), `create the record of "b"`, `"default"`, "quota", "alarm disarm")
 	_, err := c.Lock(t.Context(), "me")

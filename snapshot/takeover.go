@@ -9,7 +9,8 @@ import (
 // The save of a request may be taken for dead while it is only paused, and another replica then takes the request over.
 // Two rules keep the request from having two snapshots. Whoever takes over first settles what the other has left: if that
 // is whole anywhere it is the outcome, else its record is marked in the very transaction that begins the new save. And who
-// finds his record so marked, or his request led elsewhere, removes what he has stored.
+// finds his record so marked, or his request led elsewhere, tells nobody of what he has stored, and removes it once the
+// other snapshot is whole.
 
 // repeated returns the record that the request with this id led to, nil when it is new, and whether that is over: it has
 // an outcome. A catalog that does not answer is no error: the save must go on without it.
@@ -173,27 +174,42 @@ func (s *save) recordAnew(ctx context.Context) error {
 	return s.cfg.Catalog.Begin(ctx, s.rec, superseded(other, s.rec))
 }
 
-// giveUp removes what this save has stored, of which nobody was told: the request has another snapshot, by name. What
-// cannot be removed is left to reconcile.
+// giveUp notes that the request has another snapshot, by name, and that nobody is to be told of this one. A copy is removed
+// when the other one is whole on the same backend; until it is, this one may be all that there will be, and reconcile
+// decides.
 func (s *save) giveUp(ctx context.Context, by string) {
 	if s.rec.SupersededBy != "" {
 		return
 	}
 	why := s.lostTo(by)
-	s.log.WarnContext(ctx, "save was taken over; what it stored is removed", "snapshot", s.rec.Name, "by", by)
+	heir, err := s.cfg.Catalog.Get(ctx, by)
+	if err != nil {
+		heir = &Record{}
+	}
+	s.log.WarnContext(ctx, "save was taken over", "snapshot", s.rec.Name, "by", by, "state", heir.State.String())
 	for i, b := range s.backends {
 		l := &s.rec.Locations[i]
-		size := int64(0)
-		if l.State == StateReady {
-			if err := s.removeCopy(ctx, b, s.rec); err != nil {
-				s.log.WarnContext(ctx, "what a save has stored that was taken over is not removed; reconcile will", "snapshot", s.rec.Name, "backend", b.Name(), "error", err)
-				size = l.Size
-			}
+		if l.State != StateReady {
+			continue
 		}
-		l.State, l.Size, l.Error, l.UpdateTime = StateFailed, size, why.Error(), s.cfg.Now().UTC()
+		l.State, l.Error, l.UpdateTime = StateFailed, why.Error(), s.cfg.Now().UTC()
+		if !heir.wholeOn(b.Name()) {
+			continue
+		}
+		if err := s.removeCopy(ctx, b, s.rec); err != nil {
+			s.log.WarnContext(ctx, "what a save has stored that was taken over is not removed; reconcile will", "snapshot", s.rec.Name, "backend", b.Name(), "error", err)
+			continue
+		}
+		l.Size = 0
 	}
 	s.rec.SupersededBy, s.rec.State, s.rec.Error = by, StateFailed, why.Error()
 	s.rec.Failures = append([]Failure{failureOf("", why)}, s.rec.Failures...)
+}
+
+// wholeOn reports whether nothing of the snapshot is missing, on this backend or elsewhere.
+func (r *Record) wholeOn(backend string) bool {
+	l := r.Location(backend)
+	return r.State == StateReady && l != nil && l.State == StateReady
 }
 
 // settleSuperseded decides about a whole copy of a save that was taken over and died before it could remove it. It is
@@ -214,8 +230,7 @@ func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *Recor
 		return true
 	}
 	state := StateFailed
-	l := heir.Location(loc.Backend)
-	if heir.State == StateReady && l != nil && l.State == StateReady && r.begin.Sub(data.ModTime) >= r.cfg.LeftoverAge {
+	if heir.wholeOn(loc.Backend) && r.begin.Sub(data.ModTime) >= r.cfg.LeftoverAge {
 		state = StateDeleting
 	}
 	r.mark(i, loc, state, data.Size, "it was taken over by "+heir.Name+", and goes", ch)

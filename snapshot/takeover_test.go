@@ -277,6 +277,39 @@ func TestWholeCopyOfASaveThatWasTakenOverIsRemovedByReconcile(t *testing.T) {
 	}
 }
 
+// The replica that took the request over may yet fail. Until it has a snapshot, what the paused one has is not removed.
+func TestPausedSaveIsTheSnapshotWhenItsHeirComesToNothing(t *testing.T) {
+	f := newFixture(t)
+	f.mustSave(t)
+	other, _ := f.heir(t)
+	begun, fail, failed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	f.freeze("put .json", func() {
+		f.breakLock(t)
+		f.source.open = func(*snapshot.Stream) (*snapshot.Stream, error) {
+			close(begun)
+			<-fail
+			return nil, errBroken
+		}
+		go func() {
+			_, err := other.Save(context.WithoutCancel(t.Context()), onTwo)
+			failed <- err
+		}()
+		<-begun
+	})
+	first, err := f.Save(t.Context(), onTwo)
+	close(fail)
+	if heirErr := <-failed; heirErr == nil || snapshot.ReasonOf(err) != snapshot.ReasonInterrupted {
+		t.Fatalf("the saves ended with %v and %v", err, heirErr)
+	}
+	if rec := f.records(t)[first.Snapshot.Name]; rec.State != snapshot.StateFailed {
+		t.Errorf("meanwhile it was %s", rec.State)
+	}
+	f.clock.pass(2 * time.Hour)
+	if name := f.oneSnapshot(t); name != first.Snapshot.Name {
+		t.Errorf("there is %s, want %s", name, first.Snapshot.Name)
+	}
+}
+
 // only returns the record of the scheduled save.
 func (f *fixture) only(t *testing.T) *snapshot.Record {
 	t.Helper()
