@@ -16,7 +16,7 @@ const standAgain = 2 * time.Second
 // Lead stands for election as the cluster's leader under name and calls lead whenever it is elected, with a context that
 // ends with the leadership. It goes on until ctx is done, and returns its cause when lead has returned and the leadership
 // was given up for others to take at once.
-func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Context)) error {
+func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Context, *Term)) error {
 	var away error
 	for ctx.Err() == nil {
 		l, held, err := c.acquire(ctx, "campaign", "stand for election", c.keys.leader(), name)
@@ -41,7 +41,7 @@ func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Conte
 // errDeposed ends the context of a leader whose lease is lost.
 var errDeposed = errors.New("the leadership is lost")
 
-func (c *Catalog) leadWith(ctx context.Context, l *lease, lead func(context.Context)) {
+func (c *Catalog) leadWith(ctx context.Context, l *lease, lead func(context.Context, *Term)) {
 	defer l.Unlock(ctx)
 	leading, end := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
@@ -53,7 +53,7 @@ func (c *Catalog) leadWith(ctx context.Context, l *lease, lead func(context.Cont
 		case <-leading.Done():
 		}
 	}()
-	lead(leading)
+	lead(leading, &Term{c, l.id})
 	end(nil)
 	<-watched
 }

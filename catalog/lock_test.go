@@ -139,7 +139,7 @@ func stand(ctx context.Context, c *catalog.Catalog, wg *sync.WaitGroup, names ..
 	reigns := make(chan reign)
 	for _, name := range names {
 		wg.Go(func() {
-			_ = c.Lead(ctx, name, func(ctx context.Context) {
+			_ = c.Lead(ctx, name, func(ctx context.Context, _ *catalog.Term) {
 				r := reign{name, ctx, make(chan struct{})}
 				select {
 				case reigns <- r:
@@ -208,6 +208,47 @@ func TestLead(t *testing.T) {
 	if resp, err := client.Get(t.Context(), "/snapshotd/v1/default/leader"); err != nil || resp.Count != 0 {
 		t.Errorf("the leader's key is left: %v, %v", resp, err)
 	}
+}
+
+func TestTermWritesWhileItLasts(t *testing.T) {
+	client := testenv.StartEtcd(t).Client(t)
+	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Hour})
+	due := time.Date(2026, 3, 1, 3, 0, 0, 1, time.UTC)
+	read := func(term *catalog.Term, want time.Time) {
+		t.Helper()
+		if got, err := term.LastDue(t.Context(), "a/b"); err != nil || !got.Equal(want) {
+			t.Errorf("last due at %v, %v, want %v", got, err, want)
+		}
+	}
+	var old *catalog.Term
+	reign := func(do func(*catalog.Term)) {
+		t.Helper()
+		ctx, end := context.WithCancel(t.Context())
+		_ = c.Lead(ctx, "me", func(_ context.Context, term *catalog.Term) { do(term); end() })
+	}
+	reign(func(term *catalog.Term) {
+		read(term, time.Time{})
+		if err := term.PutLastDue(t.Context(), "a/b", due); err != nil {
+			t.Fatal(err)
+		}
+		read(term, due)
+		old = term
+	})
+	late := func() {
+		t.Helper()
+		if err := old.PutLastDue(t.Context(), "a/b", due.Add(time.Hour)); !errors.Is(err, snapshot.ErrLocked) {
+			t.Errorf("a term that is over wrote: %v", err)
+		}
+	}
+	late()
+	reign(func(term *catalog.Term) {
+		late()
+		read(term, due)
+		if _, err := client.Put(t.Context(), "/snapshotd/v1/default/schedules/a%2Fb", "rubbish"); err != nil {
+			t.Fatal(err)
+		}
+		read(term, time.Time{}) // it must not keep the schedule from running
+	})
 }
 
 func TestNextLeaderTakesOverAtOnce(t *testing.T) {

@@ -330,7 +330,7 @@ func (c *Cluster) foreignLabels(ctx context.Context, b Backend, file string) map
 	labels := map[string]string{}
 	for k, v := range all {
 		text, ok := v.(string)
-		if ok && len(labels) < MaxLabels && validateLabels(map[string]string{k: text}) == nil {
+		if ok && len(labels) < MaxLabels && ValidateLabels(map[string]string{k: text}) == nil {
 			labels[k] = text
 		}
 	}

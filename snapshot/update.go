@@ -31,7 +31,7 @@ func (c *Cluster) Update(ctx context.Context, req UpdateRequest) (rec *Record, e
 		}
 		span.End()
 	}()
-	if err := validateLabels(req.Labels); err != nil {
+	if err := ValidateLabels(req.Labels); err != nil {
 		return nil, err
 	}
 	if rec, err = c.Get(ctx, req.Name); err != nil {

@@ -31,7 +31,7 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []Backend, error) 
 	if len(req.RequestID) > MaxRequestID {
 		return req, nil, Invalid("request_id", "has %d bytes; up to %d are allowed", len(req.RequestID), MaxRequestID)
 	}
-	if err := validateLabels(req.Labels); err != nil {
+	if err := ValidateLabels(req.Labels); err != nil {
 		return req, nil, err
 	}
 	if i := slices.Index(req.Backends, ""); i >= 0 {
@@ -44,7 +44,8 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []Backend, error) 
 	return req, backends, err
 }
 
-func validateLabels(labels map[string]string) error {
+// ValidateLabels returns an [Error] with ReasonInvalidArgument when labels are too many or too long.
+func ValidateLabels(labels map[string]string) error {
 	if len(labels) > MaxLabels {
 		return Invalid("labels", "there are %d; up to %d are allowed", len(labels), MaxLabels)
 	}

@@ -64,13 +64,18 @@ type ownMetrics struct {
 	swept        metric.Int64Counter
 	deleted      metric.Int64Counter
 	repairs      metric.Int64Counter
+	runs         metric.Int64Counter
+	lastRun      metric.Float64Gauge
 }
 
 func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 	r := &register{meter: m}
 	lastTime, err := m.Float64Gauge("snapshotd.last_success.timestamp", metric.WithUnit("s"),
 		metric.WithDescription("When the last snapshot that reached every chosen backend was begun, as far as this replica knows; in seconds since 1970."))
+	lastRun, rerr := m.Float64Gauge("snapshotd.schedule.last_run.timestamp", metric.WithUnit("s"),
+		metric.WithDescription("When the last run of a schedule was due that has stored a snapshot, in seconds since 1970; on the replica that ran it."))
 	return ownMetrics{
+		lastRun:      made(r, lastRun, rerr),
 		lastTime:     made(r, lastTime, err),
 		lastRevision: r.gauge("snapshotd.last_success.revision", "", "Revision of etcd in the last snapshot that reached every chosen backend."),
 		dbSize:       r.gauge("snapshotd.db.size", "By", "Bytes of the database in the last snapshot that reached every chosen backend."),
@@ -81,6 +86,7 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 		rejected:     r.counter("snapshotd.saves.rejected", "Saves that were refused because another one was running."),
 		swept:        r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),
 		deleted:      r.counter("snapshotd.deleted", "Copies of snapshots that were removed from a backend, because somebody asked for it or by retention."),
+		runs:         r.counter("snapshotd.schedule.runs", "Runs of a schedule that have ended: success, partial, or failed when it was due again before anything was stored."),
 		repairs:      r.counter("snapshotd.repairs", "Attempts to bring a copy of a snapshot to a backend that should hold it and does not."),
 	}, r.err()
 }
@@ -111,6 +117,10 @@ func clusterOf(cluster string) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("cluster", cluster))
 }
 
+func scheduleOf(cluster, schedule string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("schedule", schedule))
+}
+
 func backendOf(cluster, backend string) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("backend", backend))
 }
@@ -121,6 +131,10 @@ func repairOf(cluster, backend string, err error) metric.MeasurementOption {
 		status = "error"
 	}
 	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("backend", backend), attribute.String("status", status))
+}
+
+func runOf(cluster, schedule, result string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("schedule", schedule), attribute.String("result", result))
 }
 
 func stateOf(cluster string, state snapshot.State) metric.MeasurementOption {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -89,6 +90,21 @@ func (t *Telemetry) MetricsHandler() http.Handler { return t.handler }
 // Leader says whether this replica leads a cluster, for snapshotd_leader.
 func (t *Telemetry) Leader(ctx context.Context, cluster string, leading bool) {
 	t.observer.leading(ctx, cluster, leading)
+}
+
+// AddSchedule makes the counters of a schedule begin at zero, for each of the results that it can have.
+func (t *Telemetry) AddSchedule(ctx context.Context, cluster, schedule string, results ...string) {
+	for _, r := range results {
+		t.observer.own.runs.Add(ctx, 0, runOf(cluster, schedule, r))
+	}
+}
+
+// Ran says that a run of a schedule has ended, and whether it has stored a snapshot.
+func (t *Telemetry) Ran(ctx context.Context, cluster, schedule, result string, due time.Time, stored bool) {
+	t.observer.own.runs.Add(ctx, 1, runOf(cluster, schedule, result))
+	if stored {
+		t.observer.own.lastRun.Record(ctx, float64(due.UnixMilli())/1e3, scheduleOf(cluster, schedule))
+	}
 }
 
 // AddCluster makes the counters of a cluster begin at zero, so that their first increase is seen as one.

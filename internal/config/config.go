@@ -18,6 +18,8 @@ const (
 	DefaultLeftoverAge       = time.Hour
 	DefaultCatalogPrefix     = "/snapshotd/v1/"
 	DefaultCompression       = "zstd"
+	DefaultSchedule          = "default"       // the name of --schedule's when it has none
+	DefaultNamePrefix        = "etcd-snapshot" // of scheduled snapshots, as K3s has it
 )
 
 // Config is the whole configuration of the service, as the YAML file has it.
@@ -65,10 +67,22 @@ type Cluster struct {
 	StreamLimit     Rate          `yaml:"stream_limit,omitempty"` // of reading etcd's snapshot; none when empty
 	UploadLimit     Rate          `yaml:"upload_limit,omitempty"` // of all uploads to S3 together; none when empty
 	LeftoverAge     time.Duration `yaml:"leftover_age"`           // how old what a crash left on a backend must be to be swept
+	Schedules       []Schedule    `yaml:"schedules,omitempty"`
 	Retention       Retention     `yaml:"retention,omitempty"`
 	Encryption      Encryption    `yaml:"encryption,omitempty"`
 	Signing         Signing       `yaml:"signing,omitempty"`
 	Backends        []Backend     `yaml:"backends"`
+}
+
+// Schedule is what is saved by itself, and when.
+type Schedule struct {
+	Name       string            `yaml:"name"`
+	Cron       string            `yaml:"cron"`                  // five fields, a descriptor, or "@every 6h"
+	TimeZone   string            `yaml:"time_zone,omitempty"`   // of cron's fields; UTC
+	Jitter     time.Duration     `yaml:"jitter,omitempty"`      // a save begins up to so much later than it is due
+	NamePrefix string            `yaml:"name_prefix,omitempty"` // DefaultNamePrefix
+	Labels     map[string]string `yaml:"labels,omitempty"`
+	Backends   []string          `yaml:"backends,omitempty"` // all of the cluster's when there are none
 }
 
 // Retention says which snapshots are kept. Without a rule, all are.

@@ -108,6 +108,19 @@ func TestOneClusterFitsIntoFlags(t *testing.T) {
 	}
 }
 
+func TestSchedulesInFlagsAndVariables(t *testing.T) {
+	base := []string{"--node-name=n1", "--etcd-endpoints=http://a:2379", "--backend=local=file:///srv"}
+	cfg := mustLoad(t, given{args: append(slices.Clone(base), "--schedule=0 3 * * 1,5", "--schedule=often=@every 1h")})
+	want := []config.Schedule{{Name: "default", Cron: "0 3 * * 1,5"}, {Name: "often", Cron: "@every 1h"}}
+	if diff := cmp.Diff(want, cfg.Clusters[0].Schedules); diff != "" {
+		t.Error(diff)
+	}
+	cfg = mustLoad(t, given{args: base, env: map[string]string{"SNAPSHOTD_SCHEDULE": "0 3 * * 1,5"}})
+	if diff := cmp.Diff(want[:1], cfg.Clusters[0].Schedules); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestBackendsInAVariable(t *testing.T) {
 	cfg := mustLoad(t, given{env: map[string]string{
 		"SNAPSHOTD_ETCD_ENDPOINTS": "http://a:2379 http://b:2379",
@@ -229,8 +242,17 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 		"cluster flags, two clusters": {given{yaml: twoClusters("a", "b", ""), args: []string{"--etcd-user=root:hunter2"}}, []string{"--etcd-user: is about one cluster, but"}},
 		"two clusters of a name":      {given{yaml: twoClusters("a", "a", "prefix: b/")}, []string{`clusters[1].name: "a" is the name of clusters[0] already`}},
 		"two clusters in one place":   {given{yaml: twoClusters("a", "b", "prefix: a/")}, []string{`snapshotd.yaml:8: clusters[1].backends[0].url: backend "l" of cluster "b" is the same place as backend "l" of cluster "a"`}},
-		"dev with a file":             {given{dev: true, yaml: one}, []string{"--dev: brings its own etcd and needs no --config"}},
-		"dev with an etcd":            {given{dev: true, env: map[string]string{"SNAPSHOTD_ETCD_ENDPOINTS": "a:2379"}}, []string{"--dev: brings its own etcd; leave out"}},
+		"schedule":                    {flags("--schedule=0 3 * *"), []string{`--schedule: "0 3 * *" is no schedule`}},
+		"schedule without a name":     {flags("--schedule==@daily"), []string{`--schedule: "" is not a name`}},
+		"schedule twice":              {flags("--schedule=@daily", "--schedule=@hourly"), []string{`"default" is the name of another schedule`}},
+		"schedule, all of it": {given{yaml: one + "    schedules:\n      - {name: a, cron: '@daily', time_zone: Mars, jitter: -1s, name_prefix: ../x, labels: {'': x}, backends: [s4]}\n"}, []string{
+			"snapshotd.yaml:11: clusters[0].schedules[0].time_zone: \"Mars\" is not a time zone", "schedules[0].jitter: -1s is too short", "schedules[0].name_prefix: \"../x\" is not a name prefix",
+			"schedules[0].labels: key \"\" has 0 bytes", "schedules[0].backends[0]: cluster \"prod\" has no backend \"s4\"; it has [\"local\"]"}},
+		"labels":                {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: [x]}]\n"}, []string{"clusters[0].schedules[0].labels: must be a mapping, such as key: value"}},
+		"label twice":           {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: {x: y, x: z}}]\n"}, []string{"clusters[0].schedules[0].labels.x: is set twice"}},
+		"label that is no text": {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: {x: [y]}}]\n"}, []string{"clusters[0].schedules[0].labels.x: must be a single value"}},
+		"dev with a file":       {given{dev: true, yaml: one}, []string{"--dev: brings its own etcd and needs no --config"}},
+		"dev with an etcd":      {given{dev: true, env: map[string]string{"SNAPSHOTD_ETCD_ENDPOINTS": "a:2379"}}, []string{"--dev: brings its own etcd; leave out"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := problems(t, tc.given)

@@ -76,6 +76,8 @@ func (c *checker) value(n *yaml.Node, t reflect.Type, path string) {
 		c.mapping(n, t, path)
 	case t.Kind() == reflect.Slice:
 		c.list(n, t, path)
+	case t.Kind() == reflect.Map:
+		c.words(n, t, path)
 	default:
 		c.scalar(n, t, path)
 	}
@@ -113,6 +115,28 @@ func (c *checker) mapping(n *yaml.Node, t reflect.Type, path string) {
 			c.value(val, field, at)
 		}
 		seen[key.Value] = key.Line
+	}
+}
+
+// words checks a mapping whose keys are the user's own.
+func (c *checker) words(n *yaml.Node, t reflect.Type, path string) {
+	if n.Kind != yaml.MappingNode {
+		c.problem(n, path, "must be a mapping, such as key: value")
+		return
+	}
+	c.note(n, path)
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, val := n.Content[i], n.Content[i+1]
+		switch {
+		case key.Kind != yaml.ScalarNode || key.ShortTag() == "!!merge":
+			c.problem(key, path, "has a key that is not a word")
+		case seen[key.Value]:
+			c.problem(key, join(path, key.Value), "is set twice")
+		default:
+			c.value(val, t.Elem(), join(path, key.Value))
+		}
+		seen[key.Value] = true
 	}
 }
 

@@ -99,6 +99,9 @@ var settings = []setting{
 	{flag: "compression", path: "compression", kind: "name", def: DefaultCompression,
 		usage:   "how snapshots are compressed (`codec`): zstd or none",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Compression, v) }},
+	{flag: "schedule", path: "schedules", kind: "[name=]cron", many: true,
+		usage:   "when a save is taken by itself, as `[name=]cron`: \"0 */6 * * *\" (UTC), @hourly, \"@every 6h\"; may be repeated",
+		cluster: setSchedules},
 	{flag: "stream-limit", path: "stream_limit", kind: "rate",
 		usage:   "how fast etcd is read, in `bytes` per second, such as 50MiB (default as fast as it can)",
 		cluster: func(c *Cluster, v []string) error { return setString((*string)(&c.StreamLimit), v) }},
@@ -193,6 +196,18 @@ func setBackends(c *Cluster, values []string) error {
 		c.Backends = append(c.Backends, Backend{Name: name, URL: URL(u)})
 	}
 	return errors.Join(errs...)
+}
+
+func setSchedules(c *Cluster, values []string) error {
+	c.Schedules = nil
+	for _, v := range values {
+		name, spec, ok := strings.Cut(v, "=")
+		if !ok {
+			name, spec = DefaultSchedule, v
+		}
+		c.Schedules = append(c.Schedules, Schedule{Name: name, Cron: spec})
+	}
+	return nil
 }
 
 func split(values []string, separators string) []string {

@@ -145,6 +145,7 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.rate(at+".stream_limit", c.StreamLimit)
 	v.rate(at+".upload_limit", c.UploadLimit)
 	v.atLeast(at+".leftover_age", c.LeftoverAge, time.Millisecond)
+	v.schedules(c, at+".schedules")
 	v.retention(c.Retention, at+".retention")
 	v.encryption(c.Encryption, at+".encryption")
 	v.signing(c.Signing, at+".signing")

@@ -1,10 +1,12 @@
-// Package schedule runs what only one replica should run: the reconcile loop of a cluster, under leadership.
+// Package schedule runs what only one replica should run, under leadership: a cluster's scheduled saves and its reconcile
+// loop.
 package schedule
 
 import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -19,16 +21,20 @@ const (
 
 // Config of a [Loop].
 type Config struct {
-	Interval  time.Duration                                                   // between the end of one reconcile and the next
-	Lead      func(ctx context.Context, lead func(ctx context.Context)) error // campaigns, and calls lead while this replica leads
-	Reconcile func(ctx context.Context) error                                 // an error is logged; the loop goes on
-	Repair    func(ctx context.Context) (next time.Time, err error)           // optional; the zero time when nothing waits
-	Wake      <-chan struct{}                                                 // optional; a token asks for Repair at once
-	Leading   func(ctx context.Context, leading bool)                         // told when leadership begins and ends
+	Interval  time.Duration                                         // between the end of one reconcile and the next
+	Lead      Campaign                                              // calls lead while this replica leads
+	Reconcile func(ctx context.Context) error                       // an error is logged; the loop goes on
+	Repair    func(ctx context.Context) (next time.Time, err error) // optional; the zero time when nothing waits
+	Runs      Runs                                                  // of the schedules; none when there are none
+	Wake      <-chan struct{}                                       // optional; a token asks for Repair at once
+	Leading   func(ctx context.Context, leading bool)               // told when leadership begins and ends
 	Logger    *slog.Logger
 }
 
-// Loop reconciles a cluster as long as this replica leads it: when it is elected, and on an interval from then on. After each
+// Campaign stands for election until ctx is done, and calls lead whenever it is won, with a context that ends with the term.
+type Campaign func(ctx context.Context, lead func(ctx context.Context, term Term)) error
+
+// Loop runs the schedules of a cluster, and reconciles it, as long as this replica leads it: when it is elected, and on an interval from then on. After each
 // reconcile, and in between when it is due or asked for, it repairs.
 type Loop struct{ cfg Config }
 
@@ -40,6 +46,10 @@ func New(cfg Config) *Loop {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	cfg.Runs.log = cfg.Logger
+	if cfg.Runs.Ran == nil {
+		cfg.Runs.Ran = func(context.Context, string, time.Time, Result) {}
+	}
 	return &Loop{cfg}
 }
 
@@ -48,25 +58,31 @@ func New(cfg Config) *Loop {
 func (l *Loop) Run(ctx context.Context) {
 	l.cfg.Leading(ctx, false)
 	for ctx.Err() == nil {
-		err := l.cfg.Lead(ctx, l.lead)
+		err := l.cfg.Lead(ctx, func(leading context.Context, term Term) { l.lead(ctx, leading, term) })
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
 			l.cfg.Logger.WarnContext(ctx, "stand for election again", "retry_after", retryInterval, "error", err)
 		}
-		wait(ctx, retryInterval)
+		pause(ctx, retryInterval)
 	}
 }
 
-// lead is what the leader does until ctx, its leadership, is over.
-func (l *Loop) lead(ctx context.Context) {
-	l.cfg.Logger.InfoContext(ctx, "leading")
-	l.cfg.Leading(ctx, true)
-	defer func() {
-		l.cfg.Leading(context.WithoutCancel(ctx), false)
-		l.cfg.Logger.InfoContext(ctx, "leading no more")
-	}()
+// lead is what the leader does until its term is over. A save under way is then waited for: it belongs to ctx.
+func (l *Loop) lead(ctx, leading context.Context, term Term) {
+	l.cfg.Logger.InfoContext(leading, "leading")
+	l.cfg.Leading(leading, true)
+	var runs sync.WaitGroup
+	runs.Go(func() { l.cfg.Runs.run(ctx, leading, term) })
+	l.reconcile(leading)
+	l.cfg.Leading(context.WithoutCancel(leading), false)
+	l.cfg.Logger.InfoContext(leading, "leading no more")
+	runs.Wait()
+}
+
+// reconcile reconciles and repairs until ctx is done.
+func (l *Loop) reconcile(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := l.cfg.Reconcile(ctx); err != nil && ctx.Err() == nil {
 			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", l.cfg.Interval)
@@ -78,7 +94,7 @@ func (l *Loop) lead(ctx context.Context) {
 // repairUntil repairs now, and whenever something is due or asked for, until it is time for the next reconcile.
 func (l *Loop) repairUntil(ctx context.Context, end time.Time) {
 	if l.cfg.Repair == nil {
-		wait(ctx, time.Until(end))
+		pause(ctx, time.Until(end))
 		return
 	}
 	for ctx.Err() == nil && time.Now().Before(end) {
@@ -127,7 +143,7 @@ func jitter(d time.Duration) time.Duration {
 	return d + time.Duration((rand.Float64()-0.5)*0.1*float64(d)) //nolint:gosec // it spreads load and keeps no secret
 }
 
-func wait(ctx context.Context, d time.Duration) {
+func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -14,8 +14,8 @@ import (
 const interval = 10 * time.Minute
 
 // always leads until ctx is done.
-func always(ctx context.Context, lead func(context.Context)) error {
-	lead(ctx)
+func always(ctx context.Context, lead func(context.Context, schedule.Term)) error {
+	lead(ctx, nil)
 	return ctx.Err()
 }
 
@@ -76,7 +76,7 @@ func TestStandsForElectionAgain(t *testing.T) {
 		stop := start(t, schedule.Config{
 			Interval:  interval,
 			Reconcile: func(context.Context) error { close(reconciled); return nil },
-			Lead: func(ctx context.Context, lead func(context.Context)) error {
+			Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 				if elections++; elections < 3 {
 					return errors.New("etcd has no leader")
 				}
@@ -98,7 +98,7 @@ func TestLeadershipThatEndsEndsReconcile(t *testing.T) {
 		stop := start(t, schedule.Config{
 			Interval: interval,
 			Leading:  func(_ context.Context, l bool) { leading = append(leading, l) },
-			Lead: func(ctx context.Context, lead func(context.Context)) error {
+			Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 				if !first {
 					<-ctx.Done()
 					return ctx.Err()
@@ -106,7 +106,7 @@ func TestLeadershipThatEndsEndsReconcile(t *testing.T) {
 				first = false
 				ctx, cancel := context.WithCancel(ctx)
 				resign <- cancel
-				lead(ctx)
+				lead(ctx, nil)
 				return nil
 			},
 			Reconcile: func(ctx context.Context) error {

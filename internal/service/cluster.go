@@ -1,14 +1,17 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
@@ -16,7 +19,8 @@ import (
 // cluster is a cluster of the domain with what its loops need.
 type cluster struct {
 	*snapshot.Cluster
-	lead      func(ctx context.Context, lead func(context.Context)) error
+	lead      schedule.Campaign
+	schedules []schedule.Schedule
 	interval  time.Duration
 	limits    limits
 	telemetry *telemetry.Telemetry
@@ -78,11 +82,37 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
+	schedules, err := schedulesOf(cfg)
+	if err != nil {
+		return err
+	}
 	s.telemetry.AddCluster(ctx, cfg.Name, domain.BackendNames())
+	for _, sch := range schedules {
+		s.telemetry.AddSchedule(ctx, cfg.Name, sch.Name,
+			string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
+	}
 	s.clusters = append(s.clusters, &cluster{
-		Cluster: domain, lead: parts.lead, interval: s.cfg.ReconcileInterval, limits: limits, telemetry: s.telemetry, log: log,
+		Cluster: domain, lead: parts.lead, schedules: schedules, interval: s.cfg.ReconcileInterval, limits: limits,
+		telemetry: s.telemetry, log: log,
 	})
 	return nil
+}
+
+// schedulesOf returns what is saved by itself. A snapshot says in a label which schedule it is of.
+func schedulesOf(cfg *config.Cluster) ([]schedule.Schedule, error) {
+	var all []schedule.Schedule
+	for _, c := range cfg.Schedules {
+		spec, err := schedule.ParseSpec(c.Cron, c.TimeZone)
+		if err != nil {
+			return nil, fmt.Errorf("schedule %q: %w", c.Name, err)
+		}
+		labels := map[string]string{"schedule": c.Name}
+		maps.Copy(labels, c.Labels)
+		all = append(all, schedule.Schedule{Name: c.Name, Spec: spec, Jitter: c.Jitter, Save: snapshot.SaveRequest{
+			NamePrefix: cmp.Or(c.NamePrefix, config.DefaultNamePrefix), Labels: labels, Backends: c.Backends,
+		}})
+	}
+	return all, nil
 }
 
 // retentions returns the retention of each backend: its own, or the cluster's.

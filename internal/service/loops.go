@@ -21,9 +21,15 @@ func (c *cluster) run(ctx context.Context, wg *sync.WaitGroup) {
 		Lead:      c.lead,
 		Reconcile: c.reconcile,
 		Repair:    c.Repair,
-		Wake:      c.Landed(),
-		Leading:   func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
-		Logger:    c.log,
+		Runs: schedule.Runs{
+			Cluster: c.Name(), Schedules: c.schedules, Save: c.Save,
+			Ran: func(ctx context.Context, name string, due time.Time, r schedule.Result) {
+				c.telemetry.Ran(ctx, c.Name(), name, string(r), due, r != schedule.ResultFailed)
+			},
+		},
+		Wake:    c.Landed(),
+		Leading: func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
+		Logger:  c.log,
 	})
 	wg.Go(func() { loop.Run(ctx) })
 	wg.Go(func() { c.refresh(ctx) })

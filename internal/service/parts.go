@@ -8,6 +8,7 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -16,7 +17,7 @@ type parts struct {
 	source   snapshot.Source
 	catalog  snapshot.Catalog
 	backends []snapshot.Backend
-	lead     func(ctx context.Context, lead func(context.Context)) error
+	lead     schedule.Campaign
 }
 
 // openParts builds the adapters of a cluster.
@@ -38,8 +39,8 @@ func (s *Service) openParts(cfg *config.Cluster, uploads snapshot.Limiter, log *
 	p := parts{
 		source:  etcd.NewSource(saved, etcd.SourceConfig{Logger: log}),
 		catalog: records,
-		lead: func(ctx context.Context, lead func(context.Context)) error {
-			return records.Lead(ctx, s.cfg.NodeName, lead)
+		lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
+			return records.Lead(ctx, s.cfg.NodeName, func(ctx context.Context, term *catalog.Term) { lead(ctx, term) })
 		},
 	}
 	for _, b := range cfg.Backends {

@@ -1,0 +1,49 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Term is one term of a leader. What is written in it is conditional on its lease.
+type Term struct {
+	catalog *Catalog
+	lease   clientv3.LeaseID
+}
+
+// LastDue returns when a schedule was due whose run was the last one to end; the zero time when there was none.
+func (t *Term) LastDue(ctx context.Context, schedule string) (due time.Time, err error) {
+	c, key := t.catalog, t.catalog.keys.schedule(schedule)
+	what := fmt.Sprintf("read when the schedule %q ran last", schedule)
+	err = c.do(ctx, "last due", what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		kv, err := c.get(ctx, client, key)
+		if err != nil || kv == nil {
+			return err
+		}
+		if due, err = time.Parse(time.RFC3339Nano, string(kv.Value)); err != nil {
+			c.cfg.Logger.WarnContext(ctx, what+": the value is damaged; the schedule begins anew", "key", key, "error", err)
+			due = time.Time{}
+		}
+		return nil
+	})
+	return due, err
+}
+
+// PutLastDue remembers it. The error wraps [snapshot.ErrLocked] when another term has begun, or this one has ended.
+func (t *Term) PutLastDue(ctx context.Context, schedule string, due time.Time) error {
+	c := t.catalog
+	what := fmt.Sprintf("write when the schedule %q ran last", schedule)
+	put := clientv3.OpPut(c.keys.schedule(schedule), due.UTC().Format(time.RFC3339Nano))
+	return c.do(ctx, "put last due", what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		resp, err := client.Txn(ctx).If(clientv3.Compare(clientv3.LeaseValue(c.keys.leader()), "=", t.lease)).Then(put).Commit()
+		if err == nil && !resp.Succeeded {
+			err = fmt.Errorf("%s: %w: another replica leads, or none", what, snapshot.ErrLocked)
+		}
+		return err
+	})
+}

@@ -1,0 +1,49 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+func (v validator) schedules(c *Cluster, at string) {
+	seen := map[string]bool{}
+	for i := range c.Schedules {
+		s, at := &c.Schedules[i], fmt.Sprintf("%s[%d]", at, i)
+		v.name(at+".name", s.Name)
+		if seen[s.Name] {
+			v.problem(at+".name", "%q is the name of another schedule of this cluster already", s.Name)
+		}
+		seen[s.Name] = true
+		if _, err := schedule.ParseSpec("@hourly", s.TimeZone); err != nil {
+			v.problem(at+".time_zone", "%v", err)
+		} else if _, err := schedule.ParseSpec(s.Cron, s.TimeZone); err != nil {
+			v.problem(at+".cron", "%v", err)
+		}
+		v.atLeast(at+".jitter", s.Jitter, 0)
+		v.scheduled(c, s, at)
+	}
+}
+
+// scheduled checks what a schedule asks of each save.
+func (v validator) scheduled(c *Cluster, s *Schedule, at string) {
+	if p := s.NamePrefix; p != "" && (len(p) > snapshot.MaxNamePrefix || !snapshot.ValidName(p)) {
+		v.problem(at+".name_prefix", "%.120q is not a name prefix: up to %d letters, digits, '.', '_' and '-', a letter or digit first", p, snapshot.MaxNamePrefix)
+	}
+	if err := snapshot.ValidateLabels(s.Labels); err != nil {
+		v.problem(at+".labels", "%s", strings.TrimPrefix(err.Error(), "labels: "))
+	}
+	known := map[string]bool{}
+	for _, b := range c.Backends {
+		known[b.Name] = true
+	}
+	for i, b := range s.Backends {
+		if !known[b] {
+			v.problem(fmt.Sprintf("%s.backends[%d]", at, i), "cluster %q has no backend %q; it has %q", c.Name, b, slices.Sorted(maps.Keys(known)))
+		}
+	}
+}

@@ -1,0 +1,352 @@
+package schedule_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// memory is what replicas share: the state of schedules, and who leads.
+type memory struct {
+	mu    sync.Mutex
+	last  map[string]time.Time
+	terms int
+	down  error
+}
+
+type term struct {
+	*memory
+	number int
+}
+
+func newMemory() *memory { return &memory{last: map[string]time.Time{}} }
+
+func (m *memory) newTerm() *term {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.terms++
+	return &term{m, m.terms}
+}
+
+func (t *term) LastDue(_ context.Context, name string) (time.Time, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last[name], t.down
+}
+
+func (t *term) PutLastDue(_ context.Context, name string, due time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.number != t.terms {
+		return snapshot.ErrLocked
+	}
+	if t.down == nil {
+		t.last[name] = due
+	}
+	return t.down
+}
+
+// saves notes what was asked for, and answers.
+type saves struct {
+	mu     sync.Mutex
+	ids    []string
+	at     []time.Time
+	answer func(ctx context.Context, n int) (snapshot.State, error)
+}
+
+func (s *saves) save(ctx context.Context, req snapshot.SaveRequest) (snapshot.SaveResult, error) {
+	s.mu.Lock()
+	s.ids, s.at = append(s.ids, req.RequestID), append(s.at, time.Now())
+	n := len(s.ids)
+	s.mu.Unlock()
+	state, err := snapshot.StateReady, error(nil)
+	if s.answer != nil {
+		state, err = s.answer(ctx, n)
+	}
+	return snapshot.SaveResult{Snapshot: &snapshot.Snapshot{Name: req.RequestID, State: state}}, err
+}
+
+func (s *saves) times() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []string
+	for _, t := range s.at {
+		all = append(all, t.UTC().Format("15:04:05"))
+	}
+	return all
+}
+
+func spec(t *testing.T, text, zone string) schedule.Spec {
+	t.Helper()
+	s, err := schedule.ParseSpec(text, zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func runs(s *saves, all ...schedule.Schedule) schedule.Runs {
+	return schedule.Runs{Cluster: "default", Schedules: all, Save: s.save}
+}
+
+// leadFor leads for a while.
+func leadFor(t *testing.T, m *memory, r schedule.Runs, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	schedule.New(schedule.Config{
+		Interval: time.Hour, Reconcile: func(context.Context) error { return nil }, Runs: r,
+		Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
+			lead(ctx, m.newTerm())
+			return ctx.Err()
+		},
+	}).Run(ctx)
+}
+
+func want(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("saved at %q, want %q", got, want)
+	}
+}
+
+// The clock of a bubble begins at midnight UTC.
+func TestSavesWhenDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s saves
+		leadFor(t, newMemory(), runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "*/20 * * * *", "")}), time.Hour+time.Minute)
+		want(t, s.times(), "00:20:00", "00:40:00", "01:00:00")
+		if s.ids[0] != fmt.Sprintf("schedule/a/%d", s.at[0].Unix()) {
+			t.Errorf("request id %q", s.ids[0])
+		}
+	})
+}
+
+func TestSchedulesOfOneClusterDoNotHoldEachOtherUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := saves{answer: func(_ context.Context, n int) (snapshot.State, error) {
+			if n == 1 {
+				time.Sleep(5 * time.Minute)
+				return snapshot.StateFailed, &snapshot.Error{Reason: snapshot.ReasonBackendUnavailable}
+			}
+			return snapshot.StateReady, nil
+		}}
+		leadFor(t, newMemory(), runs(&s,
+			schedule.Schedule{Name: "a", Spec: spec(t, "10 * * * *", "")}, schedule.Schedule{Name: "b", Spec: spec(t, "@every 12m", "")}), 30*time.Minute)
+		want(t, s.times(), "00:10:00", "00:15:00", "00:15:15", "00:24:00") // a, b late, a again, b
+	})
+}
+
+func TestMissedRunIsCaughtUpOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s saves
+		m, r := newMemory(), runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "@hourly", "")}, schedule.Schedule{Name: "b", Spec: spec(t, "@every 90m", "")})
+		leadFor(t, m, r, 10*time.Minute)
+		time.Sleep(4*time.Hour + 10*time.Minute) // nobody leads
+		leadFor(t, m, r, 41*time.Minute)
+		want(t, s.times(), "04:20:00", "04:20:00", "04:30:00", "05:00:00")
+		last := time.Date(2000, 1, 1, 4, 0, 0, 0, time.UTC).Unix()
+		if s.ids[0] != fmt.Sprintf("schedule/b/%d", last-3600) || s.ids[1] != fmt.Sprintf("schedule/a/%d", last) {
+			t.Errorf("request ids %q", s.ids)
+		}
+	})
+}
+
+func TestRunThatFailsIsRepeatedUntilItIsDueAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ended []string
+		s := saves{answer: func(_ context.Context, n int) (snapshot.State, error) {
+			if n <= 4 {
+				return snapshot.StateFailed, &snapshot.Error{Reason: snapshot.ReasonEtcdUnavailable}
+			}
+			return snapshot.StateReady, nil
+		}}
+		r := runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "* * * * *", "")})
+		r.Ran = func(_ context.Context, _ string, due time.Time, res schedule.Result) {
+			ended = append(ended, due.Format("15:04 ")+string(res))
+		}
+		leadFor(t, newMemory(), r, 3*time.Minute+30*time.Second)
+		want(t, s.times(), "00:01:00", "00:01:15", "00:01:45", "00:02:00", "00:02:15", "00:03:00")
+		if want := []string{"00:01 failed", "00:02 success", "00:03 success"}; !slices.Equal(ended, want) {
+			t.Errorf("ended %q, want %q", ended, want)
+		}
+		seen := map[string]bool{}
+		for _, id := range s.ids {
+			if seen[id] {
+				t.Errorf("the outcome of %s is a failure, and it was asked for again", id)
+			}
+			seen[id] = true
+		}
+	})
+}
+
+// A save that has no outcome, or could not begin, is asked for again under its id: whoever began it has ended it, perhaps.
+func TestRunWithoutAnOutcomeKeepsItsRequest(t *testing.T) {
+	for _, reason := range []snapshot.Reason{snapshot.ReasonSaveInProgress, snapshot.ReasonInterrupted, snapshot.ReasonConflict, snapshot.ReasonCancelled} {
+		synctest.Test(t, func(t *testing.T) {
+			s := saves{answer: func(_ context.Context, n int) (snapshot.State, error) {
+				if n < 3 {
+					return snapshot.StateFailed, &snapshot.Error{Reason: reason}
+				}
+				return snapshot.StateReady, nil
+			}}
+			leadFor(t, newMemory(), runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "* * * * *", "")}), 90*time.Second)
+			want(t, s.times(), "00:01:00", "00:01:05", "00:01:10")
+			if s.ids[0] != s.ids[1] || s.ids[1] != s.ids[2] {
+				t.Errorf("%s: request ids %q", reason, s.ids)
+			}
+		})
+	}
+}
+
+func TestPartialSnapshotEndsARun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := saves{answer: func(context.Context, int) (snapshot.State, error) {
+			return snapshot.StatePartial, &snapshot.Error{Reason: snapshot.ReasonBackendUnavailable}
+		}}
+		leadFor(t, newMemory(), runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "@hourly", "")}), 2*time.Hour-time.Minute)
+		want(t, s.times(), "01:00:00")
+	})
+}
+
+// A replica that leads no more asks for nothing, also when it does not know yet: it was paused.
+func TestDeposedLeaderDoesNotSave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s saves
+		m := newMemory()
+		time.AfterFunc(30*time.Second, func() { m.newTerm() })
+		leadFor(t, m, runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "* * * * *", "")}), 5*time.Minute)
+		want(t, s.times())
+	})
+}
+
+// What the leader was saving when its term ended is saved; who leads next sends the same request.
+func TestSaveOutlivesTheTermAndItsRunIsSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ended error
+		s := saves{answer: func(ctx context.Context, n int) (snapshot.State, error) {
+			if n == 1 {
+				time.Sleep(time.Minute)
+				ended = ctx.Err()
+			}
+			return snapshot.StateReady, nil
+		}}
+		m, terms := newMemory(), 0
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		schedule.New(schedule.Config{
+			Interval: time.Hour, Reconcile: func(context.Context) error { return nil },
+			Runs: runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "*/2 * * * *", "")}),
+			Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
+				length := 130 * time.Second
+				if terms++; terms > 1 {
+					length = time.Hour
+				}
+				leading, end := context.WithTimeout(ctx, length)
+				defer end()
+				current := m.newTerm()
+				time.AfterFunc(length, func() { m.newTerm() }) // somebody else's, short one
+				lead(leading, current)
+				return leading.Err()
+			},
+		}).Run(ctx)
+		if ended != nil {
+			t.Errorf("the save was ended with the term: %v", ended)
+		}
+		if len(s.ids) != 3 || s.ids[0] != s.ids[1] || s.ids[1] == s.ids[2] {
+			t.Errorf("request ids %q", s.ids)
+		}
+	})
+}
+
+func TestCatalogThatIsDownIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s saves
+		m := newMemory()
+		m.down = errors.New("etcd has no leader")
+		time.AfterFunc(62*time.Second, func() {
+			m.mu.Lock()
+			m.down = nil
+			m.mu.Unlock()
+		})
+		leadFor(t, m, runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "* * * * *", "")}), 2*time.Minute+time.Second)
+		want(t, s.times(), "00:02:00") // it began when its beginning could be written
+	})
+}
+
+func TestRunInTheFutureDoesNotStopASchedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s saves
+		m := newMemory()
+		m.last["a"] = time.Now().AddDate(1, 0, 0) // a replica's clock was wrong
+		leadFor(t, m, runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "@hourly", "")}), 61*time.Minute)
+		want(t, s.times(), "01:00:00")
+	})
+}
+
+func TestJitterIsTheSameEverywhereAndDelaysByHalfTheIntervalAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at := func(cluster string) []time.Time {
+			var s saves
+			r := runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "* * * * *", ""), Jitter: time.Hour})
+			r.Cluster = cluster
+			m := newMemory()
+			m.last["a"] = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+			leadFor(t, m, r, 10*time.Minute-time.Since(m.last["a"])%time.Minute)
+			return s.at
+		}
+		differ := map[time.Duration]bool{}
+		for _, when := range at("one") {
+			late := time.Duration(when.Second())*time.Second + time.Duration(when.Nanosecond())
+			differ[late] = true
+			if late > 30*time.Second {
+				t.Errorf("%v late", late)
+			}
+		}
+		if len(differ) < 5 {
+			t.Errorf("the delays are %v", differ)
+		}
+	})
+}
+
+func TestSpecsThatAreRefused(t *testing.T) {
+	for _, c := range []struct{ text, zone string }{
+		{"", ""}, {"* * * *", ""}, {"61 * * * *", ""}, {"@every 0s", ""}, {"@every -1h", ""}, {"@every 10ms", ""}, {"* * 30 2 *", ""}, {"@reboot", ""},
+		{"TZ=Europe/Berlin 0 0 * * *", ""}, {"CRON_TZ=UTC 0 0 * * *", ""}, {"@daily", "Nowhere/Town"}, {"@daily", "Local"}, {"* * * * * *", ""},
+	} {
+		if s, err := schedule.ParseSpec(c.text, c.zone); err == nil {
+			t.Errorf("%q in %q is %v", c.text, c.zone, s)
+		}
+	}
+}
+
+// What was due last is what counting from one time to the next one comes to, over the changes of summer time as well.
+func TestMissedRunIsTheLastOfThoseThatWereDue(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	for _, text := range []string{"* * * * *", "*/7 3 * * *", "30 2 * * *", "0 0 1,15 * 5", "@weekly", "@every 47m", "15 1-4 * 3,10 sun"} {
+		for range 5 {
+			s := spec(t, text, "Europe/Berlin")
+			after := time.Date(2026, time.Month(1+rnd.IntN(12)), 1+rnd.IntN(28), rnd.IntN(24), rnd.IntN(60), rnd.IntN(60), 0, time.UTC)
+			until := after.Add(time.Duration(rnd.Int64N(int64(20 * 24 * time.Hour))))
+			var counted time.Time
+			for next := s.Next(after); !next.After(until); next = s.Next(next) {
+				counted = next
+			}
+			got, ok := s.Latest(after, until)
+			if ok == counted.IsZero() || ok && !got.Equal(counted) {
+				t.Errorf("%q in (%v, %v]: %v, %v, want %v", text, after, until, got, ok, counted)
+			}
+		}
+	}
+}
