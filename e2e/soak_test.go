@@ -61,7 +61,7 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("SNAPSHOTD_SOAK_SEED=%d", seed)
 	k := newSoak(t, uint64(seed))
-	stop := k.write()
+	stop := writeKeys(t, k.client)
 	end := time.Now().Add(time.Duration(seconds) * time.Second)
 	n := 0
 	for ; n < int(rounds) && (seconds == 0 || time.Now().Before(end)) && !t.Failed(); n++ {
@@ -121,14 +121,14 @@ func (k *soak) disk(name string) string {
 	return dir
 }
 
-// write changes keys until the returned function is called.
-func (k *soak) write() (stop func()) {
-	ctx, cancel := context.WithCancel(k.t.Context())
+// writeKeys changes keys until the returned function is called.
+func writeKeys(t *testing.T, client *clientv3.Client) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
 			pctx, done := context.WithTimeout(ctx, time.Second)
-			_, _ = k.client.Put(pctx, fmt.Sprintf("/registry/pods/%03d", i%200), strings.Repeat(strconv.Itoa(i), 50))
+			_, _ = client.Put(pctx, fmt.Sprintf("/registry/pods/%03d", i%200), strings.Repeat(strconv.Itoa(i), 50))
 			done()
 			select {
 			case <-ctx.Done():

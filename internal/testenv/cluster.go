@@ -231,6 +231,18 @@ func (c *Cluster) Leader(tb testing.TB, alive func(i int) bool) (leader int) {
 	return leader
 }
 
+// DataDir returns where a member keeps its data.
+func (c *Cluster) DataDir(i int) string { return c.members[i].dir }
+
+// Initial returns all members as --initial-cluster has them: name=peer URL.
+func (c *Cluster) Initial() []string {
+	var all []string
+	for _, p := range c.members {
+		all = append(all, p.name+"="+p.peer)
+	}
+	return all
+}
+
 // Kill ends a member at once.
 func (c *Cluster) Kill(i int) { c.members[i].kill() }
 
