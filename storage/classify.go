@@ -74,8 +74,8 @@ func (b *Backend) classify(ctx context.Context, err error) verdict {
 		unavailable.hint = "the file system hangs; check the disk, or the server that it is mounted from"
 		return unavailable
 	}
-	if _, ok := errors.AsType[*configError](err); ok {
-		return verdict{snapshot.ReasonBackendUnavailable, text, "set region= in the URL, or check the profile and the AWS_ variables", retryAfter}
+	if e, ok := errors.AsType[*configError](err); ok {
+		return verdict{snapshot.ReasonBackendUnavailable, text, e.hint, retryAfter}
 	}
 	if code, status := apiError(err); code != "" || status >= http.StatusMultipleChoices {
 		return answered(code, status, text)

@@ -74,7 +74,7 @@ func hintTLS(err error) string {
 	_, name := errors.AsType[x509.HostnameError](err)
 	switch {
 	case unknown:
-		return "give the CA that signed the server's certificate in AWS_CA_BUNDLE"
+		return "give the CA that signed the server's certificate in AWS_CA_BUNDLE, or with ca_cert=FILE in the URL"
 	case invalid:
 		return "the server's certificate has expired or is not for servers, or the clocks differ"
 	case name:

@@ -2,11 +2,15 @@ package storage
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"sync"
 	"time"
 
@@ -28,22 +32,39 @@ const (
 )
 
 // newHTTPClient returns a client like the SDK's own (with the CA bundle of its configuration, if there is one), that
-// gives up connecting in time.
-func newHTTPClient(base aws.HTTPClient, stall time.Duration) *http.Client {
+// gives up connecting in time, with the CA and through the proxy that the URL names.
+func (s *s3Store) newHTTPClient(base aws.HTTPClient) (*http.Client, error) {
 	buildable, ok := base.(*awshttp.BuildableClient)
 	if !ok {
 		buildable = awshttp.NewBuildableClient()
 	}
-	timeout := min(dialTimeout, stall)
+	timeout := min(dialTimeout, s.stall)
 	transport := buildable.GetTransport()
 	transport.DialContext = (&net.Dialer{Timeout: timeout, KeepAlive: 15 * time.Second}).DialContext
 	transport.TLSHandshakeTimeout = timeout
 	transport.IdleConnTimeout = idleTimeout
+	if file := s.loc.params.Get(caCertParam); file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("parameter %q: %w", caCertParam, err)
+		}
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("parameter %q: %s has no certificate in PEM", caCertParam, file)
+		}
+		if transport.TLSClientConfig == nil {
+			transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		transport.TLSClientConfig.RootCAs = roots
+	}
+	if proxy, err := url.Parse(s.loc.params.Get(proxyParam)); err == nil && proxy.Host != "" { // it was checked
+		transport.Proxy = http.ProxyURL(proxy)
+	}
 	return &http.Client{
 		Transport: transport,
 		// The signature is for the first address; the SDK makes an error of a redirect.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	}, nil
 }
 
 // stallError is that neither side of a connection moved.

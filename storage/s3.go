@@ -73,7 +73,7 @@ func (s *s3Store) connect(ctx context.Context) (*s3Conn, error) {
 	stamp := stampOf(credentialFiles()) // before they are read
 	cfg, err := gcaws.V2ConfigFromURLParams(ctx, params)
 	if err != nil {
-		return nil, &configError{err}
+		return nil, &configError{err, configHint}
 	}
 	switch {
 	case s.credentials != nil:
@@ -87,11 +87,15 @@ func (s *s3Store) connect(ctx context.Context) (*s3Conn, error) {
 	}
 	if cfg.Region == "" {
 		if !params.Has(endpointParam) {
-			return nil, &configError{errors.New("no region is set")}
+			return nil, &configError{errors.New("no region is set"), configHint}
 		}
 		cfg.Region = defaultRegion
 	}
-	conn := &s3Conn{http: newHTTPClient(cfg.HTTPClient, s.stall), checksums: cfg.RequestChecksumCalculation, upload: uploadOptionsOf(s.loc.params)}
+	client, err := s.newHTTPClient(cfg.HTTPClient)
+	if err != nil {
+		return nil, &configError{err, "the file is needed to know the server; mend it, or the URL"}
+	}
+	conn := &s3Conn{http: client, checksums: cfg.RequestChecksumCalculation, upload: uploadOptionsOf(s.loc.params)}
 	cfg.Logger = logging.Nop{} // it would write to standard error
 	cfg.HTTPClient = &watchedClient{client: conn.http, limit: s.stall, uploads: s.limit}
 	if retryer := cfg.Retryer; retryer != nil {
@@ -121,6 +125,7 @@ func (s *s3Store) options() (opts s3blob.Options, configure func(*s3.Options), r
 		case kmsKeyParam:
 			opts.KMSEncryptionID = value
 		case storageClassParam, tagsParam, lockModeParam, lockDaysParam: // see uploadOptions
+		case caCertParam, proxyParam: // see newHTTPClient
 		case pathStyleParam, legacyPathStyleParam, disableHTTPSParam, accelerateParam:
 			set[name], _ = strconv.ParseBool(value)
 		default:
@@ -135,8 +140,13 @@ func (s *s3Store) options() (opts s3blob.Options, configure func(*s3.Options), r
 	return opts, configure, rest
 }
 
-// configError is that the SDK's configuration is not complete or cannot be read.
-type configError struct{ error }
+const configHint = "set region= in the URL, or check the profile and the AWS_ variables"
+
+// configError is that the configuration, or the SDK's, is not complete or cannot be read.
+type configError struct {
+	error
+	hint string
+}
 
 func (e *configError) Unwrap() error { return e.error }
 

@@ -48,6 +48,8 @@ var (
 		tagsParam:                      checkTags,
 		lockModeParam:                  oneOf("governance", "compliance"),
 		lockDaysParam:                  checkDays,
+		caCertParam:                    checkFile,
+		proxyParam:                     checkProxy,
 	}
 )
 
@@ -64,6 +66,8 @@ const (
 	tagsParam            = "tags"
 	lockModeParam        = "object_lock_mode"
 	lockDaysParam        = "object_lock_days"
+	caCertParam          = "ca_cert"
+	proxyParam           = "proxy"
 )
 
 // parseURL takes a URL apart. Its errors do not repeat the URL: people put secrets into them, too.
@@ -172,6 +176,25 @@ func oneOf(allowed ...string) func(string) error {
 func checkRole(v string) error {
 	if !strings.HasPrefix(v, "arn:") {
 		return errors.New("is not an ARN, which begins with 'arn:'")
+	}
+	return nil
+}
+
+func checkFile(v string) error {
+	if !path.IsAbs(v) {
+		return fmt.Errorf("is %q, which is not the absolute path of a file", v)
+	}
+	return nil
+}
+
+// checkProxy does not repeat what it was given: it may have a password in it.
+func checkProxy(v string) error {
+	u, err := url.Parse(v)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" || u.Host == "":
+		return errors.New("is not a URL such as http://HOST:PORT")
+	case u.User != nil:
+		return errors.New("has a user or password in it; a proxy that wants them goes into HTTPS_PROXY")
 	}
 	return nil
 }
