@@ -24,7 +24,7 @@ func encode(r *snapshot.Record) (string, error) {
 	for i := range s.Locations {
 		s.Locations[i].Error, s.Locations[i].URI = utf8(s.Locations[i].Error), utf8(s.Locations[i].URI)
 	}
-	m := &catalogv1.Record{Snapshot: wire.SnapshotToProto(s), RequestId: r.RequestID, Owner: r.Owner, Damaged: r.Damaged, File: r.File, SupersededBy: r.SupersededBy}
+	m := &catalogv1.Record{Snapshot: wire.SnapshotToProto(s), RequestId: r.RequestID, Owner: r.Owner, Damaged: r.Damaged, File: r.File, SupersededBy: r.SupersededBy, KeptOn: r.KeptOn}
 	for backend, at := range r.Seen {
 		if m.Seen == nil {
 			m.Seen = map[string]*timestamppb.Timestamp{}
@@ -59,7 +59,7 @@ func (c *Catalog) decode(kv *mvccpb.KeyValue) (*snapshot.Record, error) {
 	if err != nil {
 		return nil, damaged(string(kv.Key), err)
 	}
-	r := &snapshot.Record{Snapshot: *wire.SnapshotFromProto(m.GetSnapshot()), RequestID: m.GetRequestId(), Owner: m.GetOwner(), Damaged: m.GetDamaged(), File: m.GetFile(), SupersededBy: m.GetSupersededBy()}
+	r := &snapshot.Record{Snapshot: *wire.SnapshotFromProto(m.GetSnapshot()), RequestID: m.GetRequestId(), Owner: m.GetOwner(), Damaged: m.GetDamaged(), File: m.GetFile(), SupersededBy: m.GetSupersededBy(), KeptOn: m.GetKeptOn()}
 	for backend, at := range m.GetSeen() {
 		if r.Seen == nil {
 			r.Seen = map[string]time.Time{}

@@ -43,6 +43,7 @@ type Config struct {
 	Compression Compression          // optional; CompressionZstd
 	Recipients  seal.Recipients      // optional; who can read what is saved, everybody when there are none
 	Signer      *Signer              // optional; signs the manifests
+	Kept        Backend              // optional; a place of this replica alone for what no backend took
 	Trust       *Trust               // optional; which manifests are believed, all when nil
 	Observer    Observer             // optional
 	Events      *Events              // optional

@@ -53,7 +53,7 @@ func (c *Cluster) heal(ctx context.Context, name string, target Backend) (h *hea
 		return h, err
 	}
 	h.was = h.rec.State
-	if l := h.rec.Location(target.Name()); !repairable(h.rec) || l != nil && l.State != StateFailed {
+	if l := h.rec.Location(target.Name()); !repairable(h.rec) && !c.keeps(h.rec) || l != nil && l.State != StateFailed {
 		return h, nil
 	}
 	c.setCopying(name)
@@ -150,13 +150,18 @@ func (h *healing) sources() []Backend {
 			from = append(from, b)
 		}
 	}
+	if h.keeps(h.rec) {
+		from = append(from, h.cfg.Kept)
+	}
 	return from
 }
 
 // readSource returns the manifest beside a copy, which goes with it byte for byte.
 func (h *healing) readSource(ctx context.Context, src Backend) ([]byte, error) {
-	if err := h.mustBeStore(ctx, src, false); err != nil {
-		return nil, err
+	if src != h.cfg.Kept {
+		if err := h.mustBeStore(ctx, src, false); err != nil {
+			return nil, err
+		}
 	}
 	doc, err := readSmall(ctx, src, h.key(ManifestKey(h.rec.Name)))
 	if err != nil {
@@ -332,6 +337,7 @@ func (h *healing) setReady(rec *Record) {
 	rec.setDamaged(name, false)
 	rec.Failures = slices.DeleteFunc(rec.Failures, func(f Failure) bool { return f.Backend == name })
 	rec.forgetRepairs()
+	rec.KeptOn = ""
 }
 
 // stillHeld asks the target for both objects.
@@ -359,6 +365,7 @@ func (h *healing) amend(ctx context.Context, change func(*Record) error) error {
 		if next.State == StateReady {
 			next.Failures = nil
 		}
+		next.tellKept()
 		err := h.cfg.Catalog.Update(ctx, next)
 		if err == nil {
 			h.rec = next
@@ -397,6 +404,9 @@ func (h *healing) withdraw(ctx context.Context) {
 		return
 	}
 	for _, src := range h.sources() {
+		if src == h.cfg.Kept {
+			continue
+		}
 		if _, err := src.Stat(ctx, h.key(ManifestKey(h.rec.Name))); !isNotFound(err) {
 			return
 		}

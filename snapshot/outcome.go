@@ -53,9 +53,12 @@ func outcome(rec *Record) error {
 		why = append(why, f.Message)
 	}
 	e.Err = errors.New(strings.Join(why, "; "))
-	if kept := readyBackends(rec); len(kept) > 0 {
-		e.Hint = fmt.Sprintf("the snapshot is whole on %s", strings.Join(kept, ", "))
-	} else {
+	switch whole := readyBackends(rec); {
+	case len(whole) > 0:
+		e.Hint = fmt.Sprintf("the snapshot is whole on %s", strings.Join(whole, ", "))
+	case rec.KeptOn != "":
+		e.Hint = fmt.Sprintf("the snapshot is kept on %s alone, until a backend takes it", rec.KeptOn)
+	default:
 		e.Hint = "nothing was kept"
 	}
 	e.Retry = retryAfter(e.Reason)

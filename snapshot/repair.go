@@ -16,6 +16,7 @@ type missing struct {
 	created time.Time // the snapshot
 	since   time.Time // the copy is missing
 	due     time.Time // its next attempt
+	kept    bool      // by a replica on its own disk, which alone can bring it
 }
 
 // want notes what a requested repair has to do about a record that reconcile has settled. r.mu is held.
@@ -111,7 +112,7 @@ func (c *Cluster) Repair(ctx context.Context) (next time.Time, err error) {
 	stuck := map[string]bool{}
 	for _, m := range waiting {
 		switch {
-		case m.due.After(now) || c.busy():
+		case m.kept, m.due.After(now), c.busy():
 		case stuck[m.backend]:
 			m.due = now.Add(FirstRepair)
 		default:
@@ -125,6 +126,7 @@ func (c *Cluster) Repair(ctx context.Context) (next time.Time, err error) {
 		}
 	}
 	c.observeWaiting(ctx, left)
+	left = slices.DeleteFunc(left, func(m missing) bool { return m.kept })
 	if len(left) == 0 {
 		return time.Time{}, nil
 	}
@@ -169,12 +171,12 @@ func (c *Cluster) waiting(ctx context.Context) ([]missing, error) {
 		if err != nil {
 			return nil, err
 		}
-		if rec.State != StatePartial || !repairable(rec) {
+		if kept := rec.State == StateFailed && rec.KeptOn != ""; !kept && (rec.State != StatePartial || !repairable(rec)) {
 			continue
 		}
 		for i := range rec.Locations {
 			if l := &rec.Locations[i]; l.State == StateFailed && slices.Contains(names, l.Backend) {
-				all = append(all, missing{name: rec.Name, backend: l.Backend, created: rec.CreateTime, since: l.UpdateTime, due: rec.repairDue(l)})
+				all = append(all, missing{name: rec.Name, backend: l.Backend, created: rec.CreateTime, since: l.UpdateTime, due: rec.repairDue(l), kept: rec.KeptOn != ""})
 			}
 		}
 	}

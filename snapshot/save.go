@@ -232,6 +232,7 @@ func (s *save) conclude(ctx context.Context, transferErr error) {
 	if transferErr != nil {
 		s.rec.Error = transferErr.Error()
 	}
+	s.rec.tellKept()
 }
 
 func (s *save) allReady() bool { return len(readyBackends(s.rec)) == len(s.rec.Locations) }

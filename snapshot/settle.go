@@ -411,8 +411,11 @@ func (r *reconciliation) allSeen(it item, rec *Record) bool {
 }
 
 // forgettable reports whether a record is of no use any more: no location holds anything, and it is old enough. What a
-// failed save has left behind keeps its record until it is swept.
+// failed save has left behind keeps its record until it is swept, and so does what a replica keeps.
 func (r *reconciliation) forgettable(rec *Record) bool {
+	if rec.KeptOn != "" {
+		return false
+	}
 	for _, l := range rec.Locations {
 		if l.State == StateReady || l.State == StateSaving || l.Size > 0 {
 			return false

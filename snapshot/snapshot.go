@@ -155,7 +155,8 @@ type Record struct {
 	// SupersededBy is the name of the snapshot whose save took the request over when this one's was taken for dead. It holds
 	// nothing that anybody was told of.
 	SupersededBy string
-	Version      int64 // the catalog's revision of the record; 0 when it is not in the catalog
+	KeptOn       string // the node that keeps the snapshot, FAILED, on its own disk until a backend takes it
+	Version      int64  // the catalog's revision of the record; 0 when it is not in the catalog
 }
 
 // Failure is one error of a save, kept so that a repeated request gets the same one.

@@ -83,6 +83,7 @@ func (s *save) transfer(ctx context.Context) error {
 	t.judge(t.produce(ctx, stream))
 	t.dropRaw()
 	writers.Wait()
+	t.keep(ctx)
 	return t.note()
 }
 
@@ -349,7 +350,7 @@ func (t *transfer) write(ctx context.Context, i int, size int64) {
 	t.errs[i] = err
 	t.locate(i, err)
 	if err != nil {
-		if t.left--; t.left == 0 {
+		if t.left--; t.left == 0 && t.cfg.Kept == nil {
 			t.cancel(errNoBackendLeft)
 		}
 	}

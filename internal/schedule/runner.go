@@ -180,11 +180,8 @@ func (r *runner) attempt(ctx, leading context.Context, e *entry) {
 	if !r.remember(leading, e) {
 		return
 	}
-	req := e.Save
-	req.Trigger = snapshot.TriggerScheduled
-	req.RequestID = requestID(e)
 	log := r.log.With("schedule", e.Name, "due", e.due)
-	res, err := r.Save(ctx, req)
+	res, err := r.save(ctx, e)
 	switch reason := snapshot.ReasonOf(err); {
 	case err == nil:
 		r.end(leading, e, ResultSuccess)
@@ -205,6 +202,21 @@ func (r *runner) attempt(ctx, leading context.Context, e *entry) {
 	}
 }
 
+// save sends the request of an attempt, after it has asked what became of the one before: what no backend took may have found
+// one meanwhile.
+func (r *runner) save(ctx context.Context, e *entry) (snapshot.SaveResult, error) {
+	req := e.Save
+	req.Trigger = snapshot.TriggerScheduled
+	if e.attempt > 0 {
+		req.RequestID = requestID(e, e.attempt-1)
+		if res, err := r.Save(ctx, req); err == nil || res.Snapshot != nil && res.Snapshot.State == snapshot.StatePartial {
+			return res, err
+		}
+	}
+	req.RequestID = requestID(e, e.attempt)
+	return r.Save(ctx, req)
+}
+
 // end notes that a run is over.
 func (r *runner) end(leading context.Context, e *entry, res Result) {
 	e.last, e.attempt = e.due, 0
@@ -215,10 +227,10 @@ func (r *runner) end(leading context.Context, e *entry, res Result) {
 
 // requestID names an attempt at a run: whoever leads sends the same one, and a run has one snapshot. That of an attempt that
 // has failed is answered with its failure, for ever.
-func requestID(e *entry) string {
+func requestID(e *entry, attempt int) string {
 	id := fmt.Sprintf("schedule/%s/%d", e.Name, e.due.Unix())
-	if e.attempt > 0 {
-		id += fmt.Sprintf("/%d", e.attempt+1)
+	if attempt > 0 {
+		id += fmt.Sprintf("/%d", attempt+1)
 	}
 	return id
 }

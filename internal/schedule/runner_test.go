@@ -55,22 +55,35 @@ func (t *term) PutLastDue(_ context.Context, name string, due time.Time) error {
 	return t.down
 }
 
-// saves notes what was asked for, and answers.
+// saves notes what was asked for, and answers: a request that has failed with the same failure again, as the service does.
 type saves struct {
 	mu     sync.Mutex
 	ids    []string
 	at     []time.Time
+	failed map[string]error
 	answer func(ctx context.Context, n int) (snapshot.State, error)
 }
 
 func (s *saves) save(ctx context.Context, req snapshot.SaveRequest) (snapshot.SaveResult, error) {
 	s.mu.Lock()
+	if err := s.failed[req.RequestID]; err != nil {
+		s.mu.Unlock()
+		return snapshot.SaveResult{Snapshot: &snapshot.Snapshot{Name: req.RequestID, State: snapshot.StateFailed}}, err
+	}
 	s.ids, s.at = append(s.ids, req.RequestID), append(s.at, time.Now())
 	n := len(s.ids)
 	s.mu.Unlock()
 	state, err := snapshot.StateReady, error(nil)
 	if s.answer != nil {
 		state, err = s.answer(ctx, n)
+	}
+	if r := snapshot.ReasonOf(err); state == snapshot.StateFailed && (r == snapshot.ReasonEtcdUnavailable || r == snapshot.ReasonBackendUnavailable) {
+		s.mu.Lock()
+		if s.failed == nil {
+			s.failed = map[string]error{}
+		}
+		s.failed[req.RequestID] = err
+		s.mu.Unlock()
 	}
 	return snapshot.SaveResult{Snapshot: &snapshot.Snapshot{Name: req.RequestID, State: state}}, err
 }
@@ -185,6 +198,34 @@ func TestRunThatFailsIsRepeatedUntilItIsDueAgain(t *testing.T) {
 				t.Errorf("the outcome of %s is a failure, and it was asked for again", id)
 			}
 			seen[id] = true
+		}
+	})
+}
+
+// What no backend took is kept, and one may take it before the next attempt: that was the run.
+func TestFailedAttemptThatWasDeliveredMeanwhileEndsTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s saves
+		s.answer = func(context.Context, int) (snapshot.State, error) {
+			return snapshot.StateFailed, &snapshot.Error{Reason: snapshot.ReasonBackendUnavailable}
+		}
+		time.AfterFunc(time.Hour+20*time.Second, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for id := range s.failed {
+				delete(s.failed, id)
+			}
+			s.answer = nil // the request is answered with the snapshot that was delivered
+		})
+		var ended []schedule.Result
+		r := runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "@hourly", "")})
+		r.Ran = func(_ context.Context, _ string, _ time.Time, res schedule.Result) { ended = append(ended, res) }
+		leadFor(t, newMemory(), r, 90*time.Minute)
+		if want := []schedule.Result{schedule.ResultSuccess}; !slices.Equal(ended, want) {
+			t.Errorf("ended %q, want %q", ended, want)
+		}
+		if last := len(s.ids) - 1; last != 2 || s.ids[last] != s.ids[last-1] {
+			t.Errorf("request ids %q", s.ids)
 		}
 	})
 }

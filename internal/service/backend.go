@@ -1,6 +1,8 @@
 package service
 
 import (
+	"net/url"
+
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
@@ -14,5 +16,20 @@ func (s *Service) openBackend(cfg config.Backend, uploads snapshot.Limiter) (sna
 		return nil, err
 	}
 	s.closeLater("backend "+cfg.Name, b.Close)
+	return b, nil
+}
+
+// openKept opens the place of this replica for what no backend took.
+func (s *Service) openKept(cluster string, dir *dataDir) (snapshot.Backend, error) {
+	path, err := dir.kept(cluster)
+	if err != nil {
+		return nil, err
+	}
+	place := url.URL{Scheme: "file", Path: path}
+	b, err := storage.New(storage.Config{Name: "kept", URL: place.String()})
+	if err != nil {
+		return nil, err
+	}
+	s.closeLater("kept snapshots of cluster "+cluster, b.Close)
 	return b, nil
 }

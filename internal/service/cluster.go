@@ -45,6 +45,10 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
+	kept, err := s.openKept(cfg.Name, dir)
+	if err != nil {
+		return err
+	}
 	log := s.log.With("cluster", cfg.Name)
 	limits := newLimits(cfg)
 	recipients, err := recipientsOf(cfg.Encryption)
@@ -67,6 +71,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Source:      parts.source,
 		Catalog:     parts.catalog,
 		Backends:    parts.backends,
+		Kept:        kept,
 		Compression: compressions[cfg.Compression],
 		Recipients:  recipients,
 		Signer:      signer,

@@ -74,4 +74,16 @@ func (d *dataDir) spool(cluster string) (string, error) {
 	return dir, nil
 }
 
+// kept returns where this replica keeps what no backend of a cluster took.
+func (d *dataDir) kept(cluster string) (string, error) {
+	dir, err := filepath.Abs(filepath.Join(d.path, "kept", cluster))
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return "", fmt.Errorf("make the place for what no backend of cluster %q takes: %w", cluster, err)
+	}
+	return dir, nil
+}
+
 func (d *dataDir) close() error { return d.lock.Close() }

@@ -14,6 +14,9 @@ import (
 // refreshRetry is how soon the catalog is asked again when it did not answer.
 const refreshRetry = 15 * time.Second
 
+// deliverPause is how long it takes at most until a replica sees that it keeps a snapshot.
+const deliverPause = 15 * time.Second
+
 // run starts a cluster's loops in wg. They end with ctx.
 func (c *cluster) run(ctx context.Context, wg *sync.WaitGroup) {
 	loop := schedule.New(schedule.Config{
@@ -33,6 +36,26 @@ func (c *cluster) run(ctx context.Context, wg *sync.WaitGroup) {
 	})
 	wg.Go(func() { loop.Run(ctx) })
 	wg.Go(func() { c.refresh(ctx) })
+	wg.Go(func() { c.deliver(ctx) })
+}
+
+// deliver brings what no backend took to one that does, when it is due: each replica has its own.
+func (c *cluster) deliver(ctx context.Context) {
+	for {
+		next, err := c.Deliver(ctx)
+		if err != nil && ctx.Err() == nil {
+			c.log.WarnContext(ctx, "snapshot that is kept here not delivered", "retry_after", deliverPause, "error", err)
+		}
+		wait := deliverPause
+		if err == nil && !next.IsZero() {
+			wait = max(time.Second, min(wait, time.Until(next)))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 // reconcile is a Reconcile of all backends whose error is that of any of them.

@@ -44,7 +44,9 @@ type Record struct {
 	// Backends whose copy was read and found damaged; a listing shows nothing of it.
 	Damaged []string `protobuf:"bytes,8,rep,name=damaged,proto3" json:"damaged,omitempty"`
 	// Name of the snapshot whose save took the request over when this one's was taken for dead.
-	SupersededBy  string `protobuf:"bytes,9,opt,name=superseded_by,json=supersededBy,proto3" json:"superseded_by,omitempty"`
+	SupersededBy string `protobuf:"bytes,9,opt,name=superseded_by,json=supersededBy,proto3" json:"superseded_by,omitempty"`
+	// Node on whose disk the snapshot is kept that no backend took; empty when it is nowhere, or on a backend.
+	KeptOn        string `protobuf:"bytes,10,opt,name=kept_on,json=keptOn,proto3" json:"kept_on,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -138,6 +140,13 @@ func (x *Record) GetDamaged() []string {
 func (x *Record) GetSupersededBy() string {
 	if x != nil {
 		return x.SupersededBy
+	}
+	return ""
+}
+
+func (x *Record) GetKeptOn() string {
+	if x != nil {
+		return x.KeptOn
 	}
 	return ""
 }
@@ -338,7 +347,7 @@ var File_snapshotd_catalog_v1_record_proto protoreflect.FileDescriptor
 
 const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xc8\x03\n" +
+	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xe1\x03\n" +
 	"\x06Record\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12\x1d\n" +
 	"\n" +
@@ -349,7 +358,9 @@ const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\x04seen\x18\x06 \x03(\v2&.snapshotd.catalog.v1.Record.SeenEntryR\x04seen\x126\n" +
 	"\arepairs\x18\a \x03(\v2\x1c.snapshotd.catalog.v1.RepairR\arepairs\x12\x18\n" +
 	"\adamaged\x18\b \x03(\tR\adamaged\x12#\n" +
-	"\rsuperseded_by\x18\t \x01(\tR\fsupersededBy\x1aS\n" +
+	"\rsuperseded_by\x18\t \x01(\tR\fsupersededBy\x12\x17\n" +
+	"\akept_on\x18\n" +
+	" \x01(\tR\x06keptOn\x1aS\n" +
 	"\tSeenEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
 	"\x05value\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05value:\x028\x01\"\x8d\x01\n" +

@@ -1,0 +1,34 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// A bucket that is down, the only backend: what was saved is kept, over kill -9, and brought there when it is back.
+func TestWhatTheBucketDidNotTakeIsBroughtThereLater(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	args := []string{
+		"--etcd-endpoints", strings.Join(w.etcd.Endpoints(), ","), "--data-dir", t.TempDir(), "--node-name", "node-1",
+		"--backend", "s3=" + w.s3URL(""),
+	}
+	first := start(t, w.options(), args...)
+	w.s3.Stop()
+	r := first.run("save", "--name-prefix", "kept")
+	if r.code != 1 || !strings.Contains(r.stderr, "kept on node-1 alone, until a backend takes it") {
+		t.Fatalf("exit code %d: %s", r.code, r.stderr)
+	}
+	first.kill()
+	w.s3.Start()
+	begin := time.Now()
+	second := start(t, w.options(), args...)
+	eventually(t, "the snapshot is brought to the bucket", func() bool {
+		l := second.list()
+		return len(l) == 1 && l[0].State == "STATE_READY"
+	})
+	t.Logf("READY %v after the start", time.Since(begin).Round(time.Second))
+	w.whole(t, "s3", second.list()[0])
+}
