@@ -314,6 +314,35 @@ func TestReconcileSettlesASaveWhoseOwnerDied(t *testing.T) {
 	}
 }
 
+// A backend that is configured no more is not spoken of, unless it is all that there was; one that comes back is taken in.
+func TestReconcileForgetsBackendsThatAreConfiguredNoMore(t *testing.T) {
+	f := newFixture(t)
+	both := f.mustSave(t)
+	f.clock.pass(2 * time.Second)
+	one, err := f.Save(t.Context(), snapshot.SaveRequest{Backends: []string{"one"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.clock.pass(time.Hour)
+	later := f.replica(t, func(c *snapshot.Config) { c.Backends = c.Backends[1:] })
+	for range 2 {
+		if _, err := later.Reconcile(t.Context(), snapshot.ReconcileRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rec := f.records(t)[both.Name]
+	if len(rec.Locations) != 1 || rec.Locations[0].Backend != "two" || rec.State != snapshot.StateReady {
+		t.Errorf("the record of what is on the backend that is left: %+v", rec)
+	}
+	if rec := f.records(t)[one.Snapshot.Name]; rec == nil || rec.Location("one") == nil {
+		t.Errorf("the record of what is nowhere else: %+v", rec)
+	}
+	f.mustReconcile(t)
+	if rec := f.records(t)[both.Name]; len(rec.Locations) != 2 || rec.State != snapshot.StateReady {
+		t.Errorf("after the backend came back: %+v", rec)
+	}
+}
+
 func TestReconcileKeepsAYoungRecordWithoutLocations(t *testing.T) {
 	f := newFixture(t)
 	s := f.mustSave(t)

@@ -217,7 +217,23 @@ func (r *reconciliation) settleLocations(ctx context.Context, it item, rec *Reco
 			r.settlePresent(ctx, i, rec, g, data, ch)
 		}
 	}
+	r.dropUnconfigured(rec, ch)
 	setState(&rec.Snapshot)
+}
+
+// dropUnconfigured drops locations on backends that are configured no more: nobody can say what became of them. When no
+// backend that was just seen holds the snapshot, they stay, for they say where it was last. A backend that comes back has its
+// locations taken in again.
+func (r *reconciliation) dropUnconfigured(rec *Record, ch *change) {
+	seen := func(l Location) bool {
+		i := r.viewOf(l.Backend)
+		return i >= 0 && ch.unchanged[i] && l.State == StateReady
+	}
+	if !slices.ContainsFunc(rec.Locations, seen) {
+		return
+	}
+	rec.Locations = slices.DeleteFunc(rec.Locations, func(l Location) bool { return r.backend(l.Backend) == nil && l.State != StateSaving })
+	rec.Failures = slices.DeleteFunc(rec.Failures, func(f Failure) bool { return f.Backend != "" && r.backend(f.Backend) == nil })
 }
 
 // settleAbsent drops a location whose object is gone, which the backend must confirm. A location that never held
