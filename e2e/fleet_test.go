@@ -258,26 +258,23 @@ func (f *fleet) judge(ended time.Time) (runs int) {
 	f.t.Helper()
 	s := f.replicas[0].serve
 	eventually(f.t, "everything that failed is repaired", func() bool {
-		if _, r := s.reconcile("--repair"); r.code != 0 {
+		if _, r := s.reconcile("--repair", "--backend", "s3"); r.code != 0 {
 			return false
 		}
-		for _, sn := range s.list() {
-			if sn.State == "STATE_SAVING" || sn.State == "STATE_PARTIAL" && !f.pruned(sn) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(s.list(), func(sn snap) bool { return sn.State == "STATE_SAVING" || sn.State == "STATE_PARTIAL" })
 	})
-	f.settled(f.t, s)
+	// Schedules go on: what is due from now on is left out.
+	requests, state := f.requests(), map[string]string{}
 	ready := map[string]int{} // by schedule
-	state := map[string]string{}
 	for _, sn := range s.list() {
 		state[sn.Name] = sn.State
-		if sn.State != "STATE_FAILED" {
-			ready[sn.Labels["schedule"]]++
+		if sn.State != "STATE_READY" || !f.requested(requests, sn) {
+			continue
 		}
+		ready[sn.Labels["schedule"]]++
+		f.whole(f.t, "s3", sn) // the directory is pruned all the while
 	}
-	for schedule, byDue := range f.requests() {
+	for schedule, byDue := range requests {
 		var last int64
 		for _, due := range sortedKeys(byDue) {
 			if step := due - last; last > 0 && step != int64(f.every.Seconds()) {
@@ -308,14 +305,14 @@ func (f *fleet) judge(ended time.Time) (runs int) {
 	return runs
 }
 
-// pruned reports whether a snapshot is only missing where retention removed it.
-func (f *fleet) pruned(sn snap) bool {
-	for _, l := range sn.Locations {
-		if l.State != "STATE_READY" {
-			return false
+// requested reports whether a snapshot is of one of these runs.
+func (f *fleet) requested(all map[string]map[int64][]string, sn snap) bool {
+	for _, names := range all[sn.Labels["schedule"]] {
+		if slices.Contains(names, sn.Name) {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 func sortedKeys(m map[int64][]string) []int64 {
@@ -413,5 +410,4 @@ func (f *fleet) afterwards(before []snap) {
 		return missing == 0 && newer
 	})
 	t.Logf("%v after they were started, the replicas have all %d snapshots in the catalog, and a new one", time.Since(begin).Round(time.Second), len(want))
-	f.settled(t, s)
 }
