@@ -43,7 +43,7 @@ const (
 	longestSleep = 15 * time.Second // the clock may be set meanwhile, and machines sleep
 	busyPause    = 5 * time.Second  // another save is running
 	stateRetry   = 5 * time.Second  // the catalog does not answer
-	firstBackoff = 15 * time.Second // after a run that failed, doubled each time
+	firstBackoff = 5 * time.Second  // after a run that failed, doubled each time
 	lastBackoff  = 10 * time.Minute
 )
 
@@ -191,14 +191,22 @@ func (r *runner) attempt(ctx, leading context.Context, e *entry) {
 	case ctx.Err() != nil:
 	case reason == snapshot.ReasonSaveInProgress:
 		log.InfoContext(ctx, "scheduled save waits for another one")
-		e.at = now().Add(busyPause)
+		e.again(busyPause)
 	case reason == snapshot.ReasonCancelled, reason == snapshot.ReasonInterrupted, reason == snapshot.ReasonConflict: // no outcome
 		log.WarnContext(ctx, "scheduled save is begun anew", "error", err)
-		e.at = now().Add(busyPause)
+		e.again(busyPause)
 	default:
 		e.attempt++
-		e.at = now().Add(backoff(e.attempt))
+		e.again(backoff(e.attempt))
 		log.ErrorContext(ctx, "scheduled save failed", "attempts", e.attempt, "again_at", e.at, "error", err)
+	}
+}
+
+// again is when the next attempt begins, unless the schedule is due again before.
+func (e *entry) again(after time.Duration) {
+	e.at = now().Add(after)
+	if next := e.Spec.Next(e.due); next.Before(e.at) {
+		e.at = next
 	}
 }
 
