@@ -25,6 +25,9 @@ func encode(r *snapshot.Record) (string, error) {
 		s.Locations[i].Error, s.Locations[i].URI = utf8(s.Locations[i].Error), utf8(s.Locations[i].URI)
 	}
 	m := &catalogv1.Record{Snapshot: wire.SnapshotToProto(s), RequestId: r.RequestID, Owner: r.Owner, Damaged: r.Damaged, File: r.File, SupersededBy: r.SupersededBy, KeptOn: r.KeptOn}
+	if !r.Proven.IsZero() {
+		m.ProvenTime = timestamppb.New(r.Proven)
+	}
 	for backend, at := range r.Seen {
 		if m.Seen == nil {
 			m.Seen = map[string]*timestamppb.Timestamp{}
@@ -60,6 +63,9 @@ func (c *Catalog) decode(kv *mvccpb.KeyValue) (*snapshot.Record, error) {
 		return nil, damaged(string(kv.Key), err)
 	}
 	r := &snapshot.Record{Snapshot: *wire.SnapshotFromProto(m.GetSnapshot()), RequestID: m.GetRequestId(), Owner: m.GetOwner(), Damaged: m.GetDamaged(), File: m.GetFile(), SupersededBy: m.GetSupersededBy(), KeptOn: m.GetKeptOn()}
+	if m.GetProvenTime() != nil {
+		r.Proven = m.GetProvenTime().AsTime()
+	}
 	for backend, at := range m.GetSeen() {
 		if r.Seen == nil {
 			r.Seen = map[string]time.Time{}

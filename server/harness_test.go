@@ -34,6 +34,7 @@ type fakeCluster struct {
 	update    func(context.Context, snapshot.UpdateRequest) (*snapshot.Record, error)
 	remove    func(context.Context, snapshot.DeleteRequest) (*snapshot.Record, error)
 	prune     func(context.Context, snapshot.PruneRequest) ([]snapshot.Decision, error)
+	verify    func(context.Context, snapshot.VerifyRequest) (*snapshot.Record, error)
 }
 
 func (c *fakeCluster) Name() string           { return c.name }
@@ -65,6 +66,10 @@ func (c *fakeCluster) Delete(ctx context.Context, req snapshot.DeleteRequest) (*
 
 func (c *fakeCluster) Prune(ctx context.Context, req snapshot.PruneRequest) ([]snapshot.Decision, error) {
 	return c.prune(ctx, req)
+}
+
+func (c *fakeCluster) Verify(ctx context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error) {
+	return c.verify(ctx, req)
 }
 
 // failing is a cluster whose Get returns err.

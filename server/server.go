@@ -44,6 +44,8 @@ type Cluster interface {
 	Delete(ctx context.Context, req snapshot.DeleteRequest) (*snapshot.Record, error)
 	// Prune may return decisions and an error: what was done before it.
 	Prune(ctx context.Context, req snapshot.PruneRequest) ([]snapshot.Decision, error)
+	// Verify returns a record with the verdict, also beside the error that a copy is damaged.
+	Verify(ctx context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error)
 }
 
 // Config of the server. Zero values of the optional fields mean the defaults.

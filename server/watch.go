@@ -42,5 +42,5 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream grpc.ServerStreami
 
 // gone is the error of a stream that cannot be sent on: nobody is there to read it but the log.
 func gone(err error) error {
-	return &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "watch: send to the watcher", Err: err}
+	return &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "send to the caller", Err: err}
 }

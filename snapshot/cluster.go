@@ -44,6 +44,8 @@ type Config struct {
 	Recipients  seal.Recipients      // optional; who can read what is saved, everybody when there are none
 	Signer      *Signer              // optional; signs the manifests
 	Kept        Backend              // optional; a place of this replica alone for what no backend took
+	Driller     Driller              // optional; needed to verify at LevelDrill
+	Identities  seal.Identities      // optional; to verify what is in encrypted snapshots
 	Trust       *Trust               // optional; which manifests are believed, all when nil
 	Observer    Observer             // optional
 	Events      *Events              // optional
@@ -69,6 +71,7 @@ type Cluster struct {
 	adopting     chan struct{}         // holds one while a snapshot of another program is read
 	notSnapshots map[string]seenObject // by backend and key
 
+	verifying chan struct{} // holds a token while a snapshot is verified: one at a time
 	repairing chan struct{} // holds a token while a copy is repaired: one at a time
 	copying   string        // name of the snapshot that is being repaired; guarded by mu
 	landed    chan struct{} // holds a token after a save has ended: there may be something to repair
@@ -106,7 +109,7 @@ func New(cfg Config) (*Cluster, error) {
 	setDefault(&cfg.YoungAge, DefaultYoungAge)
 	return &Cluster{
 		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Name), stores: map[string]string{}, adopting: make(chan struct{}, 1), notSnapshots: map[string]seenObject{},
-		repairing: make(chan struct{}, 1), landed: make(chan struct{}, 1),
+		verifying: make(chan struct{}, 1), repairing: make(chan struct{}, 1), landed: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -191,6 +194,8 @@ func (nopObserver) Reconciled(context.Context, string, time.Duration, error)  {}
 func (nopObserver) Listed(context.Context, BackendKind, time.Duration, error) {}
 func (nopObserver) Counted(context.Context, string, map[State]int64)          {}
 func (nopObserver) Swept(context.Context, string, string, int64)              {}
+func (nopObserver) Verified(context.Context, *Snapshot, Verification)         {}
+func (nopObserver) Proven(context.Context, string, int64, time.Time)          {}
 func (nopObserver) Deleted(context.Context, string, string)                   {}
 func (nopObserver) Repaired(context.Context, string, string, error)           {}
 func (nopObserver) Waiting(context.Context, string, map[string]Waiting)       {}

@@ -259,6 +259,12 @@ func (o *observations) Waiting(_ context.Context, _ string, by map[string]snapsh
 	o.waiting = by
 }
 
+func (o *observations) Verified(_ context.Context, s *snapshot.Snapshot, v snapshot.Verification) {
+	o.note("verified %s %v", v.Level, v.Passed)
+}
+
+func (o *observations) Proven(context.Context, string, int64, time.Time) {}
+
 func (o *observations) Deleted(_ context.Context, _, b string) { o.note("deleted %s", b) }
 
 // hookedSource puts something between the cluster and its source.

@@ -35,6 +35,11 @@ func (c *Cluster) land(f *flight, res SaveResult, err error) {
 	c.flight = nil
 	c.mu.Unlock()
 	close(f.done)
+	c.wakeRepair()
+}
+
+// wakeRepair gives the token that there may be something to repair.
+func (c *Cluster) wakeRepair() {
 	select {
 	case c.landed <- struct{}{}:
 	default:

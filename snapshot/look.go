@@ -38,6 +38,9 @@ func (c *Cluster) look(ctx context.Context, b Backend, rec *Record) (h holding, 
 		return h, nil // no checksum can fit
 	}
 	sum, err := hashOf(ctx, b, key)
+	if ReasonOf(err) == ReasonChecksumMismatch {
+		return h, nil // the backend itself says that its bytes are not what was stored
+	}
 	if err != nil {
 		return h, err
 	}

@@ -43,7 +43,8 @@ type Object struct {
 }
 
 // A Backend keeps objects. Keys are paths with '/', relative to the backend's URL. All methods may be called at once
-// from several goroutines. Errors are an [Error] with Backend set and one of the reasons BACKEND_*, NO_SPACE or CANCELLED,
+// from several goroutines. Errors are an [Error] with Backend set and one of the reasons BACKEND_*, NO_SPACE, CANCELLED, or CHECKSUM_MISMATCH when the backend
+// itself finds its bytes damaged,
 // and wrap [ErrNotFound] or [ErrExists] where that is what the backend said. Requests are retried inside where the
 // protocol makes that safe. Every call ends: one on which nothing moves is given up, and so is one that goes on long after
 // ctx has ended.
@@ -186,6 +187,11 @@ type Observer interface {
 	Swept(ctx context.Context, cluster, backend string, n int64)
 	// Deleted: a snapshot was removed from a backend, because somebody asked for it or by retention.
 	Deleted(ctx context.Context, cluster, backend string)
+	// Verified: a snapshot was verified, with this verdict.
+	Verified(ctx context.Context, s *Snapshot, v Verification)
+	// Proven: the newest snapshot of a cluster that a drill has proven, after a Reconcile or a drill: its revision, and when
+	// it was proven; a zero time when there is none.
+	Proven(ctx context.Context, cluster string, revision int64, at time.Time)
 	// Repaired: an attempt to bring a copy of a snapshot to a backend ended.
 	Repaired(ctx context.Context, cluster, backend string, err error)
 	// Waiting: the copies that wait for their repair, by backend; a backend without any is left out.

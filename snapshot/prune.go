@@ -77,7 +77,7 @@ func (c *Cluster) copies(ctx context.Context, backends []Backend) ([][]*copyOf, 
 		for i, b := range backends {
 			if l := rec.Location(b.Name()); l != nil && l.State == StateReady {
 				rules := c.cfg.Retention[b.Name()]
-				all[i] = append(all[i], &copyOf{name: rec.Name, created: rec.CreateTime, size: l.Size, exempt: rules.exempts(&rec.Snapshot)})
+				all[i] = append(all[i], &copyOf{name: rec.Name, created: rec.CreateTime, size: l.Size, proven: !rec.Proven.IsZero(), exempt: rules.exempts(&rec.Snapshot)})
 			}
 		}
 	}
@@ -165,7 +165,7 @@ func (c *Cluster) prune(ctx context.Context, b Backend, cp *copyOf) error {
 		return err
 	}
 	rules := c.cfg.Retention[b.Name()]
-	if l := rec.Location(b.Name()); l == nil || l.State != StateReady || rules.exempts(&rec.Snapshot) != "" {
+	if l := rec.Location(b.Name()); l == nil || l.State != StateReady || rules.exempts(&rec.Snapshot) != "" || rec.Proven.IsZero() == cp.proven {
 		return &Error{Reason: ReasonConflict, Backend: b.Name(), Message: fmt.Sprintf("prune %s: it was changed meanwhile", cp.name), Retry: retryAfter(ReasonConflict)}
 	}
 	return c.remove(ctx, rec, []string{b.Name()})

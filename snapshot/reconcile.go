@@ -64,6 +64,7 @@ type reconciliation struct {
 
 	mu      sync.Mutex // guards what follows and the views' reports
 	byState map[State]int64
+	proven  Record          // the one that a drill has proven last
 	busy    map[string]bool // names that somebody is saving: what is theirs is no leftover
 	changes int64
 	wanted  []missing // what is to be repaired
@@ -123,6 +124,7 @@ func (r *reconciliation) run(ctx context.Context) error {
 	}
 	if !r.dry {
 		r.cfg.Observer.Counted(ctx, r.cfg.Name, r.byState)
+		r.cfg.Observer.Proven(ctx, r.cfg.Name, r.proven.Revision, r.proven.Proven)
 	}
 	return nil
 }

@@ -46,6 +46,7 @@ type copyOf struct {
 	name    string
 	created time.Time
 	size    int64
+	proven  bool   // by a drill
 	exempt  string // why the rules are not for it; empty when they are
 
 	why   string // why it stays, or goes
@@ -79,10 +80,13 @@ func (r *Retention) apply(copies []*copyOf) {
 
 // hold keeps what nothing may remove.
 func (r *Retention) hold(copies []*copyOf) {
+	newestProven := slices.IndexFunc(copies, func(c *copyOf) bool { return c.proven })
 	for i, c := range copies {
 		switch {
 		case i == 0:
 			c.hold("it is the newest on this backend")
+		case i == newestProven:
+			c.hold("it is the newest here that a drill has proven")
 		case c.exempt != "":
 			c.hold(c.exempt)
 		case i < r.MinKeep:

@@ -472,6 +472,9 @@ func (r *reconciliation) commit(ctx context.Context, it item, rec *Record, ch *c
 	}
 	if rec != nil {
 		r.byState[rec.State]++
+		if rec.Proven.After(r.proven.Proven) {
+			r.proven = *rec
+		}
 	}
 	if write {
 		r.changes++

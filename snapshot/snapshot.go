@@ -108,8 +108,9 @@ type Snapshot struct {
 	StoredSize   int64  // of the object, the same on every backend
 	StoredSHA256 string // of the object, the same on every backend
 
-	Locations []Location
-	Etag      string // the record's revision in the catalog; empty when it is not there
+	Locations    []Location
+	Verification *Verification // nil when it was never verified
+	Etag         string        // the record's revision in the catalog; empty when it is not there
 }
 
 // Location is a snapshot on one backend.
@@ -133,7 +134,7 @@ func (s *Snapshot) Location(backend string) *Location {
 	return nil
 }
 
-// Clone returns a deep copy.
+// Clone returns a deep copy. A verification is never changed, only replaced.
 func (s *Snapshot) Clone() *Snapshot {
 	c := *s
 	c.Labels = maps.Clone(s.Labels)
@@ -155,8 +156,9 @@ type Record struct {
 	// SupersededBy is the name of the snapshot whose save took the request over when this one's was taken for dead. It holds
 	// nothing that anybody was told of.
 	SupersededBy string
-	KeptOn       string // the node that keeps the snapshot, FAILED, on its own disk until a backend takes it
-	Version      int64  // the catalog's revision of the record; 0 when it is not in the catalog
+	Proven       time.Time // when a drill has proven it last, and no verification since has found it damaged; zero if none has
+	KeptOn       string    // the node that keeps the snapshot, FAILED, on its own disk until a backend takes it
+	Version      int64     // the catalog's revision of the record; 0 when it is not in the catalog
 }
 
 // Failure is one error of a save, kept so that a repeated request gets the same one.

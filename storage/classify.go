@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -76,6 +77,9 @@ func (b *Backend) classify(ctx context.Context, err error) verdict {
 	}
 	if e, ok := errors.AsType[*configError](err); ok {
 		return verdict{snapshot.ReasonBackendUnavailable, text, e.hint, retryAfter}
+	}
+	if strings.Contains(text, "checksum did not match") { // the SDK has no other name for it
+		return verdict{snapshot.ReasonChecksumMismatch, text, "what the server gave is not what was stored there", retryAfter}
 	}
 	if code, status := apiError(err); code != "" || status >= http.StatusMultipleChoices {
 		return answered(code, status, text)

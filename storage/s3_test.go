@@ -2,6 +2,9 @@ package storage_test
 
 import (
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
 	"github.com/snapshotd/snapshotd/storage/storagetest"
 )
@@ -105,5 +109,31 @@ func TestBucketKeepsThePromises(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			storagetest.Run(t, func(t *testing.T) storagetest.Subject { return newBucket(server).subject(t, prefix) })
 		})
+	}
+}
+
+// A server that knows the checksum of what was stored gives it with what it has now.
+func TestObjectThatTheServerHasDamaged(t *testing.T) {
+	b := newBucket(testenv.StartS3(t))
+	back := b.backend(t, b.Addr(), "")
+	if err := put(t.Context(), back, "default/x.db", 1000); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(b.Dir(), b.name, "default", "x.db")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[500] ^= 1
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := back.Get(t.Context(), "default/x.db")
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
+		_ = r.Close()
+	}
+	if snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch {
+		t.Errorf("reading it: %v", err)
 	}
 }

@@ -66,6 +66,9 @@ type ownMetrics struct {
 	repairs      metric.Int64Counter
 	runs         metric.Int64Counter
 	lastRun      metric.Float64Gauge
+	verified     metric.Int64Counter
+	proven       metric.Float64Gauge
+	provenAt     metric.Int64Gauge
 }
 
 func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
@@ -74,7 +77,12 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 		metric.WithDescription("When the last snapshot that reached every chosen backend was begun, as far as this replica knows; in seconds since 1970."))
 	lastRun, rerr := m.Float64Gauge("snapshotd.schedule.last_run.timestamp", metric.WithUnit("s"),
 		metric.WithDescription("When the last run of a schedule was due that has stored a snapshot, in seconds since 1970; on the replica that ran it."))
+	proven, perr := m.Float64Gauge("snapshotd.last_proven_restore.timestamp", metric.WithUnit("s"),
+		metric.WithDescription("When a drill last proved that a snapshot of the cluster that still exists can be restored, in seconds since 1970; 0 when none did."))
 	return ownMetrics{
+		proven:       made(r, proven, perr),
+		provenAt:     r.gauge("snapshotd.last_proven_restore.revision", "", "Revision of etcd in that snapshot."),
+		verified:     r.counter("snapshotd.verifications", "Verifications of snapshots that came to a verdict."),
 		lastRun:      made(r, lastRun, rerr),
 		lastTime:     made(r, lastTime, err),
 		lastRevision: r.gauge("snapshotd.last_success.revision", "", "Revision of etcd in the last snapshot that reached every chosen backend."),
@@ -135,6 +143,10 @@ func repairOf(cluster, backend string, err error) metric.MeasurementOption {
 
 func runOf(cluster, schedule, result string) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("schedule", schedule), attribute.String("result", result))
+}
+
+func verdictOf(cluster, level, result string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("level", level), attribute.String("result", result))
 }
 
 func stateOf(cluster string, state snapshot.State) metric.MeasurementOption {

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -93,6 +94,25 @@ func (o *observer) Deleted(ctx context.Context, cluster, backend string) {
 	o.own.deleted.Add(ctx, 1, backendOf(cluster, backend))
 }
 
+// Verified implements [snapshot.Observer].
+func (o *observer) Verified(ctx context.Context, s *snapshot.Snapshot, v snapshot.Verification) {
+	result := "failed"
+	if v.Passed {
+		result = "passed"
+	}
+	o.own.verified.Add(ctx, 1, verdictOf(s.Cluster, strings.ToLower(v.Level.String()), result))
+}
+
+// Proven implements [snapshot.Observer].
+func (o *observer) Proven(ctx context.Context, cluster string, revision int64, at time.Time) {
+	var seconds float64
+	if !at.IsZero() {
+		seconds = float64(at.UnixMilli()) / 1e3
+	}
+	o.own.proven.Record(ctx, seconds, clusterOf(cluster))
+	o.own.provenAt.Record(ctx, revision, clusterOf(cluster))
+}
+
 // Repaired implements [snapshot.Observer].
 func (o *observer) Repaired(ctx context.Context, cluster, backend string, err error) {
 	o.own.repairs.Add(ctx, 1, repairOf(cluster, backend, err))
@@ -134,6 +154,11 @@ func (o *observer) leading(ctx context.Context, cluster string, leading bool) {
 
 func (o *observer) addCluster(ctx context.Context, cluster string, backends []string) {
 	o.own.rejected.Add(ctx, 0, clusterOf(cluster))
+	for _, level := range []snapshot.Level{snapshot.LevelChecksum, snapshot.LevelStructure, snapshot.LevelDrill} {
+		for _, result := range []string{"passed", "failed"} {
+			o.own.verified.Add(ctx, 0, verdictOf(cluster, strings.ToLower(level.String()), result))
+		}
+	}
 	for _, b := range backends {
 		o.own.swept.Add(ctx, 0, backendOf(cluster, b))
 		o.own.deleted.Add(ctx, 0, backendOf(cluster, b))

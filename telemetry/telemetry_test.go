@@ -124,6 +124,8 @@ var errTest = errors.New("bucket is on fire")
 func observe(ctx context.Context, tel *telemetry.Telemetry) {
 	obs := tel.Observer()
 	tel.AddCluster(ctx, "prod", []string{"local", "s3"})
+	tel.Observer().Verified(ctx, &snapshot.Snapshot{Cluster: "prod"}, snapshot.Verification{Level: snapshot.LevelDrill, Passed: true})
+	tel.Observer().Proven(ctx, "prod", 42, time.Unix(1700000000, 0))
 	tel.AddSchedule(ctx, "prod", "nightly", "success", "partial", "failed")
 	tel.Ran(ctx, "prod", "nightly", "success", time.Unix(1700000000, 0), true)
 	tel.Ran(ctx, "prod", "nightly", "failed", time.Unix(1700086400, 0), false)

@@ -52,6 +52,9 @@ func Record(name string, age time.Duration) *snapshot.Record {
 				{Backend: "local", Kind: snapshot.BackendLocal, URI: "file:///x", Size: 5, State: snapshot.StateReady, UpdateTime: created},
 				{Backend: "s3", Kind: snapshot.BackendS3, URI: "s3://b/x", State: snapshot.StateFailed, Error: "gone", UpdateTime: created},
 			},
+			Verification: &snapshot.Verification{
+				Level: snapshot.LevelDrill, Error: "damaged", Time: created, Duration: time.Second, Backends: []string{"local"}, HashKV: 1<<32 - 1, Live: "the same",
+			},
 		},
 		RequestID: "request/of " + name,
 		Owner:     "node-1/owner",
@@ -60,6 +63,8 @@ func Record(name string, age time.Duration) *snapshot.Record {
 		Damaged:   []string{"local"},
 		File:      "x.zip",
 		Seen:      map[string]time.Time{"local": created},
+		Proven:    created,
+		KeptOn:    "node-1",
 	}
 }
 
@@ -90,9 +95,19 @@ func wantErr(t *testing.T, got, want error) {
 
 func same(t *testing.T, got, want *snapshot.Record) {
 	t.Helper()
-	if g, w := fmt.Sprintf("%+v", *got), fmt.Sprintf("%+v", *want); g != w {
+	if g, w := shown(got), shown(want); g != w {
 		t.Fatalf("record\n%s\nwant\n%s", g, w)
 	}
+}
+
+// shown is all of a record.
+func shown(r *snapshot.Record) string {
+	flat := *r
+	var v snapshot.Verification
+	if r.Verification != nil {
+		v, flat.Verification = *r.Verification, nil
+	}
+	return fmt.Sprintf("%+v %+v", flat, v)
 }
 
 func testCreate(t *testing.T, c snapshot.Catalog) {

@@ -40,6 +40,11 @@ type partialError struct{ message string }
 
 func (e *partialError) Error() string { return e.message }
 
+// notFoundError says that there is nothing of that kind.
+type notFoundError struct{ message string }
+
+func (e *notFoundError) Error() string { return e.message }
+
 // damagedError says that what is stored is not what it should be.
 type damagedError struct{ err error }
 
@@ -77,6 +82,9 @@ func exitCode(ctx context.Context, err error) int {
 	}
 	if _, ok := errors.AsType[*damagedError](err); ok {
 		return exitDamaged
+	}
+	if _, ok := errors.AsType[*notFoundError](err); ok {
+		return exitNotFound
 	}
 	if _, ok := errors.AsType[*failedError](err); ok {
 		return exitFailed

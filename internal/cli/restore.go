@@ -118,7 +118,7 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 		return ro, err
 	case at != nil:
 		ro.Choice.At = at.AsTime()
-	case args[0] == "latest":
+	case args[0] == latest:
 		ro.Choice.Latest = true
 	default:
 		ro.Choice.Name = args[0]

@@ -69,6 +69,7 @@ type Cluster struct {
 	LeftoverAge     time.Duration `yaml:"leftover_age"`           // how old what a crash left on a backend must be to be swept
 	Schedules       []Schedule    `yaml:"schedules,omitempty"`
 	Retention       Retention     `yaml:"retention,omitempty"`
+	Scrub           Scrub         `yaml:"scrub,omitempty"`
 	Encryption      Encryption    `yaml:"encryption,omitempty"`
 	Signing         Signing       `yaml:"signing,omitempty"`
 	Backends        []Backend     `yaml:"backends"`
@@ -83,6 +84,14 @@ type Schedule struct {
 	NamePrefix string            `yaml:"name_prefix,omitempty"` // DefaultNamePrefix
 	Labels     map[string]string `yaml:"labels,omitempty"`
 	Backends   []string          `yaml:"backends,omitempty"` // all of the cluster's when there are none
+}
+
+// Scrub says what is verified by itself, and when. Without a schedule, nothing is.
+type Scrub struct {
+	Cron     string `yaml:"cron,omitempty"`      // as of a schedule
+	TimeZone string `yaml:"time_zone,omitempty"` // of cron's fields; UTC
+	Share    int    `yaml:"share,omitempty"`     // percent of the snapshots whose checksums are verified each time
+	Drill    bool   `yaml:"drill,omitempty"`     // restore the newest into a throw-away etcd each time
 }
 
 // Retention says which snapshots are kept. Without a rule, all are.
@@ -130,6 +139,7 @@ func (c Catalog) Separate() bool { return c.reachable() }
 type Encryption struct {
 	Recipients     []string `yaml:"recipients,omitempty"`
 	RecipientsFile string   `yaml:"recipients_file,omitempty"`
+	IdentityFiles  []string `yaml:"identity_files,omitempty"` // private keys, to verify what is in the snapshots; best without
 }
 
 // Enabled reports whether there is somebody to encrypt for.

@@ -47,3 +47,20 @@ func (v validator) scheduled(c *Cluster, s *Schedule, at string) {
 		}
 	}
 }
+
+func (v validator) scrub(s Scrub, at string) {
+	if !v.given(at) {
+		return
+	}
+	if _, err := schedule.ParseSpec("@hourly", s.TimeZone); err != nil {
+		v.problem(at+".time_zone", "%v", err)
+	} else if _, err := schedule.ParseSpec(s.Cron, s.TimeZone); err != nil {
+		v.problem(at+".cron", "%v", err)
+	}
+	if s.Share < 0 || s.Share > 100 {
+		v.problem(at+".share", "%d is not a percentage; write a number from 0 to 100", s.Share)
+	}
+	if s.Share == 0 && !s.Drill {
+		v.problem(at, "asks for nothing; set share, the percentage of snapshots whose checksums are verified, or drill, or remove it")
+	}
+}

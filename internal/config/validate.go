@@ -146,6 +146,7 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.rate(at+".upload_limit", c.UploadLimit)
 	v.atLeast(at+".leftover_age", c.LeftoverAge, time.Millisecond)
 	v.schedules(c, at+".schedules")
+	v.scrub(c.Scrub, at+".scrub")
 	v.retention(c.Retention, at+".retention")
 	v.encryption(c.Encryption, at+".encryption")
 	v.signing(c.Signing, at+".signing")

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Verb is the hidden verb of the program that [Main] is behind.
@@ -39,9 +41,14 @@ type report struct {
 	Machine string `json:"machine,omitempty"` // what was wrong with the machine, such as a full disk
 }
 
-// ErrNotRestorable: the snapshot could not be restored, or the etcd on it did not start or not do what an etcd does. Other
-// errors say nothing about the snapshot.
-var ErrNotRestorable = errors.New("the snapshot cannot be restored")
+// Driller is the domain's.
+type Driller struct{}
+
+// Drill implements [snapshot.Driller].
+func (Driller) Drill(ctx context.Context, file, dir string, revision int64) (snapshot.Drilled, error) {
+	res, err := Run(ctx, Options{File: file, Dir: dir, Revision: revision})
+	return snapshot.Drilled{HashKV: res.HashKV, CompactRevision: res.CompactRevision, TotalKeys: res.TotalKeys}, err
+}
 
 // Run restores a snapshot into a throw-away etcd, asks it, writes a key and reads it back, and removes all of it.
 func Run(ctx context.Context, o Options) (res Result, err error) {
@@ -66,7 +73,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	case ctx.Err() != nil:
 		return res, context.Cause(ctx)
 	case ok && exit.Exited():
-		return res, fmt.Errorf("%w: %s", ErrNotRestorable, cmp.Or(strings.TrimSpace(said.String()), exit.String()))
+		return res, fmt.Errorf("%w: %s", snapshot.ErrNotRestorable, cmp.Or(strings.TrimSpace(said.String()), exit.String()))
 	case err != nil: // it did not start, or was killed
 		return res, fmt.Errorf("drill with %s: %w", program, err)
 	}

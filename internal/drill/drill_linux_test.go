@@ -10,6 +10,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/drill"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // A full disk, or one that may not be written, says nothing about the snapshot.
@@ -32,7 +33,7 @@ func TestDrillOnABadMachineDoesNotBlameTheSnapshot(t *testing.T) {
 	fill(t, c)
 	s := save(t, e, c)
 	_, err = drill.Run(t.Context(), drill.Options{File: s.file, Dir: small, Revision: s.revision})
-	if err == nil || errors.Is(err, drill.ErrNotRestorable) || !strings.Contains(err.Error(), "no space") {
+	if err == nil || errors.Is(err, snapshot.ErrNotRestorable) || !strings.Contains(err.Error(), "no space") {
 		t.Errorf("on a full disk: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/drill"
 	"github.com/snapshotd/snapshotd/internal/embedded"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 func TestMain(m *testing.M) {
@@ -167,7 +168,7 @@ func TestDrillFindsWhatCannotBeRestored(t *testing.T) {
 	fails := func(what string, o drill.Options) {
 		t.Helper()
 		o.Dir = dir
-		if _, err := drill.Run(t.Context(), o); !errors.Is(err, drill.ErrNotRestorable) {
+		if _, err := drill.Run(t.Context(), o); !errors.Is(err, snapshot.ErrNotRestorable) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {

@@ -40,7 +40,10 @@ type Source struct {
 	cfg  SourceConfig
 }
 
-var _ snapshot.Source = (*Source)(nil)
+var (
+	_ snapshot.Source = (*Source)(nil)
+	_ snapshot.Hasher = (*Source)(nil)
+)
 
 // NewSource returns a source. It does no I/O.
 func NewSource(conn *Conn, cfg SourceConfig) *Source {

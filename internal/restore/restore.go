@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -157,48 +156,10 @@ func fetch(ctx context.Context, o Options, c Candidate, path string) error {
 	if err := checkSpace(filepath.Dir(path), max(c.DBSize, c.StoredSize)); err != nil {
 		return err
 	}
-	in, err := domain.OpenCopy(ctx, c.shelf.Backend, c.shelf.Prefix+c.DataKey(), expected(c), o.Identities)
-	if err != nil {
-		return err
+	check := domain.Check{
+		Backend: c.shelf.Backend, Key: c.shelf.Prefix + c.DataKey(), Record: c.Record, Identities: o.Identities, Progress: o.Progress,
 	}
-	defer func() { _ = in.Close() }()
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
-	meter := &meter{w: out, total: c.DBSize, report: o.Progress}
-	_, err = io.CopyBuffer(struct{ io.Writer }{meter}, struct{ io.Reader }{in}, make([]byte, 1<<20))
-	if err == nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// expected is what the copy of another program's snapshot is compared with: its own checksum alone.
-func expected(c Candidate) *domain.Snapshot {
-	s := c.Snapshot.Clone()
-	if s.Trigger == domain.TriggerAdopted {
-		s.StoredSize = 0
-	}
-	return s
-}
-
-type meter struct {
-	w           io.Writer
-	done, total int64
-	report      func(done, total int64)
-}
-
-func (m *meter) Write(p []byte) (int, error) {
-	n, err := m.w.Write(p)
-	m.done += int64(n)
-	if m.report != nil {
-		m.report(m.done, m.total)
-	}
-	return n, err
+	return check.Fetch(ctx, path)
 }
 
 // checkSpace wants room for the database twice: it is read whole and checked before the data directory is made of it.

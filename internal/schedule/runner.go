@@ -16,6 +16,9 @@ type Schedule struct {
 	Spec   Spec
 	Jitter time.Duration        // a run begins up to so much later than it is due
 	Save   snapshot.SaveRequest // but for the request id
+
+	// Do is what is done instead of a save, once each time, however it ends.
+	Do func(context.Context) error
 }
 
 // Result says how a run of a schedule ended.
@@ -181,6 +184,15 @@ func (r *runner) attempt(ctx, leading context.Context, e *entry) {
 		return
 	}
 	log := r.log.With("schedule", e.Name, "due", e.due)
+	if e.Do != nil {
+		res := ResultSuccess
+		if err := e.Do(leading); err != nil {
+			log.ErrorContext(leading, "scheduled work failed", "error", err)
+			res = ResultFailed
+		}
+		r.end(leading, e, res)
+		return
+	}
 	res, err := r.save(ctx, e)
 	switch reason := snapshot.ReasonOf(err); {
 	case err == nil:

@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -25,7 +26,7 @@ type Config struct {
 	Lead      Campaign                                              // calls lead while this replica leads
 	Reconcile func(ctx context.Context) error                       // an error is logged; the loop goes on
 	Repair    func(ctx context.Context) (next time.Time, err error) // optional; the zero time when nothing waits
-	Runs      Runs                                                  // of the schedules; none when there are none
+	Runs      []Runs                                                // side by side; of the schedules of each, one at a time
 	Wake      <-chan struct{}                                       // optional; a token asks for Repair at once
 	Leading   func(ctx context.Context, leading bool)               // told when leadership begins and ends
 	Logger    *slog.Logger
@@ -46,9 +47,12 @@ func New(cfg Config) *Loop {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	cfg.Runs.log = cfg.Logger
-	if cfg.Runs.Ran == nil {
-		cfg.Runs.Ran = func(context.Context, string, time.Time, Result) {}
+	cfg.Runs = slices.Clone(cfg.Runs)
+	for i := range cfg.Runs {
+		cfg.Runs[i].log = cfg.Logger
+		if cfg.Runs[i].Ran == nil {
+			cfg.Runs[i].Ran = func(context.Context, string, time.Time, Result) {}
+		}
 	}
 	return &Loop{cfg}
 }
@@ -74,7 +78,9 @@ func (l *Loop) lead(ctx, leading context.Context, term Term) {
 	l.cfg.Logger.InfoContext(leading, "leading")
 	l.cfg.Leading(leading, true)
 	var runs sync.WaitGroup
-	runs.Go(func() { l.cfg.Runs.run(ctx, leading, term) })
+	for _, r := range l.cfg.Runs {
+		runs.Go(func() { r.run(ctx, leading, term) })
+	}
 	l.reconcile(leading)
 	l.cfg.Leading(context.WithoutCancel(leading), false)
 	l.cfg.Logger.InfoContext(leading, "leading no more")

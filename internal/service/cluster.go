@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/drill"
 	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/internal/seal"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
@@ -21,6 +23,7 @@ type cluster struct {
 	*snapshot.Cluster
 	lead      schedule.Campaign
 	schedules []schedule.Schedule
+	scrubs    []schedule.Schedule // one or none
 	interval  time.Duration
 	limits    limits
 	telemetry *telemetry.Telemetry
@@ -55,6 +58,10 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
+	identities, err := seal.ReadIdentities(cfg.Encryption.IdentityFiles...)
+	if err != nil {
+		return fmt.Errorf("read the identities to verify with: %w (encryption.identity_files)", err)
+	}
 	signer, trust, err := signingOf(cfg.Signing)
 	if err != nil {
 		return err
@@ -72,6 +79,8 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Catalog:     parts.catalog,
 		Backends:    parts.backends,
 		Kept:        kept,
+		Driller:     drill.Driller{},
+		Identities:  identities,
 		Compression: compressions[cfg.Compression],
 		Recipients:  recipients,
 		Signer:      signer,
@@ -91,16 +100,36 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
+	scrubs, err := scrubsOf(cfg, domain)
+	if err != nil {
+		return err
+	}
 	s.telemetry.AddCluster(ctx, cfg.Name, domain.BackendNames())
-	for _, sch := range schedules {
+	for _, sch := range append(scrubs, schedules...) {
 		s.telemetry.AddSchedule(ctx, cfg.Name, sch.Name,
 			string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
 	}
 	s.clusters = append(s.clusters, &cluster{
-		Cluster: domain, lead: parts.lead, schedules: schedules, interval: s.cfg.ReconcileInterval, limits: limits,
+		Cluster: domain, lead: parts.lead, schedules: schedules, scrubs: scrubs, interval: s.cfg.ReconcileInterval, limits: limits,
 		telemetry: s.telemetry, log: log,
 	})
 	return nil
+}
+
+// scrubName is the name of the scrub among the schedules, which no schedule can have.
+const scrubName = "@scrub"
+
+// scrubsOf returns when a cluster is scrubbed.
+func scrubsOf(cfg *config.Cluster, c *snapshot.Cluster) ([]schedule.Schedule, error) {
+	if cfg.Scrub.Cron == "" {
+		return nil, nil
+	}
+	spec, err := schedule.ParseSpec(cfg.Scrub.Cron, cfg.Scrub.TimeZone)
+	if err != nil {
+		return nil, fmt.Errorf("scrub: %w", err)
+	}
+	what := snapshot.Scrub{Share: cfg.Scrub.Share, Drill: cfg.Scrub.Drill}
+	return []schedule.Schedule{{Name: scrubName, Spec: spec, Do: func(ctx context.Context) error { return c.Scrub(ctx, what) }}}, nil
 }
 
 // schedulesOf returns what is saved by itself. A snapshot says in a label which schedule it is of.

@@ -24,11 +24,9 @@ func (c *cluster) run(ctx context.Context, wg *sync.WaitGroup) {
 		Lead:      c.lead,
 		Reconcile: c.reconcile,
 		Repair:    c.Repair,
-		Runs: schedule.Runs{
-			Cluster: c.Name(), Schedules: c.schedules, Save: c.Save,
-			Ran: func(ctx context.Context, name string, due time.Time, r schedule.Result) {
-				c.telemetry.Ran(ctx, c.Name(), name, string(r), due, r != schedule.ResultFailed)
-			},
+		Runs: []schedule.Runs{
+			{Cluster: c.Name(), Schedules: c.schedules, Save: c.Save, Ran: c.ran},
+			{Cluster: c.Name(), Schedules: c.scrubs, Ran: c.ran},
 		},
 		Wake:    c.Landed(),
 		Leading: func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
@@ -37,6 +35,11 @@ func (c *cluster) run(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() { loop.Run(ctx) })
 	wg.Go(func() { c.refresh(ctx) })
 	wg.Go(func() { c.deliver(ctx) })
+}
+
+// ran counts a run of a schedule.
+func (c *cluster) ran(ctx context.Context, name string, due time.Time, r schedule.Result) {
+	c.telemetry.Ran(ctx, c.Name(), name, string(r), due, r != schedule.ResultFailed)
 }
 
 // deliver brings what no backend took to one that does, when it is due: each replica has its own.

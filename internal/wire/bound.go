@@ -23,6 +23,7 @@ func shrink(s *snapshotdv1.Snapshot) *snapshotdv1.Snapshot {
 	steps := []func(){
 		func() { shortenErrors(s, maxText) },
 		func() { s.Labels = nil },
+		func() { s.Verification = nil },
 		func() { s.EncryptionRecipients = nil },
 		func() { shortenErrors(s, maxName) },
 		func() {
@@ -46,6 +47,9 @@ func shortenErrors(s *snapshotdv1.Snapshot, limit int) {
 	s.Error = shorten(s.GetError(), limit)
 	for _, l := range s.GetLocations() {
 		l.Error = shorten(l.GetError(), limit)
+	}
+	if v := s.GetVerification(); v != nil {
+		v.Error, v.Live = shorten(v.GetError(), limit), shorten(v.GetLive(), limit)
 	}
 }
 

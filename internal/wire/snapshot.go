@@ -31,6 +31,16 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 	if s.Duration != 0 {
 		m.Duration = durationpb.New(s.Duration)
 	}
+	if v := s.Verification; v != nil {
+		state := snapshotdv1.Verification_STATE_FAILED
+		if v.Passed {
+			state = snapshotdv1.Verification_STATE_PASSED
+		}
+		m.Verification = &snapshotdv1.Verification{
+			Level: snapshotdv1.Verification_Level(v.Level), State: state, Error: text(v.Error), Time: timeToProto(v.Time),
+			Duration: durationpb.New(v.Duration), Backends: v.Backends, HashKv: v.HashKV, Live: text(v.Live),
+		}
+	}
 	for _, l := range s.Locations {
 		m.Locations = append(m.Locations, &snapshotdv1.Location{
 			Backend: l.Backend, Kind: snapshotdv1.Location_BackendKind(l.Kind), Uri: text(l.URI), SizeBytes: l.Size,
@@ -56,6 +66,12 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 		Compression: snapshot.Compression(m.GetCompression()), EncryptionRecipients: m.GetEncryptionRecipients(),
 		StoredSize: m.GetStoredSizeBytes(), StoredSHA256: m.GetStoredSha256(),
 		Etag: m.GetEtag(),
+	}
+	if v := m.GetVerification(); v != nil {
+		s.Verification = &snapshot.Verification{
+			Level: snapshot.Level(v.GetLevel()), Passed: v.GetState() == snapshotdv1.Verification_STATE_PASSED, Error: v.GetError(),
+			Time: timeFromProto(v.GetTime()), Duration: v.GetDuration().AsDuration(), Backends: v.GetBackends(), HashKV: v.GetHashKv(), Live: v.GetLive(),
+		}
 	}
 	for _, l := range m.GetLocations() {
 		s.Locations = append(s.Locations, snapshot.Location{

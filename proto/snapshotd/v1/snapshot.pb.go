@@ -255,6 +255,116 @@ func (Location_BackendKind) EnumDescriptor() ([]byte, []int) {
 	return file_snapshotd_v1_snapshot_proto_rawDescGZIP(), []int{1, 0}
 }
 
+// How far a snapshot is verified. Each level does what those before it do.
+type Verification_Level int32
+
+const (
+	// Not set.
+	Verification_LEVEL_UNSPECIFIED Verification_Level = 0
+	// Every byte is read back and compared with its checksums; what is encrypted as it is stored, without its key.
+	Verification_LEVEL_CHECKSUM Verification_Level = 1
+	// Every page and key is read: revision, number of keys and hash are those of the manifest.
+	Verification_LEVEL_STRUCTURE Verification_Level = 2
+	// It is restored into a throw-away etcd, which is started, asked, and written to.
+	Verification_LEVEL_DRILL Verification_Level = 3
+)
+
+// Enum value maps for Verification_Level.
+var (
+	Verification_Level_name = map[int32]string{
+		0: "LEVEL_UNSPECIFIED",
+		1: "LEVEL_CHECKSUM",
+		2: "LEVEL_STRUCTURE",
+		3: "LEVEL_DRILL",
+	}
+	Verification_Level_value = map[string]int32{
+		"LEVEL_UNSPECIFIED": 0,
+		"LEVEL_CHECKSUM":    1,
+		"LEVEL_STRUCTURE":   2,
+		"LEVEL_DRILL":       3,
+	}
+)
+
+func (x Verification_Level) Enum() *Verification_Level {
+	p := new(Verification_Level)
+	*p = x
+	return p
+}
+
+func (x Verification_Level) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Verification_Level) Descriptor() protoreflect.EnumDescriptor {
+	return file_snapshotd_v1_snapshot_proto_enumTypes[4].Descriptor()
+}
+
+func (Verification_Level) Type() protoreflect.EnumType {
+	return &file_snapshotd_v1_snapshot_proto_enumTypes[4]
+}
+
+func (x Verification_Level) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Verification_Level.Descriptor instead.
+func (Verification_Level) EnumDescriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_proto_rawDescGZIP(), []int{2, 0}
+}
+
+// The verdict.
+type Verification_State int32
+
+const (
+	// Not set.
+	Verification_STATE_UNSPECIFIED Verification_State = 0
+	// All that was verified is as it should be.
+	Verification_STATE_PASSED Verification_State = 1
+	// A copy is not what it should be.
+	Verification_STATE_FAILED Verification_State = 2
+)
+
+// Enum value maps for Verification_State.
+var (
+	Verification_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "STATE_PASSED",
+		2: "STATE_FAILED",
+	}
+	Verification_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"STATE_PASSED":      1,
+		"STATE_FAILED":      2,
+	}
+)
+
+func (x Verification_State) Enum() *Verification_State {
+	p := new(Verification_State)
+	*p = x
+	return p
+}
+
+func (x Verification_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Verification_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_snapshotd_v1_snapshot_proto_enumTypes[5].Descriptor()
+}
+
+func (Verification_State) Type() protoreflect.EnumType {
+	return &file_snapshotd_v1_snapshot_proto_enumTypes[5]
+}
+
+func (x Verification_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Verification_State.Descriptor instead.
+func (Verification_State) EnumDescriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_proto_rawDescGZIP(), []int{2, 1}
+}
+
 // Snapshot is one point-in-time copy of a cluster's keyspace. It is known by its name, which is the same on every
 // backend that holds it.
 type Snapshot struct {
@@ -294,6 +404,8 @@ type Snapshot struct {
 	// Public keys of those who can read the stored object, which is encrypted with age when there are any: age1…, or an SSH
 	// key without its comment.
 	EncryptionRecipients []string `protobuf:"bytes,17,rep,name=encryption_recipients,json=encryptionRecipients,proto3" json:"encryption_recipients,omitempty"`
+	// Verdict of the last time that it was verified; unset when it never was. Known to the catalog alone.
+	Verification *Verification `protobuf:"bytes,18,opt,name=verification,proto3" json:"verification,omitempty"`
 	// Bytes that etcd sent, without the trailing 32 bytes of checksum.
 	DbSizeBytes int64 `protobuf:"varint,21,opt,name=db_size_bytes,json=dbSizeBytes,proto3" json:"db_size_bytes,omitempty"`
 	// sha256 of the database, 64 hex digits: the checksum that etcd sent, verified.
@@ -463,6 +575,13 @@ func (x *Snapshot) GetEncryptionRecipients() []string {
 	return nil
 }
 
+func (x *Snapshot) GetVerification() *Verification {
+	if x != nil {
+		return x.Verification
+	}
+	return nil
+}
+
 func (x *Snapshot) GetDbSizeBytes() int64 {
 	if x != nil {
 		return x.DbSizeBytes
@@ -619,12 +738,120 @@ func (x *Location) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// Verification is the verdict on a snapshot.
+type Verification struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How far it was verified.
+	Level Verification_Level `protobuf:"varint,1,opt,name=level,proto3,enum=snapshotd.v1.Verification_Level" json:"level,omitempty"`
+	// The verdict.
+	State Verification_State `protobuf:"varint,2,opt,name=state,proto3,enum=snapshotd.v1.Verification_State" json:"state,omitempty"`
+	// Why it did not pass, for a person; empty when it did.
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// When it began.
+	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	// How long it took.
+	Duration *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
+	// Names of the backends whose copies were verified.
+	Backends []string `protobuf:"bytes,6,rep,name=backends,proto3" json:"backends,omitempty"`
+	// etcd's HashKV at the snapshot's revision, as the restored etcd computed it; 0 unless it was a drill.
+	HashKv uint32 `protobuf:"varint,7,opt,name=hash_kv,json=hashKv,proto3" json:"hash_kv,omitempty"`
+	// Whether a drill's HashKV was held against the live cluster's, or why not; for a person.
+	Live          string `protobuf:"bytes,8,opt,name=live,proto3" json:"live,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Verification) Reset() {
+	*x = Verification{}
+	mi := &file_snapshotd_v1_snapshot_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verification) ProtoMessage() {}
+
+func (x *Verification) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verification.ProtoReflect.Descriptor instead.
+func (*Verification) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Verification) GetLevel() Verification_Level {
+	if x != nil {
+		return x.Level
+	}
+	return Verification_LEVEL_UNSPECIFIED
+}
+
+func (x *Verification) GetState() Verification_State {
+	if x != nil {
+		return x.State
+	}
+	return Verification_STATE_UNSPECIFIED
+}
+
+func (x *Verification) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Verification) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Verification) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *Verification) GetBackends() []string {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+func (x *Verification) GetHashKv() uint32 {
+	if x != nil {
+		return x.HashKv
+	}
+	return 0
+}
+
+func (x *Verification) GetLive() string {
+	if x != nil {
+		return x.Live
+	}
+	return ""
+}
+
 var File_snapshotd_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\n" +
-	"\n" +
+	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\v\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x122\n" +
@@ -645,7 +872,8 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\brevision\x18\x0f \x01(\x03R\brevision\x12\x1d\n" +
 	"\n" +
 	"total_keys\x18\x10 \x01(\x03R\ttotalKeys\x123\n" +
-	"\x15encryption_recipients\x18\x11 \x03(\tR\x14encryptionRecipients\x12\"\n" +
+	"\x15encryption_recipients\x18\x11 \x03(\tR\x14encryptionRecipients\x12>\n" +
+	"\fverification\x18\x12 \x01(\v2\x1a.snapshotd.v1.VerificationR\fverification\x12\"\n" +
 	"\rdb_size_bytes\x18\x15 \x01(\x03R\vdbSizeBytes\x12\x16\n" +
 	"\x06sha256\x18\x16 \x01(\tR\x06sha256\x12\x12\n" +
 	"\x04hash\x18\x17 \x01(\rR\x04hash\x12D\n" +
@@ -687,7 +915,25 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\vBackendKind\x12\x1c\n" +
 	"\x18BACKEND_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12BACKEND_KIND_LOCAL\x10\x01\x12\x13\n" +
-	"\x0fBACKEND_KIND_S3\x10\x02B?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
+	"\x0fBACKEND_KIND_S3\x10\x02\"\xe2\x03\n" +
+	"\fVerification\x126\n" +
+	"\x05level\x18\x01 \x01(\x0e2 .snapshotd.v1.Verification.LevelR\x05level\x126\n" +
+	"\x05state\x18\x02 \x01(\x0e2 .snapshotd.v1.Verification.StateR\x05state\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x125\n" +
+	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x1a\n" +
+	"\bbackends\x18\x06 \x03(\tR\bbackends\x12\x17\n" +
+	"\ahash_kv\x18\a \x01(\rR\x06hashKv\x12\x12\n" +
+	"\x04live\x18\b \x01(\tR\x04live\"X\n" +
+	"\x05Level\x12\x15\n" +
+	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eLEVEL_CHECKSUM\x10\x01\x12\x13\n" +
+	"\x0fLEVEL_STRUCTURE\x10\x02\x12\x0f\n" +
+	"\vLEVEL_DRILL\x10\x03\"B\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fSTATE_PASSED\x10\x01\x12\x10\n" +
+	"\fSTATE_FAILED\x10\x02B?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
 
 var (
 	file_snapshotd_v1_snapshot_proto_rawDescOnce sync.Once
@@ -701,35 +947,43 @@ func file_snapshotd_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_snapshotd_v1_snapshot_proto_rawDescData
 }
 
-var file_snapshotd_v1_snapshot_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_snapshotd_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_snapshotd_v1_snapshot_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_snapshotd_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_snapshotd_v1_snapshot_proto_goTypes = []any{
 	(Snapshot_State)(0),           // 0: snapshotd.v1.Snapshot.State
 	(Snapshot_Trigger)(0),         // 1: snapshotd.v1.Snapshot.Trigger
 	(Snapshot_Compression)(0),     // 2: snapshotd.v1.Snapshot.Compression
 	(Location_BackendKind)(0),     // 3: snapshotd.v1.Location.BackendKind
-	(*Snapshot)(nil),              // 4: snapshotd.v1.Snapshot
-	(*Location)(nil),              // 5: snapshotd.v1.Location
-	nil,                           // 6: snapshotd.v1.Snapshot.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
+	(Verification_Level)(0),       // 4: snapshotd.v1.Verification.Level
+	(Verification_State)(0),       // 5: snapshotd.v1.Verification.State
+	(*Snapshot)(nil),              // 6: snapshotd.v1.Snapshot
+	(*Location)(nil),              // 7: snapshotd.v1.Location
+	(*Verification)(nil),          // 8: snapshotd.v1.Verification
+	nil,                           // 9: snapshotd.v1.Snapshot.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
 }
 var file_snapshotd_v1_snapshot_proto_depIdxs = []int32{
 	0,  // 0: snapshotd.v1.Snapshot.state:type_name -> snapshotd.v1.Snapshot.State
-	6,  // 1: snapshotd.v1.Snapshot.labels:type_name -> snapshotd.v1.Snapshot.LabelsEntry
+	9,  // 1: snapshotd.v1.Snapshot.labels:type_name -> snapshotd.v1.Snapshot.LabelsEntry
 	1,  // 2: snapshotd.v1.Snapshot.trigger:type_name -> snapshotd.v1.Snapshot.Trigger
-	7,  // 3: snapshotd.v1.Snapshot.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 4: snapshotd.v1.Snapshot.duration:type_name -> google.protobuf.Duration
-	2,  // 5: snapshotd.v1.Snapshot.compression:type_name -> snapshotd.v1.Snapshot.Compression
-	5,  // 6: snapshotd.v1.Snapshot.locations:type_name -> snapshotd.v1.Location
-	3,  // 7: snapshotd.v1.Location.kind:type_name -> snapshotd.v1.Location.BackendKind
-	0,  // 8: snapshotd.v1.Location.state:type_name -> snapshotd.v1.Snapshot.State
-	7,  // 9: snapshotd.v1.Location.update_time:type_name -> google.protobuf.Timestamp
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	10, // 3: snapshotd.v1.Snapshot.create_time:type_name -> google.protobuf.Timestamp
+	11, // 4: snapshotd.v1.Snapshot.duration:type_name -> google.protobuf.Duration
+	8,  // 5: snapshotd.v1.Snapshot.verification:type_name -> snapshotd.v1.Verification
+	2,  // 6: snapshotd.v1.Snapshot.compression:type_name -> snapshotd.v1.Snapshot.Compression
+	7,  // 7: snapshotd.v1.Snapshot.locations:type_name -> snapshotd.v1.Location
+	3,  // 8: snapshotd.v1.Location.kind:type_name -> snapshotd.v1.Location.BackendKind
+	0,  // 9: snapshotd.v1.Location.state:type_name -> snapshotd.v1.Snapshot.State
+	10, // 10: snapshotd.v1.Location.update_time:type_name -> google.protobuf.Timestamp
+	4,  // 11: snapshotd.v1.Verification.level:type_name -> snapshotd.v1.Verification.Level
+	5,  // 12: snapshotd.v1.Verification.state:type_name -> snapshotd.v1.Verification.State
+	10, // 13: snapshotd.v1.Verification.time:type_name -> google.protobuf.Timestamp
+	11, // 14: snapshotd.v1.Verification.duration:type_name -> google.protobuf.Duration
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_proto_init() }
@@ -742,8 +996,8 @@ func file_snapshotd_v1_snapshot_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_snapshot_proto_rawDesc), len(file_snapshotd_v1_snapshot_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   3,
+			NumEnums:      6,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

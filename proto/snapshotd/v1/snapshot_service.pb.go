@@ -86,7 +86,7 @@ func (x WatchResponse_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchResponse_Type.Descriptor instead.
 func (WatchResponse_Type) EnumDescriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17, 0}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // SaveRequest asks for a snapshot.
@@ -753,6 +753,153 @@ func (x *GetResponse) GetSnapshot() *Snapshot {
 	return nil
 }
 
+// VerifyRequest asks for a snapshot to be verified.
+type VerifyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its cluster; may be empty when the service has one cluster.
+	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// How far; LEVEL_CHECKSUM when it is not set.
+	Level Verification_Level `protobuf:"varint,3,opt,name=level,proto3,enum=snapshotd.v1.Verification_Level" json:"level,omitempty"`
+	// Name of the backend whose copy is verified. When empty, at LEVEL_CHECKSUM every copy is, and above it the first one in the
+	// order of the configuration.
+	Backend       string `protobuf:"bytes,4,opt,name=backend,proto3" json:"backend,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyRequest) Reset() {
+	*x = VerifyRequest{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyRequest) ProtoMessage() {}
+
+func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
+func (*VerifyRequest) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *VerifyRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *VerifyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VerifyRequest) GetLevel() Verification_Level {
+	if x != nil {
+		return x.Level
+	}
+	return Verification_LEVEL_UNSPECIFIED
+}
+
+func (x *VerifyRequest) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+// VerifyResponse is progress, or the verdict.
+type VerifyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Backend whose copy is being read.
+	Backend string `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	// Bytes of the copy that were read and compared so far.
+	DoneBytes int64 `protobuf:"varint,2,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
+	// Bytes in all; 0 when that is not known.
+	TotalBytes int64 `protobuf:"varint,3,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	// The snapshot with its verdict, in the last message alone.
+	Snapshot      *Snapshot `protobuf:"bytes,4,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyResponse) Reset() {
+	*x = VerifyResponse{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyResponse) ProtoMessage() {}
+
+func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
+func (*VerifyResponse) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *VerifyResponse) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *VerifyResponse) GetDoneBytes() int64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *VerifyResponse) GetTotalBytes() int64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *VerifyResponse) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
 // WatchRequest says which events to send.
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -766,7 +913,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +925,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +938,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{9}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchRequest) GetCluster() string {
@@ -822,7 +969,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +981,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +994,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateRequest) GetSnapshot() *Snapshot {
@@ -875,7 +1022,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1034,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1047,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateResponse) GetSnapshot() *Snapshot {
@@ -927,7 +1074,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1086,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1099,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteRequest) GetCluster() string {
@@ -994,7 +1141,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1153,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1166,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteResponse) GetSnapshot() *Snapshot {
@@ -1044,7 +1191,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1203,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1216,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PruneRequest) GetCluster() string {
@@ -1104,7 +1251,7 @@ type PruneResponse struct {
 
 func (x *PruneResponse) Reset() {
 	*x = PruneResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1263,7 @@ func (x *PruneResponse) String() string {
 func (*PruneResponse) ProtoMessage() {}
 
 func (x *PruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1276,7 @@ func (x *PruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneResponse.ProtoReflect.Descriptor instead.
 func (*PruneResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PruneResponse) GetDecisions() []*PruneDecision {
@@ -1162,7 +1309,7 @@ type PruneDecision struct {
 
 func (x *PruneDecision) Reset() {
 	*x = PruneDecision{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1321,7 @@ func (x *PruneDecision) String() string {
 func (*PruneDecision) ProtoMessage() {}
 
 func (x *PruneDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1334,7 @@ func (x *PruneDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneDecision.ProtoReflect.Descriptor instead.
 func (*PruneDecision) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{16}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PruneDecision) GetName() string {
@@ -1267,7 +1414,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1426,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1439,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchResponse) GetType() WatchResponse_Type {
@@ -1418,7 +1565,19 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"A\n" +
 	"\vGetResponse\x122\n" +
-	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\"G\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\"\x8f\x01\n" +
+	"\rVerifyRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x126\n" +
+	"\x05level\x18\x03 \x01(\x0e2 .snapshotd.v1.Verification.LevelR\x05level\x12\x18\n" +
+	"\abackend\x18\x04 \x01(\tR\abackend\"\x9e\x01\n" +
+	"\x0eVerifyResponse\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\x02 \x01(\x03R\tdoneBytes\x12\x1f\n" +
+	"\vtotal_bytes\x18\x03 \x01(\x03R\n" +
+	"totalBytes\x122\n" +
+	"\bsnapshot\x18\x04 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\"G\n" +
 	"\fWatchRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1d\n" +
 	"\n" +
@@ -1471,7 +1630,7 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\rTYPE_PROGRESS\x10\x02\x12\x16\n" +
 	"\x12TYPE_LOCATION_DONE\x10\x03\x12\x11\n" +
 	"\rTYPE_FINISHED\x10\x04\x12\x10\n" +
-	"\fTYPE_DELETED\x10\x052\xa9\x04\n" +
+	"\fTYPE_DELETED\x10\x052\xf0\x04\n" +
 	"\x0fSnapshotService\x12=\n" +
 	"\x04Save\x12\x19.snapshotd.v1.SaveRequest\x1a\x1a.snapshotd.v1.SaveResponse\x12L\n" +
 	"\tReconcile\x12\x1e.snapshotd.v1.ReconcileRequest\x1a\x1f.snapshotd.v1.ReconcileResponse\x12=\n" +
@@ -1479,7 +1638,8 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\x03Get\x12\x18.snapshotd.v1.GetRequest\x1a\x19.snapshotd.v1.GetResponse\x12C\n" +
 	"\x06Update\x12\x1b.snapshotd.v1.UpdateRequest\x1a\x1c.snapshotd.v1.UpdateResponse\x12C\n" +
 	"\x06Delete\x12\x1b.snapshotd.v1.DeleteRequest\x1a\x1c.snapshotd.v1.DeleteResponse\x12@\n" +
-	"\x05Prune\x12\x1a.snapshotd.v1.PruneRequest\x1a\x1b.snapshotd.v1.PruneResponse\x12B\n" +
+	"\x05Prune\x12\x1a.snapshotd.v1.PruneRequest\x1a\x1b.snapshotd.v1.PruneResponse\x12E\n" +
+	"\x06Verify\x12\x1b.snapshotd.v1.VerifyRequest\x1a\x1c.snapshotd.v1.VerifyResponse0\x01\x12B\n" +
 	"\x05Watch\x12\x1a.snapshotd.v1.WatchRequest\x1a\x1b.snapshotd.v1.WatchResponse0\x01B?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
 
 var (
@@ -1495,7 +1655,7 @@ func file_snapshotd_v1_snapshot_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_snapshot_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(WatchResponse_Type)(0),       // 0: snapshotd.v1.WatchResponse.Type
 	(*SaveRequest)(nil),           // 1: snapshotd.v1.SaveRequest
@@ -1507,65 +1667,72 @@ var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(*ListResponse)(nil),          // 7: snapshotd.v1.ListResponse
 	(*GetRequest)(nil),            // 8: snapshotd.v1.GetRequest
 	(*GetResponse)(nil),           // 9: snapshotd.v1.GetResponse
-	(*WatchRequest)(nil),          // 10: snapshotd.v1.WatchRequest
-	(*UpdateRequest)(nil),         // 11: snapshotd.v1.UpdateRequest
-	(*UpdateResponse)(nil),        // 12: snapshotd.v1.UpdateResponse
-	(*DeleteRequest)(nil),         // 13: snapshotd.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 14: snapshotd.v1.DeleteResponse
-	(*PruneRequest)(nil),          // 15: snapshotd.v1.PruneRequest
-	(*PruneResponse)(nil),         // 16: snapshotd.v1.PruneResponse
-	(*PruneDecision)(nil),         // 17: snapshotd.v1.PruneDecision
-	(*WatchResponse)(nil),         // 18: snapshotd.v1.WatchResponse
-	nil,                           // 19: snapshotd.v1.SaveRequest.LabelsEntry
-	nil,                           // 20: snapshotd.v1.ListRequest.LabelsEntry
-	(*Snapshot)(nil),              // 21: snapshotd.v1.Snapshot
-	(*status.Status)(nil),         // 22: google.rpc.Status
-	(Snapshot_State)(0),           // 23: snapshotd.v1.Snapshot.State
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil), // 25: google.protobuf.FieldMask
+	(*VerifyRequest)(nil),         // 10: snapshotd.v1.VerifyRequest
+	(*VerifyResponse)(nil),        // 11: snapshotd.v1.VerifyResponse
+	(*WatchRequest)(nil),          // 12: snapshotd.v1.WatchRequest
+	(*UpdateRequest)(nil),         // 13: snapshotd.v1.UpdateRequest
+	(*UpdateResponse)(nil),        // 14: snapshotd.v1.UpdateResponse
+	(*DeleteRequest)(nil),         // 15: snapshotd.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 16: snapshotd.v1.DeleteResponse
+	(*PruneRequest)(nil),          // 17: snapshotd.v1.PruneRequest
+	(*PruneResponse)(nil),         // 18: snapshotd.v1.PruneResponse
+	(*PruneDecision)(nil),         // 19: snapshotd.v1.PruneDecision
+	(*WatchResponse)(nil),         // 20: snapshotd.v1.WatchResponse
+	nil,                           // 21: snapshotd.v1.SaveRequest.LabelsEntry
+	nil,                           // 22: snapshotd.v1.ListRequest.LabelsEntry
+	(*Snapshot)(nil),              // 23: snapshotd.v1.Snapshot
+	(*status.Status)(nil),         // 24: google.rpc.Status
+	(Snapshot_State)(0),           // 25: snapshotd.v1.Snapshot.State
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(Verification_Level)(0),       // 27: snapshotd.v1.Verification.Level
+	(*fieldmaskpb.FieldMask)(nil), // 28: google.protobuf.FieldMask
 }
 var file_snapshotd_v1_snapshot_service_proto_depIdxs = []int32{
-	19, // 0: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
-	21, // 1: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	21, // 0: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
+	23, // 1: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
 	5,  // 2: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
-	22, // 3: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
-	23, // 4: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
-	20, // 5: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
-	24, // 6: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
-	24, // 7: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
-	21, // 8: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
-	21, // 9: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	21, // 10: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
-	25, // 11: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
-	21, // 12: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	21, // 13: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	17, // 14: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
-	24, // 15: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
-	22, // 16: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
-	0,  // 17: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
-	24, // 18: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	21, // 19: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	1,  // 20: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
-	3,  // 21: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
-	6,  // 22: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
-	8,  // 23: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
-	11, // 24: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
-	13, // 25: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
-	15, // 26: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
-	10, // 27: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
-	2,  // 28: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
-	4,  // 29: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
-	7,  // 30: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
-	9,  // 31: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
-	12, // 32: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
-	14, // 33: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
-	16, // 34: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
-	18, // 35: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
-	28, // [28:36] is the sub-list for method output_type
-	20, // [20:28] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	24, // 3: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
+	25, // 4: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
+	22, // 5: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
+	26, // 6: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
+	26, // 7: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
+	23, // 8: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
+	23, // 9: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	27, // 10: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
+	23, // 11: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	23, // 12: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
+	28, // 13: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	23, // 14: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	23, // 15: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	19, // 16: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
+	26, // 17: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
+	24, // 18: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
+	0,  // 19: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
+	26, // 20: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	23, // 21: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	1,  // 22: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
+	3,  // 23: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
+	6,  // 24: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
+	8,  // 25: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
+	13, // 26: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
+	15, // 27: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
+	17, // 28: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
+	10, // 29: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
+	12, // 30: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
+	2,  // 31: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
+	4,  // 32: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
+	7,  // 33: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
+	9,  // 34: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
+	14, // 35: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
+	16, // 36: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
+	18, // 37: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
+	11, // 38: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
+	20, // 39: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
+	31, // [31:40] is the sub-list for method output_type
+	22, // [22:31] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_service_proto_init() }
@@ -1580,7 +1747,7 @@ func file_snapshotd_v1_snapshot_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_snapshot_service_proto_rawDesc), len(file_snapshotd_v1_snapshot_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

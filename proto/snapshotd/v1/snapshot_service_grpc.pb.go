@@ -26,6 +26,7 @@ const (
 	SnapshotService_Update_FullMethodName    = "/snapshotd.v1.SnapshotService/Update"
 	SnapshotService_Delete_FullMethodName    = "/snapshotd.v1.SnapshotService/Delete"
 	SnapshotService_Prune_FullMethodName     = "/snapshotd.v1.SnapshotService/Prune"
+	SnapshotService_Verify_FullMethodName    = "/snapshotd.v1.SnapshotService/Verify"
 	SnapshotService_Watch_FullMethodName     = "/snapshotd.v1.SnapshotService/Watch"
 )
 
@@ -65,6 +66,12 @@ type SnapshotServiceClient interface {
 	// Prune applies the retention of each backend now. With validate_only it says what would go and why each one stays. The
 	// newest snapshot on a backend, those that somebody asked for, and what is locked stay whatever the rules say.
 	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error)
+	// Verify reads the copies of a snapshot back and proves what they are: progress, and at the end the snapshot with its
+	// verdict, which the catalog keeps. A copy that is not what it should be is DATA_LOSS (CHECKSUM_MISMATCH,
+	// SNAPSHOT_UNREADABLE), with the Snapshot as a further detail; it is FAILED from then on, and repair replaces it from a good
+	// one. A backend that cannot be reached is UNAVAILABLE, and no verdict. What is inside of an encrypted snapshot can be
+	// verified only where the service has an identity of one of its recipients: FAILED_PRECONDITION (SNAPSHOT_SEALED).
+	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error)
 	// Watch streams what happens to snapshots on the replica that is asked, from now on, until the caller ends it. Progress
 	// events are dropped for a caller that does not keep up; the others are not: such a caller gets RESOURCE_EXHAUSTED.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
@@ -148,9 +155,28 @@ func (c *snapshotServiceClient) Prune(ctx context.Context, in *PruneRequest, opt
 	return out, nil
 }
 
+func (c *snapshotServiceClient) Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SnapshotService_ServiceDesc.Streams[0], SnapshotService_Verify_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[VerifyRequest, VerifyResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SnapshotService_VerifyClient = grpc.ServerStreamingClient[VerifyResponse]
+
 func (c *snapshotServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &SnapshotService_ServiceDesc.Streams[0], SnapshotService_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &SnapshotService_ServiceDesc.Streams[1], SnapshotService_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -203,6 +229,12 @@ type SnapshotServiceServer interface {
 	// Prune applies the retention of each backend now. With validate_only it says what would go and why each one stays. The
 	// newest snapshot on a backend, those that somebody asked for, and what is locked stay whatever the rules say.
 	Prune(context.Context, *PruneRequest) (*PruneResponse, error)
+	// Verify reads the copies of a snapshot back and proves what they are: progress, and at the end the snapshot with its
+	// verdict, which the catalog keeps. A copy that is not what it should be is DATA_LOSS (CHECKSUM_MISMATCH,
+	// SNAPSHOT_UNREADABLE), with the Snapshot as a further detail; it is FAILED from then on, and repair replaces it from a good
+	// one. A backend that cannot be reached is UNAVAILABLE, and no verdict. What is inside of an encrypted snapshot can be
+	// verified only where the service has an identity of one of its recipients: FAILED_PRECONDITION (SNAPSHOT_SEALED).
+	Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error
 	// Watch streams what happens to snapshots on the replica that is asked, from now on, until the caller ends it. Progress
 	// events are dropped for a caller that does not keep up; the others are not: such a caller gets RESOURCE_EXHAUSTED.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
@@ -236,6 +268,9 @@ func (UnimplementedSnapshotServiceServer) Delete(context.Context, *DeleteRequest
 }
 func (UnimplementedSnapshotServiceServer) Prune(context.Context, *PruneRequest) (*PruneResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Prune not implemented")
+}
+func (UnimplementedSnapshotServiceServer) Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error {
+	return status.Error(codes.Unimplemented, "method Verify not implemented")
 }
 func (UnimplementedSnapshotServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -387,6 +422,17 @@ func _SnapshotService_Prune_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SnapshotService_Verify_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(VerifyRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SnapshotServiceServer).Verify(m, &grpc.GenericServerStream[VerifyRequest, VerifyResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SnapshotService_VerifyServer = grpc.ServerStreamingServer[VerifyResponse]
+
 func _SnapshotService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -435,6 +481,11 @@ var SnapshotService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Verify",
+			Handler:       _SnapshotService_Verify_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "Watch",
 			Handler:       _SnapshotService_Watch_Handler,

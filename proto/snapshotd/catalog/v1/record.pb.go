@@ -46,7 +46,9 @@ type Record struct {
 	// Name of the snapshot whose save took the request over when this one's was taken for dead.
 	SupersededBy string `protobuf:"bytes,9,opt,name=superseded_by,json=supersededBy,proto3" json:"superseded_by,omitempty"`
 	// Node on whose disk the snapshot is kept that no backend took; empty when it is nowhere, or on a backend.
-	KeptOn        string `protobuf:"bytes,10,opt,name=kept_on,json=keptOn,proto3" json:"kept_on,omitempty"`
+	KeptOn string `protobuf:"bytes,10,opt,name=kept_on,json=keptOn,proto3" json:"kept_on,omitempty"`
+	// When a drill has proven the snapshot last, if no verification since has found it damaged.
+	ProvenTime    *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=proven_time,json=provenTime,proto3" json:"proven_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -149,6 +151,13 @@ func (x *Record) GetKeptOn() string {
 		return x.KeptOn
 	}
 	return ""
+}
+
+func (x *Record) GetProvenTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProvenTime
+	}
+	return nil
 }
 
 // Repair is what is known of the attempts to bring a copy to one backend.
@@ -347,7 +356,7 @@ var File_snapshotd_catalog_v1_record_proto protoreflect.FileDescriptor
 
 const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xe1\x03\n" +
+	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\x9e\x04\n" +
 	"\x06Record\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12\x1d\n" +
 	"\n" +
@@ -360,7 +369,9 @@ const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\adamaged\x18\b \x03(\tR\adamaged\x12#\n" +
 	"\rsuperseded_by\x18\t \x01(\tR\fsupersededBy\x12\x17\n" +
 	"\akept_on\x18\n" +
-	" \x01(\tR\x06keptOn\x1aS\n" +
+	" \x01(\tR\x06keptOn\x12;\n" +
+	"\vproven_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"provenTime\x1aS\n" +
 	"\tSeenEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
 	"\x05value\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05value:\x028\x01\"\x8d\x01\n" +
@@ -404,13 +415,14 @@ var file_snapshotd_catalog_v1_record_proto_depIdxs = []int32{
 	2, // 1: snapshotd.catalog.v1.Record.failures:type_name -> snapshotd.catalog.v1.Failure
 	4, // 2: snapshotd.catalog.v1.Record.seen:type_name -> snapshotd.catalog.v1.Record.SeenEntry
 	1, // 3: snapshotd.catalog.v1.Record.repairs:type_name -> snapshotd.catalog.v1.Repair
-	6, // 4: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
-	6, // 5: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	6, // 4: snapshotd.catalog.v1.Record.proven_time:type_name -> google.protobuf.Timestamp
+	6, // 5: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
+	6, // 6: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_catalog_v1_record_proto_init() }

@@ -1,0 +1,34 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// HashKV implements [snapshot.Hasher]: the best member that answers says it. A revision that is compacted, or that no member
+// has yet, is an error.
+func (s *Source) HashKV(ctx context.Context, revision int64) (snapshot.LiveHash, error) {
+	members, ranked, err := s.choose(ctx)
+	defer func() {
+		for _, m := range members {
+			m.close()
+		}
+	}()
+	if err != nil {
+		return snapshot.LiveHash{}, err
+	}
+	m := ranked[0]
+	var resp *etcdserverpb.HashKVResponse
+	err = s.conn.authorized(ctx, m.conn, func(ctx context.Context) (err error) {
+		resp, err = etcdserverpb.NewMaintenanceClient(m.conn).HashKV(ctx, &etcdserverpb.HashKVRequest{Revision: revision})
+		return err
+	})
+	if err != nil {
+		return snapshot.LiveHash{}, fmt.Errorf("%s gives no HashKV of revision %d: %s", m.endpoint.url, revision, s.conn.why(err))
+	}
+	return snapshot.LiveHash{ClusterID: hexID(resp.GetHeader().GetClusterId()), HashKV: resp.GetHash(), CompactRevision: resp.GetCompactRevision()}, nil
+}
