@@ -243,6 +243,10 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 		"two clusters of a name":      {given{yaml: twoClusters("a", "a", "prefix: b/")}, []string{`clusters[1].name: "a" is the name of clusters[0] already`}},
 		"two clusters in one place":   {given{yaml: twoClusters("a", "b", "prefix: a/")}, []string{`snapshotd.yaml:8: clusters[1].backends[0].url: backend "l" of cluster "b" is the same place as backend "l" of cluster "a"`}},
 		"schedule":                    {flags("--schedule=0 3 * *"), []string{`--schedule: "0 3 * *" is no schedule`}},
+		"scrub without a time":        {given{yaml: one + "    scrub: {share: 10}\n"}, []string{`clusters[0].scrub.cron: "" is no schedule`}},
+		"scrub of nothing":            {given{yaml: one + "    scrub: {cron: '@daily'}\n"}, []string{"clusters[0].scrub: asks for nothing"}},
+		"scrub of too much":           {given{yaml: one + "    scrub: {cron: '@daily', share: 101}\n"}, []string{"clusters[0].scrub.share: 101 is not a percentage"}},
+		"drill without identity":      {given{yaml: one + "    scrub: {cron: '@daily', drill: true}\n    encryption: {recipients_file: /r}\n"}, []string{"clusters[0].scrub.drill: cannot be done: snapshots are encrypted"}},
 		"schedule without a name":     {flags("--schedule==@daily"), []string{`--schedule: "" is not a name`}},
 		"schedule twice":              {flags("--schedule=@daily", "--schedule=@hourly"), []string{`"default" is the name of another schedule`}},
 		"schedule, all of it": {given{yaml: one + "    schedules:\n      - {name: a, cron: '@daily', time_zone: Mars, jitter: -1s, name_prefix: ../x, labels: {'': x}, backends: [s4]}\n"}, []string{

@@ -147,6 +147,10 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.atLeast(at+".leftover_age", c.LeftoverAge, time.Millisecond)
 	v.schedules(c, at+".schedules")
 	v.scrub(c.Scrub, at+".scrub")
+	if c.Scrub.Drill && c.Encryption.Enabled() && len(c.Encryption.IdentityFiles) == 0 {
+		v.problem(at+".scrub.drill", "cannot be done: snapshots are encrypted, and the service has no identity to read them with; "+
+			"set encryption.identity_files, or leave drill out and drill elsewhere: snapshotd verify latest --from URL --identity FILE --level drill")
+	}
 	v.retention(c.Retention, at+".retention")
 	v.encryption(c.Encryption, at+".encryption")
 	v.signing(c.Signing, at+".signing")
