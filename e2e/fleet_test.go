@@ -49,8 +49,8 @@ var fleetSchedules = []string{"a", "b", "c", "d"}
 // runbook. SNAPSHOTD_FLEET_SECONDS and _EVERY set how long it goes on and how often each of the four schedules is due.
 func TestFleet(t *testing.T) {
 	seed := envInt(t, "SNAPSHOTD_FLEET_SEED", time.Now().Unix())
-	length := time.Duration(envInt(t, "SNAPSHOTD_FLEET_SECONDS", 100)) * time.Second
-	every := time.Duration(envInt(t, "SNAPSHOTD_FLEET_EVERY", 30)) * time.Second
+	length := time.Duration(envInt(t, "SNAPSHOTD_FLEET_SECONDS", 130)) * time.Second
+	every := time.Duration(envInt(t, "SNAPSHOTD_FLEET_EVERY", 60)) * time.Second
 	t.Logf("SNAPSHOTD_FLEET_SEED=%d", seed)
 	f := newFleet(t, uint64(seed), every)
 	stop := writeKeys(t, f.client)
