@@ -34,7 +34,7 @@ func TestTraceOfTheCallerGoesOnThroughASave(t *testing.T) {
 	}
 	want := []string{
 		"snapshotd.v1.SnapshotService/Save", "snapshot save", "etcd choose member", "etcd snapshot stream",
-		"snapshot compress", "snapshot inspect", "snapshot write", "storage put", "catalog create", "catalog update",
+		"snapshot compress", "snapshot inspect", "snapshot write", "storage put", "catalog begin", "catalog update",
 	}
 	var missing []string
 	eventually(t, "the spans arrive", func() bool {
