@@ -163,27 +163,14 @@ func (h *healing) readSource(ctx context.Context, src Backend) ([]byte, error) {
 			return nil, err
 		}
 	}
-	doc, err := readSmall(ctx, src, h.key(ManifestKey(h.rec.Name)))
-	if err != nil {
-		return nil, err
-	}
-	if err := h.cfg.Trust.verify(doc); err != nil {
-		err = untrusted(src, h.key(ManifestKey(h.rec.Name)), err)
+	doc, err := h.checkManifest(ctx, src, h.rec)
+	switch ReasonOf(err) {
+	case ReasonManifestUntrusted:
 		return nil, h.failSource(ctx, src, err, func(_ *Record, l *Location) { l.Error = err.Error() })
+	case ReasonChecksumMismatch:
+		return nil, h.failSource(ctx, src, err, func(_ *Record, l *Location) { l.Error = badManifest })
 	}
-	found, err := decodeManifest(bytes.TrimSpace(doc))
-	if err == nil && (found.Name != h.rec.Name || found.Cluster != h.rec.Cluster || found.StoredSHA256 != h.rec.StoredSHA256) {
-		err = fmt.Errorf("the manifest is of %q, sha256 %s", found.Name, found.StoredSHA256)
-	}
-	if err == nil {
-		return doc, nil
-	}
-	err = &Error{
-		Reason: ReasonChecksumMismatch, Backend: src.Name(), Err: err,
-		Message: fmt.Sprintf("read %s", src.URI(h.key(ManifestKey(h.rec.Name)))),
-		Hint:    "the manifest is damaged or another snapshot's; repair replaces it when another backend has a good copy",
-	}
-	return nil, h.failSource(ctx, src, err, func(rec *Record, l *Location) { l.Error = badManifest })
+	return doc, err
 }
 
 // failSource notes in the record that a copy is not what it was taken for, and returns why.

@@ -23,8 +23,7 @@ func (c *Cluster) look(ctx context.Context, b Backend, rec *Record) (h holding, 
 	if err != nil {
 		return h, err
 	}
-	h.manifest = found != nil && trusted && found.Name == rec.Name && found.Cluster == rec.Cluster &&
-		found.StoredSHA256 == rec.StoredSHA256 && found.SHA256 == rec.SHA256
+	h.manifest = found != nil && trusted && describes(found, rec)
 	key := c.key(rec.DataKey())
 	o, err := b.Stat(ctx, key)
 	switch {
@@ -70,6 +69,38 @@ func (c *Cluster) lookAtManifest(ctx context.Context, b Backend, name string) (f
 		return nil, false, nil //nolint:nilerr // damaged
 	}
 	return found, c.cfg.Trust.verify(doc) == nil, nil
+}
+
+// checkManifest returns the manifest beside a backend's copy, byte for byte. What is wrong with it is an [Error] with
+// ReasonManifestUntrusted or ReasonChecksumMismatch.
+func (c *Cluster) checkManifest(ctx context.Context, b Backend, rec *Record) ([]byte, error) {
+	key := c.key(ManifestKey(rec.Name))
+	doc, err := readSmall(ctx, b, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.cfg.Trust.verify(doc); err != nil {
+		return nil, untrusted(b, key, err)
+	}
+	found, err := decodeManifest(bytes.TrimSpace(doc))
+	if err == nil && !describes(found, rec) {
+		err = fmt.Errorf("it is of %q of cluster %q, stored sha256 %s, revision %d, %d keys, hash %08x, which is not what the catalog has",
+			found.Name, found.Cluster, found.StoredSHA256, found.Revision, found.TotalKeys, found.Hash)
+	}
+	if err == nil {
+		return doc, nil
+	}
+	return nil, &Error{
+		Reason: ReasonChecksumMismatch, Backend: b.Name(), Err: err, Message: fmt.Sprintf("read %s", b.URI(key)),
+		Hint: "the manifest is damaged or another snapshot's; repair replaces it when another backend has a good copy",
+	}
+}
+
+// describes reports whether a manifest says of the snapshot, its database and its object what the catalog says.
+func describes(found, rec *Record) bool {
+	return found.Name == rec.Name && found.Cluster == rec.Cluster &&
+		found.StoredSHA256 == rec.StoredSHA256 && found.StoredSize == rec.StoredSize && found.SHA256 == rec.SHA256 && found.DBSize == rec.DBSize &&
+		found.Revision == rec.Revision && found.TotalKeys == rec.TotalKeys && found.Hash == rec.Hash
 }
 
 // hashOf returns the sha256 of an object in hex.

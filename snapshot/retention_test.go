@@ -94,7 +94,7 @@ func TestRetentionKeeps(t *testing.T) {
 	}
 }
 
-// Whatever the snapshots and the rules: the newest stays, what is exempt stays, the least number stays, and a
+// Whatever the snapshots and the rules: the newest stays, so does the newest that a drill has proven, what is exempt stays, the least number stays, and a
 // second run finds nothing to do.
 func TestRetentionHoldsItsGuards(t *testing.T) {
 	seed := rand.Uint64()
@@ -109,9 +109,10 @@ func TestRetentionHoldsItsGuards(t *testing.T) {
 		}
 		copies := randomCopies(rnd)
 		r.apply(copies)
+		proven := slices.IndexFunc(copies, func(c *copyOf) bool { return c.proven })
 		var total, held int64
 		for i, c := range copies {
-			if must := i == 0 || c.exempt != "" || i < r.MinKeep; must && !c.stays {
+			if must := i == 0 || i == proven || c.exempt != "" || i < r.MinKeep; must && !c.stays {
 				t.Fatalf("seed %d: %+v lets %+v go, number %d of %d", seed, r, *c, i+1, len(copies))
 			}
 			if c.stays {
@@ -147,6 +148,7 @@ func randomCopies(rnd *rand.Rand) []*copyOf {
 		if rnd.IntN(5) == 0 {
 			c.exempt = "pinned"
 		}
+		c.proven = rnd.IntN(8) == 0
 		copies = append(copies, c)
 	}
 	rnd.Shuffle(len(copies), func(i, j int) { copies[i], copies[j] = copies[j], copies[i] })

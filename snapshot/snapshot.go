@@ -156,7 +156,7 @@ type Record struct {
 	// SupersededBy is the name of the snapshot whose save took the request over when this one's was taken for dead. It holds
 	// nothing that anybody was told of.
 	SupersededBy string
-	Proven       time.Time // when a drill has proven it last, and no verification since has found it damaged; zero if none has
+	Proven       time.Time // when a drill has proven it last, and none has found since that it cannot be restored; zero if none has
 	KeptOn       string    // the node that keeps the snapshot, FAILED, on its own disk until a backend takes it
 	Version      int64     // the catalog's revision of the record; 0 when it is not in the catalog
 }

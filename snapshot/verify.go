@@ -23,6 +23,8 @@ type Verification struct {
 	Backends []string // whose copies were verified
 	HashKV   uint32   // etcd's HashKV at the snapshot's revision, from a drill
 	Live     string   // of a drill: whether HashKV was compared with that of the live cluster, or why not
+
+	StoredOnly bool // it is encrypted, and was compared as it is stored for want of an identity
 }
 
 // VerifyRequest asks for a snapshot to be verified.
@@ -45,9 +47,13 @@ type Hasher interface {
 	HashKV(ctx context.Context, revision int64) (LiveHash, error)
 }
 
-// Verify reads a snapshot's copies back and proves what they are. The verdict is kept in the catalog; a copy that is not what
-// it should be is FAILED from then on, and repair replaces it from a good one. The error of such a copy has
-// ReasonChecksumMismatch or ReasonSnapshotUnreadable and comes with the record; any other error is no verdict.
+// Verify reads a snapshot's copies back and proves what they are. The verdict is kept in the catalog. A copy whose bytes, or
+// whose manifest, are not what they should be is FAILED from then on, and repair replaces it from a good one; it is READY again
+// when it proves to be good. A copy whose bytes are right stays READY whatever they hold: all others hold the same.
+//
+// The error of a copy that is not what it should be has ReasonChecksumMismatch, ReasonSnapshotUnreadable or
+// ReasonManifestUntrusted and comes with the record. Any other error is no verdict; one copy that cannot be read does not
+// keep the others from being judged.
 func (c *Cluster) Verify(ctx context.Context, req VerifyRequest) (*Record, error) {
 	rec, err := c.Get(ctx, req.Name)
 	if err != nil {
@@ -85,13 +91,9 @@ func (c *Cluster) toVerify(rec *Record, req VerifyRequest) ([]Backend, error) {
 	if req.Backend != "" && c.backend(req.Backend) == nil {
 		return nil, Invalid("backend", "cluster %q has no backend %q; it has %q", c.cfg.Name, req.Backend, c.BackendNames())
 	}
-	var all []Backend
-	for _, b := range c.cfg.Backends {
-		l := rec.Location(b.Name())
-		if l == nil || l.Size == 0 || req.Backend != "" && b.Name() != req.Backend || req.Backend == "" && l.State != StateReady {
-			continue
-		}
-		all = append(all, b)
+	all := c.copiesOf(rec, req.Backend, func(l *Location) bool { return req.Backend != "" || l.State == StateReady })
+	if len(all) == 0 { // what was damaged may have been put right by hand
+		all = c.copiesOf(rec, req.Backend, func(l *Location) bool { return l.State == StateFailed })
 	}
 	if len(all) == 0 {
 		return nil, &Error{
@@ -105,54 +107,99 @@ func (c *Cluster) toVerify(rec *Record, req VerifyRequest) ([]Backend, error) {
 	return all, nil
 }
 
-// verify checks the copies one after the other and puts the verdict into the record. A copy that cannot be reached ends it.
+// copiesOf returns the backends, or the one of a name, with a copy for which which is true.
+func (c *Cluster) copiesOf(rec *Record, backend string, which func(*Location) bool) []Backend {
+	var all []Backend
+	for _, b := range c.cfg.Backends {
+		l := rec.Location(b.Name())
+		if l != nil && l.Size > 0 && (backend == "" || b.Name() == backend) && which(l) {
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+// verification is one Verify.
+type verification struct {
+	*Cluster
+	req     VerifyRequest
+	verdict Verification
+
+	good      []string         // backends
+	damaged   map[string]error // by backend: copies whose bytes or manifest are not what they should be
+	disproved bool             // the bytes are right, and what they hold is not
+	first     error            // why it did not pass
+	unread    error            // why some copy got no verdict
+}
+
+// verify checks the copies one after the other and puts the verdict into the record.
 func (c *Cluster) verify(ctx context.Context, rec *Record, req VerifyRequest, backends []Backend) (*Record, error) {
 	begin := c.cfg.Now()
-	verdict := Verification{Level: req.Level, Passed: true, Time: begin.UTC()}
-	damaged := map[string]error{}
-	var first error
+	v := &verification{Cluster: c, req: req, verdict: Verification{Level: req.Level, Time: begin.UTC()}, damaged: map[string]error{}}
 	for _, b := range backends {
-		checked, err := c.check(ctx, rec, req, b)
-		if isDamage(err) && ctx.Err() == nil {
-			c.log.WarnContext(ctx, "stored copy seems to be damaged; it is read again", "snapshot", rec.Name, "backend", b.Name(), "error", err)
-			checked, err = c.check(ctx, rec, req, b) // what a network did to it is not its fault
-		}
-		if err == nil && req.Level == LevelDrill {
-			verdict.HashKV = checked.HashKV
-			verdict.Live, err = c.compareLive(ctx, rec, checked)
-		}
-		verdict.Backends = append(verdict.Backends, b.Name())
-		switch {
-		case err == nil:
-			continue
-		case ctx.Err() != nil:
+		err := v.judge(ctx, rec, b)
+		if ctx.Err() != nil {
 			return nil, cancelled(ctx, "verify "+rec.Name)
-		case !isDamage(err):
-			return nil, err
 		}
-		c.log.ErrorContext(ctx, "stored copy is damaged", "snapshot", rec.Name, "backend", b.Name(), "error", err)
-		damaged[b.Name()] = err
-		verdict.Passed = false
-		if first == nil {
-			first = err
-		}
+		v.note(ctx, rec, b, err)
 	}
-	if first != nil {
-		verdict.Error = first.Error()
+	if v.first == nil && v.unread != nil {
+		return nil, v.unread
 	}
-	verdict.Duration = c.cfg.Now().Sub(begin)
-	c.cfg.Observer.Verified(ctx, &rec.Snapshot, verdict)
-	rec, err := c.recordVerdict(ctx, rec, verdict, damaged)
+	v.verdict.Passed = v.first == nil
+	if v.first != nil {
+		v.verdict.Error = v.first.Error()
+	}
+	v.verdict.Duration = c.cfg.Now().Sub(begin)
+	c.cfg.Observer.Verified(ctx, &rec.Snapshot, v.verdict)
+	rec, err := v.record(ctx, rec)
 	if err != nil {
-		return nil, errors.Join(first, err)
+		return nil, errors.Join(v.first, err)
 	}
-	if first == nil && req.Level == LevelDrill {
-		c.cfg.Observer.Proven(ctx, c.cfg.Name, rec.Revision, rec.Proven)
+	if v.first == nil {
+		if req.Level == LevelDrill {
+			c.cfg.Observer.Proven(ctx, c.cfg.Name, rec.Revision, rec.Proven)
+		}
+		c.log.InfoContext(ctx, "snapshot verified", "snapshot", rec.Name, "level", req.Level.String(), "backends", v.verdict.Backends, "duration", v.verdict.Duration)
 	}
-	if first == nil {
-		c.log.InfoContext(ctx, "snapshot verified", "snapshot", rec.Name, "level", req.Level.String(), "backends", verdict.Backends, "duration", verdict.Duration)
+	return rec, errors.Join(v.first, v.unread)
+}
+
+// judge checks the copy on one backend, twice when it seems to be damaged: what a network did to it is not its fault.
+func (v *verification) judge(ctx context.Context, rec *Record, b Backend) error {
+	checked, err := v.check(ctx, rec, v.req, b)
+	if isDamage(err) && ctx.Err() == nil {
+		v.log.WarnContext(ctx, "stored copy seems to be damaged; it is read again", "snapshot", rec.Name, "backend", b.Name(), "error", err)
+		checked, err = v.check(ctx, rec, v.req, b)
 	}
-	return rec, first
+	if err != nil {
+		return err
+	}
+	v.verdict.StoredOnly = !checked.Decoded
+	if v.req.Level == LevelDrill {
+		v.verdict.HashKV = checked.HashKV
+		v.verdict.Live, err = v.compareLive(ctx, rec, checked)
+	}
+	return err
+}
+
+// note notes what judging a copy has come to.
+func (v *verification) note(ctx context.Context, rec *Record, b Backend, err error) {
+	switch {
+	case err == nil:
+		v.good = append(v.good, b.Name())
+	case !isDamage(err):
+		v.unread = cmp.Or(v.unread, err)
+		return
+	case ReasonOf(err) != ReasonSnapshotUnreadable:
+		v.log.ErrorContext(ctx, "stored copy is damaged", "snapshot", rec.Name, "backend", b.Name(), "error", err)
+		v.damaged[b.Name()] = err
+	default:
+		v.log.ErrorContext(ctx, "snapshot did not pass", "snapshot", rec.Name, "backend", b.Name(), "error", err)
+		v.disproved = v.disproved || !errors.Is(err, errNotThere)
+	}
+	v.verdict.Backends = append(v.verdict.Backends, b.Name())
+	v.first = cmp.Or(v.first, err)
 }
 
 // check verifies the copy on one backend.
@@ -160,6 +207,11 @@ func (c *Cluster) check(ctx context.Context, rec *Record, req VerifyRequest, b B
 	unverified, err := c.openStore(ctx, b, storeCheck{})
 	if err = errors.Join(err, unverified); err != nil {
 		return Checked{}, err
+	}
+	if rec.Trigger != TriggerAdopted {
+		if _, err := c.checkManifest(ctx, b, rec); err != nil {
+			return Checked{}, c.notThere(b, ManifestKey(rec.Name), err)
+		}
 	}
 	if req.Level > LevelChecksum {
 		need := rec.DBSize
@@ -170,14 +222,29 @@ func (c *Cluster) check(ctx context.Context, rec *Record, req VerifyRequest, b B
 			return Checked{}, err
 		}
 	}
-	check := Check{
-		Backend: b, Key: c.key(rec.DataKey()), Record: rec, Level: req.Level, Dir: c.cfg.SpoolDir, Driller: c.cfg.Driller, Identities: c.cfg.Identities,
+	check := Check{Backend: b, Key: c.key(rec.DataKey()), Record: rec, Level: req.Level, Dir: c.cfg.SpoolDir, Driller: c.cfg.Driller}
+	if c.cfg.Identities.Of(rec.EncryptionRecipients) {
+		check.Identities = c.cfg.Identities
 	}
 	if req.Progress != nil {
 		check.Progress = func(done, total int64) { req.Progress(b.Name(), done, total) }
 	}
-	return check.Run(ctx)
+	checked, err := check.Run(ctx)
+	return checked, c.notThere(b, rec.DataKey(), err)
 }
+
+// notThere is the verdict on a copy that is not where the catalog has it, though its store is the right one.
+func (c *Cluster) notThere(b Backend, key string, err error) error {
+	if !isNotFound(err) {
+		return err
+	}
+	return &Error{
+		Reason: ReasonSnapshotUnreadable, Backend: b.Name(), Message: "verify " + b.URI(c.key(key)), Err: errNotThere,
+		Hint: "somebody removed it; reconcile takes note of that, and with --repair copies it from another backend",
+	}
+}
+
+var errNotThere = errors.New("it is not there")
 
 // compareLive holds a drill's HashKV against the live cluster's, where that still has the revision. What it returns says
 // whether it could; the error is that they differ.
@@ -192,6 +259,8 @@ func (c *Cluster) compareLive(ctx context.Context, rec *Record, checked Checked)
 		return "", cancelled(ctx, "verify "+rec.Name)
 	case err != nil:
 		return "not compared: " + messageText(err), nil
+	case rec.EtcdClusterID == "":
+		return "not compared: it is not known which cluster the snapshot is of", nil
 	case live.ClusterID != rec.EtcdClusterID:
 		return "not compared: the live cluster is another one by now, restored or made anew", nil
 	case live.CompactRevision != checked.CompactRevision:
@@ -202,7 +271,7 @@ func (c *Cluster) compareLive(ctx context.Context, rec *Record, checked Checked)
 	return "not the live cluster's", &Error{
 		Reason: ReasonSnapshotUnreadable, Message: fmt.Sprintf("verify %s", rec.Name),
 		Err:  fmt.Errorf("HashKV at revision %d is %d, and %d in the live cluster", checked.Revision, checked.HashKV, live.HashKV),
-		Hint: "one of the two is damaged: check the members of etcd against each other (etcdctl endpoint hashkv --cluster)",
+		Hint: "unless the cluster was restored from an older snapshot since, one of the two is damaged: check the members of etcd against each other (etcdctl endpoint hashkv --cluster)",
 	}
 }
 
@@ -213,40 +282,54 @@ func messageText(err error) string {
 	return err.Error()
 }
 
-// recordVerdict puts a verdict into the record, also when somebody changes that at the same time.
-func (c *Cluster) recordVerdict(ctx context.Context, rec *Record, v Verification, damaged map[string]error) (*Record, error) {
+// record puts the verdict into the record, also when somebody changes that at the same time.
+func (v *verification) record(ctx context.Context, rec *Record) (*Record, error) {
 	for range 5 {
 		rec = rec.Clone()
-		rec.Verification = &v
+		rec.Verification = &v.verdict
 		switch {
-		case !v.Passed:
+		case v.disproved:
 			rec.Proven = time.Time{}
-		case v.Level == LevelDrill:
-			rec.Proven = v.Time
+		case v.verdict.Passed && v.req.Level == LevelDrill:
+			rec.Proven = v.verdict.Time
 		}
-		for name, why := range damaged {
-			if l := rec.Location(name); l != nil && l.State == StateReady {
-				l.State, l.Error, l.UpdateTime = StateFailed, why.Error(), c.cfg.Now().UTC()
-				rec.setDamaged(name, true)
-				rec.Failures = append(rec.Failures, failureOf(name, why))
-			}
-		}
-		if len(damaged) > 0 {
-			setState(&rec.Snapshot)
-		}
-		err := c.cfg.Catalog.Update(ctx, rec)
+		v.markCopies(rec)
+		err := v.cfg.Catalog.Update(ctx, rec)
 		if err == nil {
-			c.wakeRepair()
+			v.wakeRepair()
 			return rec, nil
 		}
 		if !errors.Is(err, ErrConflict) {
 			return nil, err
 		}
-		if rec, err = c.Get(ctx, rec.Name); err != nil {
+		if rec, err = v.Get(ctx, rec.Name); err != nil {
 			return nil, err
 		}
 	}
 	return nil, &Error{Reason: ReasonConflict, Message: fmt.Sprintf("verify %s: its record was changed again and again meanwhile", rec.Name), Retry: retryAfter(ReasonConflict)}
+}
+
+// markCopies makes the locations say what was found of them.
+func (v *verification) markCopies(rec *Record) {
+	now, changed := v.cfg.Now().UTC(), false
+	for name, why := range v.damaged {
+		if l := rec.Location(name); l != nil && l.State == StateReady {
+			l.State, l.Error, l.UpdateTime, changed = StateFailed, why.Error(), now, true
+			rec.setDamaged(name, ReasonOf(why) == ReasonChecksumMismatch) // what is not trusted, reconcile sees by itself
+			rec.Failures = append(rec.Failures, failureOf(name, why))
+		}
+	}
+	for _, name := range v.good {
+		if l := rec.Location(name); l != nil && l.State == StateFailed && slices.Contains(rec.Damaged, name) {
+			l.State, l.Error, l.UpdateTime, changed = StateReady, "", now, true
+			rec.setDamaged(name, false)
+			rec.Failures = slices.DeleteFunc(rec.Failures, func(f Failure) bool { return f.Backend == name })
+			rec.forgetRepairs()
+		}
+	}
+	if changed {
+		setState(&rec.Snapshot)
+	}
 }
 
 // Scrub says what is verified regularly.
@@ -268,8 +351,8 @@ func (c *Cluster) Scrub(ctx context.Context, s Scrub) error {
 		if err != nil {
 			return err
 		}
-		if rec.State != StateReady && rec.State != StatePartial {
-			continue
+		if rec.State != StateReady && rec.State != StatePartial || len(c.copiesOf(rec, "", func(l *Location) bool { return l.State == StateReady })) == 0 {
+			continue // also when all that holds it is configured no more: it would be the first in turn for ever
 		}
 		cand := candidate{name: rec.Name, created: rec.CreateTime}
 		if rec.Verification != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/seal"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -173,6 +174,9 @@ func TestDrillIsHeldAgainstTheLiveCluster(t *testing.T) {
 			if (snapshot.ReasonOf(err) == snapshot.ReasonSnapshotUnreadable) != tc.damaged || !tc.damaged && err != nil {
 				t.Fatalf("Verify: %v", err)
 			}
+			if rec.State != snapshot.StateReady || len(rec.Damaged) > 0 {
+				t.Errorf("its bytes are right, and it is %s, damaged on %q", rec.State, rec.Damaged)
+			}
 			if v := rec.Verification; v.Passed == tc.damaged || !strings.Contains(v.Live, tc.says) || rec.Proven.IsZero() != tc.damaged {
 				t.Errorf("the verdict is %+v", v)
 			}
@@ -244,5 +248,166 @@ func TestPruneKeepsTheNewestThatADrillHasProven(t *testing.T) {
 	}
 	if got := staying(t, decisions, "two"); !slices.Equal(got, []string{names[0], names[1], names[3]}) {
 		t.Errorf("on two stay %q, of %q", got, names)
+	}
+}
+
+// edit changes a file of a snapshot behind the service's back.
+func (f *fixture) edit(t *testing.T, backend, name, suffix string, change func([]byte) []byte) {
+	t.Helper()
+	path := f.path(backend, name, suffix)
+	if err := os.WriteFile(path, change(read(t, path)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A bucket alone must be enough to restore from, so the manifest is part of the copy.
+func TestVerifyFindsADamagedManifestAndItIsRepaired(t *testing.T) {
+	for what, change := range map[string]func([]byte) []byte{
+		"cut off":    func(b []byte) []byte { return b[:len(b)/2] },
+		"it lies":    func(b []byte) []byte { return []byte(strings.Replace(string(b), `"revision": "`, `"revision": "1`, 1)) },
+		"of another": func(b []byte) []byte { return []byte(strings.Replace(string(b), `"name": "`, `"name": "x`, 1)) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newFixture(t)
+			s := f.mustSave(t)
+			f.edit(t, "two", s.Name, ".json", change)
+			rec, err := f.Verify(t.Context(), snapshot.VerifyRequest{Name: s.Name, Level: snapshot.LevelChecksum})
+			if snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch || !strings.Contains(err.Error(), s.Name+".json") {
+				t.Fatalf("Verify: %v", err)
+			}
+			if rec.Location("one").State != snapshot.StateReady || rec.Location("two").State != snapshot.StateFailed {
+				t.Errorf("the record %+v", rec)
+			}
+			_ = f.reconcile(t, snapshot.ReconcileRequest{})
+			f.clock.pass(2 * time.Minute)
+			f.mustRepair(t)
+			if rec := f.verify(t, s.Name, snapshot.LevelChecksum); rec.State != snapshot.StateReady {
+				t.Errorf("after the repair: %+v", rec)
+			}
+			f.twins(t, s.Name)
+		})
+	}
+}
+
+// What is known to be damaged is told, whatever else cannot be read.
+func TestDamageIsToldThoughAnotherBackendIsDown(t *testing.T) {
+	f := newFixture(t)
+	s := f.mustSave(t)
+	f.flip(t, "one", s.Name)
+	f.backends["two"].get = func(string) error {
+		return &snapshot.Error{Reason: snapshot.ReasonBackendUnavailable, Backend: "two", Message: "down"}
+	}
+	rec, err := f.Verify(t.Context(), snapshot.VerifyRequest{Name: s.Name, Level: snapshot.LevelChecksum})
+	if snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch || rec == nil {
+		t.Fatalf("Verify: %+v, %v", rec, err)
+	}
+	if v := rec.Verification; v.Passed || !slices.Equal(v.Backends, []string{"one"}) || rec.Location("one").State != snapshot.StateFailed {
+		t.Errorf("the verdict is %+v, the record %+v", v, rec)
+	}
+}
+
+// One damaged copy proves nothing against the others, and must not let retention remove them.
+func TestDamagedCopyLeavesTheProofToTheOthers(t *testing.T) {
+	drill := &fakeDriller{}
+	f := newFixture(t, func(c *snapshot.Config) {
+		c.Driller = drill
+		c.Retention = map[string]snapshot.Retention{"one": {KeepLast: 1}, "two": {KeepLast: 1}}
+	})
+	names := f.scheduled(t, 3)
+	drill.said = snapshot.Drilled{TotalKeys: f.records(t)[names[2]].TotalKeys}
+	f.verify(t, names[2], snapshot.LevelDrill)
+	f.flip(t, "two", names[2])
+	rec, err := f.Verify(t.Context(), snapshot.VerifyRequest{Name: names[2], Level: snapshot.LevelChecksum})
+	if err == nil || rec.Proven.IsZero() {
+		t.Fatalf("Verify: %+v, %v", rec, err)
+	}
+	decisions, err := f.Prune(t.Context(), snapshot.PruneRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := staying(t, decisions, "one"); !slices.Contains(got, names[2]) {
+		t.Errorf("on one stay %q, of %q", got, names)
+	}
+}
+
+// A file that was damaged and put back by hand is found to be good, also where there is no other copy.
+func TestCopyThatWasPutRightIsReadyAgain(t *testing.T) {
+	f := newFixture(t, func(c *snapshot.Config) { c.Backends = c.Backends[:1] })
+	s := f.mustSave(t)
+	good := read(t, f.path("one", s.Name, ".db.zst"))
+	f.flip(t, "one", s.Name)
+	for range 2 { // what is known to be damaged is so when it is asked for again
+		rec, err := f.Verify(t.Context(), snapshot.VerifyRequest{Name: s.Name, Level: snapshot.LevelChecksum})
+		if snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch || rec.State != snapshot.StateFailed {
+			t.Fatalf("Verify: %+v, %v", rec, err)
+		}
+	}
+	f.edit(t, "one", s.Name, ".db.zst", func([]byte) []byte { return good })
+	if rec := f.verify(t, s.Name, snapshot.LevelChecksum); rec.State != snapshot.StateReady || rec.Error != "" || len(rec.Damaged)+len(rec.Failures) > 0 {
+		t.Errorf("the record: %+v", rec)
+	}
+	f.mustReconcile(t)
+	if rec := f.records(t)[s.Name]; rec.State != snapshot.StateReady {
+		t.Errorf("after a reconcile: %+v", rec)
+	}
+}
+
+func TestCopyThatIsGoneDoesNotPass(t *testing.T) {
+	for _, suffix := range []string{".db.zst", ".json"} {
+		f := newFixture(t)
+		s := f.mustSave(t)
+		if err := os.Remove(f.path("two", s.Name, suffix)); err != nil {
+			t.Fatal(err)
+		}
+		rec, err := f.Verify(t.Context(), snapshot.VerifyRequest{Name: s.Name, Level: snapshot.LevelChecksum})
+		if snapshot.ReasonOf(err) != snapshot.ReasonSnapshotUnreadable || !strings.Contains(err.Error(), "not there") || rec.Verification.Passed {
+			t.Errorf("%s: %+v, %v", suffix, rec, err)
+		}
+	}
+}
+
+// A service verifies as much as its keys allow, and says how much that was.
+func TestSealedSnapshotIsVerifiedAsFarAsTheKeysGo(t *testing.T) {
+	key, mine := keyPair(t)
+	_, other := keyPair(t)
+	for _, tc := range []struct {
+		name       string
+		identities seal.Identities
+		inside     bool
+	}{{name: "none"}, {name: "of somebody else", identities: other}, {name: "the right one", identities: mine, inside: true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t, func(c *snapshot.Config) { c.Recipients, c.Identities = recipients(t, key), tc.identities })
+			s := f.mustSave(t)
+			if v := f.verify(t, s.Name, snapshot.LevelChecksum).Verification; v.StoredOnly == tc.inside {
+				t.Errorf("checksum: %+v", v)
+			}
+			_, err := f.Verify(t.Context(), snapshot.VerifyRequest{Name: s.Name, Level: snapshot.LevelStructure})
+			if (err == nil) != tc.inside || err != nil && snapshot.ReasonOf(err) != snapshot.ReasonSnapshotSealed {
+				t.Errorf("structure: %v", err)
+			}
+			f.edit(t, "one", s.Name, ".db.zst.age", func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+			if err := f.Scrub(t.Context(), snapshot.Scrub{Share: 100}); snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch {
+				t.Errorf("scrub of a damaged one: %v", err)
+			}
+		})
+	}
+}
+
+// A snapshot that can never be verified must not keep the others from their turn.
+func TestScrubPassesOverWhatNoConfiguredBackendHolds(t *testing.T) {
+	f := newFixture(t)
+	names := f.scheduled(t, 3)
+	oldest := f.records(t)[names[2]]
+	oldest.Locations = []snapshot.Location{{Backend: "gone", Size: 1, State: snapshot.StateReady}}
+	if err := f.catalog.Update(t.Context(), oldest); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Scrub(t.Context(), snapshot.Scrub{Share: 100}); err != nil {
+		t.Error(err)
+	}
+	for _, name := range names[:2] {
+		if v := f.records(t)[name].Verification; v == nil || !v.Passed {
+			t.Errorf("%s: %+v", name, v)
+		}
 	}
 }

@@ -53,7 +53,7 @@ func Record(name string, age time.Duration) *snapshot.Record {
 				{Backend: "s3", Kind: snapshot.BackendS3, URI: "s3://b/x", State: snapshot.StateFailed, Error: "gone", UpdateTime: created},
 			},
 			Verification: &snapshot.Verification{
-				Level: snapshot.LevelDrill, Error: "damaged", Time: created, Duration: time.Second, Backends: []string{"local"}, HashKV: 1<<32 - 1, Live: "the same",
+				Level: snapshot.LevelDrill, Error: "damaged", Time: created, Duration: time.Second, Backends: []string{"local"}, HashKV: 1<<32 - 1, Live: "the same", StoredOnly: true,
 			},
 		},
 		RequestID: "request/of " + name,

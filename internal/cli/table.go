@@ -96,6 +96,7 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		field("storage version", s.GetStorageVersion())
 		field("etcd cluster", s.GetEtcdClusterId())
 		field("etcd member", s.GetEtcdMemberId())
+		field("verified", verdictLine(s.GetVerification(), now))
 	})
 	if err != nil || len(s.GetLocations()) == 0 {
 		return err
@@ -111,6 +112,19 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 			row(l.GetBackend(), stateName(l.GetState()), size(l.GetSizeBytes()), orDash(where))
 		}
 	})
+}
+
+// verdictLine is the last verdict on a snapshot; empty when there was none.
+func verdictLine(v *snapshotdv1.Verification, now time.Time) string {
+	if v == nil {
+		return ""
+	}
+	line := fmt.Sprintf("%s, %s on %s, %s ago", strings.TrimPrefix(v.GetState().String(), "STATE_"), strings.TrimPrefix(v.GetLevel().String(), "LEVEL_"),
+		strings.Join(v.GetBackends(), ", "), age(now.Sub(v.GetTime().AsTime())))
+	if v.GetStoredOnly() {
+		line += ", as it is stored"
+	}
+	return withReason(line, v.GetError())
 }
 
 // keyEnds keeps a long key recognizable: those of SSH's RSA and of hybrid keys have hundreds of characters.

@@ -152,7 +152,11 @@ func (c *client) resolve(ctx context.Context, name, backend string) (string, err
 func verdictTable(w io.Writer, s *snapshotdv1.Snapshot, sys System) error {
 	v := s.GetVerification()
 	fmt.Fprintf(w, "snapshot   %s, taken %s ago\n", s.GetName(), age(sys.Now().Sub(s.GetCreateTime().AsTime())))
-	fmt.Fprintf(w, "read       %s on %s: sizes and checksums are right\n", size(s.GetStoredSizeBytes()), strings.Join(v.GetBackends(), ", "))
+	inside := ""
+	if v.GetStoredOnly() {
+		inside = "; what is inside was not looked at, for want of an identity"
+	}
+	fmt.Fprintf(w, "read       %s on %s: sizes and checksums are right%s\n", size(s.GetStoredSizeBytes()), strings.Join(v.GetBackends(), ", "), inside)
 	if v.GetLevel() >= snapshotdv1.Verification_LEVEL_STRUCTURE {
 		fmt.Fprintf(w, "holds      revision %d, %s keys, hash %08x; every page and key was read\n", s.GetRevision(), number(s.GetTotalKeys()), s.GetHash())
 	}

@@ -1,10 +1,19 @@
 package cli_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 func TestVerifyProvesWhatIsStored(t *testing.T) {
@@ -56,5 +65,55 @@ func TestVerifyProvesWhatIsStored(t *testing.T) {
 	}
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+func TestVerdictOfTheService(t *testing.T) {
+	s := ready()
+	s.Verification = &snapshot.Verification{
+		Level: snapshot.LevelChecksum, Passed: true, Time: now.Add(-3 * time.Minute), Duration: time.Second, Backends: []string{"local", "s3"}, StoredOnly: true,
+	}
+	failed := func(r snapshot.Reason) error {
+		return &snapshot.Error{Reason: r, Message: "read it", Err: errors.New("no")}
+	}
+	for _, tc := range []struct {
+		err            error
+		code           int
+		stdout, stderr string
+	}{
+		{stdout: "what is inside was not looked at, for want of an identity"},
+		{err: failed(snapshot.ReasonChecksumMismatch), code: 4, stderr: "error: read it: no\n"},
+		{err: failed(snapshot.ReasonSnapshotUnreadable), code: 4, stderr: "error: read it: no\n"},
+		{err: failed(snapshot.ReasonManifestUntrusted), code: 4, stderr: "error: read it: no\n"},
+		{err: failed(snapshot.ReasonBackendUnavailable), code: 1, stderr: "error: read it: no\n"},
+		{err: failed(snapshot.ReasonSnapshotNotFound), code: 6, stderr: "error: read it: no\n"},
+	} {
+		var got *snapshotdv1.VerifyRequest
+		env := serve(t, &fake{
+			list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+				return &snapshotdv1.ListResponse{Snapshots: []*snapshotdv1.Snapshot{wire.SnapshotToProto(s)}}, nil
+			},
+			get: func(context.Context, *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
+				return &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(s)}, nil
+			},
+			verify: func(r *snapshotdv1.VerifyRequest, stream grpc.ServerStreamingServer[snapshotdv1.VerifyResponse]) error {
+				got = r
+				_ = stream.Send(&snapshotdv1.VerifyResponse{Backend: "local", DoneBytes: 1, TotalBytes: 2})
+				if tc.err != nil {
+					return wire.Status(tc.err, "default", s).Err()
+				}
+				return stream.Send(&snapshotdv1.VerifyResponse{Snapshot: wire.SnapshotToProto(s)})
+			},
+		})
+		r := run(t.Context(), env, "verify", "latest", "--backend", "s3")
+		if r.code != tc.code || r.stderr != tc.stderr || !strings.Contains(r.stdout, tc.stdout) {
+			t.Errorf("%v: exit code %d, %q, %q", tc.err, r.code, r.stdout, r.stderr)
+		}
+		if got.GetName() != s.Name || got.GetBackend() != "s3" || got.GetLevel() != snapshotdv1.Verification_LEVEL_CHECKSUM {
+			t.Errorf("sent %v", got)
+		}
+		if r := run(t.Context(), env, "get", s.Name); !strings.Contains(r.stdout, "PASSED, CHECKSUM on local, s3, 3m ago, as it is stored") {
+			t.Errorf("get: %s", r.stdout)
+		}
 	}
 }

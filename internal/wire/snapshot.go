@@ -38,7 +38,7 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 		}
 		m.Verification = &snapshotdv1.Verification{
 			Level: snapshotdv1.Verification_Level(v.Level), State: state, Error: text(v.Error), Time: timeToProto(v.Time),
-			Duration: durationpb.New(v.Duration), Backends: v.Backends, HashKv: v.HashKV, Live: text(v.Live),
+			Duration: durationpb.New(v.Duration), Backends: v.Backends, HashKv: v.HashKV, Live: text(v.Live), StoredOnly: v.StoredOnly,
 		}
 	}
 	for _, l := range s.Locations {
@@ -70,7 +70,7 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 	if v := m.GetVerification(); v != nil {
 		s.Verification = &snapshot.Verification{
 			Level: snapshot.Level(v.GetLevel()), Passed: v.GetState() == snapshotdv1.Verification_STATE_PASSED, Error: v.GetError(),
-			Time: timeFromProto(v.GetTime()), Duration: v.GetDuration().AsDuration(), Backends: v.GetBackends(), HashKV: v.GetHashKv(), Live: v.GetLive(),
+			Time: timeFromProto(v.GetTime()), Duration: v.GetDuration().AsDuration(), Backends: v.GetBackends(), HashKV: v.GetHashKv(), Live: v.GetLive(), StoredOnly: v.GetStoredOnly(),
 		}
 	}
 	for _, l := range m.GetLocations() {

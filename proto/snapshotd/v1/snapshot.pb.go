@@ -756,7 +756,9 @@ type Verification struct {
 	// etcd's HashKV at the snapshot's revision, as the restored etcd computed it; 0 unless it was a drill.
 	HashKv uint32 `protobuf:"varint,7,opt,name=hash_kv,json=hashKv,proto3" json:"hash_kv,omitempty"`
 	// Whether a drill's HashKV was held against the live cluster's, or why not; for a person.
-	Live          string `protobuf:"bytes,8,opt,name=live,proto3" json:"live,omitempty"`
+	Live string `protobuf:"bytes,8,opt,name=live,proto3" json:"live,omitempty"`
+	// The snapshot is encrypted, and was compared as it is stored for want of an identity: what is inside was not looked at.
+	StoredOnly    bool `protobuf:"varint,9,opt,name=stored_only,json=storedOnly,proto3" json:"stored_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -847,6 +849,13 @@ func (x *Verification) GetLive() string {
 	return ""
 }
 
+func (x *Verification) GetStoredOnly() bool {
+	if x != nil {
+		return x.StoredOnly
+	}
+	return false
+}
+
 var File_snapshotd_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
@@ -915,7 +924,7 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\vBackendKind\x12\x1c\n" +
 	"\x18BACKEND_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12BACKEND_KIND_LOCAL\x10\x01\x12\x13\n" +
-	"\x0fBACKEND_KIND_S3\x10\x02\"\xe2\x03\n" +
+	"\x0fBACKEND_KIND_S3\x10\x02\"\x83\x04\n" +
 	"\fVerification\x126\n" +
 	"\x05level\x18\x01 \x01(\x0e2 .snapshotd.v1.Verification.LevelR\x05level\x126\n" +
 	"\x05state\x18\x02 \x01(\x0e2 .snapshotd.v1.Verification.StateR\x05state\x12\x14\n" +
@@ -924,7 +933,9 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x1a\n" +
 	"\bbackends\x18\x06 \x03(\tR\bbackends\x12\x17\n" +
 	"\ahash_kv\x18\a \x01(\rR\x06hashKv\x12\x12\n" +
-	"\x04live\x18\b \x01(\tR\x04live\"X\n" +
+	"\x04live\x18\b \x01(\tR\x04live\x12\x1f\n" +
+	"\vstored_only\x18\t \x01(\bR\n" +
+	"storedOnly\"X\n" +
 	"\x05Level\x12\x15\n" +
 	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eLEVEL_CHECKSUM\x10\x01\x12\x13\n" +

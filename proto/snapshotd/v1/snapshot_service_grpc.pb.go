@@ -67,10 +67,12 @@ type SnapshotServiceClient interface {
 	// newest snapshot on a backend, those that somebody asked for, and what is locked stay whatever the rules say.
 	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error)
 	// Verify reads the copies of a snapshot back and proves what they are: progress, and at the end the snapshot with its
-	// verdict, which the catalog keeps. A copy that is not what it should be is DATA_LOSS (CHECKSUM_MISMATCH,
-	// SNAPSHOT_UNREADABLE), with the Snapshot as a further detail; it is FAILED from then on, and repair replaces it from a good
-	// one. A backend that cannot be reached is UNAVAILABLE, and no verdict. What is inside of an encrypted snapshot can be
-	// verified only where the service has an identity of one of its recipients: FAILED_PRECONDITION (SNAPSHOT_SEALED).
+	// verdict, which the catalog keeps. What is not as it should be is DATA_LOSS (CHECKSUM_MISMATCH, SNAPSHOT_UNREADABLE,
+	// MANIFEST_UNTRUSTED), with the Snapshot as a further detail. A copy whose bytes or manifest are damaged is FAILED from then on,
+	// and repair replaces it from a good one, or a Verify that finds it good makes it READY again. When a copy is damaged, that
+	// another one cannot be read does not matter; else a backend that cannot be reached is UNAVAILABLE, and no verdict. What is
+	// inside of an encrypted snapshot can be verified only where the service has an identity of one of its recipients:
+	// FAILED_PRECONDITION (SNAPSHOT_SEALED) above CHECKSUM; at CHECKSUM it is compared as it is stored, and the verdict says so.
 	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error)
 	// Watch streams what happens to snapshots on the replica that is asked, from now on, until the caller ends it. Progress
 	// events are dropped for a caller that does not keep up; the others are not: such a caller gets RESOURCE_EXHAUSTED.
@@ -230,10 +232,12 @@ type SnapshotServiceServer interface {
 	// newest snapshot on a backend, those that somebody asked for, and what is locked stay whatever the rules say.
 	Prune(context.Context, *PruneRequest) (*PruneResponse, error)
 	// Verify reads the copies of a snapshot back and proves what they are: progress, and at the end the snapshot with its
-	// verdict, which the catalog keeps. A copy that is not what it should be is DATA_LOSS (CHECKSUM_MISMATCH,
-	// SNAPSHOT_UNREADABLE), with the Snapshot as a further detail; it is FAILED from then on, and repair replaces it from a good
-	// one. A backend that cannot be reached is UNAVAILABLE, and no verdict. What is inside of an encrypted snapshot can be
-	// verified only where the service has an identity of one of its recipients: FAILED_PRECONDITION (SNAPSHOT_SEALED).
+	// verdict, which the catalog keeps. What is not as it should be is DATA_LOSS (CHECKSUM_MISMATCH, SNAPSHOT_UNREADABLE,
+	// MANIFEST_UNTRUSTED), with the Snapshot as a further detail. A copy whose bytes or manifest are damaged is FAILED from then on,
+	// and repair replaces it from a good one, or a Verify that finds it good makes it READY again. When a copy is damaged, that
+	// another one cannot be read does not matter; else a backend that cannot be reached is UNAVAILABLE, and no verdict. What is
+	// inside of an encrypted snapshot can be verified only where the service has an identity of one of its recipients:
+	// FAILED_PRECONDITION (SNAPSHOT_SEALED) above CHECKSUM; at CHECKSUM it is compared as it is stored, and the verdict says so.
 	Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error
 	// Watch streams what happens to snapshots on the replica that is asked, from now on, until the caller ends it. Progress
 	// events are dropped for a caller that does not keep up; the others are not: such a caller gets RESOURCE_EXHAUSTED.
