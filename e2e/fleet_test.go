@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -30,6 +31,7 @@ type fleet struct {
 	proxy    *testenv.FaultyHTTP
 	chance   *testenv.Chance
 	replicas []*replica
+	served   []*service // all that were started
 	every    time.Duration
 	faults   map[string]int
 }
@@ -38,15 +40,16 @@ type fleet struct {
 type replica struct {
 	name   string
 	config string
+	data   string // its directory
 	ways   []*testenv.Proxy
 	serve  *service
 }
 
 var fleetSchedules = []string{"a", "b", "c", "d"}
 
-// TestFleet lets three replicas save by schedule while they, etcd's members and S3 fail at random, and holds what there is
-// against what was due: each run has one snapshot. Then it destroys etcd and brings it back from the bucket alone, by the
-// runbook. SNAPSHOTD_FLEET_SECONDS and _EVERY set how long it goes on and how often each of the four schedules is due.
+// TestFleet lets three replicas save and scrub by schedule while they, etcd's members and S3 fail at random, and holds what
+// there is against what was due: each run has one snapshot, and what is proven is recent. Then it destroys etcd and brings it
+// back from the bucket alone, by the runbook. SNAPSHOTD_FLEET_SECONDS and _EVERY set how long it goes on and how often each of the four schedules is due.
 func TestFleet(t *testing.T) {
 	seed := envInt(t, "SNAPSHOTD_FLEET_SEED", time.Now().Unix())
 	length := time.Duration(envInt(t, "SNAPSHOTD_FLEET_SECONDS", 130)) * time.Second
@@ -66,6 +69,7 @@ func TestFleet(t *testing.T) {
 		}) < 0
 	})
 	runs := f.judge(ended)
+	f.proven(ended)
 	stop()
 	f.disaster()
 	t.Logf("seed %d: %d runs of %d schedules, every %v; faults %v", seed, runs, len(fleetSchedules), every, f.faults)
@@ -89,7 +93,7 @@ func newFleet(t *testing.T, seed uint64, every time.Duration) *fleet {
 }
 
 func (f *fleet) newReplica(name string) *replica {
-	r := &replica{name: name, config: filepath.Join(f.t.TempDir(), "snapshotd.yaml")}
+	r := &replica{name: name, config: filepath.Join(f.t.TempDir(), "snapshotd.yaml"), data: f.t.TempDir()}
 	var endpoints []string
 	for _, e := range f.etcd.Endpoints() {
 		way := testenv.StartProxy(f.t, strings.TrimPrefix(e, "http://"))
@@ -105,8 +109,9 @@ clusters:
     etcd: {endpoints: [%s]}
     lock_ttl: 2s
     leftover_age: 2s
+    scrub: {cron: "@every %v", share: 5, drill: true}
     schedules:
-`, f.t.TempDir(), name, strings.Join(endpoints, ", "))
+`, r.data, name, strings.Join(endpoints, ", "), f.every)
 	for _, s := range fleetSchedules {
 		doc += fmt.Sprintf("      - {name: %s, cron: \"@every %v\", jitter: %v, labels: {tier: %s}}\n", s, f.every, f.every/4, s)
 	}
@@ -115,8 +120,13 @@ clusters:
 	if err := os.WriteFile(r.config, []byte(doc), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
-	r.serve = start(f.t, f.options(), "--config", r.config)
+	f.start(r)
 	return r
+}
+
+func (f *fleet) start(r *replica) {
+	r.serve = start(f.t, f.options(), "--config", r.config)
+	f.served = append(f.served, r.serve)
 }
 
 // leader returns the replica that leads by what etcd says, or any.
@@ -168,7 +178,7 @@ func (f *fleet) fault() {
 func (f *fleet) kill(r *replica, wait func()) {
 	r.serve.kill()
 	wait()
-	r.serve = start(f.t, f.options(), "--config", r.config)
+	f.start(r)
 }
 
 func (f *fleet) pause(r *replica, wait func()) {
@@ -256,17 +266,10 @@ func (f *fleet) due() map[string][]time.Time {
 // judge holds the snapshots against what was due, once nothing fails any more, and returns the number of runs.
 func (f *fleet) judge(ended time.Time) (runs int) {
 	f.t.Helper()
-	s := f.replicas[0].serve
-	eventually(f.t, "everything that failed is repaired", func() bool {
-		if _, r := s.reconcile("--repair", "--backend", "s3"); r.code != 0 {
-			return false
-		}
-		return !slices.ContainsFunc(s.list(), func(sn snap) bool { return sn.State == "STATE_SAVING" || sn.State == "STATE_PARTIAL" })
-	})
-	// Schedules go on: what is due from now on is left out.
-	requests, state := f.requests(), map[string]string{}
+	requests, snaps := f.settled()
+	state := map[string]string{}
 	ready := map[string]int{} // by schedule
-	for _, sn := range s.list() {
+	for _, sn := range snaps {
 		state[sn.Name] = sn.State
 		if sn.State != "STATE_READY" || !f.requested(requests, sn) {
 			continue
@@ -305,6 +308,34 @@ func (f *fleet) judge(ended time.Time) (runs int) {
 	return runs
 }
 
+// settled returns the runs, and what there is of them once everything that failed is repaired. Schedules go on: what is due
+// from then on is left out.
+func (f *fleet) settled() (requests map[string]map[int64][]string, snaps []snap) {
+	s := f.replicas[0].serve
+	eventually(f.t, "everything that failed is repaired", func() bool {
+		if _, r := s.reconcile("--repair", "--backend", "s3"); r.code != 0 {
+			return false
+		}
+		requests = f.requests()
+		snaps = s.list()
+		ready := map[string]bool{}
+		for _, sn := range snaps {
+			if sn.State == "STATE_SAVING" || sn.State == "STATE_PARTIAL" {
+				return false
+			}
+			ready[sn.Name] = sn.State == "STATE_READY"
+		}
+		for _, byDue := range requests { // an attempt that has failed is repeated
+			due := sortedKeys(byDue)
+			if !slices.ContainsFunc(byDue[due[len(due)-1]], func(name string) bool { return ready[name] }) {
+				return false
+			}
+		}
+		return true
+	})
+	return requests, snaps
+}
+
 // requested reports whether a snapshot is of one of these runs.
 func (f *fleet) requested(all map[string]map[int64][]string, sn snap) bool {
 	for _, names := range all[sn.Labels["schedule"]] {
@@ -328,27 +359,22 @@ func sortedKeys(m map[int64][]string) []int64 {
 func (f *fleet) disaster() {
 	t := f.t
 	before := f.replicas[0].serve.list()
-	latest := before[slices.IndexFunc(before, func(sn snap) bool { return sn.State == "STATE_READY" })]
-	hash := liveHash(t, f.client, f.etcd.Endpoints()[0], latest.Revision)
-	for i, r := range f.replicas {
+	for _, r := range f.replicas {
 		r.serve.kill()
+	}
+	f.noDrillIsLeft()
+	from := f.s3URL("")
+	var stored struct{ Snapshots []snap }
+	decode(t, f.shell("snapshotd list --cluster default --limit 1 -o json --from '"+from+"'"), &stored)
+	latest := stored.Snapshots[0]
+	hash := liveHash(t, f.client, f.etcd.Endpoints()[0], latest.Revision)
+	for i := range f.replicas {
 		f.etcd.Kill(i)
 		if err := os.RemoveAll(f.etcd.DataDir(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	from := f.s3URL("")
-	run := func(command string) string {
-		t.Helper()
-		cmd := exec.Command("sh", "-c", command)
-		cmd.Env = append(append(os.Environ(), f.s3.Env()...), "PATH="+filepath.Dir(program(t, ""))+":"+os.Getenv("PATH"))
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", command, err, out)
-		}
-		return string(out)
-	}
-	plan := run("snapshotd restore latest --from '" + from + "' --cluster default --data-dir /var/lib/etcd --dry-run" +
+	plan := f.shell("snapshotd restore latest --from '" + from + "' --cluster default --data-dir /var/lib/etcd --dry-run" +
 		" --initial-cluster " + strings.Join(f.etcd.Initial(), ",") + " --initial-cluster-token etcd-cluster-2")
 	if !strings.Contains(plan, latest.Name) {
 		t.Errorf("the newest snapshot is %s, and the plan is\n%s", latest.Name, plan)
@@ -356,7 +382,7 @@ func (f *fleet) disaster() {
 	machine := 0
 	for line := range strings.Lines(plan) {
 		if command := strings.TrimSpace(line); strings.HasPrefix(command, "snapshotd restore ") {
-			run(strings.Replace(command, "/var/lib/etcd", f.etcd.DataDir(machine), 1)) // each machine has its own
+			f.shell(strings.Replace(command, "/var/lib/etcd", f.etcd.DataDir(machine), 1)) // each machine has its own
 			machine++
 		}
 	}
@@ -378,12 +404,28 @@ func (f *fleet) disaster() {
 	f.afterwards(before)
 }
 
+// shell runs a command of the runbook.
+func (f *fleet) shell(command string) string {
+	f.t.Helper()
+	cmd := exec.Command("sh", "-c", command)
+	cmd.Env = append(append(os.Environ(), f.s3.Env()...), "PATH="+filepath.Dir(program(f.t, ""))+":"+os.Getenv("PATH"))
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			out = append(out, exit.Stderr...)
+		}
+		f.t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return string(out)
+}
+
 // afterwards starts the replicas again: the catalog that came back from the past must say what there is, and the schedules
-// go on.
+// and the scrub go on.
 func (f *fleet) afterwards(before []snap) {
 	t := f.t
 	for _, r := range f.replicas {
-		r.serve = start(t, f.options(), "--config", r.config)
+		f.start(r)
 	}
 	s := f.replicas[0].serve
 	want := map[string]bool{}
@@ -393,8 +435,8 @@ func (f *fleet) afterwards(before []snap) {
 		}
 	}
 	begin := time.Now()
-	eventually(t, "the catalog says what there is, and something new was saved", func() bool {
-		missing, newer := len(want), false
+	eventually(t, "the catalog says what there is, and something new was saved and proven", func() bool {
+		missing, newer, proven := len(want), false, false
 		r := s.run("list", "-o", "json")
 		if r.code != 0 {
 			return false
@@ -406,8 +448,9 @@ func (f *fleet) afterwards(before []snap) {
 				missing--
 			}
 			newer = newer || !want[sn.Name] && sn.State == "STATE_READY" && sn.Labels["schedule"] != ""
+			proven = proven || passedDrill(sn) && sn.Verification.Time.After(begin)
 		}
-		return missing == 0 && newer
+		return missing == 0 && newer && proven
 	})
-	t.Logf("%v after they were started, the replicas have all %d snapshots in the catalog, and a new one", time.Since(begin).Round(time.Second), len(want))
+	t.Logf("%v after they were started, the replicas have all %d snapshots in the catalog, a new one and a new proof", time.Since(begin).Round(time.Second), len(want))
 }

@@ -193,7 +193,11 @@ type snap struct {
 	Sha256          string
 	StoredSha256    string
 	Hash            uint32
-	Locations       []struct {
+	Verification    struct {
+		Level, State, Error string
+		Time                time.Time
+	}
+	Locations []struct {
 		Backend, Kind, Uri, State, Error string
 		SizeBytes                        int64 `json:",string"`
 	}

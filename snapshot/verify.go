@@ -126,6 +126,7 @@ type verification struct {
 	verdict Verification
 
 	good      []string         // backends
+	deleted   error            // a copy was, while it was to be verified
 	damaged   map[string]error // by backend: copies whose bytes or manifest are not what they should be
 	disproved bool             // the bytes are right, and what they hold is not
 	first     error            // why it did not pass
@@ -141,10 +142,16 @@ func (c *Cluster) verify(ctx context.Context, rec *Record, req VerifyRequest, ba
 		if ctx.Err() != nil {
 			return nil, cancelled(ctx, "verify "+rec.Name)
 		}
+		if errors.Is(err, errNotThere) {
+			if why := v.whyDeleted(ctx, rec, b); why != nil {
+				v.deleted = why
+				continue
+			}
+		}
 		v.note(ctx, rec, b, err)
 	}
-	if v.first == nil && v.unread != nil {
-		return nil, v.unread
+	if v.first == nil && len(v.good) == 0 || v.first == nil && v.unread != nil {
+		return nil, cmp.Or(v.unread, v.deleted)
 	}
 	v.verdict.Passed = v.first == nil
 	if v.first != nil {
@@ -160,7 +167,7 @@ func (c *Cluster) verify(ctx context.Context, rec *Record, req VerifyRequest, ba
 		if req.Level == LevelDrill {
 			c.cfg.Observer.Proven(ctx, c.cfg.Name, rec.Revision, rec.Proven)
 		}
-		c.log.InfoContext(ctx, "snapshot verified", "snapshot", rec.Name, "level", req.Level.String(), "backends", v.verdict.Backends, "duration", v.verdict.Duration)
+		c.log.InfoContext(ctx, "snapshot verified", "snapshot", rec.Name, "verification", req.Level.String(), "backends", v.verdict.Backends, "duration", v.verdict.Duration)
 	}
 	return rec, errors.Join(v.first, v.unread)
 }
@@ -181,6 +188,18 @@ func (v *verification) judge(ctx context.Context, rec *Record, b Backend) error 
 		v.verdict.Live, err = v.compareLive(ctx, rec, checked)
 	}
 	return err
+}
+
+// whyDeleted says of a copy that is not there that somebody has asked for that meanwhile, and nil when nobody has.
+func (v *verification) whyDeleted(ctx context.Context, rec *Record, b Backend) error {
+	now, err := v.Get(ctx, rec.Name)
+	if err != nil {
+		return err
+	}
+	if l := now.Location(b.Name()); l != nil && l.State != StateDeleting {
+		return nil
+	}
+	return &Error{Reason: ReasonCopyMissing, Backend: b.Name(), Message: fmt.Sprintf("verify %s: the copy was deleted meanwhile", rec.Name)}
 }
 
 // note notes what judging a copy has come to.
@@ -376,7 +395,7 @@ func (c *Cluster) Scrub(ctx context.Context, s Scrub) error {
 		if ctx.Err() != nil {
 			return cancelled(ctx, "scrub")
 		}
-		if ReasonOf(err) != ReasonSnapshotNotFound { // it was deleted meanwhile
+		if r := ReasonOf(err); r != ReasonSnapshotNotFound && r != ReasonCopyMissing { // it was deleted meanwhile
 			errs = append(errs, err)
 		}
 	}

@@ -411,3 +411,35 @@ func TestScrubPassesOverWhatNoConfiguredBackendHolds(t *testing.T) {
 		}
 	}
 }
+
+// What retention removes while it is read was not damaged, and nobody is to be woken up for it.
+func TestCopyThatIsDeletedMeanwhileGetsNoVerdict(t *testing.T) {
+	for what, backends := range map[string][]string{"one copy": {"one"}, "all": nil} {
+		t.Run(what, func(t *testing.T) {
+			f := newFixture(t)
+			s := f.mustSave(t)
+			f.backends["one"].get = func(key string) error {
+				if !strings.HasSuffix(key, ".json") && strings.Contains(key, s.Name) {
+					f.backends["one"].get = nil
+					if _, err := f.Delete(t.Context(), snapshot.DeleteRequest{Name: s.Name, Backends: backends}); err != nil {
+						t.Error(err)
+					}
+				}
+				return nil
+			}
+			if err := f.Scrub(t.Context(), snapshot.Scrub{Share: 100}); err != nil {
+				t.Errorf("Scrub: %v", err)
+			}
+			rec := f.records(t)[s.Name]
+			switch {
+			case backends == nil && rec != nil:
+				t.Errorf("it is still there: %+v", rec)
+			case backends != nil && (rec.Verification == nil || !rec.Verification.Passed || !slices.Equal(rec.Verification.Backends, []string{"two"})):
+				t.Errorf("the verdict on the other copy: %+v", rec.Verification)
+			}
+			if seen := f.seen.take(); slices.ContainsFunc(seen, func(line string) bool { return strings.HasPrefix(line, "verified") && strings.HasSuffix(line, "false") }) {
+				t.Errorf("observed: %q", seen)
+			}
+		})
+	}
+}
