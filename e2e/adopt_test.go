@@ -22,6 +22,13 @@ import (
 // TestMigratingFromK3s follows docs/migrating-from-k3s.md on what K3s leaves in a directory and in a bucket.
 func TestMigratingFromK3s(t *testing.T) {
 	w := newWorld(t, 0)
+	w.dir = filepath.Join(w.dir, "db", "snapshots") // as K3s has it: what it knows of a snapshot is above
+	above := filepath.Join(filepath.Dir(w.dir), ".metadata")
+	for _, dir := range []string{w.dir, above} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, err := w.etcd.Client(t).Put(t.Context(), "/registry/x", "y"); err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +59,9 @@ func TestMigratingFromK3s(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+	if err := os.WriteFile(filepath.Join(above, plain), []byte(`{"clusterName": "on disk"}`), 0o700); err != nil {
+		t.Fatal(err)
 	}
 	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
 	doc := fmt.Sprintf(`
@@ -99,6 +109,9 @@ clusters:
 	}
 	for _, sn := range s.list() {
 		if sn.Name == plain {
+			if sn.Labels["clusterName"] != "on disk" {
+				t.Errorf("labels of %s: %v", plain, sn.Labels)
+			}
 			judge(t, path, sn)
 		}
 	}

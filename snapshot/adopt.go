@@ -15,9 +15,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/inspect"
 )
 
-// metadataDir is where K3s and RKE2 keep what they know of a snapshot, in a file of the same name.
-const metadataDir = ".metadata/"
-
 // candidate is an object that another program may have put there as a snapshot, on the view of this number.
 type candidate struct {
 	view int
@@ -316,11 +313,18 @@ func originOf(name string, modTime time.Time) (created time.Time, node string) {
 	return time.Unix(unix, 0).UTC(), node
 }
 
-// foreignLabels returns what K3s or RKE2 keep beside a snapshot, as far as labels can hold it. They do without it, and so do
-// we.
+// foreignLabels returns what K3s or RKE2 keep of a snapshot, as far as labels can hold it. They do without it, and so do we.
 func (c *Cluster) foreignLabels(ctx context.Context, b Backend, file string) map[string]string {
-	doc, err := readSmall(ctx, b, c.key(metadataDir+file))
+	reader, ok := b.(MetadataReader)
+	if !ok {
+		return nil
+	}
+	in, err := reader.Metadata(ctx, c.key(file))
+	doc, err := readAllSmall(b, c.key(file), in, err)
 	if err != nil {
+		if !isNotFound(err) {
+			c.log.WarnContext(ctx, "labels of an adopted snapshot not read", "backend", b.Name(), "file", file, "error", err)
+		}
 		return nil
 	}
 	var all map[string]any

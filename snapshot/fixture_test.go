@@ -308,6 +308,10 @@ func (b *hookedBackend) Stat(ctx context.Context, key string) (snapshot.Object, 
 	return o, err
 }
 
+func (b *hookedBackend) Metadata(ctx context.Context, key string) (io.ReadCloser, error) {
+	return b.Backend.(snapshot.MetadataReader).Metadata(ctx, key)
+}
+
 func (b *hookedBackend) Delete(ctx context.Context, key string) error {
 	if b.del != nil {
 		if err := b.del(key); err != nil {

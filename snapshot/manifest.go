@@ -190,6 +190,11 @@ func indexOf(names []string, s string) int {
 // readSmall reads an object that is a small document.
 func readSmall(ctx context.Context, b Backend, key string) ([]byte, error) {
 	r, err := b.Get(ctx, key)
+	return readAllSmall(b, key, r, err)
+}
+
+// readAllSmall reads what was opened, and closes it.
+func readAllSmall(b Backend, key string, r io.ReadCloser, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -77,6 +77,14 @@ type Backend interface {
 	Sweep(ctx context.Context, prefix string, opts SweepOptions) (int64, error)
 }
 
+// A MetadataReader is a [Backend] that can also read what K3s and RKE2 keep of a snapshot.
+type MetadataReader interface {
+	// Metadata opens what they keep of the object of a key: the file of the same name in .metadata, beside the object in a
+	// bucket, and beside the object's directory on disk, which may be outside of the backend's own keys: nothing else there
+	// is ever read, and nothing is written. It wraps ErrNotFound when there is none. The caller closes the reader.
+	Metadata(ctx context.Context, key string) (io.ReadCloser, error)
+}
+
 // PutOptions are the options of [Backend.Put].
 type PutOptions struct {
 	ContentType string // never empty

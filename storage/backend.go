@@ -43,13 +43,17 @@ type Backend struct {
 	store store
 }
 
-var _ snapshot.Backend = (*Backend)(nil)
+var (
+	_ snapshot.Backend        = (*Backend)(nil)
+	_ snapshot.MetadataReader = (*Backend)(nil)
+)
 
 // store is one kind of storage. Its errors are as they come; [Backend] says what was tried and classifies them.
 type store interface {
 	uri(key string) string
 	put(ctx context.Context, key string, r *source, opts snapshot.PutOptions) error
 	get(ctx context.Context, key string) (io.ReadCloser, error)
+	metadata(ctx context.Context, key string) (io.ReadCloser, error)
 	stat(ctx context.Context, key string) (snapshot.Object, error)
 	list(ctx context.Context, prefix string) iter.Seq2[snapshot.Object, error]
 	remove(ctx context.Context, key string) error
@@ -115,18 +119,27 @@ func (b *Backend) Put(ctx context.Context, key string, r io.Reader, opts snapsho
 }
 
 // Get implements [snapshot.Backend].
-func (b *Backend) Get(ctx context.Context, key string) (rc io.ReadCloser, err error) {
-	err = b.do(ctx, "get", key, func(ctx context.Context) error {
+func (b *Backend) Get(ctx context.Context, key string) (io.ReadCloser, error) {
+	return b.read(ctx, "get", key, b.store.get)
+}
+
+// Metadata implements [snapshot.MetadataReader].
+func (b *Backend) Metadata(ctx context.Context, key string) (io.ReadCloser, error) {
+	return b.read(ctx, "get metadata of", key, b.store.metadata)
+}
+
+func (b *Backend) read(ctx context.Context, what, key string, open func(context.Context, string) (io.ReadCloser, error)) (rc io.ReadCloser, err error) {
+	err = b.do(ctx, what, key, func(ctx context.Context) error {
 		if err := checkKey(key); err != nil {
 			return err
 		}
-		rc, err = b.store.get(ctx, key)
+		rc, err = open(ctx, key)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &reader{ReadCloser: rc, ctx: ctx, b: b, key: key}, nil
+	return &reader{ReadCloser: rc, ctx: ctx, b: b, what: what, key: key}, nil
 }
 
 // Stat implements [snapshot.Backend].
@@ -194,9 +207,9 @@ func (b *Backend) Sweep(ctx context.Context, prefix string, opts snapshot.SweepO
 // reader is an object that is read; what breaks it is classified like anything else.
 type reader struct {
 	io.ReadCloser
-	ctx context.Context //nolint:containedctx // the object is read under the context that opened it
-	b   *Backend
-	key string
+	ctx       context.Context //nolint:containedctx // the object is read under the context that opened it
+	b         *Backend
+	what, key string
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -204,7 +217,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	if err == nil || err == io.EOF {
 		return n, err
 	}
-	return n, r.b.explain(r.ctx, "get", r.key, err)
+	return n, r.b.explain(r.ctx, r.what, r.key, err)
 }
 
 // checkKey refuses keys that would not be stored under what they are: gocloud.dev/blob escapes them, or a path means

@@ -165,8 +165,12 @@ func (w *watchedReader) Read(b []byte) (int, error) {
 }
 
 func (p *patientStore) get(ctx context.Context, key string) (io.ReadCloser, error) {
+	return p.open(ctx, key, p.store.get)
+}
+
+func (p *patientStore) open(ctx context.Context, key string, get func(context.Context, string) (io.ReadCloser, error)) (io.ReadCloser, error) {
 	r, err := patiently(ctx, p, closeLate, func(context.Context, *call) (io.ReadCloser, error) {
-		return p.store.get(ctx, key) // it is read after this call
+		return get(ctx, key) // it is read after this call
 	})
 	if err != nil {
 		return nil, err
