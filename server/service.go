@@ -75,7 +75,9 @@ func (s *service) cluster(name string) (Cluster, error) {
 		return s.clusters[0], nil
 	}
 	if name == "" {
-		return nil, snapshot.Invalid("cluster", "is empty, and there are several: name one of %q", s.names())
+		err := snapshot.Invalid("cluster", "is empty, and there are several: name one of %q", s.names())
+		err.Choices = s.names()
+		return nil, err
 	}
 	return s.named(name)
 }

@@ -57,6 +57,7 @@ type Error struct {
 	Reason  Reason
 	Backend string        // the backend that failed, if one did
 	Field   string        // the request's field that is wrong, if one is
+	Choices []string      // the names that there are, when one of them was to be given; may be empty
 	Message string        // what was tried, on what; lower case, no full stop
 	Hint    string        // what to do about it; may be empty
 	Retry   time.Duration // when a retry can help; 0 when it cannot

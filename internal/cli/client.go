@@ -53,6 +53,9 @@ func (o *clientOptions) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.key, "key", "", "`file` with the key of --cert")
 }
 
+// clientVariables are the flags that have a variable in all verbs.
+var clientVariables = []string{"addr", "cluster", "timeout", "tls", "plaintext", "cacert", "cert", "key"}
+
 func variableOf(flag string) string {
 	return "SNAPSHOTD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
@@ -67,7 +70,7 @@ type client struct {
 
 // withClient fills in the options from the environment, connects, and runs a verb with what came of it.
 func withClient(sys System, cmd *cobra.Command, o *clientOptions, run func(ctx context.Context, c *client) error) error {
-	err := fromEnvironment(cmd.Flags(), sys.Getenv, "addr", "cluster", "timeout", "tls", "plaintext", "cacert", "cert", "key", "output")
+	err := fromEnvironment(cmd.Flags(), sys.Getenv, append([]string{"output"}, clientVariables...)...)
 	if err != nil {
 		return err
 	}

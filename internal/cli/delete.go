@@ -26,7 +26,8 @@ func newDelete(sys System) *cobra.Command {
 more its record. What a bucket's object lock keeps is refused. Nothing is asked first.`,
 		Example: `  snapshotd delete on-demand-node1-1784300400
   snapshotd delete on-demand-node1-1784300400 --backend local`,
-		Args: oneName,
+		Args:              oneName,
+		ValidArgsFunction: completeName(sys),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
 				return runDelete(ctx, sys, opts, c, args[0])

@@ -21,7 +21,8 @@ func newGet(sys System) *cobra.Command {
 		Short: "Show all there is to know of one snapshot",
 		Example: `  snapshotd get on-demand-node1-1784300400
   snapshotd get on-demand-node1-1784300400 -o json | jq -r .snapshot.sha256`,
-		Args: oneName,
+		Args:              oneName,
+		ValidArgsFunction: completeName(sys),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
 				return runGet(ctx, sys, opts, c, args[0])

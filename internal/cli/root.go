@@ -59,6 +59,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 		newServe(sys), newConfig(sys), newVersion(sys),
 		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys), newWatch(sys), newRestore(sys), newVerify(sys), newDrillMember(sys),
 	)
+	completeFlags(sys, root)
 	return root
 }
 
@@ -86,9 +87,11 @@ func noCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	text := fmt.Sprintf("unknown command %q", args[0])
-	cmd.SuggestionsMinimumDistance = 2
-	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
-		text += fmt.Sprintf("; did you mean %q?", like[0])
+	for cmd.SuggestionsMinimumDistance = 1; cmd.SuggestionsMinimumDistance <= 2; cmd.SuggestionsMinimumDistance++ {
+		if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+			text += fmt.Sprintf("; did you mean %q?", like[0])
+			break
+		}
 	}
 	return usagef("%s", text)
 }

@@ -29,7 +29,8 @@ func newUpdate(sys System) *cobra.Command {
 it.`,
 		Example: `  snapshotd update on-demand-node1-1784300400 --pin --label reason=before-upgrade
   snapshotd update on-demand-node1-1784300400 --unpin --remove-label reason`,
-		Args: oneName,
+		Args:              oneName,
+		ValidArgsFunction: completeName(sys),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
 				return runUpdate(ctx, sys, opts, c, args[0])

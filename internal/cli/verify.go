@@ -62,7 +62,8 @@ Exits 4 when it is not what it should be, 6 when there is no such snapshot.`,
   snapshotd verify NAME --backend s3
   snapshotd verify latest --from file:///var/backups/etcd --level drill
   snapshotd verify NAME --from 's3://backups?region=eu-central-1&prefix=etcd/' --identity key.txt`,
-		Args: oneName,
+		Args:              oneName,
+		ValidArgsFunction: completeName(sys, cobra.CompletionWithDesc(latest, "the newest")),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.from != "" {
 				return runVerifyFrom(cmd, sys, opts, args[0])

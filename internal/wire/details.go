@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -16,6 +17,7 @@ type Details struct {
 	Backend  string                // that failed
 	Cluster  string                // that was asked for
 	Field    string                // of the request, that is wrong
+	Choices  []string              // the names that there are, when one of them was to be given; may be empty
 	Retry    time.Duration         // when a retry can help; 0 when it cannot
 	Snapshot *snapshotdv1.Snapshot // what exists in spite of the error; may be nil
 }
@@ -30,6 +32,9 @@ func DetailsOf(err error) Details {
 			if m.GetDomain() == Domain {
 				d.Reason = snapshot.Reason(m.GetReason())
 				d.Backend, d.Cluster = m.GetMetadata()[MetadataBackend], m.GetMetadata()[MetadataCluster]
+				if choices := m.GetMetadata()[MetadataChoices]; choices != "" {
+					d.Choices = strings.Split(choices, ",")
+				}
 			}
 		case *errdetails.RetryInfo:
 			d.Retry = m.GetRetryDelay().AsDuration()

@@ -21,6 +21,7 @@ const Domain = "snapshotd"
 const (
 	MetadataBackend = "backend" // the backend that failed
 	MetadataCluster = "cluster" // the cluster that was asked for
+	MetadataChoices = "choices" // the names that there are, separated by commas, when one of them was to be given
 )
 
 // codeOf gives every reason its code.
@@ -71,6 +72,7 @@ func statusOf(e *snapshot.Error, err error, cluster string, s *snapshot.Snapshot
 	info := &errdetails.ErrorInfo{Reason: string(e.Reason), Domain: Domain, Metadata: map[string]string{}}
 	setName(info.Metadata, MetadataBackend, e.Backend)
 	setName(info.Metadata, MetadataCluster, cluster)
+	setChoices(info.Metadata, e.Choices)
 	details := []protoadapt.MessageV1{protoadapt.MessageV1Of(info)}
 	if e.Retry > 0 {
 		details = append(details, protoadapt.MessageV1Of(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.Retry)}))
@@ -117,5 +119,14 @@ func statusCode(e *snapshot.Error, err error) codes.Code {
 func setName(m map[string]string, key, name string) {
 	if name != "" {
 		m[key] = shorten(name, maxName)
+	}
+}
+
+// setChoices gives as many names as there is room for: where one is to be chosen there is no snapshot.
+func setChoices(m map[string]string, names []string) {
+	for i := range names {
+		if text := strings.Join(names[:i+1], ","); len(text) <= maxMessage {
+			m[MetadataChoices] = text
+		}
 	}
 }

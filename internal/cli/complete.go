@@ -1,0 +1,202 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/restore"
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+const (
+	// completeTimeout is how long somebody who has pressed TAB waits at most.
+	completeTimeout = 2 * time.Second
+	// completeNames is how many names are offered at most: the newest.
+	completeNames = 100
+)
+
+// completeName offers the names of snapshots, newest first, and the words before them: of the service, or of the URL of
+// --from. It says nothing when nothing answers: the shell would print it into the command line.
+func completeName(sys System, words ...cobra.Completion) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		const directive = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+		if len(args) > 0 {
+			return nil, directive
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
+		defer cancel()
+		var offered []cobra.Completion
+		for _, w := range words {
+			if strings.HasPrefix(w, typed) {
+				offered = append(offered, w)
+			}
+		}
+		for _, s := range namesOf(ctx, sys, cmd, typed) {
+			about := s.GetCreateTime().AsTime().Local().Format("2006-01-02 15:04:05") + "  " + stateName(s.GetState())
+			offered = append(offered, cobra.CompletionWithDesc(s.GetName(), about))
+		}
+		return offered, directive
+	}
+}
+
+// namesOf returns the newest snapshots whose names begin with what was typed, as far as they were found in time.
+func namesOf(ctx context.Context, sys System, cmd *cobra.Command, typed string) (found []*snapshotdv1.Snapshot) {
+	if from := urlsOf(cmd.Flags()); len(from) > 0 {
+		return namesFrom(ctx, cmd, from)
+	}
+	askService(sys, cmd, func(c *client) {
+		req := &snapshotdv1.ListRequest{Cluster: c.cluster, PageSize: listPage}
+		for len(found) < completeNames {
+			page, err := c.List(ctx, req)
+			if err != nil {
+				return
+			}
+			for _, s := range page.GetSnapshots() {
+				if strings.HasPrefix(s.GetName(), typed) {
+					found = append(found, s)
+				}
+			}
+			if req.PageToken = page.GetNextPageToken(); req.PageToken == "" {
+				return
+			}
+		}
+	})
+	return found[:min(len(found), completeNames)]
+}
+
+// namesFrom returns what the first of the URLs holds that can be read.
+func namesFrom(ctx context.Context, cmd *cobra.Command, urls []string) (found []*snapshotdv1.Snapshot) {
+	cluster, _ := cmd.Flags().GetString("cluster")
+	prefix, _ := cmd.Flags().GetString("prefix")
+	if !cmd.Flags().Changed("prefix") {
+		prefix = cmp.Or(cluster, config.DefaultClusterName) + "/"
+	}
+	shelves, err := restore.Shelves(urls, prefix, nil)
+	if err != nil {
+		return nil
+	}
+	for _, shelf := range shelves {
+		if all, _, err := restore.List(ctx, shelf, completeNames); err == nil {
+			for _, s := range all {
+				found = append(found, wire.SnapshotToProto(s))
+			}
+			return found
+		}
+	}
+	return nil
+}
+
+// urlsOf returns the values of --from, which is given once or may be repeated.
+func urlsOf(fs *pflag.FlagSet) []string {
+	if one, err := fs.GetString("from"); err == nil && one != "" {
+		return []string{one}
+	}
+	many, _ := fs.GetStringArray("from")
+	return many
+}
+
+// completeBackend offers the backends that hold what was saved last; more of them when a comma stands before it.
+func completeBackend(sys System) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, typed string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
+		defer cancel()
+		before := typed[:strings.LastIndex(typed, ",")+1]
+		askService(sys, cmd, func(c *client) {
+			page, err := c.List(ctx, &snapshotdv1.ListRequest{Cluster: c.cluster, PageSize: completeNames})
+			if err != nil {
+				return
+			}
+			for _, s := range page.GetSnapshots() {
+				for _, l := range s.GetLocations() {
+					if name := before + l.GetBackend(); !slices.Contains(names, name) {
+						names = append(names, name)
+					}
+				}
+			}
+		})
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeCluster offers the clusters of the service. One that has several names them when none is given; one that has one
+// answers.
+func completeCluster(sys System) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
+		defer cancel()
+		askService(sys, cmd, func(c *client) {
+			page, err := c.List(ctx, &snapshotdv1.ListRequest{PageSize: 1})
+			names = wire.DetailsOf(err).Choices
+			if all := page.GetSnapshots(); len(all) > 0 {
+				names = append(names, all[0].GetCluster())
+			}
+		})
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// askService runs ask with a connection to the service that the flags and variables of a command name.
+func askService(sys System, cmd *cobra.Command, ask func(*client)) {
+	var o clientOptions
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.addFlags(fs)
+	fs.VisitAll(func(f *pflag.Flag) {
+		if given := cmd.Flags().Lookup(f.Name); given != nil && given.Changed {
+			_ = fs.Set(f.Name, given.Value.String()) // it was accepted there
+		}
+	})
+	if err := fromEnvironment(fs, sys.Getenv, clientVariables...); err != nil {
+		return
+	}
+	c, err := dial(&o)
+	if err != nil {
+		return
+	}
+	defer func() { _ = c.conn.Close() }() // everything was answered
+	ask(c)
+}
+
+// completeFlags gives the flags of all commands their completions: those of files and directories by the name of their
+// value in the help, the others by their own.
+func completeFlags(sys System, cmd *cobra.Command) {
+	ofService := cmd.Flags().Lookup("addr") != nil
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		value, _ := pflag.UnquoteUsage(f)
+		var complete cobra.CompletionFunc
+		switch {
+		case value == "file":
+			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
+		case value == "directory":
+			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
+		case f.Name == "cluster" && ofService:
+			complete = completeCluster(sys)
+		case f.Name == "backend" && ofService:
+			complete = completeBackend(sys)
+		case choices[f.Name] != nil:
+			complete = cobra.FixedCompletions(choices[f.Name], cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
+		default:
+			return
+		}
+		_ = cmd.RegisterFlagCompletionFunc(f.Name, complete) // fails only for a flag that has one of its own
+	})
+	for _, sub := range cmd.Commands() {
+		completeFlags(sys, sub)
+	}
+}
+
+// choices are the values of the flags that have few.
+var choices = map[string][]cobra.Completion{
+	"level":       {"checksum", "structure", "drill"},
+	"state":       {"saving", "ready", "partial", "failed", "deleting"},
+	"log-level":   {"debug", "info", "warn", "error"},
+	"log-format":  {"text", "json"},
+	"compression": {"zstd", "none"},
+}
