@@ -24,6 +24,7 @@ func TestEveryReasonHasItsCode(t *testing.T) {
 		snapshot.ReasonSnapshotNotFound:    codes.NotFound,
 		snapshot.ReasonSaveInProgress:      codes.Aborted,
 		snapshot.ReasonPageTokenExpired:    codes.Aborted,
+		snapshot.ReasonWatchExpired:        codes.Aborted,
 		snapshot.ReasonConflict:            codes.Aborted,
 		snapshot.ReasonInterrupted:         codes.Aborted,
 		snapshot.ReasonEtcdUnavailable:     codes.Unavailable,

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type fakeCluster struct {
 	update    func(context.Context, snapshot.UpdateRequest) (*snapshot.Record, error)
 	remove    func(context.Context, snapshot.DeleteRequest) (*snapshot.Record, error)
 	prune     func(context.Context, snapshot.PruneRequest) ([]snapshot.Decision, error)
+	follow    func(context.Context, int64, func(snapshot.Moment, error) bool)
 	verify    func(context.Context, snapshot.VerifyRequest) (*snapshot.Record, error)
 }
 
@@ -66,6 +68,17 @@ func (c *fakeCluster) Delete(ctx context.Context, req snapshot.DeleteRequest) (*
 
 func (c *fakeCluster) Prune(ctx context.Context, req snapshot.PruneRequest) ([]snapshot.Decision, error) {
 	return c.prune(ctx, req)
+}
+
+// Follow says nothing until the caller goes away, unless the test has it otherwise.
+func (c *fakeCluster) Follow(ctx context.Context, after int64) iter.Seq2[snapshot.Moment, error] {
+	return func(yield func(snapshot.Moment, error) bool) {
+		if c.follow == nil {
+			<-ctx.Done()
+			return
+		}
+		c.follow(ctx, after, yield)
+	}
 }
 
 func (c *fakeCluster) Verify(ctx context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error) {

@@ -183,3 +183,158 @@ func TestADeadlineReachesTheDomain(t *testing.T) {
 		t.Error("the domain sees no deadline")
 	}
 }
+
+// story is a cluster whose catalog says these moments after a revision, and then nothing.
+func story(name string, moments ...snapshot.Moment) *fakeCluster {
+	return &fakeCluster{name: name, follow: func(ctx context.Context, after int64, yield func(snapshot.Moment, error) bool) {
+		if !yield(snapshot.Moment{Revision: max(after, 1)}, nil) {
+			return
+		}
+		for _, m := range moments {
+			if m.Revision > after && !yield(m, nil) {
+				return
+			}
+		}
+		<-ctx.Done()
+	}}
+}
+
+func happened(revision int64, events ...snapshot.Event) snapshot.Moment {
+	return snapshot.Moment{Revision: revision, Events: events}
+}
+
+func started(cluster, name string) snapshot.Event {
+	return snapshot.Event{Type: snapshot.EventStarted, Cluster: cluster, Name: name}
+}
+
+func located(cluster, name, backend string) snapshot.Event {
+	s := &snapshot.Snapshot{Name: name, Locations: []snapshot.Location{{Backend: backend, State: snapshot.StateReady}}}
+	return snapshot.Event{Type: snapshot.EventLocationDone, Cluster: cluster, Name: name, Backend: backend, Snapshot: s}
+}
+
+func finished(cluster, name string) snapshot.Event {
+	return snapshot.Event{Type: snapshot.EventFinished, Cluster: cluster, Name: name, Snapshot: &snapshot.Snapshot{Name: name, State: snapshot.StateReady}}
+}
+
+// receive reads n messages and returns them in short, with the last token.
+func receive(t *testing.T, stream grpc.ServerStreamingClient[snapshotdv1.WatchResponse], n int) (got []string, token string) {
+	t.Helper()
+	for range n {
+		ev, err := stream.Recv()
+		if err != nil {
+			t.Fatalf("after %q: %v", got, err)
+		}
+		text := strings.TrimPrefix(ev.GetType().String(), "TYPE_") + " " + ev.GetName() + ev.GetBackend()
+		if ev.GetResumeToken() != "" {
+			token = ev.GetResumeToken()
+			text += "!"
+		}
+		got = append(got, text)
+	}
+	return got, token
+}
+
+func same(t *testing.T, got []string, want string) {
+	t.Helper()
+	if text := strings.Join(got, ", "); text != want {
+		t.Errorf("events\n%s\nwant\n%s", text, want)
+	}
+}
+
+func TestWatchGoesOnAfterAToken(t *testing.T) {
+	moments := []snapshot.Moment{
+		happened(5, started("a", "1")), happened(7, located("a", "1", "x"), located("a", "1", "y"), finished("a", "1")), happened(9, started("a", "2")),
+	}
+	client := run(t, server.Config{}, story("a", moments...)).client(t)
+	const all = "POSITION !, STARTED 1!, LOCATION_DONE 1x!, LOCATION_DONE 1y!, FINISHED 1!, STARTED 2!"
+	got, _ := receive(t, watch(t, client, &snapshotdv1.WatchRequest{}), 6)
+	same(t, got, all)
+	for n, want := range map[int]string{
+		1: all, 2: "POSITION !, LOCATION_DONE 1x!, LOCATION_DONE 1y!, FINISHED 1!, STARTED 2!",
+		3: "POSITION !, LOCATION_DONE 1x!, LOCATION_DONE 1y!, FINISHED 1!, STARTED 2!", // a revision comes as a whole
+		5: "POSITION !, STARTED 2!",
+	} {
+		_, token := receive(t, watch(t, client, &snapshotdv1.WatchRequest{}), n)
+		other := run(t, server.Config{}, story("a", moments...)).client(t) // another replica
+		got, _ := receive(t, watch(t, other, &snapshotdv1.WatchRequest{ResumeToken: token}), strings.Count(want, ",")+1)
+		same(t, got, want)
+	}
+}
+
+func TestWatchTellsTheSameOnce(t *testing.T) {
+	said := make(chan snapshot.Moment)
+	c := &fakeCluster{name: "a", follow: func(ctx context.Context, _ int64, yield func(snapshot.Moment, error) bool) {
+		for {
+			select {
+			case m := <-said:
+				if !yield(m, nil) {
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}}
+	r := run(t, server.Config{}, c)
+	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
+	next := func(want string) {
+		t.Helper()
+		got, _ := receive(t, stream, strings.Count(want, ",")+1)
+		same(t, got, want)
+	}
+	r.events.Publish(started("a", "1")) // while the catalog does not answer
+	next("STARTED 1")
+	said <- happened(4)
+	next("POSITION !")
+	said <- happened(5, started("a", "1"))
+	next("POSITION !")
+	r.events.Publish(located("a", "1", "x"))
+	next("LOCATION_DONE 1x")
+	said <- happened(6, located("a", "1", "x"), located("a", "1", "y"), finished("a", "1"))
+	next("LOCATION_DONE 1y!, FINISHED 1!")
+	r.events.Publish(snapshot.Event{Type: snapshot.EventProgress, Cluster: "a", Name: "1"}) // it was on its way
+	r.events.Publish(located("a", "1", "y"))
+	r.events.Publish(finished("a", "1"))
+	r.events.Publish(started("a", "2"))
+	next("STARTED 2")
+	said <- happened(7, located("a", "1", "x")) // it was repaired: the same once more
+	next("LOCATION_DONE 1x!")
+}
+
+func TestATokenIsOfAllClustersThatAreWatched(t *testing.T) {
+	down := &fakeCluster{name: "b"} // its catalog does not answer
+	r := run(t, server.Config{}, story("a", happened(5, started("a", "1"))), down)
+	client := r.client(t)
+	got, _ := receive(t, watch(t, client, &snapshotdv1.WatchRequest{}), 1)
+	same(t, got, "STARTED 1") // no token: what happens in b could not be resumed
+	got, ofA := receive(t, watch(t, client, &snapshotdv1.WatchRequest{Cluster: "a"}), 2)
+	same(t, got, "POSITION !, STARTED 1!")
+	for what, req := range map[string]*snapshotdv1.WatchRequest{
+		"of others":  {Cluster: "b", ResumeToken: ofA},
+		"rubbish":    {ResumeToken: "rubbish"},
+		"not base64": {ResumeToken: "!"},
+		"empty":      {ResumeToken: "e30"},
+		"no number":  {ResumeToken: "eyJhIjowfQ"},
+	} {
+		stream, err := client.Watch(t.Context(), req)
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "resume_token" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err := watch(t, client, &snapshotdv1.WatchRequest{Cluster: "b"}).Header()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWatchersAreToldThatATokenIsTooOld(t *testing.T) {
+	expired := &snapshot.Error{Reason: snapshot.ReasonWatchExpired, Message: "follow"}
+	r := run(t, server.Config{}, &fakeCluster{name: "a", follow: func(_ context.Context, _ int64, yield func(snapshot.Moment, error) bool) {
+		yield(snapshot.Moment{}, expired)
+	}})
+	_, err := watch(t, r.client(t), &snapshotdv1.WatchRequest{}).Recv()
+	checkError(t, err, codes.Aborted, snapshot.ReasonWatchExpired)
+}

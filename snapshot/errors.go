@@ -17,6 +17,7 @@ const (
 	ReasonSnapshotNotFound    Reason = "SNAPSHOT_NOT_FOUND"    // the catalog has no snapshot of that name
 	ReasonSaveInProgress      Reason = "SAVE_IN_PROGRESS"      // the cluster is being saved already
 	ReasonPageTokenExpired    Reason = "PAGE_TOKEN_EXPIRED"    // the listing's revision has been compacted
+	ReasonWatchExpired        Reason = "WATCH_EXPIRED"         // what happened after a resume token cannot be told any more
 	ReasonConflict            Reason = "CONFLICT"              // the record was changed meanwhile, or something of somebody else is in the place
 	ReasonEtcdUnavailable     Reason = "ETCD_UNAVAILABLE"      // no member could be read
 	ReasonCatalogUnavailable  Reason = "CATALOG_UNAVAILABLE"   // the catalog's etcd does not answer or has no quorum

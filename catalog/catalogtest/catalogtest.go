@@ -32,6 +32,10 @@ func Run(t *testing.T, open func(t *testing.T) snapshot.Catalog) {
 		{"a request id leads to the newest save", testRequestID},
 		{"one of fifty gets the lock", testLock},
 		{"a store is remembered", testStore},
+		{"changes come in order, also after a break", testChanges},
+		{"who reads changes slowly misses none", testSlowFollower},
+		{"changes can be left", testFollowerLeaves},
+		{"changes after a revision that is still to come are refused", testFutureRevision},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}

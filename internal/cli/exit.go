@@ -142,6 +142,8 @@ func flagOfField(field string) string {
 	switch field {
 	case "cluster":
 		return "--cluster"
+	case "resume_token":
+		return "--resume"
 	case "etag":
 		return "--etag"
 	case "name":

@@ -40,6 +40,9 @@ func showProgress(ctx context.Context, w io.Writer, c *client, req *snapshotdv1.
 			if err != nil {
 				break
 			}
+			if ev.GetType() == snapshotdv1.WatchResponse_TYPE_POSITION {
+				continue
+			}
 			p.add(ev)
 			if now := time.Now(); now.Sub(drawn) >= progressInterval {
 				drawn = now

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -240,14 +242,49 @@ func TestWatch(t *testing.T) {
 				return err
 			}
 		}
-		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonShuttingDown, Message: "the service is shutting down"}, "", nil).Err()
+		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonWatchExpired, Message: "the token is too old"}, "", nil).Err()
 	}})
 	for _, f := range []string{"table", "json", "yaml"} {
 		r := run(t.Context(), env, "watch", "-o", f)
-		if r.code != 1 || r.stderr != "error: the service is shutting down\n" {
+		if r.code != 1 || r.stderr != "error: the token is too old\n" {
 			t.Errorf("exit code %d, want 1; %s", r.code, r.stderr)
 		}
 		golden(t, "watch."+strings.ReplaceAll(f, "table", "txt"), r.stdout)
+	}
+}
+
+func TestWatchGoesOnWhereItWas(t *testing.T) {
+	var asked []string
+	broken := []error{
+		status.Error(codes.Unavailable, "error reading from server: EOF"),
+		wire.Status(&snapshot.Error{Reason: snapshot.ReasonShuttingDown, Message: "shutting down", Retry: time.Second}, "", nil).Err(),
+		wire.Status(&snapshot.Error{Reason: snapshot.ReasonSlowConsumer, Message: "too slow"}, "", nil).Err(),
+		wire.Status(&snapshot.Error{Reason: snapshot.ReasonWatchExpired, Message: "too old"}, "", nil).Err(),
+	}
+	env := serve(t, &fake{watch: func(r *snapshotdv1.WatchRequest, stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
+		n := len(asked)
+		asked = append(asked, r.GetResumeToken())
+		for _, ev := range []*snapshotdv1.WatchResponse{
+			{Type: snapshotdv1.WatchResponse_TYPE_POSITION, ResumeToken: fmt.Sprint(n)},
+			{Type: snapshotdv1.WatchResponse_TYPE_STARTED, Time: timestamppb.New(now), Name: fmt.Sprint("s", n), ResumeToken: fmt.Sprint("t", n)},
+			{Type: snapshotdv1.WatchResponse_TYPE_PROGRESS, Time: timestamppb.New(now), Name: fmt.Sprint("s", n)},
+		} {
+			if err := stream.Send(ev); err != nil {
+				return err
+			}
+		}
+		return broken[n]
+	}})
+	r := run(t.Context(), env, "watch", "--resume", "t")
+	if got := strings.Join(asked, " "); got != "t t0 t1 t2" {
+		t.Errorf("resumed after %s", got)
+	}
+	if r.code != 1 || strings.Count(r.stderr, "warning: the watch broke off: ") != 3 || !strings.HasSuffix(r.stderr, "error: too old\n") ||
+		!strings.Contains(r.stderr, "shutting down; trying again in 200ms, going on after what was shown last") {
+		t.Errorf("exit code %d, %s", r.code, r.stderr)
+	}
+	if strings.Count(r.stdout, "STARTED") != 4 || strings.Contains(r.stdout, "POSITION") {
+		t.Errorf("shown: %s", r.stdout)
 	}
 }
 

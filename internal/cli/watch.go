@@ -2,22 +2,31 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
 
+	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// watchInterval is the least time between two lines about the progress of one transfer.
-const watchInterval = time.Second
+const (
+	// watchInterval is the least time between two lines about the progress of one transfer.
+	watchInterval = time.Second
+	// Pauses before a watch that broke off goes on: the first one, and the longest.
+	reconnectPause    = 200 * time.Millisecond
+	reconnectPauseMax = 10 * time.Second
+)
 
 type watchOptions struct {
 	client clientOptions
 	output format
+	resume string
 }
 
 func newWatch(sys System) *cobra.Command {
@@ -25,10 +34,16 @@ func newWatch(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch",
 		Short: "Show what happens to snapshots, as it happens",
-		Long: `Show what happens to snapshots on the service that is asked, from now on, until interrupted:
-one event a line, as text or JSON, or one YAML document for each.`,
+		Long: `Show what happens to snapshots on all replicas, from now on, until interrupted: one event a line, as
+text or JSON, or one YAML document for each. Progress is shown of the replica that is asked alone.
+
+When the connection breaks off, it is made again, and nothing that happened meanwhile is left out; some
+of it may be shown twice. --resume does the same for a watch that was ended: its value is the last
+resumeToken that was not empty in the JSON or YAML, of whichever replica. A token that is too old is an
+error (WATCH_EXPIRED): list, then watch anew.`,
 		Example: `  snapshotd watch
-  snapshotd watch -o json | jq 'select(.type == "TYPE_FINISHED") | .snapshot.state'`,
+  snapshotd watch -o json | jq 'select(.type == "TYPE_FINISHED") | .snapshot.state'
+  snapshotd watch -o json --resume eyJkZWZhdWx0Ijo0Mn0`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
@@ -36,24 +51,82 @@ one event a line, as text or JSON, or one YAML document for each.`,
 			})
 		},
 	}
+	cmd.Flags().StringVar(&opts.resume, "resume", "", "go on after this `token`, a resumeToken of the output (default from now on)")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(cmd.Flags())
 	return cmd
 }
 
+// runWatch watches, and goes on where it was when the connection or the replica is lost.
 func runWatch(ctx context.Context, sys System, opts watchOptions, c *client) error {
-	stream, err := c.Watch(ctx, &snapshotdv1.WatchRequest{Cluster: c.cluster})
+	w := &watcher{
+		sys: sys, output: opts.output, lines: eventLines{shown: map[string]time.Time{}},
+		req: &snapshotdv1.WatchRequest{Cluster: c.cluster, ResumeToken: opts.resume},
+	}
+	pause := reconnectPause
+	for {
+		err := w.follow(ctx, c, func() { pause = reconnectPause })
+		if ctx.Err() != nil || !w.began || !mayReconnect(err) {
+			return err
+		}
+		after := "going on after what was shown last"
+		if w.req.GetResumeToken() == "" {
+			after = "what happens until then is not shown"
+		}
+		fmt.Fprintf(sys.Stderr, "warning: the watch broke off: %s; trying again in %v, %s\n", plain(message(err)), pause, after)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+		pause = min(2*pause, reconnectPauseMax)
+	}
+}
+
+// mayReconnect reports whether the same watch may do better a little later.
+func mayReconnect(err error) bool {
+	if errors.Is(err, io.EOF) {
+		return true // the service never ends a watch by itself
+	}
+	switch wire.DetailsOf(err).Reason {
+	case "SLOW_CONSUMER", "SHUTTING_DOWN":
+		return true
+	case "":
+		return statusCode(err) == codes.Unavailable // the connection
+	default:
+		return wire.DetailsOf(err).Retry > 0
+	}
+}
+
+// watcher shows events over any number of streams.
+type watcher struct {
+	sys    System
+	output format
+	lines  eventLines
+	req    *snapshotdv1.WatchRequest // its token is that of the last event that was shown
+	began  bool                      // a service has answered
+}
+
+// follow shows the events of one stream. It calls live when the service has answered.
+func (w *watcher) follow(ctx context.Context, c *client, live func()) error {
+	stream, err := c.Watch(ctx, w.req)
 	if err != nil {
 		return err
 	}
-	lines := eventLines{shown: map[string]time.Time{}}
+	if header, err := stream.Header(); err == nil && header != nil {
+		w.began = true
+		live()
+	}
 	for {
 		ev, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		if err := printEvent(sys.Stdout, opts.output, &lines, ev); err != nil {
-			return err
+		if err := printEvent(w.sys.Stdout, w.output, &w.lines, ev); err != nil {
+			return &failedError{fmt.Errorf("write the events: %w", err)}
+		}
+		if token := ev.GetResumeToken(); token != "" {
+			w.req.ResumeToken = token
 		}
 	}
 }
@@ -89,6 +162,9 @@ type eventLines struct {
 
 func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 	at := ev.GetTime().AsTime()
+	if ev.GetType() == snapshotdv1.WatchResponse_TYPE_POSITION {
+		return ""
+	}
 	head := fmt.Sprintf("%s  %-13s  %s", at.Format(time.RFC3339), strings.TrimPrefix(ev.GetType().String(), "TYPE_"), ev.GetName())
 	switch ev.GetType() {
 	case snapshotdv1.WatchResponse_TYPE_PROGRESS:

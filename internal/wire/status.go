@@ -31,6 +31,7 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonSnapshotNotFound:    codes.NotFound,
 	snapshot.ReasonSaveInProgress:      codes.Aborted,
 	snapshot.ReasonPageTokenExpired:    codes.Aborted,
+	snapshot.ReasonWatchExpired:        codes.Aborted,
 	snapshot.ReasonConflict:            codes.Aborted,
 	snapshot.ReasonInterrupted:         codes.Aborted,
 	snapshot.ReasonEtcdUnavailable:     codes.Unavailable,

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"reflect"
 	"strconv"
 	"testing"
 	"time"
@@ -75,7 +76,7 @@ func TestNoErrorIsOK(t *testing.T) {
 
 func TestErrorsOfOthersHaveNoDetails(t *testing.T) {
 	for _, err := range []error{nil, errors.New("plain"), status.Error(codes.Unavailable, "connection refused")} {
-		if d := wire.DetailsOf(err); d != (wire.Details{}) {
+		if d := wire.DetailsOf(err); !reflect.DeepEqual(d, wire.Details{}) {
 			t.Errorf("details of %v are %+v", err, d)
 		}
 	}

@@ -34,12 +34,16 @@ const (
 	WatchResponse_TYPE_STARTED WatchResponse_Type = 1
 	// Bytes have moved.
 	WatchResponse_TYPE_PROGRESS WatchResponse_Type = 2
-	// One backend holds the snapshot or has failed. Sent with the snapshot and the backend.
+	// One backend holds the snapshot, or has failed, or its copy was found to be damaged, or was repaired. Sent with the
+	// snapshot and the backend.
 	WatchResponse_TYPE_LOCATION_DONE WatchResponse_Type = 3
-	// A save has ended. Sent with the snapshot.
+	// A save has ended, or a snapshot that the catalog did not have was found whole. Sent with the snapshot.
 	WatchResponse_TYPE_FINISHED WatchResponse_Type = 4
-	// A backend does not hold the snapshot any more: it was deleted or pruned. Sent with the snapshot and the backend.
+	// A backend does not hold the snapshot any more: it was deleted, pruned, or found to be gone. Sent with the snapshot and the
+	// backend.
 	WatchResponse_TYPE_DELETED WatchResponse_Type = 5
+	// Nothing has happened; the message is there for its resume_token.
+	WatchResponse_TYPE_POSITION WatchResponse_Type = 6
 )
 
 // Enum value maps for WatchResponse_Type.
@@ -51,6 +55,7 @@ var (
 		3: "TYPE_LOCATION_DONE",
 		4: "TYPE_FINISHED",
 		5: "TYPE_DELETED",
+		6: "TYPE_POSITION",
 	}
 	WatchResponse_Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED":   0,
@@ -59,6 +64,7 @@ var (
 		"TYPE_LOCATION_DONE": 3,
 		"TYPE_FINISHED":      4,
 		"TYPE_DELETED":       5,
+		"TYPE_POSITION":      6,
 	}
 )
 
@@ -906,7 +912,10 @@ type WatchRequest struct {
 	// Cluster to watch; all when empty.
 	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	// Only events of the save with this request id; of all when empty.
-	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// resume_token of the last message that was received: the stream goes on after it, whichever replica is asked. Empty: from
+	// now on. What the token does not know, a cluster that was not watched then, is watched from now on.
+	ResumeToken   string `protobuf:"bytes,3,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -951,6 +960,13 @@ func (x *WatchRequest) GetCluster() string {
 func (x *WatchRequest) GetRequestId() string {
 	if x != nil {
 		return x.RequestId
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetResumeToken() string {
+	if x != nil {
+		return x.ResumeToken
 	}
 	return ""
 }
@@ -1407,7 +1423,10 @@ type WatchResponse struct {
 	DoneBytes int64 `protobuf:"varint,8,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
 	// Bytes expected: from etcd its DbSize; to a backend what is stored. 0 while that is not known, as it is not before the
 	// snapshot has been compressed.
-	TotalBytes    int64 `protobuf:"varint,9,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	TotalBytes int64 `protobuf:"varint,9,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	// Where to go on after this message; opaque. Empty in progress events, in what this replica has told before the catalog
+	// says it, and while the catalog could not be read yet: then the last one that was received holds.
+	ResumeToken   string `protobuf:"bytes,10,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1505,6 +1524,13 @@ func (x *WatchResponse) GetTotalBytes() int64 {
 	return 0
 }
 
+func (x *WatchResponse) GetResumeToken() string {
+	if x != nil {
+		return x.ResumeToken
+	}
+	return ""
+}
+
 var File_snapshotd_v1_snapshot_service_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
@@ -1577,11 +1603,12 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"done_bytes\x18\x02 \x01(\x03R\tdoneBytes\x12\x1f\n" +
 	"\vtotal_bytes\x18\x03 \x01(\x03R\n" +
 	"totalBytes\x122\n" +
-	"\bsnapshot\x18\x04 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\"G\n" +
+	"\bsnapshot\x18\x04 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\"j\n" +
 	"\fWatchRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tR\trequestId\"\x80\x01\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12!\n" +
+	"\fresume_token\x18\x03 \x01(\tR\vresumeToken\"\x80\x01\n" +
 	"\rUpdateRequest\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
@@ -1610,7 +1637,7 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x14\n" +
 	"\x05stays\x18\x05 \x01(\bR\x05stays\x12\x10\n" +
 	"\x03why\x18\x06 \x01(\tR\x03why\x12(\n" +
-	"\x05error\x18\a \x01(\v2\x12.google.rpc.StatusR\x05error\"\xd0\x03\n" +
+	"\x05error\x18\a \x01(\v2\x12.google.rpc.StatusR\x05error\"\x87\x04\n" +
 	"\rWatchResponse\x124\n" +
 	"\x04type\x18\x01 \x01(\x0e2 .snapshotd.v1.WatchResponse.TypeR\x04type\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
@@ -1623,14 +1650,17 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\n" +
 	"done_bytes\x18\b \x01(\x03R\tdoneBytes\x12\x1f\n" +
 	"\vtotal_bytes\x18\t \x01(\x03R\n" +
-	"totalBytes\"~\n" +
+	"totalBytes\x12!\n" +
+	"\fresume_token\x18\n" +
+	" \x01(\tR\vresumeToken\"\x91\x01\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fTYPE_STARTED\x10\x01\x12\x11\n" +
 	"\rTYPE_PROGRESS\x10\x02\x12\x16\n" +
 	"\x12TYPE_LOCATION_DONE\x10\x03\x12\x11\n" +
 	"\rTYPE_FINISHED\x10\x04\x12\x10\n" +
-	"\fTYPE_DELETED\x10\x052\xf0\x04\n" +
+	"\fTYPE_DELETED\x10\x05\x12\x11\n" +
+	"\rTYPE_POSITION\x10\x062\xf0\x04\n" +
 	"\x0fSnapshotService\x12=\n" +
 	"\x04Save\x12\x19.snapshotd.v1.SaveRequest\x1a\x1a.snapshotd.v1.SaveResponse\x12L\n" +
 	"\tReconcile\x12\x1e.snapshotd.v1.ReconcileRequest\x1a\x1f.snapshotd.v1.ReconcileResponse\x12=\n" +

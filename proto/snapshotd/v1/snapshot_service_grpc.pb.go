@@ -74,8 +74,15 @@ type SnapshotServiceClient interface {
 	// inside of an encrypted snapshot can be verified only where the service has an identity of one of its recipients:
 	// FAILED_PRECONDITION (SNAPSHOT_SEALED) above CHECKSUM; at CHECKSUM it is compared as it is stored, and the verdict says so.
 	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error)
-	// Watch streams what happens to snapshots on the replica that is asked, from now on, until the caller ends it. Progress
-	// events are dropped for a caller that does not keep up; the others are not: such a caller gets RESOURCE_EXHAUSTED.
+	// Watch streams what happens to snapshots on all replicas, until the caller ends it: from now on, or from where another Watch
+	// broke off, on whatever replica. Of each cluster, events come in order and, with the resume_token, at least once: those of
+	// other replicas, and those of a time before, as the catalog has them; those of the replica that is asked at once. Progress
+	// is that of the replica that is asked alone, and dropped for a caller that does not keep up. Other events never are: a
+	// caller that falls behind by hundreds of what this replica does gets RESOURCE_EXHAUSTED (SLOW_CONSUMER), and can resume.
+	//
+	// The response headers come as soon as nothing of this replica can be missed any more, and TYPE_POSITION as soon as nothing
+	// at all can be. While the catalog's etcd does not answer, the stream goes on with what this replica does, and catches up by
+	// itself. A resume_token that is too old is ABORTED (WATCH_EXPIRED): list, then watch anew.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
@@ -239,8 +246,15 @@ type SnapshotServiceServer interface {
 	// inside of an encrypted snapshot can be verified only where the service has an identity of one of its recipients:
 	// FAILED_PRECONDITION (SNAPSHOT_SEALED) above CHECKSUM; at CHECKSUM it is compared as it is stored, and the verdict says so.
 	Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error
-	// Watch streams what happens to snapshots on the replica that is asked, from now on, until the caller ends it. Progress
-	// events are dropped for a caller that does not keep up; the others are not: such a caller gets RESOURCE_EXHAUSTED.
+	// Watch streams what happens to snapshots on all replicas, until the caller ends it: from now on, or from where another Watch
+	// broke off, on whatever replica. Of each cluster, events come in order and, with the resume_token, at least once: those of
+	// other replicas, and those of a time before, as the catalog has them; those of the replica that is asked at once. Progress
+	// is that of the replica that is asked alone, and dropped for a caller that does not keep up. Other events never are: a
+	// caller that falls behind by hundreds of what this replica does gets RESOURCE_EXHAUSTED (SLOW_CONSUMER), and can resume.
+	//
+	// The response headers come as soon as nothing of this replica can be missed any more, and TYPE_POSITION as soon as nothing
+	// at all can be. While the catalog's etcd does not answer, the stream goes on with what this replica does, and catches up by
+	// itself. A resume_token that is too old is ABORTED (WATCH_EXPIRED): list, then watch anew.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedSnapshotServiceServer()
 }

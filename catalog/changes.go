@@ -1,0 +1,192 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const (
+	// watchQueue is how many responses of etcd wait for whoever reads slower than etcd sends. Then the watch is ended, and
+	// another one goes on where he is.
+	watchQueue = 8
+	// watchPause is the pause before another attempt while etcd does not answer.
+	watchPause = time.Second
+)
+
+// Changes yields the changes of the records after a revision; after 0 from now on.
+func (c *Catalog) Changes(ctx context.Context, after int64) iter.Seq2[snapshot.Changes, error] {
+	return func(yield func(snapshot.Changes, error) bool) {
+		f := &following{Catalog: c, at: after, yield: yield}
+		told := false
+		for !f.left {
+			err := f.watch(ctx)
+			e, ok := errors.AsType[*snapshot.Error](err)
+			switch {
+			case f.left:
+			case ctx.Err() != nil:
+				yield(snapshot.Changes{}, &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "follow the catalog", Err: context.Cause(ctx)})
+				return
+			case ok && e.Retry == 0:
+				yield(snapshot.Changes{}, err)
+				return
+			case err == nil:
+				told = false
+			default:
+				if !told {
+					c.cfg.Logger.WarnContext(ctx, "catalog cannot be followed; watches catch up when it is back", "cluster", c.cfg.Cluster, "error", err)
+				}
+				told = true
+				pause(ctx, watchPause)
+			}
+		}
+	}
+}
+
+// following is one call of Changes under way.
+type following struct {
+	*Catalog
+	at    int64 // the revision up to which all was yielded; 0 before that is known
+	began bool  // something was yielded
+	left  bool  // nobody wants more
+	yield func(snapshot.Changes, error) bool
+}
+
+// watch yields what one watch of etcd shows. It returns nil when the next one is to go on at once.
+func (f *following) watch(ctx context.Context) error {
+	now, err := f.revision(ctx)
+	switch {
+	case err != nil:
+		return err
+	case f.at == 0:
+		f.at = now
+	case now < f.at:
+		return f.expired(f.at, fmt.Errorf("etcd is at revision %d: it was restored from a time before", now))
+	}
+	client, err := f.cfg.Connect(ctx)
+	if err != nil {
+		return f.unavailable("follow the records", err)
+	}
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	responses := client.Watch(ctx, f.keys.records(), clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithRev(f.at+1),
+		clientv3.WithProgressNotify(), clientv3.WithCreatedNotify())
+	queue := queued(responses, cancel)
+	defer func() {
+		cancel()
+		for range queue { //nolint:revive // until nobody writes to it any more
+		}
+	}()
+	for r := range queue {
+		if err := f.take(ctx, r); err != nil || f.left {
+			return err
+		}
+	}
+	return nil
+}
+
+// queued hands responses on. When too many of them wait, it ends the watch, whose client would keep them all, and hands
+// on those that wait.
+func queued(responses clientv3.WatchChan, end func()) <-chan clientv3.WatchResponse {
+	queue := make(chan clientv3.WatchResponse, watchQueue)
+	go func() {
+		defer close(queue)
+		for r := range responses {
+			select {
+			case queue <- r:
+			default:
+				end()
+				return
+			}
+		}
+	}()
+	return queue
+}
+
+// revision returns the revision that etcd, as a whole, is at.
+func (f *following) revision(ctx context.Context) (revision int64, err error) {
+	err = f.do(ctx, "follow", "read the revision", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		resp, err := client.Get(ctx, f.keys.lock(), clientv3.WithKeysOnly())
+		if err == nil {
+			revision = resp.Header.Revision
+		}
+		return err
+	})
+	return revision, err
+}
+
+// take yields what a response says, a revision at a time.
+func (f *following) take(ctx context.Context, r clientv3.WatchResponse) error {
+	switch err := r.Err(); {
+	case isGone(err):
+		return f.expired(f.at, err)
+	case err != nil:
+		return f.unavailable("follow the records", err)
+	case r.Created:
+		if !f.began {
+			f.give(snapshot.Changes{Revision: f.at})
+		}
+		return nil
+	case len(r.Events) == 0 && r.Header.Revision < f.at:
+		return f.expired(f.at, fmt.Errorf("etcd is at revision %d: it was restored from a time before", r.Header.Revision))
+	case len(r.Events) == 0:
+		f.give(snapshot.Changes{Revision: r.Header.Revision})
+		return nil
+	}
+	var all snapshot.Changes
+	for _, ev := range r.Events {
+		if ev.Kv.ModRevision != all.Revision {
+			f.give(all)
+			all = snapshot.Changes{Revision: ev.Kv.ModRevision}
+		}
+		ch, err := f.change(ctx, ev)
+		if err != nil {
+			return err
+		}
+		if ch.Before != nil || ch.After != nil {
+			all.Records = append(all.Records, ch)
+		}
+	}
+	f.give(all)
+	return nil
+}
+
+// give yields changes, unless there are none or nobody wants more.
+func (f *following) give(ch snapshot.Changes) {
+	if ch.Revision == 0 || f.left {
+		return
+	}
+	f.at, f.began, f.left = ch.Revision, true, !f.yield(ch, nil)
+}
+
+// change returns what an event of etcd means. What the record was before is gone when its revision was compacted meanwhile;
+// then nobody can tell what has happened.
+func (f *following) change(ctx context.Context, ev *clientv3.Event) (ch snapshot.Change, err error) {
+	if ev.PrevKv == nil && !ev.IsCreate() {
+		return ch, f.expired(f.at, fmt.Errorf("what %q was before revision %d is compacted", ev.Kv.Key, ev.Kv.ModRevision))
+	}
+	if ev.PrevKv != nil {
+		if ch.Before, err = f.decode(ev.PrevKv); err != nil {
+			f.cfg.Logger.WarnContext(ctx, "record cannot be followed", "error", err)
+		}
+	}
+	if ev.Type == clientv3.EventTypePut {
+		if ch.After, err = f.decode(ev.Kv); err != nil {
+			f.cfg.Logger.WarnContext(ctx, "record cannot be followed", "error", err)
+			return snapshot.Change{}, nil
+		}
+	}
+	return ch, nil
+}
+
+func (f *following) expired(at int64, err error) error {
+	return &snapshot.Error{
+		Reason: snapshot.ReasonWatchExpired, Message: fmt.Sprintf("follow the catalog of cluster %q after revision %d", f.cfg.Cluster, at),
+		Err: err, Hint: "what happened since cannot be told any more; list, then watch anew without a resume token",
+	}
+}

@@ -1,0 +1,62 @@
+package server
+
+import (
+	"encoding/base64"
+	"encoding/json"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// positions say up to which revision of its catalog a watcher has been told all of a cluster. They are what a resume token
+// is made of; it is opaque to callers.
+type positions map[string]int64
+
+// of returns the revision of a cluster; 0 when it is not known.
+func (p positions) of(cluster string) int64 { return p[cluster] }
+
+// complete reports whether the revision of each cluster is known. Before that, a token would lose what happens in the
+// others.
+func (p positions) complete(clusters []Cluster) bool {
+	for _, c := range clusters {
+		if p[c.Name()] == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (p positions) encode() string {
+	b, _ := json.Marshal(p) // of strings and numbers: it cannot fail
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// decodeResume returns the positions of the clusters as a token has them; none when it is empty.
+func decodeResume(token string, clusters []Cluster) (positions, error) {
+	known := positions{}
+	if token == "" {
+		return known, nil
+	}
+	var all positions
+	b, err := base64.RawURLEncoding.DecodeString(token)
+	if err == nil {
+		err = json.Unmarshal(b, &all)
+	}
+	for _, revision := range all {
+		if revision <= 0 {
+			all = nil
+			break
+		}
+	}
+	if err != nil || len(all) == 0 {
+		return nil, snapshot.Invalid("resume_token", "%.80q is none of this service's; give back a resume_token as it came", token)
+	}
+	for _, c := range clusters {
+		if revision, ok := all[c.Name()]; ok {
+			known[c.Name()] = revision
+		}
+	}
+	if len(known) == 0 {
+		return nil, snapshot.Invalid("resume_token", "it is of a watch of other clusters; watch those, or begin without a token")
+	}
+	return known, nil
+}
