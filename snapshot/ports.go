@@ -60,8 +60,13 @@ type Backend interface {
 	// returns an error, because of the backend, of r, or of ctx, nothing has become visible under key that was not there
 	// before. An error of r is returned as it is (errors.Is holds).
 	Put(ctx context.Context, key string, r io.Reader, opts PutOptions) error
-	// Get opens an object. The caller closes the reader.
+	// Get opens an object. The caller closes the reader. What it gives is of one object, as it was when Get returned: one that
+	// is replaced while it is read is an error of Read, or is read to its end, and never a mixture. A connection that breaks
+	// is made good inside where that can be.
 	Get(ctx context.Context, key string) (io.ReadCloser, error)
+	// GetRange is Get of length bytes from offset on; a length below 0 is all that follows, 0 is an error. Where the object
+	// ends before, there are fewer bytes, or none.
+	GetRange(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error)
 	// Stat returns what the backend says of an object; it wraps ErrNotFound only when the backend itself said that the
 	// object does not exist.
 	Stat(ctx context.Context, key string) (Object, error)

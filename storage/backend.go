@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -52,7 +53,7 @@ var (
 type store interface {
 	uri(key string) string
 	put(ctx context.Context, key string, r *source, opts snapshot.PutOptions) error
-	get(ctx context.Context, key string) (io.ReadCloser, error)
+	get(ctx context.Context, key string, x extent) (io.ReadCloser, error)
 	metadata(ctx context.Context, key string) (io.ReadCloser, error)
 	stat(ctx context.Context, key string) (snapshot.Object, error)
 	list(ctx context.Context, prefix string) iter.Seq2[snapshot.Object, error]
@@ -120,20 +121,39 @@ func (b *Backend) Put(ctx context.Context, key string, r io.Reader, opts snapsho
 
 // Get implements [snapshot.Backend].
 func (b *Backend) Get(ctx context.Context, key string) (io.ReadCloser, error) {
-	return b.read(ctx, "get", key, b.store.get)
+	return b.get(ctx, key, whole)
+}
+
+// GetRange implements [snapshot.Backend].
+func (b *Backend) GetRange(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	if length < 0 || length > math.MaxInt64-max(offset, 0) {
+		length = -1
+	}
+	return b.get(ctx, key, extent{offset, length})
+}
+
+func (b *Backend) get(ctx context.Context, key string, x extent) (io.ReadCloser, error) {
+	return b.read(ctx, "get", key, func(ctx context.Context) (io.ReadCloser, error) {
+		if err := x.check(); err != nil {
+			return nil, err
+		}
+		return b.store.get(ctx, key, x)
+	})
 }
 
 // Metadata implements [snapshot.MetadataReader].
 func (b *Backend) Metadata(ctx context.Context, key string) (io.ReadCloser, error) {
-	return b.read(ctx, "get metadata of", key, b.store.metadata)
+	return b.read(ctx, "get metadata of", key, func(ctx context.Context) (io.ReadCloser, error) {
+		return b.store.metadata(ctx, key)
+	})
 }
 
-func (b *Backend) read(ctx context.Context, what, key string, open func(context.Context, string) (io.ReadCloser, error)) (rc io.ReadCloser, err error) {
+func (b *Backend) read(ctx context.Context, what, key string, open func(context.Context) (io.ReadCloser, error)) (rc io.ReadCloser, err error) {
 	err = b.do(ctx, what, key, func(ctx context.Context) error {
-		if err := checkKey(key); err != nil {
+		if err := errors.Join(checkKey(key), context.Cause(ctx)); err != nil {
 			return err
 		}
-		rc, err = open(ctx, key)
+		rc, err = open(ctx)
 		return err
 	})
 	if err != nil {
@@ -213,6 +233,9 @@ type reader struct {
 }
 
 func (r *reader) Read(p []byte) (int, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return 0, r.b.explain(r.ctx, r.what, r.key, err)
+	}
 	n, err := r.ReadCloser.Read(p)
 	if err == nil || err == io.EOF {
 		return n, err

@@ -75,6 +75,10 @@ func (b *Backend) classify(ctx context.Context, err error) verdict {
 		unavailable.hint = "the file system hangs; check the disk, or the server that it is mounted from"
 		return unavailable
 	}
+	if _, ok := errors.AsType[*replacedError](err); ok {
+		unavailable.text, unavailable.hint = replacedText, "read it again"
+		return unavailable
+	}
 	if e, ok := errors.AsType[*configError](err); ok {
 		return verdict{snapshot.ReasonBackendUnavailable, text, e.hint, retryAfter}
 	}

@@ -106,12 +106,12 @@ func (f *fileStore) close() error {
 	return b.Close()
 }
 
-func (f *fileStore) get(ctx context.Context, key string) (io.ReadCloser, error) {
+func (f *fileStore) get(ctx context.Context, key string, x extent) (io.ReadCloser, error) {
 	b, err := f.open()
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.NewReader(ctx, f.prefix+key, nil)
+	r, err := b.NewRangeReader(ctx, f.prefix+key, x.offset, x.length, nil)
 	if err != nil {
 		return nil, f.missing(err)
 	}

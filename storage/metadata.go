@@ -22,7 +22,7 @@ func besideKey(key string) string {
 }
 
 func (s *s3Store) metadata(ctx context.Context, key string) (io.ReadCloser, error) {
-	return s.get(ctx, besideKey(key))
+	return s.get(ctx, besideKey(key), whole)
 }
 
 // metadata looks where K3s keeps it on disk, beside the directory of the snapshots, and then where it does in a bucket, which
@@ -36,7 +36,7 @@ func (f *fileStore) metadata(ctx context.Context, key string) (io.ReadCloser, er
 	info, err := os.Stat(file)
 	switch {
 	case isAbsent(err):
-		return f.get(ctx, besideKey(key))
+		return f.get(ctx, besideKey(key), whole)
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
@@ -50,5 +50,5 @@ func (f *fileStore) metadata(ctx context.Context, key string) (io.ReadCloser, er
 }
 
 func (p *patientStore) metadata(ctx context.Context, key string) (io.ReadCloser, error) {
-	return p.open(ctx, key, p.store.metadata)
+	return p.open(ctx, func() (io.ReadCloser, error) { return p.store.metadata(ctx, key) })
 }

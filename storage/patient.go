@@ -164,13 +164,13 @@ func (w *watchedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (p *patientStore) get(ctx context.Context, key string) (io.ReadCloser, error) {
-	return p.open(ctx, key, p.store.get)
+func (p *patientStore) get(ctx context.Context, key string, x extent) (io.ReadCloser, error) {
+	return p.open(ctx, func() (io.ReadCloser, error) { return p.store.get(ctx, key, x) })
 }
 
-func (p *patientStore) open(ctx context.Context, key string, get func(context.Context, string) (io.ReadCloser, error)) (io.ReadCloser, error) {
+func (p *patientStore) open(ctx context.Context, open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	r, err := patiently(ctx, p, closeLate, func(context.Context, *call) (io.ReadCloser, error) {
-		return get(ctx, key) // it is read after this call
+		return open() // it is read after this call
 	})
 	if err != nil {
 		return nil, err

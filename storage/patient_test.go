@@ -34,7 +34,7 @@ func (s *stuckStore) put(ctx context.Context, _ string, r *source, _ snapshot.Pu
 	return nil
 }
 
-func (s *stuckStore) get(context.Context, string) (io.ReadCloser, error) {
+func (s *stuckStore) get(context.Context, string, extent) (io.ReadCloser, error) {
 	return io.NopCloser(readerFunc(func([]byte) (int, error) { <-s.released; return 0, io.EOF })), nil
 }
 

@@ -16,18 +16,6 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-func (s *s3Store) get(ctx context.Context, key string) (io.ReadCloser, error) {
-	conn, err := s.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r, err := conn.bucket.NewReader(ctx, s.key(key), nil)
-	if err != nil {
-		return nil, s.missing(ctx, conn, err)
-	}
-	return r, nil
-}
-
 func (s *s3Store) stat(ctx context.Context, key string) (snapshot.Object, error) {
 	conn, err := s.open(ctx)
 	if err != nil {

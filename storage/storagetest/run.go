@@ -35,6 +35,8 @@ func Run(t *testing.T, newSubject func(t *testing.T) Subject) {
 		run  func(*testing.T, Subject)
 	}{
 		{"what was put is there", testRoundTrip},
+		{"a range of it is there", testRanges},
+		{"a reader can be cancelled and closed", testGetCancelled},
 		{"keys may have any printable characters", testKeys},
 		{"put replaces at once", testReplace},
 		{"a put whose reader breaks off leaves nothing", testBrokenReader},

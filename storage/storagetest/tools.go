@@ -72,6 +72,20 @@ func (s Subject) get(t *testing.T, key string) []byte {
 	return b
 }
 
+// span reads a range.
+func (s Subject) span(t *testing.T, key string, offset, length int64) []byte {
+	t.Helper()
+	r, err := s.Backend.GetRange(t.Context(), key, offset, length)
+	if err != nil {
+		t.Fatalf("%d bytes from %d on: %v", length, offset, err)
+	}
+	b, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		t.Fatalf("%d bytes from %d on: %v", length, offset, err)
+	}
+	return b
+}
+
 // keys lists.
 func (s Subject) keys(t *testing.T, prefix string) []string {
 	t.Helper()

@@ -1,0 +1,87 @@
+package storagetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+func testRanges(t *testing.T, s Subject) {
+	for _, size := range []int64{0, 1, 1000, 8 * mib, 27*mib + 5} {
+		b := content(uint64(size), int(size))
+		s.put(t, "default/x.db", b)
+		for _, offset := range []int64{0, 8*mib - 1, 8 * mib, size - 1, size, 1 << 40} {
+			if offset < 0 {
+				continue
+			}
+			for _, length := range []int64{-1, 10, 8*mib + 1, 1<<63 - 1} {
+				want := b[min(offset, size):]
+				if length >= 0 {
+					want = want[:min(int64(len(want)), length)]
+				}
+				if got := s.span(t, "default/x.db", offset, length); !bytes.Equal(got, want) {
+					t.Errorf("%d bytes from %d on, of %d: got %d bytes, want %d others", length, offset, size, len(got), len(want))
+				}
+			}
+		}
+	}
+	for _, x := range []struct{ offset, length int64 }{{-1, 1}, {0, 0}} {
+		if r, err := s.Backend.GetRange(t.Context(), "default/x.db", x.offset, x.length); err == nil {
+			t.Errorf("%d bytes from %d on were read", x.length, x.offset)
+			_ = r.Close()
+		}
+	}
+}
+
+func testGetCancelled(t *testing.T, s Subject) {
+	s.put(t, "default/x.db", content(1, 30*mib))
+	for name, get := range map[string]func(context.Context) (io.ReadCloser, error){
+		"all": func(ctx context.Context) (io.ReadCloser, error) { return s.Backend.Get(ctx, "default/x.db") },
+		"a range": func(ctx context.Context) (io.ReadCloser, error) {
+			return s.Backend.GetRange(ctx, "default/x.db", 1, -1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			r, err := get(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.CopyN(io.Discard, r, mib); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			_, err = io.Copy(io.Discard, r)
+			if !errors.Is(err, context.Canceled) || snapshot.ReasonOf(err) != snapshot.ReasonCancelled {
+				t.Errorf("got %v (%s), want context.Canceled", err, snapshot.ReasonOf(err))
+			}
+			if cerr := r.Close(); cerr != nil {
+				t.Error(cerr)
+			}
+			if r, err := get(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("a reader of one who is gone: %v", err)
+				if err == nil {
+					_ = r.Close()
+				}
+			}
+		})
+	}
+	t.Run("closed half-way", func(t *testing.T) {
+		r, err := s.Backend.Get(t.Context(), "default/x.db")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(io.Discard, r, mib); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		s.holds(t, "default/x.db", content(1, 30*mib))
+	})
+}
