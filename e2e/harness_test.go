@@ -193,7 +193,9 @@ type snap struct {
 	Sha256          string
 	StoredSha256    string
 	Hash            uint32
-	Verification    struct {
+
+	EncryptionRecipients []string
+	Verification         struct {
 		Level, State, Error string
 		Time                time.Time
 	}
@@ -307,6 +309,16 @@ func envInt(t *testing.T, name string, def int64) int64 {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return n
+}
+
+// replaceFile writes a file anew, at once.
+func replaceFile(t *testing.T, path, content string) {
+	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
+		t.Error(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Error(err)
+	}
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }

@@ -20,13 +20,15 @@ import (
 
 const s3Region = "us-east-1"
 
-// S3 is a real S3 server of its own process: versitygw on a directory.
+// S3 is a real S3 server of its own process: versitygw on a directory, or MinIO.
 type S3 struct {
 	tb        testing.TB
 	binary    string
 	root      string
 	data      string
 	args      []string
+	env       []string
+	health    string // a path
 	addr      string
 	accessKey string
 	secretKey string
@@ -55,7 +57,8 @@ func startS3(tb testing.TB, versions bool) *S3 {
 		accessKey: "TEST" + rand.Text()[:16], secretKey: rand.Text() + rand.Text(),
 	}
 	s.mkdir(s.data)
-	s.args = []string{"--port", s.addr, "--region", s3Region, "--health", "/healthy", "--keep-alive", "--quiet", "posix"}
+	s.health, s.env = "/healthy", []string{"ROOT_ACCESS_KEY=" + s.accessKey, "ROOT_SECRET_KEY=" + s.secretKey}
+	s.args = []string{"--port", s.addr, "--region", s3Region, "--health", s.health, "--keep-alive", "--quiet", "posix"}
 	if !keepsAttributes(s.data) {
 		sidecar := filepath.Join(root, "attributes")
 		s.mkdir(sidecar)
@@ -67,14 +70,19 @@ func startS3(tb testing.TB, versions bool) *S3 {
 		s.args = append(s.args, "--versioning-dir", dir)
 	}
 	s.args = append(s.args, s.data)
+	s.run()
+	return s
+}
+
+// run starts the server and ends it with the test.
+func (s *S3) run() {
 	s.Start()
-	tb.Cleanup(func() {
+	s.tb.Cleanup(func() {
 		s.Stop()
-		if out, err := os.ReadFile(s.log()); tb.Failed() && err == nil && len(out) > 0 {
-			tb.Logf("S3 server:\n%s", out)
+		if out, err := os.ReadFile(s.log()); s.tb.Failed() && err == nil && len(out) > 0 {
+			s.tb.Logf("S3 server:\n%s", out)
 		}
 	})
-	return s
 }
 
 // keepsAttributes reports whether the server can keep metadata in extended attributes there.
@@ -109,7 +117,7 @@ func (s *S3) Start() {
 	}
 	s.cmd = exec.Command(s.binary, s.args...)
 	s.cmd.Dir = s.root
-	s.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.accessKey, "ROOT_SECRET_KEY="+s.secretKey)
+	s.cmd.Env = append(os.Environ(), s.env...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	dieWithParent(s.cmd)
 	if err := s.cmd.Start(); err != nil {
@@ -148,7 +156,7 @@ func (s *S3) waitHealthy() {
 func (s *S3) healthy() error {
 	ctx, cancel := context.WithTimeout(s.tb.Context(), time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+"/healthy", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+s.health, nil)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,32 @@
+package testenv
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"path/filepath"
+	"testing"
+)
+
+// KMSKey is the name of the key that the KMS of [StartMinIO] has.
+const KMSKey = "snapshotd-test"
+
+// StartMinIO starts a server that ends with the test and has what versitygw has not: a KMS, and sessions by STS at the same
+// address. It takes minutes to build once.
+func StartMinIO(tb testing.TB) *S3 {
+	tb.Helper()
+	root, key := tb.TempDir(), make([]byte, 32)
+	_, _ = rand.Read(key)
+	s := &S3{
+		tb: tb, binary: Tool(tb, "minio", "github.com/minio/minio"),
+		root: root, data: filepath.Join(root, "data"), addr: freeAddr(tb), health: "/minio/health/ready",
+		accessKey: "TEST" + rand.Text()[:16], secretKey: rand.Text(),
+	}
+	s.mkdir(s.data)
+	s.args = []string{"server", "--quiet", "--address", s.addr, s.data}
+	s.env = []string{
+		"MINIO_ROOT_USER=" + s.accessKey, "MINIO_ROOT_PASSWORD=" + s.secretKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
+		"MINIO_KMS_SECRET_KEY=" + KMSKey + ":" + base64.StdEncoding.EncodeToString(key),
+	}
+	s.run()
+	return s
+}
