@@ -24,7 +24,6 @@ const (
 func (c *Catalog) Changes(ctx context.Context, after int64) iter.Seq2[snapshot.Changes, error] {
 	return func(yield func(snapshot.Changes, error) bool) {
 		f := &following{Catalog: c, at: after, yield: yield}
-		told := false
 		for !f.left {
 			err := f.watch(ctx)
 			e, ok := errors.AsType[*snapshot.Error](err)
@@ -36,14 +35,8 @@ func (c *Catalog) Changes(ctx context.Context, after int64) iter.Seq2[snapshot.C
 			case ok && e.Retry == 0:
 				yield(snapshot.Changes{}, err)
 				return
-			case err == nil:
-				told = false
-			default:
-				if !told {
-					c.cfg.Logger.WarnContext(ctx, "catalog cannot be followed; watches catch up when it is back", "cluster", c.cfg.Cluster, "error", err)
-				}
-				told = true
-				pause(ctx, watchPause)
+			case err != nil:
+				f.wait(ctx, err)
 			}
 		}
 	}
@@ -55,7 +48,17 @@ type following struct {
 	at    int64 // the revision up to which all was yielded; 0 before that is known
 	began bool  // something was yielded
 	left  bool  // nobody wants more
+	down  bool  // etcd does not answer, which the log has
 	yield func(snapshot.Changes, error) bool
+}
+
+// wait waits while etcd does not answer. The log has it once, until it is back.
+func (f *following) wait(ctx context.Context, err error) {
+	if !f.down {
+		f.down = true
+		f.cfg.Logger.WarnContext(ctx, "catalog cannot be followed; watches catch up when it is back", "cluster", f.cfg.Cluster, "error", err)
+	}
+	pause(ctx, watchPause)
 }
 
 // watch yields what one watch of etcd shows. It returns nil when the next one is to go on at once.
@@ -128,6 +131,7 @@ func (f *following) take(ctx context.Context, r clientv3.WatchResponse) error {
 	case err != nil:
 		return f.unavailable("follow the records", err)
 	case r.Created:
+		f.down = false
 		if !f.began {
 			f.give(snapshot.Changes{Revision: f.at})
 		}
