@@ -82,7 +82,7 @@ func (f *following) watch(ctx context.Context) error {
 	queue := queued(responses, cancel)
 	defer func() {
 		cancel()
-		for range queue { //nolint:revive // until nobody writes to it any more
+		for range queue { // until nobody writes to it any more
 		}
 	}()
 	for r := range queue {
