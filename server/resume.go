@@ -11,9 +11,6 @@ import (
 // is made of; it is opaque to callers.
 type positions map[string]int64
 
-// of returns the revision of a cluster; 0 when it is not known.
-func (p positions) of(cluster string) int64 { return p[cluster] }
-
 // complete reports whether the revision of each cluster is known. Before that, a token would lose what happens in the
 // others.
 func (p positions) complete(clusters []Cluster) bool {

@@ -34,7 +34,8 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream grpc.ServerStreami
 	moments := make(chan moment)
 	var followers sync.WaitGroup
 	for _, c := range w.clusters {
-		followers.Go(func() { follow(ctx, c, w.at.of(c.Name()), moments) })
+		after := w.at[c.Name()]
+		followers.Go(func() { follow(ctx, c, after, moments) })
 	}
 	defer followers.Wait()
 	defer cancel()
