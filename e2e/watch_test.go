@@ -43,7 +43,7 @@ func (w *watcher) kill() {
 	_ = w.cmd.Wait()
 }
 
-// events are what was shown so far, without progress and what only carries a token.
+// events are what was shown so far.
 func (w *watcher) events() (shown []event) {
 	w.t.Helper()
 	text := w.stdout.String()
@@ -77,9 +77,7 @@ func TestWatchGoesOnAtAnotherReplica(t *testing.T) {
 	}
 	save := func(on *service) string {
 		t.Helper()
-		var r struct{ Snapshot snap }
-		decode(t, on.must("save", "-o", "json"), &r)
-		return r.Snapshot.Name
+		return nameOf(t, on.must("save", "-o", "json"))
 	}
 	first := replicas[0].watch()
 	begin := first.token()
@@ -125,7 +123,7 @@ func TestWatchGoesOnAtAnotherReplica(t *testing.T) {
 
 	whole := replicas[1].watch("--resume", begin) // all of it again, from the catalog alone
 	eventually(t, "the last save is shown again", func() bool {
-		return slices.ContainsFunc(whole.events(), func(ev event) bool { return ev.Type == "TYPE_FINISHED" && ev.Name == names[len(names)-1] })
+		return whole.shows("FINISHED", names[len(names)-1])
 	})
 	checkStory(t, whole.events(), names, names[0])
 	compactAll(t, w.etcd)
@@ -167,4 +165,54 @@ func compactAll(t *testing.T, etcd *testenv.Cluster) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Without etcd's quorum a save has no record: its replica tells of it all the same. When etcd is back, the same stream goes on
+// by itself, and what was saved meanwhile is in the catalog for those who resume.
+func TestWatchGoesOnWithoutQuorum(t *testing.T) {
+	w := &world{etcd: testenv.StartCluster(t, 3), s3: testenv.StartS3(t), dir: t.TempDir(), bucket: "snapshots"}
+	w.s3.MakeBucket(w.bucket)
+	s := start(t, w.options(), w.args(t, "")...)
+	live := s.watch()
+	begin := live.token()
+	names := []string{nameOf(t, s.must("save", "-o", "json"))}
+	eventually(t, "the first save is shown", func() bool { return live.shows("FINISHED", names[0]) })
+
+	w.etcd.Kill(0)
+	w.etcd.Kill(1)
+	names = append(names, nameOf(t, s.must("save", "-o", "json")))
+	eventually(t, "the save without quorum is shown", func() bool { return live.shows("FINISHED", names[1]) })
+	w.etcd.Restart(t, 0)
+	w.etcd.Restart(t, 1)
+	eventually(t, "reconcile finds what was saved meanwhile", func() bool {
+		_, r := s.reconcile()
+		return r.code == 0 && len(s.list()) == 2
+	})
+	names = append(names, nameOf(t, s.must("save", "-o", "json")))
+	eventually(t, "the last save is shown, and the token after it", func() bool {
+		all := live.events()
+		return live.shows("FINISHED", names[2]) && all[len(all)-1].ResumeToken != ""
+	})
+	resumed := s.watch("--resume", begin)
+	eventually(t, "all is shown again", func() bool { return resumed.shows("FINISHED", names[2]) })
+	for _, name := range names {
+		if !resumed.shows("LOCATION_DONE", name) || !resumed.shows("FINISHED", name) {
+			t.Errorf("%s is not shown to those who resume: %v", name, resumed.events())
+		}
+	}
+	if live.stderr.String() != "" {
+		t.Errorf("the stream broke off: %s", live.stderr.String())
+	}
+}
+
+func (w *watcher) shows(kind, name string) bool {
+	return slices.ContainsFunc(w.events(), func(ev event) bool { return ev.Type == "TYPE_"+kind && ev.Name == name })
+}
+
+// nameOf returns the name of what `save -o json` has saved.
+func nameOf(t *testing.T, doc string) string {
+	t.Helper()
+	var r struct{ Snapshot snap }
+	decode(t, doc, &r)
+	return r.Snapshot.Name
 }
