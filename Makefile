@@ -1,5 +1,5 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e soak lint generate bench bench-save
+.PHONY: test e2e soak lint generate bench bench-save bench-restore
 
 test:
 	go test -race ./...
@@ -26,3 +26,7 @@ BYTES ?= 1181116006
 ROUNDS ?= 5
 bench-save:
 	SNAPSHOTD_E2E_BYTES=$(BYTES) SNAPSHOTD_E2E_ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchSave ./e2e
+
+# Restores and drills beside etcdutl's restore, of one snapshot of so many BYTES, ROUNDS times.
+bench-restore:
+	SNAPSHOTD_E2E_BYTES=$(BYTES) SNAPSHOTD_E2E_ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchRestore ./e2e

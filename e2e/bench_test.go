@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -33,17 +30,14 @@ func TestBenchSave(t *testing.T) {
 		t.Skip("SNAPSHOTD_E2E_ROUNDS is not set")
 	}
 	b := newBench(t, envInt(t, "SNAPSHOTD_E2E_BYTES", 1181116006))
-	b.round(nil) // what is built, opened or cached once does not count
-	for range rounds {
-		b.round(b.note)
-	}
+	b.take(rounds)
 	t.Log("\n" + b.report())
 }
 
 // bench is the database, the S3 server, and those who save.
 type bench struct {
 	*world
-	t       *testing.T
+	turns
 	service *service
 	otlp    *testenv.OTLP
 	etcdctl string
@@ -51,20 +45,11 @@ type bench struct {
 	peer    string
 	work    string // the peers' directory, emptied after each turn
 
-	contenders []contender
-	took       map[string][]time.Duration
-	busy       map[string][]float64 // share of the processors that was used, by anybody
-	status     struct {
+	status struct {
 		TotalKey  int64 `json:"totalKey"`
 		TotalSize int64 `json:"totalSize"`
 		Revision  int64 `json:"revision"`
 	}
-	begin time.Time // of the first round that counts
-}
-
-type contender struct {
-	name, what string
-	run        func()
 }
 
 func newBench(t *testing.T, bytes int64) *bench {
@@ -75,52 +60,24 @@ func newBench(t *testing.T, bytes int64) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{
-		world: w, t: t, work: t.TempDir(), took: map[string][]time.Duration{}, busy: map[string][]float64{},
+		world: w, turns: turns{t: t}, work: t.TempDir(),
 		etcdctl: testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdctl/v3"),
 		etcdutl: testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdutl/v3"),
 		peer:    testenv.Tool(t, "peer", "github.com/snapshotd/snapshotd/tools/peer"),
 		otlp:    testenv.StartOTLP(t),
 	}
+	b.cleanUp = b.removeAll
 	o := w.options()
 	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+b.otlp.GRPC, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_METRICS_EXPORTER=none")
 	b.service = start(t, o, append(w.args(t, ""), "--reconcile-interval", "24h")...)
 	b.contenders = []contender{
-		{"a", "the floor: etcd's client library reads the stream, nothing is kept", b.floor},
-		{"b save", "etcdctl snapshot save, to one file", b.ctlSave},
-		{"b status", "etcdutl snapshot status of it", b.utlStatus},
-		{"c", "as K3s: client library to disk, Deflate, upload in two threads", b.k3s},
-		{"d", "snapshotd save: directory and S3, zstd, verified, inspected, fsynced, catalogued", b.save},
+		{name: "a", what: "the floor: etcd's client library reads the stream, nothing is kept", run: b.floor},
+		{name: "b save", what: "etcdctl snapshot save, to one file", run: b.ctlSave},
+		{name: "b status", what: "etcdutl snapshot status of it", run: b.utlStatus, follows: true},
+		{name: "c", what: "as K3s: client library to disk, Deflate, upload in two threads", run: b.k3s},
+		{name: "d", what: "snapshotd save: directory and S3, zstd, verified, inspected, fsynced, catalogued", run: b.save},
 	}
 	return b
-}
-
-// round gives each its turn; note, unless it is nil, is told how long it took and how busy the machine was.
-func (b *bench) round(note func(c contender, d time.Duration, busy float64)) {
-	b.t.Helper()
-	defer b.lock()()
-	if note != nil && b.begin.IsZero() {
-		b.begin = time.Now()
-	}
-	for _, c := range b.contenders {
-		if c.name != "b status" { // it reads what was written the moment before
-			b.cleanUp()
-		}
-		used, all := processors(b.t)
-		begin := time.Now()
-		c.run()
-		d := time.Since(begin)
-		used2, all2 := processors(b.t)
-		if note != nil {
-			note(c, d, (used2-used)/(all2-all))
-		}
-	}
-	b.cleanUp()
-}
-
-func (b *bench) note(c contender, d time.Duration, busy float64) {
-	b.took[c.name] = append(b.took[c.name], d)
-	b.busy[c.name] = append(b.busy[c.name], busy)
-	b.t.Logf("%-9s %6.2f s, processors %3.0f %% busy", c.name, d.Seconds(), busy*100)
 }
 
 func (b *bench) floor() {
@@ -137,15 +94,15 @@ func (b *bench) floor() {
 func (b *bench) file() string { return filepath.Join(b.work, "snapshot.db") }
 
 func (b *bench) ctlSave() {
-	b.must(b.etcdctl, "--endpoints", b.etcd.Endpoints()[0], "snapshot", "save", b.file())
+	b.must(b.t, b.etcdctl, "--endpoints", b.etcd.Endpoints()[0], "snapshot", "save", b.file())
 }
 
 func (b *bench) utlStatus() {
-	decode(b.t, b.must(b.etcdutl, "snapshot", "status", b.file(), "-w", "json"), &b.status)
+	decode(b.t, b.must(b.t, b.etcdutl, "snapshot", "status", b.file(), "-w", "json"), &b.status)
 }
 
 func (b *bench) k3s() {
-	b.must(b.peer, "--endpoint", b.etcd.Endpoints()[0], "--dir", b.work, "--s3", b.s3.Addr(), "--bucket", b.bucket)
+	b.must(b.t, b.peer, "--endpoint", b.etcd.Endpoints()[0], "--dir", b.work, "--s3", b.s3.Addr(), "--bucket", b.bucket)
 }
 
 func (b *bench) save() {
@@ -156,21 +113,8 @@ func (b *bench) save() {
 	}
 }
 
-func (b *bench) must(program string, args ...string) string {
-	b.t.Helper()
-	cmd := exec.CommandContext(b.t.Context(), program, args...)
-	cmd.Env = append(os.Environ(), b.s3.Env()...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		b.t.Fatalf("%s %v: %v\n%s", program, args, err, stderr.String())
-	}
-	return string(out)
-}
-
-// cleanUp removes what a turn has stored and waits until the disk has come to rest, so that nobody pays for another.
-func (b *bench) cleanUp() {
+// removeAll removes what a turn has stored.
+func (b *bench) removeAll() {
 	b.t.Helper()
 	for _, dir := range []string{b.work, filepath.Join(b.dir, "default")} {
 		entries, err := os.ReadDir(dir)
@@ -192,37 +136,13 @@ func (b *bench) cleanUp() {
 	unix.Sync()
 }
 
-// lock takes the lock that SNAPSHOTD_E2E_LOCK names, if it does.
-func (b *bench) lock() (unlock func()) {
-	name := os.Getenv("SNAPSHOTD_E2E_LOCK")
-	if name == "" {
-		return func() {}
-	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err == nil {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-	}
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return func() { _ = f.Close() }
-}
-
 // report is the outcome as Markdown.
 func (b *bench) report() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s\n\n", machine(b.t))
 	fmt.Fprintf(&out, "etcd %s, database of %.2f GB, %d keys; medians of %d rounds.\n\n",
 		b.etcd.Status(b.t, 0).Version, float64(b.status.TotalSize)/1e9, b.status.TotalKey, len(b.took["d"]))
-	fmt.Fprintln(&out, "| | | median | all | processors busy |\n|---|---|---|---|---|")
-	for _, c := range b.contenders {
-		var all []string
-		for _, d := range b.took[c.name] {
-			all = append(all, fmt.Sprintf("%.2f", d.Seconds()))
-		}
-		fmt.Fprintf(&out, "| %s | %s | %.2f s | %s | %.0f %% |\n",
-			c.name, c.what, median(b.took[c.name]).Seconds(), strings.Join(all, ", "), 100*median(b.busy[c.name]))
-	}
+	out.WriteString(b.table())
 	var both []time.Duration
 	for i, d := range b.took["b save"] {
 		both = append(both, d+b.took["b status"][i])
@@ -263,59 +183,4 @@ func (b *bench) phases() string {
 		ends = append(ends, fmt.Sprintf("%s %.2f s", name, median(parts[name]).Seconds()))
 	}
 	return "End of each part, from the beginning of the save: " + strings.Join(ends, ", ") + ".\n"
-}
-
-func median[T time.Duration | float64](values []T) T {
-	if len(values) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(values))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
-}
-
-// processors returns how much time all processors have spent, working and in all.
-func processors(t *testing.T) (used, all float64) {
-	t.Helper()
-	stat, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var v [8]float64 // user, nice, system, idle, iowait, irq, softirq, steal
-	if _, err := fmt.Sscanf(string(stat), "cpu %f %f %f %f %f %f %f %f", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7]); err != nil {
-		t.Fatal(err)
-	}
-	for i, x := range v {
-		all += x
-		if i != 3 && i != 4 {
-			used += x
-		}
-	}
-	return used, all
-}
-
-// machine describes where this runs.
-func machine(t *testing.T) string {
-	t.Helper()
-	after := func(file, key string) string {
-		b, _ := os.ReadFile(file)
-		for line := range strings.Lines(string(b)) {
-			if rest, ok := strings.CutPrefix(line, key); ok {
-				return strings.Trim(rest, " \t\n:\"")
-			}
-		}
-		return "unknown"
-	}
-	cores := 0
-	b, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(b)) {
-		if strings.HasPrefix(line, "processor") {
-			cores++
-		}
-	}
-	var kb int64
-	_, _ = fmt.Sscan(after("/proc/meminfo", "MemTotal:"), &kb)
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	goVersion, _ := exec.CommandContext(t.Context(), "go", "env", "GOVERSION").Output()
-	return fmt.Sprintf("%d cores (%s), %.0f GiB of memory, %s, Linux %s, %s", cores, after("/proc/cpuinfo", "model name"),
-		float64(kb)/(1<<20), after("/etc/os-release", "PRETTY_NAME="), strings.TrimSpace(string(kernel)), strings.TrimSpace(string(goVersion)))
 }

@@ -65,6 +65,20 @@ func (w *world) s3URL(endpoint string) string {
 
 func (w *world) options() options { return options{env: w.s3.Env()} }
 
+// must runs a program that has to exit with code 0 and returns its standard output.
+func (w *world) must(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Env = append(os.Environ(), w.s3.Env()...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", program, args, err, stderr.String())
+	}
+	return string(out)
+}
+
 // object reads an object of the bucket.
 func (w *world) object(t *testing.T, key string) []byte {
 	t.Helper()
