@@ -24,11 +24,16 @@ import (
 // A sealed copy needs the identity of one of its recipients; without one the error is an [Error] with
 // ReasonSnapshotSealed.
 func OpenCopy(ctx context.Context, b Backend, key string, s *Snapshot, identities ...seal.Identities) (io.ReadCloser, error) {
+	return openDecoded(ctx, b, key, s, newTrailer(), identities)
+}
+
+// openDecoded opens the database in a copy; without a trailer, the checksum at its end, if there is one, is not looked at.
+func openDecoded(ctx context.Context, b Backend, key string, s *Snapshot, t *trailer, identities []seal.Identities) (io.ReadCloser, error) {
 	c, err := openObject(ctx, b, key, s)
 	if err != nil {
 		return nil, err
 	}
-	c.trailer = newTrailer()
+	c.trailer = t
 	if c.decoded, err = c.decode(identities); err != nil {
 		_ = c.object.Close()
 		return nil, err
@@ -158,12 +163,46 @@ func (c *copyReader) Read(p []byte) (int, error) {
 		return n, nil
 	case err == io.EOF: // a wrapped one is not the end
 		c.end = c.verify()
-	case c.stored.err != nil && !errors.Is(c.stored.err, io.EOF):
-		c.end = c.stored.err // the backend's own error says more than the decoder's
 	default:
-		c.end = c.damaged(err)
+		c.end = c.failed(err)
 	}
 	return n, c.end
+}
+
+// WriteTo implements [io.WriterTo]: what Read would give is written, and hashed at the same time. It returns nil when a good
+// copy was read to its end. An error of w is returned as it is, and ends the reading.
+func (c *copyReader) WriteTo(w io.Writer) (int64, error) {
+	if c.end != nil {
+		return 0, orEnd(c.end)
+	}
+	beside := hashBeside(c.trailer, w)
+	n, err := io.CopyBuffer(beside, c.decoded, make([]byte, fetchBuffer))
+	beside.stop()
+	switch {
+	case beside.err != nil:
+		c.end = beside.err
+	case err == nil:
+		c.end = c.verify()
+	default:
+		c.end = c.failed(err)
+	}
+	return n, orEnd(c.end)
+}
+
+// orEnd returns no error for the end of what is read.
+func orEnd(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// failed returns what an error of the decoder comes from.
+func (c *copyReader) failed(err error) error {
+	if c.stored.err != nil && !errors.Is(c.stored.err, io.EOF) {
+		return c.stored.err // the backend's own error says more than the decoder's
+	}
+	return c.damaged(err)
 }
 
 // verify compares what was read with the snapshot, and returns io.EOF when it fits.

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +11,12 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"go.etcd.io/etcd/server/v3/storage/backend"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/internal/inspect"
 	"github.com/snapshotd/snapshotd/internal/seal"
 	domain "github.com/snapshotd/snapshotd/snapshot"
 )
@@ -27,8 +30,10 @@ type Options struct {
 	DataDir string // must not exist, or be empty
 	WALDir  string // optional; must not exist, or be empty
 
-	Member   Member
-	Progress func(done, total int64) // optional; bytes of the database that were read
+	Member        Member
+	SkipHashCheck bool                    // checksums are not compared; the pages and keys are read instead
+	Progress      func(done, total int64) // optional; bytes of the database that were read
+	Building      func()                  // optional; all was read, and the data directory is being made
 }
 
 // Member is the etcd member that the data directory is for, with the meaning of etcdutl's flags.
@@ -39,6 +44,7 @@ type Member struct {
 	PeerURLs       []string
 	RevisionBump   uint64
 	MarkCompacted  bool
+	MemoryMapSize  uint64 // what etcdutl maps of the database at first; its default when 0
 }
 
 // Result is what was restored.
@@ -82,6 +88,9 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 		return res, err
 	}
 	fault.Point("restore-fetched")
+	if o.Building != nil {
+		o.Building()
+	}
 	if err := build(o, work, db); err != nil {
 		return res, err
 	}
@@ -151,15 +160,36 @@ func lock(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// fetch reads a copy whole into a file. It is good when fetch returns nil: its checksums were right.
+// fetch reads a copy whole into a file. It is good when fetch returns nil: its checksums were right. Of what comes without a
+// manifest, and without its checksums, the pages and keys are read: then it is known what it holds.
 func fetch(ctx context.Context, o Options, c Candidate, path string) error {
 	if err := checkSpace(filepath.Dir(path), max(c.DBSize, c.StoredSize)); err != nil {
 		return err
 	}
 	check := domain.Check{
 		Backend: c.shelf.Backend, Key: c.shelf.Prefix + c.DataKey(), Record: c.Record, Identities: o.Identities, Progress: o.Progress,
+		SkipHashes: o.SkipHashCheck,
 	}
-	return check.Fetch(ctx, path)
+	if err := check.Fetch(ctx, path); err != nil || c.Revision > 0 && !o.SkipHashCheck {
+		return err
+	}
+	found, err := inspect.File(ctx, path, inspect.Options{})
+	switch {
+	case errors.Is(err, inspect.ErrUnreadable):
+		return &domain.Error{
+			Reason: domain.ReasonSnapshotUnreadable, Message: "restore " + c.URI(), Err: err,
+			Hint: "no etcd can be started on it; take another copy or another snapshot",
+		}
+	case err != nil:
+		return err
+	}
+	c.Revision, c.TotalKeys, c.Hash, c.StorageVersion = found.Revision, found.TotalKeys, found.Hash, found.StorageVersion
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	c.DBSize = info.Size()
+	return nil
 }
 
 // checkSpace wants room for the database twice: it is read whole and checked before the data directory is made of it.
@@ -192,7 +222,7 @@ func build(o Options, work, db string) error {
 	cfg := snapshot.RestoreConfig{
 		SnapshotPath: db, OutputDataDir: data, SkipHashCheck: true, // it was compared while it was read
 		Name: o.Member.Name, PeerURLs: o.Member.PeerURLs, InitialCluster: o.Member.InitialCluster, InitialClusterToken: o.Member.ClusterToken,
-		RevisionBump: o.Member.RevisionBump, MarkCompacted: o.Member.MarkCompacted,
+		RevisionBump: o.Member.RevisionBump, MarkCompacted: o.Member.MarkCompacted, InitialMmapSize: mapSize(o.Member.MemoryMapSize),
 	}
 	if wal != "" {
 		cfg.OutputWALDir = filepath.Join(wal, "wal")
@@ -217,6 +247,9 @@ func build(o Options, work, db string) error {
 	}
 	return place(data, o.DataDir)
 }
+
+// mapSize is etcd's own default for 0, which the library does not take for it.
+func mapSize(size uint64) uint64 { return cmp.Or(size, backend.InitialMmapSize) }
 
 // place renames a directory to where it belongs, in the place of an empty one, and makes that durable.
 func place(from, to string) error {
