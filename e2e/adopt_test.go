@@ -114,6 +114,11 @@ clusters:
 			}
 			judge(t, path, sn)
 		}
+		if sn.Name == strings.TrimSuffix(zipped, ".zip") {
+			out := filepath.Join(t.TempDir(), "db")
+			s.must("download", sn.Name, "--decoded", "--backend", "s3", "--output", out)
+			judge(t, out, sn)
+		}
 	}
 }
 

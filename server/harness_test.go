@@ -37,6 +37,7 @@ type fakeCluster struct {
 	prune     func(context.Context, snapshot.PruneRequest) ([]snapshot.Decision, error)
 	follow    func(context.Context, int64, func(snapshot.Moment, error) bool)
 	verify    func(context.Context, snapshot.VerifyRequest) (*snapshot.Record, error)
+	download  func(context.Context, snapshot.DownloadRequest) (*snapshot.Download, error)
 }
 
 func (c *fakeCluster) Name() string           { return c.name }
@@ -83,6 +84,10 @@ func (c *fakeCluster) Follow(ctx context.Context, after int64) iter.Seq2[snapsho
 
 func (c *fakeCluster) Verify(ctx context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error) {
 	return c.verify(ctx, req)
+}
+
+func (c *fakeCluster) Download(ctx context.Context, req snapshot.DownloadRequest) (*snapshot.Download, error) {
+	return c.download(ctx, req)
 }
 
 // failing is a cluster whose Get returns err.

@@ -49,6 +49,8 @@ type Cluster interface {
 	Follow(ctx context.Context, after int64) iter.Seq2[snapshot.Moment, error]
 	// Verify returns a record with the verdict, also beside the error that a copy is damaged.
 	Verify(ctx context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error)
+	// Download opens a snapshot for reading; the caller closes it.
+	Download(ctx context.Context, req snapshot.DownloadRequest) (*snapshot.Download, error)
 }
 
 // Config of the server. Zero values of the optional fields mean the defaults.

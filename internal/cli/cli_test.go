@@ -50,6 +50,7 @@ type fake struct {
 	remove    func(context.Context, *snapshotdv1.DeleteRequest) (*snapshotdv1.DeleteResponse, error)
 	prune     func(context.Context, *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse, error)
 	verify    func(*snapshotdv1.VerifyRequest, grpc.ServerStreamingServer[snapshotdv1.VerifyResponse]) error
+	download  func(*snapshotdv1.DownloadRequest, grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error
 	watch     func(*snapshotdv1.WatchRequest, grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error
 }
 
@@ -83,6 +84,10 @@ func (f *fake) Prune(ctx context.Context, r *snapshotdv1.PruneRequest) (*snapsho
 
 func (f *fake) Verify(r *snapshotdv1.VerifyRequest, s grpc.ServerStreamingServer[snapshotdv1.VerifyResponse]) error {
 	return f.verify(r, s)
+}
+
+func (f *fake) Download(r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+	return f.download(r, s)
 }
 
 func (f *fake) Watch(r *snapshotdv1.WatchRequest, s grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
@@ -131,7 +136,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, verb := range []string{"", "serve", "save", "reconcile", "list", "get", "verify", "watch", "version", "config", "config check"} {
+	for _, verb := range []string{"", "serve", "save", "reconcile", "list", "get", "verify", "download", "watch", "version", "config", "config check"} {
 		t.Run(verb, func(t *testing.T) {
 			r := run(t.Context(), nil, append(strings.Fields(verb), "--help")...)
 			if r.code != 0 || r.stderr != "" {

@@ -57,7 +57,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
-		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys), newWatch(sys), newRestore(sys), newVerify(sys), newDrillMember(sys),
+		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys), newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newDrillMember(sys),
 	)
 	completeFlags(sys, root)
 	return root

@@ -1531,6 +1531,255 @@ func (x *WatchResponse) GetResumeToken() string {
 	return ""
 }
 
+// DownloadRequest asks for the bytes of a snapshot.
+type DownloadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its cluster; may be empty when the service has one cluster.
+	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Name of the backend to read from. When empty, the first one in the order of the configuration that has it READY and can be
+	// read.
+	Backend string `protobuf:"bytes,3,opt,name=backend,proto3" json:"backend,omitempty"`
+	// The database as etcd sent it, decrypted and decompressed, with etcd's 32 bytes of checksum at its end: what etcdutl takes.
+	// Otherwise the bytes as they are stored.
+	Decoded bool `protobuf:"varint,4,opt,name=decoded,proto3" json:"decoded,omitempty"`
+	// How many bytes of it the caller has already. Of stored bytes, and of a database that is not encrypted, only what follows is
+	// read, if it is in the seekable zstd format or not compressed; of others all is read, and what is before it discarded.
+	Offset        int64 `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownloadRequest) Reset() {
+	*x = DownloadRequest{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownloadRequest) ProtoMessage() {}
+
+func (x *DownloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownloadRequest.ProtoReflect.Descriptor instead.
+func (*DownloadRequest) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DownloadRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *DownloadRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DownloadRequest) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *DownloadRequest) GetDecoded() bool {
+	if x != nil {
+		return x.Decoded
+	}
+	return false
+}
+
+func (x *DownloadRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// DownloadResponse is the header, or the next bytes.
+type DownloadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is sent; in the first message alone.
+	Header *DownloadHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// The next bytes, in order.
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownloadResponse) Reset() {
+	*x = DownloadResponse{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownloadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownloadResponse) ProtoMessage() {}
+
+func (x *DownloadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownloadResponse.ProtoReflect.Descriptor instead.
+func (*DownloadResponse) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DownloadResponse) GetHeader() *DownloadHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *DownloadResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// DownloadHeader says what a download is of. It is the same for each download of a snapshot but for its backend.
+type DownloadHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the cluster.
+	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// Name of the snapshot.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Backend that it is read from.
+	Backend string `protobuf:"bytes,3,opt,name=backend,proto3" json:"backend,omitempty"`
+	// The database, or else the bytes as they are stored.
+	Decoded bool `protobuf:"varint,4,opt,name=decoded,proto3" json:"decoded,omitempty"`
+	// Size of the whole in bytes, whatever the offset.
+	TotalBytes int64 `protobuf:"varint,5,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	// Checksum in hex of the first sha256_bytes bytes of the whole.
+	Sha256 string `protobuf:"bytes,6,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// All bytes of what is stored. Of a database all but the last 32, which are this very checksum, as etcd sends it.
+	Sha256Bytes int64 `protobuf:"varint,7,opt,name=sha256_bytes,json=sha256Bytes,proto3" json:"sha256_bytes,omitempty"`
+	// Name for a file of it.
+	FileName      string `protobuf:"bytes,8,opt,name=file_name,json=fileName,proto3" json:"file_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownloadHeader) Reset() {
+	*x = DownloadHeader{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownloadHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownloadHeader) ProtoMessage() {}
+
+func (x *DownloadHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownloadHeader.ProtoReflect.Descriptor instead.
+func (*DownloadHeader) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DownloadHeader) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *DownloadHeader) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DownloadHeader) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *DownloadHeader) GetDecoded() bool {
+	if x != nil {
+		return x.Decoded
+	}
+	return false
+}
+
+func (x *DownloadHeader) GetTotalBytes() int64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *DownloadHeader) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *DownloadHeader) GetSha256Bytes() int64 {
+	if x != nil {
+		return x.Sha256Bytes
+	}
+	return 0
+}
+
+func (x *DownloadHeader) GetFileName() string {
+	if x != nil {
+		return x.FileName
+	}
+	return ""
+}
+
 var File_snapshotd_v1_snapshot_service_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
@@ -1660,7 +1909,26 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\x12TYPE_LOCATION_DONE\x10\x03\x12\x11\n" +
 	"\rTYPE_FINISHED\x10\x04\x12\x10\n" +
 	"\fTYPE_DELETED\x10\x05\x12\x11\n" +
-	"\rTYPE_POSITION\x10\x062\xf0\x04\n" +
+	"\rTYPE_POSITION\x10\x06\"\x8b\x01\n" +
+	"\x0fDownloadRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\abackend\x18\x03 \x01(\tR\abackend\x12\x18\n" +
+	"\adecoded\x18\x04 \x01(\bR\adecoded\x12\x16\n" +
+	"\x06offset\x18\x05 \x01(\x03R\x06offset\"\\\n" +
+	"\x10DownloadResponse\x124\n" +
+	"\x06header\x18\x01 \x01(\v2\x1c.snapshotd.v1.DownloadHeaderR\x06header\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\xeb\x01\n" +
+	"\x0eDownloadHeader\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\abackend\x18\x03 \x01(\tR\abackend\x12\x18\n" +
+	"\adecoded\x18\x04 \x01(\bR\adecoded\x12\x1f\n" +
+	"\vtotal_bytes\x18\x05 \x01(\x03R\n" +
+	"totalBytes\x12\x16\n" +
+	"\x06sha256\x18\x06 \x01(\tR\x06sha256\x12!\n" +
+	"\fsha256_bytes\x18\a \x01(\x03R\vsha256Bytes\x12\x1b\n" +
+	"\tfile_name\x18\b \x01(\tR\bfileName2\xbd\x05\n" +
 	"\x0fSnapshotService\x12=\n" +
 	"\x04Save\x12\x19.snapshotd.v1.SaveRequest\x1a\x1a.snapshotd.v1.SaveResponse\x12L\n" +
 	"\tReconcile\x12\x1e.snapshotd.v1.ReconcileRequest\x1a\x1f.snapshotd.v1.ReconcileResponse\x12=\n" +
@@ -1669,7 +1937,8 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\x06Update\x12\x1b.snapshotd.v1.UpdateRequest\x1a\x1c.snapshotd.v1.UpdateResponse\x12C\n" +
 	"\x06Delete\x12\x1b.snapshotd.v1.DeleteRequest\x1a\x1c.snapshotd.v1.DeleteResponse\x12@\n" +
 	"\x05Prune\x12\x1a.snapshotd.v1.PruneRequest\x1a\x1b.snapshotd.v1.PruneResponse\x12E\n" +
-	"\x06Verify\x12\x1b.snapshotd.v1.VerifyRequest\x1a\x1c.snapshotd.v1.VerifyResponse0\x01\x12B\n" +
+	"\x06Verify\x12\x1b.snapshotd.v1.VerifyRequest\x1a\x1c.snapshotd.v1.VerifyResponse0\x01\x12K\n" +
+	"\bDownload\x12\x1d.snapshotd.v1.DownloadRequest\x1a\x1e.snapshotd.v1.DownloadResponse0\x01\x12B\n" +
 	"\x05Watch\x12\x1a.snapshotd.v1.WatchRequest\x1a\x1b.snapshotd.v1.WatchResponse0\x01B?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
 
 var (
@@ -1685,7 +1954,7 @@ func file_snapshotd_v1_snapshot_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_snapshot_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(WatchResponse_Type)(0),       // 0: snapshotd.v1.WatchResponse.Type
 	(*SaveRequest)(nil),           // 1: snapshotd.v1.SaveRequest
@@ -1708,61 +1977,67 @@ var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(*PruneResponse)(nil),         // 18: snapshotd.v1.PruneResponse
 	(*PruneDecision)(nil),         // 19: snapshotd.v1.PruneDecision
 	(*WatchResponse)(nil),         // 20: snapshotd.v1.WatchResponse
-	nil,                           // 21: snapshotd.v1.SaveRequest.LabelsEntry
-	nil,                           // 22: snapshotd.v1.ListRequest.LabelsEntry
-	(*Snapshot)(nil),              // 23: snapshotd.v1.Snapshot
-	(*status.Status)(nil),         // 24: google.rpc.Status
-	(Snapshot_State)(0),           // 25: snapshotd.v1.Snapshot.State
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(Verification_Level)(0),       // 27: snapshotd.v1.Verification.Level
-	(*fieldmaskpb.FieldMask)(nil), // 28: google.protobuf.FieldMask
+	(*DownloadRequest)(nil),       // 21: snapshotd.v1.DownloadRequest
+	(*DownloadResponse)(nil),      // 22: snapshotd.v1.DownloadResponse
+	(*DownloadHeader)(nil),        // 23: snapshotd.v1.DownloadHeader
+	nil,                           // 24: snapshotd.v1.SaveRequest.LabelsEntry
+	nil,                           // 25: snapshotd.v1.ListRequest.LabelsEntry
+	(*Snapshot)(nil),              // 26: snapshotd.v1.Snapshot
+	(*status.Status)(nil),         // 27: google.rpc.Status
+	(Snapshot_State)(0),           // 28: snapshotd.v1.Snapshot.State
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(Verification_Level)(0),       // 30: snapshotd.v1.Verification.Level
+	(*fieldmaskpb.FieldMask)(nil), // 31: google.protobuf.FieldMask
 }
 var file_snapshotd_v1_snapshot_service_proto_depIdxs = []int32{
-	21, // 0: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
-	23, // 1: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	24, // 0: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
+	26, // 1: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
 	5,  // 2: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
-	24, // 3: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
-	25, // 4: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
-	22, // 5: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
-	26, // 6: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
-	26, // 7: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
-	23, // 8: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
-	23, // 9: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	27, // 10: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
-	23, // 11: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	23, // 12: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
-	28, // 13: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
-	23, // 14: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	23, // 15: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	27, // 3: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
+	28, // 4: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
+	25, // 5: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
+	29, // 6: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
+	29, // 7: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
+	26, // 8: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
+	26, // 9: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	30, // 10: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
+	26, // 11: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	26, // 12: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
+	31, // 13: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	26, // 14: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	26, // 15: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
 	19, // 16: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
-	26, // 17: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
-	24, // 18: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
+	29, // 17: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
+	27, // 18: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
 	0,  // 19: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
-	26, // 20: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	23, // 21: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	1,  // 22: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
-	3,  // 23: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
-	6,  // 24: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
-	8,  // 25: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
-	13, // 26: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
-	15, // 27: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
-	17, // 28: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
-	10, // 29: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
-	12, // 30: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
-	2,  // 31: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
-	4,  // 32: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
-	7,  // 33: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
-	9,  // 34: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
-	14, // 35: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
-	16, // 36: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
-	18, // 37: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
-	11, // 38: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
-	20, // 39: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
-	31, // [31:40] is the sub-list for method output_type
-	22, // [22:31] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	29, // 20: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	26, // 21: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	23, // 22: snapshotd.v1.DownloadResponse.header:type_name -> snapshotd.v1.DownloadHeader
+	1,  // 23: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
+	3,  // 24: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
+	6,  // 25: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
+	8,  // 26: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
+	13, // 27: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
+	15, // 28: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
+	17, // 29: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
+	10, // 30: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
+	21, // 31: snapshotd.v1.SnapshotService.Download:input_type -> snapshotd.v1.DownloadRequest
+	12, // 32: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
+	2,  // 33: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
+	4,  // 34: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
+	7,  // 35: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
+	9,  // 36: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
+	14, // 37: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
+	16, // 38: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
+	18, // 39: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
+	11, // 40: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
+	22, // 41: snapshotd.v1.SnapshotService.Download:output_type -> snapshotd.v1.DownloadResponse
+	20, // 42: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
+	33, // [33:43] is the sub-list for method output_type
+	23, // [23:33] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_service_proto_init() }
@@ -1777,7 +2052,7 @@ func file_snapshotd_v1_snapshot_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_snapshot_service_proto_rawDesc), len(file_snapshotd_v1_snapshot_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

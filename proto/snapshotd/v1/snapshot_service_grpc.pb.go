@@ -27,6 +27,7 @@ const (
 	SnapshotService_Delete_FullMethodName    = "/snapshotd.v1.SnapshotService/Delete"
 	SnapshotService_Prune_FullMethodName     = "/snapshotd.v1.SnapshotService/Prune"
 	SnapshotService_Verify_FullMethodName    = "/snapshotd.v1.SnapshotService/Verify"
+	SnapshotService_Download_FullMethodName  = "/snapshotd.v1.SnapshotService/Download"
 	SnapshotService_Watch_FullMethodName     = "/snapshotd.v1.SnapshotService/Watch"
 )
 
@@ -74,6 +75,14 @@ type SnapshotServiceClient interface {
 	// inside of an encrypted snapshot can be verified only where the service has an identity of one of its recipients:
 	// FAILED_PRECONDITION (SNAPSHOT_SEALED) above CHECKSUM; at CHECKSUM it is compared as it is stored, and the verdict says so.
 	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error)
+	// Download sends a snapshot from one of its backends: the bytes as they are stored, or the database as etcd sent it. The
+	// first message says what is sent, each further one has the next bytes. From offset 0 the service compares what it reads
+	// with the snapshot's checksums: when they are not right the stream ends with DATA_LOSS (CHECKSUM_MISMATCH), and what came
+	// before is to be thrown away. From a later offset on nobody but the caller has all bytes, and must compare the header's
+	// checksum himself. An offset behind the end is INVALID_ARGUMENT. Without a backend, one that cannot be read before the
+	// first message was sent gives way to the next. The database of an encrypted snapshot is sent only where the service has an
+	// identity of one of its recipients: FAILED_PRECONDITION (SNAPSHOT_SEALED).
+	Download(ctx context.Context, in *DownloadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadResponse], error)
 	// Watch streams what happens to snapshots on all replicas, until the caller ends it: from now on, or from where another Watch
 	// broke off, on whatever replica. Of each cluster, events come in order and, with the resume_token, at least once: those of
 	// other replicas, and those of a time before, as the catalog has them; those of the replica that is asked at once. Progress
@@ -183,9 +192,28 @@ func (c *snapshotServiceClient) Verify(ctx context.Context, in *VerifyRequest, o
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SnapshotService_VerifyClient = grpc.ServerStreamingClient[VerifyResponse]
 
+func (c *snapshotServiceClient) Download(ctx context.Context, in *DownloadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SnapshotService_ServiceDesc.Streams[1], SnapshotService_Download_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DownloadRequest, DownloadResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SnapshotService_DownloadClient = grpc.ServerStreamingClient[DownloadResponse]
+
 func (c *snapshotServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &SnapshotService_ServiceDesc.Streams[1], SnapshotService_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &SnapshotService_ServiceDesc.Streams[2], SnapshotService_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -246,6 +274,14 @@ type SnapshotServiceServer interface {
 	// inside of an encrypted snapshot can be verified only where the service has an identity of one of its recipients:
 	// FAILED_PRECONDITION (SNAPSHOT_SEALED) above CHECKSUM; at CHECKSUM it is compared as it is stored, and the verdict says so.
 	Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error
+	// Download sends a snapshot from one of its backends: the bytes as they are stored, or the database as etcd sent it. The
+	// first message says what is sent, each further one has the next bytes. From offset 0 the service compares what it reads
+	// with the snapshot's checksums: when they are not right the stream ends with DATA_LOSS (CHECKSUM_MISMATCH), and what came
+	// before is to be thrown away. From a later offset on nobody but the caller has all bytes, and must compare the header's
+	// checksum himself. An offset behind the end is INVALID_ARGUMENT. Without a backend, one that cannot be read before the
+	// first message was sent gives way to the next. The database of an encrypted snapshot is sent only where the service has an
+	// identity of one of its recipients: FAILED_PRECONDITION (SNAPSHOT_SEALED).
+	Download(*DownloadRequest, grpc.ServerStreamingServer[DownloadResponse]) error
 	// Watch streams what happens to snapshots on all replicas, until the caller ends it: from now on, or from where another Watch
 	// broke off, on whatever replica. Of each cluster, events come in order and, with the resume_token, at least once: those of
 	// other replicas, and those of a time before, as the catalog has them; those of the replica that is asked at once. Progress
@@ -289,6 +325,9 @@ func (UnimplementedSnapshotServiceServer) Prune(context.Context, *PruneRequest) 
 }
 func (UnimplementedSnapshotServiceServer) Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error {
 	return status.Error(codes.Unimplemented, "method Verify not implemented")
+}
+func (UnimplementedSnapshotServiceServer) Download(*DownloadRequest, grpc.ServerStreamingServer[DownloadResponse]) error {
+	return status.Error(codes.Unimplemented, "method Download not implemented")
 }
 func (UnimplementedSnapshotServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -451,6 +490,17 @@ func _SnapshotService_Verify_Handler(srv interface{}, stream grpc.ServerStream) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SnapshotService_VerifyServer = grpc.ServerStreamingServer[VerifyResponse]
 
+func _SnapshotService_Download_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DownloadRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SnapshotServiceServer).Download(m, &grpc.GenericServerStream[DownloadRequest, DownloadResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SnapshotService_DownloadServer = grpc.ServerStreamingServer[DownloadResponse]
+
 func _SnapshotService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -502,6 +552,11 @@ var SnapshotService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Verify",
 			Handler:       _SnapshotService_Verify_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Download",
+			Handler:       _SnapshotService_Download_Handler,
 			ServerStreams: true,
 		},
 		{

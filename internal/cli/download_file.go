@@ -1,0 +1,197 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// etcdSum is how many bytes of checksum etcd sends behind a database.
+const etcdSum = sha256.Size
+
+// sum counts and hashes what goes by. Its checksum is that of all but the last bytes, in case they are etcd's.
+type sum struct {
+	w    io.Writer
+	n    int64
+	all  hash.Hash
+	body hash.Hash
+	tail []byte
+}
+
+func newSum(w io.Writer) *sum { return &sum{w: w, all: sha256.New(), body: sha256.New()} }
+
+func (s *sum) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	s.add(p[:n])
+	return n, err
+}
+
+func (s *sum) add(p []byte) {
+	s.n += int64(len(p))
+	s.all.Write(p)
+	s.tail = append(s.tail, p...)
+	if over := len(s.tail) - etcdSum; over > 0 {
+		s.body.Write(s.tail[:over])
+		s.tail = append(s.tail[:0], s.tail[over:]...)
+	}
+}
+
+func (s *sum) hex() string { return hex.EncodeToString(s.all.Sum(nil)) }
+
+// fits reports whether what went by is what a header says.
+func (s *sum) fits(h *snapshotdv1.DownloadHeader) bool {
+	if h.GetSha256Bytes() == s.n {
+		return s.hex() == h.GetSha256()
+	}
+	got := s.body.Sum(nil)
+	return h.GetSha256Bytes() == s.n-etcdSum && hex.EncodeToString(got) == h.GetSha256() && bytes.Equal(got, s.tail)
+}
+
+// sameDownload reports whether two headers are of the same bytes, wherever they are read from.
+func sameDownload(a, b *snapshotdv1.DownloadHeader) bool {
+	a, b = proto.CloneOf(a), proto.CloneOf(b)
+	a.Backend, b.Backend = "", ""
+	return proto.Equal(a, b)
+}
+
+// partFile is FILE.part, and FILE.part.json, which says of what it is a part.
+type partFile struct {
+	file string
+	f    *os.File
+	of   *snapshotdv1.DownloadHeader // nil when nobody knows
+	sum  *sum
+}
+
+// openPart opens what is there of a download, and takes it up if it is one of what is asked for now.
+func openPart(file string, force bool, req *snapshotdv1.DownloadRequest) (*partFile, error) {
+	p := &partFile{file: file}
+	if err := p.free(force); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(p.name(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--output: %w", err)
+	}
+	p.f, p.sum = f, newSum(f)
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		p.close()
+		return nil, fmt.Errorf("--output: lock %s: %w; another download may be writing it", p.name(), err)
+	}
+	var of snapshotdv1.DownloadHeader
+	doc, err := os.ReadFile(p.sidecar())
+	if err == nil && protojson.Unmarshal(doc, &of) == nil && of.GetName() == req.GetName() && of.GetDecoded() == req.GetDecoded() {
+		p.of = &of
+		if err := p.takeUp(); err != nil {
+			p.close()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (p *partFile) name() string    { return p.file + ".part" }
+func (p *partFile) sidecar() string { return p.file + ".part.json" }
+
+// free makes sure that there is no file that would be overwritten.
+func (p *partFile) free(force bool) error {
+	info, err := os.Lstat(p.file)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("--output: %w", err)
+	case info.IsDir():
+		return usagef("--output: %s is a directory; name a file in it", p.file)
+	case !force:
+		return fmt.Errorf("--output: %s exists, and nothing is overwritten; name another file, or give --force", p.file)
+	}
+	return nil
+}
+
+// takeUp reads what is there already.
+func (p *partFile) takeUp() error {
+	have := newSum(p.f)
+	_, err := io.CopyBuffer(writerFunc(func(b []byte) (int, error) { have.add(b); return len(b), nil }), struct{ io.Reader }{p.f}, make([]byte, 1<<20))
+	if err != nil {
+		return fmt.Errorf("--output: read what is there already: %w", err)
+	}
+	if have.n <= p.of.GetTotalBytes() {
+		p.sum = have
+		return nil
+	}
+	p.of = nil
+	return nil
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// begin notes of what this is a part. It is begun anew when what is there is not one of that; again says whether bytes from
+// an offset were asked for in vain.
+func (p *partFile) begin(h *snapshotdv1.DownloadHeader) (again bool, err error) {
+	if p.of != nil && sameDownload(p.of, h) {
+		return false, nil
+	}
+	again = p.sum.n > 0
+	if err := p.f.Truncate(0); err != nil {
+		return false, fmt.Errorf("--output: %w", err)
+	}
+	if _, err := p.f.Seek(0, io.SeekStart); err != nil {
+		return false, fmt.Errorf("--output: %w", err)
+	}
+	*p.sum = *newSum(p.f)
+	doc, err := protojson.Marshal(h)
+	if err == nil {
+		err = os.WriteFile(p.sidecar(), doc, 0o600)
+	}
+	if err != nil {
+		return false, fmt.Errorf("--output: %w", err)
+	}
+	p.of = h
+	return again, nil
+}
+
+// finish makes the file of its part, durable.
+func (p *partFile) finish(force bool) error {
+	if err := p.free(force); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(p.file))
+	if err != nil {
+		return fmt.Errorf("--output: %w", err)
+	}
+	defer func() { _ = dir.Close() }()
+	err = p.f.Sync()
+	if err == nil {
+		err = os.Rename(p.name(), p.file)
+	}
+	if err == nil {
+		_ = os.Remove(p.sidecar()) // it describes nothing any more
+		err = dir.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("--output: %w", err)
+	}
+	return nil
+}
+
+// remove removes what turned out to be damaged.
+func (p *partFile) remove() {
+	_ = os.Remove(p.name())
+	_ = os.Remove(p.sidecar())
+}
+
+func (p *partFile) close() { _ = p.f.Close() }

@@ -1,0 +1,144 @@
+package cli_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// downloads serves content, and lets a test break it.
+type downloads struct {
+	content []byte
+	asked   []int64              // offsets
+	after   func(call int) error // what a call ends with; nil: all is sent
+}
+
+func (d *downloads) serve(r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+	d.asked = append(d.asked, r.GetOffset())
+	sum := sha256.Sum256(d.content)
+	h := &snapshotdv1.DownloadHeader{
+		Cluster: "default", Name: r.GetName(), Backend: "s3", Decoded: r.GetDecoded(), FileName: r.GetName() + ".db.zst",
+		TotalBytes: int64(len(d.content)), Sha256: hex.EncodeToString(sum[:]), Sha256Bytes: int64(len(d.content)),
+	}
+	if err := s.Send(&snapshotdv1.DownloadResponse{Header: h}); err != nil {
+		return err
+	}
+	rest := d.content[r.GetOffset():]
+	var end error
+	if d.after != nil {
+		if end = d.after(len(d.asked)); end != nil {
+			rest = rest[:len(rest)/2]
+		}
+	}
+	if err := s.Send(&snapshotdv1.DownloadResponse{Data: rest}); err != nil {
+		return err
+	}
+	return end
+}
+
+func TestDownloadGoesOnWhenTheConnectionBreaks(t *testing.T) {
+	d := &downloads{content: bytes.Repeat([]byte("snapshot"), 1000), after: func(call int) error {
+		if call < 8 {
+			return status.Error(codes.Unavailable, "connection reset")
+		}
+		return nil
+	}}
+	r := run(t.Context(), serve(t, &fake{download: d.serve}), "download", "x")
+	if r.code != 0 || r.stdout != string(d.content) || d.asked[1] != int64(len(d.content)/2) {
+		t.Errorf("exit code %d, %d bytes, asked for %v: %s", r.code, len(r.stdout), d.asked, r.stderr)
+	}
+}
+
+func TestDownloadResumesItsPart(t *testing.T) {
+	broken := true
+	d := &downloads{content: bytes.Repeat([]byte("snapshot"), 1000), after: func(int) error {
+		if broken {
+			return wire.Status(&snapshot.Error{Reason: snapshot.ReasonBackendUnavailable, Message: "read it"}, "default", nil).Err()
+		}
+		return nil
+	}}
+	env := serve(t, &fake{download: d.serve})
+	env["SNAPSHOTD_OUTPUT"] = "json" // the format of other verbs, and no file
+	file := filepath.Join(t.TempDir(), "x.db")
+	if r := run(t.Context(), env, "download", "x", "--output", file); r.code != 1 || !strings.Contains(r.stderr, "read it") {
+		t.Fatalf("exit code %d: %s", r.code, r.stderr)
+	}
+	if info, err := os.Stat(file + ".part"); err != nil || info.Size() != int64(len(d.content)/2) || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the part: %v, %v", info, err)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Fatal("a file of what is not whole")
+	}
+	broken = false
+	r := run(t.Context(), env, "download", "x", "--output", file)
+	if got, err := os.ReadFile(file); r.code != 0 || err != nil || !bytes.Equal(got, d.content) || d.asked[1] != int64(len(d.content)/2) {
+		t.Errorf("exit code %d, %v, asked for %v: %s", r.code, err, d.asked, r.stderr)
+	}
+	if left, _ := filepath.Glob(file + ".*"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	if r := run(t.Context(), env, "download", "x", "--output", file); r.code != 1 || !strings.Contains(r.stderr, "--force") {
+		t.Errorf("over a file that exists: exit code %d: %s", r.code, r.stderr)
+	}
+	if r := run(t.Context(), env, "download", "x", "--output", file, "--force"); r.code != 0 {
+		t.Errorf("by force: exit code %d: %s", r.code, r.stderr)
+	}
+}
+
+func TestDownloadNeverMixesTwoSnapshots(t *testing.T) {
+	d := &downloads{content: bytes.Repeat([]byte("snapshot"), 1000)}
+	env := serve(t, &fake{download: d.serve})
+	for name, prepare := range map[string]func(file string) error{
+		"another part": func(file string) error {
+			d.after = func(int) error { return status.Error(codes.Internal, "no") }
+			run(t.Context(), env, "download", "y", "--output", file)
+			d.after = nil
+			return nil
+		},
+		"a part of nobody knows what": func(file string) error { return os.WriteFile(file+".part", []byte("mine"), 0o600) },
+	} {
+		file := filepath.Join(t.TempDir(), "x.db")
+		if err := prepare(file); err != nil {
+			t.Fatal(err)
+		}
+		r := run(t.Context(), env, "download", "x", "--output", file)
+		if got, err := os.ReadFile(file); r.code != 0 || err != nil || !bytes.Equal(got, d.content) {
+			t.Errorf("%s: exit code %d, %v: %s", name, r.code, err, r.stderr)
+		}
+	}
+	// The part was damaged on this machine: the checksum of the whole finds it, and nothing is left of it.
+	file := filepath.Join(t.TempDir(), "x.db")
+	d.after = func(int) error { return status.Error(codes.Internal, "no") }
+	run(t.Context(), env, "download", "x", "--output", file)
+	d.after = nil
+	if err := os.WriteFile(file+".part", make([]byte, 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t.Context(), env, "download", "x", "--output", file)
+	if left, _ := filepath.Glob(file + "*"); r.code != 4 || len(left) > 0 {
+		t.Errorf("a damaged part: exit code %d, left %q: %s", r.code, left, r.stderr)
+	}
+}
+
+func TestDownloadOfDamageLeavesNoFile(t *testing.T) {
+	d := &downloads{content: []byte("snapshot"), after: func(int) error {
+		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonChecksumMismatch, Message: "damaged"}, "default", nil).Err()
+	}}
+	file := filepath.Join(t.TempDir(), "x.db")
+	r := run(t.Context(), serve(t, &fake{download: d.serve}), "download", "x", "--output", file)
+	if left, _ := filepath.Glob(file + "*"); r.code != 4 || len(left) > 0 || !strings.Contains(r.stderr, "damaged") {
+		t.Errorf("exit code %d, left %q: %s", r.code, left, r.stderr)
+	}
+}

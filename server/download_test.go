@@ -1,0 +1,77 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// brokenAfter reads what there is, and then fails.
+type brokenAfter struct {
+	io.Reader
+	err error
+}
+
+func (b brokenAfter) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF && b.err != nil {
+		err = b.err
+	}
+	return n, err
+}
+
+// opened is a download that a test looks at.
+type opened struct {
+	io.Reader
+	closed atomic.Bool
+}
+
+func (o *opened) Close() error { o.closed.Store(true); return nil }
+
+func TestDownloadStreamsTheHeaderAndTheBytes(t *testing.T) {
+	content := bytes.Repeat([]byte("x"), 1<<20+1)
+	damaged := &snapshot.Error{Reason: snapshot.ReasonChecksumMismatch, Backend: "s3", Message: "damaged"}
+	for _, fail := range []error{nil, damaged, io.ErrUnexpectedEOF} {
+		from := &opened{Reader: brokenAfter{bytes.NewReader(content), fail}}
+		r := run(t, server.Config{}, &fakeCluster{name: "prod", download: func(_ context.Context, req snapshot.DownloadRequest) (*snapshot.Download, error) {
+			if req != (snapshot.DownloadRequest{Name: "x", Backend: "s3", Decoded: true, Offset: 7}) {
+				t.Errorf("the request became %+v", req)
+			}
+			return snapshot.NewDownload(from, snapshot.Download{Name: "x", Backend: "s3", Size: 9, SHA256: "ab", SHA256Bytes: 8, FileName: "x.db"}), nil
+		}})
+		stream, err := r.client(t).Download(t.Context(), &snapshotdv1.DownloadRequest{Name: "x", Backend: "s3", Decoded: true, Offset: 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := stream.Recv()
+		if h := m.GetHeader(); err != nil || h.GetCluster() != "prod" || h.GetTotalBytes() != 9 || h.GetSha256Bytes() != 8 || h.GetFileName() != "x.db" || !h.GetDecoded() {
+			t.Errorf("the header is %v, %v", m, err)
+		}
+		var got []byte
+		for err == nil {
+			if m, err = stream.Recv(); err == nil {
+				got = append(got, m.GetData()...)
+			}
+		}
+		switch {
+		case !bytes.Equal(got, content):
+			t.Errorf("got %d bytes", len(got))
+		case fail == nil && !errors.Is(err, io.EOF), fail != nil && errors.Is(err, io.EOF):
+			t.Errorf("after %v: %v", fail, err)
+		case errors.Is(fail, damaged):
+			checkError(t, err, codes.DataLoss, snapshot.ReasonChecksumMismatch)
+		}
+		if !from.closed.Load() {
+			t.Error("it was not closed")
+		}
+	}
+}
