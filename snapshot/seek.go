@@ -15,11 +15,11 @@ func seekDecoded(ctx context.Context, b Backend, key string, s *Snapshot, offset
 	case s.Compression == CompressionNone:
 		return b.GetRange(ctx, key, offset, -1)
 	case s.Compression != CompressionZstd:
-		return nil, nil //nolint:nilnil // the caller reads it from its start
+		return nil, nil // the caller reads it from its start
 	}
 	frames, err := seekable.ReadTable(&objectAt{ctx, b, key}, s.StoredSize)
 	if errors.Is(err, seekable.ErrNoTable) {
-		return nil, nil //nolint:nilnil,nilerr // another zstd wrote it
+		return nil, nil // another zstd wrote it
 	}
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ type frameReader struct {
 
 func (f *frameReader) Read(p []byte) (int, error) {
 	n, err := f.decoded.Read(p)
-	if _, ours := errors.AsType[*Error](err); err != nil && err != io.EOF && !ours {
+	if _, ours := errors.AsType[*Error](err); err != nil && err != io.EOF && !ours { //nolint:errorlint // wrapped, it is not the end
 		err = f.damaged(err)
 	}
 	return n, err

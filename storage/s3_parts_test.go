@@ -85,10 +85,12 @@ func TestPartsThatBreakAreResumed(t *testing.T) {
 	content, _ := large()
 	putBytes(t, b.backend(t, b.Addr(), ""), content)
 	for name, breakIt := range map[string]func(*testenv.HTTPProxy, http.ResponseWriter, *http.Request){
-		"half of it":  half,
-		"none of it":  func(*testenv.HTTPProxy, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"an error":    func(_ *testenv.HTTPProxy, w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "SlowDown") },
-		"a bad proxy": func(_ *testenv.HTTPProxy, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) },
+		"half of it": half,
+		"none of it": func(*testenv.HTTPProxy, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"an error":   func(_ *testenv.HTTPProxy, w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "SlowDown") },
+		"a bad proxy": func(_ *testenv.HTTPProxy, w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadGateway)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex
