@@ -151,15 +151,23 @@ func (w *world) settled(t *testing.T, s *service) {
 	}
 }
 
+// file returns the name of a snapshot's data.
+func (sn snap) file() string {
+	if len(sn.EncryptionRecipients) > 0 {
+		return sn.Name + ".db.zst.age"
+	}
+	return sn.Name + ".db.zst"
+}
+
 // whole holds the stored bytes against their checksum.
 func (w *world) whole(t *testing.T, backend string, sn snap) {
 	t.Helper()
 	var stored []byte
 	var err error
 	if backend == "local" {
-		stored, err = os.ReadFile(filepath.Join(w.dir, "default", sn.Name+".db.zst"))
+		stored, err = os.ReadFile(filepath.Join(w.dir, "default", sn.file()))
 	} else {
-		stored = w.object(t, "default/"+sn.Name+".db.zst")
+		stored = w.object(t, "default/"+sn.file())
 	}
 	if err != nil || int64(len(stored)) != sn.StoredSizeBytes || hexSum(stored) != sn.StoredSha256 {
 		t.Errorf("%s on %s is READY and not whole: %d bytes, %v", sn.Name, backend, len(stored), err)

@@ -35,10 +35,11 @@ type soak struct {
 	chance *testenv.Chance
 	serve  *service
 	w      *world
-	start  func() *service
+	config soakConfig
 	disks  map[string]string // that can be filled: spool, directory
 
 	ready   map[string]promise
+	deleted []promise
 	faults  map[string]int
 	results map[string]int
 	checked int
@@ -66,8 +67,10 @@ func TestSoak(t *testing.T) {
 	n := 0
 	for ; n < int(rounds) && (seconds == 0 || time.Now().Before(end)) && !t.Failed(); n++ {
 		k.round(n)
+		k.calm()
 		if n%20 == 19 {
 			k.audit()
+			k.turn()
 		}
 	}
 	stop()
@@ -75,7 +78,7 @@ func TestSoak(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(k.ready))[max(0, len(k.ready)-5):] {
 		k.restore(k.ready[name])
 	}
-	t.Logf("seed %d: %d rounds; faults %v; outcomes %v; READY in the end %d; restored and compared %d", seed, n, k.faults, k.results, len(k.ready), k.checked)
+	t.Logf("seed %d: %d rounds; faults %v; outcomes %v; READY in the end %d, deleted %d; restored and compared %d", seed, n, k.faults, k.results, len(k.ready), len(k.deleted), k.checked)
 }
 
 func newSoak(t *testing.T, seed uint64) *soak {
@@ -88,23 +91,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	k.proxy = testenv.StartFaultyHTTP(t, k.s3.Addr())
 	data, dir := k.disk("spool"), k.disk("directory")
 	k.w = &world{etcd: k.etcd, s3: k.s3, dir: dir, bucket: "snapshots"}
-	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
-	doc := fmt.Sprintf(`
-data_dir: %s
-node_name: node-1
-reconcile_interval: 1h
-clusters:
-  - name: default
-    etcd: {endpoints: [%s]}
-    lock_ttl: 2s
-    backends:
-      - {name: local, url: %q}
-      - {name: s3, url: %q}
-`, data, strings.Join(k.etcd.Endpoints(), ", "), "file://"+dir, k.w.s3URL(k.proxy.Addr()))
-	if err := os.WriteFile(config, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	k.start = func() *service { return start(t, k.w.options(), "--config", config) }
+	k.config = newSoakConfig(t, k, data)
 	k.serve = k.start()
 	return k
 }
@@ -166,9 +153,7 @@ var soakFaults = []fault{
 	s3Fault("clock skew", func(k *soak) testenv.HTTPFault {
 		return testenv.Answers(k.chance.IntN(4), 403, "RequestTimeTooSkewed")
 	}),
-	s3Fault("wrong credentials", func(k *soak) testenv.HTTPFault {
-		return testenv.Answers(1+k.chance.IntN(4), 403, "SignatureDoesNotMatch")
-	}),
+	{name: "wrong credentials", begin: (*soak).wrongCredentials},
 	{name: "spool full", begin: func(k *soak) func() { return k.fill("spool") }},
 	{name: "directory full", begin: func(k *soak) func() { return k.fill("directory") }},
 	{name: "etcd full", etcd: true, begin: (*soak).alarm},
@@ -353,6 +338,7 @@ func (k *soak) audit() {
 		k.w.whole(k.t, "local", p.snap)
 		k.w.whole(k.t, "s3", p.snap)
 	}
+	k.holdDeleted(there)
 	k.compact()
 	if names := slices.Sorted(maps.Keys(k.ready)); len(names) > 0 {
 		k.restore(k.ready[names[k.chance.IntN(len(names))]])
@@ -368,23 +354,4 @@ func (k *soak) compact() {
 		}
 		return err
 	})
-}
-
-// restore restores a snapshot with the public tools and compares what etcd says of it.
-func (k *soak) restore(p promise) {
-	k.t.Run("restore", func(t *testing.T) {
-		stored := k.w.object(t, "default/"+p.Name+".db.zst")
-		db := filepath.Join(t.TempDir(), "snapshot.db")
-		decompress(t, stored, db)
-		etcdutl := testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdutl/v3")
-		data := filepath.Join(t.TempDir(), "restored")
-		if out, err := exec.Command(etcdutl, "snapshot", "restore", db, "--data-dir", data).CombinedOutput(); err != nil {
-			t.Fatalf("etcdutl snapshot restore %s: %v\n%s", p.Name, err, out)
-		}
-		restored := testenv.StartRestored(t, data)
-		if got := liveHash(t, restored.Client(t), restored.Endpoints()[0], p.Revision); got != p.hashKV {
-			t.Errorf("HashKV of %s restored at revision %d is %d, of the live one %d", p.Name, p.Revision, got, p.hashKV)
-		}
-	})
-	k.checked++
 }
