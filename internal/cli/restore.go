@@ -30,6 +30,7 @@ type restoreOptions struct {
 	keys       []string
 	dryRun     bool
 	kubernetes bool
+	skipHash   bool
 	output     format
 	member     restore.Member
 }
@@ -46,6 +47,9 @@ same snapshot, with its own --name and --initial-advertise-peer-urls.
 The snapshot is read whole and compared with its checksums before anything is made of it. A
 directory that is not empty is never touched; what is interrupted leaves none. "latest" is the newest
 that is whole: one that proves to be damaged is named, and the one before it is taken.
+
+The flags that etcdutl snapshot restore has, too, mean the same. --skip-hash-check also skips the checksums of
+the manifest; the pages and keys are read instead, and a database that cannot be read through is refused.
 
 Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 		Example: `  snapshotd restore latest --from 's3://backups?region=eu-central-1&prefix=etcd/' --data-dir /var/lib/etcd
@@ -87,6 +91,8 @@ Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 	fs.StringSliceVar(&opts.member.PeerURLs, "initial-advertise-peer-urls", []string{"http://localhost:2380"}, "peer `urls` of the member")
 	fs.Uint64Var(&opts.member.RevisionBump, "bump-revision", 0, "add this `number` to the revision; with --mark-compacted")
 	fs.BoolVar(&opts.member.MarkCompacted, "mark-compacted", false, "let all before the bumped revision count as compacted")
+	fs.Uint64Var(&opts.member.MemoryMapSize, "initial-memory-map-size", 0, "map so many `bytes` of the database at first (default, and for 0, 10737418240)")
+	fs.BoolVar(&opts.skipHash, "skip-hash-check", false, "compare no checksums: for a database copied from a data directory, or when nothing else is left; with a NAME")
 	fs.BoolVar(&opts.kubernetes, "for-kubernetes", false, "as Kubernetes needs it: --bump-revision 1000000000 --mark-compacted")
 	fs.StringArrayVar(&opts.identities, "identity", nil, "`file` with an age or SSH identity, for encrypted snapshots; may be repeated")
 	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil, "believe only manifests signed with the key in this `file`, PEM; may be repeated")
@@ -97,12 +103,14 @@ Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 
 // finish checks the options and fills in what was left open.
 func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, error) {
-	ro := restore.Options{DataDir: o.dataDir, WALDir: o.walDir, Member: o.member}
+	ro := restore.Options{DataDir: o.dataDir, WALDir: o.walDir, Member: o.member, SkipHashCheck: o.skipHash}
 	switch {
 	case len(o.from) == 0:
 		return ro, usagef("--from is missing: give the URL of the directory or bucket, such as file:///var/backups/etcd")
 	case o.dataDir == "":
 		return ro, usagef("--data-dir is missing: name the directory to make")
+	case o.skipHash && (len(args) == 0 || args[0] == latest):
+		return ro, usagef("--skip-hash-check: give the NAME; with it, the newest one is taken whether it is whole or not")
 	case o.kubernetes && (o.member.RevisionBump > 0 || o.member.MarkCompacted):
 		return ro, usagef("--for-kubernetes: --bump-revision or --mark-compacted is given, too; leave out one or the other")
 	case o.member.MarkCompacted != (o.member.RevisionBump > 0):
@@ -147,8 +155,11 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 		run = restore.Plan
 	} else {
 		var stop func()
-		ro.Progress, stop = restoreProgress(sys.Stderr)
+		ro.Progress, ro.Building, stop = restoreProgress(sys.Stderr)
 		defer stop()
+	}
+	if opts.skipHash {
+		fmt.Fprintln(sys.Stderr, "warning: --skip-hash-check: NO CHECKSUM IS COMPARED. What was damaged or changed is restored as it is, as far as its pages can be read")
 	}
 	res, err := run(ctx, ro)
 	if err != nil {
@@ -173,23 +184,29 @@ func localError(err error) error {
 	return st.Err()
 }
 
-// restoreProgress draws how much of the database was read, on a terminal.
-func restoreProgress(w io.Writer) (report func(done, total int64), stop func()) {
+// restoreProgress draws how much of the database was read, and how long the rest takes at that speed, on a terminal.
+func restoreProgress(w io.Writer) (report func(done, total int64), building, stop func()) {
 	width, ok := terminalWidth(w)
 	if !ok {
-		return nil, func() {}
+		return nil, nil, func() {}
 	}
-	var drawn time.Time
+	begin, drawn := time.Now(), time.Time{}
+	draw := func(line string) { fmt.Fprintf(w, "\r%s\x1b[K", cut(line, width-1)) }
 	return func(done, total int64) {
-		if now := time.Now(); now.Sub(drawn) >= progressInterval {
-			drawn = now
-			line := "read and checked " + size(done)
-			if total > 0 {
-				line += " of " + size(total)
-			}
-			fmt.Fprintf(w, "\r%s\x1b[K", cut(line, width-1))
+		now := time.Now()
+		if now.Sub(drawn) < progressInterval {
+			return
 		}
-	}, func() { fmt.Fprint(w, "\r\x1b[K") }
+		drawn = now
+		line := "read and checked " + size(done)
+		if total > 0 {
+			line += " of " + size(total)
+		}
+		if spent := now.Sub(begin); done > 0 && done < total && spent > time.Second {
+			line += ", about " + took(time.Duration(float64(spent)*float64(total-done)/float64(done)).Round(time.Second)) + " left to read"
+		}
+		draw(line)
+	}, func() { draw("making the data directory, and making it durable") }, func() { fmt.Fprint(w, "\r\x1b[K") }
 }
 
 func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res restore.Result, now time.Time) error {
@@ -198,6 +215,8 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 	fmt.Fprintf(w, "from       %s\n", res.URI)
 	if s.Revision > 0 {
 		fmt.Fprintf(w, "holds      revision %d, %s keys, %s; stored %s\n", s.Revision, number(s.TotalKeys), size(s.DBSize), size(s.StoredSize))
+	} else {
+		fmt.Fprintf(w, "holds      %s as it is stored; it has no manifest, so the rest is known once it was read\n", size(s.StoredSize))
 	}
 	if s.StorageVersion != "" {
 		fmt.Fprintf(w, "version    storage %s: an older etcd will not start on it\n", s.StorageVersion)
@@ -209,6 +228,9 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 		return err
 	}
 	fmt.Fprintf(w, "would be   %s\n", ro.DataDir)
+	if n := max(s.DBSize, s.StoredSize); n > 0 {
+		fmt.Fprintf(w, "takes      about %s, more when the network or the disk is slow; room for %s\n", took(restoreEstimate(n)), size(2*n))
+	}
 	commands, err := restore.Commands(opts.commandOf(s.Name, ro), ro.Member)
 	if err != nil {
 		return &usageError{err}
@@ -218,6 +240,13 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 		fmt.Fprintln(w, "  "+strings.Join(c, " "))
 	}
 	return nil
+}
+
+// restoreSpeed is how many bytes of database two cores restore in a second, by docs/performance.md, rounded down.
+const restoreSpeed = 150 << 20
+
+func restoreEstimate(size int64) time.Duration {
+	return (time.Duration(float64(size) / restoreSpeed * float64(time.Second))).Round(time.Second) + time.Second
 }
 
 func walFlag(dir string) string {
@@ -241,8 +270,17 @@ func (o *restoreOptions) commandOf(name string, ro restore.Options) []string {
 	if ro.Member.MarkCompacted {
 		c = append(c, "--bump-revision", fmt.Sprint(ro.Member.RevisionBump), "--mark-compacted")
 	}
+	if o.skipHash {
+		c = append(c, "--skip-hash-check")
+	}
+	if ro.Member.MemoryMapSize > 0 {
+		c = append(c, "--initial-memory-map-size", fmt.Sprint(ro.Member.MemoryMapSize))
+	}
 	for _, f := range o.identities {
 		c = append(c, "--identity", f)
+	}
+	for _, f := range o.keys {
+		c = append(c, "--signing-public-key-file", f)
 	}
 	return c
 }

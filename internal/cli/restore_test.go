@@ -184,3 +184,76 @@ func TestRestoreLatestIsTheNewestThatIsWhole(t *testing.T) {
 		t.Errorf("restored %q", v)
 	}
 }
+
+// A database that was copied from a data directory has no checksum at its end: it is restored when that is asked for by name.
+func TestRestoreOfADatabaseWithoutItsChecksum(t *testing.T) {
+	dir, parent := t.TempDir(), t.TempDir()
+	s := stored(t, "v1", dir)
+	from := "file://" + dir
+	seed := filepath.Join(parent, "seed")
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", seed); r.code != 0 {
+		t.Fatalf("exit code %d: %s", r.code, r.stderr)
+	}
+	raw, err := os.ReadFile(filepath.Join(seed, "member", "snap", "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(name string, b []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "default", name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("raw.db", raw)
+	torn := append([]byte(nil), raw...)
+	for i := 2 * 4096; i < len(torn); i++ { // all pages but those that say where the others are
+		torn[i] ^= 0xff
+	}
+	put("torn.db", torn)
+	target := filepath.Join(parent, "data")
+	for _, tc := range []struct {
+		what, args string
+		code       int
+		stderr     string
+	}{
+		{"not asked for", "raw", 4, "without the checksum"},
+		{"of whichever is the newest", "latest --skip-hash-check", 2, "give the NAME"},
+		{"that cannot be read through", "torn --skip-hash-check", 4, "cannot be read through"},
+	} {
+		r := run(t.Context(), nil, append([]string{"restore", "--from", from, "--data-dir", target}, strings.Fields(tc.args)...)...)
+		if r.code != tc.code || !strings.Contains(r.stderr, tc.stderr) {
+			t.Errorf("%s: exit code %d, stderr %q", tc.what, r.code, r.stderr)
+		}
+	}
+	if _, err := os.Stat(target); err == nil {
+		t.Fatal("what failed has left a data directory")
+	}
+	r := run(t.Context(), nil, "restore", "raw", "--from", from, "--data-dir", target, "--skip-hash-check", "--initial-memory-map-size", "1048576")
+	if r.code != 0 || !strings.Contains(r.stderr, "NO CHECKSUM IS COMPARED") || !strings.Contains(r.stdout, "holds      revision") {
+		t.Fatalf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if v, rev := valueIn(t, target); v != "v1" || rev != s.Revision {
+		t.Errorf("restored %q at revision %d, want v1 at %d", v, rev, s.Revision)
+	}
+
+	// Of an own snapshot, what the manifest says is not compared either, and the plan has the flag for every member.
+	manifest := filepath.Join(dir, "default", s.Name+".json")
+	doc, err := os.ReadFile(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(manifest, []byte(strings.ReplaceAll(string(doc), s.SHA256, strings.Repeat("0", 64))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := filepath.Join(parent, "again")
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", again); r.code != 4 {
+		t.Errorf("with another checksum in its manifest: exit code %d: %s", r.code, r.stderr)
+	}
+	plan := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", again, "--skip-hash-check", "--dry-run")
+	if plan.code != 0 || strings.Count(plan.stdout, " --skip-hash-check") != 1 || !strings.Contains(plan.stdout, "takes      about") {
+		t.Errorf("plan: exit code %d: %s%s", plan.code, plan.stdout, plan.stderr)
+	}
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", again, "--skip-hash-check"); r.code != 0 {
+		t.Errorf("with its checksum skipped: exit code %d: %s", r.code, r.stderr)
+	}
+}
