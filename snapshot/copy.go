@@ -158,10 +158,10 @@ func (c *copyReader) Read(p []byte) (int, error) {
 	if c.trailer != nil {
 		_, _ = c.trailer.Write(p[:n])
 	}
-	switch {
-	case err == nil:
+	switch err {
+	case nil:
 		return n, nil
-	case err == io.EOF: // a wrapped one is not the end
+	case io.EOF: // a wrapped one is not the end
 		c.end = c.verify()
 	default:
 		c.end = c.failed(err)
@@ -191,7 +191,7 @@ func (c *copyReader) WriteTo(w io.Writer) (int64, error) {
 
 // orEnd returns no error for the end of what is read.
 func orEnd(err error) error {
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // a wrapped one is not the end
 		return nil
 	}
 	return err

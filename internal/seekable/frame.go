@@ -86,7 +86,7 @@ func appendFrom(src *bufio.Reader, buf []byte, n int) ([]byte, error) {
 
 // unexpected makes of the end of the source the error that it is within a frame.
 func unexpected(err error) error {
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // a wrapped one is not the end
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -80,7 +80,7 @@ func (r *Reader) decode(dec *zstd.Decoder) {
 func (r *Reader) Read(b []byte) (int, error) {
 	for len(r.rest) == 0 {
 		content, err := r.next()
-		if err == errPlain {
+		if errors.Is(err, errPlain) {
 			return r.plain.Read(b)
 		}
 		if err != nil {
@@ -104,9 +104,9 @@ func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
 		}
 		content, err = r.next()
 		switch {
-		case err == io.EOF:
+		case err == io.EOF: //nolint:errorlint // only io.EOF itself is the end
 			return total, nil
-		case err == errPlain:
+		case errors.Is(err, errPlain):
 			n, err := r.plain.WriteTo(w)
 			return total + n, err
 		case err != nil:
@@ -145,7 +145,7 @@ func (r *Reader) fill() {
 		p := r.piece()
 		frame, err := readFrame(r.src, p.out[:0])
 		switch {
-		case err == errPlain:
+		case errors.Is(err, errPlain):
 			r.end = r.startPlain(bytes.Clone(frame))
 		case err != nil:
 			r.end = err
