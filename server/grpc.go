@@ -34,7 +34,7 @@ func (s *Server) newGRPC(certs *certificates) *grpc.Server {
 		grpc.WaitForHandlers(true),
 	}
 	if certs != nil {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(certs.grpcConfig())))
+		opts = append(opts, grpc.Creds(portCredentials{credentials.NewTLS(certs.grpcConfig())}))
 	}
 	g := grpc.NewServer(opts...)
 	snapshotdv1.RegisterSnapshotServiceServer(g, &service{clusters: s.cfg.Clusters, events: s.cfg.Events})

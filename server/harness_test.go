@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"log/slog"
@@ -111,7 +112,7 @@ func run(t *testing.T, cfg server.Config, clusters ...server.Cluster) *running {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	r := &running{events: new(snapshot.Events), log: new(lines), stop: cancel, done: make(chan struct{})}
 	cfg.Clusters, cfg.Events = clusters, r.events
-	cfg.GRPCAddr, cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.GRPCAddr, cfg.HTTPAddr = cmp.Or(cfg.GRPCAddr, "127.0.0.1:0"), cmp.Or(cfg.HTTPAddr, "127.0.0.1:0")
 	cfg.Logger = slog.New(slog.NewTextHandler(r.log, nil))
 	s, err := server.New(cfg)
 	if err != nil {

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-func (s *Server) newHTTP(certs *certificates) *http.Server {
+func (s *Server) newHTTP(certs *certificates, v1 http.Handler) *http.Server {
 	mux := http.NewServeMux()
+	mux.Handle("/v1/", v1)
 	mux.HandleFunc("GET /{$}", s.serveIndex)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.serveReady)
@@ -20,7 +21,7 @@ func (s *Server) newHTTP(certs *certificates) *http.Server {
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      time.Minute,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeaders,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
@@ -54,6 +55,8 @@ func (s *Server) serveIndex(w http.ResponseWriter, _ *http.Request) {
 /metrics   for Prometheus
 /healthz   200 while the process lives
 /readyz    200 while it serves, 503 while it starts or stops
+
+/v1/       the API as JSON: /v1/snapshots, /v1/events, …
 
 gRPC       %s (snapshotd.v1.SnapshotService, health, reflection)
 `, s.cfg.Version, s.GRPCAddr()))

@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -125,8 +124,8 @@ func (s *Server) logCall(ctx context.Context, method string, code codes.Code, d 
 		slog.String("code", code.String()),
 		slog.Duration("duration", d),
 	}
-	if p, ok := peer.FromContext(ctx); ok {
-		attrs = append(attrs, slog.String("peer", p.Addr.String()))
+	if addr, via := callerOf(ctx); via != "" {
+		attrs = append(attrs, slog.String("peer", addr), slog.String("via", via))
 	}
 	level := slog.LevelInfo
 	if err != nil {

@@ -11,15 +11,15 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// httpShutdownTimeout is how long HTTP requests may go on: none of them takes long.
+// httpShutdownTimeout is how long HTTP requests may go on when no call is left: their answers are on the way.
 const httpShutdownTimeout = 5 * time.Second
 
 // errStopping is the cause of the contexts of calls that the server ends because it stops.
 var errStopping = errors.New("the service is shutting down")
 
 // Run serves until ctx is done, Close is called or a port fails, and brings everything down in order: health and
-// readiness, what Config.Drain ends, HTTP, then gRPC. Calls may go on for Config.ShutdownTimeout, then they are cancelled.
-// It returns nil when it was told to stop.
+// readiness, what Config.Drain ends, streams, then HTTP and gRPC. Calls may go on for Config.ShutdownTimeout, then they are
+// cancelled. It returns nil when it was told to stop.
 func (s *Server) Run(ctx context.Context) error {
 	done, err := s.begin()
 	if err != nil {
@@ -27,10 +27,15 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer close(done)
 	var wg sync.WaitGroup
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	wg.Go(func() {
 		if err := s.grpc.Serve(s.grpcListener); err != nil {
 			failed <- fmt.Errorf("serve gRPC: %w", err)
+		}
+	})
+	wg.Go(func() {
+		if err := s.grpc.Serve(s.inProcess); err != nil {
+			failed <- fmt.Errorf("serve gRPC to HTTP: %w", err)
 		}
 	})
 	wg.Go(func() {
@@ -74,19 +79,27 @@ func (s *Server) shutdown(ctx context.Context) {
 	if s.cfg.Drain != nil {
 		s.cfg.Drain(ctx)
 	}
-	s.stopHTTP(ctx)
 	s.cancelStreams(errStopping)
+	answered := s.stopHTTP(ctx)
 	s.stopGRPC(ctx)
 	s.cancelCalls(errStopping)
+	answered()
 	s.log.InfoContext(ctx, "server has stopped", "duration", time.Since(started))
 }
 
-func (s *Server) stopHTTP(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, httpShutdownTimeout)
-	defer cancel()
-	if err := s.http.Shutdown(ctx); err != nil {
-		s.log.WarnContext(ctx, "HTTP requests were cut off", "error", err)
-		_ = s.http.Close() // nothing is left to do about a connection that does not close
+// stopHTTP takes no more connections. What it returns is called when no call is left, and waits for the last answers.
+func (s *Server) stopHTTP(ctx context.Context) (answered func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- s.http.Shutdown(ctx) }()
+	return func() {
+		defer cancel()
+		defer time.AfterFunc(httpShutdownTimeout, cancel).Stop()
+		if err := <-done; err != nil {
+			s.log.WarnContext(ctx, "HTTP requests were cut off", "error", err)
+			_ = s.http.Close() // nothing is left to do about a connection that does not close
+		}
+		_ = s.conn.Close() // nor about the process's own
 	}
 }
 
@@ -136,7 +149,7 @@ func (s *Server) abandon() (done chan struct{}, err error) {
 		s.done = make(chan struct{})
 		close(s.done)
 		if s.grpc != nil {
-			err = errors.Join(s.grpcListener.Close(), s.httpListener.Close())
+			err = errors.Join(s.conn.Close(), s.inProcess.Close(), s.grpcListener.Close(), s.httpListener.Close())
 		}
 	}
 	return s.done, err

@@ -84,6 +84,8 @@ type Server struct {
 	http         *http.Server
 	grpcListener net.Listener
 	httpListener net.Listener
+	inProcess    inProcess // what comes over HTTP goes on to gRPC here
+	conn         *grpc.ClientConn
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
@@ -138,8 +140,16 @@ func (s *Server) Open(ctx context.Context) error {
 	if s.httpListener, err = lc.Listen(ctx, "tcp", s.cfg.HTTPAddr); err != nil {
 		return errors.Join(fmt.Errorf("open server: listen for HTTP: %w", err), s.grpcListener.Close())
 	}
+	s.inProcess = newInProcess()
+	if s.conn, err = s.inProcess.dial(); err != nil {
+		return errors.Join(fmt.Errorf("open server: %w", err), s.grpcListener.Close(), s.httpListener.Close())
+	}
+	v1, err := newAPI(ctx, s.conn, newGuard(s.cfg.TLS, s.grpcListener.Addr(), s.httpListener.Addr()))
+	if err != nil {
+		return errors.Join(fmt.Errorf("open server: %w", err), s.conn.Close(), s.grpcListener.Close(), s.httpListener.Close())
+	}
 	s.grpc = s.newGRPC(certs)
-	s.http = s.newHTTP(certs)
+	s.http = s.newHTTP(certs, v1)
 	return nil
 }
 

@@ -16,7 +16,7 @@ import (
 type TLS struct {
 	CertFile     string // PEM; the chain, the server's own first
 	KeyFile      string // PEM
-	ClientCAFile string // PEM; optional: clients of the gRPC port need a certificate of one of these
+	ClientCAFile string // PEM; optional: clients of the API need a certificate of one of these, over gRPC and over HTTP
 }
 
 func (t TLS) enabled() bool { return t.CertFile != "" }
@@ -106,22 +106,24 @@ func (c *certificates) stampOfFiles() string {
 }
 
 func (c *certificates) grpcConfig() *tls.Config {
-	return c.config([]string{"h2"}, true)
+	return c.config([]string{"h2"}, tls.RequireAndVerifyClientCert)
 }
 
+// httpConfig leaves it to the client whether to show a certificate: metrics and probes need none, the API does.
 func (c *certificates) httpConfig() *tls.Config {
-	return c.config([]string{"h2", "http/1.1"}, false)
+	return c.config([]string{"h2", "http/1.1"}, tls.VerifyClientCertIfGiven)
 }
 
-func (c *certificates) config(protocols []string, verifyClients bool) *tls.Config {
+// config returns a configuration that asks for client certificates when there is a CA for them.
+func (c *certificates) config(protocols []string, auth tls.ClientAuthType) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: protocols,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			cert, pool := c.current()
 			cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{cert}}
-			if verifyClients && pool != nil {
-				cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, pool
+			if pool != nil {
+				cfg.ClientAuth, cfg.ClientCAs = auth, pool
 			}
 			return cfg, nil
 		},

@@ -64,6 +64,7 @@ Try, in another shell:
   %[1]s list%[5]s
   grpcurl -plaintext %[2]s list
   grpcurl -plaintext -d '{"labels": {"by": "grpcurl"}}' %[2]s snapshotd.v1.SnapshotService/Save
+  curl -s -X POST http://%[3]s/v1/snapshots:save
   curl -s http://%[3]s/metrics | grep etcd_snapshot
 `, self, grpcAddr, httpAddr, dataDir, at)
 	return err

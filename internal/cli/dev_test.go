@@ -89,7 +89,7 @@ func TestDevShowsASnapshotAndWhatToTry(t *testing.T) {
 		t.Errorf("standard error is not empty:\n%s", d.stderr.String())
 	}
 	commands := printedCommands(d.stdout.String())
-	if len(commands) != 5 {
+	if len(commands) != 6 {
 		t.Fatalf("got commands %q", commands)
 	}
 	for _, line := range commands {

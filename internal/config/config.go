@@ -39,7 +39,7 @@ type Config struct {
 	origins origins
 }
 
-// TLS is the certificate of both listeners. ClientCA asks gRPC clients for a certificate of their own.
+// TLS is the certificate of both listeners. ClientCA asks clients of the API for a certificate of their own.
 type TLS struct {
 	Cert     string `yaml:"cert,omitempty"`
 	Key      string `yaml:"key,omitempty"`

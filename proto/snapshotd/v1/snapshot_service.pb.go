@@ -7,6 +7,7 @@
 package snapshotdv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -1784,7 +1785,7 @@ var File_snapshotd_v1_snapshot_service_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\n" +
-	"#snapshotd/v1/snapshot_service.proto\x12\fsnapshotd.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xfd\x01\n" +
+	"#snapshotd/v1/snapshot_service.proto\x12\fsnapshotd.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xfd\x01\n" +
 	"\vSaveRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1f\n" +
 	"\vname_prefix\x18\x02 \x01(\tR\n" +
@@ -1928,18 +1929,19 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"totalBytes\x12\x16\n" +
 	"\x06sha256\x18\x06 \x01(\tR\x06sha256\x12!\n" +
 	"\fsha256_bytes\x18\a \x01(\x03R\vsha256Bytes\x12\x1b\n" +
-	"\tfile_name\x18\b \x01(\tR\bfileName2\xbd\x05\n" +
-	"\x0fSnapshotService\x12=\n" +
-	"\x04Save\x12\x19.snapshotd.v1.SaveRequest\x1a\x1a.snapshotd.v1.SaveResponse\x12L\n" +
-	"\tReconcile\x12\x1e.snapshotd.v1.ReconcileRequest\x1a\x1f.snapshotd.v1.ReconcileResponse\x12=\n" +
-	"\x04List\x12\x19.snapshotd.v1.ListRequest\x1a\x1a.snapshotd.v1.ListResponse\x12:\n" +
-	"\x03Get\x12\x18.snapshotd.v1.GetRequest\x1a\x19.snapshotd.v1.GetResponse\x12C\n" +
-	"\x06Update\x12\x1b.snapshotd.v1.UpdateRequest\x1a\x1c.snapshotd.v1.UpdateResponse\x12C\n" +
-	"\x06Delete\x12\x1b.snapshotd.v1.DeleteRequest\x1a\x1c.snapshotd.v1.DeleteResponse\x12@\n" +
-	"\x05Prune\x12\x1a.snapshotd.v1.PruneRequest\x1a\x1b.snapshotd.v1.PruneResponse\x12E\n" +
-	"\x06Verify\x12\x1b.snapshotd.v1.VerifyRequest\x1a\x1c.snapshotd.v1.VerifyResponse0\x01\x12K\n" +
-	"\bDownload\x12\x1d.snapshotd.v1.DownloadRequest\x1a\x1e.snapshotd.v1.DownloadResponse0\x01\x12B\n" +
-	"\x05Watch\x12\x1a.snapshotd.v1.WatchRequest\x1a\x1b.snapshotd.v1.WatchResponse0\x01B?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
+	"\tfile_name\x18\b \x01(\tR\bfileName2\xe4\v\n" +
+	"\x0fSnapshotService\x12\x88\x01\n" +
+	"\x04Save\x12\x19.snapshotd.v1.SaveRequest\x1a\x1a.snapshotd.v1.SaveResponse\"I\x82\xd3\xe4\x93\x02C:\x01*Z*:\x01*\"%/v1/clusters/{cluster}/snapshots:save\"\x12/v1/snapshots:save\x12\xa1\x01\n" +
+	"\tReconcile\x12\x1e.snapshotd.v1.ReconcileRequest\x1a\x1f.snapshotd.v1.ReconcileResponse\"S\x82\xd3\xe4\x93\x02M:\x01*Z/:\x01*\"*/v1/clusters/{cluster}/snapshots:reconcile\"\x17/v1/snapshots:reconcile\x12x\n" +
+	"\x04List\x12\x19.snapshotd.v1.ListRequest\x1a\x1a.snapshotd.v1.ListResponse\"9\x82\xd3\xe4\x93\x023Z\"\x12 /v1/clusters/{cluster}/snapshots\x12\r/v1/snapshots\x12\x83\x01\n" +
+	"\x03Get\x12\x18.snapshotd.v1.GetRequest\x1a\x19.snapshotd.v1.GetResponse\"G\x82\xd3\xe4\x93\x02AZ)\x12'/v1/clusters/{cluster}/snapshots/{name}\x12\x14/v1/snapshots/{name}\x12\xbb\x01\n" +
+	"\x06Update\x12\x1b.snapshotd.v1.UpdateRequest\x1a\x1c.snapshotd.v1.UpdateResponse\"v\x82\xd3\xe4\x93\x02p:\bsnapshotZE:\bsnapshot29/v1/clusters/{snapshot.cluster}/snapshots/{snapshot.name}2\x1d/v1/snapshots/{snapshot.name}\x12\x8c\x01\n" +
+	"\x06Delete\x12\x1b.snapshotd.v1.DeleteRequest\x1a\x1c.snapshotd.v1.DeleteResponse\"G\x82\xd3\xe4\x93\x02AZ)*'/v1/clusters/{cluster}/snapshots/{name}*\x14/v1/snapshots/{name}\x12\x8d\x01\n" +
+	"\x05Prune\x12\x1a.snapshotd.v1.PruneRequest\x1a\x1b.snapshotd.v1.PruneResponse\"K\x82\xd3\xe4\x93\x02E:\x01*Z+:\x01*\"&/v1/clusters/{cluster}/snapshots:prune\"\x13/v1/snapshots:prune\x12\xa2\x01\n" +
+	"\x06Verify\x12\x1b.snapshotd.v1.VerifyRequest\x1a\x1c.snapshotd.v1.VerifyResponse\"[\x82\xd3\xe4\x93\x02U:\x01*Z3:\x01*\"./v1/clusters/{cluster}/snapshots/{name}:verify\"\x1b/v1/snapshots/{name}:verify0\x01\x12\xa6\x01\n" +
+	"\bDownload\x12\x1d.snapshotd.v1.DownloadRequest\x1a\x1e.snapshotd.v1.DownloadResponse\"Y\x82\xd3\xe4\x93\x02SZ2\x120/v1/clusters/{cluster}/snapshots/{name}:download\x12\x1d/v1/snapshots/{name}:download0\x01\x12w\n" +
+	"\x05Watch\x12\x1a.snapshotd.v1.WatchRequest\x1a\x1b.snapshotd.v1.WatchResponse\"3\x82\xd3\xe4\x93\x02-Z\x1f\x12\x1d/v1/clusters/{cluster}/events\x12\n" +
+	"/v1/events0\x01B?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
 
 var (
 	file_snapshotd_v1_snapshot_service_proto_rawDescOnce sync.Once

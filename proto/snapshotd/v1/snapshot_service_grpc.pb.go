@@ -39,6 +39,12 @@ const (
 //
 // Every error is a gRPC status with exactly one google.rpc.ErrorInfo (domain "snapshotd", a reason in UPPER_SNAKE) and,
 // where a retry can help, google.rpc.RetryInfo. Invalid fields are named in google.rpc.BadRequest.
+//
+// The same is JSON over HTTP (proto3's JSON: lowerCamelCase, int64 as strings, enums as names) at the paths of each RPC: those
+// without a cluster are for a service that has one, and take it as any other field. With GET and DELETE the fields that are
+// not in the path are the query, repeated for lists and with labels[key]=value for labels; with POST they are the body, which
+// may be empty. An error is a google.rpc.Status with the HTTP code that belongs to its code. A stream is one line for each
+// message, {"result": …}, and when it breaks a last one, {"error": …}.
 type SnapshotServiceClient interface {
 	// Save takes a snapshot now and returns when every chosen backend holds it durably or has failed.
 	//
@@ -58,6 +64,9 @@ type SnapshotServiceClient interface {
 	// Update changes the labels of a snapshot and whether it is pinned, in the catalog and in the manifests on its backends.
 	// When a manifest could not be written, the status is the error of its backend, and the Snapshot a further detail of it:
 	// the catalog has the change, and the same call again writes the manifests that are missing.
+	//
+	// Over HTTP the body is the snapshot, and without an updateMask in the query all that is in the body is to be changed. With an
+	// etag in the body, the query must name the mask: ?updateMask=pinned,labels.
 	Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error)
 	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
 	// (SAVE_IN_PROGRESS), one that a bucket's object lock keeps with FAILED_PRECONDITION (OBJECT_LOCKED). When some backends
@@ -238,6 +247,12 @@ type SnapshotService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 //
 // Every error is a gRPC status with exactly one google.rpc.ErrorInfo (domain "snapshotd", a reason in UPPER_SNAKE) and,
 // where a retry can help, google.rpc.RetryInfo. Invalid fields are named in google.rpc.BadRequest.
+//
+// The same is JSON over HTTP (proto3's JSON: lowerCamelCase, int64 as strings, enums as names) at the paths of each RPC: those
+// without a cluster are for a service that has one, and take it as any other field. With GET and DELETE the fields that are
+// not in the path are the query, repeated for lists and with labels[key]=value for labels; with POST they are the body, which
+// may be empty. An error is a google.rpc.Status with the HTTP code that belongs to its code. A stream is one line for each
+// message, {"result": …}, and when it breaks a last one, {"error": …}.
 type SnapshotServiceServer interface {
 	// Save takes a snapshot now and returns when every chosen backend holds it durably or has failed.
 	//
@@ -257,6 +272,9 @@ type SnapshotServiceServer interface {
 	// Update changes the labels of a snapshot and whether it is pinned, in the catalog and in the manifests on its backends.
 	// When a manifest could not be written, the status is the error of its backend, and the Snapshot a further detail of it:
 	// the catalog has the change, and the same call again writes the manifests that are missing.
+	//
+	// Over HTTP the body is the snapshot, and without an updateMask in the query all that is in the body is to be changed. With an
+	// etag in the body, the query must name the mask: ?updateMask=pinned,labels.
 	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
 	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
 	// (SAVE_IN_PROGRESS), one that a bucket's object lock keeps with FAILED_PRECONDITION (OBJECT_LOCKED). When some backends

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// api serves the RPCs as JSON under /v1/.
+type api struct {
+	mux   *runtime.ServeMux
+	guard *guard
+}
+
+func newAPI(ctx context.Context, conn *grpc.ClientConn, g *guard) (*api, error) {
+	none := func(string) (string, bool) { return "", false }
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, newJSONLines()),
+		runtime.WithIncomingHeaderMatcher(traceHeader),
+		runtime.WithOutgoingHeaderMatcher(none),
+		runtime.WithOutgoingTrailerMatcher(none),
+		runtime.WithMetadata(func(_ context.Context, r *http.Request) metadata.MD {
+			return metadata.Pairs(httpPeerKey, r.RemoteAddr)
+		}),
+		runtime.WithForwardResponseOption(sendHeaders),
+		runtime.WithErrorHandler(handleError),
+		runtime.WithStreamErrorHandler(handleStreamError),
+		runtime.WithRoutingErrorHandler(handleRoutingError),
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithDisableChunkedEncoding(), // the HTTP server does it where the protocol has it
+	)
+	err := snapshotdv1.RegisterSnapshotServiceHandlerClient(ctx, mux, snapshotdv1.NewSnapshotServiceClient(conn))
+	return &api{mux: mux, guard: g}, err
+}
+
+// ServeHTTP implements [http.Handler].
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if err := a.guard.check(r); err != nil {
+		writeRefusal(w, err)
+		return
+	}
+	if err := takeBody(w, r); err != nil {
+		writeRefusal(w, err)
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	a.mux.ServeHTTP(newPatientWriter(w, cancel), r.WithContext(ctx))
+}
+
+// writeRefusal answers a request that does not get as far as a call.
+func writeRefusal(w http.ResponseWriter, err error) {
+	var r *refusal
+	if !errors.As(err, &r) {
+		r = refuse(http.StatusBadRequest, reasonBadRequest, "%v", err)
+	}
+	writeStatus(w, r.http, r.status())
+}
+
+// traceHeader lets the headers of a trace through to gRPC and no others: metadata is for programs that speak gRPC.
+func traceHeader(name string) (string, bool) {
+	switch name = strings.ToLower(name); name {
+	case "traceparent", "tracestate", "baggage":
+		return name, true
+	}
+	return "", false
+}
+
+// sendHeaders sends the headers of a stream when those of gRPC are there, so that a watcher knows when nothing can be missed
+// any more. A call that ended before has none, and its error decides the HTTP code.
+func sendHeaders(ctx context.Context, w http.ResponseWriter, m proto.Message) error {
+	md, ok := runtime.ServerMetadataFromContext(ctx)
+	if m != nil || !ok || md.HeaderMD == nil {
+		return nil
+	}
+	w.Header().Set("Content-Type", streamType)
+	w.WriteHeader(http.StatusOK)
+	return http.NewResponseController(w).Flush()
+}

@@ -1,0 +1,105 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// guard keeps out of the API over HTTP who must not come in: whom client certificates or a gRPC port
+// on loopback would keep out, and pages of other sites in the browser of somebody who may.
+type guard struct {
+	certificate bool // clients need a certificate that was verified
+	grpcIsLocal bool // the gRPC port is for this machine alone
+	local       bool // one of the two ports is
+	origin      *http.CrossOriginProtection
+}
+
+func newGuard(tls TLS, grpcAddr, httpAddr net.Addr) *guard {
+	return &guard{
+		certificate: tls.ClientCAFile != "",
+		grpcIsLocal: isLoopback(grpcAddr.String()),
+		local:       isLoopback(grpcAddr.String()) || isLoopback(httpAddr.String()),
+		origin:      http.NewCrossOriginProtection(),
+	}
+}
+
+// check returns why a request is refused.
+func (g *guard) check(r *http.Request) error {
+	if g.certificate && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+		return refuse(http.StatusUnauthorized, reasonCertificateRequired,
+			"the API needs a client certificate of the CA of tls.client_ca, over HTTP as over gRPC")
+	}
+	if g.grpcIsLocal && !isLoopback(r.RemoteAddr) {
+		return refuse(http.StatusForbidden, reasonLocalOnly,
+			"gRPC is served to this machine alone, and so is the API over HTTP; let listen_grpc (--listen-grpc) have another address to serve others")
+	}
+	// A page can make its own name lead to a loopback address, but not to a certificate that holds for it.
+	if g.local && r.TLS == nil && !isLoopback(r.Host) {
+		return refuse(http.StatusForbidden, reasonForeignHost,
+			"the host %.120q is no name of a service that listens on loopback; ask localhost or 127.0.0.1", r.Host)
+	}
+	if err := g.origin.Check(r); err != nil {
+		return refuse(http.StatusForbidden, reasonCrossOrigin, "a page of another site must not change anything: %v", err)
+	}
+	return checkForm(r)
+}
+
+// checkForm refuses what would be ignored otherwise: a Delete or Prune whose limits are overlooked does harm.
+func checkForm(r *http.Request) error {
+	switch r.Method {
+	case http.MethodPost:
+		if r.URL.RawQuery != "" {
+			return refuse(http.StatusBadRequest, reasonBadRequest, "with POST the fields of the request are its JSON body, not its query")
+		}
+	case http.MethodPatch:
+	default:
+		if r.ContentLength != 0 {
+			return refuse(http.StatusBadRequest, reasonBadRequest, "with %.20q the fields of the request are its query, not its body", r.Method)
+		}
+		return nil
+	}
+	kind := r.Header.Get("Content-Type")
+	if kind == "" && r.ContentLength == 0 {
+		return nil
+	}
+	if media, _, err := mime.ParseMediaType(kind); err != nil || media != jsonType {
+		return refuse(http.StatusUnsupportedMediaType, reasonNotJSON,
+			"the body is %.60q; send JSON, with the header Content-Type: application/json", kind)
+	}
+	return nil
+}
+
+// takeBody reads the body under the time limits of the server and lifts them then: a call may take as long as it does over gRPC.
+func takeBody(w http.ResponseWriter, r *http.Request) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return refuse(http.StatusRequestEntityTooLarge, reasonTooLarge, "the body is larger than %d bytes", maxRequest)
+	}
+	if err != nil {
+		return refuse(http.StatusBadRequest, reasonBadRequest, "read the body: %v", err)
+	}
+	if len(body) > 0 && !json.Valid(body) {
+		return refuse(http.StatusBadRequest, reasonBadRequest, "the body is not JSON, or more than one value")
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	rc := http.NewResponseController(w)
+	return errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{}))
+}
+
+// isLoopback reports whether an address, with or without a port, can only be this machine.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
+	}
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+}

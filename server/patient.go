@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// writeTimeout is how long a client may take to read what is sent to it.
+const writeTimeout = time.Minute
+
+// patientWriter waits as long as it takes for something to write, and writeTimeout for the client to take it.
+type patientWriter struct {
+	http.ResponseWriter
+	rc     *http.ResponseController
+	cancel context.CancelFunc // ends the call when nobody takes its answer
+	begun  bool
+}
+
+func newPatientWriter(w http.ResponseWriter, cancel context.CancelFunc) *patientWriter {
+	return &patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), cancel: cancel}
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter]. The first one counts.
+func (w *patientWriter) WriteHeader(code int) {
+	if !w.begun {
+		w.begun = true
+		w.ResponseWriter.WriteHeader(code)
+	}
+}
+
+// Write implements [http.ResponseWriter]. A client that is gone is no error: it ends the call, and is in the log with it.
+func (w *patientWriter) Write(p []byte) (int, error) {
+	w.begun = true
+	w.limit()
+	if _, err := w.ResponseWriter.Write(p); err != nil {
+		w.cancel()
+	}
+	return len(p), nil
+}
+
+// Flush implements [http.Flusher].
+func (w *patientWriter) Flush() {
+	w.limit()
+	if w.rc.Flush() != nil {
+		w.cancel()
+		return
+	}
+	_ = w.rc.SetWriteDeadline(time.Time{}) // in HTTP/2 it would end a stream that has nothing to write, too
+}
+
+// limit starts the time that the client has. The server's own writers all have deadlines.
+func (w *patientWriter) limit() { _ = w.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) }
