@@ -143,10 +143,12 @@ func (c *Cluster) verify(ctx context.Context, rec *Record, req VerifyRequest, ba
 			return nil, cancelled(ctx, "verify "+rec.Name)
 		}
 		if errors.Is(err, errNotThere) {
-			if why := v.whyDeleted(ctx, rec, b); why != nil {
-				v.deleted = why
+			deleted, cerr := v.whyDeleted(ctx, rec, b)
+			if deleted != nil {
+				v.deleted = deleted
 				continue
 			}
+			err = cmp.Or(cerr, err) // nobody knows whether it should be there
 		}
 		v.note(ctx, rec, b, err)
 	}
@@ -190,16 +192,20 @@ func (v *verification) judge(ctx context.Context, rec *Record, b Backend) error 
 	return err
 }
 
-// whyDeleted says of a copy that is not there that somebody has asked for that meanwhile, and nil when nobody has.
-func (v *verification) whyDeleted(ctx context.Context, rec *Record, b Backend) error {
+// whyDeleted says of a copy that is not there that somebody has asked for that meanwhile, and nil when nobody has. The error
+// is that the catalog cannot tell.
+func (v *verification) whyDeleted(ctx context.Context, rec *Record, b Backend) (deleted, err error) {
 	now, err := v.Get(ctx, rec.Name)
-	if err != nil {
-		return err
+	switch {
+	case ReasonOf(err) == ReasonSnapshotNotFound:
+		return err, nil
+	case err != nil:
+		return nil, err
 	}
 	if l := now.Location(b.Name()); l != nil && l.State != StateDeleting {
-		return nil
+		return nil, nil
 	}
-	return &Error{Reason: ReasonCopyMissing, Backend: b.Name(), Message: fmt.Sprintf("verify %s: the copy was deleted meanwhile", rec.Name)}
+	return &Error{Reason: ReasonCopyMissing, Backend: b.Name(), Message: fmt.Sprintf("verify %s: the copy was deleted meanwhile", rec.Name)}, nil
 }
 
 // note notes what judging a copy has come to.

@@ -443,3 +443,30 @@ func TestCopyThatIsDeletedMeanwhileGetsNoVerdict(t *testing.T) {
 		})
 	}
 }
+
+func TestCopyThatIsMissingIsNotPassedOverWhenTheCatalogCannotTellWhy(t *testing.T) {
+	f := newFixture(t)
+	s := f.mustSave(t)
+	if err := os.Remove(f.path("one", s.Name, ".db.zst")); err != nil {
+		t.Fatal(err)
+	}
+	f.backends["one"].get = func(key string) error {
+		if strings.HasSuffix(key, ".db.zst") {
+			f.catalog.fail = func(op string) error {
+				if op != "get" {
+					return nil
+				}
+				f.catalog.fail = nil // it is back at once
+				return errCatalogDown
+			}
+		}
+		return nil
+	}
+	_, err := f.Verify(t.Context(), snapshot.VerifyRequest{Name: s.Name, Level: snapshot.LevelChecksum})
+	if snapshot.ReasonOf(err) != snapshot.ReasonCatalogUnavailable {
+		t.Errorf("Verify: %v", err)
+	}
+	if v := f.records(t)[s.Name].Verification; v != nil {
+		t.Errorf("the verdict: %+v", v)
+	}
+}
