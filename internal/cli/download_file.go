@@ -80,14 +80,14 @@ func openPart(file string, force bool, req *snapshotdv1.DownloadRequest) (*partF
 	if err := p.free(force); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(p.name(), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(p.name(), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("--output: %w", err)
 	}
 	p.f, p.sum = f, newSum(f)
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := p.own(); err != nil {
 		p.close()
-		return nil, fmt.Errorf("--output: lock %s: %w; another download may be writing it", p.name(), err)
+		return nil, err
 	}
 	var of snapshotdv1.DownloadHeader
 	doc, err := os.ReadFile(p.sidecar())
@@ -104,6 +104,27 @@ func openPart(file string, force bool, req *snapshotdv1.DownloadRequest) (*partF
 func (p *partFile) name() string    { return p.file + ".part" }
 func (p *partFile) sidecar() string { return p.file + ".part.json" }
 
+// own makes sure that the part is this download's alone: that of another one may have become its file by the time that it is
+// locked.
+func (p *partFile) own() error {
+	if err := unix.Flock(int(p.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("--output: lock %s: %w; another download may be writing it", p.name(), err)
+	}
+	mine, err := p.f.Stat()
+	if err != nil {
+		return fmt.Errorf("--output: %w", err)
+	}
+	named, err := os.Lstat(p.name())
+	if err != nil || !os.SameFile(mine, named) {
+		return fmt.Errorf("--output: %s was moved by another download meanwhile; see what it has made, and try again", p.name())
+	}
+	if file, err := os.Lstat(p.file); err == nil && os.SameFile(mine, file) {
+		return fmt.Errorf("--output: %s and %s are the same file, of a download that was cut off at its very end; remove the former", p.name(), p.file)
+	}
+	_ = p.f.Chmod(0o600) // as far as the file system knows modes
+	return nil
+}
+
 // free makes sure that there is no file that would be overwritten.
 func (p *partFile) free(force bool) error {
 	info, err := os.Lstat(p.file)
@@ -114,6 +135,8 @@ func (p *partFile) free(force bool) error {
 		return fmt.Errorf("--output: %w", err)
 	case info.IsDir():
 		return usagef("--output: %s is a directory; name a file in it", p.file)
+	case info.Mode()&(os.ModeDevice|os.ModeNamedPipe|os.ModeSocket) != 0:
+		return usagef("--output: %s is no file, and would be replaced by one; write to it with > instead", p.file)
 	case !force:
 		return fmt.Errorf("--output: %s exists, and nothing is overwritten; name another file, or give --force", p.file)
 	}
@@ -155,7 +178,7 @@ func (p *partFile) begin(h *snapshotdv1.DownloadHeader) (again bool, err error) 
 	*p.sum = *newSum(p.f)
 	doc, err := protojson.Marshal(h)
 	if err == nil {
-		err = os.WriteFile(p.sidecar(), doc, 0o600)
+		err = replace(p.sidecar(), doc)
 	}
 	if err != nil {
 		return false, fmt.Errorf("--output: %w", err)
@@ -176,7 +199,7 @@ func (p *partFile) finish(force bool) error {
 	defer func() { _ = dir.Close() }()
 	err = p.f.Sync()
 	if err == nil {
-		err = os.Rename(p.name(), p.file)
+		err = p.place(force)
 	}
 	if err == nil {
 		_ = os.Remove(p.sidecar()) // it describes nothing any more
@@ -186,6 +209,33 @@ func (p *partFile) finish(force bool) error {
 		return fmt.Errorf("--output: %w", err)
 	}
 	return nil
+}
+
+// place gives the part its name. Without force, what has got that name meanwhile is not replaced.
+func (p *partFile) place(force bool) error {
+	if !force {
+		err := os.Link(p.name(), p.file)
+		if err == nil {
+			return os.Remove(p.name())
+		}
+		if errors.Is(err, os.ErrExist) {
+			return err
+		} // it is a file system without links
+	}
+	return os.Rename(p.name(), p.file)
+}
+
+// replace writes a small file in the place of whatever has its name.
+func replace(file string, doc []byte) error {
+	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(doc)
+	return errors.Join(err, f.Close())
 }
 
 // remove removes what turned out to be damaged.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -140,5 +141,49 @@ func TestDownloadOfDamageLeavesNoFile(t *testing.T) {
 	r := run(t.Context(), serve(t, &fake{download: d.serve}), "download", "x", "--output", file)
 	if left, _ := filepath.Glob(file + "*"); r.code != 4 || len(left) > 0 || !strings.Contains(r.stderr, "damaged") {
 		t.Errorf("exit code %d, left %q: %s", r.code, left, r.stderr)
+	}
+}
+
+func TestDownloadTouchesNothingButItsFile(t *testing.T) {
+	d := &downloads{content: []byte("snapshot")}
+	env := serve(t, &fake{download: d.serve})
+	dir := t.TempDir()
+	file, others := filepath.Join(dir, "x.db"), filepath.Join(dir, "others")
+	if err := os.WriteFile(others, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file + ".part", file + ".part.json"} { // somebody put it there, where everybody may write
+		if err := os.Symlink(others, name); err != nil {
+			t.Fatal(err)
+		}
+		r := run(t.Context(), env, "download", "x", "--output", file)
+		if got, err := os.ReadFile(others); err != nil || string(got) != "precious" {
+			t.Errorf("%s: %q is left, %v; exit code %d: %s", name, got, err, r.code, r.stderr)
+		}
+		_ = os.Remove(name)
+		_ = os.Remove(file)
+	}
+	if err := os.WriteFile(file+".part", nil, 0o644); err != nil { //nolint:gosec // that is the case
+		t.Fatal(err)
+	}
+	r := run(t.Context(), env, "download", "x", "--output", file)
+	if info, err := os.Stat(file); r.code != 0 || err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("a part that all may read: %v, %v, exit code %d: %s", info, err, r.code, r.stderr)
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t.Context(), env, "download", "x", "--output", pipe, "--force"); r.code != 2 {
+		t.Errorf("to a pipe: exit code %d: %s", r.code, r.stderr)
+	}
+}
+
+func TestDownloadLeavesAFileThatAppearsMeanwhile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.db")
+	d := &downloads{content: []byte("snapshot"), after: func(int) error { return os.WriteFile(file, []byte("precious"), 0o600) }}
+	r := run(t.Context(), serve(t, &fake{download: d.serve}), "download", "x", "--output", file)
+	if got, err := os.ReadFile(file); r.code != 1 || err != nil || string(got) != "precious" {
+		t.Errorf("exit code %d, %q, %v: %s", r.code, got, err, r.stderr)
 	}
 }
