@@ -20,8 +20,8 @@ const (
 	watchPause = time.Second
 )
 
-// Changes yields the changes of the records after a revision; after 0 from now on.
-func (c *Catalog) Changes(ctx context.Context, after int64) iter.Seq2[snapshot.Changes, error] {
+// Changes yields the changes of the records after a position; after none from now on.
+func (c *Catalog) Changes(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Changes, error] {
 	return func(yield func(snapshot.Changes, error) bool) {
 		f := &following{Catalog: c, at: after, yield: yield}
 		for !f.left {
@@ -45,10 +45,11 @@ func (c *Catalog) Changes(ctx context.Context, after int64) iter.Seq2[snapshot.C
 // following is one call of Changes under way.
 type following struct {
 	*Catalog
-	at    int64 // the revision up to which all was yielded; 0 before that is known
-	began bool  // something was yielded
-	left  bool  // nobody wants more
-	down  bool  // etcd does not answer, which the log has
+	at    snapshot.Position // up to which all was yielded; 0 before that is known
+	etcd  uint64            // the id of the cluster that is watched
+	began bool              // something was yielded
+	left  bool              // nobody wants more
+	down  bool              // etcd does not answer, which the log has
 	yield func(snapshot.Changes, error) bool
 }
 
@@ -63,21 +64,23 @@ func (f *following) wait(ctx context.Context, err error) {
 
 // watch yields what one watch of etcd shows. It returns nil when the next one is to go on at once.
 func (f *following) watch(ctx context.Context) error {
-	now, err := f.revision(ctx)
-	switch {
-	case err != nil:
+	now, err := f.position(ctx)
+	if err != nil {
 		return err
-	case f.at == 0:
-		f.at = now
-	case now < f.at:
-		return f.expired(f.at, fmt.Errorf("etcd is at revision %d: it was restored from a time before", now))
 	}
+	if f.at.Revision == 0 {
+		f.at = now
+	}
+	if err := broken(f.at, now); err != nil {
+		return f.expired(err)
+	}
+	f.at.History = now.History
 	client, err := f.cfg.Connect(ctx)
 	if err != nil {
 		return f.unavailable("follow the records", err)
 	}
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	responses := client.Watch(ctx, f.keys.records(), clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithRev(f.at+1),
+	responses := client.Watch(ctx, f.keys.records(), clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithRev(f.at.Revision+1),
 		clientv3.WithProgressNotify(), clientv3.WithCreatedNotify())
 	queue := queued(responses, cancel)
 	defer func() {
@@ -111,42 +114,45 @@ func queued(responses clientv3.WatchChan, end func()) <-chan clientv3.WatchRespo
 	return queue
 }
 
-// revision returns the revision that etcd, as a whole, is at.
-func (f *following) revision(ctx context.Context) (revision int64, err error) {
+// position returns where etcd, as a whole, is.
+func (f *following) position(ctx context.Context) (now snapshot.Position, err error) {
 	err = f.do(ctx, "follow", "read the revision", func(ctx context.Context, client *clientv3.Client, _ bool) error {
 		resp, err := client.Get(ctx, f.keys.lock(), clientv3.WithKeysOnly())
 		if err == nil {
-			revision = resp.Header.Revision
+			f.etcd = resp.Header.ClusterId
+			now = snapshot.Position{Revision: resp.Header.Revision, History: historyOf(resp.Header)}
 		}
 		return err
 	})
-	return revision, err
+	return now, err
 }
 
 // take yields what a response says, a revision at a time.
 func (f *following) take(ctx context.Context, r clientv3.WatchResponse) error {
 	switch err := r.Err(); {
 	case isGone(err):
-		return f.expired(f.at, err)
+		return f.expired(err)
 	case err != nil:
 		return f.unavailable("follow the records", err)
+	case r.Header.ClusterId != 0 && r.Header.ClusterId != f.etcd:
+		return nil // the client has gone on with another etcd in its place; the next watch says so
 	case r.Created:
 		f.down = false
 		if !f.began {
-			f.give(snapshot.Changes{Revision: f.at})
+			f.give(snapshot.Changes{Position: f.at})
 		}
 		return nil
-	case len(r.Events) == 0 && r.Header.Revision < f.at:
-		return f.expired(f.at, fmt.Errorf("etcd is at revision %d: it was restored from a time before", r.Header.Revision))
+	case len(r.Events) == 0 && r.Header.Revision < f.at.Revision:
+		return f.expired(fmt.Errorf("etcd is at revision %d: it was restored from a time before", r.Header.Revision))
 	case len(r.Events) == 0:
-		f.give(snapshot.Changes{Revision: r.Header.Revision})
+		f.give(f.changesAt(r.Header.Revision))
 		return nil
 	}
 	var all snapshot.Changes
 	for _, ev := range r.Events {
 		if ev.Kv.ModRevision != all.Revision {
 			f.give(all)
-			all = snapshot.Changes{Revision: ev.Kv.ModRevision}
+			all = f.changesAt(ev.Kv.ModRevision)
 		}
 		ch, err := f.change(ctx, ev)
 		if err != nil {
@@ -160,19 +166,23 @@ func (f *following) take(ctx context.Context, r clientv3.WatchResponse) error {
 	return nil
 }
 
+func (f *following) changesAt(revision int64) snapshot.Changes {
+	return snapshot.Changes{Position: snapshot.Position{Revision: revision, History: f.at.History}}
+}
+
 // give yields changes, unless there are none or nobody wants more.
 func (f *following) give(ch snapshot.Changes) {
 	if ch.Revision == 0 || f.left {
 		return
 	}
-	f.at, f.began, f.left = ch.Revision, true, !f.yield(ch, nil)
+	f.at, f.began, f.left = ch.Position, true, !f.yield(ch, nil)
 }
 
 // change returns what an event of etcd means. What the record was before is gone when its revision was compacted meanwhile;
 // then nobody can tell what has happened.
 func (f *following) change(ctx context.Context, ev *clientv3.Event) (ch snapshot.Change, err error) {
 	if ev.PrevKv == nil && !ev.IsCreate() {
-		return ch, f.expired(f.at, fmt.Errorf("what %q was before revision %d is compacted", ev.Kv.Key, ev.Kv.ModRevision))
+		return ch, f.expired(fmt.Errorf("what %q was before revision %d is compacted", ev.Kv.Key, ev.Kv.ModRevision))
 	}
 	if ev.PrevKv != nil {
 		if ch.Before, err = f.decode(ev.PrevKv); err != nil {
@@ -188,9 +198,9 @@ func (f *following) change(ctx context.Context, ev *clientv3.Event) (ch snapshot
 	return ch, nil
 }
 
-func (f *following) expired(at int64, err error) error {
+func (f *following) expired(err error) error {
 	return &snapshot.Error{
-		Reason: snapshot.ReasonWatchExpired, Message: fmt.Sprintf("follow the catalog of cluster %q after revision %d", f.cfg.Cluster, at),
+		Reason: snapshot.ReasonWatchExpired, Message: fmt.Sprintf("follow the catalog of cluster %q after revision %d", f.cfg.Cluster, f.at.Revision),
 		Err: err, Hint: "what happened since cannot be told any more; list, then watch anew without a resume token",
 	}
 }

@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"context"
 	"iter"
+	"strings"
 	"testing"
 
 	"github.com/snapshotd/snapshotd/catalog"
@@ -28,7 +29,7 @@ func TestFollowingExpiresWithACompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, after := range []int64{first, rec.Version - 1} { // of the last one, what was before it is gone
-		next, stop := iter.Pull2(c.Changes(t.Context(), after))
+		next, stop := iter.Pull2(c.Changes(t.Context(), snapshot.Position{Revision: after}))
 		var err error
 		for err == nil {
 			_, err, _ = next()
@@ -38,7 +39,7 @@ func TestFollowingExpiresWithACompaction(t *testing.T) {
 		}
 		stop()
 	}
-	next, stop := iter.Pull2(c.Changes(t.Context(), rec.Version))
+	next, stop := iter.Pull2(c.Changes(t.Context(), snapshot.Position{Revision: rec.Version}))
 	defer stop()
 	if ch, err, _ := next(); err != nil || ch.Revision != rec.Version {
 		t.Errorf("after the newest: %+v, %v", ch, err)
@@ -51,7 +52,7 @@ func TestFollowingGoesOnWhenEtcdIsBack(t *testing.T) {
 	c := open(t, catalog.Config{Connect: connect(client)})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	next, stop := iter.Pull2(c.Changes(ctx, 0))
+	next, stop := iter.Pull2(c.Changes(ctx, snapshot.Position{}))
 	defer stop()
 	if _, err, _ := next(); err != nil {
 		t.Fatal(err)
@@ -78,5 +79,38 @@ func TestFollowingGoesOnWhenEtcdIsBack(t *testing.T) {
 		etcd.Eventually(t, "the record is created", func(ctx context.Context) error { return c.Create(ctx, catalogtest.Record(name, 0)) })
 		etcd.Restart(t, (i+1)%3)
 		want(name)
+	}
+}
+
+// An etcd that was restored from yesterday gets beyond the revision of a token with something else.
+func TestFollowingExpiresInAnotherHistory(t *testing.T) {
+	first, second := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))}), open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
+	create(t, first, 2)
+	next, stop := iter.Pull2(first.Changes(t.Context(), snapshot.Position{}))
+	defer stop()
+	begin, err, _ := next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, second, 10)
+	later := begin.Position // as if etcd had been restored with the same id: Raft begins with its first terms
+	cluster, _, _ := strings.Cut(later.History, ".")
+	later.History = cluster + ".1000000"
+	rubbish := snapshot.Position{Revision: begin.Revision, History: "x"}
+	for name, c := range map[string]struct {
+		in    *catalog.Catalog
+		after snapshot.Position
+		want  snapshot.Reason
+	}{
+		"the same":        {first, begin.Position, ""},
+		"another id":      {second, begin.Position, snapshot.ReasonWatchExpired},
+		"an earlier term": {first, later, snapshot.ReasonWatchExpired},
+		"rubbish":         {first, rubbish, snapshot.ReasonWatchExpired},
+	} {
+		next, stop := iter.Pull2(c.in.Changes(t.Context(), c.after))
+		if ch, err, _ := next(); (err == nil) != (c.want == "") || err != nil && snapshot.ReasonOf(err) != c.want {
+			t.Errorf("%s: %+v, %v, want %q", name, ch, err, c.want)
+		}
+		stop()
 	}
 }

@@ -36,7 +36,7 @@ type fakeCluster struct {
 	update    func(context.Context, snapshot.UpdateRequest) (*snapshot.Record, error)
 	remove    func(context.Context, snapshot.DeleteRequest) (*snapshot.Record, error)
 	prune     func(context.Context, snapshot.PruneRequest) ([]snapshot.Decision, error)
-	follow    func(context.Context, int64, func(snapshot.Moment, error) bool)
+	follow    func(context.Context, snapshot.Position, func(snapshot.Moment, error) bool)
 	verify    func(context.Context, snapshot.VerifyRequest) (*snapshot.Record, error)
 	download  func(context.Context, snapshot.DownloadRequest) (*snapshot.Download, error)
 }
@@ -73,7 +73,7 @@ func (c *fakeCluster) Prune(ctx context.Context, req snapshot.PruneRequest) ([]s
 }
 
 // Follow says nothing until the caller goes away, unless the test has it otherwise.
-func (c *fakeCluster) Follow(ctx context.Context, after int64) iter.Seq2[snapshot.Moment, error] {
+func (c *fakeCluster) Follow(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error] {
 	return func(yield func(snapshot.Moment, error) bool) {
 		if c.follow == nil {
 			<-ctx.Done()

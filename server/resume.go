@@ -7,15 +7,21 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// positions say up to which revision of its catalog a watcher has been told all of a cluster. They are what a resume token
-// is made of; it is opaque to callers.
-type positions map[string]int64
+// positions say up to where in its catalog a watcher has been told all of a cluster. They are what a resume token is made of;
+// it is opaque to callers.
+type positions map[string]snapshot.Position
 
-// complete reports whether the revision of each cluster is known. Before that, a token would lose what happens in the
+// resumePosition is a position in a token.
+type resumePosition struct {
+	Revision int64  `json:"r"`
+	History  string `json:"h,omitempty"`
+}
+
+// complete reports whether the position of each cluster is known. Before that, a token would lose what happens in the
 // others.
 func (p positions) complete(clusters []Cluster) bool {
 	for _, c := range clusters {
-		if p[c.Name()] == 0 {
+		if p[c.Name()].Revision == 0 {
 			return false
 		}
 	}
@@ -23,7 +29,11 @@ func (p positions) complete(clusters []Cluster) bool {
 }
 
 func (p positions) encode() string {
-	b, _ := json.Marshal(p) // of strings and numbers: it cannot fail
+	all := map[string]resumePosition{}
+	for cluster, at := range p {
+		all[cluster] = resumePosition(at)
+	}
+	b, _ := json.Marshal(all) // of strings and numbers: it cannot fail
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
@@ -33,13 +43,13 @@ func decodeResume(token string, clusters []Cluster) (positions, error) {
 	if token == "" {
 		return known, nil
 	}
-	var all positions
+	var all map[string]resumePosition
 	b, err := base64.RawURLEncoding.DecodeString(token)
 	if err == nil {
 		err = json.Unmarshal(b, &all)
 	}
-	for _, revision := range all {
-		if revision <= 0 {
+	for _, at := range all {
+		if at.Revision <= 0 {
 			all = nil
 			break
 		}
@@ -48,8 +58,8 @@ func decodeResume(token string, clusters []Cluster) (positions, error) {
 		return nil, snapshot.Invalid("resume_token", "%.80q is none of this service's; give back a resume_token as it came", token)
 	}
 	for _, c := range clusters {
-		if revision, ok := all[c.Name()]; ok {
-			known[c.Name()] = revision
+		if at, ok := all[c.Name()]; ok {
+			known[c.Name()] = snapshot.Position(at)
 		}
 	}
 	if len(known) == 0 {

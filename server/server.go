@@ -45,8 +45,8 @@ type Cluster interface {
 	Delete(ctx context.Context, req snapshot.DeleteRequest) (*snapshot.Record, error)
 	// Prune may return decisions and an error: what was done before it.
 	Prune(ctx context.Context, req snapshot.PruneRequest) ([]snapshot.Decision, error)
-	// Follow yields what the catalog says has happened after a revision; after 0 from now on. It ends with an error.
-	Follow(ctx context.Context, after int64) iter.Seq2[snapshot.Moment, error]
+	// Follow yields what the catalog says has happened after a position; after none from now on. It ends with an error.
+	Follow(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error]
 	// Verify returns a record with the verdict, also beside the error that a copy is damaged.
 	Verify(ctx context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error)
 	// Download opens a snapshot for reading; the caller closes it.

@@ -65,7 +65,7 @@ type moment struct {
 }
 
 // follow hands on what the catalog of a cluster says, until ctx is done.
-func follow(ctx context.Context, c Cluster, after int64, moments chan<- moment) {
+func follow(ctx context.Context, c Cluster, after snapshot.Position, moments chan<- moment) {
 	for m, err := range c.Follow(ctx, after) {
 		select {
 		case moments <- moment{Moment: m, cluster: c.Name(), err: err}:
@@ -120,7 +120,7 @@ func (w *watching) moment(m moment) error {
 		}
 	}
 	began := w.at.complete(w.clusters)
-	w.at[m.cluster] = m.Revision
+	w.at[m.cluster] = m.Position
 	switch {
 	case last != nil:
 		return w.sendAt(last)

@@ -186,12 +186,12 @@ func TestADeadlineReachesTheDomain(t *testing.T) {
 
 // story is a cluster whose catalog says these moments after a revision, and then nothing.
 func story(name string, moments ...snapshot.Moment) *fakeCluster {
-	return &fakeCluster{name: name, follow: func(ctx context.Context, after int64, yield func(snapshot.Moment, error) bool) {
-		if !yield(snapshot.Moment{Revision: max(after, 1)}, nil) {
+	return &fakeCluster{name: name, follow: func(ctx context.Context, after snapshot.Position, yield func(snapshot.Moment, error) bool) {
+		if !yield(happened(max(after.Revision, 1)), nil) {
 			return
 		}
 		for _, m := range moments {
-			if m.Revision > after && !yield(m, nil) {
+			if m.Revision > after.Revision && !yield(m, nil) {
 				return
 			}
 		}
@@ -200,7 +200,7 @@ func story(name string, moments ...snapshot.Moment) *fakeCluster {
 }
 
 func happened(revision int64, events ...snapshot.Event) snapshot.Moment {
-	return snapshot.Moment{Revision: revision, Events: events}
+	return snapshot.Moment{Position: snapshot.Position{Revision: revision, History: "h"}, Events: events}
 }
 
 func started(cluster, name string) snapshot.Event {
@@ -263,7 +263,7 @@ func TestWatchGoesOnAfterAToken(t *testing.T) {
 
 func TestWatchTellsTheSameOnce(t *testing.T) {
 	said := make(chan snapshot.Moment)
-	c := &fakeCluster{name: "a", follow: func(ctx context.Context, _ int64, yield func(snapshot.Moment, error) bool) {
+	c := &fakeCluster{name: "a", follow: func(ctx context.Context, _ snapshot.Position, yield func(snapshot.Moment, error) bool) {
 		for {
 			select {
 			case m := <-said:
@@ -332,9 +332,25 @@ func TestATokenIsOfAllClustersThatAreWatched(t *testing.T) {
 
 func TestWatchersAreToldThatATokenIsTooOld(t *testing.T) {
 	expired := &snapshot.Error{Reason: snapshot.ReasonWatchExpired, Message: "follow"}
-	r := run(t, server.Config{}, &fakeCluster{name: "a", follow: func(_ context.Context, _ int64, yield func(snapshot.Moment, error) bool) {
+	r := run(t, server.Config{}, &fakeCluster{name: "a", follow: func(_ context.Context, _ snapshot.Position, yield func(snapshot.Moment, error) bool) {
 		yield(snapshot.Moment{}, expired)
 	}})
 	_, err := watch(t, r.client(t), &snapshotdv1.WatchRequest{}).Recv()
 	checkError(t, err, codes.Aborted, snapshot.ReasonWatchExpired)
+}
+
+func TestATokenHasTheHistoryOfItsRevision(t *testing.T) {
+	asked := make(chan snapshot.Position, 2)
+	c := &fakeCluster{name: "a", follow: func(ctx context.Context, after snapshot.Position, yield func(snapshot.Moment, error) bool) {
+		asked <- after
+		yield(happened(5), nil)
+		<-ctx.Done()
+	}}
+	client := run(t, server.Config{}, c).client(t)
+	_, token := receive(t, watch(t, client, &snapshotdv1.WatchRequest{}), 1)
+	watch(t, client, &snapshotdv1.WatchRequest{ResumeToken: token})
+	<-asked
+	if got := wait(t, asked, "the second watch"); got != happened(5).Position {
+		t.Errorf("resumed after %+v", got)
+	}
 }

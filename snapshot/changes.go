@@ -6,10 +6,16 @@ import (
 	"time"
 )
 
+// Position is a place in the history of a catalog.
+type Position struct {
+	Revision int64
+	History  string // which one the revision is of, as the catalog has it; a catalog that was restored has another. May be empty
+}
+
 // Changes are the changes of records that one revision of the catalog made.
 type Changes struct {
-	Revision int64
-	Records  []Change // none when nothing has happened up to this revision
+	Position
+	Records []Change // none when nothing has happened up to this revision
 }
 
 // Change is what became of one record.
@@ -20,17 +26,17 @@ type Change struct {
 
 // Moment is what happened in one revision of the catalog, or that nothing has up to it.
 type Moment struct {
-	Revision int64
-	Events   []Event
+	Position
+	Events []Event
 }
 
-// Follow yields what the catalog says has happened after a revision, on whatever replica and in order; after 0 from now on.
+// Follow yields what the catalog says has happened after a position, on whatever replica and in order; after none from now on.
 // The first moment comes as soon as nothing is missed any more. While the catalog does not answer, it waits. It ends with an
 // error: an [Error] with ReasonWatchExpired when what happened after the revision cannot be told any more.
-func (c *Cluster) Follow(ctx context.Context, after int64) iter.Seq2[Moment, error] {
+func (c *Cluster) Follow(ctx context.Context, after Position) iter.Seq2[Moment, error] {
 	return func(yield func(Moment, error) bool) {
 		for changes, err := range c.cfg.Catalog.Changes(ctx, after) {
-			m := Moment{Revision: changes.Revision}
+			m := Moment{Position: changes.Position}
 			for _, ch := range changes.Records {
 				m.Events = append(m.Events, c.eventsOf(ch)...)
 			}

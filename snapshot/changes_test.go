@@ -41,7 +41,7 @@ func told(t *testing.T, next func() (snapshot.Moment, error, bool), n int) (got 
 
 func TestTheCatalogTellsWhatHappened(t *testing.T) {
 	f := newFixture(t)
-	next, stop := iter.Pull2(f.Follow(t.Context(), 0))
+	next, stop := iter.Pull2(f.Follow(t.Context(), snapshot.Position{}))
 	defer stop()
 	begin, err, _ := next()
 	if err != nil || len(begin.Events) > 0 {
@@ -80,7 +80,7 @@ func TestTheCatalogTellsWhatHappened(t *testing.T) {
 	}
 	want(next, "deleted two DELETING")
 
-	again, stop := iter.Pull2(f.replica(t).Follow(t.Context(), begin.Revision)) // on another replica, afterwards
+	again, stop := iter.Pull2(f.replica(t).Follow(t.Context(), begin.Position)) // on another replica, afterwards
 	defer stop()
 	want(again, slices.Concat(saved, gone, found, []string{"deleted one READY", "deleted two DELETING"})...)
 }

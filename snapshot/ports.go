@@ -131,12 +131,12 @@ type Catalog interface {
 	// List returns a page, newest first.
 	List(ctx context.Context, q Query) (Page, error)
 
-	// Changes yields the changes of records after a revision, by whatever replica, in order and a revision at a time; after 0
+	// Changes yields the changes of records after a position, by whatever replica, in order and a revision at a time; after 0
 	// those from now on. The first ones are yielded as soon as none can be missed any more, and some that say of a later
 	// revision that nothing has happened up to it. While the catalog does not answer it waits, and goes on where it was. It
 	// ends with an error: an [Error] with ReasonCancelled when ctx is done, and with ReasonWatchExpired when the catalog does
 	// not know any more what changed, or is of a time before the revision. It holds little memory however slowly it is read.
-	Changes(ctx context.Context, after int64) iter.Seq2[Changes, error]
+	Changes(ctx context.Context, after Position) iter.Seq2[Changes, error]
 
 	// Lock takes the cluster's save lock for owner or returns ErrLocked at once.
 	Lock(ctx context.Context, owner string) (Lock, error)

@@ -22,7 +22,7 @@ type following struct {
 func follow(t *testing.T, c snapshot.Catalog, after int64) *following {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	next, stop := iter.Pull2(c.Changes(ctx, after))
+	next, stop := iter.Pull2(c.Changes(ctx, snapshot.Position{Revision: after}))
 	t.Cleanup(func() {
 		cancel()
 		stop()
@@ -143,10 +143,10 @@ func testSlowFollower(t *testing.T, c snapshot.Catalog) {
 func testFollowerLeaves(t *testing.T, c snapshot.Catalog) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	for range c.Changes(ctx, 0) {
+	for range c.Changes(ctx, snapshot.Position{}) {
 		break // it can be left
 	}
-	for _, err := range c.Changes(ctx, 0) {
+	for _, err := range c.Changes(ctx, snapshot.Position{}) {
 		if cancel(); err != nil && snapshot.ReasonOf(err) != snapshot.ReasonCancelled {
 			t.Errorf("after a cancel: %v", err)
 		}
@@ -156,7 +156,7 @@ func testFollowerLeaves(t *testing.T, c snapshot.Catalog) {
 func testFutureRevision(t *testing.T, c snapshot.Catalog) {
 	f := follow(t, c, 0)
 	at := f.position()
-	next, stop := iter.Pull2(c.Changes(t.Context(), at+1_000_000)) // of the time before the catalog was restored
+	next, stop := iter.Pull2(c.Changes(t.Context(), snapshot.Position{Revision: at + 1_000_000})) // of the time before the catalog was restored
 	defer stop()
 	if _, err, _ := next(); snapshot.ReasonOf(err) != snapshot.ReasonWatchExpired {
 		t.Errorf("a revision that is still to come: %v, want WATCH_EXPIRED", err)

@@ -43,7 +43,7 @@ resumeToken that was not empty in the JSON or YAML, of whichever replica. A toke
 error (WATCH_EXPIRED): list, then watch anew.`,
 		Example: `  snapshotd watch
   snapshotd watch -o json | jq 'select(.type == "TYPE_FINISHED") | .snapshot.state'
-  snapshotd watch -o json --resume eyJkZWZhdWx0Ijo0Mn0`,
+  snapshotd watch -o json --resume "$TOKEN"`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
