@@ -71,10 +71,11 @@ type Cluster struct {
 	adopting     chan struct{}         // holds one while a snapshot of another program is read
 	notSnapshots map[string]seenObject // by backend and key
 
-	verifying chan struct{} // holds a token while a snapshot is verified: one at a time
-	repairing chan struct{} // holds a token while a copy is repaired: one at a time
-	copying   string        // name of the snapshot that is being repaired; guarded by mu
-	landed    chan struct{} // holds a token after a save has ended: there may be something to repair
+	verifying   chan struct{} // holds a token while a snapshot is verified: one at a time
+	downloading chan struct{} // holds a token for each download under way
+	repairing   chan struct{} // holds a token while a copy is repaired: one at a time
+	copying     string        // name of the snapshot that is being repaired; guarded by mu
+	landed      chan struct{} // holds a token after a save has ended: there may be something to repair
 }
 
 // New returns a cluster. It does no I/O.
@@ -109,7 +110,7 @@ func New(cfg Config) (*Cluster, error) {
 	setDefault(&cfg.YoungAge, DefaultYoungAge)
 	return &Cluster{
 		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Name), stores: map[string]string{}, adopting: make(chan struct{}, 1), notSnapshots: map[string]seenObject{},
-		verifying: make(chan struct{}, 1), repairing: make(chan struct{}, 1), landed: make(chan struct{}, 1),
+		verifying: make(chan struct{}, 1), downloading: make(chan struct{}, downloads), repairing: make(chan struct{}, 1), landed: make(chan struct{}, 1),
 	}, nil
 }
 

@@ -7,9 +7,14 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"sync"
 
 	"github.com/snapshotd/snapshotd/internal/seal"
 )
+
+// downloads is how many downloads of a cluster's snapshots are read at the same time: each one holds parts of an object and
+// frames, about 80 MiB of a large one in a bucket, as long as its caller takes.
+const downloads = 4
 
 // DownloadRequest asks for the bytes of a snapshot.
 type DownloadRequest struct {
@@ -42,7 +47,7 @@ func NewDownload(r io.ReadCloser, d Download) *Download {
 // Close ends the reading, wherever it is.
 func (d *Download) Close() error { return d.close.Close() }
 
-// Download opens a snapshot for reading. When no backend is named, one whose copy cannot be read gives way to the next.
+// Download opens a snapshot for reading, and waits while as many are read as may be. When no backend is named, one whose copy cannot be read gives way to the next.
 // The caller closes what it returns.
 func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*Download, error) {
 	rec, err := c.Get(ctx, req.Name)
@@ -60,20 +65,50 @@ func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*Download,
 			Hint: "get shows where it is; choose one of these backends, or repair it first",
 		}
 	}
+	select {
+	case c.downloading <- struct{}{}:
+	case <-ctx.Done():
+		return nil, cancelled(ctx, "download "+rec.Name)
+	}
+	if err := c.openFirst(ctx, copies, rec, req, &d); err != nil {
+		<-c.downloading
+		return nil, err
+	}
+	d.close = &releasing{Closer: d.close, release: func() { <-c.downloading }}
+	return &d, nil
+}
+
+// releasing is closed once, and then makes room for another one.
+type releasing struct {
+	io.Closer
+	once    sync.Once
+	release func()
+}
+
+func (r *releasing) Close() (err error) {
+	r.once.Do(func() {
+		err = r.Closer.Close()
+		r.release()
+	})
+	return err
+}
+
+// openFirst opens the first copy that can be read.
+func (c *Cluster) openFirst(ctx context.Context, copies []Backend, rec *Record, req DownloadRequest, d *Download) error {
 	var errs []error
 	for _, b := range copies {
-		err := c.openDownload(ctx, b, rec, req, &d)
+		err := c.openDownload(ctx, b, rec, req, d)
 		if err == nil {
 			d.Backend = b.Name()
-			return &d, nil
+			return nil
 		}
 		if ctx.Err() != nil {
-			return nil, cancelled(ctx, "download "+rec.Name)
+			return cancelled(ctx, "download "+rec.Name)
 		}
 		c.log.WarnContext(ctx, "copy cannot be downloaded", "snapshot", rec.Name, "backend", b.Name(), "error", err)
 		errs = append(errs, err)
 	}
-	return nil, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 func (c *Cluster) checkDownload(rec *Record, req DownloadRequest, size int64) error {

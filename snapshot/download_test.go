@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -112,5 +114,52 @@ func TestDownloadEndsWithItsCaller(t *testing.T) {
 	cancel()
 	if _, err := io.Copy(io.Discard, d); !errors.Is(err, context.Canceled) && err != nil {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Each download holds memory as long as its caller takes.
+func TestDownloadsWaitForEachOther(t *testing.T) {
+	f := newFixture(t)
+	s := f.mustSave(t)
+	var open []*snapshot.Download
+	for range 4 {
+		d, err := f.Download(t.Context(), snapshot.DownloadRequest{Name: s.Name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, d)
+	}
+	var room atomic.Bool
+	f.backends["one"].get = func(key string) error {
+		if strings.HasSuffix(key, s.DataKey()) && !room.Load() {
+			t.Error("one more is read")
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	gone, next := make(chan error), make(chan error)
+	for ctx, done := range map[context.Context]chan error{ctx: gone, t.Context(): next} {
+		go func() {
+			d, err := f.Download(ctx, snapshot.DownloadRequest{Name: s.Name})
+			if err == nil {
+				err = d.Close()
+			}
+			done <- err
+		}()
+	}
+	f.mustSave(t) // while they wait
+	cancel()
+	if err := <-gone; snapshot.ReasonOf(err) != snapshot.ReasonCancelled {
+		t.Errorf("a caller who has gone: %v", err)
+	}
+	room.Store(true)
+	if err := errors.Join(open[0].Close(), <-next); err != nil {
+		t.Error(err)
+	}
+	for _, d := range open {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
