@@ -89,7 +89,7 @@ func TestDownloadOfDamageIsAnError(t *testing.T) {
 	}
 	flipped := bytes.Clone(whole)
 	flipped[len(flipped)/2] ^= 1
-	for name, b := range map[string][]byte{"a bit": flipped, "cut off": whole[:len(whole)-1], "longer": append(bytes.Clone(whole), 0)} {
+	for name, b := range map[string][]byte{"a bit": flipped, "cut off": whole[:len(whole)-1], "cut short": whole[:len(whole)/2], "longer": append(bytes.Clone(whole), 0)} {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -97,6 +97,13 @@ func TestDownloadOfDamageIsAnError(t *testing.T) {
 			_, _, err := f.download(t, snapshot.DownloadRequest{Name: s.Name, Backend: "one", Decoded: decoded})
 			if snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch {
 				t.Errorf("%s, decoded %t: %v", name, decoded, err)
+			}
+			if name == "a bit" {
+				continue // only who has all bytes can tell
+			}
+			_, _, err = f.download(t, snapshot.DownloadRequest{Name: s.Name, Backend: "one", Decoded: decoded, Offset: 1})
+			if snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch {
+				t.Errorf("%s, decoded %t, from 1 on: %v", name, decoded, err)
 			}
 		}
 	}

@@ -21,6 +21,9 @@ func seekDecoded(ctx context.Context, b Backend, key string, s *Snapshot, offset
 	if errors.Is(err, seekable.ErrNoTable) {
 		return nil, nil // another zstd wrote it
 	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, damagedCopy(b, key, errors.New("it is shorter than it should be"))
+	}
 	if err != nil {
 		return nil, err
 	}
