@@ -163,10 +163,14 @@ func (d *download) fileName(ctx context.Context) (string, error) {
 }
 
 // once downloads what is missing until it is there or something breaks.
-func (d *download) once(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (d *download) once(all context.Context) error {
+	ctx, cancel := context.WithCancel(all)
 	defer cancel()
 	stream, err := d.open(ctx)
+	if errors.Is(err, errAnew) {
+		cancel() // the service would read both, or wait for the end of this one
+		return d.once(all)
+	}
 	if err != nil {
 		return err
 	}
@@ -186,7 +190,10 @@ func (d *download) once(ctx context.Context) error {
 	}
 }
 
-// open begins a call. What another part was left of is begun anew; what changes half-way is an error.
+// errAnew: there was a part of something else, and another call begins at the start.
+var errAnew = errors.New("it is begun anew")
+
+// open begins a call. What another part was left of is errAnew; what changes half-way is an error.
 func (d *download) open(ctx context.Context) (snapshotdv1.SnapshotService_DownloadClient, error) {
 	stream, err := d.client.Download(ctx, d.req)
 	if err != nil {
@@ -210,7 +217,7 @@ func (d *download) open(ctx context.Context) (snapshotdv1.SnapshotService_Downlo
 		}
 		if again {
 			d.req.Offset, d.header = 0, h
-			return d.open(ctx)
+			return nil, errAnew
 		}
 	}
 	d.header = h

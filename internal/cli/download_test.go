@@ -28,12 +28,7 @@ type downloads struct {
 
 func (d *downloads) serve(r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
 	d.asked = append(d.asked, r.GetOffset())
-	sum := sha256.Sum256(d.content)
-	h := &snapshotdv1.DownloadHeader{
-		Cluster: "default", Name: r.GetName(), Backend: "s3", Decoded: r.GetDecoded(), FileName: r.GetName() + ".db.zst",
-		TotalBytes: int64(len(d.content)), Sha256: hex.EncodeToString(sum[:]), Sha256Bytes: int64(len(d.content)),
-	}
-	if err := s.Send(&snapshotdv1.DownloadResponse{Header: h}); err != nil {
+	if err := s.Send(&snapshotdv1.DownloadResponse{Header: d.header(r)}); err != nil {
 		return err
 	}
 	rest := d.content[r.GetOffset():]
@@ -47,6 +42,14 @@ func (d *downloads) serve(r *snapshotdv1.DownloadRequest, s grpc.ServerStreaming
 		return err
 	}
 	return end
+}
+
+func (d *downloads) header(r *snapshotdv1.DownloadRequest) *snapshotdv1.DownloadHeader {
+	sum := sha256.Sum256(d.content)
+	return &snapshotdv1.DownloadHeader{
+		Cluster: "default", Name: r.GetName(), Backend: "s3", Decoded: r.GetDecoded(), FileName: r.GetName() + ".db.zst",
+		TotalBytes: int64(len(d.content)), Sha256: hex.EncodeToString(sum[:]), Sha256Bytes: int64(len(d.content)),
+	}
 }
 
 func TestDownloadGoesOnWhenTheConnectionBreaks(t *testing.T) {
@@ -185,5 +188,35 @@ func TestDownloadLeavesAFileThatAppearsMeanwhile(t *testing.T) {
 	r := run(t.Context(), serve(t, &fake{download: d.serve}), "download", "x", "--output", file)
 	if got, err := os.ReadFile(file); r.code != 1 || err != nil || string(got) != "precious" {
 		t.Errorf("exit code %d, %q, %v: %s", r.code, got, err, r.stderr)
+	}
+}
+
+// The service reads only so many at a time: who held one call while he waits for the next could wait for himself.
+func TestDownloadThatIsBegunAnewEndsItsFirstCall(t *testing.T) {
+	d := &downloads{content: bytes.Repeat([]byte("snapshot"), 1000), after: func(int) error { return status.Error(codes.Internal, "no") }}
+	ended, calls := make(chan struct{}), 0
+	env := serve(t, &fake{download: func(r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+		switch calls++; calls {
+		case 2:
+			defer close(ended)
+			if err := s.Send(&snapshotdv1.DownloadResponse{Header: d.header(r)}); err != nil {
+				return err
+			}
+			<-s.Context().Done()
+			return nil
+		case 3:
+			select {
+			case <-ended:
+			case <-s.Context().Done():
+				return s.Context().Err()
+			}
+		}
+		return d.serve(r, s)
+	}})
+	file := filepath.Join(t.TempDir(), "x.db")
+	run(t.Context(), env, "download", "x", "--output", file)
+	d.after, d.content = nil, []byte(strings.Repeat("another!", 1000))
+	if r := run(t.Context(), env, "download", "x", "--output", file, "--timeout", "10s"); r.code != 0 || calls != 3 {
+		t.Errorf("exit code %d after %d calls: %s", r.code, calls, r.stderr)
 	}
 }
