@@ -166,7 +166,7 @@ func TestDownloadTouchesNothingButItsFile(t *testing.T) {
 		_ = os.Remove(name)
 		_ = os.Remove(file)
 	}
-	if err := os.WriteFile(file+".part", nil, 0o644); err != nil { //nolint:gosec // that is the case
+	if err := os.WriteFile(file+".part", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	r := run(t.Context(), env, "download", "x", "--output", file)
