@@ -21,6 +21,8 @@ const (
 	maxHeaders = 64 << 10
 	// minPing is how often a client may ping: an idle connection through a load balancer needs it.
 	minPing = 5 * time.Second
+	// deadAfter is when the server asks whether a client that says nothing is still there: what it reads for it is held as long.
+	deadAfter = time.Minute
 )
 
 func (s *Server) newGRPC(certs *certificates) *grpc.Server {
@@ -28,6 +30,7 @@ func (s *Server) newGRPC(certs *certificates) *grpc.Server {
 		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.None(filters.HealthCheck(), filters.ServicePrefix("grpc.reflection."))))),
 		grpc.UnaryInterceptor(s.interceptCall),
 		grpc.StreamInterceptor(s.interceptStream),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: deadAfter}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
