@@ -13,8 +13,8 @@ import (
 )
 
 // downloads is how many downloads of a cluster's snapshots are read at the same time: each one holds parts of an object and
-// frames, about 80 MiB of a large one in a bucket, as long as its caller takes.
-const downloads = 4
+// frames, about 60 MiB of a large one in a bucket, as long as its caller takes.
+const downloads = 2
 
 // DownloadRequest asks for the bytes of a snapshot.
 type DownloadRequest struct {

@@ -129,7 +129,7 @@ func TestDownloadsWaitForEachOther(t *testing.T) {
 	f := newFixture(t)
 	s := f.mustSave(t)
 	var open []*snapshot.Download
-	for range 4 {
+	for range 2 {
 		d, err := f.Download(t.Context(), snapshot.DownloadRequest{Name: s.Name})
 		if err != nil {
 			t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 
 const (
 	// readParts is how many parts of an object are held at most: one that is read, the others on their way or here already.
-	readParts = 5
+	readParts = 3
 	// partTries is how often a part is asked for whose connection broke; each goes on where the one before it broke off.
 	partTries = 4
 	// partPause is how long the first of them waits, about; each further one waits twice as long.
