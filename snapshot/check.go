@@ -59,7 +59,7 @@ type Check struct {
 	Progress   func(done, total int64)
 
 	// SkipHashes makes Fetch compare nothing with sums: not that at the end of the database, which may be missing, and not
-	// those of the manifest. Sizes, and the sums that zstd, zip and age have of their own, are compared all the same.
+	// those of the manifest. The size of the object, and the sums that zstd, zip and age have of their own, are compared all the same.
 	SkipHashes bool
 }
 
