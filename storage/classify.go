@@ -83,7 +83,7 @@ func (b *Backend) classify(ctx context.Context, err error) verdict {
 		return verdict{snapshot.ReasonBackendUnavailable, text, e.hint, retryAfter}
 	}
 	if strings.Contains(text, "checksum did not match") { // the SDK has no other name for it
-		return verdict{snapshot.ReasonChecksumMismatch, text, "what the server gave is not what was stored there", retryAfter}
+		return verdict{snapshot.ReasonChecksumMismatch, text, "what the server gave is not what was stored there: this copy is damaged; use another backend's or another snapshot", retryAfter}
 	}
 	if code, status := apiError(err); code != "" || status >= http.StatusMultipleChoices {
 		return answered(code, status, text)
