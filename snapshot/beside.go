@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// spoolWrite is how much is written to a file at a time, at most. Of a larger write the kernel makes larger pages, and when its
-// free memory is in small pieces, putting them together takes ten times as long as the writing.
+// spoolWrite is how much is written to a file at a time, at most. Writes of 4 MiB were measured to take a restore 2.5 s more of
+// system time for 1.2 GB, on Linux 6.18 and ext4; docs/performance.md has the figures.
 const spoolWrite = 128 << 10
 
 // besideWriter writes what it is given, and has it hashed by a goroutine at the same time.
