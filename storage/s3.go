@@ -136,6 +136,7 @@ func (s *s3Store) options() (opts s3blob.Options, configure func(*s3.Options), r
 		o.UsePathStyle = set[pathStyleParam] || set[legacyPathStyleParam]
 		o.UseAccelerate = set[accelerateParam]
 		o.EndpointOptions.DisableHTTPS = set[disableHTTPSParam]
+		o.HTTPSignerV4 = &signer{}
 	}
 	return opts, configure, rest
 }

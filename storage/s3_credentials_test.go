@@ -38,7 +38,7 @@ func TestCredentialsFileThatChanges(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 
-	keys("OLD"+good.AccessKeyID, "old"+good.SecretAccessKey)
+	keys(good.AccessKeyID, "old"+good.SecretAccessKey)
 	back := b.backend(t, b.Addr(), "", func(c *storage.Config) { c.URL, c.Credentials = c.URL+"&profile=backup", nil })
 	for range 2 {
 		err := put(t.Context(), back, "default/x.db", 10)
@@ -53,6 +53,10 @@ func TestCredentialsFileThatChanges(t *testing.T) {
 	write("[bac")
 	if err := put(t.Context(), back, "default/y.db", 10); err != nil {
 		t.Errorf("with a file that is half written: %v", err)
+	}
+	keys(good.AccessKeyID, "older"+good.SecretAccessKey)
+	if err := put(t.Context(), back, "default/z.db", 10); snapshot.ReasonOf(err) != snapshot.ReasonBackendAccessDenied {
+		t.Errorf("with a secret that is not known any more: %v", err)
 	}
 	keys("OLDER"+good.AccessKeyID, "older"+good.SecretAccessKey)
 	if err := put(t.Context(), back, "default/z.db", 10); snapshot.ReasonOf(err) != snapshot.ReasonBackendAccessDenied {
