@@ -72,6 +72,7 @@ func start(ctx context.Context, cfg Config) (*Server, error) {
 	ec := embed.NewConfig()
 	ec.Dir = cfg.Dir
 	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	ec.TickMs, ec.ElectionMs = 10, 100 // it waits for nobody's vote: with etcd's defaults, half a second on average
 	ec.QuotaBackendBytes = cfg.Quota
 	ec.UnsafeNoFsync = cfg.NoFsync
 	ec.ClientTLSInfo = cfg.ClientTLS
