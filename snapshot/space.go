@@ -11,7 +11,7 @@ func checkSpace(dir string, size int64) error {
 	if err := syscall.Statfs(dir, &fs); err != nil {
 		return spoolError("measure the free space of", err)
 	}
-	free := int64(fs.Bavail) * fs.Bsize
+	free := int64(fs.Bavail) * int64(fs.Bsize) //nolint:unconvert // on other systems it is
 	if free >= size {
 		return nil
 	}

@@ -36,6 +36,7 @@ func Main(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("the revision: %w", err)
 	}
+	neverSync()
 	var r report
 	if r.Result, err = member(ctx, args[0], filepath.Join(args[1], "data"), revision); machine(err) {
 		r.Machine, err = err.Error(), nil

@@ -198,7 +198,7 @@ func checkSpace(dir string, size int64) error {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("restore: measure the free space of %s: %w", dir, err)
 	}
-	if free := int64(fs.Bavail) * fs.Bsize; free < 2*size {
+	if free := int64(fs.Bavail) * int64(fs.Bsize); free < 2*size { //nolint:unconvert // on other systems it is
 		return &domain.Error{
 			Reason: domain.ReasonNoSpace, Message: fmt.Sprintf("restore: the database has %d bytes, room for it twice is needed, and %s has %d free", size, dir, free),
 			Hint: "free space there, or restore to another disk",
