@@ -184,6 +184,7 @@ func command(ctx context.Context, t *testing.T, path string, args ...string) res
 type snap struct {
 	Name            string
 	State           string
+	CreateTime      time.Time
 	Labels          map[string]string
 	Error           string
 	Revision        int64 `json:",string"`

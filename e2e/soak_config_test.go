@@ -43,10 +43,11 @@ clusters:
   - name: default
     etcd: {endpoints: [%s]}
     lock_ttl: 2s
+    retention: {keep_last: %d, on_demand: true}
     backends:
       - {name: local, url: %q}
       - {name: s3, url: %q}
-`, data, strings.Join(k.etcd.Endpoints(), ", "), "file://"+k.w.dir, k.w.s3URL(k.proxy.Addr()))
+`, data, strings.Join(k.etcd.Endpoints(), ", "), keepLast, "file://"+k.w.dir, k.w.s3URL(k.proxy.Addr()))
 	keys, err := k.s3.Credentials().Retrieve(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -100,16 +101,15 @@ func (k *soak) turn() {
 	k.serve = k.start()
 }
 
-// wrongCredentials replaces the secret key in the file that the service has it from, at a random moment of the save.
+// wrongCredentials replaces the secret key in the file that the service has it from.
 func (k *soak) wrongCredentials() func() {
-	wrong := k.config.good[:len(k.config.good)-5] + "XXXX\n"
-	replaced := make(chan struct{})
-	time.AfterFunc(time.Duration(k.chance.IntN(200))*time.Millisecond, func() {
-		defer close(replaced)
-		replaceFile(k.t, k.config.credentials, wrong)
-	})
-	return func() {
-		<-replaced
-		replaceFile(k.t, k.config.credentials, k.config.good)
-	}
+	replaceFile(k.t, k.config.credentials, k.config.good[:len(k.config.good)-5]+"XXXX\n")
+	return func() { replaceFile(k.t, k.config.credentials, k.config.good) }
+}
+
+// wrongCredentialsLater does so at a random moment.
+func (k *soak) wrongCredentialsLater() func() {
+	replaced := make(chan func())
+	time.AfterFunc(time.Duration(k.chance.IntN(200))*time.Millisecond, func() { replaced <- k.wrongCredentials() })
+	return func() { (<-replaced)() }
 }

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"maps"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 // restore restores a snapshot twice, with the public tools from the bucket and with snapshotd from either place, and compares
 // what etcd says of each.
 func (k *soak) restore(p promise) {
+	defer k.during("restore " + p.Name)()
 	from := k.w.s3URL("")
 	if k.chance.IntN(2) == 0 {
 		from = "file://" + k.w.dir
@@ -66,46 +66,70 @@ func (k *soak) restoreByHand(t *testing.T, p promise, data string) {
 	}
 }
 
-// calm does what people do between two saves: now and then something that was promised is verified, or deleted.
+// calm does what people do between two saves: now and then something that was promised is verified, deleted, pinned or
+// unpinned, or retention is applied.
 func (k *soak) calm() {
-	names := slices.Sorted(maps.Keys(k.ready))
-	what := k.chance.IntN(12)
-	if len(names) == 0 || what > 2 {
+	what := k.chance.IntN(16)
+	if what > 13 {
+		k.prune()
+		return
+	}
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(k.ready)), func(name string) bool { return !k.seen["local"][name] }) // saved without the catalog
+	if len(names) == 0 || what > 3 {
 		return
 	}
 	name := names[k.chance.IntN(len(names))]
-	args := []string{"verify", name, "--level", "checksum"}
+	mine := k.config.sealed || len(k.ready[name].EncryptionRecipients) == 0 // the service can read it, and sign what it was signed
 	switch {
-	case what == 1 && (k.config.sealed || len(k.ready[name].EncryptionRecipients) == 0):
-		args[3] = "drill"
-	case what == 2:
-		args = []string{"delete", name}
-	}
-	eventually(k.t, args[0]+" succeeds between two rounds", func() bool {
-		r := k.serve.runContext(context.Background(), args...)
-		if r.code == 4 {
-			k.t.Errorf("snapshotd %v: %s", args, r.stderr)
+	case what == 0 && mine:
+		if k.ask("a drill of "+name, name, "verify", name, "--level", "drill") {
+			k.proven[name] = true
 		}
-		return r.code == 0 || r.code == 4 || what == 2 && r.code == 6 // deleted by an attempt that failed otherwise
-	})
-	if what == 2 {
-		k.deleted = append(k.deleted, k.ready[name])
-		delete(k.ready, name)
+	case what == 1 && !k.pinned[name]:
+		k.remove(name)
+	case what == 2 && mine:
+		k.pin(name)
+	default:
+		k.ask("the checksums of "+name, name, "verify", name, "--level", "checksum")
 	}
 }
 
-// holdDeleted sees to it that what was deleted is nowhere.
-func (k *soak) holdDeleted(there map[string]snap) {
-	for _, p := range k.deleted {
-		_, err := os.Stat(filepath.Join(k.w.dir, "default", p.file()))
-		if sn, ok := there[p.Name]; ok || err == nil {
-			k.t.Errorf("%s was deleted and is there again: %+v, %v", p.Name, sn, err)
+// ask runs a command about a snapshot until it succeeds. It returns false when retention has removed the snapshot meanwhile.
+func (k *soak) ask(what, name string, args ...string) bool {
+	defer k.during(what)()
+	there := true
+	k.eventually("snapshotd "+args[0]+" succeeds between two rounds", func() bool {
+		r := k.run(args...)
+		if r.code == exitDamaged {
+			k.errorf("snapshotd %v: %s", args, r.stderr)
 		}
-	}
-	if keys := k.w.objects(k.t); len(k.deleted) > 0 {
-		for _, p := range k.deleted {
-			if slices.Contains(keys, "etcd/default/"+p.file()) {
-				k.t.Errorf("%s was deleted and is in the bucket again", p.Name)
+		if r.code == exitNotFound {
+			k.list()
+			_, there = k.ready[name]
+		}
+		return r.code == 0 || r.code == exitDamaged || !there
+	})
+	return there
+}
+
+func (k *soak) remove(name string) {
+	defer k.during("delete " + name)()
+	k.eventually("snapshotd delete succeeds between two rounds", func() bool {
+		r := k.run("delete", name)
+		return r.code == 0 || r.code == exitNotFound // an attempt that failed otherwise has deleted it
+	})
+	k.removed++
+	k.forget(name)
+}
+
+// holdDeleted sees to it that what was deleted or pruned is nowhere.
+func (k *soak) holdDeleted(there map[string]snap) {
+	keys := k.w.objects(k.t)
+	for _, b := range backends {
+		files := k.files(b, keys)
+		for name, sn := range k.deleted {
+			if s, ok := there[name]; ok || slices.Contains(files, sn.file()) {
+				k.errorf("%s was deleted and is there again: %+v, on %s %v", name, s, b, slices.Contains(files, sn.file()))
 			}
 		}
 	}

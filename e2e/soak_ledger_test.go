@@ -1,0 +1,93 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// keepLast is how many snapshots the retention of the soak keeps on each backend, those aside that nothing may remove.
+const keepLast = 10
+
+const ready = "STATE_READY"
+
+// backends are those of the soak.
+var backends = []string{"local", "s3"}
+
+// ledger is what keeps copies where they are, told from what the soak has seen and done itself.
+type ledger struct {
+	taken  map[string]time.Time       // when each snapshot was
+	seen   map[string]map[string]bool // by backend: what the catalog had there as READY at any time
+	pinned map[string]bool
+	proven map[string]bool // by a drill
+}
+
+func newLedger() ledger {
+	l := ledger{taken: map[string]time.Time{}, seen: map[string]map[string]bool{}, pinned: map[string]bool{}, proven: map[string]bool{}}
+	for _, b := range backends {
+		l.seen[b] = map[string]bool{}
+	}
+	return l
+}
+
+// note takes in what the catalog says.
+func (l *ledger) note(all []snap) {
+	for _, s := range all {
+		l.taken[s.Name] = s.CreateTime
+		for _, b := range backends {
+			if s.on(b) == ready {
+				l.seen[b][s.Name] = true
+			}
+		}
+	}
+}
+
+// held says why retention can at no time have removed a copy; empty when it can. It errs on that side: what has been newer
+// may have gone again.
+func (l *ledger) held(backend, name string) string {
+	newer := func(than map[string]bool) (n int) {
+		for other := range than {
+			if l.taken[other].After(l.taken[name]) {
+				n++
+			}
+		}
+		return n
+	}
+	switch n := newer(l.seen[backend]); {
+	case n < keepLast:
+		return fmt.Sprintf("at most %d have been newer there", n)
+	case l.pinned[name]:
+		return "it is pinned"
+	case l.proven[name] && newer(l.proven) == 0:
+		return "it is the newest that a drill has proven"
+	}
+	return ""
+}
+
+// staying returns which of the copies on a backend have to stay, and how many there are.
+func (l *ledger) staying(backend string, all []snap) (stay map[string]bool, n int) {
+	there := slices.DeleteFunc(slices.Clone(all), func(s snap) bool { return s.on(backend) != ready })
+	slices.SortFunc(there, func(a, b snap) int { return b.CreateTime.Compare(a.CreateTime) })
+	stay = map[string]bool{}
+	ruled, proven := 0, false
+	for i, s := range there {
+		if !l.pinned[s.Name] {
+			ruled++
+		}
+		stay[s.Name] = i == 0 || l.pinned[s.Name] || l.proven[s.Name] && !proven || ruled <= keepLast
+		proven = proven || l.proven[s.Name]
+	}
+	return stay, len(there)
+}
+
+// on returns the state of a snapshot on a backend; empty when it is not there.
+func (sn snap) on(backend string) string {
+	for _, l := range sn.Locations {
+		if l.Backend == backend {
+			return l.State
+		}
+	}
+	return ""
+}

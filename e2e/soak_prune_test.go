@@ -1,0 +1,262 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/snapshotd/snapshotd/internal/testenv"
+)
+
+// copyID is a snapshot on a backend.
+type copyID struct{ Name, Backend string }
+
+// decision is what prune says of a copy.
+type decision struct {
+	copyID
+	Stays bool
+	Why   string
+	Error *struct{ Message string }
+}
+
+// lateFaults begin somewhere in the middle of a prune, which makes more requests than a save.
+var lateFaults = []fault{
+	s3Fault("503 later", func(k *soak) testenv.HTTPFault { return testenv.Answers(k.chance.IntN(200), 503, "SlowDown") }),
+	s3Fault("403 later", func(k *soak) testenv.HTTPFault { return testenv.Answers(k.chance.IntN(200), 403, "AccessDenied") }),
+}
+
+// prune asks what retention would remove, holds that against the rules, and then lets it be removed, two of three times under
+// a fault first. What it was said would stay must be READY after it, and all else gone.
+func (k *soak) prune() {
+	k.prunes++
+	k.settle()
+	before := k.list()
+	said, r := k.decide("--dry-run")
+	if r.code != 0 {
+		k.errorf("prune --dry-run: exit code %d: %s", r.code, r.stderr)
+	}
+	k.judgeDryRun(before, said)
+	if k.chance.IntN(3) > 0 {
+		k.pruneUnderFault(said)
+	}
+	did, r := k.decide()
+	if r.code != 0 {
+		k.errorf("prune: exit code %d: %s", r.code, r.stderr)
+	}
+	k.agree("without a fault", said, did)
+	k.judgePruned(before, said, did)
+}
+
+// decide runs prune. What it says is empty when there was no answer.
+func (k *soak) decide(args ...string) (map[copyID]decision, result) {
+	r := k.run(append([]string{"prune", "-o", "json"}, args...)...)
+	var out struct{ Decisions []decision }
+	if r.stdout != "" {
+		decode(k.t, r.stdout, &out)
+	}
+	all := map[copyID]decision{}
+	for _, d := range out.Decisions {
+		all[d.copyID] = d
+	}
+	return all, r
+}
+
+// judgeDryRun holds what is said to go against the rules as the soak reckons them, and sees to it that nothing has gone.
+func (k *soak) judgeDryRun(before []snap, said map[copyID]decision) {
+	after := k.list()
+	for _, b := range backends {
+		stay, n := k.staying(b, before)
+		if _, now := k.staying(b, after); now < n {
+			k.errorf("a dry run has left %d of %d copies on %s", now, n, b)
+		}
+		for name := range stay {
+			d, ok := said[copyID{name, b}]
+			if !ok || d.Stays != stay[name] {
+				k.errorf("prune --dry-run: %s on %s is said to be %+v, and by the rules that it stays is %v", name, b, d, stay[name])
+			}
+		}
+	}
+}
+
+// pruneUnderFault prunes while something goes wrong, for a while. Reconcile has to settle what was half done then.
+func (k *soak) pruneUnderFault(said map[copyID]decision) {
+	faults := slices.Concat(soakFaults, lateFaults, lateFaults)
+	f := faults[k.chance.IntN(len(faults))]
+	k.prunedUnder[f.name]++
+	defer k.during("prune under " + f.name)()
+	heal := f.begin(k)
+	did, r := k.decide("--timeout", "4s")
+	heal()
+	k.agree("under "+f.name, said, did)
+	if len(did) > 0 && r.code != pruneCode(did) {
+		k.errorf("prune under %s: exit code %d for %+v", f.name, r.code, did)
+	}
+	var there map[string]snap
+	k.eventually("reconcile settles what was half pruned", func() bool {
+		if r := k.run("reconcile"); r.code != 0 {
+			return false
+		}
+		all := k.list()
+		there = byName(all)
+		return !slices.ContainsFunc(all, func(s snap) bool { return half(s) })
+	})
+	for id, d := range said {
+		state := there[id.Name].on(id.Backend)
+		gone := did[id]
+		if d.Stays && state != ready {
+			k.errorf("prune under %s: %s on %s was to stay (%s) and is %q", f.name, id.Name, id.Backend, d.Why, state)
+		}
+		if gone.Name != "" && !gone.Stays && gone.Error == nil && state != "" {
+			k.errorf("prune under %s: %s on %s was said to be removed and is %q", f.name, id.Name, id.Backend, state)
+		}
+	}
+}
+
+// half reports whether a snapshot is about to come or go.
+func half(s snap) bool {
+	return s.State == "STATE_SAVING" || s.State == "STATE_DELETING" || slices.ContainsFunc(backends, func(b string) bool { return s.on(b) == "STATE_DELETING" })
+}
+
+// pruneCode returns the exit code that belongs to decisions.
+func pruneCode(did map[copyID]decision) int {
+	going, failed := 0, 0
+	for _, d := range did {
+		if !d.Stays {
+			going++
+		}
+		if d.Error != nil {
+			failed++
+		}
+	}
+	switch failed {
+	case 0:
+		return 0
+	case going:
+		return 1
+	}
+	return 3
+}
+
+// agree holds what was done against what was said before. The leader may have pruned by itself in between.
+func (k *soak) agree(when string, said, did map[copyID]decision) {
+	for id, d := range did {
+		if s, ok := said[id]; !ok || s.Stays != d.Stays {
+			k.errorf("prune %s: %s on %s is %+v, and the dry run said %+v", when, id.Name, id.Backend, d, s)
+		}
+	}
+}
+
+// judgePruned sees to it that all that was said to stay is READY, and that nothing is left of the rest.
+func (k *soak) judgePruned(before []snap, said, did map[copyID]decision) {
+	was, there := byName(before), byName(k.list())
+	keys := k.w.objects(k.t)
+	for id, d := range said {
+		state := there[id.Name].on(id.Backend)
+		if d.Stays {
+			if state != ready {
+				k.errorf("%s on %s was to stay (%s) and is %q", id.Name, id.Backend, d.Why, state)
+			}
+			continue
+		}
+		k.pruned++
+		if state != "" {
+			k.errorf("%s on %s was pruned and is %q: %+v", id.Name, id.Backend, state, did[id])
+		}
+		for _, file := range k.files(id.Backend, keys) {
+			if strings.HasPrefix(file, id.Name+".") {
+				k.errorf("%s on %s was pruned and %s is there", id.Name, id.Backend, file)
+			}
+		}
+		if _, ok := there[id.Name]; !ok {
+			k.deleted[id.Name] = was[id.Name]
+		}
+	}
+}
+
+// files returns the names of all files of the cluster on a backend.
+func (k *soak) files(backend string, keys []string) []string {
+	if backend == "s3" {
+		var names []string
+		for _, key := range keys {
+			names = append(names, strings.TrimPrefix(key, "etcd/default/"))
+		}
+		return names
+	}
+	entries, err := os.ReadDir(filepath.Join(k.w.dir, "default"))
+	if err != nil {
+		k.errorf("read the directory: %v", err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// absorb takes in the catalog. A copy that was promised may only have gone if retention could remove it: the leader prunes by
+// itself whenever it has just become the leader. What was saved without the catalog is in there only once all is settled.
+func (k *soak) absorb(all []snap, settled bool) {
+	k.note(all)
+	there := byName(all)
+	for _, name := range slices.Sorted(maps.Keys(k.ready)) {
+		gone := 0
+		for _, b := range backends {
+			state := there[name].on(b)
+			if state == ready || !settled && !k.seen[b][name] {
+				continue
+			}
+			gone++
+			if why := k.held(b, name); why != "" || state == "STATE_FAILED" {
+				k.errorf("%s was READY on %s and is %q there; %s", name, b, state, why)
+			}
+		}
+		if gone == len(backends) {
+			k.forget(name)
+		}
+	}
+}
+
+// forget says that a promised snapshot must not be anywhere any more.
+func (k *soak) forget(name string) {
+	k.deleted[name] = k.ready[name].snap
+	delete(k.ready, name)
+}
+
+// list returns the catalog, once it answers.
+func (k *soak) list() []snap {
+	var l struct{ Snapshots []snap }
+	k.eventually("the catalog answers", func() bool {
+		r := k.run("list", "-o", "json")
+		if r.code == 0 {
+			decode(k.t, r.stdout, &l)
+		}
+		return r.code == 0
+	})
+	k.absorb(l.Snapshots, false)
+	return l.Snapshots
+}
+
+func byName(all []snap) map[string]snap {
+	m := map[string]snap{}
+	for _, s := range all {
+		m[s.Name] = s
+	}
+	return m
+}
+
+// pin pins a snapshot, or unpins it.
+func (k *soak) pin(name string) {
+	how := "--pin"
+	if k.pinned[name] {
+		how = "--unpin"
+	}
+	if k.ask(fmt.Sprintf("update %s %s", how, name), name, "update", name, how) {
+		k.pinned[name] = how == "--pin"
+		k.pins++
+	}
+}
