@@ -87,14 +87,18 @@ func (k *soak) judgeDryRun(before []snap, said map[copyID]decision) {
 func (k *soak) pruneUnderFault(said map[copyID]decision) {
 	faults := slices.Concat(soakFaults, lateFaults, lateFaults)
 	f := faults[k.chance.IntN(len(faults))]
+	when := "under " + f.name
 	k.prunedUnder[f.name]++
-	defer k.during("prune under " + f.name)()
+	defer k.during("prune " + when)()
 	heal := f.begin(k)
 	did, r := k.decide("--timeout", "4s")
 	heal()
-	k.agree("under "+f.name, said, did)
+	k.agree(when, said, did)
 	if len(did) > 0 && r.code != pruneCode(did) {
-		k.errorf("prune under %s: exit code %d for %+v", f.name, r.code, did)
+		k.errorf("prune %s: exit code %d for %+v", when, r.code, did)
+	}
+	if left := len(leftOf(said, byName(k.list()))); left > 0 && left < len(leftOf(said, nil)) {
+		k.cut++
 	}
 	var there map[string]snap
 	k.eventually("reconcile settles what was half pruned", func() bool {
@@ -103,18 +107,28 @@ func (k *soak) pruneUnderFault(said map[copyID]decision) {
 		}
 		all := k.list()
 		there = byName(all)
-		return !slices.ContainsFunc(all, func(s snap) bool { return half(s) })
+		return !slices.ContainsFunc(all, half)
 	})
 	for id, d := range said {
 		state := there[id.Name].on(id.Backend)
-		gone := did[id]
 		if d.Stays && state != ready {
-			k.errorf("prune under %s: %s on %s was to stay (%s) and is %q", f.name, id.Name, id.Backend, d.Why, state)
+			k.errorf("prune %s: %s on %s was to stay (%s) and is %q", when, id.Name, id.Backend, d.Why, state)
 		}
-		if gone.Name != "" && !gone.Stays && gone.Error == nil && state != "" {
-			k.errorf("prune under %s: %s on %s was said to be removed and is %q", f.name, id.Name, id.Backend, state)
+		if now, ok := did[id]; ok && !now.Stays && now.Error == nil && state != "" {
+			k.errorf("prune %s: %s on %s was said to be removed and is %q", when, id.Name, id.Backend, state)
 		}
 	}
+}
+
+// leftOf returns what of that which is to go is READY still; all of it when nothing is known.
+func leftOf(said map[copyID]decision, there map[string]snap) []copyID {
+	var left []copyID
+	for id, d := range said {
+		if !d.Stays && (there == nil || there[id.Name].on(id.Backend) == ready) {
+			left = append(left, id)
+		}
+	}
+	return left
 }
 
 // half reports whether a snapshot is about to come or go.

@@ -69,8 +69,8 @@ func (k *soak) restoreByHand(t *testing.T, p promise, data string) {
 // calm does what people do between two saves: now and then something that was promised is verified, deleted, pinned or
 // unpinned, or retention is applied.
 func (k *soak) calm() {
-	what := k.chance.IntN(16)
-	if what > 13 {
+	what := k.chance.IntN(12)
+	if what > 9 {
 		k.prune()
 		return
 	}

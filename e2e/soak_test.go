@@ -39,8 +39,8 @@ type soak struct {
 	deleted map[string]snap // or pruned
 	words   lastWords
 
-	faults, results, prunedUnder           map[string]int
-	checked, prunes, pruned, pins, removed int
+	faults, results, prunedUnder                map[string]int
+	checked, prunes, pruned, cut, pins, removed int
 }
 
 // promise is a snapshot that was reported READY.
@@ -100,9 +100,9 @@ func (k *soak) prepare(seed uint64) {
 }
 
 func (k *soak) summary(rounds int) {
-	k.t.Logf("seed %d: %d rounds;\n  faults %v;\n  outcomes %v;\n  %d prunes removed %d copies, under %v;\n"+
+	k.t.Logf("seed %d: %d rounds;\n  faults %v;\n  outcomes %v;\n  %d prunes removed %d copies, under %v, of which %d were cut short half-way;\n"+
 		"  pinned or unpinned %d, deleted %d;\n  READY in the end %d, gone for ever %d;\n  restored and compared %d",
-		k.words.seed, rounds, k.faults, k.results, k.prunes, k.pruned, k.prunedUnder, k.pins, k.removed, len(k.ready), len(k.deleted), k.checked)
+		k.words.seed, rounds, k.faults, k.results, k.prunes, k.pruned, k.prunedUnder, k.cut, k.pins, k.removed, len(k.ready), len(k.deleted), k.checked)
 }
 
 // disk returns a directory, on a small file system of its own where that can be made.
