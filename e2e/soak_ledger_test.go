@@ -66,11 +66,11 @@ func (l *ledger) held(backend, name string) string {
 	return ""
 }
 
-// staying returns which of the copies on a backend have to stay, and how many there are.
-func (l *ledger) staying(backend string, all []snap) (stay map[string]bool, n int) {
+// staying says of each copy on a backend whether it has to stay.
+func (l *ledger) staying(backend string, all []snap) map[string]bool {
 	there := slices.DeleteFunc(slices.Clone(all), func(s snap) bool { return s.on(backend) != ready })
 	slices.SortFunc(there, func(a, b snap) int { return b.CreateTime.Compare(a.CreateTime) })
-	stay = map[string]bool{}
+	stay := map[string]bool{}
 	ruled, proven := 0, false
 	for i, s := range there {
 		if !l.pinned[s.Name] {
@@ -79,7 +79,7 @@ func (l *ledger) staying(backend string, all []snap) (stay map[string]bool, n in
 		stay[s.Name] = i == 0 || l.pinned[s.Name] || l.proven[s.Name] && !proven || ruled <= keepLast
 		proven = proven || l.proven[s.Name]
 	}
-	return stay, len(there)
+	return stay
 }
 
 // on returns the state of a snapshot on a backend; empty when it is not there.

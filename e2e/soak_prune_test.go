@@ -24,6 +24,18 @@ type decision struct {
 	Error *struct{ Message string }
 }
 
+func (d decision) String() string {
+	switch {
+	case d.Name == "":
+		return "is not there"
+	case d.Stays:
+		return "stays: " + d.Why
+	case d.Error != nil:
+		return "is to go and could not: " + d.Error.Message
+	}
+	return "goes: " + d.Why
+}
+
 // lateFaults begin somewhere in the middle of a prune, which makes more requests than a save.
 var lateFaults = []fault{
 	s3Fault("503 later", func(k *soak) testenv.HTTPFault { return testenv.Answers(k.chance.IntN(200), 503, "SlowDown") }),
@@ -35,12 +47,7 @@ var lateFaults = []fault{
 func (k *soak) prune() {
 	k.prunes++
 	k.settle()
-	before := k.list()
-	said, r := k.decide("--dry-run")
-	if r.code != 0 {
-		k.errorf("prune --dry-run: exit code %d: %s", r.code, r.stderr)
-	}
-	k.judgeDryRun(before, said)
+	before, said := k.dryRun()
 	if k.chance.IntN(3) > 0 {
 		k.pruneUnderFault(said)
 	}
@@ -50,6 +57,35 @@ func (k *soak) prune() {
 	}
 	k.agree("without a fault", said, did)
 	k.judgePruned(before, said, did)
+}
+
+// dryRun asks what would go, and returns what there was. When something has gone meanwhile, the leader has pruned by itself, or
+// the dry run has: it is asked again, and what was to go must not always have gone.
+func (k *soak) dryRun() (before []snap, said map[copyID]decision) {
+	k.eventually("a dry run is not overtaken by the leader", func() bool {
+		before = k.list()
+		var r result
+		said, r = k.decide("--dry-run")
+		if r.code != 0 {
+			k.errorf("prune --dry-run: exit code %d: %s", r.code, r.stderr)
+		}
+		same := k.sameCopies(before, k.list())
+		if !same {
+			k.overtaken++
+		}
+		return same
+	})
+	k.judgeDryRun(before, said)
+	return before, said
+}
+
+func (k *soak) sameCopies(before, after []snap) bool {
+	for _, b := range backends {
+		if !maps.Equal(k.staying(b, before), k.staying(b, after)) {
+			return false
+		}
+	}
+	return true
 }
 
 // decide runs prune. What it says is empty when there was no answer.
@@ -66,18 +102,13 @@ func (k *soak) decide(args ...string) (map[copyID]decision, result) {
 	return all, r
 }
 
-// judgeDryRun holds what is said to go against the rules as the soak reckons them, and sees to it that nothing has gone.
+// judgeDryRun holds what is said to go against the rules as the soak reckons them.
 func (k *soak) judgeDryRun(before []snap, said map[copyID]decision) {
-	after := k.list()
 	for _, b := range backends {
-		stay, n := k.staying(b, before)
-		if _, now := k.staying(b, after); now < n {
-			k.errorf("a dry run has left %d of %d copies on %s", now, n, b)
-		}
-		for name := range stay {
+		for name, stays := range k.staying(b, before) {
 			d, ok := said[copyID{name, b}]
-			if !ok || d.Stays != stay[name] {
-				k.errorf("prune --dry-run: %s on %s is said to be %+v, and by the rules that it stays is %v", name, b, d, stay[name])
+			if !ok || d.Stays != stays {
+				k.errorf("prune --dry-run: %s on %s %v, and by the rules that it stays is %v", name, b, d, stays)
 			}
 		}
 	}
@@ -95,7 +126,7 @@ func (k *soak) pruneUnderFault(said map[copyID]decision) {
 	heal()
 	k.agree(when, said, did)
 	if len(did) > 0 && r.code != pruneCode(did) {
-		k.errorf("prune %s: exit code %d for %+v", when, r.code, did)
+		k.errorf("prune %s: exit code %d for %v", when, r.code, did)
 	}
 	if left := len(leftOf(said, byName(k.list()))); left > 0 && left < len(leftOf(said, nil)) {
 		k.cut++
@@ -160,7 +191,7 @@ func pruneCode(did map[copyID]decision) int {
 func (k *soak) agree(when string, said, did map[copyID]decision) {
 	for id, d := range did {
 		if s, ok := said[id]; !ok || s.Stays != d.Stays {
-			k.errorf("prune %s: %s on %s is %+v, and the dry run said %+v", when, id.Name, id.Backend, d, s)
+			k.errorf("prune %s: %s on %s %v, and the dry run said that it %v", when, id.Name, id.Backend, d, s)
 		}
 	}
 }
@@ -179,7 +210,7 @@ func (k *soak) judgePruned(before []snap, said, did map[copyID]decision) {
 		}
 		k.pruned++
 		if state != "" {
-			k.errorf("%s on %s was pruned and is %q: %+v", id.Name, id.Backend, state, did[id])
+			k.errorf("%s on %s was pruned and is %q: it %v", id.Name, id.Backend, state, did[id])
 		}
 		for _, file := range k.files(id.Backend, keys) {
 			if strings.HasPrefix(file, id.Name+".") {

@@ -70,7 +70,7 @@ func (k *soak) restoreByHand(t *testing.T, p promise, data string) {
 // unpinned, or retention is applied.
 func (k *soak) calm() {
 	what := k.chance.IntN(12)
-	if what > 9 {
+	if what > 10 {
 		k.prune()
 		return
 	}

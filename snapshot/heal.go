@@ -378,25 +378,23 @@ func (h *healing) amend(ctx context.Context, change func(*Record) error) error {
 	}
 }
 
-// withdraw removes the copy that was made of a snapshot that was deleted meanwhile: the next reconcile would take it in
-// again. A record can also be gone with a catalog that came back from the past; so the copy stays when any that the record
-// named is still there, or cannot be asked for.
+// withdraw removes the copy that was made of a snapshot that was deleted meanwhile, or is being deleted: the next reconcile
+// would take it in again. A record can also be gone with a catalog that came back from the past; so the copy stays when the
+// record is gone and any copy that it named is still there, or cannot be asked for.
 func (h *healing) withdraw(ctx context.Context) {
 	if !h.wrote {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	if current, err := h.cfg.Catalog.Get(ctx, h.rec.Name); err == nil && current.State != StateDeleting || err != nil && !isNotFound(err) {
-		return
-	}
-	for _, src := range h.sources() {
-		if src == h.cfg.Kept {
-			continue
-		}
-		if _, err := src.Stat(ctx, h.key(ManifestKey(h.rec.Name))); !isNotFound(err) {
+	current, err := h.cfg.Catalog.Get(ctx, h.rec.Name)
+	switch {
+	case isNotFound(err):
+		if h.anyLeft(ctx) {
 			return
 		}
+	case err != nil || current.State != StateDeleting:
+		return
 	}
 	for _, key := range []string{ManifestKey(h.rec.Name), h.rec.DataKey()} {
 		if err := h.target.Delete(ctx, h.key(key)); err != nil {
@@ -404,6 +402,17 @@ func (h *healing) withdraw(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// anyLeft reports whether a copy may be there that is not the one that was made.
+func (h *healing) anyLeft(ctx context.Context) bool {
+	return slices.ContainsFunc(h.sources(), func(src Backend) bool {
+		if src == h.cfg.Kept {
+			return false
+		}
+		_, err := src.Stat(ctx, h.key(ManifestKey(h.rec.Name)))
+		return !isNotFound(err)
+	})
 }
 
 // failedAttempt notes in the record that an attempt has failed, and when the next one is due.

@@ -469,6 +469,31 @@ func TestSnapshotDeletedWhileItIsRepairedStaysDeleted(t *testing.T) {
 	}
 }
 
+// The other copies are about to go and are still there when the repair finds out.
+func TestSnapshotThatIsBeingDeletedWhileItIsRepairedStaysDeleted(t *testing.T) {
+	f := newFixture(t)
+	name := f.partialSave(t, snapshot.SaveRequest{})
+	f.clock.pass(snapshot.FirstRepair)
+	f.backends["one"].del = func(string) error { return errors.New("it takes its time") }
+	f.backends["two"].put = func(_ context.Context, key string, _ io.Reader) error {
+		if strings.HasSuffix(key, name+".json") {
+			_, _ = f.Delete(t.Context(), snapshot.DeleteRequest{Name: name})
+		}
+		return nil
+	}
+	f.mustRepair(t)
+	if rec := f.records(t)[name]; rec.State != snapshot.StateDeleting || len(f.files(t, "one")) != 2 {
+		t.Fatalf("before the deletion goes on the record is %v, and one has %q", rec.State, f.files(t, "one"))
+	}
+	f.backends["one"].del, f.backends["two"].put = nil, nil
+	for range 2 {
+		f.mustReconcile(t)
+	}
+	if rec, left := f.records(t)[name], f.files(t, "two"); rec != nil || len(left) > 0 {
+		t.Errorf("it is there again: %+v, and two has %q", rec, left)
+	}
+}
+
 func TestNoRepairBeginsWhileASaveRuns(t *testing.T) {
 	f := newFixture(t)
 	f.partialSave(t, snapshot.SaveRequest{})
