@@ -60,7 +60,7 @@ func (k *soak) prune() {
 }
 
 // dryRun asks what would go, and returns what there was. When something has gone meanwhile, the leader has pruned by itself, or
-// the dry run has: it is asked again, and what was to go must not always have gone.
+// the dry run has: it is asked again, and in the end something must have been left to prune.
 func (k *soak) dryRun() (before []snap, said map[copyID]decision) {
 	k.eventually("a dry run is not overtaken by the leader", func() bool {
 		before = k.list()
