@@ -9,6 +9,7 @@
 //	requests/<request id>      the name of the snapshot that the request made, the newest one
 //	stores/<backend>           what is remembered of a backend's store
 //	lock/save, leader          who saves and who leads, each on a lease
+//	schedules/<name>           when the run of a schedule was due that ended last
 //
 // A record and what is derived of it are written in one transaction, conditional on the revision at which the record was
 // read.

@@ -228,6 +228,12 @@ func TestLostAnswers(t *testing.T) {
 	})
 	step("store", func() error { return c.PutStore(t.Context(), "local", snapshot.Store{ID: "x"}) })
 	step("remove", func() error { return c.Remove(t.Context(), r) })
+	begun := catalogtest.Record("begun", 0)
+	begun.Owner = ""
+	step("begin", func() error { return c.Begin(t.Context(), begun, nil) })
+	if got, err := c.ByRequestID(t.Context(), begun.RequestID); err != nil || got.Version != begun.Version {
+		t.Errorf("version %d after a begin, want that of %+v (%v)", begun.Version, got, err)
+	}
 
 	other := catalogtest.Record("a", time.Hour)
 	if err := c.Create(t.Context(), other); err != nil {
