@@ -39,9 +39,9 @@ func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *Record, e
 	if err := c.deletable(rec, req); err != nil {
 		return rec, err
 	}
-	names := req.Backends
-	if len(names) == 0 {
-		for _, l := range rec.Locations {
+	var names []string // each once, however often it was asked for
+	for _, l := range rec.Locations {
+		if len(req.Backends) == 0 || slices.Contains(req.Backends, l.Backend) {
 			names = append(names, l.Backend)
 		}
 	}

@@ -180,7 +180,7 @@ func TestDeleteRemovesASnapshot(t *testing.T) {
 	if _, err := f.Delete(t.Context(), snapshot.DeleteRequest{Name: s.Name, Backends: []string{"three"}}); snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument {
 		t.Errorf("from a backend that does not have it: %v", err)
 	}
-	rec, err := f.Delete(t.Context(), snapshot.DeleteRequest{Name: s.Name, Backends: []string{"one"}, Etag: s.Etag})
+	rec, err := f.Delete(t.Context(), snapshot.DeleteRequest{Name: s.Name, Backends: []string{"one", "one"}, Etag: s.Etag})
 	if err != nil || rec == nil || rec.State != snapshot.StateReady || len(rec.Locations) != 1 || len(f.files(t, "one")) != 0 {
 		t.Fatalf("from one: %+v, %v", rec, err)
 	}
