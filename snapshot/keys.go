@@ -59,6 +59,12 @@ func splitKey(key string) (name, suffix string, ok bool) {
 	return "", "", false
 }
 
+// OwnKey reports whether a key is of an object that this program writes.
+func OwnKey(key string) bool {
+	_, _, ok := splitKey(key)
+	return ok
+}
+
 // k3sName is how K3s and RKE2 name their files: <name>-<node>-<unix seconds>.
 var k3sName = regexp.MustCompile(`^(.+)-([0-9]{9,11})$`)
 

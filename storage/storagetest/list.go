@@ -123,7 +123,7 @@ func testSweep(t *testing.T, s Subject) {
 	}
 	later, earlier := time.Now().Add(time.Hour), time.Now().Add(-time.Hour)
 	s.put(t, "default/a.db", content(1, 10))
-	for _, key := range []string{"default/a.db", "default/b.db.zst", "default/c.json", "default/kept.db", "default/foreign.txt", "default/nested/d.db", "root.db"} {
+	for _, key := range []string{"default/a.db", "default/b.db.zst", "default/c.json", "default/d.db.zst.age", "default/e.db.age", "default/kept.db", "default/foreign.txt", "default/nested/d.db", "root.db"} {
 		s.Plant(t, key)
 	}
 	keep := func(key string) bool { return key == "default/kept.db" }
@@ -133,10 +133,10 @@ func testSweep(t *testing.T, s Subject) {
 		want   int64
 		left   int
 	}{
-		{"never/", snapshot.SweepOptions{OlderThan: later}, 0, 7},
-		{"default/", snapshot.SweepOptions{OlderThan: earlier}, 0, 7},
-		{"default/", snapshot.SweepOptions{OlderThan: later, Keep: keep, DryRun: true}, 3, 7},
-		{"default/", snapshot.SweepOptions{OlderThan: later, Keep: keep}, 3, 4},
+		{"never/", snapshot.SweepOptions{OlderThan: later}, 0, 9},
+		{"default/", snapshot.SweepOptions{OlderThan: earlier}, 0, 9},
+		{"default/", snapshot.SweepOptions{OlderThan: later, Keep: keep, DryRun: true}, 5, 9},
+		{"default/", snapshot.SweepOptions{OlderThan: later, Keep: keep}, 5, 4},
 		{"default/", snapshot.SweepOptions{OlderThan: later, Keep: keep}, 0, 4},
 		{"default/", snapshot.SweepOptions{OlderThan: later}, 1, 3},
 		{"", snapshot.SweepOptions{OlderThan: later}, 1, 2},
