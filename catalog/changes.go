@@ -89,6 +89,9 @@ func (f *following) watch(ctx context.Context) error {
 		}
 	}()
 	for r := range queue {
+		if r.Err() == nil && r.Header.ClusterId != 0 && r.Header.ClusterId != f.etcd {
+			return nil // the client has gone on with another etcd in its place; the next watch says so
+		}
 		if err := f.take(ctx, r); err != nil || f.left {
 			return err
 		}
@@ -134,8 +137,6 @@ func (f *following) take(ctx context.Context, r clientv3.WatchResponse) error {
 		return f.expired(err)
 	case err != nil:
 		return f.unavailable("follow the records", err)
-	case r.Header.ClusterId != 0 && r.Header.ClusterId != f.etcd:
-		return nil // the client has gone on with another etcd in its place; the next watch says so
 	case r.Created:
 		f.down = false
 		if !f.began {

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/catalogtest"
 	"github.com/snapshotd/snapshotd/internal/testenv"
@@ -112,5 +115,29 @@ func TestFollowingExpiresInAnotherHistory(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %q", name, ch, err, c.want)
 		}
 		stop()
+	}
+}
+
+// An etcd that takes the place of the one that is followed, under the same address, is not taken for it.
+func TestFollowingExpiresWhenAnotherEtcdTakesThePlace(t *testing.T) {
+	first, second := testenv.StartEtcd(t), testenv.StartEtcd(t)
+	hostOf := func(e *testenv.Etcd) string { return strings.TrimPrefix(e.Endpoints()[0], "http://") }
+	proxy := testenv.StartProxy(t, hostOf(first))
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://" + proxy.Addr()}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	next, stop := iter.Pull2(open(t, catalog.Config{Connect: connect(client)}).Changes(ctx, snapshot.Position{}))
+	defer stop()
+	if _, err, _ := next(); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Retarget(hostOf(second))
+	create(t, open(t, catalog.Config{Connect: connect(second.Client(t))}), 20) // it gets beyond the revision of the first one
+	if ch, err, _ := next(); snapshot.ReasonOf(err) != snapshot.ReasonWatchExpired {
+		t.Errorf("after the change: %+v, %v, want WATCH_EXPIRED", ch, err)
 	}
 }

@@ -12,13 +12,13 @@ import (
 // Proxy passes TCP connections on, and can be slow, cut, or a black hole.
 type Proxy struct {
 	tb       testing.TB
-	target   string
 	addr     string
 	running  sync.WaitGroup
 	sent     int64 // bytes that went to the target
 	received int64 // bytes that came from it
 
 	mu       sync.Mutex
+	target   string
 	listener net.Listener // nil while it refuses
 	conns    map[net.Conn]bool
 	closed   bool
@@ -72,6 +72,14 @@ func (p *Proxy) CutAfter(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cutAfter = n
+}
+
+// Retarget passes connections on to another target from now on, and closes those that there are.
+func (p *Proxy) Retarget(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+	p.closeConns()
 }
 
 // Blackhole accepts connections and bytes, and passes nothing on.
@@ -141,7 +149,10 @@ func (p *Proxy) drop(conn net.Conn) {
 
 func (p *Proxy) serve(conn net.Conn) {
 	defer p.drop(conn)
-	back, err := net.Dial("tcp", p.target)
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	back, err := net.Dial("tcp", target)
 	if err != nil {
 		return
 	}
