@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
@@ -18,9 +19,10 @@ import (
 type api struct {
 	mux   *runtime.ServeMux
 	guard *guard
+	stall time.Duration
 }
 
-func newAPI(ctx context.Context, conn *grpc.ClientConn, g *guard) (*api, error) {
+func newAPI(ctx context.Context, conn *grpc.ClientConn, g *guard, stall time.Duration) (*api, error) {
 	none := func(string) (string, bool) { return "", false }
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, newJSONLines()),
@@ -39,7 +41,7 @@ func newAPI(ctx context.Context, conn *grpc.ClientConn, g *guard) (*api, error) 
 		runtime.WithDisableChunkedEncoding(), // the HTTP server does it where the protocol has it
 	)
 	err := snapshotdv1.RegisterSnapshotServiceHandlerClient(ctx, mux, snapshotdv1.NewSnapshotServiceClient(conn))
-	return &api{mux: mux, guard: g}, err
+	return &api{mux: mux, guard: g, stall: stall}, err
 }
 
 // ServeHTTP implements [http.Handler].
@@ -58,7 +60,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	a.mux.ServeHTTP(newPatientWriter(w, cancel), r.WithContext(ctx))
+	a.mux.ServeHTTP(newPatientWriter(w, a.stall, cancel), r.WithContext(ctx))
 }
 
 // writeRefusal answers a request that does not get as far as a call.

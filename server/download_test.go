@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -74,4 +75,27 @@ func TestDownloadStreamsTheHeaderAndTheBytes(t *testing.T) {
 			t.Error("it was not closed")
 		}
 	}
+}
+
+// endless gives bytes for ever, and says when it was closed.
+type endless struct{ closed chan struct{} }
+
+func (e endless) Read(p []byte) (int, error) { return len(p), nil }
+func (e endless) Close() error               { close(e.closed); return nil }
+
+// Few downloads are read at a time: whoever is connected and takes nothing gives his place to others.
+func TestADownloadThatNobodyTakesIsClosed(t *testing.T) {
+	from := endless{make(chan struct{})}
+	r := run(t, server.Config{StallTimeout: 50 * time.Millisecond}, &fakeCluster{name: "prod", download: func(context.Context, snapshot.DownloadRequest) (*snapshot.Download, error) {
+		return snapshot.NewDownload(from, snapshot.Download{Name: "x", Backend: "s3"}), nil
+	}})
+	stream, err := r.client(t).Download(t.Context(), &snapshotdv1.DownloadRequest{Name: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, from.closed, "the end of the reading")
+	for err == nil { // he comes back
+		_, err = stream.Recv()
+	}
+	checkError(t, err, codes.ResourceExhausted, snapshot.ReasonSlowConsumer)
 }

@@ -40,7 +40,7 @@ func (s *Server) newGRPC(certs *certificates) *grpc.Server {
 		opts = append(opts, grpc.Creds(portCredentials{credentials.NewTLS(certs.grpcConfig())}))
 	}
 	g := grpc.NewServer(opts...)
-	snapshotdv1.RegisterSnapshotServiceServer(g, &service{clusters: s.cfg.Clusters, events: s.cfg.Events})
+	snapshotdv1.RegisterSnapshotServiceServer(g, &service{clusters: s.cfg.Clusters, events: s.cfg.Events, stall: s.cfg.StallTimeout})
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
 	return g

@@ -6,19 +6,17 @@ import (
 	"time"
 )
 
-// writeTimeout is how long a client may take to read what is sent to it.
-const writeTimeout = time.Minute
-
-// patientWriter waits as long as it takes for something to write, and writeTimeout for the client to take it.
+// patientWriter waits as long as it takes for something to write, and so long for the client to take it as stall says.
 type patientWriter struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
+	stall  time.Duration
 	cancel context.CancelFunc // ends the call when nobody takes its answer
 	begun  bool
 }
 
-func newPatientWriter(w http.ResponseWriter, cancel context.CancelFunc) *patientWriter {
-	return &patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), cancel: cancel}
+func newPatientWriter(w http.ResponseWriter, stall time.Duration, cancel context.CancelFunc) *patientWriter {
+	return &patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), stall: stall, cancel: cancel}
 }
 
 // Unwrap is for [http.ResponseController].
@@ -53,4 +51,4 @@ func (w *patientWriter) Flush() {
 }
 
 // limit starts the time that the client has. The server's own writers all have deadlines.
-func (w *patientWriter) limit() { _ = w.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) }
+func (w *patientWriter) limit() { _ = w.rc.SetWriteDeadline(time.Now().Add(w.stall)) }

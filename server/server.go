@@ -24,6 +24,8 @@ const (
 	// DefaultShutdownTimeout is how long calls may go on after the service was told to stop. It leaves some of the 30 seconds
 	// of Kubernetes to what comes after.
 	DefaultShutdownTimeout = 20 * time.Second
+	// DefaultStallTimeout is how long a caller may leave what is sent to it without taking it.
+	DefaultStallTimeout = time.Minute
 )
 
 // cleanupTimeout is what calls that were cancelled are given to clean up and answer. A save needs it all only where
@@ -64,6 +66,7 @@ type Config struct {
 	HTTPAddr        string                // optional; DefaultHTTPAddr
 	TLS             TLS                   // optional; without it both ports are plaintext
 	ShutdownTimeout time.Duration         // optional; DefaultShutdownTimeout
+	StallTimeout    time.Duration         // optional; DefaultStallTimeout. What is read for a caller that takes nothing is closed then
 	Drain           func(context.Context) // optional; called on the way down, while calls are still served: ends schedules and leadership
 	Logger          *slog.Logger          // optional
 }
@@ -111,6 +114,7 @@ func New(cfg Config) (*Server, error) {
 	setDefault(&cfg.GRPCAddr, DefaultGRPCAddr)
 	setDefault(&cfg.HTTPAddr, DefaultHTTPAddr)
 	setDefault(&cfg.ShutdownTimeout, DefaultShutdownTimeout)
+	setDefault(&cfg.StallTimeout, DefaultStallTimeout)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -144,7 +148,7 @@ func (s *Server) Open(ctx context.Context) error {
 	if s.conn, err = s.inProcess.dial(); err != nil {
 		return errors.Join(fmt.Errorf("open server: %w", err), s.grpcListener.Close(), s.httpListener.Close())
 	}
-	v1, err := newAPI(ctx, s.conn, newGuard(s.cfg.TLS, s.grpcListener.Addr(), s.httpListener.Addr()))
+	v1, err := newAPI(ctx, s.conn, newGuard(s.cfg.TLS, s.grpcListener.Addr(), s.httpListener.Addr()), s.cfg.StallTimeout)
 	if err != nil {
 		return errors.Join(fmt.Errorf("open server: %w", err), s.conn.Close(), s.grpcListener.Close(), s.httpListener.Close())
 	}

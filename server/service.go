@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -14,6 +15,7 @@ type service struct {
 	snapshotdv1.UnimplementedSnapshotServiceServer
 	clusters []Cluster
 	events   *snapshot.Events
+	stall    time.Duration // how long a caller may take no bytes of a download
 }
 
 // Save implements the RPC.

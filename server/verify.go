@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,17 +21,12 @@ func (s *service) Verify(req *snapshotdv1.VerifyRequest, stream grpc.ServerStrea
 	if err != nil {
 		return err
 	}
-	var told time.Time
-	progress := func(backend string, done, total int64) {
-		if now := time.Now(); now.Sub(told) >= progressInterval {
-			told = now
-			// Whoever is gone has cancelled the call, which ends the verification.
-			_ = stream.Send(&snapshotdv1.VerifyResponse{Backend: backend, DoneBytes: done, TotalBytes: total})
-		}
-	}
-	rec, err := c.Verify(stream.Context(), snapshot.VerifyRequest{
-		Name: req.GetName(), Backend: req.GetBackend(), Progress: progress,
-		Level: snapshot.Level(cmp.Or(req.GetLevel(), snapshotdv1.Verification_LEVEL_CHECKSUM)),
+	var rec *snapshot.Record
+	tellProgress(stream, func(progress func(backend string, done, total int64)) {
+		rec, err = c.Verify(stream.Context(), snapshot.VerifyRequest{
+			Name: req.GetName(), Backend: req.GetBackend(), Progress: progress,
+			Level: snapshot.Level(cmp.Or(req.GetLevel(), snapshotdv1.Verification_LEVEL_CHECKSUM)),
+		})
 	})
 	if err != nil {
 		f := &failure{error: err, cluster: c.Name()}
@@ -43,4 +39,30 @@ func (s *service) Verify(req *snapshotdv1.VerifyRequest, stream grpc.ServerStrea
 		return gone(err)
 	}
 	return nil
+}
+
+// tellProgress runs verify and tells the caller how far it is. A caller that does not take that holds nothing up: one snapshot
+// of a cluster is verified at a time.
+func tellProgress(stream grpc.ServerStreamingServer[snapshotdv1.VerifyResponse], verify func(progress func(backend string, done, total int64))) {
+	latest := make(chan *snapshotdv1.VerifyResponse, 1)
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		for m := range latest {
+			_ = stream.Send(m) // whoever is gone has cancelled the call, which ends the verification
+		}
+	})
+	defer sender.Wait()
+	defer close(latest)
+	var told time.Time
+	verify(func(backend string, done, total int64) {
+		now := time.Now()
+		if now.Sub(told) < progressInterval {
+			return
+		}
+		told = now
+		select {
+		case latest <- &snapshotdv1.VerifyResponse{Backend: backend, DoneBytes: done, TotalBytes: total}:
+		default: // the one before is not taken yet
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -49,4 +50,18 @@ func TestVerifyStreamsProgressAndTheVerdict(t *testing.T) {
 	if d := checkError(t, err, codes.DataLoss, snapshot.ReasonChecksumMismatch); d.Snapshot.GetVerification() == nil {
 		t.Errorf("the error does not carry the verdict: %v", err)
 	}
+}
+
+// One snapshot of a cluster is verified at a time: whoever is connected and reads nothing must not hold the next one up.
+func TestACallerThatReadsNothingHoldsNoVerificationUp(t *testing.T) {
+	ended := make(chan struct{})
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", verify: func(_ context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error) {
+		defer close(ended)
+		req.Progress(strings.Repeat("x", 1<<20), 1, 2) // more than is sent to one who does not read
+		return &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x"}}, nil
+	}})
+	if _, err := r.client(t).Verify(t.Context(), &snapshotdv1.VerifyRequest{Name: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, ended, "the end of the verification")
 }

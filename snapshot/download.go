@@ -13,7 +13,7 @@ import (
 )
 
 // downloads is how many downloads of a cluster's snapshots are read at the same time: each one holds parts of an object and
-// frames, about 60 MiB of a large one in a bucket, as long as its caller takes.
+// frames, about 60 MiB of a large one in a bucket, until it is closed.
 const downloads = 2
 
 // DownloadRequest asks for the bytes of a snapshot.
@@ -40,15 +40,15 @@ type Download struct {
 
 // NewDownload returns d with its bytes, which r has.
 func NewDownload(r io.ReadCloser, d Download) *Download {
-	d.Reader, d.close = r, r
+	d.Reader, d.close = r, &releasing{Closer: r, release: func() {}}
 	return &d
 }
 
-// Close ends the reading, wherever it is.
+// Close ends the reading, wherever it is. It may be called again, and at the same time.
 func (d *Download) Close() error { return d.close.Close() }
 
-// Download opens a snapshot for reading, and waits while as many are read as may be. When no backend is named, one whose copy cannot be read gives way to the next.
-// The caller closes what it returns.
+// Download opens a snapshot for reading, and waits while as many are read as may be. When no backend is named, one whose copy
+// cannot be read gives way to the next. The caller closes what it returns.
 func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*Download, error) {
 	rec, err := c.Get(ctx, req.Name)
 	if err != nil {

@@ -36,7 +36,7 @@ const (
 	ReasonCopyMissing         Reason = "COPY_MISSING"          // a chosen backend did not hold it when its record was made anew
 	ReasonCancelled           Reason = "CANCELLED"             // the caller went away, or its deadline passed
 	ReasonInterrupted         Reason = "INTERRUPTED"           // the replica that was saving died
-	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"         // a watcher did not keep up
+	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"         // a watcher did not keep up, or nobody took a download
 	ReasonShuttingDown        Reason = "SHUTTING_DOWN"         // the replica stopped before the call had ended
 	ReasonInternal            Reason = "INTERNAL"              // a defect of the service
 )

@@ -144,10 +144,16 @@ func (d *download) run(ctx context.Context) error {
 	}
 }
 
-// broke reports whether it is the connection that failed, or the service that stopped, and not what it has to say.
+// broke reports whether it is the connection that failed, the service that stopped, or we who took our time, and not what the
+// service has to say of the snapshot.
 func broke(err error) bool {
-	reason := wire.DetailsOf(err).Reason
-	return statusCode(err) == codes.Unavailable && (reason == "" || reason == "SHUTTING_DOWN")
+	switch wire.DetailsOf(err).Reason {
+	case "":
+		return statusCode(err) == codes.Unavailable
+	case "SHUTTING_DOWN", "SLOW_CONSUMER":
+		return true
+	}
+	return false
 }
 
 // fileName asks what the service calls a file of it.

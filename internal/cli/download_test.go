@@ -54,7 +54,10 @@ func (d *downloads) header(r *snapshotdv1.DownloadRequest) *snapshotdv1.Download
 
 func TestDownloadGoesOnWhenTheConnectionBreaks(t *testing.T) {
 	d := &downloads{content: bytes.Repeat([]byte("snapshot"), 1000), after: func(call int) error {
-		if call < 8 {
+		switch {
+		case call == 3: // whoever takes what we have fetched has taken his time
+			return wire.Status(&snapshot.Error{Reason: snapshot.ReasonSlowConsumer, Message: "nothing was taken"}, "default", nil).Err()
+		case call < 8:
 			return status.Error(codes.Unavailable, "connection reset")
 		}
 		return nil

@@ -90,7 +90,9 @@ type SnapshotServiceClient interface {
 	// before is to be thrown away. From a later offset on nobody but the caller has all bytes, and must compare the header's
 	// checksum himself. An offset behind the end is INVALID_ARGUMENT. Without a backend, one that cannot be read before the
 	// first message was sent gives way to the next. The database of an encrypted snapshot is sent only where the service has an
-	// identity of one of its recipients: FAILED_PRECONDITION (SNAPSHOT_SEALED).
+	// identity of one of its recipients: FAILED_PRECONDITION (SNAPSHOT_SEALED). Two downloads of a cluster are read at a time, and
+	// further ones wait; a caller that takes nothing for a minute gives its place to others and gets RESOURCE_EXHAUSTED
+	// (SLOW_CONSUMER), and can go on from the offset that it has come to.
 	Download(ctx context.Context, in *DownloadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadResponse], error)
 	// Watch streams what happens to snapshots on all replicas, until the caller ends it: from now on, or from where another Watch
 	// broke off, on whatever replica. Of each cluster, events come in order and, with the resume_token, at least once: those of
@@ -298,7 +300,9 @@ type SnapshotServiceServer interface {
 	// before is to be thrown away. From a later offset on nobody but the caller has all bytes, and must compare the header's
 	// checksum himself. An offset behind the end is INVALID_ARGUMENT. Without a backend, one that cannot be read before the
 	// first message was sent gives way to the next. The database of an encrypted snapshot is sent only where the service has an
-	// identity of one of its recipients: FAILED_PRECONDITION (SNAPSHOT_SEALED).
+	// identity of one of its recipients: FAILED_PRECONDITION (SNAPSHOT_SEALED). Two downloads of a cluster are read at a time, and
+	// further ones wait; a caller that takes nothing for a minute gives its place to others and gets RESOURCE_EXHAUSTED
+	// (SLOW_CONSUMER), and can go on from the offset that it has come to.
 	Download(*DownloadRequest, grpc.ServerStreamingServer[DownloadResponse]) error
 	// Watch streams what happens to snapshots on all replicas, until the caller ends it: from now on, or from where another Watch
 	// broke off, on whatever replica. Of each cluster, events come in order and, with the resume_token, at least once: those of
