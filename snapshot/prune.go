@@ -143,7 +143,7 @@ func (c *Cluster) decide(ctx context.Context, b Backend, cp *copyOf, doubt error
 	switch {
 	case err != nil:
 	case dry:
-		err = c.checkLocked(ctx, b, cp.name)
+		err = c.wouldRemove(ctx, b, cp.name)
 	default:
 		err = c.prune(ctx, b, cp)
 	}
@@ -171,8 +171,8 @@ func (c *Cluster) prune(ctx context.Context, b Backend, cp *copyOf) error {
 	return c.remove(ctx, rec, []string{b.Name()})
 }
 
-// checkLocked says whether a backend would refuse to remove a copy.
-func (c *Cluster) checkLocked(ctx context.Context, b Backend, name string) error {
+// wouldRemove says why a copy would not be removed.
+func (c *Cluster) wouldRemove(ctx context.Context, b Backend, name string) error {
 	rec, err := c.cfg.Catalog.Get(ctx, name)
 	if isNotFound(err) {
 		return nil
@@ -180,7 +180,7 @@ func (c *Cluster) checkLocked(ctx context.Context, b Backend, name string) error
 	if err != nil {
 		return err
 	}
-	return c.unlocked(ctx, b, rec)
+	return c.removable(ctx, b, rec)
 }
 
 // unlocked returns an error with ReasonObjectLocked when a backend's copy may not be removed yet.

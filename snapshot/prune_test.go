@@ -161,12 +161,34 @@ func TestPruneLeavesAnotherStoreAlone(t *testing.T) {
 	if err := os.WriteFile(marker, doc, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	decisions, err := f.Prune(t.Context(), snapshot.PruneRequest{Backends: []string{"one"}})
-	if err != nil {
+	for _, dry := range []bool{true, false} {
+		decisions, err := f.Prune(t.Context(), snapshot.PruneRequest{Backends: []string{"one"}, ValidateOnly: dry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if snapshot.ReasonOf(decisions[1].Err) != snapshot.ReasonBackendWrongStore || len(f.files(t, "one")) != 4 {
+			t.Errorf("dry %t: %+v, and %d files", dry, decisions, len(f.files(t, "one")))
+		}
+	}
+}
+
+func TestPruneOfACopyThatIsGoneAlready(t *testing.T) {
+	f := newFixture(t, keepLast(1))
+	names := f.scheduled(t, 2)
+	if err := os.Remove(f.path("one", names[1], ".db.zst")); err != nil {
 		t.Fatal(err)
 	}
-	if snapshot.ReasonOf(decisions[1].Err) != snapshot.ReasonBackendWrongStore || len(f.files(t, "one")) != 4 {
-		t.Errorf("%+v, and %d files", decisions, len(f.files(t, "one")))
+	for _, dry := range []bool{true, false} {
+		decisions, err := f.Prune(t.Context(), snapshot.PruneRequest{Backends: []string{"one"}, ValidateOnly: dry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := decisions[1]; d.Stays || d.Err != nil {
+			t.Errorf("dry %t: %+v", dry, d)
+		}
+	}
+	if got := f.files(t, "one"); len(got) != 2 {
+		t.Errorf("%q are left", got)
 	}
 }
 
