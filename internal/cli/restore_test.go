@@ -111,6 +111,17 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 	if entries, err := os.ReadDir(target("wal")); err != nil || len(entries) == 0 {
 		t.Errorf("the WAL: %v, %v", entries, err)
 	}
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("in"), "--wal-dir", target("in/wal")); r.code != 0 {
+		t.Errorf("a WAL in the data directory: exit code %d: %s", r.code, r.stderr)
+	}
+	if entries, err := os.ReadDir(target("in/wal")); err != nil || len(entries) == 0 {
+		t.Errorf("the WAL in the data directory: %v, %v", entries, err)
+	}
+	for data, wal := range map[string]string{"same": "same", "wal2/data": "wal2"} {
+		if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target(data), "--wal-dir", target(wal)); r.code != 1 || !strings.Contains(r.stderr, "--wal-dir") {
+			t.Errorf("a data directory in that of the WAL: exit code %d: %s", r.code, r.stderr)
+		}
+	}
 
 	if r := run(t.Context(), nil, "list", "--from", from); r.code != 0 || !strings.Contains(r.stdout, s.Name) || !strings.Contains(r.stdout, "READY") {
 		t.Errorf("list: exit code %d: %s%s", r.code, r.stdout, r.stderr)
@@ -153,7 +164,7 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 			t.Errorf("%s: exit code %d, stderr %q", tc.what, r.code, r.stderr)
 		}
 	}
-	if left, err := os.ReadDir(parent); err != nil || len(left) != 3 { // a, k, wal
+	if left, err := os.ReadDir(parent); err != nil || len(left) != 4 { // a, k, wal, in
 		t.Errorf("left: %v, %v", left, err)
 	}
 

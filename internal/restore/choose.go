@@ -26,9 +26,9 @@ type Candidate struct {
 // URI returns where the copy is.
 func (c *Candidate) URI() string { return c.Locations[0].URI }
 
-// choose returns the copies to try, in their order: of the chosen snapshot one from each shelf that has it, and, when not a
-// name was chosen, of the next older ones, which are only for the case that the newer ones prove to be damaged. skipped says
-// why others that were asked for are left out.
+// choose tries the copies that can be taken, in their order, until one is good: of the chosen snapshot one from each shelf that
+// has it, and, when not a name was chosen, of the next older ones, which are only for the case that the newer ones prove to be
+// damaged. skipped says why others that were asked for are left out.
 func choose(ctx context.Context, shelves []*snapshot.Shelf, c Choice, try func(Candidate) error) (skipped []error, err error) {
 	type entry struct {
 		snapshot.Entry

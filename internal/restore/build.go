@@ -1,0 +1,92 @@
+package restore
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"go.etcd.io/etcd/server/v3/storage/backend"
+	"go.uber.org/zap"
+
+	"github.com/snapshotd/snapshotd/internal/fault"
+)
+
+// build makes the data directory and puts it into its place.
+func build(o Options, work, db string) error {
+	data := filepath.Join(work, "data")
+	cfg := snapshot.RestoreConfig{
+		SnapshotPath: db, OutputDataDir: data, SkipHashCheck: true, // it was compared while it was read
+		Name: o.Member.Name, PeerURLs: o.Member.PeerURLs, InitialCluster: o.Member.InitialCluster, InitialClusterToken: o.Member.ClusterToken,
+		RevisionBump: o.Member.RevisionBump, MarkCompacted: o.Member.MarkCompacted, InitialMmapSize: mapSize(o.Member.MemoryMapSize),
+	}
+	made := []string{work}
+	apart := false // the WAL has a directory that is not in that of the data
+	if o.WALDir != "" {
+		inData, err := below(o.DataDir, o.WALDir)
+		if err != nil {
+			return err
+		}
+		cfg.OutputWALDir = filepath.Join(data, inData)
+		if apart = inData == ""; apart {
+			wal, done, err := makeWork(o.WALDir)
+			if err != nil {
+				return err
+			}
+			defer done()
+			made, cfg.OutputWALDir = append(made, wal), filepath.Join(wal, "wal")
+		}
+	}
+	if err := snapshot.NewV3(zap.NewNop()).Restore(cfg); err != nil {
+		return fmt.Errorf("restore: make the data directory: %w", err)
+	}
+	if err := os.Remove(db); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	for _, dir := range made {
+		if err := syncTree(dir); err != nil {
+			return fmt.Errorf("restore: make it durable: %w", err)
+		}
+	}
+	fault.Point("restore-built")
+	if apart {
+		if err := place(cfg.OutputWALDir, o.WALDir); err != nil {
+			return err
+		}
+		fault.Point("restore-wal-placed")
+	}
+	return place(data, o.DataDir)
+}
+
+// mapSize is etcd's own default for 0, which the library does not take for it.
+func mapSize(size uint64) uint64 { return cmp.Or(size, backend.InitialMmapSize) }
+
+// place renames a directory to where it belongs, in the place of an empty one, and makes that durable.
+func place(from, to string) error {
+	to = filepath.Clean(to)
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+// syncTree makes everything below a directory durable.
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.IsDir() && !d.Type().IsRegular() {
+			return err
+		}
+		return syncDir(path)
+	})
+}
+
+// syncDir makes a directory, or a file, durable.
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	return f.Sync()
+}
