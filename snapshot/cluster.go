@@ -8,12 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel"
-
 	"github.com/snapshotd/snapshotd/internal/seal"
 )
-
-var tracer = otel.Tracer("github.com/snapshotd/snapshotd/snapshot")
 
 // Defaults of a [Config].
 const (
@@ -55,7 +51,7 @@ type Config struct {
 	LeftoverAge time.Duration        // optional; DefaultLeftoverAge
 	FailedAge   time.Duration        // optional; DefaultFailedAge
 	YoungAge    time.Duration        // optional; DefaultYoungAge
-	Now         func() time.Time
+	Now         func() time.Time     // optional; time.Now
 }
 
 // Cluster is an etcd cluster under the service's care.

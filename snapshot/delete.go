@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 
 	"github.com/snapshotd/snapshotd/internal/fault"
 )
@@ -26,13 +25,7 @@ type DeleteRequest struct {
 func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *Record, err error) {
 	ctx, span := tracer.Start(ctx, "snapshot delete")
 	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.String("snapshot", req.Name))
-	defer func() {
-		if err != nil {
-			span.RecordError(err)
-			span.SetStatus(codes.Error, string(ReasonOf(err)))
-		}
-		span.End()
-	}()
+	defer func() { endSpan(span, err) }()
 	if rec, err = c.Get(ctx, req.Name); err != nil {
 		return nil, err
 	}

@@ -98,12 +98,15 @@ func (r *growingReader) Read(p []byte) (int, error) {
 	}
 }
 
+// hintSpool says what to do about a spool that is full.
+const hintSpool = "the spool holds the database and one compressed copy of it while a save runs; free space there or move it with --data-dir"
+
 // spoolError says what failed in the spool, and what to do about a full disk.
 func spoolError(op string, err error) error {
 	e := &Error{Reason: ReasonInternal, Message: op + " the spool", Err: err}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		e.Reason = ReasonNoSpace
-		e.Hint = "the spool holds the database and one compressed copy of it while a save runs; free space there or move it with --data-dir"
+		e.Hint = hintSpool
 	}
 	return e
 }

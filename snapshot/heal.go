@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 
 	"github.com/snapshotd/snapshotd/internal/fault"
 )
@@ -59,17 +58,13 @@ func (c *Cluster) heal(ctx context.Context, name string, target Backend) (h *hea
 	c.setCopying(name)
 	defer c.setCopying("")
 	ctx, span := tracer.Start(ctx, "snapshot repair")
-	defer span.End()
+	defer func() { endSpan(span, err) }()
 	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.String("snapshot", name), attribute.String("backend", target.Name()))
 
 	err = h.run(ctx)
 	if errors.Is(err, errGone) {
 		h.withdraw(ctx)
 		err = nil
-	}
-	if err != nil {
-		span.RecordError(err)
-		span.SetStatus(codes.Error, string(ReasonOf(err)))
 	}
 	if h.done || err != nil {
 		c.cfg.Observer.Repaired(ctx, c.cfg.Name, target.Name(), err)

@@ -97,7 +97,7 @@ type cursor[T any] struct {
 	err  error  // why it ended early
 }
 
-// newCursor pulls the first element. key returns an element's place in the order.
+// newCursor returns a cursor before the first element.
 func newCursor[T any](seq iter.Seq2[T, error]) *cursor[T] {
 	next, stop := iter.Pull2(seq)
 	return &cursor[T]{next: next, stop: stop}

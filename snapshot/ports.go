@@ -43,11 +43,10 @@ type Object struct {
 }
 
 // A Backend keeps objects. Keys are paths with '/', relative to the backend's URL. All methods may be called at once
-// from several goroutines. Errors are an [Error] with Backend set and one of the reasons BACKEND_*, NO_SPACE, CANCELLED, or CHECKSUM_MISMATCH when the backend
-// itself finds its bytes damaged,
-// and wrap [ErrNotFound] or [ErrExists] where that is what the backend said. Requests are retried inside where the
-// protocol makes that safe. Every call ends: one on which nothing moves is given up, and so is one that goes on long after
-// ctx has ended.
+// from several goroutines. Errors are an [Error] with Backend set and one of the reasons BACKEND_*, NO_SPACE, CANCELLED, or
+// CHECKSUM_MISMATCH when the backend itself finds its bytes damaged, and wrap [ErrNotFound] or [ErrExists] where that is what
+// the backend said. Requests are retried inside where the protocol makes that safe. Every call ends: one on which nothing
+// moves is given up, and so is one that goes on long after ctx has ended.
 type Backend interface {
 	// Name returns the name in the configuration.
 	Name() string

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 )
 
 // PruneRequest asks for retention to be applied.
@@ -39,13 +38,7 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 	}
 	ctx, span := tracer.Start(ctx, "snapshot prune")
 	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.Bool("validate_only", req.ValidateOnly))
-	defer func() {
-		if err != nil {
-			span.RecordError(err)
-			span.SetStatus(codes.Error, string(ReasonOf(err)))
-		}
-		span.End()
-	}()
+	defer func() { endSpan(span, err) }()
 	byBackend, err := c.copies(ctx, backends)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -33,11 +32,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 			failed = errors.Join(failed, r.Err)
 		}
 		c.cfg.Observer.Reconciled(ctx, c.cfg.Name, c.cfg.Now().Sub(begin), failed)
-		if failed != nil {
-			span.SetStatus(codes.Error, string(ReasonOf(failed)))
-			span.RecordError(failed)
-		}
-		span.End()
+		endSpan(span, failed)
 	}()
 	r := &reconciliation{Cluster: c, dry: req.ValidateOnly, repairs: req.Repair, begin: begin, byState: map[State]int64{}, busy: map[string]bool{}}
 	for _, b := range backends {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 
 	"github.com/snapshotd/snapshotd/internal/fault"
 )
@@ -129,11 +128,7 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 	defer func() {
 		// Here is where a save has ended, for better or worse; the span is still open for the exemplar.
 		s.cfg.Observer.Saved(ctx, &s.rec.Snapshot, s.cfg.Now().Sub(s.start), err)
-		if err != nil {
-			span.SetStatus(codes.Error, string(ReasonOf(err)))
-			span.RecordError(err)
-		}
-		span.End()
+		endSpan(span, err)
 	}()
 
 	fault.Point("registered")
@@ -141,12 +136,12 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 	s.publish(Event{Type: EventStarted, Snapshot: s.rec.Snapshot.Clone()})
 	s.log.InfoContext(ctx, "save started", "snapshot", s.rec.Name)
 
-	whole := s.transfer(ctx)
+	transferErr := s.transfer(ctx)
 
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	s.doubt(settle, nil)
-	s.conclude(ctx, whole)
+	s.conclude(ctx, transferErr)
 	fault.Point("concluded")
 	s.record(settle)
 	fault.Point("recorded")

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,16 +9,6 @@ import (
 
 // badManifest is the error of a location whose manifest is not its snapshot's.
 const badManifest = "its manifest is damaged or another snapshot's"
-
-// change is what settling one name does to the reports; it counts only when the catalog took it.
-type change struct {
-	listed, unchanged, added, updated, removed []bool // by view
-}
-
-func newChange(n int) *change {
-	b := make([]bool, 5*n)
-	return &change{b[:n], b[n : 2*n], b[2*n : 3*n], b[3*n : 4*n], b[4*n:]}
-}
 
 // settle makes the record of one name tell the truth about the backends that are known. Its error ends the whole
 // reconciliation; what one backend has to say is noted in its view.
@@ -62,95 +51,6 @@ func (r *reconciliation) settle(ctx context.Context, it item) error {
 		return r.commit(ctx, it, rec, ch, false)
 	}
 	return r.commit(ctx, it, rec, ch, true)
-}
-
-// discover makes a record of what backends hold and the catalog does not know. Backends that were chosen and do not hold it
-// are in the record, too: a save that did not reach all of them must not look as if it had.
-func (r *reconciliation) discover(ctx context.Context, it item, ch *change) error {
-	var rec *Record
-	var chosen []Location
-	bad := map[int]error{}
-	var others []candidate
-	for i, g := range it.groups {
-		if g == nil {
-			continue
-		}
-		v := r.views[i]
-		found, err := r.readManifest(ctx, v, it.name, g)
-		if err != nil {
-			r.fail(v, err)
-			bad[i] = err
-			continue
-		}
-		if found == nil {
-			ch.listed[i] = false
-			if o := r.adoptable(v, g); o != nil {
-				others = append(others, candidate{i, o})
-			} else {
-				r.foreignGroup(ctx, v, g)
-			}
-			continue
-		}
-		if rec == nil {
-			rec, chosen = found, found.Locations
-			rec.Locations = nil
-		}
-		loc := r.newLocation(v, rec)
-		r.judge(&loc, rec, found, g.data(r.key(rec.DataKey())))
-		rec.Locations = append(rec.Locations, loc)
-		ch.added[i] = true
-	}
-	if rec == nil && len(others) > 0 {
-		return r.adopt(ctx, it, others, ch)
-	}
-	for _, o := range others {
-		r.foreignGroup(ctx, r.views[o.view], it.groups[o.view])
-	}
-	if rec == nil {
-		return nil
-	}
-	for i := range it.groups {
-		if ReasonOf(bad[i]) == ReasonManifestUntrusted {
-			r.addUntrusted(it, i, rec, bad[i], ch)
-		}
-	}
-	r.addMissing(it, rec, chosen)
-	setState(&rec.Snapshot)
-	return r.commit(ctx, it, rec, ch, true)
-}
-
-// addUntrusted adds a location whose manifest is not to be believed. That the data is there is all that is known of it.
-func (r *reconciliation) addUntrusted(it item, i int, rec *Record, err error, ch *change) {
-	v := r.views[i]
-	loc := r.newLocation(v, rec)
-	loc.State, loc.Error = StateFailed, err.Error()
-	if data := it.groups[i].data(r.key(rec.DataKey())); data != nil {
-		loc.Size = data.Size
-	}
-	rec.Locations = append(rec.Locations, loc)
-	rec.Failures = append(rec.Failures, failureOf(v.b.Name(), err))
-	ch.added[i] = true
-}
-
-// addMissing adds the configured backends that were chosen and where the snapshot was not found.
-func (r *reconciliation) addMissing(it item, rec *Record, chosen []Location) {
-	for _, b := range r.cfg.Backends {
-		named := slices.ContainsFunc(chosen, func(l Location) bool { return l.Backend == b.Name() })
-		if !named || rec.Location(b.Name()) != nil {
-			continue
-		}
-		why, size := fmt.Sprintf("backend %q was to hold it and does not", b.Name()), int64(0)
-		if i := r.viewOf(b.Name()); i < 0 || !it.known[i] {
-			why = fmt.Sprintf("backend %q was to hold it and could not be looked at", b.Name())
-		} else if data := it.groups[i].data(r.key(rec.DataKey())); data != nil {
-			why, size = "its manifest is missing", data.Size
-		}
-		rec.Locations = append(rec.Locations, Location{
-			Backend: b.Name(), Kind: b.Kind(), URI: b.URI(r.key(rec.DataKey())),
-			Size: size, State: StateFailed, Error: why, UpdateTime: r.begin.UTC(),
-		})
-		rec.Failures = append(rec.Failures, Failure{Backend: b.Name(), Reason: ReasonCopyMissing, Message: why})
-	}
 }
 
 // settleSaving decides about a save whose owner is gone. It returns false when the owner is at work, or when a backend
@@ -359,36 +259,6 @@ func (r *reconciliation) judge(loc *Location, rec, found *Record, data *Object) 
 	}
 }
 
-// readManifest returns what the manifest beside the data says, or nil when there is none that is of this snapshot.
-func (r *reconciliation) readManifest(ctx context.Context, v *view, name string, g *group) (*Record, error) {
-	if !g.manifest || len(g.objects) == 0 {
-		return nil, nil //nolint:nilnil // no manifest is what there is to say
-	}
-	doc, err := readSmall(ctx, v.b, r.key(ManifestKey(name)))
-	if isNotFound(err) {
-		return nil, nil //nolint:nilnil // removed since it was listed
-	}
-	if err != nil {
-		return nil, err
-	}
-	key := r.key(ManifestKey(name))
-	if err := r.cfg.Trust.verify(doc); err != nil {
-		return nil, untrusted(v.b, key, err)
-	}
-	rec, err := decodeManifest(bytes.TrimSpace(doc))
-	if err == nil && rec.Name != name {
-		err = fmt.Errorf("the manifest is of %q", rec.Name)
-	}
-	if err == nil && rec.Cluster != r.cfg.Name {
-		err = fmt.Errorf("the manifest is of cluster %q", rec.Cluster)
-	}
-	if err != nil {
-		r.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.b.Name(), "snapshot", name, "error", err)
-		return nil, nil //nolint:nilnil // it is somebody else's file
-	}
-	return rec, nil
-}
-
 // describe fills a record with what only the manifest knows, after a save whose owner died.
 func describe(rec, found *Record) {
 	was := *rec
@@ -404,15 +274,6 @@ func (r *reconciliation) newLocation(v *view, rec *Record) Location {
 
 func (r *reconciliation) viewOf(backend string) int {
 	return slices.IndexFunc(r.views, func(v *view) bool { return v.b.Name() == backend })
-}
-
-func (r *reconciliation) foreignGroup(ctx context.Context, v *view, g *group) {
-	for _, o := range g.objects {
-		r.foreign(ctx, v, o.Key)
-	}
-	if g.manifest {
-		r.foreign(ctx, v, r.key(ManifestKey(g.name)))
-	}
 }
 
 // allSeen reports whether every configured backend that the record names is known: what cannot be seen is not forgotten.
@@ -442,57 +303,4 @@ func (r *reconciliation) forgettable(rec *Record) bool {
 		return age >= max(r.cfg.FailedAge, r.cfg.LeftoverAge)
 	}
 	return age >= r.cfg.YoungAge
-}
-
-// commit writes what settling one name has found: rec nil removes the record, write false leaves it as it is. A record
-// that somebody changed meanwhile is left to the next reconciliation.
-func (r *reconciliation) commit(ctx context.Context, it item, rec *Record, ch *change, write bool) error {
-	var err error
-	if write && !r.dry {
-		switch {
-		case rec == nil:
-			err = r.cfg.Catalog.Remove(ctx, it.rec)
-		case it.rec == nil:
-			err = r.cfg.Catalog.Create(ctx, rec)
-		default:
-			err = r.cfg.Catalog.Update(ctx, rec)
-		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if errors.Is(err, ErrConflict) || errors.Is(err, ErrExists) {
-		r.log.DebugContext(ctx, "record changed meanwhile; left to the next reconcile", "snapshot", it.name)
-		if it.rec != nil {
-			r.byState[it.rec.State]++
-		}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if rec != nil {
-		r.byState[rec.State]++
-		if rec.Proven.After(r.proven.Proven) && len(readyBackends(rec)) > 0 {
-			r.proven = *rec
-		}
-	}
-	if write {
-		r.changes++
-	}
-	r.want(rec)
-	for i, v := range r.views {
-		v.report.add(ch, i)
-	}
-	return nil
-}
-
-func (b *BackendReport) add(ch *change, i int) {
-	for _, c := range []struct {
-		n  *int64
-		on bool
-	}{{&b.Listed, ch.listed[i]}, {&b.Unchanged, ch.unchanged[i]}, {&b.Added, ch.added[i]}, {&b.Updated, ch.updated[i]}, {&b.Removed, ch.removed[i]}} {
-		if c.on {
-			*c.n++
-		}
-	}
 }

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// checkSpace refuses a save that would fill the spool's disk: etcd itself may live there.
+// checkSpace refuses what would fill the spool's disk: etcd itself may live there.
 func checkSpace(dir string, size int64) error {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil {
@@ -18,7 +18,7 @@ func checkSpace(dir string, size int64) error {
 	return &Error{
 		Reason:  ReasonNoSpace,
 		Message: fmt.Sprintf("spool the snapshot: the database has %d bytes and %s has %d free", size, dir, free),
-		Hint:    "the spool holds the database and one compressed copy of it while a save runs; free space there or move it with --data-dir",
+		Hint:    hintSpool,
 		Retry:   retryAfter(ReasonNoSpace),
 	}
 }

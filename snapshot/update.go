@@ -7,7 +7,6 @@ import (
 	"maps"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 )
 
 // UpdateRequest says what to change of a snapshot.
@@ -24,13 +23,7 @@ type UpdateRequest struct {
 func (c *Cluster) Update(ctx context.Context, req UpdateRequest) (rec *Record, err error) {
 	ctx, span := tracer.Start(ctx, "snapshot update")
 	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.String("snapshot", req.Name))
-	defer func() {
-		if err != nil {
-			span.RecordError(err)
-			span.SetStatus(codes.Error, string(ReasonOf(err)))
-		}
-		span.End()
-	}()
+	defer func() { endSpan(span, err) }()
 	if err := ValidateLabels(req.Labels); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 )
 
 // Verification is the verdict on a snapshot: that of the last time it was verified.
@@ -70,13 +69,9 @@ func (c *Cluster) Verify(ctx context.Context, req VerifyRequest) (*Record, error
 		return nil, cancelled(ctx, "verify "+req.Name)
 	}
 	ctx, span := tracer.Start(ctx, "snapshot verify")
-	defer span.End()
+	defer func() { endSpan(span, err) }()
 	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.String("snapshot", rec.Name), attribute.String("level", req.Level.String()))
 	rec, err = c.verify(ctx, rec, req, backends)
-	if err != nil {
-		span.RecordError(err)
-		span.SetStatus(codes.Error, string(ReasonOf(err)))
-	}
 	return rec, err
 }
 
