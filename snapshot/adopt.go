@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,14 +22,16 @@ type candidate struct {
 	o    *Object
 }
 
-// seenObject is an object as it was when it was found to be no snapshot.
-type seenObject struct {
+// foreignObject is an object that was read and found to be no snapshot, as it was then.
+type foreignObject struct {
 	size    int64
 	modTime time.Time
+	seen    time.Time // when the reconciliation began that has listed it last
 }
 
 // adoptable returns the object of a group that may be a snapshot of another program: a file of K3s or RKE2, compressed or
-// not, or a *.db of etcdctl. nil when there is none, or more than one, or when only what is signed is believed. One that was written just now may not be whole yet.
+// not, or a *.db of etcdctl; nil when there is none or more than one, or when only what is signed is believed. One that was
+// written just now may not be whole yet.
 func (r *reconciliation) adoptable(v *view, g *group) *Object {
 	if g == nil || g.manifest || !ValidName(g.name) || !r.cfg.Trust.believesUnsigned() {
 		return nil
@@ -54,14 +57,35 @@ func (r *reconciliation) adoptable(v *view, g *group) *Object {
 func (r *reconciliation) knownForeign(v *view, o *Object) bool {
 	r.Cluster.mu.Lock()
 	defer r.Cluster.mu.Unlock()
-	was, ok := r.notSnapshots[v.b.Name()+"/"+o.Key]
-	return ok && was.size == o.Size && was.modTime.Equal(o.ModTime)
+	was, ok := r.notSnapshots[v.b.Name()][o.Key]
+	if !ok || was.size != o.Size || !was.modTime.Equal(o.ModTime) {
+		return false
+	}
+	was.seen = r.begin
+	r.notSnapshots[v.b.Name()][o.Key] = was
+	return true
 }
 
 func (r *reconciliation) setForeign(v *view, o *Object) {
 	r.Cluster.mu.Lock()
 	defer r.Cluster.mu.Unlock()
-	r.notSnapshots[v.b.Name()+"/"+o.Key] = seenObject{o.Size, o.ModTime}
+	of := r.notSnapshots[v.b.Name()]
+	if of == nil {
+		of = map[string]foreignObject{}
+		r.notSnapshots[v.b.Name()] = of
+	}
+	of[o.Key] = foreignObject{o.Size, o.ModTime, r.begin}
+}
+
+// forgetForeign forgets what was no snapshot and is not there any more.
+func (r *reconciliation) forgetForeign() {
+	r.Cluster.mu.Lock()
+	defer r.Cluster.mu.Unlock()
+	for _, v := range r.views {
+		if v.known {
+			maps.DeleteFunc(r.notSnapshots[v.b.Name()], func(_ string, o foreignObject) bool { return o.seen.Before(r.begin) })
+		}
+	}
 }
 
 // adopt makes a record of what another program has put on backends: each copy is read whole, checked and inspected. Nothing

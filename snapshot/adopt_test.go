@@ -324,3 +324,34 @@ func TestNothingIsAdoptedWhereOnlySignedManifestsAreBelieved(t *testing.T) {
 		t.Errorf("%+v, and %d records", r, len(f.records(t)))
 	}
 }
+
+// What was no snapshot is not read again as long as it is there; what comes in its place is, whatever its size and time.
+func TestWhatWasNoSnapshotIsForgottenWhenItIsGone(t *testing.T) {
+	f := newFixture(t)
+	f.mustSave(t)
+	db := f.etcdctl(t)
+	path := f.plant(t, "one", "backup.db", make([]byte, len(db)))
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		f.clock.pass(time.Minute)
+		if r := f.mustReconcile(t)["one"]; r.Foreign != 1 || r.Added != 0 {
+			t.Fatalf("no snapshot: %+v", r)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.pass(time.Minute)
+	f.mustReconcile(t)
+	f.plant(t, "one", "backup.db", db)
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.pass(time.Minute)
+	if r := f.mustReconcile(t)["one"]; r.Added != 1 || r.Foreign != 0 {
+		t.Errorf("a snapshot in its place: %+v", r)
+	}
+}

@@ -64,8 +64,8 @@ type Cluster struct {
 	lastUnix int64   // the newest second that a name was made of
 	stores   map[string]string
 
-	adopting     chan struct{}         // holds one while a snapshot of another program is read
-	notSnapshots map[string]seenObject // by backend and key
+	adopting     chan struct{}                       // holds one while a snapshot of another program is read
+	notSnapshots map[string]map[string]foreignObject // by backend and key; guarded by mu
 
 	verifying   chan struct{} // holds a token while a snapshot is verified: one at a time
 	downloading chan struct{} // holds a token for each download under way
@@ -105,7 +105,7 @@ func New(cfg Config) (*Cluster, error) {
 	setDefault(&cfg.FailedAge, DefaultFailedAge)
 	setDefault(&cfg.YoungAge, DefaultYoungAge)
 	return &Cluster{
-		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Name), stores: map[string]string{}, adopting: make(chan struct{}, 1), notSnapshots: map[string]seenObject{},
+		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Name), stores: map[string]string{}, adopting: make(chan struct{}, 1), notSnapshots: map[string]map[string]foreignObject{},
 		verifying: make(chan struct{}, 1), downloading: make(chan struct{}, downloads), repairing: make(chan struct{}, 1), landed: make(chan struct{}, 1),
 	}, nil
 }

@@ -113,6 +113,7 @@ func (r *reconciliation) run(ctx context.Context) error {
 	case records.err != nil:
 		return records.err
 	}
+	r.forgetForeign()
 	r.sweep(ctx)
 	if err := r.repair(ctx); err != nil {
 		return err
