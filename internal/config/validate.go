@@ -14,14 +14,13 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/seal"
+	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// maxName keeps a snapshot's name, of which the node is a part, below what file systems allow.
+// maxName keeps a snapshot's name, of which the node is a part, below what file systems allow. Names become parts of keys and of
+// metrics' labels.
 const maxName = 100
-
-// Names become parts of keys and of metrics' labels.
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // validator collects what is wrong with a configuration.
 type validator struct {
@@ -71,8 +70,8 @@ func flagOf(path string) string {
 }
 
 func (v validator) listeners() {
-	v.listener("listen_grpc", v.ListenGRPC)
-	v.listener("listen_http", v.ListenHTTP)
+	v.listener("listen_grpc", v.ListenGRPC, DefaultListenGRPC)
+	v.listener("listen_http", v.ListenHTTP, DefaultListenHTTP)
 	if _, port, _ := net.SplitHostPort(v.ListenGRPC); port != "0" && v.ListenGRPC == v.ListenHTTP {
 		v.problem("listen_http", "%s is the address of gRPC already; give each its own port", v.ListenHTTP)
 	}
@@ -82,11 +81,10 @@ func (v validator) listeners() {
 	}
 }
 
-func (v validator) listener(path, addr string) {
+func (v validator) listener(path, addr, example string) {
 	host, port, err := net.SplitHostPort(addr)
-	n, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || perr != nil {
-		v.problem(path, "%q is not an address; write it as HOST:PORT, such as 127.0.0.1:%d", addr, 7379+n%2)
+	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
+		v.problem(path, "%q is not an address; write it as HOST:PORT, such as %s", addr, example)
 		return
 	}
 	if !v.TLS.Enabled() && !v.AllowPlaintext && !loopback(host) {
@@ -158,19 +156,19 @@ func (v validator) cluster(c *Cluster, at string) {
 }
 
 func (v validator) retention(r Retention, at string) {
-	for key, n := range map[string]int64{
-		"keep_last": int64(r.KeepLast), "keep_hourly": int64(r.KeepHourly), "keep_daily": int64(r.KeepDaily), "keep_weekly": int64(r.KeepWeekly),
-		"keep_monthly": int64(r.KeepMonthly), "keep_yearly": int64(r.KeepYearly), "min_keep": int64(r.MinKeep), "max_total_bytes": r.MaxTotalBytes,
+	for _, rule := range []struct {
+		key string
+		n   int64
+	}{
+		{"keep_last", int64(r.KeepLast)}, {"keep_hourly", int64(r.KeepHourly)}, {"keep_daily", int64(r.KeepDaily)},
+		{"keep_weekly", int64(r.KeepWeekly)}, {"keep_monthly", int64(r.KeepMonthly)}, {"keep_yearly", int64(r.KeepYearly)},
 	} {
-		if n < 0 {
-			v.problem(at+"."+key, "%d is negative; remove the line for no such rule", n)
-		}
+		v.notNegative(at+"."+rule.key, rule.n, rule.n)
 	}
-	for key, d := range map[string]time.Duration{"keep_within": r.KeepWithin, "recovery_window": r.RecoveryWindow} {
-		if d < 0 {
-			v.problem(at+"."+key, "%v is negative; remove the line for no such rule", d)
-		}
-	}
+	v.notNegative(at+".keep_within", int64(r.KeepWithin), r.KeepWithin)
+	v.notNegative(at+".recovery_window", int64(r.RecoveryWindow), r.RecoveryWindow)
+	v.notNegative(at+".max_total_bytes", r.MaxTotalBytes, r.MaxTotalBytes)
+	v.notNegative(at+".min_keep", int64(r.MinKeep), r.MinKeep)
 	if _, err := time.LoadLocation(r.TimeZone); err != nil || r.TimeZone == "Local" {
 		v.problem(at+".time_zone", "%q is not a time zone; write it as Europe/Berlin, or leave it out for UTC", r.TimeZone)
 	}
@@ -280,7 +278,7 @@ func (v validator) pair(certPath, keyPath, cert, key string) {
 }
 
 func (v validator) name(path, name string) {
-	if len(name) > maxName || !namePattern.MatchString(name) {
+	if len(name) > maxName || !snapshot.ValidName(name) {
 		v.problem(path, "%.120q is not a name; use up to %d letters, digits, '.', '_' and '-', a letter or digit first", name, maxName)
 	}
 }
@@ -288,6 +286,12 @@ func (v validator) name(path, name string) {
 func (v validator) oneOf(path, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		v.problem(path, "%q is not one of %s", value, strings.Join(allowed, ", "))
+	}
+}
+
+func (v validator) notNegative(path string, n int64, shown any) {
+	if n < 0 {
+		v.problem(path, "%v is negative; remove the line for no such rule", shown)
 	}
 }
 
