@@ -16,7 +16,7 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// What Kubernetes needs of a restored etcd, or its watches go on with revisions that were there before.
+// kubernetesBump is what Kubernetes needs of a restored etcd, or its watches go on with revisions that were there before.
 const kubernetesBump = 1_000_000_000
 
 type restoreOptions struct {
@@ -242,8 +242,9 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 	return nil
 }
 
-// restoreSpeed is how many bytes of database two cores restore in a second, by docs/performance.md, rounded down.
-const restoreSpeed = 150 << 20
+// restoreSpeed is how many bytes of database two cores with a fast disk restore in a second: those of the slowest round in
+// docs/performance.md.
+const restoreSpeed = 200e6
 
 func restoreEstimate(size int64) time.Duration {
 	return (time.Duration(float64(size) / restoreSpeed * float64(time.Second))).Round(time.Second) + time.Second
