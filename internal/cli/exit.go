@@ -22,7 +22,7 @@ const (
 	exitUsage       = 2
 	exitPartial     = 3 // some backend failed
 	exitDamaged     = 4 // what is stored is not what it should be
-	exitBusy        = 5 // a save is running already
+	exitBusy        = 5 // somebody else is at work on it
 	exitNotFound    = 6
 	exitInterrupted = 130
 )
@@ -99,7 +99,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	}
 	switch wire.DetailsOf(err).Reason {
-	case "SAVE_IN_PROGRESS", "NOT_LEADER", "CONFLICT":
+	case "SAVE_IN_PROGRESS", "CONFLICT":
 		return exitBusy
 	}
 	switch statusCode(err) {

@@ -1,5 +1,3 @@
-// Package schedule runs what only one replica should run, under leadership: a cluster's scheduled saves and its reconcile
-// loop.
 package schedule
 
 import (
@@ -35,8 +33,8 @@ type Config struct {
 // Campaign stands for election until ctx is done, and calls lead whenever it is won, with a context that ends with the term.
 type Campaign func(ctx context.Context, lead func(ctx context.Context, term Term)) error
 
-// Loop runs the schedules of a cluster, and reconciles it, as long as this replica leads it: when it is elected, and on an interval from then on. After each
-// reconcile, and in between when it is due or asked for, it repairs.
+// Loop runs the schedules of a cluster, and reconciles it, as long as this replica leads it: when it is elected, and on an
+// interval from then on. After each reconcile, and in between when it is due or asked for, it repairs.
 type Loop struct{ cfg Config }
 
 // New returns a loop. It does nothing before Run.
