@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/snapshotd/snapshotd/internal/wire"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -25,9 +26,20 @@ func mayRetry(err error) bool {
 	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		return e.Code() == codes.Unavailable
 	}
+	switch status.Code(err) {
+	case codes.DeadlineExceeded:
+		return true
+	case codes.Unavailable:
+		return !unreachable(err)
+	default:
+		return false
+	}
+}
+
+// unreachable reports whether no member at all can be reached: the client has tried them all.
+func unreachable(err error) bool {
 	s, ok := status.FromError(err)
-	// A connection error means that no member at all can be reached.
-	return ok && (s.Code() == codes.DeadlineExceeded || s.Code() == codes.Unavailable && !strings.Contains(s.Message(), "connection error"))
+	return ok && s.Code() == codes.Unavailable && strings.Contains(s.Message(), "connection error")
 }
 
 // unavailable says what etcd did not do, why, and what to do about it.
@@ -53,6 +65,9 @@ func (c *Catalog) unavailable(what string, err error) error {
 		e.Hint = "etcd's authentication is on; give a user and password that it knows, or a client certificate with the user's name"
 	case is(rpctypes.ErrNoLeader), is(rpctypes.ErrLeaderChanged), is(rpctypes.ErrTimeoutDueToLeaderFail), is(rpctypes.ErrTimeoutDueToConnectionLost):
 		e.Hint = "etcd has lost its quorum, or is electing a leader; etcdctl endpoint status --cluster shows which members are gone"
+	case unreachable(err):
+		e.Message += ": no member of etcd can be reached"
+		e.Hint = "check that etcd runs, and the endpoints and certificates that are configured for it"
 	case is(context.DeadlineExceeded), is(rpctypes.ErrTimeout), status.Code(err) == codes.DeadlineExceeded:
 		e.Err = fmt.Errorf("etcd did not answer within %s", c.cfg.Timeout)
 		e.Hint = "etcd has no quorum, or is overloaded; etcdctl endpoint status --cluster shows how its members are"
@@ -63,7 +78,7 @@ func (c *Catalog) unavailable(what string, err error) error {
 // plain takes gRPC's wrapping off an error that etcd itself did not make.
 func plain(err error) error {
 	if s, ok := status.FromError(err); ok && s.Code() != codes.OK {
-		return errors.New(s.Message())
+		return errors.New(wire.Plain(err))
 	}
 	return err
 }

@@ -268,6 +268,10 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	broken := open(t, catalog.Config{Connect: func(context.Context) (*clientv3.Client, error) { return nil, errors.New("no way") }})
 	_, err = broken.Get(t.Context(), "a")
 	wantUnavailable(t, err, "no way")
+	refused := status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 10.0.0.1:2379: connect: connection refused"`)
+	down := open(t, catalog.Config{Connect: func(context.Context) (*clientv3.Client, error) { return nil, refused }})
+	_, err = down.Get(t.Context(), "a")
+	wantUnavailable(t, err, `"default": no member of etcd can be reached: dial tcp 10.0.0.1:2379: connect: connection refused (check that etcd runs`)
 
 	server.Close(t)
 	_, err = c.Get(t.Context(), "s0000")

@@ -72,7 +72,7 @@ func (s *Server) intercept(ctx, stop context.Context, method string, handle func
 		return err
 	}
 	st := statusOf(ctx, err)
-	s.logCall(ctx, method, st.Code(), time.Since(start), err)
+	s.logCall(ctx, method, st, time.Since(start), err)
 	return st.Err()
 }
 
@@ -118,10 +118,10 @@ func cancelled(err error) bool {
 }
 
 // logCall writes the line that every call of the API leaves.
-func (s *Server) logCall(ctx context.Context, method string, code codes.Code, d time.Duration, err error) {
+func (s *Server) logCall(ctx context.Context, method string, st *status.Status, d time.Duration, err error) {
 	attrs := []slog.Attr{
 		slog.String("method", strings.TrimPrefix(method, ours)),
-		slog.String("code", code.String()),
+		slog.String("code", st.Code().String()),
 		slog.Duration("duration", d),
 	}
 	if addr, via := callerOf(ctx); via != "" {
@@ -132,8 +132,8 @@ func (s *Server) logCall(ctx context.Context, method string, code codes.Code, d 
 		if f, ok := errors.AsType[*failure](err); ok && f.cluster != "" {
 			attrs = append(attrs, slog.String("cluster", f.cluster))
 		}
-		attrs = append(attrs, slog.String("reason", string(snapshot.ReasonOf(err))), slog.String("error", fmt.Sprint(err)))
-		level = levelOf(code)
+		attrs = append(attrs, slog.String("reason", string(wire.DetailsOf(st.Err()).Reason)), slog.String("error", fmt.Sprint(err)))
+		level = levelOf(st.Code())
 	}
 	s.log.LogAttrs(ctx, level, "call served", attrs...)
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -77,7 +78,7 @@ func (s *service) cluster(name string) (Cluster, error) {
 		return s.clusters[0], nil
 	}
 	if name == "" {
-		err := snapshot.Invalid("cluster", "is empty, and there are several: name one of %q", s.names())
+		err := snapshot.Invalid("cluster", "is empty, and there are several: name one of %s", strings.Join(s.names(), ", "))
 		err.Choices = s.names()
 		return nil, err
 	}
@@ -93,7 +94,7 @@ func (s *service) named(name string) (Cluster, error) {
 	return nil, &snapshot.Error{
 		Reason:  snapshot.ReasonClusterNotFound,
 		Message: fmt.Sprintf("there is no cluster %.120q", name),
-		Hint:    fmt.Sprintf("there are %q", s.names()),
+		Hint:    "there are: " + strings.Join(s.names(), ", "),
 	}
 }
 

@@ -55,7 +55,7 @@ func TestTheClusterMayBeLeftOutWhereThereIsOne(t *testing.T) {
 		t.Errorf("one by its name: %v, %v", resp, err)
 	}
 	_, err := two.Get(t.Context(), &snapshotdv1.GetRequest{Name: "x"})
-	if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "cluster" || !strings.Contains(err.Error(), `["a" "b"]`) {
+	if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "cluster" || !strings.Contains(err.Error(), "name one of a, b") {
 		t.Errorf("the error does not name the clusters: %v", err)
 	}
 	_, err = two.Get(t.Context(), &snapshotdv1.GetRequest{Cluster: "c", Name: "x"})
@@ -264,5 +264,15 @@ func TestEveryCallLeavesOneLine(t *testing.T) {
 		if !strings.Contains(calls[0], want) {
 			t.Errorf("the line lacks %s: %s", want, calls[0])
 		}
+	}
+}
+
+func TestACallerThatGoesAwayIsNoDefect(t *testing.T) {
+	r := run(t, server.Config{}, failing(fmt.Errorf("ask: %w", context.Canceled)))
+	_, _ = r.client(t).Get(t.Context(), &snapshotdv1.GetRequest{Name: "a"})
+	r.stop()
+	wait(t, r.done, "the end of Run")
+	if calls := r.log.with("call served"); len(calls) != 1 || !strings.Contains(calls[0], "reason=CANCELLED") {
+		t.Errorf("the log says %q", calls)
 	}
 }

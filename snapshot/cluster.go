@@ -161,7 +161,7 @@ func (c *Cluster) choose(names []string) ([]Backend, error) {
 	}
 	for _, n := range names {
 		if !slices.Contains(c.BackendNames(), n) {
-			return nil, Invalid("backends", "cluster %q has no backend %q; it has %q", c.cfg.Name, n, c.BackendNames())
+			return nil, Invalid("backends", "cluster %q has no backend %q; it has %s", c.cfg.Name, n, listed(c.BackendNames()))
 		}
 	}
 	var chosen []Backend

@@ -58,7 +58,7 @@ func (c *Cluster) deletable(rec *Record, req DeleteRequest) error {
 	}
 	for _, n := range req.Backends {
 		if rec.Location(n) == nil {
-			return Invalid("backends", "%q does not hold %s; %q do", n, rec.Name, locationNames(rec))
+			return Invalid("backends", "%q does not hold %s; it is on %s", n, rec.Name, listed(locationNames(rec)))
 		}
 	}
 	for _, l := range rec.Locations {

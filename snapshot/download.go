@@ -116,7 +116,7 @@ func (c *Cluster) checkDownload(rec *Record, req DownloadRequest, size int64) er
 	case rec.State == StateSaving:
 		return c.saveInProgress(fmt.Sprintf("and %s is what it saves", rec.Name))
 	case req.Backend != "" && c.backend(req.Backend) == nil:
-		return Invalid("backend", "cluster %q has no backend %q; it has %q", c.cfg.Name, req.Backend, c.BackendNames())
+		return Invalid("backend", "cluster %q has no backend %q; it has %s", c.cfg.Name, req.Backend, listed(c.BackendNames()))
 	case req.Offset < 0 || req.Offset > size:
 		return Invalid("offset", "is %d, and there are %d bytes", req.Offset, size)
 	}

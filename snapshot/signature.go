@@ -149,7 +149,7 @@ func (t *Trust) verify(doc []byte) error {
 	}
 	key, ok := t.keys[string(m[1])]
 	if !ok {
-		return fmt.Errorf("it is signed with key %s, and the trusted keys are %q", m[1], t.KeyIDs())
+		return fmt.Errorf("it is signed with key %s, and the trusted keys are %s", m[1], listed(t.KeyIDs()))
 	}
 	sig, err := base64.StdEncoding.Strict().DecodeString(string(m[2]))
 	if err != nil || !ed25519.Verify(key, doc[:at], sig) {

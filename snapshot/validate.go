@@ -35,7 +35,7 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []Backend, error) 
 		return req, nil, err
 	}
 	if i := slices.Index(req.Backends, ""); i >= 0 {
-		return req, nil, Invalid("backends", "name %d is empty; leave the list empty to choose all of %q", i+1, c.BackendNames())
+		return req, nil, Invalid("backends", "name %d is empty; leave the list empty to choose all: %s", i+1, listed(c.BackendNames()))
 	}
 	if req.Trigger == TriggerUnspecified {
 		req.Trigger = TriggerManual

@@ -84,7 +84,7 @@ func (c *Cluster) toVerify(rec *Record, req VerifyRequest) ([]Backend, error) {
 		return nil, c.saveInProgress(fmt.Sprintf("and %s is what it saves", rec.Name))
 	}
 	if req.Backend != "" && c.backend(req.Backend) == nil {
-		return nil, Invalid("backend", "cluster %q has no backend %q; it has %q", c.cfg.Name, req.Backend, c.BackendNames())
+		return nil, Invalid("backend", "cluster %q has no backend %q; it has %s", c.cfg.Name, req.Backend, listed(c.BackendNames()))
 	}
 	all := c.copiesOf(rec, req.Backend, func(l *Location) bool { return req.Backend != "" || l.State == StateReady })
 	if len(all) == 0 { // what was damaged may have been put right by hand

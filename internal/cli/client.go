@@ -168,14 +168,17 @@ func (o *clientOptions) tlsConfig() (*tls.Config, error) {
 // explain says what is behind an error of the connection; errors of the service speak for themselves.
 func (c *client) explain(err error, o *clientOptions) error {
 	st, ok := status.FromError(err)
-	if err == nil || !ok || wire.DetailsOf(err).Reason != "" {
+	switch {
+	case err == nil || !ok:
+		return err
+	case st.Code() == codes.DeadlineExceeded: // whichever of the two sides saw it first
+		return fmt.Errorf("the service at %s did not answer within %v (--timeout)", c.addr, o.timeout)
+	case wire.DetailsOf(err).Reason != "":
 		return err
 	}
 	switch st.Code() {
 	case codes.Unavailable:
 		return fmt.Errorf("reach the service at %s: %s", c.addr, cause(st.Message(), o))
-	case codes.DeadlineExceeded:
-		return fmt.Errorf("the service at %s did not answer within %v (--timeout)", c.addr, o.timeout)
 	case codes.Unimplemented:
 		return fmt.Errorf("what answers at %s is no snapshotd, or an older one: %s", c.addr, st.Message())
 	default:
@@ -191,6 +194,8 @@ func cause(report string, o *clientOptions) string {
 	switch {
 	case has("connection refused"):
 		return `connection refused; is "snapshotd serve" running there? (--addr sets another address)`
+	case has("produced zero addresses"), has("no such host"):
+		return "there is no such host (--addr)"
 	case has("first record does not look like a TLS handshake"):
 		return "it speaks no TLS; --plaintext if the network is to be trusted"
 	case has("certificate signed by unknown authority"):

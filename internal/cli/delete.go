@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
@@ -44,6 +45,9 @@ more its record. What a bucket's object lock keeps is refused. Nothing is asked 
 
 func runDelete(ctx context.Context, sys System, opts deleteOptions, c *client, name string) error {
 	resp, err := c.Delete(ctx, &snapshotdv1.DeleteRequest{Cluster: c.cluster, Name: name, Backends: opts.backends, Etag: opts.etag})
+	if name == latest && statusCode(err) == codes.NotFound {
+		return usagef("latest is not taken here: give the NAME of what is to be removed, as list shows it")
+	}
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,9 @@ import (
 func TestDelete(t *testing.T) {
 	env := serve(t, &fake{remove: func(_ context.Context, r *snapshotdv1.DeleteRequest) (*snapshotdv1.DeleteResponse, error) {
 		switch {
+		case r.GetName() == "latest":
+			e := &snapshot.Error{Reason: snapshot.ReasonSnapshotNotFound, Message: `cluster "default" has no snapshot "latest"`}
+			return nil, wire.Status(e, "default", nil).Err()
 		case r.GetName() == "locked":
 			e := &snapshot.Error{Reason: snapshot.ReasonObjectLocked, Message: "locked is locked until tomorrow"}
 			return nil, wire.Status(e, "default", nil).Err()
@@ -32,6 +35,7 @@ func TestDelete(t *testing.T) {
 		{"delete x --etag 4e1", 0, "x is deleted\n"},
 		{"delete x --backend s3", 0, "READY"},
 		{"delete locked", 1, "error: locked is locked until tomorrow\n"},
+		{"delete latest", 2, "give the NAME"},
 		{"delete", 2, "NAME is missing"},
 	} {
 		r := run(t.Context(), env, strings.Fields(tc.args)...)

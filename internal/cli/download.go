@@ -51,7 +51,7 @@ Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 		Example: `  snapshotd download latest --decoded --output snapshot.db
   snapshotd download NAME --backend s3 | zstd -d > snapshot.db`,
 		Args:              oneName,
-		ValidArgsFunction: completeName(sys, cobra.CompletionWithDesc(latest, "the newest")),
+		ValidArgsFunction: completeName(sys, latestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file := opts.file // SNAPSHOTD_OUTPUT is the format of the other verbs
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {

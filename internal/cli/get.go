@@ -17,12 +17,13 @@ type getOptions struct {
 func newGet(sys System) *cobra.Command {
 	var opts getOptions
 	cmd := &cobra.Command{
-		Use:   "get NAME",
+		Use:   "get (NAME | latest)",
 		Short: "Show all there is to know of one snapshot",
-		Example: `  snapshotd get on-demand-node1-1784300400
+		Long:  `Show all there is to know of one snapshot. "latest" is the newest that is whole on any backend.`,
+		Example: `  snapshotd get latest
   snapshotd get on-demand-node1-1784300400 -o json | jq -r .snapshot.sha256`,
 		Args:              oneName,
-		ValidArgsFunction: completeName(sys),
+		ValidArgsFunction: completeName(sys, latestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
 				return runGet(ctx, sys, opts, c, args[0])
@@ -35,6 +36,10 @@ func newGet(sys System) *cobra.Command {
 }
 
 func runGet(ctx context.Context, sys System, opts getOptions, c *client, name string) error {
+	name, err := c.resolve(ctx, name, "")
+	if err != nil {
+		return err
+	}
 	resp, err := c.Get(ctx, &snapshotdv1.GetRequest{Cluster: c.cluster, Name: name})
 	if err != nil {
 		return err

@@ -53,8 +53,8 @@ the manifest; the pages and keys are read instead, and a database that cannot be
 
 Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 		Example: `  snapshotd restore latest --from 's3://backups?region=eu-central-1&prefix=etcd/' --data-dir /var/lib/etcd
-  snapshotd restore latest --from file:///var/backups/etcd --data-dir m1.etcd --name m1 \\
-    --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380 \\
+  snapshotd restore latest --from file:///var/backups/etcd --data-dir m1.etcd --name m1 \
+    --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380 \
     --initial-advertise-peer-urls https://10.0.0.1:2380 --for-kubernetes --dry-run`,
 		ValidArgsFunction: completeName(sys, cobra.CompletionWithDesc(latest, "the newest that is whole")),
 		Args: func(_ *cobra.Command, args []string) error {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -54,7 +53,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.SetOut(sys.Stdout)
 	root.SetErr(sys.Stderr)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{flagError(err)} })
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
 		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys), newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newDrillMember(sys),
@@ -105,10 +104,7 @@ func fromEnvironment(fs *pflag.FlagSet, getenv func(string) string, names ...str
 			continue
 		}
 		if err := fs.Set(name, value); err != nil {
-			if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-				err = wrong.Unwrap() // the rest names a flag, which nobody has given
-			}
-			return usagef("%s: %q: %w", variable, value, err)
+			return usagef("%s: %q %s", variable, value, wrongValue(fs.Lookup(name), err))
 		}
 	}
 	return nil

@@ -23,14 +23,15 @@ type updateOptions struct {
 func newUpdate(sys System) *cobra.Command {
 	var opts updateOptions
 	cmd := &cobra.Command{
-		Use:   "update NAME",
+		Use:   "update (NAME | latest)",
 		Short: "Change a snapshot's labels, or pin it",
 		Long: `Change a snapshot's labels, or pin it: retention leaves a pinned snapshot alone, and delete refuses
 it.`,
-		Example: `  snapshotd update on-demand-node1-1784300400 --pin --label reason=before-upgrade
+		Example: `  snapshotd update latest --pin
+  snapshotd update on-demand-node1-1784300400 --pin --label reason=before-upgrade
   snapshotd update on-demand-node1-1784300400 --unpin --remove-label reason`,
 		Args:              oneName,
-		ValidArgsFunction: completeName(sys),
+		ValidArgsFunction: completeName(sys, latestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
 				return runUpdate(ctx, sys, opts, c, args[0])
@@ -56,6 +57,9 @@ func runUpdate(ctx context.Context, sys System, opts updateOptions, c *client, n
 		return usagef("--unpin: --pin is given, too; leave out one of them")
 	case !opts.pin && !opts.unpin && len(opts.labels)+len(opts.remove) == 0:
 		return usagef("nothing to change is given: --label, --remove-label, --pin or --unpin")
+	}
+	if name, err = c.resolve(ctx, name, ""); err != nil {
+		return err
 	}
 	// Labels are replaced as a whole, so what is there is read first; the etag makes sure that it is what is replaced.
 	current, err := c.Get(ctx, &snapshotdv1.GetRequest{Cluster: c.cluster, Name: name})

@@ -15,7 +15,13 @@ func TestUpdate(t *testing.T) {
 	s.Labels = map[string]string{"a": "1", "b": "2"}
 	var sent string
 	env := serve(t, &fake{
-		get: func(context.Context, *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
+		list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+			return &snapshotdv1.ListResponse{Snapshots: []*snapshotdv1.Snapshot{s}}, nil
+		},
+		get: func(_ context.Context, r *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
+			if r.GetName() == "latest" {
+				t.Error("asked for a snapshot that is called latest")
+			}
 			return &snapshotdv1.GetResponse{Snapshot: s}, nil
 		},
 		update: func(_ context.Context, r *snapshotdv1.UpdateRequest) (*snapshotdv1.UpdateResponse, error) {
@@ -29,6 +35,7 @@ func TestUpdate(t *testing.T) {
 		code               int
 	}{
 		{"update x --pin", "[pinned] map[a:1 b:2] true true", "", 0},
+		{"update latest --pin", "[pinned] map[a:1 b:2] true true", "", 0},
 		{"update x --unpin", "[pinned] map[a:1 b:2] false true", "", 0},
 		{"update x --label b=3 --label c= --remove-label a", "[labels] map[b:3 c:] false true", "", 0},
 		{"update x --pin --label c=4", "[labels pinned] map[a:1 b:2 c:4] true true", "", 0},

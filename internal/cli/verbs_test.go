@@ -209,6 +209,25 @@ func TestListReadsAllPages(t *testing.T) {
 	}
 }
 
+func TestGetOfTheNewest(t *testing.T) {
+	var got string
+	env := serve(t, &fake{
+		list: func(_ context.Context, r *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+			if fmt.Sprint(r.GetStates()) != "[STATE_READY STATE_PARTIAL]" || r.GetCluster() != "prod" {
+				t.Errorf("asked for %v", r)
+			}
+			return &snapshotdv1.ListResponse{Snapshots: []*snapshotdv1.Snapshot{{Name: "newest"}}}, nil
+		},
+		get: func(_ context.Context, r *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
+			got = r.GetName()
+			return &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(ready())}, nil
+		},
+	})
+	if r := run(t.Context(), env, "get", "latest", "--cluster", "prod"); r.code != 0 || got != "newest" {
+		t.Errorf("exit code %d, asked for %q; %s", r.code, got, r.stderr)
+	}
+}
+
 func TestGetOfNothing(t *testing.T) {
 	env := serve(t, &fake{get: func(context.Context, *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
 		return nil, wire.Status(&snapshot.Error{Reason: snapshot.ReasonSnapshotNotFound, Message: `cluster "default" has no snapshot "x"`}, "", nil).Err()
@@ -310,6 +329,24 @@ func TestTimeout(t *testing.T) {
 	}})
 	r := run(t.Context(), env, "list", "--timeout", "1ms")
 	if want := "did not answer within 1ms (--timeout)"; r.code != 1 || !strings.Contains(r.stderr, want) {
+		t.Errorf("exit code %d, want 1; %s, want %s", r.code, r.stderr, want)
+	}
+}
+
+// The service sees the deadline, too, and may be the first to say so.
+func TestTimeoutThatTheServiceSeesFirst(t *testing.T) {
+	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+		return nil, wire.Status(&snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "list", Err: context.DeadlineExceeded}, "", nil).Err()
+	}})
+	r := run(t.Context(), env, "list", "--timeout", "1h")
+	if want := "did not answer within 1h0m0s (--timeout)"; r.code != 1 || !strings.Contains(r.stderr, want) {
+		t.Errorf("exit code %d, want 1; %s, want %s", r.code, r.stderr, want)
+	}
+}
+
+func TestNoSuchHost(t *testing.T) {
+	r := run(t.Context(), nil, "list", "--addr", "nowhere.invalid", "--plaintext")
+	if want := "error: reach the service at nowhere.invalid:7379: there is no such host (--addr)\n"; r.code != 1 || r.stderr != want {
 		t.Errorf("exit code %d, want 1; %s, want %s", r.code, r.stderr, want)
 	}
 }

@@ -35,6 +35,9 @@ type verifyOptions struct {
 // latest names the newest snapshot.
 const latest = "latest"
 
+// latestOffered offers it where a name is completed.
+var latestOffered = cobra.CompletionWithDesc(latest, "the newest")
+
 var levels = map[string]snapshotdv1.Verification_Level{
 	"checksum": snapshotdv1.Verification_LEVEL_CHECKSUM, "structure": snapshotdv1.Verification_LEVEL_STRUCTURE, "drill": snapshotdv1.Verification_LEVEL_DRILL,
 }
@@ -63,7 +66,7 @@ Exits 4 when it is not what it should be, 6 when there is no such snapshot.`,
   snapshotd verify latest --from file:///var/backups/etcd --level drill
   snapshotd verify NAME --from 's3://backups?region=eu-central-1&prefix=etcd/' --identity key.txt`,
 		Args:              oneName,
-		ValidArgsFunction: completeName(sys, cobra.CompletionWithDesc(latest, "the newest")),
+		ValidArgsFunction: completeName(sys, latestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.from != "" {
 				return runVerifyFrom(cmd, sys, opts, args[0])

@@ -251,7 +251,7 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 		"schedule twice":              {flags("--schedule=@daily", "--schedule=@hourly"), []string{`"default" is the name of another schedule`}},
 		"schedule, all of it": {given{yaml: one + "    schedules:\n      - {name: a, cron: '@daily', time_zone: Mars, jitter: -1s, name_prefix: ../x, labels: {'': x}, backends: [s4]}\n"}, []string{
 			"snapshotd.yaml:11: clusters[0].schedules[0].time_zone: \"Mars\" is not a time zone", "schedules[0].jitter: -1s is too short", "schedules[0].name_prefix: \"../x\" is not a name prefix",
-			"schedules[0].labels: key \"\" has 0 bytes", "schedules[0].backends[0]: cluster \"prod\" has no backend \"s4\"; it has [\"local\"]"}},
+			"schedules[0].labels: key \"\" has 0 bytes", "schedules[0].backends[0]: cluster \"prod\" has no backend \"s4\"; it has local"}},
 		"labels":                {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: [x]}]\n"}, []string{"clusters[0].schedules[0].labels: must be a mapping, such as key: value"}},
 		"label twice":           {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: {x: y, x: z}}]\n"}, []string{"clusters[0].schedules[0].labels.x: is set twice"}},
 		"label that is no text": {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: {x: [y]}}]\n"}, []string{"clusters[0].schedules[0].labels.x: must be a single value"}},

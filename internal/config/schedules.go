@@ -43,7 +43,7 @@ func (v validator) scheduled(c *Cluster, s *Schedule, at string) {
 	}
 	for i, b := range s.Backends {
 		if !known[b] {
-			v.problem(fmt.Sprintf("%s.backends[%d]", at, i), "cluster %q has no backend %q; it has %q", c.Name, b, slices.Sorted(maps.Keys(known)))
+			v.problem(fmt.Sprintf("%s.backends[%d]", at, i), "cluster %q has no backend %q; it has %s", c.Name, b, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 	}
 }

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
 )
 
 // retryAfter is when etcd may be back.
@@ -24,20 +25,8 @@ func (c *Conn) why(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return err.Error()
 	}
-	s, ok := status.FromError(err)
-	if !ok {
-		return err.Error()
-	}
-	msg := s.Message()
-	if _, desc, ok := strings.Cut(msg, "connection error: desc = "); ok {
-		if plain, err := strconv.QuotedPrefix(desc); err == nil {
-			msg, _ = strconv.Unquote(plain)
-		}
-	}
-	for _, noise := range []string{"transport: ", "Error while dialing: ", "authentication handshake failed: "} {
-		msg = strings.TrimPrefix(msg, noise)
-	}
-	if s.Code() == codes.DeadlineExceeded && strings.HasPrefix(msg, context.DeadlineExceeded.Error()) && !strings.Contains(msg, "error:") {
+	msg := wire.Plain(err)
+	if status.Code(err) == codes.DeadlineExceeded && strings.HasPrefix(msg, context.DeadlineExceeded.Error()) && !strings.Contains(msg, "error:") {
 		return "it did not answer in time"
 	}
 	return msg

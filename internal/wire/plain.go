@@ -1,0 +1,30 @@
+package wire
+
+import (
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc/status"
+)
+
+// Plain returns the words of an error without those that gRPC puts around them: of a connection that cannot be made, what
+// the system or TLS has said about it.
+func Plain(err error) string {
+	st, ok := status.FromError(err)
+	if !ok {
+		return err.Error()
+	}
+	text := st.Message()
+	if _, desc, ok := strings.Cut(text, "connection error: desc = "); ok {
+		if quoted, err := strconv.QuotedPrefix(desc); err == nil {
+			text, _ = strconv.Unquote(quoted)
+		}
+	}
+	for _, noise := range []string{"transport: ", "Error while dialing: ", "authentication handshake failed: "} {
+		text = strings.TrimPrefix(text, noise)
+	}
+	if text == "error reading from server: EOF" {
+		return "the connection broke off"
+	}
+	return text
+}
