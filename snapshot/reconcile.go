@@ -45,8 +45,25 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	if err != nil {
 		return reports, err
 	}
-	c.log.InfoContext(ctx, "reconciled", "duration", c.cfg.Now().Sub(begin), "validate_only", r.dry, "changes", r.changes, "repair", req.Repair)
+	r.logEnd(ctx)
 	return reports, nil
+}
+
+// logEnd writes the line that every reconcile leaves, also one that nobody waits for.
+func (r *reconciliation) logEnd(ctx context.Context) {
+	var failed []error
+	for _, v := range r.views {
+		if v.report.Err != nil {
+			failed = append(failed, v.report.Err)
+		}
+	}
+	attrs := []any{"duration", r.cfg.Now().Sub(r.begin), "validate_only", r.dry, "changes", r.changes, "repair", r.repairs}
+	if len(failed) == 0 {
+		r.log.InfoContext(ctx, "reconciled", attrs...)
+		return
+	}
+	attrs = append(attrs, "backends_failed", len(failed), "backends", len(r.views), "error", errors.Join(failed...))
+	r.log.WarnContext(ctx, "reconciled without all backends", attrs...)
 }
 
 // reconciliation is one Reconcile under way.

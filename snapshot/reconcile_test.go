@@ -1,8 +1,10 @@
 package snapshot_test
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -211,7 +213,8 @@ func TestReconcileForgetsNothingWhenABackendFails(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
+			var log bytes.Buffer
+			f := newFixture(t, func(c *snapshot.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 			f.oldest = f.mustSave(t).Name
 			f.mustSave(t)
 			f.mustSave(t)
@@ -228,6 +231,9 @@ func TestReconcileForgetsNothingWhenABackendFails(t *testing.T) {
 			}
 			if got := f.records(t); !reflect.DeepEqual(got, before) {
 				t.Errorf("records\n%v\nbefore\n%v", got, before)
+			}
+			if !strings.Contains(log.String(), `level=WARN msg="reconciled without all backends"`) || strings.Contains(log.String(), "msg=reconciled ") {
+				t.Errorf("the log says\n%s", &log)
 			}
 			got := f.seen.take()
 			for _, want := range []string{"list local error", "list local success", "reconcile error"} {

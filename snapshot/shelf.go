@@ -63,7 +63,7 @@ func (s *Shelf) Record(ctx context.Context, e Entry) (*Record, error) {
 		}
 		rec := &Record{Snapshot: Snapshot{Name: e.Name, Trigger: TriggerAdopted, Compression: compressionOf(file), StoredSize: o.Size}, File: file}
 		rec.CreateTime, rec.Node = originOf(e.Name, o.ModTime)
-		rec.Locations = []Location{s.location(rec, o.Size)}
+		rec.State, rec.Locations = StateReady, []Location{s.location(rec, o.Size)}
 		return rec, nil
 	}
 	return nil, s.unusable(e, errors.New("its manifest is missing"))
@@ -88,7 +88,7 @@ func (s *Shelf) own(ctx context.Context, e Entry) (*Record, error) {
 	case data.Size != rec.StoredSize:
 		return nil, s.unusable(e, fmt.Errorf("it has %d bytes instead of %d", data.Size, rec.StoredSize))
 	}
-	rec.Locations = []Location{s.location(rec, data.Size)}
+	rec.State, rec.Locations = StateReady, []Location{s.location(rec, data.Size)}
 	return rec, nil
 }
 

@@ -85,14 +85,14 @@ func (b *Backend) classify(ctx context.Context, err error) verdict {
 	if strings.Contains(text, "checksum did not match") { // the SDK has no other name for it
 		return verdict{snapshot.ReasonChecksumMismatch, text, "what the server gave is not what was stored there: this copy is damaged; use another backend's or another snapshot", retryAfter}
 	}
+	if v, ok := unsigned(err); ok {
+		return v
+	}
 	if code, status := apiError(err); code != "" || status >= http.StatusMultipleChoices {
 		return answered(code, status, text)
 	}
 	if v, ok := byErrno(err, text); ok {
 		return v
-	}
-	if noCredentials(err) {
-		return verdict{snapshot.ReasonBackendAccessDenied, text, "give credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of the machine", 0}
 	}
 	unavailable.hint = hintTLS(err)
 	return unavailable

@@ -62,10 +62,44 @@ func answered(code string, status int, text string) verdict {
 	}
 }
 
-// noCredentials reports whether a request was not sent because there was nothing to sign it with.
-func noCredentials(err error) bool {
+// unsigned classifies that a request was not sent because there was nothing to sign it with. What was answered then is not
+// the bucket's answer, but that of the machine's metadata service or of the one that gives roles their credentials.
+func unsigned(err error) (verdict, bool) {
 	_, signing := errors.AsType[*v4.SigningError](err)
-	return signing || strings.Contains(err.Error(), "get identity: ")
+	if !signing && !strings.Contains(err.Error(), "get identity: ") {
+		return verdict{}, false
+	}
+	const hint = "give credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of the machine"
+	op, asked := operations(err)
+	switch {
+	case asked == nil:
+		return verdict{snapshot.ReasonBackendAccessDenied, plain(err), hint, 0}, true
+	case asked.ServiceID == metadataService:
+		return verdict{snapshot.ReasonBackendAccessDenied, op + "there are no credentials to sign the request with", hint, 0}, true
+	}
+	text := op + "get credentials: " + plain(asked)
+	if _, status := apiError(err); status == http.StatusForbidden || status == http.StatusUnauthorized || status == http.StatusBadRequest {
+		return verdict{snapshot.ReasonBackendAccessDenied, text, "check role=, the profile, and the credentials that these are based on", 0}, true
+	}
+	return verdict{snapshot.ReasonBackendUnavailable, text, "", retryAfter}, true
+}
+
+// metadataService is what the SDK calls the service of a machine of EC2 that knows its role.
+const metadataService = "ec2imds"
+
+// operations returns the name of the operation that failed, for the beginning of a message, and the innermost one that it
+// asked for, which is nil when there was none.
+func operations(err error) (op string, asked *smithy.OperationError) {
+	outer, ok := errors.AsType[*smithy.OperationError](err)
+	if !ok {
+		return "", nil
+	}
+	for e, ok := outer, true; ok; e, ok = errors.AsType[*smithy.OperationError](e.Err) {
+		if e != outer {
+			asked = e
+		}
+	}
+	return outer.OperationName + ": ", asked
 }
 
 func hintTLS(err error) string {

@@ -70,6 +70,17 @@ const (
 	proxyParam           = "proxy"
 )
 
+// NameOf returns a name for the backend at a URL that nobody has given one: the directory or bucket, without what the
+// parameters say of it.
+func NameOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Opaque != "" || u.Host+u.Path == "" {
+		return "--from"
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
+}
+
 // parseURL takes a URL apart. Its errors do not repeat the URL: people put secrets into them, too.
 func parseURL(raw string) (*location, error) {
 	u, err := url.Parse(raw)
@@ -99,6 +110,11 @@ func parseURL(raw string) (*location, error) {
 		if p := strings.Trim(u.Path, "/"); p != "" {
 			return nil, fmt.Errorf("its URL has a path; write it as s3://%s?prefix=%s/", u.Host, p)
 		}
+	case "":
+		if path.IsAbs(raw) {
+			return nil, fmt.Errorf("its URL has no scheme; write it as file://%s", path.Clean(u.Path))
+		}
+		return nil, errors.New("its URL has no scheme; write it as file:///DIRECTORY, with an absolute path, or s3://BUCKET?region=REGION")
 	default:
 		return nil, fmt.Errorf("its URL has the scheme %q; file and s3 are known: file:///DIRECTORY, s3://BUCKET?region=REGION", u.Scheme)
 	}

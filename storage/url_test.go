@@ -33,9 +33,25 @@ func TestURLsSayWhereKeysAre(t *testing.T) {
 	}
 }
 
+func TestNameOfABackendThatNobodyNamed(t *testing.T) {
+	for url, want := range map[string]string{
+		"file:///var/backups/etcd":                        "file:///var/backups/etcd",
+		"s3://backups?region=eu-1&prefix=etcd/":           "s3://backups",
+		"s3://key:hunter2@backups?endpoint=http://u:p@h#": "s3://backups",
+		"%zz": "--from",
+		"":    "--from",
+	} {
+		if got := storage.NameOf(url); got != want {
+			t.Errorf("%s: %q, want %q", url, got, want)
+		}
+	}
+}
+
 func TestWrongURLsSayWhatIsWrong(t *testing.T) {
 	for url, want := range map[string]string{
-		"":                                      `scheme ""`,
+		"":                                      "no scheme",
+		"backups/etcd":                          "no scheme; write it as file:///DIRECTORY",
+		"/var/backups/etcd/":                    "write it as file:///var/backups/etcd",
 		"gs://backups":                          "file and s3 are known",
 		"file://relative/dir":                   "three slashes",
 		"file:relative":                         "three slashes",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 
@@ -224,7 +225,7 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 	if !opts.dryRun {
 		fmt.Fprintf(w, "restored   %s in %s, for the member %s\n", ro.DataDir, took(res.Took), ro.Member.Name)
 		_, err := fmt.Fprintf(w, "start it   etcd --name %s --data-dir %s%s --initial-advertise-peer-urls %s --listen-peer-urls … --listen-client-urls … --advertise-client-urls …\n",
-			ro.Member.Name, ro.DataDir, walFlag(ro.WALDir), strings.Join(ro.Member.PeerURLs, ","))
+			ro.Member.Name, word(ro.DataDir), walFlag(ro.WALDir), strings.Join(ro.Member.PeerURLs, ","))
 		return err
 	}
 	fmt.Fprintf(w, "would be   %s\n", ro.DataDir)
@@ -254,18 +255,18 @@ func walFlag(dir string) string {
 	if dir == "" {
 		return ""
 	}
-	return " --wal-dir " + dir
+	return " --wal-dir " + word(dir)
 }
 
 // commandOf returns the command that restores the same for any member, but for what is the member's own.
 func (o *restoreOptions) commandOf(name string, ro restore.Options) []string {
 	c := []string{"snapshotd", "restore", name}
 	for _, f := range o.from {
-		c = append(c, "--from", "'"+f+"'")
+		c = append(c, "--from", quoted(f))
 	}
-	c = append(c, "--prefix", "'"+o.prefix+"'", "--data-dir", o.dataDir)
+	c = append(c, "--prefix", quoted(o.prefix), "--data-dir", word(o.dataDir))
 	if o.walDir != "" {
-		c = append(c, "--wal-dir", o.walDir)
+		c = append(c, "--wal-dir", word(o.walDir))
 	}
 	c = append(c, "--initial-cluster", ro.Member.InitialCluster, "--initial-cluster-token", ro.Member.ClusterToken)
 	if ro.Member.MarkCompacted {
@@ -278,10 +279,22 @@ func (o *restoreOptions) commandOf(name string, ro restore.Options) []string {
 		c = append(c, "--initial-memory-map-size", fmt.Sprint(ro.Member.MemoryMapSize))
 	}
 	for _, f := range o.identities {
-		c = append(c, "--identity", f)
+		c = append(c, "--identity", word(f))
 	}
 	for _, f := range o.keys {
-		c = append(c, "--signing-public-key-file", f)
+		c = append(c, "--signing-public-key-file", word(f))
 	}
 	return c
 }
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=,@%+-]+$`)
+
+// word writes a word as a shell reads it, in quotes where it needs them.
+func word(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return quoted(s)
+}
+
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -105,6 +105,12 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 	if v, rev := valueIn(t, target("a")); v != "v1" || rev != s.Revision {
 		t.Errorf("restored %q at revision %d, want v1 at %d", v, rev, s.Revision)
 	}
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("it's"), "--dry-run", "-o", "json"); !strings.Contains(r.stdout, `"state": "STATE_READY"`) {
+		t.Errorf("as JSON: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("it's"), "--dry-run"); !strings.Contains(r.stdout, ` --data-dir '`+parent+`/it'\''s' `) {
+		t.Errorf("a directory that a shell reads otherwise: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
 	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("k"), "--wal-dir", target("wal"), "--for-kubernetes"); r.code != 0 {
 		t.Fatalf("exit code %d: %s", r.code, r.stderr)
 	}
@@ -154,9 +160,10 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 		{"before there was any", "--at 2020-01-01 --from " + and + " --data-dir " + target("b"), 6, "there is no snapshot"},
 		{"another cluster", "latest --from " + and + " --cluster x --data-dir " + target("b"), 6, "--cluster"},
 		{"a damaged copy", s.Name + " --from " + from + " --data-dir " + target("b"), 4, "damaged"},
-		{"no directory", "latest --from file://" + target("gone") + " --data-dir " + target("b"), 1, "does not exist"},
+		{"no directory", "latest --from file://" + target("gone") + " --data-dir " + target("b"), 1, `backend "file://` + target("gone") + `": list default/: the directory`},
 		{"half of a pair", "latest --from " + and + " --data-dir " + target("b") + " --mark-compacted", 2, "--bump-revision"},
 		{"nothing said", "--from " + and + " --data-dir " + target("b"), 2, "which snapshot"},
+		{"a path", "latest --from /srv/etcd --data-dir " + target("b"), 2, `--from: backend "/srv/etcd": its URL has no scheme; write it as file:///srv/etcd`},
 		{"a URL of nothing", "latest --from gopher://x --data-dir " + target("b"), 2, "--from"},
 	} {
 		r := run(t.Context(), nil, append([]string{"restore"}, strings.Fields(tc.args)...)...)

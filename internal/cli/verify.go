@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,17 +140,36 @@ func (c *client) resolve(ctx context.Context, name, backend string) (string, err
 	if name != latest {
 		return name, nil
 	}
-	resp, err := c.List(ctx, &snapshotdv1.ListRequest{
+	req := &snapshotdv1.ListRequest{
 		Cluster: c.cluster, PageSize: 1, Backend: backend,
 		States: []snapshotdv1.Snapshot_State{snapshotdv1.Snapshot_STATE_READY, snapshotdv1.Snapshot_STATE_PARTIAL},
+	}
+	for {
+		resp, err := c.List(ctx, req)
+		if err != nil {
+			return "", err
+		}
+		for _, s := range resp.GetSnapshots() {
+			if backend == "" || wholeOn(s, backend) {
+				return s.GetName(), nil
+			}
+		}
+		if req.PageToken = resp.GetNextPageToken(); req.PageToken == "" {
+			break
+		}
+		req.PageSize = listPage // the newest was not the one
+	}
+	where := "anywhere"
+	if backend != "" {
+		where = "on " + backend
+	}
+	return "", &notFoundError{"there is no snapshot that is whole " + where}
+}
+
+func wholeOn(s *snapshotdv1.Snapshot, backend string) bool {
+	return slices.ContainsFunc(s.GetLocations(), func(l *snapshotdv1.Location) bool {
+		return l.GetBackend() == backend && l.GetState() == snapshotdv1.Snapshot_STATE_READY
 	})
-	if err != nil {
-		return "", err
-	}
-	if len(resp.GetSnapshots()) == 0 {
-		return "", &notFoundError{"there is no snapshot that is whole anywhere"}
-	}
-	return resp.GetSnapshots()[0].GetName(), nil
 }
 
 // verdictTable says what the service has found.

@@ -117,3 +117,36 @@ func TestVerdictOfTheService(t *testing.T) {
 		}
 	}
 }
+
+// A snapshot that a backend should hold and does not is not the latest there.
+func TestLatestOnABackendIsWholeThere(t *testing.T) {
+	var sizes []int32
+	verified := ""
+	env := serve(t, &fake{
+		list: func(_ context.Context, r *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+			sizes = append(sizes, r.GetPageSize())
+			s := ready()
+			if r.GetPageToken() == "" {
+				s = without(snapshot.StatePartial, "s3")
+				s.Name = "newest"
+				return &snapshotdv1.ListResponse{Snapshots: []*snapshotdv1.Snapshot{wire.SnapshotToProto(s)}, NextPageToken: "more"}, nil
+			}
+			return &snapshotdv1.ListResponse{Snapshots: []*snapshotdv1.Snapshot{wire.SnapshotToProto(s)}}, nil
+		},
+		verify: func(r *snapshotdv1.VerifyRequest, stream grpc.ServerStreamingServer[snapshotdv1.VerifyResponse]) error {
+			verified = r.GetName()
+			return stream.Send(&snapshotdv1.VerifyResponse{Snapshot: wire.SnapshotToProto(ready())})
+		},
+	})
+	for backend, want := range map[string]string{"s3": ready().Name, "local": "newest"} {
+		if r := run(t.Context(), env, "verify", "latest", "--backend", backend); r.code != 0 || verified != want {
+			t.Errorf("%s: exit code %d, verified %q, want %q; %s", backend, r.code, verified, want, r.stderr)
+		}
+	}
+	if r := run(t.Context(), env, "verify", "latest", "--backend", "tape"); r.code != 6 || !strings.Contains(r.stderr, "whole on tape") {
+		t.Errorf("exit code %d, want 6; %s", r.code, r.stderr)
+	}
+	if sizes[0] != 1 {
+		t.Errorf("asked for %v: the newest is the one, as a rule", sizes)
+	}
+}

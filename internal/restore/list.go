@@ -26,7 +26,6 @@ func List(ctx context.Context, shelf *snapshot.Shelf, limit int) (all []*snapsho
 		case err != nil:
 			return nil, nil, err
 		default:
-			rec.State = snapshot.StateReady
 			all = append(all, &rec.Snapshot)
 		}
 	}

@@ -26,8 +26,8 @@ func Shelves(urls []string, prefix string, keys []string) ([]*snapshot.Shelf, er
 		}
 	}
 	var shelves []*snapshot.Shelf
-	for i, url := range urls {
-		b, err := storage.New(storage.Config{Name: fmt.Sprint("from-", i+1), URL: url})
+	for _, url := range urls {
+		b, err := storage.New(storage.Config{Name: storage.NameOf(url), URL: url})
 		if err != nil {
 			return nil, fmt.Errorf("--from: %w", err)
 		}

@@ -68,7 +68,7 @@ func (c *cluster) reconcile(ctx context.Context) error {
 	var healthy []string
 	for _, r := range reports {
 		if r.Err != nil {
-			errs = append(errs, fmt.Errorf("backend %q: %w", r.Backend, r.Err))
+			errs = append(errs, fmt.Errorf("backend %q was not reconciled", r.Backend)) // why is in the log already
 		} else {
 			healthy = append(healthy, r.Backend)
 		}
