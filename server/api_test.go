@@ -135,6 +135,7 @@ func TestEachRPCIsReachedOverHTTP(t *testing.T) {
 			snapshot.Query{Backend: "s3", States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, Labels: map[string]string{"k": "v"}, PageSize: 5, From: from}},
 		{"GET", "/snapshots/a-1.b", "", "a-1.b"},
 		{"PATCH", "/snapshots/a", `{"pinned":true}`, snapshot.UpdateRequest{Name: "a", Pinned: new(true)}},
+		{"PATCH", "/snapshots/a", `{"pinned":true,"etag":"e"}`, snapshot.UpdateRequest{Name: "a", Etag: "e", Pinned: new(true)}},
 		{"PATCH", "/snapshots/a?updateMask=labels,pinned", `{"labels":{"k":"v"},"etag":"e"}`,
 			snapshot.UpdateRequest{Name: "a", Etag: "e", Pinned: new(false), Labels: map[string]string{"k": "v"}}},
 		{"DELETE", "/snapshots/a?backends=s3&backends=b&etag=e", "", snapshot.DeleteRequest{Name: "a", Backends: []string{"s3", "b"}, Etag: "e"}},
@@ -174,6 +175,31 @@ func TestAnswersAreTheJSONOfTheAPI(t *testing.T) {
 	}
 	if !strings.HasSuffix(body, "\n") || strings.Count(body, "\n") != 1 {
 		t.Errorf("the answer is no line: %q", body)
+	}
+}
+
+// A request that cannot be read is told as one whose values are wrong: the field, the value and what is taken.
+func TestWhatCannotBeReadOverHTTP(t *testing.T) {
+	var what []any
+	r := run(t, server.Config{}, asked("prod", &what))
+	for _, c := range []struct{ method, path, body, field, want string }{
+		{"GET", "/v1/snapshots?pageSize=x", "", "page_size", `page_size: "x" is not a whole number`},
+		{"GET", "/v1/snapshots?pageSize=99999999999", "", "page_size", `page_size: "99999999999" is too large or too small a number`},
+		{"GET", "/v1/snapshots?pageSize=1&pageSize=2", "", "page_size", `page_size: is given more than once: 1, 2`},
+		{"GET", "/v1/snapshots?states=STATE_NOPE", "", "states", `states: "STATE_NOPE" is not a valid value`},
+		{"GET", "/v1/snapshots?createTimeFrom=now", "", "create_time_from", `create_time_from: "now" is not a time; write it as 2026-07-15T12:00:00Z`},
+		{"PATCH", "/v1/snapshots/a", "{}", "update_mask", "update_mask: names nothing to change; labels and pinned can be changed"},
+		{"POST", "/v1/snapshots:save", `{"nope":1}`, "", `the body: (line 1:2): unknown field "nope"`},
+	} {
+		resp, body := r.ask(t, c.method, c.path, c.body)
+		err := errorOf(t, body)
+		d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument)
+		if resp.code != http.StatusBadRequest || d.Field != c.field || status.Convert(err).Message() != c.want {
+			t.Errorf("%s %s: %d, field %q: %v\nwant field %q: %s", c.method, c.path, resp.code, d.Field, err, c.field, c.want)
+		}
+	}
+	if len(what) > 0 {
+		t.Errorf("the domain was asked %v", what)
 	}
 }
 

@@ -75,7 +75,7 @@ func statusOfCall(err error) *status.Status {
 	}
 	switch st.Code() {
 	case codes.InvalidArgument:
-		return withReason(st, string(snapshot.ReasonInvalidArgument))
+		return unreadable(st.Message())
 	case codes.Unavailable:
 		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonShuttingDown, Message: errStopping.Error(), Retry: stopRetry, Err: err}, "", nil)
 	case codes.Canceled, codes.DeadlineExceeded:

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // guard keeps out of the API over HTTP who must not come in: whom client certificates or a gRPC port
@@ -54,17 +56,22 @@ func (g *guard) check(r *http.Request) error {
 
 // checkForm refuses what would be ignored otherwise: a Delete or Prune whose limits are overlooked does harm.
 func checkForm(r *http.Request) error {
+	if query, err := url.QueryUnescape(r.URL.RawQuery); !utf8.ValidString(r.URL.Path) || err == nil && !utf8.ValidString(query) {
+		return refuse(http.StatusBadRequest, reasonBadRequest, "the path or the query is not UTF-8")
+	}
 	switch r.Method {
 	case http.MethodPost:
 		if r.URL.RawQuery != "" {
 			return refuse(http.StatusBadRequest, reasonBadRequest, "with POST the fields of the request are its JSON body, not its query")
 		}
 	case http.MethodPatch:
-	default:
+	case http.MethodGet, http.MethodHead, http.MethodDelete:
 		if r.ContentLength != 0 {
 			return refuse(http.StatusBadRequest, reasonBadRequest, "with %.20q the fields of the request are its query, not its body", r.Method)
 		}
 		return nil
+	default:
+		return nil // no path has such a method
 	}
 	kind := r.Header.Get("Content-Type")
 	if kind == "" && r.ContentLength == 0 {

@@ -49,6 +49,9 @@ func TestWhatMustNotComeInOverHTTP(t *testing.T) {
 		"a number that is none":        {"GET", "/v1/snapshots?pageSize=x", "", nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
 		"too much":                     {"POST", "/v1/snapshots:save", huge, nil, 413, codes.InvalidArgument, "TOO_LARGE"},
 		"no path":                      {"GET", "/v1/nothing", "", nil, 404, codes.NotFound, "NO_SUCH_PATH"},
+		"a path that is no text":       {"GET", "/v1/snapshots/%ff", "", nil, 400, codes.InvalidArgument, "BAD_REQUEST"},
+		"a query that is no text":      {"GET", "/v1/snapshots?backend=%ff", "", nil, 400, codes.InvalidArgument, "BAD_REQUEST"},
+		"no method, and a body":        {"PUT", "/v1/snapshots/a", "{}", nil, 405, codes.Unimplemented, "NO_SUCH_METHOD"},
 		"no method":                    {"PUT", "/v1/snapshots/a", "", nil, 405, codes.Unimplemented, "NO_SUCH_METHOD"},
 		"a preflight":                  {"OPTIONS", "/v1/snapshots/a", "", []string{"Origin", "https://evil.example"}, 405, codes.Unimplemented, "NO_SUCH_METHOD"},
 	} {

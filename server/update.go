@@ -41,6 +41,9 @@ func changeOf(req *snapshotdv1.UpdateRequest) (snapshot.UpdateRequest, error) {
 			}
 		case "pinned":
 			change.Pinned = new(m.GetPinned())
+		case "etag": // says which version is meant; over HTTP it is in the mask of a body that names it
+		case "": // of a body without anything
+			return change, snapshot.Invalid("update_mask", "names nothing to change; labels and pinned can be changed")
 		default:
 			return change, snapshot.Invalid("update_mask", "%.120q cannot be changed; labels and pinned can", path)
 		}

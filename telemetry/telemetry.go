@@ -47,7 +47,7 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	}
 	complaints := newComplaints(cfg.Logger)
 	otel.SetErrorHandler(complaints)
-	otel.SetLogger(logr.FromSlogHandler(cfg.Logger.Handler()))
+	otel.SetLogger(logr.FromSlogHandler(warningsOf(cfg.Logger.Handler())))
 	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
 
 	t := &Telemetry{}

@@ -1,0 +1,43 @@
+package server
+
+import (
+	"regexp"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// What the gateway and protobuf say of a request that they cannot read.
+var (
+	unreadField  = regexp.MustCompile(`^(?:parsing (?:field|list|map) "([^"]+)": |too many values for field "([^"]+)": |type mismatch, parameter: ([^,]+), error: )(.*)$`)
+	unreadNumber = regexp.MustCompile(`^strconv\.\w+: parsing (".*"): (value out of range|invalid syntax)$`)
+	unreadTime   = regexp.MustCompile(`^parsing time (".*?"):? `)
+	unreadBody   = regexp.MustCompile(`^proto:[\s\x{a0}]*`) // which of the two spaces is left to chance
+)
+
+// unreadable returns the status of a request whose query or body cannot be read, in words for those who wrote it.
+func unreadable(text string) *status.Status {
+	m := unreadField.FindStringSubmatch(text)
+	if m == nil {
+		text = unreadBody.ReplaceAllString(text, "the body: ")
+		return withReason(status.New(codes.InvalidArgument, text), string(snapshot.ReasonInvalidArgument))
+	}
+	field, why := m[1]+m[2]+m[3], m[4]
+	switch {
+	case m[2] != "":
+		why = "is given more than once: " + why
+	case unreadNumber.MatchString(why):
+		n := unreadNumber.FindStringSubmatch(why)
+		why = n[1] + " is not a whole number"
+		if strings.Contains(n[2], "range") {
+			why = n[1] + " is too large or too small a number"
+		}
+	case unreadTime.MatchString(why):
+		why = unreadTime.FindStringSubmatch(why)[1] + " is not a time; write it as 2026-07-15T12:00:00Z"
+	}
+	return wire.Status(snapshot.Invalid(field, "%s", why), "", nil)
+}

@@ -1,0 +1,33 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+)
+
+// minWarning is how logr gives slog OpenTelemetry's warnings. What is below tells of each tracer and meter that is made.
+const minWarning = slog.Level(-1)
+
+// warningsOf returns a handler that passes on what OpenTelemetry warns of, as a warning, and its errors.
+func warningsOf(next slog.Handler) slog.Handler { return warnings{next} }
+
+type warnings struct{ slog.Handler }
+
+// Enabled implements [slog.Handler].
+func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= minWarning && h.Handler.Enabled(ctx, max(level, slog.LevelWarn))
+}
+
+// Handle implements [slog.Handler].
+func (h warnings) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = max(r.Level, slog.LevelWarn)
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements [slog.Handler].
+func (h warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements [slog.Handler].
+func (h warnings) WithGroup(name string) slog.Handler { return warnings{h.Handler.WithGroup(name)} }
