@@ -105,7 +105,7 @@ func (c *copyReader) sealed(none bool) error {
 	return &Error{
 		Reason: ReasonSnapshotSealed, Backend: c.backend,
 		Message: fmt.Sprintf("%s: it is encrypted for %s, and %s", c.where, shortKeys(c.want.EncryptionRecipients), what),
-		Hint:    "give the file with the identity, the private key, of one of these recipients",
+		Hint:    "give the file with the identity, the private key, of one of these recipients: --identity of restore and verify --from, encryption.identity_files of the service",
 	}
 }
 

@@ -98,9 +98,6 @@ func (r *growingReader) Read(p []byte) (int, error) {
 	}
 }
 
-// hintSpool says what to do about a spool that is full.
-const hintSpool = "the spool holds the database and one compressed copy of it while a save runs; free space there or move it with --data-dir"
-
 // spoolError says what failed in the spool, and what to do about a full disk.
 func spoolError(op string, err error) error {
 	e := &Error{Reason: ReasonInternal, Message: op + " the spool", Err: err}

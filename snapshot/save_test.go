@@ -301,7 +301,7 @@ func TestSaveRefusesASpoolThatIsTooSmall(t *testing.T) {
 		return &changed, nil
 	}
 	_, err := f.Save(t.Context(), snapshot.SaveRequest{})
-	if snapshot.ReasonOf(err) != snapshot.ReasonNoSpace || !strings.Contains(err.Error(), "--data-dir") {
+	if snapshot.ReasonOf(err) != snapshot.ReasonNoSpace || !strings.Contains(err.Error(), "--data-dir") || !strings.Contains(err.Error(), "1152921504606846976 bytes are needed") {
 		t.Errorf("Save: %v", err)
 	}
 }

@@ -5,6 +5,10 @@ import (
 	"syscall"
 )
 
+// hintSpool says what to do about a spool that is full.
+const hintSpool = "the spool holds the database and one compressed copy of it while a save runs, and it twice while a drill does; " +
+	"free space there or move it with --data-dir"
+
 // checkSpace refuses what would fill the spool's disk: etcd itself may live there.
 func checkSpace(dir string, size int64) error {
 	var fs syscall.Statfs_t
@@ -17,7 +21,7 @@ func checkSpace(dir string, size int64) error {
 	}
 	return &Error{
 		Reason:  ReasonNoSpace,
-		Message: fmt.Sprintf("spool the snapshot: the database has %d bytes and %s has %d free", size, dir, free),
+		Message: fmt.Sprintf("spool the snapshot: %d bytes are needed, and %s has %d free", size, dir, free),
 		Hint:    hintSpool,
 		Retry:   retryAfter(ReasonNoSpace),
 	}

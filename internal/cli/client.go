@@ -194,6 +194,8 @@ func cause(report string, o *clientOptions) string {
 	switch {
 	case has("connection refused"):
 		return `connection refused; is "snapshotd serve" running there? (--addr sets another address)`
+	case has("error reading from server"):
+		return "the connection broke off before the answer came; what was asked for may have been done (list shows it)"
 	case has("produced zero addresses"), has("no such host"):
 		return "there is no such host (--addr)"
 	case has("first record does not look like a TLS handshake"):

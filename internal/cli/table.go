@@ -72,7 +72,9 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		field("state", stateName(s.GetState()))
 		field("error", s.GetError())
 		field("created", fmt.Sprintf("%s (%s ago)", created.Format(time.RFC3339), age(now.Sub(created))))
-		field("took", took(s.GetDuration().AsDuration()))
+		if d := s.GetDuration().AsDuration(); d > 0 { // what others took says nothing of it
+			field("took", took(d))
+		}
 		field("trigger", strings.TrimPrefix(s.GetTrigger().String(), "TRIGGER_"))
 		field("node", s.GetNode())
 		field("labels", labels(s.GetLabels()))

@@ -344,6 +344,16 @@ func TestTimeoutThatTheServiceSeesFirst(t *testing.T) {
 	}
 }
 
+func TestConnectionThatBreaksOff(t *testing.T) {
+	env := serve(t, &fake{save: func(context.Context, *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error) {
+		return nil, status.Error(codes.Unavailable, "error reading from server: EOF")
+	}})
+	r := run(t.Context(), env, "save")
+	if want := ": the connection broke off before the answer came; what was asked for may have been done (list shows it)\n"; r.code != 1 || !strings.HasSuffix(r.stderr, want) {
+		t.Errorf("exit code %d, want 1; %s, want %s", r.code, r.stderr, want)
+	}
+}
+
 func TestNoSuchHost(t *testing.T) {
 	r := run(t.Context(), nil, "list", "--addr", "nowhere.invalid", "--plaintext")
 	if want := "error: reach the service at nowhere.invalid:7379: there is no such host (--addr)\n"; r.code != 1 || r.stderr != want {

@@ -86,6 +86,9 @@ func (s *Service) open(ctx context.Context) error {
 		return err
 	}
 	s.boundMemory()
+	// What a library prints with the log package becomes a line of this log, in its format.
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	slog.SetDefault(s.log)
 	s.telemetry, err = telemetry.Start(ctx, telemetry.Config{
 		MetricsPrefix: s.cfg.MetricsPrefix, ServiceVersion: s.conf.Version, Node: s.cfg.NodeName, Logger: s.log,
 	})
