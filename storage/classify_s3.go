@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -143,6 +144,9 @@ func plain(err error) string {
 	}
 	for {
 		inner := peel(err)
+		if inner == nil && op != "" && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
+			return op + "the connection broke off (" + err.Error() + ")"
+		}
 		if inner == nil {
 			return op + err.Error()
 		}

@@ -123,3 +123,13 @@ func TestCredentialsThatCannotBeHad(t *testing.T) {
 		})
 	}
 }
+
+func TestAServerThatHangsUp(t *testing.T) {
+	b := newBucket(testenv.StartS3(t))
+	front := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	t.Cleanup(front.Close)
+	err := put(t.Context(), b.backend(t, front.Listener.Addr().String(), ""), "default/x.db", 10)
+	if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable || !strings.Contains(err.Error(), "PutObject: the connection broke off (EOF)") {
+		t.Errorf("%v", err)
+	}
+}
