@@ -63,7 +63,7 @@ func TestListingThatBreaksOffIsAnError(t *testing.T) {
 		{"404", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "NoSuchBucket") }, snapshot.ReasonBackendNotFound, "ListObjectsV2: 404 NoSuchBucket: for the test"},
 		{"404 without a code", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, snapshot.ReasonBackendUnavailable, "ListObjectsV2: 404"},
 		{"500", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 500, "InternalError") }, snapshot.ReasonBackendUnavailable, "ListObjectsV2: 500 InternalError: for the test"},
-		{"connection lost", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, snapshot.ReasonBackendUnavailable, "ListObjectsV2: EOF"},
+		{"connection lost", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, snapshot.ReasonBackendUnavailable, "ListObjectsV2: the connection broke off (EOF)"},
 		{"half a page", func(w http.ResponseWriter, r *http.Request) {
 			whole := httptest.NewRecorder()
 			proxy.Forward(whole, r)
