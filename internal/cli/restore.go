@@ -243,8 +243,8 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 	return nil
 }
 
-// restoreSpeed is how many bytes of database two cores with a fast disk restore in a second: those of the slowest round in
-// docs/performance.md.
+// restoreSpeed is how many bytes of database two cores with a fast disk restore in a second: somewhat fewer than in the
+// median round of docs/performance.md.
 const restoreSpeed = 200e6
 
 func restoreEstimate(size int64) time.Duration {
