@@ -65,7 +65,7 @@ func (b *turns) round(note func(c contender, d time.Duration, busy float64)) {
 	b.cleanUp()
 }
 
-// warm uses more memory than a turn does, page cache included, and gives it back. A virtual machine may have returned what
+// warm uses more memory than a turn with the default size does, page cache included, and gives it back. A virtual machine may have returned what
 // was not used for a while to its host, and whoever uses it first would pay for that.
 func warm(t *testing.T) {
 	t.Helper()
