@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/snapshotd/snapshotd/internal/inspect"
 	"github.com/snapshotd/snapshotd/internal/seal"
@@ -32,9 +31,9 @@ func (l Level) String() string { return nameOf(levelNames, int(l)) }
 // A Driller restores a database into a throw-away etcd, starts it, asks it, writes a key and reads it back, and removes all
 // of it.
 type Driller interface {
-	// Drill takes the file that etcd sent, a directory with room for the database, and the snapshot's revision. An error
-	// that wraps [ErrNotRestorable] is the snapshot's fault; others say nothing of it.
-	Drill(ctx context.Context, file, dir string, revision int64) (Drilled, error)
+	// Drill takes the file that etcd sent, of which it makes the throw-away etcd, and the snapshot's revision. An error that
+	// wraps [ErrNotRestorable] is the snapshot's fault; others say nothing of it.
+	Drill(ctx context.Context, file string, revision int64) (Drilled, error)
 }
 
 // ErrNotRestorable: the snapshot could not be restored, or the etcd on it did not start or not do what an etcd does.
@@ -54,7 +53,7 @@ type Check struct {
 	Record     *Record
 	Level      Level
 	Identities seal.Identities // of an encrypted one; without them its bytes are compared as they are stored, and no more is possible
-	Dir        string          // with room for the database, and for it twice at LevelDrill; not needed at LevelChecksum
+	Dir        string          // with room for the database; not needed at LevelChecksum
 	Driller    Driller         // needed at LevelDrill
 	Progress   func(done, total int64)
 
@@ -161,31 +160,13 @@ func (m *checkMeter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// look reads the database that was fetched, and drills with it when that is asked for: at the same time, when the manifest
-// says at which revision.
+// look reads the database that was fetched, and then drills with it when that is asked for.
 func (c *Check) look(ctx context.Context, db, work string, res *Checked) error {
-	if c.Level < LevelDrill || c.Record.Revision == 0 {
-		if err := c.inspect(ctx, db, work, res); err != nil || c.Level < LevelDrill {
-			return err
-		}
-		drilled, err := c.Driller.Drill(ctx, db, work, res.Revision)
-		return c.judge(drilled, err, res)
+	if err := c.inspect(ctx, db, work, res); err != nil || c.Level < LevelDrill {
+		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var drilled Drilled
-	var failed error
-	var wg sync.WaitGroup
-	wg.Go(func() { drilled, failed = c.Driller.Drill(ctx, db, work, c.Record.Revision) })
-	err := c.inspect(ctx, db, work, res)
-	if err != nil {
-		cancel()
-	}
-	wg.Wait()
-	if err != nil {
-		return err // it says more than what a drill with such a database says
-	}
-	return c.judge(drilled, failed, res)
+	drilled, err := c.Driller.Drill(ctx, db, res.Revision)
+	return c.judge(drilled, err, res)
 }
 
 // inspect reads every page and key, and compares what it finds with the manifest.

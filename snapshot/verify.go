@@ -222,6 +222,9 @@ func (v *verification) note(ctx context.Context, rec *Record, b Backend, err err
 	v.first = cmp.Or(v.first, err)
 }
 
+// DrillRoom is how many bytes a drill needs on the disk besides the database: etcd has two files of 64 MB for its log.
+const DrillRoom = 256 << 20
+
 // check verifies the copy on one backend.
 func (c *Cluster) check(ctx context.Context, rec *Record, req VerifyRequest, b Backend) (Checked, error) {
 	unverified, err := c.openStore(ctx, b, storeCheck{})
@@ -236,7 +239,7 @@ func (c *Cluster) check(ctx context.Context, rec *Record, req VerifyRequest, b B
 	if req.Level > LevelChecksum {
 		need := rec.DBSize
 		if req.Level == LevelDrill {
-			need *= 2
+			need += DrillRoom
 		}
 		if err := checkSpace(c.cfg.SpoolDir, need); err != nil {
 			return Checked{}, err

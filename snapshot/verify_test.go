@@ -21,7 +21,7 @@ type fakeDriller struct {
 	ran  int
 }
 
-func (d *fakeDriller) Drill(_ context.Context, file, _ string, _ int64) (snapshot.Drilled, error) {
+func (d *fakeDriller) Drill(_ context.Context, file string, _ int64) (snapshot.Drilled, error) {
 	d.ran++
 	if _, err := os.Stat(file); err != nil {
 		return snapshot.Drilled{}, err

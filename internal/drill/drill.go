@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,8 +21,7 @@ const Verb = "drill-member"
 
 // Options are the options of [Run].
 type Options struct {
-	File     string // what etcd sent: a database and its checksum, which was verified already
-	Dir      string // where the throw-away etcd is made and removed; it needs room for the database
+	File     string // what etcd sent, verified already; it becomes the throw-away etcd's, beside it, and is removed with it
 	Revision int64  // of the snapshot
 	Program  string // this program, when empty
 }
@@ -45,8 +45,8 @@ type report struct {
 type Driller struct{}
 
 // Drill implements [snapshot.Driller].
-func (Driller) Drill(ctx context.Context, file, dir string, revision int64) (snapshot.Drilled, error) {
-	res, err := Run(ctx, Options{File: file, Dir: dir, Revision: revision})
+func (Driller) Drill(ctx context.Context, file string, revision int64) (snapshot.Drilled, error) {
+	res, err := Run(ctx, Options{File: file, Revision: revision})
 	return snapshot.Drilled{HashKV: res.HashKV, CompactRevision: res.CompactRevision, TotalKeys: res.TotalKeys}, err
 }
 
@@ -58,7 +58,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 			return res, fmt.Errorf("find the program to drill with: %w", err)
 		}
 	}
-	dir, err := os.MkdirTemp(o.Dir, "drill-")
+	dir, err := os.MkdirTemp(filepath.Dir(o.File), "drill-")
 	if err != nil {
 		return res, fmt.Errorf("make a directory to drill in: %w", err)
 	}

@@ -2,6 +2,7 @@ package drill_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,23 +28,31 @@ func TestDrillNeverSyncs(t *testing.T) {
 
 // A full disk, or one that may not be written, says nothing about the snapshot.
 func TestDrillOnABadMachineDoesNotBlameTheSnapshot(t *testing.T) {
-	res, err := drill.Run(t.Context(), drill.Options{File: filepath.Join(t.TempDir(), "not-there.db"), Dir: t.TempDir(), Revision: 1})
+	res, err := drill.Run(t.Context(), drill.Options{File: filepath.Join(t.TempDir(), "not-there.db"), Revision: 1})
 	if err == nil {
 		t.Errorf("a snapshot that is not there: %+v", res)
 	}
 	if os.Getuid() != 0 {
 		t.Skip("a full disk is made with a mount, which needs root")
 	}
-	small := t.TempDir()
-	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("mount a small disk: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(small, 0) })
 	e := testenv.StartEtcd(t)
 	c := e.Client(t)
 	fill(t, c)
 	s := save(t, e, c)
-	_, err = drill.Run(t.Context(), drill.Options{File: s.file, Dir: small, Revision: s.revision})
+	db, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := t.TempDir()
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, fmt.Sprint("size=", len(db)+64<<10)); err != nil {
+		t.Skipf("mount a small disk: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(small, 0) })
+	s.file = filepath.Join(small, "snapshot.db")
+	if err := os.WriteFile(s.file, db, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = drill.Run(t.Context(), drill.Options{File: s.file, Revision: s.revision})
 	if err == nil || errors.Is(err, snapshot.ErrNotRestorable) || !strings.Contains(err.Error(), "no space") {
 		t.Errorf("on a full disk: %v", err)
 	}

@@ -1,6 +1,7 @@
 package drill_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -110,15 +111,14 @@ func TestDrillSaysWhatTheLiveEtcdSaid(t *testing.T) {
 	c := e.Client(t)
 	fill(t, c)
 	s := save(t, e, c)
-	dir := t.TempDir()
-	got, err := drill.Run(t.Context(), drill.Options{File: s.file, Dir: dir, Revision: s.revision})
+	got, err := drill.Run(t.Context(), drill.Options{File: s.file, Revision: s.revision})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.HashKV != s.hash.Hash || got.CompactRevision != s.hash.CompactRevision || got.TotalKeys != s.keys || got.Revision < s.revision {
 		t.Errorf("the restored etcd says %+v; the live one said %v and %d keys", got, s.hash, s.keys)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(filepath.Dir(s.file)); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
@@ -137,7 +137,7 @@ func TestDrillOfAnEtcdWithUsersAndAlarms(t *testing.T) {
 		t.Fatalf("there is no alarm: %v, %v", a, err)
 	}
 	s := save(t, e, c)
-	got, err := drill.Run(t.Context(), drill.Options{File: s.file, Dir: t.TempDir(), Revision: s.revision})
+	got, err := drill.Run(t.Context(), drill.Options{File: s.file, Revision: s.revision})
 	if err != nil || got.HashKV != s.hash.Hash {
 		t.Errorf("with an alarm: %+v, %v", got, err)
 	}
@@ -161,7 +161,7 @@ func TestDrillOfAnEtcdWithUsersAndAlarms(t *testing.T) {
 	}
 	defer func() { _ = root.Close() }()
 	s = save(t, users, root)
-	got, err = drill.Run(t.Context(), drill.Options{File: s.file, Dir: t.TempDir(), Revision: s.revision})
+	got, err = drill.Run(t.Context(), drill.Options{File: s.file, Revision: s.revision})
 	if err != nil || got.HashKV != s.hash.Hash || got.TotalKeys != s.keys {
 		t.Errorf("with users: %+v, %v", got, err)
 	}
@@ -176,27 +176,26 @@ func TestDrillFindsWhatCannotBeRestored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	fails := func(what string, o drill.Options) {
-		t.Helper()
-		o.Dir = dir
-		if _, err := drill.Run(t.Context(), o); !errors.Is(err, snapshot.ErrNotRestorable) {
-			t.Errorf("%s: %v", what, err)
-		}
-		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-			t.Errorf("%s: left behind: %v, %v", what, left, err)
-		}
-	}
-	fails("a revision that is not in it", drill.Options{File: s.file, Revision: s.revision + 1000})
-	for what, edit := range map[string]func([]byte) []byte{
-		"its meta pages are rubbish": func(b []byte) []byte { clear(b[:8<<10]); return b },
-		"it is rubbish":              func([]byte) []byte { return make([]byte, 64<<10+32) },
+	for what, tc := range map[string]struct {
+		revision int64
+		edit     func([]byte) []byte
+	}{
+		"a revision that is not in it": {s.revision + 1000, func(b []byte) []byte { return b }},
+		"its meta pages are rubbish":   {s.revision, func(b []byte) []byte { clear(b[:8<<10]); return b }},
+		"it is rubbish":                {s.revision, func([]byte) []byte { return make([]byte, 64<<10+32) }},
+		"it is empty":                  {s.revision, func([]byte) []byte { return nil }},
 	} {
-		bad := filepath.Join(t.TempDir(), "bad.db")
-		if err := os.WriteFile(bad, edit(append([]byte(nil), whole...)), 0o600); err != nil {
+		dir := t.TempDir()
+		bad := filepath.Join(dir, "bad.db")
+		if err := os.WriteFile(bad, tc.edit(bytes.Clone(whole)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		fails(what, drill.Options{File: bad, Revision: s.revision})
+		if _, err := drill.Run(t.Context(), drill.Options{File: bad, Revision: tc.revision}); !errors.Is(err, snapshot.ErrNotRestorable) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if left, err := filepath.Glob(filepath.Join(dir, "*-*")); err != nil || len(left) > 0 {
+			t.Errorf("%s: left behind: %v, %v", what, left, err)
+		}
 	}
 }
 
@@ -207,11 +206,10 @@ func TestCancelledDrillLeavesNothing(t *testing.T) {
 	s := save(t, e, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	dir := t.TempDir()
-	if _, err := drill.Run(ctx, drill.Options{File: s.file, Dir: dir, Revision: s.revision}); !errors.Is(err, context.Canceled) {
+	if _, err := drill.Run(ctx, drill.Options{File: s.file, Revision: s.revision}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(s.file), "*-*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

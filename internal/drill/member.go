@@ -18,8 +18,8 @@ import (
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
-	"go.uber.org/zap"
 
+	"github.com/snapshotd/snapshotd/internal/datadir"
 	"github.com/snapshotd/snapshotd/internal/embedded"
 )
 
@@ -61,12 +61,12 @@ func machine(err error) bool {
 
 // member restores, starts and asks.
 func member(ctx context.Context, file, data string, revision int64) (Result, error) {
-	if err := restore(file, data); err != nil {
-		return Result{}, fmt.Errorf("restore: %w", err)
-	}
 	info, err := os.Stat(file)
 	if err != nil {
 		return Result{}, err
+	}
+	if err := restore(file, data); err != nil {
+		return Result{}, fmt.Errorf("restore: %w", err)
 	}
 	// The database may be larger than the quota that etcd has by default.
 	server, err := embedded.Start(ctx, embedded.Config{Dir: data, NoFsync: true, Quota: 2*info.Size() + 1<<30})
@@ -79,12 +79,11 @@ func member(ctx context.Context, file, data string, revision int64) (Result, err
 	return ask(ctx, server.Member(), revision)
 }
 
-// restore makes a data directory of the snapshot, as etcdutl does.
+// restore makes a data directory of the snapshot, whose file becomes its database.
 func restore(file, data string) error {
 	const name, peer = "default", "http://localhost:2380"
-	return snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
-		SnapshotPath: file, OutputDataDir: data, SkipHashCheck: true, // it was hashed when it was read
-		Name: name, PeerURLs: []string{peer}, InitialCluster: name + "=" + peer, InitialClusterToken: "drill",
+	return datadir.Make(snapshot.RestoreConfig{
+		SnapshotPath: file, OutputDataDir: data, Name: name, PeerURLs: []string{peer}, InitialCluster: name + "=" + peer, InitialClusterToken: "drill",
 	})
 }
 

@@ -8,8 +8,8 @@ import (
 
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/storage/backend"
-	"go.uber.org/zap"
 
+	"github.com/snapshotd/snapshotd/internal/datadir"
 	"github.com/snapshotd/snapshotd/internal/fault"
 )
 
@@ -17,7 +17,7 @@ import (
 func build(o Options, work, db string) error {
 	data := filepath.Join(work, "data")
 	cfg := snapshot.RestoreConfig{
-		SnapshotPath: db, OutputDataDir: data, SkipHashCheck: true, // it was compared while it was read
+		SnapshotPath: db, OutputDataDir: data,
 		Name: o.Member.Name, PeerURLs: o.Member.PeerURLs, InitialCluster: o.Member.InitialCluster, InitialClusterToken: o.Member.ClusterToken,
 		RevisionBump: o.Member.RevisionBump, MarkCompacted: o.Member.MarkCompacted, InitialMmapSize: mapSize(o.Member.MemoryMapSize),
 	}
@@ -38,11 +38,8 @@ func build(o Options, work, db string) error {
 			made, cfg.OutputWALDir = append(made, wal), filepath.Join(wal, "wal")
 		}
 	}
-	if err := snapshot.NewV3(zap.NewNop()).Restore(cfg); err != nil {
+	if err := datadir.Make(cfg); err != nil {
 		return fmt.Errorf("restore: make the data directory: %w", err)
-	}
-	if err := os.Remove(db); err != nil {
-		return fmt.Errorf("restore: %w", err)
 	}
 	for _, dir := range made {
 		if err := syncTree(dir); err != nil {

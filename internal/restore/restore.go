@@ -96,7 +96,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 // fetch reads a copy whole into a file. It is good when fetch returns nil: its checksums were right. Of what comes without a
 // manifest, and without its checksums, the pages and keys are read: then it is known what it holds.
 func fetch(ctx context.Context, o Options, c Candidate, path string) error {
-	if err := checkSpace(filepath.Dir(path), max(c.DBSize, c.StoredSize)); err != nil {
+	if err := checkSpace("restore", filepath.Dir(path), max(c.DBSize, c.StoredSize), memberRoom); err != nil {
 		return err
 	}
 	check := snapshot.Check{
@@ -125,16 +125,19 @@ func fetch(ctx context.Context, o Options, c Candidate, path string) error {
 	return nil
 }
 
-// checkSpace wants room for the database twice: it is read whole and checked before the data directory is made of it.
-func checkSpace(dir string, size int64) error {
+// memberRoom is how many bytes a data directory needs besides the database: two files of etcd's log.
+const memberRoom = 128 << 20
+
+// checkSpace wants room for a database and what is made besides.
+func checkSpace(what, dir string, size, more int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("restore: measure the free space of %s: %w", dir, err)
+		return fmt.Errorf("%s: measure the free space of %s: %w", what, dir, err)
 	}
-	if free := int64(fs.Bavail) * int64(fs.Bsize); free < 2*size { //nolint:unconvert // on other systems it is
+	if free := int64(fs.Bavail) * int64(fs.Bsize); free < size+more { //nolint:unconvert // on other systems it is
 		return &snapshot.Error{
-			Reason: snapshot.ReasonNoSpace, Message: fmt.Sprintf("restore: the database has %d bytes, room for it twice is needed, and %s has %d free", size, dir, free),
-			Hint: "free space there, or restore to another disk",
+			Reason: snapshot.ReasonNoSpace, Message: fmt.Sprintf("%s: the database has %d bytes, %d are needed with what is made besides, and %s has %d free", what, size, size+more, dir, free),
+			Hint: "free space there, or name a directory on another disk",
 		}
 	}
 	return nil

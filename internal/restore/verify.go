@@ -38,7 +38,11 @@ func Verify(ctx context.Context, shelf *snapshot.Shelf, c Choice, level Level, i
 	}
 	v = Verification{Snapshot: &rec.Snapshot, URI: rec.Locations[0].URI, Level: level}
 	if level > Checksum {
-		if err := checkSpace(dir, max(rec.DBSize, rec.StoredSize)); err != nil {
+		more := int64(0)
+		if level == Drill {
+			more = snapshot.DrillRoom
+		}
+		if err := checkSpace("verify", dir, max(rec.DBSize, rec.StoredSize), more); err != nil {
 			return v, err
 		}
 	}
