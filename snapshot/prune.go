@@ -39,7 +39,7 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 	ctx, span := tracer.Start(ctx, "snapshot prune")
 	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.Bool("validate_only", req.ValidateOnly))
 	defer func() { endSpan(span, err) }()
-	byBackend, err := c.copies(ctx, backends)
+	byBackend, err := c.copies(ctx, backends, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +57,29 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 	return decisions, nil
 }
 
-// copies returns the READY copies of each backend. Only what retention needs of them is held in memory.
-func (c *Cluster) copies(ctx context.Context, backends []Backend) ([][]*copyOf, error) {
+// unkept returns which of some snapshots that a backend has no copy of its retention would remove if it had one of each.
+func (c *Cluster) unkept(ctx context.Context, b Backend, names []string) (map[string]bool, error) {
+	absent := map[string]bool{}
+	for _, name := range names {
+		absent[name] = true
+	}
+	copies, err := c.copies(ctx, []Backend{b}, absent)
+	if err != nil {
+		return nil, err
+	}
+	rules := c.cfg.Retention[b.Name()]
+	rules.apply(copies[0])
+	for _, cp := range copies[0] {
+		if cp.stays {
+			delete(absent, cp.name)
+		}
+	}
+	return absent, nil
+}
+
+// copies returns the READY copies of each backend, and those that are supposed to be there. Only what retention needs of them is
+// held in memory.
+func (c *Cluster) copies(ctx context.Context, backends []Backend, supposed map[string]bool) ([][]*copyOf, error) {
 	all := make([][]*copyOf, len(backends))
 	for rec, err := range c.cfg.Catalog.Scan(ctx) {
 		if err != nil {
@@ -68,10 +89,16 @@ func (c *Cluster) copies(ctx context.Context, backends []Backend) ([][]*copyOf, 
 			continue
 		}
 		for i, b := range backends {
-			if l := rec.Location(b.Name()); l != nil && l.State == StateReady {
-				rules := c.cfg.Retention[b.Name()]
-				all[i] = append(all[i], &copyOf{name: rec.Name, created: rec.CreateTime, size: l.Size, proven: !rec.Proven.IsZero(), exempt: rules.exempts(&rec.Snapshot)})
+			l := rec.Location(b.Name())
+			if ready := l != nil && l.State == StateReady; !ready && !supposed[rec.Name] {
+				continue
 			}
+			size := rec.StoredSize
+			if l != nil {
+				size = l.Size
+			}
+			rules := c.cfg.Retention[b.Name()]
+			all[i] = append(all[i], &copyOf{name: rec.Name, created: rec.CreateTime, size: size, proven: !rec.Proven.IsZero(), exempt: rules.exempts(&rec.Snapshot)})
 		}
 	}
 	return all, nil

@@ -17,6 +17,7 @@ type missing struct {
 	since   time.Time // the copy is missing
 	due     time.Time // its next attempt
 	kept    bool      // by a replica on its own disk, which alone can bring it
+	absent  bool      // the record does not name the backend
 }
 
 // want notes what a requested repair has to do about a record that reconcile has settled. r.mu is held.
@@ -26,7 +27,7 @@ func (r *reconciliation) want(rec *Record) {
 	}
 	for _, v := range r.views {
 		if l := rec.Location(v.b.Name()); l == nil || l.State == StateFailed {
-			r.wanted = append(r.wanted, missing{name: rec.Name, backend: v.b.Name(), created: rec.CreateTime})
+			r.wanted = append(r.wanted, missing{name: rec.Name, backend: v.b.Name(), created: rec.CreateTime, absent: l == nil})
 		}
 	}
 }
@@ -34,6 +35,9 @@ func (r *reconciliation) want(rec *Record) {
 // repair makes the copies that reconcile found missing, the newest snapshots first. A backend that could not be reconciled
 // is left alone, and so is the rest of one that turns out not to take anything.
 func (r *reconciliation) repair(ctx context.Context) error {
+	if err := r.dropUnkept(ctx); err != nil {
+		return err
+	}
 	slices.SortStableFunc(r.wanted, func(a, b missing) int { return b.created.Compare(a.created) })
 	stuck := map[string]bool{}
 	for _, m := range r.wanted {
@@ -59,6 +63,24 @@ func (r *reconciliation) repair(ctx context.Context) error {
 			r.fail(v, err)
 			stuck[m.backend] = isStuck(err, m.backend)
 		}
+	}
+	return nil
+}
+
+// dropUnkept leaves out the copies that a backend has none of, and whose retention would remove them again.
+func (r *reconciliation) dropUnkept(ctx context.Context) error {
+	absent := map[string][]string{} // names, by backend
+	for _, m := range r.wanted {
+		if rules := r.cfg.Retention[m.backend]; m.absent && rules.rules() {
+			absent[m.backend] = append(absent[m.backend], m.name)
+		}
+	}
+	for backend, names := range absent {
+		unkept, err := r.unkept(ctx, r.views[r.viewOf(backend)].b, names)
+		if err != nil {
+			return err
+		}
+		r.wanted = slices.DeleteFunc(r.wanted, func(m missing) bool { return m.absent && m.backend == backend && unkept[m.name] })
 	}
 	return nil
 }

@@ -199,6 +199,31 @@ func TestRequestedRepairFillsANewBackendAndOnlyTheChosenOnes(t *testing.T) {
 	}
 }
 
+// What retention has removed, and what it would remove, is not brought back: not to a backend that is new, either.
+func TestRequestedRepairMakesNoCopyThatRetentionRemoves(t *testing.T) {
+	f := newFixture(t, keepLast(2)) // four on the other
+	names := f.scheduled(t, 4)
+	if _, err := f.Prune(t.Context(), snapshot.PruneRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Delete(t.Context(), snapshot.DeleteRequest{Name: names[1], Backends: []string{"one"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, dry := range []bool{true, false} {
+		got := f.reconcile(t, snapshot.ReconcileRequest{Repair: true, ValidateOnly: dry})
+		if got["one"].Repaired != 1 || got["two"].Repaired != 0 {
+			t.Errorf("dry run %t: %+v", dry, got)
+		}
+	}
+	said, err := f.Prune(t.Context(), snapshot.PruneRequest{ValidateOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := staying(t, said, "one"); !slices.Equal(got, names[:2]) || len(f.files(t, "one")) != 4 {
+		t.Errorf("%q stay, and there is %q; want %q", got, f.files(t, "one"), names[:2])
+	}
+}
+
 func TestWhatLiesInTheWayIsReplacedUnlessItIsGood(t *testing.T) {
 	for what, spoil := range map[string]func(t *testing.T, f *fixture, name string){
 		"truncated data": func(t *testing.T, f *fixture, name string) {
