@@ -230,7 +230,7 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 	}
 	fmt.Fprintf(w, "would be   %s\n", ro.DataDir)
 	if n := max(s.DBSize, s.StoredSize); n > 0 {
-		fmt.Fprintf(w, "takes      about %s, more when the network or the disk is slow; room for %s\n", took(restoreEstimate(n)), size(2*n))
+		fmt.Fprintf(w, "takes      about %s, more when the network or the disk is slow; room for %s\n", took(restoreEstimate(n)), size(restore.Room(n)))
 	}
 	commands, err := restore.Commands(opts.commandOf(s.Name, ro), ro.Member)
 	if err != nil {
@@ -245,7 +245,7 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 
 // restoreSpeed is how many bytes of database two cores with a fast disk restore in a second: somewhat fewer than in the
 // median round of docs/performance.md.
-const restoreSpeed = 200e6
+const restoreSpeed = 330e6
 
 func restoreEstimate(size int64) time.Duration {
 	return (time.Duration(float64(size) / restoreSpeed * float64(time.Second))).Round(time.Second) + time.Second

@@ -96,7 +96,8 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 // fetch reads a copy whole into a file. It is good when fetch returns nil: its checksums were right. Of what comes without a
 // manifest, and without its checksums, the pages and keys are read: then it is known what it holds.
 func fetch(ctx context.Context, o Options, c Candidate, path string) error {
-	if err := checkSpace("restore", filepath.Dir(path), max(c.DBSize, c.StoredSize), memberRoom); err != nil {
+	size := max(c.DBSize, c.StoredSize)
+	if err := checkSpace("restore", filepath.Dir(path), size, Room(size)); err != nil {
 		return err
 	}
 	check := snapshot.Check{
@@ -125,18 +126,18 @@ func fetch(ctx context.Context, o Options, c Candidate, path string) error {
 	return nil
 }
 
-// memberRoom is how many bytes a data directory needs besides the database: two files of etcd's log.
-const memberRoom = 128 << 20
+// Room returns how many bytes a data directory with a database of so many takes: etcd has two files of 64 MB for its log.
+func Room(size int64) int64 { return size + 128<<20 }
 
 // checkSpace wants room for a database and what is made besides.
-func checkSpace(what, dir string, size, more int64) error {
+func checkSpace(what, dir string, size, need int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("%s: measure the free space of %s: %w", what, dir, err)
 	}
-	if free := int64(fs.Bavail) * int64(fs.Bsize); free < size+more { //nolint:unconvert // on other systems it is
+	if free := int64(fs.Bavail) * int64(fs.Bsize); free < need { //nolint:unconvert // on other systems it is
 		return &snapshot.Error{
-			Reason: snapshot.ReasonNoSpace, Message: fmt.Sprintf("%s: the database has %d bytes, %d are needed with what is made besides, and %s has %d free", what, size, size+more, dir, free),
+			Reason: snapshot.ReasonNoSpace, Message: fmt.Sprintf("%s: the database has %d bytes, %d are needed with what is made besides, and %s has %d free", what, size, need, dir, free),
 			Hint: "free space there, or name a directory on another disk",
 		}
 	}

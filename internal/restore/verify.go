@@ -38,11 +38,12 @@ func Verify(ctx context.Context, shelf *snapshot.Shelf, c Choice, level Level, i
 	}
 	v = Verification{Snapshot: &rec.Snapshot, URI: rec.Locations[0].URI, Level: level}
 	if level > Checksum {
-		more := int64(0)
+		size := max(rec.DBSize, rec.StoredSize)
+		need := size
 		if level == Drill {
-			more = snapshot.DrillRoom
+			need += snapshot.DrillRoom
 		}
-		if err := checkSpace("verify", dir, max(rec.DBSize, rec.StoredSize), more); err != nil {
+		if err := checkSpace("verify", dir, size, need); err != nil {
 			return v, err
 		}
 	}
