@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -42,14 +43,15 @@ func Make(cfg snapshot.RestoreConfig) (err error) {
 	return os.Rename(file, grown)
 }
 
-// cutChecksum removes the sha256 that etcd sends after the database, which is a whole number of pages.
+// cutChecksum removes the sha256 that etcd sends after the database. That there is one is told by the size, as etcdutl does: a
+// database is a whole number of pages.
 func cutChecksum(file string) error {
 	info, err := os.Stat(file)
 	if err != nil {
 		return err
 	}
-	if rest := info.Size() % 512; rest > 0 {
-		return os.Truncate(file, info.Size()-rest)
+	if info.Size()%512 == sha256.Size {
+		return os.Truncate(file, info.Size()-sha256.Size)
 	}
 	return nil
 }
