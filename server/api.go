@@ -46,10 +46,7 @@ func newAPI(ctx context.Context, conn *grpc.ClientConn, g *guard, stall time.Dur
 
 // ServeHTTP implements [http.Handler].
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	setPrivate(w.Header())
 	if err := a.guard.check(r); err != nil {
 		writeRefusal(w, err)
 		return

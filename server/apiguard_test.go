@@ -15,6 +15,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
+// guarded is where the domain is asked: by the API, and by the console.
+var guarded = []string{"/v1/snapshots", "/console/overview"}
+
 func TestWhatMustNotComeInOverHTTP(t *testing.T) {
 	var what []any
 	r := run(t, server.Config{}, asked("prod", &what))
@@ -92,9 +95,11 @@ func TestHTTPIsNoWayAroundAGRPCPortForThisMachine(t *testing.T) {
 	address := otherAddress(t)
 	var what []any
 	r := run(t, server.Config{HTTPAddr: net.JoinHostPort(address, "0")}, asked("prod", &what))
-	resp, body := r.ask(t, "GET", "/v1/snapshots", "")
-	if checkError(t, errorOf(t, body), codes.PermissionDenied, "LOCAL_ONLY"); resp.code != http.StatusForbidden || len(what) > 0 {
-		t.Errorf("%d, and the domain was asked %v", resp.code, what)
+	for _, path := range guarded {
+		resp, body := r.ask(t, "GET", path, "")
+		if checkError(t, errorOf(t, body), codes.PermissionDenied, "LOCAL_ONLY"); resp.code != http.StatusForbidden || len(what) > 0 {
+			t.Errorf("%s: %d, and the domain was asked %v", path, resp.code, what)
+		}
 	}
 	own := run(t, server.Config{HTTPAddr: "0.0.0.0:0"}, asked("prod", &what))
 	_, port, _ := net.SplitHostPort(own.HTTPAddr())
@@ -156,9 +161,11 @@ func TestTheAPIOverHTTPNeedsACertificateWhereGRPCDoes(t *testing.T) {
 		req.URL.Scheme = "https"
 		return req
 	}
-	resp, body := do(t, client(nil), https("/v1/snapshots"))
-	if checkError(t, errorOf(t, body), codes.Unauthenticated, "CERTIFICATE_REQUIRED"); resp.code != http.StatusUnauthorized || len(what) > 0 {
-		t.Errorf("without a certificate: %d, and the domain was asked %v", resp.code, what)
+	for _, path := range guarded {
+		resp, body := do(t, client(nil), https(path))
+		if checkError(t, errorOf(t, body), codes.Unauthenticated, "CERTIFICATE_REQUIRED"); resp.code != http.StatusUnauthorized || len(what) > 0 {
+			t.Errorf("%s without a certificate: %d, and the domain was asked %v", path, resp.code, what)
+		}
 	}
 	if resp, body := do(t, client(nil), https("/readyz")); resp.code != http.StatusOK {
 		t.Errorf("/readyz without a certificate: %d %s", resp.code, body)

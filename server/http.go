@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-func (s *Server) newHTTP(certs *certificates, v1 http.Handler) *http.Server {
+func (s *Server) newHTTP(certs *certificates, v1 *api) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", v1)
-	mux.HandleFunc("GET /{$}", s.serveIndex)
+	s.addConsole(mux, v1.guard)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	if s.cfg.Metrics != nil {
@@ -52,6 +52,7 @@ func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) serveIndex(w http.ResponseWriter, _ *http.Request) {
 	writeText(w, http.StatusOK, fmt.Sprintf(`snapshotd %s
 
+/          the console, in a browser
 /metrics   for Prometheus
 /healthz   200 while the process lives
 /readyz    200 while it serves, 503 while it starts or stops

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/snapshotd/snapshotd/server/console"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Limits of what the console's verdicts cost: the catalog may be kept by the very etcd that is in trouble.
+const (
+	glanceSnapshots = 500              // of each cluster that are looked at
+	glanceClusters  = 4                // whose catalogs are read at a time
+	glanceTimeout   = 10 * time.Second // after which a catalog that has not answered counts as unreadable
+)
+
+func (s *Server) addConsole(mux *http.ServeMux, g *guard) {
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		if wantsHTML(r.Header.Values("Accept")) {
+			console.ServeIndex(w, r)
+			return
+		}
+		s.serveIndex(w, r)
+	})
+	mux.HandleFunc("GET "+console.Root, console.ServePart)
+	mux.HandleFunc("GET "+console.Root+"overview", func(w http.ResponseWriter, r *http.Request) { s.serveOverview(w, r, g) })
+}
+
+// wantsHTML reports whether a client names HTML among what it accepts, as browsers do; curl takes what comes.
+func wantsHTML(accept []string) bool {
+	for kind := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		media, params, err := mime.ParseMediaType(kind)
+		if err != nil || media != "text/html" {
+			continue
+		}
+		q, err := strconv.ParseFloat(params["q"], 64)
+		return err != nil || q > 0
+	}
+	return false
+}
+
+// serveOverview says what the console shows at a glance, to those who may ask the API.
+func (s *Server) serveOverview(w http.ResponseWriter, r *http.Request, g *guard) {
+	setPrivate(w.Header())
+	if err := g.check(r); err != nil {
+		writeRefusal(w, err)
+		return
+	}
+	if r.URL.RawQuery != "" {
+		writeRefusal(w, refuse(http.StatusBadRequest, reasonBadRequest, "%.60q takes no query", r.URL.Path))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), glanceTimeout)
+	defer cancel()
+	defer context.AfterFunc(s.streams, cancel)()
+	b, err := json.Marshal(console.Overview{
+		Version: s.cfg.Version, Time: time.Now().UTC(), GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.enabled(), Clusters: s.glance(ctx),
+	})
+	if err != nil {
+		http.Error(w, "the overview cannot be encoded: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", jsonType)
+	_, _ = w.Write(append(b, '\n')) // the client is gone; there is nobody to tell
+}
+
+// glance looks at all clusters, a few at a time.
+func (s *Server) glance(ctx context.Context) []console.Cluster {
+	all := make([]console.Cluster, len(s.cfg.Clusters))
+	turns := make(chan struct{}, glanceClusters)
+	var wg sync.WaitGroup
+	for i, c := range s.cfg.Clusters {
+		wg.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			all[i] = glanceAt(ctx, c)
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+func glanceAt(ctx context.Context, c Cluster) console.Cluster {
+	page, err := c.List(ctx, snapshot.Query{PageSize: glanceSnapshots})
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("it did not answer within %s: %w", glanceTimeout, err)
+	}
+	if err != nil {
+		return console.Unreadable(c.Name(), c.BackendNames(), err)
+	}
+	return console.Judge(c.Name(), c.BackendNames(), page.Records, page.NextPageToken == "", time.Now())
+}
+
+// setPrivate keeps an answer from caches, and from pages of other sites.
+func setPrivate(h http.Header) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+}

@@ -1,0 +1,275 @@
+package console
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Judge says what is known of a cluster from its newest records, newest first. All says that there are no others.
+func Judge(name string, backends []string, records []*snapshot.Record, all bool, now time.Time) Cluster {
+	j := &judge{records: records, now: now, c: Cluster{Name: name, Verdict: Safe, Findings: []Finding{}, Looked: len(records), All: all}}
+	for _, b := range backends {
+		j.c.Backends = append(j.c.Backends, j.backend(b))
+	}
+	j.look()
+	j.whole()
+	j.lastSave()
+	j.backends()
+	j.schedule()
+	j.proof()
+	rank := []Verdict{Danger, Attention, Safe}
+	slices.SortStableFunc(j.c.Findings, func(a, b Finding) int {
+		return slices.Index(rank, a.Verdict) - slices.Index(rank, b.Verdict)
+	})
+	if len(j.c.Findings) > 0 {
+		j.c.Verdict = j.c.Findings[0].Verdict
+	}
+	return j.c
+}
+
+// Unreadable is a cluster whose catalog could not be read.
+func Unreadable(name string, backends []string, err error) Cluster {
+	c := Cluster{Name: name, Verdict: Unknown, Findings: []Finding{{
+		Verdict: Unknown,
+		Text:    "The catalog cannot be read, so nothing is known here: " + err.Error() + ". Saving and restoring do without it; what a backend holds is listed with:",
+		Do:      []string{"list", "--from", "URL"},
+	}}}
+	for _, b := range backends {
+		c.Backends = append(c.Backends, Backend{Name: b})
+	}
+	return c
+}
+
+type judge struct {
+	c       Cluster
+	records []*snapshot.Record
+	now     time.Time
+	last    *snapshot.Record // of which the save has ended
+	holder  *snapshot.Record // the newest that is whole anywhere
+}
+
+func (j *judge) find(v Verdict, do []string, format string, args ...any) {
+	j.c.Findings = append(j.c.Findings, Finding{Verdict: v, Text: fmt.Sprintf(format, args...), Do: do})
+}
+
+// look takes from the records what is shown.
+func (j *judge) look() {
+	for _, rec := range j.records {
+		if rec.State == snapshot.StateSaving && j.c.Saving == nil {
+			j.c.Saving = shown(rec)
+		}
+		if ended(rec) && j.last == nil {
+			j.last, j.c.LastSave = rec, shown(rec)
+		}
+		if wholeCopy(rec) == nil {
+			continue
+		}
+		if j.holder == nil {
+			j.holder = rec
+		}
+		if rec.State == snapshot.StateReady && !doubted(rec) && j.c.Newest == nil {
+			j.c.Newest = shown(rec)
+		}
+		if !rec.Proven.IsZero() && (j.c.Proven == nil || rec.Proven.After(j.c.Proven.Time)) {
+			j.c.Proven = &Proof{Snapshot: *shown(rec), Time: rec.Proven}
+		}
+	}
+}
+
+// whole says whether there is anything to restore.
+func (j *judge) whole() {
+	among := ""
+	if !j.c.All {
+		among = fmt.Sprintf(" among the newest %d", j.c.Looked)
+	}
+	switch {
+	case j.holder == nil && len(j.records) > 0 && j.records[0].KeptOn != "":
+		j.find(Danger, []string{"reconcile", "--repair"}, "No backend holds a snapshot%s; one is on the disk of %s alone.", among, j.records[0].KeptOn)
+	case j.holder == nil:
+		j.find(Danger, []string{"save"}, "There is no snapshot that could be restored%s.", among)
+	case condemned(j.holder):
+		j.find(Danger, []string{"save"}, "The newest snapshot, %s, did not pass its verification: %s", j.holder.Name, j.holder.Verification.Error)
+	case j.c.Newest == nil:
+		j.find(Attention, []string{"reconcile", "--repair"}, "No snapshot%s is on all of its backends; the newest that can be restored is %s.", among, j.holder.Name)
+	}
+	for _, rec := range j.records {
+		if doubted(rec) && (rec != j.holder || !condemned(rec)) {
+			j.find(Attention, []string{"verify", rec.Name}, "%s did not pass its last verification, and none since was: %s", rec.Name, rec.Verification.Error)
+			return // the list has the others
+		}
+	}
+}
+
+// lastSave says how the last save ended.
+func (j *judge) lastSave() {
+	switch {
+	case j.last == nil:
+	case j.last.State == snapshot.StateFailed:
+		j.find(Danger, []string{"save"}, "The last save failed: %s", why(j.last))
+	case j.last.State == snapshot.StatePartial:
+		j.find(Attention, []string{"reconcile", "--repair"}, "The last save did not reach every backend: %s", why(j.last))
+	}
+}
+
+// backends says what is missing where.
+func (j *judge) backends() {
+	for _, b := range j.c.Backends {
+		switch {
+		case b.Waiting > 0:
+			j.find(Attention, []string{"reconcile", "--repair"}, "%s waiting to be brought to %s; it is tried again by itself.", copies(b.Waiting), b.Name)
+		case b.Newest == nil && j.holder != nil:
+			j.find(Attention, []string{"reconcile", "--repair"}, "%s holds none of the snapshots that were looked at.", b.Name)
+		}
+	}
+}
+
+func copies(n int) string {
+	if n == 1 {
+		return "1 copy is"
+	}
+	return fmt.Sprintf("%d copies are", n)
+}
+
+// usual is how many of the newest scheduled snapshots say how often there is one. Older ones were thinned out by retention.
+const usual = 6
+
+// schedule says when a schedule has stopped. What the schedules are is no part of the catalog, but what came of them is.
+func (j *judge) schedule() {
+	var times []time.Time
+	for _, rec := range j.records {
+		if rec.Trigger == snapshot.TriggerScheduled && len(times) < usual {
+			times = append(times, rec.CreateTime)
+		}
+	}
+	if len(times) < 3 {
+		return
+	}
+	var gaps []time.Duration
+	for i := range times[1:] {
+		gaps = append(gaps, times[i].Sub(times[i+1]))
+	}
+	slices.Sort(gaps)
+	every, since := gaps[len(gaps)/2], j.now.Sub(times[0])
+	if since > 2*every+time.Minute {
+		j.find(Attention, []string{"save"}, "No scheduled save for %s; the ones before began about every %s. Does a replica lead, and is the schedule still configured?", round(since), round(every))
+	}
+}
+
+// proof says whether it was ever shown that restoring works.
+func (j *judge) proof() {
+	if j.c.Proven != nil || j.holder == nil || condemned(j.holder) {
+		return
+	}
+	drill := []string{"verify", j.holder.Name, "--level", "drill"}
+	if j.c.All {
+		j.find(Attention, drill, "No restore was ever proven: a snapshot is worth what its restore is worth.")
+		return
+	}
+	j.find(Attention, drill, "No restore of the newest %d snapshots was proven.", j.c.Looked)
+}
+
+// backend says what one backend holds.
+func (j *judge) backend(name string) Backend {
+	b := Backend{Name: name}
+	last := false
+	for _, rec := range j.records {
+		l := rec.Location(name)
+		if ended(rec) && !last {
+			last = true
+			if l != nil {
+				b.Last, b.Error = l.State.String(), l.Error
+			}
+		}
+		if l == nil {
+			continue
+		}
+		if l.State == snapshot.StateReady && b.Newest == nil {
+			b.Newest = shown(rec)
+			b.Newest.URI = l.URI
+		}
+		if l.State == snapshot.StateFailed && waits(rec) {
+			b.Waiting++
+			b.soonest(rec)
+		}
+	}
+	return b
+}
+
+func (b *Backend) soonest(rec *snapshot.Record) {
+	for _, r := range rec.Repairs {
+		if r.Backend == b.Name && (b.Next.IsZero() || r.Next.Before(b.Next)) {
+			b.Next = r.Next
+		}
+	}
+}
+
+// waits reports whether a copy of a snapshot that is not on a backend can be had from another one, or from a replica's disk.
+func waits(rec *snapshot.Record) bool {
+	return rec.State == snapshot.StatePartial && rec.Trigger != snapshot.TriggerAdopted || rec.State == snapshot.StateFailed && rec.KeptOn != ""
+}
+
+// ended reports whether a record is of a save of ours that has come to an end.
+func ended(rec *snapshot.Record) bool {
+	return rec.Trigger != snapshot.TriggerAdopted && rec.SupersededBy == "" &&
+		(rec.State == snapshot.StateReady || rec.State == snapshot.StatePartial || rec.State == snapshot.StateFailed)
+}
+
+// condemned reports whether a snapshot was found not to be what it should be though its bytes are right. A copy whose bytes
+// are wrong is FAILED by then, and what has changed since the verification was not verified.
+func condemned(rec *snapshot.Record) bool {
+	return doubted(rec) && !slices.ContainsFunc(rec.Locations, func(l snapshot.Location) bool { return l.UpdateTime.After(rec.Verification.Time) })
+}
+
+// doubted reports whether the last verification of a snapshot, of whichever copy, was not passed.
+func doubted(rec *snapshot.Record) bool { return rec.Verification != nil && !rec.Verification.Passed }
+
+func wholeCopy(rec *snapshot.Record) *snapshot.Location {
+	i := slices.IndexFunc(rec.Locations, func(l snapshot.Location) bool { return l.State == snapshot.StateReady })
+	if i < 0 || rec.State == snapshot.StateDeleting {
+		return nil
+	}
+	return &rec.Locations[i]
+}
+
+// why is what a person is told of a snapshot that is not READY.
+func why(rec *snapshot.Record) string {
+	if rec.Error != "" {
+		return rec.Error
+	}
+	var all []string
+	for _, l := range rec.Locations {
+		if l.State != snapshot.StateReady {
+			all = append(all, fmt.Sprintf("%s is %s: %s", l.Backend, l.State, l.Error))
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+func shown(rec *snapshot.Record) *Snapshot {
+	s := &Snapshot{
+		Name: rec.Name, State: rec.State.String(), Trigger: rec.Trigger.String(), Error: why(rec), Created: rec.CreateTime,
+		Seconds: rec.Duration.Seconds(), Revision: rec.Revision, Keys: rec.TotalKeys, Bytes: rec.DBSize,
+	}
+	if l := wholeCopy(rec); l != nil {
+		s.URI = l.URI
+	}
+	return s
+}
+
+// round makes a duration one of about two figures.
+func round(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours())/24)
+	}
+}

@@ -1,0 +1,155 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/server/console"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+func TestBrowsersGetTheConsoleAndOthersText(t *testing.T) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
+	for accept, html := range map[string]bool{
+		browser:                        true,
+		"text/html":                    true,
+		"application/json, text/html ": true,
+		"":                             false,
+		"*/*":                          false,
+		"text/plain":                   false,
+		"text/html;q=0, */*":           false,
+		"text/html;q=0.000":            false,
+	} {
+		resp, body := r.ask(t, "GET", "/", "", "Accept", accept)
+		kind := resp.header.Get("Content-Type")
+		if resp.code != 200 || strings.HasPrefix(kind, "text/html") != html || strings.HasPrefix(body, "<!doctype html>") != html {
+			t.Errorf("%q gets %d %s", accept, resp.code, kind)
+		}
+		if resp.header.Get("Vary") != "Accept" {
+			t.Errorf("%q: a cache is not told of it: %v", accept, resp.header)
+		}
+	}
+}
+
+var reference = regexp.MustCompile(`(?:src|href)="(/console/[^"]*)"`)
+
+// TestThePartsOfTheConsole: all that the page refers to is there, under a policy that lets nothing else in.
+func TestThePartsOfTheConsole(t *testing.T) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
+	_, page := r.ask(t, "GET", "/", "", "Accept", browser)
+	paths := map[string]string{"/": "text/html; charset=utf-8"}
+	for _, found := range reference.FindAllStringSubmatch(page, -1) {
+		kind := "text/css; charset=utf-8"
+		if strings.HasSuffix(found[1], ".js") {
+			kind = "text/javascript; charset=utf-8"
+		}
+		paths[found[1]] = kind
+	}
+	if len(paths) != 3 {
+		t.Errorf("the page refers to %v", paths)
+	}
+	for path, kind := range paths {
+		resp, body := r.ask(t, "GET", path, "", "Accept", browser)
+		if resp.code != 200 || resp.header.Get("Content-Type") != kind || body == "" {
+			t.Errorf("%s is %d %s", path, resp.code, resp.header.Get("Content-Type"))
+		}
+		for name, want := range map[string]string{
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; " +
+				"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+			"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
+		} {
+			if got := resp.header.Get(name); got != want {
+				t.Errorf("%s has %s %q, want %q", path, name, got, want)
+			}
+		}
+		if again, _ := r.ask(t, "GET", path, "", "Accept", browser, "If-None-Match", resp.header.Get("ETag")); again.code != http.StatusNotModified {
+			t.Errorf("%s has changed: %d", path, again.code)
+		}
+	}
+	for _, path := range []string{"/console/", "/console/index.html", "/console/nothing", "/console/a/console.js", "/console/..%2fpage.go"} {
+		if resp, _ := r.ask(t, "GET", path, "", "Accept", browser); resp.code != http.StatusNotFound {
+			t.Errorf("%s is %d", path, resp.code)
+		}
+	}
+}
+
+// TestThePageHasNothingInline: the policy would not let it run, and nothing of it may depend on that.
+func TestThePageHasNothingInline(t *testing.T) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
+	_, page := r.ask(t, "GET", "/", "", "Accept", browser)
+	if found := regexp.MustCompile(`(?i)<style|\s(on[a-z]+|style)=|<script>|javascript:|https?://`).FindAllString(page, -1); found != nil {
+		t.Errorf("the page has %q", found)
+	}
+	_, script := r.ask(t, "GET", "/console/console.js", "")
+	if found := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|\.style\b`).FindAllString(script, -1); found != nil {
+		t.Errorf("the script has %q", found)
+	}
+	for _, want := range []string{"<noscript>", "/metrics", "/v1/snapshots"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("without JavaScript the page does not say %q", want)
+		}
+	}
+}
+
+// listing is a cluster whose catalog has these records.
+func listing(name string, records ...*snapshot.Record) *fakeCluster {
+	return &fakeCluster{name: name, backends: []string{"local"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
+		return snapshot.Page{Records: records}, nil
+	}}
+}
+
+func TestTheOverviewHasEveryCluster(t *testing.T) {
+	whole := &snapshot.Record{Snapshot: snapshot.Snapshot{
+		Name: "a", State: snapshot.StateReady, Trigger: snapshot.TriggerManual, CreateTime: time.Now(),
+		Locations: []snapshot.Location{{Backend: "local", State: snapshot.StateReady}},
+	}, Proven: time.Now()}
+	lost := &fakeCluster{name: "lost", backends: []string{"s3"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
+		return snapshot.Page{}, &snapshot.Error{Reason: snapshot.ReasonCatalogUnavailable, Message: "read the catalog", Err: errors.New("no leader")}
+	}}
+	r := run(t, server.Config{Version: "1.2.3"}, listing("prod", whole), lost, listing("new"))
+	resp, body := r.ask(t, "GET", "/console/overview", "")
+	var o console.Overview
+	if err := json.Unmarshal([]byte(body), &o); err != nil || resp.code != 200 || resp.header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("%d %v: %v in %s", resp.code, resp.header, err, body)
+	}
+	if o.Version != "1.2.3" || o.GRPC != r.GRPCAddr() || o.Time.IsZero() || o.TLS || len(o.Clusters) != 3 {
+		t.Fatalf("the overview is %+v", o)
+	}
+	for i, want := range []console.Cluster{{Name: "prod", Verdict: console.Safe}, {Name: "lost", Verdict: console.Unknown}, {Name: "new", Verdict: console.Danger}} {
+		if got := o.Clusters[i]; got.Name != want.Name || got.Verdict != want.Verdict || len(got.Backends) != 1 {
+			t.Errorf("cluster %d is %+v, want %s to be %s", i, got, want.Name, want.Verdict)
+		}
+	}
+	if f := o.Clusters[1].Findings; len(f) != 1 || !strings.Contains(f[0].Text, "no leader") {
+		t.Errorf("why it is unknown: %+v", f)
+	}
+	if resp, body := r.ask(t, "GET", "/console/overview?cluster=prod", ""); resp.code != 400 {
+		t.Errorf("with a query: %d %s", resp.code, body)
+	}
+}
+
+// TestTheOverviewIsGuardedAsTheAPIIs: the page itself says nothing of the service, and comes to everybody.
+func TestTheOverviewIsGuardedAsTheAPIIs(t *testing.T) {
+	r := run(t, server.Config{}, listing("prod"))
+	for _, path := range []string{"/console/overview", "/v1/snapshots"} {
+		resp, body := r.ask(t, "GET", path, "", "Host", "evil.example")
+		if resp.code != 403 {
+			t.Errorf("%s with a foreign Host: %d", path, resp.code)
+		}
+		checkError(t, errorOf(t, body), codes.PermissionDenied, "FOREIGN_HOST")
+	}
+	if resp, body := r.ask(t, "GET", "/", "", "Host", "evil.example", "Accept", browser); resp.code != 200 || strings.Contains(body, "prod") {
+		t.Errorf("the page: %d", resp.code)
+	}
+}
