@@ -2,7 +2,9 @@ package console
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,7 +13,7 @@ import (
 
 // Judge says what is known of a cluster from its newest records, newest first. All says that there are no others.
 func Judge(name string, backends []string, records []*snapshot.Record, all bool, now time.Time) Cluster {
-	j := &judge{records: records, now: now, c: Cluster{Name: name, Verdict: Safe, Findings: []Finding{}, Looked: len(records), All: all}}
+	j := &judge{records: records, now: now, c: Cluster{Name: name, Verdict: Safe, Findings: []Finding{}, Mark: mark(records), Looked: len(records), All: all}}
 	for _, b := range backends {
 		j.c.Backends = append(j.c.Backends, j.backend(b))
 	}
@@ -35,7 +37,7 @@ func Judge(name string, backends []string, records []*snapshot.Record, all bool,
 func Unreadable(name string, backends []string, err error) Cluster {
 	c := Cluster{Name: name, Verdict: Unknown, Findings: []Finding{{
 		Verdict: Unknown,
-		Text:    "The catalog cannot be read, so nothing is known here: " + err.Error() + ". Saving and restoring do without it; what a backend holds is listed with:",
+		Text:    "The catalog cannot be read, so nothing is known here: " + err.Error() + ". Saving and restoring do without it, and this lists what a backend holds.",
 		Do:      []string{"list", "--from", "URL"},
 	}}}
 	for _, b := range backends {
@@ -50,6 +52,15 @@ type judge struct {
 	now     time.Time
 	last    *snapshot.Record // of which the save has ended
 	holder  *snapshot.Record // the newest that is whole anywhere
+}
+
+// mark is the same as long as the catalog has these records as they are.
+func mark(records []*snapshot.Record) string {
+	h := fnv.New64a()
+	for _, rec := range records {
+		_, _ = fmt.Fprintf(h, "%q %d\n", rec.Name, rec.Version) // a hash takes everything
+	}
+	return strconv.FormatUint(h.Sum64(), 36)
 }
 
 func (j *judge) find(v Verdict, do []string, format string, args ...any) {

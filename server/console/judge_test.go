@@ -147,6 +147,24 @@ func TestWhatWasNotLookedAtIsNotDenied(t *testing.T) {
 	}
 }
 
+func TestTheMarkChangesWithEveryRecord(t *testing.T) {
+	rec := saved("a", 0)
+	mark := func(records ...*snapshot.Record) string {
+		return console.Judge("prod", []string{"local", "s3"}, records, true, now).Mark
+	}
+	before := mark(rec, saved("b", 0))
+	if again := mark(rec, saved("b", 0)); again != before {
+		t.Errorf("%s has become %s", before, again)
+	}
+	if less := mark(rec); less == before {
+		t.Error("one that is gone is not seen")
+	}
+	rec.Version++
+	if changed := mark(rec, saved("b", 0)); changed == before {
+		t.Error("one that has changed is not seen")
+	}
+}
+
 func TestACatalogThatCannotBeReadIsNoVerdict(t *testing.T) {
 	c := console.Unreadable("prod", []string{"local"}, errors.New("etcd has no leader"))
 	if c.Verdict != console.Unknown || c.Newest != nil || !strings.Contains(c.Findings[0].Text, "etcd has no leader") || c.Backends[0].Name != "local" {

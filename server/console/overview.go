@@ -32,6 +32,7 @@ type Cluster struct {
 	LastSave *Snapshot `json:"lastSave"` // the newest whose save has ended, whatever came of it
 	Proven   *Proof    `json:"proven"`   // the newest proof that a snapshot can be restored; nil when there is none
 	Saving   *Snapshot `json:"saving"`   // the save under way, or one that nobody has settled yet
+	Mark     string    `json:"mark"`     // changes when one of those that were looked at does
 	Looked   int       `json:"looked"`   // at how many snapshots, the newest
 	All      bool      `json:"all"`      // whether there are no more
 }

@@ -5,6 +5,7 @@
 const every = 10000; // milliseconds between two looks when no event asks for one
 const patience = 15000; // for one answer
 const fresh = 35000; // what is older is not current, whatever was heard
+const relist = 60000; // after which the list is asked for even if the overview knows of no change: it does not look at all
 const page = 50; // rows at first, and that "Show more" adds
 const mostRows = 1000;
 
@@ -239,19 +240,28 @@ async function glance() {
   }
 }
 
+// list asks for the list unless it is known to be as it was: a page that is left open should not fill the service's log.
 async function list() {
   const cluster = chosen();
+  const { mark, verdict, findings: why } = state.overview.clusters.find((c) => c.name === cluster);
   const query = new URLSearchParams({ pageSize: state.rows });
   if ($('state').value) query.append('states', $('state').value);
   if ($('until').value) query.append('createTimeUntil', new Date(`${$('until').value}Z`).toISOString());
   const asked = Date.now();
+  const same = state.listed && state.listed.cluster === cluster && state.listed.filter === String(query);
+  if (verdict === 'unknown') {
+    state.listProblem = new Problem('', why[0].text);
+    if (!same) state.listed = null;
+    return;
+  }
+  if (same && !state.listProblem && state.listed.mark === mark && asked - state.listed.asked < relist) return;
   try {
     const answer = await ask(`/v1/clusters/${encodeURIComponent(cluster)}/snapshots?${query}`);
-    state.listed = { cluster, asked, filter: String(query), snapshots: answer.snapshots, more: answer.nextPageToken !== '' };
+    state.listed = { cluster, asked, mark, filter: String(query), snapshots: answer.snapshots, more: answer.nextPageToken !== '' };
     state.listProblem = null;
   } catch (e) {
     state.listProblem = e;
-    if (state.listed && (state.listed.cluster !== cluster || state.listed.filter !== String(query))) state.listed = null;
+    if (!same) state.listed = null;
   }
 }
 
@@ -281,6 +291,7 @@ async function follow() {
     state.live = false;
     state.moving.clear();
     tick();
+    soon(); // to know whether the service is still there
     await new Promise((done) => { setTimeout(done, wait); });
   }
   following = null;
@@ -391,11 +402,11 @@ function showNotice(stale) {
   $('main').hidden = Boolean(refused) || !state.overview;
   let shown = null;
   if (refused) {
-    shown = ['The API is refused to this browser', `${p.message}.`, refusals[p.reason]];
+    shown = ['The API is refused to this browser', visible(`${p.message.charAt(0).toUpperCase()}${p.message.slice(1)}.`), refusals[p.reason]];
   } else if (stale && (p || state.asked)) {
     const what = p ? p.message : 'nothing was asked for a while';
     const shows = state.asked ? ` What is shown below is as it was at ${utc(state.asked + state.skew)}; it is tried again all the time.` : ' It is tried again all the time.';
-    shown = [p && p.reason !== 'GONE' ? 'Not current: the service answers with an error' : 'Not current: the service does not answer', `${visible(what)}.${shows}`, outage];
+    shown = [p && p.reason !== 'GONE' ? 'Not current: the service answers with an error' : 'Not current: the service does not answer', `${visible(what.charAt(0).toUpperCase() + what.slice(1))}.${shows}`, outage];
   } else if (state.overview && state.overview.version !== firstVersion) {
     shown = ['The service was updated', 'Load this page again: it belongs to the version before.', []];
   }
@@ -450,19 +461,24 @@ function card(c, clusters) {
   const open = state.folded.has(c.name) ? state.folded.get(c.name) : clusters <= 3 || c.verdict !== 'safe';
   const known = c.verdict !== 'unknown';
   const summary = el('summary', {}, badge(kind, word, true), el('span', { class: 'name' }, c.name),
-    known && el('span', { class: 'fact' }, 'newest ', el('b', {}, c.newest ? age(c.newest.created) : 'none')),
-    known && el('span', { class: 'fact' }, 'last save ', c.lastSave ? stateBadge(c.lastSave.state) : el('b', {}, 'none'), c.lastSave ? ' ' : null, c.lastSave ? age(c.lastSave.created) : null),
-    known && el('span', { class: 'fact' }, 'restore proven ', el('b', {}, c.proven ? age(c.proven.time) : 'never')));
+    known && el('span', { class: 'fact' }, 'newest READY ', el('b', {}, c.newest ? age(c.newest.created) : 'none'), c.newest && ' ago'),
+    known && el('span', { class: 'fact' }, 'last save ', c.lastSave ? stateBadge(c.lastSave.state) : el('b', {}, 'none'), c.lastSave && ' ', c.lastSave && age(c.lastSave.created), c.lastSave && ' ago'),
+    known && el('span', { class: 'fact' }, 'restore proven ', el('b', {}, c.proven ? age(c.proven.time) : 'never'), c.proven && ' ago'));
   const body = el('div', { class: 'body' }, findings(c), el('div', { class: 'saving', 'data-cluster': c.name, hidden: true }),
-    known ? el('div', { class: 'columns' }, facts(c), backends(c)) : null, known ? commands(c) : null);
+    known && el('div', { class: 'columns' }, facts(c), backends(c)), known && commands(c));
   const details = el('details', { class: `card ${kind}`, open }, summary, body);
   summary.addEventListener('click', () => state.folded.set(c.name, !details.open));
   return details;
 }
 
 function findings(c) {
-  const items = c.findings.map((f) => el('li', { class: f.verdict }, el('span', { class: 'mark' }, `${marks[f.verdict]} ${f.verdict === 'danger' ? 'Act: ' : ''}`),
-    f.text, f.do && f.do.length ? commandLine(command(f.do, c.name)) : null));
+  const said = new Set(); // what helps against one may help against the next
+  const items = c.findings.map((f) => {
+    const help = command(f.do, c.name);
+    const item = el('li', { class: f.verdict }, el('span', { class: 'mark' }, `${state.stale ? '?' : marks[f.verdict]} `), f.text, !said.has(help) && commandLine(help));
+    said.add(help);
+    return item;
+  });
   if (!items.length) items.push(el('li', {}, el('span', { class: 'mark' }, `${state.stale ? '?' : marks.safe} `), `Nothing to be done${state.stale ? ', when last heard' : ''}.`));
   return el('ul', { class: 'findings' }, ...items);
 }
@@ -483,13 +499,13 @@ function facts(c) {
     ...term('Last save', ...(c.lastSave ? [stateBadge(c.lastSave.state), ' ', age(c.lastSave.created), ` ago, ${c.lastSave.trigger}, took ${took(c.lastSave.seconds)}, `, mono(c.lastSave.name)] : [none(`none${among}`)])),
     ...term('Restore proven', ...(c.proven ? [age(c.proven.time), ' ago, by a drill of ', ...snapshotLine(c.proven)] : [none(`never${among}`)])),
     ...term('Waits for repair', waiting ? el('b', {}, `${waiting} ${waiting === 1 ? 'copy' : 'copies'}`) : none('nothing')),
-    ...term('Looked at', `${c.looked} snapshots${c.all ? ', all there are' : ', the newest'}`)));
+    ...term('Looked at', c.all ? `all of the catalog, ${c.looked}` : `the newest ${c.looked}`)));
 }
 
 function backends(c) {
   const rows = c.backends.map((b) => el('tr', {}, el('th', { scope: 'row' }, b.name),
-    el('td', {}, b.last ? stateBadge(b.last) : el('span', { class: 'quiet' }, 'not asked for'), b.error ? el('div', {}, b.error) : null),
-    el('td', {}, ...(b.newest ? [age(b.newest.created), ' ago'] : [badge('danger', 'NONE')])),
+    el('td', {}, b.last ? stateBadge(b.last) : el('span', { class: 'quiet' }, 'not asked for'), b.error && el('div', {}, b.error)),
+    el('td', {}, ...(b.newest ? [age(b.newest.created), ' ago', el('div', {}, mono(b.newest.name))] : [badge('danger', 'NONE')])),
     el('td', {}, b.waiting ? `${b.waiting}` : '-', b.waiting && b.next ? el('div', { class: 'quiet' }, `next try ${utc(Date.parse(b.next)).slice(11, 19)}`) : null)));
   return el('div', {}, el('h3', {}, 'Backends'), el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, el('tr', {},
     el('th', { scope: 'col' }, 'Backend'), el('th', { scope: 'col' }, 'Last save'), el('th', { scope: 'col' }, 'Newest whole copy'), el('th', { scope: 'col' }, 'Waiting'))), el('tbody', {}, ...rows))));
@@ -537,13 +553,13 @@ function showList() {
   const p = state.listProblem;
   const l = state.listed;
   const old = l ? ` The rows below are as they were at ${utc(l.asked + state.skew)}.` : '';
-  setText($('list-error'), p ? visible(`The list cannot be read: ${p.message}.${old}`) : '');
+  setText($('list-error'), p ? visible(`The list cannot be read: ${p.message}${/[.:]$/.test(p.message) ? '' : '.'}${old}`) : '');
   $('list-error').hidden = !p;
   keyed($('rows'), (l ? l.snapshots : []).flatMap((s) => {
     const key = `${s.cluster}/${s.name}`;
     const signature = JSON.stringify(s);
     const rows = [[key, signature, () => row(s, key)]];
-    if (state.open.has(key)) rows.push([`${key}/details`, signature, () => detailsRow(s, key)]);
+    if (state.open.has(key)) rows.push([`${key}/details`, signature, () => detailsRow(s)]);
     return rows;
   }));
   const n = l ? l.snapshots.length : 0;
@@ -565,18 +581,23 @@ function row(s, key) {
     showList();
   });
   const v = s.verification;
-  return el('tr', { role: 'row' }, cell(null, '', button, s.pinned ? ' ' : null, s.pinned ? badge('', 'PINNED') : null), cell(null, '', stateBadge(s.state)),
+  return el('tr', { role: 'row' }, cell(null, '', button, s.pinned && ' ', s.pinned && badge('', 'PINNED')), cell(null, '', stateBadge(s.state)),
     cell('Age', '', age(s.createTime)), cell('Database', 'num', size(s.dbSizeBytes)), cell('Stored', 'num', size(s.storedSizeBytes)), cell('Keys', 'num', count(s.totalKeys)),
     cell('Revision', 'num', count(s.revision)), cell(null, '', plain(s.trigger)),
-    cell('On', '', ...s.locations.map((l) => el('span', { class: 'where' }, l.backend, ' ', stateBadge(l.state)))),
+    cell('On', '', ...s.locations.flatMap((l) => [el('span', { class: 'where' }, l.backend, ' ', stateBadge(l.state)), ' '])),
     cell('Verified', '', ...(v ? [stateBadge(v.state), ` ${plain(v.level)} `, age(v.time)] : ['-'])));
 }
 
-function detailsRow(s, key) {
+function verdict(v) {
+  if (!v) return 'never';
+  return `${plain(v.level)} ${plain(v.state)} at ${utc(Date.parse(v.time))}, on ${v.backends.join(', ')}${v.storedOnly ? ', as it is stored alone' : ''}${v.live ? `; HashKV: ${v.live}` : ''}`;
+}
+
+function detailsRow(s) {
   const term = (name, what) => (what === '' || what === null ? [] : [el('dt', {}, name), el('dd', {}, what)]);
   const v = s.verification;
-  const places = s.locations.map((l) => el('tr', {}, el('th', { scope: 'row' }, l.backend), el('td', {}, stateBadge(l.state)), el('td', { class: 'mono' }, l.uri),
-    el('td', {}, age(l.updateTime), ' ago'), el('td', {}, l.error || '-')));
+  const places = s.locations.map((l) => el('tr', {}, el('th', { scope: 'row' }, l.backend), el('td', {}, stateBadge(l.state)), el('td', { class: 'mono place' }, l.uri),
+    el('td', {}, age(l.updateTime)), el('td', { class: 'error' }, l.error || '-')));
   const labels = Object.entries(s.labels || {}).sort().map(([k, value]) => el('span', {}, `${k}=${value}`));
   const whole = s.locations.filter((l) => l.state === 'STATE_READY' && l.uri).map((l) => l.uri);
   const lines = [command(['get', s.name], s.cluster)];
@@ -586,17 +607,15 @@ function detailsRow(s, key) {
   }
   const etcd = s.etcdVersion ? `${s.etcdVersion}${s.storageVersion ? `, storage ${s.storageVersion}` : ''}` : '';
   return el('tr', { class: 'details', role: 'row' }, el('td', { colspan: '10', role: 'cell' },
-    s.error ? el('p', { class: 'notice danger' }, s.error) : null,
-    v && v.error ? el('p', { class: 'notice danger' }, `Verification: ${v.error}`) : null,
-    el('div', { class: 'columns' },
-      el('div', {}, el('h3', {}, 'Copies'), el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, el('tr', {},
-        ...['Backend', 'State', 'Place', 'Since', 'Error'].map((h) => el('th', { scope: 'col' }, h)))), el('tbody', {}, ...places)))),
-      el('div', {}, el('h3', {}, 'Facts'), el('dl', {},
-        ...term('Taken', `${utc(Date.parse(s.createTime))} on ${s.node || '-'}, took ${took(parseFloat(s.duration) || 0)}`),
-        ...term('Labels', labels.length ? el('span', { class: 'labels' }, ...labels) : null), ...term('etcd', etcd),
-        ...term('sha256', s.sha256 ? mono(s.sha256) : ''), ...term('Hash', s.hash ? mono(Number(s.hash).toString(16)) : ''),
-        ...term('Stored as', plain(s.compression) + (s.encryptionRecipients.length ? `, encrypted for ${s.encryptionRecipients.join(', ')}` : '')),
-        ...term('Verified', v ? `${plain(v.level)} ${plain(v.state)} at ${utc(Date.parse(v.time))}, on ${v.backends.join(', ')}${v.storedOnly ? ', as it is stored alone' : ''}${v.live ? `; HashKV: ${v.live}` : ''}` : 'never')))),
+    s.error && el('p', { class: 'notice danger' }, s.error), v && v.error && el('p', { class: 'notice danger' }, `Verification: ${v.error}`),
+    el('h3', {}, 'Copies'), el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, el('tr', {},
+      ...['Backend', 'State', 'Place', 'Since', 'Error'].map((h) => el('th', { scope: 'col' }, h)))), el('tbody', {}, ...places))),
+    el('h3', {}, 'Facts'), el('dl', {},
+      ...term('Taken', `${utc(Date.parse(s.createTime))} on ${s.node || '-'}, took ${took(parseFloat(s.duration) || 0)}`),
+      ...term('Labels', labels.length ? el('span', { class: 'labels' }, ...labels) : null), ...term('etcd', etcd),
+      ...term('sha256', s.sha256 ? mono(s.sha256) : ''), ...term('Hash', s.hash ? mono(Number(s.hash).toString(16)) : ''),
+      ...term('Stored as', plain(s.compression) + (s.encryptionRecipients.length ? `, encrypted for ${s.encryptionRecipients.join(', ')}` : '')),
+      ...term('Verified', verdict(v))),
     el('h3', {}, 'Commands'), ...lines.map(commandLine)));
 }
 

@@ -1,0 +1,158 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+)
+
+// tab is a page in a real Chromium, which is spoken to over a pipe in its own protocol.
+type tab struct {
+	t       *testing.T
+	to      *os.File
+	from    *bufio.Reader
+	session string
+	calls   int
+
+	problems []string // exceptions of the page's script, and what its policy has blocked
+}
+
+// browse opens a page. Rules lead names elsewhere, as Chromium's --host-resolver-rules has them.
+func browse(t *testing.T, url, rules string) *tab {
+	t.Helper()
+	path := chromium(t)
+	toR, toW, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromR, fromW, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(), "--remote-debugging-pipe",
+		"--host-resolver-rules="+rules, "--window-size=1400,900", "about:blank")
+	cmd.ExtraFiles = []*os.File{toR, fromW} // 3 and 4, where Chromium looks for them
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = toR.Close(), fromW.Close()
+	b := &tab{t: t, to: toW, from: bufio.NewReader(fromR)}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the group that was made for it
+		_ = cmd.Wait()
+		_, _ = toW.Close(), fromR.Close()
+	})
+	var target struct{ TargetID, SessionID string }
+	b.call("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	b.call("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &target)
+	b.session = target.SessionID
+	for _, domain := range []string{"Page", "Runtime", "Audits"} {
+		b.call(domain+".enable", nil, nil)
+	}
+	b.call("Page.navigate", map[string]any{"url": url}, nil)
+	return b
+}
+
+// chromium returns the path of the browser. Where a change is judged, there must be one.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	const missing = "there is no chromium (Debian's package chromium), and so nothing to open the console in"
+	if os.Getenv("CI") == "true" {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
+	return ""
+}
+
+// answer is a message of the browser: the answer to a call, or an event.
+type answer struct {
+	ID     int
+	Method string
+	Params json.RawMessage
+	Result json.RawMessage
+	Error  *struct{ Message string }
+}
+
+// call calls a method of the protocol and decodes what it returns. One call is under way at a time.
+func (b *tab) call(method string, params any, result any) {
+	b.t.Helper()
+	b.calls++
+	msg := map[string]any{"id": b.calls, "method": method, "params": params}
+	if b.session != "" {
+		msg["sessionId"] = b.session
+	}
+	if params == nil {
+		delete(msg, "params")
+	}
+	doc, err := json.Marshal(msg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.to.Write(append(doc, 0)); err != nil {
+		b.t.Fatalf("%s: %v", method, err)
+	}
+	for {
+		line, err := b.from.ReadBytes(0)
+		if err != nil {
+			b.t.Fatalf("%s: the browser has gone: %v", method, err)
+		}
+		var a answer
+		decode(b.t, string(line[:len(line)-1]), &a)
+		switch {
+		case a.Method == "Runtime.exceptionThrown" || a.Method == "Audits.issueAdded":
+			b.problems = append(b.problems, a.Method+": "+string(a.Params))
+		case a.ID != b.calls:
+		case a.Error != nil:
+			b.t.Fatalf("%s: %s", method, a.Error.Message)
+		default:
+			if result != nil {
+				decode(b.t, string(a.Result), result)
+			}
+			return
+		}
+	}
+}
+
+// eval evaluates an expression in the page and decodes its value, if it is wanted.
+func (b *tab) eval(expression string, value any) {
+	b.t.Helper()
+	var r struct {
+		Result           struct{ Value json.RawMessage }
+		ExceptionDetails json.RawMessage
+	}
+	b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}, &r)
+	if r.ExceptionDetails != nil {
+		b.t.Fatalf("%s: %s", expression, r.ExceptionDetails)
+	}
+	if value != nil {
+		decode(b.t, string(r.Result.Value), value)
+	}
+}
+
+// text returns what a person reads in the elements of a selector; empty when there is none, or it cannot be seen.
+func (b *tab) text(selector string) string {
+	b.t.Helper()
+	var s string
+	b.eval("[...document.querySelectorAll("+quoted(selector)+")].filter(e => e.checkVisibility()).map(e => e.innerText).join('\\n')", &s)
+	return s
+}
+
+func quoted(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return `""` // a string can be encoded
+	}
+	return string(b)
+}

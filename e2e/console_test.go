@@ -1,0 +1,138 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// attack is markup that runs if it is ever taken for some. The policy would not let it run, so it is looked for, too.
+const attack = `<img src=x onerror=document.title='attacked'>`
+
+// TestTheConsoleInABrowser: what a person reads is what `snapshotd list` says, also of a snapshot that did not reach a backend; what
+// others wrote stays text; what happens is shown without being asked for; and when the service is gone, the page says so.
+func TestTheConsoleInABrowser(t *testing.T) {
+	chromium(t)
+	w := newWorld(t, 1<<20)
+	dir := filepath.Join(t.TempDir(), attack)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{
+		"--etcd-endpoints", strings.Join(w.etcd.Endpoints(), ","), "--data-dir", t.TempDir(), "--node-name", "node-1",
+		"--backend", "local=" + (&url.URL{Scheme: "file", Path: dir}).String(), "--backend", "s3=" + w.s3URL(""),
+	}
+	s := start(t, w.options(), args...)
+	s.must("save", "--label", "note="+attack)
+	b := browse(t, "http://"+s.http+"/", "")
+	b.showsTheList(s)
+	b.reads("the verdict", "#clusters summary", "ATTENTION", "READY", "never")
+
+	s.must("verify", "latest", "--level", "drill")
+	s.must("save", "--name-prefix", "second")
+	b.showsTheList(s)
+	b.reads("the verdict", "#clusters summary", "SAFE")
+	b.reads("whether it is current", "#link", "Live, as of ")
+
+	if err := os.Rename(dir, dir+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.run("save", "--name-prefix", "third"); r.code != 3 {
+		t.Fatalf("save without the directory: exit code %d: %s", r.code, r.stderr)
+	}
+	b.showsTheList(s)
+	b.reads("the verdict", "#clusters summary", "ATTENTION", "PARTIAL")
+	b.reads("why", ".findings", "The last save did not reach every backend", attack, "snapshotd reconcile --repair --addr "+s.grpc)
+	b.eval("document.querySelectorAll('button.name').forEach(e => e.click())", nil)
+	b.reads("the details", "tr.details", "note="+attack, attack+" does not exist", "snapshotd verify third-node-1-")
+	var made int
+	if b.eval("document.querySelectorAll('img, main script, iframe').length", &made); made != 0 || strings.Contains(b.text("title"), "attacked") {
+		t.Errorf("markup of others has become %d elements", made)
+	}
+
+	s.kill()
+	b.reads("that it is not current", "#link", "NOT CURRENT", " ago")
+	b.reads("why", "#notice", "the service does not answer", "What is shown below is as it was at ", "snapshotd restore latest --from URL")
+	b.reads("the verdict", "#clusters summary", "UNKNOWN, was ATTENTION")
+	if err := os.Rename(dir+".gone", dir); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, w.options(), append(args, "--listen-http", s.http)...)
+	b.reads("whether it is current", "#link", "Live, as of ")
+	s.must("reconcile", "--repair")
+	b.showsTheList(s)
+	b.reads("the verdict", "#clusters summary", "SAFE")
+	if len(b.problems) > 0 {
+		t.Errorf("the browser complains: %q", b.problems)
+	}
+}
+
+// TestTheConsoleSaysWhyItIsRefused: the page comes to everybody, what it would show does not.
+func TestTheConsoleSaysWhyItIsRefused(t *testing.T) {
+	chromium(t)
+	w := newWorld(t, 0)
+	s := start(t, w.options(), w.args(t, "")...)
+	s.must("save")
+	b := browse(t, "http://"+strings.Replace(s.http, "127.0.0.1", "evil.example", 1)+"/", "MAP evil.example 127.0.0.1")
+	b.reads("why", "#notice", "The API is refused to this browser", "evil.example", "Open this page as http://localhost:")
+	if shown := b.text("main"); shown != "" {
+		t.Errorf("it shows %q", shown)
+	}
+}
+
+// reads waits until all of this can be read in the elements of a selector.
+func (b *tab) reads(what, selector string, all ...string) {
+	b.t.Helper()
+	var text string
+	b.eventually(what, &text, func() bool {
+		text = b.text(selector)
+		for _, part := range all {
+			if !strings.Contains(text, part) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// showsTheList waits until the page has the snapshots of the service's list, each as it is there.
+func (b *tab) showsTheList(s *service) {
+	b.t.Helper()
+	var want []string
+	for _, sn := range s.list() {
+		row := []string{sn.Name, strings.TrimPrefix(sn.State, "STATE_"), strconv.FormatInt(sn.TotalKeys, 10), strconv.FormatInt(sn.Revision, 10)}
+		for _, l := range sn.Locations {
+			row = append(row, l.Backend+" "+strings.TrimPrefix(l.State, "STATE_"))
+		}
+		want = append(want, strings.Join(row, " "))
+	}
+	// Marks and the spaces between digits are for the eye.
+	const rows = `[...document.querySelectorAll('#rows > tr:not(.details)')].map(r => [0, 1, 5, 6, 8].map(i => r.cells[i].innerText
+		.replaceAll(/[✔▲✖…▸▾\u202f]/g, '').replaceAll(/\s+/g, ' ').trim()).join(' '))`
+	var got []string
+	var told string
+	b.eventually("the list", &told, func() bool {
+		b.eval(rows, &got)
+		told = fmt.Sprintf("%q, want %q", got, want)
+		return strings.Join(got, "\n") == strings.Join(want, "\n")
+	})
+}
+
+// eventually is [eventually], and says what the page had instead.
+func (b *tab) eventually(what string, text *string, ok func() bool) {
+	b.t.Helper()
+	done := false
+	defer func() {
+		if !done {
+			b.t.Logf("the page has %s", *text)
+		}
+	}()
+	eventually(b.t, "the page shows "+what, ok)
+	done = true
+}
