@@ -35,10 +35,11 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	b.reads("the verdict", "#clusters summary", "ATTENTION", "READY", "never")
 
 	s.must("verify", "latest", "--level", "drill")
-	s.must("save", "--name-prefix", "second")
+	s.must("save", "--name-prefix", "second", "--backend", "local")
 	b.showsTheList(s)
 	b.reads("the verdict", "#clusters summary", "SAFE")
 	b.reads("whether it is current", "#link", "Live, as of ")
+	b.restores(s, "second-node-1-")
 
 	if err := os.Rename(dir, dir+".gone"); err != nil {
 		t.Fatal(err)
@@ -84,6 +85,29 @@ func TestTheConsoleSaysWhyItIsRefused(t *testing.T) {
 	if shown := b.text("main"); shown != "" {
 		t.Errorf("it shows %q", shown)
 	}
+}
+
+// restores runs the command for the restore of a snapshot, as it can be copied from the page, in a shell.
+func (b *tab) restores(s *service, name string) {
+	b.t.Helper()
+	b.eval("[...document.querySelectorAll('button.name')].find(e => e.innerText.startsWith("+quoted(name)+")).click()", nil)
+	var command string
+	for line := range strings.Lines(b.text("tr.details code")) {
+		if strings.HasPrefix(line, "snapshotd restore "+name) {
+			command = strings.Replace(strings.TrimSpace(line), "--data-dir DIR", "--data-dir "+filepath.Join(b.t.TempDir(), "restored"), 1)
+		}
+	}
+	r := run(b.t, filepath.Dir(s.path), command)
+	if r.code != 0 || !strings.Contains(r.stdout, name) {
+		b.t.Errorf("%s: exit code %d\n%s%s", command, r.code, r.stdout, r.stderr)
+	}
+	b.eval("[...document.querySelectorAll('button.name')].find(e => e.innerText.startsWith("+quoted(name)+")).click()", nil)
+}
+
+// run runs a command in a shell that finds snapshotd in a directory.
+func run(t *testing.T, dir, line string) result {
+	t.Helper()
+	return command(t.Context(), t, "bash", "-c", "PATH="+dir+":$PATH; "+line)
 }
 
 // reads waits until all of this can be read in the elements of a selector.

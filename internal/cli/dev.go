@@ -56,7 +56,7 @@ func printNext(w io.Writer, self, dataDir, grpcAddr, httpAddr string) error {
 	}
 	_, err := fmt.Fprintf(w, `
 gRPC  %[2]s
-HTTP  http://%[3]s
+HTTP  http://%[3]s (the console, in a browser)
 data  %[4]s (etcd and snapshots; remove it to begin anew)
 
 Try, in another shell:

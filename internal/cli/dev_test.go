@@ -45,7 +45,7 @@ type dev struct {
 	stop           func() (code int) // as SIGTERM does
 }
 
-var addresses = regexp.MustCompile(`(?m)^gRPC  (\S+)\nHTTP  http://(\S+)$`)
+var addresses = regexp.MustCompile(`(?m)^gRPC  (\S+)\nHTTP  http://(\S+) \(the console, in a browser\)$`)
 
 // startDev runs `serve --dev` in dir and waits until it has printed what to try.
 func startDev(t *testing.T, dir string, args ...string) *dev {

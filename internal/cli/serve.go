@@ -23,9 +23,10 @@ func newServe(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the service",
-		Long: `Run the service: gRPC for those who save, list and watch, HTTP for Prometheus and probes. It stops
-on SIGINT and SIGTERM, and gives calls that are under way time to end. On SIGHUP it reads its
-configuration again and takes the limits (stream_limit, upload_limit) of it.
+		Long: `Run the service: gRPC for those who save, list and watch; HTTP for Prometheus and probes, for the
+API as JSON, and for the console, which is at / in a browser. It stops on SIGINT and SIGTERM, and
+gives calls that are under way time to end. On SIGHUP it reads its configuration again and takes
+the limits (stream_limit, upload_limit) of it.
 
 What is not given as a flag is taken from a variable, SNAPSHOTD_LISTEN_GRPC for --listen-grpc and so
 on, then from the file that --config names, then from the defaults. Lists in variables are separated

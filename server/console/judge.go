@@ -100,6 +100,8 @@ func (j *judge) whole() {
 	switch {
 	case j.holder == nil && len(j.records) > 0 && j.records[0].KeptOn != "":
 		j.find(Danger, []string{"reconcile", "--repair"}, "No backend holds a snapshot%s; one is on the disk of %s alone.", among, j.records[0].KeptOn)
+	case j.holder == nil && j.c.Saving != nil:
+		j.find(Danger, []string{"watch"}, "There is no snapshot that could be restored%s; one is being saved.", among)
 	case j.holder == nil:
 		j.find(Danger, []string{"save"}, "There is no snapshot that could be restored%s.", among)
 	case condemned(j.holder):

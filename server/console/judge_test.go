@@ -94,7 +94,7 @@ func TestTheVerdictOnACluster(t *testing.T) {
 		"proven once":                 {[]*snapshot.Record{saved("b", hour), saved("a", 50*hour, proven)}, console.Safe, nil},
 		"a save under way":            {[]*snapshot.Record{saved("b", 0, saving), saved("a", hour, proven)}, console.Safe, nil},
 		"nothing at all":              {nil, console.Danger, []string{"no snapshot that could be restored"}},
-		"nothing but a save":          {[]*snapshot.Record{saved("a", 0, saving)}, console.Danger, []string{"no snapshot that could be restored"}},
+		"nothing but a save":          {[]*snapshot.Record{saved("a", 0, saving)}, console.Danger, []string{"no snapshot that could be restored; one is being saved"}},
 		"never proven":                {[]*snapshot.Record{saved("a", hour)}, console.Attention, []string{"No restore was ever proven"}},
 		"a failed save":               {[]*snapshot.Record{saved("b", 0, nowhere), saved("a", hour, proven)}, console.Danger, []string{"The last save failed: read the snapshot: etcd does not answer"}},
 		"saved after it failed":       {[]*snapshot.Record{saved("b", 0), saved("a", hour, nowhere), saved("c", 2*hour, proven)}, console.Safe, nil},

@@ -19,6 +19,7 @@ const state = {
   live: false, // whether events are coming in
   moving: new Map(), // by cluster: the progress of a save that this replica does
   rows: page,
+  known: new Map(), // by cluster: what its catalog said when it was read last, and when
   open: new Set(), // rows whose details are shown
   folded: new Map(), // by cluster: whether its card is open, when somebody has said so
   stale: null,
@@ -235,6 +236,7 @@ async function glance() {
     state.skew = Date.parse(state.overview.time) - asked;
     state.problem = null;
     firstVersion ||= state.overview.version;
+    for (const c of state.overview.clusters) if (c.verdict !== 'unknown') state.known.set(c.name, { cluster: c, at: state.overview.time });
   } catch (e) {
     state.problem = e;
   }
@@ -451,7 +453,8 @@ function keyed(parent, wanted) {
 }
 
 function showClusters(o) {
-  keyed($('clusters'), o.clusters.map((c) => [c.name, JSON.stringify([c, state.stale, o.grpc, o.tls, o.clusters.length]), () => card(c, o.clusters.length)]));
+  const sorted = [...o.clusters].sort((a, b) => rank.indexOf(a.verdict) - rank.indexOf(b.verdict));
+  keyed($('clusters'), sorted.map((c) => [c.name, JSON.stringify([c, state.stale, o.grpc, o.tls, o.clusters.length]), () => card(c, o.clusters.length)]));
   o.clusters.forEach((c) => showMoving(c.name));
 }
 
@@ -465,7 +468,7 @@ function card(c, clusters) {
     known && el('span', { class: 'fact' }, 'last save ', c.lastSave ? stateBadge(c.lastSave.state) : el('b', {}, 'none'), c.lastSave && ' ', c.lastSave && age(c.lastSave.created), c.lastSave && ' ago'),
     known && el('span', { class: 'fact' }, 'restore proven ', el('b', {}, c.proven ? age(c.proven.time) : 'never'), c.proven && ' ago'));
   const body = el('div', { class: 'body' }, findings(c), el('div', { class: 'saving', 'data-cluster': c.name, hidden: true }),
-    known && el('div', { class: 'columns' }, facts(c), backends(c)), known && commands(c));
+    known && el('div', { class: 'columns' }, facts(c), backends(c)), known ? commands(c) : lastKnown(c.name));
   const details = el('details', { class: `card ${kind}`, open }, summary, body);
   summary.addEventListener('click', () => state.folded.set(c.name, !details.open));
   return details;
@@ -481,6 +484,14 @@ function findings(c) {
   });
   if (!items.length) items.push(el('li', {}, el('span', { class: 'mark' }, `${state.stale ? '?' : marks.safe} `), `Nothing to be done${state.stale ? ', when last heard' : ''}.`));
   return el('ul', { class: 'findings' }, ...items);
+}
+
+// lastKnown says what a catalog that cannot be read has said before, for that is when it is needed.
+function lastKnown(name) {
+  const { cluster, at } = state.known.get(name) || {};
+  if (!cluster) return null;
+  const what = cluster.newest ? ['The newest READY snapshot was ', mono(cluster.newest.name), ', taken ', age(cluster.newest.created), ' ago. '] : ['There was no READY snapshot. '];
+  return el('div', {}, el('p', {}, `When the catalog was read last, at ${utc(Date.parse(at))}: `, ...what), restoreLine(cluster));
 }
 
 const mono = (text) => el('span', { class: 'mono' }, text);
@@ -504,7 +515,7 @@ function facts(c) {
 
 function backends(c) {
   const rows = c.backends.map((b) => el('tr', {}, el('th', { scope: 'row' }, b.name),
-    el('td', {}, b.last ? stateBadge(b.last) : el('span', { class: 'quiet' }, 'not asked for'), b.error && el('div', {}, b.error)),
+    el('td', {}, b.last ? stateBadge(b.last) : el('span', { class: 'quiet' }, c.lastSave ? 'not to go there' : '-'), b.error && el('div', {}, b.error)),
     el('td', {}, ...(b.newest ? [age(b.newest.created), ' ago', el('div', {}, mono(b.newest.name))] : [badge('danger', 'NONE')])),
     el('td', {}, b.waiting ? `${b.waiting}` : '-', b.waiting && b.next ? el('div', { class: 'quiet' }, `next try ${utc(Date.parse(b.next)).slice(11, 19)}`) : null)));
   return el('div', {}, el('h3', {}, 'Backends'), el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, el('tr', {},
@@ -517,12 +528,16 @@ function commands(c) {
   add('Take a snapshot now', ['save']);
   if (c.newest) add('Prove that the newest one can be restored, in a throw-away etcd', ['verify', c.newest.name, '--level', 'drill']);
   add('Hold the catalog against the backends, and copy what is missing', ['reconcile', '--repair']);
+  parts.push(restoreLine(c));
+  return el('details', {}, el('summary', {}, 'Commands'), el('div', { class: 'commands' }, ...parts.filter(Boolean)));
+}
+
+function restoreLine(c) {
   const uris = c.backends.filter((b) => b.newest && b.newest.uri).map((b) => b.newest.uri);
-  if (uris.length) {
-    const r = restore('latest', uris, c.name);
-    add(`Say how the newest one would be restored, to the directory DIR; without --dry-run it is${r.s3 ? '. Complete the URL of S3 as in the configuration' : ''}`, r.args);
-  }
-  return el('details', {}, el('summary', {}, 'Commands'), el('div', { class: 'commands' }, ...parts));
+  if (!uris.length) return null;
+  const r = restore('latest', uris, c.name);
+  const s3 = r.s3 ? '. Complete the URL of S3 as in the configuration' : '';
+  return el('div', {}, el('p', { class: 'what' }, `Say how the newest one would be restored, to the directory DIR; without --dry-run it is${s3}`), commandLine(command(r.args, c.name)));
 }
 
 function showMoving(name) {
