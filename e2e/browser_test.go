@@ -149,6 +149,12 @@ func (b *tab) text(selector string) string {
 	return s
 }
 
+func (b *tab) title() (title string) {
+	b.t.Helper()
+	b.eval("document.title", &title)
+	return title
+}
+
 func quoted(s string) string {
 	b, err := json.Marshal(s)
 	if err != nil {

@@ -53,8 +53,8 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	b.eval("document.querySelectorAll('button.name').forEach(e => e.click())", nil)
 	b.reads("the details", "tr.details", "note="+attack, attack+" does not exist", "snapshotd verify third-node-1-")
 	var made int
-	if b.eval("document.querySelectorAll('img, main script, iframe').length", &made); made != 0 || strings.Contains(b.text("title"), "attacked") {
-		t.Errorf("markup of others has become %d elements", made)
+	if b.eval("document.querySelectorAll('img, main script, iframe').length", &made); made != 0 || strings.Contains(b.title(), "attacked") {
+		t.Errorf("markup of others has become %d elements; the title is %q", made, b.title())
 	}
 
 	s.kill()
@@ -82,8 +82,8 @@ func TestTheConsoleSaysWhyItIsRefused(t *testing.T) {
 	s.must("save")
 	b := browse(t, "http://"+strings.Replace(s.http, "127.0.0.1", "evil.example", 1)+"/", "MAP evil.example 127.0.0.1")
 	b.reads("why", "#notice", "The API is refused to this browser", "evil.example", "Open this page as http://localhost:")
-	if shown := b.text("main"); shown != "" {
-		t.Errorf("it shows %q", shown)
+	if shown := b.text("main"); shown != "" || !strings.Contains(b.title(), "REFUSED") {
+		t.Errorf("%q shows %q", b.title(), shown)
 	}
 }
 

@@ -59,11 +59,8 @@ func (s *Server) serveOverview(w http.ResponseWriter, r *http.Request, g *guard)
 		writeRefusal(w, refuse(http.StatusBadRequest, reasonBadRequest, "%.60q takes no query", r.URL.Path))
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), glanceTimeout)
-	defer cancel()
-	defer context.AfterFunc(s.streams, cancel)()
 	b, err := json.Marshal(console.Overview{
-		Version: s.cfg.Version, Time: time.Now().UTC(), GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.enabled(), Clusters: s.glance(ctx),
+		Version: s.cfg.Version, Time: time.Now().UTC(), GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.enabled(), Clusters: s.glance(r.Context(), s.streams),
 	})
 	if err != nil {
 		http.Error(w, "the overview cannot be encoded: "+err.Error(), http.StatusInternalServerError)
@@ -73,8 +70,11 @@ func (s *Server) serveOverview(w http.ResponseWriter, r *http.Request, g *guard)
 	_, _ = w.Write(append(b, '\n')) // the client is gone; there is nobody to tell
 }
 
-// glance looks at all clusters, a few at a time.
-func (s *Server) glance(ctx context.Context) []console.Cluster {
+// glance looks at all clusters, a few at a time, until ctx or stop is done.
+func (s *Server) glance(ctx, stop context.Context) []console.Cluster {
+	ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
+	defer cancel()
+	defer context.AfterFunc(stop, cancel)()
 	all := make([]console.Cluster, len(s.cfg.Clusters))
 	turns := make(chan struct{}, glanceClusters)
 	var wg sync.WaitGroup
@@ -82,22 +82,28 @@ func (s *Server) glance(ctx context.Context) []console.Cluster {
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			all[i] = glanceAt(ctx, c)
+			all[i] = s.glanceAt(ctx, c)
 		})
 	}
 	wg.Wait()
 	return all
 }
 
-func glanceAt(ctx context.Context, c Cluster) console.Cluster {
-	page, err := c.List(ctx, snapshot.Query{PageSize: glanceSnapshots})
+func (s *Server) glanceAt(ctx context.Context, c Cluster) (glance console.Cluster) {
+	err := s.guard(ctx, ours+"List", func(ctx context.Context) error {
+		page, err := c.List(ctx, snapshot.Query{PageSize: glanceSnapshots})
+		if err == nil {
+			glance = console.Judge(c.Name(), c.BackendNames(), page.Records, page.NextPageToken == "", time.Now())
+		}
+		return err
+	})
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("it did not answer within %s: %w", glanceTimeout, err)
 	}
 	if err != nil {
 		return console.Unreadable(c.Name(), c.BackendNames(), err)
 	}
-	return console.Judge(c.Name(), c.BackendNames(), page.Records, page.NextPageToken == "", time.Now())
+	return glance
 }
 
 // setPrivate keeps an answer from caches, and from pages of other sites.

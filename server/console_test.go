@@ -117,16 +117,17 @@ func TestTheOverviewHasEveryCluster(t *testing.T) {
 	lost := &fakeCluster{name: "lost", backends: []string{"s3"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
 		return snapshot.Page{}, &snapshot.Error{Reason: snapshot.ReasonCatalogUnavailable, Message: "read the catalog", Err: errors.New("no leader")}
 	}}
-	r := run(t, server.Config{Version: "1.2.3"}, listing("prod", whole), lost, listing("new"))
+	broken := &fakeCluster{name: "broken", backends: []string{"s3"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) { panic("a defect") }}
+	r := run(t, server.Config{Version: "1.2.3"}, listing("prod", whole), lost, listing("new"), broken)
 	resp, body := r.ask(t, "GET", "/console/overview", "")
 	var o console.Overview
 	if err := json.Unmarshal([]byte(body), &o); err != nil || resp.code != 200 || resp.header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("%d %v: %v in %s", resp.code, resp.header, err, body)
 	}
-	if o.Version != "1.2.3" || o.GRPC != r.GRPCAddr() || o.Time.IsZero() || o.TLS || len(o.Clusters) != 3 {
+	if o.Version != "1.2.3" || o.GRPC != r.GRPCAddr() || o.Time.IsZero() || o.TLS || len(o.Clusters) != 4 {
 		t.Fatalf("the overview is %+v", o)
 	}
-	for i, want := range []console.Cluster{{Name: "prod", Verdict: console.Safe}, {Name: "lost", Verdict: console.Unknown}, {Name: "new", Verdict: console.Danger}} {
+	for i, want := range []console.Cluster{{Name: "prod", Verdict: console.Safe}, {Name: "lost", Verdict: console.Unknown}, {Name: "new", Verdict: console.Danger}, {Name: "broken", Verdict: console.Unknown}} {
 		if got := o.Clusters[i]; got.Name != want.Name || got.Verdict != want.Verdict || len(got.Backends) != 1 {
 			t.Errorf("cluster %d is %+v, want %s to be %s", i, got, want.Name, want.Verdict)
 		}

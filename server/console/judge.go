@@ -222,7 +222,8 @@ func (b *Backend) soonest(rec *snapshot.Record) {
 
 // waits reports whether a copy of a snapshot that is not on a backend can be had from another one, or from a replica's disk.
 func waits(rec *snapshot.Record) bool {
-	return rec.State == snapshot.StatePartial && rec.Trigger != snapshot.TriggerAdopted || rec.State == snapshot.StateFailed && rec.KeptOn != ""
+	return rec.State == snapshot.StatePartial && rec.Trigger != snapshot.TriggerAdopted && rec.StoredSHA256 != "" ||
+		rec.State == snapshot.StateFailed && rec.KeptOn != ""
 }
 
 // ended reports whether a record is of a save of ours that has come to an end.

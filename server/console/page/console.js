@@ -68,8 +68,8 @@ function span(ms) {
 }
 
 function took(seconds) {
-  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-  return seconds < 60 ? `${seconds.toFixed(1)} s` : span(seconds * 1000);
+  if (seconds < 1) return `${Math.round(seconds * 1000)}\u00a0ms`;
+  return seconds < 60 ? `${seconds.toFixed(1)}\u00a0s` : span(seconds * 1000);
 }
 
 const utc = (ms) => `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
@@ -184,7 +184,7 @@ async function problemOf(resp) {
     const status = JSON.parse(await resp.text());
     return new Problem((status.details || []).map((d) => d.reason).find(Boolean) || '', status.message || `HTTP ${resp.status}`);
   } catch {
-    return new Problem('', `it answers with HTTP ${resp.status}`);
+    return new Problem('', `it answers with HTTP ${resp.status}, which is none of its own answers: a proxy between?`);
   }
 }
 
@@ -213,9 +213,14 @@ async function look() {
   clearTimeout(timer);
   do {
     again = false;
-    await glance();
-    if (!state.problem) await list();
-    show();
+    try {
+      await glance();
+      if (!state.problem) await list();
+      show();
+    } catch (e) { // a defect of the page must not look like good news
+      state.problem = new Problem('', `this page cannot show what the service has said: ${e.message}`);
+      tick();
+    }
   } while (again);
   looking = false;
   clearTimeout(timer);
@@ -312,7 +317,7 @@ function happened(message) {
   const event = message.result;
   if (!event || event.type === 'TYPE_POSITION') return;
   if (event.type === 'TYPE_PROGRESS') {
-    state.moving.set(event.cluster, event);
+    state.moving.set(event.cluster, { event, at: Date.now() });
     showMoving(event.cluster);
     return;
   }
@@ -366,12 +371,14 @@ function showLink(stale) {
     kind = 'danger';
     mark = '✖';
     text = state.asked ? `NOT CURRENT: as of ${at}, ${span(ago)} ago` : 'NOT CONNECTED';
+    if (refused()) text = 'REFUSED';
   }
   if (!state.asked && !state.problem) [kind, mark, text] = ['', '○', 'Asking…'];
   $('link').className = `link ${kind}`;
   setText($('link').firstElementChild, mark);
   setText($('link-text'), text);
-  document.title = `${stale ? '✖ NOT CURRENT' : headline()} · snapshotd`;
+  const bad = refused() ? '✖ REFUSED' : '✖ NOT CURRENT';
+  document.title = `${stale ? bad : headline()} · snapshotd`;
 }
 
 const rank = ['danger', 'unknown', 'attention', 'safe'];
@@ -395,20 +402,21 @@ const refusals = {
 const outage = ['Does it run? systemctl status snapshotd, or kubectl get pods, and its log.',
   'Restoring needs no service: snapshotd list --from URL, then snapshotd restore latest --from URL --data-dir DIR --dry-run, with the URL of a backend.'];
 
+const refused = () => Boolean(state.problem) && Object.hasOwn(refusals, state.problem.reason);
+
 let noticed = '';
 let firstVersion = ''; // of the service, when the page was loaded
 
 function showNotice(stale) {
   const p = state.problem;
-  const refused = p && p.reason in refusals;
-  $('main').hidden = Boolean(refused) || !state.overview;
+  $('main').hidden = refused() || !state.overview;
   let shown = null;
-  if (refused) {
+  if (refused()) {
     shown = ['The API is refused to this browser', visible(`${p.message.charAt(0).toUpperCase()}${p.message.slice(1)}.`), refusals[p.reason]];
   } else if (stale && (p || state.asked)) {
     const what = p ? p.message : 'nothing was asked for a while';
     const shows = state.asked ? ` What is shown below is as it was at ${utc(state.asked + state.skew)}; it is tried again all the time.` : ' It is tried again all the time.';
-    shown = [p && p.reason !== 'GONE' ? 'Not current: the service answers with an error' : 'Not current: the service does not answer', `${visible(what.charAt(0).toUpperCase() + what.slice(1))}.${shows}`, outage];
+    shown = [p && p.reason !== 'GONE' ? 'Not current' : 'Not current: the service does not answer', `${visible(what.charAt(0).toUpperCase() + what.slice(1))}.${shows}`, outage];
   } else if (state.overview && state.overview.version !== firstVersion) {
     shown = ['The service was updated', 'Load this page again: it belongs to the version before.', []];
   }
@@ -544,8 +552,9 @@ function showMoving(name) {
   const box = [...document.querySelectorAll('.saving')].find((e) => e.dataset.cluster === name);
   const cluster = state.overview && state.overview.clusters.find((c) => c.name === name);
   if (!box || !cluster) return;
-  const event = state.moving.get(name);
   const saving = cluster.saving;
+  const { event: last, at } = state.moving.get(name) || {};
+  const event = last && (Date.now() - at < fresh || (saving && saving.name === last.name)) ? last : null; // a save can end without an event
   box.hidden = (!event && !saving) || state.stale;
   if (box.hidden) return;
   const what = event && (event.backend ? `to ${event.backend}` : 'from etcd');
@@ -662,7 +671,6 @@ $('more').addEventListener('click', () => {
 document.addEventListener('visibilitychange', wake);
 addEventListener('pageshow', (e) => { if (e.persisted) wake(); });
 addEventListener('online', look);
-$('main').hidden = true;
 setInterval(tick, 1000);
 look();
 follow();
