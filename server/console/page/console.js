@@ -298,7 +298,7 @@ async function follow() {
     state.live = false;
     state.moving.clear();
     tick();
-    soon(); // to know whether the service is still there
+    if (!document.hidden) soon(); // to know whether the service is still there
     await new Promise((done) => { setTimeout(done, wait); });
   }
   following = null;
@@ -378,7 +378,7 @@ function showLink(stale) {
   setText($('link').firstElementChild, mark);
   setText($('link-text'), text);
   const bad = refused() ? '✖ REFUSED' : '✖ NOT CURRENT';
-  document.title = `${stale ? bad : headline()} · snapshotd`;
+  document.title = `${document.hidden ? '… paused' : stale ? bad : headline()} · snapshotd`;
 }
 
 const rank = ['danger', 'unknown', 'attention', 'safe'];
@@ -656,6 +656,7 @@ function wake() {
   if (document.hidden) {
     clearTimeout(timer);
     if (following) following.abort();
+    tick();
     return;
   }
   tick();
@@ -668,7 +669,7 @@ $('more').addEventListener('click', () => {
   state.rows = Math.min(mostRows, state.rows + page);
   look();
 });
-document.addEventListener('visibilitychange', wake);
+document.addEventListener('visibilitychange', wake); // who is not looked at asks nothing
 addEventListener('pageshow', (e) => { if (e.persisted) wake(); });
 addEventListener('online', look);
 setInterval(tick, 1000);
