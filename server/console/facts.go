@@ -90,6 +90,7 @@ func shown(rec *snapshot.Record) *Snapshot {
 	s := &Snapshot{
 		Name: rec.Name, State: rec.State.String(), Trigger: rec.Trigger.String(), Error: why(rec), Created: rec.CreateTime,
 		Seconds: rec.Duration.Seconds(), Revision: rec.Revision, Keys: rec.TotalKeys, Bytes: rec.DBSize,
+		Sealed: len(rec.EncryptionRecipients) > 0,
 	}
 	if l := wholeCopy(rec); l != nil {
 		s.URI = l.URI

@@ -176,12 +176,27 @@ func (j *judge) proof() {
 	if j.c.Proven != nil || j.holder == nil || condemned(j.holder) {
 		return
 	}
-	drill := []string{"verify", j.holder.Name, "--level", "drill"}
-	if j.c.All {
-		j.find(Attention, drill, "No restore was ever proven: a snapshot is worth what its restore is worth.")
-		return
+	do := []string{"verify", j.holder.Name, "--level", "drill"}
+	if len(j.holder.EncryptionRecipients) > 0 {
+		do = do[:2] // as it is stored
 	}
-	j.find(Attention, drill, "No restore of the newest %d snapshots was proven.", j.c.Looked)
+	switch {
+	case j.sealedAndRead():
+		j.find(Safe, []string{"verify", j.holder.Name, "--from", "URL", "--identity", "FILE", "--level", "drill"},
+			"What is stored was read back and is right. It is encrypted: unless the service has an identity (encryption.identity_files), that it can be restored is proven where one is kept, and not known here.")
+	case j.c.All:
+		j.find(Attention, do, "No restore was ever proven: a snapshot is worth what its restore is worth.")
+	default:
+		j.find(Attention, do, "No restore of the newest %d snapshots was proven.", j.c.Looked)
+	}
+}
+
+// sealedAndRead reports whether snapshots are encrypted, and the stored bytes of one have passed a verification: more than that
+// a service without an identity cannot know.
+func (j *judge) sealedAndRead() bool {
+	return len(j.holder.EncryptionRecipients) > 0 && slices.ContainsFunc(j.records, func(rec *snapshot.Record) bool {
+		return rec.Verification != nil && rec.Verification.Passed
+	})
 }
 
 // round makes a duration one of about two figures.

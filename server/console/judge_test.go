@@ -56,6 +56,12 @@ func copiedAnew(rec *snapshot.Record) {
 	rec.Locations[1].UpdateTime = rec.Verification.Time.Add(time.Minute)
 }
 
+func sealed(rec *snapshot.Record) { rec.EncryptionRecipients = []string{"age1x"} }
+
+func readBack(rec *snapshot.Record) {
+	rec.Verification = &snapshot.Verification{Level: snapshot.LevelChecksum, Passed: true, StoredOnly: true, Time: rec.CreateTime.Add(time.Minute)}
+}
+
 func scheduled(rec *snapshot.Record) { rec.Trigger = snapshot.TriggerScheduled }
 
 func adopted(rec *snapshot.Record) { rec.Trigger = snapshot.TriggerAdopted }
@@ -108,6 +114,9 @@ func TestTheVerdictOnACluster(t *testing.T) {
 		"a damaged copy was replaced": {[]*snapshot.Record{saved("b", hour, copiedAnew), saved("a", 2*hour, proven)}, console.Attention, []string{"b did not pass its last verification, and none since was"}},
 		"a schedule that goes on":     {hours(hour + time.Minute), console.Safe, nil},
 		"a schedule that has stopped": {hours(5 * hour), console.Attention, []string{"No scheduled save for 5h; the ones before began about every 60m"}},
+		"sealed, and read back":       {[]*snapshot.Record{saved("a", hour, sealed, readBack)}, console.Safe, []string{"It is encrypted"}},
+		"sealed, and never read":      {[]*snapshot.Record{saved("a", hour, sealed)}, console.Attention, []string{"No restore was ever proven"}},
+		"sealed, and proven":          {[]*snapshot.Record{saved("a", hour, sealed, proven)}, console.Safe, nil},
 		"adopted alone":               {[]*snapshot.Record{saved("a", 5*hour, adopted, proven)}, console.Safe, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -65,6 +65,7 @@ type Snapshot struct {
 	Revision int64     `json:"revision,string"`
 	Keys     int64     `json:"keys,string"`
 	Bytes    int64     `json:"bytes,string"` // of the database
+	Sealed   bool      `json:"sealed"`       // encrypted
 	URI      string    `json:"uri"`          // of a whole copy
 }
 

@@ -129,7 +129,7 @@ function command(args, cluster) {
     if (state.overview.clusters.length > 1) all.push('--cluster', cluster);
     all.push(...service());
   }
-  return all.map((a) => (a === '' ? "''" : a === 'URL' || a === 'DIR' ? a : quote(a))).join(' ');
+  return all.map((a) => (a === '' ? "''" : quote(a))).join(' ');
 }
 
 // from returns the flags that lead restore to a copy: the URL is that of its backend, as far as the copy's place says.
@@ -142,10 +142,10 @@ function from(uri, cluster) {
   return { url: dir, s3: Boolean(s3), flags: usual ? [] : ['--prefix', ''] };
 }
 
-function restore(name, uris, cluster) {
+function restore(name, uris, sealed, cluster) {
   const places = uris.map((uri) => from(uri, cluster));
   const urls = places.filter((p) => p.flags.length === places[0].flags.length).flatMap((p) => ['--from', p.url]);
-  return { args: ['restore', name, ...urls, ...places[0].flags, '--data-dir', 'DIR', '--dry-run'], s3: places.some((p) => p.s3) };
+  return { args: ['restore', name, ...urls, ...places[0].flags, ...(sealed ? ['--identity', 'FILE'] : []), '--data-dir', 'DIR', '--dry-run'], s3: places.some((p) => p.s3) };
 }
 
 function commandLine(text) {
@@ -541,9 +541,9 @@ function commands(c) {
 }
 
 function restoreLine(c) {
-  const uris = c.backends.filter((b) => b.newest && b.newest.uri).map((b) => b.newest.uri);
-  if (!uris.length) return null;
-  const r = restore('latest', uris, c.name);
+  const newest = c.backends.map((b) => b.newest).filter((s) => s && s.uri);
+  if (!newest.length) return null;
+  const r = restore('latest', newest.map((s) => s.uri), newest.some((s) => s.sealed), c.name);
   const s3 = r.s3 ? '. Complete the URL of S3 as in the configuration' : '';
   return el('div', {}, el('p', { class: 'what' }, `Say how the newest one would be restored, to the directory DIR; without --dry-run it is${s3}`), commandLine(command(r.args, c.name)));
 }
@@ -626,7 +626,7 @@ function detailsRow(s) {
   const whole = s.locations.filter((l) => l.state === 'STATE_READY' && l.uri).map((l) => l.uri);
   const lines = [command(['get', s.name], s.cluster)];
   if (whole.length) {
-    lines.push(command(['verify', s.name, '--level', 'drill'], s.cluster), command(restore(s.name, whole, s.cluster).args, s.cluster),
+    lines.push(command(['verify', s.name, '--level', 'drill'], s.cluster), command(restore(s.name, whole, s.encryptionRecipients.length > 0, s.cluster).args, s.cluster),
       command(['download', s.name, '--decoded', '--output', `${s.name}.db`], s.cluster));
   }
   const etcd = s.etcdVersion ? `${s.etcdVersion}${s.storageVersion ? `, storage ${s.storageVersion}` : ''}` : '';
