@@ -184,6 +184,66 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 	}
 }
 
+// An empty directory that is there may be a mount point, or all that the user may write to: it is filled, and stays what it was.
+func TestRestoreIntoAnEmptyDirectory(t *testing.T) {
+	from, parent := t.TempDir(), t.TempDir()
+	stored(t, "v1", from)
+	target := func(name string) string { return filepath.Join(parent, name) }
+	for _, dir := range []string{"data", "data/lost+found", "data/.restoring-1", "wal", "real"} {
+		if err := os.Mkdir(target(dir), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"link": "real", "dangling": "gone"} {
+		if err := os.Symlink(to, target(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := os.Stat(target("data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	restore := func(args ...string) result {
+		return run(t.Context(), nil, append([]string{"restore", "latest", "--from", "file://" + from}, args...)...)
+	}
+	if r := restore("--data-dir", target("data"), "--wal-dir", target("wal")); r.code != 0 {
+		t.Fatalf("exit code %d: %s", r.code, r.stderr)
+	}
+	if after, err := os.Stat(target("data")); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the directory is another one: %v", err)
+	}
+	if _, err := os.Stat(target("data/.restoring-1")); err == nil {
+		t.Error("what a dead restore has left is still there")
+	}
+	if logs, err := filepath.Glob(target("wal/*.wal")); err != nil || len(logs) == 0 {
+		t.Errorf("the WAL: %v, %v", logs, err)
+	}
+	if r := restore("--data-dir", target("data")); r.code != 1 || !strings.Contains(r.stderr, "is not empty") {
+		t.Errorf("a second time: exit code %d: %s", r.code, r.stderr)
+	}
+	if r := restore("--data-dir", target("link"), "--wal-dir", target("link/wal")); r.code != 0 {
+		t.Fatalf("through a link: exit code %d: %s", r.code, r.stderr)
+	}
+	if left, err := os.ReadDir(target("real")); err != nil || len(left) != 2 { // member and wal
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if r := restore("--data-dir", target("dangling")); r.code != 1 || !strings.Contains(r.stderr, "symbolic link") {
+		t.Errorf("through a link to nothing: exit code %d: %s", r.code, r.stderr)
+	}
+	t.Chdir(target("real"))
+	for _, dir := range []string{"member", "wal"} {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := restore("--data-dir", "."); r.code != 0 {
+		t.Fatalf("into the current directory: exit code %d: %s", r.code, r.stderr)
+	}
+	if v, _ := valueIn(t, "."); v != "v1" {
+		t.Errorf("restored %q", v)
+	}
+}
+
 // The newest one is damaged: the one before it is taken, and said.
 func TestRestoreLatestIsTheNewestThatIsWhole(t *testing.T) {
 	dir, parent := t.TempDir(), t.TempDir()

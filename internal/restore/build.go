@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/storage/backend"
@@ -48,24 +49,48 @@ func build(o Options, work, db string) error {
 	}
 	fault.Point("restore-built")
 	if apart {
-		if err := place(cfg.OutputWALDir, o.WALDir); err != nil {
+		if err := place("--wal-dir", cfg.OutputWALDir, o.WALDir); err != nil {
 			return err
 		}
 		fault.Point("restore-wal-placed")
 	}
-	return place(data, o.DataDir)
+	return place("--data-dir", data, o.DataDir)
 }
 
 // mapSize is etcd's own default for 0, which the library does not take for it.
 func mapSize(size uint64) uint64 { return cmp.Or(size, backend.InitialMmapSize) }
 
-// place renames a directory to where it belongs, in the place of an empty one, and makes that durable.
-func place(from, to string) error {
+// place moves a directory to where it belongs, and makes that durable. An empty one that is there stays, with its owner and as
+// the mount point that it may be: what the other holds is moved into it, last of all etcd's "member", without which there is
+// nothing.
+func place(what, from, to string) error {
+	if err := checkTarget(what, to); err != nil { // it took a while until now
+		return err
+	}
 	to = filepath.Clean(to)
-	if err := os.Rename(from, to); err != nil {
+	if _, err := os.Stat(to); err != nil {
+		if err := os.Rename(from, to); err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+		return syncDir(filepath.Dir(to))
+	}
+	entries, err := os.ReadDir(from)
+	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	return syncDir(filepath.Dir(to))
+	isMember := func(e os.DirEntry) int {
+		if e.Name() == "member" {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(entries, func(a, b os.DirEntry) int { return isMember(a) - isMember(b) })
+	for _, e := range entries {
+		if err := os.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+	}
+	return syncDir(to)
 }
 
 // syncTree makes everything below a directory durable.

@@ -62,8 +62,8 @@ func Plan(ctx context.Context, o Options) (res Result, err error) {
 	return res, err
 }
 
-// Run restores. Everything is made in a directory beside the data directory and renamed when it is whole and durable: what
-// is interrupted leaves no data directory.
+// Run restores. Everything is made in a directory beside the data directory, or in it when it is there and empty, and renamed
+// when it is whole and durable: what is interrupted leaves no member.
 func Run(ctx context.Context, o Options) (res Result, err error) {
 	begin := time.Now()
 	if err := checkTargets(o); err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,12 +40,28 @@ func checkTarget(what, dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
+		return checkParent(what, dir)
 	case err != nil:
 		return fmt.Errorf("%s: %w", what, err)
-	case len(entries) > 0:
+	case slices.ContainsFunc(entries, holds):
 		return fmt.Errorf("%s: %s is not empty, and nothing is overwritten; move it away or name another directory", what, dir)
 	}
-	if _, err := os.Stat(filepath.Dir(filepath.Clean(dir))); err != nil {
+	return nil
+}
+
+// holds reports whether a directory with such an entry is not empty: it is not what a restore that was interrupted, or the
+// making of the file system, has left there.
+func holds(e os.DirEntry) bool {
+	return e.Name() != "lost+found" && !strings.HasPrefix(e.Name(), workPrefix)
+}
+
+// checkParent wants a directory that is not there to be one that can be made.
+func checkParent(what, dir string) error {
+	dir = filepath.Clean(dir)
+	if _, err := os.Lstat(dir); err == nil {
+		return fmt.Errorf("%s: %s is a symbolic link to what does not exist; make that directory first", what, dir)
+	}
+	if _, err := os.Stat(filepath.Dir(dir)); err != nil {
 		return fmt.Errorf("%s: %w; make the directory above it first", what, err)
 	}
 	return nil
@@ -67,22 +85,20 @@ func below(above, dir string) (string, error) {
 	return rel, nil
 }
 
-// workSuffix is between the name of a data directory and what makes a working directory beside it unique.
-const workSuffix = ".restoring-"
+// workPrefix begins the name of a working directory that is in the directory to fill. Of one that is beside the directory to
+// make, that one's name is before it.
+const workPrefix = ".restoring-"
 
-// makeWork makes a working directory beside a directory that is to be, where a rename is one step, and removes those that
-// dead restores have left. Whoever lives holds a lock on his own.
+// makeWork makes a working directory where a rename into the target is one step: in it when it is there, as it may be a mount
+// point, and beside it otherwise. Those that dead restores have left are removed: whoever lives holds a lock on his own.
 func makeWork(target string) (work string, done func(), err error) {
 	target = filepath.Clean(target)
-	pattern := "." + filepath.Base(target) + workSuffix
-	old, _ := filepath.Glob(filepath.Join(filepath.Dir(target), pattern+"*"))
-	for _, dir := range old {
-		if f, err := lock(dir); err == nil {
-			_ = os.RemoveAll(dir)
-			_ = f.Close()
-		}
+	parent, prefix := target, workPrefix
+	if _, err := os.Stat(target); err != nil {
+		parent, prefix = filepath.Dir(target), "."+filepath.Base(target)+workPrefix
 	}
-	work, err = os.MkdirTemp(filepath.Dir(target), pattern)
+	removeDead(parent, prefix)
+	work, err = os.MkdirTemp(parent, prefix+"*")
 	if err != nil {
 		return "", nil, fmt.Errorf("restore: %w", err)
 	}
@@ -94,6 +110,20 @@ func makeWork(target string) (work string, done func(), err error) {
 		_ = os.RemoveAll(work)
 		_ = f.Close()
 	}, nil
+}
+
+func removeDead(parent, prefix string) {
+	entries, _ := os.ReadDir(parent)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		dir := filepath.Join(parent, e.Name())
+		if f, err := lock(dir); err == nil {
+			_ = os.RemoveAll(dir)
+			_ = f.Close()
+		}
+	}
 }
 
 func lock(dir string) (*os.File, error) {
