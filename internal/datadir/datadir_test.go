@@ -76,10 +76,11 @@ func TestMakeMakesWhatEtcdutlMakes(t *testing.T) {
 
 func TestMakeRefusesWhatIsNoDatabase(t *testing.T) {
 	for name, write := range map[string]func(path string) error{
-		"nothing":    func(path string) error { return os.WriteFile(path, nil, 0o600) },
-		"text":       func(path string) error { return os.WriteFile(path, []byte("not a database"), 0o600) },
-		"zeros":      func(path string) error { return os.WriteFile(path, make([]byte, 1<<16), 0o600) },
-		"of another": writeForeign,
+		"nothing":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"text":        func(path string) error { return os.WriteFile(path, []byte("not a database"), 0o600) },
+		"zeros":       func(path string) error { return os.WriteFile(path, make([]byte, 1<<16), 0o600) },
+		"of another":  func(path string) error { return writeForeign(path, "mine") },
+		"no revision": func(path string) error { return writeForeign(path, "key", "meta") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -87,27 +88,35 @@ func TestMakeRefusesWhatIsNoDatabase(t *testing.T) {
 			must(t, write(file))
 			cfg := snapshot.RestoreConfig{
 				SnapshotPath: file, OutputDataDir: filepath.Join(dir, "data"), Name: "a", PeerURLs: []string{"http://localhost:2380"},
-				InitialCluster: "a=http://localhost:2380",
+				InitialCluster: "a=http://localhost:2380", RevisionBump: 1, MarkCompacted: true,
 			}
 			if err := datadir.Make(cfg); err == nil {
 				t.Error("it was taken")
 			}
-			if _, err := os.Stat(cfg.OutputDataDir); err == nil {
-				t.Error("there is a data directory")
+			if _, err := os.Stat(filepath.Join(cfg.OutputDataDir, "member", "wal")); err == nil {
+				t.Error("there is a member")
 			}
 		})
 	}
 }
 
-// writeForeign makes a database that is bbolt's and not etcd's.
-func writeForeign(path string) error {
+// writeForeign makes a database that is bbolt's and not etcd's: each bucket has a key that is no revision.
+func writeForeign(path string, buckets ...string) error {
 	db, err := bolt.Open(path, 0o600, nil)
 	if err != nil {
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		_, err := tx.CreateBucket([]byte("mine"))
-		return err
+		for _, name := range buckets {
+			b, err := tx.CreateBucket([]byte(name))
+			if err == nil {
+				err = b.Put([]byte("key"), []byte("value"))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return errors.Join(err, db.Close())
 }
