@@ -31,6 +31,7 @@ func newLocal(t *testing.T, query string) (*Backend, string) {
 func files(b *Backend) *fileStore { return b.store.(*patientStore).store.(*fileStore) }
 
 func TestDirectoryKeepsThePromises(t *testing.T) {
+	t.Parallel()
 	for name, query := range map[string]string{"root": "", "prefix": "?prefix=some/where"} {
 		t.Run(name, func(t *testing.T) {
 			storagetest.Run(t, func(t *testing.T) storagetest.Subject {

@@ -104,6 +104,7 @@ func (b bucket) remove(t *testing.T) {
 }
 
 func TestBucketKeepsThePromises(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartS3(t)
 	for name, prefix := range map[string]string{"root": "", "prefix": "some/where/"} {
 		t.Run(name, func(t *testing.T) {

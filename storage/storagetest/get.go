@@ -1,7 +1,6 @@
 package storagetest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -23,9 +22,7 @@ func testRanges(t *testing.T, s Subject) {
 				if length >= 0 {
 					want = want[:min(int64(len(want)), length)]
 				}
-				if got := s.span(t, "default/x.db", offset, length); !bytes.Equal(got, want) {
-					t.Errorf("%d bytes from %d on, of %d: got %d bytes, want %d others", length, offset, size, len(got), len(want))
-				}
+				s.holdsRange(t, "default/x.db", offset, length, want)
 			}
 		}
 	}
