@@ -19,7 +19,8 @@ type Etcd struct {
 	server *embedded.Server
 }
 
-// StartEtcd starts a single member that ends with the test.
+// StartEtcd starts a single member that ends with the test. Its database says already which version it has: etcd notes that
+// when it serves already, and a snapshot of before does not have it.
 func StartEtcd(tb testing.TB, edit ...func(*embedded.Config)) *Etcd {
 	tb.Helper()
 	cfg := embedded.Config{Dir: tb.TempDir(), NoFsync: true}
@@ -34,6 +35,15 @@ func StartEtcd(tb testing.TB, edit ...func(*embedded.Config)) *Etcd {
 	}
 	e := &Etcd{server}
 	tb.Cleanup(func() { e.Close(tb) })
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for server.Member().StorageVersion() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tb.Fatal("etcd does not note the version of its storage")
+		}
+	}
 	return e
 }
 
