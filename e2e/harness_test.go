@@ -68,7 +68,7 @@ type service struct {
 	path       string
 	cmd        *exec.Cmd
 	done       chan struct{}
-	log        *syncBuffer
+	log        *testenv.Buffer
 	grpc, http string
 }
 
@@ -90,7 +90,7 @@ func start(t *testing.T, o options, args ...string) *service {
 // launch runs `snapshotd serve` and does not wait.
 func launch(t *testing.T, o options, args ...string) *service {
 	t.Helper()
-	s := &service{t: t, path: program(t, o.tags), done: make(chan struct{}), log: &syncBuffer{}}
+	s := &service{t: t, path: program(t, o.tags), done: make(chan struct{}), log: &testenv.Buffer{}}
 	args = append([]string{"serve", "--listen-grpc", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--log-format", "json"}, args...)
 	s.cmd = exec.Command(s.path, args...)
 	s.cmd.Env = append(os.Environ(), o.env...)
@@ -323,21 +323,3 @@ func replaceFile(t *testing.T, path, content string) {
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
-
-// syncBuffer is a buffer that is written and read at the same time.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}

@@ -20,14 +20,14 @@ type event struct{ Type, Name, Backend, ResumeToken string }
 type watcher struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	stdout *syncBuffer
-	stderr *syncBuffer
+	stdout *testenv.Buffer
+	stderr *testenv.Buffer
 }
 
 // watch starts a watcher and waits until nothing can be missed any more.
 func (s *service) watch(args ...string) *watcher {
 	s.t.Helper()
-	w := &watcher{t: s.t, stdout: &syncBuffer{}, stderr: &syncBuffer{}}
+	w := &watcher{t: s.t, stdout: &testenv.Buffer{}, stderr: &testenv.Buffer{}}
 	w.cmd = exec.Command(s.path, append([]string{"watch", "-o", "json", "--addr", s.grpc}, args...)...)
 	w.cmd.Stdout, w.cmd.Stderr = w.stdout, w.stderr
 	if err := w.cmd.Start(); err != nil {

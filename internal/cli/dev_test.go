@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -15,32 +14,15 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/cli"
+	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
 // patience is how long a test waits for something that must happen.
 const patience = time.Minute
 
-// lockedBuffer can be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // dev is a running `serve --dev`.
 type dev struct {
-	stdout, stderr lockedBuffer
+	stdout, stderr testenv.Buffer
 	grpc, http     string
 	stop           func() (code int) // as SIGTERM does
 }

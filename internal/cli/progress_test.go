@@ -17,34 +17,16 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/snapshotd/snapshotd/internal/cli"
+	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 // terminal is one of 100 columns.
 type terminal struct {
-	*os.File // what programs write to
-	screen   screen
+	*os.File                // what programs write to
+	screen   testenv.Buffer // what it shows
 	read     sync.WaitGroup
-}
-
-// screen is what a terminal shows.
-type screen struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-// Write takes what was written to the terminal.
-func (t *screen) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.all.Write(b)
-}
-
-func (t *screen) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.all.String()
 }
 
 func newTerminal(t *testing.T) *terminal {
