@@ -17,30 +17,27 @@ import (
 const scanChunk = 500
 
 // Get returns a record.
-func (c *Catalog) Get(ctx context.Context, name string) (rec *snapshot.Record, err error) {
-	what := fmt.Sprintf("read the record of %q", name)
-	err = c.do(ctx, "get", what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		kv, err := c.get(ctx, client, c.keys.record(name))
-		if err == nil && kv == nil {
-			err = fmt.Errorf("%s: %w", what, snapshot.ErrNotFound)
-		}
-		if err != nil {
-			return err
-		}
-		rec, err = c.decode(kv)
-		return err
+func (c *Catalog) Get(ctx context.Context, name string) (*snapshot.Record, error) {
+	return c.read(ctx, "get", fmt.Sprintf("read the record of %q", name), func(ctx context.Context, client *clientv3.Client) (*mvccpb.KeyValue, error) {
+		return c.get(ctx, client, c.keys.record(name))
 	})
-	return rec, err
 }
 
 // ByRequestID returns the record of the newest save with this request id.
-func (c *Catalog) ByRequestID(ctx context.Context, id string) (rec *snapshot.Record, err error) {
-	what := fmt.Sprintf("read the record of request %q", id)
-	err = c.do(ctx, "get by request", what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
+func (c *Catalog) ByRequestID(ctx context.Context, id string) (*snapshot.Record, error) {
+	return c.read(ctx, "get by request", fmt.Sprintf("read the record of request %q", id), func(ctx context.Context, client *clientv3.Client) (*mvccpb.KeyValue, error) {
 		kv, err := c.get(ctx, client, c.keys.request(id))
-		if err == nil && kv != nil {
-			kv, err = c.get(ctx, client, c.keys.record(string(kv.Value)))
+		if err != nil || kv == nil {
+			return nil, err
 		}
+		return c.get(ctx, client, c.keys.record(string(kv.Value)))
+	})
+}
+
+// read returns the record that find finds, which returns nil when there is none.
+func (c *Catalog) read(ctx context.Context, op, what string, find func(context.Context, *clientv3.Client) (*mvccpb.KeyValue, error)) (rec *snapshot.Record, err error) {
+	err = c.do(ctx, op, what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		kv, err := find(ctx, client)
 		if err == nil && kv == nil {
 			err = fmt.Errorf("%s: %w", what, snapshot.ErrNotFound)
 		}
