@@ -221,7 +221,7 @@ func TestRestoreIntoAnEmptyDirectory(t *testing.T) {
 	if r := restore("--data-dir", target("data")); r.code != 1 || !strings.Contains(r.stderr, "is not empty") {
 		t.Errorf("a second time: exit code %d: %s", r.code, r.stderr)
 	}
-	if r := restore("--data-dir", target("link"), "--wal-dir", target("link/wal")); r.code != 0 {
+	if r := restore("--data-dir", target("link"), "--wal-dir", target("real/wal")); r.code != 0 {
 		t.Fatalf("through a link: exit code %d: %s", r.code, r.stderr)
 	}
 	if left, err := os.ReadDir(target("real")); err != nil || len(left) != 2 { // member and wal

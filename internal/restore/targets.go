@@ -70,11 +70,11 @@ func checkParent(what, dir string) error {
 // below returns the path of dir as seen from another directory that it is in, "." when it is that one, and "" when it is not
 // in it.
 func below(above, dir string) (string, error) {
-	a, err := filepath.Abs(above)
+	a, err := resolved(above)
 	if err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
-	d, err := filepath.Abs(dir)
+	d, err := resolved(dir)
 	if err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
@@ -83,6 +83,21 @@ func below(above, dir string) (string, error) {
 		return "", nil //nolint:nilerr // there is no way from one to the other
 	}
 	return rel, nil
+}
+
+// resolved returns a directory's path without symbolic links, also when it is not there yet.
+func resolved(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		return real, nil
+	}
+	if parent, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil {
+		return filepath.Join(parent, filepath.Base(dir)), nil
+	}
+	return dir, nil
 }
 
 // workPrefix begins the name of a working directory that is in the directory to fill. Of one that is beside the directory to
