@@ -12,6 +12,10 @@ import (
 	"testing"
 )
 
+// toolFlags are those of .ci/run, so that what it has built beforehand is found in the cache. The tag leaves out most of
+// what Prometheus finds its targets with, and the libraries of a dozen clouds.
+const toolFlags = "-mod=mod -buildvcs=false -tags=remove_all_sd"
+
 // Tool builds a tool of one of the modules under tools/ and returns the path of the program. Builds are cached by Go, and
 // packages that are tested side by side wait for each other.
 func Tool(tb testing.TB, module, pkg string) string {
@@ -41,7 +45,7 @@ func Tool(tb testing.TB, module, pkg string) string {
 	out := filepath.Join(dir, toolName(pkg))
 	cmd := exec.Command("go", "build", "-o", out, pkg)
 	cmd.Dir = filepath.Join(Root(), "tools", module)
-	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod -buildvcs=false", "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS="+toolFlags, "CGO_ENABLED=0")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("build %s: %v\n%s", pkg, err, b)
 	}
