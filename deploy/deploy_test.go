@@ -1,0 +1,176 @@
+package deploy_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/snapshotd/snapshotd/deploy"
+	"github.com/snapshotd/snapshotd/internal/cli"
+)
+
+// exported returns the metrics that telemetry pins as those of the service, the series of histograms included.
+func exported(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	for _, file := range []string{"own.golden", "six.golden", "six-k3s.golden"} {
+		for line := range strings.Lines(read(t, "..", "telemetry", "testdata", file)) {
+			if !strings.HasPrefix(line, "#") {
+				name, _, _ := strings.Cut(line, "{")
+				names[name] = true
+			}
+		}
+	}
+	return names
+}
+
+// Of what is in a query, these are metrics of the service: names, also in quotes and with what the dashboard puts before them.
+var metric = regexp.MustCompile(`\b(?:k3s_)?(?:etcd_snapshot|snapshotd)_[a-z0-9_]+`)
+
+func TestEveryMetricIsOneThatTheServiceExports(t *testing.T) {
+	names := exported(t)
+	alerts, err := deploy.Alerts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	panels, err := deploy.Panels()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(alerts) < 10 || len(panels) < 30 {
+		t.Errorf("there are %d alerts and %d queries of the dashboard", len(alerts), len(panels))
+	}
+	used := map[string]bool{}
+	for _, q := range alerts {
+		check(t, names, used, q)
+	}
+	for _, q := range panels {
+		check(t, names, used, q.Variables("", "1d"))
+		check(t, names, used, q.Variables("k3s_", "1d"))
+		if strings.Contains(q.Variables("", "1d").Expr, "$") {
+			t.Errorf("%s has a variable that is not known here: %s", q.Where, q.Expr)
+		}
+	}
+	for name := range names {
+		base := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_sum"), "_count")
+		if !used[name] && !used[base+"_bucket"] && !used[base+"_count"] {
+			t.Errorf("neither an alert nor the dashboard shows %s", name)
+		}
+	}
+}
+
+func check(t *testing.T, names, used map[string]bool, q deploy.Query) {
+	t.Helper()
+	for _, name := range metric.FindAllString(q.Expr, -1) {
+		used[name] = true
+		if !names[name] {
+			t.Errorf("%s: the service exports no %s", q.Where, name)
+		}
+	}
+}
+
+func TestEveryAlertIsExplained(t *testing.T) {
+	doc := read(t, "..", "docs", "metrics.md")
+	alerts, err := deploy.Alerts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range alerts {
+		if !strings.Contains(doc, "\n| `"+q.Where+"` |") {
+			t.Errorf("docs/metrics.md says nothing of %s", q.Where)
+		}
+	}
+}
+
+// The units and manifests start the program with arguments that it has, and configurations that it takes.
+func TestTheProgramIsStartedAsItCanBe(t *testing.T) {
+	for _, start := range []struct {
+		args   []string
+		config string // where the arguments' --config is here
+	}{
+		{unitArgs(t), filepath.Join("systemd", "snapshotd.yaml")},
+		{podArgs(t), filepath.Join("kubernetes", "snapshotd.yaml")},
+	} {
+		i := slices.Index(start.args, "--config")
+		if len(start.args) < 3 || start.args[0] != "serve" || i < 0 {
+			t.Fatalf("the arguments are %q", start.args)
+		}
+		args := slices.Concat([]string{"config", "check"}, start.args[1:])
+		args[i+2] = start.config
+		var out, said bytes.Buffer
+		sys := cli.System{Stdout: &out, Stderr: &said, Getenv: func(string) string { return "" }, Now: time.Now}
+		if code := cli.Run(t.Context(), sys, args); code != 0 {
+			t.Errorf("snapshotd %q: exit code %d\n%s", args, code, said.String())
+		}
+	}
+}
+
+// Where the unit puts what the configuration names.
+func TestTheUnitAndItsConfigurationAgree(t *testing.T) {
+	unit, config := read(t, "systemd", "snapshotd.service"), read(t, "systemd", "snapshotd.yaml")
+	const dir = "/run/credentials/snapshotd.service/"
+	for _, m := range regexp.MustCompile(dir+`\w[\w.-]*`).FindAllString(unit+config, -1) {
+		if !strings.Contains(unit, "\nLoadCredential="+strings.TrimPrefix(m, dir)+":") {
+			t.Errorf("the unit does not load %s", m)
+		}
+	}
+	for _, want := range []string{"\nReadWritePaths=-/var/backups/etcd\n", "\nStateDirectory=snapshotd\n"} {
+		if !strings.Contains(unit, want) {
+			t.Errorf("the unit has no %q", want)
+		}
+	}
+	for _, want := range []string{"url: file:///var/backups/etcd", "data_dir: /var/lib/snapshotd"} {
+		if !strings.Contains(config, want) {
+			t.Errorf("the configuration has no %q", want)
+		}
+	}
+}
+
+// unitArgs are the arguments in the unit.
+func unitArgs(t *testing.T) []string {
+	t.Helper()
+	for line := range strings.Lines(read(t, "systemd", "snapshotd.service")) {
+		if command, ok := strings.CutPrefix(line, "ExecStart=/usr/local/bin/snapshotd "); ok {
+			return strings.Fields(command)
+		}
+	}
+	t.Fatal("the unit starts nothing")
+	return nil
+}
+
+// podArgs are the arguments of the container.
+func podArgs(t *testing.T) []string {
+	t.Helper()
+	var set struct {
+		Spec struct {
+			Template struct {
+				Spec struct {
+					Containers []struct{ Args []string }
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "kubernetes", "statefulset.yaml")), &set); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(set.Spec.Template.Spec.Containers); n != 1 {
+		t.Fatalf("there are %d containers", n)
+	}
+	return set.Spec.Template.Spec.Containers[0].Args
+}
+
+func read(t *testing.T, path ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
