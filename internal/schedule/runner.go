@@ -155,7 +155,7 @@ func (r *runner) advance(leading context.Context, e *entry) {
 	}
 	switch {
 	case !missed:
-	case !e.due.IsZero() && e.due.Before(now):
+	case e.due.After(e.last) && e.due.Before(now): // else it has ended, and took longer than until the next
 		r.log.ErrorContext(leading, "scheduled save given up: the schedule is due again", "schedule", e.Name, "due", e.due, "attempts", e.attempt)
 		r.Ran(leading, e.Name, e.due, ResultFailed)
 	case e.due.IsZero() && due.Before(now.Add(-longestSleep)):

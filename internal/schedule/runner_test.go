@@ -259,6 +259,25 @@ func TestPartialSnapshotEndsARun(t *testing.T) {
 	})
 }
 
+func TestRunThatTakesLongerThanUntilTheNextHasNotFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := saves{answer: func(context.Context, int) (snapshot.State, error) {
+			time.Sleep(90 * time.Second)
+			return snapshot.StateReady, nil
+		}}
+		var ended []string
+		r := runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "* * * * *", "")})
+		r.Ran = func(_ context.Context, _ string, due time.Time, res schedule.Result) {
+			ended = append(ended, due.Format("15:04 ")+string(res))
+		}
+		leadFor(t, newMemory(), r, 5*time.Minute)
+		want(t, s.times(), "00:01:00", "00:02:30", "00:04:00")
+		if want := []string{"00:01 success", "00:02 success", "00:04 success"}; !slices.Equal(ended, want) {
+			t.Errorf("ended %q, want %q", ended, want)
+		}
+	})
+}
+
 // A replica that leads no more asks for nothing, also when it does not know yet: it was paused.
 func TestDeposedLeaderDoesNotSave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
