@@ -4,12 +4,17 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/snapshotd/snapshotd/deploy"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
@@ -48,4 +53,111 @@ func TestPrometheusTakesTheConfiguration(t *testing.T) {
 			t.Errorf("promtool check config with %s: %v\n%s", scrape, err, out)
 		}
 	}
+}
+
+// TestPrometheusShowsAServiceAtWork scrapes a service of which S3 is down, as the samples say it is done, under our names and
+// under those of K3s. Alerts fire, and every panel of the dashboard shows something.
+func TestPrometheusShowsAServiceAtWork(t *testing.T) {
+	for _, prefix := range []string{"", "k3s_"} {
+		t.Run("prefix "+prefix, func(t *testing.T) {
+			w := newWorld(t, 0)
+			args := append(w.args(t, ""), "--schedule", "often=@every 2s", "--reconcile-interval", "1s")
+			if prefix != "" {
+				args = append(args, "--metrics-prefix", prefix)
+			}
+			s := start(t, w.options(), args...)
+			p := testenv.StartPrometheus(t, prometheusConfig(t, s.http, prefix))
+			eventually(t, "Prometheus sees saves", func() bool {
+				saves, err := p.Query("increase(" + prefix + `etcd_snapshot_save_s3_duration_seconds_count{status="success"}[1m]) > 0`)
+				return err == nil && len(saves) > 0
+			})
+			s.must("verify", "latest", "--level", "drill")
+			w.s3.Stop()
+			firing := map[string]bool{"EtcdSnapshotFailed": true, "EtcdSnapshotCatalogDiffers": true}
+			eventually(t, "these alerts fire and no others", func() bool { return maps.Equal(firing, firingAlerts(t, p)) })
+			var blank []string
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("without a number: %q", blank)
+				}
+			})
+			eventually(t, "every panel shows something", func() bool {
+				blank = empty(t, p, prefix)
+				return len(blank) == 0
+			})
+		})
+	}
+}
+
+// prometheusConfig is a configuration with the samples, of which the address and the prefix are edited.
+func prometheusConfig(t *testing.T, addr, prefix string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, edit := range map[string]func(string) string{
+		"scrape.yaml": func(s string) string { return strings.ReplaceAll(s, "127.0.0.1:7380", addr) },
+		"rules.yaml":  func(s string) string { return regexp.MustCompile(`\betcd_snapshot_`).ReplaceAllString(s, prefix+"$0") },
+	} {
+		sample, err := os.ReadFile(filepath.Join(testenv.Root(), "deploy", "prometheus", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(edit(string(sample))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nscrape_config_files: [%s/scrape.yaml]\nrule_files: [%s/rules.yaml]\n", dir, dir)
+}
+
+// firingAlerts are the names of the alerts that fire. Prometheus has to understand all of them.
+func firingAlerts(t *testing.T, p *testenv.Prometheus) map[string]bool {
+	t.Helper()
+	firing := map[string]bool{}
+	for _, r := range p.Rules() {
+		if r.LastError != "" {
+			t.Fatalf("%s: %s", r.Name, r.LastError)
+		}
+		if r.State == "firing" {
+			firing[r.Name] = true
+		}
+	}
+	return firing
+}
+
+// selector is a metric with what is demanded of its labels.
+var selector = regexp.MustCompile(`(?:etcd_snapshot|snapshotd)_[a-z0-9_]+(?:{[^}]*})?`)
+
+// empty returns the queries of the dashboard, and the selectors of the alerts, that Prometheus has no number for.
+func empty(t *testing.T, p *testenv.Prometheus, prefix string) []string {
+	t.Helper()
+	panels, err := deploy.Panels()
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts, err := deploy.Alerts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var queries []deploy.Query
+	for _, q := range panels {
+		queries = append(queries, q.Variables(prefix, "1m"))
+	}
+	for _, q := range alerts {
+		for _, expr := range selector.FindAllString(q.Expr, -1) {
+			if strings.HasPrefix(expr, "etcd_") {
+				expr = prefix + expr
+			}
+			queries = append(queries, deploy.Query{Where: q.Where, Expr: expr})
+		}
+	}
+	var blank []string
+	for _, q := range queries {
+		samples, err := p.Query(q.Expr)
+		if err != nil {
+			t.Fatalf("%s: %v", q.Where, err)
+		}
+		if !slices.ContainsFunc(samples, func(s testenv.Sample) bool { return !math.IsNaN(s.Value) }) {
+			blank = append(blank, q.Where+": "+q.Expr)
+		}
+	}
+	return blank
 }

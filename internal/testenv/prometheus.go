@@ -1,0 +1,128 @@
+package testenv
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// Prometheus is a real Prometheus in a process of its own.
+type Prometheus struct {
+	tb  testing.TB
+	url string
+}
+
+// StartPrometheus starts a Prometheus with this configuration, and ends it with the test.
+func StartPrometheus(tb testing.TB, config string) *Prometheus {
+	tb.Helper()
+	dir, addr := tb.TempDir(), freeAddr(tb)
+	file := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		tb.Fatalf("write the configuration of Prometheus: %v", err)
+	}
+	cmd := exec.Command(Tool(tb, "prometheus", "github.com/prometheus/prometheus/cmd/prometheus"),
+		"--config.file", file, "--web.listen-address", addr, "--storage.tsdb.path", filepath.Join(dir, "data"))
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	dieWithParent(cmd)
+	if err := cmd.Start(); err != nil {
+		tb.Fatalf("start Prometheus: %v", err)
+	}
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if tb.Failed() {
+			tb.Logf("Prometheus: %s", log.String())
+		}
+	})
+	p := &Prometheus{tb: tb, url: "http://" + addr}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		_, err := p.get("/-/ready", nil)
+		if err == nil {
+			return p
+		}
+		if time.Now().After(deadline) {
+			tb.Fatalf("Prometheus is not ready: %v", err)
+		}
+	}
+}
+
+// Sample is a series and its value.
+type Sample struct {
+	Labels map[string]string
+	Value  float64
+}
+
+// Query asks for the value of an expression now. The error is what Prometheus has against the expression.
+func (p *Prometheus) Query(expr string) ([]Sample, error) {
+	body, err := p.get("/api/v1/query", url.Values{"query": {expr}})
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Data struct {
+			Result []struct {
+				Metric map[string]string
+				Value  [2]any
+			}
+		}
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, fmt.Errorf("read the answer of Prometheus: %w", err)
+	}
+	var samples []Sample
+	for _, r := range answer.Data.Result {
+		text, _ := r.Value[1].(string)
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read the answer of Prometheus: %w", err)
+		}
+		samples = append(samples, Sample{Labels: r.Metric, Value: value})
+	}
+	return samples, nil
+}
+
+// Rule is what has become of an alert.
+type Rule struct{ Name, Health, LastError, State string }
+
+// Rules returns the alerts that Prometheus has.
+func (p *Prometheus) Rules() []Rule {
+	p.tb.Helper()
+	body, err := p.get("/api/v1/rules", nil)
+	if err != nil {
+		p.tb.Fatalf("ask Prometheus for its rules: %v", err)
+	}
+	var answer struct {
+		Data struct{ Groups []struct{ Rules []Rule } }
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		p.tb.Fatalf("read the answer of Prometheus: %v", err)
+	}
+	var rules []Rule
+	for _, g := range answer.Data.Groups {
+		rules = append(rules, g.Rules...)
+	}
+	return rules
+}
+
+func (p *Prometheus) get(path string, query url.Values) ([]byte, error) {
+	resp, err := http.Get(p.url + path + "?" + query.Encode())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return body, err
+}
