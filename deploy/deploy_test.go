@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -130,6 +131,51 @@ func TestTheUnitAndItsConfigurationAgree(t *testing.T) {
 		if !strings.Contains(config, want) {
 			t.Errorf("the configuration has no %q", want)
 		}
+	}
+}
+
+// What goes by name or number from file to file: Kubernetes takes a port that nobody has.
+func TestTheManifestsAgree(t *testing.T) {
+	for file, want := range map[string][]string{
+		"snapshotd.yaml":     {"listen_http: 0.0.0.0:7380", "listen_grpc: 127.0.0.1:", "data_dir: /var/lib/snapshotd", ": /etc/snapshotd/etcd/ca.crt"},
+		"statefulset.yaml":   {"- name: http\n              containerPort: 7380", "mountPath: /var/lib/snapshotd", "mountPath: /etc/snapshotd/etcd", "secretName: snapshotd-etcd", "secretName: snapshotd-s3", "value: /etc/snapshotd/s3/credentials"},
+		"service.yaml":       {"targetPort: http"},
+		"networkpolicy.yaml": {"port: http,"},
+		filepath.Join("..", "prometheus", "scrape-kubernetes.yaml"): {"regex: snapshotd;http", "names: [snapshotd]"},
+		"secrets.example.yaml": {"name: snapshotd-etcd", "ca.crt:", "client.crt:", "client.key:", "name: snapshotd-s3", "credentials:"},
+	} {
+		for _, w := range want {
+			if !strings.Contains(read(t, "kubernetes", file), w) {
+				t.Errorf("%s has no %q", file, w)
+			}
+		}
+	}
+	for _, probe := range regexp.MustCompile(`httpGet: {path: /(?:readyz|healthz), port: (\w+)}`).FindAllStringSubmatch(read(t, "kubernetes", "statefulset.yaml"), -1) {
+		if probe[1] != "http" {
+			t.Errorf("a probe asks port %s", probe[1])
+		}
+	}
+}
+
+// systemd itself looks at the unit, where there is one.
+func TestSystemdHasNoComplaint(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("there is no systemd-analyze")
+	}
+	unit := filepath.Join(t.TempDir(), "snapshotd.service")
+	there := strings.ReplaceAll(read(t, "systemd", "snapshotd.service"), "=/usr/local/bin/snapshotd", "=/bin/true")
+	if err := os.WriteFile(unit, []byte(there), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// It exits with 0 although it warns of a setting that it does not know.
+	out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", unit).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "snapshotd.service:") {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	out, err = exec.CommandContext(t.Context(), analyze, "security", "--offline=yes", "--threshold=20", unit).CombinedOutput()
+	if err != nil && !strings.Contains(string(out), "unrecognized option") { // before systemd 250
+		t.Errorf("systemd-analyze security: %v\n%s", err, out)
 	}
 }
 
