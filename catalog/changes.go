@@ -7,6 +7,7 @@ import (
 	"iter"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -179,14 +180,14 @@ func (f *following) give(ch snapshot.Changes) {
 	f.at, f.began, f.left = ch.Position, true, !f.yield(ch, nil)
 }
 
-// change returns what an event of etcd means. What the record was before is gone when its revision was compacted meanwhile;
-// then nobody can tell what has happened.
+// change returns what an event of etcd means.
 func (f *following) change(ctx context.Context, ev *clientv3.Event) (ch snapshot.Change, err error) {
-	if ev.PrevKv == nil && !ev.IsCreate() {
-		return ch, f.expired(fmt.Errorf("what %q was before revision %d is compacted", ev.Kv.Key, ev.Kv.ModRevision))
+	before, err := f.before(ctx, ev)
+	if err != nil {
+		return ch, err
 	}
-	if ev.PrevKv != nil {
-		if ch.Before, err = f.decode(ev.PrevKv); err != nil {
+	if before != nil {
+		if ch.Before, err = f.decode(before); err != nil {
 			f.cfg.Logger.WarnContext(ctx, "record cannot be followed", "error", err)
 		}
 	}
@@ -197,6 +198,29 @@ func (f *following) change(ctx context.Context, ev *clientv3.Event) (ch snapshot
 		}
 	}
 	return ch, nil
+}
+
+// before returns what a record was before an event; nil when there was none. It is gone when its revision was compacted
+// meanwhile; then nobody can tell what has happened. etcd also leaves it out of events that come while it is setting the watch
+// up, so it is asked.
+func (f *following) before(ctx context.Context, ev *clientv3.Event) (before *mvccpb.KeyValue, err error) {
+	if ev.PrevKv != nil || ev.IsCreate() {
+		return ev.PrevKv, nil
+	}
+	err = f.do(ctx, "follow", "read what a record was", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		resp, err := client.Get(ctx, string(ev.Kv.Key), clientv3.WithRev(ev.Kv.ModRevision-1))
+		if err != nil && !isGone(err) {
+			return err
+		}
+		if err == nil && resp.Header.ClusterId == f.etcd && len(resp.Kvs) > 0 {
+			before = resp.Kvs[0]
+		}
+		return nil
+	})
+	if err == nil && before == nil {
+		err = f.expired(fmt.Errorf("what %q was before revision %d is compacted", ev.Kv.Key, ev.Kv.ModRevision))
+	}
+	return before, err
 }
 
 func (f *following) expired(err error) error {

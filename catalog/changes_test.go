@@ -3,6 +3,8 @@ package catalog_test
 import (
 	"context"
 	"iter"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -47,6 +49,65 @@ func TestFollowingExpiresWithACompaction(t *testing.T) {
 	if ch, err, _ := next(); err != nil || ch.Revision != rec.Version {
 		t.Errorf("after the newest: %+v, %v", ch, err)
 	}
+}
+
+// forgetful is a watcher whose events lack what was before them, as those of etcd do that come while it sets a watch up.
+type forgetful struct{ clientv3.Watcher }
+
+func (f forgetful) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
+	out := make(chan clientv3.WatchResponse)
+	go func() {
+		defer close(out)
+		for r := range f.Watcher.Watch(ctx, key, opts...) {
+			for _, ev := range r.Events {
+				ev.PrevKv = nil
+			}
+			select {
+			case out <- r:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return out
+}
+
+func TestFollowingAsksForWhatWasBeforeWhenEtcdLeavesItOut(t *testing.T) {
+	client := testenv.StartEtcd(t).Client(t)
+	client.Watcher = forgetful{client.Watcher}
+	c := open(t, catalog.Config{Connect: connect(client)})
+	next, stop := iter.Pull2(c.Changes(t.Context(), snapshot.Position{}))
+	defer stop()
+	if _, err, _ := next(); err != nil {
+		t.Fatal(err)
+	}
+	rec := catalogtest.Record("a", 0)
+	for _, do := range []func() error{
+		func() error { return c.Create(t.Context(), rec) },
+		func() error { rec.Pinned = false; return c.Update(t.Context(), rec) },
+		func() error { return c.Remove(t.Context(), rec) },
+	} {
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for range 3 {
+		ch, err, _ := next()
+		if err != nil || len(ch.Records) != 1 {
+			t.Fatalf("after %q: %+v, %v", got, ch, err)
+		}
+		got = append(got, pinned(ch.Records[0].Before)+" "+pinned(ch.Records[0].After))
+	}
+	if want := []string{"none true", "true false", "false none"}; !slices.Equal(got, want) {
+		t.Errorf("pinned before and after: %q, want %q", got, want)
+	}
+}
+
+func pinned(rec *snapshot.Record) string {
+	if rec == nil {
+		return "none"
+	}
+	return strconv.FormatBool(rec.Pinned)
 }
 
 func TestFollowingGoesOnWhenEtcdIsBack(t *testing.T) {
