@@ -4,8 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,29 +46,62 @@ func TestBrowsersGetTheConsoleAndOthersText(t *testing.T) {
 	}
 }
 
-var reference = regexp.MustCompile(`(?:src|href)="(/console/[^"]*)"`)
+var (
+	reference = regexp.MustCompile(`(?:src|href)="(/console/[^"]*)"`)
+	imported  = regexp.MustCompile(`(?m)^import [^'"]*'\./([^']*)';$`)
+)
 
-// TestThePartsOfTheConsole: all that the page refers to is there, under a policy that lets nothing else in.
+// parts returns what the page is made of by path: all that it refers to, and all that this imports.
+func (r *running) parts(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for todo := []string{"/"}; len(todo) > 0; todo = todo[1:] {
+		path := todo[0]
+		if _, had := all[path]; had {
+			continue
+		}
+		resp, body := r.ask(t, "GET", path, "", "Accept", browser)
+		if resp.code != http.StatusOK || body == "" {
+			t.Errorf("%s is %d, %d bytes", path, resp.code, len(body))
+		}
+		all[path] = body
+		for _, found := range reference.FindAllStringSubmatch(body, -1) {
+			todo = append(todo, found[1])
+		}
+		for _, found := range imported.FindAllStringSubmatch(body, -1) {
+			todo = append(todo, console.Root+found[1])
+		}
+	}
+	return all
+}
+
+// TestThePageIsAllOfItsParts: what it refers to and imports is there, and nothing is there that it does not need.
+func TestThePageIsAllOfItsParts(t *testing.T) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
+	files, err := os.ReadDir("console/page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"/"}
+	for _, f := range files {
+		if f.Name() != "index.html" {
+			want = append(want, console.Root+f.Name())
+		}
+	}
+	if got := slices.Sorted(maps.Keys(r.parts(t))); !slices.Equal(got, want) {
+		t.Errorf("the page is made of %q, and there are %q", got, want)
+	}
+}
+
+// TestThePartsOfTheConsole: each is served as what it is, under a policy that lets nothing else in.
 func TestThePartsOfTheConsole(t *testing.T) {
 	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
-	_, page := r.ask(t, "GET", "/", "", "Accept", browser)
-	paths := map[string]string{"/": "text/html; charset=utf-8"}
-	for _, found := range reference.FindAllStringSubmatch(page, -1) {
-		kind := "text/css; charset=utf-8"
-		if strings.HasSuffix(found[1], ".js") {
-			kind = "text/javascript; charset=utf-8"
-		}
-		paths[found[1]] = kind
-	}
-	if len(paths) != 3 {
-		t.Errorf("the page refers to %v", paths)
-	}
-	for path, kind := range paths {
-		resp, body := r.ask(t, "GET", path, "", "Accept", browser)
-		if resp.code != 200 || resp.header.Get("Content-Type") != kind || body == "" {
-			t.Errorf("%s is %d %s", path, resp.code, resp.header.Get("Content-Type"))
-		}
+	kinds := map[string]string{"": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+	tags := map[string]string{}
+	for path := range r.parts(t) {
+		resp, _ := r.ask(t, "GET", path, "", "Accept", browser)
 		for name, want := range map[string]string{
+			"Content-Type": kinds[filepath.Ext(path)],
 			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; " +
 				"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 			"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
@@ -73,11 +110,17 @@ func TestThePartsOfTheConsole(t *testing.T) {
 				t.Errorf("%s has %s %q, want %q", path, name, got, want)
 			}
 		}
-		if again, _ := r.ask(t, "GET", path, "", "Accept", browser, "If-None-Match", resp.header.Get("ETag")); again.code != http.StatusNotModified {
+		tag := resp.header.Get("ETag")
+		if other, had := tags[tag]; had {
+			t.Errorf("%s and %s have the same ETag %q", path, other, tag)
+		}
+		tags[tag] = path
+		again, _ := r.ask(t, "GET", path, "", "Accept", browser, "If-None-Match", tag)
+		if again.code != http.StatusNotModified {
 			t.Errorf("%s has changed: %d", path, again.code)
 		}
 	}
-	for _, path := range []string{"/console/", "/console/index.html", "/console/nothing", "/console/a/console.js", "/console/..%2fpage.go"} {
+	for _, path := range []string{"/console/", "/console/index.html", "/console/nothing", "/console/a/main.js", "/console/..%2fpage.go"} {
 		if resp, _ := r.ask(t, "GET", path, "", "Accept", browser); resp.code != http.StatusNotFound {
 			t.Errorf("%s is %d", path, resp.code)
 		}
@@ -87,13 +130,16 @@ func TestThePartsOfTheConsole(t *testing.T) {
 // TestThePageHasNothingInline: the policy would not let it run, and nothing of it may depend on that.
 func TestThePageHasNothingInline(t *testing.T) {
 	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
-	_, page := r.ask(t, "GET", "/", "", "Accept", browser)
+	parts := r.parts(t)
+	page := parts["/"]
 	if found := regexp.MustCompile(`(?i)<style|\s(on[a-z]+|style)=|<script>|javascript:|https?://`).FindAllString(page, -1); found != nil {
 		t.Errorf("the page has %q", found)
 	}
-	_, script := r.ask(t, "GET", "/console/console.js", "")
-	if found := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|\.style\b`).FindAllString(script, -1); found != nil {
-		t.Errorf("the script has %q", found)
+	forbidden := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|\.style\b`)
+	for path, part := range parts {
+		if found := forbidden.FindAllString(part, -1); found != nil {
+			t.Errorf("%s has %q", path, found)
+		}
 	}
 	for _, want := range []string{"<noscript>", "/metrics", "/v1/snapshots"} {
 		if !strings.Contains(page, want) {
@@ -114,10 +160,12 @@ func TestTheOverviewHasEveryCluster(t *testing.T) {
 		Name: "a", State: snapshot.StateReady, Trigger: snapshot.TriggerManual, CreateTime: time.Now(),
 		Locations: []snapshot.Location{{Backend: "local", State: snapshot.StateReady}},
 	}, Proven: time.Now()}
-	lost := &fakeCluster{name: "lost", backends: []string{"s3"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
+	lost := &fakeCluster{name: "lost", backends: []string{"s3"}}
+	lost.list = func(context.Context, snapshot.Query) (snapshot.Page, error) {
 		return snapshot.Page{}, &snapshot.Error{Reason: snapshot.ReasonCatalogUnavailable, Message: "read the catalog", Err: errors.New("no leader")}
-	}}
-	broken := &fakeCluster{name: "broken", backends: []string{"s3"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) { panic("a defect") }}
+	}
+	broken := &fakeCluster{name: "broken", backends: []string{"s3"}}
+	broken.list = func(context.Context, snapshot.Query) (snapshot.Page, error) { panic("a defect") }
 	r := run(t, server.Config{Version: "1.2.3"}, listing("prod", whole), lost, listing("new"), broken)
 	resp, body := r.ask(t, "GET", "/console/overview", "")
 	var o console.Overview
@@ -127,7 +175,10 @@ func TestTheOverviewHasEveryCluster(t *testing.T) {
 	if o.Version != "1.2.3" || o.GRPC != r.GRPCAddr() || o.Time.IsZero() || o.TLS || len(o.Clusters) != 4 {
 		t.Fatalf("the overview is %+v", o)
 	}
-	for i, want := range []console.Cluster{{Name: "prod", Verdict: console.Safe}, {Name: "lost", Verdict: console.Unknown}, {Name: "new", Verdict: console.Danger}, {Name: "broken", Verdict: console.Unknown}} {
+	for i, want := range []console.Cluster{
+		{Name: "prod", Verdict: console.Safe}, {Name: "lost", Verdict: console.Unknown},
+		{Name: "new", Verdict: console.Danger}, {Name: "broken", Verdict: console.Unknown},
+	} {
 		if got := o.Clusters[i]; got.Name != want.Name || got.Verdict != want.Verdict || len(got.Backends) != 1 {
 			t.Errorf("cluster %d is %+v, want %s to be %s", i, got, want.Name, want.Verdict)
 		}

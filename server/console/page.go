@@ -15,7 +15,7 @@ import (
 //go:embed page
 var files embed.FS
 
-// policy lets the page load its own script and style, and ask its own service, and nothing else: names, labels and errors
+// policy lets the page load its own scripts and style, and ask its own service, and nothing else: names, labels and errors
 // are what others wrote, and must never become markup.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; " +
 	"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -53,7 +53,7 @@ func serve(w http.ResponseWriter, r *http.Request, name string) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Cache-Control", "no-cache") // after an upgrade the new script must meet the new service
+	h.Set("Cache-Control", "no-cache") // after an upgrade the new scripts must meet each other and the new service
 	h.Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(content))
 }

@@ -1,0 +1,87 @@
+// Asking the service: the overview, and the list that is chosen.
+
+import { $ } from './dom.js';
+import { state } from './state.js';
+
+const patience = 15000; // milliseconds for one answer
+const relist = 60000; // after which the list is asked for even if the overview knows of no change: it does not look at all
+
+export class Problem extends Error {
+  constructor(reason, message) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+async function problemOf(resp) {
+  try {
+    const status = JSON.parse(await resp.text());
+    const reason = (status.details || []).map((d) => d.reason).find(Boolean) || '';
+    return new Problem(reason, status.message || `HTTP ${resp.status}`);
+  } catch {
+    return new Problem('', `it answers with HTTP ${resp.status}, which is none of its own answers: a proxy between?`);
+  }
+}
+
+async function ask(path) {
+  try {
+    const resp = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(patience) });
+    if (!resp.ok) throw await problemOf(resp);
+    return await resp.json();
+  } catch (e) {
+    if (e instanceof Problem) throw e;
+    throw new Problem('GONE', e.name === 'TimeoutError' ? `it has not answered for ${patience / 1000} s` : 'it cannot be reached');
+  }
+}
+
+// glance asks for the overview.
+export async function glance() {
+  const asked = Date.now();
+  try {
+    state.overview = await ask('/console/overview');
+    state.asked = asked;
+    state.skew = Date.parse(state.overview.time) - asked;
+    state.problem = null;
+    state.firstVersion ||= state.overview.version;
+    for (const c of state.overview.clusters) {
+      if (c.verdict !== 'unknown') state.known.set(c.name, { cluster: c, at: state.overview.time });
+    }
+  } catch (e) {
+    state.problem = e;
+  }
+}
+
+// list asks for the list unless it is known to be as it was: a page that is left open should not fill the service's log.
+export async function list() {
+  const cluster = chosen();
+  const { mark, verdict, findings: why } = state.overview.clusters.find((c) => c.name === cluster);
+  const filter = chosenFilter();
+  const asked = Date.now();
+  const same = state.listed && state.listed.cluster === cluster && state.listed.filter === filter;
+  if (verdict === 'unknown') {
+    state.listProblem = new Problem('', why[0].text);
+    if (!same) state.listed = null;
+    return;
+  }
+  if (same && !state.listProblem && state.listed.mark === mark && asked - state.listed.asked < relist) return;
+  try {
+    const answer = await ask(`/v1/clusters/${encodeURIComponent(cluster)}/snapshots?${filter}`);
+    state.listed = { cluster, asked, mark, filter, snapshots: answer.snapshots, more: answer.nextPageToken !== '' };
+    state.listProblem = null;
+  } catch (e) {
+    state.listProblem = e;
+    if (!same) state.listed = null;
+  }
+}
+
+function chosen() {
+  const names = state.overview.clusters.map((c) => c.name);
+  return names.includes($('cluster').value) ? $('cluster').value : names[0];
+}
+
+function chosenFilter() {
+  const query = new URLSearchParams({ pageSize: state.rows });
+  if ($('state').value) query.append('states', $('state').value);
+  if ($('until').value) query.append('createTimeUntil', new Date(`${$('until').value}Z`).toISOString());
+  return String(query);
+}

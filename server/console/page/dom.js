@@ -1,0 +1,47 @@
+// Elements: how they are found, made and kept.
+
+import { visible } from './words.js';
+
+export const $ = (id) => document.getElementById(id);
+
+const shown = (child) => child !== null && child !== undefined && child !== false;
+
+// el makes an element. Children are nodes or text; null and false are left out.
+export function el(tag, attributes, ...children) {
+  const e = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value === true) e.setAttribute(name, '');
+    else if (value !== null && value !== undefined && value !== false) e.setAttribute(name, value);
+  }
+  e.append(...children.filter(shown).map((c) => (c instanceof Node ? c : visible(c))));
+  return e;
+}
+
+// setText leaves an element alone that has this text.
+export function setText(e, text) {
+  if (e.textContent !== text) e.textContent = text;
+}
+
+// keyed brings the children of a parent in line with what is wanted: [key, signature, make]. What has not changed stays as it
+// is, so that focus and selection do.
+export function keyed(parent, wanted) {
+  const old = new Map([...parent.children].map((e) => [e.dataset.key, e]));
+  let at = parent.firstElementChild;
+  for (const [key, signature, make] of wanted) {
+    let e = old.get(key);
+    if (!e || e.dataset.signature !== signature) {
+      const fresh = make();
+      fresh.dataset.key = key;
+      fresh.dataset.signature = signature;
+      if (e) {
+        if (at === e) at = fresh;
+        e.replaceWith(fresh);
+      }
+      e = fresh;
+    }
+    old.delete(key);
+    if (at === e) at = e.nextElementSibling;
+    else parent.insertBefore(e, at);
+  }
+  for (const e of old.values()) e.remove();
+}

@@ -1,0 +1,59 @@
+// Events of the service: each one asks for a look, and progress is shown at once.
+
+import { soon } from './looking.js';
+import { showMoving } from './moving.js';
+import { tick } from './show.js';
+import { state } from './state.js';
+
+let following = null;
+
+// follow follows the events, if it does not yet, as long as somebody looks at the page.
+export async function follow() {
+  if (following) return;
+  for (let wait = 1000; !document.hidden; wait = Math.min(2 * wait, 15000)) {
+    following = new AbortController();
+    try {
+      const resp = await fetch('/v1/events', { cache: 'no-store', signal: following.signal });
+      if (resp.ok) {
+        wait = 500;
+        state.live = true;
+        soon(); // for what has happened before
+        await readLines(resp.body, happened);
+      }
+    } catch {
+      // what is to be known of it, the next look will say
+    }
+    state.live = false;
+    state.moving.clear();
+    tick();
+    if (!document.hidden) soon(); // to know whether the service is still there
+    await new Promise((done) => { setTimeout(done, wait); });
+  }
+  following = null;
+}
+
+// unfollow ends what is heard.
+export function unfollow() {
+  if (following) following.abort();
+}
+
+async function readLines(body, each) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = '', part = await reader.read(); !part.done; part = await reader.read()) {
+    const lines = (rest + part.value).split('\n');
+    rest = lines.pop();
+    lines.filter(Boolean).forEach((line) => each(JSON.parse(line)));
+  }
+}
+
+function happened(message) {
+  const event = message.result;
+  if (!event || event.type === 'TYPE_POSITION') return;
+  if (event.type === 'TYPE_PROGRESS') {
+    state.moving.set(event.cluster, { event, at: Date.now() });
+    showMoving(event.cluster);
+    return;
+  }
+  if (event.type === 'TYPE_FINISHED') state.moving.delete(event.cluster);
+  soon();
+}

@@ -1,0 +1,41 @@
+// The console: asks /console/overview for the verdicts and /v1/ for the list, follows /v1/events, and says how old what it
+// shows is. What comes from the service is what others wrote, and becomes text, never markup.
+
+import { $ } from './dom.js';
+import { follow, unfollow } from './events.js';
+import { look, rest } from './looking.js';
+import { tick } from './show.js';
+import { mostRows, page, state } from './state.js';
+
+function anew() {
+  state.rows = page;
+  $('rows').replaceChildren();
+  state.listed = null;
+  look();
+}
+
+function more() {
+  state.rows = Math.min(mostRows, state.rows + page);
+  look();
+}
+
+// wake begins again when somebody looks, and ends what nobody looks at.
+function wake() {
+  tick();
+  if (document.hidden) {
+    rest();
+    unfollow();
+    return;
+  }
+  look();
+  follow();
+}
+
+for (const id of ['cluster', 'state', 'until']) $(id).addEventListener('change', anew);
+$('more').addEventListener('click', more);
+document.addEventListener('visibilitychange', wake);
+addEventListener('pageshow', (e) => { if (e.persisted) wake(); });
+addEventListener('online', look);
+setInterval(tick, 1000);
+look();
+follow();

@@ -1,0 +1,89 @@
+// Whether what is shown is current, and what helps when it is not.
+
+import { $, el, setText } from './dom.js';
+import { every, state } from './state.js';
+import { marks, rank, sentence, span, utc, visible, words } from './words.js';
+
+const refusals = {
+  CERTIFICATE_REQUIRED: [
+    'Import a client certificate of the CA of tls.client_ca into this browser, with its key (most take a .p12 file), ' +
+      'and load this page again.',
+  ],
+  LOCAL_ONLY: [
+    'Bring the port to your machine: ssh -L 7380:127.0.0.1:PORT HOST, with the port and host of this page, ' +
+      'and open http://localhost:7380/ here.',
+    'Or let gRPC listen on another address (--listen-grpc), with TLS and client certificates.',
+  ],
+  FOREIGN_HOST: [
+    'Open this page as http://localhost:PORT/ or http://127.0.0.1:PORT/, over ssh -L if need be. ' +
+      'A proxy before the service must ask for it by that name.',
+  ],
+};
+
+const outage = [
+  'Does it run? systemctl status snapshotd, or kubectl get pods, and its log.',
+  'Restoring needs no service: snapshotd list --from URL, then snapshotd restore latest --from URL --data-dir DIR --dry-run, ' +
+    'with the URL of a backend.',
+];
+
+const refused = () => Boolean(state.problem) && Object.hasOwn(refusals, state.problem.reason);
+
+// showLink says at the top, and in the title, as of when all is.
+export function showLink(stale) {
+  const [kind, mark, text] = link(stale);
+  $('link').className = `link ${kind}`;
+  setText($('link').firstElementChild, mark);
+  setText($('link-text'), text);
+  document.title = `${title(stale)} · snapshotd`;
+}
+
+function link(stale) {
+  if (refused()) return ['danger', '✖', 'REFUSED'];
+  if (!state.asked) return state.problem ? ['danger', '✖', 'NOT CONNECTED'] : ['', '○', 'Asking…'];
+  const at = utc(state.asked + state.skew).slice(11);
+  if (stale) return ['danger', '✖', `NOT CURRENT: as of ${at}, ${span(Date.now() - state.asked)} ago`];
+  if (state.live) return ['safe', '●', `Live, as of ${at}`];
+  return ['attention', '●', `No events, asked every ${every / 1000} s, as of ${at}`];
+}
+
+function title(stale) {
+  if (document.hidden) return '… paused';
+  if (stale) return refused() ? '✖ REFUSED' : '✖ NOT CURRENT';
+  const worst = rank.find((v) => state.overview.clusters.some((c) => c.verdict === v)) || 'unknown';
+  return `${marks[worst]} ${words[worst]}`;
+}
+
+let noticed = '';
+
+// showNotice says what is wrong with the connection, and hides what must not be shown.
+export function showNotice(stale) {
+  $('main').hidden = refused() || !state.overview;
+  const notice = whatIsWrong(stale);
+  const key = JSON.stringify(notice);
+  if (key === noticed) return; // or a screen reader says it each second
+  noticed = key;
+  $('notice').hidden = !notice;
+  if (!notice) return;
+  const [heading, text, help] = notice;
+  $('notice-title').textContent = heading;
+  $('notice-text').textContent = text;
+  $('notice-do').replaceChildren(...help.map((line) => el('li', {}, line)));
+}
+
+// whatIsWrong returns a heading, a text and what helps, or null.
+function whatIsWrong(stale) {
+  const p = state.problem;
+  if (refused()) return ['The API is refused to this browser', visible(sentence(p.message)), refusals[p.reason]];
+  if (stale && (p || state.asked)) {
+    const heading = p && p.reason !== 'GONE' ? 'Not current' : 'Not current: the service does not answer';
+    const what = visible(sentence(p ? p.message : 'nothing was asked for a while'));
+    const tried = state.asked
+      ? `What is shown below is as it was at ${utc(state.asked + state.skew)}; it is tried again all the time.`
+      : 'It is tried again all the time.';
+    return [heading, `${what} ${tried}`, outage];
+  }
+  if (state.overview && state.overview.version !== state.firstVersion) {
+    return ['The service was updated', 'Load this page again: it belongs to the version before.', []];
+  }
+  return null;
+}

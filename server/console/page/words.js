@@ -1,0 +1,47 @@
+// Numbers, times and names in words.
+
+const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+
+export function size(n) {
+  let v = Number(n);
+  if (!(v > 0)) return '-';
+  let u = 0;
+  for (; v >= 1024 && u < units.length - 1; u++) v /= 1024;
+  return `${u === 0 || v >= 9.95 ? Math.round(v) : v.toFixed(1)} ${units[u]}`;
+}
+
+export function count(n) {
+  return Number(n) > 0 ? String(n).replace(/\B(?=(\d{3})+$)/g, '\u202f') : '-';
+}
+
+export function span(ms) {
+  const s = Math.max(0, ms / 1000);
+  if (s < 120) return `${Math.floor(s)}s`;
+  if (s < 7200) return `${Math.floor(s / 60)}m`;
+  if (s < 172800) return `${Math.floor(s / 3600)}h`;
+  return `${Math.floor(s / 86400)}d`;
+}
+
+export function took(seconds) {
+  if (seconds < 1) return `${Math.round(seconds * 1000)}\u00a0ms`;
+  return seconds < 60 ? `${seconds.toFixed(1)}\u00a0s` : span(seconds * 1000);
+}
+
+export const utc = (ms) => `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+
+// sentence makes one of what a service says: its errors begin with a small letter and have no full stop.
+export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+// plain is the name of a value of the API's enumerations, without what it is a value of.
+export const plain = (name) => String(name).replace(/^(STATE|TRIGGER|LEVEL|COMPRESSION)_/, '');
+
+// visible shows characters that have no shape of their own, or turn the direction of what follows.
+export function visible(text) {
+  return String(text).replace(/[\p{Cc}\p{Cf}]/gu, (c) => (c === '\n' || c === '\t' ? ' ' : `\\u{${c.codePointAt(0).toString(16)}}`));
+}
+
+// Verdicts
+
+export const rank = ['danger', 'unknown', 'attention', 'safe'];
+export const marks = { safe: '✔', attention: '▲', danger: '✖', unknown: '?' };
+export const words = { safe: 'SAFE', attention: 'ATTENTION', danger: 'NOT SAFE', unknown: 'UNKNOWN' };
