@@ -6,7 +6,6 @@ import (
 	"embed"
 	"encoding/hex"
 	"io/fs"
-	"mime"
 	"net/http"
 	"path"
 	"time"
@@ -25,6 +24,13 @@ const index = "index.html"
 
 // Root is the path below which the page's parts are served.
 const Root = "/console/"
+
+// kinds are those of the parts. What the machine calls them is not asked: browsers run no module of another kind.
+var kinds = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+}
 
 // ServeIndex answers with the page.
 func ServeIndex(w http.ResponseWriter, r *http.Request) { serve(w, r, index) }
@@ -47,7 +53,7 @@ func serve(w http.ResponseWriter, r *http.Request, name string) {
 	}
 	sum := sha256.Sum256(content)
 	h := w.Header()
-	h.Set("Content-Type", mime.TypeByExtension(path.Ext(name)))
+	h.Set("Content-Type", kinds[path.Ext(name)])
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
