@@ -4,6 +4,10 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -40,6 +44,8 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	b.reads("the verdict", "#clusters summary", "SAFE")
 	b.reads("whether it is current", "#link", "Live, as of ")
 	b.restores(s, "second-node-1-")
+	b.eval("document.querySelector('.card .body summary').click()", nil)
+	b.reads("the commands", ".commands", "Take a snapshot now")
 
 	if err := os.Rename(dir, dir+".gone"); err != nil {
 		t.Fatal(err)
@@ -51,6 +57,7 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	b.reads("the verdict", "#clusters summary", "ATTENTION", "PARTIAL")
 	b.reads("why", ".findings", "The last save did not reach every backend", attack, "snapshotd reconcile --repair --addr "+s.grpc)
 	b.eval("document.querySelectorAll('button.name').forEach(e => e.click())", nil)
+	b.reads("the commands, of a card that was made anew", ".commands", "Take a snapshot now")
 	b.reads("the details", "tr.details", "note="+attack, attack+" does not exist", "snapshotd verify third-node-1-")
 	var made int
 	if b.eval("document.querySelectorAll('img, main script, iframe').length", &made); made != 0 || strings.Contains(b.title(), "attacked") {
@@ -64,8 +71,13 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	if err := os.Rename(dir+".gone", dir); err != nil {
 		t.Fatal(err)
 	}
+	was := s.grpc
 	s = start(t, w.options(), append(args, "--listen-http", s.http)...)
 	b.reads("whether it is current", "#link", "Live, as of ")
+	b.reads("where it is now", "tr.details code", "snapshotd get second-node-1-", "--addr "+s.grpc)
+	if text := b.text("code"); strings.Contains(text, "--addr "+was) {
+		t.Errorf("the service was at %s, and still is for %s", was, text)
+	}
 	s.must("reconcile", "--repair")
 	b.showsTheList(s)
 	b.reads("the verdict", "#clusters summary", "SAFE")
@@ -85,6 +97,69 @@ func TestTheConsoleSaysWhyItIsRefused(t *testing.T) {
 	if shown := b.text("main"); shown != "" || !strings.Contains(b.title(), "REFUSED") {
 		t.Errorf("%q shows %q", b.title(), shown)
 	}
+}
+
+// TestTheConsoleComesBack: what it cannot show, it says, be it another's answer or a defect of its own, and goes on asking.
+func TestTheConsoleComesBack(t *testing.T) {
+	chromium(t)
+	w := newWorld(t, 0)
+	args := w.args(t, "")
+	s := start(t, w.options(), args...)
+	s.must("save")
+	b := browse(t, "http://"+s.http+"/", "")
+	b.showsTheList(s)
+
+	b.eval("window.part = document.getElementById('fleet'); part.remove()", nil)
+	b.reads("what it cannot do", "#notice", "This page cannot show what the service has said: ")
+	b.reads("that it is not current", "#link", "NOT CURRENT")
+	b.eval("document.getElementById('clusters').before(part)", nil)
+	b.reads("whether it is current", "#link", "Live, as of ")
+
+	s.kill()
+	for answer, said := range map[string]string{"<p>Who are you?": "HTTP 200 and no JSON", "{}": "JSON that is no overview"} {
+		other := answering(t, s.http, answer)
+		b.reads("who answers", "#notice", "It answers with "+said, "a proxy between? What is shown below is as it was at ")
+		b.reads("that it is not current", "#link", "NOT CURRENT")
+		other.Close()
+	}
+	s = start(t, w.options(), append(args, "--listen-http", s.http)...)
+	b.reads("whether it is current", "#link", "Live, as of ")
+
+	b.eval("until.value = '20261-01-01T00:00'; until.dispatchEvent(new Event('change'))", nil)
+	b.showsTheList(s)
+	b.eval("until.value = '2025-01-01T00:00'; until.dispatchEvent(new Event('change'))", nil)
+	b.reads("that nothing is older", "#count", "No such snapshot.")
+}
+
+// TestTheConsoleKeepsUp: what goes on happening does not keep it from showing what has happened.
+func TestTheConsoleKeepsUp(t *testing.T) {
+	chromium(t)
+	w := newWorld(t, 0)
+	s := start(t, w.options(), w.args(t, "")...)
+	b := browse(t, "http://"+s.http+"/", "")
+	b.reads("whether it is current", "#link", "Live, as of ")
+	s.must("save", "--name-prefix", "first")
+	var text string
+	b.eventually("the first while others are saved", &text, func() bool {
+		s.must("save", "--backend", "local")
+		text = b.text("#rows")
+		return strings.Contains(text, "first-")
+	})
+}
+
+// answering serves one answer to all that is asked at an address.
+func answering(t *testing.T, addr, answer string) *httptest.Server {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }))
+	_ = srv.Listener.Close() // its own one
+	srv.Listener = l
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return srv
 }
 
 // restores runs the command for the restore of a snapshot, as it can be copied from the page, in a shell.

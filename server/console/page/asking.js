@@ -13,13 +13,15 @@ export class Problem extends Error {
   }
 }
 
+const foreign = (what) => new Problem('', `it answers with ${what}, which is none of its own answers: a proxy between?`);
+
 async function problemOf(resp) {
   try {
     const status = JSON.parse(await resp.text());
     const reason = (status.details || []).map((d) => d.reason).find(Boolean) || '';
     return new Problem(reason, status.message || `HTTP ${resp.status}`);
   } catch {
-    return new Problem('', `it answers with HTTP ${resp.status}, which is none of its own answers: a proxy between?`);
+    return foreign(`HTTP ${resp.status}`);
   }
 }
 
@@ -30,6 +32,7 @@ async function ask(path) {
     return await resp.json();
   } catch (e) {
     if (e instanceof Problem) throw e;
+    if (e instanceof SyntaxError) throw foreign('HTTP 200 and no JSON');
     throw new Problem('GONE', e.name === 'TimeoutError' ? `it has not answered for ${patience / 1000} s` : 'it cannot be reached');
   }
 }
@@ -38,13 +41,13 @@ async function ask(path) {
 export async function glance() {
   const asked = Date.now();
   try {
-    state.overview = await ask('/console/overview');
-    state.asked = asked;
-    state.skew = Date.parse(state.overview.time) - asked;
-    state.problem = null;
-    state.firstVersion ||= state.overview.version;
-    for (const c of state.overview.clusters) {
-      if (c.verdict !== 'unknown') state.known.set(c.name, { cluster: c, at: state.overview.time });
+    const overview = await ask('/console/overview');
+    const skew = Date.parse(overview.time) - asked;
+    if (Number.isNaN(skew) || !Array.isArray(overview.clusters)) throw foreign('JSON that is no overview');
+    Object.assign(state, { overview, asked, skew, problem: null });
+    state.firstVersion ||= overview.version;
+    for (const c of overview.clusters) {
+      if (c.verdict !== 'unknown') state.known.set(c.name, { cluster: c, at: overview.time });
     }
   } catch (e) {
     state.problem = e;
@@ -82,6 +85,8 @@ function chosen() {
 function chosenFilter() {
   const query = new URLSearchParams({ pageSize: state.rows });
   if ($('state').value) query.append('states', $('state').value);
-  if ($('until').value) query.append('createTimeUntil', new Date(`${$('until').value}Z`).toISOString());
+  const until = new Date(`${$('until').value}Z`);
+  const isTime = !Number.isNaN(until.getTime()); // not when it is empty; nor in a year of five digits, before which all was taken
+  if (isTime) query.append('createTimeUntil', until.toISOString());
   return String(query);
 }

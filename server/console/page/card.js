@@ -11,14 +11,19 @@ import { marks, took, utc, words } from './words.js';
 // card is the card of a cluster, one of so many.
 export function card(c, clusters) {
   const kind = state.stale ? 'unknown' : c.verdict;
-  const open = state.folded.has(c.name) ? state.folded.get(c.name) : clusters <= 3 || c.verdict !== 'safe';
   const known = c.verdict !== 'unknown';
   const word = state.stale ? `UNKNOWN, was ${words[c.verdict]}` : words[c.verdict];
   const summary = el('summary', {}, badge(kind, word, true), el('span', { class: 'name' }, c.name), ...(known ? glimpse(c) : []));
   const body = el('div', { class: 'body' }, findings(c), movingBox(c.name),
     known && el('div', { class: 'columns' }, facts(c), backends(c)), known ? commands(c) : lastKnown(c.name));
-  const details = el('details', { class: `card ${kind}`, open }, summary, body);
-  summary.addEventListener('click', () => state.folded.set(c.name, !details.open));
+  return foldable(c.name, { class: `card ${kind}`, open: clusters <= 3 || c.verdict !== 'safe' }, summary, body);
+}
+
+// foldable stays as somebody has folded it when it is made anew.
+function foldable(key, attributes, summary, body) {
+  const details = el('details', attributes, summary, body);
+  if (state.unfolded.has(key)) details.open = state.unfolded.get(key);
+  summary.addEventListener('click', () => state.unfolded.set(key, !details.open));
   return details;
 }
 
@@ -90,7 +95,7 @@ function commands(c) {
   if (c.newest) add('Prove that the newest one can be restored, in a throw-away etcd', ['verify', c.newest.name, '--level', 'drill']);
   add('Hold the catalog against the backends, and copy what is missing', ['reconcile', '--repair']);
   parts.push(restoreLine(c));
-  return el('details', {}, el('summary', {}, 'Commands'), el('div', { class: 'commands' }, ...parts));
+  return foldable(`${c.name}/commands`, {}, el('summary', {}, 'Commands'), el('div', { class: 'commands' }, ...parts));
 }
 
 function restoreLine(c) {

@@ -1,6 +1,7 @@
 // The clusters, the worst first.
 
 import { card } from './card.js';
+import { reach } from './commands.js';
 import { $, keyed } from './dom.js';
 import { showMoving } from './moving.js';
 import { badge } from './pieces.js';
@@ -10,7 +11,7 @@ import { rank, words } from './words.js';
 export function showClusters(o) {
   showFleet(o);
   const sorted = [...o.clusters].sort((a, b) => rank.indexOf(a.verdict) - rank.indexOf(b.verdict));
-  const signature = (c) => JSON.stringify([c, state.stale, o.grpc, o.tls, o.clusters.length]);
+  const signature = (c) => JSON.stringify([c, state.stale, reach()]);
   keyed($('clusters'), sorted.map((c) => [c.name, signature(c), () => card(c, o.clusters.length)]));
   o.clusters.forEach((c) => showMoving(c.name));
 }

@@ -25,6 +25,12 @@ function service() {
   return loopback(there) ? flags : flags.concat('--plaintext');
 }
 
+// reach is what commands are made of that the service decides: when it changes, they do.
+export function reach() {
+  const { grpc, tls, clusters } = state.overview;
+  return [grpc, tls, clusters.length];
+}
+
 // command returns a command for the shell. Those with --from ask no service.
 export function command(args, cluster) {
   const all = ['snapshotd', ...args];

@@ -1,10 +1,11 @@
 // The list of snapshots, and what is chosen of it.
 
+import { reach } from './commands.js';
 import { details } from './details.js';
 import { $, el, keyed, setText } from './dom.js';
 import { age, badge, stateBadge } from './pieces.js';
 import { mostRows, state } from './state.js';
-import { count, plain, size, utc, visible } from './words.js';
+import { count, plain, size, stopped, utc, visible } from './words.js';
 
 export function showFilters(o) {
   $('cluster-label').hidden = o.clusters.length < 2;
@@ -22,7 +23,7 @@ export function showList() {
     const key = `${s.cluster}/${s.name}`;
     const signature = JSON.stringify(s);
     const rows = [[key, signature, () => row(s, key)]];
-    if (state.open.has(key)) rows.push([`${key}/details`, signature, () => details(s)]);
+    if (state.open.has(key)) rows.push([`${key}/details`, JSON.stringify([s, reach()]), () => details(s)]);
     return rows;
   }));
   $('more').hidden = !l || !l.more || l.snapshots.length >= mostRows;
@@ -31,7 +32,7 @@ export function showList() {
 
 function showProblem(p, l) {
   const old = l ? ` The rows below are as they were at ${utc(l.asked + state.skew)}.` : '';
-  setText($('list-error'), p ? visible(`The list cannot be read: ${p.message}${/[.:]$/.test(p.message) ? '' : '.'}${old}`) : '');
+  setText($('list-error'), p ? visible(`The list cannot be read: ${stopped(p.message)}${old}`) : '');
   $('list-error').hidden = !p;
 }
 

@@ -35,7 +35,7 @@ for (const id of ['cluster', 'state', 'until']) $(id).addEventListener('change',
 $('more').addEventListener('click', more);
 document.addEventListener('visibilitychange', wake);
 addEventListener('pageshow', (e) => { if (e.persisted) wake(); });
-addEventListener('online', look);
+addEventListener('online', wake);
 setInterval(tick, 1000);
 look();
 follow();

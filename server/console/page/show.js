@@ -17,15 +17,14 @@ export function show() {
   tick();
 }
 
-// tick says, every second, how old all is, and whether it is current.
+// tick says, every second, how old all is, and whether it is current: this first, whatever becomes of the rest.
 export function tick() {
   const stale = isStale();
-  if (stale !== state.stale) {
-    state.stale = stale;
-    document.documentElement.classList.toggle('stale', stale);
-    if (state.overview) showClusters(state.overview);
-  }
-  for (const t of document.querySelectorAll('[data-age]')) setText(t, span(now() - Number(t.dataset.age)));
   showLink(stale);
   showNotice(stale);
+  for (const t of document.querySelectorAll('[data-age]')) setText(t, span(now() - Number(t.dataset.age)));
+  if (stale === state.stale) return;
+  state.stale = stale;
+  document.documentElement.classList.toggle('stale', stale);
+  if (state.overview) showClusters(state.overview);
 }

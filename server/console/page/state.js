@@ -19,7 +19,7 @@ export const state = {
   rows: page,
   known: new Map(), // by cluster: what its catalog said when it was read last, and when
   open: new Set(), // rows whose details are shown
-  folded: new Map(), // by cluster: whether its card is open, when somebody has said so
+  unfolded: new Map(), // by what can be folded of the cards: whether it is open, when somebody has said so
   stale: null, // whether all is shown as what it was
 };
 

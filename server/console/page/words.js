@@ -29,8 +29,11 @@ export function took(seconds) {
 
 export const utc = (ms) => `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
 
-// sentence makes one of what a service says: its errors begin with a small letter and have no full stop.
-export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+// stopped is a text with a full stop, which most errors do not have.
+export const stopped = (text) => (/[.:?]$/.test(text) ? text : `${text}.`);
+
+// sentence makes one of an error, which begins with a small letter.
+export const sentence = (text) => stopped(`${text.charAt(0).toUpperCase()}${text.slice(1)}`);
 
 // plain is the name of a value of the API's enumerations, without what it is a value of.
 export const plain = (name) => String(name).replace(/^(STATE|TRIGGER|LEVEL|COMPRESSION)_/, '');
