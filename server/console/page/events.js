@@ -14,15 +14,11 @@ export async function follow() {
     following = new AbortController();
     try {
       const resp = await fetch('/v1/events', { cache: 'no-store', signal: following.signal });
-      if (resp.ok) {
-        wait = 500;
-        state.live = true;
-        soon(); // for what has happened before
-        await readLines(resp.body, happened);
-      }
+      if (resp.ok) await readLines(resp.body, happened);
     } catch {
       // what is to be known of it, the next look will say
     }
+    if (state.live) wait = 500;
     state.live = false;
     state.moving.clear();
     tick();
@@ -48,7 +44,12 @@ async function readLines(body, each) {
 
 function happened(message) {
   const event = message.result;
-  if (!event || event.type === 'TYPE_POSITION') return;
+  if (!event) return;
+  if (!state.live) {
+    state.live = true;
+    soon(); // for what has happened before
+  }
+  if (event.type === 'TYPE_POSITION') return;
   if (event.type === 'TYPE_PROGRESS') {
     state.moving.set(event.cluster, { event, at: Date.now() });
     showMoving(event.cluster);
