@@ -2,7 +2,6 @@
 
 import { soon } from './looking.js';
 import { showMoving } from './moving.js';
-import { tick } from './show.js';
 import { state } from './state.js';
 
 let following = null;
@@ -21,7 +20,6 @@ export async function follow() {
     if (state.live) wait = 500;
     state.live = false;
     state.moving.clear();
-    tick();
     if (!document.hidden) soon(); // to know whether the service is still there
     await new Promise((done) => { setTimeout(done, wait); });
   }

@@ -21,14 +21,14 @@ function more() {
 
 // wake begins again when somebody looks, and ends what nobody looks at.
 function wake() {
-  tick();
   if (document.hidden) {
     rest();
     unfollow();
-    return;
+  } else {
+    look();
+    follow();
   }
-  look();
-  follow();
+  tick();
 }
 
 for (const id of ['cluster', 'state', 'until']) $(id).addEventListener('change', anew);
