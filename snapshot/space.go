@@ -6,7 +6,7 @@ import (
 )
 
 // hintSpool says what to do about a spool that is full.
-const hintSpool = "the spool holds the database and one compressed copy of it while a save runs, the database and 256 MiB while a drill does; " +
+const hintSpool = "the spool holds the database and one compressed copy of it while a save runs, the database and 65 MB while a drill does; " +
 	"free space there or move it with --data-dir"
 
 // checkSpace refuses what would fill the spool's disk: etcd itself may live there.

@@ -5,8 +5,9 @@ import (
 	"errors"
 )
 
-// DrillRoom is how many bytes a drill needs on the disk besides the database: etcd has two files of 64 MB for its log.
-const DrillRoom = 256 << 20
+// MemberRoom is how many bytes an etcd needs on the disk besides its database, to be restored and to start: 64 MB are for the
+// first file of its log. It makes a second one when it can, and can do without.
+const MemberRoom = 65_000_000
 
 // check verifies the copy on one backend.
 func (c *Cluster) check(ctx context.Context, rec *Record, req VerifyRequest, b Backend) (Checked, error) {
@@ -22,7 +23,7 @@ func (c *Cluster) check(ctx context.Context, rec *Record, req VerifyRequest, b B
 	if req.Level > LevelChecksum {
 		need := rec.DBSize
 		if req.Level == LevelDrill {
-			need += DrillRoom
+			need += MemberRoom
 		}
 		if err := checkSpace(c.cfg.SpoolDir, need); err != nil {
 			return Checked{}, err

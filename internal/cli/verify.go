@@ -87,7 +87,7 @@ Exits 4 when it is not what it should be, 6 when there is no such snapshot.`,
 	fs.StringVar(&opts.backend, "backend", "", "verify the copy on this backend (`name`)")
 	fs.StringVar(&opts.from, "from", "", "`url` of a directory or bucket to verify without a service, as in the configuration")
 	fs.StringVar(&opts.prefix, "prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
-	fs.StringVar(&opts.tempDir, "temp-dir", os.TempDir(), "with --from: `directory` with room for the database and, for a drill, 256 MiB more")
+	fs.StringVar(&opts.tempDir, "temp-dir", os.TempDir(), "with --from: `directory` with room for the database and, for a drill, 65 MB more")
 	fs.StringArrayVar(&opts.identities, "identity", nil, "with --from: `file` with an age or SSH identity, for encrypted snapshots; may be repeated")
 	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil, "with --from: believe only manifests signed with the key in this `file`, PEM; may be repeated")
 	opts.output.addFlag(cmd)

@@ -126,8 +126,8 @@ func fetch(ctx context.Context, o Options, c Candidate, path string) error {
 	return nil
 }
 
-// Room returns how many bytes a data directory with a database of so many takes: etcd has two files of 64 MB for its log.
-func Room(size int64) int64 { return size + 128<<20 }
+// Room returns how many bytes a data directory with a database of so many takes, for an etcd to start on it.
+func Room(size int64) int64 { return size + snapshot.MemberRoom }
 
 // checkSpace wants room for a database and what is made besides.
 func checkSpace(what, dir string, size, need int64) error {

@@ -41,7 +41,7 @@ func Verify(ctx context.Context, shelf *snapshot.Shelf, c Choice, level Level, i
 		size := max(rec.DBSize, rec.StoredSize)
 		need := size
 		if level == Drill {
-			need += snapshot.DrillRoom
+			need += snapshot.MemberRoom
 		}
 		if err := checkSpace("verify", dir, size, need); err != nil {
 			return v, err
