@@ -28,6 +28,21 @@ var levelNames = []string{"UNSPECIFIED", "CHECKSUM", "STRUCTURE", "DRILL"}
 // String returns the name that people see: CHECKSUM.
 func (l Level) String() string { return nameOf(levelNames, int(l)) }
 
+// MemberRoom is how many bytes an etcd needs on the disk besides its database, to be restored and to start: 64 MB are for the
+// first file of its log. It makes a second one when it can, and can do without.
+const MemberRoom = 65_000_000
+
+// Room returns how many bytes a verification needs on the disk for a database of so many.
+func (l Level) Room(size int64) int64 {
+	switch {
+	case l <= LevelChecksum:
+		return 0
+	case l == LevelDrill:
+		return size + MemberRoom
+	}
+	return size
+}
+
 // A Driller restores a database into a throw-away etcd, starts it, asks it, writes a key and reads it back, and removes all
 // of it.
 type Driller interface {

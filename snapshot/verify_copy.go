@@ -5,10 +5,6 @@ import (
 	"errors"
 )
 
-// MemberRoom is how many bytes an etcd needs on the disk besides its database, to be restored and to start: 64 MB are for the
-// first file of its log. It makes a second one when it can, and can do without.
-const MemberRoom = 65_000_000
-
 // check verifies the copy on one backend.
 func (c *Cluster) check(ctx context.Context, rec *Record, req VerifyRequest, b Backend) (Checked, error) {
 	unverified, err := c.openStore(ctx, b, storeCheck{})
@@ -20,11 +16,7 @@ func (c *Cluster) check(ctx context.Context, rec *Record, req VerifyRequest, b B
 			return Checked{}, c.notThere(b, ManifestKey(rec.Name), err)
 		}
 	}
-	if req.Level > LevelChecksum {
-		need := rec.DBSize
-		if req.Level == LevelDrill {
-			need += MemberRoom
-		}
+	if need := req.Level.Room(rec.DBSize); need > 0 {
 		if err := checkSpace(c.cfg.SpoolDir, need); err != nil {
 			return Checked{}, err
 		}

@@ -57,6 +57,12 @@ func TestMakeMakesWhatEtcdutlMakes(t *testing.T) {
 					return contents(t, dir)
 				}
 				want, got := restored(snapshot.NewV3(zap.NewNop()).Restore), restored(datadir.Make)
+				for _, made := range []map[string][]byte{want, got} {
+					const name = "data/member/snap/0000000000000001-0000000000000003.snap"
+					if _, ok := made[name]; ok {
+						made[name] = nil // of three members, which have a random order in it
+					}
+				}
 				if len(want) < 5 {
 					t.Fatalf("only %d things are compared", len(want))
 				}
@@ -134,8 +140,6 @@ func contents(t *testing.T, dir string) map[string][]byte {
 			all[name] = nil
 		case d.Name() == "db":
 			return databaseContents(path, name, all)
-		case filepath.Ext(name) == ".snap": // the members in it have a random order
-			all[name] = nil
 		default:
 			all[name], err = os.ReadFile(path)
 		}

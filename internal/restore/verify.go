@@ -37,12 +37,8 @@ func Verify(ctx context.Context, shelf *snapshot.Shelf, c Choice, level Level, i
 		return v, err
 	}
 	v = Verification{Snapshot: &rec.Snapshot, URI: rec.Locations[0].URI, Level: level}
-	if level > Checksum {
-		size := max(rec.DBSize, rec.StoredSize)
-		need := size
-		if level == Drill {
-			need += snapshot.MemberRoom
-		}
+	size := max(rec.DBSize, rec.StoredSize)
+	if need := level.Room(size); need > 0 {
 		if err := checkSpace("verify", dir, size, need); err != nil {
 			return v, err
 		}

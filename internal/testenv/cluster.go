@@ -170,6 +170,11 @@ func (c *Cluster) waitHealthy(tb testing.TB) {
 // Eventually waits until check succeeds; it is tried again and again, each time with a deadline.
 func (c *Cluster) Eventually(tb testing.TB, what string, check func(ctx context.Context) error) {
 	tb.Helper()
+	eventually(tb, what, check)
+}
+
+func eventually(tb testing.TB, what string, check func(ctx context.Context) error) {
+	tb.Helper()
 	end := time.Now().Add(startTimeout)
 	for {
 		ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Second)

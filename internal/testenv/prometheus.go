@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 )
 
 // Prometheus is a real Prometheus in a process of its own.
@@ -45,15 +45,11 @@ func StartPrometheus(tb testing.TB, config string) *Prometheus {
 		}
 	})
 	p := &Prometheus{tb: tb, url: "http://" + addr}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	eventually(tb, "Prometheus is ready", func(context.Context) error {
 		_, err := p.get("/-/ready", nil)
-		if err == nil {
-			return p
-		}
-		if time.Now().After(deadline) {
-			tb.Fatalf("Prometheus is not ready: %v", err)
-		}
-	}
+		return err
+	})
+	return p
 }
 
 // Sample is a series and its value.
