@@ -200,10 +200,12 @@ type snap struct {
 		Level, State, Error string
 		Time                time.Time
 	}
-	Locations []struct {
-		Backend, Kind, Uri, State, Error string
-		SizeBytes                        int64 `json:",string"`
-	}
+	Locations []location
+}
+
+type location struct {
+	Backend, Kind, Uri, State, Error string
+	SizeBytes                        int64 `json:",string"`
 }
 
 // list returns all snapshots of the catalog.

@@ -255,6 +255,7 @@ func (k *soak) absorb(all []snap, settled bool) {
 			if state == ready || !settled && !k.seen[b][name] {
 				continue
 			}
+			k.seen[b][name] = true // it was promised there, also when it has gone before the catalog was asked
 			gone++
 			if why := k.held(b, name); why != "" || state == "STATE_FAILED" {
 				k.errorf("%s was READY on %s and is %q there; %s", name, b, state, why)
