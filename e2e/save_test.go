@@ -33,9 +33,9 @@ type world struct {
 	bucket string
 }
 
-func newWorld(t *testing.T, bytes int64) *world {
+func newWorld(t *testing.T, bytes int64, opts ...testenv.ClusterOption) *world {
 	t.Helper()
-	w := &world{etcd: testenv.StartCluster(t, 1), s3: testenv.StartS3(t), dir: t.TempDir(), bucket: "snapshots"}
+	w := &world{etcd: testenv.StartCluster(t, 1, opts...), s3: testenv.StartS3(t), dir: t.TempDir(), bucket: "snapshots"}
 	w.s3.MakeBucket(w.bucket)
 	if bytes > 0 {
 		if err := loader.Load(t.Context(), w.etcd.Client(t), loader.Config{Bytes: bytes, Seed: 1}); err != nil {

@@ -166,14 +166,17 @@ func TestChoiceOfTheMember(t *testing.T) {
 	}
 }
 
-func TestSnapshotOfEtcd36(t *testing.T) {
+func TestSnapshotOfOlderReleases(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts a process")
+		t.Skip("starts processes")
 	}
-	c := testenv.StartCluster(t, 1, testenv.Etcd36())
-	stream := mustRead(t, newSource(t, c.Endpoints()...))
-	if !strings.HasPrefix(stream.Member.Version, "3.6.") || stream.Member.StorageVersion != "3.6.0" {
-		t.Errorf("member %+v, want one of etcd 3.6", stream.Member)
+	for _, release := range testenv.OlderReleases {
+		c := testenv.StartCluster(t, 1, testenv.Release(release))
+		stream := mustRead(t, newSource(t, c.Endpoints()...))
+		want := map[string]string{"3.6": "3.6.0"}[release] // 3.5 does not know its storage version
+		if !strings.HasPrefix(stream.Member.Version, release+".") || stream.Member.StorageVersion != want {
+			t.Errorf("member %+v, want one of etcd %s", stream.Member, release)
+		}
 	}
 }
 

@@ -43,8 +43,26 @@ type clusterOptions struct {
 	fsync bool
 }
 
-// Etcd36 starts members of etcd 3.6.
-func Etcd36() ClusterOption { return func(o *clusterOptions) { o.tools = "etcd36" } }
+func newClusterOptions(opts []ClusterOption) clusterOptions {
+	o := clusterOptions{tools: "servers", quota: 16 << 30}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}
+
+func (o clusterOptions) binary(tb testing.TB) string {
+	tb.Helper()
+	return Tool(tb, o.tools, "go.etcd.io/etcd/server/v3")
+}
+
+// OlderReleases are those of etcd that a cluster can be of besides the one that the service is built with.
+var OlderReleases = []string{"3.5", "3.6"}
+
+// Release starts members of one of the [OlderReleases].
+func Release(r string) ClusterOption {
+	return func(o *clusterOptions) { o.tools = "etcd" + strings.ReplaceAll(r, ".", "") }
+}
 
 // Quota sets --quota-backend-bytes; 16 GiB without.
 func Quota(bytes int64) ClusterOption { return func(o *clusterOptions) { o.quota = bytes } }
@@ -55,11 +73,8 @@ func Fsync() ClusterOption { return func(o *clusterOptions) { o.fsync = true } }
 // StartCluster starts n members that end with the test, and waits until they have a leader.
 func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 	tb.Helper()
-	o := clusterOptions{tools: "servers", quota: 16 << 30}
-	for _, opt := range opts {
-		opt(&o)
-	}
-	c := &Cluster{binary: Tool(tb, o.tools, "go.etcd.io/etcd/server/v3"), token: tb.Name()}
+	o := newClusterOptions(opts)
+	c := &Cluster{binary: o.binary(tb), token: tb.Name()}
 	var initial []string
 	for i := range n {
 		p := c.newProcess(tb, fmt.Sprintf("member-%d", i), o.quota)
@@ -76,11 +91,12 @@ func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 	return c
 }
 
-// StartRestored starts a member on the data directory that `etcdutl snapshot restore` made.
-func StartRestored(tb testing.TB, dir string) *Cluster {
+// StartRestored starts a member on a data directory that was restored.
+func StartRestored(tb testing.TB, dir string, opts ...ClusterOption) *Cluster {
 	tb.Helper()
-	c := &Cluster{binary: Tool(tb, "servers", "go.etcd.io/etcd/server/v3")}
-	p := c.newProcess(tb, "default", 16<<30)
+	o := newClusterOptions(opts)
+	c := &Cluster{binary: o.binary(tb)}
+	p := c.newProcess(tb, "default", o.quota)
 	p.dir = dir
 	p.start(tb, c.binary)
 	c.waitHealthy(tb)
