@@ -28,6 +28,8 @@ const (
 	minPageSize = 1 << 10
 	maxPageSize = 16 << 20
 	maxDepth    = 64 // a page has at least two children, so no file is so deep
+
+	stretch = 2 << 20 // bytes of the file that are populated at a time
 )
 
 var order = binary.NativeEndian
@@ -51,6 +53,7 @@ type btree struct {
 	meta
 
 	data []byte
+	near bitmap // stretches of the file that were populated
 	used bitmap // pages that were visited
 	free bitmap // pages of the freelist; empty when the database has none, as etcd's on Linux
 }
@@ -67,6 +70,7 @@ type page struct {
 type element struct {
 	key    []byte
 	value  []byte // of a leaf
+	both   []byte // of a leaf: the key and the value, which follows it
 	bucket bool   // of a leaf: the value is a bucket
 	child  uint64 // of a branch: the page with the keys from this one on
 }
@@ -80,7 +84,7 @@ func openBtree(data []byte) (*btree, error) {
 	if m.pages > uint64(len(data))/uint64(m.pageSize) {
 		return nil, unreadable("it has %d pages of %d bytes, but the file only %d bytes", m.pages, m.pageSize, len(data))
 	}
-	t := &btree{meta: m, data: data, used: newBitmap(m.pages)}
+	t := &btree{meta: m, data: data, near: newBitmap(uint64(len(data))/stretch + 1), used: newBitmap(m.pages)}
 	if m.freelist != noFreelist {
 		if err := t.readFreelist(); err != nil {
 			return nil, err
@@ -133,6 +137,7 @@ func (t *btree) page(id uint64) (page, error) {
 		return page{}, unreadable("page %d is referred to, but there are %d", id, t.pages)
 	}
 	start := id * uint64(t.pageSize)
+	t.approach(start)
 	header := t.data[start:][:pageHeaderSize]
 	if got := order.Uint64(header); got != id {
 		return page{}, unreadable("page %d says that it is page %d", id, got)
@@ -153,6 +158,14 @@ func (t *btree) page(id uint64) (page, error) {
 	p := parsePage(t.data[start : start+(overflow+1)*uint64(t.pageSize)])
 	p.id = id
 	return p, nil
+}
+
+// approach populates the stretch of the file around an offset when it is the first of it that is read.
+func (t *btree) approach(offset uint64) {
+	if i := offset / stretch; !t.near.has(i) {
+		t.near.set(i)
+		populate(t.data[i*stretch : min((i+1)*stretch, uint64(len(t.data)))])
+	}
 }
 
 func parsePage(data []byte) page {
@@ -253,7 +266,7 @@ func (p page) leaf(low, high []byte, visit func(element) error) error {
 		if err != nil {
 			return err
 		}
-		e.key, e.value = both[:ksize:ksize], both[ksize:]
+		e.key, e.value, e.both = both[:ksize:ksize], both[ksize:], both
 		if err := p.checkOrder(i, e.key, low, high); err != nil {
 			return err
 		}
@@ -330,7 +343,7 @@ func (p page) checkOrder(i int, key, low, high []byte) error {
 	return nil
 }
 
-// bitmap is a set of pages.
+// bitmap is a set of small numbers, such as pages.
 type bitmap []uint64
 
 func newBitmap(n uint64) bitmap { return make(bitmap, (n+63)/64) }

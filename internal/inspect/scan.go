@@ -75,8 +75,7 @@ func (s *scan) visit(bucket []byte, e element) error {
 	if e.bucket {
 		return unreadable("there is a bucket inside a bucket")
 	}
-	s.sum.add(e.key)
-	s.sum.add(e.value)
+	s.sum.add(e.both)
 	switch string(bucket) {
 	case keyBucket:
 		return s.record(e.key, e.value)
