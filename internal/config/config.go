@@ -91,7 +91,7 @@ type Scrub struct {
 	Cron     string `yaml:"cron,omitempty"`      // as of a schedule
 	TimeZone string `yaml:"time_zone,omitempty"` // of cron's fields; UTC
 	Share    int    `yaml:"share,omitempty"`     // percent of the snapshots whose checksums are verified each time
-	Drill    bool   `yaml:"drill,omitempty"`     // restore the newest into a throw-away etcd each time
+	Drill    bool   `yaml:"drill"`               // restore the newest into a throw-away etcd each time
 }
 
 // Retention says which snapshots are kept. Without a rule, all are.
@@ -106,8 +106,8 @@ type Retention struct {
 	RecoveryWindow time.Duration `yaml:"recovery_window,omitempty"`
 	MaxTotalBytes  int64         `yaml:"max_total_bytes,omitempty"`
 	MinKeep        int           `yaml:"min_keep,omitempty"`
-	OnDemand       bool          `yaml:"on_demand,omitempty"` // the rules are also for snapshots that somebody asked for
-	Adopted        bool          `yaml:"adopted,omitempty"`   // and, once they are unpinned, for those that other programs took
+	OnDemand       bool          `yaml:"on_demand"`           // the rules are also for snapshots that somebody asked for
+	Adopted        bool          `yaml:"adopted"`             // and, once they are unpinned, for those that other programs took
 	TimeZone       string        `yaml:"time_zone,omitempty"` // of hours, days and so on; UTC
 }
 
@@ -149,7 +149,7 @@ func (e Encryption) Enabled() bool { return len(e.Recipients) > 0 || e.Recipient
 type Signing struct {
 	KeyFile        string   `yaml:"key_file,omitempty"`
 	PublicKeyFiles []string `yaml:"public_key_files,omitempty"`
-	AcceptUnsigned bool     `yaml:"accept_unsigned,omitempty"` // believe manifests that have no signature, too
+	AcceptUnsigned bool     `yaml:"accept_unsigned"` // believe manifests that have no signature, too
 }
 
 // Backend is a place for snapshots.

@@ -29,6 +29,14 @@ func TestDocumentedConfiguration(t *testing.T) {
 			t.Errorf("the example says nothing of %s", key)
 		}
 	}
+	// What is documented and in effect is shown, also what is false.
+	for line := range strings.Lines(example) {
+		text, _, _ := strings.Cut(line, "#")
+		key, _, ok := strings.Cut(strings.TrimLeft(text, " -"), ":")
+		if ok && !strings.Contains(effective.String(), key+":") {
+			t.Errorf("%s is not shown", key)
+		}
+	}
 	// What the documentation gives as a default is one: without it, nothing changes.
 	var required []string
 	for line := range strings.Lines(example) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +28,8 @@ func parse(cfg *Config, data []byte, file string, problems *Problems) {
 		err = errors.New("there is a second document, or something that is none, after the first; one is read")
 	}
 	if err != nil {
-		problems.add(filepath.Base(file), "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		where, what := syntaxError(filepath.Base(file), err)
+		problems.add(where, "%s", what)
 		return
 	}
 	c := &checker{file: filepath.Base(file), origins: cfg.origins, problems: problems}
@@ -40,6 +42,17 @@ func parse(cfg *Config, data []byte, file string, problems *Problems) {
 		// The checker lets pass only what decodes; should it ever be wrong, the values themselves are not shown.
 		problems.add(c.file, "%s", decodeError(err))
 	}
+}
+
+var yamlLine = regexp.MustCompile(`^line (\d+): (.*)$`)
+
+// syntaxError returns the place and the text of what YAML says of a file that is none.
+func syntaxError(file string, err error) (where, what string) {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		return file + ":" + m[1], "is no YAML there or in the lines after it: " + m[2] + "; look at the indentation, which is of spaces"
+	}
+	return file, text
 }
 
 func decodeError(err error) string {

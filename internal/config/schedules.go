@@ -15,15 +15,11 @@ func (v validator) schedules(c *Cluster, at string) {
 	for i := range c.Schedules {
 		s, at := &c.Schedules[i], fmt.Sprintf("%s[%d]", at, i)
 		v.name(at+".name", s.Name)
-		if seen[s.Name] {
+		if s.Name != "" && seen[s.Name] {
 			v.problem(at+".name", "%q is the name of another schedule of this cluster already", s.Name)
 		}
 		seen[s.Name] = true
-		if _, err := schedule.ParseSpec("@hourly", s.TimeZone); err != nil {
-			v.problem(at+".time_zone", "%v", err)
-		} else if _, err := schedule.ParseSpec(s.Cron, s.TimeZone); err != nil {
-			v.problem(at+".cron", "%v", err)
-		}
+		v.cron(s.Cron, s.TimeZone, at)
 		v.atLeast(at+".jitter", s.Jitter, 0)
 		v.scheduled(c, s, at)
 	}
@@ -52,15 +48,22 @@ func (v validator) scrub(s Scrub, at string) {
 	if !v.given(at) {
 		return
 	}
-	if _, err := schedule.ParseSpec("@hourly", s.TimeZone); err != nil {
-		v.problem(at+".time_zone", "%v", err)
-	} else if _, err := schedule.ParseSpec(s.Cron, s.TimeZone); err != nil {
-		v.problem(at+".cron", "%v", err)
-	}
+	v.cron(s.Cron, s.TimeZone, at)
 	if s.Share < 0 || s.Share > 100 {
 		v.problem(at+".share", "%d is not a percentage; write a number from 0 to 100", s.Share)
 	}
 	if s.Share == 0 && !s.Drill {
 		v.problem(at, "asks for nothing; set share, the percentage of snapshots whose checksums are verified, or drill, or remove it")
+	}
+}
+
+// cron checks the time of something that is done by itself, and its zone.
+func (v validator) cron(text, zone, at string) {
+	if _, err := schedule.ParseSpec("@hourly", zone); err != nil {
+		v.problem(at+".time_zone", "%v", err)
+		zone = ""
+	}
+	if _, err := schedule.ParseSpec(text, zone); err != nil {
+		v.problem(at+".cron", "%v", err)
 	}
 }

@@ -167,6 +167,9 @@ func setDuration(to *time.Duration, values []string) error {
 }
 
 func notADuration(v string) error {
+	if days, err := strconv.ParseUint(strings.TrimSuffix(v, "d"), 10, 16); err == nil && strings.HasSuffix(v, "d") {
+		return fmt.Errorf("%q is not a duration; hours are the largest unit, write it as %dh", v, 24*days)
+	}
 	return fmt.Errorf("%q is not a duration; write it as 30s, 10m or 1h30m", v)
 }
 
