@@ -54,7 +54,7 @@ func (c *Cluster) deletable(rec *Record, req DeleteRequest) error {
 		return c.saveInProgress(fmt.Sprintf("and %s is what it saves", rec.Name))
 	}
 	if rec.Pinned {
-		return &Error{Reason: ReasonPinned, Message: fmt.Sprintf("delete %s: it is pinned", rec.Name), Hint: "update it first: snapshotd update --unpin"}
+		return &Error{Reason: ReasonPinned, Message: fmt.Sprintf("delete %s: it is pinned", rec.Name), Hint: fmt.Sprintf("unpin it first: snapshotd update %s --unpin", rec.Name)}
 	}
 	for _, n := range req.Backends {
 		if rec.Location(n) == nil {

@@ -186,6 +186,15 @@ func (c *client) explain(err error, o *clientOptions) error {
 	}
 }
 
+// expired says that our own certificate has, of which the service speaks in many ways, or in none.
+func (o *clientOptions) expired() string {
+	pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+	if err != nil || pair.Leaf == nil || time.Now().Before(pair.Leaf.NotAfter) {
+		return ""
+	}
+	return fmt.Sprintf("it closes the connection, and the certificate %s has expired, at %s; renew it", o.cert, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+}
+
 var transportReport = regexp.MustCompile(`desc = "(?:transport: )?(.*?)"$`)
 
 // cause turns gRPC's report of a connection into what to do about it.
@@ -202,6 +211,11 @@ func cause(report string, o *clientOptions) string {
 		return "it speaks no TLS; --plaintext if the network is to be trusted"
 	case has("certificate signed by unknown authority"):
 		return "its certificate is of an unknown authority; --cacert names the right one"
+	case has("certificate has expired or is not yet valid"):
+		_, when, _ := strings.Cut(report, "not yet valid: ")
+		return "its certificate has expired or is not yet valid: " + strings.TrimSuffix(when, `"`) + "; renew it there, or set the clock"
+	case o.wantsTLS() && o.expired() != "":
+		return o.expired()
 	case has("certificate required"), has("bad certificate"):
 		return "it asks for a client certificate that it accepts; --cert and --key give one"
 	case has("error reading server preface") && !o.wantsTLS():

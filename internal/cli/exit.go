@@ -69,6 +69,9 @@ func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int
 		if u, ok := errors.AsType[*usageError](err); ok && u != nil {
 			fmt.Fprintf(w, "%s --help shows how it is used\n", cmd.CommandPath())
 		}
+		if wire.DetailsOf(err).Reason == "CATALOG_UNAVAILABLE" {
+			fmt.Fprintln(w, "list, verify and restore need no catalog with --from URL, and save goes on without it")
+		}
 	}
 	return code
 }

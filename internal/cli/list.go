@@ -120,6 +120,9 @@ func runListFrom(cmd *cobra.Command, sys System, opts listOptions) error {
 	for _, s := range found {
 		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(s))
 	}
+	if len(found)+len(skipped) == 0 {
+		fmt.Fprintf(sys.Stderr, "there are no snapshots in %s (--cluster names the cluster, --prefix says where its snapshots lie)\n", shelves[0].Backend.URI(prefix))
+	}
 	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return listTable(w, resp.GetSnapshots(), sys.Now()) })
 }
 

@@ -123,6 +123,9 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 	if ro.Member.InitialCluster == "" {
 		ro.Member.InitialCluster = ro.Member.Name + "=" + strings.Join(ro.Member.PeerURLs, ","+ro.Member.Name+"=")
 	}
+	if err := o.checkMember(ro.Member); err != nil {
+		return ro, &usageError{err}
+	}
 	switch at, err := parseTime("--at", o.at, now); {
 	case err != nil:
 		return ro, err
@@ -144,6 +147,15 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 		return ro, &usageError{err}
 	}
 	return ro, nil
+}
+
+// checkMember wants a member that etcd will take. A dry run is for all of them.
+func (o *restoreOptions) checkMember(m restore.Member) error {
+	if o.dryRun {
+		_, err := restore.Commands(nil, m)
+		return err
+	}
+	return m.Check()
 }
 
 func runRestore(ctx context.Context, sys System, opts restoreOptions, args []string) error {

@@ -84,6 +84,25 @@ func damage(t *testing.T, dir, name string) {
 	}
 }
 
+func TestRestoreLooksAtTheMemberBeforeItReads(t *testing.T) {
+	nowhere := "file://" + filepath.Join(t.TempDir(), "missing")
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--initial-cluster", "m1=http://a:2380"}, `--name: --initial-cluster has no member "default"; it is m1=http://a:2380`},
+		{[]string{"--initial-cluster", "m1=http://127.0.0.1:2380", "--name", "m1"}, "--initial-advertise-peer-urls: it must be what --initial-cluster has"},
+		{[]string{"--initial-cluster", "m1"}, "--initial-cluster: "},
+		{[]string{"--initial-cluster", "m1", "--dry-run", "-o", "json"}, `--initial-cluster: "m1" is not NAME=URL`},
+		{[]string{"--initial-advertise-peer-urls", "a:2380"}, "--initial-advertise-peer-urls: URL scheme must be http"},
+	} {
+		args := append([]string{"restore", "latest", "--from", nowhere, "--data-dir", filepath.Join(t.TempDir(), "d")}, tc.args...)
+		if r := run(t.Context(), nil, args...); r.code != 2 || !strings.Contains(r.stderr, tc.want) || r.stdout != "" {
+			t.Errorf("%v: exit code %d: %s%s, want %s", tc.args, r.code, r.stdout, r.stderr, tc.want)
+		}
+	}
+}
+
 func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 	one, two := t.TempDir(), t.TempDir()
 	s := stored(t, "v1", one, two)
@@ -131,6 +150,9 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 
 	if r := run(t.Context(), nil, "list", "--from", from); r.code != 0 || !strings.Contains(r.stdout, s.Name) || !strings.Contains(r.stdout, "READY") {
 		t.Errorf("list: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := run(t.Context(), nil, "list", "--from", from, "--cluster", "other"); r.code != 0 || !strings.HasPrefix(r.stderr, "there are no snapshots in "+from+"/other/ (") || strings.Count(r.stdout, "\n") != 1 {
+		t.Errorf("list of nothing: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 	if r := run(t.Context(), nil, "list", "--from", from, "--state", "ready"); r.code != 2 {
 		t.Errorf("list with a filter of the service: exit code %d: %s", r.code, r.stderr)

@@ -26,13 +26,19 @@ import (
 // certificate writes a self-signed certificate for 127.0.0.1, which is its own CA, and its key.
 func certificate(t *testing.T, name string) (certFile, keyFile string, pair tls.Certificate, pool *x509.CertPool) {
 	t.Helper()
+	return certificateUntil(t, name, time.Now().Add(time.Hour))
+}
+
+// certificateUntil writes one that is good until then.
+func certificateUntil(t *testing.T, name string, end time.Time) (certFile, keyFile string, pair tls.Certificate, pool *x509.CertPool) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: end.Add(-2 * time.Hour), NotAfter: end,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
@@ -70,6 +76,7 @@ func TestTLS(t *testing.T) {
 	serverCert, _, pair, _ := certificate(t, "server")
 	clientCert, clientKey, _, clients := certificate(t, "client")
 	otherCert, otherKey, _, _ := certificate(t, "other")
+	oldCert, oldKey, _, _ := certificateUntil(t, "old", time.Now().Add(-time.Minute))
 	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
 		return &snapshotdv1.ListResponse{}, nil
 	}}, grpc.Creds(credentials.NewTLS(&tls.Config{
@@ -84,6 +91,7 @@ func TestTLS(t *testing.T) {
 		"in plaintext":             {"", 1, "it does not speak plaintext gRPC; --tls or --cacert if it serves with TLS"},
 		"unknown authority":        {"--tls", 1, "its certificate is of an unknown authority; --cacert names the right one"},
 		"no client certificate":    {"--cacert " + serverCert, 1, "asks for a client certificate that it accepts"},
+		"expired client":           {"--cacert " + serverCert + " --cert " + oldCert + " --key " + oldKey, 1, "and the certificate " + oldCert + " has expired, at 20"},
 		"wrong client certificate": {"--cacert " + serverCert + " --cert " + otherCert + " --key " + otherKey, 1, "asks for a client certificate that it accepts"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,5 +100,14 @@ func TestTLS(t *testing.T) {
 				t.Errorf("exit code %d, want %d\nstderr: %s\n  want: %s", r.code, tc.code, r.stderr, tc.want)
 			}
 		})
+	}
+}
+
+func TestExpiredCertificateOfTheService(t *testing.T) {
+	serverCert, _, pair, _ := certificateUntil(t, "server", time.Now().Add(-time.Minute))
+	env := serve(t, &fake{}, grpc.Creds(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}})))
+	r := run(t.Context(), env, "list", "--cacert", serverCert)
+	if r.code != 1 || !strings.Contains(r.stderr, "its certificate has expired or is not yet valid: current time 20") || !strings.HasSuffix(r.stderr, "; renew it there, or set the clock\n") {
+		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 }

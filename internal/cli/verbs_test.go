@@ -272,6 +272,28 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+func TestWatchEndsInTime(t *testing.T) {
+	env := serve(t, &fake{watch: func(_ *snapshotdv1.WatchRequest, stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
+		if err := stream.Send(&snapshotdv1.WatchResponse{Type: snapshotdv1.WatchResponse_TYPE_POSITION}); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	}})
+	if r := run(t.Context(), env, "watch", "--timeout", "2s"); r.code != 1 || r.stderr != "error: the watch has ended: its time is over (--timeout 2s)\n" {
+		t.Errorf("exit code %d: %s", r.code, r.stderr)
+	}
+}
+
+func TestWhatToDoWithoutTheCatalog(t *testing.T) {
+	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+		return nil, wire.Status(&snapshot.Error{Reason: snapshot.ReasonCatalogUnavailable, Message: "list the records"}, "", nil).Err()
+	}})
+	if r := run(t.Context(), env, "list"); r.code != 1 || !strings.HasSuffix(r.stderr, "need no catalog with --from URL, and save goes on without it\n") {
+		t.Errorf("exit code %d: %s", r.code, r.stderr)
+	}
+}
+
 func TestWatchGoesOnWhereItWas(t *testing.T) {
 	var asked []string
 	broken := []error{

@@ -66,6 +66,9 @@ func runWatch(ctx context.Context, sys System, opts watchOptions, c *client) err
 	pause := reconnectPause
 	for {
 		err := w.follow(ctx, c, func() { pause = reconnectPause })
+		if w.began && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return &failedError{fmt.Errorf("the watch has ended: its time is over (--timeout %v)", opts.client.timeout)}
+		}
 		if ctx.Err() != nil || !w.began || !mayReconnect(err) {
 			return err
 		}

@@ -5,8 +5,10 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,6 +45,20 @@ func reasons(t *testing.T) []snapshot.Reason {
 		return true
 	})
 	return found
+}
+
+// What an error means, and what to do, is said of every reason.
+func TestEveryReasonIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(doc), "| reason | what it means | what to do |")
+	for _, r := range reasons(t) {
+		if !strings.Contains(table, "`"+string(r)+"`") {
+			t.Errorf("docs/operations.md says nothing of %s", r)
+		}
+	}
 }
 
 // TestNoReasonIsForgotten: a reason without a code would reach callers as a defect of the service.
