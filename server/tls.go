@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // TLS names the files of a certificate. They are read again when they change on disk, for the connections from then on;
@@ -50,8 +51,17 @@ func openCertificates(files TLS, log *slog.Logger) (*certificates, error) {
 	c := &certificates{files: files, log: log}
 	c.stamp = c.stampOfFiles()
 	var err error
-	c.cert, c.pool, err = load(files)
+	if c.cert, c.pool, err = load(files); err == nil {
+		c.warn()
+	}
 	return c, err
+}
+
+// warn tells of a certificate that no client will take. It is used all the same: who set the clock wrong is not known.
+func (c *certificates) warn() {
+	if leaf := c.cert.Leaf; leaf != nil && time.Now().After(leaf.NotAfter) {
+		c.log.Warn("TLS certificate has expired, and clients refuse it; renew it, it is read again by itself", "file", c.files.CertFile, "not_after", leaf.NotAfter)
+	}
 }
 
 func load(files TLS) (tls.Certificate, *x509.CertPool, error) {
@@ -89,6 +99,7 @@ func (c *certificates) current() (tls.Certificate, *x509.CertPool) {
 	}
 	c.cert, c.pool = cert, pool
 	c.log.Info("TLS certificate was read again", "file", c.files.CertFile)
+	c.warn()
 	return c.cert, c.pool
 }
 

@@ -56,10 +56,16 @@ func newAuthority(t *testing.T) *authority {
 // issue returns the PEM of a certificate for loopback, and of its key.
 func (a *authority) issue(t *testing.T, serial int64) (certPEM, keyPEM []byte) {
 	t.Helper()
+	return a.issueUntil(t, serial, time.Now().Add(time.Hour))
+}
+
+// issueUntil issues a certificate that is good until then.
+func (a *authority) issueUntil(t *testing.T, serial int64, end time.Time) (certPEM, keyPEM []byte) {
+	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: end.Add(-2 * time.Hour), NotAfter: end,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
@@ -201,6 +207,27 @@ func TestACertificateIsReadAgainWhenItChanges(t *testing.T) {
 		if got := serial(t, addr, ca.pool()); got != 5 {
 			t.Errorf("the serial number is %d after the change", got)
 		}
+	}
+}
+
+func TestACertificateThatHasExpiredIsTold(t *testing.T) {
+	ca := newAuthority(t)
+	files := tlsFiles(t, ca)
+	r := run(t, server.Config{TLS: files}, ready())
+	if len(r.log.with("has expired")) != 0 {
+		t.Error("the log says of a good certificate that it has expired")
+	}
+	cert, key := ca.issueUntil(t, 5, time.Now().Add(-time.Minute))
+	write(t, files.KeyFile, key)
+	write(t, files.CertFile, cert)
+	if _, err := tls.Dial("tcp", r.GRPCAddr(), &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12}); err == nil {
+		t.Error("a client has taken the certificate")
+	}
+	if len(r.log.with("has expired")) != 1 {
+		t.Error("the log does not say that the certificate has expired")
+	}
+	if again := run(t, server.Config{TLS: files}, ready()); len(again.log.with("has expired")) != 1 {
+		t.Error("the log does not say at the start that the certificate has expired")
 	}
 }
 

@@ -97,7 +97,7 @@ func (c *Check) Run(ctx context.Context) (res Checked, err error) {
 	res.Decoded = true
 	if c.Level == LevelChecksum {
 		in, err := OpenCopy(ctx, c.Backend, c.Key, want, c.Identities)
-		return res, c.drain(ctx, in, err, io.Discard, want.DBSize)
+		return res, c.drain(ctx, in, err, io.Discard, decodedSize(want))
 	}
 	work, err := os.MkdirTemp(c.Dir, "verify-")
 	if err != nil {
@@ -127,11 +127,19 @@ func (c *Check) Fetch(ctx context.Context, path string) error {
 		_ = in.Close()
 		return spoolError("create", err)
 	}
-	err = c.drain(ctx, in, nil, out, want.DBSize)
+	err = c.drain(ctx, in, nil, out, decodedSize(want))
 	if cerr := out.Close(); err == nil && cerr != nil {
 		err = spoolError("write", cerr)
 	}
 	return err
+}
+
+// decodedSize is how many bytes come out of a copy: the database and etcd's checksum; 0 when it is not known.
+func decodedSize(s *Snapshot) int64 {
+	if s.DBSize == 0 {
+		return 0
+	}
+	return s.DBSize + checksumSize
 }
 
 // expected is what the copy is compared with: that of another program's snapshot with its own checksum alone.

@@ -76,6 +76,21 @@ func TestVerifyKeepsTheVerdictOverReconcile(t *testing.T) {
 	}
 }
 
+func TestProgressOfAVerificationEndsWithAllThatThereIs(t *testing.T) {
+	f := newFixture(t)
+	s := f.mustSave(t)
+	for _, level := range []snapshot.Level{snapshot.LevelChecksum, snapshot.LevelStructure} {
+		last := map[string][2]int64{}
+		progress := func(backend string, done, total int64) { last[backend] = [2]int64{done, total} }
+		if _, err := f.Verify(t.Context(), snapshot.VerifyRequest{Name: s.Name, Level: level, Backend: "one", Progress: progress}); err != nil {
+			t.Fatal(err)
+		}
+		if got := last["one"]; got[0] == 0 || got[0] != got[1] {
+			t.Errorf("%s: %d bytes of %d", level, got[0], got[1])
+		}
+	}
+}
+
 func TestVerifyFindsADamagedCopyAndItIsRepaired(t *testing.T) {
 	f := newFixture(t)
 	s := f.mustSave(t)

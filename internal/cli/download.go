@@ -94,7 +94,7 @@ func runDownload(ctx context.Context, sys System, opts downloadOptions, c *clien
 	defer part.close()
 	d.part, d.to, d.req.Offset = part, part.sum, part.sum.n
 	if err := d.run(ctx); err != nil {
-		if _, damaged := errors.AsType[*damagedError](err); damaged {
+		if _, damaged := errors.AsType[*damagedError](err); damaged || part.empty() {
 			part.remove()
 		}
 		return err
@@ -103,8 +103,16 @@ func runDownload(ctx context.Context, sys System, opts downloadOptions, c *clien
 		return err
 	}
 	d.bar.clear()
-	_, err = fmt.Fprintf(sys.Stdout, "%s  %s, sha256 %s\n", opts.file, size(d.header.GetTotalBytes()), part.sum.hex())
+	_, err = fmt.Fprintf(sys.Stdout, "%s  %s, sha256 %s%s\n", opts.file, size(d.header.GetTotalBytes()), part.sum.hex(), sumOfDatabase(d.header))
 	return err
+}
+
+// sumOfDatabase tells the checksum that get shows, where the file has etcd's own behind the database and so another one.
+func sumOfDatabase(h *snapshotdv1.DownloadHeader) string {
+	if h.GetSha256Bytes() == h.GetTotalBytes() {
+		return ""
+	}
+	return "; without etcd's checksum at its end " + h.GetSha256() + ", as get shows it"
 }
 
 // download is one download, in as many calls as it takes.

@@ -244,4 +244,10 @@ func (p *partFile) remove() {
 	_ = os.Remove(p.sidecar())
 }
 
+// empty reports whether there is nothing yet that a later download could go on with.
+func (p *partFile) empty() bool {
+	info, err := p.f.Stat()
+	return err == nil && info.Size() == 0
+}
+
 func (p *partFile) close() { _ = p.f.Close() }

@@ -139,6 +139,44 @@ func TestDownloadNeverMixesTwoSnapshots(t *testing.T) {
 	}
 }
 
+func TestDownloadThatNeverBeganLeavesNoFile(t *testing.T) {
+	env := serve(t, &fake{download: func(*snapshotdv1.DownloadRequest, grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonBackendUnavailable, Message: "read it"}, "default", nil).Err()
+	}})
+	file := filepath.Join(t.TempDir(), "x.db")
+	r := run(t.Context(), env, "download", "x", "--output", file)
+	if left, _ := filepath.Glob(file + "*"); r.code != 1 || len(left) > 0 {
+		t.Errorf("exit code %d, left %q: %s", r.code, left, r.stderr)
+	}
+	if err := os.WriteFile(file+".part", []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t.Context(), env, "download", "x", "--output", file)
+	if got, err := os.ReadFile(file + ".part"); err != nil || string(got) != "mine" {
+		t.Errorf("a part that was there: %q, %v", got, err)
+	}
+}
+
+func TestDownloadOfADatabaseTellsBothChecksums(t *testing.T) {
+	content := make([]byte, 512)
+	body := sha256.Sum256(content)
+	d := &downloads{content: append(content, body[:]...)}
+	env := serve(t, &fake{download: func(r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+		h := d.header(r)
+		h.Sha256, h.Sha256Bytes = hex.EncodeToString(body[:]), 512
+		if err := s.Send(&snapshotdv1.DownloadResponse{Header: h}); err != nil {
+			return err
+		}
+		return s.Send(&snapshotdv1.DownloadResponse{Data: d.content})
+	}})
+	file, whole := filepath.Join(t.TempDir(), "x.db"), sha256.Sum256(d.content)
+	r := run(t.Context(), env, "download", "x", "--decoded", "--output", file)
+	want := file + "  544 B, sha256 " + hex.EncodeToString(whole[:]) + "; without etcd's checksum at its end " + hex.EncodeToString(body[:]) + ", as get shows it\n"
+	if r.code != 0 || r.stdout != want {
+		t.Errorf("exit code %d: %s%s, want %s", r.code, r.stdout, r.stderr, want)
+	}
+}
+
 func TestDownloadOfDamageLeavesNoFile(t *testing.T) {
 	d := &downloads{content: []byte("snapshot"), after: func(int) error {
 		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonChecksumMismatch, Message: "damaged"}, "default", nil).Err()

@@ -136,9 +136,6 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 	default:
 		ro.Choice.Name = args[0]
 	}
-	if o.prefix != "" && !strings.HasSuffix(o.prefix, "/") {
-		return ro, usagef("--prefix: %q must be empty or end with '/'", o.prefix)
-	}
 	var err error
 	if ro.Shelves, err = restore.Shelves(o.from, o.prefix, o.keys); err != nil {
 		return ro, &usageError{err}

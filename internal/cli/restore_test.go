@@ -154,6 +154,11 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 	if r := run(t.Context(), nil, "list", "--from", from, "--cluster", "other"); r.code != 0 || !strings.HasPrefix(r.stderr, "there are no snapshots in "+from+"/other/ (") || strings.Count(r.stdout, "\n") != 1 {
 		t.Errorf("list of nothing: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
+	for _, args := range [][]string{{"list", "--cluster", "../x"}, {"verify", "latest", "--prefix", "x"}, {"restore", "latest", "--data-dir", target("p"), "--cluster", "a//b"}} {
+		if r := run(t.Context(), nil, append(args, "--from", from)...); r.code != 2 || !strings.Contains(r.stderr, "is no prefix of keys; it is empty, or names that each end with '/'") {
+			t.Errorf("%v: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)
+		}
+	}
 	if r := run(t.Context(), nil, "list", "--from", from, "--state", "ready"); r.code != 2 {
 		t.Errorf("list with a filter of the service: exit code %d: %s", r.code, r.stderr)
 	}

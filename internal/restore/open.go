@@ -3,6 +3,7 @@ package restore
 import (
 	"fmt"
 	"os"
+	"path"
 
 	"github.com/snapshotd/snapshotd/internal/seal"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -12,6 +13,9 @@ import (
 // Shelves opens the backends at URLs, as a configuration has them, and returns what to read of them. With keys, the files of
 // public keys, only manifests that are signed with one of these are believed.
 func Shelves(urls []string, prefix string, keys []string) ([]*snapshot.Shelf, error) {
+	if prefix != "" && path.Clean("/"+prefix)+"/" != "/"+prefix {
+		return nil, fmt.Errorf("--prefix, --cluster: %q is no prefix of keys; it is empty, or names that each end with '/'", prefix)
+	}
 	var trust *snapshot.Trust
 	if len(keys) > 0 {
 		trust = snapshot.NewTrust(false)
