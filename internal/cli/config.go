@@ -23,7 +23,7 @@ func newConfigCheck(sys System) *cobra.Command {
 		Short: "Check the configuration and print what is in effect",
 		Long: `Check the configuration that "serve" would have with the same flags, variables and file, and
 print what is in effect, defaults included, with where each value came from. Secrets are not
-shown. Nothing is connected to.
+shown. Nothing is connected to, and certificates, keys and directories are not looked at.
 
 Exits 2 and names all problems when it is wrong.`,
 		Example: `  snapshotd config check --config /etc/snapshotd/snapshotd.yaml`,

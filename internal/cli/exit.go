@@ -70,7 +70,7 @@ func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int
 			fmt.Fprintf(w, "%s --help shows how it is used\n", cmd.CommandPath())
 		}
 		if wire.DetailsOf(err).Reason == "CATALOG_UNAVAILABLE" {
-			fmt.Fprintln(w, "list, verify and restore need no catalog with --from URL, and save goes on without it")
+			fmt.Fprintln(w, "list, verify and restore need no catalog with --from URL, and save none as long as a member of etcd answers")
 		}
 	}
 	return code

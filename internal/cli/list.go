@@ -66,7 +66,7 @@ READY means that manifest and data are there and of the right size; the bytes ar
 	fs.StringArrayVar(&opts.labels, "label", nil, "only those with this label (`key=value`); may be repeated")
 	fs.StringVar(&opts.since, "since", "", "only those created since this `time`: 2026-07-15T12:00:00Z, 2026-07-15, or as an age, 36h or 7d")
 	fs.StringVar(&opts.until, "until", "", "only those created before this `time`")
-	fs.IntVar(&opts.limit, "limit", 0, "at most this many (default all)")
+	fs.IntVar(&opts.limit, "limit", 0, "at most this `number` of them (default all)")
 	fs.StringVar(&opts.from, "from", "", "`url` of a directory or bucket to list instead, as in the configuration")
 	fs.StringVar(&opts.prefix, "prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
 	opts.output.addFlag(cmd)

@@ -289,7 +289,7 @@ func TestWhatToDoWithoutTheCatalog(t *testing.T) {
 	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
 		return nil, wire.Status(&snapshot.Error{Reason: snapshot.ReasonCatalogUnavailable, Message: "list the records"}, "", nil).Err()
 	}})
-	if r := run(t.Context(), env, "list"); r.code != 1 || !strings.HasSuffix(r.stderr, "need no catalog with --from URL, and save goes on without it\n") {
+	if r := run(t.Context(), env, "list"); r.code != 1 || !strings.HasSuffix(r.stderr, "need no catalog with --from URL, and save none as long as a member of etcd answers\n") {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 }

@@ -30,7 +30,7 @@ var settings = []setting{
 		usage:   "`address` for gRPC: HOST:PORT, port 0 for a free one",
 		service: func(c *Config, v []string) error { return setString(&c.ListenGRPC, v) }},
 	{flag: "listen-http", path: "listen_http", kind: "address", def: DefaultListenHTTP,
-		usage:   "`address` for /metrics, /healthz, /readyz and, under /v1/, the API as JSON",
+		usage:   "`address` for the console, /metrics, /healthz, /readyz and, under /v1/, the API as JSON",
 		service: func(c *Config, v []string) error { return setString(&c.ListenHTTP, v) }},
 	{flag: "tls-cert", path: "tls.cert", kind: "file",
 		usage:   "`file` with the certificate of both listeners, PEM; read again when it changes",

@@ -366,7 +366,8 @@ type BackendReconciliation struct {
 	Backend string `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
 	// Snapshots whose data and manifest the listing showed.
 	Listed int64 `protobuf:"varint,3,opt,name=listed,proto3" json:"listed,omitempty"`
-	// Locations that the catalog already had as they are.
+	// Locations that the catalog already had as they are. Among them are those of uploads that failed, which no listing
+	// shows: it can be more than listed.
 	Unchanged int64 `protobuf:"varint,4,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	// Locations that the catalog did not have.
 	Added int64 `protobuf:"varint,5,opt,name=added,proto3" json:"added,omitempty"`
