@@ -30,12 +30,17 @@ func (r *Record) repairOf(backend string) *Repair {
 	return nil
 }
 
-// repairDue returns when the repair of a location is to be tried next.
-func (r *Record) repairDue(l *Location) time.Time {
+// repairDue returns when the repair of a location is to be tried next. No pause is much longer than [MaxRepair]: one that is was
+// reckoned by a wrong clock, and is over.
+func (r *Record) repairDue(l *Location, now time.Time) time.Time {
+	due := l.UpdateTime.Add(FirstRepair)
 	if p := r.repairOf(l.Backend); p != nil {
-		return p.Next
+		due = p.Next
 	}
-	return l.UpdateTime.Add(FirstRepair)
+	if due.Sub(now) > MaxRepair+ClockTolerance {
+		return now
+	}
+	return due
 }
 
 // addAttempt notes an attempt that failed at now.

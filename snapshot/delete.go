@@ -38,7 +38,7 @@ func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *Record, e
 			names = append(names, l.Backend)
 		}
 	}
-	err = c.remove(ctx, rec, names)
+	err = c.remove(ctx, rec, names, nil)
 	if rec.Version == 0 {
 		rec = nil
 	}
@@ -104,8 +104,9 @@ func (c *Cluster) backend(name string) Backend {
 
 // remove removes a snapshot from backends: the record says DELETING, then the manifest goes, then the data, then the
 // location. Whoever is interrupted leaves it to reconcile. rec becomes what the catalog has; its Version is 0 when nothing
-// is left.
-func (c *Cluster) remove(ctx context.Context, rec *Record, names []string) error {
+// is left. still, unless it is nil, is asked once everybody can see that the copies are being removed: its error takes that back.
+func (c *Cluster) remove(ctx context.Context, rec *Record, names []string, still func() error) error {
+	before := rec.Clone()
 	var errs []error
 	var begun []string
 	for _, name := range names {
@@ -129,6 +130,13 @@ func (c *Cluster) remove(ctx context.Context, rec *Record, names []string) error
 		return c.changedMeanwhile("delete "+rec.Name, err)
 	}
 	fault.Point("deleting")
+	if still != nil {
+		if err := still(); err != nil {
+			before.Version = rec.Version
+			*rec = *before
+			return errors.Join(append(errs, err, c.changedMeanwhile("keep "+rec.Name, c.cfg.Catalog.Update(ctx, rec)))...)
+		}
+	}
 	return errors.Join(append(errs, c.finishRemoval(ctx, rec, begun))...)
 }
 

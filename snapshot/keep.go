@@ -84,7 +84,7 @@ func (c *Cluster) deliver(ctx context.Context, rec *Record, e Entry) (next time.
 		if l == nil || l.State != StateFailed {
 			continue
 		}
-		due := rec.repairDue(l)
+		due := rec.repairDue(l, c.cfg.Now())
 		if !due.After(c.cfg.Now()) {
 			m, err := c.tryRepair(ctx, missing{name: rec.Name, backend: b.Name()}, map[string]bool{})
 			switch {
@@ -105,7 +105,9 @@ func (c *Cluster) deliver(ctx context.Context, rec *Record, e Entry) (next time.
 // keptRecord returns the record of what is kept; nil when it has no use any more, because it is on a backend by now, was
 // deleted, or a newer snapshot was stored. A catalog that does not know it, as it was down or came back from the past, is told.
 func (c *Cluster) keptRecord(ctx context.Context, shelf *Shelf, e Entry) (*Record, error) {
-	newest, err := c.cfg.Catalog.List(ctx, Query{States: []State{StateReady, StatePartial}, PageSize: 1})
+	// What says that it is of the future was taken by a wrong clock, and may be older.
+	until := c.cfg.Now().Add(ClockTolerance)
+	newest, err := c.cfg.Catalog.List(ctx, Query{States: []State{StateReady, StatePartial}, Until: until, PageSize: 1})
 	if err != nil {
 		return nil, err
 	}

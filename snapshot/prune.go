@@ -45,13 +45,13 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 	}
 	for i, b := range backends {
 		rules := c.cfg.Retention[b.Name()]
-		rules.apply(byBackend[i])
-		doubt := c.confirmNewest(ctx, b, byBackend[i])
+		newest := rules.apply(byBackend[i], c.cfg.Now())
+		doubt := c.confirmNewest(ctx, b, byBackend[i], newest)
 		for _, cp := range byBackend[i] {
 			if ctx.Err() != nil {
 				return decisions, cancelled(ctx, fmt.Sprintf("prune cluster %q", c.cfg.Name))
 			}
-			decisions = append(decisions, c.decide(ctx, b, cp, doubt, req.ValidateOnly))
+			decisions = append(decisions, c.decide(ctx, b, cp, newest, doubt, req.ValidateOnly))
 		}
 	}
 	return decisions, nil
@@ -68,7 +68,7 @@ func (c *Cluster) unkept(ctx context.Context, b Backend, names []string) (map[st
 		return nil, err
 	}
 	rules := c.cfg.Retention[b.Name()]
-	rules.apply(copies[0])
+	rules.apply(copies[0], c.cfg.Now())
 	for _, cp := range copies[0] {
 		if cp.stays {
 			delete(absent, cp.name)
@@ -98,7 +98,10 @@ func (c *Cluster) copies(ctx context.Context, backends []Backend, supposed map[s
 				size = l.Size
 			}
 			rules := c.cfg.Retention[b.Name()]
-			all[i] = append(all[i], &copyOf{name: rec.Name, created: rec.CreateTime, size: size, proven: !rec.Proven.IsZero(), exempt: rules.exempts(&rec.Snapshot)})
+			all[i] = append(all[i], &copyOf{
+				name: rec.Name, created: rec.CreateTime, size: size, etcd: rec.EtcdClusterID, revision: rec.Revision,
+				proven: !rec.Proven.IsZero(), exempt: rules.exempts(&rec.Snapshot),
+			})
 		}
 	}
 	return all, nil
@@ -106,11 +109,10 @@ func (c *Cluster) copies(ctx context.Context, backends []Backend, supposed map[s
 
 // confirmNewest makes sure that the newest copy, which stays whatever the rules say, is really there, if others are to go:
 // the catalog may be wrong, and what is removed then could be the last one.
-func (c *Cluster) confirmNewest(ctx context.Context, b Backend, copies []*copyOf) error {
+func (c *Cluster) confirmNewest(ctx context.Context, b Backend, copies []*copyOf, newest *copyOf) error {
 	if !slices.ContainsFunc(copies, func(cp *copyOf) bool { return !cp.stays }) {
 		return nil
 	}
-	newest := copies[0]
 	rec, err := c.cfg.Catalog.Get(ctx, newest.name)
 	var o Object
 	if err == nil {
@@ -154,7 +156,7 @@ func (r *Retention) exempts(s *Snapshot) string {
 }
 
 // decide carries out what retention says of one copy. doubt, when there is one, is why nothing may be removed now.
-func (c *Cluster) decide(ctx context.Context, b Backend, cp *copyOf, doubt error, dry bool) Decision {
+func (c *Cluster) decide(ctx context.Context, b Backend, cp, newest *copyOf, doubt error, dry bool) Decision {
 	d := Decision{Name: cp.name, Backend: b.Name(), CreateTime: cp.created, Size: cp.size, Stays: cp.stays, Why: cp.why}
 	if cp.stays {
 		return d
@@ -165,7 +167,7 @@ func (c *Cluster) decide(ctx context.Context, b Backend, cp *copyOf, doubt error
 	case dry:
 		err = c.wouldRemove(ctx, b, cp.name)
 	default:
-		err = c.prune(ctx, b, cp)
+		err = c.prune(ctx, b, cp, newest)
 	}
 	if e, ok := errors.AsType[*Error](err); ok && e.Reason == ReasonObjectLocked {
 		d.Stays, d.Why = true, e.Message // it is as it should be
@@ -175,8 +177,9 @@ func (c *Cluster) decide(ctx context.Context, b Backend, cp *copyOf, doubt error
 	return d
 }
 
-// prune removes a copy, if nobody has changed its record since the rules were applied in a way that matters.
-func (c *Cluster) prune(ctx context.Context, b Backend, cp *copyOf) error {
+// prune removes a copy, if nobody has changed its record since the rules were applied in a way that matters, and the newest
+// copy, for the sake of which it may go, is still there.
+func (c *Cluster) prune(ctx context.Context, b Backend, cp, newest *copyOf) error {
 	rec, err := c.cfg.Catalog.Get(ctx, cp.name)
 	if isNotFound(err) {
 		return nil
@@ -188,7 +191,30 @@ func (c *Cluster) prune(ctx context.Context, b Backend, cp *copyOf) error {
 	if l := rec.Location(b.Name()); l == nil || l.State != StateReady || rules.exempts(&rec.Snapshot) != "" || rec.Proven.IsZero() == cp.proven {
 		return &Error{Reason: ReasonConflict, Backend: b.Name(), Message: fmt.Sprintf("prune %s: it was changed meanwhile", cp.name), Retry: retryAfter(ReasonConflict)}
 	}
-	return c.remove(ctx, rec, []string{b.Name()})
+	still := func() error { return c.stillReady(ctx, b, newest.name) }
+	if err := still(); err != nil {
+		return err
+	}
+	return c.remove(ctx, rec, []string{b.Name()}, still)
+}
+
+// stillReady says that a copy is not READY in the catalog any more. A prune that was paused may go on when the newest copy has
+// been deleted, or was found damaged, and what it was about to remove has become the last one.
+func (c *Cluster) stillReady(ctx context.Context, b Backend, newest string) error {
+	rec, err := c.cfg.Catalog.Get(ctx, newest)
+	if err != nil && !isNotFound(err) {
+		return err
+	}
+	if err == nil {
+		if l := rec.Location(b.Name()); l != nil && l.State == StateReady {
+			return nil
+		}
+	}
+	return &Error{
+		Reason: ReasonConflict, Backend: b.Name(), Retry: retryAfter(ReasonConflict),
+		Message: fmt.Sprintf("prune backend %q: no more was removed, because the newest snapshot, %s, is not READY there any more", b.Name(), newest),
+		Hint:    "prune again",
+	}
 }
 
 // wouldRemove says why a copy would not be removed.

@@ -172,7 +172,7 @@ func (c *Cluster) tryRepair(ctx context.Context, m missing, stuck map[string]boo
 		return m, aerr
 	}
 	if l := h.rec.Location(m.backend); l != nil {
-		m.due = h.rec.repairDue(l)
+		m.due = h.rec.repairDue(l, c.cfg.Now())
 	}
 	c.log.WarnContext(ctx, "snapshot not repaired", "snapshot", m.name, "backend", m.backend, "next_try", m.due, "error", err)
 	return m, nil
@@ -198,7 +198,7 @@ func (c *Cluster) waiting(ctx context.Context) ([]missing, error) {
 		}
 		for i := range rec.Locations {
 			if l := &rec.Locations[i]; l.State == StateFailed && slices.Contains(names, l.Backend) {
-				all = append(all, missing{name: rec.Name, backend: l.Backend, created: rec.CreateTime, since: l.UpdateTime, due: rec.repairDue(l), kept: rec.KeptOn != ""})
+				all = append(all, missing{name: rec.Name, backend: l.Backend, created: rec.CreateTime, since: l.UpdateTime, due: rec.repairDue(l, c.cfg.Now()), kept: rec.KeptOn != ""})
 			}
 		}
 	}

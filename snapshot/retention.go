@@ -10,8 +10,9 @@ import (
 // Retention says which snapshots are kept on a backend. A snapshot stays when any of the Keep rules or the window keeps it;
 // one that none keeps goes. The zero value keeps everything.
 //
-// Time is counted back from the newest snapshot and not from the clock: neither a clock that is wrong nor a schedule that
-// has stopped makes good snapshots old.
+// Time is counted back from the newest snapshot and not from the clock: a schedule that has stopped makes no good snapshot
+// old. A clock that was wrong when a snapshot was taken makes none either: one that is ahead of the clock by more than
+// [ClockTolerance] stays and does not count, and the one with the highest revision of each etcd cluster stays whatever its time.
 type Retention struct {
 	KeepLast    int // the newest
 	KeepHourly  int // the newest of each of so many hours that have one, and so on
@@ -32,6 +33,9 @@ type Retention struct {
 	TimeZone *time.Location // of hours, days and so on; UTC when nil
 }
 
+// ClockTolerance is how far the clocks of replicas may be apart without anything being made of it.
+const ClockTolerance = time.Hour
+
 // rules reports whether anything makes a snapshot go.
 func (r *Retention) rules() bool { return r.keeps() || r.MaxTotalBytes > 0 }
 
@@ -43,24 +47,37 @@ func (r *Retention) keeps() bool {
 
 // copyOf is what retention knows of a READY copy on one backend.
 type copyOf struct {
-	name    string
-	created time.Time
-	size    int64
-	proven  bool   // by a drill
-	exempt  string // why the rules are not for it; empty when they are
+	name     string
+	created  time.Time
+	size     int64
+	etcd     string // the id of the etcd cluster; empty when it is not known
+	revision int64
+	proven   bool   // by a drill
+	exempt   string // why the rules are not for it; empty when they are
 
 	why   string // why it stays, or goes
 	stays bool
 	held  bool // it stays whatever MaxTotalBytes says
 }
 
-// apply decides about all copies on one backend. Their order becomes newest first.
-func (r *Retention) apply(copies []*copyOf) {
+// apply decides about all copies on one backend, and returns the newest of them that is not ahead of the clock; nil when there
+// is none. Their order becomes newest first.
+func (r *Retention) apply(copies []*copyOf, now time.Time) (newest *copyOf) {
 	slices.SortFunc(copies, func(a, b *copyOf) int {
 		return cmp.Or(b.created.Compare(a.created), cmp.Compare(b.name, a.name))
 	})
-	r.hold(copies)
-	ruled := slices.DeleteFunc(slices.Clone(copies), func(c *copyOf) bool { return c.exempt != "" })
+	ahead := 0
+	for _, c := range copies {
+		if c.created.Sub(now) <= ClockTolerance {
+			break
+		}
+		c.hold("its time is in the future: a clock is wrong")
+		ahead++
+	}
+	timely := copies[ahead:]
+	r.hold(timely)
+	holdRevisions(copies)
+	ruled := slices.DeleteFunc(slices.Clone(timely), func(c *copyOf) bool { return c.exempt != "" })
 	switch {
 	case len(ruled) == 0:
 	case r.keeps():
@@ -76,6 +93,10 @@ func (r *Retention) apply(copies []*copyOf) {
 		}
 	}
 	r.fit(copies)
+	if len(timely) > 0 {
+		newest = timely[0]
+	}
+	return newest
 }
 
 // hold keeps what nothing may remove.
@@ -92,6 +113,20 @@ func (r *Retention) hold(copies []*copyOf) {
 		case i < r.MinKeep:
 			c.hold(fmt.Sprintf("min_keep: %d of %d", i+1, r.MinKeep))
 		}
+	}
+}
+
+// holdRevisions keeps the copy with the highest revision of each etcd cluster. That is the newest one, unless a clock was wrong
+// when it was taken, another etcd is saved to the same place, or etcd was restored: then it is the last of its kind.
+func holdRevisions(copies []*copyOf) {
+	highest := map[string]*copyOf{}
+	for _, c := range copies {
+		if h := highest[c.etcd]; c.etcd != "" && (h == nil || c.revision > h.revision) {
+			highest[c.etcd] = c
+		}
+	}
+	for id, c := range highest {
+		c.hold("it has the highest revision here of etcd cluster " + id)
 	}
 }
 

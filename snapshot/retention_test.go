@@ -75,7 +75,7 @@ func TestRetentionKeeps(t *testing.T) {
 			}
 			copies := taken(t, times...)
 			slices.Reverse(copies)
-			tc.rules.apply(copies)
+			tc.rules.apply(copies, copies[len(copies)-1].created)
 			var got []string
 			for _, c := range copies {
 				mark := ""
@@ -108,7 +108,8 @@ func TestRetentionHoldsItsGuards(t *testing.T) {
 			MaxTotalBytes: int64(upTo(300)), MinKeep: upTo(4),
 		}
 		copies := randomCopies(rnd)
-		r.apply(copies)
+		now := time.Date(2026, 3, 14, 16, 0, 0, 0, time.UTC)
+		r.apply(copies, now)
 		proven := slices.IndexFunc(copies, func(c *copyOf) bool { return c.proven })
 		var total, held int64
 		for i, c := range copies {
@@ -129,7 +130,7 @@ func TestRetentionHoldsItsGuards(t *testing.T) {
 		for _, c := range survivors {
 			c.stays, c.held, c.why = false, false, ""
 		}
-		r.apply(survivors)
+		r.apply(survivors, now)
 		for _, c := range survivors {
 			if !c.stays {
 				t.Fatalf("seed %d: a second run of %+v lets %+v go", seed, r, *c)

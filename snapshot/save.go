@@ -202,6 +202,9 @@ func (s *save) register(ctx context.Context) (earlier *Record, over bool, err er
 
 func (s *save) setName() {
 	s.mu.Lock()
+	if s.lastUnix-s.start.Unix() > int64(ClockTolerance.Seconds()) {
+		s.lastUnix = 0 // the clock was ahead, and was put right
+	}
 	s.lastUnix = max(s.start.Unix(), s.lastUnix+1)
 	unix := s.lastUnix
 	s.rec.Name = fmt.Sprintf("%s-%s-%d", s.req.NamePrefix, s.cfg.Node, unix)
