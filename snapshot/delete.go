@@ -191,7 +191,7 @@ func (c *Cluster) removable(ctx context.Context, b Backend, rec *Record) error {
 		return c.sameFile(ctx, b, rec)
 	}
 	doc, err := readSmall(ctx, b, c.key(ManifestKey(rec.Name)))
-	if isNotFound(err) {
+	if isNotFound(err) || errors.Is(err, errTooLarge) { // then it is damaged, as one that cannot be decoded
 		return nil
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -105,14 +106,17 @@ func (r *reconciliation) readManifest(ctx context.Context, v *view, name string,
 	if isNotFound(err) {
 		return nil, nil //nolint:nilnil // removed since it was listed
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errTooLarge) {
 		return nil, err
 	}
 	key := r.key(ManifestKey(name))
 	if err := r.cfg.Trust.verify(doc); err != nil {
 		return nil, untrusted(v.b, key, err)
 	}
-	rec, err := decodeManifest(bytes.TrimSpace(doc))
+	var rec *Record
+	if err == nil {
+		rec, err = decodeManifest(bytes.TrimSpace(doc))
+	}
 	if err == nil && rec.Name != name {
 		err = fmt.Errorf("the manifest is of %q", rec.Name)
 	}

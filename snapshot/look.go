@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -58,10 +59,10 @@ func (c *Cluster) look(ctx context.Context, b Backend, rec *Record) (h holding, 
 // none that says anything.
 func (c *Cluster) lookAtManifest(ctx context.Context, b Backend, name string) (found *Record, trusted bool, err error) {
 	doc, err := readSmall(ctx, b, c.key(ManifestKey(name)))
-	if isNotFound(err) {
+	switch {
+	case isNotFound(err), errors.Is(err, errTooLarge):
 		return nil, false, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, false, err
 	}
 	found, err = decodeManifest(bytes.TrimSpace(doc))
@@ -76,13 +77,16 @@ func (c *Cluster) lookAtManifest(ctx context.Context, b Backend, name string) (f
 func (c *Cluster) checkManifest(ctx context.Context, b Backend, rec *Record) ([]byte, error) {
 	key := c.key(ManifestKey(rec.Name))
 	doc, err := readSmall(ctx, b, key)
-	if err != nil {
+	if err != nil && !errors.Is(err, errTooLarge) {
 		return nil, err
 	}
 	if err := c.cfg.Trust.verify(doc); err != nil {
 		return nil, untrusted(b, key, err)
 	}
-	found, err := decodeManifest(bytes.TrimSpace(doc))
+	var found *Record
+	if err == nil {
+		found, err = decodeManifest(bytes.TrimSpace(doc))
+	}
 	if err == nil && !describes(found, rec) {
 		err = fmt.Errorf("it is of %q of cluster %q, stored sha256 %s, revision %d, %d keys, hash %08x, which is not what the catalog has",
 			found.Name, found.Cluster, found.StoredSHA256, found.Revision, found.TotalKeys, found.Hash)

@@ -17,6 +17,9 @@ const ManifestVersion = 1
 // maxManifest bounds what is read of a manifest or marker: a file that somebody put there may have any size.
 const maxManifest = 1 << 20
 
+// maxManifestText bounds what a manifest says in texts of no fixed length, so that the record fits into etcd.
+const maxManifestText = 256 << 10
+
 const jsonContentType = "application/json"
 
 // manifest is the JSON object beside a snapshot's data. Its fields are those of the API's Snapshot message in protobuf's
@@ -174,8 +177,22 @@ func (m *manifest) check(rec *Record) error {
 		return errors.New("decode the manifest: a size or checksum is missing")
 	case m.CreateTime.Unix() <= 0:
 		return errors.New("decode the manifest: createTime is missing")
+	case m.textSize() > maxManifestText:
+		return fmt.Errorf("decode the manifest: its texts have more than %d bytes", maxManifestText)
 	}
 	return nil
+}
+
+// textSize returns how many bytes the texts have that become part of the record.
+func (m *manifest) textSize() int {
+	n := len(m.Name) + len(m.RequestID) + len(m.Node) + len(m.EtcdVersion) + len(m.StorageVersion) + len(m.EtcdClusterID) + len(m.EtcdMemberID)
+	for k, v := range m.Labels {
+		n += len(k) + len(v)
+	}
+	for _, r := range m.Recipients {
+		n += len(r)
+	}
+	return n
 }
 
 func indexOf(names []string, s string) int {
@@ -186,6 +203,9 @@ func indexOf(names []string, s string) int {
 	}
 	return 0
 }
+
+// errTooLarge: an object is larger than any manifest or marker.
+var errTooLarge = errors.New("is no document of ours")
 
 // readSmall reads an object that is a small document.
 func readSmall(ctx context.Context, b Backend, key string) ([]byte, error) {
@@ -204,7 +224,7 @@ func readAllSmall(b Backend, key string, r io.ReadCloser, err error) ([]byte, er
 		return nil, &Error{Reason: ReasonBackendUnavailable, Backend: b.Name(), Message: fmt.Sprintf("backend %q: read %s", b.Name(), key), Err: err, Retry: retryAfter(ReasonBackendUnavailable)}
 	}
 	if len(data) > maxManifest {
-		return nil, fmt.Errorf("backend %q: %s is larger than %d bytes", b.Name(), key, maxManifest)
+		return nil, fmt.Errorf("backend %q: %s %w: it has more than %d bytes", b.Name(), key, errTooLarge, maxManifest)
 	}
 	return data, nil
 }

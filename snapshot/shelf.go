@@ -15,6 +15,7 @@ type Shelf struct {
 	Backend Backend
 	Prefix  string // of the cluster's keys: empty or ending with '/'
 	Trust   *Trust // optional; which manifests are believed, all when nil
+	Cluster string // optional; with Trust, manifests of another cluster are not believed, whoever has signed them
 }
 
 // Entry is a snapshot on a shelf, as far as the listing shows it.
@@ -70,7 +71,11 @@ func (s *Shelf) Record(ctx context.Context, e Entry) (*Record, error) {
 }
 
 func (s *Shelf) own(ctx context.Context, e Entry) (*Record, error) {
-	rec, err := ReadManifest(ctx, s.Backend, s.Prefix+ManifestKey(e.Name), s.Trust)
+	key := s.Prefix + ManifestKey(e.Name)
+	rec, err := ReadManifest(ctx, s.Backend, key, s.Trust)
+	if err == nil && s.Trust != nil && s.Cluster != "" && rec.Cluster != s.Cluster {
+		return nil, untrusted(s.Backend, key, fmt.Errorf("it is of cluster %q, and not of %q", rec.Cluster, s.Cluster))
+	}
 	if err == nil && rec.Name != e.Name {
 		err = fmt.Errorf("its manifest is of %q", rec.Name)
 	}

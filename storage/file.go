@@ -111,6 +111,9 @@ func (f *fileStore) get(ctx context.Context, key string, x extent) (io.ReadClose
 	if err != nil {
 		return nil, err
 	}
+	if err := f.checkFile(key); err != nil {
+		return nil, err
+	}
 	r, err := b.NewRangeReader(ctx, f.prefix+key, x.offset, x.length, nil)
 	if err != nil {
 		return nil, f.missing(err)
@@ -123,11 +126,27 @@ func (f *fileStore) stat(ctx context.Context, key string) (snapshot.Object, erro
 	if err != nil {
 		return snapshot.Object{}, err
 	}
+	if err := f.checkFile(key); err != nil {
+		return snapshot.Object{}, err
+	}
 	attrs, err := b.Attributes(ctx, f.prefix+key)
 	if err != nil {
 		return snapshot.Object{}, f.missing(err)
 	}
 	return snapshot.Object{Key: key, Size: attrs.Size, ModTime: attrs.ModTime}, nil
+}
+
+// checkFile says of what is neither a file nor a directory that there is no such object, as list does: whoever opens a pipe
+// that nobody writes to waits for ever.
+func (f *fileStore) checkFile(key string) error {
+	info, err := os.Stat(f.path(key))
+	if err != nil {
+		return f.missing(err)
+	}
+	if !info.Mode().IsRegular() {
+		return f.missing(fs.ErrNotExist)
+	}
+	return nil
 }
 
 // isAbsent reports whether an error says that there is no such path; also when a file is where a directory would be.

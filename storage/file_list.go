@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -55,8 +56,8 @@ func (f *fileStore) entries(ctx context.Context, prefix string) iter.Seq2[entry,
 			}
 			path := filepath.Join(dir, d.Name())
 			info, err := os.Stat(path) // of what a symbolic link points to, as get does
-			if errors.Is(err, fs.ErrNotExist) {
-				continue // removed since
+			if errors.Is(err, fs.ErrNotExist) || d.Type()&fs.ModeSymlink != 0 && leadsNowhere(err) {
+				continue // removed since; whoever looks for it by its name gets the error
 			}
 			if err != nil {
 				yield(entry{}, err)
@@ -67,6 +68,11 @@ func (f *fileStore) entries(ctx context.Context, prefix string) iter.Seq2[entry,
 			}
 		}
 	}
+}
+
+// leadsNowhere reports whether an error is of a symbolic link: a loop, or a way that is closed or does not go on.
+func leadsNowhere(err error) bool {
+	return errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, fs.ErrPermission)
 }
 
 func (f *fileStore) readDir(dir string) ([]fs.DirEntry, error) {

@@ -79,7 +79,7 @@ func namesFrom(ctx context.Context, cmd *cobra.Command, urls []string) (found []
 	if !cmd.Flags().Changed("prefix") {
 		prefix = cmp.Or(cluster, config.DefaultClusterName) + "/"
 	}
-	shelves, err := restore.Shelves(urls, prefix, nil)
+	shelves, err := restore.Shelves(urls, prefix, "", nil)
 	if err != nil {
 		return nil
 	}

@@ -105,7 +105,7 @@ func runListFrom(cmd *cobra.Command, sys System, opts listOptions) error {
 	if cmd.Flags().Changed("prefix") {
 		prefix = opts.prefix
 	}
-	shelves, err := restore.Shelves([]string{opts.from}, prefix, nil)
+	shelves, err := restore.Shelves([]string{opts.from}, prefix, "", nil)
 	if err != nil {
 		return &usageError{err}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc/codes"
 
 	"github.com/snapshotd/snapshotd/internal/restore"
@@ -29,6 +30,7 @@ type restoreOptions struct {
 	walDir     string
 	identities []string
 	keys       []string
+	signedFor  string // the cluster that signed manifests must be of; any when empty
 	dryRun     bool
 	kubernetes bool
 	skipHash   bool
@@ -76,6 +78,7 @@ Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 			if !cmd.Flags().Changed("prefix") {
 				opts.prefix = opts.cluster + "/"
 			}
+			opts.signedFor = signedFor(cmd.Flags(), opts.cluster)
 			return runRestore(cmd.Context(), sys, opts, args)
 		},
 	}
@@ -96,7 +99,7 @@ Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 	fs.BoolVar(&opts.skipHash, "skip-hash-check", false, "compare no checksums: for a database copied from a data directory, or when nothing else is left; with a NAME")
 	fs.BoolVar(&opts.kubernetes, "for-kubernetes", false, "as Kubernetes needs it: --bump-revision 1000000000 --mark-compacted")
 	fs.StringArrayVar(&opts.identities, "identity", nil, "`file` with an age or SSH identity, for encrypted snapshots; may be repeated")
-	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil, "believe only manifests signed with the key in this `file`, PEM; may be repeated")
+	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil, "believe only manifests of the cluster signed with the key in this `file`, PEM; may be repeated")
 	fs.BoolVar(&opts.dryRun, "dry-run", false, "say what would be restored, and the command for each member; change nothing")
 	opts.output.addFlag(cmd)
 	return cmd
@@ -137,7 +140,7 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 		ro.Choice.Name = args[0]
 	}
 	var err error
-	if ro.Shelves, err = restore.Shelves(o.from, o.prefix, o.keys); err != nil {
+	if ro.Shelves, err = restore.Shelves(o.from, o.prefix, o.signedFor, o.keys); err != nil {
 		return ro, &usageError{err}
 	}
 	if ro.Identities, err = restore.Identities(o.identities); err != nil {
@@ -293,7 +296,19 @@ func (o *restoreOptions) commandOf(name string, ro restore.Options) []string {
 	for _, f := range o.keys {
 		c = append(c, "--signing-public-key-file", word(f))
 	}
+	if len(o.keys) > 0 && o.signedFor != "" {
+		c = append(c, "--cluster", word(o.signedFor))
+	}
 	return c
+}
+
+// signedFor returns the cluster that signed manifests must be of: the one that was named, or that the prefix is made of. Whoever
+// gives a prefix alone has said nothing of it.
+func signedFor(fs *pflag.FlagSet, cluster string) string {
+	if fs.Changed("prefix") && !fs.Changed("cluster") {
+		return ""
+	}
+	return cluster
 }
 
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=,@%+-]+$`)

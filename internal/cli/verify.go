@@ -203,11 +203,12 @@ func runVerifyFrom(cmd *cobra.Command, sys System, opts verifyOptions, name stri
 	case opts.backend != "":
 		return usagef("--backend: --from names the place already; leave out one of them")
 	}
-	prefix := cmp.Or(opts.client.cluster, config.DefaultClusterName) + "/"
+	cluster := cmp.Or(opts.client.cluster, config.DefaultClusterName)
+	prefix := cluster + "/"
 	if cmd.Flags().Changed("prefix") {
 		prefix = opts.prefix
 	}
-	shelves, err := restore.Shelves([]string{opts.from}, prefix, opts.keys)
+	shelves, err := restore.Shelves([]string{opts.from}, prefix, signedFor(cmd.Flags(), cluster), opts.keys)
 	if err != nil {
 		return &usageError{err}
 	}

@@ -3,8 +3,11 @@ package config
 import (
 	"fmt"
 	"net/url"
+	"path"
 	"strings"
+	"syscall"
 
+	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
 )
 
@@ -36,10 +39,23 @@ func place(b Backend, prefix string) (string, error) {
 	}
 	const any = "snapshot"
 	where := backend.URI(prefix + any)
+	if u, err := url.Parse(where); err == nil && backend.Kind() == snapshot.BackendLocal {
+		return directory(path.Dir(u.Path)), nil
+	}
 	if u, err := url.Parse(b.URL.Reveal()); err == nil {
 		where += "\n" + strings.ToLower(strings.TrimRight(u.Query().Get("endpoint"), "/"))
 	}
 	return where, nil
+}
+
+// directory returns what tells a directory from all others, however it is called: two mounts or links may lead to one. What of
+// it does not exist yet is called as it is below what does.
+func directory(dir string) string {
+	var info syscall.Stat_t
+	if err := syscall.Stat(dir, &info); err != nil && dir != path.Dir(dir) {
+		return directory(path.Dir(dir)) + "/" + path.Base(dir)
+	}
+	return fmt.Sprintf("%d:%d", info.Dev, info.Ino)
 }
 
 // apart checks that no two backends keep the snapshots of a cluster, or of two, in the same place.

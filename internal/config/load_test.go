@@ -296,3 +296,23 @@ func TestClustersMayShareABucket(t *testing.T) {
 	mustLoad(t, given{yaml: twoClusters("a", "b", "")})
 	mustLoad(t, given{yaml: twoClusters("a", "b", `prefix: ""`)})
 }
+
+// A link and the directory that it leads to are one place, also below it.
+func TestOneDirectoryUnderTwoNamesIsOnePlace(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir+"/real/below", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("real", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	load := func(a, b string) []string {
+		return problems(t, given{args: []string{"--node-name=n", "--etcd-endpoints=a:2379", "--backend=a=file://" + dir + a, "--backend=b=file://" + dir + b}})
+	}
+	for a, b := range map[string]string{"/real": "/link", "/link/below": "/real?prefix=below", "/real?prefix=new/": "/link?prefix=new"} {
+		if got := load(a, b); len(got) != 1 || !strings.Contains(got[0], "is the same place as") {
+			t.Errorf("%s and %s: %q", a, b, got)
+		}
+	}
+	mustLoad(t, given{args: []string{"--node-name=n", "--etcd-endpoints=a:2379", "--backend=a=file://" + dir + "/real", "--backend=b=file://" + dir + "/link?prefix=below"}})
+}

@@ -149,9 +149,17 @@ func (m *member) close() {
 func (m *member) describe() snapshot.Member {
 	return snapshot.Member{
 		ClusterID: m.clusterID(), MemberID: hexID(m.status.GetHeader().GetMemberId()), Endpoint: m.endpoint.url,
-		Version: m.status.GetVersion(), StorageVersion: m.status.GetStorageVersion(), Leader: m.leads(),
+		Version: bounded(m.status.GetVersion()), StorageVersion: bounded(m.status.GetStorageVersion()), Leader: m.leads(),
 	}
 }
+
+// bounded cuts a version that is none: it becomes part of records and manifests, which have limits.
+func bounded(version string) string {
+	return strings.ToValidUTF8(version[:min(len(version), maxVersion)], "")
+}
+
+// maxVersion is how long a version may be.
+const maxVersion = 100
 
 func hexID(id uint64) string { return fmt.Sprintf("%016x", id) }
 

@@ -11,8 +11,8 @@ import (
 )
 
 // Shelves opens the backends at URLs, as a configuration has them, and returns what to read of them. With keys, the files of
-// public keys, only manifests that are signed with one of these are believed.
-func Shelves(urls []string, prefix string, keys []string) ([]*snapshot.Shelf, error) {
+// public keys, only manifests that are signed with one of these are believed, and, unless cluster is empty, are of that one.
+func Shelves(urls []string, prefix, cluster string, keys []string) ([]*snapshot.Shelf, error) {
 	if prefix != "" && path.Clean("/"+prefix)+"/" != "/"+prefix {
 		return nil, fmt.Errorf("--prefix, --cluster: %q is no prefix of keys; it is empty, or names that each end with '/'", prefix)
 	}
@@ -35,7 +35,7 @@ func Shelves(urls []string, prefix string, keys []string) ([]*snapshot.Shelf, er
 		if err != nil {
 			return nil, fmt.Errorf("--from: %w", err)
 		}
-		shelves = append(shelves, &snapshot.Shelf{Backend: b, Prefix: prefix, Trust: trust})
+		shelves = append(shelves, &snapshot.Shelf{Backend: b, Prefix: prefix, Trust: trust, Cluster: cluster})
 	}
 	return shelves, nil
 }
