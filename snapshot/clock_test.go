@@ -195,3 +195,34 @@ func TestRepairDoesNotWaitForAFutureClock(t *testing.T) {
 		t.Errorf("backend two has %q", got)
 	}
 }
+
+// Neither a snapshot of the future nor a verification in it keeps the scrub from what is due.
+func TestScrubDoesNotBelieveAFutureClock(t *testing.T) {
+	drill := &fakeDriller{}
+	f := newFixture(t, func(c *snapshot.Config) { c.Driller = drill })
+	first := f.mustSave(t).Name
+	f.clock.pass(year)
+	future := f.mustSave(t).Name
+	f.verify(t, first, snapshot.LevelChecksum)
+	f.clock.pass(time.Hour - year)
+	f.write(t)
+	s := f.mustSave(t)
+	newest := s.Name
+	drill.said.TotalKeys = s.TotalKeys
+	if err := f.Scrub(t.Context(), snapshot.Scrub{Drill: true, Share: 50}); err != nil {
+		t.Fatal(err)
+	}
+	records := f.records(t)
+	if v := records[newest].Verification; v == nil || v.Level != snapshot.LevelDrill {
+		t.Errorf("the newest: %+v", v)
+	}
+	if v := records[future].Verification; v != nil && v.Level == snapshot.LevelDrill {
+		t.Error("the one of the future was taken for the newest")
+	}
+	if err := f.Scrub(t.Context(), snapshot.Scrub{Share: 100}); err != nil {
+		t.Fatal(err)
+	}
+	if v := f.records(t)[first].Verification; v == nil || v.Time.After(f.clock.Now()) {
+		t.Errorf("the first: %+v", v)
+	}
+}

@@ -24,6 +24,7 @@ func (c *Cluster) Scrub(ctx context.Context, s Scrub) error {
 		verified time.Time
 	}
 	var all []candidate
+	latest := c.cfg.Now().Add(ClockTolerance) // what is after that was noted by a clock that was wrong
 	for rec, err := range c.cfg.Catalog.Scan(ctx) {
 		if err != nil {
 			return err
@@ -31,8 +32,11 @@ func (c *Cluster) Scrub(ctx context.Context, s Scrub) error {
 		if rec.State != StateReady && rec.State != StatePartial || len(c.copiesOf(rec, "", func(l *Location) bool { return l.State == StateReady })) == 0 {
 			continue // also when all that holds it is configured no more: it would be the first in turn for ever
 		}
-		cand := candidate{name: rec.Name, created: rec.CreateTime}
-		if rec.Verification != nil {
+		cand := candidate{name: rec.Name}
+		if !rec.CreateTime.After(latest) {
+			cand.created = rec.CreateTime
+		}
+		if rec.Verification != nil && !rec.Verification.Time.After(latest) {
 			cand.verified = rec.Verification.Time
 		}
 		all = append(all, cand)

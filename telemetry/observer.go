@@ -123,14 +123,16 @@ func (o *observer) Waiting(_ context.Context, cluster string, byBackend map[stri
 	o.waiting.set(cluster, byBackend)
 }
 
-// lastSuccess records the last snapshot that reached every backend, unless a newer one is known.
+// lastSuccess records the last snapshot that reached every backend, unless a newer one is known. One that is in the future was
+// taken by a wrong clock, and would hide for as long that no other one is taken.
 func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	if s == nil || s.CreateTime.IsZero() {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if s.CreateTime.Before(o.newest[s.Cluster]) {
+	newest := o.newest[s.Cluster]
+	if s.CreateTime.Before(newest) && time.Until(newest) <= snapshot.ClockTolerance {
 		return
 	}
 	o.newest[s.Cluster] = s.CreateTime

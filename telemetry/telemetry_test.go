@@ -259,6 +259,18 @@ func TestTheLastSuccessNeverGoesBack(t *testing.T) {
 	}
 }
 
+// A clock that was ahead for one save must not keep quiet for a year that there are no others.
+func TestALastSuccessInTheFutureGivesWay(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	for revision, at := range []time.Time{time.Now().AddDate(1, 0, 0), time.Unix(200, 0)} {
+		tel.Observer().Saved(t.Context(), &snapshot.Snapshot{Cluster: "a", CreateTime: at, Revision: int64(revision)}, 0, nil)
+	}
+	if text := scrape(t, tel, ""); !strings.Contains(text, `snapshotd_last_success_timestamp_seconds{cluster="a"} 200`) {
+		t.Error(only(text, "snapshotd_last"))
+	}
+}
+
 func TestAStateWithoutSnapshotsIsZero(t *testing.T) {
 	clearEnv(t)
 	tel := start(t, telemetry.Config{})

@@ -16,6 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // kubernetesBump is what Kubernetes needs of a restored etcd, or its watches go on with revisions that were there before.
@@ -180,6 +181,10 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 	}
 	for _, s := range res.Skipped {
 		fmt.Fprintf(sys.Stderr, "warning: left out: %v\n", s)
+	}
+	if at := res.Snapshot.CreateTime; at.Sub(sys.Now()) > snapshot.ClockTolerance {
+		fmt.Fprintf(sys.Stderr, "warning: %s says that it was taken at %s, which is in the future: the clock here is wrong, or was where it was taken, and then others may be newer; compare the revisions that list --from shows\n",
+			res.Snapshot.Name, at.UTC().Format(time.RFC3339))
 	}
 	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(&res.Snapshot.Snapshot)}
 	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return restoreTable(w, opts, ro, res, sys.Now()) })

@@ -1,15 +1,18 @@
 package cli_test
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/internal/cli"
 	"github.com/snapshotd/snapshotd/internal/embedded"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/testenv"
@@ -212,6 +215,19 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 }
 
 // An empty directory that is there may be a mount point, or all that the user may write to: it is filled, and stays what it was.
+func TestRestoreSaysThatASnapshotIsOfTheFuture(t *testing.T) {
+	dir := t.TempDir()
+	s := stored(t, "v1", dir)
+	for at, warned := range map[time.Time]bool{s.CreateTime.Add(-2 * time.Hour): true, s.CreateTime: false} {
+		var stdout, stderr bytes.Buffer
+		sys := cli.System{Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" }, Now: func() time.Time { return at }}
+		code := cli.Run(t.Context(), sys, []string{"restore", "latest", "--from", "file://" + dir, "--data-dir", t.TempDir(), "--dry-run"})
+		if got := strings.Contains(stderr.String(), "which is in the future"); code != 0 || got != warned {
+			t.Errorf("at %v: exit code %d: %s", at, code, stderr.String())
+		}
+	}
+}
+
 func TestRestoreIntoAnEmptyDirectory(t *testing.T) {
 	from, parent := t.TempDir(), t.TempDir()
 	stored(t, "v1", from)

@@ -100,7 +100,8 @@ func (c *cluster) prune(ctx context.Context, backends []string) error {
 func (c *cluster) refresh(ctx context.Context) {
 	for {
 		next := c.interval
-		page, err := c.List(ctx, snapshot.Query{States: []snapshot.State{snapshot.StateReady}, PageSize: 1})
+		until := time.Now().Add(snapshot.ClockTolerance) // what says that it is later was taken by a wrong clock
+		page, err := c.List(ctx, snapshot.Query{States: []snapshot.State{snapshot.StateReady}, Until: until, PageSize: 1})
 		switch {
 		case ctx.Err() != nil:
 			return
