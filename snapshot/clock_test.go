@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -71,13 +72,22 @@ func TestTheNewestRevisionStaysWhateverItsTime(t *testing.T) {
 
 // Two clusters of one name, each with a catalog of its own, save to the same place.
 func TestTheLastSnapshotOfAnotherEtcdStays(t *testing.T) {
-	f := newFixture(t, retention(snapshot.Retention{KeepLast: 2}))
+	var log strings.Builder
+	f := newFixture(t, retention(snapshot.Retention{KeepLast: 2}), func(c *snapshot.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	other := newFixture(t, func(c *snapshot.Config) { c.Backends, c.Node = f.cfg.Backends, "node-2" })
+	f.scheduled(t, 1)
 	other.clock.pass(time.Hour)
 	last := other.scheduled(t, 2)[0]
+	f.mustReconcile(t)
+	if strings.Contains(log.String(), "two etcd clusters") {
+		t.Error("one that may have been restored as the other is called two")
+	}
 	f.clock.pass(time.Minute + 3*time.Hour)
 	own := f.scheduled(t, 3)
 	f.mustReconcile(t)
+	if !strings.Contains(log.String(), "two etcd clusters are saved to one place") {
+		t.Error("nothing was said of two etcds in turns")
+	}
 	if got, want := f.pruneOne(t), []string{own[0], own[1], last}; !slices.Equal(got, want) {
 		t.Errorf("%q stay, want %q", got, want)
 	}

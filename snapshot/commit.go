@@ -43,6 +43,7 @@ func (r *reconciliation) commit(ctx context.Context, it item, rec *Record, ch *c
 	}
 	if rec != nil {
 		r.byState[rec.State]++
+		r.noteEtcd(rec)
 		if rec.Proven.After(r.proven.Proven) && len(readyBackends(rec)) > 0 {
 			r.proven = *rec
 		}

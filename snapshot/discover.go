@@ -99,7 +99,7 @@ func (r *reconciliation) addMissing(it item, rec *Record, chosen []Location) {
 
 // readManifest returns what the manifest beside the data says, or nil when there is none that is of this snapshot.
 func (r *reconciliation) readManifest(ctx context.Context, v *view, name string, g *group) (*Record, error) {
-	if !g.manifest || len(g.objects) == 0 {
+	if !g.manifest || len(g.objects) == 0 || !ValidName(name) {
 		return nil, nil //nolint:nilnil // no manifest is what there is to say
 	}
 	doc, err := readSmall(ctx, v.b, r.key(ManifestKey(name)))

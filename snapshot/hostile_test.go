@@ -107,3 +107,17 @@ func TestOversizeManifestIsAFailedLocation(t *testing.T) {
 		t.Errorf("repair: %+v", r)
 	}
 }
+
+// A name that no snapshot has cannot be asked for on every backend; it is somebody else's file.
+func TestNamesOfOthersAreForeign(t *testing.T) {
+	f := newFixture(t)
+	f.mustSave(t)
+	for _, name := range []string{"a\nb", "\xff\xfe", "-rf", " ", strings.Repeat("n", 240), "\u202etxt"} {
+		writeFile(t, f.path("one", name, ".db.zst"), "data")
+		writeFile(t, f.path("one", name, ".json"), "{}")
+	}
+	f.clock.pass(2 * time.Hour)
+	if r := f.mustReconcile(t)["one"]; r.Foreign != 12 || r.Listed != 1 {
+		t.Errorf("%+v", r)
+	}
+}

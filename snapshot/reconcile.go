@@ -34,7 +34,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 		c.cfg.Observer.Reconciled(ctx, c.cfg.Name, c.cfg.Now().Sub(begin), failed)
 		endSpan(span, failed)
 	}()
-	r := &reconciliation{Cluster: c, dry: req.ValidateOnly, repairs: req.Repair, begin: begin, byState: map[State]int64{}, busy: map[string]bool{}}
+	r := &reconciliation{Cluster: c, dry: req.ValidateOnly, repairs: req.Repair, begin: begin, byState: map[State]int64{}, busy: map[string]bool{}, etcds: map[string]era{}}
 	for _, b := range backends {
 		r.views = append(r.views, &view{b: b, report: BackendReport{Cluster: c.cfg.Name, Backend: b.Name()}})
 	}
@@ -77,6 +77,7 @@ type reconciliation struct {
 	mu      sync.Mutex // guards what follows and the views' reports
 	byState map[State]int64
 	proven  Record          // the one that a drill has proven last
+	etcds   map[string]era // by the id of the etcd cluster: from when to when it was saved
 	busy    map[string]bool // names that somebody is saving: what is theirs is no leftover
 	changes int64
 	wanted  []missing // what is to be repaired
@@ -131,6 +132,7 @@ func (r *reconciliation) run(ctx context.Context) error {
 		return records.err
 	}
 	r.forgetForeign()
+	r.tellApart(ctx)
 	r.sweep(ctx)
 	if err := r.repair(ctx); err != nil {
 		return err
