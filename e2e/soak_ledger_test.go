@@ -72,11 +72,17 @@ func (l *ledger) staying(backend string, all []snap) map[string]bool {
 	slices.SortFunc(there, func(a, b snap) int { return b.CreateTime.Compare(a.CreateTime) })
 	stay := map[string]bool{}
 	ruled, proven := 0, false
+	highest := snap{Revision: -1} // there is one etcd
+	for _, s := range there {
+		if s.Revision > highest.Revision {
+			highest = s
+		}
+	}
 	for i, s := range there {
 		if !l.pinned[s.Name] {
 			ruled++
 		}
-		stay[s.Name] = i == 0 || l.pinned[s.Name] || l.proven[s.Name] && !proven || ruled <= keepLast
+		stay[s.Name] = i == 0 || l.pinned[s.Name] || l.proven[s.Name] && !proven || ruled <= keepLast || s.Name == highest.Name
 		proven = proven || l.proven[s.Name]
 	}
 	return stay

@@ -47,7 +47,7 @@ func TestASnapshotOfAFutureClockMakesNoOtherOld(t *testing.T) {
 			wrong := f.scheduled(t, 1)
 			f.clock.pass(-year)
 			good = append(f.scheduled(t, 1), good...)
-			if got, want := f.pruneOne(t), append(wrong, good...); !slices.Equal(got, want) {
+			if got, want := f.pruneOne(t), slices.Concat(wrong, good); !slices.Equal(got, want) {
 				t.Errorf("%q stay, want %q", got, want)
 			}
 		})

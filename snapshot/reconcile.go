@@ -77,7 +77,7 @@ type reconciliation struct {
 	mu      sync.Mutex // guards what follows and the views' reports
 	byState map[State]int64
 	proven  Record          // the one that a drill has proven last
-	etcds   map[string]era // by the id of the etcd cluster: from when to when it was saved
+	etcds   map[string]era  // by the id of the etcd cluster: from when to when it was saved
 	busy    map[string]bool // names that somebody is saving: what is theirs is no leftover
 	changes int64
 	wanted  []missing // what is to be repaired

@@ -16,7 +16,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
-	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // kubernetesBump is what Kubernetes needs of a restored etcd, or its watches go on with revisions that were there before.
@@ -182,7 +181,7 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 	for _, s := range res.Skipped {
 		fmt.Fprintf(sys.Stderr, "warning: left out: %v\n", s)
 	}
-	if at := res.Snapshot.CreateTime; at.Sub(sys.Now()) > snapshot.ClockTolerance {
+	if at := res.Snapshot.CreateTime; res.Ahead(sys.Now()) {
 		fmt.Fprintf(sys.Stderr, "warning: %s says that it was taken at %s, which is in the future: the clock here is wrong, or was where it was taken, and then others may be newer; compare the revisions that list --from shows\n",
 			res.Snapshot.Name, at.UTC().Format(time.RFC3339))
 	}

@@ -50,6 +50,11 @@ type Result struct {
 	Skipped  []error // copies that were to be taken before it and are damaged or could not be read
 }
 
+// Ahead reports whether the snapshot says that it was taken in the future.
+func (r *Result) Ahead(now time.Time) bool {
+	return r.Snapshot.CreateTime.Sub(now) > snapshot.ClockTolerance
+}
+
 // Plan returns what [Run] would take, without reading more than manifests.
 func Plan(ctx context.Context, o Options) (res Result, err error) {
 	if err := checkTargets(o); err != nil {
