@@ -1,0 +1,18 @@
+package etcd
+
+import (
+	"strings"
+	"testing"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// What an etcd says of its version becomes part of records and manifests, whatever it says.
+func TestAVersionThatIsNoneIsCut(t *testing.T) {
+	long := strings.Repeat("é", 1<<20)
+	m := &member{status: &etcdserverpb.StatusResponse{Header: &etcdserverpb.ResponseHeader{}, Version: "3.7.3", StorageVersion: "x" + long}}
+	got := m.describe()
+	if got.Version != "3.7.3" || got.StorageVersion == "" || len(got.StorageVersion) > maxVersion || !strings.HasPrefix("x"+long, got.StorageVersion) {
+		t.Errorf("versions %q and %q", got.Version, got.StorageVersion)
+	}
+}
