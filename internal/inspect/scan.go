@@ -133,9 +133,12 @@ func recordKey(v []byte) (key []byte, ok bool) {
 	return key, true
 }
 
+// maxVersion is how long a version may be: it becomes part of records, and any file may claim to be a database.
+const maxVersion = 100
+
 // fact reads a key of the bucket "meta".
 func (s *scan) fact(k, v []byte) {
-	if !bytes.Equal(k, []byte(storageVersionKey)) {
+	if !bytes.Equal(k, []byte(storageVersionKey)) || len(v) > maxVersion {
 		return
 	}
 	if version, err := semver.NewVersion(string(v)); err == nil {
