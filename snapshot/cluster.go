@@ -128,6 +128,16 @@ func (c *Cluster) BackendNames() []string {
 	return names
 }
 
+// backend returns the configured backend of a name, or nil.
+func (c *Cluster) backend(name string) Backend {
+	for _, b := range c.cfg.Backends {
+		if b.Name() == name {
+			return b
+		}
+	}
+	return nil
+}
+
 // Get returns a record of the catalog; an [Error] with ReasonSnapshotNotFound when there is none of that name.
 func (c *Cluster) Get(ctx context.Context, name string) (*Record, error) {
 	if name == "" {
