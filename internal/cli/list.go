@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -33,7 +31,6 @@ type listOptions struct {
 	until   string
 	limit   int
 	from    string
-	prefix  string
 }
 
 func newList(sys System) *cobra.Command {
@@ -68,7 +65,7 @@ READY means that manifest and data are there and of the right size; the bytes ar
 	fs.StringVar(&opts.until, "until", "", "only those created before this `time`")
 	fs.IntVar(&opts.limit, "limit", 0, "at most this many (default all)")
 	fs.StringVar(&opts.from, "from", "", "`url` of a directory or bucket to list instead, as in the configuration")
-	fs.StringVar(&opts.prefix, "prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
+	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(fs)
 	return cmd
@@ -101,11 +98,7 @@ func runListFrom(cmd *cobra.Command, sys System, opts listOptions) error {
 	if opts.limit < 0 {
 		return usagef("--limit: %d is negative; 0 means all", opts.limit)
 	}
-	prefix := cmp.Or(opts.client.cluster, config.DefaultClusterName) + "/"
-	if cmd.Flags().Changed("prefix") {
-		prefix = opts.prefix
-	}
-	shelves, err := restore.Shelves([]string{opts.from}, prefix, nil)
+	shelves, err := restore.Shelves([]string{opts.from}, clusterPrefix(cmd.Flags()), nil)
 	if err != nil {
 		return &usageError{err}
 	}
