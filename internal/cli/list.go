@@ -50,7 +50,7 @@ READY means that manifest and data are there and of the right size; the bytes ar
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.from != "" {
-				return runListFrom(cmd, sys, opts)
+				return runListFrom(cmd, sys, &opts)
 			}
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
 				return runList(ctx, sys, opts, c)
@@ -86,7 +86,7 @@ func runList(ctx context.Context, sys System, opts listOptions, c *client) error
 }
 
 // runListFrom lists a directory or bucket.
-func runListFrom(cmd *cobra.Command, sys System, opts listOptions) error {
+func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 	if err := fromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
 		return err
 	}

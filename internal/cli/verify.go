@@ -57,7 +57,7 @@ Exits 4 when it is not what it should be, 6 when there is no such snapshot.`,
 		ValidArgsFunction: completeName(sys, latestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.from != "" {
-				return runVerifyFrom(cmd, sys, opts, args[0])
+				return runVerifyFrom(cmd, sys, &opts, args[0])
 			}
 			for _, flag := range []string{"prefix", "temp-dir", "identity", "signing-public-key-file"} {
 				if cmd.Flags().Changed(flag) {

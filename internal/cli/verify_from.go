@@ -11,7 +11,7 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-func runVerifyFrom(cmd *cobra.Command, sys System, opts verifyOptions, name string) error {
+func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name string) error {
 	if err := fromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
 		return err
 	}
