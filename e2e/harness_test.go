@@ -21,7 +21,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 // patience is how long a test waits for something that must happen.
@@ -138,6 +142,17 @@ func (s *service) waitReady() {
 func (s *service) kill() {
 	_ = s.cmd.Process.Kill()
 	<-s.done
+}
+
+// client speaks gRPC to the service.
+func (s *service) client() snapshotdv1.SnapshotServiceClient {
+	s.t.Helper()
+	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = conn.Close() })
+	return snapshotdv1.NewSnapshotServiceClient(conn)
 }
 
 // result is what a command said.
