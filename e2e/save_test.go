@@ -220,8 +220,7 @@ func TestTwoReplicasNeverSaveAtOnce(t *testing.T) {
 		r := <-results
 		switch r.code {
 		case 0:
-			var sn snap
-			decodeSave(t, r.stdout, &sn)
+			sn := decodeSave(t, r.stdout)
 			if names[sn.Name] {
 				t.Errorf("the name %s was given twice", sn.Name)
 			}
@@ -252,14 +251,6 @@ func TestTwoReplicasNeverSaveAtOnce(t *testing.T) {
 			t.Errorf("reconcile: %+v", r)
 		}
 	}
-}
-
-// decodeSave reads the output of save -o json.
-func decodeSave(t *testing.T, doc string, sn *snap) {
-	t.Helper()
-	var resp struct{ Snapshot snap }
-	decode(t, doc, &resp)
-	*sn = resp.Snapshot
 }
 
 // TestThrottledS3DoesNotHoldEtcd is acceptance 3. How long etcd's read transaction is open is taken from the trace: the
