@@ -49,7 +49,7 @@ func (r *reconciliation) adoptable(v *view, g *group) *Object {
 			one = o
 		}
 	}
-	if one == nil || one.Size == 0 || r.begin.Sub(one.ModTime) < r.cfg.YoungAge || r.knownForeign(v, one) {
+	if one == nil || one.Size == 0 || r.begin.Sub(one.ModTime) < youngAge || r.knownForeign(v, one) {
 		return nil
 	}
 	return one

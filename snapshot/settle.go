@@ -5,6 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
+)
+
+const (
+	// failedAge is how long the record of a failed save is kept.
+	failedAge = 24 * time.Hour
+	// youngAge is how old a record must be before it may be removed, and another program's file before it is read: somebody may
+	// be at work on it.
+	youngAge = time.Minute
 )
 
 // settle makes the record of one name tell the truth about the backends that are known. Its error ends the whole
@@ -101,7 +110,7 @@ func (r *reconciliation) forgettable(rec *Record) bool {
 	}
 	age := r.begin.Sub(rec.CreateTime)
 	if len(rec.Failures) > 0 && len(rec.Locations) > 0 {
-		return age >= max(r.cfg.FailedAge, r.cfg.LeftoverAge)
+		return age >= max(failedAge, r.cfg.LeftoverAge)
 	}
-	return age >= r.cfg.YoungAge
+	return age >= youngAge
 }

@@ -98,7 +98,8 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 	if opts.limit < 0 {
 		return usagef("--limit: %d is negative; 0 means all", opts.limit)
 	}
-	shelves, err := restore.Shelves([]string{opts.from}, clusterPrefix(cmd.Flags()), nil)
+	prefix := clusterPrefix(cmd.Flags())
+	shelves, err := restore.Shelves([]string{opts.from}, prefix, nil)
 	if err != nil {
 		return &usageError{err}
 	}
