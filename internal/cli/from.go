@@ -11,15 +11,19 @@ import (
 	"github.com/snapshotd/snapshotd/internal/wire"
 )
 
-// clusterPrefix returns what --prefix says, or what it is without it: the prefix of the cluster's keys in the place that --from
-// names.
-func clusterPrefix(fs *pflag.FlagSet) string {
-	prefix, _ := fs.GetString("prefix")
+// clusterName returns the cluster whose snapshots are looked for in the place that --from names.
+func clusterName(fs *pflag.FlagSet) string {
 	cluster, _ := fs.GetString("cluster")
+	return cmp.Or(cluster, config.DefaultClusterName)
+}
+
+// clusterPrefix returns the prefix of the cluster's keys there: what --prefix says, or else its name and '/'.
+func clusterPrefix(fs *pflag.FlagSet) string {
 	if fs.Changed("prefix") {
+		prefix, _ := fs.GetString("prefix")
 		return prefix
 	}
-	return cmp.Or(cluster, config.DefaultClusterName) + "/"
+	return clusterName(fs) + "/"
 }
 
 // localError gives an error of this process the shape of one of the service, and so its exit code.
