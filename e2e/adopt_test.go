@@ -5,7 +5,6 @@ package e2e
 import (
 	"archive/zip"
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,10 +62,7 @@ func TestMigratingFromK3s(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(above, plain), []byte(`{"clusterName": "on disk"}`), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
-	doc := fmt.Sprintf(`
-data_dir: %s
-node_name: node-1
+	config := writeConfig(t, `
 metrics_prefix: k3s_
 clusters:
   - name: k3s
@@ -75,10 +71,7 @@ clusters:
     backends:
       - {name: local, url: %q}
       - {name: s3, url: %q}
-`, t.TempDir(), w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
-	if err := os.WriteFile(config, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
+`, w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
 	s := start(t, w.options(), "--config", config)
 	both := "READY: local READY, s3 READY"
 	eventually(t, "both snapshots of K3s are adopted", func() bool {

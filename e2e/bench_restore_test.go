@@ -13,7 +13,6 @@ import (
 	"filippo.io/age"
 	"golang.org/x/sys/unix"
 
-	"github.com/snapshotd/snapshotd/internal/loader"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
@@ -45,11 +44,7 @@ type restoreBench struct {
 
 func newRestoreBench(t *testing.T, bytes int64) *restoreBench {
 	t.Helper()
-	w := &world{etcd: testenv.StartCluster(t, 1, testenv.Fsync()), s3: testenv.StartS3(t), dir: t.TempDir(), bucket: "snapshots"}
-	w.s3.MakeBucket(w.bucket)
-	if err := loader.Load(t.Context(), w.etcd.Client(t), loader.Config{Bytes: bytes, Seed: 1}); err != nil {
-		t.Fatal(err)
-	}
+	w := newWorld(t, bytes, testenv.Fsync())
 	b := &restoreBench{
 		turns: turns{t: t}, world: w, etcdutl: testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdutl/v3"),
 		file: filepath.Join(t.TempDir(), "snapshot.db"), work: t.TempDir(), key: filepath.Join(t.TempDir(), "key.txt"),
@@ -79,17 +74,14 @@ func (b *restoreBench) config() string {
 		b.t.Fatal(err)
 	}
 	backends := fmt.Sprintf("backends: [{name: local, url: %q}, {name: s3, url: %q}]", "file://"+b.dir, b.s3URL(""))
-	doc := fmt.Sprintf("data_dir: %s\nnode_name: node-1\nreconcile_interval: 24h\nclusters:\n", b.t.TempDir())
+	doc := "reconcile_interval: 24h\nclusters:\n"
 	for name, more := range map[string]string{"default": "", "sealed": ", encryption: {recipients: [" + id.Recipient().String() + "]}"} {
 		doc += fmt.Sprintf("  - {name: %s, etcd: {endpoints: [%q]}, %s%s}\n", name, b.etcd.Endpoints()[0], backends, more)
 	}
-	path := filepath.Join(b.t.TempDir(), "snapshotd.yaml")
-	for file, text := range map[string]string{b.key: id.String() + "\n", path: doc} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			b.t.Fatal(err)
-		}
+	if err := os.WriteFile(b.key, []byte(id.String()+"\n"), 0o600); err != nil {
+		b.t.Fatal(err)
 	}
-	return path
+	return writeConfig(b.t, "%s", doc)
 }
 
 func (b *restoreBench) peer() {

@@ -16,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"golang.org/x/sys/unix"
 
-	"github.com/snapshotd/snapshotd/internal/loader"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
@@ -54,11 +53,7 @@ type bench struct {
 
 func newBench(t *testing.T, bytes int64) *bench {
 	t.Helper()
-	w := &world{etcd: testenv.StartCluster(t, 1, testenv.Fsync()), s3: testenv.StartS3(t), dir: t.TempDir(), bucket: "snapshots"}
-	w.s3.MakeBucket(w.bucket)
-	if err := loader.Load(t.Context(), w.etcd.Client(t), loader.Config{Bytes: bytes, Seed: 1}); err != nil {
-		t.Fatal(err)
-	}
+	w := newWorld(t, bytes, testenv.Fsync())
 	b := &bench{
 		world: w, turns: turns{t: t}, work: t.TempDir(),
 		etcdctl: testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdctl/v3"),

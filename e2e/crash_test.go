@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,11 +46,7 @@ func TestKilledAtEveryStepLosesNothingAndLiesAboutNothing(t *testing.T) {
 // quickConfig writes a configuration by which what a crash has left is soon settled, and returns its file.
 func (w *world) quickConfig(t *testing.T) string {
 	t.Helper()
-	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
-	data := t.TempDir()
-	doc := fmt.Sprintf(`
-data_dir: %s
-node_name: node-1
+	return writeConfig(t, `
 reconcile_interval: 1h
 clusters:
   - name: default
@@ -61,11 +56,7 @@ clusters:
     backends:
       - {name: local, url: %q}
       - {name: s3, url: %q}
-`, data, w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
-	if err := os.WriteFile(config, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return config
+`, w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
 }
 
 // Killed in the middle of a removal, the snapshot is gone after a reconcile: whole it was not any more.

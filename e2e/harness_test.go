@@ -3,12 +3,7 @@
 package e2e
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -140,100 +135,6 @@ func (s *service) kill() {
 	<-s.done
 }
 
-// result is what a command said.
-type result struct {
-	stdout, stderr string
-	code           int
-}
-
-// run runs a client verb against the service.
-func (s *service) run(args ...string) result {
-	s.t.Helper()
-	return s.runContext(context.Background(), args...)
-}
-
-func (s *service) runContext(ctx context.Context, args ...string) result {
-	s.t.Helper()
-	return command(ctx, s.t, s.path, append(args, "--addr", s.grpc)...)
-}
-
-// must runs a client verb that has to exit with code 0 and returns its standard output.
-func (s *service) must(args ...string) string {
-	s.t.Helper()
-	r := s.run(args...)
-	if r.code != 0 {
-		s.t.Fatalf("snapshotd %v: exit code %d\n%s%s", args, r.code, r.stdout, r.stderr)
-	}
-	return r.stdout
-}
-
-func command(ctx context.Context, t *testing.T, path string, args ...string) result {
-	t.Helper()
-	cmd := exec.CommandContext(ctx, path, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatalf("run %s %v: %v", path, args, err)
-	}
-	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
-}
-
-// snap is a snapshot as JSON output shows it.
-type snap struct {
-	Name            string
-	State           string
-	CreateTime      time.Time
-	Labels          map[string]string
-	Error           string
-	Revision        int64 `json:",string"`
-	TotalKeys       int64 `json:",string"`
-	DbSizeBytes     int64 `json:",string"`
-	StoredSizeBytes int64 `json:",string"`
-	Sha256          string
-	StoredSha256    string
-	Hash            uint32
-
-	EncryptionRecipients []string
-	Verification         struct {
-		Level, State, Error string
-		Time                time.Time
-	}
-	Locations []location
-}
-
-type location struct {
-	Backend, Kind, Uri, State, Error string
-	SizeBytes                        int64 `json:",string"`
-}
-
-// list returns all snapshots of the catalog.
-func (s *service) list() []snap {
-	s.t.Helper()
-	var l struct{ Snapshots []snap }
-	decode(s.t, s.must("list", "-o", "json"), &l)
-	return l.Snapshots
-}
-
-type reconciliation struct {
-	Backends []struct {
-		Backend                                                              string
-		Listed, Unchanged, Added, Updated, Removed, Repaired, Swept, Foreign int64 `json:",string"`
-		Error                                                                *struct{ Message string }
-	}
-}
-
-func (s *service) reconcile(args ...string) (reconciliation, result) {
-	s.t.Helper()
-	r := s.run(append([]string{"reconcile", "-o", "json"}, args...)...)
-	var rec reconciliation
-	if r.stdout != "" {
-		decode(s.t, r.stdout, &rec)
-	}
-	return rec, r
-}
-
 func decode(t *testing.T, doc string, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(doc), v); err != nil {
@@ -268,24 +169,6 @@ func (s *service) get(path string) string {
 		s.t.Fatalf("GET %s: %s, %v\n%s", path, resp.Status, err, b)
 	}
 	return string(b)
-}
-
-// rssAnon returns the service's anonymous memory in bytes.
-func (s *service) rssAnon() int64 {
-	s.t.Helper()
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	sc := bufio.NewScanner(f)
-	for sc.Scan() {
-		if rest, ok := strings.CutPrefix(sc.Text(), "RssAnon:"); ok {
-			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return kb << 10
-		}
-	}
-	return 0
 }
 
 // eventually waits until ok is true.

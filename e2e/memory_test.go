@@ -3,6 +3,11 @@
 package e2e
 
 import (
+	"bufio"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -54,3 +59,21 @@ func (s *service) samplePeak() (stop func() int64) {
 }
 
 func mib(n int64) float64 { return float64(n) / (1 << 20) }
+
+// rssAnon returns the service's anonymous memory in bytes.
+func (s *service) rssAnon() int64 {
+	s.t.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	sc := bufio.NewScanner(f)
+	for sc.Scan() {
+		if rest, ok := strings.CutPrefix(sc.Text(), "RssAnon:"); ok {
+			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10
+		}
+	}
+	return 0
+}

@@ -9,9 +9,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -129,19 +127,12 @@ func judgeScrape(t *testing.T, scrape string) {
 func TestTraceOfTheCallerShowsWhichBackendFailed(t *testing.T) {
 	w := newWorld(t, 0)
 	otlp := testenv.StartOTLP(t)
-	o := w.options()
-	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+otlp.GRPC, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_BSP_SCHEDULE_DELAY=100")
-	s := start(t, o, w.args(t, "")...)
+	s := start(t, w.traced(otlp), w.args(t, "")...)
 	s.must("save")
 	w.s3.Stop()
-	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
 	const trace, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-"+trace+"-"+caller+"-01")
-	_, err = snapshotdv1.NewSnapshotServiceClient(conn).Save(ctx, &snapshotdv1.SaveRequest{})
+	_, err := s.client().Save(ctx, &snapshotdv1.SaveRequest{})
 	if status.Code(err) != codes.Unavailable {
 		t.Fatalf("save with S3 down: %v", err)
 	}

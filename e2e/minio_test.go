@@ -64,10 +64,7 @@ func newSealed(t *testing.T) *sealed {
 // serve starts a service whose retention keeps the newest snapshot, if it has one.
 func (w *sealed) serve(t *testing.T, retention string) *service {
 	t.Helper()
-	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
-	replaceFile(t, config, fmt.Sprintf(`
-data_dir: %s
-node_name: node-1
+	config := writeConfig(t, `
 clusters:
   - name: default
     etcd: {endpoints: [%q]}
@@ -75,7 +72,7 @@ clusters:
     backends:
       - {name: kms, url: %q}
       - {name: sse, url: %q}
-`, t.TempDir(), w.etcd.Endpoints()[0], retention, w.kms, w.sse))
+`, w.etcd.Endpoints()[0], retention, w.kms, w.sse)
 	return start(t, options{env: w.env}, "--config", config)
 }
 

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -55,29 +54,6 @@ func (s *service) reconciled() {
 	eventually(s.t, "the first reconcile is over", func() bool {
 		return s.scrape()[`etcd_snapshot_reconcile_duration_seconds_count{status="success"}`] > 0
 	})
-}
-
-// save takes a snapshot and returns its name.
-func (s *service) save(args ...string) string {
-	s.t.Helper()
-	var sn snap
-	decodeSave(s.t, s.must(append([]string{"save", "-o", "json"}, args...)...), &sn)
-	return sn.Name
-}
-
-// locations returns where each snapshot is and in what state, such as "local READY, s3 FAILED", by name.
-func (s *service) locations() map[string]string {
-	s.t.Helper()
-	all := map[string]string{}
-	for _, sn := range s.list() {
-		var at []string
-		for _, l := range sn.Locations {
-			at = append(at, l.Backend+" "+strings.TrimPrefix(l.State, "STATE_"))
-		}
-		slices.Sort(at)
-		all[sn.Name] = strings.TrimPrefix(sn.State, "STATE_") + ": " + strings.Join(at, ", ")
-	}
-	return all
 }
 
 // hand edits a backend behind the service's back.

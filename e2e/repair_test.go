@@ -3,9 +3,6 @@
 package e2e
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/testenv"
@@ -15,10 +12,7 @@ import (
 func TestRepairKilledAtEveryStepIsFinishedByTheNextOne(t *testing.T) {
 	w := newWorld(t, 0)
 	proxy := testenv.StartProxy(t, w.s3.Addr())
-	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
-	doc := fmt.Sprintf(`
-data_dir: %s
-node_name: node-1
+	config := writeConfig(t, `
 reconcile_interval: 1h
 clusters:
   - name: default
@@ -27,10 +21,7 @@ clusters:
     backends:
       - {name: local, url: %q}
       - {name: s3, url: %q}
-`, t.TempDir(), w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(proxy.Addr()))
-	if err := os.WriteFile(config, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
+`, w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(proxy.Addr()))
 	o := w.options()
 	o.tags = "faultpoints"
 	for _, step := range []string{"repair-data", "repair-manifest", "repair-recorded"} {

@@ -3,9 +3,6 @@
 package e2e
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -13,10 +10,7 @@ import (
 // The leader prunes by itself, each backend by its own rules, and a backend that is down does not keep the others from it.
 func TestLeaderPrunesByItself(t *testing.T) {
 	w := newWorld(t, 0)
-	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
-	doc := fmt.Sprintf(`
-data_dir: %s
-node_name: node-1
+	config := writeConfig(t, `
 reconcile_interval: 1s
 clusters:
   - name: default
@@ -25,10 +19,7 @@ clusters:
     backends:
       - {name: local, url: %q}
       - {name: s3, url: %q, retention: {keep_last: 3, on_demand: true}}
-`, t.TempDir(), w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
-	if err := os.WriteFile(config, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
+`, w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
 	s := start(t, w.options(), "--config", config)
 	var names []string
 	for range 5 {

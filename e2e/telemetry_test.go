@@ -5,8 +5,6 @@ package e2e
 import (
 	"testing"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/snapshotd/snapshotd/internal/testenv"
@@ -17,17 +15,10 @@ import (
 func TestTraceOfTheCallerGoesOnThroughASave(t *testing.T) {
 	w := newWorld(t, 0)
 	otlp := testenv.StartOTLP(t)
-	o := w.options()
-	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+otlp.GRPC, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_BSP_SCHEDULE_DELAY=100")
-	s := start(t, o, w.args(t, "")...)
-	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
+	s := start(t, w.traced(otlp), w.args(t, "")...)
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-"+trace+"-b7ad6b7169203331-01")
-	if _, err := snapshotdv1.NewSnapshotServiceClient(conn).Save(ctx, &snapshotdv1.SaveRequest{}); err != nil {
+	if _, err := s.client().Save(ctx, &snapshotdv1.SaveRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{

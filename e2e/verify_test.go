@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,10 +12,7 @@ import (
 // The three levels with a real etcd, a directory and a bucket; a byte that is flipped in the bucket; a scrub by schedule.
 func TestVerifyProvesAndFindsDamage(t *testing.T) {
 	w := newWorld(t, 4<<20)
-	config := filepath.Join(t.TempDir(), "snapshotd.yaml")
-	doc := fmt.Sprintf(`
-data_dir: %s
-node_name: node-1
+	config := writeConfig(t, `
 clusters:
   - name: default
     etcd: {endpoints: [%q]}
@@ -24,10 +20,7 @@ clusters:
     backends:
       - {name: local, url: %q}
       - {name: s3, url: %q}
-`, t.TempDir(), w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
-	if err := os.WriteFile(config, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
+`, w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
 	s := start(t, w.options(), "--config", config)
 	name := s.save()
 	for level, want := range map[string]string{

@@ -19,10 +19,6 @@ const (
 	DefaultWatchdog = 30 * time.Second
 	// DefaultLeftoverAge is how old what a crash left must be before reconcile removes it.
 	DefaultLeftoverAge = time.Hour
-	// DefaultFailedAge is how long the record of a failed save is kept.
-	DefaultFailedAge = 24 * time.Hour
-	// DefaultYoungAge is how old a record must be before reconcile may remove it: another replica may be at work.
-	DefaultYoungAge = time.Minute
 )
 
 // Config says what a cluster is and where its snapshots go. Zero values of the optional fields mean the defaults.
@@ -49,8 +45,6 @@ type Config struct {
 	StreamLimit Limiter              // optional; of the bytes that are read from etcd
 	Watchdog    time.Duration        // optional; DefaultWatchdog
 	LeftoverAge time.Duration        // optional; DefaultLeftoverAge
-	FailedAge   time.Duration        // optional; DefaultFailedAge
-	YoungAge    time.Duration        // optional; DefaultYoungAge
 	Now         func() time.Time     // optional; time.Now
 }
 
@@ -102,8 +96,6 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	setDefault(&cfg.Watchdog, DefaultWatchdog)
 	setDefault(&cfg.LeftoverAge, DefaultLeftoverAge)
-	setDefault(&cfg.FailedAge, DefaultFailedAge)
-	setDefault(&cfg.YoungAge, DefaultYoungAge)
 	return &Cluster{
 		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Name), stores: map[string]string{}, adopting: make(chan struct{}, 1), notSnapshots: map[string]map[string]foreignObject{},
 		verifying: make(chan struct{}, 1), downloading: make(chan struct{}, downloads), repairing: make(chan struct{}, 1), landed: make(chan struct{}, 1),
@@ -126,6 +118,16 @@ func (c *Cluster) BackendNames() []string {
 		names[i] = b.Name()
 	}
 	return names
+}
+
+// backend returns the configured backend of a name, or nil.
+func (c *Cluster) backend(name string) Backend {
+	for _, b := range c.cfg.Backends {
+		if b.Name() == name {
+			return b
+		}
+	}
+	return nil
 }
 
 // Get returns a record of the catalog; an [Error] with ReasonSnapshotNotFound when there is none of that name.

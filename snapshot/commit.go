@@ -15,6 +15,15 @@ func newChange(n int) *change {
 	return &change{b[:n], b[n : 2*n], b[2*n : 3*n], b[3*n : 4*n], b[4*n:]}
 }
 
+// note counts a location as updated or unchanged.
+func (ch *change) note(i int, changed bool) {
+	if changed {
+		ch.updated[i] = true
+	} else {
+		ch.unchanged[i] = true
+	}
+}
+
 // commit writes what settling one name has found: rec nil removes the record, write false leaves it as it is. A record
 // that somebody changed meanwhile is left to the next reconciliation.
 func (r *reconciliation) commit(ctx context.Context, it item, rec *Record, ch *change, write bool) error {

@@ -93,15 +93,6 @@ func locationNames(rec *Record) []string {
 	return names
 }
 
-func (c *Cluster) backend(name string) Backend {
-	for _, b := range c.cfg.Backends {
-		if b.Name() == name {
-			return b
-		}
-	}
-	return nil
-}
-
 // remove removes a snapshot from backends: the record says DELETING, then the manifest goes, then the data, then the
 // location. Whoever is interrupted leaves it to reconcile. rec becomes what the catalog has; its Version is 0 when nothing
 // is left. still, unless it is nil, is asked once everybody can see that the copies are being removed: its error takes that back.

@@ -129,12 +129,3 @@ func (r *reconciliation) readManifest(ctx context.Context, v *view, name string,
 	}
 	return rec, nil
 }
-
-func (r *reconciliation) foreignGroup(ctx context.Context, v *view, g *group) {
-	for _, o := range g.objects {
-		r.foreign(ctx, v, o.Key)
-	}
-	if g.manifest {
-		r.foreign(ctx, v, r.key(ManifestKey(g.name)))
-	}
-}

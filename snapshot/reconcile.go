@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"sync"
 	"time"
 
@@ -83,16 +82,6 @@ type reconciliation struct {
 	wanted  []missing // what is to be repaired
 }
 
-// view is one backend as this reconciliation sees it.
-type view struct {
-	b      Backend
-	cursor *cursor[*group]
-	store  string // id of the store that is listed; empty where validate_only found a new one
-	known  bool   // the listing works so far: what it does not show is not there
-	took   time.Duration
-	report BackendReport
-}
-
 // item is one name, with all that is known of it.
 type item struct {
 	name   string
@@ -144,88 +133,6 @@ func (r *reconciliation) run(ctx context.Context) error {
 	return nil
 }
 
-// openViews checks the stores and begins the listings, side by side.
-func (r *reconciliation) openViews(ctx context.Context) {
-	var wg sync.WaitGroup
-	for _, v := range r.views {
-		wg.Go(func() {
-			begin := r.cfg.Now()
-			unverified, err := r.openStore(ctx, v.b, storeCheck{create: !r.dry})
-			if err == nil {
-				err = unverified
-			}
-			if err != nil {
-				v.took = r.cfg.Now().Sub(begin)
-				r.fail(v, err)
-				return
-			}
-			v.store = r.storeOf(v.b)
-			v.known = true
-			v.cursor = newCursor(r.prefetch(ctx, v))
-			r.advance(v)
-		})
-	}
-	wg.Wait()
-}
-
-func (r *reconciliation) closeViews(ctx context.Context) {
-	for _, v := range r.views {
-		if v.cursor != nil {
-			v.cursor.stop()
-		}
-		err := v.report.Err
-		if err == nil && ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		r.cfg.Observer.Listed(ctx, v.b.Kind(), v.took, err)
-	}
-}
-
-// prefetch runs the listing in a goroutine of its own, so that the backends are listed side by side, and measures the
-// time that is spent in the backend.
-func (r *reconciliation) prefetch(ctx context.Context, v *view) iter.Seq2[*group, error] {
-	type listed struct {
-		o   Object
-		err error
-	}
-	objects := func(yield func(Object, error) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		ch := make(chan listed, 1000)
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		defer cancel()
-		wg.Go(func() {
-			defer close(ch)
-			mark := r.cfg.Now()
-			for o, err := range v.b.List(ctx, r.cfg.Prefix) {
-				v.took += r.cfg.Now().Sub(mark)
-				select {
-				case ch <- listed{o, err}:
-				case <-ctx.Done():
-					return
-				}
-				mark = r.cfg.Now()
-			}
-			v.took += r.cfg.Now().Sub(mark)
-		})
-		for l := range ch {
-			if !yield(l.o, l.err) {
-				return
-			}
-		}
-	}
-	return groups(r.cfg.Prefix, objects, func(key string) { r.foreign(ctx, v, key) })
-}
-
-// advance moves a view to its next snapshot. A listing that fails leaves all that it has not shown unknown.
-func (r *reconciliation) advance(v *view) {
-	v.cursor.advance(func(g *group) string { return OrderKey(g.name) })
-	if v.cursor.err != nil {
-		v.known = false
-		r.fail(v, v.cursor.err)
-	}
-}
-
 // nextItem takes the smallest name off all streams.
 func (r *reconciliation) nextItem(records *cursor[*Record], byRecord func(*Record) string) (item, bool) {
 	least := records.key
@@ -251,63 +158,4 @@ func (r *reconciliation) nextItem(records *cursor[*Record], byRecord func(*Recor
 		records.advance(byRecord)
 	}
 	return it, true
-}
-
-// fail notes why a backend could not be reconciled; the first error stands.
-func (r *reconciliation) fail(v *view, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if v.report.Err == nil {
-		v.report.Err = err
-	}
-}
-
-func (r *reconciliation) failed(v *view) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return v.report.Err != nil
-}
-
-func (r *reconciliation) foreign(ctx context.Context, v *view, key string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v.report.Foreign++
-	r.log.DebugContext(ctx, "object is no snapshot of ours", "backend", v.b.Name(), "key", key)
-}
-
-// sweep removes what crashed writers left. A backend that failed is left alone.
-func (r *reconciliation) sweep(ctx context.Context) {
-	opts := SweepOptions{OlderThan: r.begin.Add(-r.cfg.LeftoverAge), DryRun: r.dry, Keep: r.keep}
-	for _, v := range r.views {
-		if r.failed(v) {
-			continue
-		}
-		n, err := v.b.Sweep(ctx, r.cfg.Prefix, opts)
-		r.mu.Lock()
-		v.report.Swept += n
-		swept := v.report.Swept
-		r.mu.Unlock()
-		if err != nil {
-			r.fail(v, err)
-		}
-		if swept > 0 && !r.dry {
-			r.cfg.Observer.Swept(ctx, r.cfg.Name, v.b.Name(), swept)
-			r.log.InfoContext(ctx, "leftovers swept", "backend", v.b.Name(), "count", swept)
-		}
-	}
-}
-
-// keep reports whether a key belongs to a save under way.
-func (r *reconciliation) keep(key string) bool {
-	if len(key) < len(r.cfg.Prefix) {
-		return false
-	}
-	name, _, ok := splitKey(key[len(r.cfg.Prefix):])
-	if !ok {
-		return true
-	}
-	r.mu.Lock()
-	busy := r.busy[name]
-	r.mu.Unlock()
-	return busy || r.isSaving(name)
 }

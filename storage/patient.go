@@ -3,8 +3,6 @@ package storage
 import (
 	"context"
 	"fmt"
-	"io"
-	"iter"
 	"sync"
 	"time"
 
@@ -13,9 +11,6 @@ import (
 
 // cancelGrace is how long a call may go on after its context has ended.
 const cancelGrace = 10 * time.Second
-
-// syncRate is what even a slow disk makes durable in a second: the last sync of a file gets a second more for so many bytes.
-const syncRate = 10 << 20
 
 // patientStore bounds what a file system that hangs (an NFS server that is gone) can hold up. A system call on it cannot be
 // ended, so each call runs in a goroutine of its own and is given up when nothing moved for the stall time. As long as one
@@ -42,7 +37,7 @@ type call struct {
 	timer   *time.Timer
 	stall   time.Duration
 	ended   bool // guarded by the store's mutex, like the next one
-	stalled bool
+	givenUp bool
 }
 
 // rest stops the clock while it is not the file system that is waited for.
@@ -100,6 +95,7 @@ func patiently[T any](ctx context.Context, p *patientStore, drop func(T), fn fun
 	return none, err
 }
 
+// check refuses a call as long as an earlier one hangs.
 func (p *patientStore) check() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,10 +110,10 @@ func (p *patientStore) end(c *call) (late bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.ended = true
-	if c.stalled {
+	if c.givenUp {
 		p.hung--
 	}
-	return c.stalled
+	return c.givenUp
 }
 
 // giveUp gives a call up, if it has not just ended.
@@ -127,103 +123,12 @@ func (p *patientStore) giveUp(c *call) bool {
 	if c.ended {
 		return false
 	}
-	if c.stalled = true; p.hung == 0 {
+	c.givenUp = true
+	if p.hung == 0 {
 		p.since = time.Now()
 	}
 	p.hung++
 	return true
-}
-
-func (p *patientStore) put(ctx context.Context, key string, r *source, opts snapshot.PutOptions) error {
-	// Only this call may look at r afterwards, and only when it has come back.
-	broke, err := patiently(ctx, p, nil, func(ctx context.Context, c *call) (error, error) {
-		src := &source{ctx: ctx, r: &watchedReader{r: r.r, call: c}}
-		err := p.store.put(ctx, key, src, opts)
-		return src.err, err
-	})
-	r.err = broke
-	return err
-}
-
-// watchedReader stops the clock while the caller's reader is waited for.
-type watchedReader struct {
-	r    io.Reader
-	call *call
-	n    int64
-}
-
-func (w *watchedReader) Read(b []byte) (int, error) {
-	w.call.rest()
-	n, err := w.r.Read(b)
-	w.n += int64(n)
-	more := time.Duration(0)
-	if err != nil {
-		more = time.Duration(w.n/syncRate) * time.Second
-	}
-	w.call.beat(more)
-	return n, err
-}
-
-func (p *patientStore) get(ctx context.Context, key string, x extent) (io.ReadCloser, error) {
-	return p.open(ctx, func() (io.ReadCloser, error) { return p.store.get(ctx, key, x) })
-}
-
-func (p *patientStore) open(ctx context.Context, open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
-	r, err := patiently(ctx, p, closeLate, func(context.Context, *call) (io.ReadCloser, error) {
-		return open() // it is read after this call
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &patientReader{p: p, ctx: ctx, r: r}, nil
-}
-
-func closeLate(r io.ReadCloser) { _ = r.Close() }
-
-// patientReader reads an object. What a read that was given up writes to is not the caller's.
-type patientReader struct {
-	p   *patientStore
-	ctx context.Context //nolint:containedctx // the object is read under the context that opened it
-	r   io.ReadCloser
-
-	buf  []byte
-	rest []byte // of buf: read and not taken yet
-	err  error
-}
-
-func (r *patientReader) Read(b []byte) (int, error) {
-	if len(r.rest) == 0 && r.err == nil {
-		r.fill()
-	}
-	n := copy(b, r.rest)
-	r.rest = r.rest[n:]
-	if len(r.rest) > 0 {
-		return n, nil
-	}
-	return n, r.err
-}
-
-func (r *patientReader) fill() {
-	if r.buf == nil {
-		r.buf = make([]byte, copyBuffer)
-	}
-	buf, src := r.buf, r.r
-	read, err := patiently(r.ctx, r.p, nil, func(context.Context, *call) (result[int], error) {
-		n, err := src.Read(buf)
-		return result[int]{n, err}, nil
-	})
-	if err == nil {
-		r.rest, r.err = buf[:read.value], read.err
-		return
-	}
-	r.rest, r.err, r.r = nil, err, nil // what hangs cannot be closed either
-}
-
-func (r *patientReader) Close() error {
-	if r.r == nil {
-		return nil
-	}
-	return r.r.Close()
 }
 
 func (p *patientStore) stat(ctx context.Context, key string) (snapshot.Object, error) {
@@ -244,68 +149,4 @@ func (p *patientStore) sweep(ctx context.Context, prefix string, opts snapshot.S
 		}
 		return p.store.sweep(ctx, prefix, opts)
 	})
-}
-
-// listBatch is how many objects are handed over at once.
-const listBatch = 256
-
-func (p *patientStore) list(ctx context.Context, prefix string) iter.Seq2[snapshot.Object, error] {
-	return func(yield func(snapshot.Object, error) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel() // the consumer may have enough
-		batches := make(chan []snapshot.Object)
-		failed := make(chan error, 1)
-		go func() {
-			_, err := patiently(ctx, p, nil, func(ctx context.Context, c *call) (struct{}, error) {
-				return struct{}{}, p.listInto(ctx, c, prefix, batches)
-			})
-			failed <- err
-		}()
-		for {
-			select {
-			case batch := <-batches:
-				for _, o := range batch {
-					if !yield(o, nil) {
-						return
-					}
-				}
-			case err := <-failed:
-				if err != nil {
-					yield(snapshot.Object{}, err)
-				}
-				return
-			}
-		}
-	}
-}
-
-// listInto sends a listing in batches. The clock rests while the consumer is waited for.
-func (p *patientStore) listInto(ctx context.Context, c *call, prefix string, to chan<- []snapshot.Object) error {
-	var batch []snapshot.Object
-	send := func() error {
-		c.rest()
-		defer c.beat(0)
-		select {
-		case to <- batch:
-			batch = nil
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	for o, err := range p.store.list(ctx, prefix) {
-		if err != nil {
-			if serr := send(); serr != nil {
-				return serr
-			}
-			return err
-		}
-		c.beat(0)
-		if batch = append(batch, o); len(batch) == listBatch {
-			if err := send(); err != nil {
-				return err
-			}
-		}
-	}
-	return send()
 }

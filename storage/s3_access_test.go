@@ -1,7 +1,6 @@
 package storage_test
 
 import (
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,21 +25,14 @@ func withParams(params string) func(*storage.Config) {
 
 func TestCAOfOneBackend(t *testing.T) {
 	b := newBucket(testenv.StartS3(t))
-	front := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: b.Addr()})
-		r.Out.Host = r.In.Host // it is signed
-	}})
-	t.Cleanup(front.Close)
+	front, good := b.front(t)
 	dir := t.TempDir()
-	good, bad := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "rubbish.pem")
-	if err := os.WriteFile(good, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	bad := filepath.Join(dir, "rubbish.pem")
 	if err := os.WriteFile(bad, []byte("rubbish"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	try := func(ca string) error {
-		back := b.backend(t, front.Listener.Addr().String(), "", func(c *storage.Config) {
+		back := b.backend(t, front, "", func(c *storage.Config) {
 			c.URL = strings.Replace(c.URL, "http%3A", "https%3A", 1) + "&ca_cert=" + url.QueryEscape(ca)
 		})
 		return put(t.Context(), back, "default/x.db", 10)

@@ -15,19 +15,26 @@ import (
 	"github.com/snapshotd/snapshotd/storage"
 )
 
-// TestTLSAndChecksums: over TLS the SDK sends checksums otherwise than over plain text, or, for servers that do not know
-// them, none at all.
-func TestTLSAndChecksums(t *testing.T) {
-	b := newBucket(testenv.StartS3(t))
+// front puts TLS before the server, and returns its address and the file of its CA.
+func (b bucket) front(t *testing.T) (addr, ca string) {
+	t.Helper()
 	front := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: b.Addr()})
 		r.Out.Host = r.In.Host // it is signed
 	}})
 	t.Cleanup(front.Close)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
+	ca = filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return front.Listener.Addr().String(), ca
+}
+
+// TestTLSAndChecksums: over TLS the SDK sends checksums otherwise than over plain text, or, for servers that do not know
+// them, none at all.
+func TestTLSAndChecksums(t *testing.T) {
+	b := newBucket(testenv.StartS3(t))
+	front, ca := b.front(t)
 	const old = "&request_checksum_calculation=when_required&response_checksum_validation=when_required"
 	for _, test := range []struct{ name, scheme, params string }{
 		{"TLS", "https", ""}, {"TLS without checksums", "https", old}, {"plain text without checksums", "http", old},
@@ -36,7 +43,7 @@ func TestTLSAndChecksums(t *testing.T) {
 			t.Setenv("AWS_CA_BUNDLE", ca)
 			at := b.Addr()
 			if test.scheme == "https" {
-				at = front.Listener.Addr().String()
+				at = front
 			}
 			back := b.backend(t, at, "", func(c *storage.Config) {
 				c.URL = strings.Replace(c.URL, "http%3A", test.scheme+"%3A", 1) + test.params
@@ -51,7 +58,7 @@ func TestTLSAndChecksums(t *testing.T) {
 			}
 		})
 	}
-	back := b.backend(t, front.Listener.Addr().String(), "", func(c *storage.Config) {
+	back := b.backend(t, front, "", func(c *storage.Config) {
 		c.URL = strings.Replace(c.URL, "http%3A", "https%3A", 1)
 	})
 	err := put(t.Context(), back, "default/x.db", 1)

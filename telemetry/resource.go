@@ -7,8 +7,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// ServiceName is what the service is called in traces unless OTEL_SERVICE_NAME says otherwise.
-const ServiceName = "snapshotd"
+// serviceName is what the service is called in traces unless OTEL_SERVICE_NAME says otherwise.
+const serviceName = "snapshotd"
 
 // newResource says who sends the telemetry. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word. An error
 // may come with a resource that lacks a part.
@@ -16,7 +16,7 @@ func newResource(ctx context.Context, cfg Config) (*resource.Resource, error) {
 	who := []resource.Option{
 		resource.WithTelemetrySDK(),
 		resource.WithHost(),
-		resource.WithAttributes(semconv.ServiceName(ServiceName)),
+		resource.WithAttributes(semconv.ServiceName(serviceName)),
 	}
 	if cfg.ServiceVersion != "" {
 		who = append(who, resource.WithAttributes(semconv.ServiceVersion(cfg.ServiceVersion)))

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -74,12 +72,7 @@ func namesOf(ctx context.Context, sys System, cmd *cobra.Command, typed string) 
 
 // namesFrom returns what the first of the URLs holds that can be read.
 func namesFrom(ctx context.Context, cmd *cobra.Command, urls []string) (found []*snapshotdv1.Snapshot) {
-	cluster, _ := cmd.Flags().GetString("cluster")
-	prefix, _ := cmd.Flags().GetString("prefix")
-	if !cmd.Flags().Changed("prefix") {
-		prefix = cmp.Or(cluster, config.DefaultClusterName) + "/"
-	}
-	shelves, err := restore.Shelves(urls, prefix, "", nil)
+	shelves, err := restore.Shelves(urls, clusterPrefix(cmd.Flags()), "", nil)
 	if err != nil {
 		return nil
 	}

@@ -200,7 +200,7 @@ func (d *download) once(all context.Context) error {
 			return fmt.Errorf("write what was downloaded: %w", err)
 		}
 		d.req.Offset = d.to.n
-		d.bar.draw(d.header.GetBackend(), d.to.n, d.header.GetTotalBytes())
+		d.bar.show(d.header.GetBackend(), d.to.n, d.header.GetTotalBytes())
 	}
 }
 

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -33,7 +31,6 @@ type listOptions struct {
 	until   string
 	limit   int
 	from    string
-	prefix  string
 }
 
 func newList(sys System) *cobra.Command {
@@ -53,7 +50,7 @@ READY means that manifest and data are there and of the right size; the bytes ar
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.from != "" {
-				return runListFrom(cmd, sys, opts)
+				return runListFrom(cmd, sys, &opts)
 			}
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
 				return runList(ctx, sys, opts, c)
@@ -68,7 +65,7 @@ READY means that manifest and data are there and of the right size; the bytes ar
 	fs.StringVar(&opts.until, "until", "", "only those created before this `time`")
 	fs.IntVar(&opts.limit, "limit", 0, "at most this `number` of them (default all)")
 	fs.StringVar(&opts.from, "from", "", "`url` of a directory or bucket to list instead, as in the configuration")
-	fs.StringVar(&opts.prefix, "prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
+	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(fs)
 	return cmd
@@ -89,7 +86,7 @@ func runList(ctx context.Context, sys System, opts listOptions, c *client) error
 }
 
 // runListFrom lists a directory or bucket.
-func runListFrom(cmd *cobra.Command, sys System, opts listOptions) error {
+func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 	if err := fromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
 		return err
 	}
@@ -101,10 +98,7 @@ func runListFrom(cmd *cobra.Command, sys System, opts listOptions) error {
 	if opts.limit < 0 {
 		return usagef("--limit: %d is negative; 0 means all", opts.limit)
 	}
-	prefix := cmp.Or(opts.client.cluster, config.DefaultClusterName) + "/"
-	if cmd.Flags().Changed("prefix") {
-		prefix = opts.prefix
-	}
+	prefix := clusterPrefix(cmd.Flags())
 	shelves, err := restore.Shelves([]string{opts.from}, prefix, "", nil)
 	if err != nil {
 		return &usageError{err}

@@ -4,25 +4,16 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
-)
-
-const (
-	progressInterval = 100 * time.Millisecond // between two drawings
-	barWidth         = 24
 )
 
 // showProgress draws the progress of a save until the returned function is called. It draws nothing where w is no
 // terminal, and nothing more when the events end: a save needs nobody to watch it.
 func showProgress(ctx context.Context, w io.Writer, c *client, req *snapshotdv1.SaveRequest) (stop func()) {
-	width, ok := terminalWidth(w)
+	line, ok := newStatusLine(w)
 	if !ok {
 		return func() {}
 	}
@@ -34,7 +25,6 @@ func showProgress(ctx context.Context, w io.Writer, c *client, req *snapshotdv1.
 			return
 		}
 		var p progress
-		var drawn time.Time
 		for {
 			ev, err := stream.Recv()
 			if err != nil {
@@ -44,42 +34,16 @@ func showProgress(ctx context.Context, w io.Writer, c *client, req *snapshotdv1.
 				continue
 			}
 			p.add(ev)
-			if now := time.Now(); now.Sub(drawn) >= progressInterval {
-				drawn = now
-				fmt.Fprintf(w, "\r%s\x1b[K", cut(p.line(), width-1))
+			if line.due() {
+				line.draw(p.line())
 			}
 		}
-		if !drawn.IsZero() {
-			fmt.Fprint(w, "\r\x1b[K") // the result takes the line's place
-		}
+		line.clear()
 	})
 	return func() {
 		cancel()
 		wg.Wait()
 	}
-}
-
-// terminalWidth returns how many columns w has; ok is false when it is no terminal.
-func terminalWidth(w io.Writer) (width int, ok bool) {
-	f, isFile := w.(*os.File)
-	if !isFile {
-		return 0, false
-	}
-	ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0, false
-	}
-	if ws.Col == 0 {
-		return 80, true // a terminal that does not say
-	}
-	return int(ws.Col), true
-}
-
-func cut(s string, width int) string {
-	if r := []rune(s); len(r) > width {
-		return string(r[:max(width, 0)])
-	}
-	return s
 }
 
 // progress is how far a save has come.
@@ -122,9 +86,7 @@ func (p *progress) backend(name string) *transfer {
 // line is the progress on one line: what was read from etcd, and how far each backend is with it.
 func (p *progress) line() string {
 	var b strings.Builder
-	done := p.read.percent()
-	filled := barWidth * done / 100
-	fmt.Fprintf(&b, "etcd [%s%s] %3d%%  %s", strings.Repeat("=", filled), strings.Repeat(" ", barWidth-filled), done, size(p.read.done))
+	fmt.Fprintf(&b, "etcd %s  %s", gauge(p.read.percent()), size(p.read.done))
 	if p.read.total > 0 {
 		fmt.Fprintf(&b, " of %s", size(p.read.total))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -137,5 +138,18 @@ func TestSaveNeedsNobodyToWatch(t *testing.T) {
 	})
 	if screen := term.written(); code != 0 || !strings.Contains(stdout, "READY") || screen != "" {
 		t.Errorf("exit code %d, standard output %q, terminal %q", code, stdout, screen)
+	}
+}
+
+func TestRestoreLeavesItsLineToTheResult(t *testing.T) {
+	dir := t.TempDir()
+	s := stored(t, "v1", dir)
+	term := newTerminal(t)
+	code := cli.Run(t.Context(), cli.System{
+		Stdout: term.File, Stderr: term.File, Getenv: func(string) string { return "" }, Now: time.Now,
+	}, []string{"restore", "latest", "--from", "file://" + dir, "--data-dir", filepath.Join(t.TempDir(), "data")})
+	screen := term.written()
+	if want := "\r\x1b[Ksnapshot   " + s.Name; code != 0 || !strings.Contains(screen, "making the data directory") || !strings.Contains(screen, want) {
+		t.Errorf("exit code %d, the terminal shows no %q:\n%q", code, want, screen)
 	}
 }

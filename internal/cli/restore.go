@@ -2,17 +2,14 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-	"google.golang.org/grpc/codes"
 
+	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -23,8 +20,7 @@ const kubernetesBump = 1_000_000_000
 
 type restoreOptions struct {
 	from       []string
-	cluster    string
-	prefix     string
+	prefix     string // of --prefix, or the cluster's
 	at         string
 	dataDir    string
 	walDir     string
@@ -75,17 +71,15 @@ Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 			if err := fromEnvironment(cmd.Flags(), sys.Getenv, "output"); err != nil {
 				return err
 			}
-			if !cmd.Flags().Changed("prefix") {
-				opts.prefix = opts.cluster + "/"
-			}
-			opts.signedFor = signedFor(cmd.Flags(), opts.cluster)
+			opts.prefix = clusterPrefix(cmd.Flags())
+			opts.signedFor = signedFor(cmd.Flags())
 			return runRestore(cmd.Context(), sys, opts, args)
 		},
 	}
 	fs := cmd.Flags()
 	fs.StringArrayVar(&opts.from, "from", nil, "`url` of the directory or bucket, as in the configuration; may be repeated: the first that has it whole is taken")
-	fs.StringVar(&opts.cluster, "cluster", "default", "`name` of the cluster that was saved")
-	fs.StringVar(&opts.prefix, "prefix", "", "`prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
+	fs.String("cluster", config.DefaultClusterName, "`name` of the cluster that was saved")
+	fs.String("prefix", "", "`prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
 	fs.StringVar(&opts.at, "at", "", "the newest of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d")
 	fs.StringVar(&opts.dataDir, "data-dir", "", "`directory` to make; it must not exist or be empty")
 	fs.StringVar(&opts.walDir, "wal-dir", "", "`directory` for the WAL, when it is not to be in the data directory")
@@ -163,18 +157,17 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 	if err != nil {
 		return err
 	}
-	run := restore.Run
+	run, stop := restore.Run, func() {}
 	if opts.dryRun {
 		run = restore.Plan
 	} else {
-		var stop func()
 		ro.Progress, ro.Building, stop = restoreProgress(sys.Stderr)
-		defer stop()
 	}
 	if opts.skipHash {
 		fmt.Fprintln(sys.Stderr, "warning: --skip-hash-check: NO CHECKSUM IS COMPARED. What was damaged or changed is restored as it is, as far as its pages can be read")
 	}
 	res, err := run(ctx, ro)
+	stop() // the line is the result's
 	if err != nil {
 		return localError(err)
 	}
@@ -189,140 +182,25 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return restoreTable(w, opts, ro, res, sys.Now()) })
 }
 
-// localError gives an error of this process the shape of one of the service, and so its exit code.
-func localError(err error) error {
-	st := wire.Status(err, "", nil)
-	switch {
-	case st.Code() == codes.DataLoss:
-		return &damagedError{errors.New(st.Message())}
-	case wire.DetailsOf(st.Err()).Reason == "INTERNAL":
-		return err
-	}
-	return st.Err()
-}
-
 // restoreProgress draws how much of the database was read, and how long the rest takes at that speed, on a terminal.
 func restoreProgress(w io.Writer) (report func(done, total int64), building, stop func()) {
-	width, ok := terminalWidth(w)
+	line, ok := newStatusLine(w)
 	if !ok {
 		return nil, nil, func() {}
 	}
-	begin, drawn := time.Now(), time.Time{}
-	draw := func(line string) { fmt.Fprintf(w, "\r%s\x1b[K", cut(line, width-1)) }
-	return func(done, total int64) {
-		now := time.Now()
-		if now.Sub(drawn) < progressInterval {
+	begin := time.Now()
+	report = func(done, total int64) {
+		if !line.due() {
 			return
 		}
-		drawn = now
-		line := "read and checked " + size(done)
+		text := "read and checked " + size(done)
 		if total > 0 {
-			line += " of " + size(total)
+			text += " of " + size(total)
 		}
-		if spent := now.Sub(begin); done > 0 && done < total && spent > time.Second {
-			line += ", about " + took(time.Duration(float64(spent)*float64(total-done)/float64(done)).Round(time.Second)) + " left to read"
+		if spent := time.Since(begin); done > 0 && done < total && spent > time.Second {
+			text += ", about " + took(time.Duration(float64(spent)*float64(total-done)/float64(done)).Round(time.Second)) + " left to read"
 		}
-		draw(line)
-	}, func() { draw("making the data directory, and making it durable") }, func() { fmt.Fprint(w, "\r\x1b[K") }
+		line.draw(text)
+	}
+	return report, func() { line.draw("making the data directory, and making it durable") }, line.clear
 }
-
-func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res restore.Result, now time.Time) error {
-	s := res.Snapshot
-	fmt.Fprintf(w, "snapshot   %s, taken %s ago (%s)\n", s.Name, age(now.Sub(s.CreateTime)), s.CreateTime.UTC().Format(time.RFC3339))
-	fmt.Fprintf(w, "from       %s\n", res.URI)
-	if s.Revision > 0 {
-		fmt.Fprintf(w, "holds      revision %d, %s keys, %s; stored %s\n", s.Revision, number(s.TotalKeys), size(s.DBSize), size(s.StoredSize))
-	} else {
-		fmt.Fprintf(w, "holds      %s as it is stored; it has no manifest, so the rest is known once it was read\n", size(s.StoredSize))
-	}
-	if s.StorageVersion != "" {
-		fmt.Fprintf(w, "version    storage %s: an older etcd will not start on it\n", s.StorageVersion)
-	}
-	if !opts.dryRun {
-		fmt.Fprintf(w, "restored   %s in %s, for the member %s\n", ro.DataDir, took(res.Took), ro.Member.Name)
-		_, err := fmt.Fprintf(w, "start it   etcd --name %s --data-dir %s%s --initial-advertise-peer-urls %s --listen-peer-urls … --listen-client-urls … --advertise-client-urls …\n",
-			ro.Member.Name, word(ro.DataDir), walFlag(ro.WALDir), strings.Join(ro.Member.PeerURLs, ","))
-		return err
-	}
-	fmt.Fprintf(w, "would be   %s\n", ro.DataDir)
-	if n := max(s.DBSize, s.StoredSize); n > 0 {
-		fmt.Fprintf(w, "takes      about %s, more when the network or the disk is slow; room for %s\n", took(restoreEstimate(n)), size(restore.Room(n)))
-	}
-	commands, err := restore.Commands(opts.commandOf(s.Name, ro), ro.Member)
-	if err != nil {
-		return &usageError{err}
-	}
-	fmt.Fprintln(w, "members    on each one its command:")
-	for _, c := range commands {
-		fmt.Fprintln(w, "  "+strings.Join(c, " "))
-	}
-	return nil
-}
-
-// restoreSpeed is how many bytes of database two cores with a fast disk restore in a second: somewhat fewer than in the
-// median round of docs/performance.md.
-const restoreSpeed = 330e6
-
-func restoreEstimate(size int64) time.Duration {
-	return (time.Duration(float64(size) / restoreSpeed * float64(time.Second))).Round(time.Second) + time.Second
-}
-
-func walFlag(dir string) string {
-	if dir == "" {
-		return ""
-	}
-	return " --wal-dir " + word(dir)
-}
-
-// commandOf returns the command that restores the same for any member, but for what is the member's own.
-func (o *restoreOptions) commandOf(name string, ro restore.Options) []string {
-	c := []string{"snapshotd", "restore", name}
-	for _, f := range o.from {
-		c = append(c, "--from", quoted(f))
-	}
-	c = append(c, "--prefix", quoted(o.prefix), "--data-dir", word(o.dataDir))
-	if o.walDir != "" {
-		c = append(c, "--wal-dir", word(o.walDir))
-	}
-	c = append(c, "--initial-cluster", ro.Member.InitialCluster, "--initial-cluster-token", ro.Member.ClusterToken)
-	if ro.Member.MarkCompacted {
-		c = append(c, "--bump-revision", fmt.Sprint(ro.Member.RevisionBump), "--mark-compacted")
-	}
-	if o.skipHash {
-		c = append(c, "--skip-hash-check")
-	}
-	if ro.Member.MemoryMapSize > 0 {
-		c = append(c, "--initial-memory-map-size", fmt.Sprint(ro.Member.MemoryMapSize))
-	}
-	for _, f := range o.identities {
-		c = append(c, "--identity", word(f))
-	}
-	for _, f := range o.keys {
-		c = append(c, "--signing-public-key-file", word(f))
-	}
-	if len(o.keys) > 0 && o.signedFor != "" {
-		c = append(c, "--cluster", word(o.signedFor))
-	}
-	return c
-}
-
-// signedFor returns the cluster that signed manifests must be of: the one that was named, or that the prefix is made of. Whoever
-// gives a prefix alone has said nothing of it.
-func signedFor(fs *pflag.FlagSet, cluster string) string {
-	if fs.Changed("prefix") && !fs.Changed("cluster") {
-		return ""
-	}
-	return cluster
-}
-
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=,@%+-]+$`)
-
-// word writes a word as a shell reads it, in quotes where it needs them.
-func word(s string) string {
-	if plainWord.MatchString(s) {
-		return s
-	}
-	return quoted(s)
-}
-
-func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

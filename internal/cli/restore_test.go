@@ -162,6 +162,14 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 			t.Errorf("%v: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)
 		}
 	}
+	for _, args := range [][]string{{"list", "--from", from}, {"verify", s.Name, "--from", from}} {
+		if r := run(t.Context(), map[string]string{"SNAPSHOTD_OUTPUT": "json"}, args...); r.code != 0 || !strings.HasPrefix(r.stdout, "{") {
+			t.Errorf("%v as JSON: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)
+		}
+		if r := run(t.Context(), map[string]string{"SNAPSHOTD_CLUSTER": "another"}, args...); strings.Contains(r.stdout, s.Name) {
+			t.Errorf("%v in another cluster: exit code %d: %s", args, r.code, r.stdout)
+		}
+	}
 	if r := run(t.Context(), nil, "list", "--from", from, "--state", "ready"); r.code != 2 {
 		t.Errorf("list with a filter of the service: exit code %d: %s", r.code, r.stderr)
 	}

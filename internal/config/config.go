@@ -2,6 +2,8 @@ package config
 
 import (
 	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Defaults of a [Config].
@@ -13,9 +15,9 @@ const (
 	DefaultClusterName       = "default"
 	DefaultReconcileInterval = 10 * time.Minute
 	DefaultShutdownTimeout   = 20 * time.Second
-	DefaultWatchdogTimeout   = 30 * time.Second
+	DefaultWatchdogTimeout   = snapshot.DefaultWatchdog
 	DefaultLockTTL           = 15 * time.Second
-	DefaultLeftoverAge       = time.Hour
+	DefaultLeftoverAge       = snapshot.DefaultLeftoverAge
 	DefaultCatalogPrefix     = "/snapshotd/v1/"
 	DefaultCompression       = "zstd"
 	DefaultSchedule          = "default"       // the name of --schedule's when it has none

@@ -23,7 +23,6 @@ const Verb = "drill-member"
 type Options struct {
 	File     string // what etcd sent, verified already; it becomes the throw-away etcd's, beside it, and is removed with it
 	Revision int64  // of the snapshot
-	Program  string // this program, when empty
 }
 
 // Result is what the restored etcd said.
@@ -52,11 +51,9 @@ func (Driller) Drill(ctx context.Context, file string, revision int64) (snapshot
 
 // Run restores a snapshot into a throw-away etcd, asks it, writes a key and reads it back, and removes all of it.
 func Run(ctx context.Context, o Options) (res Result, err error) {
-	program := o.Program
-	if program == "" {
-		if program, err = os.Executable(); err != nil {
-			return res, fmt.Errorf("find the program to drill with: %w", err)
-		}
+	program, err := os.Executable()
+	if err != nil {
+		return res, fmt.Errorf("find the program to drill with: %w", err)
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(o.File), "drill-")
 	if err != nil {

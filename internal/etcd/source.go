@@ -19,18 +19,15 @@ import (
 
 var tracer = otel.Tracer("github.com/snapshotd/snapshotd/etcd")
 
-// Defaults of a [SourceConfig].
-const (
-	// DefaultStatusTimeout is how long a member may take to say how it is; one that takes longer is skipped.
-	DefaultStatusTimeout = 3 * time.Second
-	// DefaultOpenTimeout is how long a member may take to give the first bytes of its snapshot; then the next one is tried.
-	DefaultOpenTimeout = 10 * time.Second
-)
+// DefaultStatusTimeout is how long a member may take to say how it is; one that takes longer is skipped.
+const DefaultStatusTimeout = 3 * time.Second
+
+// openTimeout is how long a member may take to give the first bytes of its snapshot; then the next one is tried.
+const openTimeout = 10 * time.Second
 
 // SourceConfig is optional throughout.
 type SourceConfig struct {
 	StatusTimeout time.Duration // DefaultStatusTimeout
-	OpenTimeout   time.Duration // DefaultOpenTimeout
 	Logger        *slog.Logger
 }
 
@@ -49,9 +46,6 @@ var (
 func NewSource(conn *Conn, cfg SourceConfig) *Source {
 	if cfg.StatusTimeout == 0 {
 		cfg.StatusTimeout = DefaultStatusTimeout
-	}
-	if cfg.OpenTimeout == 0 {
-		cfg.OpenTimeout = DefaultOpenTimeout
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -131,7 +125,7 @@ func (s *Source) open(ctx context.Context, m *member) (_ *snapshot.Stream, err e
 			endSpan(span, err)
 		}
 	}()
-	slow := time.AfterFunc(s.cfg.OpenTimeout, func() { cancel(errSlow) })
+	slow := time.AfterFunc(openTimeout, func() { cancel(errSlow) })
 	defer slow.Stop()
 
 	r := &reader{ctx: ctx, cancel: cancel, span: span, endpoint: m.endpoint.url, why: s.conn.why}

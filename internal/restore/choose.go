@@ -17,19 +17,19 @@ type Choice struct {
 	At     time.Time // the newest that was whole by then
 }
 
-// Candidate is a copy that can be restored.
-type Candidate struct {
+// candidate is a copy that can be restored.
+type candidate struct {
 	*snapshot.Record
 	shelf *snapshot.Shelf
 }
 
 // URI returns where the copy is.
-func (c *Candidate) URI() string { return c.Locations[0].URI }
+func (c *candidate) URI() string { return c.Locations[0].URI }
 
 // choose tries the copies that can be taken, in their order, until one is good: of the chosen snapshot one from each shelf that
 // has it, and, when not a name was chosen, of the next older ones, which are only for the case that the newer ones prove to be
 // damaged. skipped says why others that were asked for are left out.
-func choose(ctx context.Context, shelves []*snapshot.Shelf, c Choice, try func(Candidate) error) (skipped []error, err error) {
+func choose(ctx context.Context, shelves []*snapshot.Shelf, c Choice, try func(candidate) error) (skipped []error, err error) {
 	type entry struct {
 		snapshot.Entry
 		shelf *snapshot.Shelf
@@ -57,7 +57,7 @@ func choose(ctx context.Context, shelves []*snapshot.Shelf, c Choice, try func(C
 		}
 		rec, err := e.shelf.Record(ctx, e.Entry)
 		if err == nil {
-			err = try(Candidate{rec, e.shelf})
+			err = try(candidate{rec, e.shelf})
 		}
 		switch {
 		case err == nil:

@@ -60,7 +60,7 @@ func Plan(ctx context.Context, o Options) (res Result, err error) {
 	if err := checkTargets(o); err != nil {
 		return res, err
 	}
-	res.Skipped, err = choose(ctx, o.Shelves, o.Choice, func(c Candidate) error {
+	res.Skipped, err = choose(ctx, o.Shelves, o.Choice, func(c candidate) error {
 		res.Snapshot, res.URI = c.Record, c.URI()
 		return nil
 	})
@@ -80,7 +80,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	}
 	defer done()
 	db := filepath.Join(work, "snapshot.db")
-	res.Skipped, err = choose(ctx, o.Shelves, o.Choice, func(c Candidate) error {
+	res.Skipped, err = choose(ctx, o.Shelves, o.Choice, func(c candidate) error {
 		res.Snapshot, res.URI = c.Record, c.URI()
 		return fetch(ctx, o, c, db)
 	})
@@ -100,7 +100,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 
 // fetch reads a copy whole into a file. It is good when fetch returns nil: its checksums were right. Of what comes without a
 // manifest, and without its checksums, the pages and keys are read: then it is known what it holds.
-func fetch(ctx context.Context, o Options, c Candidate, path string) error {
+func fetch(ctx context.Context, o Options, c candidate, path string) error {
 	size := max(c.DBSize, c.StoredSize)
 	if err := checkSpace("restore", filepath.Dir(path), size, Room(size)); err != nil {
 		return err

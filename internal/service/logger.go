@@ -9,8 +9,8 @@ import (
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// NewLogger returns the logger that a configuration asks for. Its records carry the ids of the span in their context.
-func NewLogger(w io.Writer, cfg config.Log) (*slog.Logger, error) {
+// newLogger returns the logger that a configuration asks for. Its records carry the ids of the span in their context.
+func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		return nil, fmt.Errorf("make the logger: %w", err)

@@ -16,7 +16,7 @@ import (
 
 func TestLogHasLevelFormatAndTraceID(t *testing.T) {
 	var out bytes.Buffer
-	log, err := NewLogger(&out, config.Log{Level: "warn", Format: "json"})
+	log, err := newLogger(&out, config.Log{Level: "warn", Format: "json"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestLogHasLevelFormatAndTraceID(t *testing.T) {
 		t.Errorf("got %v", record)
 	}
 	out.Reset()
-	log, err = NewLogger(&out, config.Log{Level: "debug", Format: "text"})
+	log, err = newLogger(&out, config.Log{Level: "debug", Format: "text"})
 	if err != nil {
 		t.Fatal(err)
 	}

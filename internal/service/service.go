@@ -57,7 +57,7 @@ type closer struct {
 
 // New returns a service. It does no I/O.
 func New(conf Config) (*Service, error) {
-	log, err := NewLogger(conf.Log, conf.Config.Log)
+	log, err := newLogger(conf.Log, conf.Config.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/grpc/codes"
+
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/wire"
+)
+
+// clusterName returns the cluster whose snapshots are looked for in the place that --from names.
+func clusterName(fs *pflag.FlagSet) string {
+	cluster, _ := fs.GetString("cluster")
+	return cmp.Or(cluster, config.DefaultClusterName)
+}
+
+// clusterPrefix returns the prefix of the cluster's keys there: what --prefix says, or else its name and '/'.
+func clusterPrefix(fs *pflag.FlagSet) string {
+	if fs.Changed("prefix") {
+		prefix, _ := fs.GetString("prefix")
+		return prefix
+	}
+	return clusterName(fs) + "/"
+}
+
+// signedFor returns the cluster that signed manifests must be of: the one that was named, or that the prefix is made of. Whoever
+// gives a prefix alone has said nothing of it.
+func signedFor(fs *pflag.FlagSet) string {
+	if fs.Changed("prefix") && !fs.Changed("cluster") {
+		return ""
+	}
+	return clusterName(fs)
+}
+
+// localError gives an error of this process the shape of one of the service, and so its exit code.
+func localError(err error) error {
+	st := wire.Status(err, "", nil)
+	switch {
+	case st.Code() == codes.DataLoss:
+		return &damagedError{errors.New(st.Message())}
+	case wire.DetailsOf(st.Err()).Reason == "INTERNAL":
+		return err
+	}
+	return st.Err()
+}
