@@ -539,22 +539,3 @@ func TestNoRepairBeginsWhileASaveRuns(t *testing.T) {
 		t.Errorf("observed %q", got)
 	}
 }
-
-// Whoever removes a copy removes its manifest first. Data that is gone from beside it was lost: by a disk, by a slip, or by a
-// removal that was paused and went on when the copy had been made anew.
-func TestDataLostFromBesideItsManifestIsRepairedByItself(t *testing.T) {
-	f := newFixture(t)
-	s := f.mustSave(t)
-	if err := os.Remove(f.path("two", s.Name, ".db.zst")); err != nil {
-		t.Fatal(err)
-	}
-	if r := f.mustReconcile(t)["two"]; r.Updated != 1 || r.Removed != 0 {
-		t.Errorf("reconcile: %+v", r)
-	}
-	if l := f.records(t)[s.Name].Location("two"); l == nil || l.State != snapshot.StateFailed || l.Error != "its data is missing" {
-		t.Errorf("location: %+v", l)
-	}
-	f.clock.pass(snapshot.FirstRepair)
-	f.mustRepair(t)
-	f.twins(t, s.Name)
-}

@@ -23,7 +23,7 @@ func (r *reconciliation) settleLocations(ctx context.Context, it item, rec *Reco
 				r.foreignGroup(ctx, v, g)
 			}
 		case data == nil:
-			r.settleAbsent(ctx, i, rec, loc, g != nil && g.manifest && rec.Trigger != TriggerAdopted, ch)
+			r.settleAbsent(ctx, i, rec, loc, ch)
 		case rec.Trigger == TriggerAdopted:
 			r.settleAdopted(ctx, i, rec, loc, data, ch)
 		case loc != nil && loc.State == StateReady && g.manifest && data.Size == loc.Size:
@@ -52,9 +52,8 @@ func (r *reconciliation) dropUnconfigured(rec *Record, ch *change) {
 }
 
 // settleAbsent drops a location whose object is gone, which the backend must confirm. A location that never held
-// anything stays: it says that an upload failed. One whose manifest is still there was not removed on purpose, for then the
-// manifest goes first: it stays, too, FAILED, and is repaired.
-func (r *reconciliation) settleAbsent(ctx context.Context, i int, rec *Record, loc *Location, manifest bool, ch *change) {
+// anything stays: it says that an upload failed.
+func (r *reconciliation) settleAbsent(ctx context.Context, i int, rec *Record, loc *Location, ch *change) {
 	if loc.State == StateDeleting {
 		r.mark(i, loc, StateFailed, 0, loc.Error, ch) // swept, by a run that ended before it could say so
 		return
@@ -71,10 +70,6 @@ func (r *reconciliation) settleAbsent(ctx context.Context, i int, rec *Record, l
 	}
 	if !gone {
 		ch.unchanged[i] = true
-		return
-	}
-	if manifest {
-		r.mark(i, loc, StateFailed, 0, "its data is missing", ch)
 		return
 	}
 	rec.Locations = slices.DeleteFunc(rec.Locations, func(l Location) bool { return l.Backend == v.b.Name() })
