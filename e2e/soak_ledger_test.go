@@ -20,14 +20,18 @@ var backends = []string{"local", "s3"}
 type ledger struct {
 	taken  map[string]time.Time       // when each snapshot was
 	seen   map[string]map[string]bool // by backend: what the catalog had there as READY at any time
+	left   map[string]map[string]bool // by backend: what retention has removed there
 	pinned map[string]bool
 	proven map[string]bool // by a drill
 }
 
 func newLedger() ledger {
-	l := ledger{taken: map[string]time.Time{}, seen: map[string]map[string]bool{}, pinned: map[string]bool{}, proven: map[string]bool{}}
+	l := ledger{
+		taken: map[string]time.Time{}, seen: map[string]map[string]bool{}, left: map[string]map[string]bool{},
+		pinned: map[string]bool{}, proven: map[string]bool{},
+	}
 	for _, b := range backends {
-		l.seen[b] = map[string]bool{}
+		l.seen[b], l.left[b] = map[string]bool{}, map[string]bool{}
 	}
 	return l
 }

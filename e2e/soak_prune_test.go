@@ -252,14 +252,22 @@ func (k *soak) absorb(all []snap, settled bool) {
 		gone := 0
 		for _, b := range backends {
 			state := there[name].on(b)
-			if state == ready || !settled && !k.seen[b][name] {
+			if state == ready {
+				delete(k.left[b], name)
+				continue
+			}
+			if !settled && !k.seen[b][name] {
 				continue
 			}
 			k.seen[b][name] = true // it was promised there, also when it has gone before the catalog was asked
 			gone++
+			if k.left[b][name] && state != "STATE_FAILED" {
+				continue // it could go then, whatever holds it now
+			}
 			if why := k.held(b, name); why != "" || state == "STATE_FAILED" {
 				k.errorf("%s was READY on %s and is %q there; %s", name, b, state, why)
 			}
+			k.left[b][name] = true
 		}
 		if gone == len(backends) {
 			k.forget(name)
