@@ -19,7 +19,7 @@ generate:
 	cd proto && go tool -modfile=../tools/buf/go.mod buf generate
 
 bench:
-	go test -run '^$$' -bench . ./internal/seekable ./internal/inspect ./catalog ./storage
+	go test -run '^$$' -bench . ./internal/codec/seekable ./internal/etcd/database ./catalog ./storage
 
 # A save beside etcdctl and K3s' way: BYTES of database, ROUNDS times.
 BYTES ?= 1181116006

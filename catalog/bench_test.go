@@ -12,7 +12,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/catalogtest"
-	"github.com/snapshotd/snapshotd/internal/embedded"
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -27,7 +27,7 @@ func BenchmarkList(b *testing.B) {
 
 func benchmarkList(b *testing.B, records int) {
 	const page = 100
-	etcd := testenv.StartEtcd(b, func(c *embedded.Config) { c.Quota = 4 << 30; c.NoFsync = true })
+	etcd := testenv.StartEtcd(b, func(c *member.Config) { c.Quota = 4 << 30; c.NoFsync = true })
 	client := etcd.Client(b)
 	c := catalog.New(catalog.Config{Connect: func(context.Context) (*clientv3.Client, error) { return client, nil }, Cluster: "default"})
 	begin := time.Now()

@@ -16,7 +16,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/catalogtest"
-	"github.com/snapshotd/snapshotd/internal/embedded"
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -246,7 +246,7 @@ func TestLostAnswers(t *testing.T) {
 }
 
 func TestErrorsSayWhatToDo(t *testing.T) {
-	server := testenv.StartEtcd(t, func(c *embedded.Config) { c.Quota = 1 << 20 })
+	server := testenv.StartEtcd(t, func(c *member.Config) { c.Quota = 1 << 20 })
 	client := server.Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), Timeout: 2 * time.Second})
 	create(t, c, 1)

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/snapshotd/snapshotd/internal/drill"
+	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 )
 
 // proven holds what the scrub has said under faults against what is: every copy is good. Once nothing fails, the next drill

@@ -12,7 +12,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/snapshotd/snapshotd/internal/embedded"
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
 )
 
 // TestRestoreFromTheBucketAlone destroys everything but the bucket, and kills a restore at each of its steps before one goes
@@ -60,7 +60,7 @@ func TestRestoreFromTheBucketAlone(t *testing.T) {
 	if err != nil || len(left) > 1 { // the WAL's working directory of the one that was killed
 		t.Errorf("left: %q, %v", left, err)
 	}
-	e, err := embedded.Start(t.Context(), embedded.Config{Dir: data})
+	e, err := member.Start(t.Context(), member.Config{Dir: data})
 	if err != nil {
 		t.Fatal(err)
 	}

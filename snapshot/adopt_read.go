@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/snapshotd/snapshotd/internal/inspect"
+	"github.com/snapshotd/snapshotd/internal/etcd/database"
 )
 
 // errNoSnapshot: an object has the name of a snapshot and is none.
@@ -27,9 +27,9 @@ func (c *Cluster) readForeign(ctx context.Context, b Backend, rec *Record) (*Sna
 	if err != nil {
 		return nil, err
 	}
-	res, err := inspect.File(ctx, path, inspect.Options{TempDir: dir})
+	res, err := database.File(ctx, path, database.Options{TempDir: dir})
 	switch {
-	case errors.Is(err, inspect.ErrUnreadable):
+	case errors.Is(err, database.ErrUnreadable):
 		return nil, &Error{Reason: ReasonSnapshotUnreadable, Backend: b.Name(), Message: "inspect " + b.URI(c.key(rec.File)), Err: err}
 	case err != nil:
 		return nil, err
@@ -76,9 +76,9 @@ func (c *Cluster) spoolForeign(ctx context.Context, b Backend, rec *Record, path
 
 // readHead reads the first bytes of a copy, and returns how large the database says that it is.
 func readHead(in io.Reader) (head []byte, size int64, err error) {
-	head = make([]byte, inspect.HeadSize)
+	head = make([]byte, database.HeadSize)
 	n, err := io.ReadFull(in, head)
-	size, ok := inspect.DeclaredSize(head[:n])
+	size, ok := database.DeclaredSize(head[:n])
 	switch {
 	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && ReasonOf(err) != ReasonChecksumMismatch:
 		return nil, 0, err

@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/snapshotd/snapshotd/internal/inspect"
-	"github.com/snapshotd/snapshotd/internal/seal"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/etcd/database"
 )
 
 // Level says how far a copy is verified. Each does what those before it do.
@@ -67,9 +67,9 @@ type Check struct {
 	Key        string
 	Record     *Record
 	Level      Level
-	Identities seal.Identities // of an encrypted one; without them its bytes are compared as they are stored, and no more is possible
-	Dir        string          // with room for the database; not needed at LevelChecksum
-	Driller    Driller         // needed at LevelDrill
+	Identities age.Identities // of an encrypted one; without them its bytes are compared as they are stored, and no more is possible
+	Dir        string         // with room for the database; not needed at LevelChecksum
+	Driller    Driller        // needed at LevelDrill
 	Progress   func(done, total int64)
 
 	// SkipHashes makes Fetch compare nothing with sums: not that at the end of the database, which may be missing, and not
@@ -118,7 +118,7 @@ func (c *Check) Fetch(ctx context.Context, path string) error {
 	if c.SkipHashes {
 		want.SHA256, want.StoredSHA256, sum = "", "", nil
 	}
-	in, err := openDecoded(ctx, c.Backend, c.Key, want, sum, []seal.Identities{c.Identities})
+	in, err := openDecoded(ctx, c.Backend, c.Key, want, sum, []age.Identities{c.Identities})
 	if err != nil {
 		return err
 	}
@@ -194,9 +194,9 @@ func (c *Check) look(ctx context.Context, db, work string, res *Checked) error {
 
 // inspect reads every page and key, and compares what it finds with the manifest.
 func (c *Check) inspect(ctx context.Context, db, work string, res *Checked) error {
-	found, err := inspect.File(ctx, db, inspect.Options{TempDir: work})
+	found, err := database.File(ctx, db, database.Options{TempDir: work})
 	switch {
-	case errors.Is(err, inspect.ErrUnreadable):
+	case errors.Is(err, database.ErrUnreadable):
 		return c.bad(err)
 	case err != nil:
 		return err

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/snapshotd/snapshotd/internal/seal"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
 )
 
 // Defaults of a [Config].
@@ -33,11 +33,11 @@ type Config struct {
 
 	Retention   map[string]Retention // optional; by the backend's name
 	Compression Compression          // optional; CompressionZstd
-	Recipients  seal.Recipients      // optional; who can read what is saved, everybody when there are none
+	Recipients  age.Recipients       // optional; who can read what is saved, everybody when there are none
 	Signer      *Signer              // optional; signs the manifests
 	Kept        Backend              // optional; a place of this replica alone for what no backend took
 	Driller     Driller              // optional; needed to verify at LevelDrill
-	Identities  seal.Identities      // optional; to verify what is in encrypted snapshots
+	Identities  age.Identities       // optional; to verify what is in encrypted snapshots
 	Trust       *Trust               // optional; which manifests are believed, all when nil
 	Observer    Observer             // optional
 	Events      *Events              // optional

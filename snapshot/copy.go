@@ -10,9 +10,9 @@ import (
 	"io"
 	"strings"
 
-	"github.com/snapshotd/snapshotd/internal/seal"
-	"github.com/snapshotd/snapshotd/internal/seekable"
-	"github.com/snapshotd/snapshotd/internal/unzip"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/codec/seekable"
+	"github.com/snapshotd/snapshotd/internal/codec/zip"
 )
 
 // OpenCopy opens the copy of a snapshot that a backend holds under key and returns what etcd sent: the database and its
@@ -23,12 +23,12 @@ import (
 //
 // A sealed copy needs the identity of one of its recipients; without one the error is an [Error] with
 // ReasonSnapshotSealed.
-func OpenCopy(ctx context.Context, b Backend, key string, s *Snapshot, identities ...seal.Identities) (io.ReadCloser, error) {
+func OpenCopy(ctx context.Context, b Backend, key string, s *Snapshot, identities ...age.Identities) (io.ReadCloser, error) {
 	return openDecoded(ctx, b, key, s, newTrailer(), identities)
 }
 
 // openDecoded opens the database in a copy; without a trailer, the checksum at its end, if there is one, is not looked at.
-func openDecoded(ctx context.Context, b Backend, key string, s *Snapshot, t *trailer, identities []seal.Identities) (io.ReadCloser, error) {
+func openDecoded(ctx context.Context, b Backend, key string, s *Snapshot, t *trailer, identities []age.Identities) (io.ReadCloser, error) {
 	c, err := openObject(ctx, b, key, s)
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func openObject(ctx context.Context, b Backend, key string, s *Snapshot) (*copyR
 }
 
 // decode returns the bytes that etcd sent of the object as it is stored.
-func (c *copyReader) decode(identities []seal.Identities) (io.ReadCloser, error) {
+func (c *copyReader) decode(identities []age.Identities) (io.ReadCloser, error) {
 	opened, err := c.unseal(identities)
 	if err != nil {
 		return nil, err
@@ -78,18 +78,18 @@ func (c *copyReader) decode(identities []seal.Identities) (io.ReadCloser, error)
 }
 
 // unseal returns the object, decrypted if it is sealed.
-func (c *copyReader) unseal(identities []seal.Identities) (io.Reader, error) {
+func (c *copyReader) unseal(identities []age.Identities) (io.Reader, error) {
 	if !c.want.Sealed() {
 		return c.stored, nil
 	}
-	all := seal.Join(identities...)
+	all := age.Join(identities...)
 	opened, err := all.NewReader(c.stored)
 	switch {
 	case err == nil:
 		return opened, nil
 	case c.stored.err != nil && !errors.Is(c.stored.err, io.EOF):
 		return nil, c.stored.err
-	case errors.Is(err, seal.ErrNoIdentity) && !all.Of(c.want.EncryptionRecipients):
+	case errors.Is(err, age.ErrNoIdentity) && !all.Of(c.want.EncryptionRecipients):
 		return nil, c.sealed(all.Empty())
 	default: // also when it is not sealed for one that it says it is
 		return nil, c.damaged(err)
@@ -129,7 +129,7 @@ func decompress(r io.Reader, s *Snapshot) (io.ReadCloser, error) {
 	case CompressionZstd:
 		return seekable.NewReader(r)
 	case CompressionZip:
-		return io.NopCloser(unzip.NewReader(r)), nil
+		return io.NopCloser(zip.NewReader(r)), nil
 	default:
 		return nil, fmt.Errorf("its compression %s is not known", s.Compression)
 	}

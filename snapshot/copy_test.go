@@ -16,9 +16,9 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"filippo.io/age"
+	filippo "filippo.io/age"
 
-	"github.com/snapshotd/snapshotd/internal/seal"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -32,7 +32,7 @@ func (m *memory) Get(context.Context, string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(m.object)), nil
 }
 
-func readCopy(t *testing.T, b snapshot.Backend, s *snapshot.Snapshot, ids ...seal.Identities) ([]byte, error) {
+func readCopy(t *testing.T, b snapshot.Backend, s *snapshot.Snapshot, ids ...age.Identities) ([]byte, error) {
 	t.Helper()
 	r, err := snapshot.OpenCopy(t.Context(), b, "default/"+s.DataKey(), s, ids...)
 	if err != nil {
@@ -53,9 +53,9 @@ func readStored(t *testing.T, b snapshot.Backend, s *snapshot.Snapshot) ([]byte,
 }
 
 // keyPair returns a recipient and its identity.
-func keyPair(t *testing.T) (string, seal.Identities) {
+func keyPair(t *testing.T) (string, age.Identities) {
 	t.Helper()
-	id, err := age.GenerateX25519Identity()
+	id, err := filippo.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,16 +63,16 @@ func keyPair(t *testing.T) (string, seal.Identities) {
 	if err := os.WriteFile(file, []byte(id.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ids, err := seal.ReadIdentities(file)
+	ids, err := age.ReadIdentities(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return id.Recipient().String(), ids
 }
 
-func recipients(t *testing.T, keys ...string) seal.Recipients {
+func recipients(t *testing.T, keys ...string) age.Recipients {
 	t.Helper()
-	r, err := seal.NewRecipients(keys)
+	r, err := age.NewRecipients(keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,12 +186,12 @@ func TestSealedSnapshot(t *testing.T) {
 		t.Errorf("the objects have %d and %d bytes, and are not the same or not %d", len(a), len(b), s.StoredSize)
 	}
 	b := f.backends["one"]
-	for _, ids := range []seal.Identities{idOne, idTwo} {
+	for _, ids := range []age.Identities{idOne, idTwo} {
 		if sent, err := readCopy(t, b, s, idOther, ids); err != nil || int64(len(sent)) != s.DBSize+32 {
 			t.Errorf("%d bytes, %v", len(sent), err)
 		}
 	}
-	for _, ids := range [][]seal.Identities{{idOther}, nil} {
+	for _, ids := range [][]age.Identities{{idOther}, nil} {
 		_, err := readCopy(t, b, s, ids...)
 		wantReason(t, "without its identity", err, snapshot.ReasonSnapshotSealed)
 		if !strings.Contains(err.Error(), one) || !strings.Contains(err.Error(), two) {

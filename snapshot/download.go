@@ -9,7 +9,7 @@ import (
 	"path"
 	"sync"
 
-	"github.com/snapshotd/snapshotd/internal/seal"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
 )
 
 // downloads is how many downloads of a cluster's snapshots are read at the same time: each one holds parts of an object and
@@ -168,7 +168,7 @@ func (c *Cluster) openDecoded(ctx context.Context, b Backend, key string, rec *R
 			return r, err
 		}
 	}
-	var identities seal.Identities
+	var identities age.Identities
 	if c.cfg.Identities.Of(rec.EncryptionRecipients) {
 		identities = c.cfg.Identities
 	}

@@ -14,9 +14,9 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 
+	"github.com/snapshotd/snapshotd/internal/codec/seekable"
+	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/fault"
-	"github.com/snapshotd/snapshotd/internal/inspect"
-	"github.com/snapshotd/snapshotd/internal/seekable"
 )
 
 // fetchBuffer is how much is collected of etcd's messages of 32 KiB before it is hashed and spooled.
@@ -179,7 +179,7 @@ func (c *counter) Write(p []byte) (int, error) {
 func (t *transfer) inspect(ctx context.Context) error {
 	ctx, span := tracer.Start(ctx, "snapshot inspect")
 	defer span.End()
-	res, err := inspect.File(ctx, t.rawPath, inspect.Options{TempDir: filepath.Dir(t.rawPath)})
+	res, err := database.File(ctx, t.rawPath, database.Options{TempDir: filepath.Dir(t.rawPath)})
 	if err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -187,7 +187,7 @@ func (t *transfer) inspect(ctx context.Context) error {
 		span.RecordError(err)
 		span.SetStatus(codes.Error, "the snapshot was not inspected")
 		e := &Error{Reason: ReasonInternal, Message: "inspect the snapshot", Err: err}
-		if errors.Is(err, inspect.ErrUnreadable) {
+		if errors.Is(err, database.ErrUnreadable) {
 			e.Reason = ReasonSnapshotUnreadable
 			e.Hint = "its checksum is right, so the member's own database is damaged; save from another member and check this one"
 		}

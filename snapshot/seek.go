@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io"
 
-	"github.com/snapshotd/snapshotd/internal/seekable"
+	"github.com/snapshotd/snapshotd/internal/codec/seekable"
 )
 
 // seekDecoded opens the database in a copy that is not sealed from an offset on, without reading what is before it; nil when

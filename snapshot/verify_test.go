@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snapshotd/snapshotd/internal/seal"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -387,7 +387,7 @@ func TestSealedSnapshotIsVerifiedAsFarAsTheKeysGo(t *testing.T) {
 	_, other := keyPair(t)
 	for _, tc := range []struct {
 		name       string
-		identities seal.Identities
+		identities age.Identities
 		inside     bool
 	}{{name: "none"}, {name: "of somebody else", identities: other}, {name: "the right one", identities: mine, inside: true}} {
 		t.Run(tc.name, func(t *testing.T) {

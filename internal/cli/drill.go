@@ -3,7 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/snapshotd/snapshotd/internal/drill"
+	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 )
 
 // newDrillMember is the process that a drill restores a snapshot in; the service starts it.

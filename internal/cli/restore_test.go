@@ -13,8 +13,8 @@ import (
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/cli"
-	"github.com/snapshotd/snapshotd/internal/embedded"
 	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
@@ -57,7 +57,7 @@ func stored(t *testing.T, value string, dirs ...string) *snapshot.Snapshot {
 // valueIn starts an etcd on a restored directory and returns what the key is there, and the revision.
 func valueIn(t *testing.T, dir string) (string, int64) {
 	t.Helper()
-	s, err := embedded.Start(t.Context(), embedded.Config{Dir: dir})
+	s, err := member.Start(t.Context(), member.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

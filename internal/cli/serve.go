@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/config"
-	"github.com/snapshotd/snapshotd/internal/service"
+	"github.com/snapshotd/snapshotd/internal/daemon"
 )
 
 type serveOptions struct {
@@ -63,7 +63,7 @@ func runServe(ctx context.Context, sys System, opts serveOptions) error {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
-	svc, err := service.New(service.Config{
+	svc, err := daemon.New(daemon.Config{
 		Config: cfg, Dev: opts.dev, Version: Version().Version, Log: sys.Stderr, Reload: reload, Load: load,
 	})
 	if err != nil {
@@ -83,7 +83,7 @@ func runServe(ctx context.Context, sys System, opts serveOptions) error {
 }
 
 // serveDev serves, and takes the first steps as any client would. When these fail, there is nothing to be tried.
-func serveDev(ctx context.Context, sys System, cfg *config.Config, svc *service.Service) error {
+func serveDev(ctx context.Context, sys System, cfg *config.Config, svc *daemon.Service) error {
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
 	first := make(chan error, 1)

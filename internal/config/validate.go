@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/snapshotd/snapshotd/internal/seal"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
@@ -181,18 +181,18 @@ func (v validator) encryption(e Encryption, at string) {
 		v.problem(at, "asks for encryption and names nobody who could read it; give recipients or recipients_file "+
 			"(--encryption-recipient, --encryption-recipients-file), or remove it to store plaintext")
 	}
-	if err := seal.CheckRecipient(e.RecipientsFile); errors.Is(err, seal.ErrPrivate) {
+	if err := age.CheckRecipient(e.RecipientsFile); errors.Is(err, age.ErrPrivate) {
 		v.problem(at+".recipients_file", "%v; it must name a file", err)
 	}
 	wrong := false
 	for i, r := range e.Recipients {
-		if err := seal.CheckRecipient(r); err != nil {
+		if err := age.CheckRecipient(r); err != nil {
 			wrong = true
 			v.problem(fmt.Sprintf("%s.recipients[%d]", at, i), "%v", err)
 		}
 	}
 	if len(e.Recipients) > 0 && !wrong {
-		if _, err := seal.NewRecipients(e.Recipients); err != nil {
+		if _, err := age.NewRecipients(e.Recipients); err != nil {
 			v.problem(at+".recipients", "%v", err)
 		}
 	}

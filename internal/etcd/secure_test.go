@@ -20,8 +20,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/snapshotd/snapshotd/internal/embedded"
 	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -94,7 +94,7 @@ func must(t *testing.T, err error) {
 func startTLS(t *testing.T, ca *authority, serverEnd time.Time) *testenv.Etcd {
 	t.Helper()
 	cert, key := ca.issue(t, "server", "etcd", serverEnd)
-	return testenv.StartEtcd(t, func(c *embedded.Config) {
+	return testenv.StartEtcd(t, func(c *member.Config) {
 		c.ClientTLS = transport.TLSInfo{CertFile: cert, KeyFile: key, TrustedCAFile: ca.file, ClientCertAuth: true}
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/snapshotd/snapshotd/internal/embedded"
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/loader"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
@@ -54,7 +54,7 @@ func TestLoadReachesTheSize(t *testing.T) {
 }
 
 func TestLoadSaysThatTheQuotaIsTooSmall(t *testing.T) {
-	client := testenv.StartEtcd(t, func(c *embedded.Config) { c.Quota = 4 << 20 }).Client(t)
+	client := testenv.StartEtcd(t, func(c *member.Config) { c.Quota = 4 << 20 }).Client(t)
 	err := loader.Load(t.Context(), client, loader.Config{Bytes: 64 << 20})
 	if !errors.Is(err, rpctypes.ErrNoSpace) || !strings.Contains(err.Error(), "--quota-backend-bytes") {
 		t.Errorf("error %v, want one that names the quota", err)

@@ -10,7 +10,7 @@ import (
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/storage/backend"
 
-	"github.com/snapshotd/snapshotd/internal/datadir"
+	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
 	"github.com/snapshotd/snapshotd/internal/fault"
 )
 

@@ -5,7 +5,7 @@ import (
 	"os"
 	"path"
 
-	"github.com/snapshotd/snapshotd/internal/seal"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
 )
@@ -41,8 +41,8 @@ func Shelves(urls []string, prefix, cluster string, keys []string) ([]*snapshot.
 }
 
 // Identities reads the files with the private keys of encrypted snapshots.
-func Identities(files []string) (seal.Identities, error) {
-	all, err := seal.ReadIdentities(files...)
+func Identities(files []string) (age.Identities, error) {
+	all, err := age.ReadIdentities(files...)
 	if err != nil {
 		return all, fmt.Errorf("--identity: %w", err)
 	}

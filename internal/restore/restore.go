@@ -10,9 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/fault"
-	"github.com/snapshotd/snapshotd/internal/inspect"
-	"github.com/snapshotd/snapshotd/internal/seal"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -20,7 +20,7 @@ import (
 type Options struct {
 	Shelves    []*snapshot.Shelf // in the order in which they are asked; at least one
 	Choice     Choice
-	Identities seal.Identities // for snapshots that are encrypted
+	Identities age.Identities // for snapshots that are encrypted
 
 	DataDir string // must not exist, or be empty
 	WALDir  string // optional; must not exist, or be empty; may be in DataDir
@@ -112,9 +112,9 @@ func fetch(ctx context.Context, o Options, c candidate, path string) error {
 	if err := check.Fetch(ctx, path); err != nil || c.Revision > 0 && !o.SkipHashCheck {
 		return err
 	}
-	found, err := inspect.File(ctx, path, inspect.Options{})
+	found, err := database.File(ctx, path, database.Options{})
 	switch {
-	case errors.Is(err, inspect.ErrUnreadable):
+	case errors.Is(err, database.ErrUnreadable):
 		return &snapshot.Error{
 			Reason: snapshot.ReasonSnapshotUnreadable, Message: "restore " + c.URI(), Err: err,
 			Hint: "no etcd can be started on it; take another copy or another snapshot",

@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"github.com/snapshotd/snapshotd/internal/drill"
-	"github.com/snapshotd/snapshotd/internal/seal"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -30,7 +30,7 @@ type Verification struct {
 
 // Verify verifies the snapshot of a name, or the newest one, whole or not. dir is where a directory for the database is made,
 // and removed. An error with ReasonChecksumMismatch or ReasonSnapshotUnreadable says that the copy is not what it should be.
-func Verify(ctx context.Context, shelf *snapshot.Shelf, c Choice, level Level, identities seal.Identities, dir string) (v Verification, err error) {
+func Verify(ctx context.Context, shelf *snapshot.Shelf, c Choice, level Level, identities age.Identities, dir string) (v Verification, err error) {
 	begin := time.Now()
 	rec, err := pick(ctx, shelf, c)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/snapshotd/snapshotd/internal/embedded"
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
 )
 
 // startTimeout is how long an etcd may take to come up, or to go down, on a busy machine.
@@ -16,20 +16,20 @@ const startTimeout = time.Minute
 
 // Etcd is a single member inside the test's process. It does not fsync.
 type Etcd struct {
-	server *embedded.Server
+	server *member.Server
 }
 
 // StartEtcd starts a single member that ends with the test. Its database says already which version it has: etcd notes that
 // when it serves already, and a snapshot of before does not have it.
-func StartEtcd(tb testing.TB, edit ...func(*embedded.Config)) *Etcd {
+func StartEtcd(tb testing.TB, edit ...func(*member.Config)) *Etcd {
 	tb.Helper()
-	cfg := embedded.Config{Dir: tb.TempDir(), NoFsync: true}
+	cfg := member.Config{Dir: tb.TempDir(), NoFsync: true}
 	for _, e := range edit {
 		e(&cfg)
 	}
 	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
 	defer cancel()
-	server, err := embedded.Start(ctx, cfg)
+	server, err := member.Start(ctx, cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,0 +1,187 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/etcd/drill"
+	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/telemetry"
+)
+
+// cluster is a cluster of the domain with what its loops need.
+type cluster struct {
+	*snapshot.Cluster
+	lead      schedule.Campaign
+	schedules []schedule.Schedule
+	scrubs    []schedule.Schedule // one or none
+	interval  time.Duration
+	limits    limits
+	telemetry *telemetry.Telemetry
+	log       *slog.Logger
+}
+
+var compressions = map[string]snapshot.Compression{
+	"zstd": snapshot.CompressionZstd,
+	"none": snapshot.CompressionNone,
+}
+
+// openCluster builds a cluster and what it stands on. Nothing of it is dialled before it is needed.
+func (s *Service) openCluster(ctx context.Context, cfg *config.Cluster, dir *dataDir) error {
+	if err := s.buildCluster(ctx, cfg, dir); err != nil {
+		return fmt.Errorf("open cluster %q: %w", cfg.Name, err)
+	}
+	return nil
+}
+
+func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *dataDir) error {
+	spool, err := dir.spool(cfg.Name)
+	if err != nil {
+		return err
+	}
+	kept, err := s.openKept(cfg.Name, dir)
+	if err != nil {
+		return err
+	}
+	log := s.log.With("cluster", cfg.Name)
+	limits := newLimits(cfg)
+	recipients, err := recipientsOf(cfg.Encryption)
+	if err != nil {
+		return err
+	}
+	identities, err := age.ReadIdentities(cfg.Encryption.IdentityFiles...)
+	if err != nil {
+		return fmt.Errorf("read the identities to verify with: %w (encryption.identity_files)", err)
+	}
+	signer, trust, err := signingOf(cfg.Signing)
+	if err != nil {
+		return err
+	}
+	parts, err := s.openParts(cfg, limits.upload, log)
+	if err != nil {
+		return err
+	}
+	domain, err := snapshot.New(snapshot.Config{
+		Name:        cfg.Name,
+		Node:        s.cfg.NodeName,
+		Prefix:      *cfg.Prefix,
+		SpoolDir:    spool,
+		Source:      parts.source,
+		Catalog:     parts.catalog,
+		Backends:    parts.backends,
+		Kept:        kept,
+		Driller:     drill.Driller{},
+		Identities:  identities,
+		Compression: compressions[cfg.Compression],
+		Recipients:  recipients,
+		Signer:      signer,
+		Trust:       trust,
+		Retention:   retentions(cfg),
+		Observer:    s.telemetry.Observer(),
+		Events:      s.events,
+		Logger:      s.log,
+		StreamLimit: limits.stream,
+		Watchdog:    cfg.WatchdogTimeout,
+		LeftoverAge: cfg.LeftoverAge,
+	})
+	if err != nil {
+		return err
+	}
+	schedules, err := schedulesOf(cfg)
+	if err != nil {
+		return err
+	}
+	scrubs, err := scrubsOf(cfg, domain)
+	if err != nil {
+		return err
+	}
+	s.telemetry.AddCluster(ctx, cfg.Name, domain.BackendNames())
+	for _, sch := range append(scrubs, schedules...) {
+		s.telemetry.AddSchedule(ctx, cfg.Name, sch.Name,
+			string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
+	}
+	s.clusters = append(s.clusters, &cluster{
+		Cluster: domain, lead: parts.lead, schedules: schedules, scrubs: scrubs, interval: s.cfg.ReconcileInterval, limits: limits,
+		telemetry: s.telemetry, log: log,
+	})
+	return nil
+}
+
+// scrubName is the name of the scrub among the schedules, which no schedule can have.
+const scrubName = "@scrub"
+
+// scrubsOf returns when a cluster is scrubbed.
+func scrubsOf(cfg *config.Cluster, c *snapshot.Cluster) ([]schedule.Schedule, error) {
+	if cfg.Scrub.Cron == "" {
+		return nil, nil
+	}
+	spec, err := schedule.ParseSpec(cfg.Scrub.Cron, cfg.Scrub.TimeZone)
+	if err != nil {
+		return nil, fmt.Errorf("scrub: %w", err)
+	}
+	what := snapshot.Scrub{Share: cfg.Scrub.Share, Drill: cfg.Scrub.Drill}
+	return []schedule.Schedule{{Name: scrubName, Spec: spec, Do: func(ctx context.Context) error { return c.Scrub(ctx, what) }}}, nil
+}
+
+// schedulesOf returns what is saved by itself. A snapshot says in a label which schedule it is of.
+func schedulesOf(cfg *config.Cluster) ([]schedule.Schedule, error) {
+	var all []schedule.Schedule
+	for _, c := range cfg.Schedules {
+		spec, err := schedule.ParseSpec(c.Cron, c.TimeZone)
+		if err != nil {
+			return nil, fmt.Errorf("schedule %q: %w", c.Name, err)
+		}
+		labels := map[string]string{"schedule": c.Name}
+		maps.Copy(labels, c.Labels)
+		all = append(all, schedule.Schedule{Name: c.Name, Spec: spec, Jitter: c.Jitter, Save: snapshot.SaveRequest{
+			NamePrefix: cmp.Or(c.NamePrefix, config.DefaultNamePrefix), Labels: labels, Backends: c.Backends,
+		}})
+	}
+	return all, nil
+}
+
+// retentions returns the retention of each backend: its own, or the cluster's.
+func retentions(cfg *config.Cluster) map[string]snapshot.Retention {
+	all := make(map[string]snapshot.Retention, len(cfg.Backends))
+	for _, b := range cfg.Backends {
+		r := cfg.Retention
+		if b.Retention != nil {
+			r = *b.Retention
+		}
+		zone, err := time.LoadLocation(r.TimeZone) // "" is UTC
+		if err != nil {
+			zone = time.UTC // it was checked when the configuration was read
+		}
+		all[b.Name] = snapshot.Retention{
+			KeepLast: r.KeepLast, KeepHourly: r.KeepHourly, KeepDaily: r.KeepDaily, KeepWeekly: r.KeepWeekly,
+			KeepMonthly: r.KeepMonthly, KeepYearly: r.KeepYearly, KeepWithin: r.KeepWithin, RecoveryWindow: r.RecoveryWindow,
+			MaxTotalBytes: r.MaxTotalBytes, MinKeep: r.MinKeep, OnDemand: r.OnDemand, Adopted: r.Adopted, TimeZone: zone,
+		}
+	}
+	return all
+}
+
+// password returns the password, from the file if there is one. Editors end files with a newline; passwords do not.
+func password(cfg config.Etcd) (string, error) {
+	if cfg.PasswordFile == "" {
+		return cfg.Password.Reveal(), nil
+	}
+	b, err := os.ReadFile(cfg.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read etcd's password: %w (password_file, --etcd-password-file)", err)
+	}
+	p := strings.TrimRight(string(b), "\r\n")
+	if p == "" {
+		return "", fmt.Errorf("read etcd's password: %s is empty (password_file, --etcd-password-file)", cfg.PasswordFile)
+	}
+	return p, nil
+}

@@ -1,0 +1,89 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// dataDir is the directory that this process alone works in.
+type dataDir struct {
+	path string
+	lock *os.File
+}
+
+// openDataDir makes the directory if need be and locks it. The lock goes with the process, however it ends.
+func openDataDir(path string) (*dataDir, error) {
+	const hint = "--data-dir sets another one"
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w (%s)", err, hint)
+	}
+	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory: %w (%s)", err, hint)
+	}
+	d := &dataDir{path: path, lock: f}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, errors.Join(fmt.Errorf("lock the data directory: %q is in use by another snapshotd%s; %s", path, d.owner(), hint), f.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the data directory %q: %w", path, err), f.Close())
+	}
+	if err := d.sign(); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the data directory: %w", err), f.Close())
+	}
+	return d, nil
+}
+
+// sign writes who holds the lock, for whoever finds it taken.
+func (d *dataDir) sign() error {
+	if err := d.lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err := d.lock.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
+	return err
+}
+
+func (d *dataDir) owner() string {
+	b := make([]byte, 20)
+	n, _ := d.lock.ReadAt(b, 0) // what cannot be read is not told
+	if pid := strings.TrimSpace(string(b[:n])); pid != "" {
+		return " (process " + pid + ")"
+	}
+	return ""
+}
+
+// emptySpool removes what a crash left in the spool: it is of no use to anybody.
+func (d *dataDir) emptySpool() error {
+	if err := os.RemoveAll(filepath.Join(d.path, "spool")); err != nil {
+		return fmt.Errorf("empty the spool: %w", err)
+	}
+	return nil
+}
+
+// spool makes and returns the spool directory of a cluster.
+func (d *dataDir) spool(cluster string) (string, error) {
+	dir := filepath.Join(d.path, "spool", cluster)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the spool of cluster %q: %w", cluster, err)
+	}
+	return dir, nil
+}
+
+// kept returns where this replica keeps what no backend of a cluster took.
+func (d *dataDir) kept(cluster string) (string, error) {
+	dir, err := filepath.Abs(filepath.Join(d.path, "kept", cluster))
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return "", fmt.Errorf("make the place for what no backend of cluster %q takes: %w", cluster, err)
+	}
+	return dir, nil
+}
+
+func (d *dataDir) close() error { return d.lock.Close() }

@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestDataDirectoryBelongsToOneProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	first, err := openDataDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = openDataDir(path)
+	if want := fmt.Sprintf("%q is in use by another snapshotd (process %d); --data-dir sets another one", path, os.Getpid()); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got error %v, want %s", err, want)
+	}
+	if err := first.close(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := openDataDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = second.close() }()
+	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v", fi.Mode(), err)
+	}
+}
+
+func TestSpoolIsEmptiedAtStart(t *testing.T) {
+	d, err := openDataDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.close() }()
+	dir, err := d.spool("gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "half.db"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.emptySpool(); err != nil {
+		t.Fatal(err)
+	}
+	if dir, err = d.spool("default"); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(d.path, "spool", "*", "*")); err != nil || len(left) > 0 {
+		t.Errorf("left in the spool: %q, %v", left, err)
+	}
+	if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("mode of the spool %v, %v", fi.Mode(), err)
+	}
+}

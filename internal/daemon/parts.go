@@ -1,0 +1,80 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// parts are what a cluster of the domain stands on.
+type parts struct {
+	source   snapshot.Source
+	catalog  snapshot.Catalog
+	backends []snapshot.Backend
+	lead     schedule.Campaign
+}
+
+// openParts builds the adapters of a cluster.
+func (s *Service) openParts(cfg *config.Cluster, uploads snapshot.Limiter, log *slog.Logger) (parts, error) {
+	saved, err := s.openEtcd(cfg.Etcd)
+	if err != nil {
+		return parts{}, err
+	}
+	home := saved
+	if cfg.Catalog.Separate() {
+		if home, err = s.openEtcd(cfg.Catalog.Etcd); err != nil {
+			return parts{}, fmt.Errorf("catalog: %w", err)
+		}
+	}
+	records := catalog.New(catalog.Config{
+		Connect: home.Client, Cluster: cfg.Name, Prefix: cfg.Catalog.Prefix, LockTTL: cfg.LockTTL, Logger: log,
+	})
+	s.closeLater("catalog of cluster "+cfg.Name, records.Close)
+	p := parts{
+		source:  etcd.NewSource(saved, etcd.SourceConfig{Logger: log}),
+		catalog: records,
+		lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
+			return records.Lead(ctx, s.cfg.NodeName, func(ctx context.Context, term *catalog.Term) { lead(ctx, term) })
+		},
+	}
+	for _, b := range cfg.Backends {
+		backend, err := s.openBackend(b, uploads)
+		if err != nil {
+			return parts{}, fmt.Errorf("backend %q: %w", b.Name, err)
+		}
+		p.backends = append(p.backends, backend)
+	}
+	return p, nil
+}
+
+// openEtcd builds the way to an etcd. Files that cannot be read are an error at once; that etcd does not answer is not.
+func (s *Service) openEtcd(cfg config.Etcd) (*etcd.Conn, error) {
+	secret, err := password(cfg)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := etcd.New(etcd.Config{
+		Endpoints:        cfg.Endpoints,
+		DiscoverySRV:     cfg.DiscoverySRV,
+		DiscoverySRVName: cfg.DiscoverySRVName,
+		CACert:           cfg.CACert,
+		Cert:             cfg.Cert,
+		Key:              cfg.Key,
+		User:             cfg.User,
+		Password:         secret,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.CheckFiles(); err != nil {
+		return nil, err
+	}
+	s.closeLater("connection to etcd", conn.Close)
+	return conn, nil
+}

@@ -1,0 +1,70 @@
+package daemon
+
+import (
+	"context"
+	"reflect"
+
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/limit"
+)
+
+// limits are what can be changed of a cluster while the service runs.
+type limits struct {
+	stream *limit.Limit // of what is read from etcd
+	upload *limit.Limit // of what is sent to S3
+}
+
+func newLimits(cfg *config.Cluster) limits {
+	l := limits{stream: limit.New(0), upload: limit.New(0)}
+	l.set(cfg)
+	return l
+}
+
+// set takes the limits of a configuration that was validated.
+func (l limits) set(cfg *config.Cluster) {
+	stream, _ := cfg.StreamLimit.PerSecond()
+	upload, _ := cfg.UploadLimit.PerSecond()
+	l.stream.Set(stream)
+	l.upload.Set(upload)
+}
+
+// watchReloads reads the configuration again whenever it is asked to, until ctx is done.
+func (s *Service) watchReloads(ctx context.Context) {
+	for {
+		select {
+		case <-s.conf.Reload:
+			s.reload(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reload takes the limits of the configuration as it is now. One that is wrong changes nothing, and whatever else has
+// changed waits for the next start; both are logged.
+func (s *Service) reload(ctx context.Context) {
+	cfg, err := s.conf.Load()
+	if err != nil {
+		s.log.ErrorContext(ctx, "configuration not read again; what was in effect stays so", "error", err)
+		return
+	}
+	if !reflect.DeepEqual(cfg.LimitsAside(), s.read) {
+		s.log.WarnContext(ctx, "the configuration differs in more than stream_limit and upload_limit; the rest takes effect when the service is started anew")
+	}
+	for i := range cfg.Clusters {
+		for _, c := range s.clusters {
+			if c.Name() == cfg.Clusters[i].Name {
+				c.limits.set(&cfg.Clusters[i])
+				s.log.InfoContext(ctx, "limits are in effect", "cluster", c.Name(),
+					"stream_limit", shown(cfg.Clusters[i].StreamLimit), "upload_limit", shown(cfg.Clusters[i].UploadLimit))
+			}
+		}
+	}
+}
+
+func shown(r config.Rate) string {
+	if r == "" {
+		return "none"
+	}
+	return string(r) + " per second"
+}

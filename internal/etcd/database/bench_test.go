@@ -1,0 +1,56 @@
+package database_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"testing"
+
+	"github.com/snapshotd/snapshotd/internal/etcd/database"
+)
+
+// BenchmarkFile inspects databases of growing size. By how much the anonymous memory grows must not depend on it.
+func BenchmarkFile(b *testing.B) {
+	for _, records := range []int{20_000, 100_000, 400_000} {
+		path := layout{records: records, keys: records, valueSize: 5_000, version: "3.7.0"}.write(b)
+		info, err := os.Stat(path)
+		must(b, err)
+		b.Run(fmt.Sprintf("%dMiB", info.Size()>>20), func(b *testing.B) {
+			b.SetBytes(info.Size())
+			debug.FreeOSMemory() // of what the database was written with
+			before := rssAnon(b)
+			for b.Loop() {
+				_, err := database.File(b.Context(), path, database.Options{})
+				must(b, err)
+			}
+			b.ReportMetric(float64(rssAnon(b)-before)/(1<<20), "MiB-RssAnon")
+		})
+		b.Run(fmt.Sprintf("%dMiB/read", info.Size()>>20), func(b *testing.B) {
+			b.SetBytes(info.Size())
+			for b.Loop() {
+				f, err := os.Open(path)
+				must(b, err)
+				_, err = io.Copy(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f})
+				must(b, err)
+				must(b, f.Close())
+			}
+		})
+		must(b, os.Remove(path))
+	}
+}
+
+// rssAnon returns the resident anonymous memory of this process in bytes.
+func rssAnon(tb testing.TB) int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		tb.Skip("there is no /proc here")
+	}
+	var kib int64
+	_, after, _ := bytes.Cut(status, []byte("RssAnon:"))
+	if _, err := fmt.Sscan(string(after), &kib); err != nil {
+		tb.Skip("the kernel does not tell RssAnon")
+	}
+	return kib << 10
+}

@@ -1,0 +1,147 @@
+package database
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+
+	"github.com/coreos/go-semver/semver"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// What etcd keeps in a database, as far as it is read here: the bucket "key" has a record for each revision, the bucket
+// "meta" a few facts.
+const (
+	keyBucket         = "key"
+	metaBucket        = "meta"
+	storageVersionKey = "storageVersion"
+
+	revisionSize  = 17 // main u64, '_', sub u64; big-endian
+	tombstoneMark = 't'
+
+	recordKeyField = 1 // mvccpb.KeyValue.key
+)
+
+// ctxPeriod is after how many elements the context is looked at.
+const ctxPeriod = 64
+
+// scan is one pass over a database.
+type scan struct {
+	ctx    context.Context // a scan lives for one call
+	db     *btree
+	keys   *keySet
+	sum    *hasher
+	result Result
+
+	elements int
+	last     revision
+}
+
+type revision struct{ main, sub int64 }
+
+// run reads all buckets.
+func (s *scan) run() error {
+	found := map[string]bool{}
+	err := s.db.walk(s.db.root, nil, nil, 0, func(e element) error {
+		if !e.bucket {
+			return unreadable("there is a key outside of all buckets")
+		}
+		if len(e.key) <= len(metaBucket) {
+			found[string(e.key)] = true
+		}
+		s.sum.add(e.key)
+		return s.db.walkBucket(e.value, func(record element) error { return s.visit(e.key, record) })
+	})
+	if err != nil {
+		return err
+	}
+	if !found[keyBucket] || !found[metaBucket] {
+		return unreadable("it has no bucket %q or no bucket %q: it is not etcd's", keyBucket, metaBucket)
+	}
+	s.result.Revision = s.last.main
+	s.result.TotalKeys = s.keys.live()
+	if err := s.db.checkAllPages(); err != nil {
+		return err
+	}
+	s.result.Hash, err = s.sum.end()
+	return err
+}
+
+// visit reads one key of a bucket.
+func (s *scan) visit(bucket []byte, e element) error {
+	if s.elements++; s.elements%ctxPeriod == 0 && s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
+	if e.bucket {
+		return unreadable("there is a bucket inside a bucket")
+	}
+	s.sum.add(e.both)
+	switch string(bucket) {
+	case keyBucket:
+		return s.record(e.key, e.value)
+	case metaBucket:
+		s.fact(e.key, e.value)
+	}
+	return nil
+}
+
+// record reads a record of the bucket "key": what was put or deleted at a revision.
+func (s *scan) record(k, v []byte) error {
+	rev, tombstone, ok := parseRevision(k)
+	if !ok {
+		return unreadable("a record after revision %d has a malformed revision", s.last.main)
+	}
+	if s.last != (revision{}) && rev == s.last {
+		return unreadable("there are two records of revision %d/%d", rev.main, rev.sub)
+	}
+	s.last = rev
+	key, ok := recordKey(v)
+	if !ok {
+		return unreadable("the record of revision %d/%d is malformed", rev.main, rev.sub)
+	}
+	return s.keys.record(key, !tombstone)
+}
+
+// parseRevision reads a key of the bucket "key". The order of the bytes is the order of the revisions.
+func parseRevision(k []byte) (rev revision, tombstone, ok bool) {
+	if len(k) != revisionSize && len(k) != revisionSize+1 || k[8] != '_' {
+		return revision{}, false, false
+	}
+	rev = revision{int64(binary.BigEndian.Uint64(k)), int64(binary.BigEndian.Uint64(k[9:]))}
+	tombstone = len(k) > revisionSize && k[revisionSize] == tombstoneMark
+	return rev, tombstone, rev.main >= 0 && rev.sub >= 0
+}
+
+// recordKey returns the key of a marshalled mvccpb.KeyValue without unmarshalling it, nil when it has none: restoring
+// with a bumped revision makes such a record, and etcdutl counts it as a key.
+func recordKey(v []byte) (key []byte, ok bool) {
+	for len(v) > 0 {
+		number, kind, n := protowire.ConsumeTag(v)
+		if n < 0 {
+			return nil, false
+		}
+		v = v[n:]
+		n = protowire.ConsumeFieldValue(number, kind, v)
+		if n < 0 {
+			return nil, false
+		}
+		if number == recordKeyField && kind == protowire.BytesType {
+			key, _ = protowire.ConsumeBytes(v)
+		}
+		v = v[n:]
+	}
+	return key, true
+}
+
+// maxVersion is how long a version may be: it becomes part of records, and any file may claim to be a database.
+const maxVersion = 100
+
+// fact reads a key of the bucket "meta".
+func (s *scan) fact(k, v []byte) {
+	if !bytes.Equal(k, []byte(storageVersionKey)) || len(v) > maxVersion {
+		return
+	}
+	if version, err := semver.NewVersion(string(v)); err == nil {
+		s.result.StorageVersion = version.String()
+	}
+}

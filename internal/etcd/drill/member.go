@@ -1,0 +1,132 @@
+package drill
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
+
+	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
+)
+
+// patience bounds what the restored etcd does; how long restoring takes depends on its size, and is not bounded.
+const patience = 2 * time.Minute
+
+// Main is the process that the throw-away etcd lives in. args are the snapshot's file, an empty directory, and the
+// snapshot's revision. What there is to say goes to out; an error is the snapshot's fault.
+func Main(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) != 3 {
+		return fmt.Errorf("%d arguments were given instead of FILE DIRECTORY REVISION", len(args))
+	}
+	revision, err := strconv.ParseInt(args[2], 10, 64)
+	if err != nil {
+		return fmt.Errorf("the revision: %w", err)
+	}
+	neverSync()
+	var r report
+	if r.Result, err = run(ctx, args[0], filepath.Join(args[1], "data"), revision); machine(err) {
+		r.Machine, err = err.Error(), nil
+	}
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(r)
+}
+
+// machine reports whether an error is the machine's fault.
+func machine(err error) bool {
+	for _, errno := range []syscall.Errno{
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EADDRINUSE,
+	} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// run restores, starts and asks.
+func run(ctx context.Context, file, data string, revision int64) (Result, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := restore(file, data); err != nil {
+		return Result{}, fmt.Errorf("restore: %w", err)
+	}
+	// The database may be larger than the quota that etcd has by default.
+	server, err := member.Start(ctx, member.Config{Dir: data, NoFsync: true, Quota: 2*info.Size() + 1<<30})
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = server.Close(context.WithoutCancel(ctx)) }()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return ask(ctx, server.Member(), revision)
+}
+
+// restore makes a data directory of the snapshot, whose file becomes its database.
+func restore(file, data string) error {
+	const name, peer = "default", "http://localhost:2380"
+	return datadir.Make(snapshot.RestoreConfig{
+		SnapshotPath: file, OutputDataDir: data, Name: name, PeerURLs: []string{peer}, InitialCluster: name + "=" + peer, InitialClusterToken: "drill",
+	})
+}
+
+// ask compares nothing: it says what the restored etcd holds at a revision, and that it takes a key and gives it back.
+func ask(ctx context.Context, s *etcdserver.EtcdServer, revision int64) (Result, error) {
+	hash, current, err := s.KV().HashStorage().HashByRev(revision)
+	if err != nil {
+		return Result{}, fmt.Errorf("hash the keys at revision %d: %w", revision, err)
+	}
+	all, err := s.KV().Range(ctx, []byte{0}, []byte{}, mvcc.RangeOptions{Rev: revision, CountOnly: true, WithTotalCount: true})
+	if err != nil {
+		return Result{}, fmt.Errorf("count the keys at revision %d: %w", revision, err)
+	}
+	if err := use(ctx, s); err != nil {
+		return Result{}, err
+	}
+	return Result{HashKV: hash.Hash, CompactRevision: hash.CompactRevision, Revision: current, TotalKeys: int64(all.Count)}, nil
+}
+
+// use writes a key and reads it back. What may keep a client from that, users and alarms, came with the snapshot and is no
+// fault of it.
+func use(ctx context.Context, s *etcdserver.EtcdServer) error {
+	s.AuthStore().AuthDisable()
+	alarms, err := s.Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET})
+	if err != nil {
+		return fmt.Errorf("read the alarms: %w", err)
+	}
+	for _, a := range alarms.Alarms {
+		off := &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: a.MemberID, Alarm: a.Alarm}
+		if _, err := s.Alarm(ctx, off); err != nil {
+			return fmt.Errorf("end the alarm %v: %w", a.Alarm, err)
+		}
+	}
+	key, value := []byte("snapshotd-drill/"+rand.Text()), []byte(rand.Text())
+	if _, err := s.Put(ctx, &pb.PutRequest{Key: key, Value: value}); err != nil {
+		return fmt.Errorf("write a key: %w", err)
+	}
+	got, err := s.Range(ctx, &pb.RangeRequest{Key: key})
+	if err != nil {
+		return fmt.Errorf("read the key that was written: %w", err)
+	}
+	if len(got.Kvs) != 1 || !bytes.Equal(got.Kvs[0].Value, value) {
+		return errors.New("the key that was written is not what is read")
+	}
+	return nil
+}

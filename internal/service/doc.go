@@ -1,3 +1,0 @@
-// Package service is the composition root: it builds everything that a configuration asks for, runs it, and brings it down
-// in order.
-package service
