@@ -13,10 +13,10 @@ soak:
 
 lint:
 	go tool -modfile=tools/lint/go.mod golangci-lint run
-	cd proto && go tool -modfile=../tools/buf/go.mod buf lint
+	go tool -modfile=tools/buf/go.mod buf lint
 
 generate:
-	cd proto && go tool -modfile=../tools/buf/go.mod buf generate
+	go tool -modfile=tools/buf/go.mod buf generate
 
 # Sizes, complexity, interfaces and imports of the code, as Markdown.
 figures:
