@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -118,7 +117,7 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 		ro.Member.RevisionBump, ro.Member.MarkCompacted = kubernetesBump, true
 	}
 	if ro.Member.InitialCluster == "" {
-		ro.Member.InitialCluster = ro.Member.Name + "=" + strings.Join(ro.Member.PeerURLs, ","+ro.Member.Name+"=")
+		ro.Member.InitialCluster = ro.Member.Alone()
 	}
 	if err := o.checkMember(ro.Member); err != nil {
 		return ro, &usageError{err}

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.uber.org/zap"
@@ -19,11 +18,14 @@ import (
 
 // Config of a [Server]. Only Dir is needed.
 type Config struct {
-	Dir       string            // of the data; made when missing, used as it is when an earlier server left data in it
-	Quota     int64             // of the database in bytes; etcd's default when 0
-	NoFsync   bool              // a crash of the machine may lose data: for tests
-	ClientTLS transport.TLSInfo // of the client port; plain text when empty
+	Dir     string // of the data; made when missing, used as it is when an earlier server left data in it
+	Quota   int64  // of the database in bytes; etcd's default when 0
+	NoFsync bool   // a crash of the machine may lose data: for tests
+	TLS     *TLS   // of the client port; plain text when nil
 }
+
+// TLS names the files of a client port that wants certificates of its clients.
+type TLS struct{ Cert, Key, ClientCA string }
 
 // Server is an etcd member.
 type Server struct {
@@ -63,19 +65,20 @@ func start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	scheme := "http"
-	if !cfg.ClientTLS.Empty() {
+	ec := embed.NewConfig()
+	if cfg.TLS != nil {
 		scheme = "https"
+		ec.ClientTLSInfo.CertFile, ec.ClientTLSInfo.KeyFile = cfg.TLS.Cert, cfg.TLS.Key
+		ec.ClientTLSInfo.TrustedCAFile, ec.ClientTLSInfo.ClientCertAuth = cfg.TLS.ClientCA, true
 	}
 	client := url.URL{Scheme: scheme, Host: ports[0]}
 	peer := url.URL{Scheme: "http", Host: ports[1]}
 
-	ec := embed.NewConfig()
 	ec.Dir = cfg.Dir
 	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	ec.TickMs, ec.ElectionMs = 10, 100 // it waits for nobody's vote: with etcd's defaults, half a second on average
 	ec.QuotaBackendBytes = cfg.Quota
 	ec.UnsafeNoFsync = cfg.NoFsync
-	ec.ClientTLSInfo = cfg.ClientTLS
 	ec.ListenClientUrls, ec.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	ec.ListenPeerUrls, ec.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	ec.InitialCluster = ec.InitialClusterFromName(ec.Name)
