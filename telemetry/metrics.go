@@ -6,7 +6,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/otlptranslator"
 	"go.opentelemetry.io/otel"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -77,10 +76,10 @@ type meterBuilder struct {
 }
 
 func (b meterBuilder) build(scrape []otelprom.Option, opts ...sdkmetric.Option) (*sdkmetric.MeterProvider, error) {
-	// The strategy is given so that a later default does not rename what dashboards are made of.
+	// The strategy is given so that a later default does not rename the metrics that dashboards show.
 	reader, err := otelprom.New(append(scrape,
 		otelprom.WithRegisterer(b.registry),
-		otelprom.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
+		otelprom.WithTranslationStrategy("UnderscoreEscapingWithSuffixes"),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("make the Prometheus exporter: %w", err)
