@@ -6,11 +6,11 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -149,8 +149,8 @@ func TestEachRPCIsReachedOverHTTP(t *testing.T) {
 				t.Errorf("%s %s: %d %s", c.method, prefix+c.path, resp.code, body)
 				continue
 			}
-			if diff := cmp.Diff([]any{c.want}, what); diff != "" {
-				t.Errorf("%s %s became (-want +got):\n%s", c.method, prefix+c.path, diff)
+			if len(what) != 1 || !reflect.DeepEqual(what[0], c.want) {
+				t.Errorf("%s %s became %+v, want %+v", c.method, prefix+c.path, what, c.want)
 			}
 		}
 	}
