@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/catalogtest"
@@ -31,17 +31,22 @@ func benchmarkList(b *testing.B, records int) {
 	client := etcd.Client(b)
 	c := catalog.New(catalog.Config{Connect: func(context.Context) (*clientv3.Client, error) { return client, nil }, Cluster: "default"})
 	begin := time.Now()
-	var group errgroup.Group
-	group.SetLimit(64)
-	for i := range records {
-		group.Go(func() error {
-			rec := catalogtest.Record(fmt.Sprintf("etcd-snapshot-node-1-%d", i), 0)
-			rec.CreateTime = begin.Add(-time.Duration(i) * time.Minute) // the newest is new, as in a catalog that is used
-			return c.Create(b.Context(), rec)
+	var group sync.WaitGroup
+	const writers = 64
+	for w := range writers {
+		group.Go(func() {
+			for i := w; i < records; i += writers {
+				rec := catalogtest.Record(fmt.Sprintf("etcd-snapshot-node-1-%d", i), 0)
+				rec.CreateTime = begin.Add(-time.Duration(i) * time.Minute) // the newest is new, as in a catalog that is used
+				if err := c.Create(b.Context(), rec); err != nil {
+					b.Error(err)
+					return
+				}
+			}
 		})
 	}
-	if err := group.Wait(); err != nil {
-		b.Fatal(err)
+	if group.Wait(); b.Failed() {
+		b.FailNow()
 	}
 	// A range of just so many keys: etcd counts all keys of a range, whatever its limit.
 	keys, err := client.Get(b.Context(), "/snapshotd/v1/default/snapshots/", clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(page+1))
