@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -100,7 +101,7 @@ func (c *Catalog) do(ctx context.Context, op, what string, req request) (err err
 		if failed = c.attempt(bounded, client, again, req); failed == nil || isSentinel(failed) {
 			return failed
 		}
-		if !mayRetry(failed) || !pause(bounded, retryPause) {
+		if !mayRetry(failed) || backoff.Wait(bounded, retryPause) != nil {
 			err = failed
 		}
 	}
@@ -115,18 +116,6 @@ func (c *Catalog) attempt(ctx context.Context, client *clientv3.Client, again bo
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), c.cfg.Timeout*2/5)
 	defer cancel()
 	return req(ctx, client, again)
-}
-
-// pause waits, and returns false when ctx is done first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func endSpan(span trace.Span, err error) {

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -60,7 +61,7 @@ func (f *following) wait(ctx context.Context, err error) {
 		f.down = true
 		f.cfg.Logger.WarnContext(ctx, "catalog cannot be followed; watches catch up when it is back", "cluster", f.cfg.Cluster, "error", err)
 	}
-	pause(ctx, watchPause)
+	_ = backoff.Wait(ctx, watchPause)
 }
 
 // watch yields what one watch of etcd shows. It returns nil when the next one is to go on at once.

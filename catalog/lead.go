@@ -7,6 +7,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -32,7 +33,7 @@ func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Conte
 				c.cfg.Logger.WarnContext(ctx, "cannot stand for election; trying on", "error", err)
 			}
 			away = err
-			pause(ctx, standAgain)
+			_ = backoff.Wait(ctx, standAgain)
 		}
 	}
 	return context.Cause(ctx)
@@ -65,7 +66,7 @@ func (c *Catalog) awaitVacancy(ctx context.Context, seen int64) {
 	defer cancel()
 	client, err := c.cfg.Connect(ctx)
 	if err != nil {
-		pause(ctx, standAgain)
+		_ = backoff.Wait(ctx, standAgain)
 		return
 	}
 	for resp := range client.Watch(clientv3.WithRequireLeader(ctx), c.keys.leader(), clientv3.WithRev(seen+1), clientv3.WithFilterPut()) {
@@ -73,7 +74,7 @@ func (c *Catalog) awaitVacancy(ctx context.Context, seen int64) {
 			return
 		}
 		if resp.Err() != nil {
-			pause(ctx, standAgain)
+			_ = backoff.Wait(ctx, standAgain)
 			return
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
 )
 
 // lease is a lease that is renewed until it is unlocked or lost. It is the domain's lock when a key hangs on it.
@@ -54,7 +56,7 @@ func (l *lease) keep(ctx context.Context) {
 	defer close(l.done)
 	wait := l.ttl / 3
 	for {
-		if !pause(ctx, min(wait, time.Until(l.expires))) {
+		if backoff.Wait(ctx, min(wait, time.Until(l.expires))) != nil {
 			return
 		}
 		sent := time.Now()

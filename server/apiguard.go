@@ -8,11 +8,11 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/snapshotd/snapshotd/internal/loopback"
 )
 
 // guard keeps out of the API over HTTP who must not come in: whom client certificates or a gRPC port
@@ -27,8 +27,8 @@ type guard struct {
 func newGuard(tls TLS, grpcAddr, httpAddr net.Addr) *guard {
 	return &guard{
 		certificate: tls.ClientCAFile != "",
-		grpcIsLocal: isLoopback(grpcAddr.String()),
-		local:       isLoopback(grpcAddr.String()) || isLoopback(httpAddr.String()),
+		grpcIsLocal: loopback.Is(grpcAddr.String()),
+		local:       loopback.Is(grpcAddr.String()) || loopback.Is(httpAddr.String()),
 		origin:      http.NewCrossOriginProtection(),
 	}
 }
@@ -39,12 +39,12 @@ func (g *guard) check(r *http.Request) error {
 		return refuse(http.StatusUnauthorized, reasonCertificateRequired,
 			"the API needs a client certificate of the CA of tls.client_ca, over HTTP as over gRPC")
 	}
-	if g.grpcIsLocal && !isLoopback(r.RemoteAddr) {
+	if g.grpcIsLocal && !loopback.Is(r.RemoteAddr) {
 		return refuse(http.StatusForbidden, reasonLocalOnly,
 			"gRPC is served to this machine alone, and so is the API over HTTP; let listen_grpc (--listen-grpc) have another address to serve others")
 	}
 	// A page can make its own name lead to a loopback address, but not to a certificate that holds for it.
-	if g.local && r.TLS == nil && !isLoopback(r.Host) {
+	if g.local && r.TLS == nil && !loopback.Is(r.Host) {
 		return refuse(http.StatusForbidden, reasonForeignHost,
 			"the host %.120q is no name of a service that listens on loopback; ask localhost or 127.0.0.1", r.Host)
 	}
@@ -99,14 +99,4 @@ func takeBody(w http.ResponseWriter, r *http.Request) error {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	rc := http.NewResponseController(w)
 	return errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{}))
-}
-
-// isLoopback reports whether an address, with or without a port, can only be this machine.
-func isLoopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		host = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
-	}
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
@@ -144,9 +145,7 @@ func (d *download) run(ctx context.Context) error {
 		if try == downloadTries {
 			return err
 		}
-		select {
-		case <-time.After(downloadPause << (try - 1)):
-		case <-ctx.Done():
+		if backoff.Wait(ctx, backoff.Delay(downloadPause, time.Minute, try)) != nil {
 			return err
 		}
 	}

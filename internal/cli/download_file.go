@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/snapshotd/snapshotd/internal/disk"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
@@ -107,7 +108,7 @@ func (p *partFile) sidecar() string { return p.file + ".part.json" }
 // own makes sure that the part is this download's alone: that of another one may have become its file by the time that it is
 // locked.
 func (p *partFile) own() error {
-	if err := unix.Flock(int(p.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := disk.Lock(p.f); err != nil {
 		return fmt.Errorf("--output: lock %s: %w; another download may be writing it", p.name(), err)
 	}
 	mine, err := p.f.Stat()

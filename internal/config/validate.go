@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"path"
 	"regexp"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/loopback"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
@@ -87,15 +87,10 @@ func (v validator) listener(path, addr, example string) {
 		v.problem(path, "%q is not an address; write it as HOST:PORT, such as %s", addr, example)
 		return
 	}
-	if !v.TLS.Enabled() && !v.AllowPlaintext && !loopback(host) {
+	if !v.TLS.Enabled() && !v.AllowPlaintext && !loopback.Is(host) {
 		v.problem(path, "%s can be reached from other machines, and there is no TLS; set tls.cert and tls.key (--tls-cert, --tls-key), "+
 			"listen on 127.0.0.1, or set allow_plaintext (--allow-plaintext) if the network is to be trusted", addr)
 	}
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 func (v validator) service() {

@@ -6,7 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"github.com/snapshotd/snapshotd/internal/disk"
 )
 
 // dataDir is the directory that this process alone works in.
@@ -26,8 +27,8 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, fmt.Errorf("lock the data directory: %w (%s)", err, hint)
 	}
 	d := &dataDir{path: path, lock: f}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
+	err = disk.Lock(f)
+	if errors.Is(err, disk.ErrLocked) {
 		return nil, errors.Join(fmt.Errorf("lock the data directory: %q is in use by another snapshotd%s; %s", path, d.owner(), hint), f.Close())
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -53,10 +54,8 @@ func (c *cluster) deliver(ctx context.Context) {
 		if err == nil && !next.IsZero() {
 			wait = max(time.Second, min(wait, time.Until(next)))
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Wait(ctx, wait) != nil {
 			return
-		case <-time.After(wait):
 		}
 	}
 }
@@ -111,10 +110,8 @@ func (c *cluster) refresh(ctx context.Context) {
 		case len(page.Records) > 0:
 			c.telemetry.LastSuccess(ctx, &page.Records[0].Snapshot)
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Wait(ctx, next) != nil {
 			return
-		case <-time.After(next):
 		}
 	}
 }

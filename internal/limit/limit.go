@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
 )
 
 // Min is the lowest rate, in bytes per second. Below it, a save would take hours, and a change of the rate be felt late.
@@ -43,9 +45,11 @@ func (l *Limit) Set(bytesPerSecond int64) {
 func (l *Limit) Wait(ctx context.Context, bytes int) error {
 	for ; bytes > 0; bytes -= slice {
 		n := min(bytes, slice)
-		if err := sleep(ctx, l.take(n)); err != nil {
-			l.take(-n) // they do not pass
-			return err
+		if d := l.take(n); d > 0 {
+			if err := backoff.Wait(ctx, d); err != nil {
+				l.take(-n) // they do not pass
+				return err
+			}
 		}
 	}
 	return nil
@@ -71,18 +75,4 @@ func (l *Limit) advance() {
 		l.spare = slice
 	}
 	l.at = now
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

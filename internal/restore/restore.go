@@ -8,9 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/fault"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -136,11 +135,11 @@ func Room(size int64) int64 { return size + snapshot.MemberRoom }
 
 // checkSpace wants room for a database and what is made besides.
 func checkSpace(what, dir string, size, need int64) error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
+	free, err := disk.Free(dir)
+	if err != nil {
 		return fmt.Errorf("%s: measure the free space of %s: %w", what, dir, err)
 	}
-	if free := int64(fs.Bavail) * int64(fs.Bsize); free < need { //nolint:unconvert // on other systems it is
+	if free < need {
 		return &snapshot.Error{
 			Reason: snapshot.ReasonNoSpace, Message: fmt.Sprintf("%s: the database has %d bytes, %d are needed with what is made besides, and %s has %d free", what, size, need, dir, free),
 			Hint: "free space there, or name a directory on another disk",

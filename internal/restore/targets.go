@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/snapshotd/snapshotd/internal/disk"
 )
 
 // checkTargets refuses directories that hold something, or one another: nothing is ever overwritten.
@@ -146,7 +146,7 @@ func lock(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := disk.Lock(f); err != nil {
 		_ = f.Close()
 		return nil, err
 	}

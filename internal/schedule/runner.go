@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -84,7 +85,7 @@ func (r Runs) run(ctx, leading context.Context, term Term) {
 	for leading.Err() == nil {
 		e := run.first(leading)
 		if wait := time.Until(e.at); wait > 0 {
-			pause(leading, min(wait, longestSleep))
+			_ = backoff.Wait(leading, min(wait, longestSleep))
 			continue
 		}
 		run.attempt(ctx, leading, e)
@@ -106,7 +107,7 @@ func (r *runner) begin(leading context.Context, e *entry) bool {
 			return false
 		}
 		r.log.WarnContext(leading, "cannot read when a schedule ran last; trying on", "schedule", e.Name, "error", err)
-		pause(leading, stateRetry)
+		_ = backoff.Wait(leading, stateRetry)
 	}
 }
 
@@ -121,7 +122,7 @@ func (r *runner) remember(leading context.Context, e *entry) bool {
 			return false
 		}
 		r.log.WarnContext(leading, "cannot write when a schedule ran last; trying on", "schedule", e.Name, "error", err)
-		pause(leading, stateRetry)
+		_ = backoff.Wait(leading, stateRetry)
 	}
 }
 
@@ -209,7 +210,7 @@ func (r *runner) attempt(ctx, leading context.Context, e *entry) {
 		e.again(busyPause)
 	default:
 		e.attempt++
-		e.again(backoff(e.attempt))
+		e.again(backoff.Delay(firstBackoff, lastBackoff, e.attempt))
 		log.ErrorContext(ctx, "scheduled save failed", "attempts", e.attempt, "again_at", e.at, "error", err)
 	}
 }
@@ -253,14 +254,6 @@ func requestID(e *entry, attempt int) string {
 		id += fmt.Sprintf("/%d", attempt+1)
 	}
 	return id
-}
-
-func backoff(attempt int) time.Duration {
-	d := firstBackoff
-	for i := 1; i < attempt && d < lastBackoff; i++ {
-		d *= 2
-	}
-	return min(d, lastBackoff)
 }
 
 // now is the time on the wall: that a machine slept is part of it.

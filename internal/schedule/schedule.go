@@ -3,10 +3,11 @@ package schedule
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
 )
 
 // retryInterval is how long a loop waits before it stands for election again after that ended with an error.
@@ -17,6 +18,9 @@ const (
 	minPause    = time.Second
 	repairPause = 30 * time.Second
 )
+
+// intervalSpread is the share by which an interval is longer or shorter, so that many clusters do not list one bucket in step.
+const intervalSpread = 0.05
 
 // Config of a [Loop].
 type Config struct {
@@ -67,7 +71,7 @@ func (l *Loop) Run(ctx context.Context) {
 		if err != nil {
 			l.cfg.Logger.WarnContext(ctx, "stand for election again", "retry_after", retryInterval, "error", err)
 		}
-		pause(ctx, retryInterval)
+		_ = backoff.Wait(ctx, retryInterval)
 	}
 }
 
@@ -91,14 +95,14 @@ func (l *Loop) reconcile(ctx context.Context) {
 		if err := l.cfg.Reconcile(ctx); err != nil && ctx.Err() == nil {
 			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", l.cfg.Interval)
 		}
-		l.repairUntil(ctx, time.Now().Add(jitter(l.cfg.Interval)))
+		l.repairUntil(ctx, time.Now().Add(backoff.Spread(l.cfg.Interval, intervalSpread)))
 	}
 }
 
 // repairUntil repairs now, and whenever something is due or asked for, until it is time for the next reconcile.
 func (l *Loop) repairUntil(ctx context.Context, end time.Time) {
 	if l.cfg.Repair == nil {
-		pause(ctx, time.Until(end))
+		_ = backoff.Wait(ctx, time.Until(end))
 		return
 	}
 	for ctx.Err() == nil && time.Now().Before(end) {
@@ -140,18 +144,4 @@ func latest(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// jitter spreads an interval by a tenth, so that many clusters do not list one bucket in step.
-func jitter(d time.Duration) time.Duration {
-	return d + time.Duration((rand.Float64()-0.5)*0.1*float64(d)) //nolint:gosec // it spreads load and keeps no secret
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

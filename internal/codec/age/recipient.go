@@ -152,6 +152,16 @@ func nameOf(public ssh.PublicKey) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public)))
 }
 
+// Short returns a public key such as a person recognizes it: those of SSH's RSA and of hybrid keys have hundreds of characters,
+// and lose their middle.
+func Short(key string) string {
+	const ends = 40
+	if len(key) <= 2*ends+len("…") {
+		return key
+	}
+	return key[:ends] + "…" + key[len(key)-ends:]
+}
+
 func readKeyFile(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
