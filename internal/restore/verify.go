@@ -12,11 +12,10 @@ import (
 // Level is the domain's.
 type Level = snapshot.Level
 
-// The levels.
+// The levels of which a verification has more to say.
 const (
-	Checksum  = snapshot.LevelChecksum
-	Structure = snapshot.LevelStructure
-	Drill     = snapshot.LevelDrill
+	Checksum = snapshot.LevelChecksum
+	Drill    = snapshot.LevelDrill
 )
 
 // Verification is what was found.

@@ -11,7 +11,6 @@ import (
 
 // Spec says when something is due.
 type Spec struct {
-	text  string
 	zone  *time.Location
 	every time.Duration // of "@every"; else there are times
 	times cron.Schedule
@@ -34,7 +33,7 @@ func ParseSpec(text, zone string) (Spec, error) {
 	if err != nil {
 		return Spec{}, fmt.Errorf(`%q is no schedule (%w); write five fields (minute hour day month weekday) such as "0 */6 * * *", @hourly, @daily, or @every 6h`, text, err)
 	}
-	s := Spec{text: text, zone: loc, times: parsed}
+	s := Spec{zone: loc, times: parsed}
 	if every, ok := parsed.(cron.ConstantDelaySchedule); ok {
 		s.every = every.Delay
 	}
@@ -43,9 +42,6 @@ func ParseSpec(text, zone string) (Spec, error) {
 	}
 	return s, nil
 }
-
-// String returns the text it was read from.
-func (s Spec) String() string { return s.text }
 
 // Next returns when it is due first after t, the zero time if it never is.
 func (s Spec) Next(t time.Time) time.Time {

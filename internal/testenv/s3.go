@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -205,15 +204,6 @@ func (s *S3) URLAt(addr, bucket, prefix string) string {
 // Env returns the credentials as variables for the environment of a process.
 func (s *S3) Env() []string {
 	return []string{"AWS_ACCESS_KEY_ID=" + s.accessKey, "AWS_SECRET_ACCESS_KEY=" + s.secretKey, "AWS_EC2_METADATA_DISABLED=true"}
-}
-
-// SetEnv puts the credentials into the environment of the test.
-func (s *S3) SetEnv(t *testing.T) {
-	t.Helper()
-	for _, e := range s.Env() {
-		name, value, _ := strings.Cut(e, "=")
-		t.Setenv(name, value)
-	}
 }
 
 // Credentials returns the credentials for clients inside the test.
