@@ -1,5 +1,5 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e soak lint generate bench bench-save bench-restore
+.PHONY: test e2e soak lint generate figures bench bench-save bench-restore
 
 test:
 	go test -race ./...
@@ -13,10 +13,14 @@ soak:
 
 lint:
 	go tool -modfile=tools/lint/go.mod golangci-lint run
-	cd proto && go tool -modfile=../tools/buf/go.mod buf lint
+	go tool -modfile=tools/buf/go.mod buf lint
 
 generate:
-	cd proto && go tool -modfile=../tools/buf/go.mod buf generate
+	go tool -modfile=tools/buf/go.mod buf generate
+
+# Sizes, complexity, interfaces and imports of the code, as Markdown.
+figures:
+	@go -C tools/figures run . ../..
 
 bench:
 	go test -run '^$$' -bench . ./internal/codec/seekable ./internal/etcd/database ./catalog ./storage

@@ -18,8 +18,9 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 	key := c.keys.record(r.Name)
 	unless := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", 0)}
 	ops := []clientv3.Op{clientv3.OpPut(key, value), clientv3.OpPut(c.keys.byTime(&r.Snapshot), "")}
-	if r.Owner != "" {
-		unless = append(unless, clientv3.Compare(clientv3.Value(c.keys.lock()), "=", r.Owner))
+	owner := r.Owner()
+	if owner != "" {
+		unless = append(unless, clientv3.Compare(clientv3.Value(c.keys.lock()), "=", owner))
 	}
 	if r.RequestID != "" {
 		ops = append(ops, clientv3.OpPut(c.keys.request(r.RequestID), r.Name))
@@ -54,7 +55,7 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 			return nil
 		case len(there) > 0:
 			return fmt.Errorf("%s: %w", what, snapshot.ErrExists)
-		case r.Owner != "" && (len(lock) == 0 || string(lock[0].Value) != r.Owner):
+		case owner != "" && (len(lock) == 0 || string(lock[0].Value) != owner):
 			return fmt.Errorf("%s: the save lock was lost: %w", what, snapshot.ErrLocked)
 		default:
 			return fmt.Errorf("%s: %w", what, snapshot.ErrConflict)
@@ -62,9 +63,11 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 	})
 }
 
-// leadsTo returns the condition that a request leads to old, or to no record at all. A request whose record somebody
-// removed by hand leads to none.
-func (c *Catalog) leadsTo(ctx context.Context, client *clientv3.Client, id string, old *snapshot.Record) ([]clientv3.Cmp, error) {
+// leadsTo returns the condition that a request leads to old, or to no record at all. A request whose record was removed
+// by hand leads to none.
+func (c *Catalog) leadsTo(
+	ctx context.Context, client *clientv3.Client, id string, old *snapshot.Record,
+) ([]clientv3.Cmp, error) {
 	if id == "" {
 		return nil, nil
 	}

@@ -1,24 +1,23 @@
 package catalog_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/snapshotd/snapshotd/catalog"
-	"github.com/snapshotd/snapshotd/catalog/catalogtest"
+	"github.com/snapshotd/snapshotd/catalog/conformance"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// BenchmarkList reads the newest 100 of many records, and beside each, in the same run, one range of 100 keys of the same
-// etcd. It reports the 99th percentiles and their ratio.
+// BenchmarkList reads the newest 100 of many records, and beside each, in the same run, one range of 100 keys of the
+// same etcd. It reports the 99th percentiles and their ratio.
 func BenchmarkList(b *testing.B) {
 	for _, records := range []int{1_000, 100_000} {
 		b.Run(fmt.Sprint(records), func(b *testing.B) { benchmarkList(b, records) })
@@ -29,22 +28,28 @@ func benchmarkList(b *testing.B, records int) {
 	const page = 100
 	etcd := testenv.StartEtcd(b, func(c *member.Config) { c.Quota = 4 << 30; c.NoFsync = true })
 	client := etcd.Client(b)
-	c := catalog.New(catalog.Config{Connect: func(context.Context) (*clientv3.Client, error) { return client, nil }, Cluster: "default"})
+	c := catalog.New(catalog.Config{Connect: connect(client), Cluster: "default"})
 	begin := time.Now()
-	var group errgroup.Group
-	group.SetLimit(64)
-	for i := range records {
-		group.Go(func() error {
-			rec := catalogtest.Record(fmt.Sprintf("etcd-snapshot-node-1-%d", i), 0)
-			rec.CreateTime = begin.Add(-time.Duration(i) * time.Minute) // the newest is new, as in a catalog that is used
-			return c.Create(b.Context(), rec)
+	var group sync.WaitGroup
+	const writers = 64
+	for w := range writers {
+		group.Go(func() {
+			for i := w; i < records; i += writers {
+				rec := conformance.Record(fmt.Sprintf("etcd-snapshot-node-1-%d", i), 0)
+				rec.CreateTime = begin.Add(-time.Duration(i) * time.Minute) // the newest is new, as in a catalog that is used
+				if err := c.Create(b.Context(), rec); err != nil {
+					b.Error(err)
+					return
+				}
+			}
 		})
 	}
-	if err := group.Wait(); err != nil {
-		b.Fatal(err)
+	if group.Wait(); b.Failed() {
+		b.FailNow()
 	}
-	// A range of just so many keys: etcd counts all keys of a range, whatever its limit.
-	keys, err := client.Get(b.Context(), "/snapshotd/v1/default/snapshots/", clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(page+1))
+	// The range has exactly so many keys: etcd counts all keys of a range, also beyond its limit.
+	keys, err := client.Get(b.Context(), "/snapshotd/v1/default/snapshots/",
+		clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(page+1))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -13,6 +13,9 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -48,7 +51,12 @@ type Catalog struct {
 	leases map[*lease]struct{} // held, to be given back by Close
 }
 
-var _ snapshot.Catalog = (*Catalog)(nil)
+var (
+	_ cluster.Records   = (*Catalog)(nil)
+	_ cluster.Saves     = (*Catalog)(nil)
+	_ cluster.History   = (*Catalog)(nil)
+	_ repository.Stores = (*Catalog)(nil)
+)
 
 // New returns a catalog. It does no I/O.
 func New(cfg Config) *Catalog {
@@ -67,7 +75,7 @@ func New(cfg Config) *Catalog {
 	return &Catalog{cfg: cfg, keys: keys(cfg.Prefix + cfg.Cluster + "/"), leases: map[*lease]struct{}{}}
 }
 
-// Close gives back the locks that nobody gave back, and waits for their goroutines.
+// Close gives back the locks that are still held, and waits for their goroutines.
 func (c *Catalog) Close(ctx context.Context) error {
 	c.mu.Lock()
 	var held []*lease
@@ -100,12 +108,12 @@ func (c *Catalog) do(ctx context.Context, op, what string, req request) (err err
 		if failed = c.attempt(bounded, client, again, req); failed == nil || isSentinel(failed) {
 			return failed
 		}
-		if !mayRetry(failed) || !pause(bounded, retryPause) {
+		if !mayRetry(failed) || backoff.Wait(bounded, retryPause) != nil {
 			err = failed
 		}
 	}
 	if ctx.Err() != nil {
-		return &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: what + " in the catalog", Err: context.Cause(ctx)}
+		return snapshot.Cancelled(ctx, "%s in the catalog", what)
 	}
 	return c.unavailable(what, err)
 }
@@ -115,18 +123,6 @@ func (c *Catalog) attempt(ctx context.Context, client *clientv3.Client, again bo
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), c.cfg.Timeout*2/5)
 	defer cancel()
 	return req(ctx, client, again)
-}
-
-// pause waits, and returns false when ctx is done first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func endSpan(span trace.Span, err error) {

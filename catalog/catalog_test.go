@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/catalog"
-	"github.com/snapshotd/snapshotd/catalog/catalogtest"
+	"github.com/snapshotd/snapshotd/catalog/conformance"
 	"github.com/snapshotd/snapshotd/internal/testenv"
-	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 func connect(client *clientv3.Client) func(context.Context) (*clientv3.Client, error) {
@@ -36,7 +36,13 @@ func open(t *testing.T, cfg catalog.Config) *catalog.Catalog {
 func TestConformance(t *testing.T) {
 	client := testenv.StartEtcd(t).Client(t)
 	var clusters atomic.Int32
-	catalogtest.Run(t, func(t *testing.T) snapshot.Catalog {
-		return open(t, catalog.Config{Connect: connect(client), Cluster: fmt.Sprint("cluster-", clusters.Add(1))})
+	conformance.Run(t, func(t *testing.T) conformance.Catalog {
+		cluster := fmt.Sprint("cluster-", clusters.Add(1))
+		c := open(t, catalog.Config{Connect: connect(client), Cluster: cluster, LockTTL: 5 * time.Second})
+		return conformance.Catalog{
+			Records: c, Saves: c, History: c, Stores: c,
+			ExpireLocks: func() { revokeAll(t, client) },
+			Compact:     func() { compact(t, client) },
+		}
 	})
 }

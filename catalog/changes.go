@@ -10,12 +10,13 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 const (
-	// watchQueue is how many responses of etcd wait for whoever reads slower than etcd sends. Then the watch is ended, and
-	// another one goes on where he is.
+	// watchQueue is the number of etcd's responses that wait for a reader that is slower than etcd. When there are
+	// more, the watch is ended, and another one goes on where the reader is.
 	watchQueue = 8
 	// watchPause is the pause before another attempt while etcd does not answer.
 	watchPause = time.Second
@@ -31,7 +32,7 @@ func (c *Catalog) Changes(ctx context.Context, after snapshot.Position) iter.Seq
 			switch {
 			case f.left:
 			case ctx.Err() != nil:
-				yield(snapshot.Changes{}, &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "follow the catalog", Err: context.Cause(ctx)})
+				yield(snapshot.Changes{}, snapshot.Cancelled(ctx, "follow the catalog"))
 				return
 			case ok && e.Retry == 0:
 				yield(snapshot.Changes{}, err)
@@ -46,24 +47,25 @@ func (c *Catalog) Changes(ctx context.Context, after snapshot.Position) iter.Seq
 // following is one call of Changes under way.
 type following struct {
 	*Catalog
-	at    snapshot.Position // up to which all was yielded; 0 before that is known
+	at    snapshot.Position // up to which all changes were yielded; 0 before that is known
 	etcd  uint64            // the id of the cluster that is watched
-	began bool              // something was yielded
-	left  bool              // nobody wants more
-	down  bool              // etcd does not answer, which the log has
+	began bool              // an element was yielded
+	left  bool              // the reader wants no more
+	down  bool              // etcd does not answer, and the log says so
 	yield func(snapshot.Changes, error) bool
 }
 
-// wait waits while etcd does not answer. The log has it once, until it is back.
+// wait waits while etcd does not answer. The log says it once, until etcd is back.
 func (f *following) wait(ctx context.Context, err error) {
 	if !f.down {
 		f.down = true
-		f.cfg.Logger.WarnContext(ctx, "catalog cannot be followed; watches catch up when it is back", "cluster", f.cfg.Cluster, "error", err)
+		f.cfg.Logger.WarnContext(ctx, "catalog cannot be followed; watches catch up when it is back",
+			"cluster", f.cfg.Cluster, "error", err)
 	}
-	pause(ctx, watchPause)
+	_ = backoff.Wait(ctx, watchPause)
 }
 
-// watch yields what one watch of etcd shows. It returns nil when the next one is to go on at once.
+// watch yields the changes of one watch of etcd. It returns nil when the next watch is to go on at once.
 func (f *following) watch(ctx context.Context) error {
 	now, err := f.position(ctx)
 	if err != nil {
@@ -81,17 +83,17 @@ func (f *following) watch(ctx context.Context) error {
 		return f.unavailable("follow the records", err)
 	}
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	responses := client.Watch(ctx, f.keys.records(), clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithRev(f.at.Revision+1),
-		clientv3.WithProgressNotify(), clientv3.WithCreatedNotify())
+	responses := client.Watch(ctx, f.keys.records(), clientv3.WithPrefix(), clientv3.WithPrevKV(),
+		clientv3.WithRev(f.at.Revision+1), clientv3.WithProgressNotify(), clientv3.WithCreatedNotify())
 	queue := queued(responses, cancel)
 	defer func() {
 		cancel()
-		for range queue { // until nobody writes to it any more
+		for range queue { // until the goroutine behind it has ended
 		}
 	}()
 	for r := range queue {
 		if r.Err() == nil && r.Header.ClusterId != 0 && r.Header.ClusterId != f.etcd {
-			return nil // the client has gone on with another etcd in its place; the next watch says so
+			return nil // the client has reconnected to another etcd; the next watch returns the error
 		}
 		if err := f.take(ctx, r); err != nil || f.left {
 			return err
@@ -100,8 +102,8 @@ func (f *following) watch(ctx context.Context) error {
 	return nil
 }
 
-// queued hands responses on. When too many of them wait, it ends the watch, whose client would keep them all, and hands
-// on those that wait.
+// queued hands responses on. When too many of them wait, it ends the watch, because its client would keep all of them
+// in memory, and hands on those that wait.
 func queued(responses clientv3.WatchChan, end func()) <-chan clientv3.WatchResponse {
 	queue := make(chan clientv3.WatchResponse, watchQueue)
 	go func() {
@@ -131,7 +133,7 @@ func (f *following) position(ctx context.Context) (now snapshot.Position, err er
 	return now, err
 }
 
-// take yields what a response says, a revision at a time.
+// take yields the changes of a response, one revision at a time.
 func (f *following) take(ctx context.Context, r clientv3.WatchResponse) error {
 	switch err := r.Err(); {
 	case isGone(err):
@@ -172,7 +174,7 @@ func (f *following) changesAt(revision int64) snapshot.Changes {
 	return snapshot.Changes{Position: snapshot.Position{Revision: revision, History: f.at.History}}
 }
 
-// give yields changes, unless there are none or nobody wants more.
+// give yields changes, unless there are none or the reader has left.
 func (f *following) give(ch snapshot.Changes) {
 	if ch.Revision == 0 || f.left {
 		return
@@ -180,7 +182,7 @@ func (f *following) give(ch snapshot.Changes) {
 	f.at, f.began, f.left = ch.Position, true, !f.yield(ch, nil)
 }
 
-// change returns what an event of etcd means.
+// change returns the change of a record that an event of etcd shows.
 func (f *following) change(ctx context.Context, ev *clientv3.Event) (ch snapshot.Change, err error) {
 	before, err := f.before(ctx, ev)
 	if err != nil {
@@ -200,14 +202,14 @@ func (f *following) change(ctx context.Context, ev *clientv3.Event) (ch snapshot
 	return ch, nil
 }
 
-// before returns what a record was before an event; nil when there was none. It is gone when its revision was compacted
-// meanwhile; then nobody can tell what has happened. etcd also leaves it out of events that come while it is setting the watch
-// up, so it is asked.
+// before returns a record as it was before an event; nil when there was none. etcd leaves it out when its revision was
+// compacted meanwhile, and then the change is not known any more. etcd also leaves it out of events that come while it
+// sets the watch up, so a missing one is read again.
 func (f *following) before(ctx context.Context, ev *clientv3.Event) (before *mvccpb.KeyValue, err error) {
 	if ev.PrevKv != nil || ev.IsCreate() {
 		return ev.PrevKv, nil
 	}
-	err = f.do(ctx, "follow", "read what a record was", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+	err = f.do(ctx, "follow", "read a record as it was", func(ctx context.Context, client *clientv3.Client, _ bool) error {
 		resp, err := client.Get(ctx, string(ev.Kv.Key), clientv3.WithRev(ev.Kv.ModRevision-1))
 		if err != nil && !isGone(err) {
 			return err
@@ -218,14 +220,13 @@ func (f *following) before(ctx context.Context, ev *clientv3.Event) (before *mvc
 		return nil
 	})
 	if err == nil && before == nil {
-		err = f.expired(fmt.Errorf("what %q was before revision %d is compacted", ev.Kv.Key, ev.Kv.ModRevision))
+		err = f.expired(fmt.Errorf("%q as it was before revision %d is compacted", ev.Kv.Key, ev.Kv.ModRevision))
 	}
 	return before, err
 }
 
 func (f *following) expired(err error) error {
-	return &snapshot.Error{
-		Reason: snapshot.ReasonWatchExpired, Message: fmt.Sprintf("follow the catalog of cluster %q after revision %d", f.cfg.Cluster, f.at.Revision),
-		Err: err, Hint: "what happened since cannot be told any more; list, then watch anew without a resume token",
-	}
+	return snapshot.ReasonWatchExpired.
+		New("follow the catalog of cluster %q after revision %d", f.cfg.Cluster, f.at.Revision).
+		Because(err).Advise("the changes since are not known any more; list, then watch anew without a resume token")
 }

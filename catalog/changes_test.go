@@ -12,46 +12,13 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/snapshotd/snapshotd/catalog"
-	"github.com/snapshotd/snapshotd/catalog/catalogtest"
+	"github.com/snapshotd/snapshotd/catalog/conformance"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-func TestFollowingExpiresWithACompaction(t *testing.T) {
-	client := testenv.StartEtcd(t).Client(t)
-	c := open(t, catalog.Config{Connect: connect(client)})
-	rec := catalogtest.Record("a", 0)
-	if err := c.Create(t.Context(), rec); err != nil {
-		t.Fatal(err)
-	}
-	first := rec.Version
-	for range 3 {
-		if err := c.Update(t.Context(), rec); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := client.Compact(t.Context(), rec.Version); err != nil {
-		t.Fatal(err)
-	}
-	for _, after := range []int64{first, rec.Version - 1} { // of the last one, what was before it is gone
-		next, stop := iter.Pull2(c.Changes(t.Context(), snapshot.Position{Revision: after}))
-		var err error
-		for err == nil {
-			_, err, _ = next()
-		}
-		if snapshot.ReasonOf(err) != snapshot.ReasonWatchExpired {
-			t.Errorf("after %d: %v, want WATCH_EXPIRED", after, err)
-		}
-		stop()
-	}
-	next, stop := iter.Pull2(c.Changes(t.Context(), snapshot.Position{Revision: rec.Version}))
-	defer stop()
-	if ch, err, _ := next(); err != nil || ch.Revision != rec.Version {
-		t.Errorf("after the newest: %+v, %v", ch, err)
-	}
-}
-
-// forgetful is a watcher whose events lack what was before them, as those of etcd do that come while it sets a watch up.
+// forgetful is a watcher whose events lack the records as they were before, like the events of etcd that come while it
+// sets a watch up.
 type forgetful struct{ clientv3.Watcher }
 
 func (f forgetful) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
@@ -80,7 +47,7 @@ func TestFollowingAsksForWhatWasBeforeWhenEtcdLeavesItOut(t *testing.T) {
 	if _, err, _ := next(); err != nil {
 		t.Fatal(err)
 	}
-	rec := catalogtest.Record("a", 0)
+	rec := conformance.Record("a", 0)
 	for _, do := range []func() error{
 		func() error { return c.Create(t.Context(), rec) },
 		func() error { rec.Pinned = false; return c.Update(t.Context(), rec) },
@@ -140,7 +107,9 @@ func TestFollowingGoesOnWhenEtcdIsBack(t *testing.T) {
 		etcd.Kill(i)
 		etcd.Kill((i + 1) % 3) // no quorum
 		etcd.Restart(t, i)
-		etcd.Eventually(t, "the record is created", func(ctx context.Context) error { return c.Create(ctx, catalogtest.Record(name, 0)) })
+		etcd.Eventually(t, "the record is created", func(ctx context.Context) error {
+			return c.Create(ctx, conformance.Record(name, 0))
+		})
 		etcd.Restart(t, (i+1)%3)
 		want(name)
 	}
@@ -148,7 +117,8 @@ func TestFollowingGoesOnWhenEtcdIsBack(t *testing.T) {
 
 // An etcd that was restored from yesterday gets beyond the revision of a token with something else.
 func TestFollowingExpiresInAnotherHistory(t *testing.T) {
-	first, second := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))}), open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
+	first := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
+	second := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
 	create(t, first, 2)
 	next, stop := iter.Pull2(first.Changes(t.Context(), snapshot.Position{}))
 	defer stop()
@@ -189,7 +159,7 @@ func TestFollowingExpiresWhenAnotherEtcdTakesThePlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	next, stop := iter.Pull2(open(t, catalog.Config{Connect: connect(client)}).Changes(ctx, snapshot.Position{}))
 	defer stop()
@@ -197,7 +167,8 @@ func TestFollowingExpiresWhenAnotherEtcdTakesThePlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy.Retarget(hostOf(second))
-	create(t, open(t, catalog.Config{Connect: connect(second.Client(t))}), 20) // it gets beyond the revision of the first one
+	// It gets beyond the revision of the first one.
+	create(t, open(t, catalog.Config{Connect: connect(second.Client(t))}), 20)
 	if ch, err, _ := next(); snapshot.ReasonOf(err) != snapshot.ReasonWatchExpired {
 		t.Errorf("after the change: %+v, %v, want WATCH_EXPIRED", ch, err)
 	}

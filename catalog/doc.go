@@ -1,5 +1,5 @@
 // Package catalog keeps the domain's records, locks and elections in etcd. It is an index: all of it but the records of
-// failed saves can be made again from what the backends hold.
+// failed saves can be made again from the objects on the backends.
 //
 // Below the prefix and the cluster's name:
 //
@@ -7,10 +7,13 @@
 //	by-time/<inverted>/<name>  empty; the time is inverted so that an ascending range, which etcd reads page by page, is
 //	                           newest first: it sorts a descending one in memory
 //	requests/<request id>      the name of the snapshot that the request made, the newest one
-//	stores/<backend>           what is remembered of a backend's store
-//	lock/save, leader          who saves and who leads, each on a lease
+//	stores/<backend>           the id of a backend's store
+//	lock/save, leader          the replicas that save and lead, each on a lease
 //	schedules/<name>           when the run of a schedule was due that ended last
 //
-// A record and what is derived of it are written in one transaction, conditional on the revision at which the record was
-// read.
+// A record and the keys that are derived from it are written in one transaction, conditional on the revision at which
+// the record was read.
+//
+// The implementation in [github.com/snapshotd/snapshotd/catalog/memory] behaves in the same way; the tests in
+// [github.com/snapshotd/snapshotd/catalog/conformance] run on both.
 package catalog

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -15,10 +14,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// retryAfter is when etcd may be back.
-const retryAfter = 10 * time.Second
-
-// mayRetry reports whether another member, or the next leader, may do what one did not.
+// mayRetry reports whether another member, or the next leader, may carry out a request that failed.
 func mayRetry(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return true // of the attempt
@@ -42,35 +38,36 @@ func unreachable(err error) bool {
 	return ok && s.Code() == codes.Unavailable && strings.Contains(s.Message(), "connection error")
 }
 
-// unavailable says what etcd did not do, why, and what to do about it.
+// unavailable returns the error of a request that etcd did not carry out, with its cause and a way out.
 func (c *Catalog) unavailable(what string, err error) error {
-	if e, ok := errors.AsType[*snapshot.Error](err); ok && (e.Reason == snapshot.ReasonCatalogUnavailable || e.Reason == snapshot.ReasonPageTokenExpired) {
+	switch snapshot.ReasonOf(err) {
+	case snapshot.ReasonCatalogUnavailable, snapshot.ReasonPageTokenExpired:
 		return err
 	}
-	e := &snapshot.Error{
-		Reason: snapshot.ReasonCatalogUnavailable, Message: fmt.Sprintf("%s in the catalog of cluster %q", what, c.cfg.Cluster),
-		Err: plain(err), Retry: retryAfter,
-	}
+	e := snapshot.ReasonCatalogUnavailable.New("%s in the catalog of cluster %q", what, c.cfg.Cluster).Because(plain(err))
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
 	case is(rpctypes.ErrNoSpace):
-		e.Hint = "etcd's database has reached its quota; compact, defragment and disarm the alarm (etcdctl alarm disarm)"
+		return e.Advise("etcd's database has reached its quota; " +
+			"compact, defragment and disarm the alarm (etcdctl alarm disarm)")
 	case is(rpctypes.ErrCorrupt):
-		e.Hint = "etcd has found its members to differ (alarm CORRUPT); restore the member that is wrong"
+		return e.Advise("etcd has found its members to differ (alarm CORRUPT); restore the member that is wrong")
 	case is(rpctypes.ErrPermissionDenied):
-		e.Retry = 0
-		e.Hint = fmt.Sprintf("the user needs: etcdctl role grant-permission ROLE --prefix=true readwrite %s", c.cfg.Prefix)
+		return e.Final().
+			Advise("the user needs: etcdctl role grant-permission ROLE --prefix=true readwrite %s", c.cfg.Prefix)
 	case is(rpctypes.ErrUserEmpty), is(rpctypes.ErrAuthFailed), is(rpctypes.ErrInvalidAuthToken):
-		e.Retry = 0
-		e.Hint = "etcd's authentication is on; give a user and password that it knows, or a client certificate with the user's name"
-	case is(rpctypes.ErrNoLeader), is(rpctypes.ErrLeaderChanged), is(rpctypes.ErrTimeoutDueToLeaderFail), is(rpctypes.ErrTimeoutDueToConnectionLost):
-		e.Hint = "etcd has lost its quorum, or is electing a leader; etcdctl endpoint status --cluster shows which members are gone"
+		return e.Final().Advise("etcd's authentication is on; give a user and password that it knows, " +
+			"or a client certificate with the user's name")
+	case is(rpctypes.ErrNoLeader), is(rpctypes.ErrLeaderChanged), is(rpctypes.ErrTimeoutDueToLeaderFail),
+		is(rpctypes.ErrTimeoutDueToConnectionLost):
+		return e.Advise("etcd has lost its quorum, or is electing a leader; " +
+			"etcdctl endpoint status --cluster shows which members are gone")
 	case unreachable(err):
 		e.Message += ": no member of etcd can be reached"
-		e.Hint = "check that etcd runs, and the endpoints and certificates that are configured for it"
+		return e.Advise("check that etcd runs, and the endpoints and certificates that are configured for it")
 	case is(context.DeadlineExceeded), is(rpctypes.ErrTimeout), status.Code(err) == codes.DeadlineExceeded:
-		e.Err = fmt.Errorf("etcd did not answer within %s", c.cfg.Timeout)
-		e.Hint = "etcd has no quorum, or is overloaded; etcdctl endpoint status --cluster shows how its members are"
+		return e.Because(fmt.Errorf("etcd did not answer within %s", c.cfg.Timeout)).
+			Advise("etcd has no quorum, or is overloaded; etcdctl endpoint status --cluster shows how its members are")
 	}
 	return e
 }

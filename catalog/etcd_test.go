@@ -1,9 +1,11 @@
 package catalog_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/snapshotd/snapshotd/catalog"
-	"github.com/snapshotd/snapshotd/catalog/catalogtest"
+	"github.com/snapshotd/snapshotd/catalog/conformance"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -37,7 +39,7 @@ func wantUnavailable(t *testing.T, err error, parts ...string) {
 func create(t *testing.T, c *catalog.Catalog, n int) {
 	t.Helper()
 	for i := range n {
-		if err := c.Create(t.Context(), catalogtest.Record(fmt.Sprintf("s%04d", i), time.Duration(i)*time.Hour)); err != nil {
+		if err := c.Create(t.Context(), conformance.Record(fmt.Sprintf("s%04d", i), time.Duration(i)*time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -57,7 +59,7 @@ func compact(t *testing.T, client *clientv3.Client) {
 func TestKeys(t *testing.T) {
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), Cluster: "blue", Prefix: "/elsewhere/"})
-	r := catalogtest.Record("a", 0)
+	r := conformance.Record("a", 0)
 	if err := c.Create(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +77,9 @@ func TestKeys(t *testing.T) {
 	for _, kv := range all.Kvs {
 		got = append(got, string(kv.Key))
 	}
-	want := fmt.Sprintf("/elsewhere/blue/by-time/%016x/a /elsewhere/blue/lock/save /elsewhere/blue/requests/request%%2Fof%%20a "+
-		"/elsewhere/blue/snapshots/a.~ /elsewhere/blue/stores/local", ^uint64(r.CreateTime.UnixNano()))
+	want := fmt.Sprintf("/elsewhere/blue/by-time/%016x/a /elsewhere/blue/lock/save "+
+		"/elsewhere/blue/requests/request%%2Fof%%20a /elsewhere/blue/snapshots/a.~ /elsewhere/blue/stores/local",
+		^uint64(r.CreateTime.UnixNano()))
 	if strings.Join(got, " ") != want {
 		t.Errorf("keys\n%s\nwant\n%s", strings.Join(got, " "), want)
 	}
@@ -89,20 +92,31 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-func TestPageTokenExpires(t *testing.T) {
+// Replicas of other versions read and compare the stored bytes.
+func TestRecordIsStoredInTheSameBytes(t *testing.T) {
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
+	if err := c.Create(t.Context(), conformance.Record("a", 0)); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("testdata/record.binpb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := client.Get(t.Context(), "/snapshotd/v1/default/snapshots/a.~")
+	if err != nil || !bytes.Equal(got.Kvs[0].Value, want) {
+		t.Errorf("stored (%v)\n%q\nwant\n%q", err, got.Kvs[0].Value, want)
+	}
+}
+
+// An etcd that was restored from an older snapshot does not know the revision yet.
+func TestPageTokenExpiresWithARestore(t *testing.T) {
+	c := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
 	create(t, c, 3)
 	p, err := c.List(t.Context(), snapshot.Query{PageSize: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	compact(t, client)
-	_, err = c.List(t.Context(), snapshot.Query{PageSize: 1, PageToken: p.NextPageToken})
-	if snapshot.ReasonOf(err) != snapshot.ReasonPageTokenExpired {
-		t.Errorf("after a compaction: %v, want PAGE_TOKEN_EXPIRED", err)
-	}
-	// An etcd that was restored from an older snapshot does not know the revision yet.
 	c = open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
 	_, err = c.List(t.Context(), snapshot.Query{PageSize: 1, PageToken: p.NextPageToken})
 	if snapshot.ReasonOf(err) != snapshot.ReasonPageTokenExpired {
@@ -143,7 +157,9 @@ func TestDamagedRecordIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, value := range map[string]string{"rubbish": "rubbish", "nothing": "", "another's": string(whole.Kvs[0].Value)} {
+	for what, value := range map[string]string{
+		"rubbish": "rubbish", "nothing": "", "another's": string(whole.Kvs[0].Value),
+	} {
 		put, err := client.Put(t.Context(), key, value)
 		if err != nil {
 			t.Fatal(err)
@@ -154,7 +170,7 @@ func TestDamagedRecordIsAnError(t *testing.T) {
 		wantUnavailable(t, err, key)
 		_, err = c.List(t.Context(), snapshot.Query{PageSize: 10})
 		wantUnavailable(t, err, key)
-		r := catalogtest.Record("s0001", 0)
+		r := conformance.Record("s0001", 0)
 		r.Version = put.Header.Revision
 		wantUnavailable(t, c.Update(t.Context(), r), key)
 		var last error
@@ -207,16 +223,16 @@ func TestLostAnswers(t *testing.T) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
-	r := catalogtest.Record("a", 0)
+	r := conformance.Record("a", 0)
 	step("create", func() error { return c.Create(t.Context(), r) })
 	got, err := c.Get(t.Context(), "a")
 	if err != nil || got.Version != r.Version {
 		t.Errorf("version %d after a create, want %d (%v)", r.Version, got.Version, err)
 	}
-	r.Error = "changed"
+	r.Node = "changed"
 	step("update", func() error { return c.Update(t.Context(), r) })
 	got, err = c.Get(t.Context(), "a")
-	if err != nil || got.Version != r.Version || got.Error != "changed" {
+	if err != nil || got.Version != r.Version || got.Node != "changed" {
 		t.Errorf("version %d after an update, want %d (%v)", r.Version, got.Version, err)
 	}
 	step("lock", func() error {
@@ -228,19 +244,18 @@ func TestLostAnswers(t *testing.T) {
 	})
 	step("store", func() error { return c.PutStore(t.Context(), "local", snapshot.Store{ID: "x"}) })
 	step("remove", func() error { return c.Remove(t.Context(), r) })
-	begun := catalogtest.Record("begun", 0)
-	begun.Owner = ""
+	begun := snapshot.NewSave(conformance.Record("begun", 0).Snapshot, "id", "", nil)
 	step("begin", func() error { return c.Begin(t.Context(), begun, nil) })
 	if got, err := c.ByRequestID(t.Context(), begun.RequestID); err != nil || got.Version != begun.Version {
 		t.Errorf("version %d after a begin, want that of %+v (%v)", begun.Version, got, err)
 	}
 
-	other := catalogtest.Record("a", time.Hour)
+	other := conformance.Record("a", time.Hour)
 	if err := c.Create(t.Context(), other); err != nil {
 		t.Fatal(err)
 	}
 	kv.lose = 1
-	if err := c.Create(t.Context(), catalogtest.Record("a", 0)); err != nil && !errors.Is(err, snapshot.ErrExists) {
+	if err := c.Create(t.Context(), conformance.Record("a", 0)); err != nil && !errors.Is(err, snapshot.ErrExists) {
 		t.Errorf("a create of what somebody else has made: %v", err)
 	}
 }
@@ -253,25 +268,24 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	for i, err := 0, error(nil); !errors.Is(err, rpctypes.ErrNoSpace); i++ { // etcd learns its size at its next commit
 		_, err = client.Put(t.Context(), fmt.Sprint(i), strings.Repeat("x", 100<<10))
 	}
-	wantUnavailable(t, c.Create(t.Context(), catalogtest.Record("b", 0)), `create the record of "b"`, `"default"`, "quota", "alarm disarm")
+	wantUnavailable(t, c.Create(t.Context(), conformance.Record("b", 0)),
+		`create the record of "b"`, `"default"`, "quota", "alarm disarm")
 	_, err := c.Lock(t.Context(), "me")
 	wantUnavailable(t, err, "quota")
 	if _, err := c.Get(t.Context(), "s0000"); err != nil {
 		t.Errorf("reading needs no space: %v", err)
 	}
 
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(errors.New("enough"))
-	if _, err := c.Get(ctx, "s0000"); snapshot.ReasonOf(err) != snapshot.ReasonCancelled || !strings.Contains(err.Error(), "enough") {
-		t.Errorf("a cancelled call: %v", err)
+	getWithout := func(err error) error { // the error of a Get whose client cannot be made
+		connect := func(context.Context) (*clientv3.Client, error) { return nil, err }
+		_, err = open(t, catalog.Config{Connect: connect}).Get(t.Context(), "a")
+		return err
 	}
-	broken := open(t, catalog.Config{Connect: func(context.Context) (*clientv3.Client, error) { return nil, errors.New("no way") }})
-	_, err = broken.Get(t.Context(), "a")
-	wantUnavailable(t, err, "no way")
-	refused := status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 10.0.0.1:2379: connect: connection refused"`)
-	down := open(t, catalog.Config{Connect: func(context.Context) (*clientv3.Client, error) { return nil, refused }})
-	_, err = down.Get(t.Context(), "a")
-	wantUnavailable(t, err, `"default": no member of etcd can be reached: dial tcp 10.0.0.1:2379: connect: connection refused (check that etcd runs`)
+	wantUnavailable(t, getWithout(errors.New("no way")), "no way")
+	const dial = "dial tcp 10.0.0.1:2379: connect: connection refused"
+	refused := status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: `+dial+`"`)
+	wantUnavailable(t, getWithout(refused),
+		`"default": no member of etcd can be reached: `+dial+` (check that etcd runs`)
 
 	server.Close(t)
 	_, err = c.Get(t.Context(), "s0000")
@@ -285,7 +299,8 @@ func TestPermissionsThatTheUserNeeds(t *testing.T) {
 	steps := []func() error{
 		func() error { _, err := root.RoleAdd(ctx, "snapshotd"); return err },
 		func() error {
-			_, err := root.RoleGrantPermission(ctx, "snapshotd", catalog.DefaultPrefix, clientv3.GetPrefixRangeEnd(catalog.DefaultPrefix), clientv3.PermissionType(clientv3.PermReadWrite))
+			_, err := root.RoleGrantPermission(ctx, "snapshotd", catalog.DefaultPrefix,
+				clientv3.GetPrefixRangeEnd(catalog.DefaultPrefix), clientv3.PermissionType(clientv3.PermReadWrite))
 			return err
 		},
 		func() error { _, err := root.UserAdd(ctx, "backup", "secret"); return err },
@@ -299,7 +314,9 @@ func TestPermissionsThatTheUserNeeds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	client, err := clientv3.New(clientv3.Config{Endpoints: server.Endpoints(), Username: "backup", Password: "secret", Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: server.Endpoints(), Username: "backup", Password: "secret", Logger: zap.NewNop(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +332,7 @@ func TestPermissionsThatTheUserNeeds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Error = "changed"
+		r.Node = "changed"
 		if err := errors.Join(allowed.Update(ctx, r), allowed.Remove(ctx, r)); err != nil {
 			t.Error(err)
 		}

@@ -8,14 +8,15 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// historyOf says which history of etcd a revision is one of: the cluster's id, and the term of Raft.
+// historyOf returns the name of the history that a revision of etcd belongs to: the cluster's id, and the term of Raft.
 func historyOf(h *pb.ResponseHeader) string {
 	return fmt.Sprintf("%016x.%d", h.GetClusterId(), h.GetRaftTerm())
 }
 
-// broken says why what follows after a position is not what follows now: etcd was restored from a time before, and may have got
-// beyond the revision with something else. Restored with other peers or another token it has another id; otherwise it begins
-// with the first terms again, and the term never falls in an etcd that was not restored. It is nil when nothing tells that.
+// broken returns an error when the history after a position is not the one that goes on now: etcd was restored from an
+// earlier time, and may have reached the same revision with other changes. An etcd that was restored with other peers
+// or another token has another id. Any other restored etcd begins with the first terms again, and in an etcd that was
+// not restored the term never falls.
 func broken(after, now snapshot.Position) error {
 	if now.Revision < after.Revision {
 		return fmt.Errorf("etcd is at revision %d: it was restored from a time before", now.Revision)

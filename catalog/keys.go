@@ -3,14 +3,14 @@ package catalog
 import (
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/snapshotd/snapshotd/catalog/internal/page"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// keys is what all keys of a cluster begin with.
+// keys is the prefix of all keys of a cluster.
 type keys string
 
 func (k keys) records() string             { return string(k) + "snapshots/" }
@@ -23,35 +23,20 @@ func (k keys) leader() string              { return string(k) + "leader" }
 func (k keys) schedule(name string) string { return string(k) + "schedules/" + url.PathEscape(name) }
 
 // byTime returns the key of a record in the index by time.
-func (k keys) byTime(s *snapshot.Snapshot) string { return k.atTime(s.CreateTime) + s.Name }
+func (k keys) byTime(s *snapshot.Snapshot) string { return k.byTimes() + page.Key(s) }
 
-// atTime returns what the keys of all records of one nanosecond begin with; those of earlier times follow.
-func (k keys) atTime(t time.Time) string { return fmt.Sprintf("%s%016x/", k.byTimes(), ^nanos(t)) }
+// atTime returns the prefix of the keys of all records of one nanosecond; those of earlier times follow.
+func (k keys) atTime(t time.Time) string { return k.byTimes() + page.KeyAt(t) }
 
 // timeOf returns the time in a key of the index by time.
 func (k keys) timeOf(key string) (time.Time, bool) {
-	at, _, _ := strings.Cut(strings.TrimPrefix(key, k.byTimes()), "/")
-	inverted, err := strconv.ParseUint(at, 16, 64)
-	return time.Unix(0, int64(^inverted)), err == nil && int64(^inverted) >= 0
-}
-
-// nanos returns the time since 1970, and the nearest time that can be said so for one that cannot.
-func nanos(t time.Time) uint64 {
-	const last = 1<<63 - 1
-	switch {
-	case t.Unix() < 0:
-		return 0
-	case t.Unix() >= last/int64(time.Second):
-		return last
-	default:
-		return uint64(t.UnixNano())
-	}
+	return page.TimeOf(strings.TrimPrefix(key, k.byTimes()))
 }
 
 // nameByTime returns the name in a key of the index by time.
 func (k keys) nameByTime(key string) (string, error) {
-	_, name, ok := strings.Cut(strings.TrimPrefix(key, k.byTimes()), "/")
-	if !ok || name == "" {
+	name, ok := page.NameOf(strings.TrimPrefix(key, k.byTimes()))
+	if !ok {
 		return "", fmt.Errorf("the key %q names no snapshot", key)
 	}
 	return name, nil

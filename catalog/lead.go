@@ -7,32 +7,33 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// standAgain is the pause before standing for election again when etcd cannot be reached.
-const standAgain = 2 * time.Second
+// retryInterval is the pause before standing for election again when etcd cannot be reached.
+const retryInterval = 2 * time.Second
 
-// Lead stands for election as the cluster's leader under name and calls lead whenever it is elected, with a context that
-// ends with the leadership. It goes on until ctx is done, and returns its cause when lead has returned and the leadership
-// was given up for others to take at once.
+// Lead stands for election as the cluster's leader under name and calls lead whenever it is elected, with a context
+// that ends with the leadership. It goes on until ctx is done. It returns the cause of ctx after lead has returned and
+// the leadership was given up, so that another replica can take it at once.
 func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Context, *Term)) error {
-	var away error
+	var lastErr error
 	for ctx.Err() == nil {
 		l, held, err := c.acquire(ctx, "campaign", "stand for election", c.keys.leader(), name)
 		switch {
 		case err == nil:
-			away = nil
+			lastErr = nil
 			c.leadWith(ctx, l, lead)
 		case errors.Is(err, snapshot.ErrLocked):
-			away = nil
+			lastErr = nil
 			c.awaitVacancy(ctx, held)
 		default:
-			if away == nil && ctx.Err() == nil {
-				c.cfg.Logger.WarnContext(ctx, "cannot stand for election; trying on", "error", err)
+			if lastErr == nil && ctx.Err() == nil {
+				c.cfg.Logger.WarnContext(ctx, "cannot stand for election; trying again", "error", err)
 			}
-			away = err
-			pause(ctx, standAgain)
+			lastErr = err
+			_ = backoff.Wait(ctx, retryInterval)
 		}
 	}
 	return context.Cause(ctx)
@@ -58,22 +59,24 @@ func (c *Catalog) leadWith(ctx context.Context, l *lease, lead func(context.Cont
 	<-watched
 }
 
-// awaitVacancy returns when the leader may be gone that was seen at a revision. A watch that breaks is no news; the next
-// attempt tells.
+// awaitVacancy returns when the leader that was seen at a revision may be gone. It also returns when the watch breaks:
+// the next attempt shows whether there is a leader.
 func (c *Catalog) awaitVacancy(ctx context.Context, seen int64) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.LockTTL)
 	defer cancel()
 	client, err := c.cfg.Connect(ctx)
 	if err != nil {
-		pause(ctx, standAgain)
+		_ = backoff.Wait(ctx, retryInterval)
 		return
 	}
-	for resp := range client.Watch(clientv3.WithRequireLeader(ctx), c.keys.leader(), clientv3.WithRev(seen+1), clientv3.WithFilterPut()) {
+	watched := client.Watch(clientv3.WithRequireLeader(ctx), c.keys.leader(),
+		clientv3.WithRev(seen+1), clientv3.WithFilterPut())
+	for resp := range watched {
 		if len(resp.Events) > 0 {
 			return
 		}
 		if resp.Err() != nil {
-			pause(ctx, standAgain)
+			_ = backoff.Wait(ctx, retryInterval)
 			return
 		}
 	}

@@ -9,9 +9,11 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
 )
 
-// lease is a lease that is renewed until it is unlocked or lost. It is the domain's lock when a key hangs on it.
+// lease is a lease that is renewed until it is unlocked or lost. With a key on it, it is the domain's lock.
 type lease struct {
 	catalog *Catalog
 	client  *clientv3.Client
@@ -48,13 +50,14 @@ func (l *lease) hold(ctx context.Context) {
 	go l.keep(ctx)
 }
 
-// keep renews the lease three times in its life, more often when that fails, and says so when it is lost. clientv3's
-// KeepAlive reckons the life from when the answer comes, and so may believe in a lease that etcd has ended already.
+// keep renews the lease three times in its life, more often when that fails, and closes lost when the lease is lost.
+// clientv3's KeepAlive counts the life from the arrival of the answer, and so may trust a lease that etcd has ended
+// already.
 func (l *lease) keep(ctx context.Context) {
 	defer close(l.done)
 	wait := l.ttl / 3
 	for {
-		if !pause(ctx, min(wait, time.Until(l.expires))) {
+		if backoff.Wait(ctx, min(wait, time.Until(l.expires))) != nil {
 			return
 		}
 		sent := time.Now()
@@ -97,8 +100,8 @@ func (l *lease) renew(ctx context.Context) (time.Duration, error) {
 // Lost is closed when the lease has ended in etcd, or may have: it could not be renewed in time.
 func (l *lease) Lost() <-chan struct{} { return l.lost }
 
-// Unlock ends the lease and what hangs on it, within the catalog's timeout also when ctx is done. What cannot be revoked
-// runs out.
+// Unlock ends the lease and removes the keys on it, also when ctx is done, within the catalog's timeout. A lease that
+// cannot be revoked expires.
 func (l *lease) Unlock(ctx context.Context) {
 	l.once.Do(func() {
 		l.stop()
@@ -111,14 +114,15 @@ func (l *lease) Unlock(ctx context.Context) {
 }
 
 func (l *lease) revoke(ctx context.Context) {
-	err := l.catalog.do(context.WithoutCancel(ctx), "unlock", "revoke a lease", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+	revoke := func(ctx context.Context, client *clientv3.Client, _ bool) error {
 		_, err := client.Revoke(ctx, l.id)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return nil
 		}
 		return err
-	})
+	}
+	err := l.catalog.do(context.WithoutCancel(ctx), "unlock", "revoke a lease", revoke)
 	if err != nil {
-		l.catalog.cfg.Logger.WarnContext(ctx, "lease not given back; it runs out", "ttl", l.ttl, "error", err)
+		l.catalog.cfg.Logger.WarnContext(ctx, "lease not given back; it expires", "ttl", l.ttl, "error", err)
 	}
 }

@@ -2,12 +2,12 @@ package catalog
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/snapshotd/snapshotd/catalog/internal/page"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -16,24 +16,19 @@ const (
 	indexChunk = 500
 	// recordChunk is how many records are read in one transaction; etcd takes 128 operations.
 	recordChunk = 100
-
-	maxPageSize = 1000
 )
 
-// List returns a page of the records that match, newest first. It reads no more of them than it must: the page and one
-// record beyond it, which says whether there is another page.
+// List returns a page of the records that match, newest first. It reads as few records as possible: the page and one
+// record beyond it, which shows that there is another page.
 func (c *Catalog) List(ctx context.Context, q snapshot.Query) (snapshot.Page, error) {
-	if q.PageSize < 1 || q.PageSize > maxPageSize {
-		return snapshot.Page{}, snapshot.Invalid("page_size", "%d is not between 1 and %d", q.PageSize, maxPageSize)
+	token, err := page.Decode(q)
+	if err != nil {
+		return snapshot.Page{}, err
 	}
 	l := &listing{Catalog: c, q: q}
 	l.from, l.end = c.timeRange(q)
 	if q.PageToken != "" {
-		t, err := decodeToken(q.PageToken, q)
-		if err != nil {
-			return snapshot.Page{}, err
-		}
-		l.revision, l.from = t.Revision, c.keys.byTimes()+t.After+"\x00"
+		l.revision, l.from = token.Revision, c.keys.byTimes()+token.After+"\x00"
 	}
 	return l.page(ctx)
 }
@@ -42,7 +37,7 @@ func (c *Catalog) List(ctx context.Context, q snapshot.Query) (snapshot.Page, er
 func (c *Catalog) timeRange(q snapshot.Query) (from, end string) {
 	from, end = c.keys.byTimes(), clientv3.GetPrefixRangeEnd(c.keys.byTimes())
 	if !q.Until.IsZero() {
-		from = c.keys.atTime(q.Until) // includes those of the last nanosecond, which matches sorts out
+		from = c.keys.atTime(q.Until) // includes those of the last nanosecond, which Matches leaves out
 	}
 	if !q.From.IsZero() {
 		end = clientv3.GetPrefixRangeEnd(c.keys.atTime(q.From))
@@ -64,8 +59,8 @@ type listing struct {
 	span time.Duration // of the next window
 }
 
-// firstWindow is how far back the first window of the index goes, and windowGrowth how much further each goes than the one
-// before it: 50 years are reached with ten.
+// firstWindow is the length of the first window of the index, and windowGrowth the factor from one window to the next.
+// Ten windows cover 50 years.
 const (
 	firstWindow  = time.Hour
 	windowGrowth = 4
@@ -76,7 +71,7 @@ func (l *listing) window() string {
 	if l.from < l.stop {
 		return l.stop
 	}
-	if l.span == 0 { // what is newer than now, if the clocks differ, or than the query's end
+	if l.span == 0 { // from the newest, which may be ahead of our clock, or from the query's end
 		l.at, l.span = time.Now(), firstWindow
 		if t, ok := l.keys.timeOf(l.from); ok {
 			l.at = t.Add(-l.span)
@@ -104,12 +99,12 @@ func (l *listing) page(ctx context.Context) (snapshot.Page, error) {
 				return snapshot.Page{}, err
 			}
 			for _, r := range recs {
-				if !matches(r, l.q) {
+				if !page.Matches(r, l.q) {
 					continue
 				}
 				if len(p.Records) == l.q.PageSize {
-					last := &p.Records[l.q.PageSize-1].Snapshot
-					p.NextPageToken = encodeToken(token{Revision: l.revision, After: l.keys.byTime(last)[len(l.keys.byTimes()):]}, l.q)
+					last := page.Key(&p.Records[l.q.PageSize-1].Snapshot)
+					p.NextPageToken = page.Token{Revision: l.revision, After: last}.Encode(l.q)
 					return p, nil
 				}
 				p.Records = append(p.Records, r)
@@ -127,7 +122,8 @@ func (l *listing) index(ctx context.Context) (names []string, err error) {
 	}
 	stop := l.window()
 	err = l.do(ctx, "list", "list the records", func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		resp, err := client.Get(ctx, l.from, clientv3.WithRange(stop), clientv3.WithKeysOnly(), clientv3.WithLimit(int64(limit)), clientv3.WithRev(l.revision))
+		resp, err := client.Get(ctx, l.from, clientv3.WithRange(stop), clientv3.WithKeysOnly(),
+			clientv3.WithLimit(int64(limit)), clientv3.WithRev(l.revision))
 		if err != nil {
 			return l.expired(err)
 		}
@@ -167,7 +163,7 @@ func (l *listing) records(ctx context.Context, names []string) (recs []*snapshot
 		for i, r := range resp.Responses {
 			kvs := r.GetResponseRange().GetKvs()
 			if len(kvs) == 0 {
-				// Somebody removed the record by hand: the index is all that is left of it.
+				// The record was removed by hand, and its key in the index was left.
 				l.cfg.Logger.WarnContext(ctx, "snapshot is in the index by time and has no record", "snapshot", names[i])
 				continue
 			}
@@ -187,27 +183,10 @@ func (l *listing) expired(err error) error {
 	if !isGone(err) {
 		return err
 	}
-	return &snapshot.Error{
-		Reason: snapshot.ReasonPageTokenExpired, Message: fmt.Sprintf("list the catalog of cluster %q at revision %d", l.cfg.Cluster, l.revision),
-		Err: err, Hint: "the pages are too old; start again without a page token",
-	}
+	return snapshot.ReasonPageTokenExpired.New("list the catalog of cluster %q at revision %d", l.cfg.Cluster, l.revision).
+		Because(err).Advise("the pages are too old; start again without a page token")
 }
 
 func (l *listing) filters() bool {
 	return len(l.q.States) > 0 || l.q.Backend != "" || len(l.q.Labels) > 0
-}
-
-func matches(r *snapshot.Record, q snapshot.Query) bool {
-	if len(q.States) > 0 && !slices.Contains(q.States, r.State) {
-		return false
-	}
-	if q.Backend != "" && r.Location(q.Backend) == nil {
-		return false
-	}
-	for k, v := range q.Labels {
-		if got, ok := r.Labels[k]; !ok || got != v {
-			return false
-		}
-	}
-	return (q.From.IsZero() || !r.CreateTime.Before(q.From)) && (q.Until.IsZero() || r.CreateTime.Before(q.Until))
 }

@@ -6,11 +6,12 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Lock takes the save lock, or returns ErrLocked at once.
-func (c *Catalog) Lock(ctx context.Context, owner string) (snapshot.Lock, error) {
+// Lock takes the save lock for owner, or returns ErrLocked at once.
+func (c *Catalog) Lock(ctx context.Context, owner string) (cluster.Lock, error) {
 	l, _, err := c.acquire(ctx, "lock", "take the save lock", c.keys.lock(), owner)
 	if err != nil {
 		return nil, err
@@ -18,7 +19,7 @@ func (c *Catalog) Lock(ctx context.Context, owner string) (snapshot.Lock, error)
 	return l, nil
 }
 
-// LockOwner returns who holds the save lock.
+// LockOwner returns the owner of the save lock; empty when it is free.
 func (c *Catalog) LockOwner(ctx context.Context) (owner string, err error) {
 	err = c.do(ctx, "lock owner", "read the save lock", func(ctx context.Context, client *clientv3.Client, _ bool) error {
 		kv, err := c.get(ctx, client, c.keys.lock())
@@ -28,12 +29,12 @@ func (c *Catalog) LockOwner(ctx context.Context) (owner string, err error) {
 	return owner, err
 }
 
-// acquire puts value under a key that nobody has, on a lease of its own. When somebody has it, the error wraps ErrLocked,
-// and held is the revision at which that was seen.
+// acquire puts value under a free key, on a lease of its own. When the key is taken, the error wraps ErrLocked, and
+// held is the revision at which that was seen.
 func (c *Catalog) acquire(ctx context.Context, op, what, key, value string) (l *lease, held int64, err error) {
 	err = c.do(ctx, op, what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
 		if l == nil {
-			// Those who come second do not cost etcd a lease.
+			// A caller that comes second does not cost etcd a lease.
 			resp, err := client.Get(ctx, key)
 			if err != nil {
 				return err
@@ -45,7 +46,8 @@ func (c *Catalog) acquire(ctx context.Context, op, what, key, value string) (l *
 				return err
 			}
 		}
-		done, current, err := c.change(ctx, client, key, 0, []clientv3.Op{clientv3.OpPut(key, value, clientv3.WithLease(l.id))})
+		put := clientv3.OpPut(key, value, clientv3.WithLease(l.id))
+		done, current, err := c.change(ctx, client, key, 0, []clientv3.Op{put})
 		switch {
 		case err != nil:
 			return err

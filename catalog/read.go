@@ -18,24 +18,28 @@ const scanChunk = 500
 
 // Get returns a record.
 func (c *Catalog) Get(ctx context.Context, name string) (*snapshot.Record, error) {
-	return c.read(ctx, "get", fmt.Sprintf("read the record of %q", name), func(ctx context.Context, client *clientv3.Client) (*mvccpb.KeyValue, error) {
+	find := func(ctx context.Context, client *clientv3.Client) (*mvccpb.KeyValue, error) {
 		return c.get(ctx, client, c.keys.record(name))
-	})
+	}
+	return c.read(ctx, "get", fmt.Sprintf("read the record of %q", name), find)
 }
 
 // ByRequestID returns the record of the newest save with this request id.
 func (c *Catalog) ByRequestID(ctx context.Context, id string) (*snapshot.Record, error) {
-	return c.read(ctx, "get by request", fmt.Sprintf("read the record of request %q", id), func(ctx context.Context, client *clientv3.Client) (*mvccpb.KeyValue, error) {
+	find := func(ctx context.Context, client *clientv3.Client) (*mvccpb.KeyValue, error) {
 		kv, err := c.get(ctx, client, c.keys.request(id))
 		if err != nil || kv == nil {
 			return nil, err
 		}
 		return c.get(ctx, client, c.keys.record(string(kv.Value)))
-	})
+	}
+	return c.read(ctx, "get by request", fmt.Sprintf("read the record of request %q", id), find)
 }
 
-// read returns the record that find finds, which returns nil when there is none.
-func (c *Catalog) read(ctx context.Context, op, what string, find func(context.Context, *clientv3.Client) (*mvccpb.KeyValue, error)) (rec *snapshot.Record, err error) {
+// finder returns the key and value of a record; nil when there is none.
+type finder func(context.Context, *clientv3.Client) (*mvccpb.KeyValue, error)
+
+func (c *Catalog) read(ctx context.Context, op, what string, find finder) (rec *snapshot.Record, err error) {
 	err = c.do(ctx, op, what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
 		kv, err := find(ctx, client)
 		if err == nil && kv == nil {
@@ -74,10 +78,13 @@ func (c *Catalog) Scan(ctx context.Context) iter.Seq2[*snapshot.Record, error] {
 }
 
 // chunk reads records from a key on at a revision (0: the current one, which it then sets).
-func (c *Catalog) chunk(ctx context.Context, from string, revision *int64, more *bool) (kvs []*mvccpb.KeyValue, err error) {
+func (c *Catalog) chunk(
+	ctx context.Context, from string, revision *int64, more *bool,
+) (kvs []*mvccpb.KeyValue, err error) {
 	end := clientv3.GetPrefixRangeEnd(c.keys.records())
 	err = c.do(ctx, "scan", "read the records", func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		resp, err := client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(scanChunk), clientv3.WithRev(*revision))
+		resp, err := client.Get(ctx, from,
+			clientv3.WithRange(end), clientv3.WithLimit(scanChunk), clientv3.WithRev(*revision))
 		if isGone(err) {
 			*revision = 0
 			resp, err = client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(scanChunk))

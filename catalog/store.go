@@ -11,7 +11,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Store returns what is remembered of a backend's store.
+// Store returns the store of a backend, or ErrNotFound.
 func (c *Catalog) Store(ctx context.Context, backend string) (store snapshot.Store, err error) {
 	what := fmt.Sprintf("read the store of backend %q", backend)
 	err = c.do(ctx, "get store", what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
@@ -32,12 +32,12 @@ func (c *Catalog) Store(ctx context.Context, backend string) (store snapshot.Sto
 	return store, err
 }
 
-// PutStore remembers a store.
+// PutStore remembers a store if the one that is there is still the one that was read.
 func (c *Catalog) PutStore(ctx context.Context, backend string, s snapshot.Store) error {
 	what := fmt.Sprintf("remember the store of backend %q", backend)
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(&catalogv1.Store{Id: s.ID, Initialized: s.Initialized})
 	if err != nil {
-		return &snapshot.Error{Reason: snapshot.ReasonInternal, Message: what, Err: err}
+		return snapshot.ReasonInternal.New("%s", what).Because(err)
 	}
 	key := c.keys.store(backend)
 	return c.do(ctx, "put store", what, func(ctx context.Context, client *clientv3.Client, again bool) error {

@@ -10,13 +10,13 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Term is one term of a leader. What is written in it is conditional on its lease.
+// Term is one term of a leader. Its writes are conditional on its lease.
 type Term struct {
 	catalog *Catalog
 	lease   clientv3.LeaseID
 }
 
-// LastDue returns when a schedule was due whose run was the last one to end; the zero time when there was none.
+// LastDue returns the time for which the last run of a schedule that has ended was due; zero when none has.
 func (t *Term) LastDue(ctx context.Context, schedule string) (due time.Time, err error) {
 	c, key := t.catalog, t.catalog.keys.schedule(schedule)
 	what := fmt.Sprintf("read when the schedule %q ran last", schedule)
@@ -34,13 +34,14 @@ func (t *Term) LastDue(ctx context.Context, schedule string) (due time.Time, err
 	return due, err
 }
 
-// PutLastDue remembers it. The error wraps [snapshot.ErrLocked] when another term has begun, or this one has ended.
+// PutLastDue remembers that time. The error wraps [snapshot.ErrLocked] when the term has ended.
 func (t *Term) PutLastDue(ctx context.Context, schedule string, due time.Time) error {
 	c := t.catalog
 	what := fmt.Sprintf("write when the schedule %q ran last", schedule)
 	put := clientv3.OpPut(c.keys.schedule(schedule), due.UTC().Format(time.RFC3339Nano))
 	return c.do(ctx, "put last due", what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		resp, err := client.Txn(ctx).If(clientv3.Compare(clientv3.LeaseValue(c.keys.leader()), "=", t.lease)).Then(put).Commit()
+		leads := clientv3.Compare(clientv3.LeaseValue(c.keys.leader()), "=", t.lease)
+		resp, err := client.Txn(ctx).If(leads).Then(put).Commit()
 		if err == nil && !resp.Succeeded {
 			err = fmt.Errorf("%s: %w: another replica leads, or none", what, snapshot.ErrLocked)
 		}

@@ -19,7 +19,7 @@ func (c *Catalog) Create(ctx context.Context, r *snapshot.Record) error {
 	key := c.keys.record(r.Name)
 	ops := []clientv3.Op{clientv3.OpPut(key, value), clientv3.OpPut(c.keys.byTime(&r.Snapshot), "")}
 	if r.RequestID != "" {
-		ops = append(ops, c.leadRequest(r)) // it was found again; a newer save of the same request stands
+		ops = append(ops, c.leadRequest(r)) // a record that was found again does not displace a newer save
 	}
 	what := fmt.Sprintf("create the record of %q", r.Name)
 	return c.do(ctx, "create", what, func(ctx context.Context, client *clientv3.Client, again bool) error {
@@ -38,7 +38,7 @@ func (c *Catalog) Create(ctx context.Context, r *snapshot.Record) error {
 	})
 }
 
-// Update replaces a record and what is derived of it.
+// Update replaces a record and the keys that are derived from it.
 func (c *Catalog) Update(ctx context.Context, r *snapshot.Record) error {
 	value, err := encode(r)
 	if err != nil {
@@ -74,8 +74,8 @@ func (c *Catalog) Update(ctx context.Context, r *snapshot.Record) error {
 	})
 }
 
-// replaceIndex changes what is derived of a record. A request id that leads to another snapshot is left alone: that one
-// is newer.
+// replaceIndex returns the changes of the keys that are derived from a record. A request id that leads to another
+// snapshot is left alone: that one is newer.
 func (c *Catalog) replaceIndex(old, r *snapshot.Record) []clientv3.Op {
 	var ops []clientv3.Op
 	if c.keys.byTime(&old.Snapshot) != c.keys.byTime(&r.Snapshot) {
@@ -105,7 +105,7 @@ func (c *Catalog) forgetRequest(r *snapshot.Record) clientv3.Op {
 	return clientv3.OpTxn(ours, []clientv3.Op{clientv3.OpDelete(key)}, nil)
 }
 
-// Remove removes a record and what is derived of it.
+// Remove removes a record and the keys that are derived from it.
 func (c *Catalog) Remove(ctx context.Context, r *snapshot.Record) error {
 	key := c.keys.record(r.Name)
 	what := fmt.Sprintf("remove the record of %q", r.Name)
@@ -132,9 +132,11 @@ func (c *Catalog) Remove(ctx context.Context, r *snapshot.Record) error {
 	})
 }
 
-// change makes a transaction if key is at a revision (0: it does not exist). It returns the revision that the transaction
-// has made, or 0 and what is under key instead.
-func (c *Catalog) change(ctx context.Context, client *clientv3.Client, key string, at int64, ops []clientv3.Op) (done int64, current *mvccpb.KeyValue, err error) {
+// change makes a transaction if key is at a revision (0: it does not exist). It returns the revision of the
+// transaction, or 0 and the current value of key instead.
+func (c *Catalog) change(
+	ctx context.Context, client *clientv3.Client, key string, at int64, ops []clientv3.Op,
+) (done int64, current *mvccpb.KeyValue, err error) {
 	resp, err := client.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(key), "=", at)).Then(ops...).
 		Else(clientv3.OpGet(key)).Commit()
@@ -150,7 +152,7 @@ func (c *Catalog) change(ctx context.Context, client *clientv3.Client, key strin
 	return 0, current, nil
 }
 
-// get returns what is under a key, or nil.
+// get returns a key with its value; nil when it does not exist.
 func (c *Catalog) get(ctx context.Context, client *clientv3.Client, key string) (*mvccpb.KeyValue, error) {
 	resp, err := client.Get(ctx, key)
 	if err != nil || len(resp.Kvs) == 0 {

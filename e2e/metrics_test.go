@@ -3,12 +3,12 @@
 package e2e
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -31,8 +31,7 @@ func TestMetricsAreTrueWhenSavesFail(t *testing.T) {
 			eventually(t, "the first reconcile is over", func() bool {
 				return s.scrape()[prefix+`etcd_snapshot_reconcile_duration_seconds_count{status="success"}`] > 0
 			})
-			ok := s.families()
-			base := observations(ok[prefix+"etcd_snapshot_reconcile_duration_seconds"])["success"]
+			base := s.scrape()[prefix+`etcd_snapshot_reconcile_duration_seconds_count{status="success"}`]
 			s.must("save")
 			w.s3.Stop()
 			if r := s.run("save"); r.code != 3 {
@@ -41,72 +40,58 @@ func TestMetricsAreTrueWhenSavesFail(t *testing.T) {
 			if _, r := s.reconcile(); r.code != 3 {
 				t.Fatalf("reconcile with S3 down: exit code %d: %s", r.code, r.stderr)
 			}
-			families := s.families()
-			for name, want := range map[string]map[string]uint64{
+			text, samples := s.get("/metrics"), s.scrape()
+			for name, want := range map[string]map[string]float64{
 				"save": {"success": 1, "error": 1}, "save_local": {"success": 2}, "save_s3": {"success": 1, "error": 1},
 				"reconcile": {"success": base, "error": 1}, "reconcile_local": {"success": base + 1},
 				"reconcile_s3": {"success": base, "error": 1},
 			} {
 				name = prefix + "etcd_snapshot_" + name + "_duration_seconds"
-				family := families[name]
-				if family == nil || family.GetType() != dto.MetricType_HISTOGRAM {
-					t.Errorf("%s: %v", name, family)
-					continue
+				if !strings.Contains(text, "# TYPE "+name+" histogram\n") {
+					t.Errorf("%s is no histogram", name)
 				}
-				checkBuckets(t, family)
-				got := observations(family)
-				if got["success"] != want["success"] || got["error"] != want["error"] {
+				if got := observations(samples, name); !maps.Equal(got, want) {
 					t.Errorf("%s has %v observations, want %v", name, got, want)
 				}
+				checkBuckets(t, samples, name, slices.Collect(maps.Keys(want)))
 			}
-			if n := families["snapshotd_last_success_revision"].GetMetric(); len(n) != 1 || n[0].GetGauge().GetValue() == 0 {
-				t.Errorf("snapshotd_last_success_revision: %v", n)
+			if n := samples[`snapshotd_last_success_revision{cluster="default"}`]; n == 0 {
+				t.Errorf("snapshotd_last_success_revision is %v", n)
 			}
-			judgeScrape(t, s.get("/metrics"))
+			judgeScrape(t, text)
 		})
 	}
 }
 
-// families parses the scrape.
-func (s *service) families() map[string]*dto.MetricFamily {
-	s.t.Helper()
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(s.get("/metrics")))
-	if err != nil {
-		s.t.Fatalf("parse the scrape: %v", err)
-	}
-	return families
-}
-
-// observations returns the number of observations by status.
-func observations(family *dto.MetricFamily) map[string]uint64 {
-	n := map[string]uint64{}
-	for _, m := range family.GetMetric() {
-		for _, l := range m.GetLabel() {
-			n[l.GetValue()] += m.GetHistogram().GetSampleCount()
+// observations returns the number of observations of a histogram whose only label is status, by status.
+func observations(samples map[string]float64, name string) map[string]float64 {
+	n := map[string]float64{}
+	for series, value := range samples {
+		if labels, ok := strings.CutPrefix(series, name+`_count{`); ok {
+			n[strings.TrimSuffix(strings.TrimPrefix(labels, `status="`), `"}`)] = value
 		}
 	}
 	return n
 }
 
 // checkBuckets holds a histogram against K3s': one label, and fifteen bounds that double from 8 ms, before the last.
-func checkBuckets(t *testing.T, family *dto.MetricFamily) {
+func checkBuckets(t *testing.T, samples map[string]float64, name string, statuses []string) {
 	t.Helper()
-	for _, m := range family.GetMetric() {
-		if l := m.GetLabel(); len(l) != 1 || l[0].GetName() != "status" {
-			t.Errorf("%s has the labels %v", family.GetName(), l)
+	want := map[string]bool{}
+	for _, status := range statuses {
+		for bound, i := 0.008, 0; i < 15; bound, i = bound*2, i+1 {
+			want[fmt.Sprintf(`%s_bucket{status="%s",le="%v"}`, name, status, bound)] = true
 		}
-		buckets := m.GetHistogram().GetBucket()
-		if len(buckets) != 16 {
-			t.Errorf("%s has %d buckets", family.GetName(), len(buckets))
-			continue
+		want[fmt.Sprintf(`%s_bucket{status="%s",le="+Inf"}`, name, status)] = true
+	}
+	for series := range samples {
+		if strings.HasPrefix(series, name+"_bucket{") && !want[series] {
+			t.Errorf("there is a bucket %s", series)
 		}
-		bound := 0.008
-		for _, b := range buckets[:15] {
-			if b.GetUpperBound() != bound {
-				t.Errorf("%s has a bucket to %v, want %v", family.GetName(), b.GetUpperBound(), bound)
-			}
-			bound *= 2
+	}
+	for series := range want {
+		if _, ok := samples[series]; !ok {
+			t.Errorf("there is no bucket %s", series)
 		}
 	}
 }

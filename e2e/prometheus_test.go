@@ -151,11 +151,11 @@ func empty(t *testing.T, p *testenv.Prometheus, prefix string) []string {
 	}
 	var blank []string
 	for _, q := range queries {
-		samples, err := p.Query(q.Expr)
+		values, err := p.Query(q.Expr)
 		if err != nil {
 			t.Fatalf("%s: %v", q.Where, err)
 		}
-		if !slices.ContainsFunc(samples, func(s testenv.Sample) bool { return !math.IsNaN(s.Value) }) {
+		if !slices.ContainsFunc(values, func(v float64) bool { return !math.IsNaN(v) }) {
 			blank = append(blank, q.Where+": "+q.Expr)
 		}
 	}

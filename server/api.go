@@ -38,7 +38,7 @@ func newAPI(ctx context.Context, conn *grpc.ClientConn, g *guard, stall time.Dur
 		runtime.WithRoutingErrorHandler(handleRoutingError),
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithDisablePathLengthFallback(),
-		runtime.WithDisableChunkedEncoding(), // the HTTP server does it where the protocol has it
+		runtime.WithDisableChunkedEncoding(), // the HTTP server adds it where the protocol has it
 	)
 	err := snapshotdv1.RegisterSnapshotServiceHandlerClient(ctx, mux, snapshotdv1.NewSnapshotServiceClient(conn))
 	return &api{mux: mux, guard: g, stall: stall}, err
@@ -57,10 +57,10 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	a.mux.ServeHTTP(newPatientWriter(w, a.stall, cancel), r.WithContext(ctx))
+	a.mux.ServeHTTP(newStallGuard(w, a.stall, cancel), r.WithContext(ctx))
 }
 
-// writeRefusal answers a request that does not get as far as a call.
+// writeRefusal answers a request that does not become a call.
 func writeRefusal(w http.ResponseWriter, err error) {
 	var r *refusal
 	if !errors.As(err, &r) {
@@ -69,7 +69,7 @@ func writeRefusal(w http.ResponseWriter, err error) {
 	writeStatus(w, r.http, r.status())
 }
 
-// traceHeader lets the headers of a trace through to gRPC and no others: metadata is for programs that speak gRPC.
+// traceHeader lets only the headers of a trace through to gRPC: other metadata is for programs that speak gRPC.
 func traceHeader(name string) (string, bool) {
 	switch name = strings.ToLower(name); name {
 	case "traceparent", "tracestate", "baggage":
@@ -78,8 +78,8 @@ func traceHeader(name string) (string, bool) {
 	return "", false
 }
 
-// sendHeaders sends the headers of a stream when those of gRPC are there, so that a watcher knows when nothing can be missed
-// any more. A call that ended before has none, and its error decides the HTTP code.
+// sendHeaders sends the headers of a stream as soon as those of gRPC have arrived: from then on a watcher misses
+// nothing. A call that ended earlier has none, and its error decides the HTTP code.
 func sendHeaders(ctx context.Context, w http.ResponseWriter, m proto.Message) error {
 	md, ok := runtime.ServerMetadataFromContext(ctx)
 	if m != nil || !ok || md.HeaderMD == nil {

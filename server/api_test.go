@@ -6,11 +6,11 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -18,6 +18,7 @@ import (
 
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -87,15 +88,15 @@ func errorOf(t *testing.T, body string) error {
 
 // asked is a cluster that notes what it is asked.
 func asked(name string, what *[]any) *fakeCluster {
-	rec := &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "a", Cluster: name, State: snapshot.StateReady, Revision: 1 << 60}}
+	rec := &snapshot.Record{Snapshot: *inState(snapshot.StateReady, snapshot.Snapshot{Name: "a", Cluster: name, Revision: 1 << 60})}
 	note := func(v any) { *what = append(*what, v) }
 	return &fakeCluster{
 		name: name, backends: []string{"s3"},
-		save: func(_ context.Context, q snapshot.SaveRequest) (snapshot.SaveResult, error) {
+		save: func(_ context.Context, q cluster.SaveRequest) (cluster.SaveResult, error) {
 			note(q)
-			return snapshot.SaveResult{Snapshot: &rec.Snapshot}, nil
+			return cluster.SaveResult{Snapshot: &rec.Snapshot}, nil
 		},
-		reconcile: func(_ context.Context, q snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
+		reconcile: func(_ context.Context, q cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
 			note(q)
 			return nil, nil
 		},
@@ -104,13 +105,13 @@ func asked(name string, what *[]any) *fakeCluster {
 			note(q)
 			return snapshot.Page{Records: []*snapshot.Record{rec}}, nil
 		},
-		update: func(_ context.Context, q snapshot.UpdateRequest) (*snapshot.Record, error) { note(q); return rec, nil },
-		remove: func(_ context.Context, q snapshot.DeleteRequest) (*snapshot.Record, error) { note(q); return nil, nil },
-		prune: func(_ context.Context, q snapshot.PruneRequest) ([]snapshot.Decision, error) {
+		update: func(_ context.Context, q cluster.UpdateRequest) (*snapshot.Record, error) { note(q); return rec, nil },
+		remove: func(_ context.Context, q cluster.DeleteRequest) (*snapshot.Record, error) { note(q); return nil, nil },
+		prune: func(_ context.Context, q cluster.PruneRequest) ([]cluster.Decision, error) {
 			note(q)
 			return nil, nil
 		},
-		verify: func(_ context.Context, q snapshot.VerifyRequest) (*snapshot.Record, error) {
+		verify: func(_ context.Context, q cluster.VerifyRequest) (*snapshot.Record, error) {
 			q.Progress = nil
 			note(q)
 			return rec, nil
@@ -122,25 +123,25 @@ func TestEachRPCIsReachedOverHTTP(t *testing.T) {
 	var what []any
 	r := run(t, server.Config{}, asked("prod", &what))
 	from := time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)
-	save := snapshot.SaveRequest{NamePrefix: "x", Labels: map[string]string{"k": "v"}, Backends: []string{"s3"}, RequestID: "id", Trigger: snapshot.TriggerManual}
+	save := cluster.SaveRequest{NamePrefix: "x", Labels: map[string]string{"k": "v"}, Backends: []string{"s3"}, RequestID: "id", Trigger: snapshot.TriggerManual}
 	for _, c := range []struct {
 		method, path, body string
 		want               any
 	}{
-		{"POST", "/snapshots:save", "", snapshot.SaveRequest{Trigger: snapshot.TriggerManual}},
+		{"POST", "/snapshots:save", "", cluster.SaveRequest{Trigger: snapshot.TriggerManual}},
 		{"POST", "/snapshots:save", `{"namePrefix":"x","labels":{"k":"v"},"backends":["s3"],"requestId":"id"}`, save},
-		{"POST", "/snapshots:reconcile", `{"backends":["s3"],"validateOnly":true}`, snapshot.ReconcileRequest{Backends: []string{"s3"}, ValidateOnly: true}},
+		{"POST", "/snapshots:reconcile", `{"backends":["s3"],"validateOnly":true}`, cluster.ReconcileRequest{Backends: []string{"s3"}, ValidateOnly: true}},
 		{"GET", "/snapshots", "", snapshot.Query{PageSize: 100}},
 		{"GET", "/snapshots?backend=s3&states=STATE_READY&states=STATE_PARTIAL&labels[k]=v&pageSize=5&createTimeFrom=2026-11-25T00:00:00Z", "",
 			snapshot.Query{Backend: "s3", States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, Labels: map[string]string{"k": "v"}, PageSize: 5, From: from}},
 		{"GET", "/snapshots/a-1.b", "", "a-1.b"},
-		{"PATCH", "/snapshots/a", `{"pinned":true}`, snapshot.UpdateRequest{Name: "a", Pinned: new(true)}},
-		{"PATCH", "/snapshots/a", `{"pinned":true,"etag":"e"}`, snapshot.UpdateRequest{Name: "a", Etag: "e", Pinned: new(true)}},
+		{"PATCH", "/snapshots/a", `{"pinned":true}`, cluster.UpdateRequest{Name: "a", Pinned: new(true)}},
+		{"PATCH", "/snapshots/a", `{"pinned":true,"etag":"e"}`, cluster.UpdateRequest{Name: "a", Etag: "e", Pinned: new(true)}},
 		{"PATCH", "/snapshots/a?updateMask=labels,pinned", `{"labels":{"k":"v"},"etag":"e"}`,
-			snapshot.UpdateRequest{Name: "a", Etag: "e", Pinned: new(false), Labels: map[string]string{"k": "v"}}},
-		{"DELETE", "/snapshots/a?backends=s3&backends=b&etag=e", "", snapshot.DeleteRequest{Name: "a", Backends: []string{"s3", "b"}, Etag: "e"}},
-		{"POST", "/snapshots:prune", `{"validate_only":true}`, snapshot.PruneRequest{ValidateOnly: true}},
-		{"POST", "/snapshots/a:verify", `{"level":"LEVEL_DRILL","backend":"s3"}`, snapshot.VerifyRequest{Name: "a", Level: snapshot.LevelDrill, Backend: "s3"}},
+			cluster.UpdateRequest{Name: "a", Etag: "e", Pinned: new(false), Labels: map[string]string{"k": "v"}}},
+		{"DELETE", "/snapshots/a?backends=s3&backends=b&etag=e", "", cluster.DeleteRequest{Name: "a", Backends: []string{"s3", "b"}, Etag: "e"}},
+		{"POST", "/snapshots:prune", `{"validate_only":true}`, cluster.PruneRequest{ValidateOnly: true}},
+		{"POST", "/snapshots/a:verify", `{"level":"LEVEL_DRILL","backend":"s3"}`, cluster.VerifyRequest{Name: "a", Level: snapshot.LevelDrill, Backend: "s3"}},
 	} {
 		for _, prefix := range []string{"/v1", "/v1/clusters/prod"} {
 			what = nil
@@ -149,8 +150,8 @@ func TestEachRPCIsReachedOverHTTP(t *testing.T) {
 				t.Errorf("%s %s: %d %s", c.method, prefix+c.path, resp.code, body)
 				continue
 			}
-			if diff := cmp.Diff([]any{c.want}, what); diff != "" {
-				t.Errorf("%s %s became (-want +got):\n%s", c.method, prefix+c.path, diff)
+			if len(what) != 1 || !reflect.DeepEqual(what[0], c.want) {
+				t.Errorf("%s %s became %+v, want %+v", c.method, prefix+c.path, what, c.want)
 			}
 		}
 	}
@@ -210,13 +211,13 @@ func TestErrorsOverHTTPAreTheStatusWithItsDetails(t *testing.T) {
 		http int
 		wait string
 	}{
-		{&snapshot.Error{Reason: snapshot.ReasonSnapshotNotFound, Message: "none"}, codes.NotFound, 404, ""},
+		{snapshot.ReasonSnapshotNotFound.New("none"), codes.NotFound, 404, ""},
 		{snapshot.Invalid("name", "is bad"), codes.InvalidArgument, 400, ""},
-		{&snapshot.Error{Reason: snapshot.ReasonSaveInProgress, Message: "busy", Retry: 1500 * time.Millisecond}, codes.Aborted, 409, "2"},
-		{&snapshot.Error{Reason: snapshot.ReasonEtcdUnavailable, Message: "down", Retry: 5 * time.Second}, codes.Unavailable, 503, "5"},
-		{&snapshot.Error{Reason: snapshot.ReasonPinned, Message: "pinned"}, codes.FailedPrecondition, 400, ""},
-		{&snapshot.Error{Reason: snapshot.ReasonNoSpace, Message: "full"}, codes.ResourceExhausted, 429, ""},
-		{&snapshot.Error{Reason: snapshot.ReasonChecksumMismatch, Message: "damaged"}, codes.DataLoss, 500, ""},
+		{snapshot.ReasonSaveInProgress.New("busy"), codes.Aborted, 409, "5"},
+		{snapshot.ReasonEtcdUnavailable.New("down"), codes.Unavailable, 503, "10"},
+		{snapshot.ReasonPinned.New("pinned"), codes.FailedPrecondition, 400, ""},
+		{snapshot.ReasonNoSpace.New("full"), codes.ResourceExhausted, 429, "60"},
+		{snapshot.ReasonChecksumMismatch.New("damaged"), codes.DataLoss, 500, "10"},
 	} {
 		r := run(t, server.Config{}, failing(c.err))
 		resp, body := r.ask(t, "GET", "/v1/snapshots/a", "")
@@ -229,9 +230,9 @@ func TestErrorsOverHTTPAreTheStatusWithItsDetails(t *testing.T) {
 
 // TestAPartialSaveOverHTTPHasTheSnapshot: what was stored is not lost with the error.
 func TestAPartialSaveOverHTTPHasTheSnapshot(t *testing.T) {
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(context.Context, snapshot.SaveRequest) (snapshot.SaveResult, error) {
-		return snapshot.SaveResult{Snapshot: &snapshot.Snapshot{Name: "a", State: snapshot.StatePartial}},
-			&snapshot.Error{Reason: snapshot.ReasonBackendUnavailable, Backend: "s3", Message: "down"}
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
+		return cluster.SaveResult{Snapshot: inState(snapshot.StatePartial, snapshot.Snapshot{Name: "a"})},
+			snapshot.ReasonBackendUnavailable.New("down").On("s3")
 	}})
 	_, body := r.ask(t, "POST", "/v1/snapshots:save", "{}")
 	d := checkError(t, errorOf(t, body), codes.Unavailable, snapshot.ReasonBackendUnavailable)
@@ -275,7 +276,7 @@ func TestWatchIsLinesOfJSON(t *testing.T) {
 		t.Fatalf("%d %v", resp.code, resp.header)
 	}
 	for _, cluster := range []string{"a", "b"} {
-		r.events.Publish(snapshot.Event{Type: snapshot.EventStarted, Cluster: cluster, Name: "x", RequestID: "id", Snapshot: &snapshot.Snapshot{Name: "x"}})
+		r.events.Observe(t.Context(), snapshot.Event{Type: snapshot.EventStarted, Cluster: cluster, Name: "x", RequestID: "id", Snapshot: &snapshot.Snapshot{Name: "x"}})
 	}
 	if l := next(); l.Result["type"] != "TYPE_STARTED" || l.Result["cluster"] != "b" || l.Error != nil {
 		t.Errorf("the first line is %v", l)
@@ -289,7 +290,7 @@ func TestVerifyIsLinesOfJSON(t *testing.T) {
 	rec := &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x", Verification: &snapshot.Verification{Level: snapshot.LevelChecksum, Passed: true}}}
 	var progress bool
 	var fail error
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", verify: func(_ context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", verify: func(_ context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
 		if progress {
 			req.Progress("s3", 5, 10)
 		}
@@ -303,7 +304,7 @@ func TestVerifyIsLinesOfJSON(t *testing.T) {
 	if resp.code != http.StatusOK || first.Result["doneBytes"] != "5" || last.Result["snapshot"] == nil {
 		t.Errorf("%d, %v, %v", resp.code, first, last)
 	}
-	fail = &snapshot.Error{Reason: snapshot.ReasonChecksumMismatch, Backend: "s3", Message: "damaged"}
+	fail = snapshot.ReasonChecksumMismatch.New("damaged").On("s3")
 	resp, next = r.open(t, verify())
 	if first := next(); resp.code != http.StatusOK || first.Result["doneBytes"] != "5" {
 		t.Errorf("%d, %v", resp.code, first)
@@ -322,7 +323,7 @@ func TestWhoeverClosesTheConnectionEndsTheCall(t *testing.T) {
 	c, entered, _ := saving()
 	ended := make(chan struct{})
 	save := c.save
-	c.save = func(ctx context.Context, req snapshot.SaveRequest) (snapshot.SaveResult, error) {
+	c.save = func(ctx context.Context, req cluster.SaveRequest) (cluster.SaveResult, error) {
 		defer close(ended)
 		return save(ctx, req)
 	}

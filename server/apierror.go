@@ -16,20 +16,20 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Reasons that only HTTP has: the request did not get as far as a call.
+// Reasons that only HTTP has: the request does not become a call.
 const (
 	reasonBadRequest          = "BAD_REQUEST"          // the form of the request is wrong
 	reasonCertificateRequired = "CERTIFICATE_REQUIRED" // there is no client certificate
-	reasonCrossOrigin         = "CROSS_ORIGIN"         // a page of another site asks
-	reasonForeignHost         = "FOREIGN_HOST"         // the Host is none of loopback
+	reasonCrossOrigin         = "CROSS_ORIGIN"         // the request is from a page of another site
+	reasonForeignHost         = "FOREIGN_HOST"         // the Host is not a loopback name
 	reasonLocalOnly           = "LOCAL_ONLY"           // the caller could not reach the gRPC port
 	reasonNoSuchMethod        = "NO_SUCH_METHOD"       // the path has no such HTTP method
 	reasonNoSuchPath          = "NO_SUCH_PATH"         // there is no such path
 	reasonNotJSON             = "NOT_JSON"             // the body is of another type
-	reasonTooLarge            = "TOO_LARGE"            // the body is
+	reasonTooLarge            = "TOO_LARGE"            // the body is too large
 )
 
-// refusal is an error of a request that did not get as far as a call.
+// refusal is an error of a request that does not become a call.
 type refusal struct {
 	http    int
 	reason  string
@@ -61,13 +61,13 @@ func (r *refusal) status() *status.Status {
 func withReason(st *status.Status, reason string) *status.Status {
 	full, err := st.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: wire.Domain})
 	if err != nil {
-		return st // of a status that is OK alone
+		return st // only for a status that is OK
 	}
 	return full
 }
 
-// statusOfCall returns the status of a call as it goes out. Those of the service are complete; those that the way to it made,
-// of a field that cannot be read or a server that is gone, get a reason.
+// statusOfCall returns the status of a call as it is sent. A status of the service is complete. One that was made on
+// the way to the service, for a field that cannot be read or a server that is gone, gets a reason here.
 func statusOfCall(err error) *status.Status {
 	st := status.Convert(err)
 	if len(st.Details()) > 0 {
@@ -77,7 +77,7 @@ func statusOfCall(err error) *status.Status {
 	case codes.InvalidArgument:
 		return unreadable(st.Message())
 	case codes.Unavailable:
-		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonShuttingDown, Message: errStopping.Error(), Retry: stopRetry, Err: err}, "", nil)
+		return wire.Status(shuttingDown(err), "", nil)
 	case codes.Canceled, codes.DeadlineExceeded:
 		return withReason(st, string(snapshot.ReasonCancelled))
 	default:
@@ -85,19 +85,24 @@ func statusOfCall(err error) *status.Status {
 	}
 }
 
-func handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+func handleError(
+	_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error,
+) {
 	st := statusOfCall(err)
 	writeStatus(w, runtime.HTTPStatusFromCode(st.Code()), st)
 }
 
 func handleStreamError(_ context.Context, err error) *status.Status { return statusOfCall(err) }
 
-func handleRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+func handleRoutingError(
+	_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int,
+) {
 	if code == http.StatusMethodNotAllowed {
 		writeRefusal(w, refuse(code, reasonNoSuchMethod, "%.200q cannot be asked with %.20q", r.URL.Path, r.Method))
 		return
 	}
-	writeRefusal(w, refuse(http.StatusNotFound, reasonNoSuchPath, "the API has no path %.200q; try /v1/snapshots", r.URL.Path))
+	writeRefusal(w, refuse(http.StatusNotFound, reasonNoSuchPath,
+		"the API has no path %.200q; try /v1/snapshots", r.URL.Path))
 }
 
 // writeStatus answers with an error.
@@ -114,5 +119,5 @@ func writeStatus(w http.ResponseWriter, code int, st *status.Status) {
 	}
 	w.Header().Set("Content-Type", jsonType)
 	w.WriteHeader(code)
-	_, _ = w.Write(b) // the client is gone; there is nobody to tell
+	_, _ = w.Write(b) // the client is gone, and nobody can be told
 }

@@ -8,27 +8,27 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/snapshotd/snapshotd/internal/loopback"
 )
 
-// guard keeps out of the API over HTTP who must not come in: whom client certificates or a gRPC port
-// on loopback would keep out, and pages of other sites in the browser of somebody who may.
+// guard protects the API over HTTP. It refuses callers that a client certificate or a gRPC port on loopback would keep
+// out, and pages of other sites in the browser of a caller who is allowed in.
 type guard struct {
 	certificate bool // clients need a certificate that was verified
 	grpcIsLocal bool // the gRPC port is for this machine alone
-	local       bool // one of the two ports is
+	local       bool // one of the two ports is for this machine alone
 	origin      *http.CrossOriginProtection
 }
 
 func newGuard(tls TLS, grpcAddr, httpAddr net.Addr) *guard {
 	return &guard{
 		certificate: tls.ClientCAFile != "",
-		grpcIsLocal: isLoopback(grpcAddr.String()),
-		local:       isLoopback(grpcAddr.String()) || isLoopback(httpAddr.String()),
+		grpcIsLocal: loopback.Is(grpcAddr.String()),
+		local:       loopback.Is(grpcAddr.String()) || loopback.Is(httpAddr.String()),
 		origin:      http.NewCrossOriginProtection(),
 	}
 }
@@ -39,12 +39,13 @@ func (g *guard) check(r *http.Request) error {
 		return refuse(http.StatusUnauthorized, reasonCertificateRequired,
 			"the API needs a client certificate of the CA of tls.client_ca, over HTTP as over gRPC")
 	}
-	if g.grpcIsLocal && !isLoopback(r.RemoteAddr) {
+	if g.grpcIsLocal && !loopback.Is(r.RemoteAddr) {
 		return refuse(http.StatusForbidden, reasonLocalOnly,
-			"gRPC is served to this machine alone, and so is the API over HTTP; let listen_grpc (--listen-grpc) have another address to serve others")
+			"gRPC is served to this machine alone, and so is the API over HTTP; "+
+				"let listen_grpc (--listen-grpc) have another address to serve others")
 	}
-	// A page can make its own name lead to a loopback address, but not to a certificate that holds for it.
-	if g.local && r.TLS == nil && !isLoopback(r.Host) {
+	// A page can make its own name resolve to a loopback address, but it cannot get a certificate for it.
+	if g.local && r.TLS == nil && !loopback.Is(r.Host) {
 		return refuse(http.StatusForbidden, reasonForeignHost,
 			"the host %.120q is no name of a service that listens on loopback; ask localhost or 127.0.0.1", r.Host)
 	}
@@ -54,20 +55,24 @@ func (g *guard) check(r *http.Request) error {
 	return checkForm(r)
 }
 
-// checkForm refuses what would be ignored otherwise: a Delete or Prune whose limits are overlooked does harm.
+// checkForm refuses parts of a request that would be ignored otherwise: a Delete or Prune whose limits are ignored does
+// harm.
 func checkForm(r *http.Request) error {
-	if query, err := url.QueryUnescape(r.URL.RawQuery); !utf8.ValidString(r.URL.Path) || err == nil && !utf8.ValidString(query) {
+	query, err := url.QueryUnescape(r.URL.RawQuery)
+	if !utf8.ValidString(r.URL.Path) || err == nil && !utf8.ValidString(query) {
 		return refuse(http.StatusBadRequest, reasonBadRequest, "the path or the query is not UTF-8")
 	}
 	switch r.Method {
 	case http.MethodPost:
 		if r.URL.RawQuery != "" {
-			return refuse(http.StatusBadRequest, reasonBadRequest, "with POST the fields of the request are its JSON body, not its query")
+			return refuse(http.StatusBadRequest, reasonBadRequest,
+				"with POST the fields of the request are its JSON body, not its query")
 		}
 	case http.MethodPatch:
 	case http.MethodGet, http.MethodHead, http.MethodDelete:
 		if r.ContentLength != 0 {
-			return refuse(http.StatusBadRequest, reasonBadRequest, "with %.20q the fields of the request are its query, not its body", r.Method)
+			return refuse(http.StatusBadRequest, reasonBadRequest,
+				"with %.20q the fields of the request are its query, not its body", r.Method)
 		}
 		return nil
 	default:
@@ -84,7 +89,7 @@ func checkForm(r *http.Request) error {
 	return nil
 }
 
-// takeBody reads the body under the time limits of the server and lifts them then: a call may take as long as it does over gRPC.
+// takeBody reads the body under the server's time limits, and then lifts them: a call may take as long as over gRPC.
 func takeBody(w http.ResponseWriter, r *http.Request) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
@@ -99,14 +104,4 @@ func takeBody(w http.ResponseWriter, r *http.Request) error {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	rc := http.NewResponseController(w)
 	return errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{}))
-}
-
-// isLoopback reports whether an address, with or without a port, can only be this machine.
-func isLoopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		host = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
-	}
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }

@@ -15,8 +15,8 @@ const (
 	streamType = "application/x-ndjson"
 )
 
-// jsonLines writes each message as a line of JSON, as the command line's -o json has it: fields that are not set are there with
-// their zero. Fields of a request that nobody knows are an error.
+// jsonLines writes each message as a line of JSON, in the form of the command line's -o json: fields that are not set
+// appear with their zero value. An unknown field of a request is an error.
 type jsonLines struct{ runtime.JSONPb }
 
 var (
@@ -29,7 +29,7 @@ func newJSONLines() *jsonLines {
 	return &jsonLines{runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{EmitDefaultValues: true}}}
 }
 
-// Marshal implements [runtime.Marshaler]. The library's JSON has spaces at random.
+// Marshal implements [runtime.Marshaler]. The library's JSON has random spaces.
 func (l *jsonLines) Marshal(v any) ([]byte, error) {
 	b, err := l.JSONPb.Marshal(v)
 	if err != nil {
@@ -43,7 +43,7 @@ func (l *jsonLines) Marshal(v any) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Delimiter implements [runtime.Delimited]: a line has its end already.
+// Delimiter implements [runtime.Delimited]: a line ends with a newline already.
 func (*jsonLines) Delimiter() []byte { return nil }
 
 // ContentType implements [runtime.Marshaler].

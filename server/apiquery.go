@@ -14,12 +14,12 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// The library has one parser for all of the process, and ignores what it does not know. It is set here and not where the API
-// is made: an embedded etcd, which uses the library too, may read it by then.
+// The library has one parser for the whole process, and it ignores unknown keys. The parser is set here, before the API
+// is made, because an embedded etcd also uses the library and may read it earlier.
 func init() { runtime.SetQueryParameterParser(strictQuery{})(nil) }
 
-// strictQuery refuses what the library's parser would ignore: a Delete whose backends are misspelled must not be one of all
-// of them. The messages of others are left to the library.
+// strictQuery refuses keys that the library's parser would ignore: a Delete with misspelled backends must not delete
+// from all of them. Messages of other packages are left to the library.
 type strictQuery struct{ runtime.DefaultQueryParser }
 
 // Parse implements [runtime.QueryParameterParser].
@@ -37,7 +37,7 @@ func (p strictQuery) Parse(m proto.Message, values url.Values, filter *utilities
 
 var mapKey = regexp.MustCompile(`^(.*)\[.*\]$`)
 
-// checkKey returns why a key of a query is no field of the message that may be there.
+// checkKey returns why a key of a query is not a field that the message may have there.
 func checkKey(d protoreflect.MessageDescriptor, key string, filter *utilities.DoubleArray) error {
 	name, bracketed := key, false
 	if match := mapKey.FindStringSubmatch(key); match != nil {
@@ -55,8 +55,8 @@ func checkKey(d protoreflect.MessageDescriptor, key string, filter *utilities.Do
 	return nil
 }
 
-// resolve returns the field that a dotted name leads to, and the names on the way as the .proto files have them; nil when
-// there is none.
+// resolve returns the field of a dotted name, and the names on the way to it as the .proto files have them; nil when
+// there is no such field.
 func resolve(d protoreflect.MessageDescriptor, name string) (path []string, field protoreflect.FieldDescriptor) {
 	for part := range strings.SplitSeq(name, ".") {
 		if d == nil {

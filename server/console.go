@@ -15,11 +15,11 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Limits of what the console's verdicts cost: the catalog may be kept by the very etcd that is in trouble.
+// Limits of the cost of the console's verdicts: the catalog may be in the same etcd that is in trouble.
 const (
-	glanceSnapshots = 500              // of each cluster that are looked at
-	glanceClusters  = 4                // whose catalogs are read at a time
-	glanceTimeout   = 10 * time.Second // after which a catalog that has not answered counts as unreadable
+	glanceSnapshots = 500              // read from each catalog
+	glanceClusters  = 4                // catalogs that are read at a time
+	glanceTimeout   = 10 * time.Second // a catalog that does not answer by then counts as unreadable
 )
 
 func (s *Server) addConsole(mux *http.ServeMux, g *guard) {
@@ -32,10 +32,12 @@ func (s *Server) addConsole(mux *http.ServeMux, g *guard) {
 		s.serveIndex(w, r)
 	})
 	mux.HandleFunc("GET "+console.Root, console.ServePart)
-	mux.HandleFunc("GET "+console.Root+"overview", func(w http.ResponseWriter, r *http.Request) { s.serveOverview(w, r, g) })
+	mux.HandleFunc("GET "+console.Root+"overview", func(w http.ResponseWriter, r *http.Request) {
+		s.serveOverview(w, r, g)
+	})
 }
 
-// wantsHTML reports whether a client names HTML among what it accepts, as browsers do; curl takes what comes.
+// wantsHTML reports whether a client names HTML among the types that it accepts, as browsers do; curl names none.
 func wantsHTML(accept []string) bool {
 	for kind := range strings.SplitSeq(strings.Join(accept, ","), ",") {
 		media, params, err := mime.ParseMediaType(kind)
@@ -48,7 +50,7 @@ func wantsHTML(accept []string) bool {
 	return false
 }
 
-// serveOverview says what the console shows at a glance, to those who may ask the API.
+// serveOverview serves the overview of the console to clients that may call the API.
 func (s *Server) serveOverview(w http.ResponseWriter, r *http.Request, g *guard) {
 	setPrivate(w.Header())
 	if err := g.check(r); err != nil {
@@ -60,17 +62,18 @@ func (s *Server) serveOverview(w http.ResponseWriter, r *http.Request, g *guard)
 		return
 	}
 	b, err := json.Marshal(console.Overview{
-		Version: s.cfg.Version, Time: time.Now().UTC(), GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.enabled(), Clusters: s.glance(r.Context(), s.streams),
+		Version: s.cfg.Version, Time: time.Now().UTC(), GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.enabled(),
+		Clusters: s.glance(r.Context(), s.streams),
 	})
 	if err != nil {
 		http.Error(w, "the overview cannot be encoded: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", jsonType)
-	_, _ = w.Write(append(b, '\n')) // the client is gone; there is nobody to tell
+	_, _ = w.Write(append(b, '\n')) // the client is gone, and nobody can be told
 }
 
-// glance looks at all clusters, a few at a time, until ctx or stop is done.
+// glance reads the catalogs of all clusters, a few at a time, until ctx or stop is done.
 func (s *Server) glance(ctx, stop context.Context) []console.Cluster {
 	ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
 	defer cancel()
@@ -93,7 +96,7 @@ func (s *Server) glanceAt(ctx context.Context, c Cluster) (glance console.Cluste
 	err := s.guard(ctx, ours+"List", func(ctx context.Context) error {
 		page, err := c.List(ctx, snapshot.Query{PageSize: glanceSnapshots})
 		if err == nil {
-			glance = console.Judge(c.Name(), c.BackendNames(), page.Records, page.NextPageToken == "", time.Now())
+			glance = console.VerdictOn(c.Name(), c.BackendNames(), page.Records, page.NextPageToken == "", time.Now())
 		}
 		return err
 	})
@@ -106,7 +109,7 @@ func (s *Server) glanceAt(ctx context.Context, c Cluster) (glance console.Cluste
 	return glance
 }
 
-// setPrivate keeps an answer from caches, and from pages of other sites.
+// setPrivate keeps an answer out of caches, and away from pages of other sites.
 func setPrivate(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")

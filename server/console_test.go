@@ -156,13 +156,13 @@ func listing(name string, records ...*snapshot.Record) *fakeCluster {
 }
 
 func TestTheOverviewHasEveryCluster(t *testing.T) {
-	whole := &snapshot.Record{Snapshot: snapshot.Snapshot{
-		Name: "a", State: snapshot.StateReady, Trigger: snapshot.TriggerManual, CreateTime: time.Now(),
-		Locations: []snapshot.Location{{Backend: "local", State: snapshot.StateReady}},
-	}, Proven: time.Now()}
+	saved := snapshot.Snapshot{Name: "a", Trigger: snapshot.TriggerManual, CreateTime: time.Now()}
+	whole := snapshot.WithBookkeeping(snapshot.WithStatus(saved, snapshot.Status{
+		State: snapshot.StateReady, Locations: []snapshot.Location{{Backend: "local", State: snapshot.StateReady}},
+	}), snapshot.Bookkeeping{Proven: time.Now()})
 	lost := &fakeCluster{name: "lost", backends: []string{"s3"}}
 	lost.list = func(context.Context, snapshot.Query) (snapshot.Page, error) {
-		return snapshot.Page{}, &snapshot.Error{Reason: snapshot.ReasonCatalogUnavailable, Message: "read the catalog", Err: errors.New("no leader")}
+		return snapshot.Page{}, snapshot.ReasonCatalogUnavailable.New("read the catalog").Because(errors.New("no leader"))
 	}
 	broken := &fakeCluster{name: "broken", backends: []string{"s3"}}
 	broken.list = func(context.Context, snapshot.Query) (snapshot.Page, error) { panic("a defect") }

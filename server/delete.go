@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -14,7 +15,7 @@ func (s *service) Delete(ctx context.Context, req *snapshotdv1.DeleteRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	rec, err := c.Delete(ctx, snapshot.DeleteRequest{Name: req.GetName(), Backends: req.GetBackends(), Etag: req.GetEtag()})
+	rec, err := c.Delete(ctx, cluster.DeleteRequest{Name: req.GetName(), Backends: req.GetBackends(), Etag: req.GetEtag()})
 	var left *snapshot.Snapshot
 	if rec != nil {
 		left = &rec.Snapshot
@@ -31,7 +32,7 @@ func (s *service) Prune(ctx context.Context, req *snapshotdv1.PruneRequest) (*sn
 	if err != nil {
 		return nil, err
 	}
-	decisions, err := c.Prune(ctx, snapshot.PruneRequest{Backends: req.GetBackends(), ValidateOnly: req.GetValidateOnly()})
+	decisions, err := c.Prune(ctx, cluster.PruneRequest{Backends: req.GetBackends(), ValidateOnly: req.GetValidateOnly()})
 	if err != nil {
 		return nil, &failure{error: err, cluster: c.Name()}
 	}

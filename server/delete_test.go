@@ -7,15 +7,16 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 func TestDeleteSaysWhatIsLeft(t *testing.T) {
-	left := &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x", State: snapshot.StateDeleting}}
-	locked := &snapshot.Error{Reason: snapshot.ReasonObjectLocked, Backend: "s3", Message: "it is locked"}
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", remove: func(_ context.Context, req snapshot.DeleteRequest) (*snapshot.Record, error) {
+	left := &snapshot.Record{Snapshot: *inState(snapshot.StateDeleting, snapshot.Snapshot{Name: "x"})}
+	locked := snapshot.ReasonObjectLocked.New("it is locked").On("s3")
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", remove: func(_ context.Context, req cluster.DeleteRequest) (*snapshot.Record, error) {
 		if req.Etag == "1" {
 			return left, locked
 		}
@@ -34,12 +35,12 @@ func TestDeleteSaysWhatIsLeft(t *testing.T) {
 
 func TestPruneSaysWhatGoes(t *testing.T) {
 	at := time.Unix(1784116800, 0)
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", prune: func(_ context.Context, req snapshot.PruneRequest) ([]snapshot.Decision, error) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", prune: func(_ context.Context, req cluster.PruneRequest) ([]cluster.Decision, error) {
 		if !req.ValidateOnly || len(req.Backends) != 1 {
 			t.Errorf("the request became %+v", req)
 		}
-		denied := &snapshot.Error{Reason: snapshot.ReasonBackendAccessDenied, Message: "denied"}
-		return []snapshot.Decision{{Name: "x", Backend: "s3", CreateTime: at, Size: 5, Why: "no rule keeps it", Err: denied}}, nil
+		denied := snapshot.ReasonBackendAccessDenied.New("denied")
+		return []cluster.Decision{{Name: "x", Backend: "s3", CreateTime: at, Size: 5, Why: "no rule keeps it", Err: denied}}, nil
 	}})
 	resp, err := r.client(t).Prune(t.Context(), &snapshotdv1.PruneRequest{Backends: []string{"s3"}, ValidateOnly: true})
 	if err != nil || len(resp.GetDecisions()) != 1 {

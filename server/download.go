@@ -1,32 +1,34 @@
 package server
 
 import (
-	"fmt"
 	"io"
 	"time"
 
 	"google.golang.org/grpc"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// downloadChunk is how many bytes a message of a download has at most.
+type downloadStream = grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]
+
+// downloadChunk is the size of a message of a download, at most.
 const downloadChunk = 256 << 10
 
 // Download implements the RPC.
-func (s *service) Download(req *snapshotdv1.DownloadRequest, stream grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+func (s *service) Download(req *snapshotdv1.DownloadRequest, stream downloadStream) error {
 	c, err := s.cluster(req.GetCluster())
 	if err != nil {
 		return err
 	}
-	d, err := c.Download(stream.Context(), snapshot.DownloadRequest{
+	d, err := c.Download(stream.Context(), cluster.DownloadRequest{
 		Name: req.GetName(), Backend: req.GetBackend(), Decoded: req.GetDecoded(), Offset: req.GetOffset(),
 	})
 	if err != nil {
 		return &failure{error: err, cluster: c.Name()}
 	}
-	defer func() { _ = d.Close() }() // it was only read
+	defer func() { _ = d.Close() }() // a file that was only read
 	header := &snapshotdv1.DownloadHeader{
 		Cluster: c.Name(), Name: d.Name, Backend: d.Backend, Decoded: req.GetDecoded(),
 		TotalBytes: d.Size, Sha256: d.SHA256, Sha256Bytes: d.SHA256Bytes, FileName: d.FileName,
@@ -51,17 +53,15 @@ func (s *service) Download(req *snapshotdv1.DownloadRequest, stream grpc.ServerS
 	}
 }
 
-// sendDownload sends a message, which it has encoded when it returns, and waits while the caller does not take what came
-// before. Few downloads are read at a time, so that after a while d is closed meanwhile, for another one to be read: that is
-// the error then.
-func (s *service) sendDownload(stream grpc.ServerStreamingServer[snapshotdv1.DownloadResponse], d *snapshot.Download, m *snapshotdv1.DownloadResponse) error {
+// sendDownload sends a message, which is encoded when it returns, and waits while the caller does not take the earlier
+// ones. Few downloads are read at a time: after the stall timeout, d is closed so that another download can be read,
+// and the error says so.
+func (s *service) sendDownload(stream downloadStream, d *cluster.Download, m *snapshotdv1.DownloadResponse) error {
 	stalled := time.AfterFunc(s.stall, func() { _ = d.Close() })
 	err := stream.Send(m)
 	if !stalled.Stop() {
-		return &snapshot.Error{
-			Reason: snapshot.ReasonSlowConsumer, Message: fmt.Sprintf("download %s: the caller took nothing for %v", d.Name, s.stall),
-			Hint: "download the rest, from the offset that it has come to", Err: err,
-		}
+		return snapshot.ReasonSlowConsumer.New("download %s: the caller took nothing for %v", d.Name, s.stall).Because(err).
+			Advise("download the rest, from the offset that was reached")
 	}
 	if err != nil {
 		return gone(err)

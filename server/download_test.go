@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -40,14 +41,14 @@ func (o *opened) Close() error { o.closed.Store(true); return nil }
 
 func TestDownloadStreamsTheHeaderAndTheBytes(t *testing.T) {
 	content := bytes.Repeat([]byte("x"), 1<<20+1)
-	damaged := &snapshot.Error{Reason: snapshot.ReasonChecksumMismatch, Backend: "s3", Message: "damaged"}
+	damaged := snapshot.ReasonChecksumMismatch.New("damaged").On("s3")
 	for _, fail := range []error{nil, damaged, io.ErrUnexpectedEOF} {
 		from := &opened{Reader: brokenAfter{bytes.NewReader(content), fail}}
-		r := run(t, server.Config{}, &fakeCluster{name: "prod", download: func(_ context.Context, req snapshot.DownloadRequest) (*snapshot.Download, error) {
-			if req != (snapshot.DownloadRequest{Name: "x", Backend: "s3", Decoded: true, Offset: 7}) {
+		r := run(t, server.Config{}, &fakeCluster{name: "prod", download: func(_ context.Context, req cluster.DownloadRequest) (*cluster.Download, error) {
+			if req != (cluster.DownloadRequest{Name: "x", Backend: "s3", Decoded: true, Offset: 7}) {
 				t.Errorf("the request became %+v", req)
 			}
-			return snapshot.NewDownload(from, snapshot.Download{Name: "x", Backend: "s3", Size: 9, SHA256: "ab", SHA256Bytes: 8, FileName: "x.db"}), nil
+			return cluster.NewDownload(from, cluster.Download{Name: "x", Backend: "s3", Size: 9, SHA256: "ab", SHA256Bytes: 8, FileName: "x.db"}), nil
 		}})
 		stream, err := r.client(t).Download(t.Context(), &snapshotdv1.DownloadRequest{Name: "x", Backend: "s3", Decoded: true, Offset: 7})
 		if err != nil {
@@ -86,8 +87,8 @@ func (e endless) Close() error               { close(e.closed); return nil }
 // Few downloads are read at a time: whoever is connected and takes nothing gives his place to others.
 func TestADownloadThatNobodyTakesIsClosed(t *testing.T) {
 	from := endless{make(chan struct{})}
-	r := run(t, server.Config{StallTimeout: 50 * time.Millisecond}, &fakeCluster{name: "prod", download: func(context.Context, snapshot.DownloadRequest) (*snapshot.Download, error) {
-		return snapshot.NewDownload(from, snapshot.Download{Name: "x", Backend: "s3"}), nil
+	r := run(t, server.Config{StallTimeout: 50 * time.Millisecond}, &fakeCluster{name: "prod", download: func(context.Context, cluster.DownloadRequest) (*cluster.Download, error) {
+		return cluster.NewDownload(from, cluster.Download{Name: "x", Backend: "s3"}), nil
 	}})
 	stream, err := r.client(t).Download(t.Context(), &snapshotdv1.DownloadRequest{Name: "x"})
 	if err != nil {

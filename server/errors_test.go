@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -41,11 +42,11 @@ func TestEveryReasonHasItsCode(t *testing.T) {
 		snapshot.ReasonInternal:            codes.Internal,
 	} {
 		t.Run(string(reason), func(t *testing.T) {
-			e := &snapshot.Error{Reason: reason, Backend: "s3", Message: "read the thing", Hint: "try the other one", Retry: 7 * time.Second}
+			e := reason.New("read the thing").On("s3").Advise("try the other one")
 			r := run(t, server.Config{}, failing(fmt.Errorf("get: %w", e)))
 			_, err := r.client(t).Get(t.Context(), &snapshotdv1.GetRequest{Name: "a"})
 			d := checkError(t, err, code, reason)
-			if d.Backend != "s3" || d.Cluster != "prod" || d.Retry != 7*time.Second || d.Field != "" || d.Snapshot != nil {
+			if d.Backend != "s3" || d.Cluster != "prod" || d.Retry != e.Retry || d.Field != "" || d.Snapshot != nil {
 				t.Errorf("details are %+v", d)
 			}
 			if msg := status.Convert(err).Message(); msg != "get: read the thing (try the other one)" {
@@ -64,10 +65,10 @@ func TestErrorsThatAreNotTheDomains(t *testing.T) {
 		{errors.New("nil pointer, nearly"), codes.Internal, snapshot.ReasonInternal},
 		{fmt.Errorf("get: %w", context.Canceled), codes.Canceled, snapshot.ReasonCancelled},
 		{fmt.Errorf("get: %w", context.DeadlineExceeded), codes.DeadlineExceeded, snapshot.ReasonCancelled},
-		{&snapshot.Error{Reason: snapshot.ReasonCancelled, Err: context.DeadlineExceeded}, codes.DeadlineExceeded, snapshot.ReasonCancelled},
+		{snapshot.ReasonCancelled.New("x").Because(context.DeadlineExceeded), codes.DeadlineExceeded, snapshot.ReasonCancelled},
 		// etcd's client returns statuses: they are no status of ours.
 		{fmt.Errorf("get: %w", status.Error(codes.NotFound, "no such member")), codes.Internal, snapshot.ReasonInternal},
-		{&snapshot.Error{Reason: "SOMETHING_NEW", Message: "x"}, codes.Internal, "SOMETHING_NEW"},
+		{snapshot.Reason("SOMETHING_NEW").New("x"), codes.Internal, "SOMETHING_NEW"},
 	} {
 		t.Run(tc.err.Error(), func(t *testing.T) {
 			r := run(t, server.Config{}, failing(tc.err))
@@ -89,20 +90,18 @@ func TestAWrongFieldIsNamed(t *testing.T) {
 
 // partial is a snapshot that one of two backends holds.
 func partial() *snapshot.Snapshot {
-	return &snapshot.Snapshot{
-		Name: "on-demand-n1-1700000000", Cluster: "prod", State: snapshot.StatePartial, Error: "s3: bucket is on fire", Revision: 42,
-		Locations: []snapshot.Location{
-			{Backend: "local", State: snapshot.StateReady, URI: "file:///backups/prod/on-demand-n1-1700000000.db.zst"},
-			{Backend: "s3", State: snapshot.StateFailed, Error: "bucket is on fire", URI: "s3://b/prod/on-demand-n1-1700000000.db.zst"},
+	const name = "on-demand-n1-1700000000"
+	return snapshot.WithStatus(snapshot.Snapshot{Name: name, Cluster: "prod", Revision: 42}, snapshot.Status{
+		State: snapshot.StatePartial, Error: "s3: bucket is on fire", Locations: []snapshot.Location{
+			{Backend: "local", State: snapshot.StateReady, URI: "file:///backups/prod/" + name + ".db.zst"},
+			{Backend: "s3", State: snapshot.StateFailed, Error: "bucket is on fire", URI: "s3://b/prod/" + name + ".db.zst"},
 		},
-	}
+	})
 }
 
 func TestAPartialSaveIsAnErrorThatCarriesTheSnapshot(t *testing.T) {
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(context.Context, snapshot.SaveRequest) (snapshot.SaveResult, error) {
-		return snapshot.SaveResult{Snapshot: partial()}, &snapshot.Error{
-			Reason: snapshot.ReasonBackendUnavailable, Backend: "s3", Message: "save", Err: errors.New("bucket is on fire"), Retry: 10 * time.Second,
-		}
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
+		return cluster.SaveResult{Snapshot: partial()}, snapshot.ReasonBackendUnavailable.New("save").On("s3").Because(errors.New("bucket is on fire"))
 	}})
 	resp, err := r.client(t).Save(t.Context(), &snapshotdv1.SaveRequest{})
 	d := checkError(t, err, codes.Unavailable, snapshot.ReasonBackendUnavailable)
@@ -126,25 +125,27 @@ func TestTheLargestErrorFitsIntoSmallTrailers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			long := strings.Repeat(text, 5000)
-			s := partial()
-			s.Error, s.Labels = long, make(map[string]string)
+			labels := make(map[string]string)
 			for i := range snapshot.MaxLabels {
-				s.Labels[fmt.Sprintf("%0*d", snapshot.MaxLabelKey, i)] = strings.Repeat("v", snapshot.MaxLabelValue)
+				labels[fmt.Sprintf("%0*d", snapshot.MaxLabelKey, i)] = strings.Repeat("v", snapshot.MaxLabelValue)
 			}
+			locations := partial().Locations()
 			for i := range 30 {
-				s.Locations = append(s.Locations, snapshot.Location{
+				locations = append(locations, snapshot.Location{
 					Backend: fmt.Sprint("backend-", i), Error: long, State: snapshot.StateFailed, URI: "s3://bucket/" + strings.Repeat("p/", 500),
 				})
 			}
-			e := &snapshot.Error{
-				Reason: snapshot.ReasonBackendAccessDenied, Backend: "backend-0", Field: strings.Repeat("f", 500), Retry: time.Minute,
-				Message: "save to everything", Err: errors.New(long), Hint: "call the fire brigade",
-			}
-			r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(context.Context, snapshot.SaveRequest) (snapshot.SaveResult, error) {
-				return snapshot.SaveResult{Snapshot: s}, e
+			s := snapshot.WithStatus(snapshot.Snapshot{Name: partial().Name, Cluster: "prod", Labels: labels}, snapshot.Status{
+				State: snapshot.StatePartial, Error: long, Locations: locations,
+			})
+			e := snapshot.ReasonNoSpace.New("save to everything").On("backend-0").Because(errors.New(long)).
+				Advise("call the fire brigade")
+			e.Field = strings.Repeat("f", 500)
+			r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
+				return cluster.SaveResult{Snapshot: s}, e
 			}})
 			_, err := r.client(t, grpc.WithMaxHeaderListSize(8<<10)).Save(t.Context(), &snapshotdv1.SaveRequest{})
-			d := checkError(t, err, codes.FailedPrecondition, snapshot.ReasonBackendAccessDenied)
+			d := checkError(t, err, codes.ResourceExhausted, snapshot.ReasonNoSpace)
 			if d.Snapshot.GetName() != s.Name || d.Snapshot.GetState() != snapshotdv1.Snapshot_STATE_PARTIAL {
 				t.Errorf("the snapshot is %v", d.Snapshot)
 			}
@@ -179,7 +180,7 @@ func TestAPanicEndsOneCallAlone(t *testing.T) {
 }
 
 func TestAPanicOfOneClusterEndsTheReconcileAlone(t *testing.T) {
-	bad := &fakeCluster{name: "bad", reconcile: func(context.Context, snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
+	bad := &fakeCluster{name: "bad", reconcile: func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
 		panic("no such luck")
 	}}
 	r := run(t, server.Config{}, bad, reconciling("good", "local"))

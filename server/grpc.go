@@ -17,17 +17,18 @@ import (
 const (
 	// maxRequest is far above the largest request that is valid: 64 labels of 318 bytes.
 	maxRequest = 256 << 10
-	// maxHeaders is far above what a client has reason to send.
+	// maxHeaders is far above the headers that a client has reason to send.
 	maxHeaders = 64 << 10
 	// minPing is how often a client may ping: an idle connection through a load balancer needs it.
 	minPing = 5 * time.Second
-	// deadAfter is when the server asks whether a client that says nothing is still there: what it reads for it is held as long.
+	// deadAfter is after how long a silent client is asked whether it is still there: its resources are held until then.
 	deadAfter = time.Minute
 )
 
 func (s *Server) newGRPC(certs *certificates) *grpc.Server {
+	traced := filters.None(filters.HealthCheck(), filters.ServicePrefix("grpc.reflection."))
 	opts := []grpc.ServerOption{
-		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.None(filters.HealthCheck(), filters.ServicePrefix("grpc.reflection."))))),
+		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(traced))),
 		grpc.UnaryInterceptor(s.interceptCall),
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: deadAfter}),
@@ -40,7 +41,8 @@ func (s *Server) newGRPC(certs *certificates) *grpc.Server {
 		opts = append(opts, grpc.Creds(portCredentials{credentials.NewTLS(certs.grpcConfig())}))
 	}
 	g := grpc.NewServer(opts...)
-	snapshotdv1.RegisterSnapshotServiceServer(g, &service{clusters: s.cfg.Clusters, events: s.cfg.Events, stall: s.cfg.StallTimeout})
+	api := &service{clusters: s.cfg.Clusters, events: s.cfg.Events, stall: s.cfg.StallTimeout}
+	snapshotdv1.RegisterSnapshotServiceServer(g, api)
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
 	return g

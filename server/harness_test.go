@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -29,26 +30,26 @@ const patience = 20 * time.Second
 type fakeCluster struct {
 	name      string
 	backends  []string
-	save      func(context.Context, snapshot.SaveRequest) (snapshot.SaveResult, error)
-	reconcile func(context.Context, snapshot.ReconcileRequest) ([]snapshot.BackendReport, error)
+	save      func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error)
+	reconcile func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error)
 	get       func(context.Context, string) (*snapshot.Record, error)
 	list      func(context.Context, snapshot.Query) (snapshot.Page, error)
-	update    func(context.Context, snapshot.UpdateRequest) (*snapshot.Record, error)
-	remove    func(context.Context, snapshot.DeleteRequest) (*snapshot.Record, error)
-	prune     func(context.Context, snapshot.PruneRequest) ([]snapshot.Decision, error)
+	update    func(context.Context, cluster.UpdateRequest) (*snapshot.Record, error)
+	remove    func(context.Context, cluster.DeleteRequest) (*snapshot.Record, error)
+	prune     func(context.Context, cluster.PruneRequest) ([]cluster.Decision, error)
 	follow    func(context.Context, snapshot.Position, func(snapshot.Moment, error) bool)
-	verify    func(context.Context, snapshot.VerifyRequest) (*snapshot.Record, error)
-	download  func(context.Context, snapshot.DownloadRequest) (*snapshot.Download, error)
+	verify    func(context.Context, cluster.VerifyRequest) (*snapshot.Record, error)
+	download  func(context.Context, cluster.DownloadRequest) (*cluster.Download, error)
 }
 
 func (c *fakeCluster) Name() string           { return c.name }
 func (c *fakeCluster) BackendNames() []string { return c.backends }
 
-func (c *fakeCluster) Save(ctx context.Context, req snapshot.SaveRequest) (snapshot.SaveResult, error) {
+func (c *fakeCluster) Save(ctx context.Context, req cluster.SaveRequest) (cluster.SaveResult, error) {
 	return c.save(ctx, req)
 }
 
-func (c *fakeCluster) Reconcile(ctx context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
+func (c *fakeCluster) Reconcile(ctx context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
 	return c.reconcile(ctx, req)
 }
 
@@ -60,15 +61,15 @@ func (c *fakeCluster) List(ctx context.Context, q snapshot.Query) (snapshot.Page
 	return c.list(ctx, q)
 }
 
-func (c *fakeCluster) Update(ctx context.Context, req snapshot.UpdateRequest) (*snapshot.Record, error) {
+func (c *fakeCluster) Update(ctx context.Context, req cluster.UpdateRequest) (*snapshot.Record, error) {
 	return c.update(ctx, req)
 }
 
-func (c *fakeCluster) Delete(ctx context.Context, req snapshot.DeleteRequest) (*snapshot.Record, error) {
+func (c *fakeCluster) Delete(ctx context.Context, req cluster.DeleteRequest) (*snapshot.Record, error) {
 	return c.remove(ctx, req)
 }
 
-func (c *fakeCluster) Prune(ctx context.Context, req snapshot.PruneRequest) ([]snapshot.Decision, error) {
+func (c *fakeCluster) Prune(ctx context.Context, req cluster.PruneRequest) ([]cluster.Decision, error) {
 	return c.prune(ctx, req)
 }
 
@@ -83,11 +84,11 @@ func (c *fakeCluster) Follow(ctx context.Context, after snapshot.Position) iter.
 	}
 }
 
-func (c *fakeCluster) Verify(ctx context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error) {
+func (c *fakeCluster) Verify(ctx context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
 	return c.verify(ctx, req)
 }
 
-func (c *fakeCluster) Download(ctx context.Context, req snapshot.DownloadRequest) (*snapshot.Download, error) {
+func (c *fakeCluster) Download(ctx context.Context, req cluster.DownloadRequest) (*cluster.Download, error) {
 	return c.download(ctx, req)
 }
 
@@ -96,10 +97,24 @@ func failing(err error) *fakeCluster {
 	return &fakeCluster{name: "prod", get: func(context.Context, string) (*snapshot.Record, error) { return nil, err }}
 }
 
+// served are clusters as the server takes them.
+func served(clusters ...*fakeCluster) []server.Cluster {
+	all := make([]server.Cluster, len(clusters))
+	for i, c := range clusters {
+		all[i] = server.Cluster{View: c, Operations: c}
+	}
+	return all
+}
+
+// inState returns a snapshot in a state.
+func inState(state snapshot.State, s snapshot.Snapshot) *snapshot.Snapshot {
+	return snapshot.WithStatus(s, snapshot.Status{State: state})
+}
+
 // running is a server that runs until the test ends or stop is called.
 type running struct {
 	*server.Server
-	events *snapshot.Events
+	events *cluster.Events
 	log    *lines
 	stop   context.CancelFunc
 	done   chan struct{}
@@ -107,11 +122,11 @@ type running struct {
 }
 
 // run starts a server on free ports.
-func run(t *testing.T, cfg server.Config, clusters ...server.Cluster) *running {
+func run(t *testing.T, cfg server.Config, clusters ...*fakeCluster) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	r := &running{events: new(snapshot.Events), log: new(lines), stop: cancel, done: make(chan struct{})}
-	cfg.Clusters, cfg.Events = clusters, r.events
+	r := &running{events: new(cluster.Events), log: new(lines), stop: cancel, done: make(chan struct{})}
+	cfg.Clusters, cfg.Events = served(clusters...), r.events
 	cfg.GRPCAddr, cfg.HTTPAddr = cmp.Or(cfg.GRPCAddr, "127.0.0.1:0"), cmp.Or(cfg.HTTPAddr, "127.0.0.1:0")
 	cfg.Logger = slog.New(slog.NewTextHandler(r.log, nil))
 	s, err := server.New(cfg)

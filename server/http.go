@@ -39,8 +39,8 @@ func (s *Server) serveHTTP() error {
 	return s.http.Serve(s.httpListener)
 }
 
-// serveReady says whether requests are welcome. Whether etcd and the backends answer is no part of it: a service that
-// cannot reach them still tells what it knows, and says so.
+// serveReady reports whether requests are accepted. It does not depend on etcd and the backends: without them, the
+// service still answers with the facts that it knows.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	code := http.StatusServiceUnavailable
 	if s.phase.serving() {
@@ -67,5 +67,5 @@ func writeText(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	_, _ = io.WriteString(w, text) // the client is gone; there is nobody to tell
+	_, _ = io.WriteString(w, text) // the client is gone, and nobody can be told
 }

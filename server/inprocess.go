@@ -14,8 +14,8 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// inProcess is the gRPC server's second listener, for what comes over HTTP: the same server with the same interceptors, and a
-// connection that never leaves the process, so that it needs neither a certificate nor a port.
+// inProcess is the gRPC server's second listener, for requests that arrive over HTTP. They meet the same server with
+// the same interceptors, over a connection inside the process that needs neither a certificate nor a port.
 type inProcess struct{ *bufconn.Listener }
 
 func newInProcess() inProcess { return inProcess{bufconn.Listen(256 << 10)} }
@@ -34,7 +34,7 @@ func (l inProcess) dial() (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///in-process",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)), // what we sent, we take
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)), // messages of this process have any size
 	)
 	if err != nil {
 		return nil, fmt.Errorf("connect HTTP to gRPC: %w", err)
@@ -53,7 +53,7 @@ type ownAddr struct{}
 func (ownAddr) Network() string { return "in-process" }
 func (ownAddr) String() string  { return "in-process" }
 
-// portCredentials are TLS on the port and nothing on the process's own connections.
+// portCredentials use TLS on the port, and nothing on the process's own connections.
 type portCredentials struct {
 	credentials.TransportCredentials
 }
@@ -71,10 +71,10 @@ func (c portCredentials) Clone() credentials.TransportCredentials {
 	return portCredentials{c.TransportCredentials.Clone()}
 }
 
-// httpPeerKey is the metadata with the address of the HTTP client. It is believed on the process's own connections alone.
+// httpPeerKey is the metadata with the address of the HTTP client. It is trusted only on the process's own connections.
 const httpPeerKey = "snapshotd-http-peer"
 
-// callerOf returns the address of who called, and over what.
+// callerOf returns the address of the caller, and the protocol.
 func callerOf(ctx context.Context) (addr, via string) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {

@@ -21,20 +21,22 @@ import (
 // stopRetry is when a call that a shutdown ended can be tried again.
 const stopRetry = 5 * time.Second
 
-// ours begins the names of the methods whose errors and log are the domain's; health and reflection have their own.
+// ours is the prefix of the methods whose errors and log are the domain's; health and reflection have their own.
 var ours = "/" + snapshotdv1.SnapshotService_ServiceDesc.ServiceName + "/"
 
-// failure is an error with what the handler knows besides.
+// failure is an error with the facts that only the handler knows.
 type failure struct {
 	error
 	cluster  string
-	snapshot *snapshot.Snapshot // what exists in spite of the error; may be nil
+	snapshot *snapshot.Snapshot // the copies that exist in spite of the error; may be nil
 }
 
 // Unwrap returns the error.
 func (f *failure) Unwrap() error { return f.error }
 
-func (s *Server) interceptCall(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
+func (s *Server) interceptCall(
+	ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
+) (resp any, err error) {
 	err = s.intercept(ctx, s.calls, info.FullMethod, func(ctx context.Context) (err error) {
 		resp, err = handle(ctx, req)
 		return err
@@ -45,7 +47,9 @@ func (s *Server) interceptCall(ctx context.Context, req any, info *grpc.UnarySer
 	return resp, nil
 }
 
-func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+func (s *Server) interceptStream(
+	srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
+) error {
 	return s.intercept(ss.Context(), s.streams, info.FullMethod, func(ctx context.Context) error {
 		return handle(srv, &serverStream{ServerStream: ss, ctx: ctx})
 	})
@@ -60,7 +64,7 @@ type serverStream struct {
 // Context implements [grpc.ServerStream].
 func (s *serverStream) Context() context.Context { return s.ctx }
 
-// intercept runs a handler under the server's context as well as the caller's, and makes what it returns a status.
+// intercept runs a handler under both the server's and the caller's context, and turns its error into a status.
 func (s *Server) intercept(ctx, stop context.Context, method string, handle func(context.Context) error) error {
 	start := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -81,11 +85,8 @@ func (s *Server) guard(ctx context.Context, method string, handle func(context.C
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.ErrorContext(ctx, "call panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
-			err = &snapshot.Error{
-				Reason:  snapshot.ReasonInternal,
-				Message: "the call ended in a defect of the service",
-				Hint:    "its log has the details; please report it",
-			}
+			err = snapshot.ReasonInternal.New("the call ended in a defect of the service").
+				Advise("its log has the details; please report it")
 			if !strings.HasPrefix(method, ours) {
 				err = status.Error(codes.Internal, err.Error())
 			}
@@ -94,7 +95,7 @@ func (s *Server) guard(ctx context.Context, method string, handle func(context.C
 	return handle(ctx)
 }
 
-// statusOf makes every error of a handler a status.
+// statusOf turns every error of a handler into a status.
 func statusOf(ctx context.Context, err error) *status.Status {
 	var cluster string
 	var snap *snapshot.Snapshot
@@ -102,22 +103,25 @@ func statusOf(ctx context.Context, err error) *status.Status {
 		cluster, snap = f.cluster, f.snapshot
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) && cancelled(err) {
-		err = &snapshot.Error{
-			Reason:  snapshot.ReasonShuttingDown,
-			Message: errStopping.Error(),
-			Hint:    "try again when it is back",
-			Retry:   stopRetry,
-			Err:     err,
-		}
+		err = shuttingDown(err).Advise("try again when it is back")
 	}
 	return wire.Status(err, cluster, snap)
 }
 
-func cancelled(err error) bool {
-	return snapshot.ReasonOf(err) == snapshot.ReasonCancelled || errors.Is(err, context.Canceled) || errors.Is(err, errStopping)
+// shuttingDown is the error of a call that ended with err because the service stops. Another replica can serve the
+// call, or this one after a restart. The retry is set here: the reason alone gives none.
+func shuttingDown(err error) *snapshot.Error {
+	e := snapshot.ReasonShuttingDown.New("%s", errStopping).Because(err)
+	e.Retry = stopRetry
+	return e
 }
 
-// logCall writes the line that every call of the API leaves.
+func cancelled(err error) bool {
+	return snapshot.ReasonOf(err) == snapshot.ReasonCancelled || errors.Is(err, context.Canceled) ||
+		errors.Is(err, errStopping)
+}
+
+// logCall writes the one line that every call of the API gets in the log.
 func (s *Server) logCall(ctx context.Context, method string, st *status.Status, d time.Duration, err error) {
 	attrs := []slog.Attr{
 		slog.String("method", strings.TrimPrefix(method, ours)),
@@ -132,13 +136,14 @@ func (s *Server) logCall(ctx context.Context, method string, st *status.Status, 
 		if f, ok := errors.AsType[*failure](err); ok && f.cluster != "" {
 			attrs = append(attrs, slog.String("cluster", f.cluster))
 		}
-		attrs = append(attrs, slog.String("reason", string(wire.DetailsOf(st.Err()).Reason)), slog.String("error", fmt.Sprint(err)))
+		reason := wire.DetailsOf(st.Err()).Reason
+		attrs = append(attrs, slog.String("reason", string(reason)), slog.String("error", fmt.Sprint(err)))
 		level = levelOf(st.Code())
 	}
 	s.log.LogAttrs(ctx, level, "call served", attrs...)
 }
 
-// levelOf returns how loudly a call that failed is logged: by whose turn it is to act.
+// levelOf returns the level at which a failed call is logged, by who has to act.
 func levelOf(code codes.Code) slog.Level {
 	switch code {
 	case codes.Canceled, codes.DeadlineExceeded, codes.NotFound, codes.InvalidArgument, codes.Aborted:

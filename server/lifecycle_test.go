@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -56,7 +57,7 @@ func TestHealthFlipsBeforeAnythingIsTakenAway(t *testing.T) {
 	r := run(t, server.Config{ShutdownTimeout: time.Hour, Drain: func(context.Context) {
 		close(draining)
 		<-drained
-	}}, failing(&snapshot.Error{Reason: snapshot.ReasonSnapshotNotFound, Message: "none"}))
+	}}, failing(snapshot.ReasonSnapshotNotFound.New("none")))
 
 	for _, service := range []string{"", serviceName} {
 		if got := health(t, r, service); got != healthpb.HealthCheckResponse_SERVING {
@@ -88,14 +89,14 @@ func TestHealthFlipsBeforeAnythingIsTakenAway(t *testing.T) {
 // saving is a cluster whose Save says when it is entered and ends when it is released or cancelled.
 func saving() (c *fakeCluster, entered, release chan struct{}) {
 	entered, release = make(chan struct{}), make(chan struct{})
-	return &fakeCluster{name: "prod", save: func(ctx context.Context, _ snapshot.SaveRequest) (snapshot.SaveResult, error) {
+	return &fakeCluster{name: "prod", save: func(ctx context.Context, _ cluster.SaveRequest) (cluster.SaveResult, error) {
 		close(entered)
 		select {
 		case <-release:
-			return snapshot.SaveResult{Snapshot: &snapshot.Snapshot{Name: "a", State: snapshot.StateReady}}, nil
+			return cluster.SaveResult{Snapshot: inState(snapshot.StateReady, snapshot.Snapshot{Name: "a"})}, nil
 		case <-ctx.Done():
-			s := &snapshot.Snapshot{Name: "a", Cluster: "prod", State: snapshot.StateFailed}
-			return snapshot.SaveResult{Snapshot: s}, &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "save", Err: context.Cause(ctx)}
+			s := inState(snapshot.StateFailed, snapshot.Snapshot{Name: "a", Cluster: "prod"})
+			return cluster.SaveResult{Snapshot: s}, snapshot.ReasonCancelled.New("save").Because(context.Cause(ctx))
 		}
 	}}, entered, release
 }
@@ -171,7 +172,7 @@ func TestCloseEndsRun(t *testing.T) {
 
 func TestCloseWithoutRunFreesThePorts(t *testing.T) {
 	s, err := server.New(server.Config{
-		Clusters: []server.Cluster{&fakeCluster{name: "prod"}}, Events: new(snapshot.Events), GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
+		Clusters: served(&fakeCluster{name: "prod"}), Events: new(cluster.Events), GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +201,7 @@ func TestAPortThatIsTakenIsAnErrorThatNamesIt(t *testing.T) {
 	}
 	defer func() { _ = lis.Close() }()
 	s, err := server.New(server.Config{
-		Clusters: []server.Cluster{&fakeCluster{name: "prod"}}, Events: new(snapshot.Events), GRPCAddr: "127.0.0.1:0", HTTPAddr: lis.Addr().String(),
+		Clusters: served(&fakeCluster{name: "prod"}), Events: new(cluster.Events), GRPCAddr: "127.0.0.1:0", HTTPAddr: lis.Addr().String(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// phase says how far a server has come.
+// phase is the state of a server in its life.
 type phase struct{ v atomic.Int32 }
 
 const (
@@ -24,7 +24,7 @@ func (p *phase) serving() bool { return p.v.Load() == phaseServing }
 // String returns the phase as /readyz shows it.
 func (p *phase) String() string { return [...]string{"starting", "serving", "stopping"}[p.v.Load()] }
 
-// newHealth returns the health service. The library's begins with SERVING, which nobody is at that point.
+// newHealth returns the health service. The library's begins as SERVING, which is not true before Run.
 func newHealth() *health.Server {
 	h := health.NewServer()
 	setHealth(h, healthpb.HealthCheckResponse_NOT_SERVING)

@@ -15,7 +15,7 @@ const (
 	maxPageSize     = 1000
 )
 
-// queryOf checks a request and returns what it asks for.
+// queryOf checks a request and returns its query.
 func queryOf(req *snapshotdv1.ListRequest) (snapshot.Query, error) {
 	q := snapshot.Query{
 		Backend:   req.GetBackend(),
@@ -24,7 +24,8 @@ func queryOf(req *snapshotdv1.ListRequest) (snapshot.Query, error) {
 		PageToken: req.GetPageToken(),
 	}
 	if q.PageSize < 0 || q.PageSize > maxPageSize {
-		return q, snapshot.Invalid("page_size", "is %d; 1 to %d are allowed, 0 means %d", q.PageSize, maxPageSize, defaultPageSize)
+		return q, snapshot.Invalid("page_size", "is %d; 1 to %d are allowed, 0 means %d",
+			q.PageSize, maxPageSize, defaultPageSize)
 	}
 	setDefault(&q.PageSize, defaultPageSize)
 	for _, state := range req.GetStates() {
@@ -45,7 +46,8 @@ func queryOf(req *snapshotdv1.ListRequest) (snapshot.Query, error) {
 		return q, err
 	}
 	if !q.From.IsZero() && !q.Until.IsZero() && !q.From.Before(q.Until) {
-		return q, snapshot.Invalid("create_time_until", "%s is not after create_time_from, %s", q.Until.Format(time.RFC3339), q.From.Format(time.RFC3339))
+		return q, snapshot.Invalid("create_time_until", "%s is not after create_time_from, %s",
+			q.Until.Format(time.RFC3339), q.From.Format(time.RFC3339))
 	}
 	return q, nil
 }
@@ -56,7 +58,8 @@ func timeOf(field string, ts *timestamppb.Timestamp) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	if err := ts.CheckValid(); err != nil {
-		return time.Time{}, snapshot.Invalid(field, "%d seconds and %d nanoseconds are no time between the years 1 and 9999", ts.GetSeconds(), ts.GetNanos())
+		return time.Time{}, snapshot.Invalid(field, "%d seconds and %d nanoseconds are no time between the years 1 and 9999",
+			ts.GetSeconds(), ts.GetNanos())
 	}
 	return ts.AsTime(), nil
 }

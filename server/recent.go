@@ -2,17 +2,18 @@ package server
 
 import "github.com/snapshotd/snapshotd/snapshot"
 
-// recentEvents is how many events are remembered: far more than happen between what a replica does and what the catalog
-// says of it. What is forgotten is told twice, which a watcher must expect anyway.
+// recentEvents is how many events are remembered: far more than happen between an action of a replica and its record in
+// the catalog. An event that was forgotten is sent twice, which a watcher must expect anyway.
 const recentEvents = 1024
 
-// recent remembers what a watcher was told, so that he is not told the same by the replica that does it and by the catalog.
+// recent remembers the events that were sent to a watcher, because each arrives twice: from the replica that acts, and
+// from the catalog.
 type recent struct {
-	events map[identity]bool // and whether it was this replica that told it
-	order  []identity        // the oldest first
+	events map[identity]bool // true when it came from this replica
+	order  []identity        // oldest first
 }
 
-// identity is what makes two events the same.
+// identity is the part of an event that both of its forms share.
 type identity struct {
 	kind                   snapshot.EventType
 	cluster, name, backend string
@@ -21,15 +22,15 @@ type identity struct {
 
 func newRecent() *recent { return &recent{events: map[identity]bool{}} }
 
-// first reports whether an event was not told yet by the other one of the two: this replica, or the catalog. Of what comes
-// from both, one is told.
+// first reports whether an event has not been sent yet from the other source: this replica, or the catalog. Of two that
+// are the same, only the first one is sent.
 func (r *recent) first(ev snapshot.Event, local bool) bool {
 	id := identityOf(ev)
 	if ev.Type == snapshot.EventProgress {
 		id.kind, id.backend = snapshot.EventFinished, ""
 		for id.state = snapshot.StateReady; id.state <= snapshot.StateFailed; id.state++ {
 			if _, over := r.events[id]; over {
-				return false // the save has ended, and its last progress was still on its way
+				return false // the save has ended, and this progress is late
 			}
 		}
 		return true
@@ -54,7 +55,7 @@ func identityOf(ev snapshot.Event) identity {
 	switch {
 	case ev.Snapshot == nil:
 	case ev.Type == snapshot.EventFinished:
-		id.state = ev.Snapshot.State
+		id.state = ev.Snapshot.State()
 	case ev.Type == snapshot.EventLocationDone:
 		if l := ev.Snapshot.Location(ev.Backend); l != nil {
 			id.state = l.State

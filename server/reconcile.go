@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -15,19 +16,21 @@ import (
 // reconcileWidth is how many clusters one call reconciles at a time.
 const reconcileWidth = 4
 
-// reconciliation is the share of a call that is one cluster's.
+// reconciliation is one cluster's share of a call.
 type reconciliation struct {
 	cluster Cluster
-	req     snapshot.ReconcileRequest
-	reports []snapshot.BackendReport
+	req     cluster.ReconcileRequest
+	reports []cluster.BackendReport
 	err     error
 
 	panicked string // with the stack
 }
 
-// Reconcile implements the RPC. A cluster that fails does not keep the others from being reconciled; its error is the
-// call's.
-func (s *service) Reconcile(ctx context.Context, req *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
+// Reconcile implements the RPC. A cluster that fails does not keep the others from being reconciled; its error becomes
+// the error of the call.
+func (s *service) Reconcile(
+	ctx context.Context, req *snapshotdv1.ReconcileRequest,
+) (*snapshotdv1.ReconcileResponse, error) {
 	work, err := s.plan(req)
 	if err != nil {
 		return nil, err
@@ -60,7 +63,7 @@ func reconcileAll(ctx context.Context, work []*reconciliation) {
 	wg.Wait()
 	for _, w := range work {
 		if w.panicked != "" {
-			panic(w.panicked) // here, where it ends the call and not the process
+			panic(w.panicked) // in the handler's goroutine it ends the call, and not the process
 		}
 	}
 }
@@ -71,18 +74,18 @@ func firstFailure(work []*reconciliation) error {
 	if len(failed) == 0 {
 		return nil
 	}
-	err := failed[0].err
+	name, err := failed[0].cluster.Name(), failed[0].err
 	switch {
 	case len(failed) > 1:
-		err = fmt.Errorf("reconcile cluster %q, and %d of the other clusters failed as well: %w", failed[0].cluster.Name(), len(failed)-1, err)
+		err = fmt.Errorf("reconcile cluster %q, and %d of the other clusters failed as well: %w", name, len(failed)-1, err)
 	case len(work) > 1:
-		err = fmt.Errorf("reconcile cluster %q: %w", failed[0].cluster.Name(), err)
+		err = fmt.Errorf("reconcile cluster %q: %w", name, err)
 	}
-	return &failure{error: err, cluster: failed[0].cluster.Name()}
+	return &failure{error: err, cluster: name}
 }
 
-// plan returns which clusters to reconcile, and which of their backends. Among all clusters a backend's name chooses those
-// that have one of that name.
+// plan returns the clusters to reconcile, and the backends of each. Among several clusters, the name of a backend
+// chooses those that have such a backend.
 func (s *service) plan(req *snapshotdv1.ReconcileRequest) ([]*reconciliation, error) {
 	clusters := s.clusters
 	if req.GetCluster() != "" {
@@ -100,21 +103,23 @@ func (s *service) plan(req *snapshotdv1.ReconcileRequest) ([]*reconciliation, er
 			return nil, snapshot.Invalid("backends", "no cluster has a backend %.120q", b)
 		}
 	}
-	clusters = slices.DeleteFunc(slices.Clone(clusters), func(c Cluster) bool { return len(common(req.GetBackends(), c)) == 0 })
+	clusters = slices.DeleteFunc(slices.Clone(clusters), func(c Cluster) bool {
+		return len(common(req.GetBackends(), c)) == 0
+	})
 	return planOf(clusters, func(c Cluster) []string { return common(req.GetBackends(), c) }, req), nil
 }
 
 func planOf(clusters []Cluster, backends func(Cluster) []string, req *snapshotdv1.ReconcileRequest) []*reconciliation {
 	work := make([]*reconciliation, len(clusters))
 	for i, c := range clusters {
-		work[i] = &reconciliation{cluster: c, req: snapshot.ReconcileRequest{
+		work[i] = &reconciliation{cluster: c, req: cluster.ReconcileRequest{
 			Backends: backends(c), ValidateOnly: req.GetValidateOnly(), Repair: req.GetRepair(),
 		}}
 	}
 	return work
 }
 
-// common returns which of the names are backends of the cluster.
+// common returns the names that are backends of the cluster.
 func common(names []string, c Cluster) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !slices.Contains(c.BackendNames(), n) })
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// positions say up to where in its catalog a watcher has been told all of a cluster. They are what a resume token is made of;
-// it is opaque to callers.
+// positions are, for each cluster, the position in its catalog up to which a watcher has all events. They make up a
+// resume token, which is opaque to callers.
 type positions map[string]snapshot.Position
 
 // resumePosition is a position in a token.
@@ -17,8 +17,7 @@ type resumePosition struct {
 	History  string `json:"h,omitempty"`
 }
 
-// complete reports whether the position of each cluster is known. Before that, a token would lose what happens in the
-// others.
+// complete reports whether the position of each cluster is known. A token made earlier would lose events of the others.
 func (p positions) complete(clusters []Cluster) bool {
 	for _, c := range clusters {
 		if p[c.Name()].Revision == 0 {
@@ -33,11 +32,11 @@ func (p positions) encode() string {
 	for cluster, at := range p {
 		all[cluster] = resumePosition(at)
 	}
-	b, _ := json.Marshal(all) // of strings and numbers: it cannot fail
+	b, _ := json.Marshal(all) // a map of strings and numbers cannot fail
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// decodeResume returns the positions of the clusters as a token has them; none when it is empty.
+// decodeResume returns the positions of the clusters in a token; none when it is empty.
 func decodeResume(token string, clusters []Cluster) (positions, error) {
 	known := positions{}
 	if token == "" {
@@ -55,7 +54,8 @@ func decodeResume(token string, clusters []Cluster) (positions, error) {
 		}
 	}
 	if err != nil || len(all) == 0 {
-		return nil, snapshot.Invalid("resume_token", "%.80q is none of this service's; give back a resume_token as it came", token)
+		return nil, snapshot.Invalid("resume_token", "%.80q is not a token of this service; give a resume_token as it came",
+			token)
 	}
 	for _, c := range clusters {
 		if at, ok := all[c.Name()]; ok {
@@ -63,7 +63,8 @@ func decodeResume(token string, clusters []Cluster) (positions, error) {
 		}
 	}
 	if len(known) == 0 {
-		return nil, snapshot.Invalid("resume_token", "it is of a watch of other clusters; watch those, or begin without a token")
+		return nil, snapshot.Invalid("resume_token",
+			"it belongs to a watch of other clusters; watch those, or begin without a token")
 	}
 	return known, nil
 }

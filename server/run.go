@@ -11,15 +11,15 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// httpShutdownTimeout is how long HTTP requests may go on when no call is left: their answers are on the way.
+// httpShutdownTimeout is how long HTTP requests may go on after the last call: their answers are being sent.
 const httpShutdownTimeout = 5 * time.Second
 
 // errStopping is the cause of the contexts of calls that the server ends because it stops.
 var errStopping = errors.New("the service is shutting down")
 
-// Run serves until ctx is done, Close is called or a port fails, and brings everything down in order: health and
-// readiness, what Config.Drain ends, streams, then HTTP and gRPC. Calls may go on for Config.ShutdownTimeout, then they are
-// cancelled. It returns nil when it was told to stop.
+// Run serves until ctx is done, Close is called or a port fails. Then it stops everything in order: health and
+// readiness, Config.Drain, streams, HTTP, gRPC. Calls may go on for Config.ShutdownTimeout before they are cancelled.
+// It returns nil when it was asked to stop.
 func (s *Server) Run(ctx context.Context) error {
 	done, err := s.begin()
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Server) begin() (chan struct{}, error) {
 	return s.done, nil
 }
 
-// shutdown is the way down. It returns when no call is left.
+// shutdown stops everything in order. It returns when no call is left.
 func (s *Server) shutdown(ctx context.Context) {
 	started := time.Now()
 	s.log.InfoContext(ctx, "server is stopping", "timeout", s.cfg.ShutdownTimeout)
@@ -87,7 +87,8 @@ func (s *Server) shutdown(ctx context.Context) {
 	s.log.InfoContext(ctx, "server has stopped", "duration", time.Since(started))
 }
 
-// stopHTTP takes no more connections. What it returns is called when no call is left, and waits for the last answers.
+// stopHTTP accepts no more connections. The function that it returns is called when no call is left, and waits for the
+// last answers.
 func (s *Server) stopHTTP(ctx context.Context) (answered func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
@@ -97,14 +98,14 @@ func (s *Server) stopHTTP(ctx context.Context) (answered func()) {
 		defer time.AfterFunc(httpShutdownTimeout, cancel).Stop()
 		if err := <-done; err != nil {
 			s.log.WarnContext(ctx, "HTTP requests were cut off", "error", err)
-			_ = s.http.Close() // nothing is left to do about a connection that does not close
+			_ = s.http.Close() // a connection that does not close is left to the system
 		}
-		_ = s.conn.Close() // nor about the process's own
+		_ = s.conn.Close() // the same for the process's own
 	}
 }
 
-// stopGRPC waits for the calls, cancels those that are left when ctx is done, and cuts off those that do not answer then.
-// The handlers are waited for in any case.
+// stopGRPC waits for the calls, cancels those that are left when ctx is done, and cuts off those that do not answer
+// even then. It waits for the handlers in any case.
 func (s *Server) stopGRPC(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
@@ -126,7 +127,7 @@ func (s *Server) stopGRPC(ctx context.Context) {
 	}
 }
 
-// Close ends Run and waits for it as long as ctx lets it; without a Run it closes the ports.
+// Close ends Run and waits for it until ctx is done; without a Run it closes the ports.
 func (s *Server) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() { close(s.closing) })
 	done, err := s.abandon()
@@ -141,7 +142,8 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 }
 
-// abandon returns what is closed when Run has returned. Where there was no Run, there will be none.
+// abandon returns a channel that is closed when Run has returned. Where Run was not called, it cannot be called any
+// more.
 func (s *Server) abandon() (done chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

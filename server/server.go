@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -21,44 +22,54 @@ import (
 const (
 	DefaultGRPCAddr = "127.0.0.1:7379"
 	DefaultHTTPAddr = "127.0.0.1:7380"
-	// DefaultShutdownTimeout is how long calls may go on after the service was told to stop. It leaves some of the 30 seconds
-	// of Kubernetes to what comes after.
+	// DefaultShutdownTimeout is how long calls may go on after the service was told to stop. It leaves a third of the 30
+	// seconds that Kubernetes gives to the steps that follow.
 	DefaultShutdownTimeout = 20 * time.Second
-	// DefaultStallTimeout is how long a caller may leave what is sent to it without taking it.
+	// DefaultStallTimeout is how long a caller may leave data that is sent to it unread.
 	DefaultStallTimeout = time.Minute
 )
 
-// cleanupTimeout is what calls that were cancelled are given to clean up and answer. A save needs it all only where
-// neither its backend nor its catalog answers.
+// cleanupTimeout is how long cancelled calls may take to clean up and answer. A save needs all of it only when neither
+// its backend nor its catalog answers.
 const cleanupTimeout = 20 * time.Second
 
-// Cluster is what the server needs of a cluster of the domain.
-type Cluster interface {
+// Cluster is a cluster of the domain as the server needs it.
+type Cluster struct {
+	View
+	Operations
+}
+
+// View answers questions about a cluster.
+type View interface {
 	Name() string
 	BackendNames() []string
-	// Save may return a snapshot and an error: what exists in spite of the error.
-	Save(ctx context.Context, req snapshot.SaveRequest) (snapshot.SaveResult, error)
-	Reconcile(ctx context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error)
 	Get(ctx context.Context, name string) (*snapshot.Record, error)
 	List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
-	// Update may return a record and an error: what was changed in spite of it.
-	Update(ctx context.Context, req snapshot.UpdateRequest) (*snapshot.Record, error)
-	// Delete may return a record and an error: what is left.
-	Delete(ctx context.Context, req snapshot.DeleteRequest) (*snapshot.Record, error)
-	// Prune may return decisions and an error: what was done before it.
-	Prune(ctx context.Context, req snapshot.PruneRequest) ([]snapshot.Decision, error)
-	// Follow yields what the catalog says has happened after a position; after none from now on. It ends with an error.
+	// Follow yields the events that the catalog records after a position, or from now on. It ends with an error.
 	Follow(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error]
+}
+
+// Operations change a cluster's snapshots, or read them.
+type Operations interface {
+	// Save may return a snapshot and an error: the copies that exist in spite of the error.
+	Save(ctx context.Context, req cluster.SaveRequest) (cluster.SaveResult, error)
+	Reconcile(ctx context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error)
+	// Update may return a record and an error: the changes that were made in spite of it.
+	Update(ctx context.Context, req cluster.UpdateRequest) (*snapshot.Record, error)
+	// Delete may return a record and an error: the copies that are left.
+	Delete(ctx context.Context, req cluster.DeleteRequest) (*snapshot.Record, error)
+	// Prune may return decisions and an error: those that were made before it.
+	Prune(ctx context.Context, req cluster.PruneRequest) ([]cluster.Decision, error)
 	// Verify returns a record with the verdict, also beside the error that a copy is damaged.
-	Verify(ctx context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error)
+	Verify(ctx context.Context, req cluster.VerifyRequest) (*snapshot.Record, error)
 	// Download opens a snapshot for reading; the caller closes it.
-	Download(ctx context.Context, req snapshot.DownloadRequest) (*snapshot.Download, error)
+	Download(ctx context.Context, req cluster.DownloadRequest) (*cluster.Download, error)
 }
 
 // Config of the server. Zero values of the optional fields mean the defaults.
 type Config struct {
-	Clusters []Cluster        // at least one; their order is kept wherever they are listed
-	Events   *snapshot.Events // what Watch shows
+	Clusters []Cluster       // at least one; their order is kept wherever they are listed
+	Events   *cluster.Events // the events of this replica, for Watch
 
 	Version         string                // optional; shown at /
 	Metrics         http.Handler          // optional; serves /metrics
@@ -66,20 +77,20 @@ type Config struct {
 	HTTPAddr        string                // optional; DefaultHTTPAddr
 	TLS             TLS                   // optional; without it both ports are plaintext
 	ShutdownTimeout time.Duration         // optional; DefaultShutdownTimeout
-	StallTimeout    time.Duration         // optional; DefaultStallTimeout. What is read for a caller that takes nothing is closed then
-	Drain           func(context.Context) // optional; called on the way down, while calls are still served: ends schedules and leadership
+	StallTimeout    time.Duration         // optional; DefaultStallTimeout. Downloads are closed then
+	Drain           func(context.Context) // optional; ends schedules and leadership while calls are still served
 	Logger          *slog.Logger          // optional
 }
 
-// Server serves the API. It goes through its life once: New, Open, Run, Close.
+// Server serves the API. Its methods are called once each, in this order: New, Open, Run, Close.
 type Server struct {
 	cfg    Config
 	log    *slog.Logger
 	health *health.Server
 	phase  phase
 
-	// Calls and streams are under these contexts, too. Streams end as soon as the server is told to stop: they would not
-	// end by themselves.
+	// The contexts of all calls and of all streams, beside the callers' own. Streams end as soon as the server is told to
+	// stop, because they do not end by themselves.
 	calls, streams             context.Context
 	cancelCalls, cancelStreams context.CancelCauseFunc
 
@@ -87,13 +98,13 @@ type Server struct {
 	http         *http.Server
 	grpcListener net.Listener
 	httpListener net.Listener
-	inProcess    inProcess // what comes over HTTP goes on to gRPC here
+	inProcess    inProcess // hands requests over HTTP on to gRPC
 	conn         *grpc.ClientConn
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
 	mu        sync.Mutex
-	done      chan struct{} // closed when Run has returned; nil while it was not called
+	done      chan struct{} // closed when Run has returned; nil before it is called
 }
 
 // New returns a server. It does no I/O.

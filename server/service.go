@@ -2,10 +2,10 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -15,8 +15,8 @@ import (
 type service struct {
 	snapshotdv1.UnimplementedSnapshotServiceServer
 	clusters []Cluster
-	events   *snapshot.Events
-	stall    time.Duration // how long a caller may take no bytes of a download
+	events   *cluster.Events
+	stall    time.Duration // how long a caller may leave a message of a download unread
 }
 
 // Save implements the RPC.
@@ -25,7 +25,7 @@ func (s *service) Save(ctx context.Context, req *snapshotdv1.SaveRequest) (*snap
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.Save(ctx, snapshot.SaveRequest{
+	res, err := c.Save(ctx, cluster.SaveRequest{
 		NamePrefix: req.GetNamePrefix(),
 		Labels:     req.GetLabels(),
 		Backends:   req.GetBackends(),
@@ -72,7 +72,7 @@ func (s *service) List(ctx context.Context, req *snapshotdv1.ListRequest) (*snap
 	return resp, nil
 }
 
-// cluster returns the cluster of that name; the only one there is when the name is empty.
+// cluster returns the cluster of a name; an empty name means the only cluster.
 func (s *service) cluster(name string) (Cluster, error) {
 	if name == "" && len(s.clusters) == 1 {
 		return s.clusters[0], nil
@@ -80,7 +80,7 @@ func (s *service) cluster(name string) (Cluster, error) {
 	if name == "" {
 		err := snapshot.Invalid("cluster", "is empty, and there are several: name one of %s", strings.Join(s.names(), ", "))
 		err.Choices = s.names()
-		return nil, err
+		return Cluster{}, err
 	}
 	return s.named(name)
 }
@@ -91,11 +91,8 @@ func (s *service) named(name string) (Cluster, error) {
 			return c, nil
 		}
 	}
-	return nil, &snapshot.Error{
-		Reason:  snapshot.ReasonClusterNotFound,
-		Message: fmt.Sprintf("there is no cluster %.120q", name),
-		Hint:    "there are: " + strings.Join(s.names(), ", "),
-	}
+	return Cluster{}, snapshot.ReasonClusterNotFound.New("there is no cluster %.120q", name).
+		Advise("there are: %s", strings.Join(s.names(), ", "))
 }
 
 func (s *service) names() []string {

@@ -14,16 +14,17 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 func TestSavePassesTheRequestOn(t *testing.T) {
-	var got snapshot.SaveRequest
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(_ context.Context, req snapshot.SaveRequest) (snapshot.SaveResult, error) {
+	var got cluster.SaveRequest
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(_ context.Context, req cluster.SaveRequest) (cluster.SaveResult, error) {
 		got = req
-		return snapshot.SaveResult{Snapshot: &snapshot.Snapshot{Name: "a", State: snapshot.StateReady}, Warnings: []string{"the catalog was not written"}}, nil
+		return cluster.SaveResult{Snapshot: inState(snapshot.StateReady, snapshot.Snapshot{Name: "a"}), Warnings: []string{"the catalog was not written"}}, nil
 	}})
 	resp, err := r.client(t).Save(t.Context(), &snapshotdv1.SaveRequest{
 		Cluster: "prod", NamePrefix: "pre", Labels: map[string]string{"k": "v"}, Backends: []string{"s3"}, RequestId: "id-1",
@@ -120,11 +121,11 @@ func TestListRefusesWhatCannotBe(t *testing.T) {
 
 // reconciling is a cluster that reports what it was asked for.
 func reconciling(name string, backends ...string) *fakeCluster {
-	return &fakeCluster{name: name, backends: backends, reconcile: func(_ context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
-		var reports []snapshot.BackendReport
+	return &fakeCluster{name: name, backends: backends, reconcile: func(_ context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
+		var reports []cluster.BackendReport
 		for _, b := range backends {
 			if len(req.Backends) == 0 || slices.Contains(req.Backends, b) {
-				r := snapshot.BackendReport{Cluster: name, Backend: b, Listed: 9, Unchanged: 8, Added: 7, Updated: 6, Removed: 5, Swept: 4, Foreign: 3}
+				r := cluster.BackendReport{Cluster: name, Backend: b, Listed: 9, Unchanged: 8, Added: 7, Updated: 6, Removed: 5, Swept: 4, Foreign: 3}
 				if req.Repair {
 					r.Repaired = 2
 				}
@@ -181,13 +182,13 @@ func TestReconcileCounts(t *testing.T) {
 }
 
 func TestABackendThatFailsIsAnErrorInTheResponse(t *testing.T) {
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", reconcile: func(_ context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", reconcile: func(_ context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
 		if !req.ValidateOnly {
 			return nil, errors.New("validate_only was lost")
 		}
-		return []snapshot.BackendReport{
+		return []cluster.BackendReport{
 			{Cluster: "prod", Backend: "local", Listed: 1},
-			{Cluster: "prod", Backend: "s3", Err: &snapshot.Error{Reason: snapshot.ReasonBackendAccessDenied, Message: "list"}},
+			{Cluster: "prod", Backend: "s3", Err: snapshot.ReasonBackendAccessDenied.New("list")},
 			{Cluster: "prod", Backend: "nfs", Err: errors.New("odd")},
 		}, nil
 	}})
@@ -207,20 +208,20 @@ func TestABackendThatFailsIsAnErrorInTheResponse(t *testing.T) {
 
 func TestAClusterThatFailsIsTheErrorOfReconcile(t *testing.T) {
 	down := func(name string) *fakeCluster {
-		return &fakeCluster{name: name, reconcile: func(context.Context, snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
-			return nil, &snapshot.Error{Reason: snapshot.ReasonCatalogUnavailable, Message: "read the catalog of " + name, Retry: time.Second}
+		return &fakeCluster{name: name, reconcile: func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
+			return nil, snapshot.ReasonCatalogUnavailable.New("read the catalog of %s", name)
 		}}
 	}
 	reconciled := make(chan string, 10)
 	good := reconciling("z", "local")
 	inner := good.reconcile
-	good.reconcile = func(ctx context.Context, req snapshot.ReconcileRequest) ([]snapshot.BackendReport, error) {
+	good.reconcile = func(ctx context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
 		reconciled <- "z"
 		return inner(ctx, req)
 	}
 	client := run(t, server.Config{}, reconciling("a", "local"), down("m"), down("n"), good).client(t)
 	_, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
-	if d := checkError(t, err, codes.Unavailable, snapshot.ReasonCatalogUnavailable); d.Cluster != "m" || d.Retry != time.Second {
+	if d := checkError(t, err, codes.Unavailable, snapshot.ReasonCatalogUnavailable); d.Cluster != "m" || d.Retry == 0 {
 		t.Errorf("details are %+v", d)
 	}
 	if want := "and 1 of the other clusters failed as well"; !strings.Contains(err.Error(), want) {
@@ -231,11 +232,11 @@ func TestAClusterThatFailsIsTheErrorOfReconcile(t *testing.T) {
 
 func TestAServerNeedsClustersWithDifferentNames(t *testing.T) {
 	for name, cfg := range map[string]server.Config{
-		"no clusters": {Events: new(snapshot.Events)},
-		"no events":   {Clusters: []server.Cluster{&fakeCluster{name: "a"}}},
-		"twins":       {Events: new(snapshot.Events), Clusters: []server.Cluster{&fakeCluster{name: "a"}, &fakeCluster{name: "a"}}},
-		"half TLS":    {Events: new(snapshot.Events), Clusters: []server.Cluster{&fakeCluster{name: "a"}}, TLS: server.TLS{CertFile: "x"}},
-		"CA alone":    {Events: new(snapshot.Events), Clusters: []server.Cluster{&fakeCluster{name: "a"}}, TLS: server.TLS{ClientCAFile: "x"}},
+		"no clusters": {Events: new(cluster.Events)},
+		"no events":   {Clusters: served(&fakeCluster{name: "a"})},
+		"twins":       {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}, &fakeCluster{name: "a"})},
+		"half TLS":    {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}), TLS: server.TLS{CertFile: "x"}},
+		"CA alone":    {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}), TLS: server.TLS{ClientCAFile: "x"}},
 	} {
 		if _, err := server.New(cfg); err == nil {
 			t.Errorf("%s: New took it", name)
@@ -252,7 +253,7 @@ func TestARequestThatIsTooLargeIsRefused(t *testing.T) {
 }
 
 func TestEveryCallLeavesOneLine(t *testing.T) {
-	r := run(t, server.Config{}, failing(&snapshot.Error{Reason: snapshot.ReasonSnapshotNotFound, Message: fmt.Sprintf("no snapshot %q", "a")}))
+	r := run(t, server.Config{}, failing(snapshot.ReasonSnapshotNotFound.New("no snapshot %q", "a")))
 	_, _ = r.client(t).Get(t.Context(), &snapshotdv1.GetRequest{Name: "a"})
 	r.stop()
 	wait(t, r.done, "the end of Run")

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TLS names the files of a certificate. They are read again when they change on disk, for the connections from then on;
-// files that cannot be used then are reported to the log, and the ones before stay in use.
+// TLS names the files of a certificate. They are read again when they change on disk, for new connections. Files that
+// cannot be used are logged, and the earlier certificate stays in use.
 type TLS struct {
 	CertFile     string // PEM; the chain, the server's own first
 	KeyFile      string // PEM
@@ -32,13 +32,13 @@ func (t TLS) validate() error {
 	return nil
 }
 
-// certificates holds what the files of a [TLS] say.
+// certificates holds the content of the files of a [TLS].
 type certificates struct {
 	files TLS
 	log   *slog.Logger
 
 	mu    sync.Mutex
-	stamp string // of the files that were last looked at
+	stamp string // of the files as they were last read
 	cert  tls.Certificate
 	pool  *x509.CertPool // nil: clients need no certificate
 }
@@ -57,10 +57,11 @@ func openCertificates(files TLS, log *slog.Logger) (*certificates, error) {
 	return c, err
 }
 
-// warn tells of a certificate that no client will take. It is used all the same: who set the clock wrong is not known.
+// warn logs a certificate that clients refuse because it has expired. It is used anyway: the clock may be wrong.
 func (c *certificates) warn() {
 	if leaf := c.cert.Leaf; leaf != nil && time.Now().After(leaf.NotAfter) {
-		c.log.Warn("TLS certificate has expired, and clients refuse it; renew it, it is read again by itself", "file", c.files.CertFile, "not_after", leaf.NotAfter)
+		c.log.Warn("TLS certificate has expired, and clients refuse it; renew it, it is read again by itself",
+			"file", c.files.CertFile, "not_after", leaf.NotAfter)
 	}
 }
 
@@ -83,7 +84,7 @@ func load(files TLS) (tls.Certificate, *x509.CertPool, error) {
 	return cert, pool, nil
 }
 
-// current returns what the files say, or said when they were last usable.
+// current returns the content of the files, as it was when they were last usable.
 func (c *certificates) current() (tls.Certificate, *x509.CertPool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,7 +104,7 @@ func (c *certificates) current() (tls.Certificate, *x509.CertPool) {
 	return c.cert, c.pool
 }
 
-// stampOfFiles changes whenever a file does.
+// stampOfFiles returns a text that changes whenever one of the files does.
 func (c *certificates) stampOfFiles() string {
 	var b strings.Builder
 	for _, name := range []string{c.files.CertFile, c.files.KeyFile, c.files.ClientCAFile} {
@@ -120,7 +121,7 @@ func (c *certificates) grpcConfig() *tls.Config {
 	return c.config([]string{"h2"}, tls.RequireAndVerifyClientCert)
 }
 
-// httpConfig leaves it to the client whether to show a certificate: metrics and probes need none, the API does.
+// httpConfig makes the client certificate optional: metrics and probes need none, and the API asks for it by itself.
 func (c *certificates) httpConfig() *tls.Config {
 	return c.config([]string{"h2", "http/1.1"}, tls.VerifyClientCertIfGiven)
 }

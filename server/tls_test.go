@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -238,7 +239,7 @@ func TestACertificateThatCannotBeReadIsAnErrorAtOnce(t *testing.T) {
 	gone := files
 	gone.KeyFile += ".gone"
 	for _, files := range []server.TLS{noCA, gone} {
-		s, err := server.New(server.Config{Clusters: []server.Cluster{ready()}, Events: new(snapshot.Events), TLS: files, GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0"})
+		s, err := server.New(server.Config{Clusters: served(ready()), Events: new(cluster.Events), TLS: files, GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0"})
 		if err != nil {
 			t.Fatal(err)
 		}

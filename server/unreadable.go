@@ -11,15 +11,16 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// What the gateway and protobuf say of a request that they cannot read.
+// Texts of the gateway and of protobuf about a request that they cannot read.
 var (
-	unreadField  = regexp.MustCompile(`^(?:parsing (?:field|list|map) "([^"]+)": |too many values for field "([^"]+)": |type mismatch, parameter: ([^,]+), error: )(.*)$`)
+	unreadField = regexp.MustCompile(`^(?:parsing (?:field|list|map) "([^"]+)": |too many values for field "([^"]+)": |` +
+		`type mismatch, parameter: ([^,]+), error: )(.*)$`)
 	unreadNumber = regexp.MustCompile(`^strconv\.\w+: parsing (".*"): (value out of range|invalid syntax)$`)
 	unreadTime   = regexp.MustCompile(`^parsing time (".*?"):? `)
-	unreadBody   = regexp.MustCompile(`^proto:[\s\x{a0}]*`) // which of the two spaces is left to chance
+	unreadBody   = regexp.MustCompile(`^proto:[\s\x{a0}]*`) // protobuf chooses one of the two spaces at random
 )
 
-// unreadable returns the status of a request whose query or body cannot be read, in words for those who wrote it.
+// unreadable returns the status of a request whose query or body cannot be read, in the words of its fields.
 func unreadable(text string) *status.Status {
 	m := unreadField.FindStringSubmatch(text)
 	if m == nil {

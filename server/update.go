@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -29,10 +30,10 @@ func (s *service) Update(ctx context.Context, req *snapshotdv1.UpdateRequest) (*
 	return &snapshotdv1.UpdateResponse{Snapshot: wire.SnapshotToProto(&rec.Snapshot)}, nil
 }
 
-// changeOf returns what a request asks to be changed.
-func changeOf(req *snapshotdv1.UpdateRequest) (snapshot.UpdateRequest, error) {
+// changeOf returns the change that a request asks for.
+func changeOf(req *snapshotdv1.UpdateRequest) (cluster.UpdateRequest, error) {
 	m := req.GetSnapshot()
-	change := snapshot.UpdateRequest{Name: m.GetName(), Etag: m.GetEtag()}
+	change := cluster.UpdateRequest{Name: m.GetName(), Etag: m.GetEtag()}
 	for _, path := range req.GetUpdateMask().GetPaths() {
 		switch path {
 		case "labels":
@@ -41,8 +42,8 @@ func changeOf(req *snapshotdv1.UpdateRequest) (snapshot.UpdateRequest, error) {
 			}
 		case "pinned":
 			change.Pinned = new(m.GetPinned())
-		case "etag": // says which version is meant; over HTTP it is in the mask of a body that names it
-		case "": // of a body without anything
+		case "etag": // names the version to change; over HTTP, a body with it has it in the mask
+		case "": // the mask of an empty body
 			return change, snapshot.Invalid("update_mask", "names nothing to change; labels and pinned can be changed")
 		default:
 			return change, snapshot.Invalid("update_mask", "%.120q cannot be changed; labels and pinned can", path)

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -15,7 +16,7 @@ import (
 
 func TestUpdateChangesWhatTheMaskNames(t *testing.T) {
 	var asked string
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", update: func(_ context.Context, req snapshot.UpdateRequest) (*snapshot.Record, error) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", update: func(_ context.Context, req cluster.UpdateRequest) (*snapshot.Record, error) {
 		asked = fmt.Sprint(req.Name, " ", req.Labels == nil, len(req.Labels), req.Pinned != nil && *req.Pinned)
 		return &snapshot.Record{Snapshot: snapshot.Snapshot{Name: req.Name}}, nil
 	}})

@@ -7,23 +7,26 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// progressInterval is how often progress is told.
+type verifyStream = grpc.ServerStreamingServer[snapshotdv1.VerifyResponse]
+
+// progressInterval is how often progress is sent.
 const progressInterval = 200 * time.Millisecond
 
 // Verify implements the RPC.
-func (s *service) Verify(req *snapshotdv1.VerifyRequest, stream grpc.ServerStreamingServer[snapshotdv1.VerifyResponse]) error {
+func (s *service) Verify(req *snapshotdv1.VerifyRequest, stream verifyStream) error {
 	c, err := s.cluster(req.GetCluster())
 	if err != nil {
 		return err
 	}
 	var rec *snapshot.Record
 	tellProgress(stream, func(progress func(backend string, done, total int64)) {
-		rec, err = c.Verify(stream.Context(), snapshot.VerifyRequest{
+		rec, err = c.Verify(stream.Context(), cluster.VerifyRequest{
 			Name: req.GetName(), Backend: req.GetBackend(), Progress: progress,
 			Level: snapshot.Level(cmp.Or(req.GetLevel(), snapshotdv1.Verification_LEVEL_CHECKSUM)),
 		})
@@ -41,14 +44,14 @@ func (s *service) Verify(req *snapshotdv1.VerifyRequest, stream grpc.ServerStrea
 	return nil
 }
 
-// tellProgress runs verify and tells the caller how far it is. A caller that does not take that holds nothing up: one snapshot
-// of a cluster is verified at a time.
-func tellProgress(stream grpc.ServerStreamingServer[snapshotdv1.VerifyResponse], verify func(progress func(backend string, done, total int64))) {
+// tellProgress runs verify and sends its progress to the caller. A caller that does not read it must not delay the
+// verification: a cluster verifies one snapshot at a time.
+func tellProgress(stream verifyStream, verify func(progress func(backend string, done, total int64))) {
 	latest := make(chan *snapshotdv1.VerifyResponse, 1)
 	var sender sync.WaitGroup
 	sender.Go(func() {
 		for m := range latest {
-			_ = stream.Send(m) // whoever is gone has cancelled the call, which ends the verification
+			_ = stream.Send(m) // a caller that is gone has cancelled the call, and with it the verification
 		}
 	})
 	defer sender.Wait()
@@ -62,7 +65,7 @@ func tellProgress(stream grpc.ServerStreamingServer[snapshotdv1.VerifyResponse],
 		told = now
 		select {
 		case latest <- &snapshotdv1.VerifyResponse{Backend: backend, DoneBytes: done, TotalBytes: total}:
-		default: // the one before is not taken yet
+		default: // the earlier one has not been sent yet
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -16,9 +17,9 @@ import (
 
 func TestVerifyStreamsProgressAndTheVerdict(t *testing.T) {
 	rec := &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x", Verification: &snapshot.Verification{Level: snapshot.LevelChecksum, Passed: true, Backends: []string{"s3"}}}}
-	damaged := &snapshot.Error{Reason: snapshot.ReasonChecksumMismatch, Backend: "s3", Message: "damaged"}
+	damaged := snapshot.ReasonChecksumMismatch.New("damaged").On("s3")
 	var fail error
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", verify: func(_ context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", verify: func(_ context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
 		if req.Name != "x" || req.Level != snapshot.LevelChecksum || req.Backend != "s3" {
 			t.Errorf("the request became %+v", req)
 		}
@@ -55,7 +56,7 @@ func TestVerifyStreamsProgressAndTheVerdict(t *testing.T) {
 // One snapshot of a cluster is verified at a time: whoever is connected and reads nothing must not hold the next one up.
 func TestACallerThatReadsNothingHoldsNoVerificationUp(t *testing.T) {
 	ended := make(chan struct{})
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", verify: func(_ context.Context, req snapshot.VerifyRequest) (*snapshot.Record, error) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", verify: func(_ context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
 		defer close(ended)
 		req.Progress(strings.Repeat("x", 1<<20), 1, 2) // more than is sent to one who does not read
 		return &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x"}}, nil

@@ -12,9 +12,11 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Watch implements the RPC. The header is sent as soon as nothing of this replica can be missed any more: a client that
-// waits for it before it calls Save sees all of that save.
-func (s *service) Watch(req *snapshotdv1.WatchRequest, stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
+type watchStream = grpc.ServerStreamingServer[snapshotdv1.WatchResponse]
+
+// Watch implements the RPC. The header is sent as soon as no event of this replica can be missed any more: a client
+// that waits for it before it calls Save sees all events of that save.
+func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error {
 	w := &watching{stream: stream, requestID: req.GetRequestId(), clusters: s.clusters, told: newRecent()}
 	if req.GetCluster() != "" {
 		c, err := s.named(req.GetCluster())
@@ -57,14 +59,14 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream grpc.ServerStreami
 	}
 }
 
-// moment is what one cluster's catalog says.
+// moment is a moment in the catalog of one cluster.
 type moment struct {
 	snapshot.Moment
 	cluster string
 	err     error
 }
 
-// follow hands on what the catalog of a cluster says, until ctx is done.
+// follow sends the moments of a cluster's catalog to a channel, until ctx is done.
 func follow(ctx context.Context, c Cluster, after snapshot.Position, moments chan<- moment) {
 	for m, err := range c.Follow(ctx, after) {
 		select {
@@ -75,10 +77,10 @@ func follow(ctx context.Context, c Cluster, after snapshot.Position, moments cha
 	}
 }
 
-// watching is one Watch under way. What this replica does is told at once, without a token; what the catalog says of the
-// same is then left out, and only its token told.
+// watching is one Watch under way. Events of this replica are sent at once, without a token. When the catalog shows the
+// same event later, only its token is sent.
 type watching struct {
-	stream    grpc.ServerStreamingServer[snapshotdv1.WatchResponse]
+	stream    watchStream
 	requestID string
 	clusters  []Cluster
 	at        positions
@@ -89,7 +91,7 @@ func (w *watching) wants(ev snapshot.Event) bool {
 	return w.requestID == "" || ev.RequestID == w.requestID
 }
 
-// local tells what this replica does.
+// local sends an event of this replica.
 func (w *watching) local(ev snapshot.Event) error {
 	if !w.told.first(ev, true) {
 		return nil
@@ -97,8 +99,8 @@ func (w *watching) local(ev snapshot.Event) error {
 	return w.send(wire.EventToProto(ev))
 }
 
-// moment tells what the catalog says. The token of all events of a revision but the last one leads to before the revision,
-// so that they come again when the stream breaks between them.
+// moment sends the events of a moment. Only the token of the last event of a revision leads behind that revision, so
+// that all of them are sent again when the stream breaks between them.
 func (w *watching) moment(m moment) error {
 	if m.err != nil {
 		return m.err
@@ -130,7 +132,7 @@ func (w *watching) moment(m moment) error {
 	return nil
 }
 
-// sendAt sends a message with the token of where the stream is.
+// sendAt sends a message with the token of the stream's position.
 func (w *watching) sendAt(m *snapshotdv1.WatchResponse) error {
 	if w.at.complete(w.clusters) {
 		m.ResumeToken = w.at.encode()
@@ -145,7 +147,7 @@ func (w *watching) send(m *snapshotdv1.WatchResponse) error {
 	return nil
 }
 
-// gone is the error of a stream that cannot be sent on: nobody is there to read it but the log.
+// gone is the error of a stream that cannot be sent to any more: only the log reads it.
 func gone(err error) error {
-	return &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "send to the caller", Err: err}
+	return snapshot.ReasonCancelled.New("send to the caller").Because(err)
 }

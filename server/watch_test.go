@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -34,7 +35,7 @@ func TestWatchShowsEventsInOrder(t *testing.T) {
 	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
 	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
 	at := time.Unix(1700000000, 0)
-	snap := &snapshot.Snapshot{Name: "a", State: snapshot.StateSaving}
+	snap := inState(snapshot.StateSaving, snapshot.Snapshot{Name: "a"})
 	types := []snapshotdv1.WatchResponse_Type{
 		snapshotdv1.WatchResponse_TYPE_STARTED, snapshotdv1.WatchResponse_TYPE_PROGRESS,
 		snapshotdv1.WatchResponse_TYPE_LOCATION_DONE, snapshotdv1.WatchResponse_TYPE_FINISHED,
@@ -47,7 +48,7 @@ func TestWatchShowsEventsInOrder(t *testing.T) {
 		if ev.Type == snapshot.EventProgress {
 			ev.Snapshot = nil
 		}
-		r.events.Publish(ev)
+		r.events.Observe(t.Context(), ev)
 	}
 	for i := range 40 {
 		ev, err := stream.Recv()
@@ -71,7 +72,7 @@ func TestWatchShowsOnlyWhatWasAskedFor(t *testing.T) {
 		{Name: "1", Cluster: "a", RequestID: "id-1"}, {Name: "2", Cluster: "a", RequestID: "id-2"}, {Name: "3", Cluster: "b"},
 	} {
 		ev.Type = snapshot.EventStarted
-		r.events.Publish(ev)
+		r.events.Observe(t.Context(), ev)
 	}
 	if ev, err := byCluster.Recv(); err != nil || ev.GetName() != "3" {
 		t.Errorf("by cluster: %v, %v", ev, err)
@@ -89,9 +90,9 @@ func TestWatchShowsOnlyWhatWasAskedFor(t *testing.T) {
 func TestAWatcherThatDoesNotKeepUpIsToldSo(t *testing.T) {
 	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
 	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
-	snap := &snapshot.Snapshot{Error: strings.Repeat("x", 4096)}
+	snap := snapshot.WithStatus(snapshot.Snapshot{}, snapshot.Status{Error: strings.Repeat("x", 4096)})
 	for i := range 5000 { // 20 MB: far more than what flow control and the subscription hold
-		r.events.Publish(snapshot.Event{Type: snapshot.EventLocationDone, Name: fmt.Sprint(i), Snapshot: snap})
+		r.events.Observe(t.Context(), snapshot.Event{Type: snapshot.EventLocationDone, Name: fmt.Sprint(i), Snapshot: snap})
 	}
 	for i := 0; ; i++ {
 		ev, err := stream.Recv()
@@ -139,11 +140,11 @@ func TestAWatcherThatGoesAwayEndsItsSubscription(t *testing.T) {
 
 func TestCancellingACallReachesTheDomain(t *testing.T) {
 	entered, left := make(chan struct{}), make(chan error, 1)
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(ctx context.Context, _ snapshot.SaveRequest) (snapshot.SaveResult, error) {
+	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(ctx context.Context, _ cluster.SaveRequest) (cluster.SaveResult, error) {
 		close(entered)
 		<-ctx.Done()
 		left <- context.Cause(ctx)
-		return snapshot.SaveResult{}, &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "save", Err: context.Cause(ctx)}
+		return cluster.SaveResult{}, snapshot.ReasonCancelled.New("save").Because(context.Cause(ctx))
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
@@ -208,12 +209,14 @@ func started(cluster, name string) snapshot.Event {
 }
 
 func located(cluster, name, backend string) snapshot.Event {
-	s := &snapshot.Snapshot{Name: name, Locations: []snapshot.Location{{Backend: backend, State: snapshot.StateReady}}}
+	s := snapshot.WithStatus(snapshot.Snapshot{Name: name}, snapshot.Status{
+		Locations: []snapshot.Location{{Backend: backend, State: snapshot.StateReady}},
+	})
 	return snapshot.Event{Type: snapshot.EventLocationDone, Cluster: cluster, Name: name, Backend: backend, Snapshot: s}
 }
 
 func finished(cluster, name string) snapshot.Event {
-	return snapshot.Event{Type: snapshot.EventFinished, Cluster: cluster, Name: name, Snapshot: &snapshot.Snapshot{Name: name, State: snapshot.StateReady}}
+	return snapshot.Event{Type: snapshot.EventFinished, Cluster: cluster, Name: name, Snapshot: inState(snapshot.StateReady, snapshot.Snapshot{Name: name})}
 }
 
 // receive reads n messages and returns them in short, with the last token.
@@ -282,20 +285,20 @@ func TestWatchTellsTheSameOnce(t *testing.T) {
 		got, _ := receive(t, stream, strings.Count(want, ",")+1)
 		same(t, got, want)
 	}
-	r.events.Publish(started("a", "1")) // while the catalog does not answer
+	r.events.Observe(t.Context(), started("a", "1")) // while the catalog does not answer
 	next("STARTED 1")
 	said <- happened(4)
 	next("POSITION !")
 	said <- happened(5, started("a", "1"))
 	next("POSITION !")
-	r.events.Publish(located("a", "1", "x"))
+	r.events.Observe(t.Context(), located("a", "1", "x"))
 	next("LOCATION_DONE 1x")
 	said <- happened(6, located("a", "1", "x"), located("a", "1", "y"), finished("a", "1"))
 	next("LOCATION_DONE 1y!, FINISHED 1!")
-	r.events.Publish(snapshot.Event{Type: snapshot.EventProgress, Cluster: "a", Name: "1"}) // it was on its way
-	r.events.Publish(located("a", "1", "y"))
-	r.events.Publish(finished("a", "1"))
-	r.events.Publish(started("a", "2"))
+	r.events.Observe(t.Context(), snapshot.Event{Type: snapshot.EventProgress, Cluster: "a", Name: "1"}) // it was on its way
+	r.events.Observe(t.Context(), located("a", "1", "y"))
+	r.events.Observe(t.Context(), finished("a", "1"))
+	r.events.Observe(t.Context(), started("a", "2"))
 	next("STARTED 2")
 	said <- happened(7, located("a", "1", "x")) // it was repaired: the same once more
 	next("LOCATION_DONE 1x!")
@@ -331,7 +334,7 @@ func TestATokenIsOfAllClustersThatAreWatched(t *testing.T) {
 }
 
 func TestWatchersAreToldThatATokenIsTooOld(t *testing.T) {
-	expired := &snapshot.Error{Reason: snapshot.ReasonWatchExpired, Message: "follow"}
+	expired := snapshot.ReasonWatchExpired.New("follow")
 	r := run(t, server.Config{}, &fakeCluster{name: "a", follow: func(_ context.Context, _ snapshot.Position, yield func(snapshot.Moment, error) bool) {
 		yield(snapshot.Moment{}, expired)
 	}})

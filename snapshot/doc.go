@@ -1,7 +1,6 @@
-// Package snapshot is the domain of snapshotd: it saves an etcd cluster to several backends at once, and keeps a catalog
-// that tells the truth about them.
+// Package snapshot holds the words of snapshotd: what a snapshot is, the record that the catalog keeps of it, and every
+// change that such a record can go through. It also has the names of objects, the rules of retention, events and errors.
 //
-// The package knows no gRPC, no bucket library and no etcd client. It says what it needs of them in ports.go: a [Source]
-// that streams a cluster, a [Backend] that keeps objects, a [Catalog] that keeps records, an [Observer] that is told
-// what happened. Data flows one way through [Cluster.Save]: source → spool → backends, then catalog.
+// The package uses the standard library only and does no I/O. The state of a record is changed by its own methods and by
+// nothing else, so the rules about states stand in one file, record.go.
 package snapshot

@@ -7,80 +7,98 @@ import (
 	"time"
 )
 
-// Retention says which snapshots are kept on a backend. A snapshot stays when any of the Keep rules or the window keeps it;
-// one that none keeps goes. The zero value keeps everything.
+// Retention says which snapshots stay on a backend. A snapshot stays when any of the Keep rules or the window keeps it; a
+// snapshot that no rule keeps is removed. The zero value keeps everything.
 //
-// Time is counted back from the newest snapshot and not from the clock: a schedule that has stopped makes no good snapshot
-// old. A clock that was wrong when a snapshot was taken makes none either: one that is ahead of the clock by more than
-// [ClockTolerance] stays and does not count, and the one with the highest revision of each etcd cluster stays whatever its time.
+// Ages are counted from the newest snapshot and not from the clock: a schedule that has stopped makes no good snapshot
+// old. Wrong clocks do no harm either: a snapshot that is ahead of the clock by more than [ClockTolerance] stays and does
+// not count for any rule, and the snapshot with the highest revision of each etcd cluster stays whatever its time.
 type Retention struct {
 	KeepLast    int // the newest
-	KeepHourly  int // the newest of each of so many hours that have one, and so on
+	KeepHourly  int // the newest of each hour, for this many hours that have one; the next four in the same way
 	KeepDaily   int
 	KeepWeekly  int // ISO weeks, from Monday
 	KeepMonthly int
 	KeepYearly  int
 
 	KeepWithin     time.Duration // all that are younger
-	RecoveryWindow time.Duration // all that are younger, and the one before them: any moment of the window can be gone back to
+	RecoveryWindow time.Duration // all that are younger, and the one before them: any moment of the window can be restored
 
-	MaxTotalBytes int64 // of all objects on the backend together: the oldest go until they fit, whatever the Keep rules say
+	MaxTotalBytes int64 // of all objects on the backend: the oldest are removed until they fit, whatever the Keep rules say
 	MinKeep       int   // the newest of all kinds, whatever the other rules say
 
-	OnDemand bool // the rules are also for snapshots that somebody asked for
-	Adopted  bool // and for those that other programs took
+	OnDemand bool // the rules also apply to snapshots that a caller asked for
+	Adopted  bool // and to those that other programs took
 
 	TimeZone *time.Location // of hours, days and so on; UTC when nil
 }
 
-// ClockTolerance is how far the clocks of replicas may be apart without anything being made of it.
+// ClockTolerance is how far the clocks of replicas may differ without any consequence.
 const ClockTolerance = time.Hour
 
-// rules reports whether anything makes a snapshot go.
-func (r *Retention) rules() bool { return r.keeps() || r.MaxTotalBytes > 0 }
+// Removes reports whether there is a rule by which a snapshot is ever removed.
+func (r *Retention) Removes() bool { return r.hasKeepRule() || r.MaxTotalBytes > 0 }
 
-// keeps reports whether there is a rule that says what stays; without one all does, but for MaxTotalBytes.
-func (r *Retention) keeps() bool {
+// hasKeepRule reports whether a rule says which snapshots stay; without one all stay, except for MaxTotalBytes.
+func (r *Retention) hasKeepRule() bool {
 	return r.KeepLast > 0 || r.KeepHourly > 0 || r.KeepDaily > 0 || r.KeepWeekly > 0 || r.KeepMonthly > 0 || r.KeepYearly > 0 ||
 		r.KeepWithin > 0 || r.RecoveryWindow > 0
 }
 
-// copyOf is what retention knows of a READY copy on one backend.
-type copyOf struct {
-	name     string
-	created  time.Time
-	size     int64
-	etcd     string // the id of the etcd cluster; empty when it is not known
-	revision int64
-	proven   bool   // by a drill
-	exempt   string // why the rules are not for it; empty when they are
-
-	why   string // why it stays, or goes
-	stays bool
-	held  bool // it stays whatever MaxTotalBytes says
+// Exemption says why the rules do not apply to a snapshot; empty when they do.
+func (r *Retention) Exemption(s *Snapshot) string {
+	switch {
+	case s.Pinned:
+		return "it is pinned"
+	case !r.Removes():
+		return "there is no retention for this backend"
+	case s.Trigger == TriggerManual && !r.OnDemand:
+		return "it was taken on demand (on_demand)"
+	case s.Trigger == TriggerAdopted && !r.Adopted:
+		return "another program took it (adopted)"
+	case s.Trigger == TriggerUnspecified:
+		return "its trigger is not known"
+	}
+	return ""
 }
 
-// apply decides about all copies on one backend, and returns the newest of them that is not ahead of the clock; nil when there
-// is none. Their order becomes newest first.
-func (r *Retention) apply(copies []*copyOf, now time.Time) (newest *copyOf) {
-	slices.SortFunc(copies, func(a, b *copyOf) int {
-		return cmp.Or(b.created.Compare(a.created), cmp.Compare(b.name, a.name))
+// Candidate is a READY copy on one backend, as retention sees it, and the decision about it.
+type Candidate struct {
+	Name      string
+	Created   time.Time
+	Size      int64
+	Etcd      string // the id of the etcd cluster; empty when it is not known
+	Revision  int64
+	Proven    bool   // by a drill
+	Exemption string // why the rules do not apply to it; empty when they do
+
+	Why   string // why it stays, or is removed
+	Stays bool
+
+	protected bool // it stays whatever MaxTotalBytes says
+}
+
+// Apply decides about all copies on one backend, and returns the newest of them that is not ahead of the clock; nil when
+// there is none. It sorts them newest first.
+func (r *Retention) Apply(copies []*Candidate, now time.Time) (newest *Candidate) {
+	slices.SortFunc(copies, func(a, b *Candidate) int {
+		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(b.Name, a.Name))
 	})
 	ahead := 0
 	for _, c := range copies {
-		if c.created.Sub(now) <= ClockTolerance {
+		if c.Created.Sub(now) <= ClockTolerance {
 			break
 		}
-		c.hold("its time is in the future: a clock is wrong")
+		c.protect("its time is in the future: a clock is wrong")
 		ahead++
 	}
 	timely := copies[ahead:]
-	r.hold(timely)
-	holdRevisions(copies)
-	ruled := slices.DeleteFunc(slices.Clone(timely), func(c *copyOf) bool { return c.exempt != "" })
+	r.protect(timely)
+	protectRevisions(copies)
+	ruled := slices.DeleteFunc(slices.Clone(timely), func(c *Candidate) bool { return c.Exemption != "" })
 	switch {
 	case len(ruled) == 0:
-	case r.keeps():
+	case r.hasKeepRule():
 		r.keep(ruled)
 	default:
 		for _, c := range ruled {
@@ -88,77 +106,78 @@ func (r *Retention) apply(copies []*copyOf, now time.Time) (newest *copyOf) {
 		}
 	}
 	for _, c := range copies {
-		if !c.stays {
-			c.why = "no rule keeps it"
+		if !c.Stays {
+			c.Why = "no rule keeps it"
 		}
 	}
-	r.fit(copies)
+	r.enforceSize(copies)
 	if len(timely) > 0 {
 		newest = timely[0]
 	}
 	return newest
 }
 
-// hold keeps what nothing may remove.
-func (r *Retention) hold(copies []*copyOf) {
-	newestProven := slices.IndexFunc(copies, func(c *copyOf) bool { return c.proven })
+// protect keeps the copies that no rule may remove.
+func (r *Retention) protect(copies []*Candidate) {
+	newestProven := slices.IndexFunc(copies, func(c *Candidate) bool { return c.Proven })
 	for i, c := range copies {
 		switch {
 		case i == 0:
-			c.hold("it is the newest on this backend")
+			c.protect("it is the newest on this backend")
 		case i == newestProven:
-			c.hold("it is the newest here that a drill has proven")
-		case c.exempt != "":
-			c.hold(c.exempt)
+			c.protect("it is the newest here that a drill has proven")
+		case c.Exemption != "":
+			c.protect(c.Exemption)
 		case i < r.MinKeep:
-			c.hold(fmt.Sprintf("min_keep: %d of %d", i+1, r.MinKeep))
+			c.protect(fmt.Sprintf("min_keep: %d of %d", i+1, r.MinKeep))
 		}
 	}
 }
 
-// holdRevisions keeps the copy with the highest revision of each etcd cluster. That is the newest one, unless a clock was wrong
-// when it was taken, another etcd is saved to the same place, or etcd was restored: then it is the last of its kind.
-func holdRevisions(copies []*copyOf) {
-	highest := map[string]*copyOf{}
+// protectRevisions keeps the copy with the highest revision of each etcd cluster. It is usually the newest one. It is not
+// when a clock was wrong, when another etcd is saved to the same place, or when etcd was restored: then it is the last of
+// its history.
+func protectRevisions(copies []*Candidate) {
+	highest := map[string]*Candidate{}
 	for _, c := range copies {
-		if h := highest[c.etcd]; c.etcd != "" && (h == nil || c.revision > h.revision) {
-			highest[c.etcd] = c
+		if h := highest[c.Etcd]; c.Etcd != "" && (h == nil || c.Revision > h.Revision) {
+			highest[c.Etcd] = c
 		}
 	}
 	for id, c := range highest {
-		c.hold("it has the highest revision here of etcd cluster " + id)
+		c.protect("it has the highest revision here of etcd cluster " + id)
 	}
 }
 
-func (c *copyOf) hold(why string) {
+func (c *Candidate) protect(why string) {
 	c.keep(why)
-	c.held = true
+	c.protected = true
 }
 
 // keep notes why a copy stays; the first reason stands.
-func (c *copyOf) keep(why string) {
-	if !c.stays {
-		c.stays, c.why = true, why
+func (c *Candidate) keep(why string) {
+	if !c.Stays {
+		c.Stays, c.Why = true, why
 	}
 }
 
-// keep applies the rules that keep to what they are for, newest first.
-func (r *Retention) keep(ruled []*copyOf) {
+// keep applies the Keep rules to the copies that they apply to, newest first.
+func (r *Retention) keep(ruled []*Candidate) {
 	for i, c := range ruled[:min(r.KeepLast, len(ruled))] {
 		c.keep(fmt.Sprintf("keep_last: %d of %d", i+1, r.KeepLast))
 	}
-	newest := ruled[0].created
+	newest := ruled[0].Created
 	for i, c := range ruled {
-		age := newest.Sub(c.created)
+		age := newest.Sub(c.Created)
 		if r.KeepWithin > 0 && age <= r.KeepWithin {
 			c.keep(fmt.Sprintf("keep_within: %v", r.KeepWithin))
 		}
-		if r.RecoveryWindow > 0 && (age <= r.RecoveryWindow || newest.Sub(ruled[i-1].created) <= r.RecoveryWindow) {
+		if r.RecoveryWindow > 0 && (age <= r.RecoveryWindow || newest.Sub(ruled[i-1].Created) <= r.RecoveryWindow) {
 			c.keep(fmt.Sprintf("recovery_window: %v", r.RecoveryWindow))
 		}
 	}
 	for _, p := range r.periods() {
-		keepPeriods(ruled, p)
+		p.keep(ruled)
 	}
 }
 
@@ -178,7 +197,7 @@ func (r *Retention) periods() []period {
 		return func(t time.Time) string { return t.In(zone).Format(layout) }
 	}
 	return []period{
-		// The offset tells the two hours apart that have one name when summer time ends.
+		// The offset distinguishes the two hours with one name at the end of summer time.
 		{"keep_hourly", r.KeepHourly, format("2006-01-02 15h -0700")},
 		{"keep_daily", r.KeepDaily, format("2006-01-02")},
 		{"keep_weekly", r.KeepWeekly, func(t time.Time) string {
@@ -190,11 +209,11 @@ func (r *Retention) periods() []period {
 	}
 }
 
-// keepPeriods keeps the newest copy of each of the newest periods that have one.
-func keepPeriods(ruled []*copyOf, p period) {
+// keep keeps the newest copy of each of the newest periods that have one.
+func (p period) keep(ruled []*Candidate) {
 	last := ""
 	for _, c := range ruled {
-		of := p.of(c.created)
+		of := p.of(c.Created)
 		if of == last {
 			continue
 		}
@@ -207,25 +226,25 @@ func keepPeriods(ruled []*copyOf, p period) {
 	}
 }
 
-// fit lets the oldest copies go until the others fit into MaxTotalBytes.
-func (r *Retention) fit(copies []*copyOf) {
+// enforceSize removes the oldest copies until the others fit into MaxTotalBytes.
+func (r *Retention) enforceSize(copies []*Candidate) {
 	if r.MaxTotalBytes <= 0 {
 		return
 	}
 	var total int64
 	for _, c := range copies {
-		if c.stays {
-			total += c.size
+		if c.Stays {
+			total += c.Size
 		}
 	}
 	for _, c := range slices.Backward(copies) {
 		if total <= r.MaxTotalBytes {
 			return
 		}
-		if c.stays && !c.held {
-			c.stays = false
-			c.why = fmt.Sprintf("max_total_bytes: %d are kept and %d are allowed", total, r.MaxTotalBytes)
-			total -= c.size
+		if c.Stays && !c.protected {
+			c.Stays = false
+			c.Why = fmt.Sprintf("max_total_bytes: %d are kept and %d are allowed", total, r.MaxTotalBytes)
+			total -= c.Size
 		}
 	}
 }

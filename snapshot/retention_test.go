@@ -10,15 +10,15 @@ import (
 )
 
 // taken returns copies taken at these times, each of size 10.
-func taken(t *testing.T, times ...string) []*copyOf {
+func taken(t *testing.T, times ...string) []*Candidate {
 	t.Helper()
-	var copies []*copyOf
+	var copies []*Candidate
 	for _, at := range times {
 		created, err := time.Parse("2006-01-02 15:04", at)
 		if err != nil {
 			t.Fatal(err)
 		}
-		copies = append(copies, &copyOf{name: at, created: created, size: 10})
+		copies = append(copies, &Candidate{Name: at, Created: created, Size: 10})
 	}
 	return copies
 }
@@ -75,17 +75,17 @@ func TestRetentionKeeps(t *testing.T) {
 			}
 			copies := taken(t, times...)
 			slices.Reverse(copies)
-			tc.rules.apply(copies, copies[len(copies)-1].created)
+			tc.rules.Apply(copies, copies[len(copies)-1].Created)
 			var got []string
 			for _, c := range copies {
 				mark := ""
-				if c.stays {
+				if c.Stays {
 					mark = "+"
 				}
-				if c.why == "" {
-					t.Errorf("%s: no reason is given", c.name)
+				if c.Why == "" {
+					t.Errorf("%s: no reason is given", c.Name)
 				}
-				got = append(got, mark+c.name)
+				got = append(got, mark+c.Name)
 			}
 			if !slices.Equal(got, tc.times) {
 				t.Errorf("got %q, want %q", got, tc.times)
@@ -109,47 +109,47 @@ func TestRetentionHoldsItsGuards(t *testing.T) {
 		}
 		copies := randomCopies(rnd)
 		now := time.Date(2026, 3, 14, 16, 0, 0, 0, time.UTC)
-		r.apply(copies, now)
-		proven := slices.IndexFunc(copies, func(c *copyOf) bool { return c.proven })
+		r.Apply(copies, now)
+		proven := slices.IndexFunc(copies, func(c *Candidate) bool { return c.Proven })
 		var total, held int64
 		for i, c := range copies {
-			if must := i == 0 || i == proven || c.exempt != "" || i < r.MinKeep; must && !c.stays {
+			if must := i == 0 || i == proven || c.Exemption != "" || i < r.MinKeep; must && !c.Stays {
 				t.Fatalf("seed %d: %+v lets %+v go, number %d of %d", seed, r, *c, i+1, len(copies))
 			}
-			if c.stays {
-				total += c.size
+			if c.Stays {
+				total += c.Size
 			}
-			if c.held {
-				held += c.size
+			if c.protected {
+				held += c.Size
 			}
 		}
 		if r.MaxTotalBytes > 0 && total > max(r.MaxTotalBytes, held) {
 			t.Fatalf("seed %d: %+v keeps %d bytes", seed, r, total)
 		}
-		survivors := slices.DeleteFunc(slices.Clone(copies), func(c *copyOf) bool { return !c.stays })
+		survivors := slices.DeleteFunc(slices.Clone(copies), func(c *Candidate) bool { return !c.Stays })
 		for _, c := range survivors {
-			c.stays, c.held, c.why = false, false, ""
+			c.Stays, c.protected, c.Why = false, false, ""
 		}
-		r.apply(survivors, now)
+		r.Apply(survivors, now)
 		for _, c := range survivors {
-			if !c.stays {
+			if !c.Stays {
 				t.Fatalf("seed %d: a second run of %+v lets %+v go", seed, r, *c)
 			}
 		}
 	}
 }
 
-func randomCopies(rnd *rand.Rand) []*copyOf {
-	var copies []*copyOf
+func randomCopies(rnd *rand.Rand) []*Candidate {
+	var copies []*Candidate
 	at := time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
 	span := []int{60, 3600, 100000}[rnd.IntN(3)]
 	for i := range rnd.IntN(40) {
 		at = at.Add(-time.Duration(rnd.IntN(span)) * time.Minute)
-		c := &copyOf{name: fmt.Sprint("s", i), created: at, size: rnd.Int64N(50)}
+		c := &Candidate{Name: fmt.Sprint("s", i), Created: at, Size: rnd.Int64N(50)}
 		if rnd.IntN(5) == 0 {
-			c.exempt = "pinned"
+			c.Exemption = "pinned"
 		}
-		c.proven = rnd.IntN(8) == 0
+		c.Proven = rnd.IntN(8) == 0
 		copies = append(copies, c)
 	}
 	rnd.Shuffle(len(copies), func(i, j int) { copies[i], copies[j] = copies[j], copies[i] })

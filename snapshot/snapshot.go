@@ -3,16 +3,17 @@ package snapshot
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
-// State says how much of what was asked for exists.
+// State says how much of a snapshot exists.
 type State int
 
 // The states of a snapshot. A location is never StatePartial.
 const (
 	StateUnspecified State = iota
-	StateSaving            // the save is under way, or its owner died and is not settled yet
+	StateSaving            // the save is under way, or its replica died and reconcile has not settled it yet
 	StateReady             // every location holds it durably, checksum verified
 	StatePartial           // some locations hold it
 	StateFailed            // no location holds it
@@ -21,10 +22,10 @@ const (
 
 var stateNames = []string{"UNSPECIFIED", "SAVING", "READY", "PARTIAL", "FAILED", "DELETING"}
 
-// String returns the state as tables, logs and docs say it: READY.
+// String returns the state as tables, logs and docs print it: READY.
 func (s State) String() string { return nameOf(stateNames, int(s)) }
 
-// Trigger says what caused a snapshot to be taken.
+// Trigger says why a snapshot was taken.
 type Trigger int
 
 // The triggers of a snapshot.
@@ -32,29 +33,37 @@ const (
 	TriggerUnspecified Trigger = iota
 	TriggerManual
 	TriggerScheduled
-	TriggerAdopted
+	TriggerAdopted // another program took it
 )
 
 var triggerNames = []string{"UNSPECIFIED", "MANUAL", "SCHEDULED", "ADOPTED"}
 
-// String returns the trigger as tables, logs and docs say it: MANUAL.
+// String returns the trigger as tables, logs and docs print it: MANUAL.
 func (t Trigger) String() string { return nameOf(triggerNames, int(t)) }
+
+// ParseTrigger returns the trigger of a name, TriggerUnspecified for an unknown one.
+func ParseTrigger(name string) Trigger { return Trigger(max(0, slices.Index(triggerNames, name))) }
 
 // Compression says how stored objects are compressed.
 type Compression int
 
-// The compressions of a stored object. The zero value stands for the default, zstd, in a configuration.
+// The compressions of a stored object. In a configuration the zero value means the default, zstd.
 const (
 	CompressionUnspecified Compression = iota
 	CompressionNone
 	CompressionZstd
-	CompressionZip // of K3s and RKE2; never written
+	CompressionZip // of K3s and RKE2; it is read and never written
 )
 
 var compressionNames = []string{"UNSPECIFIED", "NONE", "ZSTD", "ZIP"}
 
-// String returns the compression as tables, logs and docs say it: ZSTD.
+// String returns the compression as tables, logs and docs print it: ZSTD.
 func (c Compression) String() string { return nameOf(compressionNames, int(c)) }
+
+// ParseCompression returns the compression of a name, CompressionUnspecified for an unknown one.
+func ParseCompression(name string) Compression {
+	return Compression(max(0, slices.Index(compressionNames, name)))
+}
 
 // BackendKind follows from the scheme of a backend's URL.
 type BackendKind int
@@ -68,7 +77,7 @@ const (
 
 var backendKindNames = []string{"unspecified", "local", "s3"}
 
-// String returns the kind as metrics and docs say it: local, s3.
+// String returns the kind as metrics and docs print it: local, s3.
 func (k BackendKind) String() string { return nameOf(backendKindNames, int(k)) }
 
 func nameOf(names []string, i int) string {
@@ -79,11 +88,11 @@ func nameOf(names []string, i int) string {
 }
 
 // Snapshot is one point-in-time copy of a cluster's keyspace. Sizes are bytes, ids and checksums lower-case hex.
+//
+// State, error and locations have no exported fields: the methods of [Record] change them, and nothing else does.
 type Snapshot struct {
 	Name       string
 	Cluster    string
-	State      State
-	Error      string // why it is not READY, for a person
 	Labels     map[string]string
 	Pinned     bool // retention leaves it alone
 	Trigger    Trigger
@@ -98,19 +107,27 @@ type Snapshot struct {
 
 	Revision  int64 // newest in the snapshot
 	TotalKeys int64 // live keys
-	DBSize    int64 // what etcd sent without its trailing checksum
+	DBSize    int64 // of what etcd sent, without its trailing checksum
 	SHA256    string
 	Hash      uint32 // as `etcdutl snapshot status` computes it
 
 	Compression          Compression
-	EncryptionRecipients []string // public keys of those who can read the object; none when it is not encrypted
+	EncryptionRecipients []string // public keys that can decrypt the object; none when it is not encrypted
 
 	StoredSize   int64  // of the object, the same on every backend
 	StoredSHA256 string // of the object, the same on every backend
 
-	Locations    []Location
-	Verification *Verification // nil when it was never verified
+	Verification *Verification // nil when it was never verified; replaced as a whole, never changed
 	Etag         string        // the record's revision in the catalog; empty when it is not there
+
+	status Status
+}
+
+// Status is the part of a snapshot that changes after its save: its state and its locations.
+type Status struct {
+	State     State
+	Error     string // why it is not READY, for a person
+	Locations []Location
 }
 
 // Location is a snapshot on one backend.
@@ -124,57 +141,68 @@ type Location struct {
 	UpdateTime time.Time
 }
 
-// Location returns the snapshot's location on a backend, or nil.
+// WithStatus returns a snapshot with a status as it was stored or sent. Decoders use it; the domain changes a status only
+// through the methods of [Record].
+func WithStatus(s Snapshot, st Status) *Snapshot {
+	st.Locations = slices.Clone(st.Locations)
+	s.status = st
+	return &s
+}
+
+// State returns how much of the snapshot exists.
+func (s *Snapshot) State() State { return s.status.State }
+
+// ErrorText returns why the snapshot is not READY, for a person.
+func (s *Snapshot) ErrorText() string { return s.status.Error }
+
+// Locations returns a copy of the locations, in the order of the configuration at the time of the save.
+func (s *Snapshot) Locations() []Location { return slices.Clone(s.status.Locations) }
+
+// Location returns a copy of the snapshot's location on a backend, or nil.
 func (s *Snapshot) Location(backend string) *Location {
-	for i := range s.Locations {
-		if s.Locations[i].Backend == backend {
-			return &s.Locations[i]
+	if l := s.location(backend); l != nil {
+		c := *l
+		return &c
+	}
+	return nil
+}
+
+func (s *Snapshot) location(backend string) *Location {
+	for i := range s.status.Locations {
+		if s.status.Locations[i].Backend == backend {
+			return &s.status.Locations[i]
 		}
 	}
 	return nil
 }
 
-// Clone returns a deep copy. A verification is never changed, only replaced.
+// ReadyOn returns the names of the backends whose location is READY.
+func (s *Snapshot) ReadyOn() []string {
+	var names []string
+	for _, l := range s.status.Locations {
+		if l.State == StateReady {
+			names = append(names, l.Backend)
+		}
+	}
+	return names
+}
+
+// Encrypted reports whether the snapshot's object is encrypted.
+func (s *Snapshot) Encrypted() bool { return len(s.EncryptionRecipients) > 0 }
+
+// Clone returns a deep copy.
 func (s *Snapshot) Clone() *Snapshot {
 	c := *s
 	c.Labels = maps.Clone(s.Labels)
-	c.Locations = slices.Clone(s.Locations)
+	c.status.Locations = slices.Clone(s.status.Locations)
 	c.EncryptionRecipients = slices.Clone(s.EncryptionRecipients)
 	return &c
 }
 
-// Record is what the catalog keeps of a snapshot.
-type Record struct {
-	Snapshot
-	RequestID string
-	Owner     string               // value of the cluster's lock while the snapshot is SAVING
-	Failures  []Failure            // why the snapshot or a location is not READY, for programs
-	Repairs   []Repair             // of locations whose repair was tried and has failed so far
-	Damaged   []string             // backends whose copy was read and found damaged, as no listing shows it
-	File      string               // key of an adopted snapshot's data, below the cluster's prefix; empty for our own
-	Seen      map[string]time.Time // by backend: when the data of an adopted snapshot was last written, as its listing says
-	// SupersededBy is the name of the snapshot whose save took the request over when this one's was taken for dead. It holds
-	// nothing that anybody was told of.
-	SupersededBy string
-	Proven       time.Time // when a drill has proven it last, and none has found since that it cannot be restored; zero if none has
-	KeptOn       string    // the node that keeps the snapshot, FAILED, on its own disk until a backend takes it
-	Version      int64     // the catalog's revision of the record; 0 when it is not in the catalog
-}
-
-// Failure is one error of a save, kept so that a repeated request gets the same one.
-type Failure struct {
-	Backend string // empty when the save failed as a whole
-	Reason  Reason
-	Message string
-}
-
-// Clone returns a deep copy.
-func (r *Record) Clone() *Record {
-	c := *r
-	c.Snapshot = *r.Snapshot.Clone()
-	c.Failures = slices.Clone(r.Failures)
-	c.Seen = maps.Clone(r.Seen)
-	c.Repairs = slices.Clone(r.Repairs)
-	c.Damaged = slices.Clone(r.Damaged)
-	return &c
+// Join lists names for a person.
+func Join(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
 }

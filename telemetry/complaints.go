@@ -11,7 +11,7 @@ import (
 // complaintInterval is how often the same complaint is logged: a collector that is down fails every few seconds.
 const complaintInterval = time.Minute
 
-// complaints takes what OpenTelemetry and the scrape have to complain about to the log.
+// complaints logs the errors of OpenTelemetry and of the scrape.
 type complaints struct {
 	log *slog.Logger
 

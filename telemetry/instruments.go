@@ -12,8 +12,8 @@ import (
 // scope is the instrumentation scope of our own instruments, as OTLP shows it.
 const scope = "github.com/snapshotd/snapshotd"
 
-// boundaries returns the upper bounds of K3s' buckets in seconds: 0.008·2^i for i = 0…14. Doubling is exact, so that the
-// le labels are those of K3s to the digit.
+// boundaries returns the upper bounds of K3s' buckets in seconds: 0.008·2^i for i = 0…14. Doubling is exact, so that
+// the le labels are those of K3s to the digit.
 func boundaries() []float64 {
 	bounds := make([]float64, 15)
 	b := 0.008
@@ -24,7 +24,7 @@ func boundaries() []float64 {
 	return bounds
 }
 
-// histograms are the six of K3s.
+// histograms are the six that K3s has.
 type histograms struct {
 	save, saveLocal, saveS3                metric.Float64Histogram
 	reconcile, reconcileLocal, reconcileS3 metric.Float64Histogram
@@ -51,7 +51,7 @@ func (r *register) duration(name, what string) metric.Float64Histogram {
 	return made(r, h, err)
 }
 
-// ownMetrics are those under names of our own.
+// ownMetrics are the instruments under names of our own.
 type ownMetrics struct {
 	lastTime     metric.Float64Gauge
 	lastRevision metric.Int64Gauge
@@ -73,30 +73,43 @@ type ownMetrics struct {
 
 func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 	r := &register{meter: m}
-	lastTime, err := m.Float64Gauge("snapshotd.last_success.timestamp", metric.WithUnit("s"),
-		metric.WithDescription("When the last snapshot that reached every chosen backend was begun, as far as this replica knows; in seconds since 1970."))
-	lastRun, rerr := m.Float64Gauge("snapshotd.schedule.last_run.timestamp", metric.WithUnit("s"),
-		metric.WithDescription("When the last run of a schedule was due that has stored a snapshot, in seconds since 1970; on the replica that ran it."))
-	proven, perr := m.Float64Gauge("snapshotd.last_proven_restore.timestamp", metric.WithUnit("s"),
-		metric.WithDescription("When a drill last proved that a snapshot of the cluster that still exists can be restored, in seconds since 1970; 0 when none did."))
 	return ownMetrics{
-		proven:       made(r, proven, perr),
-		provenAt:     r.gauge("snapshotd.last_proven_restore.revision", "", "Revision of etcd in that snapshot."),
-		verified:     r.counter("snapshotd.verifications", "Verifications of snapshots that came to a verdict."),
-		lastRun:      made(r, lastRun, rerr),
-		lastTime:     made(r, lastTime, err),
-		lastRevision: r.gauge("snapshotd.last_success.revision", "", "Revision of etcd in the last snapshot that reached every chosen backend."),
-		dbSize:       r.gauge("snapshotd.db.size", "By", "Bytes of the database in the last snapshot that reached every chosen backend."),
-		storedSize:   r.gauge("snapshotd.stored.size", "By", "Bytes of the object that holds the last snapshot, on each backend."),
-		snapshots:    r.gauge("snapshotd.snapshots", "", "Snapshots in the catalog by state, as the last reconcile of this replica counted them."),
-		leader:       r.gauge("snapshotd.leader", "", "1 on the replica that leads the cluster's schedule and reconcile loop, 0 on the others."),
-		buildInfo:    r.gauge("snapshotd.build_info", "", "Always 1; the labels say what is running."),
-		rejected:     r.counter("snapshotd.saves.rejected", "Saves that were refused because another one was running."),
-		swept:        r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),
-		deleted:      r.counter("snapshotd.deleted", "Copies of snapshots that were removed from a backend, because somebody asked for it or by retention."),
-		runs:         r.counter("snapshotd.schedule.runs", "Runs of a schedule that have ended: success, partial, or failed when it was due again before anything was stored."),
-		repairs:      r.counter("snapshotd.repairs", "Attempts to bring a copy of a snapshot to a backend that should hold it and does not."),
+		proven: r.timestamp("snapshotd.last_proven_restore.timestamp",
+			"When a drill last proved that a snapshot of the cluster that still exists can be restored, "+
+				"in seconds since 1970; 0 when none did."),
+		provenAt: r.gauge("snapshotd.last_proven_restore.revision", "", "Revision of etcd in that snapshot."),
+		verified: r.counter("snapshotd.verifications", "Verifications of snapshots that came to a verdict."),
+		lastRun: r.timestamp("snapshotd.schedule.last_run.timestamp",
+			"When the last run of a schedule was due that has stored a snapshot, "+
+				"in seconds since 1970; on the replica that ran it."),
+		lastTime: r.timestamp("snapshotd.last_success.timestamp",
+			"When the last snapshot that reached every chosen backend was begun, "+
+				"as far as this replica knows; in seconds since 1970."),
+		lastRevision: r.gauge("snapshotd.last_success.revision", "",
+			"Revision of etcd in the last snapshot that reached every chosen backend."),
+		dbSize: r.gauge("snapshotd.db.size", "By",
+			"Bytes of the database in the last snapshot that reached every chosen backend."),
+		storedSize: r.gauge("snapshotd.stored.size", "By",
+			"Bytes of the object that holds the last snapshot, on each backend."),
+		snapshots: r.gauge("snapshotd.snapshots", "",
+			"Snapshots in the catalog by state, as the last reconcile of this replica counted them."),
+		leader: r.gauge("snapshotd.leader", "",
+			"1 on the replica that leads the cluster's schedule and reconcile loop, 0 on the others."),
+		buildInfo: r.gauge("snapshotd.build_info", "", "Always 1; the labels say what is running."),
+		rejected:  r.counter("snapshotd.saves.rejected", "Saves that were refused because another one was running."),
+		swept:     r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),
+		deleted: r.counter("snapshotd.deleted",
+			"Copies of snapshots that were removed from a backend, because somebody asked for it or by retention."),
+		runs: r.counter("snapshotd.schedule.runs", "Runs of a schedule that have ended: "+
+			"success, partial, or failed when it was due again before anything was stored."),
+		repairs: r.counter("snapshotd.repairs",
+			"Attempts to bring a copy of a snapshot to a backend that should hold it and does not."),
 	}, r.err()
+}
+
+func (r *register) timestamp(name, help string) metric.Float64Gauge {
+	g, err := r.meter.Float64Gauge(name, metric.WithUnit("s"), metric.WithDescription(help))
+	return made(r, g, err)
 }
 
 func (r *register) gauge(name, unit, help string) metric.Int64Gauge {
@@ -138,15 +151,18 @@ func repairOf(cluster, backend string, err error) metric.MeasurementOption {
 	if err != nil {
 		status = "error"
 	}
-	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("backend", backend), attribute.String("status", status))
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("backend", backend),
+		attribute.String("status", status))
 }
 
 func runOf(cluster, schedule, result string) metric.MeasurementOption {
-	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("schedule", schedule), attribute.String("result", result))
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("schedule", schedule),
+		attribute.String("result", result))
 }
 
 func verdictOf(cluster, level, result string) metric.MeasurementOption {
-	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("level", level), attribute.String("result", result))
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("level", level),
+		attribute.String("result", result))
 }
 
 func stateOf(cluster string, state snapshot.State) metric.MeasurementOption {

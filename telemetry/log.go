@@ -7,7 +7,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// LogHandler returns a handler that adds the ids of the span in a record's context, trace_id and span_id, to the record.
+// LogHandler returns a handler that adds the ids of the span in a record's context, trace_id and span_id, to the
+// record.
 func LogHandler(next slog.Handler) slog.Handler { return logHandler{next} }
 
 type logHandler struct{ slog.Handler }

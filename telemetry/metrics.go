@@ -6,20 +6,24 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/otlptranslator"
 	"go.opentelemetry.io/otel"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 )
 
-// callBoundaries are those of the duration of calls, in seconds. The library's own end at ten seconds; a Save may take an
-// hour.
-var callBoundaries = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600}
+// callBoundaries are those of the duration of calls, in seconds. The library's own end at ten seconds; a Save may take
+// an hour.
+var callBoundaries = []float64{
+	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600,
+}
 
 // startMetrics builds the three meter providers on one registry, and the instruments of ours.
-func (t *Telemetry) startMetrics(ctx context.Context, cfg Config, res *resource.Resource, registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+func (t *Telemetry) startMetrics(
+	ctx context.Context, cfg Config, res *resource.Resource, registry *prometheus.Registry,
+) error {
+	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
+	for _, c := range []prometheus.Collector{collectors.NewGoCollector(), process} {
 		if err := registry.Register(c); err != nil {
 			return fmt.Errorf("register the metrics of the process: %w", err)
 		}
@@ -40,7 +44,8 @@ func (t *Telemetry) startMetrics(ctx context.Context, cfg Config, res *resource.
 		return err
 	}
 	t.stops = append(t.stops, own.Shutdown)
-	libraries, err := b.build(nil, sdkmetric.WithView(longCalls("rpc.server.call.duration"), longCalls("rpc.client.call.duration")))
+	calls := sdkmetric.WithView(longCalls("rpc.server.call.duration"), longCalls("rpc.client.call.duration"))
+	libraries, err := b.build(nil, calls)
 	if err != nil {
 		return err
 	}
@@ -51,7 +56,8 @@ func (t *Telemetry) startMetrics(ctx context.Context, cfg Config, res *resource.
 	return err
 }
 
-// metricExporter returns the exporter that the readers of all providers share; nil when metrics leave by the scrape alone.
+// metricExporter returns the exporter that the readers of all providers share; nil when metrics leave by the scrape
+// alone.
 func (t *Telemetry) metricExporter(ctx context.Context, cfg Config) (sdkmetric.Exporter, error) {
 	r := routeOf(signalMetrics)
 	if r.ignored != "" {
@@ -77,10 +83,10 @@ type meterBuilder struct {
 }
 
 func (b meterBuilder) build(scrape []otelprom.Option, opts ...sdkmetric.Option) (*sdkmetric.MeterProvider, error) {
-	// The strategy is given so that a later default does not rename what dashboards are made of.
+	// The strategy is given so that a later default does not rename the series of dashboards.
 	reader, err := otelprom.New(append(scrape,
 		otelprom.WithRegisterer(b.registry),
-		otelprom.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
+		otelprom.WithTranslationStrategy("UnderscoreEscapingWithSuffixes"),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("make the Prometheus exporter: %w", err)

@@ -12,7 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// observer turns what the domain reports into metrics.
+// observer turns the events of the domain into metrics.
 type observer struct {
 	six histograms
 	own ownMetrics
@@ -20,7 +20,7 @@ type observer struct {
 	mu     sync.Mutex
 	newest map[string]time.Time // by cluster: when the last successful save began
 
-	waiting waitingCopies
+	queues repairQueues
 }
 
 var _ snapshot.Observer = (*observer)(nil)
@@ -36,95 +36,83 @@ func newObserver(ctx context.Context, six, own metric.MeterProvider, version str
 	}
 	m.buildInfo.Record(ctx, 1, buildAttributes(version))
 	o := &observer{six: h, own: m, newest: make(map[string]time.Time)}
-	return o, o.waiting.register(own.Meter(scope))
+	return o, o.queues.register(own.Meter(scope))
 }
 
-// Saved implements [snapshot.Observer].
-func (o *observer) Saved(ctx context.Context, s *snapshot.Snapshot, d time.Duration, err error) {
-	o.six.save.Record(ctx, d.Seconds(), statusOf(err))
-	if err == nil {
-		o.lastSuccess(ctx, s)
+// Observe implements [snapshot.Observer]. The events that only watchers see have no metric.
+func (o *observer) Observe(ctx context.Context, ev snapshot.Event) {
+	switch ev.Type {
+	case snapshot.EventFinished:
+		o.finished(ctx, ev)
+	case snapshot.EventSaveRejected:
+		o.own.rejected.Add(ctx, 1, clusterOf(ev.Cluster))
+	case snapshot.EventWritten:
+		record(ctx, o.six.saveLocal, o.six.saveS3, ev)
+	case snapshot.EventReconciled:
+		o.six.reconcile.Record(ctx, ev.Duration.Seconds(), statusOf(ev.Err))
+	case snapshot.EventListed:
+		record(ctx, o.six.reconcileLocal, o.six.reconcileS3, ev)
+	case snapshot.EventCounted:
+		o.counted(ctx, ev)
+	case snapshot.EventSwept:
+		o.own.swept.Add(ctx, ev.Count, backendOf(ev.Cluster, ev.Backend))
+	case snapshot.EventDeleted:
+		o.own.deleted.Add(ctx, 1, backendOf(ev.Cluster, ev.Backend))
+	case snapshot.EventVerified:
+		o.verified(ctx, ev)
+	case snapshot.EventProven:
+		o.proven(ctx, ev)
+	case snapshot.EventRepaired:
+		o.own.repairs.Add(ctx, 1, repairOf(ev.Cluster, ev.Backend, ev.Err))
+	case snapshot.EventRepairsQueued:
+		o.queues.set(ev.Cluster, ev.Queued)
 	}
 }
 
-// SaveRejected implements [snapshot.Observer].
-func (o *observer) SaveRejected(ctx context.Context, cluster string) {
-	o.own.rejected.Add(ctx, 1, clusterOf(cluster))
+func (o *observer) finished(ctx context.Context, ev snapshot.Event) {
+	o.six.save.Record(ctx, ev.Duration.Seconds(), statusOf(ev.Err))
+	if ev.Err == nil {
+		o.lastSuccess(ctx, ev.Snapshot)
+	}
 }
 
-// Wrote implements [snapshot.Observer].
-func (o *observer) Wrote(ctx context.Context, kind snapshot.BackendKind, d time.Duration, err error) {
-	switch kind {
+// record records the duration of an event in the histogram of its kind of backend.
+func record(ctx context.Context, local, s3 metric.Float64Histogram, ev snapshot.Event) {
+	switch ev.Kind {
 	case snapshot.BackendLocal:
-		o.six.saveLocal.Record(ctx, d.Seconds(), statusOf(err))
+		local.Record(ctx, ev.Duration.Seconds(), statusOf(ev.Err))
 	case snapshot.BackendS3:
-		o.six.saveS3.Record(ctx, d.Seconds(), statusOf(err))
+		s3.Record(ctx, ev.Duration.Seconds(), statusOf(ev.Err))
 	}
 }
 
-// Reconciled implements [snapshot.Observer].
-func (o *observer) Reconciled(ctx context.Context, _ string, d time.Duration, err error) {
-	o.six.reconcile.Record(ctx, d.Seconds(), statusOf(err))
-}
-
-// Listed implements [snapshot.Observer].
-func (o *observer) Listed(ctx context.Context, kind snapshot.BackendKind, d time.Duration, err error) {
-	switch kind {
-	case snapshot.BackendLocal:
-		o.six.reconcileLocal.Record(ctx, d.Seconds(), statusOf(err))
-	case snapshot.BackendS3:
-		o.six.reconcileS3.Record(ctx, d.Seconds(), statusOf(err))
-	}
-}
-
-// Counted implements [snapshot.Observer]. A state without records is a zero, not the number of the last time.
-func (o *observer) Counted(ctx context.Context, cluster string, byState map[snapshot.State]int64) {
+// counted records a state without snapshots as zero, so that it does not keep its number of the last time.
+func (o *observer) counted(ctx context.Context, ev snapshot.Event) {
 	for state := snapshot.StateSaving; state <= snapshot.StateDeleting; state++ {
-		o.own.snapshots.Record(ctx, byState[state], stateOf(cluster, state))
+		o.own.snapshots.Record(ctx, ev.States[state], stateOf(ev.Cluster, state))
 	}
 }
 
-// Swept implements [snapshot.Observer].
-func (o *observer) Swept(ctx context.Context, cluster, backend string, n int64) {
-	o.own.swept.Add(ctx, n, backendOf(cluster, backend))
-}
-
-// Deleted implements [snapshot.Observer].
-func (o *observer) Deleted(ctx context.Context, cluster, backend string) {
-	o.own.deleted.Add(ctx, 1, backendOf(cluster, backend))
-}
-
-// Verified implements [snapshot.Observer].
-func (o *observer) Verified(ctx context.Context, s *snapshot.Snapshot, v snapshot.Verification) {
+func (o *observer) verified(ctx context.Context, ev snapshot.Event) {
 	result := "failed"
-	if v.Passed {
+	if ev.Verification.Passed {
 		result = "passed"
 	}
-	o.own.verified.Add(ctx, 1, verdictOf(s.Cluster, strings.ToLower(v.Level.String()), result))
+	o.own.verified.Add(ctx, 1, verdictOf(ev.Cluster, strings.ToLower(ev.Verification.Level.String()), result))
 }
 
-// Proven implements [snapshot.Observer].
-func (o *observer) Proven(ctx context.Context, cluster string, revision int64, at time.Time) {
+func (o *observer) proven(ctx context.Context, ev snapshot.Event) {
 	var seconds float64
-	if !at.IsZero() {
-		seconds = float64(at.UnixMilli()) / 1e3
+	if !ev.ProvenTime.IsZero() {
+		seconds = float64(ev.ProvenTime.UnixMilli()) / 1e3
 	}
-	o.own.proven.Record(ctx, seconds, clusterOf(cluster))
-	o.own.provenAt.Record(ctx, revision, clusterOf(cluster))
+	o.own.proven.Record(ctx, seconds, clusterOf(ev.Cluster))
+	o.own.provenAt.Record(ctx, ev.Revision, clusterOf(ev.Cluster))
 }
 
-// Repaired implements [snapshot.Observer].
-func (o *observer) Repaired(ctx context.Context, cluster, backend string, err error) {
-	o.own.repairs.Add(ctx, 1, repairOf(cluster, backend, err))
-}
-
-// Waiting implements [snapshot.Observer].
-func (o *observer) Waiting(_ context.Context, cluster string, byBackend map[string]snapshot.Waiting) {
-	o.waiting.set(cluster, byBackend)
-}
-
-// lastSuccess records the last snapshot that reached every backend, unless a newer one is known. One that is in the future was
-// taken by a wrong clock, and would hide for as long that no other one is taken.
+// lastSuccess records the last snapshot that reached every backend, unless a newer one is known. A snapshot that is in
+// the future was taken by a wrong clock: if it stayed the newest, a schedule that has stopped would not show until
+// then.
 func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	if s == nil || s.CreateTime.IsZero() {
 		return
@@ -150,7 +138,7 @@ func (o *observer) leading(ctx context.Context, cluster string, leading bool) {
 	}
 	o.own.leader.Record(ctx, v, clusterOf(cluster))
 	if !leading {
-		o.waiting.set(cluster, nil) // whoever leads knows
+		o.queues.set(cluster, nil) // the leader knows
 	}
 }
 
@@ -167,7 +155,7 @@ func (o *observer) addCluster(ctx context.Context, cluster string, backends []st
 		o.own.repairs.Add(ctx, 0, repairOf(cluster, b, nil))
 		o.own.repairs.Add(ctx, 0, repairOf(cluster, b, errors.ErrUnsupported))
 	}
-	o.waiting.add(cluster, backends)
+	o.queues.add(cluster, backends)
 }
 
 // register collects the errors of making instruments, which only a wrong name can cause.

@@ -33,8 +33,8 @@ type route struct {
 	ignored  string // a setting that nothing here can follow, for the log
 }
 
-// routeOf decides by the standard variables where a signal goes. Unlike the usual automatic set-up it does not fall back
-// to a collector on localhost: a signal goes out only when an endpoint is given, or OTLP asked for by name.
+// routeOf decides by the standard variables where a signal goes. Unlike the usual automatic set-up it does not fall
+// back to a collector on localhost: a signal goes out only when an endpoint is given, or OTLP asked for by name.
 //
 // The exporters read the rest of the variables (endpoint, headers, TLS, timeouts) themselves.
 func routeOf(signal string) route {
@@ -53,12 +53,13 @@ func routeOf(signal string) route {
 	case "":
 		return route{protocol: protocolFor(endpoint)}
 	default:
-		return route{ignored: fmt.Sprintf("OTLP protocol %s for %s: only %s and %s are known", protocol, strings.ToLower(signal), protocolGRPC, protocolHTTP)}
+		return route{ignored: fmt.Sprintf("OTLP protocol %s for %s: only %s and %s are known",
+			protocol, strings.ToLower(signal), protocolGRPC, protocolHTTP)}
 	}
 }
 
-// wantsOTLP reports whether the list of a signal's exporters names OTLP, or byDefault where there is no list, and what of
-// the list cannot be followed. For metrics the scrape is always there, whether it is named or not.
+// wantsOTLP reports whether the list of a signal's exporters names OTLP, or byDefault when there is no list. ignored is
+// a list with an exporter that is not known. Metrics are always scraped, whether the list names Prometheus or not.
 func wantsOTLP(signal string, byDefault bool) (wanted bool, ignored string) {
 	variable := "OTEL_" + signal + "_EXPORTER"
 	list := firstEnv(variable)
@@ -77,8 +78,8 @@ func wantsOTLP(signal string, byDefault bool) (wanted bool, ignored string) {
 	return wanted, ignored
 }
 
-// protocolFor returns the protocol of an endpoint for which none is set: http/protobuf as the specification wants it, but
-// gRPC on the port that is registered for it, where HTTP cannot succeed.
+// protocolFor returns the protocol of an endpoint for which none is set: http/protobuf as the specification wants it,
+// but gRPC on the port that is registered for it, where HTTP cannot succeed.
 func protocolFor(endpoint string) string {
 	if u, err := url.Parse(endpoint); err == nil && u.Port() == "4317" {
 		return protocolGRPC
@@ -124,5 +125,5 @@ func newMetricExporter(ctx context.Context, r route) (sdkmetric.Exporter, error)
 // shared is an exporter that several readers use: it outlives each of them.
 type shared struct{ sdkmetric.Exporter }
 
-// Shutdown does nothing; who made the exporter shuts it down.
+// Shutdown does nothing; [Telemetry.Shutdown] shuts the exporter down.
 func (shared) Shutdown(context.Context) error { return nil }

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
@@ -31,11 +32,11 @@ func callerContext(ctx context.Context) context.Context {
 	return otel.GetTextMapPropagator().Extract(ctx, carrier)
 }
 
-// work does what leaves a span and an observation.
+// work leaves a span and an observation.
 func work(ctx context.Context, tel *telemetry.Telemetry, name string) trace.SpanContext {
 	ctx, span := otel.Tracer("test").Start(ctx, name)
 	defer span.End()
-	tel.Observer().Reconciled(ctx, "prod", time.Second, nil)
+	tel.Observer().Observe(ctx, snapshot.Event{Type: snapshot.EventReconciled, Cluster: "prod", Duration: time.Second})
 	return span.SpanContext()
 }
 
@@ -64,7 +65,9 @@ func TestAnEndpointAloneSendsTracesAndMetrics(t *testing.T) {
 			if span.TraceID != remoteTrace || span.ParentID != remoteParent {
 				t.Errorf("span %+v does not go on with the caller's trace", span)
 			}
-			for key, want := range map[string]string{"service.name": "snapshotd", "service.version": "1.2.3", "service.instance.id": "node-1"} {
+			for key, want := range map[string]string{
+				"service.name": "snapshotd", "service.version": "1.2.3", "service.instance.id": "node-1",
+			} {
 				if got := span.Resource[key]; got != want {
 					t.Errorf("%s is %q, want %q", key, got, want)
 				}
@@ -109,17 +112,21 @@ func TestOnlyTheSignalsThatAreOnLeave(t *testing.T) {
 		t.Run(tc.name+"="+tc.value, func(t *testing.T) {
 			clearEnv(t)
 			var paths sync.Map
-			collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { paths.Store(r.URL.Path, true) }))
+			collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				paths.Store(r.URL.Path, true)
+			}))
 			t.Cleanup(collector.Close)
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 			t.Setenv(tc.name, tc.value)
 			var log strings.Builder
-			tel := start(t, telemetry.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+			warnings := slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})
+			tel := start(t, telemetry.Config{Logger: slog.New(warnings)})
 			if warned := log.Len() > 0; warned != (tc.value == "zipkin" || tc.value == "http/json") {
 				t.Errorf("warned: %v\n%s", warned, log.String())
 			}
 			work(callerContext(t.Context()), tel, "reconcile")
-			if text := scrape(t, tel, ""); !strings.Contains(text, `etcd_snapshot_reconcile_duration_seconds_count{status="success"} 1`) {
+			want := `etcd_snapshot_reconcile_duration_seconds_count{status="success"} 1`
+			if text := scrape(t, tel, ""); !strings.Contains(text, want) {
 				t.Error("the scrape lacks the observation")
 			}
 			shutdown(t, tel)
@@ -133,7 +140,8 @@ func TestOnlyTheSignalsThatAreOnLeave(t *testing.T) {
 	}
 }
 
-// TestNothingIsDialledWhenNothingIsSet watches the port that the exporters fall back to, and shows that it would see them.
+// TestNothingIsDialledWhenNothingIsSet watches the port that the exporters fall back to, and shows that it would see
+// them.
 func TestNothingIsDialledWhenNothingIsSet(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:4318")
 	if err != nil {

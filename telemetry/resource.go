@@ -7,11 +7,11 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// serviceName is what the service is called in traces unless OTEL_SERVICE_NAME says otherwise.
+// serviceName is the name of the service in traces unless OTEL_SERVICE_NAME is set.
 const serviceName = "snapshotd"
 
-// newResource says who sends the telemetry. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word. An error
-// may come with a resource that lacks a part.
+// newResource describes the sender of the telemetry. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word.
+// An error may come with a resource that lacks a part.
 func newResource(ctx context.Context, cfg Config) (*resource.Resource, error) {
 	who := []resource.Option{
 		resource.WithTelemetrySDK(),

@@ -20,15 +20,15 @@ import (
 
 // Config of the telemetry. Zero values mean the defaults.
 type Config struct {
-	// MetricsPrefix goes before the names of the six histograms, with one '_' between them whether it ends with one or not:
-	// k3s_ makes them k3s_etcd_snapshot_…. Empty: no prefix. See [ValidPrefix].
+	// MetricsPrefix goes before the names of the six histograms, with one '_' between them whether it ends with one or
+	// not: k3s_ makes them k3s_etcd_snapshot_…. Empty: no prefix. See [ValidPrefix].
 	MetricsPrefix  string
 	ServiceVersion string
 	Node           string       // of this machine; becomes service.instance.id
-	Logger         *slog.Logger // told what the exporters could not do; nobody when nil
+	Logger         *slog.Logger // for the errors of the exporters; none when nil
 }
 
-// Telemetry is what was started. Its methods may be called at once from several goroutines.
+// Telemetry is the running telemetry. Its methods may be called at once from several goroutines.
 type Telemetry struct {
 	observer *observer
 	handler  http.Handler
@@ -53,7 +53,7 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	t := &Telemetry{}
 	if err := t.start(ctx, cfg, complaints); err != nil {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		cancel() // what was started until then has nothing to send
+		cancel() // the parts that were started have nothing to send
 		_ = t.Shutdown(ctx)
 		return nil, fmt.Errorf("start telemetry: %w", err)
 	}
@@ -63,7 +63,7 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 func (t *Telemetry) start(ctx context.Context, cfg Config, complaints *complaints) error {
 	res, err := newResource(ctx, cfg)
 	if err != nil {
-		// What could be found out about this machine is still worth having.
+		// The attributes of this machine that were found are still useful.
 		cfg.Logger.WarnContext(ctx, "telemetry resource is incomplete", "error", err)
 	}
 	if err := t.startTraces(ctx, cfg, res); err != nil {
@@ -81,13 +81,13 @@ func (t *Telemetry) start(ctx context.Context, cfg Config, complaints *complaint
 	return nil
 }
 
-// Observer returns what the domain reports to.
+// Observer returns the subscriber to the domain's events.
 func (t *Telemetry) Observer() snapshot.Observer { return t.observer }
 
 // MetricsHandler serves the scrape.
 func (t *Telemetry) MetricsHandler() http.Handler { return t.handler }
 
-// Leader says whether this replica leads a cluster, for snapshotd_leader.
+// Leader records whether this replica leads a cluster, for snapshotd_leader.
 func (t *Telemetry) Leader(ctx context.Context, cluster string, leading bool) {
 	t.observer.leading(ctx, cluster, leading)
 }
@@ -99,7 +99,7 @@ func (t *Telemetry) AddSchedule(ctx context.Context, cluster, schedule string, r
 	}
 }
 
-// Ran says that a run of a schedule has ended, and whether it has stored a snapshot.
+// Ran records that a run of a schedule has ended, and whether it has stored a snapshot.
 func (t *Telemetry) Ran(ctx context.Context, cluster, schedule, result string, due time.Time, stored bool) {
 	t.observer.own.runs.Add(ctx, 1, runOf(cluster, schedule, result))
 	if stored {
@@ -112,13 +112,14 @@ func (t *Telemetry) AddCluster(ctx context.Context, cluster string, backends []s
 	t.observer.addCluster(ctx, cluster, backends)
 }
 
-// LastSuccess says which snapshot was the last one that reached every chosen backend, where that is known from the
-// catalog: after a start, there was no Save yet to learn it from. A snapshot older than the one that is known is ignored.
+// LastSuccess records the last snapshot that reached every chosen backend, as the catalog knows it: after a start there
+// was no Save yet to learn it from. A snapshot that is older than the last known one is ignored.
 func (t *Telemetry) LastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	t.observer.lastSuccess(ctx, s)
 }
 
-// Shutdown sends what has not been sent over OTLP, as long as ctx lets it, and stops. The scrape is empty afterwards.
+// Shutdown sends over OTLP the signals that were not sent yet, until ctx is done, and stops. The scrape is empty
+// afterwards.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	errs := make([]error, len(t.stops))
 	var wg sync.WaitGroup

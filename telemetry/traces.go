@@ -12,8 +12,9 @@ import (
 
 // startTraces sets the global tracer provider.
 //
-// Where no trace leaves, spans still have ids, so that the log can be read by request and a caller's trace goes on through
-// us to etcd and S3; but they are sampled only if the caller's is, so that no exemplar points to a trace that nobody has.
+// When traces are not exported, spans still have ids, so that the log can be read by request and a caller's trace goes
+// on through this service to etcd and S3. Such spans are sampled only if the caller's is, so that no exemplar points to
+// a trace that does not exist.
 func (t *Telemetry) startTraces(ctx context.Context, cfg Config, res *resource.Resource) error {
 	if sdkDisabled() {
 		otel.SetTracerProvider(noop.NewTracerProvider())

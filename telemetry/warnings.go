@@ -5,10 +5,11 @@ import (
 	"log/slog"
 )
 
-// minWarning is how logr gives slog OpenTelemetry's warnings. What is below tells of each tracer and meter that is made.
+// minWarning is the level that logr gives the warnings of OpenTelemetry. Records below it report each tracer and meter
+// that is made.
 const minWarning = slog.Level(-1)
 
-// warningsOf returns a handler that passes on what OpenTelemetry warns of, as a warning, and its errors.
+// warningsOf returns a handler that passes on the warnings of OpenTelemetry, as warnings, and its errors.
 func warningsOf(next slog.Handler) slog.Handler { return warnings{next} }
 
 type warnings struct{ slog.Handler }

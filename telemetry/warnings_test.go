@@ -13,7 +13,8 @@ import (
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// At level debug, the log is about snapshots, and not about the insides of the library; its warnings are seen at any level.
+// At level debug, the log is about snapshots, and not about the insides of the library; its warnings are seen at any
+// level.
 func TestTheLogHasTheWarningsOfOpenTelemetryAlone(t *testing.T) {
 	for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo} {
 		var log bytes.Buffer

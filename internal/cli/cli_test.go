@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 
 	"github.com/snapshotd/snapshotd/internal/cli"
@@ -130,8 +129,8 @@ func golden(t *testing.T, name, got string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs; -update writes it anew (-want +got):\n%s", file, diff)
+	if got != string(want) {
+		t.Errorf("%s differs; -update writes it anew. got:\n%s", file, got)
 	}
 }
 

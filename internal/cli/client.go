@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/loopback"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
@@ -127,7 +127,7 @@ func (o *clientOptions) target() (string, credentials.TransportCredentials, erro
 		return "", nil, usagef("--plaintext: TLS is asked for, too; leave out one of them")
 	case (o.cert == "") != (o.key == ""):
 		return "", nil, usagef("--cert, --key: a certificate and its key are needed together")
-	case o.plaintext || !o.wantsTLS() && onThisMachine(host):
+	case o.plaintext || !o.wantsTLS() && loopback.Is(host):
 		return addr, insecure.NewCredentials(), nil
 	}
 	cfg, err := o.tlsConfig()
@@ -136,11 +136,6 @@ func (o *clientOptions) target() (string, credentials.TransportCredentials, erro
 
 func (o *clientOptions) wantsTLS() bool {
 	return o.tls || o.caCert != "" || o.cert != "" || o.key != ""
-}
-
-func onThisMachine(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 func (o *clientOptions) tlsConfig() (*tls.Config, error) {

@@ -72,12 +72,12 @@ func namesOf(ctx context.Context, sys System, cmd *cobra.Command, typed string) 
 
 // namesFrom returns what the first of the URLs holds that can be read.
 func namesFrom(ctx context.Context, cmd *cobra.Command, urls []string) (found []*snapshotdv1.Snapshot) {
-	shelves, err := restore.Shelves(urls, clusterPrefix(cmd.Flags()), "", nil)
+	repos, err := place{urls: urls, prefix: clusterPrefix(cmd.Flags())}.open()
 	if err != nil {
 		return nil
 	}
-	for _, shelf := range shelves {
-		if all, _, err := restore.List(ctx, shelf, completeNames); err == nil {
+	for _, repo := range repos {
+		if all, _, err := restore.List(ctx, repo, completeNames); err == nil {
 			for _, s := range all {
 				found = append(found, wire.SnapshotToProto(s))
 			}

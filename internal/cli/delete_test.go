@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -15,10 +16,10 @@ func TestDelete(t *testing.T) {
 	env := serve(t, &fake{remove: func(_ context.Context, r *snapshotdv1.DeleteRequest) (*snapshotdv1.DeleteResponse, error) {
 		switch {
 		case r.GetName() == "latest":
-			e := &snapshot.Error{Reason: snapshot.ReasonSnapshotNotFound, Message: `cluster "default" has no snapshot "latest"`}
+			e := snapshot.ReasonSnapshotNotFound.New(`cluster "default" has no snapshot "latest"`)
 			return nil, wire.Status(e, "default", nil).Err()
 		case r.GetName() == "locked":
-			e := &snapshot.Error{Reason: snapshot.ReasonObjectLocked, Message: "locked is locked until tomorrow"}
+			e := snapshot.ReasonObjectLocked.New("locked is locked until tomorrow")
 			return nil, wire.Status(e, "default", nil).Err()
 		case len(r.GetBackends()) > 0:
 			return &snapshotdv1.DeleteResponse{Snapshot: wire.SnapshotToProto(ready())}, nil
@@ -47,9 +48,9 @@ func TestDelete(t *testing.T) {
 
 func TestPrune(t *testing.T) {
 	decision := func(name, backend string, stays bool, why string, err error) *snapshotdv1.PruneDecision {
-		return wire.DecisionToProto("default", snapshot.Decision{Name: name, Backend: backend, CreateTime: now, Size: 2048, Stays: stays, Why: why, Err: err})
+		return wire.DecisionToProto("default", cluster.Decision{Name: name, Backend: backend, CreateTime: now, Size: 2048, Stays: stays, Why: why, Err: err})
 	}
-	denied := &snapshot.Error{Reason: snapshot.ReasonBackendAccessDenied, Message: "delete b", Err: errors.New("permission denied")}
+	denied := snapshot.ReasonBackendAccessDenied.New("delete b").Because(errors.New("permission denied"))
 	for name, tc := range map[string]struct {
 		b, c   error
 		code   int

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -97,7 +96,7 @@ func self() string {
 			exe = "./" + rel
 		}
 	}
-	return quote(exe)
+	return word(exe)
 }
 
 func exists(path string) bool {
@@ -109,14 +108,4 @@ func sameFile(a, b string) bool {
 	ai, aerr := os.Stat(a)
 	bi, berr := os.Stat(b)
 	return aerr == nil && berr == nil && os.SameFile(ai, bi)
-}
-
-var needsNoQuotes = regexp.MustCompile(`^[A-Za-z0-9_./+-]+$`)
-
-// quote makes one word of s for a shell.
-func quote(s string) string {
-	if needsNoQuotes.MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -12,8 +12,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 const (
@@ -144,9 +146,7 @@ func (d *download) run(ctx context.Context) error {
 		if try == downloadTries {
 			return err
 		}
-		select {
-		case <-time.After(downloadPause << (try - 1)):
-		case <-ctx.Done():
+		if backoff.Wait(ctx, backoff.Delay(downloadPause, time.Minute, try)) != nil {
 			return err
 		}
 	}
@@ -158,7 +158,7 @@ func broke(err error) bool {
 	switch wire.DetailsOf(err).Reason {
 	case "":
 		return statusCode(err) == codes.Unavailable
-	case "SHUTTING_DOWN", "SLOW_CONSUMER":
+	case snapshot.ReasonShuttingDown, snapshot.ReasonSlowConsumer:
 		return true
 	}
 	return false

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -15,22 +14,22 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/snapshotd/snapshotd/internal/disk"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/repository"
 )
 
-// etcdSum is how many bytes of checksum etcd sends behind a database.
-const etcdSum = sha256.Size
-
-// sum counts and hashes what goes by. Its checksum is that of all but the last bytes, in case they are etcd's.
+// sum counts and hashes bytes on their way: all of them, and those of a database, whose checksum etcd sends after it.
 type sum struct {
-	w    io.Writer
-	n    int64
-	all  hash.Hash
-	body hash.Hash
-	tail []byte
+	w        io.Writer
+	n        int64
+	all      hash.Hash
+	database *repository.Trailer
 }
 
-func newSum(w io.Writer) *sum { return &sum{w: w, all: sha256.New(), body: sha256.New()} }
+func newSum(w io.Writer) *sum {
+	return &sum{w: w, all: sha256.New(), database: repository.NewTrailer()}
+}
 
 func (s *sum) Write(p []byte) (int, error) {
 	n, err := s.w.Write(p)
@@ -41,22 +40,19 @@ func (s *sum) Write(p []byte) (int, error) {
 func (s *sum) add(p []byte) {
 	s.n += int64(len(p))
 	s.all.Write(p)
-	s.tail = append(s.tail, p...)
-	if over := len(s.tail) - etcdSum; over > 0 {
-		s.body.Write(s.tail[:over])
-		s.tail = append(s.tail[:0], s.tail[over:]...)
-	}
+	_, _ = s.database.Write(p) // a hash takes everything
 }
 
 func (s *sum) hex() string { return hex.EncodeToString(s.all.Sum(nil)) }
 
-// fits reports whether what went by is what a header says.
+// fits reports whether the bytes are those that a header describes. Its checksum is of all of them, or of the database
+// before etcd's checksum.
 func (s *sum) fits(h *snapshotdv1.DownloadHeader) bool {
 	if h.GetSha256Bytes() == s.n {
 		return s.hex() == h.GetSha256()
 	}
-	got := s.body.Sum(nil)
-	return h.GetSha256Bytes() == s.n-etcdSum && hex.EncodeToString(got) == h.GetSha256() && bytes.Equal(got, s.tail)
+	size, checksum, err := s.database.Verify()
+	return err == nil && h.GetSha256Bytes() == size && checksum == h.GetSha256()
 }
 
 // sameDownload reports whether two headers are of the same bytes, wherever they are read from.
@@ -107,7 +103,7 @@ func (p *partFile) sidecar() string { return p.file + ".part.json" }
 // own makes sure that the part is this download's alone: that of another one may have become its file by the time that it is
 // locked.
 func (p *partFile) own() error {
-	if err := unix.Flock(int(p.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := disk.Lock(p.f); err != nil {
 		return fmt.Errorf("--output: lock %s: %w; another download may be writing it", p.name(), err)
 	}
 	mine, err := p.f.Stat()

@@ -56,7 +56,7 @@ func TestDownloadGoesOnWhenTheConnectionBreaks(t *testing.T) {
 	d := &downloads{content: bytes.Repeat([]byte("snapshot"), 1000), after: func(call int) error {
 		switch {
 		case call == 3: // whoever takes what we have fetched has taken his time
-			return wire.Status(&snapshot.Error{Reason: snapshot.ReasonSlowConsumer, Message: "nothing was taken"}, "default", nil).Err()
+			return wire.Status(snapshot.ReasonSlowConsumer.New("nothing was taken"), "default", nil).Err()
 		case call < 8:
 			return status.Error(codes.Unavailable, "connection reset")
 		}
@@ -72,7 +72,7 @@ func TestDownloadResumesItsPart(t *testing.T) {
 	broken := true
 	d := &downloads{content: bytes.Repeat([]byte("snapshot"), 1000), after: func(int) error {
 		if broken {
-			return wire.Status(&snapshot.Error{Reason: snapshot.ReasonBackendUnavailable, Message: "read it"}, "default", nil).Err()
+			return wire.Status(snapshot.ReasonBackendUnavailable.New("read it"), "default", nil).Err()
 		}
 		return nil
 	}}
@@ -141,7 +141,7 @@ func TestDownloadNeverMixesTwoSnapshots(t *testing.T) {
 
 func TestDownloadThatNeverBeganLeavesNoFile(t *testing.T) {
 	env := serve(t, &fake{download: func(*snapshotdv1.DownloadRequest, grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
-		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonBackendUnavailable, Message: "read it"}, "default", nil).Err()
+		return wire.Status(snapshot.ReasonBackendUnavailable.New("read it"), "default", nil).Err()
 	}})
 	file := filepath.Join(t.TempDir(), "x.db")
 	r := run(t.Context(), env, "download", "x", "--output", file)
@@ -179,7 +179,7 @@ func TestDownloadOfADatabaseTellsBothChecksums(t *testing.T) {
 
 func TestDownloadOfDamageLeavesNoFile(t *testing.T) {
 	d := &downloads{content: []byte("snapshot"), after: func(int) error {
-		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonChecksumMismatch, Message: "damaged"}, "default", nil).Err()
+		return wire.Status(snapshot.ReasonChecksumMismatch.New("damaged"), "default", nil).Err()
 	}}
 	file := filepath.Join(t.TempDir(), "x.db")
 	r := run(t.Context(), serve(t, &fake{download: d.serve}), "download", "x", "--output", file)

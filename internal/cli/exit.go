@@ -13,6 +13,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/wire"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // The exit codes.
@@ -69,7 +70,7 @@ func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int
 		if u, ok := errors.AsType[*usageError](err); ok && u != nil {
 			fmt.Fprintf(w, "%s --help shows how it is used\n", cmd.CommandPath())
 		}
-		if wire.DetailsOf(err).Reason == "CATALOG_UNAVAILABLE" {
+		if wire.DetailsOf(err).Reason == snapshot.ReasonCatalogUnavailable {
 			fmt.Fprintln(w, "list, verify and restore need no catalog with --from URL, and save none as long as a member of etcd answers")
 		}
 	}
@@ -102,7 +103,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	}
 	switch wire.DetailsOf(err).Reason {
-	case "SAVE_IN_PROGRESS", "CONFLICT":
+	case snapshot.ReasonSaveInProgress, snapshot.ReasonConflict:
 		return exitBusy
 	}
 	switch statusCode(err) {

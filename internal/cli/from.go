@@ -9,6 +9,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/wire"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // clusterName returns the cluster whose snapshots are looked for in the place that --from names.
@@ -41,7 +42,7 @@ func localError(err error) error {
 	switch {
 	case st.Code() == codes.DataLoss:
 		return &damagedError{errors.New(st.Message())}
-	case wire.DetailsOf(st.Err()).Reason == "INTERNAL":
+	case wire.DetailsOf(st.Err()).Reason == snapshot.ReasonInternal:
 		return err
 	}
 	return st.Err()

@@ -6,8 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
-
+	"github.com/snapshotd/snapshotd/internal/bytesize"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
@@ -16,7 +15,7 @@ func size(n int64) string {
 	if n <= 0 {
 		return "-"
 	}
-	return humanize.IBytes(uint64(n))
+	return bytesize.Format(n)
 }
 
 // number is a count, or a dash where nothing was counted.

@@ -14,6 +14,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 const (
@@ -98,12 +99,11 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 	if opts.limit < 0 {
 		return usagef("--limit: %d is negative; 0 means all", opts.limit)
 	}
-	prefix := clusterPrefix(cmd.Flags())
-	shelves, err := restore.Shelves([]string{opts.from}, prefix, "", nil)
+	repos, err := place{urls: []string{opts.from}, prefix: clusterPrefix(cmd.Flags())}.open()
 	if err != nil {
-		return &usageError{err}
+		return err
 	}
-	found, skipped, err := restore.List(cmd.Context(), shelves[0], opts.limit)
+	found, skipped, err := restore.List(cmd.Context(), repos[0], opts.limit)
 	if err != nil {
 		return localError(err)
 	}
@@ -115,7 +115,7 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(s))
 	}
 	if len(found)+len(skipped) == 0 {
-		fmt.Fprintf(sys.Stderr, "there are no snapshots in %s (--cluster names the cluster, --prefix says where its snapshots lie)\n", shelves[0].Backend.URI(prefix))
+		fmt.Fprintf(sys.Stderr, "there are no snapshots in %s (--cluster names the cluster, --prefix says where its snapshots lie)\n", repos[0].URI(""))
 	}
 	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return listTable(w, resp.GetSnapshots(), sys.Now()) })
 }
@@ -147,7 +147,7 @@ func (o *listOptions) request(now time.Time) (*snapshotdv1.ListRequest, error) {
 func listAll(ctx context.Context, c *client, req *snapshotdv1.ListRequest, limit int) ([]*snapshotdv1.Snapshot, error) {
 	for attempt := 1; ; attempt++ {
 		snapshots, err := listOnce(ctx, c, req, limit)
-		if wire.DetailsOf(err).Reason == "PAGE_TOKEN_EXPIRED" && attempt < listAttempts {
+		if wire.DetailsOf(err).Reason == snapshot.ReasonPageTokenExpired && attempt < listAttempts {
 			continue
 		}
 		return snapshots, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -118,7 +117,7 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 		ro.Member.RevisionBump, ro.Member.MarkCompacted = kubernetesBump, true
 	}
 	if ro.Member.InitialCluster == "" {
-		ro.Member.InitialCluster = ro.Member.Name + "=" + strings.Join(ro.Member.PeerURLs, ","+ro.Member.Name+"=")
+		ro.Member.InitialCluster = ro.Member.Alone()
 	}
 	if err := o.checkMember(ro.Member); err != nil {
 		return ro, &usageError{err}
@@ -134,13 +133,12 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 		ro.Choice.Name = args[0]
 	}
 	var err error
-	if ro.Shelves, err = restore.Shelves(o.from, o.prefix, o.signedFor, o.keys); err != nil {
-		return ro, &usageError{err}
+	at := place{urls: o.from, prefix: o.prefix, cluster: o.signedFor, keys: o.keys}
+	if ro.Repositories, err = at.open(); err != nil {
+		return ro, err
 	}
-	if ro.Identities, err = restore.Identities(o.identities); err != nil {
-		return ro, &usageError{err}
-	}
-	return ro, nil
+	ro.Identities, err = readIdentities(o.identities)
+	return ro, err
 }
 
 // checkMember wants a member that etcd will take. A dry run is for all of them.

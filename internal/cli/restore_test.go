@@ -11,7 +11,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/catalog/memory"
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/cli"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
@@ -32,9 +33,10 @@ func stored(t *testing.T, value string, dirs ...string) *snapshot.Snapshot {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	cfg := snapshot.Config{
+	records := memory.New(nil)
+	cfg := cluster.Config{
 		Name: "default", Node: value, Prefix: "default/", SpoolDir: t.TempDir(), Source: etcd.NewSource(conn, etcd.SourceConfig{}),
-		Catalog: catalog.New(catalog.Config{Connect: conn.Client, Cluster: "default"}),
+		Records: records, Saves: records, History: records, Stores: records,
 	}
 	for i, dir := range dirs {
 		b, err := storage.New(storage.Config{Name: string(rune('a' + i)), URL: "file://" + dir})
@@ -43,11 +45,11 @@ func stored(t *testing.T, value string, dirs ...string) *snapshot.Snapshot {
 		}
 		cfg.Backends = append(cfg.Backends, b)
 	}
-	c, err := snapshot.New(cfg)
+	c, err := cluster.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := c.Save(t.Context(), snapshot.SaveRequest{})
+	res, err := c.Save(t.Context(), cluster.SaveRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=,@%+-]+$`)
 
-// word writes a word as a shell reads it, in quotes where it needs them.
+// word returns s as one word of a shell, in quotes where it needs them.
 func word(s string) string {
 	if plainWord.MatchString(s) {
 		return s
@@ -15,4 +15,5 @@ func word(s string) string {
 	return quoted(s)
 }
 
+// quoted returns s as one word of a shell, in quotes.
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	agekey "github.com/snapshotd/snapshotd/internal/codec/age"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
@@ -90,7 +91,7 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		field("sha256", s.GetSha256())
 		field("compression", strings.TrimPrefix(s.GetCompression().String(), "COMPRESSION_"))
 		for _, r := range s.GetEncryptionRecipients() {
-			field("encrypted for", keyEnds(r))
+			field("encrypted for", agekey.Short(r))
 		}
 		field("stored size", withBytes(s.GetStoredSizeBytes()))
 		field("stored sha256", s.GetStoredSha256())
@@ -127,15 +128,6 @@ func verdictLine(v *snapshotdv1.Verification, now time.Time) string {
 		line += ", as it is stored"
 	}
 	return withReason(line, v.GetError())
-}
-
-// keyEnds keeps a long key recognizable: those of SSH's RSA and of hybrid keys have hundreds of characters.
-func keyEnds(key string) string {
-	const ends = 40
-	if len(key) <= 2*ends+1 {
-		return key
-	}
-	return key[:ends] + "…" + key[len(key)-ends:]
 }
 
 func withBytes(n int64) string {

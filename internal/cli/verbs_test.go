@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -22,28 +24,30 @@ import (
 
 // ready is a snapshot that everything is known of.
 func ready() *snapshot.Snapshot {
-	return &snapshot.Snapshot{
-		Name: "on-demand-n1-1784116740", Cluster: "default", State: snapshot.StateReady, Trigger: snapshot.TriggerManual,
+	return snapshot.WithStatus(snapshot.Snapshot{
+		Name: "on-demand-n1-1784116740", Cluster: "default", Trigger: snapshot.TriggerManual,
 		Labels: map[string]string{"release": "v1.2", "by": "me"}, CreateTime: now.Add(-3 * time.Minute), Duration: 2340 * time.Millisecond, Node: "n1",
 		EtcdVersion: "3.7.3", StorageVersion: "3.7.0", EtcdClusterID: "cdf818194e3a8c32", EtcdMemberID: "8e9e05c52164694d",
 		Revision: 123456, TotalKeys: 7890, DBSize: 1 << 30, SHA256: strings.Repeat("ab", 32), Hash: 0xdeadbeef,
 		Compression: snapshot.CompressionZstd, StoredSize: 300 << 20, StoredSHA256: strings.Repeat("cd", 32), Etag: "42",
-		Locations: []snapshot.Location{
+	}, snapshot.Status{
+		State: snapshot.StateReady, Locations: []snapshot.Location{
 			{Backend: "local", Kind: snapshot.BackendLocal, URI: "file:///srv/default/on-demand-n1-1784116740.db.zst", Size: 300 << 20, State: snapshot.StateReady, UpdateTime: now},
 			{Backend: "s3", Kind: snapshot.BackendS3, URI: "s3://bucket/default/on-demand-n1-1784116740.db.zst", Size: 300 << 20, State: snapshot.StateReady, UpdateTime: now},
 		},
-	}
+	})
 }
 
 // without returns the snapshot without what failed on the named backends.
 func without(state snapshot.State, backends ...string) *snapshot.Snapshot {
-	s := ready()
-	s.State, s.Error = state, "put object: connection refused"
-	for _, b := range backends {
-		l := s.Location(b)
-		l.State, l.Error, l.Size = snapshot.StateFailed, "put object: connection refused", 0
+	const why = "put object: connection refused"
+	status := snapshot.Status{State: state, Error: why, Locations: ready().Locations()}
+	for i := range status.Locations {
+		if l := &status.Locations[i]; slices.Contains(backends, l.Backend) {
+			l.State, l.Error, l.Size = snapshot.StateFailed, why, 0
+		}
 	}
-	return s
+	return snapshot.WithStatus(*ready(), status)
 }
 
 func failing(err error, s *snapshot.Snapshot) *fake {
@@ -53,7 +57,7 @@ func failing(err error, s *snapshot.Snapshot) *fake {
 }
 
 func TestSaveFails(t *testing.T) {
-	down := &snapshot.Error{Reason: snapshot.ReasonBackendUnavailable, Backend: "s3", Message: `put "x" to backend "s3"`, Err: errors.New("connection refused")}
+	down := snapshot.ReasonBackendUnavailable.New(`put "x" to backend "s3"`).On("s3").Because(errors.New("connection refused"))
 	for name, tc := range map[string]struct {
 		err    error
 		s      *snapshot.Snapshot
@@ -67,12 +71,12 @@ func TestSaveFails(t *testing.T) {
 				"  s3: FAILED: put object: connection refused\n", "local, s3 (FAILED)"},
 		"failed": {down, without(snapshot.StateFailed, "s3", "local"), 1,
 			"error: put \"x\" to backend \"s3\": connection refused\n", "FAILED"},
-		"etcd is down": {&snapshot.Error{Reason: snapshot.ReasonEtcdUnavailable, Message: "read etcd", Err: errors.New("no member answers")}, nil, 1,
+		"etcd is down": {snapshot.ReasonEtcdUnavailable.New("read etcd").Because(errors.New("no member answers")), nil, 1,
 			"error: read etcd: no member answers\n", ""},
-		"busy": {&snapshot.Error{Reason: snapshot.ReasonSaveInProgress, Message: "save cluster \"default\": another save is running", Retry: time.Second}, nil, 5,
+		"busy": {snapshot.ReasonSaveInProgress.New("save cluster \"default\": another save is running"), nil, 5,
 			"error: save cluster \"default\": another save is running\n", ""},
-		"another replica died": {&snapshot.Error{Reason: snapshot.ReasonInterrupted, Message: "interrupted"}, nil, 1, "error: interrupted\n", ""},
-		"no such cluster":      {&snapshot.Error{Reason: snapshot.ReasonClusterNotFound, Message: "there is no cluster \"x\""}, nil, 6, "error: there is no cluster \"x\"\n", ""},
+		"another replica died": {snapshot.ReasonInterrupted.New("interrupted"), nil, 1, "error: interrupted\n", ""},
+		"no such cluster":      {snapshot.ReasonClusterNotFound.New("there is no cluster \"x\""), nil, 6, "error: there is no cluster \"x\"\n", ""},
 		"invalid":              {snapshot.Invalid("backends", "cluster %q has no backend %q", "default", "x"), nil, 2, "error: --backend: cluster \"default\" has no backend \"x\"\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,9 +146,9 @@ func TestFormats(t *testing.T) {
 
 func TestReconcileFails(t *testing.T) {
 	report := func(backend string, err error) *snapshotdv1.BackendReconciliation {
-		return wire.ReportToProto(snapshot.BackendReport{Cluster: "default", Backend: backend, Err: err})
+		return wire.ReportToProto(cluster.BackendReport{Cluster: "default", Backend: backend, Err: err})
 	}
-	denied := &snapshot.Error{Reason: snapshot.ReasonBackendAccessDenied, Message: "list", Err: errors.New("permission denied")}
+	denied := snapshot.ReasonBackendAccessDenied.New("list").Because(errors.New("permission denied"))
 	for name, tc := range map[string]struct {
 		local, s3 error
 		code      int
@@ -181,7 +185,7 @@ func TestListReadsAllPages(t *testing.T) {
 		if r.GetPageToken() != "" {
 			if expire {
 				expire = false
-				return nil, wire.Status(&snapshot.Error{Reason: snapshot.ReasonPageTokenExpired, Message: "compacted"}, "", nil).Err()
+				return nil, wire.Status(snapshot.ReasonPageTokenExpired.New("compacted"), "", nil).Err()
 			}
 			_, _ = fmt.Sscan(r.GetPageToken(), &from)
 		}
@@ -230,7 +234,7 @@ func TestGetOfTheNewest(t *testing.T) {
 
 func TestGetOfNothing(t *testing.T) {
 	env := serve(t, &fake{get: func(context.Context, *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
-		return nil, wire.Status(&snapshot.Error{Reason: snapshot.ReasonSnapshotNotFound, Message: `cluster "default" has no snapshot "x"`}, "", nil).Err()
+		return nil, wire.Status(snapshot.ReasonSnapshotNotFound.New(`cluster "default" has no snapshot "x"`), "", nil).Err()
 	}})
 	if r := run(t.Context(), env, "get", "x"); r.code != 6 || r.stderr != "error: cluster \"default\" has no snapshot \"x\"\n" {
 		t.Errorf("exit code %d, want 6; %s", r.code, r.stderr)
@@ -261,7 +265,7 @@ func TestWatch(t *testing.T) {
 				return err
 			}
 		}
-		return wire.Status(&snapshot.Error{Reason: snapshot.ReasonWatchExpired, Message: "the token is too old"}, "", nil).Err()
+		return wire.Status(snapshot.ReasonWatchExpired.New("the token is too old"), "", nil).Err()
 	}})
 	for _, f := range []string{"table", "json", "yaml"} {
 		r := run(t.Context(), env, "watch", "-o", f)
@@ -287,7 +291,7 @@ func TestWatchEndsInTime(t *testing.T) {
 
 func TestWhatToDoWithoutTheCatalog(t *testing.T) {
 	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
-		return nil, wire.Status(&snapshot.Error{Reason: snapshot.ReasonCatalogUnavailable, Message: "list the records"}, "", nil).Err()
+		return nil, wire.Status(snapshot.ReasonCatalogUnavailable.New("list the records"), "", nil).Err()
 	}})
 	if r := run(t.Context(), env, "list"); r.code != 1 || !strings.HasSuffix(r.stderr, "need no catalog with --from URL, and save none as long as a member of etcd answers\n") {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
@@ -298,9 +302,9 @@ func TestWatchGoesOnWhereItWas(t *testing.T) {
 	var asked []string
 	broken := []error{
 		status.Error(codes.Unavailable, "error reading from server: EOF"),
-		wire.Status(&snapshot.Error{Reason: snapshot.ReasonShuttingDown, Message: "shutting down", Retry: time.Second}, "", nil).Err(),
-		wire.Status(&snapshot.Error{Reason: snapshot.ReasonSlowConsumer, Message: "too slow"}, "", nil).Err(),
-		wire.Status(&snapshot.Error{Reason: snapshot.ReasonWatchExpired, Message: "too old"}, "", nil).Err(),
+		wire.Status(snapshot.ReasonShuttingDown.New("shutting down"), "", nil).Err(),
+		wire.Status(snapshot.ReasonSlowConsumer.New("too slow"), "", nil).Err(),
+		wire.Status(snapshot.ReasonWatchExpired.New("too old"), "", nil).Err(),
 	}
 	env := serve(t, &fake{watch: func(r *snapshotdv1.WatchRequest, stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
 		n := len(asked)
@@ -358,7 +362,7 @@ func TestTimeout(t *testing.T) {
 // The service sees the deadline, too, and may be the first to say so.
 func TestTimeoutThatTheServiceSeesFirst(t *testing.T) {
 	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
-		return nil, wire.Status(&snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "list", Err: context.DeadlineExceeded}, "", nil).Err()
+		return nil, wire.Status(snapshot.ReasonCancelled.New("list").Because(context.DeadlineExceeded), "", nil).Err()
 	}})
 	r := run(t.Context(), env, "list", "--timeout", "1h")
 	if want := "did not answer within 1h0m0s (--timeout)"; r.code != 1 || !strings.Contains(r.stderr, want) {

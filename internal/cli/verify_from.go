@@ -6,9 +6,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name string) error {
@@ -22,19 +24,25 @@ func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name str
 	case opts.backend != "":
 		return usagef("--backend: --from names the place already; leave out one of them")
 	}
-	shelves, err := restore.Shelves([]string{opts.from}, clusterPrefix(cmd.Flags()), signedFor(cmd.Flags()), opts.keys)
-	if err != nil {
-		return &usageError{err}
+	at := place{
+		urls: []string{opts.from}, prefix: clusterPrefix(cmd.Flags()), cluster: signedFor(cmd.Flags()), keys: opts.keys,
 	}
-	identities, err := restore.Identities(opts.identities)
+	repos, err := at.open()
 	if err != nil {
-		return &usageError{err}
+		return err
+	}
+	identities, err := readIdentities(opts.identities)
+	if err != nil {
+		return err
 	}
 	choice := restore.Choice{Name: name}
 	if name == latest {
 		choice = restore.Choice{Latest: true}
 	}
-	v, err := restore.Verify(cmd.Context(), shelves[0], choice, restore.Level(level), identities, opts.tempDir)
+	v, err := restore.Verify(cmd.Context(), restore.VerifyOptions{
+		Repository: repos[0], Choice: choice, Level: snapshot.Level(level), Identities: identities, Dir: opts.tempDir,
+		Driller: drill.Driller{},
+	})
 	if err != nil {
 		return localError(err)
 	}
@@ -49,12 +57,12 @@ func verifyTable(w io.Writer, v restore.Verification, sys System) error {
 	switch {
 	case !v.Decoded:
 		fmt.Fprintf(w, "read       %s as they are stored: size and checksum are right; what is inside was not looked at, for want of an identity\n", size(s.StoredSize))
-	case v.Level == restore.Checksum:
+	case v.Level == snapshot.LevelChecksum:
 		fmt.Fprintf(w, "read       %s, and the database in it: sizes and checksums are right\n", size(s.StoredSize))
 	default:
 		fmt.Fprintf(w, "holds      revision %d, %s keys, hash %08x; every page and key was read\n", s.Revision, number(s.TotalKeys), s.Hash)
 	}
-	if v.Level == restore.Drill {
+	if v.Level == snapshot.LevelDrill {
 		fmt.Fprintf(w, "restored   into an etcd that was started, read and written: HashKV %d at revision %d\n", v.HashKV, s.Revision)
 	}
 	_, err := fmt.Fprintf(w, "verified   in %s\n", took(v.Took))

@@ -74,7 +74,7 @@ func TestVerdictOfTheService(t *testing.T) {
 		Level: snapshot.LevelChecksum, Passed: true, Time: now.Add(-3 * time.Minute), Duration: time.Second, Backends: []string{"local", "s3"}, StoredOnly: true,
 	}
 	failed := func(r snapshot.Reason) error {
-		return &snapshot.Error{Reason: r, Message: "read it", Err: errors.New("no")}
+		return r.New("read it").Because(errors.New("no"))
 	}
 	for _, tc := range []struct {
 		err            error

@@ -11,8 +11,10 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 const (
@@ -63,26 +65,25 @@ func runWatch(ctx context.Context, sys System, opts watchOptions, c *client) err
 		sys: sys, output: opts.output, lines: eventLines{shown: map[string]time.Time{}},
 		req: &snapshotdv1.WatchRequest{Cluster: c.cluster, ResumeToken: opts.resume},
 	}
-	pause := reconnectPause
+	failed := 0
 	for {
-		err := w.follow(ctx, c, func() { pause = reconnectPause })
+		err := w.follow(ctx, c, func() { failed = 0 })
 		if w.began && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return &failedError{fmt.Errorf("the watch has ended: its time is over (--timeout %v)", opts.client.timeout)}
 		}
 		if ctx.Err() != nil || !w.began || !mayReconnect(err) {
 			return err
 		}
+		failed++
+		pause := backoff.Delay(reconnectPause, reconnectPauseMax, failed)
 		after := "going on after what was shown last"
 		if w.req.GetResumeToken() == "" {
 			after = "what happens until then is not shown"
 		}
 		fmt.Fprintf(sys.Stderr, "warning: the watch broke off: %s; trying again in %v, %s\n", plain(message(err)), pause, after)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if backoff.Wait(ctx, pause) != nil {
 			return err
 		}
-		pause = min(2*pause, reconnectPauseMax)
 	}
 }
 
@@ -92,7 +93,7 @@ func mayReconnect(err error) bool {
 		return true // the service never ends a watch by itself
 	}
 	switch wire.DetailsOf(err).Reason {
-	case "SLOW_CONSUMER", "SHUTTING_DOWN":
+	case snapshot.ReasonSlowConsumer, snapshot.ReasonShuttingDown:
 		return true
 	case "":
 		return statusCode(err) == codes.Unavailable // the connection

@@ -30,16 +30,18 @@ func (v validator) backends(c *Cluster, at string) {
 	}
 }
 
-// place returns what tells the keys of a cluster on a backend from all others: two that are equal would overwrite and
-// forget each other's snapshots. Below one another is no harm, listings do not go deeper than their prefix.
+// place returns a text that is the same for two places where a cluster's keys would meet: clusters in one place would
+// overwrite and forget each other's snapshots. A place below another one is safe, because a listing goes no deeper than
+// its prefix.
 func place(b Backend, prefix string) (string, error) {
 	backend, err := storage.New(storage.Config{Name: b.Name, URL: b.URL.Reveal()})
 	if err != nil {
 		return "", err
 	}
 	const any = "snapshot"
-	where := backend.URI(prefix + any)
-	if u, err := url.Parse(where); err == nil && backend.Kind() == snapshot.BackendLocal {
+	info := backend.Info()
+	where := info.URI(prefix + any)
+	if u, err := url.Parse(where); err == nil && info.Kind == snapshot.BackendLocal {
 		return directory(path.Dir(u.Path)), nil
 	}
 	if u, err := url.Parse(b.URL.Reveal()); err == nil {
@@ -48,8 +50,8 @@ func place(b Backend, prefix string) (string, error) {
 	return where, nil
 }
 
-// directory returns what tells a directory from all others, however it is called: two mounts or links may lead to one. What of
-// it does not exist yet is called as it is below what does.
+// directory returns a text that is the same for one directory under all of its names: two mounts or links may lead to
+// it. The part of a path that does not exist yet keeps its names below the part that does.
 func directory(dir string) string {
 	var info syscall.Stat_t
 	if err := syscall.Stat(dir, &info); err != nil && dir != path.Dir(dir) {
@@ -58,7 +60,7 @@ func directory(dir string) string {
 	return fmt.Sprintf("%d:%d", info.Dev, info.Ino)
 }
 
-// apart checks that no two backends keep the snapshots of a cluster, or of two, in the same place.
+// apart checks that no two backends, of one cluster or of several, keep snapshots in the same place.
 func (v validator) apart() {
 	type user struct{ cluster, backend string }
 	users := map[string]user{}
@@ -66,7 +68,7 @@ func (v validator) apart() {
 		for j, b := range c.Backends {
 			where, err := place(b, *c.Prefix)
 			if err != nil {
-				continue // told already
+				continue // it is a problem already
 			}
 			first, taken := users[where]
 			if !taken {
@@ -74,7 +76,8 @@ func (v validator) apart() {
 				continue
 			}
 			v.problem(fmt.Sprintf("clusters[%d].backends[%d].url", i, j),
-				"backend %q of cluster %q is the same place as backend %q of cluster %q; give one of them another URL or its cluster another prefix",
+				"backend %q of cluster %q is the same place as backend %q of cluster %q; give one of them another URL or its "+
+					"cluster another prefix",
 				b.Name, c.Name, first.backend, first.cluster)
 		}
 	}

@@ -3,7 +3,7 @@ package config
 import (
 	"time"
 
-	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/cluster"
 )
 
 // Defaults of a [Config].
@@ -15,9 +15,9 @@ const (
 	DefaultClusterName       = "default"
 	DefaultReconcileInterval = 10 * time.Minute
 	DefaultShutdownTimeout   = 20 * time.Second
-	DefaultWatchdogTimeout   = snapshot.DefaultWatchdog
+	DefaultWatchdogTimeout   = cluster.DefaultWatchdog
 	DefaultLockTTL           = 15 * time.Second
-	DefaultLeftoverAge       = snapshot.DefaultLeftoverAge
+	DefaultLeftoverAge       = cluster.DefaultLeftoverAge
 	DefaultCatalogPrefix     = "/snapshotd/v1/"
 	DefaultCompression       = "zstd"
 	DefaultSchedule          = "default"       // the name of --schedule's when it has none
@@ -41,7 +41,7 @@ type Config struct {
 	origins origins
 }
 
-// TLS is the certificate of both listeners. ClientCA asks clients of the API for a certificate of their own.
+// TLS is the certificate of both listeners. With ClientCA, clients of the API need a certificate of their own.
 type TLS struct {
 	Cert     string `yaml:"cert,omitempty"`
 	Key      string `yaml:"key,omitempty"`
@@ -51,7 +51,7 @@ type TLS struct {
 // Enabled reports whether there is a certificate.
 func (t TLS) Enabled() bool { return t.Cert != "" || t.Key != "" }
 
-// Log says what is logged and how.
+// Log says which lines are logged, and in which format.
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn or error
 	Format string `yaml:"format"` // text or json
@@ -65,10 +65,10 @@ type Cluster struct {
 	Prefix          *string       `yaml:"prefix"` // of the keys on the backends; "<name>/" unless set, may be empty
 	Compression     string        `yaml:"compression"`
 	WatchdogTimeout time.Duration `yaml:"watchdog_timeout"`       // how long etcd may give no byte of a snapshot
-	LockTTL         time.Duration `yaml:"lock_ttl"`               // how long the lock and the leadership of a dead replica last
+	LockTTL         time.Duration `yaml:"lock_ttl"`               // how long lock and leadership of a dead replica last
 	StreamLimit     Rate          `yaml:"stream_limit,omitempty"` // of reading etcd's snapshot; none when empty
 	UploadLimit     Rate          `yaml:"upload_limit,omitempty"` // of all uploads to S3 together; none when empty
-	LeftoverAge     time.Duration `yaml:"leftover_age"`           // how old what a crash left on a backend must be to be swept
+	LeftoverAge     time.Duration `yaml:"leftover_age"`           // least age of leftovers of a crash that are swept
 	Schedules       []Schedule    `yaml:"schedules,omitempty"`
 	Retention       Retention     `yaml:"retention,omitempty"`
 	Scrub           Scrub         `yaml:"scrub,omitempty"`
@@ -77,18 +77,18 @@ type Cluster struct {
 	Backends        []Backend     `yaml:"backends"`
 }
 
-// Schedule is what is saved by itself, and when.
+// Schedule says when saves are made, and how.
 type Schedule struct {
 	Name       string            `yaml:"name"`
 	Cron       string            `yaml:"cron"`                  // five fields, a descriptor, or "@every 6h"
 	TimeZone   string            `yaml:"time_zone,omitempty"`   // of cron's fields; UTC
-	Jitter     time.Duration     `yaml:"jitter,omitempty"`      // a save begins up to so much later than it is due
+	Jitter     time.Duration     `yaml:"jitter,omitempty"`      // a save begins up to this much later than it is due
 	NamePrefix string            `yaml:"name_prefix,omitempty"` // DefaultNamePrefix
 	Labels     map[string]string `yaml:"labels,omitempty"`
 	Backends   []string          `yaml:"backends,omitempty"` // all of the cluster's when there are none
 }
 
-// Scrub says what is verified by itself, and when. Without a schedule, nothing is.
+// Scrub says when snapshots are verified, and how. Without a schedule, none are.
 type Scrub struct {
 	Cron     string `yaml:"cron,omitempty"`      // as of a schedule
 	TimeZone string `yaml:"time_zone,omitempty"` // of cron's fields; UTC
@@ -96,7 +96,7 @@ type Scrub struct {
 	Drill    bool   `yaml:"drill"`               // restore the newest into a throw-away etcd each time
 }
 
-// Retention says which snapshots are kept. Without a rule, all are.
+// Retention says which snapshots stay. Without a rule, all do.
 type Retention struct {
 	KeepLast       int           `yaml:"keep_last,omitempty"`
 	KeepHourly     int           `yaml:"keep_hourly,omitempty"`
@@ -108,12 +108,12 @@ type Retention struct {
 	RecoveryWindow time.Duration `yaml:"recovery_window,omitempty"`
 	MaxTotalBytes  int64         `yaml:"max_total_bytes,omitempty"`
 	MinKeep        int           `yaml:"min_keep,omitempty"`
-	OnDemand       bool          `yaml:"on_demand"`           // the rules are also for snapshots that somebody asked for
-	Adopted        bool          `yaml:"adopted"`             // and, once they are unpinned, for those that other programs took
+	OnDemand       bool          `yaml:"on_demand"`           // the rules also apply to snapshots that a caller asked for
+	Adopted        bool          `yaml:"adopted"`             // and, once unpinned, to those that other programs took
 	TimeZone       string        `yaml:"time_zone,omitempty"` // of hours, days and so on; UTC
 }
 
-// Etcd says how an etcd cluster is reached, as etcdctl does it.
+// Etcd says how to reach an etcd cluster, in the way of etcdctl.
 type Etcd struct {
 	Endpoints        []string `yaml:"endpoints,omitempty"`
 	DiscoverySRV     string   `yaml:"discovery_srv,omitempty"`
@@ -137,21 +137,21 @@ type Catalog struct {
 // Separate reports whether the catalog is in another etcd than the one that is saved.
 func (c Catalog) Separate() bool { return c.reachable() }
 
-// Encryption says who can read what is saved: public keys alone. Without any, snapshots are not encrypted.
+// Encryption says who can read the snapshots, by public keys. Without any, snapshots are not encrypted.
 type Encryption struct {
 	Recipients     []string `yaml:"recipients,omitempty"`
 	RecipientsFile string   `yaml:"recipients_file,omitempty"`
-	IdentityFiles  []string `yaml:"identity_files,omitempty"` // private keys, to verify what is in the snapshots; best without
+	IdentityFiles  []string `yaml:"identity_files,omitempty"` // private keys, to verify databases; safer without
 }
 
-// Enabled reports whether there is somebody to encrypt for.
+// Enabled reports whether there are recipients.
 func (e Encryption) Enabled() bool { return len(e.Recipients) > 0 || e.RecipientsFile != "" }
 
-// Signing says how manifests are signed, and which signatures are believed beside the key's own.
+// Signing says how manifests are signed, and which signatures are trusted beside the key's own.
 type Signing struct {
 	KeyFile        string   `yaml:"key_file,omitempty"`
 	PublicKeyFiles []string `yaml:"public_key_files,omitempty"`
-	AcceptUnsigned bool     `yaml:"accept_unsigned"` // believe manifests that have no signature, too
+	AcceptUnsigned bool     `yaml:"accept_unsigned"` // trust manifests without a signature, too
 }
 
 // Backend is a place for snapshots.
@@ -173,7 +173,8 @@ func defaults() *Config {
 	}
 }
 
-// fillIn gives a cluster what nobody has set. What was set wrongly, to nothing for example, is left to be told.
+// fillIn sets the fields of a cluster that were not set. A field that was set to a wrong value, such as nothing, is
+// left to validation.
 func (c *Cluster) fillIn(set func(key string) bool) {
 	orDefault(&c.Name, DefaultClusterName, set("name"))
 	orDefault(&c.Compression, DefaultCompression, set("compression"))

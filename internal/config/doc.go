@@ -1,5 +1,6 @@
-// Package config reads what `snapshotd serve` is told: flags, then SNAPSHOTD_* variables, then a YAML file, then defaults.
+// Package config reads the configuration of `snapshotd serve`: flags, then SNAPSHOTD_* variables, then a YAML file,
+// then defaults.
 //
-// The file is strict: an unknown key is an error. All problems are reported at once, each with the place where the value
-// came from and what to do about it. Secrets never leave the package in an error or in the printed configuration.
+// The file is strict: an unknown key is an error. All problems are reported at once, each with the origin of the value
+// and a way to solve it. Secrets never leave the package in an error or in the printed configuration.
 package config

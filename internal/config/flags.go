@@ -27,7 +27,7 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	return f
 }
 
-// flagValue keeps what was written; it is parsed together with the rest, so that all problems can be told at once.
+// flagValue keeps the text of a flag; it is parsed together with the rest, so that all problems are reported at once.
 type flagValue struct {
 	setting
 	values []string
@@ -42,7 +42,7 @@ func (v *flagValue) Set(s string) error {
 	return nil
 }
 
-// String implements [pflag.Value]. Only the help asks, so that no password is shown.
+// String implements [pflag.Value]. Only the help calls it, so a password is not shown.
 func (v *flagValue) String() string { return v.def }
 
 // Type implements [pflag.Value].

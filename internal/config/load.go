@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// Source is where a configuration is read from.
+// Source says where a configuration is read from.
 type Source struct {
 	Flags  *Flags
 	Getenv func(string) string
 	Dev    bool // serve --dev: the etcd is embedded
 }
 
-// Load reads the configuration, fills in the defaults and validates it. The error is *[Problems] when the configuration is
-// wrong; the Config is then what could be understood of it.
+// Load reads the configuration, fills in the defaults and validates it. The error is *[Problems] when the configuration
+// is wrong; the Config then has the parts that could be read.
 func Load(src Source) (*Config, error) {
 	cfg, problems := defaults(), &Problems{}
 	file := src.Flags.file
@@ -38,13 +38,13 @@ func Load(src Source) (*Config, error) {
 	}
 	cfg.fillIn(src.Dev, problems)
 	if len(problems.list) == 0 {
-		// A value that could not be read would only be reported a second time.
+		// A value that could not be read would be reported a second time.
 		cfg.validate(src.Dev, problems)
 	}
 	return cfg, problems.err()
 }
 
-// apply puts one level of settings over what is there.
+// apply sets the values of one level over those of the levels before.
 func (c *Config) apply(level given, file string, problems *Problems) {
 	cluster := c.clusterFor(level, file, problems)
 	for _, s := range settings {
@@ -73,7 +73,7 @@ func (c *Config) apply(level given, file string, problems *Problems) {
 	}
 }
 
-// clusterFor returns the one cluster that a level's settings are about, or nil when they are about none.
+// clusterFor returns the cluster that a level's settings belong to; nil when the level has none for a cluster.
 func (c *Config) clusterFor(level given, file string, problems *Problems) *Cluster {
 	var first *setting
 	for _, s := range settings {
@@ -96,7 +96,7 @@ func (c *Config) clusterFor(level given, file string, problems *Problems) *Clust
 	return cluster
 }
 
-// giveWay clears what a level replaces with another way of saying it.
+// giveWay clears settings that a level replaces by another form of the same.
 func (c *Config) giveWay(e *Etcd, values map[string][]string) {
 	if values["etcd-endpoints"] != nil || values["etcd-discovery-srv"] != nil {
 		e.Endpoints, e.DiscoverySRV, e.DiscoverySRVName = nil, "", ""
@@ -112,7 +112,7 @@ func (c *Config) giveWay(e *Etcd, values map[string][]string) {
 	}
 }
 
-// dev makes the configuration that of serve --dev.
+// dev makes the configuration one of serve --dev.
 func (c *Config) dev(file string, problems *Problems) {
 	if file != "" {
 		problems.add("--dev", "brings its own etcd and needs no --config %s; leave one of them out", file)
@@ -121,14 +121,15 @@ func (c *Config) dev(file string, problems *Problems) {
 	if len(c.Clusters) == 0 {
 		c.Clusters = make([]Cluster, 1)
 	}
-	if e := c.Clusters[0].Etcd; e.reachable() || e.User != "" || e.CACert != "" || e.Cert != "" || e.Key != "" || e.PasswordFile != "" {
+	if e := c.Clusters[0].Etcd; e.reachable() || e.User != "" || e.CACert != "" || e.Cert != "" || e.Key != "" ||
+		e.PasswordFile != "" {
 		problems.add("--dev", "brings its own etcd; leave out the --etcd-* flags and SNAPSHOTD_ETCD_* variables, or --dev")
 	}
 	if c.TLS.Enabled() {
 		problems.add("--dev", "serves without TLS; leave out the --tls-* flags and SNAPSHOTD_TLS_* variables, or --dev")
 	}
 	if c.origins["log.level"] == "" {
-		c.Log.Level = "warn" // the log shares a terminal with what is printed to try next
+		c.Log.Level = "warn" // the log shares a terminal with the printed first steps
 	}
 }
 
@@ -152,7 +153,7 @@ func (c *Config) fillIn(dev bool, problems *Problems) {
 	}
 }
 
-// maxFile is far more than a configuration has.
+// maxFile is far above the size of a configuration.
 const maxFile = 1 << 20
 
 func readFile(name string) ([]byte, error) {

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
 	"github.com/snapshotd/snapshotd/internal/config"
@@ -103,8 +103,8 @@ func TestOneClusterFitsIntoFlags(t *testing.T) {
 		LeftoverAge:     config.DefaultLeftoverAge,
 		Backends:        []config.Backend{{Name: "local", URL: "file:///srv/etcd"}, {Name: "s3", URL: "s3://bucket?region=eu-1&prefix=x/"}},
 	}
-	if diff := cmp.Diff([]config.Cluster{want}, cfg.Clusters); diff != "" {
-		t.Error(diff)
+	if len(cfg.Clusters) != 1 || !reflect.DeepEqual(cfg.Clusters[0], want) {
+		t.Errorf("clusters %+v\nwant     %+v", cfg.Clusters, want)
 	}
 }
 
@@ -112,12 +112,12 @@ func TestSchedulesInFlagsAndVariables(t *testing.T) {
 	base := []string{"--node-name=n1", "--etcd-endpoints=http://a:2379", "--backend=local=file:///srv"}
 	cfg := mustLoad(t, given{args: append(slices.Clone(base), "--schedule=0 3 * * 1,5", "--schedule=often=@every 1h")})
 	want := []config.Schedule{{Name: "default", Cron: "0 3 * * 1,5"}, {Name: "often", Cron: "@every 1h"}}
-	if diff := cmp.Diff(want, cfg.Clusters[0].Schedules); diff != "" {
-		t.Error(diff)
+	if got := cfg.Clusters[0].Schedules; !reflect.DeepEqual(got, want) {
+		t.Errorf("schedules %+v, want %+v", got, want)
 	}
 	cfg = mustLoad(t, given{args: base, env: map[string]string{"SNAPSHOTD_SCHEDULE": "0 3 * * 1,5"}})
-	if diff := cmp.Diff(want[:1], cfg.Clusters[0].Schedules); diff != "" {
-		t.Error(diff)
+	if got := cfg.Clusters[0].Schedules; !reflect.DeepEqual(got, want[:1]) {
+		t.Errorf("schedules %+v, want %+v", got, want[:1])
 	}
 }
 
@@ -128,8 +128,8 @@ func TestBackendsInAVariable(t *testing.T) {
 		"SNAPSHOTD_NODE_NAME":      "n1",
 	}})
 	want := []config.Backend{{Name: "local", URL: "file:///srv/etcd"}, {Name: "s3", URL: "s3://bucket"}}
-	if diff := cmp.Diff(want, cfg.Clusters[0].Backends); diff != "" {
-		t.Error(diff)
+	if got := cfg.Clusters[0].Backends; !reflect.DeepEqual(got, want) {
+		t.Errorf("backends %+v, want %+v", got, want)
 	}
 }
 
@@ -138,8 +138,8 @@ func TestFlagsOverrideTheOnlyClusterOfAFile(t *testing.T) {
 	cfg := mustLoad(t, given{yaml: file, args: []string{"--etcd-endpoints=http://b:2379", "--etcd-user=u:p", "--backend=x=file:///other"}})
 	c := cfg.Clusters[0]
 	want := config.Etcd{Endpoints: []string{"http://b:2379"}, User: "u", Password: "p"}
-	if diff := cmp.Diff(want, c.Etcd); diff != "" || c.Name != "prod" || len(c.Backends) != 1 || c.Backends[0].Name != "x" {
-		t.Errorf("etcd (-want +got):\n%s\ncluster %v", diff, c)
+	if !reflect.DeepEqual(c.Etcd, want) || c.Name != "prod" || len(c.Backends) != 1 || c.Backends[0].Name != "x" {
+		t.Errorf("cluster %+v, want the etcd %+v", c, want)
 	}
 }
 

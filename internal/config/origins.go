@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// origins says of each value where it came from: "--listen-grpc", "SNAPSHOTD_LISTEN_GRPC" or "snapshotd.yaml:3", by its
-// path in the file, such as clusters[0].etcd.user. What is not in it is a default.
+// origins has the origin of each value: "--listen-grpc", "SNAPSHOTD_LISTEN_GRPC" or "snapshotd.yaml:3", by its path in
+// the file, such as clusters[0].etcd.user. A value that is not in it is a default.
 type origins map[string]string
 
-// of returns the origin of a path, or of what encloses it.
+// of returns the origin of a path, or of the nearest path that encloses it.
 func (o origins) of(path string) string {
 	for p := path; p != ""; p = parent(p) {
 		if from, ok := o[p]; ok {
@@ -20,7 +20,7 @@ func (o origins) of(path string) string {
 	return ""
 }
 
-// set says where a value came from, and forgets where what it replaces did.
+// set notes the origin of a value, and forgets those of the values below it.
 func (o origins) set(path, from string) {
 	o.forget(path)
 	o[path] = from
@@ -37,10 +37,10 @@ func parent(path string) string {
 	return path[:max(strings.LastIndexAny(path, ".["), 0)]
 }
 
-// Problems are all that is wrong with a configuration.
+// Problems are all errors of a configuration.
 type Problems struct{ list []string }
 
-// List returns the problems, one a line, in the order of the configuration.
+// List returns the problems, one line each, in the order of the configuration.
 func (p *Problems) List() []string { return p.list }
 
 // Error implements error.

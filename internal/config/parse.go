@@ -16,13 +16,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// parse reads the YAML file over the defaults. Everything that is wrong with it becomes a problem.
+// parse reads the YAML file over the defaults. Every error in it becomes a problem.
 func parse(cfg *Config, data []byte, file string, problems *Problems) {
 	var doc, more yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	err := dec.Decode(&doc)
 	if errors.Is(err, io.EOF) {
-		return // an empty file says nothing
+		return // an empty file sets nothing
 	}
 	if err == nil && !errors.Is(dec.Decode(&more), io.EOF) {
 		err = errors.New("there is a second document, or something that is none, after the first; one is read")
@@ -39,18 +39,19 @@ func parse(cfg *Config, data []byte, file string, problems *Problems) {
 		return
 	}
 	if err := doc.Decode(cfg); err != nil {
-		// The checker lets pass only what decodes; should it ever be wrong, the values themselves are not shown.
+		// The checker accepts only documents that decode. Should it be wrong, the error still must not show values.
 		problems.add(c.file, "%s", decodeError(err))
 	}
 }
 
 var yamlLine = regexp.MustCompile(`^line (\d+): (.*)$`)
 
-// syntaxError returns the place and the text of what YAML says of a file that is none.
+// syntaxError returns the place and the text of a YAML syntax error.
 func syntaxError(file string, err error) (where, what string) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		return file + ":" + m[1], "is no YAML there or in the lines after it: " + m[2] + "; look at the indentation, which is of spaces"
+		return file + ":" + m[1], "is no YAML there or in the lines after it: " + m[2] + "; look at the indentation, which " +
+			"is of spaces"
 	}
 	return file, text
 }
@@ -66,8 +67,8 @@ func decodeError(err error) string {
 	return "cannot be decoded"
 }
 
-// checker compares the file with the types that it is decoded into. YAML's own strictness neither names the nearest key
-// nor what a value should look like, and shows what was written, secrets too.
+// checker compares the file with the types that it is decoded into. YAML's own strict mode names neither the nearest
+// key nor the right form of a value, and it shows values, secrets too.
 type checker struct {
 	file     string
 	origins  origins
@@ -76,7 +77,7 @@ type checker struct {
 
 var durationType = reflect.TypeFor[time.Duration]()
 
-// value checks a node against the type that it is for. It goes no deeper than the types do, whatever the aliases.
+// value checks a node against its type. It goes no deeper than the types do, whatever the aliases.
 func (c *checker) value(n *yaml.Node, t reflect.Type, path string) {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -153,7 +154,7 @@ func (c *checker) words(n *yaml.Node, t reflect.Type, path string) {
 	}
 }
 
-// merge checks what `<<: *anchor` brings in.
+// merge checks the mapping of `<<: *anchor`.
 func (c *checker) merge(n *yaml.Node, t reflect.Type, path string) {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -213,7 +214,7 @@ func (c *checker) note(n *yaml.Node, path string) {
 	c.origins[path] = fmt.Sprintf("%s:%d", c.file, n.Line)
 }
 
-// noteNothing notes a key without a value: what asks for something and does not say what is not the same as silence.
+// noteNothing notes a key without a value: a key that is there without a value differs from one that is not there.
 func (c *checker) noteNothing(n *yaml.Node, path string) {
 	if path != "" {
 		c.note(n, path)

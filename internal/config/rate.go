@@ -2,12 +2,9 @@ package config
 
 import (
 	"fmt"
-	"math"
 	"slices"
-	"strings"
 
-	"github.com/dustin/go-humanize"
-
+	"github.com/snapshotd/snapshotd/internal/bytesize"
 	"github.com/snapshotd/snapshotd/internal/limit"
 )
 
@@ -19,14 +16,15 @@ func (r Rate) PerSecond() (int64, error) {
 	if r == "" {
 		return 0, nil
 	}
-	n, err := humanize.ParseBytes(string(r))
+	n, err := bytesize.Parse(string(r))
 	switch {
-	case err != nil || n > math.MaxInt64 || strings.HasPrefix(string(r), "-"):
+	case err != nil:
 		return 0, fmt.Errorf("%q is not a number of bytes per second; write it as 50MiB or 20MB", string(r))
 	case n < limit.Min:
-		return 0, fmt.Errorf("%q is too slow; allow at least %s per second, or leave it out for no limit", string(r), humanize.IBytes(limit.Min))
+		return 0, fmt.Errorf("%q is too slow; allow at least %s per second, or leave it out for no limit",
+			string(r), bytesize.Format(limit.Min))
 	}
-	return int64(n), nil
+	return n, nil
 }
 
 func (v validator) rate(path string, r Rate) {
@@ -35,7 +33,7 @@ func (v validator) rate(path string, r Rate) {
 	}
 }
 
-// LimitsAside returns a copy without what can change while the service runs, and without where the values came from.
+// LimitsAside returns a copy without the settings that can change while the service runs, and without origins.
 func (c *Config) LimitsAside() *Config {
 	rest := *c
 	rest.origins = nil

@@ -25,10 +25,12 @@ func (v validator) schedules(c *Cluster, at string) {
 	}
 }
 
-// scheduled checks what a schedule asks of each save.
+// scheduled checks the save of a schedule.
 func (v validator) scheduled(c *Cluster, s *Schedule, at string) {
 	if p := s.NamePrefix; p != "" && (len(p) > snapshot.MaxNamePrefix || !snapshot.ValidName(p)) {
-		v.problem(at+".name_prefix", "%.120q is not a name prefix: up to %d letters, digits, '.', '_' and '-', a letter or digit first", p, snapshot.MaxNamePrefix)
+		v.problem(at+".name_prefix",
+			"%.120q is not a name prefix: up to %d letters, digits, '.', '_' and '-', a letter or digit first", p,
+			snapshot.MaxNamePrefix)
 	}
 	if err := snapshot.ValidateLabels(s.Labels); err != nil {
 		v.problem(at+".labels", "%s", strings.TrimPrefix(err.Error(), "labels: "))
@@ -39,7 +41,8 @@ func (v validator) scheduled(c *Cluster, s *Schedule, at string) {
 	}
 	for i, b := range s.Backends {
 		if !known[b] {
-			v.problem(fmt.Sprintf("%s.backends[%d]", at, i), "cluster %q has no backend %q; it has %s", c.Name, b, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+			v.problem(fmt.Sprintf("%s.backends[%d]", at, i), "cluster %q has no backend %q; it has %s",
+				c.Name, b, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 	}
 }
@@ -53,11 +56,12 @@ func (v validator) scrub(s Scrub, at string) {
 		v.problem(at+".share", "%d is not a percentage; write a number from 0 to 100", s.Share)
 	}
 	if s.Share == 0 && !s.Drill {
-		v.problem(at, "asks for nothing; set share, the percentage of snapshots whose checksums are verified, or drill, or remove it")
+		v.problem(at,
+			"asks for nothing; set share, the percentage of snapshots whose checksums are verified, or drill, or remove it")
 	}
 }
 
-// cron checks the time of something that is done by itself, and its zone.
+// cron checks a schedule's times and its time zone.
 func (v validator) cron(text, zone, at string) {
 	if _, err := schedule.ParseSpec("@hourly", zone); err != nil {
 		v.problem(at+".time_zone", "%v", err)

@@ -26,7 +26,7 @@ func (s Secret) String() string {
 	return redacted
 }
 
-// Format implements [fmt.Formatter]: it keeps verbs that do not ask for a string from showing it.
+// Format implements [fmt.Formatter]: no verb shows the secret.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // MarshalText implements [encoding.TextMarshaler].
@@ -38,10 +38,10 @@ func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 // LogValue implements [slog.LogValuer].
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// URL is the URL of a backend. It may carry credentials; what is shown of it does not.
+// URL is the URL of a backend. It may carry credentials, which are never shown.
 type URL string
 
-// Reveal returns the URL with everything in it.
+// Reveal returns the URL with its secrets.
 func (u URL) Reveal() string { return string(u) }
 
 // String returns the URL without its secrets.
@@ -67,8 +67,8 @@ func (u URL) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
 var secretName = regexp.MustCompile(`(?i)secret|passw|token|credential|access_?-?key|signature|api_?-?key`)
 
-// redactURL hides the password and every query value whose name sounds like a secret. What cannot be parsed is cut off
-// where a secret could begin.
+// redactURL hides the password and every query value whose name sounds like a secret. A URL that cannot be parsed is
+// cut off where a secret could begin.
 func redactURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -85,7 +85,7 @@ func redactURL(raw string) string {
 	return strings.Replace(u.String(), userinfo, redacted+"@", 1)
 }
 
-// redactQuery leaves the rest of the query as it is written.
+// redactQuery hides secrets and leaves the rest of the query as it is written.
 func redactQuery(query string) string {
 	parts := strings.Split(query, "&")
 	for i, p := range parts {

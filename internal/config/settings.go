@@ -13,7 +13,7 @@ type setting struct {
 	flag  string // etcd-user; its variable is SNAPSHOTD_ETCD_USER
 	path  string // in the file; of a cluster's setting within the cluster
 	usage string
-	kind  string // what kind of value the help names; "bool" needs none
+	kind  string // kind of value in the help; "bool" shows none
 	def   string // shown in the help
 	many  bool   // may be repeated
 
@@ -100,7 +100,8 @@ var settings = []setting{
 		usage:   "how snapshots are compressed (`codec`): zstd or none",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Compression, v) }},
 	{flag: "schedule", path: "schedules", kind: "[name=]cron", many: true,
-		usage:   "when a save is taken by itself, as `[name=]cron`: \"0 */6 * * *\" (UTC), @hourly, \"@every 6h\"; may be repeated",
+		usage: "when a save is taken by itself, as `[name=]cron`: \"0 */6 * * *\" (UTC), @hourly, \"@every 6h\"; may be " +
+			"repeated",
 		cluster: setSchedules},
 	{flag: "stream-limit", path: "stream_limit", kind: "rate",
 		usage:   "how fast etcd is read, in `bytes` per second, such as 50MiB (default as fast as it can)",
@@ -115,7 +116,8 @@ var settings = []setting{
 		usage:   "`file` with more such keys, one a line",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Encryption.RecipientsFile, v) }},
 	{flag: "signing-key-file", path: "signing.key_file", kind: "file",
-		usage:   "`file` with the Ed25519 private key that manifests are signed with, PEM; then only signed ones are believed",
+		usage: "`file` with the Ed25519 private key that manifests are signed with, PEM; then only signed ones are " +
+			"believed",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Signing.KeyFile, v) }},
 	{flag: "signing-public-key-file", path: "signing.public_key_files", kind: "file", many: true,
 		usage:   "`file` with another public key, PEM, whose signatures are believed, such as the last one; may be repeated",
@@ -130,7 +132,7 @@ func setString(to *string, values []string) error {
 	return nil
 }
 
-// setList takes what is separated by commas or lines: there are spaces in SSH keys.
+// setList splits values at commas and lines, because SSH keys have spaces.
 func setList(to *[]string, values []string) error {
 	*to = nil
 	for _, v := range values {
@@ -186,7 +188,7 @@ func setUser(e *Etcd, values []string) error {
 	return nil
 }
 
-// setBackends replaces the backends of the file: half of the ones that were meant is worse than an error.
+// setBackends replaces the backends of the file: a mixture of both would be worse than an error.
 func setBackends(c *Cluster, values []string) error {
 	c.Backends = nil
 	var errs []error
@@ -216,7 +218,8 @@ func setSchedules(c *Cluster, values []string) error {
 func split(values []string, separators string) []string {
 	var out []string
 	for _, v := range values {
-		out = append(out, strings.FieldsFunc(v, func(r rune) bool { return r == ' ' || strings.ContainsRune(separators, r) })...)
+		out = append(out, strings.FieldsFunc(v,
+			func(r rune) bool { return r == ' ' || strings.ContainsRune(separators, r) })...)
 	}
 	return out
 }

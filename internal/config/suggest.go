@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// suggest names the known key that is most like an unknown one, or all of them.
+// suggest names the known key that is most similar to an unknown one, or all known keys.
 func suggest(key string, known []string) string {
 	plain := strings.NewReplacer("-", "", "_", "")
 	best, bestDistance := "", 3
@@ -21,7 +21,7 @@ func suggest(key string, known []string) string {
 	return "; known here: " + strings.Join(known, ", ")
 }
 
-// distance is how many letters must be added, removed or changed to make a into b.
+// distance returns how many letters must be added, removed or changed to make a into b.
 func distance(a, b string) int {
 	if len(a) > 64 {
 		return len(a) // no key is that long

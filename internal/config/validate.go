@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"path"
 	"regexp"
@@ -14,15 +13,16 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/loopback"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// maxName keeps a snapshot's name, of which the node is a part, below what file systems allow. Names become parts of keys and of
-// metrics' labels.
+// maxName keeps a snapshot's name, of which the node is a part, below the limits of file systems. Names become parts of
+// keys and of metrics' labels.
 const maxName = 100
 
-// validator collects what is wrong with a configuration.
+// validator collects the problems of a configuration.
 type validator struct {
 	*Config
 	dev      bool
@@ -34,7 +34,8 @@ func (c *Config) validate(dev bool, problems *Problems) {
 	v.listeners()
 	v.service()
 	if len(c.Clusters) == 0 {
-		v.problem("clusters", "none is configured; give --etcd-endpoints and --backend, or a --config file, or try serve --dev")
+		v.problem("clusters",
+			"none is configured; give --etcd-endpoints and --backend, or a --config file, or try serve --dev")
 	}
 	for i := range c.Clusters {
 		v.cluster(&c.Clusters[i], fmt.Sprintf("clusters[%d]", i))
@@ -42,7 +43,7 @@ func (c *Config) validate(dev bool, problems *Problems) {
 	v.apart()
 }
 
-// problem names the place of a value: where it came from, else the key, with the flag that sets it.
+// problem adds a problem at the origin of a value, or else at its key with the flag that sets it.
 func (v validator) problem(path, format string, args ...any) {
 	where := path
 	switch from := v.origins.of(path); {
@@ -87,15 +88,11 @@ func (v validator) listener(path, addr, example string) {
 		v.problem(path, "%q is not an address; write it as HOST:PORT, such as %s", addr, example)
 		return
 	}
-	if !v.TLS.Enabled() && !v.AllowPlaintext && !loopback(host) {
-		v.problem(path, "%s can be reached from other machines, and there is no TLS; set tls.cert and tls.key (--tls-cert, --tls-key), "+
-			"listen on 127.0.0.1, or set allow_plaintext (--allow-plaintext) if the network is to be trusted", addr)
+	if !v.TLS.Enabled() && !v.AllowPlaintext && !loopback.Is(host) {
+		v.problem(path,
+			"%s can be reached from other machines, and there is no TLS; set tls.cert and tls.key (--tls-cert, --tls-key), "+
+				"listen on 127.0.0.1, or set allow_plaintext (--allow-plaintext) if the network is to be trusted", addr)
 	}
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 func (v validator) service() {
@@ -129,7 +126,8 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.etcd(&c.Etcd, at+".etcd")
 	v.etcd(&c.Catalog.Etcd, at+".catalog")
 	if e := c.Catalog.Etcd; !e.reachable() && (e.CACert != "" || e.Cert != "" || e.User != "") {
-		v.problem(at+".catalog.endpoints", "there are none, but credentials; give the endpoints of the catalog's etcd, or remove the credentials to use etcd's")
+		v.problem(at+".catalog.endpoints",
+			"there are none, but credentials; give the endpoints of the catalog's etcd, or remove the credentials to use etcd's")
 	}
 	if p := c.Catalog.Prefix; len(p) < 2 || path.Clean(p)+"/" != p {
 		v.problem(at+".catalog.prefix", "%q must begin and end with '/', such as %s", p, DefaultCatalogPrefix)
@@ -146,8 +144,10 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.schedules(c, at+".schedules")
 	v.scrub(c.Scrub, at+".scrub")
 	if c.Scrub.Drill && c.Encryption.Enabled() && len(c.Encryption.IdentityFiles) == 0 {
-		v.problem(at+".scrub.drill", "cannot be done: snapshots are encrypted, and the service has no identity to read them with; "+
-			"set encryption.identity_files, or leave drill out and drill elsewhere: snapshotd verify latest --from URL --identity FILE --level drill")
+		v.problem(at+".scrub.drill",
+			"cannot be done: snapshots are encrypted, and the service has no identity to read them with; "+
+				"set encryption.identity_files, or leave drill out and drill elsewhere: snapshotd verify latest --from URL "+
+				"--identity FILE --level drill")
 	}
 	v.retention(c.Retention, at+".retention")
 	v.encryption(c.Encryption, at+".encryption")
@@ -174,8 +174,8 @@ func (v validator) retention(r Retention, at string) {
 	}
 }
 
-// encryption refuses what asks for encryption and cannot have it. Files are read when the service starts. What was given
-// is not shown: it may be a private key.
+// encryption refuses settings that ask for encryption and make it impossible. Files are read when the service starts.
+// Values are not shown: one may be a private key.
 func (v validator) encryption(e Encryption, at string) {
 	if v.given(at) && !e.Enabled() {
 		v.problem(at, "asks for encryption and names nobody who could read it; give recipients or recipients_file "+
@@ -198,10 +198,11 @@ func (v validator) encryption(e Encryption, at string) {
 	}
 }
 
-// signing refuses what asks for signatures and cannot have them.
+// signing refuses settings that ask for signatures and make them impossible.
 func (v validator) signing(s Signing, at string) {
 	if v.given(at) && s.KeyFile == "" {
-		v.problem(at+".key_file", "is missing; without it nothing is signed, and what this service saves would not be believed")
+		v.problem(at+".key_file",
+			"is missing; without it nothing is signed, and what this service saves would not be believed")
 	}
 	for i, f := range s.PublicKeyFiles {
 		if f == "" {
@@ -210,7 +211,7 @@ func (v validator) signing(s Signing, at string) {
 	}
 }
 
-// given reports whether anything was said about a part of the configuration, be it nothing.
+// given reports whether a part of the configuration is there, even without a value.
 func (v validator) given(path string) bool {
 	for p := range v.origins {
 		if rest, ok := strings.CutPrefix(p, path); ok && (rest == "" || rest[0] == '.') {
@@ -237,11 +238,12 @@ func (v validator) etcd(e *Etcd, at string) {
 		v.problem(at+".password_file", "there is a password, too; give one or the other")
 	}
 	if (e.Password != "" || e.PasswordFile != "") != (e.User != "") {
-		v.problem(at+".user", "a user and a password are needed together; set user and password_file (--etcd-user, --etcd-password-file)")
+		v.problem(at+".user",
+			"a user and a password are needed together; set user and password_file (--etcd-user, --etcd-password-file)")
 	}
 }
 
-// checkEndpoint takes what etcdctl takes: host:port, or a URL of it.
+// checkEndpoint accepts the endpoints of etcdctl: host:port, or a URL of it.
 func checkEndpoint(ep string) error {
 	const want = "write it as https://HOST:PORT"
 	hostport := ep
@@ -251,7 +253,8 @@ func checkEndpoint(ep string) error {
 		case err != nil:
 			return fmt.Errorf("%q is not a URL; %s", redactURL(ep), want)
 		case u.User != nil:
-			return fmt.Errorf("%q carries credentials; set user and password_file (--etcd-user, --etcd-password-file) instead", redactURL(ep))
+			return fmt.Errorf("%q carries credentials; set user and password_file (--etcd-user, --etcd-password-file) instead",
+				redactURL(ep))
 		case scheme == "unix" || scheme == "unixs":
 			return nil
 		case scheme != "http" && scheme != "https":
@@ -279,7 +282,8 @@ func (v validator) pair(certPath, keyPath, cert, key string) {
 
 func (v validator) name(path, name string) {
 	if len(name) > maxName || !snapshot.ValidName(name) {
-		v.problem(path, "%.120q is not a name; use up to %d letters, digits, '.', '_' and '-', a letter or digit first", name, maxName)
+		v.problem(path, "%.120q is not a name; use up to %d letters, digits, '.', '_' and '-', a letter or digit first",
+			name, maxName)
 	}
 }
 

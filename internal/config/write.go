@@ -8,8 +8,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Write prints the effective configuration as YAML that can be read again but for the secrets, which are redacted. A
-// comment says where each value came from that is not a default.
+// Write prints the effective configuration as YAML. It can be read again, except for the secrets, which are redacted. A
+// comment names the origin of each value that is not a default.
 func (c *Config) Write(w io.Writer) error {
 	var doc yaml.Node
 	if err := doc.Encode(c); err != nil {
@@ -34,7 +34,7 @@ func (c *Config) annotate(n *yaml.Node, path string) {
 				switch {
 				case val.Kind == yaml.ScalarNode:
 					val.LineComment = from
-				case !strings.Contains(from, ":"): // in the file it is obvious
+				case !strings.Contains(from, ":"): // origins in the file are clear from its values
 					key.HeadComment = from
 				}
 			}

@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/snapshotd/snapshotd/internal/config"
@@ -50,8 +50,8 @@ func TestEffectiveConfigurationCanBeReadAgain(t *testing.T) {
 	if err := yaml.Unmarshal(second.Bytes(), &b); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(a, b); diff != "" {
-		t.Error(diff)
+	if !reflect.DeepEqual(a, b) {
+		t.Errorf("written again it is\n%s\ninstead of\n%s", second.Bytes(), first.Bytes())
 	}
 }
 
@@ -93,7 +93,7 @@ func golden(t *testing.T, name string, got []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s differs; -update writes it anew (-want +got):\n%s", file, diff)
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs; -update writes it anew. got:\n%s", file, got)
 	}
 }

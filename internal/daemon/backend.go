@@ -3,14 +3,15 @@ package daemon
 import (
 	"net/url"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/config"
-	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/storage"
 )
 
-// openBackend builds the adapter of a place for snapshots. Nothing is dialled, and no directory is made: one that a person
-// named and that is not there is one that is not mounted.
-func (s *Service) openBackend(cfg config.Backend, uploads snapshot.Limiter) (snapshot.Backend, error) {
+// openBackend builds the adapter of a backend. Nothing is dialled, and no directory is made: a directory that a person
+// named and that is missing is not mounted.
+func (s *Service) openBackend(cfg config.Backend, uploads cluster.Limiter) (repository.Backend, error) {
 	b, err := storage.New(storage.Config{Name: cfg.Name, URL: cfg.URL.Reveal(), UploadLimit: uploads})
 	if err != nil {
 		return nil, err
@@ -19,17 +20,17 @@ func (s *Service) openBackend(cfg config.Backend, uploads snapshot.Limiter) (sna
 	return b, nil
 }
 
-// openKept opens the place of this replica for what no backend took.
-func (s *Service) openKept(cluster string, dir *dataDir) (snapshot.Backend, error) {
-	path, err := dir.kept(cluster)
+// openFallback opens the directory of this replica for a snapshot that no backend took.
+func (s *Service) openFallback(cluster string, dir *dataDir) (repository.Backend, error) {
+	path, err := dir.fallback(cluster)
 	if err != nil {
 		return nil, err
 	}
 	place := url.URL{Scheme: "file", Path: path}
-	b, err := storage.New(storage.Config{Name: "kept", URL: place.String()})
+	b, err := storage.New(storage.Config{Name: "fallback", URL: place.String()})
 	if err != nil {
 		return nil, err
 	}
-	s.closeLater("kept snapshots of cluster "+cluster, b.Close)
+	s.closeLater("upload fallback of cluster "+cluster, b.Close)
 	return b, nil
 }

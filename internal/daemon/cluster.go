@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
@@ -18,9 +19,9 @@ import (
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// cluster is a cluster of the domain with what its loops need.
-type cluster struct {
-	*snapshot.Cluster
+// managed is a cluster of the domain with the parts that its loops need.
+type managed struct {
+	*cluster.Cluster
 	lead      schedule.Campaign
 	schedules []schedule.Schedule
 	scrubs    []schedule.Schedule // one or none
@@ -35,7 +36,7 @@ var compressions = map[string]snapshot.Compression{
 	"none": snapshot.CompressionNone,
 }
 
-// openCluster builds a cluster and what it stands on. Nothing of it is dialled before it is needed.
+// openCluster builds a cluster and its parts. Nothing is dialled before it is needed.
 func (s *Service) openCluster(ctx context.Context, cfg *config.Cluster, dir *dataDir) error {
 	if err := s.buildCluster(ctx, cfg, dir); err != nil {
 		return fmt.Errorf("open cluster %q: %w", cfg.Name, err)
@@ -48,7 +49,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
-	kept, err := s.openKept(cfg.Name, dir)
+	fallback, err := s.openFallback(cfg.Name, dir)
 	if err != nil {
 		return err
 	}
@@ -70,15 +71,18 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
-	domain, err := snapshot.New(snapshot.Config{
+	domain, err := cluster.New(cluster.Config{
 		Name:        cfg.Name,
 		Node:        s.cfg.NodeName,
 		Prefix:      *cfg.Prefix,
 		SpoolDir:    spool,
 		Source:      parts.source,
-		Catalog:     parts.catalog,
+		Records:     parts.catalog,
+		Saves:       parts.catalog,
+		History:     parts.catalog,
+		Stores:      parts.catalog,
 		Backends:    parts.backends,
-		Kept:        kept,
+		Fallback:    fallback,
 		Driller:     drill.Driller{},
 		Identities:  identities,
 		Compression: compressions[cfg.Compression],
@@ -86,8 +90,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Signer:      signer,
 		Trust:       trust,
 		Retention:   retentions(cfg),
-		Observer:    s.telemetry.Observer(),
-		Events:      s.events,
+		Observer:    snapshot.Observers{s.telemetry.Observer(), s.events},
 		Logger:      s.log,
 		StreamLimit: limits.stream,
 		Watchdog:    cfg.WatchdogTimeout,
@@ -109,18 +112,18 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		s.telemetry.AddSchedule(ctx, cfg.Name, sch.Name,
 			string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
 	}
-	s.clusters = append(s.clusters, &cluster{
-		Cluster: domain, lead: parts.lead, schedules: schedules, scrubs: scrubs, interval: s.cfg.ReconcileInterval, limits: limits,
-		telemetry: s.telemetry, log: log,
+	s.clusters = append(s.clusters, &managed{
+		Cluster: domain, lead: parts.lead, schedules: schedules, scrubs: scrubs,
+		interval: s.cfg.ReconcileInterval, limits: limits, telemetry: s.telemetry, log: log,
 	})
 	return nil
 }
 
-// scrubName is the name of the scrub among the schedules, which no schedule can have.
+// scrubName is the name of the scrub among the schedules; the name of a schedule cannot begin with '@'.
 const scrubName = "@scrub"
 
-// scrubsOf returns when a cluster is scrubbed.
-func scrubsOf(cfg *config.Cluster, c *snapshot.Cluster) ([]schedule.Schedule, error) {
+// scrubsOf returns the schedule of a cluster's scrub, if it has one.
+func scrubsOf(cfg *config.Cluster, c *cluster.Cluster) ([]schedule.Schedule, error) {
 	if cfg.Scrub.Cron == "" {
 		return nil, nil
 	}
@@ -128,11 +131,13 @@ func scrubsOf(cfg *config.Cluster, c *snapshot.Cluster) ([]schedule.Schedule, er
 	if err != nil {
 		return nil, fmt.Errorf("scrub: %w", err)
 	}
-	what := snapshot.Scrub{Share: cfg.Scrub.Share, Drill: cfg.Scrub.Drill}
-	return []schedule.Schedule{{Name: scrubName, Spec: spec, Do: func(ctx context.Context) error { return c.Scrub(ctx, what) }}}, nil
+	scrub := cluster.Scrub{Share: cfg.Scrub.Share, Drill: cfg.Scrub.Drill}
+	return []schedule.Schedule{
+		{Name: scrubName, Spec: spec, Do: func(ctx context.Context) error { return c.Scrub(ctx, scrub) }},
+	}, nil
 }
 
-// schedulesOf returns what is saved by itself. A snapshot says in a label which schedule it is of.
+// schedulesOf returns the schedules of a cluster's saves. A label of each snapshot names its schedule.
 func schedulesOf(cfg *config.Cluster) ([]schedule.Schedule, error) {
 	var all []schedule.Schedule
 	for _, c := range cfg.Schedules {
@@ -142,7 +147,7 @@ func schedulesOf(cfg *config.Cluster) ([]schedule.Schedule, error) {
 		}
 		labels := map[string]string{"schedule": c.Name}
 		maps.Copy(labels, c.Labels)
-		all = append(all, schedule.Schedule{Name: c.Name, Spec: spec, Jitter: c.Jitter, Save: snapshot.SaveRequest{
+		all = append(all, schedule.Schedule{Name: c.Name, Spec: spec, Jitter: c.Jitter, Save: cluster.SaveRequest{
 			NamePrefix: cmp.Or(c.NamePrefix, config.DefaultNamePrefix), Labels: labels, Backends: c.Backends,
 		}})
 	}
@@ -170,7 +175,8 @@ func retentions(cfg *config.Cluster) map[string]snapshot.Retention {
 	return all
 }
 
-// password returns the password, from the file if there is one. Editors end files with a newline; passwords do not.
+// password returns the password, from the file if there is one. The newline with which editors end files is not part of
+// it.
 func password(cfg config.Etcd) (string, error) {
 	if cfg.PasswordFile == "" {
 		return cfg.Password.Reveal(), nil

@@ -6,16 +6,17 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"github.com/snapshotd/snapshotd/internal/disk"
 )
 
-// dataDir is the directory that this process alone works in.
+// dataDir is a directory that belongs to this process alone.
 type dataDir struct {
 	path string
 	lock *os.File
 }
 
-// openDataDir makes the directory if need be and locks it. The lock goes with the process, however it ends.
+// openDataDir makes the directory if it is missing, and locks it. The lock ends with the process in any case.
 func openDataDir(path string) (*dataDir, error) {
 	const hint = "--data-dir sets another one"
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -26,9 +27,10 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, fmt.Errorf("lock the data directory: %w (%s)", err, hint)
 	}
 	d := &dataDir{path: path, lock: f}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, errors.Join(fmt.Errorf("lock the data directory: %q is in use by another snapshotd%s; %s", path, d.owner(), hint), f.Close())
+	err = disk.Lock(f)
+	if errors.Is(err, disk.ErrLocked) {
+		return nil, errors.Join(fmt.Errorf("lock the data directory: %q is in use by another snapshotd%s; %s",
+			path, d.owner(), hint), f.Close())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock the data directory %q: %w", path, err), f.Close())
@@ -39,7 +41,7 @@ func openDataDir(path string) (*dataDir, error) {
 	return d, nil
 }
 
-// sign writes who holds the lock, for whoever finds it taken.
+// sign writes this process's id into the lock, for a process that finds it taken.
 func (d *dataDir) sign() error {
 	if err := d.lock.Truncate(0); err != nil {
 		return err
@@ -50,14 +52,14 @@ func (d *dataDir) sign() error {
 
 func (d *dataDir) owner() string {
 	b := make([]byte, 20)
-	n, _ := d.lock.ReadAt(b, 0) // what cannot be read is not told
+	n, _ := d.lock.ReadAt(b, 0) // an owner that cannot be read is left out
 	if pid := strings.TrimSpace(string(b[:n])); pid != "" {
 		return " (process " + pid + ")"
 	}
 	return ""
 }
 
-// emptySpool removes what a crash left in the spool: it is of no use to anybody.
+// emptySpool removes the files that a crash left in the spool: they have no use.
 func (d *dataDir) emptySpool() error {
 	if err := os.RemoveAll(filepath.Join(d.path, "spool")); err != nil {
 		return fmt.Errorf("empty the spool: %w", err)
@@ -74,14 +76,14 @@ func (d *dataDir) spool(cluster string) (string, error) {
 	return dir, nil
 }
 
-// kept returns where this replica keeps what no backend of a cluster took.
-func (d *dataDir) kept(cluster string) (string, error) {
+// fallback returns the directory where this replica puts snapshots that no backend of a cluster took.
+func (d *dataDir) fallback(cluster string) (string, error) {
 	dir, err := filepath.Abs(filepath.Join(d.path, "kept", cluster))
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}
 	if err != nil {
-		return "", fmt.Errorf("make the place for what no backend of cluster %q takes: %w", cluster, err)
+		return "", fmt.Errorf("make the directory for the upload fallback of cluster %q: %w", cluster, err)
 	}
 	return dir, nil
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 )
 
-// openDev starts an etcd with some data in it and makes a directory for the snapshots, all in the data directory, where a
-// later start finds it again.
+// openDev starts an etcd with some data in it and makes a directory for the snapshots, both in the data directory,
+// where a later start finds them again.
 func (s *Service) openDev(ctx context.Context, dir *dataDir) error {
 	root, err := filepath.Abs(dir.path)
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *Service) openDev(ctx context.Context, dir *dataDir) error {
 	return nil
 }
 
-// What the embedded etcd has in it: enough for a snapshot to look like one of a small Kubernetes cluster.
+// The data of the embedded etcd: enough for a snapshot to look like one of a small Kubernetes cluster.
 const (
 	devRoot       = "/registry/"
 	devNamespaces = 5

@@ -1,3 +1,3 @@
-// Package daemon is the composition root: it builds everything that a configuration asks for, runs it, and brings it down
+// Package daemon puts the service together: it builds everything that a configuration asks for, runs it, and stops it
 // in order.
 package daemon

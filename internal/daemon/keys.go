@@ -7,11 +7,11 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
-	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/repository"
 )
 
-// recipientsOf returns those for whom a cluster's snapshots are encrypted. That encryption is asked for and cannot be had is
-// an error, always: there is no falling back to plaintext.
+// recipientsOf returns the recipients for whom a cluster's snapshots are encrypted. Encryption that was asked for and
+// is impossible is always an error: plaintext is never the way out.
 func recipientsOf(cfg config.Encryption) (age.Recipients, error) {
 	if !cfg.Enabled() {
 		return age.Recipients{}, nil
@@ -20,19 +20,21 @@ func recipientsOf(cfg config.Encryption) (age.Recipients, error) {
 	if cfg.RecipientsFile != "" {
 		more, err := age.ReadRecipients(cfg.RecipientsFile)
 		if err != nil {
-			return age.Recipients{}, fmt.Errorf("read the recipients of encryption: %w (encryption.recipients_file, --encryption-recipients-file)", err)
+			return age.Recipients{}, fmt.Errorf("read the recipients of encryption: %w (encryption.recipients_file, "+
+				"--encryption-recipients-file)", err)
 		}
 		keys = append(keys, more...)
 	}
 	recipients, err := age.NewRecipients(keys)
 	if err != nil {
-		return age.Recipients{}, fmt.Errorf("encrypt: %w (encryption, --encryption-recipient, --encryption-recipients-file)", err)
+		return age.Recipients{}, fmt.Errorf("encrypt: %w (encryption, --encryption-recipient, --encryption-recipients-file)",
+			err)
 	}
 	return recipients, nil
 }
 
-// signingOf returns what signs a cluster's manifests and which ones are believed; nil and nil without a key.
-func signingOf(cfg config.Signing) (*snapshot.Signer, *snapshot.Trust, error) {
+// signingOf returns the signer of a cluster's manifests, and the trust in signatures; nil and nil without a key.
+func signingOf(cfg config.Signing) (*repository.Signer, *repository.Trust, error) {
 	if cfg.KeyFile == "" {
 		return nil, nil, nil
 	}
@@ -40,11 +42,12 @@ func signingOf(cfg config.Signing) (*snapshot.Signer, *snapshot.Trust, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the key that signs manifests: %w (signing.key_file, --signing-key-file)", err)
 	}
-	signer, err := snapshot.NewSigner(text)
+	signer, err := repository.NewSigner(text)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the key that signs manifests: %s: %w (signing.key_file, --signing-key-file)", cfg.KeyFile, err)
+		return nil, nil, fmt.Errorf("read the key that signs manifests: %s: %w (signing.key_file, --signing-key-file)",
+			cfg.KeyFile, err)
 	}
-	trust := snapshot.NewTrust(cfg.AcceptUnsigned)
+	trust := repository.NewTrust(cfg.AcceptUnsigned)
 	trust.AddSigner(signer)
 	for _, file := range cfg.PublicKeyFiles {
 		text, err := os.ReadFile(file)
@@ -52,7 +55,8 @@ func signingOf(cfg config.Signing) (*snapshot.Signer, *snapshot.Trust, error) {
 			err = trust.Add(text)
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("read a key whose signatures are believed: %s: %w (signing.public_key_files, --signing-public-key-file)", file, err)
+			return nil, nil, fmt.Errorf("read a key whose signatures are believed: %s: %w (signing.public_key_files, "+
+				"--signing-public-key-file)", file, err)
 		}
 	}
 	return signer, trust, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// newLogger returns the logger that a configuration asks for. Its records carry the ids of the span in their context.
+// newLogger returns the logger of a configuration. Its records carry the ids of the span in their context.
 func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {

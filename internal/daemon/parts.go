@@ -6,22 +6,23 @@ import (
 	"log/slog"
 
 	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/schedule"
-	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/repository"
 )
 
-// parts are what a cluster of the domain stands on.
+// parts are the adapters of a cluster.
 type parts struct {
-	source   snapshot.Source
-	catalog  snapshot.Catalog
-	backends []snapshot.Backend
+	source   cluster.Source
+	catalog  *catalog.Catalog
+	backends []repository.Backend
 	lead     schedule.Campaign
 }
 
 // openParts builds the adapters of a cluster.
-func (s *Service) openParts(cfg *config.Cluster, uploads snapshot.Limiter, log *slog.Logger) (parts, error) {
+func (s *Service) openParts(cfg *config.Cluster, uploads cluster.Limiter, log *slog.Logger) (parts, error) {
 	saved, err := s.openEtcd(cfg.Etcd)
 	if err != nil {
 		return parts{}, err
@@ -53,7 +54,8 @@ func (s *Service) openParts(cfg *config.Cluster, uploads snapshot.Limiter, log *
 	return p, nil
 }
 
-// openEtcd builds the way to an etcd. Files that cannot be read are an error at once; that etcd does not answer is not.
+// openEtcd builds a connection to an etcd. Files that cannot be read are an error at once; an etcd that does not answer
+// is not.
 func (s *Service) openEtcd(cfg config.Etcd) (*etcd.Conn, error) {
 	secret, err := password(cfg)
 	if err != nil {

@@ -8,10 +8,10 @@ import (
 	"github.com/snapshotd/snapshotd/internal/limit"
 )
 
-// limits are what can be changed of a cluster while the service runs.
+// limits are the settings of a cluster that can change while the service runs.
 type limits struct {
-	stream *limit.Limit // of what is read from etcd
-	upload *limit.Limit // of what is sent to S3
+	stream *limit.Limit // of reading etcd
+	upload *limit.Limit // of uploads to S3
 }
 
 func newLimits(cfg *config.Cluster) limits {
@@ -20,7 +20,7 @@ func newLimits(cfg *config.Cluster) limits {
 	return l
 }
 
-// set takes the limits of a configuration that was validated.
+// set applies the limits of a configuration that was validated.
 func (l limits) set(cfg *config.Cluster) {
 	stream, _ := cfg.StreamLimit.PerSecond()
 	upload, _ := cfg.UploadLimit.PerSecond()
@@ -28,7 +28,7 @@ func (l limits) set(cfg *config.Cluster) {
 	l.upload.Set(upload)
 }
 
-// watchReloads reads the configuration again whenever it is asked to, until ctx is done.
+// watchReloads reads the configuration again at each request, until ctx is done.
 func (s *Service) watchReloads(ctx context.Context) {
 	for {
 		select {
@@ -40,16 +40,17 @@ func (s *Service) watchReloads(ctx context.Context) {
 	}
 }
 
-// reload takes the limits of the configuration as it is now. One that is wrong changes nothing, and whatever else has
-// changed waits for the next start; both are logged.
+// reload applies the limits of the configuration as it is now. A wrong configuration changes nothing, and other changes
+// wait for the next start; both are logged.
 func (s *Service) reload(ctx context.Context) {
 	cfg, err := s.conf.Load()
 	if err != nil {
-		s.log.ErrorContext(ctx, "configuration not read again; what was in effect stays so", "error", err)
+		s.log.ErrorContext(ctx, "configuration not read again; the earlier one stays in effect", "error", err)
 		return
 	}
 	if !reflect.DeepEqual(cfg.LimitsAside(), s.read) {
-		s.log.WarnContext(ctx, "the configuration differs in more than stream_limit and upload_limit; the rest takes effect when the service is started anew")
+		s.log.WarnContext(ctx, "the configuration differs in more than stream_limit and upload_limit; "+
+			"the other changes take effect after a restart")
 	}
 	for i := range cfg.Clusters {
 		for _, c := range s.clusters {

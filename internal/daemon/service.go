@@ -12,19 +12,19 @@ import (
 	"sync"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/server"
-	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// closeTimeout is what each part is given to close once the server has stopped.
+// closeTimeout is how long each part may take to close after the server has stopped.
 const closeTimeout = 5 * time.Second
 
 // Config of a [Service].
 type Config struct {
 	Config  *config.Config // validated
-	Dev     bool           // bring an etcd with data in it, and a directory as backend where there is none
+	Dev     bool           // start an etcd with data in it, and make a directory as backend where there is none
 	Version string
 	Log     io.Writer
 
@@ -33,17 +33,17 @@ type Config struct {
 	Load   func() (*config.Config, error)
 }
 
-// Service is everything that `snapshotd serve` runs. It goes through its life once: New, Open, Run.
+// Service is everything that `snapshotd serve` runs. Its methods are called once each, in this order: New, Open, Run.
 type Service struct {
 	cfg  *config.Config
 	conf Config
-	read *config.Config // as it was read, limits aside
+	read *config.Config // as it was read, without limits
 	log  *slog.Logger
 
-	events    *snapshot.Events
+	events    *cluster.Events
 	telemetry *telemetry.Telemetry
 	server    *server.Server
-	clusters  []*cluster
+	clusters  []*managed
 	closers   []closer // in the order in which they were opened
 
 	loops     sync.WaitGroup
@@ -51,7 +51,7 @@ type Service struct {
 }
 
 type closer struct {
-	what  string
+	name  string
 	close func(context.Context) error
 }
 
@@ -61,12 +61,16 @@ func New(conf Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: conf.Config, conf: conf, read: conf.Config.LimitsAside(), log: log, events: &snapshot.Events{}, stopLoops: func() {}}, nil
+	return &Service{
+		cfg: conf.Config, conf: conf, read: conf.Config.LimitsAside(), log: log, events: &cluster.Events{},
+		stopLoops: func() {},
+	}, nil
 }
 
-// Open builds everything and listens, so that the addresses are known. It fails on what only a person can mend: a data
-// directory in use, a port that is taken, a file that is missing. That etcd or a backend does not answer is no reason not
-// to serve: it is logged, and told to those who ask. What was opened until an error is closed again.
+// Open builds everything and listens, so that the addresses are known. It fails for problems that only a person can
+// solve: a data directory in use, a port that is taken, a file that is missing. An etcd or a backend that does not
+// answer is no such problem: it is logged, and calls that need it fail. On an error, everything that was opened is
+// closed again.
 func (s *Service) Open(ctx context.Context) error {
 	err := s.open(ctx)
 	if err != nil {
@@ -80,13 +84,14 @@ func (s *Service) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.log.InfoContext(ctx, "service is starting", "version", s.conf.Version, "node", s.cfg.NodeName, "data_dir", s.cfg.DataDir)
+	s.log.InfoContext(ctx, "service is starting", "version", s.conf.Version, "node", s.cfg.NodeName, "data_dir",
+		s.cfg.DataDir)
 	s.closeLater("data directory", func(context.Context) error { return dir.close() })
 	if err := dir.emptySpool(); err != nil {
 		return err
 	}
 	s.boundMemory()
-	// What a library prints with the log package becomes a line of this log, in its format.
+	// Lines that libraries print with the log package go to this log, in its format.
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	slog.SetDefault(s.log)
 	s.telemetry, err = telemetry.Start(ctx, telemetry.Config{
@@ -112,7 +117,7 @@ func (s *Service) open(ctx context.Context) error {
 func (s *Service) openServer(ctx context.Context) error {
 	clusters := make([]server.Cluster, len(s.clusters))
 	for i, c := range s.clusters {
-		clusters[i] = c.Cluster
+		clusters[i] = server.Cluster{View: c, Operations: c}
 	}
 	srv, err := server.New(server.Config{
 		Clusters:        clusters,
@@ -137,7 +142,7 @@ func (s *Service) openServer(ctx context.Context) error {
 	return nil
 }
 
-// whichPort adds the flag of an address that cannot be listened on.
+// whichPort adds to the error of a listener the flag of its address.
 func (s *Service) whichPort(err error) error {
 	op, ok := errors.AsType[*net.OpError](err)
 	if !ok || op.Op != "listen" || op.Addr == nil {
@@ -156,8 +161,8 @@ func (s *Service) GRPCAddr() string { return s.server.GRPCAddr() }
 // HTTPAddr returns the address that HTTP listens on, after Open.
 func (s *Service) HTTPAddr() string { return s.server.HTTPAddr() }
 
-// Run serves until ctx is done and then brings everything down in order: readiness, leadership and loops, HTTP, gRPC, the
-// connections, telemetry. It returns nil when it was told to stop.
+// Run serves until ctx is done, and then stops everything in order: readiness, leadership and loops, HTTP, gRPC, the
+// connections, telemetry. It returns nil when it was asked to stop.
 func (s *Service) Run(ctx context.Context) error {
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopLoops = stop
@@ -170,7 +175,7 @@ func (s *Service) Run(ctx context.Context) error {
 	return err
 }
 
-// drain ends the loops and with them leadership, while calls are still served.
+// drain ends the loops, and with them the leadership, while calls are still served.
 func (s *Service) drain(ctx context.Context) {
 	s.stopLoops()
 	done := make(chan struct{})
@@ -185,19 +190,19 @@ func (s *Service) drain(ctx context.Context) {
 	}
 }
 
-func (s *Service) closeLater(what string, f func(context.Context) error) {
-	s.closers = append(s.closers, closer{what, f})
+func (s *Service) closeLater(name string, f func(context.Context) error) {
+	s.closers = append(s.closers, closer{name, f})
 }
 
-// close closes what was opened, the last first, also when ctx is done. What does not close goes with the process; it is
-// logged, since it says nothing about how the service did.
+// close closes everything that was opened, the last first, also when ctx is done. A part that does not close ends with
+// the process; that is logged and not an error of the service.
 func (s *Service) close(ctx context.Context) {
 	s.stopLoops()
 	s.loops.Wait()
 	for _, c := range slices.Backward(s.closers) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		if err := c.close(ctx); err != nil {
-			s.log.WarnContext(ctx, "close "+c.what, "error", err)
+			s.log.WarnContext(ctx, "close "+c.name, "error", err)
 		}
 		cancel()
 	}

@@ -11,26 +11,26 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// blobField is SnapshotResponse.blob, all that is wanted of etcd's messages.
+// blobField is the number of SnapshotResponse.blob, the only field that is used.
 const blobField = 3
 
-// blob is what a message of etcd's stream carries of the database, still in the buffers that it arrived in. Decoded as
-// protobuf does it, every byte would be copied twice before it could be read, into memory that is garbage right after.
+// blob is the part of the database in a message of etcd's stream, still in the buffers in which it arrived. protobuf's
+// decoding would copy every byte twice, into memory that is garbage right after.
 type blob struct {
 	buffers mem.Reader
-	left    int // bytes of the blob that were not read yet
+	left    int // bytes of the blob that are not read yet
 }
 
-// read reads what there is, 0 bytes when that is nothing.
+// read reads available bytes; 0 when there are none.
 func (b *blob) read(p []byte) int {
-	n, _ := b.buffers.Read(p[:min(len(p), b.left)]) // io.EOF is all that it knows
+	n, _ := b.buffers.Read(p[:min(len(p), b.left)]) // its only error is io.EOF
 	if b.left -= n; b.left == 0 {
 		_ = b.buffers.Close()
 	}
 	return n
 }
 
-// unmarshal finds the blob in a message and keeps the buffers until it is read. What was left of another one is gone.
+// unmarshal finds the blob in a message and keeps the buffers until it is read. The rest of an earlier blob is dropped.
 func (b *blob) unmarshal(message mem.BufferSlice) error {
 	fields := message.Reader()
 	defer func() { _ = fields.Close() }()
@@ -46,15 +46,15 @@ func (b *blob) unmarshal(message mem.BufferSlice) error {
 		if field == blobField {
 			at, size = message.Len()-fields.Remaining(), int(n)
 		}
-		_, _ = fields.Discard(int(n)) // there are as many
+		_, _ = fields.Discard(int(n)) // the size was checked
 	}
 	b.buffers.Reset(message)
-	_, _ = b.buffers.Discard(at) // there are as many
+	_, _ = b.buffers.Discard(at) // the size was checked
 	b.left = size
 	return nil
 }
 
-// next reads as much as tells how many bytes of a field follow.
+// next reads the tag of a field, and returns how many bytes of it follow.
 func next(r *mem.Reader) (field protowire.Number, n uint64, err error) {
 	tag, err := binary.ReadUvarint(r)
 	if err != nil {
@@ -79,7 +79,7 @@ func next(r *mem.Reader) (field protowire.Number, n uint64, err error) {
 	return field, n, err
 }
 
-// codec is protobuf's, but for blobs.
+// codec is protobuf's codec, except for blobs.
 type codec struct{ encoding.CodecV2 }
 
 var blobs = codec{encoding.GetCodecV2(proto.Name)}

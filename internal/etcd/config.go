@@ -31,20 +31,22 @@ type Config struct {
 	LookupSRV func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
 }
 
-// tls reports whether something that only TLS uses is set.
+// tls reports whether a setting is there that only TLS uses.
 func (c *Config) tls() bool { return c.CACert != "" || c.Cert != "" }
 
-// validate says which setting is wrong, and what would be right. It reads no file and asks no name server.
+// validate returns which setting is wrong, and the right form. It reads no file and asks no name server.
 func (c *Config) validate() error {
 	errs := []error{c.validateEndpoints()}
 	if (c.Cert == "") != (c.Key == "") {
-		errs = append(errs, fmt.Errorf("etcd certificate %q and key %q: one is useless without the other; set both or none", c.Cert, c.Key))
+		errs = append(errs, fmt.Errorf("etcd certificate %q and key %q: one is useless without the other; set both or none",
+			c.Cert, c.Key))
 	}
 	if c.User == "" && c.Password != "" {
 		errs = append(errs, errors.New("etcd user: there is a password and no user; set both or none"))
 	}
 	if c.User != "" && c.Password == "" {
-		errs = append(errs, fmt.Errorf("etcd password: user %q has none; set it, or use a client certificate whose common name is the user", c.User))
+		errs = append(errs, fmt.Errorf("etcd password: user %q has none; set it, or use a client certificate whose common "+
+			"name is the user", c.User))
 	}
 	if c.DialTimeout < 0 {
 		errs = append(errs, fmt.Errorf("etcd dial timeout: %s is negative", c.DialTimeout))
@@ -55,9 +57,11 @@ func (c *Config) validate() error {
 func (c *Config) validateEndpoints() error {
 	switch {
 	case len(c.Endpoints) == 0 && c.DiscoverySRV == "":
-		return errors.New("etcd endpoints: there are none; give the members' URLs, such as https://10.0.0.1:2379, or a domain with SRV records")
+		return errors.New("etcd endpoints: there are none; give the members' URLs, such as https://10.0.0.1:2379, or a " +
+			"domain with SRV records")
 	case len(c.Endpoints) > 0 && c.DiscoverySRV != "":
-		return fmt.Errorf("etcd endpoints: %q and the SRV records of %q are both given; keep one", c.Endpoints, c.DiscoverySRV)
+		return fmt.Errorf("etcd endpoints: %q and the SRV records of %q are both given; keep one",
+			c.Endpoints, c.DiscoverySRV)
 	case c.DiscoverySRV == "" && c.DiscoverySRVName != "":
 		return fmt.Errorf("etcd discovery SRV name: %q needs a domain; set the discovery SRV, too", c.DiscoverySRVName)
 	}

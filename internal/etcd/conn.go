@@ -18,28 +18,28 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// A member that is paused or cut off keeps its connections open: pings find out. gRPC sends them every 10 s at most, and
+// A member that is paused or cut off keeps its connections open: pings detect it. gRPC sends at most one in 10 s, and
 // etcd allows one in 5 s.
 const (
 	keepAliveTime    = 10 * time.Second
 	keepAliveTimeout = 5 * time.Second
 )
 
-// unaryRetries is how often clientv3 itself repeats a call that did not reach a member. Its default, 100, outlasts the
-// deadline of most callers, who then never learn what was wrong.
+// unaryRetries is how often clientv3 itself repeats a call that did not reach a member. Its default of 100 outlasts the
+// deadlines of most callers, which then never see the cause.
 const unaryRetries = 4
 
-// Conn is the way to an etcd cluster. It may be used by several goroutines.
+// Conn is a connection to an etcd cluster. It may be used by several goroutines.
 type Conn struct {
 	cfg    Config
 	tokens tokens
 
-	turn   chan struct{} // holds one while the fields below are used
+	turn   chan struct{} // full while the fields below are used
 	client *clientv3.Client
 	closed bool
 }
 
-// New checks the settings and returns a connection that is not made yet. It does no I/O.
+// New checks the settings and returns a connection, which is made when it is first used. It does no I/O.
 func New(cfg Config) (*Conn, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func New(cfg Config) (*Conn, error) {
 	return &Conn{cfg: cfg, turn: make(chan struct{}, 1)}, nil
 }
 
-// CheckFiles says whether the CA and the client certificate can be read, for whoever wants to know before etcd is needed.
+// CheckFiles reports whether the CA and the client certificate can be read, before etcd is needed.
 func (c *Conn) CheckFiles() error {
 	_, err := c.files().config()
 	return err
@@ -61,8 +61,8 @@ func (c *Conn) CheckFiles() error {
 
 func (c *Conn) files() files { return files{ca: c.cfg.CACert, cert: c.cfg.Cert, key: c.cfg.Key} }
 
-// Client returns the client of the whole cluster, which all callers share and nobody but Close closes. The first call makes
-// it; with a user it logs in, which fails while etcd has no quorum: then the next call tries again. It takes no longer
+// Client returns the client of the whole cluster, which all callers share and only Close closes. The first call makes
+// it. With a user it logs in, which fails while etcd has no quorum; then the next call tries again. It takes no longer
 // than the dial timeout. The error is a [snapshot.Error] with ReasonEtcdUnavailable.
 func (c *Conn) Client(ctx context.Context) (*clientv3.Client, error) {
 	select {
@@ -95,7 +95,7 @@ func (c *Conn) dial(ctx context.Context) (*clientv3.Client, error) {
 		urls[i] = ep.url
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, end) // logging in knows no other context than that of the client's life
+	stop := context.AfterFunc(ctx, end) // the client logs in under the context of its own life
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: urls, Username: c.cfg.User, Password: c.cfg.Password,
 		DialTimeout: c.cfg.DialTimeout, DialKeepAliveTime: keepAliveTime, DialKeepAliveTimeout: keepAliveTimeout,
@@ -120,13 +120,16 @@ func (c *Conn) dial(ctx context.Context) (*clientv3.Client, error) {
 	return client, nil
 }
 
-// failFast makes a call fail with the reason why no member can be reached. clientv3 3.7 would let it wait for one until
-// its deadline and then say no more than "context deadline exceeded".
-func failFast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// failFast makes a call fail with the reason why no member can be reached. clientv3 3.7 would let it wait until its
+// deadline, and its error would be no more than "context deadline exceeded".
+func failFast(
+	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
+) error {
 	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
 }
 
-// transport overrides the credentials that clientv3 would take, for certificates that change on disk.
+// transport replaces the credentials of clientv3, because certificates change on disk.
 func (c *Conn) transport(ep endpoint) grpc.DialOption {
 	if !ep.tls {
 		return grpc.WithTransportCredentials(insecure.NewCredentials())
@@ -134,7 +137,8 @@ func (c *Conn) transport(ep endpoint) grpc.DialOption {
 	return grpc.WithTransportCredentials(transport{c.files()})
 }
 
-// window is the flow-control window of the stream and of its connection: with gRPC's defaults etcd waits for us.
+// window is the flow-control window of the stream and of its connection: with gRPC's default, etcd would wait for the
+// reader.
 const window = 4 << 20
 
 // dialMember returns a connection to one member. It is made when it is first used.
@@ -153,7 +157,7 @@ func (c *Conn) dialMember(ep endpoint) (*grpc.ClientConn, error) {
 	return grpc.NewClient(ep.target, opts...)
 }
 
-// Close closes the client. What still uses it fails.
+// Close closes the client. Calls that still use it fail.
 func (c *Conn) Close(ctx context.Context) error {
 	select {
 	case c.turn <- struct{}{}:
@@ -173,8 +177,7 @@ func (c *Conn) Close(ctx context.Context) error {
 	return nil
 }
 
-func (c *Conn) unavailable(what string, err error) error {
-	return &snapshot.Error{
-		Reason: snapshot.ReasonEtcdUnavailable, Message: what, Err: errors.New(c.why(err)), Hint: c.hint(err), Retry: retryAfter,
-	}
+// unavailable is the error of an action on the cluster.
+func (c *Conn) unavailable(action string, err error) error {
+	return snapshot.ReasonEtcdUnavailable.New("%s", action).Because(errors.New(c.why(err))).Advise("%s", c.hint(err))
 }

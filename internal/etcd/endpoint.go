@@ -18,8 +18,8 @@ type endpoint struct {
 	tls       bool
 }
 
-// parseEndpoints parses endpoints that are all reached with TLS or all without: a client has one kind of connection.
-// withTLS decides about those that do not say.
+// parseEndpoints parses endpoints that are all reached with TLS, or all without: a client has one kind of connection.
+// withTLS decides for endpoints without a scheme.
 func parseEndpoints(urls []string, withTLS bool) ([]endpoint, error) {
 	eps := make([]endpoint, len(urls))
 	for i, u := range urls {
@@ -28,10 +28,12 @@ func parseEndpoints(urls []string, withTLS bool) ([]endpoint, error) {
 			return nil, err
 		}
 		if ep.tls != eps[0].tls && i > 0 {
-			return nil, fmt.Errorf("etcd endpoints: %q and %q mix TLS and plain text; write all with https:// or all with http://", eps[0].url, ep.url)
+			return nil, fmt.Errorf("etcd endpoints: %q and %q mix TLS and plain text; write all with https:// or all with "+
+				"http://", eps[0].url, ep.url)
 		}
 		if !ep.tls && withTLS {
-			return nil, fmt.Errorf("etcd endpoints: %q is plain text, and the CA or certificate would not be used; write https://, or leave them out", ep.url)
+			return nil, fmt.Errorf("etcd endpoints: %q is plain text, and the CA or certificate would not be used; write "+
+				"https://, or leave them out", ep.url)
 		}
 		eps[i] = ep
 	}
@@ -53,7 +55,8 @@ func parseEndpoint(s string, withTLS bool) (endpoint, error) {
 		}
 		switch {
 		case u.Scheme != "http" && u.Scheme != "https":
-			return endpoint{}, fmt.Errorf("etcd endpoints: %q has the scheme %q; use https, http or unix", u.Redacted(), u.Scheme)
+			return endpoint{}, fmt.Errorf("etcd endpoints: %q has the scheme %q; use https, http or unix",
+				u.Redacted(), u.Scheme)
 		case u.User != nil:
 			return endpoint{}, fmt.Errorf("etcd endpoints: %q carries a user; set user and password on their own", u.Redacted())
 		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
@@ -80,7 +83,7 @@ func unixEndpoint(s, rest string, tls bool) (endpoint, error) {
 	return endpoint{url: s, target: "unix:" + file, authority: path.Base(file), tls: tls}, nil
 }
 
-// withoutUser hides what stands before an '@', which may be a password.
+// withoutUser hides the part before an '@', which may be a password.
 func withoutUser(s string) string {
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
 		return "…" + s[i:]
@@ -102,8 +105,8 @@ func (c *Conn) endpoints(ctx context.Context) ([]endpoint, error) {
 	return parseEndpoints(urls, c.cfg.tls())
 }
 
-// discover looks for members that speak TLS and, when there are none, for members that do not. etcdctl takes both kinds
-// at once, and then speaks to all as to the first.
+// discover looks up members that speak TLS and, when there are none, members that do not. etcdctl takes both kinds at
+// once, and then uses the kind of the first one for all of them.
 func (c *Conn) discover(ctx context.Context) ([]string, error) {
 	secure, err := c.lookup(ctx, "etcd-client-ssl", "https")
 	if err == nil && len(secure) > 0 {

@@ -6,12 +6,12 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
-	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/cluster"
 )
 
-// HashKV implements [snapshot.Hasher]: the best member that answers says it. A revision that is compacted, or that no member
+// HashKV implements [cluster.Hasher] with the best member that answers. A revision that is compacted, or that no member
 // has yet, is an error.
-func (s *Source) HashKV(ctx context.Context, revision int64) (snapshot.LiveHash, error) {
+func (s *Source) HashKV(ctx context.Context, revision int64) (cluster.LiveHash, error) {
 	members, ranked, err := s.choose(ctx)
 	defer func() {
 		for _, m := range members {
@@ -19,7 +19,7 @@ func (s *Source) HashKV(ctx context.Context, revision int64) (snapshot.LiveHash,
 		}
 	}()
 	if err != nil {
-		return snapshot.LiveHash{}, err
+		return cluster.LiveHash{}, err
 	}
 	m := ranked[0]
 	var resp *etcdserverpb.HashKVResponse
@@ -28,7 +28,10 @@ func (s *Source) HashKV(ctx context.Context, revision int64) (snapshot.LiveHash,
 		return err
 	})
 	if err != nil {
-		return snapshot.LiveHash{}, fmt.Errorf("%s gives no HashKV of revision %d: %s", m.endpoint.url, revision, s.conn.why(err))
+		return cluster.LiveHash{}, fmt.Errorf("%s gives no HashKV of revision %d: %s",
+			m.endpoint.url, revision, s.conn.why(err))
 	}
-	return snapshot.LiveHash{ClusterID: hexID(resp.GetHeader().GetClusterId()), HashKV: resp.GetHash(), CompactRevision: resp.GetCompactRevision()}, nil
+	return cluster.LiveHash{
+		ClusterID: hexID(resp.GetHeader().GetClusterId()), HashKV: resp.GetHash(), CompactRevision: resp.GetCompactRevision(),
+	}, nil
 }

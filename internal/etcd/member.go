@@ -15,26 +15,27 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // maxLag is how many entries of the raft log a follower may be behind before the leader is preferred to it.
 const maxLag = 1000
 
-// member is what one endpoint answered.
+// member is the answer of one endpoint.
 type member struct {
 	endpoint endpoint
-	conn     *grpc.ClientConn // nil when it could not even be made
+	conn     *grpc.ClientConn // nil when it could not be made
 	status   *etcdserverpb.StatusResponse
-	err      error // why its snapshot is not wanted
+	err      error // why its snapshot is not taken
 }
 
-// errUnfit: the member answers, and its snapshot is not wanted.
+// errUnfit: the member answers, and its snapshot is not taken.
 type errUnfit string
 
 func (e errUnfit) Error() string { return string(e) }
 
-// ask asks all endpoints for their status side by side, each for as long as the timeout of the source.
+// ask asks all endpoints for their status side by side, each within the timeout of the source.
 func (s *Source) ask(ctx context.Context, eps []endpoint) []*member {
 	members := make([]*member, len(eps))
 	var wg sync.WaitGroup
@@ -61,8 +62,8 @@ func (s *Source) askMember(ctx context.Context, m *member) {
 	}
 }
 
-// unfit says why the snapshot of a member that answers is not wanted. A member without a leader is good enough when there
-// is no better one, and so is one whose quota is used up.
+// unfit returns why the snapshot of a member that answers is not taken. A member without a leader is good enough when
+// there is no better one, and so is one whose quota is used up.
 func unfit(st *etcdserverpb.StatusResponse) error {
 	if st.GetIsLearner() {
 		return errUnfit("it is a learner")
@@ -81,7 +82,7 @@ func unfit(st *etcdserverpb.StatusResponse) error {
 	return nil
 }
 
-// Alarms are in a status as protobuf's text, with one space or two: "memberID:7  alarm:CORRUPT". An id of 0, the whole
+// A status has alarms as protobuf's text, with one space or two: "memberID:7  alarm:CORRUPT". An id of 0, for the whole
 // cluster, is left out.
 var (
 	alarmKind   = regexp.MustCompile(`\balarm:\s*([A-Z]+)`)
@@ -99,8 +100,8 @@ func parseAlarm(s string) (kind string, id uint64, ok bool) {
 	return k[1], id, true
 }
 
-// rank puts the members that can be used in the order in which they are tried: followers that keep up, the leader,
-// followers that lag behind, members without a leader; the newest first.
+// rank returns the usable members in the order in which they are tried: followers that keep up, the leader, followers
+// that lag behind, members without a leader; within each of these, the most recent first.
 func rank(members []*member) []*member {
 	usable := slices.DeleteFunc(slices.Clone(members), func(m *member) bool { return m.err != nil })
 	var newest uint64
@@ -125,11 +126,12 @@ func rank(members []*member) []*member {
 	return usable
 }
 
-// oneCluster is an error when the members belong to different clusters: which of them is meant to be saved?
+// oneCluster returns an error when the members belong to different clusters: which one to save is not known then.
 func oneCluster(members []*member) error {
 	for _, m := range members {
 		if a, b := members[0], m; a.clusterID() != b.clusterID() {
-			return fmt.Errorf("%s is of cluster %s and %s of cluster %s", a.endpoint.url, a.clusterID(), b.endpoint.url, b.clusterID())
+			return fmt.Errorf("%s is of cluster %s and %s of cluster %s",
+				a.endpoint.url, a.clusterID(), b.endpoint.url, b.clusterID())
 		}
 	}
 	return nil
@@ -146,24 +148,24 @@ func (m *member) close() {
 }
 
 // describe returns the member as the domain knows it.
-func (m *member) describe() snapshot.Member {
-	return snapshot.Member{
+func (m *member) describe() cluster.Member {
+	return cluster.Member{
 		ClusterID: m.clusterID(), MemberID: hexID(m.status.GetHeader().GetMemberId()), Endpoint: m.endpoint.url,
 		Version: bounded(m.status.GetVersion()), StorageVersion: bounded(m.status.GetStorageVersion()), Leader: m.leads(),
 	}
 }
 
-// bounded cuts a version that is none: it becomes part of records and manifests, which have limits.
+// bounded returns a version of bounded length: it becomes part of records and manifests, which have limits.
 func bounded(version string) string {
 	return strings.ToValidUTF8(version[:min(len(version), maxVersion)], "")
 }
 
-// maxVersion is how long a version may be.
+// maxVersion is the length of a version, at most.
 const maxVersion = 100
 
 func hexID(id uint64) string { return fmt.Sprintf("%016x", id) }
 
-// noMember is the error when no member could be read: each endpoint, and why.
+// noMember is the error that no member could be read, with the reason for each endpoint.
 func (c *Conn) noMember(members []*member) error {
 	var why []string
 	hint := ""
@@ -171,9 +173,7 @@ func (c *Conn) noMember(members []*member) error {
 		why = append(why, m.endpoint.url+": "+c.why(m.err))
 		hint = cmp.Or(hint, c.hint(m.err))
 	}
-	return &snapshot.Error{
-		Reason: snapshot.ReasonEtcdUnavailable, Message: "no member of etcd can be read",
-		Err:  errors.New(strings.Join(why, "; ")),
-		Hint: cmp.Or(hint, "etcdctl endpoint status shows what the members say"), Retry: retryAfter,
-	}
+	return snapshot.ReasonEtcdUnavailable.New("no member of etcd can be read").
+		Because(errors.New(strings.Join(why, "; "))).
+		Advise("%s", cmp.Or(hint, "etcdctl endpoint status shows what the members say"))
 }

@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/etcd"
@@ -95,7 +94,7 @@ func startTLS(t *testing.T, ca *authority, serverEnd time.Time) *testenv.Etcd {
 	t.Helper()
 	cert, key := ca.issue(t, "server", "etcd", serverEnd)
 	return testenv.StartEtcd(t, func(c *member.Config) {
-		c.ClientTLS = transport.TLSInfo{CertFile: cert, KeyFile: key, TrustedCAFile: ca.file, ClientCertAuth: true}
+		c.TLS = &member.TLS{Cert: cert, Key: key, ClientCA: ca.file}
 	})
 }
 

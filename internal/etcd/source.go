@@ -14,18 +14,19 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 var tracer = otel.Tracer("github.com/snapshotd/snapshotd/etcd")
 
-// DefaultStatusTimeout is how long a member may take to say how it is; one that takes longer is skipped.
+// DefaultStatusTimeout is how long a member may take to report its status; a slower one is skipped.
 const DefaultStatusTimeout = 3 * time.Second
 
-// openTimeout is how long a member may take to give the first bytes of its snapshot; then the next one is tried.
+// openTimeout is how long a member may take to send the first bytes of its snapshot; then the next one is tried.
 const openTimeout = 10 * time.Second
 
-// SourceConfig is optional throughout.
+// SourceConfig has only optional fields.
 type SourceConfig struct {
 	StatusTimeout time.Duration // DefaultStatusTimeout
 	Logger        *slog.Logger
@@ -38,8 +39,8 @@ type Source struct {
 }
 
 var (
-	_ snapshot.Source = (*Source)(nil)
-	_ snapshot.Hasher = (*Source)(nil)
+	_ cluster.Source = (*Source)(nil)
+	_ cluster.Hasher = (*Source)(nil)
 )
 
 // NewSource returns a source. It does no I/O.
@@ -53,8 +54,8 @@ func NewSource(conn *Conn, cfg SourceConfig) *Source {
 	return &Source{conn: conn, cfg: cfg}
 }
 
-// Snapshot asks all members how they are and opens the stream of the best one that gives it.
-func (s *Source) Snapshot(ctx context.Context) (*snapshot.Stream, error) {
+// Snapshot asks all members for their status and opens the stream of the best one that sends it.
+func (s *Source) Snapshot(ctx context.Context) (*cluster.Stream, error) {
 	members, ranked, err := s.choose(ctx)
 	defer func() {
 		for _, m := range members {
@@ -73,12 +74,13 @@ func (s *Source) Snapshot(ctx context.Context) (*snapshot.Stream, error) {
 			return nil, cancelled(ctx)
 		}
 		m.err = err
-		s.cfg.Logger.WarnContext(ctx, "member gives no snapshot; trying the next one", "endpoint", m.endpoint.url, "error", s.conn.why(err))
+		s.cfg.Logger.WarnContext(ctx, "member gives no snapshot; trying the next one",
+			"endpoint", m.endpoint.url, "error", s.conn.why(err))
 	}
 	return nil, s.conn.noMember(members)
 }
 
-// choose returns all members, and those that can be used in the order in which to try them. The caller closes them all.
+// choose returns all members, and the usable ones in the order in which to try them. The caller closes them all.
 func (s *Source) choose(ctx context.Context) (members, ranked []*member, err error) {
 	ctx, span := tracer.Start(ctx, "etcd choose member")
 	defer func() { endSpan(span, err) }()
@@ -101,20 +103,18 @@ func (s *Source) choose(ctx context.Context) (members, ranked []*member, err err
 		return members, nil, s.conn.noMember(members)
 	}
 	if err := oneCluster(ranked); err != nil {
-		return members, nil, &snapshot.Error{
-			Reason: snapshot.ReasonEtcdUnavailable, Message: "the endpoints are not of one cluster", Err: err,
-			Hint: "give the endpoints of one cluster only",
-		}
+		return members, nil, snapshot.ReasonEtcdUnavailable.New("the endpoints are not of one cluster").Because(err).
+			Advise("give the endpoints of one cluster only").Final()
 	}
 	span.SetAttributes(attribute.String("endpoint", ranked[0].endpoint.url), attribute.Bool("leader", ranked[0].leads()))
 	return members, ranked, nil
 }
 
-// errSlow ends a stream whose first bytes do not come.
+// errSlow ends a stream whose first bytes do not arrive.
 var errSlow = errors.New("it gave no byte of its snapshot in time")
 
-// open opens the snapshot stream of a member and waits for its first bytes. The stream takes the connection over.
-func (s *Source) open(ctx context.Context, m *member) (_ *snapshot.Stream, err error) {
+// open opens the snapshot stream of a member and waits for its first bytes. The stream takes over the connection.
+func (s *Source) open(ctx context.Context, m *member) (_ *cluster.Stream, err error) {
 	ctx, span := tracer.Start(ctx, "etcd snapshot stream", trace.WithAttributes(
 		attribute.String("endpoint", m.endpoint.url), attribute.String("member", hexID(m.status.GetHeader().GetMemberId())),
 		attribute.Bool("leader", m.leads())))
@@ -130,9 +130,10 @@ func (s *Source) open(ctx context.Context, m *member) (_ *snapshot.Stream, err e
 
 	r := &reader{ctx: ctx, cancel: cancel, span: span, endpoint: m.endpoint.url, why: s.conn.why}
 	err = s.conn.authorized(ctx, m.conn, func(ctx context.Context) error {
-		stream, err := etcdserverpb.NewMaintenanceClient(m.conn).Snapshot(ctx, &etcdserverpb.SnapshotRequest{}, grpc.ForceCodecV2(blobs))
+		stream, err := etcdserverpb.NewMaintenanceClient(m.conn).Snapshot(ctx, &etcdserverpb.SnapshotRequest{},
+			grpc.ForceCodecV2(blobs))
 		if err == nil {
-			r.stream, err = stream, stream.RecvMsg(&r.blob) // what is wrong shows here
+			r.stream, err = stream, stream.RecvMsg(&r.blob) // the first message shows errors of the call
 		}
 		return err
 	})
@@ -146,12 +147,10 @@ func (s *Source) open(ctx context.Context, m *member) (_ *snapshot.Stream, err e
 		return nil, err
 	}
 	r.conn, m.conn = m.conn, nil
-	return &snapshot.Stream{ReadCloser: r, Member: m.describe(), Size: m.status.GetDbSize()}, nil
+	return &cluster.Stream{ReadCloser: r, Member: m.describe(), Size: m.status.GetDbSize()}, nil
 }
 
-func cancelled(ctx context.Context) error {
-	return &snapshot.Error{Reason: snapshot.ReasonCancelled, Message: "open a snapshot of etcd", Err: context.Cause(ctx)}
-}
+func cancelled(ctx context.Context) error { return snapshot.Cancelled(ctx, "open a snapshot of etcd") }
 
 func endSpan(span trace.Span, err error) {
 	if err != nil {

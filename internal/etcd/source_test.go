@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -37,7 +38,7 @@ func newSource(t *testing.T, endpoints ...string) *etcd.Source {
 }
 
 // mustRead reads a snapshot to its end and verifies its checksum.
-func mustRead(t *testing.T, s *etcd.Source) *snapshot.Stream {
+func mustRead(t *testing.T, s *etcd.Source) *cluster.Stream {
 	t.Helper()
 	stream, err := s.Snapshot(t.Context())
 	if err != nil {
@@ -48,7 +49,7 @@ func mustRead(t *testing.T, s *etcd.Source) *snapshot.Stream {
 	return stream
 }
 
-func verify(t *testing.T, stream *snapshot.Stream) {
+func verify(t *testing.T, stream *cluster.Stream) {
 	t.Helper()
 	all, err := io.ReadAll(stream)
 	if err != nil {
@@ -99,7 +100,7 @@ func TestChoiceOfTheMember(t *testing.T) {
 			t.Errorf("the leader %s was read although there are followers", stream.Member.Endpoint)
 		}
 		st := c.Status(t, i)
-		want := snapshot.Member{
+		want := cluster.Member{
 			ClusterID: fmt.Sprintf("%016x", st.Header.ClusterId), MemberID: fmt.Sprintf("%016x", st.Header.MemberId),
 			Endpoint: endpoint(i), Version: st.Version, StorageVersion: st.StorageVersion,
 		}

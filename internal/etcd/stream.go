@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -16,12 +15,12 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// snapshotStream is what the reader needs of etcd's stream; it gives blobs.
+// snapshotStream is etcd's stream as the reader uses it; it receives blobs.
 type snapshotStream interface {
 	RecvMsg(m any) error
 }
 
-// reader reads the bytes of etcd's stream. One goroutine reads; any may close.
+// reader reads the bytes of etcd's stream. One goroutine reads; any goroutine may close it.
 type reader struct {
 	ctx      context.Context //nolint:containedctx // the stream's own: its cause says why the stream ended
 	cancel   context.CancelCauseFunc
@@ -31,16 +30,16 @@ type reader struct {
 	endpoint string
 	why      func(error) string
 
-	blob  blob // the last that was received
+	blob  blob // of the last message
 	bytes atomic.Int64
-	end   error // what Read returns from now on
+	end   error // the result of Read from now on
 	close sync.Once
 }
 
 var errClosed = errors.New("it was closed")
 
-// Read returns after each message of etcd, also after an empty one: etcd may send those for ever when it cannot read its
-// database, and only the caller knows how long to put up with it.
+// Read returns after each message of etcd, also after an empty one: etcd may send empty messages for ever when it
+// cannot read its database, and only the caller knows how long to wait.
 func (r *reader) Read(p []byte) (int, error) {
 	if r.blob.left == 0 && r.end == nil {
 		r.receive()
@@ -64,11 +63,9 @@ func (r *reader) receive() {
 		if cause := context.Cause(r.ctx); cause != nil {
 			why = cause.Error()
 		}
-		r.end = &snapshot.Error{
-			Reason:  snapshot.ReasonEtcdUnavailable,
-			Message: fmt.Sprintf("read the snapshot of %s: the stream ended after %d bytes", r.endpoint, r.bytes.Load()),
-			Err:     errors.New(why), Hint: "save again: another member may give it", Retry: retryAfter,
-		}
+		r.end = snapshot.ReasonEtcdUnavailable.
+			New("read the snapshot of %s: the stream ended after %d bytes", r.endpoint, r.bytes.Load()).
+			Because(errors.New(why)).Advise("save again: another member may give it")
 		r.span.RecordError(r.end)
 		r.span.SetStatus(codes.Error, string(snapshot.ReasonEtcdUnavailable))
 	}

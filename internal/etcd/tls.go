@@ -13,7 +13,8 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// files are the certificates on disk. They are read at each handshake: they can be replaced while the service runs.
+// files are the certificates on disk. They are read at each handshake, because they can be replaced while the service
+// runs.
 type files struct{ ca, cert, key string }
 
 func (f files) config() (*tls.Config, error) {
@@ -34,13 +35,14 @@ func (f files) config() (*tls.Config, error) {
 			return nil, fmt.Errorf("read the client certificate for etcd, %s with key %s: %w", f.cert, f.key, err)
 		}
 		cfg.Certificates = []tls.Certificate{pair}
-		// Sent whatever CAs the member asks for: it then says what it has against the certificate, instead of missing one.
+		// The certificate is sent whatever CAs the member asks for: the member then reports what is wrong with it, instead of
+		// that none was sent.
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return cfg, nil
 }
 
-// inDate says so when the client certificate has expired: what a member says of it depends on its version.
+// inDate returns an error when the client certificate has expired: the member's own error depends on its version.
 func (f files) inDate(cfg *tls.Config) error {
 	if len(cfg.Certificates) == 0 {
 		return nil
@@ -56,7 +58,9 @@ type transport struct{ files files }
 
 var _ credentials.TransportCredentials = transport{}
 
-func (t transport) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (t transport) ClientHandshake(
+	ctx context.Context, authority string, conn net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
 	cfg, err := t.files.config()
 	if err == nil {
 		err = t.files.inDate(cfg)
@@ -71,11 +75,11 @@ func (t transport) ClientHandshake(ctx context.Context, authority string, conn n
 	return &alerting{secure}, info, nil
 }
 
-// alerting is a connection that says why the member closed it. With TLS 1.3 a member looks at the client certificate when
-// our handshake is over already: its verdict waits to be read while our next write fails with "broken pipe".
+// alerting is a connection that reports why the member closed it. With TLS 1.3 a member checks the client certificate
+// when our handshake is over already: its alert waits to be read while our next write fails with "broken pipe".
 type alerting struct{ net.Conn }
 
-// alertTimeout is how long the verdict may take, once a write has failed.
+// alertTimeout is how long the alert may take after a write has failed.
 const alertTimeout = time.Second
 
 func (c *alerting) Write(p []byte) (int, error) {

@@ -21,8 +21,8 @@ type loginError struct {
 func (e *loginError) Error() string { return fmt.Sprintf("log in as %q: %v", e.user, e.err) }
 func (e *loginError) Unwrap() error { return e.err }
 
-// tokens keeps the last token that etcd gave for the user and password. All members accept it, also without a quorum, but
-// they give no new one then: that is why it is kept.
+// tokens keeps the last token that etcd gave for the user and password. All members accept it, also without a quorum,
+// when they give no new one.
 type tokens struct {
 	mu   sync.Mutex
 	last string
@@ -40,7 +40,7 @@ func (t *tokens) set(token string) {
 	t.last = token
 }
 
-// authorized makes a call to a member with the token that there is, and once more with a new one when it is refused.
+// authorized makes a call to a member with the token at hand, and once more with a new one when that is refused.
 func (c *Conn) authorized(ctx context.Context, cc *grpc.ClientConn, call func(ctx context.Context) error) error {
 	if c.cfg.User == "" {
 		return call(ctx)
@@ -51,7 +51,9 @@ func (c *Conn) authorized(ctx context.Context, cc *grpc.ClientConn, call func(ct
 			return err
 		}
 	}
-	resp, err := etcdserverpb.NewAuthClient(cc).Authenticate(ctx, &etcdserverpb.AuthenticateRequest{Name: c.cfg.User, Password: c.cfg.Password})
+	resp, err := etcdserverpb.NewAuthClient(cc).Authenticate(ctx, &etcdserverpb.AuthenticateRequest{
+		Name: c.cfg.User, Password: c.cfg.Password,
+	})
 	switch {
 	case err == nil:
 		c.tokens.set(resp.GetToken())
@@ -72,5 +74,6 @@ func withToken(ctx context.Context, token string) context.Context {
 // refused reports whether a call failed because of its token.
 func refused(err error) bool {
 	err = rpctypes.Error(err)
-	return errors.Is(err, rpctypes.ErrInvalidAuthToken) || errors.Is(err, rpctypes.ErrUserEmpty) || errors.Is(err, rpctypes.ErrAuthOldRevision)
+	return errors.Is(err, rpctypes.ErrInvalidAuthToken) || errors.Is(err, rpctypes.ErrUserEmpty) ||
+		errors.Is(err, rpctypes.ErrAuthOldRevision)
 }

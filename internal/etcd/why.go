@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -14,10 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/wire"
 )
 
-// retryAfter is when etcd may be back.
-const retryAfter = 10 * time.Second
-
-// why returns what a call to etcd failed with, without the layers that gRPC puts around it.
+// why returns the cause of a failed call to etcd, without the layers that gRPC puts around it.
 func (c *Conn) why(err error) string {
 	if e, ok := errors.AsType[*loginError](err); ok {
 		return fmt.Sprintf("log in as %q: %s", e.user, c.why(e.err))
@@ -26,13 +22,14 @@ func (c *Conn) why(err error) string {
 		return err.Error()
 	}
 	msg := wire.Plain(err)
-	if status.Code(err) == codes.DeadlineExceeded && strings.HasPrefix(msg, context.DeadlineExceeded.Error()) && !strings.Contains(msg, "error:") {
+	if status.Code(err) == codes.DeadlineExceeded && strings.HasPrefix(msg, context.DeadlineExceeded.Error()) &&
+		!strings.Contains(msg, "error:") {
 		return "it did not answer in time"
 	}
 	return msg
 }
 
-// hint returns what an operator can do about an error of etcd, or nothing.
+// hint returns what an operator can do about an error of etcd, or an empty text.
 func (c *Conn) hint(err error) string {
 	if err == nil {
 		return ""
@@ -46,7 +43,8 @@ func (c *Conn) hint(err error) string {
 	case is(rpctypes.ErrPermissionDenied):
 		return "only a user with the role root may read snapshots; etcdctl user grant-role USER root"
 	case isLogin(err) && !has("connection error"):
-		return "etcd checks passwords only while it has a quorum; a client certificate whose common name is a user with the role root works without"
+		return "etcd checks passwords only while it has a quorum; a client certificate whose common name is a user with " +
+			"the role root works without"
 	case has("x509: certificate signed by unknown authority"):
 		if c.cfg.CACert == "" {
 			return "none of the system's CAs signed etcd's certificate; give the CA that did"

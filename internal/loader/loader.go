@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/sync/errgroup"
 )
 
 // Config says how much to load.
@@ -80,11 +80,18 @@ func (l *load) run(ctx context.Context) error {
 
 // write writes about as many bytes, side by side.
 func (l *load) write(ctx context.Context, bytes int64) error {
-	group, ctx := errgroup.WithContext(ctx)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var group sync.WaitGroup
 	for _, w := range l.writers {
-		group.Go(func() error { return w.write(ctx, max(1, bytes/workers)) })
+		group.Go(func() {
+			if err := w.write(ctx, max(1, bytes/workers)); err != nil {
+				stop(err)
+			}
+		})
 	}
-	return group.Wait()
+	group.Wait()
+	return context.Cause(ctx)
 }
 
 // writer makes objects with names of its own.

@@ -14,16 +14,18 @@ import (
 	"github.com/snapshotd/snapshotd/internal/fault"
 )
 
-// build makes the data directory and puts it into its place.
+// build makes the data directory and moves it to its place.
 func build(o Options, work, db string) error {
 	data := filepath.Join(work, "data")
 	cfg := snapshot.RestoreConfig{
 		SnapshotPath: db, OutputDataDir: data,
-		Name: o.Member.Name, PeerURLs: o.Member.PeerURLs, InitialCluster: o.Member.InitialCluster, InitialClusterToken: o.Member.ClusterToken,
-		RevisionBump: o.Member.RevisionBump, MarkCompacted: o.Member.MarkCompacted, InitialMmapSize: mapSize(o.Member.MemoryMapSize),
+		Name: o.Member.Name, PeerURLs: o.Member.PeerURLs,
+		InitialCluster: o.Member.InitialCluster, InitialClusterToken: o.Member.ClusterToken,
+		RevisionBump: o.Member.RevisionBump, MarkCompacted: o.Member.MarkCompacted,
+		InitialMmapSize: mapSize(o.Member.MemoryMapSize),
 	}
 	made := []string{work}
-	apart := false // the WAL has a directory that is not in that of the data
+	apart := false // the WAL's directory is outside the data directory
 	if o.WALDir != "" {
 		inData, err := below(o.DataDir, o.WALDir)
 		if err != nil {
@@ -57,14 +59,14 @@ func build(o Options, work, db string) error {
 	return place("--data-dir", data, o.DataDir)
 }
 
-// mapSize is etcd's own default for 0, which the library does not take for it.
+// mapSize returns etcd's own default for 0: the library does not know 0.
 func mapSize(size uint64) uint64 { return cmp.Or(size, backend.InitialMmapSize) }
 
-// place moves a directory to where it belongs, and makes that durable. An empty one that is there stays, with its owner and as
-// the mount point that it may be: what the other holds is moved into it, last of all etcd's "member", without which there is
-// nothing.
+// place moves a directory to its place, durably. An empty directory that is there already stays, with its owner,
+// because it may be a mount point: the content is moved into it. etcd's "member" is moved last, because without it
+// there is no data directory.
 func place(what, from, to string) error {
-	if err := checkTarget(what, to); err != nil { // it took a while until now
+	if err := checkTarget(what, to); err != nil { // it may have changed during the restore
 		return err
 	}
 	to = filepath.Clean(to)

@@ -7,36 +7,39 @@ import (
 	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Choice says which snapshot: one of the three.
+// Choice says which snapshot to take, by one of three ways.
 type Choice struct {
 	Name   string
-	Latest bool      // the newest that is whole
-	At     time.Time // the newest that was whole by then
+	Latest bool      // the newest READY one
+	At     time.Time // the newest READY one of this time or before
 }
 
 // candidate is a copy that can be restored.
 type candidate struct {
 	*snapshot.Record
-	shelf *snapshot.Shelf
+	repo *repository.Repository
 }
 
-// URI returns where the copy is.
-func (c *candidate) URI() string { return c.Locations[0].URI }
+// URI returns the place of the copy.
+func (c *candidate) URI() string { return c.Locations()[0].URI }
 
-// choose tries the copies that can be taken, in their order, until one is good: of the chosen snapshot one from each shelf that
-// has it, and, when not a name was chosen, of the next older ones, which are only for the case that the newer ones prove to be
-// damaged. skipped says why others that were asked for are left out.
-func choose(ctx context.Context, shelves []*snapshot.Shelf, c Choice, try func(candidate) error) (skipped []error, err error) {
+// choose tries copies in order until one is good. Of a snapshot, each repository has a copy. Unless the choice is a
+// name, older snapshots follow, in case the newer ones prove to be damaged. skipped says why chosen copies were left
+// out.
+func choose(
+	ctx context.Context, repos []*repository.Repository, c Choice, try func(candidate) error,
+) (skipped []error, err error) {
 	type entry struct {
-		snapshot.Entry
-		shelf *snapshot.Shelf
+		repository.Entry
+		repo *repository.Repository
 	}
 	var all []entry
 	var unread []error
-	for _, s := range shelves {
+	for _, s := range repos {
 		entries, err := s.Entries(ctx)
 		if err != nil {
 			unread = append(unread, err)
@@ -46,18 +49,19 @@ func choose(ctx context.Context, shelves []*snapshot.Shelf, c Choice, try func(c
 			all = append(all, entry{e, s})
 		}
 	}
-	if len(unread) == len(shelves) {
+	if len(unread) == len(repos) {
 		return nil, errors.Join(unread...)
 	}
 	skipped = unread
-	slices.SortStableFunc(all, func(a, b entry) int { return b.Time.Compare(a.Time) }) // of two copies, the first shelf's first
+	// Of two copies of a snapshot, that of an earlier repository stays first.
+	slices.SortStableFunc(all, func(a, b entry) int { return b.Time.Compare(a.Time) })
 	for _, e := range all {
 		if c.Name != "" && e.Name != c.Name || !c.At.IsZero() && e.Time.After(c.At) {
 			continue
 		}
-		rec, err := e.shelf.Record(ctx, e.Entry)
+		rec, err := e.repo.Record(ctx, e.Entry)
 		if err == nil {
-			err = try(candidate{rec, e.shelf})
+			err = try(candidate{rec, e.repo})
 		}
 		switch {
 		case err == nil:
@@ -69,10 +73,10 @@ func choose(ctx context.Context, shelves []*snapshot.Shelf, c Choice, try func(c
 		}
 		skipped = append(skipped, err)
 	}
-	return skipped, nothing(c, shelves, skipped)
+	return skipped, nothing(c, repos, skipped)
 }
 
-// damaged reports whether an error is of one copy, so that another one may do.
+// damaged reports whether an error concerns one copy alone, so that another one may be good.
 func damaged(err error) bool {
 	switch snapshot.ReasonOf(err) {
 	case snapshot.ReasonChecksumMismatch, snapshot.ReasonSnapshotUnreadable, snapshot.ReasonManifestUntrusted,
@@ -82,30 +86,27 @@ func damaged(err error) bool {
 	return false
 }
 
-// nothing is the error that no copy was left.
-func nothing(c Choice, shelves []*snapshot.Shelf, skipped []error) error {
-	what := "snapshot"
+// nothing is the error that no copy is left.
+func nothing(c Choice, repos []*repository.Repository, skipped []error) error {
+	wanted := "snapshot"
 	switch {
 	case c.Name != "":
-		what = fmt.Sprintf("snapshot %q", c.Name)
+		wanted = fmt.Sprintf("snapshot %q", c.Name)
 	case !c.At.IsZero():
-		what = "snapshot of " + c.At.Format(time.RFC3339) + " or before"
+		wanted = "snapshot of " + c.At.Format(time.RFC3339) + " or before"
 	}
 	where := ""
-	for i, s := range shelves {
+	for i, s := range repos {
 		if i > 0 {
 			where += " or "
 		}
-		where += s.Backend.URI(s.Prefix)
+		where += s.URI("")
 	}
 	if len(skipped) > 0 {
-		return &snapshot.Error{
-			Reason: snapshot.ReasonSnapshotUnreadable, Message: fmt.Sprintf("there is no %s in %s that is whole", what, where), Err: errors.Join(skipped...),
-			Hint: "nothing was restored; another backend may have a good copy, give it with another --from",
-		}
+		return snapshot.ReasonSnapshotUnreadable.New("there is no %s in %s that is whole", wanted, where).
+			Because(errors.Join(skipped...)).
+			Advise("nothing was restored; another backend may have a good copy, give it with another --from")
 	}
-	return &snapshot.Error{
-		Reason: snapshot.ReasonSnapshotNotFound, Message: fmt.Sprintf("there is no %s in %s", what, where),
-		Hint: "list --from shows what there is; --cluster names the cluster, --prefix says where its snapshots lie",
-	}
+	return snapshot.ReasonSnapshotNotFound.New("there is no %s in %s", wanted, where).
+		Advise("list --from shows what there is; --cluster names the cluster, --prefix says where its snapshots lie")
 }

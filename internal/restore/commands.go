@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Commands returns what to run for each member of the initial cluster, as the member itself would be restored: the first
-// argument is the program.
+// Commands returns the command for each member of the initial cluster, with the member's own flags appended to args,
+// which begin with the program.
 func Commands(args []string, m Member) ([][]string, error) {
 	var all [][]string
 	for part := range strings.SplitSeq(m.InitialCluster, ",") {

@@ -1,3 +1,3 @@
-// Package restore makes a data directory of etcd from a snapshot on a backend, with nothing but the backend: no service, no
-// catalog, no etcd that runs.
+// Package restore makes a data directory of etcd from a snapshot in a repository, with nothing else: no service, no
+// catalog, no running etcd.
 package restore

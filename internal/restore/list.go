@@ -3,13 +3,16 @@ package restore
 import (
 	"context"
 
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// List returns what a shelf holds, newest first: at most limit snapshots when that is not 0. What is not whole is left out,
-// and skipped says why.
-func List(ctx context.Context, shelf *snapshot.Shelf, limit int) (all []*snapshot.Snapshot, skipped []error, err error) {
-	entries, err := shelf.Entries(ctx)
+// List returns the snapshots of a repository, newest first: at most limit of them when that is not 0. Those that are
+// not whole are left out, and skipped says why.
+func List(
+	ctx context.Context, repo *repository.Repository, limit int,
+) (all []*snapshot.Snapshot, skipped []error, err error) {
+	entries, err := repo.Entries(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -17,7 +20,7 @@ func List(ctx context.Context, shelf *snapshot.Shelf, limit int) (all []*snapsho
 		if limit > 0 && len(all) == limit {
 			break
 		}
-		rec, err := shelf.Record(ctx, e)
+		rec, err := repo.Record(ctx, e)
 		switch {
 		case ctx.Err() != nil:
 			return nil, nil, context.Cause(ctx)

@@ -2,20 +2,26 @@ package restore
 
 import (
 	"fmt"
+	"strings"
 
-	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/config"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
 
-// Check wants a member to be one of its cluster, with the URLs that it has there. etcd's library looks at the same, but when
-// the snapshot has been read.
+// Alone returns the member as --initial-cluster has it when there is no other.
+func (m Member) Alone() string { return m.Name + "=" + strings.Join(m.PeerURLs, ","+m.Name+"=") }
+
+// Check returns an error unless the member is one of its cluster, with the URLs that it has there. etcd's library
+// checks the same, but only after the snapshot was read.
 func (m Member) Check() error {
-	urls, err := types.NewURLs(m.PeerURLs)
+	alone := embed.Config{InitialCluster: m.Alone()}
+	self, _, err := alone.PeerURLsMapAndToken("")
 	if err != nil {
 		return fmt.Errorf("--initial-advertise-peer-urls: %w", err)
 	}
-	members, err := types.NewURLsMap(m.InitialCluster)
+	whole := embed.Config{InitialCluster: m.InitialCluster}
+	members, _, err := whole.PeerURLsMapAndToken("")
 	if err != nil {
 		return fmt.Errorf("--initial-cluster: %w; write it as NAME=URL,NAME=URL", err)
 	}
@@ -23,10 +29,11 @@ func (m Member) Check() error {
 		return fmt.Errorf("--name: --initial-cluster has no member %q; it is %s", m.Name, members)
 	}
 	cfg := config.ServerConfig{
-		Logger: zap.NewNop(), Name: m.Name, PeerURLs: urls, InitialPeerURLsMap: members, InitialClusterToken: m.ClusterToken,
+		Logger: zap.NewNop(), Name: m.Name, PeerURLs: self[m.Name], InitialPeerURLsMap: members, InitialClusterToken: m.ClusterToken,
 	}
 	if err := cfg.VerifyBootstrap(); err != nil {
-		return fmt.Errorf("--initial-advertise-peer-urls: it must be what --initial-cluster has for the member %q: %w", m.Name, err)
+		return fmt.Errorf("--initial-advertise-peer-urls: it must be what --initial-cluster has for the member %q: %w",
+			m.Name, err)
 	}
 	return nil
 }

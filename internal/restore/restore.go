@@ -8,30 +8,30 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Options are the options of [Run].
 type Options struct {
-	Shelves    []*snapshot.Shelf // in the order in which they are asked; at least one
-	Choice     Choice
-	Identities age.Identities // for snapshots that are encrypted
+	Repositories []*repository.Repository // in the order in which they are tried; at least one
+	Choice       Choice
+	Identities   age.Identities // for snapshots that are encrypted
 
 	DataDir string // must not exist, or be empty
 	WALDir  string // optional; must not exist, or be empty; may be in DataDir
 
 	Member        Member
 	SkipHashCheck bool                    // checksums are not compared; the pages and keys are read instead
-	Progress      func(done, total int64) // optional; bytes of the database that were read
-	Building      func()                  // optional; all was read, and the data directory is being made
+	Progress      func(done, total int64) // optional; in bytes of the database
+	Building      func()                  // optional; called when all is read and the data directory is made
 }
 
-// Member is the etcd member that the data directory is for, with the meaning of etcdutl's flags.
+// Member is the etcd member of the data directory. The fields mean the same as etcdutl's flags.
 type Member struct {
 	Name           string
 	InitialCluster string
@@ -39,36 +39,36 @@ type Member struct {
 	PeerURLs       []string
 	RevisionBump   uint64
 	MarkCompacted  bool
-	MemoryMapSize  uint64 // what etcdutl maps of the database at first; its default when 0
+	MemoryMapSize  uint64 // bytes of the database that etcdutl maps at first; its default when 0
 }
 
-// Result is what was restored.
+// Result is the result of [Run] and [Plan].
 type Result struct {
 	Snapshot *snapshot.Record
 	URI      string // of the copy
 	Took     time.Duration
-	Skipped  []error // copies that were to be taken before it and are damaged or could not be read
+	Skipped  []error // copies that were tried first, and are damaged or could not be read
 }
 
-// Ahead reports whether the snapshot says that it was taken in the future.
+// Ahead reports whether the snapshot claims to be from the future.
 func (r *Result) Ahead(now time.Time) bool {
 	return r.Snapshot.CreateTime.Sub(now) > snapshot.ClockTolerance
 }
 
-// Plan returns what [Run] would take, without reading more than manifests.
+// Plan returns what [Run] would restore; it reads no more than manifests.
 func Plan(ctx context.Context, o Options) (res Result, err error) {
 	if err := checkTargets(o); err != nil {
 		return res, err
 	}
-	res.Skipped, err = choose(ctx, o.Shelves, o.Choice, func(c candidate) error {
+	res.Skipped, err = choose(ctx, o.Repositories, o.Choice, func(c candidate) error {
 		res.Snapshot, res.URI = c.Record, c.URI()
 		return nil
 	})
 	return res, err
 }
 
-// Run restores. Everything is made in a directory beside the data directory, or in it when it is there and empty, and renamed
-// when it is whole and durable: what is interrupted leaves no member.
+// Run restores. Everything is made in a work directory, which is beside the data directory, or in it when that exists
+// and is empty. It is renamed when it is whole and durable: an interrupted restore leaves no member.
 func Run(ctx context.Context, o Options) (res Result, err error) {
 	begin := time.Now()
 	if err := checkTargets(o); err != nil {
@@ -80,7 +80,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	}
 	defer done()
 	db := filepath.Join(work, "snapshot.db")
-	res.Skipped, err = choose(ctx, o.Shelves, o.Choice, func(c candidate) error {
+	res.Skipped, err = choose(ctx, o.Repositories, o.Choice, func(c candidate) error {
 		res.Snapshot, res.URI = c.Record, c.URI()
 		return fetch(ctx, o, c, db)
 	})
@@ -98,15 +98,15 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	return res, nil
 }
 
-// fetch reads a copy whole into a file. It is good when fetch returns nil: its checksums were right. Of what comes without a
-// manifest, and without its checksums, the pages and keys are read: then it is known what it holds.
+// fetch reads a copy into a file. When it returns nil, the checksums are right. The pages and keys of a copy without a
+// manifest, or without a comparison of its checksums, are read as well: they show its content.
 func fetch(ctx context.Context, o Options, c candidate, path string) error {
 	size := max(c.DBSize, c.StoredSize)
 	if err := checkSpace("restore", filepath.Dir(path), size, Room(size)); err != nil {
 		return err
 	}
-	check := snapshot.Check{
-		Backend: c.shelf.Backend, Key: c.shelf.Prefix + c.DataKey(), Record: c.Record, Identities: o.Identities, Progress: o.Progress,
+	check := repository.Check{
+		Repository: c.repo, Record: c.Record, Identities: o.Identities, Progress: o.Progress,
 		SkipHashes: o.SkipHashCheck,
 	}
 	if err := check.Fetch(ctx, path); err != nil || c.Revision > 0 && !o.SkipHashCheck {
@@ -115,10 +115,8 @@ func fetch(ctx context.Context, o Options, c candidate, path string) error {
 	found, err := database.File(ctx, path, database.Options{})
 	switch {
 	case errors.Is(err, database.ErrUnreadable):
-		return &snapshot.Error{
-			Reason: snapshot.ReasonSnapshotUnreadable, Message: "restore " + c.URI(), Err: err,
-			Hint: "no etcd can be started on it; take another copy or another snapshot",
-		}
+		return snapshot.ReasonSnapshotUnreadable.New("restore %s", c.URI()).Because(err).
+			Advise("no etcd can be started on it; take another copy or another snapshot")
 	case err != nil:
 		return err
 	}
@@ -131,20 +129,19 @@ func fetch(ctx context.Context, o Options, c candidate, path string) error {
 	return nil
 }
 
-// Room returns how many bytes a data directory with a database of so many takes, for an etcd to start on it.
+// Room returns how many bytes a data directory needs for a database of a size, so that an etcd can start on it.
 func Room(size int64) int64 { return size + snapshot.MemberRoom }
 
-// checkSpace wants room for a database and what is made besides.
-func checkSpace(what, dir string, size, need int64) error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("%s: measure the free space of %s: %w", what, dir, err)
+// checkSpace returns an error when a disk has less room than an operation on a database needs.
+func checkSpace(op, dir string, size, need int64) error {
+	free, err := disk.Free(dir)
+	if err != nil {
+		return fmt.Errorf("%s: measure the free space of %s: %w", op, dir, err)
 	}
-	if free := int64(fs.Bavail) * int64(fs.Bsize); free < need { //nolint:unconvert // on other systems it is
-		return &snapshot.Error{
-			Reason: snapshot.ReasonNoSpace, Message: fmt.Sprintf("%s: the database has %d bytes, %d are needed with what is made besides, and %s has %d free", what, size, need, dir, free),
-			Hint: "free space there, or name a directory on another disk",
-		}
+	if free < need {
+		return snapshot.ReasonNoSpace.New("%s: %d bytes are needed for a database of %d, and %s has %d free",
+			op, need, size, dir, free).Final().
+			Advise("free space there, or name a directory on another disk")
 	}
 	return nil
 }

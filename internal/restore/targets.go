@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/snapshotd/snapshotd/internal/disk"
 )
 
-// checkTargets refuses directories that hold something, or one another: nothing is ever overwritten.
+// checkTargets refuses directories that are not empty, or in one another: nothing is ever overwritten.
 func checkTargets(o Options) error {
 	apart := o.WALDir != ""
 	if apart {
@@ -44,18 +44,19 @@ func checkTarget(what, dir string) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", what, err)
 	case slices.ContainsFunc(entries, holds):
-		return fmt.Errorf("%s: %s is not empty, and nothing is overwritten; move it away or name another directory", what, dir)
+		return fmt.Errorf("%s: %s is not empty, and nothing is overwritten; move it away or name another directory",
+			what, dir)
 	}
 	return nil
 }
 
-// holds reports whether a directory with such an entry is not empty: it is not what a restore that was interrupted, or the
-// making of the file system, has left there.
+// holds reports whether a directory with such an entry counts as not empty. Leftovers of an interrupted restore, and
+// those of making a file system, do not count.
 func holds(e os.DirEntry) bool {
 	return e.Name() != "lost+found" && !strings.HasPrefix(e.Name(), workPrefix)
 }
 
-// checkParent wants a directory that is not there to be one that can be made.
+// checkParent returns an error when a directory that is missing cannot be made.
 func checkParent(what, dir string) error {
 	dir = filepath.Clean(dir)
 	if _, err := os.Lstat(dir); err == nil {
@@ -67,8 +68,8 @@ func checkParent(what, dir string) error {
 	return nil
 }
 
-// below returns the path of dir as seen from another directory that it is in, "." when it is that one, and "" when it is not
-// in it.
+// below returns the relative path of a directory inside another one: "." when they are the same, "" when it is not
+// inside.
 func below(above, dir string) (string, error) {
 	a, err := resolved(above)
 	if err != nil {
@@ -85,7 +86,7 @@ func below(above, dir string) (string, error) {
 	return rel, nil
 }
 
-// resolved returns a directory's path without symbolic links, also when it is not there yet.
+// resolved returns the path of a directory without symbolic links, also of one that does not exist yet.
 func resolved(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -100,12 +101,13 @@ func resolved(dir string) (string, error) {
 	return dir, nil
 }
 
-// workPrefix begins the name of a working directory that is in the directory to fill. Of one that is beside the directory to
-// make, that one's name is before it.
+// workPrefix begins the name of a work directory inside the target. A work directory beside a target has the target's
+// name before it.
 const workPrefix = ".restoring-"
 
-// makeWork makes a working directory where a rename into the target is one step: in it when it is there, as it may be a mount
-// point, and beside it otherwise. Those that dead restores have left are removed: whoever lives holds a lock on his own.
+// makeWork makes a work directory from which a rename into the target is one step: inside a target that exists, which
+// may be a mount point, and beside it otherwise. Work directories of dead restores are removed; a restore that lives
+// holds the lock of its own.
 func makeWork(target string) (work string, done func(), err error) {
 	target = filepath.Clean(target)
 	parent, prefix := target, workPrefix
@@ -146,7 +148,7 @@ func lock(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := disk.Lock(f); err != nil {
 		_ = f.Close()
 		return nil, err
 	}

@@ -5,50 +5,50 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
-	"github.com/snapshotd/snapshotd/internal/etcd/drill"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Level is the domain's.
-type Level = snapshot.Level
-
-// The levels.
-const (
-	Checksum  = snapshot.LevelChecksum
-	Structure = snapshot.LevelStructure
-	Drill     = snapshot.LevelDrill
-)
-
-// Verification is what was found.
+// Verification is the result of [Verify].
 type Verification struct {
 	Snapshot *snapshot.Snapshot
 	URI      string
-	Level    Level
-	snapshot.Checked
+	Level    snapshot.Level
+	repository.Checked
 	Took time.Duration
 }
 
-// Verify verifies the snapshot of a name, or the newest one, whole or not. dir is where a directory for the database is made,
-// and removed. An error with ReasonChecksumMismatch or ReasonSnapshotUnreadable says that the copy is not what it should be.
-func Verify(ctx context.Context, shelf *snapshot.Shelf, c Choice, level Level, identities age.Identities, dir string) (v Verification, err error) {
+// VerifyOptions are the options of [Verify].
+type VerifyOptions struct {
+	Repository *repository.Repository
+	Choice     Choice // a name, or the newest
+	Level      snapshot.Level
+	Identities age.Identities     // for snapshots that are encrypted
+	Dir        string             // in which a directory for the database is made and removed
+	Driller    repository.Driller // for LevelDrill
+}
+
+// Verify verifies the chosen snapshot, whether it is whole or not. An error with ReasonChecksumMismatch or
+// ReasonSnapshotUnreadable says that the copy is damaged.
+func Verify(ctx context.Context, o VerifyOptions) (v Verification, err error) {
 	begin := time.Now()
-	rec, err := pick(ctx, shelf, c)
+	rec, err := pick(ctx, o.Repository, o.Choice)
 	if err != nil {
 		return v, err
 	}
-	v = Verification{Snapshot: &rec.Snapshot, URI: rec.Locations[0].URI, Level: level}
+	v = Verification{Snapshot: &rec.Snapshot, URI: rec.Locations()[0].URI, Level: o.Level}
 	size := max(rec.DBSize, rec.StoredSize)
-	if need := level.Room(size); need > 0 {
-		if err := checkSpace("verify", dir, size, need); err != nil {
+	if need := o.Level.Room(size); need > 0 {
+		if err := checkSpace("verify", o.Dir, size, need); err != nil {
 			return v, err
 		}
 	}
-	check := snapshot.Check{
-		Backend: shelf.Backend, Key: shelf.Prefix + rec.DataKey(), Record: rec, Level: level, Identities: identities, Dir: dir, Driller: drill.Driller{},
+	check := repository.Check{
+		Repository: o.Repository, Record: rec, Level: o.Level, Identities: o.Identities, Dir: o.Dir, Driller: o.Driller,
 	}
 	found, err := check.Run(ctx)
 	v.Checked = found
-	if err == nil && level > Checksum {
+	if err == nil && o.Level > snapshot.LevelChecksum {
 		s := v.Snapshot
 		s.Revision, s.TotalKeys, s.Hash = found.Revision, found.TotalKeys, found.Hash
 	}
@@ -56,16 +56,16 @@ func Verify(ctx context.Context, shelf *snapshot.Shelf, c Choice, level Level, i
 	return v, err
 }
 
-// pick returns the record of the chosen snapshot: that it is not whole is for the caller to hear.
-func pick(ctx context.Context, shelf *snapshot.Shelf, c Choice) (*snapshot.Record, error) {
-	entries, err := shelf.Entries(ctx)
+// pick returns the record of the chosen snapshot, or the error that it is not whole.
+func pick(ctx context.Context, repo *repository.Repository, c Choice) (*snapshot.Record, error) {
+	entries, err := repo.Entries(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
 		if c.Latest || e.Name == c.Name {
-			return shelf.Record(ctx, e)
+			return repo.Record(ctx, e)
 		}
 	}
-	return nil, nothing(c, []*snapshot.Shelf{shelf}, nil)
+	return nil, nothing(c, []*repository.Repository{repo}, nil)
 }

@@ -1,3 +1,3 @@
-// Package schedule runs what only one replica should run, under leadership: a cluster's scheduled saves and scrubs, and the loop
+// Package schedule runs the work that only the leader does: the scheduled saves and scrubs of a cluster, and the loop
 // that reconciles and repairs it.
 package schedule

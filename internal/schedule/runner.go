@@ -7,17 +7,19 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Schedule is what is saved when.
+// Schedule is a save, or other work, and when it is due.
 type Schedule struct {
 	Name   string
 	Spec   Spec
-	Jitter time.Duration        // a run begins up to so much later than it is due
-	Save   snapshot.SaveRequest // but for the request id
+	Jitter time.Duration       // a run begins up to this much later than it is due
+	Save   cluster.SaveRequest // without the request id
 
-	// Do is what is done instead of a save, once each time, however it ends.
+	// Do is done instead of a save: once each time, whether it fails or not.
 	Do func(context.Context) error
 }
 
@@ -27,48 +29,48 @@ type Result string
 // The results.
 const (
 	ResultSuccess Result = "success" // the snapshot is READY
-	ResultPartial Result = "partial" // it is on some backends, and waits for its repair on the others
+	ResultPartial Result = "partial" // some backends hold it; the copies on the others wait for repair
 	ResultFailed  Result = "failed"  // nothing was saved until the schedule was due again
 )
 
-// Runs are the runs of a cluster's schedules, as far as the leader has to know.
+// Runs are the schedules of a cluster, and the operations that the leader needs for them.
 type Runs struct {
 	Cluster   string
 	Schedules []Schedule
-	Save      func(context.Context, snapshot.SaveRequest) (snapshot.SaveResult, error)
+	Save      func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error)
 	Ran       func(ctx context.Context, schedule string, due time.Time, r Result) // optional; a run has ended
 
 	log *slog.Logger
 }
 
-// How long things wait that cannot be done now.
+// Pauses before another attempt.
 const (
-	longestSleep = 15 * time.Second // the clock may be set meanwhile, and machines sleep
+	longestSleep = 15 * time.Second // the clock may be set, and machines sleep
 	busyPause    = 5 * time.Second  // another save is running
 	stateRetry   = 5 * time.Second  // the catalog does not answer
 	firstBackoff = 5 * time.Second  // after a run that failed, doubled each time
 	lastBackoff  = 10 * time.Minute
 )
 
-// runner is a leader at work on a cluster's schedules.
+// runner runs the schedules of a cluster while this replica leads.
 type runner struct {
 	Runs
 	term    Term
 	entries []*entry
 }
 
-// entry is where one schedule stands.
+// entry is the state of one schedule.
 type entry struct {
 	Schedule
-	last    time.Time // when the run was due that ended last
+	last    time.Time // when the last run that has ended was due
 	due     time.Time // the run to come, or under way
-	at      time.Time // when it, or the next attempt at it, begins
-	attempt int       // how often it has failed
+	at      time.Time // when that run, or the next attempt at it, begins
+	attempt int       // failed attempts at that run
 }
 
-// run runs the schedules until leading, the term of the leader, is over. Saves belong to ctx: one that has begun is ended also
-// when the leadership is lost, by a quorum that is gone for example. Whoever leads then sends the same request, and gets its
-// outcome.
+// run runs the schedules until leading, the term of the leader, is over. Saves belong to ctx: one that has begun goes
+// on when the leadership is lost, because the quorum is gone for example. The next leader then sends the same request,
+// and gets its outcome.
 func (r Runs) run(ctx, leading context.Context, term Term) {
 	if len(r.Schedules) == 0 {
 		return
@@ -84,14 +86,14 @@ func (r Runs) run(ctx, leading context.Context, term Term) {
 	for leading.Err() == nil {
 		e := run.first(leading)
 		if wait := time.Until(e.at); wait > 0 {
-			pause(leading, min(wait, longestSleep))
+			_ = backoff.Wait(leading, min(wait, longestSleep))
 			continue
 		}
 		run.attempt(ctx, leading, e)
 	}
 }
 
-// begin finds out where a schedule stands. One that is new begins now.
+// begin reads the state of a schedule. A new schedule begins now.
 func (r *runner) begin(leading context.Context, e *entry) bool {
 	for {
 		last, err := r.term.LastDue(leading, e.Name)
@@ -105,12 +107,12 @@ func (r *runner) begin(leading context.Context, e *entry) bool {
 		case leading.Err() != nil:
 			return false
 		}
-		r.log.WarnContext(leading, "cannot read when a schedule ran last; trying on", "schedule", e.Name, "error", err)
-		pause(leading, stateRetry)
+		r.log.WarnContext(leading, "last run of a schedule not read; trying again", "schedule", e.Name, "error", err)
+		_ = backoff.Wait(leading, stateRetry)
 	}
 }
 
-// remember writes that everything until e.last is over. It returns false when this replica leads no more.
+// remember writes that every run until e.last is over. It returns false when this replica does not lead any more.
 func (r *runner) remember(leading context.Context, e *entry) bool {
 	for {
 		err := r.term.PutLastDue(leading, e.Name, e.last)
@@ -120,12 +122,12 @@ func (r *runner) remember(leading context.Context, e *entry) bool {
 		case leading.Err() != nil:
 			return false
 		}
-		r.log.WarnContext(leading, "cannot write when a schedule ran last; trying on", "schedule", e.Name, "error", err)
-		pause(leading, stateRetry)
+		r.log.WarnContext(leading, "last run of a schedule not written; trying again", "schedule", e.Name, "error", err)
+		_ = backoff.Wait(leading, stateRetry)
 	}
 }
 
-// first returns the entry whose turn is next, after all were brought up to the present.
+// first returns the entry that is due first, after the state of all is current.
 func (r *runner) first(leading context.Context) *entry {
 	var first *entry
 	for _, e := range r.entries {
@@ -137,12 +139,13 @@ func (r *runner) first(leading context.Context) *entry {
 	return first
 }
 
-// advance chooses the run that is to come. One that was due and did not end before the schedule was due again is given up
-// for the newer one: what was missed is caught up once.
+// advance chooses the next run. A run that has not ended when its schedule is due again is given up for the newer one:
+// of all missed runs, one is caught up.
 func (r *runner) advance(leading context.Context, e *entry) {
 	now := now()
 	if e.last.After(now) {
-		r.log.WarnContext(leading, "a schedule has run in the future; the clock was set back, or another replica's is wrong",
+		r.log.WarnContext(leading,
+			"last run of a schedule is in the future; the clock was set back, or another replica's is wrong",
 			"schedule", e.Name, "last", e.last, "now", now)
 		e.last, e.due = now, time.Time{}
 	}
@@ -155,19 +158,21 @@ func (r *runner) advance(leading context.Context, e *entry) {
 	}
 	switch {
 	case !missed:
-	case e.due.After(e.last) && e.due.Before(now): // else it has ended, and took longer than until the next
-		r.log.ErrorContext(leading, "scheduled save given up: the schedule is due again", "schedule", e.Name, "due", e.due, "attempts", e.attempt)
+	case e.due.After(e.last) && e.due.Before(now): // otherwise it has ended, after the next one was due
+		r.log.ErrorContext(leading, "scheduled save given up: the schedule is due again",
+			"schedule", e.Name, "due", e.due, "attempts", e.attempt)
 		r.Ran(leading, e.Name, e.due, ResultFailed)
 	case e.due.IsZero() && due.Before(now.Add(-longestSleep)):
-		r.log.WarnContext(leading, "scheduled save was missed; it is caught up, once", "schedule", e.Name, "due", due, "last", e.last)
+		r.log.WarnContext(leading, "scheduled save was missed; it is caught up, once",
+			"schedule", e.Name, "due", due, "last", e.last)
 	}
 	e.due, e.attempt = due, 0
 	e.at = due.Add(r.jitter(e))
 	r.log.InfoContext(leading, "next scheduled save", "schedule", e.Name, "at", e.at)
 }
 
-// jitter returns how much later than it is due a run begins: the same on all replicas, and at most half of the time to the
-// next one.
+// jitter returns how much later than due a run begins: the same on all replicas, and at most half of the time to the
+// next run.
 func (r *runner) jitter(e *entry) time.Duration {
 	most := min(e.Jitter, e.Spec.Next(e.due).Sub(e.due)/2)
 	if most <= 0 {
@@ -178,7 +183,8 @@ func (r *runner) jitter(e *entry) time.Duration {
 	return time.Duration(h.Sum64() % uint64(most))
 }
 
-// attempt makes one attempt at the run of an entry, if this replica leads still: who has slept does not know.
+// attempt makes one attempt at the run of an entry, if this replica still leads: the leadership may have been lost
+// while it slept.
 func (r *runner) attempt(ctx, leading context.Context, e *entry) {
 	if !r.remember(leading, e) {
 		return
@@ -197,24 +203,25 @@ func (r *runner) attempt(ctx, leading context.Context, e *entry) {
 	switch reason := snapshot.ReasonOf(err); {
 	case err == nil:
 		r.end(leading, e, ResultSuccess)
-	case res.Snapshot != nil && res.Snapshot.State == snapshot.StatePartial:
+	case res.Snapshot != nil && res.Snapshot.State() == snapshot.StatePartial:
 		log.ErrorContext(ctx, "scheduled save reached some backends only", "snapshot", res.Snapshot.Name, "error", err)
 		r.end(leading, e, ResultPartial)
 	case ctx.Err() != nil:
 	case reason == snapshot.ReasonSaveInProgress:
 		log.InfoContext(ctx, "scheduled save waits for another one")
 		e.again(busyPause)
-	case reason == snapshot.ReasonCancelled, reason == snapshot.ReasonInterrupted, reason == snapshot.ReasonConflict: // no outcome
-		log.WarnContext(ctx, "scheduled save is begun anew", "error", err)
+	case reason == snapshot.ReasonCancelled, reason == snapshot.ReasonInterrupted, reason == snapshot.ReasonConflict:
+		// The attempt has no outcome, so that the same request can be made again.
+		log.WarnContext(ctx, "scheduled save has no outcome; trying again", "error", err)
 		e.again(busyPause)
 	default:
 		e.attempt++
-		e.again(backoff(e.attempt))
+		e.again(backoff.Delay(firstBackoff, lastBackoff, e.attempt))
 		log.ErrorContext(ctx, "scheduled save failed", "attempts", e.attempt, "again_at", e.at, "error", err)
 	}
 }
 
-// again is when the next attempt begins, unless the schedule is due again before.
+// again sets when the next attempt begins, at the latest when the schedule is due again.
 func (e *entry) again(after time.Duration) {
 	e.at = now().Add(after)
 	if next := e.Spec.Next(e.due); next.Before(e.at) {
@@ -222,14 +229,14 @@ func (e *entry) again(after time.Duration) {
 	}
 }
 
-// save sends the request of an attempt, after it has asked what became of the one before: what no backend took may have found
-// one meanwhile.
-func (r *runner) save(ctx context.Context, e *entry) (snapshot.SaveResult, error) {
+// save sends the request of an attempt. Before that, it asks for the outcome of the attempt before: a backend may have
+// taken the upload fallback meanwhile.
+func (r *runner) save(ctx context.Context, e *entry) (cluster.SaveResult, error) {
 	req := e.Save
 	req.Trigger = snapshot.TriggerScheduled
 	if e.attempt > 0 {
 		req.RequestID = requestID(e, e.attempt-1)
-		if res, err := r.Save(ctx, req); err == nil || res.Snapshot != nil && res.Snapshot.State == snapshot.StatePartial {
+		if res, err := r.Save(ctx, req); err == nil || res.Snapshot != nil && res.Snapshot.State() == snapshot.StatePartial {
 			return res, err
 		}
 	}
@@ -245,8 +252,8 @@ func (r *runner) end(leading context.Context, e *entry, res Result) {
 	}
 }
 
-// requestID names an attempt at a run: whoever leads sends the same one, and a run has one snapshot. That of an attempt that
-// has failed is answered with its failure, for ever.
+// requestID returns the id of an attempt at a run. Every leader sends the same one, so that a run has one snapshot. A
+// failed attempt is answered with its failure forever, so that the next attempt has another id.
 func requestID(e *entry, attempt int) string {
 	id := fmt.Sprintf("schedule/%s/%d", e.Name, e.due.Unix())
 	if attempt > 0 {
@@ -255,13 +262,5 @@ func requestID(e *entry, attempt int) string {
 	return id
 }
 
-func backoff(attempt int) time.Duration {
-	d := firstBackoff
-	for i := 1; i < attempt && d < lastBackoff; i++ {
-		d *= 2
-	}
-	return min(d, lastBackoff)
-}
-
-// now is the time on the wall: that a machine slept is part of it.
+// now returns the time of the wall clock, without the monotonic one: the time in which a machine slept counts.
 func now() time.Time { return time.Now().Round(0).UTC() }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -64,11 +65,11 @@ type saves struct {
 	answer func(ctx context.Context, n int) (snapshot.State, error)
 }
 
-func (s *saves) save(ctx context.Context, req snapshot.SaveRequest) (snapshot.SaveResult, error) {
+func (s *saves) save(ctx context.Context, req cluster.SaveRequest) (cluster.SaveResult, error) {
 	s.mu.Lock()
 	if err := s.failed[req.RequestID]; err != nil {
 		s.mu.Unlock()
-		return snapshot.SaveResult{Snapshot: &snapshot.Snapshot{Name: req.RequestID, State: snapshot.StateFailed}}, err
+		return cluster.SaveResult{Snapshot: saved(req.RequestID, snapshot.StateFailed)}, err
 	}
 	s.ids, s.at = append(s.ids, req.RequestID), append(s.at, time.Now())
 	n := len(s.ids)
@@ -85,7 +86,11 @@ func (s *saves) save(ctx context.Context, req snapshot.SaveRequest) (snapshot.Sa
 		s.failed[req.RequestID] = err
 		s.mu.Unlock()
 	}
-	return snapshot.SaveResult{Snapshot: &snapshot.Snapshot{Name: req.RequestID, State: state}}, err
+	return cluster.SaveResult{Snapshot: saved(req.RequestID, state)}, err
+}
+
+func saved(name string, state snapshot.State) *snapshot.Snapshot {
+	return snapshot.WithStatus(snapshot.Snapshot{Name: name}, snapshot.Status{State: state})
 }
 
 func (s *saves) times() []string {
@@ -149,7 +154,7 @@ func TestSchedulesOfOneClusterDoNotHoldEachOtherUp(t *testing.T) {
 		s := saves{answer: func(_ context.Context, n int) (snapshot.State, error) {
 			if n == 1 {
 				time.Sleep(5 * time.Minute)
-				return snapshot.StateFailed, &snapshot.Error{Reason: snapshot.ReasonBackendUnavailable}
+				return snapshot.StateFailed, snapshot.ReasonBackendUnavailable.New("save")
 			}
 			return snapshot.StateReady, nil
 		}}
@@ -179,7 +184,7 @@ func TestRunThatFailsIsRepeatedUntilItIsDueAgain(t *testing.T) {
 		var ended []string
 		s := saves{answer: func(_ context.Context, n int) (snapshot.State, error) {
 			if n <= 4 {
-				return snapshot.StateFailed, &snapshot.Error{Reason: snapshot.ReasonEtcdUnavailable}
+				return snapshot.StateFailed, snapshot.ReasonEtcdUnavailable.New("save")
 			}
 			return snapshot.StateReady, nil
 		}}
@@ -207,7 +212,7 @@ func TestFailedAttemptThatWasDeliveredMeanwhileEndsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s saves
 		s.answer = func(context.Context, int) (snapshot.State, error) {
-			return snapshot.StateFailed, &snapshot.Error{Reason: snapshot.ReasonBackendUnavailable}
+			return snapshot.StateFailed, snapshot.ReasonBackendUnavailable.New("save")
 		}
 		time.AfterFunc(time.Hour+20*time.Second, func() {
 			s.mu.Lock()
@@ -236,7 +241,7 @@ func TestRunWithoutAnOutcomeKeepsItsRequest(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := saves{answer: func(_ context.Context, n int) (snapshot.State, error) {
 				if n < 3 {
-					return snapshot.StateFailed, &snapshot.Error{Reason: reason}
+					return snapshot.StateFailed, reason.New("save")
 				}
 				return snapshot.StateReady, nil
 			}}
@@ -252,7 +257,7 @@ func TestRunWithoutAnOutcomeKeepsItsRequest(t *testing.T) {
 func TestPartialSnapshotEndsARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := saves{answer: func(context.Context, int) (snapshot.State, error) {
-			return snapshot.StatePartial, &snapshot.Error{Reason: snapshot.ReasonBackendUnavailable}
+			return snapshot.StatePartial, snapshot.ReasonBackendUnavailable.New("save")
 		}}
 		leadFor(t, newMemory(), runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "@hourly", "")}), 2*time.Hour-time.Minute)
 		want(t, s.times(), "01:00:00")
@@ -383,8 +388,8 @@ func TestSpecsThatAreRefused(t *testing.T) {
 		{"", ""}, {"* * * *", ""}, {"61 * * * *", ""}, {"@every 0s", ""}, {"@every -1h", ""}, {"@every 10ms", ""}, {"* * 30 2 *", ""}, {"@reboot", ""},
 		{"TZ=Europe/Berlin 0 0 * * *", ""}, {"CRON_TZ=UTC 0 0 * * *", ""}, {"@daily", "Nowhere/Town"}, {"@daily", "Local"}, {"* * * * * *", ""},
 	} {
-		if s, err := schedule.ParseSpec(c.text, c.zone); err == nil {
-			t.Errorf("%q in %q is %v", c.text, c.zone, s)
+		if _, err := schedule.ParseSpec(c.text, c.zone); err == nil {
+			t.Errorf("%q in %q is taken", c.text, c.zone)
 		}
 	}
 }

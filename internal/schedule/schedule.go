@@ -3,38 +3,43 @@ package schedule
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
 )
 
-// retryInterval is how long a loop waits before it stands for election again after that ended with an error.
+// retryInterval is the pause before a new campaign after one that ended with an error.
 const retryInterval = 10 * time.Second
 
-// minPause lies between two looks at what is to be repaired, unless one is asked for; repairPause when the catalog failed.
+// minPause is the shortest pause between two repairs, unless one is asked for; repairPause follows an error of the
+// catalog.
 const (
 	minPause    = time.Second
 	repairPause = 30 * time.Second
 )
+
+// intervalSpread is the share by which an interval is longer or shorter, so that many clusters do not list one bucket in step.
+const intervalSpread = 0.05
 
 // Config of a [Loop].
 type Config struct {
 	Interval  time.Duration                                         // between the end of one reconcile and the next
 	Lead      Campaign                                              // calls lead while this replica leads
 	Reconcile func(ctx context.Context) error                       // an error is logged; the loop goes on
-	Repair    func(ctx context.Context) (next time.Time, err error) // optional; the zero time when nothing waits
-	Runs      []Runs                                                // side by side; of the schedules of each, one at a time
+	Repair    func(ctx context.Context) (next time.Time, err error) // optional; returns the zero time when nothing waits
+	Runs      []Runs                                                // side by side; each runs its schedules one at a time
 	Wake      <-chan struct{}                                       // optional; a token asks for Repair at once
-	Leading   func(ctx context.Context, leading bool)               // told when leadership begins and ends
+	Leading   func(ctx context.Context, leading bool)               // called when leadership begins and ends
 	Logger    *slog.Logger
 }
 
-// Campaign stands for election until ctx is done, and calls lead whenever it is won, with a context that ends with the term.
+// Campaign runs for election until ctx is done. It calls lead whenever it wins, with a context that ends with the term.
 type Campaign func(ctx context.Context, lead func(ctx context.Context, term Term)) error
 
-// Loop runs the schedules of a cluster, and reconciles it, as long as this replica leads it: when it is elected, and on an
-// interval from then on. After each reconcile, and in between when it is due or asked for, it repairs.
+// Loop runs the schedules of a cluster and reconciles it while this replica leads: at the beginning of the term, and on
+// an interval. It repairs after each reconcile, and in between when a repair is due or asked for.
 type Loop struct{ cfg Config }
 
 // New returns a loop. It does nothing before Run.
@@ -55,8 +60,8 @@ func New(cfg Config) *Loop {
 	return &Loop{cfg}
 }
 
-// Run stands for election until ctx is done, whatever happens. When it returns, this replica leads no more and no
-// reconcile of this loop runs.
+// Run runs for election until ctx is done. When it returns, this replica does not lead any more, and no reconcile of
+// this loop runs.
 func (l *Loop) Run(ctx context.Context) {
 	l.cfg.Leading(ctx, false)
 	for ctx.Err() == nil {
@@ -65,13 +70,13 @@ func (l *Loop) Run(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			l.cfg.Logger.WarnContext(ctx, "stand for election again", "retry_after", retryInterval, "error", err)
+			l.cfg.Logger.WarnContext(ctx, "election failed; trying again", "retry_after", retryInterval, "error", err)
 		}
-		pause(ctx, retryInterval)
+		_ = backoff.Wait(ctx, retryInterval)
 	}
 }
 
-// lead is what the leader does until its term is over. A save under way is then waited for: it belongs to ctx.
+// lead does the work of the leader until its term is over, and then waits for a save under way, which belongs to ctx.
 func (l *Loop) lead(ctx, leading context.Context, term Term) {
 	l.cfg.Logger.InfoContext(leading, "leading")
 	l.cfg.Leading(leading, true)
@@ -91,14 +96,14 @@ func (l *Loop) reconcile(ctx context.Context) {
 		if err := l.cfg.Reconcile(ctx); err != nil && ctx.Err() == nil {
 			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", l.cfg.Interval)
 		}
-		l.repairUntil(ctx, time.Now().Add(jitter(l.cfg.Interval)))
+		l.repairUntil(ctx, time.Now().Add(backoff.Spread(l.cfg.Interval, intervalSpread)))
 	}
 }
 
-// repairUntil repairs now, and whenever something is due or asked for, until it is time for the next reconcile.
+// repairUntil repairs now, and whenever a repair is due or asked for, until the next reconcile.
 func (l *Loop) repairUntil(ctx context.Context, end time.Time) {
 	if l.cfg.Repair == nil {
-		pause(ctx, time.Until(end))
+		_ = backoff.Wait(ctx, time.Until(end))
 		return
 	}
 	for ctx.Err() == nil && time.Now().Before(end) {
@@ -117,7 +122,7 @@ func (l *Loop) repairUntil(ctx context.Context, end time.Time) {
 	}
 }
 
-// await returns at a time, when something asks for a repair, or when ctx is done.
+// await returns at a time, when a repair is asked for, or when ctx is done.
 func (l *Loop) await(ctx context.Context, until time.Time) {
 	t := time.NewTimer(time.Until(until))
 	defer t.Stop()
@@ -140,18 +145,4 @@ func latest(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// jitter spreads an interval by a tenth, so that many clusters do not list one bucket in step.
-func jitter(d time.Duration) time.Duration {
-	return d + time.Duration((rand.Float64()-0.5)*0.1*float64(d)) //nolint:gosec // it spreads load and keeps no secret
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

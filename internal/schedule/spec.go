@@ -9,19 +9,19 @@ import (
 	"github.com/netresearch/go-cron"
 )
 
-// Spec says when something is due.
+// Spec says when a schedule is due.
 type Spec struct {
-	text  string
 	zone  *time.Location
-	every time.Duration // of "@every"; else there are times
+	every time.Duration // of "@every"; otherwise times is set
 	times cron.Schedule
 }
 
-// parser reads what crontab(5) describes: with both days given, either of them will do.
-var parser = cron.MustNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom)
+// parser reads the form of crontab(5): when both days are given, one of them is enough.
+var parser = cron.MustNewParser(
+	cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom)
 
-// ParseSpec reads five fields of cron, a descriptor such as @daily, or @every and a duration. Cron's fields are of the time
-// zone, UTC when it is empty.
+// ParseSpec parses the five fields of cron, a descriptor such as @daily, or @every with a duration. The fields of cron
+// are in the time zone; an empty one is UTC.
 func ParseSpec(text, zone string) (Spec, error) {
 	if strings.Contains(text, "TZ=") {
 		return Spec{}, errors.New("has a time zone in it; set time_zone instead")
@@ -32,9 +32,10 @@ func ParseSpec(text, zone string) (Spec, error) {
 	}
 	parsed, err := parser.Parse(text)
 	if err != nil {
-		return Spec{}, fmt.Errorf(`%q is no schedule (%w); write five fields (minute hour day month weekday) such as "0 */6 * * *", @hourly, @daily, or @every 6h`, text, err)
+		return Spec{}, fmt.Errorf(`%q is no schedule (%w); write five fields (minute hour day month weekday) such as `+
+			`"0 */6 * * *", @hourly, @daily, or @every 6h`, text, err)
 	}
-	s := Spec{text: text, zone: loc, times: parsed}
+	s := Spec{zone: loc, times: parsed}
 	if every, ok := parsed.(cron.ConstantDelaySchedule); ok {
 		s.every = every.Delay
 	}
@@ -44,10 +45,7 @@ func ParseSpec(text, zone string) (Spec, error) {
 	return s, nil
 }
 
-// String returns the text it was read from.
-func (s Spec) String() string { return s.text }
-
-// Next returns when it is due first after t, the zero time if it never is.
+// Next returns the first time after t at which it is due, or the zero time.
 func (s Spec) Next(t time.Time) time.Time {
 	if s.every > 0 {
 		return t.Add(s.every)
@@ -55,13 +53,14 @@ func (s Spec) Next(t time.Time) time.Time {
 	return s.times.Next(t.In(s.zone)).UTC()
 }
 
-// Latest returns when it was due last in (after, until]; after is when it was due before that, or when it began.
+// Latest returns the last time in (after, until] at which it was due. It was last due at after, or began then.
 func (s Spec) Latest(after, until time.Time) (due time.Time, ok bool) {
 	if s.every > 0 {
 		n := until.Sub(after) / s.every
 		return after.Add(n * s.every), n > 0
 	}
-	// Counted from one to the next, which alone is right when summer time changes; from some weeks before, if that is enough.
+	// The times are counted one by one, which alone is right when summer time changes; from some weeks before, if that is
+	// enough.
 	for weeks := 6 * 7 * 24 * time.Hour; ; weeks *= 2 {
 		from := until.Add(-weeks)
 		if from.Before(after) {

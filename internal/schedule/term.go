@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Term is one term of a leader: what it may write while nobody else leads.
+// Term is one term of a leader, and what it may write while no other replica leads.
 type Term interface {
-	// LastDue returns when a schedule was due whose run was the last one to end; the zero time when there was none.
+	// LastDue returns when the last run of a schedule that has ended was due; the zero time when there was none.
 	LastDue(ctx context.Context, schedule string) (time.Time, error)
-	// PutLastDue remembers it. It fails when the leadership has ended, also when this process does not know it yet.
+	// PutLastDue writes it. It fails when the leadership has ended, also when this process does not know that yet.
 	PutLastDue(ctx context.Context, schedule string, due time.Time) error
 }

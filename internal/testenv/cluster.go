@@ -32,19 +32,21 @@ type process struct {
 	done         chan struct{} // closed when cmd has ended
 }
 
-const noFsync = "--unsafe-no-fsync"
+const (
+	noFsync = "--unsafe-no-fsync"
+	quota   = "17179869184" // 16 GiB
+)
 
 // ClusterOption changes how a cluster is started.
 type ClusterOption func(*clusterOptions)
 
 type clusterOptions struct {
 	tools string
-	quota int64
 	fsync bool
 }
 
 func newClusterOptions(opts []ClusterOption) clusterOptions {
-	o := clusterOptions{tools: "servers", quota: 16 << 30}
+	o := clusterOptions{tools: "servers"}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -64,9 +66,6 @@ func Release(r string) ClusterOption {
 	return func(o *clusterOptions) { o.tools = "etcd" + strings.ReplaceAll(r, ".", "") }
 }
 
-// Quota sets --quota-backend-bytes; 16 GiB without.
-func Quota(bytes int64) ClusterOption { return func(o *clusterOptions) { o.quota = bytes } }
-
 // Fsync lets members fsync, as they do where their data count.
 func Fsync() ClusterOption { return func(o *clusterOptions) { o.fsync = true } }
 
@@ -77,7 +76,7 @@ func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 	c := &Cluster{binary: o.binary(tb), token: tb.Name()}
 	var initial []string
 	for i := range n {
-		p := c.newProcess(tb, fmt.Sprintf("member-%d", i), o.quota)
+		p := c.newProcess(tb, fmt.Sprintf("member-%d", i))
 		initial = append(initial, p.name+"="+p.peer)
 	}
 	for _, p := range c.members {
@@ -96,21 +95,21 @@ func StartRestored(tb testing.TB, dir string, opts ...ClusterOption) *Cluster {
 	tb.Helper()
 	o := newClusterOptions(opts)
 	c := &Cluster{binary: o.binary(tb)}
-	p := c.newProcess(tb, "default", o.quota)
+	p := c.newProcess(tb, "default")
 	p.dir = dir
 	p.start(tb, c.binary)
 	c.waitHealthy(tb)
 	return c
 }
 
-func (c *Cluster) newProcess(tb testing.TB, name string, quota int64) *process {
+func (c *Cluster) newProcess(tb testing.TB, name string) *process {
 	tb.Helper()
 	p := &process{name: name, dir: filepath.Join(tb.TempDir(), name), client: freeURL(tb), peer: freeURL(tb)}
 	p.args = []string{
 		"--name", name,
 		"--listen-client-urls", p.client, "--advertise-client-urls", p.client,
 		"--listen-peer-urls", p.peer, "--initial-advertise-peer-urls", p.peer,
-		"--quota-backend-bytes", fmt.Sprint(quota), noFsync, "--log-level", "error",
+		"--quota-backend-bytes", quota, noFsync, "--log-level", "error",
 	}
 	c.members = append(c.members, p)
 	tb.Cleanup(p.kill)
@@ -296,7 +295,7 @@ func (c *Cluster) Restart(tb testing.TB, i int) {
 func (c *Cluster) AddLearner(tb testing.TB) int {
 	tb.Helper()
 	client := c.Client(tb)
-	p := c.newProcess(tb, fmt.Sprintf("member-%d", len(c.members)), 16<<30)
+	p := c.newProcess(tb, fmt.Sprintf("member-%d", len(c.members)))
 	var all []*etcdserverpb.Member
 	c.Eventually(tb, "a learner is added", func(ctx context.Context) error {
 		resp, err := client.MemberAddAsLearner(ctx, []string{p.peer})

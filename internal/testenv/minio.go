@@ -19,12 +19,11 @@ func StartMinIO(tb testing.TB) *S3 {
 	s := &S3{
 		tb: tb, binary: Tool(tb, "minio", "github.com/minio/minio"),
 		root: root, data: filepath.Join(root, "data"), addr: freeAddr(tb), health: "/minio/health/ready",
-		accessKey: "TEST" + rand.Text()[:16], secretKey: rand.Text(),
 	}
 	s.mkdir(s.data)
 	s.args = []string{"server", "--quiet", "--address", s.addr, s.data}
 	s.env = []string{
-		"MINIO_ROOT_USER=" + s.accessKey, "MINIO_ROOT_PASSWORD=" + s.secretKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
+		"MINIO_ROOT_USER=" + s3Keys.AccessKeyID, "MINIO_ROOT_PASSWORD=" + s3Keys.SecretAccessKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
 		"MINIO_KMS_SECRET_KEY=" + KMSKey + ":" + base64.StdEncoding.EncodeToString(key),
 	}
 	s.run()

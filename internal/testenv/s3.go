@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -22,18 +21,26 @@ const s3Region = "us-east-1"
 
 // S3 is a real S3 server of its own process: versitygw on a directory, or MinIO.
 type S3 struct {
-	tb        testing.TB
-	binary    string
-	root      string
-	data      string
-	args      []string
-	env       []string
-	health    string // a path
-	addr      string
-	accessKey string
-	secretKey string
-	cmd       *exec.Cmd
-	done      chan struct{} // closed when cmd has ended
+	tb     testing.TB
+	binary string
+	root   string
+	data   string
+	args   []string
+	env    []string
+	health string // a path
+	addr   string
+	cmd    *exec.Cmd
+	done   chan struct{} // closed when cmd has ended
+}
+
+// s3Keys are the credentials of all servers of this process: its environment can name only one pair.
+var s3Keys = aws.Credentials{AccessKeyID: "TEST" + rand.Text()[:16], SecretAccessKey: rand.Text()}
+
+// S3Env returns the credentials of the servers as variables for the environment of a process.
+func S3Env() []string {
+	return []string{
+		"AWS_ACCESS_KEY_ID=" + s3Keys.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + s3Keys.SecretAccessKey, "AWS_EC2_METADATA_DISABLED=true",
+	}
 }
 
 // StartS3 starts a server that ends with the test, and waits until it answers.
@@ -54,10 +61,9 @@ func startS3(tb testing.TB, versions bool) *S3 {
 	s := &S3{
 		tb: tb, binary: Tool(tb, "servers", "github.com/versity/versitygw/cmd/versitygw"),
 		root: root, data: filepath.Join(root, "data"), addr: freeAddr(tb),
-		accessKey: "TEST" + rand.Text()[:16], secretKey: rand.Text() + rand.Text(),
 	}
 	s.mkdir(s.data)
-	s.health, s.env = "/healthy", []string{"ROOT_ACCESS_KEY=" + s.accessKey, "ROOT_SECRET_KEY=" + s.secretKey}
+	s.health, s.env = "/healthy", []string{"ROOT_ACCESS_KEY=" + s3Keys.AccessKeyID, "ROOT_SECRET_KEY=" + s3Keys.SecretAccessKey}
 	s.args = []string{"--port", s.addr, "--region", s3Region, "--health", s.health, "--keep-alive", "--quiet", "posix"}
 	if !keepsAttributes(s.data) {
 		sidecar := filepath.Join(root, "attributes")
@@ -202,24 +208,13 @@ func (s *S3) URLAt(addr, bucket, prefix string) string {
 	return u.String()
 }
 
-// Env returns the credentials as variables for the environment of a process.
-func (s *S3) Env() []string {
-	return []string{"AWS_ACCESS_KEY_ID=" + s.accessKey, "AWS_SECRET_ACCESS_KEY=" + s.secretKey, "AWS_EC2_METADATA_DISABLED=true"}
-}
-
-// SetEnv puts the credentials into the environment of the test.
-func (s *S3) SetEnv(t *testing.T) {
-	t.Helper()
-	for _, e := range s.Env() {
-		name, value, _ := strings.Cut(e, "=")
-		t.Setenv(name, value)
-	}
-}
+// Env is [S3Env].
+func (s *S3) Env() []string { return S3Env() }
 
 // Credentials returns the credentials for clients inside the test.
 func (s *S3) Credentials() aws.CredentialsProvider {
 	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: s.accessKey, SecretAccessKey: s.secretKey}, nil
+		return s3Keys, nil
 	})
 }
 

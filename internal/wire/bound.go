@@ -9,8 +9,8 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// What a status may take. It travels in the trailers: the message escaped, three bytes for one that is not printable
-// ASCII, and once more with the details, in base64. 1000 + (1000 + 250 + 600 + 3000) · 4/3 stays below 8 KiB.
+// The largest parts of a status. It travels in the trailers: the message escaped, three bytes for one that is not
+// printable ASCII, and once more with the details, in base64. 1000 + (1000 + 250 + 600 + 3000) · 4/3 stays below 8 KiB.
 const (
 	maxMessage  = 1000
 	maxName     = 120
@@ -18,7 +18,7 @@ const (
 	maxSnapshot = 3000
 )
 
-// shrink makes a snapshot fit into a status, giving up first what is least missed there. It changes s.
+// shrink makes a snapshot fit into a status: the least important fields go first. It changes s.
 func shrink(s *snapshotdv1.Snapshot) *snapshotdv1.Snapshot {
 	steps := []func(){
 		func() { shortenErrors(s, maxText) },
@@ -53,8 +53,8 @@ func shortenErrors(s *snapshotdv1.Snapshot, limit int) {
 	}
 }
 
-// shorten returns s as valid UTF-8 that takes at most limit bytes when it is escaped for a header. What is too long loses
-// its middle: an error begins with what was tried and ends with what to do.
+// shorten returns s as valid UTF-8 that takes at most limit bytes when it is escaped for a header. A text that is too
+// long loses its middle: an error begins with the operation and ends with the hint.
 func shorten(s string, limit int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if escapedLen(s) <= limit {
@@ -97,7 +97,7 @@ func escapedLen(s string) int {
 	return n
 }
 
-// escapedRune is what a rune takes in grpc-message: printable ASCII but '%' as it is, each other byte as %XX.
+// escapedRune returns the length of a rune in grpc-message: printable ASCII but '%' as it is, each other byte as %XX.
 func escapedRune(r rune) int {
 	if r >= ' ' && r <= '~' && r != '%' {
 		return 1

@@ -7,7 +7,10 @@ import (
 )
 
 func FuzzShorten(f *testing.F) {
-	for _, s := range []string{"", "short", strings.Repeat("a", 500), strings.Repeat("ü%\x00", 200), strings.Repeat("\xff", 300), strings.Repeat("桶", 99)} {
+	for _, s := range []string{
+		"", "short", strings.Repeat("a", 500), strings.Repeat("ü%\x00", 200),
+		strings.Repeat("\xff", 300), strings.Repeat("桶", 99),
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

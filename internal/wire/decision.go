@@ -3,17 +3,18 @@ package wire
 import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
-	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// DecisionToProto returns what retention says of one copy as Prune sends it.
-func DecisionToProto(cluster string, d snapshot.Decision) *snapshotdv1.PruneDecision {
+// DecisionToProto returns the decision of retention on one copy, as Prune sends it. name is the cluster's.
+func DecisionToProto(name string, d cluster.Decision) *snapshotdv1.PruneDecision {
 	m := &snapshotdv1.PruneDecision{
-		Name: d.Name, Backend: d.Backend, CreateTime: timestamppb.New(d.CreateTime), SizeBytes: d.Size, Stays: d.Stays, Why: text(d.Why),
+		Name: d.Name, Backend: d.Backend, CreateTime: timestamppb.New(d.CreateTime), SizeBytes: d.Size,
+		Stays: d.Stays, Why: text(d.Why),
 	}
 	if d.Err != nil {
-		m.Error = Status(d.Err, cluster, nil).Proto()
+		m.Error = Status(d.Err, name, nil).Proto()
 	}
 	return m
 }

@@ -11,18 +11,18 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Details are what a status of the service says besides its code and message.
+// Details are the parts of a status of the service beside its code and message.
 type Details struct {
 	Reason   snapshot.Reason       // empty when the status is not one of the service's, such as that of a lost connection
 	Backend  string                // that failed
 	Cluster  string                // that was asked for
 	Field    string                // of the request, that is wrong
-	Choices  []string              // the names that there are, when one of them was to be given; may be empty
+	Choices  []string              // the names that exist, when one of them was to be given; may be empty
 	Retry    time.Duration         // when a retry can help; 0 when it cannot
-	Snapshot *snapshotdv1.Snapshot // what exists in spite of the error; may be nil
+	Snapshot *snapshotdv1.Snapshot // the snapshot that exists in spite of the error; may be nil
 }
 
-// DetailsOf reads what [Status] wrote, on the client's side.
+// DetailsOf returns the details of a status that [Status] made, on the client's side.
 func DetailsOf(err error) Details {
 	var d Details
 	st, _ := status.FromError(err)

@@ -1,3 +1,3 @@
-// Package wire translates between the domain's types and the messages of the API: snapshots, events, reports, and errors
-// as gRPC statuses with their details.
+// Package wire translates between the domain's types and the messages of the API: snapshots, events, reports, and
+// errors as gRPC statuses with their details.
 package wire

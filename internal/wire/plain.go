@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Plain returns the words of an error without those that gRPC puts around them: of a connection that cannot be made, what
-// the system or TLS has said about it.
+// Plain returns the text of an error without the words that gRPC puts around it: for a connection that cannot be made,
+// the error of the system or of TLS.
 func Plain(err error) string {
 	st, ok := status.FromError(err)
 	if !ok {

@@ -3,13 +3,13 @@ package wire
 import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
-	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// ReportToProto returns what a reconciliation found on one backend as Reconcile sends it. The error has the shape that it
-// would have as the status of a call, its ErrorInfo naming the report's backend.
-func ReportToProto(r snapshot.BackendReport) *snapshotdv1.BackendReconciliation {
+// ReportToProto returns the report of a reconciliation on one backend, as Reconcile sends it. The error has the shape
+// that it would have as the status of a call, and its ErrorInfo names the report's backend.
+func ReportToProto(r cluster.BackendReport) *snapshotdv1.BackendReconciliation {
 	var status *rpcstatus.Status
 	if r.Err != nil {
 		e := *errorOf(r.Err)

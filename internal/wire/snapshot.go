@@ -18,7 +18,7 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 	}
 	m := &snapshotdv1.Snapshot{
 		Name: s.Name, Cluster: s.Cluster,
-		State: snapshotdv1.Snapshot_State(s.State), Error: text(s.Error), Labels: s.Labels, Pinned: s.Pinned,
+		State: snapshotdv1.Snapshot_State(s.State()), Error: text(s.ErrorText()), Labels: s.Labels, Pinned: s.Pinned,
 		Trigger:    snapshotdv1.Snapshot_Trigger(s.Trigger),
 		CreateTime: timeToProto(s.CreateTime), Node: s.Node,
 		EtcdVersion: s.EtcdVersion, StorageVersion: s.StorageVersion,
@@ -38,10 +38,11 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 		}
 		m.Verification = &snapshotdv1.Verification{
 			Level: snapshotdv1.Verification_Level(v.Level), State: state, Error: text(v.Error), Time: timeToProto(v.Time),
-			Duration: durationpb.New(v.Duration), Backends: v.Backends, HashKv: v.HashKV, Live: text(v.Live), StoredOnly: v.StoredOnly,
+			Duration: durationpb.New(v.Duration), Backends: v.Backends,
+			HashKv: v.HashKV, Live: text(v.Live), StoredOnly: v.StoredOnly,
 		}
 	}
-	for _, l := range s.Locations {
+	for _, l := range s.Locations() {
 		m.Locations = append(m.Locations, &snapshotdv1.Location{
 			Backend: l.Backend, Kind: snapshotdv1.Location_BackendKind(l.Kind), Uri: text(l.URI), SizeBytes: l.Size,
 			State: snapshotdv1.Snapshot_State(l.State), Error: text(l.Error), UpdateTime: timeToProto(l.UpdateTime),
@@ -55,34 +56,36 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 	if m == nil {
 		return nil
 	}
-	s := &snapshot.Snapshot{
-		Name: m.GetName(), Cluster: m.GetCluster(),
-		State: snapshot.State(m.GetState()), Error: m.GetError(), Labels: m.GetLabels(), Pinned: m.GetPinned(),
+	s := snapshot.Snapshot{
+		Name: m.GetName(), Cluster: m.GetCluster(), Labels: m.GetLabels(), Pinned: m.GetPinned(),
 		Trigger:    snapshot.Trigger(m.GetTrigger()),
 		CreateTime: timeFromProto(m.GetCreateTime()), Duration: m.GetDuration().AsDuration(), Node: m.GetNode(),
 		EtcdVersion: m.GetEtcdVersion(), StorageVersion: m.GetStorageVersion(),
 		EtcdClusterID: m.GetEtcdClusterId(), EtcdMemberID: m.GetEtcdMemberId(),
-		Revision: m.GetRevision(), TotalKeys: m.GetTotalKeys(), DBSize: m.GetDbSizeBytes(), SHA256: m.GetSha256(), Hash: m.GetHash(),
+		Revision: m.GetRevision(), TotalKeys: m.GetTotalKeys(), DBSize: m.GetDbSizeBytes(),
+		SHA256: m.GetSha256(), Hash: m.GetHash(),
 		Compression: snapshot.Compression(m.GetCompression()), EncryptionRecipients: m.GetEncryptionRecipients(),
 		StoredSize: m.GetStoredSizeBytes(), StoredSHA256: m.GetStoredSha256(),
 		Etag: m.GetEtag(),
 	}
 	if v := m.GetVerification(); v != nil {
 		s.Verification = &snapshot.Verification{
-			Level: snapshot.Level(v.GetLevel()), Passed: v.GetState() == snapshotdv1.Verification_STATE_PASSED, Error: v.GetError(),
-			Time: timeFromProto(v.GetTime()), Duration: v.GetDuration().AsDuration(), Backends: v.GetBackends(), HashKV: v.GetHashKv(), Live: v.GetLive(), StoredOnly: v.GetStoredOnly(),
+			Level: snapshot.Level(v.GetLevel()), Passed: v.GetState() == snapshotdv1.Verification_STATE_PASSED,
+			Error: v.GetError(), Time: timeFromProto(v.GetTime()), Duration: v.GetDuration().AsDuration(),
+			Backends: v.GetBackends(), HashKV: v.GetHashKv(), Live: v.GetLive(), StoredOnly: v.GetStoredOnly(),
 		}
 	}
+	status := snapshot.Status{State: snapshot.State(m.GetState()), Error: m.GetError()}
 	for _, l := range m.GetLocations() {
-		s.Locations = append(s.Locations, snapshot.Location{
+		status.Locations = append(status.Locations, snapshot.Location{
 			Backend: l.GetBackend(), Kind: snapshot.BackendKind(l.GetKind()), URI: l.GetUri(), Size: l.GetSizeBytes(),
 			State: snapshot.State(l.GetState()), Error: l.GetError(), UpdateTime: timeFromProto(l.GetUpdateTime()),
 		})
 	}
-	return s
+	return snapshot.WithStatus(s, status)
 }
 
-// text makes what a server or a file system said fit for protobuf, which takes nothing but UTF-8.
+// text returns the text of a server or file system as valid UTF-8, the only text that protobuf takes.
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func timeToProto(t time.Time) *timestamppb.Timestamp {

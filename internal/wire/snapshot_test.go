@@ -13,7 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// fill sets every field of a struct to something that is not zero, so that one that is forgotten on the way shows.
+// fill sets every exported field to a value that is not zero, so that a field that is forgotten on the way shows.
 func fill(v reflect.Value) {
 	switch {
 	case v.Type() == reflect.TypeFor[time.Time]():
@@ -23,7 +23,9 @@ func fill(v reflect.Value) {
 		fill(v.Elem())
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
-			fill(v.Field(i))
+			if v.Type().Field(i).IsExported() {
+				fill(v.Field(i))
+			}
 		}
 	case v.Kind() == reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
@@ -43,8 +45,11 @@ func fill(v reflect.Value) {
 }
 
 func TestSnapshotComesBackAsItWent(t *testing.T) {
-	want := &snapshot.Snapshot{}
-	fill(reflect.ValueOf(want).Elem())
+	var s snapshot.Snapshot
+	var status snapshot.Status
+	fill(reflect.ValueOf(&s).Elem())
+	fill(reflect.ValueOf(&status).Elem())
+	want := snapshot.WithStatus(s, status)
 	doc, err := proto.Marshal(wire.SnapshotToProto(want))
 	if err != nil {
 		t.Fatal(err)
@@ -56,13 +61,16 @@ func TestSnapshotComesBackAsItWent(t *testing.T) {
 	if got := wire.SnapshotFromProto(m); !reflect.DeepEqual(got, want) {
 		t.Errorf("came back as\n%+v\nwent as\n%+v", got, want)
 	}
-	if zero := wire.SnapshotFromProto(wire.SnapshotToProto(&snapshot.Snapshot{})); !reflect.DeepEqual(zero, &snapshot.Snapshot{}) {
+	zero := wire.SnapshotFromProto(wire.SnapshotToProto(&snapshot.Snapshot{}))
+	if !reflect.DeepEqual(zero, &snapshot.Snapshot{}) {
 		t.Errorf("nothing came back as %+v", zero)
 	}
 }
 
 func TestSnapshotTakesTextThatIsNotUTF8(t *testing.T) {
-	m := wire.SnapshotToProto(&snapshot.Snapshot{Error: "a\xffb", Locations: []snapshot.Location{{URI: "\xc3\x28", Error: "\xff"}}})
+	m := wire.SnapshotToProto(snapshot.WithStatus(snapshot.Snapshot{}, snapshot.Status{
+		Error: "a\xffb", Locations: []snapshot.Location{{URI: "\xc3\x28", Error: "\xff"}},
+	}))
 	if _, err := proto.Marshal(m); err != nil || !utf8.ValidString(m.GetError()) {
 		t.Errorf("marshal %+v: %v", m, err)
 	}

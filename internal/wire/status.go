@@ -21,7 +21,7 @@ const Domain = "snapshotd"
 const (
 	MetadataBackend = "backend" // the backend that failed
 	MetadataCluster = "cluster" // the cluster that was asked for
-	MetadataChoices = "choices" // the names that there are, separated by commas, when one of them was to be given
+	MetadataChoices = "choices" // the names that exist, separated by commas, when one of them was to be given
 )
 
 // codeOf gives every reason its code.
@@ -42,6 +42,8 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonBackendAccessDenied: codes.FailedPrecondition,
 	snapshot.ReasonBackendNotFound:     codes.FailedPrecondition,
 	snapshot.ReasonBackendWrongStore:   codes.FailedPrecondition,
+	snapshot.ReasonObjectNotFound:      codes.FailedPrecondition, // NotFound is for names in a request
+	snapshot.ReasonObjectExists:        codes.AlreadyExists,
 	snapshot.ReasonPinned:              codes.FailedPrecondition,
 	snapshot.ReasonSnapshotSealed:      codes.FailedPrecondition,
 	snapshot.ReasonObjectLocked:        codes.FailedPrecondition,
@@ -55,12 +57,12 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonInternal:            codes.Internal,
 }
 
-// Status returns an error as the API shows it: the code of its reason, exactly one ErrorInfo, RetryInfo where a retry can
-// help, BadRequest where a field is wrong, and the snapshot where there is one in spite of the error. Cluster and s may be
-// empty. It is OK when err is nil.
+// Status returns an error as the API shows it: the code of its reason, exactly one ErrorInfo, RetryInfo where a retry
+// can help, BadRequest where a field is wrong, and the snapshot where there is one in spite of the error. Cluster and s
+// may be empty. It is OK when err is nil.
 //
-// The status fits the 8 KiB of headers that some clients take: what is too long loses its middle, and the snapshot, if
-// need be, its labels and the addresses of its locations, which Get has.
+// The status fits the 8 KiB of headers that some clients take: a text that is too long loses its middle, and a snapshot
+// that is too large its labels, and then the URIs of its locations, which Get has.
 func Status(err error, cluster string, s *snapshot.Snapshot) *status.Status {
 	if err == nil {
 		return status.New(codes.OK, "")
@@ -83,7 +85,9 @@ func statusOf(e *snapshot.Error, err error, cluster string, s *snapshot.Snapshot
 			Field:       shorten(e.Field, maxName),
 			Description: shorten(strings.TrimPrefix(e.Message, e.Field+": "), maxText),
 		}
-		details = append(details, protoadapt.MessageV1Of(&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{violation}}))
+		details = append(details, protoadapt.MessageV1Of(&errdetails.BadRequest{
+			FieldViolations: []*errdetails.BadRequest_FieldViolation{violation},
+		}))
 	}
 	if s != nil {
 		details = append(details, protoadapt.MessageV1Of(shrink(SnapshotToProto(s))))
@@ -91,20 +95,20 @@ func statusOf(e *snapshot.Error, err error, cluster string, s *snapshot.Snapshot
 	st := status.New(statusCode(e, err), shorten(err.Error(), maxMessage))
 	full, derr := st.WithDetails(details...)
 	if derr != nil {
-		return st // only a message that cannot be encoded; its text is all that is left to say
+		return st // only when a detail cannot be encoded; the text is all that is left
 	}
 	return full
 }
 
-// errorOf returns the outermost [snapshot.Error] of err, or one that says what is known of an error that is none.
+// errorOf returns the outermost [snapshot.Error] of err, or one with the best reason for an error of another type.
 func errorOf(err error) *snapshot.Error {
 	if e, ok := errors.AsType[*snapshot.Error](err); ok {
 		return e
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return &snapshot.Error{Reason: snapshot.ReasonCancelled}
+		return snapshot.ReasonCancelled.New("")
 	}
-	return &snapshot.Error{Reason: snapshot.ReasonInternal}
+	return snapshot.ReasonInternal.New("")
 }
 
 func statusCode(e *snapshot.Error, err error) codes.Code {
@@ -123,7 +127,7 @@ func setName(m map[string]string, key, name string) {
 	}
 }
 
-// setChoices gives as many names as there is room for: where one is to be chosen there is no snapshot.
+// setChoices sets as many names as there is room for. A status with choices has no snapshot.
 func setChoices(m map[string]string, names []string) {
 	for i := range names {
 		if text := strings.Join(names[:i+1], ","); len(text) <= maxMessage {

@@ -22,7 +22,7 @@ import (
 // reasons returns the value of every constant in the domain's list.
 func reasons(t *testing.T) []snapshot.Reason {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../../snapshot/errors.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "../../snapshot/error.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func reasons(t *testing.T) []snapshot.Reason {
 	return found
 }
 
-// What an error means, and what to do, is said of every reason.
+// The table says of every reason its meaning and the operator's way out.
 func TestEveryReasonIsDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -68,7 +68,7 @@ func TestNoReasonIsForgotten(t *testing.T) {
 		t.Fatalf("only %d reasons were found: %q", len(all), all)
 	}
 	for _, r := range all {
-		code := wire.Status(&snapshot.Error{Reason: r}, "", nil).Code()
+		code := wire.Status(r.New(""), "", nil).Code()
 		if code == codes.OK || code == codes.Unknown || (code == codes.Internal) != (r == snapshot.ReasonInternal) {
 			t.Errorf("%s has the code %v", r, code)
 		}
@@ -76,10 +76,11 @@ func TestNoReasonIsForgotten(t *testing.T) {
 }
 
 func TestDetailsAreReadAsTheyWereWritten(t *testing.T) {
-	s := &snapshot.Snapshot{Name: "a", State: snapshot.StatePartial}
-	err := wire.Status(&snapshot.Error{Reason: snapshot.ReasonNoSpace, Backend: "local", Field: "backends", Retry: time.Minute}, "prod", s).Err()
-	d := wire.DetailsOf(err)
-	if d.Reason != snapshot.ReasonNoSpace || d.Backend != "local" || d.Cluster != "prod" || d.Field != "backends" || d.Retry != time.Minute || d.Snapshot.GetName() != "a" {
+	failed := snapshot.ReasonNoSpace.New("").On("local")
+	failed.Field, failed.Retry = "backends", time.Minute
+	d := wire.DetailsOf(wire.Status(failed, "prod", &snapshot.Snapshot{Name: "a"}).Err())
+	if d.Reason != snapshot.ReasonNoSpace || d.Backend != "local" || d.Cluster != "prod" || d.Field != "backends" ||
+		d.Retry != time.Minute || d.Snapshot.GetName() != "a" {
 		t.Errorf("details are %+v", d)
 	}
 }

@@ -1,5 +1,5 @@
-// Package console is the page for the person on call: what it is made of, and what it says of each cluster at a glance.
+// Package console is the page for the person on call: its parts, and the verdict on each cluster.
 //
-// The page changes nothing and has no data in it. It asks for what it shows: the API under /v1/ for the list and the events,
-// and [Overview] for the verdicts, which are made here and not in the browser, where no test would hold them.
+// The page changes nothing and has no data in it. It asks the API under /v1/ for the list and the events, and the
+// service for the [Overview] with the verdicts, which are computed here and not in the browser so that tests hold them.
 package console

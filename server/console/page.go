@@ -14,18 +14,19 @@ import (
 //go:embed page
 var files embed.FS
 
-// policy lets the page load its own scripts and style, and ask its own service, and nothing else: names, labels and errors
-// are what others wrote, and must never become markup.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; " +
-	"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+// policy lets the page load its own scripts and style, and ask its own service, and nothing else: names, labels and
+// errors are written by others, and must never become markup.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; " +
+	"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// index is the page; what it refers to is below Root.
+// index is the file of the page itself; the files that it refers to are below Root.
 const index = "index.html"
 
 // Root is the path below which the page's parts are served.
 const Root = "/console/"
 
-// kinds are those of the parts. What the machine calls them is not asked: browsers run no module of another kind.
+// kinds are the media types of the parts. They do not depend on the machine's own list: browsers run no module of
+// another type.
 var kinds = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -59,7 +60,7 @@ func serve(w http.ResponseWriter, r *http.Request, name string) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Cache-Control", "no-cache") // after an upgrade the new scripts must meet each other and the new service
+	h.Set("Cache-Control", "no-cache") // after an upgrade, new scripts must run with new scripts and the new service
 	h.Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(content))
 }

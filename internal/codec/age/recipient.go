@@ -152,6 +152,16 @@ func nameOf(public ssh.PublicKey) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public)))
 }
 
+// Short returns a public key for a person: of a long one both ends, which are enough to find it. Keys of SSH's RSA and
+// hybrid keys have hundreds of characters.
+func Short(key string) string {
+	const ends = 40
+	if len(key) <= 2*ends+10 {
+		return key
+	}
+	return key[:ends] + "…" + key[len(key)-ends:]
+}
+
 func readKeyFile(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 
-	"github.com/coreos/go-semver/semver"
+	"go.etcd.io/etcd/api/v3/version"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -141,7 +141,8 @@ func (s *scan) fact(k, v []byte) {
 	if !bytes.Equal(k, []byte(storageVersionKey)) || len(v) > maxVersion {
 		return
 	}
-	if version, err := semver.NewVersion(string(v)); err == nil {
-		s.result.StorageVersion = version.String()
+	storage := version.V3_6 // the first that is stored; Set replaces it
+	if storage.Set(string(v)) == nil {
+		s.result.StorageVersion = storage.String()
 	}
 }

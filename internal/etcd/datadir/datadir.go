@@ -11,12 +11,12 @@ import (
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 )
 
-// Make makes the data directory that etcdutl makes with the same options. The snapshot's file becomes the database of it: it
-// is changed and moved, not copied, and must be on the same file system. Its checksum, if it has one, is not compared. It must
-// have been inspected, now or when it was saved: bbolt trusts pages, and ends the process at some damages.
+// Make makes the data directory that etcdutl makes with the same options. The snapshot's file becomes its database: it
+// is changed and moved, not copied, and must be on the same file system. Its checksum, if it has one, is not compared.
+// The file must have been inspected, now or during its save: bbolt trusts pages, and some damages end the process.
 //
-// etcdutl works on a seed: a database with all that is in the file but the history of the keys. What it has changed there is
-// then changed in the file.
+// etcdutl works on a seed: a database with everything in the file but the history of the keys. Its changes to the seed
+// are then made in the file.
 func Make(cfg snapshot.RestoreConfig) (err error) {
 	file := cfg.SnapshotPath
 	if err := cutChecksum(file); err != nil {
@@ -43,7 +43,7 @@ func Make(cfg snapshot.RestoreConfig) (err error) {
 	return os.Rename(file, grown)
 }
 
-// cutChecksum removes the sha256 that etcd sends after the database. That there is one is told by the size, as etcdutl does: a
+// cutChecksum removes the sha256 that etcd sends after the database. As in etcdutl, the size tells that there is one: a
 // database is a whole number of pages.
 func cutChecksum(file string) error {
 	info, err := os.Stat(file)
@@ -56,15 +56,17 @@ func cutChecksum(file string) error {
 	return nil
 }
 
-// open opens a database. etcd leaves no list of free pages in the file, and every page is looked at to find them; what is
-// changed here writes one, for the etcd that is started next. In an empty file bbolt would make a database.
+// open opens a database. etcd leaves no list of free pages in the file, so every page is read to find them; after the
+// changes the file has a list, for the etcd that starts on it. bbolt would make a database in an empty file.
 func open(file string, mapSize uint64) (*bolt.DB, error) {
 	if info, err := os.Stat(file); err != nil {
 		return nil, err
 	} else if info.Size() == 0 {
 		return nil, fmt.Errorf("open %s: it is empty", file)
 	}
-	db, err := bolt.Open(file, 0o600, &bolt.Options{NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: int(mapSize)})
+	db, err := bolt.Open(file, 0o600, &bolt.Options{
+		NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: int(mapSize),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", file, err)
 	}

@@ -10,8 +10,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// etcdutl restores as etcdutl does. What it cannot go on with, such as a full disk, it says to its log, which ends the process,
-// in goroutines that nobody can recover; here it is an error. What still runs then waits for ever for a lock.
+// etcdutl restores with etcdutl's code. That code reports a problem such as a full disk to its log, which ends the
+// process, in goroutines that cannot be recovered; here it becomes an error, and the goroutines that still run wait for
+// a lock for ever.
 func etcdutl(cfg snapshot.RestoreConfig) error {
 	result := make(chan error, 1)
 	end := end{result}
@@ -27,7 +28,7 @@ func etcdutl(cfg snapshot.RestoreConfig) error {
 	return <-result
 }
 
-// end takes the first outcome.
+// end keeps the first outcome.
 type end struct{ result chan<- error }
 
 func (e end) with(err error) {

@@ -7,11 +7,11 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// bulk reports whether a bucket may be large: that of all revisions of all keys, which is nearly the whole of a database, and
-// that of the leases. A restore may add to them, after the last entry, but changes nothing that is there.
+// bulk reports whether a bucket may be large: that of all revisions of all keys, which is nearly the whole database,
+// and that of the leases. A restore may add to them, after the last entry, but changes no entry.
 func bulk(bucket []byte) bool { return string(bucket) == "key" || string(bucket) == "lease" }
 
-// writeSeed makes a database of all that is in another one, but for the bulk, of which it takes the last entry.
+// writeSeed makes a database with everything in another one, except the bulk, of which it takes the last entry.
 func writeSeed(db *bolt.DB, path string) error {
 	seed, err := bolt.Open(path, 0o600, &bolt.Options{NoSync: true})
 	if err != nil {
@@ -55,7 +55,7 @@ func copyAll(into, from *bolt.Bucket) error {
 	})
 }
 
-// follow changes a database as its seed was changed.
+// follow makes the changes to a seed in its database.
 func follow(db *bolt.DB, seedPath string) error {
 	seed, err := bolt.Open(seedPath, 0o600, &bolt.Options{ReadOnly: true})
 	if err != nil {
@@ -69,7 +69,7 @@ func follow(db *bolt.DB, seedPath string) error {
 				if err != nil {
 					return err
 				}
-				if !bulk(name) { // the seed has not all of it
+				if !bulk(name) { // the seed does not have all of it
 					if err := removeOthers(into, b); err != nil {
 						return err
 					}
@@ -80,7 +80,7 @@ func follow(db *bolt.DB, seedPath string) error {
 	})
 }
 
-// removeOthers removes what is not in another bucket.
+// removeOthers removes the entries that another bucket does not have.
 func removeOthers(b, other *bolt.Bucket) error {
 	var gone [][]byte
 	err := b.ForEach(func(key, _ []byte) error {

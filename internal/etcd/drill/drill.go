@@ -13,19 +13,19 @@ import (
 	"strings"
 	"time"
 
-	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/repository"
 )
 
-// Verb is the hidden verb of the program that [Main] is behind.
+// Verb is the hidden verb of the program that runs [Main].
 const Verb = "drill-member"
 
 // Options are the options of [Run].
 type Options struct {
-	File     string // what etcd sent, verified already; it becomes the throw-away etcd's, beside it, and is removed with it
+	File     string // the database as etcd sent it, verified; it is moved into the throw-away etcd, and removed with it
 	Revision int64  // of the snapshot
 }
 
-// Result is what the restored etcd said.
+// Result is the answer of the restored etcd.
 type Result struct {
 	HashKV          uint32 `json:"hashKv"` // etcd's HashKV at the snapshot's revision
 	CompactRevision int64  `json:"compactRevision"`
@@ -33,20 +33,20 @@ type Result struct {
 	TotalKeys       int64  `json:"totalKeys"` // live at the snapshot's revision
 }
 
-// report is what the process of the throw-away etcd says. What is the snapshot's fault it says by failing, whichever way:
-// etcd panics at some damages.
+// report is the answer of the process with the throw-away etcd. For a fault of the snapshot it fails instead, in any
+// way: some damages make etcd panic.
 type report struct {
 	Result
-	Machine string `json:"machine,omitempty"` // what was wrong with the machine, such as a full disk
+	Machine string `json:"machine,omitempty"` // a fault of the machine, such as a full disk
 }
 
-// Driller is the domain's.
+// Driller drills for the domain.
 type Driller struct{}
 
-// Drill implements [snapshot.Driller].
-func (Driller) Drill(ctx context.Context, file string, revision int64) (snapshot.Drilled, error) {
+// Drill implements [repository.Driller].
+func (Driller) Drill(ctx context.Context, file string, revision int64) (repository.Drilled, error) {
 	res, err := Run(ctx, Options{File: file, Revision: revision})
-	return snapshot.Drilled{HashKV: res.HashKV, CompactRevision: res.CompactRevision, TotalKeys: res.TotalKeys}, err
+	return repository.Drilled{HashKV: res.HashKV, CompactRevision: res.CompactRevision, TotalKeys: res.TotalKeys}, err
 }
 
 // Run restores a snapshot into a throw-away etcd, asks it, writes a key and reads it back, and removes all of it.
@@ -70,7 +70,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	case ctx.Err() != nil:
 		return res, context.Cause(ctx)
 	case ok && exit.Exited():
-		return res, fmt.Errorf("%w: %s", snapshot.ErrNotRestorable, cmp.Or(strings.TrimSpace(said.String()), exit.String()))
+		return res, fmt.Errorf("%w: %s", repository.ErrNotRestorable, cmp.Or(strings.TrimSpace(said.String()), exit.String()))
 	case err != nil: // it did not start, or was killed
 		return res, fmt.Errorf("drill with %s: %w", program, err)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/testenv"
-	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/repository"
 )
 
 // What a drill writes is never forced to the disk, which a live etcd may share. A pipe cannot be synced: that it seems so
@@ -53,7 +53,7 @@ func TestDrillOnABadMachineDoesNotBlameTheSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = drill.Run(t.Context(), drill.Options{File: s.file, Revision: s.revision})
-	if err == nil || errors.Is(err, snapshot.ErrNotRestorable) || !strings.Contains(err.Error(), "no space") {
+	if err == nil || errors.Is(err, repository.ErrNotRestorable) || !strings.Contains(err.Error(), "no space") {
 		t.Errorf("on a full disk: %v", err)
 	}
 }

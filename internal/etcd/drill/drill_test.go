@@ -16,7 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
-	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/repository"
 )
 
 // syncAfterDrill is the verb of a process that drills in vain, and then syncs what cannot be synced.
@@ -190,7 +190,7 @@ func TestDrillFindsWhatCannotBeRestored(t *testing.T) {
 		if err := os.WriteFile(bad, tc.edit(bytes.Clone(whole)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := drill.Run(t.Context(), drill.Options{File: bad, Revision: tc.revision}); !errors.Is(err, snapshot.ErrNotRestorable) {
+		if _, err := drill.Run(t.Context(), drill.Options{File: bad, Revision: tc.revision}); !errors.Is(err, repository.ErrNotRestorable) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if left, err := filepath.Glob(filepath.Join(dir, "*-*")); err != nil || len(left) > 0 {

@@ -23,11 +23,11 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 )
 
-// patience bounds what the restored etcd does; how long restoring takes depends on its size, and is not bounded.
-const patience = 2 * time.Minute
+// timeout bounds the calls to the restored etcd. The restore itself depends on the size, and is not bounded.
+const timeout = 2 * time.Minute
 
-// Main is the process that the throw-away etcd lives in. args are the snapshot's file, an empty directory, and the
-// snapshot's revision. What there is to say goes to out; an error is the snapshot's fault.
+// Main is the process with the throw-away etcd. args are the snapshot's file, an empty directory, and the snapshot's
+// revision. The result goes to out; an error is the snapshot's fault.
 func Main(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) != 3 {
 		return fmt.Errorf("%d arguments were given instead of FILE DIRECTORY REVISION", len(args))
@@ -50,7 +50,8 @@ func Main(ctx context.Context, args []string, out io.Writer) error {
 // machine reports whether an error is the machine's fault.
 func machine(err error) bool {
 	for _, errno := range []syscall.Errno{
-		syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EADDRINUSE,
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EPERM,
+		syscall.EROFS, syscall.EADDRINUSE,
 	} {
 		if errors.Is(err, errno) {
 			return true
@@ -59,7 +60,7 @@ func machine(err error) bool {
 	return false
 }
 
-// run restores, starts and asks.
+// run restores, starts and reads the etcd.
 func run(ctx context.Context, file, data string, revision int64) (Result, error) {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -74,37 +75,43 @@ func run(ctx context.Context, file, data string, revision int64) (Result, error)
 		return Result{}, err
 	}
 	defer func() { _ = server.Close(context.WithoutCancel(ctx)) }()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return ask(ctx, server.Member(), revision)
 }
 
-// restore makes a data directory of the snapshot, whose file becomes its database.
+// restore makes a data directory of the snapshot. The file becomes its database.
 func restore(file, data string) error {
 	const name, peer = "default", "http://localhost:2380"
 	return datadir.Make(snapshot.RestoreConfig{
-		SnapshotPath: file, OutputDataDir: data, Name: name, PeerURLs: []string{peer}, InitialCluster: name + "=" + peer, InitialClusterToken: "drill",
+		SnapshotPath: file, OutputDataDir: data, Name: name, PeerURLs: []string{peer}, InitialCluster: name + "=" + peer,
+		InitialClusterToken: "drill",
 	})
 }
 
-// ask compares nothing: it says what the restored etcd holds at a revision, and that it takes a key and gives it back.
+// ask compares nothing: it returns the content of the restored etcd at a revision, after a key was written and read
+// back.
 func ask(ctx context.Context, s *etcdserver.EtcdServer, revision int64) (Result, error) {
 	hash, current, err := s.KV().HashStorage().HashByRev(revision)
 	if err != nil {
 		return Result{}, fmt.Errorf("hash the keys at revision %d: %w", revision, err)
 	}
-	all, err := s.KV().Range(ctx, []byte{0}, []byte{}, mvcc.RangeOptions{Rev: revision, CountOnly: true, WithTotalCount: true})
+	all, err := s.KV().Range(ctx, []byte{0}, []byte{}, mvcc.RangeOptions{
+		Rev: revision, CountOnly: true, WithTotalCount: true,
+	})
 	if err != nil {
 		return Result{}, fmt.Errorf("count the keys at revision %d: %w", revision, err)
 	}
 	if err := use(ctx, s); err != nil {
 		return Result{}, err
 	}
-	return Result{HashKV: hash.Hash, CompactRevision: hash.CompactRevision, Revision: current, TotalKeys: int64(all.Count)}, nil
+	return Result{
+		HashKV: hash.Hash, CompactRevision: hash.CompactRevision, Revision: current, TotalKeys: int64(all.Count),
+	}, nil
 }
 
-// use writes a key and reads it back. What may keep a client from that, users and alarms, came with the snapshot and is no
-// fault of it.
+// use writes a key and reads it back. Users and alarms, which may keep a client from that, come with the snapshot and
+// are no fault of it.
 func use(ctx context.Context, s *etcdserver.EtcdServer) error {
 	s.AuthStore().AuthDisable()
 	alarms, err := s.Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET})

@@ -4,8 +4,8 @@ package drill
 
 import "os/exec"
 
-// dieWithParent can do nothing on this system; the command ends when it has done its work.
+// dieWithParent does nothing on this system; the command ends when its work is done.
 func dieWithParent(*exec.Cmd) {}
 
-// neverSync can do nothing on this system; the drill is slower.
+// neverSync does nothing on this system; the drill is slower.
 func neverSync() {}

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.uber.org/zap"
@@ -19,11 +18,14 @@ import (
 
 // Config of a [Server]. Only Dir is needed.
 type Config struct {
-	Dir       string            // of the data; made when missing, used as it is when an earlier server left data in it
-	Quota     int64             // of the database in bytes; etcd's default when 0
-	NoFsync   bool              // a crash of the machine may lose data: for tests
-	ClientTLS transport.TLSInfo // of the client port; plain text when empty
+	Dir     string // of the data; made when missing, used as it is when an earlier server left data in it
+	Quota   int64  // of the database in bytes; etcd's default when 0
+	NoFsync bool   // a crash of the machine may lose data: for tests
+	TLS     *TLS   // of the client port; plain text when nil
 }
+
+// TLS names the files of a client port that wants certificates of its clients.
+type TLS struct{ Cert, Key, ClientCA string }
 
 // Server is an etcd member.
 type Server struct {
@@ -34,8 +36,8 @@ type Server struct {
 	stopped chan struct{}
 }
 
-// portTries is how often other free ports are tried when somebody takes one between choosing it and listening on it. etcd
-// tells others the port that it was configured with, so letting the system choose (port 0) will not do.
+// portTries is how often other free ports are tried when another process takes one between its choice and its use. etcd
+// announces the port that it was configured with, so the system cannot choose one (port 0).
 const portTries = 10
 
 // Start starts a server and waits until it serves. Its addresses are new ones each time.
@@ -63,19 +65,20 @@ func start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	scheme := "http"
-	if !cfg.ClientTLS.Empty() {
+	ec := embed.NewConfig()
+	if cfg.TLS != nil {
 		scheme = "https"
+		ec.ClientTLSInfo.CertFile, ec.ClientTLSInfo.KeyFile = cfg.TLS.Cert, cfg.TLS.Key
+		ec.ClientTLSInfo.TrustedCAFile, ec.ClientTLSInfo.ClientCertAuth = cfg.TLS.ClientCA, true
 	}
 	client := url.URL{Scheme: scheme, Host: ports[0]}
 	peer := url.URL{Scheme: "http", Host: ports[1]}
 
-	ec := embed.NewConfig()
 	ec.Dir = cfg.Dir
 	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	ec.TickMs, ec.ElectionMs = 10, 100 // it waits for nobody's vote: with etcd's defaults, half a second on average
+	ec.TickMs, ec.ElectionMs = 10, 100 // with etcd's defaults, a single member elects itself after half a second
 	ec.QuotaBackendBytes = cfg.Quota
 	ec.UnsafeNoFsync = cfg.NoFsync
-	ec.ClientTLSInfo = cfg.ClientTLS
 	ec.ListenClientUrls, ec.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	ec.ListenPeerUrls, ec.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	ec.InitialCluster = ec.InitialClusterFromName(ec.Name)
@@ -97,7 +100,7 @@ func start(ctx context.Context, cfg Config) (*Server, error) {
 	return nil, err
 }
 
-// freePorts returns addresses on loopback that nobody listens on.
+// freePorts returns addresses on loopback with free ports.
 func freePorts(ctx context.Context, n int) ([]string, error) {
 	var addrs []string
 	for range n {
@@ -114,7 +117,7 @@ func freePorts(ctx context.Context, n int) ([]string, error) {
 // Endpoints returns the client URLs.
 func (s *Server) Endpoints() []string { return s.endpoints }
 
-// Member returns the server itself, for what no client may ask.
+// Member returns the server itself, for facts that no client can read.
 func (s *Server) Member() *etcdserver.EtcdServer { return s.etcd.Server }
 
 // Close stops the server and waits for it, as long as ctx lasts. It may be called again, to wait again.

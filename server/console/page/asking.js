@@ -4,7 +4,7 @@ import { $ } from './dom.js';
 import { state } from './state.js';
 
 const patience = 15000; // milliseconds for one answer
-const relist = 60000; // after which the list is asked for even if the overview knows of no change: it does not look at all
+const relist = 60000; // the list is asked for after this time even without a known change: the overview covers only a part
 
 export class Problem extends Error {
   constructor(reason, message) {
@@ -54,7 +54,7 @@ export async function glance() {
   }
 }
 
-// list asks for the list unless it is known to be as it was: a page that is left open should not fill the service's log.
+// list asks for the list unless it is known to be unchanged: a page that is left open must not fill the service's log.
 export async function list() {
   const cluster = chosen();
   const { mark, verdict, findings: why } = state.overview.clusters.find((c) => c.name === cluster);
@@ -86,7 +86,7 @@ function chosenFilter() {
   const query = new URLSearchParams({ pageSize: state.rows });
   if ($('state').value) query.append('states', $('state').value);
   const until = new Date(`${$('until').value}Z`);
-  const isTime = !Number.isNaN(until.getTime()); // not when it is empty; nor in a year of five digits, before which all was taken
+  const isTime = !Number.isNaN(until.getTime()); // false when it is empty, or a year of five digits, before which all was taken
   if (isTime) query.append('createTimeUntil', until.toISOString());
   return String(query);
 }

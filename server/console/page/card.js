@@ -1,4 +1,4 @@
-// What is known of one cluster.
+// The facts about one cluster.
 
 import { command, restore } from './commands.js';
 import { commandLine } from './copyable.js';
@@ -8,7 +8,7 @@ import { age, badge, mono, quiet, snapshotLine, stateBadge, table } from './piec
 import { state } from './state.js';
 import { marks, took, utc, words } from './words.js';
 
-// card is the card of a cluster, one of so many.
+// card is the card of one of several clusters.
 export function card(c, clusters) {
   const kind = state.stale ? 'unknown' : c.verdict;
   const known = c.verdict !== 'unknown';
@@ -19,7 +19,7 @@ export function card(c, clusters) {
   return foldable(c.name, { class: `card ${kind}`, open: clusters <= 3 || c.verdict !== 'safe' }, summary, body);
 }
 
-// foldable stays as somebody has folded it when it is made anew.
+// foldable keeps its state, open or closed by the person, when it is made again.
 function foldable(key, attributes, summary, body) {
   const details = el('details', attributes, summary, body);
   if (state.unfolded.has(key)) details.open = state.unfolded.get(key);
@@ -27,7 +27,7 @@ function foldable(key, attributes, summary, body) {
   return details;
 }
 
-// glimpse is what is seen of a card that is folded.
+// glimpse is the visible part of a folded card.
 function glimpse(c) {
   const fact = (...what) => el('span', { class: 'fact' }, ...what);
   const bold = (what) => el('b', {}, what);
@@ -39,7 +39,7 @@ function glimpse(c) {
 }
 
 function findings(c) {
-  const said = new Set(); // what helps against one may help against the next
+  const said = new Set(); // one command may help against several findings
   const mark = (verdict) => el('span', { class: 'mark' }, `${state.stale ? '?' : marks[verdict]} `);
   const items = c.findings.map((f) => {
     const help = command(f.do, c.name);
@@ -51,7 +51,7 @@ function findings(c) {
   return el('ul', { class: 'findings' }, ...items);
 }
 
-// lastKnown says what a catalog that cannot be read has said before, for that is when it is needed.
+// lastKnown shows the newest snapshot from the last time that the catalog could be read: it is needed when the catalog is down.
 function lastKnown(name) {
   const { cluster, at } = state.known.get(name) || {};
   if (!cluster) return null;
@@ -64,7 +64,7 @@ function lastKnown(name) {
 
 function facts(c) {
   const term = (name, what) => [el('dt', {}, name), el('dd', {}, ...what)];
-  const among = c.all ? '' : ` among the newest ${c.looked}`;
+  const among = c.all ? '' : ` among the newest ${c.examined}`;
   const waiting = c.backends.reduce((n, b) => n + b.waiting, 0);
   const { newest, lastSave: last, proven } = c;
   return el('div', {}, el('h3', {}, 'At a glance'), el('dl', {},
@@ -76,7 +76,7 @@ function facts(c) {
       ? [age(proven.time), ' ago, by a drill of ', ...snapshotLine(proven)]
       : [quiet(`never${among}`)]),
     ...term('Waits for repair', [waiting ? el('b', {}, `${waiting} ${waiting === 1 ? 'copy' : 'copies'}`) : quiet('nothing')]),
-    ...term('Looked at', [c.all ? `all of the catalog, ${c.looked}` : `the newest ${c.looked}`])));
+    ...term('Looked at', [c.all ? `all of the catalog, ${c.examined}` : `the newest ${c.examined}`])));
 }
 
 function backends(c) {
@@ -101,7 +101,7 @@ function commands(c) {
 function restoreLine(c) {
   const newest = c.backends.map((b) => b.newest).filter((s) => s && s.uri);
   if (!newest.length) return null;
-  const r = restore('latest', newest.map((s) => s.uri), newest.some((s) => s.sealed), c.name);
+  const r = restore('latest', newest.map((s) => s.uri), newest.some((s) => s.encrypted), c.name);
   const s3 = r.s3 ? '. Complete the URL of S3 as in the configuration' : '';
   return el('div', {},
     el('p', { class: 'what' }, `Say how the newest one would be restored, to the directory DIR; without --dry-run it is${s3}`),

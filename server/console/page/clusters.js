@@ -1,4 +1,4 @@
-// The clusters, the worst first.
+// The clusters, worst first.
 
 import { card } from './card.js';
 import { reach } from './commands.js';

@@ -1,4 +1,4 @@
-// Commands for the shell of whoever reads the page.
+// Commands for the shell of the person who reads the page.
 
 import { state } from './state.js';
 
@@ -13,7 +13,7 @@ function quote(arg) {
 
 const loopback = (host) => /^(localhost|127\..*|\[?::1\]?)$/.test(host);
 
-// service returns the flags with which the commands find this service from where the browser is.
+// service returns the flags with which the commands reach this service from the browser's machine.
 function service() {
   const [, host, port] = /^(.*):(\d+)$/.exec(state.overview.grpc);
   const anywhere = /^(0\.0\.0\.0|\[::\])$/.test(host);
@@ -25,7 +25,7 @@ function service() {
   return loopback(there) ? flags : flags.concat('--plaintext');
 }
 
-// reach is what commands are made of that the service decides: when it changes, they do.
+// reach returns the parts of the commands that depend on the service: when it changes, the commands do.
 export function reach() {
   const { grpc, tls, clusters } = state.overview;
   return [grpc, tls, clusters.length];
@@ -43,7 +43,7 @@ export function command(args, cluster) {
   return all.map(quote).join(' ');
 }
 
-// from returns the flags that lead restore to a copy: the URL is that of its backend, as far as the copy's place says.
+// from returns the flags with which restore finds a copy: the URL of its backend, as far as the copy's URI shows it.
 function from(uri, cluster) {
   let dir = uri.slice(0, uri.lastIndexOf('/'));
   const usual = dir.endsWith(`/${cluster}`);
@@ -54,10 +54,10 @@ function from(uri, cluster) {
 }
 
 // restore returns the arguments that plan a restore of a snapshot from its copies, and whether S3 is among their places.
-export function restore(name, uris, sealed, cluster) {
+export function restore(name, uris, encrypted, cluster) {
   const places = uris.map((uri) => from(uri, cluster));
   const urls = places.filter((p) => p.flags.length === places[0].flags.length).flatMap((p) => ['--from', p.url]);
-  const identity = sealed ? ['--identity', 'FILE'] : [];
+  const identity = encrypted ? ['--identity', 'FILE'] : [];
   return {
     args: ['restore', name, ...urls, ...places[0].flags, ...identity, '--data-dir', 'DIR', '--dry-run'],
     s3: places.some((p) => p.s3),

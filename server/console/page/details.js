@@ -1,4 +1,4 @@
-// All that is known of one snapshot.
+// All facts about one snapshot.
 
 import { command, restore } from './commands.js';
 import { commandLine } from './copyable.js';
@@ -6,7 +6,7 @@ import { el } from './dom.js';
 import { age, mono, stateBadge, table } from './pieces.js';
 import { plain, took, utc } from './words.js';
 
-// details is the row below the one of a snapshot.
+// details is the row below that of a snapshot.
 export function details(s) {
   const v = s.verification;
   return el('tr', { class: 'details', role: 'row' }, el('td', { colspan: '10', role: 'cell' },
@@ -28,14 +28,14 @@ function facts(s) {
   const term = (name, what) => (what === '' || what === null ? [] : [el('dt', {}, name), el('dd', {}, what)]);
   const labels = Object.entries(s.labels || {}).sort().map(([k, value]) => el('span', {}, `${k}=${value}`));
   const etcd = s.etcdVersion ? `${s.etcdVersion}${s.storageVersion ? `, storage ${s.storageVersion}` : ''}` : '';
-  const sealed = s.encryptionRecipients.length ? `, encrypted for ${s.encryptionRecipients.join(', ')}` : '';
+  const encrypted = s.encryptionRecipients.length ? `, encrypted for ${s.encryptionRecipients.join(', ')}` : '';
   return el('dl', {},
     ...term('Taken', `${utc(Date.parse(s.createTime))} on ${s.node || '-'}, took ${took(parseFloat(s.duration) || 0)}`),
     ...term('Labels', labels.length ? el('span', { class: 'labels' }, ...labels) : null),
     ...term('etcd', etcd),
     ...term('sha256', s.sha256 ? mono(s.sha256) : ''),
     ...term('Hash', s.hash ? mono(Number(s.hash).toString(16)) : ''),
-    ...term('Stored as', plain(s.compression) + sealed),
+    ...term('Stored as', plain(s.compression) + encrypted),
     ...term('Verified', verified(s.verification)));
 }
 
@@ -45,7 +45,7 @@ function verified(v) {
   return `${plain(v.level)} ${plain(v.state)} at ${utc(Date.parse(v.time))}, on ${v.backends.join(', ')}${how}`;
 }
 
-// lines are the commands; those that need a whole copy are there when there is one.
+// lines are the commands; some need a whole copy.
 function lines(s) {
   const whole = s.locations.filter((l) => l.state === 'STATE_READY' && l.uri).map((l) => l.uri);
   const all = [['get', s.name]];

@@ -1,4 +1,4 @@
-// Elements: how they are found, made and kept.
+// Elements: to find, make and update them.
 
 import { visible } from './words.js';
 
@@ -17,13 +17,13 @@ export function el(tag, attributes, ...children) {
   return e;
 }
 
-// setText leaves an element alone that has this text.
+// setText sets the text of an element only when it differs.
 export function setText(e, text) {
   if (e.textContent !== text) e.textContent = text;
 }
 
-// keyed brings the children of a parent in line with what is wanted: [key, signature, make]. What has not changed stays as it
-// is, so that focus and selection do.
+// keyed updates the children of a parent to a list of [key, signature, make]. Unchanged children stay the same elements,
+// and so keep focus and selection.
 export function keyed(parent, wanted) {
   const old = new Map([...parent.children].map((e) => [e.dataset.key, e]));
   let at = parent.firstElementChild;

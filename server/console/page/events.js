@@ -1,4 +1,4 @@
-// Events of the service: each one asks for a look, and progress is shown at once.
+// Events of the service: each one asks for a refresh, and progress is shown at once.
 
 import { soon } from './looking.js';
 import { showMoving } from './moving.js';
@@ -6,7 +6,7 @@ import { state } from './state.js';
 
 let following = null;
 
-// follow follows the events, if it does not yet, as long as somebody looks at the page.
+// follow begins to follow the events while the page is visible.
 export async function follow() {
   if (following) return;
   for (let wait = 1000; !document.hidden; wait = Math.min(2 * wait, 15000)) {
@@ -15,7 +15,7 @@ export async function follow() {
       const resp = await fetch('/v1/events', { cache: 'no-store', signal: following.signal });
       if (resp.ok) await readLines(resp.body, happened);
     } catch {
-      // what is to be known of it, the next look will say
+      // the next refresh shows the outcome
     }
     if (state.live) wait = 500;
     state.live = false;
@@ -26,7 +26,7 @@ export async function follow() {
   following = null;
 }
 
-// unfollow ends what is heard.
+// unfollow ends the stream of events.
 export function unfollow() {
   if (following) following.abort();
 }

@@ -1,4 +1,4 @@
-// The list of snapshots, and what is chosen of it.
+// The list of snapshots, and its filter.
 
 import { reach } from './commands.js';
 import { details } from './details.js';
@@ -43,7 +43,7 @@ function counted(l) {
   return `${n} shown, newest first${l.more ? `; there are more${all}` : ''}.`;
 }
 
-// cell is one of a row; its label is shown where there is no room for a head.
+// cell is one cell of a row; its label is shown where there is no room for a head.
 function cell(label, className, ...children) {
   return el('td', { 'data-label': label, class: className, role: 'cell' }, ...children);
 }

@@ -1,15 +1,15 @@
-// When the service is asked: now and then, and when something has happened.
+// When the service is asked: on an interval, and after events.
 
 import { glance, list, Problem } from './asking.js';
 import { show } from './show.js';
 import { every, state } from './state.js';
 
 let looking = false;
-let again = false; // whether what is looked at is no longer what was chosen
-let hurry = false; // whether something has happened since the last look began
+let again = false; // the choice has changed since the refresh under way began
+let hurry = false; // an event has arrived since the last refresh began
 let timer = 0;
 
-// look asks for all that is shown, and shows it.
+// look refreshes all that is shown.
 export async function look() {
   if (looking) {
     again = true;
@@ -37,14 +37,14 @@ function plan() {
   if (!document.hidden) timer = setTimeout(look, hurry ? 300 : every);
 }
 
-// soon looks when what comes at once has come.
+// soon refreshes after a short delay, which collects events that arrive together.
 export function soon() {
-  if (hurry) return; // or what goes on happening would put it off for ever
+  if (hurry) return; // otherwise a steady stream of events would delay it for ever
   hurry = true;
   if (!looking) plan();
 }
 
-// rest looks no more by itself.
+// rest stops the refreshes by interval.
 export function rest() {
   clearTimeout(timer);
 }

@@ -1,5 +1,5 @@
-// The console: asks /console/overview for the verdicts and /v1/ for the list, follows /v1/events, and says how old what it
-// shows is. What comes from the service is what others wrote, and becomes text, never markup.
+// The console: asks /console/overview for the verdicts and /v1/ for the list, follows /v1/events, and shows how old the
+// facts are. Text from the service is written by others, and becomes text, never markup.
 
 import { $ } from './dom.js';
 import { follow, unfollow } from './events.js';
@@ -19,7 +19,7 @@ function more() {
   look();
 }
 
-// wake begins again when somebody looks, and ends what nobody looks at.
+// wake starts everything again when the page becomes visible, and stops it when it is hidden.
 function wake() {
   if (document.hidden) {
     rest();

@@ -1,4 +1,4 @@
-// Whether what is shown is current, and what helps when it is not.
+// Whether the page is current, and help when it is not.
 
 import { $, el, setText } from './dom.js';
 import { every, state } from './state.js';
@@ -28,7 +28,7 @@ const outage = [
 
 const refused = () => Boolean(state.problem) && Object.hasOwn(refusals, state.problem.reason);
 
-// showLink says at the top, and in the title, as of when all is.
+// showLink shows at the top, and in the title, from when the facts are.
 export function showLink(stale) {
   const [kind, mark, text] = link(stale);
   $('link').className = `link ${kind}`;
@@ -55,12 +55,12 @@ function title(stale) {
 
 let noticed = '';
 
-// showNotice says what is wrong with the connection, and hides what must not be shown.
+// showNotice shows a problem of the connection, and hides facts that must not be shown then.
 export function showNotice(stale) {
   $('main').hidden = refused() || !state.overview;
   const notice = whatIsWrong(stale);
   const key = JSON.stringify(notice);
-  if (key === noticed) return; // or a screen reader says it each second
+  if (key === noticed) return; // a screen reader would repeat it each second
   noticed = key;
   $('notice').hidden = !notice;
   if (!notice) return;
@@ -70,7 +70,7 @@ export function showNotice(stale) {
   $('notice-do').replaceChildren(...help.map((line) => el('li', {}, line)));
 }
 
-// whatIsWrong returns a heading, a text and what helps, or null.
+// whatIsWrong returns a heading, a text and a command that helps, or null.
 function whatIsWrong(stale) {
   const p = state.problem;
   if (refused()) return ['The API is refused to this browser', visible(sentence(p.message)), refusals[p.reason]];

@@ -1,4 +1,4 @@
-// Small pieces that more than one part of the page is made of.
+// Small pieces that several parts of the page use.
 
 import { el } from './dom.js';
 import { now } from './state.js';
@@ -6,7 +6,7 @@ import { count, marks, plain, size, span, utc } from './words.js';
 
 const kinds = { READY: 'safe', PASSED: 'safe', PARTIAL: 'attention', FAILED: 'danger' };
 
-// badge is a mark, a word and a colour, so that no one of them is needed.
+// badge has a mark, a word and a colour: each of them alone is enough.
 export function badge(kind, text, big) {
   const mark = el('span', { 'aria-hidden': 'true' }, marks[kind] || '…');
   return el('span', { class: `badge ${kind || ''}${big ? ' big' : ''}` }, mark, ` ${text}`);
@@ -14,7 +14,7 @@ export function badge(kind, text, big) {
 
 export const stateBadge = (name) => badge(kinds[plain(name)], plain(name));
 
-// age is how long ago something was; tick keeps it right.
+// age shows how long ago a time was; tick updates it.
 export function age(at) {
   const ms = Date.parse(at);
   if (!(ms > 0)) return el('span', {}, '-');
@@ -30,7 +30,7 @@ export function snapshotLine(s) {
   return [mono(s.name), `, revision ${count(s.revision)}, ${count(s.keys)} keys, ${size(s.bytes)}`];
 }
 
-// table is one that may be wider than its place.
+// table is a table that can scroll when it is wider than its place.
 export function table(head, rows) {
   const cells = head.map((h) => el('th', { scope: 'col' }, h));
   return el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, el('tr', {}, ...cells)), el('tbody', {}, ...rows)));

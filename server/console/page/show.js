@@ -1,4 +1,4 @@
-// Showing what was heard, and how old it is.
+// Showing the last answer, and its age.
 
 import { showClusters } from './clusters.js';
 import { $, setText } from './dom.js';
@@ -17,7 +17,7 @@ export function show() {
   tick();
 }
 
-// tick says, every second, how old all is, and whether it is current: this first, whatever becomes of the rest.
+// tick shows, every second, how old the facts are and whether they are current: first of all, in case the rest fails.
 export function tick() {
   const stale = isStale();
   showLink(stale);

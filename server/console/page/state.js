@@ -1,26 +1,26 @@
-// What was heard last, and what the person has chosen: the one thing that the modules of the page share.
+// The last answers, and the choices of the person: the one thing that the modules of the page share.
 
-const fresh = 35000; // milliseconds: what is older is not current, whatever was heard
+const fresh = 35000; // milliseconds: older answers are not current
 
-export const every = 10000; // milliseconds between two looks when no event asks for one
-export const page = 50; // rows at first, and that "Show more" adds
+export const every = 10000; // milliseconds between two refreshes without an event
+export const page = 50; // rows at first, and with each "Show more"
 export const mostRows = 1000;
 
 export const state = {
-  overview: null, // as it was heard last
+  overview: null, // the last one
   asked: 0, // when, by this browser's clock
   skew: 0, // milliseconds that the service's clock is ahead of this browser's
-  problem: null, // why the last look failed; null when it went well
+  problem: null, // why the last refresh failed; null when it succeeded
   firstVersion: '', // of the service, when the page was loaded
-  listed: null, // the list as it was heard last, with the cluster and the time
+  listed: null, // the last list, with its cluster and time
   listProblem: null,
-  live: false, // whether events are coming in
-  moving: new Map(), // by cluster: the progress of a save that this replica does
+  live: false, // events arrive
+  moving: new Map(), // by cluster: the progress of a save on this replica
   rows: page,
-  known: new Map(), // by cluster: what its catalog said when it was read last, and when
+  known: new Map(), // by cluster: the last answer with a catalog that could be read, and its time
   open: new Set(), // rows whose details are shown
-  unfolded: new Map(), // by what can be folded of the cards: whether it is open, when somebody has said so
-  stale: null, // whether all is shown as what it was
+  unfolded: new Map(), // by card or part of one: open or not, if the person has changed it
+  stale: null, // the page shows the past
 };
 
 export const now = () => Date.now() + state.skew; // by the service's clock

@@ -32,13 +32,13 @@ export const utc = (ms) => `${new Date(ms).toISOString().slice(0, 19).replace('T
 // stopped is a text with a full stop, which most errors do not have.
 export const stopped = (text) => (/[.:?]$/.test(text) ? text : `${text}.`);
 
-// sentence makes one of an error, which begins with a small letter.
+// sentence makes a sentence of an error, which begins with a small letter.
 export const sentence = (text) => stopped(`${text.charAt(0).toUpperCase()}${text.slice(1)}`);
 
-// plain is the name of a value of the API's enumerations, without what it is a value of.
+// plain is the name of a value of the API's enumerations, without the name of the enumeration.
 export const plain = (name) => String(name).replace(/^(STATE|TRIGGER|LEVEL|COMPRESSION)_/, '');
 
-// visible shows characters that have no shape of their own, or turn the direction of what follows.
+// visible shows characters without a shape of their own, and those that change the direction of the text.
 export function visible(text) {
   return String(text).replace(/[\p{Cc}\p{Cf}]/gu, (c) => (c === '\n' || c === '\t' ? ' ' : `\\u{${c.codePointAt(0).toString(16)}}`));
 }

@@ -1,0 +1,127 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// lock is the save lock of one holder.
+type lock struct {
+	catalog *Catalog
+	owner   string
+	lost    chan struct{}
+}
+
+// Lock implements [cluster.Saves].
+func (c *Catalog) Lock(ctx context.Context, owner string) (cluster.Lock, error) {
+	const what = "take the save lock"
+	if err := c.enter(ctx, what); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	if c.held != nil {
+		return nil, fmt.Errorf("%s: %w by %q", what, snapshot.ErrLocked, c.held.owner)
+	}
+	c.revision++
+	c.held = &lock{catalog: c, owner: owner, lost: make(chan struct{})}
+	return c.held, nil
+}
+
+// LockOwner implements [cluster.Saves].
+func (c *Catalog) LockOwner(ctx context.Context) (string, error) {
+	if err := c.enter(ctx, "read the save lock"); err != nil {
+		return "", err
+	}
+	defer c.mu.Unlock()
+	return c.owner(), nil
+}
+
+func (c *Catalog) owner() string {
+	if c.held == nil {
+		return ""
+	}
+	return c.held.owner
+}
+
+// ExpireLock ends the save lock as if its holder had not renewed it in time. It does nothing when the lock is free.
+func (c *Catalog) ExpireLock() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held != nil {
+		close(c.held.lost)
+		c.held.release()
+	}
+}
+
+// Lost implements [cluster.Lock].
+func (l *lock) Lost() <-chan struct{} { return l.lost }
+
+// Unlock implements [cluster.Lock], also when ctx is done.
+func (l *lock) Unlock(context.Context) {
+	l.catalog.mu.Lock()
+	defer l.catalog.mu.Unlock()
+	if l.catalog.held == l {
+		l.release()
+	}
+}
+
+func (l *lock) release() {
+	l.catalog.revision++
+	l.catalog.held = nil
+}
+
+// Begin implements [cluster.Saves].
+func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
+	what := fmt.Sprintf("begin the record of %q", r.Name)
+	if err := c.enter(ctx, what); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	switch {
+	case c.records[r.Name] != nil:
+		return failed(what, snapshot.ErrExists)
+	case r.Owner() != "" && r.Owner() != c.owner():
+		return failed(what+": the save lock was lost", snapshot.ErrLocked)
+	case !c.leadsTo(r.RequestID, old):
+		return failed(what, snapshot.ErrConflict)
+	}
+	c.revision++
+	changes := []snapshot.Change{c.put(r)}
+	if r.RequestID != "" {
+		c.requests[r.RequestID] = r.Name
+	}
+	if old != nil {
+		changes = append(changes, c.put(old))
+	}
+	c.commit(changes...)
+	setVersion(r, c.revision)
+	return nil
+}
+
+// leadsTo reports whether old is in the catalog as it was read, and the request leads to it; when old is nil, whether
+// the request leads to no record.
+func (c *Catalog) leadsTo(id string, old *snapshot.Record) bool {
+	name := c.requests[id]
+	if old == nil {
+		return name == "" || c.records[name] == nil
+	}
+	current := c.records[old.Name]
+	return current != nil && current.Version == old.Version && (id == "" || name == old.Name)
+}
+
+// ByRequestID implements [cluster.Saves].
+func (c *Catalog) ByRequestID(ctx context.Context, id string) (*snapshot.Record, error) {
+	what := fmt.Sprintf("read the record of request %q", id)
+	if err := c.enter(ctx, what); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	r := c.records[c.requests[id]]
+	if r == nil {
+		return nil, failed(what, snapshot.ErrNotFound)
+	}
+	return r.Copy(), nil
+}

@@ -1,0 +1,195 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// adopt makes a record of a snapshot that another program has put on backends: each copy is read whole, checked and
+// inspected. Nothing is written there.
+func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate, ch *change) error {
+	if r.req.ValidateOnly {
+		return r.wouldAdopt(ctx, it, copies, ch)
+	}
+	release, err := r.c.adopting.take(ctx, "adopt %s", it.name) // one snapshot is in the spool at a time
+	if err != nil {
+		return err
+	}
+	defer release()
+	if _, err := r.c.cfg.Records.Get(ctx, it.name); !snapshot.IsNotFound(err) {
+		return err // another replica has just adopted it, or the catalog does not answer
+	}
+	prefix := r.views[copies[0].view].repo.Prefix()
+	rec := &snapshot.Record{
+		Snapshot: snapshot.Snapshot{Name: it.name, Cluster: r.c.cfg.Name, Trigger: snapshot.TriggerAdopted, Pinned: true},
+		File:     copies[0].o.Key[len(prefix):], Seen: map[string]time.Time{},
+	}
+	rec.Compression = snapshot.CompressionOf(rec.File)
+	rec.CreateTime, rec.Node = snapshot.Origin(it.name, copies[0].o.ModTime)
+	for _, c := range copies {
+		v := r.views[c.view]
+		if c.o.Key != prefix+rec.File {
+			r.countForeign(ctx, v, c.o.Key) // the other backend has it in another form
+			continue
+		}
+		if loc := r.readAdopted(ctx, v, rec, c.o); loc != nil {
+			rec.Found(*loc)
+			ch.listed[c.view], ch.added[c.view] = true, true
+		}
+	}
+	if len(rec.Locations()) == 0 || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	r.c.log.InfoContext(ctx, "snapshot adopted", "snapshot", rec.Name, "state", rec.State().String(), "revision", rec.Revision)
+	return r.commit(ctx, it, rec, ch, true)
+}
+
+// wouldAdopt reports the effect of adopt, as far as the first bytes of each copy show it.
+func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candidate, ch *change) error {
+	for _, c := range copies {
+		v := r.views[c.view]
+		err := v.repo.PeekForeign(ctx, c.o.Key[len(v.repo.Prefix()):])
+		switch {
+		case errors.Is(err, repository.ErrNoSnapshot):
+			r.countForeign(ctx, v, c.o.Key)
+		case err != nil:
+			r.fail(v, err)
+		default:
+			ch.listed[c.view], ch.added[c.view] = true, true
+		}
+	}
+	return r.commit(ctx, it, nil, ch, false)
+}
+
+// readAdopted reads one copy and returns its location; nil when it is no snapshot, or could not be read. The first good
+// copy describes the record.
+func (r *reconciliation) readAdopted(ctx context.Context, v *view, rec *snapshot.Record, o *repository.Object) *snapshot.Location {
+	s, err := v.repo.ReadForeign(ctx, rec, r.c.cfg.SpoolDir)
+	loc := r.failedLocation(v, rec, o.Size, "")
+	switch {
+	case errors.Is(err, repository.ErrNoSnapshot) && rec.Version > 0: // it was one when it was read before
+		loc.Error = err.Error()
+	case errors.Is(err, repository.ErrNoSnapshot):
+		r.c.foreign.remember(v.repo.Name(), o, r.begin)
+		r.c.log.WarnContext(ctx, "object is no snapshot", "backend", v.repo.Name(), "key", o.Key, "error", err)
+		r.countForeign(ctx, v, o.Key)
+		return nil
+	case snapshot.IsDamage(err):
+		loc.Error = err.Error()
+	case err != nil:
+		r.fail(v, err)
+		return nil
+	case rec.StoredSHA256 == "":
+		loc.State = snapshot.StateReady
+		rec.Revision, rec.TotalKeys, rec.Hash, rec.StorageVersion = s.Revision, s.TotalKeys, s.Hash, s.StorageVersion
+		rec.DBSize, rec.SHA256, rec.StoredSize, rec.StoredSHA256 = s.DBSize, s.SHA256, s.StoredSize, s.StoredSHA256
+		rec.Labels = v.repo.ForeignLabels(ctx, rec.File)
+	case rec.StoredSHA256 != s.StoredSHA256:
+		loc.Error = "it holds another snapshot under this name"
+	default:
+		loc.State = snapshot.StateReady
+	}
+	if rec.Seen == nil {
+		rec.Seen = map[string]time.Time{}
+	}
+	rec.Seen[v.repo.Name()] = o.ModTime.UTC()
+	return &loc
+}
+
+// reconcileAdopted compares the location of an adopted snapshot with the listing: a file that is as it was when it was
+// read is good, and one that has changed is read again.
+func (r *reconciliation) reconcileAdopted(
+	ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, data *repository.Object, ch *change,
+) {
+	v := r.views[i]
+	ch.listed[i] = true
+	if loc != nil && loc.Size == data.Size && rec.Seen[v.repo.Name()].Equal(data.ModTime) || r.req.ValidateOnly {
+		ch.unchanged[i] = loc != nil
+		ch.added[i] = loc == nil
+		return
+	}
+	release, err := r.c.adopting.take(ctx, "adopt %s", rec.Name)
+	if err != nil {
+		return // the reconciliation ends, too
+	}
+	defer release()
+	if len(rec.ReadyOn()) == 0 || len(rec.Locations()) == 1 && loc != nil {
+		rec.StoredSHA256 = "" // its only copy has changed, and describes it anew
+	}
+	now := r.readAdopted(ctx, v, rec, data)
+	switch {
+	case now == nil:
+		ch.unchanged[i] = loc != nil
+	case loc == nil:
+		rec.Found(*now)
+		ch.added[i] = true
+	default:
+		rec.Found(*now)
+		ch.updated[i] = true
+	}
+}
+
+// adoptable returns the object of a group that may be a snapshot of another program, or nil. An object that was written
+// just now may not be whole yet.
+func (r *reconciliation) adoptable(v *view, g *repository.Group) *repository.Object {
+	o := v.repo.Adoptable(g)
+	if o == nil || o.Size == 0 || r.begin.Sub(o.ModTime) < youngAge || r.c.foreign.knows(v.repo.Name(), o, r.begin) {
+		return nil
+	}
+	return o
+}
+
+// foreignMemory remembers objects that were read and found to be no snapshots, so that they are not read every time.
+type foreignMemory struct {
+	mu      sync.Mutex
+	objects map[string]map[string]foreignObject // by backend and key
+}
+
+// foreignObject is an object as it was when it was read.
+type foreignObject struct {
+	size    int64
+	modTime time.Time
+	seen    time.Time // when the reconciliation began that has listed it last
+}
+
+// knows reports whether an object was read before, as it is, and found to be no snapshot.
+func (f *foreignMemory) knows(backend string, o *repository.Object, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was, ok := f.objects[backend][o.Key]
+	if !ok || was.size != o.Size || !was.modTime.Equal(o.ModTime) {
+		return false
+	}
+	was.seen = now
+	f.objects[backend][o.Key] = was
+	return true
+}
+
+func (f *foreignMemory) remember(backend string, o *repository.Object, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.objects == nil {
+		f.objects = map[string]map[string]foreignObject{}
+	}
+	if f.objects[backend] == nil {
+		f.objects[backend] = map[string]foreignObject{}
+	}
+	f.objects[backend][o.Key] = foreignObject{o.Size, o.ModTime, now}
+}
+
+// forget drops the objects that were not in the listings of the reconciliation which began at that time.
+func (f *foreignMemory) forget(views []*view, began time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, v := range views {
+		if v.known {
+			maps.DeleteFunc(f.objects[v.repo.Name()], func(_ string, o foreignObject) bool { return o.seen.Before(began) })
+		}
+	}
+}

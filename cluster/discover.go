@@ -1,0 +1,125 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// discovery is the making of a record from what backends hold and the catalog does not know.
+type discovery struct {
+	rec    *snapshot.Record
+	chosen []string      // backends that were chosen for the save, by the first manifest
+	bad    map[int]error // by view: why its manifest cannot be used
+	others []candidate   // objects that may be another program's snapshot
+}
+
+// candidate is an object that another program may have put there as a snapshot, on the view of this number.
+type candidate struct {
+	view int
+	o    *repository.Object
+}
+
+// discover makes a record of a snapshot that backends hold and the catalog does not know. Backends that were chosen and do
+// not hold it are in the record, too: a save that did not reach all of them must not look as if it had.
+func (r *reconciliation) discover(ctx context.Context, it item, ch *change) error {
+	d := discovery{bad: map[int]error{}}
+	for i, g := range it.groups {
+		if g != nil {
+			r.discoverOn(ctx, i, g, &d, ch)
+		}
+	}
+	if d.rec == nil && len(d.others) > 0 {
+		return r.adopt(ctx, it, d.others, ch)
+	}
+	for _, o := range d.others {
+		r.countForeignGroup(ctx, r.views[o.view], it.groups[o.view])
+	}
+	if d.rec == nil {
+		return nil
+	}
+	for i := range it.groups {
+		if snapshot.IsDamage(d.bad[i]) {
+			r.addUnusable(it, i, d.rec, d.bad[i], ch)
+		}
+	}
+	r.addMissing(it, d.rec, d.chosen)
+	return r.commit(ctx, it, d.rec, ch, true)
+}
+
+// discoverOn takes in what one backend holds under a name.
+func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Group, d *discovery, ch *change) {
+	v := r.views[i]
+	m, err := r.manifestOf(ctx, v, g)
+	if err != nil {
+		r.fail(v, err)
+		d.bad[i] = err
+		return
+	}
+	if m == nil {
+		ch.listed[i] = false
+		if o := r.adoptable(v, g); o != nil {
+			d.others = append(d.others, candidate{i, o})
+		} else {
+			r.countForeignGroup(ctx, v, g)
+		}
+		return
+	}
+	if d.rec == nil {
+		d.rec, d.chosen = m.Record.Copy(), m.Chosen()
+	}
+	d.rec.Found(r.compare(v, d.rec, m.Record, v.repo.DataOf(g, d.rec)))
+	ch.added[i] = true
+}
+
+// manifestOf returns the manifest beside data, or nil when there is none. A manifest that cannot be used, beside data as
+// saves store it, is an error of the backend: the data may be a snapshot that a caller was told is READY. Beside other data
+// it is another program's file.
+func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.Group) (*repository.Manifest, error) {
+	if !g.Manifest || len(g.Objects) == 0 || !snapshot.ValidName(g.Name) {
+		return nil, nil //nolint:nilnil // there is no manifest
+	}
+	m, err := v.repo.ReadManifest(ctx, g.Name)
+	switch {
+	case snapshot.IsNotFound(err):
+		return nil, nil //nolint:nilnil // it was removed since it was listed
+	case errors.Is(err, repository.ErrManifestUnusable) && !v.repo.LooksSaved(g):
+		r.c.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.repo.Name(), "snapshot", g.Name, "error", err)
+		return nil, nil //nolint:nilnil // it is another program's file
+	case err != nil:
+		return nil, err
+	}
+	return m, nil
+}
+
+// addUnusable adds a location whose manifest cannot be used. All that is known of it is that the data is there.
+func (r *reconciliation) addUnusable(it item, i int, rec *snapshot.Record, err error, ch *change) {
+	v := r.views[i]
+	var size int64
+	if data := v.repo.DataOf(it.groups[i], rec); data != nil {
+		size = data.Size
+	}
+	rec.Missed(r.failedLocation(v, rec, size, err.Error()), snapshot.ReasonOf(err))
+	ch.added[i] = true
+}
+
+// addMissing adds the configured backends that were chosen and where the snapshot was not found.
+func (r *reconciliation) addMissing(it item, rec *snapshot.Record, chosen []string) {
+	for _, repo := range r.c.repos {
+		if !slices.Contains(chosen, repo.Name()) || rec.Location(repo.Name()) != nil {
+			continue
+		}
+		l := repo.Location(rec, r.begin)
+		l.Error = fmt.Sprintf("backend %q was to hold it and does not", repo.Name())
+		if i := r.indexOf(repo.Name()); i < 0 || !it.known[i] {
+			l.Error = fmt.Sprintf("backend %q was to hold it and could not be looked at", repo.Name())
+		} else if data := repo.DataOf(it.groups[i], rec); data != nil {
+			l.Error, l.Size = "its manifest is missing", data.Size
+		}
+		rec.Missed(l, snapshot.ReasonCopyMissing)
+	}
+}

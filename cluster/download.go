@@ -1,0 +1,118 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path"
+	"sync"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// downloads is how many downloads of a cluster's snapshots are read at the same time: each one holds parts of an object and
+// frames, about 60 MiB of a large one in a bucket, until it is closed.
+const downloads = 2
+
+// Download is the bytes of a snapshot from an offset on. From offset 0 a Read returns io.EOF only when all checksums were
+// right; damage is a [snapshot.Error] with ReasonChecksumMismatch. From a later offset only the number of bytes is compared.
+type Download struct {
+	io.Reader
+	Name        string
+	Backend     string
+	Size        int64  // of the whole
+	SHA256      string // of its first SHA256Bytes bytes, in hex
+	SHA256Bytes int64  // all of the stored bytes; all of a database but the checksum that etcd sends behind it
+	FileName    string
+
+	close func() error
+}
+
+// NewDownload returns d with its bytes, which r has.
+func NewDownload(r io.ReadCloser, d Download) *Download {
+	d.Reader, d.close = r, sync.OnceValue(r.Close)
+	return &d
+}
+
+// Close ends the reading, wherever it is. It may be called again, and at the same time.
+func (d *Download) Close() error { return d.close() }
+
+// Download opens a snapshot for reading, and waits while two are being read. When no backend is named, the next one is
+// tried after a copy that cannot be read. The caller closes the download.
+func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*Download, error) {
+	rec, err := c.Get(ctx, req.Name)
+	if err != nil {
+		return nil, err
+	}
+	d := downloadOf(rec, req.Decoded)
+	if err := c.checkDownload(rec, req, d.Size); err != nil {
+		return nil, err
+	}
+	copies := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return req.Backend != "" || l.State == snapshot.StateReady })
+	if len(copies) == 0 {
+		return nil, snapshot.ReasonCopyMissing.New("download %s: there is no good copy of it", rec.Name).On(req.Backend).Final().
+			Advise("get shows where it is; choose one of these backends, or repair it first")
+	}
+	release, err := c.downloading.take(ctx, "download %s", rec.Name)
+	if err != nil {
+		return nil, err
+	}
+	in, backend, err := c.openFirst(ctx, copies, rec, repository.Part{
+		Decoded: req.Decoded, Offset: req.Offset, Size: d.Size, Identities: c.identitiesFor(rec),
+	})
+	if err != nil {
+		release()
+		return nil, err
+	}
+	d.Reader, d.Backend = in, backend
+	d.close = sync.OnceValue(func() error {
+		defer release()
+		return in.Close()
+	})
+	return &d, nil
+}
+
+// openFirst opens the first copy that can be read.
+func (c *Cluster) openFirst(
+	ctx context.Context, copies []*repository.Repository, rec *snapshot.Record, part repository.Part,
+) (in io.ReadCloser, backend string, err error) {
+	var errs []error
+	for _, r := range copies {
+		in, err := r.OpenPart(ctx, rec, part)
+		if err == nil {
+			return in, r.Name(), nil
+		}
+		if ctx.Err() != nil {
+			return nil, "", snapshot.Cancelled(ctx, "download %s", rec.Name)
+		}
+		c.log.WarnContext(ctx, "copy cannot be downloaded", "snapshot", rec.Name, "backend", r.Name(), "error", err)
+		errs = append(errs, err)
+	}
+	return nil, "", errors.Join(errs...)
+}
+
+func (c *Cluster) checkDownload(rec *snapshot.Record, req DownloadRequest, size int64) error {
+	switch {
+	case rec.State() == snapshot.StateSaving:
+		return c.saveInProgress("and " + rec.Name + " is its snapshot")
+	case req.Backend != "" && c.repo(req.Backend) == nil:
+		return c.noBackend("backend", req.Backend)
+	case req.Offset < 0 || req.Offset > size:
+		return snapshot.Invalid("offset", "is %d, and there are %d bytes", req.Offset, size)
+	}
+	return nil
+}
+
+// downloadOf describes the download of a snapshot.
+func downloadOf(rec *snapshot.Record, decoded bool) Download {
+	if decoded {
+		return Download{
+			Name: rec.Name, Size: rec.DBSize + repository.ChecksumSize, SHA256: rec.SHA256, SHA256Bytes: rec.DBSize,
+			FileName: rec.Name + snapshot.DataSuffix,
+		}
+	}
+	return Download{
+		Name: rec.Name, Size: rec.StoredSize, SHA256: rec.StoredSHA256, SHA256Bytes: rec.StoredSize, FileName: path.Base(rec.DataKey()),
+	}
+}

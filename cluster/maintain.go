@@ -1,0 +1,82 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Maintain is what the leader of a cluster does regularly, in this order: it reconciles, prunes the backends that were
+// reconciled, for the catalog tells the truth about them, and reports what failed. [Cluster.Repair] follows it, when
+// repairs are due. A backend that is down does not keep the others from being pruned.
+func (c *Cluster) Maintain(ctx context.Context) error {
+	reports, err := c.Reconcile(ctx, ReconcileRequest{})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	var healthy []string
+	for _, r := range reports {
+		if r.Err != nil {
+			errs = append(errs, fmt.Errorf("backend %q was not reconciled", r.Backend)) // the reconcile has logged why
+		} else {
+			healthy = append(healthy, r.Backend)
+		}
+	}
+	if !c.removesAny() || len(healthy) == 0 {
+		return errors.Join(errs...)
+	}
+	decisions, err := c.Prune(ctx, PruneRequest{Backends: healthy})
+	errs = append(errs, err)
+	for _, d := range decisions {
+		if d.Err != nil {
+			errs = append(errs, fmt.Errorf("prune %s: %w", d.Name, d.Err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removesAny reports whether a backend has a rule by which a snapshot is ever removed.
+func (c *Cluster) removesAny() bool {
+	return slices.ContainsFunc(c.repos, func(r *repository.Repository) bool {
+		rules := c.cfg.Retention[r.Name()]
+		return rules.Removes()
+	})
+}
+
+// LastReady returns the newest READY snapshot that the catalog knows, or nil. A snapshot with a time in the future was
+// taken by a wrong clock and does not count.
+func (c *Cluster) LastReady(ctx context.Context) (*snapshot.Snapshot, error) {
+	until := c.cfg.Now().Add(snapshot.ClockTolerance)
+	page, err := c.cfg.History.List(ctx, snapshot.Query{States: []snapshot.State{snapshot.StateReady}, Until: until, PageSize: 1})
+	if err != nil || len(page.Records) == 0 {
+		return nil, err
+	}
+	return &page.Records[0].Snapshot, nil
+}
+
+// deliverPause is how long it takes at most until a replica notices that it has an upload fallback.
+const deliverPause = 15 * time.Second
+
+// KeepDelivering delivers this replica's upload fallback whenever an attempt is due, until ctx is done.
+func (c *Cluster) KeepDelivering(ctx context.Context) {
+	for {
+		next, err := c.Deliver(ctx)
+		if err != nil && ctx.Err() == nil {
+			c.log.WarnContext(ctx, "upload fallback not delivered", "retry_after", deliverPause, "error", err)
+		}
+		wait := deliverPause
+		if err == nil && !next.IsZero() {
+			wait = max(time.Second, min(wait, next.Sub(c.cfg.Now())))
+		}
+		if backoff.Wait(ctx, wait) != nil {
+			return
+		}
+	}
+}

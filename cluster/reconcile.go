@@ -1,0 +1,256 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// reconcileWorkers is how many records are reconciled at the same time. Only those that changed cost a request.
+const reconcileWorkers = 16
+
+// Reconcile makes the catalog tell the truth about the backends: one merge of the catalog's scan with the backends'
+// listings, all in the same order. A backend that fails is reported, and nothing that it holds is forgotten. The error
+// is that of the whole: the catalog cannot be read or written, or the call was cancelled.
+func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports []BackendReport, err error) {
+	chosen, err := c.choose(req.Backends)
+	if err != nil {
+		return nil, err
+	}
+	begin := c.cfg.Now()
+	ctx, span := tracer.Start(ctx, "snapshot reconcile")
+	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
+	defer func() {
+		failed := err
+		for _, r := range reports {
+			failed = errors.Join(failed, r.Err)
+		}
+		c.observe(ctx, snapshot.Event{Type: snapshot.EventReconciled, Duration: c.cfg.Now().Sub(begin), Err: failed})
+		endSpan(span, failed)
+	}()
+	var views []*view
+	for _, repo := range chosen {
+		views = append(views, &view{repo: repo, report: BackendReport{Cluster: c.cfg.Name, Backend: repo.Name()}})
+	}
+	r := newReconciliation(c, req, views)
+	err = r.run(ctx)
+	for _, v := range r.views {
+		reports = append(reports, v.report)
+	}
+	if err != nil {
+		return reports, err
+	}
+	r.logEnd(ctx)
+	return reports, nil
+}
+
+// reconciliation is one Reconcile under way.
+type reconciliation struct {
+	c     *Cluster
+	req   ReconcileRequest
+	begin time.Time
+	views []*view
+
+	mu      sync.Mutex // guards the following fields and the views' reports
+	byState map[snapshot.State]int64
+	proven  snapshot.Record     // the one that a drill has proven last
+	spans   map[string]saveSpan // by the id of the etcd cluster
+	busy    map[string]bool     // names that a replica is saving: their files are no leftovers
+	changes int64
+	queue   []missing // copies to repair
+}
+
+func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconciliation {
+	return &reconciliation{
+		c: c, req: req, begin: c.cfg.Now(), views: views,
+		byState: map[snapshot.State]int64{}, busy: map[string]bool{}, spans: map[string]saveSpan{},
+	}
+}
+
+// item is one name, with all that is known of it.
+type item struct {
+	name   string
+	rec    *snapshot.Record    // nil when the catalog has none
+	groups []*repository.Group // of the views, nil where the listing has none
+	known  []bool              // of the views
+}
+
+func (r *reconciliation) run(ctx context.Context) error {
+	records := newCursor(r.c.cfg.Records.Scan(ctx), func(rec *snapshot.Record) string { return snapshot.OrderKey(rec.Name) })
+	defer records.stop()
+	// The catalog's revision is pinned before the listings begin: a record that the scan shows as READY was there already
+	// when they did.
+	if records.advance(); records.err != nil {
+		return records.err
+	}
+	r.openViews(ctx)
+	defer r.closeViews(ctx)
+
+	if err := r.mergeStreams(ctx, records); err != nil {
+		return err
+	}
+	r.c.foreign.forget(r.views, r.begin)
+	r.detectSharedPrefix(ctx)
+	r.sweep(ctx)
+	if err := r.repair(ctx); err != nil {
+		return err
+	}
+	if !r.req.ValidateOnly {
+		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventCounted, States: r.byState})
+		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventProven, Revision: r.proven.Revision, ProvenTime: r.proven.Proven()})
+	}
+	return nil
+}
+
+// mergeStreams takes name after name off the catalog and the listings, and reconciles several records side by side. The
+// first error ends it.
+func (r *reconciliation) mergeStreams(ctx context.Context, records *cursor[*snapshot.Record]) error {
+	working, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	workers := newSlots(reconcileWorkers)
+	var wg sync.WaitGroup
+	for {
+		it, ok := r.nextItem(records)
+		if !ok {
+			break
+		}
+		release, err := workers.take(working, "reconcile %s", it.name)
+		if err != nil {
+			break
+		}
+		wg.Go(func() {
+			defer release()
+			if err := r.reconcileRecord(working, it); err != nil {
+				fail(err)
+			}
+		})
+	}
+	wg.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return snapshot.Cancelled(ctx, "reconcile cluster %q", r.c.cfg.Name)
+	case working.Err() != nil:
+		return context.Cause(working)
+	}
+	return records.err
+}
+
+// logEnd writes the line that every reconcile leaves, also one that no caller waits for.
+func (r *reconciliation) logEnd(ctx context.Context) {
+	var failed []error
+	for _, v := range r.views {
+		if v.report.Err != nil {
+			failed = append(failed, v.report.Err)
+		}
+	}
+	attrs := []any{"duration", r.c.cfg.Now().Sub(r.begin), "validate_only", r.req.ValidateOnly, "changes", r.changes, "repair", r.req.Repair}
+	if len(failed) == 0 {
+		r.c.log.InfoContext(ctx, "reconciled", attrs...)
+		return
+	}
+	attrs = append(attrs, "backends_failed", len(failed), "backends", len(r.views), "error", errors.Join(failed...))
+	r.c.log.WarnContext(ctx, "reconciled without all backends", attrs...)
+}
+
+// nextItem takes the smallest name off all streams.
+func (r *reconciliation) nextItem(records *cursor[*snapshot.Record]) (item, bool) {
+	least := records.key
+	for _, v := range r.views {
+		if v.cursor != nil && v.cursor.key != "" && (least == "" || v.cursor.key < least) {
+			least = v.cursor.key
+		}
+	}
+	if least == "" || records.err != nil {
+		return item{}, false
+	}
+	it := item{name: snapshot.NameOfOrderKey(least), groups: make([]*repository.Group, len(r.views)), known: make([]bool, len(r.views))}
+	for i, v := range r.views {
+		// known is read before the view moves on: it is about the listing up to this name.
+		it.known[i] = v.known
+		if v.cursor != nil && v.cursor.key == least {
+			it.groups[i] = v.cursor.cur
+			r.advance(v)
+		}
+	}
+	if records.key == least {
+		it.rec = records.cur
+		records.advance()
+	}
+	return it, true
+}
+
+// cursor is one of the streams that are merged.
+type cursor[T any] struct {
+	next  func() (T, error, bool)
+	stop  func()
+	place func(T) string // of an element in the order
+	cur   T
+	key   string // place of cur; empty when the stream has ended
+	err   error  // why it ended early
+}
+
+// newCursor returns a cursor before the first element.
+func newCursor[T any](seq iter.Seq2[T, error], place func(T) string) *cursor[T] {
+	next, stop := iter.Pull2(seq)
+	return &cursor[T]{next: next, stop: stop, place: place}
+}
+
+// advance pulls the next element.
+func (c *cursor[T]) advance() {
+	v, err, ok := c.next()
+	switch {
+	case !ok:
+		c.key = ""
+	case err != nil:
+		c.key, c.err = "", err
+	default:
+		c.cur, c.key = v, c.place(v)
+	}
+}
+
+// saveSpan is from when to when an etcd cluster was saved.
+type saveSpan struct{ from, until time.Time }
+
+// noteEtcd notes which etcd a snapshot is of. r.mu is held.
+func (r *reconciliation) noteEtcd(rec *snapshot.Record) {
+	if rec.EtcdClusterID == "" || rec.CreateTime.Sub(r.begin) > snapshot.ClockTolerance {
+		return
+	}
+	s, known := r.spans[rec.EtcdClusterID]
+	if !known {
+		s = saveSpan{rec.CreateTime, rec.CreateTime}
+	}
+	if rec.CreateTime.Before(s.from) {
+		s.from = rec.CreateTime
+	}
+	if rec.CreateTime.After(s.until) {
+		s.until = rec.CreateTime
+	}
+	r.spans[rec.EtcdClusterID] = s
+}
+
+// detectSharedPrefix warns when two etcds were saved to one place in turns. An etcd that was restored, and has another id
+// since, begins when the other one has ended. Two that overlap were given one name and prefix by two services that do not
+// know of each other.
+func (r *reconciliation) detectSharedPrefix(ctx context.Context) {
+	ids := slices.Sorted(maps.Keys(r.spans))
+	for i, a := range ids {
+		for _, b := range ids[i+1:] {
+			if r.spans[a].from.Before(r.spans[b].until) && r.spans[b].from.Before(r.spans[a].until) {
+				r.c.log.WarnContext(ctx,
+					"two etcd clusters are saved to one place; give each a cluster name or a prefix of its own, or their runs and retention get mixed up",
+					"etcd_cluster", a, "other_etcd_cluster", b, "prefix", r.c.cfg.Prefix)
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const (
+	// failedAge is how long the record of a failed save is kept.
+	failedAge = 24 * time.Hour
+	// youngAge is how old a record must be before it may be removed, and another program's file before it is read: its
+	// writer may still be at work.
+	youngAge = time.Minute
+)
+
+// reconcileRecord makes the record of one name tell the truth about the backends that are known. Its error ends the whole
+// reconciliation; the error of one backend is noted in its view.
+func (r *reconciliation) reconcileRecord(ctx context.Context, it item) error {
+	ch := newChange(len(r.views))
+	for i, g := range it.groups {
+		if g != nil && g.Manifest && len(g.Objects) > 0 {
+			ch.listed[i] = true
+		}
+	}
+	if it.rec == nil {
+		return r.discover(ctx, it, ch)
+	}
+	rec := it.rec.Copy()
+	if rec.RemovalBegun() {
+		return r.resumeRemoval(ctx, it, rec, ch)
+	}
+	if rec.State() != snapshot.StateSaving {
+		r.reconcileLocations(ctx, it, rec, ch)
+	} else if settled, err := r.settleSaving(ctx, it, rec, ch); err != nil || !settled {
+		return err
+	}
+	left, err := r.sweepOrphans(ctx, it, rec)
+	if errors.Is(err, snapshot.ErrConflict) {
+		return r.commit(ctx, it, rec, newChange(len(r.views)), false) // another replica is at work; the next run looks again
+	}
+	if err != nil {
+		return err
+	}
+	if !left && r.allSeen(it, rec) && r.forgettable(rec) {
+		return r.commit(ctx, it, nil, ch, true)
+	}
+	return r.commit(ctx, it, rec, ch, !it.rec.SameStatus(rec))
+}
+
+// commit writes the reconciled record of one name: rec nil removes it, write false leaves it as it is. A record that
+// another replica changed meanwhile is left to the next reconciliation.
+func (r *reconciliation) commit(ctx context.Context, it item, rec *snapshot.Record, ch *change, write bool) error {
+	var err error
+	if write && !r.req.ValidateOnly {
+		switch {
+		case rec == nil:
+			err = r.c.cfg.Records.Remove(ctx, it.rec)
+		case it.rec == nil:
+			err = r.c.cfg.Records.Create(ctx, rec)
+		default:
+			err = r.c.cfg.Records.Update(ctx, rec)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if errors.Is(err, snapshot.ErrConflict) || errors.Is(err, snapshot.ErrExists) {
+		r.c.log.DebugContext(ctx, "record changed meanwhile; left to the next reconcile", "snapshot", it.name)
+		if it.rec != nil {
+			r.byState[it.rec.State()]++
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if rec != nil {
+		r.byState[rec.State()]++
+		r.noteEtcd(rec)
+		if rec.Proven().After(r.proven.Proven()) && len(rec.ReadyOn()) > 0 {
+			r.proven = *rec
+		}
+	}
+	if write {
+		r.changes++
+	}
+	r.queueRepair(rec)
+	for i, v := range r.views {
+		v.report.add(ch, i)
+	}
+	return nil
+}
+
+// settleSaving decides about a save whose owner is gone. It returns false when the owner is at work, or when a backend
+// that it was writing to cannot be seen.
+func (r *reconciliation) settleSaving(ctx context.Context, it item, rec *snapshot.Record, ch *change) (bool, error) {
+	owner, err := r.c.cfg.Saves.LockOwner(ctx)
+	if err != nil {
+		return false, err
+	}
+	if owner == rec.Owner() || r.c.inflight.has(rec.Name) || !r.allSeen(it, rec) {
+		r.mu.Lock()
+		r.busy[rec.Name] = true
+		r.mu.Unlock()
+		return false, r.commit(ctx, it, rec, ch, false)
+	}
+	r.settleInterrupted(ctx, it, rec, ch)
+	return true, nil
+}
+
+// settleInterrupted makes the record of a save that was given up say what the backends hold.
+func (r *reconciliation) settleInterrupted(ctx context.Context, it item, rec *snapshot.Record, ch *change) {
+	why := rec.AssumeNothing()
+	r.reconcileLocations(ctx, it, rec, ch)
+	rec.ConcludeInterrupted(why)
+	for i := range ch.unchanged {
+		ch.updated[i] = ch.updated[i] || ch.unchanged[i]
+		ch.unchanged[i] = false
+	}
+}
+
+// allSeen reports whether every configured backend that the record names is known: locations that cannot be seen are not
+// forgotten.
+func (r *reconciliation) allSeen(it item, rec *snapshot.Record) bool {
+	for _, l := range rec.Locations() {
+		i := r.indexOf(l.Backend)
+		if r.c.repo(l.Backend) != nil && (i < 0 || !it.known[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// forgettable reports whether a record is of no use any more: no location holds anything, and it is old enough. A record
+// of a failed save stays until its leftovers are swept, and that of an upload fallback as long as a replica has it.
+func (r *reconciliation) forgettable(rec *snapshot.Record) bool {
+	if rec.FallbackNode() != "" {
+		return false
+	}
+	locations := rec.Locations()
+	for _, l := range locations {
+		if l.State == snapshot.StateReady || l.State == snapshot.StateSaving || l.Size > 0 {
+			return false
+		}
+	}
+	age := r.begin.Sub(rec.CreateTime)
+	if len(rec.Failures()) > 0 && len(locations) > 0 {
+		return age >= max(failedAge, r.c.cfg.LeftoverAge)
+	}
+	return age >= youngAge
+}
+
+// location returns a location on a view's backend, without a state.
+func (r *reconciliation) location(v *view, rec *snapshot.Record) snapshot.Location {
+	return v.repo.Location(rec, r.begin)
+}
+
+// failedLocation returns a location that does not hold the snapshot, and why.
+func (r *reconciliation) failedLocation(v *view, rec *snapshot.Record, size int64, why string) snapshot.Location {
+	l := r.location(v, rec)
+	l.State, l.Size, l.Error = snapshot.StateFailed, size, why
+	return l
+}
+
+// reconcileLocations compares a record's locations with what the backends hold.
+func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *snapshot.Record, ch *change) {
+	for i, v := range r.views {
+		if !it.known[i] {
+			continue
+		}
+		loc, g := rec.Location(v.repo.Name()), it.groups[i]
+		data := v.repo.DataOf(g, rec)
+		switch {
+		case data == nil && loc == nil:
+			if g != nil {
+				r.countForeignGroup(ctx, v, g)
+			}
+		case data == nil:
+			r.reconcileAbsent(ctx, i, rec, loc, ch)
+		case rec.Trigger == snapshot.TriggerAdopted:
+			r.reconcileAdopted(ctx, i, rec, loc, data, ch)
+		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size:
+			ch.unchanged[i] = true
+		default:
+			r.reconcilePresent(ctx, i, rec, g, data, ch)
+		}
+	}
+	r.dropUnconfigured(rec, ch)
+}
+
+// dropUnconfigured drops locations on backends that are no longer configured: nothing can be learned about them. When no
+// backend that was just seen holds the snapshot, they stay, because they say where it was last. When the backend comes
+// back, its locations are taken in again.
+func (r *reconciliation) dropUnconfigured(rec *snapshot.Record, ch *change) {
+	seen := func(l snapshot.Location) bool {
+		i := r.indexOf(l.Backend)
+		return i >= 0 && ch.unchanged[i] && l.State == snapshot.StateReady
+	}
+	if slices.ContainsFunc(rec.Locations(), seen) {
+		rec.Drop(func(l snapshot.Location) bool { return r.c.repo(l.Backend) == nil && l.State != snapshot.StateSaving })
+	}
+}
+
+// reconcileAbsent drops a location whose object is gone, which the backend must confirm. A location that never held
+// anything stays: it says that an upload failed.
+func (r *reconciliation) reconcileAbsent(ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, ch *change) {
+	v := r.views[i]
+	if loc.State == snapshot.StateDeleting { // it was swept, by a run that ended before it could say so
+		ch.note(i, rec.Found(r.failedLocation(v, rec, 0, loc.Error)))
+		return
+	}
+	if loc.Size == 0 {
+		ch.unchanged[i] = true
+		return
+	}
+	gone, err := v.repo.ConfirmGone(ctx, rec, v.store)
+	switch {
+	case err != nil:
+		r.fail(v, err)
+	case !gone:
+		ch.unchanged[i] = true
+	default:
+		rec.DropBackend(v.repo.Name())
+		ch.removed[i] = true
+	}
+}
+
+// reconcilePresent notes data that the catalog does not have, or has otherwise.
+func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snapshot.Record, g *repository.Group, data *repository.Object, ch *change) {
+	v := r.views[i]
+	loc := rec.Location(v.repo.Name())
+	if !g.Manifest {
+		if loc != nil && loc.Size > 0 { // otherwise it is the trace of a crash, or foreign: no caller was told that it is READY
+			ch.note(i, rec.Found(r.failedLocation(v, rec, data.Size, "its manifest is missing")))
+		}
+		return
+	}
+	m, err := v.repo.ReadManifest(ctx, rec.Name)
+	if err != nil {
+		r.reconcileUnusable(ctx, i, rec, data, err, ch)
+		return
+	}
+	if rec.StoredSHA256 == "" {
+		rec.Describe(m.Record)
+	}
+	switch {
+	case loc == nil:
+		rec.Found(r.compare(v, rec, m.Record, data))
+		ch.added[i] = true
+	case !r.settleSuperseded(ctx, i, rec, data, ch):
+		ch.note(i, rec.Found(r.compare(v, rec, m.Record, data)))
+	}
+}
+
+// reconcileUnusable notes data beside a manifest that could not be read, or is not this snapshot's.
+func (r *reconciliation) reconcileUnusable(ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, err error, ch *change) {
+	v := r.views[i]
+	held := rec.Location(v.repo.Name()) != nil
+	switch {
+	case errors.Is(err, repository.ErrManifestUnusable):
+		r.fail(v, err)
+		r.c.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.repo.Name(), "snapshot", rec.Name, "error", err)
+		if held {
+			ch.note(i, rec.Found(r.failedLocation(v, rec, data.Size, errBadManifest.Error())))
+		}
+	case snapshot.IsNotFound(err): // it was removed since it was listed
+		if held {
+			ch.note(i, rec.Found(r.failedLocation(v, rec, data.Size, errBadManifest.Error())))
+		}
+	default:
+		r.fail(v, err)
+		if held && snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted {
+			ch.note(i, rec.Found(r.failedLocation(v, rec, data.Size, err.Error())))
+		}
+	}
+}
+
+// compare returns the location of a record on a backend, as the manifest found there and the listing show it.
+func (r *reconciliation) compare(v *view, rec, found *snapshot.Record, data *repository.Object) snapshot.Location {
+	l := r.location(v, rec)
+	if data != nil {
+		l.Size = data.Size
+	}
+	l.State = snapshot.StateFailed
+	switch {
+	case data == nil:
+		l.Error = "its data is missing"
+	case found.StoredSHA256 != rec.StoredSHA256 || found.SHA256 != rec.SHA256:
+		l.Error = "it holds another snapshot under this name"
+	case l.Size != rec.StoredSize:
+		l.Error = fmt.Sprintf("it has %d bytes instead of %d", l.Size, rec.StoredSize)
+	case rec.Damaged(v.repo.Name()):
+		// The listing does not show damage; the bytes were read by a repair or a verification.
+		if have := rec.Location(v.repo.Name()); have != nil {
+			l.Error = have.Error
+		}
+	default:
+		l.State = snapshot.StateReady
+	}
+	return l
+}

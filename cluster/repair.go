@@ -1,0 +1,226 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// missing is a copy that a backend should hold and does not.
+type missing struct {
+	name     string
+	repo     *repository.Repository
+	created  time.Time // of the snapshot
+	since    time.Time // when the copy was found missing
+	due      time.Time // its next attempt
+	fallback bool      // a replica has the snapshot on its own disk, and only that replica can deliver it
+	absent   bool      // the record does not name the backend
+}
+
+// SaveEnded gives a token when a save of this process has ended: there may be a copy to repair.
+func (c *Cluster) SaveEnded() <-chan struct{} { return c.saveEnded }
+
+// wakeRepair gives the token that there may be a copy to repair.
+func (c *Cluster) wakeRepair() {
+	select {
+	case c.saveEnded <- struct{}{}:
+	default:
+	}
+}
+
+// Repair copies snapshots to the backends that are in their record and failed to get a copy, as far as their next attempt
+// is due, the newest snapshots first. It returns when the next attempt is due; the zero time when none waits. While this
+// process saves the cluster it begins no attempt; [Cluster.SaveEnded] says when to call again.
+//
+// Attempts that fail are in the catalog, with the time of the next one, and are logged; the error is that of the catalog or
+// of ctx.
+func (c *Cluster) Repair(ctx context.Context) (next time.Time, err error) {
+	queue, err := c.repairQueue(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	c.observeQueue(ctx, queue)
+	now := c.cfg.Now()
+	newestFirst(queue)
+	left := queue[:0]
+	stuck := map[string]bool{}
+	for _, m := range queue {
+		switch {
+		case m.fallback, m.due.After(now), c.inflight.saving():
+		case stuck[m.repo.Name()]:
+			m.due = now.Add(snapshot.FirstRepair)
+		default:
+			if m, err = c.tryRepair(ctx, m, stuck); err != nil {
+				return time.Time{}, err
+			}
+		}
+		if m.name != "" {
+			left = append(left, m)
+		}
+	}
+	c.observeQueue(ctx, left)
+	left = slices.DeleteFunc(left, func(m missing) bool { return m.fallback })
+	if len(left) == 0 {
+		return time.Time{}, nil
+	}
+	return slices.MinFunc(left, func(a, b missing) int { return a.due.Compare(b.due) }).due, nil
+}
+
+func newestFirst(queue []missing) {
+	slices.SortStableFunc(queue, func(a, b missing) int { return b.created.Compare(a.created) })
+}
+
+// tryRepair makes one attempt, and returns the copy if it is still missing. It notes in stuck that the whole backend
+// failed.
+func (c *Cluster) tryRepair(ctx context.Context, m missing, stuck map[string]bool) (missing, error) {
+	backend := m.repo.Name()
+	repaired, err := c.repairCopy(ctx, m.name, m.repo)
+	switch {
+	case ctx.Err() != nil:
+		return m, snapshot.Cancelled(ctx, "repair cluster %q", c.cfg.Name)
+	case err == nil:
+		return missing{}, nil
+	case snapshot.ReasonOf(err) == snapshot.ReasonCatalogUnavailable, repaired.rec == nil:
+		return m, err
+	}
+	stuck[backend] = isStuck(err, backend)
+	rec, aerr := c.repairFailed(ctx, repaired.rec, backend, err)
+	if aerr != nil {
+		return m, aerr
+	}
+	if rec.Location(backend) != nil {
+		m.due = rec.RepairDue(backend, c.cfg.Now())
+	}
+	c.log.WarnContext(ctx, "snapshot not repaired", "snapshot", m.name, "backend", backend, "next_try", m.due, "error", err)
+	return m, nil
+}
+
+// isStuck reports whether an error is of the whole backend, so that the next snapshot would fail there, too.
+func isStuck(err error, backend string) bool {
+	if snapshot.BackendOf(err) != backend {
+		return false
+	}
+	switch snapshot.ReasonOf(err) {
+	case snapshot.ReasonBackendUnavailable, snapshot.ReasonBackendAccessDenied, snapshot.ReasonBackendNotFound,
+		snapshot.ReasonBackendWrongStore, snapshot.ReasonNoSpace:
+		return true
+	default:
+		return false
+	}
+}
+
+// repairQueue returns the copies that are missing on configured backends, as the catalog knows, and that another backend
+// or a replica's fallback has.
+func (c *Cluster) repairQueue(ctx context.Context) ([]missing, error) {
+	var queue []missing
+	for rec, err := range c.cfg.Records.Scan(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		fallback := rec.State() == snapshot.StateFailed && rec.FallbackNode() != ""
+		if !fallback && (rec.State() != snapshot.StatePartial || !rec.Repairable()) {
+			continue
+		}
+		for _, l := range rec.Locations() {
+			if r := c.repo(l.Backend); r != nil && l.State == snapshot.StateFailed {
+				queue = append(queue, missing{
+					name: rec.Name, repo: r, created: rec.CreateTime, since: l.UpdateTime, due: rec.RepairDue(l.Backend, c.cfg.Now()), fallback: fallback,
+				})
+			}
+		}
+	}
+	return queue, nil
+}
+
+func (c *Cluster) observeQueue(ctx context.Context, queue []missing) {
+	byBackend := map[string]snapshot.RepairQueue{}
+	for _, m := range queue {
+		q := byBackend[m.repo.Name()]
+		if q.Count == 0 || m.since.Before(q.Since) {
+			q.Since = m.since
+		}
+		q.Count++
+		byBackend[m.repo.Name()] = q
+	}
+	c.observe(ctx, snapshot.Event{Type: snapshot.EventRepairsQueued, Queued: byBackend})
+}
+
+// queueRepair notes the copies of a record, settled by a reconcile with repair, that its backends do not hold. r.mu is held.
+func (r *reconciliation) queueRepair(rec *snapshot.Record) {
+	if !r.req.Repair || rec == nil || !rec.Repairable() {
+		return
+	}
+	for _, v := range r.views {
+		if l := rec.Location(v.repo.Name()); l == nil || l.State == snapshot.StateFailed {
+			r.queue = append(r.queue, missing{name: rec.Name, repo: v.repo, created: rec.CreateTime, absent: l == nil})
+		}
+	}
+}
+
+// repair makes the copies that reconcile found missing, the newest snapshots first. A backend that could not be reconciled
+// is left alone, and so is the rest of a backend that turns out to take no copy.
+func (r *reconciliation) repair(ctx context.Context) error {
+	if err := r.dropPrunable(ctx); err != nil {
+		return err
+	}
+	newestFirst(r.queue)
+	stuck := map[string]bool{}
+	for _, m := range r.queue {
+		v := r.viewOf(m.repo.Name())
+		switch {
+		case !v.known || stuck[m.repo.Name()]:
+			continue
+		case r.req.ValidateOnly:
+			v.report.Repaired++
+			continue
+		}
+		repaired, err := r.c.repairCopy(ctx, m.name, m.repo)
+		if ctx.Err() != nil {
+			return snapshot.Cancelled(ctx, "repair cluster %q", r.c.cfg.Name)
+		}
+		r.reportDamaged(v, repaired.damaged)
+		if repaired.done {
+			v.report.Repaired++
+			r.byState[repaired.was]--
+			r.byState[repaired.rec.State()]++
+		}
+		if err != nil {
+			r.fail(v, err)
+			stuck[m.repo.Name()] = isStuck(err, m.repo.Name())
+		}
+	}
+	return nil
+}
+
+// dropPrunable leaves out the copies that a backend does not have and that its retention would remove again.
+func (r *reconciliation) dropPrunable(ctx context.Context) error {
+	absent := map[string][]string{} // names, by backend
+	for _, m := range r.queue {
+		if rules := r.c.cfg.Retention[m.repo.Name()]; m.absent && rules.Removes() {
+			absent[m.repo.Name()] = append(absent[m.repo.Name()], m.name)
+		}
+	}
+	for backend, names := range absent {
+		prunable, err := r.c.wouldPrune(ctx, r.c.repo(backend), names)
+		if err != nil {
+			return err
+		}
+		r.queue = slices.DeleteFunc(r.queue, func(m missing) bool { return m.absent && m.repo.Name() == backend && prunable[m.name] })
+	}
+	return nil
+}
+
+// reportDamaged puts copies that turned out to be damaged into the report of their backend, if it was asked for, or of the
+// backend that was to be repaired from them.
+func (r *reconciliation) reportDamaged(target *view, damaged []error) {
+	for _, err := range damaged {
+		v := target
+		if of := r.viewOf(snapshot.BackendOf(err)); of != nil {
+			v = of
+		}
+		r.fail(v, err)
+	}
+}

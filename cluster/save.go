@@ -1,0 +1,274 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Save takes a snapshot and returns when every chosen backend holds it durably or has failed. The result carries the
+// snapshot also beside an error when there is one to show: PARTIAL or FAILED.
+func (c *Cluster) Save(ctx context.Context, req SaveRequest) (SaveResult, error) {
+	req, chosen, err := c.validateSave(req)
+	if err != nil {
+		return SaveResult{}, err
+	}
+	for {
+		run, joined := c.inflight.join(req.RequestID)
+		if run == nil {
+			c.observe(ctx, snapshot.Event{Type: snapshot.EventSaveRejected})
+			return SaveResult{}, c.saveInProgress("on this replica")
+		}
+		if !joined {
+			return c.runSave(ctx, run, req, chosen)
+		}
+		res, err := run.wait(ctx)
+		if snapshot.ReasonOf(err) != snapshot.ReasonCancelled || ctx.Err() != nil {
+			return res, err
+		}
+		// The call that was joined was cancelled, and has no outcome; this one was not.
+	}
+}
+
+// validateSave checks a request and fills in its defaults.
+func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []*repository.Repository, error) {
+	if req.NamePrefix == "" {
+		req.NamePrefix = snapshot.DefaultNamePrefix
+	}
+	if len(req.NamePrefix) > snapshot.MaxNamePrefix || !snapshot.ValidName(req.NamePrefix) {
+		return req, nil, snapshot.Invalid("name_prefix",
+			"%.120q is not a name prefix: up to %d letters, digits, '.', '_' and '-', a letter or digit first", req.NamePrefix, snapshot.MaxNamePrefix)
+	}
+	if len(req.RequestID) > snapshot.MaxRequestID {
+		return req, nil, snapshot.Invalid("request_id", "has %d bytes; up to %d are allowed", len(req.RequestID), snapshot.MaxRequestID)
+	}
+	if err := snapshot.ValidateLabels(req.Labels); err != nil {
+		return req, nil, err
+	}
+	if i := slices.Index(req.Backends, ""); i >= 0 {
+		return req, nil, snapshot.Invalid("backends", "name %d is empty; leave the list empty to choose all: %s", i+1, snapshot.Join(c.BackendNames()))
+	}
+	if req.Trigger == snapshot.TriggerUnspecified {
+		req.Trigger = snapshot.TriggerManual
+	}
+	chosen, err := c.choose(req.Backends)
+	return req, chosen, err
+}
+
+// runSave runs a save in this process and finishes it, also when it panics: the cluster must not be busy for ever.
+func (c *Cluster) runSave(ctx context.Context, run *run, req SaveRequest, chosen []*repository.Repository) (res SaveResult, err error) {
+	err = snapshot.ReasonInternal.New("save cluster %q: it ended in a defect of the service", c.cfg.Name)
+	defer func() {
+		c.inflight.finish(run, res, err)
+		c.wakeRepair()
+	}()
+	earlier, concluded, err := c.repeated(ctx, req.RequestID)
+	if concluded || err != nil {
+		return replay(earlier, err)
+	}
+	s := &save{c: c, req: req, chosen: chosen, start: c.cfg.Now(), owner: c.cfg.Node + "/" + rand.Text()}
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return SaveResult{}, err
+	}
+	defer unlock()
+	if earlier, concluded, err = s.register(ctx); concluded || err != nil {
+		return replay(earlier, err)
+	}
+	return s.run(ctx)
+}
+
+// replay returns the outcome that a repeated request had before.
+func replay(rec *snapshot.Record, err error) (SaveResult, error) {
+	if err != nil {
+		return SaveResult{}, err
+	}
+	if len(rec.Failures()) == 0 {
+		return SaveResult{Snapshot: &rec.Snapshot}, nil // it went well; the snapshot shows changes since then
+	}
+	return SaveResult{Snapshot: &rec.Snapshot}, rec.Outcome()
+}
+
+// save is one save under way.
+type save struct {
+	c      *Cluster
+	req    SaveRequest
+	chosen []*repository.Repository
+	start  time.Time
+	owner  string
+
+	rec          *snapshot.Record
+	lost         <-chan struct{} // closed when the lock is; nil without one
+	uncatalogued error           // why the catalog is not written, once that is known
+	warnings     []string        // for the response
+}
+
+// lock takes the cluster's lock across replicas. Without the catalog, the lock of this process has to be enough.
+func (s *save) lock(ctx context.Context) (unlock func(), err error) {
+	lock, err := s.c.cfg.Saves.Lock(ctx, s.owner)
+	switch {
+	case errors.Is(err, snapshot.ErrLocked):
+		s.c.observe(ctx, snapshot.Event{Type: snapshot.EventSaveRejected})
+		return nil, s.c.saveInProgress("on another replica")
+	case ctx.Err() != nil:
+		return nil, snapshot.Cancelled(ctx, "lock cluster %q", s.c.cfg.Name)
+	case err != nil:
+		s.goUncatalogued(ctx, err)
+		return func() {}, nil
+	}
+	fault.Point("locked")
+	s.lost = lock.Lost()
+	return func() { lock.Unlock(context.WithoutCancel(ctx)) }, nil
+}
+
+// goUncatalogued notes that the catalog cannot be written. The save goes on: in a disaster it must.
+func (s *save) goUncatalogued(ctx context.Context, err error) {
+	if s.uncatalogued != nil {
+		return
+	}
+	s.uncatalogued = err
+	s.warnings = append(s.warnings, fmt.Sprintf(
+		"the catalog was not written, and reconcile will add the snapshot later; without it, only this replica's own saves are serialized: %v", err))
+	s.c.log.WarnContext(ctx, "saving without the catalog", "error", err)
+}
+
+// register gives the snapshot a name that is free and puts its record, SAVING, into the catalog. When another replica has
+// concluded the same request meanwhile, register returns its record, and true.
+func (s *save) register(ctx context.Context) (earlier *snapshot.Record, concluded bool, err error) {
+	s.newRecord()
+	s.setName()
+	for s.uncatalogued == nil {
+		if earlier, concluded, err = s.c.repeated(ctx, s.req.RequestID); concluded || err != nil {
+			return earlier, concluded, err
+		}
+		superseded := earlier
+		if earlier != nil {
+			superseded = earlier.SupersedeBy(s.rec.Name)
+		}
+		switch err := s.c.cfg.Saves.Begin(ctx, s.rec, superseded); {
+		case err == nil:
+			return nil, false, nil
+		case errors.Is(err, snapshot.ErrExists):
+			s.setName() // the second of two saves in one second is named after the next second
+		case errors.Is(err, snapshot.ErrConflict): // another replica has settled, ended or begun the same request
+		case errors.Is(err, snapshot.ErrLocked):
+			if earlier, concluded, err = s.c.repeated(ctx, s.req.RequestID); concluded || err != nil {
+				return earlier, concluded, err
+			}
+			return nil, false, s.c.saveInProgress("or was until just now: this save had lost its lock before it began")
+		case ctx.Err() != nil:
+			return nil, false, snapshot.Cancelled(ctx, "save %s", s.rec.Name)
+		default:
+			s.goUncatalogued(ctx, err)
+		}
+	}
+	return nil, false, nil
+}
+
+func (s *save) newRecord() {
+	var chosen []snapshot.Location
+	for _, r := range s.chosen {
+		chosen = append(chosen, snapshot.Location{Backend: r.Name(), Kind: r.Kind()})
+	}
+	s.rec = snapshot.NewSave(snapshot.Snapshot{
+		Cluster: s.c.cfg.Name, Node: s.c.cfg.Node, Labels: s.req.Labels, Trigger: s.req.Trigger, CreateTime: s.start.UTC(),
+		Compression: s.c.cfg.Compression, EncryptionRecipients: s.c.cfg.Recipients.Names(),
+	}, s.req.RequestID, s.owner, chosen)
+}
+
+func (s *save) setName() {
+	name := s.c.inflight.nextName(s.start, func(unix int64) string {
+		return fmt.Sprintf("%s-%s-%d", s.req.NamePrefix, s.c.cfg.Node, unix)
+	})
+	s.rec.SetName(name, func(backend string) string { return s.c.repo(backend).URI(s.rec.DataKey()) })
+}
+
+// run takes the snapshot, from the record to the outcome.
+func (s *save) run(ctx context.Context) (res SaveResult, err error) {
+	ctx, span := tracer.Start(ctx, "snapshot save")
+	defer func() {
+		// The span is still open for the exemplar of the metric.
+		s.c.observe(ctx, s.event(snapshot.Event{Type: snapshot.EventFinished, Duration: s.c.cfg.Now().Sub(s.start), Err: err}))
+		endSpan(span, err)
+	}()
+
+	fault.Point("registered")
+	span.SetAttributes(attribute.String("cluster", s.c.cfg.Name), attribute.String("snapshot", s.rec.Name))
+	s.c.observe(ctx, s.event(snapshot.Event{Type: snapshot.EventStarted}))
+	s.c.log.InfoContext(ctx, "save started", "snapshot", s.rec.Name)
+
+	whole := newTransfer(s).run(ctx)
+
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	if s.lockLost() {
+		s.recheck(cleanup, nil)
+	}
+	if ctx.Err() != nil && len(s.rec.ReadyOn()) < len(s.chosen) {
+		whole = snapshot.Cancelled(ctx, "the call was cancelled")
+	}
+	s.rec.Conclude(s.c.cfg.Now().Sub(s.start), whole)
+	fault.Point("concluded")
+	s.record(cleanup)
+	fault.Point("recorded")
+	return s.outcome(ctx)
+}
+
+// event fills in the snapshot that a save's event is about.
+func (s *save) event(ev snapshot.Event) snapshot.Event {
+	ev.Name, ev.RequestID, ev.Snapshot = s.rec.Name, s.req.RequestID, s.rec.Snapshot.Clone()
+	return ev
+}
+
+// record writes the outcome into the catalog, also when that failed before: the catalog may be back. When this replica was
+// taken for dead, reconcile may have settled the record meanwhile, and another save may have taken the request over.
+func (s *save) record(ctx context.Context) {
+	var conflict error
+	err := retryConflict(func() error {
+		if conflict != nil {
+			if done, err := s.lookAgain(ctx, conflict); done || err != nil {
+				return err
+			}
+		}
+		if s.rec.Version == 0 {
+			conflict = s.recordAnew(ctx)
+		} else {
+			conflict = s.c.cfg.Records.Update(ctx, s.rec)
+		}
+		return conflict
+	})
+	switch {
+	case err != nil:
+		s.goUncatalogued(ctx, err)
+	case s.uncatalogued != nil && s.rec.Version > 0:
+		s.uncatalogued, s.warnings = nil, nil
+		s.c.log.InfoContext(ctx, "catalog is back; the snapshot is in it", "snapshot", s.rec.Name)
+	}
+}
+
+// outcome returns the response of a save that is over, and logs it.
+func (s *save) outcome(ctx context.Context) (SaveResult, error) {
+	err := s.rec.Outcome()
+	if err != nil {
+		s.c.log.ErrorContext(ctx, "save ended incomplete", "snapshot", s.rec.Name, "state", s.rec.State().String(), "error", err)
+	} else {
+		s.c.log.InfoContext(ctx, "snapshot saved", "snapshot", s.rec.Name, "revision", s.rec.Revision, "db_size", s.rec.DBSize,
+			"stored_size", s.rec.StoredSize, "duration", s.rec.Duration)
+	}
+	return SaveResult{Snapshot: s.rec.Snapshot.Clone(), Warnings: s.warnings}, err
+}
+
+// saveInProgress is the error that the cluster is being saved already; where says by which save.
+func (c *Cluster) saveInProgress(where string) error {
+	return snapshot.ReasonSaveInProgress.New("cluster %q is being saved already, %s", c.cfg.Name, where).
+		Advise("one save per cluster runs at a time; wait for it, or for its lease to run out if its replica has died")
+}

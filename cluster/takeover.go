@@ -1,0 +1,247 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// A save may be taken for dead while it is only paused, and another replica then takes its request over. Two rules keep
+// the request from having two snapshots. The replica that takes over first settles what the other save has left: if that
+// is whole anywhere it is the outcome, else its record is marked in the transaction that begins the new save. A save that
+// finds its record marked, or its request with another snapshot, tells no caller about its own copies, and removes them
+// once the other snapshot is whole.
+
+// repeated returns the record that the request with this id led to, nil when it is new, and whether the request has its
+// outcome. A catalog that does not answer is no error: the save must go on without it.
+func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot.Record, concluded bool, err error) {
+	if requestID == "" {
+		return nil, false, nil
+	}
+	err = retryConflict(func() error {
+		found, err := c.cfg.Saves.ByRequestID(ctx, requestID)
+		if err != nil {
+			rec = nil // not found, or the catalog is down; the lock finds out which
+			return nil
+		}
+		rec = found
+		if rec.State() != snapshot.StateSaving {
+			return nil
+		}
+		owner, err := c.cfg.Saves.LockOwner(ctx)
+		if err != nil {
+			return nil //nolint:nilerr // the catalog is down; the lock says so
+		}
+		if owner == rec.Owner() {
+			return c.saveInProgress("by this very request, on another replica")
+		}
+		settled, err := c.settleDead(ctx, rec)
+		switch {
+		case errors.Is(err, snapshot.ErrConflict):
+			return err // another replica settled it first
+		case err == nil:
+			rec = settled
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errAlwaysChanged):
+		return nil, false, snapshot.ReasonConflict.New("repeat request %q", requestID).Because(err)
+	case err != nil:
+		return nil, false, err
+	}
+	return rec, rec != nil && rec.Concluded(), nil
+}
+
+// settleDead makes the record of a save whose owner is gone say what the backends hold. A backend that cannot be asked
+// counts as holding nothing; reconcile looks again. ErrConflict when another replica was faster.
+func (c *Cluster) settleDead(ctx context.Context, rec *snapshot.Record) (*snapshot.Record, error) {
+	var views []*view
+	it := item{name: rec.Name, rec: rec}
+	for _, l := range rec.Locations() {
+		repo := c.repo(l.Backend)
+		if repo == nil {
+			continue
+		}
+		g, err := repo.ListOne(ctx, rec)
+		if err != nil {
+			c.log.WarnContext(ctx, "leftovers of a dead save cannot be seen", "snapshot", rec.Name, "backend", repo.Name(), "error", err)
+		}
+		views = append(views, &view{repo: repo, store: repo.StoreID(), known: err == nil})
+		it.groups, it.known = append(it.groups, g), append(it.known, err == nil)
+	}
+	settled := rec.Copy()
+	newReconciliation(c, ReconcileRequest{}, views).settleInterrupted(ctx, it, settled, newChange(len(views)))
+	if settled.State() != snapshot.StateReady && settled.State() != snapshot.StatePartial {
+		return rec, nil // it is whole nowhere; the save that takes over marks the record
+	}
+	return settled, c.cfg.Records.Update(ctx, settled)
+}
+
+// lockLost reports whether the lock of this save is no longer known to be held: it may have been taken for dead.
+func (s *save) lockLost() bool {
+	select {
+	case <-s.lost:
+		return true
+	default:
+		return false
+	}
+}
+
+// takenOver returns an error when the lock was lost and another save has the request: then no manifest is to be written.
+func (s *save) takenOver(ctx context.Context) error {
+	if !s.lockLost() || s.rec.Version == 0 {
+		return nil
+	}
+	current, err := s.c.cfg.Records.Get(ctx, s.rec.Name)
+	if err != nil || current.SupersededBy() == "" {
+		return nil //nolint:nilerr // without the catalog the save goes on
+	}
+	return s.lostTo(current.SupersededBy())
+}
+
+func (s *save) lostTo(name string) error {
+	return snapshot.ReasonInterrupted.
+		New("save %s: this replica was taken for dead, and another one took the request over as %s", s.rec.Name, name).
+		Advise("the same request returns that outcome")
+}
+
+// recheck looks again at the copies that this save has written, after the lock was lost or the record was changed; current
+// is the record as it is now, nil when it was not read. A reconcile may have swept data that had no manifest yet, or may be
+// about to (its location is DELETING): such a location holds nothing.
+func (s *save) recheck(ctx context.Context, current *snapshot.Record) {
+	for _, r := range s.chosen {
+		if s.rec.Location(r.Name()).State != snapshot.StateReady {
+			continue
+		}
+		err := r.Whole(ctx, s.rec)
+		if err == nil && current != nil {
+			if l := current.Location(r.Name()); l != nil && l.State == snapshot.StateDeleting {
+				err = errors.New("reconcile is sweeping it")
+			}
+		}
+		if err != nil {
+			s.rec.Written(r.Name(), snapshot.ReasonInterrupted.
+				New("backend %q: this replica was taken for dead, and its copy was not found again", r.Name()).
+				On(r.Name()).Because(err).Advise("save again"), s.c.cfg.Now())
+		}
+	}
+}
+
+// lookAgain reads the record that could not be written because of a conflict, and adjusts this save's to it. It returns
+// true when there is nothing more to write.
+func (s *save) lookAgain(ctx context.Context, conflict error) (done bool, err error) {
+	current, err := s.c.cfg.Records.Get(ctx, s.rec.Name)
+	switch {
+	case snapshot.IsNotFound(err):
+		s.rec.Version, current = 0, &snapshot.Record{}
+	case err != nil:
+		return false, err
+	case current.State() == snapshot.StateDeleting && current.SupersededBy() == "":
+		return true, nil
+	case s.rec.Version == 0 && current.Owner() != s.owner && (s.rec.StoredSHA256 == "" || current.StoredSHA256 != s.rec.StoredSHA256):
+		// Another snapshot has the name. The conflict is told, but not retried.
+		return false, snapshot.ReasonConflict.New("record %s: another snapshot has this name", s.rec.Name).Because(errors.New(conflict.Error()))
+	default:
+		s.rec.Version = current.Version
+	}
+	if current.SupersededBy() != "" {
+		s.yield(ctx, current.SupersededBy())
+		return false, nil
+	}
+	s.recheck(ctx, current)
+	return false, nil
+}
+
+// recordAnew adds a record that the catalog does not have: it was down, or the record was removed. If the request has a
+// snapshot already, or is being saved, this save has lost it.
+func (s *save) recordAnew(ctx context.Context) error {
+	if s.rec.RequestID == "" {
+		return s.c.cfg.Records.Create(ctx, s.rec)
+	}
+	other, err := s.c.cfg.Saves.ByRequestID(ctx, s.rec.RequestID)
+	switch {
+	case snapshot.IsNotFound(err):
+		other = nil
+	case err != nil:
+		return err
+	case other.Name == s.rec.Name:
+		return fmt.Errorf("record %s: %w", s.rec.Name, snapshot.ErrExists)
+	}
+	if s.rec.SupersededBy() != "" {
+		return s.c.cfg.Records.Create(ctx, s.rec)
+	}
+	if other == nil {
+		return s.c.cfg.Saves.Begin(ctx, s.rec, nil)
+	}
+	lost := other.Concluded() && other.State() != snapshot.StateFailed
+	if other.State() == snapshot.StateSaving {
+		owner, err := s.c.cfg.Saves.LockOwner(ctx)
+		if err != nil {
+			return err
+		}
+		lost = owner == other.Owner()
+	}
+	if lost {
+		s.yield(ctx, other.Name)
+		return s.c.cfg.Records.Create(ctx, s.rec)
+	}
+	return s.c.cfg.Saves.Begin(ctx, s.rec, other.SupersedeBy(s.rec.Name))
+}
+
+// yield notes that the request has another snapshot, by its name, and that no caller is to be told of this one. A copy is
+// removed when the other snapshot is whole on the same backend. Until it is, this copy may become the only one, and
+// reconcile decides.
+func (s *save) yield(ctx context.Context, name string) {
+	if s.rec.SupersededBy() != "" {
+		return
+	}
+	heir, err := s.c.cfg.Records.Get(ctx, name)
+	if err != nil {
+		heir = &snapshot.Record{}
+	}
+	s.c.log.WarnContext(ctx, "save was taken over", "snapshot", s.rec.Name, "by", name, "state", heir.State().String())
+	ready := s.rec.ReadyOn()
+	s.rec.Yield(name, s.lostTo(name), s.c.cfg.Now())
+	for _, backend := range ready {
+		if !heir.WholeOn(backend) {
+			continue
+		}
+		if err := s.c.repo(backend).Remove(ctx, s.rec); err != nil {
+			s.c.log.WarnContext(ctx, "copy of a save that was taken over is not removed; reconcile will remove it",
+				"snapshot", s.rec.Name, "backend", backend, "error", err)
+			continue
+		}
+		s.rec.CopyRemoved(backend)
+	}
+}
+
+// settleSuperseded decides about a whole copy of a save that was taken over and died before it could remove the copy. The
+// copy is removed once the save that has the request is READY and on the same backend. If that save came to nothing, the
+// copy is the request's snapshot after all, and settleSuperseded returns false.
+func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, ch *change) bool {
+	if rec.SupersededBy() == "" {
+		return false
+	}
+	v := r.views[i]
+	heir, err := r.c.cfg.Saves.ByRequestID(ctx, rec.RequestID)
+	switch {
+	case snapshot.IsNotFound(err), err == nil && (heir.Name == rec.Name || heir.State() == snapshot.StateFailed):
+		rec.Reinstate()
+		return false
+	case err != nil:
+		r.fail(v, err)
+		ch.unchanged[i] = true
+		return true
+	}
+	loc := r.location(v, rec)
+	loc.State, loc.Size, loc.Error = snapshot.StateFailed, data.Size, "it was taken over by "+heir.Name+", and is to be removed"
+	if heir.WholeOn(v.repo.Name()) && r.begin.Sub(data.ModTime) >= r.c.cfg.LeftoverAge {
+		loc.State = snapshot.StateDeleting
+	}
+	ch.note(i, rec.Found(loc))
+	return true
+}

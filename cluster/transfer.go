@@ -1,0 +1,437 @@
+package cluster
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+
+	"github.com/snapshotd/snapshotd/internal/codec/seekable"
+	"github.com/snapshotd/snapshotd/internal/etcd/database"
+	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// progressInterval is how often progress is reported at most.
+const progressInterval = 200 * time.Millisecond
+
+// errNoBackendLeft ends the reading of etcd when every backend has failed.
+var errNoBackendLeft = errors.New("no backend is left to write to")
+
+// transfer moves the bytes of one save: etcd's stream → the raw spool → (compressed, encrypted) the stored spool →
+// backends. Each stage reads what the one before has written so far and never delays it, so etcd's read transaction ends
+// when the database has been read at full speed.
+//
+// The backends see the end of the stored spool only after the verdict: the checksum was right and every page and key
+// could be read. Until then they have committed nothing.
+type transfer struct {
+	s           *save
+	raw, stored *spoolFile
+	rawPath     string
+	cancel      context.CancelCauseFunc
+
+	storedTotal atomic.Int64 // how many bytes the backends are going to read; 0 until it is known
+
+	verdict  chan struct{} // closed when the next two are set
+	err      error         // why the snapshot is not whole
+	manifest []byte
+
+	mu   sync.Mutex // guards the save's record while the transfer runs, and left
+	left int        // backends that have not failed
+}
+
+func newTransfer(s *save) *transfer {
+	return &transfer{s: s, verdict: make(chan struct{}), left: len(s.chosen)}
+}
+
+// run moves the snapshot from etcd to the backends and notes the result in the record. It returns why the database could
+// not be read, verified or spooled; the errors of single backends are in the record.
+func (t *transfer) run(ctx context.Context) error {
+	ctx, t.cancel = context.WithCancelCause(ctx)
+	defer t.cancel(nil)
+	stream, err := t.s.c.cfg.Source.Snapshot(ctx)
+	if err != nil {
+		return t.abort(err)
+	}
+	defer func() { _ = stream.Close() }()
+	t.update(func(rec *snapshot.Record) {
+		rec.EtcdVersion, rec.StorageVersion = stream.Member.Version, stream.Member.StorageVersion
+		rec.EtcdClusterID, rec.EtcdMemberID = stream.Member.ClusterID, stream.Member.MemberID
+	})
+	removeSpool, err := t.openSpool(stream.Size)
+	if err != nil {
+		return t.abort(err)
+	}
+	defer removeSpool()
+
+	var writers sync.WaitGroup
+	for _, r := range t.s.chosen {
+		writers.Go(func() { t.write(ctx, r, stream.Size) })
+	}
+	t.judge(t.produce(ctx, stream))
+	t.dropRaw()
+	writers.Wait()
+	t.fallBack(ctx)
+	if t.err != nil && !errors.Is(t.err, errNoBackendLeft) {
+		return t.abort(t.err)
+	}
+	return nil
+}
+
+// abort notes that no backend holds the snapshot.
+func (t *transfer) abort(err error) error {
+	t.s.rec.Abort(err, t.s.c.cfg.Now())
+	return err
+}
+
+// update changes the record. Its locations show backends that have failed while the others still run.
+func (t *transfer) update(change func(*snapshot.Record)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(t.s.rec)
+}
+
+// openSpool makes the files that this save spools into.
+func (t *transfer) openSpool(size int64) (remove func(), err error) {
+	dir := filepath.Join(t.s.c.cfg.SpoolDir, t.s.rec.Name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, repository.SpoolError("create", err)
+	}
+	remove = func() {
+		for _, f := range []*spoolFile{t.raw, t.stored} {
+			if f != nil {
+				_ = f.Close()
+			}
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.s.c.log.Warn("spool not removed", "error", err)
+		}
+	}
+	if err = repository.CheckSpace(dir, size); err == nil {
+		t.rawPath = filepath.Join(dir, "snapshot"+snapshot.DataSuffix)
+		t.raw, err = newSpoolFile(t.rawPath)
+	}
+	switch {
+	case err != nil:
+	case t.s.rec.Compression == snapshot.CompressionNone && !t.s.rec.Encrypted():
+		t.stored = t.raw
+		t.storedTotal.Store(size)
+	default:
+		t.stored, err = newSpoolFile(filepath.Join(dir, "snapshot.stored"))
+	}
+	if err != nil {
+		remove()
+		return nil, err
+	}
+	return remove, nil
+}
+
+// produce reads etcd, verifies, inspects and compresses. When it returns nil the spool is whole and the record and the
+// manifest describe it.
+func (t *transfer) produce(ctx context.Context, stream *Stream) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var encoding sync.WaitGroup
+	var size int64
+	var sum string
+	var encodeErr error
+	encoding.Go(func() {
+		if size, sum, encodeErr = t.encode(ctx); encodeErr != nil {
+			cancel(encodeErr)
+		}
+	})
+
+	err := t.fetch(ctx, stream)
+	_ = stream.Close() // etcd's read transaction ends here, before anything else is done
+	t.raw.End(err)
+	if err == nil {
+		fault.Point("fetched")
+		err = t.inspect(ctx)
+	}
+	if err != nil {
+		cancel(err)
+	}
+	encoding.Wait()
+	if err == nil {
+		err = encodeErr
+	}
+	if err != nil {
+		return err
+	}
+	fault.Point("inspected")
+	var described *snapshot.Record
+	t.update(func(rec *snapshot.Record) {
+		rec.StoredSize, rec.StoredSHA256 = size, sum
+		described = rec.Copy()
+	})
+	described.Duration = t.s.c.cfg.Now().Sub(t.s.start)
+	t.manifest, err = repository.EncodeManifest(described, t.s.c.cfg.Signer)
+	return err
+}
+
+// fetch copies etcd's stream to the raw spool and verifies its checksum. A watchdog ends it when etcd sends no bytes.
+func (t *transfer) fetch(ctx context.Context, stream *Stream) error {
+	// Reads of the stream end when its own context does; this one must end them too.
+	stop := context.AfterFunc(ctx, func() { _ = stream.Close() })
+	defer stop()
+	ctx, bark := context.WithCancelCause(ctx)
+	defer bark(nil)
+	timeout := t.s.c.cfg.Watchdog
+	watchdog := time.AfterFunc(timeout, func() {
+		bark(snapshot.ReasonEtcdUnavailable.New("read the snapshot of %s: it sent no bytes for %s", stream.Member.Endpoint, timeout).
+			Advise("the member hangs or the network drops its bytes; save again to try another member, and check this one"))
+		_ = stream.Close()
+	})
+	defer watchdog.Stop()
+
+	check := repository.NewTrailer()
+	progress := t.meter("", stream.Size)
+	buf, n := make([]byte, repository.CopyBuffer), 0 // etcd's messages of 32 KiB are collected before they are hashed and spooled
+	for {
+		m, err := stream.Read(buf[n:])
+		n += m
+		if m > 0 {
+			watchdog.Reset(timeout)
+		}
+		if n == len(buf) || err != nil && n > 0 {
+			watchdog.Stop() // the spool's disk and the limit may be slow; only etcd is watched
+			_, _ = check.Write(buf[:n])
+			if _, err := t.raw.Write(buf[:n]); err != nil {
+				return err
+			}
+			progress.add(ctx, n)
+			if err := t.s.c.cfg.StreamLimit.Wait(ctx, n); err != nil {
+				return err
+			}
+			n = 0
+			watchdog.Reset(timeout)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			size, sum, err := check.Verify()
+			t.update(func(rec *snapshot.Record) { rec.DBSize, rec.SHA256 = size, sum })
+			return err
+		case context.Cause(ctx) != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// encode fills the stored spool from the raw one and returns the size and checksum of what is stored.
+func (t *transfer) encode(ctx context.Context) (size int64, sum string, err error) {
+	ctx, span := tracer.Start(ctx, "snapshot compress")
+	defer span.End()
+	hash := sha256.New()
+	count := &counter{}
+	if t.stored == t.raw {
+		_, err = io.Copy(io.MultiWriter(hash, count), t.raw.Reader(ctx))
+	} else {
+		err = t.compress(ctx, io.MultiWriter(t.stored, hash, count))
+		t.stored.End(err)
+	}
+	if err == nil {
+		t.storedTotal.Store(count.n)
+	}
+	span.SetAttributes(attribute.Int64("stored_size", count.n))
+	return count.n, hex.EncodeToString(hash.Sum(nil)), err
+}
+
+// compress writes the raw spool as it is to be stored: compressed, then encrypted.
+func (t *transfer) compress(ctx context.Context, w io.Writer) error {
+	encrypted := io.WriteCloser(nopCloser{w})
+	if t.s.rec.Encrypted() {
+		var err error
+		if encrypted, err = t.s.c.cfg.Recipients.NewWriter(w); err != nil {
+			return snapshot.ReasonInternal.New("encrypt the snapshot").Because(err)
+		}
+	}
+	var err error
+	if t.s.rec.Compression == snapshot.CompressionNone {
+		_, err = io.Copy(encrypted, t.raw.Reader(ctx))
+	} else {
+		_, err = seekable.Copy(ctx, encrypted, t.raw.Reader(ctx), seekable.Options{})
+	}
+	if err != nil {
+		return err // the end of the encrypted stream is not written, so nothing can take it for whole
+	}
+	return encrypted.Close()
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
+
+// inspect reads every page and key of the raw spool.
+func (t *transfer) inspect(ctx context.Context) error {
+	ctx, span := tracer.Start(ctx, "snapshot inspect")
+	defer span.End()
+	res, err := database.File(ctx, t.rawPath, database.Options{TempDir: filepath.Dir(t.rawPath)})
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		span.RecordError(err)
+		span.SetStatus(codes.Error, "the snapshot was not inspected")
+		if errors.Is(err, database.ErrUnreadable) {
+			return snapshot.ReasonSnapshotUnreadable.New("inspect the snapshot").Because(err).
+				Advise("its checksum is right, so the member's own database is damaged; save from another member and check this one")
+		}
+		return snapshot.ReasonInternal.New("inspect the snapshot").Because(err)
+	}
+	t.update(func(rec *snapshot.Record) {
+		rec.Revision, rec.TotalKeys, rec.Hash = res.Revision, res.TotalKeys, res.Hash
+		if res.StorageVersion != "" {
+			rec.StorageVersion = res.StorageVersion
+		}
+	})
+	span.SetAttributes(attribute.Int64("revision", res.Revision), attribute.Int64("total_keys", res.TotalKeys))
+	return nil
+}
+
+// judge publishes the verdict: from now on the backends may see the end of the spool, or why there is none.
+func (t *transfer) judge(err error) {
+	t.err = err
+	if err != nil {
+		t.stored.End(err)
+		t.raw.End(err)
+	}
+	close(t.verdict)
+}
+
+// dropRaw frees the room of the database when the backends read a compressed copy of it: they may take a while.
+func (t *transfer) dropRaw() {
+	if t.stored == t.raw {
+		return
+	}
+	_ = t.raw.Close()
+	if err := os.Remove(t.rawPath); err != nil {
+		t.s.c.log.Warn("spool not removed", "error", err)
+	}
+}
+
+// write puts the snapshot on one backend, and notes in the record how that ended.
+func (t *transfer) write(ctx context.Context, r *repository.Repository, size int64) {
+	begin := t.s.c.cfg.Now()
+	ctx, span := tracer.Start(ctx, "snapshot write")
+	var err error
+	defer func() { endSpan(span, err) }()
+	span.SetAttributes(attribute.String("backend", r.Name()))
+
+	err = t.put(ctx, r, size)
+	now := t.s.c.cfg.Now()
+	t.s.c.observe(ctx, snapshot.Event{Type: snapshot.EventWritten, Backend: r.Name(), Kind: r.Kind(), Duration: now.Sub(begin), Err: err})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.s.rec.Written(r.Name(), err, now)
+	if err != nil {
+		if t.left--; t.left == 0 && t.s.c.fallback == nil {
+			t.cancel(errNoBackendLeft)
+		}
+	}
+	t.s.c.observe(ctx, t.s.event(snapshot.Event{Type: snapshot.EventLocationDone, Backend: r.Name()}))
+}
+
+// put stores data and manifest: store checked, data durable, manifest durable.
+func (t *transfer) put(ctx context.Context, r *repository.Repository, size int64) error {
+	unverified, err := r.Open(ctx, repository.OpenOptions{Create: true, CatalogDown: t.s.uncatalogued})
+	if err != nil {
+		return err
+	}
+	if unverified != nil {
+		t.s.c.log.WarnContext(ctx, "store accepted by its marker alone", "backend", r.Name(), "error", unverified)
+	}
+	in := &verdictReader{ctx: ctx, t: t, r: t.stored.Reader(ctx), progress: t.meter(r.Name(), 0)}
+	if err := r.PutData(ctx, t.s.rec, in, repository.PutDataOptions{SizeHint: size}); err != nil {
+		return err
+	}
+	fault.Point("data-" + r.Kind().String())
+	if err := t.s.takenOver(ctx); err != nil {
+		t.undo(ctx, r, t.s.rec.DataKey())
+		return err
+	}
+	if err := r.PutManifest(ctx, t.s.rec.Name, t.manifest); err != nil {
+		t.undo(ctx, r, snapshot.ManifestKey(t.s.rec.Name), t.s.rec.DataKey())
+		return err
+	}
+	fault.Point("manifest-" + r.Kind().String())
+	return nil
+}
+
+// undo removes files that were committed before something failed; reconcile removes those that cannot be removed now.
+func (t *transfer) undo(ctx context.Context, r *repository.Repository, files ...string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	if err := r.Undo(ctx, files...); err != nil {
+		t.s.c.log.WarnContext(ctx, "trace of a failed write not removed", "backend", r.Name(), "error", err)
+	}
+}
+
+// verdictReader is the stored spool as a backend reads it: its end is visible only after the verdict.
+type verdictReader struct {
+	ctx      context.Context //nolint:containedctx // an io.Reader has no other way to be cancelled
+	t        *transfer
+	r        io.Reader
+	progress *meter
+}
+
+func (v *verdictReader) Read(p []byte) (int, error) {
+	n, err := v.r.Read(p)
+	v.progress.total = v.t.storedTotal.Load()
+	v.progress.add(v.ctx, n)
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	select {
+	case <-v.t.verdict:
+	case <-v.ctx.Done():
+		return n, context.Cause(v.ctx)
+	}
+	if v.t.err != nil {
+		return n, v.t.err
+	}
+	return n, io.EOF
+}
+
+// meter reports how many bytes have moved.
+type meter struct {
+	s           *save
+	backend     string
+	done, total int64
+	last        time.Time
+}
+
+// meter returns a meter for the bytes read from etcd (backend empty) or written to a backend.
+func (t *transfer) meter(backend string, total int64) *meter {
+	return &meter{s: t.s, backend: backend, total: total}
+}
+
+func (m *meter) add(ctx context.Context, n int) {
+	m.done += int64(n)
+	now := m.s.c.cfg.Now()
+	if n > 0 && now.Sub(m.last) < progressInterval {
+		return
+	}
+	m.last = now
+	m.s.c.observe(ctx, snapshot.Event{
+		Type: snapshot.EventProgress, Name: m.s.rec.Name, RequestID: m.s.req.RequestID, Backend: m.backend, Done: m.done, Total: m.total,
+	})
+}

@@ -1,0 +1,80 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"maps"
+
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Update changes the labels of a snapshot and whether it is pinned, in the catalog first and then in the manifests, so that
+// a catalog that is made anew has them, too. It returns the record also beside an error of a backend whose manifest could
+// not be written: the same call again writes it. Beside an adopted snapshot nothing is written.
+func (c *Cluster) Update(ctx context.Context, req UpdateRequest) (rec *snapshot.Record, err error) {
+	ctx, span := tracer.Start(ctx, "snapshot update")
+	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.String("snapshot", req.Name))
+	defer func() { endSpan(span, err) }()
+	if err := snapshot.ValidateLabels(req.Labels); err != nil {
+		return nil, err
+	}
+	if rec, err = c.Get(ctx, req.Name); err != nil {
+		return nil, err
+	}
+	if err := c.updatable(rec, req); err != nil {
+		return nil, err
+	}
+	before := rec.Copy()
+	if req.Labels != nil {
+		rec.Labels = req.Labels
+	}
+	if req.Pinned != nil {
+		rec.Pinned = *req.Pinned
+	}
+	if !maps.Equal(before.Labels, rec.Labels) || before.Pinned != rec.Pinned {
+		if err := c.cfg.Records.Update(ctx, rec); err != nil {
+			return nil, changedMeanwhile(err, "update %s", rec.Name)
+		}
+	}
+	return rec, c.rewriteManifests(ctx, rec)
+}
+
+func (c *Cluster) updatable(rec *snapshot.Record, req UpdateRequest) error {
+	if err := checkEtag(rec, req.Etag); err != nil {
+		return err
+	}
+	switch rec.State() {
+	case snapshot.StateSaving:
+		return c.saveInProgress("and " + rec.Name + " is its snapshot")
+	case snapshot.StateDeleting:
+		return snapshot.ReasonConflict.New("update %s: it is being deleted", rec.Name).Final()
+	}
+	return nil
+}
+
+// rewriteManifests writes the manifest of a snapshot anew on each backend that holds it.
+func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record) error {
+	if rec.Trigger == snapshot.TriggerAdopted {
+		return nil
+	}
+	doc, err := repository.EncodeManifest(rec, c.cfg.Signer)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, backend := range rec.ReadyOn() {
+		repo := c.repo(backend)
+		if repo == nil {
+			continue
+		}
+		err := repo.Removable(ctx, rec) // the same must hold as for a removal: the copy is this snapshot's
+		if err == nil || snapshot.ReasonOf(err) == snapshot.ReasonObjectLocked {
+			err = repo.PutManifest(ctx, rec.Name, doc)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,354 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Verify reads a snapshot's copies back and proves that they are good. The verdict is kept in the catalog. A copy whose
+// bytes or whose manifest are damaged is FAILED from then on, and repair replaces it from a good one; it is READY again
+// when it proves to be good. A copy whose bytes are right stays READY even when they cannot be restored: all others hold
+// the same bytes.
+//
+// The error of a damaged copy has ReasonChecksumMismatch, ReasonSnapshotUnreadable or ReasonManifestUntrusted and comes
+// with the record. Any other error is no verdict; one copy that cannot be read does not keep the others from being
+// verified.
+func (c *Cluster) Verify(ctx context.Context, req VerifyRequest) (*snapshot.Record, error) {
+	rec, err := c.Get(ctx, req.Name)
+	if err != nil {
+		return nil, err
+	}
+	copies, err := c.toVerify(rec, req)
+	if err != nil {
+		return nil, err
+	}
+	release, err := c.verifying.take(ctx, "verify %s", req.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	ctx, span := tracer.Start(ctx, "snapshot verify")
+	defer func() { endSpan(span, err) }()
+	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.String("snapshot", rec.Name), attribute.String("level", req.Level.String()))
+	rec, err = newVerification(c, req).run(ctx, rec, copies)
+	return rec, err
+}
+
+// toVerify returns the repositories whose copies a request is about.
+func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*repository.Repository, error) {
+	switch {
+	case req.Level < snapshot.LevelChecksum || req.Level > snapshot.LevelDrill:
+		return nil, snapshot.Invalid("level", "is none of CHECKSUM, STRUCTURE and DRILL")
+	case rec.State() == snapshot.StateSaving:
+		return nil, c.saveInProgress("and " + rec.Name + " is its snapshot")
+	case req.Backend != "" && c.repo(req.Backend) == nil:
+		return nil, c.noBackend("backend", req.Backend)
+	}
+	all := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return req.Backend != "" || l.State == snapshot.StateReady })
+	if len(all) == 0 { // a damaged copy may have been replaced by hand
+		all = c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateFailed })
+	}
+	if len(all) == 0 {
+		return nil, snapshot.ReasonCopyMissing.New("verify %s: there is no copy of it", rec.Name).On(req.Backend).Final().
+			Advise("get shows where it is; choose one of these backends, or repair it first")
+	}
+	if req.Level > snapshot.LevelChecksum && req.Backend == "" {
+		all = all[:1]
+	}
+	return all, nil
+}
+
+// copiesOf returns the repositories, or the one on a named backend, with a copy that fits.
+func (c *Cluster) copiesOf(rec *snapshot.Record, backend string, fits func(*snapshot.Location) bool) []*repository.Repository {
+	var all []*repository.Repository
+	for _, r := range c.repos {
+		l := rec.Location(r.Name())
+		if l != nil && l.Size > 0 && (backend == "" || r.Name() == backend) && fits(l) {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// verification is one Verify.
+type verification struct {
+	c       *Cluster
+	req     VerifyRequest
+	verdict snapshot.Verification
+
+	good      []string         // backends
+	deleted   error            // a copy was, while it was to be verified
+	damaged   map[string]error // by backend: copies whose bytes or manifest are damaged
+	disproved bool             // the bytes are right, and the database in them is not
+	first     error            // why it did not pass
+	unread    error            // why some copy got no verdict
+}
+
+func newVerification(c *Cluster, req VerifyRequest) *verification {
+	return &verification{
+		c: c, req: req, damaged: map[string]error{},
+		verdict: snapshot.Verification{Level: req.Level, Time: c.cfg.Now().UTC()},
+	}
+}
+
+// run verifies the copies one after the other and puts the verdict into the record.
+func (v *verification) run(ctx context.Context, rec *snapshot.Record, copies []*repository.Repository) (*snapshot.Record, error) {
+	for _, r := range copies {
+		err := v.verifyCopy(ctx, rec, r)
+		if ctx.Err() != nil {
+			return nil, snapshot.Cancelled(ctx, "verify %s", rec.Name)
+		}
+		if errors.Is(err, errNotThere) {
+			deleted, cerr := v.whyDeleted(ctx, rec, r)
+			if deleted != nil {
+				v.deleted = deleted
+				continue
+			}
+			err = cmp.Or(cerr, err) // without the catalog it is not known whether it should be there
+		}
+		v.note(ctx, rec, r.Name(), err)
+	}
+	if v.first == nil && len(v.good) == 0 || v.first == nil && v.unread != nil {
+		return nil, cmp.Or(v.unread, v.deleted)
+	}
+	v.verdict.Passed = v.first == nil
+	if v.first != nil {
+		v.verdict.Error = v.first.Error()
+	}
+	v.verdict.Duration = v.c.cfg.Now().Sub(v.verdict.Time)
+	v.c.observe(ctx, snapshot.Event{Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Snapshot.Clone(), Verification: &v.verdict})
+	rec, err := v.record(ctx, rec)
+	if err != nil {
+		return nil, errors.Join(v.first, err)
+	}
+	if v.first == nil {
+		if v.req.Level == snapshot.LevelDrill {
+			v.c.observe(ctx, snapshot.Event{Type: snapshot.EventProven, Name: rec.Name, Revision: rec.Revision, ProvenTime: rec.Proven()})
+		}
+		v.c.log.InfoContext(ctx, "snapshot verified", "snapshot", rec.Name, "verification", v.req.Level.String(),
+			"backends", v.verdict.Backends, "duration", v.verdict.Duration)
+	}
+	return rec, errors.Join(v.first, v.unread)
+}
+
+// verifyCopy checks the copy on one backend, twice when it seems to be damaged: the network may have damaged its bytes.
+func (v *verification) verifyCopy(ctx context.Context, rec *snapshot.Record, r *repository.Repository) error {
+	checked, err := v.check(ctx, rec, r)
+	if snapshot.IsDamage(err) && ctx.Err() == nil {
+		v.c.log.WarnContext(ctx, "stored copy seems to be damaged; it is read again", "snapshot", rec.Name, "backend", r.Name(), "error", err)
+		checked, err = v.check(ctx, rec, r)
+	}
+	if err != nil {
+		return err
+	}
+	v.verdict.StoredOnly = !checked.Decoded
+	if v.req.Level == snapshot.LevelDrill {
+		v.verdict.HashKV = checked.HashKV
+		v.verdict.Live, err = v.c.compareLive(ctx, rec, checked)
+	}
+	return err
+}
+
+// check reads the copy on one backend.
+func (v *verification) check(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (repository.Checked, error) {
+	if err := r.Verified(ctx, false); err != nil {
+		return repository.Checked{}, err
+	}
+	if rec.Trigger != snapshot.TriggerAdopted {
+		if _, err := r.CheckManifest(ctx, rec); err != nil {
+			return repository.Checked{}, notThere(r, snapshot.ManifestKey(rec.Name), err)
+		}
+	}
+	if need := v.req.Level.Room(rec.DBSize); need > 0 {
+		if err := repository.CheckSpace(v.c.cfg.SpoolDir, need); err != nil {
+			return repository.Checked{}, err
+		}
+	}
+	check := repository.Check{Repository: r, Record: rec, Level: v.req.Level, Dir: v.c.cfg.SpoolDir, Driller: v.c.cfg.Driller}
+	check.Identities = v.c.identitiesFor(rec)
+	if v.req.Progress != nil {
+		check.Progress = func(done, total int64) { v.req.Progress(r.Name(), done, total) }
+	}
+	checked, err := check.Run(ctx)
+	return checked, notThere(r, rec.DataKey(), err)
+}
+
+// identitiesFor returns the configured identities if one of them can decrypt the snapshot, else none.
+func (c *Cluster) identitiesFor(rec *snapshot.Record) age.Identities {
+	if c.cfg.Identities.Of(rec.EncryptionRecipients) {
+		return c.cfg.Identities
+	}
+	return age.Identities{}
+}
+
+var errNotThere = errors.New("it is not there")
+
+// notThere is the verdict on a copy that is not where the catalog has it, though its store is the right one.
+func notThere(r *repository.Repository, file string, err error) error {
+	if !snapshot.IsNotFound(err) {
+		return err
+	}
+	return snapshot.ReasonSnapshotUnreadable.New("verify %s", r.URI(file)).On(r.Name()).Because(errNotThere).
+		Advise("it was removed by hand; reconcile takes note of that, and with --repair copies it from another backend")
+}
+
+// whyDeleted returns an error when a copy that is not there was deleted on request meanwhile, and nil when it was not. err
+// is that the catalog does not answer.
+func (v *verification) whyDeleted(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (deleted, err error) {
+	now, err := v.c.Get(ctx, rec.Name)
+	switch {
+	case snapshot.ReasonOf(err) == snapshot.ReasonSnapshotNotFound:
+		return err, nil
+	case err != nil:
+		return nil, err
+	}
+	if l := now.Location(r.Name()); l != nil && l.State != snapshot.StateDeleting {
+		return nil, nil
+	}
+	return snapshot.ReasonCopyMissing.New("verify %s: the copy was deleted meanwhile", rec.Name).On(r.Name()).Final(), nil
+}
+
+// note notes the verdict on the copy of one backend.
+func (v *verification) note(ctx context.Context, rec *snapshot.Record, backend string, err error) {
+	switch {
+	case err == nil:
+		v.good = append(v.good, backend)
+	case !snapshot.IsDamage(err):
+		v.unread = cmp.Or(v.unread, err)
+		return
+	case snapshot.ReasonOf(err) != snapshot.ReasonSnapshotUnreadable:
+		v.c.log.ErrorContext(ctx, "stored copy is damaged", "snapshot", rec.Name, "backend", backend, "error", err)
+		v.damaged[backend] = err
+	default:
+		v.c.log.ErrorContext(ctx, "snapshot did not pass", "snapshot", rec.Name, "backend", backend, "error", err)
+		v.disproved = v.disproved || !errors.Is(err, errNotThere)
+	}
+	v.verdict.Backends = append(v.verdict.Backends, backend)
+	v.first = cmp.Or(v.first, err)
+}
+
+// record puts the verdict into the record, also when another replica changes the record at the same time.
+func (v *verification) record(ctx context.Context, rec *snapshot.Record) (*snapshot.Record, error) {
+	rec, err := v.c.amend(ctx, rec, func(next *snapshot.Record, _ bool) error {
+		next.Verified(v.verdict, v.disproved)
+		for backend, why := range v.damaged {
+			// Reconcile sees an untrusted manifest by itself; damaged bytes only the record can tell.
+			next.CopyFailed(backend, why, snapshot.ReasonOf(why) == snapshot.ReasonChecksumMismatch, v.c.cfg.Now())
+		}
+		for _, backend := range v.good {
+			next.CopyGood(backend, v.c.cfg.Now())
+		}
+		return nil
+	})
+	if snapshot.IsNotFound(err) {
+		_, err = v.c.Get(ctx, rec.Name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	v.c.wakeRepair()
+	return rec, nil
+}
+
+// compareLive compares a drill's HashKV with the live cluster's, where that still has the revision. The text says whether
+// it could; the error is that they differ.
+func (c *Cluster) compareLive(ctx context.Context, rec *snapshot.Record, checked repository.Checked) (string, error) {
+	hasher, ok := c.cfg.Source.(Hasher)
+	if !ok {
+		return "not compared: the source has none", nil
+	}
+	live, err := hasher.HashKV(ctx, checked.Revision)
+	switch {
+	case ctx.Err() != nil:
+		return "", snapshot.Cancelled(ctx, "verify %s", rec.Name)
+	case err != nil:
+		why := err.Error()
+		if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Err == nil {
+			why = e.Message
+		}
+		return "not compared: " + why, nil
+	case rec.EtcdClusterID == "":
+		return "not compared: it is not known which cluster the snapshot is of", nil
+	case live.ClusterID != rec.EtcdClusterID:
+		return "not compared: the live cluster is another one now, restored or made anew", nil
+	case live.CompactRevision != checked.CompactRevision:
+		return "not compared: the live cluster was compacted meanwhile", nil
+	case live.HashKV == checked.HashKV:
+		return "the same as the live cluster's", nil
+	}
+	return "not the live cluster's", snapshot.ReasonSnapshotUnreadable.New("verify %s", rec.Name).
+		Because(fmt.Errorf("HashKV at revision %d is %d, and %d in the live cluster", checked.Revision, checked.HashKV, live.HashKV)).
+		Advise("unless the cluster was restored from an older snapshot since, one of the two is damaged: " +
+			"compare the members of etcd with each other (etcdctl endpoint hashkv --cluster)")
+}
+
+// Scrub verifies a share of the snapshots. Its findings are in the catalog, the log and the metrics; the error is that of
+// copies that are damaged, and of those that could not be verified.
+func (c *Cluster) Scrub(ctx context.Context, s Scrub) error {
+	all, err := c.toScrub(ctx)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	var errs []error
+	if s.Drill {
+		newest := slices.MaxFunc(all, func(a, b scrubbed) int {
+			return cmp.Or(a.created.Compare(b.created), strings.Compare(a.name, b.name))
+		})
+		_, err := c.Verify(ctx, VerifyRequest{Name: newest.name, Level: snapshot.LevelDrill})
+		errs = append(errs, err)
+		all = slices.DeleteFunc(all, func(a scrubbed) bool { return a.name == newest.name })
+	}
+	slices.SortStableFunc(all, func(a, b scrubbed) int { return a.verified.Compare(b.verified) })
+	for _, a := range all[:(len(all)*s.Share+99)/100] {
+		_, err := c.Verify(ctx, VerifyRequest{Name: a.name, Level: snapshot.LevelChecksum})
+		if ctx.Err() != nil {
+			return snapshot.Cancelled(ctx, "scrub")
+		}
+		if r := snapshot.ReasonOf(err); r != snapshot.ReasonSnapshotNotFound && r != snapshot.ReasonCopyMissing { // it was deleted meanwhile
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// scrubbed is a snapshot that a scrub may verify.
+type scrubbed struct {
+	name     string
+	created  time.Time
+	verified time.Time
+}
+
+// toScrub returns the snapshots that have a READY copy on a configured backend. Without that condition, a snapshot whose
+// backends are no longer configured would be the first in turn for ever.
+func (c *Cluster) toScrub(ctx context.Context) (all []scrubbed, err error) {
+	latest := c.cfg.Now().Add(snapshot.ClockTolerance) // a later time was noted by a clock that was wrong
+	for rec, err := range c.cfg.Records.Scan(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		ready := c.copiesOf(rec, "", func(l *snapshot.Location) bool { return l.State == snapshot.StateReady })
+		if rec.State() != snapshot.StateReady && rec.State() != snapshot.StatePartial || len(ready) == 0 {
+			continue
+		}
+		s := scrubbed{name: rec.Name}
+		if !rec.CreateTime.After(latest) {
+			s.created = rec.CreateTime
+		}
+		if rec.Verification != nil && !rec.Verification.Time.After(latest) {
+			s.verified = rec.Verification.Time
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}

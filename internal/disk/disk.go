@@ -1,0 +1,29 @@
+package disk
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// ErrLocked says that another process holds the lock of a file.
+var ErrLocked = errors.New("another process has locked it")
+
+// Lock takes the lock of a file or directory for this process, without waiting; ErrLocked when another one holds it. The
+// lock ends when f is closed, also by the end of the process.
+func Lock(f *os.File) error {
+	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return ErrLocked
+	}
+	return err
+}
+
+// Free returns how many bytes this process can still write to the file system of a directory.
+func Free(dir string) (int64, error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return 0, err
+	}
+	return int64(fs.Bavail) * int64(fs.Bsize), nil //nolint:unconvert // the types differ between systems
+}

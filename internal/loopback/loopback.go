@@ -1,0 +1,19 @@
+// Package loopback tells the addresses of this machine alone from those that other machines can reach.
+package loopback
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// Is reports whether an address, with or without a port, is one that only this machine can reach: localhost, 127.0.0.0/8
+// or ::1. Other names are not looked up.
+func Is(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
+	}
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+}

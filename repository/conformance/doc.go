@@ -1,0 +1,2 @@
+// Package conformance holds the promises of the port [repository.Backend] against an implementation.
+package conformance

@@ -1,0 +1,128 @@
+package repository
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Entry is a snapshot as the listing shows it. Entries are how a repository is read without a service and without a
+// catalog: the manifests beside the data say all there is to know.
+type Entry struct {
+	Name string
+	Time time.Time // when it was taken, by its name, or else when it was written
+	Size int64     // of its object
+
+	group *Group
+}
+
+// Entries returns the snapshots in the repository, newest first. Only the listing is held in memory, and no object is
+// read. An entry without data is left out.
+func (r *Repository) Entries(ctx context.Context) ([]Entry, error) {
+	var all []Entry
+	for g, err := range r.Groups(r.List(ctx), func(string) {}) {
+		if err != nil {
+			return nil, err
+		}
+		e := Entry{Name: g.Name, group: g}
+		for _, o := range g.Objects {
+			e.Size = max(e.Size, o.Size)
+			e.Time, _ = snapshot.Origin(g.Name, o.ModTime)
+		}
+		if e.Size > 0 {
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b Entry) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.Name, a.Name)) })
+	return all, nil
+}
+
+// Record returns the snapshot of an entry as its manifest describes it, or, when another program took it, as far as its
+// name does. Its only location is READY when the listing does not contradict that. An entry that could not be restored
+// is an error with ReasonSnapshotUnreadable.
+func (r *Repository) Record(ctx context.Context, e Entry) (*snapshot.Record, error) {
+	if e.group.Manifest {
+		return r.describedRecord(ctx, e)
+	}
+	if !r.trust.acceptsUnsigned() {
+		return nil, r.notWhole(e, errors.New("it has no manifest, and only signed ones are believed"))
+	}
+	// Without a manifest only another program's file can be a snapshot: data of this program is the trace of a crash.
+	for _, o := range e.group.Objects {
+		if !r.foreignSuffix(e.group, &o) {
+			continue
+		}
+		file := strings.TrimPrefix(o.Key, r.prefix)
+		rec := &snapshot.Record{File: file, Snapshot: snapshot.Snapshot{
+			Name: e.Name, Trigger: snapshot.TriggerAdopted, Compression: snapshot.CompressionOf(file), StoredSize: o.Size,
+		}}
+		rec.CreateTime, rec.Node = snapshot.Origin(e.Name, o.ModTime)
+		r.found(rec, o.Size)
+		return rec, nil
+	}
+	return nil, r.notWhole(e, errors.New("its manifest is missing"))
+}
+
+// describedRecord returns the snapshot of an entry that has a manifest. The size in the listing is compared here,
+// because a copy that was cut off is then passed over before anything is read.
+func (r *Repository) describedRecord(ctx context.Context, e Entry) (*snapshot.Record, error) {
+	m, err := r.ReadManifest(ctx, e.Name)
+	if err != nil {
+		return nil, r.undescribed(e, m, err)
+	}
+	rec := m.Record
+	data := r.DataOf(e.group, rec)
+	switch {
+	case data == nil:
+		return nil, r.notWhole(e, errors.New("its data is missing"))
+	case data.Size != rec.StoredSize:
+		return nil, r.notWhole(e, fmt.Errorf("it has %d bytes instead of %d", data.Size, rec.StoredSize))
+	}
+	r.found(rec, data.Size)
+	return rec, nil
+}
+
+// undescribed returns the error of an entry whose manifest could not be read or used. A signature binds a snapshot to
+// its cluster: with a Trust, a manifest of another cluster is not trusted, whoever has signed it.
+func (r *Repository) undescribed(e Entry, m *Manifest, err error) error {
+	why, unusable := errors.AsType[*unusableError](err)
+	switch {
+	case !unusable:
+		return err
+	case m != nil && m.Record.Name == e.Name && r.trust != nil:
+		cause := fmt.Errorf("it is of cluster %q, and not of %q", m.Record.Cluster, r.cluster)
+		return r.untrusted(r.manifestKey(e.Name), cause)
+	}
+	return r.notWhole(e, why)
+}
+
+// found notes in a record that it is whole here.
+func (r *Repository) found(rec *snapshot.Record, size int64) {
+	l := r.Location(rec, time.Time{})
+	l.State, l.Size = snapshot.StateReady, size
+	rec.Found(l)
+}
+
+// notWhole is the error of an entry that could not be restored; another one may do.
+func (r *Repository) notWhole(e Entry, why error) error {
+	return snapshot.ReasonSnapshotUnreadable.New("%s is not whole", r.URI(e.Name)).On(r.info.Name).Because(why)
+}
+
+// RemoveEntry removes all objects of an entry, the manifest first. It checks nothing.
+func (r *Repository) RemoveEntry(ctx context.Context, e Entry) error {
+	if err := r.backend.Delete(ctx, r.manifestKey(e.Name)); err != nil {
+		return err
+	}
+	for _, o := range e.group.Objects {
+		if err := r.backend.Delete(ctx, o.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}

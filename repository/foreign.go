@@ -1,0 +1,175 @@
+package repository
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/etcd/database"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// ErrNoSnapshot: an object has the name of a snapshot and is none.
+var ErrNoSnapshot = errors.New("it does not begin like a database of etcd")
+
+// errTooLong: an archive gives more than the database in it should have.
+var errTooLong = errors.New("the database in it is longer than it says")
+
+// ReadForeign reads the file of a snapshot that another program took through the spool, and returns what the file says
+// of itself. The error has ReasonChecksumMismatch or ReasonSnapshotUnreadable when the file is damaged, and is
+// [ErrNoSnapshot] when it is no snapshot.
+func (r *Repository) ReadForeign(
+	ctx context.Context, rec *snapshot.Record, spoolDir string,
+) (*snapshot.Snapshot, error) {
+	// A directory of its own, so that a crash leaves one leftover and the inspection's table is beside the database.
+	dir, err := os.MkdirTemp(spoolDir, "adopt-")
+	if err != nil {
+		return nil, SpoolError("create", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	path := filepath.Join(dir, "snapshot"+snapshot.DataSuffix)
+	s, err := r.spoolForeign(ctx, r.key(rec.File), rec.Compression, path)
+	if err != nil {
+		return nil, err
+	}
+	res, err := database.File(ctx, path, database.Options{TempDir: dir})
+	switch {
+	case errors.Is(err, database.ErrUnreadable):
+		return nil, snapshot.ReasonSnapshotUnreadable.New("inspect %s", r.URI(rec.File)).On(r.info.Name).Because(err)
+	case err != nil:
+		return nil, err
+	}
+	s.Revision, s.TotalKeys, s.Hash, s.StorageVersion = res.Revision, res.TotalKeys, res.Hash, res.StorageVersion
+	return s, nil
+}
+
+// PeekForeign looks at the first bytes of a file, which is enough for a dry run: nil when it begins like a snapshot,
+// [ErrNoSnapshot] when it does not.
+func (r *Repository) PeekForeign(ctx context.Context, file string) error {
+	in, err := r.openForeign(ctx, r.key(file), snapshot.CompressionOf(file))
+	if err != nil {
+		return err
+	}
+	_, _, err = readHead(in)
+	_ = in.Close()
+	return err
+}
+
+// openForeign opens the database in a file of which nothing is known but its name, so only its own checksum is
+// compared.
+func (r *Repository) openForeign(ctx context.Context, key string, c snapshot.Compression) (*copyReader, error) {
+	return r.openDecoded(ctx, key, &snapshot.Snapshot{Compression: c}, NewTrailer(), age.Identities{})
+}
+
+// spoolForeign writes the database in an object, with etcd's checksum, to path. It writes no more than the size that
+// the database itself declares: an archive may pretend to hold anything.
+func (r *Repository) spoolForeign(
+	ctx context.Context, key string, c snapshot.Compression, path string,
+) (*snapshot.Snapshot, error) {
+	in, err := r.openForeign(ctx, key, c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = in.Close() }()
+	head, size, err := readHead(in)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckSpace(filepath.Dir(path), size); err != nil {
+		return nil, err
+	}
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, SpoolError("create", err)
+	}
+	defer func() { _ = out.Close() }()
+	limited := &limitedWriter{w: out, left: size + ChecksumSize}
+	// Plain interfaces, so that the copy is read with this buffer and not with its WriteTo.
+	if _, err = limited.Write(head); err == nil {
+		_, err = io.CopyBuffer(struct{ io.Writer }{limited}, struct{ io.Reader }{in}, make([]byte, CopyBuffer))
+	}
+	switch {
+	case limited.err != nil:
+		return nil, SpoolError("write", limited.err)
+	case errors.Is(err, errTooLong):
+		return nil, in.damaged(fmt.Errorf("%w: it says that it has %d bytes", errTooLong, size))
+	case err != nil:
+		return nil, err
+	}
+	return &snapshot.Snapshot{
+		DBSize: in.dbSize, SHA256: in.dbSum, StoredSize: in.stored.n, StoredSHA256: in.stored.hex(),
+	}, nil
+}
+
+// readHead reads the first bytes of a copy, and returns the size that the database declares in them. A file that cannot
+// be decoded, or is shorter than a page, is no snapshot; a backend that breaks off says nothing of it.
+func readHead(in io.Reader) (head []byte, size int64, err error) {
+	head = make([]byte, database.HeadSize)
+	n, err := io.ReadFull(in, head)
+	size, ok := database.DeclaredSize(head[:n])
+	short := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	switch {
+	case err != nil && !short && snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch:
+		return nil, 0, err
+	case !ok:
+		return nil, 0, ErrNoSnapshot
+	}
+	return head, size, nil
+}
+
+// limitedWriter takes a number of bytes and no more. It keeps the error of its writer, to tell a full disk from a copy
+// that cannot be read.
+type limitedWriter struct {
+	w    io.Writer
+	left int64
+	err  error // of w
+}
+
+// Write implements [io.Writer].
+func (l *limitedWriter) Write(p []byte) (int, error) {
+	if int64(len(p)) > l.left {
+		return 0, errTooLong
+	}
+	n, err := l.w.Write(p)
+	l.left -= int64(n)
+	l.err = err
+	return n, err
+}
+
+// ForeignLabels returns the metadata that K3s or RKE2 keep of a snapshot, as far as labels can hold it. These programs
+// work without the metadata, and so does this one: an error is logged and no more.
+func (r *Repository) ForeignLabels(ctx context.Context, file string) map[string]string {
+	reader, ok := r.backend.(MetadataReader)
+	if !ok {
+		return nil
+	}
+	var doc []byte
+	in, err := reader.Metadata(ctx, r.key(file))
+	if err == nil {
+		doc, err = r.readDocument(r.key(file), in)
+	}
+	if err != nil {
+		if !snapshot.IsNotFound(err) {
+			r.log.WarnContext(ctx, "labels of an adopted snapshot not read", "backend", r.info.Name, "file", file, "error", err)
+		}
+		return nil
+	}
+	// Other programs decide about the document: members that no label can hold are left out.
+	var all map[string]any
+	if json.Unmarshal(doc, &all) != nil {
+		return nil
+	}
+	labels := map[string]string{}
+	for k, v := range all {
+		text, ok := v.(string)
+		if ok && len(labels) < snapshot.MaxLabels && snapshot.ValidateLabels(map[string]string{k: text}) == nil {
+			labels[k] = text
+		}
+	}
+	return labels
+}

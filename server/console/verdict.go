@@ -1,0 +1,234 @@
+package console
+
+import (
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// VerdictOn returns the verdict on a cluster from its newest records, newest first. With all, there are no others.
+func VerdictOn(name string, backends []string, records []*snapshot.Record, all bool, now time.Time) Cluster {
+	v := &verdict{records: records, now: now, c: Cluster{
+		Name: name, Verdict: Safe, Findings: []Finding{}, Mark: mark(records), Examined: len(records), All: all,
+	}}
+	for _, b := range backends {
+		v.c.Backends = append(v.c.Backends, v.backend(b))
+	}
+	v.facts()
+	v.restorable()
+	v.failedVerification()
+	v.lastSave()
+	v.backends()
+	v.schedule()
+	v.proof()
+	rank := []Verdict{Danger, Attention, Safe}
+	slices.SortStableFunc(v.c.Findings, func(a, b Finding) int {
+		return slices.Index(rank, a.Verdict) - slices.Index(rank, b.Verdict)
+	})
+	if len(v.c.Findings) > 0 {
+		v.c.Verdict = v.c.Findings[0].Verdict
+	}
+	return v.c
+}
+
+// Unreadable is a cluster whose catalog could not be read.
+func Unreadable(name string, backends []string, err error) Cluster {
+	c := Cluster{Name: name, Verdict: Unknown, Findings: []Finding{{
+		Verdict: Unknown,
+		Text: "The catalog cannot be read, so nothing is known here: " + err.Error() +
+			". Saves and restores work without it, and this command lists the snapshots on a backend.",
+		Do: []string{"list", "--from", "URL"},
+	}}}
+	for _, b := range backends {
+		c.Backends = append(c.Backends, Backend{Name: b})
+	}
+	return c
+}
+
+// verdict is a verdict in the making.
+type verdict struct {
+	c       Cluster
+	records []*snapshot.Record
+	now     time.Time
+	last    *snapshot.Record // the newest whose save has ended
+	newest  *snapshot.Record // the newest that has a READY copy anywhere
+}
+
+// mark returns a text that changes when one of the records does.
+func mark(records []*snapshot.Record) string {
+	h := fnv.New64a()
+	for _, rec := range records {
+		_, _ = fmt.Fprintf(h, "%q %d\n", rec.Name, rec.Version) // a hash takes everything
+	}
+	return strconv.FormatUint(h.Sum64(), 36)
+}
+
+// repair are the arguments of the command that makes missing copies.
+var repair = []string{"reconcile", "--repair"}
+
+// find adds a finding: how bad it is, the command that helps, and the text.
+func (v *verdict) find(how Verdict, do []string, format string, args ...any) {
+	v.c.Findings = append(v.c.Findings, Finding{Verdict: how, Text: fmt.Sprintf(format, args...), Do: do})
+}
+
+// facts takes the facts that are shown from the records.
+func (v *verdict) facts() {
+	for _, rec := range v.records {
+		if rec.State() == snapshot.StateSaving && v.c.Saving == nil {
+			v.c.Saving = shown(rec)
+		}
+		if ended(rec) && v.last == nil {
+			v.last, v.c.LastSave = rec, shown(rec)
+		}
+		if wholeCopy(rec) == nil {
+			continue
+		}
+		if v.newest == nil {
+			v.newest = rec
+		}
+		if rec.State() == snapshot.StateReady && !failedVerification(rec) && v.c.Newest == nil {
+			v.c.Newest = shown(rec)
+		}
+		if !rec.Proven().IsZero() && (v.c.Proven == nil || rec.Proven().After(v.c.Proven.Time)) {
+			v.c.Proven = &Proof{Snapshot: *shown(rec), Time: rec.Proven()}
+		}
+	}
+}
+
+// restorable finds whether there is a snapshot to restore.
+func (v *verdict) restorable() {
+	among := ""
+	if !v.c.All {
+		among = fmt.Sprintf(" among the newest %d", v.c.Examined)
+	}
+	switch {
+	case v.newest == nil && len(v.records) > 0 && v.records[0].FallbackNode() != "":
+		v.find(Danger, repair, "No backend holds a snapshot%s; one is on the disk of %s alone.",
+			among, v.records[0].FallbackNode())
+	case v.newest == nil && v.c.Saving != nil:
+		v.find(Danger, []string{"watch"}, "There is no snapshot that could be restored%s; one is being saved.", among)
+	case v.newest == nil:
+		v.find(Danger, []string{"save"}, "There is no snapshot that could be restored%s.", among)
+	case disproved(v.newest):
+		v.find(Danger, []string{"save"}, "The newest snapshot, %s, did not pass its verification: %s",
+			v.newest.Name, v.newest.Verification.Error)
+	case v.c.Newest == nil:
+		v.find(Attention, repair, "No snapshot%s is on all of its backends; the newest that can be restored is %s.",
+			among, v.newest.Name)
+	}
+}
+
+// failedVerification finds the newest snapshot that did not pass its verification; the list shows the others.
+func (v *verdict) failedVerification() {
+	for _, rec := range v.records {
+		if failedVerification(rec) && (rec != v.newest || !disproved(rec)) {
+			v.find(Attention, []string{"verify", rec.Name},
+				"%s did not pass its last verification, and none since was: %s", rec.Name, rec.Verification.Error)
+			return
+		}
+	}
+}
+
+// lastSave finds how the last save ended.
+func (v *verdict) lastSave() {
+	switch {
+	case v.last == nil:
+	case v.last.State() == snapshot.StateFailed:
+		v.find(Danger, []string{"save"}, "The last save failed: %s", why(v.last))
+	case v.last.State() == snapshot.StatePartial:
+		v.find(Attention, repair, "The last save did not reach every backend: %s", why(v.last))
+	}
+}
+
+// backends finds the copies that are missing.
+func (v *verdict) backends() {
+	for _, b := range v.c.Backends {
+		switch {
+		case b.Waiting > 0:
+			v.find(Attention, repair, "%s waiting to be brought to %s; it is tried again by itself.", copies(b.Waiting), b.Name)
+		case b.Newest == nil && v.newest != nil:
+			v.find(Attention, repair, "%s holds none of the snapshots that were examined.", b.Name)
+		}
+	}
+}
+
+func copies(n int) string {
+	if n == 1 {
+		return "1 copy is"
+	}
+	return fmt.Sprintf("%d copies are", n)
+}
+
+// usual is how many of the newest scheduled snapshots show the interval of a schedule. Older ones are thinned out by
+// retention.
+const usual = 6
+
+// schedule finds out that a schedule has stopped. The catalog does not have the schedules, but it has their snapshots.
+func (v *verdict) schedule() {
+	var times []time.Time
+	for _, rec := range v.records {
+		if rec.Trigger == snapshot.TriggerScheduled && len(times) < usual {
+			times = append(times, rec.CreateTime)
+		}
+	}
+	if len(times) < 3 {
+		return
+	}
+	var gaps []time.Duration
+	for i := range times[1:] {
+		gaps = append(gaps, times[i].Sub(times[i+1]))
+	}
+	slices.Sort(gaps)
+	every, since := gaps[len(gaps)/2], v.now.Sub(times[0])
+	if since > 2*every+time.Minute {
+		v.find(Attention, []string{"save"}, "No scheduled save for %s; the ones before began about every %s. "+
+			"Does a replica lead, and is the schedule still configured?", round(since), round(every))
+	}
+}
+
+// proof finds whether a restore was ever proven.
+func (v *verdict) proof() {
+	if v.c.Proven != nil || v.newest == nil || disproved(v.newest) {
+		return
+	}
+	do := []string{"verify", v.newest.Name, "--level", "drill"}
+	if v.newest.Encrypted() {
+		do = do[:2] // without an identity, the service can verify no more than the stored bytes
+	}
+	switch {
+	case v.encryptedAndVerified():
+		v.find(Safe, []string{"verify", v.newest.Name, "--from", "URL", "--identity", "FILE", "--level", "drill"},
+			"The stored bytes were read back and are right. They are encrypted: unless the service has an identity "+
+				"(encryption.identity_files), a restore is proven where one is kept, and the proof is not known here.")
+	case v.c.All:
+		v.find(Attention, do, "No restore was ever proven: a snapshot is worth what its restore is worth.")
+	default:
+		v.find(Attention, do, "No restore of the newest %d snapshots was proven.", v.c.Examined)
+	}
+}
+
+// encryptedAndVerified reports whether snapshots are encrypted, and the stored bytes of one have passed a verification.
+// A service without an identity cannot verify more.
+func (v *verdict) encryptedAndVerified() bool {
+	return v.newest.Encrypted() && slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
+		return rec.Verification != nil && rec.Verification.Passed
+	})
+}
+
+// round returns a duration with about two figures.
+func round(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours())/24)
+	}
+}

@@ -1,0 +1,99 @@
+package snapshot
+
+import (
+	"context"
+	"time"
+)
+
+// EventType says what happened.
+type EventType int
+
+// The types of event. Those up to EventDeleted are what Watch shows; the others are for metrics and logs.
+const (
+	EventStarted       EventType = iota + 1 // a save has begun
+	EventProgress                           // bytes have moved: Done, Total, and Backend for a write
+	EventLocationDone                       // Backend holds the snapshot or has failed
+	EventFinished                           // a save has ended: Duration; Err is nil only when every chosen backend holds it
+	EventDeleted                            // Backend does not hold the snapshot any more: it was deleted or pruned
+	EventSaveRejected                       // a save was refused because another one runs
+	EventWritten                            // a write of data and manifest to a backend has ended: Kind, Duration, Err
+	EventReconciled                         // a reconcile has ended: Duration; Err is nil only when no backend failed
+	EventListed                             // a listing of a backend has ended: Kind, Duration spent in the backend, Err
+	EventCounted                            // the catalog's records by state, after a reconcile: States
+	EventSwept                              // leftovers were removed from Backend: Count
+	EventVerified                           // a snapshot was verified: Snapshot, Verification
+	EventProven                             // the newest proven snapshot: Revision, ProvenTime; zero when there is none
+	EventRepaired                           // an attempt to copy a snapshot to Backend has ended: Err
+	EventRepairsQueued                      // the copies that wait for their repair: Queued
+)
+
+// Event is something that happened to a cluster on this replica. Time, Type and Cluster are always set, the other fields
+// where the type names them.
+type Event struct {
+	Type      EventType
+	Time      time.Time
+	Cluster   string
+	Name      string // of the snapshot
+	RequestID string
+	Snapshot  *Snapshot // a copy; nil in EventProgress
+	Backend   string    // in EventProgress the backend that is written, empty for the read from etcd
+	Kind      BackendKind
+
+	Done  int64 // bytes so far
+	Total int64 // bytes expected; 0 when not known
+
+	Duration     time.Duration
+	Err          error
+	Count        int64
+	States       map[State]int64
+	Queued       map[string]RepairQueue // by backend; a backend without any is left out
+	Verification *Verification
+	Revision     int64
+	ProvenTime   time.Time
+}
+
+// RepairQueue is the copies that wait for their repair on one backend.
+type RepairQueue struct {
+	Count int64
+	Since time.Time // when the oldest of them failed
+}
+
+// An Observer receives the events of a cluster: metrics, watchers, and whoever else subscribes.
+type Observer interface {
+	// Observe takes an event. It is called while the span of what happened is open in ctx, and does not block.
+	Observe(ctx context.Context, ev Event)
+}
+
+// Observers hands each event to all of them, in order.
+type Observers []Observer
+
+// Observe implements [Observer].
+func (all Observers) Observe(ctx context.Context, ev Event) {
+	for _, o := range all {
+		o.Observe(ctx, ev)
+	}
+}
+
+// Position is a place in the history of a catalog.
+type Position struct {
+	Revision int64
+	History  string // identifies the history of the revision: a catalog that was restored has another one. May be empty
+}
+
+// Changes are the changes of records that one revision of the catalog made.
+type Changes struct {
+	Position
+	Records []Change // none when nothing has happened up to this revision
+}
+
+// Change is the change of one record.
+type Change struct {
+	Before *Record // nil when there was none
+	After  *Record // nil when there is none any more
+}
+
+// Moment is the events of one revision of the catalog; none when nothing has happened up to it.
+type Moment struct {
+	Position
+	Events []Event
+}

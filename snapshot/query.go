@@ -1,0 +1,28 @@
+package snapshot
+
+import "time"
+
+// Query selects records; zero fields select all.
+type Query struct {
+	States  []State
+	Backend string
+	Labels  map[string]string
+	From    time.Time // created at or after
+	Until   time.Time // created before
+
+	PageSize  int // 1 to 1000
+	PageToken string
+}
+
+// Page is a page of records, newest first.
+type Page struct {
+	Records       []*Record
+	NextPageToken string // empty when this is the last page
+}
+
+// Store is the identity of the directory or bucket behind a backend, as the catalog remembers it.
+type Store struct {
+	ID          string
+	Initialized bool // its marker was seen
+	Version     int64
+}

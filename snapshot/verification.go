@@ -1,0 +1,48 @@
+package snapshot
+
+import "time"
+
+// Level says how far a copy is verified. Each level includes those before it.
+type Level int
+
+// The levels; their numbers are those of the API.
+const (
+	LevelUnspecified Level = iota
+	LevelChecksum          // every byte is read back and compared with its checksums
+	LevelStructure         // every page and key is read: revision, number of keys and hash are those of the manifest
+	LevelDrill             // it is restored into a throw-away etcd, which is started, queried, and written to
+)
+
+var levelNames = []string{"UNSPECIFIED", "CHECKSUM", "STRUCTURE", "DRILL"}
+
+// String returns the name as tables, logs and docs print it: CHECKSUM.
+func (l Level) String() string { return nameOf(levelNames, int(l)) }
+
+// MemberRoom is how many bytes an etcd needs on the disk beside its database, to be restored and to start: 64 MB are for
+// the first file of its log. It makes a second file when there is room, and works without one.
+const MemberRoom = 65_000_000
+
+// Room returns how many bytes a verification needs on the disk for a database of the given size.
+func (l Level) Room(size int64) int64 {
+	switch {
+	case l <= LevelChecksum:
+		return 0
+	case l == LevelDrill:
+		return size + MemberRoom
+	}
+	return size
+}
+
+// Verification is the verdict on a snapshot: that of its last verification.
+type Verification struct {
+	Level    Level
+	Passed   bool
+	Error    string // why it did not pass
+	Time     time.Time
+	Duration time.Duration
+	Backends []string // whose copies were verified
+	HashKV   uint32   // etcd's HashKV at the snapshot's revision, from a drill
+	Live     string   // of a drill: whether HashKV was compared with that of the live cluster, or why not
+
+	StoredOnly bool // it is encrypted, and its stored bytes were compared because there was no identity to decrypt it
+}

@@ -1,0 +1,98 @@
+package driver
+
+import (
+	"context"
+	"io"
+	"iter"
+	"net/url"
+	"path"
+	"time"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Kind describes one kind of storage.
+type Kind struct {
+	Backend snapshot.BackendKind
+	Example string // a URL, as errors show it: file:///DIRECTORY
+	Params  Params // of the URL, beside prefix=
+
+	// New returns the store at a location, or an error that says what is wrong with the URL. It does no I/O: what
+	// cannot be opened is an error of the first call, and is tried again with the next one.
+	New func(Location, Options) (Store, error)
+	// Explain says what an error of the store means. A verdict without a reason leaves it to package storage.
+	Explain func(error) Verdict
+	// Blocking is set when calls cannot be ended from outside. They run under the stall guard then.
+	Blocking bool
+}
+
+// Location is a URL that was checked against its kind's parameters.
+type Location struct {
+	URL    *url.URL   // without user and fragment
+	Prefix string     // of all keys; empty, or ends with '/'
+	Params url.Values // without prefix=; those that are empty are left out
+}
+
+// A Limiter slows down what moves bytes.
+type Limiter interface {
+	// Wait returns when this many bytes may pass, or with the cause of ctx when it ends before.
+	Wait(ctx context.Context, bytes int) error
+}
+
+// Options are what a backend is given beside its URL.
+type Options struct {
+	StallTimeout time.Duration // how long nothing may move; above 0
+	UploadLimit  Limiter       // of what is sent over the network; may be nil
+}
+
+// Store is one place of a kind. Keys were checked; the location's prefix comes before them. Errors are as they come,
+// but for [snapshot.ErrNotFound] and [snapshot.ErrExists], which are wrapped as the methods of [repository.Backend] say.
+type Store interface {
+	// URI returns where a key is, for a person.
+	URI(key string) string
+	// Put stores what src gives, as [repository.Backend] says.
+	Put(ctx context.Context, key string, src *Source, opts repository.PutOptions) error
+	// Get opens an extent of an object. An extent that begins behind the end has no bytes.
+	Get(ctx context.Context, key string, x Extent) (io.ReadCloser, error)
+	Stat(ctx context.Context, key string) (repository.Object, error)
+	List(ctx context.Context, prefix string) iter.Seq2[repository.Object, error]
+	Delete(ctx context.Context, key string) error
+	Sweep(ctx context.Context, prefix string, opts repository.SweepOptions) (int64, error)
+}
+
+// metadataDir is where K3s and RKE2 keep what they know of a snapshot, in a file of the same name.
+const metadataDir = ".metadata"
+
+// MetadataKey returns the key of what K3s keeps of an object beside it.
+func MetadataKey(key string) string {
+	dir, name := path.Split(key)
+	return dir + metadataDir + "/" + name
+}
+
+// A MetadataReader is a [Store] in which K3s keeps metadata elsewhere than under [MetadataKey].
+type MetadataReader interface {
+	Metadata(ctx context.Context, key string) (io.ReadCloser, error)
+}
+
+// Metadata opens what K3s keeps of an object.
+func Metadata(ctx context.Context, s Store, key string) (io.ReadCloser, error) {
+	if m, ok := s.(MetadataReader); ok {
+		return m.Metadata(ctx, key)
+	}
+	return s.Get(ctx, MetadataKey(key), Whole)
+}
+
+// Close gives back what a store has opened, if it is an [io.Closer].
+func Close(s Store) error {
+	if c, ok := s.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// Swept reports whether what is left of a write to a key is removed: keys that this program does not write are left
+// alone.
+func Swept(key string, opts repository.SweepOptions) bool {
+	return snapshot.OwnKey(key) && (opts.Keep == nil || !opts.Keep(key))
+}

@@ -1,0 +1,51 @@
+package driver
+
+import (
+	"context"
+	"io"
+	"sync"
+)
+
+// CopyBuffer is how much is read at once.
+const CopyBuffer = 256 << 10
+
+// Source is what is stored. It ends when its context does, and remembers why it broke off, to tell that from an error
+// of the store.
+type Source struct {
+	ctx context.Context //nolint:containedctx // an io.Reader has no other way to be cancelled
+	r   io.Reader
+
+	mu  sync.Mutex // a store that was given up may still read
+	err error
+}
+
+// NewSource returns a source of what r gives.
+func NewSource(ctx context.Context, r io.Reader) *Source { return &Source{ctx: ctx, r: r} }
+
+// Read implements [io.Reader].
+func (s *Source) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF { // wrapped, it broke off
+		s.mu.Lock()
+		s.err = err
+		s.mu.Unlock()
+	}
+	return n, err
+}
+
+// Err returns the error with which the reader broke off, if it did.
+func (s *Source) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// CopyTo gives all bytes to w.
+func (s *Source) CopyTo(w io.Writer) error {
+	// The plain types keep io.Copy from taking short cuts that know neither s nor w.
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s}, make([]byte, CopyBuffer))
+	return err
+}

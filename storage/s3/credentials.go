@@ -1,0 +1,58 @@
+package s3
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// fileCredentials are those that the SDK finds, found anew when one of its files has changed: the SDK reads them once,
+// and keys in files have no time at which they expire.
+type fileCredentials struct {
+	load func(context.Context) (aws.CredentialsProvider, error)
+
+	mu      sync.Mutex
+	current aws.CredentialsProvider
+	stamp   string
+}
+
+// Retrieve implements [aws.CredentialsProvider]. It is asked for every request. Files that cannot be read now, because
+// they are just being written for example, leave the credentials as they are until the next request.
+func (f *fileCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	f.mu.Lock()
+	if stamp := stampOf(credentialFiles()); stamp != f.stamp {
+		if fresh, err := f.load(ctx); err == nil && fresh != nil {
+			f.current, f.stamp = fresh, stamp
+		}
+	}
+	current := f.current
+	f.mu.Unlock()
+	return current.Retrieve(ctx)
+}
+
+// credentialFiles returns where the SDK looks for credentials.
+func credentialFiles() []string {
+	home, _ := os.UserHomeDir() // without one, the SDK finds none either
+	files := []string{os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), os.Getenv("AWS_CONFIG_FILE")}
+	for i, name := range []string{"credentials", "config"} {
+		if files[i] == "" {
+			files[i] = filepath.Join(home, ".aws", name)
+		}
+	}
+	return files
+}
+
+// stampOf changes when one of the files does, also when it is replaced.
+func stampOf(files []string) string {
+	stamp := ""
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil {
+			stamp += fmt.Sprintf("%s %d %d\n", f, info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return stamp
+}

@@ -1,0 +1,60 @@
+package s3_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/snapshotd/snapshotd/internal/testenv"
+)
+
+func TestOperationsAreTraced(t *testing.T) {
+	seen := tracetest.NewSpanRecorder()
+	before := otel.GetTracerProvider()
+	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(seen)))
+	t.Cleanup(func() { otel.SetTracerProvider(before) })
+
+	b := newBucket(testenv.StartS3(t))
+	back := b.backend(t, b.Addr(), "")
+	if err := put(t.Context(), back, "default/x.db", 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := back.Stat(t.Context(), "default/y.db"); err == nil {
+		t.Fatal("it is there")
+	}
+	secret, err := b.Credentials().Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range seen.Ended() {
+		names = append(names, s.Name())
+		for _, a := range s.Attributes() {
+			if strings.Contains(a.Value.String(), secret.SecretAccessKey) {
+				t.Errorf("the secret is in %s of %s", a.Key, s.Name())
+			}
+		}
+		if !strings.HasPrefix(s.Name(), "storage ") {
+			continue
+		}
+		for _, want := range []attribute.KeyValue{attribute.String("backend", "s3"), attribute.String("kind", "s3")} {
+			if !slices.Contains(s.Attributes(), want) {
+				t.Errorf("%s has %v, want %v", s.Name(), s.Attributes(), want)
+			}
+		}
+		if failed := s.Status().Code == codes.Error; failed != (s.Name() == "storage stat") {
+			t.Errorf("%s: failed %t", s.Name(), failed)
+		}
+	}
+	for _, want := range []string{"storage put", "S3.PutObject", "storage stat", "S3.HeadObject"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("there is no span %q: %q", want, names)
+		}
+	}
+}

@@ -1,0 +1,23 @@
+package stall
+
+import (
+	"fmt"
+	"time"
+)
+
+// Error is that nothing moved.
+type Error struct {
+	text string
+	Hint string
+}
+
+func (e *Error) Error() string { return e.text }
+
+const (
+	hintServer     = "the server or the network to it is stuck"
+	hintFileSystem = "the file system hangs; check the disk, or the server that it is mounted from"
+)
+
+func nothingMoved(limit time.Duration, hint string) *Error {
+	return &Error{fmt.Sprintf("nothing moved for %v", limit), hint}
+}

@@ -1,2 +1,0 @@
-// Package storagetest holds what a [snapshot.Backend] promises against one that exists.
-package storagetest

@@ -1,0 +1,3 @@
+module github.com/snapshotd/snapshotd/tools/figures
+
+go 1.26.0
