@@ -20,7 +20,7 @@ import (
 func encode(r *snapshot.Record) (string, error) {
 	b := r.Bookkeeping()
 	m := &catalogv1.Record{
-		Snapshot: wire.SnapshotToProto(&r.Snapshot), RequestId: r.RequestID, File: r.File,
+		Snapshot: wire.SnapshotToProto(&r.Snapshot), RequestId: r.RequestID, File: r.File, Generation: r.Generation,
 		Owner: b.Owner, Damaged: b.Damaged, SupersededBy: b.SupersededBy, KeptOn: b.FallbackNode,
 	}
 	m.Snapshot.Etag = "" // it is the revision of the key
@@ -64,7 +64,7 @@ func (c *Catalog) decode(kv *mvccpb.KeyValue) (*snapshot.Record, error) {
 		return nil, damaged(string(kv.Key), err)
 	}
 	r := snapshot.WithBookkeeping(wire.SnapshotFromProto(m.GetSnapshot()), bookkeepingOf(&m))
-	r.RequestID, r.File = m.GetRequestId(), m.GetFile()
+	r.RequestID, r.File, r.Generation = m.GetRequestId(), m.GetFile(), m.GetGeneration()
 	for backend, at := range m.GetSeen() {
 		if r.Seen == nil {
 			r.Seen = map[string]time.Time{}

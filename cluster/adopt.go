@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,12 +27,13 @@ func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate,
 		return err // another replica has just adopted it, or the catalog does not answer
 	}
 	prefix := r.views[copies[0].view].repo.Prefix()
+	first := r.firstGood(ctx, copies)
 	rec := &snapshot.Record{
 		Snapshot: snapshot.Snapshot{Name: it.name, Cluster: r.c.cfg.Name, Trigger: snapshot.TriggerAdopted, Pinned: true},
-		File:     copies[0].o.Key[len(prefix):], Seen: map[string]time.Time{},
+		File:     first.o.Key[len(prefix):], Seen: map[string]time.Time{},
 	}
 	rec.Compression = snapshot.CompressionOf(rec.File)
-	rec.CreateTime, rec.Node = snapshot.Origin(it.name, copies[0].o.ModTime)
+	rec.CreateTime, rec.Node = snapshot.Origin(it.name, first.o.ModTime)
 	for _, c := range copies {
 		v := r.views[c.view]
 		if c.o.Key != prefix+rec.File {
@@ -50,15 +52,32 @@ func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate,
 	return r.commit(ctx, it, rec, ch, true)
 }
 
-// wouldAdopt reports the effect of adopt, as far as the first bytes of each copy show it.
+// firstGood returns the first copy that looks like a snapshot, and the first of all when none does. Backends may have
+// files of one name in several forms, of which one becomes the record: a file that failed must not hide a good one.
+func (r *reconciliation) firstGood(ctx context.Context, copies []candidate) candidate {
+	sameForm := func(c candidate) bool { return c.o.Key == copies[0].o.Key }
+	if !slices.ContainsFunc(copies, func(c candidate) bool { return !sameForm(c) }) {
+		return copies[0]
+	}
+	for _, c := range copies {
+		repo := r.views[c.view].repo
+		if repo.PeekForeign(ctx, c.o.Key[len(repo.Prefix()):], c.o.Size) == nil {
+			return c
+		}
+	}
+	return copies[0]
+}
+
+// wouldAdopt reports the effect of adopt, as far as the ends of each copy show it.
 func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candidate, ch *change) error {
 	for _, c := range copies {
 		v := r.views[c.view]
-		err := v.repo.PeekForeign(ctx, c.o.Key[len(v.repo.Prefix()):])
+		err := v.repo.PeekForeign(ctx, c.o.Key[len(v.repo.Prefix()):], c.o.Size)
+		none := errors.Is(err, repository.ErrNoSnapshot)
 		switch {
-		case errors.Is(err, repository.ErrNoSnapshot):
+		case none && !v.repo.NamedByK3s(c.o):
 			r.countForeign(ctx, v, c.o.Key)
-		case err != nil:
+		case err != nil && !none && !snapshot.IsDamage(err):
 			r.fail(v, err)
 		default:
 			ch.listed[c.view], ch.added[c.view] = true, true
@@ -68,12 +87,13 @@ func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candi
 }
 
 // readAdopted reads one copy and returns its location; nil when it is no snapshot, or could not be read. The first good
-// copy describes the record.
+// copy describes the record. A file that was meant to be a snapshot, by its name or because it was one, has FAILED when
+// it is none: whoever counts on it must hear of that.
 func (r *reconciliation) readAdopted(ctx context.Context, v *view, rec *snapshot.Record, o *repository.Object) *snapshot.Location {
 	s, err := v.repo.ReadForeign(ctx, rec, r.c.cfg.SpoolDir)
 	loc := r.failedLocation(v, rec, o.Size, "")
 	switch {
-	case errors.Is(err, repository.ErrNoSnapshot) && rec.Version > 0: // it was one when it was read before
+	case errors.Is(err, repository.ErrNoSnapshot) && (rec.Version > 0 || v.repo.NamedByK3s(o)):
 		loc.Error = err.Error()
 	case errors.Is(err, repository.ErrNoSnapshot):
 		r.c.foreign.remember(v.repo.Name(), o, r.begin)
@@ -109,7 +129,8 @@ func (r *reconciliation) reconcileAdopted(
 ) {
 	v := r.views[i]
 	ch.listed[i] = true
-	if loc != nil && loc.Size == data.Size && rec.Seen[v.repo.Name()].Equal(data.ModTime) || r.req.ValidateOnly {
+	asRead := loc != nil && loc.Size == data.Size && rec.Seen[v.repo.Name()].Equal(data.ModTime)
+	if asRead && loc.State != snapshot.StateDeleting || r.req.ValidateOnly {
 		ch.unchanged[i] = loc != nil
 		ch.added[i] = loc == nil
 		return
@@ -139,7 +160,10 @@ func (r *reconciliation) reconcileAdopted(
 // just now may not be whole yet.
 func (r *reconciliation) adoptable(v *view, g *repository.Group) *repository.Object {
 	o := v.repo.Adoptable(g)
-	if o == nil || o.Size == 0 || r.begin.Sub(o.ModTime) < youngAge || r.c.foreign.knows(v.repo.Name(), o, r.begin) {
+	switch {
+	case o == nil, o.Size == 0 && !v.repo.NamedByK3s(o):
+		return nil
+	case r.begin.Sub(o.ModTime) < youngAge, r.c.foreign.knows(v.repo.Name(), o, r.begin):
 		return nil
 	}
 	return o

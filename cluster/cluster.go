@@ -96,8 +96,9 @@ type Cluster struct {
 	repos    []*repository.Repository // of cfg.Backends, in their order
 	fallback *repository.Repository   // nil without one
 
-	inflight inflight
-	foreign  foreignMemory
+	inflight  inflight
+	foreign   foreignMemory
+	manifests manifestMemory
 
 	adopting    slots // one snapshot of another program is read at a time
 	verifying   slots // one snapshot is verified at a time
@@ -133,7 +134,7 @@ func New(cfg Config) (*Cluster, error) {
 
 func (c *Cluster) newRepository(b repository.Backend, stores repository.Stores) *repository.Repository {
 	return repository.New(repository.Config{
-		Backend: b, Cluster: c.cfg.Name, Prefix: c.cfg.Prefix, Trust: c.cfg.Trust, Stores: stores, Now: c.cfg.Now, Logger: c.log,
+		Backend: b, Cluster: c.cfg.Name, Prefix: c.cfg.Prefix, Signer: c.cfg.Signer, Trust: c.cfg.Trust, Stores: stores, Now: c.cfg.Now, Logger: c.log,
 	})
 }
 

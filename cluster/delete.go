@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -59,7 +60,7 @@ func (c *Cluster) deletable(rec *snapshot.Record, req DeleteRequest) error {
 	}
 	for _, l := range rec.Locations() {
 		chosen := len(req.Backends) == 0 || slices.Contains(req.Backends, l.Backend)
-		if chosen && c.repo(l.Backend) == nil && l.Size > 0 {
+		if chosen && c.repo(l.Backend) == nil && holdsObject(rec, l.Backend) {
 			return snapshot.ReasonBackendNotFound.New("delete %s: backend %q holds it and is not configured any more", rec.Name, l.Backend).
 				On(l.Backend).Advise("configure it again, or choose the other backends")
 		}
@@ -78,8 +79,9 @@ func checkEtag(rec *snapshot.Record, etag string) error {
 	return e
 }
 
-// remove removes a snapshot from backends: its record becomes DELETING, then the manifest is removed, then the data, then
-// the location. Reconcile resumes a removal that was interrupted. rec becomes the record of the catalog; its Version is 0
+// remove removes a snapshot from backends: its record becomes DELETING, the manifest gets a mark, then the data is removed,
+// then the manifest, then the location. Reconcile resumes an interrupted removal from the mark, and takes a record that is
+// DELETING without the mark back: nothing in the catalog alone removes bytes. rec becomes the record of the catalog; its Version is 0
 // when no copy is left. confirm, unless it is nil, is called once every replica can see that the copies are being removed:
 // its error takes that back.
 func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []string, confirm func() error) error {
@@ -87,7 +89,7 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 	var errs []error
 	var begun []string
 	for _, name := range names {
-		if rec.Location(name).Size == 0 {
+		if !holdsObject(rec, name) {
 			begun = append(begun, name) // there is only the note of a failed upload
 			continue
 		}
@@ -115,17 +117,22 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 	return errors.Join(append(errs, c.finishRemoval(ctx, rec, begun))...)
 }
 
+// holdsObject reports whether there is an object at a location, which may be another program's empty file.
+func holdsObject(rec *snapshot.Record, backend string) bool {
+	return rec.Location(backend).Size > 0 || rec.Trigger == snapshot.TriggerAdopted
+}
+
 // finishRemoval removes the objects of locations that are DELETING, and then the locations.
 func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names []string) error {
 	var errs []error
 	for _, name := range names {
-		if rec.Location(name).Size > 0 {
+		if holdsObject(rec, name) {
 			if err := c.repo(name).Remove(ctx, rec); err != nil {
 				errs = append(errs, err)
 				rec.RemovalFailed(name, err)
 				continue
 			}
-			c.observe(ctx, snapshot.Event{Type: snapshot.EventDeleted, Backend: name, Name: rec.Name, Snapshot: rec.Snapshot.Clone()})
+			c.observe(ctx, snapshot.Event{Type: snapshot.EventDeleted, Backend: name, Name: rec.Name, Snapshot: rec.Clone()})
 		}
 		rec.DropBackend(name)
 	}
@@ -141,9 +148,10 @@ func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names
 	return changedMeanwhile(err, "delete %s", rec.Name)
 }
 
-// resumeRemoval goes on with a removal that was interrupted. Everything else about the record is left to the next
+// reconcileRemoval settles a record with a location that is DELETING. Everything else about the record is left to the next
 // reconciliation.
-func (r *reconciliation) resumeRemoval(ctx context.Context, it item, rec *snapshot.Record, ch *change) error {
+func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *snapshot.Record, ch *change) error {
+	taken := false // a location was taken back
 	for i, v := range r.views {
 		l := rec.Location(v.repo.Name())
 		switch {
@@ -153,27 +161,102 @@ func (r *reconciliation) resumeRemoval(ctx context.Context, it item, rec *snapsh
 			ch.unchanged[i] = true
 			continue
 		}
-		ch.removed[i] = true
-		if r.req.ValidateOnly {
-			continue
-		}
-		err := r.c.finishRemoval(ctx, rec, []string{v.repo.Name()})
+		resume, back, err := r.removalOf(ctx, v, rec, it.groups[i])
 		switch {
-		case err == nil:
-			r.mu.Lock()
-			r.changes++
-			r.mu.Unlock()
-		case snapshot.ReasonOf(err) == snapshot.ReasonConflict:
-			return r.commit(ctx, it, it.rec, newChange(len(r.views)), false) // another replica goes on with it
-		case snapshot.BackendOf(err) != "":
-			ch.removed[i] = false
+		case err != nil:
 			r.fail(v, err)
+		case back != nil:
+			ch.note(i, rec.Found(*back))
+			taken = true
+		case !resume:
+			ch.unchanged[i] = true
+		case r.req.ValidateOnly:
+			ch.removed[i] = true
 		default:
-			return err
+			done, err := r.resumeRemoval(ctx, v, rec)
+			if errors.Is(err, errOthersRemoval) {
+				return r.commit(ctx, it, it.rec, newChange(len(r.views)), false)
+			}
+			if err != nil {
+				return err
+			}
+			ch.removed[i] = done
 		}
 	}
 	if rec.Version == 0 {
 		rec = nil
 	}
-	return r.commit(ctx, it, rec, ch, false)
+	return r.commit(ctx, it, rec, ch, taken && rec != nil)
+}
+
+// removalOf decides about a location that is DELETING: whether its removal goes on, or what the location is otherwise. Both
+// are left open for a while after the removal began, because its replica may be at work.
+func (r *reconciliation) removalOf(
+	ctx context.Context, v *view, rec *snapshot.Record, g *repository.Group,
+) (resume bool, back *snapshot.Location, err error) {
+	data := v.repo.DataOf(g, rec)
+	young := r.begin.Sub(rec.Location(v.repo.Name()).UpdateTime) < min(youngAge, r.c.cfg.LeftoverAge)
+	if rec.Trigger == snapshot.TriggerAdopted || g == nil || !g.Manifest {
+		switch {
+		case data == nil:
+			gone, err := v.repo.ConfirmGone(ctx, rec, v.store)
+			return gone, nil, err
+		case young:
+			return false, nil, nil
+		}
+		l := r.failedLocation(v, rec, data.Size, "its manifest is missing")
+		if rec.Trigger == snapshot.TriggerAdopted {
+			l.State, l.Error = snapshot.StateReady, ""
+		}
+		return false, &l, nil
+	}
+	m, err := v.repo.ReadManifest(ctx, rec.Name)
+	switch {
+	case snapshot.IsNotFound(err):
+		return false, nil, nil // it is being removed just now
+	case err != nil:
+		return false, nil, err
+	case !m.Removed.IsZero():
+		return true, nil, nil
+	case young:
+		return false, nil, nil
+	}
+	r.c.log.WarnContext(ctx, "record says DELETING and its manifest does not; the copy stays", "snapshot", rec.Name, "backend", v.repo.Name())
+	l := r.compare(v, rec, m.Record, data)
+	return false, &l, nil
+}
+
+// errOthersRemoval says that another replica goes on with a removal.
+var errOthersRemoval = errors.New("another replica goes on with the removal")
+
+// resumeRemoval goes on with the removal of one copy.
+func (r *reconciliation) resumeRemoval(ctx context.Context, v *view, rec *snapshot.Record) (done bool, err error) {
+	err = r.c.finishRemoval(ctx, rec, []string{v.repo.Name()})
+	switch {
+	case err == nil:
+		r.mu.Lock()
+		r.changes++
+		r.mu.Unlock()
+		return true, nil
+	case snapshot.ReasonOf(err) == snapshot.ReasonConflict:
+		return false, errOthersRemoval
+	case snapshot.BackendOf(err) != "":
+		r.fail(v, err)
+		return false, nil
+	}
+	return false, err
+}
+
+// resumeUnrecorded goes on with a removal whose mark is in a manifest, though the catalog does not know it: the catalog came
+// back from the past, or lost the record.
+func (r *reconciliation) resumeUnrecorded(ctx context.Context, v *view, m *repository.Manifest) {
+	if r.req.ValidateOnly {
+		return
+	}
+	if err := v.repo.ResumeRemoval(ctx, m); err != nil {
+		r.fail(v, err)
+		return
+	}
+	r.c.log.InfoContext(ctx, "interrupted removal of a copy ended", "snapshot", m.Record.Name, "backend", v.repo.Name(), "begun", m.Removed)
+	r.c.observe(ctx, snapshot.Event{Type: snapshot.EventDeleted, Backend: v.repo.Name(), Name: m.Record.Name, Snapshot: &m.Record.Snapshot})
 }

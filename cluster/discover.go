@@ -69,6 +69,11 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 		}
 		return
 	}
+	if !m.Removed.IsZero() {
+		ch.listed[i] = false
+		r.resumeUnrecorded(ctx, v, m)
+		return
+	}
 	if d.rec == nil {
 		d.rec, d.chosen = m.Record.Copy(), m.Chosen()
 	}
@@ -80,8 +85,8 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 // saves store it, is an error of the backend: the data may be a snapshot that a caller was told is READY. Beside other data
 // it is another program's file.
 func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.Group) (*repository.Manifest, error) {
-	if !g.Manifest || len(g.Objects) == 0 || !snapshot.ValidName(g.Name) {
-		return nil, nil //nolint:nilnil // there is no manifest
+	if !g.Manifest || !snapshot.ValidName(g.Name) || len(g.Objects) == 0 && !snapshot.NamedLikeSaves(g.Name) {
+		return nil, nil //nolint:nilnil // there is no manifest of a snapshot
 	}
 	m, err := v.repo.ReadManifest(ctx, g.Name)
 	switch {
@@ -90,6 +95,8 @@ func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.
 	case errors.Is(err, repository.ErrManifestUnusable) && !v.repo.LooksSaved(g):
 		r.c.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.repo.Name(), "snapshot", g.Name, "error", err)
 		return nil, nil //nolint:nilnil // it is another program's file
+	case len(g.Objects) == 0 && (err != nil || m.Removed.IsZero()):
+		return nil, nil //nolint:nilnil // it describes nothing, unless it is what a removal has left
 	case err != nil:
 		return nil, err
 	}

@@ -108,8 +108,8 @@ func (c *Cluster) checkDownload(rec *snapshot.Record, req DownloadRequest, size 
 func downloadOf(rec *snapshot.Record, decoded bool) Download {
 	if decoded {
 		return Download{
-			Name: rec.Name, Size: rec.DBSize + repository.ChecksumSize, SHA256: rec.SHA256, SHA256Bytes: rec.DBSize,
-			FileName: rec.Name + snapshot.DataSuffix,
+			Name: rec.Name, Size: min(rec.DBSize, repository.MaxSize) + repository.ChecksumSize,
+			SHA256: rec.SHA256, SHA256Bytes: rec.DBSize, FileName: rec.Name + snapshot.DataSuffix,
 		}
 	}
 	return Download{

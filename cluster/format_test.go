@@ -12,7 +12,6 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/repository"
-	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // formatPage returns the documentation of the format.
@@ -100,47 +99,5 @@ func TestFormatPageRestoresASnapshot(t *testing.T) {
 			t.Errorf("%s: the commands find nothing wrong with a flipped bit\n%s", what, out)
 		}
 		writeFile(t, file, string(good))
-	}
-}
-
-// The page names every member of a manifest and of the marker, in the order in which they are written.
-func TestFormatPageNamesEveryMember(t *testing.T) {
-	signer, trust := newSigner(t)
-	key, _ := keyPair(t)
-	f := newFixture(t, func(c *cluster.Config) { c.Recipients, c.Signer = recipients(t, key), signer })
-	res, err := f.Save(t.Context(), cluster.SaveRequest{RequestID: "id", Labels: map[string]string{"a": "b"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pinned := true
-	if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: res.Snapshot.Name, Pinned: &pinned}); err != nil {
-		t.Fatal(err)
-	}
-	// What an update has written is signed, too.
-	if _, err := place(f.backends["one"], trust).ReadManifest(t.Context(), res.Snapshot.Name); err != nil {
-		t.Error(err)
-	}
-	page := formatPage(t)
-	for heading, doc := range map[string][]byte{
-		"## The manifest": read(t, f.path("one", res.Snapshot.Name, ".json")),
-		"## The marker":   read(t, filepath.Join(f.dirs["one"], snapshot.MarkerKey)),
-	} {
-		_, section, _ := strings.Cut(page, heading+"\n")
-		section, _, _ = strings.Cut(section, "\n#")
-		var documented, written []string
-		for line := range strings.Lines(section) {
-			if cells := strings.Split(line, "|"); len(cells) > 3 && strings.HasPrefix(cells[1], " `") {
-				documented = append(documented, strings.Trim(cells[1], " `"))
-			}
-		}
-		for line := range strings.Lines(string(doc)) {
-			if member, ok := strings.CutPrefix(line, `  "`); ok {
-				member, _, _ = strings.Cut(member, `"`)
-				written = append(written, member)
-			}
-		}
-		if strings.Join(documented, " ") != strings.Join(written, " ") {
-			t.Errorf("%s: documented\n%q\nwritten\n%q", heading, documented, written)
-		}
 	}
 }

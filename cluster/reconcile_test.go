@@ -16,16 +16,10 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
-
-func withFromKeyAt(revision int64) []clientv3.OpOption {
-	return []clientv3.OpOption{clientv3.WithFromKey(), clientv3.WithRev(revision), clientv3.WithKeysOnly()}
-}
 
 // counts are what a report says, without its error.
 func counts(r cluster.BackendReport) cluster.BackendReport {

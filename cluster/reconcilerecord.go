@@ -17,6 +17,9 @@ const (
 	// youngAge is how old a record must be before it may be removed, and another program's file before it is read: its
 	// writer may still be at work.
 	youngAge = time.Minute
+	// rewriteTolerance is how much later than the catalog's note of a copy its manifest may say that it was written: the
+	// clocks of a store and of this machine differ.
+	rewriteTolerance = time.Minute
 )
 
 // reconcileRecord makes the record of one name tell the truth about the backends that are known. Its error ends the whole
@@ -33,7 +36,7 @@ func (r *reconciliation) reconcileRecord(ctx context.Context, it item) error {
 	}
 	rec := it.rec.Copy()
 	if rec.RemovalBegun() {
-		return r.resumeRemoval(ctx, it, rec, ch)
+		return r.reconcileRemoval(ctx, it, rec, ch)
 	}
 	if rec.State() != snapshot.StateSaving {
 		r.reconcileLocations(ctx, it, rec, ch)
@@ -50,7 +53,7 @@ func (r *reconciliation) reconcileRecord(ctx context.Context, it item) error {
 	if !left && r.allSeen(it, rec) && r.forgettable(rec) {
 		return r.commit(ctx, it, nil, ch, true)
 	}
-	return r.commit(ctx, it, rec, ch, !it.rec.SameStatus(rec))
+	return r.commit(ctx, it, rec, ch, !it.rec.SameStatus(rec) || it.rec.Generation != rec.Generation)
 }
 
 // commit writes the reconciled record of one name: rec nil removes it, write false leaves it as it is. A record that
@@ -137,12 +140,13 @@ func (r *reconciliation) allSeen(it item, rec *snapshot.Record) bool {
 }
 
 // forgettable reports whether a record is of no use any more: no location holds anything, and it is old enough. A record
-// of a failed save stays until its leftovers are swept, and that of an upload fallback as long as a replica has it.
+// of a failed save stays until its leftovers are swept, that of an upload fallback as long as a replica has it, and that
+// of another program's file as long as there is the file, which may be empty.
 func (r *reconciliation) forgettable(rec *snapshot.Record) bool {
-	if rec.FallbackNode() != "" {
+	locations := rec.Locations()
+	if rec.FallbackNode() != "" || rec.Trigger == snapshot.TriggerAdopted && len(locations) > 0 {
 		return false
 	}
-	locations := rec.Locations()
 	for _, l := range locations {
 		if l.State == snapshot.StateReady || l.State == snapshot.StateSaving || l.Size > 0 {
 			return false
@@ -184,13 +188,20 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 			r.reconcileAbsent(ctx, i, rec, loc, ch)
 		case rec.Trigger == snapshot.TriggerAdopted:
 			r.reconcileAdopted(ctx, i, rec, loc, data, ch)
-		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size:
+		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size && !r.rewritten(v, g, loc):
 			ch.unchanged[i] = true
 		default:
 			r.reconcilePresent(ctx, i, rec, g, data, ch)
 		}
 	}
 	r.dropUnconfigured(rec, ch)
+}
+
+// rewritten reports whether a manifest was written after the catalog last learned of the copy, and has not been read since.
+// It may be an older one that was put back, that of another snapshot, or carry the mark of a removal that the catalog has
+// forgotten.
+func (r *reconciliation) rewritten(v *view, g *repository.Group, loc *snapshot.Location) bool {
+	return g.ManifestTime.Sub(loc.UpdateTime) > rewriteTolerance && !r.c.manifests.knows(v.repo.Name(), g.Name, g.ManifestTime)
 }
 
 // dropUnconfigured drops locations on backends that are no longer configured: nothing can be learned about them. When no
@@ -210,11 +221,12 @@ func (r *reconciliation) dropUnconfigured(rec *snapshot.Record, ch *change) {
 // anything stays: it says that an upload failed.
 func (r *reconciliation) reconcileAbsent(ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, ch *change) {
 	v := r.views[i]
-	if loc.State == snapshot.StateDeleting { // it was swept, by a run that ended before it could say so
+	switch {
+	case rec.Trigger == snapshot.TriggerAdopted: // there was a file, be it empty
+	case loc.State == snapshot.StateDeleting: // it was swept, by a run that ended before it could say so
 		ch.note(i, rec.Found(r.failedLocation(v, rec, 0, loc.Error)))
 		return
-	}
-	if loc.Size == 0 {
+	case loc.Size == 0:
 		ch.unchanged[i] = true
 		return
 	}
@@ -245,8 +257,26 @@ func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snaps
 		r.reconcileUnusable(ctx, i, rec, data, err, ch)
 		return
 	}
-	if rec.StoredSHA256 == "" {
+	if !m.Removed.IsZero() {
+		if r.resumeUnrecorded(ctx, v, m); loc != nil && !r.req.ValidateOnly && !r.failed(v) {
+			rec.DropBackend(v.repo.Name())
+			ch.removed[i] = true
+		}
+		return
+	}
+	if err := v.repo.Older(m, rec); err != nil && rec.StoredSHA256 != "" {
+		r.reconcileUnusable(ctx, i, rec, data, err, ch)
+		return
+	}
+	if loc != nil && r.rewritten(v, g, loc) {
+		r.c.manifests.remember(v.repo.Name(), g.Name, g.ManifestTime)
+	}
+	switch {
+	case rec.StoredSHA256 == "":
 		rec.Describe(m.Record)
+	case m.Record.Generation > rec.Generation && m.Record.StoredSHA256 == rec.StoredSHA256:
+		// The catalog came back from the past, and the snapshot was updated since.
+		rec.Labels, rec.Pinned, rec.Generation = m.Record.Labels, m.Record.Pinned, m.Record.Generation
 	}
 	switch {
 	case loc == nil:

@@ -250,7 +250,7 @@ func (h *copyRepair) record(ctx context.Context) error {
 	fault.Point("repair-recorded")
 	h.c.log.InfoContext(ctx, "snapshot repaired", "snapshot", h.rec.Name, "backend", name, "state", h.rec.State().String())
 	h.c.observe(ctx, snapshot.Event{
-		Type: snapshot.EventLocationDone, Name: h.rec.Name, RequestID: h.rec.RequestID, Backend: name, Snapshot: h.rec.Snapshot.Clone(),
+		Type: snapshot.EventLocationDone, Name: h.rec.Name, RequestID: h.rec.RequestID, Backend: name, Snapshot: h.rec.Clone(),
 	})
 	return nil
 }

@@ -225,7 +225,7 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 
 // event fills in the snapshot that a save's event is about.
 func (s *save) event(ev snapshot.Event) snapshot.Event {
-	ev.Name, ev.RequestID, ev.Snapshot = s.rec.Name, s.req.RequestID, s.rec.Snapshot.Clone()
+	ev.Name, ev.RequestID, ev.Snapshot = s.rec.Name, s.req.RequestID, s.rec.Clone()
 	return ev
 }
 
@@ -264,7 +264,7 @@ func (s *save) outcome(ctx context.Context) (SaveResult, error) {
 		s.c.log.InfoContext(ctx, "snapshot saved", "snapshot", s.rec.Name, "revision", s.rec.Revision, "db_size", s.rec.DBSize,
 			"stored_size", s.rec.StoredSize, "duration", s.rec.Duration)
 	}
-	return SaveResult{Snapshot: s.rec.Snapshot.Clone(), Warnings: s.warnings}, err
+	return SaveResult{Snapshot: s.rec.Clone(), Warnings: s.warnings}, err
 }
 
 // saveInProgress is the error that the cluster is being saved already; where says by which save.

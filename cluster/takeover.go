@@ -25,7 +25,7 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 		found, err := c.cfg.Saves.ByRequestID(ctx, requestID)
 		if err != nil {
 			rec = nil // not found, or the catalog is down; the lock finds out which
-			return nil
+			return nil //nolint:nilerr // as above
 		}
 		rec = found
 		if rec.State() != snapshot.StateSaving {
@@ -239,9 +239,31 @@ func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snaps
 	}
 	loc := r.location(v, rec)
 	loc.State, loc.Size, loc.Error = snapshot.StateFailed, data.Size, "it was taken over by "+heir.Name+", and is to be removed"
-	if heir.WholeOn(v.repo.Name()) && r.begin.Sub(data.ModTime) >= r.c.cfg.LeftoverAge {
-		loc.State = snapshot.StateDeleting
+	if heir.WholeOn(v.repo.Name()) && r.begin.Sub(data.ModTime) >= r.c.cfg.LeftoverAge && !r.req.ValidateOnly {
+		switch err := r.removeSuperseded(ctx, v, rec, heir); {
+		case err != nil:
+			r.fail(v, err)
+		default:
+			loc.Size = 0
+		}
 	}
 	ch.note(i, rec.Found(loc))
 	return true
+}
+
+// removeSuperseded removes a copy of a save that was taken over, if the backend itself shows that the request has another
+// snapshot: its manifest names the same request, and it is whole. That the catalog says so is not enough.
+func (r *reconciliation) removeSuperseded(ctx context.Context, v *view, rec, heir *snapshot.Record) error {
+	m, err := v.repo.ReadManifest(ctx, heir.Name)
+	if err != nil {
+		return err
+	}
+	if m.Record.RequestID != rec.RequestID || rec.RequestID == "" {
+		return snapshot.ReasonConflict.New("backend %q: %s is said to be superseded by %s, which is of another request", v.repo.Name(), rec.Name, heir.Name).
+			On(v.repo.Name()).Final().Advise("the record was changed by something else; delete its key in etcd (etcdctl del), and reconcile makes it anew")
+	}
+	if err := v.repo.Whole(ctx, heir); err != nil {
+		return err
+	}
+	return v.repo.Remove(ctx, rec)
 }

@@ -35,6 +35,7 @@ func (c *Cluster) Update(ctx context.Context, req UpdateRequest) (rec *snapshot.
 		rec.Pinned = *req.Pinned
 	}
 	if !maps.Equal(before.Labels, rec.Labels) || before.Pinned != rec.Pinned {
+		rec.Generation++
 		if err := c.cfg.Records.Update(ctx, rec); err != nil {
 			return nil, changedMeanwhile(err, "update %s", rec.Name)
 		}
@@ -70,8 +71,8 @@ func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record) er
 		if repo == nil {
 			continue
 		}
-		err := repo.Removable(ctx, rec) // the same must hold as for a removal: the copy is this snapshot's
-		if err == nil || snapshot.ReasonOf(err) == snapshot.ReasonObjectLocked {
+		err := repo.Removable(ctx, rec) // nearly the same must hold as for a removal: the copy is this snapshot's
+		if r := snapshot.ReasonOf(err); err == nil || r == snapshot.ReasonObjectLocked || r == snapshot.ReasonPinned {
 			err = repo.PutManifest(ctx, rec.Name, doc)
 		}
 		errs = append(errs, err)

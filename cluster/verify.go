@@ -127,7 +127,7 @@ func (v *verification) run(ctx context.Context, rec *snapshot.Record, copies []*
 		v.verdict.Error = v.first.Error()
 	}
 	v.verdict.Duration = v.c.cfg.Now().Sub(v.verdict.Time)
-	v.c.observe(ctx, snapshot.Event{Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Snapshot.Clone(), Verification: &v.verdict})
+	v.c.observe(ctx, snapshot.Event{Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Clone(), Verification: &v.verdict})
 	rec, err := v.record(ctx, rec)
 	if err != nil {
 		return nil, errors.Join(v.first, err)
@@ -170,7 +170,7 @@ func (v *verification) check(ctx context.Context, rec *snapshot.Record, r *repos
 			return repository.Checked{}, notThere(r, snapshot.ManifestKey(rec.Name), err)
 		}
 	}
-	if need := v.req.Level.Room(rec.DBSize); need > 0 {
+	if need := v.req.Level.Room(min(rec.DBSize, repository.MaxSize)); need > 0 {
 		if err := repository.CheckSpace(v.c.cfg.SpoolDir, need); err != nil {
 			return repository.Checked{}, err
 		}

@@ -68,9 +68,10 @@ type service struct {
 }
 
 type options struct {
-	tags string
-	env  []string
-	uid  int // run as this user when not 0
+	tags   string
+	env    []string
+	uid    int    // run as this user when not 0
+	binary string // path of another version's program; this one's when empty
 }
 
 // start runs `snapshotd serve` with these arguments on free ports and waits until it serves. It is killed when the test
@@ -85,7 +86,10 @@ func start(t *testing.T, o options, args ...string) *service {
 // launch runs `snapshotd serve` and does not wait.
 func launch(t *testing.T, o options, args ...string) *service {
 	t.Helper()
-	s := &service{t: t, path: program(t, o.tags), done: make(chan struct{}), log: &testenv.Buffer{}}
+	s := &service{t: t, path: o.binary, done: make(chan struct{}), log: &testenv.Buffer{}}
+	if s.path == "" {
+		s.path = program(t, o.tags)
+	}
 	args = append([]string{"serve", "--listen-grpc", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--log-format", "json"}, args...)
 	s.cmd = exec.Command(s.path, args...)
 	s.cmd.Env = append(os.Environ(), o.env...)

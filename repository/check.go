@@ -116,7 +116,7 @@ func decodedSize(s *snapshot.Snapshot) int64 {
 	if s.DBSize == 0 {
 		return 0
 	}
-	return s.DBSize + ChecksumSize
+	return min(s.DBSize, MaxSize) + ChecksumSize
 }
 
 // expected is the snapshot with which the copy is compared. A file of another program is compared with its own checksum

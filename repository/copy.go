@@ -33,7 +33,14 @@ func (r *Repository) OpenCopy(ctx context.Context, rec *snapshot.Record, ids age
 func (r *Repository) openDecoded(
 	ctx context.Context, key string, want *snapshot.Snapshot, t *Trailer, ids age.Identities,
 ) (*copyReader, error) {
-	c, err := r.openObject(ctx, key, want)
+	return r.openRange(ctx, key, Range{}, want, t, ids)
+}
+
+// openRange opens the database in a range of a copy, the head of which may be all that the caller wants.
+func (r *Repository) openRange(
+	ctx context.Context, key string, part Range, want *snapshot.Snapshot, t *Trailer, ids age.Identities,
+) (*copyReader, error) {
+	c, err := r.openObject(ctx, key, part, want)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +52,11 @@ func (r *Repository) openDecoded(
 	return c, nil
 }
 
-// openObject opens an object; the caller says how it is decoded.
-func (r *Repository) openObject(ctx context.Context, key string, want *snapshot.Snapshot) (*copyReader, error) {
-	object, err := r.backend.Get(ctx, key, Range{})
+// openObject opens a range of an object; the caller says how it is decoded.
+func (r *Repository) openObject(
+	ctx context.Context, key string, part Range, want *snapshot.Snapshot,
+) (*copyReader, error) {
+	object, err := r.backend.Get(ctx, key, part)
 	if err != nil {
 		return nil, err
 	}

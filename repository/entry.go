@@ -35,7 +35,7 @@ func (r *Repository) Entries(ctx context.Context) ([]Entry, error) {
 			e.Size = max(e.Size, o.Size)
 			e.Time, _ = snapshot.Origin(g.Name, o.ModTime)
 		}
-		if e.Size > 0 {
+		if len(g.Objects) > 0 {
 			all = append(all, e)
 		}
 	}
@@ -44,8 +44,12 @@ func (r *Repository) Entries(ctx context.Context) ([]Entry, error) {
 }
 
 // Record returns the snapshot of an entry as its manifest describes it, or, when another program took it, as far as its
-// name does. Its only location is READY when the listing does not contradict that. An entry that could not be restored
-// is an error with ReasonSnapshotUnreadable.
+// name does. An entry that could not be restored is an error with ReasonSnapshotUnreadable.
+//
+// Its only location is READY by this alone: a snapshot of this program has a manifest that is usable and trusted, and
+// its object has the size that the manifest says. A file of another program has the head of a database, and is not
+// shorter than that database or, when it is an archive, than its end. This costs one read of the manifest, or of the
+// head (of an archive also of the end). The rest of the bytes is not read, so no checksum was compared.
 func (r *Repository) Record(ctx context.Context, e Entry) (*snapshot.Record, error) {
 	if e.group.Manifest {
 		return r.describedRecord(ctx, e)
@@ -54,19 +58,42 @@ func (r *Repository) Record(ctx context.Context, e Entry) (*snapshot.Record, err
 		return nil, r.notWhole(e, errors.New("it has no manifest, and only signed ones are believed"))
 	}
 	// Without a manifest only another program's file can be a snapshot: data of this program is the trace of a crash.
+	why := error(r.notWhole(e, errors.New("its manifest is missing")))
 	for _, o := range e.group.Objects {
 		if !r.foreignSuffix(e.group, &o) {
 			continue
 		}
-		file := strings.TrimPrefix(o.Key, r.prefix)
-		rec := &snapshot.Record{File: file, Snapshot: snapshot.Snapshot{
-			Name: e.Name, Trigger: snapshot.TriggerAdopted, Compression: snapshot.CompressionOf(file), StoredSize: o.Size,
-		}}
-		rec.CreateTime, rec.Node = snapshot.Origin(e.Name, o.ModTime)
-		r.found(rec, o.Size)
-		return rec, nil
+		rec, err := r.foreignRecord(ctx, e, &o)
+		if err == nil || !isUnreadable(err) {
+			return rec, err
+		}
+		why = err // another object of this name may be the snapshot
 	}
-	return nil, r.notWhole(e, errors.New("its manifest is missing"))
+	return nil, why
+}
+
+// isUnreadable reports whether an error is that of an entry which could not be restored.
+func isUnreadable(err error) bool { return snapshot.ReasonOf(err) == snapshot.ReasonSnapshotUnreadable }
+
+// foreignRecord returns the snapshot of another program's file, if it looks like one.
+func (r *Repository) foreignRecord(ctx context.Context, e Entry, o *Object) (*snapshot.Record, error) {
+	file := strings.TrimPrefix(o.Key, r.prefix)
+	err := r.PeekForeign(ctx, file, o.Size)
+	damage, _ := errors.AsType[*snapshot.Error](err)
+	switch {
+	case errors.Is(err, ErrNoSnapshot):
+		return nil, r.notWhole(e, err)
+	case snapshot.IsDamage(err) && damage.Err != nil:
+		return nil, r.notWhole(e, damage.Err)
+	case err != nil:
+		return nil, err
+	}
+	rec := &snapshot.Record{File: file, Snapshot: snapshot.Snapshot{
+		Name: e.Name, Trigger: snapshot.TriggerAdopted, Compression: snapshot.CompressionOf(file), StoredSize: o.Size,
+	}}
+	rec.CreateTime, rec.Node = snapshot.Origin(e.Name, o.ModTime)
+	r.found(rec, o.Size)
+	return rec, nil
 }
 
 // describedRecord returns the snapshot of an entry that has a manifest. The size in the listing is compared here,
@@ -84,7 +111,9 @@ func (r *Repository) describedRecord(ctx context.Context, e Entry) (*snapshot.Re
 	case data.Size != rec.StoredSize:
 		return nil, r.notWhole(e, fmt.Errorf("it has %d bytes instead of %d", data.Size, rec.StoredSize))
 	}
-	r.found(rec, data.Size)
+	if r.found(rec, data.Size); !m.Removed.IsZero() {
+		rec.Deleting(r.info.Name, m.Removed) // it can still be restored, by its name
+	}
 	return rec, nil
 }
 

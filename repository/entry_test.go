@@ -1,10 +1,16 @@
 package repository_test
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -24,8 +30,10 @@ func TestEntriesAreTheSnapshotsNewestFirst(t *testing.T) {
 	written := time.Unix(1_800_000_000, 0)
 	p.backend.SetClock(func() time.Time { return written })
 	p.save(t, stream(4*page), snapshot.CompressionZstd)
-	p.backend.Set("default/backup.db", []byte("12345"))
-	p.backend.Set("default/x-1700000001.zip", []byte("123"))
+	sent, _ := etcdDatabase(t, 10)
+	archive := zipped(t, sent)
+	p.backend.Set("default/backup.db", sent)
+	p.backend.Set("default/x-1700000001.zip", archive)
 	p.backend.Set("default/lost-1700000002.json", []byte("{}")) // its data is gone
 	p.backend.Set("default/readme.txt", []byte("hello"))
 	entries, err := p.Entries(t.Context())
@@ -37,12 +45,12 @@ func TestEntriesAreTheSnapshotsNewestFirst(t *testing.T) {
 	if len(got) != 3 || got[0] != "backup" || got[1] != "x-1700000001" || got[2] != name {
 		t.Fatalf("entries %q", got)
 	}
-	if !entries[0].Time.Equal(written) || entries[0].Size != 5 || entries[2].Time.Unix() != 1_700_000_000 {
+	if !entries[0].Time.Equal(written) || entries[0].Size != int64(len(sent)) || entries[2].Time.Unix() != 1_700_000_000 {
 		t.Errorf("entries %+v", entries)
 	}
 	for i, want := range []snapshot.Record{
-		{File: "backup.db", Snapshot: snapshot.Snapshot{Compression: snapshot.CompressionNone, StoredSize: 5}},
-		{File: "x-1700000001.zip", Snapshot: snapshot.Snapshot{Compression: snapshot.CompressionZip, StoredSize: 3}},
+		{File: "backup.db", Snapshot: snapshot.Snapshot{Compression: snapshot.CompressionNone, StoredSize: int64(len(sent))}},
+		{File: "x-1700000001.zip", Snapshot: snapshot.Snapshot{Compression: snapshot.CompressionZip, StoredSize: int64(len(archive))}},
 	} {
 		rec, err := p.Record(t.Context(), entries[i])
 		if err != nil || rec.File != want.File || rec.Compression != want.Compression || rec.StoredSize != want.StoredSize ||
@@ -120,4 +128,86 @@ func TestEntriesWhereOnlySignedSnapshotsAreAccepted(t *testing.T) {
 	p.backend.Vanish()
 	_, err = p.Entries(t.Context())
 	wantReason(t, "vanished", err, snapshot.ReasonBackendNotFound)
+}
+
+// A file of another program that cannot be a snapshot is not READY, and one that can be is only looked at.
+func TestEntriesOfOthersAreLookedAt(t *testing.T) {
+	sent, _ := etcdDatabase(t, 3000)
+	archive := zipped(t, sent)
+	garbage := make([]byte, 200<<10)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(garbage)
+	for file, x := range map[string]struct {
+		content []byte
+		why     string // empty: it is READY
+		reads   int
+	}{
+		"etcd-snapshot-n-1700000000":     {sent, "", 1},
+		"etcd-snapshot-n-1700000001.zip": {archive, "", 2},
+		"nosum.db":                       {sent[:len(sent)-repository.ChecksumSize], "", 1}, // --skip-hash-check takes it
+		"etcd-snapshot-n-1700000002":     {nil, "it is empty", 1},
+		"etcd-snapshot-n-1700000003":     {garbage[:1000], "it ends after 1000 bytes", 1},
+		"etcd-snapshot-n-1700000004":     {garbage, "it does not begin like a database of etcd", 1},
+		"etcd-snapshot-n-1700000005":     {sent[:len(sent)-4096], "and the database in it has", 1},
+		"etcd-snapshot-n-1700000006.zip": {nil, "not a whole zip archive", 1},
+		"etcd-snapshot-n-1700000007.zip": {garbage, "not a whole zip archive", 1},
+		"etcd-snapshot-n-1700000008.zip": {archive[:len(archive)-1], "its end is cut off", 2},
+		"etcd-snapshot-n-1700000009.zip": {archive[:len(archive)/2], "its end is cut off", 2},
+		"etcd-snapshot-n-1700000010.zip": {append(bytes.Clone(archive), 0), "its end is cut off", 2},
+		"backup.db":                      {garbage[:200], "it ends after 200 bytes", 1},
+	} {
+		b := memory.New("one", snapshot.BackendS3)
+		b.Set("default/"+file, x.content)
+		reads, most := 0, int64(0)
+		h := &hooked{Backend: b}
+		h.get = func(ctx context.Context, key string, r repository.Range) (io.ReadCloser, error) {
+			in, err := b.Get(ctx, key, r)
+			reads++
+			most = max(most, r.Length)
+			if r.Length == 0 { // all that follows
+				most = max(most, int64(len(x.content))-r.Offset)
+			}
+			return in, err
+		}
+		p := &place{Repository: repository.New(repository.Config{Backend: h, Cluster: "default", Prefix: "default/"})}
+		entries, err := p.Entries(t.Context())
+		if err != nil || len(entries) != 1 || reads != 0 {
+			t.Fatalf("%s: %+v, %v, after %d reads", file, entries, err, reads)
+		}
+		rec, err := p.Record(t.Context(), entries[0])
+		if x.why == "" {
+			if err != nil || rec.State() != snapshot.StateReady || rec.StoredSize != int64(len(x.content)) {
+				t.Errorf("%s: %+v, %v", file, rec, err)
+			}
+		} else {
+			wantReason(t, file, err, snapshot.ReasonSnapshotUnreadable)
+			wantText(t, file, err, x.why)
+		}
+		if reads != x.reads || most > 192<<10 {
+			t.Errorf("%s: %d reads, of %d bytes at most", file, reads, most)
+		}
+	}
+}
+
+// What a backend answers for the head says nothing of the file.
+func TestEntryWhoseHeadCannotBeRead(t *testing.T) {
+	b := memory.New("one", snapshot.BackendS3)
+	b.Set("default/etcd-snapshot-n-1700000000", []byte("12345"))
+	h := &hooked{Backend: b}
+	h.get = func(context.Context, string, repository.Range) (io.ReadCloser, error) { return nil, errDown }
+	p := &place{Repository: repository.New(repository.Config{Backend: h, Prefix: "default/"})}
+	if _, err := p.only(t); !errors.Is(err, errDown) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Of two files under one name, the good one is the snapshot.
+func TestEntryWithAFileThatFailedBesideAGoodOne(t *testing.T) {
+	sent, _ := etcdDatabase(t, 10)
+	p := newPlace()
+	p.backend.Set("default/etcd-snapshot-n-1700000000", nil)
+	p.backend.Set("default/etcd-snapshot-n-1700000000.zip", zipped(t, sent))
+	rec, err := p.only(t)
+	if err != nil || rec.File != "etcd-snapshot-n-1700000000.zip" {
+		t.Errorf("%+v, %v", rec, err)
+	}
 }

@@ -8,14 +8,20 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/codec/zip"
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // ErrNoSnapshot: an object has the name of a snapshot and is none.
 var ErrNoSnapshot = errors.New("it does not begin like a database of etcd")
+
+// errCutOff: an archive has no end.
+var errCutOff = errors.New("its end is cut off")
 
 // errTooLong: an archive gives more than the database in it should have.
 var errTooLong = errors.New("the database in it is longer than it says")
@@ -48,22 +54,69 @@ func (r *Repository) ReadForeign(
 	return s, nil
 }
 
-// PeekForeign looks at the first bytes of a file, which is enough for a dry run: nil when it begins like a snapshot,
-// [ErrNoSnapshot] when it does not.
-func (r *Repository) PeekForeign(ctx context.Context, file string) error {
-	in, err := r.openForeign(ctx, r.key(file), snapshot.CompressionOf(file))
+// k3sName is the form that K3s and RKE2 give the names of their snapshots: <name>-<node>-<unix seconds>.
+var k3sName = regexp.MustCompile(`^.+-.+-[0-9]{9,11}$`)
+
+// NamedByK3s reports whether an object has exactly the name of a snapshot of K3s or RKE2. Such a file was meant to be a
+// snapshot: one that is none is a snapshot that failed, and not somebody's other file.
+func (r *Repository) NamedByK3s(o *Object) bool {
+	file := strings.TrimPrefix(o.Key, r.prefix)
+	name, suffix, ok := snapshot.ObjectName(file)
+	return ok && (suffix == "" || suffix == snapshot.ZipSuffix) && k3sName.MatchString(name)
+}
+
+// peekSize is how many bytes are read of an archive to get the first ones of the database in it: the header with its
+// longest name, and a block of Deflate.
+const peekSize = 192 << 10
+
+// PeekForeign looks at a file of this size without reading it whole: at its first bytes, and of an archive also at its
+// last. It returns nil when it begins like a snapshot and was not cut off, as far as they show. It is [ErrNoSnapshot]
+// when it does not begin like one, and an error with ReasonChecksumMismatch when its end is missing.
+func (r *Repository) PeekForeign(ctx context.Context, file string, size int64) error {
+	key, compression, head := r.key(file), snapshot.CompressionOf(file), Range{Length: database.HeadSize}
+	if compression == snapshot.CompressionZip {
+		head.Length = peekSize
+	}
+	in, err := r.openForeign(ctx, key, compression, head)
 	if err != nil {
 		return err
 	}
-	_, _, err = readHead(in)
+	_, declared, err := readHead(in)
 	_ = in.Close()
-	return err
+	switch {
+	case err != nil:
+		return err
+	case compression == snapshot.CompressionZip:
+		return r.peekEnd(ctx, key, size)
+	case size < declared: // etcd's checksum behind it may be missing: --skip-hash-check takes such a file
+		return r.damaged(key, fmt.Errorf("it has %d bytes, and the database in it has %d", size, declared))
+	}
+	return nil
 }
 
-// openForeign opens the database in a file of which nothing is known but its name, so only its own checksum is
-// compared.
-func (r *Repository) openForeign(ctx context.Context, key string, c snapshot.Compression) (*copyReader, error) {
-	return r.openDecoded(ctx, key, &snapshot.Snapshot{Compression: c}, NewTrailer(), age.Identities{})
+// peekEnd returns an error when an archive of this size was cut off.
+func (r *Repository) peekEnd(ctx context.Context, key string, size int64) error {
+	in, err := r.backend.Get(ctx, key, Range{Offset: max(size-zip.TailSize, 0)})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	tail, err := io.ReadAll(io.LimitReader(in, zip.TailSize))
+	switch {
+	case err != nil:
+		return snapshot.ReasonBackendUnavailable.New("backend %q: read %s", r.info.Name, key).On(r.info.Name).Because(err)
+	case !zip.HasEnd(tail):
+		return r.damaged(key, errCutOff)
+	}
+	return nil
+}
+
+// openForeign opens the database in a range of a file of which nothing is known but its name, so only its own checksum
+// is compared.
+func (r *Repository) openForeign(
+	ctx context.Context, key string, c snapshot.Compression, part Range,
+) (*copyReader, error) {
+	return r.openRange(ctx, key, part, &snapshot.Snapshot{Compression: c}, NewTrailer(), age.Identities{})
 }
 
 // spoolForeign writes the database in an object, with etcd's checksum, to path. It writes no more than the size that
@@ -71,7 +124,7 @@ func (r *Repository) openForeign(ctx context.Context, key string, c snapshot.Com
 func (r *Repository) spoolForeign(
 	ctx context.Context, key string, c snapshot.Compression, path string,
 ) (*snapshot.Snapshot, error) {
-	in, err := r.openForeign(ctx, key, c)
+	in, err := r.openForeign(ctx, key, c, Range{})
 	if err != nil {
 		return nil, err
 	}
@@ -116,10 +169,16 @@ func readHead(in io.Reader) (head []byte, size int64, err error) {
 	switch {
 	case err != nil && !short && snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch:
 		return nil, 0, err
-	case !ok:
-		return nil, 0, ErrNoSnapshot
+	case ok:
+		return head, size, nil
+	case errors.Is(err, zip.ErrFormat):
+		return nil, 0, fmt.Errorf("%w: %w", ErrNoSnapshot, zip.ErrFormat)
+	case n == 0:
+		return nil, 0, fmt.Errorf("%w: it is empty", ErrNoSnapshot)
+	case n < len(head):
+		return nil, 0, fmt.Errorf("%w: it ends after %d bytes", ErrNoSnapshot, n)
 	}
-	return head, size, nil
+	return nil, 0, ErrNoSnapshot
 }
 
 // limitedWriter takes a number of bytes and no more. It keeps the error of its writer, to tell a full disk from a copy

@@ -53,7 +53,7 @@ func TestForeignSnapshotsAreRead(t *testing.T) {
 			s.StoredSize != int64(len(content)) || s.StoredSHA256 == "" {
 			t.Errorf("%s: %+v", file, s)
 		}
-		must(t, p.PeekForeign(t.Context(), file))
+		must(t, p.PeekForeign(t.Context(), file, int64(len(content))))
 	}
 }
 
@@ -75,18 +75,29 @@ func TestForeignFilesThatAreNotGood(t *testing.T) {
 	} {
 		_, err := p.readForeign(t, file, content)
 		wantReason(t, file, err, snapshot.ReasonChecksumMismatch)
+		err = p.PeekForeign(t.Context(), file, int64(len(content)))
+		if cut := strings.HasPrefix(file, "cut"); cut != (snapshot.ReasonOf(err) == snapshot.ReasonChecksumMismatch) {
+			t.Errorf("%s, by its ends: %v", file, err)
+		}
 	}
-	for file, content := range map[string][]byte{
-		"notes-1700000010":     []byte("not a snapshot"),
-		"text-1700000011.zip":  zipped(t, []byte("not a snapshot either")),
-		"rubbish.db":           bytes.Repeat([]byte("rubbish"), 5000),
-		"empty-1700000012":     nil,
-		"empty-1700000013.zip": nil,
+	for file, x := range map[string]struct {
+		content []byte
+		why     string
+	}{
+		"notes-1700000010":     {[]byte("not a snapshot"), ": it ends after 14 bytes"},
+		"text-1700000011.zip":  {zipped(t, []byte("not a snapshot either")), ": it ends after 21 bytes"},
+		"rubbish.db":           {bytes.Repeat([]byte("rubbish"), 5000), "a database of etcd"},
+		"empty-1700000012":     {nil, ": it is empty"},
+		"empty-1700000013.zip": {nil, ": it is not a whole zip archive"},
+		"head-1700000014.zip":  {archive[:40], ": it is not a whole zip archive"},
+		"none-1700000015.zip":  {sent, ": it is not a whole zip archive"},
 	} {
-		if _, err := p.readForeign(t, file, content); !errors.Is(err, repository.ErrNoSnapshot) {
+		_, err := p.readForeign(t, file, x.content)
+		if !errors.Is(err, repository.ErrNoSnapshot) {
 			t.Errorf("%s: %v", file, err)
 		}
-		if err := p.PeekForeign(t.Context(), file); !errors.Is(err, repository.ErrNoSnapshot) {
+		wantText(t, file, err, x.why)
+		if err := p.PeekForeign(t.Context(), file, int64(len(x.content))); !errors.Is(err, repository.ErrNoSnapshot) {
 			t.Errorf("%s, by its head: %v", file, err)
 		}
 	}
@@ -95,8 +106,24 @@ func TestForeignFilesThatAreNotGood(t *testing.T) {
 	}, t.TempDir()); !errors.Is(err, errDown) {
 		t.Errorf("of a backend that breaks off: %v", err)
 	}
-	if err := p.PeekForeign(t.Context(), "missing.db"); !snapshot.IsNotFound(err) {
+	if err := breaking(errDown).PeekForeign(t.Context(), "x.zip", 100); !errors.Is(err, errDown) {
+		t.Errorf("of a backend that breaks off, by its ends: %v", err)
+	}
+	if err := p.PeekForeign(t.Context(), "missing.db", 100); !snapshot.IsNotFound(err) {
 		t.Errorf("that is not there: %v", err)
+	}
+}
+
+func TestNamesOfK3s(t *testing.T) {
+	p := newPlace()
+	for file, want := range map[string]bool{
+		"etcd-snapshot-server-1-1700000000": true, "on-demand-n-1700000000.zip": true, "a-b-1700000000": true,
+		"notes-1700000000": false, "backup.db": false, "etcd-snapshot-n-1700000000.db": false,
+		"etcd-snapshot-n-1700000000.zip.zip": false, "etcd-snapshot-n-17": false, "-n-1700000000": false,
+	} {
+		if got := p.NamedByK3s(&repository.Object{Key: "default/" + file}); got != want {
+			t.Errorf("%s: %v", file, got)
+		}
 	}
 }
 
@@ -135,4 +162,23 @@ func TestErrorsOfTheSpool(t *testing.T) {
 			t.Errorf("%v: %v", cause, err)
 		}
 	}
+}
+
+// FuzzPeekForeign: any file looks like a snapshot, or like none, or like one that was cut off.
+func FuzzPeekForeign(f *testing.F) {
+	head := make([]byte, 4096)
+	f.Add(head, "x-n-1700000000")
+	f.Add([]byte("PK\x03\x04"), "x-n-1700000000.zip")
+	f.Add([]byte("PK\x05\x06"+strings.Repeat("\x00", 18)), "x-n-1700000000.zip")
+	f.Fuzz(func(t *testing.T, content []byte, file string) {
+		if !snapshot.ValidName(file) {
+			return
+		}
+		p := newPlace()
+		p.backend.Set("default/"+file, content)
+		err := p.PeekForeign(t.Context(), file, int64(len(content)))
+		if err != nil && !errors.Is(err, repository.ErrNoSnapshot) {
+			wantReason(t, file, err, snapshot.ReasonChecksumMismatch)
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -14,6 +15,10 @@ type Group struct {
 	Name     string
 	Objects  []Object // data; of a snapshot that this program saved there is exactly one
 	Manifest bool
+
+	// ManifestTime is when the manifest was last written, as the listing says. A manifest that was written after the catalog
+	// last learned of the copy is read again.
+	ManifestTime time.Time
 }
 
 // Data returns the listed object with this key, or nil. A nil group has none.
@@ -65,7 +70,7 @@ func (r *Repository) Groups(list iter.Seq2[Object, error], foreign func(key stri
 			}
 			g := open.group(name)
 			if suffix == snapshot.ManifestSuffix {
-				g.Manifest = true
+				g.Manifest, g.ManifestTime = true, o.ModTime
 			} else {
 				g.Objects = append(g.Objects, o)
 			}

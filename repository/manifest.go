@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +18,9 @@ const ManifestVersion = 1
 // maxManifestText bounds the texts of a manifest that have no fixed length, so that the record fits into etcd.
 const maxManifestText = 256 << 10
 
+// maxGeneration bounds how often a manifest can have changed, so that counting on never overflows.
+const maxGeneration = 1 << 53
+
 // The API's enumerations in protobuf's JSON mapping begin with their type.
 const (
 	triggerPrefix     = "TRIGGER_"
@@ -28,6 +31,8 @@ const (
 // protobuf's JSON mapping, without the parts that only the catalog knows.
 type document struct {
 	FormatVersion  int               `json:"formatVersion"`
+	Generation     int64             `json:"generation,string,omitempty"` // none in manifests of the first version
+	Removed        *time.Time        `json:"removed,omitempty"`           // when the removal of this copy began
 	Name           string            `json:"name"`
 	Cluster        string            `json:"cluster"`
 	RequestID      string            `json:"requestId,omitempty"`
@@ -57,9 +62,17 @@ type document struct {
 // no generated code.
 type jsonDuration time.Duration
 
-// MarshalJSON implements [json.Marshaler].
+// durationText is the form of a duration. Earlier versions have written more digits than nanoseconds need.
+var durationText = regexp.MustCompile(`^[0-9]{1,10}(\.[0-9]{1,18})?s$`)
+
+// maxDuration is the longest duration that is read.
+const maxDuration = 1_000_000_000 * time.Second
+
+// MarshalJSON implements [json.Marshaler]. A negative duration is that of a clock that was set back, and says nothing.
 func (d jsonDuration) MarshalJSON() ([]byte, error) {
-	return json.Marshal(strconv.FormatFloat(time.Duration(d).Seconds(), 'f', -1, 64) + "s")
+	n := max(d, 0)
+	text := fmt.Sprintf("%d.%09d", n/jsonDuration(time.Second), n%jsonDuration(time.Second))
+	return json.Marshal(strings.TrimSuffix(strings.TrimRight(text, "0"), ".") + "s")
 }
 
 // UnmarshalJSON implements [json.Unmarshaler].
@@ -68,12 +81,11 @@ func (d *jsonDuration) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return err
 	}
-	number, ok := strings.CutSuffix(s, "s")
-	v, err := strconv.ParseFloat(number, 64)
-	if !ok || err != nil || v < 0 || v > 1e9 {
-		return fmt.Errorf("%q is not a duration in seconds", s)
+	v, err := time.ParseDuration(s)
+	if err != nil || !durationText.MatchString(s) || v > maxDuration {
+		return fmt.Errorf("%.40q is not a duration in seconds", s)
 	}
-	*d = jsonDuration(time.Duration(v*1e9 + 0.5).Round(time.Nanosecond))
+	*d = jsonDuration(v)
 	return nil
 }
 
@@ -81,6 +93,10 @@ func (d *jsonDuration) UnmarshalJSON(b []byte) error {
 type Manifest struct {
 	Record *snapshot.Record // without state and locations
 	Doc    []byte           // byte for byte; a copy of the snapshot gets the same
+
+	// Removed is when the removal of this copy began; zero when it was not removed. Only this mark lets an interrupted
+	// removal go on: what the catalog says may come from anybody who can write to etcd.
+	Removed time.Time
 
 	chosen []string
 }
@@ -96,8 +112,20 @@ func EncodeManifest(rec *snapshot.Record, signer *Signer) ([]byte, error) {
 	for _, l := range rec.Locations() {
 		backends = append(backends, l.Backend)
 	}
+	return encodeDocument(rec, backends, time.Time{}, signer)
+}
+
+// encodeDocument returns the manifest of a snapshot that was to be stored on these backends, removed from this one at a
+// time unless that is zero.
+func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, signer *Signer) ([]byte, error) {
+	var mark *time.Time
+	if !removed.IsZero() {
+		mark = &removed
+	}
 	b, err := json.MarshalIndent(document{
 		FormatVersion:  ManifestVersion,
+		Generation:     rec.Generation,
+		Removed:        mark,
 		Name:           rec.Name,
 		Cluster:        rec.Cluster,
 		RequestID:      rec.RequestID,
@@ -129,14 +157,18 @@ func EncodeManifest(rec *snapshot.Record, signer *Signer) ([]byte, error) {
 	if signer != nil {
 		b = signer.sign(b)
 	}
+	// A manifest that no reader takes would make the snapshot useless; its writer must hear of it.
+	if _, err := decodeManifest(b); err != nil {
+		return nil, fmt.Errorf("encode the manifest of %q: it could not be read: %w", rec.Name, err)
+	}
 	return b, nil
 }
 
 // decodeManifest returns the snapshot that a manifest describes. A snapshot of another format, or without a size or
 // checksum, is an error: nothing could be compared with it.
 func decodeManifest(doc []byte) (*Manifest, error) {
-	var d document
-	if err := json.Unmarshal(doc, &d); err != nil {
+	d, err := parseDocument(doc)
+	if err != nil {
 		return nil, fmt.Errorf("decode the manifest: %w", err)
 	}
 	rec := &snapshot.Record{
@@ -151,23 +183,22 @@ func decodeManifest(doc []byte) (*Manifest, error) {
 			EncryptionRecipients: d.Recipients,
 			StoredSize:           d.StoredSize, StoredSHA256: d.StoredSHA256,
 		},
-		RequestID: d.RequestID,
+		RequestID: d.RequestID, Generation: d.Generation,
 	}
 	if err := d.check(rec.Compression); err != nil {
 		return nil, fmt.Errorf("decode the manifest: %w", err)
 	}
-	return &Manifest{Record: rec, Doc: doc, chosen: d.Backends}, nil
+	m := &Manifest{Record: rec, Doc: doc, chosen: d.Backends}
+	if d.Removed != nil {
+		m.Removed = d.Removed.UTC()
+	}
+	return m, nil
 }
 
 // check returns why a document is no manifest of this program. Anyone who can write to the backend can put one there,
 // so it is held to the limits of a manifest that a save writes.
 func (d *document) check(compression snapshot.Compression) error {
 	switch {
-	case d.FormatVersion < 1:
-		return errors.New("it has no formatVersion")
-	case d.FormatVersion > ManifestVersion:
-		return fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd",
-			d.FormatVersion, ManifestVersion)
 	case !snapshot.ValidName(d.Name):
 		return fmt.Errorf("%.100q is not a snapshot's name", d.Name)
 	case compression == snapshot.CompressionUnspecified:
@@ -176,6 +207,10 @@ func (d *document) check(compression snapshot.Compression) error {
 		return errors.New("a size or checksum is missing")
 	case d.CreateTime.Unix() <= 0:
 		return errors.New("createTime is missing")
+	case d.Generation < 0 || d.Generation > maxGeneration:
+		return fmt.Errorf("%d is not a generation", d.Generation)
+	case d.Removed != nil && d.Removed.Unix() <= 0:
+		return errors.New("removed is not a time")
 	case d.textSize() > maxManifestText:
 		return fmt.Errorf("its texts have more than %d bytes", maxManifestText)
 	}
@@ -184,13 +219,16 @@ func (d *document) check(compression snapshot.Compression) error {
 
 // textSize returns how many bytes the texts have that become part of the record.
 func (d *document) textSize() int {
-	n := len(d.Name) + len(d.RequestID) + len(d.Node) + len(d.EtcdVersion) + len(d.StorageVersion) +
+	n := len(d.Name) + len(d.Cluster) + len(d.RequestID) + len(d.Node) + len(d.EtcdVersion) + len(d.StorageVersion) +
 		len(d.EtcdClusterID) + len(d.EtcdMemberID)
 	for k, v := range d.Labels {
 		n += len(k) + len(v)
 	}
 	for _, r := range d.Recipients {
 		n += len(r)
+	}
+	for _, b := range d.Backends {
+		n += len(b)
 	}
 	return n
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -74,12 +75,30 @@ func (r *Repository) CheckManifest(ctx context.Context, rec *snapshot.Record) (d
 	if err != nil && (m == nil || !errors.Is(err, ErrManifestUnusable)) {
 		return nil, err
 	}
+	if err == nil && !m.Removed.IsZero() {
+		return nil, r.unusable(r.manifestKey(rec.Name), fmt.Errorf("the removal of this copy began at %s", m.Removed.Format(time.RFC3339)))
+	}
+	if err == nil && m.Record.Generation < rec.Generation {
+		return nil, r.unusable(r.manifestKey(rec.Name), m.older(rec))
+	}
 	if found := m.Record; err != nil || !describes(found, rec) {
 		return nil, r.unusable(r.manifestKey(rec.Name), fmt.Errorf(
 			"it is of %q of cluster %q, stored sha256 %s, revision %d, %d keys, hash %08x, which is not what the catalog has",
 			found.Name, found.Cluster, found.StoredSHA256, found.Revision, found.TotalKeys, found.Hash))
 	}
 	return m.Doc, nil
+}
+
+// Older returns an error when a manifest was put back: it has a lower generation than the record.
+func (r *Repository) Older(m *Manifest, rec *snapshot.Record) error {
+	if m.Record.Generation >= rec.Generation {
+		return nil
+	}
+	return r.unusable(r.manifestKey(rec.Name), m.older(rec))
+}
+
+func (m *Manifest) older(rec *snapshot.Record) error {
+	return fmt.Errorf("it has generation %d, and the catalog knows generation %d: an older manifest was put back", m.Record.Generation, rec.Generation)
 }
 
 // claim returns the manifest under a name and whether it is trusted, whatever snapshot or cluster it claims to be of;

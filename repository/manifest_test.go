@@ -1,6 +1,7 @@
 package repository_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -188,10 +190,17 @@ func TestCheckManifestComparesItWithTheRecord(t *testing.T) {
 	}
 }
 
-// FuzzManifest: a document that is read is encoded to one that is read as the same.
+// FuzzManifest: a document that is read is encoded to one that is read as the same, and is read as any other reader of
+// JSON reads it.
 func FuzzManifest(f *testing.F) {
+	signer, _ := newSigner(f)
 	f.Add(encoded(f, wholeRecord(), nil))
+	f.Add(encoded(f, wholeRecord(), signer))
 	f.Add([]byte(`{"formatVersion":1}`))
+	f.Add(edited(f, `"pinned"`, `"backends": ["one"], "x": [{"y": null, "z": 1e999}], "pinned"`))
+	f.Add(edited(f, `"1.234567891s"`, `"1.2345678910000001s"`))
+	f.Add(edited(f, `"a": "b"`, `"a": "b", "\u0061": "\ud800"`))
+	f.Add(edited(f, `"name"`, `"NAME"`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		m, _ := verify(t, nil, doc)
 		if m == nil {
@@ -200,6 +209,20 @@ func FuzzManifest(f *testing.F) {
 		again, err := verify(t, nil, encoded(t, m.Record, nil))
 		if again == nil || !reflect.DeepEqual(again.Record, m.Record) {
 			t.Fatalf("decoded %+v, %v; want %+v", again, err, m.Record)
+		}
+		var plain map[string]any
+		dec := json.NewDecoder(bytes.NewReader(doc))
+		dec.UseNumber()
+		if err := dec.Decode(&plain); err != nil {
+			t.Fatalf("it is no JSON: %v", err)
+		}
+		for member, want := range map[string]string{
+			"name": m.Record.Name, "cluster": m.Record.Cluster, "storedSha256": m.Record.StoredSHA256,
+			"storedSizeBytes": strconv.FormatInt(m.Record.StoredSize, 10),
+		} {
+			if got, _ := plain[member].(string); got != want {
+				t.Fatalf("%s is %q, and for another reader %q", member, want, got)
+			}
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -14,6 +15,9 @@ import (
 
 // markerVersion is the version of the store's format: the layout of keys and the meaning of manifests.
 const markerVersion = 1
+
+// storeID is the form of a store's id.
+var storeID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // marker is the document that makes a directory or bucket prefix a store.
 type marker struct {
@@ -158,21 +162,53 @@ func (r *Repository) createMarker(ctx context.Context, id string) (string, error
 	return r.readMarker(ctx)
 }
 
-// readMarker returns the id in the store's marker.
+// readMarker returns the id in the store's marker. A document that is no marker is that of another store: whoever wrote
+// it did not know this one.
 func (r *Repository) readMarker(ctx context.Context) (string, error) {
 	doc, err := r.readSmall(ctx, snapshot.MarkerKey)
+	if errors.Is(err, errTooLarge) {
+		return "", r.damagedMarker(fmt.Errorf("it has more than %d bytes", maxDocument))
+	}
 	if err != nil {
 		return "", err
 	}
-	var m marker
-	if err := json.Unmarshal(doc, &m); err != nil || m.StoreID == "" {
-		return "", r.wrongStore("its marker %s is damaged", snapshot.MarkerKey)
+	m, err := parseObject(doc)
+	if err != nil {
+		return "", r.damagedMarker(err)
 	}
-	if m.FormatVersion > markerVersion {
+	version, err := m.version()
+	switch {
+	case err != nil:
+		return "", r.damagedMarker(err)
+	case version > markerVersion:
 		return "", r.wrongStore("its marker %s says format version %d, and this program knows up to %d",
-			snapshot.MarkerKey, m.FormatVersion, markerVersion)
+			snapshot.MarkerKey, version, markerVersion)
 	}
-	return m.StoreID, nil
+	id, err := decodeMarker(doc, m)
+	if err != nil {
+		return "", r.damagedMarker(err)
+	}
+	return id, nil
+}
+
+// decodeMarker returns the id in a marker of this format.
+func decodeMarker(doc []byte, m members) (id string, err error) {
+	if err := m.written(marker{}); err != nil {
+		return "", err
+	}
+	var found marker
+	if err := json.Unmarshal(doc, &found); err != nil {
+		return "", err
+	}
+	if !storeID.MatchString(found.StoreID) {
+		return "", fmt.Errorf("%.100q is not the id of a store", found.StoreID)
+	}
+	return found.StoreID, nil
+}
+
+// damagedMarker is the error of a marker that says nothing.
+func (r *Repository) damagedMarker(why error) error {
+	return r.wrongStore("its marker %s is damaged: %v", snapshot.MarkerKey, why)
 }
 
 // ConfirmGone reports whether the data of a snapshot that a listing does not show is really gone. It asks for the

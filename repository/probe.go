@@ -42,7 +42,8 @@ func (r *Repository) Probe(ctx context.Context, rec *snapshot.Record) (found Occ
 	if err != nil {
 		return found, err
 	}
-	found.Manifest = m != nil && trusted && describes(m.Record, rec)
+	found.Manifest = m != nil && trusted && describes(m.Record, rec) &&
+		m.Removed.IsZero() && m.Record.Generation >= rec.Generation
 	key := r.dataKey(rec)
 	o, err := r.backend.Stat(ctx, key)
 	switch {

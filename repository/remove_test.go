@@ -22,6 +22,8 @@ func TestRemoveRemovesManifestAndData(t *testing.T) {
 	} {
 		p := newPlace()
 		rec, _ := p.save(t, stream(4*page), snapshot.CompressionZstd)
+		rec.Pinned = false
+		p.backend.Set(manifestKey, encoded(t, rec, nil))
 		p.backend.Set("default/other.db.zst", []byte("other"))
 		spoil(p)
 		if err := p.Remove(t.Context(), rec); err != nil {

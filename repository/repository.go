@@ -24,6 +24,7 @@ type Config struct {
 	Backend Backend
 	Cluster string           // whose snapshots these are; empty (read without a service, cluster not given): any
 	Prefix  string           // of the cluster's keys: empty or ending with '/'
+	Signer  *Signer          // optional; signs the mark of a removal
 	Trust   *Trust           // optional; which manifests are trusted, all when nil
 	Stores  Stores           // optional; without it the marker is not compared with anything
 	Now     func() time.Time // optional; time.Now
@@ -36,6 +37,7 @@ type Repository struct {
 	info    Info // of backend
 	cluster string
 	prefix  string
+	signer  *Signer
 	trust   *Trust
 	stores  Stores
 	now     func() time.Time
@@ -49,7 +51,7 @@ type Repository struct {
 func New(cfg Config) *Repository {
 	r := &Repository{
 		backend: cfg.Backend, info: cfg.Backend.Info(), cluster: cfg.Cluster, prefix: cfg.Prefix,
-		trust: cfg.Trust, stores: cfg.Stores, now: cfg.Now, log: cfg.Logger,
+		signer: cfg.Signer, trust: cfg.Trust, stores: cfg.Stores, now: cfg.Now, log: cfg.Logger,
 	}
 	if r.now == nil {
 		r.now = time.Now

@@ -20,6 +20,9 @@ import (
 // So the document stays JSON, needs no canonical form, and `head -n -2` gives the bytes that openssl verifies.
 var signatureLine = regexp.MustCompile(`^  "signature": "ed25519:([0-9a-f]{16}):([A-Za-z0-9+/]{86}==)"\n}\n$`)
 
+// signatureMember is the name of the signature in the document.
+const signatureMember = "signature"
+
 // signatureLen is the length of those two lines.
 const signatureLen = len(`  "signature": "ed25519:0123456789abcdef:`) + 88 + len("\"\n}\n")
 
@@ -135,13 +138,22 @@ func keyID(public any) (string, error) {
 // acceptsUnsigned reports whether a manifest without a signature, or a file without a manifest, is accepted.
 func (t *Trust) acceptsUnsigned() bool { return t == nil || t.acceptUnsigned }
 
+// findSignature returns the last two lines of a signed manifest, the id of the key, and the signature; nil when the
+// document does not end like one.
+func findSignature(doc []byte) [][]byte {
+	at := max(len(doc)-signatureLen, 0)
+	if !bytes.HasSuffix(doc[:at], []byte(",\n")) {
+		return nil
+	}
+	return signatureLine.FindSubmatch(doc[at:])
+}
+
 // verify returns why a manifest is not trusted.
 func (t *Trust) verify(doc []byte) error {
 	if t == nil {
 		return nil
 	}
-	at := max(len(doc)-signatureLen, 0)
-	m := signatureLine.FindSubmatch(doc[at:])
+	m := findSignature(doc)
 	if m == nil {
 		// One damaged bit must not make a signed manifest look like one that never was.
 		if t.acceptUnsigned && !bytes.Contains(doc, []byte("signature")) && !bytes.Contains(doc, []byte("ed25519:")) {
@@ -154,7 +166,7 @@ func (t *Trust) verify(doc []byte) error {
 		return fmt.Errorf("it is signed with key %s, and the trusted keys are %s", m[1], snapshot.Join(t.KeyIDs()))
 	}
 	sig, err := base64.StdEncoding.Strict().DecodeString(string(m[2]))
-	if err != nil || !ed25519.Verify(key, doc[:at], sig) {
+	if err != nil || !ed25519.Verify(key, doc[:len(doc)-signatureLen], sig) {
 		return fmt.Errorf("the signature with key %s is wrong: the manifest is not as it was written", m[1])
 	}
 	return nil

@@ -198,17 +198,26 @@ openssl pkeyutl -verify -pubin -inkey signing.pub -rawin -in signed -sigfile sig
 	}
 }
 
-// FuzzTrust: no document is a crash, and only the signed one is trusted.
+// FuzzTrust: no document is a crash, and only the signed one is trusted, or where unsigned ones are accepted one that
+// shows no trace of a signature.
 func FuzzTrust(f *testing.F) {
 	signer, trust := newSigner(f)
+	lenient := repository.NewTrust(true)
+	lenient.AddSigner(signer)
 	doc := encoded(f, wholeRecord(), signer)
 	f.Add(doc)
 	f.Add(encoded(f, wholeRecord(), nil))
 	zeros := base64.StdEncoding.EncodeToString(make([]byte, 64))
 	f.Add([]byte("  \"signature\": \"ed25519:" + signer.KeyID() + ":" + zeros + "\"\n}\n"))
+	f.Add(bytes.Replace(doc, []byte("{\n"), []byte("{\n  \"signatur\\u0065\": \"\",\n"), 1))
+	f.Add(bytes.Replace(doc, []byte(`  "signature"`), []byte(`  "x": 1,  "signature"`), 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if _, err := verify(t, trust, b); err == nil && !bytes.Equal(b, doc) {
 			t.Fatalf("%q is trusted", b)
+		}
+		_, err := verify(t, lenient, b)
+		if err == nil && !bytes.Equal(b, doc) && bytes.Contains(b, []byte("signature")) {
+			t.Fatalf("%q is trusted where unsigned ones are accepted", b)
 		}
 	})
 }

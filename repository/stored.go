@@ -29,7 +29,7 @@ func (r *Repository) OpenStored(ctx context.Context, rec *snapshot.Record) (*Sto
 }
 
 func (r *Repository) openStored(ctx context.Context, key string, want *snapshot.Snapshot) (*copyReader, error) {
-	c, err := r.openObject(ctx, key, want)
+	c, err := r.openObject(ctx, key, Range{}, want)
 	if err != nil {
 		return nil, err
 	}

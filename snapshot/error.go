@@ -94,7 +94,10 @@ func (e *Error) On(backend string) *Error { e.Backend = backend; return e }
 func (e *Error) Because(cause error) *Error { e.Err = cause; return e }
 
 // Advise sets the hint: what the operator can do.
-func (e *Error) Advise(format string, args ...any) *Error { e.Hint = fmt.Sprintf(format, args...); return e }
+func (e *Error) Advise(format string, args ...any) *Error {
+	e.Hint = fmt.Sprintf(format, args...)
+	return e
+}
 
 // Final says that a retry cannot help, though the reason alone would allow one.
 func (e *Error) Final() *Error { e.Retry = 0; return e }

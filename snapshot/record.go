@@ -15,7 +15,9 @@ type Record struct {
 	RequestID string
 	File      string               // key of an adopted snapshot's data, below the cluster's prefix; empty for our own
 	Seen      map[string]time.Time // by backend: when the data of an adopted snapshot was last written, as its listing says
-	Version   int64                // the catalog's revision of the record; 0 when it is not in the catalog
+	// Generation counts the changes of the manifest. A manifest with a lower one than the record was put back by somebody.
+	Generation int64
+	Version    int64 // the catalog's revision of the record; 0 when it is not in the catalog
 
 	book Bookkeeping
 }
@@ -92,7 +94,7 @@ func (r *Record) FallbackNode() string { return r.book.FallbackNode }
 // Copy returns a deep copy.
 func (r *Record) Copy() *Record {
 	c := *r
-	c.Snapshot = *r.Snapshot.Clone()
+	c.Snapshot = *r.Clone()
 	c.Seen = maps.Clone(r.Seen)
 	c.book = r.book.clone()
 	return &c

@@ -234,7 +234,7 @@ func (r *Retention) enforceSize(copies []*Candidate) {
 	var total int64
 	for _, c := range copies {
 		if c.Stays {
-			total += c.Size
+			total += c.counted()
 		}
 	}
 	for _, c := range slices.Backward(copies) {
@@ -244,7 +244,13 @@ func (r *Retention) enforceSize(copies []*Candidate) {
 		if c.Stays && !c.protected {
 			c.Stays = false
 			c.Why = fmt.Sprintf("max_total_bytes: %d are kept and %d are allowed", total, r.MaxTotalBytes)
-			total -= c.Size
+			total -= c.counted()
 		}
 	}
+}
+
+// counted returns the size of a copy for a sum. A store or the catalog may say any size, and the sum must not overflow.
+func (c *Candidate) counted() int64 {
+	const most = 1 << 46 // bytes, more than any etcd has
+	return min(max(c.Size, 0), most)
 }

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -154,4 +155,17 @@ func randomCopies(rnd *rand.Rand) []*Candidate {
 	}
 	rnd.Shuffle(len(copies), func(i, j int) { copies[i], copies[j] = copies[j], copies[i] })
 	return copies
+}
+
+// Sizes come from stores and from the catalog, where anybody may have written any number: their sum does not overflow.
+func TestRetentionBySizeDoesNotOverflow(t *testing.T) {
+	copies := taken(t, "2026-03-03 00:00", "2026-03-02 00:00", "2026-03-01 00:00", "2026-02-28 00:00")
+	copies[0].Size, copies[1].Size, copies[2].Size, copies[3].Size = 10, math.MaxInt64, math.MaxInt64, math.MinInt64
+	r := Retention{MaxTotalBytes: 100}
+	r.Apply(copies, copies[0].Created)
+	for i, stays := range []bool{true, false, false, false} {
+		if copies[i].Stays != stays {
+			t.Errorf("%d bytes: %+v", copies[i].Size, copies[i])
+		}
+	}
 }

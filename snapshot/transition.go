@@ -17,7 +17,7 @@ func NewSave(s Snapshot, requestID, owner string, chosen []Location) *Record {
 		l.State, l.UpdateTime = StateSaving, s.CreateTime
 		s.status.Locations = append(s.status.Locations, l)
 	}
-	return &Record{Snapshot: s, RequestID: requestID, book: Bookkeeping{Owner: owner}}
+	return &Record{Snapshot: s, RequestID: requestID, Generation: 1, book: Bookkeeping{Owner: owner}}
 }
 
 // SetName gives the snapshot of a save its name; uri returns where its data is then on a backend.

@@ -5,24 +5,25 @@ import (
 	"io"
 )
 
-// bar shows how far one transfer is, where there is a terminal.
+// bar shows the progress of one transfer on a terminal.
 type bar struct {
 	*statusLine
-	what string
+	verb string
 }
 
-func newBar(w io.Writer, what string) *bar {
+func newBar(w io.Writer, verb string) *bar {
 	line, _ := newStatusLine(w)
-	return &bar{line, what}
+	return &bar{line, verb}
 }
 
 func (b *bar) show(detail string, done, total int64) {
 	if !b.due() {
 		return
 	}
-	text := fmt.Sprintf("%s %s  %s", b.what, detail, size(done))
+	text := fmt.Sprintf("%s %s  %s", b.verb, detail, size(done))
 	if total > 0 {
-		text = fmt.Sprintf("%s %s %s  %s of %s", b.what, detail, gauge(transfer{done: done, total: total}.percent()), size(done), size(total))
+		share := transfer{done: done, total: total}.percent()
+		text = fmt.Sprintf("%s %s %s  %s of %s", b.verb, detail, gauge(share), size(done), size(total))
 	}
 	b.draw(text)
 }

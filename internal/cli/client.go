@@ -27,10 +27,10 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// maxMessage is room for a page of snapshots with all the labels that they may have.
+// maxMessage has room for a page of snapshots with as many labels as they may have.
 const maxMessage = 64 << 20
 
-// clientOptions say which service to talk to. They are the same for all verbs.
+// clientOptions say which service to call, and how. They are the same for all verbs.
 type clientOptions struct {
 	addr      string
 	cluster   string
@@ -48,7 +48,8 @@ func (o *clientOptions) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.timeout, "timeout", 0, "give up after this `duration`, such as 5m (default never)")
 	fs.BoolVar(&o.tls, "tls", false, "use TLS, also on this machine (default: on others only)")
 	fs.BoolVar(&o.plaintext, "plaintext", false, "use no TLS, also on other machines")
-	fs.StringVar(&o.caCert, "cacert", "", "`file` with the CA of the service's certificate (default the system's); implies --tls")
+	fs.StringVar(&o.caCert, "cacert", "",
+		"`file` with the CA of the service's certificate (default the system's); implies --tls")
 	fs.StringVar(&o.cert, "cert", "", "`file` with the client certificate; implies --tls")
 	fs.StringVar(&o.key, "key", "", "`file` with the key of --cert")
 }
@@ -68,8 +69,10 @@ type client struct {
 	addr    string
 }
 
-// withClient fills in the options from the environment, connects, and runs a verb with what came of it.
-func withClient(sys System, cmd *cobra.Command, o *clientOptions, run func(ctx context.Context, c *client) error) error {
+// withClient fills in the options from the environment, connects, and runs a verb with the connection.
+func withClient(
+	sys System, cmd *cobra.Command, o *clientOptions, run func(ctx context.Context, c *client) error,
+) error {
 	err := fromEnvironment(cmd.Flags(), sys.Getenv, append([]string{"output"}, clientVariables...)...)
 	if err != nil {
 		return err
@@ -78,7 +81,7 @@ func withClient(sys System, cmd *cobra.Command, o *clientOptions, run func(ctx c
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.conn.Close() }() // everything was answered
+	defer func() { _ = c.conn.Close() }() // all calls have ended
 	ctx := cmd.Context()
 	if o.timeout > 0 {
 		var cancel context.CancelFunc
@@ -103,12 +106,13 @@ func dial(o *clientOptions) (*client, error) {
 	if err != nil {
 		return nil, usagef("--addr: %q: %w", o.addr, err)
 	}
-	return &client{SnapshotServiceClient: snapshotdv1.NewSnapshotServiceClient(conn), conn: conn, cluster: o.cluster, addr: addr}, nil
+	return &client{
+		SnapshotServiceClient: snapshotdv1.NewSnapshotServiceClient(conn), conn: conn, cluster: o.cluster, addr: addr,
+	}, nil
 }
 
-// target returns the address, with a port, and whether and how TLS is used: on other machines unless --plaintext forbids
-// it, on this one only when it is asked for. Nothing is ever sent in plaintext to another machine because of a forgotten
-// flag.
+// target returns the address with a port, and the credentials: TLS for other machines unless --plaintext forbids it,
+// and for this one only on request. A forgotten flag never sends anything in plaintext to another machine.
 func (o *clientOptions) target() (string, credentials.TransportCredentials, error) {
 	if strings.Contains(o.addr, "/") {
 		return "", nil, usagef("--addr: %q is not HOST:PORT", o.addr)
@@ -160,13 +164,13 @@ func (o *clientOptions) tlsConfig() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// explain says what is behind an error of the connection; errors of the service speak for themselves.
+// explain returns the cause of an error of the connection; errors of the service are returned as they are.
 func (c *client) explain(err error, o *clientOptions) error {
 	st, ok := status.FromError(err)
 	switch {
 	case err == nil || !ok:
 		return err
-	case st.Code() == codes.DeadlineExceeded: // whichever of the two sides saw it first
+	case st.Code() == codes.DeadlineExceeded: // seen first by either side
 		return fmt.Errorf("the service at %s did not answer within %v (--timeout)", c.addr, o.timeout)
 	case wire.DetailsOf(err).Reason != "":
 		return err
@@ -181,18 +185,20 @@ func (c *client) explain(err error, o *clientOptions) error {
 	}
 }
 
-// expired says that our own certificate has, of which the service speaks in many ways, or in none.
+// expired returns an error text when our own certificate has expired; the service reports that in many ways, or not at
+// all.
 func (o *clientOptions) expired() string {
 	pair, err := tls.LoadX509KeyPair(o.cert, o.key)
 	if err != nil || pair.Leaf == nil || time.Now().Before(pair.Leaf.NotAfter) {
 		return ""
 	}
-	return fmt.Sprintf("it closes the connection, and the certificate %s has expired, at %s; renew it", o.cert, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("it closes the connection, and the certificate %s has expired, at %s; renew it",
+		o.cert, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 }
 
 var transportReport = regexp.MustCompile(`desc = "(?:transport: )?(.*?)"$`)
 
-// cause turns gRPC's report of a connection into what to do about it.
+// cause turns gRPC's report of a connection into a cause and a way to solve it.
 func cause(report string, o *clientOptions) string {
 	has := func(s string) bool { return strings.Contains(report, s) }
 	switch {
@@ -208,7 +214,8 @@ func cause(report string, o *clientOptions) string {
 		return "its certificate is of an unknown authority; --cacert names the right one"
 	case has("certificate has expired or is not yet valid"):
 		_, when, _ := strings.Cut(report, "not yet valid: ")
-		return "its certificate has expired or is not yet valid: " + strings.TrimSuffix(when, `"`) + "; renew it there, or set the clock"
+		return "its certificate has expired or is not yet valid: " + strings.TrimSuffix(when, `"`) +
+			"; renew it there, or set the clock"
 	case o.wantsTLS() && o.expired() != "":
 		return o.expired()
 	case has("certificate required"), has("bad certificate"):
@@ -220,11 +227,11 @@ func cause(report string, o *clientOptions) string {
 		report = m[1]
 	}
 	if o.wantsTLS() && (has("broken pipe") || has("connection reset") || has("EOF")) {
-		// With TLS 1.3 the service judges our certificate when we are speaking already.
+		// With TLS 1.3 the service checks our certificate when we send already.
 		report += "; perhaps it asks for a client certificate that it accepts, --cert and --key give one"
 	}
 	return report
 }
 
-// errNoResult is an answer without what was asked for.
+// errNoResult is an answer without a snapshot.
 var errNoResult = errors.New("the service answered without a snapshot")

@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// completeTimeout is how long somebody who has pressed TAB waits at most.
+	// completeTimeout is how long a person who presses TAB waits at most.
 	completeTimeout = 2 * time.Second
-	// completeNames is how many names are offered at most: the newest.
+	// completeNames is how many names are offered at most, the newest.
 	completeNames = 100
 )
 
-// completeName offers the names of snapshots, newest first, and the words before them: of the service, or of the URL of
-// --from. It says nothing when nothing answers: the shell would print it into the command line.
+// completeName offers words, and after them the names of snapshots, newest first: those of the service, or of the URLs
+// of --from. Errors are not shown, because the shell would print them into the command line.
 func completeName(sys System, words ...cobra.Completion) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const directive = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
@@ -45,7 +45,7 @@ func completeName(sys System, words ...cobra.Completion) cobra.CompletionFunc {
 	}
 }
 
-// namesOf returns the newest snapshots whose names begin with what was typed, as far as they were found in time.
+// namesOf returns the newest snapshots whose names begin with the typed text, as many as are found in time.
 func namesOf(ctx context.Context, sys System, cmd *cobra.Command, typed string) (found []*snapshotdv1.Snapshot) {
 	if from := urlsOf(cmd.Flags()); len(from) > 0 {
 		return namesFrom(ctx, cmd, from)
@@ -70,7 +70,7 @@ func namesOf(ctx context.Context, sys System, cmd *cobra.Command, typed string) 
 	return found[:min(len(found), completeNames)]
 }
 
-// namesFrom returns what the first of the URLs holds that can be read.
+// namesFrom returns the snapshots at the first of the URLs that can be read.
 func namesFrom(ctx context.Context, cmd *cobra.Command, urls []string) (found []*snapshotdv1.Snapshot) {
 	repos, err := place{urls: urls, prefix: clusterPrefix(cmd.Flags())}.open()
 	if err != nil {
@@ -96,7 +96,7 @@ func urlsOf(fs *pflag.FlagSet) []string {
 	return many
 }
 
-// completeBackend offers the backends that hold what was saved last; more of them when a comma stands before it.
+// completeBackend offers the backends of the newest snapshots, also after a comma.
 func completeBackend(sys System) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, typed string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
@@ -119,8 +119,8 @@ func completeBackend(sys System) cobra.CompletionFunc {
 	}
 }
 
-// completeCluster offers the clusters of the service. One that has several names them when none is given; one that has one
-// answers.
+// completeCluster offers the clusters of the service. A service with several names them in its error when none is
+// given; a service with one answers.
 func completeCluster(sys System) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
@@ -143,7 +143,7 @@ func askService(sys System, cmd *cobra.Command, ask func(*client)) {
 	o.addFlags(fs)
 	fs.VisitAll(func(f *pflag.Flag) {
 		if given := cmd.Flags().Lookup(f.Name); given != nil && given.Changed {
-			_ = fs.Set(f.Name, given.Value.String()) // it was accepted there
+			_ = fs.Set(f.Name, given.Value.String()) // the command has accepted it
 		}
 	})
 	if err := fromEnvironment(fs, sys.Getenv, clientVariables...); err != nil {
@@ -153,12 +153,12 @@ func askService(sys System, cmd *cobra.Command, ask func(*client)) {
 	if err != nil {
 		return
 	}
-	defer func() { _ = c.conn.Close() }() // everything was answered
+	defer func() { _ = c.conn.Close() }() // all calls have ended
 	ask(c)
 }
 
-// completeFlags gives the flags of all commands their completions: those of files and directories by the name of their
-// value in the help, the others by their own.
+// completeFlags gives the flags of all commands their completions: by the kind of their value in the help for files and
+// directories, by their own name otherwise.
 func completeFlags(sys System, cmd *cobra.Command) {
 	ofService := cmd.Flags().Lookup("addr") != nil
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -174,7 +174,8 @@ func completeFlags(sys System, cmd *cobra.Command) {
 		case f.Name == "backend" && ofService:
 			complete = completeBackend(sys)
 		case choices[f.Name] != nil:
-			complete = cobra.FixedCompletions(choices[f.Name], cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
+			complete = cobra.FixedCompletions(choices[f.Name],
+				cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
 		default:
 			return
 		}
@@ -185,7 +186,7 @@ func completeFlags(sys System, cmd *cobra.Command) {
 	}
 }
 
-// choices are the values of the flags that have few.
+// choices are the values of flags with few values.
 var choices = map[string][]cobra.Completion{
 	"level":       {"checksum", "structure", "drill"},
 	"state":       {"saving", "ready", "partial", "failed", "deleting"},

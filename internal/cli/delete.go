@@ -36,7 +36,8 @@ more its record. What a bucket's object lock keeps is refused. Nothing is asked 
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to remove it from (default all that have it); may be repeated")
+	fs.StringSliceVar(&opts.backends, "backend", nil,
+		"`name` of a backend to remove it from (default all that have it); may be repeated")
 	fs.StringVar(&opts.etag, "etag", "", "remove it only if this is still its `etag`, as get -o json shows it")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(fs)
@@ -44,7 +45,9 @@ more its record. What a bucket's object lock keeps is refused. Nothing is asked 
 }
 
 func runDelete(ctx context.Context, sys System, opts deleteOptions, c *client, name string) error {
-	resp, err := c.Delete(ctx, &snapshotdv1.DeleteRequest{Cluster: c.cluster, Name: name, Backends: opts.backends, Etag: opts.etag})
+	resp, err := c.Delete(ctx, &snapshotdv1.DeleteRequest{
+		Cluster: c.cluster, Name: name, Backends: opts.backends, Etag: opts.etag,
+	})
 	if name == latest && statusCode(err) == codes.NotFound {
 		return usagef("latest is not taken here: give the NAME of what is to be removed, as list shows it")
 	}

@@ -17,7 +17,8 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// firstSteps takes a snapshot and reconciles, over gRPC like anybody else, and prints what came of it and what to try next.
+// firstSteps takes a snapshot and reconciles, over gRPC like any client, and prints the result and commands to try
+// next.
 func firstSteps(ctx context.Context, sys System, cfg *config.Config, grpcAddr, httpAddr string) error {
 	grpcAddr, httpAddr = reachable(grpcAddr), reachable(httpAddr)
 	opts := clientOptions{addr: grpcAddr, plaintext: true}
@@ -69,7 +70,7 @@ Try, in another shell:
 	return err
 }
 
-// reachable returns an address that can be dialled for one that is listened on.
+// reachable returns an address that can be dialled for an address that is listened on.
 func reachable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if ip, perr := netip.ParseAddr(host); err == nil && perr == nil && ip.IsUnspecified() {
@@ -78,7 +79,7 @@ func reachable(addr string) string {
 	return addr
 }
 
-// self returns how this program can be started again from here.
+// self returns the command that starts this program again from here.
 func self() string {
 	const name = "snapshotd"
 	exe, err := os.Executable()

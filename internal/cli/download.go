@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// downloadTries is how often a download is begun again that did not get on meanwhile.
+	// downloadTries is how often a download is tried without any progress.
 	downloadTries = 5
-	// downloadPause is how long the first of them waits; each further one waits twice as long.
+	// downloadPause is the pause before the second try; each further pause is twice as long.
 	downloadPause = 200 * time.Millisecond
 )
 
@@ -63,9 +63,11 @@ Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&opts.backend, "backend", "", "read the copy on this backend (`name`; default the first that can be read)")
+	fs.StringVar(&opts.backend, "backend", "",
+		"read the copy on this backend (`name`; default the first that can be read)")
 	fs.BoolVar(&opts.decoded, "decoded", false, "the database as etcd sent it, decrypted and decompressed")
-	fs.StringVar(&opts.file, "output", "", "`file` to make (default standard output, or on a terminal a file named after the snapshot)")
+	fs.StringVar(&opts.file, "output", "",
+		"`file` to make (default standard output, or on a terminal a file named after the snapshot)")
 	fs.BoolVar(&opts.force, "force", false, "replace the file if it exists")
 	opts.client.addFlags(fs)
 	return cmd
@@ -105,11 +107,13 @@ func runDownload(ctx context.Context, sys System, opts downloadOptions, c *clien
 		return err
 	}
 	d.bar.clear()
-	_, err = fmt.Fprintf(sys.Stdout, "%s  %s, sha256 %s%s\n", opts.file, size(d.header.GetTotalBytes()), part.sum.hex(), sumOfDatabase(d.header))
+	_, err = fmt.Fprintf(sys.Stdout, "%s  %s, sha256 %s%s\n", opts.file, size(d.header.GetTotalBytes()), part.sum.hex(),
+		sumOfDatabase(d.header))
 	return err
 }
 
-// sumOfDatabase tells the checksum that get shows, where the file has etcd's own behind the database and so another one.
+// sumOfDatabase returns the checksum that get shows, for a file with etcd's own checksum behind the database, whose
+// checksum differs.
 func sumOfDatabase(h *snapshotdv1.DownloadHeader) string {
 	if h.GetSha256Bytes() == h.GetTotalBytes() {
 		return ""
@@ -120,14 +124,14 @@ func sumOfDatabase(h *snapshotdv1.DownloadHeader) string {
 // download is one download, in as many calls as it takes.
 type download struct {
 	client *client
-	req    *snapshotdv1.DownloadRequest // its offset is how much there is already
-	header *snapshotdv1.DownloadHeader  // of the first call; the others must be of the same
+	req    *snapshotdv1.DownloadRequest // its offset is the number of bytes so far
+	header *snapshotdv1.DownloadHeader  // of the first call; the later ones must be the same
 	part   *partFile                    // nil when it goes to standard output
 	to     *sum
 	bar    *bar
 }
 
-// run downloads all of it, and compares its checksum.
+// run downloads all bytes and compares their checksum.
 func (d *download) run(ctx context.Context) error {
 	for try := 1; ; try++ {
 		before := d.to.n
@@ -152,8 +156,8 @@ func (d *download) run(ctx context.Context) error {
 	}
 }
 
-// broke reports whether it is the connection that failed, the service that stopped, or we who took our time, and not what the
-// service has to say of the snapshot.
+// broke reports whether a download can go on after an error: the connection failed, the service stopped, or this
+// program was slow. The service has reported nothing about the snapshot then.
 func broke(err error) bool {
 	switch wire.DetailsOf(err).Reason {
 	case "":
@@ -164,7 +168,7 @@ func broke(err error) bool {
 	return false
 }
 
-// fileName asks what the service calls a file of it.
+// fileName asks the service for the name of its file.
 func (d *download) fileName(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -172,17 +176,17 @@ func (d *download) fileName(ctx context.Context) (string, error) {
 		return "", err
 	}
 	name := filepath.Base(d.header.GetFileName())
-	d.header = nil // the download itself begins with its own
+	d.header = nil // the download itself begins with a header of its own
 	return name, nil
 }
 
-// once downloads what is missing until it is there or something breaks.
+// once downloads missing bytes until all are there or something breaks.
 func (d *download) once(all context.Context) error {
 	ctx, cancel := context.WithCancel(all)
 	defer cancel()
 	stream, err := d.open(ctx)
 	if errors.Is(err, errAnew) {
-		cancel() // the service would read both, or wait for the end of this one
+		cancel() // otherwise the service reads both, or waits for the end of this one
 		return d.once(all)
 	}
 	if err != nil {
@@ -204,10 +208,10 @@ func (d *download) once(all context.Context) error {
 	}
 }
 
-// errAnew: there was a part of something else, and another call begins at the start.
+// errAnew: the part was of other bytes, and another call begins at the start.
 var errAnew = errors.New("it is begun anew")
 
-// open begins a call. What another part was left of is errAnew; what changes half-way is an error.
+// open begins a call. A part of other bytes is errAnew; a snapshot that changes half-way is an error.
 func (d *download) open(ctx context.Context) (snapshotdv1.SnapshotService_DownloadClient, error) {
 	stream, err := d.client.Download(ctx, d.req)
 	if err != nil {
@@ -223,7 +227,8 @@ func (d *download) open(ctx context.Context) (snapshotdv1.SnapshotService_Downlo
 	h := m.GetHeader()
 	switch {
 	case d.header != nil && !sameDownload(d.header, h):
-		return nil, fmt.Errorf("what the service has under the name %s is another snapshot by now; download it again", h.GetName())
+		return nil, fmt.Errorf("what the service has under the name %s is another snapshot by now; download it again",
+			h.GetName())
 	case d.part != nil && d.header == nil:
 		again, err := d.part.begin(h)
 		if err != nil {
@@ -238,12 +243,13 @@ func (d *download) open(ctx context.Context) (snapshotdv1.SnapshotService_Downlo
 	return stream, nil
 }
 
-// verify compares the checksum of the whole.
+// verify compares the checksum of all bytes.
 func (d *download) verify() error {
 	h := d.header
 	if d.to.n == h.GetTotalBytes() && d.to.fits(h) {
 		return nil
 	}
-	return &damagedError{fmt.Errorf("download %s: %d bytes with sha256 %s came, and it should be %d bytes with sha256 %s; download it again, and verify it",
+	return &damagedError{fmt.Errorf("download %s: %d bytes with sha256 %s came, and it should be %d bytes with sha256 "+
+		"%s; download it again, and verify it",
 		h.GetName(), d.to.n, d.to.hex(), h.GetTotalBytes(), h.GetSha256())}
 }

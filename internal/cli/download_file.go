@@ -55,22 +55,22 @@ func (s *sum) fits(h *snapshotdv1.DownloadHeader) bool {
 	return err == nil && h.GetSha256Bytes() == size && checksum == h.GetSha256()
 }
 
-// sameDownload reports whether two headers are of the same bytes, wherever they are read from.
+// sameDownload reports whether two headers are of the same bytes, on any backend.
 func sameDownload(a, b *snapshotdv1.DownloadHeader) bool {
 	a, b = proto.CloneOf(a), proto.CloneOf(b)
 	a.Backend, b.Backend = "", ""
 	return proto.Equal(a, b)
 }
 
-// partFile is FILE.part, and FILE.part.json, which says of what it is a part.
+// partFile is FILE.part with the bytes so far, and FILE.part.json with their header.
 type partFile struct {
 	file string
 	f    *os.File
-	of   *snapshotdv1.DownloadHeader // nil when nobody knows
+	of   *snapshotdv1.DownloadHeader // nil when it is not known
 	sum  *sum
 }
 
-// openPart opens what is there of a download, and takes it up if it is one of what is asked for now.
+// openPart opens the part of a file, and keeps its bytes when they are of the requested snapshot.
 func openPart(file string, force bool, req *snapshotdv1.DownloadRequest) (*partFile, error) {
 	p := &partFile{file: file}
 	if err := p.free(force); err != nil {
@@ -87,7 +87,8 @@ func openPart(file string, force bool, req *snapshotdv1.DownloadRequest) (*partF
 	}
 	var of snapshotdv1.DownloadHeader
 	doc, err := os.ReadFile(p.sidecar())
-	if err == nil && protojson.Unmarshal(doc, &of) == nil && of.GetName() == req.GetName() && of.GetDecoded() == req.GetDecoded() {
+	if err == nil && protojson.Unmarshal(doc, &of) == nil && of.GetName() == req.GetName() &&
+		of.GetDecoded() == req.GetDecoded() {
 		p.of = &of
 		if err := p.takeUp(); err != nil {
 			p.close()
@@ -100,8 +101,8 @@ func openPart(file string, force bool, req *snapshotdv1.DownloadRequest) (*partF
 func (p *partFile) name() string    { return p.file + ".part" }
 func (p *partFile) sidecar() string { return p.file + ".part.json" }
 
-// own makes sure that the part is this download's alone: that of another one may have become its file by the time that it is
-// locked.
+// own makes sure that the part belongs to this download alone: before it was locked, another download may have turned
+// it into its file.
 func (p *partFile) own() error {
 	if err := disk.Lock(p.f); err != nil {
 		return fmt.Errorf("--output: lock %s: %w; another download may be writing it", p.name(), err)
@@ -112,16 +113,18 @@ func (p *partFile) own() error {
 	}
 	named, err := os.Lstat(p.name())
 	if err != nil || !os.SameFile(mine, named) {
-		return fmt.Errorf("--output: %s was moved by another download meanwhile; see what it has made, and try again", p.name())
+		return fmt.Errorf("--output: %s was moved by another download meanwhile; see what it has made, and try again",
+			p.name())
 	}
 	if file, err := os.Lstat(p.file); err == nil && os.SameFile(mine, file) {
-		return fmt.Errorf("--output: %s and %s are the same file, of a download that was cut off at its very end; remove the former", p.name(), p.file)
+		return fmt.Errorf("--output: %s and %s are the same file, of a download that was cut off at its very end; remove "+
+			"the former", p.name(), p.file)
 	}
-	_ = p.f.Chmod(0o600) // as far as the file system knows modes
+	_ = p.f.Chmod(0o600) // some file systems know no modes
 	return nil
 }
 
-// free makes sure that there is no file that would be overwritten.
+// free returns an error when a file would be overwritten.
 func (p *partFile) free(force bool) error {
 	info, err := os.Lstat(p.file)
 	switch {
@@ -139,10 +142,11 @@ func (p *partFile) free(force bool) error {
 	return nil
 }
 
-// takeUp reads what is there already.
+// takeUp reads the bytes of an earlier download.
 func (p *partFile) takeUp() error {
 	have := newSum(p.f)
-	_, err := io.CopyBuffer(writerFunc(func(b []byte) (int, error) { have.add(b); return len(b), nil }), struct{ io.Reader }{p.f}, make([]byte, 1<<20))
+	_, err := io.CopyBuffer(writerFunc(func(b []byte) (int, error) { have.add(b); return len(b), nil }),
+		struct{ io.Reader }{p.f}, make([]byte, 1<<20))
 	if err != nil {
 		return fmt.Errorf("--output: read what is there already: %w", err)
 	}
@@ -158,8 +162,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// begin notes of what this is a part. It is begun anew when what is there is not one of that; again says whether bytes from
-// an offset were asked for in vain.
+// begin notes the header of the part. When the bytes so far are of another one, the part begins at the start; again
+// then reports whether a call with an offset was in vain.
 func (p *partFile) begin(h *snapshotdv1.DownloadHeader) (again bool, err error) {
 	if p.of != nil && sameDownload(p.of, h) {
 		return false, nil
@@ -183,7 +187,7 @@ func (p *partFile) begin(h *snapshotdv1.DownloadHeader) (again bool, err error) 
 	return again, nil
 }
 
-// finish makes the file of its part, durable.
+// finish turns the part into the file, durably.
 func (p *partFile) finish(force bool) error {
 	if err := p.free(force); err != nil {
 		return err
@@ -198,7 +202,7 @@ func (p *partFile) finish(force bool) error {
 		err = p.place(force)
 	}
 	if err == nil {
-		_ = os.Remove(p.sidecar()) // it describes nothing any more
+		_ = os.Remove(p.sidecar()) // the part is gone
 		err = dir.Sync()
 	}
 	if err != nil {
@@ -207,7 +211,7 @@ func (p *partFile) finish(force bool) error {
 	return nil
 }
 
-// place gives the part its name. Without force, what has got that name meanwhile is not replaced.
+// place renames the part. Without force, a file that has appeared under the name is not replaced.
 func (p *partFile) place(force bool) error {
 	if !force {
 		err := os.Link(p.name(), p.file)
@@ -216,12 +220,12 @@ func (p *partFile) place(force bool) error {
 		}
 		if errors.Is(err, os.ErrExist) {
 			return err
-		} // it is a file system without links
+		} // the file system has no links
 	}
 	return os.Rename(p.name(), p.file)
 }
 
-// replace writes a small file in the place of whatever has its name.
+// replace writes a small file, replacing one of that name.
 func replace(file string, doc []byte) error {
 	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -234,13 +238,13 @@ func replace(file string, doc []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// remove removes what turned out to be damaged.
+// remove removes a part that is damaged.
 func (p *partFile) remove() {
 	_ = os.Remove(p.name())
 	_ = os.Remove(p.sidecar())
 }
 
-// empty reports whether there is nothing yet that a later download could go on with.
+// empty reports whether the part has no bytes that a later download could use.
 func (p *partFile) empty() bool {
 	info, err := p.f.Stat()
 	return err == nil && info.Size() == 0

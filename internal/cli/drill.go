@@ -6,7 +6,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 )
 
-// newDrillMember is the process that a drill restores a snapshot in; the service starts it.
+// newDrillMember is the process of a drill, which restores a snapshot; the service starts it.
 func newDrillMember(sys System) *cobra.Command {
 	return &cobra.Command{
 		Use:    drill.Verb + " FILE DIRECTORY REVISION",

@@ -22,8 +22,8 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitPartial     = 3 // some backend failed
-	exitDamaged     = 4 // what is stored is not what it should be
-	exitBusy        = 5 // somebody else is at work on it
+	exitDamaged     = 4 // the stored bytes are damaged
+	exitBusy        = 5 // another save or change is under way
 	exitNotFound    = 6
 	exitInterrupted = 130
 )
@@ -41,24 +41,24 @@ type partialError struct{ message string }
 
 func (e *partialError) Error() string { return e.message }
 
-// notFoundError says that there is nothing of that kind.
+// notFoundError says that no snapshot matches.
 type notFoundError struct{ message string }
 
 func (e *notFoundError) Error() string { return e.message }
 
-// damagedError says that what is stored is not what it should be.
+// damagedError says that the stored bytes are damaged.
 type damagedError struct{ err error }
 
 func (e *damagedError) Error() string { return e.err.Error() }
 func (e *damagedError) Unwrap() error { return e.err }
 
-// failedError is an error that stands though the command was interrupted: serve is meant to be.
+// failedError is a failure of a command although it was interrupted, which is the normal end of serve.
 type failedError struct{ err error }
 
 func (e *failedError) Error() string { return e.err.Error() }
 func (e *failedError) Unwrap() error { return e.err }
 
-// report tells on w why a command failed and returns its exit code.
+// report writes to w why a command failed, and returns its exit code.
 func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int {
 	code := exitCode(ctx, err)
 	switch {
@@ -71,7 +71,8 @@ func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int
 			fmt.Fprintf(w, "%s --help shows how it is used\n", cmd.CommandPath())
 		}
 		if wire.DetailsOf(err).Reason == snapshot.ReasonCatalogUnavailable {
-			fmt.Fprintln(w, "list, verify and restore need no catalog with --from URL, and save none as long as a member of etcd answers")
+			fmt.Fprintln(w, "list, verify and restore need no catalog with --from URL, and save none as long as a member of "+
+				"etcd answers")
 		}
 	}
 	return code
@@ -123,14 +124,14 @@ func statusCode(err error) codes.Code {
 	return codes.Unknown
 }
 
-// message is an error for a person, without the words of gRPC.
+// message returns an error for a person, without the words of gRPC.
 func message(err error) string {
 	if p, ok := errors.AsType[*config.Problems](err); ok {
 		return "the configuration is wrong:\n  " + strings.Join(p.List(), "\n  ")
 	}
 	text := err.Error()
 	if st, ok := status.FromError(err); ok {
-		// Wrapped around a status, gRPC's own words are at its end.
+		// The words of gRPC are at the end of the text when the status is wrapped.
 		text = st.Message()
 	}
 	if field := wire.DetailsOf(err).Field; field != "" {

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// flagError says what is wrong with a flag as all other problems are told: the flag, its value, what is taken.
+// flagError returns an error of a flag in the form of all problems: the flag, its value, the allowed values.
 func flagError(err error) error {
 	wrong, ok := errors.AsType[*pflag.InvalidValueError](err)
 	if !ok {
@@ -17,7 +17,7 @@ func flagError(err error) error {
 	return fmt.Errorf("--%s: %q %s", wrong.GetFlag().Name, wrong.GetValue(), wrongValue(wrong.GetFlag(), err))
 }
 
-// wrongValue says what a flag takes, where the library would tell how Go reads it.
+// wrongValue says which values a flag takes, in other words than the library's, which are Go's.
 func wrongValue(f *pflag.Flag, err error) string {
 	switch f.Value.Type() {
 	case "duration":

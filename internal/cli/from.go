@@ -12,13 +12,13 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// clusterName returns the cluster whose snapshots are looked for in the place that --from names.
+// clusterName returns the name of the cluster whose snapshots are read with --from.
 func clusterName(fs *pflag.FlagSet) string {
 	cluster, _ := fs.GetString("cluster")
 	return cmp.Or(cluster, config.DefaultClusterName)
 }
 
-// clusterPrefix returns the prefix of the cluster's keys there: what --prefix says, or else its name and '/'.
+// clusterPrefix returns the prefix of the cluster's keys there: that of --prefix, or else its name and '/'.
 func clusterPrefix(fs *pflag.FlagSet) string {
 	if fs.Changed("prefix") {
 		prefix, _ := fs.GetString("prefix")
@@ -27,8 +27,8 @@ func clusterPrefix(fs *pflag.FlagSet) string {
 	return clusterName(fs) + "/"
 }
 
-// signedFor returns the cluster that signed manifests must be of: the one that was named, or that the prefix is made of. Whoever
-// gives a prefix alone has said nothing of it.
+// signedFor returns the cluster that signed manifests must belong to: the one that was given, or that the prefix is
+// made of. A prefix alone says nothing about it.
 func signedFor(fs *pflag.FlagSet) string {
 	if fs.Changed("prefix") && !fs.Changed("cluster") {
 		return ""
@@ -36,7 +36,7 @@ func signedFor(fs *pflag.FlagSet) string {
 	return clusterName(fs)
 }
 
-// localError gives an error of this process the shape of one of the service, and so its exit code.
+// localError gives an error of this process the form of an error of the service, and so its exit code.
 func localError(err error) error {
 	st := wire.Status(err, "", nil)
 	switch {

@@ -47,5 +47,6 @@ func runGet(ctx context.Context, sys System, opts getOptions, c *client, name st
 	if resp.GetSnapshot() == nil {
 		return errNoResult
 	}
-	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return getTable(w, resp.GetSnapshot(), sys.Now()) })
+	return opts.output.print(sys.Stdout, resp,
+		func(w io.Writer) error { return getTable(w, resp.GetSnapshot(), sys.Now()) })
 }

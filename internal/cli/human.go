@@ -10,7 +10,7 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// size is a number of bytes for a person.
+// size returns a number of bytes for a person.
 func size(n int64) string {
 	if n <= 0 {
 		return "-"
@@ -18,7 +18,7 @@ func size(n int64) string {
 	return bytesize.Format(n)
 }
 
-// number is a count, or a dash where nothing was counted.
+// number returns a count, or a dash for an unknown one.
 func number(n int64) string {
 	if n == 0 {
 		return "-"
@@ -26,7 +26,7 @@ func number(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// age is how long ago something was, in the largest unit that still says something.
+// age returns a duration in the largest unit that is precise enough.
 func age(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -42,7 +42,7 @@ func age(d time.Duration) string {
 	}
 }
 
-// took is a duration for a person.
+// took returns a duration for a person.
 func took(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -58,7 +58,7 @@ func stateName(s snapshotdv1.Snapshot_State) string {
 	return strings.TrimPrefix(s.String(), "STATE_")
 }
 
-// orDash keeps the columns of a table apart.
+// orDash returns a dash for an empty cell of a table.
 func orDash(s string) string {
 	if s == "" {
 		return "-"

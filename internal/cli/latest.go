@@ -12,10 +12,10 @@ import (
 // latest names the newest snapshot.
 const latest = "latest"
 
-// latestOffered offers it where a name is completed.
+// latestOffered offers it as a completion of a name.
 var latestOffered = cobra.CompletionWithDesc(latest, "the newest")
 
-// resolve returns the name of the newest whole snapshot for "latest", and every other name as it is.
+// resolve returns the name of the newest whole snapshot for "latest", and any other name as it is.
 func (c *client) resolve(ctx context.Context, name, backend string) (string, error) {
 	if name != latest {
 		return name, nil
@@ -37,7 +37,7 @@ func (c *client) resolve(ctx context.Context, name, backend string) (string, err
 		if req.PageToken = resp.GetNextPageToken(); req.PageToken == "" {
 			break
 		}
-		req.PageSize = listPage // the newest was not the one
+		req.PageSize = listPage // the newest does not match
 	}
 	where := "anywhere"
 	if backend != "" {

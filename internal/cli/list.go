@@ -19,7 +19,7 @@ import (
 
 const (
 	listPage     = 500 // snapshots per request
-	listAttempts = 3   // how often a listing begins anew because its revision was compacted on the way
+	listAttempts = 3   // how often a listing begins again because its revision was compacted meanwhile
 )
 
 type listOptions struct {
@@ -59,14 +59,17 @@ READY means that manifest and data are there and of the right size; the bytes ar
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringSliceVar(&opts.states, "state", nil, "only those in this `state`: saving, ready, partial, failed or deleting; may be repeated")
+	fs.StringSliceVar(&opts.states, "state", nil,
+		"only those in this `state`: saving, ready, partial, failed or deleting; may be repeated")
 	fs.StringVar(&opts.backend, "backend", "", "only those with a location on this backend (`name`)")
 	fs.StringArrayVar(&opts.labels, "label", nil, "only those with this label (`key=value`); may be repeated")
-	fs.StringVar(&opts.since, "since", "", "only those created since this `time`: 2026-07-15T12:00:00Z, 2026-07-15, or as an age, 36h or 7d")
+	fs.StringVar(&opts.since, "since", "",
+		"only those created since this `time`: 2026-07-15T12:00:00Z, 2026-07-15, or as an age, 36h or 7d")
 	fs.StringVar(&opts.until, "until", "", "only those created before this `time`")
 	fs.IntVar(&opts.limit, "limit", 0, "at most this `number` of them (default all)")
 	fs.StringVar(&opts.from, "from", "", "`url` of a directory or bucket to list instead, as in the configuration")
-	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
+	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's "+
+		"name and '/')")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(fs)
 	return cmd
@@ -115,9 +118,11 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(s))
 	}
 	if len(found)+len(skipped) == 0 {
-		fmt.Fprintf(sys.Stderr, "there are no snapshots in %s (--cluster names the cluster, --prefix says where its snapshots lie)\n", repos[0].URI(""))
+		fmt.Fprintf(sys.Stderr, "there are no snapshots in %s (--cluster names the cluster, --prefix says where its "+
+			"snapshots lie)\n", repos[0].URI(""))
 	}
-	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return listTable(w, resp.GetSnapshots(), sys.Now()) })
+	return opts.output.print(sys.Stdout, resp,
+		func(w io.Writer) error { return listTable(w, resp.GetSnapshots(), sys.Now()) })
 }
 
 func (o *listOptions) request(now time.Time) (*snapshotdv1.ListRequest, error) {
@@ -154,7 +159,9 @@ func listAll(ctx context.Context, c *client, req *snapshotdv1.ListRequest, limit
 	}
 }
 
-func listOnce(ctx context.Context, c *client, req *snapshotdv1.ListRequest, limit int) ([]*snapshotdv1.Snapshot, error) {
+func listOnce(
+	ctx context.Context, c *client, req *snapshotdv1.ListRequest, limit int,
+) ([]*snapshotdv1.Snapshot, error) {
 	var all []*snapshotdv1.Snapshot
 	req.PageToken = ""
 	for {

@@ -17,8 +17,8 @@ type place struct {
 	keys    []string // files of public keys; without any, all manifests are trusted
 }
 
-// open returns the repositories of a place, in the order of its URLs. Nothing is read from them yet. With keys, only the
-// manifests are trusted that are signed with one of them and, unless cluster is empty, belong to the cluster.
+// open returns the repositories of a place, in the order of its URLs. Nothing is read from them yet. With keys, only
+// those manifests are trusted that are signed with one of them and, unless cluster is empty, belong to the cluster.
 func (p place) open() ([]*repository.Repository, error) {
 	if p.prefix != "" && path.Clean("/"+p.prefix)+"/" != "/"+p.prefix {
 		return nil, usagef("--prefix, --cluster: %q is no prefix of keys; it is empty, or names that each end with '/'",

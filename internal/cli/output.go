@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// format is how a result is printed.
+// format is the format of a result.
 type format string
 
 const (
@@ -47,7 +47,7 @@ func (f *format) String() string { return string(*f) }
 // Type implements [pflag.Value].
 func (f *format) Type() string { return "format" }
 
-// print writes a message in the format, or with table.
+// print writes a message in the format; table writes it as a table.
 func (f format) print(w io.Writer, m proto.Message, table func(io.Writer) error) error {
 	switch f {
 	case formatJSON:
@@ -73,14 +73,14 @@ func (f format) print(w io.Writer, m proto.Message, table func(io.Writer) error)
 	}
 }
 
-// jsonOf returns the JSON of the API on one line. Fields that are not set are there with their zero, so that a script
-// needs not ask.
+// jsonOf returns the JSON of the API on one line. Fields that are not set appear with their zero value, so that scripts
+// can rely on them.
 func jsonOf(m proto.Message) ([]byte, error) {
 	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode the result: %w", err)
 	}
-	// protojson puts in spaces at random, so that nobody relies on its bytes. Scripts do, rightly.
+	// protojson adds random spaces, so that nothing relies on its bytes. Scripts do, rightly.
 	var out bytes.Buffer
 	if err := json.Compact(&out, b); err != nil {
 		return nil, fmt.Errorf("encode the result: %w", err)

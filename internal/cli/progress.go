@@ -11,7 +11,7 @@ import (
 )
 
 // showProgress draws the progress of a save until the returned function is called. It draws nothing where w is no
-// terminal, and nothing more when the events end: a save needs nobody to watch it.
+// terminal, and stops when the events end: a save does not need a watcher.
 func showProgress(ctx context.Context, w io.Writer, c *client, req *snapshotdv1.SaveRequest) (stop func()) {
 	line, ok := newStatusLine(w)
 	if !ok {
@@ -46,10 +46,10 @@ func showProgress(ctx context.Context, w io.Writer, c *client, req *snapshotdv1.
 	}
 }
 
-// progress is how far a save has come.
+// progress is the progress of a save.
 type progress struct {
 	read     transfer   // from etcd
-	backends []transfer // in the order in which they are heard of
+	backends []transfer // in the order of their first events
 }
 
 type transfer struct {
@@ -83,7 +83,7 @@ func (p *progress) backend(name string) *transfer {
 	return &p.backends[len(p.backends)-1]
 }
 
-// line is the progress on one line: what was read from etcd, and how far each backend is with it.
+// line returns the progress on one line: bytes read from etcd, and the progress of each backend.
 func (p *progress) line() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "etcd %s  %s", gauge(p.read.percent()), size(p.read.done))
@@ -103,7 +103,7 @@ func (p *progress) line() string {
 	return b.String()
 }
 
-// amount is how far a backend is: a share, once it is known how much is stored, which compression decides.
+// amount returns the progress of a backend: a share, once the size is known, which depends on the compression.
 func (t transfer) amount() string {
 	if t.total <= 0 {
 		return size(t.done)
@@ -111,7 +111,7 @@ func (t transfer) amount() string {
 	return fmt.Sprintf("%d%%", min(t.percent(), 99)) // it is done when it is durable
 }
 
-// percent is at most 100: the total is what etcd said before, not what it sent.
+// percent is at most 100: the total is the size that etcd announced, and it may send more.
 func (t transfer) percent() int {
 	if t.total <= 0 {
 		return 0

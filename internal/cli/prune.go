@@ -48,12 +48,15 @@ Exits 3 when some could not be removed, 1 when none could.`,
 }
 
 func runPrune(ctx context.Context, sys System, opts pruneOptions, c *client) error {
-	resp, err := c.Prune(ctx, &snapshotdv1.PruneRequest{Cluster: c.cluster, Backends: opts.backends, ValidateOnly: opts.dryRun})
+	resp, err := c.Prune(ctx, &snapshotdv1.PruneRequest{
+		Cluster: c.cluster, Backends: opts.backends, ValidateOnly: opts.dryRun,
+	})
 	if err != nil {
 		return err
 	}
 	now := sys.Now()
-	err = opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return pruneTable(w, resp.GetDecisions(), opts.dryRun, now) })
+	err = opts.output.print(sys.Stdout, resp,
+		func(w io.Writer) error { return pruneTable(w, resp.GetDecisions(), opts.dryRun, now) })
 	if err != nil {
 		return err
 	}
@@ -75,12 +78,13 @@ func pruneTable(w io.Writer, decisions []*snapshotdv1.PruneDecision, dry bool, n
 			case d.GetError() != nil:
 				verdict = "failed"
 			}
-			row(d.GetName(), d.GetBackend(), age(now.Sub(d.GetCreateTime().AsTime())), size(d.GetSizeBytes()), verdict, d.GetWhy())
+			row(d.GetName(), d.GetBackend(), age(now.Sub(d.GetCreateTime().AsTime())), size(d.GetSizeBytes()), verdict,
+				d.GetWhy())
 		}
 	})
 }
 
-// pruneFailed returns an error when a snapshot was to go and could not be removed.
+// pruneFailed returns an error when a snapshot could not be removed.
 func pruneFailed(decisions []*snapshotdv1.PruneDecision) error {
 	var why []string
 	going := 0

@@ -62,7 +62,8 @@ func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *cli
 		return err
 	}
 	reports := resp.GetBackends()
-	if err := opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return reconcileTable(w, reports) }); err != nil {
+	err = opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return reconcileTable(w, reports) })
+	if err != nil {
 		return err
 	}
 	return reconcileFailed(reports)
@@ -79,7 +80,8 @@ func reconcileFailed(reports []*snapshotdv1.BackendReconciliation) error {
 	if len(why) == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("%d of %d backends could not be reconciled; nothing that they hold was forgotten", len(why), len(reports)) + strings.Join(why, "")
+	text := fmt.Sprintf("%d of %d backends could not be reconciled; nothing that they hold was forgotten",
+		len(why), len(reports)) + strings.Join(why, "")
 	if len(why) == len(reports) {
 		return errors.New(text)
 	}
@@ -88,14 +90,19 @@ func reconcileFailed(reports []*snapshotdv1.BackendReconciliation) error {
 
 func reconcileTable(w io.Writer, reports []*snapshotdv1.BackendReconciliation) error {
 	return columns(w, func(row func(...string)) {
-		row("CLUSTER", "BACKEND", "LISTED", "UNCHANGED", "ADDED", "UPDATED", "REMOVED", "REPAIRED", "SWEPT", "FOREIGN", "RESULT")
+		row("CLUSTER", "BACKEND", "LISTED", "UNCHANGED", "ADDED", "UPDATED", "REMOVED", "REPAIRED", "SWEPT", "FOREIGN",
+			"RESULT")
 		for _, r := range reports {
 			result := "ok"
 			if r.GetError() != nil {
 				result = "failed"
 			}
+			counts := []int64{
+				r.GetListed(), r.GetUnchanged(), r.GetAdded(), r.GetUpdated(), r.GetRemoved(), r.GetRepaired(), r.GetSwept(),
+				r.GetForeign(),
+			}
 			cells := []string{r.GetCluster(), r.GetBackend()}
-			for _, n := range []int64{r.GetListed(), r.GetUnchanged(), r.GetAdded(), r.GetUpdated(), r.GetRemoved(), r.GetRepaired(), r.GetSwept(), r.GetForeign()} {
+			for _, n := range counts {
 				cells = append(cells, strconv.FormatInt(n, 10))
 			}
 			row(append(cells, result)...)

@@ -14,7 +14,8 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// kubernetesBump is what Kubernetes needs of a restored etcd, or its watches go on with revisions that were there before.
+// kubernetesBump is the jump of the revision that Kubernetes needs: otherwise its watches go on with revisions that
+// were there before.
 const kubernetesBump = 1_000_000_000
 
 type restoreOptions struct {
@@ -25,7 +26,7 @@ type restoreOptions struct {
 	walDir     string
 	identities []string
 	keys       []string
-	signedFor  string // the cluster that signed manifests must be of; any when empty
+	signedFor  string // the cluster that signed manifests must belong to; any when empty
 	dryRun     bool
 	kubernetes bool
 	skipHash   bool
@@ -76,29 +77,40 @@ Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringArrayVar(&opts.from, "from", nil, "`url` of the directory or bucket, as in the configuration; may be repeated: the first that has it whole is taken")
+	fs.StringArrayVar(&opts.from, "from", nil,
+		"`url` of the directory or bucket, as in the configuration; may be repeated: the first that has it whole is taken")
 	fs.String("cluster", config.DefaultClusterName, "`name` of the cluster that was saved")
 	fs.String("prefix", "", "`prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
-	fs.StringVar(&opts.at, "at", "", "the newest of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d")
+	fs.StringVar(&opts.at, "at", "",
+		"the newest of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d")
 	fs.StringVar(&opts.dataDir, "data-dir", "", "`directory` to make; it must not exist or be empty")
 	fs.StringVar(&opts.walDir, "wal-dir", "", "`directory` for the WAL, when it is not to be in the data directory")
 	fs.StringVar(&opts.member.Name, "name", "default", "`name` of the member")
-	fs.StringVar(&opts.member.InitialCluster, "initial-cluster", "", "`members` of the new cluster, as NAME=URL,... (default this member alone)")
+	fs.StringVar(&opts.member.InitialCluster, "initial-cluster", "",
+		"`members` of the new cluster, as NAME=URL,... (default this member alone)")
 	fs.StringVar(&opts.member.ClusterToken, "initial-cluster-token", "etcd-cluster", "`token` of the new cluster")
-	fs.StringSliceVar(&opts.member.PeerURLs, "initial-advertise-peer-urls", []string{"http://localhost:2380"}, "peer `urls` of the member")
+	fs.StringSliceVar(&opts.member.PeerURLs, "initial-advertise-peer-urls", []string{"http://localhost:2380"},
+		"peer `urls` of the member")
 	fs.Uint64Var(&opts.member.RevisionBump, "bump-revision", 0, "add this `number` to the revision; with --mark-compacted")
-	fs.BoolVar(&opts.member.MarkCompacted, "mark-compacted", false, "let all before the bumped revision count as compacted")
-	fs.Uint64Var(&opts.member.MemoryMapSize, "initial-memory-map-size", 0, "map so many `bytes` of the database at first (default, and for 0, 10737418240)")
-	fs.BoolVar(&opts.skipHash, "skip-hash-check", false, "compare no checksums: for a database copied from a data directory, or when nothing else is left; with a NAME")
-	fs.BoolVar(&opts.kubernetes, "for-kubernetes", false, "as Kubernetes needs it: --bump-revision 1000000000 --mark-compacted")
-	fs.StringArrayVar(&opts.identities, "identity", nil, "`file` with an age or SSH identity, for encrypted snapshots; may be repeated")
-	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil, "believe only manifests of the cluster signed with the key in this `file`, PEM; may be repeated")
-	fs.BoolVar(&opts.dryRun, "dry-run", false, "say what would be restored, and the command for each member; change nothing")
+	fs.BoolVar(&opts.member.MarkCompacted, "mark-compacted", false,
+		"let all before the bumped revision count as compacted")
+	fs.Uint64Var(&opts.member.MemoryMapSize, "initial-memory-map-size", 0,
+		"map so many `bytes` of the database at first (default, and for 0, 10737418240)")
+	fs.BoolVar(&opts.skipHash, "skip-hash-check", false,
+		"compare no checksums: for a database copied from a data directory, or when nothing else is left; with a NAME")
+	fs.BoolVar(&opts.kubernetes, "for-kubernetes", false,
+		"as Kubernetes needs it: --bump-revision 1000000000 --mark-compacted")
+	fs.StringArrayVar(&opts.identities, "identity", nil,
+		"`file` with an age or SSH identity, for encrypted snapshots; may be repeated")
+	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil,
+		"believe only manifests of the cluster signed with the key in this `file`, PEM; may be repeated")
+	fs.BoolVar(&opts.dryRun, "dry-run", false,
+		"say what would be restored, and the command for each member; change nothing")
 	opts.output.addFlag(cmd)
 	return cmd
 }
 
-// finish checks the options and fills in what was left open.
+// finish checks the options and fills in the defaults.
 func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, error) {
 	ro := restore.Options{DataDir: o.dataDir, WALDir: o.walDir, Member: o.member, SkipHashCheck: o.skipHash}
 	switch {
@@ -141,7 +153,7 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 	return ro, err
 }
 
-// checkMember wants a member that etcd will take. A dry run is for all of them.
+// checkMember returns an error unless etcd accepts the member. A dry run is for all members.
 func (o *restoreOptions) checkMember(m restore.Member) error {
 	if o.dryRun {
 		_, err := restore.Commands(nil, m)
@@ -162,10 +174,11 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 		ro.Progress, ro.Building, stop = restoreProgress(sys.Stderr)
 	}
 	if opts.skipHash {
-		fmt.Fprintln(sys.Stderr, "warning: --skip-hash-check: NO CHECKSUM IS COMPARED. What was damaged or changed is restored as it is, as far as its pages can be read")
+		fmt.Fprintln(sys.Stderr, "warning: --skip-hash-check: NO CHECKSUM IS COMPARED. What was damaged or changed is "+
+			"restored as it is, as far as its pages can be read")
 	}
 	res, err := run(ctx, ro)
-	stop() // the line is the result's
+	stop() // the result takes the place of the line
 	if err != nil {
 		return localError(err)
 	}
@@ -173,14 +186,16 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 		fmt.Fprintf(sys.Stderr, "warning: left out: %v\n", s)
 	}
 	if at := res.Snapshot.CreateTime; res.Ahead(sys.Now()) {
-		fmt.Fprintf(sys.Stderr, "warning: %s says that it was taken at %s, which is in the future: the clock here is wrong, or was where it was taken, and then others may be newer; compare the revisions that list --from shows\n",
+		fmt.Fprintf(sys.Stderr, "warning: %s says that it was taken at %s, which is in the future: the clock here is "+
+			"wrong, or was where it was taken, and then others may be newer; compare the revisions that list --from shows\n",
 			res.Snapshot.Name, at.UTC().Format(time.RFC3339))
 	}
 	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(&res.Snapshot.Snapshot)}
-	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return restoreTable(w, opts, ro, res, sys.Now()) })
+	return opts.output.print(sys.Stdout, resp,
+		func(w io.Writer) error { return restoreTable(w, opts, ro, res, sys.Now()) })
 }
 
-// restoreProgress draws how much of the database was read, and how long the rest takes at that speed, on a terminal.
+// restoreProgress draws the progress of reading the database, and the remaining time, on a terminal.
 func restoreProgress(w io.Writer) (report func(done, total int64), building, stop func()) {
 	line, ok := newStatusLine(w)
 	if !ok {
@@ -196,7 +211,8 @@ func restoreProgress(w io.Writer) (report func(done, total int64), building, sto
 			text += " of " + size(total)
 		}
 		if spent := time.Since(begin); done > 0 && done < total && spent > time.Second {
-			text += ", about " + took(time.Duration(float64(spent)*float64(total-done)/float64(done)).Round(time.Second)) + " left to read"
+			left := time.Duration(float64(spent) * float64(total-done) / float64(done))
+			text += ", about " + took(left.Round(time.Second)) + " left to read"
 		}
 		line.draw(text)
 	}

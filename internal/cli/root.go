@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// System is what a command meets outside. The zero value of a field is not usable.
+// System is the surroundings of a command. All fields are needed.
 type System struct {
 	Stdout io.Writer
 	Stderr io.Writer
@@ -56,13 +56,14 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{flagError(err)} })
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
-		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys), newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newDrillMember(sys),
+		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),
+		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newDrillMember(sys),
 	)
 	completeFlags(sys, root)
 	return root
 }
 
-// noArgs and oneName say of arguments what is wrong with them.
+// noArgs returns an error for any argument.
 func noArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usagef("%q is not understood: no arguments are taken", args[0])
@@ -80,7 +81,7 @@ func oneName(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// noCommand is for a command that only has others under it.
+// noCommand returns an error for an unknown command below one that has only subcommands.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

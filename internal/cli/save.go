@@ -82,7 +82,7 @@ func (o *saveOptions) print(sys System, resp *snapshotdv1.SaveResponse) error {
 	})
 }
 
-// saveFailed prints what exists in spite of the error, and returns the error that says what is where.
+// saveFailed prints the copies that exist in spite of the error, and returns an error with the state of each backend.
 func saveFailed(sys System, opts saveOptions, err error) error {
 	s := wire.DetailsOf(err).Snapshot
 	if s == nil {

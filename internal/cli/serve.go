@@ -47,7 +47,8 @@ file. "snapshotd config check" prints what would be in effect.`,
 		},
 	}
 	cmd.Flags().SortFlags = false
-	cmd.Flags().BoolVar(&opts.dev, "dev", false, "try it: with an etcd of its own, a directory as backend, and a first snapshot")
+	cmd.Flags().BoolVar(&opts.dev, "dev", false,
+		"try it: with an etcd of its own, a directory as backend, and a first snapshot")
 	opts.config = config.AddFlags(cmd.Flags())
 	return cmd
 }
@@ -82,7 +83,7 @@ func runServe(ctx context.Context, sys System, opts serveOptions) error {
 	return nil
 }
 
-// serveDev serves, and takes the first steps as any client would. When these fail, there is nothing to be tried.
+// serveDev serves, and takes the first steps as any client would. It ends when these fail.
 func serveDev(ctx context.Context, sys System, cfg *config.Config, svc *daemon.Service) error {
 	serving, stop := context.WithCancel(ctx)
 	defer stop()

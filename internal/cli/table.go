@@ -25,7 +25,7 @@ func columns(w io.Writer, rows func(row func(cells ...string))) error {
 	return tw.Flush()
 }
 
-// plain keeps what others have written from breaking the table or the terminal.
+// plain keeps text from others from breaking the table or the terminal.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
@@ -35,7 +35,7 @@ func plain(s string) string {
 	}, s)
 }
 
-// listTable is one line for each snapshot.
+// listTable writes one line for each snapshot.
 func listTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time) error {
 	return columns(w, func(row func(...string)) {
 		row("NAME", "STATE", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "LOCATIONS")
@@ -46,7 +46,7 @@ func listTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time) er
 	})
 }
 
-// locations are the backends that hold a snapshot, and in which state those are that do not.
+// locations returns the backends of a snapshot, with the states of those that do not hold it.
 func locations(s *snapshotdv1.Snapshot) string {
 	var out []string
 	for _, l := range s.GetLocations() {
@@ -59,7 +59,7 @@ func locations(s *snapshotdv1.Snapshot) string {
 	return orDash(strings.Join(out, ", "))
 }
 
-// getTable is all there is to say of one snapshot.
+// getTable writes all facts about one snapshot.
 func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 	created := s.GetCreateTime().AsTime()
 	err := columns(w, func(row func(...string)) {
@@ -73,7 +73,7 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		field("state", stateName(s.GetState()))
 		field("error", s.GetError())
 		field("created", fmt.Sprintf("%s (%s ago)", created.Format(time.RFC3339), age(now.Sub(created))))
-		if d := s.GetDuration().AsDuration(); d > 0 { // what others took says nothing of it
+		if d := s.GetDuration().AsDuration(); d > 0 { // an adopted snapshot does not have it
 			field("took", took(d))
 		}
 		field("trigger", strings.TrimPrefix(s.GetTrigger().String(), "TRIGGER_"))
@@ -117,12 +117,13 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 	})
 }
 
-// verdictLine is the last verdict on a snapshot; empty when there was none.
+// verdictLine returns the last verdict on a snapshot; empty when there was none.
 func verdictLine(v *snapshotdv1.Verification, now time.Time) string {
 	if v == nil {
 		return ""
 	}
-	line := fmt.Sprintf("%s, %s on %s, %s ago", strings.TrimPrefix(v.GetState().String(), "STATE_"), strings.TrimPrefix(v.GetLevel().String(), "LEVEL_"),
+	line := fmt.Sprintf("%s, %s on %s, %s ago", strings.TrimPrefix(v.GetState().String(), "STATE_"),
+		strings.TrimPrefix(v.GetLevel().String(), "LEVEL_"),
 		strings.Join(v.GetBackends(), ", "), age(now.Sub(v.GetTime().AsTime())))
 	if v.GetStoredOnly() {
 		line += ", as it is stored"

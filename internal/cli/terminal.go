@@ -15,11 +15,11 @@ const (
 	gaugeWidth       = 24
 )
 
-// statusLine is the line of a terminal that says how far something is, until the result takes its place.
+// statusLine is a line of a terminal that shows progress, until the result takes its place.
 type statusLine struct {
 	w     io.Writer
 	width int
-	drawn time.Time // last; zero when there is nothing on it
+	drawn time.Time // last; zero when the line is empty
 }
 
 // newStatusLine returns the line of w. Where w is no terminal ok is false, and nothing is drawn.
@@ -31,7 +31,7 @@ func newStatusLine(w io.Writer) (l *statusLine, ok bool) {
 	return &statusLine{w: w, width: width}, ok
 }
 
-// due reports whether what has changed is to be drawn: not each time, and not too often.
+// due reports whether a change is to be drawn, so that not every change is.
 func (l *statusLine) due() bool { return time.Since(l.drawn) >= progressInterval }
 
 func (l *statusLine) draw(text string) {
@@ -39,7 +39,7 @@ func (l *statusLine) draw(text string) {
 	fmt.Fprintf(l.w, "\r%s\x1b[K", cut(text, l.width-1))
 }
 
-// clear leaves the line to what comes next.
+// clear removes the line for the output that follows.
 func (l *statusLine) clear() {
 	if !l.drawn.IsZero() {
 		fmt.Fprint(l.w, "\r\x1b[K")
@@ -47,7 +47,7 @@ func (l *statusLine) clear() {
 	}
 }
 
-// gauge is a share as a bar and as a number.
+// gauge returns a share as a bar and as a number.
 func gauge(percent int) string {
 	filled := gaugeWidth * percent / 100
 	return fmt.Sprintf("[%s%s] %3d%%", strings.Repeat("=", filled), strings.Repeat(" ", gaugeWidth-filled), percent)
@@ -64,7 +64,7 @@ func terminalWidth(w io.Writer) (width int, ok bool) {
 		return 0, false
 	}
 	if ws.Col == 0 {
-		return 80, true // a terminal that does not say
+		return 80, true // a terminal of unknown width
 	}
 	return int(ws.Col), true
 }

@@ -61,12 +61,14 @@ func runUpdate(ctx context.Context, sys System, opts updateOptions, c *client, n
 	if name, err = c.resolve(ctx, name, ""); err != nil {
 		return err
 	}
-	// Labels are replaced as a whole, so what is there is read first; the etag makes sure that it is what is replaced.
+	// Labels are replaced as a whole, so the current ones are read first; the etag makes sure that these are replaced.
 	current, err := c.Get(ctx, &snapshotdv1.GetRequest{Cluster: c.cluster, Name: name})
 	if err != nil {
 		return err
 	}
-	want := &snapshotdv1.Snapshot{Cluster: c.cluster, Name: name, Etag: current.GetSnapshot().GetEtag(), Labels: map[string]string{}, Pinned: opts.pin}
+	want := &snapshotdv1.Snapshot{
+		Cluster: c.cluster, Name: name, Etag: current.GetSnapshot().GetEtag(), Labels: map[string]string{}, Pinned: opts.pin,
+	}
 	maps.Copy(want.Labels, current.GetSnapshot().GetLabels())
 	for _, key := range opts.remove {
 		delete(want.Labels, key)
@@ -83,5 +85,6 @@ func runUpdate(ctx context.Context, sys System, opts updateOptions, c *client, n
 	if err != nil {
 		return err
 	}
-	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return getTable(w, resp.GetSnapshot(), sys.Now()) })
+	return opts.output.print(sys.Stdout, resp,
+		func(w io.Writer) error { return getTable(w, resp.GetSnapshot(), sys.Now()) })
 }

@@ -27,7 +27,9 @@ type verifyOptions struct {
 }
 
 var levels = map[string]snapshotdv1.Verification_Level{
-	"checksum": snapshotdv1.Verification_LEVEL_CHECKSUM, "structure": snapshotdv1.Verification_LEVEL_STRUCTURE, "drill": snapshotdv1.Verification_LEVEL_DRILL,
+	"checksum":  snapshotdv1.Verification_LEVEL_CHECKSUM,
+	"structure": snapshotdv1.Verification_LEVEL_STRUCTURE,
+	"drill":     snapshotdv1.Verification_LEVEL_DRILL,
 }
 
 func newVerify(sys System) *cobra.Command {
@@ -72,11 +74,16 @@ Exits 4 when it is not what it should be, 6 when there is no such snapshot.`,
 	fs := cmd.Flags()
 	fs.StringVar(&opts.level, "level", "checksum", "`how` far: checksum, structure or drill")
 	fs.StringVar(&opts.backend, "backend", "", "verify the copy on this backend (`name`)")
-	fs.StringVar(&opts.from, "from", "", "`url` of a directory or bucket to verify without a service, as in the configuration")
-	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
-	fs.StringVar(&opts.tempDir, "temp-dir", os.TempDir(), "with --from: `directory` with room for the database and, for a drill, 65 MB more")
-	fs.StringArrayVar(&opts.identities, "identity", nil, "with --from: `file` with an age or SSH identity, for encrypted snapshots; may be repeated")
-	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil, "with --from: believe only manifests signed with the key in this `file`, PEM; may be repeated")
+	fs.StringVar(&opts.from, "from", "",
+		"`url` of a directory or bucket to verify without a service, as in the configuration")
+	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's "+
+		"name and '/')")
+	fs.StringVar(&opts.tempDir, "temp-dir", os.TempDir(),
+		"with --from: `directory` with room for the database and, for a drill, 65 MB more")
+	fs.StringArrayVar(&opts.identities, "identity", nil,
+		"with --from: `file` with an age or SSH identity, for encrypted snapshots; may be repeated")
+	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil,
+		"with --from: believe only manifests signed with the key in this `file`, PEM; may be repeated")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(fs)
 	return cmd
@@ -98,7 +105,9 @@ func runVerify(ctx context.Context, sys System, opts verifyOptions, c *client, n
 	if name, err = c.resolve(ctx, name, opts.backend); err != nil {
 		return err
 	}
-	stream, err := c.Verify(ctx, &snapshotdv1.VerifyRequest{Cluster: c.cluster, Name: name, Level: level, Backend: opts.backend})
+	stream, err := c.Verify(ctx, &snapshotdv1.VerifyRequest{
+		Cluster: c.cluster, Name: name, Level: level, Backend: opts.backend,
+	})
 	if err != nil {
 		return err
 	}
@@ -122,7 +131,7 @@ func runVerify(ctx context.Context, sys System, opts verifyOptions, c *client, n
 	}
 }
 
-// verdictTable says what the service has found.
+// verdictTable writes the verdict of the service.
 func verdictTable(w io.Writer, s *snapshotdv1.Snapshot, sys System) error {
 	v := s.GetVerification()
 	fmt.Fprintf(w, "snapshot   %s, taken %s ago\n", s.GetName(), age(sys.Now().Sub(s.GetCreateTime().AsTime())))
@@ -130,12 +139,15 @@ func verdictTable(w io.Writer, s *snapshotdv1.Snapshot, sys System) error {
 	if v.GetStoredOnly() {
 		inside = "; what is inside was not looked at, for want of an identity"
 	}
-	fmt.Fprintf(w, "read       %s on %s: sizes and checksums are right%s\n", size(s.GetStoredSizeBytes()), strings.Join(v.GetBackends(), ", "), inside)
+	fmt.Fprintf(w, "read       %s on %s: sizes and checksums are right%s\n",
+		size(s.GetStoredSizeBytes()), strings.Join(v.GetBackends(), ", "), inside)
 	if v.GetLevel() >= snapshotdv1.Verification_LEVEL_STRUCTURE {
-		fmt.Fprintf(w, "holds      revision %d, %s keys, hash %08x; every page and key was read\n", s.GetRevision(), number(s.GetTotalKeys()), s.GetHash())
+		fmt.Fprintf(w, "holds      revision %d, %s keys, hash %08x; every page and key was read\n",
+			s.GetRevision(), number(s.GetTotalKeys()), s.GetHash())
 	}
 	if v.GetLevel() == snapshotdv1.Verification_LEVEL_DRILL {
-		fmt.Fprintf(w, "restored   into an etcd that was started, read and written: HashKV %d at revision %d\n", v.GetHashKv(), s.GetRevision())
+		fmt.Fprintf(w, "restored   into an etcd that was started, read and written: HashKV %d at revision %d\n",
+			v.GetHashKv(), s.GetRevision())
 		fmt.Fprintf(w, "live       %s\n", v.GetLive())
 	}
 	_, err := fmt.Fprintf(w, "verified   in %s\n", took(v.GetDuration().AsDuration()))

@@ -56,14 +56,17 @@ func verifyTable(w io.Writer, v restore.Verification, sys System) error {
 	fmt.Fprintf(w, "from       %s\n", v.URI)
 	switch {
 	case !v.Decoded:
-		fmt.Fprintf(w, "read       %s as they are stored: size and checksum are right; what is inside was not looked at, for want of an identity\n", size(s.StoredSize))
+		fmt.Fprintf(w, "read       %s as they are stored: size and checksum are right; what is inside was not looked at, "+
+			"for want of an identity\n", size(s.StoredSize))
 	case v.Level == snapshot.LevelChecksum:
 		fmt.Fprintf(w, "read       %s, and the database in it: sizes and checksums are right\n", size(s.StoredSize))
 	default:
-		fmt.Fprintf(w, "holds      revision %d, %s keys, hash %08x; every page and key was read\n", s.Revision, number(s.TotalKeys), s.Hash)
+		fmt.Fprintf(w, "holds      revision %d, %s keys, hash %08x; every page and key was read\n",
+			s.Revision, number(s.TotalKeys), s.Hash)
 	}
 	if v.Level == snapshot.LevelDrill {
-		fmt.Fprintf(w, "restored   into an etcd that was started, read and written: HashKV %d at revision %d\n", v.HashKV, s.Revision)
+		fmt.Fprintf(w, "restored   into an etcd that was started, read and written: HashKV %d at revision %d\n",
+			v.HashKV, s.Revision)
 	}
 	_, err := fmt.Fprintf(w, "verified   in %s\n", took(v.Took))
 	return err

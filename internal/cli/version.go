@@ -10,13 +10,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Set by the linker in releases: -ldflags "-X github.com/snapshotd/snapshotd/internal/cli.version=v1.2.3 -X ….commit=…".
+// Set by the linker in releases:
+// -ldflags "-X github.com/snapshotd/snapshotd/internal/cli.version=v1.2.3 -X ….commit=…".
 var (
 	version string
 	commit  string
 )
 
-// Build says what is running.
+// Build describes this program.
 type Build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit"` // with "-dirty" when it was built from changed files; empty when not known
@@ -24,7 +25,7 @@ type Build struct {
 	Platform string `json:"platform"`
 }
 
-// Version returns what the linker or Go's build information says.
+// Version returns the values of the linker, or of Go's build information.
 func Version() Build {
 	b := Build{Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()

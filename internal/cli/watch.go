@@ -20,7 +20,7 @@ import (
 const (
 	// watchInterval is the least time between two lines about the progress of one transfer.
 	watchInterval = time.Second
-	// Pauses before a watch that broke off goes on: the first one, and the longest.
+	// Pauses before a broken watch goes on: the first one, and the longest.
 	reconnectPause    = 200 * time.Millisecond
 	reconnectPauseMax = 10 * time.Second
 )
@@ -53,13 +53,14 @@ error (WATCH_EXPIRED): list, then watch anew.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&opts.resume, "resume", "", "go on after this `token`, a resumeToken of the output (default from now on)")
+	cmd.Flags().StringVar(&opts.resume, "resume", "",
+		"go on after this `token`, a resumeToken of the output (default from now on)")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(cmd.Flags())
 	return cmd
 }
 
-// runWatch watches, and goes on where it was when the connection or the replica is lost.
+// runWatch watches, and goes on at the same position when the connection or the replica is lost.
 func runWatch(ctx context.Context, sys System, opts watchOptions, c *client) error {
 	w := &watcher{
 		sys: sys, output: opts.output, lines: eventLines{shown: map[string]time.Time{}},
@@ -68,7 +69,9 @@ func runWatch(ctx context.Context, sys System, opts watchOptions, c *client) err
 	failed := 0
 	for {
 		err := w.follow(ctx, c, func() { failed = 0 })
-		if w.began && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		// The service sees the deadline, too, and may be the first to.
+		late := errors.Is(ctx.Err(), context.DeadlineExceeded) || statusCode(err) == codes.DeadlineExceeded
+		if w.began && late {
 			return &failedError{fmt.Errorf("the watch has ended: its time is over (--timeout %v)", opts.client.timeout)}
 		}
 		if ctx.Err() != nil || !w.began || !mayReconnect(err) {
@@ -80,14 +83,15 @@ func runWatch(ctx context.Context, sys System, opts watchOptions, c *client) err
 		if w.req.GetResumeToken() == "" {
 			after = "what happens until then is not shown"
 		}
-		fmt.Fprintf(sys.Stderr, "warning: the watch broke off: %s; trying again in %v, %s\n", plain(message(err)), pause, after)
+		fmt.Fprintf(sys.Stderr, "warning: the watch broke off: %s; trying again in %v, %s\n",
+			plain(message(err)), pause, after)
 		if backoff.Wait(ctx, pause) != nil {
 			return err
 		}
 	}
 }
 
-// mayReconnect reports whether the same watch may do better a little later.
+// mayReconnect reports whether the same watch may succeed a little later.
 func mayReconnect(err error) bool {
 	if errors.Is(err, io.EOF) {
 		return true // the service never ends a watch by itself
@@ -96,7 +100,7 @@ func mayReconnect(err error) bool {
 	case snapshot.ReasonSlowConsumer, snapshot.ReasonShuttingDown:
 		return true
 	case "":
-		return statusCode(err) == codes.Unavailable // the connection
+		return statusCode(err) == codes.Unavailable // the connection broke
 	default:
 		return wire.DetailsOf(err).Retry > 0
 	}
@@ -107,7 +111,7 @@ type watcher struct {
 	sys    System
 	output format
 	lines  eventLines
-	req    *snapshotdv1.WatchRequest // its token is that of the last event that was shown
+	req    *snapshotdv1.WatchRequest // its token is that of the last event shown
 	began  bool                      // a service has answered
 }
 
@@ -159,9 +163,9 @@ func printEvent(w io.Writer, f format, lines *eventLines, ev *snapshotdv1.WatchR
 	return nil
 }
 
-// eventLines makes lines of events; of progress only so many that they can be read.
+// eventLines makes lines of events, and only a few of progress so that they can be read.
 type eventLines struct {
-	shown map[string]time.Time // when the progress of a transfer was last told
+	shown map[string]time.Time // when the progress of a transfer was last shown
 }
 
 func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
@@ -169,7 +173,8 @@ func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 	if ev.GetType() == snapshotdv1.WatchResponse_TYPE_POSITION {
 		return ""
 	}
-	head := fmt.Sprintf("%s  %-13s  %s", at.Format(time.RFC3339), strings.TrimPrefix(ev.GetType().String(), "TYPE_"), ev.GetName())
+	head := fmt.Sprintf("%s  %-13s  %s", at.Format(time.RFC3339), strings.TrimPrefix(ev.GetType().String(), "TYPE_"),
+		ev.GetName())
 	switch ev.GetType() {
 	case snapshotdv1.WatchResponse_TYPE_PROGRESS:
 		return l.progress(head, ev, at)
@@ -185,7 +190,8 @@ func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 	case snapshotdv1.WatchResponse_TYPE_FINISHED:
 		s := ev.GetSnapshot()
 		clear(l.shown)
-		return withReason(fmt.Sprintf("%s  %s in %s", head, stateName(s.GetState()), took(s.GetDuration().AsDuration())), s.GetError())
+		return withReason(fmt.Sprintf("%s  %s in %s", head, stateName(s.GetState()), took(s.GetDuration().AsDuration())),
+			s.GetError())
 	default:
 		return head
 	}

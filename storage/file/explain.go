@@ -17,7 +17,7 @@ func explain(err error) driver.Verdict {
 // plain returns an error without the layers of gocloud.dev, which stand for a code: the cause comes first in them.
 func plain(err error) string {
 	for {
-		both, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // one layer after the other is the point
+		both, ok := err.(interface{ Unwrap() []error })
 		if !ok || len(both.Unwrap()) == 0 {
 			return err.Error()
 		}

@@ -178,6 +178,21 @@ func atEnd(b []byte) error {
 	return io.EOF
 }
 
+// TailSize is how many bytes the end of an archive has, at most.
+const TailSize = endOfCentralSize + 1<<16 - 1
+
+// HasEnd reports whether the last bytes of a file, [TailSize] of them or all, are those of an archive. One that was cut off
+// has no end.
+func HasEnd(tail []byte) bool {
+	le := binary.LittleEndian
+	for at := len(tail) - endOfCentralSize; at >= 0; at-- {
+		if b := tail[at:]; le.Uint32(b) == endOfCentral && len(b) == endOfCentralSize+int(le.Uint16(b[20:])) {
+			return true
+		}
+	}
+	return false
+}
+
 // counter counts what is taken. flate takes no more than it needs of an io.ByteReader.
 type counter struct {
 	in *bufio.Reader

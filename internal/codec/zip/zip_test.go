@@ -140,3 +140,23 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+func TestHasEnd(t *testing.T) {
+	whole := archive(t, "x")
+	comment := bytes.Clone(whole)
+	comment[len(comment)-2] = 3
+	comment = append(comment, "abc"...)
+	for what, b := range map[string][]byte{"whole": whole, "with a comment": comment, "the end alone": whole[len(whole)-22:]} {
+		if !zip.HasEnd(b[max(0, len(b)-zip.TailSize):]) {
+			t.Errorf("%s has no end", what)
+		}
+	}
+	for what, b := range map[string][]byte{
+		"nothing": nil, "cut off": whole[:len(whole)-1], "half": whole[:len(whole)/2], "longer": append(bytes.Clone(whole), 0),
+		"a comment that is cut off": comment[:len(comment)-1], "an end that is cut off": whole[len(whole)-21:],
+	} {
+		if zip.HasEnd(b[max(0, len(b)-zip.TailSize):]) {
+			t.Errorf("%s has an end", what)
+		}
+	}
+}

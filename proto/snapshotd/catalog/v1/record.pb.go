@@ -47,6 +47,8 @@ type Record struct {
 	SupersededBy string `protobuf:"bytes,9,opt,name=superseded_by,json=supersededBy,proto3" json:"superseded_by,omitempty"`
 	// Node on whose disk the snapshot is kept that no backend took; empty when it is nowhere, or on a backend.
 	KeptOn string `protobuf:"bytes,10,opt,name=kept_on,json=keptOn,proto3" json:"kept_on,omitempty"`
+	// Generation of the manifest; each change of the manifest counts it up. 0 in records of older versions.
+	Generation int64 `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`
 	// When a drill has proven the snapshot last, if no verification since has found it damaged.
 	ProvenTime    *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=proven_time,json=provenTime,proto3" json:"proven_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -151,6 +153,13 @@ func (x *Record) GetKeptOn() string {
 		return x.KeptOn
 	}
 	return ""
+}
+
+func (x *Record) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
 }
 
 func (x *Record) GetProvenTime() *timestamppb.Timestamp {
@@ -356,7 +365,7 @@ var File_snapshotd_catalog_v1_record_proto protoreflect.FileDescriptor
 
 const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\x9e\x04\n" +
+	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xbe\x04\n" +
 	"\x06Record\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12\x1d\n" +
 	"\n" +
@@ -369,7 +378,10 @@ const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\adamaged\x18\b \x03(\tR\adamaged\x12#\n" +
 	"\rsuperseded_by\x18\t \x01(\tR\fsupersededBy\x12\x17\n" +
 	"\akept_on\x18\n" +
-	" \x01(\tR\x06keptOn\x12;\n" +
+	" \x01(\tR\x06keptOn\x12\x1e\n" +
+	"\n" +
+	"generation\x18\v \x01(\x03R\n" +
+	"generation\x12;\n" +
 	"\vproven_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"provenTime\x1aS\n" +
 	"\tSeenEntry\x12\x10\n" +

@@ -1,0 +1,241 @@
+package cluster_test
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// forged replaces the record of a snapshot with one that was edited in etcd.
+func (f *fixture) forged(t *testing.T, name string, edit func(rec *snapshot.Record, st *snapshot.Status, b *snapshot.Bookkeeping)) {
+	t.Helper()
+	rec := f.records(t)[name].Copy()
+	next := forge(rec, func(st *snapshot.Status, b *snapshot.Bookkeeping) { edit(rec, st, b) })
+	next.Pinned, next.Trigger, next.CreateTime, next.File, next.RequestID = rec.Pinned, rec.Trigger, rec.CreateTime, rec.File, rec.RequestID
+	if err := f.catalog.Catalog.Update(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rewritten makes the manifests of a snapshot look written long after the catalog learned of the copies.
+func (f *fixture) rewritten(t *testing.T, name string) {
+	t.Helper()
+	for b := range f.backends {
+		late := f.clock.Now().Add(time.Hour)
+		if err := os.Chtimes(f.path(b, name, ".json"), late, late); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// intact fails the test unless both backends hold the snapshot and its record is READY after a reconcile.
+func (f *fixture) intact(t *testing.T, name string) {
+	t.Helper()
+	f.mustReconcile(t)
+	if rec := f.records(t)[name]; rec == nil || rec.State() != snapshot.StateReady {
+		t.Errorf("record %+v", rec)
+	}
+	for _, b := range []string{"one", "two"} {
+		if !strings.Contains(strings.Join(f.files(t, b), " "), name+".db.zst") {
+			t.Errorf("backend %s has %q", b, f.files(t, b))
+		}
+	}
+}
+
+// Whoever can write to etcd must not be able to delete backups.
+func TestNothingInTheCatalogAloneRemovesBytes(t *testing.T) {
+	deleting := func(_ *snapshot.Record, st *snapshot.Status, _ *snapshot.Bookkeeping) {
+		st.State = snapshot.StateDeleting
+		for i := range st.Locations {
+			st.Locations[i].State = snapshot.StateDeleting
+		}
+	}
+	for what, edit := range map[string]func(*snapshot.Record, *snapshot.Status, *snapshot.Bookkeeping){
+		"DELETING": deleting,
+		"DELETING, unpinned": func(rec *snapshot.Record, st *snapshot.Status, b *snapshot.Bookkeeping) {
+			rec.Pinned = false
+			deleting(rec, st, b)
+		},
+		"unpinned and old": func(rec *snapshot.Record, _ *snapshot.Status, _ *snapshot.Bookkeeping) {
+			rec.Pinned, rec.CreateTime = false, rec.CreateTime.Add(-1000*time.Hour)
+		},
+		"another trigger": func(rec *snapshot.Record, _ *snapshot.Status, _ *snapshot.Bookkeeping) {
+			rec.Pinned, rec.Trigger = false, snapshot.TriggerScheduled
+		},
+		"superseded": func(rec *snapshot.Record, st *snapshot.Status, b *snapshot.Bookkeeping) {
+			b.SupersededBy = "another"
+			for i := range st.Locations {
+				st.Locations[i].State = snapshot.StateFailed
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newFixture(t, retention(snapshot.Retention{KeepLast: 1}), signing(t))
+			victim := f.mustSave(t).Name
+			pinned := true
+			if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: victim, Pinned: &pinned}); err != nil {
+				t.Fatal(err)
+			}
+			f.scheduled(t, 3)
+			f.clock.pass(2 * time.Hour)
+			f.forged(t, victim, edit)
+			for range 2 {
+				if _, err := f.Reconcile(t.Context(), cluster.ReconcileRequest{}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := f.Prune(t.Context(), cluster.PruneRequest{}); err != nil {
+					t.Fatal(err)
+				}
+				f.clock.pass(2 * time.Hour)
+			}
+			for _, b := range []string{"one", "two"} {
+				if !strings.Contains(strings.Join(f.files(t, b), " "), victim+".db.zst") {
+					t.Errorf("backend %s has %q", b, f.files(t, b))
+				}
+			}
+		})
+	}
+}
+
+func TestRecordThatIsDeletingWithoutTheMarkIsTakenBack(t *testing.T) {
+	f := newFixture(t)
+	name := f.mustSave(t).Name
+	f.forged(t, name, func(_ *snapshot.Record, st *snapshot.Status, _ *snapshot.Bookkeeping) {
+		st.State, st.Locations[0].State, st.Locations[0].UpdateTime = snapshot.StatePartial, snapshot.StateDeleting, f.clock.Now()
+	})
+	f.mustReconcile(t)
+	if l := f.records(t)[name].Location("one"); l == nil || l.State != snapshot.StateDeleting {
+		t.Errorf("a removal that has just begun may go on; it is %+v", l)
+	}
+	f.clock.pass(2 * time.Minute)
+	f.intact(t, name)
+	f.quiet(t)
+}
+
+// A removal may be interrupted at each of its steps, and the catalog may be lost in between.
+func TestInterruptedRemovalGoesOnFromTheMark(t *testing.T) {
+	for _, suffix := range []string{".db.zst", ".json"} {
+		for _, lost := range []bool{false, true} {
+			f := newFixture(t)
+			name := f.mustSave(t).Name
+			f.backends["one"].del = func(key string) error {
+				if strings.HasSuffix(key, suffix) {
+					return errBroken
+				}
+				return nil
+			}
+			if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: name, Backends: []string{"one"}}); err == nil {
+				t.Fatal("the removal was not interrupted")
+			}
+			f.backends["one"].del = nil
+			if lost {
+				f.forget(t, name)
+			}
+			f.clock.pass(2 * time.Minute)
+			f.mustReconcile(t)
+			if left := f.files(t, "one"); len(left) > 0 {
+				t.Errorf("interrupted at %s, catalog lost: %t: left %q", suffix, lost, left)
+			}
+			if rec := f.records(t)[name]; rec == nil || rec.Location("two").State != snapshot.StateReady {
+				t.Errorf("interrupted at %s, catalog lost: %t: record %+v", suffix, lost, rec)
+			}
+		}
+	}
+}
+
+// A catalog that came back from the past calls a copy READY whose removal had begun.
+func TestMarkIsFoundUnderAReadyRecord(t *testing.T) {
+	f := newFixture(t)
+	name := f.mustSave(t).Name
+	before := f.records(t)[name]
+	f.clock.pass(time.Hour)
+	f.backends["one"].del = func(string) error { return errBroken }
+	_, _ = f.Delete(t.Context(), cluster.DeleteRequest{Name: name, Backends: []string{"one"}})
+	f.backends["one"].del = nil
+	f.rewritten(t, name) // the manifest was written after the save
+	old := before.Copy()
+	old.Version = f.records(t)[name].Version
+	if err := f.catalog.Catalog.Update(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	f.mustReconcile(t)
+	if left := f.files(t, "one"); len(left) > 0 {
+		t.Errorf("left %q", left)
+	}
+}
+
+func TestForgedFileLeadsToNothingElse(t *testing.T) {
+	f := newFixture(t)
+	victim := f.mustSave(t).Name
+	f.plant(t, "one", k3sFile, f.etcdctl(t))
+	f.mustReconcile(t)
+	for _, file := range []string{victim + ".db.zst", victim + ".json", k3sFile + ".json", "x"} {
+		f.forged(t, k3sFile, func(rec *snapshot.Record, st *snapshot.Status, _ *snapshot.Bookkeeping) {
+			rec.File, rec.Pinned = file, false
+			for i := range st.Locations {
+				st.Locations[i].State = snapshot.StateReady
+			}
+		})
+		if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: k3sFile}); snapshot.ReasonOf(err) != snapshot.ReasonConflict {
+			t.Errorf("delete with the file %q: %v", file, err)
+		}
+	}
+	// A record that calls our own snapshot adopted.
+	f.forged(t, victim, func(rec *snapshot.Record, _ *snapshot.Status, _ *snapshot.Bookkeeping) {
+		rec.Trigger, rec.File = snapshot.TriggerAdopted, victim+".db"
+	})
+	if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: victim}); snapshot.ReasonOf(err) != snapshot.ReasonConflict {
+		t.Errorf("delete of a snapshot that is said to be adopted: %v", err)
+	}
+	if got := strings.Join(f.files(t, "one"), " "); !strings.Contains(got, victim+".db.zst") || !strings.Contains(got, victim+".json") {
+		t.Errorf("left %q", got)
+	}
+}
+
+// An older manifest, signed as it was, takes back what was decided since: a pin, for one.
+func TestOlderManifestThatWasPutBackIsAnError(t *testing.T) {
+	f := newFixture(t, signing(t))
+	name := f.mustSave(t).Name
+	first := read(t, f.path("one", name, ".json"))
+	pinned := true
+	if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: name, Pinned: &pinned}); err != nil {
+		t.Fatal(err)
+	}
+	second := read(t, f.path("one", name, ".json"))
+	writeFile(t, f.path("one", name, ".json"), string(first))
+	f.rewritten(t, name)
+	r := f.reconcile(t, cluster.ReconcileRequest{Repair: true})["one"]
+	if !snapshot.IsDamage(r.Err) || !strings.Contains(r.Err.Error(), "generation 1") {
+		t.Errorf("report %+v", r)
+	}
+	if got := read(t, f.path("one", name, ".json")); !bytes.Equal(got, second) {
+		t.Errorf("after the repair:\n%s", got)
+	}
+}
+
+// A catalog that came back from the past learns of an update from the manifest.
+func TestNewerManifestIsTakenIntoAnOlderCatalog(t *testing.T) {
+	f := newFixture(t)
+	name := f.mustSave(t).Name
+	before := f.records(t)[name]
+	pinned := true
+	if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: name, Pinned: &pinned, Labels: map[string]string{"a": "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	old := before.Copy()
+	old.Version = f.records(t)[name].Version
+	if err := f.catalog.Catalog.Update(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	f.rewritten(t, name)
+	f.mustReconcile(t)
+	if rec := f.records(t)[name]; !rec.Pinned || rec.Labels["a"] != "b" || rec.Generation != 2 {
+		t.Errorf("record %+v", rec)
+	}
+	f.quiet(t)
+}

@@ -1,0 +1,87 @@
+package repository
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// maxNames bounds the lists of a manifest: recipients and backends.
+const maxNames = 4096
+
+var (
+	sha256Text = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	etcdID     = regexp.MustCompile(`^([0-9a-f]{16})?$`) // empty when it is not known
+)
+
+// parseDocument reads a manifest strictly: whoever can write to the backend can put any document there. Members that
+// are not known are those of a later version, and are ignored.
+func parseDocument(doc []byte) (*document, error) {
+	m, err := parseObject(doc)
+	if err != nil {
+		return nil, err
+	}
+	switch version, err := m.version(); {
+	case err != nil:
+		return nil, err
+	case version > ManifestVersion:
+		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd",
+			version, ManifestVersion)
+	}
+	if err := m.written(document{}, signatureMember); err != nil {
+		return nil, err
+	}
+	if _, ok := m[signatureMember]; ok && findSignature(doc) == nil {
+		return nil, errors.New("its signature is not the last member, in the form of one")
+	}
+	var d document
+	if err := json.Unmarshal(doc, &d); err != nil {
+		return nil, err
+	}
+	// Absent and empty are the same.
+	if len(d.Labels) == 0 {
+		d.Labels = nil
+	}
+	if len(d.Recipients) == 0 {
+		d.Recipients = nil
+	}
+	return &d, cmp.Or(d.checkFacts(), d.checkTexts())
+}
+
+// checkFacts holds the facts of a manifest to those that a save can write.
+func (d *document) checkFacts() error {
+	switch {
+	case d.Trigger != triggerPrefix+snapshot.TriggerManual.String() &&
+		d.Trigger != triggerPrefix+snapshot.TriggerScheduled.String():
+		return fmt.Errorf("%.100q is not a trigger of a save", d.Trigger)
+	case d.Compression != compressionPrefix+snapshot.CompressionNone.String() &&
+		d.Compression != compressionPrefix+snapshot.CompressionZstd.String():
+		return fmt.Errorf("%.100q is not a compression of a save", d.Compression)
+	case d.DBSize > MaxSize, d.StoredSize > MaxSize:
+		return fmt.Errorf("no database or object has %d bytes", max(d.DBSize, d.StoredSize))
+	case !sha256Text.MatchString(d.SHA256), !sha256Text.MatchString(d.StoredSHA256):
+		return errors.New("a checksum is not 64 hex digits")
+	case !etcdID.MatchString(d.EtcdClusterID), !etcdID.MatchString(d.EtcdMemberID):
+		return errors.New("an id of etcd is not 16 hex digits")
+	case d.CreateTime.UTC().Year() > 9999:
+		return errors.New("createTime is beyond the year 9999")
+	}
+	return nil
+}
+
+// checkTexts bounds labels and lists.
+func (d *document) checkTexts() error {
+	switch {
+	case len(d.Recipients) > maxNames, len(d.Backends) > maxNames:
+		return fmt.Errorf("it has %d recipients and %d backends; up to %d are allowed",
+			len(d.Recipients), len(d.Backends), maxNames)
+	case slices.Contains(d.Recipients, ""):
+		return errors.New("a recipient has no key")
+	}
+	return snapshot.ValidateLabels(d.Labels)
+}
