@@ -3,15 +3,17 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Begin adds the record of a save and takes its request over from old.
 func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
-	value, err := encode(r)
+	value, err := c.encode(r, nil)
 	if err != nil {
 		return err
 	}
@@ -20,18 +22,14 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 	ops := []clientv3.Op{clientv3.OpPut(key, value), clientv3.OpPut(c.keys.byTime(&r.Snapshot), "")}
 	owner := r.Owner()
 	if owner != "" {
-		unless = append(unless, clientv3.Compare(clientv3.Value(c.keys.lock()), "=", owner))
+		unless = append(unless, clientv3.Compare(clientv3.Value(c.keys.lock()), "=", owner),
+			clientv3.Compare(clientv3.LeaseValue(c.keys.lock()), "!=", clientv3.NoLease))
 	}
 	if r.RequestID != "" {
 		ops = append(ops, clientv3.OpPut(c.keys.request(r.RequestID), r.Name))
 	}
 	if old != nil {
-		was, err := encode(old)
-		if err != nil {
-			return err
-		}
 		unless = append(unless, clientv3.Compare(clientv3.ModRevision(c.keys.record(old.Name)), "=", old.Version))
-		ops = append(ops, clientv3.OpPut(c.keys.record(old.Name), was))
 	}
 	what := fmt.Sprintf("begin the record of %q", r.Name)
 	return c.do(ctx, "begin", what, func(ctx context.Context, client *clientv3.Client, again bool) error {
@@ -39,7 +37,15 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 		if err != nil {
 			return err
 		}
-		resp, err := client.Txn(ctx).If(append(led, unless...)...).Then(ops...).
+		puts := slices.Clone(ops)
+		if old != nil {
+			was, err := c.encodeOver(ctx, client, old)
+			if err != nil {
+				return err
+			}
+			puts = append(puts, clientv3.OpPut(c.keys.record(old.Name), was))
+		}
+		resp, err := client.Txn(ctx).If(append(led, unless...)...).Then(puts...).
 			Else(clientv3.OpGet(key), clientv3.OpGet(c.keys.lock())).Commit()
 		if err != nil {
 			return err
@@ -55,7 +61,7 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 			return nil
 		case len(there) > 0:
 			return fmt.Errorf("%s: %w", what, snapshot.ErrExists)
-		case owner != "" && (len(lock) == 0 || string(lock[0].Value) != owner):
+		case owner != "" && (len(lock) == 0 || string(lock[0].Value) != owner || lock[0].Lease == 0):
 			return fmt.Errorf("%s: the save lock was lost: %w", what, snapshot.ErrLocked)
 		default:
 			return fmt.Errorf("%s: %w", what, snapshot.ErrConflict)
@@ -63,8 +69,24 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 	})
 }
 
+// encodeOver returns a record as it is stored in place of the one that was read. When that has changed, the transaction
+// will not be made, and the value is of no importance.
+func (c *Catalog) encodeOver(ctx context.Context, client *clientv3.Client, r *snapshot.Record) (string, error) {
+	kv, err := c.get(ctx, client, c.keys.record(r.Name))
+	if err != nil {
+		return "", err
+	}
+	var stored *catalogv1.Record
+	if kv != nil && kv.ModRevision == r.Version {
+		if stored, err = c.parse(kv); err != nil {
+			return "", err
+		}
+	}
+	return c.encode(r, stored)
+}
+
 // leadsTo returns the condition that a request leads to old, or to no record at all. A request whose record was removed
-// by hand leads to none.
+// by hand, cannot be read or is of another request, leads to none.
 func (c *Catalog) leadsTo(
 	ctx context.Context, client *clientv3.Client, id string, old *snapshot.Record,
 ) ([]clientv3.Cmp, error) {
@@ -75,12 +97,22 @@ func (c *Catalog) leadsTo(
 	if old != nil {
 		return []clientv3.Cmp{clientv3.Compare(clientv3.Value(key), "=", old.Name)}, nil
 	}
-	kv, err := c.get(ctx, client, key)
-	if err != nil || kv == nil {
+	entry, err := c.get(ctx, client, key)
+	if err != nil || entry == nil {
 		return []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", 0)}, err
 	}
-	return []clientv3.Cmp{
-		clientv3.Compare(clientv3.ModRevision(key), "=", kv.ModRevision),
-		clientv3.Compare(clientv3.CreateRevision(c.keys.record(string(kv.Value))), "=", 0),
-	}, nil
+	led := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", entry.ModRevision)}
+	name := string(entry.Value)
+	if !snapshot.ValidName(name) {
+		return led, nil
+	}
+	kv, err := c.get(ctx, client, c.keys.record(name))
+	if err != nil {
+		return nil, err
+	}
+	var at int64 // no record
+	if kv != nil && c.ofRequest(kv, id) != nil {
+		at = kv.ModRevision
+	}
+	return append(led, clientv3.Compare(clientv3.ModRevision(c.keys.record(name)), "=", at)), nil
 }

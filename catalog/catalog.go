@@ -38,17 +38,19 @@ type Config struct {
 
 	Prefix  string        // of all keys; DefaultPrefix
 	Timeout time.Duration // DefaultTimeout
-	LockTTL time.Duration // DefaultLockTTL; etcd knows whole seconds
+	LockTTL time.Duration // DefaultLockTTL; at most MaxLockTTL; etcd knows whole seconds
 	Logger  *slog.Logger
 }
 
 // Catalog is the domain's catalog in etcd.
 type Catalog struct {
-	cfg  Config
-	keys keys
+	cfg       Config
+	keys      keys
+	maxAnswer int // bytes
 
 	mu     sync.Mutex
 	leases map[*lease]struct{} // held, to be given back by Close
+	told   map[string]int64    // by key: the revision of what the log was told of
 }
 
 var (
@@ -69,10 +71,31 @@ func New(cfg Config) *Catalog {
 	if cfg.LockTTL == 0 {
 		cfg.LockTTL = DefaultLockTTL
 	}
+	cfg.LockTTL = min(cfg.LockTTL, MaxLockTTL)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Catalog{cfg: cfg, keys: keys(cfg.Prefix + cfg.Cluster + "/"), leases: map[*lease]struct{}{}}
+	return &Catalog{
+		cfg: cfg, keys: keys(cfg.Prefix + cfg.Cluster + "/"), maxAnswer: maxAnswer,
+		leases: map[*lease]struct{}{}, told: map[string]int64{},
+	}
+}
+
+// maxTold bounds the memory of what the log was told of.
+const maxTold = 1000
+
+// warn writes a line about a key, once for each of its revisions: what is wrong with it is met again and again.
+func (c *Catalog) warn(ctx context.Context, key string, revision int64, msg string, err error) {
+	c.mu.Lock()
+	told := c.told[key] == revision
+	if len(c.told) >= maxTold {
+		clear(c.told)
+	}
+	c.told[key] = revision
+	c.mu.Unlock()
+	if !told {
+		c.cfg.Logger.WarnContext(ctx, msg, "cluster", c.cfg.Cluster, "key", key, "error", err)
+	}
 }
 
 // Close gives back the locks that are still held, and waits for their goroutines.

@@ -33,6 +33,14 @@ func open(t *testing.T, cfg catalog.Config) *catalog.Catalog {
 	return c
 }
 
+// put writes a key as somebody else does who may write to etcd.
+func put(t *testing.T, client *clientv3.Client, key, value string, opts ...clientv3.OpOption) {
+	t.Helper()
+	if _, err := client.Put(t.Context(), key, value, opts...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestConformance(t *testing.T) {
 	client := testenv.StartEtcd(t).Client(t)
 	var clusters atomic.Int32
@@ -43,6 +51,14 @@ func TestConformance(t *testing.T) {
 			Records: c, Saves: c, History: c, Stores: c,
 			ExpireLocks: func() { revokeAll(t, client) },
 			Compact:     func() { compact(t, client) },
+			Spoil: func(name string) {
+				put(t, client, fmt.Sprintf("/snapshotd/v1/%s/snapshots/%s.~", cluster, name), "rubbish")
+			},
+			Wipe: func(name string) {
+				if _, err := client.Delete(t.Context(), fmt.Sprintf("/snapshotd/v1/%s/snapshots/%s.~", cluster, name)); err != nil {
+					t.Fatal(err)
+				}
+			},
 		}
 	})
 }

@@ -190,12 +190,12 @@ func (f *following) change(ctx context.Context, ev *clientv3.Event) (ch snapshot
 	}
 	if before != nil {
 		if ch.Before, err = f.decode(before); err != nil {
-			f.cfg.Logger.WarnContext(ctx, "record cannot be followed", "error", err)
+			f.warn(ctx, string(before.Key), before.ModRevision, "record cannot be read, nor followed", err)
 		}
 	}
 	if ev.Type == clientv3.EventTypePut {
 		if ch.After, err = f.decode(ev.Kv); err != nil {
-			f.cfg.Logger.WarnContext(ctx, "record cannot be followed", "error", err)
+			f.warn(ctx, string(ev.Kv.Key), ev.Kv.ModRevision, "record cannot be read, nor followed", err)
 			return snapshot.Change{}, nil
 		}
 	}

@@ -148,42 +148,6 @@ func TestScanGoesOnAfterACompaction(t *testing.T) {
 	}
 }
 
-func TestDamagedRecordIsAnError(t *testing.T) {
-	client := testenv.StartEtcd(t).Client(t)
-	c := open(t, catalog.Config{Connect: connect(client)})
-	create(t, c, 3)
-	const key = "/snapshotd/v1/default/snapshots/s0001.~"
-	whole, err := client.Get(t.Context(), strings.Replace(key, "s0001", "s0002", 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for what, value := range map[string]string{
-		"rubbish": "rubbish", "nothing": "", "another's": string(whole.Kvs[0].Value),
-	} {
-		put, err := client.Put(t.Context(), key, value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = c.Get(t.Context(), "s0001")
-		wantUnavailable(t, err, key, "etcdctl del")
-		_, err = c.ByRequestID(t.Context(), "request/of s0001")
-		wantUnavailable(t, err, key)
-		_, err = c.List(t.Context(), snapshot.Query{PageSize: 10})
-		wantUnavailable(t, err, key)
-		r := conformance.Record("s0001", 0)
-		r.Version = put.Header.Revision
-		wantUnavailable(t, c.Update(t.Context(), r), key)
-		var last error
-		for _, err := range c.Scan(t.Context()) {
-			if last != nil {
-				t.Errorf("%s: the scan goes on after an error", what)
-			}
-			last = err
-		}
-		wantUnavailable(t, last, key)
-	}
-}
-
 // lossy loses the answers of some transactions that etcd has carried out.
 type lossy struct {
 	clientv3.KV

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -28,16 +27,20 @@ func (k keys) byTime(s *snapshot.Snapshot) string { return k.byTimes() + page.Ke
 // atTime returns the prefix of the keys of all records of one nanosecond; those of earlier times follow.
 func (k keys) atTime(t time.Time) string { return k.byTimes() + page.KeyAt(t) }
 
-// timeOf returns the time in a key of the index by time.
+// timeOf returns the time in a key of the index by time, also one without a name.
 func (k keys) timeOf(key string) (time.Time, bool) {
 	return page.TimeOf(strings.TrimPrefix(key, k.byTimes()))
 }
 
-// nameByTime returns the name in a key of the index by time.
-func (k keys) nameByTime(key string) (string, error) {
-	name, ok := page.NameOf(strings.TrimPrefix(key, k.byTimes()))
-	if !ok {
-		return "", fmt.Errorf("the key %q names no snapshot", key)
-	}
-	return name, nil
+// nameByTime returns the name in a key of the index by time; false when no record has such a key.
+func (k keys) nameByTime(key string) (string, bool) {
+	return page.NameOf(strings.TrimPrefix(key, k.byTimes()))
+}
+
+// nameOfRecord returns the name in the key of a record; false when no name has such a key. It need not be one that a
+// snapshot can have.
+func (k keys) nameOfRecord(key string) (string, bool) {
+	place, ok := strings.CutPrefix(key, k.records())
+	name := snapshot.NameOfOrderKey(place)
+	return name, ok && name != "" && snapshot.OrderKey(name) == place
 }

@@ -2,9 +2,11 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/catalog/internal/page"
@@ -57,7 +59,14 @@ type listing struct {
 	stop string        // the end of the window
 	at   time.Time     // the time that the window goes back to
 	span time.Duration // of the next window
+
+	sparse bool            // the index has keys that lead to no record of the page
+	strays []stray         // keys of the index that no record has made
+	unread map[string]bool // names of the records that cannot be read and were met
 }
+
+// maxUnreadable is how many records that cannot be read a page tells of.
+const maxUnreadable = 100
 
 // firstWindow is the length of the first window of the index, and windowGrowth the factor from one window to the next.
 // Ten windows cover 50 years.
@@ -86,18 +95,19 @@ func (l *listing) window() string {
 	return l.stop
 }
 
-func (l *listing) page(ctx context.Context) (snapshot.Page, error) {
-	var p snapshot.Page
+func (l *listing) page(ctx context.Context) (p snapshot.Page, err error) {
+	defer func() { l.removeStrays(ctx, l.strays) }()
 	for l.from < l.end {
-		names, err := l.index(ctx)
+		entries, err := l.index(ctx)
 		if err != nil {
 			return snapshot.Page{}, err
 		}
-		for some := range slices.Chunk(names, recordChunk) {
-			recs, err := l.records(ctx, some)
+		for some := range slices.Chunk(entries, recordChunk) {
+			recs, err := l.records(ctx, some, &p)
 			if err != nil {
 				return snapshot.Page{}, err
 			}
+			l.sparse = l.sparse || len(recs) < len(some)
 			for _, r := range recs {
 				if !page.Matches(r, l.q) {
 					continue
@@ -114,10 +124,11 @@ func (l *listing) page(ctx context.Context) (snapshot.Page, error) {
 	return p, nil
 }
 
-// index reads the next names of the index, and pins the revision with the first ones.
-func (l *listing) index(ctx context.Context) (names []string, err error) {
+// index reads the next keys of the index, and pins the revision with the first ones. It leaves out those that no record
+// can have.
+func (l *listing) index(ctx context.Context) (entries []entry, err error) {
 	limit := min(l.q.PageSize+1, indexChunk)
-	if l.filters() {
+	if l.filters() || l.sparse {
 		limit = indexChunk
 	}
 	stop := l.window()
@@ -131,51 +142,100 @@ func (l *listing) index(ctx context.Context) (names []string, err error) {
 			l.revision = resp.Header.Revision
 		}
 		next := stop
-		names = nil
+		entries = nil
 		for _, kv := range resp.Kvs {
-			name, err := l.keys.nameByTime(string(kv.Key))
-			if err != nil {
-				return damaged(string(kv.Key), err)
+			key := string(kv.Key)
+			if name, ok := l.keys.nameByTime(key); ok {
+				entries = append(entries, entry{key, name, kv.ModRevision})
+			} else {
+				l.sparse = true
+				l.warn(ctx, key, kv.ModRevision, "key of the index by time is of no record", errNoEntry)
 			}
-			names = append(names, name)
 			if resp.More {
-				next = string(kv.Key) + "\x00"
+				next = key + "\x00"
 			}
 		}
 		l.from = next
 		return nil
 	})
-	return names, err
+	return entries, err
 }
 
-// records reads the records of names at the listing's revision, in their order.
-func (l *listing) records(ctx context.Context, names []string) (recs []*snapshot.Record, err error) {
-	err = l.do(ctx, "list records", "list the records", func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		ops := make([]clientv3.Op, len(names))
-		for i, name := range names {
-			ops[i] = clientv3.OpGet(l.keys.record(name), clientv3.WithRev(l.revision))
+var errNoEntry = errors.New("it names no time and snapshot")
+
+// records returns the records that have made entries of the index, in their order and at the listing's revision. It
+// notes the other entries, and in the page the records that cannot be read.
+func (l *listing) records(ctx context.Context, entries []entry, p *snapshot.Page) (recs []*snapshot.Record, err error) {
+	kvs, large, err := l.values(ctx, entries)
+	switch {
+	case err != nil:
+		return nil, err
+	case large && len(entries) == 1:
+		e := entries[0]
+		l.unreadable(ctx, e, e.revision, l.bad(e.name, l.keys.record(e.name), errHuge), p)
+		return nil, nil
+	case large:
+		half := len(entries) / 2
+		if recs, err = l.records(ctx, entries[:half], p); err != nil {
+			return nil, err
 		}
-		resp, err := client.Txn(ctx).Then(ops...).Commit()
+		more, err := l.records(ctx, entries[half:], p)
+		return append(recs, more...), err
+	}
+	for i, e := range entries {
+		kv := kvs[i]
+		if kv == nil {
+			l.strays = append(l.strays, stray{e, 0})
+			continue
+		}
+		switch r, err := l.decode(kv); {
+		case err != nil:
+			l.unreadable(ctx, e, kv.ModRevision, err, p)
+		case l.keys.byTime(&r.Snapshot) != e.key:
+			l.strays = append(l.strays, stray{e, kv.ModRevision})
+		default:
+			recs = append(recs, r)
+		}
+	}
+	return recs, nil
+}
+
+// values reads the records of entries; large says that they do not fit into an answer.
+func (l *listing) values(ctx context.Context, entries []entry) (kvs []*mvccpb.KeyValue, large bool, err error) {
+	ops := make([]clientv3.Op, len(entries))
+	for i, e := range entries {
+		ops[i] = clientv3.OpGet(l.keys.record(e.name), clientv3.WithRev(l.revision))
+	}
+	err = l.do(ctx, "list records", "list the records", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		resp, err := l.bounded(client).Txn(ctx).Then(ops...).Commit()
+		if large = tooLarge(err); large {
+			return nil
+		}
 		if err != nil {
 			return l.expired(err)
 		}
-		recs = nil
+		kvs = make([]*mvccpb.KeyValue, len(entries))
 		for i, r := range resp.Responses {
-			kvs := r.GetResponseRange().GetKvs()
-			if len(kvs) == 0 {
-				// The record was removed by hand, and its key in the index was left.
-				l.cfg.Logger.WarnContext(ctx, "snapshot is in the index by time and has no record", "snapshot", names[i])
-				continue
+			if found := r.GetResponseRange().GetKvs(); len(found) > 0 {
+				kvs[i] = found[0]
 			}
-			rec, err := l.decode(kvs[0])
-			if err != nil {
-				return err
-			}
-			recs = append(recs, rec)
 		}
 		return nil
 	})
-	return recs, err
+	return kvs, large, err
+}
+
+// unreadable notes a record that cannot be read, once.
+func (l *listing) unreadable(ctx context.Context, e entry, revision int64, err error, p *snapshot.Page) {
+	l.warn(ctx, l.keys.record(e.name), revision, "record cannot be read", err)
+	if l.unread[e.name] || len(p.Unreadable) >= maxUnreadable {
+		return
+	}
+	if l.unread == nil {
+		l.unread = map[string]bool{}
+	}
+	l.unread[e.name] = true
+	p.Unreadable = append(p.Unreadable, err)
 }
 
 // expired is err, or the error of a page token whose revision is gone.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/cluster"
@@ -19,51 +20,94 @@ func (c *Catalog) Lock(ctx context.Context, owner string) (cluster.Lock, error) 
 	return l, nil
 }
 
-// LockOwner returns the owner of the save lock; empty when it is free.
+// LockOwner returns the owner of the save lock; empty when no replica holds it.
 func (c *Catalog) LockOwner(ctx context.Context) (owner string, err error) {
 	err = c.do(ctx, "lock owner", "read the save lock", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		owner = ""
 		kv, err := c.get(ctx, client, c.keys.lock())
-		owner = string(kv.GetValue())
+		if err == nil && kv != nil {
+			owner = c.look(ctx, client, kv).name
+		}
 		return err
 	})
 	return owner, err
 }
 
-// acquire puts value under a free key, on a lease of its own. When the key is taken, the error wraps ErrLocked, and
-// held is the revision at which that was seen.
+// acquire puts value under a key that is free, or that holds no replica's lock, on a lease of its own. When a replica
+// holds it, the error wraps ErrLocked, and held is the revision at which that was seen.
 func (c *Catalog) acquire(ctx context.Context, op, what, key, value string) (l *lease, held int64, err error) {
+	if _, err := holderOf([]byte(value)); err != nil {
+		return nil, 0, snapshot.ReasonInternal.New("%s for %.100q", what, value).Because(err)
+	}
+	a := &acquisition{Catalog: c, what: what, key: key, value: value}
 	err = c.do(ctx, op, what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		if l == nil {
-			// A caller that comes second does not cost etcd a lease.
-			resp, err := client.Get(ctx, key)
-			if err != nil {
-				return err
-			}
-			if held = resp.Header.Revision; len(resp.Kvs) > 0 {
-				return fmt.Errorf("%s: %w by %q", what, snapshot.ErrLocked, resp.Kvs[0].Value)
-			}
-			if l, err = c.grant(ctx, client); err != nil {
-				return err
-			}
-		}
-		put := clientv3.OpPut(key, value, clientv3.WithLease(l.id))
-		done, current, err := c.change(ctx, client, key, 0, []clientv3.Op{put})
-		switch {
-		case err != nil:
+		resp, err := client.Get(ctx, key)
+		if err != nil {
 			return err
-		case done > 0, current != nil && current.Lease == int64(l.id): // an earlier attempt did it unseen
-			return nil
-		default:
-			held = current.GetModRevision()
-			return fmt.Errorf("%s: %w by %q", what, snapshot.ErrLocked, current.GetValue())
 		}
+		a.held, a.found = resp.Header.Revision, nil
+		if len(resp.Kvs) > 0 {
+			a.found = resp.Kvs[0]
+		}
+		for range takeovers {
+			if done, err := a.try(ctx, client); done || err != nil {
+				return err
+			}
+		}
+		return fmt.Errorf("%s: %w: the key %q was changed again and again meanwhile", what, snapshot.ErrLocked, key)
 	})
 	if err != nil {
-		if l != nil {
-			l.revoke(ctx)
+		if a.lease != nil {
+			a.lease.revoke(ctx)
 		}
-		return nil, held, err
+		return nil, a.held, err
 	}
-	l.hold(ctx)
-	return l, held, nil
+	a.lease.hold(ctx)
+	return a.lease, a.held, nil
+}
+
+// takeovers is how often a lock is tried while what is in its place changes and is no replica's.
+const takeovers = 4
+
+// acquisition is one attempt at a lock.
+type acquisition struct {
+	*Catalog
+	what, key, value string
+
+	found *mvccpb.KeyValue // under the key; nil when it is free
+	held  int64            // the revision at which found was seen
+	lease *lease           // of the lock, once one was granted
+}
+
+// try takes the lock if what was found under its key is still there. It returns false when that has changed.
+func (a *acquisition) try(ctx context.Context, client *clientv3.Client) (done bool, err error) {
+	if a.lease != nil && a.found.GetLease() == int64(a.lease.id) {
+		return true, nil // an earlier attempt did it unseen
+	}
+	var forged error
+	if a.found != nil {
+		h := a.look(ctx, client, a.found)
+		if h.forged == nil {
+			return false, h.locked(a.what, a.key)
+		}
+		forged = h.forged
+	}
+	if a.lease == nil { // a caller that comes second does not cost etcd a lease
+		if a.lease, err = a.grant(ctx, client); err != nil {
+			return false, err
+		}
+	}
+	put := clientv3.OpPut(a.key, a.value, clientv3.WithLease(a.lease.id))
+	revision, current, err := a.change(ctx, client, a.key, a.found.GetModRevision(), []clientv3.Op{put})
+	switch {
+	case err != nil:
+		return false, err
+	case revision == 0:
+		a.found, a.held = current, max(a.held, current.GetModRevision())
+		return false, nil
+	case forged != nil:
+		a.cfg.Logger.WarnContext(ctx, "lock of no replica was in the way and is taken over", "key", a.key,
+			"value", fmt.Sprintf("%.80q", a.found.GetValue()), "error", forged)
+	}
+	return true, nil
 }

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,9 +16,29 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// encode returns a record as it is stored: the same bytes for the same record. Messages of backends and systems may
-// hold any bytes; protobuf takes valid UTF-8 only.
-func encode(r *snapshot.Record) (string, error) {
+// encode returns a record as it is stored: the same bytes for the same record. stored is the record that it replaces,
+// nil for a new one: it may have been written by a newer version, and the fields that this version does not know are
+// kept.
+//
+// A record that no replica could read again is an error that wraps [snapshot.ErrBadRecord].
+func (c *Catalog) encode(r *snapshot.Record, stored *catalogv1.Record) (string, error) {
+	m := messageOf(r)
+	keepUnknown(m, stored)
+	doc, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err == nil {
+		err = check(r.Name, m, len(doc))
+	}
+	if err != nil {
+		key := c.keys.record(r.Name)
+		return "", snapshot.ReasonCatalogUnavailable.New("write the record of %q", r.Name).Final().
+			Because(&snapshot.BadRecord{Name: r.Name, Key: key, Err: fmt.Errorf("no replica could read it: %w", err)})
+	}
+	return string(doc), nil
+}
+
+// messageOf returns the message of a record. Messages of backends and systems may hold any bytes; protobuf takes valid
+// UTF-8 only.
+func messageOf(r *snapshot.Record) *catalogv1.Record {
 	b := r.Bookkeeping()
 	m := &catalogv1.Record{
 		Snapshot: wire.SnapshotToProto(&r.Snapshot), RequestId: r.RequestID, File: r.File, Generation: r.Generation,
@@ -43,27 +64,67 @@ func encode(r *snapshot.Record) (string, error) {
 			Backend: p.Backend, Attempts: p.Attempts, NextTime: timestamppb.New(p.Next), Error: utf8(p.Error),
 		})
 	}
-	doc, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		return "", snapshot.ReasonInternal.New("encode the record of %q", r.Name).Because(err)
-	}
-	return string(doc), nil
+	return m
 }
 
 func utf8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-// decode returns the record of a key. A record that cannot be read is an error that names the key, also in a listing: a
-// record that is left out would be taken for a snapshot that is gone.
-func (c *Catalog) decode(kv *mvccpb.KeyValue) (*snapshot.Record, error) {
-	var m catalogv1.Record
-	err := proto.Unmarshal(kv.Value, &m)
-	if err == nil && (m.GetSnapshot() == nil || c.keys.record(m.GetSnapshot().GetName()) != string(kv.Key)) {
-		err = fmt.Errorf("it is of the snapshot %q", m.GetSnapshot().GetName())
+// parse returns the message under the key of a record. A record that cannot be read is an error that wraps
+// [snapshot.ErrBadRecord], also in a listing: one that is left out without a word would be taken for a snapshot that is
+// gone.
+func (c *Catalog) parse(kv *mvccpb.KeyValue) (*catalogv1.Record, error) {
+	name, ok := c.keys.nameOfRecord(string(kv.Key))
+	if !ok {
+		return nil, c.bad("", string(kv.Key), errors.New("no snapshot has such a key"))
 	}
+	m, err := decodeRecord(name, kv.Value)
 	if err != nil {
-		return nil, damaged(string(kv.Key), err)
+		return nil, c.bad(name, string(kv.Key), err)
 	}
-	r := snapshot.WithBookkeeping(wire.SnapshotFromProto(m.GetSnapshot()), bookkeepingOf(&m))
+	return m, nil
+}
+
+// decode returns the record of a key.
+func (c *Catalog) decode(kv *mvccpb.KeyValue) (*snapshot.Record, error) {
+	m, err := c.parse(kv)
+	if err != nil {
+		return nil, err
+	}
+	return recordOf(m, kv.ModRevision), nil
+}
+
+// bad is the error of a record that cannot be read.
+func (c *Catalog) bad(name, key string, err error) error {
+	e := snapshot.ReasonCatalogUnavailable.New("read the record under %q", key).Final()
+	if errors.Is(err, errNewer) {
+		return e.Because(&snapshot.BadRecord{Name: name, Key: key, Err: err}).
+			Advise("a newer snapshotd may have written it: update this replica; if none has, remove the key (%s) "+
+				"and reconcile: what the backends hold gets its record back", removal(key))
+	}
+	err = fmt.Errorf("its value is damaged or was written by something else: %w", err)
+	return e.Because(&snapshot.BadRecord{Name: name, Key: key, Err: err}).
+		Advise("remove the key (%s) and reconcile: what the backends hold gets its record back", removal(key))
+}
+
+// decodeRecord returns the message of the record with a name. It is held to the limits of what replicas write: whoever
+// can write to etcd can put anything there.
+func decodeRecord(name string, value []byte) (*catalogv1.Record, error) {
+	if len(value) > maxRecord {
+		return nil, fmt.Errorf("it has %d bytes, more than the %d of the largest record", len(value), maxRecord)
+	}
+	m := &catalogv1.Record{}
+	if err := proto.Unmarshal(value, m); err != nil {
+		return nil, err
+	}
+	if err := check(name, m, len(value)); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// recordOf returns the record of a message that was checked.
+func recordOf(m *catalogv1.Record, revision int64) *snapshot.Record {
+	r := snapshot.WithBookkeeping(wire.SnapshotFromProto(m.GetSnapshot()), bookkeepingOf(m))
 	r.RequestID, r.File, r.Generation = m.GetRequestId(), m.GetFile(), m.GetGeneration()
 	for backend, at := range m.GetSeen() {
 		if r.Seen == nil {
@@ -71,8 +132,8 @@ func (c *Catalog) decode(kv *mvccpb.KeyValue) (*snapshot.Record, error) {
 		}
 		r.Seen[backend] = at.AsTime()
 	}
-	setVersion(r, kv.ModRevision)
-	return r, nil
+	setVersion(r, revision)
+	return r
 }
 
 func bookkeepingOf(m *catalogv1.Record) snapshot.Bookkeeping {
@@ -93,12 +154,6 @@ func bookkeepingOf(m *catalogv1.Record) snapshot.Bookkeeping {
 		})
 	}
 	return b
-}
-
-func damaged(key string, err error) error {
-	return snapshot.ReasonCatalogUnavailable.New("read the record under %q", key).Final().
-		Because(fmt.Errorf("its value is damaged or was written by something else: %w", err)).
-		Advise("remove the key (etcdctl del) and reconcile: what the backends hold gets its record back")
 }
 
 func setVersion(r *snapshot.Record, revision int64) {

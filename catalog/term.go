@@ -25,12 +25,25 @@ func (t *Term) LastDue(ctx context.Context, schedule string) (due time.Time, err
 		if err != nil || kv == nil {
 			return err
 		}
-		if due, err = time.Parse(time.RFC3339Nano, string(kv.Value)); err != nil {
+		if due, err = parseDue(kv.Value); err != nil {
 			c.cfg.Logger.WarnContext(ctx, what+": the value is damaged; the schedule begins anew", "key", key, "error", err)
 			due = time.Time{}
 		}
 		return nil
 	})
+	return due, err
+}
+
+// parseDue returns the time in a value. No schedule ran before there was this program: from such a time on, all runs
+// until now would be gone through.
+func parseDue(value []byte) (time.Time, error) {
+	if len(value) > len(time.RFC3339Nano) {
+		return time.Time{}, fmt.Errorf("it has %d bytes", len(value))
+	}
+	due, err := time.Parse(time.RFC3339Nano, string(value))
+	if err == nil && due.Year() < 2020 {
+		err = fmt.Errorf("no schedule was due in the year %d", due.Year())
+	}
 	return due, err
 }
 

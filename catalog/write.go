@@ -12,7 +12,7 @@ import (
 
 // Create adds a record, and makes its request id lead to it if it leads to none.
 func (c *Catalog) Create(ctx context.Context, r *snapshot.Record) error {
-	value, err := encode(r)
+	value, err := c.encode(r, nil)
 	if err != nil {
 		return err
 	}
@@ -40,10 +40,7 @@ func (c *Catalog) Create(ctx context.Context, r *snapshot.Record) error {
 
 // Update replaces a record and the keys that are derived from it.
 func (c *Catalog) Update(ctx context.Context, r *snapshot.Record) error {
-	value, err := encode(r)
-	if err != nil {
-		return err
-	}
+	var value string // as an attempt wrote it
 	key := c.keys.record(r.Name)
 	what := fmt.Sprintf("update the record of %q", r.Name)
 	return c.do(ctx, "update", what, func(ctx context.Context, client *clientv3.Client, again bool) error {
@@ -53,11 +50,14 @@ func (c *Catalog) Update(ctx context.Context, r *snapshot.Record) error {
 		}
 		var done int64
 		if current != nil && current.ModRevision == r.Version {
-			old, err := c.decode(current)
+			stored, err := c.parse(current)
 			if err != nil {
 				return err
 			}
-			ops := append(c.replaceIndex(old, r), clientv3.OpPut(key, value))
+			if value, err = c.encode(r, stored); err != nil {
+				return err
+			}
+			ops := append(c.replaceIndex(recordOf(stored, r.Version), r), clientv3.OpPut(key, value))
 			if done, current, err = c.change(ctx, client, key, r.Version, ops); err != nil {
 				return err
 			}

@@ -206,7 +206,9 @@ func (r *reconciliation) removalOf(
 		}
 		l := r.failedLocation(v, rec, data.Size, "its manifest is missing")
 		if rec.Trigger == snapshot.TriggerAdopted {
+			// Its state before is not known. Without a note of when it was seen, the next reconcile reads the file again.
 			l.State, l.Error = snapshot.StateReady, ""
+			delete(rec.Seen, v.repo.Name())
 		}
 		return false, &l, nil
 	}

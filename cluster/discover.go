@@ -96,7 +96,7 @@ func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.
 		r.c.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.repo.Name(), "snapshot", g.Name, "error", err)
 		return nil, nil //nolint:nilnil // it is another program's file
 	case len(g.Objects) == 0 && (err != nil || m.Removed.IsZero()):
-		return nil, nil //nolint:nilnil // it describes nothing, unless it is what a removal has left
+		return nil, nil //nolint:nilerr,nilnil // it describes nothing, unless it is what a removal has left
 	case err != nil:
 		return nil, err
 	}

@@ -58,7 +58,12 @@ func (c *Cluster) Deliver(ctx context.Context) (next time.Time, err error) {
 		return time.Time{}, err
 	}
 	for _, old := range entries[1:] {
-		if err := c.dropOlder(ctx, old); err != nil {
+		err := c.dropOlder(ctx, old)
+		if errors.Is(err, snapshot.ErrBadRecord) {
+			c.log.WarnContext(ctx, "older upload fallback stays: its record cannot be read", "snapshot", old.Name, "error", err)
+			continue
+		}
+		if err != nil {
 			return time.Time{}, err
 		}
 	}

@@ -17,10 +17,10 @@ import (
 // repairs are due. A backend that is down does not keep the others from being pruned.
 func (c *Cluster) Maintain(ctx context.Context) error {
 	reports, err := c.Reconcile(ctx, ReconcileRequest{})
-	if err != nil {
+	if err != nil && !errors.Is(err, snapshot.ErrBadRecord) {
 		return err
 	}
-	var errs []error
+	errs := []error{err} // records that cannot be read keep nothing else from being reconciled and pruned
 	var healthy []string
 	for _, r := range reports {
 		if r.Err != nil {

@@ -52,7 +52,8 @@ type LiveHash struct {
 // seconds. Errors are a [snapshot.Error] with ReasonCatalogUnavailable, or wrap the sentinel that a method names. This
 // holds for the other ports of the catalog, too.
 type Records interface {
-	// Get returns a record or ErrNotFound.
+	// Get returns a record or ErrNotFound. A record that cannot be read is an error that wraps ErrBadRecord, here and in
+	// the other methods: none of them changes or removes it.
 	Get(ctx context.Context, name string) (*snapshot.Record, error)
 	// Create adds a record and sets its Version and Etag; ErrExists when there is one of that name. It makes the record's
 	// request id lead to it only when the id leads to no record yet.
@@ -63,7 +64,8 @@ type Records interface {
 	// Remove removes the record whose Version is r.Version; ErrConflict when it has changed, nil when it is gone.
 	Remove(ctx context.Context, r *snapshot.Record) error
 	// Scan yields all records in ascending order of [snapshot.OrderKey](name), as of one revision where that is not
-	// compacted meanwhile. A scan that fails yields an error, last.
+	// compacted meanwhile. For a record that cannot be read it yields an error with a [snapshot.BadRecord], in its place,
+	// and goes on. Any other error is the last element.
 	Scan(ctx context.Context) iter.Seq2[*snapshot.Record, error]
 }
 
@@ -71,9 +73,11 @@ type Records interface {
 type Saves interface {
 	// Lock takes the cluster's save lock for owner or returns ErrLocked at once.
 	Lock(ctx context.Context, owner string) (Lock, error)
-	// LockOwner returns who holds the cluster's save lock; empty when it is free.
+	// LockOwner returns who holds the cluster's save lock; empty when it is free, also when something is in its place that
+	// is no replica's lock.
 	LockOwner(ctx context.Context) (string, error)
-	// ByRequestID returns the record of the save with this request id, or ErrNotFound.
+	// ByRequestID returns the record of the save with this request id, or ErrNotFound. An id that leads to a record which
+	// cannot be read, or is of another request, leads to none: the request may be made again.
 	ByRequestID(ctx context.Context, id string) (*snapshot.Record, error)
 	// Begin adds the record of a save, as Create does, and makes its request id lead to it. All of it is on condition:
 	// ErrLocked when the owner in r does not hold the save lock any more; ErrConflict when the request does not lead to old
@@ -92,14 +96,15 @@ type Lock interface {
 
 // History answers questions about all records of one cluster, now and over time.
 type History interface {
-	// List returns a page, newest first.
+	// List returns a page, newest first. Records that cannot be read are left out; the page says so.
 	List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
 	// Changes yields the changes of records after a position, by any replica, in order and a revision at a time; after 0
 	// those from now on. The first ones are yielded as soon as none can be missed any more, and some say of a later
 	// revision that nothing has happened up to it. While the catalog does not answer it waits, and goes on where it was. It
 	// ends with an error: a [snapshot.Error] with ReasonCancelled when ctx is done, and with ReasonWatchExpired when the
 	// catalog does not know the changes any more, or is of a time before the revision. It holds little memory however
-	// slowly it is read.
+	// slowly it is read. A change to a record that cannot be read is left out, and one from it looks as if there had been
+	// none.
 	Changes(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Changes, error]
 }
 

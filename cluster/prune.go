@@ -62,10 +62,15 @@ func (c *Cluster) wouldPrune(ctx context.Context, repo *repository.Repository, n
 }
 
 // candidates returns the READY copies of each backend, and those that are supposed to be there. Only the facts that
-// retention needs are held in memory.
+// retention needs are held in memory. Copies whose record cannot be read are none: they stay, and do not take the place
+// of another one that a rule keeps.
 func (c *Cluster) candidates(ctx context.Context, repos []*repository.Repository, supposed map[string]bool) ([][]*snapshot.Candidate, error) {
 	all := make([][]*snapshot.Candidate, len(repos))
+	var bad snapshot.BadRecords
 	for rec, err := range c.cfg.Records.Scan(ctx) {
+		if bad.Add(err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -87,6 +92,9 @@ func (c *Cluster) candidates(ctx context.Context, repos []*repository.Repository
 				Proven: !rec.Proven().IsZero(), Exemption: rules.Exemption(&rec.Snapshot),
 			})
 		}
+	}
+	if err := bad.Err(); err != nil {
+		c.log.WarnContext(ctx, "records cannot be read; retention leaves their snapshots alone", "error", err)
 	}
 	return all, nil
 }

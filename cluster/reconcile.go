@@ -21,6 +21,9 @@ const reconcileWorkers = 16
 // Reconcile makes the catalog tell the truth about the backends: one merge of the catalog's scan with the backends'
 // listings, all in the same order. A backend that fails is reported, and nothing that it holds is forgotten. The error
 // is that of the whole: the catalog cannot be read or written, or the call was cancelled.
+//
+// A record that cannot be read is left alone, and so is all that the backends hold under its name. The error then wraps
+// [snapshot.ErrBadRecord], and comes beside reports that are complete.
 func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports []BackendReport, err error) {
 	chosen, err := c.choose(req.Backends)
 	if err != nil {
@@ -50,7 +53,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 		return reports, err
 	}
 	r.logEnd(ctx)
-	return reports, nil
+	return reports, r.bad.Err()
 }
 
 // reconciliation is one Reconcile under way.
@@ -67,6 +70,7 @@ type reconciliation struct {
 	busy    map[string]bool     // names that a replica is saving: their files are no leftovers
 	changes int64
 	queue   []missing // copies to repair
+	bad     snapshot.BadRecords
 }
 
 func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconciliation {
@@ -80,12 +84,13 @@ func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconci
 type item struct {
 	name   string
 	rec    *snapshot.Record    // nil when the catalog has none
+	bad    bool                // the catalog has one that cannot be read
 	groups []*repository.Group // of the views, nil where the listing has none
 	known  []bool              // of the views
 }
 
 func (r *reconciliation) run(ctx context.Context) error {
-	records := newCursor(r.c.cfg.Records.Scan(ctx), func(rec *snapshot.Record) string { return snapshot.OrderKey(rec.Name) })
+	records := newCursor(r.scan(ctx), func(s scanned) string { return snapshot.OrderKey(s.name) })
 	defer records.stop()
 	// The catalog's revision is pinned before the listings begin: a record that the scan shows as READY was there already
 	// when they did.
@@ -111,9 +116,58 @@ func (r *reconciliation) run(ctx context.Context) error {
 	return nil
 }
 
+// scanned is an element of the catalog's scan.
+type scanned struct {
+	name string
+	rec  *snapshot.Record // nil when it cannot be read
+}
+
+// scan returns the catalog's records, also those that cannot be read, in their place. One whose key has no name has no
+// place.
+func (r *reconciliation) scan(ctx context.Context) iter.Seq2[scanned, error] {
+	return func(yield func(scanned, error) bool) {
+		for rec, err := range r.c.cfg.Records.Scan(ctx) {
+			s := scanned{rec: rec}
+			switch {
+			case errors.Is(err, snapshot.ErrBadRecord):
+				r.noteBad(err)
+				if s.name, _ = snapshot.BadRecordName(err); s.name == "" {
+					continue
+				}
+			case err != nil:
+				yield(scanned{}, err)
+				return
+			default:
+				s.name = rec.Name
+			}
+			if !yield(s, nil) {
+				return
+			}
+		}
+	}
+}
+
+// noteBad notes the error of a record that cannot be read, and returns false for any other error.
+func (r *reconciliation) noteBad(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bad.Add(err)
+}
+
+// leaveAlone does nothing about a name whose record cannot be read: nobody knows what its files are.
+func (r *reconciliation) leaveAlone(it item) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.busy[it.name] = true
+	ch := newListed(it)
+	for i, v := range r.views {
+		v.report.add(ch, i)
+	}
+}
+
 // mergeStreams takes name after name off the catalog and the listings, and reconciles several records side by side. The
 // first error ends it.
-func (r *reconciliation) mergeStreams(ctx context.Context, records *cursor[*snapshot.Record]) error {
+func (r *reconciliation) mergeStreams(ctx context.Context, records *cursor[scanned]) error {
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	workers := newSlots(reconcileWorkers)
@@ -129,7 +183,10 @@ func (r *reconciliation) mergeStreams(ctx context.Context, records *cursor[*snap
 		}
 		wg.Go(func() {
 			defer release()
-			if err := r.reconcileRecord(working, it); err != nil {
+			err := r.reconcileRecord(working, it)
+			if r.noteBad(err) { // it was read a moment ago, or would be too large to be written
+				r.leaveAlone(it)
+			} else if err != nil {
 				fail(err)
 			}
 		})
@@ -153,8 +210,16 @@ func (r *reconciliation) logEnd(ctx context.Context) {
 		}
 	}
 	attrs := []any{"duration", r.c.cfg.Now().Sub(r.begin), "validate_only", r.req.ValidateOnly, "changes", r.changes, "repair", r.req.Repair}
-	if len(failed) == 0 {
+	bad := r.bad.Err()
+	switch {
+	case len(failed) == 0 && bad == nil:
 		r.c.log.InfoContext(ctx, "reconciled", attrs...)
+		return
+	case bad != nil:
+		r.c.log.WarnContext(ctx, "records cannot be read; nothing under their names was reconciled", "error", bad)
+	}
+	if len(failed) == 0 {
+		r.c.log.WarnContext(ctx, "reconciled without all records", attrs...)
 		return
 	}
 	attrs = append(attrs, "backends_failed", len(failed), "backends", len(r.views), "error", errors.Join(failed...))
@@ -162,7 +227,7 @@ func (r *reconciliation) logEnd(ctx context.Context) {
 }
 
 // nextItem takes the smallest name off all streams.
-func (r *reconciliation) nextItem(records *cursor[*snapshot.Record]) (item, bool) {
+func (r *reconciliation) nextItem(records *cursor[scanned]) (item, bool) {
 	least := records.key
 	for _, v := range r.views {
 		if v.cursor != nil && v.cursor.key != "" && (least == "" || v.cursor.key < least) {
@@ -182,7 +247,7 @@ func (r *reconciliation) nextItem(records *cursor[*snapshot.Record]) (item, bool
 		}
 	}
 	if records.key == least {
-		it.rec = records.cur
+		it.rec, it.bad = records.cur.rec, records.cur.rec == nil
 		records.advance()
 	}
 	return it, true

@@ -25,12 +25,11 @@ const (
 // reconcileRecord makes the record of one name tell the truth about the backends that are known. Its error ends the whole
 // reconciliation; the error of one backend is noted in its view.
 func (r *reconciliation) reconcileRecord(ctx context.Context, it item) error {
-	ch := newChange(len(r.views))
-	for i, g := range it.groups {
-		if g != nil && g.Manifest && len(g.Objects) > 0 {
-			ch.listed[i] = true
-		}
+	if it.bad {
+		r.leaveAlone(it)
+		return nil
 	}
+	ch := newListed(it)
 	if it.rec == nil {
 		return r.discover(ctx, it, ch)
 	}
@@ -54,6 +53,17 @@ func (r *reconciliation) reconcileRecord(ctx context.Context, it item) error {
 		return r.commit(ctx, it, nil, ch, true)
 	}
 	return r.commit(ctx, it, rec, ch, !it.rec.SameStatus(rec) || it.rec.Generation != rec.Generation)
+}
+
+// newListed returns the effect of a name that is only counted where it was listed.
+func newListed(it item) *change {
+	ch := newChange(len(it.groups))
+	for i, g := range it.groups {
+		if g != nil && g.Manifest && len(g.Objects) > 0 {
+			ch.listed[i] = true
+		}
+	}
+	return ch
 }
 
 // commit writes the reconciled record of one name: rec nil removes it, write false leaves it as it is. A record that
@@ -102,11 +112,11 @@ func (r *reconciliation) commit(ctx context.Context, it item, rec *snapshot.Reco
 // settleSaving decides about a save whose owner is gone. It returns false when the owner is at work, or when a backend
 // that it was writing to cannot be seen.
 func (r *reconciliation) settleSaving(ctx context.Context, it item, rec *snapshot.Record, ch *change) (bool, error) {
-	owner, err := r.c.cfg.Saves.LockOwner(ctx)
+	alive, err := r.c.ownerAlive(ctx, rec)
 	if err != nil {
 		return false, err
 	}
-	if owner == rec.Owner() || r.c.inflight.has(rec.Name) || !r.allSeen(it, rec) {
+	if alive || r.c.inflight.has(rec.Name) || !r.allSeen(it, rec) {
 		r.mu.Lock()
 		r.busy[rec.Name] = true
 		r.mu.Unlock()
@@ -114,6 +124,13 @@ func (r *reconciliation) settleSaving(ctx context.Context, it item, rec *snapsho
 	}
 	r.settleInterrupted(ctx, it, rec, ch)
 	return true, nil
+}
+
+// ownerAlive reports whether the replica that saves a snapshot holds the save lock still. A record without an owner is
+// of no save that runs.
+func (c *Cluster) ownerAlive(ctx context.Context, rec *snapshot.Record) (bool, error) {
+	owner, err := c.cfg.Saves.LockOwner(ctx)
+	return owner != "" && owner == rec.Owner(), err
 }
 
 // settleInterrupted makes the record of a save that was given up say what the backends hold.
@@ -271,19 +288,24 @@ func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snaps
 	if loc != nil && r.rewritten(v, g, loc) {
 		r.c.manifests.remember(v.repo.Name(), g.Name, g.ManifestTime)
 	}
-	switch {
-	case rec.StoredSHA256 == "":
-		rec.Describe(m.Record)
-	case m.Record.Generation > rec.Generation && m.Record.StoredSHA256 == rec.StoredSHA256:
-		// The catalog came back from the past, and the snapshot was updated since.
-		rec.Labels, rec.Pinned, rec.Generation = m.Record.Labels, m.Record.Pinned, m.Record.Generation
-	}
+	learn(rec, m.Record)
 	switch {
 	case loc == nil:
 		rec.Found(r.compare(v, rec, m.Record, data))
 		ch.added[i] = true
 	case !r.settleSuperseded(ctx, i, rec, data, ch):
 		ch.note(i, rec.Found(r.compare(v, rec, m.Record, data)))
+	}
+}
+
+// learn takes facts into a record that only the manifest knows: all of them after a save whose replica died, and an update
+// of the snapshot that the catalog has forgotten because it came back from the past.
+func learn(rec, found *snapshot.Record) {
+	switch {
+	case rec.StoredSHA256 == "":
+		rec.Describe(found)
+	case found.Generation > rec.Generation && found.StoredSHA256 == rec.StoredSHA256:
+		rec.Labels, rec.Pinned, rec.Generation = found.Labels, found.Pinned, found.Generation
 	}
 }
 

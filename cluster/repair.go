@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -81,13 +82,16 @@ func (c *Cluster) tryRepair(ctx context.Context, m missing, stuck map[string]boo
 	switch {
 	case ctx.Err() != nil:
 		return m, snapshot.Cancelled(ctx, "repair cluster %q", c.cfg.Name)
-	case err == nil:
+	case err == nil, errors.Is(err, snapshot.ErrBadRecord): // the record cannot be read any more
 		return missing{}, nil
 	case snapshot.ReasonOf(err) == snapshot.ReasonCatalogUnavailable, repaired.rec == nil:
 		return m, err
 	}
 	stuck[backend] = isStuck(err, backend)
 	rec, aerr := c.repairFailed(ctx, repaired.rec, backend, err)
+	if errors.Is(aerr, snapshot.ErrBadRecord) {
+		return missing{}, nil
+	}
 	if aerr != nil {
 		return m, aerr
 	}
@@ -117,6 +121,9 @@ func isStuck(err error, backend string) bool {
 func (c *Cluster) repairQueue(ctx context.Context) ([]missing, error) {
 	var queue []missing
 	for rec, err := range c.cfg.Records.Scan(ctx) {
+		if errors.Is(err, snapshot.ErrBadRecord) {
+			continue // reconcile tells of it
+		}
 		if err != nil {
 			return nil, err
 		}

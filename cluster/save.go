@@ -118,7 +118,7 @@ func (s *save) lock(ctx context.Context) (unlock func(), err error) {
 	switch {
 	case errors.Is(err, snapshot.ErrLocked):
 		s.c.observe(ctx, snapshot.Event{Type: snapshot.EventSaveRejected})
-		return nil, s.c.saveInProgress("on another replica")
+		return nil, s.c.saveInProgress("on another replica").Because(err)
 	case ctx.Err() != nil:
 		return nil, snapshot.Cancelled(ctx, "lock cluster %q", s.c.cfg.Name)
 	case err != nil:
@@ -268,7 +268,7 @@ func (s *save) outcome(ctx context.Context) (SaveResult, error) {
 }
 
 // saveInProgress is the error that the cluster is being saved already; where says by which save.
-func (c *Cluster) saveInProgress(where string) error {
+func (c *Cluster) saveInProgress(where string) *snapshot.Error {
 	return snapshot.ReasonSaveInProgress.New("cluster %q is being saved already, %s", c.cfg.Name, where).
 		Advise("one save per cluster runs at a time; wait for it, or for its lease to run out if its replica has died")
 }

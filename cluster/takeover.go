@@ -24,18 +24,18 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 	err = retryConflict(func() error {
 		found, err := c.cfg.Saves.ByRequestID(ctx, requestID)
 		if err != nil {
-			rec = nil // not found, or the catalog is down; the lock finds out which
-			return nil //nolint:nilerr // as above
+			rec = nil
+			return nil //nolint:nilerr // not found, or the catalog is down; the lock finds out which
 		}
 		rec = found
 		if rec.State() != snapshot.StateSaving {
 			return nil
 		}
-		owner, err := c.cfg.Saves.LockOwner(ctx)
+		alive, err := c.ownerAlive(ctx, rec)
 		if err != nil {
 			return nil //nolint:nilerr // the catalog is down; the lock says so
 		}
-		if owner == rec.Owner() {
+		if alive {
 			return c.saveInProgress("by this very request, on another replica")
 		}
 		settled, err := c.settleDead(ctx, rec)
@@ -179,11 +179,9 @@ func (s *save) recordAnew(ctx context.Context) error {
 	}
 	lost := other.Concluded() && other.State() != snapshot.StateFailed
 	if other.State() == snapshot.StateSaving {
-		owner, err := s.c.cfg.Saves.LockOwner(ctx)
-		if err != nil {
+		if lost, err = s.c.ownerAlive(ctx, other); err != nil {
 			return err
 		}
-		lost = owner == other.Owner()
 	}
 	if lost {
 		s.yield(ctx, other.Name)

@@ -296,11 +296,10 @@ func (c *Cluster) compareLive(ctx context.Context, rec *snapshot.Record, checked
 // Scrub verifies a share of the snapshots. Its findings are in the catalog, the log and the metrics; the error is that of
 // copies that are damaged, and of those that could not be verified.
 func (c *Cluster) Scrub(ctx context.Context, s Scrub) error {
-	all, err := c.toScrub(ctx)
+	all, errs, err := c.toScrub(ctx)
 	if err != nil || len(all) == 0 {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
-	var errs []error
 	if s.Drill {
 		newest := slices.MaxFunc(all, func(a, b scrubbed) int {
 			return cmp.Or(a.created.Compare(b.created), strings.Compare(a.name, b.name))
@@ -330,12 +329,17 @@ type scrubbed struct {
 }
 
 // toScrub returns the snapshots that have a READY copy on a configured backend. Without that condition, a snapshot whose
-// backends are no longer configured would be the first in turn for ever.
-func (c *Cluster) toScrub(ctx context.Context) (all []scrubbed, err error) {
+// backends are no longer configured would be the first in turn for ever. bad are the errors of records that cannot be
+// read.
+func (c *Cluster) toScrub(ctx context.Context) (all []scrubbed, bad []error, err error) {
+	var unreadable snapshot.BadRecords
 	latest := c.cfg.Now().Add(snapshot.ClockTolerance) // a later time was noted by a clock that was wrong
 	for rec, err := range c.cfg.Records.Scan(ctx) {
+		if unreadable.Add(err) {
+			continue
+		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		ready := c.copiesOf(rec, "", func(l *snapshot.Location) bool { return l.State == snapshot.StateReady })
 		if rec.State() != snapshot.StateReady && rec.State() != snapshot.StatePartial || len(ready) == 0 {
@@ -350,5 +354,5 @@ func (c *Cluster) toScrub(ctx context.Context) (all []scrubbed, err error) {
 		}
 		all = append(all, s)
 	}
-	return all, nil
+	return all, unreadable.Errors(), nil
 }

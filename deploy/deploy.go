@@ -1,5 +1,5 @@
-// Package deploy is about the files beside it, with which others run and watch snapshotd. It reads what the tests hold against
-// the program; nobody else needs it.
+// Package deploy reads the files beside it, with which operators run and watch snapshotd, so that tests can compare
+// them with the program. Only tests use it.
 package deploy
 
 import (

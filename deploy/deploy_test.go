@@ -32,7 +32,7 @@ func exported(t *testing.T) map[string]bool {
 	return names
 }
 
-// Of what is in a query, these are metrics of the service: names, also in quotes and with what the dashboard puts before them.
+// The metrics of the service in a query: names, also in quotes, and with the dashboard's prefix.
 var metric = regexp.MustCompile(`\b(?:k3s_)?(?:etcd_snapshot|snapshotd)_[a-z0-9_]+`)
 
 func TestEveryMetricIsOneThatTheServiceExports(t *testing.T) {
@@ -113,7 +113,7 @@ func TestTheProgramIsStartedAsItCanBe(t *testing.T) {
 	}
 }
 
-// Where the unit puts what the configuration names.
+// The directories of the unit, where the configuration's paths must be.
 func TestTheUnitAndItsConfigurationAgree(t *testing.T) {
 	unit, config := read(t, "systemd", "snapshotd.service"), read(t, "systemd", "snapshotd.yaml")
 	const dir = "/run/credentials/snapshotd.service/"
@@ -134,15 +134,19 @@ func TestTheUnitAndItsConfigurationAgree(t *testing.T) {
 	}
 }
 
-// What goes by name or number from file to file: Kubernetes takes a port that nobody has.
+// The names and numbers that one file takes from another: Kubernetes accepts a port that does not exist.
 func TestTheManifestsAgree(t *testing.T) {
 	for file, want := range map[string][]string{
-		"snapshotd.yaml":     {"listen_http: 0.0.0.0:7380", "listen_grpc: 127.0.0.1:", "data_dir: /var/lib/snapshotd", ": /etc/snapshotd/etcd/ca.crt"},
-		"statefulset.yaml":   {"- name: http\n              containerPort: 7380", "mountPath: /var/lib/snapshotd", "mountPath: /etc/snapshotd/etcd", "secretName: snapshotd-etcd", "secretName: snapshotd-s3", "value: /etc/snapshotd/s3/credentials"},
+		"snapshotd.yaml": {"listen_http: 0.0.0.0:7380", "listen_grpc: 127.0.0.1:", "data_dir: /var/lib/snapshotd",
+			": /etc/snapshotd/etcd/ca.crt"},
+		"statefulset.yaml": {"- name: http\n              containerPort: 7380", "mountPath: /var/lib/snapshotd",
+			"mountPath: /etc/snapshotd/etcd", "secretName: snapshotd-etcd", "secretName: snapshotd-s3",
+			"value: /etc/snapshotd/s3/credentials"},
 		"service.yaml":       {"targetPort: http"},
 		"networkpolicy.yaml": {"port: http,"},
 		filepath.Join("..", "prometheus", "scrape-kubernetes.yaml"): {"regex: snapshotd;http", "names: [snapshotd]"},
-		"secrets.example.yaml": {"name: snapshotd-etcd", "ca.crt:", "client.crt:", "client.key:", "name: snapshotd-s3", "credentials:"},
+		"secrets.example.yaml": {"name: snapshotd-etcd", "ca.crt:", "client.crt:", "client.key:", "name: snapshotd-s3",
+			"credentials:"},
 	} {
 		for _, w := range want {
 			if !strings.Contains(read(t, "kubernetes", file), w) {
@@ -150,7 +154,8 @@ func TestTheManifestsAgree(t *testing.T) {
 			}
 		}
 	}
-	for _, probe := range regexp.MustCompile(`httpGet: {path: /(?:readyz|healthz), port: (\w+)}`).FindAllStringSubmatch(read(t, "kubernetes", "statefulset.yaml"), -1) {
+	probes := regexp.MustCompile(`httpGet: {path: /(?:readyz|healthz), port: (\w+)}`)
+	for _, probe := range probes.FindAllStringSubmatch(read(t, "kubernetes", "statefulset.yaml"), -1) {
 		if probe[1] != "http" {
 			t.Errorf("a probe asks port %s", probe[1])
 		}
@@ -173,7 +178,8 @@ func TestSystemdHasNoComplaint(t *testing.T) {
 	if err != nil || strings.Contains(string(out), "snapshotd.service:") {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
-	out, err = exec.CommandContext(t.Context(), analyze, "security", "--offline=yes", "--threshold=20", unit).CombinedOutput()
+	out, err = exec.CommandContext(t.Context(), analyze, "security", "--offline=yes", "--threshold=20",
+		unit).CombinedOutput()
 	if err != nil && !strings.Contains(string(out), "unrecognized option") { // before systemd 250
 		t.Errorf("systemd-analyze security: %v\n%s", err, out)
 	}

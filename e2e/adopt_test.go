@@ -18,10 +18,11 @@ import (
 	"go.uber.org/zap"
 )
 
-// TestMigratingFromK3s follows docs/migrating-from-k3s.md on what K3s leaves in a directory and in a bucket.
+// TestMigratingFromK3s follows docs/migrating-from-k3s.md with the files that K3s leaves in a directory and in a
+// bucket.
 func TestMigratingFromK3s(t *testing.T) {
 	w := newWorld(t, 0)
-	w.dir = filepath.Join(w.dir, "db", "snapshots") // as K3s has it: what it knows of a snapshot is above
+	w.dir = filepath.Join(w.dir, "db", "snapshots") // as in K3s, the metadata of a snapshot is in the directory above
 	above := filepath.Join(filepath.Dir(w.dir), ".metadata")
 	for _, dir := range []string{w.dir, above} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -32,7 +33,8 @@ func TestMigratingFromK3s(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "db")
-	if _, err := snapshot.SaveWithVersion(t.Context(), zap.NewNop(), clientv3.Config{Endpoints: w.etcd.Endpoints()}, path); err != nil {
+	if _, err := snapshot.SaveWithVersion(t.Context(), zap.NewNop(), clientv3.Config{Endpoints: w.etcd.Endpoints()},
+		path); err != nil {
 		t.Fatal(err)
 	}
 	db, err := os.ReadFile(path)
@@ -105,12 +107,12 @@ clusters:
 			if sn.Labels["clusterName"] != "on disk" {
 				t.Errorf("labels of %s: %v", plain, sn.Labels)
 			}
-			judge(t, path, sn)
+			compareWithEtcdutl(t, path, sn)
 		}
 		if sn.Name == strings.TrimSuffix(zipped, ".zip") {
 			out := filepath.Join(t.TempDir(), "db")
 			s.must("download", sn.Name, "--decoded", "--backend", "s3", "--output", out)
-			judge(t, out, sn)
+			compareWithEtcdutl(t, out, sn)
 		}
 	}
 }

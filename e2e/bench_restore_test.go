@@ -31,15 +31,16 @@ func TestBenchRestore(t *testing.T) {
 	t.Log("\n" + b.report())
 }
 
-// restoreBench is a snapshot on a directory, in a bucket, sealed, and as etcdctl leaves it, and those who restore it.
+// restoreBench is a snapshot on a directory, in a bucket, encrypted, and as etcdctl leaves it, and the programs that
+// restore it.
 type restoreBench struct {
 	turns
 	*world
 	service *service
 	etcdutl string
-	file    string // what etcdctl has saved
-	work    string // what is restored, emptied after each turn
-	key     string // of the sealed copies
+	file    string // a snapshot of etcdctl
+	work    string // target of the restores, emptied after each turn
+	key     string // of the encrypted copies
 }
 
 func newRestoreBench(t *testing.T, bytes int64) *restoreBench {
@@ -52,21 +53,25 @@ func newRestoreBench(t *testing.T, bytes int64) *restoreBench {
 	b.cleanUp = b.empty
 	b.service = start(t, w.options(), "--config", b.config())
 	b.service.must("save", "--cluster", "default")
-	b.service.must("save", "--cluster", "sealed")
-	w.must(t, testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdctl/v3"), "--endpoints", w.etcd.Endpoints()[0], "snapshot", "save", b.file)
+	b.service.must("save", "--cluster", "encrypted")
+	w.must(t, testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdctl/v3"), "--endpoints", w.etcd.Endpoints()[0], "snapshot",
+		"save", b.file)
 	dir, s3 := "file://"+w.dir, w.s3URL("")
 	b.contenders = []contender{
 		{name: "p", what: "the peer: etcdutl snapshot restore of the uncompressed file, its hash checked", run: b.peer},
 		{name: "l", what: "snapshotd restore from a directory, zstd", run: b.restore("--from", dir)},
 		{name: "s", what: "snapshotd restore from S3, zstd", run: b.restore("--from", s3)},
-		{name: "e", what: "snapshotd restore from a directory, zstd, encrypted", run: b.restore("--from", dir, "--cluster", "sealed", "--identity", b.key)},
-		{name: "d", what: "snapshotd verify --from a directory --level drill", run: b.verify("--from", dir, "--temp-dir", b.work)},
-		{name: "v", what: "snapshotd verify --level drill: the service, and its live cluster's HashKV", run: b.verify("--addr", b.service.grpc, "--backend", "local")},
+		{name: "e", what: "snapshotd restore from a directory, zstd, encrypted",
+			run: b.restore("--from", dir, "--cluster", "encrypted", "--identity", b.key)},
+		{name: "d", what: "snapshotd verify --from a directory --level drill",
+			run: b.verify("--from", dir, "--temp-dir", b.work)},
+		{name: "v", what: "snapshotd verify --level drill: the service, and its live cluster's HashKV",
+			run: b.verify("--addr", b.service.grpc, "--backend", "local")},
 	}
 	return b
 }
 
-// config is that of a service that saves one etcd twice, in the clear and sealed.
+// config is that of a service that saves one etcd twice, in the clear and encrypted.
 func (b *restoreBench) config() string {
 	b.t.Helper()
 	id, err := age.GenerateX25519Identity()
@@ -75,7 +80,8 @@ func (b *restoreBench) config() string {
 	}
 	backends := fmt.Sprintf("backends: [{name: local, url: %q}, {name: s3, url: %q}]", "file://"+b.dir, b.s3URL(""))
 	doc := "reconcile_interval: 24h\nclusters:\n"
-	for name, more := range map[string]string{"default": "", "sealed": ", encryption: {recipients: [" + id.Recipient().String() + "]}"} {
+	for name, more := range map[string]string{"default": "",
+		"encrypted": ", encryption: {recipients: [" + id.Recipient().String() + "]}"} {
 		doc += fmt.Sprintf("  - {name: %s, etcd: {endpoints: [%q]}, %s%s}\n", name, b.etcd.Endpoints()[0], backends, more)
 	}
 	if err := os.WriteFile(b.key, []byte(id.String()+"\n"), 0o600); err != nil {
@@ -98,7 +104,7 @@ func (b *restoreBench) verify(args ...string) func() {
 	return func() { b.must(b.t, b.service.path, args...) }
 }
 
-// empty removes what was restored.
+// empty removes the files of a restore.
 func (b *restoreBench) empty() {
 	b.t.Helper()
 	if err := os.RemoveAll(filepath.Join(b.work, "data")); err != nil {
@@ -128,13 +134,14 @@ func (b *restoreBench) report() string {
 		heads, lines = append(heads, c.name+" / p"), append(lines, "---")
 		ratios = append(ratios, fmt.Sprintf("%.2f (by round %.2f)", ratio(b.took[c.name], b.took["p"]), median(each)))
 	}
-	fmt.Fprintf(&out, "| %s |\n|%s|\n| %s |\n", strings.Join(heads, " | "), strings.Join(lines, "|"), strings.Join(ratios, " | "))
+	fmt.Fprintf(&out, "| %s |\n|%s|\n| %s |\n", strings.Join(heads, " | "), strings.Join(lines, "|"),
+		strings.Join(ratios, " | "))
 	return out.String()
 }
 
 func ratio(a, b []time.Duration) float64 { return median(a).Seconds() / median(b).Seconds() }
 
-// stored is the copy in the directory that is not sealed.
+// stored is the copy in the directory that is not encrypted.
 func (b *restoreBench) stored() string {
 	for _, f := range b.files(b.t) {
 		if strings.HasSuffix(f, ".db.zst") {

@@ -33,7 +33,7 @@ func TestBenchSave(t *testing.T) {
 	t.Log("\n" + b.report())
 }
 
-// bench is the database, the S3 server, and those who save.
+// bench is the database, the S3 server, and the programs that save.
 type bench struct {
 	*world
 	turns
@@ -63,7 +63,8 @@ func newBench(t *testing.T, bytes int64) *bench {
 	}
 	b.cleanUp = b.removeAll
 	o := w.options()
-	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+b.otlp.GRPC, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_METRICS_EXPORTER=none")
+	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+b.otlp.GRPC, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+		"OTEL_METRICS_EXPORTER=none")
 	b.service = start(t, o, append(w.args(t, ""), "--reconcile-interval", "24h")...)
 	b.contenders = []contender{
 		{name: "a", what: "the floor: etcd's client library reads the stream, nothing is kept", run: b.floor},
@@ -108,7 +109,7 @@ func (b *bench) save() {
 	}
 }
 
-// removeAll removes what a turn has stored.
+// removeAll removes the objects of a turn.
 func (b *bench) removeAll() {
 	b.t.Helper()
 	for _, dir := range []string{b.work, filepath.Join(b.dir, "default")} {
@@ -123,7 +124,9 @@ func (b *bench) removeAll() {
 		}
 	}
 	for _, key := range b.objects(b.t) {
-		_, err := b.s3.Client().DeleteObject(context.WithoutCancel(b.t.Context()), &s3.DeleteObjectInput{Bucket: aws.String(b.bucket), Key: aws.String(key)})
+		_, err := b.s3.Client().DeleteObject(context.WithoutCancel(b.t.Context()), &s3.DeleteObjectInput{
+			Bucket: aws.String(b.bucket), Key: aws.String(key),
+		})
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -174,7 +177,8 @@ func (b *bench) phases() string {
 		}
 		parts[name] = append(parts[name], s.Start.Add(s.Duration).Sub(begin))
 	}
-	for _, name := range []string{"etcd snapshot stream", "snapshot compress", "snapshot inspect", "snapshot write local", "snapshot write s3", "snapshot save"} {
+	for _, name := range []string{"etcd snapshot stream", "snapshot compress", "snapshot inspect", "snapshot write local",
+		"snapshot write s3", "snapshot save"} {
 		ends = append(ends, fmt.Sprintf("%s %.2f s", name, median(parts[name]).Seconds()))
 	}
 	return "End of each part, from the beginning of the save: " + strings.Join(ends, ", ") + ".\n"

@@ -19,7 +19,7 @@ type tab struct {
 	session string
 	calls   int
 
-	problems []string // exceptions of the page's script, and what its policy has blocked
+	problems []string // exceptions of the page's script, and blocked requests
 }
 
 // browse opens a page. Rules lead names elsewhere, as Chromium's --host-resolver-rules has them.
@@ -34,8 +34,10 @@ func browse(t *testing.T, url, rules string) *tab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(), "--remote-debugging-pipe",
+	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(),
+		"--remote-debugging-pipe",
 		"--host-resolver-rules="+rules, "--window-size=1400,900", "about:blank")
 	cmd.ExtraFiles = []*os.File{toR, fromW} // 3 and 4, where Chromium looks for them
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -81,7 +83,7 @@ type answer struct {
 	Error  *struct{ Message string }
 }
 
-// call calls a method of the protocol and decodes what it returns. One call is under way at a time.
+// call calls a method of the protocol and decodes its result. One call is under way at a time.
 func (b *tab) call(method string, params any, result any) {
 	b.t.Helper()
 	b.calls++
@@ -137,11 +139,12 @@ func (b *tab) eval(expression string, value any) {
 	}
 }
 
-// text returns what a person reads in the elements of a selector; empty when there is none, or it cannot be seen.
+// text returns the visible text of the elements of a selector; empty when there is none, or it cannot be seen.
 func (b *tab) text(selector string) string {
 	b.t.Helper()
 	var s string
-	b.eval("[...document.querySelectorAll("+quoted(selector)+")].filter(e => e.checkVisibility()).map(e => e.innerText).join('\\n')", &s)
+	b.eval("[...document.querySelectorAll("+quoted(selector)+")].filter(e => e.checkVisibility()).map(e => "+
+		"e.innerText).join('\\n')", &s)
 	return s
 }
 

@@ -19,8 +19,8 @@ import (
 // attack is markup that runs if it is ever taken for some. The policy would not let it run, so it is looked for, too.
 const attack = `<img src=x onerror=document.title='attacked'>`
 
-// TestTheConsoleInABrowser: what a person reads is what `snapshotd list` says, also of a snapshot that did not reach a backend; what
-// others wrote stays text; what happens is shown without being asked for; and when the service is gone, the page says so.
+// TestTheConsoleInABrowser: the page shows the same as `snapshotd list`, also for a snapshot that did not reach a
+// backend. Text from others stays text. Events appear without a reload. When the service is gone, the page says so.
 func TestTheConsoleInABrowser(t *testing.T) {
 	chromium(t)
 	w := newWorld(t, 1<<20)
@@ -55,18 +55,21 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	}
 	b.showsTheList(s)
 	b.reads("the verdict", "#clusters summary", "ATTENTION", "PARTIAL")
-	b.reads("why", ".findings", "The last save did not reach every backend", attack, "snapshotd reconcile --repair --addr "+s.grpc)
+	b.reads("why", ".findings", "The last save did not reach every backend", attack,
+		"snapshotd reconcile --repair --addr "+s.grpc)
 	b.eval("document.querySelectorAll('button.name').forEach(e => e.click())", nil)
 	b.reads("the commands, of a card that was made anew", ".commands", "Take a snapshot now")
 	b.reads("the details", "tr.details", "note="+attack, attack+" does not exist", "snapshotd verify third-node-1-")
 	var made int
-	if b.eval("document.querySelectorAll('img, main script, iframe').length", &made); made != 0 || strings.Contains(b.title(), "attacked") {
+	if b.eval("document.querySelectorAll('img, main script, iframe').length", &made); made != 0 ||
+		strings.Contains(b.title(), "attacked") {
 		t.Errorf("markup of others has become %d elements; the title is %q", made, b.title())
 	}
 
 	s.kill()
 	b.reads("that it is not current", "#link", "NOT CURRENT", " ago")
-	b.reads("why", "#notice", "the service does not answer", "What is shown below is as it was at ", "snapshotd restore latest --from URL")
+	b.reads("why", "#notice", "the service does not answer", "What is shown below is as it was at ",
+		"snapshotd restore latest --from URL")
 	b.reads("the verdict", "#clusters summary", "UNKNOWN, was ATTENTION")
 	if err := os.Rename(dir+".gone", dir); err != nil {
 		t.Fatal(err)
@@ -86,7 +89,7 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	}
 }
 
-// TestTheConsoleSaysWhyItIsRefused: the page comes to everybody, what it would show does not.
+// TestTheConsoleSaysWhyItIsRefused: the page itself is for everybody, its data is not.
 func TestTheConsoleSaysWhyItIsRefused(t *testing.T) {
 	chromium(t)
 	w := newWorld(t, 0)
@@ -99,7 +102,7 @@ func TestTheConsoleSaysWhyItIsRefused(t *testing.T) {
 	}
 }
 
-// TestTheConsoleComesBack: what it cannot show, it says, be it another's answer or a defect of its own, and goes on asking.
+// TestTheConsoleComesBack: the page reports an answer that it cannot show, and a defect of its own, and goes on asking.
 func TestTheConsoleComesBack(t *testing.T) {
 	chromium(t)
 	w := newWorld(t, 0)
@@ -116,7 +119,8 @@ func TestTheConsoleComesBack(t *testing.T) {
 	b.reads("whether it is current", "#link", "Live, as of ")
 
 	s.kill()
-	for answer, said := range map[string]string{"<p>Who are you?": "HTTP 200 and no JSON", "{}": "JSON that is no overview"} {
+	for answer, said := range map[string]string{"<p>Who are you?": "HTTP 200 and no JSON",
+		"{}": "JSON that is no overview"} {
 		other := answering(t, s.http, answer)
 		b.reads("who answers", "#notice", "It answers with "+said, "a proxy between? What is shown below is as it was at ")
 		b.reads("that it is not current", "#link", "NOT CURRENT")
@@ -131,7 +135,7 @@ func TestTheConsoleComesBack(t *testing.T) {
 	b.reads("that nothing is older", "#count", "No such snapshot.")
 }
 
-// TestTheConsoleKeepsUp: what goes on happening does not keep it from showing what has happened.
+// TestTheConsoleKeepsUp: a steady stream of events does not keep the page from showing them.
 func TestTheConsoleKeepsUp(t *testing.T) {
 	chromium(t)
 	w := newWorld(t, 0)
@@ -154,7 +158,10 @@ func answering(t *testing.T, addr, answer string) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }))
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_,
+			_ = io.WriteString(w, answer)
+	}))
 	_ = srv.Listener.Close() // its own one
 	srv.Listener = l
 	srv.Start()
@@ -165,18 +172,21 @@ func answering(t *testing.T, addr, answer string) *httptest.Server {
 // restores runs the command for the restore of a snapshot, as it can be copied from the page, in a shell.
 func (b *tab) restores(s *service, name string) {
 	b.t.Helper()
-	b.eval("[...document.querySelectorAll('button.name')].find(e => e.innerText.startsWith("+quoted(name)+")).click()", nil)
+	b.eval("[...document.querySelectorAll('button.name')].find(e => e.innerText.startsWith("+quoted(name)+")).click()",
+		nil)
 	var command string
 	for line := range strings.Lines(b.text("tr.details code")) {
 		if strings.HasPrefix(line, "snapshotd restore "+name) {
-			command = strings.Replace(strings.TrimSpace(line), "--data-dir DIR", "--data-dir "+filepath.Join(b.t.TempDir(), "restored"), 1)
+			command = strings.Replace(strings.TrimSpace(line), "--data-dir DIR",
+				"--data-dir "+filepath.Join(b.t.TempDir(), "restored"), 1)
 		}
 	}
 	r := run(b.t, filepath.Dir(s.path), command)
 	if r.code != 0 || !strings.Contains(r.stdout, name) {
 		b.t.Errorf("%s: exit code %d\n%s%s", command, r.code, r.stdout, r.stderr)
 	}
-	b.eval("[...document.querySelectorAll('button.name')].find(e => e.innerText.startsWith("+quoted(name)+")).click()", nil)
+	b.eval("[...document.querySelectorAll('button.name')].find(e => e.innerText.startsWith("+quoted(name)+")).click()",
+		nil)
 }
 
 // run runs a command in a shell that finds snapshotd in a directory.
@@ -205,15 +215,18 @@ func (b *tab) showsTheList(s *service) {
 	b.t.Helper()
 	var want []string
 	for _, sn := range s.list() {
-		row := []string{sn.Name, strings.TrimPrefix(sn.State, "STATE_"), strconv.FormatInt(sn.TotalKeys, 10), strconv.FormatInt(sn.Revision, 10)}
+		row := []string{
+			sn.Name, strings.TrimPrefix(sn.State, "STATE_"), strconv.FormatInt(sn.TotalKeys, 10),
+			strconv.FormatInt(sn.Revision, 10),
+		}
 		for _, l := range sn.Locations {
 			row = append(row, l.Backend+" "+strings.TrimPrefix(l.State, "STATE_"))
 		}
 		want = append(want, strings.Join(row, " "))
 	}
 	// Marks and the spaces between digits are for the eye.
-	const rows = `[...document.querySelectorAll('#rows > tr:not(.details)')].map(r => [0, 1, 5, 6, 8].map(i => r.cells[i].innerText
-		.replaceAll(/[✔▲✖…▸▾\u202f]/g, '').replaceAll(/\s+/g, ' ').trim()).join(' '))`
+	const rows = `[...document.querySelectorAll('#rows > tr:not(.details)')].map(r => [0, 1, 5, 6, 8]
+		.map(i => r.cells[i].innerText.replaceAll(/[✔▲✖…▸▾\u202f]/g, '').replaceAll(/\s+/g, ' ').trim()).join(' '))`
 	var got []string
 	var told string
 	b.eventually("the list", &told, func() bool {
@@ -223,7 +236,7 @@ func (b *tab) showsTheList(s *service) {
 	})
 }
 
-// eventually is [eventually], and says what the page had instead.
+// eventually is [eventually], and reports the last text of the page.
 func (b *tab) eventually(what string, text *string, ok func() bool) {
 	b.t.Helper()
 	done := false

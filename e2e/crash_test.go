@@ -13,7 +13,10 @@ import (
 )
 
 // steps are the fault points of Save, in their order.
-var steps = []string{"locked", "registered", "fetched", "inspected", "data-local", "data-s3", "manifest-local", "manifest-s3", "concluded", "recorded"}
+var steps = []string{
+	"locked", "registered", "fetched", "inspected", "data-local", "data-s3", "manifest-local", "manifest-s3", "concluded",
+	"recorded",
+}
 
 // TestKilledAtEveryStepLosesNothingAndLiesAboutNothing is acceptance 5: kill -9 at each step, restart, reconcile.
 func TestKilledAtEveryStepLosesNothingAndLiesAboutNothing(t *testing.T) {
@@ -43,7 +46,7 @@ func TestKilledAtEveryStepLosesNothingAndLiesAboutNothing(t *testing.T) {
 	}
 }
 
-// quickConfig writes a configuration by which what a crash has left is soon settled, and returns its file.
+// quickConfig writes a configuration with which the traces of a crash are soon settled, and returns its file.
 func (w *world) quickConfig(t *testing.T) string {
 	t.Helper()
 	return writeConfig(t, `
@@ -89,12 +92,12 @@ func TestKilledWhileDeletingLeavesNothingHalf(t *testing.T) {
 	}
 }
 
-// settled reconciles until nothing is SAVING any more, and then holds the catalog against the backends: what is whole is
-// READY there, what is READY is whole, and nothing else is left.
+// settled reconciles until nothing is SAVING any more, and then compares the catalog with the backends: whole copies
+// are READY, READY copies are whole, and nothing else is left.
 func (w *world) settled(t *testing.T, s *service) {
 	t.Helper()
 	var snaps []snap
-	// The leader reconciles by itself, too, and what one run settles the next one sweeps: two runs must have found nothing.
+	// The leader reconciles by itself, too, and sweeps what an earlier run has settled: two runs must have found nothing.
 	quiet := 0
 	eventually(t, "reconcile settles what the dead left", func() bool {
 		quiet++
@@ -137,7 +140,8 @@ func (w *world) settled(t *testing.T, s *service) {
 			}
 		}
 	}
-	uploads, err := w.s3.Client().ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(w.bucket)})
+	uploads, err := w.s3.Client().ListMultipartUploads(t.Context(),
+		&s3.ListMultipartUploadsInput{Bucket: aws.String(w.bucket)})
 	if err != nil {
 		t.Fatal(err)
 	}

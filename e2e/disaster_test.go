@@ -11,8 +11,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// TestSaveWorksWithoutQuorum kills two members of three: the one that is left is saved, the response says that the catalog
-// was not written, and reconcile adds the snapshot when the members are back.
+// TestSaveWorksWithoutQuorum kills two members of three: the one that is left is saved, the response says that the
+// catalog was not written, and reconcile adds the snapshot when the members are back.
 func TestSaveWorksWithoutQuorum(t *testing.T) {
 	w := &world{etcd: testenv.StartCluster(t, 3), dir: t.TempDir()}
 	s := start(t, options{}, "--etcd-endpoints", strings.Join(w.etcd.Endpoints(), ","), "--data-dir", t.TempDir(),

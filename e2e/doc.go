@@ -1,10 +1,10 @@
 // Package e2e tests the program as its users meet it: the binary, real etcd members, a real S3 server, and the public
-// tools that judge the outcome (etcdutl, zstd's format, grpcurl, promtool). Its tests need the build tag e2e:
+// tools that check the outcome (etcdutl, zstd's format, grpcurl, promtool). Its tests need the build tag e2e:
 //
 //	go test -tags e2e -count=1 ./e2e
 //
-// SNAPSHOTD_E2E_BYTES sets the size of the database (256 MiB by default), SNAPSHOTD_E2E_OBJECTS the number of snapshots in
-// a bucket (2,000 by default), SNAPSHOTD_E2E_KILLS how often the service is killed at each step (2 by default),
-// SNAPSHOTD_E2E_ROUNDS how often a save is measured beside its peers (not at all by default). SNAPSHOTD_OLD_BINARY is the program
-// of an older version, for a fleet of both (docs/development.md).
+// SNAPSHOTD_E2E_BYTES sets the size of the database (256 MiB by default), SNAPSHOTD_E2E_OBJECTS the number of snapshots
+// in a bucket (2,000 by default), SNAPSHOTD_E2E_KILLS how often the service is killed at each step (2 by default),
+// SNAPSHOTD_E2E_ROUNDS how often a save is measured beside its peers (not at all by default).
+// SNAPSHOTD_OLD_BINARY is the program of an older version, for a fleet of both (docs/development.md).
 package e2e

@@ -14,8 +14,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 )
 
-// proven holds what the scrub has said under faults against what is: every copy is good. Once nothing fails, the next drill
-// must pass, be in the record and in the metric, and leave nothing behind.
+// proven compares the verdicts of scrubs under faults with the truth: every copy is good. Once nothing fails, the next
+// drill must pass, be in the record and in the metric, and leave nothing behind.
 func (f *fleet) proven(ended time.Time) {
 	f.t.Helper()
 	verdicts, good := f.verdicts()
@@ -57,8 +57,8 @@ func passedDrill(sn snap) bool {
 	return sn.Verification.Level == "LEVEL_DRILL" && sn.Verification.State == "STATE_PASSED"
 }
 
-// verdicts returns what all replicas have logged of what they verified: how often each copy or snapshot was good, seemed to
-// be damaged or could not be read, and the number of the good ones. A verdict that something is damaged is an error: nothing is.
+// verdicts returns the verdicts in the logs of all replicas: how often each copy or snapshot was good, seemed to be
+// damaged or could not be read, and the number of good ones. A verdict of damage is an error: nothing is damaged.
 func (f *fleet) verdicts() (all map[string]int, good int) {
 	all = map[string]int{}
 	for _, s := range f.served {

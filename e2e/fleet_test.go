@@ -28,7 +28,7 @@ type fleet struct {
 	*world
 	t        *testing.T
 	client   *clientv3.Client
-	proxy    *testenv.FaultyHTTP
+	proxy    *testenv.HTTPProxy
 	chance   *testenv.Chance
 	replicas []*replica
 	served   []*service // all that were started
@@ -47,9 +47,10 @@ type replica struct {
 
 var fleetSchedules = []string{"a", "b", "c", "d"}
 
-// TestFleet lets three replicas save and scrub by schedule while they, etcd's members and S3 fail at random, and holds what
-// there is against what was due: each run has one snapshot, and what is proven is recent. Then it destroys etcd and brings it
-// back from the bucket alone, by the runbook. SNAPSHOTD_FLEET_SECONDS and _EVERY set how long it goes on and how often each of the four schedules is due.
+// TestFleet lets three replicas save and scrub by schedule while they, etcd's members and S3 fail at random, and
+// compares the snapshots with the due times: each run has one snapshot, and the last proof is recent. Then it destroys
+// etcd and restores it from the bucket alone, by the runbook. SNAPSHOTD_FLEET_SECONDS and _EVERY set how long it goes
+// on and how often each of the four schedules is due.
 func TestFleet(t *testing.T) {
 	seed := envInt(t, "SNAPSHOTD_FLEET_SEED", time.Now().Unix())
 	length := time.Duration(envInt(t, "SNAPSHOTD_FLEET_SECONDS", 130)) * time.Second
@@ -68,7 +69,7 @@ func TestFleet(t *testing.T) {
 			return len(last[s]) == 0 || last[s][len(last[s])-1].Before(ended.Add(-every))
 		}) < 0
 	})
-	runs := f.judge(ended)
+	runs := f.compare(ended)
 	f.proven(ended)
 	stop()
 	f.disaster()
@@ -82,10 +83,11 @@ func newFleet(t *testing.T, seed uint64, every time.Duration) *fleet {
 	}
 	f.client = f.etcd.Client(t)
 	f.s3.MakeBucket(f.bucket)
-	if err := loader.Load(t.Context(), f.client, loader.Config{Bytes: envInt(t, "SNAPSHOTD_FLEET_BYTES", 16<<20), Seed: seed}); err != nil {
+	if err := loader.Load(t.Context(), f.client,
+		loader.Config{Bytes: envInt(t, "SNAPSHOTD_FLEET_BYTES", 16<<20), Seed: seed}); err != nil {
 		t.Fatal(err)
 	}
-	f.proxy = testenv.StartFaultyHTTP(t, f.s3.Addr())
+	f.proxy = testenv.StartHTTPProxy(t, f.s3.Addr(), nil)
 	for i := range 3 {
 		f.replicas = append(f.replicas, f.newReplica(fmt.Sprintf("node-%d", i+1)))
 	}
@@ -113,9 +115,11 @@ clusters:
     schedules:
 `, r.data, name, strings.Join(endpoints, ", "), f.every)
 	for _, s := range fleetSchedules {
-		doc += fmt.Sprintf("      - {name: %s, cron: \"@every %v\", jitter: %v, labels: {tier: %s}}\n", s, f.every, f.every/4, s)
+		doc += fmt.Sprintf("      - {name: %s, cron: \"@every %v\", jitter: %v, labels: {tier: %s}}\n",
+			s, f.every, f.every/4, s)
 	}
-	doc += fmt.Sprintf("    backends:\n      - {name: local, url: %q, retention: {keep_last: 8}}\n      - {name: s3, url: %q}\n",
+	doc += fmt.Sprintf("    backends:\n      - {name: local, url: %q, retention: {keep_last: 8}}\n      - {name: s3, "+
+		"url: %q}\n",
 		"file://"+f.dir, f.s3URL(f.proxy.Addr()))
 	if err := os.WriteFile(r.config, []byte(doc), 0o600); err != nil {
 		f.t.Fatal(err)
@@ -129,7 +133,7 @@ func (f *fleet) start(r *replica) {
 	f.served = append(f.served, r.serve)
 }
 
-// leader returns the replica that leads by what etcd says, or any.
+// leader returns the replica that leads according to etcd, or any.
 func (f *fleet) leader() *replica {
 	ctx, cancel := context.WithTimeout(f.t.Context(), 2*time.Second)
 	defer cancel()
@@ -187,7 +191,7 @@ func (f *fleet) pause(r *replica, wait func()) {
 	_ = r.serve.cmd.Process.Signal(syscall.SIGCONT)
 }
 
-// pauseInSave waits until somebody saves, for a while, and pauses him.
+// pauseInSave waits a while for a replica that saves, and pauses it.
 func (f *fleet) pauseInSave(wait func()) {
 	for end := time.Now().Add(f.every); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(f.t.Context(), 2*time.Second)
@@ -222,7 +226,8 @@ func (f *fleet) killMember(i int, wait func()) {
 	f.etcd.Restart(f.t, i)
 }
 
-// requests returns the names of the snapshots that were made for each run: by schedule and due, in the order of attempts.
+// requests returns the names of the snapshots that were made for each run: by schedule and due, in the order of
+// attempts.
 func (f *fleet) requests() map[string]map[int64][]string {
 	const prefix = "/snapshotd/v1/default/requests/"
 	all := map[string]map[int64][]string{}
@@ -263,8 +268,8 @@ func (f *fleet) due() map[string][]time.Time {
 	return all
 }
 
-// judge holds the snapshots against what was due, once nothing fails any more, and returns the number of runs.
-func (f *fleet) judge(ended time.Time) (runs int) {
+// compare compares the snapshots with the due runs, once nothing fails any more, and returns the number of runs.
+func (f *fleet) compare(ended time.Time) (runs int) {
 	f.t.Helper()
 	requests, snaps := f.settled()
 	state := map[string]string{}
@@ -308,8 +313,8 @@ func (f *fleet) judge(ended time.Time) (runs int) {
 	return runs
 }
 
-// settled returns the runs, and what there is of them once everything that failed is repaired. Schedules go on: what is due
-// from then on is left out.
+// settled returns the due runs and their snapshots, once everything that failed is repaired. Schedules go on: later
+// runs are left out.
 func (f *fleet) settled() (requests map[string]map[int64][]string, snaps []snap) {
 	s := f.replicas[0].serve
 	eventually(f.t, "everything that failed is repaired", func() bool {
@@ -420,8 +425,8 @@ func (f *fleet) shell(command string) string {
 	return string(out)
 }
 
-// afterwards starts the replicas again: the catalog that came back from the past must say what there is, and the schedules
-// and the scrub go on.
+// afterwards starts the replicas again: the catalog that came back from the past must describe the backends, and the
+// schedules and the scrub go on.
 func (f *fleet) afterwards(before []snap) {
 	t := f.t
 	for _, r := range f.replicas {
@@ -452,5 +457,6 @@ func (f *fleet) afterwards(before []snap) {
 		}
 		return missing == 0 && newer && proven
 	})
-	t.Logf("%v after they were started, the replicas have all %d snapshots in the catalog, a new one and a new proof", time.Since(begin).Round(time.Second), len(want))
+	t.Logf("%v after they were started, the replicas have all %d snapshots in the catalog, a new one and a new proof",
+		time.Since(begin).Round(time.Second), len(want))
 }

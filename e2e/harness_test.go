@@ -19,8 +19,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// patience is how long a test waits for something that must happen.
-const patience = 2 * time.Minute
+// waitTimeout is how long a test waits for something that must happen.
+const waitTimeout = 2 * time.Minute
 
 var (
 	buildMu sync.Mutex
@@ -90,7 +90,9 @@ func launch(t *testing.T, o options, args ...string) *service {
 	if s.path == "" {
 		s.path = program(t, o.tags)
 	}
-	args = append([]string{"serve", "--listen-grpc", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--log-format", "json"}, args...)
+	args = append([]string{
+		"serve", "--listen-grpc", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--log-format", "json",
+	}, args...)
 	s.cmd = exec.Command(s.path, args...)
 	s.cmd.Env = append(os.Environ(), o.env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
@@ -178,10 +180,10 @@ func (s *service) get(path string) string {
 // eventually waits until ok is true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, patience)
+			t.Fatalf("%s: not within %s", what, waitTimeout)
 		}
 		time.Sleep(20 * time.Millisecond) // polling with a deadline; nothing is concluded from time
 	}

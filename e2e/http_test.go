@@ -66,14 +66,15 @@ type streamed struct {
 	Error *rpcStatus
 }
 
-// TestTheAPIOverHTTP: what gRPC does, plain HTTP does against real servers, streams and errors included.
+// TestTheAPIOverHTTP: plain HTTP does everything that gRPC does, with real servers, streams and errors included.
 func TestTheAPIOverHTTP(t *testing.T) {
 	w := newWorld(t, 1<<20)
 	s := start(t, w.options(), w.args(t, "")...)
 
 	events := s.stream("GET", "/v1/events?requestId=http", "")
 	var saved struct{ Snapshot snap }
-	if code := s.call("POST", "/v1/snapshots:save", `{"namePrefix":"http","labels":{"by":"http"},"requestId":"http"}`, &saved); code != 200 || saved.Snapshot.State != "STATE_READY" {
+	if code := s.call("POST", "/v1/snapshots:save", `{"namePrefix":"http","labels":{"by":"http"},"requestId":"http"}`,
+		&saved); code != 200 || saved.Snapshot.State != "STATE_READY" {
 		t.Fatalf("save: %d %+v", code, saved)
 	}
 	name := saved.Snapshot.Name
@@ -95,15 +96,18 @@ func TestTheAPIOverHTTP(t *testing.T) {
 	}
 
 	var list struct{ Snapshots []snap }
-	if code := s.call("GET", "/v1/clusters/default/snapshots?labels[by]=http", "", &list); code != 200 || len(list.Snapshots) != 1 || list.Snapshots[0].Name != name {
+	if code := s.call("GET", "/v1/clusters/default/snapshots?labels[by]=http", "", &list); code != 200 ||
+		len(list.Snapshots) != 1 || list.Snapshots[0].Name != name {
 		t.Errorf("list: %d %+v", code, list)
 	}
 	var got struct{ Snapshot snap }
-	if code := s.call("GET", "/v1/snapshots/"+name, "", &got); code != 200 || got.Snapshot.Sha256 != saved.Snapshot.Sha256 || len(got.Snapshot.Locations) != 2 {
+	if code := s.call("GET", "/v1/snapshots/"+name, "", &got); code != 200 ||
+		got.Snapshot.Sha256 != saved.Snapshot.Sha256 || len(got.Snapshot.Locations) != 2 {
 		t.Errorf("get: %d %+v", code, got)
 	}
 	var missing rpcStatus
-	if code := s.call("GET", "/v1/snapshots/nothing", "", &missing); code != 404 || len(missing.Details) != 1 || missing.Details[0].Reason != "SNAPSHOT_NOT_FOUND" {
+	if code := s.call("GET", "/v1/snapshots/nothing", "", &missing); code != 404 || len(missing.Details) != 1 ||
+		missing.Details[0].Reason != "SNAPSHOT_NOT_FOUND" {
 		t.Errorf("get of what is not there: %d %+v", code, missing)
 	}
 
@@ -123,7 +127,8 @@ func TestTheAPIOverHTTP(t *testing.T) {
 	}
 
 	var left struct{ Snapshot *snap }
-	if code := s.call("DELETE", "/v1/snapshots/"+name+"?backends=s3", "", &left); code != 200 || left.Snapshot == nil || len(left.Snapshot.Locations) != 1 {
+	if code := s.call("DELETE", "/v1/snapshots/"+name+"?backends=s3", "", &left); code != 200 || left.Snapshot == nil ||
+		len(left.Snapshot.Locations) != 1 {
 		t.Errorf("delete from one backend: %d %+v", code, left.Snapshot)
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// A bucket that is down, the only backend: what was saved is kept, over kill -9, and brought there when it is back.
+// The only backend is a bucket that is down: the snapshot is kept on the replica's disk, over kill -9, and brought to
+// the bucket when it is back.
 func TestWhatTheBucketDidNotTakeIsBroughtThereLater(t *testing.T) {
 	w := newWorld(t, 1<<20)
 	args := []string{

@@ -12,15 +12,15 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// TestKubernetesTakesTheManifests has them judged by the API server's own code, and by the Pod Security Standard.
+// TestKubernetesTakesTheManifests has them checked by the API server's own code, and by the Pod Security Standard.
 func TestKubernetesTakesTheManifests(t *testing.T) {
-	judge := testenv.Tool(t, "kubernetes", "github.com/snapshotd/snapshotd/tools/kubernetes")
+	check := testenv.Tool(t, "kubernetes", "github.com/snapshotd/snapshotd/tools/kubernetes")
 	dir := filepath.Join(testenv.Root(), "deploy", "kubernetes")
 	for path, want := range map[string][]string{
 		dir: {"Namespace", "ServiceAccount", "Service", "StatefulSet", "PodDisruptionBudget", "NetworkPolicy", "ConfigMap"},
 		filepath.Join(dir, "secrets.example.yaml"): {"Secret", "Secret"},
 	} {
-		out, err := exec.CommandContext(t.Context(), judge, path).Output()
+		out, err := exec.CommandContext(t.Context(), check, path).Output()
 		if err != nil {
 			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 				err = errors.New(string(exit.Stderr))

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// memoryBound is what a save may take of anonymous memory, whatever the database's size.
+// memoryBound is how much anonymous memory a save may take, whatever the database's size.
 const memoryBound = 128 << 20
 
-// TestMemoryDoesNotGrowWithTheDatabase is acceptance 10: the service's anonymous memory at rest and at its peak while it
-// saves to both backends. What is mapped from the spool is not anonymous.
+// TestMemoryDoesNotGrowWithTheDatabase is acceptance 10: the service's anonymous memory at rest and at its peak while
+// it saves to both backends. Pages that are mapped from the spool are not anonymous.
 func TestMemoryDoesNotGrowWithTheDatabase(t *testing.T) {
 	size := envInt(t, "SNAPSHOTD_E2E_BYTES", 256<<20)
 	w := newWorld(t, size)

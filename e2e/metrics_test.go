@@ -58,7 +58,7 @@ func TestMetricsAreTrueWhenSavesFail(t *testing.T) {
 			if n := samples[`snapshotd_last_success_revision{cluster="default"}`]; n == 0 {
 				t.Errorf("snapshotd_last_success_revision is %v", n)
 			}
-			judgeScrape(t, text)
+			checkScrape(t, text)
 		})
 	}
 }
@@ -96,19 +96,21 @@ func checkBuckets(t *testing.T, samples map[string]float64, name string, statuse
 	}
 }
 
-// judgeScrape lets promtool look at the scrape. It complains about what the libraries measure; what is ours must please it.
-func judgeScrape(t *testing.T, scrape string) {
+// checkScrape lets promtool check the scrape. It complains about metrics of the libraries; the service's own must be
+// without complaint.
+func checkScrape(t *testing.T, scrape string) {
 	t.Helper()
 	out, _ := promtool(t, scrape, "check", "metrics")
 	for line := range strings.Lines(out) {
-		if strings.Contains(line, "etcd_snapshot_") || strings.HasPrefix(line, "snapshotd_") || strings.Contains(line, "error while linting") {
+		if strings.Contains(line, "etcd_snapshot_") || strings.HasPrefix(line, "snapshotd_") ||
+			strings.Contains(line, "error while linting") {
 			t.Errorf("promtool: %s", line)
 		}
 	}
 }
 
-// TestTraceOfTheCallerShowsWhichBackendFailed begins a trace as a program would, with S3 down: the spans are one tree below
-// the caller's, and the errors are in it where they belong.
+// TestTraceOfTheCallerShowsWhichBackendFailed begins a trace as a program would, with S3 down: the spans are one tree
+// below the caller's, and the errors are in it where they belong.
 func TestTraceOfTheCallerShowsWhichBackendFailed(t *testing.T) {
 	w := newWorld(t, 0)
 	otlp := testenv.StartOTLP(t)

@@ -19,9 +19,9 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// sealed is a server with a KMS, and a service's access to it: a role's session, by keys in a file. One bucket has object lock,
-// the other one has not.
-type sealed struct {
+// kmsWorld is a server with a KMS, and a service's access to it: a role's session, by keys in a file. One bucket has
+// object lock, the other one has not.
+type kmsWorld struct {
 	*world
 	client   *s3.Client
 	env      []string
@@ -30,12 +30,13 @@ type sealed struct {
 	secret   string
 }
 
-func newSealed(t *testing.T) *sealed {
+func newKMSWorld(t *testing.T) *kmsWorld {
 	t.Helper()
-	w := &sealed{world: &world{etcd: testenv.StartCluster(t, 1), s3: testenv.StartMinIO(t), bucket: "kms"}}
+	w := &kmsWorld{world: &world{etcd: testenv.StartCluster(t, 1), s3: testenv.StartMinIO(t), bucket: "kms"}}
 	w.client = w.s3.Client()
 	w.s3.MakeBucket("sse")
-	if _, err := w.client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("kms"), ObjectLockEnabledForBucket: aws.Bool(true)}); err != nil {
+	if _, err := w.client.CreateBucket(t.Context(),
+		&s3.CreateBucketInput{Bucket: aws.String("kms"), ObjectLockEnabledForBucket: aws.Bool(true)}); err != nil {
 		t.Fatal(err)
 	}
 	keys, err := w.s3.Credentials().Retrieve(t.Context())
@@ -45,12 +46,16 @@ func newSealed(t *testing.T) *sealed {
 	file := filepath.Join(t.TempDir(), "credentials")
 	w.secret = keys.SecretAccessKey
 	w.setKey = func(secret string) {
-		replaceFile(t, file, fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", keys.AccessKeyID, secret))
+		replaceFile(t, file, fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n",
+			keys.AccessKeyID, secret))
 	}
 	w.setKey(w.secret)
-	w.env = []string{"AWS_SHARED_CREDENTIALS_FILE=" + file, "AWS_ENDPOINT_URL_STS=http://" + w.s3.Addr(), "AWS_EC2_METADATA_DISABLED=true"}
+	w.env = []string{
+		"AWS_SHARED_CREDENTIALS_FILE=" + file, "AWS_ENDPOINT_URL_STS=http://" + w.s3.Addr(), "AWS_EC2_METADATA_DISABLED=true",
+	}
 	role := "&role=arn:aws:iam::1:role/backup"
-	w.kms = w.s3URL("") + role + "&ssetype=aws:kms&kmskeyid=" + testenv.KMSKey + "&tags=team=ops&storage_class=STANDARD&object_lock_mode=governance&object_lock_days=1"
+	w.kms = w.s3URL("") + role + "&ssetype=aws:kms&kmskeyid=" + testenv.KMSKey +
+		"&tags=team=ops&storage_class=STANDARD&object_lock_mode=governance&object_lock_days=1"
 	w.sse = w.s3.URL("sse", "etcd") + role + "&ssetype=AES256"
 	eventually(t, "the server gives sessions", func() bool {
 		cmd := exec.Command(program(t, ""), "list", "--from", w.sse)
@@ -62,7 +67,7 @@ func newSealed(t *testing.T) *sealed {
 }
 
 // serve starts a service whose retention keeps the newest snapshot, if it has one.
-func (w *sealed) serve(t *testing.T, retention string) *service {
+func (w *kmsWorld) serve(t *testing.T, retention string) *service {
 	t.Helper()
 	config := writeConfig(t, `
 clusters:
@@ -76,32 +81,38 @@ clusters:
 	return start(t, options{env: w.env}, "--config", config)
 }
 
-// head returns what the server says of a snapshot's object.
-func (w *sealed) head(t *testing.T, bucket, object string) *s3.HeadObjectOutput {
+// head returns the server's description of a snapshot's object.
+func (w *kmsWorld) head(t *testing.T, bucket, object string) *s3.HeadObjectOutput {
 	t.Helper()
-	head, err := w.client.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &bucket, Key: aws.String("etcd/default/" + object), PartNumber: aws.Int32(1)})
+	head, err := w.client.HeadObject(t.Context(), &s3.HeadObjectInput{
+		Bucket: &bucket, Key: aws.String("etcd/default/" + object), PartNumber: aws.Int32(1),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return head
 }
 
-// TestSealedByTheServer stores in a server with a KMS, under a role's session, with lock, tags and class, while the keys behind
-// the role are replaced in their file.
+// TestSealedByTheServer stores in a server with a KMS, under a role's session, with lock, tags and class, while the
+// keys behind the role are replaced in their file.
 func TestSealedByTheServer(t *testing.T) {
-	w := newSealed(t)
+	w := newKMSWorld(t)
 	s := w.serve(t, "")
 	name := s.save()
 	for bucket, want := range map[string]string{"kms": "aws:kms", "sse": "AES256"} {
 		for _, suffix := range []string{".db.zst", ".json"} {
 			head := w.head(t, bucket, name+suffix)
-			if string(head.ServerSideEncryption) != want || bucket == "kms" && (!strings.HasSuffix(aws.ToString(head.SSEKMSKeyId), testenv.KMSKey) ||
-				string(head.ObjectLockMode) != "GOVERNANCE" || head.ObjectLockRetainUntilDate == nil) {
-				t.Errorf("%s in %s: %q by %q, lock %q", suffix, bucket, head.ServerSideEncryption, aws.ToString(head.SSEKMSKeyId), head.ObjectLockMode)
+			if string(head.ServerSideEncryption) != want || bucket == "kms" &&
+				(!strings.HasSuffix(aws.ToString(head.SSEKMSKeyId), testenv.KMSKey) ||
+					string(head.ObjectLockMode) != "GOVERNANCE" || head.ObjectLockRetainUntilDate == nil) {
+				t.Errorf("%s in %s: %q by %q, lock %q", suffix, bucket, head.ServerSideEncryption, aws.ToString(head.SSEKMSKeyId),
+					head.ObjectLockMode)
 			}
 		}
 	}
-	tags, err := w.client.GetObjectTagging(t.Context(), &s3.GetObjectTaggingInput{Bucket: aws.String("kms"), Key: aws.String("etcd/default/" + name + ".db.zst")})
+	tags, err := w.client.GetObjectTagging(t.Context(), &s3.GetObjectTaggingInput{
+		Bucket: aws.String("kms"), Key: aws.String("etcd/default/" + name + ".db.zst"),
+	})
 	if err != nil || len(tags.TagSet) != 1 || *tags.TagSet[0].Key != "team" {
 		t.Errorf("tags: %+v, %v", tags, err)
 	}
@@ -109,7 +120,8 @@ func TestSealedByTheServer(t *testing.T) {
 	w.restores(t, w.env, w.kms, name)
 
 	w.setKey("wrong")
-	if r := s.run("save"); r.code != 1 || !strings.Contains(r.stderr, "AccessDenied") && !strings.Contains(r.stderr, "SignatureDoesNotMatch") {
+	if r := s.run("save"); r.code != 1 || !strings.Contains(r.stderr, "AccessDenied") &&
+		!strings.Contains(r.stderr, "SignatureDoesNotMatch") {
 		t.Errorf("with wrong keys in the file: exit code %d: %s", r.code, r.stderr)
 	}
 	w.setKey(w.secret)
@@ -122,15 +134,16 @@ func TestSealedByTheServer(t *testing.T) {
 	s.must("verify", name)
 }
 
-// TestPruneWaitsForTheBucketsLock lets retention want what a lock keeps: that is said, and no failure, and it goes when the lock
-// is over.
+// TestPruneWaitsForTheBucketsLock: retention wants to remove an object that a lock protects. That is reported, and no
+// failure, and the object is removed when the lock is over.
 func TestPruneWaitsForTheBucketsLock(t *testing.T) {
-	w := newSealed(t)
+	w := newKMSWorld(t)
 	s := w.serve(t, "keep_last: 1, on_demand: true")
 	older, newer := s.save(), s.save()
 	for _, args := range [][]string{{"prune", "--dry-run"}, {"prune"}, {"prune"}} {
 		out := s.must(args...)
-		if !strings.Contains(out, older+" is locked until ") || strings.Count(out, "stays") < 3 || strings.Contains(out, "failed") {
+		if !strings.Contains(out, older+" is locked until ") || strings.Count(out, "stays") < 3 ||
+			strings.Contains(out, "failed") {
 			t.Errorf("%v:\n%s", args, out)
 		}
 	}
@@ -164,21 +177,23 @@ func (s *service) mustReconcileUnchanged() {
 	}
 }
 
-// shortenLock lets the lock of an object end in a moment, as who may bypass governance can.
-func (w *sealed) shortenLock(t *testing.T, object string) {
+// shortenLock lets the lock of an object end in a moment, with the right to bypass governance.
+func (w *kmsWorld) shortenLock(t *testing.T, object string) {
 	t.Helper()
 	_, err := w.client.PutObjectRetention(t.Context(), &s3.PutObjectRetentionInput{
 		Bucket: aws.String("kms"), Key: aws.String("etcd/default/" + object), BypassGovernanceRetention: aws.Bool(true),
-		Retention: &types.ObjectLockRetention{Mode: types.ObjectLockRetentionModeGovernance, RetainUntilDate: aws.Time(time.Now().Add(2 * time.Second))},
+		Retention: &types.ObjectLockRetention{
+			Mode: types.ObjectLockRetentionModeGovernance, RetainUntilDate: aws.Time(time.Now().Add(2 * time.Second)),
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestPartsSealedByTheServer uploads in parts that the KMS seals, and reads them back in parts.
-func TestPartsSealedByTheServer(t *testing.T) {
-	w := newSealed(t)
+// TestPartsEncryptedByTheServer uploads in parts that the KMS encrypts, and reads them back in parts.
+func TestPartsEncryptedByTheServer(t *testing.T) {
+	w := newKMSWorld(t)
 	client := w.etcd.Client(t)
 	value := make([]byte, 1<<20)
 	for i := range 30 {
@@ -192,7 +207,7 @@ func TestPartsSealedByTheServer(t *testing.T) {
 	for bucket, want := range map[string]string{"kms": "aws:kms", "sse": "AES256"} {
 		head := w.head(t, bucket, name+".db.zst")
 		if string(head.ServerSideEncryption) != want || aws.ToInt32(head.PartsCount) < 4 {
-			t.Errorf("%s: sealed by %q, in %d parts", bucket, head.ServerSideEncryption, aws.ToInt32(head.PartsCount))
+			t.Errorf("%s: encrypted by %q, in %d parts", bucket, head.ServerSideEncryption, aws.ToInt32(head.PartsCount))
 		}
 		s.must("verify", name, "--level", "checksum", "--backend", bucket)
 	}

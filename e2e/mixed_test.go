@@ -24,8 +24,8 @@ type mixed struct {
 	*world
 	t        *testing.T // the replicas run until it ends
 	client   *clientv3.Client
-	faults   *testenv.FaultyHTTP // before S3
-	signing  string              // directory of the keys
+	faults   *testenv.HTTPProxy // before S3
+	signing  string             // directory of the keys
 	old, new *mixedReplica
 }
 
@@ -53,7 +53,7 @@ func oldBinary(t *testing.T) string {
 func newMixed(t *testing.T, binary string) *mixed {
 	m := &mixed{world: newWorld(t, 1<<20), t: t, signing: t.TempDir()}
 	m.client = m.etcd.Client(t)
-	m.faults = testenv.StartFaultyHTTP(t, m.s3.Addr())
+	m.faults = testenv.StartHTTPProxy(t, m.s3.Addr(), nil)
 	m.makeKey(t)
 	m.old = &mixedReplica{m: m, name: "old", path: binary, o: m.options(), data: t.TempDir()}
 	m.old.o.binary = binary

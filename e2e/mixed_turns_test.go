@@ -122,16 +122,16 @@ func (m *mixed) saveAndRepair(t *testing.T, a, b *mixedReplica) {
 
 // holdPuts holds the requests that put objects with a suffix into a bucket. Reached is closed when the first one is
 // held; drop ends them, and none of them reaches the bucket.
-func holdPuts(faults *testenv.FaultyHTTP, suffix string) (reached chan struct{}, drop func()) {
+func holdPuts(faults *testenv.HTTPProxy, suffix string) (reached chan struct{}, drop func()) {
 	reached, dropped := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	faults.Set(func(_ http.ResponseWriter, r *http.Request) bool {
+	faults.Set(func(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc) {
 		if r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, suffix) {
-			return true
+			forward(w, r)
+			return
 		}
 		once.Do(func() { close(reached) })
 		<-dropped
-		return false
 	})
 	return reached, func() {
 		faults.Set(nil)

@@ -19,13 +19,14 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// TestManyObjectsCostNoRequestEach is acceptance 7: a bucket full of snapshots that the catalog does not know, reconciled
-// once to learn them and once more with nothing to do. Requests, time and memory are logged.
+// TestManyObjectsCostNoRequestEach is acceptance 7: a bucket full of snapshots that the catalog does not know,
+// reconciled once to learn them and once more with nothing to do. Requests, time and memory are logged.
 func TestManyObjectsCostNoRequestEach(t *testing.T) {
 	n := int(envInt(t, "SNAPSHOTD_E2E_OBJECTS", 2000)) / 2
 	w := newWorld(t, 0)
 	proxy := testenv.StartHTTPProxy(t, w.s3.Addr(), nil)
-	s := start(t, w.options(), "--etcd-endpoints", w.etcd.Endpoints()[0], "--data-dir", t.TempDir(), "--node-name", "node-1",
+	s := start(t, w.options(), "--etcd-endpoints", w.etcd.Endpoints()[0], "--data-dir", t.TempDir(), "--node-name",
+		"node-1",
 		"--reconcile-interval", "24h", "--backend", "s3="+w.s3URL(proxy.Addr()))
 	s.must("save")
 	w.multiply(t, s.list()[0].Name, n)
@@ -62,7 +63,8 @@ func (w *world) multiply(t *testing.T, name string, n int) {
 		wg.Go(func() {
 			for i := k + 1; i < n; i += workers {
 				copied := fmt.Sprintf("%s%d", name[:cut], unix-i)
-				for suffix, content := range map[string][]byte{".db.zst": data, ".json": bytes.ReplaceAll(doc, []byte(name), []byte(copied))} {
+				for suffix, content := range map[string][]byte{".db.zst": data,
+					".json": bytes.ReplaceAll(doc, []byte(name), []byte(copied))} {
 					_, err := client.PutObject(t.Context(), &s3.PutObjectInput{
 						Bucket: aws.String(w.bucket), Key: aws.String("etcd/default/" + copied + suffix), Body: bytes.NewReader(content),
 					})
@@ -79,7 +81,7 @@ func (w *world) multiply(t *testing.T, name string, n int) {
 
 type backendReport struct{ Listed, Unchanged, Added, Updated, Removed, Swept, Foreign int64 }
 
-// measure reconciles and logs what it cost.
+// measure reconciles and logs the cost.
 func (w *world) measure(t *testing.T, s *service, proxy *testenv.HTTPProxy, which string) backendReport {
 	t.Helper()
 	before := proxy.Counts()
@@ -103,7 +105,7 @@ func (w *world) measure(t *testing.T, s *service, proxy *testenv.HTTPProxy, whic
 }
 
 // TestHandEditsAreFollowedAndAnUnreadableDirectoryForgetsNothing is acceptance 6 through the program. Root may read
-// everything, so the service runs as somebody else when the test is root.
+// everything, so the service runs as another user when the test is root.
 func TestHandEditsAreFollowedAndAnUnreadableDirectoryForgetsNothing(t *testing.T) {
 	w := newWorld(t, 0)
 	o := w.options()
@@ -140,7 +142,8 @@ func TestHandEditsAreFollowedAndAnUnreadableDirectoryForgetsNothing(t *testing.T
 		if err := os.Remove(filepath.Join(w.dir, "default", snaps[0].Name+suffix)); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Rename(filepath.Join(w.dir, "default", snaps[1].Name+suffix), filepath.Join(w.dir, "default", "renamed"+suffix)); err != nil {
+		if err := os.Rename(filepath.Join(w.dir, "default", snaps[1].Name+suffix),
+			filepath.Join(w.dir, "default", "renamed"+suffix)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -34,7 +34,7 @@ type fixtureWriter struct {
 	catalog *testenv.Cluster
 	client  *clientv3.Client // of the catalog's etcd
 	source  *testenv.Proxy   // before the etcd that is saved
-	faults  *testenv.FaultyHTTP
+	faults  *testenv.HTTPProxy
 	data    string // directory of node-1
 	keys    string
 }
@@ -72,7 +72,7 @@ func newFixtureWriter(t *testing.T, binary string) *fixtureWriter {
 	w.catalog = testenv.StartCluster(t, 1)
 	w.client = w.catalog.Client(t)
 	w.source = testenv.StartProxy(t, strings.TrimPrefix(w.etcd.Endpoints()[0], "http://"))
-	w.faults = testenv.StartFaultyHTTP(t, w.s3.Addr())
+	w.faults = testenv.StartHTTPProxy(t, w.s3.Addr(), nil)
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)

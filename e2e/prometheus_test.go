@@ -18,10 +18,11 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// promtool runs promtool in deploy/prometheus and returns what it said.
+// promtool runs promtool in deploy/prometheus and returns its output.
 func promtool(t *testing.T, stdin string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), testenv.Tool(t, "prometheus", "github.com/prometheus/prometheus/cmd/promtool"), args...)
+	cmd := exec.CommandContext(t.Context(), testenv.Tool(t, "prometheus",
+		"github.com/prometheus/prometheus/cmd/promtool"), args...)
 	cmd.Dir = filepath.Join(testenv.Root(), "deploy", "prometheus")
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
@@ -55,8 +56,8 @@ func TestPrometheusTakesTheConfiguration(t *testing.T) {
 	}
 }
 
-// TestPrometheusShowsAServiceAtWork scrapes a service of which S3 is down, as the samples say it is done, under our names and
-// under those of K3s. Alerts fire, and every panel of the dashboard shows something.
+// TestPrometheusShowsAServiceAtWork scrapes a service of which S3 is down, as the samples say it is done, under our
+// names and under those of K3s. Alerts fire, and every panel of the dashboard shows something.
 func TestPrometheusShowsAServiceAtWork(t *testing.T) {
 	for _, prefix := range []string{"", "k3s_"} {
 		t.Run("prefix "+prefix, func(t *testing.T) {
@@ -68,7 +69,8 @@ func TestPrometheusShowsAServiceAtWork(t *testing.T) {
 			s := start(t, w.options(), args...)
 			p := testenv.StartPrometheus(t, prometheusConfig(t, s.http, prefix))
 			eventually(t, "Prometheus sees saves", func() bool {
-				saves, err := p.Query("increase(" + prefix + `etcd_snapshot_save_s3_duration_seconds_count{status="success"}[1m]) > 0`)
+				count := prefix + `etcd_snapshot_save_s3_duration_seconds_count{status="success"}`
+				saves, err := p.Query("increase(" + count + "[1m]) > 0")
 				return err == nil && len(saves) > 0
 			})
 			s.must("verify", "latest", "--level", "drill")
@@ -95,7 +97,10 @@ func prometheusConfig(t *testing.T, addr, prefix string) string {
 	dir := t.TempDir()
 	for name, edit := range map[string]func(string) string{
 		"scrape.yaml": func(s string) string { return strings.ReplaceAll(s, "127.0.0.1:7380", addr) },
-		"rules.yaml":  func(s string) string { return regexp.MustCompile(`\betcd_snapshot_`).ReplaceAllString(s, prefix+"$0") },
+		"rules.yaml": func(s string) string {
+			return regexp.MustCompile(`\betcd_snapshot_`).ReplaceAllString(s,
+				prefix+"$0")
+		},
 	} {
 		sample, err := os.ReadFile(filepath.Join(testenv.Root(), "deploy", "prometheus", name))
 		if err != nil {
@@ -105,7 +110,8 @@ func prometheusConfig(t *testing.T, addr, prefix string) string {
 			t.Fatal(err)
 		}
 	}
-	return fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nscrape_config_files: [%s/scrape.yaml]\nrule_files: [%s/rules.yaml]\n", dir, dir)
+	return fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nscrape_config_files: "+
+		"[%s/scrape.yaml]\nrule_files: [%s/rules.yaml]\n", dir, dir)
 }
 
 // firingAlerts are the names of the alerts that fire. Prometheus has to understand all of them.
@@ -123,7 +129,7 @@ func firingAlerts(t *testing.T, p *testenv.Prometheus) map[string]bool {
 	return firing
 }
 
-// selector is a metric with what is demanded of its labels.
+// selector is a metric with conditions on its labels.
 var selector = regexp.MustCompile(`(?:etcd_snapshot|snapshotd)_[a-z0-9_]+(?:{[^}]*})?`)
 
 // empty returns the queries of the dashboard, and the selectors of the alerts, that Prometheus has no number for.

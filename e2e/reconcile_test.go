@@ -20,7 +20,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// counts are those of a backend's report that say what was found and done.
+// counts are the counts of findings and changes in a backend's report.
 type counts struct{ listed, unchanged, added, updated, removed, foreign int64 }
 
 // countsOf returns the counts of each backend.
@@ -32,7 +32,7 @@ func countsOf(rec reconciliation) map[string]counts {
 	return all
 }
 
-// wantCounts compares a reconciliation with what it has to be.
+// wantCounts compares a reconciliation with the expected one.
 func wantCounts(t *testing.T, what string, rec reconciliation, r result, want map[string]counts) {
 	t.Helper()
 	if r.code != 0 {
@@ -114,8 +114,8 @@ func removePair(h hand, name string) {
 	h.remove(name + ".json")
 }
 
-// copyOf returns the data of a snapshot, and its manifest under another name and with yesterday's date: a record younger
-// than a minute would not be removed.
+// copyOf returns the data of a snapshot, and its manifest under another name and with yesterday's date: a record
+// younger than a minute would not be removed.
 func (w *world) copyOf(t *testing.T, name, as string) (data, manifest []byte) {
 	t.Helper()
 	var doc map[string]any
@@ -128,8 +128,9 @@ func (w *world) copyOf(t *testing.T, name, as string) (data, manifest []byte) {
 	return w.object(t, "default/"+name+".db.zst"), manifest
 }
 
-// TestReconcileRepairsTheCatalogExactlyAfterHandEdits deletes, renames, damages and adds files and objects, and holds each
-// count and each location against what was done. A dry run says the same and does nothing; a second run finds nothing.
+// TestReconcileRepairsTheCatalogExactlyAfterHandEdits deletes, renames, damages and adds files and objects, and
+// compares each count and each location with these changes. A dry run reports the same and changes nothing; a second
+// run finds nothing.
 func TestReconcileRepairsTheCatalogExactlyAfterHandEdits(t *testing.T) {
 	w := newWorld(t, 0)
 	s := start(t, w.options(), w.args(t, "")...)
@@ -250,8 +251,8 @@ func chmod(t *testing.T, path string, mode os.FileMode) {
 	}
 }
 
-// TestDirectoryThatCannotBeReadLosesNoRecord takes the directory away in each way that happens: no right to read it or what
-// is in it, not mounted, and an empty one where the disk should be mounted.
+// TestDirectoryThatCannotBeReadLosesNoRecord takes the directory away in each way that happens: no right to read it or
+// its files, not mounted, and an empty directory where the disk should be mounted.
 func TestDirectoryThatCannotBeReadLosesNoRecord(t *testing.T) {
 	w := newWorld(t, 0)
 	o := w.options()
@@ -275,11 +276,14 @@ func TestDirectoryThatCannotBeReadLosesNoRecord(t *testing.T) {
 		{"the directory may not be read",
 			func() { chmod(t, w.dir, 0) }, func() { chmod(t, w.dir, 0o700) }, denied},
 		{"the directory of the cluster may not be read",
-			func() { chmod(t, filepath.Join(w.dir, "default"), 0) }, func() { chmod(t, filepath.Join(w.dir, "default"), 0o700) }, denied},
+			func() { chmod(t, filepath.Join(w.dir, "default"), 0) }, func() { chmod(t, filepath.Join(w.dir, "default"), 0o700) },
+			denied},
 		{"the directory is gone",
-			func() { rename(t, w.dir, away) }, func() { rename(t, away, w.dir) }, []string{"does not exist", "mount or create it"}},
+			func() { rename(t, w.dir, away) }, func() { rename(t, away, w.dir) },
+			[]string{"does not exist", "mount or create it"}},
 		{"an empty directory is in its place",
-			func() { rename(t, w.dir, away); rename(t, empty, w.dir) }, func() { rename(t, w.dir, empty); rename(t, away, w.dir) },
+			func() { rename(t, w.dir, away); rename(t, empty, w.dir) },
+			func() { rename(t, w.dir, empty); rename(t, away, w.dir) },
 			[]string{"not the store that it was", "mount the directory"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -342,8 +346,8 @@ func onSecondPage(answer func(http.ResponseWriter, *http.Request) bool) func(htt
 	}
 }
 
-// TestBucketThatCannotBeListedLosesNoRecord lets the listing fail, at once or after its first page. There are snapshots on
-// both pages.
+// TestBucketThatCannotBeListedLosesNoRecord lets the listing fail, at once or after its first page. There are snapshots
+// on both pages.
 func TestBucketThatCannotBeListedLosesNoRecord(t *testing.T) {
 	w := newWorld(t, 0)
 	fault := &listingFault{}
@@ -369,12 +373,17 @@ func TestBucketThatCannotBeListedLosesNoRecord(t *testing.T) {
 		answer func(http.ResponseWriter, *http.Request) bool
 		says   []string
 	}{
-		{"403", s3Error(http.StatusForbidden, "AccessDenied"), []string{"403 AccessDenied", "the credentials need s3:ListBucket"}},
-		{"404", s3Error(http.StatusNotFound, "NoSuchBucket"), []string{"404 NoSuchBucket", "create it, or correct the bucket"}},
+		{"403", s3Error(http.StatusForbidden, "AccessDenied"), []string{
+			"403 AccessDenied", "the credentials need s3:ListBucket",
+		}},
+		{"404", s3Error(http.StatusNotFound, "NoSuchBucket"), []string{
+			"404 NoSuchBucket", "create it, or correct the bucket",
+		}},
 		{"500", s3Error(http.StatusInternalServerError, "InternalError"), []string{"500 InternalError"}},
 		{"403 on the second page", onSecondPage(s3Error(http.StatusForbidden, "AccessDenied")), []string{"403 AccessDenied"}},
 		{"404 on the second page", onSecondPage(s3Error(http.StatusNotFound, "NoSuchBucket")), []string{"404 NoSuchBucket"}},
-		{"500 on the second page", onSecondPage(s3Error(http.StatusInternalServerError, "InternalError")), []string{"500 InternalError"}},
+		{"500 on the second page", onSecondPage(s3Error(http.StatusInternalServerError, "InternalError")),
+			[]string{"500 InternalError"}},
 		{"the connection ends before the second page", onSecondPage(drop), []string{"EOF"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

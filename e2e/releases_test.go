@@ -10,8 +10,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// TestOlderReleasesOfEtcd goes the whole way with each release of etcd that clusters still run: saved, proven by a drill,
-// restored from the bucket, and started by the release that it came from.
+// TestOlderReleasesOfEtcd goes the whole way with each release of etcd that clusters still run: saved, proven by a
+// drill, restored from the bucket, and started by the release that it came from.
 func TestOlderReleasesOfEtcd(t *testing.T) {
 	for _, release := range testenv.OlderReleases {
 		t.Run(release, func(t *testing.T) { wholeWay(t, testenv.Release(release)) })

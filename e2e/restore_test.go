@@ -15,8 +15,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 )
 
-// TestRestoreFromTheBucketAlone destroys everything but the bucket, and kills a restore at each of its steps before one goes
-// through.
+// TestRestoreFromTheBucketAlone destroys everything but the bucket, and kills a restore at each of its steps before one
+// goes through.
 func TestRestoreFromTheBucketAlone(t *testing.T) {
 	w := newWorld(t, 8<<20)
 	s := start(t, w.options(), w.args(t, "")...)
@@ -50,7 +50,8 @@ func TestRestoreFromTheBucketAlone(t *testing.T) {
 	if out, err := restore("restore-wal-placed", "--wal-dir", wal); err == nil {
 		t.Fatalf("it went through: %s", out)
 	}
-	if out, err := restore("", "--wal-dir", wal); err == nil || !strings.Contains(string(out), "--wal-dir: "+wal+" is not empty") {
+	if out, err := restore("", "--wal-dir", wal); err == nil ||
+		!strings.Contains(string(out), "--wal-dir: "+wal+" is not empty") {
 		t.Errorf("beside the WAL that a killed restore has left: %v: %s", err, out)
 	}
 	if out, err := restore(""); err != nil || !strings.Contains(string(out), name) {

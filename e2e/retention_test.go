@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// The leader prunes by itself, each backend by its own rules, and a backend that is down does not keep the others from it.
+// The leader prunes by itself, each backend by its own rules, and a backend that is down does not keep the others from
+// it.
 func TestLeaderPrunesByItself(t *testing.T) {
 	w := newWorld(t, 0)
 	config := writeConfig(t, `
@@ -25,7 +26,9 @@ clusters:
 	for range 5 {
 		names = append(names, s.save())
 	}
-	both := map[string]string{names[4]: "READY: local READY, s3 READY", names[3]: "READY: s3 READY", names[2]: "READY: s3 READY"}
+	both := map[string]string{
+		names[4]: "READY: local READY, s3 READY", names[3]: "READY: s3 READY", names[2]: "READY: s3 READY",
+	}
 	eventually(t, "the leader prunes both backends", func() bool {
 		got := s.locations()
 		for name, want := range both {

@@ -33,7 +33,7 @@ type runbook struct {
 
 const allMembers = "m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380"
 
-// TestRunbook does what docs/disaster.md says, command by command as they are written there, but for addresses, directories
+// TestRunbook follows docs/disaster.md, command by command as they are written there, except for addresses, directories
 // and the location of the snapshots.
 func TestRunbook(t *testing.T) {
 	b := newRunbook(t)
@@ -56,7 +56,8 @@ func newRunbook(t *testing.T) *runbook {
 	b.s3.MakeBucket(b.bucket)
 	b.backends = []string{"--backend", "local=file://" + b.dir, "--backend", "s3=" + b.s3URL("")}
 	for name, target := range map[string]string{
-		"etcd": testenv.Tool(t, "servers", "go.etcd.io/etcd/server/v3"), "etcdctl": testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdctl/v3"),
+		"etcd":      testenv.Tool(t, "servers", "go.etcd.io/etcd/server/v3"),
+		"etcdctl":   testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdctl/v3"),
 		"snapshotd": program(t, ""),
 	} {
 		if err := os.Symlink(target, filepath.Join(b.path, name)); err != nil {
@@ -71,10 +72,11 @@ func newRunbook(t *testing.T) *runbook {
 	return b
 }
 
-// etcd is how a member is started of which nothing but its data says who the others are.
+// etcd is the start of a member whose data alone names the other members.
 func (b *runbook) etcd(name string) string {
 	host := "https://10.0.0." + name[1:]
-	return fmt.Sprintf("etcd --name %s --data-dir /var/lib/etcd --initial-advertise-peer-urls %s:2380 --listen-peer-urls %s:2380"+
+	return fmt.Sprintf("etcd --name %s --data-dir /var/lib/etcd --initial-advertise-peer-urls %s:2380 "+
+		"--listen-peer-urls %s:2380"+
 		" --listen-client-urls %s:2379 --advertise-client-urls %s:2379", name, host, host, host, host)
 }
 
@@ -82,7 +84,9 @@ func (b *runbook) serveAgain(t *testing.T) {
 	if b.serve != nil {
 		b.serve.kill()
 	}
-	args := append([]string{"--etcd-endpoints", strings.Join(b.endpoints(), ","), "--data-dir", b.t.TempDir(), "--node-name", "node-1"}, b.backends...)
+	args := append([]string{
+		"--etcd-endpoints", strings.Join(b.endpoints(), ","), "--data-dir", b.t.TempDir(), "--node-name", "node-1",
+	}, b.backends...)
 	b.serve = start(b.t, b.options(), args...)
 }
 
@@ -93,7 +97,8 @@ func (b *runbook) endpoints() []string {
 // here returns a command as it has to be on a machine of this test.
 func (b *runbook) here(machine, command string) string {
 	return strings.NewReplacer("https://10.0.0.", "http://127.0.77.", "https://10.0.1.", "http://127.0.78.",
-		"/var/lib/etcd", filepath.Join(b.root, machine), "URL", "'"+b.s3URL("")+"'", "--cluster NAME", "--cluster default").Replace(command)
+		"/var/lib/etcd", filepath.Join(b.root, machine), "URL", "'"+b.s3URL("")+"'", "--cluster NAME",
+		"--cluster default").Replace(command)
 }
 
 func (b *runbook) command(ctx context.Context, machine, command string) *exec.Cmd {
@@ -105,7 +110,7 @@ func (b *runbook) command(ctx context.Context, machine, command string) *exec.Cm
 	return cmd
 }
 
-// run runs a command on a machine, and returns what it says.
+// run runs a command on a machine, and returns its output.
 func (b *runbook) run(t *testing.T, machine, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -293,7 +298,8 @@ func (b *runbook) allLost(t *testing.T, which string) {
 
 func (b *runbook) wrongData(t *testing.T) {
 	c := b.client(t, b.endpoints()...)
-	eventually(t, "a snapshot is taken while all is well", func() bool { return b.serve.run("save", "--name-prefix", "well").code == 0 })
+	eventually(t, "a snapshot is taken while all is well",
+		func() bool { return b.serve.run("save", "--name-prefix", "well").code == 0 })
 	at := time.Now().Add(time.Second)
 	for time.Now().Before(at.Add(time.Second)) {
 		time.Sleep(100 * time.Millisecond) // snapshots are named and chosen by the second
@@ -313,7 +319,8 @@ func (b *runbook) wrongData(t *testing.T) {
 func (b *runbook) bucketLost(t *testing.T) {
 	eventually(t, "the catalog is settled", func() bool {
 		ready := func(sn snap) bool { return sn.State == "STATE_READY" }
-		return b.serve.run("reconcile").code == 0 && !slices.ContainsFunc(b.serve.list(), func(sn snap) bool { return !ready(sn) })
+		return b.serve.run("reconcile").code == 0 &&
+			!slices.ContainsFunc(b.serve.list(), func(sn snap) bool { return !ready(sn) })
 	})
 	before := len(b.serve.list())
 	if err := os.RemoveAll(filepath.Join(b.s3.Dir(), b.bucket)); err != nil {

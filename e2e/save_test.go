@@ -22,14 +22,15 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// TestWhatIsSavedRestoresToWhatEtcdHad is the whole promise: save, list, judge the stored bytes with etcd's own tool,
+// TestWhatIsSavedRestoresToWhatEtcdHad is the whole promise: save, list, check the stored bytes with etcd's own tool,
 // restore them with it, and compare the restored etcd with the live one.
 func TestWhatIsSavedRestoresToWhatEtcdHad(t *testing.T) {
 	w := newWorld(t, envInt(t, "SNAPSHOTD_E2E_BYTES", 256<<20))
 	s := start(t, w.options(), w.args(t, "")...)
 	t.Log(s.must("save"))
 	snaps := s.list()
-	if len(snaps) != 1 || snaps[0].State != "STATE_READY" || len(snaps[0].Locations) != 2 || snaps[0].Revision == 0 || snaps[0].TotalKeys == 0 {
+	if len(snaps) != 1 || snaps[0].State != "STATE_READY" || len(snaps[0].Locations) != 2 || snaps[0].Revision == 0 ||
+		snaps[0].TotalKeys == 0 {
 		t.Fatalf("list: %+v", snaps)
 	}
 	sn := snaps[0]
@@ -45,7 +46,7 @@ func TestWhatIsSavedRestoresToWhatEtcdHad(t *testing.T) {
 	}
 	db := filepath.Join(t.TempDir(), "snapshot.db")
 	decompress(t, local, db)
-	judge(t, db, sn)
+	compareWithEtcdutl(t, db, sn)
 	hashKV := liveHash(t, w.etcd.Client(t), w.etcd.Endpoints()[0], sn.Revision)
 
 	etcdutl := testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdutl/v3")
@@ -59,7 +60,7 @@ func TestWhatIsSavedRestoresToWhatEtcdHad(t *testing.T) {
 	}
 }
 
-// decompress writes what zstd makes of stored bytes: the program where there is one, else the library.
+// decompress decompresses stored bytes with the program zstd where there is one, or else with the library.
 func decompress(t *testing.T, stored []byte, path string) {
 	t.Helper()
 	if zstdProgram, err := exec.LookPath("zstd"); err == nil {
@@ -85,8 +86,8 @@ func decompress(t *testing.T, stored []byte, path string) {
 	}
 }
 
-// judge compares what the catalog says of a snapshot with what etcdutl says.
-func judge(t *testing.T, db string, sn snap) {
+// compareWithEtcdutl compares the catalog's record of a snapshot with the output of etcdutl.
+func compareWithEtcdutl(t *testing.T, db string, sn snap) {
 	t.Helper()
 	etcdutl := testenv.Tool(t, "servers", "go.etcd.io/etcd/etcdutl/v3")
 	out, err := exec.Command(etcdutl, "snapshot", "status", db, "-w", "json").Output()
@@ -119,7 +120,7 @@ func judge(t *testing.T, db string, sn snap) {
 
 func liveHash(t *testing.T, client *clientv3.Client, endpoint string, revision int64) uint32 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	resp, err := client.HashKV(ctx, endpoint, revision)
 	if err != nil {
@@ -190,11 +191,12 @@ func TestBackendsThatAreDownAreReportedAndTheRestIsKept(t *testing.T) {
 	}
 }
 
-// grpcurl calls Save and expects these words in what it prints.
+// grpcurl calls Save and expects these words in its output.
 func grpcurl(t *testing.T, s *service, request string, words ...string) {
 	t.Helper()
 	tool := testenv.Tool(t, "servers", "github.com/fullstorydev/grpcurl/cmd/grpcurl")
-	r := command(t.Context(), t, tool, "-plaintext", "-format-error", "-d", request, s.grpc, "snapshotd.v1.SnapshotService/Save")
+	r := command(t.Context(), t, tool, "-plaintext", "-format-error", "-d", request, s.grpc,
+		"snapshotd.v1.SnapshotService/Save")
 	for _, word := range words {
 		if !strings.Contains(r.stdout+r.stderr, word) {
 			t.Errorf("grpcurl does not say %q:\n%s%s", word, r.stdout, r.stderr)

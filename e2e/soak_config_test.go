@@ -16,24 +16,25 @@ import (
 	"filippo.io/age"
 )
 
-// soakConfig is how the service of a soak is configured: it takes turns at sealing what it stores.
+// soakConfig is the configuration of the service in a soak: it encrypts in turns.
 type soakConfig struct {
 	doc         string
 	path        string
 	credentials string // a file
-	good        string // what is in it
+	good        string // its content
 	recipient   string
 	identity    string // files
 	signing     string
 	public      string
-	sealed      bool
+	encrypted   bool
 }
 
 func newSoakConfig(t *testing.T, k *soak, data string) soakConfig {
 	dir := t.TempDir()
 	c := soakConfig{
 		path: filepath.Join(dir, "snapshotd.yaml"), credentials: filepath.Join(dir, "credentials"),
-		identity: filepath.Join(dir, "identity"), signing: filepath.Join(dir, "signing.pem"), public: filepath.Join(dir, "signing.pub"),
+		identity: filepath.Join(dir, "identity"), signing: filepath.Join(dir, "signing.pem"),
+		public: filepath.Join(dir, "signing.pub"),
 	}
 	c.doc = fmt.Sprintf(`
 data_dir: %s
@@ -52,7 +53,8 @@ clusters:
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.good = fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", keys.AccessKeyID, keys.SecretAccessKey)
+	c.good = fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n",
+		keys.AccessKeyID, keys.SecretAccessKey)
 	c.makeKeys(t)
 	replaceFile(t, c.credentials, c.good)
 	return c
@@ -82,12 +84,14 @@ func (c *soakConfig) makeKeys(t *testing.T) {
 	}
 }
 
-// start starts the service; what was stored under the other turn must stay readable and believed.
+// start starts the service; snapshots of the other turn must stay readable and trusted.
 func (k *soak) start() *service {
 	doc := k.config.doc
-	if k.config.sealed {
-		doc = strings.Replace(doc, "    backends:\n", fmt.Sprintf("    encryption: {recipients: [%s], identity_files: [%s]}\n"+
-			"    signing: {key_file: %s, accept_unsigned: true}\n    backends:\n", k.config.recipient, k.config.identity, k.config.signing), 1)
+	if k.config.encrypted {
+		doc = strings.Replace(doc, "    backends:\n",
+			fmt.Sprintf("    encryption: {recipients: [%s], identity_files: [%s]}\n"+
+				"    signing: {key_file: %s, accept_unsigned: true}\n    backends:\n", k.config.recipient, k.config.identity,
+				k.config.signing), 1)
 	}
 	replaceFile(k.t, k.config.path, doc)
 	env := []string{"AWS_SHARED_CREDENTIALS_FILE=" + k.config.credentials, "AWS_EC2_METADATA_DISABLED=true"}
@@ -97,7 +101,7 @@ func (k *soak) start() *service {
 // turn starts the service anew, with encryption and signatures when it had none, and without when it had.
 func (k *soak) turn() {
 	k.serve.kill()
-	k.config.sealed = !k.config.sealed
+	k.config.encrypted = !k.config.encrypted
 	k.serve = k.start()
 }
 

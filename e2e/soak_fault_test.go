@@ -15,12 +15,12 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// fault is something that goes wrong during one round. begin returns what puts it right; etcd and killed say what else may
-// be missing then: the catalog, or the answer. denied says that the bucket refuses the service from before the round on.
+// fault is a fault during one round. begin returns the function that ends it; etcd and killed say which may be missing
+// then: the catalog, or the answer. denied says that the bucket refuses the service from before the round on.
 type fault struct {
 	name                 string
 	etcd, killed, denied bool
-	begin                func(k *soak) (heal func())
+	begin                func(k *soak) (end func())
 }
 
 func s3Fault(name string, make func(k *soak) testenv.HTTPFault) fault {
@@ -88,7 +88,9 @@ func (k *soak) alarm() func() {
 	set := func(action etcdserverpb.AlarmRequest_AlarmAction) {
 		k.etcd.Eventually(k.t, "the alarm is changed", func(ctx context.Context) error {
 			member := k.etcd.Status(k.t, 0).Header.MemberId
-			_, err := api.Alarm(ctx, &etcdserverpb.AlarmRequest{Action: action, MemberID: member, Alarm: etcdserverpb.AlarmType_NOSPACE})
+			_, err := api.Alarm(ctx, &etcdserverpb.AlarmRequest{
+				Action: action, MemberID: member, Alarm: etcdserverpb.AlarmType_NOSPACE,
+			})
 			return err
 		})
 	}

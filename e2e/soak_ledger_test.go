@@ -16,11 +16,11 @@ const ready = "STATE_READY"
 // backends are those of the soak.
 var backends = []string{"local", "s3"}
 
-// ledger is what keeps copies where they are, told from what the soak has seen and done itself.
+// ledger is the reasons why copies stay, from the observations and actions of the soak itself.
 type ledger struct {
 	taken  map[string]time.Time       // when each snapshot was
-	seen   map[string]map[string]bool // by backend: what the catalog had there as READY at any time
-	left   map[string]map[string]bool // by backend: what retention has removed there
+	seen   map[string]map[string]bool // by backend: copies that were READY in the catalog at any time
+	left   map[string]map[string]bool // by backend: copies that retention has removed
 	pinned map[string]bool
 	proven map[string]bool // by a drill
 }
@@ -36,7 +36,7 @@ func newLedger() ledger {
 	return l
 }
 
-// note takes in what the catalog says.
+// note takes in the records of the catalog.
 func (l *ledger) note(all []snap) {
 	for _, s := range all {
 		l.taken[s.Name] = s.CreateTime
@@ -48,8 +48,8 @@ func (l *ledger) note(all []snap) {
 	}
 }
 
-// held says why retention can at no time have removed a copy; empty when it can. It errs on that side: what has been newer
-// may have gone again.
+// held returns why retention can at no time have removed a copy; empty when it can. It errs on that side: a newer copy
+// may be gone again.
 func (l *ledger) held(backend, name string) string {
 	newer := func(than map[string]bool) (n int) {
 		for other := range than {
@@ -86,7 +86,8 @@ func (l *ledger) staying(backend string, all []snap) map[string]bool {
 		if !l.pinned[s.Name] {
 			ruled++
 		}
-		stay[s.Name] = i == 0 || l.pinned[s.Name] || l.proven[s.Name] && !proven || ruled <= keepLast || s.Name == highest.Name
+		stay[s.Name] = i == 0 || l.pinned[s.Name] || l.proven[s.Name] && !proven || ruled <= keepLast ||
+			s.Name == highest.Name
 		proven = proven || l.proven[s.Name]
 	}
 	return stay

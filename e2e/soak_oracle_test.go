@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A snapshot that was saved without the catalog was pruned from one backend before the catalog was seen, and from the other
-// one after that. Retention could remove it, so it is no loss.
+// A snapshot that was saved without the catalog was pruned from one backend before the catalog was seen, and from the
+// other one after that. Retention could remove it, so it is no loss.
 func TestSoakForgetsWhatRetentionRemoved(t *testing.T) {
 	k, old, later := oldest(t)
 	k.absorb(later, false)
@@ -26,7 +26,7 @@ func TestSoakForgetsWhatRetentionRemoved(t *testing.T) {
 	}
 }
 
-// What is pinned when one backend has removed it already is no loss there.
+// A pinned snapshot that one backend has removed already is no loss there.
 func TestSoakLetsPinWhatOneBackendHasRemoved(t *testing.T) {
 	k, old, later := oldest(t)
 	k.absorb(append(later, old), false)

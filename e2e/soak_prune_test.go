@@ -16,7 +16,7 @@ import (
 // copyID is a snapshot on a backend.
 type copyID struct{ Name, Backend string }
 
-// decision is what prune says of a copy.
+// decision is prune's decision about a copy.
 type decision struct {
 	copyID
 	Stays bool
@@ -39,11 +39,14 @@ func (d decision) String() string {
 // lateFaults begin somewhere in the middle of a prune, which makes more requests than a save.
 var lateFaults = []fault{
 	s3Fault("503 later", func(k *soak) testenv.HTTPFault { return testenv.Answers(k.chance.IntN(200), 503, "SlowDown") }),
-	s3Fault("403 later", func(k *soak) testenv.HTTPFault { return testenv.Answers(k.chance.IntN(200), 403, "AccessDenied") }),
+	s3Fault("403 later", func(k *soak) testenv.HTTPFault {
+		return testenv.Answers(k.chance.IntN(200), 403,
+			"AccessDenied")
+	}),
 }
 
-// prune asks what retention would remove, holds that against the rules, and then lets it be removed, two of three times under
-// a fault first. What it was said would stay must be READY after it, and all else gone.
+// prune asks what retention would remove, compares the answer with the rules, and then lets retention remove it, two of
+// three times under a fault first. Copies that were to stay must be READY after it, and all others gone.
 func (k *soak) prune() {
 	k.prunes++
 	k.settle()
@@ -65,8 +68,8 @@ func (k *soak) prune() {
 	k.judgePruned(before, said, did)
 }
 
-// dryRun asks what would go, and returns what there was. When something has gone meanwhile, the leader has pruned by itself, or
-// the dry run has: it is asked again, and in the end something must have been left to prune.
+// dryRun makes a dry run, and returns it with the records before it. When copies have gone meanwhile, the leader has
+// pruned by itself, or the dry run has: it is made again, and in the end there must be copies left to prune.
 func (k *soak) dryRun() (before []snap, said map[copyID]decision) {
 	k.eventually("a dry run is not overtaken by the leader", func() bool {
 		before = k.list()
@@ -81,7 +84,7 @@ func (k *soak) dryRun() (before []snap, said map[copyID]decision) {
 		}
 		return same
 	})
-	k.judgeDryRun(before, said)
+	k.checkDryRun(before, said)
 	return before, said
 }
 
@@ -94,7 +97,7 @@ func (k *soak) sameCopies(before, after []snap) bool {
 	return true
 }
 
-// decide runs prune. What it says is empty when there was no answer.
+// decide runs prune. Its decisions are empty when there was no answer.
 func (k *soak) decide(args ...string) (map[copyID]decision, result) {
 	r := k.run(append([]string{"prune", "-o", "json"}, args...)...)
 	var out struct{ Decisions []decision }
@@ -108,8 +111,8 @@ func (k *soak) decide(args ...string) (map[copyID]decision, result) {
 	return all, r
 }
 
-// judgeDryRun holds what is said to go against the rules as the soak reckons them.
-func (k *soak) judgeDryRun(before []snap, said map[copyID]decision) {
+// checkDryRun compares the copies to remove with the rules as the soak applies them.
+func (k *soak) checkDryRun(before []snap, said map[copyID]decision) {
 	for _, b := range backends {
 		for name, stays := range k.staying(b, before) {
 			d, ok := said[copyID{name, b}]
@@ -120,16 +123,16 @@ func (k *soak) judgeDryRun(before []snap, said map[copyID]decision) {
 	}
 }
 
-// pruneUnderFault prunes while something goes wrong, for a while. Reconcile has to settle what was half done then.
+// pruneUnderFault prunes during a fault, for a while. Reconcile has to finish the rest then.
 func (k *soak) pruneUnderFault(said map[copyID]decision) {
 	faults := slices.Concat(soakFaults, lateFaults, lateFaults)
 	f := faults[k.chance.IntN(len(faults))]
 	when := "under " + f.name
 	k.prunedUnder[f.name]++
 	defer k.during("prune " + when)()
-	heal := f.begin(k)
+	end := f.begin(k)
 	did, r := k.decide("--timeout", "4s")
-	heal()
+	end()
 	k.agree(when, said, did)
 	if len(did) > 0 && r.code != pruneCode(did) {
 		k.errorf("prune %s: exit code %d for %v", when, r.code, did)
@@ -157,7 +160,7 @@ func (k *soak) pruneUnderFault(said map[copyID]decision) {
 	}
 }
 
-// leftOf returns what of that which is to go is READY still; all of it when nothing is known.
+// leftOf returns those copies to remove that are still READY; all of them when nothing is known.
 func leftOf(said map[copyID]decision, there map[string]snap) []copyID {
 	var left []copyID
 	for id, d := range said {
@@ -170,7 +173,8 @@ func leftOf(said map[copyID]decision, there map[string]snap) []copyID {
 
 // half reports whether a snapshot is about to come or go.
 func half(s snap) bool {
-	return s.State == "STATE_SAVING" || s.State == "STATE_DELETING" || slices.ContainsFunc(backends, func(b string) bool { return s.on(b) == "STATE_DELETING" })
+	return s.State == "STATE_SAVING" || s.State == "STATE_DELETING" ||
+		slices.ContainsFunc(backends, func(b string) bool { return s.on(b) == "STATE_DELETING" })
 }
 
 // pruneCode returns the exit code that belongs to decisions.
@@ -193,7 +197,7 @@ func pruneCode(did map[copyID]decision) int {
 	return 3
 }
 
-// agree holds what was done against what was said before. The leader may have pruned by itself in between.
+// agree compares the decisions of a prune with those of the dry run. The leader may have pruned by itself in between.
 func (k *soak) agree(when string, said, did map[copyID]decision) {
 	for id, d := range did {
 		if s, ok := said[id]; !ok || s.Stays != d.Stays {
@@ -249,8 +253,9 @@ func (k *soak) files(backend string, keys []string) []string {
 	return names
 }
 
-// absorb takes in the catalog. A copy that was promised may only have gone if retention could remove it: the leader prunes by
-// itself whenever it has just become the leader. What was saved without the catalog is in there only once all is settled.
+// absorb takes in the catalog. A copy that was promised may be gone only if retention could remove it: the leader
+// prunes by itself at the beginning of its term. Snapshots that were saved without the catalog are in it only once all
+// is settled.
 func (k *soak) absorb(all []snap, settled bool) {
 	k.note(all)
 	there := byName(all)
@@ -268,7 +273,7 @@ func (k *soak) absorb(all []snap, settled bool) {
 			k.seen[b][name] = true // it was promised there, also when it has gone before the catalog was asked
 			gone++
 			if k.left[b][name] && state != "STATE_FAILED" {
-				continue // it could go then, whatever holds it now
+				continue // it could go then, even if it cannot now
 			}
 			if why := k.held(b, name); why != "" || state == "STATE_FAILED" {
 				k.errorf("%s was READY on %s and is %q there; %s", name, b, state, why)

@@ -14,8 +14,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// restore restores a snapshot twice, with the public tools from the bucket and with snapshotd from either place, and compares
-// what etcd says of each.
+// restore restores a snapshot twice, with the public tools from the bucket and with snapshotd from either place, and
+// compares the content of both etcds.
 func (k *soak) restore(p promise) {
 	defer k.during("restore " + p.Name)()
 	from := k.w.s3URL("")
@@ -66,7 +66,7 @@ func (k *soak) restoreByHand(t *testing.T, p promise, data string) {
 	}
 }
 
-// calm does what people do between two saves: now and then something that was promised is verified, deleted, pinned or
+// calm does what operators do between two saves: now and then a promised snapshot is verified, deleted, pinned or
 // unpinned, or retention is applied.
 func (k *soak) calm() {
 	what := k.chance.IntN(12)
@@ -74,12 +74,14 @@ func (k *soak) calm() {
 		k.prune()
 		return
 	}
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(k.ready)), func(name string) bool { return !k.seen["local"][name] }) // saved without the catalog
+	// A snapshot that was saved without the catalog may not be listed yet.
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(k.ready)), func(name string) bool { return !k.seen["local"][name] })
 	if len(names) == 0 || what > 3 {
 		return
 	}
 	name := names[k.chance.IntN(len(names))]
-	mine := k.config.sealed || len(k.ready[name].EncryptionRecipients) == 0 // the service can read it, and sign what it was signed
+	// The service can read it, and sign it as it was signed.
+	mine := k.config.encrypted || len(k.ready[name].EncryptionRecipients) == 0
 	switch {
 	case what == 0 && mine:
 		if k.ask("a drill of "+name, name, "verify", name, "--level", "drill") {
@@ -94,7 +96,8 @@ func (k *soak) calm() {
 	}
 }
 
-// ask runs a command about a snapshot until it succeeds. It returns false when retention has removed the snapshot meanwhile.
+// ask runs a command about a snapshot until it succeeds. It returns false when retention has removed the snapshot
+// meanwhile.
 func (k *soak) ask(what, name string, args ...string) bool {
 	defer k.during(what)()
 	there := true
@@ -122,7 +125,7 @@ func (k *soak) remove(name string) {
 	k.forget(name)
 }
 
-// holdDeleted sees to it that what was deleted or pruned is nowhere.
+// holdDeleted checks that deleted and pruned copies are nowhere.
 func (k *soak) holdDeleted(there map[string]snap) {
 	keys := k.w.objects(k.t)
 	for _, b := range backends {

@@ -21,13 +21,13 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// soak is a long run of saves, each under a fault, and what is known of their outcomes.
+// soak is a long run of saves, each under a fault, and their known outcomes.
 type soak struct {
 	t      *testing.T
 	etcd   *testenv.Cluster
 	client *clientv3.Client
 	s3     *testenv.S3
-	proxy  *testenv.FaultyHTTP
+	proxy  *testenv.HTTPProxy
 	chance *testenv.Chance
 	serve  *service
 	w      *world
@@ -49,8 +49,8 @@ type promise struct {
 	hashKV uint32
 }
 
-// TestSoak takes snapshots under seeded faults until its time is over, and holds every promise that was made against what
-// the backends have. Without SNAPSHOTD_SOAK_SECONDS and _ROUNDS it makes a few rounds.
+// TestSoak takes snapshots under seeded faults until its time is over, and compares every promise with the backends.
+// Without SNAPSHOTD_SOAK_SECONDS and _ROUNDS it makes a few rounds.
 func TestSoak(t *testing.T) {
 	seed := envInt(t, "SNAPSHOTD_SOAK_SEED", time.Now().Unix())
 	seconds := envInt(t, "SNAPSHOTD_SOAK_SECONDS", 0)
@@ -92,7 +92,7 @@ func (k *soak) prepare(seed uint64) {
 	k.faults, k.results, k.prunedUnder = map[string]int{}, map[string]int{}, map[string]int{}
 	k.client = k.etcd.Client(t)
 	k.s3.MakeBucket("snapshots")
-	k.proxy = testenv.StartFaultyHTTP(t, k.s3.Addr())
+	k.proxy = testenv.StartHTTPProxy(t, k.s3.Addr(), nil)
 	data, dir := k.disk("spool"), k.disk("directory")
 	k.w = &world{etcd: k.etcd, s3: k.s3, dir: dir, bucket: "snapshots"}
 	k.config = newSoakConfig(t, k, data)
@@ -103,9 +103,11 @@ func (k *soak) summary(rounds int) {
 	if k.overtaken > 2 && k.pruned == 0 {
 		k.errorf("in %d dry runs something has gone, and in no prune", k.overtaken)
 	}
-	k.t.Logf("seed %d: %d rounds;\n  faults %v;\n  outcomes %v;\n  %d prunes removed %d copies, under %v, of which %d were cut short half-way;\n"+
+	k.t.Logf("seed %d: %d rounds;\n  faults %v;\n  outcomes %v;\n  %d prunes removed %d copies, under %v, of which %d "+
+		"were cut short half-way;\n"+
 		"  pinned or unpinned %d, deleted %d;\n  READY in the end %d, gone for ever %d;\n  restored and compared %d",
-		k.words.seed, rounds, k.faults, k.results, k.prunes, k.pruned, k.prunedUnder, k.cut, k.pins, k.removed, len(k.ready), len(k.deleted), k.checked)
+		k.words.seed, rounds, k.faults, k.results, k.prunes, k.pruned, k.prunedUnder, k.cut, k.pins, k.removed, len(k.ready),
+		len(k.deleted), k.checked)
 }
 
 // disk returns a directory, on a small file system of its own where that can be made.
@@ -149,21 +151,21 @@ func (k *soak) round(n int) {
 	if !f.killed {
 		before = k.serve.scrape()
 	}
-	heal := f.begin(k)
+	end := f.begin(k)
 	r := k.run("save", "--name-prefix", prefix, "-o", "json")
 	if !f.killed {
 		after = k.serve.scrape()
 	}
-	heal()
+	end()
 	rec := k.find(prefix)
-	k.results[k.judge(what, f, r, rec)]++
+	k.results[k.verdict(what, f, r, rec)]++
 	if !f.killed {
 		k.judgeMetrics(what, r, before, after)
 	}
 }
 
-// judge holds what a save has said against its record, and returns its outcome.
-func (k *soak) judge(what string, f fault, r result, rec *snap) (outcome string) {
+// verdict compares the answer of a save with its record, and returns its outcome.
+func (k *soak) verdict(what string, f fault, r result, rec *snap) (outcome string) {
 	outcome = "aborted"
 	switch {
 	case r.code == 0:
@@ -183,7 +185,8 @@ func (k *soak) judge(what string, f fault, r result, rec *snap) (outcome string)
 	if r.code == 0 && rec != nil && rec.State != ready {
 		k.errorf("%s: exit code 0, and the record is %s", what, rec.State)
 	}
-	if f.denied && r.code != exitBusy && (outcome != "PARTIAL" || r.code != exitPartial || !strings.Contains(r.stderr, "the secret key is wrong")) {
+	if f.denied && r.code != exitBusy &&
+		(outcome != "PARTIAL" || r.code != exitPartial || !strings.Contains(r.stderr, "the secret key is wrong")) {
 		k.errorf("%s: exit code %d and %s: %s", what, r.code, outcome, r.stderr)
 	}
 	return outcome
@@ -195,7 +198,8 @@ func (k *soak) judgeMetrics(what string, r result, before, after map[string]floa
 	bad := rose(`etcd_snapshot_save_duration_seconds_count{status="error"}`)
 	rejected := rose(`snapshotd_saves_rejected_total{cluster="default"}`)
 	if good+bad+rejected != 1 || (good == 1) != (r.code == 0) {
-		k.errorf("%s: exit code %d; the metric counted %v successes, %v errors, %v rejected", what, r.code, good, bad, rejected)
+		k.errorf("%s: exit code %d; the metric counted %v successes, %v errors, %v rejected",
+			what, r.code, good, bad, rejected)
 	}
 }
 
@@ -209,7 +213,7 @@ func (k *soak) find(prefix string) *snap {
 	return nil
 }
 
-// promise remembers what etcd had at the revision of a snapshot that was reported READY.
+// promise remembers etcd's content at the revision of a snapshot that was reported READY.
 func (k *soak) promise(s snap) {
 	var hash uint32
 	k.etcd.Eventually(k.t, "a member gives its HashKV", func(ctx context.Context) error {
@@ -231,7 +235,8 @@ func (k *soak) promise(s snap) {
 // settle waits until nothing is half done, and all is repaired.
 func (k *soak) settle() {
 	k.eventually("reconcile and repair succeed once nothing is broken", func() bool {
-		return k.run("reconcile", "--repair").code == 0 && !slices.ContainsFunc(k.list(), func(s snap) bool { return half(s) || s.State == "STATE_PARTIAL" })
+		return k.run("reconcile", "--repair").code == 0 &&
+			!slices.ContainsFunc(k.list(), func(s snap) bool { return half(s) || s.State == "STATE_PARTIAL" })
 	})
 	k.absorb(k.list(), true)
 }
@@ -257,7 +262,7 @@ func (k *soak) audit() {
 	}
 }
 
-// compact keeps the database small. What is promised was hashed before.
+// compact keeps the database small. Promised revisions were hashed before.
 func (k *soak) compact() {
 	k.etcd.Eventually(k.t, "etcd compacts", func(ctx context.Context) error {
 		resp, err := k.client.Get(ctx, "x")

@@ -17,12 +17,12 @@ const (
 	exitNotFound = 6
 )
 
-// lastWords are what the end of the output says, which is all that is seen of a long run: how to run it again, and what it was
-// at when it failed.
+// lastWords are the end of the output, which is all that is seen of a long run: how to run it again, and the action
+// that failed.
 type lastWords struct {
 	seed    int64
 	round   int
-	doing   []string // what is under way, the innermost last
+	doing   []string // actions under way, the innermost last
 	at      string   // where the first error was
 	errors  []string
 	command string // the last one that failed
@@ -39,10 +39,11 @@ func (k *soak) lastWords() {
 		w.at = "the end"
 	}
 	errors := strings.Join(w.errors[max(0, len(w.errors)-5):], "\n  ")
-	k.t.Logf("FAILED in round %d, at %s\n  %s\nthe last command that failed was %s\nagain: %s", w.round, w.at, errors, w.command, again)
+	k.t.Logf("FAILED in round %d, at %s\n  %s\nthe last command that failed was %s\nagain: %s",
+		w.round, w.at, errors, w.command, again)
 }
 
-// during notes what is under way until the returned function is called. What ends the test leaves it noted.
+// during notes an action until the returned function is called. An action that ends the test stays noted.
 func (k *soak) during(what string) (done func()) {
 	w := &k.words
 	w.doing = append(w.doing, what)

@@ -46,7 +46,7 @@ func TestTraceOfTheCallerGoesOnThroughASave(t *testing.T) {
 	}
 }
 
-// TestScrapeIsWhatPrometheusWants lets promtool judge the scrape, with K3s' names.
+// TestScrapeIsWhatPrometheusWants lets promtool check the scrape, with K3s' names.
 func TestScrapeIsWhatPrometheusWants(t *testing.T) {
 	w := newWorld(t, 0)
 	s := start(t, w.options(), append(w.args(t, ""), "--metrics-prefix", "k3s_")...)
@@ -57,5 +57,5 @@ func TestScrapeIsWhatPrometheusWants(t *testing.T) {
 			t.Errorf("%s has %v observations", name, n)
 		}
 	}
-	judgeScrape(t, s.get("/metrics"))
+	checkScrape(t, s.get("/metrics"))
 }

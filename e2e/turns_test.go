@@ -19,21 +19,21 @@ import (
 type turns struct {
 	t          *testing.T
 	contenders []contender
-	cleanUp    func() // removes what a turn has made and waits until the disk has come to rest, so that nobody pays for another
+	cleanUp    func() // removes the files of a turn and waits until the disk is idle, so that no turn pays for another
 
 	took  map[string][]time.Duration
-	busy  map[string][]float64 // share of the processors that was used, by anybody
+	busy  map[string][]float64 // used share of the processors, by all processes
 	begin time.Time            // of the first round that counts
 }
 
 type contender struct {
 	name, what string
 	run        func()
-	follows    bool // it reads what the one before it has written
+	follows    bool // it reads the files of the one before it
 }
 
-// take gives each a turn that does not count, for what is built, opened or cached once, and then as many as there are
-// rounds.
+// take gives each program a turn that does not count, for everything that is built, opened or cached once, and then as
+// many turns as there are rounds.
 func (b *turns) take(rounds int64) {
 	b.t.Helper()
 	b.took, b.busy = map[string][]time.Duration{}, map[string][]float64{}
@@ -65,8 +65,8 @@ func (b *turns) round(note func(c contender, d time.Duration, busy float64)) {
 	b.cleanUp()
 }
 
-// warm uses more memory than a turn with the default size does, page cache included, and gives it back. A virtual machine may have returned what
-// was not used for a while to its host, and whoever uses it first would pay for that.
+// warm uses more memory than a turn with the default size does, page cache included, and gives it back. A virtual
+// machine may have returned unused memory to its host, and the first program to use it again would pay for that.
 func warm(t *testing.T) {
 	t.Helper()
 	const size = 4 << 30
@@ -101,7 +101,7 @@ func (b *turns) lock() (unlock func()) {
 	return func() { _ = f.Close() }
 }
 
-// table is what was measured, as Markdown.
+// table is the measurements, as Markdown.
 func (b *turns) table() string {
 	var out strings.Builder
 	fmt.Fprintln(&out, "| | | median | all | processors busy |\n|---|---|---|---|---|")
@@ -132,7 +132,8 @@ func processors(t *testing.T) (used, all float64) {
 		t.Fatal(err)
 	}
 	var v [8]float64 // user, nice, system, idle, iowait, irq, softirq, steal
-	if _, err := fmt.Sscanf(string(stat), "cpu %f %f %f %f %f %f %f %f", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7]); err != nil {
+	if _, err := fmt.Sscanf(string(stat), "cpu %f %f %f %f %f %f %f %f", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6],
+		&v[7]); err != nil {
 		t.Fatal(err)
 	}
 	for i, x := range v {
@@ -168,5 +169,6 @@ func machine(t *testing.T) string {
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	goVersion, _ := exec.CommandContext(t.Context(), "go", "env", "GOVERSION").Output()
 	return fmt.Sprintf("%d cores (%s), %.0f GiB of memory, %s, Linux %s, %s", cores, after("/proc/cpuinfo", "model name"),
-		float64(kb)/(1<<20), after("/etc/os-release", "PRETTY_NAME="), strings.TrimSpace(string(kernel)), strings.TrimSpace(string(goVersion)))
+		float64(kb)/(1<<20), after("/etc/os-release", "PRETTY_NAME="), strings.TrimSpace(string(kernel)),
+		strings.TrimSpace(string(goVersion)))
 }

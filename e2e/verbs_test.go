@@ -29,7 +29,7 @@ func (s *service) client() snapshotdv1.SnapshotServiceClient {
 	return snapshotdv1.NewSnapshotServiceClient(conn)
 }
 
-// result is what a command said.
+// result is the result of a command.
 type result struct {
 	stdout, stderr string
 	code           int
@@ -129,7 +129,7 @@ func (s *service) save(args ...string) string {
 	return decodeSave(s.t, s.must(append([]string{"save", "-o", "json"}, args...)...)).Name
 }
 
-// locations returns where each snapshot is and in what state, such as "local READY, s3 FAILED", by name.
+// locations returns the location and state of each snapshot, such as "local READY, s3 FAILED", by name.
 func (s *service) locations() map[string]string {
 	s.t.Helper()
 	all := map[string]string{}

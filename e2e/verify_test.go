@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// The three levels with a real etcd, a directory and a bucket; a byte that is flipped in the bucket; a scrub by schedule.
+// The three levels with a real etcd, a directory and a bucket; a byte that is flipped in the bucket; a scrub by
+// schedule.
 func TestVerifyProvesAndFindsDamage(t *testing.T) {
 	w := newWorld(t, 4<<20)
 	config := writeConfig(t, `
@@ -52,7 +53,8 @@ clusters:
 	if r := s.run("verify", name, "--backend", "s3"); r.code != 4 || !strings.Contains(r.stderr, "this copy is damaged") {
 		t.Errorf("of the damaged copy: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
-	if out := s.must("get", name, "-o", "json"); !strings.Contains(out, `"STATE_PARTIAL"`) || !strings.Contains(out, "damaged") {
+	if out := s.must("get", name, "-o", "json"); !strings.Contains(out, `"STATE_PARTIAL"`) ||
+		!strings.Contains(out, "damaged") {
 		t.Errorf("after it: %s", out)
 	}
 	if _, r := s.reconcile("--repair"); r.code != 0 {

@@ -43,7 +43,7 @@ func (w *watcher) kill() {
 	_ = w.cmd.Wait()
 }
 
-// events are what was shown so far.
+// events are the events shown so far.
 func (w *watcher) events() (shown []event) {
 	w.t.Helper()
 	text := w.stdout.String()
@@ -67,13 +67,14 @@ func (w *watcher) token() (token string) {
 	return token
 }
 
-// A watcher of one replica is told what the others do, and when its replica dies it goes on at another one, without a gap:
-// all events of all snapshots come, in order, at least once.
+// A watcher of one replica sees the actions of the others, and when its replica dies it goes on at another one, without
+// a gap: all events of all snapshots come, in order, at least once.
 func TestWatchGoesOnAtAnotherReplica(t *testing.T) {
 	w := newWorld(t, 4<<20)
 	var replicas []*service
 	for _, node := range []string{"node-1", "node-2", "node-3"} {
-		replicas = append(replicas, start(t, w.options(), append(w.args(t, ""), "--data-dir", t.TempDir(), "--node-name", node)...))
+		replicas = append(replicas,
+			start(t, w.options(), append(w.args(t, ""), "--data-dir", t.TempDir(), "--node-name", node)...))
 	}
 	save := func(on *service) string {
 		t.Helper()
@@ -95,13 +96,15 @@ func TestWatchGoesOnAtAnotherReplica(t *testing.T) {
 	}()
 	eventually(t, "the save has begun", func() bool {
 		all := first.events()
-		return slices.ContainsFunc(all, func(ev event) bool { return ev.Type == "TYPE_STARTED" && !slices.Contains(names, ev.Name) })
+		return slices.ContainsFunc(all,
+			func(ev event) bool { return ev.Type == "TYPE_STARTED" && !slices.Contains(names, ev.Name) })
 	})
 	replicas[0].kill()
 	names = append(names, <-dying)
-	eventually(t, "the watch says that it broke off", func() bool { return strings.Contains(first.stderr.String(), "the watch broke off") })
+	eventually(t, "the watch says that it broke off",
+		func() bool { return strings.Contains(first.stderr.String(), "the watch broke off") })
 	first.kill()
-	names = append(names, save(replicas[1])) // while nobody watches
+	names = append(names, save(replicas[1])) // without a watcher
 	replicas[1].must("delete", names[0])
 
 	second := replicas[2].watch("--resume", first.token())
@@ -109,7 +112,8 @@ func TestWatchGoesOnAtAnotherReplica(t *testing.T) {
 	var all []event
 	eventually(t, "the last save is shown", func() bool {
 		all = append(first.events(), second.events()...)
-		return slices.ContainsFunc(all, func(ev event) bool { return ev.Type == "TYPE_FINISHED" && ev.Name == names[len(names)-1] })
+		return slices.ContainsFunc(all,
+			func(ev event) bool { return ev.Type == "TYPE_FINISHED" && ev.Name == names[len(names)-1] })
 	})
 	checkStory(t, all, names, names[0])
 	var listed []string
@@ -137,11 +141,13 @@ func TestWatchGoesOnAtAnotherReplica(t *testing.T) {
 func checkStory(t *testing.T, all []event, names []string, deleted string) {
 	t.Helper()
 	at := func(kind, name, backend string) int {
-		return slices.IndexFunc(all, func(ev event) bool { return ev.Type == "TYPE_"+kind && ev.Name == name && ev.Backend == backend })
+		return slices.IndexFunc(all,
+			func(ev event) bool { return ev.Type == "TYPE_"+kind && ev.Name == name && ev.Backend == backend })
 	}
 	last := -1
 	for _, name := range names {
-		started, local, s3, finished := at("STARTED", name, ""), at("LOCATION_DONE", name, "local"), at("LOCATION_DONE", name, "s3"), at("FINISHED", name, "")
+		started, local, s3, finished := at("STARTED", name, ""), at("LOCATION_DONE", name, "local"),
+			at("LOCATION_DONE", name, "s3"), at("FINISHED", name, "")
 		if started < 0 || min(local, s3) < started || finished < max(local, s3) || started < last {
 			t.Errorf("%s: started %d, local %d, s3 %d, finished %d, after %d\n%v", name, started, local, s3, finished, last, all)
 		}
@@ -167,8 +173,8 @@ func compactAll(t *testing.T, etcd *testenv.Cluster) {
 	}
 }
 
-// Without etcd's quorum a save has no record: its replica tells of it all the same. When etcd is back, the same stream goes on
-// by itself, and what was saved meanwhile is in the catalog for those who resume.
+// Without etcd's quorum a save has no record, but its replica sends its events. When etcd is back, the same stream goes
+// on by itself, and the snapshots of the time between are in the catalog for watchers that resume.
 func TestWatchGoesOnWithoutQuorum(t *testing.T) {
 	w := &world{etcd: testenv.StartCluster(t, 3), s3: testenv.StartS3(t), dir: t.TempDir(), bucket: "snapshots"}
 	w.s3.MakeBucket(w.bucket)
@@ -209,7 +215,7 @@ func (w *watcher) shows(kind, name string) bool {
 	return slices.ContainsFunc(w.events(), func(ev event) bool { return ev.Type == "TYPE_"+kind && ev.Name == name })
 }
 
-// nameOf returns the name of what `save -o json` has saved.
+// nameOf returns the name of the snapshot in the output of `save -o json`.
 func nameOf(t *testing.T, doc string) string {
 	t.Helper()
 	var r struct{ Snapshot snap }

@@ -61,7 +61,8 @@ func (w *world) options() options { return options{env: w.s3.Env()} }
 // traced are the options of a service that tells all that it does to otlp, at once.
 func (w *world) traced(otlp *testenv.OTLP) options {
 	o := w.options()
-	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+otlp.GRPC, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_BSP_SCHEDULE_DELAY=100")
+	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+otlp.GRPC, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+		"OTEL_BSP_SCHEDULE_DELAY=100")
 	return o
 }
 
@@ -82,7 +83,9 @@ func (w *world) must(t *testing.T, program string, args ...string) string {
 // object reads an object of the bucket.
 func (w *world) object(t *testing.T, key string) []byte {
 	t.Helper()
-	out, err := w.s3.Client().GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(w.bucket), Key: aws.String("etcd/" + key)})
+	out, err := w.s3.Client().GetObject(t.Context(), &s3.GetObjectInput{
+		Bucket: aws.String(w.bucket), Key: aws.String("etcd/" + key),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func (r *Repository) Record(ctx context.Context, e Entry) (*snapshot.Record, err
 		return nil, r.notWhole(e, errors.New("it has no manifest, and only signed ones are believed"))
 	}
 	// Without a manifest only another program's file can be a snapshot: data of this program is the trace of a crash.
-	why := error(r.notWhole(e, errors.New("its manifest is missing")))
+	why := r.notWhole(e, errors.New("its manifest is missing"))
 	for _, o := range e.group.Objects {
 		if !r.foreignSuffix(e.group, &o) {
 			continue

@@ -101,6 +101,11 @@ func (m *Manifest) older(rec *snapshot.Record) error {
 	return fmt.Errorf("it has generation %d, and the catalog knows generation %d: an older manifest was put back", m.Record.Generation, rec.Generation)
 }
 
+// serves reports whether the manifest can stay beside a copy of the record's snapshot.
+func (m *Manifest) serves(rec *snapshot.Record) bool {
+	return describes(m.Record, rec) && m.Removed.IsZero() && m.Record.Generation >= rec.Generation
+}
+
 // claim returns the manifest under a name and whether it is trusted, whatever snapshot or cluster it claims to be of;
 // nil when there is none that can be decoded.
 func (r *Repository) claim(ctx context.Context, name string) (m *Manifest, trusted bool, err error) {

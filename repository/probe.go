@@ -42,8 +42,7 @@ func (r *Repository) Probe(ctx context.Context, rec *snapshot.Record) (found Occ
 	if err != nil {
 		return found, err
 	}
-	found.Manifest = m != nil && trusted && describes(m.Record, rec) &&
-		m.Removed.IsZero() && m.Record.Generation >= rec.Generation
+	found.Manifest = m != nil && trusted && m.serves(rec)
 	key := r.dataKey(rec)
 	o, err := r.backend.Stat(ctx, key)
 	switch {

@@ -45,7 +45,7 @@ func (r *running) request(t *testing.T, method, path, body string, headers ...st
 	return req
 }
 
-// answer is what a request is answered with, but for the body.
+// answer is the answer to a request, without the body.
 type answer struct {
 	code   int
 	header http.Header
@@ -86,9 +86,11 @@ func errorOf(t *testing.T, body string) error {
 	return status.ErrorProto(&st)
 }
 
-// asked is a cluster that notes what it is asked.
+// asked is a cluster that notes its requests.
 func asked(name string, what *[]any) *fakeCluster {
-	rec := &snapshot.Record{Snapshot: *inState(snapshot.StateReady, snapshot.Snapshot{Name: "a", Cluster: name, Revision: 1 << 60})}
+	rec := &snapshot.Record{
+		Snapshot: *inState(snapshot.StateReady, snapshot.Snapshot{Name: "a", Cluster: name, Revision: 1 << 60}),
+	}
 	note := func(v any) { *what = append(*what, v) }
 	return &fakeCluster{
 		name: name, backends: []string{"s3"},
@@ -123,25 +125,37 @@ func TestEachRPCIsReachedOverHTTP(t *testing.T) {
 	var what []any
 	r := run(t, server.Config{}, asked("prod", &what))
 	from := time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)
-	save := cluster.SaveRequest{NamePrefix: "x", Labels: map[string]string{"k": "v"}, Backends: []string{"s3"}, RequestID: "id", Trigger: snapshot.TriggerManual}
+	save := cluster.SaveRequest{
+		NamePrefix: "x", Labels: map[string]string{"k": "v"}, Backends: []string{"s3"}, RequestID: "id",
+		Trigger: snapshot.TriggerManual,
+	}
 	for _, c := range []struct {
 		method, path, body string
 		want               any
 	}{
 		{"POST", "/snapshots:save", "", cluster.SaveRequest{Trigger: snapshot.TriggerManual}},
 		{"POST", "/snapshots:save", `{"namePrefix":"x","labels":{"k":"v"},"backends":["s3"],"requestId":"id"}`, save},
-		{"POST", "/snapshots:reconcile", `{"backends":["s3"],"validateOnly":true}`, cluster.ReconcileRequest{Backends: []string{"s3"}, ValidateOnly: true}},
+		{"POST", "/snapshots:reconcile", `{"backends":["s3"],"validateOnly":true}`, cluster.ReconcileRequest{
+			Backends: []string{"s3"}, ValidateOnly: true,
+		}},
 		{"GET", "/snapshots", "", snapshot.Query{PageSize: 100}},
-		{"GET", "/snapshots?backend=s3&states=STATE_READY&states=STATE_PARTIAL&labels[k]=v&pageSize=5&createTimeFrom=2026-11-25T00:00:00Z", "",
-			snapshot.Query{Backend: "s3", States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, Labels: map[string]string{"k": "v"}, PageSize: 5, From: from}},
+		{"GET", "/snapshots?backend=s3&states=STATE_READY&states=STATE_PARTIAL&labels[k]=v&pageSize=5" +
+			"&createTimeFrom=2026-11-25T00:00:00Z", "",
+			snapshot.Query{Backend: "s3", States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial},
+				Labels: map[string]string{"k": "v"}, PageSize: 5, From: from}},
 		{"GET", "/snapshots/a-1.b", "", "a-1.b"},
 		{"PATCH", "/snapshots/a", `{"pinned":true}`, cluster.UpdateRequest{Name: "a", Pinned: new(true)}},
-		{"PATCH", "/snapshots/a", `{"pinned":true,"etag":"e"}`, cluster.UpdateRequest{Name: "a", Etag: "e", Pinned: new(true)}},
+		{"PATCH", "/snapshots/a", `{"pinned":true,"etag":"e"}`,
+			cluster.UpdateRequest{Name: "a", Etag: "e", Pinned: new(true)}},
 		{"PATCH", "/snapshots/a?updateMask=labels,pinned", `{"labels":{"k":"v"},"etag":"e"}`,
 			cluster.UpdateRequest{Name: "a", Etag: "e", Pinned: new(false), Labels: map[string]string{"k": "v"}}},
-		{"DELETE", "/snapshots/a?backends=s3&backends=b&etag=e", "", cluster.DeleteRequest{Name: "a", Backends: []string{"s3", "b"}, Etag: "e"}},
+		{"DELETE", "/snapshots/a?backends=s3&backends=b&etag=e", "", cluster.DeleteRequest{
+			Name: "a", Backends: []string{"s3", "b"}, Etag: "e",
+		}},
 		{"POST", "/snapshots:prune", `{"validate_only":true}`, cluster.PruneRequest{ValidateOnly: true}},
-		{"POST", "/snapshots/a:verify", `{"level":"LEVEL_DRILL","backend":"s3"}`, cluster.VerifyRequest{Name: "a", Level: snapshot.LevelDrill, Backend: "s3"}},
+		{"POST", "/snapshots/a:verify", `{"level":"LEVEL_DRILL","backend":"s3"}`, cluster.VerifyRequest{
+			Name: "a", Level: snapshot.LevelDrill, Backend: "s3",
+		}},
 	} {
 		for _, prefix := range []string{"/v1", "/v1/clusters/prod"} {
 			what = nil
@@ -157,7 +171,8 @@ func TestEachRPCIsReachedOverHTTP(t *testing.T) {
 	}
 	what = nil
 	resp, body := r.ask(t, "GET", "/v1/clusters/nope/snapshots", "")
-	if checkError(t, errorOf(t, body), codes.NotFound, snapshot.ReasonClusterNotFound); resp.code != http.StatusNotFound || len(what) > 0 {
+	if checkError(t, errorOf(t, body), codes.NotFound, snapshot.ReasonClusterNotFound); resp.code != http.StatusNotFound ||
+		len(what) > 0 {
 		t.Errorf("a cluster that is not there: %d, and the domain was asked %v", resp.code, what)
 	}
 }
@@ -166,10 +181,14 @@ func TestAnswersAreTheJSONOfTheAPI(t *testing.T) {
 	var what []any
 	r := run(t, server.Config{}, asked("prod", &what))
 	resp, body := r.ask(t, "GET", "/v1/snapshots/a", "")
-	if kind := resp.header.Get("Content-Type"); kind != "application/json" || resp.header.Get("X-Content-Type-Options") != "nosniff" {
+	if kind := resp.header.Get("Content-Type"); kind != "application/json" ||
+		resp.header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("the headers are %v", resp.header)
 	}
-	for _, want := range []string{`{"snapshot":{"name":"a","cluster":"prod","state":"STATE_READY","error":"","pinned":false,"labels":{}`, `"revision":"1152921504606846976"`} {
+	for _, want := range []string{
+		`{"snapshot":{"name":"a","cluster":"prod","state":"STATE_READY","error":"","pinned":false,"labels":{}`,
+		`"revision":"1152921504606846976"`,
+	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%s is not in %s", want, body)
 		}
@@ -179,17 +198,21 @@ func TestAnswersAreTheJSONOfTheAPI(t *testing.T) {
 	}
 }
 
-// A request that cannot be read is told as one whose values are wrong: the field, the value and what is taken.
+// A request that cannot be read gets the same kind of error as one with wrong values: the field, the value and the
+// allowed values.
 func TestWhatCannotBeReadOverHTTP(t *testing.T) {
 	var what []any
 	r := run(t, server.Config{}, asked("prod", &what))
 	for _, c := range []struct{ method, path, body, field, want string }{
 		{"GET", "/v1/snapshots?pageSize=x", "", "page_size", `page_size: "x" is not a whole number`},
-		{"GET", "/v1/snapshots?pageSize=99999999999", "", "page_size", `page_size: "99999999999" is too large or too small a number`},
+		{"GET", "/v1/snapshots?pageSize=99999999999", "", "page_size",
+			`page_size: "99999999999" is too large or too small a number`},
 		{"GET", "/v1/snapshots?pageSize=1&pageSize=2", "", "page_size", `page_size: is given more than once: 1, 2`},
 		{"GET", "/v1/snapshots?states=STATE_NOPE", "", "states", `states: "STATE_NOPE" is not a valid value`},
-		{"GET", "/v1/snapshots?createTimeFrom=now", "", "create_time_from", `create_time_from: "now" is not a time; write it as 2026-07-15T12:00:00Z`},
-		{"PATCH", "/v1/snapshots/a", "{}", "update_mask", "update_mask: names nothing to change; labels and pinned can be changed"},
+		{"GET", "/v1/snapshots?createTimeFrom=now", "", "create_time_from",
+			`create_time_from: "now" is not a time; write it as 2026-07-15T12:00:00Z`},
+		{"PATCH", "/v1/snapshots/a", "{}", "update_mask",
+			"update_mask: names nothing to change; labels and pinned can be changed"},
 		{"POST", "/v1/snapshots:save", `{"nope":1}`, "", `the body: (line 1:2): unknown field "nope"`},
 	} {
 		resp, body := r.ask(t, c.method, c.path, c.body)
@@ -223,17 +246,19 @@ func TestErrorsOverHTTPAreTheStatusWithItsDetails(t *testing.T) {
 		resp, body := r.ask(t, "GET", "/v1/snapshots/a", "")
 		checkError(t, errorOf(t, body), c.code, c.err.Reason)
 		if resp.code != c.http || resp.header.Get("Retry-After") != c.wait {
-			t.Errorf("%s: %d, Retry-After %q; want %d, %q", c.err.Reason, resp.code, resp.header.Get("Retry-After"), c.http, c.wait)
+			t.Errorf("%s: %d, Retry-After %q; want %d, %q",
+				c.err.Reason, resp.code, resp.header.Get("Retry-After"), c.http, c.wait)
 		}
 	}
 }
 
-// TestAPartialSaveOverHTTPHasTheSnapshot: what was stored is not lost with the error.
+// TestAPartialSaveOverHTTPHasTheSnapshot: the stored copies are in the error.
 func TestAPartialSaveOverHTTPHasTheSnapshot(t *testing.T) {
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
-		return cluster.SaveResult{Snapshot: inState(snapshot.StatePartial, snapshot.Snapshot{Name: "a"})},
-			snapshot.ReasonBackendUnavailable.New("down").On("s3")
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", save: func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
+			return cluster.SaveResult{Snapshot: inState(snapshot.StatePartial, snapshot.Snapshot{Name: "a"})},
+				snapshot.ReasonBackendUnavailable.New("down").On("s3")
+		}})
 	_, body := r.ask(t, "POST", "/v1/snapshots:save", "{}")
 	d := checkError(t, errorOf(t, body), codes.Unavailable, snapshot.ReasonBackendUnavailable)
 	if d.Snapshot.GetState() != snapshotdv1.Snapshot_STATE_PARTIAL {
@@ -271,12 +296,15 @@ func (r *running) open(t *testing.T, req *http.Request) (answer, func() line) {
 
 func TestWatchIsLinesOfJSON(t *testing.T) {
 	r := run(t, server.Config{ShutdownTimeout: time.Hour}, &fakeCluster{name: "a"}, &fakeCluster{name: "b"})
-	resp, next := r.open(t, r.request(t, "GET", "/v1/clusters/b/events?requestId=id", "")) // nothing has happened yet, and the headers are there
+	// The headers are there before the first event.
+	resp, next := r.open(t, r.request(t, "GET", "/v1/clusters/b/events?requestId=id", ""))
 	if resp.code != http.StatusOK || resp.header.Get("Content-Type") != "application/x-ndjson" {
 		t.Fatalf("%d %v", resp.code, resp.header)
 	}
 	for _, cluster := range []string{"a", "b"} {
-		r.events.Observe(t.Context(), snapshot.Event{Type: snapshot.EventStarted, Cluster: cluster, Name: "x", RequestID: "id", Snapshot: &snapshot.Snapshot{Name: "x"}})
+		r.events.Observe(t.Context(), snapshot.Event{
+			Type: snapshot.EventStarted, Cluster: cluster, Name: "x", RequestID: "id", Snapshot: &snapshot.Snapshot{Name: "x"},
+		})
 	}
 	if l := next(); l.Result["type"] != "TYPE_STARTED" || l.Result["cluster"] != "b" || l.Error != nil {
 		t.Errorf("the first line is %v", l)
@@ -287,15 +315,18 @@ func TestWatchIsLinesOfJSON(t *testing.T) {
 }
 
 func TestVerifyIsLinesOfJSON(t *testing.T) {
-	rec := &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x", Verification: &snapshot.Verification{Level: snapshot.LevelChecksum, Passed: true}}}
+	rec := &snapshot.Record{Snapshot: snapshot.Snapshot{
+		Name: "x", Verification: &snapshot.Verification{Level: snapshot.LevelChecksum, Passed: true},
+	}}
 	var progress bool
 	var fail error
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", verify: func(_ context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
-		if progress {
-			req.Progress("s3", 5, 10)
-		}
-		return rec, fail
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", verify: func(_ context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
+			if progress {
+				req.Progress("s3", 5, 10)
+			}
+			return rec, fail
+		}})
 	verify := func() *http.Request { return r.request(t, "POST", "/v1/snapshots/x:verify", "") }
 
 	progress = true
@@ -309,12 +340,14 @@ func TestVerifyIsLinesOfJSON(t *testing.T) {
 	if first := next(); resp.code != http.StatusOK || first.Result["doneBytes"] != "5" {
 		t.Errorf("%d, %v", resp.code, first)
 	}
-	if d := checkError(t, errorOf(t, string(next().Error)), codes.DataLoss, snapshot.ReasonChecksumMismatch); d.Snapshot.GetVerification() == nil {
+	if d := checkError(t, errorOf(t, string(next().Error)), codes.DataLoss,
+		snapshot.ReasonChecksumMismatch); d.Snapshot.GetVerification() == nil {
 		t.Errorf("the error does not carry the verdict: %+v", d)
 	}
 	progress = false // the error is all there is
 	resp, next = r.open(t, verify())
-	if checkError(t, errorOf(t, string(next().Error)), codes.DataLoss, snapshot.ReasonChecksumMismatch); resp.code != http.StatusInternalServerError {
+	if checkError(t, errorOf(t, string(next().Error)), codes.DataLoss,
+		snapshot.ReasonChecksumMismatch); resp.code != http.StatusInternalServerError {
 		t.Errorf("the error is %d", resp.code)
 	}
 }
@@ -357,7 +390,7 @@ func startHTTPSave(t *testing.T, r *running) <-chan [2]string {
 			return
 		}
 		defer func() { _ = resp.Body.Close() }()
-		b, _ := io.ReadAll(resp.Body) // what there is of it is looked at
+		b, _ := io.ReadAll(resp.Body) // an incomplete body is checked, too
 		done <- [2]string{resp.Status, string(b)}
 	}()
 	return done
@@ -390,13 +423,14 @@ func TestShutdownCancelsASaveOverHTTPAtTheDeadline(t *testing.T) {
 	wait(t, entered, "the call of Save")
 	r.stop()
 	got := wait(t, result, "the answer")
-	if d := checkError(t, errorOf(t, got[1]), codes.Unavailable, snapshot.ReasonShuttingDown); d.Snapshot == nil || got[0] != "503 Service Unavailable" {
+	if d := checkError(t, errorOf(t, got[1]), codes.Unavailable, snapshot.ReasonShuttingDown); d.Snapshot == nil ||
+		got[0] != "503 Service Unavailable" {
 		t.Errorf("the save ended with %q", got)
 	}
 	wait(t, r.done, "the end of Run")
 }
 
-// TestTheLogSaysWhoAskedOverHTTP: and who speaks gRPC cannot make it say anything else.
+// TestTheLogSaysWhoAskedOverHTTP: and a client over gRPC cannot forge that.
 func TestTheLogSaysWhoAskedOverHTTP(t *testing.T) {
 	var what []any
 	r := run(t, server.Config{}, asked("prod", &what))

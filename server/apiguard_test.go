@@ -29,34 +29,56 @@ func TestWhatMustNotComeInOverHTTP(t *testing.T) {
 		code               codes.Code
 		reason             snapshot.Reason
 	}{
-		"a name that leads here":       {"GET", "/v1/snapshots", "", []string{"Host", "evil.example"}, 403, codes.PermissionDenied, "FOREIGN_HOST"},
-		"another site's form":          {"POST", "/v1/snapshots:save", "", []string{"Origin", "https://evil.example"}, 403, codes.PermissionDenied, "CROSS_ORIGIN"},
-		"another site's script":        {"DELETE", "/v1/snapshots/a", "", []string{"Sec-Fetch-Site", "cross-site"}, 403, codes.PermissionDenied, "CROSS_ORIGIN"},
-		"another port's page":          {"POST", "/v1/snapshots:save", "{}", []string{"Origin", "http://127.0.0.1:1"}, 403, codes.PermissionDenied, "CROSS_ORIGIN"},
-		"a sandboxed page":             {"POST", "/v1/snapshots:save", "{}", []string{"Origin", "null"}, 403, codes.PermissionDenied, "CROSS_ORIGIN"},
-		"a form":                       {"POST", "/v1/snapshots:save", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, codes.InvalidArgument, "NOT_JSON"},
-		"an empty form":                {"POST", "/v1/snapshots:save", "", []string{"Content-Type", "text/plain"}, 415, codes.InvalidArgument, "NOT_JSON"},
-		"a form that is a Delete":      {"POST", "/v1/snapshots/a", "", []string{"X-HTTP-Method-Override", "DELETE"}, 405, codes.Unimplemented, "NO_SUCH_METHOD"},
-		"no JSON":                      {"POST", "/v1/snapshots:save", "{", nil, 400, codes.InvalidArgument, "BAD_REQUEST"},
-		"two values":                   {"POST", "/v1/snapshots:prune", `{} {"validateOnly":true}`, nil, 400, codes.InvalidArgument, "BAD_REQUEST"},
-		"an unknown field":             {"POST", "/v1/snapshots:prune", `{"dryRun":true}`, nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
-		"a query with POST":            {"POST", "/v1/snapshots:prune?validateOnly=true", "", nil, 400, codes.InvalidArgument, "BAD_REQUEST"},
-		"a body with DELETE":           {"DELETE", "/v1/snapshots/a", `{"backends":["s3"]}`, nil, 400, codes.InvalidArgument, "BAD_REQUEST"},
-		"an unknown key":               {"DELETE", "/v1/snapshots/a?backend=s3", "", nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
-		"a key below a field":          {"DELETE", "/v1/snapshots/a?backends.s3=", "", nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
-		"a key that is no map":         {"DELETE", "/v1/snapshots/a?backends[]=s3", "", nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
-		"a map without a key":          {"GET", "/v1/snapshots?labels=a", "", nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
-		"a key that the path has":      {"DELETE", "/v1/snapshots/a?name=b", "", nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
-		"a key that the body has":      {"PATCH", "/v1/snapshots/a?snapshot.pinned=true", `{"pinned":false}`, nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
-		"a field that does not change": {"PATCH", "/v1/snapshots/a", `{"pinned":true,"name":"b"}`, nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
-		"a number that is none":        {"GET", "/v1/snapshots?pageSize=x", "", nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
-		"too much":                     {"POST", "/v1/snapshots:save", huge, nil, 413, codes.InvalidArgument, "TOO_LARGE"},
-		"no path":                      {"GET", "/v1/nothing", "", nil, 404, codes.NotFound, "NO_SUCH_PATH"},
-		"a path that is no text":       {"GET", "/v1/snapshots/%ff", "", nil, 400, codes.InvalidArgument, "BAD_REQUEST"},
-		"a query that is no text":      {"GET", "/v1/snapshots?backend=%ff", "", nil, 400, codes.InvalidArgument, "BAD_REQUEST"},
-		"no method, and a body":        {"PUT", "/v1/snapshots/a", "{}", nil, 405, codes.Unimplemented, "NO_SUCH_METHOD"},
-		"no method":                    {"PUT", "/v1/snapshots/a", "", nil, 405, codes.Unimplemented, "NO_SUCH_METHOD"},
-		"a preflight":                  {"OPTIONS", "/v1/snapshots/a", "", []string{"Origin", "https://evil.example"}, 405, codes.Unimplemented, "NO_SUCH_METHOD"},
+		"a name that leads here": {"GET", "/v1/snapshots", "", []string{"Host", "evil.example"}, 403,
+			codes.PermissionDenied, "FOREIGN_HOST"},
+		"another site's form": {"POST", "/v1/snapshots:save", "", []string{"Origin", "https://evil.example"}, 403,
+			codes.PermissionDenied, "CROSS_ORIGIN"},
+		"another site's script": {"DELETE", "/v1/snapshots/a", "", []string{"Sec-Fetch-Site", "cross-site"}, 403,
+			codes.PermissionDenied, "CROSS_ORIGIN"},
+		"another port's page": {"POST", "/v1/snapshots:save", "{}", []string{"Origin", "http://127.0.0.1:1"}, 403,
+			codes.PermissionDenied, "CROSS_ORIGIN"},
+		"a sandboxed page": {"POST", "/v1/snapshots:save", "{}", []string{"Origin", "null"}, 403,
+			codes.PermissionDenied, "CROSS_ORIGIN"},
+		"a form": {"POST", "/v1/snapshots:save", "a=b",
+			[]string{"Content-Type", "application/x-www-form-urlencoded"}, 415, codes.InvalidArgument, "NOT_JSON"},
+		"an empty form": {"POST", "/v1/snapshots:save", "", []string{"Content-Type", "text/plain"}, 415,
+			codes.InvalidArgument, "NOT_JSON"},
+		"a form that is a Delete": {"POST", "/v1/snapshots/a", "", []string{"X-HTTP-Method-Override", "DELETE"}, 405,
+			codes.Unimplemented, "NO_SUCH_METHOD"},
+		"no JSON": {"POST", "/v1/snapshots:save", "{", nil, 400, codes.InvalidArgument, "BAD_REQUEST"},
+		"two values": {"POST", "/v1/snapshots:prune", `{} {"validateOnly":true}`, nil, 400,
+			codes.InvalidArgument, "BAD_REQUEST"},
+		"an unknown field": {"POST", "/v1/snapshots:prune", `{"dryRun":true}`, nil, 400, codes.InvalidArgument,
+			snapshot.ReasonInvalidArgument},
+		"a query with POST": {"POST", "/v1/snapshots:prune?validateOnly=true", "", nil, 400, codes.InvalidArgument,
+			"BAD_REQUEST"},
+		"a body with DELETE": {"DELETE", "/v1/snapshots/a", `{"backends":["s3"]}`, nil, 400, codes.InvalidArgument,
+			"BAD_REQUEST"},
+		"an unknown key": {"DELETE", "/v1/snapshots/a?backend=s3", "", nil, 400, codes.InvalidArgument,
+			snapshot.ReasonInvalidArgument},
+		"a key below a field": {"DELETE", "/v1/snapshots/a?backends.s3=", "", nil, 400, codes.InvalidArgument,
+			snapshot.ReasonInvalidArgument},
+		"a key that is no map": {"DELETE", "/v1/snapshots/a?backends[]=s3", "", nil, 400, codes.InvalidArgument,
+			snapshot.ReasonInvalidArgument},
+		"a map without a key": {"GET", "/v1/snapshots?labels=a", "", nil, 400, codes.InvalidArgument,
+			snapshot.ReasonInvalidArgument},
+		"a key that the path has": {"DELETE", "/v1/snapshots/a?name=b", "", nil, 400, codes.InvalidArgument,
+			snapshot.ReasonInvalidArgument},
+		"a key that the body has": {"PATCH", "/v1/snapshots/a?snapshot.pinned=true", `{"pinned":false}`, nil, 400,
+			codes.InvalidArgument, snapshot.ReasonInvalidArgument},
+		"a field that does not change": {"PATCH", "/v1/snapshots/a", `{"pinned":true,"name":"b"}`, nil, 400,
+			codes.InvalidArgument, snapshot.ReasonInvalidArgument},
+		"a number that is none": {"GET", "/v1/snapshots?pageSize=x", "", nil, 400, codes.InvalidArgument,
+			snapshot.ReasonInvalidArgument},
+		"too much":               {"POST", "/v1/snapshots:save", huge, nil, 413, codes.InvalidArgument, "TOO_LARGE"},
+		"no path":                {"GET", "/v1/nothing", "", nil, 404, codes.NotFound, "NO_SUCH_PATH"},
+		"a path that is no text": {"GET", "/v1/snapshots/%ff", "", nil, 400, codes.InvalidArgument, "BAD_REQUEST"},
+		"a query that is no text": {"GET", "/v1/snapshots?backend=%ff", "", nil, 400, codes.InvalidArgument,
+			"BAD_REQUEST"},
+		"no method, and a body": {"PUT", "/v1/snapshots/a", "{}", nil, 405, codes.Unimplemented, "NO_SUCH_METHOD"},
+		"no method":             {"PUT", "/v1/snapshots/a", "", nil, 405, codes.Unimplemented, "NO_SUCH_METHOD"},
+		"a preflight": {"OPTIONS", "/v1/snapshots/a", "", []string{"Origin", "https://evil.example"}, 405,
+			codes.Unimplemented, "NO_SUCH_METHOD"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			what = nil
@@ -89,15 +111,16 @@ func TestThePagesOfTheServiceItselfMayAsk(t *testing.T) {
 	}
 }
 
-// TestHTTPIsNoWayAroundAGRPCPortForThisMachine: on an address that others reach, for the sake of the metrics, the API is not
-// there for others.
+// TestHTTPIsNoWayAroundAGRPCPortForThisMachine: on an address that others reach, for the sake of the metrics, the API
+// is not there for others.
 func TestHTTPIsNoWayAroundAGRPCPortForThisMachine(t *testing.T) {
 	address := otherAddress(t)
 	var what []any
 	r := run(t, server.Config{HTTPAddr: net.JoinHostPort(address, "0")}, asked("prod", &what))
 	for _, path := range guarded {
 		resp, body := r.ask(t, "GET", path, "")
-		if checkError(t, errorOf(t, body), codes.PermissionDenied, "LOCAL_ONLY"); resp.code != http.StatusForbidden || len(what) > 0 {
+		if checkError(t, errorOf(t, body), codes.PermissionDenied, "LOCAL_ONLY"); resp.code != http.StatusForbidden ||
+			len(what) > 0 {
 			t.Errorf("%s: %d, and the domain was asked %v", path, resp.code, what)
 		}
 	}
@@ -113,7 +136,9 @@ func TestHTTPIsNoWayAroundAGRPCPortForThisMachine(t *testing.T) {
 	if code, _ := get(t, "http://"+r.HTTPAddr()+"/readyz"); code != http.StatusOK {
 		t.Errorf("/readyz is %d", code)
 	}
-	both := run(t, server.Config{HTTPAddr: net.JoinHostPort(address, "0"), GRPCAddr: net.JoinHostPort(address, "0")}, asked("prod", &what))
+	both := run(t, server.Config{
+		HTTPAddr: net.JoinHostPort(address, "0"), GRPCAddr: net.JoinHostPort(address, "0"),
+	}, asked("prod", &what))
 	if resp, body := both.ask(t, "GET", "/v1/snapshots", "", "Host", "snapshotd.example"); resp.code != http.StatusOK {
 		t.Errorf("with gRPC on the same address: %d %s", resp.code, body)
 	}
@@ -149,7 +174,7 @@ func TestTheAPIOverHTTPNeedsACertificateWhereGRPCDoes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Shown whatever the server asks for.
+			// The certificate is shown whatever the server asks for.
 			cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		}
 		tr := &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: true}
@@ -163,14 +188,16 @@ func TestTheAPIOverHTTPNeedsACertificateWhereGRPCDoes(t *testing.T) {
 	}
 	for _, path := range guarded {
 		resp, body := do(t, client(nil), https(path))
-		if checkError(t, errorOf(t, body), codes.Unauthenticated, "CERTIFICATE_REQUIRED"); resp.code != http.StatusUnauthorized || len(what) > 0 {
+		if checkError(t, errorOf(t, body), codes.Unauthenticated,
+			"CERTIFICATE_REQUIRED"); resp.code != http.StatusUnauthorized || len(what) > 0 {
 			t.Errorf("%s without a certificate: %d, and the domain was asked %v", path, resp.code, what)
 		}
 	}
 	if resp, body := do(t, client(nil), https("/readyz")); resp.code != http.StatusOK {
 		t.Errorf("/readyz without a certificate: %d %s", resp.code, body)
 	}
-	if resp, body := do(t, client(ca), https("/v1/snapshots")); resp.code != http.StatusOK || resp.proto != "HTTP/2.0" || len(what) != 1 {
+	if resp, body := do(t, client(ca), https("/v1/snapshots")); resp.code != http.StatusOK || resp.proto != "HTTP/2.0" ||
+		len(what) != 1 {
 		t.Errorf("with a certificate: %d %s", resp.code, body)
 	}
 	if resp, err := client(stranger).Do(https("/v1/snapshots")); err == nil {

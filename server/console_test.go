@@ -37,7 +37,8 @@ func TestBrowsersGetTheConsoleAndOthersText(t *testing.T) {
 	} {
 		resp, body := r.ask(t, "GET", "/", "", "Accept", accept)
 		kind := resp.header.Get("Content-Type")
-		if resp.code != 200 || strings.HasPrefix(kind, "text/html") != html || strings.HasPrefix(body, "<!doctype html>") != html {
+		if resp.code != 200 || strings.HasPrefix(kind, "text/html") != html ||
+			strings.HasPrefix(body, "<!doctype html>") != html {
 			t.Errorf("%q gets %d %s", accept, resp.code, kind)
 		}
 		if resp.header.Get("Vary") != "Accept" {
@@ -51,7 +52,7 @@ var (
 	imported  = regexp.MustCompile(`(?m)^import [^'"]*'\./([^']*)';$`)
 )
 
-// parts returns what the page is made of by path: all that it refers to, and all that this imports.
+// parts returns the parts of the page by path: all files that it refers to, and all that these import.
 func (r *running) parts(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -75,7 +76,7 @@ func (r *running) parts(t *testing.T) map[string]string {
 	return all
 }
 
-// TestThePageIsAllOfItsParts: what it refers to and imports is there, and nothing is there that it does not need.
+// TestThePageIsAllOfItsParts: every file that it refers to and imports is there, and no other.
 func TestThePageIsAllOfItsParts(t *testing.T) {
 	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
 	files, err := os.ReadDir("console/page")
@@ -93,16 +94,19 @@ func TestThePageIsAllOfItsParts(t *testing.T) {
 	}
 }
 
-// TestThePartsOfTheConsole: each is served as what it is, under a policy that lets nothing else in.
+// TestThePartsOfTheConsole: each is served with its type, under a policy that lets nothing else in.
 func TestThePartsOfTheConsole(t *testing.T) {
 	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
-	kinds := map[string]string{"": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+	kinds := map[string]string{
+		"": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+	}
 	tags := map[string]string{}
 	for path := range r.parts(t) {
 		resp, _ := r.ask(t, "GET", path, "", "Accept", browser)
 		for name, want := range map[string]string{
 			"Content-Type": kinds[filepath.Ext(path)],
-			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; " +
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri " +
+				"'none'; " +
 				"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 			"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
 		} {
@@ -120,7 +124,8 @@ func TestThePartsOfTheConsole(t *testing.T) {
 			t.Errorf("%s has changed: %d", path, again.code)
 		}
 	}
-	for _, path := range []string{"/console/", "/console/index.html", "/console/nothing", "/console/a/main.js", "/console/..%2fpage.go"} {
+	for _, path := range []string{"/console/", "/console/index.html", "/console/nothing", "/console/a/main.js",
+		"/console/..%2fpage.go"} {
 		if resp, _ := r.ask(t, "GET", path, "", "Accept", browser); resp.code != http.StatusNotFound {
 			t.Errorf("%s is %d", path, resp.code)
 		}
@@ -132,7 +137,8 @@ func TestThePageHasNothingInline(t *testing.T) {
 	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
 	parts := r.parts(t)
 	page := parts["/"]
-	if found := regexp.MustCompile(`(?i)<style|\s(on[a-z]+|style)=|<script>|javascript:|https?://`).FindAllString(page, -1); found != nil {
+	if found := regexp.MustCompile(`(?i)<style|\s(on[a-z]+|style)=|<script>|javascript:|https?://`).FindAllString(page,
+		-1); found != nil {
 		t.Errorf("the page has %q", found)
 	}
 	forbidden := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|\.style\b`)
@@ -150,9 +156,10 @@ func TestThePageHasNothingInline(t *testing.T) {
 
 // listing is a cluster whose catalog has these records.
 func listing(name string, records ...*snapshot.Record) *fakeCluster {
-	return &fakeCluster{name: name, backends: []string{"local"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
-		return snapshot.Page{Records: records}, nil
-	}}
+	return &fakeCluster{name: name, backends: []string{"local"},
+		list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
+			return snapshot.Page{Records: records}, nil
+		}}
 }
 
 func TestTheOverviewHasEveryCluster(t *testing.T) {
@@ -169,7 +176,8 @@ func TestTheOverviewHasEveryCluster(t *testing.T) {
 	r := run(t, server.Config{Version: "1.2.3"}, listing("prod", whole), lost, listing("new"), broken)
 	resp, body := r.ask(t, "GET", "/console/overview", "")
 	var o console.Overview
-	if err := json.Unmarshal([]byte(body), &o); err != nil || resp.code != 200 || resp.header.Get("Cache-Control") != "no-store" {
+	if err := json.Unmarshal([]byte(body), &o); err != nil || resp.code != 200 ||
+		resp.header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("%d %v: %v in %s", resp.code, resp.header, err, body)
 	}
 	if o.Version != "1.2.3" || o.GRPC != r.GRPCAddr() || o.Time.IsZero() || o.TLS || len(o.Clusters) != 4 {
@@ -201,7 +209,8 @@ func TestTheOverviewIsGuardedAsTheAPIIs(t *testing.T) {
 		}
 		checkError(t, errorOf(t, body), codes.PermissionDenied, "FOREIGN_HOST")
 	}
-	if resp, body := r.ask(t, "GET", "/", "", "Host", "evil.example", "Accept", browser); resp.code != 200 || strings.Contains(body, "prod") {
+	if resp, body := r.ask(t, "GET", "/", "", "Host", "evil.example", "Accept", browser); resp.code != 200 ||
+		strings.Contains(body, "prod") {
 		t.Errorf("the page: %d", resp.code)
 	}
 }

@@ -16,12 +16,13 @@ import (
 func TestDeleteSaysWhatIsLeft(t *testing.T) {
 	left := &snapshot.Record{Snapshot: *inState(snapshot.StateDeleting, snapshot.Snapshot{Name: "x"})}
 	locked := snapshot.ReasonObjectLocked.New("it is locked").On("s3")
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", remove: func(_ context.Context, req cluster.DeleteRequest) (*snapshot.Record, error) {
-		if req.Etag == "1" {
-			return left, locked
-		}
-		return nil, nil
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", remove: func(_ context.Context, req cluster.DeleteRequest) (*snapshot.Record, error) {
+			if req.Etag == "1" {
+				return left, locked
+			}
+			return nil, nil
+		}})
 	c := r.client(t)
 	resp, err := c.Delete(t.Context(), &snapshotdv1.DeleteRequest{Name: "x"})
 	if err != nil || resp.GetSnapshot() != nil {
@@ -35,19 +36,23 @@ func TestDeleteSaysWhatIsLeft(t *testing.T) {
 
 func TestPruneSaysWhatGoes(t *testing.T) {
 	at := time.Unix(1784116800, 0)
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", prune: func(_ context.Context, req cluster.PruneRequest) ([]cluster.Decision, error) {
-		if !req.ValidateOnly || len(req.Backends) != 1 {
-			t.Errorf("the request became %+v", req)
-		}
-		denied := snapshot.ReasonBackendAccessDenied.New("denied")
-		return []cluster.Decision{{Name: "x", Backend: "s3", CreateTime: at, Size: 5, Why: "no rule keeps it", Err: denied}}, nil
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", prune: func(_ context.Context, req cluster.PruneRequest) ([]cluster.Decision, error) {
+			if !req.ValidateOnly || len(req.Backends) != 1 {
+				t.Errorf("the request became %+v", req)
+			}
+			denied := snapshot.ReasonBackendAccessDenied.New("denied")
+			return []cluster.Decision{
+				{Name: "x", Backend: "s3", CreateTime: at, Size: 5, Why: "no rule keeps it", Err: denied},
+			}, nil
+		}})
 	resp, err := r.client(t).Prune(t.Context(), &snapshotdv1.PruneRequest{Backends: []string{"s3"}, ValidateOnly: true})
 	if err != nil || len(resp.GetDecisions()) != 1 {
 		t.Fatalf("%v, %v", resp, err)
 	}
 	d := resp.GetDecisions()[0]
-	if d.GetName() != "x" || d.GetStays() || !d.GetCreateTime().AsTime().Equal(at) || d.GetSizeBytes() != 5 || codes.Code(d.GetError().GetCode()) != codes.FailedPrecondition {
+	if d.GetName() != "x" || d.GetStays() || !d.GetCreateTime().AsTime().Equal(at) || d.GetSizeBytes() != 5 ||
+		codes.Code(d.GetError().GetCode()) != codes.FailedPrecondition {
 		t.Errorf("%v", d)
 	}
 }

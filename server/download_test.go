@@ -17,7 +17,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// brokenAfter reads what there is, and then fails.
+// brokenAfter reads available bytes, and then fails.
 type brokenAfter struct {
 	io.Reader
 	err error
@@ -44,18 +44,24 @@ func TestDownloadStreamsTheHeaderAndTheBytes(t *testing.T) {
 	damaged := snapshot.ReasonChecksumMismatch.New("damaged").On("s3")
 	for _, fail := range []error{nil, damaged, io.ErrUnexpectedEOF} {
 		from := &opened{Reader: brokenAfter{bytes.NewReader(content), fail}}
-		r := run(t, server.Config{}, &fakeCluster{name: "prod", download: func(_ context.Context, req cluster.DownloadRequest) (*cluster.Download, error) {
-			if req != (cluster.DownloadRequest{Name: "x", Backend: "s3", Decoded: true, Offset: 7}) {
-				t.Errorf("the request became %+v", req)
-			}
-			return cluster.NewDownload(from, cluster.Download{Name: "x", Backend: "s3", Size: 9, SHA256: "ab", SHA256Bytes: 8, FileName: "x.db"}), nil
-		}})
-		stream, err := r.client(t).Download(t.Context(), &snapshotdv1.DownloadRequest{Name: "x", Backend: "s3", Decoded: true, Offset: 7})
+		r := run(t, server.Config{}, &fakeCluster{name: "prod",
+			download: func(_ context.Context, req cluster.DownloadRequest) (*cluster.Download, error) {
+				if req != (cluster.DownloadRequest{Name: "x", Backend: "s3", Decoded: true, Offset: 7}) {
+					t.Errorf("the request became %+v", req)
+				}
+				return cluster.NewDownload(from, cluster.Download{
+					Name: "x", Backend: "s3", Size: 9, SHA256: "ab", SHA256Bytes: 8, FileName: "x.db",
+				}), nil
+			}})
+		stream, err := r.client(t).Download(t.Context(), &snapshotdv1.DownloadRequest{
+			Name: "x", Backend: "s3", Decoded: true, Offset: 7,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		m, err := stream.Recv()
-		if h := m.GetHeader(); err != nil || h.GetCluster() != "prod" || h.GetTotalBytes() != 9 || h.GetSha256Bytes() != 8 || h.GetFileName() != "x.db" || !h.GetDecoded() {
+		if h := m.GetHeader(); err != nil || h.GetCluster() != "prod" || h.GetTotalBytes() != 9 || h.GetSha256Bytes() != 8 ||
+			h.GetFileName() != "x.db" || !h.GetDecoded() {
 			t.Errorf("the header is %v, %v", m, err)
 		}
 		var got []byte
@@ -84,18 +90,19 @@ type endless struct{ closed chan struct{} }
 func (e endless) Read(p []byte) (int, error) { return len(p), nil }
 func (e endless) Close() error               { close(e.closed); return nil }
 
-// Few downloads are read at a time: whoever is connected and takes nothing gives his place to others.
+// Few downloads are read at a time: a client that is connected and takes nothing gives up its place.
 func TestADownloadThatNobodyTakesIsClosed(t *testing.T) {
 	from := endless{make(chan struct{})}
-	r := run(t, server.Config{StallTimeout: 50 * time.Millisecond}, &fakeCluster{name: "prod", download: func(context.Context, cluster.DownloadRequest) (*cluster.Download, error) {
-		return cluster.NewDownload(from, cluster.Download{Name: "x", Backend: "s3"}), nil
-	}})
+	r := run(t, server.Config{StallTimeout: 50 * time.Millisecond},
+		&fakeCluster{name: "prod", download: func(context.Context, cluster.DownloadRequest) (*cluster.Download, error) {
+			return cluster.NewDownload(from, cluster.Download{Name: "x", Backend: "s3"}), nil
+		}})
 	stream, err := r.client(t).Download(t.Context(), &snapshotdv1.DownloadRequest{Name: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	wait(t, from.closed, "the end of the reading")
-	for err == nil { // he comes back
+	for err == nil { // the client comes back
 		_, err = stream.Recv()
 	}
 	checkError(t, err, codes.ResourceExhausted, snapshot.ReasonSlowConsumer)

@@ -65,7 +65,8 @@ func TestErrorsThatAreNotTheDomains(t *testing.T) {
 		{errors.New("nil pointer, nearly"), codes.Internal, snapshot.ReasonInternal},
 		{fmt.Errorf("get: %w", context.Canceled), codes.Canceled, snapshot.ReasonCancelled},
 		{fmt.Errorf("get: %w", context.DeadlineExceeded), codes.DeadlineExceeded, snapshot.ReasonCancelled},
-		{snapshot.ReasonCancelled.New("x").Because(context.DeadlineExceeded), codes.DeadlineExceeded, snapshot.ReasonCancelled},
+		{snapshot.ReasonCancelled.New("x").Because(context.DeadlineExceeded), codes.DeadlineExceeded,
+			snapshot.ReasonCancelled},
 		// etcd's client returns statuses: they are no status of ours.
 		{fmt.Errorf("get: %w", status.Error(codes.NotFound, "no such member")), codes.Internal, snapshot.ReasonInternal},
 		{snapshot.Reason("SOMETHING_NEW").New("x"), codes.Internal, "SOMETHING_NEW"},
@@ -100,9 +101,11 @@ func partial() *snapshot.Snapshot {
 }
 
 func TestAPartialSaveIsAnErrorThatCarriesTheSnapshot(t *testing.T) {
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
-		return cluster.SaveResult{Snapshot: partial()}, snapshot.ReasonBackendUnavailable.New("save").On("s3").Because(errors.New("bucket is on fire"))
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", save: func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
+			return cluster.SaveResult{Snapshot: partial()},
+				snapshot.ReasonBackendUnavailable.New("save").On("s3").Because(errors.New("bucket is on fire"))
+		}})
 	resp, err := r.client(t).Save(t.Context(), &snapshotdv1.SaveRequest{})
 	d := checkError(t, err, codes.Unavailable, snapshot.ReasonBackendUnavailable)
 	if resp != nil {
@@ -112,7 +115,8 @@ func TestAPartialSaveIsAnErrorThatCarriesTheSnapshot(t *testing.T) {
 		t.Errorf("details are %+v", d)
 	}
 	s := d.Snapshot
-	if s.GetState() != snapshotdv1.Snapshot_STATE_PARTIAL || s.GetRevision() != 42 || len(s.GetLocations()) != 2 || s.GetLocations()[1].GetError() != "bucket is on fire" {
+	if s.GetState() != snapshotdv1.Snapshot_STATE_PARTIAL || s.GetRevision() != 42 || len(s.GetLocations()) != 2 ||
+		s.GetLocations()[1].GetError() != "bucket is on fire" {
 		t.Errorf("the snapshot is %v", s)
 	}
 }
@@ -121,7 +125,8 @@ func TestAPartialSaveIsAnErrorThatCarriesTheSnapshot(t *testing.T) {
 // is larger reaches them as something else.
 func TestTheLargestErrorFitsIntoSmallTrailers(t *testing.T) {
 	for name, text := range map[string]string{
-		"ASCII": "bucket is on fire, ", "escaped": "100 % of the bücket ", "not UTF-8": "bucket \xff\xfe ", "three bytes": "桶着火了",
+		"ASCII": "bucket is on fire, ", "escaped": "100 % of the bücket ", "not UTF-8": "bucket \xff\xfe ",
+		"three bytes": "桶着火了",
 	} {
 		t.Run(name, func(t *testing.T) {
 			long := strings.Repeat(text, 5000)
@@ -132,7 +137,8 @@ func TestTheLargestErrorFitsIntoSmallTrailers(t *testing.T) {
 			locations := partial().Locations()
 			for i := range 30 {
 				locations = append(locations, snapshot.Location{
-					Backend: fmt.Sprint("backend-", i), Error: long, State: snapshot.StateFailed, URI: "s3://bucket/" + strings.Repeat("p/", 500),
+					Backend: fmt.Sprint("backend-", i), Error: long, State: snapshot.StateFailed,
+					URI: "s3://bucket/" + strings.Repeat("p/", 500),
 				})
 			}
 			s := snapshot.WithStatus(snapshot.Snapshot{Name: partial().Name, Cluster: "prod", Labels: labels}, snapshot.Status{
@@ -141,9 +147,10 @@ func TestTheLargestErrorFitsIntoSmallTrailers(t *testing.T) {
 			e := snapshot.ReasonNoSpace.New("save to everything").On("backend-0").Because(errors.New(long)).
 				Advise("call the fire brigade")
 			e.Field = strings.Repeat("f", 500)
-			r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
-				return cluster.SaveResult{Snapshot: s}, e
-			}})
+			r := run(t, server.Config{},
+				&fakeCluster{name: "prod", save: func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
+					return cluster.SaveResult{Snapshot: s}, e
+				}})
 			_, err := r.client(t, grpc.WithMaxHeaderListSize(8<<10)).Save(t.Context(), &snapshotdv1.SaveRequest{})
 			d := checkError(t, err, codes.ResourceExhausted, snapshot.ReasonNoSpace)
 			if d.Snapshot.GetName() != s.Name || d.Snapshot.GetState() != snapshotdv1.Snapshot_STATE_PARTIAL {
@@ -180,16 +187,18 @@ func TestAPanicEndsOneCallAlone(t *testing.T) {
 }
 
 func TestAPanicOfOneClusterEndsTheReconcileAlone(t *testing.T) {
-	bad := &fakeCluster{name: "bad", reconcile: func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
-		panic("no such luck")
-	}}
+	bad := &fakeCluster{name: "bad",
+		reconcile: func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
+			panic("no such luck")
+		}}
 	r := run(t, server.Config{}, bad, reconciling("good", "local"))
 	_, err := r.client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
 	checkError(t, err, codes.Internal, snapshot.ReasonInternal)
 	if len(r.log.with("no such luck")) == 0 {
 		t.Error("the log lacks the panic")
 	}
-	if resp, err := r.client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Cluster: "good"}); err != nil || shown(resp) != "good/local" {
+	if resp, err := r.client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Cluster: "good"}); err != nil ||
+		shown(resp) != "good/local" {
 		t.Errorf("the next call: %v, %v", resp, err)
 	}
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// patience is how long a test waits for something that must happen.
-const patience = 20 * time.Second
+// waitTimeout is how long a test waits for something that must happen.
+const waitTimeout = 20 * time.Second
 
 // fakeCluster is a cluster whose methods are functions.
 type fakeCluster struct {
@@ -188,7 +188,7 @@ func wait[T any](t *testing.T, ch <-chan T, what string) T {
 	select {
 	case v := <-ch:
 		return v
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Fatalf("%s did not happen", what)
 		panic("unreachable")
 	}

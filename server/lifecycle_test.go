@@ -42,7 +42,7 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// health returns what the health service says of a service.
+// health returns the health service's status of a service.
 func health(t *testing.T, r *running, service string) healthpb.HealthCheckResponse_ServingStatus {
 	t.Helper()
 	resp, err := healthpb.NewHealthClient(r.dial(t)).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})
@@ -133,7 +133,8 @@ func TestShutdownWaitsForARunningSave(t *testing.T) {
 	default:
 	}
 	close(release)
-	if o := wait(t, result, "the answer"); o.err != nil || o.resp.GetSnapshot().GetState() != snapshotdv1.Snapshot_STATE_READY {
+	if o := wait(t, result, "the answer"); o.err != nil ||
+		o.resp.GetSnapshot().GetState() != snapshotdv1.Snapshot_STATE_READY {
 		t.Errorf("the save ended with %v, %v", o.resp, o.err)
 	}
 	wait(t, r.done, "the end of Run")
@@ -172,7 +173,8 @@ func TestCloseEndsRun(t *testing.T) {
 
 func TestCloseWithoutRunFreesThePorts(t *testing.T) {
 	s, err := server.New(server.Config{
-		Clusters: served(&fakeCluster{name: "prod"}), Events: new(cluster.Events), GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
+		Clusters: served(&fakeCluster{name: "prod"}), Events: new(cluster.Events), GRPCAddr: "127.0.0.1:0",
+		HTTPAddr: "127.0.0.1:0",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +203,8 @@ func TestAPortThatIsTakenIsAnErrorThatNamesIt(t *testing.T) {
 	}
 	defer func() { _ = lis.Close() }()
 	s, err := server.New(server.Config{
-		Clusters: served(&fakeCluster{name: "prod"}), Events: new(cluster.Events), GRPCAddr: "127.0.0.1:0", HTTPAddr: lis.Addr().String(),
+		Clusters: served(&fakeCluster{name: "prod"}), Events: new(cluster.Events), GRPCAddr: "127.0.0.1:0",
+		HTTPAddr: lis.Addr().String(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +217,8 @@ func TestAPortThatIsTakenIsAnErrorThatNamesIt(t *testing.T) {
 func TestHTTPShowsWhatThereIs(t *testing.T) {
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") })
 	r := run(t, server.Config{Metrics: metrics, Version: "1.2.3"}, &fakeCluster{name: "prod"})
-	for path, want := range map[string]string{"/": "snapshotd 1.2.3\n", "/metrics": "up 1\n", "/healthz": "ok\n", "/readyz": "serving\n"} {
+	for path, want := range map[string]string{"/": "snapshotd 1.2.3\n", "/metrics": "up 1\n", "/healthz": "ok\n",
+		"/readyz": "serving\n"} {
 		if code, body := get(t, "http://"+r.HTTPAddr()+path); code != 200 || !strings.HasPrefix(body, want) {
 			t.Errorf("%s is %d %q", path, code, body)
 		}
@@ -265,11 +269,12 @@ func TestATraceGoesOn(t *testing.T) {
 	t.Cleanup(func() { otel.SetTracerProvider(before) })
 
 	const trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", get: func(ctx context.Context, _ string) (*snapshot.Record, error) {
-		_, span := otel.Tracer("test").Start(ctx, "domain")
-		span.End()
-		return &snapshot.Record{}, nil
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", get: func(ctx context.Context, _ string) (*snapshot.Record, error) {
+			_, span := otel.Tracer("test").Start(ctx, "domain")
+			span.End()
+			return &snapshot.Record{}, nil
+		}})
 	health(t, r, "")
 	const traceparent = "00-" + trace + "-" + parent + "-01"
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", traceparent)
@@ -283,7 +288,8 @@ func TestATraceGoesOn(t *testing.T) {
 	rpcs := make(map[string]bool)
 	for _, s := range spans {
 		if s.Name != "domain" {
-			rpcs[s.SpanContext.SpanID().String()] = s.SpanContext.TraceID().String() == trace && s.Parent.SpanID().String() == parent
+			rpcs[s.SpanContext.SpanID().String()] = s.SpanContext.TraceID().String() == trace &&
+				s.Parent.SpanID().String() == parent
 		}
 	}
 	if len(spans) != 4 || len(rpcs) != 2 {

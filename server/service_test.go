@@ -22,10 +22,14 @@ import (
 
 func TestSavePassesTheRequestOn(t *testing.T) {
 	var got cluster.SaveRequest
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(_ context.Context, req cluster.SaveRequest) (cluster.SaveResult, error) {
-		got = req
-		return cluster.SaveResult{Snapshot: inState(snapshot.StateReady, snapshot.Snapshot{Name: "a"}), Warnings: []string{"the catalog was not written"}}, nil
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", save: func(_ context.Context, req cluster.SaveRequest) (cluster.SaveResult, error) {
+			got = req
+			return cluster.SaveResult{
+				Snapshot: inState(snapshot.StateReady, snapshot.Snapshot{Name: "a"}),
+				Warnings: []string{"the catalog was not written"},
+			}, nil
+		}})
 	resp, err := r.client(t).Save(t.Context(), &snapshotdv1.SaveRequest{
 		Cluster: "prod", NamePrefix: "pre", Labels: map[string]string{"k": "v"}, Backends: []string{"s3"}, RequestId: "id-1",
 	})
@@ -49,14 +53,17 @@ func TestTheClusterMayBeLeftOutWhereThereIsOne(t *testing.T) {
 	}
 	one, two := run(t, server.Config{}, get("a")).client(t), run(t, server.Config{}, get("a"), get("b")).client(t)
 
-	if resp, err := one.Get(t.Context(), &snapshotdv1.GetRequest{Name: "x"}); err != nil || resp.GetSnapshot().GetCluster() != "a" {
+	if resp, err := one.Get(t.Context(), &snapshotdv1.GetRequest{Name: "x"}); err != nil ||
+		resp.GetSnapshot().GetCluster() != "a" {
 		t.Errorf("the only cluster: %v, %v", resp, err)
 	}
-	if resp, err := two.Get(t.Context(), &snapshotdv1.GetRequest{Cluster: "b", Name: "x"}); err != nil || resp.GetSnapshot().GetCluster() != "b" {
+	if resp, err := two.Get(t.Context(), &snapshotdv1.GetRequest{Cluster: "b", Name: "x"}); err != nil ||
+		resp.GetSnapshot().GetCluster() != "b" {
 		t.Errorf("one by its name: %v, %v", resp, err)
 	}
 	_, err := two.Get(t.Context(), &snapshotdv1.GetRequest{Name: "x"})
-	if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "cluster" || !strings.Contains(err.Error(), "name one of a, b") {
+	if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "cluster" ||
+		!strings.Contains(err.Error(), "name one of a, b") {
 		t.Errorf("the error does not name the clusters: %v", err)
 	}
 	_, err = two.Get(t.Context(), &snapshotdv1.GetRequest{Cluster: "c", Name: "x"})
@@ -67,13 +74,16 @@ func TestTheClusterMayBeLeftOutWhereThereIsOne(t *testing.T) {
 
 func TestListPassesTheQueryOn(t *testing.T) {
 	var got snapshot.Query
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", list: func(_ context.Context, q snapshot.Query) (snapshot.Page, error) {
-		got = q
-		return snapshot.Page{
-			Records:       []*snapshot.Record{{Snapshot: snapshot.Snapshot{Name: "b"}}, {Snapshot: snapshot.Snapshot{Name: "a"}}},
-			NextPageToken: "next",
-		}, nil
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", list: func(_ context.Context, q snapshot.Query) (snapshot.Page, error) {
+			got = q
+			return snapshot.Page{
+				Records: []*snapshot.Record{
+					{Snapshot: snapshot.Snapshot{Name: "b"}}, {Snapshot: snapshot.Snapshot{Name: "a"}},
+				},
+				NextPageToken: "next",
+			}, nil
+		}})
 	from, until := time.Unix(1000, 0).UTC(), time.Unix(2000, 0).UTC()
 	resp, err := r.client(t).List(t.Context(), &snapshotdv1.ListRequest{
 		PageSize: 1000, PageToken: "token", Backend: "s3", Labels: map[string]string{"k": ""},
@@ -83,14 +93,16 @@ func TestListPassesTheQueryOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.PageSize != 1000 || got.PageToken != "token" || got.Backend != "s3" || !got.From.Equal(from) || !got.Until.Equal(until) ||
+	if got.PageSize != 1000 || got.PageToken != "token" || got.Backend != "s3" || !got.From.Equal(from) ||
+		!got.Until.Equal(until) ||
 		!slices.Equal(got.States, []snapshot.State{snapshot.StateReady, snapshot.StatePartial}) || len(got.Labels) != 1 {
 		t.Errorf("the domain was asked for %+v", got)
 	}
 	if len(resp.GetSnapshots()) != 2 || resp.GetSnapshots()[0].GetName() != "b" || resp.GetNextPageToken() != "next" {
 		t.Errorf("the response is %v", resp)
 	}
-	if _, err := r.client(t).List(t.Context(), &snapshotdv1.ListRequest{}); err != nil || got.PageSize != 100 || !got.From.IsZero() {
+	if _, err := r.client(t).List(t.Context(), &snapshotdv1.ListRequest{}); err != nil || got.PageSize != 100 ||
+		!got.From.IsZero() {
 		t.Errorf("the defaults are %+v, %v", got, err)
 	}
 }
@@ -99,8 +111,9 @@ func TestListRefusesWhatCannotBe(t *testing.T) {
 	client := run(t, server.Config{}, &fakeCluster{name: "prod"}).client(t)
 	for field, reqs := range map[string][]*snapshotdv1.ListRequest{
 		"page_size": {{PageSize: -1}, {PageSize: 1001}},
-		"states":    {{States: []snapshotdv1.Snapshot_State{0}}, {States: []snapshotdv1.Snapshot_State{2, 99}}, {States: []snapshotdv1.Snapshot_State{-1}}},
-		"labels":    {{Labels: map[string]string{"": "v"}}},
+		"states": {{States: []snapshotdv1.Snapshot_State{0}}, {States: []snapshotdv1.Snapshot_State{2, 99}},
+			{States: []snapshotdv1.Snapshot_State{-1}}},
+		"labels": {{Labels: map[string]string{"": "v"}}},
 		"create_time_from": {
 			{CreateTimeFrom: &timestamppb.Timestamp{Seconds: -1 << 60}},
 			{CreateTimeFrom: &timestamppb.Timestamp{Nanos: -1}},
@@ -119,21 +132,24 @@ func TestListRefusesWhatCannotBe(t *testing.T) {
 	}
 }
 
-// reconciling is a cluster that reports what it was asked for.
+// reconciling is a cluster that reports the backends of its requests.
 func reconciling(name string, backends ...string) *fakeCluster {
-	return &fakeCluster{name: name, backends: backends, reconcile: func(_ context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
-		var reports []cluster.BackendReport
-		for _, b := range backends {
-			if len(req.Backends) == 0 || slices.Contains(req.Backends, b) {
-				r := cluster.BackendReport{Cluster: name, Backend: b, Listed: 9, Unchanged: 8, Added: 7, Updated: 6, Removed: 5, Swept: 4, Foreign: 3}
-				if req.Repair {
-					r.Repaired = 2
+	return &fakeCluster{name: name, backends: backends,
+		reconcile: func(_ context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
+			var reports []cluster.BackendReport
+			for _, b := range backends {
+				if len(req.Backends) == 0 || slices.Contains(req.Backends, b) {
+					r := cluster.BackendReport{
+						Cluster: name, Backend: b, Listed: 9, Unchanged: 8, Added: 7, Updated: 6, Removed: 5, Swept: 4, Foreign: 3,
+					}
+					if req.Repair {
+						r.Repaired = 2
+					}
+					reports = append(reports, r)
 				}
-				reports = append(reports, r)
 			}
-		}
-		return reports, nil
-	}}
+			return reports, nil
+		}}
 }
 
 // shown returns cluster/backend of every report.
@@ -146,7 +162,8 @@ func shown(resp *snapshotdv1.ReconcileResponse) string {
 }
 
 func TestReconcileChoosesClustersAndBackends(t *testing.T) {
-	client := run(t, server.Config{}, reconciling("b", "local", "s3"), reconciling("a", "local"), reconciling("c", "nfs")).client(t)
+	client := run(t, server.Config{}, reconciling("b", "local", "s3"), reconciling("a", "local"),
+		reconciling("c", "nfs")).client(t)
 	for _, tc := range []struct {
 		cluster  string
 		backends []string
@@ -170,33 +187,39 @@ func TestReconcileChoosesClustersAndBackends(t *testing.T) {
 }
 
 func TestReconcileCounts(t *testing.T) {
-	resp, err := run(t, server.Config{}, reconciling("a", "local")).client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Repair: true})
+	resp, err := run(t, server.Config{}, reconciling("a", "local")).client(t).Reconcile(t.Context(),
+		&snapshotdv1.ReconcileRequest{Repair: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := resp.GetBackends()[0]
-	got := []int64{b.GetListed(), b.GetUnchanged(), b.GetAdded(), b.GetUpdated(), b.GetRemoved(), b.GetSwept(), b.GetForeign(), b.GetRepaired()}
+	got := []int64{
+		b.GetListed(), b.GetUnchanged(), b.GetAdded(), b.GetUpdated(), b.GetRemoved(), b.GetSwept(), b.GetForeign(),
+		b.GetRepaired(),
+	}
 	if !slices.Equal(got, []int64{9, 8, 7, 6, 5, 4, 3, 2}) || b.GetError() != nil {
 		t.Errorf("the report is %v", b)
 	}
 }
 
 func TestABackendThatFailsIsAnErrorInTheResponse(t *testing.T) {
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", reconcile: func(_ context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
-		if !req.ValidateOnly {
-			return nil, errors.New("validate_only was lost")
-		}
-		return []cluster.BackendReport{
-			{Cluster: "prod", Backend: "local", Listed: 1},
-			{Cluster: "prod", Backend: "s3", Err: snapshot.ReasonBackendAccessDenied.New("list")},
-			{Cluster: "prod", Backend: "nfs", Err: errors.New("odd")},
-		}, nil
-	}})
+	r := run(t, server.Config{}, &fakeCluster{name: "prod",
+		reconcile: func(_ context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
+			if !req.ValidateOnly {
+				return nil, errors.New("validate_only was lost")
+			}
+			return []cluster.BackendReport{
+				{Cluster: "prod", Backend: "local", Listed: 1},
+				{Cluster: "prod", Backend: "s3", Err: snapshot.ReasonBackendAccessDenied.New("list")},
+				{Cluster: "prod", Backend: "nfs", Err: errors.New("odd")},
+			}, nil
+		}})
 	resp, err := r.client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{ValidateOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := checkError(t, status.ErrorProto(resp.GetBackends()[1].GetError()), codes.FailedPrecondition, snapshot.ReasonBackendAccessDenied)
+	d := checkError(t, status.ErrorProto(resp.GetBackends()[1].GetError()), codes.FailedPrecondition,
+		snapshot.ReasonBackendAccessDenied)
 	if d.Backend != "s3" || d.Cluster != "prod" {
 		t.Errorf("details are %+v", d)
 	}
@@ -208,9 +231,10 @@ func TestABackendThatFailsIsAnErrorInTheResponse(t *testing.T) {
 
 func TestAClusterThatFailsIsTheErrorOfReconcile(t *testing.T) {
 	down := func(name string) *fakeCluster {
-		return &fakeCluster{name: name, reconcile: func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
-			return nil, snapshot.ReasonCatalogUnavailable.New("read the catalog of %s", name)
-		}}
+		return &fakeCluster{name: name,
+			reconcile: func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
+				return nil, snapshot.ReasonCatalogUnavailable.New("read the catalog of %s", name)
+			}}
 	}
 	reconciled := make(chan string, 10)
 	good := reconciling("z", "local")
@@ -235,8 +259,10 @@ func TestAServerNeedsClustersWithDifferentNames(t *testing.T) {
 		"no clusters": {Events: new(cluster.Events)},
 		"no events":   {Clusters: served(&fakeCluster{name: "a"})},
 		"twins":       {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}, &fakeCluster{name: "a"})},
-		"half TLS":    {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}), TLS: server.TLS{CertFile: "x"}},
-		"CA alone":    {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}), TLS: server.TLS{ClientCAFile: "x"}},
+		"half TLS": {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}),
+			TLS: server.TLS{CertFile: "x"}},
+		"CA alone": {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}),
+			TLS: server.TLS{ClientCAFile: "x"}},
 	} {
 		if _, err := server.New(cfg); err == nil {
 			t.Errorf("%s: New took it", name)
@@ -261,7 +287,8 @@ func TestEveryCallLeavesOneLine(t *testing.T) {
 	if len(calls) != 1 {
 		t.Fatalf("there are %d lines: %q", len(calls), calls)
 	}
-	for _, want := range []string{"method=Get", "code=NotFound", "reason=SNAPSHOT_NOT_FOUND", "cluster=prod", "duration=", "peer=127.0.0.1"} {
+	for _, want := range []string{"method=Get", "code=NotFound", "reason=SNAPSHOT_NOT_FOUND", "cluster=prod", "duration=",
+		"peer=127.0.0.1"} {
 		if !strings.Contains(calls[0], want) {
 			t.Errorf("the line lacks %s: %s", want, calls[0])
 		}

@@ -124,7 +124,9 @@ func tlsFiles(t *testing.T, ca *authority) server.TLS {
 // serial returns the serial number of the certificate that the port shows.
 func serial(t *testing.T, addr string, pool *x509.CertPool) int64 {
 	t.Helper()
-	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}})
+	conn, err := tls.Dial("tcp", addr, &tls.Config{
+		RootCAs: pool, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,20 +135,26 @@ func serial(t *testing.T, addr string, pool *x509.CertPool) int64 {
 }
 
 func ready() *fakeCluster {
-	return &fakeCluster{name: "prod", get: func(context.Context, string) (*snapshot.Record, error) { return &snapshot.Record{}, nil }}
+	return &fakeCluster{
+		name: "prod", get: func(context.Context, string) (*snapshot.Record, error) { return &snapshot.Record{}, nil },
+	}
 }
 
 func TestBothPortsSpeakTLS(t *testing.T) {
 	ca := newAuthority(t)
 	r := run(t, server.Config{TLS: tlsFiles(t, ca)}, ready())
-	creds := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12}))
+	creds := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+		RootCAs: ca.pool(), MinVersion: tls.VersionTLS12,
+	}))
 	if _, err := r.client(t, creds).Get(t.Context(), &snapshotdv1.GetRequest{Name: "a"}); err != nil {
 		t.Errorf("gRPC over TLS: %v", err)
 	}
 	if _, err := r.client(t).Get(t.Context(), &snapshotdv1.GetRequest{Name: "a"}); status.Code(err) != codes.Unavailable {
 		t.Errorf("gRPC in plaintext: %v", err)
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12}}}
+	client := &http.Client{
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12}},
+	}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get("https://" + r.HTTPAddr() + "/healthz")
 	if err != nil {
@@ -173,7 +181,8 @@ func TestClientsNeedACertificateOfTheCA(t *testing.T) {
 			}
 			cfg.Certificates = []tls.Certificate{pair}
 		}
-		_, err := r.client(t, grpc.WithTransportCredentials(credentials.NewTLS(cfg))).Get(t.Context(), &snapshotdv1.GetRequest{Name: "a"})
+		_, err := r.client(t, grpc.WithTransportCredentials(credentials.NewTLS(cfg))).Get(t.Context(),
+			&snapshotdv1.GetRequest{Name: "a"})
 		return err
 	}
 	if err := call(ca); err != nil {
@@ -239,7 +248,9 @@ func TestACertificateThatCannotBeReadIsAnErrorAtOnce(t *testing.T) {
 	gone := files
 	gone.KeyFile += ".gone"
 	for _, files := range []server.TLS{noCA, gone} {
-		s, err := server.New(server.Config{Clusters: served(ready()), Events: new(cluster.Events), TLS: files, GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0"})
+		s, err := server.New(server.Config{
+			Clusters: served(ready()), Events: new(cluster.Events), TLS: files, GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,16 +16,20 @@ import (
 )
 
 func TestVerifyStreamsProgressAndTheVerdict(t *testing.T) {
-	rec := &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x", Verification: &snapshot.Verification{Level: snapshot.LevelChecksum, Passed: true, Backends: []string{"s3"}}}}
+	rec := &snapshot.Record{Snapshot: snapshot.Snapshot{
+		Name:         "x",
+		Verification: &snapshot.Verification{Level: snapshot.LevelChecksum, Passed: true, Backends: []string{"s3"}},
+	}}
 	damaged := snapshot.ReasonChecksumMismatch.New("damaged").On("s3")
 	var fail error
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", verify: func(_ context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
-		if req.Name != "x" || req.Level != snapshot.LevelChecksum || req.Backend != "s3" {
-			t.Errorf("the request became %+v", req)
-		}
-		req.Progress("s3", 5, 10)
-		return rec, fail
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", verify: func(_ context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
+			if req.Name != "x" || req.Level != snapshot.LevelChecksum || req.Backend != "s3" {
+				t.Errorf("the request became %+v", req)
+			}
+			req.Progress("s3", 5, 10)
+			return rec, fail
+		}})
 	ask := func() (last *snapshotdv1.VerifyResponse, n int, err error) {
 		stream, err := r.client(t).Verify(t.Context(), &snapshotdv1.VerifyRequest{Name: "x", Backend: "s3"})
 		if err != nil {
@@ -43,7 +47,8 @@ func TestVerifyStreamsProgressAndTheVerdict(t *testing.T) {
 		}
 	}
 	last, n, err := ask()
-	if v := last.GetSnapshot().GetVerification(); !errors.Is(err, io.EOF) || n != 2 || v.GetState() != snapshotdv1.Verification_STATE_PASSED || v.GetLevel() != snapshotdv1.Verification_LEVEL_CHECKSUM {
+	if v := last.GetSnapshot().GetVerification(); !errors.Is(err, io.EOF) || n != 2 ||
+		v.GetState() != snapshotdv1.Verification_STATE_PASSED || v.GetLevel() != snapshotdv1.Verification_LEVEL_CHECKSUM {
 		t.Errorf("%d messages, the last one %v, %v", n, last, err)
 	}
 	fail = damaged
@@ -53,14 +58,16 @@ func TestVerifyStreamsProgressAndTheVerdict(t *testing.T) {
 	}
 }
 
-// One snapshot of a cluster is verified at a time: whoever is connected and reads nothing must not hold the next one up.
+// One snapshot of a cluster is verified at a time: a client that is connected and reads nothing must not delay the next
+// one.
 func TestACallerThatReadsNothingHoldsNoVerificationUp(t *testing.T) {
 	ended := make(chan struct{})
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", verify: func(_ context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
-		defer close(ended)
-		req.Progress(strings.Repeat("x", 1<<20), 1, 2) // more than is sent to one who does not read
-		return &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x"}}, nil
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", verify: func(_ context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
+			defer close(ended)
+			req.Progress(strings.Repeat("x", 1<<20), 1, 2) // more than is sent to a client that does not read
+			return &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x"}}, nil
+		}})
 	if _, err := r.client(t).Verify(t.Context(), &snapshotdv1.VerifyRequest{Name: "x"}); err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,9 @@ import (
 )
 
 // watch returns a stream that misses nothing from now on.
-func watch(t *testing.T, client snapshotdv1.SnapshotServiceClient, req *snapshotdv1.WatchRequest) grpc.ServerStreamingClient[snapshotdv1.WatchResponse] {
+func watch(
+	t *testing.T, client snapshotdv1.SnapshotServiceClient, req *snapshotdv1.WatchRequest,
+) grpc.ServerStreamingClient[snapshotdv1.WatchResponse] {
 	t.Helper()
 	stream, err := client.Watch(t.Context(), req)
 	if err != nil {
@@ -55,8 +57,10 @@ func TestWatchShowsEventsInOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ev.GetName() != fmt.Sprint(i) || ev.GetType() != types[i%4] || ev.GetDoneBytes() != int64(i) || ev.GetTotalBytes() != 100 ||
-			ev.GetCluster() != "prod" || ev.GetRequestId() != "id" || ev.GetBackend() != "s3" || !ev.GetTime().AsTime().Equal(at) ||
+		if ev.GetName() != fmt.Sprint(i) || ev.GetType() != types[i%4] || ev.GetDoneBytes() != int64(i) ||
+			ev.GetTotalBytes() != 100 ||
+			ev.GetCluster() != "prod" || ev.GetRequestId() != "id" || ev.GetBackend() != "s3" ||
+			!ev.GetTime().AsTime().Equal(at) ||
 			(ev.GetSnapshot() == nil) != (ev.GetType() == snapshotdv1.WatchResponse_TYPE_PROGRESS) {
 			t.Fatalf("event %d is %v", i, ev)
 		}
@@ -91,7 +95,7 @@ func TestAWatcherThatDoesNotKeepUpIsToldSo(t *testing.T) {
 	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
 	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
 	snap := snapshot.WithStatus(snapshot.Snapshot{}, snapshot.Status{Error: strings.Repeat("x", 4096)})
-	for i := range 5000 { // 20 MB: far more than what flow control and the subscription hold
+	for i := range 5000 { // 20 MB: far more than flow control and the subscription hold
 		r.events.Observe(t.Context(), snapshot.Event{Type: snapshot.EventLocationDone, Name: fmt.Sprint(i), Snapshot: snap})
 	}
 	for i := 0; ; i++ {
@@ -140,12 +144,13 @@ func TestAWatcherThatGoesAwayEndsItsSubscription(t *testing.T) {
 
 func TestCancellingACallReachesTheDomain(t *testing.T) {
 	entered, left := make(chan struct{}), make(chan error, 1)
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", save: func(ctx context.Context, _ cluster.SaveRequest) (cluster.SaveResult, error) {
-		close(entered)
-		<-ctx.Done()
-		left <- context.Cause(ctx)
-		return cluster.SaveResult{}, snapshot.ReasonCancelled.New("save").Because(context.Cause(ctx))
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", save: func(ctx context.Context, _ cluster.SaveRequest) (cluster.SaveResult, error) {
+			close(entered)
+			<-ctx.Done()
+			left <- context.Cause(ctx)
+			return cluster.SaveResult{}, snapshot.ReasonCancelled.New("save").Because(context.Cause(ctx))
+		}})
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	client := r.client(t)
@@ -170,11 +175,12 @@ func TestCancellingACallReachesTheDomain(t *testing.T) {
 
 func TestADeadlineReachesTheDomain(t *testing.T) {
 	deadline := make(chan bool, 1)
-	r := run(t, server.Config{}, &fakeCluster{name: "prod", get: func(ctx context.Context, _ string) (*snapshot.Record, error) {
-		_, ok := ctx.Deadline()
-		deadline <- ok
-		return &snapshot.Record{}, nil
-	}})
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", get: func(ctx context.Context, _ string) (*snapshot.Record, error) {
+			_, ok := ctx.Deadline()
+			deadline <- ok
+			return &snapshot.Record{}, nil
+		}})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	if _, err := r.client(t).Get(ctx, &snapshotdv1.GetRequest{Name: "a"}); err != nil {
@@ -187,17 +193,18 @@ func TestADeadlineReachesTheDomain(t *testing.T) {
 
 // story is a cluster whose catalog says these moments after a revision, and then nothing.
 func story(name string, moments ...snapshot.Moment) *fakeCluster {
-	return &fakeCluster{name: name, follow: func(ctx context.Context, after snapshot.Position, yield func(snapshot.Moment, error) bool) {
-		if !yield(happened(max(after.Revision, 1)), nil) {
-			return
-		}
-		for _, m := range moments {
-			if m.Revision > after.Revision && !yield(m, nil) {
+	return &fakeCluster{name: name,
+		follow: func(ctx context.Context, after snapshot.Position, yield func(snapshot.Moment, error) bool) {
+			if !yield(happened(max(after.Revision, 1)), nil) {
 				return
 			}
-		}
-		<-ctx.Done()
-	}}
+			for _, m := range moments {
+				if m.Revision > after.Revision && !yield(m, nil) {
+					return
+				}
+			}
+			<-ctx.Done()
+		}}
 }
 
 func happened(revision int64, events ...snapshot.Event) snapshot.Moment {
@@ -216,11 +223,16 @@ func located(cluster, name, backend string) snapshot.Event {
 }
 
 func finished(cluster, name string) snapshot.Event {
-	return snapshot.Event{Type: snapshot.EventFinished, Cluster: cluster, Name: name, Snapshot: inState(snapshot.StateReady, snapshot.Snapshot{Name: name})}
+	return snapshot.Event{
+		Type: snapshot.EventFinished, Cluster: cluster, Name: name,
+		Snapshot: inState(snapshot.StateReady, snapshot.Snapshot{Name: name}),
+	}
 }
 
 // receive reads n messages and returns them in short, with the last token.
-func receive(t *testing.T, stream grpc.ServerStreamingClient[snapshotdv1.WatchResponse], n int) (got []string, token string) {
+func receive(
+	t *testing.T, stream grpc.ServerStreamingClient[snapshotdv1.WatchResponse], n int,
+) (got []string, token string) {
 	t.Helper()
 	for range n {
 		ev, err := stream.Recv()
@@ -246,7 +258,8 @@ func same(t *testing.T, got []string, want string) {
 
 func TestWatchGoesOnAfterAToken(t *testing.T) {
 	moments := []snapshot.Moment{
-		happened(5, started("a", "1")), happened(7, located("a", "1", "x"), located("a", "1", "y"), finished("a", "1")), happened(9, started("a", "2")),
+		happened(5, started("a", "1")), happened(7, located("a", "1", "x"), located("a", "1", "y"), finished("a", "1")),
+		happened(9, started("a", "2")),
 	}
 	client := run(t, server.Config{}, story("a", moments...)).client(t)
 	const all = "POSITION !, STARTED 1!, LOCATION_DONE 1x!, LOCATION_DONE 1y!, FINISHED 1!, STARTED 2!"
@@ -266,18 +279,19 @@ func TestWatchGoesOnAfterAToken(t *testing.T) {
 
 func TestWatchTellsTheSameOnce(t *testing.T) {
 	said := make(chan snapshot.Moment)
-	c := &fakeCluster{name: "a", follow: func(ctx context.Context, _ snapshot.Position, yield func(snapshot.Moment, error) bool) {
-		for {
-			select {
-			case m := <-said:
-				if !yield(m, nil) {
+	c := &fakeCluster{name: "a",
+		follow: func(ctx context.Context, _ snapshot.Position, yield func(snapshot.Moment, error) bool) {
+			for {
+				select {
+				case m := <-said:
+					if !yield(m, nil) {
+						return
+					}
+				case <-ctx.Done():
 					return
 				}
-			case <-ctx.Done():
-				return
 			}
-		}
-	}}
+		}}
 	r := run(t, server.Config{}, c)
 	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
 	next := func(want string) {
@@ -295,7 +309,8 @@ func TestWatchTellsTheSameOnce(t *testing.T) {
 	next("LOCATION_DONE 1x")
 	said <- happened(6, located("a", "1", "x"), located("a", "1", "y"), finished("a", "1"))
 	next("LOCATION_DONE 1y!, FINISHED 1!")
-	r.events.Observe(t.Context(), snapshot.Event{Type: snapshot.EventProgress, Cluster: "a", Name: "1"}) // it was on its way
+	late := snapshot.Event{Type: snapshot.EventProgress, Cluster: "a", Name: "1"}
+	r.events.Observe(t.Context(), late)
 	r.events.Observe(t.Context(), located("a", "1", "y"))
 	r.events.Observe(t.Context(), finished("a", "1"))
 	r.events.Observe(t.Context(), started("a", "2"))
@@ -309,7 +324,7 @@ func TestATokenIsOfAllClustersThatAreWatched(t *testing.T) {
 	r := run(t, server.Config{}, story("a", happened(5, started("a", "1"))), down)
 	client := r.client(t)
 	got, _ := receive(t, watch(t, client, &snapshotdv1.WatchRequest{}), 1)
-	same(t, got, "STARTED 1") // no token: what happens in b could not be resumed
+	same(t, got, "STARTED 1") // no token: events of b could not be resumed
 	got, ofA := receive(t, watch(t, client, &snapshotdv1.WatchRequest{Cluster: "a"}), 2)
 	same(t, got, "POSITION !, STARTED 1!")
 	for what, req := range map[string]*snapshotdv1.WatchRequest{
@@ -335,20 +350,22 @@ func TestATokenIsOfAllClustersThatAreWatched(t *testing.T) {
 
 func TestWatchersAreToldThatATokenIsTooOld(t *testing.T) {
 	expired := snapshot.ReasonWatchExpired.New("follow")
-	r := run(t, server.Config{}, &fakeCluster{name: "a", follow: func(_ context.Context, _ snapshot.Position, yield func(snapshot.Moment, error) bool) {
-		yield(snapshot.Moment{}, expired)
-	}})
+	r := run(t, server.Config{}, &fakeCluster{name: "a",
+		follow: func(_ context.Context, _ snapshot.Position, yield func(snapshot.Moment, error) bool) {
+			yield(snapshot.Moment{}, expired)
+		}})
 	_, err := watch(t, r.client(t), &snapshotdv1.WatchRequest{}).Recv()
 	checkError(t, err, codes.Aborted, snapshot.ReasonWatchExpired)
 }
 
 func TestATokenHasTheHistoryOfItsRevision(t *testing.T) {
 	asked := make(chan snapshot.Position, 2)
-	c := &fakeCluster{name: "a", follow: func(ctx context.Context, after snapshot.Position, yield func(snapshot.Moment, error) bool) {
-		asked <- after
-		yield(happened(5), nil)
-		<-ctx.Done()
-	}}
+	c := &fakeCluster{name: "a",
+		follow: func(ctx context.Context, after snapshot.Position, yield func(snapshot.Moment, error) bool) {
+			asked <- after
+			yield(happened(5), nil)
+			<-ctx.Done()
+		}}
 	client := run(t, server.Config{}, c).client(t)
 	_, token := receive(t, watch(t, client, &snapshotdv1.WatchRequest{}), 1)
 	watch(t, client, &snapshotdv1.WatchRequest{ResumeToken: token})

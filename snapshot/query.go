@@ -18,6 +18,10 @@ type Query struct {
 type Page struct {
 	Records       []*Record
 	NextPageToken string // empty when this is the last page
+
+	// Unreadable are the errors of records that belong to the page's time and cannot be read, each wraps [ErrBadRecord].
+	// Whether they match the query is not known. There may be more of them than the errors say.
+	Unreadable []error
 }
 
 // Store is the identity of the directory or bucket behind a backend, as the catalog remembers it.

@@ -20,7 +20,7 @@ func (b *Backend) Put(ctx context.Context, key string, r io.Reader, opts reposit
 			return err
 		}
 		if opts.ContentType == "" {
-			return errors.New("there is no content type")
+			return driver.Invalid("there is no content type")
 		}
 		src := driver.NewSource(ctx, r)
 		err := b.store.Put(ctx, key, src, opts)
@@ -43,7 +43,7 @@ func (b *Backend) Get(ctx context.Context, key string, r repository.Range) (io.R
 func (b *Backend) get(ctx context.Context, key string, x driver.Extent) (io.ReadCloser, error) {
 	return b.read(ctx, "get", key, func(ctx context.Context) (io.ReadCloser, error) {
 		if x.Offset < 0 || x.Length == 0 {
-			return nil, errors.New("a range begins at 0 or later, and has at least one byte")
+			return nil, driver.Invalid("a range begins at 0 or later, and has at least one byte")
 		}
 		return b.store.Get(ctx, key, x)
 	})
@@ -56,7 +56,9 @@ func (b *Backend) Metadata(ctx context.Context, key string) (io.ReadCloser, erro
 	})
 }
 
-func (b *Backend) read(ctx context.Context, what, key string, open func(context.Context) (io.ReadCloser, error)) (rc io.ReadCloser, err error) {
+func (b *Backend) read(
+	ctx context.Context, what, key string, open func(context.Context) (io.ReadCloser, error),
+) (rc io.ReadCloser, err error) {
 	err = b.do(ctx, what, key, func(ctx context.Context) error {
 		if err := errors.Join(checkKey(key), context.Cause(ctx)); err != nil {
 			return err
@@ -132,7 +134,7 @@ func (b *Backend) Sweep(ctx context.Context, prefix string, opts repository.Swee
 	return n, err
 }
 
-// reader is an object that is read; what breaks it is classified like anything else.
+// reader is an object that is read. An error to read it is explained like any other.
 type reader struct {
 	io.ReadCloser
 	ctx       context.Context //nolint:containedctx // the object is read under the context that opened it

@@ -12,7 +12,7 @@ import (
 )
 
 // explain returns an error as the domain knows it: what was tried, on what, what kind of error it is, and what can be
-// done about it. What broke the caller's reader stays as it is.
+// done about it. An error of the caller's reader stays as it is.
 func (b *Backend) explain(ctx context.Context, op, key string, err error) error {
 	if v, ok := errors.AsType[*verbatim](err); ok {
 		return v.error
@@ -44,15 +44,18 @@ func (c *cause) Unwrap() error { return c.err }
 
 // classify tells first the errors that all kinds have, then those of the kind, then those of the operating system.
 func (b *Backend) classify(ctx context.Context, err error) driver.Verdict {
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Cause(ctx))) {
+	if isEnd(ctx, err) {
 		return driver.Verdict{Reason: snapshot.ReasonCancelled, Text: context.Cause(ctx).Error()}
 	}
 	v := b.kind.Explain(err)
 	switch {
 	case errors.Is(err, snapshot.ErrNotFound):
-		return driver.Missing(v.Text, "")
+		return driver.Verdict{Reason: snapshot.ReasonObjectNotFound, Text: v.Text}
 	case errors.Is(err, snapshot.ErrExists):
-		return driver.Verdict{Reason: snapshot.ReasonBackendUnavailable, Text: v.Text}
+		return driver.Verdict{Reason: snapshot.ReasonObjectExists, Text: v.Text}
+	}
+	if e, ok := errors.AsType[*driver.InvalidError](err); ok {
+		return driver.Verdict{Reason: snapshot.ReasonInvalidArgument, Text: e.Error()}
 	}
 	if e, ok := errors.AsType[*stall.Error](err); ok {
 		return driver.Unavailable(v.Text, e.Hint)
@@ -63,6 +66,12 @@ func (b *Backend) classify(ctx context.Context, err error) driver.Verdict {
 	return byErrno(err, v.Text)
 }
 
+// isEnd reports whether an error is that the context has ended.
+func isEnd(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, context.Cause(ctx)))
+}
+
 // byErrno classifies by the error of the operating system, if there is one.
 func byErrno(err error, text string) driver.Verdict {
 	errno, _ := errors.AsType[syscall.Errno](err)
@@ -71,6 +80,9 @@ func byErrno(err error, text string) driver.Verdict {
 		return driver.NoSpace(text)
 	case syscall.EACCES, syscall.EPERM, syscall.EROFS:
 		return driver.Denied(text, "the service's user needs to read, write and search there")
+	case syscall.ENAMETOOLONG, syscall.EILSEQ:
+		const hint = "the file system does not take such a name"
+		return driver.Verdict{Reason: snapshot.ReasonInvalidArgument, Text: text, Hint: hint}
 	case syscall.ECONNREFUSED:
 		return driver.Unavailable(text, "nothing listens there; check that the server runs, and the endpoint")
 	default:

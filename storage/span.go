@@ -14,7 +14,8 @@ var tracer = otel.Tracer("github.com/snapshotd/snapshotd/storage")
 // do runs one operation in a span and explains its error.
 func (b *Backend) do(ctx context.Context, op, key string, fn func(context.Context) error) error {
 	ctx, span := tracer.Start(ctx, "storage "+op, trace.WithAttributes(
-		attribute.String("backend", b.name), attribute.String("kind", b.kind.Backend.String()), attribute.String("key", key)))
+		attribute.String("backend", b.name), attribute.String("kind", b.kind.Backend.String()),
+		attribute.String("key", key)))
 	defer span.End()
 	err := fn(ctx)
 	if err == nil {

@@ -22,12 +22,12 @@ type Config struct {
 
 	// StallTimeout ends a call on which nothing moves; DefaultStallTimeout when 0. A slow one goes on.
 	StallTimeout time.Duration
-	// UploadLimit slows down what is sent over the network, repetitions included; none when nil.
+	// UploadLimit slows down uploads over the network, repetitions included; none when nil.
 	UploadLimit driver.Limiter
 }
 
-// Backend is a directory or a bucket. Nothing is opened before it is used, and what could not be opened is tried again
-// with the next call: a disk that is mounted late stops nobody.
+// Backend is a directory or a bucket. Nothing is opened before it is used, and a store that could not be opened is
+// tried again with the next call: a disk that is mounted late stops nobody.
 type Backend struct {
 	name  string
 	kind  driver.Kind
@@ -39,7 +39,7 @@ var (
 	_ repository.MetadataReader = (*Backend)(nil)
 )
 
-// New returns the backend that cfg describes, or what is wrong with the description. It does no I/O.
+// New returns the backend that cfg describes, or the mistake in the description. It does no I/O.
 func New(cfg Config) (*Backend, error) {
 	if cfg.Name == "" {
 		return nil, errors.New("a backend has no name")
@@ -69,7 +69,7 @@ func (b *Backend) Info() repository.Info {
 	return repository.Info{Name: b.name, Kind: b.kind.Backend, Root: b.store.URI("")}
 }
 
-// Close gives back what was opened. Calls under way must have ended.
+// Close closes connections and files. Calls under way must have ended.
 func (b *Backend) Close(context.Context) error {
 	if err := driver.Close(b.store); err != nil {
 		return fmt.Errorf("close backend %q: %w", b.name, err)

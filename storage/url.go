@@ -56,7 +56,8 @@ func parseURL(raw string) (driver.Kind, driver.Location, error) {
 	case u.Scheme == "":
 		return fail("has no scheme; write it as %s", examples(" or "))
 	case !known:
-		return fail("has the scheme %q; %s are known: %s", u.Scheme, strings.Join(slices.Sorted(maps.Keys(kinds)), " and "), examples(", "))
+		known := strings.Join(slices.Sorted(maps.Keys(kinds)), " and ")
+		return fail("has the scheme %q; %s are known: %s", u.Scheme, known, examples(", "))
 	}
 	loc := driver.Location{URL: u}
 	if loc.Params, err = parseParams(u, kind.Params); err != nil {
@@ -85,9 +86,9 @@ func parseParams(u *url.URL, known driver.Params) (url.Values, error) {
 		check, ok := known[name]
 		switch {
 		case !ok && name != prefixParam:
-			allowed := slices.Sorted(maps.Keys(known))
-			allowed = slices.Sorted(slices.Values(append(allowed, prefixParam)))
-			return nil, fmt.Errorf("parameter %q is not known for %s; allowed: %s", name, u.Scheme, strings.Join(allowed, ", "))
+			all := append(slices.Collect(maps.Keys(known)), prefixParam)
+			slices.Sort(all)
+			return nil, fmt.Errorf("parameter %q is not known for %s; allowed: %s", name, u.Scheme, strings.Join(all, ", "))
 		case len(values) > 1:
 			return nil, fmt.Errorf("parameter %q is given %d times", name, len(values))
 		case values[0] == "":

@@ -16,6 +16,9 @@ type Catalog struct {
 
 	ExpireLocks func() // ends the locks that are held, as if their holders had not renewed them in time
 	Compact     func() // forgets all revisions before the current one
+
+	Spoil func(name string) // puts something else in the place of a record, also of one that does not exist
+	Wipe  func(name string) // removes it again
 }
 
 // Run runs the tests. open returns an empty catalog.
@@ -47,6 +50,11 @@ func Run(t *testing.T, open func(t *testing.T) Catalog) {
 		{"changes after a revision that is still to come are refused", testFutureRevision},
 		{"changes before a compaction are refused", testCompactedRevision},
 		{"a cancelled call says so", testCancelled},
+		{"a record that cannot be read is an error, and stays", testBadRecord},
+		{"the others are scanned beside a record that cannot be read", testScanBeside},
+		{"the others are listed beside a record that cannot be read", testListBeside},
+		{"the others are followed beside a record that cannot be read", testChangesBeside},
+		{"a request whose record cannot be read is made again", testRequestOfBadRecord},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,6 +24,7 @@ type Catalog struct {
 	mu        sync.Mutex
 	revision  int64 // begins at 1 and counts all changes, those of locks and stores as well
 	records   map[string]*snapshot.Record
+	spoiled   map[string]bool   // names of records that cannot be read
 	requests  map[string]string // by request id: the name of its newest snapshot
 	stores    map[string]snapshot.Store
 	held      *lock              // nil when the save lock is free
@@ -48,6 +50,7 @@ func New(now func() time.Time) *Catalog {
 		history:  "memory." + strconv.FormatInt(now().UnixNano(), 16),
 		revision: 1,
 		records:  map[string]*snapshot.Record{},
+		spoiled:  map[string]bool{},
 		requests: map[string]string{},
 		stores:   map[string]snapshot.Store{},
 		changed:  make(chan struct{}),
@@ -61,6 +64,39 @@ func (c *Catalog) Compact() {
 	if n := len(c.log); n > 0 {
 		c.forgotten, c.log = c.log[n-1].Revision, nil
 	}
+}
+
+// Spoil makes a record unreadable, as if somebody had written something else in its place. There need be no such
+// record. [Catalog.Wipe] ends it.
+func (c *Catalog) Spoil(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.revision++
+	if c.records[name] == nil {
+		c.records[name] = &snapshot.Record{Snapshot: snapshot.Snapshot{Name: name}}
+	}
+	c.spoiled[name] = true
+}
+
+// Wipe removes a record that cannot be read, as an operator does by hand.
+func (c *Catalog) Wipe(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.spoiled[name] {
+		c.revision++
+		delete(c.records, name)
+		delete(c.spoiled, name)
+	}
+}
+
+// bad returns the error of a record that cannot be read; nil when it can.
+func (c *Catalog) bad(name string) error {
+	if !c.spoiled[name] {
+		return nil
+	}
+	return snapshot.ReasonCatalogUnavailable.New("read the record of %q", name).Final().
+		Because(&snapshot.BadRecord{Name: name, Key: name, Err: errors.New("it is spoiled")}).
+		Advise("wipe it, and reconcile: what the backends hold gets its record back")
 }
 
 // enter begins a call: it takes the mutex, unless ctx is done already.

@@ -31,14 +31,18 @@ func (c *Catalog) List(ctx context.Context, q snapshot.Query) (snapshot.Page, er
 	}
 	found := map[string]*snapshot.Record{}
 	var keys []string
+	var p snapshot.Page
 	for _, r := range records {
+		if err := c.bad(r.Name); err != nil {
+			p.Unreadable = append(p.Unreadable, err)
+			continue
+		}
 		if key := page.Key(&r.Snapshot); key > token.After && page.Matches(r, q) {
 			found[key] = r
 			keys = append(keys, key)
 		}
 	}
 	slices.Sort(keys)
-	var p snapshot.Page
 	if len(keys) > q.PageSize {
 		keys = keys[:q.PageSize]
 		p.NextPageToken = page.Token{Revision: token.Revision, After: keys[q.PageSize-1]}.Encode(q)

@@ -14,6 +14,7 @@ func TestConformance(t *testing.T) {
 		c := memory.New(nil)
 		return conformance.Catalog{
 			Records: c, Saves: c, History: c, Stores: c, ExpireLocks: c.ExpireLock, Compact: c.Compact,
+			Spoil: c.Spoil, Wipe: c.Wipe,
 		}
 	})
 }

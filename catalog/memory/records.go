@@ -22,6 +22,9 @@ func (c *Catalog) Get(ctx context.Context, name string) (*snapshot.Record, error
 	if r == nil {
 		return nil, failed(what, snapshot.ErrNotFound)
 	}
+	if err := c.bad(name); err != nil {
+		return nil, err
+	}
 	return r.Copy(), nil
 }
 
@@ -49,6 +52,9 @@ func (c *Catalog) Update(ctx context.Context, r *snapshot.Record) error {
 		return err
 	}
 	defer c.mu.Unlock()
+	if err := c.bad(r.Name); err != nil {
+		return err
+	}
 	current := c.records[r.Name]
 	if current == nil || current.Version != r.Version {
 		return failed(what, snapshot.ErrConflict)
@@ -70,6 +76,9 @@ func (c *Catalog) Remove(ctx context.Context, r *snapshot.Record) error {
 		return err
 	}
 	defer c.mu.Unlock()
+	if err := c.bad(r.Name); err != nil {
+		return err
+	}
 	current := c.records[r.Name]
 	switch {
 	case current == nil:
@@ -92,6 +101,10 @@ func (c *Catalog) Scan(ctx context.Context) iter.Seq2[*snapshot.Record, error] {
 			yield(nil, err)
 			return
 		}
+		bad := map[string]error{}
+		for name := range c.spoiled {
+			bad[name] = c.bad(name)
+		}
 		all := slices.SortedFunc(maps.Values(c.records), func(a, b *snapshot.Record) int {
 			return cmp.Compare(snapshot.OrderKey(a.Name), snapshot.OrderKey(b.Name))
 		})
@@ -100,6 +113,12 @@ func (c *Catalog) Scan(ctx context.Context) iter.Seq2[*snapshot.Record, error] {
 			if ctx.Err() != nil {
 				yield(nil, snapshot.Cancelled(ctx, "%s in the catalog", what))
 				return
+			}
+			if err := bad[r.Name]; err != nil {
+				if !yield(nil, err) {
+					return
+				}
+				continue
 			}
 			if !yield(r.Copy(), nil) {
 				return

@@ -106,10 +106,10 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 func (c *Catalog) leadsTo(id string, old *snapshot.Record) bool {
 	name := c.requests[id]
 	if old == nil {
-		return name == "" || c.records[name] == nil
+		return c.ofRequest(id) == nil
 	}
 	current := c.records[old.Name]
-	return current != nil && current.Version == old.Version && (id == "" || name == old.Name)
+	return c.bad(old.Name) == nil && current != nil && current.Version == old.Version && (id == "" || name == old.Name)
 }
 
 // ByRequestID implements [cluster.Saves].
@@ -119,9 +119,18 @@ func (c *Catalog) ByRequestID(ctx context.Context, id string) (*snapshot.Record,
 		return nil, err
 	}
 	defer c.mu.Unlock()
-	r := c.records[c.requests[id]]
+	r := c.ofRequest(id)
 	if r == nil {
 		return nil, failed(what, snapshot.ErrNotFound)
 	}
 	return r.Copy(), nil
+}
+
+// ofRequest returns the record to which a request leads; nil when it leads to none, or to one that cannot be read.
+func (c *Catalog) ofRequest(id string) *snapshot.Record {
+	name := c.requests[id]
+	if name == "" || c.bad(name) != nil {
+		return nil
+	}
+	return c.records[name]
 }

@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // now is the time at which all commands of the tests run.
 var now = time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC)
 
-// result is what came of a command.
+// result is the result of a command.
 type result struct {
 	code           int
 	stdout, stderr string
@@ -85,7 +85,9 @@ func (f *fake) Verify(r *snapshotdv1.VerifyRequest, s grpc.ServerStreamingServer
 	return f.verify(r, s)
 }
 
-func (f *fake) Download(r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+func (f *fake) Download(
+	r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse],
+) error {
 	return f.download(r, s)
 }
 
@@ -135,7 +137,8 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, verb := range []string{"", "serve", "save", "reconcile", "list", "get", "restore", "verify", "download", "watch", "version", "config", "config check"} {
+	for _, verb := range []string{"", "serve", "save", "reconcile", "list", "get", "restore", "verify", "download",
+		"watch", "version", "config", "config check"} {
 		t.Run(verb, func(t *testing.T) {
 			r := run(t.Context(), nil, append(strings.Fields(verb), "--help")...)
 			if r.code != 0 || r.stderr != "" {
@@ -161,23 +164,25 @@ func TestUsage(t *testing.T) {
 		{args: []string{"save", "--nope"}, want: "error: unknown flag: --nope\nsnapshotd save --help shows how it is used\n"},
 		{args: []string{"save", "--label", "x"}, want: `error: --label: "x" is not key=value`},
 		{args: []string{"save", "--label", "x=1", "--label", "x=2"}, want: `error: --label: "x" is given as "1" and as "2"`},
-		{args: []string{"list", "-o", "xml"}, want: `error: --output: "xml" is none of table, json and yaml`},
+		{args: []string{"list", "-o", "xml"}, want: `error: --output: "xml" is not one of table, json and yaml`},
 		{args: []string{"list", "--timeout", "soon"}, want: `error: --timeout: "soon" is no duration`},
 		{args: []string{"list", "--limit", "few"}, want: `error: --limit: "few" is no whole number`},
 		{args: []string{"prune", "--dry-run=perhaps"}, want: `error: --dry-run: "perhaps" is neither true nor false`},
-		{args: []string{"list", "--state", "gone"}, want: `error: --state: "gone" is none of saving, ready,`},
+		{args: []string{"list", "--state", "gone"}, want: `error: --state: "gone" is not one of saving, ready,`},
 		{args: []string{"list", "--since", "yesterday"}, want: `error: --since: "yesterday" is no time`},
 		{args: []string{"list", "--until", "99999999d"}, want: `error: --until: "99999999d" is no time`},
 		{args: []string{"list", "--limit", "-1"}, want: "error: --limit: -1 is negative"},
 		{args: []string{"list"}, env: env, want: `error: SNAPSHOTD_TIMEOUT: "soon" is no duration`},
-		{args: []string{"list", "--addr", "http://localhost:7379"}, want: `error: --addr: "http://localhost:7379" is not HOST:PORT`},
+		{args: []string{"list", "--addr", "http://localhost:7379"},
+			want: `error: --addr: "http://localhost:7379" is not HOST:PORT`},
 		{args: []string{"list", "--addr", ""}, want: `error: --addr: "" is not HOST:PORT`},
 		{args: []string{"list", "--cacert", "does-not-exist"}, want: "error: --cacert: open does-not-exist: no such file"},
 		{args: []string{"list", "--cert", "c"}, want: "error: --cert, --key: a certificate and its key are needed together"},
 		{args: []string{"list", "--tls", "--plaintext"}, want: "error: --plaintext: TLS is asked for, too"},
 		{args: []string{"serve"}, want: "error: the configuration is wrong:\n  clusters: none is configured"},
 		{args: []string{"serve", "--dev", "--config", "does-not-exist"}, want: "--config: stat does-not-exist"},
-		{args: []string{"config", "check", "--log-level=x"}, want: "error: the configuration is wrong:\n  --log-level: \"x\""},
+		{args: []string{"config", "check", "--log-level=x"},
+			want: "error: the configuration is wrong:\n  --log-level: \"x\""},
 	} {
 		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
 			r := run(t.Context(), tc.env, tc.args...)
@@ -199,7 +204,8 @@ func TestNobodyServes(t *testing.T) {
 	}
 	for _, verb := range []string{"save", "reconcile", "list", "watch"} {
 		r := run(t.Context(), nil, verb, "--addr", addr)
-		want := "error: reach the service at " + addr + `: connection refused; is "snapshotd serve" running there? (--addr sets another address)` + "\n"
+		want := "error: reach the service at " +
+			"" + addr + `: connection refused; is "snapshotd serve" running there? (--addr sets another address)` + "\n"
 		if r.code != 1 || r.stdout != "" || r.stderr != want {
 			t.Errorf("%s: exit code %d, want 1\nstdout: %s\nstderr: %s\n  want: %s", verb, r.code, r.stdout, r.stderr, want)
 		}

@@ -179,7 +179,7 @@ func (c *client) explain(err error, o *clientOptions) error {
 	case codes.Unavailable:
 		return fmt.Errorf("reach the service at %s: %s", c.addr, cause(st.Message(), o))
 	case codes.Unimplemented:
-		return fmt.Errorf("what answers at %s is no snapshotd, or an older one: %s", c.addr, st.Message())
+		return fmt.Errorf("the server at %s is no snapshotd, or an older one: %s", c.addr, st.Message())
 	default:
 		return err
 	}
@@ -205,7 +205,7 @@ func cause(report string, o *clientOptions) string {
 	case has("connection refused"):
 		return `connection refused; is "snapshotd serve" running there? (--addr sets another address)`
 	case has("error reading from server"):
-		return "the connection broke off before the answer came; what was asked for may have been done (list shows it)"
+		return "the connection broke off before the answer; the request may have been carried out (list shows it)"
 	case has("produced zero addresses"), has("no such host"):
 		return "there is no such host (--addr)"
 	case has("first record does not look like a TLS handshake"):

@@ -16,7 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// complete returns what is offered for the last argument, without the descriptions, and the directive.
+// complete returns the completions of the last argument, without the descriptions, and the directive.
 func complete(t *testing.T, env map[string]string, args ...string) (offered []string, directive string) {
 	t.Helper()
 	r := run(t.Context(), env, append([]string{"__complete"}, args...)...)
@@ -96,14 +96,16 @@ func TestCompletionOffersBackendsAndClusters(t *testing.T) {
 	var clusters []string
 	env := serve(t, many(&clusters))
 	for _, verb := range []string{"save", "list", "reconcile", "delete", "prune", "verify"} {
-		if got, directive := complete(t, env, verb, "--backend", ""); strings.Join(got, " ") != "local s3" || directive != noFiles {
+		if got, directive := complete(t, env, verb, "--backend", ""); strings.Join(got, " ") != "local s3" ||
+			directive != noFiles {
 			t.Errorf("%s: %q, %s", verb, got, directive)
 		}
 	}
 	if got, _ := complete(t, env, "save", "--backend", "local,"); strings.Join(got, " ") != "local,local local,s3" {
 		t.Errorf("after a comma: %q", got)
 	}
-	if got, directive := complete(t, env, "watch", "--cluster", ""); strings.Join(got, " ") != "prod" || directive != noFiles {
+	if got, directive := complete(t, env, "watch", "--cluster", ""); strings.Join(got, " ") != "prod" ||
+		directive != noFiles {
 		t.Errorf("the only cluster: %q, %s", got, directive)
 	}
 	several := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
@@ -118,7 +120,8 @@ func TestCompletionOffersBackendsAndClusters(t *testing.T) {
 
 func TestCompletionIsSilentWhereNobodyServes(t *testing.T) {
 	env := map[string]string{"SNAPSHOTD_ADDR": "127.0.0.1:1"}
-	for _, args := range [][]string{{"get", ""}, {"save", "--backend", ""}, {"list", "--cluster", ""}, {"get", "--addr", "a/b", ""}, {"restore", "--from", "nope://", ""}} {
+	for _, args := range [][]string{{"get", ""}, {"save", "--backend", ""}, {"list", "--cluster", ""},
+		{"get", "--addr", "a/b", ""}, {"restore", "--from", "nope://", ""}} {
 		if got, _ := complete(t, env, args...); len(got) > 0 && got[0] != "latest" {
 			t.Errorf("%q: %q", args, got)
 		}

@@ -20,10 +20,10 @@ func newConfig(sys System) *cobra.Command {
 func newConfigCheck(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check the configuration and print what is in effect",
+		Short: "Check the configuration and print the values in effect",
 		Long: `Check the configuration that "serve" would have with the same flags, variables and file, and
-print what is in effect, defaults included, with where each value came from. Secrets are not
-shown. Nothing is connected to, and certificates, keys and directories are not looked at.
+print the values in effect, defaults included, with the origin of each. Secrets are not shown.
+Nothing is connected to, and certificates, keys and directories are not read.
 
 Exits 2 and names all problems when it is wrong.`,
 		Example: `  snapshotd config check --config /etc/snapshotd/snapshotd.yaml`,

@@ -23,8 +23,8 @@ func newDelete(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Remove a snapshot from its backends, for good",
-		Long: `Remove a snapshot from its backends, for good: its manifest, its data, and when none has it any
-more its record. What a bucket's object lock keeps is refused. Nothing is asked first.`,
+		Long: `Remove a snapshot from its backends, for good: its manifest, its data, and its record when no backend
+has it any more. A copy that a bucket's object lock protects is refused. There is no question first.`,
 		Example: `  snapshotd delete on-demand-node1-1784300400
   snapshotd delete on-demand-node1-1784300400 --backend local`,
 		Args:              oneName,
@@ -49,7 +49,7 @@ func runDelete(ctx context.Context, sys System, opts deleteOptions, c *client, n
 		Cluster: c.cluster, Name: name, Backends: opts.backends, Etag: opts.etag,
 	})
 	if name == latest && statusCode(err) == codes.NotFound {
-		return usagef("latest is not taken here: give the NAME of what is to be removed, as list shows it")
+		return usagef("latest is not allowed here: give the NAME of the snapshot to remove, as list shows it")
 	}
 	if err != nil {
 		return err

@@ -13,7 +13,8 @@ import (
 )
 
 func TestDelete(t *testing.T) {
-	env := serve(t, &fake{remove: func(_ context.Context, r *snapshotdv1.DeleteRequest) (*snapshotdv1.DeleteResponse, error) {
+	env := serve(t, &fake{remove: func(_ context.Context, r *snapshotdv1.DeleteRequest) (*snapshotdv1.DeleteResponse,
+		error) {
 		switch {
 		case r.GetName() == "latest":
 			e := snapshot.ReasonSnapshotNotFound.New(`cluster "default" has no snapshot "latest"`)
@@ -31,7 +32,7 @@ func TestDelete(t *testing.T) {
 	for _, tc := range []struct {
 		args   string
 		code   int
-		output string // in what is written anywhere
+		output string // a part of either output
 	}{
 		{"delete x --etag 4e1", 0, "x is deleted\n"},
 		{"delete x --backend s3", 0, "READY"},
@@ -48,7 +49,9 @@ func TestDelete(t *testing.T) {
 
 func TestPrune(t *testing.T) {
 	decision := func(name, backend string, stays bool, why string, err error) *snapshotdv1.PruneDecision {
-		return wire.DecisionToProto("default", cluster.Decision{Name: name, Backend: backend, CreateTime: now, Size: 2048, Stays: stays, Why: why, Err: err})
+		return wire.DecisionToProto("default", cluster.Decision{
+			Name: name, Backend: backend, CreateTime: now, Size: 2048, Stays: stays, Why: why, Err: err,
+		})
 	}
 	denied := snapshot.ReasonBackendAccessDenied.New("delete b").Because(errors.New("permission denied"))
 	for name, tc := range map[string]struct {
@@ -56,12 +59,14 @@ func TestPrune(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		"all":  {nil, nil, 0, ""},
-		"some": {denied, nil, 3, "error: 1 of 2 snapshots that were to go could not be removed\n  b on local: delete b: permission denied\n"},
-		"none": {denied, denied, 1, "error: 2 of 2 snapshots that were to go could not be removed\n"},
+		"all": {nil, nil, 0, ""},
+		"some": {denied, nil, 3, "error: 1 of 2 snapshots to remove could not be removed\n  b on local: delete b: " +
+			"permission denied\n"},
+		"none": {denied, denied, 1, "error: 2 of 2 snapshots to remove could not be removed\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			env := serve(t, &fake{prune: func(_ context.Context, r *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse, error) {
+			env := serve(t, &fake{prune: func(_ context.Context, r *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse,
+				error) {
 				return &snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{
 					decision("a", "local", true, "it is the newest on this backend", nil),
 					decision("b", "local", false, "no rule keeps it", tc.b), decision("c", "local", false, "no rule keeps it", tc.c),

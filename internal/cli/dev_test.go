@@ -17,8 +17,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// patience is how long a test waits for something that must happen.
-const patience = time.Minute
+// waitTimeout is how long a test waits for something that must happen.
+const waitTimeout = time.Minute
 
 // dev is a running `serve --dev`.
 type dev struct {
@@ -29,7 +29,7 @@ type dev struct {
 
 var addresses = regexp.MustCompile(`(?m)^gRPC  (\S+)\nHTTP  http://(\S+) \(the console, in a browser\)$`)
 
-// startDev runs `serve --dev` in dir and waits until it has printed what to try.
+// startDev runs `serve --dev` in dir and waits until it has printed the first steps.
 func startDev(t *testing.T, dir string, args ...string) *dev {
 	t.Helper()
 	d := &dev{}
@@ -38,7 +38,8 @@ func startDev(t *testing.T, dir string, args ...string) *dev {
 	go func() {
 		code <- cli.Run(ctx, cli.System{
 			Stdout: &d.stdout, Stderr: &d.stderr, Getenv: func(string) string { return "" }, Now: time.Now,
-		}, append([]string{"serve", "--dev", "--data-dir", dir, "--listen-grpc", "127.0.0.1:0", "--listen-http", "127.0.0.1:0"}, args...))
+		}, append([]string{"serve", "--dev", "--data-dir", dir, "--listen-grpc", "127.0.0.1:0", "--listen-http",
+			"127.0.0.1:0"}, args...))
 	}()
 	d.stop = sync.OnceValue(func() int {
 		cancel()
@@ -50,7 +51,7 @@ func startDev(t *testing.T, dir string, args ...string) *dev {
 			t.Logf("serve --dev:\n%s%s", d.stdout.String(), d.stderr.String())
 		}
 	})
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); ; time.Sleep(20 * time.Millisecond) {
 		if m := addresses.FindStringSubmatch(d.stdout.String()); m != nil && strings.Contains(d.stdout.String(), "curl") {
 			d.grpc, d.http = m[1], m[2]
 			return d

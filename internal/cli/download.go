@@ -42,14 +42,13 @@ func newDownload(sys System) *cobra.Command {
 etcd sent it, which etcdutl takes. They go to standard output, or to a file: the one that --output
 names, or on a terminal one in this directory, named after the snapshot.
 
-The checksum of the whole is compared, also after an interruption. A file appears only when it was
-right: until then there is FILE.part, with FILE.part.json beside it that says what it is a part of.
-The same command goes on where it left off. What breaks on the way is tried again. A file that
-exists is left alone unless --force is given.
+The checksum of all bytes is compared, also after an interruption. The file appears only when it is
+right: until then there is FILE.part, and FILE.part.json with its header. The same command goes on
+where it left off. Broken connections are made again. An existing file is replaced only with --force.
 
-What was written to standard output is good only when the exit code is 0.
+The bytes on standard output are good only when the exit code is 0.
 
-Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
+Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 		Example: `  snapshotd download latest --decoded --output snapshot.db
   snapshotd download NAME --backend s3 | zstd -d > snapshot.db`,
 		Args:              oneName,
@@ -201,7 +200,7 @@ func (d *download) once(all context.Context) error {
 			return err
 		}
 		if _, err := d.to.Write(m.GetData()); err != nil {
-			return fmt.Errorf("write what was downloaded: %w", err)
+			return fmt.Errorf("write the download: %w", err)
 		}
 		d.req.Offset = d.to.n
 		d.bar.show(d.header.GetBackend(), d.to.n, d.header.GetTotalBytes())
@@ -209,7 +208,7 @@ func (d *download) once(all context.Context) error {
 }
 
 // errAnew: the part was of other bytes, and another call begins at the start.
-var errAnew = errors.New("it is begun anew")
+var errAnew = errors.New("the download begins again")
 
 // open begins a call. A part of other bytes is errAnew; a snapshot that changes half-way is an error.
 func (d *download) open(ctx context.Context) (snapshotdv1.SnapshotService_DownloadClient, error) {
@@ -227,7 +226,7 @@ func (d *download) open(ctx context.Context) (snapshotdv1.SnapshotService_Downlo
 	h := m.GetHeader()
 	switch {
 	case d.header != nil && !sameDownload(d.header, h):
-		return nil, fmt.Errorf("what the service has under the name %s is another snapshot by now; download it again",
+		return nil, fmt.Errorf("the snapshot %s was replaced by another one meanwhile; download it again",
 			h.GetName())
 	case d.part != nil && d.header == nil:
 		again, err := d.part.begin(h)
@@ -249,7 +248,7 @@ func (d *download) verify() error {
 	if d.to.n == h.GetTotalBytes() && d.to.fits(h) {
 		return nil
 	}
-	return &damagedError{fmt.Errorf("download %s: %d bytes with sha256 %s came, and it should be %d bytes with sha256 "+
-		"%s; download it again, and verify it",
+	return &damagedError{fmt.Errorf("download %s: got %d bytes with sha256 %s, want %d bytes with sha256 %s; "+
+		"download it again, and verify it",
 		h.GetName(), d.to.n, d.to.hex(), h.GetTotalBytes(), h.GetSha256())}
 }

@@ -113,7 +113,7 @@ func (p *partFile) own() error {
 	}
 	named, err := os.Lstat(p.name())
 	if err != nil || !os.SameFile(mine, named) {
-		return fmt.Errorf("--output: %s was moved by another download meanwhile; see what it has made, and try again",
+		return fmt.Errorf("--output: %s was moved by another download meanwhile; see its file, and try again",
 			p.name())
 	}
 	if file, err := os.Lstat(p.file); err == nil && os.SameFile(mine, file) {
@@ -148,7 +148,7 @@ func (p *partFile) takeUp() error {
 	_, err := io.CopyBuffer(writerFunc(func(b []byte) (int, error) { have.add(b); return len(b), nil }),
 		struct{ io.Reader }{p.f}, make([]byte, 1<<20))
 	if err != nil {
-		return fmt.Errorf("--output: read what is there already: %w", err)
+		return fmt.Errorf("--output: read the earlier part: %w", err)
 	}
 	if have.n <= p.of.GetTotalBytes() {
 		p.sum = have

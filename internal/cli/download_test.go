@@ -23,10 +23,12 @@ import (
 type downloads struct {
 	content []byte
 	asked   []int64              // offsets
-	after   func(call int) error // what a call ends with; nil: all is sent
+	after   func(call int) error // error of a call; nil: all is sent
 }
 
-func (d *downloads) serve(r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+func (d *downloads) serve(
+	r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse],
+) error {
 	d.asked = append(d.asked, r.GetOffset())
 	if err := s.Send(&snapshotdv1.DownloadResponse{Header: d.header(r)}); err != nil {
 		return err
@@ -55,7 +57,7 @@ func (d *downloads) header(r *snapshotdv1.DownloadRequest) *snapshotdv1.Download
 func TestDownloadGoesOnWhenTheConnectionBreaks(t *testing.T) {
 	d := &downloads{content: bytes.Repeat([]byte("snapshot"), 1000), after: func(call int) error {
 		switch {
-		case call == 3: // whoever takes what we have fetched has taken his time
+		case call == 3: // the reader of our output was slow
 			return wire.Status(snapshot.ReasonSlowConsumer.New("nothing was taken"), "default", nil).Err()
 		case call < 8:
 			return status.Error(codes.Unavailable, "connection reset")
@@ -79,10 +81,12 @@ func TestDownloadResumesItsPart(t *testing.T) {
 	env := serve(t, &fake{download: d.serve})
 	env["SNAPSHOTD_OUTPUT"] = "json" // the format of other verbs, and no file
 	file := filepath.Join(t.TempDir(), "x.db")
-	if r := run(t.Context(), env, "download", "x", "--output", file); r.code != 1 || !strings.Contains(r.stderr, "read it") {
+	if r := run(t.Context(), env, "download", "x", "--output", file); r.code != 1 ||
+		!strings.Contains(r.stderr, "read it") {
 		t.Fatalf("exit code %d: %s", r.code, r.stderr)
 	}
-	if info, err := os.Stat(file + ".part"); err != nil || info.Size() != int64(len(d.content)/2) || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(file + ".part"); err != nil || info.Size() != int64(len(d.content)/2) ||
+		info.Mode().Perm() != 0o600 {
 		t.Fatalf("the part: %v, %v", info, err)
 	}
 	if _, err := os.Stat(file); err == nil {
@@ -90,13 +94,15 @@ func TestDownloadResumesItsPart(t *testing.T) {
 	}
 	broken = false
 	r := run(t.Context(), env, "download", "x", "--output", file)
-	if got, err := os.ReadFile(file); r.code != 0 || err != nil || !bytes.Equal(got, d.content) || d.asked[1] != int64(len(d.content)/2) {
+	if got, err := os.ReadFile(file); r.code != 0 || err != nil || !bytes.Equal(got, d.content) ||
+		d.asked[1] != int64(len(d.content)/2) {
 		t.Errorf("exit code %d, %v, asked for %v: %s", r.code, err, d.asked, r.stderr)
 	}
 	if left, _ := filepath.Glob(file + ".*"); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}
-	if r := run(t.Context(), env, "download", "x", "--output", file); r.code != 1 || !strings.Contains(r.stderr, "--force") {
+	if r := run(t.Context(), env, "download", "x", "--output", file); r.code != 1 ||
+		!strings.Contains(r.stderr, "--force") {
 		t.Errorf("over a file that exists: exit code %d: %s", r.code, r.stderr)
 	}
 	if r := run(t.Context(), env, "download", "x", "--output", file, "--force"); r.code != 0 {
@@ -140,7 +146,8 @@ func TestDownloadNeverMixesTwoSnapshots(t *testing.T) {
 }
 
 func TestDownloadThatNeverBeganLeavesNoFile(t *testing.T) {
-	env := serve(t, &fake{download: func(*snapshotdv1.DownloadRequest, grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+	env := serve(t, &fake{download: func(*snapshotdv1.DownloadRequest,
+		grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
 		return wire.Status(snapshot.ReasonBackendUnavailable.New("read it"), "default", nil).Err()
 	}})
 	file := filepath.Join(t.TempDir(), "x.db")
@@ -161,7 +168,8 @@ func TestDownloadOfADatabaseTellsBothChecksums(t *testing.T) {
 	content := make([]byte, 512)
 	body := sha256.Sum256(content)
 	d := &downloads{content: append(content, body[:]...)}
-	env := serve(t, &fake{download: func(r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+	env := serve(t, &fake{download: func(r *snapshotdv1.DownloadRequest,
+		s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
 		h := d.header(r)
 		h.Sha256, h.Sha256Bytes = hex.EncodeToString(body[:]), 512
 		if err := s.Send(&snapshotdv1.DownloadResponse{Header: h}); err != nil {
@@ -171,7 +179,8 @@ func TestDownloadOfADatabaseTellsBothChecksums(t *testing.T) {
 	}})
 	file, whole := filepath.Join(t.TempDir(), "x.db"), sha256.Sum256(d.content)
 	r := run(t.Context(), env, "download", "x", "--decoded", "--output", file)
-	want := file + "  544 B, sha256 " + hex.EncodeToString(whole[:]) + "; without etcd's checksum at its end " + hex.EncodeToString(body[:]) + ", as get shows it\n"
+	want := file + "  544 B, sha256 " + hex.EncodeToString(whole[:]) + "; without etcd's checksum at its end " +
+		"" + hex.EncodeToString(body[:]) + ", as get shows it\n"
 	if r.code != 0 || r.stdout != want {
 		t.Errorf("exit code %d: %s%s, want %s", r.code, r.stdout, r.stderr, want)
 	}
@@ -196,7 +205,8 @@ func TestDownloadTouchesNothingButItsFile(t *testing.T) {
 	if err := os.WriteFile(others, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{file + ".part", file + ".part.json"} { // somebody put it there, where everybody may write
+	// Another user has put it there, in a directory where everybody may write.
+	for _, name := range []string{file + ".part", file + ".part.json"} {
 		if err := os.Symlink(others, name); err != nil {
 			t.Fatal(err)
 		}
@@ -225,18 +235,24 @@ func TestDownloadTouchesNothingButItsFile(t *testing.T) {
 
 func TestDownloadLeavesAFileThatAppearsMeanwhile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.db")
-	d := &downloads{content: []byte("snapshot"), after: func(int) error { return os.WriteFile(file, []byte("precious"), 0o600) }}
+	d := &downloads{
+		content: []byte("snapshot"), after: func(int) error { return os.WriteFile(file, []byte("precious"), 0o600) },
+	}
 	r := run(t.Context(), serve(t, &fake{download: d.serve}), "download", "x", "--output", file)
 	if got, err := os.ReadFile(file); r.code != 1 || err != nil || string(got) != "precious" {
 		t.Errorf("exit code %d, %q, %v: %s", r.code, got, err, r.stderr)
 	}
 }
 
-// The service reads only so many at a time: who held one call while he waits for the next could wait for himself.
+// The service reads few downloads at a time: a client that holds one call while it waits for the next could wait for
+// itself.
 func TestDownloadThatIsBegunAnewEndsItsFirstCall(t *testing.T) {
-	d := &downloads{content: bytes.Repeat([]byte("snapshot"), 1000), after: func(int) error { return status.Error(codes.Internal, "no") }}
+	d := &downloads{
+		content: bytes.Repeat([]byte("snapshot"), 1000), after: func(int) error { return status.Error(codes.Internal, "no") },
+	}
 	ended, calls := make(chan struct{}), 0
-	env := serve(t, &fake{download: func(r *snapshotdv1.DownloadRequest, s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
+	env := serve(t, &fake{download: func(r *snapshotdv1.DownloadRequest,
+		s grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error {
 		switch calls++; calls {
 		case 2:
 			defer close(ended)

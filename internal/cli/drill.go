@@ -10,7 +10,7 @@ import (
 func newDrillMember(sys System) *cobra.Command {
 	return &cobra.Command{
 		Use:    drill.Verb + " FILE DIRECTORY REVISION",
-		Short:  "Restore a snapshot into a throw-away etcd and say what it holds",
+		Short:  "Restore a snapshot into a throw-away etcd and report its content",
 		Hidden: true,
 		Args:   cobra.ExactArgs(3),
 		RunE: func(cmd *cobra.Command, args []string) error {

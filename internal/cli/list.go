@@ -42,8 +42,8 @@ func newList(sys System) *cobra.Command {
 		Short:   "List snapshots, newest first",
 		Long: `List the snapshots that a service knows, newest first.
 
-With --from, list what a directory or a bucket holds, with nothing but that: no service, no catalog. Then
-READY means that manifest and data are there and of the right size; the bytes are not read.`,
+With --from, list the snapshots in a directory or a bucket, which is all that is needed: no service, no
+catalog. Then READY means that manifest and data are there and have the right size; the bytes are not read.`,
 		Example: `  snapshotd list
   snapshotd list --state partial,failed --since 7d
   snapshotd list --label release=v1.2 --limit 1 -o json
@@ -137,7 +137,7 @@ func (o *listOptions) request(now time.Time) (*snapshotdv1.ListRequest, error) {
 	for _, s := range o.states {
 		v, ok := snapshotdv1.Snapshot_State_value["STATE_"+strings.TrimPrefix(strings.ToUpper(s), "STATE_")]
 		if !ok || v == 0 {
-			return nil, usagef("--state: %q is none of saving, ready, partial, failed and deleting", s)
+			return nil, usagef("--state: %q is not one of saving, ready, partial, failed and deleting", s)
 		}
 		req.States = append(req.States, snapshotdv1.Snapshot_State(v))
 	}

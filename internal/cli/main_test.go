@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"snapshotd": snapshotd})
 }
 
-// snapshotd is what main does.
+// snapshotd does the same as main.
 func snapshotd() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

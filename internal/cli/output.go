@@ -38,7 +38,7 @@ func (f *format) Set(s string) error {
 		*f = v
 		return nil
 	}
-	return fmt.Errorf("it is none of table, json and yaml")
+	return fmt.Errorf("it is not one of table, json and yaml")
 }
 
 // String implements [pflag.Value].

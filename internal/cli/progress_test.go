@@ -25,8 +25,8 @@ import (
 
 // terminal is one of 100 columns.
 type terminal struct {
-	*os.File                // what programs write to
-	screen   testenv.Buffer // what it shows
+	*os.File                // the end that programs write to
+	screen   testenv.Buffer // the end that shows
 	read     sync.WaitGroup
 }
 
@@ -58,7 +58,7 @@ func newTerminal(t *testing.T) *terminal {
 	return term
 }
 
-// written closes the terminal and returns what was written to it.
+// written closes the terminal and returns the text that was written to it.
 func (t *terminal) written() string {
 	_ = t.Close()
 	t.read.Wait()
@@ -89,7 +89,7 @@ func TestSaveShowsProgressOnATerminal(t *testing.T) {
 				{Type: snapshotdv1.WatchResponse_TYPE_LOCATION_DONE, Backend: "local", Snapshot: s},
 				{Type: snapshotdv1.WatchResponse_TYPE_PROGRESS, Backend: "s3", DoneBytes: 2 << 30, TotalBytes: 1 << 30},
 			}
-			// What comes too soon after something else is not drawn: go on with the last one until it is.
+			// A drawing too soon after another one is skipped: the last event is repeated until it is drawn.
 			for i := 0; ; i = min(i+1, len(events)-1) {
 				if err := stream.Send(events[i]); err != nil {
 					return err
@@ -116,7 +116,8 @@ func TestSaveShowsProgressOnATerminal(t *testing.T) {
 	if code != 0 || !strings.Contains(stdout, "READY") {
 		t.Errorf("exit code %d, standard output %q", code, stdout)
 	}
-	for _, want := range []string{"\retcd [============            ]  50%  512 MiB of 1.0 GiB", "  local done  s3 99%", "\r\x1b[K"} {
+	for _, want := range []string{"\retcd [============            ]  50%  512 MiB of 1.0 GiB", "  local done  s3 99%",
+		"\r\x1b[K"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("the terminal shows no %q:\n%q", want, screen)
 		}
@@ -149,7 +150,8 @@ func TestRestoreLeavesItsLineToTheResult(t *testing.T) {
 		Stdout: term.File, Stderr: term.File, Getenv: func(string) string { return "" }, Now: time.Now,
 	}, []string{"restore", "latest", "--from", "file://" + dir, "--data-dir", filepath.Join(t.TempDir(), "data")})
 	screen := term.written()
-	if want := "\r\x1b[Ksnapshot   " + s.Name; code != 0 || !strings.Contains(screen, "making the data directory") || !strings.Contains(screen, want) {
+	if want := "\r\x1b[Ksnapshot   " + s.Name; code != 0 || !strings.Contains(screen, "making the data directory") ||
+		!strings.Contains(screen, want) {
 		t.Errorf("exit code %d, the terminal shows no %q:\n%q", code, want, screen)
 	}
 }

@@ -25,9 +25,9 @@ func newPrune(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Apply the retention of the backends now",
-		Long: `Apply the retention of the backends now, and say of every snapshot on each of them whether it stays
-or goes, and by which rule. The service does so by itself after each reconcile that went well.
-Whatever the rules say, the newest snapshot on a backend stays.
+		Long: `Apply the retention of the backends now, and show for every snapshot on each of them whether it stays
+or is removed, and by which rule. The service does so by itself after each reconcile that succeeds.
+The newest snapshot on a backend always stays.
 
 Exits 3 when some could not be removed, 1 when none could.`,
 		Example: `  snapshotd prune --dry-run
@@ -40,7 +40,7 @@ Exits 3 when some could not be removed, 1 when none could.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.BoolVar(&opts.dryRun, "dry-run", false, "say what would go and remove nothing")
+	fs.BoolVar(&opts.dryRun, "dry-run", false, "show which snapshots would be removed, and remove none")
 	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to prune (default all); may be repeated")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(fs)
@@ -99,7 +99,7 @@ func pruneFailed(decisions []*snapshotdv1.PruneDecision) error {
 	if len(why) == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("%d of %d snapshots that were to go could not be removed", len(why), going) + strings.Join(why, "")
+	text := fmt.Sprintf("%d of %d snapshots to remove could not be removed", len(why), going) + strings.Join(why, "")
 	if len(why) == going {
 		return errors.New(text)
 	}

@@ -26,13 +26,13 @@ func newReconcile(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reconcile",
 		Short: "Make the catalog tell the truth about the backends",
-		Long: `Make the catalog tell the truth about the backends: list them, add what the catalog does not
-know, correct what it has otherwise, and remove what is no longer there. The service does so by
-itself at start and on an interval. Nothing is forgotten of a backend that cannot be read.
+		Long: `Make the catalog tell the truth about the backends: list them, add snapshots that the catalog does
+not have, correct those that it has differently, and remove those that are gone. The service does so
+by itself at start and on an interval. Nothing is forgotten of a backend that cannot be read.
 
-Uploads that failed are tried again by the service itself. With --repair all copies that are
-missing are made now: each snapshot is copied to the chosen backends that do not hold it, also
-where its copy was removed by hand or the backend is new. Checksums are verified on the way.
+The service itself tries failed uploads again. With --repair, all missing copies are made now: each
+snapshot is copied to the chosen backends that do not hold it, also where its copy was removed by
+hand or the backend is new. Checksums are verified on the way.
 
 Exits 3 when some backends could not be reconciled, 1 when none could.`,
 		Example: `  snapshotd reconcile
@@ -46,7 +46,7 @@ Exits 3 when some backends could not be reconciled, 1 when none could.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.BoolVar(&opts.dryRun, "dry-run", false, "say what would change and change nothing")
+	fs.BoolVar(&opts.dryRun, "dry-run", false, "show the changes without making them")
 	fs.BoolVar(&opts.repair, "repair", false, "copy each snapshot to the backends that do not hold it")
 	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to look at (default all); may be repeated")
 	opts.output.addFlag(cmd)

@@ -18,6 +18,9 @@ import (
 // were there before.
 const kubernetesBump = 1_000_000_000
 
+// maxBump bounds --bump-revision, so that no revision of the restored etcd reaches the end of 63 bits.
+const maxBump = 1 << 61
+
 type restoreOptions struct {
 	from       []string
 	prefix     string // of --prefix, or the cluster's
@@ -28,6 +31,7 @@ type restoreOptions struct {
 	keys       []string
 	signedFor  string // the cluster that signed manifests must belong to; any when empty
 	dryRun     bool
+	older      bool
 	kubernetes bool
 	skipHash   bool
 	output     format
@@ -39,18 +43,19 @@ func newRestore(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore (NAME | latest | --at TIME) --from URL --data-dir DIR",
 		Short: "Make a data directory of etcd from a stored snapshot",
-		Long: `Make a data directory of etcd from a snapshot that a directory or a bucket holds, with nothing but
-that: no service, no catalog, no etcd that runs. Each member of a new cluster is restored from the
-same snapshot, with its own --name and --initial-advertise-peer-urls.
+		Long: `Make a data directory of etcd from a snapshot in a directory or a bucket, which is all that is needed:
+no service, no catalog, no running etcd. Each member of a new cluster is restored from the same
+snapshot, with its own --name and --initial-advertise-peer-urls.
 
-The snapshot is read whole and compared with its checksums before anything is made of it. A
-directory that is not empty is never touched; what is interrupted leaves none. "latest" is the newest
-that is whole: one that proves to be damaged is named, and the one before it is taken.
+The snapshot is read and compared with its checksums before anything is made of it. A directory that
+is not empty is never touched; an interrupted restore leaves none. "latest" is the newest that is
+whole: when it proves to be damaged, it is named, and the one before it is taken. One that cannot
+be read for want of access or connection ends the restore, unless --accept-older is given.
 
-The flags that etcdutl snapshot restore has, too, mean the same. --skip-hash-check also skips the checksums of
+Flags of etcdutl snapshot restore mean the same here. --skip-hash-check also skips the checksums of
 the manifest; the pages and keys are read instead, and a database that cannot be read through is refused.
 
-Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
+Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 		Example: `  snapshotd restore latest --from 's3://backups?region=eu-central-1&prefix=etcd/' --data-dir /var/lib/etcd
   snapshotd restore latest --from file:///var/backups/etcd --data-dir m1.etcd --name m1 \
     --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380 \
@@ -103,9 +108,11 @@ Exits 4 when what is stored is damaged, 6 when there is no such snapshot.`,
 	fs.StringArrayVar(&opts.identities, "identity", nil,
 		"`file` with an age or SSH identity, for encrypted snapshots; may be repeated")
 	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil,
-		"believe only manifests of the cluster signed with the key in this `file`, PEM; may be repeated")
+		"trust only manifests of the cluster signed with the key in this `file`, PEM; may be repeated")
+	fs.BoolVar(&opts.older, "accept-older", false,
+		"with latest or --at: take an older snapshot also when a newer one cannot be read for want of access or connection")
 	fs.BoolVar(&opts.dryRun, "dry-run", false,
-		"say what would be restored, and the command for each member; change nothing")
+		"show the snapshot, and the command for each member; change nothing")
 	opts.output.addFlag(cmd)
 	return cmd
 }
@@ -125,6 +132,9 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 	case o.member.MarkCompacted != (o.member.RevisionBump > 0):
 		return ro, usagef("--bump-revision, --mark-compacted: they are needed together")
 	}
+	if o.member.RevisionBump > maxBump {
+		return ro, usagef("--bump-revision: %d is more than etcd's revisions can hold; the highest is %d", o.member.RevisionBump, uint64(maxBump))
+	}
 	if o.kubernetes {
 		ro.Member.RevisionBump, ro.Member.MarkCompacted = kubernetesBump, true
 	}
@@ -134,6 +144,7 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 	if err := o.checkMember(ro.Member); err != nil {
 		return ro, &usageError{err}
 	}
+	ro.Choice.AcceptOlder, ro.Choice.Now = o.older, now
 	switch at, err := parseTime("--at", o.at, now); {
 	case err != nil:
 		return ro, err
@@ -174,8 +185,8 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 		ro.Progress, ro.Building, stop = restoreProgress(sys.Stderr)
 	}
 	if opts.skipHash {
-		fmt.Fprintln(sys.Stderr, "warning: --skip-hash-check: NO CHECKSUM IS COMPARED. What was damaged or changed is "+
-			"restored as it is, as far as its pages can be read")
+		fmt.Fprintln(sys.Stderr, "warning: --skip-hash-check: NO CHECKSUM IS COMPARED. Damaged or changed bytes are "+
+			"restored as they are, as far as the pages can be read")
 	}
 	res, err := run(ctx, ro)
 	stop() // the result takes the place of the line
@@ -186,8 +197,8 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 		fmt.Fprintf(sys.Stderr, "warning: left out: %v\n", s)
 	}
 	if at := res.Snapshot.CreateTime; res.Ahead(sys.Now()) {
-		fmt.Fprintf(sys.Stderr, "warning: %s says that it was taken at %s, which is in the future: the clock here is "+
-			"wrong, or was where it was taken, and then others may be newer; compare the revisions that list --from shows\n",
+		fmt.Fprintf(sys.Stderr, "warning: the time of %s is %s, which is in the future: the clock here or "+
+			"where it was taken is wrong, so that others may be newer; compare the revisions that list --from shows\n",
 			res.Snapshot.Name, at.UTC().Format(time.RFC3339))
 	}
 	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(&res.Snapshot.Snapshot)}

@@ -35,7 +35,8 @@ func stored(t *testing.T, value string, dirs ...string) *snapshot.Snapshot {
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	records := memory.New(nil)
 	cfg := cluster.Config{
-		Name: "default", Node: value, Prefix: "default/", SpoolDir: t.TempDir(), Source: etcd.NewSource(conn, etcd.SourceConfig{}),
+		Name: "default", Node: value, Prefix: "default/", SpoolDir: t.TempDir(),
+		Source:  etcd.NewSource(conn, etcd.SourceConfig{}),
 		Records: records, Saves: records, History: records, Stores: records,
 	}
 	for i, dir := range dirs {
@@ -56,7 +57,7 @@ func stored(t *testing.T, value string, dirs ...string) *snapshot.Snapshot {
 	return res.Snapshot
 }
 
-// valueIn starts an etcd on a restored directory and returns what the key is there, and the revision.
+// valueIn starts an etcd on a restored directory and returns the value of the key, and the revision.
 func valueIn(t *testing.T, dir string) (string, int64) {
 	t.Helper()
 	s, err := member.Start(t.Context(), member.Config{Dir: dir})
@@ -95,13 +96,17 @@ func TestRestoreLooksAtTheMemberBeforeItReads(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--initial-cluster", "m1=http://a:2380"}, `--name: --initial-cluster has no member "default"; it is m1=http://a:2380`},
-		{[]string{"--initial-cluster", "m1=http://127.0.0.1:2380", "--name", "m1"}, "--initial-advertise-peer-urls: it must be what --initial-cluster has"},
+		{[]string{"--initial-cluster", "m1=http://a:2380"},
+			`--name: --initial-cluster has no member "default"; it is m1=http://a:2380`},
+		{[]string{"--initial-cluster", "m1=http://127.0.0.1:2380", "--name", "m1"},
+			"--initial-advertise-peer-urls: it must be what --initial-cluster has"},
 		{[]string{"--initial-cluster", "m1"}, "--initial-cluster: "},
 		{[]string{"--initial-cluster", "m1", "--dry-run", "-o", "json"}, `--initial-cluster: "m1" is not NAME=URL`},
 		{[]string{"--initial-advertise-peer-urls", "a:2380"}, "--initial-advertise-peer-urls: URL scheme must be http"},
 	} {
-		args := append([]string{"restore", "latest", "--from", nowhere, "--data-dir", filepath.Join(t.TempDir(), "d")}, tc.args...)
+		args := append([]string{
+			"restore", "latest", "--from", nowhere, "--data-dir", filepath.Join(t.TempDir(), "d"),
+		}, tc.args...)
 		if r := run(t.Context(), nil, args...); r.code != 2 || !strings.Contains(r.stderr, tc.want) || r.stdout != "" {
 			t.Errorf("%v: exit code %d: %s%s, want %s", tc.args, r.code, r.stdout, r.stderr, tc.want)
 		}
@@ -117,58 +122,71 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 
 	plan := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("plan"), "--dry-run",
 		"--initial-cluster", "m1=http://a:2380,m2=http://b:2380", "--for-kubernetes")
-	if plan.code != 0 || strings.Count(plan.stdout, "snapshotd restore "+s.Name) != 2 || !strings.Contains(plan.stdout, "--name m2 --initial-advertise-peer-urls http://b:2380") {
+	if plan.code != 0 || strings.Count(plan.stdout, "snapshotd restore "+s.Name) != 2 ||
+		!strings.Contains(plan.stdout, "--name m2 --initial-advertise-peer-urls http://b:2380") {
 		t.Errorf("plan: exit code %d: %s%s", plan.code, plan.stdout, plan.stderr)
 	}
 	if _, err := os.Stat(target("plan")); err == nil {
 		t.Error("a dry run has made the directory")
 	}
-	if r := run(t.Context(), nil, "restore", "latest", "--from", from, "--data-dir", target("a")); r.code != 0 || !strings.Contains(r.stdout, s.Name) {
+	if r := run(t.Context(), nil, "restore", "latest", "--from", from, "--data-dir", target("a")); r.code != 0 ||
+		!strings.Contains(r.stdout, s.Name) {
 		t.Fatalf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 	if v, rev := valueIn(t, target("a")); v != "v1" || rev != s.Revision {
 		t.Errorf("restored %q at revision %d, want v1 at %d", v, rev, s.Revision)
 	}
-	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("it's"), "--dry-run", "-o", "json"); !strings.Contains(r.stdout, `"state": "STATE_READY"`) {
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("it's"), "--dry-run", "-o",
+		"json"); !strings.Contains(r.stdout, `"state": "STATE_READY"`) {
 		t.Errorf("as JSON: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
-	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("it's"), "--dry-run"); !strings.Contains(r.stdout, ` --data-dir '`+parent+`/it'\''s' `) {
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("it's"),
+		"--dry-run"); !strings.Contains(r.stdout, ` --data-dir '`+parent+`/it'\''s' `) {
 		t.Errorf("a directory that a shell reads otherwise: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
-	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("k"), "--wal-dir", target("wal"), "--for-kubernetes"); r.code != 0 {
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("k"), "--wal-dir", target("wal"),
+		"--for-kubernetes"); r.code != 0 {
 		t.Fatalf("exit code %d: %s", r.code, r.stderr)
 	}
 	if entries, err := os.ReadDir(target("wal")); err != nil || len(entries) == 0 {
 		t.Errorf("the WAL: %v, %v", entries, err)
 	}
-	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("in"), "--wal-dir", target("in/wal")); r.code != 0 {
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target("in"), "--wal-dir",
+		target("in/wal")); r.code != 0 {
 		t.Errorf("a WAL in the data directory: exit code %d: %s", r.code, r.stderr)
 	}
 	if entries, err := os.ReadDir(target("in/wal")); err != nil || len(entries) == 0 {
 		t.Errorf("the WAL in the data directory: %v, %v", entries, err)
 	}
 	for data, wal := range map[string]string{"same": "same", "wal2/data": "wal2"} {
-		if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target(data), "--wal-dir", target(wal)); r.code != 1 || !strings.Contains(r.stderr, "--wal-dir") {
+		if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", target(data), "--wal-dir",
+			target(wal)); r.code != 1 || !strings.Contains(r.stderr, "--wal-dir") {
 			t.Errorf("a data directory in that of the WAL: exit code %d: %s", r.code, r.stderr)
 		}
 	}
 
-	if r := run(t.Context(), nil, "list", "--from", from); r.code != 0 || !strings.Contains(r.stdout, s.Name) || !strings.Contains(r.stdout, "READY") {
+	if r := run(t.Context(), nil, "list", "--from", from); r.code != 0 || !strings.Contains(r.stdout, s.Name) ||
+		!strings.Contains(r.stdout, "READY") {
 		t.Errorf("list: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
-	if r := run(t.Context(), nil, "list", "--from", from, "--cluster", "other"); r.code != 0 || !strings.HasPrefix(r.stderr, "there are no snapshots in "+from+"/other/ (") || strings.Count(r.stdout, "\n") != 1 {
+	if r := run(t.Context(), nil, "list", "--from", from, "--cluster", "other"); r.code != 0 ||
+		!strings.HasPrefix(r.stderr, "there are no snapshots in "+from+"/other/ (") || strings.Count(r.stdout, "\n") != 1 {
 		t.Errorf("list of nothing: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
-	for _, args := range [][]string{{"list", "--cluster", "../x"}, {"verify", "latest", "--prefix", "x"}, {"restore", "latest", "--data-dir", target("p"), "--cluster", "a//b"}} {
-		if r := run(t.Context(), nil, append(args, "--from", from)...); r.code != 2 || !strings.Contains(r.stderr, "is no prefix of keys; it is empty, or names that each end with '/'") {
+	for _, args := range [][]string{{"list", "--cluster", "../x"}, {"verify", "latest", "--prefix", "x"},
+		{"restore", "latest", "--data-dir", target("p"), "--cluster", "a//b"}} {
+		if r := run(t.Context(), nil, append(args, "--from", from)...); r.code != 2 || !strings.Contains(r.stderr,
+			"is no prefix of keys; it is empty, or names that each end with '/'") {
 			t.Errorf("%v: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)
 		}
 	}
 	for _, args := range [][]string{{"list", "--from", from}, {"verify", s.Name, "--from", from}} {
-		if r := run(t.Context(), map[string]string{"SNAPSHOTD_OUTPUT": "json"}, args...); r.code != 0 || !strings.HasPrefix(r.stdout, "{") {
+		if r := run(t.Context(), map[string]string{"SNAPSHOTD_OUTPUT": "json"}, args...); r.code != 0 ||
+			!strings.HasPrefix(r.stdout, "{") {
 			t.Errorf("%v as JSON: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)
 		}
-		if r := run(t.Context(), map[string]string{"SNAPSHOTD_CLUSTER": "another"}, args...); strings.Contains(r.stdout, s.Name) {
+		if r := run(t.Context(), map[string]string{"SNAPSHOTD_CLUSTER": "another"}, args...); strings.Contains(r.stdout,
+			s.Name) {
 			t.Errorf("%v in another cluster: exit code %d: %s", args, r.code, r.stdout)
 		}
 	}
@@ -178,7 +196,8 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 	if err := os.Truncate(filepath.Join(two, "default", s.Name+".db.zst"), 10); err != nil {
 		t.Fatal(err)
 	}
-	if r := run(t.Context(), nil, "list", "--from", and); r.code != 0 || strings.Contains(r.stdout, s.Name) || !strings.Contains(r.stderr, "10 bytes instead of") {
+	if r := run(t.Context(), nil, "list", "--from", and); r.code != 0 || strings.Contains(r.stdout, s.Name) ||
+		!strings.Contains(r.stderr, "10 bytes instead of") {
 		t.Errorf("list of one that is cut off: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 	whole, err := os.ReadFile(filepath.Join(one, "default", s.Name+".db.zst"))
@@ -200,10 +219,12 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 		{"before there was any", "--at 2020-01-01 --from " + and + " --data-dir " + target("b"), 6, "there is no snapshot"},
 		{"another cluster", "latest --from " + and + " --cluster x --data-dir " + target("b"), 6, "--cluster"},
 		{"a damaged copy", s.Name + " --from " + from + " --data-dir " + target("b"), 4, "damaged"},
-		{"no directory", "latest --from file://" + target("gone") + " --data-dir " + target("b"), 1, `backend "file://` + target("gone") + `": list default/: the directory`},
+		{"no directory", "latest --from file://" + target("gone") + " --data-dir " + target("b"), 1,
+			`backend "file://` + target("gone") + `": list default/: the directory`},
 		{"half of a pair", "latest --from " + and + " --data-dir " + target("b") + " --mark-compacted", 2, "--bump-revision"},
 		{"nothing said", "--from " + and + " --data-dir " + target("b"), 2, "which snapshot"},
-		{"a path", "latest --from /srv/etcd --data-dir " + target("b"), 2, `--from: backend "/srv/etcd": its URL has no scheme; write it as file:///srv/etcd`},
+		{"a path", "latest --from /srv/etcd --data-dir " + target("b"), 2,
+			`--from: backend "/srv/etcd": its URL has no scheme; write it as file:///srv/etcd`},
 		{"a URL of nothing", "latest --from gopher://x --data-dir " + target("b"), 2, "--from"},
 	} {
 		r := run(t.Context(), nil, append([]string{"restore"}, strings.Fields(tc.args)...)...)
@@ -224,14 +245,19 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 	}
 }
 
-// An empty directory that is there may be a mount point, or all that the user may write to: it is filled, and stays what it was.
+// An empty directory may be a mount point, or the only place where the user may write: it is filled, and stays the same
+// directory.
 func TestRestoreSaysThatASnapshotIsOfTheFuture(t *testing.T) {
 	dir := t.TempDir()
 	s := stored(t, "v1", dir)
 	for at, warned := range map[time.Time]bool{s.CreateTime.Add(-2 * time.Hour): true, s.CreateTime: false} {
 		var stdout, stderr bytes.Buffer
-		sys := cli.System{Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" }, Now: func() time.Time { return at }}
-		code := cli.Run(t.Context(), sys, []string{"restore", "latest", "--from", "file://" + dir, "--data-dir", t.TempDir(), "--dry-run"})
+		sys := cli.System{
+			Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" }, Now: func() time.Time { return at },
+		}
+		code := cli.Run(t.Context(), sys, []string{
+			"restore", "latest", "--from", "file://" + dir, "--data-dir", t.TempDir(), "--dry-run",
+		})
 		if got := strings.Contains(stderr.String(), "which is in the future"); code != 0 || got != warned {
 			t.Errorf("at %v: exit code %d: %s", at, code, stderr.String())
 		}
@@ -316,7 +342,8 @@ func TestRestoreLatestIsTheNewestThatIsWhole(t *testing.T) {
 	}
 }
 
-// A database that was copied from a data directory has no checksum at its end: it is restored when that is asked for by name.
+// A database that was copied from a data directory has no checksum at its end: it is restored when that is asked for by
+// name.
 func TestRestoreOfADatabaseWithoutItsChecksum(t *testing.T) {
 	dir, parent := t.TempDir(), t.TempDir()
 	s := stored(t, "v1", dir)
@@ -351,7 +378,8 @@ func TestRestoreOfADatabaseWithoutItsChecksum(t *testing.T) {
 		{"of whichever is the newest", "latest --skip-hash-check", 2, "give the NAME"},
 		{"that cannot be read through", "torn --skip-hash-check", 4, "cannot be read through"},
 	} {
-		r := run(t.Context(), nil, append([]string{"restore", "--from", from, "--data-dir", target}, strings.Fields(tc.args)...)...)
+		r := run(t.Context(), nil,
+			append([]string{"restore", "--from", from, "--data-dir", target}, strings.Fields(tc.args)...)...)
 		if r.code != tc.code || !strings.Contains(r.stderr, tc.stderr) {
 			t.Errorf("%s: exit code %d, stderr %q", tc.what, r.code, r.stderr)
 		}
@@ -359,21 +387,24 @@ func TestRestoreOfADatabaseWithoutItsChecksum(t *testing.T) {
 	if _, err := os.Stat(target); err == nil {
 		t.Fatal("what failed has left a data directory")
 	}
-	r := run(t.Context(), nil, "restore", "raw", "--from", from, "--data-dir", target, "--skip-hash-check", "--initial-memory-map-size", "1048576")
-	if r.code != 0 || !strings.Contains(r.stderr, "NO CHECKSUM IS COMPARED") || !strings.Contains(r.stdout, "holds      revision") {
+	r := run(t.Context(), nil, "restore", "raw", "--from", from, "--data-dir", target, "--skip-hash-check",
+		"--initial-memory-map-size", "1048576")
+	if r.code != 0 || !strings.Contains(r.stderr, "NO CHECKSUM IS COMPARED") ||
+		!strings.Contains(r.stdout, "holds      revision") {
 		t.Fatalf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 	if v, rev := valueIn(t, target); v != "v1" || rev != s.Revision {
 		t.Errorf("restored %q at revision %d, want v1 at %d", v, rev, s.Revision)
 	}
 
-	// Of an own snapshot, what the manifest says is not compared either, and the plan has the flag for every member.
+	// The checksums of an own snapshot's manifest are not compared either, and the plan has the flag for every member.
 	manifest := filepath.Join(dir, "default", s.Name+".json")
 	doc, err := os.ReadFile(manifest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(manifest, []byte(strings.ReplaceAll(string(doc), s.SHA256, strings.Repeat("0", 64))), 0o600); err != nil {
+	if err := os.WriteFile(manifest, []byte(strings.ReplaceAll(string(doc), s.SHA256, strings.Repeat("0", 64))),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	again := filepath.Join(parent, "again")
@@ -381,10 +412,12 @@ func TestRestoreOfADatabaseWithoutItsChecksum(t *testing.T) {
 		t.Errorf("with another checksum in its manifest: exit code %d: %s", r.code, r.stderr)
 	}
 	plan := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", again, "--skip-hash-check", "--dry-run")
-	if plan.code != 0 || strings.Count(plan.stdout, " --skip-hash-check") != 1 || !strings.Contains(plan.stdout, "takes      about") {
+	if plan.code != 0 || strings.Count(plan.stdout, " --skip-hash-check") != 1 ||
+		!strings.Contains(plan.stdout, "takes      about") {
 		t.Errorf("plan: exit code %d: %s%s", plan.code, plan.stdout, plan.stderr)
 	}
-	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", again, "--skip-hash-check"); r.code != 0 {
+	if r := run(t.Context(), nil, "restore", s.Name, "--from", from, "--data-dir", again,
+		"--skip-hash-check"); r.code != 0 {
 		t.Errorf("with its checksum skipped: exit code %d: %s", r.code, r.stderr)
 	}
 }

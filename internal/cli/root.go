@@ -31,11 +31,11 @@ func newRoot(sys System) *cobra.Command {
 		Use:   "snapshotd",
 		Short: "Keep etcd recoverable",
 		Long: `snapshotd takes snapshots of etcd, stores each of them on several backends at once, and keeps an
-honest catalog of what exists.
+honest catalog of them.
 
 "snapshotd serve" runs the service. "restore", "verify" and "list --from" need a bucket or a directory
-and nothing else. Every other command talks to a service over gRPC: the one at --addr or
-SNAPSHOTD_ADDR; the other flags that say which and how have variables, too: SNAPSHOTD_CLUSTER,
+and nothing else. Every other command calls a service over gRPC: the one at --addr or
+SNAPSHOTD_ADDR. The other flags for the service have variables, too: SNAPSHOTD_CLUSTER,
 SNAPSHOTD_CACERT, SNAPSHOTD_OUTPUT and so on.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damaged, 5 busy, 6 not found,
@@ -43,7 +43,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 		Example: `  snapshotd serve --dev                 try it: needs nothing, brings its own etcd
   snapshotd serve --config FILE         run it
   snapshotd save                        take a snapshot now
-  snapshotd list                        show what there is
+  snapshotd list                        show the snapshots
   snapshotd restore latest --from URL --data-dir DIR    bring it back`,
 		Args:          noCommand,
 		SilenceErrors: true,

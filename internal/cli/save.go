@@ -98,7 +98,7 @@ func saveFailed(sys System, opts saveOptions, err error) error {
 	fmt.Fprintf(&b, "snapshot %s is %s: not every backend has it", s.GetName(), stateName(s.GetState()))
 	for _, l := range s.GetLocations() {
 		if l.GetState() == snapshotdv1.Snapshot_STATE_READY {
-			fmt.Fprintf(&b, "\n  %s: kept, %s at %s", l.GetBackend(), size(l.GetSizeBytes()), orDash(l.GetUri()))
+			fmt.Fprintf(&b, "\n  %s: READY, %s at %s", l.GetBackend(), size(l.GetSizeBytes()), orDash(l.GetUri()))
 		} else {
 			fmt.Fprintf(&b, "\n  %s: %s: %s", l.GetBackend(), stateName(l.GetState()), orDash(l.GetError()))
 		}

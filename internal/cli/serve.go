@@ -23,15 +23,15 @@ func newServe(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the service",
-		Long: `Run the service: gRPC for those who save, list and watch; HTTP for Prometheus and probes, for the
+		Long: `Run the service: gRPC for the commands and other programs; HTTP for Prometheus and probes, for the
 API as JSON, and for the console, which is at / in a browser. It stops on SIGINT and SIGTERM, and
-gives calls that are under way time to end. On SIGHUP it reads its configuration again and takes
-the limits (stream_limit, upload_limit) of it.
+gives calls that are under way time to end. On SIGHUP it reads its configuration again and applies
+its limits (stream_limit, upload_limit).
 
-What is not given as a flag is taken from a variable, SNAPSHOTD_LISTEN_GRPC for --listen-grpc and so
+A setting without its flag is taken from a variable, SNAPSHOTD_LISTEN_GRPC for --listen-grpc and so
 on, then from the file that --config names, then from the defaults. Lists in variables are separated
 by commas or spaces (a comma in a URL is written %2C). One cluster fits into flags; several need the
-file. "snapshotd config check" prints what would be in effect.`,
+file. "snapshotd config check" prints the values that would be in effect.`,
 		Example: `  snapshotd serve --dev
   snapshotd serve --config /etc/snapshotd/snapshotd.yaml
   snapshotd serve --etcd-endpoints https://10.0.0.1:2379,https://10.0.0.2:2379 \

@@ -41,8 +41,8 @@ it.`,
 	fs := cmd.Flags()
 	fs.StringArrayVar(&opts.labels, "label", nil, "set this label (`key=value`); may be repeated")
 	fs.StringArrayVar(&opts.remove, "remove-label", nil, "remove the label of this `key`; may be repeated")
-	fs.BoolVar(&opts.pin, "pin", false, "keep it, whatever retention says")
-	fs.BoolVar(&opts.unpin, "unpin", false, "leave it to retention again")
+	fs.BoolVar(&opts.pin, "pin", false, "exempt it from retention, and refuse to delete it")
+	fs.BoolVar(&opts.unpin, "unpin", false, "apply retention to it again")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(fs)
 	return cmd

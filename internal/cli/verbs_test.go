@@ -26,19 +26,22 @@ import (
 func ready() *snapshot.Snapshot {
 	return snapshot.WithStatus(snapshot.Snapshot{
 		Name: "on-demand-n1-1784116740", Cluster: "default", Trigger: snapshot.TriggerManual,
-		Labels: map[string]string{"release": "v1.2", "by": "me"}, CreateTime: now.Add(-3 * time.Minute), Duration: 2340 * time.Millisecond, Node: "n1",
+		Labels: map[string]string{"release": "v1.2", "by": "me"}, CreateTime: now.Add(-3 * time.Minute),
+		Duration: 2340 * time.Millisecond, Node: "n1",
 		EtcdVersion: "3.7.3", StorageVersion: "3.7.0", EtcdClusterID: "cdf818194e3a8c32", EtcdMemberID: "8e9e05c52164694d",
 		Revision: 123456, TotalKeys: 7890, DBSize: 1 << 30, SHA256: strings.Repeat("ab", 32), Hash: 0xdeadbeef,
 		Compression: snapshot.CompressionZstd, StoredSize: 300 << 20, StoredSHA256: strings.Repeat("cd", 32), Etag: "42",
 	}, snapshot.Status{
 		State: snapshot.StateReady, Locations: []snapshot.Location{
-			{Backend: "local", Kind: snapshot.BackendLocal, URI: "file:///srv/default/on-demand-n1-1784116740.db.zst", Size: 300 << 20, State: snapshot.StateReady, UpdateTime: now},
-			{Backend: "s3", Kind: snapshot.BackendS3, URI: "s3://bucket/default/on-demand-n1-1784116740.db.zst", Size: 300 << 20, State: snapshot.StateReady, UpdateTime: now},
+			{Backend: "local", Kind: snapshot.BackendLocal, URI: "file:///srv/default/on-demand-n1-1784116740.db.zst",
+				Size: 300 << 20, State: snapshot.StateReady, UpdateTime: now},
+			{Backend: "s3", Kind: snapshot.BackendS3, URI: "s3://bucket/default/on-demand-n1-1784116740.db.zst", Size: 300 << 20,
+				State: snapshot.StateReady, UpdateTime: now},
 		},
 	})
 }
 
-// without returns the snapshot without what failed on the named backends.
+// without returns the snapshot, FAILED on the named backends.
 func without(state snapshot.State, backends ...string) *snapshot.Snapshot {
 	const why = "put object: connection refused"
 	status := snapshot.Status{State: state, Error: why, Locations: ready().Locations()}
@@ -57,7 +60,8 @@ func failing(err error, s *snapshot.Snapshot) *fake {
 }
 
 func TestSaveFails(t *testing.T) {
-	down := snapshot.ReasonBackendUnavailable.New(`put "x" to backend "s3"`).On("s3").Because(errors.New("connection refused"))
+	down := snapshot.ReasonBackendUnavailable.New(`put "x" to backend "s3"`).On("s3").Because(errors.New("connection " +
+		"refused"))
 	for name, tc := range map[string]struct {
 		err    error
 		s      *snapshot.Snapshot
@@ -67,7 +71,7 @@ func TestSaveFails(t *testing.T) {
 	}{
 		"partial": {down, without(snapshot.StatePartial, "s3"), 3,
 			"error: snapshot on-demand-n1-1784116740 is PARTIAL: not every backend has it\n" +
-				"  local: kept, 300 MiB at file:///srv/default/on-demand-n1-1784116740.db.zst\n" +
+				"  local: READY, 300 MiB at file:///srv/default/on-demand-n1-1784116740.db.zst\n" +
 				"  s3: FAILED: put object: connection refused\n", "local, s3 (FAILED)"},
 		"failed": {down, without(snapshot.StateFailed, "s3", "local"), 1,
 			"error: put \"x\" to backend \"s3\": connection refused\n", "FAILED"},
@@ -76,8 +80,10 @@ func TestSaveFails(t *testing.T) {
 		"busy": {snapshot.ReasonSaveInProgress.New("save cluster \"default\": another save is running"), nil, 5,
 			"error: save cluster \"default\": another save is running\n", ""},
 		"another replica died": {snapshot.ReasonInterrupted.New("interrupted"), nil, 1, "error: interrupted\n", ""},
-		"no such cluster":      {snapshot.ReasonClusterNotFound.New("there is no cluster \"x\""), nil, 6, "error: there is no cluster \"x\"\n", ""},
-		"invalid":              {snapshot.Invalid("backends", "cluster %q has no backend %q", "default", "x"), nil, 2, "error: --backend: cluster \"default\" has no backend \"x\"\n", ""},
+		"no such cluster": {snapshot.ReasonClusterNotFound.New("there is no cluster \"x\""), nil, 6,
+			"error: there is no cluster \"x\"\n", ""},
+		"invalid": {snapshot.Invalid("backends", "cluster %q has no backend %q", "default", "x"), nil, 2,
+			"error: --backend: cluster \"default\" has no backend \"x\"\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := run(t.Context(), serve(t, failing(tc.err, tc.s)), "save")
@@ -95,7 +101,9 @@ func TestSaveSendsWhatIsAsked(t *testing.T) {
 	var got []*snapshotdv1.SaveRequest
 	env := serve(t, &fake{save: func(_ context.Context, r *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error) {
 		got = append(got, r)
-		return &snapshotdv1.SaveResponse{Snapshot: wire.SnapshotToProto(ready()), Warnings: []string{"the catalog was not written"}}, nil
+		return &snapshotdv1.SaveResponse{
+			Snapshot: wire.SnapshotToProto(ready()), Warnings: []string{"the catalog was not written"},
+		}, nil
 	}})
 	env["SNAPSHOTD_CLUSTER"] = "prod"
 	for range 2 {
@@ -105,7 +113,8 @@ func TestSaveSendsWhatIsAsked(t *testing.T) {
 		}
 	}
 	r := got[0]
-	if r.GetCluster() != "prod" || r.GetNamePrefix() != "p" || r.GetLabels()["a"] != "b,c=d" || strings.Join(r.GetBackends(), " ") != "local s3" {
+	if r.GetCluster() != "prod" || r.GetNamePrefix() != "p" || r.GetLabels()["a"] != "b,c=d" ||
+		strings.Join(r.GetBackends(), " ") != "local s3" {
 		t.Errorf("sent %v", r)
 	}
 	if len(got[0].GetRequestId()) < 16 || got[0].GetRequestId() == got[1].GetRequestId() {
@@ -124,7 +133,9 @@ func TestFormats(t *testing.T) {
 			return &snapshotdv1.GetResponse{Snapshot: partial}, nil
 		},
 		list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
-			saving := &snapshotdv1.Snapshot{Name: "on-demand-n1-1784116800", State: snapshotdv1.Snapshot_STATE_SAVING, CreateTime: timestamppb.New(now)}
+			saving := &snapshotdv1.Snapshot{
+				Name: "on-demand-n1-1784116800", State: snapshotdv1.Snapshot_STATE_SAVING, CreateTime: timestamppb.New(now),
+			}
 			return &snapshotdv1.ListResponse{Snapshots: []*snapshotdv1.Snapshot{saving, s, partial}}, nil
 		},
 		reconcile: func(context.Context, *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
@@ -154,21 +165,27 @@ func TestReconcileFails(t *testing.T) {
 		code      int
 		stderr    string
 	}{
-		"no backend":    {nil, nil, 0, ""},
-		"one backend":   {nil, denied, 3, "error: 1 of 2 backends could not be reconciled; nothing that they hold was forgotten\n  s3 of cluster default: list: permission denied\n"},
+		"no backend": {nil, nil, 0, ""},
+		"one backend": {nil, denied, 3,
+			"error: 1 of 2 backends could not be reconciled; nothing that they hold was forgotten\n  s3 of cluster default: " +
+				"list: permission denied\n"},
 		"every backend": {denied, denied, 1, "error: 2 of 2 backends could not be reconciled;"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			env := serve(t, &fake{reconcile: func(_ context.Context, r *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
+			env := serve(t, &fake{reconcile: func(_ context.Context,
+				r *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
 				if !r.GetValidateOnly() {
 					return nil, errors.New("--dry-run was not sent")
 				}
-				return &snapshotdv1.ReconcileResponse{Backends: []*snapshotdv1.BackendReconciliation{report("local", tc.local), report("s3", tc.s3)}}, nil
+				return &snapshotdv1.ReconcileResponse{
+					Backends: []*snapshotdv1.BackendReconciliation{report("local", tc.local), report("s3", tc.s3)},
+				}, nil
 			}})
 			for _, f := range []string{"table", "json"} {
 				r := run(t.Context(), env, "reconcile", "--dry-run", "-o", f)
 				if r.code != tc.code || !strings.HasPrefix(r.stderr, tc.stderr) || !strings.Contains(r.stdout, "local") {
-					t.Errorf("exit code %d, want %d\nstdout: %s\nstderr: %s\n  want: %s", r.code, tc.code, r.stdout, r.stderr, tc.stderr)
+					t.Errorf("exit code %d, want %d\nstdout: %s\nstderr: %s\n  want: %s",
+						r.code, tc.code, r.stdout, r.stderr, tc.stderr)
 				}
 			}
 		})
@@ -205,10 +222,12 @@ func TestListReadsAllPages(t *testing.T) {
 		t.Errorf("exit code %d, %d lines, %s", r.code, strings.Count(r.stdout, "\n"), r.stderr)
 	}
 	requests = nil
-	run(t.Context(), env, "list", "--state", "ready,PARTIAL", "--backend", "s3", "--label", "a=b", "--since", "2d", "--until", "2026-07-15T11:00:00Z")
+	run(t.Context(), env, "list", "--state", "ready,PARTIAL", "--backend", "s3", "--label", "a=b", "--since", "2d",
+		"--until", "2026-07-15T11:00:00Z")
 	r := requests[0]
 	if fmt.Sprint(r.GetStates()) != "[STATE_READY STATE_PARTIAL]" || r.GetBackend() != "s3" || r.GetLabels()["a"] != "b" ||
-		!r.GetCreateTimeFrom().AsTime().Equal(now.AddDate(0, 0, -2)) || !r.GetCreateTimeUntil().AsTime().Equal(now.Add(-time.Hour)) {
+		!r.GetCreateTimeFrom().AsTime().Equal(now.AddDate(0, 0, -2)) ||
+		!r.GetCreateTimeUntil().AsTime().Equal(now.Add(-time.Hour)) {
 		t.Errorf("sent %v", r)
 	}
 }
@@ -236,7 +255,8 @@ func TestGetOfNothing(t *testing.T) {
 	env := serve(t, &fake{get: func(context.Context, *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
 		return nil, wire.Status(snapshot.ReasonSnapshotNotFound.New(`cluster "default" has no snapshot "x"`), "", nil).Err()
 	}})
-	if r := run(t.Context(), env, "get", "x"); r.code != 6 || r.stderr != "error: cluster \"default\" has no snapshot \"x\"\n" {
+	if r := run(t.Context(), env, "get", "x"); r.code != 6 ||
+		r.stderr != "error: cluster \"default\" has no snapshot \"x\"\n" {
 		t.Errorf("exit code %d, want 6; %s", r.code, r.stderr)
 	}
 }
@@ -244,7 +264,9 @@ func TestGetOfNothing(t *testing.T) {
 func TestWatch(t *testing.T) {
 	s := wire.SnapshotToProto(without(snapshot.StatePartial, "s3"))
 	event := func(typ snapshotdv1.WatchResponse_Type, after time.Duration) *snapshotdv1.WatchResponse {
-		return &snapshotdv1.WatchResponse{Type: typ, Time: timestamppb.New(now.Add(after)), Cluster: "default", Name: s.GetName()}
+		return &snapshotdv1.WatchResponse{
+			Type: typ, Time: timestamppb.New(now.Add(after)), Cluster: "default", Name: s.GetName(),
+		}
 	}
 	progress := func(backend string, done int64, after time.Duration) *snapshotdv1.WatchResponse {
 		ev := event(snapshotdv1.WatchResponse_TYPE_PROGRESS, after)
@@ -256,7 +278,8 @@ func TestWatch(t *testing.T) {
 	finished := event(snapshotdv1.WatchResponse_TYPE_FINISHED, 4*time.Second)
 	finished.Snapshot = s
 	finished.Snapshot.Duration = durationpb.New(4 * time.Second)
-	env := serve(t, &fake{watch: func(_ *snapshotdv1.WatchRequest, stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
+	env := serve(t, &fake{watch: func(_ *snapshotdv1.WatchRequest,
+		stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
 		for _, ev := range []*snapshotdv1.WatchResponse{
 			event(snapshotdv1.WatchResponse_TYPE_STARTED, 0), progress("", 1<<20, 0), progress("", 2<<20, 100*time.Millisecond),
 			progress("s3", 1<<20, 200*time.Millisecond), progress("", 3<<20, 1100*time.Millisecond), located, finished,
@@ -277,14 +300,16 @@ func TestWatch(t *testing.T) {
 }
 
 func TestWatchEndsInTime(t *testing.T) {
-	env := serve(t, &fake{watch: func(_ *snapshotdv1.WatchRequest, stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
+	env := serve(t, &fake{watch: func(_ *snapshotdv1.WatchRequest,
+		stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
 		if err := stream.Send(&snapshotdv1.WatchResponse{Type: snapshotdv1.WatchResponse_TYPE_POSITION}); err != nil {
 			return err
 		}
 		<-stream.Context().Done()
 		return stream.Context().Err()
 	}})
-	if r := run(t.Context(), env, "watch", "--timeout", "2s"); r.code != 1 || r.stderr != "error: the watch has ended: its time is over (--timeout 2s)\n" {
+	if r := run(t.Context(), env, "watch", "--timeout", "2s"); r.code != 1 ||
+		r.stderr != "error: the watch has ended: its time is over (--timeout 2s)\n" {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 }
@@ -293,7 +318,8 @@ func TestWhatToDoWithoutTheCatalog(t *testing.T) {
 	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
 		return nil, wire.Status(snapshot.ReasonCatalogUnavailable.New("list the records"), "", nil).Err()
 	}})
-	if r := run(t.Context(), env, "list"); r.code != 1 || !strings.HasSuffix(r.stderr, "need no catalog with --from URL, and save none as long as a member of etcd answers\n") {
+	if r := run(t.Context(), env, "list"); r.code != 1 || !strings.HasSuffix(r.stderr,
+		"need no catalog with --from URL, and save none as long as a member of etcd answers\n") {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 }
@@ -306,12 +332,14 @@ func TestWatchGoesOnWhereItWas(t *testing.T) {
 		wire.Status(snapshot.ReasonSlowConsumer.New("too slow"), "", nil).Err(),
 		wire.Status(snapshot.ReasonWatchExpired.New("too old"), "", nil).Err(),
 	}
-	env := serve(t, &fake{watch: func(r *snapshotdv1.WatchRequest, stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
+	env := serve(t, &fake{watch: func(r *snapshotdv1.WatchRequest,
+		stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
 		n := len(asked)
 		asked = append(asked, r.GetResumeToken())
 		for _, ev := range []*snapshotdv1.WatchResponse{
 			{Type: snapshotdv1.WatchResponse_TYPE_POSITION, ResumeToken: fmt.Sprint(n)},
-			{Type: snapshotdv1.WatchResponse_TYPE_STARTED, Time: timestamppb.New(now), Name: fmt.Sprint("s", n), ResumeToken: fmt.Sprint("t", n)},
+			{Type: snapshotdv1.WatchResponse_TYPE_STARTED, Time: timestamppb.New(now), Name: fmt.Sprint("s", n),
+				ResumeToken: fmt.Sprint("t", n)},
 			{Type: snapshotdv1.WatchResponse_TYPE_PROGRESS, Time: timestamppb.New(now), Name: fmt.Sprint("s", n)},
 		} {
 			if err := stream.Send(ev); err != nil {
@@ -324,8 +352,9 @@ func TestWatchGoesOnWhereItWas(t *testing.T) {
 	if got := strings.Join(asked, " "); got != "t t0 t1 t2" {
 		t.Errorf("resumed after %s", got)
 	}
-	if r.code != 1 || strings.Count(r.stderr, "warning: the watch broke off: ") != 3 || !strings.HasSuffix(r.stderr, "error: too old\n") ||
-		!strings.Contains(r.stderr, "shutting down; trying again in 200ms, going on after what was shown last") {
+	if r.code != 1 || strings.Count(r.stderr, "warning: the watch broke off: ") != 3 ||
+		!strings.HasSuffix(r.stderr, "error: too old\n") ||
+		!strings.Contains(r.stderr, "shutting down; trying again in 200ms, going on after the last event shown") {
 		t.Errorf("exit code %d, %s", r.code, r.stderr)
 	}
 	if strings.Count(r.stdout, "STARTED") != 4 || strings.Contains(r.stdout, "POSITION") {
@@ -375,14 +404,16 @@ func TestConnectionThatBreaksOff(t *testing.T) {
 		return nil, status.Error(codes.Unavailable, "error reading from server: EOF")
 	}})
 	r := run(t.Context(), env, "save")
-	if want := ": the connection broke off before the answer came; what was asked for may have been done (list shows it)\n"; r.code != 1 || !strings.HasSuffix(r.stderr, want) {
+	if want := ": the connection broke off before the answer; the request may have been carried out (list shows " +
+		"it)\n"; r.code != 1 || !strings.HasSuffix(r.stderr, want) {
 		t.Errorf("exit code %d, want 1; %s, want %s", r.code, r.stderr, want)
 	}
 }
 
 func TestNoSuchHost(t *testing.T) {
 	r := run(t.Context(), nil, "list", "--addr", "nowhere.invalid", "--plaintext")
-	if want := "error: reach the service at nowhere.invalid:7379: there is no such host (--addr)\n"; r.code != 1 || r.stderr != want {
+	if want := "error: reach the service at nowhere.invalid:7379: there is no such host (--addr)\n"; r.code != 1 ||
+		r.stderr != want {
 		t.Errorf("exit code %d, want 1; %s, want %s", r.code, r.stderr, want)
 	}
 }
@@ -394,7 +425,7 @@ func TestAnotherServiceAnswers(t *testing.T) {
 	}
 }
 
-// Only what is on this machine is spoken to in plaintext without being told to.
+// Only services on this machine are called in plaintext without a flag.
 func TestTLSIsTheDefaultForOtherMachines(t *testing.T) {
 	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
 		return &snapshotdv1.ListResponse{}, nil
@@ -405,7 +436,8 @@ func TestTLSIsTheDefaultForOtherMachines(t *testing.T) {
 	}
 	// 0.0.0.0 is this machine, but no address of it that the command knows.
 	other := net.JoinHostPort("0.0.0.0", port)
-	if r := run(t.Context(), nil, "list", "--addr", other); r.code != 1 || !strings.Contains(r.stderr, "it speaks no TLS; --plaintext if the network is to be trusted") {
+	if r := run(t.Context(), nil, "list", "--addr", other); r.code != 1 || !strings.Contains(r.stderr,
+		"it speaks no TLS; --plaintext if the network is to be trusted") {
 		t.Errorf("exit code %d, want 1; %s", r.code, r.stderr)
 	}
 	if r := run(t.Context(), nil, "list", "--addr", other, "--plaintext"); r.code != 0 {

@@ -36,21 +36,21 @@ func newVerify(sys System) *cobra.Command {
 	var opts verifyOptions
 	cmd := &cobra.Command{
 		Use:   "verify (NAME | latest)",
-		Short: "Prove that a stored snapshot is what it should be",
-		Long: `Prove that a stored snapshot is what it should be. The service does it and keeps the verdict in its
-catalog; a copy that is damaged is FAILED from then on, and repaired from a good one. With --from this
-program does it by itself, with nothing but a directory or a bucket: no service, no catalog. Three levels,
-each does what those before it do:
+		Short: "Prove that a stored snapshot is good",
+		Long: `Prove that a stored snapshot is good. The service writes the verdict to its catalog; a damaged copy is
+FAILED from then on, and repaired from a good one. With --from, this program verifies by itself, and a
+directory or a bucket is all that it needs: no service, no catalog. There are three levels, each with
+those before it:
 
-  checksum   every byte is read back and compared with the checksums; of an encrypted one without its
-             identity, as it is stored
+  checksum   every byte is read back and compared with the checksums; of an encrypted snapshot without
+             its identity, the stored bytes
   structure  every page and key is read: revision, number of keys and hash are those of the manifest
   drill      it is restored into a throw-away etcd, which is started, asked for its HashKV, and written
              to; then all of it is removed. The service compares the HashKV with the live cluster's
 
 The service reads every copy at the level checksum, and the first one above it, unless --backend chooses.
 
-Exits 4 when it is not what it should be, 6 when there is no such snapshot.`,
+Exits 4 when it is damaged, 6 when there is no such snapshot.`,
 		Example: `  snapshotd verify latest --level drill
   snapshotd verify NAME --backend s3
   snapshotd verify latest --from file:///var/backups/etcd --level drill
@@ -83,7 +83,7 @@ Exits 4 when it is not what it should be, 6 when there is no such snapshot.`,
 	fs.StringArrayVar(&opts.identities, "identity", nil,
 		"with --from: `file` with an age or SSH identity, for encrypted snapshots; may be repeated")
 	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil,
-		"with --from: believe only manifests signed with the key in this `file`, PEM; may be repeated")
+		"with --from: trust only manifests signed with the key in this `file`, PEM; may be repeated")
 	opts.output.addFlag(cmd)
 	opts.client.addFlags(fs)
 	return cmd
@@ -92,7 +92,7 @@ Exits 4 when it is not what it should be, 6 when there is no such snapshot.`,
 func (o *verifyOptions) wantedLevel() (snapshotdv1.Verification_Level, error) {
 	level, ok := levels[o.level]
 	if !ok {
-		return level, usagef("--level: %q is none of checksum, structure and drill", o.level)
+		return level, usagef("--level: %q is not one of checksum, structure and drill", o.level)
 	}
 	return level, nil
 }
@@ -137,7 +137,7 @@ func verdictTable(w io.Writer, s *snapshotdv1.Snapshot, sys System) error {
 	fmt.Fprintf(w, "snapshot   %s, taken %s ago\n", s.GetName(), age(sys.Now().Sub(s.GetCreateTime().AsTime())))
 	inside := ""
 	if v.GetStoredOnly() {
-		inside = "; what is inside was not looked at, for want of an identity"
+		inside = "; the database in it was not verified, for want of an identity"
 	}
 	fmt.Fprintf(w, "read       %s on %s: sizes and checksums are right%s\n",
 		size(s.GetStoredSizeBytes()), strings.Join(v.GetBackends(), ", "), inside)

@@ -37,7 +37,7 @@ func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name str
 	}
 	choice := restore.Choice{Name: name}
 	if name == latest {
-		choice = restore.Choice{Latest: true}
+		choice = restore.Choice{Latest: true, Now: sys.Now()}
 	}
 	v, err := restore.Verify(cmd.Context(), restore.VerifyOptions{
 		Repository: repos[0], Choice: choice, Level: snapshot.Level(level), Identities: identities, Dir: opts.tempDir,
@@ -56,8 +56,8 @@ func verifyTable(w io.Writer, v restore.Verification, sys System) error {
 	fmt.Fprintf(w, "from       %s\n", v.URI)
 	switch {
 	case !v.Decoded:
-		fmt.Fprintf(w, "read       %s as they are stored: size and checksum are right; what is inside was not looked at, "+
-			"for want of an identity\n", size(s.StoredSize))
+		fmt.Fprintf(w, "read       %s as they are stored: size and checksum are right; the database in it was not "+
+			"verified, for want of an identity\n", size(s.StoredSize))
 	case v.Level == snapshot.LevelChecksum:
 		fmt.Fprintf(w, "read       %s, and the database in it: sizes and checksums are right\n", size(s.StoredSize))
 	default:

@@ -25,12 +25,14 @@ func TestVerifyProvesWhatIsStored(t *testing.T) {
 		t.Helper()
 		return run(t.Context(), nil, "verify", s.Name, "--from", from, "--level", level, "--temp-dir", temp)
 	}
-	for level, want := range map[string]string{"checksum": "checksums are right", "structure": "every page and key was read", "drill": "HashKV"} {
+	for level, want := range map[string]string{"checksum": "checksums are right",
+		"structure": "every page and key was read", "drill": "HashKV"} {
 		if r := verify(level); r.code != 0 || !strings.Contains(r.stdout, want) {
 			t.Errorf("%s: exit code %d: %s%s", level, r.code, r.stdout, r.stderr)
 		}
 	}
-	if r := run(t.Context(), nil, "verify", "latest", "--from", from, "-o", "json"); r.code != 0 || !strings.Contains(r.stdout, s.SHA256) {
+	if r := run(t.Context(), nil, "verify", "latest", "--from", from, "-o", "json"); r.code != 0 ||
+		!strings.Contains(r.stdout, s.SHA256) {
 		t.Errorf("latest: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 	if r := run(t.Context(), nil, "verify", "x", "--from", from); r.code != 6 {
@@ -46,7 +48,8 @@ func TestVerifyProvesWhatIsStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(manifest, []byte(strings.Replace(string(doc), `"revision": "`, `"revision": "1`, 1)), 0o600); err != nil {
+	if err := os.WriteFile(manifest, []byte(strings.Replace(string(doc), `"revision": "`, `"revision": "1`, 1)),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	if r := verify("checksum"); r.code != 0 {
@@ -71,7 +74,8 @@ func TestVerifyProvesWhatIsStored(t *testing.T) {
 func TestVerdictOfTheService(t *testing.T) {
 	s := ready()
 	s.Verification = &snapshot.Verification{
-		Level: snapshot.LevelChecksum, Passed: true, Time: now.Add(-3 * time.Minute), Duration: time.Second, Backends: []string{"local", "s3"}, StoredOnly: true,
+		Level: snapshot.LevelChecksum, Passed: true, Time: now.Add(-3 * time.Minute), Duration: time.Second,
+		Backends: []string{"local", "s3"}, StoredOnly: true,
 	}
 	failed := func(r snapshot.Reason) error {
 		return r.New("read it").Because(errors.New("no"))
@@ -81,7 +85,7 @@ func TestVerdictOfTheService(t *testing.T) {
 		code           int
 		stdout, stderr string
 	}{
-		{stdout: "what is inside was not looked at, for want of an identity"},
+		{stdout: "the database in it was not verified, for want of an identity"},
 		{err: failed(snapshot.ReasonChecksumMismatch), code: 4, stderr: "error: read it: no\n"},
 		{err: failed(snapshot.ReasonSnapshotUnreadable), code: 4, stderr: "error: read it: no\n"},
 		{err: failed(snapshot.ReasonManifestUntrusted), code: 4, stderr: "error: read it: no\n"},
@@ -112,7 +116,8 @@ func TestVerdictOfTheService(t *testing.T) {
 		if got.GetName() != s.Name || got.GetBackend() != "s3" || got.GetLevel() != snapshotdv1.Verification_LEVEL_CHECKSUM {
 			t.Errorf("sent %v", got)
 		}
-		if r := run(t.Context(), env, "get", s.Name); !strings.Contains(r.stdout, "PASSED, CHECKSUM on local, s3, 3m ago, as it is stored") {
+		if r := run(t.Context(), env, "get", s.Name); !strings.Contains(r.stdout,
+			"PASSED, CHECKSUM on local, s3, 3m ago, as it is stored") {
 			t.Errorf("get: %s", r.stdout)
 		}
 	}
@@ -129,7 +134,9 @@ func TestLatestOnABackendIsWholeThere(t *testing.T) {
 			if r.GetPageToken() == "" {
 				s = without(snapshot.StatePartial, "s3")
 				s.Name = "newest"
-				return &snapshotdv1.ListResponse{Snapshots: []*snapshotdv1.Snapshot{wire.SnapshotToProto(s)}, NextPageToken: "more"}, nil
+				return &snapshotdv1.ListResponse{
+					Snapshots: []*snapshotdv1.Snapshot{wire.SnapshotToProto(s)}, NextPageToken: "more",
+				}, nil
 			}
 			return &snapshotdv1.ListResponse{Snapshots: []*snapshotdv1.Snapshot{wire.SnapshotToProto(s)}}, nil
 		},
@@ -143,7 +150,8 @@ func TestLatestOnABackendIsWholeThere(t *testing.T) {
 			t.Errorf("%s: exit code %d, verified %q, want %q; %s", backend, r.code, verified, want, r.stderr)
 		}
 	}
-	if r := run(t.Context(), env, "verify", "latest", "--backend", "tape"); r.code != 6 || !strings.Contains(r.stderr, "whole on tape") {
+	if r := run(t.Context(), env, "verify", "latest", "--backend", "tape"); r.code != 6 ||
+		!strings.Contains(r.stderr, "whole on tape") {
 		t.Errorf("exit code %d, want 6; %s", r.code, r.stderr)
 	}
 	if sizes[0] != 1 {

@@ -55,7 +55,7 @@ func newVersion(sys System) *cobra.Command {
 	var output format
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print what is running",
+		Short: "Print the version of this program",
 		Args:  noArgs,
 		RunE:  func(*cobra.Command, []string) error { return runVersion(sys, output) },
 	}

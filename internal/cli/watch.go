@@ -35,14 +35,14 @@ func newWatch(sys System) *cobra.Command {
 	var opts watchOptions
 	cmd := &cobra.Command{
 		Use:   "watch",
-		Short: "Show what happens to snapshots, as it happens",
-		Long: `Show what happens to snapshots on all replicas, from now on, until interrupted: one event a line, as
-text or JSON, or one YAML document for each. Progress is shown of the replica that is asked alone.
+		Short: "Show the events of snapshots as they happen",
+		Long: `Show the events of snapshots on all replicas, from now on, until interrupted: one event a line, as
+text or JSON, or one YAML document for each. Progress is shown only of the replica that is called.
 
-When the connection breaks off, it is made again, and nothing that happened meanwhile is left out; some
-of it may be shown twice. --resume does the same for a watch that was ended: its value is the last
-resumeToken that was not empty in the JSON or YAML, of whichever replica. A token that is too old is an
-error (WATCH_EXPIRED): list, then watch anew.`,
+When the connection breaks off, it is made again, and no event of the time between is left out; some may
+be shown twice. --resume does the same for a watch that has ended: its value is the last resumeToken in
+the JSON or YAML that was not empty, of any replica. A token that is too old is an error
+(WATCH_EXPIRED): list, then watch again.`,
 		Example: `  snapshotd watch
   snapshotd watch -o json | jq 'select(.type == "TYPE_FINISHED") | .snapshot.state'
   snapshotd watch -o json --resume "$TOKEN"`,
@@ -79,9 +79,9 @@ func runWatch(ctx context.Context, sys System, opts watchOptions, c *client) err
 		}
 		failed++
 		pause := backoff.Delay(reconnectPause, reconnectPauseMax, failed)
-		after := "going on after what was shown last"
+		after := "going on after the last event shown"
 		if w.req.GetResumeToken() == "" {
-			after = "what happens until then is not shown"
+			after = "events until then are not shown"
 		}
 		fmt.Fprintf(sys.Stderr, "warning: the watch broke off: %s; trying again in %v, %s\n",
 			plain(message(err)), pause, after)

@@ -137,7 +137,7 @@ type Catalog struct {
 // Separate reports whether the catalog is in another etcd than the one that is saved.
 func (c Catalog) Separate() bool { return c.reachable() }
 
-// Encryption says who can read the snapshots, by public keys. Without any, snapshots are not encrypted.
+// Encryption says for whom snapshots are encrypted, by public keys. Without any, they are not encrypted.
 type Encryption struct {
 	Recipients     []string `yaml:"recipients,omitempty"`
 	RecipientsFile string   `yaml:"recipients_file,omitempty"`

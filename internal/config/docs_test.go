@@ -22,14 +22,14 @@ func TestDocumentedConfiguration(t *testing.T) {
 	if err := cfg.Write(&effective); err != nil {
 		t.Fatal(err)
 	}
-	// What is in effect but not documented is shown without an origin.
+	// Values in effect that are not documented are shown without an origin.
 	for line := range strings.Lines(effective.String()) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		if value = strings.TrimSpace(value); value != "" && !strings.Contains(line, "# snapshotd.yaml:") {
 			t.Errorf("the example says nothing of %s", key)
 		}
 	}
-	// What is documented and in effect is shown, also what is false.
+	// Documented values in effect are shown, also false ones.
 	for line := range strings.Lines(example) {
 		text, _, _ := strings.Cut(line, "#")
 		key, _, ok := strings.Cut(strings.TrimLeft(text, " -"), ":")
@@ -37,12 +37,13 @@ func TestDocumentedConfiguration(t *testing.T) {
 			t.Errorf("%s is not shown", key)
 		}
 	}
-	// What the documentation gives as a default is one: without it, nothing changes.
+	// A value that is documented as a default is one: without it, nothing changes.
 	var required []string
 	for line := range strings.Lines(example) {
 		text, comment, _ := strings.Cut(line, "#")
 		_, value, _ := strings.Cut(text, ": ")
-		isDefault := strings.TrimSpace(value) != "" && !strings.Contains(comment, "example") && !strings.Contains(text, "url:") && !strings.Contains(text, "name:")
+		isDefault := strings.TrimSpace(value) != "" && !strings.Contains(comment, "example") &&
+			!strings.Contains(text, "url:") && !strings.Contains(text, "name:")
 		if !isDefault {
 			required = append(required, line)
 		}

@@ -28,7 +28,7 @@ func TestRecipientsFromFlagsVariablesAndTheFile(t *testing.T) {
 	}
 }
 
-// Whoever asks for encryption gets it, or an error; never plaintext, and never a look at a secret.
+// A configuration that asks for encryption gets it, or an error; it never gets plaintext, and no error shows a secret.
 func TestEncryptionThatCannotBeHad(t *testing.T) {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -38,16 +38,18 @@ func TestEncryptionThatCannotBeHad(t *testing.T) {
 		given
 		want string
 	}{
-		"nothing":          {given{yaml: withEncryption("")}, "clusters[0].encryption: asks for encryption"},
-		"empty section":    {given{yaml: withEncryption(" {}")}, "asks for encryption"},
-		"empty list":       {given{yaml: withEncryption(" {recipients: []}")}, "asks for encryption"},
-		"list of nothing":  {given{yaml: withEncryption("\n      recipients:")}, "asks for encryption"},
-		"no file":          {given{yaml: withEncryption(" {recipients_file: ''}")}, "asks for encryption"},
-		"empty flag":       {given{yaml: one, args: []string{"--encryption-recipient="}}, "--encryption-recipient: is empty"},
-		"empty file flag":  {given{yaml: one, args: []string{"--encryption-recipients-file="}}, "asks for encryption"},
-		"rubbish":          {given{yaml: one, args: []string{"--encryption-recipient=hunter2"}}, "is no public key"},
-		"private":          {given{yaml: withEncryption(" {recipients: [" + id.String() + "]}")}, "recipients[0]: is a private key"},
-		"private in place": {given{yaml: withEncryption(" {recipients_file: " + id.String() + "}")}, "recipients_file: is a private key"},
+		"nothing":         {given{yaml: withEncryption("")}, "clusters[0].encryption: asks for encryption"},
+		"empty section":   {given{yaml: withEncryption(" {}")}, "asks for encryption"},
+		"empty list":      {given{yaml: withEncryption(" {recipients: []}")}, "asks for encryption"},
+		"list of nothing": {given{yaml: withEncryption("\n      recipients:")}, "asks for encryption"},
+		"no file":         {given{yaml: withEncryption(" {recipients_file: ''}")}, "asks for encryption"},
+		"empty flag":      {given{yaml: one, args: []string{"--encryption-recipient="}}, "--encryption-recipient: is empty"},
+		"empty file flag": {given{yaml: one, args: []string{"--encryption-recipients-file="}}, "asks for encryption"},
+		"rubbish":         {given{yaml: one, args: []string{"--encryption-recipient=hunter2"}}, "is no public key"},
+		"private": {given{yaml: withEncryption(" {recipients: [" + id.String() + "]}")},
+			"recipients[0]: is a private key"},
+		"private in place": {given{yaml: withEncryption(" {recipients_file: " + id.String() + "}")},
+			"recipients_file: is a private key"},
 	} {
 		got := strings.Join(problems(t, tt.given), "\n")
 		if !strings.Contains(got, tt.want) || strings.Contains(got, "hunter2") || strings.Contains(got, id.String()) {

@@ -9,8 +9,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 )
 
-// FuzzLoad: any file is either a valid configuration, which can be printed, or a list of problems; and what is a password
-// in it is never shown.
+// FuzzLoad: any file is either a valid configuration, which can be printed, or a list of problems; and a password in it
+// is never shown.
 func FuzzLoad(f *testing.F) {
 	f.Add(one)
 	f.Add(twoClusters("a", "b", "prefix: x/"))

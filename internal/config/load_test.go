@@ -73,7 +73,9 @@ clusters:
 
 func TestFlagsWinOverVariablesOverFileOverDefaults(t *testing.T) {
 	file := "log: {level: warn}\nmetrics_prefix: file_\nlisten_grpc: 127.0.0.1:1\n" + one
-	env := map[string]string{"SNAPSHOTD_METRICS_PREFIX": "env_", "SNAPSHOTD_LISTEN_GRPC": "127.0.0.1:2", "SNAPSHOTD_LOG_FORMAT": ""}
+	env := map[string]string{
+		"SNAPSHOTD_METRICS_PREFIX": "env_", "SNAPSHOTD_LISTEN_GRPC": "127.0.0.1:2", "SNAPSHOTD_LOG_FORMAT": "",
+	}
 	cfg := mustLoad(t, given{yaml: file, env: env, args: []string{"--listen-grpc=127.0.0.1:3"}})
 	got := []string{cfg.ListenGRPC, cfg.MetricsPrefix, cfg.Log.Level, cfg.Log.Format}
 	want := []string{"127.0.0.1:3", "env_", "warn", "text"}
@@ -101,7 +103,9 @@ func TestOneClusterFitsIntoFlags(t *testing.T) {
 		WatchdogTimeout: config.DefaultWatchdogTimeout,
 		LockTTL:         config.DefaultLockTTL,
 		LeftoverAge:     config.DefaultLeftoverAge,
-		Backends:        []config.Backend{{Name: "local", URL: "file:///srv/etcd"}, {Name: "s3", URL: "s3://bucket?region=eu-1&prefix=x/"}},
+		Backends: []config.Backend{
+			{Name: "local", URL: "file:///srv/etcd"}, {Name: "s3", URL: "s3://bucket?region=eu-1&prefix=x/"},
+		},
 	}
 	if len(cfg.Clusters) != 1 || !reflect.DeepEqual(cfg.Clusters[0], want) {
 		t.Errorf("clusters %+v\nwant     %+v", cfg.Clusters, want)
@@ -134,8 +138,11 @@ func TestBackendsInAVariable(t *testing.T) {
 }
 
 func TestFlagsOverrideTheOnlyClusterOfAFile(t *testing.T) {
-	file := strings.Replace(one, "endpoints: [https://10.0.0.1:2379]", "discovery_srv: example.org\n      user: root\n      password_file: /f", 1)
-	cfg := mustLoad(t, given{yaml: file, args: []string{"--etcd-endpoints=http://b:2379", "--etcd-user=u:p", "--backend=x=file:///other"}})
+	file := strings.Replace(one, "endpoints: [https://10.0.0.1:2379]",
+		"discovery_srv: example.org\n      user: root\n      password_file: /f", 1)
+	cfg := mustLoad(t, given{
+		yaml: file, args: []string{"--etcd-endpoints=http://b:2379", "--etcd-user=u:p", "--backend=x=file:///other"},
+	})
 	c := cfg.Clusters[0]
 	want := config.Etcd{Endpoints: []string{"http://b:2379"}, User: "u", Password: "p"}
 	if !reflect.DeepEqual(c.Etcd, want) || c.Name != "prod" || len(c.Backends) != 1 || c.Backends[0].Name != "x" {
@@ -181,86 +188,166 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 		given
 		want []string // all of them, by a part of each
 	}{
-		"nothing configured":          {given{env: map[string]string{"SNAPSHOTD_NODE_NAME": "n"}}, []string{"clusters: none is configured; give --etcd-endpoints and --backend, or a --config file, or try serve --dev"}},
-		"unknown key, one like it":    {given{yaml: "listen-grcp: x\n" + one}, []string{`snapshotd.yaml:1: listen-grcp: unknown key; did you mean "listen_grpc"?`}},
-		"unknown key, none like it":   {given{yaml: "schedule: x\n" + one}, []string{"schedule: unknown key; known here: listen_grpc, "}},
-		"unknown key, nested":         {given{yaml: replace("endpoints:", "endpoint:")}, []string{`snapshotd.yaml:6: clusters[0].etcd.endpoint: unknown key; did you mean "endpoints"?`}},
-		"key twice":                   {given{yaml: "data_dir: /a\ndata_dir: /b\n" + one}, []string{"snapshotd.yaml:2: data_dir: is set twice, first in line 1"}},
-		"all keys at once":            {given{yaml: "a_b_c: 1\nd_e_f: 2\n" + one}, []string{"a_b_c", "d_e_f"}},
-		"no YAML":                     {given{yaml: "a: b: c"}, []string{"snapshotd.yaml: "}},
-		"two documents":               {given{yaml: one + "---\n" + one}, []string{"second document"}},
-		"no mapping":                  {given{yaml: "- a"}, []string{"must be a mapping, with keys such as listen_grpc"}},
-		"no list":                     {given{yaml: "clusters: {name: a}"}, []string{`clusters: must be a list; begin each entry with "- "`}},
-		"no single value":             {given{yaml: "data_dir: [a]\n" + one}, []string{"data_dir: must be a single value"}},
-		"no value":                    {given{yaml: "data_dir:\n" + one}, []string{"data_dir: has no value"}},
-		"duration in the file":        {given{yaml: "reconcile_interval: 10x\n" + one}, []string{`snapshotd.yaml:1: reconcile_interval: "10x" is not a duration; write it as 30s`}},
-		"bool in the file":            {given{yaml: "allow_plaintext: maybe\n" + one}, []string{`allow_plaintext: "maybe" is neither true nor false`}},
-		"missing file":                {given{args: []string{"--config", "does-not-exist.yaml"}}, []string{"--config: stat does-not-exist.yaml: no such file or directory"}},
-		"duration in a flag":          {flags("--reconcile-interval=soon"), []string{`--reconcile-interval: "soon" is not a duration`}},
-		"duration too short":          {flags("--reconcile-interval=0s"), []string{"--reconcile-interval: 0s is too short; 1s is the least"}},
-		"zero is no default":          {given{yaml: one + "    watchdog_timeout: 0s\n"}, []string{"clusters[0].watchdog_timeout: 0s is too short"}},
-		"address":                     {flags("--listen-grpc=7379"), []string{`--listen-grpc: "7379" is not an address; write it as HOST:PORT`}},
-		"address in a variable":       {given{args: valid, env: map[string]string{"SNAPSHOTD_LISTEN_HTTP": "localhost:http"}}, []string{`SNAPSHOTD_LISTEN_HTTP: "localhost:http" is not an address`}},
-		"both on one port":            {flags("--listen-grpc=127.0.0.1:7380"), []string{"listen_http (--listen-http): 127.0.0.1:7380 is the address of gRPC already"}},
-		"plaintext for everybody":     {flags("--listen-grpc=:7379", "--listen-http=0.0.0.0:7380"), []string{"--listen-grpc: :7379 can be reached from other machines, and there is no TLS; set tls.cert", "--listen-http: 0.0.0.0:7380 can be"}},
-		"certificate, no key":         {flags("--tls-cert=c"), []string{"tls.key (--tls-key): is missing"}},
-		"client CA alone":             {flags("--tls-client-ca=c"), []string{"--tls-client-ca: needs a certificate of the service"}},
-		"node name":                   {flags("--node-name=a b"), []string{`--node-name: "a b" is not a name; use up to 100 letters`}},
-		"metrics prefix":              {flags("--metrics-prefix=9"), []string{"--metrics-prefix: metrics prefix \"9\""}},
-		"log level":                   {flags("--log-level=loud"), []string{`--log-level: "loud" is not one of debug, info, warn, error`}},
-		"limit":                       {flags("--stream-limit=fast"), []string{`--stream-limit: "fast" is not a number of bytes per second; write it as 50MiB or 20MB`}},
-		"limit below zero":            {flags("--upload-limit=-5MB"), []string{`--upload-limit: "-5MB" is not a number of bytes per second`}},
-		"limit that is too slow":      {flags("--upload-limit=1KiB"), []string{`--upload-limit: "1KiB" is too slow; allow at least 64 KiB per second`}},
-		"compression":                 {flags("--compression=gzip"), []string{`--compression: "gzip" is not one of zstd, none`}},
-		"cluster name":                {flags("--cluster=../etc"), []string{`--cluster: "../etc" is not a name`}},
-		"empty cluster name":          {flags("--cluster="), []string{`--cluster: "" is not a name`}},
-		"no endpoints":                {given{args: []string{"--node-name=n", "--backend=local=file:///srv"}}, []string{`clusters[0].etcd.endpoints (--etcd-endpoints): cluster "default" has none`}},
-		"no backends":                 {given{args: []string{"--node-name=n", "--etcd-endpoints=a:2379"}}, []string{`clusters[0].backends (--backend): cluster "default" has none`}},
-		"endpoint without a port":     {flags("--etcd-endpoints=http://a"), []string{`--etcd-endpoints: "http://a" has no host and port`}},
-		"endpoint with a path":        {flags("--etcd-endpoints=http://a:2379/v3"), []string{"has more than an address in it"}},
-		"endpoint with a scheme":      {flags("--etcd-endpoints=ftp://a:2379"), []string{`has the scheme "ftp"`}},
-		"endpoint with a user":        {flags("--etcd-endpoints=http://u:hunter2@a:2379"), []string{`"http://<redacted>@a:2379" carries credentials`}},
-		"endpoints and SRV":           {flags("--etcd-discovery-srv=example.org"), []string{"--etcd-discovery-srv: there are endpoints, too"}},
-		"SRV name alone":              {flags("--etcd-discovery-srv-name=x"), []string{"--etcd-discovery-srv-name: needs the domain"}},
-		"user without password":       {flags("--etcd-user=root"), []string{"--etcd-user: a user and a password are needed together"}},
-		"empty password":              {flags("--etcd-user=root:"), []string{`--etcd-user: the password after "root:" is empty`}},
-		"two passwords":               {flags("--etcd-user=root:hunter2", "--etcd-password-file=f"), []string{"--etcd-password-file: there is a password, too"}},
-		"etcd certificate alone":      {flags("--etcd-cert=c"), []string{"clusters[0].etcd.key (--etcd-key): is missing"}},
-		"backend without a name":      {flags("--backend=file:///x"), []string{`--backend: "file:///x" is not NAME=URL`}},
-		"backend twice":               {flags("--backend=local=file:///b"), []string{`--backend: "local" is the name of backends[0] already`}},
-		"backend scheme":              {flags("--backend=x=gs://b"), []string{`--backend: backend "x": its URL has the scheme "gs"; file and s3 are known`}},
-		"relative directory":          {flags("--backend=x=file://dir"), []string{`--backend: backend "x": its URL does not name a directory`}},
-		"bucket without a name":       {flags("--backend=x=s3://?region=a"), []string{"does not name a bucket"}},
-		"bucket with a path":          {flags("--backend=x=s3://b/etcd"), []string{`its URL has a path; write it as s3://b?prefix=etcd/`}},
-		"backend with a password":     {flags("--backend=x=s3://u:hunter2@b"), []string{"credentials come from the environment or a profile"}},
-		"backend parameter":           {flags("--backend=x=s3://b?use_path_style=hunter3&region=x"), []string{`parameter "use_path_style" is "hunter3"; allowed: true, false`}},
-		"one place, two backends":     {flags("--backend=x=file:///srv/"), []string{`--backend: backend "x" of cluster "default" is the same place as backend "local" of cluster "default"`}},
-		"one prefix, written twice":   {given{yaml: replace("        url: file:///srv/etcd", "        url: s3://b?endpoint=http://x:1&prefix=p/\n      - {name: again, url: \"s3://b?prefix=/p&endpoint=http://X:1/\"}")}, []string{"is the same place as"}},
-		"cluster prefix":              {given{yaml: one + "    prefix: ../x/\n"}, []string{`clusters[0].prefix: "../x/" must be empty, or names that each end with '/'`}},
-		"catalog prefix":              {given{yaml: one + "    catalog: {prefix: x}\n"}, []string{`clusters[0].catalog.prefix: "x" must begin and end with '/'`}},
-		"catalog without an etcd":     {given{yaml: one + "    catalog: {user: x, password: hunter2}\n"}, []string{"clusters[0].catalog.endpoints: there are none, but credentials"}},
-		"cluster flags, two clusters": {given{yaml: twoClusters("a", "b", ""), args: []string{"--etcd-user=root:hunter2"}}, []string{"--etcd-user: is about one cluster, but"}},
-		"two clusters of a name":      {given{yaml: twoClusters("a", "a", "prefix: b/")}, []string{`clusters[1].name: "a" is the name of clusters[0] already`}},
-		"two clusters in one place":   {given{yaml: twoClusters("a", "b", "prefix: a/")}, []string{`snapshotd.yaml:8: clusters[1].backends[0].url: backend "l" of cluster "b" is the same place as backend "l" of cluster "a"`}},
-		"schedule":                    {flags("--schedule=0 3 * *"), []string{`--schedule: "0 3 * *" is no schedule`}},
-		"scrub without a time":        {given{yaml: one + "    scrub: {share: 10}\n"}, []string{`clusters[0].scrub.cron: "" is no schedule`}},
-		"scrub in no zone":            {given{yaml: one + "    scrub: {cron: soon, time_zone: Mars, drill: true}\n"}, []string{`scrub.time_zone: "Mars" is not`, `scrub.cron: "soon" is no schedule`}},
-		"schedules without names":     {given{yaml: one + "    schedules: [{cron: '@daily'}, {cron: '@daily'}]\n"}, []string{`schedules[0].name: "" is not a name`, `schedules[1].name: "" is not a name`}},
-		"duration in days":            {given{yaml: one + "    retention: {keep_within: 7d}\n"}, []string{`clusters[0].retention.keep_within: "7d" is not a duration; hours are the largest unit, write it as 168h`}},
-		"indented with a tab":         {given{yaml: "log:\n\tlevel: info\n" + one}, []string{"snapshotd.yaml:2: is no YAML there"}},
-		"scrub of nothing":            {given{yaml: one + "    scrub: {cron: '@daily'}\n"}, []string{"clusters[0].scrub: asks for nothing"}},
-		"scrub of too much":           {given{yaml: one + "    scrub: {cron: '@daily', share: 101}\n"}, []string{"clusters[0].scrub.share: 101 is not a percentage"}},
-		"drill without identity":      {given{yaml: one + "    scrub: {cron: '@daily', drill: true}\n    encryption: {recipients_file: /r}\n"}, []string{"clusters[0].scrub.drill: cannot be done: snapshots are encrypted"}},
-		"schedule without a name":     {flags("--schedule==@daily"), []string{`--schedule: "" is not a name`}},
-		"schedule twice":              {flags("--schedule=@daily", "--schedule=@hourly"), []string{`"default" is the name of another schedule`}},
-		"schedule, all of it": {given{yaml: one + "    schedules:\n      - {name: a, cron: '@daily', time_zone: Mars, jitter: -1s, name_prefix: ../x, labels: {'': x}, backends: [s4]}\n"}, []string{
-			"snapshotd.yaml:11: clusters[0].schedules[0].time_zone: \"Mars\" is not a time zone", "schedules[0].jitter: -1s is too short", "schedules[0].name_prefix: \"../x\" is not a name prefix",
-			"schedules[0].labels: key \"\" has 0 bytes", "schedules[0].backends[0]: cluster \"prod\" has no backend \"s4\"; it has local"}},
-		"labels":                {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: [x]}]\n"}, []string{"clusters[0].schedules[0].labels: must be a mapping, such as key: value"}},
-		"label twice":           {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: {x: y, x: z}}]\n"}, []string{"clusters[0].schedules[0].labels.x: is set twice"}},
-		"label that is no text": {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: {x: [y]}}]\n"}, []string{"clusters[0].schedules[0].labels.x: must be a single value"}},
-		"dev with a file":       {given{dev: true, yaml: one}, []string{"--dev: brings its own etcd and needs no --config"}},
-		"dev with an etcd":      {given{dev: true, env: map[string]string{"SNAPSHOTD_ETCD_ENDPOINTS": "a:2379"}}, []string{"--dev: brings its own etcd; leave out"}},
+		"nothing configured": {given{env: map[string]string{"SNAPSHOTD_NODE_NAME": "n"}}, []string{
+			"clusters: none is configured; give --etcd-endpoints and --backend, or a --config file, or try serve --dev",
+		}},
+		"unknown key, one like it": {given{yaml: "listen-grcp: x\n" + one},
+			[]string{`snapshotd.yaml:1: listen-grcp: unknown key; did you mean "listen_grpc"?`}},
+		"unknown key, none like it": {given{yaml: "schedule: x\n" + one}, []string{
+			"schedule: unknown key; known here: listen_grpc, ",
+		}},
+		"unknown key, nested": {given{yaml: replace("endpoints:", "endpoint:")},
+			[]string{`snapshotd.yaml:6: clusters[0].etcd.endpoint: unknown key; did you mean "endpoints"?`}},
+		"key twice": {given{yaml: "data_dir: /a\ndata_dir: /b\n" + one}, []string{
+			"snapshotd.yaml:2: data_dir: is set twice, first in line 1",
+		}},
+		"all keys at once": {given{yaml: "a_b_c: 1\nd_e_f: 2\n" + one}, []string{"a_b_c", "d_e_f"}},
+		"no YAML":          {given{yaml: "a: b: c"}, []string{"snapshotd.yaml: "}},
+		"two documents":    {given{yaml: one + "---\n" + one}, []string{"second document"}},
+		"no mapping":       {given{yaml: "- a"}, []string{"must be a mapping, with keys such as listen_grpc"}},
+		"no list": {given{yaml: "clusters: {name: a}"},
+			[]string{`clusters: must be a list; begin each entry with "- "`}},
+		"no single value": {given{yaml: "data_dir: [a]\n" + one}, []string{"data_dir: must be a single value"}},
+		"no value":        {given{yaml: "data_dir:\n" + one}, []string{"data_dir: has no value"}},
+		"duration in the file": {given{yaml: "reconcile_interval: 10x\n" + one},
+			[]string{`snapshotd.yaml:1: reconcile_interval: "10x" is not a duration; write it as 30s`}},
+		"bool in the file": {given{yaml: "allow_plaintext: maybe\n" + one},
+			[]string{`allow_plaintext: "maybe" is neither true nor false`}},
+		"missing file": {given{args: []string{"--config", "does-not-exist.yaml"}},
+			[]string{"--config: stat does-not-exist.yaml: no such file or directory"}},
+		"duration in a flag": {flags("--reconcile-interval=soon"),
+			[]string{`--reconcile-interval: "soon" is not a duration`}},
+		"duration too short": {flags("--reconcile-interval=0s"),
+			[]string{"--reconcile-interval: 0s is too short; 1s is the least"}},
+		"zero is no default": {given{yaml: one + "    watchdog_timeout: 0s\n"},
+			[]string{"clusters[0].watchdog_timeout: 0s is too short"}},
+		"address": {flags("--listen-grpc=7379"),
+			[]string{`--listen-grpc: "7379" is not an address; write it as HOST:PORT`}},
+		"address in a variable": {given{args: valid, env: map[string]string{"SNAPSHOTD_LISTEN_HTTP": "localhost:http"}},
+			[]string{`SNAPSHOTD_LISTEN_HTTP: "localhost:http" is not an address`}},
+		"both on one port": {flags("--listen-grpc=127.0.0.1:7380"),
+			[]string{"listen_http (--listen-http): 127.0.0.1:7380 is the address of gRPC already"}},
+		"plaintext for everybody": {flags("--listen-grpc=:7379", "--listen-http=0.0.0.0:7380"), []string{
+			"--listen-grpc: :7379 can be reached from other machines, and there is no TLS; set tls.cert",
+			"--listen-http: 0.0.0.0:7380 can be",
+		}},
+		"certificate, no key": {flags("--tls-cert=c"), []string{"tls.key (--tls-key): is missing"}},
+		"client CA alone": {flags("--tls-client-ca=c"),
+			[]string{"--tls-client-ca: needs a certificate of the service"}},
+		"node name": {flags("--node-name=a b"),
+			[]string{`--node-name: "a b" is not a name; use up to 100 letters`}},
+		"metrics prefix": {flags("--metrics-prefix=9"), []string{"--metrics-prefix: metrics prefix \"9\""}},
+		"log level": {flags("--log-level=loud"), []string{
+			`--log-level: "loud" is not one of debug, info, warn, error`,
+		}},
+		"limit": {flags("--stream-limit=fast"),
+			[]string{`--stream-limit: "fast" is not a number of bytes per second; write it as 50MiB or 20MB`}},
+		"limit below zero": {flags("--upload-limit=-5MB"),
+			[]string{`--upload-limit: "-5MB" is not a number of bytes per second`}},
+		"limit that is too slow": {flags("--upload-limit=1KiB"),
+			[]string{`--upload-limit: "1KiB" is too slow; allow at least 64 KiB per second`}},
+		"compression": {flags("--compression=gzip"), []string{
+			`--compression: "gzip" is not one of zstd, none`,
+		}},
+		"cluster name":       {flags("--cluster=../etc"), []string{`--cluster: "../etc" is not a name`}},
+		"empty cluster name": {flags("--cluster="), []string{`--cluster: "" is not a name`}},
+		"no endpoints": {given{args: []string{"--node-name=n", "--backend=local=file:///srv"}},
+			[]string{`clusters[0].etcd.endpoints (--etcd-endpoints): cluster "default" has none`}},
+		"no backends": {given{args: []string{"--node-name=n", "--etcd-endpoints=a:2379"}},
+			[]string{`clusters[0].backends (--backend): cluster "default" has none`}},
+		"endpoint without a port": {flags("--etcd-endpoints=http://a"),
+			[]string{`--etcd-endpoints: "http://a" has no host and port`}},
+		"endpoint with a path": {flags("--etcd-endpoints=http://a:2379/v3"),
+			[]string{"has more than an address in it"}},
+		"endpoint with a scheme": {flags("--etcd-endpoints=ftp://a:2379"), []string{`has the scheme "ftp"`}},
+		"endpoint with a user": {flags("--etcd-endpoints=http://u:hunter2@a:2379"),
+			[]string{`"http://<redacted>@a:2379" carries credentials`}},
+		"endpoints and SRV": {flags("--etcd-discovery-srv=example.org"), []string{
+			"--etcd-discovery-srv: there are endpoints, too",
+		}},
+		"SRV name alone": {flags("--etcd-discovery-srv-name=x"),
+			[]string{"--etcd-discovery-srv-name: needs the domain"}},
+		"user without password": {flags("--etcd-user=root"),
+			[]string{"--etcd-user: a user and a password are needed together"}},
+		"empty password": {flags("--etcd-user=root:"),
+			[]string{`--etcd-user: the password after "root:" is empty`}},
+		"two passwords": {flags("--etcd-user=root:hunter2", "--etcd-password-file=f"), []string{
+			"--etcd-password-file: there is a password, too",
+		}},
+		"etcd certificate alone": {flags("--etcd-cert=c"), []string{"clusters[0].etcd.key (--etcd-key): is missing"}},
+		"backend without a name": {flags("--backend=file:///x"), []string{`--backend: "file:///x" is not NAME=URL`}},
+		"backend twice": {flags("--backend=local=file:///b"),
+			[]string{`--backend: "local" is the name of backends[0] already`}},
+		"backend scheme": {flags("--backend=x=gs://b"),
+			[]string{`--backend: backend "x": its URL has the scheme "gs"; file and s3 are known`}},
+		"relative directory": {flags("--backend=x=file://dir"),
+			[]string{`--backend: backend "x": its URL does not name a directory`}},
+		"bucket without a name": {flags("--backend=x=s3://?region=a"), []string{"does not name a bucket"}},
+		"bucket with a path": {flags("--backend=x=s3://b/etcd"),
+			[]string{`its URL has a path; write it as s3://b?prefix=etcd/`}},
+		"backend with a password": {flags("--backend=x=s3://u:hunter2@b"),
+			[]string{"credentials come from the environment or a profile"}},
+		"backend parameter": {flags("--backend=x=s3://b?use_path_style=hunter3&region=x"), []string{
+			`parameter "use_path_style" is "hunter3"; allowed: true, false`,
+		}},
+		"one place, two backends": {flags("--backend=x=file:///srv/"),
+			[]string{`--backend: backend "x" of cluster "default" is the same place as backend "local" of cluster "default"`}},
+		"one prefix, written twice": {given{yaml: replace("        url: file:///srv/etcd",
+			"        url: s3://b?endpoint=http://x:1&prefix=p/\n      - {name: again, url: "+
+				"\"s3://b?prefix=/p&endpoint=http://X:1/\"}")}, []string{"is the same place as"}},
+		"cluster prefix": {given{yaml: one + "    prefix: ../x/\n"}, []string{
+			`clusters[0].prefix: "../x/" must be empty, or names that each end with '/'`,
+		}},
+		"catalog prefix": {given{yaml: one + "    catalog: {prefix: x}\n"},
+			[]string{`clusters[0].catalog.prefix: "x" must begin and end with '/'`}},
+		"catalog without an etcd": {given{yaml: one + "    catalog: {user: x, password: hunter2}\n"}, []string{
+			"clusters[0].catalog.endpoints: there are none, but credentials",
+		}},
+		"cluster flags, two clusters": {given{yaml: twoClusters("a", "b", ""), args: []string{"--etcd-user=root:hunter2"}},
+			[]string{"--etcd-user: is about one cluster, but"}},
+		"two clusters of a name": {given{yaml: twoClusters("a", "a", "prefix: b/")},
+			[]string{`clusters[1].name: "a" is the name of clusters[0] already`}},
+		"two clusters in one place": {given{yaml: twoClusters("a", "b", "prefix: a/")},
+			[]string{"snapshotd.yaml:8: clusters[1].backends[0].url: " +
+				`backend "l" of cluster "b" is the same place as backend "l" of cluster "a"`}},
+		"schedule": {flags("--schedule=0 3 * *"), []string{`--schedule: "0 3 * *" is no schedule`}},
+		"scrub without a time": {given{yaml: one + "    scrub: {share: 10}\n"},
+			[]string{`clusters[0].scrub.cron: "" is no schedule`}},
+		"scrub in no zone": {given{yaml: one + "    scrub: {cron: soon, time_zone: Mars, drill: true}\n"},
+			[]string{`scrub.time_zone: "Mars" is not`, `scrub.cron: "soon" is no schedule`}},
+		"schedules without names": {given{yaml: one + "    schedules: [{cron: '@daily'}, {cron: '@daily'}]\n"}, []string{
+			`schedules[0].name: "" is not a name`, `schedules[1].name: "" is not a name`,
+		}},
+		"duration in days": {given{yaml: one + "    retention: {keep_within: 7d}\n"}, []string{
+			`clusters[0].retention.keep_within: "7d" is not a duration; hours are the largest unit, write it as 168h`,
+		}},
+		"indented with a tab": {given{yaml: "log:\n\tlevel: info\n" + one},
+			[]string{"snapshotd.yaml:2: is no YAML there"}},
+		"scrub of nothing": {given{yaml: one + "    scrub: {cron: '@daily'}\n"},
+			[]string{"clusters[0].scrub: asks for nothing"}},
+		"scrub of too much": {given{yaml: one + "    scrub: {cron: '@daily', share: 101}\n"},
+			[]string{"clusters[0].scrub.share: 101 is not a percentage"}},
+		"drill without identity": {given{yaml: one + "    scrub: {cron: '@daily', drill: true}\n    encryption: " +
+			"{recipients_file: /r}\n"}, []string{"clusters[0].scrub.drill: cannot be done: snapshots are encrypted"}},
+		"schedule without a name": {flags("--schedule==@daily"), []string{`--schedule: "" is not a name`}},
+		"schedule twice": {flags("--schedule=@daily", "--schedule=@hourly"),
+			[]string{`"default" is the name of another schedule`}},
+		"schedule, all of it": {given{yaml: one + "    schedules:\n      - {name: a, cron: '@daily', time_zone: Mars, " +
+			"jitter: -1s, name_prefix: ../x, labels: {'': x}, backends: [s4]}\n"}, []string{
+			"snapshotd.yaml:11: clusters[0].schedules[0].time_zone: \"Mars\" is not a time zone",
+			"schedules[0].jitter: -1s is too short", "schedules[0].name_prefix: \"../x\" is not a name prefix",
+			"schedules[0].labels: key \"\" has 0 bytes",
+			"schedules[0].backends[0]: cluster \"prod\" has no backend \"s4\"; it has local"}},
+		"labels": {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: [x]}]\n"}, []string{
+			"clusters[0].schedules[0].labels: must be a mapping, such as key: value",
+		}},
+		"label twice": {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: {x: y, x: z}}]\n"},
+			[]string{"clusters[0].schedules[0].labels.x: is set twice"}},
+		"label that is no text": {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: {x: [y]}}]\n"},
+			[]string{"clusters[0].schedules[0].labels.x: must be a single value"}},
+		"dev with a file": {given{dev: true, yaml: one}, []string{"--dev: brings its own etcd and needs no --config"}},
+		"dev with an etcd": {given{dev: true, env: map[string]string{"SNAPSHOTD_ETCD_ENDPOINTS": "a:2379"}},
+			[]string{"--dev: brings its own etcd; leave out"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := problems(t, tc.given)
@@ -307,12 +394,18 @@ func TestOneDirectoryUnderTwoNamesIsOnePlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	load := func(a, b string) []string {
-		return problems(t, given{args: []string{"--node-name=n", "--etcd-endpoints=a:2379", "--backend=a=file://" + dir + a, "--backend=b=file://" + dir + b}})
+		return problems(t, given{args: []string{
+			"--node-name=n", "--etcd-endpoints=a:2379", "--backend=a=file://" + dir + a, "--backend=b=file://" + dir + b,
+		}})
 	}
-	for a, b := range map[string]string{"/real": "/link", "/link/below": "/real?prefix=below", "/real?prefix=new/": "/link?prefix=new"} {
+	for a, b := range map[string]string{"/real": "/link", "/link/below": "/real?prefix=below",
+		"/real?prefix=new/": "/link?prefix=new"} {
 		if got := load(a, b); len(got) != 1 || !strings.Contains(got[0], "is the same place as") {
 			t.Errorf("%s and %s: %q", a, b, got)
 		}
 	}
-	mustLoad(t, given{args: []string{"--node-name=n", "--etcd-endpoints=a:2379", "--backend=a=file://" + dir + "/real", "--backend=b=file://" + dir + "/link?prefix=below"}})
+	mustLoad(t, given{args: []string{
+		"--node-name=n", "--etcd-endpoints=a:2379", "--backend=a=file://" + dir + "/real",
+		"--backend=b=file://" + dir + "/link?prefix=below",
+	}})
 }

@@ -77,7 +77,7 @@ type checker struct {
 
 var durationType = reflect.TypeFor[time.Duration]()
 
-// value checks a node against its type. It goes no deeper than the types do, whatever the aliases.
+// value checks a node against its type. Aliases cannot make it go deeper than the types do.
 func (c *checker) value(n *yaml.Node, t reflect.Type, path string) {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias

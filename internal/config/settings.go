@@ -45,7 +45,7 @@ var settings = []setting{
 		usage:   "serve without TLS on addresses that other machines can reach",
 		service: func(c *Config, v []string) error { return setBool(&c.AllowPlaintext, v) }},
 	{flag: "data-dir", path: "data_dir", kind: "directory", def: DefaultDataDir,
-		usage:   "`directory` for the spool, and for what --dev keeps (there ./" + DefaultDevDir + ")",
+		usage:   "`directory` for the spool, and for the data of --dev (there ./" + DefaultDevDir + ")",
 		service: func(c *Config, v []string) error { return setString(&c.DataDir, v) }},
 	{flag: "node-name", path: "node_name", kind: "name",
 		usage:   "`name` of this machine in the snapshots' names (default the host name)",
@@ -117,13 +117,13 @@ var settings = []setting{
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Encryption.RecipientsFile, v) }},
 	{flag: "signing-key-file", path: "signing.key_file", kind: "file",
 		usage: "`file` with the Ed25519 private key that manifests are signed with, PEM; then only signed ones are " +
-			"believed",
+			"trusted",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Signing.KeyFile, v) }},
 	{flag: "signing-public-key-file", path: "signing.public_key_files", kind: "file", many: true,
-		usage:   "`file` with another public key, PEM, whose signatures are believed, such as the last one; may be repeated",
+		usage:   "`file` with another public key, PEM, whose signatures are trusted, such as the last one; may be repeated",
 		cluster: func(c *Cluster, v []string) error { return setList(&c.Signing.PublicKeyFiles, v) }},
 	{flag: "signing-accept-unsigned", path: "signing.accept_unsigned", kind: "bool",
-		usage:   "believe manifests without a signature, too, such as those of the time before there was a key",
+		usage:   "trust manifests without a signature, too, such as those from before there was a key",
 		cluster: func(c *Cluster, v []string) error { return setBool(&c.Signing.AcceptUnsigned, v) }},
 }
 

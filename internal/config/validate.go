@@ -178,7 +178,7 @@ func (v validator) retention(r Retention, at string) {
 // Values are not shown: one may be a private key.
 func (v validator) encryption(e Encryption, at string) {
 	if v.given(at) && !e.Enabled() {
-		v.problem(at, "asks for encryption and names nobody who could read it; give recipients or recipients_file "+
+		v.problem(at, "asks for encryption and names no recipient; give recipients or recipients_file "+
 			"(--encryption-recipient, --encryption-recipients-file), or remove it to store plaintext")
 	}
 	if err := age.CheckRecipient(e.RecipientsFile); errors.Is(err, age.ErrPrivate) {
@@ -202,7 +202,7 @@ func (v validator) encryption(e Encryption, at string) {
 func (v validator) signing(s Signing, at string) {
 	if v.given(at) && s.KeyFile == "" {
 		v.problem(at+".key_file",
-			"is missing; without it nothing is signed, and what this service saves would not be believed")
+			"is missing; without it nothing is signed, and the service's own manifests would not be trusted")
 	}
 	for i, f := range s.PublicKeyFiles {
 		if f == "" {

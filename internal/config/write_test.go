@@ -58,8 +58,10 @@ func TestEffectiveConfigurationCanBeReadAgain(t *testing.T) {
 func TestSecretsAreNeverShown(t *testing.T) {
 	var log bytes.Buffer
 	c := config.Cluster{
-		Etcd:     config.Etcd{Password: "hunter2"},
-		Backends: []config.Backend{{URL: "s3://b?x-secret=hunter2"}, {URL: "s3://u:hunter2@b"}, {URL: "s3://%zz?secret=hunter2"}},
+		Etcd: config.Etcd{Password: "hunter2"},
+		Backends: []config.Backend{
+			{URL: "s3://b?x-secret=hunter2"}, {URL: "s3://u:hunter2@b"}, {URL: "s3://%zz?secret=hunter2"},
+		},
 	}
 	l := slog.New(slog.NewJSONHandler(&log, nil))
 	l.Info("m", "cluster", c, "password", c.Etcd.Password, "url", c.Backends[0].URL)

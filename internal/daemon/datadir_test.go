@@ -15,7 +15,8 @@ func TestDataDirectoryBelongsToOneProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = openDataDir(path)
-	if want := fmt.Sprintf("%q is in use by another snapshotd (process %d); --data-dir sets another one", path, os.Getpid()); err == nil || !strings.Contains(err.Error(), want) {
+	if want := fmt.Sprintf("%q is in use by another snapshotd (process %d); --data-dir sets another one",
+		path, os.Getpid()); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got error %v, want %s", err, want)
 	}
 	if err := first.close(); err != nil {

@@ -55,7 +55,7 @@ func signingOf(cfg config.Signing) (*repository.Signer, *repository.Trust, error
 			err = trust.Add(text)
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("read a key whose signatures are believed: %s: %w (signing.public_key_files, "+
+			return nil, nil, fmt.Errorf("read a key whose signatures are trusted: %s: %w (signing.public_key_files, "+
 				"--signing-public-key-file)", file, err)
 		}
 	}

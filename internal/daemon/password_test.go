@@ -24,7 +24,8 @@ func TestPasswordFromAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range []string{file, "does-not-exist"} {
-		if _, err := password(config.Etcd{PasswordFile: f}); err == nil || !strings.Contains(err.Error(), "--etcd-password-file") {
+		if _, err := password(config.Etcd{PasswordFile: f}); err == nil ||
+			!strings.Contains(err.Error(), "--etcd-password-file") {
 			t.Errorf("%s: got error %v", f, err)
 		}
 	}

@@ -9,8 +9,8 @@ import (
 // ErrLocked says that another process holds the lock of a file.
 var ErrLocked = errors.New("another process has locked it")
 
-// Lock takes the lock of a file or directory for this process, without waiting; ErrLocked when another one holds it. The
-// lock ends when f is closed, also by the end of the process.
+// Lock takes the lock of a file or directory for this process, without waiting; ErrLocked when another one holds it.
+// The lock ends when f is closed, also by the end of the process.
 func Lock(f *os.File) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {

@@ -8,7 +8,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// What alarms do to the choice, as a real member reports them.
+// How alarms change the choice, as a real member reports them.
 func TestAlarms(t *testing.T) {
 	server := testenv.StartEtcd(t)
 	client := server.Client(t)

@@ -65,9 +65,11 @@ func TestBlobIsWhatProtobufSees(t *testing.T) {
 	}
 }
 
-// FuzzBlob: what protobuf takes is read as protobuf reads it, and nothing makes it crash.
+// FuzzBlob: every message that protobuf accepts is read as protobuf reads it, and no message makes it crash.
 func FuzzBlob(f *testing.F) {
-	message, err := proto.Marshal(&etcdserverpb.SnapshotResponse{Header: &etcdserverpb.ResponseHeader{Revision: 7}, Blob: []byte("blob"), Version: "3.7.3"})
+	message, err := proto.Marshal(&etcdserverpb.SnapshotResponse{
+		Header: &etcdserverpb.ResponseHeader{Revision: 7}, Blob: []byte("blob"), Version: "3.7.3",
+	})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -83,7 +85,7 @@ func FuzzBlob(f *testing.F) {
 		err := blobs.Unmarshal(s, &b)
 		var want etcdserverpb.SnapshotResponse
 		if proto.Unmarshal(message, &want) != nil {
-			return // it is stricter in what does not matter here
+			return // protobuf is stricter with fields that are not used here
 		}
 		if err != nil {
 			t.Skip(err) // groups, which etcd does not send

@@ -72,7 +72,8 @@ func TestDiscovery(t *testing.T) {
 	if stream.Member.Endpoint != server.Endpoints()[0] {
 		t.Errorf("member %+v, want %s", stream.Member, server.Endpoints()[0])
 	}
-	if want := "_etcd-client-ssl-blue._tcp.example.com _etcd-client-blue._tcp.example.com"; strings.Join(asked, " ") != want {
+	if want := "_etcd-client-ssl-blue._tcp.example.com _etcd-client-blue._tcp.example.com"; strings.Join(asked,
+		" ") != want {
 		t.Errorf("asked for %q, want %s", asked, want)
 	}
 	client, err := conn.Client(t.Context())

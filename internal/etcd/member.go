@@ -175,5 +175,5 @@ func (c *Conn) noMember(members []*member) error {
 	}
 	return snapshot.ReasonEtcdUnavailable.New("no member of etcd can be read").
 		Because(errors.New(strings.Join(why, "; "))).
-		Advise("%s", cmp.Or(hint, "etcdctl endpoint status shows what the members say"))
+		Advise("%s", cmp.Or(hint, "etcdctl endpoint status shows the state of the members"))
 }

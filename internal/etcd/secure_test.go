@@ -37,8 +37,9 @@ func newAuthority(t *testing.T, name string) *authority {
 	t.Helper()
 	a := &authority{dir: t.TempDir()}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour),
+		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	a.key = newKey(t)
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
@@ -56,7 +57,9 @@ func (a *authority) issue(t *testing.T, file, commonName string, end time.Time) 
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: commonName},
 		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: end,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{
+			x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth,
+		},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	k := newKey(t)
@@ -98,7 +101,7 @@ func startTLS(t *testing.T, ca *authority, serverEnd time.Time) *testenv.Etcd {
 	})
 }
 
-// both reads a snapshot and writes a key, and wants both to fail with what is said.
+// both reads a snapshot and writes a key, and wants both to fail with these texts.
 func wantBothToFail(t *testing.T, cfg etcd.Config, parts ...string) {
 	t.Helper()
 	conn := connect(t, cfg)
@@ -205,8 +208,9 @@ func enableAuth(t *testing.T, client *clientv3.Client) {
 
 func TestUserAndPassword(t *testing.T) {
 	server := testenv.StartEtcd(t)
-	good := etcd.Config{Endpoints: server.Endpoints(), User: "root", Password: "secret", DialTimeout: time.Minute} // bcrypt takes long under -race
-	mustRead(t, etcd.NewSource(connect(t, good), etcd.SourceConfig{}))                                             // etcd's authentication is off: no harm
+	// The race detector makes bcrypt slow.
+	good := etcd.Config{Endpoints: server.Endpoints(), User: "root", Password: "secret", DialTimeout: time.Minute}
+	mustRead(t, etcd.NewSource(connect(t, good), etcd.SourceConfig{})) // etcd's authentication is still off
 	enableAuth(t, server.Client(t))
 
 	conn := connect(t, good)
@@ -224,7 +228,8 @@ func TestUserAndPassword(t *testing.T) {
 	wrong.User = "nobody"
 	wantBothToFail(t, wrong, "authentication failed", `user "nobody" or its password is wrong`)
 	wantBothToFail(t, etcd.Config{Endpoints: server.Endpoints()}, "user name is empty", "give a user and password")
-	wantBothToFail(t, etcd.Config{Endpoints: server.Endpoints(), User: "reader", Password: "secret"}, "permission denied", "role root")
+	wantBothToFail(t, etcd.Config{Endpoints: server.Endpoints(), User: "reader", Password: "secret"}, "permission denied",
+		"role root")
 
 	// A token that etcd does not know any more is replaced.
 	_, err = client.UserChangePassword(t.Context(), "root", "secret")
@@ -264,7 +269,9 @@ func TestClientIsMadeWhenEtcdIsThere(t *testing.T) {
 	server := testenv.StartEtcd(t)
 	enableAuth(t, server.Client(t))
 	server.Close(t)
-	conn := connect(t, etcd.Config{Endpoints: server.Endpoints(), User: "root", Password: "secret", DialTimeout: time.Second})
+	conn := connect(t, etcd.Config{
+		Endpoints: server.Endpoints(), User: "root", Password: "secret", DialTimeout: time.Second,
+	})
 	_, err := conn.Client(t.Context())
 	wantUnavailable(t, err, "connection refused")
 	ctx, cancel := context.WithCancelCause(t.Context())

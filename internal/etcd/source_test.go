@@ -77,7 +77,7 @@ func wantUnavailable(t *testing.T, err error, parts ...string) {
 	}
 }
 
-// One cluster goes through a bad day: what a source chooses at each step.
+// One cluster goes through several failures: the choice of the source at each step.
 func TestChoiceOfTheMember(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a cluster of processes")
@@ -92,7 +92,7 @@ func TestChoiceOfTheMember(t *testing.T) {
 	endpoint := func(i int) string { return c.Endpoints()[i] }
 	leader := c.Leader(t, nil)
 
-	// A follower, whatever the order of the endpoints; and all that the domain wants to know of it.
+	// A follower, in any order of the endpoints; and all facts that the domain needs about it.
 	for _, order := range [][]string{c.Endpoints(), {endpoint(leader), endpoint((leader + 1) % 3)}} {
 		stream := mustRead(t, newSource(t, order...))
 		i := slices.Index(c.Endpoints(), stream.Member.Endpoint)
@@ -119,7 +119,8 @@ func TestChoiceOfTheMember(t *testing.T) {
 	learner := c.AddLearner(t)
 	_, err := newSource(t, endpoint(learner)).Snapshot(t.Context())
 	wantUnavailable(t, err, endpoint(learner)+": it is a learner")
-	if stream := mustRead(t, newSource(t, endpoint(learner), endpoint(leader))); stream.Member.Endpoint != endpoint(leader) {
+	if stream := mustRead(t, newSource(t, endpoint(learner),
+		endpoint(leader))); stream.Member.Endpoint != endpoint(leader) {
 		t.Errorf("%s was read, want the leader rather than the learner", stream.Member.Endpoint)
 	}
 	c.Kill(learner)

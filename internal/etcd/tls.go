@@ -35,8 +35,8 @@ func (f files) config() (*tls.Config, error) {
 			return nil, fmt.Errorf("read the client certificate for etcd, %s with key %s: %w", f.cert, f.key, err)
 		}
 		cfg.Certificates = []tls.Certificate{pair}
-		// The certificate is sent whatever CAs the member asks for: the member then reports what is wrong with it, instead of
-		// that none was sent.
+		// The certificate is sent for any CAs that the member asks for: the member then reports the fault of the certificate,
+		// instead of that none was sent.
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return cfg, nil

@@ -29,7 +29,7 @@ func (c *Conn) why(err error) string {
 	return msg
 }
 
-// hint returns what an operator can do about an error of etcd, or an empty text.
+// hint returns advice for an operator about an error of etcd, or an empty text.
 func (c *Conn) hint(err error) string {
 	if err == nil {
 		return ""

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Is reports whether an address, with or without a port, is one that only this machine can reach: localhost, 127.0.0.0/8
-// or ::1. Other names are not looked up.
+// Is reports whether an address, with or without a port, is one that only this machine can reach: localhost,
+// 127.0.0.0/8 or ::1. Other names are not looked up.
 func Is(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

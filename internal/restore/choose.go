@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,23 @@ type Choice struct {
 	Name   string
 	Latest bool      // the newest READY one
 	At     time.Time // the newest READY one of this time or before
+
+	// AcceptOlder goes on to an older snapshot when a newer one cannot be read for want of access or connection. Without it
+	// only damage goes back: nobody notices that a restore took an older snapshot than it could have.
+	AcceptOlder bool
+	Now         time.Time // of this machine: a snapshot that claims to be of the future is not the latest beside others
 }
+
+// ahead reports whether a snapshot of this time claims to be of the future.
+func (c *Choice) ahead(t time.Time) bool { return t.Sub(c.Now) > snapshot.ClockTolerance }
+
+// covers reports whether the choice may take a snapshot.
+func (c *Choice) covers(s *copies) bool {
+	return (c.Name == "" || s.name == c.Name) && (c.At.IsZero() || !s.time.After(c.At))
+}
+
+// onlyDamage reports whether nothing but damage lets the choice go on to an older snapshot.
+func (c *Choice) onlyDamage() bool { return c.Name == "" && !c.AcceptOlder }
 
 // candidate is a copy that can be restored.
 type candidate struct {
@@ -27,63 +44,128 @@ type candidate struct {
 // URI returns the place of the copy.
 func (c *candidate) URI() string { return c.Locations()[0].URI }
 
-// choose tries copies in order until one is good. Of a snapshot, each repository has a copy. Unless the choice is a
-// name, older snapshots follow, in case the newer ones prove to be damaged. skipped says why chosen copies were left
-// out.
+// copies are those of one snapshot, one of each repository that lists it, in the order of the repositories.
+type copies struct {
+	name string
+	time time.Time
+	all  []listed
+}
+
+// listed is a copy as a listing shows it.
+type listed struct {
+	repository.Entry
+	repo *repository.Repository
+}
+
+// choose tries copies in order until one is good. Of a snapshot, each repository has a copy. Unless the choice is a name,
+// older snapshots follow, in case the newer ones prove to be damaged. A newer one that cannot be read ends it, unless the
+// choice accepts an older one. skipped says why chosen copies were left out.
 func choose(
 	ctx context.Context, repos []*repository.Repository, c Choice, try func(candidate) error,
 ) (skipped []error, err error) {
-	type entry struct {
-		repository.Entry
-		repo *repository.Repository
-	}
-	var all []entry
-	var unread []error
-	for _, s := range repos {
-		entries, err := s.Entries(ctx)
-		if err != nil {
-			unread = append(unread, err)
-			continue
-		}
-		for _, e := range entries {
-			all = append(all, entry{e, s})
-		}
-	}
+	all, unread := listAll(ctx, repos)
 	if len(unread) == len(repos) {
 		return nil, errors.Join(unread...)
 	}
+	if len(unread) > 0 && c.onlyDamage() {
+		return nil, newerMayBe(unread[0])
+	}
 	skipped = unread
-	// Of two copies of a snapshot, that of an earlier repository stays first.
-	slices.SortStableFunc(all, func(a, b entry) int { return b.Time.Compare(a.Time) })
-	for _, e := range all {
-		if c.Name != "" && e.Name != c.Name || !c.At.IsZero() && e.Time.After(c.At) {
+	// When all of them are ahead, it is this machine's clock that is wrong.
+	timely := slices.ContainsFunc(all, func(s *copies) bool { return !c.ahead(s.time) })
+	for _, s := range all {
+		switch {
+		case !c.covers(s):
+			continue
+		case c.Latest && timely && c.ahead(s.time):
+			skipped = append(skipped, fmt.Errorf("%s claims to be of %s, which is in the future; give its name to restore it",
+				s.name, s.time.Format(time.RFC3339)))
 			continue
 		}
+		failed, done, err := s.try(ctx, c, try)
+		skipped = append(skipped, failed...)
+		if done || err != nil {
+			return skipped, err
+		}
+		if unread := firstUnread(failed); unread != nil && c.onlyDamage() {
+			return skipped, newerMayBe(unread)
+		}
+	}
+	return skipped, nothing(c, repos, skipped)
+}
+
+// try tries the copies of a snapshot until one is good, and returns whether one was, and why others before it failed. The
+// error is one that no other copy or snapshot could help against.
+func (s *copies) try(ctx context.Context, c Choice, try func(candidate) error) (failed []error, done bool, err error) {
+	for _, e := range s.all {
 		rec, err := e.repo.Record(ctx, e.Entry)
+		if err == nil && rec.State() == snapshot.StateDeleting && c.Name == "" {
+			err = snapshot.ReasonSnapshotUnreadable.New("%s is being removed; give its name to restore it", e.repo.URI(e.Name))
+		}
 		if err == nil {
 			err = try(candidate{rec, e.repo})
 		}
 		switch {
 		case err == nil:
-			return skipped, nil
+			return failed, true, nil
 		case ctx.Err() != nil:
-			return skipped, context.Cause(ctx)
-		case !damaged(err):
-			return skipped, err
+			return failed, false, context.Cause(ctx)
+		case !ofCopy(err):
+			return failed, false, err
 		}
-		skipped = append(skipped, err)
+		failed = append(failed, err)
 	}
-	return skipped, nothing(c, repos, skipped)
+	return failed, false, nil
 }
 
-// damaged reports whether an error concerns one copy alone, so that another one may be good.
-func damaged(err error) bool {
+// listAll returns the snapshots of all repositories, newest first, and why some repositories could not be listed.
+func listAll(ctx context.Context, repos []*repository.Repository) (all []*copies, unread []error) {
+	byName := map[string]*copies{}
+	for _, r := range repos {
+		entries, err := r.Entries(ctx)
+		if err != nil {
+			unread = append(unread, err)
+			continue
+		}
+		for _, e := range entries {
+			s := byName[e.Name]
+			if s == nil {
+				s = &copies{name: e.Name, time: e.Time}
+				byName[e.Name] = s
+				all = append(all, s)
+			}
+			s.all = append(s.all, listed{e, r})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *copies) int {
+		return cmp.Or(b.time.Compare(a.time), cmp.Compare(b.name, a.name))
+	})
+	return all, unread
+}
+
+// newerMayBe is the error that a newer snapshot than the next one could not be read.
+func newerMayBe(err error) error {
+	return snapshot.ReasonOf(err).New("a newer snapshot cannot be read, or may be there").On(snapshot.BackendOf(err)).Because(err).
+		Advise("nothing was restored; mend the access, or give --accept-older to take the newest snapshot that can be read")
+}
+
+// firstUnread returns the first error of a copy that is not damage: it could not be read. It returns nil when all is damage.
+func firstUnread(errs []error) error {
+	for _, err := range errs {
+		if ofCopy(err) && !snapshot.IsDamage(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// ofCopy reports whether an error concerns one copy or one backend alone, so that another copy may be good.
+func ofCopy(err error) bool {
 	switch snapshot.ReasonOf(err) {
-	case snapshot.ReasonChecksumMismatch, snapshot.ReasonSnapshotUnreadable, snapshot.ReasonManifestUntrusted,
-		snapshot.ReasonBackendUnavailable, snapshot.ReasonBackendAccessDenied, snapshot.ReasonBackendNotFound:
+	case snapshot.ReasonBackendUnavailable, snapshot.ReasonBackendAccessDenied, snapshot.ReasonBackendNotFound, snapshot.ReasonObjectNotFound:
 		return true
 	}
-	return false
+	return snapshot.IsDamage(err)
 }
 
 // nothing is the error that no copy is left.
@@ -102,11 +184,16 @@ func nothing(c Choice, repos []*repository.Repository, skipped []error) error {
 		}
 		where += s.URI("")
 	}
+	if unread := firstUnread(skipped); unread != nil {
+		// Not all of it is damage: the exit code must not say so.
+		return snapshot.ReasonOf(unread).New("no %s in %s could be read", wanted, where).On(snapshot.BackendOf(unread)).
+			Because(errors.Join(skipped...)).Advise("nothing was restored; mend the access, or give another --from")
+	}
 	if len(skipped) > 0 {
 		return snapshot.ReasonSnapshotUnreadable.New("there is no %s in %s that is whole", wanted, where).
 			Because(errors.Join(skipped...)).
 			Advise("nothing was restored; another backend may have a good copy, give it with another --from")
 	}
 	return snapshot.ReasonSnapshotNotFound.New("there is no %s in %s", wanted, where).
-		Advise("list --from shows what there is; --cluster names the cluster, --prefix says where its snapshots lie")
+		Advise("list --from shows the snapshots; --cluster names the cluster, --prefix the place of its keys")
 }

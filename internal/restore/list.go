@@ -24,7 +24,7 @@ func List(
 		switch {
 		case ctx.Err() != nil:
 			return nil, nil, context.Cause(ctx)
-		case err != nil && damaged(err):
+		case err != nil && snapshot.IsDamage(err):
 			skipped = append(skipped, err)
 		case err != nil:
 			return nil, nil, err

@@ -29,7 +29,8 @@ func (m Member) Check() error {
 		return fmt.Errorf("--name: --initial-cluster has no member %q; it is %s", m.Name, members)
 	}
 	cfg := config.ServerConfig{
-		Logger: zap.NewNop(), Name: m.Name, PeerURLs: self[m.Name], InitialPeerURLsMap: members, InitialClusterToken: m.ClusterToken,
+		Logger: zap.NewNop(), Name: m.Name, PeerURLs: self[m.Name], InitialPeerURLsMap: members,
+		InitialClusterToken: m.ClusterToken,
 	}
 	if err := cfg.VerifyBootstrap(); err != nil {
 		return fmt.Errorf("--initial-advertise-peer-urls: it must be what --initial-cluster has for the member %q: %w",

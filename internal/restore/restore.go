@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -55,16 +56,39 @@ func (r *Result) Ahead(now time.Time) bool {
 	return r.Snapshot.CreateTime.Sub(now) > snapshot.ClockTolerance
 }
 
-// Plan returns what [Run] would restore; it reads no more than manifests.
+// Plan returns what [Run] would restore. It makes all checks of the run but one: of the data it reads no more than the
+// beginning, which shows whether it can be read and decrypted.
 func Plan(ctx context.Context, o Options) (res Result, err error) {
 	if err := checkTargets(o); err != nil {
 		return res, err
 	}
 	res.Skipped, err = choose(ctx, o.Repositories, o.Choice, func(c candidate) error {
 		res.Snapshot, res.URI = c.Record, c.URI()
-		return nil
+		if err := roomFor(c, o.DataDir); err != nil {
+			return err
+		}
+		return readable(ctx, c, o.Identities)
 	})
 	return res, err
+}
+
+// readable opens a copy and reads its first bytes.
+func readable(ctx context.Context, c candidate, identities age.Identities) error {
+	in, err := c.repo.OpenCopy(ctx, c.Record, identities)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	if _, err := io.ReadFull(in, make([]byte, 512)); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return nil
+}
+
+// roomFor returns an error when the disk of a directory has no room for what a restore of the copy needs.
+func roomFor(c candidate, dir string) error {
+	size := max(c.DBSize, c.StoredSize)
+	return checkSpace("restore", filepath.Dir(dir), size, Room(size))
 }
 
 // Run restores. Everything is made in a work directory, which is beside the data directory, or in it when that exists
@@ -101,8 +125,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 // fetch reads a copy into a file. When it returns nil, the checksums are right. The pages and keys of a copy without a
 // manifest, or without a comparison of its checksums, are read as well: they show its content.
 func fetch(ctx context.Context, o Options, c candidate, path string) error {
-	size := max(c.DBSize, c.StoredSize)
-	if err := checkSpace("restore", filepath.Dir(path), size, Room(size)); err != nil {
+	if err := roomFor(c, path); err != nil {
 		return err
 	}
 	check := repository.Check{

@@ -60,7 +60,7 @@ func holds(e os.DirEntry) bool {
 func checkParent(what, dir string) error {
 	dir = filepath.Clean(dir)
 	if _, err := os.Lstat(dir); err == nil {
-		return fmt.Errorf("%s: %s is a symbolic link to what does not exist; make that directory first", what, dir)
+		return fmt.Errorf("%s: %s is a symbolic link to a missing directory; make that directory first", what, dir)
 	}
 	if _, err := os.Stat(filepath.Dir(dir)); err != nil {
 		return fmt.Errorf("%s: %w; make the directory above it first", what, err)

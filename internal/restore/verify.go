@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
@@ -62,8 +63,9 @@ func pick(ctx context.Context, repo *repository.Repository, c Choice) (*snapshot
 	if err != nil {
 		return nil, err
 	}
+	timely := slices.ContainsFunc(entries, func(e repository.Entry) bool { return !c.ahead(e.Time) })
 	for _, e := range entries {
-		if c.Latest || e.Name == c.Name {
+		if c.Latest && (!timely || !c.ahead(e.Time)) || e.Name == c.Name {
 			return repo.Record(ctx, e)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// memory is what replicas share: the state of schedules, and who leads.
+// memory is the state that replicas share: the state of schedules, and the leader.
 type memory struct {
 	mu    sync.Mutex
 	last  map[string]time.Time
@@ -56,7 +56,7 @@ func (t *term) PutLastDue(_ context.Context, name string, due time.Time) error {
 	return t.down
 }
 
-// saves notes what was asked for, and answers: a request that has failed with the same failure again, as the service does.
+// saves notes the requests, and answers: a request that has failed gets the same failure again, as from the service.
 type saves struct {
 	mu     sync.Mutex
 	ids    []string
@@ -78,7 +78,8 @@ func (s *saves) save(ctx context.Context, req cluster.SaveRequest) (cluster.Save
 	if s.answer != nil {
 		state, err = s.answer(ctx, n)
 	}
-	if r := snapshot.ReasonOf(err); state == snapshot.StateFailed && (r == snapshot.ReasonEtcdUnavailable || r == snapshot.ReasonBackendUnavailable) {
+	if r := snapshot.ReasonOf(err); state == snapshot.StateFailed &&
+		(r == snapshot.ReasonEtcdUnavailable || r == snapshot.ReasonBackendUnavailable) {
 		s.mu.Lock()
 		if s.failed == nil {
 			s.failed = map[string]error{}
@@ -141,7 +142,8 @@ func want(t *testing.T, got []string, want ...string) {
 func TestSavesWhenDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s saves
-		leadFor(t, newMemory(), runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "*/20 * * * *", "")}), time.Hour+time.Minute)
+		leadFor(t, newMemory(), runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "*/20 * * * *", "")}),
+			time.Hour+time.Minute)
 		want(t, s.times(), "00:20:00", "00:40:00", "01:00:00")
 		if s.ids[0] != fmt.Sprintf("schedule/a/%d", s.at[0].Unix()) {
 			t.Errorf("request id %q", s.ids[0])
@@ -159,7 +161,9 @@ func TestSchedulesOfOneClusterDoNotHoldEachOtherUp(t *testing.T) {
 			return snapshot.StateReady, nil
 		}}
 		leadFor(t, newMemory(), runs(&s,
-			schedule.Schedule{Name: "a", Spec: spec(t, "10 * * * *", "")}, schedule.Schedule{Name: "b", Spec: spec(t, "@every 12m", "")}), 30*time.Minute)
+			schedule.Schedule{Name: "a", Spec: spec(t, "10 * * * *", "")}, schedule.Schedule{
+				Name: "b", Spec: spec(t, "@every 12m", ""),
+			}), 30*time.Minute)
 		want(t, s.times(), "00:10:00", "00:15:00", "00:15:05", "00:24:00") // a, b late, a again, b
 	})
 }
@@ -167,9 +171,11 @@ func TestSchedulesOfOneClusterDoNotHoldEachOtherUp(t *testing.T) {
 func TestMissedRunIsCaughtUpOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s saves
-		m, r := newMemory(), runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "@hourly", "")}, schedule.Schedule{Name: "b", Spec: spec(t, "@every 90m", "")})
+		m, r := newMemory(), runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "@hourly", "")}, schedule.Schedule{
+			Name: "b", Spec: spec(t, "@every 90m", ""),
+		})
 		leadFor(t, m, r, 10*time.Minute)
-		time.Sleep(4*time.Hour + 10*time.Minute) // nobody leads
+		time.Sleep(4*time.Hour + 10*time.Minute) // no replica leads
 		leadFor(t, m, r, 41*time.Minute)
 		want(t, s.times(), "04:20:00", "04:20:00", "04:30:00", "05:00:00")
 		last := time.Date(2000, 1, 1, 4, 0, 0, 0, time.UTC).Unix()
@@ -207,7 +213,7 @@ func TestRunThatFailsIsRepeatedUntilItIsDueAgain(t *testing.T) {
 	})
 }
 
-// What no backend took is kept, and one may take it before the next attempt: that was the run.
+// A backend may take an upload fallback before the next attempt: then the run has succeeded.
 func TestFailedAttemptThatWasDeliveredMeanwhileEndsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s saves
@@ -235,9 +241,11 @@ func TestFailedAttemptThatWasDeliveredMeanwhileEndsTheRun(t *testing.T) {
 	})
 }
 
-// A save that has no outcome, or could not begin, is asked for again under its id: whoever began it has ended it, perhaps.
+// A save without an outcome, or one that could not begin, is requested again under its id: the replica that began it
+// may have ended it.
 func TestRunWithoutAnOutcomeKeepsItsRequest(t *testing.T) {
-	for _, reason := range []snapshot.Reason{snapshot.ReasonSaveInProgress, snapshot.ReasonInterrupted, snapshot.ReasonConflict, snapshot.ReasonCancelled} {
+	for _, reason := range []snapshot.Reason{snapshot.ReasonSaveInProgress, snapshot.ReasonInterrupted,
+		snapshot.ReasonConflict, snapshot.ReasonCancelled} {
 		synctest.Test(t, func(t *testing.T) {
 			s := saves{answer: func(_ context.Context, n int) (snapshot.State, error) {
 				if n < 3 {
@@ -294,7 +302,7 @@ func TestDeposedLeaderDoesNotSave(t *testing.T) {
 	})
 }
 
-// What the leader was saving when its term ended is saved; who leads next sends the same request.
+// A save of the leader goes on after the end of its term; the next leader sends the same request.
 func TestSaveOutlivesTheTermAndItsRunIsSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended error
@@ -319,7 +327,7 @@ func TestSaveOutlivesTheTermAndItsRunIsSentAgain(t *testing.T) {
 				leading, end := context.WithTimeout(ctx, length)
 				defer end()
 				current := m.newTerm()
-				time.AfterFunc(length, func() { m.newTerm() }) // somebody else's, short one
+				time.AfterFunc(length, func() { m.newTerm() }) // another one, a short one
 				lead(leading, current)
 				return leading.Err()
 			},
@@ -385,8 +393,10 @@ func TestJitterIsTheSameEverywhereAndDelaysByHalfTheIntervalAtMost(t *testing.T)
 
 func TestSpecsThatAreRefused(t *testing.T) {
 	for _, c := range []struct{ text, zone string }{
-		{"", ""}, {"* * * *", ""}, {"61 * * * *", ""}, {"@every 0s", ""}, {"@every -1h", ""}, {"@every 10ms", ""}, {"* * 30 2 *", ""}, {"@reboot", ""},
-		{"TZ=Europe/Berlin 0 0 * * *", ""}, {"CRON_TZ=UTC 0 0 * * *", ""}, {"@daily", "Nowhere/Town"}, {"@daily", "Local"}, {"* * * * * *", ""},
+		{"", ""}, {"* * * *", ""}, {"61 * * * *", ""}, {"@every 0s", ""}, {"@every -1h", ""}, {"@every 10ms", ""},
+		{"* * 30 2 *", ""}, {"@reboot", ""},
+		{"TZ=Europe/Berlin 0 0 * * *", ""}, {"CRON_TZ=UTC 0 0 * * *", ""}, {"@daily", "Nowhere/Town"}, {"@daily", "Local"},
+		{"* * * * * *", ""},
 	} {
 		if _, err := schedule.ParseSpec(c.text, c.zone); err == nil {
 			t.Errorf("%q in %q is taken", c.text, c.zone)
@@ -394,15 +404,17 @@ func TestSpecsThatAreRefused(t *testing.T) {
 	}
 }
 
-// What was due last is what counting from one time to the next one comes to, over the changes of summer time as well.
+// Latest gives the last time that counting from one time to the next gives, over the changes of summer time as well.
 func TestMissedRunIsTheLastOfThoseThatWereDue(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	for _, text := range []string{"* * * * *", "*/7 3 * * *", "30 2 * * *", "0 0 1,15 * 5", "@weekly", "@every 47m", "15 1-4 * 3,10 sun"} {
+	for _, text := range []string{"* * * * *", "*/7 3 * * *", "30 2 * * *", "0 0 1,15 * 5", "@weekly", "@every 47m",
+		"15 1-4 * 3,10 sun"} {
 		for range 5 {
 			s := spec(t, text, "Europe/Berlin")
-			after := time.Date(2026, time.Month(1+rnd.IntN(12)), 1+rnd.IntN(28), rnd.IntN(24), rnd.IntN(60), rnd.IntN(60), 0, time.UTC)
+			after := time.Date(2026, time.Month(1+rnd.IntN(12)), 1+rnd.IntN(28), rnd.IntN(24), rnd.IntN(60), rnd.IntN(60), 0,
+				time.UTC)
 			until := after.Add(time.Duration(rnd.Int64N(int64(20 * 24 * time.Hour))))
 			var counted time.Time
 			for next := s.Next(after); !next.After(until); next = s.Next(next) {

@@ -20,7 +20,8 @@ const (
 	repairPause = 30 * time.Second
 )
 
-// intervalSpread is the share by which an interval is longer or shorter, so that many clusters do not list one bucket in step.
+// intervalSpread is the share by which an interval is longer or shorter, so that many clusters do not list one bucket
+// in step.
 const intervalSpread = 0.05
 
 // Config of a [Loop].

@@ -19,7 +19,7 @@ func always(ctx context.Context, lead func(context.Context, schedule.Term)) erro
 	return ctx.Err()
 }
 
-// start runs a loop and returns what stops it and waits for it.
+// start runs a loop and returns the function that stops it and waits for it.
 func start(t *testing.T, cfg schedule.Config) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

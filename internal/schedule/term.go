@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Term is one term of a leader, and what it may write while no other replica leads.
+// Term is one term of a leader: the state of schedules, which no other replica writes during the term.
 type Term interface {
 	// LastDue returns when the last run of a schedule that has ended was due; the zero time when there was none.
 	LastDue(ctx context.Context, schedule string) (time.Time, error)

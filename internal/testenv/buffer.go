@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Buffer is a buffer that can be read while it is written, such as what a program says.
+// Buffer is a buffer that can be read while it is written, such as the output of a program.
 type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -18,7 +18,7 @@ func (b *Buffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// String returns what was written until now.
+// String returns the text so far.
 func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -58,7 +58,7 @@ func (o clusterOptions) binary(tb testing.TB) string {
 	return Tool(tb, o.tools, "go.etcd.io/etcd/server/v3")
 }
 
-// OlderReleases are those of etcd that a cluster can be of besides the one that the service is built with.
+// OlderReleases are the releases of etcd that a cluster can have besides the one that the service is built with.
 var OlderReleases = []string{"3.5", "3.6"}
 
 // Release starts members of one of the [OlderReleases].
@@ -272,7 +272,7 @@ func (c *Cluster) Stop(tb testing.TB, i int) {
 	c.signal(tb, i, syscall.SIGSTOP)
 }
 
-// Cont ends what Stop began.
+// Cont ends a Stop.
 func (c *Cluster) Cont(tb testing.TB, i int) {
 	tb.Helper()
 	c.signal(tb, i, syscall.SIGCONT)
@@ -312,7 +312,8 @@ func (c *Cluster) AddLearner(tb testing.TB) int {
 		}
 		initial = append(initial, name+"="+m.PeerURLs[0])
 	}
-	p.args = append(p.args, "--initial-cluster", strings.Join(initial, ","), "--initial-cluster-state", "existing", "--initial-cluster-token", c.token)
+	p.args = append(p.args, "--initial-cluster", strings.Join(initial, ","), "--initial-cluster-state", "existing",
+		"--initial-cluster-token", c.token)
 	p.start(tb, c.binary)
 	i := len(c.members) - 1
 	c.Eventually(tb, "the learner answers", func(ctx context.Context) error {

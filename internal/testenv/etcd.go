@@ -19,8 +19,8 @@ type Etcd struct {
 	server *member.Server
 }
 
-// StartEtcd starts a single member that ends with the test. Its database says already which version it has: etcd notes that
-// when it serves already, and a snapshot of before does not have it.
+// StartEtcd starts a single member that ends with the test. Its database says already which version it has: etcd notes
+// that when it serves already, and a snapshot of before does not have it.
 func StartEtcd(tb testing.TB, edit ...func(*member.Config)) *Etcd {
 	tb.Helper()
 	cfg := member.Config{Dir: tb.TempDir(), NoFsync: true}

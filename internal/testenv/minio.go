@@ -10,8 +10,8 @@ import (
 // KMSKey is the name of the key that the KMS of [StartMinIO] has.
 const KMSKey = "snapshotd-test"
 
-// StartMinIO starts a server that ends with the test and has what versitygw has not: a KMS, and sessions by STS at the same
-// address. It takes minutes to build once.
+// StartMinIO starts a server that ends with the test. It has two things that versitygw does not have: a KMS, and
+// sessions by STS at the same address. It takes minutes to build once.
 func StartMinIO(tb testing.TB) *S3 {
 	tb.Helper()
 	root, key := tb.TempDir(), make([]byte, 32)
@@ -23,7 +23,8 @@ func StartMinIO(tb testing.TB) *S3 {
 	s.mkdir(s.data)
 	s.args = []string{"server", "--quiet", "--address", s.addr, s.data}
 	s.env = []string{
-		"MINIO_ROOT_USER=" + s3Keys.AccessKeyID, "MINIO_ROOT_PASSWORD=" + s3Keys.SecretAccessKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
+		"MINIO_ROOT_USER=" + s3Keys.AccessKeyID, "MINIO_ROOT_PASSWORD=" + s3Keys.SecretAccessKey, "MINIO_BROWSER=off",
+		"MINIO_UPDATE=off",
 		"MINIO_KMS_SECRET_KEY=" + KMSKey + ":" + base64.StdEncoding.EncodeToString(key),
 	}
 	s.run()

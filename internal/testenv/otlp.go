@@ -95,7 +95,7 @@ func (o *OTLP) WaitSpan(tb testing.TB, name string) Span {
 	return found
 }
 
-// WaitMetric waits for a metric of that name and returns what was last said of it.
+// WaitMetric waits for a metric of that name and returns its last points.
 func (o *OTLP) WaitMetric(tb testing.TB, name string) *metricspb.Metric {
 	tb.Helper()
 	var found *metricspb.Metric
@@ -185,7 +185,9 @@ type otlpTraces struct {
 }
 
 // Export implements the RPC.
-func (s otlpTraces) Export(_ context.Context, req *collectortrace.ExportTraceServiceRequest) (*collectortrace.ExportTraceServiceResponse, error) {
+func (s otlpTraces) Export(
+	_ context.Context, req *collectortrace.ExportTraceServiceRequest,
+) (*collectortrace.ExportTraceServiceResponse, error) {
 	s.o.addTraces(req)
 	return &collectortrace.ExportTraceServiceResponse{}, nil
 }
@@ -196,7 +198,9 @@ type otlpMetrics struct {
 }
 
 // Export implements the RPC.
-func (s otlpMetrics) Export(_ context.Context, req *collectormetrics.ExportMetricsServiceRequest) (*collectormetrics.ExportMetricsServiceResponse, error) {
+func (s otlpMetrics) Export(
+	_ context.Context, req *collectormetrics.ExportMetricsServiceRequest,
+) (*collectormetrics.ExportMetricsServiceResponse, error) {
 	s.o.addMetrics(req)
 	return &collectormetrics.ExportMetricsServiceResponse{}, nil
 }

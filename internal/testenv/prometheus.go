@@ -52,7 +52,7 @@ func StartPrometheus(tb testing.TB, config string) *Prometheus {
 	return p
 }
 
-// Query asks for the values of an expression now. The error is what Prometheus has against the expression.
+// Query asks for the values of an expression now. The error is Prometheus's error for the expression.
 func (p *Prometheus) Query(expr string) ([]float64, error) {
 	body, err := p.get("/api/v1/query", url.Values{"query": {expr}})
 	if err != nil {
@@ -78,7 +78,7 @@ func (p *Prometheus) Query(expr string) ([]float64, error) {
 	return values, nil
 }
 
-// Rule is what has become of an alert.
+// Rule is the state of an alert.
 type Rule struct{ Name, LastError, State string }
 
 // Rules returns the alerts that Prometheus has.

@@ -53,7 +53,7 @@ func (p *Proxy) Bytes() (sent, received int64) {
 	return p.sent, p.received
 }
 
-// SetRate limits what passes to bytes per second, of all connections and both directions together; 0 lifts the limit.
+// SetRate limits the bytes per second of all connections and both directions together; 0 lifts the limit.
 func (p *Proxy) SetRate(bytesPerSecond int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,7 +89,7 @@ func (p *Proxy) Blackhole() {
 	p.swallow = true
 }
 
-// Restore undoes Cut, CutAfter and Blackhole. What a black hole has swallowed stays lost: its connections are closed.
+// Restore undoes Cut, CutAfter and Blackhole. Bytes in a black hole stay lost: their connections are closed.
 func (p *Proxy) Restore() {
 	p.tb.Helper()
 	p.mu.Lock()

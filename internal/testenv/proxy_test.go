@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// echo starts a server that sends back what it gets.
+// echo starts a server that sends back every byte.
 func echo(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

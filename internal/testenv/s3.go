@@ -39,7 +39,8 @@ var s3Keys = aws.Credentials{AccessKeyID: "TEST" + rand.Text()[:16], SecretAcces
 // S3Env returns the credentials of the servers as variables for the environment of a process.
 func S3Env() []string {
 	return []string{
-		"AWS_ACCESS_KEY_ID=" + s3Keys.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + s3Keys.SecretAccessKey, "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_ACCESS_KEY_ID=" + s3Keys.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + s3Keys.SecretAccessKey,
+		"AWS_EC2_METADATA_DISABLED=true",
 	}
 }
 
@@ -63,7 +64,9 @@ func startS3(tb testing.TB, versions bool) *S3 {
 		root: root, data: filepath.Join(root, "data"), addr: freeAddr(tb),
 	}
 	s.mkdir(s.data)
-	s.health, s.env = "/healthy", []string{"ROOT_ACCESS_KEY=" + s3Keys.AccessKeyID, "ROOT_SECRET_KEY=" + s3Keys.SecretAccessKey}
+	s.health, s.env = "/healthy", []string{
+		"ROOT_ACCESS_KEY=" + s3Keys.AccessKeyID, "ROOT_SECRET_KEY=" + s3Keys.SecretAccessKey,
+	}
 	s.args = []string{"--port", s.addr, "--region", s3Region, "--health", s.health, "--keep-alive", "--quiet", "posix"}
 	if !keepsAttributes(s.data) {
 		sidecar := filepath.Join(root, "attributes")

@@ -33,7 +33,8 @@ func TestStoredSnapshots(t *testing.T) {
 			t.Fatal(err)
 		}
 		res, err := database.File(t.Context(), path, database.Options{})
-		if err != nil || res.Revision != s.Revision || res.TotalKeys != s.TotalKeys || res.StorageVersion != s.StorageVersion {
+		if err != nil || res.Revision != s.Revision || res.TotalKeys != s.TotalKeys ||
+			res.StorageVersion != s.StorageVersion {
 			t.Errorf("stored snapshot %d has %+v, %v; described as %+v", n, res, err, s)
 		}
 		if s.Revision <= last {
@@ -55,7 +56,8 @@ func makeStored(t *testing.T) {
 	}
 	for n := range testenv.StoredSnapshots {
 		for i := range 50 >> (4 * n) {
-			if _, err := client.Put(t.Context(), fmt.Sprintf("/registry/things/%d-%d", n, i), strings.Repeat("x", 1000)); err != nil {
+			if _, err := client.Put(t.Context(), fmt.Sprintf("/registry/things/%d-%d", n, i),
+				strings.Repeat("x", 1000)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -99,7 +101,8 @@ func store(t *testing.T, n int, data []byte, s testenv.StoredSnapshot) {
 		t.Fatal(err)
 	}
 	base := filepath.Join(testenv.Root(), "internal", "testenv", "testdata", fmt.Sprintf("etcd-%d", n))
-	for name, content := range map[string][]byte{base + ".json": append(doc, '\n'), base + ".db.zst": e.EncodeAll(data, nil)} {
+	for name, content := range map[string][]byte{base + ".json": append(doc, '\n'),
+		base + ".db.zst": e.EncodeAll(data, nil)} {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -1,5 +1,5 @@
-// Package testenv starts the real things that tests need: etcd members, an S3 server, and the tools that judge the
-// outcome. What it needs it builds from the pinned modules under tools/; nothing but Go has to be installed.
+// Package testenv starts the real programs that tests need: etcd members, an S3 server, and the tools that check the
+// outcome. It builds them from the pinned modules under tools/; only Go has to be installed.
 package testenv
 
 import (
@@ -12,12 +12,12 @@ import (
 	"testing"
 )
 
-// toolFlags are those of .ci/run, so that what it has built beforehand is found in the cache. The tag leaves out most of
-// what Prometheus finds its targets with, and the libraries of a dozen clouds.
+// toolFlags are those of .ci/run, so that tools that were built beforehand are found in the cache. The tag leaves out
+// most of Prometheus's service discovery, and the libraries of a dozen clouds.
 const toolFlags = "-mod=mod -buildvcs=false -tags=remove_all_sd"
 
-// Tool builds a tool of one of the modules under tools/ and returns the path of the program. Builds are cached by Go, and
-// packages that are tested side by side wait for each other.
+// Tool builds a tool of one of the modules under tools/ and returns the path of the program. Builds are cached by Go,
+// and packages that are tested side by side wait for each other.
 func Tool(tb testing.TB, module, pkg string) string {
 	tb.Helper()
 	toolMu.Lock()

@@ -57,7 +57,9 @@ func nowhere(s *stored) {
 }
 
 func disproved(s *stored) {
-	s.Verification = &snapshot.Verification{Level: snapshot.LevelDrill, Error: "a page is broken", Time: s.CreateTime.Add(time.Minute)}
+	s.Verification = &snapshot.Verification{
+		Level: snapshot.LevelDrill, Error: "a page is broken", Time: s.CreateTime.Add(time.Minute),
+	}
 }
 
 func copiedAnew(s *stored) {
@@ -107,28 +109,49 @@ func TestTheVerdictOnACluster(t *testing.T) {
 		want    console.Verdict
 		says    []string // of each finding, in order
 	}{
-		"saved and proven":            {[]*snapshot.Record{saved("a", hour, proven)}, console.Safe, nil},
-		"proven once":                 {[]*snapshot.Record{saved("b", hour), saved("a", 50*hour, proven)}, console.Safe, nil},
-		"a save under way":            {[]*snapshot.Record{saved("b", 0, saving), saved("a", hour, proven)}, console.Safe, nil},
-		"nothing at all":              {nil, console.Danger, []string{"no snapshot that could be restored"}},
-		"nothing but a save":          {[]*snapshot.Record{saved("a", 0, saving)}, console.Danger, []string{"no snapshot that could be restored; one is being saved"}},
-		"never proven":                {[]*snapshot.Record{saved("a", hour)}, console.Attention, []string{"No restore was ever proven"}},
-		"a failed save":               {[]*snapshot.Record{saved("b", 0, nowhere), saved("a", hour, proven)}, console.Danger, []string{"The last save failed: read the snapshot: etcd does not answer"}},
-		"saved after it failed":       {[]*snapshot.Record{saved("b", 0), saved("a", hour, nowhere), saved("c", 2*hour, proven)}, console.Safe, nil},
-		"a failed copy":               {[]*snapshot.Record{saved("b", 0, notOnS3), saved("a", hour, proven)}, console.Attention, []string{"did not reach every backend: put it into s3: access denied", "1 copy is waiting to be brought to s3"}},
-		"only a failed copy":          {[]*snapshot.Record{saved("b", 0, notOnS3, proven)}, console.Attention, []string{"No snapshot is on all of its backends; the newest that can be restored is b", "did not reach", "waiting"}},
-		"two copies wait":             {[]*snapshot.Record{saved("c", 0, proven), saved("b", hour, notOnS3), saved("a", hour, notOnS3)}, console.Attention, []string{"2 copies are waiting"}},
-		"a backend without any":       {[]*snapshot.Record{saved("a", hour, proven, onLocalAlone)}, console.Attention, []string{"s3 holds none"}},
-		"on a fallback alone":         {[]*snapshot.Record{saved("a", 0, onFallback)}, console.Danger, []string{"on the disk of node-1 alone", "The last save failed", "brought to local", "brought to s3"}},
-		"the newest is no good":       {[]*snapshot.Record{saved("b", hour, disproved), saved("a", 2*hour, proven)}, console.Danger, []string{"b, did not pass its verification: a page is broken"}},
-		"an older one is no good":     {[]*snapshot.Record{saved("b", hour, proven), saved("a", 2*hour, disproved)}, console.Attention, []string{"a did not pass its last verification"}},
-		"a damaged copy was replaced": {[]*snapshot.Record{saved("b", hour, copiedAnew), saved("a", 2*hour, proven)}, console.Attention, []string{"b did not pass its last verification, and none since was"}},
-		"a schedule that goes on":     {hours(hour + time.Minute), console.Safe, nil},
-		"a schedule that has stopped": {hours(5 * hour), console.Attention, []string{"No scheduled save for 5h; the ones before began about every 60m"}},
-		"encrypted, and read back":    {[]*snapshot.Record{saved("a", hour, encrypted, readBack)}, console.Safe, []string{"They are encrypted"}},
-		"encrypted, and never read":   {[]*snapshot.Record{saved("a", hour, encrypted)}, console.Attention, []string{"No restore was ever proven"}},
-		"encrypted, and proven":       {[]*snapshot.Record{saved("a", hour, encrypted, proven)}, console.Safe, nil},
-		"adopted alone":               {[]*snapshot.Record{saved("a", 5*hour, adopted, proven)}, console.Safe, nil},
+		"saved and proven": {[]*snapshot.Record{saved("a", hour, proven)}, console.Safe, nil},
+		"proven once":      {[]*snapshot.Record{saved("b", hour), saved("a", 50*hour, proven)}, console.Safe, nil},
+		"a save under way": {[]*snapshot.Record{
+			saved("b", 0, saving), saved("a", hour, proven),
+		}, console.Safe, nil},
+		"nothing at all": {nil, console.Danger, []string{"no snapshot that could be restored"}},
+		"nothing but a save": {[]*snapshot.Record{saved("a", 0, saving)}, console.Danger,
+			[]string{"no snapshot that could be restored; one is being saved"}},
+		"never proven": {[]*snapshot.Record{saved("a", hour)}, console.Attention,
+			[]string{"No restore was ever proven"}},
+		"a failed save": {[]*snapshot.Record{saved("b", 0, nowhere), saved("a", hour, proven)}, console.Danger,
+			[]string{"The last save failed: read the snapshot: etcd does not answer"}},
+		"saved after it failed": {[]*snapshot.Record{
+			saved("b", 0), saved("a", hour, nowhere), saved("c", 2*hour, proven),
+		}, console.Safe, nil},
+		"a failed copy": {[]*snapshot.Record{saved("b", 0, notOnS3), saved("a", hour, proven)},
+			console.Attention, []string{"did not reach every backend: put it into s3: access denied",
+				"1 copy is waiting to be brought to s3"}},
+		"only a failed copy": {[]*snapshot.Record{saved("b", 0, notOnS3, proven)}, console.Attention, []string{
+			"No snapshot is on all of its backends; the newest that can be restored is b", "did not reach", "waiting",
+		}},
+		"two copies wait": {[]*snapshot.Record{saved("c", 0, proven), saved("b", hour, notOnS3),
+			saved("a", hour, notOnS3)}, console.Attention, []string{"2 copies are waiting"}},
+		"a backend without any": {[]*snapshot.Record{saved("a", hour, proven, onLocalAlone)}, console.Attention,
+			[]string{"s3 holds none"}},
+		"on a fallback alone": {[]*snapshot.Record{saved("a", 0, onFallback)}, console.Danger, []string{
+			"on the disk of node-1 alone", "The last save failed", "brought to local", "brought to s3",
+		}},
+		"the newest is no good": {[]*snapshot.Record{saved("b", hour, disproved), saved("a", 2*hour, proven)},
+			console.Danger, []string{"b, did not pass its verification: a page is broken"}},
+		"an older one is no good": {[]*snapshot.Record{saved("b", hour, proven), saved("a", 2*hour, disproved)},
+			console.Attention, []string{"a did not pass its last verification"}},
+		"a damaged copy was replaced": {[]*snapshot.Record{saved("b", hour, copiedAnew), saved("a", 2*hour, proven)},
+			console.Attention, []string{"b did not pass its last verification, and none since was"}},
+		"a schedule that goes on": {hours(hour + time.Minute), console.Safe, nil},
+		"a schedule that has stopped": {hours(5 * hour), console.Attention,
+			[]string{"No scheduled save for 5h; the ones before began about every 60m"}},
+		"encrypted, and read back": {[]*snapshot.Record{saved("a", hour, encrypted, readBack)}, console.Safe,
+			[]string{"They are encrypted"}},
+		"encrypted, and never read": {[]*snapshot.Record{saved("a", hour, encrypted)}, console.Attention,
+			[]string{"No restore was ever proven"}},
+		"encrypted, and proven": {[]*snapshot.Record{saved("a", hour, encrypted, proven)}, console.Safe, nil},
+		"adopted alone":         {[]*snapshot.Record{saved("a", 5*hour, adopted, proven)}, console.Safe, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := console.VerdictOn("prod", []string{"local", "s3"}, c.records, true, now)
@@ -149,13 +172,16 @@ func TestWhatIsSaidOfEachBackend(t *testing.T) {
 		saved("c", 0, saving), saved("b", time.Minute, notOnS3), saved("a", time.Hour, proven),
 	}, false, now)
 	local, s3 := c.Backends[0], c.Backends[1]
-	if local.Last != "READY" || local.Newest.Name != "b" || local.Newest.URI != "file:///backups/prod/b.db.zst" || local.Waiting != 0 {
+	if local.Last != "READY" || local.Newest.Name != "b" || local.Newest.URI != "file:///backups/prod/b.db.zst" ||
+		local.Waiting != 0 {
 		t.Errorf("local is %+v", local)
 	}
-	if s3.Last != "FAILED" || s3.Error != "access denied" || s3.Newest.Name != "a" || s3.Waiting != 1 || !s3.Next.Equal(now.Add(time.Minute)) {
+	if s3.Last != "FAILED" || s3.Error != "access denied" || s3.Newest.Name != "a" || s3.Waiting != 1 ||
+		!s3.Next.Equal(now.Add(time.Minute)) {
 		t.Errorf("s3 is %+v", s3)
 	}
-	if c.Saving.Name != "c" || c.LastSave.Name != "b" || c.Newest.Name != "a" || c.Proven.Name != "a" || c.Examined != 3 || c.All {
+	if c.Saving.Name != "c" || c.LastSave.Name != "b" || c.Newest.Name != "a" || c.Proven.Name != "a" || c.Examined != 3 ||
+		c.All {
 		t.Errorf("the cluster is %+v", c)
 	}
 }
@@ -187,7 +213,8 @@ func TestTheMarkChangesWithEveryRecord(t *testing.T) {
 
 func TestACatalogThatCannotBeReadIsNoVerdict(t *testing.T) {
 	c := console.Unreadable("prod", []string{"local"}, errors.New("etcd has no leader"))
-	if c.Verdict != console.Unknown || c.Newest != nil || !strings.Contains(c.Findings[0].Text, "etcd has no leader") || c.Backends[0].Name != "local" {
+	if c.Verdict != console.Unknown || c.Newest != nil || !strings.Contains(c.Findings[0].Text, "etcd has no leader") ||
+		c.Backends[0].Name != "local" {
 		t.Errorf("it is %+v", c)
 	}
 }

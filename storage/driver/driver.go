@@ -18,10 +18,10 @@ type Kind struct {
 	Example string // a URL, as errors show it: file:///DIRECTORY
 	Params  Params // of the URL, beside prefix=
 
-	// New returns the store at a location, or an error that says what is wrong with the URL. It does no I/O: what
-	// cannot be opened is an error of the first call, and is tried again with the next one.
+	// New returns the store at a location, or an error that names the mistake in the URL. It does no I/O: a
+	// store that cannot be opened is an error of the first call, and is tried again with the next one.
 	New func(Location, Options) (Store, error)
-	// Explain says what an error of the store means. A verdict without a reason leaves it to package storage.
+	// Explain returns the meaning of an error of the store. A verdict without a reason leaves it to package storage.
 	Explain func(error) Verdict
 	// Blocking is set when calls cannot be ended from outside. They run under the stall guard then.
 	Blocking bool
@@ -40,10 +40,10 @@ type Limiter interface {
 	Wait(ctx context.Context, bytes int) error
 }
 
-// Options are what a backend is given beside its URL.
+// Options are the settings of a backend that are not in its URL.
 type Options struct {
 	StallTimeout time.Duration // how long nothing may move; above 0
-	UploadLimit  Limiter       // of what is sent over the network; may be nil
+	UploadLimit  Limiter       // of uploads over the network; may be nil
 }
 
 // Store is one place of a kind. Keys were checked; the location's prefix comes before them. Errors are as they come,
@@ -51,7 +51,7 @@ type Options struct {
 type Store interface {
 	// URI returns where a key is, for a person.
 	URI(key string) string
-	// Put stores what src gives, as [repository.Backend] says.
+	// Put stores all bytes of src, as [repository.Backend] says.
 	Put(ctx context.Context, key string, src *Source, opts repository.PutOptions) error
 	// Get opens an extent of an object. An extent that begins behind the end has no bytes.
 	Get(ctx context.Context, key string, x Extent) (io.ReadCloser, error)
@@ -61,10 +61,10 @@ type Store interface {
 	Sweep(ctx context.Context, prefix string, opts repository.SweepOptions) (int64, error)
 }
 
-// metadataDir is where K3s and RKE2 keep what they know of a snapshot, in a file of the same name.
+// metadataDir is the directory in which K3s and RKE2 keep a snapshot's metadata, in a file of the same name.
 const metadataDir = ".metadata"
 
-// MetadataKey returns the key of what K3s keeps of an object beside it.
+// MetadataKey returns the key of the metadata that K3s keeps beside an object.
 func MetadataKey(key string) string {
 	dir, name := path.Split(key)
 	return dir + metadataDir + "/" + name
@@ -75,7 +75,7 @@ type MetadataReader interface {
 	Metadata(ctx context.Context, key string) (io.ReadCloser, error)
 }
 
-// Metadata opens what K3s keeps of an object.
+// Metadata opens the metadata that K3s keeps of an object.
 func Metadata(ctx context.Context, s Store, key string) (io.ReadCloser, error) {
 	if m, ok := s.(MetadataReader); ok {
 		return m.Metadata(ctx, key)
@@ -83,7 +83,7 @@ func Metadata(ctx context.Context, s Store, key string) (io.ReadCloser, error) {
 	return s.Get(ctx, MetadataKey(key), Whole)
 }
 
-// Close gives back what a store has opened, if it is an [io.Closer].
+// Close closes a store that is an [io.Closer].
 func Close(s Store) error {
 	if c, ok := s.(io.Closer); ok {
 		return c.Close()

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// Params are the parameters that a kind's URLs may have, each with what checks its value; nil takes any. A check's
+// Params are the parameters that a kind's URLs may have, each with a check of its value; nil takes any. A check's
 // error continues a sentence that begins with the parameter's name.
 type Params map[string]func(value string) error
 
-// CheckBool takes what [strconv.ParseBool] does.
+// CheckBool takes the words of [strconv.ParseBool].
 func CheckBool(v string) error {
 	if _, err := strconv.ParseBool(v); err != nil {
 		return fmt.Errorf("is %q; allowed: true, false", v)

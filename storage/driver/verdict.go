@@ -9,7 +9,7 @@ import (
 // RetryAfter is when a backend that did not answer may be back.
 const RetryAfter = 10 * time.Second
 
-// Verdict is what an error means.
+// Verdict is the meaning of an error.
 type Verdict struct {
 	Reason snapshot.Reason
 	Text   string // the error in few words; never empty

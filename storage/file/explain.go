@@ -6,7 +6,7 @@ import (
 	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
-// explain says of a directory that is not there what can be done. Everything else is an error of the operating system.
+// explain has a hint for a directory that is not there. Everything else is an error of the operating system.
 func explain(err error) driver.Verdict {
 	if _, ok := errors.AsType[*rootError](err); ok {
 		return driver.Missing(plain(err), "mount or create it, or correct the URL; it is not created by itself")

@@ -53,7 +53,8 @@ type Store struct {
 func New(loc driver.Location) (*Store, error) {
 	u := loc.URL
 	if u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path) || path.Clean(u.Path) == "/" {
-		return nil, errors.New("its URL does not name a directory; write it as file:///DIRECTORY, an absolute path after three slashes")
+		const form = "write it as file:///DIRECTORY, an absolute path after three slashes"
+		return nil, errors.New("its URL does not name a directory; " + form)
 	}
 	return &Store{root: filepath.FromSlash(path.Clean(u.Path)), prefix: loc.Prefix, fsync: (*os.File).Sync}, nil
 }
@@ -78,7 +79,9 @@ func (f *Store) open() (*blob.Bucket, error) {
 		return nil, err
 	}
 	if f.bucket == nil {
-		b, err := fileblob.OpenBucket(f.root, &fileblob.Options{NoTempDir: true, Metadata: fileblob.MetadataDontWrite, DirFileMode: dirMode})
+		b, err := fileblob.OpenBucket(f.root, &fileblob.Options{
+			NoTempDir: true, Metadata: fileblob.MetadataDontWrite, DirFileMode: dirMode,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -87,7 +90,7 @@ func (f *Store) open() (*blob.Bucket, error) {
 	return f.bucket, nil
 }
 
-// rootError is that the directory itself is not there: nothing is known of what is in it.
+// rootError is that the directory itself is not there: nothing is known of its files.
 type rootError struct {
 	dir string
 	why string

@@ -218,6 +218,54 @@ func TestWhatCannotBeSyncedIsNotVisible(t *testing.T) {
 	}
 }
 
+// A disk that loses the end of a file after it was synced is found out at once.
+func TestFileThatIsNotWholeIsAnError(t *testing.T) {
+	b, store, dir := newLocal(t, "")
+	target := filepath.Join(dir, "default", "x.db")
+	for name, lose := range map[string]func() error{
+		"cut": func() error { return os.Truncate(target, 3) }, "gone": func() error { return os.Remove(target) },
+	} {
+		store.SetFsync(func(f *os.File) error {
+			info, err := f.Stat()
+			if err == nil && info.IsDir() && filepath.Base(f.Name()) == "default" {
+				return lose()
+			}
+			return err
+		})
+		err := put(t.Context(), b, "default/x.db")
+		if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if _, err := b.Stat(t.Context(), "default/x.db"); !errors.Is(err, snapshot.ErrNotFound) {
+			t.Errorf("%s: it is visible: %v", name, err)
+		}
+	}
+}
+
+// Reasons of single objects are not those of the whole directory.
+func TestReasonsOfObjects(t *testing.T) {
+	b, _, _ := newLocal(t, "")
+	if err := put(t.Context(), b, "default/x.db"); err != nil {
+		t.Fatal(err)
+	}
+	_, absent := b.Stat(t.Context(), "default/y.db")
+	there := b.Put(t.Context(), "default/x.db", strings.NewReader(""), repository.PutOptions{ContentType: "a/b", IfAbsent: true})
+	_, noRange := b.Get(t.Context(), "default/x.db", repository.Range{Offset: -1, Length: 5})
+	for _, test := range []struct {
+		err  error
+		want snapshot.Reason
+	}{
+		{absent, snapshot.ReasonObjectNotFound}, {there, snapshot.ReasonObjectExists}, {noRange, snapshot.ReasonInvalidArgument},
+		{put(t.Context(), b, "default/x\n.db"), snapshot.ReasonInvalidArgument},
+		{put(t.Context(), b, "default/"+strings.Repeat("x", 300)), snapshot.ReasonInvalidArgument},
+	} {
+		e, ok := errors.AsType[*snapshot.Error](test.err)
+		if !ok || e.Reason != test.want || e.Retry != 0 {
+			t.Errorf("got %v (%s), want %s and no retry", test.err, snapshot.ReasonOf(test.err), test.want)
+		}
+	}
+}
+
 func TestUnreadableDirectoryIsAnError(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("root reads everything")

@@ -13,7 +13,8 @@ import (
 	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
-// List reads the directory itself: fileblob walks the whole tree for each page, and skips what it cannot read.
+// List reads the directory itself: fileblob walks the whole tree for each page, and skips directories that it cannot
+// read.
 func (f *Store) List(ctx context.Context, prefix string) iter.Seq2[repository.Object, error] {
 	return func(yield func(repository.Object, error) bool) {
 		for e, err := range f.entries(ctx, prefix) {
@@ -56,9 +57,9 @@ func (f *Store) entries(ctx context.Context, prefix string) iter.Seq2[entry, err
 				continue
 			}
 			path := filepath.Join(dir, d.Name())
-			info, err := os.Stat(path) // of what a symbolic link points to, as get does
+			info, err := os.Stat(path) // of the target of a symbolic link, as Get does
 			if errors.Is(err, fs.ErrNotExist) || d.Type()&fs.ModeSymlink != 0 && leadsNowhere(err) {
-				continue // removed since; whoever looks for it by its name gets the error
+				continue // removed since; Stat with its name says why
 			}
 			if err != nil {
 				yield(entry{}, err)
@@ -73,7 +74,8 @@ func (f *Store) entries(ctx context.Context, prefix string) iter.Seq2[entry, err
 
 // leadsNowhere reports whether an error is of a symbolic link: a loop, or a way that is closed or does not go on.
 func leadsNowhere(err error) bool {
-	return errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, fs.ErrPermission)
+	return errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) ||
+		errors.Is(err, fs.ErrPermission)
 }
 
 func (f *Store) readDir(dir string) ([]fs.DirEntry, error) {

@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,8 +16,9 @@ import (
 	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
-// Put writes a temporary file beside the target, makes it durable, renames it, and makes that durable. The directory is
-// open all the while: an error to open it is seen before anything is written, and its disk cannot be unmounted.
+// Put writes a temporary file beside the target, makes it durable, looks whether it is whole, renames it, makes that
+// durable, and looks once whether it is there. The directory is open all the while: an error to open it is seen before anything is
+// written, and its disk cannot be unmounted.
 func (f *Store) Put(ctx context.Context, key string, src *driver.Source, opts repository.PutOptions) error {
 	bucket, err := f.open()
 	if err != nil {
@@ -46,11 +48,17 @@ func (f *Store) Put(ctx context.Context, key string, src *driver.Source, opts re
 		}
 		return err
 	}
+	// Another writer may have put its own file there meanwhile; so the size is compared before the rename.
+	if _, err := os.Stat(target); err != nil {
+		return fmt.Errorf("it was written and is not there: %w", err)
+	}
 	return nil
 }
 
 // write makes the file, under its temporary name, and renames it.
-func (f *Store) write(ctx context.Context, bucket *blob.Bucket, key string, src *driver.Source, opts repository.PutOptions) error {
+func (f *Store) write(
+	ctx context.Context, bucket *blob.Bucket, key string, src *driver.Source, opts repository.PutOptions,
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var file *os.File
@@ -70,6 +78,9 @@ func (f *Store) write(ctx context.Context, bucket *blob.Bucket, key string, src 
 	if err = src.CopyTo(w); err == nil {
 		err = f.fsync(file)
 	}
+	if err == nil {
+		err = whole(file, src.Size())
+	}
 	if err != nil {
 		cancel() // before Close, which commits otherwise
 		_ = w.Close()
@@ -78,6 +89,15 @@ func (f *Store) write(ctx context.Context, bucket *blob.Bucket, key string, src 
 	err = w.Close()
 	if opts.IfAbsent && gcerrors.Code(err) == gcerrors.FailedPrecondition {
 		return snapshot.ErrExists
+	}
+	return err
+}
+
+// whole returns an error unless a file has all the bytes that were written to it.
+func whole(file *os.File, size int64) error {
+	info, err := file.Stat()
+	if err == nil && info.Size() != size {
+		err = fmt.Errorf("it has %d bytes of the %d that were written", info.Size(), size)
 	}
 	return err
 }

@@ -39,6 +39,7 @@ type connection struct {
 	http      *http.Client
 	checksums aws.RequestChecksumCalculation
 	upload    uploadOptions
+	features  features
 }
 
 // configError is that the configuration, or the SDK's, is not complete or cannot be read.
@@ -60,22 +61,27 @@ func (s *Store) connect(ctx context.Context) (*connection, error) {
 		return nil, &configError{err, "the file is needed to know the server; mend it, or the URL"}
 	}
 	cfg.Logger = logging.Nop{} // it would write to standard error
-	cfg.HTTPClient = &stall.Client{HTTP: client, Limit: s.opts.StallTimeout, Uploads: s.opts.UploadLimit, Slow: completes}
-	if retryer := cfg.Retryer; retryer != nil {
-		cfg.Retryer = func() aws.Retryer { return noRetryOfStalls{retryer()} }
+	cfg.HTTPClient = &stall.Client{
+		HTTP: client, Limit: s.opts.StallTimeout, Uploads: s.opts.UploadLimit, Slow: completes,
 	}
+	if base := cfg.Retryer; base != nil {
+		cfg.Retryer = func() aws.Retryer { return retryer{base()} }
+	}
+	c := &connection{http: client, checksums: cfg.RequestChecksumCalculation, upload: uploadOptionsOf(s.params)}
 	// Spans of the requests; the server is not told of them.
-	otelaws.AppendMiddlewares(&cfg.APIOptions, otelaws.WithTextMapPropagator(propagation.NewCompositeTextMapPropagator()))
-	return &connection{
-		http: client, checksums: cfg.RequestChecksumCalculation, upload: uploadOptionsOf(s.params),
-		client: s3.NewFromConfig(cfg, func(o *s3.Options) {
-			o.UsePathStyle = s.isSet(pathStyleParam) || s.isSet(legacyPathStyleParam)
-			o.UseAccelerate = s.isSet(accelerateParam)
-			o.EndpointOptions.DisableHTTPS = s.isSet(disableHTTPSParam)
-			o.HTTPSignerV4 = &signer{}
-		}),
-	}, nil
+	otelaws.AppendMiddlewares(&cfg.APIOptions,
+		otelaws.WithTextMapPropagator(propagation.NewCompositeTextMapPropagator()))
+	cfg.APIOptions = append(cfg.APIOptions, addChecks(&requestNotes{&c.features, s.bucketInHost()}))
+	c.client = s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.UsePathStyle = s.pathStyle()
+		o.UseAccelerate = s.isSet(accelerateParam)
+		o.EndpointOptions.DisableHTTPS = s.isSet(disableHTTPSParam)
+		o.HTTPSignerV4 = &signer{}
+	})
+	return c, nil
 }
+
+func (s *Store) pathStyle() bool { return s.isSet(pathStyleParam) || s.isSet(legacyPathStyleParam) }
 
 func (s *Store) isSet(param string) bool {
 	v, err := strconv.ParseBool(s.params.Get(param))
@@ -97,10 +103,11 @@ func (s *Store) config(ctx context.Context) (aws.Config, error) {
 	}
 	if cfg.Credentials != nil && !aws.IsCredentialsProvider(cfg.Credentials, aws.AnonymousCredentials{}) &&
 		!aws.IsCredentialsProvider(cfg.Credentials, (*aws.AnonymousCredentials)(nil)) {
-		cfg.Credentials = &fileCredentials{current: cfg.Credentials, stamp: stamp, load: func(ctx context.Context) (aws.CredentialsProvider, error) {
+		load := func(ctx context.Context) (aws.CredentialsProvider, error) {
 			fresh, err := gcaws.V2ConfigFromURLParams(ctx, rest)
 			return fresh.Credentials, err
-		}}
+		}
+		cfg.Credentials = &fileCredentials{current: cfg.Credentials, stamp: stamp, load: load}
 	}
 	if cfg.Region == "" {
 		if !s.params.Has(endpointParam) {
@@ -145,19 +152,10 @@ func (s *Store) newHTTPClient(base aws.HTTPClient) (*http.Client, error) {
 	if proxy, err := url.Parse(s.params.Get(proxyParam)); err == nil && proxy.Host != "" { // it was checked
 		transport.Proxy = http.ProxyURL(proxy)
 	}
+	(&proxies{}).watch(transport)
 	return &http.Client{
 		Transport: transport,
 		// The signature is for the first address; the SDK makes an error of a redirect.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
-}
-
-// noRetryOfStalls does not try a request again that stalled: the server had its time.
-type noRetryOfStalls struct{ aws.Retryer }
-
-func (r noRetryOfStalls) IsErrorRetryable(err error) bool {
-	if _, stalled := errors.AsType[*stall.Error](err); stalled {
-		return false
-	}
-	return r.Retryer.IsErrorRetryable(err)
 }

@@ -89,21 +89,21 @@ func TestCredentialsThatCannotBeHad(t *testing.T) {
 	}{
 		"none at all": {
 			map[string]string{"AWS_EC2_METADATA_DISABLED": "true"}, "",
-			snapshot.ReasonBackendAccessDenied, "PutObject: there are no credentials to sign the request with (give credentials: AWS_ACCESS_KEY_ID",
+			snapshot.ReasonBackendAccessDenied, "HeadObject: there are no credentials to sign the request with (give credentials: AWS_ACCESS_KEY_ID",
 		},
 		"a metadata service that refuses": {
 			map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": refuse(http.StatusForbidden, ""), "AWS_EC2_METADATA_V1_DISABLED": "true"}, "",
-			snapshot.ReasonBackendAccessDenied, "PutObject: there are no credentials to sign the request with (give credentials: AWS_ACCESS_KEY_ID",
+			snapshot.ReasonBackendAccessDenied, "HeadObject: there are no credentials to sign the request with (give credentials: AWS_ACCESS_KEY_ID",
 		},
 		"a role that may not be had": {
 			map[string]string{"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL_STS": refuse(http.StatusForbidden, refused)},
 			"&role=" + url.QueryEscape("arn:aws:iam::1:role/backup"),
-			snapshot.ReasonBackendAccessDenied, "PutObject: get credentials: AssumeRole: 403 AccessDenied: you may not (check role=",
+			snapshot.ReasonBackendAccessDenied, "HeadObject: get credentials: AssumeRole: 403 AccessDenied: you may not (check role=",
 		},
 		"an STS that is down": {
 			map[string]string{"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1"},
 			"&role=" + url.QueryEscape("arn:aws:iam::1:role/backup"),
-			snapshot.ReasonBackendUnavailable, "PutObject: get credentials: AssumeRole: dial tcp 127.0.0.1:1: connect: connection refused",
+			snapshot.ReasonBackendUnavailable, "HeadObject: get credentials: AssumeRole: dial tcp 127.0.0.1:1: connect: connection refused",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,11 +125,12 @@ func TestCredentialsThatCannotBeHad(t *testing.T) {
 }
 
 func TestAServerThatHangsUp(t *testing.T) {
+	t.Parallel()
 	b := newBucket(testenv.StartS3(t))
 	front := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	t.Cleanup(front.Close)
 	err := put(t.Context(), b.backend(t, front.Listener.Addr().String(), ""), "default/x.db", 10)
-	if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable || !strings.Contains(err.Error(), "PutObject: the connection broke off (EOF)") {
+	if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable || !strings.Contains(err.Error(), "HeadObject: the connection broke off (EOF)") {
 		t.Errorf("%v", err)
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -20,13 +22,27 @@ import (
 )
 
 const (
+	hintRegion      = "the bucket may be in another region; set region= in the URL"
+	hintConditional = "a server that does not know If-None-Match needs conditional_writes=false in the URL"
+	hintTrailer     = "a server that does not take checksums behind the body needs " +
+		"request_checksum_calculation=when_required in the URL"
+	hintParts = "a server that takes fewer than 10,000 parts of an upload needs max_parts= in the URL, for example " +
+		"max_parts=1000"
+	hintBucketHost = "the host of endpoint= begins with the bucket's name, which the client adds by itself; write " +
+		"it without"
+	hintCold        = "the object is in a storage class whose objects cannot be read at once; restore it in the bucket first"
+	hintKey         = "the access key is not known there or has expired; check AWS_ACCESS_KEY_ID, or the profile"
 	hintNoBucket    = "create it, or correct the bucket, endpoint or region of the URL; it is not created by itself"
-	hintPermissions = "the credentials need s3:ListBucket, s3:ListBucketMultipartUploads and s3:GetObject, PutObject, DeleteObject, " +
-		"AbortMultipartUpload, ListMultipartUploadParts"
+	hintPermissions = "the credentials need s3:ListBucket, s3:ListBucketMultipartUploads and s3:GetObject, PutObject, " +
+		"DeleteObject, AbortMultipartUpload, ListMultipartUploadParts"
 )
 
-// apiError returns the code and HTTP status with which a server answered; empty and 0 when it did not.
+// apiError returns the code and HTTP status with which a server answered; empty and 0 when it did not, or when its
+// answer breaks the protocol.
 func apiError(err error) (code string, status int) {
+	if _, invalid := errors.AsType[*answerError](err); invalid {
+		return "", 0
+	}
 	if e, ok := errors.AsType[smithy.APIError](err); ok {
 		code = e.ErrorCode()
 	}
@@ -36,18 +52,12 @@ func apiError(err error) (code string, status int) {
 	return code, status
 }
 
-// explain tells apart what a server answered, what kept a request from being sent, and a configuration that is not
-// complete.
+// explain tells apart the answers of a server, causes that kept a request from being sent, and a configuration that is
+// not complete.
 func explain(err error) driver.Verdict {
 	text := plain(err)
-	if _, ok := errors.AsType[*bucketError](err); ok {
-		return driver.Missing(text, hintNoBucket)
-	}
-	if _, ok := errors.AsType[*replacedError](err); ok {
-		return driver.Unavailable(replacedText, "read it again")
-	}
-	if e, ok := errors.AsType[*configError](err); ok {
-		return driver.Unavailable(text, e.hint)
+	if v, ok := ownError(err, text); ok {
+		return v
 	}
 	if strings.Contains(text, "checksum did not match") { // the SDK has no other name for it
 		const hint = "the server's copy is damaged: use another backend's or another snapshot"
@@ -56,13 +66,41 @@ func explain(err error) driver.Verdict {
 	if v, ok := unsigned(err); ok {
 		return v
 	}
-	if code, status := apiError(err); code != "" || status >= http.StatusMultipleChoices {
-		return answered(code, status, text)
+	code, status := apiError(err)
+	v := driver.Verdict{Text: text}
+	if code != "" || status >= http.StatusMultipleChoices {
+		v = answered(code, status, text)
+	} else if hint := hintName(err) + hintTLS(err); hint != "" {
+		v = driver.Unavailable(text, hint)
 	}
-	if hint := hintTLS(err); hint != "" {
-		return driver.Unavailable(text, hint)
+	if req, ok := errors.AsType[*requestError](err); ok {
+		v.Hint = req.hint(err, v.Hint)
 	}
-	return driver.Verdict{Text: text}
+	return v
+}
+
+// ownError explains the errors of this package.
+func ownError(err error, text string) (driver.Verdict, bool) {
+	if _, ok := errors.AsType[*bucketError](err); ok {
+		return driver.Missing(text, hintNoBucket), true
+	}
+	if _, ok := errors.AsType[*replacedError](err); ok {
+		return driver.Unavailable(replacedText, "read it again"), true
+	}
+	if e, ok := errors.AsType[*configError](err); ok {
+		return driver.Unavailable(text, e.hint), true
+	}
+	if _, ok := errors.AsType[*credentialError](err); ok {
+		return driver.Denied(text, hintCredential), true
+	}
+	if e, ok := errors.AsType[*proxyError](err); ok {
+		op, _ := operations(err)
+		return driver.Unavailable(op+e.Error(), hintProxy), true
+	}
+	if e, ok := errors.AsType[*answerError](err); ok {
+		return driver.Unavailable(text, e.hint), true
+	}
+	return driver.Verdict{}, false
 }
 
 // answered classifies the answer of an S3 server.
@@ -71,11 +109,17 @@ func answered(code string, status int, text string) driver.Verdict {
 	case "NoSuchBucket":
 		return driver.Missing(text, hintNoBucket)
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
-		return driver.Missing(text, "the bucket may be in another region; set region= in the URL")
+		return lasting(text, hintRegion)
+	case "InvalidObjectState":
+		return lasting(text, hintCold)
+	case "NoSuchUpload": // it was swept or aborted while it was under way
+		return driver.Unavailable(text, "")
+	case "KeyTooLongError", "InvalidObjectName", "XMinioInvalidObjectName":
+		return driver.Verdict{Reason: snapshot.ReasonInvalidArgument, Text: text}
 	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage":
 		return driver.NoSpace(text)
 	case "InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "XAdminUserNotFound":
-		return driver.Denied(text, "the access key is not known there or has expired; check AWS_ACCESS_KEY_ID, or the profile")
+		return driver.Denied(text, hintKey)
 	case "SignatureDoesNotMatch":
 		return driver.Denied(text, "the secret key is wrong; check AWS_SECRET_ACCESS_KEY, or the profile")
 	case "RequestTimeTooSkewed":
@@ -85,14 +129,59 @@ func answered(code string, status int, text string) driver.Verdict {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return driver.Denied(text, hintPermissions)
 	case status == http.StatusMovedPermanently || status == http.StatusTemporaryRedirect:
-		return driver.Missing(text, "the bucket is in another region; set region= in the URL")
+		return lasting(text, hintRegion)
 	case status == http.StatusInsufficientStorage:
 		return driver.NoSpace(text)
-	case status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout && status != http.StatusConflict:
-		return driver.Verdict{Reason: snapshot.ReasonBackendUnavailable, Text: text}
+	case isLasting(status):
+		return lasting(text, "")
 	default:
 		return driver.Unavailable(text, "")
 	}
+}
+
+// isLasting reports whether a server will answer a request so again.
+func isLasting(status int) bool {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusRequestTimeout, http.StatusConflict:
+		return false
+	case http.StatusNotImplemented:
+		return true
+	}
+	return status >= 400 && status < 500
+}
+
+// lasting returns the verdict that a retry does not help until somebody has changed something.
+func lasting(text, hint string) driver.Verdict {
+	return driver.Verdict{Reason: snapshot.ReasonBackendUnavailable, Text: text, Hint: hint}
+}
+
+// malformed are the statuses with which servers refuse a request that they do not understand.
+var malformed = []int{http.StatusBadRequest, http.StatusLengthRequired, http.StatusNotImplemented}
+
+// hint names the parameters that let a request do without the features that the server may lack.
+func (e *requestError) hint(err error, given string) string {
+	code, status := apiError(err)
+	puzzled := given == "" && slices.Contains(malformed, status)
+	var hints []string
+	add := func(applies bool, text string) {
+		if applies {
+			hints = append(hints, text)
+		}
+	}
+	add(given != "", given)
+	add(puzzled && e.conditional, hintConditional)
+	add((puzzled || code == "SignatureDoesNotMatch") && e.trailer, hintTrailer)
+	add(puzzled && e.later, hintParts)
+	_, unnamed := errors.AsType[*net.DNSError](err)
+	add(e.bucketHost && (unnamed || status == http.StatusNotFound), hintBucketHost)
+	return strings.Join(hints, "; ")
+}
+
+func hintName(err error) string {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return "check endpoint= and region=; a server that has no name for each bucket needs use_path_style=true"
+	}
+	return ""
 }
 
 // unsigned classifies that a request was not sent because there was nothing to sign it with. The answer in such an
@@ -112,13 +201,14 @@ func unsigned(err error) (driver.Verdict, bool) {
 		return driver.Denied(op+"there are no credentials to sign the request with", hint), true
 	}
 	text := op + "get credentials: " + plain(asked)
-	if _, status := apiError(err); status == http.StatusForbidden || status == http.StatusUnauthorized || status == http.StatusBadRequest {
+	switch _, status := apiError(err); status {
+	case http.StatusForbidden, http.StatusUnauthorized, http.StatusBadRequest:
 		return driver.Denied(text, "check role=, the profile, and the credentials that these are based on"), true
 	}
 	return driver.Unavailable(text, ""), true
 }
 
-// metadataService is what the SDK calls the service of a machine of EC2 that knows its role.
+// metadataService is the SDK's name of the service of EC2 that knows a machine's role.
 const metadataService = "ec2imds"
 
 // operations returns the name of the operation that failed, for the beginning of a message, and the innermost one that
@@ -187,7 +277,7 @@ func plain(err error) string {
 	}
 }
 
-// peel takes off one layer that says nothing, or what is said anyway.
+// peel takes off one layer that says nothing, or nothing new.
 func peel(err error) error {
 	//nolint:errorlint // one layer after the other is the point
 	switch e := err.(type) {
@@ -206,8 +296,14 @@ func peel(err error) error {
 		return e.Err
 	case *retry.MaxAttemptsError:
 		return e.Err
+	case *requestError:
+		return e.error
 	case transfermanager.MultipartUploadError:
 		return errors.Unwrap(e)
+	case interface{ Unwrap() []error }: // the SDK joins an error with the one that it may not be tried again
+		if all := e.Unwrap(); len(all) > 0 {
+			return all[0]
+		}
 	}
 	return nil
 }

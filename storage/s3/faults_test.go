@@ -147,6 +147,7 @@ func TestLostAnswersAreFoundOut(t *testing.T) {
 
 // TestCancelThatComesTooLateIsNotObeyed: nobody is told that a put failed when its object is there.
 func TestCancelThatComesTooLateIsNotObeyed(t *testing.T) {
+	t.Parallel()
 	b := newBucket(testenv.StartS3(t))
 	for op, size := range map[string]int{"PutObject": 100, "CompleteMultipartUpload": 9 * mib} {
 		t.Run(op, func(t *testing.T) {
@@ -254,6 +255,7 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestConnectionLostWhileReading(t *testing.T) {
+	t.Parallel()
 	b := newBucket(testenv.StartS3(t))
 	proxy := testenv.StartProxy(t, b.Addr())
 	back := b.backend(t, proxy.Addr(), "")
@@ -309,7 +311,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		"unknown key":  {b.name, "NOBODY", "hunter2", same, snapshot.ReasonBackendAccessDenied, []string{"XAdminUserNotFound", "the access key is not known"}},
 		"no bucket":    {"nobodys-bucket", creds.AccessKeyID, creds.SecretAccessKey, same, snapshot.ReasonBackendNotFound, []string{"404 NoSuchBucket", "create it"}},
 		"TLS": {b.name, creds.AccessKeyID, creds.SecretAccessKey, func(c *storage.Config) { c.URL = strings.Replace(c.URL, "http%3A", "https%3A", 1) },
-			snapshot.ReasonBackendUnavailable, []string{"PutObject: http: server gave HTTP response", "write http://"}},
+			snapshot.ReasonBackendUnavailable, []string{"HeadObject: http: server gave HTTP response", "write http://"}},
 		"no region": {b.name, creds.AccessKeyID, creds.SecretAccessKey, func(c *storage.Config) { c.URL = "s3://" + b.name }, snapshot.ReasonBackendUnavailable, []string{"no region", "region="}},
 		"no such profile": {b.name, creds.AccessKeyID, creds.SecretAccessKey, func(c *storage.Config) { c.URL += "&profile=nobodys" },
 			snapshot.ReasonBackendUnavailable, []string{"nobodys", "check the profile"}},

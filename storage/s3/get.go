@@ -20,6 +20,9 @@ const readPart = 8 << 20
 // Get asks for the whole object; when it turns out to be large, this request is the first part, and others take the
 // rest. A range asks for its first part and learns from the answer how much there is.
 func (s *Store) Get(ctx context.Context, key string, x driver.Extent) (io.ReadCloser, error) {
+	if err := s.checkKey(key); err != nil {
+		return nil, err
+	}
 	c, err := s.open(ctx)
 	if err != nil {
 		return nil, err
@@ -32,30 +35,31 @@ func (s *Store) Get(ctx context.Context, key string, x driver.Extent) (io.ReadCl
 	return r, err
 }
 
-// getObject is Get; closing what it returns cancels ctx.
-func (s *Store) getObject(ctx context.Context, cancel context.CancelFunc, c *connection, key string, x driver.Extent) (io.ReadCloser, error) {
+// getObject is Get; closing the object cancels ctx.
+func (s *Store) getObject(
+	ctx context.Context, cancel context.CancelFunc, c *connection, key string, x driver.Extent,
+) (io.ReadCloser, error) {
 	in := s3.GetObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.key(key))}
 	out, err := c.client.GetObject(ctx, first(in, x), unchecked(x))
 	if _, status := apiError(err); status == http.StatusRequestedRangeNotSatisfiable {
 		return &object{http.NoBody, cancel}, nil // all of it is behind the end
 	}
 	if err != nil {
-		return nil, s.missing(ctx, c, err)
+		return nil, s.reason(ctx, c, key, err)
+	}
+	if x != driver.Whole && out.ContentRange == nil {
+		return c.cutOut(ctx, cancel, out, x)
 	}
 	at, end, err := answeredRange(out, x)
-	switch {
-	case err == nil && (end-at <= readPart || x == driver.Whole && out.ETag == nil):
-		return &object{out.Body, cancel}, nil
-	case err == nil && out.ETag == nil:
-		err = errors.New("the server gives no ETag, without which an object cannot be read in parts")
-	}
 	if err != nil {
 		return nil, errors.Join(err, out.Body.Close())
 	}
+	if end-at <= readPart || c.features.noRange.Load() {
+		return &object{out.Body, cancel}, nil
+	}
 	in.IfMatch = out.ETag
-	return newPartReader(ctx, cancel, out.Body, at, end, func(ctx context.Context, x driver.Extent) (io.ReadCloser, error) {
-		return c.getPart(ctx, in, x)
-	}), nil
+	open := func(ctx context.Context, x driver.Extent) (io.ReadCloser, error) { return c.getPart(ctx, in, x) }
+	return newPartReader(ctx, cancel, out.Body, at, end, open), nil
 }
 
 // object is one that a single request reads.
@@ -67,6 +71,32 @@ type object struct {
 func (o *object) Close() error {
 	defer o.cancel()
 	return o.ReadCloser.Close()
+}
+
+// cutOut takes an extent out of the whole object, with which a server answers that does not know Range.
+func (c *connection) cutOut(
+	ctx context.Context, cancel context.CancelFunc, out *s3.GetObjectOutput, x driver.Extent,
+) (io.ReadCloser, error) {
+	if aws.ToInt64(out.ContentLength) > 0 {
+		c.features.noRange.Store(true)
+	}
+	if err := skip(ctx, out.Body, x.Offset); err != nil && err != io.EOF { //nolint:errorlint // wrapped, it is another error
+		return nil, errors.Join(err, out.Body.Close())
+	}
+	body := out.Body
+	if x.Length >= 0 {
+		body = within(body, x.Length)
+	}
+	return &object{body, cancel}, nil
+}
+
+// skip reads n bytes and drops them. It is io.EOF when there are fewer.
+func skip(ctx context.Context, r io.Reader, n int64) error {
+	_, err := io.CopyN(io.Discard, r, n)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
 }
 
 // first returns the first request for an extent.
@@ -82,7 +112,9 @@ func first(in s3.GetObjectInput, x driver.Extent) *s3.GetObjectInput {
 
 // getPart reads a part of the object with the ETag of in, and of no other that has taken its place.
 func (c *connection) getPart(ctx context.Context, in s3.GetObjectInput, x driver.Extent) (io.ReadCloser, error) {
-	in.Range = aws.String(header(x))
+	if x != driver.Whole {
+		in.Range = aws.String(header(x))
+	}
 	out, err := c.client.GetObject(ctx, &in, unchecked(x))
 	if _, status := apiError(err); status == http.StatusPreconditionFailed || status == http.StatusNotFound {
 		return nil, &replacedError{err}
@@ -90,26 +122,43 @@ func (c *connection) getPart(ctx context.Context, in s3.GetObjectInput, x driver
 	if err != nil {
 		return nil, err
 	}
-	at, end, err := answeredRange(out, x)
-	switch {
-	case err != nil:
-	case aws.ToString(out.ETag) != *in.IfMatch: // a server that does not know If-Match
-		err = &replacedError{}
-	case end != at+x.Length:
-		err = &replacedError{}
-	default:
-		return out.Body, nil
+	if err = c.checkPart(out, *in.IfMatch, x); err != nil {
+		return nil, errors.Join(err, out.Body.Close())
 	}
-	return nil, errors.Join(err, out.Body.Close())
+	return out.Body, nil
 }
 
-// replacedError is that an object is not any more what it was when its first part was read.
+// checkPart refuses a part of another object: not all servers know If-Match.
+func (c *connection) checkPart(out *s3.GetObjectOutput, etag string, x driver.Extent) error {
+	if aws.ToString(out.ETag) != etag {
+		return &replacedError{}
+	}
+	if x == driver.Whole {
+		return nil
+	}
+	if out.ContentRange == nil {
+		c.features.noRange.Store(true)
+		return &noRangeError{}
+	}
+	at, end, err := answeredRange(out, x)
+	if err == nil && end != at+x.Length {
+		return &replacedError{}
+	}
+	return err
+}
+
+// replacedError is that an object is not any more the one whose first part was read.
 type replacedError struct{ err error }
 
 const replacedText = "the object was replaced or removed while it was read"
 
 func (e *replacedError) Error() string { return replacedText }
 func (e *replacedError) Unwrap() error { return e.err }
+
+// noRangeError is that the server gave the whole object for a part.
+type noRangeError struct{}
+
+func (*noRangeError) Error() string { return "the server does not give parts of objects" }
 
 // header returns the Range header of a request.
 func header(x driver.Extent) string {
@@ -128,26 +177,27 @@ func unchecked(x driver.Extent) func(*s3.Options) {
 	}
 }
 
-// answeredRange returns from where to where the extent goes that was asked for, now that it is known what there is; to
-// 0 when the server does not say how much that is.
+// answeredRange returns where the extent that was asked for begins and ends, now that the size of the object is known.
+// The end of a whole object is 0 when the server does not say it.
 func answeredRange(out *s3.GetObjectOutput, x driver.Extent) (at, end int64, err error) {
 	if x == driver.Whole {
+		if out.ContentRange != nil {
+			return 0, 0, badAnswer("the server gave a part (%.60q) of an object that was asked for whole", *out.ContentRange)
+		}
 		return 0, max(0, aws.ToInt64(out.ContentLength)), nil
 	}
-	if out.ContentRange == nil && aws.ToInt64(out.ContentLength) == 0 {
-		return x.Offset, x.Offset, nil // there is no part of nothing
-	}
 	var last, total int64
-	text := aws.ToString(out.ContentRange)
-	if _, err := fmt.Sscanf(text, "bytes %d-%d/%d", &at, &last, &total); err != nil || at != x.Offset || last < at || last >= total {
-		return 0, 0, fmt.Errorf("the server does not give parts of objects: it was asked for %s and answered %q", header(x), strings.TrimSpace(text))
+	text := strings.TrimSpace(aws.ToString(out.ContentRange))
+	_, err = fmt.Sscanf(text, "bytes %d-%d/%d", &at, &last, &total)
+	if err != nil || at != x.Offset || last < at || last >= total {
+		return 0, 0, badAnswer("the server gave %.60q where %s was asked for", text, header(x))
 	}
 	end = total
 	if x.Length >= 0 {
 		end = min(end, x.Offset+x.Length)
 	}
 	if last+1 < min(end, at+readPart) {
-		return 0, 0, fmt.Errorf("the server gave %q where %s was asked for", text, header(x))
+		return 0, 0, badAnswer("the server gave %.60q where %s was asked for", text, header(x))
 	}
 	return at, end, nil
 }

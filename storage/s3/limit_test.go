@@ -30,6 +30,7 @@ func (l *limiter) Wait(_ context.Context, bytes int) error {
 }
 
 func TestUploadsPassTheLimit(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartS3(t)
 	for name, size := range map[string]int{"in one request": 1 << 20, "in parts": 20 << 20} {
 		t.Run(name, func(t *testing.T) {
@@ -55,6 +56,7 @@ func TestUploadsPassTheLimit(t *testing.T) {
 
 // Nothing is sent that the limit does not let pass.
 func TestLimitHoldsUploadsBack(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartS3(t)
 	l := &limiter{most: 1 << 20}
 	bucket := newBucket(server)

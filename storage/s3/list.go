@@ -1,17 +1,23 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/snapshotd/snapshotd/repository"
 )
 
-// List asks for pages of 1,000, one after the other.
+// pageSize is how many names a page of a listing has at most, when the server does not say.
+const pageSize = 1000
+
+// List asks for pages of 1,000, one after the other. A page that does not say how it goes on, or says less of an object
+// than the protocol demands, is an error: the names behind it would be lost, and nobody would know.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[repository.Object, error] {
 	return func(yield func(repository.Object, error) bool) {
 		c, err := s.open(ctx)
@@ -19,24 +25,66 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[repository.Ob
 			yield(repository.Object{}, err)
 			return
 		}
-		pages := s3.NewListObjectsV2Paginator(c.client, &s3.ListObjectsV2Input{
+		in := &s3.ListObjectsV2Input{
 			Bucket: aws.String(s.bucket), Prefix: aws.String(s.key(prefix)), Delimiter: aws.String("/"),
-		})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
+		}
+		for {
+			page, err := c.client.ListObjectsV2(ctx, in)
+			if err == nil {
+				err = nextPage(in, page)
+			}
 			if err != nil {
 				yield(repository.Object{}, err)
 				return
 			}
-			for _, o := range page.Contents {
-				key, ok := strings.CutPrefix(aws.ToString(o.Key), s.prefix)
-				if !ok || key == "" || strings.HasSuffix(key, "/") {
-					continue // the empty object that some tools make for a directory
+			for _, listed := range page.Contents {
+				o, ok, err := s.object(listed, prefix)
+				if err != nil {
+					yield(repository.Object{}, err)
+					return
 				}
-				if !yield(repository.Object{Key: key, Size: aws.ToInt64(o.Size), ModTime: aws.ToTime(o.LastModified)}, nil) {
+				if ok && !yield(o, nil) {
 					return
 				}
 			}
+			if in.ContinuationToken == nil {
+				return
+			}
 		}
 	}
+}
+
+// nextPage makes a request one for the page that follows, without a token when there is none.
+func nextPage(in *s3.ListObjectsV2Input, page *s3.ListObjectsV2Output) error {
+	token := aws.ToString(page.NextContinuationToken)
+	names, most := len(page.Contents)+len(page.CommonPrefixes), cmp.Or(int(aws.ToInt32(page.MaxKeys)), pageSize)
+	switch {
+	case page.IsTruncated == nil && token == "" && names >= most:
+		return badAnswer("ListObjectsV2: the server does not say whether there are more names (no IsTruncated)")
+	case aws.ToBool(page.IsTruncated) && token == "":
+		return badAnswer("ListObjectsV2: the server says that there are more names, and not how to get them (no token)")
+	case token != "" && token == aws.ToString(in.ContinuationToken):
+		return badAnswer("ListObjectsV2: the server gives the same page again and again")
+	}
+	in.ContinuationToken = nil
+	if token != "" {
+		in.ContinuationToken = &token
+	}
+	return nil
+}
+
+// object returns an object as it is listed; ok is false for one that is deeper, and for the empty object that some
+// tools make for a directory.
+func (s *Store) object(listed types.Object, prefix string) (o repository.Object, ok bool, err error) {
+	full := aws.ToString(listed.Key)
+	name, below := strings.CutPrefix(full, s.key(prefix))
+	switch {
+	case !below:
+		return o, false, badAnswer("ListObjectsV2: the server gives %.300q, which was not asked for", full)
+	case name == "" || strings.Contains(name, "/"):
+		return o, false, nil
+	case listed.Size == nil || *listed.Size < 0 || listed.LastModified == nil:
+		return o, false, badAnswer("ListObjectsV2: the server does not give the size and time of %.300q", full)
+	}
+	return repository.Object{Key: prefix + name, Size: *listed.Size, ModTime: *listed.LastModified}, true, nil
 }

@@ -1,8 +1,10 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
 // Stat implements [driver.Store].
@@ -24,17 +27,78 @@ func (s *Store) Stat(ctx context.Context, key string) (repository.Object, error)
 		return repository.Object{}, err
 	}
 	return repository.Object{
-		Key: key, Size: aws.ToInt64(head.ContentLength), ModTime: aws.ToTime(head.LastModified), LockedUntil: lockedUntil(head),
+		Key: key, Size: aws.ToInt64(head.ContentLength), ModTime: aws.ToTime(head.LastModified),
+		LockedUntil: lockedUntil(head),
 	}, nil
 }
 
+// head asks for an object's metadata. A refusal is explained, see [Store.reason].
 func (s *Store) head(ctx context.Context, c *connection, key string) (*s3.HeadObjectOutput, error) {
-	head, err := c.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.key(key))})
+	if err := s.checkKey(key); err != nil {
+		return nil, err
+	}
+	in := &s3.HeadObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.key(key))}
+	head, err := c.client.HeadObject(ctx, in)
 	if err != nil {
-		return nil, s.missing(ctx, c, err)
+		return nil, s.reason(ctx, c, key, err)
 	}
 	return head, nil
 }
+
+// reason returns why an object cannot be had. The answer to a HEAD has no body that would tell an object that does not
+// exist from a bucket that does not, or a wrong key from a missing permission; so the object's first byte is asked for.
+// An object is said not to exist only when the server has said so of the object, or the bucket was seen.
+func (s *Store) reason(ctx context.Context, c *connection, key string, err error) error {
+	code, status := apiError(err)
+	if status >= http.StatusBadRequest && status < http.StatusInternalServerError && isVague(code) {
+		err = s.ask(ctx, c, key, err)
+		code, status = apiError(err)
+	}
+	switch {
+	case code == "NoSuchKey":
+		return snapshot.ErrNotFound
+	case status != http.StatusNotFound || !isVague(code):
+		return err
+	}
+	_, berr := c.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(s.bucket)})
+	if _, status := apiError(berr); status == http.StatusNotFound {
+		return &bucketError{s.bucket, berr}
+	}
+	return cmp.Or(berr, snapshot.ErrNotFound)
+}
+
+// isVague reports whether a code says no more than the status that it came with.
+func isVague(code string) bool {
+	switch code {
+	case "", "NotFound", "Forbidden", "BadRequest", "UnknownError":
+		return true
+	}
+	return false
+}
+
+// ask asks for the first byte of an object and returns the server's words, or the error that it gave before.
+func (s *Store) ask(ctx context.Context, c *connection, key string, before error) error {
+	first := driver.Extent{Length: 1}
+	out, err := c.client.GetObject(ctx, &s3.GetObjectInput{
+		Bucket: aws.String(s.bucket), Key: aws.String(s.key(key)), Range: aws.String(header(first)),
+	}, unchecked(first))
+	if err == nil {
+		return errors.Join(before, out.Body.Close())
+	}
+	if _, status := apiError(err); status == http.StatusRequestedRangeNotSatisfiable {
+		return before
+	}
+	return err
+}
+
+// bucketError is that there is no such bucket: nothing is known of its objects.
+type bucketError struct {
+	bucket string
+	err    error
+}
+
+func (e *bucketError) Error() string { return "the bucket " + e.bucket + " does not exist" }
+func (e *bucketError) Unwrap() error { return e.err }
 
 // farFuture stands for a lock without an end.
 var farFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -54,8 +118,10 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	if _, err = s.head(ctx, c, key); err == nil {
-		_, err = c.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.key(key))})
-		err = s.missing(ctx, c, err)
+		in := &s3.DeleteObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.key(key))}
+		if _, err = c.client.DeleteObject(ctx, in); err != nil {
+			err = s.reason(ctx, c, key, err)
+		}
 	}
 	if errors.Is(err, snapshot.ErrNotFound) {
 		return nil

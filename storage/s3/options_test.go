@@ -16,6 +16,7 @@ import (
 // What is stored is tagged and locked, in one request and in parts, and the server keeps what is locked: a version of
 // it cannot be deleted, and what says that it deletes or replaces the object leaves the version there.
 func TestObjectLockAndTags(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartVersionedS3(t)
 	const name = "locked"
 	_, err := server.Client().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(name), ObjectLockEnabledForBucket: aws.Bool(true)})

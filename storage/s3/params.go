@@ -24,16 +24,20 @@ const (
 	lockDaysParam        = "object_lock_days"
 	caCertParam          = "ca_cert"
 	proxyParam           = "proxy"
+	conditionalParam     = "conditional_writes"
+	maxPartsParam        = "max_parts"
 )
 
 // ownParams are unknown to gocloud.dev's configuration.
 var ownParams = []string{
-	pathStyleParam, legacyPathStyleParam, disableHTTPSParam, accelerateParam, sseTypeParam, kmsKeyParam, storageClassParam,
-	tagsParam, lockModeParam, lockDaysParam, caCertParam, proxyParam,
+	pathStyleParam, legacyPathStyleParam, disableHTTPSParam, accelerateParam, sseTypeParam, kmsKeyParam,
+	storageClassParam, tagsParam, lockModeParam, lockDaysParam, caCertParam, proxyParam, conditionalParam,
+	maxPartsParam,
 }
 
 const (
 	endpointParam     = "endpoint"
+	immutableParam    = "hostname_immutable"
 	requestSumsParam  = "request_checksum_calculation"
 	responseSumsParam = "response_checksum_validation"
 )
@@ -46,7 +50,7 @@ var params = driver.Params{
 	"anonymous":             driver.CheckBool,
 	"dualstack":             driver.CheckBool,
 	"fips":                  driver.CheckBool,
-	"hostname_immutable":    driver.CheckBool,
+	immutableParam:          driver.CheckBool,
 	"rate_limiter_capacity": driver.IntBetween(0, 1<<31-1),
 	requestSumsParam:        driver.OneOf("when_supported", "when_required"),
 	responseSumsParam:       driver.OneOf("when_supported", "when_required"),
@@ -62,34 +66,13 @@ var params = driver.Params{
 	lockDaysParam:           driver.IntBetween(1, 36500),
 	caCertParam:             driver.CheckFile,
 	proxyParam:              checkProxy,
+	conditionalParam:        driver.CheckBool,
+	maxPartsParam:           driver.IntBetween(1, defaultMaxParts),
 }
 
 func checkRole(v string) error {
 	if !strings.HasPrefix(v, "arn:") {
 		return errors.New("is not an ARN, which begins with 'arn:'")
-	}
-	return nil
-}
-
-// checkProxy does not repeat its value: it may have a password in it.
-func checkProxy(v string) error {
-	u, err := url.Parse(v)
-	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" || u.Host == "":
-		return errors.New("is not a URL such as http://HOST:PORT")
-	case u.User != nil:
-		return errors.New("has a user or password in it; a proxy that wants them goes into HTTPS_PROXY")
-	}
-	return nil
-}
-
-func checkEndpoint(v string) error {
-	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return errors.New("is not a URL such as https://HOST:PORT")
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return errors.New("is more than a URL such as https://HOST:PORT")
 	}
 	return nil
 }
@@ -106,7 +89,8 @@ func checkStorageClass(v string) error {
 	case !classPattern.MatchString(v):
 		return fmt.Errorf("is %q, which is not the name of a storage class such as STANDARD_IA", v)
 	case v == "GLACIER" || v == "DEEP_ARCHIVE":
-		return fmt.Errorf("is %q, whose objects cannot be read at once; take GLACIER_IR, or a lifecycle rule for old objects", v)
+		const instead = "take GLACIER_IR, or a lifecycle rule for old objects"
+		return fmt.Errorf("is %q, whose objects cannot be read at once; %s", v, instead)
 	}
 	return nil
 }
@@ -125,7 +109,7 @@ func parseTags(v string) (url.Values, error) {
 	for pair := range strings.SplitSeq(v, ",") {
 		key, value, ok := strings.Cut(pair, "=")
 		switch {
-		case !ok || key == "" || len(key) > 128 || len(value) > 256 || !tagPattern.MatchString(key) || !tagPattern.MatchString(value):
+		case !ok || key == "" || len(key) > 128 || len(value) > 256 || !tagPattern.MatchString(key+value):
 			return nil, fmt.Errorf("has %.300q, which is not KEY=VALUE of letters, digits, spaces and _.:/+-@", pair)
 		case tags.Has(key):
 			return nil, fmt.Errorf("has %q twice", key)

@@ -17,18 +17,19 @@ const (
 	// readParts is how many parts of an object are held at most: one that is read, the others on their way or here
 	// already.
 	readParts = 3
-	// partTries is how often a part is asked for whose connection broke; each goes on where the one before it broke
-	// off.
+	// partTries is how often a part is asked for whose connection broke. Each try goes on where the one before it
+	// ended.
 	partTries = 4
 	// partPause is how long the first of them waits, about; each further one waits twice as long.
 	partPause = 100 * time.Millisecond
 )
 
-// openPart asks for a part of an object, pinned to what the object was at first.
+// openPart asks for a part of an object, or all of it, pinned to the object whose first part was read.
 type openPart func(ctx context.Context, x driver.Extent) (io.ReadCloser, error)
 
 // partReader reads a large object by several requests at once and gives its bytes in order. Each part is read whole as
-// soon as it comes, so that no connection waits for whoever reads.
+// soon as it comes, so that no connection waits for the caller. A server that turns out to have no parts is asked for
+// the whole object once more, and the rest is read from that.
 type partReader struct {
 	ctx    context.Context //nolint:containedctx // the object is read under the context that opened it
 	cancel context.CancelFunc
@@ -40,6 +41,7 @@ type partReader struct {
 	buffers [][]byte
 	current []byte
 	rest    []byte // of current: not taken yet
+	tail    *tail  // in place of the parts; may be nil
 	err     error
 	running sync.WaitGroup
 }
@@ -53,7 +55,9 @@ type part struct {
 }
 
 // newPartReader reads from at to end. body has the first part, and may have more; it ends with ctx, which cancel ends.
-func newPartReader(ctx context.Context, cancel context.CancelFunc, body io.ReadCloser, at, end int64, open openPart) *partReader {
+func newPartReader(
+	ctx context.Context, cancel context.CancelFunc, body io.ReadCloser, at, end int64, open openPart,
+) *partReader {
 	r := &partReader{ctx: ctx, cancel: cancel, open: open, next: at, end: end}
 	r.start(body)
 	r.fill()
@@ -89,8 +93,8 @@ func (r *partReader) start(body io.ReadCloser) {
 	})
 }
 
-// fetch reads a part, in several tries when connections break. What has come of it is right, as the object is pinned,
-// and is not asked for again.
+// fetch reads a part, in several tries when connections break. Bytes that have come are not asked for again: the object
+// is pinned.
 func (r *partReader) fetch(p *part, body io.ReadCloser) error {
 	missing := p.buf
 	for try := 1; ; try++ {
@@ -98,14 +102,15 @@ func (r *partReader) fetch(p *part, body io.ReadCloser) error {
 		if missing = missing[n:]; err == nil || try == partTries || !mayPass(err) {
 			return err
 		}
-		if err := r.pause(try); err != nil {
+		d := partPause << (try - 1)
+		if err := pause(r.ctx, d/2+rand.N(d)); err != nil { //nolint:gosec // it is there to spread requests
 			return err
 		}
 		body = nil
 	}
 }
 
-// read fills b with what is at an offset, from body if there is one.
+// read fills b with the bytes at an offset, from body if there is one.
 func (r *partReader) read(b []byte, at int64, body io.ReadCloser) (n int, err error) {
 	if body == nil {
 		if body, err = r.open(r.ctx, driver.Extent{Offset: at, Length: int64(len(b))}); err != nil {
@@ -120,33 +125,33 @@ func (r *partReader) read(b []byte, at int64, body io.ReadCloser) (n int, err er
 	return n, err
 }
 
-// mayPass reports whether an error is one that another try may not have: what stalled had its time, and what the server
-// has said for good stays.
+// mayPass reports whether another try may end without an error: a request that stalled had its time, and a
+// refusal stays.
 func mayPass(err error) bool {
-	_, stalled := errors.AsType[*stall.Error](err)
 	_, replaced := errors.AsType[*replacedError](err)
+	_, noRange := errors.AsType[*noRangeError](err)
+	_, invalid := errors.AsType[*answerError](err)
 	_, status := apiError(err)
-	return !stalled && !replaced && (status < http.StatusMultipleChoices || status >= http.StatusInternalServerError)
+	final := replaced || noRange || invalid || isStall(err)
+	return !final && (status < http.StatusMultipleChoices || status >= http.StatusInternalServerError)
 }
 
-// pause waits before another try.
-func (r *partReader) pause(try int) error {
-	d := partPause << (try - 1)
-	t := time.NewTimer(d/2 + rand.N(d)) //nolint:gosec // it is there to spread requests
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-r.ctx.Done():
-		return context.Cause(r.ctx)
-	}
+func isStall(err error) bool {
+	_, stalled := errors.AsType[*stall.Error](err)
+	return stalled
 }
 
 func (r *partReader) Read(b []byte) (int, error) {
+	if r.tail != nil {
+		return r.tail.Read(b)
+	}
 	if len(r.rest) == 0 && r.err == nil {
 		r.err = r.advance()
 	}
-	if len(r.rest) == 0 {
+	switch {
+	case r.err == nil && r.tail != nil:
+		return r.tail.Read(b)
+	case len(r.rest) == 0:
 		return 0, r.err
 	}
 	n := copy(b, r.rest)
@@ -166,17 +171,55 @@ func (r *partReader) advance() error {
 	p := r.parts[0]
 	r.parts = r.parts[1:]
 	<-p.done // it ends: nothing that stalls goes on
-	if p.err != nil {
+	err := p.err
+	if _, ok := errors.AsType[*noRangeError](err); ok {
+		r.tail, err = r.openTail(p.at)
+		if err == nil {
+			return nil
+		}
+	}
+	if err != nil {
 		r.cancel()
-		return p.err
+		return err
 	}
 	r.current, r.rest = p.buf, p.buf
 	return nil
 }
 
-// Close ends what is under way and waits for it.
+// Close ends the requests under way and waits for them.
 func (r *partReader) Close() error {
 	r.cancel()
 	r.running.Wait()
+	if r.tail != nil {
+		return r.tail.body.Close()
+	}
 	return nil
+}
+
+// tail is the rest of an object that is read by one request.
+type tail struct {
+	body io.ReadCloser
+	left int64
+}
+
+func (r *partReader) openTail(at int64) (*tail, error) {
+	body, err := r.open(r.ctx, driver.Whole)
+	if err != nil {
+		return nil, err
+	}
+	if err := skip(r.ctx, body, at); err != nil {
+		return nil, errors.Join(err, body.Close())
+	}
+	return &tail{body, r.end - at}, nil
+}
+
+func (t *tail) Read(b []byte) (int, error) {
+	if t.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := t.body.Read(b[:min(int64(len(b)), t.left)])
+	if t.left -= int64(n); err == io.EOF && t.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }

@@ -161,6 +161,7 @@ func TestPartThatAlwaysBreaksIsAnError(t *testing.T) {
 }
 
 func TestObjectThatIsReplacedIsNoMixture(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartS3(t)
 	before, after := large()
 	for name, ignore := range map[string]bool{"the server knows If-Match": false, "it does not": true} {

@@ -1,18 +1,18 @@
 package s3
 
 import (
-	"slices"
 	"testing"
 )
 
 func TestPartsAreLargeEnough(t *testing.T) {
-	for hint, want := range map[int64]int64{0: partSize, 1 << 30: partSize, 9000 * partSize: partSize, 9000*partSize + 1: 9 << 20, 1 << 40: 117 << 20} {
-		got := partSizeFor(hint)
-		if got != want || hint > 10_000*got {
-			t.Errorf("%d bytes: got parts of %d, want %d", hint, got, want)
+	for _, test := range []struct{ hint, most, want int64 }{
+		{0, 10_000, partSize}, {1 << 30, 10_000, partSize}, {9000 * partSize, 10_000, partSize},
+		{9000*partSize + 1, 10_000, 9 << 20}, {1 << 40, 10_000, 117 << 20},
+		{1 << 30, 1000, partSize}, {100 << 30, 1000, 114 << 20}, {60 << 20, 3, 30 << 20}, {60 << 20, 1, 60 << 20}, {60 << 20, 10, partSize},
+	} {
+		got := partSizeFor(test.hint, test.most)
+		if got != test.want || test.hint > test.most*got {
+			t.Errorf("%d bytes in %d parts: got parts of %d, want %d", test.hint, test.most, got, test.want)
 		}
-	}
-	if !slices.IsSorted([]int64{partSizeFor(1), partSizeFor(1 << 37), partSizeFor(1 << 42)}) {
-		t.Error("parts of larger objects are smaller")
 	}
 }

@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage/driver"
@@ -47,7 +43,8 @@ func newStore(loc driver.Location, opts driver.Options) (*Store, error) {
 	if err := checkLock(loc.Params); err != nil {
 		return nil, err
 	}
-	return &Store{bucket: bucket, prefix: loc.Prefix, params: loc.Params, opts: opts}, nil
+	s := &Store{bucket: bucket, prefix: loc.Prefix, params: loc.Params, opts: opts}
+	return s, s.checkPlace()
 }
 
 // URI implements [driver.Store].
@@ -58,6 +55,16 @@ func (s *Store) URI(key string) string {
 
 // key returns the key in the bucket.
 func (s *Store) key(key string) string { return s.prefix + key }
+
+// maxKey is how many bytes S3 lets a key have.
+const maxKey = 1024
+
+func (s *Store) checkKey(key string) error {
+	if n := len(s.key(key)); n > maxKey {
+		return driver.Invalid("the key has %d bytes; S3 takes %d", n, maxKey)
+	}
+	return nil
+}
 
 // open returns the connection. One that could not be made is tried again with the next call.
 func (s *Store) open(ctx context.Context) (*connection, error) {
@@ -83,33 +90,3 @@ func (s *Store) Close() error {
 	}
 	return nil
 }
-
-// missing tells an object that does not exist from a bucket that does not: the answer to a HEAD has no body that would
-// say. An object is said not to exist only when the bucket was seen.
-func (s *Store) missing(ctx context.Context, c *connection, err error) error {
-	code, status := apiError(err)
-	switch {
-	case status != http.StatusNotFound:
-		return err
-	case code == "NoSuchKey":
-		return snapshot.ErrNotFound
-	case code != "" && code != "NotFound" && code != "UnknownError":
-		return err // something else was not found
-	}
-	if _, err := c.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(s.bucket)}); err != nil {
-		if _, status := apiError(err); status == http.StatusNotFound {
-			return &bucketError{s.bucket, err}
-		}
-		return err
-	}
-	return snapshot.ErrNotFound
-}
-
-// bucketError is that there is no such bucket: nothing is known of its objects.
-type bucketError struct {
-	bucket string
-	err    error
-}
-
-func (e *bucketError) Error() string { return "the bucket " + e.bucket + " does not exist" }
-func (e *bucketError) Unwrap() error { return e.err }

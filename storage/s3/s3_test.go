@@ -127,6 +127,7 @@ func TestBucketKeepsThePromises(t *testing.T) {
 
 // A server that knows the checksum of what was stored gives it with what it has now.
 func TestObjectThatTheServerHasDamaged(t *testing.T) {
+	t.Parallel()
 	b := newBucket(testenv.StartS3(t))
 	back := b.backend(t, b.Addr(), "")
 	if err := put(t.Context(), back, "default/x.db", 1000); err != nil {
@@ -152,6 +153,7 @@ func TestObjectThatTheServerHasDamaged(t *testing.T) {
 }
 
 func TestMetadataOfK3sInABucket(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartS3(t)
 	b := newBucket(server).backend(t, server.Addr(), "folder")
 	if err := put(t.Context(), b, ".metadata/one", 3); err != nil {

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
-// Sweep aborts the unfinished uploads of writers that died. A server that has no listing of them has none to sweep.
+// Sweep aborts the unfinished uploads of writers that died. On a server that does not list them, a lifecycle rule must.
 func (s *Store) Sweep(ctx context.Context, prefix string, opts repository.SweepOptions) (n int64, err error) {
 	c, err := s.open(ctx)
 	if err != nil {
@@ -36,31 +37,66 @@ func (s *Store) Sweep(ctx context.Context, prefix string, opts repository.SweepO
 }
 
 // unfinished lists the uploads that may be swept. All of them are listed first: markers of pages are uploads, too.
-func (s *Store) unfinished(ctx context.Context, c *connection, prefix string, opts repository.SweepOptions) ([]types.MultipartUpload, error) {
+func (s *Store) unfinished(
+	ctx context.Context, c *connection, prefix string, opts repository.SweepOptions,
+) ([]types.MultipartUpload, error) {
 	var left []types.MultipartUpload
-	pages := s3.NewListMultipartUploadsPaginator(c.client, &s3.ListMultipartUploadsInput{
-		Bucket: aws.String(s.bucket), Prefix: aws.String(s.key(prefix)),
-	})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if code, _ := apiError(err); code == "NotImplemented" {
+	in := &s3.ListMultipartUploadsInput{Bucket: aws.String(s.bucket), Prefix: aws.String(s.key(prefix))}
+	for {
+		page, err := c.client.ListMultipartUploads(ctx, in)
+		if isUnknownOperation(err) {
 			return nil, nil
 		}
 		if err != nil {
 			return nil, err
 		}
 		for _, u := range page.Uploads {
-			name, below := strings.CutPrefix(aws.ToString(u.Key), s.key(prefix))
-			if below && !strings.Contains(name, "/") && driver.Swept(prefix+name, opts) && aws.ToTime(u.Initiated).Before(opts.OlderThan) {
+			if s.mayBeSwept(u, prefix, opts) {
 				left = append(left, u)
 			}
 		}
+		key, id := page.NextKeyMarker, page.NextUploadIdMarker
+		switch {
+		case !aws.ToBool(page.IsTruncated):
+			return left, nil
+		case aws.ToString(key) == "" || same(key, in.KeyMarker) && same(id, in.UploadIdMarker):
+			return nil, badAnswer("ListMultipartUploads: the server says that there are more, and not how to get them")
+		}
+		in.KeyMarker, in.UploadIdMarker = key, id
 	}
-	return left, nil
+}
+
+func same(a, b *string) bool { return aws.ToString(a) == aws.ToString(b) }
+
+// isUnknownOperation reports whether a server has refused a request because it does not know the operation. 400 is also
+// the answer to credentials that have expired, and those have codes of their own.
+func isUnknownOperation(err error) bool {
+	code, status := apiError(err)
+	switch status {
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
+	case http.StatusBadRequest:
+		switch code {
+		case "InvalidRequest", "InvalidArgument", "InvalidURI", "MethodNotAllowed", "NotImplemented":
+			return true
+		}
+		return isVague(code)
+	}
+	return false
+}
+
+// mayBeSwept reports whether an upload is one of this program that began long ago. One whose key, id or time the server
+// does not give is left alone.
+func (s *Store) mayBeSwept(u types.MultipartUpload, prefix string, opts repository.SweepOptions) bool {
+	name, below := strings.CutPrefix(aws.ToString(u.Key), s.key(prefix))
+	return below && !strings.Contains(name, "/") && driver.Swept(prefix+name, opts) &&
+		aws.ToString(u.UploadId) != "" && u.Initiated != nil && u.Initiated.Before(opts.OlderThan)
 }
 
 // sweepUpload aborts an upload, unless something was written to it lately.
-func (s *Store) sweepUpload(ctx context.Context, c *connection, u types.MultipartUpload, opts repository.SweepOptions) (bool, error) {
+func (s *Store) sweepUpload(
+	ctx context.Context, c *connection, u types.MultipartUpload, opts repository.SweepOptions,
+) (bool, error) {
 	last, err := s.lastPart(ctx, c, u)
 	if err == nil && !last.Before(opts.OlderThan) {
 		return false, nil
@@ -70,8 +106,8 @@ func (s *Store) sweepUpload(ctx context.Context, c *connection, u types.Multipar
 			Bucket: aws.String(s.bucket), Key: u.Key, UploadId: u.UploadId,
 		})
 	}
-	if code, _ := apiError(err); code == "NoSuchUpload" {
-		return false, nil // it has ended meanwhile
+	if code, _ := apiError(err); code == "NoSuchUpload" || isUnknownOperation(err) {
+		return false, nil // it has ended meanwhile, or nobody can say
 	}
 	return err == nil, err
 }
@@ -79,19 +115,27 @@ func (s *Store) sweepUpload(ctx context.Context, c *connection, u types.Multipar
 // lastPart returns when something was last written to an upload.
 func (s *Store) lastPart(ctx context.Context, c *connection, u types.MultipartUpload) (time.Time, error) {
 	last := aws.ToTime(u.Initiated)
-	pages := s3.NewListPartsPaginator(c.client, &s3.ListPartsInput{
-		Bucket: aws.String(s.bucket), Key: u.Key, UploadId: u.UploadId,
-	})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
+	in := &s3.ListPartsInput{Bucket: aws.String(s.bucket), Key: u.Key, UploadId: u.UploadId}
+	for {
+		page, err := c.client.ListParts(ctx, in)
 		if err != nil {
 			return last, err
 		}
 		for _, p := range page.Parts {
-			if t := aws.ToTime(p.LastModified); t.After(last) {
-				last = t
+			if p.LastModified == nil {
+				return last, badAnswer("ListParts: the server does not give the time of a part")
+			}
+			if p.LastModified.After(last) {
+				last = *p.LastModified
 			}
 		}
+		next := aws.ToString(page.NextPartNumberMarker)
+		switch {
+		case !aws.ToBool(page.IsTruncated):
+			return last, nil
+		case next == "" || same(&next, in.PartNumberMarker):
+			return last, badAnswer("ListParts: the server says that there are more parts, and not how to get them")
+		}
+		in.PartNumberMarker = &next
 	}
-	return last, nil
 }

@@ -18,8 +18,13 @@ import (
 // front puts TLS before the server, and returns its address and the file of its CA.
 func (b bucket) front(t *testing.T) (addr, ca string) {
 	t.Helper()
+	return frontOf(t, b.Addr())
+}
+
+func frontOf(t *testing.T, target string) (addr, ca string) {
+	t.Helper()
 	front := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: b.Addr()})
+		r.SetURL(&url.URL{Scheme: "http", Host: target})
 		r.Out.Host = r.In.Host // it is signed
 	}})
 	t.Cleanup(front.Close)

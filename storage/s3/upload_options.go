@@ -11,7 +11,7 @@ import (
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// uploadOptions are what the URL asks for every object that is stored.
+// uploadOptions are the settings of the URL for every object that is stored.
 type uploadOptions struct {
 	sse      types.ServerSideEncryption
 	kmsKey   string
@@ -19,12 +19,14 @@ type uploadOptions struct {
 	tags     string // as S3 takes them: a query
 	lockMode string // GOVERNANCE or COMPLIANCE; empty without a lock
 	lockDays int
+	maxParts int64
 }
 
 // uploadOptionsOf takes them from parameters that were checked.
 func uploadOptionsOf(params url.Values) uploadOptions {
 	o := uploadOptions{
-		kmsKey: params.Get(kmsKeyParam), class: params.Get(storageClassParam), lockMode: strings.ToUpper(params.Get(lockModeParam)),
+		kmsKey: params.Get(kmsKeyParam), class: params.Get(storageClassParam), maxParts: defaultMaxParts,
+		lockMode: strings.ToUpper(params.Get(lockModeParam)),
 	}
 	for _, sse := range s3types.ServerSideEncryption("").Values() {
 		if strings.EqualFold(string(sse), params.Get(sseTypeParam)) {
@@ -32,6 +34,9 @@ func uploadOptionsOf(params url.Values) uploadOptions {
 		}
 	}
 	o.lockDays, _ = strconv.Atoi(params.Get(lockDaysParam))
+	if n, err := strconv.ParseInt(params.Get(maxPartsParam), 10, 64); err == nil {
+		o.maxParts = n
+	}
 	if tags, err := parseTags(params.Get(tagsParam)); err == nil {
 		o.tags = tags.Encode()
 	}

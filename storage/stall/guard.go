@@ -14,9 +14,9 @@ import (
 // cancelGrace is how long a call may go on after its context has ended.
 const cancelGrace = 10 * time.Second
 
-// guarded bounds what a file system that hangs (an NFS server that is gone) can hold up. A system call on it cannot be
-// ended, so each call runs in a goroutine of its own and is given up when nothing moved for the limit. As long as one
-// that was given up has not come back, the next ones fail at once.
+// guarded bounds how long a file system that hangs (an NFS server that is gone) can hold up a caller. A system call on
+// it cannot be ended, so each call runs in a goroutine of its own and is given up when nothing moved for the limit. As
+// long as one that was given up has not come back, the next ones fail at once.
 //
 // A call that was given up may still take effect when the file system is back, except a put: its context has ended, and
 // the file is not renamed, unless it hung in the renaming itself. Reconcile finds that file.
@@ -53,9 +53,11 @@ type result[T any] struct {
 	err   error
 }
 
-// run runs fn until it ends or is given up. fn must not touch what its caller uses afterwards, and drop gives back
-// what it returns too late.
-func run[T any](ctx context.Context, g *guarded, drop func(T), fn func(context.Context, *call) (T, error)) (none T, err error) {
+// run runs fn until it ends or is given up. fn must not touch anything that its caller uses afterwards, and
+// drop closes a value that is returned too late.
+func run[T any](
+	ctx context.Context, g *guarded, drop func(T), fn func(context.Context, *call) (T, error),
+) (none T, err error) {
 	if err := g.check(); err != nil {
 		return none, err
 	}
@@ -135,11 +137,15 @@ func (g *guarded) giveUp(c *call) bool {
 }
 
 func (g *guarded) Stat(ctx context.Context, key string) (repository.Object, error) {
-	return run(ctx, g, nil, func(ctx context.Context, _ *call) (repository.Object, error) { return g.Store.Stat(ctx, key) })
+	return run(ctx, g, nil, func(ctx context.Context, _ *call) (repository.Object, error) {
+		return g.Store.Stat(ctx, key)
+	})
 }
 
 func (g *guarded) Delete(ctx context.Context, key string) error {
-	_, err := run(ctx, g, nil, func(ctx context.Context, _ *call) (struct{}, error) { return struct{}{}, g.Store.Delete(ctx, key) })
+	_, err := run(ctx, g, nil, func(ctx context.Context, _ *call) (struct{}, error) {
+		return struct{}{}, g.Store.Delete(ctx, key)
+	})
 	return err
 }
 

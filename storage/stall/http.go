@@ -24,7 +24,7 @@ const (
 type Client struct {
 	HTTP    *http.Client
 	Limit   time.Duration
-	Uploads driver.Limiter           // of what is sent; may be nil
+	Uploads driver.Limiter           // of request bodies; may be nil
 	Slow    func(*http.Request) bool // whether the server works in silence before it answers; may be nil
 }
 
@@ -99,8 +99,8 @@ func (w *watch) moved() {
 	}
 }
 
-// sent notes that there is nothing more to send. What writes is then not cancelled any more; it is an error when it was
-// before.
+// sent notes that there is nothing more to send. A request that writes is then not cancelled any more; it is an error
+// when it was before.
 func (w *watch) sent() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

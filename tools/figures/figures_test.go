@@ -288,7 +288,7 @@ func TestFloors(t *testing.T) {
 		"cmd/snapshotd":              floorTogether,
 		"internal/cli":               floorTogether,
 		"internal/etcd":              floorEdges,
-		"internal/etcd/drill":        floorParts,
+		"internal/etcd/drill":        floorEdges,
 		"internal/codec/age":         floorParts,
 		"internal/wire":              floorBeside,
 		"server/console":             floorEdges,

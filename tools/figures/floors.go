@@ -32,13 +32,14 @@ var floors = map[string]floor{
 	"internal/daemon/":  floorTogether,
 	"internal/service/": floorTogether, // the former name of the daemon, to measure older commits
 
-	"catalog/":           floorEdges,
-	"internal/etcd":      floorEdges,
-	"internal/restore/":  floorEdges,
-	"internal/schedule/": floorEdges,
-	"server/":            floorEdges,
-	"storage/":           floorEdges,
-	"telemetry/":         floorEdges,
+	"catalog/":             floorEdges,
+	"internal/etcd":        floorEdges,
+	"internal/etcd/drill/": floorEdges, // the adapter of the port Driller
+	"internal/restore/":    floorEdges,
+	"internal/schedule/":   floorEdges,
+	"server/":              floorEdges,
+	"storage/":             floorEdges,
+	"telemetry/":           floorEdges,
 
 	"cluster/": floorCluster,
 	"journal/": floorCluster,
@@ -50,10 +51,13 @@ var floors = map[string]floor{
 	"internal/codec/":         floorParts,
 	"internal/etcd/database/": floorParts,
 	"internal/etcd/datadir/":  floorParts,
-	"internal/etcd/drill/":    floorParts,
 	"internal/etcd/member/":   floorParts,
 	"internal/fault/":         floorParts,
 	"internal/limit/":         floorParts,
+	"internal/backoff/":       floorParts,
+	"internal/bytesize/":      floorParts,
+	"internal/disk/":          floorParts,
+	"internal/loopback/":      floorParts,
 }
 
 // room returns the entry of the table that covers a directory, or the directory itself, and its floor.

@@ -20,17 +20,21 @@ func Key(s *snapshot.Snapshot) string { return KeyAt(s.CreateTime) + s.Name }
 // KeyAt returns the prefix of the keys of all snapshots of one nanosecond.
 func KeyAt(t time.Time) string { return fmt.Sprintf("%016x/", ^nanos(t)) }
 
-// NameOf returns the name in a key.
+// digits is the length of the time in a key.
+const digits = 16
+
+// NameOf returns the name in a key; false when the key is not as [Key] makes them.
 func NameOf(key string) (string, bool) {
-	_, name, _ := strings.Cut(key, "/")
-	return name, name != ""
+	at, name, _ := strings.Cut(key, "/")
+	t, ok := TimeOf(at)
+	return name, ok && KeyAt(t) == at+"/" && snapshot.ValidName(name)
 }
 
 // TimeOf returns the time in a key.
 func TimeOf(key string) (time.Time, bool) {
 	at, _, _ := strings.Cut(key, "/")
 	inverted, err := strconv.ParseUint(at, 16, 64)
-	return time.Unix(0, int64(^inverted)), err == nil && int64(^inverted) >= 0
+	return time.Unix(0, int64(^inverted)), err == nil && len(at) == digits && int64(^inverted) >= 0
 }
 
 // nanos returns the time since 1970. A time outside of the range gives the nearest number that is in it.

@@ -43,7 +43,8 @@ func TestMakeMakesWhatEtcdutlMakes(t *testing.T) {
 					dir := t.TempDir()
 					cfg := snapshot.RestoreConfig{
 						SnapshotPath: filepath.Join(dir, "snapshot.db"), OutputDataDir: filepath.Join(dir, "data"), Name: "a",
-						PeerURLs: []string{"http://localhost:2380"}, InitialCluster: "a=http://localhost:2380", InitialClusterToken: "token",
+						PeerURLs: []string{"http://localhost:2380"}, InitialCluster: "a=http://localhost:2380",
+						InitialClusterToken: "token",
 					}
 					edit(&cfg)
 					if cfg.OutputWALDir != "" {
@@ -93,7 +94,8 @@ func TestMakeRefusesWhatIsNoDatabase(t *testing.T) {
 			file := filepath.Join(dir, "snapshot.db")
 			must(t, write(file))
 			cfg := snapshot.RestoreConfig{
-				SnapshotPath: file, OutputDataDir: filepath.Join(dir, "data"), Name: "a", PeerURLs: []string{"http://localhost:2380"},
+				SnapshotPath: file, OutputDataDir: filepath.Join(dir, "data"), Name: "a",
+				PeerURLs:       []string{"http://localhost:2380"},
 				InitialCluster: "a=http://localhost:2380", RevisionBump: 1, MarkCompacted: true,
 			}
 			if err := datadir.Make(cfg); err == nil {
@@ -251,7 +253,9 @@ func putAll(t *testing.T, c *clientv3.Client) {
 	must(t, err)
 	_, err = c.MemberAddAsLearner(ctx, []string{"http://localhost:2"})
 	must(t, err)
-	alarm := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: added.Header.MemberId, Alarm: pb.AlarmType_NOSPACE}
+	alarm := &pb.AlarmRequest{
+		Action: pb.AlarmRequest_ACTIVATE, MemberID: added.Header.MemberId, Alarm: pb.AlarmType_NOSPACE,
+	}
 	_, err = pb.NewMaintenanceClient(c.ActiveConnection()).Alarm(ctx, alarm)
 	must(t, err)
 }

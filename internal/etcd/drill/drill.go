@@ -76,7 +76,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	}
 	var answer report
 	if err := json.Unmarshal(out.Bytes(), &answer); err != nil {
-		return res, fmt.Errorf("drill with %s: read what it said: %w", program, err)
+		return res, fmt.Errorf("drill with %s: read its report: %w", program, err)
 	}
 	if answer.Machine != "" {
 		return res, fmt.Errorf("drill in %s: %s", dir, answer.Machine)

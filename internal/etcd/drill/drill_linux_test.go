@@ -15,8 +15,8 @@ import (
 	"github.com/snapshotd/snapshotd/repository"
 )
 
-// What a drill writes is never forced to the disk, which a live etcd may share. A pipe cannot be synced: that it seems so
-// shows that nothing is.
+// A drill never forces its files to the disk, which a live etcd may share. A pipe cannot be synced: when the call
+// succeeds, nothing is synced.
 func TestDrillNeverSyncs(t *testing.T) {
 	if _, err := os.Stat("/proc/sys/kernel/seccomp/actions_avail"); err != nil {
 		t.Skipf("this kernel takes no filter of system calls: %v", err)

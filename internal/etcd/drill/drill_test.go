@@ -19,7 +19,7 @@ import (
 	"github.com/snapshotd/snapshotd/repository"
 )
 
-// syncAfterDrill is the verb of a process that drills in vain, and then syncs what cannot be synced.
+// syncAfterDrill is the verb of a process that drills in vain, and then syncs a file that cannot be synced.
 const syncAfterDrill = "sync-after-drill"
 
 func TestMain(m *testing.M) {
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// saved is a snapshot and what the etcd that it is of said of itself.
+// saved is a snapshot, and the facts that its etcd reported about itself.
 type saved struct {
 	file     string
 	revision int64
@@ -115,7 +115,8 @@ func TestDrillSaysWhatTheLiveEtcdSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.HashKV != s.hash.Hash || got.CompactRevision != s.hash.CompactRevision || got.TotalKeys != s.keys || got.Revision < s.revision {
+	if got.HashKV != s.hash.Hash || got.CompactRevision != s.hash.CompactRevision || got.TotalKeys != s.keys ||
+		got.Revision < s.revision {
 		t.Errorf("the restored etcd says %+v; the live one said %v and %d keys", got, s.hash, s.keys)
 	}
 	if left, err := os.ReadDir(filepath.Dir(s.file)); err != nil || len(left) > 0 {
@@ -155,7 +156,9 @@ func TestDrillOfAnEtcdWithUsersAndAlarms(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	root, err := clientv3.New(clientv3.Config{Endpoints: users.Endpoints(), Username: "root", Password: "secret", DialTimeout: 10 * time.Second})
+	root, err := clientv3.New(clientv3.Config{
+		Endpoints: users.Endpoints(), Username: "root", Password: "secret", DialTimeout: 10 * time.Second,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +193,8 @@ func TestDrillFindsWhatCannotBeRestored(t *testing.T) {
 		if err := os.WriteFile(bad, tc.edit(bytes.Clone(whole)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := drill.Run(t.Context(), drill.Options{File: bad, Revision: tc.revision}); !errors.Is(err, repository.ErrNotRestorable) {
+		if _, err := drill.Run(t.Context(), drill.Options{File: bad, Revision: tc.revision}); !errors.Is(err,
+			repository.ErrNotRestorable) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if left, err := filepath.Glob(filepath.Join(dir, "*-*")); err != nil || len(left) > 0 {

@@ -133,7 +133,7 @@ func use(ctx context.Context, s *etcdserver.EtcdServer) error {
 		return fmt.Errorf("read the key that was written: %w", err)
 	}
 	if len(got.Kvs) != 1 || !bytes.Equal(got.Kvs[0].Value, value) {
-		return errors.New("the key that was written is not what is read")
+		return errors.New("the key that was read is not the one that was written")
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func TestDataOutlivesTheServer(t *testing.T) {
 	if err != nil || len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != "1" {
 		t.Fatalf("after a restart there is %v, %v", resp, err)
 	}
-	// Whoever asks the member where it is gets the new address.
+	// A client that asks the member for its address gets the new one.
 	if err := client.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}

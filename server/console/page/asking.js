@@ -3,7 +3,7 @@
 import { $ } from './dom.js';
 import { state } from './state.js';
 
-const patience = 15000; // milliseconds for one answer
+const timeout = 15000; // milliseconds for one answer
 const relist = 60000; // the list is asked for after this time even without a known change: the overview covers only a part
 
 export class Problem extends Error {
@@ -27,13 +27,13 @@ async function problemOf(resp) {
 
 async function ask(path) {
   try {
-    const resp = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(patience) });
+    const resp = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(timeout) });
     if (!resp.ok) throw await problemOf(resp);
     return await resp.json();
   } catch (e) {
     if (e instanceof Problem) throw e;
     if (e instanceof SyntaxError) throw foreign('HTTP 200 and no JSON');
-    throw new Problem('GONE', e.name === 'TimeoutError' ? `it has not answered for ${patience / 1000} s` : 'it cannot be reached');
+    throw new Problem('GONE', e.name === 'TimeoutError' ? `it has not answered for ${timeout / 1000} s` : 'it cannot be reached');
   }
 }
 

@@ -1,0 +1,169 @@
+package catalog
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Any bytes under the key of a record are an error, or a record that is within the limits and is written back as it is,
+// with all that this version does not know.
+func FuzzDecodeRecord(f *testing.F) {
+	whole, err := os.ReadFile("testdata/record.binpb")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("a", whole)
+	f.Add("a", whole[:len(whole)/2])
+	f.Add("b", whole)
+	f.Add("a", append(bytes.Clone(whole), 0xfa, 0x3f, 3, 'n', 'e', 'w')) // field 1023
+	f.Add("", []byte{})
+	f.Add("a\n", []byte("rubbish"))
+	for _, m := range []*catalogv1.Record{
+		{Snapshot: &snapshotdv1.Snapshot{Name: "a"}},
+		{Snapshot: &snapshotdv1.Snapshot{Name: "a", State: 77, StoredSizeBytes: 1<<63 - 1}},
+		{
+			Snapshot: &snapshotdv1.Snapshot{
+				Name: "a", Verification: &snapshotdv1.Verification{Level: 9, State: 9},
+				Locations: []*snapshotdv1.Location{{Backend: "local", Kind: 9, State: snapshotdv1.Snapshot_STATE_READY}},
+			},
+			Repairs: []*catalogv1.Repair{{Backend: "local", Attempts: -1 << 63}},
+		},
+	} {
+		doc, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add("a", doc)
+	}
+	c := New(Config{Cluster: "default"})
+	f.Fuzz(func(t *testing.T, name string, value []byte) {
+		m, err := decodeRecord(name, value)
+		if err != nil { // nearly always because of the name
+			var inside catalogv1.Record
+			if proto.Unmarshal(value, &inside) != nil {
+				return
+			}
+			name = inside.GetSnapshot().GetName()
+			if m, err = decodeRecord(name, value); err != nil {
+				return
+			}
+		}
+		rec := recordOf(m, 7)
+		if rec.Name != name || !snapshot.ValidName(name) {
+			t.Fatalf("the record of %q has the name %q", name, rec.Name)
+		}
+		for _, l := range rec.Locations() {
+			if l.Size < 0 || l.Size > maxSize || l.State < snapshot.StateUnspecified || l.State > snapshot.StateDeleting {
+				t.Fatalf("location %+v", l)
+			}
+		}
+		for _, at := range []time.Time{rec.CreateTime, rec.Proven()} {
+			if at.Year() < 1 || at.Year() > 9999 {
+				t.Fatalf("a time is %v", at)
+			}
+		}
+		useRecord(rec)
+		rec = recordOf(m, 7)
+		doc, err := c.encode(rec, m)
+		if err != nil {
+			t.Fatalf("what was read cannot be written: %v", err)
+		}
+		again, err := decodeRecord(name, []byte(doc))
+		if err != nil {
+			t.Fatalf("what was written cannot be read: %v", err)
+		}
+		if twice, err := c.encode(recordOf(again, 7), again); err != nil || twice != doc {
+			t.Fatalf("written again it is\n%q, %v\nand was\n%q", twice, err, doc)
+		}
+		if !bytes.Equal(again.ProtoReflect().GetUnknown(), m.ProtoReflect().GetUnknown()) {
+			t.Fatalf("unknown fields %q became %q", m.ProtoReflect().GetUnknown(), again.ProtoReflect().GetUnknown())
+		}
+	})
+}
+
+// useRecord does what replicas do with a record: none of it may panic.
+func useRecord(rec *snapshot.Record) {
+	now := time.Now()
+	for _, l := range rec.Locations() {
+		rec.RepairFailed(l.Backend, os.ErrClosed, now, func(int) time.Duration { return time.Minute })
+		rec.RepairDue(l.Backend, now)
+		rec.CopyFailed(l.Backend, os.ErrClosed, true, now)
+		rec.CopyGood(l.Backend, now)
+	}
+	_ = rec.Outcome()
+	_ = rec.SupersedeBy("other").Concluded()
+	_ = rec.DataKey()
+	rec.AssumeNothing()
+	rec.ConcludeInterrupted("dead")
+}
+
+// A key of the index by time is none of ours, or is made again from what it says.
+func FuzzIndexKey(f *testing.F) {
+	k := keys("/snapshotd/v1/default/")
+	for _, at := range []time.Time{{}, time.Unix(0, 0), time.Unix(1700000000, 5), time.Unix(1<<40, 0)} {
+		f.Add(k.byTime(&snapshot.Snapshot{Name: "a", CreateTime: at}))
+		f.Add(k.atTime(at))
+	}
+	for _, key := range []string{
+		"", "/", "x/a", "0000000000000000/a", "7fffffffffffffff/a", "8000000000000000/a", "FFFFFFFFFFFFFFFF/a",
+		"ffffffffffffffff/", "ffffffffffffffff/a/b", "ffffffffffffffff/-a", "+fffffffffffffff/a", "ffffffffffffffff0/a",
+	} {
+		f.Add(k.byTimes() + key)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		at, _ := k.timeOf(key)
+		if k.atTime(at) == "" {
+			t.Fatal("no prefix")
+		}
+		if name, ok := k.nameByTime(key); ok && strings.HasPrefix(key, k.byTimes()) {
+			if again := k.byTime(&snapshot.Snapshot{Name: name, CreateTime: at}); again != key {
+				t.Fatalf("%q is of %q at %v, whose key is %q", key, name, at, again)
+			}
+		}
+		if name, ok := k.nameOfRecord(key); ok && k.record(name) != key {
+			t.Fatalf("%q is of %q, whose key is %q", key, name, k.record(name))
+		}
+	})
+}
+
+// The value of a lock is none of a replica's, or a text that can be shown and compared.
+func FuzzLockValue(f *testing.F) {
+	for _, v := range []string{"", "node-1/ABCDEF", "x\x00", "\xff", strings.Repeat("x", 513), "a\nb", "\u202eabc", "ü"} {
+		f.Add([]byte(v))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		name, err := holderOf(value)
+		shown := visible(strings.ReplaceAll(name, "\uFFFD", "?"))
+		if err == nil && (name != string(value) || name == "" || len(name) > maxHolder || !shown) {
+			t.Fatalf("%q is the holder %q", value, name)
+		}
+		cmd := removal("/snapshotd/" + string(value))
+		if strings.ContainsAny(cmd, "\n\r\x00\x1b") {
+			t.Fatalf("the command %q has control characters", cmd)
+		}
+	})
+}
+
+func TestRemovalCanBePasted(t *testing.T) {
+	for key, want := range map[string]string{
+		"/snapshotd/v1/default/snapshots/a-1.~": "etcdctl del /snapshotd/v1/default/snapshots/a-1.~",
+		"/x/$(reboot)":                          "etcdctl del '/x/$(reboot)'",
+		"/x/it's":                               `etcdctl del '/x/it'\''s'`,
+		"/x/a\nb'\\":                            `etcdctl del $'/x/a\nb\'\\'`,
+		"/x/\u202e\xff":                         `etcdctl del $'/x/\xe2\x80\xae\xff'`,
+	} {
+		want = strings.ReplaceAll(want, `a\nb`, `a\x0ab`)
+		if got := removal(key); got != want {
+			t.Errorf("%q: %s, want %s", key, got, want)
+		}
+	}
+}

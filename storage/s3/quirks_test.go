@@ -1,0 +1,452 @@
+package s3_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/storage"
+)
+
+const (
+	smallKey = "default/small.db"
+	largeKey = "default/large.db"
+	newKey   = "default/new.db"
+)
+
+// stocked returns a bucket with a small and a large object, and the large one's content.
+func stocked(t *testing.T) (bucket, []byte) {
+	t.Helper()
+	b := newBucket(testenv.StartS3(t))
+	direct := b.backend(t, b.Addr(), "")
+	content := random()[:20*mib]
+	for key, data := range map[string][]byte{smallKey: content[:10], largeKey: content} {
+		if err := direct.Put(t.Context(), key, bytes.NewReader(data), putOptions(false)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b, content
+}
+
+// Calls of a backend, as the tables below name them.
+var calls = map[string]func(context.Context, *storage.Backend) error{
+	"put":         func(ctx context.Context, b *storage.Backend) error { return put(ctx, b, newKey, 10) },
+	"put large":   func(ctx context.Context, b *storage.Backend) error { return put(ctx, b, newKey, 20*mib) },
+	"replace":     func(ctx context.Context, b *storage.Backend) error { return put(ctx, b, smallKey, 11) },
+	"stat":        func(ctx context.Context, b *storage.Backend) error { _, err := b.Stat(ctx, smallKey); return err },
+	"stat absent": func(ctx context.Context, b *storage.Backend) error { _, err := b.Stat(ctx, newKey); return err },
+	"delete":      func(ctx context.Context, b *storage.Backend) error { return b.Delete(ctx, smallKey) },
+	"get": func(ctx context.Context, b *storage.Backend) error {
+		r, err := b.Get(ctx, smallKey, repository.Range{})
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, r)
+		return errors.Join(err, r.Close())
+	},
+	"list": func(ctx context.Context, b *storage.Backend) (last error) {
+		for _, err := range b.List(ctx, "default/") {
+			last = err
+		}
+		return last
+	},
+	"sweep": func(ctx context.Context, b *storage.Backend) error {
+		_, err := b.Sweep(ctx, "default/", repository.SweepOptions{})
+		return err
+	},
+}
+
+// An answer that breaks the protocol, or is not true, is an error of the backend that says what was answered.
+// It is never success, never "there is nothing", and never the end of the process.
+func TestInvalidAnswersAreErrors(t *testing.T) {
+	t.Parallel()
+	b, _ := stocked(t)
+	const sayEtag = "ETag"
+	edited := func(operation string, edit func(*testenv.Answer)) testenv.HTTPFault {
+		return testenv.On(operation, testenv.Edits(edit))
+	}
+	replaced := func(operation, old, new string) testenv.HTTPFault {
+		return edited(operation, func(a *testenv.Answer) { a.Body = strings.Replace(a.Body, old, new, 1) })
+	}
+	without := func(operation, header string) testenv.HTTPFault {
+		return edited(operation, func(a *testenv.Answer) { a.Header.Del(header) })
+	}
+	says := func(operation, contentType, body string, header ...string) testenv.HTTPFault {
+		return testenv.On(operation, testenv.Says(http.StatusOK, contentType, body, header...))
+	}
+	login := func(operation string) testenv.HTTPFault { return testenv.On(operation, testenv.LoginPage) }
+	const html = "the server answered 200 with a page of HTML"
+	const completed = "<CompleteMultipartUploadResult><ETag>1</ETag></CompleteMultipartUploadResult>"
+	for _, test := range []struct {
+		call  string
+		name  string
+		fault testenv.HTTPFault
+		want  string
+	}{
+		{"list", "truncated without a token", testenv.TruncatedWithoutToken, "there are more names, and not how to get them"},
+		{"list", "the same page for ever", says("ListObjectsV2", "application/xml", "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken></ListBucketResult>"), "the same page again and again"},
+		{"list", "nothing of whether there is more", edited("ListObjectsV2", func(a *testenv.Answer) {
+			a.Body = strings.NewReplacer("<IsTruncated>false</IsTruncated>", "", "<MaxKeys>1000<", "<MaxKeys>2<").Replace(a.Body)
+		}), "does not say whether there are more names"},
+		{"list", "no time", replaced("ListObjectsV2", "<LastModified>", "<Modified>"), "ListObjectsV2: "},
+		{"list", "no size", replaced("ListObjectsV2", "<Size>20971520</Size>", ""), `does not give the size and time of "default/large.db"`},
+		{"list", "a size below 0", replaced("ListObjectsV2", "<Size>20971520</Size>", "<Size>-1</Size>"), `does not give the size and time of "default/large.db"`},
+		{"list", "names that were not asked for", replaced("ListObjectsV2", "<Key>default/large.db", "<Key>another/large.db"), `gives "another/large.db", which was not asked for`},
+		{"list", "an empty body", says("ListObjectsV2", "", ""), "ListObjectsV2: the server answered 200 with an empty body"},
+		{"list", "another document", says("ListObjectsV2", "application/xml", "<ListAllMyBucketsResult/>"), "a document <ListAllMyBucketsResult> instead of <ListBucketResult>"},
+		{"list", "no XML", says("ListObjectsV2", "application/json", `{"ok":true}`), "a body that is not XML"},
+		{"list", "half of it", edited("ListObjectsV2", func(a *testenv.Answer) { a.Body = a.Body[:len(a.Body)-30] }), "ListObjectsV2: "},
+		{"list", "a login page", login("ListObjectsV2"), "ListObjectsV2: " + html},
+		{"list", "an error with 200", says("ListObjectsV2", "", "<Error><Code>InternalError</Code></Error>"), "InternalError"},
+		{"list", "404 with a page", testenv.On("ListObjectsV2", testenv.Says(http.StatusNotFound, "text/html", "<html>404</html>")), "answered 404 with a page of HTML"},
+		{"put", "an empty body", says("PutObject", "", ""), "PutObject: the server answered 200 without ETag or a checksum"},
+		{"put", "a login page", login("PutObject"), "PutObject: " + html},
+		{"put", "an error with 200", says("PutObject", "", "<Error><Code>InternalError</Code></Error>", sayEtag, "x"), "InternalError"},
+		{"put", "stored nowhere", says("PutObject", "", "", sayEtag, `"1"`), "said that it has stored the object, and has none"},
+		{"put", "stored by half", halves, "said that it has stored the object, and has 5 bytes of 10"},
+		{"put", "a HEAD without a length", without("HeadObject", "Content-Length"), "HeadObject: the server answered 200 without Content-Length"},
+		{"replace", "stored nowhere", says("PutObject", "", "", sayEtag, `"1"`), "said that it has stored the object, and still has the one before it"},
+		{"put large", "no id: an empty body", says("CreateMultipartUpload", "", ""), "CreateMultipartUpload: the server answered 200 with an empty body"},
+		{"put large", "no id: an empty document", says("CreateMultipartUpload", "", "<InitiateMultipartUploadResult><UploadId></UploadId></InitiateMultipartUploadResult>"), "answered 200 without UploadId"},
+		{"put large", "no id: a login page", login("CreateMultipartUpload"), "CreateMultipartUpload: " + html},
+		{"put large", "a part without an ETag", without("UploadPart", "ETag"), "UploadPart: the server answered 200 without ETag"},
+		{"put large", "a part: a login page", login("UploadPart"), "UploadPart: " + html},
+		{"put large", "completed with an empty body", says("CompleteMultipartUpload", "", ""), "CompleteMultipartUpload: the server answered 200 with an empty body"},
+		{"put large", "completed with a login page", login("CompleteMultipartUpload"), "CompleteMultipartUpload: " + html},
+		{"put large", "completed without an ETag", says("CompleteMultipartUpload", "", "<CompleteMultipartUploadResult/>"), "answered 200 without ETag"},
+		{"put large", "completed nowhere", says("CompleteMultipartUpload", "", completed), "said that it has stored the object, and has none"},
+		{"stat", "no length", without("HeadObject", "Content-Length"), "HeadObject: the server answered 200 without Content-Length"},
+		{"stat", "no ETag", without("HeadObject", "ETag"), "HeadObject: the server answered 200 without ETag"},
+		{"stat", "a login page", login("HeadObject"), "HeadObject: " + html},
+		{"stat absent", "a page says so", pagesSayAbsent, "answered 404 with a page of HTML"},
+		{"get", "a login page", login("GetObject"), "GetObject: " + html},
+		{"get", "no ETag", without("GetObject", "ETag"), "GetObject: the server answered 200 without ETag"},
+		{"get", "404 with a page", testenv.On("GetObject", testenv.Says(http.StatusNotFound, "text/html", "<html>404</html>")), "answered 404 with a page of HTML"},
+		{"get", "502 with a page", testenv.On("GetObject", testenv.Says(http.StatusBadGateway, "text/html", "<html>502</html>")), "GetObject: 502"},
+		{"get", "nothing", says("GetObject", "", ""), "GetObject: the server answered 200 without ETag"},
+		{"delete", "a login page", login("DeleteObject"), "DeleteObject: " + html},
+		{"sweep", "a login page", login("ListMultipartUploads"), "ListMultipartUploads: " + html},
+		{"sweep", "an empty body", says("ListMultipartUploads", "", ""), "ListMultipartUploads: the server answered 200 with an empty body"},
+		{"sweep", "truncated without a marker", says("ListMultipartUploads", "", "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated></ListMultipartUploadsResult>"), "there are more, and not how to get them"},
+	} {
+		t.Run(test.call+": "+test.name, func(t *testing.T) {
+			t.Cleanup(func() { b.clean(t, newKey) })
+			proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
+			proxy.Set(test.fault)
+			err := calls[test.call](t.Context(), b.backend(t, proxy.Addr(), ""))
+			if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable || errors.Is(err, snapshot.ErrNotFound) {
+				t.Fatalf("got %v (%s), want BACKEND_UNAVAILABLE", err, snapshot.ReasonOf(err))
+			}
+			if !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %q, want %q in it", err, test.want)
+			}
+			if o, err := b.backend(t, b.Addr(), "").Stat(t.Context(), newKey); !errors.Is(err, snapshot.ErrNotFound) {
+				t.Errorf("it is visible: %+v, %v", o, err)
+			}
+			if left := b.uploads(t); len(left) > 0 && test.name != "completed nowhere" { // those are swept
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+	if o, err := b.backend(t, b.Addr(), "").Stat(t.Context(), smallKey); err != nil || o.Size != 10 {
+		t.Errorf("the object from before: %+v, %v", o, err)
+	}
+}
+
+// Whatever a server answers, a call that succeeds has told the truth.
+func TestNoQuirkIsTakenForSuccess(t *testing.T) {
+	t.Parallel()
+	b, content := stocked(t)
+	direct := b.backend(t, b.Addr(), "")
+	for _, quirk := range testenv.S3Quirks {
+		t.Run(quirk.Name, func(t *testing.T) {
+			t.Cleanup(func() { b.clean(t, newKey) })
+			proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
+			proxy.Set(quirk.Fault)
+			back := b.backend(t, proxy.Addr(), "")
+			for call, size := range map[string]int64{"put": 10, "put large": 20 * mib} {
+				if err := calls[call](t.Context(), back); err == nil {
+					if o, err := direct.Stat(t.Context(), newKey); err != nil || o.Size != size {
+						t.Errorf("%s: said to be stored, and there is %+v, %v", call, o, err)
+					}
+				} else if o, err := direct.Stat(t.Context(), newKey); !errors.Is(err, snapshot.ErrNotFound) {
+					t.Errorf("%s: said to have failed, and there is %+v, %v", call, o, err)
+				}
+				b.clean(t, newKey)
+			}
+			if o, err := back.Stat(t.Context(), smallKey); errors.Is(err, snapshot.ErrNotFound) || err == nil && o.Size != 10 {
+				t.Errorf("stat: %+v, %v", o, err)
+			}
+			if r, err := back.Get(t.Context(), largeKey, repository.Range{}); err == nil {
+				if got, err := io.ReadAll(r); err == nil && !bytes.Equal(got, content) {
+					t.Errorf("get: %d other bytes", len(got))
+				}
+				_ = r.Close()
+			}
+			var names []string
+			for o, err := range back.List(t.Context(), "default/") {
+				if err != nil {
+					return
+				}
+				names = append(names, o.Key)
+			}
+			if !slices.Equal(names, []string{largeKey, smallKey}) {
+				t.Errorf("list: %q, and no error", names)
+			}
+		})
+	}
+}
+
+// clean removes what a test has left under a key.
+func (b bucket) clean(t *testing.T, key string) {
+	ctx := context.WithoutCancel(t.Context())
+	direct := b.backend(t, b.Addr(), "")
+	if err := direct.Delete(ctx, key); err != nil {
+		t.Error(err)
+	}
+	if _, err := direct.Sweep(ctx, "default/", repository.SweepOptions{OlderThan: time.Now().Add(time.Hour)}); err != nil {
+		t.Error(err)
+	}
+}
+
+// halves stores the half of an object.
+var halves = testenv.On("PutObject", testenv.Resigned(func(r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	body = body[:len(body)/2]
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	for name := range r.Header {
+		if strings.HasPrefix(name, "X-Amz-Checksum-") || strings.HasPrefix(name, "X-Amz-Sdk-Checksum") {
+			r.Header.Del(name)
+		}
+	}
+	r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
+	r.Header.Set("Content-Length", fmt.Sprint(len(body)))
+}))
+
+// pagesSayAbsent answers as a server without S3 does.
+func pagesSayAbsent(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc) {
+	testenv.Says(http.StatusNotFound, "text/html", "<html>404</html>")(w, r, forward)
+}
+
+// An upload whose answer breaks the protocol has taken place if its object is there.
+func TestAnUploadCountsWhenItsObjectIsThere(t *testing.T) {
+	t.Parallel()
+	b, _ := stocked(t)
+	for call, operation := range map[string]string{"put": "PutObject", "put large": "CompleteMultipartUpload"} {
+		proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
+		proxy.Set(testenv.On(operation, testenv.Edits(func(a *testenv.Answer) {
+			a.Header, a.Body = http.Header{"Content-Type": {"text/html"}}, "<html>"
+		})))
+		back := b.backend(t, proxy.Addr(), "")
+		if err := calls[call](t.Context(), back); err != nil {
+			t.Errorf("%s: %v", call, err)
+		}
+		if err := back.Delete(t.Context(), newKey); err != nil {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+}
+
+// A server that keeps no metadata is told by the ETag that it gives.
+func TestServerThatKeepsNoMetadata(t *testing.T) {
+	t.Parallel()
+	b, _ := stocked(t)
+	proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
+	proxy.Set(testenv.On("HeadObject", testenv.Edits(func(a *testenv.Answer) { a.Header.Del("X-Amz-Meta-Snapshotd-Put") })))
+	for _, call := range []string{"put", "put large", "replace"} {
+		if err := calls[call](t.Context(), b.backend(t, proxy.Addr(), "")); err != nil {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+}
+
+// Refusals are told as what they are.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	b, _ := stocked(t)
+	for _, test := range []struct {
+		call   string
+		fault  testenv.HTTPFault
+		reason snapshot.Reason
+		retry  bool
+		want   string
+	}{
+		{"get", testenv.On("GetObject", testenv.Refuses(403, "InvalidObjectState")), snapshot.ReasonBackendUnavailable, false, "restore it in the bucket first"},
+		{"get", testenv.On("GetObject", testenv.Refuses(403, "AccessDenied")), snapshot.ReasonBackendAccessDenied, false, "s3:GetObject"},
+		{"get", testenv.On("GetObject", testenv.Refuses(503, "SlowDown")), snapshot.ReasonBackendUnavailable, true, "503 SlowDown"},
+		{"stat", testenv.On("HeadObject", testenv.Says(403, "", "")), snapshot.ReasonBackendAccessDenied, false, "s3:ListBucket"},
+		{"stat absent", nil, snapshot.ReasonObjectNotFound, false, "not found"},
+		{"put", testenv.On("PutObject", testenv.Refuses(301, "PermanentRedirect")), snapshot.ReasonBackendUnavailable, false, "set region="},
+	} {
+		proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
+		proxy.Set(test.fault)
+		err := calls[test.call](t.Context(), b.backend(t, proxy.Addr(), ""))
+		e, ok := errors.AsType[*snapshot.Error](err)
+		if !ok || e.Reason != test.reason || e.Retry > 0 != test.retry || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v (%s), want %s and %q", test.call, err, snapshot.ReasonOf(err), test.reason, test.want)
+		}
+	}
+}
+
+// Servers without a feature are used without it, or are refused with the parameter that helps.
+func TestServersThatLackAFeature(t *testing.T) {
+	t.Parallel()
+	b, content := stocked(t)
+	back := func(t *testing.T, fault testenv.HTTPFault, params string) (*storage.Backend, *testenv.HTTPProxy) {
+		t.Helper()
+		proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
+		proxy.Set(fault)
+		return b.backend(t, proxy.Addr(), "", withParams(params)), proxy
+	}
+	putNew := func(t *testing.T, b *storage.Backend, size int, ifAbsent bool) error {
+		t.Helper()
+		opts := putOptions(ifAbsent)
+		opts.SizeHint = int64(size)
+		err := b.Put(t.Context(), newKey, bytes.NewReader(content[:size]), opts)
+		if err == nil {
+			err = b.Delete(t.Context(), newKey)
+		}
+		return err
+	}
+	refused := func(t *testing.T, err error, param string) {
+		t.Helper()
+		e, ok := errors.AsType[*snapshot.Error](err)
+		if !ok || e.Reason != snapshot.ReasonBackendUnavailable || e.Retry != 0 || !strings.Contains(e.Hint, param) {
+			t.Errorf("got %v, want BACKEND_UNAVAILABLE, no retry, and %s", err, param)
+		}
+	}
+	t.Run("conditional writes", func(t *testing.T) {
+		for _, size := range []int{10, 9 * mib} {
+			plain, _ := back(t, testenv.RefusesConditions, "")
+			refused(t, putNew(t, plain, size, true), "conditional_writes=false")
+			without, _ := back(t, testenv.RefusesConditions, "&conditional_writes=false")
+			if err := putNew(t, without, size, true); err != nil {
+				t.Error(err)
+			}
+		}
+		for name, fault := range map[string]testenv.HTTPFault{"refused": testenv.RefusesConditions, "ignored": testenv.IgnoresConditions} {
+			without, _ := back(t, fault, "&conditional_writes="+fmt.Sprint(name == "ignored"))
+			err := without.Put(t.Context(), smallKey, strings.NewReader("x"), putOptions(true))
+			if !errors.Is(err, snapshot.ErrExists) || snapshot.ReasonOf(err) != snapshot.ReasonObjectExists {
+				t.Errorf("%s: over an object: %v", name, err)
+			}
+		}
+	})
+	t.Run("a conflict that passes", func(t *testing.T) {
+		for size, operation := range map[int]string{10: "PutObject", 9 * mib: "CompleteMultipartUpload"} {
+			again, proxy := back(t, testenv.On(operation, testenv.Times(1, testenv.Refuses(409, "ConditionalRequestConflict"))), "")
+			if err := putNew(t, again, size, true); err != nil || proxy.Counts()[operation] != 2 {
+				t.Errorf("%s was sent %d times: %v", operation, proxy.Counts()[operation], err)
+			}
+		}
+	})
+	t.Run("a conflict that stays", func(t *testing.T) {
+		still, _ := back(t, testenv.On("PutObject", testenv.Refuses(409, "ConditionalRequestConflict")), "")
+		if e, ok := errors.AsType[*snapshot.Error](putNew(t, still, 10, true)); !ok || e.Retry == 0 {
+			t.Errorf("got %v, want a retry", e)
+		}
+	})
+	t.Run("checksums behind the body", func(t *testing.T) {
+		for status, code := range map[int]string{501: "NotImplemented", 400: "InvalidArgument"} {
+			for _, size := range []int{10, 9 * mib} {
+				proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
+				proxy.Set(testenv.RefusesTrailers(status, code))
+				front, ca := frontOf(t, proxy.Addr())
+				overTLS := func(params string) *storage.Backend {
+					return b.backend(t, front, "", withParams("&ca_cert="+url.QueryEscape(ca)+params), func(c *storage.Config) {
+						c.URL = strings.Replace(c.URL, "http%3A", "https%3A", 1)
+					})
+				}
+				refused(t, putNew(t, overTLS(""), size, false), "request_checksum_calculation=when_required")
+				if err := putNew(t, overTLS("&request_checksum_calculation=when_required"), size, false); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	t.Run("a signed Accept-Encoding", func(t *testing.T) {
+		google, _ := back(t, testenv.RefusesSignedAcceptEncoding, "")
+		for _, size := range []int{10, 9 * mib} {
+			if err := putNew(t, google, size, true); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	t.Run("Expect", func(t *testing.T) {
+		old, proxy := back(t, testenv.RefusesExpect, "")
+		for range 2 {
+			if err := putNew(t, old, 7*mib, false); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := proxy.Counts()["PutObject"]; n != 3 {
+			t.Errorf("PutObject was sent %d times; the second upload should know", n)
+		}
+	})
+	t.Run("parts", func(t *testing.T) {
+		few, _ := back(t, testenv.MostParts(2), "")
+		refused(t, putNew(t, few, 20*mib, false), "max_parts=")
+		if err := putNew(t, few, 16*mib, false); err != nil {
+			t.Error(err)
+		}
+		told, proxy := back(t, testenv.MostParts(2), "&max_parts=2")
+		if err := putNew(t, told, 20*mib, false); err != nil || proxy.Counts()["UploadPart"] > 2 {
+			t.Errorf("%v in %d parts", err, proxy.Counts()["UploadPart"])
+		}
+	})
+	t.Run("a listing of uploads", func(t *testing.T) {
+		for status, code := range map[int]string{405: "MethodNotAllowed", 400: "InvalidArgument", 501: "NotImplemented"} {
+			none, _ := back(t, testenv.On("ListMultipartUploads", testenv.Refuses(status, code)), "")
+			if n, err := none.Sweep(t.Context(), "default/", repository.SweepOptions{}); n != 0 || err != nil {
+				t.Errorf("%d: swept %d, %v", status, n, err)
+			}
+		}
+		expired, _ := back(t, testenv.On("ListMultipartUploads", testenv.Refuses(400, "ExpiredToken")), "")
+		if _, err := expired.Sweep(t.Context(), "default/", repository.SweepOptions{}); snapshot.ReasonOf(err) != snapshot.ReasonBackendAccessDenied {
+			t.Errorf("with a token that has expired: %v", err)
+		}
+	})
+	t.Run("Range", func(t *testing.T) {
+		whole, proxy := back(t, testenv.IgnoresRange, "")
+		for n := range 2 {
+			before := proxy.Counts()["GetObject"]
+			r, err := whole.Get(t.Context(), largeKey, repository.Range{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(r)
+			if err = errors.Join(err, r.Close()); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("got %d bytes, %v", len(got), err)
+			}
+			if made := proxy.Counts()["GetObject"] - before; n == 1 && made != 1 {
+				t.Errorf("it took %d requests, though the server was known", made)
+			}
+		}
+		for _, x := range []repository.Range{{Offset: 9 * mib, Length: 100}, {Offset: 1}, {Offset: 0, Length: 5}, {Offset: 21 * mib, Length: 5}} {
+			first, _ := back(t, testenv.IgnoresRange, "")
+			r, err := first.Get(t.Context(), largeKey, x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := content[min(x.Offset, int64(len(content))):]
+			if x.Length > 0 {
+				want = want[:min(x.Length, int64(len(want)))]
+			}
+			if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%+v: got %d bytes, %v", x, len(got), err)
+			}
+			_ = r.Close()
+		}
+	})
+}
