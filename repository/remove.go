@@ -142,11 +142,11 @@ func (r *Repository) removeObjects(ctx context.Context, rec *snapshot.Record) er
 	return r.backend.Delete(ctx, r.manifestKey(rec.Name))
 }
 
-// markRemoved writes the mark into a manifest that can be decoded. A damaged manifest describes nothing that a mark could
-// take back.
+// markRemoved writes the mark into a manifest that can be decoded and is trusted. A damaged manifest describes nothing that a
+// mark could take back, and one that is not trusted must not get a signature of ours.
 func (r *Repository) markRemoved(ctx context.Context, name string) error {
-	m, _, err := r.claim(ctx, name)
-	if err != nil || m == nil || !m.Removed.IsZero() {
+	m, trusted, err := r.claim(ctx, name)
+	if err != nil || m == nil || !trusted || !m.Removed.IsZero() {
 		return err
 	}
 	marked := m.Record.Copy()
