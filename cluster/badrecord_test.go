@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -117,10 +118,10 @@ func TestReconcileGoesOnWhenARecordBecomesUnreadable(t *testing.T) {
 	for _, name := range names {
 		f.lose(t, "two", name)
 	}
+	var spoil sync.Once // records are reconciled side by side
 	f.catalog.fail = func(op string) error {
 		if op == "update" {
-			f.catalog.fail = nil
-			f.catalog.Spoil(names[1])
+			spoil.Do(func() { f.catalog.Spoil(names[1]) })
 		}
 		return nil
 	}
