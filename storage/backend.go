@@ -34,7 +34,10 @@ func (b *Backend) Put(ctx context.Context, key string, r io.Reader, opts reposit
 // Get implements [repository.Backend].
 func (b *Backend) Get(ctx context.Context, key string, r repository.Range) (io.ReadCloser, error) {
 	length := r.Length
-	if length == 0 || length > math.MaxInt64-max(r.Offset, 0) {
+	switch {
+	case length < 0:
+		length = 0 // which no extent may have
+	case length == 0 || length > math.MaxInt64-max(r.Offset, 0):
 		length = -1
 	}
 	return b.get(ctx, key, driver.Extent{Offset: r.Offset, Length: length})

@@ -242,6 +242,27 @@ func TestFileThatIsNotWholeIsAnError(t *testing.T) {
 	}
 }
 
+// A file that another writer puts in its place is that writer's: it is no error, and it stays.
+func TestFileThatIsReplacedAtOnceStays(t *testing.T) {
+	b, store, dir := newLocal(t, "")
+	target := filepath.Join(dir, "default", "x.db")
+	for range 20 { // file systems give the numbers of removed files to new ones
+		store.SetFsync(func(f *os.File) error {
+			info, err := f.Stat()
+			if err != nil || !info.IsDir() || filepath.Base(f.Name()) != "default" {
+				return err
+			}
+			return errors.Join(os.Remove(target), os.WriteFile(target, []byte("of another writer"), 0o600))
+		})
+		if err := put(t.Context(), b, "default/x.db"); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(target); err != nil || string(got) != "of another writer" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+}
+
 // Reasons of single objects are not those of the whole directory.
 func TestReasonsOfObjects(t *testing.T) {
 	b, _, _ := newLocal(t, "")

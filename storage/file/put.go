@@ -16,8 +16,8 @@ import (
 	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
-// Put writes a temporary file beside the target, makes it durable, looks whether it is whole, renames it, makes that
-// durable, and looks once whether it is there. The directory is open all the while: an error to open it is seen before anything is
+// Put writes a temporary file beside the target, makes it durable, renames it, makes that durable, and looks once
+// whether the file is there, whole. The directory is open all the while: an error to open it is seen before anything is
 // written, and its disk cannot be unmounted.
 func (f *Store) Put(ctx context.Context, key string, src *driver.Source, opts repository.PutOptions) error {
 	bucket, err := f.open()
@@ -39,26 +39,42 @@ func (f *Store) Put(ctx context.Context, key string, src *driver.Source, opts re
 	if existed && opts.IfAbsent {
 		return snapshot.ErrExists
 	}
-	if err := f.write(ctx, bucket, f.prefix+key, src, opts); err != nil {
+	written, err := f.write(ctx, bucket, f.prefix+key, src, opts)
+	if err != nil {
 		return err
 	}
+	defer func() { _ = written.Close() }()
 	if err := f.fsync(dir); err != nil {
 		if !existed {
 			_ = os.Remove(target)
 		}
 		return err
 	}
-	// Another writer may have put its own file there meanwhile; so the size is compared before the rename.
-	if _, err := os.Stat(target); err != nil {
+	return checkWritten(target, written, src.Size())
+}
+
+// checkWritten looks at the size of a file that was written. Another file that is there by now has taken its place. The
+// file is open, so no other one can have its number.
+func checkWritten(target string, written *os.File, size int64) error {
+	ours, err := written.Stat()
+	if err != nil {
+		return err
+	}
+	now, err := os.Stat(target)
+	if err != nil {
 		return fmt.Errorf("it was written and is not there: %w", err)
+	}
+	if now.Size() != size && os.SameFile(now, ours) {
+		_ = os.Remove(target)
+		return fmt.Errorf("%s has %d bytes of the %d that were written", target, now.Size(), size)
 	}
 	return nil
 }
 
-// write makes the file, under its temporary name, and renames it.
+// write makes the file, under its temporary name, and renames it. The caller closes the file.
 func (f *Store) write(
 	ctx context.Context, bucket *blob.Bucket, key string, src *driver.Source, opts repository.PutOptions,
-) error {
+) (written *os.File, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var file *os.File
@@ -73,33 +89,27 @@ func (f *Store) write(
 		},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err = src.CopyTo(w); err == nil {
 		err = f.fsync(file)
 	}
 	if err == nil {
-		err = whole(file, src.Size())
+		written, err = os.Open(file.Name())
 	}
 	if err != nil {
 		cancel() // before Close, which commits otherwise
 		_ = w.Close()
-		return err
+		return nil, err
 	}
-	err = w.Close()
+	if err = w.Close(); err == nil {
+		return written, nil
+	}
+	_ = written.Close()
 	if opts.IfAbsent && gcerrors.Code(err) == gcerrors.FailedPrecondition {
-		return snapshot.ErrExists
+		return nil, snapshot.ErrExists
 	}
-	return err
-}
-
-// whole returns an error unless a file has all the bytes that were written to it.
-func whole(file *os.File, size int64) error {
-	info, err := file.Stat()
-	if err == nil && info.Size() != size {
-		err = fmt.Errorf("it has %d bytes of the %d that were written", info.Size(), size)
-	}
-	return err
+	return nil, err
 }
 
 // mkdirAll creates a directory and those above it that do not exist, down from the root, and makes that durable.
