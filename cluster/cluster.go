@@ -96,8 +96,9 @@ type Cluster struct {
 	repos    []*repository.Repository // of cfg.Backends, in their order
 	fallback *repository.Repository   // nil without one
 
-	inflight inflight
-	foreign  foreignMemory
+	inflight  inflight
+	foreign   foreignMemory
+	manifests manifestMemory
 
 	adopting    slots // one snapshot of another program is read at a time
 	verifying   slots // one snapshot is verified at a time

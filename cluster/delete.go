@@ -114,6 +114,14 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 			return errors.Join(append(errs, err, changedMeanwhile(c.cfg.Records.Update(ctx, rec), "keep %s", rec.Name))...)
 		}
 	}
+	for _, name := range begun {
+		if rec.Location(name).Size > 0 {
+			if err := c.repo(name).MarkRemoved(ctx, rec); err != nil {
+				c.log.WarnContext(ctx, "copy not marked as removed", "snapshot", rec.Name, "backend", name, "error", err) // and tried again below
+			}
+		}
+	}
+	fault.Point("marked")
 	return errors.Join(append(errs, c.finishRemoval(ctx, rec, begun))...)
 }
 

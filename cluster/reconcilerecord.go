@@ -205,7 +205,7 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 			r.reconcileAbsent(ctx, i, rec, loc, ch)
 		case rec.Trigger == snapshot.TriggerAdopted:
 			r.reconcileAdopted(ctx, i, rec, loc, data, ch)
-		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size && !rewritten(g, loc):
+		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size && !r.rewritten(v, g, loc):
 			ch.unchanged[i] = true
 		default:
 			r.reconcilePresent(ctx, i, rec, g, data, ch)
@@ -217,8 +217,8 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 // rewritten reports whether a manifest was written after the catalog last learned of the copy, and has not been read since.
 // It may be an older one that was put back, that of another snapshot, or carry the mark of a removal that the catalog has
 // forgotten.
-func rewritten(g *repository.Group, loc *snapshot.Location) bool {
-	return g.ManifestTime.Sub(loc.UpdateTime) > rewriteTolerance
+func (r *reconciliation) rewritten(v *view, g *repository.Group, loc *snapshot.Location) bool {
+	return g.ManifestTime.Sub(loc.UpdateTime) > rewriteTolerance && !r.c.manifests.knows(v.repo.Name(), g.Name, g.ManifestTime)
 }
 
 // dropUnconfigured drops locations on backends that are no longer configured: nothing can be learned about them. When no
@@ -285,6 +285,9 @@ func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snaps
 		r.reconcileUnusable(ctx, i, rec, data, err, ch)
 		return
 	}
+	if loc != nil && r.rewritten(v, g, loc) {
+		r.c.manifests.remember(v.repo.Name(), g.Name, g.ManifestTime)
+	}
 	learn(rec, m.Record)
 	switch {
 	case loc == nil:
@@ -292,9 +295,6 @@ func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snaps
 		ch.added[i] = true
 	case !r.settleSuperseded(ctx, i, rec, data, ch):
 		ch.note(i, rec.Found(r.compare(v, rec, m.Record, data)))
-		if rewritten(g, loc) {
-			rec.Checked(v.repo.Name(), g.ManifestTime) // so that it is not read again each time
-		}
 	}
 }
 

@@ -177,3 +177,25 @@ func (b *BackendReport) add(ch *change, i int) {
 		}
 	}
 }
+
+// manifestMemory remembers when the manifests that this process has read were written, so that a store whose clock is ahead
+// does not have all of them read at each reconciliation.
+type manifestMemory struct {
+	mu      sync.Mutex
+	written map[string]time.Time // by backend and name
+}
+
+func (m *manifestMemory) knows(backend, name string, written time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.written[backend+"/"+name].Equal(written)
+}
+
+func (m *manifestMemory) remember(backend, name string, written time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.written == nil {
+		m.written = map[string]time.Time{}
+	}
+	m.written[backend+"/"+name] = written
+}

@@ -50,7 +50,7 @@ clusters:
 	if r := s.run("verify", name, "--backend", "local"); r.code != 0 {
 		t.Errorf("of the good copy: exit code %d: %s", r.code, r.stderr)
 	}
-	if r := s.run("verify", name, "--backend", "s3"); r.code != 4 || !strings.Contains(r.stderr, "this copy is damaged") {
+	if r := s.run("verify", name, "--backend", "s3"); r.code != 4 || !strings.Contains(r.stderr, "copy is damaged") {
 		t.Errorf("of the damaged copy: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 	if out := s.must("get", name, "-o", "json"); !strings.Contains(out, `"STATE_PARTIAL"`) ||

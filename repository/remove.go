@@ -129,8 +129,16 @@ func (r *Repository) Remove(ctx context.Context, rec *snapshot.Record) error {
 	if err := r.markRemoved(ctx, rec.Name); err != nil {
 		return err
 	}
-	fault.Point("marked")
 	return r.removeObjects(ctx, rec)
+}
+
+// MarkRemoved writes the mark of a removal, if the copy is removable. A removal from several backends marks all of them
+// before it deletes anything, so that an interruption does not leave the snapshot on some of them.
+func (r *Repository) MarkRemoved(ctx context.Context, rec *snapshot.Record) error {
+	if err := r.Removable(ctx, rec); err != nil || rec.Trigger == snapshot.TriggerAdopted {
+		return err
+	}
+	return r.markRemoved(ctx, rec.Name)
 }
 
 // removeObjects deletes the data and then the manifest with its mark.

@@ -148,13 +148,6 @@ func (r *Record) Found(l Location) (changed bool) {
 	return true
 }
 
-// Checked notes that the location on a backend was compared with a manifest that was written at a time.
-func (r *Record) Checked(backend string, written time.Time) {
-	if l := r.location(backend); l != nil && l.UpdateTime.Before(written) {
-		l.UpdateTime = written.UTC()
-	}
-}
-
 // Missed notes a location that does not hold the snapshot though it should, and why, also for programs.
 func (r *Record) Missed(l Location, reason Reason) {
 	l.State = StateFailed
