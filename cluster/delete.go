@@ -79,8 +79,8 @@ func checkEtag(rec *snapshot.Record, etag string) error {
 	return e
 }
 
-// remove removes a snapshot from backends: its record becomes DELETING, the manifest gets a mark, then the data is removed,
-// then the manifest, then the location. Reconcile resumes an interrupted removal from the mark, and takes a record that is
+// remove removes a snapshot from backends: its record becomes DELETING, the manifest on each of them gets a mark, then the
+// data is removed, then the manifest, then the location. Reconcile resumes an interrupted removal from the mark, and takes a record that is
 // DELETING without the mark back: nothing in the catalog alone removes bytes. rec becomes the record of the catalog; its Version is 0
 // when no copy is left. confirm, unless it is nil, is called once every replica can see that the copies are being removed:
 // its error takes that back.
