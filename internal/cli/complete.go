@@ -9,6 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -38,7 +41,7 @@ func completeName(sys System, words ...cobra.Completion) cobra.CompletionFunc {
 			}
 		}
 		for _, s := range namesOf(ctx, sys, cmd, typed) {
-			about := s.GetCreateTime().AsTime().Local().Format("2006-01-02 15:04:05") + "  " + stateName(s.GetState())
+			about := s.GetCreateTime().AsTime().Local().Format("2006-01-02 15:04:05") + "  " + output.State(s.GetState())
 			offered = append(offered, cobra.CompletionWithDesc(s.GetName(), about))
 		}
 		return offered, directive
@@ -50,8 +53,8 @@ func namesOf(ctx context.Context, sys System, cmd *cobra.Command, typed string) 
 	if from := urlsOf(cmd.Flags()); len(from) > 0 {
 		return namesFrom(ctx, cmd, from)
 	}
-	askService(sys, cmd, func(c *client) {
-		req := &snapshotdv1.ListRequest{Cluster: c.cluster, PageSize: listPage}
+	askService(sys, cmd, func(c *client.Client) {
+		req := &snapshotdv1.ListRequest{Cluster: c.Cluster, PageSize: client.Page}
 		for len(found) < completeNames {
 			page, err := c.List(ctx, req)
 			if err != nil {
@@ -102,8 +105,8 @@ func completeBackend(sys System) cobra.CompletionFunc {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
 		defer cancel()
 		before := typed[:strings.LastIndex(typed, ",")+1]
-		askService(sys, cmd, func(c *client) {
-			page, err := c.List(ctx, &snapshotdv1.ListRequest{Cluster: c.cluster, PageSize: completeNames})
+		askService(sys, cmd, func(c *client.Client) {
+			page, err := c.List(ctx, &snapshotdv1.ListRequest{Cluster: c.Cluster, PageSize: completeNames})
 			if err != nil {
 				return
 			}
@@ -125,7 +128,7 @@ func completeCluster(sys System) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
 		defer cancel()
-		askService(sys, cmd, func(c *client) {
+		askService(sys, cmd, func(c *client.Client) {
 			page, err := c.List(ctx, &snapshotdv1.ListRequest{PageSize: 1})
 			names = wire.DetailsOf(err).Choices
 			if all := page.GetSnapshots(); len(all) > 0 {
@@ -137,23 +140,23 @@ func completeCluster(sys System) cobra.CompletionFunc {
 }
 
 // askService runs ask with a connection to the service that the flags and variables of a command name.
-func askService(sys System, cmd *cobra.Command, ask func(*client)) {
-	var o clientOptions
+func askService(sys System, cmd *cobra.Command, ask func(*client.Client)) {
+	var o client.Options
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
-	o.addFlags(fs)
+	o.AddFlags(fs)
 	fs.VisitAll(func(f *pflag.Flag) {
 		if given := cmd.Flags().Lookup(f.Name); given != nil && given.Changed {
 			_ = fs.Set(f.Name, given.Value.String()) // the command has accepted it
 		}
 	})
-	if err := fromEnvironment(fs, sys.Getenv, clientVariables...); err != nil {
+	if err := flag.FromEnvironment(fs, sys.Getenv, client.Variables...); err != nil {
 		return
 	}
-	c, err := dial(&o)
+	c, err := client.Dial(&o, Version().Version)
 	if err != nil {
 		return
 	}
-	defer func() { _ = c.conn.Close() }() // all calls have ended
+	defer c.Close()
 	ask(c)
 }
 

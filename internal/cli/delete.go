@@ -8,12 +8,15 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 type deleteOptions struct {
-	client   clientOptions
-	output   format
+	client   client.Options
+	output   output.Format
 	backends []string
 	etag     string
 }
@@ -30,7 +33,7 @@ has it any more. A copy that a bucket's object lock protects is refused. There i
 		Args:              oneName,
 		ValidArgsFunction: completeName(sys),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runDelete(ctx, sys, opts, c, args[0])
 			})
 		},
@@ -39,24 +42,24 @@ has it any more. A copy that a bucket's object lock protects is refused. There i
 	fs.StringSliceVar(&opts.backends, "backend", nil,
 		"`name` of a backend to remove it from (default all that have it); may be repeated")
 	fs.StringVar(&opts.etag, "etag", "", "remove it only if this is still its `etag`, as get -o json shows it")
-	opts.output.addFlag(cmd)
-	opts.client.addFlags(fs)
+	opts.output.AddFlag(cmd)
+	opts.client.AddFlags(fs)
 	return cmd
 }
 
-func runDelete(ctx context.Context, sys System, opts deleteOptions, c *client, name string) error {
+func runDelete(ctx context.Context, sys System, opts deleteOptions, c *client.Client, name string) error {
 	resp, err := c.Delete(ctx, &snapshotdv1.DeleteRequest{
-		Cluster: c.cluster, Name: name, Backends: opts.backends, Etag: opts.etag,
+		Cluster: c.Cluster, Name: name, Backends: opts.backends, Etag: opts.etag,
 	})
-	if name == latest && statusCode(err) == codes.NotFound {
-		return usagef("latest is not allowed here: give the NAME of the snapshot to remove, as list shows it")
+	if name == client.Latest && exit.Status(err) == codes.NotFound {
+		return exit.Usagef("latest is not allowed here: give the NAME of the snapshot to remove, as list shows it")
 	}
 	if err != nil {
 		return err
 	}
-	return opts.output.print(sys.Stdout, resp, func(w io.Writer) error {
+	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
 		if left := resp.GetSnapshot(); left != nil {
-			return getTable(w, left, sys.Now())
+			return output.GetTable(w, left, sys.Now())
 		}
 		_, err := fmt.Fprintf(w, "%s is deleted\n", name)
 		return err

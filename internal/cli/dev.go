@@ -13,6 +13,9 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/config"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
@@ -21,28 +24,28 @@ import (
 // next.
 func firstSteps(ctx context.Context, sys System, cfg *config.Config, grpcAddr, httpAddr string) error {
 	grpcAddr, httpAddr = reachable(grpcAddr), reachable(httpAddr)
-	opts := clientOptions{addr: grpcAddr, plaintext: true}
-	c, err := dial(&opts)
+	opts := client.Options{Addr: grpcAddr, Plaintext: true}
+	c, err := client.Dial(&opts, Version().Version)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.conn.Close() }()
+	defer c.Close()
 	if _, err := c.Save(ctx, &snapshotdv1.SaveRequest{}, grpc.WaitForReady(true)); err != nil {
-		return fmt.Errorf("take the first snapshot: %s", message(c.explain(err, &opts)))
+		return fmt.Errorf("take the first snapshot: %s", exit.Message(c.Explain(err)))
 	}
 	resp, err := c.Reconcile(ctx, &snapshotdv1.ReconcileRequest{})
 	if err != nil {
-		return fmt.Errorf("reconcile: %s", message(c.explain(err, &opts)))
+		return fmt.Errorf("reconcile: %s", exit.Message(c.Explain(err)))
 	}
 	if err := reconcileFailed(resp.GetBackends()); err != nil {
 		return err
 	}
 	const some = 5
-	snapshots, err := listAll(ctx, c, &snapshotdv1.ListRequest{}, some)
+	snapshots, err := c.ListAll(ctx, &snapshotdv1.ListRequest{}, some)
 	if err != nil {
-		return fmt.Errorf("list: %s", message(c.explain(err, &opts)))
+		return fmt.Errorf("list: %s", exit.Message(c.Explain(err)))
 	}
-	if err := listTable(sys.Stdout, snapshots, sys.Now()); err != nil {
+	if err := output.ListTable(sys.Stdout, snapshots, sys.Now()); err != nil {
 		return err
 	}
 	return printNext(sys.Stdout, self(), cfg.DataDir, grpcAddr, httpAddr)
@@ -97,7 +100,7 @@ func self() string {
 			exe = "./" + rel
 		}
 	}
-	return word(exe)
+	return output.Word(exe)
 }
 
 func exists(path string) bool {

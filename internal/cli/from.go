@@ -3,13 +3,19 @@ package cli
 import (
 	"cmp"
 	"errors"
+	"os"
+	"path"
 
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc/codes"
 
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	agekey "github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/wire"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/storage"
 )
 
 // clusterName returns the name of the cluster whose snapshots are read with --from.
@@ -41,9 +47,70 @@ func localError(err error) error {
 	st := wire.Status(err, "", nil)
 	switch {
 	case st.Code() == codes.DataLoss:
-		return &damagedError{errors.New(st.Message())}
+		return exit.Damaged(errors.New(st.Message()))
 	case wire.DetailsOf(st.Err()).Reason == snapshot.ReasonInternal:
 		return err
 	}
 	return st.Err()
+}
+
+// place says which snapshots to read without a service.
+type place struct {
+	urls    []string // of backends, as in the configuration
+	prefix  string   // of the cluster's keys
+	cluster string   // to which signed manifests must belong; empty for any
+	keys    []string // files of public keys; without any, all manifests are trusted
+}
+
+// open returns the repositories of a place, in the order of its URLs. Nothing is read from them yet. With keys, only
+// those manifests are trusted that are signed with one of them and, unless cluster is empty, belong to the cluster.
+func (p place) open() ([]*repository.Repository, error) {
+	if p.prefix != "" && path.Clean("/"+p.prefix)+"/" != "/"+p.prefix {
+		return nil, exit.Usagef("--prefix, --cluster: %q is no prefix of keys; it is empty, or names that each end with '/'",
+			p.prefix)
+	}
+	trust, err := trustOf(p.keys)
+	if err != nil {
+		return nil, err
+	}
+	var repos []*repository.Repository
+	for _, url := range p.urls {
+		b, err := storage.New(storage.Config{Name: storage.NameOf(url), URL: url})
+		if err != nil {
+			return nil, exit.Usagef("--from: %w", err)
+		}
+		cfg := repository.Config{Backend: b, Prefix: p.prefix, Trust: trust}
+		if trust != nil {
+			cfg.Cluster = p.cluster // without keys, anyone who can write there can write another name
+		}
+		repos = append(repos, repository.New(cfg))
+	}
+	return repos, nil
+}
+
+// trustOf returns the trust in the keys of some files; nil, which trusts all manifests, when there are none.
+func trustOf(files []string) (*repository.Trust, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	trust := repository.NewTrust(false)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = trust.Add(text)
+		}
+		if err != nil {
+			return nil, exit.Usagef("--signing-public-key-file: %s: %w", file, err)
+		}
+	}
+	return trust, nil
+}
+
+// readIdentities reads the files with the private keys of encrypted snapshots.
+func readIdentities(files []string) (agekey.Identities, error) {
+	all, err := agekey.ReadIdentities(files...)
+	if err != nil {
+		return all, exit.Usagef("--identity: %w", err)
+	}
+	return all, nil
 }

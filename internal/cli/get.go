@@ -6,12 +6,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 type getOptions struct {
-	client clientOptions
-	output format
+	client client.Options
+	output output.Format
 }
 
 func newGet(sys System) *cobra.Command {
@@ -23,30 +25,30 @@ func newGet(sys System) *cobra.Command {
 		Example: `  snapshotd get latest
   snapshotd get on-demand-node1-1784300400 -o json | jq -r .snapshot.sha256`,
 		Args:              oneName,
-		ValidArgsFunction: completeName(sys, latestOffered),
+		ValidArgsFunction: completeName(sys, client.LatestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runGet(ctx, sys, opts, c, args[0])
 			})
 		},
 	}
-	opts.output.addFlag(cmd)
-	opts.client.addFlags(cmd.Flags())
+	opts.output.AddFlag(cmd)
+	opts.client.AddFlags(cmd.Flags())
 	return cmd
 }
 
-func runGet(ctx context.Context, sys System, opts getOptions, c *client, name string) error {
-	name, err := c.resolve(ctx, name, "")
+func runGet(ctx context.Context, sys System, opts getOptions, c *client.Client, name string) error {
+	name, err := c.Resolve(ctx, name, "")
 	if err != nil {
 		return err
 	}
-	resp, err := c.Get(ctx, &snapshotdv1.GetRequest{Cluster: c.cluster, Name: name})
+	resp, err := c.Get(ctx, &snapshotdv1.GetRequest{Cluster: c.Cluster, Name: name})
 	if err != nil {
 		return err
 	}
 	if resp.GetSnapshot() == nil {
-		return errNoResult
+		return client.ErrNoResult
 	}
-	return opts.output.print(sys.Stdout, resp,
-		func(w io.Writer) error { return getTable(w, resp.GetSnapshot(), sys.Now()) })
+	return opts.output.Print(sys.Stdout, resp,
+		func(w io.Writer) error { return output.GetTable(w, resp.GetSnapshot(), sys.Now()) })
 }

@@ -10,12 +10,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 type pruneOptions struct {
-	client   clientOptions
-	output   format
+	client   client.Options
+	output   output.Format
 	dryRun   bool
 	backends []string
 }
@@ -34,7 +37,7 @@ Exits 3 when some could not be removed, 1 when none could.`,
   snapshotd prune --backend local`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runPrune(ctx, sys, opts, c)
 			})
 		},
@@ -42,20 +45,20 @@ Exits 3 when some could not be removed, 1 when none could.`,
 	fs := cmd.Flags()
 	fs.BoolVar(&opts.dryRun, "dry-run", false, "show which snapshots would be removed, and remove none")
 	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to prune (default all); may be repeated")
-	opts.output.addFlag(cmd)
-	opts.client.addFlags(fs)
+	opts.output.AddFlag(cmd)
+	opts.client.AddFlags(fs)
 	return cmd
 }
 
-func runPrune(ctx context.Context, sys System, opts pruneOptions, c *client) error {
+func runPrune(ctx context.Context, sys System, opts pruneOptions, c *client.Client) error {
 	resp, err := c.Prune(ctx, &snapshotdv1.PruneRequest{
-		Cluster: c.cluster, Backends: opts.backends, ValidateOnly: opts.dryRun,
+		Cluster: c.Cluster, Backends: opts.backends, ValidateOnly: opts.dryRun,
 	})
 	if err != nil {
 		return err
 	}
 	now := sys.Now()
-	err = opts.output.print(sys.Stdout, resp,
+	err = opts.output.Print(sys.Stdout, resp,
 		func(w io.Writer) error { return pruneTable(w, resp.GetDecisions(), opts.dryRun, now) })
 	if err != nil {
 		return err
@@ -68,7 +71,7 @@ func pruneTable(w io.Writer, decisions []*snapshotdv1.PruneDecision, dry bool, n
 	if dry {
 		gone = "would go"
 	}
-	return columns(w, func(row func(...string)) {
+	return output.Columns(w, func(row func(...string)) {
 		row("NAME", "BACKEND", "AGE", "SIZE", "VERDICT", "WHY")
 		for _, d := range decisions {
 			verdict := gone
@@ -78,8 +81,8 @@ func pruneTable(w io.Writer, decisions []*snapshotdv1.PruneDecision, dry bool, n
 			case d.GetError() != nil:
 				verdict = "failed"
 			}
-			row(d.GetName(), d.GetBackend(), age(now.Sub(d.GetCreateTime().AsTime())), size(d.GetSizeBytes()), verdict,
-				d.GetWhy())
+			row(d.GetName(), d.GetBackend(), output.Age(now.Sub(d.GetCreateTime().AsTime())), output.Size(d.GetSizeBytes()),
+				verdict, d.GetWhy())
 		}
 	})
 }
@@ -103,5 +106,5 @@ func pruneFailed(decisions []*snapshotdv1.PruneDecision) error {
 	if len(why) == going {
 		return errors.New(text)
 	}
-	return &partialError{text}
+	return exit.Partial(text)
 }

@@ -10,12 +10,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 type reconcileOptions struct {
-	client   clientOptions
-	output   format
+	client   client.Options
+	output   output.Format
 	dryRun   bool
 	repair   bool
 	backends []string
@@ -40,7 +43,7 @@ Exits 3 when some backends could not be reconciled, 1 when none could.`,
   snapshotd reconcile --repair`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runReconcile(ctx, sys, opts, c)
 			})
 		},
@@ -49,20 +52,20 @@ Exits 3 when some backends could not be reconciled, 1 when none could.`,
 	fs.BoolVar(&opts.dryRun, "dry-run", false, "show the changes without making them")
 	fs.BoolVar(&opts.repair, "repair", false, "copy each snapshot to the backends that do not hold it")
 	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to look at (default all); may be repeated")
-	opts.output.addFlag(cmd)
-	opts.client.addFlags(fs)
+	opts.output.AddFlag(cmd)
+	opts.client.AddFlags(fs)
 	return cmd
 }
 
-func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *client) error {
+func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *client.Client) error {
 	resp, err := c.Reconcile(ctx, &snapshotdv1.ReconcileRequest{
-		Cluster: c.cluster, Backends: opts.backends, ValidateOnly: opts.dryRun, Repair: opts.repair,
+		Cluster: c.Cluster, Backends: opts.backends, ValidateOnly: opts.dryRun, Repair: opts.repair,
 	})
 	if err != nil {
 		return err
 	}
 	reports := resp.GetBackends()
-	err = opts.output.print(sys.Stdout, resp, func(w io.Writer) error { return reconcileTable(w, reports) })
+	err = opts.output.Print(sys.Stdout, resp, func(w io.Writer) error { return reconcileTable(w, reports) })
 	if err != nil {
 		return err
 	}
@@ -85,11 +88,11 @@ func reconcileFailed(reports []*snapshotdv1.BackendReconciliation) error {
 	if len(why) == len(reports) {
 		return errors.New(text)
 	}
-	return &partialError{text}
+	return exit.Partial(text)
 }
 
 func reconcileTable(w io.Writer, reports []*snapshotdv1.BackendReconciliation) error {
-	return columns(w, func(row func(...string)) {
+	return output.Columns(w, func(row func(...string)) {
 		row("CLUSTER", "BACKEND", "LISTED", "UNCHANGED", "ADDED", "UPDATED", "REMOVED", "REPAIRED", "SWEPT", "FOREIGN",
 			"RESULT")
 		for _, r := range reports {

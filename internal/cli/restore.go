@@ -4,10 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -34,7 +39,7 @@ type restoreOptions struct {
 	older      bool
 	kubernetes bool
 	skipHash   bool
-	output     format
+	output     output.Format
 	member     restore.Member
 }
 
@@ -60,20 +65,20 @@ Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
   snapshotd restore latest --from file:///var/backups/etcd --data-dir m1.etcd --name m1 \
     --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380 \
     --initial-advertise-peer-urls https://10.0.0.1:2380 --for-kubernetes --dry-run`,
-		ValidArgsFunction: completeName(sys, cobra.CompletionWithDesc(latest, "the newest that is whole")),
+		ValidArgsFunction: completeName(sys, cobra.CompletionWithDesc(client.Latest, "the newest that is whole")),
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0 && opts.at == "":
-				return usagef("which snapshot? give a NAME, latest, or --at TIME")
+				return exit.Usagef("which snapshot? give a NAME, latest, or --at TIME")
 			case len(args) == 1 && opts.at != "":
-				return usagef("--at: %q is given, too; leave out one of them", args[0])
+				return exit.Usagef("--at: %q is given, too; leave out one of them", args[0])
 			case len(args) > 1:
-				return usagef("%q is not understood: one NAME is taken", args[1])
+				return exit.Usagef("%q is not understood: one NAME is taken", args[1])
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := fromEnvironment(cmd.Flags(), sys.Getenv, "output"); err != nil {
+			if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "output"); err != nil {
 				return err
 			}
 			opts.prefix = clusterPrefix(cmd.Flags())
@@ -113,27 +118,15 @@ Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 		"with latest or --at: take an older snapshot also when a newer one cannot be read for want of access or connection")
 	fs.BoolVar(&opts.dryRun, "dry-run", false,
 		"show the snapshot, and the command for each member; change nothing")
-	opts.output.addFlag(cmd)
+	opts.output.AddFlag(cmd)
 	return cmd
 }
 
 // finish checks the options and fills in the defaults.
 func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, error) {
 	ro := restore.Options{DataDir: o.dataDir, WALDir: o.walDir, Member: o.member, SkipHashCheck: o.skipHash}
-	switch {
-	case len(o.from) == 0:
-		return ro, usagef("--from is missing: give the URL of the directory or bucket, such as file:///var/backups/etcd")
-	case o.dataDir == "":
-		return ro, usagef("--data-dir is missing: name the directory to make")
-	case o.skipHash && (len(args) == 0 || args[0] == latest):
-		return ro, usagef("--skip-hash-check: give the NAME; with it, the newest one is taken whether it is whole or not")
-	case o.kubernetes && (o.member.RevisionBump > 0 || o.member.MarkCompacted):
-		return ro, usagef("--for-kubernetes: --bump-revision or --mark-compacted is given, too; leave out one or the other")
-	case o.member.MarkCompacted != (o.member.RevisionBump > 0):
-		return ro, usagef("--bump-revision, --mark-compacted: they are needed together")
-	}
-	if o.member.RevisionBump > maxBump {
-		return ro, usagef("--bump-revision: %d is more than etcd's revisions can hold; the highest is %d", o.member.RevisionBump, uint64(maxBump))
+	if err := o.check(args); err != nil {
+		return ro, err
 	}
 	if o.kubernetes {
 		ro.Member.RevisionBump, ro.Member.MarkCompacted = kubernetesBump, true
@@ -142,26 +135,54 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 		ro.Member.InitialCluster = ro.Member.Alone()
 	}
 	if err := o.checkMember(ro.Member); err != nil {
-		return ro, &usageError{err}
-	}
-	ro.Choice.AcceptOlder, ro.Choice.Now = o.older, now
-	switch at, err := parseTime("--at", o.at, now); {
-	case err != nil:
-		return ro, err
-	case at != nil:
-		ro.Choice.At = at.AsTime()
-	case args[0] == latest:
-		ro.Choice.Latest = true
-	default:
-		ro.Choice.Name = args[0]
+		return ro, exit.Usage(err)
 	}
 	var err error
+	if ro.Choice, err = o.choice(now, args); err != nil {
+		return ro, err
+	}
 	at := place{urls: o.from, prefix: o.prefix, cluster: o.signedFor, keys: o.keys}
 	if ro.Repositories, err = at.open(); err != nil {
 		return ro, err
 	}
 	ro.Identities, err = readIdentities(o.identities)
 	return ro, err
+}
+
+// check returns an error for options that are missing or exclude each other.
+func (o *restoreOptions) check(args []string) error {
+	switch {
+	case len(o.from) == 0:
+		return exit.Usagef("--from is missing: give the URL of the directory or bucket, such as file:///var/backups/etcd")
+	case o.dataDir == "":
+		return exit.Usagef("--data-dir is missing: name the directory to make")
+	case o.skipHash && (len(args) == 0 || args[0] == client.Latest):
+		return exit.Usagef("--skip-hash-check: give the NAME; with it, the newest one is taken whether it is whole or not")
+	case o.kubernetes && (o.member.RevisionBump > 0 || o.member.MarkCompacted):
+		return exit.Usagef("--for-kubernetes: --bump-revision or --mark-compacted is given, too; leave out one or the other")
+	case o.member.MarkCompacted != (o.member.RevisionBump > 0):
+		return exit.Usagef("--bump-revision, --mark-compacted: they are needed together")
+	case o.member.RevisionBump > maxBump:
+		return exit.Usagef("--bump-revision: %d is more than etcd's revisions can hold; the highest is %d",
+			o.member.RevisionBump, uint64(maxBump))
+	}
+	return nil
+}
+
+// choice says which snapshot to restore.
+func (o *restoreOptions) choice(now time.Time, args []string) (restore.Choice, error) {
+	c := restore.Choice{AcceptOlder: o.older, Now: now}
+	switch at, err := flag.Time("--at", o.at, now); {
+	case err != nil:
+		return c, err
+	case at != nil:
+		c.At = at.AsTime()
+	case args[0] == client.Latest:
+		c.Latest = true
+	default:
+		c.Name = args[0]
+	}
+	return c, nil
 }
 
 // checkMember returns an error unless etcd accepts the member. A dry run is for all members.
@@ -202,30 +223,115 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 			res.Snapshot.Name, at.UTC().Format(time.RFC3339))
 	}
 	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(&res.Snapshot.Snapshot)}
-	return opts.output.print(sys.Stdout, resp,
+	return opts.output.Print(sys.Stdout, resp,
 		func(w io.Writer) error { return restoreTable(w, opts, ro, res, sys.Now()) })
 }
 
 // restoreProgress draws the progress of reading the database, and the remaining time, on a terminal.
 func restoreProgress(w io.Writer) (report func(done, total int64), building, stop func()) {
-	line, ok := newStatusLine(w)
+	line, ok := output.NewStatusLine(w)
 	if !ok {
 		return nil, nil, func() {}
 	}
 	begin := time.Now()
 	report = func(done, total int64) {
-		if !line.due() {
+		if !line.Due() {
 			return
 		}
-		text := "read and checked " + size(done)
+		text := "read and checked " + output.Size(done)
 		if total > 0 {
-			text += " of " + size(total)
+			text += " of " + output.Size(total)
 		}
 		if spent := time.Since(begin); done > 0 && done < total && spent > time.Second {
 			left := time.Duration(float64(spent) * float64(total-done) / float64(done))
-			text += ", about " + took(left.Round(time.Second)) + " left to read"
+			text += ", about " + output.Took(left.Round(time.Second)) + " left to read"
 		}
-		line.draw(text)
+		line.Draw(text)
 	}
-	return report, func() { line.draw("making the data directory, and making it durable") }, line.clear
+	return report, func() { line.Draw("making the data directory, and making it durable") }, line.Clear
+}
+
+func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res restore.Result, now time.Time) error {
+	s := res.Snapshot
+	fmt.Fprintf(w, "snapshot   %s, taken %s ago (%s)\n",
+		s.Name, output.Age(now.Sub(s.CreateTime)), s.CreateTime.UTC().Format(time.RFC3339))
+	fmt.Fprintf(w, "from       %s\n", res.URI)
+	if s.Revision > 0 {
+		fmt.Fprintf(w, "holds      revision %d, %s keys, %s; stored %s\n",
+			s.Revision, output.Number(s.TotalKeys), output.Size(s.DBSize), output.Size(s.StoredSize))
+	} else {
+		fmt.Fprintf(w, "holds      %s as it is stored; it has no manifest, so the rest is known once it was read\n",
+			output.Size(s.StoredSize))
+	}
+	if s.StorageVersion != "" {
+		fmt.Fprintf(w, "version    storage %s: an older etcd will not start on it\n", s.StorageVersion)
+	}
+	if !opts.dryRun {
+		fmt.Fprintf(w, "restored   %s in %s, for the member %s\n", ro.DataDir, output.Took(res.Took), ro.Member.Name)
+		_, err := fmt.Fprintf(w, "start it   etcd --name %s --data-dir %s%s --initial-advertise-peer-urls %s "+
+			"--listen-peer-urls … --listen-client-urls … --advertise-client-urls …\n",
+			ro.Member.Name, output.Word(ro.DataDir), walFlag(ro.WALDir), strings.Join(ro.Member.PeerURLs, ","))
+		return err
+	}
+	fmt.Fprintf(w, "would be   %s\n", ro.DataDir)
+	if n := max(s.DBSize, s.StoredSize); n > 0 {
+		fmt.Fprintf(w, "takes      about %s, more when the network or the disk is slow; room for %s\n",
+			output.Took(restoreEstimate(n)), output.Size(restore.Room(n)))
+	}
+	commands, err := restore.Commands(opts.commandOf(s.Name, ro), ro.Member)
+	if err != nil {
+		return exit.Usage(err)
+	}
+	fmt.Fprintln(w, "members    on each one its command:")
+	for _, c := range commands {
+		fmt.Fprintln(w, "  "+strings.Join(c, " "))
+	}
+	return nil
+}
+
+// restoreSpeed is how many bytes of database per second two cores with a fast disk restore: somewhat fewer than in the
+// median round of docs/performance.md.
+const restoreSpeed = 330e6
+
+func restoreEstimate(size int64) time.Duration {
+	return (time.Duration(float64(size) / restoreSpeed * float64(time.Second))).Round(time.Second) + time.Second
+}
+
+func walFlag(dir string) string {
+	if dir == "" {
+		return ""
+	}
+	return " --wal-dir " + output.Word(dir)
+}
+
+// commandOf returns the command that restores the same for any member, without the member's own flags.
+func (o *restoreOptions) commandOf(name string, ro restore.Options) []string {
+	c := []string{"snapshotd", "restore", name}
+	for _, f := range o.from {
+		c = append(c, "--from", output.Quoted(f))
+	}
+	c = append(c, "--prefix", output.Quoted(o.prefix), "--data-dir", output.Word(o.dataDir))
+	if o.walDir != "" {
+		c = append(c, "--wal-dir", output.Word(o.walDir))
+	}
+	c = append(c, "--initial-cluster", ro.Member.InitialCluster, "--initial-cluster-token", ro.Member.ClusterToken)
+	if ro.Member.MarkCompacted {
+		c = append(c, "--bump-revision", fmt.Sprint(ro.Member.RevisionBump), "--mark-compacted")
+	}
+	if o.skipHash {
+		c = append(c, "--skip-hash-check")
+	}
+	if ro.Member.MemoryMapSize > 0 {
+		c = append(c, "--initial-memory-map-size", fmt.Sprint(ro.Member.MemoryMapSize))
+	}
+	for _, f := range o.identities {
+		c = append(c, "--identity", output.Word(f))
+	}
+	for _, f := range o.keys {
+		c = append(c, "--signing-public-key-file", output.Word(f))
+	}
+	if len(o.keys) > 0 && o.signedFor != "" {
+		c = append(c, "--cluster", output.Word(o.signedFor))
+	}
+	return c
 }

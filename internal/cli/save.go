@@ -6,16 +6,21 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 type saveOptions struct {
-	client     clientOptions
-	output     format
+	client     client.Options
+	output     output.Format
 	namePrefix string
 	labels     []string
 	backends   []string
@@ -35,7 +40,7 @@ another save of the cluster is running.`,
   snapshotd save --backend s3 -o json | jq -r .snapshot.name`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runSave(ctx, sys, opts, c)
 			})
 		},
@@ -44,18 +49,18 @@ another save of the cluster is running.`,
 	fs.StringVar(&opts.namePrefix, "name-prefix", "", "first `part` of the snapshot's name (default \"on-demand\")")
 	fs.StringArrayVar(&opts.labels, "label", nil, "label to keep with the snapshot (`key=value`); may be repeated")
 	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to save to (default all); may be repeated")
-	opts.output.addFlag(cmd)
-	opts.client.addFlags(fs)
+	opts.output.AddFlag(cmd)
+	opts.client.AddFlags(fs)
 	return cmd
 }
 
-func runSave(ctx context.Context, sys System, opts saveOptions, c *client) error {
-	labels, err := parseLabels(opts.labels)
+func runSave(ctx context.Context, sys System, opts saveOptions, c *client.Client) error {
+	labels, err := flag.Labels(opts.labels)
 	if err != nil {
 		return err
 	}
 	req := &snapshotdv1.SaveRequest{
-		Cluster:    c.cluster,
+		Cluster:    c.Cluster,
 		NamePrefix: opts.namePrefix,
 		Labels:     labels,
 		Backends:   opts.backends,
@@ -68,17 +73,17 @@ func runSave(ctx context.Context, sys System, opts saveOptions, c *client) error
 		return saveFailed(sys, opts, err)
 	}
 	if resp.GetSnapshot() == nil {
-		return errNoResult
+		return client.ErrNoResult
 	}
 	for _, w := range resp.GetWarnings() {
-		fmt.Fprintf(sys.Stderr, "warning: %s\n", plain(w))
+		fmt.Fprintf(sys.Stderr, "warning: %s\n", output.Plain(w))
 	}
 	return opts.print(sys, resp)
 }
 
 func (o *saveOptions) print(sys System, resp *snapshotdv1.SaveResponse) error {
-	return o.output.print(sys.Stdout, resp, func(w io.Writer) error {
-		return listTable(w, []*snapshotdv1.Snapshot{resp.GetSnapshot()}, sys.Now())
+	return o.output.Print(sys.Stdout, resp, func(w io.Writer) error {
+		return output.ListTable(w, []*snapshotdv1.Snapshot{resp.GetSnapshot()}, sys.Now())
 	})
 }
 
@@ -95,13 +100,49 @@ func saveFailed(sys System, opts saveOptions, err error) error {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "snapshot %s is %s: not every backend has it", s.GetName(), stateName(s.GetState()))
+	fmt.Fprintf(&b, "snapshot %s is %s: not every backend has it", s.GetName(), output.State(s.GetState()))
 	for _, l := range s.GetLocations() {
 		if l.GetState() == snapshotdv1.Snapshot_STATE_READY {
-			fmt.Fprintf(&b, "\n  %s: READY, %s at %s", l.GetBackend(), size(l.GetSizeBytes()), orDash(l.GetUri()))
+			fmt.Fprintf(&b, "\n  %s: READY, %s at %s", l.GetBackend(), output.Size(l.GetSizeBytes()), output.OrDash(l.GetUri()))
 		} else {
-			fmt.Fprintf(&b, "\n  %s: %s: %s", l.GetBackend(), stateName(l.GetState()), orDash(l.GetError()))
+			fmt.Fprintf(&b, "\n  %s: %s: %s", l.GetBackend(), output.State(l.GetState()), output.OrDash(l.GetError()))
 		}
 	}
-	return &partialError{b.String()}
+	return exit.Partial(b.String())
+}
+
+// showProgress draws the progress of a save until the returned function is called. It draws nothing where w is no
+// terminal, and stops when the events end: a save does not need a watcher.
+func showProgress(ctx context.Context, w io.Writer, c *client.Client, req *snapshotdv1.SaveRequest) (stop func()) {
+	line, ok := output.NewStatusLine(w)
+	if !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		stream, err := c.Watch(ctx, &snapshotdv1.WatchRequest{Cluster: req.GetCluster(), RequestId: req.GetRequestId()})
+		if err != nil {
+			return
+		}
+		var p output.Progress
+		for {
+			ev, err := stream.Recv()
+			if err != nil {
+				break
+			}
+			if ev.GetType() == snapshotdv1.WatchResponse_TYPE_POSITION {
+				continue
+			}
+			p.Add(ev)
+			if line.Due() {
+				line.Draw(p.Line())
+			}
+		}
+		line.Clear()
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
 }

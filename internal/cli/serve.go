@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/flag"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/daemon"
 )
@@ -40,7 +42,7 @@ file. "snapshotd config check" prints the values that would be in effect.`,
       --backend 's3=s3://backups?region=eu-central-1&prefix=production/'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := fromEnvironment(cmd.Flags(), sys.Getenv, "dev"); err != nil {
+			if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "dev"); err != nil {
 				return err
 			}
 			return runServe(cmd.Context(), sys, opts)
@@ -78,7 +80,7 @@ func runServe(ctx context.Context, sys System, opts serveOptions) error {
 		run = func(ctx context.Context) error { return serveDev(ctx, sys, cfg, svc) }
 	}
 	if err := run(ctx); err != nil {
-		return &failedError{err}
+		return exit.Failed(err)
 	}
 	return nil
 }

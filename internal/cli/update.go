@@ -8,12 +8,16 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 type updateOptions struct {
-	client clientOptions
-	output format
+	client client.Options
+	output output.Format
 	labels []string
 	remove []string
 	pin    bool
@@ -31,9 +35,9 @@ it.`,
   snapshotd update on-demand-node1-1784300400 --pin --label reason=before-upgrade
   snapshotd update on-demand-node1-1784300400 --unpin --remove-label reason`,
 		Args:              oneName,
-		ValidArgsFunction: completeName(sys, latestOffered),
+		ValidArgsFunction: completeName(sys, client.LatestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runUpdate(ctx, sys, opts, c, args[0])
 			})
 		},
@@ -43,31 +47,31 @@ it.`,
 	fs.StringArrayVar(&opts.remove, "remove-label", nil, "remove the label of this `key`; may be repeated")
 	fs.BoolVar(&opts.pin, "pin", false, "exempt it from retention, and refuse to delete it")
 	fs.BoolVar(&opts.unpin, "unpin", false, "apply retention to it again")
-	opts.output.addFlag(cmd)
-	opts.client.addFlags(fs)
+	opts.output.AddFlag(cmd)
+	opts.client.AddFlags(fs)
 	return cmd
 }
 
-func runUpdate(ctx context.Context, sys System, opts updateOptions, c *client, name string) error {
-	labels, err := parseLabels(opts.labels)
+func runUpdate(ctx context.Context, sys System, opts updateOptions, c *client.Client, name string) error {
+	labels, err := flag.Labels(opts.labels)
 	switch {
 	case err != nil:
 		return err
 	case opts.pin && opts.unpin:
-		return usagef("--unpin: --pin is given, too; leave out one of them")
+		return exit.Usagef("--unpin: --pin is given, too; leave out one of them")
 	case !opts.pin && !opts.unpin && len(opts.labels)+len(opts.remove) == 0:
-		return usagef("nothing to change is given: --label, --remove-label, --pin or --unpin")
+		return exit.Usagef("nothing to change is given: --label, --remove-label, --pin or --unpin")
 	}
-	if name, err = c.resolve(ctx, name, ""); err != nil {
+	if name, err = c.Resolve(ctx, name, ""); err != nil {
 		return err
 	}
 	// Labels are replaced as a whole, so the current ones are read first; the etag makes sure that these are replaced.
-	current, err := c.Get(ctx, &snapshotdv1.GetRequest{Cluster: c.cluster, Name: name})
+	current, err := c.Get(ctx, &snapshotdv1.GetRequest{Cluster: c.Cluster, Name: name})
 	if err != nil {
 		return err
 	}
 	want := &snapshotdv1.Snapshot{
-		Cluster: c.cluster, Name: name, Etag: current.GetSnapshot().GetEtag(), Labels: map[string]string{}, Pinned: opts.pin,
+		Cluster: c.Cluster, Name: name, Etag: current.GetSnapshot().GetEtag(), Labels: map[string]string{}, Pinned: opts.pin,
 	}
 	maps.Copy(want.Labels, current.GetSnapshot().GetLabels())
 	for _, key := range opts.remove {
@@ -85,6 +89,6 @@ func runUpdate(ctx context.Context, sys System, opts updateOptions, c *client, n
 	if err != nil {
 		return err
 	}
-	return opts.output.print(sys.Stdout, resp,
-		func(w io.Writer) error { return getTable(w, resp.GetSnapshot(), sys.Now()) })
+	return opts.output.Print(sys.Stdout, resp,
+		func(w io.Writer) error { return output.GetTable(w, resp.GetSnapshot(), sys.Now()) })
 }

@@ -12,18 +12,26 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
+	"github.com/snapshotd/snapshotd/internal/etcd/drill"
+	"github.com/snapshotd/snapshotd/internal/restore"
+	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 type verifyOptions struct {
-	client     clientOptions
+	client     client.Options
 	backend    string
 	from       string
 	level      string
 	tempDir    string
 	identities []string
 	keys       []string
-	output     format
+	output     output.Format
 }
 
 var levels = map[string]snapshotdv1.Verification_Level{
@@ -56,17 +64,17 @@ Exits 4 when it is damaged, 6 when there is no such snapshot.`,
   snapshotd verify latest --from file:///var/backups/etcd --level drill
   snapshotd verify NAME --from 's3://backups?region=eu-central-1&prefix=etcd/' --identity key.txt`,
 		Args:              oneName,
-		ValidArgsFunction: completeName(sys, latestOffered),
+		ValidArgsFunction: completeName(sys, client.LatestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.from != "" {
 				return runVerifyFrom(cmd, sys, &opts, args[0])
 			}
-			for _, flag := range []string{"prefix", "temp-dir", "identity", "signing-public-key-file"} {
-				if cmd.Flags().Changed(flag) {
-					return usagef("--%s: is for --from alone; the service has its own", flag)
+			for _, name := range []string{"prefix", "temp-dir", "identity", "signing-public-key-file"} {
+				if cmd.Flags().Changed(name) {
+					return exit.Usagef("--%s: is for --from alone; the service has its own", name)
 				}
 			}
-			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runVerify(ctx, sys, opts, c, args[0])
 			})
 		},
@@ -84,72 +92,131 @@ Exits 4 when it is damaged, 6 when there is no such snapshot.`,
 		"with --from: `file` with an age or SSH identity, for encrypted snapshots; may be repeated")
 	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil,
 		"with --from: trust only manifests signed with the key in this `file`, PEM; may be repeated")
-	opts.output.addFlag(cmd)
-	opts.client.addFlags(fs)
+	opts.output.AddFlag(cmd)
+	opts.client.AddFlags(fs)
 	return cmd
 }
 
 func (o *verifyOptions) wantedLevel() (snapshotdv1.Verification_Level, error) {
 	level, ok := levels[o.level]
 	if !ok {
-		return level, usagef("--level: %q is not one of checksum, structure and drill", o.level)
+		return level, exit.Usagef("--level: %q is not one of checksum, structure and drill", o.level)
 	}
 	return level, nil
 }
 
-func runVerify(ctx context.Context, sys System, opts verifyOptions, c *client, name string) error {
+func runVerify(ctx context.Context, sys System, opts verifyOptions, c *client.Client, name string) error {
 	level, err := opts.wantedLevel()
 	if err != nil {
 		return err
 	}
-	if name, err = c.resolve(ctx, name, opts.backend); err != nil {
+	if name, err = c.Resolve(ctx, name, opts.backend); err != nil {
 		return err
 	}
 	stream, err := c.Verify(ctx, &snapshotdv1.VerifyRequest{
-		Cluster: c.cluster, Name: name, Level: level, Backend: opts.backend,
+		Cluster: c.Cluster, Name: name, Level: level, Backend: opts.backend,
 	})
 	if err != nil {
 		return err
 	}
-	bar := newBar(sys.Stderr, "verify")
-	defer bar.clear()
+	bar := output.NewBar(sys.Stderr, "verify")
+	defer bar.Clear()
 	for {
 		m, err := stream.Recv()
 		switch {
 		case errors.Is(err, io.EOF):
-			return errNoResult
-		case statusCode(err) == codes.DataLoss:
-			return &damagedError{errors.New(status.Convert(err).Message())}
+			return client.ErrNoResult
+		case exit.Status(err) == codes.DataLoss:
+			return exit.Damaged(errors.New(status.Convert(err).Message()))
 		case err != nil:
 			return err
 		case m.GetSnapshot() == nil:
-			bar.show(m.GetBackend(), m.GetDoneBytes(), m.GetTotalBytes())
+			bar.Show(m.GetBackend(), m.GetDoneBytes(), m.GetTotalBytes())
 			continue
 		}
-		bar.clear()
-		return opts.output.print(sys.Stdout, m, func(w io.Writer) error { return verdictTable(w, m.GetSnapshot(), sys) })
+		bar.Clear()
+		return opts.output.Print(sys.Stdout, m, func(w io.Writer) error { return verdictTable(w, m.GetSnapshot(), sys) })
 	}
 }
 
 // verdictTable writes the verdict of the service.
 func verdictTable(w io.Writer, s *snapshotdv1.Snapshot, sys System) error {
 	v := s.GetVerification()
-	fmt.Fprintf(w, "snapshot   %s, taken %s ago\n", s.GetName(), age(sys.Now().Sub(s.GetCreateTime().AsTime())))
+	fmt.Fprintf(w, "snapshot   %s, taken %s ago\n", s.GetName(), output.Age(sys.Now().Sub(s.GetCreateTime().AsTime())))
 	inside := ""
 	if v.GetStoredOnly() {
 		inside = "; the database in it was not verified, for want of an identity"
 	}
 	fmt.Fprintf(w, "read       %s on %s: sizes and checksums are right%s\n",
-		size(s.GetStoredSizeBytes()), strings.Join(v.GetBackends(), ", "), inside)
+		output.Size(s.GetStoredSizeBytes()), strings.Join(v.GetBackends(), ", "), inside)
 	if v.GetLevel() >= snapshotdv1.Verification_LEVEL_STRUCTURE {
 		fmt.Fprintf(w, "holds      revision %d, %s keys, hash %08x; every page and key was read\n",
-			s.GetRevision(), number(s.GetTotalKeys()), s.GetHash())
+			s.GetRevision(), output.Number(s.GetTotalKeys()), s.GetHash())
 	}
 	if v.GetLevel() == snapshotdv1.Verification_LEVEL_DRILL {
 		fmt.Fprintf(w, "restored   into an etcd that was started, read and written: HashKV %d at revision %d\n",
 			v.GetHashKv(), s.GetRevision())
 		fmt.Fprintf(w, "live       %s\n", v.GetLive())
 	}
-	_, err := fmt.Fprintf(w, "verified   in %s\n", took(v.GetDuration().AsDuration()))
+	_, err := fmt.Fprintf(w, "verified   in %s\n", output.Took(v.GetDuration().AsDuration()))
+	return err
+}
+
+func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name string) error {
+	if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
+		return err
+	}
+	level, err := opts.wantedLevel()
+	switch {
+	case err != nil:
+		return err
+	case opts.backend != "":
+		return exit.Usagef("--backend: --from names the place already; leave out one of them")
+	}
+	at := place{
+		urls: []string{opts.from}, prefix: clusterPrefix(cmd.Flags()), cluster: signedFor(cmd.Flags()), keys: opts.keys,
+	}
+	repos, err := at.open()
+	if err != nil {
+		return err
+	}
+	identities, err := readIdentities(opts.identities)
+	if err != nil {
+		return err
+	}
+	choice := restore.Choice{Name: name}
+	if name == client.Latest {
+		choice = restore.Choice{Latest: true, Now: sys.Now()}
+	}
+	v, err := restore.Verify(cmd.Context(), restore.VerifyOptions{
+		Repository: repos[0], Choice: choice, Level: snapshot.Level(level), Identities: identities, Dir: opts.tempDir,
+		Driller: drill.Driller{},
+	})
+	if err != nil {
+		return localError(err)
+	}
+	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(v.Snapshot)}
+	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error { return verifyTable(w, v, sys) })
+}
+
+func verifyTable(w io.Writer, v restore.Verification, sys System) error {
+	s := v.Snapshot
+	fmt.Fprintf(w, "snapshot   %s, taken %s ago\n", s.Name, output.Age(sys.Now().Sub(s.CreateTime)))
+	fmt.Fprintf(w, "from       %s\n", v.URI)
+	switch {
+	case !v.Decoded:
+		fmt.Fprintf(w, "read       %s as they are stored: size and checksum are right; the database in it was not "+
+			"verified, for want of an identity\n", output.Size(s.StoredSize))
+	case v.Level == snapshot.LevelChecksum:
+		fmt.Fprintf(w, "read       %s, and the database in it: sizes and checksums are right\n", output.Size(s.StoredSize))
+	default:
+		fmt.Fprintf(w, "holds      revision %d, %s keys, hash %08x; every page and key was read\n",
+			s.Revision, output.Number(s.TotalKeys), s.Hash)
+	}
+	if v.Level == snapshot.LevelDrill {
+		fmt.Fprintf(w, "restored   into an etcd that was started, read and written: HashKV %d at revision %d\n",
+			v.HashKV, s.Revision)
+	}
+	_, err := fmt.Fprintf(w, "verified   in %s\n", output.Took(v.Took))
 	return err
 }

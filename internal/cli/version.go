@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 )
 
 // Set by the linker in releases:
@@ -52,27 +54,28 @@ func Version() Build {
 }
 
 func newVersion(sys System) *cobra.Command {
-	var output format
+	var format output.Format
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  noArgs,
-		RunE:  func(*cobra.Command, []string) error { return runVersion(sys, output) },
+		RunE:  func(*cobra.Command, []string) error { return runVersion(sys, format) },
 	}
-	output.addFlag(cmd)
+	format.AddFlag(cmd)
 	return cmd
 }
 
-func runVersion(sys System, output format) error {
+func runVersion(sys System, format output.Format) error {
 	b := Version()
-	switch output {
-	case formatJSON:
+	switch format {
+	case output.FormatJSON:
 		enc := json.NewEncoder(sys.Stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(b)
-	case formatYAML:
+	case output.FormatYAML:
 		return yaml.NewEncoder(sys.Stdout).Encode(b)
 	}
-	_, err := fmt.Fprintf(sys.Stdout, "snapshotd %s\ncommit %s\n%s %s\n", b.Version, orDash(b.Commit), b.Go, b.Platform)
+	_, err := fmt.Fprintf(sys.Stdout, "snapshotd %s\ncommit %s\n%s %s\n",
+		b.Version, output.OrDash(b.Commit), b.Go, b.Platform)
 	return err
 }

@@ -12,6 +12,9 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -26,8 +29,8 @@ const (
 )
 
 type watchOptions struct {
-	client clientOptions
-	output format
+	client client.Options
+	output output.Format
 	resume string
 }
 
@@ -48,31 +51,31 @@ the JSON or YAML that was not empty, of any replica. A token that is too old is 
   snapshotd watch -o json --resume "$TOKEN"`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runWatch(ctx, sys, opts, c)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&opts.resume, "resume", "",
 		"go on after this `token`, a resumeToken of the output (default from now on)")
-	opts.output.addFlag(cmd)
-	opts.client.addFlags(cmd.Flags())
+	opts.output.AddFlag(cmd)
+	opts.client.AddFlags(cmd.Flags())
 	return cmd
 }
 
 // runWatch watches, and goes on at the same position when the connection or the replica is lost.
-func runWatch(ctx context.Context, sys System, opts watchOptions, c *client) error {
+func runWatch(ctx context.Context, sys System, opts watchOptions, c *client.Client) error {
 	w := &watcher{
 		sys: sys, output: opts.output, lines: eventLines{shown: map[string]time.Time{}},
-		req: &snapshotdv1.WatchRequest{Cluster: c.cluster, ResumeToken: opts.resume},
+		req: &snapshotdv1.WatchRequest{Cluster: c.Cluster, ResumeToken: opts.resume},
 	}
 	failed := 0
 	for {
 		err := w.follow(ctx, c, func() { failed = 0 })
 		// The service sees the deadline, too, and may be the first to.
-		late := errors.Is(ctx.Err(), context.DeadlineExceeded) || statusCode(err) == codes.DeadlineExceeded
+		late := errors.Is(ctx.Err(), context.DeadlineExceeded) || exit.Status(err) == codes.DeadlineExceeded
 		if w.began && late {
-			return &failedError{fmt.Errorf("the watch has ended: its time is over (--timeout %v)", opts.client.timeout)}
+			return exit.Failed(fmt.Errorf("the watch has ended: its time is over (--timeout %v)", opts.client.Timeout))
 		}
 		if ctx.Err() != nil || !w.began || !mayReconnect(err) {
 			return err
@@ -84,7 +87,7 @@ func runWatch(ctx context.Context, sys System, opts watchOptions, c *client) err
 			after = "events until then are not shown"
 		}
 		fmt.Fprintf(sys.Stderr, "warning: the watch broke off: %s; trying again in %v, %s\n",
-			plain(message(err)), pause, after)
+			output.Plain(exit.Message(err)), pause, after)
 		if backoff.Wait(ctx, pause) != nil {
 			return err
 		}
@@ -100,7 +103,7 @@ func mayReconnect(err error) bool {
 	case snapshot.ReasonSlowConsumer, snapshot.ReasonShuttingDown:
 		return true
 	case "":
-		return statusCode(err) == codes.Unavailable // the connection broke
+		return exit.Status(err) == codes.Unavailable // the connection broke
 	default:
 		return wire.DetailsOf(err).Retry > 0
 	}
@@ -109,14 +112,14 @@ func mayReconnect(err error) bool {
 // watcher shows events over any number of streams.
 type watcher struct {
 	sys    System
-	output format
+	output output.Format
 	lines  eventLines
 	req    *snapshotdv1.WatchRequest // its token is that of the last event shown
 	began  bool                      // a service has answered
 }
 
 // follow shows the events of one stream. It calls live when the service has answered.
-func (w *watcher) follow(ctx context.Context, c *client, live func()) error {
+func (w *watcher) follow(ctx context.Context, c *client.Client, live func()) error {
 	stream, err := c.Watch(ctx, w.req)
 	if err != nil {
 		return err
@@ -131,7 +134,7 @@ func (w *watcher) follow(ctx context.Context, c *client, live func()) error {
 			return err
 		}
 		if err := printEvent(w.sys.Stdout, w.output, &w.lines, ev); err != nil {
-			return &failedError{fmt.Errorf("write the events: %w", err)}
+			return exit.Failed(fmt.Errorf("write the events: %w", err))
 		}
 		if token := ev.GetResumeToken(); token != "" {
 			w.req.ResumeToken = token
@@ -139,17 +142,17 @@ func (w *watcher) follow(ctx context.Context, c *client, live func()) error {
 	}
 }
 
-func printEvent(w io.Writer, f format, lines *eventLines, ev *snapshotdv1.WatchResponse) error {
+func printEvent(w io.Writer, f output.Format, lines *eventLines, ev *snapshotdv1.WatchResponse) error {
 	switch f {
-	case formatJSON:
-		b, err := jsonOf(ev)
+	case output.FormatJSON:
+		b, err := output.JSON(ev)
 		if err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(w, "%s\n", b)
 		return err
-	case formatYAML:
-		b, err := yamlOf(ev)
+	case output.FormatYAML:
+		b, err := output.YAML(ev)
 		if err != nil {
 			return err
 		}
@@ -157,7 +160,7 @@ func printEvent(w io.Writer, f format, lines *eventLines, ev *snapshotdv1.WatchR
 		return err
 	}
 	if text := lines.of(ev); text != "" {
-		_, err := fmt.Fprintln(w, plain(text))
+		_, err := fmt.Fprintln(w, output.Plain(text))
 		return err
 	}
 	return nil
@@ -181,7 +184,8 @@ func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 	case snapshotdv1.WatchResponse_TYPE_LOCATION_DONE:
 		for _, loc := range ev.GetSnapshot().GetLocations() {
 			if loc.GetBackend() == ev.GetBackend() {
-				return withReason(fmt.Sprintf("%s  %s %s", head, loc.GetBackend(), stateName(loc.GetState())), loc.GetError())
+				return output.WithReason(
+					fmt.Sprintf("%s  %s %s", head, loc.GetBackend(), output.State(loc.GetState())), loc.GetError())
 			}
 		}
 		return head + "  " + ev.GetBackend()
@@ -190,8 +194,8 @@ func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 	case snapshotdv1.WatchResponse_TYPE_FINISHED:
 		s := ev.GetSnapshot()
 		clear(l.shown)
-		return withReason(fmt.Sprintf("%s  %s in %s", head, stateName(s.GetState()), took(s.GetDuration().AsDuration())),
-			s.GetError())
+		took := output.Took(s.GetDuration().AsDuration())
+		return output.WithReason(fmt.Sprintf("%s  %s in %s", head, output.State(s.GetState()), took), s.GetError())
 	default:
 		return head
 	}
@@ -207,16 +211,9 @@ func (l *eventLines) progress(head string, ev *snapshotdv1.WatchResponse, at tim
 	if ev.GetBackend() != "" {
 		from = ev.GetBackend()
 	}
-	text := fmt.Sprintf("%s  %s %s", head, from, size(ev.GetDoneBytes()))
+	text := fmt.Sprintf("%s  %s %s", head, from, output.Size(ev.GetDoneBytes()))
 	if ev.GetTotalBytes() > 0 {
-		text += " of " + size(ev.GetTotalBytes())
+		text += " of " + output.Size(ev.GetTotalBytes())
 	}
 	return text
-}
-
-func withReason(text, reason string) string {
-	if reason == "" {
-		return text
-	}
-	return text + ": " + reason
 }

@@ -1,4 +1,4 @@
-package cli
+package output
 
 import (
 	"fmt"
@@ -15,32 +15,33 @@ const (
 	gaugeWidth       = 24
 )
 
-// statusLine is a line of a terminal that shows progress, until the result takes its place.
-type statusLine struct {
+// StatusLine is a line of a terminal that shows progress, until the result takes its place.
+type StatusLine struct {
 	w     io.Writer
 	width int
 	drawn time.Time // last; zero when the line is empty
 }
 
-// newStatusLine returns the line of w. Where w is no terminal ok is false, and nothing is drawn.
-func newStatusLine(w io.Writer) (l *statusLine, ok bool) {
-	width, ok := terminalWidth(w)
+// NewStatusLine returns the line of w. Where w is no terminal ok is false, and nothing is drawn.
+func NewStatusLine(w io.Writer) (l *StatusLine, ok bool) {
+	width, ok := Terminal(w)
 	if !ok {
 		w = io.Discard
 	}
-	return &statusLine{w: w, width: width}, ok
+	return &StatusLine{w: w, width: width}, ok
 }
 
-// due reports whether a change is to be drawn, so that not every change is.
-func (l *statusLine) due() bool { return time.Since(l.drawn) >= progressInterval }
+// Due reports whether a change is to be drawn, so that not every change is.
+func (l *StatusLine) Due() bool { return time.Since(l.drawn) >= progressInterval }
 
-func (l *statusLine) draw(text string) {
+// Draw shows a text in place of the last one.
+func (l *StatusLine) Draw(text string) {
 	l.drawn = time.Now()
 	fmt.Fprintf(l.w, "\r%s\x1b[K", cut(text, l.width-1))
 }
 
-// clear removes the line for the output that follows.
-func (l *statusLine) clear() {
+// Clear removes the line for the output that follows.
+func (l *StatusLine) Clear() {
 	if !l.drawn.IsZero() {
 		fmt.Fprint(l.w, "\r\x1b[K")
 		l.drawn = time.Time{}
@@ -53,8 +54,8 @@ func gauge(percent int) string {
 	return fmt.Sprintf("[%s%s] %3d%%", strings.Repeat("=", filled), strings.Repeat(" ", gaugeWidth-filled), percent)
 }
 
-// terminalWidth returns how many columns w has; ok is false when it is no terminal.
-func terminalWidth(w io.Writer) (width int, ok bool) {
+// Terminal returns how many columns w has; ok is false when it is no terminal.
+func Terminal(w io.Writer) (width int, ok bool) {
 	f, isFile := w.(*os.File)
 	if !isFile {
 		return 0, false

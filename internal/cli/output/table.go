@@ -1,4 +1,4 @@
-package cli
+package output
 
 import (
 	"fmt"
@@ -13,20 +13,20 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// columns writes rows whose cells are separated by tabs, aligned.
-func columns(w io.Writer, rows func(row func(cells ...string))) error {
+// Columns writes rows whose cells are separated by tabs, aligned.
+func Columns(w io.Writer, rows func(row func(cells ...string))) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	rows(func(cells ...string) {
 		for i, c := range cells {
-			cells[i] = plain(c)
+			cells[i] = Plain(c)
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	})
 	return tw.Flush()
 }
 
-// plain keeps text from others from breaking the table or the terminal.
-func plain(s string) string {
+// Plain keeps text from others from breaking the table or the terminal.
+func Plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
 			return ' '
@@ -35,13 +35,13 @@ func plain(s string) string {
 	}, s)
 }
 
-// listTable writes one line for each snapshot.
-func listTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time) error {
-	return columns(w, func(row func(...string)) {
+// ListTable writes one line for each snapshot.
+func ListTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time) error {
+	return Columns(w, func(row func(...string)) {
 		row("NAME", "STATE", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "LOCATIONS")
 		for _, s := range snapshots {
-			row(s.GetName(), stateName(s.GetState()), age(now.Sub(s.GetCreateTime().AsTime())), number(s.GetRevision()),
-				number(s.GetTotalKeys()), size(s.GetDbSizeBytes()), size(s.GetStoredSizeBytes()), locations(s))
+			row(s.GetName(), State(s.GetState()), Age(now.Sub(s.GetCreateTime().AsTime())), Number(s.GetRevision()),
+				Number(s.GetTotalKeys()), Size(s.GetDbSizeBytes()), Size(s.GetStoredSizeBytes()), locations(s))
 		}
 	})
 }
@@ -52,17 +52,17 @@ func locations(s *snapshotdv1.Snapshot) string {
 	for _, l := range s.GetLocations() {
 		text := l.GetBackend()
 		if l.GetState() != snapshotdv1.Snapshot_STATE_READY {
-			text += " (" + stateName(l.GetState()) + ")"
+			text += " (" + State(l.GetState()) + ")"
 		}
 		out = append(out, text)
 	}
-	return orDash(strings.Join(out, ", "))
+	return OrDash(strings.Join(out, ", "))
 }
 
-// getTable writes all facts about one snapshot.
-func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
+// GetTable writes all facts about one snapshot.
+func GetTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 	created := s.GetCreateTime().AsTime()
-	err := columns(w, func(row func(...string)) {
+	err := Columns(w, func(row func(...string)) {
 		field := func(name, value string) {
 			if value != "" && value != "-" {
 				row(name, value)
@@ -70,11 +70,11 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		}
 		field("name", s.GetName())
 		field("cluster", s.GetCluster())
-		field("state", stateName(s.GetState()))
+		field("state", State(s.GetState()))
 		field("error", s.GetError())
-		field("created", fmt.Sprintf("%s (%s ago)", created.Format(time.RFC3339), age(now.Sub(created))))
+		field("created", fmt.Sprintf("%s (%s ago)", created.Format(time.RFC3339), Age(now.Sub(created))))
 		if d := s.GetDuration().AsDuration(); d > 0 { // an adopted snapshot does not have it
-			field("took", took(d))
+			field("took", Took(d))
 		}
 		field("trigger", strings.TrimPrefix(s.GetTrigger().String(), "TRIGGER_"))
 		field("node", s.GetNode())
@@ -82,8 +82,8 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		if s.GetPinned() {
 			field("pinned", "yes: retention leaves it alone")
 		}
-		field("revision", number(s.GetRevision()))
-		field("keys", number(s.GetTotalKeys()))
+		field("revision", Number(s.GetRevision()))
+		field("keys", Number(s.GetTotalKeys()))
 		if s.GetHash() != 0 {
 			field("hash", fmt.Sprintf("%08x", s.GetHash()))
 		}
@@ -105,14 +105,14 @@ func getTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	return columns(w, func(row func(...string)) {
+	return Columns(w, func(row func(...string)) {
 		row("BACKEND", "STATE", "SIZE", "WHERE")
 		for _, l := range s.GetLocations() {
 			where := l.GetUri()
 			if l.GetError() != "" {
 				where = l.GetError()
 			}
-			row(l.GetBackend(), stateName(l.GetState()), size(l.GetSizeBytes()), orDash(where))
+			row(l.GetBackend(), State(l.GetState()), Size(l.GetSizeBytes()), OrDash(where))
 		}
 	})
 }
@@ -124,18 +124,18 @@ func verdictLine(v *snapshotdv1.Verification, now time.Time) string {
 	}
 	line := fmt.Sprintf("%s, %s on %s, %s ago", strings.TrimPrefix(v.GetState().String(), "STATE_"),
 		strings.TrimPrefix(v.GetLevel().String(), "LEVEL_"),
-		strings.Join(v.GetBackends(), ", "), age(now.Sub(v.GetTime().AsTime())))
+		strings.Join(v.GetBackends(), ", "), Age(now.Sub(v.GetTime().AsTime())))
 	if v.GetStoredOnly() {
 		line += ", as it is stored"
 	}
-	return withReason(line, v.GetError())
+	return WithReason(line, v.GetError())
 }
 
 func withBytes(n int64) string {
 	if n <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s (%d bytes)", size(n), n)
+	return fmt.Sprintf("%s (%d bytes)", Size(n), n)
 }
 
 func labels(m map[string]string) string {

@@ -1,4 +1,4 @@
-package cli
+package fetch
 
 import (
 	"crypto/sha256"
@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/disk"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/repository"
@@ -133,9 +134,9 @@ func (p *partFile) free(force bool) error {
 	case err != nil:
 		return fmt.Errorf("--output: %w", err)
 	case info.IsDir():
-		return usagef("--output: %s is a directory; name a file in it", p.file)
+		return exit.Usagef("--output: %s is a directory; name a file in it", p.file)
 	case info.Mode()&(os.ModeDevice|os.ModeNamedPipe|os.ModeSocket) != 0:
-		return usagef("--output: %s is no file, and would be replaced by one; write to it with > instead", p.file)
+		return exit.Usagef("--output: %s is no file, and would be replaced by one; write to it with > instead", p.file)
 	case !force:
 		return fmt.Errorf("--output: %s exists, and nothing is overwritten; name another file, or give --force", p.file)
 	}

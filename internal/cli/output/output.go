@@ -1,4 +1,5 @@
-package cli
+// Package output writes results: as tables for a person, as JSON or YAML, and as lines of progress on a terminal.
+package output
 
 import (
 	"bytes"
@@ -13,28 +14,30 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// format is the format of a result.
-type format string
+// Format is the format of a result.
+type Format string
 
+// The formats.
 const (
-	formatTable format = "table"
-	formatJSON  format = "json"
-	formatYAML  format = "yaml"
+	FormatTable Format = "table"
+	FormatJSON  Format = "json"
+	FormatYAML  Format = "yaml"
 )
 
-func (f *format) addFlag(cmd *cobra.Command) {
-	*f = formatTable
+// AddFlag defines --output.
+func (f *Format) AddFlag(cmd *cobra.Command) {
+	*f = FormatTable
 	cmd.Flags().VarP(f, "output", "o", "`format` of the result: table, json or yaml")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions( // fails only for a flag that is not defined
-		[]cobra.Completion{string(formatTable), string(formatJSON), string(formatYAML)}, cobra.ShellCompDirectiveNoFileComp))
+		[]cobra.Completion{string(FormatTable), string(FormatJSON), string(FormatYAML)}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-var _ pflag.Value = (*format)(nil)
+var _ pflag.Value = (*Format)(nil)
 
 // Set implements [pflag.Value].
-func (f *format) Set(s string) error {
-	switch v := format(s); v {
-	case formatTable, formatJSON, formatYAML:
+func (f *Format) Set(s string) error {
+	switch v := Format(s); v {
+	case FormatTable, FormatJSON, FormatYAML:
 		*f = v
 		return nil
 	}
@@ -42,16 +45,16 @@ func (f *format) Set(s string) error {
 }
 
 // String implements [pflag.Value].
-func (f *format) String() string { return string(*f) }
+func (f *Format) String() string { return string(*f) }
 
 // Type implements [pflag.Value].
-func (f *format) Type() string { return "format" }
+func (f *Format) Type() string { return "format" }
 
-// print writes a message in the format; table writes it as a table.
-func (f format) print(w io.Writer, m proto.Message, table func(io.Writer) error) error {
+// Print writes a message in the format; table writes it as a table.
+func (f Format) Print(w io.Writer, m proto.Message, table func(io.Writer) error) error {
 	switch f {
-	case formatJSON:
-		b, err := jsonOf(m)
+	case FormatJSON:
+		b, err := JSON(m)
 		if err != nil {
 			return err
 		}
@@ -61,8 +64,8 @@ func (f format) print(w io.Writer, m proto.Message, table func(io.Writer) error)
 		}
 		_, err = fmt.Fprintln(w, out.String())
 		return err
-	case formatYAML:
-		b, err := yamlOf(m)
+	case FormatYAML:
+		b, err := YAML(m)
 		if err != nil {
 			return err
 		}
@@ -73,9 +76,9 @@ func (f format) print(w io.Writer, m proto.Message, table func(io.Writer) error)
 	}
 }
 
-// jsonOf returns the JSON of the API on one line. Fields that are not set appear with their zero value, so that scripts
+// JSON returns the JSON of the API on one line. Fields that are not set appear with their zero value, so that scripts
 // can rely on them.
-func jsonOf(m proto.Message) ([]byte, error) {
+func JSON(m proto.Message) ([]byte, error) {
 	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode the result: %w", err)
@@ -88,9 +91,9 @@ func jsonOf(m proto.Message) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// yamlOf returns the same as YAML: the same names, in the same order.
-func yamlOf(m proto.Message) ([]byte, error) {
-	b, err := jsonOf(m)
+// YAML returns the same as YAML: the same names, in the same order.
+func YAML(m proto.Message) ([]byte, error) {
+	b, err := JSON(m)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package cli
+package output
 
 import (
 	"fmt"
@@ -10,24 +10,24 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// size returns a number of bytes for a person.
-func size(n int64) string {
+// Size returns a number of bytes for a person.
+func Size(n int64) string {
 	if n <= 0 {
 		return "-"
 	}
 	return bytesize.Format(n)
 }
 
-// number returns a count, or a dash for an unknown one.
-func number(n int64) string {
+// Number returns a count, or a dash for an unknown one.
+func Number(n int64) string {
 	if n == 0 {
 		return "-"
 	}
 	return strconv.FormatInt(n, 10)
 }
 
-// age returns a duration in the largest unit that is precise enough.
-func age(d time.Duration) string {
+// Age returns a duration in the largest unit that is precise enough.
+func Age(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "0s" // the clocks differ
@@ -42,8 +42,8 @@ func age(d time.Duration) string {
 	}
 }
 
-// took returns a duration for a person.
-func took(d time.Duration) string {
+// Took returns a duration for a person.
+func Took(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return d.Round(time.Millisecond).String()
@@ -54,14 +54,23 @@ func took(d time.Duration) string {
 	}
 }
 
-func stateName(s snapshotdv1.Snapshot_State) string {
+// State returns the name of a state as tables show it.
+func State(s snapshotdv1.Snapshot_State) string {
 	return strings.TrimPrefix(s.String(), "STATE_")
 }
 
-// orDash returns a dash for an empty cell of a table.
-func orDash(s string) string {
+// OrDash returns a dash for an empty cell of a table.
+func OrDash(s string) string {
 	if s == "" {
 		return "-"
 	}
 	return s
+}
+
+// WithReason returns a text with the reason behind it, if there is one.
+func WithReason(text, reason string) string {
+	if reason == "" {
+		return text
+	}
+	return text + ": " + reason
 }

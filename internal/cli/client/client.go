@@ -1,0 +1,139 @@
+// Package client is a connection to a service, made from the flags that all commands share.
+package client
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/loopback"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// maxMessage has room for a page of snapshots with as many labels as they may have.
+const maxMessage = 64 << 20
+
+// Options say which service to call, and how. They are the same for all commands.
+type Options struct {
+	Addr      string
+	Cluster   string
+	Timeout   time.Duration
+	Plaintext bool
+	tls       bool
+	caCert    string
+	cert      string
+	key       string
+}
+
+// AddFlags defines the flags of the options.
+func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.Addr, "addr", config.DefaultListenGRPC, "`address` of the service")
+	fs.StringVar(&o.Cluster, "cluster", "", "`name` of the cluster (default the only one there is)")
+	fs.DurationVar(&o.Timeout, "timeout", 0, "give up after this `duration`, such as 5m (default never)")
+	fs.BoolVar(&o.tls, "tls", false, "use TLS, also on this machine (default: on others only)")
+	fs.BoolVar(&o.Plaintext, "plaintext", false, "use no TLS, also on other machines")
+	fs.StringVar(&o.caCert, "cacert", "",
+		"`file` with the CA of the service's certificate (default the system's); implies --tls")
+	fs.StringVar(&o.cert, "cert", "", "`file` with the client certificate; implies --tls")
+	fs.StringVar(&o.key, "key", "", "`file` with the key of --cert")
+}
+
+// Variables are the flags of the options; each of them has a variable.
+var Variables = []string{"addr", "cluster", "timeout", "tls", "plaintext", "cacert", "cert", "key"}
+
+// Client is a connection to a service.
+type Client struct {
+	snapshotdv1.SnapshotServiceClient
+	Cluster string
+	conn    *grpc.ClientConn
+	options *Options
+	addr    string
+}
+
+// Dial makes a connection for a program of this version. Nothing is sent before the first call.
+func Dial(o *Options, version string) (*Client, error) {
+	addr, creds, err := o.target()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(addr,
+		grpc.WithTransportCredentials(creds),
+		grpc.WithUserAgent("snapshotd/"+version),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+	)
+	if err != nil {
+		return nil, exit.Usagef("--addr: %q: %w", o.Addr, err)
+	}
+	return &Client{
+		SnapshotServiceClient: snapshotdv1.NewSnapshotServiceClient(conn), Cluster: o.Cluster,
+		conn: conn, options: o, addr: addr,
+	}, nil
+}
+
+// Close closes the connection, after all calls have ended.
+func (c *Client) Close() { _ = c.conn.Close() }
+
+// target returns the address with a port, and the credentials: TLS for other machines unless --plaintext forbids it,
+// and for this one only on request. A forgotten flag never sends anything in plaintext to another machine.
+func (o *Options) target() (string, credentials.TransportCredentials, error) {
+	if strings.Contains(o.Addr, "/") {
+		return "", nil, exit.Usagef("--addr: %q is not HOST:PORT", o.Addr)
+	}
+	addr := o.Addr
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		_, port, _ := net.SplitHostPort(config.DefaultListenGRPC)
+		addr = net.JoinHostPort(strings.Trim(addr, "[]"), port)
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil || host == "" {
+		return "", nil, exit.Usagef("--addr: %q is not HOST:PORT", o.Addr)
+	}
+	switch {
+	case o.wantsTLS() && o.Plaintext:
+		return "", nil, exit.Usagef("--plaintext: TLS is asked for, too; leave out one of them")
+	case (o.cert == "") != (o.key == ""):
+		return "", nil, exit.Usagef("--cert, --key: a certificate and its key are needed together")
+	case o.Plaintext || !o.wantsTLS() && loopback.Is(host):
+		return addr, insecure.NewCredentials(), nil
+	}
+	cfg, err := o.tlsConfig()
+	return addr, credentials.NewTLS(cfg), err
+}
+
+func (o *Options) wantsTLS() bool {
+	return o.tls || o.caCert != "" || o.cert != "" || o.key != ""
+}
+
+func (o *Options) tlsConfig() (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.caCert != "" {
+		pem, err := os.ReadFile(o.caCert)
+		if err != nil {
+			return nil, exit.Usagef("--cacert: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, exit.Usagef("--cacert: %s holds no certificate", o.caCert)
+		}
+	}
+	if o.cert != "" {
+		pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+		if err != nil {
+			return nil, exit.Usagef("--cert, --key: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}

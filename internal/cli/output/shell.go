@@ -1,0 +1,19 @@
+package output
+
+import (
+	"regexp"
+	"strings"
+)
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=,@%+-]+$`)
+
+// Word returns s as one word of a shell, in quotes where it needs them.
+func Word(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return Quoted(s)
+}
+
+// Quoted returns s as one word of a shell, in quotes.
+func Quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/flag"
+)
+
+// System is the surroundings of a command. All fields are needed.
+type System struct {
+	Stdout io.Writer
+	Stderr io.Writer
+	Getenv func(string) string
+	Now    func() time.Time
+}
+
+// withClient fills in the options from the environment, connects, and runs a command with the connection.
+func withClient(
+	sys System, cmd *cobra.Command, o *client.Options, run func(ctx context.Context, c *client.Client) error,
+) error {
+	err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, append([]string{"output"}, client.Variables...)...)
+	if err != nil {
+		return err
+	}
+	c, err := client.Dial(o, Version().Version)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx := cmd.Context()
+	if o.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.Timeout)
+		defer cancel()
+	}
+	return c.Explain(run(ctx, c))
+}
