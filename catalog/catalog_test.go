@@ -42,6 +42,7 @@ func put(t *testing.T, client *clientv3.Client, key, value string, opts ...clien
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	var clusters atomic.Int32
 	conformance.Run(t, func(t *testing.T) conformance.Catalog {

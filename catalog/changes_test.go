@@ -39,6 +39,7 @@ func (f forgetful) Watch(ctx context.Context, key string, opts ...clientv3.OpOpt
 }
 
 func TestFollowingAsksForWhatWasBeforeWhenEtcdLeavesItOut(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	client.Watcher = forgetful{client.Watcher}
 	c := open(t, catalog.Config{Connect: connect(client)})
@@ -78,6 +79,7 @@ func pinned(rec *snapshot.Record) string {
 }
 
 func TestFollowingGoesOnWhenEtcdIsBack(t *testing.T) {
+	t.Parallel()
 	etcd := testenv.StartCluster(t, 3)
 	client := etcd.Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
@@ -117,6 +119,7 @@ func TestFollowingGoesOnWhenEtcdIsBack(t *testing.T) {
 
 // An etcd that was restored from yesterday gets beyond the revision of a token with something else.
 func TestFollowingExpiresInAnotherHistory(t *testing.T) {
+	t.Parallel()
 	first := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
 	second := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
 	create(t, first, 2)
@@ -151,6 +154,7 @@ func TestFollowingExpiresInAnotherHistory(t *testing.T) {
 
 // An etcd that takes the place of the one that is followed, under the same address, is not taken for it.
 func TestFollowingExpiresWhenAnotherEtcdTakesThePlace(t *testing.T) {
+	t.Parallel()
 	first, second := testenv.StartEtcd(t), testenv.StartEtcd(t)
 	hostOf := func(e *testenv.Etcd) string { return strings.TrimPrefix(e.Endpoints()[0], "http://") }
 	proxy := testenv.StartProxy(t, hostOf(first))

@@ -57,6 +57,7 @@ func compact(t *testing.T, client *clientv3.Client) {
 }
 
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), Cluster: "blue", Prefix: "/elsewhere/"})
 	r := conformance.Record("a", 0)
@@ -94,6 +95,7 @@ func TestKeys(t *testing.T) {
 
 // Replicas of other versions read and compare the stored bytes.
 func TestRecordIsStoredInTheSameBytes(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	if err := c.Create(t.Context(), conformance.Record("a", 0)); err != nil {
@@ -111,6 +113,7 @@ func TestRecordIsStoredInTheSameBytes(t *testing.T) {
 
 // An etcd that was restored from an older snapshot does not know the revision yet.
 func TestPageTokenExpiresWithARestore(t *testing.T) {
+	t.Parallel()
 	c := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
 	create(t, c, 3)
 	p, err := c.List(t.Context(), snapshot.Query{PageSize: 1})
@@ -125,6 +128,7 @@ func TestPageTokenExpiresWithARestore(t *testing.T) {
 }
 
 func TestScanGoesOnAfterACompaction(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	const n = 1100 // more than two chunks
@@ -176,6 +180,7 @@ func (x *lossyTxn) Commit() (*clientv3.TxnResponse, error) {
 
 // A transaction whose answer is lost is made again, and the change of the first attempt is known as ours.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	kv := &lossy{KV: client.KV}
 	client.KV = kv
@@ -225,6 +230,7 @@ func TestLostAnswers(t *testing.T) {
 }
 
 func TestErrorsSayWhatToDo(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t, func(c *member.Config) { c.Quota = 1 << 20 })
 	client := server.Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), Timeout: 2 * time.Second})
@@ -257,6 +263,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 }
 
 func TestPermissionsThatTheUserNeeds(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t)
 	root := server.Client(t)
 	ctx := t.Context()

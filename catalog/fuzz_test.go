@@ -154,6 +154,7 @@ func FuzzLockValue(f *testing.F) {
 }
 
 func TestRemovalCanBePasted(t *testing.T) {
+	t.Parallel()
 	for key, want := range map[string]string{
 		"/snapshotd/v1/default/snapshots/a-1.~": "etcdctl del /snapshotd/v1/default/snapshots/a-1.~",
 		"/x/$(reboot)":                          "etcdctl del '/x/$(reboot)'",

@@ -77,6 +77,7 @@ func locks(t *testing.T, client *clientv3.Client) map[string]func(key string) {
 }
 
 func TestLockOfNoReplicaIsTakenOver(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	var log bytes.Buffer
 	c := open(t, catalog.Config{Connect: connect(client), Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -140,6 +141,7 @@ func revokeOthers(t *testing.T, client *clientv3.Client, key string) {
 }
 
 func TestOneOfManyTakesALockOfNoReplicaOver(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	for round := range 5 {
@@ -182,6 +184,7 @@ func (unreadable) TimeToLive(
 
 // A lock that a replica may hold is left alone, and the error says how long it can last and how it is removed by hand.
 func TestLockThatAReplicaMayHoldStays(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	stays := func(seconds int64, parts ...string) {
@@ -207,6 +210,7 @@ func TestLockThatAReplicaMayHoldStays(t *testing.T) {
 }
 
 func TestLeaderOfNoReplicaIsDeposed(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Hour})
 	for what, forge := range locks(t, client) {
@@ -325,6 +329,7 @@ func badValues(t *testing.T, client *clientv3.Client, name string) map[string]st
 }
 
 func TestOneBadRecordIsAnErrorAndTheRestGoesOn(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 4)
@@ -379,6 +384,7 @@ func TestOneBadRecordIsAnErrorAndTheRestGoesOn(t *testing.T) {
 
 // Numbers, times and enumerations at the limits that a record may have are read as they are.
 func TestRecordAtTheLimitsIsRead(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 1)
@@ -419,6 +425,7 @@ func TestRecordAtTheLimitsIsRead(t *testing.T) {
 
 // A record that no replica could read is not written.
 func TestRecordBeyondTheLimitsIsNotWritten(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	for what, edit := range map[string]func(*snapshot.Record){
@@ -477,6 +484,7 @@ func scanned(t *testing.T, c *catalog.Catalog) (good []string, bad []error) {
 
 // Keys that no record has are told of without a name, so that nobody takes them for a snapshot.
 func TestKeysThatNoRecordHas(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 2)
@@ -508,6 +516,7 @@ func TestKeysThatNoRecordHas(t *testing.T) {
 
 // Records as large as etcd takes them do not fill the memory of a replica.
 func TestLargeRecordsAreReadFewAtATime(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	catalog.SetMaxAnswer(c, 64<<10)
@@ -531,6 +540,7 @@ func TestLargeRecordsAreReadFewAtATime(t *testing.T) {
 }
 
 func TestGarbageInTheIndexByTime(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 5)
@@ -578,6 +588,7 @@ func TestGarbageInTheIndexByTime(t *testing.T) {
 
 // Many keys in the way cost a request for each 500 of them, also when the page is small.
 func TestListPassesManyStrays(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 2)
@@ -612,6 +623,7 @@ func (c *counted) Get(ctx context.Context, key string, opts ...clientv3.OpOption
 
 // A snapshot whose key in the index by time was removed is listed again after the next scan.
 func TestScanCompletesTheIndexByTime(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 250)
@@ -630,6 +642,7 @@ func TestScanCompletesTheIndexByTime(t *testing.T) {
 }
 
 func TestGarbageInTheIndexByRequest(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 2)
@@ -661,6 +674,7 @@ func TestGarbageInTheIndexByRequest(t *testing.T) {
 }
 
 func TestBadStoreIsAnErrorOfItsBackend(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	if err := c.PutStore(t.Context(), "good", snapshot.Store{ID: "x"}); err != nil {
@@ -681,6 +695,7 @@ func TestBadStoreIsAnErrorOfItsBackend(t *testing.T) {
 
 // What a schedule has left in a time that cannot be does not keep it from running.
 func TestScheduleAfterAnAbsurdTime(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	for _, v := range []string{

@@ -45,6 +45,7 @@ func revokeAll(t *testing.T, client *clientv3.Client) {
 }
 
 func TestLockIsLostWithEtcd(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t)
 	c := open(t, catalog.Config{Connect: connect(server.Client(t)), LockTTL: time.Second, Timeout: 2 * time.Second})
 	lock, err := c.Lock(t.Context(), "me")
@@ -56,7 +57,8 @@ func TestLockIsLostWithEtcd(t *testing.T) {
 	lock.Unlock(t.Context())
 }
 
-// The lock outlives its lease's first life, and the context that it was taken with, for as long as it is held.
+// The lock outlives its lease's first life, and the context that it was taken with, for as long as it is held. This test
+// does not run beside others, because its lease is as short as etcd allows.
 func TestLockIsRenewed(t *testing.T) {
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Second})
@@ -86,6 +88,7 @@ func TestLockIsRenewed(t *testing.T) {
 }
 
 func TestCloseGivesLocksBack(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := catalog.New(catalog.Config{Connect: connect(client), Cluster: "default"})
 	if _, err := c.Lock(t.Context(), "me"); err != nil {
@@ -148,6 +151,7 @@ func next(t *testing.T, reigns <-chan reign) reign {
 }
 
 func TestLead(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Second})
 	var wg sync.WaitGroup
@@ -191,6 +195,7 @@ func TestLead(t *testing.T) {
 }
 
 func TestTermWritesWhileItLasts(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Hour})
 	due := time.Date(2026, 3, 1, 3, 0, 0, 1, time.UTC)
@@ -232,6 +237,7 @@ func TestTermWritesWhileItLasts(t *testing.T) {
 }
 
 func TestNextLeaderTakesOverAtOnce(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Hour}) // nothing runs out in this test
 	var wg sync.WaitGroup
@@ -249,6 +255,7 @@ func TestNextLeaderTakesOverAtOnce(t *testing.T) {
 }
 
 func TestLeadSurvivesAnEtcdThatIsAway(t *testing.T) {
+	t.Parallel()
 	c := testenv.StartCluster(t, 1)
 	cat := open(t, catalog.Config{Connect: connect(c.Client(t)), LockTTL: time.Second, Timeout: time.Second})
 	var wg sync.WaitGroup
@@ -265,6 +272,7 @@ func TestLeadSurvivesAnEtcdThatIsAway(t *testing.T) {
 
 // The catalog serves the domain while members come and go.
 func TestMembersComeAndGo(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a cluster of processes")
 	}

@@ -66,6 +66,7 @@ func litter(t *testing.T, client *clientv3.Client, name string) {
 
 // Whatever is in the catalog: what can be read is saved, listed, reconciled and pruned, and what cannot be read stays.
 func TestServiceGoesOnBesideGarbage(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	s, backend, pass := service(t, c)

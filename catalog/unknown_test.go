@@ -46,6 +46,7 @@ func parts(m *catalogv1.Record) map[string]proto.Message {
 
 // A replica that does not know the fields of a newer one leaves them as they are, whatever it changes.
 func TestFieldsOfANewerVersionSurviveEveryChange(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	now := time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)
@@ -169,6 +170,7 @@ func kept(t *testing.T, what string, before, after *catalogv1.Record, gone []str
 }
 
 func TestStoreOfANewerVersionIsKept(t *testing.T) {
+	t.Parallel()
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	if err := c.PutStore(t.Context(), "local", snapshot.Store{ID: "x"}); err != nil {

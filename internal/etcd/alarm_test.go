@@ -10,6 +10,7 @@ import (
 
 // How alarms change the choice, as a real member reports them.
 func TestAlarms(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t)
 	client := server.Client(t)
 	st, err := client.Status(t.Context(), server.Endpoints()[0])
@@ -34,6 +35,7 @@ func TestAlarms(t *testing.T) {
 
 // When etcd cannot tell which member is wrong, it accuses the whole cluster: the member 0.
 func TestCorruptClusterIsNotRead(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t)
 	client := server.Client(t)
 	_, err := etcdserverpb.NewMaintenanceClient(client.ActiveConnection()).Alarm(t.Context(),

@@ -32,6 +32,7 @@ func readAll(b *blob, r *rand.Rand) []byte {
 }
 
 func TestBlobIsWhatProtobufSees(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))

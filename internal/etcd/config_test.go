@@ -13,6 +13,7 @@ import (
 )
 
 func TestNewSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		cfg  etcd.Config
 		want string // empty: nothing is wrong
@@ -56,6 +57,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 
 // Members are found by SRV records: those with TLS if there are any, else those without.
 func TestDiscovery(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t)
 	host, port, _ := net.SplitHostPort(strings.TrimPrefix(server.Endpoints()[0], "http://"))
 	var asked []string

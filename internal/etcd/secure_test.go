@@ -122,6 +122,7 @@ func wantBothToFail(t *testing.T, cfg etcd.Config, parts ...string) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
 	server := startTLS(t, ca, time.Now().Add(time.Hour))
 	cert, key := ca.issue(t, "client", "backup", time.Now().Add(time.Hour))
@@ -180,6 +181,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestExpiredCertificateOfTheMember(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t, "ca")
 	server := startTLS(t, ca, time.Now().Add(-time.Hour))
 	cert, key := ca.issue(t, "client", "backup", time.Now().Add(time.Hour))
@@ -188,6 +190,7 @@ func TestExpiredCertificateOfTheMember(t *testing.T) {
 }
 
 func TestTLSToAPlainPort(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t)
 	wantBothToFail(t, etcd.Config{Endpoints: []string{strings.Replace(server.Endpoints()[0], "http", "https", 1)}},
 		"EOF", "the member speaks plain text there; write http://")
@@ -207,6 +210,7 @@ func enableAuth(t *testing.T, client *clientv3.Client) {
 }
 
 func TestUserAndPassword(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t)
 	// The race detector makes bcrypt slow.
 	good := etcd.Config{Endpoints: server.Endpoints(), User: "root", Password: "secret", DialTimeout: time.Minute}
@@ -239,6 +243,7 @@ func TestUserAndPassword(t *testing.T) {
 
 // Without a quorum etcd gives no token: the one that there is must do.
 func TestUserAndPasswordWithoutQuorum(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a cluster of processes")
 	}
@@ -266,6 +271,7 @@ func TestUserAndPasswordWithoutQuorum(t *testing.T) {
 }
 
 func TestClientIsMadeWhenEtcdIsThere(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t)
 	enableAuth(t, server.Client(t))
 	server.Close(t)

@@ -79,6 +79,7 @@ func wantUnavailable(t *testing.T, err error, parts ...string) {
 
 // One cluster goes through several failures: the choice of the source at each step.
 func TestChoiceOfTheMember(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a cluster of processes")
 	}
@@ -169,6 +170,7 @@ func TestChoiceOfTheMember(t *testing.T) {
 }
 
 func TestSnapshotOfOlderReleases(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -183,6 +185,7 @@ func TestSnapshotOfOlderReleases(t *testing.T) {
 }
 
 func TestEndpointsOfTwoClustersAreRefused(t *testing.T) {
+	t.Parallel()
 	one, two := testenv.StartEtcd(t), testenv.StartEtcd(t)
 	_, err := newSource(t, one.Endpoints()[0], two.Endpoints()[0]).Snapshot(t.Context())
 	e, ok := errors.AsType[*snapshot.Error](err)
@@ -192,6 +195,7 @@ func TestEndpointsOfTwoClustersAreRefused(t *testing.T) {
 }
 
 func TestCloseEndsARead(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t)
 	fill(t, server, 64)
 	stream, err := newSource(t, server.Endpoints()...).Snapshot(t.Context())
@@ -212,6 +216,7 @@ func TestCloseEndsARead(t *testing.T) {
 }
 
 func TestCancelEndsAStream(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartEtcd(t)
 	fill(t, server, 64)
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -226,6 +231,7 @@ func TestCancelEndsAStream(t *testing.T) {
 }
 
 func TestAnEtcdThatGoesAwayEndsAStream(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a process")
 	}

@@ -9,6 +9,7 @@ import (
 
 // An etcd's version becomes part of records and manifests, so that its text must be safe.
 func TestAVersionThatIsNoneIsCut(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("é", 1<<20)
 	m := &member{status: &etcdserverpb.StatusResponse{
 		Header: &etcdserverpb.ResponseHeader{}, Version: "3.7.3", StorageVersion: "x" + long,

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	m.Run()
+	testenv.RunWaiting(m)
 }
 
 // bucket is a bucket of its own on a real server.
