@@ -44,10 +44,10 @@ type holder struct {
 	forged error  // why it is no replica's lock; nil when a replica may hold it
 }
 
-// look finds out whether a replica holds the lock of a key. Replicas put a lock on a lease that they renew, of at most
+// inspectHolder finds out whether a replica holds the lock of a key. Replicas put a lock on a lease that they renew, of at most
 // an hour; the key goes away with it. Anything else in its place was put there by somebody else, and could stay for
 // ever.
-func (c *Catalog) look(ctx context.Context, client *clientv3.Client, kv *mvccpb.KeyValue) holder {
+func (c *Catalog) inspectHolder(ctx context.Context, client *clientv3.Client, kv *mvccpb.KeyValue) holder {
 	name, err := holderOf(kv.Value)
 	if err == nil && kv.Lease == 0 {
 		err = errors.New("it has no lease")

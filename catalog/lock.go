@@ -26,7 +26,7 @@ func (c *Catalog) LockOwner(ctx context.Context) (owner string, err error) {
 		owner = ""
 		kv, err := c.get(ctx, client, c.keys.lock())
 		if err == nil && kv != nil {
-			owner = c.look(ctx, client, kv).name
+			owner = c.inspectHolder(ctx, client, kv).name
 		}
 		return err
 	})
@@ -86,7 +86,7 @@ func (a *acquisition) try(ctx context.Context, client *clientv3.Client) (done bo
 	}
 	var forged error
 	if a.found != nil {
-		h := a.look(ctx, client, a.found)
+		h := a.inspectHolder(ctx, client, a.found)
 		if h.forged == nil {
 			return false, h.locked(a.what, a.key)
 		}

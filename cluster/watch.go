@@ -41,7 +41,7 @@ func (c *Cluster) eventsOf(ch snapshot.Change) (events []snapshot.Event) {
 	}
 	if ch.After != nil {
 		for _, l := range ch.After.Locations() {
-			if settled(l.State) && stateOn(ch.Before, l.Backend) != l.State {
+			if concluded(l.State) && stateOn(ch.Before, l.Backend) != l.State {
 				add(snapshot.EventLocationDone, ch.After, l.UpdateTime, l.Backend)
 			}
 		}
@@ -67,12 +67,12 @@ func (c *Cluster) eventsOf(ch snapshot.Change) (events []snapshot.Event) {
 // saveEnded reports whether a save has ended, or its snapshot was found. A snapshot of another program was not saved.
 func saveEnded(ch snapshot.Change) bool {
 	return ch.After != nil && ch.After.Trigger != snapshot.TriggerAdopted &&
-		(settled(ch.After.State()) || ch.After.State() == snapshot.StatePartial) &&
+		(concluded(ch.After.State()) || ch.After.State() == snapshot.StatePartial) &&
 		(ch.Before == nil || ch.Before.State() == snapshot.StateSaving)
 }
 
-// settled reports whether a location holds the snapshot or has failed.
-func settled(s snapshot.State) bool { return s == snapshot.StateReady || s == snapshot.StateFailed }
+// concluded reports whether a location holds the snapshot or has failed.
+func concluded(s snapshot.State) bool { return s == snapshot.StateReady || s == snapshot.StateFailed }
 
 // stateOn returns the state of a location before; StateUnspecified when there was none.
 func stateOn(rec *snapshot.Record, backend string) snapshot.State {

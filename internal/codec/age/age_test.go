@@ -85,12 +85,12 @@ func sshRSA(t *testing.T, bits int) pair {
 	return sshPair(t, &key.PublicKey, key, "")
 }
 
-func open(sealed []byte, files ...string) ([]byte, error) {
+func open(encrypted []byte, files ...string) ([]byte, error) {
 	ids, err := age.ReadIdentities(files...)
 	if err != nil {
 		return nil, err
 	}
-	r, err := ids.NewReader(bytes.NewReader(sealed))
+	r, err := ids.NewReader(bytes.NewReader(encrypted))
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +120,8 @@ func TestEveryRecipientCanOpenAndNobodyElse(t *testing.T) {
 				t.Errorf("names\n%s\nwant\n%s", got, strings.Join(names, "\n"))
 			}
 			content := bytes.Repeat([]byte("0123456789abcdef"), 20_000)
-			var sealed bytes.Buffer
-			w, err := r.NewWriter(&sealed)
+			var encrypted bytes.Buffer
+			w, err := r.NewWriter(&encrypted)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -139,21 +139,21 @@ func TestEveryRecipientCanOpenAndNobodyElse(t *testing.T) {
 				if ids, err := age.ReadIdentities(p.private); err != nil || !ids.Of(r.Names()) {
 					t.Errorf("%.20s: the identity is not of the recipients (%v)", p.public, err)
 				}
-				if got, err := open(sealed.Bytes(), other, p.private); err != nil || !bytes.Equal(got, content) {
+				if got, err := open(encrypted.Bytes(), other, p.private); err != nil || !bytes.Equal(got, content) {
 					t.Errorf("%.20s: %d bytes, %v", p.public, len(got), err)
 				}
 			}
-			if _, err := open(sealed.Bytes(), other); !errors.Is(err, age.ErrNoIdentity) {
+			if _, err := open(encrypted.Bytes(), other); !errors.Is(err, age.ErrNoIdentity) {
 				t.Errorf("with another's identity: %v", err)
 			}
-			if _, err := open(sealed.Bytes()); !errors.Is(err, age.ErrNoIdentity) {
+			if _, err := open(encrypted.Bytes()); !errors.Is(err, age.ErrNoIdentity) {
 				t.Errorf("without an identity: %v", err)
 			}
 		})
 	}
 }
 
-// What cannot be sealed for is an error that says why, and shows no secret.
+// A key that data cannot be encrypted for is an error that says why, and shows no secret.
 func TestRecipientsThatAreNone(t *testing.T) {
 	id, err := filippo.GenerateX25519Identity()
 	if err != nil {
@@ -184,7 +184,7 @@ func TestRecipientsThatAreNone(t *testing.T) {
 		"plugin":           {[]string{"age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t"}, "plugin"},
 		"two in one":       {[]string{good + "\n" + good}, "more than one line"},
 		"another SSH type": {[]string{sshPair(t, &curve.PublicKey, curve, "").public}, "is no public key"},
-		"short RSA":        {[]string{sshRSA(t, 1024).public}, "cannot be sealed for"},
+		"short RSA":        {[]string{sshRSA(t, 1024).public}, "cannot be encrypted for"},
 		"hybrid and not":   {[]string{good, hybrid(t).public}, "together"},
 	} {
 		_, err := age.NewRecipients(tt.keys)

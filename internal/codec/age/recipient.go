@@ -20,7 +20,7 @@ const maxKeyFile = 1 << 20
 // ErrPrivate: what was given as a public key is a private one. What was given is never shown.
 var ErrPrivate = errors.New("is a private key (an identity); give the public key of it, and consider this one exposed if others can read the configuration")
 
-// Recipients are those who can read what is sealed. The zero value seals nothing.
+// Recipients are those who can read the encrypted data. The zero value encrypts nothing.
 type Recipients struct {
 	keys  []age.Recipient
 	names []string
@@ -29,8 +29,8 @@ type Recipients struct {
 // Names returns the public keys, as they can be given again: age1…, or an SSH key's type and key without its comment.
 func (r Recipients) Names() []string { return r.names }
 
-// NewRecipients reads the public keys of those who are to read what is sealed, each of them age1…, ssh-ed25519 … or
-// ssh-rsa …, and proves that something can be sealed for all of them together. It is an error when there are none. Errors
+// NewRecipients reads the public keys of those who are to read the encrypted data, each of them age1…, ssh-ed25519 … or
+// ssh-rsa …, and proves that data can be encrypted for all of them together. It is an error when there are none. Errors
 // do not repeat what was given.
 func NewRecipients(keys []string) (Recipients, error) {
 	var r Recipients
@@ -48,7 +48,7 @@ func NewRecipients(keys []string) (Recipients, error) {
 	}
 	if err != nil {
 		// Such as hybrid recipients beside others, which would undo what they are for.
-		return Recipients{}, fmt.Errorf("nothing can be sealed for these recipients together: %w", err)
+		return Recipients{}, fmt.Errorf("no data can be encrypted for these recipients together: %w", err)
 	}
 	return r, nil
 }
@@ -142,7 +142,7 @@ func parseSSH(key string) (age.Recipient, string, error) {
 		p, err = agessh.NewEd25519Recipient(public)
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("is an SSH key of type %s that cannot be sealed for: %w", public.Type(), err)
+		return nil, "", fmt.Errorf("is an SSH key of type %s that data cannot be encrypted for: %w", public.Type(), err)
 	}
 	return p, nameOf(public), nil
 }

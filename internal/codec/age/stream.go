@@ -9,19 +9,19 @@ import (
 )
 
 // ErrNoIdentity: none of the identities is of a recipient.
-var ErrNoIdentity = errors.New("none of the identities is one that it is sealed for")
+var ErrNoIdentity = errors.New("it is encrypted for none of the identities")
 
-// NewWriter returns a writer that seals what is written to it into w. Closing it writes the end, without which what was
-// written cannot be opened, and leaves w open.
+// NewWriter returns a writer that encrypts into w. Closing it writes the end, without which the encrypted data
+// cannot be decrypted, and leaves w open.
 func (r Recipients) NewWriter(w io.Writer) (io.WriteCloser, error) {
-	sealed, err := age.Encrypt(w, r.keys...)
+	encrypted, err := age.Encrypt(w, r.keys...)
 	if err != nil {
-		return nil, fmt.Errorf("seal for %d recipients: %w", len(r.keys), err)
+		return nil, fmt.Errorf("encrypt for %d recipients: %w", len(r.keys), err)
 	}
-	return sealed, nil
+	return encrypted, nil
 }
 
-// NewReader returns what is sealed in r. The error wraps [ErrNoIdentity] when it is sealed for others. Whatever is read
+// NewReader returns the decrypted data of r. The error wraps [ErrNoIdentity] when r is encrypted for others. Whatever is read
 // has been authenticated piece by piece; only io.EOF says that nothing is missing at the end.
 func (i Identities) NewReader(r io.Reader) (io.Reader, error) {
 	if i.Empty() {
@@ -32,7 +32,7 @@ func (i Identities) NewReader(r io.Reader) (io.Reader, error) {
 		return nil, ErrNoIdentity
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open what is sealed: %w", err)
+		return nil, fmt.Errorf("decrypt: %w", err)
 	}
 	return opened, nil
 }
