@@ -8,18 +8,14 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
-
-var tracer = otel.Tracer("github.com/snapshotd/snapshotd/catalog")
 
 // Defaults of a [Config].
 const (
@@ -121,8 +117,15 @@ type request func(ctx context.Context, client *clientv3.Client, again bool) erro
 // do makes a request within the timeout, and repeats it while etcd has no leader or the member that was asked does not
 // answer. It ends with a sentinel of the domain, as the request wrapped it, or with a [snapshot.Error].
 func (c *Catalog) do(ctx context.Context, op, what string, req request) (err error) {
-	ctx, span := tracer.Start(ctx, "catalog "+op, trace.WithAttributes(attribute.String("cluster", c.cfg.Cluster)))
-	defer func() { endSpan(span, err) }()
+	ctx, trace := span.Call(ctx, "catalog "+op, span.Cluster.String(c.cfg.Cluster),
+		attribute.String("db.system.name", "etcd"), attribute.String("db.operation.name", op))
+	defer func() {
+		if isSentinel(err) { // an answer that the caller acts upon
+			trace.End(nil)
+			return
+		}
+		trace.End(err)
+	}()
 	bounded, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	client, err := c.cfg.Connect(bounded)
@@ -146,14 +149,6 @@ func (c *Catalog) attempt(ctx context.Context, client *clientv3.Client, again bo
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), c.cfg.Timeout*2/5)
 	defer cancel()
 	return req(ctx, client, again)
-}
-
-func endSpan(span trace.Span, err error) {
-	if err != nil && !isSentinel(err) {
-		span.RecordError(err)
-		span.SetStatus(codes.Error, string(snapshot.ReasonOf(err)))
-	}
-	span.End()
 }
 
 func isSentinel(err error) bool {

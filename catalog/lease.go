@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/internal/span"
 )
 
 // lease is a lease that is renewed until it is unlocked or lost. With a key on it, it is the domain's lock.
@@ -43,7 +44,7 @@ func (c *Catalog) grant(ctx context.Context, client *clientv3.Client) (*lease, e
 
 // hold begins to renew the lease. Unlock ends it.
 func (l *lease) hold(ctx context.Context) {
-	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	ctx, l.stop = context.WithCancel(span.Outside(context.WithoutCancel(ctx)))
 	l.catalog.mu.Lock()
 	l.catalog.leases[l] = struct{}{}
 	l.catalog.mu.Unlock()

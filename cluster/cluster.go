@@ -8,16 +8,10 @@ import (
 	"slices"
 	"time"
 
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/trace"
-
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
-
-var tracer = otel.Tracer("github.com/snapshotd/snapshotd/cluster")
 
 // Defaults of a [Config].
 const (
@@ -265,15 +259,6 @@ func changedMeanwhile(err error, format string, args ...any) error {
 func (c *Cluster) observe(ctx context.Context, ev snapshot.Event) {
 	ev.Time, ev.Cluster = c.cfg.Now(), c.cfg.Name
 	c.cfg.Observer.Observe(ctx, ev)
-}
-
-// endSpan ends the span of a call that has ended with err.
-func endSpan(span trace.Span, err error) {
-	if err != nil {
-		span.RecordError(err)
-		span.SetStatus(codes.Error, string(snapshot.ReasonOf(err)))
-	}
-	span.End()
 }
 
 // slots limits how many calls of one kind run at the same time.

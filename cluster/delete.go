@@ -5,9 +5,8 @@ import (
 	"errors"
 	"slices"
 
-	"go.opentelemetry.io/otel/attribute"
-
 	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -16,9 +15,8 @@ import (
 // left. A copy that could not be removed is still in the record, DELETING where its removal has begun, and reconcile
 // resumes it.
 func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *snapshot.Record, err error) {
-	ctx, span := tracer.Start(ctx, "snapshot delete")
-	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.String("snapshot", req.Name))
-	defer func() { endSpan(span, err) }()
+	ctx, trace := span.Run(ctx, "snapshot delete", span.Cluster.String(c.cfg.Name), span.Snapshot.String(req.Name))
+	defer func() { trace.End(err) }()
 	if rec, err = c.Get(ctx, req.Name); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -86,7 +87,9 @@ func (c *Cluster) deliver(ctx context.Context, rec *snapshot.Record, e repositor
 		}
 		due := rec.RepairDue(r.Name(), c.cfg.Now())
 		if !due.After(c.cfg.Now()) {
+			ctx, run := span.Run(ctx, "deliver", span.Cluster.String(c.cfg.Name), span.Snapshot.String(rec.Name))
 			m, err := c.tryRepair(ctx, missing{name: rec.Name, repo: r}, map[string]bool{})
+			run.End(err)
 			switch {
 			case err != nil:
 				return time.Time{}, err

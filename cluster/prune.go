@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -20,9 +21,8 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 	if err != nil {
 		return nil, err
 	}
-	ctx, span := tracer.Start(ctx, "snapshot prune")
-	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.Bool("validate_only", req.ValidateOnly))
-	defer func() { endSpan(span, err) }()
+	ctx, trace := span.Run(ctx, "snapshot prune", span.Cluster.String(c.cfg.Name), attribute.Bool("validate_only", req.ValidateOnly))
+	defer func() { trace.End(err) }()
 	byBackend, err := c.candidates(ctx, chosen, nil)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -30,15 +31,15 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 		return nil, err
 	}
 	begin := c.cfg.Now()
-	ctx, span := tracer.Start(ctx, "snapshot reconcile")
-	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
+	ctx, trace := span.Run(ctx, "snapshot reconcile", span.Cluster.String(c.cfg.Name),
+		attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
 	defer func() {
 		failed := err
 		for _, r := range reports {
 			failed = errors.Join(failed, r.Err)
 		}
 		c.observe(ctx, snapshot.Event{Type: snapshot.EventReconciled, Duration: c.cfg.Now().Sub(begin), Err: failed})
-		endSpan(span, failed)
+		trace.End(failed)
 	}()
 	var views []*view
 	for _, repo := range chosen {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -48,12 +49,21 @@ func (c *Cluster) Repair(ctx context.Context) (next time.Time, err error) {
 	newestFirst(queue)
 	left := queue[:0]
 	stuck := map[string]bool{}
+	var run *span.Span // a look at the catalog that finds nothing to do is no run
+	defer func() {
+		if run != nil {
+			run.End(err)
+		}
+	}()
 	for _, m := range queue {
 		switch {
 		case m.fallback, m.due.After(now), c.inflight.saving():
 		case stuck[m.repo.Name()]:
 			m.due = now.Add(snapshot.FirstRepair)
 		default:
+			if run == nil {
+				ctx, run = span.Run(ctx, "repair", span.Cluster.String(c.cfg.Name))
+			}
 			if m, err = c.tryRepair(ctx, m, stuck); err != nil {
 				return time.Time{}, err
 			}

@@ -7,10 +7,9 @@ import (
 	"io"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -55,9 +54,9 @@ func (c *Cluster) repairCopy(ctx context.Context, name string, target *repositor
 	}
 	c.inflight.setCopying(name)
 	defer c.inflight.setCopying("")
-	ctx, span := tracer.Start(ctx, "snapshot repair")
-	defer func() { endSpan(span, err) }()
-	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.String("snapshot", name), attribute.String("backend", target.Name()))
+	ctx, trace := span.Run(ctx, "snapshot repair", span.Cluster.String(c.cfg.Name), span.Snapshot.String(name),
+		span.Backend.String(target.Name()))
+	defer func() { trace.End(err) }()
 
 	err = h.run(ctx)
 	if errors.Is(err, errGone) {

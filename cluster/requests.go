@@ -13,6 +13,7 @@ type SaveRequest struct {
 	Backends   []string          // names; all of the cluster's when empty
 	RequestID  string            // the same id returns the same outcome
 	Trigger    snapshot.Trigger  // TriggerManual when unspecified
+	Schedule   string            // the name of the schedule that was due; empty when none was
 }
 
 // SaveResult is the outcome of a save.

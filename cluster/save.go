@@ -8,9 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-
 	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -144,7 +143,7 @@ func (s *save) goUncatalogued(ctx context.Context, err error) {
 // register gives the snapshot a name that is free and puts its record, SAVING, into the catalog. When another replica has
 // concluded the same request meanwhile, register returns its record, and true.
 func (s *save) register(ctx context.Context) (earlier *snapshot.Record, concluded bool, err error) {
-	s.newRecord()
+	s.newRecord(ctx)
 	s.setName()
 	for s.uncatalogued == nil {
 		if earlier, concluded, err = s.c.repeated(ctx, s.req.RequestID); concluded || err != nil {
@@ -174,13 +173,14 @@ func (s *save) register(ctx context.Context) (earlier *snapshot.Record, conclude
 	return nil, false, nil
 }
 
-func (s *save) newRecord() {
+func (s *save) newRecord(ctx context.Context) {
 	var chosen []snapshot.Location
 	for _, r := range s.chosen {
 		chosen = append(chosen, snapshot.Location{Backend: r.Name(), Kind: r.Kind()})
 	}
 	s.rec = snapshot.NewSave(snapshot.Snapshot{
 		Cluster: s.c.cfg.Name, Node: s.c.cfg.Node, Labels: s.req.Labels, Trigger: s.req.Trigger, CreateTime: s.start.UTC(),
+		Schedule: s.req.Schedule, TraceID: span.TraceID(ctx),
 		Compression: s.c.cfg.Compression, EncryptionRecipients: s.c.cfg.Recipients.Names(),
 	}, s.req.RequestID, s.owner, chosen)
 }
@@ -194,15 +194,14 @@ func (s *save) setName() {
 
 // run takes the snapshot, from the record to the outcome.
 func (s *save) run(ctx context.Context) (res SaveResult, err error) {
-	ctx, span := tracer.Start(ctx, "snapshot save")
+	ctx, trace := span.Run(ctx, "snapshot save", span.Cluster.String(s.c.cfg.Name), span.Snapshot.String(s.rec.Name))
 	defer func() {
 		// The span is still open for the exemplar of the metric.
 		s.c.observe(ctx, s.event(snapshot.Event{Type: snapshot.EventFinished, Duration: s.c.cfg.Now().Sub(s.start), Err: err}))
-		endSpan(span, err)
+		trace.End(err)
 	}()
 
 	fault.Point("registered")
-	span.SetAttributes(attribute.String("cluster", s.c.cfg.Name), attribute.String("snapshot", s.rec.Name))
 	s.c.observe(ctx, s.event(snapshot.Event{Type: snapshot.EventStarted}))
 	s.c.log.InfoContext(ctx, "save started", "snapshot", s.rec.Name)
 

@@ -13,11 +13,11 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 
 	"github.com/snapshotd/snapshotd/internal/codec/seekable"
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -231,8 +231,8 @@ func (t *transfer) fetch(ctx context.Context, stream *Stream) error {
 
 // encode fills the stored spool from the raw one and returns the size and checksum of what is stored.
 func (t *transfer) encode(ctx context.Context) (size int64, sum string, err error) {
-	ctx, span := tracer.Start(ctx, "snapshot compress")
-	defer span.End()
+	ctx, trace := span.Start(ctx, "snapshot compress")
+	defer func() { trace.End(err) }()
 	hash := sha256.New()
 	count := &counter{}
 	if t.stored == t.raw {
@@ -244,7 +244,7 @@ func (t *transfer) encode(ctx context.Context) (size int64, sum string, err erro
 	if err == nil {
 		t.storedTotal.Store(count.n)
 	}
-	span.SetAttributes(attribute.Int64("stored_size", count.n))
+	trace.SetAttributes(attribute.Int64("stored_size", count.n))
 	return count.n, hex.EncodeToString(hash.Sum(nil)), err
 }
 
@@ -281,16 +281,14 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 // inspect reads every page and key of the raw spool.
-func (t *transfer) inspect(ctx context.Context) error {
-	ctx, span := tracer.Start(ctx, "snapshot inspect")
-	defer span.End()
+func (t *transfer) inspect(ctx context.Context) (err error) {
+	ctx, trace := span.Start(ctx, "snapshot inspect")
+	defer func() { trace.End(err) }()
 	res, err := database.File(ctx, t.rawPath, database.Options{TempDir: filepath.Dir(t.rawPath)})
 	if err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		span.RecordError(err)
-		span.SetStatus(codes.Error, "the snapshot was not inspected")
 		if errors.Is(err, database.ErrUnreadable) {
 			return snapshot.ReasonSnapshotUnreadable.New("inspect the snapshot").Because(err).
 				Advise("its checksum is right, so the member's own database is damaged; save from another member and check this one")
@@ -303,7 +301,7 @@ func (t *transfer) inspect(ctx context.Context) error {
 			rec.StorageVersion = res.StorageVersion
 		}
 	})
-	span.SetAttributes(attribute.Int64("revision", res.Revision), attribute.Int64("total_keys", res.TotalKeys))
+	trace.SetAttributes(attribute.Int64("revision", res.Revision), attribute.Int64("total_keys", res.TotalKeys))
 	return nil
 }
 
@@ -331,10 +329,9 @@ func (t *transfer) dropRaw() {
 // write puts the snapshot on one backend, and notes in the record how that ended.
 func (t *transfer) write(ctx context.Context, r *repository.Repository, size int64) {
 	begin := t.s.c.cfg.Now()
-	ctx, span := tracer.Start(ctx, "snapshot write")
+	ctx, trace := span.Start(ctx, "snapshot write", span.Backend.String(r.Name()))
 	var err error
-	defer func() { endSpan(span, err) }()
-	span.SetAttributes(attribute.String("backend", r.Name()))
+	defer func() { trace.End(err) }()
 
 	err = t.put(ctx, r, size)
 	now := t.s.c.cfg.Now()

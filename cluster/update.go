@@ -5,8 +5,7 @@ import (
 	"errors"
 	"maps"
 
-	"go.opentelemetry.io/otel/attribute"
-
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -15,9 +14,8 @@ import (
 // a catalog that is made anew has them, too. It returns the record also beside an error of a backend whose manifest could
 // not be written: the same call again writes it. Beside an adopted snapshot nothing is written.
 func (c *Cluster) Update(ctx context.Context, req UpdateRequest) (rec *snapshot.Record, err error) {
-	ctx, span := tracer.Start(ctx, "snapshot update")
-	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.String("snapshot", req.Name))
-	defer func() { endSpan(span, err) }()
+	ctx, trace := span.Run(ctx, "snapshot update", span.Cluster.String(c.cfg.Name), span.Snapshot.String(req.Name))
+	defer func() { trace.End(err) }()
 	if err := snapshot.ValidateLabels(req.Labels); err != nil {
 		return nil, err
 	}

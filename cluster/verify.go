@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -38,9 +39,9 @@ func (c *Cluster) Verify(ctx context.Context, req VerifyRequest) (*snapshot.Reco
 		return nil, err
 	}
 	defer release()
-	ctx, span := tracer.Start(ctx, "snapshot verify")
-	defer func() { endSpan(span, err) }()
-	span.SetAttributes(attribute.String("cluster", c.cfg.Name), attribute.String("snapshot", rec.Name), attribute.String("level", req.Level.String()))
+	ctx, trace := span.Run(ctx, "snapshot verify", span.Cluster.String(c.cfg.Name), span.Snapshot.String(rec.Name),
+		attribute.String("level", req.Level.String()))
+	defer func() { trace.End(err) }()
 	rec, err = newVerification(c, req).run(ctx, rec, copies)
 	return rec, err
 }

@@ -150,6 +150,8 @@ func wholeRecord() *snapshot.Record {
 		Snapshot: snapshot.Snapshot{
 			Name: name, Cluster: "default", Labels: map[string]string{"a": "b"},
 			Trigger:    snapshot.TriggerManual,
+			Schedule:   "nightly",
+			TraceID:    "4bf92f3577b34da6a3ce929d0e0e4736",
 			CreateTime: time.Unix(1_700_000_000, 123).UTC(), Duration: 1234567891 * time.Nanosecond,
 			Pinned: true, Node: "node-1", EtcdVersion: "3.7.3", StorageVersion: "3.7.0",
 			EtcdClusterID: "0123456789abcdef", EtcdMemberID: "fedcba9876543210",

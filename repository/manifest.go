@@ -40,6 +40,8 @@ type document struct {
 	Pinned         bool              `json:"pinned,omitempty"`
 	Labels         map[string]string `json:"labels,omitempty"`
 	Trigger        string            `json:"trigger"`
+	Schedule       string            `json:"schedule,omitempty"`
+	TraceID        string            `json:"traceId,omitempty"`
 	CreateTime     time.Time         `json:"createTime"`
 	Duration       jsonDuration      `json:"duration"`
 	Node           string            `json:"node"`
@@ -133,6 +135,8 @@ func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, 
 		Pinned:         rec.Pinned,
 		Labels:         rec.Labels,
 		Trigger:        triggerPrefix + rec.Trigger.String(),
+		Schedule:       rec.Schedule,
+		TraceID:        rec.TraceID,
 		CreateTime:     rec.CreateTime,
 		Duration:       jsonDuration(rec.Duration),
 		Node:           rec.Node,
@@ -175,6 +179,8 @@ func decodeManifest(doc []byte) (*Manifest, error) {
 		Snapshot: snapshot.Snapshot{
 			Name: d.Name, Cluster: d.Cluster, Labels: d.Labels, Pinned: d.Pinned,
 			Trigger:    snapshot.ParseTrigger(strings.TrimPrefix(d.Trigger, triggerPrefix)),
+			Schedule:   d.Schedule,
+			TraceID:    d.TraceID,
 			CreateTime: d.CreateTime.UTC(), Duration: time.Duration(d.Duration), Node: d.Node,
 			EtcdVersion: d.EtcdVersion, StorageVersion: d.StorageVersion,
 			EtcdClusterID: d.EtcdClusterID, EtcdMemberID: d.EtcdMemberID,
@@ -220,7 +226,7 @@ func (d *document) check(compression snapshot.Compression) error {
 // textSize returns how many bytes the texts have that become part of the record.
 func (d *document) textSize() int {
 	n := len(d.Name) + len(d.Cluster) + len(d.RequestID) + len(d.Node) + len(d.EtcdVersion) + len(d.StorageVersion) +
-		len(d.EtcdClusterID) + len(d.EtcdMemberID)
+		len(d.EtcdClusterID) + len(d.EtcdMemberID) + len(d.Schedule) + len(d.TraceID)
 	for k, v := range d.Labels {
 		n += len(k) + len(v)
 	}

@@ -17,6 +17,7 @@ const maxNames = 4096
 var (
 	sha256Text = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	etcdID     = regexp.MustCompile(`^([0-9a-f]{16})?$`) // empty when it is not known
+	traceID    = regexp.MustCompile(`^([0-9a-f]{32})?$`) // empty when the save had none
 )
 
 // parseDocument reads a manifest strictly: whoever can write to the backend can put any document there. Members that
@@ -68,6 +69,8 @@ func (d *document) checkFacts() error {
 		return errors.New("a checksum is not 64 hex digits")
 	case !etcdID.MatchString(d.EtcdClusterID), !etcdID.MatchString(d.EtcdMemberID):
 		return errors.New("an id of etcd is not 16 hex digits")
+	case !traceID.MatchString(d.TraceID):
+		return errors.New("the id of its trace is not 32 hex digits")
 	case d.CreateTime.UTC().Year() > 9999:
 		return errors.New("createTime is beyond the year 9999")
 	}

@@ -65,6 +65,8 @@ func TestManifestIsReadStrictly(t *testing.T) {
 		"checksum of 65 digits":       {sum, sum + "b"},
 		"other checksum":              {strings.Repeat("a", 64), strings.Repeat("A", 64)},
 		"id of other letters":         {"0123456789abcdef", "0123456789ABCDEF"},
+		"trace of other letters":      {"4bf92f3577b34da6a3ce929d0e0e4736", "4BF92F3577B34DA6A3CE929D0E0E4736"},
+		"short trace":                 {"4bf92f3577b34da6a3ce929d0e0e4736", "4bf92f3577b34da6"},
 		"short id":                    {"fedcba9876543210", "fedcba987654321"},
 		"unknown trigger":             {"TRIGGER_MANUAL", "TRIGGER_CHANCE"},
 		"trigger without its type":    {"TRIGGER_MANUAL", "MANUAL"},

@@ -26,7 +26,8 @@ const (
 )
 
 func (s *Server) newGRPC(certs *certificates) *grpc.Server {
-	traced := filters.None(filters.HealthCheck(), filters.ServicePrefix("grpc.reflection."))
+	// A watch is no run, and lasts as long as its client.
+	traced := filters.None(filters.HealthCheck(), filters.ServicePrefix("grpc.reflection."), filters.MethodName("Watch"))
 	opts := []grpc.ServerOption{
 		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(traced))),
 		grpc.UnaryInterceptor(s.interceptCall),

@@ -120,6 +120,9 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// ErrorType returns the reason, as traces name the class of an error.
+func (e *Error) ErrorType() string { return string(e.Reason) }
+
 // ReasonOf returns the reason of the outermost [Error] in err's tree, or ReasonInternal.
 func ReasonOf(err error) Reason {
 	if e, ok := errors.AsType[*Error](err); ok {

@@ -96,6 +96,8 @@ type Snapshot struct {
 	Labels     map[string]string
 	Pinned     bool // retention leaves it alone
 	Trigger    Trigger
+	Schedule   string    // that took it; empty when none did
+	TraceID    string    // of the trace of the save, 32 hex digits; empty when there is none
 	CreateTime time.Time // when the save began, UTC
 	Duration   time.Duration
 	Node       string

@@ -15,6 +15,7 @@ const refreshRetry = 15 * time.Second
 // run starts a cluster's loops in wg. They end with ctx.
 func (c *managed) run(ctx context.Context, wg *sync.WaitGroup) {
 	loop := schedule.New(schedule.Config{
+		Cluster:   c.Name(),
 		Interval:  c.interval,
 		Lead:      c.lead,
 		Reconcile: c.Maintain,

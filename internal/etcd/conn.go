@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -102,7 +103,7 @@ func (c *Conn) dial(ctx context.Context) (*clientv3.Client, error) {
 		MaxUnaryRetries: unaryRetries, Context: life, Logger: zap.NewNop(),
 		DialOptions: []grpc.DialOption{
 			c.transport(eps[0]),
-			grpc.WithStatsHandler(otelgrpc.NewClientHandler()),
+			grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(span.Provider()))),
 			grpc.WithChainUnaryInterceptor(failFast),
 		},
 	})
@@ -145,7 +146,7 @@ const window = 4 << 20
 func (c *Conn) dialMember(ep endpoint) (*grpc.ClientConn, error) {
 	opts := []grpc.DialOption{
 		c.transport(ep),
-		grpc.WithStatsHandler(otelgrpc.NewClientHandler()),
+		grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(span.Provider()))),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepAliveTime, Timeout: keepAliveTimeout}),

@@ -3,22 +3,18 @@ package etcd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
-
-var tracer = otel.Tracer("github.com/snapshotd/snapshotd/etcd")
 
 // DefaultStatusTimeout is how long a member may take to report its status; a slower one is skipped.
 const DefaultStatusTimeout = 3 * time.Second
@@ -82,8 +78,8 @@ func (s *Source) Snapshot(ctx context.Context) (*cluster.Stream, error) {
 
 // choose returns all members, and the usable ones in the order in which to try them. The caller closes them all.
 func (s *Source) choose(ctx context.Context) (members, ranked []*member, err error) {
-	ctx, span := tracer.Start(ctx, "etcd choose member")
-	defer func() { endSpan(span, err) }()
+	ctx, choice := span.Start(ctx, "etcd choose member")
+	defer func() { choice.End(err) }()
 	eps, err := s.conn.endpoints(ctx)
 	if err != nil {
 		return nil, nil, s.conn.unavailable("find etcd's members", err)
@@ -94,7 +90,7 @@ func (s *Source) choose(ctx context.Context) (members, ranked []*member, err err
 	}
 	for _, m := range members {
 		if m.err != nil {
-			span.AddEvent("member skipped", trace.WithAttributes(
+			choice.AddEvent("member skipped", trace.WithAttributes(
 				attribute.String("endpoint", m.endpoint.url), attribute.String("why", s.conn.why(m.err))))
 		}
 	}
@@ -106,7 +102,7 @@ func (s *Source) choose(ctx context.Context) (members, ranked []*member, err err
 		return members, nil, snapshot.ReasonEtcdUnavailable.New("the endpoints are not of one cluster").Because(err).
 			Advise("give the endpoints of one cluster only").Final()
 	}
-	span.SetAttributes(attribute.String("endpoint", ranked[0].endpoint.url), attribute.Bool("leader", ranked[0].leads()))
+	choice.SetAttributes(attribute.String("endpoint", ranked[0].endpoint.url), attribute.Bool("leader", ranked[0].leads()))
 	return members, ranked, nil
 }
 
@@ -115,20 +111,19 @@ var errSlow = errors.New("it gave no byte of its snapshot in time")
 
 // open opens the snapshot stream of a member and waits for its first bytes. The stream takes over the connection.
 func (s *Source) open(ctx context.Context, m *member) (_ *cluster.Stream, err error) {
-	ctx, span := tracer.Start(ctx, "etcd snapshot stream", trace.WithAttributes(
-		attribute.String("endpoint", m.endpoint.url), attribute.String("member", hexID(m.status.GetHeader().GetMemberId())),
-		attribute.Bool("leader", m.leads())))
+	ctx, opened := span.Call(ctx, "etcd snapshot stream", attribute.String("endpoint", m.endpoint.url),
+		attribute.String("member", hexID(m.status.GetHeader().GetMemberId())), attribute.Bool("leader", m.leads()))
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {
 			cancel(err)
-			endSpan(span, err)
+			opened.End(err)
 		}
 	}()
 	slow := time.AfterFunc(openTimeout, func() { cancel(errSlow) })
 	defer slow.Stop()
 
-	r := &reader{ctx: ctx, cancel: cancel, span: span, endpoint: m.endpoint.url, why: s.conn.why}
+	r := &reader{ctx: ctx, cancel: cancel, span: opened, endpoint: m.endpoint.url, why: s.conn.why}
 	err = s.conn.authorized(ctx, m.conn, func(ctx context.Context) error {
 		stream, err := etcdserverpb.NewMaintenanceClient(m.conn).Snapshot(ctx, &etcdserverpb.SnapshotRequest{},
 			grpc.ForceCodecV2(blobs))
@@ -151,11 +146,3 @@ func (s *Source) open(ctx context.Context, m *member) (_ *cluster.Stream, err er
 }
 
 func cancelled(ctx context.Context) error { return snapshot.Cancelled(ctx, "open a snapshot of etcd") }
-
-func endSpan(span trace.Span, err error) {
-	if err != nil {
-		span.RecordError(err)
-		span.SetStatus(codes.Error, fmt.Sprint(snapshot.ReasonOf(err)))
-	}
-	span.End()
-}

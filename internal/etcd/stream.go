@@ -8,10 +8,9 @@ import (
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -24,7 +23,7 @@ type snapshotStream interface {
 type reader struct {
 	ctx      context.Context //nolint:containedctx // the stream's own: its cause says why the stream ended
 	cancel   context.CancelCauseFunc
-	span     trace.Span
+	span     *span.Span
 	stream   snapshotStream
 	conn     *grpc.ClientConn
 	endpoint string
@@ -66,8 +65,7 @@ func (r *reader) receive() {
 		r.end = snapshot.ReasonEtcdUnavailable.
 			New("read the snapshot of %s: the stream ended after %d bytes", r.endpoint, r.bytes.Load()).
 			Because(errors.New(why)).Advise("save again: another member may give it")
-		r.span.RecordError(r.end)
-		r.span.SetStatus(codes.Error, string(snapshot.ReasonEtcdUnavailable))
+		r.span.Fail(r.end)
 	}
 }
 
@@ -77,7 +75,7 @@ func (r *reader) Close() error {
 		r.cancel(errClosed)
 		_ = r.conn.Close()
 		r.span.SetAttributes(attribute.Int64("bytes", r.bytes.Load()))
-		r.span.End()
+		r.span.End(nil)
 	})
 	return nil
 }

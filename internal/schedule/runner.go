@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"strings"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -66,6 +70,9 @@ type entry struct {
 	due     time.Time // the run to come, or under way
 	at      time.Time // when that run, or the next attempt at it, begins
 	attempt int       // failed attempts at that run
+
+	trace *span.Span // of the run under way, with all attempts at it; nil before the first one
+	err   error      // why the last attempt did not end the run
 }
 
 // run runs the schedules until leading, the term of the leader, is over. Saves belong to ctx: one that has begun goes
@@ -76,6 +83,7 @@ func (r Runs) run(ctx, leading context.Context, term Term) {
 		return
 	}
 	run := &runner{Runs: r, term: term}
+	defer run.leave()
 	for _, s := range r.Schedules {
 		e := &entry{Schedule: s}
 		if !run.begin(leading, e) {
@@ -159,6 +167,7 @@ func (r *runner) advance(leading context.Context, e *entry) {
 	switch {
 	case !missed:
 	case e.due.After(e.last) && e.due.Before(now): // otherwise it has ended, after the next one was due
+		e.endTrace(ResultFailed, e.err)
 		r.log.ErrorContext(leading, "scheduled save given up: the schedule is due again",
 			"schedule", e.Name, "due", e.due, "attempts", e.attempt)
 		r.Ran(leading, e.Name, e.due, ResultFailed)
@@ -186,26 +195,31 @@ func (r *runner) jitter(e *entry) time.Duration {
 // attempt makes one attempt at the run of an entry, if this replica still leads: the leadership may have been lost
 // while it slept.
 func (r *runner) attempt(ctx, leading context.Context, e *entry) {
+	ctx, leading = r.traced(ctx, leading, e)
 	if !r.remember(leading, e) {
 		return
 	}
 	log := r.log.With("schedule", e.Name, "due", e.due)
 	if e.Do != nil {
-		res := ResultSuccess
-		if err := e.Do(leading); err != nil {
+		res, err := ResultSuccess, e.Do(leading)
+		if err != nil {
 			log.ErrorContext(leading, "scheduled work failed", "error", err)
 			res = ResultFailed
 		}
-		r.end(leading, e, res)
+		r.end(leading, e, res, err)
 		return
 	}
 	res, err := r.save(ctx, e)
+	e.err = err
+	if res.Snapshot != nil {
+		e.trace.SetAttributes(span.Snapshot.String(res.Snapshot.Name))
+	}
 	switch reason := snapshot.ReasonOf(err); {
 	case err == nil:
-		r.end(leading, e, ResultSuccess)
+		r.end(leading, e, ResultSuccess, nil)
 	case res.Snapshot != nil && res.Snapshot.State() == snapshot.StatePartial:
 		log.ErrorContext(ctx, "scheduled save reached some backends only", "snapshot", res.Snapshot.Name, "error", err)
-		r.end(leading, e, ResultPartial)
+		r.end(leading, e, ResultPartial, err)
 	case ctx.Err() != nil:
 	case reason == snapshot.ReasonSaveInProgress:
 		log.InfoContext(ctx, "scheduled save waits for another one")
@@ -233,7 +247,7 @@ func (e *entry) again(after time.Duration) {
 // taken the upload fallback meanwhile.
 func (r *runner) save(ctx context.Context, e *entry) (cluster.SaveResult, error) {
 	req := e.Save
-	req.Trigger = snapshot.TriggerScheduled
+	req.Trigger, req.Schedule = snapshot.TriggerScheduled, e.Name
 	if e.attempt > 0 {
 		req.RequestID = requestID(e, e.attempt-1)
 		if res, err := r.Save(ctx, req); err == nil || res.Snapshot != nil && res.Snapshot.State() == snapshot.StatePartial {
@@ -244,8 +258,37 @@ func (r *runner) save(ctx context.Context, e *entry) (cluster.SaveResult, error)
 	return r.Save(ctx, req)
 }
 
-// end notes that a run is over.
-func (r *runner) end(leading context.Context, e *entry, res Result) {
+// traced begins the trace of a run at its first attempt. All attempts at a run are one trace.
+func (r *runner) traced(ctx, leading context.Context, e *entry) (context.Context, context.Context) {
+	if e.trace == nil {
+		name := "scheduled save"
+		if e.Do != nil {
+			name = strings.TrimPrefix(e.Name, "@")
+		}
+		_, e.trace = span.Run(ctx, name, span.Cluster.String(r.Cluster), span.Schedule.String(e.Name))
+	}
+	return e.trace.In(ctx), e.trace.In(leading)
+}
+
+// endTrace ends the trace of a run that ended with err.
+func (e *entry) endTrace(res Result, err error) {
+	if e.trace != nil {
+		e.trace.SetAttributes(attribute.String("result", string(res)))
+		e.trace.End(err)
+	}
+	e.trace, e.err = nil, nil
+}
+
+// leave ends the traces of the runs that the next leader goes on with.
+func (r *runner) leave() {
+	for _, e := range r.entries {
+		e.endTrace("left to the next leader", e.err)
+	}
+}
+
+// end notes that a run is over, and how.
+func (r *runner) end(leading context.Context, e *entry, res Result, err error) {
+	defer e.endTrace(res, err)
 	e.last, e.attempt = e.due, 0
 	if r.remember(leading, e) {
 		r.Ran(leading, e.Name, e.due, res)

@@ -6,10 +6,16 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.opentelemetry.io/otel"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/schedule"
@@ -425,5 +431,36 @@ func TestMissedRunIsTheLastOfThoseThatWereDue(t *testing.T) {
 				t.Errorf("%q in (%v, %v]: %v, %v, want %v", text, after, until, got, ok, counted)
 			}
 		}
+	}
+}
+
+// A run that fails twice before it succeeds is one trace, which says so at its end.
+func TestAllAttemptsAtARunAreOneTrace(t *testing.T) {
+	exporter := tracetest.NewInMemoryExporter()
+	before := otel.GetTracerProvider()
+	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSyncer(exporter)))
+	t.Cleanup(func() { otel.SetTracerProvider(before) })
+	synctest.Test(t, func(t *testing.T) {
+		traces := map[string]bool{}
+		s := saves{answer: func(ctx context.Context, n int) (snapshot.State, error) {
+			traces[trace.SpanContextFromContext(ctx).TraceID().String()] = true
+			if n < 3 {
+				return snapshot.StateFailed, snapshot.ReasonEtcdUnavailable.New("no member answers")
+			}
+			return snapshot.StateReady, nil
+		}}
+		leadFor(t, newMemory(), runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "0 * * * *", "")}), time.Hour+30*time.Minute)
+		if len(s.ids) != 3 || len(traces) != 1 {
+			t.Errorf("%d attempts have %d traces, want 3 in one", len(s.ids), len(traces))
+		}
+	})
+	var found []string
+	for _, sp := range exporter.GetSpans() {
+		if sp.Name == "scheduled save" {
+			found = append(found, fmt.Sprint(sp.Status.Code, sp.Attributes))
+		}
+	}
+	if len(found) != 1 || !strings.Contains(found[0], "success") || strings.Contains(found[0], "Error") {
+		t.Errorf("the roots are %q, want one that ended well", found)
 	}
 }

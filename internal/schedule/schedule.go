@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/internal/span"
 )
 
 // retryInterval is the pause before a new campaign after one that ended with an error.
@@ -26,6 +27,7 @@ const intervalSpread = 0.05
 
 // Config of a [Loop].
 type Config struct {
+	Cluster   string                                                // whose loop it is, for traces
 	Interval  time.Duration                                         // between the end of one reconcile and the next
 	Lead      Campaign                                              // calls lead while this replica leads
 	Reconcile func(ctx context.Context) error                       // an error is logged; the loop goes on
@@ -94,11 +96,19 @@ func (l *Loop) lead(ctx, leading context.Context, term Term) {
 // reconcile reconciles and repairs until ctx is done.
 func (l *Loop) reconcile(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := l.cfg.Reconcile(ctx); err != nil && ctx.Err() == nil {
+		if err := l.reconcileOnce(ctx); err != nil && ctx.Err() == nil {
 			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", l.cfg.Interval)
 		}
 		l.repairUntil(ctx, time.Now().Add(backoff.Spread(l.cfg.Interval, intervalSpread)))
 	}
+}
+
+// reconcileOnce makes one run, which is one trace.
+func (l *Loop) reconcileOnce(ctx context.Context) error {
+	ctx, run := span.Run(ctx, "reconcile", span.Cluster.String(l.cfg.Cluster))
+	err := l.cfg.Reconcile(ctx)
+	run.End(err)
+	return err
 }
 
 // repairUntil repairs now, and whenever a repair is due or asked for, until the next reconcile.

@@ -19,6 +19,7 @@ import (
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
 	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 )
@@ -49,6 +50,8 @@ type Span struct {
 	Attributes map[string]string // those that are strings
 	Resource   map[string]string // those that are strings
 	Error      string            // of the status
+	Kind       string            // SPAN_KIND_INTERNAL, …
+	Exceptions int               // recorded on it
 }
 
 // StartOTLP starts a collector that ends with the test.
@@ -148,6 +151,8 @@ func (o *OTLP) addTraces(req *collectortrace.ExportTraceServiceRequest) {
 						Attributes: attributesOf(s.GetAttributes()),
 						Resource:   resourceOf(rs.GetResource()),
 						Error:      s.GetStatus().GetMessage(),
+						Kind:       s.GetKind().String(),
+						Exceptions: exceptionsOf(s.GetEvents()),
 					})
 				}
 			}
@@ -168,6 +173,16 @@ func (o *OTLP) addMetrics(req *collectormetrics.ExportMetricsServiceRequest) {
 }
 
 func resourceOf(r *resourcepb.Resource) map[string]string { return attributesOf(r.GetAttributes()) }
+
+func exceptionsOf(events []*tracepb.Span_Event) int {
+	n := 0
+	for _, e := range events {
+		if e.GetName() == "exception" {
+			n++
+		}
+	}
+	return n
+}
 
 func attributesOf(kvs []*commonpb.KeyValue) map[string]string {
 	m := make(map[string]string, len(kvs))

@@ -26,7 +26,7 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 		Revision: s.Revision, TotalKeys: s.TotalKeys, DbSizeBytes: s.DBSize, Sha256: s.SHA256, Hash: s.Hash,
 		Compression: snapshotdv1.Snapshot_Compression(s.Compression), EncryptionRecipients: s.EncryptionRecipients,
 		StoredSizeBytes: s.StoredSize, StoredSha256: s.StoredSHA256,
-		Etag: s.Etag,
+		Etag: s.Etag, Schedule: s.Schedule, TraceId: s.TraceID,
 	}
 	if s.Duration != 0 {
 		m.Duration = durationpb.New(s.Duration)
@@ -66,7 +66,7 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 		SHA256: m.GetSha256(), Hash: m.GetHash(),
 		Compression: snapshot.Compression(m.GetCompression()), EncryptionRecipients: m.GetEncryptionRecipients(),
 		StoredSize: m.GetStoredSizeBytes(), StoredSHA256: m.GetStoredSha256(),
-		Etag: m.GetEtag(),
+		Etag: m.GetEtag(), Schedule: m.GetSchedule(), TraceID: m.GetTraceId(),
 	}
 	if v := m.GetVerification(); v != nil {
 		s.Verification = &snapshot.Verification{

@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	gcaws "gocloud.dev/aws"
 
+	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/storage/stall"
 )
 
@@ -70,7 +71,8 @@ func (s *Store) connect(ctx context.Context) (*connection, error) {
 	c := &connection{http: client, checksums: cfg.RequestChecksumCalculation, upload: uploadOptionsOf(s.params)}
 	// Spans of the requests; the server is not told of them.
 	otelaws.AppendMiddlewares(&cfg.APIOptions,
-		otelaws.WithTextMapPropagator(propagation.NewCompositeTextMapPropagator()))
+		otelaws.WithTextMapPropagator(propagation.NewCompositeTextMapPropagator()),
+		otelaws.WithTracerProvider(span.Provider()))
 	cfg.APIOptions = append(cfg.APIOptions, addChecks(&requestNotes{&c.features, s.bucketInHost()}))
 	c.client = s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.UsePathStyle = s.pathStyle()

@@ -54,6 +54,7 @@ var floors = map[string]floor{
 	"internal/etcd/member/":   floorParts,
 	"internal/fault/":         floorParts,
 	"internal/limit/":         floorParts,
+	"internal/span/":          floorParts,
 	"internal/backoff/":       floorParts,
 	"internal/bytesize/":      floorParts,
 	"internal/disk/":          floorParts,

@@ -77,6 +77,7 @@ func GetTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 			field("took", Took(d))
 		}
 		field("trigger", strings.TrimPrefix(s.GetTrigger().String(), "TRIGGER_"))
+		field("schedule", s.GetSchedule())
 		field("node", s.GetNode())
 		field("labels", labels(s.GetLabels()))
 		if s.GetPinned() {
@@ -99,6 +100,7 @@ func GetTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		field("storage version", s.GetStorageVersion())
 		field("etcd cluster", s.GetEtcdClusterId())
 		field("etcd member", s.GetEtcdMemberId())
+		field("trace", s.GetTraceId())
 		field("verified", verdictLine(s.GetVerification(), now))
 	})
 	if err != nil || len(s.GetLocations()) == 0 {

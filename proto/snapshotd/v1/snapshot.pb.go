@@ -421,7 +421,12 @@ type Snapshot struct {
 	// Where the snapshot is, should be, or could not be put: one per chosen backend, in the order of the configuration.
 	Locations []*Location `protobuf:"bytes,27,rep,name=locations,proto3" json:"locations,omitempty"`
 	// Changes whenever the record changes. Empty when the catalog could not be written.
-	Etag          string `protobuf:"bytes,28,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,28,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Name of the schedule that took the snapshot; empty when somebody called Save, and for adopted snapshots.
+	Schedule string `protobuf:"bytes,30,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	// Id of the trace of the save, 32 hex digits; its log lines have it, too. The trace itself is where traces are exported
+	// to, if they are and it was sampled. Empty for adopted snapshots and those of versions that did not record it.
+	TraceId       string `protobuf:"bytes,31,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -634,6 +639,20 @@ func (x *Snapshot) GetLocations() []*Location {
 func (x *Snapshot) GetEtag() string {
 	if x != nil {
 		return x.Etag
+	}
+	return ""
+}
+
+func (x *Snapshot) GetSchedule() string {
+	if x != nil {
+		return x.Schedule
+	}
+	return ""
+}
+
+func (x *Snapshot) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
 	}
 	return ""
 }
@@ -860,7 +879,7 @@ var File_snapshotd_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\v\n" +
+	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\v\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x122\n" +
@@ -890,7 +909,9 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\x11stored_size_bytes\x18\x19 \x01(\x03R\x0fstoredSizeBytes\x12#\n" +
 	"\rstored_sha256\x18\x1a \x01(\tR\fstoredSha256\x124\n" +
 	"\tlocations\x18\x1b \x03(\v2\x16.snapshotd.v1.LocationR\tlocations\x12\x12\n" +
-	"\x04etag\x18\x1c \x01(\tR\x04etag\x1a9\n" +
+	"\x04etag\x18\x1c \x01(\tR\x04etag\x12\x1a\n" +
+	"\bschedule\x18\x1e \x01(\tR\bschedule\x12\x19\n" +
+	"\btrace_id\x18\x1f \x01(\tR\atraceId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +
