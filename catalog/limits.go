@@ -113,11 +113,12 @@ func checkTimes(m *catalogv1.Record) error {
 		}
 		return nil
 	}
-	v := s.GetVerification()
+	v, proof := s.GetVerification(), s.GetProof()
 	errs := []error{
 		valid("create_time", s.GetCreateTime()), valid("proven_time", m.GetProvenTime()),
-		valid("verification's time", v.GetTime()),
+		valid("verification's time", v.GetTime()), valid("proof's time", proof.GetTime()),
 		short("duration", s.GetDuration()), short("verification's duration", v.GetDuration()),
+		short("proof's duration", proof.GetDuration()),
 	}
 	for _, l := range s.GetLocations() {
 		errs = append(errs, valid("update_time", l.GetUpdateTime()))

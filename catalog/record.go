@@ -45,8 +45,8 @@ func messageOf(r *snapshot.Record) *catalogv1.Record {
 		Owner: b.Owner, Damaged: b.Damaged, SupersededBy: b.SupersededBy, KeptOn: b.FallbackNode,
 	}
 	m.Snapshot.Etag = "" // it is the revision of the key
-	if !b.Proven.IsZero() {
-		m.ProvenTime = timestamppb.New(b.Proven)
+	if at := r.Proven(); !at.IsZero() {
+		m.ProvenTime = timestamppb.New(at)
 	}
 	for backend, at := range r.Seen {
 		if m.Seen == nil {
@@ -124,7 +124,9 @@ func decodeRecord(name string, value []byte) (*catalogv1.Record, error) {
 
 // recordOf returns the record of a message that was checked.
 func recordOf(m *catalogv1.Record, revision int64) *snapshot.Record {
-	r := snapshot.WithBookkeeping(wire.SnapshotFromProto(m.GetSnapshot()), bookkeepingOf(m))
+	s := wire.SnapshotFromProto(m.GetSnapshot())
+	s.Proof = proofOf(m, s)
+	r := snapshot.WithBookkeeping(s, bookkeepingOf(m))
 	r.RequestID, r.File, r.Generation = m.GetRequestId(), m.GetFile(), m.GetGeneration()
 	for backend, at := range m.GetSeen() {
 		if r.Seen == nil {
@@ -136,12 +138,29 @@ func recordOf(m *catalogv1.Record, revision int64) *snapshot.Record {
 	return r
 }
 
+// proofOf returns the proof of a stored record. An older version writes the time of a proof alone, and takes that away
+// when it finds that the snapshot cannot be restored; the proof itself it keeps as it is.
+func proofOf(m *catalogv1.Record, s *snapshot.Snapshot) *snapshot.Verification {
+	proof := s.Proof
+	switch at := m.GetProvenTime(); {
+	case proof == nil && at == nil && s.Verification.Proves():
+		return s.Verification
+	case at == nil && proof != nil && proof.Error == "":
+		void := *proof
+		void.Error = "it does not hold any more: a replica of an older version has verified the snapshot since, and it did not pass"
+		return &void
+	case at == nil, proof != nil && proof.Error == "" && !proof.Time.Before(at.AsTime()):
+		return proof
+	case s.Verification.Proves() && s.Verification.Time.Equal(at.AsTime()):
+		return s.Verification
+	default:
+		return &snapshot.Verification{Level: snapshot.LevelDrill, Passed: true, Time: at.AsTime()}
+	}
+}
+
 func bookkeepingOf(m *catalogv1.Record) snapshot.Bookkeeping {
 	b := snapshot.Bookkeeping{
 		Owner: m.GetOwner(), Damaged: m.GetDamaged(), SupersededBy: m.GetSupersededBy(), FallbackNode: m.GetKeptOn(),
-	}
-	if m.GetProvenTime() != nil {
-		b.Proven = m.GetProvenTime().AsTime()
 	}
 	for _, f := range m.GetFailures() {
 		b.Failures = append(b.Failures, snapshot.Failure{

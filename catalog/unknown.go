@@ -26,6 +26,9 @@ func keepUnknown(m, stored *catalogv1.Record) {
 	if v := was.GetVerification(); v != nil && proto.Equal(now.GetVerification(), asKnown(v)) {
 		now.Verification = v
 	}
+	if p := was.GetProof(); p != nil && proto.Equal(now.GetProof(), asKnown(p)) {
+		now.Proof = p
+	}
 	for _, l := range now.GetLocations() {
 		keepOf(l, was.GetLocations(), func(o *snapshotdv1.Location) bool { return o.GetBackend() == l.GetBackend() })
 	}

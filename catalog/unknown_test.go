@@ -41,6 +41,9 @@ func parts(m *catalogv1.Record) map[string]proto.Message {
 	if s.GetVerification() != nil {
 		all["verification"] = s.GetVerification()
 	}
+	if s.GetProof() != nil {
+		all["proof"] = s.GetProof()
+	}
 	return all
 }
 

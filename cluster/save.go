@@ -263,7 +263,12 @@ func (s *save) outcome(ctx context.Context) (SaveResult, error) {
 		s.c.log.InfoContext(ctx, "snapshot saved", "snapshot", s.rec.Name, "revision", s.rec.Revision, "db_size", s.rec.DBSize,
 			"stored_size", s.rec.StoredSize, "duration", s.rec.Duration)
 	}
-	return SaveResult{Snapshot: s.rec.Clone(), Warnings: s.warnings}, err
+	warnings := s.warnings
+	if len(s.rec.Alarms) > 0 && len(s.rec.ReadyOn()) > 0 {
+		warnings = append(slices.Clone(warnings), "the etcd that was saved "+snapshot.AlarmNote(s.rec.Alarms))
+		s.c.log.WarnContext(ctx, "snapshot has alarms in it", "snapshot", s.rec.Name, "alarms", s.rec.Alarms)
+	}
+	return SaveResult{Snapshot: s.rec.Clone(), Warnings: warnings}, err
 }
 
 // saveInProgress is the error that the cluster is being saved already; where says by which save.

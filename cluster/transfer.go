@@ -296,7 +296,7 @@ func (t *transfer) inspect(ctx context.Context) (err error) {
 		return snapshot.ReasonInternal.New("inspect the snapshot").Because(err)
 	}
 	t.update(func(rec *snapshot.Record) {
-		rec.Revision, rec.TotalKeys, rec.Hash = res.Revision, res.TotalKeys, res.Hash
+		rec.Revision, rec.TotalKeys, rec.Hash, rec.Alarms = res.Revision, res.TotalKeys, res.Hash, res.Alarms
 		if res.StorageVersion != "" {
 			rec.StorageVersion = res.StorageVersion
 		}

@@ -88,6 +88,7 @@ type verification struct {
 	req     VerifyRequest
 	verdict snapshot.Verification
 
+	alarms    []string         // inside the database, when it was read
 	good      []string         // backends
 	deleted   error            // a copy was, while it was to be verified
 	damaged   map[string]error // by backend: copies whose bytes or manifest are damaged
@@ -154,8 +155,9 @@ func (v *verification) verifyCopy(ctx context.Context, rec *snapshot.Record, r *
 		return err
 	}
 	v.verdict.StoredOnly = !checked.Decoded
+	v.alarms = checked.Alarms
 	if v.req.Level == snapshot.LevelDrill {
-		v.verdict.HashKV = checked.HashKV
+		v.verdict.HashKV, v.verdict.Disarmed = checked.HashKV, checked.Disarmed
 		v.verdict.Live, err = v.c.compareLive(ctx, rec, checked)
 	}
 	return err
@@ -243,6 +245,9 @@ func (v *verification) note(ctx context.Context, rec *snapshot.Record, backend s
 func (v *verification) record(ctx context.Context, rec *snapshot.Record) (*snapshot.Record, error) {
 	rec, err := v.c.amend(ctx, rec, func(next *snapshot.Record, _ bool) error {
 		next.Verified(v.verdict, v.disproved)
+		if v.verdict.Passed && v.req.Level > snapshot.LevelChecksum {
+			next.Alarms = v.alarms // records of older versions do not have them
+		}
 		for backend, why := range v.damaged {
 			// Reconcile sees an untrusted manifest by itself; damaged bytes only the record can tell.
 			next.CopyFailed(backend, why, snapshot.ReasonOf(why) == snapshot.ReasonChecksumMismatch, v.c.cfg.Now())

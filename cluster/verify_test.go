@@ -70,8 +70,25 @@ func TestVerifyKeepsTheVerdictOverReconcile(t *testing.T) {
 	if rec.Verification.HashKV != 42 || drill.ran != 1 || rec.Proven().IsZero() {
 		t.Errorf("after %d drills: %+v, proven %v", drill.ran, rec.Verification, rec.Proven())
 	}
-	if again := f.verify(t, s.Name, snapshot.LevelChecksum); again.Proven().IsZero() {
-		t.Error("a lower level took the proof of the drill away")
+	proof := rec.Verification
+	if again := f.verify(t, s.Name, snapshot.LevelChecksum); again.Proven().IsZero() || again.Proof.HashKV != 42 {
+		t.Errorf("after a lower level the proof is %+v", again.Proof)
+	}
+	f.flip(t, "two", s.Name)
+	if _, err := f.Verify(t.Context(), cluster.VerifyRequest{Name: s.Name, Level: snapshot.LevelChecksum}); err == nil {
+		t.Error("a damaged copy passed")
+	}
+	if again := f.records(t)[s.Name]; again.Verification.Passed || !again.Proven().Equal(proof.Time) || again.Proof.HashKV != 42 {
+		t.Errorf("after a verification that did not pass the proof is %+v", again.Proof)
+	}
+	drill.said.TotalKeys++
+	if _, err := f.Verify(t.Context(), cluster.VerifyRequest{Name: s.Name, Level: snapshot.LevelDrill}); err == nil {
+		t.Error("another number of keys passed")
+	}
+	f.verify(t, s.Name, snapshot.LevelStructure)
+	if again := f.records(t)[s.Name]; !again.Proven().IsZero() || again.Proof == nil || !again.Proof.Time.Equal(proof.Time) ||
+		!strings.Contains(again.Proof.Error, "does not hold") {
+		t.Errorf("after a drill that did not pass the proof is %+v", again.Proof)
 	}
 	if left, err := os.ReadDir(f.cfg.SpoolDir); err != nil || len(left) > 0 {
 		t.Errorf("left in the spool: %v, %v", left, err)

@@ -22,6 +22,8 @@ type Drilled struct {
 	HashKV          uint32 // etcd's HashKV at the snapshot's revision
 	CompactRevision int64
 	TotalKeys       int64 // live at the snapshot's revision
+
+	Disarmed []string // alarms that kept the restored etcd from writing, as [snapshot.Snapshot.Alarms] has them
 }
 
 // Check is the verification of one copy. It is a value and not a method of the repository, because restore and verify
@@ -46,6 +48,7 @@ type Checked struct {
 	Revision  int64
 	TotalKeys int64
 	Hash      uint32
+	Alarms    []string // as [snapshot.Snapshot.Alarms] has them
 	Drilled
 }
 
@@ -177,7 +180,7 @@ func (c *Check) inspect(ctx context.Context, db, work string, res *Checked) erro
 		return c.unreadable(fmt.Errorf("it has revision %d, %d keys and hash %08x, and its manifest says %d, %d and %08x",
 			found.Revision, found.TotalKeys, found.Hash, s.Revision, s.TotalKeys, s.Hash))
 	}
-	res.Revision, res.TotalKeys, res.Hash = found.Revision, found.TotalKeys, found.Hash
+	res.Revision, res.TotalKeys, res.Hash, res.Alarms = found.Revision, found.TotalKeys, found.Hash, found.Alarms
 	return nil
 }
 

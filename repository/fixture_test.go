@@ -156,6 +156,7 @@ func wholeRecord() *snapshot.Record {
 			Pinned: true, Node: "node-1", EtcdVersion: "3.7.3", StorageVersion: "3.7.0",
 			EtcdClusterID: "0123456789abcdef", EtcdMemberID: "fedcba9876543210",
 			Revision: 1 << 60, TotalKeys: 7, DBSize: 4096, SHA256: strings.Repeat("a", 64), Hash: 4_000_000_000,
+			Alarms:      []string{"NOSPACE 8e9e05c52164694d"},
 			Compression: snapshot.CompressionZstd, EncryptionRecipients: []string{"age1x", "ssh-rsa y"},
 			StoredSize: 1000, StoredSHA256: strings.Repeat("b", 64),
 		},

@@ -51,6 +51,7 @@ func (r *Repository) ReadForeign(
 		return nil, err
 	}
 	s.Revision, s.TotalKeys, s.Hash, s.StorageVersion = res.Revision, res.TotalKeys, res.Hash, res.StorageVersion
+	s.Alarms = res.Alarms
 	return s, nil
 }
 

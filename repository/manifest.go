@@ -54,6 +54,7 @@ type document struct {
 	DBSize         int64             `json:"dbSizeBytes,string"`
 	SHA256         string            `json:"sha256"`
 	Hash           uint32            `json:"hash"`
+	Alarms         []string          `json:"alarms,omitempty"`
 	Compression    string            `json:"compression"`
 	Recipients     []string          `json:"encryptionRecipients,omitempty"`
 	StoredSize     int64             `json:"storedSizeBytes,string"`
@@ -149,6 +150,7 @@ func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, 
 		DBSize:         rec.DBSize,
 		SHA256:         rec.SHA256,
 		Hash:           rec.Hash,
+		Alarms:         rec.Alarms,
 		Compression:    compressionPrefix + rec.Compression.String(),
 		Recipients:     rec.EncryptionRecipients,
 		StoredSize:     rec.StoredSize,
@@ -184,7 +186,7 @@ func decodeManifest(doc []byte) (*Manifest, error) {
 			CreateTime: d.CreateTime.UTC(), Duration: time.Duration(d.Duration), Node: d.Node,
 			EtcdVersion: d.EtcdVersion, StorageVersion: d.StorageVersion,
 			EtcdClusterID: d.EtcdClusterID, EtcdMemberID: d.EtcdMemberID,
-			Revision: d.Revision, TotalKeys: d.TotalKeys, DBSize: d.DBSize, SHA256: d.SHA256, Hash: d.Hash,
+			Revision: d.Revision, TotalKeys: d.TotalKeys, DBSize: d.DBSize, SHA256: d.SHA256, Hash: d.Hash, Alarms: d.Alarms,
 			Compression:          snapshot.ParseCompression(strings.TrimPrefix(d.Compression, compressionPrefix)),
 			EncryptionRecipients: d.Recipients,
 			StoredSize:           d.StoredSize, StoredSHA256: d.StoredSHA256,
@@ -235,6 +237,9 @@ func (d *document) textSize() int {
 	}
 	for _, b := range d.Backends {
 		n += len(b)
+	}
+	for _, a := range d.Alarms {
+		n += len(a)
 	}
 	return n
 }

@@ -18,6 +18,7 @@ var (
 	sha256Text = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	etcdID     = regexp.MustCompile(`^([0-9a-f]{16})?$`) // empty when it is not known
 	traceID    = regexp.MustCompile(`^([0-9a-f]{32})?$`) // empty when the save had none
+	alarmText  = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,39} [0-9a-f]{16}$`)
 )
 
 // parseDocument reads a manifest strictly: whoever can write to the backend can put any document there. Members that
@@ -51,6 +52,9 @@ func parseDocument(doc []byte) (*document, error) {
 	if len(d.Recipients) == 0 {
 		d.Recipients = nil
 	}
+	if len(d.Alarms) == 0 {
+		d.Alarms = nil
+	}
 	return &d, cmp.Or(d.checkFacts(), d.checkTexts())
 }
 
@@ -80,9 +84,11 @@ func (d *document) checkFacts() error {
 // checkTexts bounds labels and lists.
 func (d *document) checkTexts() error {
 	switch {
-	case len(d.Recipients) > maxNames, len(d.Backends) > maxNames:
-		return fmt.Errorf("it has %d recipients and %d backends; up to %d are allowed",
-			len(d.Recipients), len(d.Backends), maxNames)
+	case len(d.Recipients) > maxNames, len(d.Backends) > maxNames, len(d.Alarms) > maxNames:
+		return fmt.Errorf("it has %d recipients, %d backends and %d alarms; up to %d are allowed",
+			len(d.Recipients), len(d.Backends), len(d.Alarms), maxNames)
+	case slices.ContainsFunc(d.Alarms, func(a string) bool { return !alarmText.MatchString(a) }):
+		return errors.New("an alarm is not its name and a member's id")
 	case slices.Contains(d.Recipients, ""):
 		return errors.New("a recipient has no key")
 	}

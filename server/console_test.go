@@ -163,10 +163,13 @@ func listing(name string, records ...*snapshot.Record) *fakeCluster {
 }
 
 func TestTheOverviewHasEveryCluster(t *testing.T) {
-	saved := snapshot.Snapshot{Name: "a", Trigger: snapshot.TriggerManual, CreateTime: time.Now()}
+	saved := snapshot.Snapshot{
+		Name: "a", Trigger: snapshot.TriggerManual, CreateTime: time.Now(),
+		Proof: &snapshot.Verification{Level: snapshot.LevelDrill, Passed: true, Time: time.Now()},
+	}
 	whole := snapshot.WithBookkeeping(snapshot.WithStatus(saved, snapshot.Status{
 		State: snapshot.StateReady, Locations: []snapshot.Location{{Backend: "local", State: snapshot.StateReady}},
-	}), snapshot.Bookkeeping{Proven: time.Now()})
+	}), snapshot.Bookkeeping{})
 	lost := &fakeCluster{name: "lost", backends: []string{"s3"}}
 	lost.list = func(context.Context, snapshot.Query) (snapshot.Page, error) {
 		return snapshot.Page{}, snapshot.ReasonCatalogUnavailable.New("read the catalog").Because(errors.New("no leader"))

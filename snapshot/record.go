@@ -31,7 +31,6 @@ type Bookkeeping struct {
 	// SupersededBy is the name of the snapshot whose save took the request over when this one's was taken for dead. No
 	// caller was ever told of what this record holds.
 	SupersededBy string
-	Proven       time.Time // of the last drill that passed, if none has failed since; zero when there is none
 	FallbackNode string    // the node that has the FAILED snapshot on its own disk until a backend takes it
 }
 
@@ -84,9 +83,6 @@ func (r *Record) Damaged(backend string) bool { return slices.Contains(r.book.Da
 
 // SupersededBy returns the name of the snapshot whose save took the request over; empty when none did.
 func (r *Record) SupersededBy() string { return r.book.SupersededBy }
-
-// Proven returns when a drill last passed, if none has failed since; zero when none has.
-func (r *Record) Proven() time.Time { return r.book.Proven }
 
 // FallbackNode returns the node that has the snapshot on its own disk because no backend took it; empty when none has.
 func (r *Record) FallbackNode() string { return r.book.FallbackNode }

@@ -112,6 +112,9 @@ type Snapshot struct {
 	DBSize    int64 // of what etcd sent, without its trailing checksum
 	SHA256    string
 	Hash      uint32 // as `etcdutl snapshot status` computes it
+	// Alarms are those inside the database, such as "NOSPACE 8e9e05c52164694d": the name and the member. An etcd that is
+	// restored with one refuses writes. None also when the database was not looked at.
+	Alarms []string
 
 	Compression          Compression
 	EncryptionRecipients []string // public keys that can decrypt the object; none when it is not encrypted
@@ -120,6 +123,7 @@ type Snapshot struct {
 	StoredSHA256 string // of the object, the same on every backend
 
 	Verification *Verification // nil when it was never verified; replaced as a whole, never changed
+	Proof        *Verification // the last drill that passed; nil when none has; replaced as a whole, never changed
 	Etag         string        // the record's revision in the catalog; empty when it is not there
 
 	status Status
@@ -189,6 +193,15 @@ func (s *Snapshot) ReadyOn() []string {
 	return names
 }
 
+// Proven returns when the drill was that proves the snapshot; zero when none has passed, or when a verification since
+// then has found that the content cannot be restored.
+func (s *Snapshot) Proven() time.Time {
+	if s.Proof == nil || s.Proof.Error != "" {
+		return time.Time{}
+	}
+	return s.Proof.Time
+}
+
 // Encrypted reports whether the snapshot's object is encrypted.
 func (s *Snapshot) Encrypted() bool { return len(s.EncryptionRecipients) > 0 }
 
@@ -198,6 +211,7 @@ func (s *Snapshot) Clone() *Snapshot {
 	c.Labels = maps.Clone(s.Labels)
 	c.status.Locations = slices.Clone(s.status.Locations)
 	c.EncryptionRecipients = slices.Clone(s.EncryptionRecipients)
+	c.Alarms = slices.Clone(s.Alarms)
 	return &c
 }
 

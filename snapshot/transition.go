@@ -225,14 +225,17 @@ func (r *Record) CopyGood(backend string, now time.Time) {
 	r.derive()
 }
 
-// Verified notes a verdict. disproved says that the bytes are right and do not hold what they should.
+// Verified notes a verdict. disproved says that the bytes are right and do not hold what they should: the proof, if there
+// is one, stays as that of the last drill that passed, and does not hold any more.
 func (r *Record) Verified(v Verification, disproved bool) {
 	r.Verification = &v
 	switch {
-	case disproved:
-		r.book.Proven = time.Time{}
-	case v.Passed && v.Level == LevelDrill:
-		r.book.Proven = v.Time
+	case disproved && r.Proof != nil:
+		void := *r.Proof
+		void.Error = "it does not hold any more: " + v.Error
+		r.Proof = &void
+	case v.Proves():
+		r.Proof = &v
 	}
 }
 

@@ -33,7 +33,7 @@ func (l Level) Room(size int64) int64 {
 	return size
 }
 
-// Verification is the verdict on a snapshot: that of its last verification.
+// Verification is a verdict on a snapshot.
 type Verification struct {
 	Level    Level
 	Passed   bool
@@ -44,5 +44,10 @@ type Verification struct {
 	HashKV   uint32   // etcd's HashKV at the snapshot's revision, from a drill
 	Live     string   // of a drill: whether HashKV was compared with that of the live cluster, or why not
 
+	Disarmed []string // of a drill: alarms that kept the restored etcd from writing, as Snapshot.Alarms has them
+
 	StoredOnly bool // it is encrypted, and its stored bytes were compared because there was no identity to decrypt it
 }
+
+// Proves reports whether the verdict is that of a drill that has passed.
+func (v *Verification) Proves() bool { return v != nil && v.Passed && v.Level == LevelDrill && !v.StoredOnly }

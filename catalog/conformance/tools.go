@@ -19,10 +19,14 @@ func Record(name string, age time.Duration) *snapshot.Record {
 		EtcdClusterID: "00000000000000cd", EtcdMemberID: "00000000000000ef",
 		Revision: 42, TotalKeys: 7, DBSize: 1 << 40, SHA256: "aa", Hash: 1<<32 - 1,
 		Compression: snapshot.CompressionZstd, EncryptionRecipients: []string{"age1x"},
-		StoredSize: 1 << 39, StoredSHA256: "bb",
+		Alarms: []string{"NOSPACE 00000000000000ef"}, StoredSize: 1 << 39, StoredSHA256: "bb",
 		Verification: &snapshot.Verification{
 			Level: snapshot.LevelDrill, Error: "damaged", Time: created, Duration: time.Second,
 			Backends: []string{"local"}, HashKV: 1<<32 - 1, Live: "the same", StoredOnly: true,
+		},
+		Proof: &snapshot.Verification{
+			Level: snapshot.LevelDrill, Passed: true, Time: created.Add(-time.Hour), Duration: time.Minute,
+			Backends: []string{"s3"}, HashKV: 7, Live: "the same", Disarmed: []string{"NOSPACE 00000000000000ef"},
 		},
 	}, snapshot.Status{State: snapshot.StatePartial, Error: "disk full", Locations: []snapshot.Location{
 		{
@@ -40,7 +44,7 @@ func Record(name string, age time.Duration) *snapshot.Record {
 		Repairs: []snapshot.Repair{
 			{Backend: "s3", Attempts: 3, Next: time.Unix(1700000000, 5).UTC(), Error: "still gone"},
 		},
-		Damaged: []string{"local"}, SupersededBy: "another", Proven: created, FallbackNode: "node-1",
+		Damaged: []string{"local"}, SupersededBy: "another", FallbackNode: "node-1",
 	})
 	r.RequestID, r.File = "request/of "+name, "x.zip"
 	r.Seen = map[string]time.Time{"local": created, "s3": created.Add(time.Hour)}
@@ -87,10 +91,13 @@ func same(t *testing.T, got, want *snapshot.Record) {
 // shown returns all of a record as text.
 func shown(r *snapshot.Record) string {
 	flat := *snapshot.WithStatus(r.Snapshot, snapshot.Status{})
-	var v snapshot.Verification
+	var v, proof snapshot.Verification
 	if flat.Verification != nil {
 		v, flat.Verification = *flat.Verification, nil
 	}
-	return fmt.Sprintf("%+v\nverified %+v\nstatus %v %q %+v\nbookkeeping %+v\nrecord %q %q %v %d",
-		flat, v, r.State(), r.ErrorText(), r.Locations(), r.Bookkeeping(), r.RequestID, r.File, r.Seen, r.Version)
+	if flat.Proof != nil {
+		proof, flat.Proof = *flat.Proof, nil
+	}
+	return fmt.Sprintf("%+v\nverified %+v\nproof %+v\nstatus %v %q %+v\nbookkeeping %+v\nrecord %q %q %v %d",
+		flat, v, proof, r.State(), r.ErrorText(), r.Locations(), r.Bookkeeping(), r.RequestID, r.File, r.Seen, r.Version)
 }

@@ -23,7 +23,7 @@ func shrink(s *snapshotdv1.Snapshot) *snapshotdv1.Snapshot {
 	steps := []func(){
 		func() { shortenErrors(s, maxText) },
 		func() { s.Labels = nil },
-		func() { s.Verification = nil },
+		func() { s.Verification, s.Proof = nil, nil },
 		func() { s.EncryptionRecipients = nil },
 		func() { shortenErrors(s, maxName) },
 		func() {
@@ -31,7 +31,7 @@ func shrink(s *snapshotdv1.Snapshot) *snapshotdv1.Snapshot {
 				l.Uri = ""
 			}
 		},
-		func() { s.Locations = nil },
+		func() { s.Locations, s.Alarms = nil, nil },
 	}
 	shortenErrors(s, maxMessage)
 	for _, step := range steps {
@@ -48,8 +48,10 @@ func shortenErrors(s *snapshotdv1.Snapshot, limit int) {
 	for _, l := range s.GetLocations() {
 		l.Error = shorten(l.GetError(), limit)
 	}
-	if v := s.GetVerification(); v != nil {
-		v.Error, v.Live = shorten(v.GetError(), limit), shorten(v.GetLive(), limit)
+	for _, v := range []*snapshotdv1.Verification{s.GetVerification(), s.GetProof()} {
+		if v != nil {
+			v.Error, v.Live = shorten(v.GetError(), limit), shorten(v.GetLive(), limit)
+		}
 	}
 }
 

@@ -31,17 +31,8 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 	if s.Duration != 0 {
 		m.Duration = durationpb.New(s.Duration)
 	}
-	if v := s.Verification; v != nil {
-		state := snapshotdv1.Verification_STATE_FAILED
-		if v.Passed {
-			state = snapshotdv1.Verification_STATE_PASSED
-		}
-		m.Verification = &snapshotdv1.Verification{
-			Level: snapshotdv1.Verification_Level(v.Level), State: state, Error: text(v.Error), Time: timeToProto(v.Time),
-			Duration: durationpb.New(v.Duration), Backends: v.Backends,
-			HashKv: v.HashKV, Live: text(v.Live), StoredOnly: v.StoredOnly,
-		}
-	}
+	m.Verification, m.Proof = verificationToProto(s.Verification), verificationToProto(s.Proof)
+	m.Alarms = texts(s.Alarms)
 	for _, l := range s.Locations() {
 		m.Locations = append(m.Locations, &snapshotdv1.Location{
 			Backend: l.Backend, Kind: snapshotdv1.Location_BackendKind(l.Kind), Uri: text(l.URI), SizeBytes: l.Size,
@@ -68,13 +59,8 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 		StoredSize: m.GetStoredSizeBytes(), StoredSHA256: m.GetStoredSha256(),
 		Etag: m.GetEtag(), Schedule: m.GetSchedule(), TraceID: m.GetTraceId(),
 	}
-	if v := m.GetVerification(); v != nil {
-		s.Verification = &snapshot.Verification{
-			Level: snapshot.Level(v.GetLevel()), Passed: v.GetState() == snapshotdv1.Verification_STATE_PASSED,
-			Error: v.GetError(), Time: timeFromProto(v.GetTime()), Duration: v.GetDuration().AsDuration(),
-			Backends: v.GetBackends(), HashKV: v.GetHashKv(), Live: v.GetLive(), StoredOnly: v.GetStoredOnly(),
-		}
-	}
+	s.Verification, s.Proof = verificationFromProto(m.GetVerification()), verificationFromProto(m.GetProof())
+	s.Alarms = m.GetAlarms()
 	status := snapshot.Status{State: snapshot.State(m.GetState()), Error: m.GetError()}
 	for _, l := range m.GetLocations() {
 		status.Locations = append(status.Locations, snapshot.Location{
@@ -85,8 +71,43 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 	return snapshot.WithStatus(s, status)
 }
 
+func verificationToProto(v *snapshot.Verification) *snapshotdv1.Verification {
+	if v == nil {
+		return nil
+	}
+	state := snapshotdv1.Verification_STATE_FAILED
+	if v.Passed {
+		state = snapshotdv1.Verification_STATE_PASSED
+	}
+	return &snapshotdv1.Verification{
+		Level: snapshotdv1.Verification_Level(v.Level), State: state, Error: text(v.Error), Time: timeToProto(v.Time),
+		Duration: durationpb.New(v.Duration), Backends: v.Backends,
+		HashKv: v.HashKV, Live: text(v.Live), StoredOnly: v.StoredOnly, Disarmed: texts(v.Disarmed),
+	}
+}
+
+func verificationFromProto(v *snapshotdv1.Verification) *snapshot.Verification {
+	if v == nil {
+		return nil
+	}
+	return &snapshot.Verification{
+		Level: snapshot.Level(v.GetLevel()), Passed: v.GetState() == snapshotdv1.Verification_STATE_PASSED,
+		Error: v.GetError(), Time: timeFromProto(v.GetTime()), Duration: v.GetDuration().AsDuration(),
+		Backends: v.GetBackends(), HashKV: v.GetHashKv(), Live: v.GetLive(), StoredOnly: v.GetStoredOnly(),
+		Disarmed: v.GetDisarmed(),
+	}
+}
+
 // text returns the text of a server or file system as valid UTF-8, the only text that protobuf takes.
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func texts(all []string) []string {
+	var valid []string
+	for _, s := range all {
+		valid = append(valid, text(s))
+	}
+	return valid
+}
 
 func timeToProto(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {

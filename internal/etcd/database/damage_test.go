@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -40,11 +41,11 @@ func TestDamageIsAnErrorAndNeverACrash(t *testing.T) {
 			refused++
 		case err != nil:
 			t.Fatalf("damage %d: an error of another kind: %v", i, err)
-		case got == want:
+		case reflect.DeepEqual(got, want):
 			same++ // what was changed belongs to no page in use
 		case judged < 40:
 			judged++
-			if says, err := status(t, path); err != nil || says != got {
+			if says, err := status(t, path); err != nil || !reflect.DeepEqual(says, got) {
 				t.Errorf("damage %d: got %+v, etcdutl says %+v (%v)", i, got, says, err)
 			}
 		}
@@ -91,7 +92,7 @@ func TestPagesThatReferToEachOtherAreAnError(t *testing.T) {
 		switch {
 		case errors.Is(err, database.ErrUnreadable):
 			refused++
-		case err != nil || got != want: // unchanged is right for a page that is free by now
+		case err != nil || !reflect.DeepEqual(got, want): // unchanged is right for a page that is free by now
 			t.Errorf("branch page %d is its own child: got %+v, %v", at/pageSize, got, err)
 		}
 	}

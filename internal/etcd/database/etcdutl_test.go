@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -39,7 +40,7 @@ func checkAgainstEtcdutl(t *testing.T, path string) database.Result {
 	must(t, err)
 	got, err := database.File(t.Context(), path, database.Options{})
 	must(t, err)
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v, as etcdutl says", got, want)
 	}
 	return got

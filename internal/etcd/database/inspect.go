@@ -21,6 +21,8 @@ type Result struct {
 	TotalKeys      int64  // live keys, as etcdutl counts them since 3.6
 	Hash           uint32 // of all buckets, as `etcdutl snapshot status` computes it
 	StorageVersion string // such as 3.7.0; empty below etcd 3.6
+
+	Alarms []string // such as "NOSPACE 8e9e05c52164694d": the name and the id of the member
 }
 
 // Options are the options of [File].

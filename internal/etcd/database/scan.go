@@ -1,25 +1,24 @@
 package database
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 
-	"go.etcd.io/etcd/api/v3/version"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // What etcd keeps in a database, as far as it is read here: the bucket "key" has a record for each revision, the bucket
 // "meta" a few facts.
 const (
-	keyBucket         = "key"
-	metaBucket        = "meta"
-	storageVersionKey = "storageVersion"
+	keyBucket   = "key"
+	metaBucket  = "meta"
+	alarmBucket = "alarm"
 
 	revisionSize  = 17 // main u64, '_', sub u64; big-endian
 	tombstoneMark = 't'
 
-	recordKeyField = 1 // mvccpb.KeyValue.key
+	// maxRevision leaves etcd room to count on: it does not look whether a revision is the last that 63 bits can hold.
+	maxRevision = 1 << 62
 )
 
 // ctxPeriod is after how many elements the context is looked at.
@@ -79,8 +78,15 @@ func (s *scan) visit(bucket []byte, e element) error {
 	switch string(bucket) {
 	case keyBucket:
 		return s.record(e.key, e.value)
-	case metaBucket:
-		s.fact(e.key, e.value)
+	case alarmBucket:
+		return s.alarm(e.key)
+	}
+	read := readers[string(bucket)]
+	if read == nil {
+		return nil
+	}
+	if err := read(&s.result, e.key, e.value); err != nil {
+		return unreadable("bucket %q: %v", bucket, err)
 	}
 	return nil
 }
@@ -102,14 +108,21 @@ func (s *scan) record(k, v []byte) error {
 	return s.keys.record(key, !tombstone)
 }
 
-// parseRevision reads a key of the bucket "key". The order of the bytes is the order of the revisions.
+// parseRevision reads a revision as etcd writes it. The order of the bytes is the order of the revisions.
 func parseRevision(k []byte) (rev revision, tombstone, ok bool) {
 	if len(k) != revisionSize && len(k) != revisionSize+1 || k[8] != '_' {
 		return revision{}, false, false
 	}
 	rev = revision{int64(binary.BigEndian.Uint64(k)), int64(binary.BigEndian.Uint64(k[9:]))}
 	tombstone = len(k) > revisionSize && k[revisionSize] == tombstoneMark
-	return rev, tombstone, rev.main >= 0 && rev.sub >= 0
+	return rev, tombstone, rev.main >= 0 && rev.main <= maxRevision && rev.sub >= 0
+}
+
+// recordFields are the types of the fields of mvccpb.KeyValue: key, create_revision, mod_revision, version, value, lease.
+// An etcd below 3.7 ends when a field has another one.
+var recordFields = [...]protowire.Type{
+	1: protowire.BytesType, 2: protowire.VarintType, 3: protowire.VarintType, 4: protowire.VarintType, 5: protowire.BytesType,
+	6: protowire.VarintType,
 }
 
 // recordKey returns the key of a marshalled mvccpb.KeyValue without unmarshalling it, nil when it has none: restoring
@@ -122,27 +135,13 @@ func recordKey(v []byte) (key []byte, ok bool) {
 		}
 		v = v[n:]
 		n = protowire.ConsumeFieldValue(number, kind, v)
-		if n < 0 {
+		if n < 0 || int(number) < len(recordFields) && kind != recordFields[number] {
 			return nil, false
 		}
-		if number == recordKeyField && kind == protowire.BytesType {
+		if number == 1 {
 			key, _ = protowire.ConsumeBytes(v)
 		}
 		v = v[n:]
 	}
 	return key, true
-}
-
-// maxVersion is how long a version may be: it becomes part of records, and any file may claim to be a database.
-const maxVersion = 100
-
-// fact reads a key of the bucket "meta".
-func (s *scan) fact(k, v []byte) {
-	if !bytes.Equal(k, []byte(storageVersionKey)) || len(v) > maxVersion {
-		return
-	}
-	storage := version.V3_6 // the first that is stored; Set replaces it
-	if storage.Set(string(v)) == nil {
-		s.result.StorageVersion = storage.String()
-	}
 }

@@ -31,6 +31,8 @@ type Result struct {
 	CompactRevision int64  `json:"compactRevision"`
 	Revision        int64  `json:"revision"`  // current when it had started
 	TotalKeys       int64  `json:"totalKeys"` // live at the snapshot's revision
+
+	Disarmed []string `json:"disarmed,omitempty"` // alarms that kept it from writing, each its name and the member's id
 }
 
 // report is the answer of the process with the throw-away etcd. For a fault of the snapshot it fails instead, in any
@@ -46,7 +48,9 @@ type Driller struct{}
 // Drill implements [repository.Driller].
 func (Driller) Drill(ctx context.Context, file string, revision int64) (repository.Drilled, error) {
 	res, err := Run(ctx, Options{File: file, Revision: revision})
-	return repository.Drilled{HashKV: res.HashKV, CompactRevision: res.CompactRevision, TotalKeys: res.TotalKeys}, err
+	return repository.Drilled{
+		HashKV: res.HashKV, CompactRevision: res.CompactRevision, TotalKeys: res.TotalKeys, Disarmed: res.Disarmed,
+	}, err
 }
 
 // Run restores a snapshot into a throw-away etcd, asks it, writes a key and reads it back, and removes all of it.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -102,28 +103,41 @@ func ask(ctx context.Context, s *etcdserver.EtcdServer, revision int64) (Result,
 	if err != nil {
 		return Result{}, fmt.Errorf("count the keys at revision %d: %w", revision, err)
 	}
+	disarmed, err := disarm(ctx, s)
+	if err != nil {
+		return Result{}, err
+	}
 	if err := use(ctx, s); err != nil {
 		return Result{}, err
 	}
 	return Result{
 		HashKV: hash.Hash, CompactRevision: hash.CompactRevision, Revision: current, TotalKeys: int64(all.Count),
+		Disarmed: disarmed,
 	}, nil
 }
 
-// use writes a key and reads it back. Users and alarms, which may keep a client from that, come with the snapshot and
-// are no fault of it.
-func use(ctx context.Context, s *etcdserver.EtcdServer) error {
-	s.AuthStore().AuthDisable()
+// disarm ends the alarms that came with the snapshot and returns them: they keep an etcd from writing, and are no fault
+// of the snapshot.
+func disarm(ctx context.Context, s *etcdserver.EtcdServer) (disarmed []string, err error) {
 	alarms, err := s.Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET})
 	if err != nil {
-		return fmt.Errorf("read the alarms: %w", err)
+		return nil, fmt.Errorf("read the alarms: %w", err)
 	}
-	for _, a := range alarms.Alarms {
-		off := &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: a.MemberID, Alarm: a.Alarm}
+	for _, a := range alarms.GetAlarms() {
+		off := &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: a.GetMemberID(), Alarm: a.GetAlarm()}
 		if _, err := s.Alarm(ctx, off); err != nil {
-			return fmt.Errorf("end the alarm %v: %w", a.Alarm, err)
+			return nil, fmt.Errorf("end the alarm %v: %w", a.GetAlarm(), err)
 		}
+		disarmed = append(disarmed, fmt.Sprintf("%v %016x", a.GetAlarm(), a.GetMemberID()))
 	}
+	slices.Sort(disarmed)
+	return disarmed, nil
+}
+
+// use writes a key and reads it back. Users, which may keep a client from that, come with the snapshot and are no fault
+// of it.
+func use(ctx context.Context, s *etcdserver.EtcdServer) error {
+	s.AuthStore().AuthDisable()
 	key, value := []byte("snapshotd-drill/"+rand.Text()), []byte(rand.Text())
 	if _, err := s.Put(ctx, &pb.PutRequest{Key: key, Value: value}); err != nil {
 		return fmt.Errorf("write a key: %w", err)

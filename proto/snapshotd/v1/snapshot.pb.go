@@ -422,11 +422,20 @@ type Snapshot struct {
 	Locations []*Location `protobuf:"bytes,27,rep,name=locations,proto3" json:"locations,omitempty"`
 	// Changes whenever the record changes. Empty when the catalog could not be written.
 	Etag string `protobuf:"bytes,28,opt,name=etag,proto3" json:"etag,omitempty"`
+	// The last drill that passed, apart from verification: a later verdict of any level takes its place there and not here.
+	// Its error is empty; when it is not, a verification since then has found that the content cannot be restored, and the
+	// proof does not hold any more. Known to the catalog alone.
+	Proof *Verification `protobuf:"bytes,29,opt,name=proof,proto3" json:"proof,omitempty"`
 	// Name of the schedule that took the snapshot; empty when somebody called Save, and for adopted snapshots.
 	Schedule string `protobuf:"bytes,30,opt,name=schedule,proto3" json:"schedule,omitempty"`
 	// Id of the trace of the save, 32 hex digits; its log lines have it, too. The trace itself is where traces are exported
 	// to, if they are and it was sampled. Empty for adopted snapshots and those of versions that did not record it.
-	TraceId       string `protobuf:"bytes,31,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	TraceId string `protobuf:"bytes,31,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// Alarms inside the database, each its name as etcd has it, a space, and the member's id in 16 hex digits: "NOSPACE
+	// 8e9e05c52164694d", "CORRUPT 8e9e05c52164694d". A restore brings them back, and an etcd with any of them refuses writes
+	// (with CORRUPT reads as well) until `etcdctl alarm disarm`. They are text, because both parts are all that etcd says of
+	// an alarm, and a script or a person compares them as they are. Empty also when the database was not looked at yet.
+	Alarms        []string `protobuf:"bytes,33,rep,name=alarms,proto3" json:"alarms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -643,6 +652,13 @@ func (x *Snapshot) GetEtag() string {
 	return ""
 }
 
+func (x *Snapshot) GetProof() *Verification {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
 func (x *Snapshot) GetSchedule() string {
 	if x != nil {
 		return x.Schedule
@@ -655,6 +671,13 @@ func (x *Snapshot) GetTraceId() string {
 		return x.TraceId
 	}
 	return ""
+}
+
+func (x *Snapshot) GetAlarms() []string {
+	if x != nil {
+		return x.Alarms
+	}
+	return nil
 }
 
 // Location is a snapshot on one backend.
@@ -777,7 +800,11 @@ type Verification struct {
 	// Whether a drill's HashKV was held against the live cluster's, or why not; for a person.
 	Live string `protobuf:"bytes,8,opt,name=live,proto3" json:"live,omitempty"`
 	// The snapshot is encrypted, and was compared as it is stored for want of an identity: what is inside was not looked at.
-	StoredOnly    bool `protobuf:"varint,9,opt,name=stored_only,json=storedOnly,proto3" json:"stored_only,omitempty"`
+	StoredOnly bool `protobuf:"varint,9,opt,name=stored_only,json=storedOnly,proto3" json:"stored_only,omitempty"`
+	// Alarms that came back with the snapshot and that a drill had to disarm before the restored etcd took a write, as
+	// Snapshot.alarms has them. The etcd of a real restore refuses writes until somebody disarms them; restore --disarm
+	// leaves them out.
+	Disarmed      []string `protobuf:"bytes,10,rep,name=disarmed,proto3" json:"disarmed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -875,11 +902,18 @@ func (x *Verification) GetStoredOnly() bool {
 	return false
 }
 
+func (x *Verification) GetDisarmed() []string {
+	if x != nil {
+		return x.Disarmed
+	}
+	return nil
+}
+
 var File_snapshotd_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\v\n" +
+	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\f\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x122\n" +
@@ -909,9 +943,11 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\x11stored_size_bytes\x18\x19 \x01(\x03R\x0fstoredSizeBytes\x12#\n" +
 	"\rstored_sha256\x18\x1a \x01(\tR\fstoredSha256\x124\n" +
 	"\tlocations\x18\x1b \x03(\v2\x16.snapshotd.v1.LocationR\tlocations\x12\x12\n" +
-	"\x04etag\x18\x1c \x01(\tR\x04etag\x12\x1a\n" +
+	"\x04etag\x18\x1c \x01(\tR\x04etag\x120\n" +
+	"\x05proof\x18\x1d \x01(\v2\x1a.snapshotd.v1.VerificationR\x05proof\x12\x1a\n" +
 	"\bschedule\x18\x1e \x01(\tR\bschedule\x12\x19\n" +
-	"\btrace_id\x18\x1f \x01(\tR\atraceId\x1a9\n" +
+	"\btrace_id\x18\x1f \x01(\tR\atraceId\x12\x16\n" +
+	"\x06alarms\x18! \x03(\tR\x06alarms\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +
@@ -945,7 +981,7 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\vBackendKind\x12\x1c\n" +
 	"\x18BACKEND_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12BACKEND_KIND_LOCAL\x10\x01\x12\x13\n" +
-	"\x0fBACKEND_KIND_S3\x10\x02\"\x83\x04\n" +
+	"\x0fBACKEND_KIND_S3\x10\x02\"\x9f\x04\n" +
 	"\fVerification\x126\n" +
 	"\x05level\x18\x01 \x01(\x0e2 .snapshotd.v1.Verification.LevelR\x05level\x126\n" +
 	"\x05state\x18\x02 \x01(\x0e2 .snapshotd.v1.Verification.StateR\x05state\x12\x14\n" +
@@ -956,7 +992,9 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\ahash_kv\x18\a \x01(\rR\x06hashKv\x12\x12\n" +
 	"\x04live\x18\b \x01(\tR\x04live\x12\x1f\n" +
 	"\vstored_only\x18\t \x01(\bR\n" +
-	"storedOnly\"X\n" +
+	"storedOnly\x12\x1a\n" +
+	"\bdisarmed\x18\n" +
+	" \x03(\tR\bdisarmed\"X\n" +
 	"\x05Level\x12\x15\n" +
 	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eLEVEL_CHECKSUM\x10\x01\x12\x13\n" +
@@ -1004,18 +1042,19 @@ var file_snapshotd_v1_snapshot_proto_depIdxs = []int32{
 	8,  // 5: snapshotd.v1.Snapshot.verification:type_name -> snapshotd.v1.Verification
 	2,  // 6: snapshotd.v1.Snapshot.compression:type_name -> snapshotd.v1.Snapshot.Compression
 	7,  // 7: snapshotd.v1.Snapshot.locations:type_name -> snapshotd.v1.Location
-	3,  // 8: snapshotd.v1.Location.kind:type_name -> snapshotd.v1.Location.BackendKind
-	0,  // 9: snapshotd.v1.Location.state:type_name -> snapshotd.v1.Snapshot.State
-	10, // 10: snapshotd.v1.Location.update_time:type_name -> google.protobuf.Timestamp
-	4,  // 11: snapshotd.v1.Verification.level:type_name -> snapshotd.v1.Verification.Level
-	5,  // 12: snapshotd.v1.Verification.state:type_name -> snapshotd.v1.Verification.State
-	10, // 13: snapshotd.v1.Verification.time:type_name -> google.protobuf.Timestamp
-	11, // 14: snapshotd.v1.Verification.duration:type_name -> google.protobuf.Duration
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	8,  // 8: snapshotd.v1.Snapshot.proof:type_name -> snapshotd.v1.Verification
+	3,  // 9: snapshotd.v1.Location.kind:type_name -> snapshotd.v1.Location.BackendKind
+	0,  // 10: snapshotd.v1.Location.state:type_name -> snapshotd.v1.Snapshot.State
+	10, // 11: snapshotd.v1.Location.update_time:type_name -> google.protobuf.Timestamp
+	4,  // 12: snapshotd.v1.Verification.level:type_name -> snapshotd.v1.Verification.Level
+	5,  // 13: snapshotd.v1.Verification.state:type_name -> snapshotd.v1.Verification.State
+	10, // 14: snapshotd.v1.Verification.time:type_name -> google.protobuf.Timestamp
+	11, // 15: snapshotd.v1.Verification.duration:type_name -> google.protobuf.Duration
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_proto_init() }

@@ -49,7 +49,8 @@ type Record struct {
 	KeptOn string `protobuf:"bytes,10,opt,name=kept_on,json=keptOn,proto3" json:"kept_on,omitempty"`
 	// Generation of the manifest; each change of the manifest counts it up. 0 in records of older versions.
 	Generation int64 `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`
-	// When a drill has proven the snapshot last, if no verification since has found it damaged.
+	// Time of the snapshot's proof while that holds. Versions before the proof know this alone: it also tells the others
+	// that such a replica has drilled, or has found that the snapshot cannot be restored.
 	ProvenTime    *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=proven_time,json=provenTime,proto3" json:"proven_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
