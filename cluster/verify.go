@@ -274,7 +274,7 @@ func (c *Cluster) compareLive(ctx context.Context, rec *snapshot.Record, checked
 	if !ok {
 		return "not compared: the source has none", nil
 	}
-	live, err := hasher.HashKV(ctx, checked.Revision)
+	live, err := hasher.HashKV(ctx, checked.HashRevision)
 	switch {
 	case ctx.Err() != nil:
 		return "", snapshot.Cancelled(ctx, "verify %s", rec.Name)
@@ -294,7 +294,7 @@ func (c *Cluster) compareLive(ctx context.Context, rec *snapshot.Record, checked
 		return "the same as the live cluster's", nil
 	}
 	return "not the live cluster's", snapshot.ReasonSnapshotUnreadable.New("verify %s", rec.Name).
-		Because(fmt.Errorf("HashKV at revision %d is %d, and %d in the live cluster", checked.Revision, checked.HashKV, live.HashKV)).
+		Because(fmt.Errorf("HashKV at revision %d is %d, and %d in the live cluster", checked.HashRevision, checked.HashKV, live.HashKV)).
 		Advise("unless the cluster was restored from an older snapshot since, one of the two is damaged: " +
 			"compare the members of etcd with each other (etcdctl endpoint hashkv --cluster)")
 }

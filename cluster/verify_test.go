@@ -23,8 +23,9 @@ type fakeDriller struct {
 	ran  int
 }
 
-func (d *fakeDriller) Drill(_ context.Context, file string, _ int64) (repository.Drilled, error) {
+func (d *fakeDriller) Drill(_ context.Context, file string, revision int64) (repository.Drilled, error) {
 	d.ran++
+	d.said.HashRevision = revision
 	if _, err := os.Stat(file); err != nil {
 		return repository.Drilled{}, err
 	}

@@ -19,7 +19,8 @@ var ErrNotRestorable = errors.New("the snapshot cannot be restored")
 
 // Drilled is the answer of the restored etcd.
 type Drilled struct {
-	HashKV          uint32 // etcd's HashKV at the snapshot's revision
+	HashKV          uint32 // etcd's HashKV at HashRevision
+	HashRevision    int64  // the snapshot's revision, or the first later one that etcd can be asked for
 	CompactRevision int64
 	TotalKeys       int64 // live at the snapshot's revision
 

@@ -27,7 +27,8 @@ type Options struct {
 
 // Result is the answer of the restored etcd.
 type Result struct {
-	HashKV          uint32 `json:"hashKv"` // etcd's HashKV at the snapshot's revision
+	HashKV          uint32 `json:"hashKv"`       // etcd's HashKV at HashRevision
+	HashRevision    int64  `json:"hashRevision"` // the snapshot's revision, or the first later one that etcd can be asked for
 	CompactRevision int64  `json:"compactRevision"`
 	Revision        int64  `json:"revision"`  // current when it had started
 	TotalKeys       int64  `json:"totalKeys"` // live at the snapshot's revision
@@ -49,7 +50,8 @@ type Driller struct{}
 func (Driller) Drill(ctx context.Context, file string, revision int64) (repository.Drilled, error) {
 	res, err := Run(ctx, Options{File: file, Revision: revision})
 	return repository.Drilled{
-		HashKV: res.HashKV, CompactRevision: res.CompactRevision, TotalKeys: res.TotalKeys, Disarmed: res.Disarmed,
+		HashKV: res.HashKV, HashRevision: res.HashRevision, CompactRevision: res.CompactRevision,
+		TotalKeys: res.TotalKeys, Disarmed: res.Disarmed,
 	}, err
 }
 
@@ -67,6 +69,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	var out, said bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, Verb, o.File, dir, fmt.Sprint(o.Revision))
 	cmd.Stdout, cmd.Stderr = &out, &said
+	cmd.Env = []string{"TMPDIR=" + dir} // nothing of the service's, which may hold credentials
 	cmd.WaitDelay = 10 * time.Second
 	dieWithParent(cmd)
 	err = cmd.Run()
@@ -74,7 +77,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	case ctx.Err() != nil:
 		return res, context.Cause(ctx)
 	case ok && exit.Exited():
-		return res, fmt.Errorf("%w: %s", repository.ErrNotRestorable, cmp.Or(strings.TrimSpace(said.String()), exit.String()))
+		return res, fmt.Errorf("%w: %s", repository.ErrNotRestorable, cmp.Or(brief(said.String()), exit.String()))
 	case err != nil: // it did not start, or was killed
 		return res, fmt.Errorf("drill with %s: %w", program, err)
 	}
@@ -86,4 +89,11 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 		return res, fmt.Errorf("drill in %s: %s", dir, answer.Machine)
 	}
 	return answer.Result, nil
+}
+
+// brief returns the begin of the last words of a process: after a panic, the stacks of all goroutines follow.
+func brief(said string) string {
+	const most = 1000
+	said, _, _ = strings.Cut(strings.TrimSpace(said), "\n\ngoroutine ")
+	return said[:min(len(said), most)]
 }

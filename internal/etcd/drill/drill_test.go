@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +24,9 @@ import (
 // syncAfterDrill is the verb of a process that drills in vain, and then syncs a file that cannot be synced.
 const syncAfterDrill = "sync-after-drill"
 
+// watched is the end of the name of a file whose drill looks at itself.
+const watched = ".watched"
+
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == syncAfterDrill {
 		_ = drill.Main(context.Background(), []string{"not-there.db", os.TempDir(), "1"}, io.Discard)
@@ -33,7 +38,15 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if len(os.Args) > 1 && os.Args[1] == drill.Verb {
-		if err := drill.Main(context.Background(), os.Args[2:], os.Stdout); err != nil {
+		done := make(chan struct{})
+		var watcher sync.WaitGroup
+		if strings.HasSuffix(os.Args[2], watched) {
+			watcher.Go(func() { watchMyself(os.Args[2], done) })
+		}
+		err := drill.Main(context.Background(), os.Args[2:], os.Stdout)
+		close(done)
+		watcher.Wait()
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -139,7 +152,7 @@ func TestDrillOfAnEtcdWithUsersAndAlarms(t *testing.T) {
 	}
 	s := save(t, e, c)
 	got, err := drill.Run(t.Context(), drill.Options{File: s.file, Revision: s.revision})
-	if err != nil || got.HashKV != s.hash.Hash {
+	if err != nil || got.HashKV != s.hash.Hash || len(got.Disarmed) != 1 || !strings.HasPrefix(got.Disarmed[0], "NOSPACE ") {
 		t.Errorf("with an alarm: %+v, %v", got, err)
 	}
 
@@ -215,5 +228,49 @@ func TestCancelledDrillLeavesNothing(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(filepath.Dir(s.file), "*-*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A fresh etcd is at revision 1 and has no record of it, so that its snapshot says 0.
+func TestDrillOfAFreshEtcd(t *testing.T) {
+	e := testenv.StartEtcd(t)
+	s := save(t, e, e.Client(t))
+	for _, revision := range []int64{0, 1} {
+		file := filepath.Join(t.TempDir(), "snapshot.db")
+		db, err := os.ReadFile(s.file)
+		if err == nil {
+			err = os.WriteFile(file, db, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := drill.Run(t.Context(), drill.Options{File: file, Revision: revision})
+		if err != nil || got.TotalKeys != 0 || got.HashKV != s.hash.Hash || got.HashRevision != 1 {
+			t.Errorf("at revision %d: %+v, %v", revision, got, err)
+		}
+	}
+}
+
+// What was deleted and compacted leaves no record, and etcd cannot be asked for the revision of the newest one.
+func TestDrillOfAnEtcdThatWasCompactedBeyondItsNewestRecord(t *testing.T) {
+	e := testenv.StartEtcd(t)
+	c := e.Client(t)
+	for _, key := range []string{"a", "b"} {
+		if _, err := c.Put(t.Context(), key, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone, err := c.Delete(t.Context(), "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := gone.Header.Revision
+	if _, err := c.Compact(t.Context(), last, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	s := save(t, e, c)
+	got, err := drill.Run(t.Context(), drill.Options{File: s.file, Revision: last - 2})
+	if err != nil || got.TotalKeys != 1 || got.HashRevision != last {
+		t.Errorf("compacted at %d: %+v, %v", last, got, err)
 	}
 }

@@ -71,14 +71,28 @@ func run(ctx context.Context, file, data string, revision int64) (Result, error)
 		return Result{}, fmt.Errorf("restore: %w", err)
 	}
 	// The database may be larger than the quota that etcd has by default.
-	server, err := member.Start(ctx, member.Config{Dir: data, NoFsync: true, Quota: 2*info.Size() + 1<<30})
+	server, err := member.StartSilent(ctx, member.Config{Dir: data, NoFsync: true, Quota: 2*info.Size() + 1<<30})
 	if err != nil {
 		return Result{}, err
 	}
-	defer func() { _ = server.Close(context.WithoutCancel(ctx)) }()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return ask(ctx, server.Member(), revision)
+	type answer struct {
+		Result
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		res, err := ask(ctx, server.Member(), revision)
+		answers <- answer{res, err}
+	}()
+	select {
+	case a := <-answers:
+		server.Close()
+		return a.Result, a.err
+	case err := <-server.Failed(): // it may not stop any more; this process ends anyway
+		return Result{}, fmt.Errorf("the restored etcd has ended: %w", err)
+	}
 }
 
 // restore makes a data directory of the snapshot. The file becomes its database.
@@ -92,16 +106,21 @@ func restore(file, data string) error {
 
 // ask compares nothing: it returns the content of the restored etcd at a revision, after a key was written and read
 // back.
+//
+// The revision of a snapshot is that of its newest record. etcd's is higher when there is none, as in a fresh etcd, and
+// when the newest ones were deleted and compacted: no earlier one than the compaction's can be asked for.
 func ask(ctx context.Context, s *etcdserver.EtcdServer, revision int64) (Result, error) {
-	hash, current, err := s.KV().HashStorage().HashByRev(revision)
+	const first = 1 // of an etcd in which nothing was written
+	at := max(revision, s.KV().FirstRev(), first)
+	hash, current, err := s.KV().HashStorage().HashByRev(at)
 	if err != nil {
-		return Result{}, fmt.Errorf("hash the keys at revision %d: %w", revision, err)
+		return Result{}, fmt.Errorf("hash the keys at revision %d: %w", at, err)
 	}
 	all, err := s.KV().Range(ctx, []byte{0}, []byte{}, mvcc.RangeOptions{
-		Rev: revision, CountOnly: true, WithTotalCount: true,
+		Rev: at, CountOnly: true, WithTotalCount: true,
 	})
 	if err != nil {
-		return Result{}, fmt.Errorf("count the keys at revision %d: %w", revision, err)
+		return Result{}, fmt.Errorf("count the keys at revision %d: %w", at, err)
 	}
 	disarmed, err := disarm(ctx, s)
 	if err != nil {
@@ -111,8 +130,8 @@ func ask(ctx context.Context, s *etcdserver.EtcdServer, revision int64) (Result,
 		return Result{}, err
 	}
 	return Result{
-		HashKV: hash.Hash, CompactRevision: hash.CompactRevision, Revision: current, TotalKeys: int64(all.Count),
-		Disarmed: disarmed,
+		HashKV: hash.Hash, HashRevision: at, CompactRevision: hash.CompactRevision, Revision: current,
+		TotalKeys: int64(all.Count), Disarmed: disarmed,
 	}, nil
 }
 
