@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
@@ -65,7 +66,7 @@ func TestCheckReadsAGoodCopyAtEveryLevel(t *testing.T) {
 		if level == snapshot.LevelDrill {
 			want.Drilled = repository.Drilled{HashKV: 7, TotalKeys: rec.TotalKeys}
 		}
-		if got != want {
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%v: %+v, want %+v", level, got, want)
 		}
 		if last != int64(len(sent)) || of != last {

@@ -31,7 +31,7 @@ type Bookkeeping struct {
 	// SupersededBy is the name of the snapshot whose save took the request over when this one's was taken for dead. No
 	// caller was ever told of what this record holds.
 	SupersededBy string
-	FallbackNode string    // the node that has the FAILED snapshot on its own disk until a backend takes it
+	FallbackNode string // the node that has the FAILED snapshot on its own disk until a backend takes it
 }
 
 func (b Bookkeeping) clone() Bookkeeping {

@@ -50,4 +50,6 @@ type Verification struct {
 }
 
 // Proves reports whether the verdict is that of a drill that has passed.
-func (v *Verification) Proves() bool { return v != nil && v.Passed && v.Level == LevelDrill && !v.StoredOnly }
+func (v *Verification) Proves() bool {
+	return v != nil && v.Passed && v.Level == LevelDrill && !v.StoredOnly
+}
