@@ -100,7 +100,7 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 		rejected:  r.counter("snapshotd.saves.rejected", "Saves that were refused because another one was running."),
 		refused: r.counter("snapshotd.access.refused",
 			"Callers that were refused: by the handshake, because they were not known, or because they lack the role."),
-		swept:     r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),
+		swept: r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),
 		deleted: r.counter("snapshotd.deleted",
 			"Copies of snapshots that were removed from a backend, because somebody asked for it or by retention."),
 		runs: r.counter("snapshotd.schedule.runs", "Runs of a schedule that have ended: "+
