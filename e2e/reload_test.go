@@ -30,7 +30,7 @@ func TestLimitsAreReadAgain(t *testing.T) {
 		{"    stream_limit: 300MB\n",
 			`"limits are in effect","cluster":"default","stream_limit":"300MB per second","upload_limit":"none"`},
 		{"    stream_limit: fast\n", `\"fast\" is not a number of bytes per second`},
-		{"    upload_limit: 1GiB\n    compression: none\n", "differs in more than stream_limit and upload_limit"},
+		{"    upload_limit: 1GiB\n    compression: none\n", "differs in more than stream_limit, upload_limit and access"},
 		{"    upload_limit: 2GiB\n", `"stream_limit":"none","upload_limit":"2GiB per second"`},
 	} {
 		write(step.more)

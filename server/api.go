@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
@@ -20,17 +19,21 @@ type api struct {
 	mux   *runtime.ServeMux
 	guard *guard
 	stall time.Duration
+	enter func(http.ResponseWriter, *http.Request) (ctx context.Context, leave func(), ok bool)
 }
 
-func newAPI(ctx context.Context, conn *grpc.ClientConn, g *guard, stall time.Duration) (*api, error) {
+func (s *Server) newAPI(ctx context.Context) (*api, error) {
+	g := newGuard(s.grpcListener.Addr(), s.httpListener.Addr())
+	g.certificate = func() bool { return s.cfg.TLS.ClientCAFile != "" && s.auth.Access() == nil }
 	none := func(string) (string, bool) { return "", false }
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, newJSONLines()),
 		runtime.WithIncomingHeaderMatcher(traceHeader),
 		runtime.WithOutgoingHeaderMatcher(none),
 		runtime.WithOutgoingTrailerMatcher(none),
-		runtime.WithMetadata(func(_ context.Context, r *http.Request) metadata.MD {
-			return metadata.Pairs(httpPeerKey, r.RemoteAddr)
+		runtime.WithMetadata(func(ctx context.Context, r *http.Request) metadata.MD {
+			key, _ := ctx.Value(callerKey{}).(string)
+			return metadata.Pairs(httpPeerKey, r.RemoteAddr, callerMetadata, key)
 		}),
 		runtime.WithForwardResponseOption(sendHeaders),
 		runtime.WithErrorHandler(handleError),
@@ -40,8 +43,8 @@ func newAPI(ctx context.Context, conn *grpc.ClientConn, g *guard, stall time.Dur
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableChunkedEncoding(), // the HTTP server adds it where the protocol has it
 	)
-	err := snapshotdv1.RegisterSnapshotServiceHandlerClient(ctx, mux, snapshotdv1.NewSnapshotServiceClient(conn))
-	return &api{mux: mux, guard: g, stall: stall}, err
+	err := snapshotdv1.RegisterSnapshotServiceHandlerClient(ctx, mux, snapshotdv1.NewSnapshotServiceClient(s.conn))
+	return &api{mux: mux, guard: g, stall: s.cfg.StallTimeout, enter: s.enter}, err
 }
 
 // ServeHTTP implements [http.Handler].
@@ -51,11 +54,16 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeRefusal(w, err)
 		return
 	}
+	ctx, leave, ok := a.enter(w, r)
+	if !ok {
+		return
+	}
+	defer leave()
 	if err := takeBody(w, r); err != nil {
 		writeRefusal(w, err)
 		return
 	}
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a.mux.ServeHTTP(newStallGuard(w, a.stall, cancel), r.WithContext(ctx))
 }

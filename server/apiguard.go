@@ -18,15 +18,14 @@ import (
 // guard protects the API over HTTP. It refuses callers that a client certificate or a gRPC port on loopback would keep
 // out, and pages of other sites in the browser of a caller who is allowed in.
 type guard struct {
-	certificate bool // clients need a certificate that was verified
-	grpcIsLocal bool // the gRPC port is for this machine alone
-	local       bool // one of the two ports is for this machine alone
+	certificate func() bool // whether clients need a certificate that was verified
+	grpcIsLocal bool        // the gRPC port is for this machine alone
+	local       bool        // one of the two ports is for this machine alone
 	origin      *http.CrossOriginProtection
 }
 
-func newGuard(tls TLS, grpcAddr, httpAddr net.Addr) *guard {
+func newGuard(grpcAddr, httpAddr net.Addr) *guard {
 	return &guard{
-		certificate: tls.ClientCAFile != "",
 		grpcIsLocal: loopback.Is(grpcAddr.String()),
 		local:       loopback.Is(grpcAddr.String()) || loopback.Is(httpAddr.String()),
 		origin:      http.NewCrossOriginProtection(),
@@ -35,7 +34,7 @@ func newGuard(tls TLS, grpcAddr, httpAddr net.Addr) *guard {
 
 // check returns why a request is refused.
 func (g *guard) check(r *http.Request) error {
-	if g.certificate && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+	if g.certificate() && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
 		return refuse(http.StatusUnauthorized, reasonCertificateRequired,
 			"the API needs a client certificate of the CA of tls.client_ca, over HTTP as over gRPC")
 	}

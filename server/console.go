@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/server/console"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -23,18 +24,20 @@ const (
 )
 
 func (s *Server) addConsole(mux *http.ServeMux, g *guard) {
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+	needed := func(a *auth.Access) auth.Role { return a.Console }
+	mux.Handle("GET /{$}", s.page(needed, false, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Vary", "Accept")
 		if wantsHTML(r.Header.Values("Accept")) {
 			console.ServeIndex(w, r)
 			return
 		}
 		s.serveIndex(w, r)
-	})
-	mux.HandleFunc("GET "+console.Root, console.ServePart)
-	mux.HandleFunc("GET "+console.Root+"overview", func(w http.ResponseWriter, r *http.Request) {
+	}))
+	mux.Handle("GET "+console.Root, s.page(needed, false, console.ServePart))
+	looks := func(a *auth.Access) auth.Role { return max(a.Console, auth.Viewer) }
+	mux.Handle("GET "+console.Root+"overview", s.page(looks, false, func(w http.ResponseWriter, r *http.Request) {
 		s.serveOverview(w, r, g)
-	})
+	}))
 }
 
 // wantsHTML reports whether a client names HTML among the types that it accepts, as browsers do; curl names none.
@@ -57,13 +60,18 @@ func (s *Server) serveOverview(w http.ResponseWriter, r *http.Request, g *guard)
 		writeRefusal(w, err)
 		return
 	}
+	ctx, leave, ok := s.enter(w, r)
+	if !ok {
+		return
+	}
+	defer leave()
 	if r.URL.RawQuery != "" {
 		writeRefusal(w, refuse(http.StatusBadRequest, reasonBadRequest, "%.60q takes no query", r.URL.Path))
 		return
 	}
 	b, err := json.Marshal(console.Overview{
 		Version: s.cfg.Version, Time: time.Now().UTC(), GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.enabled(),
-		Clusters: s.glance(r.Context(), s.streams),
+		Clusters: s.glance(ctx, s.streams),
 	})
 	if err != nil {
 		http.Error(w, "the overview cannot be encoded: "+err.Error(), http.StatusInternalServerError)
@@ -73,15 +81,16 @@ func (s *Server) serveOverview(w http.ResponseWriter, r *http.Request, g *guard)
 	_, _ = w.Write(append(b, '\n')) // the client is gone, and nobody can be told
 }
 
-// glance reads the catalogs of all clusters, a few at a time, until ctx or stop is done.
+// glance reads the catalogs of all clusters that the caller may see, a few at a time, until ctx or stop is done.
 func (s *Server) glance(ctx, stop context.Context) []console.Cluster {
 	ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
-	all := make([]console.Cluster, len(s.cfg.Clusters))
+	seen := visible(auth.FromContext(ctx), s.cfg.Clusters)
+	all := make([]console.Cluster, len(seen))
 	turns := make(chan struct{}, glanceClusters)
 	var wg sync.WaitGroup
-	for i, c := range s.cfg.Clusters {
+	for i, c := range seen {
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()

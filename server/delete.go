@@ -11,7 +11,7 @@ import (
 
 // Delete implements the RPC.
 func (s *service) Delete(ctx context.Context, req *snapshotdv1.DeleteRequest) (*snapshotdv1.DeleteResponse, error) {
-	c, err := s.cluster(req.GetCluster())
+	c, err := s.cluster(ctx, req.GetCluster())
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (s *service) Delete(ctx context.Context, req *snapshotdv1.DeleteRequest) (*
 
 // Prune implements the RPC.
 func (s *service) Prune(ctx context.Context, req *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse, error) {
-	c, err := s.cluster(req.GetCluster())
+	c, err := s.cluster(ctx, req.GetCluster())
 	if err != nil {
 		return nil, err
 	}

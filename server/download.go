@@ -18,7 +18,7 @@ const downloadChunk = 256 << 10
 
 // Download implements the RPC.
 func (s *service) Download(req *snapshotdv1.DownloadRequest, stream downloadStream) error {
-	c, err := s.cluster(req.GetCluster())
+	c, err := s.cluster(stream.Context(), req.GetCluster())
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,9 @@ func (s *Server) newGRPC(certs *certificates) *grpc.Server {
 		grpc.WaitForHandlers(true),
 	}
 	if certs != nil {
-		opts = append(opts, grpc.Creds(portCredentials{credentials.NewTLS(certs.grpcConfig())}))
+		opts = append(opts, grpc.Creds(portCredentials{
+			credentials.NewTLS(certs.grpcConfig(s.auth.NeedsCertificate)), s.handshakeFailed,
+		}))
 	}
 	g := grpc.NewServer(opts...)
 	api := &service{clusters: s.cfg.Clusters, events: s.cfg.Events, stall: s.cfg.StallTimeout}

@@ -1,21 +1,32 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 func (s *Server) newHTTP(certs *certificates, v1 *api) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", v1)
 	s.addConsole(mux, v1.guard)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
-	mux.HandleFunc("GET /readyz", s.serveReady)
+	health := func(a *auth.Access) auth.Role { return a.Health }
+	mux.Handle("GET /healthz", s.page(health, false, func(w http.ResponseWriter, _ *http.Request) {
+		writeText(w, http.StatusOK, "ok\n")
+	}))
+	mux.Handle("GET /readyz", s.page(health, false, s.serveReady))
 	if s.cfg.Metrics != nil {
-		mux.Handle("GET /metrics", s.cfg.Metrics)
+		metrics := func(a *auth.Access) auth.Role { return a.Metrics }
+		mux.Handle("GET /metrics", s.page(metrics, true, s.cfg.Metrics.ServeHTTP))
 	}
 	srv := &http.Server{
 		Handler:           mux,
@@ -24,7 +35,7 @@ func (s *Server) newHTTP(certs *certificates, v1 *api) *http.Server {
 		WriteTimeout:      s.cfg.StallTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeaders,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(handshakes{s.log.Handler(), s.handshakeFailed}, slog.LevelWarn),
 	}
 	if certs != nil {
 		srv.TLSConfig = certs.httpConfig()
@@ -68,4 +79,52 @@ func writeText(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
 	_, _ = io.WriteString(w, text) // the client is gone, and nobody can be told
+}
+
+// enter finds out who asks for something below /v1/ or for the overview. The context that it returns carries the
+// principal, and the key of the caller for the call that the request becomes; leave forgets that. When it is not ok, the
+// request has been answered.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request) (ctx context.Context, leave func(), ok bool) {
+	caller := callerOfRequest(r)
+	p, err := s.auth.Authenticate(caller)
+	if err != nil {
+		s.turnAway(w, r, err)
+		return nil, nil, false
+	}
+	ctx, leave = s.callers.add(auth.NewContext(r.Context(), p), caller)
+	return ctx, leave, true
+}
+
+// page lets those through to a page that may see it.
+func (s *Server) page(need func(*auth.Access) auth.Role, every bool, next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		access := s.auth.Access()
+		if access == nil {
+			next(w, r)
+			return
+		}
+		if need(access) == auth.Nobody {
+			http.NotFound(w, r)
+			return
+		}
+		if _, err := s.mayPage(callerOfRequest(r), need(access), every); err != nil {
+			s.turnAway(w, r, err)
+			return
+		}
+		next(w, r)
+	})
+}
+
+// turnAway answers a request whose caller is not known, or may not make it.
+func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, err error) {
+	st := wire.Status(err, "", nil)
+	s.log.LogAttrs(r.Context(), levelOf(st.Code()), "request refused", slog.String("path", r.URL.Path),
+		slog.String("code", st.Code().String()), slog.String("peer", r.RemoteAddr), slog.String("via", "http"),
+		slog.String("error", err.Error()))
+	s.refused(r.Context(), st.Err())
+	setPrivate(w.Header())
+	if snapshot.ReasonOf(err) == snapshot.ReasonUnauthenticated {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="snapshotd"`)
+	}
+	writeStatus(w, runtime.HTTPStatusFromCode(st.Code()), st)
 }

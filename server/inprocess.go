@@ -56,6 +56,7 @@ func (ownAddr) String() string  { return "in-process" }
 // portCredentials use TLS on the port, and nothing on the process's own connections.
 type portCredentials struct {
 	credentials.TransportCredentials
+	failed func() // told of each handshake that fails
 }
 
 // ServerHandshake implements [credentials.TransportCredentials].
@@ -63,12 +64,16 @@ func (c portCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.A
 	if _, ok := conn.(ownConn); ok {
 		return insecure.NewCredentials().ServerHandshake(conn)
 	}
-	return c.TransportCredentials.ServerHandshake(conn)
+	secured, info, err := c.TransportCredentials.ServerHandshake(conn)
+	if err != nil {
+		c.failed()
+	}
+	return secured, info, err
 }
 
 // Clone implements [credentials.TransportCredentials].
 func (c portCredentials) Clone() credentials.TransportCredentials {
-	return portCredentials{c.TransportCredentials.Clone()}
+	return portCredentials{c.TransportCredentials.Clone(), c.failed}
 }
 
 // httpPeerKey is the metadata with the address of the HTTP client. It is trusted only on the process's own connections.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -37,8 +38,11 @@ func (f *failure) Unwrap() error { return f.error }
 func (s *Server) interceptCall(
 	ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
 ) (resp any, err error) {
-	err = s.intercept(ctx, s.calls, info.FullMethod, func(ctx context.Context) (err error) {
-		resp, err = handle(ctx, req)
+	c := &call{method: info.FullMethod}
+	err = s.intercept(ctx, s.calls, c, func(ctx context.Context) (err error) {
+		if err = s.allow(ctx, c, req); err == nil {
+			resp, err = handle(ctx, req)
+		}
 		return err
 	})
 	if err != nil {
@@ -50,33 +54,40 @@ func (s *Server) interceptCall(
 func (s *Server) interceptStream(
 	srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
 ) error {
-	return s.intercept(ss.Context(), s.streams, info.FullMethod, func(ctx context.Context) error {
-		return handle(srv, &serverStream{ServerStream: ss, ctx: ctx})
+	c := &call{method: info.FullMethod}
+	return s.intercept(ss.Context(), s.streams, c, func(ctx context.Context) error {
+		ctx, done := context.WithCancel(ctx)
+		var keeper sync.WaitGroup
+		defer keeper.Wait()
+		defer done()
+		return handle(srv, &allowedStream{ServerStream: ss, ctx: ctx, allow: func(request any) error {
+			if err := s.allow(ctx, c, request); err != nil || c.name() == "" {
+				return err
+			}
+			keeper.Go(func() { s.keepAllowed(ctx, c) })
+			return nil
+		}})
 	})
 }
 
-// serverStream is a stream with a context of ours.
-type serverStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-// Context implements [grpc.ServerStream].
-func (s *serverStream) Context() context.Context { return s.ctx }
-
-// intercept runs a handler under both the server's and the caller's context, and turns its error into a status.
-func (s *Server) intercept(ctx, stop context.Context, method string, handle func(context.Context) error) error {
+// intercept finds out who calls, runs a handler under both the server's and the caller's context, and turns its error
+// into a status.
+func (s *Server) intercept(ctx, stop context.Context, c *call, handle func(context.Context) error) error {
 	start := time.Now()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(stop, func() { cancel(context.Cause(stop)) })()
+	ctx, c.end = context.WithCancelCause(ctx)
+	defer c.end(nil)
+	defer context.AfterFunc(stop, func() { c.end(context.Cause(stop)) })()
 
-	err := s.guard(ctx, method, handle)
-	if !strings.HasPrefix(method, ours) {
+	ctx, err := s.admit(ctx, c)
+	if err == nil {
+		err = s.guard(ctx, c.method, handle)
+	}
+	if c.name() == "" && !isRefusal(err) {
 		return err
 	}
 	st := statusOf(ctx, err)
-	s.logCall(ctx, method, st, time.Since(start), err)
+	s.logCall(ctx, c.method, st, time.Since(start), err)
+	s.refused(ctx, st.Err())
 	return st.Err()
 }
 
@@ -104,6 +115,9 @@ func statusOf(ctx context.Context, err error) *status.Status {
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) && cancelled(err) {
 		err = shuttingDown(err).Advise("try again when it is back")
+	}
+	if cause := context.Cause(ctx); err != nil && isRefusal(cause) && cancelled(err) {
+		err = cause // the caller was allowed in, and is not any more
 	}
 	return wire.Status(err, cluster, snap)
 }

@@ -31,7 +31,7 @@ type reconciliation struct {
 func (s *service) Reconcile(
 	ctx context.Context, req *snapshotdv1.ReconcileRequest,
 ) (*snapshotdv1.ReconcileResponse, error) {
-	work, err := s.plan(req)
+	work, err := s.plan(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -86,10 +86,10 @@ func firstFailure(work []*reconciliation) error {
 
 // plan returns the clusters to reconcile, and the backends of each. Among several clusters, the name of a backend
 // chooses those that have such a backend.
-func (s *service) plan(req *snapshotdv1.ReconcileRequest) ([]*reconciliation, error) {
-	clusters := s.clusters
+func (s *service) plan(ctx context.Context, req *snapshotdv1.ReconcileRequest) ([]*reconciliation, error) {
+	clusters := s.visible(ctx)
 	if req.GetCluster() != "" {
-		c, err := s.named(req.GetCluster())
+		c, err := named(clusters, req.GetCluster())
 		if err != nil {
 			return nil, err
 		}

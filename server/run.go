@@ -43,6 +43,8 @@ func (s *Server) Run(ctx context.Context) error {
 			failed <- fmt.Errorf("serve HTTP: %w", err)
 		}
 	})
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	wg.Go(func() { s.auth.Run(watching) })
 	setHealth(s.health, healthpb.HealthCheckResponse_SERVING)
 	s.phase.set(phaseServing)
 	s.log.InfoContext(ctx, "server is ready", "grpc", s.GRPCAddr(), "http", s.HTTPAddr(), "tls", s.cfg.TLS.enabled())
@@ -53,6 +55,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	s.shutdown(context.WithoutCancel(ctx))
+	stopWatching()
 	wg.Wait()
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/health"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -71,15 +72,17 @@ type Config struct {
 	Clusters []Cluster       // at least one; their order is kept wherever they are listed
 	Events   *cluster.Events // the events of this replica, for Watch
 
-	Version         string                // optional; shown at /
-	Metrics         http.Handler          // optional; serves /metrics
-	GRPCAddr        string                // optional; DefaultGRPCAddr
-	HTTPAddr        string                // optional; DefaultHTTPAddr
-	TLS             TLS                   // optional; without it both ports are plaintext
-	ShutdownTimeout time.Duration         // optional; DefaultShutdownTimeout
-	StallTimeout    time.Duration         // optional; DefaultStallTimeout. Downloads are closed then
-	Drain           func(context.Context) // optional; ends schedules and leadership while calls are still served
-	Logger          *slog.Logger          // optional
+	Version         string                         // optional; shown at /
+	Metrics         http.Handler                   // optional; serves /metrics
+	GRPCAddr        string                         // optional; DefaultGRPCAddr
+	HTTPAddr        string                         // optional; DefaultHTTPAddr
+	TLS             TLS                            // optional; without it both ports are plaintext
+	Access          *auth.Access                   // optional; who may do what. Without it, all that the ports let in may do everything
+	Refused         func(context.Context, Refusal) // optional; told of each caller that is refused
+	ShutdownTimeout time.Duration                  // optional; DefaultShutdownTimeout
+	StallTimeout    time.Duration                  // optional; DefaultStallTimeout. Downloads are closed then
+	Drain           func(context.Context)          // optional; ends schedules and leadership while calls are still served
+	Logger          *slog.Logger                   // optional
 }
 
 // Server serves the API. Its methods are called once each, in this order: New, Open, Run, Close.
@@ -100,6 +103,8 @@ type Server struct {
 	httpListener net.Listener
 	inProcess    inProcess // hands requests over HTTP on to gRPC
 	conn         *grpc.ClientConn
+	auth         *auth.Authority
+	callers      callers // of the requests over HTTP
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
@@ -148,6 +153,12 @@ func (s *Server) Open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
+	s.auth, err = auth.New(auth.Config{
+		Access: s.cfg.Access, CRLFile: s.cfg.TLS.ClientCRLFile, Roots: certs.verifiedRoots, Log: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open server: %w", err)
+	}
 	var lc net.ListenConfig
 	if s.grpcListener, err = lc.Listen(ctx, "tcp", s.cfg.GRPCAddr); err != nil {
 		return fmt.Errorf("open server: listen for gRPC: %w", err)
@@ -159,7 +170,7 @@ func (s *Server) Open(ctx context.Context) error {
 	if s.conn, err = s.inProcess.dial(); err != nil {
 		return errors.Join(fmt.Errorf("open server: %w", err), s.grpcListener.Close(), s.httpListener.Close())
 	}
-	v1, err := newAPI(ctx, s.conn, newGuard(s.cfg.TLS, s.grpcListener.Addr(), s.httpListener.Addr()), s.cfg.StallTimeout)
+	v1, err := s.newAPI(ctx)
 	if err != nil {
 		return errors.Join(fmt.Errorf("open server: %w", err), s.conn.Close(), s.grpcListener.Close(), s.httpListener.Close())
 	}
@@ -167,6 +178,9 @@ func (s *Server) Open(ctx context.Context) error {
 	s.http = s.newHTTP(certs, v1)
 	return nil
 }
+
+// SetAccess replaces the rules of who may do what, also for connections and streams that are open.
+func (s *Server) SetAccess(access *auth.Access) error { return s.auth.SetAccess(access) }
 
 // GRPCAddr returns the address that gRPC listens on, after Open.
 func (s *Server) GRPCAddr() string { return s.grpcListener.Addr().String() }

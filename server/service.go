@@ -8,6 +8,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -21,7 +22,7 @@ type service struct {
 
 // Save implements the RPC.
 func (s *service) Save(ctx context.Context, req *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error) {
-	c, err := s.cluster(req.GetCluster())
+	c, err := s.cluster(ctx, req.GetCluster())
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func (s *service) Save(ctx context.Context, req *snapshotdv1.SaveRequest) (*snap
 
 // Get implements the RPC.
 func (s *service) Get(ctx context.Context, req *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
-	c, err := s.cluster(req.GetCluster())
+	c, err := s.cluster(ctx, req.GetCluster())
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func (s *service) Get(ctx context.Context, req *snapshotdv1.GetRequest) (*snapsh
 
 // List implements the RPC.
 func (s *service) List(ctx context.Context, req *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
-	c, err := s.cluster(req.GetCluster())
+	c, err := s.cluster(ctx, req.GetCluster())
 	if err != nil {
 		return nil, err
 	}
@@ -72,32 +73,39 @@ func (s *service) List(ctx context.Context, req *snapshotdv1.ListRequest) (*snap
 	return resp, nil
 }
 
-// cluster returns the cluster of a name; an empty name means the only cluster.
-func (s *service) cluster(name string) (Cluster, error) {
-	if name == "" && len(s.clusters) == 1 {
-		return s.clusters[0], nil
-	}
-	if name == "" {
-		err := snapshot.Invalid("cluster", "is empty, and there are several: name one of %s", strings.Join(s.names(), ", "))
-		err.Choices = s.names()
-		return Cluster{}, err
-	}
-	return s.named(name)
+// visible returns the clusters that the caller may see. To it, there are no others.
+func (s *service) visible(ctx context.Context) []Cluster {
+	return visible(auth.FromContext(ctx), s.clusters)
 }
 
-func (s *service) named(name string) (Cluster, error) {
-	for _, c := range s.clusters {
+// cluster returns the cluster of a name; an empty name means the only cluster.
+func (s *service) cluster(ctx context.Context, name string) (Cluster, error) {
+	seen := s.visible(ctx)
+	if name == "" && len(seen) == 1 {
+		return seen[0], nil
+	}
+	if name == "" {
+		names := namesOf(seen)
+		err := snapshot.Invalid("cluster", "is empty, and there are several: name one of %s", strings.Join(names, ", "))
+		err.Choices = names
+		return Cluster{}, err
+	}
+	return named(seen, name)
+}
+
+func named(clusters []Cluster, name string) (Cluster, error) {
+	for _, c := range clusters {
 		if c.Name() == name {
 			return c, nil
 		}
 	}
 	return Cluster{}, snapshot.ReasonClusterNotFound.New("there is no cluster %.120q", name).
-		Advise("there are: %s", strings.Join(s.names(), ", "))
+		Advise("there are: %s", strings.Join(namesOf(clusters), ", "))
 }
 
-func (s *service) names() []string {
-	names := make([]string, len(s.clusters))
-	for i, c := range s.clusters {
+func namesOf(clusters []Cluster) []string {
+	names := make([]string, len(clusters))
+	for i, c := range clusters {
 		names[i] = c.Name()
 	}
 	return names

@@ -18,6 +18,8 @@ type TLS struct {
 	CertFile     string // PEM; the chain, the server's own first
 	KeyFile      string // PEM
 	ClientCAFile string // PEM; optional: clients of the API need a certificate of one of these, over gRPC and over HTTP
+
+	ClientCRLFile string // PEM or DER; optional: certificates of clients that were taken back
 }
 
 func (t TLS) enabled() bool { return t.CertFile != "" }
@@ -28,6 +30,9 @@ func (t TLS) validate() error {
 	}
 	if t.ClientCAFile != "" && !t.enabled() {
 		return errors.New("a CA for client certificates needs a TLS certificate of the server")
+	}
+	if t.ClientCRLFile != "" && t.ClientCAFile == "" {
+		return errors.New("revoked client certificates need a CA for client certificates")
 	}
 	return nil
 }
@@ -117,17 +122,23 @@ func (c *certificates) stampOfFiles() string {
 	return b.String()
 }
 
-func (c *certificates) grpcConfig() *tls.Config {
-	return c.config([]string{"h2"}, tls.RequireAndVerifyClientCert)
+// grpcConfig asks for a client certificate, and refuses clients without one unless they may show something else.
+func (c *certificates) grpcConfig(needed func() bool) *tls.Config {
+	return c.config([]string{"h2"}, func() tls.ClientAuthType {
+		if needed() {
+			return tls.RequireAndVerifyClientCert
+		}
+		return tls.VerifyClientCertIfGiven
+	})
 }
 
 // httpConfig makes the client certificate optional: metrics and probes need none, and the API asks for it by itself.
 func (c *certificates) httpConfig() *tls.Config {
-	return c.config([]string{"h2", "http/1.1"}, tls.VerifyClientCertIfGiven)
+	return c.config([]string{"h2", "http/1.1"}, func() tls.ClientAuthType { return tls.VerifyClientCertIfGiven })
 }
 
 // config returns a configuration that asks for client certificates when there is a CA for them.
-func (c *certificates) config(protocols []string, auth tls.ClientAuthType) *tls.Config {
+func (c *certificates) config(protocols []string, auth func() tls.ClientAuthType) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: protocols,
@@ -135,7 +146,7 @@ func (c *certificates) config(protocols []string, auth tls.ClientAuthType) *tls.
 			cert, pool := c.current()
 			cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{cert}}
 			if pool != nil {
-				cfg.ClientAuth, cfg.ClientCAs = auth, pool
+				cfg.ClientAuth, cfg.ClientCAs = auth(), pool
 			}
 			return cfg, nil
 		},

@@ -41,7 +41,7 @@ func newAuthority(t *testing.T) *authority {
 	key := newKey(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{1},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -63,9 +63,35 @@ func (a *authority) issue(t *testing.T, serial int64) (certPEM, keyPEM []byte) {
 // issueUntil issues a certificate that is good until then.
 func (a *authority) issueUntil(t *testing.T, serial int64, end time.Time) (certPEM, keyPEM []byte) {
 	t.Helper()
+	return a.sign(t, "", serial, end)
+}
+
+// issueTo issues a certificate with a common name.
+func (a *authority) issueTo(t *testing.T, name string, serial int64) (certPEM, keyPEM []byte) {
+	t.Helper()
+	return a.sign(t, name, serial, time.Now().Add(time.Hour))
+}
+
+// revoke returns a list of revoked certificates.
+func (a *authority) revoke(t *testing.T, serials ...int64) []byte {
+	t.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+	for _, s := range serials {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: time.Now()})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encode("X509 CRL", der)
+}
+
+func (a *authority) sign(t *testing.T, name string, serial int64, end time.Time) (certPEM, keyPEM []byte) {
+	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore: end.Add(-2 * time.Hour), NotAfter: end,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}

@@ -11,7 +11,7 @@ import (
 
 // Update implements the RPC.
 func (s *service) Update(ctx context.Context, req *snapshotdv1.UpdateRequest) (*snapshotdv1.UpdateResponse, error) {
-	c, err := s.cluster(req.GetSnapshot().GetCluster())
+	c, err := s.cluster(ctx, req.GetSnapshot().GetCluster())
 	if err != nil {
 		return nil, err
 	}

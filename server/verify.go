@@ -20,7 +20,7 @@ const progressInterval = 200 * time.Millisecond
 
 // Verify implements the RPC.
 func (s *service) Verify(req *snapshotdv1.VerifyRequest, stream verifyStream) error {
-	c, err := s.cluster(req.GetCluster())
+	c, err := s.cluster(stream.Context(), req.GetCluster())
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -17,9 +18,9 @@ type watchStream = grpc.ServerStreamingServer[snapshotdv1.WatchResponse]
 // Watch implements the RPC. The header is sent as soon as no event of this replica can be missed any more: a client
 // that waits for it before it calls Save sees all events of that save.
 func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error {
-	w := &watching{stream: stream, requestID: req.GetRequestId(), clusters: s.clusters, told: newRecent()}
+	w := &watching{stream: stream, requestID: req.GetRequestId(), clusters: s.visible(stream.Context()), told: newRecent()}
 	if req.GetCluster() != "" {
-		c, err := s.named(req.GetCluster())
+		c, err := named(w.clusters, req.GetCluster())
 		if err != nil {
 			return err
 		}
@@ -29,9 +30,10 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 	if w.at, err = decodeResume(req.GetResumeToken(), w.clusters); err != nil {
 		return &failure{error: err, cluster: req.GetCluster()}
 	}
+	names := namesOf(w.clusters)
 	ctx, cancel := context.WithCancel(stream.Context())
 	local, subscription := s.events.Subscribe(ctx, func(ev snapshot.Event) bool {
-		return (req.GetCluster() == "" || ev.Cluster == req.GetCluster()) && w.wants(ev)
+		return slices.Contains(names, ev.Cluster) && w.wants(ev)
 	})
 	moments := make(chan moment)
 	var followers sync.WaitGroup

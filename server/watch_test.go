@@ -96,7 +96,7 @@ func TestAWatcherThatDoesNotKeepUpIsToldSo(t *testing.T) {
 	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
 	snap := snapshot.WithStatus(snapshot.Snapshot{}, snapshot.Status{Error: strings.Repeat("x", 4096)})
 	for i := range 5000 { // 20 MB: far more than flow control and the subscription hold
-		r.events.Observe(t.Context(), snapshot.Event{Type: snapshot.EventLocationDone, Name: fmt.Sprint(i), Snapshot: snap})
+		r.events.Observe(t.Context(), snapshot.Event{Cluster: "prod", Type: snapshot.EventLocationDone, Name: fmt.Sprint(i), Snapshot: snap})
 	}
 	for i := 0; ; i++ {
 		ev, err := stream.Recv()

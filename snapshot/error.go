@@ -41,6 +41,8 @@ const (
 	ReasonInterrupted         Reason = "INTERRUPTED"           // the replica that was saving died
 	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"         // a watcher did not keep up, or a download was not read
 	ReasonShuttingDown        Reason = "SHUTTING_DOWN"         // the replica stopped before the call had ended
+	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"       // it is not known who calls
+	ReasonRoleMissing         Reason = "ROLE_MISSING"          // the caller may not do this with the cluster
 	ReasonInternal            Reason = "INTERNAL"              // a defect of the service
 )
 

@@ -61,6 +61,7 @@ type ownMetrics struct {
 	leader       metric.Int64Gauge
 	buildInfo    metric.Int64Gauge
 	rejected     metric.Int64Counter
+	refused      metric.Int64Counter
 	swept        metric.Int64Counter
 	deleted      metric.Int64Counter
 	repairs      metric.Int64Counter
@@ -97,7 +98,9 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 			"1 on the replica that leads the cluster's schedule and reconcile loop, 0 on the others."),
 		buildInfo: r.gauge("snapshotd.build_info", "", "Always 1; the labels say what is running."),
 		rejected:  r.counter("snapshotd.saves.rejected", "Saves that were refused because another one was running."),
-		swept:     r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),
+		refused: r.counter("snapshotd.access.refused",
+			"Callers that were refused: by the handshake, because they were not known, or because they lack the role."),
+		swept: r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),
 		deleted: r.counter("snapshotd.deleted",
 			"Copies of snapshots that were removed from a backend, because somebody asked for it or by retention."),
 		runs: r.counter("snapshotd.schedule.runs", "Runs of a schedule that have ended: "+

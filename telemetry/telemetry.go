@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -104,6 +106,18 @@ func (t *Telemetry) Ran(ctx context.Context, cluster, schedule, result string, d
 	t.observer.own.runs.Add(ctx, 1, runOf(cluster, schedule, result))
 	if stored {
 		t.observer.own.lastRun.Record(ctx, float64(due.UnixMilli())/1e3, scheduleOf(cluster, schedule))
+	}
+}
+
+// Refused counts a caller that was refused, by the reason. The counters of all reasons begin at zero by AddRefusals.
+func (t *Telemetry) Refused(ctx context.Context, reason string) {
+	t.observer.own.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+}
+
+// AddRefusals makes the counters of refused callers begin at zero.
+func (t *Telemetry) AddRefusals(ctx context.Context, reasons ...string) {
+	for _, r := range reasons {
+		t.observer.own.refused.Add(ctx, 0, metric.WithAttributes(attribute.String("reason", r)))
 	}
 }
 

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/config"
@@ -22,7 +24,7 @@ func newConfigCheck(sys System) *cobra.Command {
 		Use:   "check",
 		Short: "Check the configuration and print the values in effect",
 		Long: `Check the configuration that "serve" would have with the same flags, variables and file, and
-print the values in effect, defaults included, with the origin of each. Secrets are not shown.
+print the values in effect, defaults included, with the origin of each. Secrets are not shown. Risks are warned of.
 Nothing is connected to, and certificates, keys and directories are not read.
 
 Exits 2 and names all problems when it is wrong.`,
@@ -34,6 +36,9 @@ Exits 2 and names all problems when it is wrong.`,
 		cfg, err := config.Load(config.Source{Flags: flags, Getenv: sys.Getenv})
 		if err != nil {
 			return err
+		}
+		for _, w := range cfg.Warnings() {
+			fmt.Fprintln(sys.Stderr, "warning: "+w)
 		}
 		return cfg.Write(sys.Stdout)
 	}

@@ -29,6 +29,7 @@ type Config struct {
 	ListenGRPC        string        `yaml:"listen_grpc"`
 	ListenHTTP        string        `yaml:"listen_http"`
 	TLS               TLS           `yaml:"tls,omitempty"`
+	Access            *Access       `yaml:"access,omitempty"`
 	AllowPlaintext    bool          `yaml:"allow_plaintext"` // serve without TLS on addresses that others can reach
 	DataDir           string        `yaml:"data_dir"`
 	NodeName          string        `yaml:"node_name"` // becomes part of the snapshots' names
@@ -39,13 +40,19 @@ type Config struct {
 	Clusters          []Cluster     `yaml:"clusters"`
 
 	origins origins
+	file    string // that it was read from; empty without one
 }
+
+// File returns the name of the file that the configuration was read from; empty without one.
+func (c *Config) File() string { return c.file }
 
 // TLS is the certificate of both listeners. With ClientCA, clients of the API need a certificate of their own.
 type TLS struct {
 	Cert     string `yaml:"cert,omitempty"`
 	Key      string `yaml:"key,omitempty"`
 	ClientCA string `yaml:"client_ca,omitempty"`
+
+	ClientCRL string `yaml:"client_crl,omitempty"` // client certificates that were taken back
 }
 
 // Enabled reports whether there is a certificate.

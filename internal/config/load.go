@@ -23,6 +23,7 @@ func Load(src Source) (*Config, error) {
 		file = src.Getenv("SNAPSHOTD_CONFIG")
 	}
 	if file != "" {
+		cfg.file = file
 		data, err := readFile(file)
 		if err != nil {
 			problems.add("--config", "%v", err)
@@ -140,6 +141,9 @@ func (c *Config) fillIn(dev bool, problems *Problems) {
 	}
 	if c.origins["data_dir"] == "" {
 		c.DataDir = dir
+	}
+	if c.Access != nil {
+		c.Access.fillIn(func(key string) bool { return c.origins["access."+key] != "" })
 	}
 	for i := range c.Clusters {
 		c.Clusters[i].fillIn(func(key string) bool { return c.origins[fmt.Sprintf("clusters[%d].%s", i, key)] != "" })

@@ -36,7 +36,7 @@ func (v validator) rate(path string, r Rate) {
 // LimitsAside returns a copy without the settings that can change while the service runs, and without origins.
 func (c *Config) LimitsAside() *Config {
 	rest := *c
-	rest.origins = nil
+	rest.origins, rest.Access = nil, nil
 	rest.Clusters = slices.Clone(c.Clusters)
 	for i := range rest.Clusters {
 		rest.Clusters[i].StreamLimit, rest.Clusters[i].UploadLimit = "", ""

@@ -41,6 +41,7 @@ func (c *Config) validate(dev bool, problems *Problems) {
 		v.cluster(&c.Clusters[i], fmt.Sprintf("clusters[%d]", i))
 	}
 	v.apart()
+	v.access()
 }
 
 // problem adds a problem at the origin of a value, or else at its key with the flag that sets it.
@@ -79,6 +80,9 @@ func (v validator) listeners() {
 	v.pair("tls.cert", "tls.key", v.TLS.Cert, v.TLS.Key)
 	if v.TLS.ClientCA != "" && v.TLS.Cert == "" {
 		v.problem("tls.client_ca", "needs a certificate of the service; set tls.cert and tls.key (--tls-cert, --tls-key)")
+	}
+	if v.TLS.ClientCRL != "" && v.TLS.ClientCA == "" {
+		v.problem("tls.client_crl", "needs the CA whose certificates it takes back; set tls.client_ca (--tls-client-ca)")
 	}
 }
 

@@ -6,10 +6,12 @@ import (
 	"log/slog"
 
 	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// newLogger returns the logger of a configuration. Its records carry the ids of the span in their context.
+// newLogger returns the logger of a configuration. Its records carry the ids of the span and the
+// principal in their context.
 func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
@@ -20,5 +22,5 @@ func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, error) {
 	if cfg.Format == "json" {
 		h = slog.NewJSONHandler(w, opts)
 	}
-	return slog.New(telemetry.LogHandler(h)), nil
+	return slog.New(auth.LogHandler(telemetry.LogHandler(h))), nil
 }

@@ -35,10 +35,11 @@ type Config struct {
 
 // Service is everything that `snapshotd serve` runs. Its methods are called once each, in this order: New, Open, Run.
 type Service struct {
-	cfg  *config.Config
-	conf Config
-	read *config.Config // as it was read, without limits
-	log  *slog.Logger
+	cfg   *config.Config
+	conf  Config
+	read  *config.Config // as it was read, without limits
+	rules *config.Access // in effect
+	log   *slog.Logger
 
 	events    *cluster.Events
 	telemetry *telemetry.Telemetry
@@ -62,7 +63,7 @@ func New(conf Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		cfg: conf.Config, conf: conf, read: conf.Config.LimitsAside(), log: log, events: &cluster.Events{},
+		cfg: conf.Config, conf: conf, read: conf.Config.LimitsAside(), rules: conf.Config.Access, log: log, events: &cluster.Events{},
 		stopLoops: func() {},
 	}, nil
 }
@@ -86,6 +87,9 @@ func (s *Service) open(ctx context.Context) error {
 	}
 	s.log.InfoContext(ctx, "service is starting", "version", s.conf.Version, "node", s.cfg.NodeName, "data_dir",
 		s.cfg.DataDir)
+	for _, w := range s.cfg.Warnings() {
+		s.log.WarnContext(ctx, "configuration has a risk", "warning", w)
+	}
 	s.closeLater("data directory", func(context.Context) error { return dir.close() })
 	if err := dir.emptySpool(); err != nil {
 		return err
@@ -119,14 +123,19 @@ func (s *Service) openServer(ctx context.Context) error {
 	for i, c := range s.clusters {
 		clusters[i] = server.Cluster{View: c, Operations: c}
 	}
+	s.telemetry.AddRefusals(ctx, string(server.RefusedHandshake), string(server.RefusedUnauthenticated),
+		string(server.RefusedDenied))
 	srv, err := server.New(server.Config{
-		Clusters:        clusters,
-		Events:          s.events,
-		Version:         s.conf.Version,
-		Metrics:         s.telemetry.MetricsHandler(),
-		GRPCAddr:        s.cfg.ListenGRPC,
-		HTTPAddr:        s.cfg.ListenHTTP,
-		TLS:             server.TLS{CertFile: s.cfg.TLS.Cert, KeyFile: s.cfg.TLS.Key, ClientCAFile: s.cfg.TLS.ClientCA},
+		Clusters: clusters,
+		Events:   s.events,
+		Version:  s.conf.Version,
+		Metrics:  s.telemetry.MetricsHandler(),
+		GRPCAddr: s.cfg.ListenGRPC,
+		HTTPAddr: s.cfg.ListenHTTP,
+		TLS: server.TLS{CertFile: s.cfg.TLS.Cert, KeyFile: s.cfg.TLS.Key, ClientCAFile: s.cfg.TLS.ClientCA,
+			ClientCRLFile: s.cfg.TLS.ClientCRL},
+		Access:          s.cfg.Access.Auth(),
+		Refused:         func(ctx context.Context, r server.Refusal) { s.telemetry.Refused(ctx, string(r)) },
 		ShutdownTimeout: s.cfg.ShutdownTimeout,
 		Drain:           s.drain,
 		Logger:          s.log,

@@ -54,6 +54,8 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonSnapshotUnreadable:  codes.DataLoss,
 	snapshot.ReasonManifestUntrusted:   codes.DataLoss,
 	snapshot.ReasonCancelled:           codes.Canceled,
+	snapshot.ReasonUnauthenticated:     codes.Unauthenticated,
+	snapshot.ReasonRoleMissing:         codes.PermissionDenied,
 	snapshot.ReasonInternal:            codes.Internal,
 }
 

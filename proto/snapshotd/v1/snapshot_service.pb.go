@@ -25,6 +25,64 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Role is what a caller may do with a cluster. Each one includes those before it. A call without the role that it needs is
+// PERMISSION_DENIED (ROLE_MISSING), and a cluster without any role looks as if it did not exist.
+type Role int32
+
+const (
+	// None.
+	Role_ROLE_UNSPECIFIED Role = 0
+	// Get, List, Watch.
+	Role_ROLE_VIEWER Role = 1
+	// Save, Reconcile, Verify, Prune, Update.
+	Role_ROLE_OPERATOR Role = 2
+	// Delete, Download, and an Update that takes a pin away.
+	Role_ROLE_ADMIN Role = 3
+)
+
+// Enum value maps for Role.
+var (
+	Role_name = map[int32]string{
+		0: "ROLE_UNSPECIFIED",
+		1: "ROLE_VIEWER",
+		2: "ROLE_OPERATOR",
+		3: "ROLE_ADMIN",
+	}
+	Role_value = map[string]int32{
+		"ROLE_UNSPECIFIED": 0,
+		"ROLE_VIEWER":      1,
+		"ROLE_OPERATOR":    2,
+		"ROLE_ADMIN":       3,
+	}
+)
+
+func (x Role) Enum() *Role {
+	p := new(Role)
+	*p = x
+	return p
+}
+
+func (x Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_snapshotd_v1_snapshot_service_proto_enumTypes[0].Descriptor()
+}
+
+func (Role) Type() protoreflect.EnumType {
+	return &file_snapshotd_v1_snapshot_service_proto_enumTypes[0]
+}
+
+func (x Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Role.Descriptor instead.
+func (Role) EnumDescriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{0}
+}
+
 // Type says what happened.
 type WatchResponse_Type int32
 
@@ -80,11 +138,11 @@ func (x WatchResponse_Type) String() string {
 }
 
 func (WatchResponse_Type) Descriptor() protoreflect.EnumDescriptor {
-	return file_snapshotd_v1_snapshot_service_proto_enumTypes[0].Descriptor()
+	return file_snapshotd_v1_snapshot_service_proto_enumTypes[1].Descriptor()
 }
 
 func (WatchResponse_Type) Type() protoreflect.EnumType {
-	return &file_snapshotd_v1_snapshot_service_proto_enumTypes[0]
+	return &file_snapshotd_v1_snapshot_service_proto_enumTypes[1]
 }
 
 func (x WatchResponse_Type) Number() protoreflect.EnumNumber {
@@ -93,7 +151,173 @@ func (x WatchResponse_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchResponse_Type.Descriptor instead.
 func (WatchResponse_Type) EnumDescriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{19, 0}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22, 0}
+}
+
+// WhoAmIRequest asks for the caller's own principal.
+type WhoAmIRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIRequest) Reset() {
+	*x = WhoAmIRequest{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIRequest) ProtoMessage() {}
+
+func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
+func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{0}
+}
+
+// WhoAmIResponse is a principal.
+type WhoAmIResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How it is known: "certificate", "token", "local" (this machine's users, over loopback), or "anyone" (whoever reaches a
+	// service that has no access rules).
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Its name: the SPIFFE id, subject or DNS name of its certificate, or the name of its token; empty for the other kinds.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// When its certificate or token expires; unset when it does not.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// The clusters on which it has a role, in the order of the configuration.
+	Clusters      []*ClusterRole `protobuf:"bytes,4,rep,name=clusters,proto3" json:"clusters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIResponse) Reset() {
+	*x = WhoAmIResponse{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIResponse) ProtoMessage() {}
+
+func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
+func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *WhoAmIResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *WhoAmIResponse) GetClusters() []*ClusterRole {
+	if x != nil {
+		return x.Clusters
+	}
+	return nil
+}
+
+// ClusterRole is a role on a cluster.
+type ClusterRole struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the cluster.
+	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// The role.
+	Role          Role `protobuf:"varint,2,opt,name=role,proto3,enum=snapshotd.v1.Role" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterRole) Reset() {
+	*x = ClusterRole{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterRole) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterRole) ProtoMessage() {}
+
+func (x *ClusterRole) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterRole.ProtoReflect.Descriptor instead.
+func (*ClusterRole) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ClusterRole) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ClusterRole) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
 }
 
 // SaveRequest asks for a snapshot.
@@ -116,7 +340,7 @@ type SaveRequest struct {
 
 func (x *SaveRequest) Reset() {
 	*x = SaveRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[0]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -128,7 +352,7 @@ func (x *SaveRequest) String() string {
 func (*SaveRequest) ProtoMessage() {}
 
 func (x *SaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[0]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -141,7 +365,7 @@ func (x *SaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveRequest.ProtoReflect.Descriptor instead.
 func (*SaveRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{0}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SaveRequest) GetCluster() string {
@@ -192,7 +416,7 @@ type SaveResponse struct {
 
 func (x *SaveResponse) Reset() {
 	*x = SaveResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[1]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -204,7 +428,7 @@ func (x *SaveResponse) String() string {
 func (*SaveResponse) ProtoMessage() {}
 
 func (x *SaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[1]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -217,7 +441,7 @@ func (x *SaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveResponse.ProtoReflect.Descriptor instead.
 func (*SaveResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{1}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SaveResponse) GetSnapshot() *Snapshot {
@@ -254,7 +478,7 @@ type ReconcileRequest struct {
 
 func (x *ReconcileRequest) Reset() {
 	*x = ReconcileRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[2]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -266,7 +490,7 @@ func (x *ReconcileRequest) String() string {
 func (*ReconcileRequest) ProtoMessage() {}
 
 func (x *ReconcileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[2]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -279,7 +503,7 @@ func (x *ReconcileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconcileRequest.ProtoReflect.Descriptor instead.
 func (*ReconcileRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{2}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReconcileRequest) GetCluster() string {
@@ -321,7 +545,7 @@ type ReconcileResponse struct {
 
 func (x *ReconcileResponse) Reset() {
 	*x = ReconcileResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[3]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +557,7 @@ func (x *ReconcileResponse) String() string {
 func (*ReconcileResponse) ProtoMessage() {}
 
 func (x *ReconcileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[3]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +570,7 @@ func (x *ReconcileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconcileResponse.ProtoReflect.Descriptor instead.
 func (*ReconcileResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{3}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReconcileResponse) GetBackends() []*BackendReconciliation {
@@ -390,7 +614,7 @@ type BackendReconciliation struct {
 
 func (x *BackendReconciliation) Reset() {
 	*x = BackendReconciliation{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[4]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +626,7 @@ func (x *BackendReconciliation) String() string {
 func (*BackendReconciliation) ProtoMessage() {}
 
 func (x *BackendReconciliation) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[4]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +639,7 @@ func (x *BackendReconciliation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackendReconciliation.ProtoReflect.Descriptor instead.
 func (*BackendReconciliation) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{4}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BackendReconciliation) GetCluster() string {
@@ -520,7 +744,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[5]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +756,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[5]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +769,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{5}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListRequest) GetCluster() string {
@@ -618,7 +842,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[6]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +854,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[6]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +867,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{6}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListResponse) GetSnapshots() []*Snapshot {
@@ -673,7 +897,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +909,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +922,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{7}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetRequest) GetCluster() string {
@@ -726,7 +950,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +962,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +975,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{8}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetResponse) GetSnapshot() *Snapshot {
@@ -779,7 +1003,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +1015,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +1028,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{9}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VerifyRequest) GetCluster() string {
@@ -852,7 +1076,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +1088,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +1101,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VerifyResponse) GetBackend() string {
@@ -924,7 +1148,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1160,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1173,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchRequest) GetCluster() string {
@@ -987,7 +1211,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1223,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1236,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UpdateRequest) GetSnapshot() *Snapshot {
@@ -1040,7 +1264,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1276,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1289,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UpdateResponse) GetSnapshot() *Snapshot {
@@ -1092,7 +1316,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1328,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1341,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteRequest) GetCluster() string {
@@ -1159,7 +1383,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1395,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1408,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteResponse) GetSnapshot() *Snapshot {
@@ -1209,7 +1433,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1445,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1458,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{16}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PruneRequest) GetCluster() string {
@@ -1269,7 +1493,7 @@ type PruneResponse struct {
 
 func (x *PruneResponse) Reset() {
 	*x = PruneResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1505,7 @@ func (x *PruneResponse) String() string {
 func (*PruneResponse) ProtoMessage() {}
 
 func (x *PruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1518,7 @@ func (x *PruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneResponse.ProtoReflect.Descriptor instead.
 func (*PruneResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PruneResponse) GetDecisions() []*PruneDecision {
@@ -1327,7 +1551,7 @@ type PruneDecision struct {
 
 func (x *PruneDecision) Reset() {
 	*x = PruneDecision{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1563,7 @@ func (x *PruneDecision) String() string {
 func (*PruneDecision) ProtoMessage() {}
 
 func (x *PruneDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1576,7 @@ func (x *PruneDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneDecision.ProtoReflect.Descriptor instead.
 func (*PruneDecision) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{18}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PruneDecision) GetName() string {
@@ -1435,7 +1659,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1671,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1684,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{19}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WatchResponse) GetType() WatchResponse_Type {
@@ -1555,7 +1779,7 @@ type DownloadRequest struct {
 
 func (x *DownloadRequest) Reset() {
 	*x = DownloadRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1791,7 @@ func (x *DownloadRequest) String() string {
 func (*DownloadRequest) ProtoMessage() {}
 
 func (x *DownloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1804,7 @@ func (x *DownloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadRequest.ProtoReflect.Descriptor instead.
 func (*DownloadRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{20}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DownloadRequest) GetCluster() string {
@@ -1631,7 +1855,7 @@ type DownloadResponse struct {
 
 func (x *DownloadResponse) Reset() {
 	*x = DownloadResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1867,7 @@ func (x *DownloadResponse) String() string {
 func (*DownloadResponse) ProtoMessage() {}
 
 func (x *DownloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1880,7 @@ func (x *DownloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadResponse.ProtoReflect.Descriptor instead.
 func (*DownloadResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{21}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DownloadResponse) GetHeader() *DownloadHeader {
@@ -1698,7 +1922,7 @@ type DownloadHeader struct {
 
 func (x *DownloadHeader) Reset() {
 	*x = DownloadHeader{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1934,7 @@ func (x *DownloadHeader) String() string {
 func (*DownloadHeader) ProtoMessage() {}
 
 func (x *DownloadHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1947,7 @@ func (x *DownloadHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadHeader.ProtoReflect.Descriptor instead.
 func (*DownloadHeader) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DownloadHeader) GetCluster() string {
@@ -1786,7 +2010,17 @@ var File_snapshotd_v1_snapshot_service_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\n" +
-	"#snapshotd/v1/snapshot_service.proto\x12\fsnapshotd.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xfd\x01\n" +
+	"#snapshotd/v1/snapshot_service.proto\x12\fsnapshotd.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\x0f\n" +
+	"\rWhoAmIRequest\"\xac\x01\n" +
+	"\x0eWhoAmIResponse\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12;\n" +
+	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x125\n" +
+	"\bclusters\x18\x04 \x03(\v2\x19.snapshotd.v1.ClusterRoleR\bclusters\"O\n" +
+	"\vClusterRole\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12&\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x12.snapshotd.v1.RoleR\x04role\"\xfd\x01\n" +
 	"\vSaveRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1f\n" +
 	"\vname_prefix\x18\x02 \x01(\tR\n" +
@@ -1930,7 +2164,13 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"totalBytes\x12\x16\n" +
 	"\x06sha256\x18\x06 \x01(\tR\x06sha256\x12!\n" +
 	"\fsha256_bytes\x18\a \x01(\x03R\vsha256Bytes\x12\x1b\n" +
-	"\tfile_name\x18\b \x01(\tR\bfileName2\xe4\v\n" +
+	"\tfile_name\x18\b \x01(\tR\bfileName*P\n" +
+	"\x04Role\x12\x14\n" +
+	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vROLE_VIEWER\x10\x01\x12\x11\n" +
+	"\rROLE_OPERATOR\x10\x02\x12\x0e\n" +
+	"\n" +
+	"ROLE_ADMIN\x10\x032\xbd\f\n" +
 	"\x0fSnapshotService\x12\x88\x01\n" +
 	"\x04Save\x12\x19.snapshotd.v1.SaveRequest\x1a\x1a.snapshotd.v1.SaveResponse\"I\x82\xd3\xe4\x93\x02C:\x01*Z*:\x01*\"%/v1/clusters/{cluster}/snapshots:save\"\x12/v1/snapshots:save\x12\xa1\x01\n" +
 	"\tReconcile\x12\x1e.snapshotd.v1.ReconcileRequest\x1a\x1f.snapshotd.v1.ReconcileResponse\"S\x82\xd3\xe4\x93\x02M:\x01*Z/:\x01*\"*/v1/clusters/{cluster}/snapshots:reconcile\"\x17/v1/snapshots:reconcile\x12x\n" +
@@ -1942,7 +2182,9 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\x06Verify\x12\x1b.snapshotd.v1.VerifyRequest\x1a\x1c.snapshotd.v1.VerifyResponse\"[\x82\xd3\xe4\x93\x02U:\x01*Z3:\x01*\"./v1/clusters/{cluster}/snapshots/{name}:verify\"\x1b/v1/snapshots/{name}:verify0\x01\x12\xa6\x01\n" +
 	"\bDownload\x12\x1d.snapshotd.v1.DownloadRequest\x1a\x1e.snapshotd.v1.DownloadResponse\"Y\x82\xd3\xe4\x93\x02SZ2\x120/v1/clusters/{cluster}/snapshots/{name}:download\x12\x1d/v1/snapshots/{name}:download0\x01\x12w\n" +
 	"\x05Watch\x12\x1a.snapshotd.v1.WatchRequest\x1a\x1b.snapshotd.v1.WatchResponse\"3\x82\xd3\xe4\x93\x02-Z\x1f\x12\x1d/v1/clusters/{cluster}/events\x12\n" +
-	"/v1/events0\x01B?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
+	"/v1/events0\x01\x12W\n" +
+	"\x06WhoAmI\x12\x1b.snapshotd.v1.WhoAmIRequest\x1a\x1c.snapshotd.v1.WhoAmIResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/whoamiB?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
 
 var (
 	file_snapshotd_v1_snapshot_service_proto_rawDescOnce sync.Once
@@ -1956,91 +2198,100 @@ func file_snapshotd_v1_snapshot_service_proto_rawDescGZIP() []byte {
 	return file_snapshotd_v1_snapshot_service_proto_rawDescData
 }
 
-var file_snapshotd_v1_snapshot_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_snapshotd_v1_snapshot_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
-	(WatchResponse_Type)(0),       // 0: snapshotd.v1.WatchResponse.Type
-	(*SaveRequest)(nil),           // 1: snapshotd.v1.SaveRequest
-	(*SaveResponse)(nil),          // 2: snapshotd.v1.SaveResponse
-	(*ReconcileRequest)(nil),      // 3: snapshotd.v1.ReconcileRequest
-	(*ReconcileResponse)(nil),     // 4: snapshotd.v1.ReconcileResponse
-	(*BackendReconciliation)(nil), // 5: snapshotd.v1.BackendReconciliation
-	(*ListRequest)(nil),           // 6: snapshotd.v1.ListRequest
-	(*ListResponse)(nil),          // 7: snapshotd.v1.ListResponse
-	(*GetRequest)(nil),            // 8: snapshotd.v1.GetRequest
-	(*GetResponse)(nil),           // 9: snapshotd.v1.GetResponse
-	(*VerifyRequest)(nil),         // 10: snapshotd.v1.VerifyRequest
-	(*VerifyResponse)(nil),        // 11: snapshotd.v1.VerifyResponse
-	(*WatchRequest)(nil),          // 12: snapshotd.v1.WatchRequest
-	(*UpdateRequest)(nil),         // 13: snapshotd.v1.UpdateRequest
-	(*UpdateResponse)(nil),        // 14: snapshotd.v1.UpdateResponse
-	(*DeleteRequest)(nil),         // 15: snapshotd.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 16: snapshotd.v1.DeleteResponse
-	(*PruneRequest)(nil),          // 17: snapshotd.v1.PruneRequest
-	(*PruneResponse)(nil),         // 18: snapshotd.v1.PruneResponse
-	(*PruneDecision)(nil),         // 19: snapshotd.v1.PruneDecision
-	(*WatchResponse)(nil),         // 20: snapshotd.v1.WatchResponse
-	(*DownloadRequest)(nil),       // 21: snapshotd.v1.DownloadRequest
-	(*DownloadResponse)(nil),      // 22: snapshotd.v1.DownloadResponse
-	(*DownloadHeader)(nil),        // 23: snapshotd.v1.DownloadHeader
-	nil,                           // 24: snapshotd.v1.SaveRequest.LabelsEntry
-	nil,                           // 25: snapshotd.v1.ListRequest.LabelsEntry
-	(*Snapshot)(nil),              // 26: snapshotd.v1.Snapshot
-	(*status.Status)(nil),         // 27: google.rpc.Status
-	(Snapshot_State)(0),           // 28: snapshotd.v1.Snapshot.State
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(Verification_Level)(0),       // 30: snapshotd.v1.Verification.Level
-	(*fieldmaskpb.FieldMask)(nil), // 31: google.protobuf.FieldMask
+	(Role)(0),                     // 0: snapshotd.v1.Role
+	(WatchResponse_Type)(0),       // 1: snapshotd.v1.WatchResponse.Type
+	(*WhoAmIRequest)(nil),         // 2: snapshotd.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),        // 3: snapshotd.v1.WhoAmIResponse
+	(*ClusterRole)(nil),           // 4: snapshotd.v1.ClusterRole
+	(*SaveRequest)(nil),           // 5: snapshotd.v1.SaveRequest
+	(*SaveResponse)(nil),          // 6: snapshotd.v1.SaveResponse
+	(*ReconcileRequest)(nil),      // 7: snapshotd.v1.ReconcileRequest
+	(*ReconcileResponse)(nil),     // 8: snapshotd.v1.ReconcileResponse
+	(*BackendReconciliation)(nil), // 9: snapshotd.v1.BackendReconciliation
+	(*ListRequest)(nil),           // 10: snapshotd.v1.ListRequest
+	(*ListResponse)(nil),          // 11: snapshotd.v1.ListResponse
+	(*GetRequest)(nil),            // 12: snapshotd.v1.GetRequest
+	(*GetResponse)(nil),           // 13: snapshotd.v1.GetResponse
+	(*VerifyRequest)(nil),         // 14: snapshotd.v1.VerifyRequest
+	(*VerifyResponse)(nil),        // 15: snapshotd.v1.VerifyResponse
+	(*WatchRequest)(nil),          // 16: snapshotd.v1.WatchRequest
+	(*UpdateRequest)(nil),         // 17: snapshotd.v1.UpdateRequest
+	(*UpdateResponse)(nil),        // 18: snapshotd.v1.UpdateResponse
+	(*DeleteRequest)(nil),         // 19: snapshotd.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 20: snapshotd.v1.DeleteResponse
+	(*PruneRequest)(nil),          // 21: snapshotd.v1.PruneRequest
+	(*PruneResponse)(nil),         // 22: snapshotd.v1.PruneResponse
+	(*PruneDecision)(nil),         // 23: snapshotd.v1.PruneDecision
+	(*WatchResponse)(nil),         // 24: snapshotd.v1.WatchResponse
+	(*DownloadRequest)(nil),       // 25: snapshotd.v1.DownloadRequest
+	(*DownloadResponse)(nil),      // 26: snapshotd.v1.DownloadResponse
+	(*DownloadHeader)(nil),        // 27: snapshotd.v1.DownloadHeader
+	nil,                           // 28: snapshotd.v1.SaveRequest.LabelsEntry
+	nil,                           // 29: snapshotd.v1.ListRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*Snapshot)(nil),              // 31: snapshotd.v1.Snapshot
+	(*status.Status)(nil),         // 32: google.rpc.Status
+	(Snapshot_State)(0),           // 33: snapshotd.v1.Snapshot.State
+	(Verification_Level)(0),       // 34: snapshotd.v1.Verification.Level
+	(*fieldmaskpb.FieldMask)(nil), // 35: google.protobuf.FieldMask
 }
 var file_snapshotd_v1_snapshot_service_proto_depIdxs = []int32{
-	24, // 0: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
-	26, // 1: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	5,  // 2: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
-	27, // 3: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
-	28, // 4: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
-	25, // 5: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
-	29, // 6: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
-	29, // 7: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
-	26, // 8: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
-	26, // 9: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	30, // 10: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
-	26, // 11: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	26, // 12: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
-	31, // 13: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
-	26, // 14: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	26, // 15: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	19, // 16: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
-	29, // 17: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
-	27, // 18: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
-	0,  // 19: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
-	29, // 20: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	26, // 21: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	23, // 22: snapshotd.v1.DownloadResponse.header:type_name -> snapshotd.v1.DownloadHeader
-	1,  // 23: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
-	3,  // 24: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
-	6,  // 25: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
-	8,  // 26: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
-	13, // 27: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
-	15, // 28: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
-	17, // 29: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
-	10, // 30: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
-	21, // 31: snapshotd.v1.SnapshotService.Download:input_type -> snapshotd.v1.DownloadRequest
-	12, // 32: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
-	2,  // 33: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
-	4,  // 34: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
-	7,  // 35: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
-	9,  // 36: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
-	14, // 37: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
-	16, // 38: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
-	18, // 39: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
-	11, // 40: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
-	22, // 41: snapshotd.v1.SnapshotService.Download:output_type -> snapshotd.v1.DownloadResponse
-	20, // 42: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
-	33, // [33:43] is the sub-list for method output_type
-	23, // [23:33] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	30, // 0: snapshotd.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
+	4,  // 1: snapshotd.v1.WhoAmIResponse.clusters:type_name -> snapshotd.v1.ClusterRole
+	0,  // 2: snapshotd.v1.ClusterRole.role:type_name -> snapshotd.v1.Role
+	28, // 3: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
+	31, // 4: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	9,  // 5: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
+	32, // 6: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
+	33, // 7: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
+	29, // 8: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
+	30, // 9: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
+	30, // 10: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
+	31, // 11: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
+	31, // 12: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	34, // 13: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
+	31, // 14: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	31, // 15: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
+	35, // 16: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	31, // 17: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	31, // 18: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	23, // 19: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
+	30, // 20: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
+	32, // 21: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
+	1,  // 22: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
+	30, // 23: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	31, // 24: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	27, // 25: snapshotd.v1.DownloadResponse.header:type_name -> snapshotd.v1.DownloadHeader
+	5,  // 26: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
+	7,  // 27: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
+	10, // 28: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
+	12, // 29: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
+	17, // 30: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
+	19, // 31: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
+	21, // 32: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
+	14, // 33: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
+	25, // 34: snapshotd.v1.SnapshotService.Download:input_type -> snapshotd.v1.DownloadRequest
+	16, // 35: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
+	2,  // 36: snapshotd.v1.SnapshotService.WhoAmI:input_type -> snapshotd.v1.WhoAmIRequest
+	6,  // 37: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
+	8,  // 38: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
+	11, // 39: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
+	13, // 40: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
+	18, // 41: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
+	20, // 42: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
+	22, // 43: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
+	15, // 44: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
+	26, // 45: snapshotd.v1.SnapshotService.Download:output_type -> snapshotd.v1.DownloadResponse
+	24, // 46: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
+	3,  // 47: snapshotd.v1.SnapshotService.WhoAmI:output_type -> snapshotd.v1.WhoAmIResponse
+	37, // [37:48] is the sub-list for method output_type
+	26, // [26:37] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_service_proto_init() }
@@ -2054,8 +2305,8 @@ func file_snapshotd_v1_snapshot_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_snapshot_service_proto_rawDesc), len(file_snapshotd_v1_snapshot_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   25,
+			NumEnums:      2,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

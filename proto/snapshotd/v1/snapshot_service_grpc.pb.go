@@ -29,6 +29,7 @@ const (
 	SnapshotService_Verify_FullMethodName    = "/snapshotd.v1.SnapshotService/Verify"
 	SnapshotService_Download_FullMethodName  = "/snapshotd.v1.SnapshotService/Download"
 	SnapshotService_Watch_FullMethodName     = "/snapshotd.v1.SnapshotService/Watch"
+	SnapshotService_WhoAmI_FullMethodName    = "/snapshotd.v1.SnapshotService/WhoAmI"
 )
 
 // SnapshotServiceClient is the client API for SnapshotService service.
@@ -104,6 +105,9 @@ type SnapshotServiceClient interface {
 	// at all can be. While the catalog's etcd does not answer, the stream goes on with what this replica does, and catches up by
 	// itself. A resume_token that is too old is ABORTED (WATCH_EXPIRED): list, then watch anew.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+	// WhoAmI says as whom the service knows the caller, and which roles it has. A caller without any role may ask, too; one that is
+	// not known gets UNAUTHENTICATED.
+	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 }
 
 type snapshotServiceClient struct {
@@ -241,6 +245,16 @@ func (c *snapshotServiceClient) Watch(ctx context.Context, in *WatchRequest, opt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SnapshotService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 
+func (c *snapshotServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhoAmIResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_WhoAmI_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SnapshotServiceServer is the server API for SnapshotService service.
 // All implementations must embed UnimplementedSnapshotServiceServer
 // for forward compatibility.
@@ -314,6 +328,9 @@ type SnapshotServiceServer interface {
 	// at all can be. While the catalog's etcd does not answer, the stream goes on with what this replica does, and catches up by
 	// itself. A resume_token that is too old is ABORTED (WATCH_EXPIRED): list, then watch anew.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	// WhoAmI says as whom the service knows the caller, and which roles it has. A caller without any role may ask, too; one that is
+	// not known gets UNAUTHENTICATED.
+	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	mustEmbedUnimplementedSnapshotServiceServer()
 }
 
@@ -353,6 +370,9 @@ func (UnimplementedSnapshotServiceServer) Download(*DownloadRequest, grpc.Server
 }
 func (UnimplementedSnapshotServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedSnapshotServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
 }
 func (UnimplementedSnapshotServiceServer) mustEmbedUnimplementedSnapshotServiceServer() {}
 func (UnimplementedSnapshotServiceServer) testEmbeddedByValue()                         {}
@@ -534,6 +554,24 @@ func _SnapshotService_Watch_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SnapshotService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
 
+func _SnapshotService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhoAmIRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).WhoAmI(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_WhoAmI_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).WhoAmI(ctx, req.(*WhoAmIRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SnapshotService_ServiceDesc is the grpc.ServiceDesc for SnapshotService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -568,6 +606,10 @@ var SnapshotService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Prune",
 			Handler:    _SnapshotService_Prune_Handler,
+		},
+		{
+			MethodName: "WhoAmI",
+			Handler:    _SnapshotService_WhoAmI_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

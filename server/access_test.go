@@ -1,0 +1,640 @@
+package server_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const (
+	hiddenName = "treasury"         // the cluster on which all but one have no role
+	everywhere = "token everywhere" // the one that may look at all clusters
+)
+
+// person is a caller.
+type person struct {
+	name  string
+	cert  *tls.Certificate
+	token string
+}
+
+// guardedServer is a service with access rules, two clusters, and people.
+type guardedServer struct {
+	*running
+	ca      *authority
+	access  *auth.Access
+	crl     string        // file of revoked certificates
+	asked   atomic.Int64  // calls of the domain
+	refused sync.Map      // counters by refusal
+	broken  chan struct{} // has one for each handshake that has failed
+}
+
+// allOf is a cluster that notes whether it was asked anything.
+func (g *guardedServer) allOf(name string) *fakeCluster {
+	var mu sync.Mutex
+	var what []any
+	c := asked(name, &what)
+	rec := &snapshot.Record{Snapshot: *inState(snapshot.StateReady, snapshot.Snapshot{Name: "a", Cluster: name})}
+	note := func() { g.asked.Add(1) }
+	c.save = func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
+		note()
+		return cluster.SaveResult{Snapshot: &rec.Snapshot}, nil
+	}
+	c.reconcile = func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
+		note()
+		return nil, nil
+	}
+	c.get = func(context.Context, string) (*snapshot.Record, error) { note(); return rec, nil }
+	c.list = func(context.Context, snapshot.Query) (snapshot.Page, error) {
+		note()
+		return snapshot.Page{Records: []*snapshot.Record{rec}}, nil
+	}
+	c.update = func(context.Context, cluster.UpdateRequest) (*snapshot.Record, error) { note(); return rec, nil }
+	c.remove = func(context.Context, cluster.DeleteRequest) (*snapshot.Record, error) { note(); return nil, nil }
+	c.prune = func(context.Context, cluster.PruneRequest) ([]cluster.Decision, error) { note(); return nil, nil }
+	c.verify = func(context.Context, cluster.VerifyRequest) (*snapshot.Record, error) { note(); return rec, nil }
+	c.download = func(context.Context, cluster.DownloadRequest) (*cluster.Download, error) {
+		note()
+		return nil, snapshot.ReasonSnapshotNotFound.New("there is none")
+	}
+	c.follow = func(ctx context.Context, _ snapshot.Position, yield func(snapshot.Moment, error) bool) {
+		mu.Lock()
+		note()
+		mu.Unlock()
+		yield(snapshot.Moment{}, snapshot.ReasonWatchExpired.New("the end"))
+	}
+	return c
+}
+
+// guardedService starts a service whose rules give tokens, certificates and, with local, this machine roles on the cluster prod.
+func guardedService(t *testing.T, clusters ...*fakeCluster) *guardedServer {
+	t.Helper()
+	g := &guardedServer{ca: newAuthority(t), broken: make(chan struct{}, 16)}
+	files := tlsFiles(t, g.ca)
+	files.ClientCAFile = filepath.Join(t.TempDir(), "ca.crt")
+	files.ClientCRLFile = filepath.Join(t.TempDir(), "crl")
+	write(t, files.ClientCAFile, g.ca.pem)
+	write(t, files.ClientCRLFile, g.ca.revoke(t))
+	g.crl = files.ClientCRLFile
+	g.access = &auth.Access{
+		TokensFile: filepath.Join(t.TempDir(), "tokens"), Reflection: auth.Viewer, Metrics: auth.Viewer, Console: auth.Viewer,
+	}
+	for _, role := range []auth.Role{auth.Viewer, auth.Operator, auth.Admin} {
+		g.access.Rules = append(g.access.Rules, auth.Rule{
+			Role: role, Clusters: []string{"prod"}, Subjects: []string{"CN=" + role.String()}, Tokens: []string{role.String()},
+		})
+	}
+	g.access.Rules = append(g.access.Rules, auth.Rule{Role: auth.Viewer, Tokens: []string{"everywhere"}})
+	if err := auth.ChangeTokens(g.access.TokensFile, func(all []auth.Token) ([]auth.Token, error) { return all, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(clusters) == 0 {
+		clusters = []*fakeCluster{g.allOf("prod"), g.allOf(hiddenName)}
+	}
+	g.running = run(t, server.Config{
+		TLS: files, Access: g.access,
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, hiddenName) }),
+		Refused: func(_ context.Context, r server.Refusal) {
+			n, _ := g.refused.LoadOrStore(r, new(atomic.Int64))
+			n.(*atomic.Int64).Add(1)
+			if r == server.RefusedHandshake {
+				g.broken <- struct{}{}
+			}
+		},
+	}, clusters...)
+	return g
+}
+
+// count returns how many callers were refused.
+func (g *guardedServer) count(r server.Refusal) int64 {
+	n, ok := g.refused.Load(r)
+	if !ok {
+		return 0
+	}
+	return n.(*atomic.Int64).Load()
+}
+
+// withToken returns a person with a new token.
+func (g *guardedServer) withToken(t *testing.T, name string) person {
+	t.Helper()
+	tok, secret := auth.NewToken(name, time.Now(), time.Time{})
+	err := auth.ChangeTokens(g.access.TokensFile, func(all []auth.Token) ([]auth.Token, error) { return append(all, tok), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return person{name: "token " + name, token: secret}
+}
+
+// withCertificate returns a person with a new certificate.
+func (g *guardedServer) withCertificate(t *testing.T, name string, serial int64) person {
+	t.Helper()
+	pair, err := tls.X509KeyPair(g.ca.issueTo(t, name, serial))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return person{name: "certificate " + name, cert: &pair}
+}
+
+func (g *guardedServer) tls(p person) *tls.Config {
+	cfg := &tls.Config{RootCAs: g.ca.pool(), MinVersion: tls.VersionTLS12}
+	if p.cert != nil {
+		cfg.Certificates = []tls.Certificate{*p.cert}
+	}
+	return cfg
+}
+
+// bearerToken sends a token with each call.
+type bearerToken string
+
+func (b bearerToken) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+}
+func (bearerToken) RequireTransportSecurity() bool { return true }
+
+func (g *guardedServer) connect(t *testing.T, p person) *grpc.ClientConn {
+	t.Helper()
+	opts := []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(g.tls(p)))}
+	if p.token != "" {
+		opts = append(opts, grpc.WithPerRPCCredentials(bearerToken(p.token)))
+	}
+	return g.dial(t, opts...)
+}
+
+func (g *guardedServer) as(t *testing.T, p person) snapshotdv1.SnapshotServiceClient {
+	t.Helper()
+	return snapshotdv1.NewSnapshotServiceClient(g.connect(t, p))
+}
+
+// browse returns a function that asks over HTTP as a person.
+func (g *guardedServer) browse(t *testing.T, p person) func(method, path, body string, headers ...string) (int, string) {
+	t.Helper()
+	tr := &http.Transport{TLSClientConfig: g.tls(p), ForceAttemptHTTP2: true}
+	t.Cleanup(tr.CloseIdleConnections)
+	client := &http.Client{Transport: tr}
+	return func(method, path, body string, headers ...string) (int, string) {
+		t.Helper()
+		req := g.request(t, method, path, body, headers...)
+		req.URL.Scheme = "https"
+		if p.token != "" && req.Header.Get("Authorization") == "" {
+			req.Header.Set("Authorization", "Bearer "+p.token)
+		}
+		resp, text := do(t, client, req)
+		return resp.code, text
+	}
+}
+
+// attempt is a row of the table: something that a caller may try.
+type attempt struct {
+	what string
+	rpc  func(t *testing.T, conn *grpc.ClientConn) error
+	ask  [3]string // method, path and body over HTTP, instead of rpc
+	ours bool      // it asks the domain when it is allowed
+}
+
+// rpcAttempts are all RPCs, about each cluster, as the service describes itself.
+func rpcAttempts(t *testing.T) []attempt {
+	t.Helper()
+	var all []attempt
+	methods := snapshotdv1.File_snapshotd_v1_snapshot_service_proto.Services().ByName("SnapshotService").Methods()
+	for i := range methods.Len() {
+		m := methods.Get(i)
+		for _, about := range []string{"prod", hiddenName, ""} {
+			for _, pinned := range []bool{true, false} {
+				if m.Name() != "Update" && !pinned {
+					continue
+				}
+				what := fmt.Sprintf("%s %s", m.Name(), cmp.Or(about, "-"))
+				if !pinned {
+					what = fmt.Sprintf("Update (unpin) %s", cmp.Or(about, "-"))
+				}
+				all = append(all, attempt{
+					what: what, ours: m.Name() != "WhoAmI",
+					rpc: func(t *testing.T, conn *grpc.ClientConn) error { return invoke(t, conn, m, about, pinned) },
+				})
+			}
+		}
+	}
+	return append(all,
+		attempt{what: "health", rpc: func(t *testing.T, conn *grpc.ClientConn) error {
+			_, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+			return err
+		}},
+		attempt{what: "reflection", rpc: func(t *testing.T, conn *grpc.ClientConn) error {
+			stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
+			if err != nil {
+				return err
+			}
+			_ = stream.Send(&reflectionpb.ServerReflectionRequest{
+				MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{},
+			}) // the error is that of Recv
+			_, err = stream.Recv()
+			return err
+		}},
+	)
+}
+
+// invoke calls an RPC by its description.
+func invoke(t *testing.T, conn *grpc.ClientConn, m protoreflect.MethodDescriptor, about string, pinned bool) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	message := func(d protoreflect.MessageDescriptor) proto.Message {
+		kind, err := protoregistry.GlobalTypes.FindMessageByName(d.FullName())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kind.New().Interface()
+	}
+	req, resp := message(m.Input()), message(m.Output())
+	text := fmt.Sprintf(`{"cluster":%q,"name":"a"}`, about)
+	if m.Name() == "Update" {
+		text = fmt.Sprintf(`{"snapshot":{"cluster":%q,"name":"a","pinned":%v},"updateMask":"pinned"}`, about, pinned)
+	}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(text), req); err != nil {
+		t.Fatal(err)
+	}
+	full := "/" + string(m.Parent().FullName()) + "/" + string(m.Name())
+	if !m.IsStreamingServer() {
+		return conn.Invoke(ctx, full, req, resp)
+	}
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, full)
+	if err == nil {
+		_ = stream.SendMsg(req) // the error is that of RecvMsg
+		_ = stream.CloseSend()
+		for err == nil {
+			err = stream.RecvMsg(resp)
+		}
+	}
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+var inPath = regexp.MustCompile(`\{([a-z.]+)\}`)
+
+// httpAttempts are all paths of the API, about each cluster, and all pages.
+func httpAttempts() []attempt {
+	var all []attempt
+	add := func(rule *annotations.HttpRule, ours bool) {
+		method, path := "GET", rule.GetGet()
+		switch {
+		case rule.GetPost() != "":
+			method, path = "POST", rule.GetPost()
+		case rule.GetPatch() != "":
+			method, path = "PATCH", rule.GetPatch()
+		case rule.GetDelete() != "":
+			method, path = "DELETE", rule.GetDelete()
+		}
+		bodies := map[string][]string{"POST": {"{}"}, "PATCH": {`{"pinned":true}`, `{"pinned":false}`}}[method]
+		if bodies == nil {
+			bodies = []string{""}
+		}
+		for _, about := range []string{"prod", hiddenName} {
+			for _, body := range bodies {
+				full := inPath.ReplaceAllStringFunc(path, func(field string) string {
+					if strings.Contains(field, "cluster") {
+						return about
+					}
+					return "a"
+				})
+				a := attempt{what: strings.TrimSpace(method + " " + full + " " + strings.Trim(body, "{}")), ours: ours}
+				a.ask = [3]string{method, full, body}
+				if !slices.ContainsFunc(all, func(b attempt) bool { return b.what == a.what }) {
+					all = append(all, a)
+				}
+			}
+		}
+	}
+	methods := snapshotdv1.File_snapshotd_v1_snapshot_service_proto.Services().ByName("SnapshotService").Methods()
+	for i := range methods.Len() {
+		rule, _ := proto.GetExtension(methods.Get(i).Options(), annotations.E_Http).(*annotations.HttpRule)
+		for _, r := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+			add(r, methods.Get(i).Name() != "WhoAmI")
+		}
+	}
+	for _, path := range []string{
+		"/", "/console/main.js", "/console/overview", "/metrics", "/healthz", "/readyz", "/v1/nothing", "/nothing",
+	} {
+		all = append(all, attempt{
+			what: "GET " + path, ask: [3]string{"GET", path, ""}, ours: path == "/console/overview",
+		})
+	}
+	return all
+}
+
+var reasonIn = regexp.MustCompile(`"reason":"([A-Z_]+)"`)
+
+// outcome tells how an attempt ended, in a word.
+func (g *guardedServer) outcome(
+	t *testing.T, a attempt, p person, conn *grpc.ClientConn, browse func(method, path, body string, headers ...string) (int, string),
+) string {
+	t.Helper()
+	before := g.asked.Load()
+	var reason, text string
+	code := 200
+	if a.rpc != nil {
+		if err := a.rpc(t, conn); err != nil {
+			reason, text = string(wire.DetailsOf(err).Reason), err.Error()
+		}
+	} else {
+		code, text = browse(a.ask[0], a.ask[1], a.ask[2])
+		if m := reasonIn.FindStringSubmatch(text); m != nil {
+			reason = m[1]
+		}
+	}
+	word := "allowed"
+	switch {
+	case reason == "UNAUTHENTICATED":
+		word = "unknown"
+	case reason == "ROLE_MISSING":
+		word = "denied"
+	case reason == "CLUSTER_NOT_FOUND":
+		word = "hidden"
+	case reason == "INVALID_ARGUMENT":
+		word = "which?"
+	case code == 404 && reason == "" || reason == "NO_SUCH_PATH":
+		word = "nothing"
+	}
+	if asked := g.asked.Load() > before; asked != (word == "allowed" && a.ours) {
+		t.Errorf("%s as %s is %s, and the domain was asked: %v (%s)", a.what, p.name, word, asked, text)
+	}
+	text = strings.NewReplacer(`no cluster "`+hiddenName, "", `no cluster \"`+hiddenName, "").Replace(text)
+	if strings.Contains(text, hiddenName) && p.name != everywhere {
+		t.Errorf("%s as %s tells of a hidden cluster: %s", a.what, p.name, text)
+	}
+	if word == "unknown" && strings.Contains(text, "prod") {
+		t.Errorf("%s as %s tells somebody unknown of a cluster: %s", a.what, p.name, text)
+	}
+	return word
+}
+
+// TestWhoMayDoWhat compares all that people can try with a table: each RPC, each path and each page, as three of each
+// kind of principals, one without a role, and nobody.
+func TestWhoMayDoWhat(t *testing.T) {
+	g := guardedService(t)
+	roles := []string{"viewer", "operator", "admin"}
+	people := []person{{name: "nobody"}, g.withCertificate(t, "stranger", 90), g.withToken(t, "stranger")}
+	for i, role := range roles {
+		people = append(people, g.withCertificate(t, role, int64(100+i)))
+	}
+	for _, role := range roles {
+		people = append(people, g.withToken(t, role))
+	}
+	people = append(people, g.withToken(t, "everywhere"))
+	for _, role := range roles {
+		people = append(people, person{name: "local " + role})
+	}
+	attempts := append(rpcAttempts(t), httpAttempts()...)
+	cells := make([][]string, len(attempts))
+	for _, p := range people {
+		access := *g.access
+		if role, ok := strings.CutPrefix(p.name, "local "); ok {
+			r, err := auth.ParseRole(role)
+			if err != nil {
+				t.Fatal(err)
+			}
+			access.Rules = append(slices.Clone(access.Rules), auth.Rule{Role: r, Local: true, Clusters: []string{"prod"}})
+		}
+		if err := g.SetAccess(&access); err != nil {
+			t.Fatal(err)
+		}
+		conn, browse := g.connect(t, p), g.browse(t, p)
+		for i, a := range attempts {
+			cells[i] = append(cells[i], g.outcome(t, a, p, conn, browse))
+		}
+	}
+	var table bytes.Buffer
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	var kinds, names []string
+	for _, p := range people {
+		kind, name, _ := strings.Cut(p.name, " ")
+		kinds, names = append(kinds, kind), append(names, cmp.Or(name, "-"))
+	}
+	_, _ = fmt.Fprintf(w, "\t%s\n\t%s\n", strings.Join(kinds, "\t"), strings.Join(names, "\t")) // to memory
+	for i, a := range attempts {
+		_, _ = fmt.Fprintf(w, "%s\t%s\n", a.what, strings.Join(cells[i], "\t"))
+	}
+	_ = w.Flush()
+	checkGolden(t, "access.golden", table.Bytes())
+}
+
+func checkGolden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants := strings.Split(string(want), "\n")
+	for i, line := range strings.Split(string(got), "\n") {
+		if i >= len(wants) || wants[i] != line {
+			t.Errorf("line %d of %s is\n%s", i+1, name, line)
+		}
+	}
+}
+
+// TestEveryRPCIsInTheRuleBook: one that is not needs the greatest role, which is safe and not right.
+func TestEveryRPCIsInTheRuleBook(t *testing.T) {
+	methods := snapshotdv1.File_snapshotd_v1_snapshot_service_proto.Services().ByName("SnapshotService").Methods()
+	for i := range methods.Len() {
+		if _, ok := auth.OperationOf(string(methods.Get(i).Name())); !ok {
+			t.Errorf("%s is not in the rule book", methods.Get(i).Name())
+		}
+	}
+	if op, ok := auth.OperationOf("Other"); ok || op.Needs != auth.Admin || !op.Audited {
+		t.Errorf("an operation that is not in the rule book needs %v", op)
+	}
+}
+
+// quiet are clusters whose watches end with the caller.
+func quiet(g *guardedServer, names ...string) []*fakeCluster {
+	var all []*fakeCluster
+	for _, name := range names {
+		c := g.allOf(name)
+		c.follow = nil
+		all = append(all, c)
+	}
+	return all
+}
+
+// TestAnOpenStreamEndsWithTheRoleOfItsCaller: over gRPC and HTTP, whatever took the role away, and with nobody calling.
+func TestAnOpenStreamEndsWithTheRoleOfItsCaller(t *testing.T) {
+	g := guardedService(t, quiet(&guardedServer{}, "prod", hiddenName)...)
+	byToken, byCert := g.withToken(t, "viewer"), g.withCertificate(t, "viewer", 77)
+	for what, c := range map[string]struct {
+		who    person
+		take   func()
+		code   codes.Code
+		reason snapshot.Reason
+	}{
+		"rules": {byCert, func() {
+			if err := g.SetAccess(&auth.Access{TokensFile: g.access.TokensFile}); err != nil {
+				t.Error(err)
+			}
+		}, codes.PermissionDenied, snapshot.ReasonRoleMissing},
+		"token": {byToken, func() {
+			err := auth.ChangeTokens(g.access.TokensFile, func([]auth.Token) ([]auth.Token, error) { return nil, nil })
+			if err != nil {
+				t.Error(err)
+			}
+		}, codes.Unauthenticated, snapshot.ReasonUnauthenticated},
+		"certificate": {byCert, func() { write(t, g.crl, g.ca.revoke(t, 77)) },
+			codes.Unauthenticated, snapshot.ReasonUnauthenticated},
+	} {
+		t.Run(what, func(t *testing.T) {
+			write(t, g.crl, g.ca.revoke(t))
+			if c.who.token != "" {
+				c.who = g.withToken(t, "viewer")
+			}
+			if err := g.SetAccess(g.access); err != nil {
+				t.Fatal(err)
+			}
+			client := g.as(t, c.who)
+			stream := watch(t, client, &snapshotdv1.WatchRequest{})
+			c.take()
+			_, err := stream.Recv()
+			checkError(t, err, c.code, c.reason)
+			_, err = client.List(t.Context(), &snapshotdv1.ListRequest{}) // over the same connection
+			checkError(t, err, c.code, c.reason)
+		})
+	}
+}
+
+func TestAWatchShowsTheEventsOfVisibleClustersAlone(t *testing.T) {
+	g := guardedService(t, quiet(&guardedServer{}, "prod", hiddenName)...)
+	stream := watch(t, g.as(t, g.withToken(t, "viewer")), &snapshotdv1.WatchRequest{})
+	for _, name := range []string{hiddenName, "prod"} {
+		g.events.Observe(t.Context(), snapshot.Event{Type: snapshot.EventStarted, Cluster: name, Name: name})
+	}
+	if ev, err := stream.Recv(); err != nil || ev.GetCluster() != "prod" {
+		t.Errorf("the first event is %v, %v", ev, err)
+	}
+}
+
+// TestWhoCallsCannotBeMadeUp: the way by which requests over HTTP carry their caller is closed to clients.
+func TestWhoCallsCannotBeMadeUp(t *testing.T) {
+	g := guardedService(t)
+	admin, viewer := g.withToken(t, "admin"), g.withToken(t, "viewer")
+	if code, text := g.browse(t, admin)("GET", "/v1/whoami", ""); code != 200 || !strings.Contains(text, `"name":"admin"`) {
+		t.Errorf("an admin over HTTP is %d %s", code, text)
+	}
+	headers := []string{
+		"Snapshotd-Caller", "x", "Grpc-Metadata-Snapshotd-Caller", "x", "Snapshotd-Http-Peer", "1.2.3.4:5",
+		"Grpc-Metadata-Authorization", "Bearer " + admin.token, "X-Forwarded-Client-Cert", "Subject=\"CN=admin\"",
+		"X-Remote-User", "admin",
+	}
+	if code, _ := g.browse(t, person{})("GET", "/v1/snapshots", "", headers...); code != http.StatusUnauthorized {
+		t.Errorf("nobody with headers gets %d", code)
+	}
+	if code, text := g.browse(t, viewer)("GET", "/v1/whoami", "", headers...); !strings.Contains(text, `"name":"viewer"`) {
+		t.Errorf("a viewer with headers is %d %s", code, text)
+	}
+	for _, wrong := range []string{"Basic " + admin.token, "Bearer", "Bearer x", admin.token, "Bearer " + admin.token + " x"} {
+		if code, _ := g.browse(t, viewer)("GET", "/v1/whoami", "", "Authorization", wrong); code != http.StatusUnauthorized {
+			t.Errorf("%q gets %d", wrong, code)
+		}
+	}
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "snapshotd-caller", "x", "snapshotd-http-peer", "127.0.0.1:1")
+	_, err := g.as(t, person{}).WhoAmI(ctx, &snapshotdv1.WhoAmIRequest{})
+	checkError(t, err, codes.Unauthenticated, snapshot.ReasonUnauthenticated)
+	ctx = metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+admin.token)
+	_, err = g.as(t, viewer).WhoAmI(ctx, &snapshotdv1.WhoAmIRequest{}) // two tokens
+	checkError(t, err, codes.Unauthenticated, snapshot.ReasonUnauthenticated)
+}
+
+func TestCallersThatAreRefusedAreCounted(t *testing.T) {
+	g := guardedService(t)
+	viewer := g.withToken(t, "viewer")
+	_, _ = g.as(t, person{}).List(t.Context(), &snapshotdv1.ListRequest{})
+	_, _ = g.browse(t, person{})("GET", "/v1/snapshots", "")
+	if n := g.count(server.RefusedUnauthenticated); n != 2 {
+		t.Errorf("%d unknown callers were counted", n)
+	}
+	_, _ = g.as(t, viewer).Delete(t.Context(), &snapshotdv1.DeleteRequest{Name: "a"})
+	_, _ = g.browse(t, viewer)("DELETE", "/v1/snapshots/a", "")
+	_, _ = g.browse(t, viewer)("GET", "/metrics", "")
+	if n := g.count(server.RefusedDenied); n != 3 {
+		t.Errorf("%d denials were counted", n)
+	}
+	pair, err := tls.X509KeyPair(newAuthority(t).issue(t, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{g.GRPCAddr(), g.HTTPAddr()} {
+		conn, err := tls.Dial("tcp", addr, &tls.Config{
+			RootCAs: g.ca.pool(), MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil },
+		})
+		if err == nil {
+			_, err = io.Copy(io.Discard, conn) // until the server closes it
+			_ = conn.Close()
+		}
+		if err == nil {
+			t.Errorf("%s: a stranger's certificate was taken", addr)
+		}
+		wait(t, g.broken, "the count of the handshake")
+	}
+}
+
+// TestCertificatesAloneAreAskedForInTheHandshake: where no rule is about anything else, nobody else gets a connection.
+func TestCertificatesAloneAreAskedForInTheHandshake(t *testing.T) {
+	g := guardedService(t)
+	list := func(p person) error {
+		_, err := g.as(t, p).List(t.Context(), &snapshotdv1.ListRequest{})
+		return err
+	}
+	checkError(t, list(person{}), codes.Unauthenticated, snapshot.ReasonUnauthenticated)
+	err := g.SetAccess(&auth.Access{Rules: []auth.Rule{{Role: auth.Viewer, Clusters: []string{"prod"}, Subjects: []string{"CN=*"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := list(person{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("without a certificate: %v", err)
+	}
+	if err := list(g.withCertificate(t, "anyone", 5)); err != nil {
+		t.Errorf("with one: %v", err)
+	}
+}

@@ -1,0 +1,388 @@
+package auth_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// ca signs certificates and lists of revoked ones.
+type ca struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func newCA(t *testing.T) *ca {
+	t.Helper()
+	c := &ca{key: newKey(t)}
+	c.cert = c.sign(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{1},
+	}, c.key)
+	return c
+}
+
+// sign completes a template and signs it.
+func (c *ca) sign(t *testing.T, template *x509.Certificate, key *ecdsa.PrivateKey) *x509.Certificate {
+	t.Helper()
+	if template.SerialNumber == nil {
+		template.SerialNumber = big.NewInt(1)
+	}
+	if template.NotAfter.IsZero() {
+		template.NotAfter = time.Now().Add(time.Hour)
+	}
+	template.NotBefore = template.NotAfter.Add(-48 * time.Hour)
+	parent := c.cert
+	if parent == nil {
+		parent = template
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// client signs a client certificate.
+func (c *ca) client(t *testing.T, template x509.Certificate) []*x509.Certificate {
+	t.Helper()
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return []*x509.Certificate{c.sign(t, &template, newKey(t))}
+}
+
+func (c *ca) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(c.cert)
+	return pool
+}
+
+// revoke writes a list of revoked serial numbers.
+func (c *ca) revoke(t *testing.T, file string, serials ...int64) {
+	t.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+	for _, s := range serials {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: time.Now()})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, c.cert, c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, der)
+}
+
+func write(t *testing.T, file string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(file+".new", data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func uri(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func authority(t *testing.T, cfg auth.Config) *auth.Authority {
+	t.Helper()
+	a, err := auth.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestACertificateHasTheRolesOfTheRulesThatFitIt(t *testing.T) {
+	c := newCA(t)
+	name := func(cn string, o ...string) x509.Certificate {
+		return x509.Certificate{Subject: pkix.Name{CommonName: cn, Organization: o}}
+	}
+	spiffe := func(ids ...string) (cert x509.Certificate) {
+		for _, id := range ids {
+			cert.URIs = append(cert.URIs, uri(t, id))
+		}
+		return cert
+	}
+	for what, test := range map[string]struct {
+		rule auth.Rule
+		cert x509.Certificate
+		fits bool
+	}{
+		"a subject":                     {auth.Rule{Subjects: []string{"CN=ops"}}, name("ops"), true},
+		"a part of a subject":           {auth.Rule{Subjects: []string{"CN=ops"}}, name("ops-1"), false},
+		"a pattern":                     {auth.Rule{Subjects: []string{"CN=ops-*"}}, name("ops-1", "x"), true},
+		"nothing for the star":          {auth.Rule{Subjects: []string{"CN=ops-*"}}, name("ops-"), false},
+		"a letter in another case":      {auth.Rule{Subjects: []string{"CN=ops"}}, name("Ops"), false},
+		"both attributes":               {auth.Rule{Subjects: []string{"CN=*,O=ex"}}, name("a", "ex"), true},
+		"one of two attributes":         {auth.Rule{Subjects: []string{"CN=*,O=ex"}}, name("a", "other"), false},
+		"one of its organizations":      {auth.Rule{Subjects: []string{"O=b"}}, name("x", "a", "b"), true},
+		"an attribute within a value":   {auth.Rule{Subjects: []string{"CN=ops-*,O=ex"}}, name("ops-x,O=ex"), false},
+		"a value of another attribute":  {auth.Rule{Subjects: []string{"O=ops"}}, name("ops"), false},
+		"an escaped comma":              {auth.Rule{Subjects: []string{`CN=a\,b`}}, name("a,b"), true},
+		"a DNS name":                    {auth.Rule{DNSNames: []string{"*.ops.ex"}}, x509.Certificate{DNSNames: []string{"a.ops.ex"}}, true},
+		"more labels than stars":        {auth.Rule{DNSNames: []string{"*.ex"}}, x509.Certificate{DNSNames: []string{"a.b.ex"}}, false},
+		"more labels for two stars":     {auth.Rule{DNSNames: []string{"**.ex"}}, x509.Certificate{DNSNames: []string{"a.b.ex"}}, true},
+		"a DNS name in capitals":        {auth.Rule{DNSNames: []string{"a.ex"}}, x509.Certificate{DNSNames: []string{"A.EX"}}, true},
+		"a mail address":                {auth.Rule{Emails: []string{"*@ex"}}, x509.Certificate{EmailAddresses: []string{"a@ex"}}, true},
+		"an address with a domain more": {auth.Rule{Emails: []string{"*@ex"}}, x509.Certificate{EmailAddresses: []string{"a@evil@ex"}}, false},
+		"a SPIFFE id":                   {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/ns/ops/*"}}, spiffe("spiffe://ex/ns/ops/a"), true},
+		"a longer id":                   {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/ns/*"}}, spiffe("spiffe://ex/ns/ops/a"), false},
+		"a longer id for two stars":     {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/**"}}, spiffe("spiffe://ex/ns/ops/a"), true},
+		"an id of another domain":       {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/*"}}, spiffe("spiffe://ex.evil/a"), false},
+		"two ids":                       {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/*"}}, spiffe("spiffe://ex/a", "spiffe://ex/b"), false},
+		"an id with dots":               {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/ops/**"}}, spiffe("spiffe://ex/ops/../a"), false},
+		"an escaped id":                 {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/**"}}, spiffe("spiffe://ex/a%2fb"), false},
+		"an id with a query":            {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/**"}}, spiffe("spiffe://ex/a?b"), false},
+		"a rule for others":             {auth.Rule{Local: true, Tokens: []string{"**"}}, name("a"), false},
+	} {
+		test.rule.Role = auth.Operator
+		if wrong := test.rule.Check(); len(wrong) > 0 {
+			t.Errorf("%s: the rule is wrong: %v", what, wrong)
+		}
+		a := authority(t, auth.Config{Access: &auth.Access{Rules: []auth.Rule{test.rule}}, Roots: c.pool})
+		p, err := a.Authenticate(auth.Caller{Certificates: c.client(t, test.cert), Local: true})
+		if err != nil || (p.Role("prod") == auth.Operator) != test.fits {
+			t.Errorf("%s: %v has role %v, %v", what, p, p.Role("prod"), err)
+		}
+	}
+}
+
+func TestTheGreatestRoleOfAClusterCounts(t *testing.T) {
+	a := authority(t, auth.Config{Access: &auth.Access{Rules: []auth.Rule{
+		{Role: auth.Viewer, Local: true}, {Role: auth.Admin, Local: true, Clusters: []string{"dev-*"}},
+		{Role: auth.Operator, Local: true, Clusters: []string{"prod", "dev-1"}},
+	}}})
+	p, err := a.Authenticate(auth.Caller{Local: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cluster, want := range map[string]auth.Role{
+		"dev-1": auth.Admin, "prod": auth.Operator, "prod2": auth.Viewer, "dev-": auth.Viewer,
+	} {
+		if got := p.Role(cluster); got != want {
+			t.Errorf("on %s the role is %s, want %s", cluster, got, want)
+		}
+	}
+}
+
+// addToken makes a token and returns its secret.
+func addToken(t *testing.T, file, name string, expires time.Time) (id, secret string) {
+	t.Helper()
+	tok, secret := auth.NewToken(name, time.Now(), expires)
+	err := auth.ChangeTokens(file, func(all []auth.Token) ([]auth.Token, error) { return append(all, tok), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok.ID, secret
+}
+
+func TestATokenIsGoodUntilItIsRevokedOrExpires(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens")
+	now := time.Now()
+	id, secret := addToken(t, file, "ci-1", now.Add(time.Hour))
+	a := authority(t, auth.Config{Now: func() time.Time { return now }, Access: &auth.Access{
+		TokensFile: file, Rules: []auth.Rule{{Role: auth.Operator, Tokens: []string{"ci-*"}}},
+	}})
+	try := func(token string) error { _, err := a.Authenticate(auth.Caller{Token: token}); return err }
+	p, err := a.Authenticate(auth.Caller{Token: secret})
+	if err != nil || p.String() != "token ci-1" || p.ID != id || p.Role("prod") != auth.Operator {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	for _, wrong := range []string{
+		"x", "sdt__", "sdt_" + id, "sdt_" + id + "_", secret[:len(secret)-1], secret + "A", strings.ToUpper(secret),
+		"sdt_000000000000" + secret[len("sdt_"+id):], " " + secret,
+	} {
+		if err := try(wrong); snapshot.ReasonOf(err) != snapshot.ReasonUnauthenticated {
+			t.Errorf("%q: %v", wrong, err)
+		}
+	}
+	_, other := addToken(t, file, "nobody", time.Time{}) // the file is read again
+	if p, err := a.Authenticate(auth.Caller{Token: other}); err != nil || p.Role("prod") != auth.None {
+		t.Errorf("a token without a rule: %v, %v", p, err)
+	}
+	now = now.Add(time.Hour)
+	if err := try(secret); snapshot.ReasonOf(err) != snapshot.ReasonUnauthenticated || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("after its time: %v", err)
+	}
+	now = now.Add(-time.Minute)
+	changed := a.Changed()
+	err = auth.ChangeTokens(file, func(all []auth.Token) ([]auth.Token, error) { return all[1:], nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := try(secret); snapshot.ReasonOf(err) != snapshot.ReasonUnauthenticated {
+		t.Errorf("after it was revoked: %v", err)
+	}
+	select {
+	case <-changed:
+	default:
+		t.Error("those who wait for a change are not told")
+	}
+	write(t, file, []byte("{"))
+	if err := try(other); err != nil {
+		t.Errorf("with a damaged file: %v", err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := try(other); snapshot.ReasonOf(err) != snapshot.ReasonUnauthenticated {
+		t.Errorf("without the file: %v", err)
+	}
+}
+
+func TestATokenThatIsShownDecides(t *testing.T) {
+	c := newCA(t)
+	file := filepath.Join(t.TempDir(), "tokens")
+	addToken(t, file, "ci", time.Time{})
+	a := authority(t, auth.Config{Roots: c.pool, Access: &auth.Access{TokensFile: file, Rules: []auth.Rule{
+		{Role: auth.Admin, Subjects: []string{"CN=*"}, Local: true},
+	}}})
+	cert := c.client(t, x509.Certificate{Subject: pkix.Name{CommonName: "a"}})
+	for _, caller := range []auth.Caller{{Token: "wrong"}, {Malformed: true}} {
+		caller.Certificates, caller.Local = cert, true
+		if p, err := a.Authenticate(caller); err == nil {
+			t.Errorf("%+v is %v", caller, p)
+		}
+	}
+}
+
+func TestACertificateIsCheckedAtEveryCall(t *testing.T) {
+	c, stranger := newCA(t), newCA(t)
+	now, pool := time.Now(), c.pool()
+	crl := filepath.Join(t.TempDir(), "crl")
+	c.revoke(t, crl, 7)
+	a := authority(t, auth.Config{
+		CRLFile: crl, Now: func() time.Time { return now }, Roots: func() *x509.CertPool { return pool },
+		Access: &auth.Access{Rules: []auth.Rule{{Role: auth.Viewer, Subjects: []string{"CN=*"}}}},
+	})
+	cert := func(c *ca, serial int64) []*x509.Certificate {
+		return c.client(t, x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "a"}})
+	}
+	good, other := cert(c, 8), cert(c, 9)
+	check := func(what string, chain []*x509.Certificate, want bool) {
+		t.Helper()
+		if _, err := a.Authenticate(auth.Caller{Certificates: chain}); (err == nil) != want {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	check("a good one", good, true)
+	check("a revoked one", cert(c, 7), false)
+	check("one of another CA", cert(stranger, 8), false)
+	c.revoke(t, crl, 7, 8)
+	check("one that was revoked meanwhile", good, false)
+	check("another one", other, true)
+	write(t, crl, []byte("no list"))
+	check("a revoked one, with a damaged list", good, false)
+	now = now.Add(2 * time.Hour)
+	check("an expired one", other, false)
+	now = now.Add(-2 * time.Hour)
+	check("it again, with the clock put right", other, true)
+	pool = stranger.pool()
+	check("one of a CA that is not trusted any more", other, false)
+	pool = nil
+	check("one when there is no CA any more", other, false)
+}
+
+func TestWithoutRulesThePortsDecide(t *testing.T) {
+	c := newCA(t)
+	cert := c.client(t, x509.Certificate{Subject: pkix.Name{CommonName: "a"}})
+	open, closed := authority(t, auth.Config{}), authority(t, auth.Config{Roots: c.pool})
+	for _, test := range []struct {
+		a      *auth.Authority
+		caller auth.Caller
+		want   string
+	}{
+		{open, auth.Caller{Local: true}, "local"},
+		{open, auth.Caller{}, "anyone"},
+		{open, auth.Caller{Token: "of a proxy"}, "anyone"},
+		{closed, auth.Caller{Certificates: cert}, "certificate CN=a"},
+		{closed, auth.Caller{Local: true}, ""},
+	} {
+		p, err := test.a.Authenticate(test.caller)
+		if test.want == "" {
+			if snapshot.ReasonOf(err) != snapshot.ReasonUnauthenticated {
+				t.Errorf("%+v: %v", test.caller, err)
+			}
+			continue
+		}
+		if err != nil || p.String() != test.want || p.Role("any") != auth.Admin {
+			t.Errorf("%+v is %v, %v", test.caller, p, err)
+		}
+	}
+}
+
+func TestAFileOfTokensIsStrict(t *testing.T) {
+	sum := strings.Repeat("ab", 32)
+	for what, text := range map[string]string{
+		"empty": "", "no JSON": "x", "another key": `{"token":[]}`, "two values": `{"tokens":[]}{}`,
+		"no name":     `{"tokens":[{"id":"a","sha256":"` + sum + `"}]}`,
+		"no checksum": `{"tokens":[{"id":"a","name":"b","sha256":""}]}`,
+		"one id twice": `{"tokens":[{"id":"a","name":"b","sha256":"` + sum + `"},` +
+			`{"id":"a","name":"c","sha256":"` + sum + `"}]}`,
+	} {
+		file := filepath.Join(t.TempDir(), "tokens")
+		write(t, file, []byte(text))
+		if _, err := auth.ReadTokens(file); err == nil {
+			t.Errorf("%s is taken", what)
+		}
+		err := auth.ChangeTokens(file, func(all []auth.Token) ([]auth.Token, error) { return all, nil })
+		if got, rerr := os.ReadFile(file); err == nil || rerr != nil || string(got) != text {
+			t.Errorf("%s was overwritten: %v", what, err)
+		}
+	}
+}
+
+func TestTheFileOfTokensIsItsOwnersAlone(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "tokens")
+	_, secret := addToken(t, file, "ci", time.Time{})
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	content, err := os.ReadFile(file)
+	if err != nil || strings.Contains(string(content), secret[len(secret)-20:]) {
+		t.Errorf("the secret is in the file: %v", err)
+	}
+	refused := errors.New("refused")
+	err = auth.ChangeTokens(file, func([]auth.Token) ([]auth.Token, error) { return nil, refused })
+	if !errors.Is(err, refused) {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+}
