@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"strings"
 	"time"
@@ -225,7 +224,7 @@ func (p *pattern) Read(b []byte) (int, error) {
 
 // sumOf returns the checksum of a part of the pattern.
 func sumOf(from, size int64) []byte {
-	var sum hash.Hash = sha256.New()
+	sum := sha256.New()
 	_, _ = io.CopyN(sum, &pattern{from}, size) // neither of them fails
 	return sum.Sum(nil)
 }

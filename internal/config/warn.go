@@ -89,8 +89,8 @@ func (r Retention) removes() bool {
 // password warns of one that others can read, in a file or on its way.
 func (w *warner) password(e Etcd, at string) {
 	w.mode(at+".password_file", e.PasswordFile)
-	if e.Password != "" && strings.HasPrefix(w.origins.of(at+".password"), filepath.Base(w.Config.file)+":") {
-		w.mode(at+".password", w.Config.file)
+	if e.Password != "" && strings.HasPrefix(w.origins.of(at+".password"), filepath.Base(w.file)+":") {
+		w.mode(at+".password", w.file)
 	}
 	withTLS := e.CACert != "" || e.Cert != ""
 	plain := func(ep string) bool {

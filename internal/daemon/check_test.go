@@ -38,7 +38,9 @@ func oneCluster(etcd config.Etcd, backends ...config.Backend) *config.Config {
 	}}}
 }
 
-func backendAt(name, url string) config.Backend { return config.Backend{Name: name, URL: config.URL(url)} }
+func backendAt(name, url string) config.Backend {
+	return config.Backend{Name: name, URL: config.URL(url)}
+}
 
 // failures returns what failed, as "part: action".
 func failures(all []Checked) (failed []string, text string) {
