@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/daemon"
 )
@@ -54,7 +55,7 @@ with --connect fails. Warnings change nothing.`,
 			return err
 		}
 		for _, w := range cfg.Warnings(sys.Now()) {
-			fmt.Fprintln(sys.Stderr, "warning:", plain(w))
+			fmt.Fprintln(sys.Stderr, "warning:", output.Plain(w))
 		}
 		if connect {
 			return checkConnections(cmd.Context(), sys, cfg)
@@ -75,7 +76,7 @@ func checkConnections(ctx context.Context, sys System, cfg *config.Config) error
 			failed++
 			result = "FAILED: " + c.Err.Error()
 		}
-		fmt.Fprintln(sys.Stdout, plain(fmt.Sprintf("cluster %q, %s: %s: %s", c.Cluster, c.Part, c.Action, result)))
+		fmt.Fprintln(sys.Stdout, output.Plain(fmt.Sprintf("cluster %q, %s: %s: %s", c.Cluster, c.Part, c.Action, result)))
 	}
 	switch {
 	case ctx.Err() != nil:
