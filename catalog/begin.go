@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
@@ -17,27 +18,13 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 	if err != nil {
 		return err
 	}
-	key := c.keys.record(r.Name)
-	unless := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", 0)}
-	ops := []clientv3.Op{clientv3.OpPut(key, value), clientv3.OpPut(c.keys.byTime(&r.Snapshot), "")}
-	owner := r.Owner()
-	if owner != "" {
-		unless = append(unless, clientv3.Compare(clientv3.Value(c.keys.lock()), "=", owner),
-			clientv3.Compare(clientv3.LeaseValue(c.keys.lock()), "!=", clientv3.NoLease))
-	}
-	if r.RequestID != "" {
-		ops = append(ops, clientv3.OpPut(c.keys.request(r.RequestID), r.Name))
-	}
-	if old != nil {
-		unless = append(unless, clientv3.Compare(clientv3.ModRevision(c.keys.record(old.Name)), "=", old.Version))
-	}
-	what := fmt.Sprintf("begin the record of %q", r.Name)
-	return c.do(ctx, "begin", what, func(ctx context.Context, client *clientv3.Client, again bool) error {
+	b := c.beginning(r, old, value)
+	return c.do(ctx, "begin", b.what, func(ctx context.Context, client *clientv3.Client, again bool) error {
 		led, err := c.leadsTo(ctx, client, r.RequestID, old)
 		if err != nil {
 			return err
 		}
-		puts := slices.Clone(ops)
+		puts := slices.Clone(b.puts)
 		if old != nil {
 			was, err := c.encodeOver(ctx, client, old)
 			if err != nil {
@@ -45,8 +32,8 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 			}
 			puts = append(puts, clientv3.OpPut(c.keys.record(old.Name), was))
 		}
-		resp, err := client.Txn(ctx).If(append(led, unless...)...).Then(puts...).
-			Else(clientv3.OpGet(key), clientv3.OpGet(c.keys.lock())).Commit()
+		resp, err := client.Txn(ctx).If(append(led, b.unless...)...).Then(puts...).
+			Else(clientv3.OpGet(b.key), clientv3.OpGet(c.keys.lock())).Commit()
 		if err != nil {
 			return err
 		}
@@ -55,18 +42,51 @@ func (c *Catalog) Begin(ctx context.Context, r, old *snapshot.Record) error {
 			return nil
 		}
 		there, lock := resp.Responses[0].GetResponseRange().GetKvs(), resp.Responses[1].GetResponseRange().GetKvs()
-		switch {
-		case again && len(there) > 0 && string(there[0].Value) == value: // an earlier attempt did it unseen
+		if again && len(there) > 0 && string(there[0].Value) == value { // an earlier attempt did it unseen
 			setVersion(r, there[0].ModRevision)
 			return nil
-		case len(there) > 0:
-			return fmt.Errorf("%s: %w", what, snapshot.ErrExists)
-		case owner != "" && (len(lock) == 0 || string(lock[0].Value) != owner || lock[0].Lease == 0):
-			return fmt.Errorf("%s: the save lock was lost: %w", what, snapshot.ErrLocked)
-		default:
-			return fmt.Errorf("%s: %w", what, snapshot.ErrConflict)
 		}
+		return b.refused(there, lock)
 	})
+}
+
+// beginning is the transaction that begins a record, but for its request, which is looked up with each attempt.
+type beginning struct {
+	what, key, owner string
+	unless           []clientv3.Cmp
+	puts             []clientv3.Op
+}
+
+func (c *Catalog) beginning(r, old *snapshot.Record, value string) beginning {
+	key := c.keys.record(r.Name)
+	b := beginning{
+		what: fmt.Sprintf("begin the record of %q", r.Name), key: key, owner: r.Owner(),
+		unless: []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", 0)},
+		puts:   []clientv3.Op{clientv3.OpPut(key, value), clientv3.OpPut(c.keys.byTime(&r.Snapshot), "")},
+	}
+	if b.owner != "" {
+		b.unless = append(b.unless, clientv3.Compare(clientv3.Value(c.keys.lock()), "=", b.owner),
+			clientv3.Compare(clientv3.LeaseValue(c.keys.lock()), "!=", clientv3.NoLease))
+	}
+	if r.RequestID != "" {
+		b.puts = append(b.puts, clientv3.OpPut(c.keys.request(r.RequestID), r.Name))
+	}
+	if old != nil {
+		b.unless = append(b.unless, clientv3.Compare(clientv3.ModRevision(c.keys.record(old.Name)), "=", old.Version))
+	}
+	return b
+}
+
+// refused says which of its conditions did not hold, by the keys of the record and of the lock as they were then.
+func (b beginning) refused(there, lock []*mvccpb.KeyValue) error {
+	switch {
+	case len(there) > 0:
+		return fmt.Errorf("%s: %w", b.what, snapshot.ErrExists)
+	case b.owner != "" && (len(lock) == 0 || string(lock[0].Value) != b.owner || lock[0].Lease == 0):
+		return fmt.Errorf("%s: the save lock was lost: %w", b.what, snapshot.ErrLocked)
+	default:
+		return fmt.Errorf("%s: %w", b.what, snapshot.ErrConflict)
+	}
 }
 
 // encodeOver returns a record as it is stored in place of the one that was read. When that has changed, the transaction

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -29,8 +30,10 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 	}
 	for i, repo := range chosen {
 		p := &pruning{c: c, repo: repo, rules: c.cfg.Retention[repo.Name()], dry: req.ValidateOnly}
-		p.newest = p.rules.Apply(byBackend[i], c.cfg.Now())
-		p.obstacle = p.confirmNewest(ctx, byBackend[i])
+		p.newest = p.rules.Apply(byBackend[i], c.cfg.Now()) // the copies that the listing does not show are decided by this
+		there, err := p.listed(ctx, byBackend[i])
+		p.newest = p.rules.Apply(there, c.cfg.Now())
+		p.obstacle = cmp.Or(err, p.confirmNewest(ctx, byBackend[i]))
 		for _, candidate := range byBackend[i] {
 			if ctx.Err() != nil {
 				return decisions, snapshot.Cancelled(ctx, "prune cluster %q", c.cfg.Name)
@@ -107,6 +110,30 @@ type pruning struct {
 	dry      bool
 	newest   *snapshot.Candidate // it stays, and the others may be removed only because it is there
 	obstacle error               // why no copy may be removed now; nil when they may
+}
+
+// listed returns the copies that the backend's listing shows, undecided, and the newest in any case. A record without an
+// object, as anybody can write one to etcd, must not take the place of a copy that a rule keeps.
+func (p *pruning) listed(ctx context.Context, candidates []*snapshot.Candidate) ([]*snapshot.Candidate, error) {
+	going := func(c *snapshot.Candidate) bool { return !c.Stays }
+	if !slices.ContainsFunc(candidates, going) {
+		return candidates, nil
+	}
+	sizes := make(map[string][]int64, len(candidates))
+	for _, cand := range candidates {
+		sizes[cand.Name] = nil
+	}
+	if err := p.repo.Sizes(ctx, sizes); err != nil {
+		return candidates, err
+	}
+	var shown []*snapshot.Candidate
+	for _, cand := range candidates {
+		if cand == p.newest || slices.Contains(sizes[cand.Name], cand.Size) {
+			cand.Undecide()
+			shown = append(shown, cand)
+		}
+	}
+	return shown, nil
 }
 
 // confirmNewest makes sure that the newest copy, which stays in any case, is really there before others are removed: the

@@ -239,3 +239,118 @@ func TestNewerManifestIsTakenIntoAnOlderCatalog(t *testing.T) {
 	}
 	f.quiet(t)
 }
+
+// The file of a record that is said to be a save of ours is not taken from the record.
+func TestForgedFileOfASaveLeadsToNothingElse(t *testing.T) {
+	f := newFixture(t, retention(snapshot.Retention{KeepLast: 1, OnDemand: true}))
+	victim := f.mustSave(t).Name
+	pinned := true
+	if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: victim, Pinned: &pinned}); err != nil {
+		t.Fatal(err)
+	}
+	decoy := f.mustSave(t).Name
+	f.scheduled(t, 2)
+	f.forged(t, decoy, func(rec *snapshot.Record, _ *snapshot.Status, _ *snapshot.Bookkeeping) { rec.File = victim + ".db.zst" })
+	for range 2 {
+		_, _ = f.Prune(t.Context(), cluster.PruneRequest{})
+		_, _ = f.Delete(t.Context(), cluster.DeleteRequest{Name: decoy})
+		f.clock.pass(2 * time.Hour)
+		_, _ = f.Reconcile(t.Context(), cluster.ReconcileRequest{})
+	}
+	for _, b := range []string{"one", "two"} {
+		if !strings.Contains(strings.Join(f.files(t, b), " "), victim+".db.zst") {
+			t.Errorf("backend %s has %q", b, f.files(t, b))
+		}
+	}
+}
+
+// Another program's file has no manifest. A record that calls it a save of ours, good or failed, does not remove it.
+func TestFileOfAnotherProgramIsNotMadeOurs(t *testing.T) {
+	const file = "before-upgrade"
+	for what, edit := range map[string]func(*snapshot.Record, *snapshot.Status, *snapshot.Bookkeeping){
+		"a good save": func(*snapshot.Record, *snapshot.Status, *snapshot.Bookkeeping) {},
+		"a failed save": func(_ *snapshot.Record, st *snapshot.Status, _ *snapshot.Bookkeeping) {
+			st.State, st.Locations[0].State, st.Locations[0].Size, st.Locations[0].Error = snapshot.StateFailed, snapshot.StateFailed, 0, "x"
+		},
+		"a removal": func(_ *snapshot.Record, st *snapshot.Status, _ *snapshot.Bookkeeping) {
+			st.State, st.Locations[0].State = snapshot.StateDeleting, snapshot.StateDeleting
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newFixture(t, retention(snapshot.Retention{KeepLast: 1, OnDemand: true, Adopted: true}))
+			f.plant(t, "one", file+".db", f.etcdctl(t))
+			f.mustReconcile(t)
+			if rec := f.records(t)[file]; rec == nil || rec.Trigger != snapshot.TriggerAdopted {
+				t.Fatalf("not adopted: %+v", rec)
+			}
+			f.scheduled(t, 2)
+			f.forged(t, file, func(rec *snapshot.Record, st *snapshot.Status, b *snapshot.Bookkeeping) {
+				rec.Trigger, rec.File, rec.Pinned = snapshot.TriggerScheduled, "", false
+				edit(rec, st, b)
+			})
+			for range 3 {
+				f.clock.pass(25 * time.Hour)
+				_, _ = f.Reconcile(t.Context(), cluster.ReconcileRequest{})
+				_, _ = f.Prune(t.Context(), cluster.PruneRequest{})
+			}
+			if !strings.Contains(strings.Join(f.files(t, "one"), " "), file+".db") {
+				t.Errorf("left %q", f.files(t, "one"))
+			}
+		})
+	}
+}
+
+// A record that says that its request has another snapshot is believed when the manifests of both name that request.
+func TestForgedRequestSupersedesNothing(t *testing.T) {
+	f := newFixture(t)
+	var names []string
+	for _, id := range []string{"one", "two"} {
+		res, err := f.Save(t.Context(), cluster.SaveRequest{Trigger: snapshot.TriggerManual, RequestID: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, res.Snapshot.Name)
+	}
+	victim, heir := names[0], names[1]
+	f.clock.pass(2 * time.Hour)
+	f.forged(t, victim, func(rec *snapshot.Record, st *snapshot.Status, b *snapshot.Bookkeeping) {
+		rec.RequestID, b.SupersededBy, st.State = f.records(t)[heir].RequestID, heir, snapshot.StateFailed
+		for i := range st.Locations {
+			st.Locations[i].State, st.Locations[i].Size = snapshot.StateFailed, 0
+		}
+	})
+	for range 2 {
+		_, _ = f.Reconcile(t.Context(), cluster.ReconcileRequest{Repair: true})
+		f.clock.pass(25 * time.Hour)
+	}
+	for _, b := range []string{"one", "two"} {
+		if !strings.Contains(strings.Join(f.files(t, b), " "), victim+".db.zst") {
+			t.Errorf("backend %s has %q", b, f.files(t, b))
+		}
+	}
+}
+
+// Records of snapshots that do not exist take no place that a rule of retention gives.
+func TestForgedRecordsPushNothingOut(t *testing.T) {
+	f := newFixture(t, retention(snapshot.Retention{KeepLast: 3}))
+	names := f.scheduled(t, 4)
+	like := f.records(t)[names[0]]
+	for i := range 5 {
+		fake := like.Copy()
+		fake.Name = "x-" + strings.Repeat("x", i) + like.Name
+		fake.CreateTime, fake.RequestID, fake.Version = like.CreateTime.Add(-time.Minute*time.Duration(i+1)), "", 0
+		if err := f.catalog.Catalog.Create(t.Context(), fake); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.Prune(t.Context(), cluster.PruneRequest{}); err != nil {
+		t.Log(err)
+	}
+	for _, b := range []string{"one", "two"} {
+		for _, name := range names[:3] {
+			if !strings.Contains(strings.Join(f.files(t, b), " "), name+".db.zst") {
+				t.Errorf("backend %s has lost %s", b, name)
+			}
+		}
+	}
+}

@@ -54,8 +54,8 @@ func (r *reconciliation) inUse(key string) bool {
 // record: either the save has changed the record before, and nothing is deleted, or it finds the mark, and does not count
 // on the data.
 func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *snapshot.Record) (left bool, err error) {
-	if rec.Trigger == snapshot.TriggerAdopted {
-		return false, nil // nothing of it is ours
+	if rec.Trigger == snapshot.TriggerAdopted || rec.MayBeForeign() {
+		return false, nil // nothing of it is ours, or nobody can say
 	}
 	for i, v := range r.views {
 		data := v.repo.DataOf(it.groups[i], rec)

@@ -250,13 +250,17 @@ func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snaps
 }
 
 // removeSuperseded removes a copy of a save that was taken over, if the backend itself shows that the request has another
-// snapshot: its manifest names the same request, and it is whole. That the catalog says so is not enough.
+// snapshot: both manifests name the same request, and the other is whole. That the catalog says so is not enough.
 func (r *reconciliation) removeSuperseded(ctx context.Context, v *view, rec, heir *snapshot.Record) error {
 	m, err := v.repo.ReadManifest(ctx, heir.Name)
 	if err != nil {
 		return err
 	}
-	if m.Record.RequestID != rec.RequestID || rec.RequestID == "" {
+	own, err := v.repo.ReadManifest(ctx, rec.Name)
+	if err != nil {
+		return err
+	}
+	if m.Record.RequestID != rec.RequestID || own.Record.RequestID != rec.RequestID || rec.RequestID == "" {
 		return snapshot.ReasonConflict.New("backend %q: %s is said to be superseded by %s, which is of another request", v.repo.Name(), rec.Name, heir.Name).
 			On(v.repo.Name()).Final().Advise("the record was changed by something else; delete its key in etcd (etcdctl del), and reconcile makes it anew")
 	}

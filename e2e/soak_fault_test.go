@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -15,11 +16,12 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// fault is a fault during one round. begin returns the function that ends it; etcd and killed say which may be missing
+// fault is a fault, or a way in which some stores are odd, during one round. begin returns the function that ends it; etcd and killed say which may be missing
 // then: the catalog, or the answer. denied says that the bucket refuses the service from before the round on.
 type fault struct {
 	name                 string
 	etcd, killed, denied bool
+	harmless             bool // a save must succeed
 	begin                func(k *soak) (end func())
 }
 
@@ -59,6 +61,27 @@ var soakFaults = []fault{
 			k.serve = k.start()
 		}
 	}},
+}
+
+// oddStores are S3 servers that answer as some do that are not AWS: invalidly, or without a feature.
+var oddStores = slices.Concat(oddly("answers", testenv.S3Quirks, false), oddly("lacks", testenv.S3Lacks, true))
+
+func oddly(how string, quirks []testenv.S3Quirk, harmless bool) (all []fault) {
+	for _, q := range quirks {
+		f := s3Fault(how+" "+q.Name, func(*soak) testenv.HTTPFault { return q.Fault })
+		f.harmless = harmless
+		all = append(all, f)
+	}
+	return all
+}
+
+// pick returns the fault of a round: one time of three, the store is odd.
+func (k *soak) pick() fault {
+	faults := soakFaults
+	if k.chance.IntN(3) == 0 {
+		faults = oddStores
+	}
+	return faults[k.chance.IntN(len(faults))]
 }
 
 // fill leaves no space on a disk.

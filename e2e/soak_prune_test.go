@@ -125,7 +125,7 @@ func (k *soak) checkDryRun(before []snap, said map[copyID]decision) {
 
 // pruneUnderFault prunes during a fault, for a while. Reconcile has to finish the rest then.
 func (k *soak) pruneUnderFault(said map[copyID]decision) {
-	faults := slices.Concat(soakFaults, lateFaults, lateFaults)
+	faults := slices.Concat(soakFaults, lateFaults, lateFaults, oddStores)
 	f := faults[k.chance.IntN(len(faults))]
 	when := "under " + f.name
 	k.prunedUnder[f.name]++

@@ -142,7 +142,7 @@ func writeKeys(t *testing.T, client *clientv3.Client) (stop func()) {
 
 // round is one save under a fault.
 func (k *soak) round(n int) {
-	f := soakFaults[k.chance.IntN(len(soakFaults))]
+	f := k.pick()
 	k.faults[f.name]++
 	prefix := fmt.Sprintf("soak-%05d", n)
 	what := prefix + " under " + f.name
@@ -184,6 +184,9 @@ func (k *soak) verdict(what string, f fault, r result, rec *snap) (outcome strin
 	}
 	if r.code == 0 && rec != nil && rec.State != ready {
 		k.errorf("%s: exit code 0, and the record is %s", what, rec.State)
+	}
+	if f.harmless && r.code != 0 && r.code != exitBusy {
+		k.errorf("%s: exit code %d and %s: %s", what, r.code, outcome, r.stderr)
 	}
 	if f.denied && r.code != exitBusy &&
 		(outcome != "PARTIAL" || r.code != exitPartial || !strings.Contains(r.stderr, "the secret key is wrong")) {

@@ -60,11 +60,32 @@ func (r *Repository) openObject(
 	if err != nil {
 		return nil, err
 	}
+	stored := &storedReader{r: object, sum: sha256.New(), limit: want.StoredSize}
 	return &copyReader{
-		stored: &storedReader{r: object, sum: sha256.New(), limit: want.StoredSize}, object: object,
-		want: want, damaged: func(err error) error { return r.damaged(key, err) },
+		stored: stored, object: object, want: want,
+		damaged: func(err error) error {
+			if wrong := r.wrongLength(ctx, key, part, stored, want.StoredSize); wrong != nil {
+				return wrong
+			}
+			return r.damaged(key, err)
+		},
 		where: fmt.Sprintf("read %s", r.info.URI(key)), backend: r.info.Name,
 	}, nil
+}
+
+// wrongLength returns an error when the backend gave another number of bytes than it says that the object has, and the
+// object has as many as it should: the copy is not damaged, the answer was wrong.
+func (r *Repository) wrongLength(ctx context.Context, key string, part Range, got *storedReader, want int64) error {
+	if part != (Range{}) || !errors.Is(got.err, io.EOF) || got.n == want {
+		return nil
+	}
+	o, err := r.backend.Stat(ctx, key)
+	if err != nil || o.Size != want {
+		return nil //nolint:nilerr // then the error of the copy stands
+	}
+	return snapshot.ReasonBackendUnavailable.New("read %s", r.info.URI(key)).On(r.info.Name).
+		Because(fmt.Errorf("it gave %d bytes of an object of which it says that it has %d", got.n, want)).
+		Advise("look at the proxies and caches before the server, and at its log")
 }
 
 // damaged is the error of a copy that is not the snapshot's. No retry makes it better.

@@ -2,6 +2,7 @@ package repository_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -202,5 +203,33 @@ func TestEncryptedCopy(t *testing.T) {
 	}
 	if _, err := readCopy(t, breaking(errDown), rec, idOne); !errors.Is(err, errDown) {
 		t.Errorf("with a backend that breaks off: %v", err)
+	}
+}
+
+// misgiving is a backend that gives other bytes than it has.
+type misgiving struct {
+	repository.Backend
+	give []byte
+}
+
+func (m misgiving) Get(context.Context, string, repository.Range) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(m.give)), nil
+}
+
+// A backend that gives more or fewer bytes than it says that it has does not make the copy a damaged one.
+func TestAnswerOfTheWrongLengthIsNoDamage(t *testing.T) {
+	key, ids := keyPair(t)
+	for _, recipients := range [][]string{nil, {key}} {
+		p := newPlace()
+		rec, good := p.save(t, stream(20*page), snapshot.CompressionZstd, recipients...)
+		for what, give := range map[string][]byte{
+			"nothing": nil, "a head": good[:40], "all but the last": good[:len(good)-1], "more": append(bytes.Clone(good), good...),
+		} {
+			r := newPlace(func(c *repository.Config) { c.Backend = misgiving{p.backend, give} }).Repository
+			_, err := readCopy(t, r, rec, ids)
+			wantReason(t, what, err, snapshot.ReasonBackendUnavailable)
+			_, _, err = readStored(t, r, rec)
+			wantReason(t, what+", as it is stored", err, snapshot.ReasonBackendUnavailable)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"context"
 	"fmt"
 	"iter"
 	"slices"
@@ -77,6 +78,22 @@ func (r *Repository) Groups(list iter.Seq2[Object, error], foreign func(key stri
 		}
 		open.flush("", yield)
 	}
+}
+
+// Sizes adds the sizes of their data objects, as the listing shows them, to the snapshots whose names sizes has.
+func (r *Repository) Sizes(ctx context.Context, sizes map[string][]int64) error {
+	for g, err := range r.Groups(r.List(ctx), func(string) {}) {
+		if err != nil {
+			return err
+		}
+		if _, asked := sizes[g.Name]; !asked {
+			continue
+		}
+		for _, o := range g.Objects {
+			sizes[g.Name] = append(sizes[g.Name], o.Size)
+		}
+	}
+	return nil
 }
 
 // openGroups are the groups whose objects may not all have been listed yet, in ascending order of their order keys.

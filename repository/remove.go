@@ -25,8 +25,13 @@ func (r *Repository) Removable(ctx context.Context, rec *snapshot.Record) error 
 		return r.sameFile(ctx, rec)
 	}
 	m, _, err := r.claim(ctx, rec.Name)
-	if err != nil || m == nil { // a manifest that says nothing is damaged, under the name of a snapshot of this cluster
+	switch {
+	case err != nil:
 		return err
+	case m == nil && rec.MayBeForeign():
+		return r.notForeign(ctx, rec)
+	case m == nil: // a manifest that says nothing is damaged, under the name of a snapshot of this cluster
+		return nil
 	}
 	found := m.Record
 	if r.belongs(found, rec.Name) == nil && found.StoredSHA256 == rec.StoredSHA256 {
@@ -37,6 +42,23 @@ func (r *Repository) Removable(ctx context.Context, rec *snapshot.Record) error 
 			r.info.Name, snapshot.ManifestKey(rec.Name), found.Name, found.Cluster, found.StoredSHA256).
 		On(r.info.Name).Final().
 		Advise("it is not this snapshot and was left alone; reconcile, and look at the backend")
+}
+
+// notForeign returns an error when there is data that may be another program's, with no manifest to say otherwise.
+func (r *Repository) notForeign(ctx context.Context, rec *snapshot.Record) error {
+	found, err := r.HasManifest(ctx, rec.Name)
+	if found || err != nil {
+		return err
+	}
+	if _, err := r.backend.Stat(ctx, r.dataKey(rec)); err != nil {
+		if snapshot.IsNotFound(err) {
+			return nil
+		}
+		return err
+	}
+	return snapshot.ReasonConflict.
+		New("backend %q: %s has no manifest, and may be another program's", r.info.Name, rec.DataKey()).On(r.info.Name).Final().
+		Advise("%s", changedRecord)
 }
 
 // agrees returns why the facts by which a copy was chosen for removal are not those of its manifest. The manifest is the

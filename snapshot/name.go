@@ -68,12 +68,19 @@ func (s *Snapshot) ownDataKey() string {
 	return key
 }
 
-// DataKey returns the key of a snapshot's data, below the cluster's prefix. An adopted file keeps its name.
+// DataKey returns the key of a snapshot's data, below the cluster's prefix. An adopted file keeps its name; the data of
+// a save has no other key than that of its name, whatever somebody wrote into its record.
 func (r *Record) DataKey() string {
-	if r.File != "" {
+	if r.File != "" && r.Trigger == TriggerAdopted {
 		return r.File
 	}
 	return r.ownDataKey()
+}
+
+// MayBeForeign reports whether another program can have written the data of a record that says that it is a save's: no
+// save gives such a name, and it is neither compressed nor encrypted as only this program does it.
+func (r *Record) MayBeForeign() bool {
+	return !NamedLikeSaves(r.Name) && r.DataKey() == r.Name+DataSuffix
 }
 
 // OrderKey returns a snapshot's place in a listing: behind the last key that an object of its name can have. Listings of

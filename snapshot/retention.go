@@ -149,6 +149,9 @@ func protectRevisions(copies []*Candidate) {
 	}
 }
 
+// Undecide takes the decision back, so that Apply can decide anew beside other copies.
+func (c *Candidate) Undecide() { c.Why, c.Stays, c.protected = "", false, false }
+
 func (c *Candidate) protect(why string) {
 	c.keep(why)
 	c.protected = true

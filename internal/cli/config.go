@@ -1,11 +1,16 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/daemon"
 )
 
 func newConfig(sys System) *cobra.Command {
@@ -20,27 +25,64 @@ func newConfig(sys System) *cobra.Command {
 }
 
 func newConfigCheck(sys System) *cobra.Command {
+	connect := false
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check the configuration and print the values in effect",
+		Short: "Check the configuration, and what it names",
 		Long: `Check the configuration that "serve" would have with the same flags, variables and file, and
-print the values in effect, defaults included, with the origin of each. Secrets are not shown. Risks are warned of.
-Nothing is connected to, and certificates, keys and directories are not read.
+print the values in effect, defaults included, with the origin of each, and the next runs of the
+schedules. Secrets are not shown. Warnings are about what is allowed and probably not meant.
+Nothing is connected to, and no file but the configuration is read.
 
-Exits 2 and names all problems when it is wrong.`,
-		Example: `  snapshotd config check --config /etc/snapshotd/snapshotd.yaml`,
-		Args:    noArgs,
+With --connect, ask every etcd and every backend for what the service will need, and print each
+action and how it went, instead of the values: the status of each member, the beginning of a
+snapshot, a key of the catalog that is written and removed; the marker and the list of a backend,
+and objects that are written, read, read in part and deleted. It is done with a key and objects of
+its own (10 MB), which are removed again; nothing else is touched, and no service is needed.
+
+Exits 2 and names all problems when the configuration is wrong, and 1 when something that was asked
+with --connect fails. Warnings change nothing.`,
+		Example: `  snapshotd config check --config /etc/snapshotd/snapshotd.yaml
+  snapshotd config check --config /etc/snapshotd/snapshotd.yaml --connect`,
+		Args: noArgs,
 	}
+	cmd.Flags().SortFlags = false
+	cmd.Flags().BoolVar(&connect, "connect", false, "ask every etcd and backend for what the service will need")
 	flags := config.AddFlags(cmd.Flags())
-	cmd.RunE = func(*cobra.Command, []string) error {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(config.Source{Flags: flags, Getenv: sys.Getenv})
 		if err != nil {
 			return err
 		}
-		for _, w := range cfg.Warnings() {
-			fmt.Fprintln(sys.Stderr, "warning: "+w)
+		for _, w := range cfg.Warnings(sys.Now()) {
+			fmt.Fprintln(sys.Stderr, "warning:", output.Plain(w))
 		}
-		return cfg.Write(sys.Stdout)
+		if connect {
+			return checkConnections(cmd.Context(), sys, cfg)
+		}
+		return errors.Join(cfg.Write(sys.Stdout), cfg.WriteNextRuns(sys.Stdout, sys.Now()))
 	}
 	return cmd
+}
+
+// checkConnections prints what every etcd and backend can do, and fails when one of them cannot.
+func checkConnections(ctx context.Context, sys System, cfg *config.Config) error {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // libraries log what is an error here already
+	all := daemon.Check(ctx, cfg)
+	failed := 0
+	for _, c := range all {
+		result := "ok"
+		if c.Err != nil {
+			failed++
+			result = "FAILED: " + c.Err.Error()
+		}
+		fmt.Fprintln(sys.Stdout, output.Plain(fmt.Sprintf("cluster %q, %s: %s: %s", c.Cluster, c.Part, c.Action, result)))
+	}
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case failed > 0:
+		return fmt.Errorf("%d of %d checks failed", failed, len(all))
+	}
+	return nil
 }

@@ -115,8 +115,8 @@ func (v validator) accessRule(r *AccessRule, at string) {
 	}
 }
 
-// Warnings returns what is allowed, and is a risk.
-func (c *Config) Warnings() []string {
+// Risks returns what is allowed, and lets others in. The service logs it when it starts.
+func (c *Config) Risks() []string {
 	var all []string
 	reachable := !loopback.Is(c.ListenGRPC)
 	if c.Access == nil && reachable {

@@ -111,31 +111,10 @@ func (v validator) service() {
 }
 
 func (v validator) cluster(c *Cluster, at string) {
-	v.name(at+".name", c.Name)
-	for i := range v.Clusters {
-		if other := &v.Clusters[i]; other == c {
-			break
-		} else if other.Name == c.Name {
-			v.problem(at+".name", "%q is the name of clusters[%d] already", c.Name, i)
-		}
-	}
-	if !v.dev {
-		if !c.Etcd.reachable() {
-			v.problem(at+".etcd.endpoints", "cluster %q has none; give etcd's addresses, such as https://10.0.0.1:2379", c.Name)
-		}
-		if len(c.Backends) == 0 {
-			v.problem(at+".backends", "cluster %q has none; give at least one, such as local=file:///var/backups/etcd", c.Name)
-		}
-	}
+	v.clusterName(c, at+".name")
+	v.needed(c, at)
 	v.etcd(&c.Etcd, at+".etcd")
-	v.etcd(&c.Catalog.Etcd, at+".catalog")
-	if e := c.Catalog.Etcd; !e.reachable() && (e.CACert != "" || e.Cert != "" || e.User != "") {
-		v.problem(at+".catalog.endpoints",
-			"there are none, but credentials; give the endpoints of the catalog's etcd, or remove the credentials to use etcd's")
-	}
-	if p := c.Catalog.Prefix; len(p) < 2 || path.Clean(p)+"/" != p {
-		v.problem(at+".catalog.prefix", "%q must begin and end with '/', such as %s", p, DefaultCatalogPrefix)
-	}
+	v.catalog(&c.Catalog, at+".catalog")
 	if p := *c.Prefix; p != "" && path.Clean("/"+p)+"/" != "/"+p && v.origins[at+".prefix"] != "" {
 		v.problem(at+".prefix", "%q must be empty, or names that each end with '/', such as production/", p)
 	}
@@ -147,16 +126,57 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.atLeast(at+".leftover_age", c.LeftoverAge, time.Millisecond)
 	v.schedules(c, at+".schedules")
 	v.scrub(c.Scrub, at+".scrub")
-	if c.Scrub.Drill && c.Encryption.Enabled() && len(c.Encryption.IdentityFiles) == 0 {
-		v.problem(at+".scrub.drill",
-			"cannot be done: snapshots are encrypted, and the service has no identity to read them with; "+
-				"set encryption.identity_files, or leave drill out and drill elsewhere: snapshotd verify latest --from URL "+
-				"--identity FILE --level drill")
-	}
+	v.drillable(c, at+".scrub.drill")
 	v.retention(c.Retention, at+".retention")
 	v.encryption(c.Encryption, at+".encryption")
 	v.signing(c.Signing, at+".signing")
 	v.backends(c, at+".backends")
+}
+
+// clusterName refuses a name that is none, or that a cluster before it has.
+func (v validator) clusterName(c *Cluster, at string) {
+	v.name(at, c.Name)
+	for i := range v.Clusters {
+		if other := &v.Clusters[i]; other == c {
+			break
+		} else if other.Name == c.Name {
+			v.problem(at, "%q is the name of clusters[%d] already", c.Name, i)
+		}
+	}
+}
+
+// needed refuses a cluster that cannot be read or stored anywhere; serve --dev brings both.
+func (v validator) needed(c *Cluster, at string) {
+	if v.dev {
+		return
+	}
+	if !c.Etcd.reachable() {
+		v.problem(at+".etcd.endpoints", "cluster %q has none; give etcd's addresses, such as https://10.0.0.1:2379", c.Name)
+	}
+	if len(c.Backends) == 0 {
+		v.problem(at+".backends", "cluster %q has none; give at least one, such as local=file:///var/backups/etcd", c.Name)
+	}
+}
+
+func (v validator) catalog(c *Catalog, at string) {
+	v.etcd(&c.Etcd, at)
+	if e := c.Etcd; !e.reachable() && (e.CACert != "" || e.Cert != "" || e.User != "") {
+		v.problem(at+".endpoints",
+			"there are none, but credentials; give the endpoints of the catalog's etcd, or remove the credentials to use etcd's")
+	}
+	if p := c.Prefix; len(p) < 2 || path.Clean(p)+"/" != p {
+		v.problem(at+".prefix", "%q must begin and end with '/', such as %s", p, DefaultCatalogPrefix)
+	}
+}
+
+// drillable refuses drills of snapshots that the service cannot read.
+func (v validator) drillable(c *Cluster, at string) {
+	if c.Scrub.Drill && c.Encryption.Enabled() && len(c.Encryption.IdentityFiles) == 0 {
+		v.problem(at,
+			"cannot be done: snapshots are encrypted, and the service has no identity to read them with; "+
+				"set encryption.identity_files, or leave drill out and drill elsewhere: snapshotd verify latest --from URL "+
+				"--identity FILE --level drill")
+	}
 }
 
 func (v validator) retention(r Retention, at string) {

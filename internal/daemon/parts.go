@@ -33,10 +33,7 @@ func (s *Service) openParts(cfg *config.Cluster, uploads cluster.Limiter, log *s
 			return parts{}, fmt.Errorf("catalog: %w", err)
 		}
 	}
-	records := catalog.New(catalog.Config{
-		Connect: home.Client, Cluster: cfg.Name, Prefix: cfg.Catalog.Prefix, LockTTL: cfg.LockTTL, Logger: log,
-	})
-	s.closeLater("catalog of cluster "+cfg.Name, records.Close)
+	records := s.openCatalog(cfg, home, log)
 	p := parts{
 		source:  etcd.NewSource(saved, etcd.SourceConfig{Logger: log}),
 		catalog: records,

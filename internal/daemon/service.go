@@ -87,7 +87,7 @@ func (s *Service) open(ctx context.Context) error {
 	}
 	s.log.InfoContext(ctx, "service is starting", "version", s.conf.Version, "node", s.cfg.NodeName, "data_dir",
 		s.cfg.DataDir)
-	for _, w := range s.cfg.Warnings() {
+	for _, w := range s.cfg.Risks() {
 		s.log.WarnContext(ctx, "configuration has a risk", "warning", w)
 	}
 	s.closeLater("data directory", func(context.Context) error { return dir.close() })

@@ -74,3 +74,11 @@ func (s Spec) Latest(after, until time.Time) (due time.Time, ok bool) {
 		}
 	}
 }
+
+// Meets reports whether it is due at t, when it was last due at since.
+func (s Spec) Meets(t, since time.Time) bool {
+	if s.every > 0 {
+		return t.Sub(since)%s.every == 0
+	}
+	return s.Next(t.Add(-time.Second)).Equal(t)
+}

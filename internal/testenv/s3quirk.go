@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"compress/gzip"
 	"fmt"
 	"io"
 	"maps"
@@ -42,6 +43,31 @@ var S3Quirks = []S3Quirk{
 	{"GetObject: 403", On("GetObject", Refuses(http.StatusForbidden, "AccessDenied"))},
 	{"GetObject: a cold storage class", On("GetObject", Refuses(http.StatusForbidden, "InvalidObjectState"))},
 	{"everything: a login page", LoginPage},
+	{"everything: a redirect", Says(http.StatusFound, "text/html", "", "Location", "https://login.example.org/")},
+	{"listing: pages in a circle", On("ListObjectsV2", PagesInACircle)},
+	{"listing: pages for ever", On("ListObjectsV2", PagesForEver())},
+	{"listing: compressed", On("ListObjectsV2", Compresses)},
+	{"listing: a name twice", On("ListObjectsV2", Edits(func(a *Answer) {
+		if i, j := strings.Index(a.Body, "<Contents>"), strings.Index(a.Body, "</Contents>"); i >= 0 {
+			a.Body = a.Body[:i] + a.Body[i:j] + "</Contents>" + a.Body[i:]
+		}
+	}))},
+	{"GetObject: compressed", On("GetObject", Compresses)},
+	{"GetObject: another ETag each time", On("GetObject", anotherETag())},
+	{"DeleteObject: nothing is deleted", On("DeleteObject", Says(http.StatusNoContent, "", ""))},
+	{"DeleteObject: a login page", On("DeleteObject", LoginPage)},
+	{"AbortMultipartUpload: 403", On("AbortMultipartUpload", Refuses(http.StatusForbidden, "AccessDenied"))},
+}
+
+// S3Lacks are features of S3 that some servers do without. A client works without them, without any parameter.
+var S3Lacks = []S3Quirk{
+	{"Range", IgnoresRange},
+	{"If-None-Match, without a word", IgnoresConditions},
+	{"listing of uploads", On("ListMultipartUploads", Refuses(http.StatusMethodNotAllowed, "MethodNotAllowed"))},
+	{"listing of uploads, with 400", On("ListMultipartUploads", Refuses(http.StatusBadRequest, "InvalidArgument"))},
+	{"a signed Accept-Encoding", RefusesSignedAcceptEncoding},
+	{"Expect", RefusesExpect},
+	{"metadata", On("HeadObject", Edits(func(a *Answer) { a.Header.Del("X-Amz-Meta-Snapshotd-Put") }))},
 }
 
 // On lets a fault have the requests of one operation, as [S3Operation] names it.
@@ -198,4 +224,46 @@ func MostParts(n int) HTTPFault {
 		part, err := strconv.Atoi(r.URL.Query().Get("partNumber"))
 		return err == nil && part > n
 	}, Refuses(http.StatusBadRequest, "InvalidArgument"))
+}
+
+// PagesInACircle gives three pages of a listing, of objects or of uploads, each of which leads to the next, for ever.
+func PagesInACircle(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+	next := map[string]string{"": "a", "a": "b", "b": "c", "c": "a"}
+	q := r.URL.Query()
+	emptyPage(w, r, next[q.Get("continuation-token")+q.Get("key-marker")])
+}
+
+// PagesForEver gives one page of a listing after the other without a name, each with a token of its own.
+func PagesForEver() HTTPFault {
+	var n atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+		emptyPage(w, r, fmt.Sprintf("a%09d", 1_000_000_000-n.Add(1))) // markers do not grow, either
+	}
+}
+
+// emptyPage answers with a page of a listing that has no name, and says that there are more.
+func emptyPage(w http.ResponseWriter, r *http.Request, token string) {
+	root := "ListBucketResult"
+	if r.URL.Query().Has("uploads") {
+		root = "ListMultipartUploadsResult"
+	}
+	const doc = `<%[1]s><IsTruncated>true</IsTruncated><NextContinuationToken>%[2]s</NextContinuationToken>` +
+		`<NextKeyMarker>%[2]s</NextKeyMarker></%[1]s>`
+	Says(http.StatusOK, "application/xml", fmt.Sprintf(doc, root, token))(w, r, nil)
+}
+
+// Compresses does what some proxies do to answers.
+var Compresses = Edits(func(a *Answer) {
+	var b strings.Builder
+	z := gzip.NewWriter(&b)
+	_, _ = io.WriteString(z, a.Body)
+	_ = z.Close()
+	a.Body = b.String()
+	a.Header.Set("Content-Encoding", "gzip")
+})
+
+// anotherETag is that of an object which is replaced all the time.
+func anotherETag() HTTPFault {
+	var n atomic.Int64
+	return Edits(func(a *Answer) { a.Header.Set("ETag", fmt.Sprintf(`"%032x"`, n.Add(1))) })
 }

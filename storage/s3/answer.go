@@ -98,6 +98,9 @@ func checkAnswer(operation string, resp *http.Response) error {
 	if isHTML(resp.Header) {
 		return badAnswer("the server answered %d with a page of HTML", resp.StatusCode)
 	}
+	if enc := encoding(resp.Header); enc != "" && !strings.HasPrefix(operation, "Head") {
+		return badAnswer("the server answered %d with a body in the encoding %.40q, which was not asked for", resp.StatusCode, enc)
+	}
 	if d.root != "" {
 		return d.checkDocument(resp)
 	}
@@ -119,9 +122,24 @@ func checkAnswer(operation string, resp *http.Response) error {
 	return nil
 }
 
+// encoding returns how a body is encoded; empty when it is as it was stored. Some servers give the encoding of the upload
+// back, which is taken off already.
+func encoding(h http.Header) string {
+	for v := range strings.SplitSeq(strings.ToLower(strings.Join(h.Values("Content-Encoding"), ",")), ",") {
+		if v = strings.TrimSpace(v); v != "" && v != "identity" && v != "aws-chunked" {
+			return v
+		}
+	}
+	return ""
+}
+
 // checkRefusal lets errors of the protocol pass. A page that says 404 is not the bucket's word that an object is
-// missing.
+// missing, and only S3 itself may send to another region: other redirects lead to login pages.
 func checkRefusal(operation string, resp *http.Response) error {
+	if to, err := resp.Location(); err == nil && resp.StatusCode < http.StatusBadRequest &&
+		resp.Header.Get("X-Amz-Bucket-Region") == "" && !isXML(resp.Header) {
+		return badAnswer("the server answered %d and sends the client to %s", resp.StatusCode, to.Host)
+	}
 	if resp.StatusCode == http.StatusNotFound && isHTML(resp.Header) && !strings.HasPrefix(operation, "Head") {
 		return badAnswer("the server answered 404 with a page of HTML")
 	}
@@ -224,6 +242,11 @@ func rootOf(doc []byte) string {
 func isHTML(h http.Header) bool {
 	t, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	return t == "text/html" || t == "application/xhtml+xml"
+}
+
+func isXML(h http.Header) bool {
+	t, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	return t == "application/xml" || t == "text/xml"
 }
 
 // within returns a body that ends after a number of bytes.

@@ -32,8 +32,8 @@ func (s *Store) checkPlace() error {
 		u.Path = strings.TrimSuffix(path.Dir(u.Path), "/")
 		return wrong("ends with the bucket; write it without: " + u.String())
 	}
-	rest, inHost := strings.CutPrefix(u.Host, s.bucket+".")
-	if inHost && strings.HasPrefix(rest, "s3") && strings.HasSuffix(u.Hostname(), ".amazonaws.com") {
+	rest, inHost := strings.CutPrefix(strings.ToLower(u.Host), s.bucket+".")
+	if inHost && strings.HasPrefix(rest, "s3") && strings.HasSuffix(strings.ToLower(u.Hostname()), ".amazonaws.com") {
 		u.Host = rest
 		return wrong("has the bucket in its host; write it without: " + u.String())
 	}
@@ -46,5 +46,5 @@ func (s *Store) checkPlace() error {
 // bucketInHost reports whether the endpoint's host begins with the bucket's name, which may or may not be a mistake.
 func (s *Store) bucketInHost() bool {
 	u, err := url.Parse(s.params.Get(endpointParam))
-	return err == nil && strings.HasPrefix(u.Host, s.bucket+".")
+	return err == nil && strings.HasPrefix(strings.ToLower(u.Host), s.bucket+".")
 }

@@ -103,27 +103,39 @@ func ownError(err error, text string) (driver.Verdict, bool) {
 	return driver.Verdict{}, false
 }
 
-// answered classifies the answer of an S3 server.
+// byCode are the verdicts on errors that S3 servers give a code of their own; the text is added.
+var byCode = map[string]driver.Verdict{
+	"NoSuchBucket": driver.Missing("", hintNoBucket),
+
+	"PermanentRedirect":                  lasting("", hintRegion),
+	"AuthorizationHeaderMalformed":       lasting("", hintRegion),
+	"IllegalLocationConstraintException": lasting("", hintRegion),
+	"InvalidObjectState":                 lasting("", hintCold),
+
+	"NoSuchUpload": driver.Unavailable("", ""), // it was swept or aborted while it was under way
+
+	"KeyTooLongError":         {Reason: snapshot.ReasonInvalidArgument},
+	"InvalidObjectName":       {Reason: snapshot.ReasonInvalidArgument},
+	"XMinioInvalidObjectName": {Reason: snapshot.ReasonInvalidArgument},
+
+	"QuotaExceeded":                  driver.NoSpace(""),
+	"XMinioStorageFull":              driver.NoSpace(""),
+	"XMinioAdminBucketQuotaExceeded": driver.NoSpace(""),
+	"InsufficientStorage":            driver.NoSpace(""),
+
+	"InvalidAccessKeyId":    driver.Denied("", hintKey),
+	"InvalidToken":          driver.Denied("", hintKey),
+	"ExpiredToken":          driver.Denied("", hintKey),
+	"XAdminUserNotFound":    driver.Denied("", hintKey),
+	"SignatureDoesNotMatch": driver.Denied("", "the secret key is wrong; check AWS_SECRET_ACCESS_KEY, or the profile"),
+	"RequestTimeTooSkewed":  driver.Denied("", "the clocks of this machine and the server differ"),
+}
+
+// answered classifies the answer of an S3 server: by its code if that says more than the status.
 func answered(code string, status int, text string) driver.Verdict {
-	switch code {
-	case "NoSuchBucket":
-		return driver.Missing(text, hintNoBucket)
-	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
-		return lasting(text, hintRegion)
-	case "InvalidObjectState":
-		return lasting(text, hintCold)
-	case "NoSuchUpload": // it was swept or aborted while it was under way
-		return driver.Unavailable(text, "")
-	case "KeyTooLongError", "InvalidObjectName", "XMinioInvalidObjectName":
-		return driver.Verdict{Reason: snapshot.ReasonInvalidArgument, Text: text}
-	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage":
-		return driver.NoSpace(text)
-	case "InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "XAdminUserNotFound":
-		return driver.Denied(text, hintKey)
-	case "SignatureDoesNotMatch":
-		return driver.Denied(text, "the secret key is wrong; check AWS_SECRET_ACCESS_KEY, or the profile")
-	case "RequestTimeTooSkewed":
-		return driver.Denied(text, "the clocks of this machine and the server differ")
+	if v, ok := byCode[code]; ok {
+		v.Text = text
+		return v
 	}
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:

@@ -55,11 +55,42 @@ func (s *Store) getObject(
 		return nil, errors.Join(err, out.Body.Close())
 	}
 	if end-at <= readPart || c.features.noRange.Load() {
-		return &object{out.Body, cancel}, nil
+		return &object{whole(out.Body, end-at), cancel}, nil
 	}
 	in.IfMatch = out.ETag
 	open := func(ctx context.Context, x driver.Extent) (io.ReadCloser, error) { return c.getPart(ctx, in, x) }
 	return newPartReader(ctx, cancel, out.Body, at, end, open), nil
+}
+
+// whole returns a body that is an error unless it has this many bytes; any number of them when it is 0, which is not
+// known then.
+func whole(body io.ReadCloser, size int64) io.ReadCloser {
+	if size == 0 {
+		return body
+	}
+	return &exactBody{ReadCloser: body, left: size}
+}
+
+// exactBody is a body whose length is known from elsewhere in the answer.
+type exactBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *exactBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		var more [1]byte
+		n, err := b.ReadCloser.Read(more[:])
+		if n > 0 {
+			return 0, badAnswer("GetObject: the server gives more bytes than it said")
+		}
+		return 0, err
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	if b.left -= int64(n); err == io.EOF && b.left > 0 { //nolint:errorlint // wrapped, it is something else
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // object is one that a single request reads.
@@ -115,6 +146,10 @@ func (c *connection) getPart(ctx context.Context, in s3.GetObjectInput, x driver
 	if x != driver.Whole {
 		in.Range = aws.String(header(x))
 	}
+	etag := in.IfMatch
+	if strings.HasPrefix(aws.ToString(etag), "W/") { // a proxy made it so; If-Match would never hold
+		in.IfMatch = nil
+	}
 	out, err := c.client.GetObject(ctx, &in, unchecked(x))
 	if _, status := apiError(err); status == http.StatusPreconditionFailed || status == http.StatusNotFound {
 		return nil, &replacedError{err}
@@ -122,7 +157,7 @@ func (c *connection) getPart(ctx context.Context, in s3.GetObjectInput, x driver
 	if err != nil {
 		return nil, err
 	}
-	if err = c.checkPart(out, *in.IfMatch, x); err != nil {
+	if err = c.checkPart(out, *etag, x); err != nil {
 		return nil, errors.Join(err, out.Body.Close())
 	}
 	return out.Body, nil

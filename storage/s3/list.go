@@ -16,6 +16,39 @@ import (
 // pageSize is how many names a page of a listing has at most, when the server does not say.
 const pageSize = 1000
 
+// maxEmptyPages is how many pages without a new name may follow each other: AWS has some where many objects were deleted.
+const maxEmptyPages = 1000
+
+// pages follows a listing from page to page, and finds out when it does not come nearer to its end.
+type pages struct {
+	of    string // the operation
+	last  string // the greatest name so far
+	empty int    // pages since then
+
+	// A token that was here before makes a circle. One of them is remembered, a later one after twice as many pages: a
+	// circle of any length comes back to it.
+	token       string
+	steps, next int
+}
+
+// turn takes the token for the next page, and the greatest name on this one.
+func (p *pages) turn(token, greatest string) error {
+	if token == p.token {
+		return badAnswer("%s: the server gives the same page again and again", p.of)
+	}
+	if p.steps++; p.steps >= p.next {
+		p.token, p.steps, p.next = token, 0, max(1, 2*p.next)
+	}
+	p.empty++
+	if greatest > p.last {
+		p.last, p.empty = greatest, 0
+	}
+	if p.empty > maxEmptyPages {
+		return badAnswer("%s: the server gave %d pages without a new name, and says that there are more", p.of, p.empty)
+	}
+	return nil
+}
+
 // List asks for pages of 1,000, one after the other. A page that does not say how it goes on, or says less of an object
 // than the protocol demands, is an error: the names behind it would be lost, and nobody would know.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[repository.Object, error] {
@@ -28,10 +61,11 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[repository.Ob
 		in := &s3.ListObjectsV2Input{
 			Bucket: aws.String(s.bucket), Prefix: aws.String(s.key(prefix)), Delimiter: aws.String("/"),
 		}
+		seen := pages{of: "ListObjectsV2"}
 		for {
 			page, err := c.client.ListObjectsV2(ctx, in)
 			if err == nil {
-				err = nextPage(in, page)
+				err = seen.after(in, page)
 			}
 			if err != nil {
 				yield(repository.Object{}, err)
@@ -54,23 +88,31 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[repository.Ob
 	}
 }
 
-// nextPage makes a request one for the page that follows, without a token when there is none.
-func nextPage(in *s3.ListObjectsV2Input, page *s3.ListObjectsV2Output) error {
+// after makes a request one for the page that follows, without a token when there is none.
+func (p *pages) after(in *s3.ListObjectsV2Input, page *s3.ListObjectsV2Output) error {
 	token := aws.ToString(page.NextContinuationToken)
 	names, most := len(page.Contents)+len(page.CommonPrefixes), cmp.Or(int(aws.ToInt32(page.MaxKeys)), pageSize)
 	switch {
-	case page.IsTruncated == nil && token == "" && names >= most:
+	case page.IsTruncated == nil && token == "" && (names >= most || page.Name == nil && page.KeyCount == nil):
 		return badAnswer("ListObjectsV2: the server does not say whether there are more names (no IsTruncated)")
+	case int(aws.ToInt32(page.KeyCount)) > names:
+		return badAnswer("ListObjectsV2: the server says that it gives %d names, and gives %d", *page.KeyCount, names)
 	case aws.ToBool(page.IsTruncated) && token == "":
 		return badAnswer("ListObjectsV2: the server says that there are more names, and not how to get them (no token)")
-	case token != "" && token == aws.ToString(in.ContinuationToken):
-		return badAnswer("ListObjectsV2: the server gives the same page again and again")
 	}
 	in.ContinuationToken = nil
-	if token != "" {
-		in.ContinuationToken = &token
+	if token == "" {
+		return nil
 	}
-	return nil
+	in.ContinuationToken = &token
+	greatest := ""
+	for _, o := range page.Contents {
+		greatest = max(greatest, aws.ToString(o.Key))
+	}
+	for _, c := range page.CommonPrefixes {
+		greatest = max(greatest, aws.ToString(c.Prefix))
+	}
+	return p.turn(token, greatest)
 }
 
 // object returns an object as it is listed; ok is false for one that is deeper, and for the empty object that some

@@ -111,16 +111,20 @@ func lockedUntil(head *s3.HeadObjectOutput) time.Time {
 	return aws.ToTime(head.ObjectLockRetainUntilDate)
 }
 
-// Delete is a HEAD and a DELETE: in a bucket with versions, deleting an object that is not there would leave a marker.
+// Delete is a HEAD, a DELETE and a HEAD: in a bucket with versions, deleting an object that is not there would leave a
+// marker, and not every server that says that it has deleted an object has.
 func (s *Store) Delete(ctx context.Context, key string) error {
 	c, err := s.open(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err = s.head(ctx, c, key); err == nil {
+	before, err := s.head(ctx, c, key)
+	if err == nil {
 		in := &s3.DeleteObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.key(key))}
 		if _, err = c.client.DeleteObject(ctx, in); err != nil {
 			err = s.reason(ctx, c, key, err)
+		} else {
+			err = s.gone(ctx, c, key, before)
 		}
 	}
 	if errors.Is(err, snapshot.ErrNotFound) {
@@ -128,3 +132,25 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	}
 	return err
 }
+
+// gone looks whether an object that was deleted is not there any more. Another one may have taken its place meanwhile.
+func (s *Store) gone(ctx context.Context, c *connection, key string, before *s3.HeadObjectOutput) error {
+	for n := 1; ; n++ {
+		after, err := s.occupant(ctx, c, key)
+		if err != nil || after == nil {
+			return err
+		}
+		if !same(after.ETag, before.ETag) || after.Metadata[putMark] != before.Metadata[putMark] ||
+			!aws.ToTime(after.LastModified).Equal(aws.ToTime(before.LastModified)) {
+			return nil
+		}
+		if n == looks {
+			return &answerError{"DeleteObject: the server said that it has deleted the object, and still has it", hintNotDeleted}
+		}
+		if err := pause(ctx, lookPause<<(n-1)); err != nil {
+			return err
+		}
+	}
+}
+
+const hintNotDeleted = "look at the server's log, and at what protects its objects or holds answers back (caches, replicas)"

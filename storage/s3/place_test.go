@@ -19,6 +19,7 @@ func TestEndpointsThatCannotBeRight(t *testing.T) {
 		"endpoint=https://s3.example.com/backups&use_path_style=true":                     "ends with the bucket; write it without: https://s3.example.com",
 		"endpoint=https://example.com/s3/backups/&use_path_style=true":                    "ends with the bucket; write it without: https://example.com/s3",
 		"endpoint=https://backups.s3.eu-central-1.amazonaws.com":                          "has the bucket in its host; write it without: https://s3.eu-central-1.amazonaws.com",
+		"endpoint=https://Backups.S3.eu-central-1.amazonaws.com":                          "has the bucket in its host; write it without: https://s3.eu-central-1.amazonaws.com",
 		"endpoint=http://10.0.0.1:9000":                                                   "is an IP address, before which no bucket's name can stand; add use_path_style=true",
 		"endpoint=http://[fd00::1]:9000&use_path_style=false":                             "is an IP address",
 		"endpoint=http://10.0.0.1:9000&use_path_style=true":                               "",

@@ -55,6 +55,14 @@ var calls = map[string]func(context.Context, *storage.Backend) error{
 		_, err = io.Copy(io.Discard, r)
 		return errors.Join(err, r.Close())
 	},
+	"get part": func(ctx context.Context, b *storage.Backend) error {
+		r, err := b.Get(ctx, smallKey, repository.Range{Offset: 2, Length: 5})
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, r)
+		return errors.Join(err, r.Close())
+	},
 	"list": func(ctx context.Context, b *storage.Backend) (last error) {
 		for _, err := range b.List(ctx, "default/") {
 			last = err
@@ -110,6 +118,30 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 		{"list", "a login page", login("ListObjectsV2"), "ListObjectsV2: " + html},
 		{"list", "an error with 200", says("ListObjectsV2", "", "<Error><Code>InternalError</Code></Error>"), "InternalError"},
 		{"list", "404 with a page", testenv.On("ListObjectsV2", testenv.Says(http.StatusNotFound, "text/html", "<html>404</html>")), "answered 404 with a page of HTML"},
+		{"list", "pages in a circle", testenv.On("ListObjectsV2", testenv.PagesInACircle), "the same page again and again"},
+		{"list", "pages without names for ever", testenv.On("ListObjectsV2", testenv.PagesForEver()), "pages without a new name"},
+		{"list", "a document without content", says("ListObjectsV2", "application/xml", "<ListBucketResult/>"), "does not say whether there are more names"},
+		{"list", "fewer names than it says", replaced("ListObjectsV2", "<KeyCount>2<", "<KeyCount>3<"), "says that it gives 3 names, and gives 2"},
+		{"list", "a name twice", edited("ListObjectsV2", func(a *testenv.Answer) {
+			a.Body = strings.Replace(a.Body, "default/small.db", "default/large.db", 1)
+		}), "the listing is not in order"},
+		{"list", "names out of order", edited("ListObjectsV2", func(a *testenv.Answer) {
+			a.Body = strings.NewReplacer("default/small.db", "default/large.db", "default/large.db", "default/small.db").Replace(a.Body)
+		}), "the listing is not in order"},
+		{"list", "compressed", testenv.On("ListObjectsV2", testenv.Compresses), `a body in the encoding "gzip"`},
+		{"list", "a redirect", testenv.On("ListObjectsV2", testenv.Says(302, "", "", "Location", "https://login.example.org/?secret=1")), "answered 302 and sends the client to login.example.org"},
+		{"put", "a redirect", testenv.On("PutObject", testenv.Says(307, "text/html", "<html>", "Location", "https://login.example.org/")), "sends the client to login.example.org"},
+		{"put", "a redirect of the look at it", testenv.On("HeadObject", testenv.Says(303, "", "", "Location", "/login")), "answered 303 and sends the client to"},
+		{"get", "compressed", testenv.On("GetObject", testenv.Compresses), `a body in the encoding "gzip"`},
+		{"get", "a redirect", testenv.On("GetObject", testenv.Says(308, "", "", "Location", "https://login.example.org/")), "sends the client to login.example.org"},
+		{"get part", "more than a part", testenv.On("GetObject", testenv.Edits(func(a *testenv.Answer) { a.Body += "more" })), "gives more bytes than it said"},
+		{"get part", "less than a part", testenv.On("GetObject", testenv.Edits(func(a *testenv.Answer) { a.Body = a.Body[:2] })), "unexpected EOF"},
+		{"get part", "another part", testenv.On("GetObject", testenv.Edits(func(a *testenv.Answer) { a.Header.Set("Content-Range", "bytes 0-4/10") })), "where bytes=2-6 was asked for"},
+		{"get part", "a part without an end", testenv.On("GetObject", testenv.Edits(func(a *testenv.Answer) { a.Header.Set("Content-Range", "bytes 2-99999999999999999999/9") })), "where bytes=2-6 was asked for"},
+		{"delete", "nothing is deleted", testenv.On("DeleteObject", testenv.Says(204, "", "")), "said that it has deleted the object, and still has it"},
+		{"delete", "a redirect", testenv.On("DeleteObject", testenv.Says(302, "", "", "Location", "/login")), "answered 302 and sends the client to"},
+		{"sweep", "pages in a circle", testenv.On("ListMultipartUploads", testenv.PagesInACircle), "the same page again and again"},
+		{"sweep", "pages for ever", testenv.On("ListMultipartUploads", testenv.PagesForEver()), "pages without a new name"},
 		{"put", "an empty body", says("PutObject", "", ""), "PutObject: the server answered 200 without ETag or a checksum"},
 		{"put", "a login page", login("PutObject"), "PutObject: " + html},
 		{"put", "an error with 200", says("PutObject", "", "<Error><Code>InternalError</Code></Error>", sayEtag, "x"), "InternalError"},

@@ -36,12 +36,16 @@ func (s *Store) Sweep(ctx context.Context, prefix string, opts repository.SweepO
 	return n, nil
 }
 
+// maxSwept is how many uploads are swept at once.
+const maxSwept = 10_000
+
 // unfinished lists the uploads that may be swept. All of them are listed first: markers of pages are uploads, too.
 func (s *Store) unfinished(
 	ctx context.Context, c *connection, prefix string, opts repository.SweepOptions,
 ) ([]types.MultipartUpload, error) {
 	var left []types.MultipartUpload
 	in := &s3.ListMultipartUploadsInput{Bucket: aws.String(s.bucket), Prefix: aws.String(s.key(prefix))}
+	seen := pages{of: "ListMultipartUploads"}
 	for {
 		page, err := c.client.ListMultipartUploads(ctx, in)
 		if isUnknownOperation(err) {
@@ -59,8 +63,13 @@ func (s *Store) unfinished(
 		switch {
 		case !aws.ToBool(page.IsTruncated):
 			return left, nil
-		case aws.ToString(key) == "" || same(key, in.KeyMarker) && same(id, in.UploadIdMarker):
+		case len(left) >= maxSwept:
+			return left, nil // the next sweep takes the others
+		case aws.ToString(key) == "":
 			return nil, badAnswer("ListMultipartUploads: the server says that there are more, and not how to get them")
+		}
+		if err := seen.turn(*key+"\n"+aws.ToString(id), *key); err != nil {
+			return nil, err
 		}
 		in.KeyMarker, in.UploadIdMarker = key, id
 	}

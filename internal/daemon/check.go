@@ -1,0 +1,144 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Checked is something that the service will need, and whether it is there.
+type Checked struct {
+	Cluster string
+	Part    string // keys, etcd, catalog, or a backend
+	Action  string
+	Err     error
+}
+
+// Check asks every etcd and every backend for what the service will need of it: side by side, and all that is wrong at
+// once. It starts no service. It leaves nothing behind, and touches nothing but a key and a few objects of its own.
+func Check(ctx context.Context, cfg *config.Config) []Checked {
+	s := &Service{cfg: cfg, log: slog.New(slog.DiscardHandler), stopLoops: func() {}}
+	defer s.close(ctx)
+	var all []*partCheck
+	for i := range cfg.Clusters {
+		all = append(all, s.checksOf(&cfg.Clusters[i])...)
+	}
+	var wg sync.WaitGroup
+	for _, c := range all {
+		wg.Go(func() { c.ask(ctx, c.note) })
+	}
+	wg.Wait()
+	var found []Checked
+	for _, c := range all {
+		found = append(found, c.found...)
+	}
+	return found
+}
+
+// partCheck asks one part of a cluster.
+type partCheck struct {
+	cluster, part string
+	ask           func(ctx context.Context, report func(action string, err error))
+	found         []Checked
+	seen          map[string]bool // causes that were reported
+}
+
+// note adds what was found. A cause that fails several actions is reported with the first of them.
+func (c *partCheck) note(action string, err error) {
+	if err != nil {
+		if c.seen[causeOf(err)] {
+			return
+		}
+		c.seen[causeOf(err)] = true
+	}
+	c.found = append(c.found, Checked{c.cluster, c.part, action, err})
+}
+
+// causeOf returns an error without what was tried and on what.
+func causeOf(err error) string {
+	e, ok := err.(*snapshot.Error) //nolint:errorlint // the outermost has what was tried
+	if !ok || e.Err == nil {
+		return err.Error()
+	}
+	return e.Err.Error() + e.Hint
+}
+
+// checksOf returns the checks of a cluster. A part that cannot be built is a check that fails.
+func (s *Service) checksOf(cfg *config.Cluster) []*partCheck {
+	var all []*partCheck
+	add := func(part string, err error, ask func(context.Context, func(string, error))) {
+		if err != nil {
+			ask = func(_ context.Context, report func(string, error)) { report("open", err) }
+		}
+		all = append(all, &partCheck{cluster: cfg.Name, part: part, ask: ask, seen: map[string]bool{}})
+	}
+	add("keys", nil, func(_ context.Context, report func(string, error)) { checkKeys(cfg, report) })
+	saved, err := s.openEtcd(cfg.Etcd)
+	add("etcd", err, func(ctx context.Context, report func(string, error)) {
+		etcd.NewSource(saved, etcd.SourceConfig{}).Check(ctx, report)
+	})
+	home := saved
+	if cfg.Catalog.Separate() {
+		home, err = s.openEtcd(cfg.Catalog.Etcd)
+	}
+	var records *catalog.Catalog
+	if err == nil {
+		records = s.openCatalog(cfg, home, s.log)
+		add("catalog", nil, records.Check)
+	} else if cfg.Catalog.Separate() {
+		add("catalog", err, nil)
+	}
+	for _, b := range cfg.Backends {
+		backend, err := s.openBackend(b, nil)
+		add(fmt.Sprintf("backend %q", b.Name), err, func(ctx context.Context, report func(string, error)) {
+			checkStore(ctx, cfg, backend, records, report)
+			repository.Try(ctx, backend, *cfg.Prefix, report)
+		})
+	}
+	return all
+}
+
+// checkKeys reads the files of keys as the service does when it starts.
+func checkKeys(cfg *config.Cluster, report func(string, error)) {
+	if cfg.Encryption.Enabled() {
+		_, err := recipientsOf(cfg.Encryption)
+		report("read the recipients of encryption", err)
+	}
+	if files := cfg.Encryption.IdentityFiles; len(files) > 0 {
+		_, err := age.ReadIdentities(files...)
+		report("read the identities", err)
+	}
+	if cfg.Signing.KeyFile != "" {
+		_, _, err := signingOf(cfg.Signing)
+		report("read the keys of signatures", err)
+	}
+}
+
+// checkStore compares the marker of a backend with the catalog's. It claims no store: that is left to the service.
+func checkStore(
+	ctx context.Context, cfg *config.Cluster, b repository.Backend, records *catalog.Catalog, report func(string, error),
+) {
+	if records == nil {
+		return // there is nothing to compare with, and that is reported
+	}
+	repo := repository.New(repository.Config{Backend: b, Cluster: cfg.Name, Prefix: *cfg.Prefix, Stores: records})
+	_, err := repo.Open(ctx, repository.OpenOptions{})
+	report("recognize the store", err)
+}
+
+// openCatalog builds the catalog of a cluster.
+func (s *Service) openCatalog(cfg *config.Cluster, home *etcd.Conn, log *slog.Logger) *catalog.Catalog {
+	records := catalog.New(catalog.Config{
+		Connect: home.Client, Cluster: cfg.Name, Prefix: cfg.Catalog.Prefix, LockTTL: cfg.LockTTL, Logger: log,
+	})
+	s.closeLater("catalog of cluster "+cfg.Name, records.Close)
+	return records
+}
