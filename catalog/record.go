@@ -42,7 +42,7 @@ func messageOf(r *snapshot.Record) *catalogv1.Record {
 	b := r.Bookkeeping()
 	m := &catalogv1.Record{
 		Snapshot: wire.SnapshotToProto(&r.Snapshot), RequestId: r.RequestID, File: r.File, Generation: r.Generation,
-		Owner: b.Owner, Damaged: b.Damaged, SupersededBy: b.SupersededBy, KeptOn: b.FallbackNode,
+		Owner: b.Owner, Damaged: b.Damaged, SupersededBy: b.SupersededBy, KeptOn: b.FallbackNode, Outdated: b.Outdated,
 	}
 	m.Snapshot.Etag = "" // it is the revision of the key
 	if !b.Proven.IsZero() {
@@ -139,6 +139,7 @@ func recordOf(m *catalogv1.Record, revision int64) *snapshot.Record {
 func bookkeepingOf(m *catalogv1.Record) snapshot.Bookkeeping {
 	b := snapshot.Bookkeeping{
 		Owner: m.GetOwner(), Damaged: m.GetDamaged(), SupersededBy: m.GetSupersededBy(), FallbackNode: m.GetKeptOn(),
+		Outdated: m.GetOutdated(),
 	}
 	if m.GetProvenTime() != nil {
 		b.Proven = m.GetProvenTime().AsTime()
