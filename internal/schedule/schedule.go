@@ -141,7 +141,9 @@ func (l *Loop) scrub(ctx context.Context, s Schedule) {
 			_ = backoff.Wait(ctx, min(wait, longestSleep))
 			continue
 		}
-		if err := s.Do(ctx); err != nil && ctx.Err() == nil {
+		run, trace := span.Run(ctx, "scrub", span.Cluster.String(l.cfg.Cluster), span.Schedule.String(s.Name))
+		err := s.Do(run)
+		if trace.End(err); err != nil && ctx.Err() == nil {
 			l.cfg.Logger.ErrorContext(ctx, "scheduled work failed", "schedule", s.Name, "due", due, "error", err)
 		}
 		last = now()
