@@ -93,6 +93,7 @@ type Cluster struct {
 	inflight  inflight
 	foreign   foreignMemory
 	manifests manifestMemory
+	scrubs    scrubMemory
 
 	adopting    slots // one snapshot of another program is read at a time
 	verifying   slots // one snapshot is verified at a time
@@ -118,6 +119,9 @@ func New(cfg Config) (*Cluster, error) {
 		saveEnded: make(chan struct{}, 1),
 	}
 	for _, b := range cfg.Backends {
+		if c.elsewhere(b.Info().Name) {
+			return nil, fmt.Errorf("make cluster %q: backend %q is of another node than %s", cfg.Name, b.Info().Name, cfg.Node)
+		}
 		c.repos = append(c.repos, c.newRepository(b, cfg.Stores))
 	}
 	if cfg.Fallback != nil {
@@ -160,13 +164,13 @@ func (c *Cluster) choose(names []string) ([]*repository.Repository, error) {
 		return c.repos, nil
 	}
 	for _, n := range names {
-		if c.repo(n) == nil {
-			return nil, c.noBackend("backends", n)
+		if _, err := c.named("backends", n); err != nil {
+			return nil, err
 		}
 	}
 	var chosen []*repository.Repository
 	for _, r := range c.repos {
-		if slices.Contains(names, r.Name()) {
+		if slices.ContainsFunc(names, func(n string) bool { return snapshot.IsBackend(r.Name(), n) }) {
 			chosen = append(chosen, r)
 		}
 	}

@@ -20,14 +20,12 @@ func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *snapshot.
 	if rec, err = c.Get(ctx, req.Name); err != nil {
 		return nil, err
 	}
-	if err := c.deletable(rec, req); err != nil {
-		return rec, err
+	names, err := c.chosenFor(rec, req)
+	if err == nil {
+		err = c.deletable(rec, req, names)
 	}
-	var names []string // each once, however often the request names it
-	for _, l := range rec.Locations() {
-		if len(req.Backends) == 0 || slices.Contains(req.Backends, l.Backend) {
-			names = append(names, l.Backend)
-		}
+	if err != nil {
+		return rec, err
 	}
 	err = c.remove(ctx, rec, names, nil)
 	if rec.Version == 0 {
@@ -36,8 +34,37 @@ func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *snapshot.
 	return rec, err
 }
 
-// deletable says why a snapshot may not be removed as the request asks.
-func (c *Cluster) deletable(rec *snapshot.Record, req DeleteRequest) error {
+// chosenFor returns the locations of a snapshot that a request is about, by their backends.
+func (c *Cluster) chosenFor(rec *snapshot.Record, req DeleteRequest) ([]string, error) {
+	chosen := map[string]bool{}
+	for _, given := range req.Backends {
+		name, err := c.named("backends", given)
+		if err != nil {
+			name = given // the snapshot may be on a backend that is not configured here
+		}
+		if rec.Location(name) == nil {
+			return nil, snapshot.Invalid("backends", "%q does not hold %s; it is on %s", given, rec.Name, snapshot.Join(backendsOf(rec)))
+		}
+		chosen[name] = true
+	}
+	all := backendsOf(rec)
+	if len(req.Backends) == 0 {
+		return all, nil
+	}
+	return slices.DeleteFunc(all, func(b string) bool { return !chosen[b] }), nil
+}
+
+// backendsOf returns the backends of all locations.
+func backendsOf(rec *snapshot.Record) []string {
+	var names []string
+	for _, l := range rec.Locations() {
+		names = append(names, l.Backend)
+	}
+	return names
+}
+
+// deletable says why a snapshot may not be removed from these backends.
+func (c *Cluster) deletable(rec *snapshot.Record, req DeleteRequest, names []string) error {
 	if err := checkEtag(rec, req.Etag); err != nil {
 		return err
 	}
@@ -47,20 +74,13 @@ func (c *Cluster) deletable(rec *snapshot.Record, req DeleteRequest) error {
 	if rec.Pinned {
 		return snapshot.ReasonPinned.New("delete %s: it is pinned", rec.Name).Advise("unpin it first: snapshotd update %s --unpin", rec.Name)
 	}
-	for _, n := range req.Backends {
-		if rec.Location(n) == nil {
-			var holders []string
-			for _, l := range rec.Locations() {
-				holders = append(holders, l.Backend)
-			}
-			return snapshot.Invalid("backends", "%q does not hold %s; it is on %s", n, rec.Name, snapshot.Join(holders))
-		}
-	}
-	for _, l := range rec.Locations() {
-		chosen := len(req.Backends) == 0 || slices.Contains(req.Backends, l.Backend)
-		if chosen && c.repo(l.Backend) == nil && holdsObject(rec, l.Backend) {
-			return snapshot.ReasonBackendNotFound.New("delete %s: backend %q holds it and is not configured any more", rec.Name, l.Backend).
-				On(l.Backend).Advise("configure it again, or choose the other backends")
+	for _, name := range names {
+		switch {
+		case c.elsewhere(name):
+			return c.onOtherNode([]string{name}, "delete %s: nothing was removed", rec.Name)
+		case c.repo(name) == nil && holdsObject(rec, name):
+			return snapshot.ReasonBackendNotFound.New("delete %s: backend %q holds it and is not configured any more", rec.Name, name).
+				On(name).Advise("configure it again, or choose the other backends")
 		}
 	}
 	return nil
@@ -152,6 +172,14 @@ func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names
 		c.log.InfoContext(ctx, "snapshot deleted", "snapshot", rec.Name)
 	}
 	return changedMeanwhile(err, "delete %s", rec.Name)
+}
+
+// removalBegun reports whether a removal is to be settled before anything else about the record. One that its own replica
+// makes in a directory elsewhere keeps nothing here from being reconciled.
+func (r *reconciliation) removalBegun(rec *snapshot.Record) bool {
+	return slices.ContainsFunc(rec.Locations(), func(l snapshot.Location) bool {
+		return l.State == snapshot.StateDeleting && l.Size > 0 && !r.c.elsewhere(l.Backend)
+	})
 }
 
 // reconcileRemoval settles a record with a location that is DELETING. Everything else about the record is left to the next

@@ -45,11 +45,19 @@ func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*Download,
 	if err != nil {
 		return nil, err
 	}
+	if req.Backend != "" {
+		if req.Backend, err = c.named("backend", req.Backend); err != nil {
+			return nil, err
+		}
+	}
 	d := downloadOf(rec, req.Decoded)
 	if err := c.checkDownload(rec, req, d.Size); err != nil {
 		return nil, err
 	}
 	copies := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return req.Backend != "" || l.State == snapshot.StateReady })
+	if distant := c.heldElsewhere(rec); len(copies) == 0 && len(distant) > 0 {
+		return nil, c.onOtherNode(distant, "download %s", rec.Name)
+	}
 	if len(copies) == 0 {
 		return nil, snapshot.ReasonCopyMissing.New("download %s: there is no good copy of it", rec.Name).On(req.Backend).Final().
 			Advise("get shows where it is; choose one of these backends, or repair it first")
@@ -96,8 +104,6 @@ func (c *Cluster) checkDownload(rec *snapshot.Record, req DownloadRequest, size 
 	switch {
 	case rec.State() == snapshot.StateSaving:
 		return c.saveInProgress("and " + rec.Name + " is its snapshot")
-	case req.Backend != "" && c.repo(req.Backend) == nil:
-		return c.noBackend("backend", req.Backend)
 	case req.Offset < 0 || req.Offset > size:
 		return snapshot.Invalid("offset", "is %d, and there are %d bytes", req.Offset, size)
 	}

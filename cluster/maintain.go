@@ -8,15 +8,16 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
-	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Maintain is what the leader of a cluster does regularly, in this order: it reconciles, prunes the backends that were
 // reconciled, for the catalog tells the truth about them, and reports what failed. [Cluster.Repair] follows it, when
 // repairs are due. A backend that is down does not keep the others from being pruned.
-func (c *Cluster) Maintain(ctx context.Context) error {
-	reports, err := c.Reconcile(ctx, ReconcileRequest{})
+func (c *Cluster) Maintain(ctx context.Context) error { return c.maintain(ctx, c.BackendNames()) }
+
+func (c *Cluster) maintain(ctx context.Context, backends []string) error {
+	reports, err := c.Reconcile(ctx, ReconcileRequest{Backends: backends})
 	if err != nil && !errors.Is(err, snapshot.ErrBadRecord) {
 		return err
 	}
@@ -29,7 +30,7 @@ func (c *Cluster) Maintain(ctx context.Context) error {
 			healthy = append(healthy, r.Backend)
 		}
 	}
-	if !c.removesAny() || len(healthy) == 0 {
+	if !c.removesAny(healthy) {
 		return errors.Join(errs...)
 	}
 	decisions, err := c.Prune(ctx, PruneRequest{Backends: healthy})
@@ -42,10 +43,10 @@ func (c *Cluster) Maintain(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// removesAny reports whether a backend has a rule by which a snapshot is ever removed.
-func (c *Cluster) removesAny() bool {
-	return slices.ContainsFunc(c.repos, func(r *repository.Repository) bool {
-		rules := c.cfg.Retention[r.Name()]
+// removesAny reports whether one of these backends has a rule by which a snapshot is ever removed.
+func (c *Cluster) removesAny(backends []string) bool {
+	return slices.ContainsFunc(backends, func(b string) bool {
+		rules := c.cfg.Retention[b]
 		return rules.Removes()
 	})
 }

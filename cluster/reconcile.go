@@ -30,6 +30,9 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	if err != nil {
 		return nil, err
 	}
+	if err := c.retirable(ctx, req.Retire); err != nil {
+		return nil, err
+	}
 	begin := c.cfg.Now()
 	ctx, trace := span.Run(ctx, "snapshot reconcile", span.Cluster.String(c.cfg.Name),
 		attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
@@ -53,6 +56,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	if err != nil {
 		return reports, err
 	}
+	reports = append(reports, r.forgetStores(ctx)...)
 	r.logEnd(ctx)
 	return reports, r.bad.Err()
 }
@@ -72,12 +76,13 @@ type reconciliation struct {
 	changes int64
 	queue   []missing // copies to repair
 	bad     snapshot.BadRecords
+	retired map[string]int64 // by backend of a retired node: locations that the catalog has forgotten
 }
 
 func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconciliation {
 	return &reconciliation{
 		c: c, req: req, begin: c.cfg.Now(), views: views,
-		byState: map[snapshot.State]int64{}, busy: map[string]bool{}, spans: map[string]saveSpan{},
+		byState: map[snapshot.State]int64{}, busy: map[string]bool{}, spans: map[string]saveSpan{}, retired: map[string]int64{},
 	}
 }
 

@@ -34,13 +34,16 @@ func (r *reconciliation) reconcileRecord(ctx context.Context, it item) error {
 		return r.discover(ctx, it, ch)
 	}
 	rec := it.rec.Copy()
-	if rec.RemovalBegun() {
+	if r.removalBegun(rec) {
 		return r.reconcileRemoval(ctx, it, rec, ch)
 	}
 	if rec.State() != snapshot.StateSaving {
 		r.reconcileLocations(ctx, it, rec, ch)
 	} else if settled, err := r.settleSaving(ctx, it, rec, ch); err != nil || !settled {
 		return err
+	}
+	if r.retire(ctx, rec, ch); len(rec.Locations()) == 0 && len(ch.retired) > 0 {
+		return r.commit(ctx, it, nil, ch, true)
 	}
 	left, err := r.sweepOrphans(ctx, it, rec)
 	if errors.Is(err, snapshot.ErrConflict) {
@@ -49,7 +52,7 @@ func (r *reconciliation) reconcileRecord(ctx context.Context, it item) error {
 	if err != nil {
 		return err
 	}
-	if !left && r.allSeen(it, rec) && r.forgettable(rec) {
+	if !left && r.allSeen(it, rec) && !r.c.anyElsewhere(rec) && r.forgettable(rec) {
 		return r.commit(ctx, it, nil, ch, true)
 	}
 	return r.commit(ctx, it, rec, ch, !it.rec.SameStatus(rec) || it.rec.Generation != rec.Generation)
@@ -102,6 +105,9 @@ func (r *reconciliation) commit(ctx context.Context, it item, rec *snapshot.Reco
 	if write {
 		r.changes++
 	}
+	for _, backend := range ch.retired {
+		r.retired[backend]++
+	}
 	r.queueRepair(rec)
 	for i, v := range r.views {
 		v.report.add(ch, i)
@@ -137,6 +143,12 @@ func (c *Cluster) ownerAlive(ctx context.Context, rec *snapshot.Record) (bool, e
 func (r *reconciliation) settleInterrupted(ctx context.Context, it item, rec *snapshot.Record, ch *change) {
 	why := rec.AssumeNothing()
 	r.reconcileLocations(ctx, it, rec, ch)
+	for _, l := range rec.Locations() {
+		if r.c.elsewhere(l.Backend) {
+			l.Error = fmt.Sprintf("%s; the replica of node %s alone can tell whether its directory has a copy", why, snapshot.NodeOf(l.Backend))
+			rec.Found(l)
+		}
+	}
 	rec.ConcludeInterrupted(why)
 	for i := range ch.unchanged {
 		ch.updated[i] = ch.updated[i] || ch.unchanged[i]
@@ -207,6 +219,7 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 			r.reconcileAdopted(ctx, i, rec, loc, data, ch)
 		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size && !r.rewritten(v, g, loc):
 			ch.unchanged[i] = true
+			r.catchUp(ctx, v, rec)
 		default:
 			r.reconcilePresent(ctx, i, rec, g, data, ch)
 		}
@@ -230,7 +243,9 @@ func (r *reconciliation) dropUnconfigured(rec *snapshot.Record, ch *change) {
 		return i >= 0 && ch.unchanged[i] && l.State == snapshot.StateReady
 	}
 	if slices.ContainsFunc(rec.Locations(), seen) {
-		rec.Drop(func(l snapshot.Location) bool { return r.c.repo(l.Backend) == nil && l.State != snapshot.StateSaving })
+		rec.Drop(func(l snapshot.Location) bool {
+			return r.c.repo(l.Backend) == nil && !r.c.elsewhere(l.Backend) && l.State != snapshot.StateSaving
+		})
 	}
 }
 
@@ -244,6 +259,9 @@ func (r *reconciliation) reconcileAbsent(ctx context.Context, i int, rec *snapsh
 		ch.note(i, rec.Found(r.failedLocation(v, rec, 0, loc.Error)))
 		return
 	case loc.Size == 0:
+		if r.noteExpired(v, rec) {
+			rec.DropBackend(v.repo.Name())
+		}
 		ch.unchanged[i] = true
 		return
 	}
@@ -257,6 +275,13 @@ func (r *reconciliation) reconcileAbsent(ctx context.Context, i int, rec *snapsh
 		rec.DropBackend(v.repo.Name())
 		ch.removed[i] = true
 	}
+}
+
+// noteExpired reports whether the note of a failed upload to this node's own directory has been kept long enough. No other
+// replica may forget a record with such a note: it does not see whether the save has left something here.
+func (r *reconciliation) noteExpired(v *view, rec *snapshot.Record) bool {
+	return local(v.repo) && rec.State() == snapshot.StateFailed && rec.FallbackNode() == "" && len(rec.Locations()) > 1 &&
+		r.begin.Sub(rec.CreateTime) >= max(failedAge, r.c.cfg.LeftoverAge)
 }
 
 // reconcilePresent notes data that the catalog does not have, or has otherwise.

@@ -19,6 +19,8 @@ type missing struct {
 	since    time.Time // when the copy was found missing
 	due      time.Time // its next attempt
 	fallback bool      // a replica has the snapshot on its own disk, and only that replica can deliver it
+	distant  bool      // only directories of other nodes have it, and only their replicas can copy it
+	shared   bool      // a backend that all replicas reach has it
 	absent   bool      // the record does not name the backend
 }
 
@@ -40,10 +42,16 @@ func (c *Cluster) wakeRepair() {
 // Attempts that fail are in the catalog, with the time of the next one, and are logged; the error is that of the catalog or
 // of ctx.
 func (c *Cluster) Repair(ctx context.Context) (next time.Time, err error) {
+	return c.repairDue(ctx, func(missing) bool { return true })
+}
+
+// repairDue makes the copies that are due, of those that are this replica's to make.
+func (c *Cluster) repairDue(ctx context.Context, mine func(missing) bool) (next time.Time, err error) {
 	queue, err := c.repairQueue(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
+	queue = slices.DeleteFunc(queue, func(m missing) bool { return !mine(m) })
 	c.observeQueue(ctx, queue)
 	now := c.cfg.Now()
 	newestFirst(queue)
@@ -57,7 +65,7 @@ func (c *Cluster) Repair(ctx context.Context) (next time.Time, err error) {
 	}()
 	for _, m := range queue {
 		switch {
-		case m.fallback, m.due.After(now), c.inflight.saving():
+		case m.fallback, m.distant, m.due.After(now), c.inflight.saving():
 		case stuck[m.repo.Name()]:
 			m.due = now.Add(snapshot.FirstRepair)
 		default:
@@ -73,7 +81,7 @@ func (c *Cluster) Repair(ctx context.Context) (next time.Time, err error) {
 		}
 	}
 	c.observeQueue(ctx, left)
-	left = slices.DeleteFunc(left, func(m missing) bool { return m.fallback })
+	left = slices.DeleteFunc(left, func(m missing) bool { return m.fallback || m.distant })
 	if len(left) == 0 {
 		return time.Time{}, nil
 	}
@@ -141,10 +149,13 @@ func (c *Cluster) repairQueue(ctx context.Context) ([]missing, error) {
 		if !fallback && (rec.State() != snapshot.StatePartial || !rec.Repairable()) {
 			continue
 		}
+		ready, distant := rec.ReadyOn(), c.heldElsewhere(rec)
 		for _, l := range rec.Locations() {
 			if r := c.repo(l.Backend); r != nil && l.State == snapshot.StateFailed {
 				queue = append(queue, missing{
 					name: rec.Name, repo: r, created: rec.CreateTime, since: l.UpdateTime, due: rec.RepairDue(l.Backend, c.cfg.Now()), fallback: fallback,
+					distant: len(distant) > 0 && len(distant) == len(ready),
+					shared:  slices.ContainsFunc(ready, func(b string) bool { return snapshot.NodeOf(b) == "" }),
 				})
 			}
 		}
@@ -171,7 +182,11 @@ func (r *reconciliation) queueRepair(rec *snapshot.Record) {
 		return
 	}
 	for _, v := range r.views {
-		if l := rec.Location(v.repo.Name()); l == nil || l.State == snapshot.StateFailed {
+		l := rec.Location(v.repo.Name())
+		if l == nil && local(v.repo) && len(r.req.Backends) == 0 {
+			continue // it was saved by another node; this one gets a copy of it only if it is asked for by name
+		}
+		if l == nil || l.State == snapshot.StateFailed {
 			r.queue = append(r.queue, missing{name: rec.Name, repo: v.repo, created: rec.CreateTime, absent: l == nil})
 		}
 	}

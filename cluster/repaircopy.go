@@ -212,6 +212,9 @@ func (h *copyRepair) copyData(ctx context.Context, src *repository.Repository, o
 
 // noSource returns why no backend could give a good copy.
 func (h *copyRepair) noSource(errs []error) error {
+	if distant := h.c.heldElsewhere(h.rec); len(errs) == 0 && len(distant) > 0 {
+		return h.c.onOtherNode(distant, "repair %s on backend %q", h.rec.Name, h.target.Name())
+	}
 	if len(errs) == 0 {
 		return snapshot.ReasonCopyMissing.
 			New("repair %s on backend %q: no other backend has a copy to repair it from", h.rec.Name, h.target.Name()).On(h.target.Name())

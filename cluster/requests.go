@@ -27,6 +27,7 @@ type ReconcileRequest struct {
 	Backends     []string // names; all of the cluster's when empty
 	ValidateOnly bool     // report what would change and change nothing
 	Repair       bool     // then copy each snapshot to the chosen backends that do not hold it
+	Retire       []string // nodes that are gone for ever: the catalog forgets what their own directories held
 }
 
 // BackendReport is the result of a reconciliation on one backend. The counts are of snapshots on this backend.

@@ -227,7 +227,7 @@ func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snaps
 	v := r.views[i]
 	heir, err := r.c.cfg.Saves.ByRequestID(ctx, rec.RequestID)
 	switch {
-	case snapshot.IsNotFound(err), err == nil && (heir.Name == rec.Name || heir.State() == snapshot.StateFailed):
+	case snapshot.IsNotFound(err), err == nil && (heir.Name == rec.Name || heir.State() == snapshot.StateFailed || r.outOfReach(v, heir)):
 		rec.Reinstate()
 		return false
 	case err != nil:
@@ -237,8 +237,8 @@ func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snaps
 	}
 	loc := r.location(v, rec)
 	loc.State, loc.Size, loc.Error = snapshot.StateFailed, data.Size, "it was taken over by "+heir.Name+", and is to be removed"
-	if heir.WholeOn(v.repo.Name()) && r.begin.Sub(data.ModTime) >= r.c.cfg.LeftoverAge && !r.req.ValidateOnly {
-		switch err := r.removeSuperseded(ctx, v, rec, heir); {
+	if witness := r.witness(v, heir); witness != nil && r.begin.Sub(data.ModTime) >= r.c.cfg.LeftoverAge && !r.req.ValidateOnly {
+		switch err := r.removeSuperseded(ctx, v, rec, heir, witness); {
 		case err != nil:
 			r.fail(v, err)
 		default:
@@ -249,10 +249,28 @@ func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snaps
 	return true
 }
 
+// witness returns the backend that can show that a snapshot which has taken a request over is whole; nil when there is none
+// yet. For a copy in this node's own directory, which the other save could not write to, a shared backend will do.
+func (r *reconciliation) witness(v *view, heir *snapshot.Record) *repository.Repository {
+	for _, repo := range r.c.repos {
+		sees := repo == v.repo || local(v.repo) && !local(repo)
+		if sees && heir.WholeOn(repo.Name()) {
+			return repo
+		}
+	}
+	return nil
+}
+
+// outOfReach reports whether a snapshot that has taken a request over is READY, and only in directories of other nodes. Then
+// nothing but the catalog tells of it, which is no reason to remove a copy here: it is a snapshot of its own again.
+func (r *reconciliation) outOfReach(v *view, heir *snapshot.Record) bool {
+	return local(v.repo) && heir.State() == snapshot.StateReady && len(r.c.heldElsewhere(heir)) == len(heir.Locations())
+}
+
 // removeSuperseded removes a copy of a save that was taken over, if the backend itself shows that the request has another
 // snapshot: both manifests name the same request, and the other is whole. That the catalog says so is not enough.
-func (r *reconciliation) removeSuperseded(ctx context.Context, v *view, rec, heir *snapshot.Record) error {
-	m, err := v.repo.ReadManifest(ctx, heir.Name)
+func (r *reconciliation) removeSuperseded(ctx context.Context, v *view, rec, heir *snapshot.Record, witness *repository.Repository) error {
+	m, err := witness.ReadManifest(ctx, heir.Name)
 	if err != nil {
 		return err
 	}
@@ -261,10 +279,10 @@ func (r *reconciliation) removeSuperseded(ctx context.Context, v *view, rec, hei
 		return err
 	}
 	if m.Record.RequestID != rec.RequestID || own.Record.RequestID != rec.RequestID || rec.RequestID == "" {
-		return snapshot.ReasonConflict.New("backend %q: %s is said to be superseded by %s, which is of another request", v.repo.Name(), rec.Name, heir.Name).
-			On(v.repo.Name()).Final().Advise("the record was changed by something else; delete its key in etcd (etcdctl del), and reconcile makes it anew")
+		return snapshot.ReasonConflict.New("backend %q: %s is said to be superseded by %s, which is of another request", witness.Name(), rec.Name, heir.Name).
+			On(witness.Name()).Final().Advise("the record was changed by something else; delete its key in etcd (etcdctl del), and reconcile makes it anew")
 	}
-	if err := v.repo.Whole(ctx, heir); err != nil {
+	if err := witness.Whole(ctx, heir); err != nil {
 		return err
 	}
 	return v.repo.Remove(ctx, rec)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
@@ -34,6 +35,9 @@ func (c *Cluster) Update(ctx context.Context, req UpdateRequest) (rec *snapshot.
 	}
 	if !maps.Equal(before.Labels, rec.Labels) || before.Pinned != rec.Pinned {
 		rec.Generation++
+		for _, backend := range c.heldElsewhere(rec) {
+			rec.SetOutdated(backend, true)
+		}
 		if err := c.cfg.Records.Update(ctx, rec); err != nil {
 			return nil, changedMeanwhile(err, "update %s", rec.Name)
 		}
@@ -54,7 +58,8 @@ func (c *Cluster) updatable(rec *snapshot.Record, req UpdateRequest) error {
 	return nil
 }
 
-// rewriteManifests writes the manifest of a snapshot anew on each backend that holds it.
+// rewriteManifests writes the manifest of a snapshot anew on each backend that holds it. It cannot be written in a directory
+// of another node: the replica there takes it from a shared backend at its next reconcile, and without one must be asked.
 func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record) error {
 	if rec.Trigger == snapshot.TriggerAdopted {
 		return nil
@@ -64,6 +69,8 @@ func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record) er
 		return err
 	}
 	var errs []error
+	var written []string
+	shared := false
 	for _, backend := range rec.ReadyOn() {
 		repo := c.repo(backend)
 		if repo == nil {
@@ -74,6 +81,33 @@ func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record) er
 			err = repo.PutManifest(ctx, rec.Name, doc)
 		}
 		errs = append(errs, err)
+		if err == nil {
+			written = append(written, backend)
+			shared = shared || !local(repo)
+		}
 	}
-	return errors.Join(errs...)
+	if distant := slices.DeleteFunc(c.heldElsewhere(rec), func(b string) bool { return !rec.Outdated(b) }); len(distant) > 0 && !shared {
+		errs = append(errs, c.onOtherNode(distant, "update %s: the catalog has the change, and a manifest has not; the same update there writes it", rec.Name))
+	}
+	return errors.Join(append(errs, c.noteWritten(ctx, rec, written))...)
+}
+
+// noteWritten notes the manifests that are up to date again.
+func (c *Cluster) noteWritten(ctx context.Context, rec *snapshot.Record, written []string) error {
+	if !slices.ContainsFunc(written, rec.Outdated) {
+		return nil
+	}
+	now, err := c.amend(ctx, rec, func(next *snapshot.Record, again bool) error {
+		if again && next.Generation != rec.Generation {
+			return errUnchanged // changed once more meanwhile
+		}
+		for _, backend := range written {
+			next.SetOutdated(backend, false)
+		}
+		return nil
+	})
+	if err == nil {
+		*rec = *now
+	}
+	return err
 }

@@ -53,12 +53,20 @@ func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*reposito
 		return nil, snapshot.Invalid("level", "is none of CHECKSUM, STRUCTURE and DRILL")
 	case rec.State() == snapshot.StateSaving:
 		return nil, c.saveInProgress("and " + rec.Name + " is its snapshot")
-	case req.Backend != "" && c.repo(req.Backend) == nil:
-		return nil, c.noBackend("backend", req.Backend)
+	}
+	if req.Backend != "" {
+		name, err := c.named("backend", req.Backend)
+		if err != nil {
+			return nil, err
+		}
+		req.Backend = name
 	}
 	all := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return req.Backend != "" || l.State == snapshot.StateReady })
 	if len(all) == 0 { // a damaged copy may have been replaced by hand
 		all = c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateFailed })
+	}
+	if distant := c.heldElsewhere(rec); len(all) == 0 && len(distant) > 0 {
+		return nil, c.onOtherNode(distant, "verify %s", rec.Name)
 	}
 	if len(all) == 0 {
 		return nil, snapshot.ReasonCopyMissing.New("verify %s: there is no copy of it", rec.Name).On(req.Backend).Final().
@@ -301,8 +309,11 @@ func (c *Cluster) compareLive(ctx context.Context, rec *snapshot.Record, checked
 
 // Scrub verifies a share of the snapshots. Its findings are in the catalog, the log and the metrics; the error is that of
 // copies that are damaged, and of those that could not be verified.
-func (c *Cluster) Scrub(ctx context.Context, s Scrub) error {
-	all, errs, err := c.toScrub(ctx)
+func (c *Cluster) Scrub(ctx context.Context, s Scrub) error { return c.scrub(ctx, s, "") }
+
+// scrub verifies a share of the copies on a backend, or of the snapshots when it is empty.
+func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
+	all, errs, err := c.toScrub(ctx, backend)
 	if err != nil || len(all) == 0 {
 		return errors.Join(append(errs, err)...)
 	}
@@ -316,7 +327,8 @@ func (c *Cluster) Scrub(ctx context.Context, s Scrub) error {
 	}
 	slices.SortStableFunc(all, func(a, b scrubbed) int { return a.verified.Compare(b.verified) })
 	for _, a := range all[:(len(all)*s.Share+99)/100] {
-		_, err := c.Verify(ctx, VerifyRequest{Name: a.name, Level: snapshot.LevelChecksum})
+		_, err := c.Verify(ctx, VerifyRequest{Name: a.name, Level: snapshot.LevelChecksum, Backend: backend})
+		c.scrubs.verified(backend, a.name, c.cfg.Now())
 		if ctx.Err() != nil {
 			return snapshot.Cancelled(ctx, "scrub")
 		}
@@ -337,7 +349,7 @@ type scrubbed struct {
 // toScrub returns the snapshots that have a READY copy on a configured backend. Without that condition, a snapshot whose
 // backends are no longer configured would be the first in turn for ever. bad are the errors of records that cannot be
 // read.
-func (c *Cluster) toScrub(ctx context.Context) (all []scrubbed, bad []error, err error) {
+func (c *Cluster) toScrub(ctx context.Context, backend string) (all []scrubbed, bad []error, err error) {
 	var unreadable snapshot.BadRecords
 	latest := c.cfg.Now().Add(snapshot.ClockTolerance) // a later time was noted by a clock that was wrong
 	for rec, err := range c.cfg.Records.Scan(ctx) {
@@ -347,7 +359,7 @@ func (c *Cluster) toScrub(ctx context.Context) (all []scrubbed, bad []error, err
 		if err != nil {
 			return nil, nil, err
 		}
-		ready := c.copiesOf(rec, "", func(l *snapshot.Location) bool { return l.State == snapshot.StateReady })
+		ready := c.copiesOf(rec, backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateReady })
 		if rec.State() != snapshot.StateReady && rec.State() != snapshot.StatePartial || len(ready) == 0 {
 			continue
 		}
@@ -355,8 +367,11 @@ func (c *Cluster) toScrub(ctx context.Context) (all []scrubbed, bad []error, err
 		if !rec.CreateTime.After(latest) {
 			s.created = rec.CreateTime
 		}
-		if rec.Verification != nil && !rec.Verification.Time.After(latest) {
-			s.verified = rec.Verification.Time
+		if v := rec.Verification; v != nil && !v.Time.After(latest) && (backend == "" || slices.Contains(v.Backends, backend)) {
+			s.verified = v.Time
+		}
+		if at := c.scrubs.last(backend, rec.Name); at.After(s.verified) {
+			s.verified = at
 		}
 		all = append(all, s)
 	}

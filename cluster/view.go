@@ -149,12 +149,13 @@ func (r *reconciliation) countForeignGroup(ctx context.Context, v *view, g *repo
 
 // change is the effect of one name on the reports; it counts only when the catalog took it.
 type change struct {
-	listed, unchanged, added, updated, removed []bool // by view
+	listed, unchanged, added, updated, removed []bool   // by view
+	retired                                    []string // backends of nodes that are gone
 }
 
 func newChange(n int) *change {
 	b := make([]bool, 5*n)
-	return &change{b[:n], b[n : 2*n], b[2*n : 3*n], b[3*n : 4*n], b[4*n:]}
+	return &change{listed: b[:n], unchanged: b[n : 2*n], added: b[2*n : 3*n], updated: b[3*n : 4*n], removed: b[4*n:]}
 }
 
 // note counts a location as updated or unchanged.

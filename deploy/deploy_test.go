@@ -97,6 +97,8 @@ func TestTheProgramIsStartedAsItCanBe(t *testing.T) {
 		config string // where the arguments' --config is here
 	}{
 		{unitArgs(t), filepath.Join("systemd", "snapshotd.yaml")},
+		{unitArgs(t), filepath.Join("systemd", "three-servers.yaml")},
+		{unitArgs(t), migration(t)},
 		{podArgs(t), filepath.Join("kubernetes", "snapshotd.yaml")},
 	} {
 		i := slices.Index(start.args, "--config")
@@ -110,6 +112,35 @@ func TestTheProgramIsStartedAsItCanBe(t *testing.T) {
 		if code := cli.Run(t.Context(), sys, args); code != 0 {
 			t.Errorf("snapshotd %q: exit code %d\n%s", args, code, said.String())
 		}
+	}
+}
+
+// migration writes the configuration of docs/migrating-from-k3s.md to a file.
+func migration(t *testing.T) string {
+	t.Helper()
+	_, doc, _ := strings.Cut(read(t, "..", "docs", "migrating-from-k3s.md"), "```yaml\n")
+	doc, _, ok := strings.Cut(doc, "```")
+	if !ok {
+		t.Fatal("the page has no configuration")
+	}
+	path := filepath.Join(t.TempDir(), "snapshotd.yaml")
+	if err := os.WriteFile(path, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The configuration for three servers differs from the other one by what each server has for itself.
+func TestTheConfigurationForThreeServers(t *testing.T) {
+	one, three := read(t, "systemd", "snapshotd.yaml"), read(t, "systemd", "three-servers.yaml")
+	setting := regexp.MustCompile(`(?m)^ *(- )?\w+:[^#\n]*`)
+	for _, s := range setting.FindAllString(one, -1) {
+		if !strings.Contains(three, strings.TrimRight(s, " ")) {
+			t.Errorf("three-servers.yaml has no %q", s)
+		}
+	}
+	if !strings.Contains(three, "        node_local: true") {
+		t.Error("three-servers.yaml has no directory for each server")
 	}
 }
 

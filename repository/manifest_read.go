@@ -78,7 +78,7 @@ func (r *Repository) CheckManifest(ctx context.Context, rec *snapshot.Record) (d
 	if err == nil && !m.Removed.IsZero() {
 		return nil, r.unusable(r.manifestKey(rec.Name), fmt.Errorf("the removal of this copy began at %s", m.Removed.Format(time.RFC3339)))
 	}
-	if err == nil && m.Record.Generation < rec.Generation {
+	if err == nil && r.putBack(m, rec) {
 		return nil, r.unusable(r.manifestKey(rec.Name), m.older(rec))
 	}
 	if found := m.Record; err != nil || !describes(found, rec) {
@@ -91,10 +91,16 @@ func (r *Repository) CheckManifest(ctx context.Context, rec *snapshot.Record) (d
 
 // Older returns an error when a manifest was put back: it has a lower generation than the record.
 func (r *Repository) Older(m *Manifest, rec *snapshot.Record) error {
-	if m.Record.Generation >= rec.Generation {
+	if !r.putBack(m, rec) {
 		return nil
 	}
 	return r.unusable(r.manifestKey(rec.Name), m.older(rec))
+}
+
+// putBack reports whether a manifest is older than the catalog knows, and not because a replica that could not reach it has
+// changed the snapshot.
+func (r *Repository) putBack(m *Manifest, rec *snapshot.Record) bool {
+	return m.Record.Generation < rec.Generation && !rec.Outdated(r.info.Name)
 }
 
 func (m *Manifest) older(rec *snapshot.Record) error {

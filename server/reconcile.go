@@ -99,7 +99,7 @@ func (s *service) plan(ctx context.Context, req *snapshotdv1.ReconcileRequest) (
 		return planOf(clusters, func(Cluster) []string { return req.GetBackends() }, req), nil
 	}
 	for _, b := range req.GetBackends() {
-		if !slices.ContainsFunc(clusters, func(c Cluster) bool { return slices.Contains(c.BackendNames(), b) }) {
+		if !slices.ContainsFunc(clusters, func(c Cluster) bool { return hasBackend(c, b) }) {
 			return nil, snapshot.Invalid("backends", "no cluster has a backend %.120q", b)
 		}
 	}
@@ -113,7 +113,7 @@ func planOf(clusters []Cluster, backends func(Cluster) []string, req *snapshotdv
 	work := make([]*reconciliation, len(clusters))
 	for i, c := range clusters {
 		work[i] = &reconciliation{cluster: c, req: cluster.ReconcileRequest{
-			Backends: backends(c), ValidateOnly: req.GetValidateOnly(), Repair: req.GetRepair(),
+			Backends: backends(c), ValidateOnly: req.GetValidateOnly(), Repair: req.GetRepair(), Retire: req.GetRetireNodes(),
 		}}
 	}
 	return work
@@ -121,5 +121,9 @@ func planOf(clusters []Cluster, backends func(Cluster) []string, req *snapshotdv
 
 // common returns the names that are backends of the cluster.
 func common(names []string, c Cluster) []string {
-	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !slices.Contains(c.BackendNames(), n) })
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !hasBackend(c, n) })
+}
+
+func hasBackend(c Cluster, given string) bool {
+	return slices.ContainsFunc(c.BackendNames(), func(b string) bool { return snapshot.IsBackend(b, given) })
 }

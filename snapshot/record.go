@@ -31,11 +31,13 @@ type Bookkeeping struct {
 	// SupersededBy is the name of the snapshot whose save took the request over when this one's was taken for dead. No
 	// caller was ever told of what this record holds.
 	SupersededBy string
-	FallbackNode string // the node that has the FAILED snapshot on its own disk until a backend takes it
+	FallbackNode string   // the node that has the FAILED snapshot on its own disk until a backend takes it
+	Outdated     []string // backends of other nodes whose manifest was not written when the record was changed
 }
 
 func (b Bookkeeping) clone() Bookkeeping {
 	b.Failures, b.Repairs, b.Damaged = slices.Clone(b.Failures), slices.Clone(b.Repairs), slices.Clone(b.Damaged)
+	b.Outdated = slices.Clone(b.Outdated)
 	return b
 }
 
@@ -163,7 +165,8 @@ func (r *Record) Orphaned(backend string) bool {
 	return l != nil && (l.State == StateFailed || l.State == StateDeleting) && l.Size == 0
 }
 
-// SameStatus reports whether two records agree on their state and locations.
+// SameStatus reports whether two records agree on their state, their locations, and which manifests are outdated.
 func (r *Record) SameStatus(other *Record) bool {
-	return r.status.State == other.status.State && slices.Equal(r.status.Locations, other.status.Locations)
+	return r.status.State == other.status.State && slices.Equal(r.status.Locations, other.status.Locations) &&
+		slices.Equal(r.book.Outdated, other.book.Outdated)
 }

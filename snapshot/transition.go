@@ -169,6 +169,7 @@ func (r *Record) Drop(gone func(Location) bool) {
 		if gone(l) {
 			r.status.Locations = slices.DeleteFunc(r.status.Locations, func(o Location) bool { return o.Backend == l.Backend })
 			r.forgetFailures(l.Backend)
+			r.SetOutdated(l.Backend, false)
 		}
 	}
 	r.derive()
@@ -251,6 +252,7 @@ func (r *Record) Repaired(l Location, order []string) {
 		})
 	}
 	r.setDamaged(l.Backend, false)
+	r.SetOutdated(l.Backend, false)
 	r.forgetFailures(l.Backend)
 	r.book.FallbackNode = ""
 	r.derive()

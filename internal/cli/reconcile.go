@@ -22,6 +22,7 @@ type reconcileOptions struct {
 	dryRun   bool
 	repair   bool
 	backends []string
+	retire   []string
 }
 
 func newReconcile(sys System) *cobra.Command {
@@ -37,10 +38,16 @@ The service itself tries failed uploads again. With --repair, all missing copies
 snapshot is copied to the chosen backends that do not hold it, also where its copy was removed by
 hand or the backend is new. Checksums are verified on the way.
 
+A replica looks at the shared backends and at the directories of its own node (NAME@NODE). The
+replicas of the other nodes reconcile theirs. --retire-node is for a node that is gone for ever: the
+catalog forgets what its directories held, also where that was the last copy. No file is touched,
+and a node that comes back has its snapshots taken in again. Look at --dry-run first.
+
 Exits 3 when some backends could not be reconciled, 1 when none could.`,
 		Example: `  snapshotd reconcile
   snapshotd reconcile --dry-run --backend s3
-  snapshotd reconcile --repair`,
+  snapshotd reconcile --repair
+  snapshotd reconcile --retire-node server-3 --dry-run`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
@@ -52,6 +59,8 @@ Exits 3 when some backends could not be reconciled, 1 when none could.`,
 	fs.BoolVar(&opts.dryRun, "dry-run", false, "show the changes without making them")
 	fs.BoolVar(&opts.repair, "repair", false, "copy each snapshot to the backends that do not hold it")
 	fs.StringSliceVar(&opts.backends, "backend", nil, "`name` of a backend to look at (default all); may be repeated")
+	fs.StringSliceVar(&opts.retire, "retire-node", nil,
+		"`name` of a node that is gone for ever, whose own directories are forgotten; may be repeated")
 	opts.output.AddFlag(cmd)
 	opts.client.AddFlags(fs)
 	return cmd
@@ -59,7 +68,7 @@ Exits 3 when some backends could not be reconciled, 1 when none could.`,
 
 func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *client.Client) error {
 	resp, err := c.Reconcile(ctx, &snapshotdv1.ReconcileRequest{
-		Cluster: c.Cluster, Backends: opts.backends, ValidateOnly: opts.dryRun, Repair: opts.repair,
+		Cluster: c.Cluster, Backends: opts.backends, ValidateOnly: opts.dryRun, Repair: opts.repair, RetireNodes: opts.retire,
 	})
 	if err != nil {
 		return err

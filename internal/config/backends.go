@@ -27,6 +27,9 @@ func (v validator) backends(c *Cluster, at string) {
 		if _, err := place(b, ""); err != nil {
 			v.problem(here+".url", "%v", err)
 		}
+		if b.NodeLocal && !strings.HasPrefix(b.URL.Reveal(), "file:") {
+			v.problem(here+".node_local", "is for directories (file://): all replicas reach a bucket")
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Defaults of a [Config].
@@ -166,7 +167,16 @@ type Backend struct {
 	Name string `yaml:"name"`
 	URL  URL    `yaml:"url"`
 
-	Retention *Retention `yaml:"retention,omitempty"` // instead of the cluster's
+	NodeLocal bool       `yaml:"node_local,omitempty"` // each node has a directory of its own at this place
+	Retention *Retention `yaml:"retention,omitempty"`  // instead of the cluster's
+}
+
+// On returns the name of the backend in records, on a node.
+func (b Backend) On(node string) string {
+	if b.NodeLocal {
+		return snapshot.BackendOn(b.Name, node)
+	}
+	return b.Name
 }
 
 func defaults() *Config {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -97,7 +98,8 @@ var settings = []setting{
 		usage:   "`file` with the password of --etcd-user",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Etcd.PasswordFile, v) }},
 	{flag: "backend", path: "backends", kind: "name=url", many: true,
-		usage:   "where snapshots go, as `name=url`; may be repeated: local=file:///dir, s3=s3://bucket?region=eu-1",
+		usage: "where snapshots go, as `name=url`; may be repeated: local=file:///dir, s3=s3://bucket?region=eu-1; with " +
+			"?node_local=true a directory that each node has for itself",
 		cluster: setBackends},
 	{flag: "compression", path: "compression", kind: "name", def: DefaultCompression,
 		usage:   "how snapshots are compressed (`codec`): zstd or none",
@@ -201,10 +203,36 @@ func setBackends(c *Cluster, values []string) error {
 			errs = append(errs, fmt.Errorf("%q is not NAME=URL, such as local=file:///var/backups/etcd", redactURL(v)))
 			continue
 		}
-		c.Backends = append(c.Backends, Backend{Name: name, URL: URL(u)})
+		b, err := backendOf(name, u)
+		errs = append(errs, err)
+		c.Backends = append(c.Backends, b)
 	}
 	return errors.Join(errs...)
 }
+
+// backendOf takes node_local out of the URL of a flag, which has no other place for it.
+func backendOf(name, text string) (Backend, error) {
+	b := Backend{Name: name, URL: URL(text)}
+	u, err := url.Parse(text)
+	if err != nil {
+		return b, nil // validation says so
+	}
+	params := u.Query()
+	value := params.Get(nodeLocal)
+	if value == "" {
+		return b, nil
+	}
+	if b.NodeLocal, err = strconv.ParseBool(value); err != nil {
+		return b, fmt.Errorf("%s is %q in the URL of %q; write true or false", nodeLocal, value, name)
+	}
+	params.Del(nodeLocal)
+	u.RawQuery = params.Encode()
+	b.URL = URL(u.String())
+	return b, nil
+}
+
+// nodeLocal is the parameter of a flag's URL that stands for the key of this name in the file.
+const nodeLocal = "node_local"
 
 func setSchedules(c *Cluster, values []string) error {
 	c.Schedules = nil

@@ -12,7 +12,7 @@ import (
 // openBackend builds the adapter of a backend. Nothing is dialled, and no directory is made: a directory that a person
 // named and that is missing is not mounted.
 func (s *Service) openBackend(cfg config.Backend, uploads cluster.Limiter) (repository.Backend, error) {
-	b, err := storage.New(storage.Config{Name: cfg.Name, URL: cfg.URL.Reveal(), UploadLimit: uploads})
+	b, err := storage.New(storage.Config{Name: cfg.On(s.cfg.NodeName), URL: cfg.URL.Reveal(), UploadLimit: uploads})
 	if err != nil {
 		return nil, err
 	}

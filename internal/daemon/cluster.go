@@ -22,13 +22,14 @@ import (
 // managed is a cluster of the domain with the parts that its loops need.
 type managed struct {
 	*cluster.Cluster
-	lead      schedule.Campaign
-	schedules []schedule.Schedule
-	scrubs    []schedule.Schedule // one or none
-	interval  time.Duration
-	limits    limits
-	telemetry *telemetry.Telemetry
-	log       *slog.Logger
+	lead        schedule.Campaign
+	schedules   []schedule.Schedule
+	scrubs      []schedule.Schedule // one or none
+	localScrubs []schedule.Schedule // the same for the directories of this node, while another replica leads
+	interval    time.Duration
+	limits      limits
+	telemetry   *telemetry.Telemetry
+	log         *slog.Logger
 }
 
 var compressions = map[string]snapshot.Compression{
@@ -89,7 +90,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Recipients:  recipients,
 		Signer:      signer,
 		Trust:       trust,
-		Retention:   retentions(cfg),
+		Retention:   retentions(cfg, s.cfg.NodeName),
 		Observer:    snapshot.Observers{s.telemetry.Observer(), s.events},
 		Logger:      s.log,
 		StreamLimit: limits.stream,
@@ -103,7 +104,11 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
-	scrubs, err := scrubsOf(cfg, domain)
+	scrubs, err := scrubsOf(cfg, domain.Scrub)
+	if err != nil {
+		return err
+	}
+	localScrubs, err := scrubsOf(cfg, domain.ScrubLocal)
 	if err != nil {
 		return err
 	}
@@ -113,7 +118,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 			string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
 	}
 	s.clusters = append(s.clusters, &managed{
-		Cluster: domain, lead: parts.lead, schedules: schedules, scrubs: scrubs,
+		Cluster: domain, lead: parts.lead, schedules: schedules, scrubs: scrubs, localScrubs: localScrubs,
 		interval: s.cfg.ReconcileInterval, limits: limits, telemetry: s.telemetry, log: log,
 	})
 	return nil
@@ -123,7 +128,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 const scrubName = "@scrub"
 
 // scrubsOf returns the schedule of a cluster's scrub, if it has one.
-func scrubsOf(cfg *config.Cluster, c *cluster.Cluster) ([]schedule.Schedule, error) {
+func scrubsOf(cfg *config.Cluster, do func(context.Context, cluster.Scrub) error) ([]schedule.Schedule, error) {
 	if cfg.Scrub.Cron == "" {
 		return nil, nil
 	}
@@ -133,7 +138,7 @@ func scrubsOf(cfg *config.Cluster, c *cluster.Cluster) ([]schedule.Schedule, err
 	}
 	scrub := cluster.Scrub{Share: cfg.Scrub.Share, Drill: cfg.Scrub.Drill}
 	return []schedule.Schedule{
-		{Name: scrubName, Spec: spec, Do: func(ctx context.Context) error { return c.Scrub(ctx, scrub) }},
+		{Name: scrubName, Spec: spec, Do: func(ctx context.Context) error { return do(ctx, scrub) }},
 	}, nil
 }
 
@@ -155,7 +160,7 @@ func schedulesOf(cfg *config.Cluster) ([]schedule.Schedule, error) {
 }
 
 // retentions returns the retention of each backend: its own, or the cluster's.
-func retentions(cfg *config.Cluster) map[string]snapshot.Retention {
+func retentions(cfg *config.Cluster, node string) map[string]snapshot.Retention {
 	all := make(map[string]snapshot.Retention, len(cfg.Backends))
 	for _, b := range cfg.Backends {
 		r := cfg.Retention
@@ -166,7 +171,7 @@ func retentions(cfg *config.Cluster) map[string]snapshot.Retention {
 		if err != nil {
 			zone = time.UTC // it was checked when the configuration was read
 		}
-		all[b.Name] = snapshot.Retention{
+		all[b.On(node)] = snapshot.Retention{
 			KeepLast: r.KeepLast, KeepHourly: r.KeepHourly, KeepDaily: r.KeepDaily, KeepWeekly: r.KeepWeekly,
 			KeepMonthly: r.KeepMonthly, KeepYearly: r.KeepYearly, KeepWithin: r.KeepWithin, RecoveryWindow: r.RecoveryWindow,
 			MaxTotalBytes: r.MaxTotalBytes, MinKeep: r.MinKeep, OnDemand: r.OnDemand, Adopted: r.Adopted, TimeZone: zone,

@@ -14,6 +14,10 @@ const refreshRetry = 15 * time.Second
 
 // run starts a cluster's loops in wg. They end with ctx.
 func (c *managed) run(ctx context.Context, wg *sync.WaitGroup) {
+	var own *schedule.Own
+	if c.HasLocal() {
+		own = &schedule.Own{Reconcile: c.MaintainLocal, Repair: c.RepairLocal, Scrubs: c.localScrubs}
+	}
 	loop := schedule.New(schedule.Config{
 		Cluster:   c.Name(),
 		Interval:  c.interval,
@@ -25,6 +29,7 @@ func (c *managed) run(ctx context.Context, wg *sync.WaitGroup) {
 			{Cluster: c.Name(), Schedules: c.scrubs, Ran: c.ran},
 		},
 		Wake:    c.SaveEnded(),
+		Own:     own,
 		Leading: func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
 		Logger:  c.log,
 	})

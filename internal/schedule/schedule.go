@@ -35,7 +35,16 @@ type Config struct {
 	Runs      []Runs                                                // side by side; each runs its schedules one at a time
 	Wake      <-chan struct{}                                       // optional; a token asks for Repair at once
 	Leading   func(ctx context.Context, leading bool)               // called when leadership begins and ends
+	Own       *Own                                                  // optional; done while this replica does not lead
 	Logger    *slog.Logger
+}
+
+// Own is the work that a replica has while another one leads: only it can see the directories of its node. The leader does
+// the same as part of its own work.
+type Own struct {
+	Reconcile func(ctx context.Context) error
+	Repair    func(ctx context.Context) (next time.Time, err error)
+	Scrubs    []Schedule // each with Do; one that is due while this replica leads, or does not run, is not caught up
 }
 
 // Campaign runs for election until ctx is done. It calls lead whenever it wins, with a context that ends with the term.
@@ -43,7 +52,10 @@ type Campaign func(ctx context.Context, lead func(ctx context.Context, term Term
 
 // Loop runs the schedules of a cluster and reconciles it while this replica leads: at the beginning of the term, and on
 // an interval. It repairs after each reconcile, and in between when a repair is due or asked for.
-type Loop struct{ cfg Config }
+type Loop struct {
+	cfg      Config
+	unfollow func() // ends this replica's own work, and waits for it
+}
 
 // New returns a loop. It does nothing before Run.
 func New(cfg Config) *Loop {
@@ -60,13 +72,15 @@ func New(cfg Config) *Loop {
 			cfg.Runs[i].Ran = func(context.Context, string, time.Time, Result) {}
 		}
 	}
-	return &Loop{cfg}
+	return &Loop{cfg: cfg, unfollow: func() {}}
 }
 
 // Run runs for election until ctx is done. When it returns, this replica does not lead any more, and no reconcile of
 // this loop runs.
 func (l *Loop) Run(ctx context.Context) {
 	l.cfg.Leading(ctx, false)
+	l.follow(ctx)
+	defer func() { l.unfollow() }()
 	for ctx.Err() == nil {
 		err := l.cfg.Lead(ctx, func(leading context.Context, term Term) { l.lead(ctx, leading, term) })
 		if ctx.Err() != nil {
@@ -81,45 +95,88 @@ func (l *Loop) Run(ctx context.Context) {
 
 // lead does the work of the leader until its term is over, and then waits for a save under way, which belongs to ctx.
 func (l *Loop) lead(ctx, leading context.Context, term Term) {
+	l.unfollow()
+	defer l.follow(ctx)
 	l.cfg.Logger.InfoContext(leading, "leading")
 	l.cfg.Leading(leading, true)
 	var runs sync.WaitGroup
 	for _, r := range l.cfg.Runs {
 		runs.Go(func() { r.run(ctx, leading, term) })
 	}
-	l.reconcile(leading)
+	l.reconcile(leading, l.cfg.Reconcile, l.cfg.Repair)
 	l.cfg.Leading(context.WithoutCancel(leading), false)
 	l.cfg.Logger.InfoContext(leading, "leading no more")
 	runs.Wait()
 }
 
-// reconcile reconciles and repairs until ctx is done.
-func (l *Loop) reconcile(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := l.reconcileOnce(ctx); err != nil && ctx.Err() == nil {
-			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", l.cfg.Interval)
+// followPause lets the election be decided before this replica begins the work of one that does not lead.
+const followPause = 5 * time.Second
+
+// follow begins this replica's own work, until unfollow.
+func (l *Loop) follow(ctx context.Context) {
+	if l.cfg.Own == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	work.Go(func() {
+		if backoff.Wait(ctx, followPause) == nil {
+			l.reconcile(ctx, l.cfg.Own.Reconcile, l.cfg.Own.Repair)
 		}
-		l.repairUntil(ctx, time.Now().Add(backoff.Spread(l.cfg.Interval, intervalSpread)))
+	})
+	for _, s := range l.cfg.Own.Scrubs {
+		work.Go(func() { l.scrub(ctx, s) })
+	}
+	l.unfollow = func() {
+		cancel()
+		work.Wait()
 	}
 }
 
-// reconcileOnce makes one run, which is one trace.
-func (l *Loop) reconcileOnce(ctx context.Context) error {
+// scrub does scheduled work that no catalog remembers whenever it is due, until ctx is done.
+func (l *Loop) scrub(ctx context.Context, s Schedule) {
+	for last := now(); ctx.Err() == nil; {
+		due := s.Spec.Next(last)
+		if wait := time.Until(due); wait > 0 {
+			_ = backoff.Wait(ctx, min(wait, longestSleep))
+			continue
+		}
+		run, trace := span.Run(ctx, "scrub", span.Cluster.String(l.cfg.Cluster), span.Schedule.String(s.Name))
+		err := s.Do(run)
+		if trace.End(err); err != nil && ctx.Err() == nil {
+			l.cfg.Logger.ErrorContext(ctx, "scheduled work failed", "schedule", s.Name, "due", due, "error", err)
+		}
+		last = now()
+	}
+}
+
+// reconcile reconciles and repairs until ctx is done.
+func (l *Loop) reconcile(ctx context.Context, reconcile func(context.Context) error, repair func(context.Context) (time.Time, error)) {
+	for ctx.Err() == nil {
+		if err := l.once(ctx, reconcile); err != nil && ctx.Err() == nil {
+			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", l.cfg.Interval)
+		}
+		l.repairUntil(ctx, repair, time.Now().Add(backoff.Spread(l.cfg.Interval, intervalSpread)))
+	}
+}
+
+// once makes one run, which is one trace.
+func (l *Loop) once(ctx context.Context, reconcile func(context.Context) error) error {
 	ctx, run := span.Run(ctx, "reconcile", span.Cluster.String(l.cfg.Cluster))
-	err := l.cfg.Reconcile(ctx)
+	err := reconcile(ctx)
 	run.End(err)
 	return err
 }
 
 // repairUntil repairs now, and whenever a repair is due or asked for, until the next reconcile.
-func (l *Loop) repairUntil(ctx context.Context, end time.Time) {
-	if l.cfg.Repair == nil {
+func (l *Loop) repairUntil(ctx context.Context, repair func(context.Context) (time.Time, error), end time.Time) {
+	if repair == nil {
 		_ = backoff.Wait(ctx, time.Until(end))
 		return
 	}
 	for ctx.Err() == nil && time.Now().Before(end) {
 		wake := end
-		next, err := l.cfg.Repair(ctx)
+		next, err := repair(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -42,6 +42,7 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonBackendAccessDenied: codes.FailedPrecondition,
 	snapshot.ReasonBackendNotFound:     codes.FailedPrecondition,
 	snapshot.ReasonBackendWrongStore:   codes.FailedPrecondition,
+	snapshot.ReasonBackendOnOtherNode:  codes.FailedPrecondition,
 	snapshot.ReasonObjectNotFound:      codes.FailedPrecondition, // NotFound is for names in a request
 	snapshot.ReasonObjectExists:        codes.AlreadyExists,
 	snapshot.ReasonPinned:              codes.FailedPrecondition,

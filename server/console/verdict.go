@@ -150,7 +150,7 @@ func (v *verdict) backends() {
 		switch {
 		case b.Waiting > 0:
 			v.find(Attention, repair, "%s waiting to be brought to %s; it is tried again by itself.", copies(b.Waiting), b.Name)
-		case b.Newest == nil && v.newest != nil:
+		case b.Newest == nil && v.newest != nil && snapshot.NodeOf(b.Name) == "": // another node may have led all the time
 			v.find(Attention, repair, "%s holds none of the snapshots that were examined.", b.Name)
 		}
 	}

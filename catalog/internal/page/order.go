@@ -55,7 +55,7 @@ func Matches(r *snapshot.Record, q snapshot.Query) bool {
 	if len(q.States) > 0 && !slices.Contains(q.States, r.State()) {
 		return false
 	}
-	if q.Backend != "" && r.Location(q.Backend) == nil {
+	if q.Backend != "" && !r.HasLocation(q.Backend) {
 		return false
 	}
 	for k, v := range q.Labels {

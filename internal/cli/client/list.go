@@ -91,6 +91,6 @@ func (c *Client) Resolve(ctx context.Context, name, backend string) (string, err
 
 func wholeOn(s *snapshotdv1.Snapshot, backend string) bool {
 	return slices.ContainsFunc(s.GetLocations(), func(l *snapshotdv1.Location) bool {
-		return l.GetBackend() == backend && l.GetState() == snapshotdv1.Snapshot_STATE_READY
+		return snapshot.IsBackend(l.GetBackend(), backend) && l.GetState() == snapshotdv1.Snapshot_STATE_READY
 	})
 }

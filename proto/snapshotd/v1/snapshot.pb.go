@@ -683,7 +683,8 @@ func (x *Snapshot) GetAlarms() []string {
 // Location is a snapshot on one backend.
 type Location struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the backend as the service is configured.
+	// Name of the backend as the service is configured. For a node-local backend it is NAME@NODE: the replica on that node
+	// alone can reach this location.
 	Backend string `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
 	// Kind of the backend.
 	Kind Location_BackendKind `protobuf:"varint,2,opt,name=kind,proto3,enum=snapshotd.v1.Location_BackendKind" json:"kind,omitempty"`

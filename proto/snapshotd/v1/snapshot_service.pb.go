@@ -471,7 +471,11 @@ type ReconcileRequest struct {
 	// next attempt, damaged copies, copies that were removed by hand, and all of a backend that is new. Size and checksum are
 	// verified on the way; a copy that turns out to be damaged is DATA_LOSS of its backend, and the next one is tried. Adopted
 	// snapshots are not copied.
-	Repair        bool `protobuf:"varint,4,opt,name=repair,proto3" json:"repair,omitempty"`
+	Repair bool `protobuf:"varint,4,opt,name=repair,proto3" json:"repair,omitempty"`
+	// Nodes that are gone for ever. The catalog forgets the locations on their own directories (backends NAME@NODE), also the
+	// last location of a snapshot, and the stores that were there; no bytes are touched. A node that comes back has its
+	// snapshots taken in again. The node of the replica that is asked, and one that is saving, are refused.
+	RetireNodes   []string `protobuf:"bytes,5,rep,name=retire_nodes,json=retireNodes,proto3" json:"retire_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -532,6 +536,13 @@ func (x *ReconcileRequest) GetRepair() bool {
 		return x.Repair
 	}
 	return false
+}
+
+func (x *ReconcileRequest) GetRetireNodes() []string {
+	if x != nil {
+		return x.RetireNodes
+	}
+	return nil
 }
 
 // ReconcileResponse says what reconcile found.
@@ -2034,12 +2045,13 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
 	"\fSaveResponse\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12\x1a\n" +
-	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\x85\x01\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\xa8\x01\n" +
 	"\x10ReconcileRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1a\n" +
 	"\bbackends\x18\x02 \x03(\tR\bbackends\x12#\n" +
 	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12\x16\n" +
-	"\x06repair\x18\x04 \x01(\bR\x06repair\"T\n" +
+	"\x06repair\x18\x04 \x01(\bR\x06repair\x12!\n" +
+	"\fretire_nodes\x18\x05 \x03(\tR\vretireNodes\"T\n" +
 	"\x11ReconcileResponse\x12?\n" +
 	"\bbackends\x18\x01 \x03(\v2#.snapshotd.v1.BackendReconciliationR\bbackends\"\xc1\x02\n" +
 	"\x15BackendReconciliation\x12\x18\n" +

@@ -51,7 +51,10 @@ type Record struct {
 	Generation int64 `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Time of the snapshot's proof while that holds. Versions before the proof know this alone: it also tells the others
 	// that such a replica has drilled, or has found that the snapshot cannot be restored.
-	ProvenTime    *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=proven_time,json=provenTime,proto3" json:"proven_time,omitempty"`
+	ProvenTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=proven_time,json=provenTime,proto3" json:"proven_time,omitempty"`
+	// Backends of other nodes whose manifest is older than the record: the replica that changed the record could not reach
+	// them, and the replica of the node writes it anew.
+	Outdated      []string `protobuf:"bytes,21,rep,name=outdated,proto3" json:"outdated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -166,6 +169,13 @@ func (x *Record) GetGeneration() int64 {
 func (x *Record) GetProvenTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ProvenTime
+	}
+	return nil
+}
+
+func (x *Record) GetOutdated() []string {
+	if x != nil {
+		return x.Outdated
 	}
 	return nil
 }
@@ -366,7 +376,7 @@ var File_snapshotd_catalog_v1_record_proto protoreflect.FileDescriptor
 
 const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xbe\x04\n" +
+	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xda\x04\n" +
 	"\x06Record\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12\x1d\n" +
 	"\n" +
@@ -384,7 +394,8 @@ const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"generation\x18\v \x01(\x03R\n" +
 	"generation\x12;\n" +
 	"\vproven_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"provenTime\x1aS\n" +
+	"provenTime\x12\x1a\n" +
+	"\boutdated\x18\x15 \x03(\tR\boutdated\x1aS\n" +
 	"\tSeenEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
 	"\x05value\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05value:\x028\x01\"\x8d\x01\n" +

@@ -1,0 +1,221 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Node-local backends: a directory of its own on each node, in one catalog. Their locations belong to the node by their
+// name (snapshot.BackendOn), and the code below keeps two rules. A replica never concludes anything from not seeing a
+// location that is elsewhere. And it says so where a caller asks for such a copy, instead of saying that there is none.
+
+// local reports whether a backend is a directory that this node alone has.
+func local(r *repository.Repository) bool { return snapshot.NodeOf(r.Name()) != "" }
+
+// elsewhere reports whether a backend is a directory of another node.
+func (c *Cluster) elsewhere(backend string) bool {
+	node := snapshot.NodeOf(backend)
+	return node != "" && node != c.cfg.Node
+}
+
+// heldElsewhere returns the directories of other nodes that have a READY copy of a snapshot.
+func (c *Cluster) heldElsewhere(rec *snapshot.Record) []string {
+	return slices.DeleteFunc(rec.ReadyOn(), func(b string) bool { return !c.elsewhere(b) })
+}
+
+// anyElsewhere reports whether a record has a location, in any state, on a directory of another node.
+func (c *Cluster) anyElsewhere(rec *snapshot.Record) bool {
+	return slices.ContainsFunc(rec.Locations(), func(l snapshot.Location) bool { return c.elsewhere(l.Backend) })
+}
+
+// named returns the name of the backend that a request means.
+func (c *Cluster) named(field, given string) (string, error) {
+	for _, r := range c.repos {
+		if snapshot.IsBackend(r.Name(), given) {
+			return r.Name(), nil
+		}
+	}
+	if c.elsewhere(given) {
+		return "", c.onOtherNode([]string{given}, "backend %q", given)
+	}
+	return "", c.noBackend(field, given)
+}
+
+// onOtherNode is the error that something needs directories of other nodes.
+func (c *Cluster) onOtherNode(backends []string, format string, args ...any) *snapshot.Error {
+	nodes := make([]string, len(backends))
+	for i, b := range backends {
+		nodes[i] = snapshot.NodeOf(b)
+	}
+	first := nodes[0]
+	return snapshot.ReasonBackendOnOtherNode.
+		New("%s: only the replica of node %s can reach %s, and this is the replica of node %s",
+			fmt.Sprintf(format, args...), strings.Join(nodes, " or "), snapshot.Join(backends), c.cfg.Node).On(backends[0]).
+		Advise("ask the replica of node %s (--addr); if that node is gone for ever, reconcile --retire-node %s forgets its copies", first, first)
+}
+
+// localBackends returns the names of the directories that this node alone has.
+func (c *Cluster) localBackends() []string {
+	return slices.DeleteFunc(c.BackendNames(), func(b string) bool { return snapshot.NodeOf(b) == "" })
+}
+
+// HasLocal reports whether there are directories that this node alone has: then its replica works also while another one
+// leads.
+func (c *Cluster) HasLocal() bool { return len(c.localBackends()) > 0 }
+
+// MaintainLocal is [Cluster.Maintain] for the directories that this node alone has. The leader cannot see them.
+func (c *Cluster) MaintainLocal(ctx context.Context) error { return c.maintain(ctx, c.localBackends()) }
+
+// RepairLocal is [Cluster.Repair] for the copies that the leader cannot make: those that are missing in this node's own
+// directories, and those of snapshots that only directories like these hold.
+func (c *Cluster) RepairLocal(ctx context.Context) (next time.Time, err error) {
+	return c.repairDue(ctx, func(m missing) bool {
+		return !m.fallback && !m.distant && (local(m.repo) || !m.shared)
+	})
+}
+
+// ScrubLocal verifies a share of the copies in this node's own directories. Each of them is read alone: the leader scrubs
+// the backends that it can reach.
+func (c *Cluster) ScrubLocal(ctx context.Context, s Scrub) error {
+	var errs []error
+	for _, backend := range c.localBackends() {
+		errs = append(errs, c.scrub(ctx, Scrub{Share: s.Share}, backend))
+	}
+	return errors.Join(errs...)
+}
+
+// catchUp writes the manifest in this node's own directory anew after another replica has changed labels or pin. The
+// record alone is no reason to, because anybody who can write to etcd can change it: the manifest on a shared backend is the
+// witness. Without one the manifest stays as it is until this replica is asked for the same update.
+func (r *reconciliation) catchUp(ctx context.Context, v *view, rec *snapshot.Record) {
+	if !rec.Outdated(v.repo.Name()) || r.req.ValidateOnly {
+		return
+	}
+	m, err := v.repo.ReadManifest(ctx, rec.Name)
+	if err == nil && m.Record.Generation >= rec.Generation {
+		rec.SetOutdated(v.repo.Name(), false)
+		return
+	}
+	for _, src := range r.c.repos {
+		if l := rec.Location(src.Name()); err != nil || local(src) || l == nil || l.State != snapshot.StateReady {
+			continue
+		}
+		doc, cerr := src.CheckManifest(ctx, rec)
+		if cerr != nil {
+			r.c.log.WarnContext(ctx, "manifest not brought up to date", "snapshot", rec.Name, "backend", v.repo.Name(), "from", src.Name(), "error", cerr)
+			continue
+		}
+		if err = v.repo.PutManifest(ctx, rec.Name, doc); err == nil {
+			rec.SetOutdated(v.repo.Name(), false)
+			return
+		}
+	}
+	if err != nil {
+		r.fail(v, err)
+	}
+}
+
+// scrubMemory remembers when this process has verified the copies in this node's own directories. A record has the last
+// verification alone, which may be the leader's, of other copies: then the same copies would be the first in turn for ever.
+type scrubMemory struct {
+	mu sync.Mutex
+	at map[string]time.Time // by backend and name
+}
+
+func (m *scrubMemory) verified(backend, name string, at time.Time) {
+	if backend == "" {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.at == nil {
+		m.at = map[string]time.Time{}
+	}
+	m.at[backend+"/"+name] = at
+}
+
+func (m *scrubMemory) last(backend, name string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.at[backend+"/"+name]
+}
+
+// retirable returns why nodes cannot be retired.
+func (c *Cluster) retirable(ctx context.Context, nodes []string) error {
+	if len(nodes) == 0 {
+		return nil
+	}
+	if slices.Contains(nodes, c.cfg.Node) {
+		return snapshot.Invalid("retire_nodes", "%s is the node of this very replica; a directory that was lost is configured under a new "+
+			"backend name, or its node is retired by another replica", c.cfg.Node)
+	}
+	owner, err := c.cfg.Saves.LockOwner(ctx)
+	if err != nil {
+		return err
+	}
+	if node, _, _ := strings.Cut(owner, "/"); slices.Contains(nodes, node) {
+		return c.saveInProgress("and by node " + node + ", which is to be retired: it is alive")
+	}
+	return nil
+}
+
+// retire forgets the locations of a record in the directories of nodes that are gone for ever.
+func (r *reconciliation) retire(ctx context.Context, rec *snapshot.Record, ch *change) {
+	if node := rec.FallbackNode(); node != "" && !slices.Contains(r.req.Retire, node) {
+		return // another node delivers it to these backends
+	}
+	gone := func(l snapshot.Location) bool {
+		node := snapshot.NodeOf(l.Backend)
+		return node != "" && slices.Contains(r.req.Retire, node)
+	}
+	for _, l := range rec.Locations() {
+		if gone(l) {
+			ch.retired = append(ch.retired, l.Backend)
+			r.c.log.WarnContext(ctx, "location on a retired node is forgotten", "snapshot", rec.Name, "backend", l.Backend,
+				"state", l.State.String(), "uri", l.URI, "validate_only", r.req.ValidateOnly)
+		}
+	}
+	rec.Drop(gone)
+}
+
+// forgetStores lets directories of retired nodes begin anew: a node that comes back under its name may have an empty one. It
+// returns what was forgotten, by backend.
+func (r *reconciliation) forgetStores(ctx context.Context) (reports []BackendReport) {
+	for _, repo := range r.c.repos {
+		configured, _, isLocal := strings.Cut(repo.Name(), "@")
+		for _, node := range r.req.Retire {
+			if name := snapshot.BackendOn(configured, node); isLocal && r.retired[name] == 0 {
+				r.retired[name] = 0
+			}
+		}
+	}
+	for _, backend := range slices.Sorted(maps.Keys(r.retired)) {
+		report := BackendReport{Cluster: r.c.cfg.Name, Backend: backend, Removed: r.retired[backend]}
+		if !r.req.ValidateOnly {
+			report.Err = r.c.forgetStore(ctx, backend)
+		}
+		reports = append(reports, report)
+	}
+	return reports
+}
+
+func (c *Cluster) forgetStore(ctx context.Context, backend string) error {
+	store, err := c.cfg.Stores.Store(ctx, backend)
+	if snapshot.IsNotFound(err) {
+		return nil
+	}
+	if err == nil && store.Initialized {
+		store.Initialized = false
+		err = c.cfg.Stores.PutStore(ctx, backend, store)
+	}
+	return changedMeanwhile(err, "forget the store of backend %q", backend)
+}
