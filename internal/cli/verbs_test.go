@@ -393,8 +393,8 @@ func TestTimeoutThatTheServiceSeesFirst(t *testing.T) {
 	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
 		return nil, wire.Status(snapshot.ReasonCancelled.New("list").Because(context.DeadlineExceeded), "", nil).Err()
 	}})
-	r := run(t.Context(), env, "list", "--timeout", "1h")
-	if want := "did not answer within 1h0m0s (--timeout)"; r.code != 1 || !strings.Contains(r.stderr, want) {
+	r := run(t.Context(), env, "list", "--timeout", "1d")
+	if want := "did not answer within 24h0m0s (--timeout)"; r.code != 1 || !strings.Contains(r.stderr, want) {
 		t.Errorf("exit code %d, want 1; %s, want %s", r.code, r.stderr, want)
 	}
 }

@@ -169,7 +169,7 @@ func retentions(cfg *config.Cluster) map[string]snapshot.Retention {
 		all[b.Name] = snapshot.Retention{
 			KeepLast: r.KeepLast, KeepHourly: r.KeepHourly, KeepDaily: r.KeepDaily, KeepWeekly: r.KeepWeekly,
 			KeepMonthly: r.KeepMonthly, KeepYearly: r.KeepYearly, KeepWithin: r.KeepWithin, RecoveryWindow: r.RecoveryWindow,
-			MaxTotalBytes: r.MaxTotalBytes, MinKeep: r.MinKeep, OnDemand: r.OnDemand, Adopted: r.Adopted, TimeZone: zone,
+			MaxTotalBytes: int64(r.MaxTotalBytes), MinKeep: r.MinKeep, OnDemand: r.OnDemand, Adopted: r.Adopted, TimeZone: zone,
 		}
 	}
 	return all
