@@ -138,7 +138,7 @@ func golden(t *testing.T, name, got string) {
 
 func TestHelp(t *testing.T) {
 	for _, verb := range []string{"", "serve", "save", "reconcile", "list", "get", "restore", "verify", "download",
-		"watch", "version", "config", "config check"} {
+		"watch", "prune", "install", "version", "config", "config check"} {
 		t.Run(verb, func(t *testing.T) {
 			r := run(t.Context(), nil, append(strings.Fields(verb), "--help")...)
 			if r.code != 0 || r.stderr != "" {
@@ -164,7 +164,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"save", "--nope"}, want: "error: unknown flag: --nope\nsnapshotd save --help shows how it is used\n"},
 		{args: []string{"save", "--label", "x"}, want: `error: --label: "x" is not key=value`},
 		{args: []string{"save", "--label", "x=1", "--label", "x=2"}, want: `error: --label: "x" is given as "1" and as "2"`},
-		{args: []string{"list", "-o", "xml"}, want: `error: --output: "xml" is not one of table, json and yaml`},
+		{args: []string{"list", "-o", "xml"}, want: `error: --output: "xml" is not one of table, wide, json and yaml`},
 		{args: []string{"list", "--timeout", "soon"}, want: `error: --timeout: "soon" is no duration`},
 		{args: []string{"list", "--limit", "few"}, want: `error: --limit: "few" is no whole number`},
 		{args: []string{"prune", "--dry-run=perhaps"}, want: `error: --dry-run: "perhaps" is neither true nor false`},

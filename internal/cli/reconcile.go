@@ -37,6 +37,8 @@ The service itself tries failed uploads again. With --repair, all missing copies
 snapshot is copied to the chosen backends that do not hold it, also where its copy was removed by
 hand or the backend is new. Checksums are verified on the way.
 
+Without --cluster, all clusters are reconciled. One that fails does not keep the others from it.
+
 Exits 3 when some backends could not be reconciled, 1 when none could.`,
 		Example: `  snapshotd reconcile
   snapshotd reconcile --dry-run --backend s3
@@ -77,7 +79,11 @@ func reconcileFailed(reports []*snapshotdv1.BackendReconciliation) error {
 	var why []string
 	for _, r := range reports {
 		if r.GetError() != nil {
-			why = append(why, fmt.Sprintf("\n  %s of cluster %s: %s", r.GetBackend(), r.GetCluster(), r.GetError().GetMessage()))
+			where := "cluster " + r.GetCluster()
+			if r.GetBackend() != "" { // otherwise the cluster failed before its backends were looked at
+				where = r.GetBackend() + " of " + where
+			}
+			why = append(why, fmt.Sprintf("\n  %s: %s", where, r.GetError().GetMessage()))
 		}
 	}
 	if len(why) == 0 {
@@ -104,7 +110,7 @@ func reconcileTable(w io.Writer, reports []*snapshotdv1.BackendReconciliation) e
 				r.GetListed(), r.GetUnchanged(), r.GetAdded(), r.GetUpdated(), r.GetRemoved(), r.GetRepaired(), r.GetSwept(),
 				r.GetForeign(),
 			}
-			cells := []string{r.GetCluster(), r.GetBackend()}
+			cells := []string{r.GetCluster(), output.OrDash(r.GetBackend())}
 			for _, n := range counts {
 				cells = append(cells, strconv.FormatInt(n, 10))
 			}

@@ -212,7 +212,7 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 	res, err := run(ctx, ro)
 	stop() // the result takes the place of the line
 	if err != nil {
-		return localError(err)
+		return place{urls: opts.from, prefix: opts.prefix}.notFound(ctx, err)
 	}
 	for _, s := range res.Skipped {
 		fmt.Fprintf(sys.Stderr, "warning: left out: %v\n", s)
