@@ -36,7 +36,7 @@ func (c *Cluster) maintain(ctx context.Context, backends []string) error {
 	decisions, err := c.Prune(ctx, PruneRequest{Backends: healthy})
 	errs = append(errs, err)
 	for _, d := range decisions {
-		if d.Err != nil {
+		if d.Err != nil && !d.Stays { // a locked copy stays, and is tried again
 			errs = append(errs, fmt.Errorf("prune %s: %w", d.Name, d.Err))
 		}
 	}

@@ -175,7 +175,6 @@ func (p *pruning) decide(ctx context.Context, cand *snapshot.Candidate) Decision
 	}
 	if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Reason == snapshot.ReasonObjectLocked {
 		d.Stays, d.Why = true, e.Message // the bucket's lock does its work
-		return d
 	}
 	d.Err = err
 	return d

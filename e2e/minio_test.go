@@ -134,17 +134,17 @@ func TestSealedByTheServer(t *testing.T) {
 	s.must("verify", name)
 }
 
-// TestPruneWaitsForTheBucketsLock: retention wants to remove an object that a lock protects. That is reported, and no
-// failure, and the object is removed when the lock is over.
+// TestPruneWaitsForTheBucketsLock: retention wants to remove an object that a lock protects. Prune says so and exits 3, and
+// the object is removed when the lock is over.
 func TestPruneWaitsForTheBucketsLock(t *testing.T) {
 	w := newKMSWorld(t)
 	s := w.serve(t, "keep_last: 1, on_demand: true")
 	older, newer := s.save(), s.save()
 	for _, args := range [][]string{{"prune", "--dry-run"}, {"prune"}, {"prune"}} {
-		out := s.must(args...)
-		if !strings.Contains(out, older+" is locked until ") || strings.Count(out, "stays") < 3 ||
-			strings.Contains(out, "failed") {
-			t.Errorf("%v:\n%s", args, out)
+		r := s.run(args...)
+		if r.code != 3 || !strings.Contains(r.stdout, older+" is locked until ") || strings.Count(r.stdout, " stays ") != 2 ||
+			strings.Count(r.stdout, " locked ") != 1 || strings.Contains(r.stdout, "failed") {
+			t.Errorf("%v: exit code %d:\n%s%s", args, r.code, r.stdout, r.stderr)
 		}
 	}
 	if got := s.locations(); got[older] != "READY: kms READY" || got[newer] != "READY: kms READY, sse READY" {
@@ -154,7 +154,7 @@ func TestPruneWaitsForTheBucketsLock(t *testing.T) {
 	s.mustReconcileUnchanged()
 
 	w.shortenLock(t, older+".db.zst")
-	eventually(t, "the lock is over", func() bool { return !strings.Contains(s.must("prune"), "locked") })
+	eventually(t, "the lock is over", func() bool { return !strings.Contains(s.run("prune").stdout, "locked") })
 	if got := s.locations(); len(got) != 1 || got[newer] == "" {
 		t.Errorf("when the lock is over there are %v", got)
 	}

@@ -1,14 +1,17 @@
 package repository
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -115,6 +118,44 @@ func (r *Repository) describedRecord(ctx context.Context, e Entry) (*snapshot.Re
 		rec.Deleting(r.info.Name, m.Removed) // it can still be restored, by its name
 	}
 	return rec, nil
+}
+
+// The first bytes of what saves store.
+var (
+	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+	ageMagic  = []byte("age-encryption.org/v1\n")
+)
+
+// PeekCopy returns an error when the data of a snapshot does not begin as its manifest says: compressed, encrypted, or
+// neither. It reads some bytes and compares no checksum.
+func (r *Repository) PeekCopy(ctx context.Context, rec *snapshot.Record) error {
+	if rec.Trigger == snapshot.TriggerAdopted {
+		return nil // its beginning was read when it was found
+	}
+	key := r.dataKey(rec)
+	in, err := r.backend.Get(ctx, key, Range{Length: database.HeadSize})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	head, err := io.ReadAll(io.LimitReader(in, database.HeadSize))
+	if err != nil {
+		return snapshot.ReasonBackendUnavailable.New("backend %q: read %s", r.info.Name, key).On(r.info.Name).Because(err)
+	}
+	begins := true
+	switch {
+	case len(rec.EncryptionRecipients) > 0:
+		begins = bytes.HasPrefix(head, ageMagic)
+	case rec.Compression == snapshot.CompressionZstd:
+		begins = bytes.HasPrefix(head, zstdMagic)
+	case rec.Compression == snapshot.CompressionNone:
+		_, begins = database.DeclaredSize(head)
+	}
+	if !begins {
+		return snapshot.ReasonSnapshotUnreadable.New("%s is not whole", r.URI(rec.Name)).On(r.info.Name).
+			Because(errors.New("its data does not begin as its manifest says"))
+	}
+	return nil
 }
 
 // undescribed returns the error of an entry whose manifest could not be read or used. A signature binds a snapshot to

@@ -115,6 +115,22 @@ func (b *Backend) List(ctx context.Context, prefix string) iter.Seq2[repository.
 	}
 }
 
+// Folders returns the names of the folders in the root, at most so many: the clusters of a place are among them.
+func (b *Backend) Folders(ctx context.Context, limit int) (names []string, err error) {
+	err = b.do(ctx, "list", "", func(ctx context.Context) error {
+		for name, err := range driver.Folders(ctx, b.store, "") {
+			if err != nil {
+				return err
+			}
+			if names = append(names, name); len(names) == limit {
+				return nil
+			}
+		}
+		return nil
+	})
+	return names, err
+}
+
 // Delete implements [repository.Backend].
 func (b *Backend) Delete(ctx context.Context, key string) error {
 	return b.do(ctx, "delete", key, func(ctx context.Context) error {

@@ -138,7 +138,7 @@ func golden(t *testing.T, name, got string) {
 
 func TestHelp(t *testing.T) {
 	for _, verb := range []string{"", "serve", "save", "reconcile", "list", "get", "restore", "verify", "download",
-		"watch", "version", "config", "config check"} {
+		"watch", "prune", "install", "version", "config", "config check"} {
 		t.Run(verb, func(t *testing.T) {
 			r := run(t.Context(), nil, append(strings.Fields(verb), "--help")...)
 			if r.code != 0 || r.stderr != "" {
@@ -164,7 +164,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"save", "--nope"}, want: "error: unknown flag: --nope\nsnapshotd save --help shows how it is used\n"},
 		{args: []string{"save", "--label", "x"}, want: `error: --label: "x" is not key=value`},
 		{args: []string{"save", "--label", "x=1", "--label", "x=2"}, want: `error: --label: "x" is given as "1" and as "2"`},
-		{args: []string{"list", "-o", "xml"}, want: `error: --output: "xml" is not one of table, json and yaml`},
+		{args: []string{"list", "-o", "xml"}, want: `error: --output: "xml" is not one of table, wide, json and yaml`},
 		{args: []string{"list", "--timeout", "soon"}, want: `error: --timeout: "soon" is no duration`},
 		{args: []string{"list", "--limit", "few"}, want: `error: --limit: "few" is no whole number`},
 		{args: []string{"prune", "--dry-run=perhaps"}, want: `error: --dry-run: "perhaps" is neither true nor false`},
@@ -172,7 +172,9 @@ func TestUsage(t *testing.T) {
 		{args: []string{"list", "--since", "yesterday"}, want: `error: --since: "yesterday" is no time`},
 		{args: []string{"list", "--until", "99999999d"}, want: `error: --until: "99999999d" is no time`},
 		{args: []string{"list", "--limit", "-1"}, want: "error: --limit: -1 is negative"},
-		{args: []string{"list"}, env: env, want: `error: SNAPSHOTD_TIMEOUT: "soon" is no duration`},
+		{args: []string{"list"}, env: env, want: `error: SNAPSHOTD_TIMEOUT: "soon" is no duration; write it as 30s, 10m, 36h or 7d`},
+		{args: []string{"restore", "latest", "--initial-memory-map-size", "much"},
+			want: `error: --initial-memory-map-size: "much" is no number of bytes; write it as 20GiB`},
 		{args: []string{"list", "--addr", "http://localhost:7379"},
 			want: `error: --addr: "http://localhost:7379" is not HOST:PORT`},
 		{args: []string{"list", "--addr", ""}, want: `error: --addr: "" is not HOST:PORT`},

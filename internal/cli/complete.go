@@ -82,7 +82,7 @@ func namesFrom(ctx context.Context, cmd *cobra.Command, urls []string) (found []
 	for _, repo := range repos {
 		if all, _, err := restore.List(ctx, repo, completeNames); err == nil {
 			for _, s := range all {
-				found = append(found, wire.SnapshotToProto(s))
+				found = append(found, wire.SnapshotToProto(&s.Snapshot))
 			}
 			return found
 		}
@@ -122,12 +122,16 @@ func completeBackend(sys System) cobra.CompletionFunc {
 	}
 }
 
-// completeCluster offers the clusters of the service. A service with several names them in its error when none is
+// completeCluster offers the clusters of the service, or those at the URLs of --from. A service with several names them in its error when none is
 // given; a service with one answers.
 func completeCluster(sys System) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
 		defer cancel()
+		if from := urlsOf(cmd.Flags()); len(from) > 0 {
+			names, _ = place{urls: from}.clusters(ctx)
+			return names, cobra.ShellCompDirectiveNoFileComp
+		}
 		askService(sys, cmd, func(c *client.Client) {
 			page, err := c.List(ctx, &snapshotdv1.ListRequest{PageSize: 1})
 			names = wire.DetailsOf(err).Choices
@@ -172,7 +176,7 @@ func completeFlags(sys System, cmd *cobra.Command) {
 			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
 		case value == "directory":
 			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
-		case f.Name == "cluster" && ofService:
+		case f.Name == "cluster" && (ofService || cmd.Flags().Lookup("from") != nil):
 			complete = completeCluster(sys)
 		case f.Name == "backend" && ofService:
 			complete = completeBackend(sys)

@@ -130,7 +130,7 @@ func TestCompletionIsSilentWhereNobodyServes(t *testing.T) {
 
 func TestCompletionOffersTheValuesOfFlags(t *testing.T) {
 	for _, tc := range []struct{ args, want string }{
-		{"list -o", "table json yaml :4"},
+		{"list -o", "table wide json yaml :4"},
 		{"verify --level", "checksum structure drill :36"},
 		{"list --state", "saving ready partial failed deleting :36"},
 		{"serve --log-level", "debug info warn error :36"},

@@ -53,6 +53,8 @@ func TestPrune(t *testing.T) {
 			Name: name, Backend: backend, CreateTime: now, Size: 2048, Stays: stays, Why: why, Err: err,
 		})
 	}
+	down := snapshot.ReasonBackendUnavailable.New("delete: connection refused")
+	locked := snapshot.ReasonObjectLocked.New("it is locked until tomorrow")
 	denied := snapshot.ReasonBackendAccessDenied.New("delete b").Because(errors.New("permission denied"))
 	for name, tc := range map[string]struct {
 		b, c   error
@@ -60,16 +62,20 @@ func TestPrune(t *testing.T) {
 		stderr string
 	}{
 		"all": {nil, nil, 0, ""},
-		"some": {denied, nil, 3, "error: 1 of 2 snapshots to remove could not be removed\n  b on local: delete b: " +
-			"permission denied\n"},
-		"none": {denied, denied, 1, "error: 2 of 2 snapshots to remove could not be removed\n"},
+		"some": {denied, nil, 3, "error: 1 of 2 snapshots to remove could not be removed, 1 of them because it is not " +
+			"allowed (object lock, or access denied)\n  b on local: delete b: permission denied\n"},
+		"forbidden": {denied, denied, 3, "error: 2 of 2 snapshots to remove could not be removed, 2 of them because "},
+		"none":      {down, down, 1, "error: 2 of 2 snapshots to remove could not be removed\n"},
+		"locked": {locked, locked, 3, "error: 2 of 2 snapshots to remove could not be removed, 2 of them because it is not " +
+			"allowed (object lock, or access denied)\n  b on local: it is locked until tomorrow\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := serve(t, &fake{prune: func(_ context.Context, r *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse,
 				error) {
 				return &snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{
 					decision("a", "local", true, "it is the newest on this backend", nil),
-					decision("b", "local", false, "no rule keeps it", tc.b), decision("c", "local", false, "no rule keeps it", tc.c),
+					decision("b", "local", tc.b == locked, "no rule keeps it", tc.b),
+					decision("c", "local", tc.c == locked, "no rule keeps it", tc.c),
 				}}, nil
 			}})
 			r := run(t.Context(), env, "prune", "--dry-run")
@@ -77,6 +83,13 @@ func TestPrune(t *testing.T) {
 				t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
 			}
 			golden(t, "prune-"+name+".txt", r.stdout)
+			if r := run(t.Context(), env, "prune", "--only-removed"); strings.Contains(r.stdout, "\na ") || !strings.Contains(r.stdout, "\nb ") ||
+				!strings.Contains(r.stdout, "1 stay (2.0 KiB)") {
+				t.Errorf("only what is removed:\n%s", r.stdout)
+			}
+			if r := run(t.Context(), env, "prune", "--only-removed", "-o", "json"); strings.Contains(r.stdout, `"a"`) {
+				t.Errorf("only what is removed, as JSON:\n%s", r.stdout)
+			}
 		})
 	}
 }

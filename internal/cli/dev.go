@@ -45,7 +45,7 @@ func firstSteps(ctx context.Context, sys System, cfg *config.Config, grpcAddr, h
 	if err != nil {
 		return fmt.Errorf("list: %s", exit.Message(c.Explain(err)))
 	}
-	if err := output.ListTable(sys.Stdout, snapshots, sys.Now()); err != nil {
+	if err := output.ListTable(sys.Stdout, snapshots, sys.Now(), false); err != nil {
 		return err
 	}
 	return printNext(sys.Stdout, self(), cfg.DataDir, grpcAddr, httpAddr)

@@ -65,7 +65,7 @@ func startDev(t *testing.T, dir string, args ...string) *dev {
 func TestDevShowsASnapshotAndWhatToTry(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dev")
 	d := startDev(t, dir)
-	if !regexp.MustCompile(`(?m)^on-demand-\S+ +READY +\S+ +[1-9]\d* +[1-9]\d* .* local$`).MatchString(d.stdout.String()) {
+	if !regexp.MustCompile(`(?m)^on-demand-\S+ +READY +\S+Z +\S+ +[1-9]\d* +[1-9]\d* .* local$`).MatchString(d.stdout.String()) {
 		t.Errorf("no READY snapshot is shown:\n%s", d.stdout.String())
 	}
 	if d.stderr.String() != "" {

@@ -27,7 +27,8 @@ func newDownload(sys System) *cobra.Command {
 		Short: "Fetch a snapshot through the service",
 		Long: `Fetch a snapshot through the service: the bytes as they are stored, or with --decoded the database as
 etcd sent it, which etcdutl takes. They go to standard output, or to a file: the one that --output
-names, or on a terminal one in this directory, named after the snapshot.
+names, or on a terminal one in this directory, named after the snapshot. --output - is standard output,
+also on a terminal.
 
 The checksum of all bytes is compared, also after an interruption. The file appears only when it is
 right: until then there is FILE.part, and FILE.part.json with its header. The same command goes on
@@ -53,7 +54,7 @@ Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 		"read the copy on this backend (`name`; default the first that can be read)")
 	fs.BoolVar(&opts.decoded, "decoded", false, "the database as etcd sent it, decrypted and decompressed")
 	fs.StringVar(&opts.file, "output", "",
-		"`file` to make (default standard output, or on a terminal a file named after the snapshot)")
+		"`file` to make, - for standard output (default standard output, or on a terminal a file named after the snapshot)")
 	fs.BoolVar(&opts.force, "force", false, "replace the file if it exists")
 	opts.client.AddFlags(fs)
 	return cmd
@@ -74,7 +75,7 @@ func runDownload(ctx context.Context, sys System, opts downloadOptions, c *clien
 			return err
 		}
 	}
-	if opts.file == "" {
+	if opts.file == "" || opts.file == "-" {
 		return d.Write(ctx, sys.Stdout)
 	}
 	got, err := d.File(ctx, opts.file, opts.force)

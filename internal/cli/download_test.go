@@ -4,16 +4,19 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/snapshotd/snapshotd/internal/cli"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -230,6 +233,25 @@ func TestDownloadTouchesNothingButItsFile(t *testing.T) {
 	}
 	if r := run(t.Context(), env, "download", "x", "--output", pipe, "--force"); r.code != 2 {
 		t.Errorf("to a pipe: exit code %d: %s", r.code, r.stderr)
+	}
+}
+
+// On a terminal a download makes a file, unless standard output is asked for.
+func TestDownloadToStandardOutputOnATerminal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	d := &downloads{content: []byte("snapshot")}
+	env := serve(t, &fake{download: d.serve})
+	term := newTerminal(t)
+	code := cli.Run(t.Context(), cli.System{
+		Stdout: term.File, Stderr: io.Discard, Getenv: func(k string) string { return env[k] }, Now: time.Now,
+	}, []string{"download", "x", "--output", "-"})
+	_ = term.Close()
+	term.read.Wait()
+	if code != 0 || term.screen.String() != "snapshot" {
+		t.Errorf("exit code %d, the terminal shows %q", code, term.screen.String())
+	}
+	if made, err := filepath.Glob("*"); err != nil || len(made) > 0 {
+		t.Errorf("files were made: %q, %v", made, err)
 	}
 }
 

@@ -2,9 +2,12 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"os"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc/codes"
@@ -86,6 +89,63 @@ func (p place) open() ([]*repository.Repository, error) {
 		repos = append(repos, repository.New(cfg))
 	}
 	return repos, nil
+}
+
+// maxFolders bounds the folders that are looked at for snapshots of a cluster.
+const maxFolders = 100
+
+// clusters returns the names of the clusters whose snapshots the first readable URL holds, and whether it holds some that
+// are in no folder. It looks at folders that are one level deep.
+func (p place) clusters(ctx context.Context) (names []string, top bool) {
+	for _, url := range p.urls {
+		b, err := storage.New(storage.Config{Name: storage.NameOf(url), URL: url})
+		if err != nil {
+			continue
+		}
+		folders, err := b.Folders(ctx, maxFolders)
+		if err != nil {
+			continue
+		}
+		for _, folder := range folders {
+			if snapshot.ValidName(folder) && holdsAny(ctx, repository.New(repository.Config{Backend: b, Prefix: folder + "/"})) {
+				names = append(names, folder)
+			}
+		}
+		return names, holdsAny(ctx, repository.New(repository.Config{Backend: b}))
+	}
+	return nil, false
+}
+
+// holdsAny reports whether a repository holds a snapshot, by its listing alone.
+func holdsAny(ctx context.Context, repo *repository.Repository) bool {
+	entries, err := repo.Entries(ctx)
+	return err == nil && len(entries) > 0
+}
+
+// others says which clusters the URLs hold, where a snapshot was not found.
+func (p place) others(ctx context.Context) string {
+	names, top := p.clusters(ctx)
+	names = slices.DeleteFunc(names, func(name string) bool { return name+"/" == p.prefix })
+	text := ""
+	if len(names) > 0 {
+		text = "there are snapshots of " + strings.Join(names, ", ") + ": choose with --cluster"
+	}
+	if top && p.prefix != "" {
+		if text != "" {
+			text += "; "
+		}
+		text += "there are snapshots outside of any cluster's folder: --prefix ''"
+	}
+	return cmp.Or(text, "--cluster names the cluster, --prefix says where its snapshots lie")
+}
+
+// notFound adds to the error that a snapshot was not found which clusters the place holds.
+func (p place) notFound(ctx context.Context, err error) error {
+	e, ok := errors.AsType[*snapshot.Error](err)
+	if !ok || e.Reason != snapshot.ReasonSnapshotNotFound {
+		return localError(err)
+	}
+	return exit.NotFound(e.Message + "; list --from shows the snapshots; " + p.others(ctx))
 }
 
 // trustOf returns the trust in the keys of some files; nil, which trusts all manifests, when there are none.

@@ -38,11 +38,15 @@ func newList(sys System) *cobra.Command {
 		Short:   "List snapshots, newest first",
 		Long: `List the snapshots that a service knows, newest first.
 
+PINNED snapshots are left alone by retention; PROVEN is how long ago a drill restored it and passed.
+
 With --from, list the snapshots in a directory or a bucket, which is all that is needed: no service, no
-catalog. Then READY means that manifest and data are there and have the right size; the bytes are not read.`,
+catalog. Then READY means no more than the column CHECKED says: the manifest was read, the size of the
+data compared with it, and its first bytes looked at. No checksum is compared: verify --from does that.`,
 		Example: `  snapshotd list
   snapshotd list --state partial,failed --since 7d
   snapshotd list --label release=v1.2 --limit 1 -o json
+  snapshotd list -o wide
   snapshotd list --from file:///var/backups/etcd`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -82,8 +86,9 @@ func runList(ctx context.Context, sys System, opts listOptions, c *client.Client
 		return err
 	}
 	resp := &snapshotdv1.ListResponse{Snapshots: snapshots}
-	return opts.output.Print(sys.Stdout, resp,
-		func(w io.Writer) error { return output.ListTable(w, snapshots, sys.Now()) })
+	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
+		return output.ListTable(w, snapshots, sys.Now(), opts.output == output.FormatWide)
+	})
 }
 
 // runListFrom lists a directory or bucket.
@@ -99,7 +104,8 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 	if opts.limit < 0 {
 		return exit.Usagef("--limit: %d is negative; 0 means all", opts.limit)
 	}
-	repos, err := place{urls: []string{opts.from}, prefix: clusterPrefix(cmd.Flags())}.open()
+	at := place{urls: []string{opts.from}, prefix: clusterPrefix(cmd.Flags())}
+	repos, err := at.open()
 	if err != nil {
 		return err
 	}
@@ -112,14 +118,14 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 	}
 	resp := &snapshotdv1.ListResponse{}
 	for _, s := range found {
-		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(s))
+		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(&s.Snapshot))
 	}
 	if len(found)+len(skipped) == 0 {
-		fmt.Fprintf(sys.Stderr, "there are no snapshots in %s (--cluster names the cluster, --prefix says where its "+
-			"snapshots lie)\n", repos[0].URI(""))
+		fmt.Fprintf(sys.Stderr, "there are no snapshots in %s; %s\n", repos[0].URI(""), at.others(cmd.Context()))
 	}
-	return opts.output.Print(sys.Stdout, resp,
-		func(w io.Writer) error { return output.ListTable(w, resp.GetSnapshots(), sys.Now()) })
+	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
+		return output.PlaceTable(w, resp.GetSnapshots(), sys.Now(), opts.output == output.FormatWide)
+	})
 }
 
 func (o *listOptions) request(now time.Time) (*snapshotdv1.ListRequest, error) {

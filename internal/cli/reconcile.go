@@ -43,6 +43,8 @@ replicas of the other nodes reconcile theirs. --retire-node is for a node that i
 catalog forgets what its directories held, also where that was the last copy. No file is touched,
 and a node that comes back has its snapshots taken in again. Look at --dry-run first.
 
+Without --cluster, all clusters are reconciled. One that fails does not keep the others from it.
+
 Exits 3 when some backends could not be reconciled, 1 when none could.`,
 		Example: `  snapshotd reconcile
   snapshotd reconcile --dry-run --backend s3
@@ -86,7 +88,11 @@ func reconcileFailed(reports []*snapshotdv1.BackendReconciliation) error {
 	var why []string
 	for _, r := range reports {
 		if r.GetError() != nil {
-			why = append(why, fmt.Sprintf("\n  %s of cluster %s: %s", r.GetBackend(), r.GetCluster(), r.GetError().GetMessage()))
+			where := "cluster " + r.GetCluster()
+			if r.GetBackend() != "" { // otherwise the cluster failed before its backends were looked at
+				where = r.GetBackend() + " of " + where
+			}
+			why = append(why, fmt.Sprintf("\n  %s: %s", where, r.GetError().GetMessage()))
 		}
 	}
 	if len(why) == 0 {
@@ -113,7 +119,7 @@ func reconcileTable(w io.Writer, reports []*snapshotdv1.BackendReconciliation) e
 				r.GetListed(), r.GetUnchanged(), r.GetAdded(), r.GetUpdated(), r.GetRemoved(), r.GetRepaired(), r.GetSwept(),
 				r.GetForeign(),
 			}
-			cells := []string{r.GetCluster(), r.GetBackend()}
+			cells := []string{r.GetCluster(), output.OrDash(r.GetBackend())}
 			for _, n := range counts {
 				cells = append(cells, strconv.FormatInt(n, 10))
 			}

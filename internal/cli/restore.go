@@ -104,8 +104,8 @@ Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 	fs.Uint64Var(&opts.member.RevisionBump, "bump-revision", 0, "add this `number` to the revision; with --mark-compacted")
 	fs.BoolVar(&opts.member.MarkCompacted, "mark-compacted", false,
 		"let all before the bumped revision count as compacted")
-	fs.Uint64Var(&opts.member.MemoryMapSize, "initial-memory-map-size", 0,
-		"map so many `bytes` of the database at first (default, and for 0, 10737418240)")
+	flag.Bytes(fs, &opts.member.MemoryMapSize, "initial-memory-map-size",
+		"map so many `bytes` of the database at first, such as 20GiB (default, and for 0, 10737418240)")
 	fs.BoolVar(&opts.skipHash, "skip-hash-check", false,
 		"compare no checksums: for a database copied from a data directory, or when nothing else is left; with a NAME")
 	fs.BoolVar(&opts.kubernetes, "for-kubernetes", false,
@@ -212,7 +212,7 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 	res, err := run(ctx, ro)
 	stop() // the result takes the place of the line
 	if err != nil {
-		return localError(err)
+		return place{urls: opts.from, prefix: opts.prefix}.notFound(ctx, err)
 	}
 	for _, s := range res.Skipped {
 		fmt.Fprintf(sys.Stderr, "warning: left out: %v\n", s)

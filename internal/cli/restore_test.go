@@ -170,7 +170,7 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 		t.Errorf("list: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 	if r := run(t.Context(), nil, "list", "--from", from, "--cluster", "other"); r.code != 0 ||
-		!strings.HasPrefix(r.stderr, "there are no snapshots in "+from+"/other/ (") || strings.Count(r.stdout, "\n") != 1 {
+		!strings.HasPrefix(r.stderr, "there are no snapshots in "+from+"/other/; ") || strings.Count(r.stdout, "\n") != 1 {
 		t.Errorf("list of nothing: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 	for _, args := range [][]string{{"list", "--cluster", "../x"}, {"verify", "latest", "--prefix", "x"},

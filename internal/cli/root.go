@@ -41,6 +41,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = Version().Version
+	root.SetVersionTemplate(Version().text())
 	root.SetOut(sys.Stdout)
 	root.SetErr(sys.Stderr)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
@@ -48,7 +50,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
 		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),
-		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newDrillMember(sys),
+		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newInstall(sys), newDrillMember(sys),
 	)
 	completeFlags(sys, root)
 	return root

@@ -83,7 +83,7 @@ func runSave(ctx context.Context, sys System, opts saveOptions, c *client.Client
 
 func (o *saveOptions) print(sys System, resp *snapshotdv1.SaveResponse) error {
 	return o.output.Print(sys.Stdout, resp, func(w io.Writer) error {
-		return output.ListTable(w, []*snapshotdv1.Snapshot{resp.GetSnapshot()}, sys.Now())
+		return output.ListTable(w, []*snapshotdv1.Snapshot{resp.GetSnapshot()}, sys.Now(), o.output == output.FormatWide)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -125,6 +126,11 @@ func TestSaveSendsWhatIsAsked(t *testing.T) {
 func TestFormats(t *testing.T) {
 	s := wire.SnapshotToProto(ready())
 	partial := wire.SnapshotToProto(without(snapshot.StatePartial, "s3"))
+	partial.Pinned = true
+	partial.Verification = &snapshotdv1.Verification{
+		Level: snapshotdv1.Verification_LEVEL_DRILL, State: snapshotdv1.Verification_STATE_PASSED, Backends: []string{"local"},
+		Time: timestamppb.New(now.Add(-50 * time.Hour)),
+	}
 	env := serve(t, &fake{
 		save: func(context.Context, *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error) {
 			return &snapshotdv1.SaveResponse{Snapshot: s}, nil
@@ -145,7 +151,10 @@ func TestFormats(t *testing.T) {
 		},
 	})
 	for _, verb := range []string{"save", "get x", "list", "reconcile"} {
-		for _, f := range []string{"table", "json", "yaml"} {
+		for _, f := range []string{"table", "wide", "json", "yaml"} {
+			if f == "wide" && verb != "list" {
+				continue // the same as the table
+			}
 			r := run(t.Context(), env, append(strings.Fields(verb), "-o", f)...)
 			if r.code != 0 || r.stderr != "" {
 				t.Errorf("%s: exit code %d, standard error %q", verb, r.code, r.stderr)
@@ -189,6 +198,48 @@ func TestReconcileFails(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The results of clusters that were reconciled are shown beside the errors of those that failed, as a whole or in part.
+func TestReconcileOfSeveralClusters(t *testing.T) {
+	report := func(cluster, backend string, err error) *snapshotdv1.BackendReconciliation {
+		r := &snapshotdv1.BackendReconciliation{Cluster: cluster, Backend: backend, Listed: 7}
+		if err != nil {
+			r.Error = wire.Status(err, cluster, nil).Proto()
+		}
+		return r
+	}
+	down := snapshot.ReasonCatalogUnavailable.New("its catalog does not answer")
+	env := serve(t, &fake{reconcile: func(context.Context, *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
+		return &snapshotdv1.ReconcileResponse{Backends: []*snapshotdv1.BackendReconciliation{
+			report("a", "local", nil), report("b", "", down), report("c", "s3", nil),
+		}}, nil
+	}})
+	r := run(t.Context(), env, "reconcile")
+	if r.code != 3 || !strings.Contains(r.stderr, "\n  cluster b: its catalog does not answer") {
+		t.Errorf("exit code %d: %s", r.code, r.stderr)
+	}
+	for _, row := range []string{`(?m)^a +local +7 .*ok$`, `(?m)^b +- .*failed$`, `(?m)^c +s3 +7 .*ok$`} {
+		if !regexp.MustCompile(row).MatchString(r.stdout) {
+			t.Errorf("no row %s in\n%s", row, r.stdout)
+		}
+	}
+}
+
+// One watch of one cluster needs no column for it.
+func TestWatchOfOneClusterDoesNotNameIt(t *testing.T) {
+	env := serve(t, &fake{watch: func(_ *snapshotdv1.WatchRequest,
+		stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
+		return errors.Join(stream.Send(&snapshotdv1.WatchResponse{
+			Type: snapshotdv1.WatchResponse_TYPE_STARTED, Time: timestamppb.New(now), Cluster: "prod", Name: "x",
+		}), wire.Status(snapshot.ReasonWatchExpired.New("the token is too old"), "", nil).Err())
+	}})
+	if r := run(t.Context(), env, "watch", "--cluster", "prod"); r.stdout != "2026-07-15T12:00:00Z  STARTED        x\n" {
+		t.Errorf("one cluster: %q", r.stdout)
+	}
+	if r := run(t.Context(), env, "watch"); r.stdout != "2026-07-15T12:00:00Z  STARTED        prod  x\n" {
+		t.Errorf("all clusters: %q", r.stdout)
 	}
 }
 
@@ -393,8 +444,8 @@ func TestTimeoutThatTheServiceSeesFirst(t *testing.T) {
 	env := serve(t, &fake{list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
 		return nil, wire.Status(snapshot.ReasonCancelled.New("list").Because(context.DeadlineExceeded), "", nil).Err()
 	}})
-	r := run(t.Context(), env, "list", "--timeout", "1h")
-	if want := "did not answer within 1h0m0s (--timeout)"; r.code != 1 || !strings.Contains(r.stderr, want) {
+	r := run(t.Context(), env, "list", "--timeout", "1d")
+	if want := "did not answer within 24h0m0s (--timeout)"; r.code != 1 || !strings.Contains(r.stderr, want) {
 		t.Errorf("exit code %d, want 1; %s, want %s", r.code, r.stderr, want)
 	}
 }

@@ -193,7 +193,7 @@ func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name str
 		Driller: drill.Driller{},
 	})
 	if err != nil {
-		return localError(err)
+		return at.notFound(cmd.Context(), err)
 	}
 	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(v.Snapshot)}
 	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error { return verifyTable(w, v, sys) })

@@ -75,7 +75,10 @@ func runVersion(sys System, format output.Format) error {
 	case output.FormatYAML:
 		return yaml.NewEncoder(sys.Stdout).Encode(b)
 	}
-	_, err := fmt.Fprintf(sys.Stdout, "snapshotd %s\ncommit %s\n%s %s\n",
-		b.Version, output.OrDash(b.Commit), b.Go, b.Platform)
+	_, err := fmt.Fprint(sys.Stdout, b.text())
 	return err
+}
+
+func (b Build) text() string {
+	return fmt.Sprintf("snapshotd %s\ncommit %s\n%s %s\n", b.Version, output.OrDash(b.Commit), b.Go, b.Platform)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -40,7 +41,8 @@ func newWatch(sys System) *cobra.Command {
 		Use:   "watch",
 		Short: "Show the events of snapshots as they happen",
 		Long: `Show the events of snapshots on all replicas, from now on, until interrupted: one event a line, as
-text or JSON, or one YAML document for each. Progress is shown only of the replica that is called.
+text or JSON, or one YAML document for each. Without --cluster, all clusters are watched, and each line
+names its cluster. Progress is shown only of the replica that is called.
 
 When the connection breaks off, it is made again, and no event of the time between is left out; some may
 be shown twice. --resume does the same for a watch that has ended: its value is the last resumeToken in
@@ -66,7 +68,7 @@ the JSON or YAML that was not empty, of any replica. A token that is too old is 
 // runWatch watches, and goes on at the same position when the connection or the replica is lost.
 func runWatch(ctx context.Context, sys System, opts watchOptions, c *client.Client) error {
 	w := &watcher{
-		sys: sys, output: opts.output, lines: eventLines{shown: map[string]time.Time{}},
+		sys: sys, output: opts.output, lines: eventLines{cluster: c.Cluster == "", shown: map[string]time.Time{}},
 		req: &snapshotdv1.WatchRequest{Cluster: c.Cluster, ResumeToken: opts.resume},
 	}
 	failed := 0
@@ -168,7 +170,8 @@ func printEvent(w io.Writer, f output.Format, lines *eventLines, ev *snapshotdv1
 
 // eventLines makes lines of events, and only a few of progress so that they can be read.
 type eventLines struct {
-	shown map[string]time.Time // when the progress of a transfer was last shown
+	cluster bool                 // several clusters may be watched, and each line names its own
+	shown   map[string]time.Time // when the progress of a transfer was last shown
 }
 
 func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
@@ -176,8 +179,11 @@ func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 	if ev.GetType() == snapshotdv1.WatchResponse_TYPE_POSITION {
 		return ""
 	}
-	head := fmt.Sprintf("%s  %-13s  %s", at.Format(time.RFC3339), strings.TrimPrefix(ev.GetType().String(), "TYPE_"),
-		ev.GetName())
+	head := fmt.Sprintf("%s  %-13s  ", at.Format(time.RFC3339), strings.TrimPrefix(ev.GetType().String(), "TYPE_"))
+	if l.cluster && ev.GetCluster() != "" {
+		head += ev.GetCluster() + "  "
+	}
+	head += ev.GetName()
 	switch ev.GetType() {
 	case snapshotdv1.WatchResponse_TYPE_PROGRESS:
 		return l.progress(head, ev, at)
@@ -193,7 +199,7 @@ func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 		return head + "  from " + ev.GetBackend()
 	case snapshotdv1.WatchResponse_TYPE_FINISHED:
 		s := ev.GetSnapshot()
-		clear(l.shown)
+		maps.DeleteFunc(l.shown, func(id string, _ time.Time) bool { return strings.HasPrefix(id, transferOf(ev)) })
 		took := output.Took(s.GetDuration().AsDuration())
 		return output.WithReason(fmt.Sprintf("%s  %s in %s", head, output.State(s.GetState()), took), s.GetError())
 	default:
@@ -201,8 +207,13 @@ func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 	}
 }
 
+// transferOf returns the beginning of the ids of a snapshot's transfers.
+func transferOf(ev *snapshotdv1.WatchResponse) string {
+	return ev.GetCluster() + "/" + ev.GetName() + "/"
+}
+
 func (l *eventLines) progress(head string, ev *snapshotdv1.WatchResponse, at time.Time) string {
-	id := ev.GetName() + "/" + ev.GetBackend()
+	id := transferOf(ev) + ev.GetBackend()
 	if last, ok := l.shown[id]; ok && at.Sub(last) < watchInterval {
 		return ""
 	}

@@ -114,7 +114,7 @@ type Retention struct {
 	KeepYearly     int           `yaml:"keep_yearly,omitempty"`
 	KeepWithin     time.Duration `yaml:"keep_within,omitempty"`
 	RecoveryWindow time.Duration `yaml:"recovery_window,omitempty"`
-	MaxTotalBytes  int64         `yaml:"max_total_bytes,omitempty"`
+	MaxTotalBytes  Bytes         `yaml:"max_total_bytes,omitempty"`
 	MinKeep        int           `yaml:"min_keep,omitempty"`
 	OnDemand       bool          `yaml:"on_demand"`           // the rules also apply to snapshots that a caller asked for
 	Adopted        bool          `yaml:"adopted"`             // and, once unpinned, to those that other programs took

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -318,8 +319,14 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 		"schedules without names": {given{yaml: one + "    schedules: [{cron: '@daily'}, {cron: '@daily'}]\n"}, []string{
 			`schedules[0].name: "" is not a name`, `schedules[1].name: "" is not a name`,
 		}},
-		"duration in days": {given{yaml: one + "    retention: {keep_within: 7d}\n"}, []string{
-			`clusters[0].retention.keep_within: "7d" is not a duration; hours are the largest unit, write it as 168h`,
+		"duration in months": {given{yaml: one + "    retention: {keep_within: 2 months}\n"}, []string{
+			`clusters[0].retention.keep_within: "2 months" is not a duration; write it as 30s, 10m, 36h or 7d`,
+		}},
+		"size of another kind": {given{yaml: one + "    retention: {max_total_bytes: 500 pages}\n"}, []string{
+			`clusters[0].retention.max_total_bytes: "500 pages" is not a number of bytes; write it as 500GB, 200GiB or 500000000000`,
+		}},
+		"duration in a variable": {given{env: map[string]string{"SNAPSHOTD_SHUTDOWN_TIMEOUT": "1 week"}}, []string{
+			`SNAPSHOTD_SHUTDOWN_TIMEOUT: "1 week" is not a duration; write it as 30s, 10m, 36h or 7d`,
 		}},
 		"indented with a tab": {given{yaml: "log:\n\tlevel: info\n" + one},
 			[]string{"snapshotd.yaml:2: is no YAML there"}},
@@ -363,6 +370,42 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Days and units of bytes are read in every place that takes a duration or a size.
+func TestDurationsInDaysAndSizesWithUnits(t *testing.T) {
+	cfg := mustLoad(t, given{
+		args: []string{"--reconcile-interval=1d"},
+		env:  map[string]string{"SNAPSHOTD_SHUTDOWN_TIMEOUT": "1d12h"},
+		yaml: one + `        retention: {keep_within: 7d, max_total_bytes: 2 TiB}
+    watchdog_timeout: 1d
+    lock_ttl: "2d"
+    leftover_age: &age 7d
+    stream_limit: 1GB
+    schedules: [{name: a, cron: '@every 7d', jitter: *age}]
+    retention: {keep_within: 2w, recovery_window: 1w1d, max_total_bytes: 500GB}
+`})
+	const day = 24 * time.Hour
+	c := cfg.Clusters[0]
+	for name, d := range map[string]struct{ got, want time.Duration }{
+		"reconcile_interval": {cfg.ReconcileInterval, day}, "shutdown_timeout": {cfg.ShutdownTimeout, 36 * time.Hour},
+		"watchdog_timeout": {c.WatchdogTimeout, day}, "lock_ttl": {c.LockTTL, 2 * day}, "leftover_age": {c.LeftoverAge, 7 * day},
+		"jitter": {c.Schedules[0].Jitter, 7 * day}, "keep_within": {c.Retention.KeepWithin, 14 * day},
+		"recovery_window": {c.Retention.RecoveryWindow, 8 * day}, "the backend's": {c.Backends[0].Retention.KeepWithin, 7 * day},
+	} {
+		if d.got != d.want {
+			t.Errorf("%s is %v, want %v", name, d.got, d.want)
+		}
+	}
+	if got := c.Retention.MaxTotalBytes; got != 500e9 {
+		t.Errorf("500GB are %d bytes", got)
+	}
+	if got := c.Backends[0].Retention.MaxTotalBytes; got != 2<<40 {
+		t.Errorf("2 TiB are %d bytes", got)
+	}
+	if got, err := c.StreamLimit.PerSecond(); got != 1e9 || err != nil {
+		t.Errorf("1GB are %d bytes per second, %v", got, err)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/snapshotd/snapshotd/internal/duration"
 )
 
 // parse reads the YAML file over the defaults. Every error in it becomes a problem.
@@ -75,7 +77,10 @@ type checker struct {
 	problems *Problems
 }
 
-var durationType = reflect.TypeFor[time.Duration]()
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	bytesType    = reflect.TypeFor[Bytes]()
+)
 
 // value checks a node against its type. Aliases cannot make it go deeper than the types do.
 func (c *checker) value(n *yaml.Node, t reflect.Type, path string) {
@@ -193,8 +198,16 @@ func (c *checker) scalar(n *yaml.Node, t reflect.Type, path string) {
 	case isNull(n):
 		c.problem(n, path, `has no value; give one or remove the line ("" is the empty text)`)
 	case t == durationType:
-		if _, err := time.ParseDuration(n.Value); err != nil {
+		if d, err := duration.Parse(n.Value); err != nil {
 			c.problem(n, path, "%v", notADuration(n.Value))
+		} else {
+			rewrite(n, "!!str", d.String()) // the decoder knows no days
+		}
+	case t == bytesType:
+		if b, err := parseBytes(n.Value); err != nil {
+			c.problem(n, path, "%v", err)
+		} else {
+			rewrite(n, "!!int", strconv.FormatInt(int64(b), 10))
 		}
 	case t.Kind() == reflect.Int || t.Kind() == reflect.Int64:
 		if _, err := strconv.ParseInt(n.Value, 10, t.Bits()); err != nil {
@@ -209,6 +222,9 @@ func (c *checker) scalar(n *yaml.Node, t reflect.Type, path string) {
 	}
 	c.note(n, path)
 }
+
+// rewrite gives a value the form that the decoder reads.
+func rewrite(n *yaml.Node, tag, value string) { n.Tag, n.Value, n.Style = tag, value, 0 }
 
 func (c *checker) note(n *yaml.Node, path string) {
 	c.origins[path] = fmt.Sprintf("%s:%d", c.file, n.Line)

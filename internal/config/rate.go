@@ -3,10 +3,25 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/snapshotd/snapshotd/internal/bytesize"
 	"github.com/snapshotd/snapshotd/internal/limit"
 )
+
+// Bytes is a number of bytes. In the file, it may have a unit: 500GB, 200GiB.
+type Bytes int64
+
+func parseBytes(s string) (Bytes, error) {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return Bytes(n), nil // exact, and the validation says more of one below 0
+	}
+	n, err := bytesize.Parse(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a number of bytes; write it as 500GB, 200GiB or 500000000000", s)
+	}
+	return Bytes(n), nil
+}
 
 // Rate is bytes per second as a person writes them: 50MiB, 20MB. The empty one is no limit.
 type Rate string

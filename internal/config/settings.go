@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/snapshotd/snapshotd/internal/duration"
 )
 
 // A setting can be given as a flag, as a variable, and in the file.
@@ -165,7 +167,7 @@ func setBool(to *bool, values []string) error {
 
 func setDuration(to *time.Duration, values []string) error {
 	v := values[len(values)-1]
-	d, err := time.ParseDuration(v)
+	d, err := duration.Parse(v)
 	if err != nil {
 		return notADuration(v)
 	}
@@ -174,10 +176,7 @@ func setDuration(to *time.Duration, values []string) error {
 }
 
 func notADuration(v string) error {
-	if days, err := strconv.ParseUint(strings.TrimSuffix(v, "d"), 10, 16); err == nil && strings.HasSuffix(v, "d") {
-		return fmt.Errorf("%q is not a duration; hours are the largest unit, write it as %dh", v, 24*days)
-	}
-	return fmt.Errorf("%q is not a duration; write it as 30s, 10m or 1h30m", v)
+	return fmt.Errorf("%q is not a duration; write it as %s", v, duration.Forms)
 }
 
 // setUser takes user or user:password, as etcdctl does.

@@ -191,7 +191,7 @@ func (v validator) retention(r Retention, at string) {
 	}
 	v.notNegative(at+".keep_within", int64(r.KeepWithin), r.KeepWithin)
 	v.notNegative(at+".recovery_window", int64(r.RecoveryWindow), r.RecoveryWindow)
-	v.notNegative(at+".max_total_bytes", r.MaxTotalBytes, r.MaxTotalBytes)
+	v.notNegative(at+".max_total_bytes", int64(r.MaxTotalBytes), r.MaxTotalBytes)
 	v.notNegative(at+".min_keep", int64(r.MinKeep), r.MinKeep)
 	if _, err := time.LoadLocation(r.TimeZone); err != nil || r.TimeZone == "Local" {
 		v.problem(at+".time_zone", "%q is not a time zone; write it as Europe/Berlin, or leave it out for UTC", r.TimeZone)

@@ -174,7 +174,7 @@ func retentions(cfg *config.Cluster, node string) map[string]snapshot.Retention 
 		all[b.On(node)] = snapshot.Retention{
 			KeepLast: r.KeepLast, KeepHourly: r.KeepHourly, KeepDaily: r.KeepDaily, KeepWeekly: r.KeepWeekly,
 			KeepMonthly: r.KeepMonthly, KeepYearly: r.KeepYearly, KeepWithin: r.KeepWithin, RecoveryWindow: r.RecoveryWindow,
-			MaxTotalBytes: r.MaxTotalBytes, MinKeep: r.MinKeep, OnDemand: r.OnDemand, Adopted: r.Adopted, TimeZone: zone,
+			MaxTotalBytes: int64(r.MaxTotalBytes), MinKeep: r.MinKeep, OnDemand: r.OnDemand, Adopted: r.Adopted, TimeZone: zone,
 		}
 	}
 	return all

@@ -399,13 +399,22 @@ func TestJitterIsTheSameEverywhereAndDelaysByHalfTheIntervalAtMost(t *testing.T)
 
 func TestSpecsThatAreRefused(t *testing.T) {
 	for _, c := range []struct{ text, zone string }{
-		{"", ""}, {"* * * *", ""}, {"61 * * * *", ""}, {"@every 0s", ""}, {"@every -1h", ""}, {"@every 10ms", ""},
+		{"", ""}, {"* * * *", ""}, {"61 * * * *", ""}, {"@every 0s", ""}, {"@every -1h", ""}, {"@every -1d", ""}, {"@every 1x", ""}, {"@every 10ms", ""},
 		{"* * 30 2 *", ""}, {"@reboot", ""},
 		{"TZ=Europe/Berlin 0 0 * * *", ""}, {"CRON_TZ=UTC 0 0 * * *", ""}, {"@daily", "Nowhere/Town"}, {"@daily", "Local"},
 		{"* * * * * *", ""},
 	} {
 		if _, err := schedule.ParseSpec(c.text, c.zone); err == nil {
 			t.Errorf("%q in %q is taken", c.text, c.zone)
+		}
+	}
+}
+
+func TestEveryTakesDays(t *testing.T) {
+	at := time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Duration{"@every 7d": 168 * time.Hour, "@every 1d12h": 36 * time.Hour} {
+		if got := spec(t, text, "").Next(at).Sub(at); got != want {
+			t.Errorf("%q is next due after %v, want %v", text, got, want)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/netresearch/go-cron"
+
+	"github.com/snapshotd/snapshotd/internal/duration"
 )
 
 // Spec says when a schedule is due.
@@ -30,7 +32,7 @@ func ParseSpec(text, zone string) (Spec, error) {
 	if err != nil || zone == "Local" {
 		return Spec{}, fmt.Errorf("%q is not a time zone; write it as Europe/Berlin, or leave it out for UTC", zone)
 	}
-	parsed, err := parser.Parse(text)
+	parsed, err := parser.Parse(inHours(text))
 	if err != nil {
 		return Spec{}, fmt.Errorf(`%q is no schedule (%w); write five fields (minute hour day month weekday) such as `+
 			`"0 */6 * * *", @hourly, @daily, or @every 6h`, text, err)
@@ -43,6 +45,19 @@ func ParseSpec(text, zone string) (Spec, error) {
 		return Spec{}, fmt.Errorf("%q is never due", text)
 	}
 	return s, nil
+}
+
+// inHours returns a schedule with the duration of "@every" as the parser reads it, which knows no days.
+func inHours(text string) string {
+	every, ok := strings.CutPrefix(text, "@every ")
+	if !ok {
+		return text
+	}
+	d, err := duration.Parse(strings.TrimSpace(every))
+	if err != nil {
+		return text // the parser says what is wrong
+	}
+	return "@every " + d.String()
 }
 
 // Next returns the first time after t at which it is due, or the zero time.

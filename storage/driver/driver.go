@@ -83,6 +83,20 @@ func Metadata(ctx context.Context, s Store, key string) (io.ReadCloser, error) {
 	return s.Get(ctx, MetadataKey(key), Whole)
 }
 
+// A FolderLister is a [Store] that can tell which folders there are beside the objects without a further '/'.
+type FolderLister interface {
+	// Folders yields the names before the next '/' of the keys that begin with prefix, each once.
+	Folders(ctx context.Context, prefix string) iter.Seq2[string, error]
+}
+
+// Folders yields the folders of a store; none when the store cannot tell.
+func Folders(ctx context.Context, s Store, prefix string) iter.Seq2[string, error] {
+	if l, ok := s.(FolderLister); ok {
+		return l.Folders(ctx, prefix)
+	}
+	return func(func(string, error) bool) {}
+}
+
 // Close closes a store that is an [io.Closer].
 func Close(s Store) error {
 	if c, ok := s.(io.Closer); ok {

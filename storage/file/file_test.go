@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -334,5 +335,29 @@ func TestKeysThatWouldBeOthersAreRefused(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+func TestFoldersAreThoseOfTheRoot(t *testing.T) {
+	b, _, dir := newLocal(t, "etcd/")
+	for _, sub := range []string{"etcd/a", "etcd/b/deeper", "beside"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "etcd/file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Folders(t.Context(), 10); err != nil || !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("folders are %q, %v", got, err)
+	}
+	if got, err := b.Folders(t.Context(), 1); err != nil || !slices.Equal(got, []string{"a"}) {
+		t.Errorf("of one at most: %q, %v", got, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Folders(t.Context(), 1); err == nil {
+		t.Errorf("of a directory that is not there: %q", got)
 	}
 }

@@ -72,6 +72,22 @@ func (f *Store) entries(ctx context.Context, prefix string) iter.Seq2[entry, err
 	}
 }
 
+// Folders implements [driver.FolderLister].
+func (f *Store) Folders(_ context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		all, err := f.readDir(f.path(prefix))
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, d := range all {
+			if d.IsDir() && !yield(d.Name(), nil) {
+				return
+			}
+		}
+	}
+}
+
 // leadsNowhere reports whether an error is of a symbolic link: a loop, or a way that is closed or does not go on.
 func leadsNowhere(err error) bool {
 	return errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) ||

@@ -53,20 +53,7 @@ func (p *pages) turn(token, greatest string) error {
 // than the protocol demands, is an error: the names behind it would be lost, and nobody would know.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[repository.Object, error] {
 	return func(yield func(repository.Object, error) bool) {
-		c, err := s.open(ctx)
-		if err != nil {
-			yield(repository.Object{}, err)
-			return
-		}
-		in := &s3.ListObjectsV2Input{
-			Bucket: aws.String(s.bucket), Prefix: aws.String(s.key(prefix)), Delimiter: aws.String("/"),
-		}
-		seen := pages{of: "ListObjectsV2"}
-		for {
-			page, err := c.client.ListObjectsV2(ctx, in)
-			if err == nil {
-				err = seen.after(in, page)
-			}
+		for page, err := range s.listPages(ctx, prefix) {
 			if err != nil {
 				yield(repository.Object{}, err)
 				return
@@ -81,7 +68,50 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[repository.Ob
 					return
 				}
 			}
-			if in.ContinuationToken == nil {
+		}
+	}
+}
+
+// Folders implements [driver.FolderLister].
+func (s *Store) Folders(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for page, err := range s.listPages(ctx, prefix) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			for _, common := range page.CommonPrefixes {
+				name := strings.TrimPrefix(aws.ToString(common.Prefix), s.key(prefix))
+				if !yield(strings.TrimSuffix(name, "/"), nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// listPages yields the pages of a listing. An error is the last.
+func (s *Store) listPages(ctx context.Context, prefix string) iter.Seq2[*s3.ListObjectsV2Output, error] {
+	return func(yield func(*s3.ListObjectsV2Output, error) bool) {
+		c, err := s.open(ctx)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		in := &s3.ListObjectsV2Input{
+			Bucket: aws.String(s.bucket), Prefix: aws.String(s.key(prefix)), Delimiter: aws.String("/"),
+		}
+		seen := pages{of: "ListObjectsV2"}
+		for {
+			page, err := c.client.ListObjectsV2(ctx, in)
+			if err == nil {
+				err = seen.after(in, page)
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(page, nil) || in.ContinuationToken == nil {
 				return
 			}
 		}

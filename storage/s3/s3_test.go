@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -122,6 +123,25 @@ func TestBucketKeepsThePromises(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conformance.Run(t, func(t *testing.T) conformance.Subject { return newBucket(server).subject(t, prefix) })
 		})
+	}
+}
+
+func TestFoldersAreThoseOfTheRoot(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartS3(t)
+	w := newBucket(server)
+	all := w.backend(t, server.Addr(), "")
+	for _, key := range []string{"etcd/a/x.db", "etcd/a/y.db", "etcd/b/deeper/x.db", "etcd/x.db", "beside/x.db"} {
+		if err := all.Put(t.Context(), key, strings.NewReader("x"), repository.PutOptions{ContentType: "x/y"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := w.backend(t, server.Addr(), "etcd/")
+	if got, err := b.Folders(t.Context(), 10); err != nil || !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("folders are %q, %v", got, err)
+	}
+	if got, err := b.Folders(t.Context(), 1); err != nil || !slices.Equal(got, []string{"a"}) {
+		t.Errorf("of one at most: %q, %v", got, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
 // listBatch is how many objects are handed over at once.
@@ -34,6 +35,31 @@ func (g *guarded) List(ctx context.Context, prefix string) iter.Seq2[repository.
 				if err != nil {
 					yield(repository.Object{}, err)
 				}
+				return
+			}
+		}
+	}
+}
+
+// Folders implements [driver.FolderLister].
+func (g *guarded) Folders(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		all, err := run(ctx, g, nil, func(ctx context.Context, c *call) (all []string, err error) {
+			for name, err := range driver.Folders(ctx, g.Store, prefix) {
+				if err != nil {
+					return nil, err
+				}
+				c.moved(0)
+				all = append(all, name)
+			}
+			return all, nil
+		})
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, name := range all {
+			if !yield(name, nil) {
 				return
 			}
 		}

@@ -58,6 +58,7 @@ var floors = map[string]floor{
 	"internal/backoff/":       floorParts,
 	"internal/bytesize/":      floorParts,
 	"internal/disk/":          floorParts,
+	"internal/duration/":      floorParts,
 	"internal/loopback/":      floorParts,
 }
 

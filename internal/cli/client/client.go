@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/flag"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/loopback"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -40,7 +41,7 @@ type Options struct {
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Addr, "addr", config.DefaultListenGRPC, "`address` of the service")
 	fs.StringVar(&o.Cluster, "cluster", "", "`name` of the cluster (default the only one there is)")
-	fs.DurationVar(&o.Timeout, "timeout", 0, "give up after this `duration`, such as 5m (default never)")
+	flag.Duration(fs, &o.Timeout, "timeout", "give up after this `duration`, such as 5m (default never)")
 	fs.BoolVar(&o.tls, "tls", false, "use TLS, also on this machine (default: on others only)")
 	fs.BoolVar(&o.Plaintext, "plaintext", false, "use no TLS, also on other machines")
 	fs.StringVar(&o.caCert, "cacert", "",

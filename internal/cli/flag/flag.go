@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/snapshotd/snapshotd/internal/bytesize"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/duration"
 )
 
 // FromEnvironment sets the flags that were not given from their SNAPSHOTD_* variables. An empty one counts as not set.
@@ -43,7 +45,9 @@ func Error(err error) error {
 func wrongValue(f *pflag.Flag, err error) string {
 	switch f.Value.Type() {
 	case "duration":
-		return "is no duration, such as 90s, 5m or 36h"
+		return "is no duration; write it as " + duration.Forms
+	case "bytes":
+		return "is no number of bytes; write it as 20GiB, 500MB or 10737418240"
 	case "bool":
 		return "is neither true nor false"
 	case "int", "int64", "uint64":
@@ -82,20 +86,45 @@ func Time(flag, s string, now time.Time) (*timestamppb.Timestamp, error) {
 	if t, err := time.ParseInLocation(time.DateOnly, s, now.Location()); err == nil {
 		return timestamppb.New(t), nil
 	}
-	if d, err := parseAge(s); err == nil && d >= 0 {
+	if d, err := duration.Parse(s); err == nil && d >= 0 {
 		return timestamppb.New(now.Add(-d)), nil
 	}
 	return nil, exit.Usagef("%s: %q is no time; write it as 2026-07-15T12:00:00Z, 2026-07-15, or as an age, 36h or 7d",
 		flag, s)
 }
 
-func parseAge(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err != nil {
-			return 0, fmt.Errorf("%q are no days: %w", s, err)
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	return time.ParseDuration(s)
+type durationValue time.Duration
+
+// Duration defines a flag with a duration, which may have days. Its default is 0.
+func Duration(fs *pflag.FlagSet, to *time.Duration, name, usage string) {
+	fs.Var((*durationValue)(to), name, usage)
 }
+
+func (v *durationValue) Set(s string) error {
+	d, err := duration.Parse(s)
+	*v = durationValue(d)
+	return err
+}
+
+func (v *durationValue) String() string {
+	if *v == 0 {
+		return "0" // the help shows no default that is 0
+	}
+	return time.Duration(*v).String()
+}
+
+func (v *durationValue) Type() string { return "duration" }
+
+type bytesValue uint64
+
+// Bytes defines a flag with a number of bytes, which may have a unit. Its default is 0.
+func Bytes(fs *pflag.FlagSet, to *uint64, name, usage string) { fs.Var((*bytesValue)(to), name, usage) }
+
+func (v *bytesValue) Set(s string) error {
+	n, err := bytesize.Parse(s)
+	*v = bytesValue(n)
+	return err
+}
+
+func (v *bytesValue) String() string { return strconv.FormatUint(uint64(*v), 10) }
+func (v *bytesValue) Type() string   { return "bytes" }

@@ -20,6 +20,7 @@ type Format string
 // The formats.
 const (
 	FormatTable Format = "table"
+	FormatWide  Format = "wide" // a table with more columns, where there are more
 	FormatJSON  Format = "json"
 	FormatYAML  Format = "yaml"
 )
@@ -27,9 +28,10 @@ const (
 // AddFlag defines --output.
 func (f *Format) AddFlag(cmd *cobra.Command) {
 	*f = FormatTable
-	cmd.Flags().VarP(f, "output", "o", "`format` of the result: table, json or yaml")
+	cmd.Flags().VarP(f, "output", "o", "`format` of the result: table, wide, json or yaml")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions( // fails only for a flag that is not defined
-		[]cobra.Completion{string(FormatTable), string(FormatJSON), string(FormatYAML)}, cobra.ShellCompDirectiveNoFileComp))
+		[]cobra.Completion{string(FormatTable), string(FormatWide), string(FormatJSON), string(FormatYAML)},
+		cobra.ShellCompDirectiveNoFileComp))
 }
 
 var _ pflag.Value = (*Format)(nil)
@@ -37,11 +39,11 @@ var _ pflag.Value = (*Format)(nil)
 // Set implements [pflag.Value].
 func (f *Format) Set(s string) error {
 	switch v := Format(s); v {
-	case FormatTable, FormatJSON, FormatYAML:
+	case FormatTable, FormatWide, FormatJSON, FormatYAML:
 		*f = v
 		return nil
 	}
-	return fmt.Errorf("it is not one of table, json and yaml")
+	return fmt.Errorf("it is not one of table, wide, json and yaml")
 }
 
 // String implements [pflag.Value].

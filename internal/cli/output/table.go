@@ -35,15 +35,85 @@ func Plain(s string) string {
 	}, s)
 }
 
-// ListTable writes one line for each snapshot.
-func ListTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time) error {
+// ListTable writes one line for each snapshot that a service knows; wide has more columns.
+func ListTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time, wide bool) error {
 	return Columns(w, func(row func(...string)) {
-		row("NAME", "STATE", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "LOCATIONS")
+		head := []string{"NAME", "STATE", "CREATED", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "PINNED", "PROVEN"}
+		if wide {
+			head = append(head, "NODE", "TRIGGER", "SCHEDULE", "LABELS")
+		}
+		row(append(head, "LOCATIONS")...)
 		for _, s := range snapshots {
-			row(s.GetName(), State(s.GetState()), Age(now.Sub(s.GetCreateTime().AsTime())), Number(s.GetRevision()),
-				Number(s.GetTotalKeys()), Size(s.GetDbSizeBytes()), Size(s.GetStoredSizeBytes()), locations(s))
+			cells := append(facts(s, now), mark(s.GetPinned()), OrDash(proven(s, now)))
+			if wide {
+				cells = append(cells, OrDash(s.GetNode()), trigger(s), OrDash(s.GetSchedule()), OrDash(labels(s.GetLabels())))
+			}
+			row(append(cells, locations(s))...)
 		}
 	})
+}
+
+// PlaceTable writes one line for each snapshot that was found in a place without a service, and what was checked of it:
+// READY of such a listing is less than that of a catalog.
+func PlaceTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time, wide bool) error {
+	return Columns(w, func(row func(...string)) {
+		head := []string{"NAME", "STATE", "CREATED", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "CHECKED"}
+		if wide {
+			head = append(head, "NODE", "TRIGGER", "LABELS", "WHERE")
+		}
+		row(head...)
+		for _, s := range snapshots {
+			checked := "manifest, size, first bytes"
+			if s.GetTrigger() == snapshotdv1.Snapshot_TRIGGER_ADOPTED {
+				checked = "first bytes, no manifest"
+			}
+			cells := append(facts(s, now), checked)
+			if wide {
+				cells = append(cells, OrDash(s.GetNode()), trigger(s), OrDash(labels(s.GetLabels())), uri(s))
+			}
+			row(cells...)
+		}
+	})
+}
+
+// facts are the cells that every list begins with.
+func facts(s *snapshotdv1.Snapshot, now time.Time) []string {
+	created := s.GetCreateTime().AsTime()
+	return []string{
+		s.GetName(), State(s.GetState()), created.UTC().Format(time.RFC3339), Age(now.Sub(created)), Number(s.GetRevision()),
+		Number(s.GetTotalKeys()), Size(s.GetDbSizeBytes()), Size(s.GetStoredSizeBytes()),
+	}
+}
+
+func mark(set bool) string {
+	if set {
+		return "yes"
+	}
+	return "-"
+}
+
+// proven returns how long ago a drill has proven a snapshot; empty when none has.
+func proven(s *snapshotdv1.Snapshot, now time.Time) string {
+	v := s.GetVerification()
+	if v.GetLevel() != snapshotdv1.Verification_LEVEL_DRILL || v.GetError() != "" {
+		return ""
+	}
+	return Age(now.Sub(v.GetTime().AsTime())) + " ago"
+}
+
+func trigger(s *snapshotdv1.Snapshot) string {
+	if s.GetTrigger() == snapshotdv1.Snapshot_TRIGGER_UNSPECIFIED {
+		return "-"
+	}
+	return strings.TrimPrefix(s.GetTrigger().String(), "TRIGGER_")
+}
+
+// uri returns where the only copy is.
+func uri(s *snapshotdv1.Snapshot) string {
+	for _, l := range s.GetLocations() {
+		return l.GetUri()
+	}
+	return "-"
 }
 
 // locations returns the backends of a snapshot, with the states of those that do not hold it.
@@ -76,7 +146,7 @@ func GetTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		if d := s.GetDuration().AsDuration(); d > 0 { // an adopted snapshot does not have it
 			field("took", Took(d))
 		}
-		field("trigger", strings.TrimPrefix(s.GetTrigger().String(), "TRIGGER_"))
+		field("trigger", trigger(s))
 		field("schedule", s.GetSchedule())
 		field("node", s.GetNode())
 		field("labels", labels(s.GetLabels()))

@@ -1550,11 +1550,12 @@ type PruneDecision struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// Bytes of the stored object.
 	SizeBytes int64 `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	// Whether it stays.
+	// Whether it stays, by a rule or because the bucket's object lock protects it still.
 	Stays bool `protobuf:"varint,5,opt,name=stays,proto3" json:"stays,omitempty"`
 	// The rule that keeps it, or why it goes, for a person.
 	Why string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
-	// Why it is still there though it was to go; unset when it is gone, or stays.
+	// Why it is still there though the rules would remove it; unset when it is gone, or stays by a rule. OBJECT_LOCKED with stays:
+	// the bucket's object lock protects it.
 	Error         *status.Status `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
