@@ -101,6 +101,17 @@ func NewToken(name string, now, expires time.Time) (t Token, secret string) {
 	return t, secret
 }
 
+// ValidTokenName reports whether a token may have a name: one that stands for itself in a pattern, a log and a table.
+func ValidTokenName(name string) bool {
+	const special = "._-:"
+	for _, c := range name {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(special, c)) {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 100
+}
+
 // find returns the token that a secret text is of, or nil. Its time does not depend on how much of the secret is right.
 func find(tokens map[string]*Token, secret string) *Token {
 	sum := sha256.Sum256([]byte(secret))
