@@ -56,7 +56,7 @@ func (s *Server) audit(ctx context.Context, c *call, st *status.Status, d time.D
 	}
 	r := recordOf(ctx, c, st, d)
 	attrs := []slog.Attr{
-		slog.String("operation", r.Operation), slog.String("caller", c.principal.String()), slog.String("role", r.Role),
+		slog.String("operation", r.Operation), slog.String("role", r.Role),
 		slog.String("cluster", strings.Join(c.clusters, ",")), slog.String("snapshot", r.Snapshot),
 		slog.String("arguments", string(r.Arguments)), slog.String("code", r.Code), slog.String("reason", r.Reason),
 		slog.String("peer", r.Peer), slog.String("via", r.Via), slog.Duration("duration", d),

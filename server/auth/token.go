@@ -91,7 +91,10 @@ func NewToken(name string, now, expires time.Time) (t Token, secret string) {
 	id, key := make([]byte, 6), make([]byte, 32)
 	_, _ = rand.Read(id) // it never fails
 	_, _ = rand.Read(key)
-	t = Token{ID: hex.EncodeToString(id), Name: name, Created: now.UTC(), Expires: expires.UTC()}
+	t = Token{
+		ID: hex.EncodeToString(id), Name: name,
+		Created: now.UTC().Truncate(time.Second), Expires: expires.UTC().Truncate(time.Second),
+	}
 	if expires.IsZero() {
 		t.Expires = time.Time{}
 	}
