@@ -129,6 +129,7 @@ type call struct {
 	principal *auth.Principal
 	caller    auth.Caller
 	request   any      // its message; nil until it has been read
+	response  any      // of a call that is no stream; nil until it has one
 	clusters  []string // that it is about
 }
 

@@ -61,6 +61,8 @@ type guardedServer struct {
 	ca      *authority
 	access  *auth.Access
 	crl     string        // file of revoked certificates
+	audit   string        // file
+	lost    atomic.Int64  // audit records
 	asked   atomic.Int64  // calls of the domain
 	refused sync.Map      // counters by refusal
 	broken  chan struct{} // has one for each handshake that has failed
@@ -128,8 +130,9 @@ func guardedService(t *testing.T, clusters ...*fakeCluster) *guardedServer {
 	if len(clusters) == 0 {
 		clusters = []*fakeCluster{g.allOf("prod"), g.allOf(hiddenName)}
 	}
+	g.audit = filepath.Join(t.TempDir(), "audit.jsonl")
 	g.running = run(t, server.Config{
-		TLS: files, Access: g.access,
+		TLS: files, Access: g.access, AuditFile: g.audit, AuditFailed: func(context.Context) { g.lost.Add(1) },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, hiddenName) }),
 		Refused: func(_ context.Context, r server.Refusal) {
 			n, _ := g.refused.LoadOrStore(r, new(atomic.Int64))

@@ -42,6 +42,7 @@ func (s *Server) interceptCall(
 	err = s.intercept(ctx, s.calls, c, func(ctx context.Context) (err error) {
 		if err = s.allow(ctx, c, req); err == nil {
 			resp, err = handle(ctx, req)
+			c.response = resp
 		}
 		return err
 	})
@@ -87,6 +88,7 @@ func (s *Server) intercept(ctx, stop context.Context, c *call, handle func(conte
 	}
 	st := statusOf(ctx, err)
 	s.logCall(ctx, c.method, st, time.Since(start), err)
+	s.audit(ctx, c, st, time.Since(start))
 	s.refused(ctx, st.Err())
 	return st.Err()
 }

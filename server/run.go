@@ -57,7 +57,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(context.WithoutCancel(ctx))
 	stopWatching()
 	wg.Wait()
-	return err
+	return errors.Join(err, s.trail.close())
 }
 
 func (s *Server) begin() (chan struct{}, error) {

@@ -79,6 +79,8 @@ type Config struct {
 	TLS             TLS                            // optional; without it both ports are plaintext
 	Access          *auth.Access                   // optional; who may do what. Without it, all that the ports let in may do everything
 	Refused         func(context.Context, Refusal) // optional; told of each caller that is refused
+	AuditFile       string                         // optional; changing calls and downloads are added to it
+	AuditFailed     func(context.Context)          // optional; told of each record that could not be added
 	ShutdownTimeout time.Duration                  // optional; DefaultShutdownTimeout
 	StallTimeout    time.Duration                  // optional; DefaultStallTimeout. Downloads are closed then
 	Drain           func(context.Context)          // optional; ends schedules and leadership while calls are still served
@@ -105,6 +107,7 @@ type Server struct {
 	conn         *grpc.ClientConn
 	auth         *auth.Authority
 	callers      callers // of the requests over HTTP
+	trail        *trail  // nil when there is none
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
@@ -157,6 +160,9 @@ func (s *Server) Open(ctx context.Context) error {
 		Access: s.cfg.Access, CRLFile: s.cfg.TLS.ClientCRLFile, Roots: certs.verifiedRoots, Log: s.log,
 	})
 	if err != nil {
+		return fmt.Errorf("open server: %w", err)
+	}
+	if s.trail, err = openTrail(s.cfg.AuditFile); err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
 	var lc net.ListenConfig

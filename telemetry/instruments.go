@@ -62,6 +62,7 @@ type ownMetrics struct {
 	buildInfo    metric.Int64Gauge
 	rejected     metric.Int64Counter
 	refused      metric.Int64Counter
+	unaudited    metric.Int64Counter
 	swept        metric.Int64Counter
 	deleted      metric.Int64Counter
 	repairs      metric.Int64Counter
@@ -98,6 +99,7 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 			"1 on the replica that leads the cluster's schedule and reconcile loop, 0 on the others."),
 		buildInfo: r.gauge("snapshotd.build_info", "", "Always 1; the labels say what is running."),
 		rejected:  r.counter("snapshotd.saves.rejected", "Saves that were refused because another one was running."),
+		unaudited: r.counter("snapshotd.audit.failures", "Records of calls that could not be added to the audit file."),
 		refused: r.counter("snapshotd.access.refused",
 			"Callers that were refused: by the handshake, because they were not known, or because they lack the role."),
 		swept: r.counter("snapshotd.swept", "Leftovers of crashes that were removed from a backend."),

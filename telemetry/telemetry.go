@@ -109,13 +109,17 @@ func (t *Telemetry) Ran(ctx context.Context, cluster, schedule, result string, d
 	}
 }
 
-// Refused counts a caller that was refused, by the reason. The counters of all reasons begin at zero by AddRefusals.
+// Refused counts a caller that was refused, by the reason. The counters of all reasons begin at zero by AddAccess.
 func (t *Telemetry) Refused(ctx context.Context, reason string) {
 	t.observer.own.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
 }
 
-// AddRefusals makes the counters of refused callers begin at zero.
-func (t *Telemetry) AddRefusals(ctx context.Context, reasons ...string) {
+// AuditFailed counts a record that could not be added to the audit file.
+func (t *Telemetry) AuditFailed(ctx context.Context) { t.observer.own.unaudited.Add(ctx, 1) }
+
+// AddAccess makes the counters of refused callers and of lost audit records begin at zero.
+func (t *Telemetry) AddAccess(ctx context.Context, reasons ...string) {
+	t.observer.own.unaudited.Add(ctx, 0)
 	for _, r := range reasons {
 		t.observer.own.refused.Add(ctx, 0, metric.WithAttributes(attribute.String("reason", r)))
 	}

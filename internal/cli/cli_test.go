@@ -96,7 +96,7 @@ func (f *fake) Watch(r *snapshotdv1.WatchRequest, s grpc.ServerStreamingServer[s
 }
 
 // serve serves f until the test ends and returns an environment in which commands reach it.
-func serve(t *testing.T, f *fake, opts ...grpc.ServerOption) map[string]string {
+func serve(t *testing.T, f snapshotdv1.SnapshotServiceServer, opts ...grpc.ServerOption) map[string]string {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -138,7 +138,7 @@ func golden(t *testing.T, name, got string) {
 
 func TestHelp(t *testing.T) {
 	for _, verb := range []string{"", "serve", "save", "reconcile", "list", "get", "restore", "verify", "download",
-		"watch", "prune", "install", "version", "config", "config check"} {
+		"watch", "prune", "install", "version", "config", "config check", "token", "token create", "whoami"} {
 		t.Run(verb, func(t *testing.T) {
 			r := run(t.Context(), nil, append(strings.Fields(verb), "--help")...)
 			if r.code != 0 || r.stderr != "" {

@@ -50,7 +50,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
 		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),
-		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newInstall(sys), newDrillMember(sys),
+		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newInstall(sys), newWhoAmI(sys), newToken(sys),
+		newDrillMember(sys),
 	)
 	completeFlags(sys, root)
 	return root

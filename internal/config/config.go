@@ -31,6 +31,7 @@ type Config struct {
 	ListenHTTP        string        `yaml:"listen_http"`
 	TLS               TLS           `yaml:"tls,omitempty"`
 	Access            *Access       `yaml:"access,omitempty"`
+	AuditFile         string        `yaml:"audit_file,omitempty"`
 	AllowPlaintext    bool          `yaml:"allow_plaintext"` // serve without TLS on addresses that others can reach
 	DataDir           string        `yaml:"data_dir"`
 	NodeName          string        `yaml:"node_name"` // becomes part of the snapshots' names

@@ -123,7 +123,7 @@ func (s *Service) openServer(ctx context.Context) error {
 	for i, c := range s.clusters {
 		clusters[i] = server.Cluster{View: c, Operations: c}
 	}
-	s.telemetry.AddRefusals(ctx, string(server.RefusedHandshake), string(server.RefusedUnauthenticated),
+	s.telemetry.AddAccess(ctx, string(server.RefusedHandshake), string(server.RefusedUnauthenticated),
 		string(server.RefusedDenied))
 	srv, err := server.New(server.Config{
 		Clusters: clusters,
@@ -135,6 +135,8 @@ func (s *Service) openServer(ctx context.Context) error {
 		TLS: server.TLS{CertFile: s.cfg.TLS.Cert, KeyFile: s.cfg.TLS.Key, ClientCAFile: s.cfg.TLS.ClientCA,
 			ClientCRLFile: s.cfg.TLS.ClientCRL},
 		Access:          s.cfg.Access.Auth(),
+		AuditFile:       s.cfg.AuditFile,
+		AuditFailed:     s.telemetry.AuditFailed,
 		Refused:         func(ctx context.Context, r server.Refusal) { s.telemetry.Refused(ctx, string(r)) },
 		ShutdownTimeout: s.cfg.ShutdownTimeout,
 		Drain:           s.drain,

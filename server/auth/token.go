@@ -91,7 +91,10 @@ func NewToken(name string, now, expires time.Time) (t Token, secret string) {
 	id, key := make([]byte, 6), make([]byte, 32)
 	_, _ = rand.Read(id) // it never fails
 	_, _ = rand.Read(key)
-	t = Token{ID: hex.EncodeToString(id), Name: name, Created: now.UTC(), Expires: expires.UTC()}
+	t = Token{
+		ID: hex.EncodeToString(id), Name: name,
+		Created: now.UTC().Truncate(time.Second), Expires: expires.UTC().Truncate(time.Second),
+	}
 	if expires.IsZero() {
 		t.Expires = time.Time{}
 	}
@@ -99,6 +102,17 @@ func NewToken(name string, now, expires time.Time) (t Token, secret string) {
 	sum := sha256.Sum256([]byte(secret))
 	t.SHA256 = hex.EncodeToString(sum[:])
 	return t, secret
+}
+
+// ValidTokenName reports whether a token may have a name: one that stands for itself in a pattern, a log and a table.
+func ValidTokenName(name string) bool {
+	const special = "._-:"
+	for _, c := range name {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(special, c)) {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 100
 }
 
 // find returns the token that a secret text is of, or nil. Its time does not depend on how much of the secret is right.

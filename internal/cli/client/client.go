@@ -35,6 +35,7 @@ type Options struct {
 	caCert    string
 	cert      string
 	key       string
+	tokenFile string
 }
 
 // AddFlags defines the flags of the options.
@@ -48,10 +49,12 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 		"`file` with the CA of the service's certificate (default the system's); implies --tls")
 	fs.StringVar(&o.cert, "cert", "", "`file` with the client certificate; implies --tls")
 	fs.StringVar(&o.key, "key", "", "`file` with the key of --cert")
+	fs.StringVar(&o.tokenFile, "token-file", "",
+		"`file` with the token to call with, as \"token create\" printed it; needs TLS to other machines")
 }
 
 // Variables are the flags of the options; each of them has a variable.
-var Variables = []string{"addr", "cluster", "timeout", "tls", "plaintext", "cacert", "cert", "key"}
+var Variables = []string{"addr", "cluster", "timeout", "tls", "plaintext", "cacert", "cert", "key", "token-file"}
 
 // Client is a connection to a service.
 type Client struct {
@@ -68,8 +71,13 @@ func Dial(o *Options, version string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	token, err := o.token(addr, creds)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := grpc.NewClient(addr,
 		grpc.WithTransportCredentials(creds),
+		token,
 		grpc.WithUserAgent("snapshotd/"+version),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),

@@ -1,0 +1,140 @@
+package server_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/snapshotd/snapshotd/cluster"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server"
+)
+
+// records returns the records in an audit file.
+func records(t *testing.T, file string) []map[string]any {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []map[string]any
+	for line := range strings.Lines(string(data)) {
+		r := map[string]any{}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+func TestEachChangingCallAndDownloadIsARecord(t *testing.T) {
+	g := guardedService(t)
+	admin, viewer := g.withCertificate(t, "admin", 11), g.withToken(t, "viewer")
+	client := g.as(t, admin)
+	if _, err := client.Save(t.Context(), &snapshotdv1.SaveRequest{Labels: map[string]string{"k": "v"}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := client.Update(t.Context(), &snapshotdv1.UpdateRequest{
+		Snapshot: &snapshotdv1.Snapshot{Name: "a"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"pinned"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := client.Download(t.Context(), &snapshotdv1.DownloadRequest{Cluster: "prod", Name: "a"})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if err == nil || err == io.EOF {
+		t.Fatal("the download did not fail")
+	}
+	if code, body := g.browse(t, viewer)("DELETE", "/v1/clusters/prod/snapshots/a", ""); code != http.StatusForbidden {
+		t.Fatalf("%d %s", code, body)
+	}
+	g.browse(t, viewer)("DELETE", "/v1/clusters/"+hiddenName+"/snapshots/a", "")
+	g.browse(t, viewer)("GET", "/v1/snapshots", "")              // changes nothing
+	g.browse(t, person{})("DELETE", "/v1/snapshots/unknown", "") // nobody
+	for i, want := range []map[string]any{
+		{"operation": "Save", "kind": "certificate", "principal": "CN=admin", "role": "admin", "cluster": "prod",
+			"snapshot": "a", "code": "OK", "reason": nil, "via": "grpc"},
+		{"operation": "Unpin", "snapshot": "a", "code": "OK"},
+		{"operation": "Download", "snapshot": "a", "code": "NOT_FOUND", "reason": "SNAPSHOT_NOT_FOUND"},
+		{"operation": "Delete", "kind": "token", "principal": "viewer", "role": "viewer", "cluster": "prod", "snapshot": "a",
+			"code": "PERMISSION_DENIED", "reason": "ROLE_MISSING", "via": "http"},
+		{"operation": "Delete", "cluster": hiddenName, "role": "none", "code": "NOT_FOUND", "reason": "CLUSTER_NOT_FOUND"},
+	} {
+		all := records(t, g.audit)
+		if len(all) != 5 {
+			t.Fatalf("there are %d records: %v", len(all), all)
+		}
+		for key, value := range want {
+			if all[i][key] != value {
+				t.Errorf("record %d has %s %v, want %v", i, key, all[i][key], value)
+			}
+		}
+		peer, _ := all[i]["peer"].(string)
+		if all[i]["time"] == nil || !strings.HasPrefix(peer, "127.0.0.1:") || all[i]["token_id"] == "" {
+			t.Errorf("record %d is %v", i, all[i])
+		}
+	}
+	arguments, _ := records(t, g.audit)[0]["arguments"].(map[string]any)
+	if labels, _ := arguments["labels"].(map[string]any); labels["k"] != "v" {
+		t.Errorf("the arguments of the save are %v", arguments)
+	}
+	if n := len(g.log.with("msg=audit")); n != 5 {
+		t.Errorf("the log has %d records", n)
+	}
+	if data, err := os.ReadFile(g.audit); err != nil || strings.Contains(string(data), viewer.token) ||
+		strings.Contains(g.log.String(), viewer.token) {
+		t.Errorf("a token is in the audit or the log: %v", err)
+	}
+}
+
+func TestTheAuditFileIsOfTheServiceAlone(t *testing.T) {
+	g := guardedService(t)
+	client := g.as(t, g.withToken(t, "admin"))
+	remove := func() {
+		t.Helper()
+		if _, err := client.Delete(t.Context(), &snapshotdv1.DeleteRequest{Cluster: "prod", Name: "a"}); err != nil {
+			t.Error(err)
+		}
+	}
+	remove()
+	if info, err := os.Stat(g.audit); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if err := os.Rename(g.audit, g.audit+".1"); err != nil {
+		t.Fatal(err)
+	}
+	remove()
+	if n, old := len(records(t, g.audit)), len(records(t, g.audit+".1")); n != 1 || old != 1 || g.lost.Load() != 0 {
+		t.Errorf("after the file was renamed, it has %d records and the earlier one %d", n, old)
+	}
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	write(t, elsewhere, []byte("precious"))
+	if err := os.Remove(g.audit); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, g.audit); err != nil {
+		t.Fatal(err)
+	}
+	remove() // which must be done even so
+	if data, err := os.ReadFile(elsewhere); err != nil || string(data) != "precious" || g.lost.Load() != 1 {
+		t.Errorf("through a link: %q, %v, and %d records are counted as lost", data, err, g.lost.Load())
+	}
+	s, err := server.New(server.Config{
+		Clusters: served(ready()), Events: new(cluster.Events), AuditFile: g.audit, GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Open(t.Context()); err == nil {
+		t.Error("Open took a link as the audit file")
+	}
+}
