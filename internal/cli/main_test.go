@@ -11,13 +11,15 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/snapshotd/snapshotd/internal/cli"
+	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 )
 
 // beSnapshotd makes this program snapshotd, for commands that name it by its path.
 const beSnapshotd = "SNAPSHOTD_TEST_IS_SNAPSHOTD"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(beSnapshotd) != "" {
+	// A drill starts this program once more, without its environment.
+	if os.Getenv(beSnapshotd) != "" || len(os.Args) > 1 && os.Args[1] == drill.Verb {
 		snapshotd()
 	}
 	testscript.Main(m, map[string]func(){"snapshotd": snapshotd})

@@ -12,7 +12,6 @@ import (
 
 // TestScripts runs commands against a real service: an embedded etcd, a directory.
 func TestScripts(t *testing.T) {
-	t.Setenv(beSnapshotd, "1") // a drill starts this program once more
 	dir := filepath.Join(t.TempDir(), "dev")
 	d := startDev(t, dir, "--node-name", "n1")
 	testscript.RunT(oneByOne{t}, testscript.Params{

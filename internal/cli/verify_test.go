@@ -17,7 +17,6 @@ import (
 )
 
 func TestVerifyProvesWhatIsStored(t *testing.T) {
-	t.Setenv(beSnapshotd, "1") // a drill starts this program once more
 	dir, temp := t.TempDir(), t.TempDir()
 	s := stored(t, "v1", dir)
 	from := "file://" + dir
