@@ -1,11 +1,13 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"syscall"
 
+	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage/driver"
 	"github.com/snapshotd/snapshotd/storage/stall"
@@ -79,7 +81,7 @@ func byErrno(err error, text string) driver.Verdict {
 	case syscall.ENOSPC, syscall.EDQUOT:
 		return driver.NoSpace(text)
 	case syscall.EACCES, syscall.EPERM, syscall.EROFS:
-		return driver.Denied(text, "the service's user needs to read, write and search there")
+		return driver.Denied(text, cmp.Or(disk.Denied(err), "the service's user needs to read, write and search there"))
 	case syscall.ENAMETOOLONG, syscall.EILSEQ:
 		const hint = "the file system does not take such a name"
 		return driver.Verdict{Reason: snapshot.ReasonInvalidArgument, Text: text, Hint: hint}

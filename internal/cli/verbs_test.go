@@ -127,7 +127,7 @@ func TestFormats(t *testing.T) {
 	s := wire.SnapshotToProto(ready())
 	partial := wire.SnapshotToProto(without(snapshot.StatePartial, "s3"))
 	partial.Pinned = true
-	partial.Verification = &snapshotdv1.Verification{
+	partial.Proof = &snapshotdv1.Verification{
 		Level: snapshotdv1.Verification_LEVEL_DRILL, State: snapshotdv1.Verification_STATE_PASSED, Backends: []string{"local"},
 		Time: timestamppb.New(now.Add(-50 * time.Hour)),
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/snapshotd/snapshotd/internal/disk"
 )
 
 // Source says where a configuration is read from.
@@ -26,6 +28,9 @@ func Load(src Source) (*Config, error) {
 		cfg.file = file
 		data, err := readFile(file)
 		if err != nil {
+			if why := disk.Denied(err); why != "" {
+				err = fmt.Errorf("%w (%s)", err, why)
+			}
 			problems.add("--config", "%v", err)
 			return cfg, problems
 		}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/disk"
@@ -41,5 +43,31 @@ func TestFreeSpace(t *testing.T) {
 	}
 	if _, err := disk.Free(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("of a missing directory: %v", err)
+	}
+}
+
+func TestARefusedPathNamesWhoRefusesIt(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "key")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		err  error
+		want string
+	}{
+		"a file":                 {&os.PathError{Op: "open", Path: file, Err: syscall.EACCES}, file + " belongs to "},
+		"one to be made":         {&os.PathError{Op: "open", Path: dir + "/new", Err: syscall.EACCES}, dir + " belongs to "},
+		"one far below":          {&os.PathError{Op: "mkdir", Path: dir + "/a/b/c", Err: syscall.EPERM}, dir + " belongs to "},
+		"one to be removed":      {&os.PathError{Op: "unlinkat", Path: file, Err: syscall.EACCES}, dir + " belongs to "},
+		"one to be renamed":      {&os.LinkError{Op: "rename", Old: file, New: file, Err: syscall.EACCES}, dir + " belongs to "},
+		"one that is not there":  {&os.PathError{Op: "open", Path: file, Err: syscall.ENOENT}, ""},
+		"a refusal without path": {syscall.EACCES, ""},
+		"no error":               {nil, ""},
+	} {
+		got := disk.Denied(tc.err)
+		if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
 	}
 }

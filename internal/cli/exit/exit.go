@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -126,6 +127,9 @@ func Message(err error) string {
 	if st, ok := status.FromError(err); ok {
 		// The words of gRPC are at the end of the text when the status is wrapped.
 		text = st.Message()
+	}
+	if why := disk.Denied(err); why != "" && !strings.Contains(text, why) {
+		text += " (" + why + ")"
 	}
 	if field := wire.DetailsOf(err).Field; field != "" {
 		if flag := flagOfField(field); flag != "" {

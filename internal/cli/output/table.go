@@ -92,13 +92,12 @@ func mark(set bool) string {
 	return "-"
 }
 
-// proven returns how long ago a drill has proven a snapshot; empty when none has.
+// proven returns how long ago a drill has proven a snapshot; empty when none has, or when it was found damaged since.
 func proven(s *snapshotdv1.Snapshot, now time.Time) string {
-	v := s.GetVerification()
-	if v.GetLevel() != snapshotdv1.Verification_LEVEL_DRILL || v.GetError() != "" {
-		return ""
+	if p := s.GetProof(); p != nil && p.GetError() == "" {
+		return Age(now.Sub(p.GetTime().AsTime())) + " ago"
 	}
-	return Age(now.Sub(v.GetTime().AsTime())) + " ago"
+	return ""
 }
 
 func trigger(s *snapshotdv1.Snapshot) string {
@@ -172,6 +171,7 @@ func GetTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		field("etcd member", s.GetEtcdMemberId())
 		field("trace", s.GetTraceId())
 		field("verified", verdictLine(s.GetVerification(), now))
+		field("proven", verdictLine(s.GetProof(), now))
 	})
 	if err != nil || len(s.GetLocations()) == 0 {
 		return err
