@@ -310,6 +310,11 @@ func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snaps
 		r.reconcileUnusable(ctx, i, rec, data, err, ch)
 		return
 	}
+	if err := v.repo.ConfirmListed(ctx, m.Record, data); err != nil {
+		r.fail(v, err)
+		ch.unchanged[i] = true
+		return
+	}
 	if loc != nil && r.rewritten(v, g, loc) {
 		r.c.manifests.remember(v.repo.Name(), g.Name, g.ManifestTime)
 	}

@@ -60,6 +60,9 @@ func (r *Repository) Record(ctx context.Context, e Entry) (*snapshot.Record, err
 	if !r.trust.acceptsUnsigned() {
 		return nil, r.notWhole(e, errors.New("it has no manifest, and only signed ones are believed"))
 	}
+	if found, err := r.HasManifest(ctx, e.Name); found || err != nil {
+		return nil, cmp.Or(err, r.contradicted(snapshot.ManifestKey(e.Name), "does not show it"))
+	}
 	// Without a manifest only another program's file can be a snapshot: data of this program is the trace of a crash.
 	why := r.notWhole(e, errors.New("its manifest is missing"))
 	for _, o := range e.group.Objects {
@@ -108,6 +111,9 @@ func (r *Repository) describedRecord(ctx context.Context, e Entry) (*snapshot.Re
 	}
 	rec := m.Record
 	data := r.DataOf(e.group, rec)
+	if err := r.ConfirmListed(ctx, rec, data); err != nil {
+		return nil, err
+	}
 	switch {
 	case data == nil:
 		return nil, r.notWhole(e, errors.New("its data is missing"))
@@ -156,6 +162,30 @@ func (r *Repository) PeekCopy(ctx context.Context, rec *snapshot.Record) error {
 			Because(errors.New("its data does not begin as its manifest says"))
 	}
 	return nil
+}
+
+// ConfirmListed returns an error when a listing does not show the data of a snapshot, or with another size than its
+// manifest says, and the backend says of the object itself that it is there and whole. Then nothing is known of the copy.
+func (r *Repository) ConfirmListed(ctx context.Context, rec *snapshot.Record, data *Object) error {
+	if data != nil && data.Size == rec.StoredSize {
+		return nil
+	}
+	o, err := r.backend.Stat(ctx, r.dataKey(rec))
+	switch {
+	case snapshot.IsNotFound(err), err == nil && o.Size != rec.StoredSize:
+		return nil
+	case err != nil:
+		return err
+	case data == nil:
+		return r.contradicted(rec.DataKey(), "does not show it")
+	}
+	return r.contradicted(rec.DataKey(), fmt.Sprintf("says that it has %d bytes instead of %d", data.Size, o.Size))
+}
+
+// contradicted is the error of a listing that says something else of a file than the backend says when it is asked.
+func (r *Repository) contradicted(file, listing string) error {
+	return snapshot.ReasonBackendUnavailable.New("%s is there, and the listing %s", r.URI(file), listing).On(r.info.Name).
+		Advise("look at the proxies and caches before the server, and at its log")
 }
 
 // undescribed returns the error of an entry whose manifest could not be read or used. A signature binds a snapshot to

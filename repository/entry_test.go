@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -209,5 +211,44 @@ func TestEntryWithAFileThatFailedBesideAGoodOne(t *testing.T) {
 	rec, err := p.only(t)
 	if err != nil || rec.File != "etcd-snapshot-n-1700000000.zip" {
 		t.Errorf("%+v, %v", rec, err)
+	}
+}
+
+// mislisting is a backend whose listing is edited.
+type mislisting struct {
+	repository.Backend
+	edit func(o *repository.Object) (shown bool)
+}
+
+func (m mislisting) List(ctx context.Context, prefix string) iter.Seq2[repository.Object, error] {
+	return func(yield func(repository.Object, error) bool) {
+		for o, err := range m.Backend.List(ctx, prefix) {
+			if (err != nil || m.edit(&o)) && !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
+// A listing that says something else than the backend says of the object itself does not make the copy a damaged one:
+// nothing older is taken in its place.
+func TestListingThatTheObjectContradicts(t *testing.T) {
+	for what, edit := range map[string]func(*repository.Object) bool{
+		"another size": func(o *repository.Object) bool {
+			if !strings.HasSuffix(o.Key, ".json") {
+				o.Size--
+			}
+			return true
+		},
+		"no manifest": func(o *repository.Object) bool { return !strings.HasSuffix(o.Key, ".json") },
+	} {
+		p := newPlace()
+		p.save(t, stream(4*page), snapshot.CompressionZstd)
+		q := newPlace(func(c *repository.Config) { c.Backend = mislisting{p.backend, edit} })
+		_, err := q.only(t)
+		wantReason(t, what, err, snapshot.ReasonBackendUnavailable)
+		if err == nil || !strings.Contains(err.Error(), "is there, and the listing") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
