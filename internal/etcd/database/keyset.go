@@ -12,8 +12,9 @@ const (
 
 	wordSize     = 8
 	keySlotSize  = 2 * wordSize // two words of hash
-	leaseSlot    = keySlotSize  // where the lease is in a slot that has one
-	lentSlotSize = 4 * wordSize // a power of two, so that a table is made of whole blocks of zeros
+	lentSlotSize = 4 * wordSize // and two leases
+	leaseAt      = 2 * wordSize // of the key
+	laterAt      = 3 * wordSize // that the key was given after it
 
 	// The lowest bits of a slot's second word are not of the hash.
 	slotUsed = 1
@@ -43,7 +44,7 @@ func newTable(dir string, slotSize int) (*table, error) {
 
 // set puts a key into the set, or takes it out, and returns its slot; nil when it was out already.
 func (t *table) set(key []byte, live bool) (slot []byte, err error) {
-	first, second := maphash.Bytes(t.seeds[0], key), maphash.Bytes(t.seeds[1], key)&^slotBits|slotUsed
+	first, second := t.hash(key)
 	slot = t.find(first, second)
 	if order.Uint64(slot[wordSize:]) == 0 {
 		if !live {
@@ -60,6 +61,10 @@ func (t *table) set(key []byte, live bool) (slot []byte, err error) {
 	}
 	t.setLive(slot, second, live)
 	return slot, nil
+}
+
+func (t *table) hash(key []byte) (first, second uint64) {
+	return maphash.Bytes(t.seeds[0], key), maphash.Bytes(t.seeds[1], key)&^slotBits | slotUsed
 }
 
 // count returns how many slots there are.
@@ -140,8 +145,11 @@ func (s keySet) record(key []byte, live bool) error {
 	return err
 }
 
-// lent knows which keys have a lease, and which one.
+// lent knows which keys have a lease, which one, and which one they were given later.
 type lent struct{ *table }
+
+// lease is the one of a key, and the one that the key was given last after it; 0 when there is none.
+type lease struct{ id, later uint64 }
 
 func newLent(dir string) (lent, error) {
 	t, err := newTable(dir, lentSlotSize)
@@ -152,15 +160,25 @@ func newLent(dir string) (lent, error) {
 func (l lent) record(key []byte, lease uint64) error {
 	slot, err := l.set(key, lease != 0)
 	if err == nil && slot != nil {
-		order.PutUint64(slot[leaseSlot:], lease)
+		order.PutUint64(slot[leaseAt:], lease)
 	}
 	return err
 }
 
-// leases returns the lease of each key that has one, in no order.
-func (l lent) leases() []uint64 {
-	all := make([]uint64, 0, l.lives)
-	l.table.live(func(slot []byte) { all = append(all, order.Uint64(slot[leaseSlot:])) })
+// again says that a key was given another lease later, which does not count any more but for its time to live.
+func (l lent) again(key []byte, lease uint64) {
+	first, second := l.hash(key)
+	if slot := l.find(first, second); order.Uint64(slot[wordSize:])&slotLive != 0 {
+		order.PutUint64(slot[laterAt:], lease)
+	}
+}
+
+// leases returns the leases of each key that has one, in no order.
+func (l lent) leases() []lease {
+	all := make([]lease, 0, l.lives)
+	l.table.live(func(slot []byte) {
+		all = append(all, lease{order.Uint64(slot[leaseAt:]), order.Uint64(slot[laterAt:])})
+	})
 	return all
 }
 

@@ -1,10 +1,12 @@
 package database
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 
-	"google.golang.org/protobuf/encoding/protowire"
+	"go.etcd.io/etcd/server/v3/lease/leasepb"
+	"google.golang.org/protobuf/proto"
 )
 
 // firstRevision is that of an etcd that was never written to.
@@ -18,10 +20,19 @@ type Past struct {
 	TotalKeys int64 // that were live
 	Newer     int64 // records above the revision
 
-	Leases        []uint64 // that live keys named, each once, in ascending order, whether they are in the database or not
-	DroppedLeases int64    // leases in the database that no live key named
-	EndedLeases   int64    // leases that live keys named and that are not in the database
-	EndedKeys     int64    // the keys that named these
+	Leases  []uint64 // that live keys named, in ascending order, whether they are in the database or not
+	Ended   []Ended  // those of them that are not in the database, in the same order
+	Dropped int64    // leases in the database that no live key named
+}
+
+// Ended is a lease that is not in the database any more.
+type Ended struct {
+	ID   uint64
+	Keys int64 // that named it
+
+	// TTL is the time to live, in seconds, of a lease that one of these keys was given later and that is in the database:
+	// whoever holds such a key mostly takes the same. 0 when there is none. The lease's own is lost.
+	TTL int64
 }
 
 // pastScan gathers a [Past] during a scan.
@@ -32,15 +43,17 @@ type pastScan struct {
 	keys     keySet // of the scan: which keys are live
 	lent     lent
 
-	ended bool // all records up to the revision were read, and named is complete
-	named []namedLease
-	next  int // of named, to be compared with the next lease in the database
+	gathered bool    // all records were read, and the rest is set
+	named    []Ended // all leases that live keys named; without keys when the database has it
+	later    []later // in the order of the ids
+	isNamed  int     // of named, to be compared with the next lease in the database
+	isLater  int     // of later, likewise
 }
 
-// namedLease is a lease that live keys name.
-type namedLease struct {
-	id   uint64
-	keys int64
+// later is a lease that a key was given which had named another one.
+type later struct {
+	id    uint64
+	named int // the index of the other one
 }
 
 func newPastScan(dir string, revision int64, keys keySet) (*pastScan, error) {
@@ -56,83 +69,67 @@ func (p *pastScan) close() { p.lent.close() }
 
 // record takes a record into account, in the order of revisions and before the set of live keys does.
 func (p *pastScan) record(rev revision, key []byte, lease uint64) error {
-	if rev.main > p.revision {
-		if p.Newer++; p.Newer == 1 {
-			p.Next = rev.main
-			p.finish()
-		}
-		return nil
+	if rev.main <= p.revision {
+		p.Revision = rev.main
+		return p.lent.record(key, lease)
 	}
-	p.Revision = rev.main
-	return p.lent.record(key, lease)
-}
-
-// finish notes what was live at the revision, once all records up to it were read.
-func (p *pastScan) finish() {
-	if p.ended {
-		return
+	if p.Newer++; p.Newer == 1 {
+		p.Next, p.TotalKeys = rev.main, p.keys.live()
 	}
-	p.ended, p.TotalKeys = true, p.keys.live()
-	all := p.lent.leases()
-	slices.Sort(all)
-	for _, id := range all {
-		if n := len(p.named); n == 0 || p.named[n-1].id != id {
-			p.named = append(p.named, namedLease{id: id})
-		}
-		p.named[len(p.named)-1].keys++
-	}
-}
-
-// lease reads a lease of the database. They are in ascending order, and all records were read before them.
-func (p *pastScan) lease(k, v []byte) error {
-	if len(k) != wordSize {
-		return unreadable("there is a lease with a malformed id")
-	}
-	id := binary.BigEndian.Uint64(k)
-	if !isLease(v, id) {
-		return unreadable("the lease %016x is malformed", id) // etcd panics on it
-	}
-	p.finish()
-	p.endUpTo(id)
-	if p.next < len(p.named) && p.named[p.next].id == id {
-		p.next++
-	} else {
-		p.DroppedLeases++
+	if lease != 0 {
+		p.lent.again(key, lease)
 	}
 	return nil
 }
 
-// endUpTo counts the named leases below an id, which the database does not have.
-func (p *pastScan) endUpTo(id uint64) {
-	for ; p.next < len(p.named) && p.named[p.next].id < id; p.next++ {
-		p.countEnded()
+// gather notes which leases live keys named, once all records were read.
+func (p *pastScan) gather() {
+	if p.gathered {
+		return
 	}
+	p.gathered = true
+	if p.Newer == 0 {
+		p.TotalKeys = p.keys.live()
+	}
+	all := p.lent.leases()
+	slices.SortFunc(all, func(a, b lease) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.later, b.later)) })
+	for i, l := range all {
+		if i == 0 || all[i-1].id != l.id {
+			p.named = append(p.named, Ended{ID: l.id})
+			p.Leases = append(p.Leases, l.id)
+		}
+		last := len(p.named) - 1
+		p.named[last].Keys++
+		if l.later != 0 && (i == 0 || all[i-1] != l) {
+			p.later = append(p.later, later{l.later, last})
+		}
+	}
+	slices.SortFunc(p.later, func(a, b later) int { return cmp.Compare(a.id, b.id) })
 }
 
-func (p *pastScan) countEnded() {
-	p.EndedLeases++
-	p.EndedKeys += p.named[p.next].keys
-}
-
-// isLease reports whether v is a marshalled leasepb.Lease of the id.
-func isLease(v []byte, id uint64) bool {
-	var found uint64
-	for len(v) > 0 {
-		number, kind, n := protowire.ConsumeTag(v)
-		if n < 0 {
-			return false
-		}
-		v = v[n:]
-		n = protowire.ConsumeFieldValue(number, kind, v)
-		if n < 0 {
-			return false
-		}
-		if number == 1 && kind == protowire.VarintType {
-			found, _ = protowire.ConsumeVarint(v)
-		}
-		v = v[n:]
+// lease reads a lease of the database, whose id has eight bytes. They are in ascending order, and all records were read before them.
+func (p *pastScan) lease(k, v []byte) error {
+	id := binary.BigEndian.Uint64(k)
+	var l leasepb.Lease
+	if err := proto.Unmarshal(v, &l); err != nil || uint64(l.ID) != id {
+		return unreadable("the lease %016x cannot be decoded, or has another id inside", id)
 	}
-	return found == id
+	p.gather()
+	for p.isNamed < len(p.named) && p.named[p.isNamed].ID < id {
+		p.isNamed++
+	}
+	if p.isNamed < len(p.named) && p.named[p.isNamed].ID == id {
+		p.named[p.isNamed].Keys = 0 // it has not ended
+		p.isNamed++
+	} else {
+		p.Dropped++
+	}
+	for ; p.isLater < len(p.later) && p.later[p.isLater].id <= id; p.isLater++ {
+		if later := p.later[p.isLater]; later.id == id {
+			p.named[later.named].TTL = max(p.named[later.named].TTL, l.TTL)
+		}
+	}
+	return nil
 }
 
 // end returns the past when the database, of which everything else was read, holds the revision; nil when it does not.
@@ -140,12 +137,11 @@ func (p *pastScan) end(r *Result) *Past {
 	if p.revision < r.OldestRevision || p.revision > r.Newest() {
 		return nil
 	}
-	p.finish()
-	for ; p.next < len(p.named); p.next++ {
-		p.countEnded()
-	}
+	p.gather()
 	for _, l := range p.named {
-		p.Leases = append(p.Leases, l.id)
+		if l.Keys > 0 {
+			p.Ended = append(p.Ended, l)
+		}
 	}
 	// A compaction may have removed the records of its own revision.
 	p.Revision = max(p.Revision, r.OldestRevision)

@@ -18,9 +18,13 @@ type Past struct {
 	Revision int64 // the database has all records that were live at it
 	// Leases are those that keys named at the revision, in ascending order of the ids as unsigned numbers.
 	Leases []uint64
-	// EndedTTL are the seconds that each of these leases gets that is not in the database. With 0 they are not made, and
-	// their keys stay until they are deleted.
-	EndedTTL int64
+	Ended  []Lease // those of them that are not in the database, and are to be made anew
+}
+
+// Lease is a lease with its time to live in seconds.
+type Lease struct {
+	ID  uint64
+	TTL int64
 }
 
 // MakeAt makes a data directory as [Make] does, after the database was taken back to one of its revisions. The file must
@@ -81,11 +85,8 @@ func (p *Past) changeLeases(db *bolt.DB) error {
 			return err
 		}
 	}
-	if p.EndedTTL == 0 {
-		return nil
-	}
-	for ids := range slices.Chunk(p.Leases, batch) {
-		if err := db.Update(func(tx *bolt.Tx) error { return p.addEnded(tx, ids) }); err != nil {
+	for some := range slices.Chunk(p.Ended, batch) {
+		if err := db.Update(func(tx *bolt.Tx) error { return add(tx, some) }); err != nil {
 			return err
 		}
 	}
@@ -146,22 +147,18 @@ func (p *Past) leaseAt(k, v []byte) ([]byte, error) {
 	return proto.Marshal(&l)
 }
 
-// addEnded adds those leases that the database does not have.
-func (p *Past) addEnded(tx *bolt.Tx, ids []uint64) error {
+// add adds leases.
+func add(tx *bolt.Tx, leases []Lease) error {
 	b, err := tx.CreateBucketIfNotExists([]byte("lease"))
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		k := binary.BigEndian.AppendUint64(nil, id)
-		if b.Get(k) != nil {
-			continue
-		}
-		v, err := proto.Marshal(&leasepb.Lease{ID: int64(id), TTL: p.EndedTTL})
+	for _, l := range leases {
+		v, err := proto.Marshal(&leasepb.Lease{ID: int64(l.ID), TTL: l.TTL})
 		if err != nil {
 			return err
 		}
-		if err := b.Put(k, v); err != nil {
+		if err := b.Put(binary.BigEndian.AppendUint64(nil, l.ID), v); err != nil {
 			return err
 		}
 	}

@@ -2,12 +2,10 @@ package datadir_test
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strconv"
 	"testing"
 
@@ -79,7 +77,7 @@ func checkPast(t *testing.T, h *testenv.History, unchanged *testenv.Etcd, file s
 		revision = whole.Newest()
 	}
 	past := pastOf(t, file, revision)
-	restored := startAt(t, file, datadir.Past{Revision: revision, Leases: past.Leases, EndedTTL: endedTTL})
+	restored := startAt(t, file, datadir.Past{Revision: revision, Leases: past.Leases, Ended: endedOf(past)})
 	defer restored.Close(t)
 	if got := restored.Revision(); got != revision {
 		t.Errorf("revision %d: it begins with %d", revision, got)
@@ -120,6 +118,15 @@ func startAt(t *testing.T, file string, past datadir.Past) *testenv.Etcd {
 	return testenv.StartEtcd(t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
 }
 
+// endedOf returns the leases to be made anew.
+func endedOf(past *database.Past) []datadir.Lease {
+	var all []datadir.Lease
+	for _, l := range past.Ended {
+		all = append(all, datadir.Lease{ID: l.ID, TTL: endedTTL})
+	}
+	return all
+}
+
 func config(dir string) snapshot.RestoreConfig {
 	return snapshot.RestoreConfig{
 		SnapshotPath: filepath.Join(dir, "snapshot.db"), OutputDataDir: filepath.Join(dir, "data"), Name: "default",
@@ -150,26 +157,30 @@ func checkLeases(t *testing.T, h *testenv.History, restored *testenv.Etcd, want 
 		t.Errorf("the keys of the leases are %v, want %v", keys, want.Leases)
 	}
 	alive, _ := h.Leases(t)
-	ended, endedKeys := 0, 0
+	ended := map[uint64]int64{} // the number of keys
 	for id, ttl := range ttls {
 		granted := h.TTLs[id]
 		if _, ok := alive[id]; !ok {
 			granted = endedTTL
-			ended, endedKeys = ended+1, endedKeys+len(keys[id])
+			ended[uint64(id)] = int64(len(keys[id]))
 		}
 		if ttl != granted {
 			t.Errorf("lease %016x has %d s, want %d", id, ttl, granted)
 		}
 	}
-	dropped := 0
+	dropped := int64(0)
 	for id := range alive {
 		if want.Leases[id] == nil {
 			dropped++
 		}
 	}
-	if past.EndedLeases != int64(ended) || past.EndedKeys != int64(endedKeys) || past.DroppedLeases != int64(dropped) ||
-		len(past.Leases) != len(want.Leases) {
-		t.Errorf("counted %+v, want %d dropped leases, %d ended ones with %d keys, of %v", past, dropped, ended, endedKeys,
-			slices.Collect(maps.Keys(want.Leases)))
+	if past.Dropped != dropped || len(past.Leases) != len(want.Leases) || len(past.Ended) != len(ended) {
+		t.Errorf("counted %d dropped leases, %d, and %d that ended; there are %d, %d and %d",
+			past.Dropped, len(past.Leases), len(past.Ended), dropped, len(want.Leases), len(ended))
+	}
+	for _, l := range past.Ended {
+		if ended[l.ID] != l.Keys {
+			t.Errorf("the ended lease %016x has %d keys, want %d", l.ID, l.Keys, ended[l.ID])
+		}
 	}
 }
