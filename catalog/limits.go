@@ -86,6 +86,7 @@ func checkNumbers(m *catalogv1.Record) error {
 	}
 	errs := []error{
 		within("revision", s.GetRevision(), maxRevision),
+		within("oldest_revision", s.GetOldestRevision(), maxRevision),
 		within("total_keys", s.GetTotalKeys(), maxSize),
 		within("db_size_bytes", s.GetDbSizeBytes(), maxSize),
 		within("stored_size_bytes", s.GetStoredSizeBytes(), maxSize),

@@ -109,6 +109,7 @@ func (r *reconciliation) readAdopted(ctx context.Context, v *view, rec *snapshot
 		loc.State = snapshot.StateReady
 		rec.Revision, rec.TotalKeys, rec.Hash, rec.StorageVersion = s.Revision, s.TotalKeys, s.Hash, s.StorageVersion
 		rec.Alarms = s.Alarms
+		rec.OldestRevision = s.OldestRevision
 		rec.DBSize, rec.SHA256, rec.StoredSize, rec.StoredSHA256 = s.DBSize, s.SHA256, s.StoredSize, s.StoredSHA256
 		rec.Labels = v.repo.ForeignLabels(ctx, rec.File)
 	case rec.StoredSHA256 != s.StoredSHA256:

@@ -297,6 +297,7 @@ func (t *transfer) inspect(ctx context.Context) (err error) {
 	}
 	t.update(func(rec *snapshot.Record) {
 		rec.Revision, rec.TotalKeys, rec.Hash, rec.Alarms = res.Revision, res.TotalKeys, res.Hash, res.Alarms
+		rec.OldestRevision = res.OldestRevision
 		if res.StorageVersion != "" {
 			rec.StorageVersion = res.StorageVersion
 		}

@@ -52,6 +52,7 @@ func (r *Repository) ReadForeign(
 	}
 	s.Revision, s.TotalKeys, s.Hash, s.StorageVersion = res.Revision, res.TotalKeys, res.Hash, res.StorageVersion
 	s.Alarms = res.Alarms
+	s.OldestRevision = res.OldestRevision
 	return s, nil
 }
 

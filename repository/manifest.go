@@ -21,6 +21,9 @@ const maxManifestText = 256 << 10
 // maxGeneration bounds how often a manifest can have changed, so that counting on never overflows.
 const maxGeneration = 1 << 53
 
+// maxRevision is the highest revision that a manifest may name. etcd counts up to 2^63.
+const maxRevision = 1 << 62
+
 // The API's enumerations in protobuf's JSON mapping begin with their type.
 const (
 	triggerPrefix     = "TRIGGER_"
@@ -50,6 +53,7 @@ type document struct {
 	EtcdClusterID  string            `json:"etcdClusterId"`
 	EtcdMemberID   string            `json:"etcdMemberId"`
 	Revision       int64             `json:"revision,string"`
+	OldestRevision int64             `json:"oldestRevision,string,omitempty"` // none in manifests of the first version
 	TotalKeys      int64             `json:"totalKeys,string"`
 	DBSize         int64             `json:"dbSizeBytes,string"`
 	SHA256         string            `json:"sha256"`
@@ -146,6 +150,7 @@ func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, 
 		EtcdClusterID:  rec.EtcdClusterID,
 		EtcdMemberID:   rec.EtcdMemberID,
 		Revision:       rec.Revision,
+		OldestRevision: rec.OldestRevision,
 		TotalKeys:      rec.TotalKeys,
 		DBSize:         rec.DBSize,
 		SHA256:         rec.SHA256,
@@ -186,7 +191,8 @@ func decodeManifest(doc []byte) (*Manifest, error) {
 			CreateTime: d.CreateTime.UTC(), Duration: time.Duration(d.Duration), Node: d.Node,
 			EtcdVersion: d.EtcdVersion, StorageVersion: d.StorageVersion,
 			EtcdClusterID: d.EtcdClusterID, EtcdMemberID: d.EtcdMemberID,
-			Revision: d.Revision, TotalKeys: d.TotalKeys, DBSize: d.DBSize, SHA256: d.SHA256, Hash: d.Hash, Alarms: d.Alarms,
+			Revision: d.Revision, OldestRevision: d.OldestRevision, TotalKeys: d.TotalKeys,
+			DBSize: d.DBSize, SHA256: d.SHA256, Hash: d.Hash, Alarms: d.Alarms,
 			Compression:          snapshot.ParseCompression(strings.TrimPrefix(d.Compression, compressionPrefix)),
 			EncryptionRecipients: d.Recipients,
 			StoredSize:           d.StoredSize, StoredSHA256: d.StoredSHA256,
@@ -215,6 +221,8 @@ func (d *document) check(compression snapshot.Compression) error {
 		return errors.New("a size or checksum is missing")
 	case d.CreateTime.Unix() <= 0:
 		return errors.New("createTime is missing")
+	case d.OldestRevision < 0 || d.OldestRevision > maxRevision:
+		return fmt.Errorf("%d is not a revision", d.OldestRevision)
 	case d.Generation < 0 || d.Generation > maxGeneration:
 		return fmt.Errorf("%d is not a generation", d.Generation)
 	case d.Removed != nil && d.Removed.Unix() <= 0:

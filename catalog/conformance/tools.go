@@ -17,7 +17,7 @@ func Record(name string, age time.Duration) *snapshot.Record {
 		Trigger: snapshot.TriggerScheduled, CreateTime: created, Duration: 1500 * time.Millisecond, Node: "node-1",
 		EtcdVersion: "3.7.3", StorageVersion: "3.7.0",
 		EtcdClusterID: "00000000000000cd", EtcdMemberID: "00000000000000ef",
-		Revision: 42, TotalKeys: 7, DBSize: 1 << 40, SHA256: "aa", Hash: 1<<32 - 1,
+		Revision: 42, OldestRevision: 12, TotalKeys: 7, DBSize: 1 << 40, SHA256: "aa", Hash: 1<<32 - 1,
 		Compression: snapshot.CompressionZstd, EncryptionRecipients: []string{"age1x"},
 		Alarms: []string{"NOSPACE 00000000000000ef"}, StoredSize: 1 << 39, StoredSHA256: "bb",
 		Verification: &snapshot.Verification{

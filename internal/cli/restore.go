@@ -29,7 +29,7 @@ const maxBump = 1 << 61
 type restoreOptions struct {
 	from       []string
 	prefix     string // of --prefix, or the cluster's
-	at         string
+	past       pastOptions
 	dataDir    string
 	walDir     string
 	identities []string
@@ -46,7 +46,7 @@ type restoreOptions struct {
 func newRestore(sys System) *cobra.Command {
 	var opts restoreOptions
 	cmd := &cobra.Command{
-		Use:   "restore (NAME | latest | --at TIME) --from URL --data-dir DIR",
+		Use:   "restore (NAME | latest | --at TIME | --revision N) --from URL --data-dir DIR",
 		Short: "Make a data directory of etcd from a stored snapshot",
 		Long: `Make a data directory of etcd from a snapshot in a directory or a bucket, which is all that is needed:
 no service, no catalog, no running etcd. Each member of a new cluster is restored from the same
@@ -57,6 +57,12 @@ is not empty is never touched; an interrupted restore leaves none. "latest" is t
 whole: when it proves to be damaged, it is named, and the one before it is taken. One that cannot
 be read for want of access or connection ends the restore, unless --accept-older is given.
 
+A snapshot holds all revisions since the last compaction before it. --revision takes it back to one of
+them: alone, a snapshot that holds the revision is looked for; with NAME or latest, it is that one.
+etcd keeps no times of its revisions: --at restores nothing that may be of a later time, and --estimate
+goes between the two snapshots around the time. Leases have no history either: --dry-run reads the
+snapshot, and shows which revisions it holds, the leases, and all that is only estimated.
+
 Flags of etcdutl snapshot restore mean the same here. --skip-hash-check also skips the checksums of
 the manifest; the pages and keys are read instead, and a database that cannot be read through is refused.
 
@@ -66,16 +72,9 @@ Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
     --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380 \
     --initial-advertise-peer-urls https://10.0.0.1:2380 --for-kubernetes --dry-run`,
 		ValidArgsFunction: completeName(sys, cobra.CompletionWithDesc(client.Latest, "the newest that is whole")),
-		Args: func(_ *cobra.Command, args []string) error {
-			switch {
-			case len(args) == 0 && opts.at == "":
-				return exit.Usagef("which snapshot? give a NAME, latest, or --at TIME")
-			case len(args) == 1 && opts.at != "":
-				return exit.Usagef("--at: %q is given, too; leave out one of them", args[0])
-			case len(args) > 1:
-				return exit.Usagef("%q is not understood: one NAME is taken", args[1])
-			}
-			return nil
+		Args: func(cmd *cobra.Command, args []string) error {
+			opts.past.byRevision = cmd.Flags().Changed("revision")
+			return opts.past.check(args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "output"); err != nil {
@@ -91,8 +90,7 @@ Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 		"`url` of the directory or bucket, as in the configuration; may be repeated: the first that has it whole is taken")
 	fs.String("cluster", config.DefaultClusterName, "`name` of the cluster that was saved")
 	fs.String("prefix", "", "`prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
-	fs.StringVar(&opts.at, "at", "",
-		"the newest of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d")
+	opts.past.addFlags(fs)
 	fs.StringVar(&opts.dataDir, "data-dir", "", "`directory` to make; it must not exist or be empty")
 	fs.StringVar(&opts.walDir, "wal-dir", "", "`directory` for the WAL, when it is not to be in the data directory")
 	fs.StringVar(&opts.member.Name, "name", "default", "`name` of the member")
@@ -124,7 +122,9 @@ Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 
 // finish checks the options and fills in the defaults.
 func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, error) {
-	ro := restore.Options{DataDir: o.dataDir, WALDir: o.walDir, Member: o.member, SkipHashCheck: o.skipHash}
+	ro := restore.Options{
+		DataDir: o.dataDir, WALDir: o.walDir, Member: o.member, EndedLeaseTTL: o.past.ended, SkipHashCheck: o.skipHash,
+	}
 	if err := o.check(args); err != nil {
 		return ro, err
 	}
@@ -171,18 +171,19 @@ func (o *restoreOptions) check(args []string) error {
 
 // choice says which snapshot to restore.
 func (o *restoreOptions) choice(now time.Time, args []string) (restore.Choice, error) {
-	c := restore.Choice{AcceptOlder: o.older, Now: now}
-	switch at, err := flag.Time("--at", o.at, now); {
-	case err != nil:
-		return c, err
-	case at != nil:
+	c := restore.Choice{Revision: o.past.revision, Estimate: o.past.estimate, AcceptOlder: o.older, Now: now}
+	at, err := flag.Time("--at", o.past.at, now)
+	if at != nil {
 		c.At = at.AsTime()
+	}
+	switch {
+	case len(args) == 0:
 	case args[0] == client.Latest:
 		c.Latest = true
 	default:
 		c.Name = args[0]
 	}
-	return c, nil
+	return c, err
 }
 
 // checkMember returns an error unless etcd accepts the member. A dry run is for all members.
@@ -199,11 +200,11 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 	if err != nil {
 		return err
 	}
-	run, stop := restore.Run, func() {}
+	run := restore.Run
+	var stop func()
+	ro.Progress, ro.Building, stop = restoreProgress(sys.Stderr)
 	if opts.dryRun {
 		run = restore.Plan
-	} else {
-		ro.Progress, ro.Building, stop = restoreProgress(sys.Stderr)
 	}
 	if opts.skipHash {
 		fmt.Fprintln(sys.Stderr, "warning: --skip-hash-check: NO CHECKSUM IS COMPARED. Damaged or changed bytes are "+
@@ -221,6 +222,9 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 		fmt.Fprintf(sys.Stderr, "warning: the time of %s is %s, which is in the future: the clock here or "+
 			"where it was taken is wrong, so that others may be newer; compare the revisions that list --from shows\n",
 			res.Snapshot.Name, at.UTC().Format(time.RFC3339))
+	}
+	if opts.output != output.FormatTable {
+		opts.past.table(sys.Stderr, res)
 	}
 	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(&res.Snapshot.Snapshot)}
 	return opts.output.Print(sys.Stdout, resp,
@@ -266,6 +270,7 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 	if s.StorageVersion != "" {
 		fmt.Fprintf(w, "version    storage %s: an older etcd will not start on it\n", s.StorageVersion)
 	}
+	opts.past.table(w, res)
 	if !opts.dryRun {
 		fmt.Fprintf(w, "restored   %s in %s, for the member %s\n", ro.DataDir, output.Took(res.Took), ro.Member.Name)
 		_, err := fmt.Fprintf(w, "start it   etcd --name %s --data-dir %s%s --initial-advertise-peer-urls %s "+
@@ -278,7 +283,7 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 		fmt.Fprintf(w, "takes      about %s, more when the network or the disk is slow; room for %s\n",
 			output.Took(restoreEstimate(n)), output.Size(restore.Room(n)))
 	}
-	commands, err := restore.Commands(opts.commandOf(s.Name, ro), ro.Member)
+	commands, err := restore.Commands(opts.commandOf(s.Name, ro, opts.past.flags(res)), ro.Member)
 	if err != nil {
 		return exit.Usage(err)
 	}
@@ -305,8 +310,8 @@ func walFlag(dir string) string {
 }
 
 // commandOf returns the command that restores the same for any member, without the member's own flags.
-func (o *restoreOptions) commandOf(name string, ro restore.Options) []string {
-	c := []string{"snapshotd", "restore", name}
+func (o *restoreOptions) commandOf(name string, ro restore.Options, past []string) []string {
+	c := append([]string{"snapshotd", "restore", name}, past...)
 	for _, f := range o.from {
 		c = append(c, "--from", output.Quoted(f))
 	}

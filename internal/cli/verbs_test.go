@@ -30,7 +30,7 @@ func ready() *snapshot.Snapshot {
 		Labels: map[string]string{"release": "v1.2", "by": "me"}, CreateTime: now.Add(-3 * time.Minute),
 		Duration: 2340 * time.Millisecond, Node: "n1", TraceID: "4bf92f3577b34da6a3ce929d0e0e4736",
 		EtcdVersion: "3.7.3", StorageVersion: "3.7.0", EtcdClusterID: "cdf818194e3a8c32", EtcdMemberID: "8e9e05c52164694d",
-		Revision: 123456, TotalKeys: 7890, DBSize: 1 << 30, SHA256: strings.Repeat("ab", 32), Hash: 0xdeadbeef,
+		Revision: 123456, OldestRevision: 120000, TotalKeys: 7890, DBSize: 1 << 30, SHA256: strings.Repeat("ab", 32), Hash: 0xdeadbeef,
 		Compression: snapshot.CompressionZstd, StoredSize: 300 << 20, StoredSHA256: strings.Repeat("cd", 32), Etag: "42",
 	}, snapshot.Status{
 		State: snapshot.StateReady, Locations: []snapshot.Location{

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/storage/backend"
@@ -15,7 +16,7 @@ import (
 )
 
 // build makes the data directory and moves it to its place.
-func build(o Options, work, db string) error {
+func build(o Options, past *Past, work, db string) error {
 	data := filepath.Join(work, "data")
 	cfg := snapshot.RestoreConfig{
 		SnapshotPath: db, OutputDataDir: data,
@@ -41,7 +42,7 @@ func build(o Options, work, db string) error {
 			made, cfg.OutputWALDir = append(made, wal), filepath.Join(wal, "wal")
 		}
 	}
-	if err := datadir.Make(cfg); err != nil {
+	if err := makeData(cfg, past, o.EndedLeaseTTL); err != nil {
 		return fmt.Errorf("restore: make the data directory: %w", err)
 	}
 	for _, dir := range made {
@@ -58,6 +59,24 @@ func build(o Options, work, db string) error {
 	}
 	return place("--data-dir", data, o.DataDir)
 }
+
+// makeData makes the data directory of a snapshot, at one of its revisions. ttl is that of ended leases for which the
+// snapshot shows none.
+func makeData(cfg snapshot.RestoreConfig, past *Past, ttl time.Duration) error {
+	if past.Whole() {
+		return datadir.Make(cfg)
+	}
+	var ended []datadir.Lease
+	for _, l := range past.Ended {
+		if seconds := cmp.Or(min(l.TTL, maxLeaseTTL), int64(ttl/time.Second)); seconds > 0 {
+			ended = append(ended, datadir.Lease{ID: l.ID, TTL: seconds})
+		}
+	}
+	return datadir.MakeAt(cfg, datadir.Past{Revision: past.Revision, Leases: past.Leases, Ended: ended})
+}
+
+// maxLeaseTTL is the longest time to live in seconds that etcd takes.
+const maxLeaseTTL = 9_000_000_000
 
 // mapSize returns etcd's own default for 0: the library does not know 0.
 func mapSize(size uint64) uint64 { return cmp.Or(size, backend.InitialMmapSize) }

@@ -12,11 +12,14 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Choice says which snapshot to take, by one of three ways.
+// Choice says which snapshot to take: by its name, the newest, or by a time or a revision. With a name, or the newest, a
+// time or a revision says to which of its revisions the snapshot is taken back.
 type Choice struct {
-	Name   string
-	Latest bool      // the newest READY one
-	At     time.Time // the newest READY one of this time or before
+	Name     string
+	Latest   bool      // the newest READY one
+	At       time.Time // the newest READY one of this time or before
+	Revision int64     // one that holds this revision
+	Estimate bool      // with At: the revision that the cluster may have had then, between those of two snapshots
 
 	// AcceptOlder goes on to an older snapshot when a newer one cannot be read for want of access or connection. Without it
 	// only damage goes back: nobody notices that a restore took an older snapshot than it could have.
@@ -57,20 +60,22 @@ type listed struct {
 	repo *repository.Repository
 }
 
+// listing are the snapshots of all repositories, newest first, and why some repositories could not be listed.
+type listing struct {
+	repos  []*repository.Repository
+	all    []*copies
+	unread []error
+}
+
 // choose tries copies in order until one is good. Of a snapshot, each repository has a copy. Unless the choice is a name,
 // older snapshots follow, in case the newer ones prove to be damaged. A newer one that cannot be read ends it, unless the
 // choice accepts an older one. skipped says why chosen copies were left out.
-func choose(
-	ctx context.Context, repos []*repository.Repository, c Choice, try func(candidate) error,
-) (skipped []error, err error) {
-	all, unread := listAll(ctx, repos)
-	if len(unread) == len(repos) {
-		return nil, errors.Join(unread...)
+func (l *listing) choose(ctx context.Context, c Choice, try func(candidate) error) (skipped []error, err error) {
+	repos, all := l.repos, l.all
+	if len(l.unread) > 0 && c.onlyDamage() {
+		return nil, newerMayBe(l.unread[0])
 	}
-	if len(unread) > 0 && c.onlyDamage() {
-		return nil, newerMayBe(unread[0])
-	}
-	skipped = unread
+	skipped = slices.Clone(l.unread)
 	// When all of them are ahead, it is this machine's clock that is wrong.
 	timely := slices.ContainsFunc(all, func(s *copies) bool { return !c.ahead(s.time) })
 	for _, s := range all {
@@ -118,13 +123,14 @@ func (s *copies) try(ctx context.Context, c Choice, try func(candidate) error) (
 	return failed, false, nil
 }
 
-// listAll returns the snapshots of all repositories, newest first, and why some repositories could not be listed.
-func listAll(ctx context.Context, repos []*repository.Repository) (all []*copies, unread []error) {
+// list lists the repositories. It is an error when none can be listed.
+func list(ctx context.Context, repos []*repository.Repository) (*listing, error) {
+	l := &listing{repos: repos}
 	byName := map[string]*copies{}
 	for _, r := range repos {
 		entries, err := r.Entries(ctx)
 		if err != nil {
-			unread = append(unread, err)
+			l.unread = append(l.unread, err)
 			continue
 		}
 		for _, e := range entries {
@@ -132,15 +138,18 @@ func listAll(ctx context.Context, repos []*repository.Repository) (all []*copies
 			if s == nil {
 				s = &copies{name: e.Name, time: e.Time}
 				byName[e.Name] = s
-				all = append(all, s)
+				l.all = append(l.all, s)
 			}
 			s.all = append(s.all, listed{e, r})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *copies) int {
+	if len(l.unread) == len(repos) {
+		return nil, errors.Join(l.unread...)
+	}
+	slices.SortStableFunc(l.all, func(a, b *copies) int {
 		return cmp.Or(b.time.Compare(a.time), cmp.Compare(b.name, a.name))
 	})
-	return all, unread
+	return l, nil
 }
 
 // newerMayBe is the error that a newer snapshot than the next one could not be read.
@@ -174,6 +183,8 @@ func nothing(c Choice, repos []*repository.Repository, skipped []error) error {
 	switch {
 	case c.Name != "":
 		wanted = fmt.Sprintf("snapshot %q", c.Name)
+	case c.Revision > 0:
+		wanted = fmt.Sprintf("snapshot that holds revision %d", c.Revision)
 	case !c.At.IsZero():
 		wanted = "snapshot of " + c.At.Format(time.RFC3339) + " or before"
 	}

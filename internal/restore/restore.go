@@ -27,6 +27,7 @@ type Options struct {
 	WALDir  string // optional; must not exist, or be empty; may be in DataDir
 
 	Member        Member
+	EndedLeaseTTL time.Duration           // of leases of a past revision for which the snapshot shows none; 0 leaves them out
 	SkipHashCheck bool                    // checksums are not compared; the pages and keys are read instead
 	Progress      func(done, total int64) // optional; in bytes of the database
 	Building      func()                  // optional; called when all is read and the data directory is made
@@ -48,7 +49,9 @@ type Result struct {
 	Snapshot *snapshot.Record
 	URI      string // of the copy
 	Took     time.Duration
-	Skipped  []error // copies that were tried first, and are damaged or could not be read
+	Skipped  []error  // copies that were tried first, and are damaged or could not be read
+	Past     *Past    // nil when no past revision was asked for, or the snapshot is taken as it is
+	Bracket  *Bracket // of the time that was asked for, when it was looked for
 }
 
 // Ahead reports whether the snapshot claims to be from the future.
@@ -57,18 +60,36 @@ func (r *Result) Ahead(now time.Time) bool {
 }
 
 // Plan returns what [Run] would restore. It makes all checks of the run but one: of the data it reads no more than the
-// beginning, which shows whether it can be read and decrypted.
+// beginning, which shows whether it can be read and decrypted. A past revision needs the data: then the snapshot is read
+// into a file as in the run, and the file is removed.
 func Plan(ctx context.Context, o Options) (res Result, err error) {
 	if err := checkTargets(o); err != nil {
 		return res, err
 	}
-	res.Skipped, err = choose(ctx, o.Repositories, o.Choice, func(c candidate) error {
+	if o.Choice.past() {
+		work, done, err := makeWork(o.DataDir)
+		if err != nil {
+			return res, err
+		}
+		defer done()
+		return prepare(ctx, o, filepath.Join(work, "snapshot.db"))
+	}
+	l, err := list(ctx, o.Repositories)
+	if err != nil {
+		return res, err
+	}
+	res.Skipped, err = l.choose(ctx, o.Choice, func(c candidate) error {
 		res.Snapshot, res.URI = c.Record, c.URI()
 		if err := roomFor(c, o.DataDir); err != nil {
 			return err
 		}
 		return readable(ctx, c, o.Identities)
 	})
+	if err == nil && !o.Choice.At.IsZero() {
+		if b, err := l.bracket(ctx, o.Choice, described); err == nil { // it is for information only
+			res.Bracket = b
+		}
+	}
 	return res, err
 }
 
@@ -104,10 +125,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	}
 	defer done()
 	db := filepath.Join(work, "snapshot.db")
-	res.Skipped, err = choose(ctx, o.Repositories, o.Choice, func(c candidate) error {
-		res.Snapshot, res.URI = c.Record, c.URI()
-		return fetch(ctx, o, c, db)
-	})
+	res, err = prepare(ctx, o, db)
 	if err != nil {
 		return res, err
 	}
@@ -115,16 +133,41 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	if o.Building != nil {
 		o.Building()
 	}
-	if err := build(o, work, db); err != nil {
+	if err := build(o, res.Past, work, db); err != nil {
 		return res, err
 	}
 	res.Took = time.Since(begin)
 	return res, nil
 }
 
+// prepare chooses a snapshot and reads it into a file.
+func prepare(ctx context.Context, o Options, db string) (res Result, err error) {
+	l, err := list(ctx, o.Repositories)
+	if err != nil {
+		return res, err
+	}
+	if o.Choice.past() {
+		return (&lookback{Options: o, listing: l, file: db}).run(ctx)
+	}
+	res.Skipped, err = l.choose(ctx, o.Choice, func(c candidate) error {
+		res.Snapshot, res.URI = c.Record, c.URI()
+		return fetch(ctx, o, c, db)
+	})
+	return res, err
+}
+
 // fetch reads a copy into a file. When it returns nil, the checksums are right. The pages and keys of a copy without a
 // manifest, or without a comparison of its checksums, are read as well: they show its content.
 func fetch(ctx context.Context, o Options, c candidate, path string) error {
+	if err := fetchBytes(ctx, o, c, path); err != nil || c.Revision > 0 && !o.SkipHashCheck {
+		return err
+	}
+	_, err := inspect(ctx, c, path, 0)
+	return err
+}
+
+// fetchBytes reads a copy into a file, and compares its checksums unless they are skipped.
+func fetchBytes(ctx context.Context, o Options, c candidate, path string) error {
 	if err := roomFor(c, path); err != nil {
 		return err
 	}
@@ -132,24 +175,26 @@ func fetch(ctx context.Context, o Options, c candidate, path string) error {
 		Repository: c.repo, Record: c.Record, Identities: o.Identities, Progress: o.Progress,
 		SkipHashes: o.SkipHashCheck,
 	}
-	if err := check.Fetch(ctx, path); err != nil || c.Revision > 0 && !o.SkipHashCheck {
-		return err
-	}
-	found, err := database.File(ctx, path, database.Options{})
+	return check.Fetch(ctx, path)
+}
+
+// inspect reads every page and key of a copy in a file, and notes in the record what they show.
+func inspect(ctx context.Context, c candidate, path string, revision int64) (database.Result, error) {
+	found, err := database.File(ctx, path, database.Options{Revision: revision})
 	switch {
 	case errors.Is(err, database.ErrUnreadable):
-		return snapshot.ReasonSnapshotUnreadable.New("restore %s", c.URI()).Because(err).
+		return found, snapshot.ReasonSnapshotUnreadable.New("restore %s", c.URI()).Because(err).
 			Advise("no etcd can be started on it; take another copy or another snapshot")
 	case err != nil:
-		return err
+		return found, err
 	}
-	c.Revision, c.TotalKeys, c.Hash, c.StorageVersion = found.Revision, found.TotalKeys, found.Hash, found.StorageVersion
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("restore: %w", err)
+		return found, fmt.Errorf("restore: %w", err)
 	}
-	c.DBSize = info.Size()
-	return nil
+	c.Revision, c.TotalKeys, c.Hash, c.StorageVersion = found.Revision, found.TotalKeys, found.Hash, found.StorageVersion
+	c.OldestRevision, c.DBSize = found.OldestRevision, info.Size()
+	return found, nil
 }
 
 // Room returns how many bytes a data directory needs for a database of a size, so that an etcd can start on it.

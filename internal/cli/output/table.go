@@ -153,6 +153,9 @@ func GetTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 			field("pinned", "yes: retention leaves it alone")
 		}
 		field("revision", Number(s.GetRevision()))
+		if oldest := s.GetOldestRevision(); oldest > 0 {
+			field("goes back to", Number(oldest)+", with restore --revision")
+		}
 		field("keys", Number(s.GetTotalKeys()))
 		if s.GetHash() != 0 {
 			field("hash", fmt.Sprintf("%08x", s.GetHash()))

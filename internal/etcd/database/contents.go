@@ -20,7 +20,7 @@ import (
 // readers read an entry of a bucket by its name. Buckets that are not here are of a version that is not known.
 var readers = map[string]func(r *Result, key, value []byte) error{
 	metaBucket:        readMeta,
-	"lease":           readLease,
+	leaseBucket:       readLease,
 	"auth":            readAuth,
 	"authUsers":       func(_ *Result, _, value []byte) error { return decode("a user", value, &authpb.User{}) },
 	"authRoles":       func(_ *Result, _, value []byte) error { return decode("a role", value, &authpb.Role{}) },
@@ -62,9 +62,11 @@ func readMeta(r *Result, key, value []byte) error {
 	case "consistent_index", "term":
 		return eightBytes(name, value)
 	case "finishedCompactRev", "scheduledCompactRev":
-		if _, _, ok := parseRevision(value); !ok {
+		rev, _, ok := parseRevision(value)
+		if !ok {
 			return fmt.Errorf("%s is no revision", name)
 		}
+		r.OldestRevision = max(r.OldestRevision, rev.main) // etcd goes on with a compaction when it starts
 	case "confState":
 		var members struct {
 			Voters         []uint64 `json:"voters"`

@@ -21,13 +21,20 @@ type Result struct {
 	TotalKeys      int64  // live keys, as etcdutl counts them since 3.6
 	Hash           uint32 // of all buckets, as `etcdutl snapshot status` computes it
 	StorageVersion string // such as 3.7.0; empty below etcd 3.6
+	OldestRevision int64  // the first whose state is still there: that of the last compaction, or 1
+
+	Past *Past // at [Options.Revision]; nil when none was asked for, or when it is not from OldestRevision to Newest
 
 	Alarms []string // such as "NOSPACE 8e9e05c52164694d": the name and the id of the member
 }
 
+// Newest returns the revision that an etcd on the database begins with. It has no record when a compaction removed it.
+func (r *Result) Newest() int64 { return max(r.Revision, r.OldestRevision) }
+
 // Options are the options of [File].
 type Options struct {
-	TempDir string // for the table of keys, about 40 bytes a key; the directory of the file when empty
+	TempDir  string // for the table of keys, about 40 bytes a key; the directory of the file when empty
+	Revision int64  // of which the past is wanted; 0 for none
 }
 
 // File inspects the snapshot at path: a database, with or without the 32 bytes of sha256 that etcd sends after it. These
@@ -52,7 +59,14 @@ func File(ctx context.Context, path string, opts Options) (Result, error) {
 		return Result{}, fmt.Errorf("inspect the snapshot: %w", err)
 	}
 	defer keys.close()
-	result, err := inspect(ctx, data[:databaseSize(len(data))], keys)
+	s := scan{ctx: ctx, keys: keys}
+	if opts.Revision > 0 {
+		if s.past, err = newPastScan(dir, opts.Revision, keys); err != nil {
+			return Result{}, fmt.Errorf("inspect the snapshot: %w", err)
+		}
+		defer s.past.close()
+	}
+	result, err := inspect(&s, data[:databaseSize(len(data))])
 	if err != nil {
 		return Result{}, fmt.Errorf("inspect %s: %w", path, err)
 	}
@@ -87,20 +101,18 @@ func databaseSize(size int) int {
 
 // inspect walks the database. A page that cannot be read from the disk any more arrives as a fault, not as an error:
 // here it becomes one.
-func inspect(ctx context.Context, data []byte, keys *keySet) (result Result, err error) {
+func inspect(s *scan, data []byte) (result Result, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if cause := recover(); cause != nil {
 			result, err = Result{}, asError(cause)
 		}
 	}()
-	db, err := openBtree(data)
-	if err != nil {
+	if s.db, err = openBtree(data); err != nil {
 		return Result{}, err
 	}
-	sum := newHasher()
-	defer func() { _, _ = sum.end() }() // nothing may be read any more when the file is unmapped
-	s := scan{ctx: ctx, db: db, keys: keys, sum: sum}
+	s.sum = newHasher()
+	defer func() { _, _ = s.sum.end() }() // nothing may be read any more when the file is unmapped
 	if err := s.run(); err != nil {
 		return Result{}, err
 	}

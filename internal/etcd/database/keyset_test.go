@@ -62,8 +62,8 @@ func TestKeySetForgetsDeletedKeysInsteadOfGrowing(t *testing.T) {
 			}
 		}
 	}
-	if s.slots() != minSlots || s.live() != 0 {
-		t.Errorf("it has %d slots and %d live keys, want %d and none", s.slots(), s.live(), minSlots)
+	if s.count() != minSlots || s.live() != 0 {
+		t.Errorf("it has %d slots and %d live keys, want %d and none", s.count(), s.live(), minSlots)
 	}
 }
 

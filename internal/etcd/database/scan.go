@@ -8,9 +8,10 @@ import (
 )
 
 // What etcd keeps in a database, as far as it is read here: the bucket "key" has a record for each revision, the bucket
-// "meta" a few facts.
+// "lease" the leases, the bucket "meta" a few facts. They are read in this order, that of their names.
 const (
 	keyBucket   = "key"
+	leaseBucket = "lease"
 	metaBucket  = "meta"
 	alarmBucket = "alarm"
 
@@ -28,8 +29,9 @@ const ctxPeriod = 64
 type scan struct {
 	ctx    context.Context // a scan lives for one call
 	db     *btree
-	keys   *keySet
+	keys   keySet
 	sum    *hasher
+	past   *pastScan // nil when no past is wanted
 	result Result
 
 	elements int
@@ -58,7 +60,11 @@ func (s *scan) run() error {
 		return unreadable("it has no bucket %q or no bucket %q: it is not etcd's", keyBucket, metaBucket)
 	}
 	s.result.Revision = s.last.main
+	s.result.OldestRevision = max(s.result.OldestRevision, firstRevision)
 	s.result.TotalKeys = s.keys.live()
+	if s.past != nil {
+		s.result.Past = s.past.end(&s.result)
+	}
 	if err := s.db.checkAllPages(); err != nil {
 		return err
 	}
@@ -88,6 +94,9 @@ func (s *scan) visit(bucket []byte, e element) error {
 	if err := read(&s.result, e.key, e.value); err != nil {
 		return unreadable("bucket %q: %v", bucket, err)
 	}
+	if s.past != nil && string(bucket) == leaseBucket {
+		return s.past.lease(e.key, e.value)
+	}
 	return nil
 }
 
@@ -101,9 +110,14 @@ func (s *scan) record(k, v []byte) error {
 		return unreadable("there are two records of revision %d/%d", rev.main, rev.sub)
 	}
 	s.last = rev
-	key, ok := recordKey(v)
+	key, lease, ok := parseRecord(v)
 	if !ok {
 		return unreadable("the record of revision %d/%d is malformed", rev.main, rev.sub)
+	}
+	if s.past != nil {
+		if err := s.past.record(rev, key, lease); err != nil {
+			return err
+		}
 	}
 	return s.keys.record(key, !tombstone)
 }
@@ -125,23 +139,26 @@ var recordFields = [...]protowire.Type{
 	6: protowire.VarintType,
 }
 
-// recordKey returns the key of a marshalled mvccpb.KeyValue without unmarshalling it, nil when it has none: restoring
-// with a bumped revision makes such a record, and etcdutl counts it as a key.
-func recordKey(v []byte) (key []byte, ok bool) {
+// parseRecord returns the key and the lease of a marshalled mvccpb.KeyValue without unmarshalling it. The key is nil when
+// it has none: restoring with a bumped revision makes such a record, and etcdutl counts it as a key.
+func parseRecord(v []byte) (key []byte, lease uint64, ok bool) {
 	for len(v) > 0 {
 		number, kind, n := protowire.ConsumeTag(v)
 		if n < 0 {
-			return nil, false
+			return nil, 0, false
 		}
 		v = v[n:]
 		n = protowire.ConsumeFieldValue(number, kind, v)
 		if n < 0 || int(number) < len(recordFields) && kind != recordFields[number] {
-			return nil, false
+			return nil, 0, false
 		}
-		if number == 1 {
+		switch number {
+		case 1:
 			key, _ = protowire.ConsumeBytes(v)
+		case 6:
+			lease, _ = protowire.ConsumeVarint(v)
 		}
 		v = v[n:]
 	}
-	return key, true
+	return key, lease, true
 }

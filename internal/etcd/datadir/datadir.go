@@ -17,7 +17,12 @@ import (
 //
 // etcdutl works on a seed: a database with everything in the file but the history of the keys. Its changes to the seed
 // are then made in the file.
-func Make(cfg snapshot.RestoreConfig) (err error) {
+func Make(cfg snapshot.RestoreConfig) error {
+	return makeFrom(cfg, func(*bolt.DB) error { return nil })
+}
+
+// makeFrom makes the data directory after the file's database was edited.
+func makeFrom(cfg snapshot.RestoreConfig, edit func(*bolt.DB) error) (err error) {
 	file := cfg.SnapshotPath
 	if err := cutChecksum(file); err != nil {
 		return err
@@ -27,6 +32,9 @@ func Make(cfg snapshot.RestoreConfig) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := edit(db); err != nil {
+		return fmt.Errorf("change %s: %w", file, err)
+	}
 	seed := file + ".seed"
 	defer func() { _ = os.Remove(seed) }()
 	if err := writeSeed(db, seed); err != nil {

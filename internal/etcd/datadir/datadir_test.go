@@ -260,7 +260,7 @@ func putAll(t *testing.T, c *clientv3.Client) {
 	must(t, err)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

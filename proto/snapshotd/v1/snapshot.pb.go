@@ -435,9 +435,12 @@ type Snapshot struct {
 	// 8e9e05c52164694d", "CORRUPT 8e9e05c52164694d". A restore brings them back, and an etcd with any of them refuses writes
 	// (with CORRUPT reads as well) until `etcdctl alarm disarm`. They are text, because both parts are all that etcd says of
 	// an alarm, and a script or a person compares them as they are. Empty also when the database was not looked at yet.
-	Alarms        []string `protobuf:"bytes,33,rep,name=alarms,proto3" json:"alarms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Alarms []string `protobuf:"bytes,33,rep,name=alarms,proto3" json:"alarms,omitempty"`
+	// Oldest revision to which a restore can take the snapshot back: that of the last compaction before it, or 1 when there
+	// was none. 0 when it is not known: the snapshot is of an earlier version of the service.
+	OldestRevision int64 `protobuf:"varint,34,opt,name=oldest_revision,json=oldestRevision,proto3" json:"oldest_revision,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -680,6 +683,13 @@ func (x *Snapshot) GetAlarms() []string {
 	return nil
 }
 
+func (x *Snapshot) GetOldestRevision() int64 {
+	if x != nil {
+		return x.OldestRevision
+	}
+	return 0
+}
+
 // Location is a snapshot on one backend.
 type Location struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -914,7 +924,7 @@ var File_snapshotd_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\f\n" +
+	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\f\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x122\n" +
@@ -948,7 +958,8 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\x05proof\x18\x1d \x01(\v2\x1a.snapshotd.v1.VerificationR\x05proof\x12\x1a\n" +
 	"\bschedule\x18\x1e \x01(\tR\bschedule\x12\x19\n" +
 	"\btrace_id\x18\x1f \x01(\tR\atraceId\x12\x16\n" +
-	"\x06alarms\x18! \x03(\tR\x06alarms\x1a9\n" +
+	"\x06alarms\x18! \x03(\tR\x06alarms\x12'\n" +
+	"\x0foldest_revision\x18\" \x01(\x03R\x0eoldestRevision\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +

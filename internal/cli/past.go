@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
+	"github.com/snapshotd/snapshotd/internal/restore"
+)
+
+// defaultEndedLease is the time to live of leases that ended after the revision, if nothing better is known: that of the
+// events of Kubernetes. Keys that are taken again and again, such as locks, show a better one.
+const defaultEndedLease = time.Hour
+
+// maxLease is the longest time to live that etcd takes.
+const maxLease = 9_000_000_000 * time.Second
+
+// pastOptions say to which of its revisions a snapshot is taken back.
+type pastOptions struct {
+	at       string
+	revision int64
+	estimate bool
+	ended    time.Duration
+
+	byRevision bool // --revision was given
+}
+
+func (o *pastOptions) addFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.at, "at", "", "the newest of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d; "+
+		"with NAME or latest, its newest revision that is proven to be of that time or before")
+	fs.Int64Var(&o.revision, "revision", 0, "take the snapshot back to this `revision`; alone, take one that holds it")
+	fs.BoolVar(&o.estimate, "estimate", false,
+		"with --at: the revision between two snapshots that the cluster may have had then, which may be of a later time")
+	fs.DurationVar(&o.ended, "ended-lease-ttl", defaultEndedLease,
+		"time to live of leases that ended after the revision, whose own `time` is lost; 0 leaves their keys without a lease")
+}
+
+// check returns an error for options that exclude each other. args are those of the command.
+func (o *pastOptions) check(args []string) error {
+	switch {
+	case len(args) == 0 && o.at == "" && !o.byRevision:
+		return exit.Usagef("which snapshot? give a NAME, latest, --at TIME or --revision N")
+	case len(args) > 1:
+		return exit.Usagef("%q is not understood: one NAME is taken", args[1])
+	case o.byRevision && o.at != "":
+		return exit.Usagef("--revision, --at: leave out one of them")
+	case o.byRevision && o.revision <= 0:
+		return exit.Usagef("--revision: %d is not a revision; the first one is 1", o.revision)
+	case o.estimate && o.at == "":
+		return exit.Usagef("--estimate: it goes with --at")
+	case o.ended < 0 || o.ended > 0 && o.ended < time.Second || o.ended > maxLease:
+		return exit.Usagef("--ended-lease-ttl: %v is not between 1s and %v, and not 0", o.ended, maxLease)
+	}
+	return nil
+}
+
+// flags returns the options with which the same revision is restored.
+func (o *pastOptions) flags(res restore.Result) []string {
+	if res.Past.Whole() {
+		return nil
+	}
+	c := []string{"--revision", fmt.Sprint(res.Past.Revision)}
+	if o.ended != defaultEndedLease {
+		c = append(c, "--ended-lease-ttl", o.ended.String())
+	}
+	return c
+}
+
+// pastTable writes which revision is restored, and what is not the state of that revision.
+func (o *pastOptions) table(w io.Writer, res restore.Result) {
+	p := res.Past
+	if s := res.Snapshot; p == nil && s.OldestRevision > 0 && s.OldestRevision < s.Revision {
+		fmt.Fprintf(w, "range      --revision takes it back to any from %d to %d\n", s.OldestRevision, s.Revision)
+	}
+	if p != nil {
+		fmt.Fprintf(w, "range      it can be taken back to any revision from %d to %d\n", p.Oldest, p.Newest)
+	}
+	if b := res.Bracket; b != nil {
+		bracketTable(w, b, res)
+	}
+	switch {
+	case p == nil:
+		return
+	case p.Whole():
+		fmt.Fprintf(w, "revision   %d, the newest: it is restored as it is\n", p.Revision)
+		return
+	}
+	fmt.Fprintf(w, "revision   %d, %s keys; %s newer records are left out\n", p.Revision, output.Number(p.TotalKeys), output.Number(p.Newer))
+	fmt.Fprintf(w, "leases     %s of that revision, each with its whole time to live; %s without keys at that revision are left out\n",
+		output.Number(int64(len(p.Leases)-len(p.Ended))), output.Number(p.Dropped))
+	o.endedTable(w, p)
+	fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot: etcd keeps no history of them")
+}
+
+// endedTable writes what becomes of the leases that ended after the revision.
+func (o *pastOptions) endedTable(w io.Writer, p *restore.Past) {
+	var shown, assumed, keys int64
+	for _, l := range p.Ended {
+		if l.TTL > 0 {
+			shown++
+			continue
+		}
+		assumed++
+		keys += l.Keys
+	}
+	const line = "           %s more ended after it, so that their time to live is lost: %s\n"
+	if shown > 0 {
+		fmt.Fprintf(w, line, output.Number(shown), "ESTIMATED, as that of the lease that the same key was given later")
+	}
+	switch {
+	case assumed > 0 && o.ended > 0:
+		fmt.Fprintf(w, line, output.Number(assumed), fmt.Sprintf("ESTIMATED, %s (--ended-lease-ttl), for %s keys", output.Took(o.ended), output.Number(keys)))
+	case assumed > 0:
+		fmt.Fprintf(w, line, output.Number(assumed), fmt.Sprintf("NOT made, so that %s keys stay until they are deleted", output.Number(keys)))
+	}
+}
+
+func bracketTable(w io.Writer, b *restore.Bracket, res restore.Result) {
+	moment := func(m *restore.Moment, none string) string {
+		if m == nil {
+			return none
+		}
+		return fmt.Sprintf("%d (%s, %s)", m.Revision, m.Name, m.Time.UTC().Format(time.RFC3339))
+	}
+	fmt.Fprintf(w, "time       at %s the revision was between %s and %s\n", b.Time.UTC().Format(time.RFC3339),
+		moment(b.Before, "an unknown one"), moment(b.After, "one that no later snapshot shows"))
+	switch {
+	case b.Estimated:
+		fmt.Fprintf(w, "           %d is an ESTIMATE, as if changes came evenly: etcd keeps no times, and it may be later\n", res.Past.Revision)
+	case b.Why != "":
+		fmt.Fprintf(w, "           no estimate was made: %s\n", b.Why)
+	case b.After != nil && b.After.Revision > b.Before.Revision:
+		fmt.Fprintln(w, "           the first is taken: nothing in it is of a later time; --estimate takes one between them if it is held")
+	}
+}
