@@ -348,7 +348,8 @@ func (s *Server) handshakeFailed() {
 	}
 }
 
-// handshakes counts failed handshakes by their lines in the log of the HTTP server, which tells of them in no other way.
+// handshakes counts failed handshakes by their lines in the log of the HTTP server, which tells of them in no other
+// way.
 type handshakes struct {
 	slog.Handler
 	failed func()

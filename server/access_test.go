@@ -105,7 +105,7 @@ func (g *guardedServer) allOf(name string) *fakeCluster {
 	return c
 }
 
-// guardedService starts a service whose rules give tokens, certificates and, with local, this machine roles on the cluster prod.
+// guardedService starts a service whose rules give tokens and certificates roles on the cluster prod.
 func guardedService(t *testing.T, clusters ...*fakeCluster) *guardedServer {
 	t.Helper()
 	g := &guardedServer{ca: newAuthority(t), broken: make(chan struct{}, 16)}
@@ -124,9 +124,7 @@ func guardedService(t *testing.T, clusters ...*fakeCluster) *guardedServer {
 		})
 	}
 	g.access.Rules = append(g.access.Rules, auth.Rule{Role: auth.Viewer, Tokens: []string{"everywhere"}})
-	if err := auth.ChangeTokens(g.access.TokensFile, func(all []auth.Token) ([]auth.Token, error) { return all, nil }); err != nil {
-		t.Fatal(err)
-	}
+	g.changeTokens(t, func(all []auth.Token) []auth.Token { return all })
 	if len(clusters) == 0 {
 		clusters = []*fakeCluster{g.allOf("prod"), g.allOf(hiddenName)}
 	}
@@ -154,14 +152,19 @@ func (g *guardedServer) count(r server.Refusal) int64 {
 	return n.(*atomic.Int64).Load()
 }
 
+func (g *guardedServer) changeTokens(t *testing.T, change func([]auth.Token) []auth.Token) {
+	t.Helper()
+	err := auth.ChangeTokens(g.access.TokensFile, func(all []auth.Token) ([]auth.Token, error) { return change(all), nil })
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // withToken returns a person with a new token.
 func (g *guardedServer) withToken(t *testing.T, name string) person {
 	t.Helper()
 	tok, secret := auth.NewToken(name, time.Now(), time.Time{})
-	err := auth.ChangeTokens(g.access.TokensFile, func(all []auth.Token) ([]auth.Token, error) { return append(all, tok), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.changeTokens(t, func(all []auth.Token) []auth.Token { return append(all, tok) })
 	return person{name: "token " + name, token: secret}
 }
 
@@ -205,8 +208,11 @@ func (g *guardedServer) as(t *testing.T, p person) snapshotdv1.SnapshotServiceCl
 	return snapshotdv1.NewSnapshotServiceClient(g.connect(t, p))
 }
 
-// browse returns a function that asks over HTTP as a person.
-func (g *guardedServer) browse(t *testing.T, p person) func(method, path, body string, headers ...string) (int, string) {
+// browsing asks over HTTP, and returns the code and the body of the answer.
+type browsing func(method, path, body string, headers ...string) (int, string)
+
+// browse returns the browsing of a person.
+func (g *guardedServer) browse(t *testing.T, p person) browsing {
 	t.Helper()
 	tr := &http.Transport{TLSClientConfig: g.tls(p), ForceAttemptHTTP2: true}
 	t.Cleanup(tr.CloseIdleConnections)
@@ -367,7 +373,7 @@ var reasonIn = regexp.MustCompile(`"reason":"([A-Z_]+)"`)
 
 // outcome tells how an attempt ended, in a word.
 func (g *guardedServer) outcome(
-	t *testing.T, a attempt, p person, conn *grpc.ClientConn, browse func(method, path, body string, headers ...string) (int, string),
+	t *testing.T, a attempt, p person, conn *grpc.ClientConn, browse browsing,
 ) string {
 	t.Helper()
 	before := g.asked.Load()
@@ -519,10 +525,7 @@ func TestAnOpenStreamEndsWithTheRoleOfItsCaller(t *testing.T) {
 			}
 		}, codes.PermissionDenied, snapshot.ReasonRoleMissing},
 		"token": {byToken, func() {
-			err := auth.ChangeTokens(g.access.TokensFile, func([]auth.Token) ([]auth.Token, error) { return nil, nil })
-			if err != nil {
-				t.Error(err)
-			}
+			g.changeTokens(t, func([]auth.Token) []auth.Token { return nil })
 		}, codes.Unauthenticated, snapshot.ReasonUnauthenticated},
 		"certificate": {byCert, func() { write(t, g.crl, g.ca.revoke(t, 77)) },
 			codes.Unauthenticated, snapshot.ReasonUnauthenticated},
@@ -561,7 +564,8 @@ func TestAWatchShowsTheEventsOfVisibleClustersAlone(t *testing.T) {
 func TestWhoCallsCannotBeMadeUp(t *testing.T) {
 	g := guardedService(t)
 	admin, viewer := g.withToken(t, "admin"), g.withToken(t, "viewer")
-	if code, text := g.browse(t, admin)("GET", "/v1/whoami", ""); code != 200 || !strings.Contains(text, `"name":"admin"`) {
+	code, text := g.browse(t, admin)("GET", "/v1/whoami", "")
+	if code != 200 || !strings.Contains(text, `"name":"admin"`) {
 		t.Errorf("an admin over HTTP is %d %s", code, text)
 	}
 	headers := []string{
@@ -575,7 +579,9 @@ func TestWhoCallsCannotBeMadeUp(t *testing.T) {
 	if code, text := g.browse(t, viewer)("GET", "/v1/whoami", "", headers...); !strings.Contains(text, `"name":"viewer"`) {
 		t.Errorf("a viewer with headers is %d %s", code, text)
 	}
-	for _, wrong := range []string{"Basic " + admin.token, "Bearer", "Bearer x", admin.token, "Bearer " + admin.token + " x"} {
+	for _, wrong := range []string{
+		"Basic " + admin.token, "Bearer", "Bearer x", admin.token, "Bearer " + admin.token + " x",
+	} {
 		if code, _ := g.browse(t, viewer)("GET", "/v1/whoami", "", "Authorization", wrong); code != http.StatusUnauthorized {
 			t.Errorf("%q gets %d", wrong, code)
 		}
@@ -630,7 +636,9 @@ func TestCertificatesAloneAreAskedForInTheHandshake(t *testing.T) {
 		return err
 	}
 	checkError(t, list(person{}), codes.Unauthenticated, snapshot.ReasonUnauthenticated)
-	err := g.SetAccess(&auth.Access{Rules: []auth.Rule{{Role: auth.Viewer, Clusters: []string{"prod"}, Subjects: []string{"CN=*"}}}})
+	err := g.SetAccess(&auth.Access{Rules: []auth.Rule{
+		{Role: auth.Viewer, Clusters: []string{"prod"}, Subjects: []string{"CN=*"}},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,7 +129,8 @@ func TestTheAuditFileIsOfTheServiceAlone(t *testing.T) {
 		t.Errorf("through a link: %q, %v, and %d records are counted as lost", data, err, g.lost.Load())
 	}
 	s, err := server.New(server.Config{
-		Clusters: served(ready()), Events: new(cluster.Events), AuditFile: g.audit, GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
+		Clusters: served(ready()), Events: new(cluster.Events), AuditFile: g.audit,
+		GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
 	})
 	if err != nil {
 		t.Fatal(err)

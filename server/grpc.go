@@ -21,6 +21,8 @@ const (
 	maxHeaders = 64 << 10
 	// minPing is how often a client may ping: an idle connection through a load balancer needs it.
 	minPing = 5 * time.Second
+	// handshakeTimeout is how long a connection may take to become one: a client that says nothing holds a file until then.
+	handshakeTimeout = 10 * time.Second
 	// deadAfter is after how long a silent client is asked whether it is still there: its resources are held until then.
 	deadAfter = time.Minute
 )
@@ -34,6 +36,7 @@ func (s *Server) newGRPC(certs *certificates) *grpc.Server {
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: deadAfter}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.WaitForHandlers(true),

@@ -50,7 +50,7 @@ func tokensFile(sys System, cmd *cobra.Command, file *string) error {
 
 func newTokenCreate(sys System) *cobra.Command {
 	var file string
-	var expires time.Duration
+	expires := defaultExpiry
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make a token and print it, this once",
@@ -68,7 +68,7 @@ made if it is missing, and readable by its owner alone; it must be readable by t
 		},
 	}
 	addTokensFile(cmd.Flags(), &file)
-	cmd.Flags().DurationVar(&expires, "expires-in", defaultExpiry, "for how long it is good (`duration`); 0 for ever")
+	flag.Duration(cmd.Flags(), &expires, "expires-in", "for how long it is good (`duration`), such as 90d; 0 for ever")
 	return cmd
 }
 

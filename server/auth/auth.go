@@ -277,7 +277,8 @@ func (a *Authority) verifyAnew(chain []*x509.Certificate) *verdict {
 		roots = x509.NewCertPool() // none is trusted any more
 	}
 	chains, err := chain[0].Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: between, CurrentTime: a.cfg.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Roots: roots, Intermediates: between, CurrentTime: a.cfg.Now(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
 		return &verdict{err: unauthenticated("the client certificate is not one of the CA, or has expired", "renew it")}

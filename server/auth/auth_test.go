@@ -125,6 +125,12 @@ func authority(t *testing.T, cfg auth.Config) *auth.Authority {
 	return a
 }
 
+// Short names for a long table.
+type (
+	rule = auth.Rule
+	cert = x509.Certificate
+)
+
 func TestACertificateHasTheRolesOfTheRulesThatFitIt(t *testing.T) {
 	c := newCA(t)
 	name := func(cn string, o ...string) x509.Certificate {
@@ -141,32 +147,32 @@ func TestACertificateHasTheRolesOfTheRulesThatFitIt(t *testing.T) {
 		cert x509.Certificate
 		fits bool
 	}{
-		"a subject":                     {auth.Rule{Subjects: []string{"CN=ops"}}, name("ops"), true},
-		"a part of a subject":           {auth.Rule{Subjects: []string{"CN=ops"}}, name("ops-1"), false},
-		"a pattern":                     {auth.Rule{Subjects: []string{"CN=ops-*"}}, name("ops-1", "x"), true},
-		"nothing for the star":          {auth.Rule{Subjects: []string{"CN=ops-*"}}, name("ops-"), false},
-		"a letter in another case":      {auth.Rule{Subjects: []string{"CN=ops"}}, name("Ops"), false},
-		"both attributes":               {auth.Rule{Subjects: []string{"CN=*,O=ex"}}, name("a", "ex"), true},
-		"one of two attributes":         {auth.Rule{Subjects: []string{"CN=*,O=ex"}}, name("a", "other"), false},
-		"one of its organizations":      {auth.Rule{Subjects: []string{"O=b"}}, name("x", "a", "b"), true},
-		"an attribute within a value":   {auth.Rule{Subjects: []string{"CN=ops-*,O=ex"}}, name("ops-x,O=ex"), false},
-		"a value of another attribute":  {auth.Rule{Subjects: []string{"O=ops"}}, name("ops"), false},
-		"an escaped comma":              {auth.Rule{Subjects: []string{`CN=a\,b`}}, name("a,b"), true},
-		"a DNS name":                    {auth.Rule{DNSNames: []string{"*.ops.ex"}}, x509.Certificate{DNSNames: []string{"a.ops.ex"}}, true},
-		"more labels than stars":        {auth.Rule{DNSNames: []string{"*.ex"}}, x509.Certificate{DNSNames: []string{"a.b.ex"}}, false},
-		"more labels for two stars":     {auth.Rule{DNSNames: []string{"**.ex"}}, x509.Certificate{DNSNames: []string{"a.b.ex"}}, true},
-		"a DNS name in capitals":        {auth.Rule{DNSNames: []string{"a.ex"}}, x509.Certificate{DNSNames: []string{"A.EX"}}, true},
-		"a mail address":                {auth.Rule{Emails: []string{"*@ex"}}, x509.Certificate{EmailAddresses: []string{"a@ex"}}, true},
-		"an address with a domain more": {auth.Rule{Emails: []string{"*@ex"}}, x509.Certificate{EmailAddresses: []string{"a@evil@ex"}}, false},
-		"a SPIFFE id":                   {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/ns/ops/*"}}, spiffe("spiffe://ex/ns/ops/a"), true},
-		"a longer id":                   {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/ns/*"}}, spiffe("spiffe://ex/ns/ops/a"), false},
-		"a longer id for two stars":     {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/**"}}, spiffe("spiffe://ex/ns/ops/a"), true},
-		"an id of another domain":       {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/*"}}, spiffe("spiffe://ex.evil/a"), false},
-		"two ids":                       {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/*"}}, spiffe("spiffe://ex/a", "spiffe://ex/b"), false},
-		"an id with dots":               {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/ops/**"}}, spiffe("spiffe://ex/ops/../a"), false},
-		"an escaped id":                 {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/**"}}, spiffe("spiffe://ex/a%2fb"), false},
-		"an id with a query":            {auth.Rule{SPIFFEIDs: []string{"spiffe://ex/**"}}, spiffe("spiffe://ex/a?b"), false},
-		"a rule for others":             {auth.Rule{Local: true, Tokens: []string{"**"}}, name("a"), false},
+		"a subject":                     {rule{Subjects: []string{"CN=ops"}}, name("ops"), true},
+		"a part of a subject":           {rule{Subjects: []string{"CN=ops"}}, name("ops-1"), false},
+		"a pattern":                     {rule{Subjects: []string{"CN=ops-*"}}, name("ops-1", "x"), true},
+		"nothing for the star":          {rule{Subjects: []string{"CN=ops-*"}}, name("ops-"), false},
+		"a letter in another case":      {rule{Subjects: []string{"CN=ops"}}, name("Ops"), false},
+		"both attributes":               {rule{Subjects: []string{"CN=*,O=ex"}}, name("a", "ex"), true},
+		"one of two attributes":         {rule{Subjects: []string{"CN=*,O=ex"}}, name("a", "other"), false},
+		"one of its organizations":      {rule{Subjects: []string{"O=b"}}, name("x", "a", "b"), true},
+		"an attribute within a value":   {rule{Subjects: []string{"CN=ops-*,O=ex"}}, name("ops-x,O=ex"), false},
+		"a value of another attribute":  {rule{Subjects: []string{"O=ops"}}, name("ops"), false},
+		"an escaped comma":              {rule{Subjects: []string{`CN=a\,b`}}, name("a,b"), true},
+		"a DNS name":                    {rule{DNSNames: []string{"*.ops.ex"}}, cert{DNSNames: []string{"a.ops.ex"}}, true},
+		"more labels than stars":        {rule{DNSNames: []string{"*.ex"}}, cert{DNSNames: []string{"a.b.ex"}}, false},
+		"more labels for two stars":     {rule{DNSNames: []string{"**.ex"}}, cert{DNSNames: []string{"a.b.ex"}}, true},
+		"a DNS name in capitals":        {rule{DNSNames: []string{"a.ex"}}, cert{DNSNames: []string{"A.EX"}}, true},
+		"a mail address":                {rule{Emails: []string{"*@ex"}}, cert{EmailAddresses: []string{"a@ex"}}, true},
+		"an address with a domain more": {rule{Emails: []string{"*@ex"}}, cert{EmailAddresses: []string{"a@evil@ex"}}, false},
+		"a SPIFFE id":                   {rule{SPIFFEIDs: []string{"spiffe://ex/ns/ops/*"}}, spiffe("spiffe://ex/ns/ops/a"), true},
+		"a longer id":                   {rule{SPIFFEIDs: []string{"spiffe://ex/ns/*"}}, spiffe("spiffe://ex/ns/ops/a"), false},
+		"a longer id for two stars":     {rule{SPIFFEIDs: []string{"spiffe://ex/**"}}, spiffe("spiffe://ex/ns/ops/a"), true},
+		"an id of another domain":       {rule{SPIFFEIDs: []string{"spiffe://ex/*"}}, spiffe("spiffe://ex.evil/a"), false},
+		"two ids":                       {rule{SPIFFEIDs: []string{"spiffe://ex/*"}}, spiffe("spiffe://ex/a", "spiffe://ex/b"), false},
+		"an id with dots":               {rule{SPIFFEIDs: []string{"spiffe://ex/ops/**"}}, spiffe("spiffe://ex/ops/../a"), false},
+		"an escaped id":                 {rule{SPIFFEIDs: []string{"spiffe://ex/**"}}, spiffe("spiffe://ex/a%2fb"), false},
+		"an id with a query":            {rule{SPIFFEIDs: []string{"spiffe://ex/**"}}, spiffe("spiffe://ex/a?b"), false},
+		"a rule for others":             {rule{Local: true, Tokens: []string{"**"}}, name("a"), false},
 	} {
 		test.rule.Role = auth.Operator
 		if wrong := test.rule.Check(); len(wrong) > 0 {
@@ -234,7 +240,8 @@ func TestATokenIsGoodUntilItIsRevokedOrExpires(t *testing.T) {
 		t.Errorf("a token without a rule: %v, %v", p, err)
 	}
 	now = now.Add(time.Hour)
-	if err := try(secret); snapshot.ReasonOf(err) != snapshot.ReasonUnauthenticated || !strings.Contains(err.Error(), "expired") {
+	if err := try(secret); snapshot.ReasonOf(err) != snapshot.ReasonUnauthenticated ||
+		!strings.Contains(err.Error(), "expired") {
 		t.Errorf("after its time: %v", err)
 	}
 	now = now.Add(-time.Minute)
