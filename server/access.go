@@ -148,6 +148,9 @@ func (c *call) operation() string {
 		slices.Contains(req.GetUpdateMask().GetPaths(), "pinned") {
 		return auth.Unpin
 	}
+	if req, ok := c.request.(*snapshotdv1.ReconcileRequest); ok && len(req.GetRetireNodes()) > 0 {
+		return auth.Retire
+	}
 	return c.name()
 }
 

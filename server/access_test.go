@@ -509,6 +509,17 @@ func quiet(g *guardedServer, names ...string) []*fakeCluster {
 	return all
 }
 
+// Reconcile makes nothing that cannot be made again, unless it retires a node.
+func TestRetiringANodeNeedsAdmin(t *testing.T) {
+	g := guardedService(t)
+	retire := &snapshotdv1.ReconcileRequest{Cluster: "prod", RetireNodes: []string{"server-3"}}
+	_, err := g.as(t, g.withToken(t, "operator")).Reconcile(t.Context(), retire)
+	checkError(t, err, codes.PermissionDenied, snapshot.ReasonRoleMissing)
+	if _, err := g.as(t, g.withToken(t, "admin")).Reconcile(t.Context(), retire); status.Code(err) == codes.PermissionDenied {
+		t.Errorf("an admin is refused: %v", err)
+	}
+}
+
 // TestAnOpenStreamEndsWithTheRoleOfItsCaller: over gRPC and HTTP, whatever took the role away, and with nobody calling.
 func TestAnOpenStreamEndsWithTheRoleOfItsCaller(t *testing.T) {
 	g := guardedService(t, quiet(&guardedServer{}, "prod", hiddenName)...)

@@ -10,7 +10,7 @@ const (
 	None     Role = iota // nothing; of an operation or a page: anyone
 	Viewer               // look: status, list, get, watch
 	Operator             // and change what can be made again: save, reconcile, verify, prune, update
-	Admin                // and what cannot be undone, or gives the secrets away: delete, unpin, download
+	Admin                // and what cannot be undone, or gives the secrets away: delete, unpin, retire a node, download
 	Nobody               // of a page: it is closed
 )
 
@@ -53,6 +53,9 @@ type Operation struct {
 // Unpin is the operation of an Update that takes a pin away: retention may delete the snapshot then.
 const Unpin = "Unpin"
 
+// Retire is the operation of a Reconcile that makes the catalog forget the directories of nodes.
+const Retire = "Retire"
+
 // book is the rule book: the operations by the names of their RPCs.
 var book = map[string]Operation{
 	"WhoAmI":    {Needs: None},
@@ -65,6 +68,7 @@ var book = map[string]Operation{
 	"Prune":     {Needs: Operator, Audited: true},
 	"Update":    {Needs: Operator, Audited: true},
 	Unpin:       {Needs: Admin, Audited: true},
+	Retire:      {Needs: Admin, Audited: true},
 	"Delete":    {Needs: Admin, Audited: true},
 	"Download":  {Needs: Admin, Audited: true},
 }
