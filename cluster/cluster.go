@@ -92,8 +92,8 @@ type Cluster struct {
 
 	inflight  inflight
 	foreign   foreignMemory
-	manifests manifestMemory
-	scrubs    scrubMemory
+	manifests timeMemory // when they were written
+	scrubs    timeMemory // of copies in the directories of this node
 
 	adopting    slots // one snapshot of another program is read at a time
 	verifying   slots // one snapshot is verified at a time

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/repository"
@@ -122,31 +121,6 @@ func (r *reconciliation) catchUp(ctx context.Context, v *view, rec *snapshot.Rec
 	if err != nil {
 		r.fail(v, err)
 	}
-}
-
-// scrubMemory remembers when this process has verified the copies in this node's own directories. A record has the last
-// verification alone, which may be the leader's, of other copies: then the same copies would be the first in turn for ever.
-type scrubMemory struct {
-	mu sync.Mutex
-	at map[string]time.Time // by backend and name
-}
-
-func (m *scrubMemory) verified(backend, name string, at time.Time) {
-	if backend == "" {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.at == nil {
-		m.at = map[string]time.Time{}
-	}
-	m.at[backend+"/"+name] = at
-}
-
-func (m *scrubMemory) last(backend, name string) time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.at[backend+"/"+name]
 }
 
 // retirable returns why nodes cannot be retired.

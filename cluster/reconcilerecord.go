@@ -231,7 +231,7 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 // It may be an older one that was put back, that of another snapshot, or carry the mark of a removal that the catalog has
 // forgotten.
 func (r *reconciliation) rewritten(v *view, g *repository.Group, loc *snapshot.Location) bool {
-	return g.ManifestTime.Sub(loc.UpdateTime) > rewriteTolerance && !r.c.manifests.knows(v.repo.Name(), g.Name, g.ManifestTime)
+	return g.ManifestTime.Sub(loc.UpdateTime) > rewriteTolerance && !r.c.manifests.of(v.repo.Name(), g.Name).Equal(g.ManifestTime)
 }
 
 // dropUnconfigured drops locations on backends that are no longer configured: nothing can be learned about them. When no

@@ -328,7 +328,9 @@ func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
 	slices.SortStableFunc(all, func(a, b scrubbed) int { return a.verified.Compare(b.verified) })
 	for _, a := range all[:(len(all)*s.Share+99)/100] {
 		_, err := c.Verify(ctx, VerifyRequest{Name: a.name, Level: snapshot.LevelChecksum, Backend: backend})
-		c.scrubs.verified(backend, a.name, c.cfg.Now())
+		if backend != "" { // the record has the last verification alone, which may be the leader's, of other copies
+			c.scrubs.remember(backend, a.name, c.cfg.Now())
+		}
 		if ctx.Err() != nil {
 			return snapshot.Cancelled(ctx, "scrub")
 		}
@@ -370,7 +372,7 @@ func (c *Cluster) toScrub(ctx context.Context, backend string) (all []scrubbed, 
 		if v := rec.Verification; v != nil && !v.Time.After(latest) && (backend == "" || slices.Contains(v.Backends, backend)) {
 			s.verified = v.Time
 		}
-		if at := c.scrubs.last(backend, rec.Name); at.After(s.verified) {
+		if at := c.scrubs.of(backend, rec.Name); at.After(s.verified) {
 			s.verified = at
 		}
 		all = append(all, s)

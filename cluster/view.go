@@ -179,24 +179,25 @@ func (b *BackendReport) add(ch *change, i int) {
 	}
 }
 
-// manifestMemory remembers when the manifests that this process has read were written, so that a store whose clock is ahead
-// does not have all of them read at each reconciliation.
-type manifestMemory struct {
-	mu      sync.Mutex
-	written map[string]time.Time // by backend and name
+// timeMemory remembers a time of each copy: when the manifest that this process has read was written, so that a store whose
+// clock is ahead does not have all of them read at each reconciliation, and when this process has scrubbed it.
+type timeMemory struct {
+	mu sync.Mutex
+	at map[string]time.Time // by backend and name
 }
 
-func (m *manifestMemory) knows(backend, name string, written time.Time) bool {
+// of returns the time of a copy; zero when there is none.
+func (m *timeMemory) of(backend, name string) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.written[backend+"/"+name].Equal(written)
+	return m.at[backend+"/"+name]
 }
 
-func (m *manifestMemory) remember(backend, name string, written time.Time) {
+func (m *timeMemory) remember(backend, name string, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.written == nil {
-		m.written = map[string]time.Time{}
+	if m.at == nil {
+		m.at = map[string]time.Time{}
 	}
-	m.written[backend+"/"+name] = written
+	m.at[backend+"/"+name] = at
 }

@@ -28,7 +28,7 @@ func (v validator) backends(c *Cluster, at string) {
 			v.problem(here+".url", "%v", err)
 		}
 		if b.NodeLocal && !strings.HasPrefix(b.URL.Reveal(), "file:") {
-			v.problem(here+".node_local", "is for directories (file://): all replicas reach a bucket")
+			v.problem(here+".node_local", "%q is no directory (file://), and node_local is for directories: all replicas reach a bucket", b.Name)
 		}
 	}
 }

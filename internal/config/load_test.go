@@ -113,6 +113,17 @@ func TestOneClusterFitsIntoFlags(t *testing.T) {
 	}
 }
 
+func TestDirectoryOfEachNodeInAFlagAndInTheFile(t *testing.T) {
+	flag := mustLoad(t, given{args: []string{"--etcd-endpoints", "a:2379", "--node-name", "n1", "--backend", "local=file:///srv?node_local=true"}})
+	file := mustLoad(t, given{yaml: "node_name: n1\nclusters: [{etcd: {endpoints: [a:2379]}, backends: [{name: local, url: 'file:///srv', node_local: true}]}]"})
+	for _, cfg := range []*config.Config{flag, file} {
+		b := cfg.Clusters[0].Backends[0]
+		if b.URL != "file:///srv" || b.On("n1") != "local@n1" {
+			t.Errorf("%+v is %s", b, b.On("n1"))
+		}
+	}
+}
+
 func TestSchedulesInFlagsAndVariables(t *testing.T) {
 	base := []string{"--node-name=n1", "--etcd-endpoints=http://a:2379", "--backend=local=file:///srv"}
 	cfg := mustLoad(t, given{args: append(slices.Clone(base), "--schedule=0 3 * * 1,5", "--schedule=often=@every 1h")})
@@ -352,6 +363,10 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 			[]string{"clusters[0].schedules[0].labels.x: is set twice"}},
 		"label that is no text": {given{yaml: one + "    schedules: [{name: a, cron: '@daily', labels: {x: [y]}}]\n"},
 			[]string{"clusters[0].schedules[0].labels.x: must be a single value"}},
+		"a bucket of each node": {given{args: []string{"--node-name=n1", "--etcd-endpoints=http://a:2379",
+			"--backend=s3=s3://bucket?node_local=true&region=x"}}, []string{`"s3" is no directory (file://), and node_local is for directories`}},
+		"neither true nor false": {given{args: []string{"--node-name=n1", "--etcd-endpoints=http://a:2379",
+			"--backend=local=file:///srv?node_local=maybe"}}, []string{`node_local is "maybe" in the URL of "local"; write true or false`}},
 		"dev with a file": {given{dev: true, yaml: one}, []string{"--dev: brings its own etcd and needs no --config"}},
 		"dev with an etcd": {given{dev: true, env: map[string]string{"SNAPSHOTD_ETCD_ENDPOINTS": "a:2379"}},
 			[]string{"--dev: brings its own etcd; leave out"}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,5 +155,46 @@ func TestRepairsAfterAReconcileWhenDueAndWhenAsked(t *testing.T) {
 		if len(at) != 5 || !slices.Equal(at[:4], want) || at[4] < interval*94/100 || at[4] > interval*106/100 {
 			t.Errorf("repaired at %v, want %v and with the next reconcile", at, want)
 		}
+	})
+}
+
+// A replica does its own work while another one leads, and leaves it to its work as the leader once it leads.
+func TestOwnWorkIsDoneWhileAnotherReplicaLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec, err := schedule.ParseSpec("@every 1h", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var own, led, repaired, scrubbed atomic.Int32
+		elect := make(chan struct{})
+		stop := start(t, schedule.Config{
+			Interval: interval,
+			Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
+				select {
+				case <-elect:
+					return always(ctx, lead)
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			},
+			Reconcile: func(context.Context) error { led.Add(1); return nil },
+			Own: &schedule.Own{
+				Reconcile: func(context.Context) error { own.Add(1); return nil },
+				Repair:    func(context.Context) (time.Time, error) { repaired.Add(1); return time.Time{}, nil },
+				Scrubs:    []schedule.Schedule{{Name: "@scrub", Spec: spec, Do: func(context.Context) error { scrubbed.Add(1); return nil }}},
+			},
+		})
+		time.Sleep(3*time.Hour + interval/2)
+		if own.Load() < 15 || repaired.Load() < 15 || scrubbed.Load() != 3 || led.Load() != 0 {
+			t.Errorf("own work %d, repairs %d, scrubs %d, work of the leader %d", own.Load(), repaired.Load(), scrubbed.Load(), led.Load())
+		}
+		close(elect)
+		synctest.Wait()
+		before := own.Load() + scrubbed.Load()
+		time.Sleep(3 * time.Hour)
+		if own.Load()+scrubbed.Load() != before || led.Load() < 15 {
+			t.Errorf("own work went on while it led, or it did not lead: %d, %d", own.Load()+scrubbed.Load()-before, led.Load())
+		}
+		stop()
 	})
 }

@@ -218,3 +218,17 @@ func TestACatalogThatCannotBeReadIsNoVerdict(t *testing.T) {
 		t.Errorf("it is %+v", c)
 	}
 }
+
+// A node that never led has saved nothing to its own directory, which is no finding; a shared backend without a copy is one.
+func TestDirectoryOfANodeMayBeEmpty(t *testing.T) {
+	for backend, want := range map[string]bool{"local@server-2": false, "s4": true} {
+		v := console.VerdictOn("prod", []string{backend, "s3"}, []*snapshot.Record{saved("a", time.Minute, proven)}, true, now)
+		found := false
+		for _, f := range v.Findings {
+			found = found || strings.Contains(f.Text, backend+" holds none")
+		}
+		if found != want {
+			t.Errorf("%s without a copy: %+v", backend, v.Findings)
+		}
+	}
+}
