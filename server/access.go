@@ -76,7 +76,7 @@ func (c *callers) add(ctx context.Context, caller auth.Caller) (with context.Con
 func (c *callers) find(ctx context.Context) auth.Caller {
 	if keys := metadata.ValueFromIncomingContext(ctx, callerMetadata); len(keys) == 1 {
 		if caller, ok := c.byKey.Load(keys[0]); ok {
-			return caller.(auth.Caller) //nolint:forcetypeassert // nothing else is in the map
+			return caller.(auth.Caller) // nothing else is in the map
 		}
 	}
 	return auth.Caller{}

@@ -22,7 +22,7 @@ func readRevocations(file string) (revocations, time.Time, error) {
 	if file == "" {
 		return nil, renew, nil
 	}
-	data, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, renew, fmt.Errorf("read the revoked client certificates: %w", err)
 	}

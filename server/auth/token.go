@@ -47,7 +47,7 @@ type tokenFile struct {
 
 // ReadTokens returns the tokens of a file.
 func ReadTokens(file string) ([]Token, error) {
-	f, err := os.Open(file) //nolint:gosec // the operator names it; it may be a link, as in volumes of Kubernetes
+	f, err := os.Open(file) // it may be a link, as in volumes of Kubernetes
 	if err != nil {
 		return nil, fmt.Errorf("read the tokens: %w", err)
 	}
@@ -135,7 +135,7 @@ func find(tokens map[string]*Token, secret string) *Token {
 // readable by its owner alone, and replaced in one step: a reader sees all of it as it was before, or as it is after.
 // An existing file keeps its owner.
 func ChangeTokens(file string, change func([]Token) ([]Token, error)) error {
-	dir, err := os.Open(filepath.Dir(file)) //nolint:gosec // the operator names it
+	dir, err := os.Open(filepath.Dir(file))
 	if err != nil {
 		return fmt.Errorf("change the tokens: %w", err)
 	}
