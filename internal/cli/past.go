@@ -30,8 +30,9 @@ type pastOptions struct {
 }
 
 func (o *pastOptions) addFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.at, "at", "", "the newest of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d; "+
-		"with NAME or latest, its newest revision that is proven to be of that time or before")
+	fs.StringVar(&o.at, "at", "",
+		"the newest of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d; "+
+			"with NAME or latest, its newest revision that is proven to be of that time or before")
 	fs.Int64Var(&o.revision, "revision", 0, "take the snapshot back to this `revision`; alone, take one that holds it")
 	fs.BoolVar(&o.estimate, "estimate", false,
 		"with --at: the revision between two snapshots that the cluster may have had then, which may be of a later time")
@@ -89,8 +90,10 @@ func (o *pastOptions) table(w io.Writer, res restore.Result) {
 		fmt.Fprintf(w, "revision   %d, the newest: it is restored as it is\n", p.Revision)
 		return
 	}
-	fmt.Fprintf(w, "revision   %d, %s keys; %s newer records are left out\n", p.Revision, output.Number(p.TotalKeys), output.Number(p.Newer))
-	fmt.Fprintf(w, "leases     %s of that revision, each with its whole time to live; %s without keys at that revision are left out\n",
+	fmt.Fprintf(w, "revision   %d, %s keys; %s newer records are left out\n",
+		p.Revision, output.Number(p.TotalKeys), output.Number(p.Newer))
+	fmt.Fprintf(w, "leases     %s of that revision, each with its whole time to live; "+
+		"%s without keys at that revision are left out\n",
 		output.Number(int64(len(p.Leases)-len(p.Ended))), output.Number(p.Dropped))
 	o.endedTable(w, p)
 	fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot: etcd keeps no history of them")
@@ -109,13 +112,15 @@ func (o *pastOptions) endedTable(w io.Writer, p *restore.Past) {
 	}
 	const line = "           %s more ended after it, so that their time to live is lost: %s\n"
 	if shown > 0 {
-		fmt.Fprintf(w, line, output.Number(shown), "ESTIMATED, as that of the lease that the same key was given later")
+		fmt.Fprintf(w, line, output.Number(shown), "ESTIMATED, that of the lease that the same key was given later")
 	}
 	switch {
 	case assumed > 0 && o.ended > 0:
-		fmt.Fprintf(w, line, output.Number(assumed), fmt.Sprintf("ESTIMATED, %s (--ended-lease-ttl), for %s keys", output.Took(o.ended), output.Number(keys)))
+		fmt.Fprintf(w, line, output.Number(assumed),
+			fmt.Sprintf("ESTIMATED, %s (--ended-lease-ttl), for %s keys", output.Took(o.ended), output.Number(keys)))
 	case assumed > 0:
-		fmt.Fprintf(w, line, output.Number(assumed), fmt.Sprintf("NOT made, so that %s keys stay until they are deleted", output.Number(keys)))
+		fmt.Fprintf(w, line, output.Number(assumed),
+			fmt.Sprintf("NOT made, so that %s keys stay until they are deleted", output.Number(keys)))
 	}
 }
 
@@ -130,10 +135,11 @@ func bracketTable(w io.Writer, b *restore.Bracket, res restore.Result) {
 		moment(b.Before, "an unknown one"), moment(b.After, "one that no later snapshot shows"))
 	switch {
 	case b.Estimated:
-		fmt.Fprintf(w, "           %d is an ESTIMATE, as if changes came evenly: etcd keeps no times, and it may be later\n", res.Past.Revision)
+		fmt.Fprintf(w, "           %d is an ESTIMATE, as if changes came evenly: etcd keeps no times, and it may be later\n",
+			res.Past.Revision)
 	case b.Why != "":
 		fmt.Fprintf(w, "           no estimate was made: %s\n", b.Why)
 	case b.After != nil && b.After.Revision > b.Before.Revision:
-		fmt.Fprintln(w, "           the first is taken: nothing in it is of a later time; --estimate takes one between them if it is held")
+		fmt.Fprintln(w, "           nothing of a later time is restored; --estimate takes a revision between the two")
 	}
 }

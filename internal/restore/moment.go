@@ -71,8 +71,9 @@ func (l *lookback) takeAtTime(ctx context.Context, c candidate) error {
 
 // unproven is the error that nothing is known of the revision at the time.
 func (b *Bracket) unproven(why string) error {
-	return snapshot.ReasonSnapshotNotFound.New("--at: the revision at %s is not known: %s", b.Time.UTC().Format(time.RFC3339), why).
-		Advise("nothing was restored; --dry-run with --revision 1 shows the revisions that a snapshot holds, --revision takes one of them")
+	at := b.Time.UTC().Format(time.RFC3339)
+	return snapshot.ReasonSnapshotNotFound.New("--at: the revision at %s is not known: %s", at, why).
+		Advise("nothing was restored; --dry-run without a time shows which revisions a snapshot holds, --revision takes one")
 }
 
 // estimated takes the next snapshot after the time at an estimated revision. When it does not hold that, the newest one of

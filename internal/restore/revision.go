@@ -64,7 +64,8 @@ func oneHistory(all, some []*held) error {
 		case first == nil:
 			first = h
 		case broken:
-			return snapshot.Invalid("--revision", "it is in more than one history of the cluster, because etcd was restored: in %s of %s and %s of %s",
+			return snapshot.Invalid("--revision",
+				"it is in more than one history of the cluster, because etcd was restored: in %s of %s and %s of %s",
 				first.name, first.time.UTC().Format(time.RFC3339), h.name, h.time.UTC().Format(time.RFC3339)).
 				Advise("nothing was restored; give the NAME of the right one, too")
 		}

@@ -92,7 +92,9 @@ func (p *pastScan) gather() {
 		p.TotalKeys = p.keys.live()
 	}
 	all := p.lent.leases()
-	slices.SortFunc(all, func(a, b lease) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.later, b.later)) })
+	slices.SortFunc(all, func(a, b lease) int {
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.later, b.later))
+	})
 	for i, l := range all {
 		if i == 0 || all[i-1].id != l.id {
 			p.named = append(p.named, Ended{ID: l.id})
@@ -107,7 +109,8 @@ func (p *pastScan) gather() {
 	slices.SortFunc(p.later, func(a, b later) int { return cmp.Compare(a.id, b.id) })
 }
 
-// lease reads a lease of the database, whose id has eight bytes. They are in ascending order, and all records were read before them.
+// lease reads a lease of the database, whose id has eight bytes. They are in ascending order, and all records were read
+// before them.
 func (p *pastScan) lease(k, v []byte) error {
 	id := binary.BigEndian.Uint64(k)
 	var l leasepb.Lease

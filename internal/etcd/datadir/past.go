@@ -43,7 +43,11 @@ func (p *Past) apply(db *bolt.DB) error {
 	db.NoSync, db.NoFreelistSync = true, true // the list of free pages would be written in each transaction
 	defer func() { db.NoSync, db.NoFreelistSync = false, false }()
 	for done := false; !done; {
-		if err := db.Update(func(tx *bolt.Tx) (err error) { done, err = p.removeNewer(tx.Bucket([]byte("key"))); return err }); err != nil {
+		err := db.Update(func(tx *bolt.Tx) (err error) {
+			done, err = p.removeNewer(tx.Bucket([]byte("key")))
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("remove the records above revision %d: %w", p.Revision, err)
 		}
 	}
@@ -81,7 +85,11 @@ func (p *Past) removeNewer(b *bolt.Bucket) (done bool, err error) {
 func (p *Past) changeLeases(db *bolt.DB) error {
 	var next []byte // where the next transaction begins
 	for begin := true; begin || next != nil; begin = false {
-		if err := db.Update(func(tx *bolt.Tx) (err error) { next, err = p.changeSome(tx.Bucket([]byte("lease")), next); return err }); err != nil {
+		err := db.Update(func(tx *bolt.Tx) (err error) {
+			next, err = p.changeSome(tx.Bucket([]byte("lease")), next)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,78 @@
+package cli_test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
+	"github.com/snapshotd/snapshotd/internal/testenv"
+)
+
+// The plan says what is restored, what is estimated and what is not given; its command for a member restores the same.
+func TestRestoreOfARevisionByItsPlan(t *testing.T) {
+	h := testenv.NewHistory(t, 4)
+	h.Change(t, 150)
+	dir, parent := t.TempDir(), t.TempDir()
+	db := filepath.Join(parent, "db")
+	h.Save(t, db)
+	data, err := os.ReadFile(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(data)
+	if err := os.Mkdir(filepath.Join(dir, "default"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "default", "backup.db"), append(data, sum[:]...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(parent, "data")
+	revision := h.Revision() - 60
+	args := []string{"restore", "latest", "--from", "file://" + dir, "--data-dir", target, "--revision", fmt.Sprint(revision), "--ended-lease-ttl", "2000s"}
+	plan := run(t.Context(), nil, append(args, "--dry-run")...)
+	for _, want := range []string{
+		fmt.Sprintf("range      it can be taken back to any revision from 1 to %d\n", h.Revision()),
+		fmt.Sprintf("revision   %d, ", revision), "leases     ", "ESTIMATED", "not given  users, roles and alarms",
+		fmt.Sprintf("snapshotd restore backup --revision %d --ended-lease-ttl 33m20s --from ", revision),
+	} {
+		if plan.code != 0 || !strings.Contains(plan.stdout, want) {
+			t.Errorf("exit code %d, no %q in\n%s%s", plan.code, want, plan.stdout, plan.stderr)
+		}
+	}
+	if left, err := os.ReadDir(parent); err != nil || len(left) != 1 {
+		t.Errorf("the plan has left %v, %v", left, err)
+	}
+	if r := run(t.Context(), nil, append(args, "-o", "json")...); r.code != 0 || !strings.Contains(r.stderr, "ESTIMATED") || !strings.HasPrefix(r.stdout, "{") {
+		t.Fatalf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	e := testenv.StartEtcd(t, func(c *member.Config) { c.Dir = target })
+	got, want := e.At(t, revision), h.At(t, revision)
+	if e.Revision() != revision || got.Hash != want.Hash || len(got.Keys) != len(want.Keys) {
+		t.Errorf("it begins with %d and has %+v and %d keys, want %d, %+v and %d",
+			e.Revision(), got.Hash, len(got.Keys), revision, want.Hash, len(want.Keys))
+	}
+	for _, tc := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"backup --revision 0", 2, "the first one is 1"},
+		{"backup --revision -1", 2, "the first one is 1"},
+		{"--revision 5 --at 1h", 2, "leave out one"},
+		{"backup --estimate", 2, "it goes with --at"},
+		{"backup --revision 5 --ended-lease-ttl 1ms", 2, "--ended-lease-ttl"},
+		{"", 2, "--revision N"},
+		{"--revision 99999", 6, "revision 99999 cannot be restored"},
+		{"backup --revision 99999", 6, fmt.Sprintf("backup holds the revisions 1 to %d", h.Revision())},
+		{"backup --at 2001-01-01", 6, "the revision at 2001-01-01T00:00:00Z is not known"},
+	} {
+		r := run(t.Context(), nil, append([]string{"restore", "--from", "file://" + dir, "--data-dir", target + "2"}, strings.Fields(tc.args)...)...)
+		if r.code != tc.code || !strings.Contains(r.stderr, tc.want) {
+			t.Errorf("%s: exit code %d: %s", tc.args, r.code, r.stderr)
+		}
+	}
+}
