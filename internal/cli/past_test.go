@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
@@ -15,7 +18,20 @@ import (
 // The plan says what is restored, what is estimated and what is not given; its command for a member restores the same.
 func TestRestoreOfARevisionByItsPlan(t *testing.T) {
 	h := testenv.NewHistory(t, 4)
-	h.Change(t, 150)
+	h.Change(t, 100)
+	c := h.Client(t)
+	lease, err := c.Grant(t.Context(), 100)
+	if err == nil {
+		_, err = c.Put(t.Context(), "held", "", clientv3.WithLease(lease.ID))
+	}
+	revision := h.Revision()
+	if err == nil {
+		_, err = c.Revoke(t.Context(), lease.ID) // so that its time to live is lost
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Change(t, 50)
 	dir, parent := t.TempDir(), t.TempDir()
 	db := filepath.Join(parent, "db")
 	h.Save(t, db)
@@ -27,11 +43,14 @@ func TestRestoreOfARevisionByItsPlan(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "default"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "default", "backup.db"), append(data, sum[:]...), 0o600); err != nil {
+	file, before := filepath.Join(dir, "default", "backup.db"), time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+	if err := os.WriteFile(file, append(data, sum[:]...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(file, before, before); err != nil {
 		t.Fatal(err)
 	}
 	target := filepath.Join(parent, "data")
-	revision := h.Revision() - 60
 	args := []string{"restore", "latest", "--from", "file://" + dir, "--data-dir", target, "--revision", fmt.Sprint(revision), "--ended-lease-ttl", "2000s"}
 	plan := run(t.Context(), nil, append(args, "--dry-run")...)
 	for _, want := range []string{
@@ -51,6 +70,9 @@ func TestRestoreOfARevisionByItsPlan(t *testing.T) {
 	}
 	e := testenv.StartEtcd(t, func(c *member.Config) { c.Dir = target })
 	got, want := e.At(t, revision), h.At(t, revision)
+	if ttls, _ := e.Leases(t); ttls[int64(lease.ID)] != 2000 {
+		t.Errorf("the lease that ended has %d seconds to live", ttls[int64(lease.ID)])
+	}
 	if e.Revision() != revision || got.Hash != want.Hash || len(got.Keys) != len(want.Keys) {
 		t.Errorf("it begins with %d and has %+v and %d keys, want %d, %+v and %d",
 			e.Revision(), got.Hash, len(got.Keys), revision, want.Hash, len(want.Keys))

@@ -72,7 +72,7 @@ func (l *lookback) takeAtTime(ctx context.Context, c candidate) error {
 // unproven is the error that nothing is known of the revision at the time.
 func (b *Bracket) unproven(why string) error {
 	at := b.Time.UTC().Format(time.RFC3339)
-	return snapshot.ReasonSnapshotNotFound.New("--at: the revision at %s is not known: %s", at, why).
+	return snapshot.ReasonRevisionNotFound.New("--at: the revision at %s is not known: %s", at, why).
 		Advise("nothing was restored; --dry-run without a time shows which revisions a snapshot holds, --revision takes one")
 }
 

@@ -173,6 +173,6 @@ func (l *lookback) notHeld(ctx context.Context, cause *notHeldError) error {
 	if unknown != nil {
 		near += "; " + unknown.name + " has no manifest that names its revisions: they are read when its name is given"
 	}
-	return snapshot.ReasonSnapshotNotFound.New("revision %d cannot be restored", cause.revision).
+	return snapshot.ReasonRevisionNotFound.New("revision %d cannot be restored", cause.revision).
 		Because(cause).Advise("%s", near)
 }

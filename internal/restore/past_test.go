@@ -263,7 +263,7 @@ func TestRevisionAloneFindsASnapshotThatHoldsIt(t *testing.T) {
 				}
 			}
 			_, err := restore.Plan(t.Context(), options(t, restore.Choice{Revision: c + 1}, m))
-			if snapshot.ReasonOf(err) != snapshot.ReasonSnapshotNotFound {
+			if snapshot.ReasonOf(err) != snapshot.ReasonRevisionNotFound {
 				t.Errorf("revision %d: %v", c+1, err)
 			}
 		})
@@ -293,7 +293,7 @@ func TestRevisionThatCannotBeRestoredNamesTheNearestOnes(t *testing.T) {
 	} {
 		o := options(t, tc.choice, b)
 		_, err := restore.Run(t.Context(), o)
-		if snapshot.ReasonOf(err) != snapshot.ReasonSnapshotNotFound {
+		if snapshot.ReasonOf(err) != snapshot.ReasonRevisionNotFound {
 			t.Fatalf("%+v: %v", tc.choice, err)
 		}
 		for _, want := range tc.want {
@@ -467,7 +467,7 @@ func TestPastRevisionIsBumpedAsAnyOther(t *testing.T) {
 	// Between the last revision and the bumped one there is nothing to go back to.
 	bumped := memory.New("two", snapshot.BackendLocal)
 	name := save(t, e).put(t, bumped, form{old: true}, time.Hour)
-	if _, err := restore.Plan(t.Context(), options(t, restore.Choice{Name: name, Revision: revision + 5}, bumped)); snapshot.ReasonOf(err) != snapshot.ReasonSnapshotNotFound {
+	if _, err := restore.Plan(t.Context(), options(t, restore.Choice{Name: name, Revision: revision + 5}, bumped)); snapshot.ReasonOf(err) != snapshot.ReasonRevisionNotFound {
 		t.Errorf("a revision that was bumped over: %v", err)
 	}
 }

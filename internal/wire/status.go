@@ -43,6 +43,7 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonBackendNotFound:     codes.FailedPrecondition,
 	snapshot.ReasonBackendWrongStore:   codes.FailedPrecondition,
 	snapshot.ReasonBackendOnOtherNode:  codes.FailedPrecondition,
+	snapshot.ReasonRevisionNotFound:    codes.NotFound,
 	snapshot.ReasonObjectNotFound:      codes.FailedPrecondition, // NotFound is for names in a request
 	snapshot.ReasonObjectExists:        codes.AlreadyExists,
 	snapshot.ReasonPinned:              codes.FailedPrecondition,
