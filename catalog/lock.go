@@ -33,6 +33,19 @@ func (c *Catalog) LockOwner(ctx context.Context) (owner string, err error) {
 	return owner, err
 }
 
+// Leader returns the name of the replica that leads; empty when none does.
+func (c *Catalog) Leader(ctx context.Context) (name string, err error) {
+	err = c.do(ctx, "leader", "read who leads", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		name = ""
+		kv, err := c.get(ctx, client, c.keys.leader())
+		if err == nil && kv != nil {
+			name = c.inspectHolder(ctx, client, kv).name
+		}
+		return err
+	})
+	return name, err
+}
+
 // acquire puts value under a key that is free, or that holds no replica's lock, on a lease of its own. When a replica
 // holds it, the error wraps ErrLocked, and held is the revision at which that was seen.
 func (c *Catalog) acquire(ctx context.Context, op, what, key, value string) (l *lease, held int64, err error) {

@@ -17,8 +17,13 @@ type Term struct {
 }
 
 // LastDue returns the time for which the last run of a schedule that has ended was due; zero when none has.
-func (t *Term) LastDue(ctx context.Context, schedule string) (due time.Time, err error) {
-	c, key := t.catalog, t.catalog.keys.schedule(schedule)
+func (t *Term) LastDue(ctx context.Context, schedule string) (time.Time, error) {
+	return t.catalog.LastDue(ctx, schedule)
+}
+
+// LastDue returns the same to replicas that do not lead.
+func (c *Catalog) LastDue(ctx context.Context, schedule string) (due time.Time, err error) {
+	key := c.keys.schedule(schedule)
 	what := fmt.Sprintf("read when the schedule %q ran last", schedule)
 	err = c.do(ctx, "last due", what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
 		kv, err := c.get(ctx, client, key)

@@ -37,11 +37,13 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	ctx, trace := span.Run(ctx, "snapshot reconcile", span.Cluster.String(c.cfg.Name),
 		attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
 	defer func() {
-		failed := err
+		failed, byBackend := err, map[string]error{}
 		for _, r := range reports {
-			failed = errors.Join(failed, r.Err)
+			failed, byBackend[r.Backend] = errors.Join(failed, r.Err), errors.Join(err, r.Err)
 		}
-		c.observe(ctx, snapshot.Event{Type: snapshot.EventReconciled, Duration: c.cfg.Now().Sub(begin), Err: failed})
+		c.observe(ctx, snapshot.Event{
+			Type: snapshot.EventReconciled, Duration: c.cfg.Now().Sub(begin), Err: failed, Backends: byBackend,
+		})
 		trace.End(failed)
 	}()
 	var views []*view

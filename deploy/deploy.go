@@ -19,36 +19,66 @@ var dashboard []byte
 
 // Query is an expression of PromQL.
 type Query struct {
-	Where string // the alert or the panel
+	Where string // the rule, the panel or the annotation
 	Expr  string
 }
 
-// Alerts returns the expressions of the alerts.
-func Alerts() ([]Query, error) {
+//go:embed prometheus/rules_test.yaml
+var rulesTest []byte
+
+// Rules returns the expressions of the alerts, and those of the recording rules.
+func Rules() (alerts, records []Query, err error) {
 	var file struct {
 		Groups []struct {
-			Rules []struct{ Alert, Expr string }
+			Rules []struct{ Alert, Record, Expr string }
 		}
 	}
 	if err := yaml.Unmarshal(rules, &file); err != nil {
-		return nil, fmt.Errorf("read the rules: %w", err)
+		return nil, nil, fmt.Errorf("read the rules: %w", err)
 	}
-	var queries []Query
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
-			queries = append(queries, Query{r.Alert, r.Expr})
+			if r.Record != "" {
+				records = append(records, Query{r.Record, r.Expr})
+				continue
+			}
+			alerts = append(alerts, Query{r.Alert, r.Expr})
 		}
 	}
-	return queries, nil
+	return alerts, records, nil
 }
 
-// Panels returns the expressions of the dashboard, with Grafana's variables in them.
+// SeenFiring returns the samples that the tests of the rules expect: series of ALERTS, and of the recording rules.
+func SeenFiring() ([]string, error) {
+	var file struct {
+		Tests []struct {
+			Queries []struct {
+				Samples []struct{ Labels string } `yaml:"exp_samples"`
+			} `yaml:"promql_expr_test"`
+		}
+	}
+	if err := yaml.Unmarshal(rulesTest, &file); err != nil {
+		return nil, fmt.Errorf("read the tests of the rules: %w", err)
+	}
+	var samples []string
+	for _, t := range file.Tests {
+		for _, q := range t.Queries {
+			for _, s := range q.Samples {
+				samples = append(samples, s.Labels)
+			}
+		}
+	}
+	return samples, nil
+}
+
+// Panels returns the expressions of the dashboard's panels and annotations, with Grafana's variables in them.
 func Panels() ([]Query, error) {
 	var file struct {
 		Panels []struct {
 			Title   string
 			Targets []struct{ Expr, LegendFormat string }
 		}
+		Annotations struct{ List []struct{ Name, Expr string } }
 	}
 	if err := json.Unmarshal(dashboard, &file); err != nil {
 		return nil, fmt.Errorf("read the dashboard: %w", err)
@@ -58,6 +88,9 @@ func Panels() ([]Query, error) {
 		for _, t := range p.Targets {
 			queries = append(queries, Query{strings.TrimSpace(p.Title + ": " + t.LegendFormat), t.Expr})
 		}
+	}
+	for _, a := range file.Annotations.List {
+		queries = append(queries, Query{a.Name, a.Expr})
 	}
 	return queries, nil
 }

@@ -130,7 +130,7 @@ func firingAlerts(t *testing.T, p *testenv.Prometheus) map[string]bool {
 }
 
 // selector is a metric with conditions on its labels.
-var selector = regexp.MustCompile(`(?:etcd_snapshot|snapshotd)_[a-z0-9_]+(?:{[^}]*})?`)
+var selector = regexp.MustCompile(`(?:[a-z_]+:)?(?:etcd_snapshot|snapshotd)_[a-z0-9_:]+(?:{[^}]*})?`)
 
 // empty returns the queries of the dashboard, and the selectors of the alerts, that Prometheus has no number for.
 func empty(t *testing.T, p *testenv.Prometheus, prefix string) []string {
@@ -139,7 +139,7 @@ func empty(t *testing.T, p *testenv.Prometheus, prefix string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	alerts, err := deploy.Alerts()
+	alerts, records, err := deploy.Rules()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func empty(t *testing.T, p *testenv.Prometheus, prefix string) []string {
 	for _, q := range panels {
 		queries = append(queries, q.Variables(prefix, "1m"))
 	}
-	for _, q := range alerts {
+	for _, q := range slices.Concat(alerts, records) {
 		for _, expr := range selector.FindAllString(q.Expr, -1) {
 			if strings.HasPrefix(expr, "etcd_") {
 				expr = prefix + expr

@@ -134,13 +134,7 @@ type call struct {
 }
 
 // name returns the name of an RPC of ours, or "".
-func (c *call) name() string {
-	name, found := strings.CutPrefix(c.method, ours)
-	if !found {
-		return ""
-	}
-	return name
-}
+func (c *call) name() string { return nameOf(c.method) }
 
 // operation returns the name of the call's operation in the rule book.
 func (c *call) operation() string {

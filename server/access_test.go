@@ -237,13 +237,24 @@ type attempt struct {
 	ours bool      // it asks the domain when it is allowed
 }
 
+// methods are the RPCs of both services.
+func methods() (all []protoreflect.MethodDescriptor) {
+	for _, of := range []protoreflect.MethodDescriptors{
+		snapshotdv1.File_snapshotd_v1_snapshot_service_proto.Services().ByName("SnapshotService").Methods(),
+		snapshotdv1.File_snapshotd_v1_cluster_service_proto.Services().ByName("ClusterService").Methods(),
+	} {
+		for i := range of.Len() {
+			all = append(all, of.Get(i))
+		}
+	}
+	return all
+}
+
 // rpcAttempts are all RPCs, about each cluster, as the service describes itself.
 func rpcAttempts(t *testing.T) []attempt {
 	t.Helper()
 	var all []attempt
-	methods := snapshotdv1.File_snapshotd_v1_snapshot_service_proto.Services().ByName("SnapshotService").Methods()
-	for i := range methods.Len() {
-		m := methods.Get(i)
+	for _, m := range methods() {
 		for _, about := range []string{"prod", hiddenName, ""} {
 			for _, pinned := range []bool{true, false} {
 				if m.Name() != "Update" && !pinned {
@@ -352,11 +363,10 @@ func httpAttempts() []attempt {
 			}
 		}
 	}
-	methods := snapshotdv1.File_snapshotd_v1_snapshot_service_proto.Services().ByName("SnapshotService").Methods()
-	for i := range methods.Len() {
-		rule, _ := proto.GetExtension(methods.Get(i).Options(), annotations.E_Http).(*annotations.HttpRule)
+	for _, m := range methods() {
+		rule, _ := proto.GetExtension(m.Options(), annotations.E_Http).(*annotations.HttpRule)
 		for _, r := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
-			add(r, methods.Get(i).Name() != "WhoAmI")
+			add(r, m.Name() != "WhoAmI")
 		}
 	}
 	for _, path := range []string{

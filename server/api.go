@@ -44,6 +44,9 @@ func (s *Server) newAPI(ctx context.Context) (*api, error) {
 		runtime.WithDisableChunkedEncoding(), // the HTTP server adds it where the protocol has it
 	)
 	err := snapshotdv1.RegisterSnapshotServiceHandlerClient(ctx, mux, snapshotdv1.NewSnapshotServiceClient(s.conn))
+	if err == nil {
+		err = snapshotdv1.RegisterClusterServiceHandlerClient(ctx, mux, snapshotdv1.NewClusterServiceClient(s.conn))
+	}
 	return &api{mux: mux, guard: g, stall: s.cfg.StallTimeout, enter: s.enter}, err
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/console"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -186,9 +187,9 @@ func TestTheOverviewHasEveryCluster(t *testing.T) {
 	if o.Version != "1.2.3" || o.GRPC != r.GRPCAddr() || o.Time.IsZero() || o.TLS || len(o.Clusters) != 4 {
 		t.Fatalf("the overview is %+v", o)
 	}
-	for i, want := range []console.Cluster{
-		{Name: "prod", Verdict: console.Safe}, {Name: "lost", Verdict: console.Unknown},
-		{Name: "new", Verdict: console.Danger}, {Name: "broken", Verdict: console.Unknown},
+	for i, want := range []status.Cluster{
+		{Name: "prod", Verdict: status.Safe}, {Name: "lost", Verdict: status.Unknown},
+		{Name: "new", Verdict: status.NotSafe}, {Name: "broken", Verdict: status.Unknown},
 	} {
 		if got := o.Clusters[i]; got.Name != want.Name || got.Verdict != want.Verdict || len(got.Backends) != 1 {
 			t.Errorf("cluster %d is %+v, want %s to be %s", i, got, want.Name, want.Verdict)

@@ -28,8 +28,9 @@ const (
 )
 
 func (s *Server) newGRPC(certs *certificates) *grpc.Server {
-	// A watch is no run, and lasts as long as its client.
-	traced := filters.None(filters.HealthCheck(), filters.ServicePrefix("grpc.reflection."), filters.MethodName("Watch"))
+	// A watch is no run, and lasts as long as its client; the state of the clusters is asked for every few seconds.
+	traced := filters.None(filters.HealthCheck(), filters.ServicePrefix("grpc.reflection."), filters.MethodName("Watch"),
+		filters.ServiceName(snapshotdv1.ClusterService_ServiceDesc.ServiceName))
 	opts := []grpc.ServerOption{
 		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(traced))),
 		grpc.UnaryInterceptor(s.interceptCall),
@@ -49,6 +50,7 @@ func (s *Server) newGRPC(certs *certificates) *grpc.Server {
 	g := grpc.NewServer(opts...)
 	api := &service{clusters: s.cfg.Clusters, events: s.cfg.Events, stall: s.cfg.StallTimeout}
 	snapshotdv1.RegisterSnapshotServiceServer(g, api)
+	snapshotdv1.RegisterClusterServiceServer(g, &clusterService{server: s, api: api})
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
 	return g

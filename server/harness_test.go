@@ -30,6 +30,7 @@ const waitTimeout = 20 * time.Second
 type fakeCluster struct {
 	name      string
 	backends  []string
+	facts     server.Facts
 	save      func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error)
 	reconcile func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error)
 	get       func(context.Context, string) (*snapshot.Record, error)
@@ -101,7 +102,7 @@ func failing(err error) *fakeCluster {
 func served(clusters ...*fakeCluster) []server.Cluster {
 	all := make([]server.Cluster, len(clusters))
 	for i, c := range clusters {
-		all[i] = server.Cluster{View: c, Operations: c}
+		all[i] = server.Cluster{View: c, Operations: c, Facts: c.facts}
 	}
 	return all
 }

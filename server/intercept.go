@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,21 @@ import (
 // stopRetry is when a call that a shutdown ended can be tried again.
 const stopRetry = 5 * time.Second
 
-// ours is the prefix of the methods whose errors and log are the domain's; health and reflection have their own.
-var ours = "/" + snapshotdv1.SnapshotService_ServiceDesc.ServiceName + "/"
+// The prefixes of the methods whose errors and log are the domain's; health and reflection have their own.
+var (
+	ours         = "/" + snapshotdv1.SnapshotService_ServiceDesc.ServiceName + "/"
+	oursClusters = "/" + snapshotdv1.ClusterService_ServiceDesc.ServiceName + "/"
+)
+
+// nameOf returns the name of an RPC of ours, or "".
+func nameOf(method string) string {
+	for _, prefix := range []string{ours, oursClusters} {
+		if name, found := strings.CutPrefix(method, prefix); found {
+			return name
+		}
+	}
+	return ""
+}
 
 // failure is an error with the facts that only the handler knows.
 type failure struct {
@@ -100,7 +114,7 @@ func (s *Server) guard(ctx context.Context, method string, handle func(context.C
 			s.log.ErrorContext(ctx, "call panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
 			err = snapshot.ReasonInternal.New("the call ended in a defect of the service").
 				Advise("its log has the details; please report it")
-			if !strings.HasPrefix(method, ours) {
+			if nameOf(method) == "" {
 				err = status.Error(codes.Internal, err.Error())
 			}
 		}
@@ -140,7 +154,7 @@ func cancelled(err error) bool {
 // logCall writes the one line that every call of the API gets in the log.
 func (s *Server) logCall(ctx context.Context, method string, st *status.Status, d time.Duration, err error) {
 	attrs := []slog.Attr{
-		slog.String("method", strings.TrimPrefix(method, ours)),
+		slog.String("method", cmp.Or(nameOf(method), method)),
 		slog.String("code", st.Code().String()),
 		slog.Duration("duration", d),
 	}

@@ -38,6 +38,7 @@ const cleanupTimeout = 20 * time.Second
 type Cluster struct {
 	View
 	Operations
+	Facts Facts // optional; without them the verdict is of the snapshots alone
 }
 
 // View answers questions about a cluster.
@@ -108,6 +109,7 @@ type Server struct {
 	auth         *auth.Authority
 	callers      callers // of the requests over HTTP
 	trail        *trail  // nil when there is none
+	counts       counts
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once

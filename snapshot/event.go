@@ -17,7 +17,7 @@ const (
 	EventDeleted                            // Backend does not hold the snapshot any more: it was deleted or pruned
 	EventSaveRejected                       // a save was refused because another one runs
 	EventWritten                            // a write of data and manifest to a backend has ended: Kind, Duration, Err
-	EventReconciled                         // a reconcile has ended: Duration; Err is nil only when no backend failed
+	EventReconciled                         // a reconcile has ended: Duration, Backends; Err is nil only when no backend failed
 	EventListed                             // a listing of a backend has ended: Kind, Duration spent in the backend, Err
 	EventCounted                            // the catalog's records by state, after a reconcile: States
 	EventSwept                              // leftovers were removed from Backend: Count
@@ -47,6 +47,7 @@ type Event struct {
 	Count        int64
 	States       map[State]int64
 	Queued       map[string]RepairQueue // by backend; a backend without any is left out
+	Backends     map[string]error       // by backend that was chosen: why it failed; nil when it did not
 	Verification *Verification
 	Revision     int64
 	ProvenTime   time.Time

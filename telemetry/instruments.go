@@ -60,6 +60,8 @@ type ownMetrics struct {
 	snapshots    metric.Int64Gauge
 	leader       metric.Int64Gauge
 	buildInfo    metric.Int64Gauge
+	saves        metric.Int64Counter
+	reconciles   metric.Int64Counter
 	rejected     metric.Int64Counter
 	refused      metric.Int64Counter
 	unaudited    metric.Int64Counter
@@ -68,6 +70,7 @@ type ownMetrics struct {
 	repairs      metric.Int64Counter
 	runs         metric.Int64Counter
 	lastRun      metric.Float64Gauge
+	nextRun      metric.Float64Gauge
 	verified     metric.Int64Counter
 	proven       metric.Float64Gauge
 	provenAt     metric.Int64Gauge
@@ -83,7 +86,14 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 		verified: r.counter("snapshotd.verifications", "Verifications of snapshots that came to a verdict."),
 		lastRun: r.timestamp("snapshotd.schedule.last_run.timestamp",
 			"When the last run of a schedule was due that has stored a snapshot, "+
-				"in seconds since 1970; on the replica that ran it."),
+				"in seconds since 1970; on the replica that ran it, 0 on the others."),
+		nextRun: r.timestamp("snapshotd.schedule.next_run.timestamp",
+			"When the run of a schedule that has not ended yet is due, or was, "+
+				"in seconds since 1970; on the leader, 0 on the others."),
+		saves: r.counter("snapshotd.saves",
+			"Saves that have ended, for each backend that was chosen: success when it holds the snapshot, else error."),
+		reconciles: r.counter("snapshotd.reconciles",
+			"Reconciles that have ended, for each backend: error when it, or the catalog, could not be read or changed."),
 		lastTime: r.timestamp("snapshotd.last_success.timestamp",
 			"When the last snapshot that reached every chosen backend was begun, "+
 				"as far as this replica knows; in seconds since 1970."),
@@ -149,6 +159,17 @@ func scheduleOf(cluster, schedule string) metric.MeasurementOption {
 
 func backendOf(cluster, backend string) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("backend", backend))
+}
+
+// The results of what is counted for each backend.
+const (
+	resultSuccess = "success"
+	resultError   = "error"
+)
+
+func resultOf(cluster, backend, result string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("backend", backend),
+		attribute.String("result", result))
 }
 
 func repairOf(cluster, backend string, err error) metric.MeasurementOption {

@@ -49,7 +49,7 @@ func (o *observer) Observe(ctx context.Context, ev snapshot.Event) {
 	case snapshot.EventWritten:
 		record(ctx, o.six.saveLocal, o.six.saveS3, ev)
 	case snapshot.EventReconciled:
-		o.six.reconcile.Record(ctx, ev.Duration.Seconds(), statusOf(ev.Err))
+		o.reconciled(ctx, ev)
 	case snapshot.EventListed:
 		record(ctx, o.six.reconcileLocal, o.six.reconcileS3, ev)
 	case snapshot.EventCounted:
@@ -73,6 +73,27 @@ func (o *observer) finished(ctx context.Context, ev snapshot.Event) {
 	o.six.save.Record(ctx, ev.Duration.Seconds(), statusOf(ev.Err))
 	if ev.Err == nil {
 		o.lastSuccess(ctx, ev.Snapshot)
+	}
+	if ev.Snapshot == nil {
+		return
+	}
+	for _, l := range ev.Snapshot.Locations() {
+		result := resultError
+		if l.State == snapshot.StateReady {
+			result = resultSuccess
+		}
+		o.own.saves.Add(ctx, 1, resultOf(ev.Cluster, l.Backend, result))
+	}
+}
+
+func (o *observer) reconciled(ctx context.Context, ev snapshot.Event) {
+	o.six.reconcile.Record(ctx, ev.Duration.Seconds(), statusOf(ev.Err))
+	for backend, err := range ev.Backends {
+		result := resultSuccess
+		if err != nil {
+			result = resultError
+		}
+		o.own.reconciles.Add(ctx, 1, resultOf(ev.Cluster, backend, result))
 	}
 }
 
@@ -150,6 +171,10 @@ func (o *observer) addCluster(ctx context.Context, cluster string, backends []st
 		}
 	}
 	for _, b := range backends {
+		for _, result := range []string{resultSuccess, resultError} {
+			o.own.saves.Add(ctx, 0, resultOf(cluster, b, result))
+			o.own.reconciles.Add(ctx, 0, resultOf(cluster, b, result))
+		}
 		o.own.swept.Add(ctx, 0, backendOf(cluster, b))
 		o.own.deleted.Add(ctx, 0, backendOf(cluster, b))
 		o.own.repairs.Add(ctx, 0, repairOf(cluster, b, nil))

@@ -94,11 +94,13 @@ func (t *Telemetry) Leader(ctx context.Context, cluster string, leading bool) {
 	t.observer.leading(ctx, cluster, leading)
 }
 
-// AddSchedule makes the counters of a schedule begin at zero, for each of the results that it can have.
+// AddSchedule makes the metrics of a schedule begin at zero, the counter for each of the results that it can have.
 func (t *Telemetry) AddSchedule(ctx context.Context, cluster, schedule string, results ...string) {
 	for _, r := range results {
 		t.observer.own.runs.Add(ctx, 0, runOf(cluster, schedule, r))
 	}
+	t.observer.own.lastRun.Record(ctx, 0, scheduleOf(cluster, schedule))
+	t.Due(ctx, cluster, schedule, time.Time{})
 }
 
 // Ran records that a run of a schedule has ended, and whether it has stored a snapshot.
@@ -123,6 +125,15 @@ func (t *Telemetry) AddAccess(ctx context.Context, reasons ...string) {
 	for _, r := range reasons {
 		t.observer.own.refused.Add(ctx, 0, metric.WithAttributes(attribute.String("reason", r)))
 	}
+}
+
+// Due records when the run of a schedule that has not ended yet is due; the zero time when another replica knows.
+func (t *Telemetry) Due(ctx context.Context, cluster, schedule string, due time.Time) {
+	var seconds float64
+	if !due.IsZero() {
+		seconds = float64(due.UnixMilli()) / 1e3
+	}
+	t.observer.own.nextRun.Record(ctx, seconds, scheduleOf(cluster, schedule))
 }
 
 // AddCluster makes the counters of a cluster begin at zero, so that their first increase is seen as one.

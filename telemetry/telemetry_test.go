@@ -107,12 +107,21 @@ func golden(t *testing.T, name, got string) {
 
 var errTest = errors.New("bucket is on fire")
 
+// saved returns a snapshot on the directory, and in a state on S3.
+func saved(s snapshot.Snapshot, s3 snapshot.State) *snapshot.Snapshot {
+	return snapshot.WithStatus(s, snapshot.Status{Locations: []snapshot.Location{
+		{Backend: "local", State: snapshot.StateReady}, {Backend: "s3", State: s3},
+	}})
+}
+
 // observe reports a fixed series of events: a save whose S3 part failed, a good one, a rejected one, a reconcile.
 func observe(ctx context.Context, tel *telemetry.Telemetry) {
 	tel.AddCluster(ctx, "prod", []string{"local", "s3"})
 	tel.AddSchedule(ctx, "prod", "nightly", "success", "partial", "failed")
 	tel.Ran(ctx, "prod", "nightly", "success", time.Unix(1700000000, 0), true)
 	tel.Ran(ctx, "prod", "nightly", "failed", time.Unix(1700086400, 0), false)
+	tel.AddSchedule(ctx, "prod", "weekly", "success")
+	tel.Due(ctx, "prod", "nightly", time.Unix(1700172800, 0))
 	tel.Leader(ctx, "prod", true)
 	tel.Leader(ctx, "stage", false)
 	local, s3 := snapshot.BackendLocal, snapshot.BackendS3
@@ -121,14 +130,14 @@ func observe(ctx context.Context, tel *telemetry.Telemetry) {
 		{Type: snapshot.EventProven, Revision: 42, ProvenTime: time.Unix(1700000000, 0)},
 		{Type: snapshot.EventWritten, Kind: local, Duration: 12 * time.Millisecond},
 		{Type: snapshot.EventWritten, Kind: s3, Duration: 3 * time.Second, Err: errTest},
-		{Type: snapshot.EventFinished, Duration: 3100 * time.Millisecond, Err: errTest, Snapshot: &snapshot.Snapshot{
+		{Type: snapshot.EventFinished, Duration: 3100 * time.Millisecond, Err: errTest, Snapshot: saved(snapshot.Snapshot{
 			Cluster: "prod", CreateTime: time.Unix(1700000000, 0), Revision: 1,
-		}},
+		}, snapshot.StateFailed)},
 		{Type: snapshot.EventWritten, Kind: local, Duration: 8 * time.Millisecond},
 		{Type: snapshot.EventWritten, Kind: s3, Duration: 400 * time.Second},
-		{Type: snapshot.EventFinished, Duration: 401 * time.Second, Snapshot: &snapshot.Snapshot{
+		{Type: snapshot.EventFinished, Duration: 401 * time.Second, Snapshot: saved(snapshot.Snapshot{
 			Cluster: "prod", CreateTime: time.Unix(1800000000, 5e8), Revision: 4711, DBSize: 1 << 30, StoredSize: 100 << 20,
-		}},
+		}, snapshot.StateReady)},
 		{Type: snapshot.EventSaveRejected},
 		{Type: snapshot.EventListed, Kind: local, Duration: time.Millisecond},
 		{Type: snapshot.EventListed, Kind: s3, Duration: 250 * time.Millisecond, Err: errTest},
@@ -139,7 +148,9 @@ func observe(ctx context.Context, tel *telemetry.Telemetry) {
 		{Type: snapshot.EventRepairsQueued, Queued: map[string]snapshot.RepairQueue{
 			"s3": {Count: 2, Since: time.Unix(1700000000, 0)},
 		}},
-		{Type: snapshot.EventReconciled, Duration: 500 * time.Millisecond, Err: errTest},
+		{Type: snapshot.EventReconciled, Duration: 500 * time.Millisecond, Err: errTest, Backends: map[string]error{
+			"local": nil, "s3": errTest,
+		}},
 	} {
 		ev.Cluster, ev.Time = "prod", time.Unix(1800000000, 0)
 		tel.Observer().Observe(ctx, ev)

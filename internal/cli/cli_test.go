@@ -12,9 +12,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/snapshotd/snapshotd/internal/cli"
+	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -41,6 +44,8 @@ func run(ctx context.Context, env map[string]string, args ...string) result {
 // fake is a service whose answers the tests choose.
 type fake struct {
 	snapshotdv1.UnimplementedSnapshotServiceServer
+	snapshotdv1.UnimplementedClusterServiceServer
+	clusters  []*snapshotdv1.Cluster
 	save      func(context.Context, *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error)
 	reconcile func(context.Context, *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error)
 	list      func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error)
@@ -95,6 +100,21 @@ func (f *fake) Watch(r *snapshotdv1.WatchRequest, s grpc.ServerStreamingServer[s
 	return f.watch(r, s)
 }
 
+func (f *fake) ListClusters(
+	context.Context, *snapshotdv1.ListClustersRequest,
+) (*snapshotdv1.ListClustersResponse, error) {
+	return &snapshotdv1.ListClustersResponse{Clusters: f.clusters, Time: timestamppb.New(now)}, nil
+}
+
+func (f *fake) GetCluster(_ context.Context, r *snapshotdv1.GetClusterRequest) (*snapshotdv1.GetClusterResponse, error) {
+	for _, c := range f.clusters {
+		if c.GetName() == r.GetCluster() {
+			return &snapshotdv1.GetClusterResponse{Cluster: c, Time: timestamppb.New(now)}, nil
+		}
+	}
+	return nil, wire.Status(snapshot.ReasonClusterNotFound.New("there is no cluster %q", r.GetCluster()), "", nil).Err()
+}
+
 // serve serves f until the test ends and returns an environment in which commands reach it.
 func serve(t *testing.T, f snapshotdv1.SnapshotServiceServer, opts ...grpc.ServerOption) map[string]string {
 	t.Helper()
@@ -104,6 +124,7 @@ func serve(t *testing.T, f snapshotdv1.SnapshotServiceServer, opts ...grpc.Serve
 	}
 	srv := grpc.NewServer(opts...)
 	snapshotdv1.RegisterSnapshotServiceServer(srv, f)
+	snapshotdv1.RegisterClusterServiceServer(srv, f)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

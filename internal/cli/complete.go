@@ -122,8 +122,7 @@ func completeBackend(sys System) cobra.CompletionFunc {
 	}
 }
 
-// completeCluster offers the clusters of the service, or those at the URLs of --from. A service with several names them in its error when none is
-// given; a service with one answers.
+// completeCluster offers the clusters of the service, with their verdicts, or those at the URLs of --from.
 func completeCluster(sys System) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
@@ -133,10 +132,13 @@ func completeCluster(sys System) cobra.CompletionFunc {
 			return names, cobra.ShellCompDirectiveNoFileComp
 		}
 		askService(sys, cmd, func(c *client.Client) {
-			page, err := c.List(ctx, &snapshotdv1.ListRequest{PageSize: 1})
-			names = wire.DetailsOf(err).Choices
-			if all := page.GetSnapshots(); len(all) > 0 {
-				names = append(names, all[0].GetCluster())
+			all, err := c.ListClusters(ctx, &snapshotdv1.ListClustersRequest{})
+			if err != nil {
+				return
+			}
+			for _, one := range all.GetClusters() {
+				verdict := strings.TrimPrefix(one.GetVerdict().String(), "VERDICT_")
+				names = append(names, cobra.CompletionWithDesc(one.GetName(), verdict))
 			}
 		})
 		return names, cobra.ShellCompDirectiveNoFileComp

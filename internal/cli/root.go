@@ -33,6 +33,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 130 interrupted.`,
 		Example: `  snapshotd serve --dev                 try it: needs nothing, brings its own etcd
   snapshotd serve --config FILE         run it
+  snapshotd status                      whether the clusters can be recovered
   snapshotd save                        take a snapshot now
   snapshotd list                        show the snapshots
   snapshotd restore latest --from URL --data-dir DIR    bring it back`,
@@ -49,7 +50,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit.Usage(flag.Error(err)) })
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
-		newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),
+		newStatus(sys), newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),
 		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newInstall(sys), newWhoAmI(sys), newToken(sys),
 		newDrillMember(sys),
 	)

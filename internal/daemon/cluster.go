@@ -22,6 +22,7 @@ import (
 // managed is a cluster of the domain with the parts that its loops need.
 type managed struct {
 	*cluster.Cluster
+	facts
 	lead        schedule.Campaign
 	schedules   []schedule.Schedule
 	scrubs      []schedule.Schedule // one or none
@@ -91,7 +92,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Signer:      signer,
 		Trust:       trust,
 		Retention:   retentions(cfg, s.cfg.NodeName),
-		Observer:    snapshot.Observers{s.telemetry.Observer(), s.events},
+		Observer:    snapshot.Observers{s.telemetry.Observer(), s.events, &s.saves},
 		Logger:      s.log,
 		StreamLimit: limits.stream,
 		Watchdog:    cfg.WatchdogTimeout,
@@ -118,7 +119,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 			string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
 	}
 	s.clusters = append(s.clusters, &managed{
-		Cluster: domain, lead: parts.lead, schedules: schedules, scrubs: scrubs, localScrubs: localScrubs,
+		Cluster: domain, facts: s.factsOf(cfg, parts, schedules), lead: parts.lead, schedules: schedules, scrubs: scrubs, localScrubs: localScrubs,
 		interval: s.cfg.ReconcileInterval, limits: limits, telemetry: s.telemetry, log: log,
 	})
 	return nil

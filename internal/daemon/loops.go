@@ -25,8 +25,8 @@ func (c *managed) run(ctx context.Context, wg *sync.WaitGroup) {
 		Reconcile: c.Maintain,
 		Repair:    c.Repair,
 		Runs: []schedule.Runs{
-			{Cluster: c.Name(), Schedules: c.schedules, Save: c.Save, Ran: c.ran},
-			{Cluster: c.Name(), Schedules: c.scrubs, Ran: c.ran},
+			{Cluster: c.Name(), Schedules: c.schedules, Save: c.Save, Ran: c.ran, Due: c.due},
+			{Cluster: c.Name(), Schedules: c.scrubs, Ran: c.ran, Due: c.due},
 		},
 		Wake:    c.SaveEnded(),
 		Own:     own,
@@ -41,6 +41,11 @@ func (c *managed) run(ctx context.Context, wg *sync.WaitGroup) {
 // ran counts a run of a schedule.
 func (c *managed) ran(ctx context.Context, name string, due time.Time, r schedule.Result) {
 	c.telemetry.Ran(ctx, c.Name(), name, string(r), due, r != schedule.ResultFailed)
+}
+
+// due notes when a schedule runs next.
+func (c *managed) due(ctx context.Context, name string, due time.Time) {
+	c.telemetry.Due(ctx, c.Name(), name, due)
 }
 
 // refresh reads the time of the last READY snapshot from the catalog, at start and on the interval: another replica may

@@ -15,6 +15,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
@@ -42,6 +43,7 @@ type Service struct {
 	log   *slog.Logger
 
 	events    *cluster.Events
+	saves     status.Saves
 	telemetry *telemetry.Telemetry
 	server    *server.Server
 	clusters  []*managed
@@ -121,7 +123,7 @@ func (s *Service) open(ctx context.Context) error {
 func (s *Service) openServer(ctx context.Context) error {
 	clusters := make([]server.Cluster, len(s.clusters))
 	for i, c := range s.clusters {
-		clusters[i] = server.Cluster{View: c, Operations: c}
+		clusters[i] = server.Cluster{View: c, Operations: c, Facts: c}
 	}
 	s.telemetry.AddAccess(ctx, string(server.RefusedHandshake), string(server.RefusedUnauthenticated),
 		string(server.RefusedDenied))

@@ -44,6 +44,9 @@ type Runs struct {
 	Save      func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error)
 	Ran       func(ctx context.Context, schedule string, due time.Time, r Result) // optional; a run has ended
 
+	// Due is told when the next run is due; the zero time when this replica does not lead any more. Optional.
+	Due func(ctx context.Context, schedule string, due time.Time)
+
 	log *slog.Logger
 }
 
@@ -83,7 +86,7 @@ func (r Runs) run(ctx, leading context.Context, term Term) {
 		return
 	}
 	run := &runner{Runs: r, term: term}
-	defer run.leave()
+	defer run.leave(ctx)
 	for _, s := range r.Schedules {
 		e := &entry{Schedule: s}
 		if !run.begin(leading, e) {
@@ -176,6 +179,7 @@ func (r *runner) advance(leading context.Context, e *entry) {
 			"schedule", e.Name, "due", due, "last", e.last)
 	}
 	e.due, e.attempt = due, 0
+	r.Due(leading, e.Name, due)
 	e.at = due.Add(r.jitter(e))
 	r.log.InfoContext(leading, "next scheduled save", "schedule", e.Name, "at", e.at)
 }
@@ -280,8 +284,9 @@ func (e *entry) endTrace(res Result, err error) {
 }
 
 // leave ends the traces of the runs that the next leader goes on with.
-func (r *runner) leave() {
+func (r *runner) leave(ctx context.Context) {
 	for _, e := range r.entries {
+		r.Due(context.WithoutCancel(ctx), e.Name, time.Time{})
 		e.endTrace("left to the next leader", e.err)
 	}
 }

@@ -71,6 +71,9 @@ func New(cfg Config) *Loop {
 		if cfg.Runs[i].Ran == nil {
 			cfg.Runs[i].Ran = func(context.Context, string, time.Time, Result) {}
 		}
+		if cfg.Runs[i].Due == nil {
+			cfg.Runs[i].Due = func(context.Context, string, time.Time) {}
+		}
 	}
 	return &Loop{cfg: cfg, unfollow: func() {}}
 }

@@ -101,6 +101,9 @@ func verificationFromProto(v *snapshotdv1.Verification) *snapshot.Verification {
 // text returns the text of a server or file system as valid UTF-8, the only text that protobuf takes.
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
+// Text does the same for texts outside of this package.
+func Text(s string) string { return text(s) }
+
 func texts(all []string) []string {
 	var valid []string
 	for _, s := range all {

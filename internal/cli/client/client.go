@@ -59,6 +59,7 @@ var Variables = []string{"addr", "cluster", "timeout", "tls", "plaintext", "cace
 // Client is a connection to a service.
 type Client struct {
 	snapshotdv1.SnapshotServiceClient
+	snapshotdv1.ClusterServiceClient
 	Cluster string
 	conn    *grpc.ClientConn
 	options *Options
@@ -86,7 +87,8 @@ func Dial(o *Options, version string) (*Client, error) {
 		return nil, exit.Usagef("--addr: %q: %w", o.Addr, err)
 	}
 	return &Client{
-		SnapshotServiceClient: snapshotdv1.NewSnapshotServiceClient(conn), Cluster: o.Cluster,
+		SnapshotServiceClient: snapshotdv1.NewSnapshotServiceClient(conn),
+		ClusterServiceClient:  snapshotdv1.NewClusterServiceClient(conn), Cluster: o.Cluster,
 		conn: conn, options: o, addr: addr,
 	}, nil
 }

@@ -25,6 +25,7 @@ const (
 	codeUsage       = 2
 	codePartial     = 3 // some backend failed
 	codeDamaged     = 4 // the stored bytes are damaged
+	codeNotSafe     = 4 // a cluster cannot be recovered, as status found
 	codeBusy        = 5 // another save or change is under way
 	codeNotFound    = 6
 	codeInterrupted = 130
@@ -53,6 +54,9 @@ func NotFound(text string) error { return &coded{codeNotFound, errors.New(text)}
 
 // Damaged returns err as one that says that the stored bytes are damaged.
 func Damaged(err error) error { return &coded{codeDamaged, err} }
+
+// NotSafe returns an error that says that a cluster cannot be recovered.
+func NotSafe(text string) error { return &coded{codeNotSafe, errors.New(text)} }
 
 // Failed returns err as a failure although the command was interrupted, which is the normal end of serve.
 func Failed(err error) error { return &coded{codeFailed, err} }

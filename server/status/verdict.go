@@ -1,4 +1,4 @@
-package console
+package status
 
 import (
 	"fmt"
@@ -10,22 +10,30 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// VerdictOn returns the verdict on a cluster from its newest records, newest first. With all, there are no others.
-func VerdictOn(name string, backends []string, records []*snapshot.Record, all bool, now time.Time) Cluster {
-	v := &verdict{records: records, now: now, c: Cluster{
-		Name: name, Verdict: Safe, Findings: []Finding{}, Mark: mark(records), Examined: len(records), All: all,
+// Judge returns the verdict on a cluster, with the facts that it is based on.
+func Judge(k Known) Cluster {
+	v := &verdict{known: &k, records: k.Records, now: k.Now, c: Cluster{
+		Name: k.Name, Verdict: Safe, Findings: []Finding{}, Mark: mark(k.Records), Examined: len(k.Records), All: k.All, Moving: k.Moving,
 	}}
-	for _, b := range backends {
-		v.c.Backends = append(v.c.Backends, v.backend(b))
+	if k.Leader != nil {
+		v.c.Leader = *k.Leader
+	}
+	for _, p := range k.Places {
+		v.c.Backends = append(v.c.Backends, v.backend(p))
+	}
+	if k.Err != nil {
+		v.unreadable()
+		return v.c
 	}
 	v.facts()
 	v.restorable()
 	v.failedVerification()
 	v.lastSave()
 	v.backends()
-	v.schedule()
+	v.schedules()
+	v.leader()
 	v.proof()
-	rank := []Verdict{Danger, Attention, Safe}
+	rank := []Verdict{NotSafe, Attention, Safe}
 	slices.SortStableFunc(v.c.Findings, func(a, b Finding) int {
 		return slices.Index(rank, a.Verdict) - slices.Index(rank, b.Verdict)
 	})
@@ -35,23 +43,24 @@ func VerdictOn(name string, backends []string, records []*snapshot.Record, all b
 	return v.c
 }
 
-// Unreadable is a cluster whose catalog could not be read.
-func Unreadable(name string, backends []string, err error) Cluster {
-	c := Cluster{Name: name, Verdict: Unknown, Findings: []Finding{{
-		Verdict: Unknown,
-		Text: "The catalog cannot be read, so nothing is known here: " + err.Error() +
-			". Saves and restores work without it, and this command lists the snapshots on a backend.",
-		Do: []string{"list", "--from", "URL"},
-	}}}
-	for _, b := range backends {
-		c.Backends = append(c.Backends, Backend{Name: b})
+// unreadable finds that the catalog cannot be read. The configuration still says where the snapshots are.
+func (v *verdict) unreadable() {
+	v.c.Verdict = Unknown
+	for _, s := range v.known.Schedules {
+		v.c.Schedules = append(v.c.Schedules, ScheduleState{Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, Next: s.Next(v.now)})
 	}
-	return c
+	from := "URL"
+	if len(v.known.Places) > 0 && v.known.Places[0].URL != "" {
+		from = v.known.Places[0].URL
+	}
+	v.find(Unknown, []string{"list", "--from", from}, "The catalog cannot be read, so nothing is known here: %v. "+
+		"Saves and restores work without it, and this command lists the snapshots on a backend.", v.known.Err)
 }
 
 // verdict is a verdict in the making.
 type verdict struct {
 	c       Cluster
+	known   *Known
 	records []*snapshot.Record
 	now     time.Time
 	last    *snapshot.Record // the newest whose save has ended
@@ -107,14 +116,14 @@ func (v *verdict) restorable() {
 	}
 	switch {
 	case v.newest == nil && len(v.records) > 0 && v.records[0].FallbackNode() != "":
-		v.find(Danger, repair, "No backend holds a snapshot%s; one is on the disk of %s alone.",
+		v.find(NotSafe, repair, "No backend holds a snapshot%s; one is on the disk of %s alone.",
 			among, v.records[0].FallbackNode())
 	case v.newest == nil && v.c.Saving != nil:
-		v.find(Danger, []string{"watch"}, "There is no snapshot that could be restored%s; one is being saved.", among)
+		v.find(NotSafe, []string{"watch"}, "There is no snapshot that could be restored%s; one is being saved.", among)
 	case v.newest == nil:
-		v.find(Danger, []string{"save"}, "There is no snapshot that could be restored%s.", among)
+		v.find(NotSafe, []string{"save"}, "There is no snapshot that could be restored%s.", among)
 	case disproved(v.newest):
-		v.find(Danger, []string{"save"}, "The newest snapshot, %s, did not pass its verification: %s",
+		v.find(NotSafe, []string{"save"}, "The newest snapshot, %s, did not pass its verification: %s",
 			v.newest.Name, v.newest.Verification.Error)
 	case v.c.Newest == nil:
 		v.find(Attention, repair, "No snapshot%s is on all of its backends; the newest that can be restored is %s.",
@@ -138,7 +147,7 @@ func (v *verdict) lastSave() {
 	switch {
 	case v.last == nil:
 	case v.last.State() == snapshot.StateFailed:
-		v.find(Danger, []string{"save"}, "The last save failed: %s", why(v.last))
+		v.find(NotSafe, []string{"save"}, "The last save failed: %s", why(v.last))
 	case v.last.State() == snapshot.StatePartial:
 		v.find(Attention, repair, "The last save did not reach every backend: %s", why(v.last))
 	}
@@ -152,6 +161,9 @@ func (v *verdict) backends() {
 			v.find(Attention, repair, "%s waiting to be brought to %s; it is tried again by itself.", copies(b.Waiting), b.Name)
 		case b.Newest == nil && v.newest != nil && snapshot.NodeOf(b.Name) == "": // another node may have led all the time
 			v.find(Attention, repair, "%s holds none of the snapshots that were examined.", b.Name)
+		case b.Free >= 0 && v.newest != nil && b.Free < 2*v.newest.StoredSize:
+			v.find(Attention, []string{"prune", "--dry-run"}, "%s has room for less than two more snapshots: %d bytes are free, "+
+				"and the newest has %d.", b.Name, b.Free, v.newest.StoredSize)
 		}
 	}
 }
@@ -161,33 +173,6 @@ func copies(n int) string {
 		return "1 copy is"
 	}
 	return fmt.Sprintf("%d copies are", n)
-}
-
-// usual is how many of the newest scheduled snapshots show the interval of a schedule. Older ones are thinned out by
-// retention.
-const usual = 6
-
-// schedule finds out that a schedule has stopped. The catalog does not have the schedules, but it has their snapshots.
-func (v *verdict) schedule() {
-	var times []time.Time
-	for _, rec := range v.records {
-		if rec.Trigger == snapshot.TriggerScheduled && len(times) < usual {
-			times = append(times, rec.CreateTime)
-		}
-	}
-	if len(times) < 3 {
-		return
-	}
-	var gaps []time.Duration
-	for i := range times[1:] {
-		gaps = append(gaps, times[i].Sub(times[i+1]))
-	}
-	slices.Sort(gaps)
-	every, since := gaps[len(gaps)/2], v.now.Sub(times[0])
-	if since > 2*every+time.Minute {
-		v.find(Attention, []string{"save"}, "No scheduled save for %s; the ones before began about every %s. "+
-			"Does a replica lead, and is the schedule still configured?", round(since), round(every))
-	}
 }
 
 // proof finds whether a restore was ever proven.

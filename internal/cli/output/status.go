@@ -1,0 +1,155 @@
+package output
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// StatusTable writes one line for each cluster, and below them the findings with the commands that help. wide adds the
+// backends and the schedules.
+func StatusTable(w io.Writer, resp *snapshotdv1.ListClustersResponse, wide bool) error {
+	now := resp.GetTime().AsTime()
+	err := Columns(w, func(row func(...string)) {
+		row("CLUSTER", "VERDICT", "NEWEST", "REVISION", "PROVEN", "WAITING", "NEXT RUN", "LEADER", "SAVING")
+		for _, c := range resp.GetClusters() {
+			newest, revision := "-", "-"
+			if s := c.GetNewestReady(); s != nil {
+				newest, revision = age(now, s.GetCreateTime()), Number(s.GetRevision())
+			}
+			row(c.GetName(), verdict(c.GetVerdict()), newest, revision, age(now, c.GetProvenTime()), Number(c.GetUploadsWaiting()),
+				nextRun(now, c), OrDash(c.GetLeader()), saving(now, c))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range resp.GetClusters() {
+		findings(w, c, len(resp.GetClusters()) > 1)
+	}
+	if !wide {
+		return nil
+	}
+	return statusDetails(w, resp, now)
+}
+
+// timestamp is a time of a message; nil is none.
+type timestamp interface {
+	AsTime() time.Time
+	IsValid() bool
+}
+
+func age(now time.Time, t timestamp) string {
+	if !t.IsValid() {
+		return "-"
+	}
+	return Age(now.Sub(t.AsTime()))
+}
+
+func verdict(v snapshotdv1.Cluster_Verdict) string { return strings.TrimPrefix(v.String(), "VERDICT_") }
+
+// nextRun returns when the first of the schedules is due.
+func nextRun(now time.Time, c *snapshotdv1.Cluster) string {
+	var first time.Time
+	for _, s := range c.GetSchedules() {
+		if t := s.GetNextTime(); t.IsValid() && (first.IsZero() || t.AsTime().Before(first)) {
+			first = t.AsTime()
+		}
+	}
+	return due(now, first)
+}
+
+func due(now, t time.Time) string {
+	switch {
+	case t.IsZero():
+		return "-"
+	case t.After(now):
+		return "in " + Age(t.Sub(now))
+	}
+	return "due " + Age(now.Sub(t)) + " ago"
+}
+
+// saving returns how far the save under way is.
+func saving(now time.Time, c *snapshotdv1.Cluster) string {
+	if c.GetSaving() == nil {
+		return "-"
+	}
+	p := c.GetProgress()
+	if p == nil {
+		return "for " + age(now, c.GetSaving().GetCreateTime())
+	}
+	if p.GetTotalBytes() == 0 {
+		return Size(p.GetReadBytes())
+	}
+	return fmt.Sprintf("%s of %s", Size(p.GetReadBytes()), Size(p.GetTotalBytes()))
+}
+
+// findings writes why a verdict is what it is, and what to do.
+func findings(w io.Writer, c *snapshotdv1.Cluster, several bool) {
+	if len(c.GetFindings()) > 0 {
+		fmt.Fprintf(w, "\n%s:\n", Plain(c.GetName()))
+	}
+	for _, f := range c.GetFindings() {
+		fmt.Fprintf(w, "  %s: %s\n", verdict(f.GetVerdict()), Plain(f.GetText()))
+		if len(f.GetCommand()) == 0 {
+			continue
+		}
+		words := []string{"snapshotd"}
+		for _, a := range f.GetCommand() {
+			words = append(words, Word(a))
+		}
+		if several {
+			words = append(words, "--cluster", Word(c.GetName()))
+		}
+		fmt.Fprintf(w, "    %s\n", Plain(strings.Join(words, " ")))
+	}
+}
+
+func statusDetails(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time.Time) error {
+	fmt.Fprintln(w)
+	err := Columns(w, func(row func(...string)) {
+		row("CLUSTER", "BACKEND", "SNAPSHOTS", "SIZE", "FREE", "LAST SAVE", "NEWEST", "URL")
+		for _, c := range resp.GetClusters() {
+			for _, b := range c.GetBackends() {
+				last := "-"
+				if b.GetLastState() != snapshotdv1.Snapshot_STATE_UNSPECIFIED {
+					last = State(b.GetLastState())
+				}
+				row(c.GetName(), b.GetName(), known(b.GetSnapshots(), Number), known(b.GetSizeBytes(), Size), known(b.GetFreeBytes(), Size),
+					last, OrDash(b.GetNewest()), OrDash(b.GetUrl()))
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	return Columns(w, func(row func(...string)) {
+		row("CLUSTER", "SCHEDULE", "CRON", "NEXT RUN", "LAST RUN", "RESULT", "SNAPSHOT")
+		for _, c := range resp.GetClusters() {
+			for _, s := range c.GetSchedules() {
+				var next time.Time
+				if s.GetNextTime().IsValid() {
+					next = s.GetNextTime().AsTime()
+				}
+				result := "-"
+				if s.GetLastSnapshot() != "" {
+					result = State(s.GetLastState())
+				}
+				row(c.GetName(), s.GetName(), strings.TrimSpace(s.GetCron()+" "+s.GetTimeZone()), due(now, next), age(now, s.GetLastTime()), result,
+					OrDash(s.GetLastSnapshot()))
+			}
+		}
+	})
+}
+
+// known returns a number as text; "-" for one that is not known.
+func known(n int64, text func(int64) string) string {
+	if n < 0 {
+		return "-"
+	}
+	return text(n)
+}

@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+type statusOptions struct {
+	client client.Options
+	output output.Format
+}
+
+func newStatus(sys System) *cobra.Command {
+	var opts statusOptions
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say whether the clusters can be recovered, why not, and what to do",
+		Long: `Say whether the clusters can be recovered, why not, and what to do. -o wide shows backends and schedules, too.
+
+Verdicts: SAFE; ATTENTION, it can be recovered and something needs attention; NOT_SAFE, it cannot, or not to
+a recent state; UNKNOWN, the catalog cannot be read.
+
+Exit codes: 0 all are safe, 3 one needs attention, 4 one is not safe, 1 of one it is not known.`,
+		Example: `  snapshotd status
+  snapshotd status --cluster prod -o wide
+  snapshotd status -o json | jq -r '.clusters[] | select(.verdict != "VERDICT_SAFE") | .name'`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
+				return runStatus(ctx, sys, opts, c)
+			})
+		},
+	}
+	opts.output.AddFlag(cmd)
+	opts.client.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func runStatus(ctx context.Context, sys System, opts statusOptions, c *client.Client) error {
+	resp := &snapshotdv1.ListClustersResponse{}
+	if c.Cluster == "" {
+		all, err := c.ListClusters(ctx, &snapshotdv1.ListClustersRequest{})
+		if err != nil {
+			return err
+		}
+		resp = all
+	} else {
+		one, err := c.GetCluster(ctx, &snapshotdv1.GetClusterRequest{Cluster: c.Cluster})
+		if err != nil {
+			return err
+		}
+		resp.Clusters, resp.Time = []*snapshotdv1.Cluster{one.GetCluster()}, one.GetTime()
+	}
+	err := opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
+		return output.StatusTable(w, resp, opts.output == output.FormatWide)
+	})
+	if err != nil {
+		return err
+	}
+	return verdictOf(resp.GetClusters())
+}
+
+// verdictOf returns the error for the worst of the clusters. That one cannot be recovered is worse than not to know.
+func verdictOf(clusters []*snapshotdv1.Cluster) error {
+	n := map[snapshotdv1.Cluster_Verdict]int{}
+	for _, c := range clusters {
+		n[c.GetVerdict()]++
+	}
+	say := func(n int, what string) string { return fmt.Sprintf("%d of %d clusters %s", n, len(clusters), what) }
+	switch {
+	case n[snapshotdv1.Cluster_VERDICT_NOT_SAFE] > 0:
+		return exit.NotSafe(say(n[snapshotdv1.Cluster_VERDICT_NOT_SAFE], "not safe"))
+	case n[snapshotdv1.Cluster_VERDICT_SAFE]+n[snapshotdv1.Cluster_VERDICT_ATTENTION] < len(clusters):
+		unknown := len(clusters) - n[snapshotdv1.Cluster_VERDICT_SAFE] - n[snapshotdv1.Cluster_VERDICT_ATTENTION]
+		return fmt.Errorf("%s", say(unknown, "not known"))
+	case n[snapshotdv1.Cluster_VERDICT_ATTENTION] > 0:
+		return exit.Partial(say(n[snapshotdv1.Cluster_VERDICT_ATTENTION], "in need of attention"))
+	}
+	return nil
+}

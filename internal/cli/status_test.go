@@ -1,0 +1,93 @@
+package cli_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// judged is a cluster with a verdict.
+func judged(name string, v snapshotdv1.Cluster_Verdict, findings ...*snapshotdv1.Cluster_Finding) *snapshotdv1.Cluster {
+	return &snapshotdv1.Cluster{Name: name, Verdict: v, Findings: findings}
+}
+
+// TestStatusShowsTheClusters has one of each verdict, with all that is known of the first.
+func TestStatusShowsTheClusters(t *testing.T) {
+	prod := judged("prod", snapshotdv1.Cluster_VERDICT_NOT_SAFE,
+		&snapshotdv1.Cluster_Finding{
+			Verdict: snapshotdv1.Cluster_VERDICT_NOT_SAFE, Text: "The last save failed: etcd does not answer", Command: []string{"save"},
+		},
+		&snapshotdv1.Cluster_Finding{
+			Verdict: snapshotdv1.Cluster_VERDICT_ATTENTION, Text: "1 copy is waiting to be brought to s3; it is tried again by itself.",
+			Command: []string{"reconcile", "--repair"},
+		})
+	prod.NewestReady, prod.Saving = wire.SnapshotToProto(ready()), wire.SnapshotToProto(ready())
+	prod.ProvenTime, prod.Leader, prod.UploadsWaiting = timestamppb.New(now.Add(-26*time.Hour)), "n1", 1
+	prod.Progress = &snapshotdv1.Cluster_Progress{ReadBytes: 100 << 20, TotalBytes: 1 << 30}
+	prod.Backends = []*snapshotdv1.Cluster_Backend{
+		{Name: "local", Url: "file:///srv", Snapshots: 12, SizeBytes: 3 << 30, FreeBytes: 9 << 30, Newest: "a",
+			LastState: snapshotdv1.Snapshot_STATE_READY},
+		{Name: "s3", Url: "s3://bucket?endpoint=https://s3.example", Snapshots: -1, SizeBytes: -1, FreeBytes: -1},
+	}
+	prod.Schedules = []*snapshotdv1.Cluster_Schedule{
+		{Name: "hourly", Cron: "@hourly", NextTime: timestamppb.New(now.Add(10 * time.Minute)), LastTime: timestamppb.New(now.Add(-50 * time.Minute)),
+			LastSnapshot: "a", LastState: snapshotdv1.Snapshot_STATE_PARTIAL},
+		{Name: "nightly", Cron: "0 3 * * *", TimeZone: "Europe/Berlin", NextTime: timestamppb.New(now.Add(-2 * time.Hour)), Overdue: true},
+	}
+	const lost = "The catalog cannot be read."
+	env := serve(t, &fake{clusters: []*snapshotdv1.Cluster{
+		prod,
+		judged("stage", snapshotdv1.Cluster_VERDICT_SAFE),
+		judged("lost", snapshotdv1.Cluster_VERDICT_UNKNOWN, &snapshotdv1.Cluster_Finding{
+			Verdict: snapshotdv1.Cluster_VERDICT_UNKNOWN, Text: lost, Command: []string{"list", "--from", "s3://b?x=1&y=2"},
+		}),
+	}})
+	for name, args := range map[string][]string{
+		"status.txt": nil, "status-wide.txt": {"-o", "wide"}, "status.json": {"-o", "json"}, "status.yaml": {"-o", "yaml"},
+	} {
+		r := run(t.Context(), env, append([]string{"status"}, args...)...)
+		if r.code != 4 || r.stderr != "error: 1 of 3 clusters not safe\n" {
+			t.Errorf("%s: exit code %d, %q", name, r.code, r.stderr)
+		}
+		golden(t, name, r.stdout)
+	}
+	one := run(t.Context(), env, "status", "--cluster", "lost")
+	if one.code != 1 || !strings.Contains(one.stdout, lost+"\n    snapshotd list --from 's3://b?x=1&y=2'\n") {
+		t.Errorf("one cluster: exit code %d\n%s", one.code, one.stdout)
+	}
+	if none := run(t.Context(), env, "status", "--cluster", "none"); none.code != 6 {
+		t.Errorf("no cluster: exit code %d, %s", none.code, none.stderr)
+	}
+}
+
+func TestTheExitCodeOfStatusIsThatOfTheWorstCluster(t *testing.T) {
+	const (
+		safe      = snapshotdv1.Cluster_VERDICT_SAFE
+		attention = snapshotdv1.Cluster_VERDICT_ATTENTION
+		notSafe   = snapshotdv1.Cluster_VERDICT_NOT_SAFE
+		unknown   = snapshotdv1.Cluster_VERDICT_UNKNOWN
+	)
+	for _, c := range []struct {
+		verdicts []snapshotdv1.Cluster_Verdict
+		want     int
+	}{
+		{[]snapshotdv1.Cluster_Verdict{safe, safe}, 0},
+		{[]snapshotdv1.Cluster_Verdict{safe, attention}, 3},
+		{[]snapshotdv1.Cluster_Verdict{unknown, attention}, 1},
+		{[]snapshotdv1.Cluster_Verdict{unknown, notSafe, attention}, 4},
+		{[]snapshotdv1.Cluster_Verdict{snapshotdv1.Cluster_VERDICT_UNSPECIFIED}, 1}, // of a later version
+	} {
+		f := &fake{}
+		for _, v := range c.verdicts {
+			f.clusters = append(f.clusters, judged("c", v))
+		}
+		if r := run(t.Context(), serve(t, f), "status"); r.code != c.want {
+			t.Errorf("%v: exit code %d, want %d: %s", c.verdicts, r.code, c.want, r.stderr)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package daemon
+
+import (
+	"context"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/disk"
+	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/server/status"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// diskTimeout is how long the free space of a directory is waited for: a network file system may hang.
+const diskTimeout = 500 * time.Millisecond
+
+// facts are what is known of a cluster beside its snapshots.
+type facts struct {
+	catalog *catalog.Catalog
+	places  []*place
+	times   []status.Schedule
+	saving  func() *status.Moving
+}
+
+var _ server.Facts = facts{}
+
+// place is a backend as it is configured.
+type place struct {
+	status.Place
+	dir    string      // empty unless it is a directory
+	asking atomic.Bool // a question about the disk is under way
+}
+
+func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
+	f := facts{catalog: p.catalog, saving: func() *status.Moving { return s.saves.Of(cfg.Name) }}
+	for i, b := range cfg.Backends {
+		f.places = append(f.places, newPlace(b, p.backends[i].Info()))
+	}
+	for i, sch := range schedules {
+		f.times = append(f.times, status.Schedule{
+			Name: sch.Name, Cron: cfg.Schedules[i].Cron, TimeZone: cfg.Schedules[i].TimeZone, Jitter: sch.Jitter, Next: sch.Spec.Next,
+		})
+	}
+	return f
+}
+
+func newPlace(cfg config.Backend, info repository.Info) *place {
+	p := &place{Place: status.Place{Name: info.Name, Kind: info.Kind, URI: info.Root, URL: cfg.URL.String(), Free: -1}}
+	if u, err := url.Parse(info.Root); err == nil && info.Kind == snapshot.BackendLocal {
+		p.dir = u.Path
+	}
+	return p
+}
+
+// free returns how many bytes the place can take; -1 when it is not known, or the disk does not answer.
+func (p *place) free() int64 {
+	if p.dir == "" || !p.asking.CompareAndSwap(false, true) {
+		return -1
+	}
+	answer := make(chan int64, 1)
+	go func() { // a disk that hangs keeps one goroutine for each of its places
+		defer p.asking.Store(false)
+		n, err := disk.Free(p.dir)
+		if err != nil {
+			n = -1
+		}
+		answer <- n
+	}()
+	select {
+	case n := <-answer:
+		return n
+	case <-time.After(diskTimeout):
+		return -1
+	}
+}
+
+// Configured implements [server.Facts].
+func (f facts) Configured() status.Known {
+	known := status.Known{Schedules: f.times, Moving: f.saving()}
+	for _, p := range f.places {
+		at := p.Place
+		at.Free = p.free()
+		known.Places = append(known.Places, at)
+	}
+	return known
+}
+
+// LastDue implements [server.Facts].
+func (f facts) LastDue(ctx context.Context, name string) (time.Time, error) {
+	return f.catalog.LastDue(ctx, name)
+}
+
+// Leader implements [server.Facts].
+func (f facts) Leader(ctx context.Context) (string, error) { return f.catalog.Leader(ctx) }

@@ -1,0 +1,115 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/status"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// clusterService is the ClusterService.
+type clusterService struct {
+	snapshotdv1.UnimplementedClusterServiceServer
+	server *Server
+	api    *service
+}
+
+// ListClusters implements the RPC.
+func (s *clusterService) ListClusters(
+	ctx context.Context, _ *snapshotdv1.ListClustersRequest,
+) (*snapshotdv1.ListClustersResponse, error) {
+	resp := &snapshotdv1.ListClustersResponse{Time: timestamppb.Now()}
+	for _, c := range s.server.judgeAll(ctx, s.server.calls) {
+		resp.Clusters = append(resp.Clusters, clusterToProto(c))
+	}
+	return resp, nil
+}
+
+// GetCluster implements the RPC.
+func (s *clusterService) GetCluster(
+	ctx context.Context, req *snapshotdv1.GetClusterRequest,
+) (*snapshotdv1.GetClusterResponse, error) {
+	c, err := s.api.cluster(ctx, req.GetCluster())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
+	defer cancel()
+	return &snapshotdv1.GetClusterResponse{Time: timestamppb.Now(), Cluster: clusterToProto(s.server.judge(ctx, c))}, nil
+}
+
+var verdicts = map[status.Verdict]snapshotdv1.Cluster_Verdict{
+	status.Safe:      snapshotdv1.Cluster_VERDICT_SAFE,
+	status.Attention: snapshotdv1.Cluster_VERDICT_ATTENTION,
+	status.NotSafe:   snapshotdv1.Cluster_VERDICT_NOT_SAFE,
+	status.Unknown:   snapshotdv1.Cluster_VERDICT_UNKNOWN,
+}
+
+func clusterToProto(c status.Cluster) *snapshotdv1.Cluster {
+	m := &snapshotdv1.Cluster{
+		Name: c.Name, Verdict: verdicts[c.Verdict], NewestReady: shownToProto(c.Newest), LastSave: shownToProto(c.LastSave),
+		Saving: shownToProto(c.Saving), Leader: c.Leader, Examined: int64(c.Examined), Complete: c.All,
+	}
+	for _, f := range c.Findings {
+		m.Findings = append(m.Findings, &snapshotdv1.Cluster_Finding{Verdict: verdicts[f.Verdict], Text: wire.Text(f.Text), Command: f.Do})
+	}
+	for _, b := range c.Backends {
+		m.Backends = append(m.Backends, backendToProto(b))
+		m.UploadsWaiting += int64(b.Waiting)
+	}
+	for _, s := range c.Schedules {
+		sch := &snapshotdv1.Cluster_Schedule{
+			Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, NextTime: timeOrNil(s.Next), LastTime: timeOrNil(s.Ran), Overdue: s.Overdue,
+		}
+		if s.Last != nil {
+			sch.LastSnapshot, sch.LastState = s.Last.Name, snapshotdv1.Snapshot_State(s.Last.Record.State())
+		}
+		m.Schedules = append(m.Schedules, sch)
+	}
+	if c.Proven != nil {
+		m.Proven, m.ProvenTime = shownToProto(&c.Proven.Snapshot), timeOrNil(c.Proven.Time)
+	}
+	if c.Moving != nil {
+		m.Progress = &snapshotdv1.Cluster_Progress{
+			ReadBytes: c.Moving.Read, TotalBytes: c.Moving.Total, WrittenBytes: c.Moving.Written,
+			Elapsed: durationpb.New(time.Since(c.Moving.Since)),
+		}
+	}
+	return m
+}
+
+func backendToProto(b status.Backend) *snapshotdv1.Cluster_Backend {
+	m := &snapshotdv1.Cluster_Backend{
+		Name: b.Name, Kind: snapshotdv1.Location_BackendKind(b.Kind), Uri: b.URI, Url: b.URL, Snapshots: b.Snapshots,
+		SizeBytes: b.Bytes, FreeBytes: b.Free, LastError: wire.Text(b.Error), Waiting: int64(b.Waiting), NextRepairTime: timeOrNil(b.Next),
+	}
+	if b.Newest != nil {
+		m.Newest = b.Newest.Name
+	}
+	for s := snapshot.StateSaving; s <= snapshot.StateDeleting; s++ {
+		if b.Last == s.String() {
+			m.LastState = snapshotdv1.Snapshot_State(s)
+		}
+	}
+	return m
+}
+
+func shownToProto(s *status.Snapshot) *snapshotdv1.Snapshot {
+	if s == nil {
+		return nil
+	}
+	return wire.SnapshotToProto(&s.Record.Snapshot)
+}
+
+func timeOrNil(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}

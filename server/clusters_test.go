@@ -1,0 +1,158 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/server/status"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// fakeFacts are the facts of a cluster that is due every hour.
+type fakeFacts struct {
+	last   time.Time
+	leader string
+	err    error
+}
+
+func (f fakeFacts) Configured() status.Known {
+	return status.Known{
+		Places: []status.Place{{
+			Name: "s3", Kind: snapshot.BackendS3, URI: "s3://backups/", URL: "s3://backups?endpoint=https://s3.example", Free: -1,
+		}},
+		Schedules: []status.Schedule{{
+			Name: "hourly", Cron: "@hourly", Next: func(after time.Time) time.Time { return after.Truncate(time.Hour).Add(time.Hour) },
+		}},
+		Moving: &status.Moving{Name: "b", Read: 7, Total: 10, Written: map[string]int64{"s3": 3}},
+	}
+}
+
+func (f fakeFacts) LastDue(context.Context, string) (time.Time, error) { return f.last, f.err }
+func (f fakeFacts) Leader(context.Context) (string, error)             { return f.leader, f.err }
+
+// holding is a cluster of one page of records.
+func holding(name string, err error, records ...*snapshot.Record) *fakeCluster {
+	return &fakeCluster{name: name, backends: []string{"s3"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
+		return snapshot.Page{Records: records}, err
+	}}
+}
+
+// onS3 is a snapshot that was just saved and proven.
+func onS3(name string) *snapshot.Record {
+	at := time.Now().Add(-time.Minute)
+	s := snapshot.WithStatus(snapshot.Snapshot{
+		Name: name, Cluster: "prod", Trigger: snapshot.TriggerScheduled, Schedule: "hourly", CreateTime: at, Revision: 7, TraceID: "ab",
+	}, snapshot.Status{State: snapshot.StateReady, Locations: []snapshot.Location{
+		{Backend: "s3", Kind: snapshot.BackendS3, State: snapshot.StateReady, Size: 100, UpdateTime: at},
+	}})
+	s.Proof = &snapshot.Verification{Level: snapshot.LevelDrill, Passed: true, Time: at}
+	return snapshot.WithBookkeeping(s, snapshot.Bookkeeping{})
+}
+
+func runClusters(t *testing.T) (*running, snapshotdv1.ClusterServiceClient) {
+	t.Helper()
+	hour := time.Now().Truncate(time.Hour)
+	none := errors.New("etcd has no leader")
+	prod, dead, lost := holding("prod", nil, onS3("a")), holding("dead", nil, onS3("a")), holding("lost", none)
+	prod.facts = fakeFacts{last: hour, leader: "node-1"}
+	dead.facts = fakeFacts{last: hour.Add(-5 * time.Hour), leader: "node-1"}
+	lost.facts = fakeFacts{err: none}
+	r := run(t, server.Config{}, prod, dead, lost)
+	return r, snapshotdv1.NewClusterServiceClient(r.dial(t))
+}
+
+func TestClustersAreJudgedWithAllThatIsKnownOfThem(t *testing.T) {
+	r, client := runClusters(t)
+	resp, err := client.ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{})
+	if err != nil || len(resp.GetClusters()) != 3 || !resp.GetTime().IsValid() {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	prod, dead, lost := resp.GetClusters()[0], resp.GetClusters()[1], resp.GetClusters()[2]
+	if prod.GetVerdict() != snapshotdv1.Cluster_VERDICT_SAFE || prod.GetLeader() != "node-1" ||
+		prod.GetNewestReady().GetTraceId() != "ab" || prod.GetProven().GetName() != "a" || !prod.GetComplete() {
+		t.Errorf("prod is %v", prod)
+	}
+	if p := prod.GetProgress(); p.GetReadBytes() != 7 || p.GetTotalBytes() != 10 || p.GetWrittenBytes()["s3"] != 3 {
+		t.Errorf("the save under way is %v", p)
+	}
+	if b := prod.GetBackends()[0]; b.GetUrl() != "s3://backups?endpoint=https://s3.example" || b.GetUri() != "s3://backups/" ||
+		b.GetSnapshots() != 1 || b.GetSizeBytes() != 100 || b.GetFreeBytes() != -1 ||
+		b.GetKind() != snapshotdv1.Location_BACKEND_KIND_S3 || b.GetLastState() != snapshotdv1.Snapshot_STATE_READY {
+		t.Errorf("the backend is %v", b)
+	}
+	if s := prod.GetSchedules()[0]; s.GetName() != "hourly" || s.GetLastSnapshot() != "a" || !s.GetNextTime().IsValid() || s.GetOverdue() {
+		t.Errorf("the schedule is %v", s)
+	}
+	if dead.GetVerdict() != snapshotdv1.Cluster_VERDICT_NOT_SAFE || !dead.GetSchedules()[0].GetOverdue() ||
+		!strings.Contains(dead.GetFindings()[0].GetText(), "Schedule hourly") {
+		t.Errorf("dead is %v", dead)
+	}
+	if lost.GetVerdict() != snapshotdv1.Cluster_VERDICT_UNKNOWN || len(lost.GetBackends()) != 1 || len(lost.GetSchedules()) != 1 ||
+		!strings.Contains(lost.GetFindings()[0].GetText(), "etcd has no leader") || lost.GetBackends()[0].GetUrl() == "" {
+		t.Errorf("lost is %v", lost)
+	}
+
+	one, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{Cluster: "dead"})
+	if err != nil || one.GetCluster().GetName() != "dead" {
+		t.Errorf("%v, %v", one, err)
+	}
+	_, err = client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{Cluster: "none"})
+	checkError(t, err, codes.NotFound, snapshot.ReasonClusterNotFound)
+
+	answer, body := r.ask(t, "GET", "/v1/clusters", "")
+	var listed struct {
+		Clusters []struct{ Name, Verdict string }
+	}
+	if err := json.Unmarshal([]byte(body), &listed); err != nil || answer.code != 200 || len(listed.Clusters) != 3 ||
+		listed.Clusters[2].Verdict != "VERDICT_UNKNOWN" {
+		t.Errorf("over HTTP: %d %s", answer.code, body)
+	}
+	if answer, body := r.ask(t, "GET", "/v1/clusters/dead", ""); answer.code != 200 || !strings.Contains(body, "VERDICT_NOT_SAFE") {
+		t.Errorf("over HTTP: %d %s", answer.code, body)
+	}
+}
+
+// The console shows what the API says.
+func TestTheConsoleHasTheVerdictsOfTheAPI(t *testing.T) {
+	r, _ := runClusters(t)
+	_, body := r.ask(t, "GET", "/console/overview", "")
+	for _, want := range []string{`"verdict":"danger"`, `"verdict":"safe"`, `"verdict":"unknown"`, "Schedule hourly", `"leader":"node-1"`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the overview has no %s:\n%s", want, body)
+		}
+	}
+}
+
+// More snapshots than a verdict looks at are counted, not for each question anew.
+func TestWhatABackendHoldsIsCountedNowAndThen(t *testing.T) {
+	pages := 0
+	c := &fakeCluster{name: "prod", backends: []string{"s3"}, list: func(_ context.Context, q snapshot.Query) (snapshot.Page, error) {
+		pages++
+		page := snapshot.Page{Records: []*snapshot.Record{onS3("a"), onS3("b")}}
+		if q.PageToken == "" {
+			page.NextPageToken = "more"
+		}
+		return page, nil
+	}}
+	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, c).dial(t))
+	for range 3 {
+		resp, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := resp.GetCluster().GetBackends()[0]; b.GetSnapshots() != 4 || b.GetSizeBytes() != 400 || resp.GetCluster().GetComplete() {
+			t.Errorf("it is %v", resp.GetCluster())
+		}
+	}
+	if pages != 3+2 {
+		t.Errorf("%d pages were read, want one for each question and two to count", pages)
+	}
+}

@@ -1,0 +1,141 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/server/status"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Limits of the cost of verdicts: the catalog may be in the same etcd that is in trouble.
+const (
+	judgedSnapshots = 500              // read from each catalog
+	judgedClusters  = 4                // catalogs that are read at a time
+	judgeTimeout    = 10 * time.Second // a catalog that does not answer by then counts as unreadable
+	countedPage     = 1000             // snapshots of a page, when all of a catalog are counted
+	countInterval   = time.Minute      // at the shortest between two counts
+)
+
+// Facts are what is known of a cluster beside its snapshots.
+type Facts interface {
+	// Configured returns what the configuration and this machine say of a cluster. It does not wait for the catalog, nor for a
+	// disk that does not answer.
+	Configured() status.Known
+	// LastDue returns when the last run of a schedule that has stored a snapshot was due; zero when none has.
+	LastDue(ctx context.Context, schedule string) (time.Time, error)
+	// Leader returns the name of the replica that leads; empty when none does.
+	Leader(ctx context.Context) (string, error)
+}
+
+// judgeAll judges the clusters that the caller may see, a few at a time, until ctx or stop is done.
+func (s *Server) judgeAll(ctx, stop context.Context) []status.Cluster {
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
+	defer cancel()
+	defer context.AfterFunc(stop, cancel)()
+	seen := visible(auth.FromContext(ctx), s.cfg.Clusters)
+	all := make([]status.Cluster, len(seen))
+	turns := make(chan struct{}, judgedClusters)
+	var wg sync.WaitGroup
+	for i, c := range seen {
+		wg.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			all[i] = s.judge(ctx, c)
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+// judge judges one cluster until ctx is done.
+func (s *Server) judge(ctx context.Context, c Cluster) status.Cluster {
+	known := status.Known{}
+	if c.Facts != nil {
+		known = c.Facts.Configured()
+	} else {
+		for _, name := range c.BackendNames() {
+			known.Places = append(known.Places, status.Place{Name: name, Free: -1})
+		}
+	}
+	known.Name, known.Now = c.Name(), time.Now()
+	known.Err = s.guard(ctx, ours+"List", func(ctx context.Context) error { return s.examine(ctx, c, &known) })
+	if known.Err != nil && ctx.Err() != nil {
+		known.Err = fmt.Errorf("it did not answer within %s: %w", judgeTimeout, known.Err)
+	}
+	return status.Judge(known)
+}
+
+// examine reads what the catalog knows. Without the records there is no verdict; the rest may be missing.
+func (s *Server) examine(ctx context.Context, c Cluster, known *status.Known) error {
+	page, err := c.List(ctx, snapshot.Query{PageSize: judgedSnapshots})
+	if err != nil {
+		return err
+	}
+	known.Records, known.All = page.Records, page.NextPageToken == ""
+	if !known.All {
+		known.Totals = s.counts.of(ctx, c)
+	}
+	if c.Facts == nil {
+		return nil
+	}
+	if leader, err := c.Facts.Leader(ctx); err == nil {
+		known.Leader = &leader
+	}
+	known.Ran = map[string]time.Time{}
+	for _, sch := range known.Schedules {
+		if due, err := c.Facts.LastDue(ctx, sch.Name); err == nil {
+			known.Ran[sch.Name] = due
+		}
+	}
+	return nil
+}
+
+// counts are what the backends of large clusters hold. To count it, the whole catalog is read.
+type counts struct {
+	mu    sync.Mutex
+	known map[string]*count // by cluster
+}
+
+type count struct {
+	turn   sync.Mutex // of whoever counts
+	at     time.Time
+	totals map[string]status.Total
+}
+
+// of returns what the backends of a cluster hold, as it was counted not long ago; nil when it cannot be counted.
+func (n *counts) of(ctx context.Context, c Cluster) map[string]status.Total {
+	n.mu.Lock()
+	if n.known == nil {
+		n.known = map[string]*count{}
+	}
+	mine := n.known[c.Name()]
+	if mine == nil {
+		mine = &count{}
+		n.known[c.Name()] = mine
+	}
+	n.mu.Unlock()
+	mine.turn.Lock()
+	defer mine.turn.Unlock()
+	if time.Since(mine.at) < countInterval {
+		return mine.totals
+	}
+	totals := map[string]status.Total{}
+	for _, b := range c.BackendNames() {
+		totals[b] = status.Total{}
+	}
+	for q := (snapshot.Query{PageSize: countedPage}); ; {
+		page, err := c.List(ctx, q)
+		if err != nil {
+			return mine.totals // the last ones are better than none
+		}
+		status.Count(totals, page.Records)
+		if q.PageToken = page.NextPageToken; q.PageToken == "" {
+			mine.at, mine.totals = time.Now(), totals
+			return totals
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package status
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// leastGrace is how long after its time a run may end at least: the leader may have changed, or another save runs.
+const leastGrace = 10 * time.Minute
+
+// scheduleLabel is the label that names the schedule of a snapshot. The snapshots of older versions have nothing else.
+const scheduleLabel = "schedule"
+
+// schedules judges each schedule by its own times and its own runs. When all of them have missed two runs, nothing saves
+// the cluster any more.
+func (v *verdict) schedules() {
+	v.c.Schedules = []ScheduleState{}
+	stopped := len(v.known.Schedules) > 0
+	for _, s := range v.known.Schedules {
+		st, first := v.schedule(s)
+		v.c.Schedules = append(v.c.Schedules, st)
+		second := s.Next(first)
+		stopped = stopped && st.Overdue && v.now.Sub(second) > v.grace(s, st.Last)
+	}
+	how, and := Attention, ""
+	if stopped {
+		how, and = NotSafe, " No schedule has stored anything since two of its runs, so each change since then can be lost."
+	}
+	for _, st := range v.c.Schedules {
+		if st.Overdue {
+			v.find(how, []string{"save"}, "Schedule %s (%s) was due %s ago, at %s, and has stored nothing since then.%s "+
+				"Does a replica lead, and what does its log say?", st.Name, st.Cron, round(v.now.Sub(st.Next)),
+				st.Next.UTC().Format("2006-01-02 15:04 MST"), and)
+		}
+	}
+}
+
+// schedule returns how a schedule keeps to its times. Next is the first run that has not ended.
+func (v *verdict) schedule(s Schedule) (st ScheduleState, next time.Time) {
+	st = ScheduleState{Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone}
+	if rec := v.lastOf(s.Name); rec != nil {
+		st.Last = shown(rec)
+	}
+	if st.Ran = v.known.Ran[s.Name]; st.Ran.IsZero() { // the first leader has not begun it, or that cannot be read
+		st.Next = s.Next(v.now)
+		return st, st.Next
+	}
+	if st.Ran.After(v.now) { // noted by a clock that was wrong
+		st.Next = s.Next(v.now)
+		return st, st.Next
+	}
+	st.Next = s.Next(st.Ran)
+	st.Overdue = v.now.Sub(st.Next) > v.grace(s, st.Last) && !v.savingFor(s.Name)
+	return st, st.Next
+}
+
+// grace is how long after its time a run may end: the usual time of its saves, twice.
+func (v *verdict) grace(s Schedule, last *Snapshot) time.Duration {
+	grace := leastGrace
+	if last != nil {
+		grace = max(grace, 2*last.Record.Duration)
+	}
+	return s.Jitter + grace
+}
+
+// lastOf returns the newest snapshot of a schedule whose save has ended, or nil.
+func (v *verdict) lastOf(schedule string) *snapshot.Record {
+	i := slices.IndexFunc(v.records, func(rec *snapshot.Record) bool { return ended(rec) && takenBy(rec) == schedule })
+	if i < 0 {
+		return nil
+	}
+	return v.records[i]
+}
+
+// savingFor reports whether a save of a schedule is under way. A replica that has died does not count for ever.
+func (v *verdict) savingFor(schedule string) bool {
+	return slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
+		return rec.State() == snapshot.StateSaving && takenBy(rec) == schedule && v.now.Sub(rec.CreateTime) < 6*leastGrace
+	})
+}
+
+// takenBy returns the schedule that took a snapshot; empty when none did.
+func takenBy(rec *snapshot.Record) string {
+	if rec.Trigger != snapshot.TriggerScheduled {
+		return ""
+	}
+	return cmp.Or(rec.Schedule, rec.Labels[scheduleLabel])
+}
+
+// leader finds that no replica leads: then nothing runs by itself.
+func (v *verdict) leader() {
+	if v.known.Leader != nil && *v.known.Leader == "" && len(v.known.Schedules) > 0 {
+		v.find(Attention, nil, "No replica leads, so that no schedule, reconcile or repair runs. One is elected within seconds "+
+			"when the etcd of the catalog answers; the logs of the replicas say why none is.")
+	}
+}

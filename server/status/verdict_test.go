@@ -1,0 +1,369 @@
+package status_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/server/status"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+var now = time.Date(2026, 7, 15, 3, 0, 0, 0, time.UTC)
+
+// saved is a snapshot of some age on both backends; change makes others of it.
+func saved(name string, age time.Duration, change ...func(*stored)) *snapshot.Record {
+	at := now.Add(-age)
+	s := &stored{
+		Snapshot: snapshot.Snapshot{
+			Name: name, Cluster: "prod", Trigger: snapshot.TriggerManual, CreateTime: at,
+			Revision: 7, TotalKeys: 3, DBSize: 4096, StoredSize: 100, StoredSHA256: "ab",
+		},
+		status: snapshot.Status{State: snapshot.StateReady, Locations: []snapshot.Location{
+			{Backend: "local", State: snapshot.StateReady, URI: "file:///backups/prod/" + name + ".db.zst", UpdateTime: at},
+			{Backend: "s3", State: snapshot.StateReady, URI: "s3://backups/prod/" + name + ".db.zst", UpdateTime: at},
+		}},
+	}
+	for _, f := range change {
+		f(s)
+	}
+	return snapshot.WithBookkeeping(snapshot.WithStatus(s.Snapshot, s.status), s.book)
+}
+
+// stored is a record as the catalog stores it.
+type stored struct {
+	snapshot.Snapshot
+	status snapshot.Status
+	book   snapshot.Bookkeeping
+}
+
+func proven(s *stored) {
+	s.Verification = &snapshot.Verification{Level: snapshot.LevelDrill, Passed: true, Time: s.CreateTime.Add(time.Minute)}
+	s.Proof = s.Verification
+}
+
+func notOnS3(s *stored) {
+	s.status.State, s.status.Error = snapshot.StatePartial, "put it into s3: access denied"
+	s.status.Locations[1].State, s.status.Locations[1].Error = snapshot.StateFailed, "access denied"
+	s.book.Repairs = []snapshot.Repair{{Backend: "s3", Attempts: 2, Next: now.Add(time.Minute), Error: "access denied"}}
+}
+
+func nowhere(s *stored) {
+	s.status.State, s.status.Error = snapshot.StateFailed, "read the snapshot: etcd does not answer"
+	for i := range s.status.Locations {
+		s.status.Locations[i].State, s.status.Locations[i].Error = snapshot.StateFailed, "nothing came"
+	}
+}
+
+func disproved(s *stored) {
+	s.Verification = &snapshot.Verification{
+		Level: snapshot.LevelDrill, Error: "a page is broken", Time: s.CreateTime.Add(time.Minute),
+	}
+}
+
+func copiedAnew(s *stored) {
+	disproved(s)
+	s.status.Locations[1].UpdateTime = s.Verification.Time.Add(time.Minute)
+}
+
+func encrypted(s *stored) { s.EncryptionRecipients = []string{"age1x"} }
+
+func readBack(s *stored) {
+	s.Verification = &snapshot.Verification{
+		Level: snapshot.LevelChecksum, Passed: true, StoredOnly: true, Time: s.CreateTime.Add(time.Minute),
+	}
+}
+
+func scheduled(s *stored) { s.Trigger = snapshot.TriggerScheduled }
+
+func adopted(s *stored) { s.Trigger = snapshot.TriggerAdopted }
+
+func saving(s *stored) {
+	s.status.State = snapshot.StateSaving
+	for i := range s.status.Locations {
+		s.status.Locations[i].State = snapshot.StateSaving
+	}
+}
+
+func onFallback(s *stored) {
+	nowhere(s)
+	s.book.FallbackNode = "node-1"
+}
+
+func onLocalAlone(s *stored) { s.status.Locations = s.status.Locations[:1] }
+
+// judge judges a cluster with two backends.
+func judge(records []*snapshot.Record, all bool) status.Cluster {
+	return status.Judge(status.Known{
+		Name: "prod", Places: []status.Place{{Name: "local", Free: -1}, {Name: "s3", Free: -1}}, Records: records, All: all, Now: now,
+	})
+}
+
+func TestTheVerdictOnACluster(t *testing.T) {
+	const hour = time.Hour
+	for name, c := range map[string]struct {
+		records []*snapshot.Record
+		want    status.Verdict
+		says    []string // of each finding, in order
+	}{
+		"saved and proven": {[]*snapshot.Record{saved("a", hour, proven)}, status.Safe, nil},
+		"proven once":      {[]*snapshot.Record{saved("b", hour), saved("a", 50*hour, proven)}, status.Safe, nil},
+		"a save under way": {[]*snapshot.Record{
+			saved("b", 0, saving), saved("a", hour, proven),
+		}, status.Safe, nil},
+		"nothing at all": {nil, status.NotSafe, []string{"no snapshot that could be restored"}},
+		"nothing but a save": {[]*snapshot.Record{saved("a", 0, saving)}, status.NotSafe,
+			[]string{"no snapshot that could be restored; one is being saved"}},
+		"never proven": {[]*snapshot.Record{saved("a", hour)}, status.Attention,
+			[]string{"No restore was ever proven"}},
+		"a failed save": {[]*snapshot.Record{saved("b", 0, nowhere), saved("a", hour, proven)}, status.NotSafe,
+			[]string{"The last save failed: read the snapshot: etcd does not answer"}},
+		"saved after it failed": {[]*snapshot.Record{
+			saved("b", 0), saved("a", hour, nowhere), saved("c", 2*hour, proven),
+		}, status.Safe, nil},
+		"a failed copy": {[]*snapshot.Record{saved("b", 0, notOnS3), saved("a", hour, proven)},
+			status.Attention, []string{"did not reach every backend: put it into s3: access denied",
+				"1 copy is waiting to be brought to s3"}},
+		"only a failed copy": {[]*snapshot.Record{saved("b", 0, notOnS3, proven)}, status.Attention, []string{
+			"No snapshot is on all of its backends; the newest that can be restored is b", "did not reach", "waiting",
+		}},
+		"two copies wait": {[]*snapshot.Record{saved("c", 0, proven), saved("b", hour, notOnS3),
+			saved("a", hour, notOnS3)}, status.Attention, []string{"2 copies are waiting"}},
+		"a backend without any": {[]*snapshot.Record{saved("a", hour, proven, onLocalAlone)}, status.Attention,
+			[]string{"s3 holds none"}},
+		"on a fallback alone": {[]*snapshot.Record{saved("a", 0, onFallback)}, status.NotSafe, []string{
+			"on the disk of node-1 alone", "The last save failed", "brought to local", "brought to s3",
+		}},
+		"the newest is no good": {[]*snapshot.Record{saved("b", hour, disproved), saved("a", 2*hour, proven)},
+			status.NotSafe, []string{"b, did not pass its verification: a page is broken"}},
+		"an older one is no good": {[]*snapshot.Record{saved("b", hour, proven), saved("a", 2*hour, disproved)},
+			status.Attention, []string{"a did not pass its last verification"}},
+		"a damaged copy was replaced": {[]*snapshot.Record{saved("b", hour, copiedAnew), saved("a", 2*hour, proven)},
+			status.Attention, []string{"b did not pass its last verification, and none since was"}},
+		"encrypted, and read back": {[]*snapshot.Record{saved("a", hour, encrypted, readBack)}, status.Safe,
+			[]string{"They are encrypted"}},
+		"encrypted, and never read": {[]*snapshot.Record{saved("a", hour, encrypted)}, status.Attention,
+			[]string{"No restore was ever proven"}},
+		"encrypted, and proven": {[]*snapshot.Record{saved("a", hour, encrypted, proven)}, status.Safe, nil},
+		"adopted alone":         {[]*snapshot.Record{saved("a", 5*hour, adopted, proven)}, status.Safe, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := judge(c.records, true)
+			if got.Verdict != c.want || len(got.Findings) != len(c.says) {
+				t.Fatalf("%s, findings %q; want %s", got.Verdict, got.Findings, c.want)
+			}
+			for i, f := range got.Findings {
+				if !strings.Contains(f.Text, c.says[i]) || len(f.Do) == 0 {
+					t.Errorf("finding %d is %q, do %q; want %q", i, f.Text, f.Do, c.says[i])
+				}
+			}
+		})
+	}
+}
+
+func TestWhatIsSaidOfEachBackend(t *testing.T) {
+	c := judge([]*snapshot.Record{
+		saved("c", 0, saving), saved("b", time.Minute, notOnS3), saved("a", time.Hour, proven),
+	}, false)
+	local, s3 := c.Backends[0], c.Backends[1]
+	if local.Last != "READY" || local.Newest.Name != "b" || local.Newest.URI != "file:///backups/prod/b.db.zst" ||
+		local.Waiting != 0 {
+		t.Errorf("local is %+v", local)
+	}
+	if s3.Last != "FAILED" || s3.Error != "access denied" || s3.Newest.Name != "a" || s3.Waiting != 1 ||
+		!s3.Next.Equal(now.Add(time.Minute)) {
+		t.Errorf("s3 is %+v", s3)
+	}
+	if c.Saving.Name != "c" || c.LastSave.Name != "b" || c.Newest.Name != "a" || c.Proven.Name != "a" || c.Examined != 3 ||
+		c.All {
+		t.Errorf("the cluster is %+v", c)
+	}
+}
+
+func TestWhatWasNotExaminedAtIsNotDenied(t *testing.T) {
+	c := judge([]*snapshot.Record{saved("a", 0)}, false)
+	if len(c.Findings) != 1 || !strings.Contains(c.Findings[0].Text, "newest 1 snapshots") {
+		t.Errorf("the findings are %q", c.Findings)
+	}
+}
+
+func TestTheMarkChangesWithEveryRecord(t *testing.T) {
+	rec := saved("a", 0)
+	mark := func(records ...*snapshot.Record) string {
+		return judge(records, true).Mark
+	}
+	before := mark(rec, saved("b", 0))
+	if again := mark(rec, saved("b", 0)); again != before {
+		t.Errorf("%s has become %s", before, again)
+	}
+	if less := mark(rec); less == before {
+		t.Error("one that is gone is not seen")
+	}
+	rec.Version++
+	if changed := mark(rec, saved("b", 0)); changed == before {
+		t.Error("one that has changed is not seen")
+	}
+}
+
+// The configuration still says where the snapshots are, and a command that can be pasted.
+func TestACatalogThatCannotBeReadIsNoVerdict(t *testing.T) {
+	const url = "s3://backups?endpoint=https%3A%2F%2Fs3.example&use_path_style=true"
+	c := status.Judge(status.Known{
+		Name: "prod", Places: []status.Place{{Name: "s3", URI: "s3://backups/", URL: url, Free: -1}},
+		Schedules: []status.Schedule{every("hourly", time.Hour)}, Err: errors.New("etcd has no leader"), Now: now,
+	})
+	if c.Verdict != status.Unknown || c.Newest != nil || !strings.Contains(c.Findings[0].Text, "etcd has no leader") ||
+		c.Backends[0].Name != "s3" || c.Backends[0].URL != url || c.Backends[0].Snapshots != -1 {
+		t.Errorf("it is %+v", c)
+	}
+	if do := strings.Join(c.Findings[0].Do, " "); do != "list --from "+url {
+		t.Errorf("what to do is %q", do)
+	}
+	if len(c.Schedules) != 1 || !c.Schedules[0].Next.Equal(now.Add(time.Hour)) {
+		t.Errorf("the schedules are %+v", c.Schedules)
+	}
+}
+
+// every is a schedule that is due at each multiple of a duration.
+func every(name string, d time.Duration) status.Schedule {
+	next := func(after time.Time) time.Time { return after.Truncate(d).Add(d) }
+	return status.Schedule{Name: name, Cron: "@every " + d.String(), Next: next}
+}
+
+// by makes a snapshot one of a schedule.
+func by(schedule string) func(*stored) {
+	return func(s *stored) { s.Trigger, s.Schedule = snapshot.TriggerScheduled, schedule }
+}
+
+// It is three o'clock. Each schedule is held to its own times, whatever the others have saved.
+func TestEachScheduleIsJudgedByItself(t *testing.T) {
+	const hour = time.Hour
+	hourly, nightly := every("hourly", hour), every("nightly", 24*hour)
+	recent := saved("h", 10*time.Minute, by("hourly"), proven)
+	for name, c := range map[string]struct {
+		schedules []status.Schedule
+		ran       map[string]time.Time
+		records   []*snapshot.Record
+		want      status.Verdict
+		says      []string
+	}{
+		"all is well": {[]status.Schedule{hourly, nightly}, map[string]time.Time{"hourly": now, "nightly": now.Add(-3 * hour)},
+			[]*snapshot.Record{recent}, status.Safe, nil},
+		"two nightly ones, of which the second is later": {[]status.Schedule{nightly, every("other", 24*hour)},
+			map[string]time.Time{"nightly": now.Add(-3 * hour), "other": now.Add(-3 * hour)}, []*snapshot.Record{
+				saved("b", 3*hour-5*time.Minute, by("other"), proven), saved("a", 3*hour, by("nightly"), proven),
+				saved("y", 27*hour, by("nightly"), proven),
+			}, status.Safe, nil},
+		"a dead nightly one beside an hourly one": {[]status.Schedule{hourly, nightly},
+			map[string]time.Time{"hourly": now, "nightly": now.Add(-27 * hour)}, []*snapshot.Record{recent}, status.Attention,
+			[]string{"Schedule nightly (@every 24h0m0s) was due 3h ago"}},
+		"it has just begun": {[]status.Schedule{hourly}, map[string]time.Time{"hourly": now.Add(-hour)},
+			[]*snapshot.Record{saved("h", hour, by("hourly"), proven)}, status.Safe, nil},
+		"it is being saved": {[]status.Schedule{nightly}, map[string]time.Time{"nightly": now.Add(-27 * hour)},
+			[]*snapshot.Record{saved("n", 20*time.Minute, by("nightly"), saving), saved("h", hour, proven)}, status.Safe, nil},
+		"all are dead": {[]status.Schedule{hourly}, map[string]time.Time{"hourly": now.Add(-5 * hour)},
+			[]*snapshot.Record{saved("h", 5*hour, by("hourly"), proven)}, status.NotSafe, []string{"No schedule has stored anything"}},
+		"the state of a schedule is not known": {[]status.Schedule{hourly}, nil, []*snapshot.Record{recent}, status.Safe, nil},
+		"somebody's clock was wrong": {[]status.Schedule{hourly}, map[string]time.Time{"hourly": now.Add(99 * hour)},
+			[]*snapshot.Record{recent}, status.Safe, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			leader := "node-1"
+			got := status.Judge(status.Known{
+				Name: "prod", Places: []status.Place{{Name: "local", Free: -1}, {Name: "s3", Free: -1}}, Schedules: c.schedules,
+				Ran: c.ran, Records: c.records, All: true, Leader: &leader, Now: now,
+			})
+			if got.Verdict != c.want || len(got.Findings) != len(c.says) {
+				t.Fatalf("%s, findings %q; want %s", got.Verdict, got.Findings, c.want)
+			}
+			for i, f := range got.Findings {
+				if !strings.Contains(f.Text, c.says[i]) {
+					t.Errorf("finding %d is %q; want %q", i, f.Text, c.says[i])
+				}
+			}
+		})
+	}
+}
+
+// Snapshots of older versions name their schedule in a label alone.
+func TestTheLastRunOfAScheduleIsShown(t *testing.T) {
+	old := saved("n", 3*time.Hour, scheduled, notOnS3)
+	old.Labels = map[string]string{"schedule": "nightly"}
+	got := status.Judge(status.Known{
+		Name: "prod", Records: []*snapshot.Record{saved("h", 0, by("hourly")), old}, Now: now, All: true,
+		Schedules: []status.Schedule{every("nightly", 24*time.Hour)}, Ran: map[string]time.Time{"nightly": now.Add(-3 * time.Hour)},
+	}).Schedules[0]
+	if got.Last == nil || got.Last.Name != "n" || got.Last.State != "PARTIAL" || !got.Next.Equal(now.Add(21*time.Hour)) || got.Overdue {
+		t.Errorf("the schedule is %+v", got)
+	}
+}
+
+func TestWithoutALeaderNothingRunsByItself(t *testing.T) {
+	nobody := ""
+	c := status.Judge(status.Known{
+		Name: "prod", Records: []*snapshot.Record{saved("a", 0, proven)}, All: true, Now: now, Leader: &nobody,
+		Schedules: []status.Schedule{every("hourly", time.Hour)}, Ran: map[string]time.Time{"hourly": now},
+	})
+	if c.Verdict != status.Attention || !strings.Contains(c.Findings[0].Text, "No replica leads") {
+		t.Errorf("it is %+v", c)
+	}
+}
+
+func TestABackendSaysHowMuchItHoldsAndTakes(t *testing.T) {
+	full := status.Known{
+		Name: "prod", Places: []status.Place{{Name: "local", Free: 150}, {Name: "s3", Free: -1}},
+		Records: []*snapshot.Record{saved("b", 0, proven), saved("a", time.Hour)}, All: true, Now: now,
+	}
+	for i := range full.Records {
+		st := snapshot.Status{State: snapshot.StateReady, Locations: full.Records[i].Locations()}
+		st.Locations[0].Size, st.Locations[1].Size = 100, 100
+		full.Records[i] = snapshot.WithBookkeeping(snapshot.WithStatus(full.Records[i].Snapshot, st), full.Records[i].Bookkeeping())
+	}
+	c := status.Judge(full)
+	if b := c.Backends[0]; b.Snapshots != 2 || b.Bytes != 200 || b.Free != 150 {
+		t.Errorf("it is %+v", b)
+	}
+	if c.Verdict != status.Attention || !strings.Contains(c.Findings[0].Text, "local has room for less than two more") {
+		t.Errorf("the findings are %q", c.Findings)
+	}
+	full.All = false // then others must count
+	if b := status.Judge(full).Backends[0]; b.Snapshots != -1 || b.Bytes != -1 {
+		t.Errorf("uncounted, it is %+v", b)
+	}
+}
+
+func TestWhoJoinsASaveLateSeesHowFarItIs(t *testing.T) {
+	var s status.Saves
+	see := func(ev snapshot.Event) {
+		ev.Cluster, ev.Name = "prod", "a"
+		s.Observe(t.Context(), ev)
+	}
+	see(snapshot.Event{Type: snapshot.EventStarted, Time: now})
+	see(snapshot.Event{Type: snapshot.EventProgress, Done: 7, Total: 10})
+	see(snapshot.Event{Type: snapshot.EventProgress, Backend: "s3", Done: 3})
+	if m := s.Of("prod"); m == nil || m.Read != 7 || m.Total != 10 || m.Written["s3"] != 3 || !m.Since.Equal(now) {
+		t.Errorf("it is %+v", m)
+	}
+	see(snapshot.Event{Type: snapshot.EventFinished})
+	if m := s.Of("prod"); m != nil {
+		t.Errorf("when it has ended, it is %+v", m)
+	}
+}
+
+// A node that never led has saved nothing to its own directory, which is no finding; a shared backend without a copy is one.
+func TestDirectoryOfANodeMayBeEmpty(t *testing.T) {
+	for backend, want := range map[string]bool{"local@server-2": false, "s4": true} {
+		v := status.Judge(status.Known{
+			Name: "prod", Places: []status.Place{{Name: backend, Free: -1}, {Name: "s3", Free: -1}}, All: true, Now: now,
+			Records: []*snapshot.Record{saved("a", time.Minute, proven)},
+		})
+		found := false
+		for _, f := range v.Findings {
+			found = found || strings.Contains(f.Text, backend+" holds none")
+		}
+		if found != want {
+			t.Errorf("%s without a copy: %+v", backend, v.Findings)
+		}
+	}
+}
