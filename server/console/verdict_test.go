@@ -230,5 +230,11 @@ func TestDirectoryOfANodeMayBeEmpty(t *testing.T) {
 		if found != want {
 			t.Errorf("%s without a copy: %+v", backend, v.Findings)
 		}
+func TestAlarmsInsideTheNewestSnapshotNeedAttention(t *testing.T) {
+	alarmed := func(s *stored) { s.Alarms = []string{"NOSPACE 8e9e05c52164694d"} }
+	c := console.VerdictOn("prod", []string{"local", "s3"}, []*snapshot.Record{saved("a", time.Minute, proven, alarmed)}, true, now)
+	if c.Verdict != console.Attention || len(c.Findings) != 1 || !strings.Contains(c.Findings[0].Text, "NOSPACE 8e9e05c52164694d") ||
+		!strings.Contains(c.Findings[0].Text, "refuses writes") {
+		t.Errorf("%+v", c)
 	}
 }
