@@ -27,8 +27,8 @@ func inspect(t *testing.T, data []byte) (database.Result, error) {
 	return database.File(t.Context(), path, database.Options{})
 }
 
-// options are those of a restore of the newest snapshot on a backend.
-func options(t *testing.T, b repository.Backend) restore.Options {
+// newest are the options of a restore of the newest snapshot on a backend.
+func newest(t *testing.T, b repository.Backend) restore.Options {
 	t.Helper()
 	member := restore.Member{Name: "a", ClusterToken: "token", PeerURLs: []string{"http://localhost:2380"}}
 	member.InitialCluster = member.Alone()
@@ -44,7 +44,7 @@ func TestForgedDatabaseIsAnErrorOfTheRestore(t *testing.T) {
 	for _, f := range testenv.Forgeries() {
 		b := memory.New("one", snapshot.BackendLocal)
 		storeData(t, b, time.Hour, testenv.Forge(t, whole, f.Bucket, f.Key, f.Value), nil)
-		o := options(t, b)
+		o := newest(t, b)
 		for _, o.SkipHashCheck = range []bool{false, true} {
 			_, err := restore.Run(t.Context(), o)
 			if snapshot.ReasonOf(err) != snapshot.ReasonSnapshotUnreadable || !strings.Contains(err.Error(), f.Says) {
@@ -61,7 +61,7 @@ func TestManifestOfAnotherDatabaseIsAnErrorOfTheRestore(t *testing.T) {
 	b := memory.New("one", snapshot.BackendLocal)
 	older := store(t, b, 2*time.Hour)
 	storeData(t, b, time.Hour, testenv.Stored(t, 1).Data, func(s *snapshot.Snapshot) { s.Revision = 1 << 40 })
-	res, err := restore.Run(t.Context(), options(t, b))
+	res, err := restore.Run(t.Context(), newest(t, b))
 	if err != nil || res.Snapshot.Name != older || len(res.Skipped) != 1 || !strings.Contains(res.Skipped[0].Error(), "its manifest says") {
 		t.Errorf("%+v, %v", res, err)
 	}
@@ -74,7 +74,7 @@ func TestAlarmsAreToldAndLeftOutOnRequest(t *testing.T) {
 		s.Alarms = nil // as versions wrote manifests that did not look at them
 	})
 	for _, disarm := range []bool{false, true} {
-		o := options(t, b)
+		o := newest(t, b)
 		o.Disarm = disarm
 		res, err := restore.Run(t.Context(), o)
 		if err != nil {
