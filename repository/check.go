@@ -82,8 +82,13 @@ func (c *Check) Run(ctx context.Context) (res Checked, err error) {
 	if err := c.Fetch(ctx, db); err != nil {
 		return res, err
 	}
-	if err := c.inspect(ctx, db, work, &res); err != nil || c.Level < snapshot.LevelDrill {
+	found, err := c.Inspect(ctx, db, 0)
+	if err != nil {
 		return res, err
+	}
+	res.Revision, res.TotalKeys, res.Hash, res.Alarms = found.Revision, found.TotalKeys, found.Hash, found.Alarms
+	if c.Level < snapshot.LevelDrill {
+		return res, nil
 	}
 	return res, c.drill(ctx, db, &res)
 }
@@ -165,24 +170,26 @@ func (m *checkMeter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// inspect reads every page and key, and compares the result with the manifest. An error of the file system says nothing
-// of the copy, and is returned as it is.
-func (c *Check) inspect(ctx context.Context, db, work string, res *Checked) error {
-	found, err := database.File(ctx, db, database.Options{TempDir: work})
+// Inspect reads every page and key of a database that was fetched, and compares the result with the manifest unless
+// hashes are skipped. Nothing else may open the database before: bbolt and etcd trust its content, and some of it ends
+// the process. An error of the file system says nothing of the copy, and is returned as it is.
+//
+// With a revision, the result has the past at that one, too.
+func (c *Check) Inspect(ctx context.Context, db string, revision int64) (database.Result, error) {
+	found, err := database.File(ctx, db, database.Options{Revision: revision})
 	switch {
 	case errors.Is(err, database.ErrUnreadable):
-		return c.unreadable(err)
+		return found, c.unreadable(err)
 	case err != nil:
-		return err
+		return found, err
 	}
 	s := c.Record
 	known := s.Trigger != snapshot.TriggerAdopted || s.Revision > 0 // other programs' have no manifest to compare with
-	if known && (found.Revision != s.Revision || found.TotalKeys != s.TotalKeys || found.Hash != s.Hash) {
-		return c.unreadable(fmt.Errorf("it has revision %d, %d keys and hash %08x, and its manifest says %d, %d and %08x",
+	if known && !c.SkipHashes && (found.Revision != s.Revision || found.TotalKeys != s.TotalKeys || found.Hash != s.Hash) {
+		return found, c.unreadable(fmt.Errorf("it has revision %d, %d keys and hash %08x, and its manifest says %d, %d and %08x",
 			found.Revision, found.TotalKeys, found.Hash, s.Revision, s.TotalKeys, s.Hash))
 	}
-	res.Revision, res.TotalKeys, res.Hash, res.Alarms = found.Revision, found.TotalKeys, found.Hash, found.Alarms
-	return nil
+	return found, nil
 }
 
 // drill restores the database, and compares the answer of the restored etcd with the inspection.
@@ -203,6 +210,6 @@ func (c *Check) drill(ctx context.Context, db string, res *Checked) (err error) 
 // unreadable is the verdict that the bytes are right and do not hold a snapshot that could be restored.
 func (c *Check) unreadable(cause error) error {
 	r := c.Repository
-	return snapshot.ReasonSnapshotUnreadable.New("verify %s", r.info.URI(c.key())).On(r.info.Name).Because(cause).
-		Advise("this copy cannot be relied on; verify another one, and save anew")
+	return snapshot.ReasonSnapshotUnreadable.New("read the database of %s", r.info.URI(c.key())).On(r.info.Name).Because(cause).
+		Advise("no etcd can be relied on that starts from this copy; take another copy or another snapshot, and save anew")
 }

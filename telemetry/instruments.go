@@ -55,6 +55,7 @@ func (r *register) duration(name, what string) metric.Float64Histogram {
 type ownMetrics struct {
 	lastTime     metric.Float64Gauge
 	lastRevision metric.Int64Gauge
+	alarms       metric.Int64Gauge
 	dbSize       metric.Int64Gauge
 	storedSize   metric.Int64Gauge
 	snapshots    metric.Int64Gauge
@@ -99,6 +100,9 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 				"as far as this replica knows; in seconds since 1970."),
 		lastRevision: r.gauge("snapshotd.last_success.revision", "",
 			"Revision of etcd in the last snapshot that reached every chosen backend."),
+		alarms: r.gauge("snapshotd.snapshot.alarms", "",
+			"Alarms of etcd inside the last snapshot that reached every chosen backend: an etcd that is restored "+
+				"from it refuses writes until they are disarmed."),
 		dbSize: r.gauge("snapshotd.db.size", "By",
 			"Bytes of the database in the last snapshot that reached every chosen backend."),
 		storedSize: r.gauge("snapshotd.stored.size", "By",

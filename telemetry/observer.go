@@ -147,6 +147,7 @@ func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	o.newest[s.Cluster] = s.CreateTime
 	cluster := clusterOf(s.Cluster)
 	o.own.lastTime.Record(ctx, float64(s.CreateTime.UnixMilli())/1e3, cluster)
+	o.own.alarms.Record(ctx, int64(len(s.Alarms)), cluster)
 	o.own.lastRevision.Record(ctx, s.Revision, cluster)
 	o.own.dbSize.Record(ctx, s.DBSize, cluster)
 	o.own.storedSize.Record(ctx, s.StoredSize, cluster)

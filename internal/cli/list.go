@@ -85,6 +85,7 @@ func runList(ctx context.Context, sys System, opts listOptions, c *client.Client
 	if err != nil {
 		return err
 	}
+	warnOfAlarms(sys, snapshots)
 	resp := &snapshotdv1.ListResponse{Snapshots: snapshots}
 	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
 		return output.ListTable(w, snapshots, sys.Now(), opts.output == output.FormatWide)
@@ -123,9 +124,16 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 	if len(found)+len(skipped) == 0 {
 		fmt.Fprintf(sys.Stderr, "there are no snapshots in %s; %s\n", repos[0].URI(""), at.others(cmd.Context()))
 	}
+	warnOfAlarms(sys, resp.GetSnapshots())
 	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
 		return output.PlaceTable(w, resp.GetSnapshots(), sys.Now(), opts.output == output.FormatWide)
 	})
+}
+
+func warnOfAlarms(sys System, snapshots []*snapshotdv1.Snapshot) {
+	if note := output.AlarmNote(snapshots); note != "" {
+		fmt.Fprintln(sys.Stderr, "warning:", note)
+	}
 }
 
 func (o *listOptions) request(now time.Time) (*snapshotdv1.ListRequest, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // kubernetesBump is the jump of the revision that Kubernetes needs: otherwise its watches go on with revisions that
@@ -38,6 +39,7 @@ type restoreOptions struct {
 	dryRun     bool
 	older      bool
 	kubernetes bool
+	disarm     bool
 	skipHash   bool
 	output     output.Format
 	member     restore.Member
@@ -64,7 +66,10 @@ goes between the two snapshots around the time. Leases have no history either: -
 snapshot, and shows which revisions it holds, the leases, and all that is only estimated.
 
 Flags of etcdutl snapshot restore mean the same here. --skip-hash-check also skips the checksums of
-the manifest; the pages and keys are read instead, and a database that cannot be read through is refused.
+the manifest. The pages and keys are always read, and a database that cannot be read through is refused.
+
+A snapshot may hold alarms of etcd (NOSPACE, CORRUPT): the restored etcd refuses writes until etcdctl
+alarm disarm, or has none of them with --disarm. The cause of an alarm comes back as well.
 
 Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 		Example: `  snapshotd restore latest --from 's3://backups?region=eu-central-1&prefix=etcd/' --data-dir /var/lib/etcd
@@ -106,6 +111,8 @@ Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 		"map so many `bytes` of the database at first, such as 20GiB (default, and for 0, 10737418240)")
 	fs.BoolVar(&opts.skipHash, "skip-hash-check", false,
 		"compare no checksums: for a database copied from a data directory, or when nothing else is left; with a NAME")
+	fs.BoolVar(&opts.disarm, "disarm", false,
+		"leave the alarms in the snapshot out, which would keep the restored etcd from taking writes")
 	fs.BoolVar(&opts.kubernetes, "for-kubernetes", false,
 		"as Kubernetes needs it: --bump-revision 1000000000 --mark-compacted")
 	fs.StringArrayVar(&opts.identities, "identity", nil,
@@ -123,7 +130,7 @@ Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 // finish checks the options and fills in the defaults.
 func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, error) {
 	ro := restore.Options{
-		DataDir: o.dataDir, WALDir: o.walDir, Member: o.member, EndedLeaseTTL: o.past.ended, SkipHashCheck: o.skipHash,
+		DataDir: o.dataDir, WALDir: o.walDir, Member: o.member, EndedLeaseTTL: o.past.ended, Disarm: o.disarm, SkipHashCheck: o.skipHash,
 	}
 	if err := o.check(args); err != nil {
 		return ro, err
@@ -260,7 +267,7 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 	fmt.Fprintf(w, "snapshot   %s, taken %s ago (%s)\n",
 		s.Name, output.Age(now.Sub(s.CreateTime)), s.CreateTime.UTC().Format(time.RFC3339))
 	fmt.Fprintf(w, "from       %s\n", res.URI)
-	if s.Revision > 0 {
+	if s.Trigger != snapshot.TriggerAdopted || s.Hash != 0 {
 		fmt.Fprintf(w, "holds      revision %d, %s keys, %s; stored %s\n",
 			s.Revision, output.Number(s.TotalKeys), output.Size(s.DBSize), output.Size(s.StoredSize))
 	} else {
@@ -271,11 +278,17 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 		fmt.Fprintf(w, "version    storage %s: an older etcd will not start on it\n", s.StorageVersion)
 	}
 	opts.past.table(w, res)
+	if note := alarmNote(s.Alarms, opts.disarm); note != "" {
+		fmt.Fprintf(w, "alarms     %s\n", note)
+	}
 	if !opts.dryRun {
 		fmt.Fprintf(w, "restored   %s in %s, for the member %s\n", ro.DataDir, output.Took(res.Took), ro.Member.Name)
+		if chown := opts.chown(); len(chown) > 0 {
+			fmt.Fprintf(w, "owner      %s\n", output.Words(chown))
+		}
 		_, err := fmt.Fprintf(w, "start it   etcd --name %s --data-dir %s%s --initial-advertise-peer-urls %s "+
 			"--listen-peer-urls … --listen-client-urls … --advertise-client-urls …\n",
-			ro.Member.Name, output.Word(ro.DataDir), walFlag(ro.WALDir), strings.Join(ro.Member.PeerURLs, ","))
+			output.Word(ro.Member.Name), output.Word(ro.DataDir), walFlag(ro.WALDir), output.Word(strings.Join(ro.Member.PeerURLs, ",")))
 		return err
 	}
 	fmt.Fprintf(w, "would be   %s\n", ro.DataDir)
@@ -288,10 +301,38 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 		return exit.Usage(err)
 	}
 	fmt.Fprintln(w, "members    on each one its command:")
+	then := ""
+	if chown := opts.chown(); len(chown) > 0 {
+		then = " && " + output.Words(chown)
+	}
 	for _, c := range commands {
-		fmt.Fprintln(w, "  "+strings.Join(c, " "))
+		fmt.Fprintln(w, "  "+output.Words(c)+then)
 	}
 	return nil
+}
+
+// alarmNote says for a person what becomes of the alarms in a snapshot.
+func alarmNote(alarms []string, disarm bool) string {
+	switch {
+	case len(alarms) == 0:
+		return ""
+	case disarm:
+		return snapshot.Join(alarms) + ": left out of the data directory (--disarm)"
+	}
+	return "it " + snapshot.AlarmNote(alarms)
+}
+
+// chown returns the command that gives the restored directories to the user of etcd; none when they are theirs already.
+func (o *restoreOptions) chown() []string {
+	owner := restore.Owner(o.dataDir)
+	if owner == "" {
+		return nil
+	}
+	c := []string{"chown", "-R", owner, o.dataDir}
+	if o.walDir != "" {
+		c = append(c, o.walDir)
+	}
+	return c
 }
 
 // restoreSpeed is how many bytes of database per second two cores with a fast disk restore: somewhat fewer than in the
@@ -313,15 +354,18 @@ func walFlag(dir string) string {
 func (o *restoreOptions) commandOf(name string, ro restore.Options, past []string) []string {
 	c := append([]string{"snapshotd", "restore", name}, past...)
 	for _, f := range o.from {
-		c = append(c, "--from", output.Quoted(f))
+		c = append(c, "--from", f)
 	}
-	c = append(c, "--prefix", output.Quoted(o.prefix), "--data-dir", output.Word(o.dataDir))
+	c = append(c, "--prefix", o.prefix, "--data-dir", o.dataDir)
 	if o.walDir != "" {
-		c = append(c, "--wal-dir", output.Word(o.walDir))
+		c = append(c, "--wal-dir", o.walDir)
 	}
 	c = append(c, "--initial-cluster", ro.Member.InitialCluster, "--initial-cluster-token", ro.Member.ClusterToken)
 	if ro.Member.MarkCompacted {
 		c = append(c, "--bump-revision", fmt.Sprint(ro.Member.RevisionBump), "--mark-compacted")
+	}
+	if o.disarm {
+		c = append(c, "--disarm")
 	}
 	if o.skipHash {
 		c = append(c, "--skip-hash-check")
@@ -330,13 +374,13 @@ func (o *restoreOptions) commandOf(name string, ro restore.Options, past []strin
 		c = append(c, "--initial-memory-map-size", fmt.Sprint(ro.Member.MemoryMapSize))
 	}
 	for _, f := range o.identities {
-		c = append(c, "--identity", output.Word(f))
+		c = append(c, "--identity", f)
 	}
 	for _, f := range o.keys {
-		c = append(c, "--signing-public-key-file", output.Word(f))
+		c = append(c, "--signing-public-key-file", f)
 	}
 	if len(o.keys) > 0 && o.signedFor != "" {
-		c = append(c, "--cluster", output.Word(o.signedFor))
+		c = append(c, "--cluster", o.signedFor)
 	}
 	return c
 }

@@ -24,6 +24,12 @@ import (
 // stored saves an etcd with one key to directories, in this order, and returns the snapshot.
 func stored(t *testing.T, value string, dirs ...string) *snapshot.Snapshot {
 	t.Helper()
+	return storedAs(t, value, func(*cluster.Config) {}, dirs...)
+}
+
+// storedAs does so with a configuration of its own.
+func storedAs(t *testing.T, value string, edit func(*cluster.Config), dirs ...string) *snapshot.Snapshot {
+	t.Helper()
 	server := testenv.StartEtcd(t)
 	if _, err := server.Client(t).Put(t.Context(), "key", value); err != nil {
 		t.Fatal(err)
@@ -46,6 +52,7 @@ func stored(t *testing.T, value string, dirs ...string) *snapshot.Snapshot {
 		}
 		cfg.Backends = append(cfg.Backends, b)
 	}
+	edit(&cfg)
 	c, err := cluster.New(cfg)
 	if err != nil {
 		t.Fatal(err)

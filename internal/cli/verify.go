@@ -158,8 +158,19 @@ func verdictTable(w io.Writer, s *snapshotdv1.Snapshot, sys System) error {
 			v.GetHashKv(), s.GetRevision())
 		fmt.Fprintf(w, "live       %s\n", v.GetLive())
 	}
+	alarmLines(w, s.GetAlarms(), v.GetDisarmed())
 	_, err := fmt.Fprintf(w, "verified   in %s\n", output.Took(v.GetDuration().AsDuration()))
 	return err
+}
+
+// alarmLines say which alarms are in a snapshot, and which of them a drill had to disarm.
+func alarmLines(w io.Writer, alarms, disarmed []string) {
+	if len(disarmed) > 0 {
+		fmt.Fprintf(w, "disarmed   %s: before that, the restored etcd took no writes\n", snapshot.Join(disarmed))
+	}
+	if len(alarms) > 0 {
+		fmt.Fprintf(w, "alarms     it %s\n", snapshot.AlarmNote(alarms))
+	}
 }
 
 func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name string) error {
@@ -217,6 +228,7 @@ func verifyTable(w io.Writer, v restore.Verification, sys System) error {
 		fmt.Fprintf(w, "restored   into an etcd that was started, read and written: HashKV %d at revision %d\n",
 			v.HashKV, s.Revision)
 	}
+	alarmLines(w, s.Alarms, v.Disarmed)
 	_, err := fmt.Fprintf(w, "verified   in %s\n", output.Took(v.Took))
 	return err
 }

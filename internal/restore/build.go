@@ -42,7 +42,7 @@ func build(o Options, past *Past, work, db string) error {
 			made, cfg.OutputWALDir = append(made, wal), filepath.Join(wal, "wal")
 		}
 	}
-	if err := makeData(cfg, past, o.EndedLeaseTTL); err != nil {
+	if err := makeData(o, cfg, past); err != nil {
 		return fmt.Errorf("restore: make the data directory: %w", err)
 	}
 	for _, dir := range made {
@@ -62,17 +62,21 @@ func build(o Options, past *Past, work, db string) error {
 
 // makeData makes the data directory of a snapshot, at one of its revisions. ttl is that of ended leases for which the
 // snapshot shows none.
-func makeData(cfg snapshot.RestoreConfig, past *Past, ttl time.Duration) error {
+func makeData(o Options, cfg snapshot.RestoreConfig, past *Past) error {
+	var emptied []string
+	if o.Disarm {
+		emptied = []string{datadir.Alarms}
+	}
 	if past.Whole() {
-		return datadir.Make(cfg)
+		return datadir.Make(cfg, emptied...)
 	}
 	var ended []datadir.Lease
 	for _, l := range past.Ended {
-		if seconds := cmp.Or(min(l.TTL, maxLeaseTTL), int64(ttl/time.Second)); seconds > 0 {
+		if seconds := cmp.Or(min(l.TTL, maxLeaseTTL), int64(o.EndedLeaseTTL/time.Second)); seconds > 0 {
 			ended = append(ended, datadir.Lease{ID: l.ID, TTL: seconds})
 		}
 	}
-	return datadir.MakeAt(cfg, datadir.Past{Revision: past.Revision, Leases: past.Leases, Ended: ended})
+	return datadir.MakeAt(cfg, datadir.Past{Revision: past.Revision, Leases: past.Leases, Ended: ended}, emptied...)
 }
 
 // maxLeaseTTL is the longest time to live in seconds that etcd takes.

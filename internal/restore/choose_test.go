@@ -38,15 +38,27 @@ var now = time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC)
 // store puts a snapshot that was taken some time ago on a backend, and returns its name.
 func store(t *testing.T, b *memory.Backend, age time.Duration) string {
 	t.Helper()
-	data := testenv.Stored(t, 0).Data
+	return storeData(t, b, age, testenv.Stored(t, 0).Data, nil)
+}
+
+// storeData puts a snapshot with any data on a backend; forge changes the manifest.
+func storeData(t *testing.T, b *memory.Backend, age time.Duration, data []byte, forge func(*snapshot.Snapshot)) string {
+	t.Helper()
 	db := data[:len(data)-repository.ChecksumSize]
 	sum := func(b []byte) string { s := sha256.Sum256(b); return hex.EncodeToString(s[:]) }
 	created := now.Add(-age)
-	rec := snapshot.NewSave(snapshot.Snapshot{
+	s := snapshot.Snapshot{
 		Name: fmt.Sprintf("on-demand-node-1-%d", created.Unix()), Cluster: "default", Trigger: snapshot.TriggerManual, CreateTime: created,
 		Node: "node-1", Revision: 52, TotalKeys: 51, DBSize: int64(len(db)), SHA256: sum(db), Compression: snapshot.CompressionNone,
 		StoredSize: int64(len(data)), StoredSHA256: sum(data),
-	}, "", "", nil)
+	}
+	if found, err := inspect(t, data); err == nil {
+		s.Revision, s.TotalKeys, s.Hash, s.Alarms = found.Revision, found.TotalKeys, found.Hash, found.Alarms
+	}
+	if forge != nil {
+		forge(&s)
+	}
+	rec := snapshot.NewSave(s, "", "", nil)
 	doc, err := repository.EncodeManifest(rec, nil)
 	if err != nil {
 		t.Fatal(err)

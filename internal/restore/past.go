@@ -106,7 +106,7 @@ func (l *lookback) look(ctx context.Context, c candidate, revision int64) (datab
 		}
 		l.read = c.URI()
 	}
-	return inspect(ctx, c, l.file, revision)
+	return inspect(ctx, l.Options, c, l.file, revision)
 }
 
 // held is a snapshot and the revisions that it holds.

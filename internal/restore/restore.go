@@ -28,7 +28,8 @@ type Options struct {
 
 	Member        Member
 	EndedLeaseTTL time.Duration           // of leases of a past revision for which the snapshot shows none; 0 leaves them out
-	SkipHashCheck bool                    // checksums are not compared; the pages and keys are read instead
+	Disarm        bool                    // the alarms in the snapshot are left out
+	SkipHashCheck bool                    // checksums are not compared; the pages and keys are still read
 	Progress      func(done, total int64) // optional; in bytes of the database
 	Building      func()                  // optional; called when all is read and the data directory is made
 }
@@ -156,13 +157,14 @@ func prepare(ctx context.Context, o Options, db string) (res Result, err error) 
 	return res, err
 }
 
-// fetch reads a copy into a file. When it returns nil, the checksums are right. The pages and keys of a copy without a
-// manifest, or without a comparison of its checksums, are read as well: they show its content.
+// fetch reads a copy into a file. When it returns nil, the checksums are right unless they are skipped, and all pages and
+// keys were read: whoever can write to the backend can make a manifest for any database, and some would end this process
+// once bbolt or etcd sees them.
 func fetch(ctx context.Context, o Options, c candidate, path string) error {
-	if err := fetchBytes(ctx, o, c, path); err != nil || c.Revision > 0 && !o.SkipHashCheck {
+	if err := fetchBytes(ctx, o, c, path); err != nil {
 		return err
 	}
-	_, err := inspect(ctx, c, path, 0)
+	_, err := inspect(ctx, o, c, path, 0)
 	return err
 }
 
@@ -179,13 +181,10 @@ func fetchBytes(ctx context.Context, o Options, c candidate, path string) error 
 }
 
 // inspect reads every page and key of a copy in a file, and notes in the record what they show.
-func inspect(ctx context.Context, c candidate, path string, revision int64) (database.Result, error) {
-	found, err := database.File(ctx, path, database.Options{Revision: revision})
-	switch {
-	case errors.Is(err, database.ErrUnreadable):
-		return found, snapshot.ReasonSnapshotUnreadable.New("restore %s", c.URI()).Because(err).
-			Advise("no etcd can be started on it; take another copy or another snapshot")
-	case err != nil:
+func inspect(ctx context.Context, o Options, c candidate, path string, revision int64) (database.Result, error) {
+	check := repository.Check{Repository: c.repo, Record: c.Record, SkipHashes: o.SkipHashCheck}
+	found, err := check.Inspect(ctx, path, revision)
+	if err != nil {
 		return found, err
 	}
 	info, err := os.Stat(path)
@@ -193,7 +192,10 @@ func inspect(ctx context.Context, c candidate, path string, revision int64) (dat
 		return found, fmt.Errorf("restore: %w", err)
 	}
 	c.Revision, c.TotalKeys, c.Hash, c.StorageVersion = found.Revision, found.TotalKeys, found.Hash, found.StorageVersion
-	c.OldestRevision, c.DBSize = found.OldestRevision, info.Size()
+	c.Alarms, c.OldestRevision, c.DBSize = found.Alarms, found.OldestRevision, info.Size()
+	if c.DBSize%512 == repository.ChecksumSize { // etcd's checksum follows the database, which is a whole number of pages
+		c.DBSize -= repository.ChecksumSize
+	}
 	return found, nil
 }
 

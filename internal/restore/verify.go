@@ -51,7 +51,7 @@ func Verify(ctx context.Context, o VerifyOptions) (v Verification, err error) {
 	v.Checked = found
 	if err == nil && o.Level > snapshot.LevelChecksum {
 		s := v.Snapshot
-		s.Revision, s.TotalKeys, s.Hash = found.Revision, found.TotalKeys, found.Hash
+		s.Revision, s.TotalKeys, s.Hash, s.Alarms = found.Revision, found.TotalKeys, found.Hash, found.Alarms
 	}
 	v.Took = time.Since(begin)
 	return v, err

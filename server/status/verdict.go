@@ -28,6 +28,7 @@ func Judge(k Known) Cluster {
 	v.facts()
 	v.restorable()
 	v.failedVerification()
+	v.alarms()
 	v.lastSave()
 	v.backends()
 	v.schedules()
@@ -139,6 +140,13 @@ func (v *verdict) failedVerification() {
 				"%s did not pass its last verification, and none since was: %s", rec.Name, rec.Verification.Error)
 			return
 		}
+	}
+}
+
+// alarms finds alarms inside the newest snapshot: whoever restores it meets an etcd that refuses writes.
+func (v *verdict) alarms() {
+	if v.newest != nil && len(v.newest.Alarms) > 0 {
+		v.find(Attention, []string{"get", v.newest.Name}, "The newest snapshot, %s, %s.", v.newest.Name, snapshot.AlarmNote(v.newest.Alarms))
 	}
 }
 

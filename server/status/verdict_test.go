@@ -91,6 +91,8 @@ func onFallback(s *stored) {
 	s.book.FallbackNode = "node-1"
 }
 
+func alarmed(s *stored) { s.Alarms = []string{"NOSPACE 8e9e05c52164694d"} }
+
 func onLocalAlone(s *stored) { s.status.Locations = s.status.Locations[:1] }
 
 // judge judges a cluster with two backends.
@@ -146,6 +148,8 @@ func TestTheVerdictOnACluster(t *testing.T) {
 		"encrypted, and never read": {[]*snapshot.Record{saved("a", hour, encrypted)}, status.Attention,
 			[]string{"No restore was ever proven"}},
 		"encrypted, and proven": {[]*snapshot.Record{saved("a", hour, encrypted, proven)}, status.Safe, nil},
+		"the newest has an alarm": {[]*snapshot.Record{saved("a", hour, proven, alarmed)}, status.Attention,
+			[]string{"NOSPACE 8e9e05c52164694d"}},
 		"adopted alone":         {[]*snapshot.Record{saved("a", 5*hour, adopted, proven)}, status.Safe, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

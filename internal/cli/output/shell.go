@@ -17,3 +17,12 @@ func Word(s string) string {
 
 // Quoted returns s as one word of a shell, in quotes.
 func Quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// Words returns a command line of these words, to be pasted into a shell.
+func Words(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = Word(w)
+	}
+	return strings.Join(quoted, " ")
+}

@@ -11,6 +11,7 @@ import (
 
 	agekey "github.com/snapshotd/snapshotd/internal/codec/age"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Columns writes rows whose cells are separated by tabs, aligned.
@@ -40,13 +41,13 @@ func ListTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time, wi
 	return Columns(w, func(row func(...string)) {
 		head := []string{"NAME", "STATE", "CREATED", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "PINNED", "PROVEN"}
 		if wide {
-			head = append(head, "NODE", "TRIGGER", "SCHEDULE", "LABELS")
+			head = append(head, "ALARMS", "NODE", "TRIGGER", "SCHEDULE", "LABELS")
 		}
 		row(append(head, "LOCATIONS")...)
 		for _, s := range snapshots {
 			cells := append(facts(s, now), mark(s.GetPinned()), OrDash(proven(s, now)))
 			if wide {
-				cells = append(cells, OrDash(s.GetNode()), trigger(s), OrDash(s.GetSchedule()), OrDash(labels(s.GetLabels())))
+				cells = append(cells, alarms(s), OrDash(s.GetNode()), trigger(s), OrDash(s.GetSchedule()), OrDash(labels(s.GetLabels())))
 			}
 			row(append(cells, locations(s))...)
 		}
@@ -59,7 +60,7 @@ func PlaceTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time, w
 	return Columns(w, func(row func(...string)) {
 		head := []string{"NAME", "STATE", "CREATED", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "CHECKED"}
 		if wide {
-			head = append(head, "NODE", "TRIGGER", "LABELS", "WHERE")
+			head = append(head, "ALARMS", "NODE", "TRIGGER", "LABELS", "WHERE")
 		}
 		row(head...)
 		for _, s := range snapshots {
@@ -69,7 +70,7 @@ func PlaceTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time, w
 			}
 			cells := append(facts(s, now), checked)
 			if wide {
-				cells = append(cells, OrDash(s.GetNode()), trigger(s), OrDash(labels(s.GetLabels())), uri(s))
+				cells = append(cells, alarms(s), OrDash(s.GetNode()), trigger(s), OrDash(labels(s.GetLabels())), uri(s))
 			}
 			row(cells...)
 		}
@@ -98,6 +99,25 @@ func proven(s *snapshotdv1.Snapshot, now time.Time) string {
 		return Age(now.Sub(p.GetTime().AsTime())) + " ago"
 	}
 	return ""
+}
+
+func alarms(s *snapshotdv1.Snapshot) string { return OrDash(strings.Join(s.GetAlarms(), ", ")) }
+
+// AlarmNote returns which snapshots have alarms in them, for a person who may be about to choose one; empty when none has.
+func AlarmNote(snapshots []*snapshotdv1.Snapshot) string {
+	count, first := 0, ""
+	for _, s := range snapshots {
+		if len(s.GetAlarms()) == 0 {
+			continue
+		}
+		if count++; count == 1 {
+			first = s.GetName() + " " + snapshot.AlarmNote(s.GetAlarms())
+		}
+	}
+	if count > 1 {
+		first += fmt.Sprintf("; %d more have alarms, see -o wide", count-1)
+	}
+	return first
 }
 
 func trigger(s *snapshotdv1.Snapshot) string {
@@ -173,8 +193,11 @@ func GetTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		field("etcd cluster", s.GetEtcdClusterId())
 		field("etcd member", s.GetEtcdMemberId())
 		field("trace", s.GetTraceId())
+		if len(s.GetAlarms()) > 0 {
+			field("alarms", "it "+snapshot.AlarmNote(s.GetAlarms()))
+		}
 		field("verified", verdictLine(s.GetVerification(), now))
-		field("proven", verdictLine(s.GetProof(), now))
+		field("proven", proofLine(s.GetProof(), now))
 	})
 	if err != nil || len(s.GetLocations()) == 0 {
 		return err
@@ -204,6 +227,18 @@ func verdictLine(v *snapshotdv1.Verification, now time.Time) string {
 		line += ", as it is stored"
 	}
 	return WithReason(line, v.GetError())
+}
+
+// proofLine returns the last drill that passed; empty when none has.
+func proofLine(v *snapshotdv1.Verification, now time.Time) string {
+	if v == nil {
+		return ""
+	}
+	line := "by a drill"
+	if len(v.GetBackends()) > 0 {
+		line += " of the copy on " + strings.Join(v.GetBackends(), ", ")
+	}
+	return WithReason(line+fmt.Sprintf(", %s ago", Age(now.Sub(v.GetTime().AsTime()))), v.GetError())
 }
 
 func withBytes(n int64) string {

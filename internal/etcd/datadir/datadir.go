@@ -11,18 +11,23 @@ import (
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 )
 
+// Alarms is the bucket of etcd's alarms.
+const Alarms = "alarm"
+
 // Make makes the data directory that etcdutl makes with the same options. The snapshot's file becomes its database: it
 // is changed and moved, not copied, and must be on the same file system. Its checksum, if it has one, is not compared.
 // The file must have been inspected, now or during its save: bbolt trusts pages, and some damages end the process.
 //
+// Buckets that are named stay empty: restored without its alarms, an etcd takes writes.
+//
 // etcdutl works on a seed: a database with everything in the file but the history of the keys. Its changes to the seed
 // are then made in the file.
-func Make(cfg snapshot.RestoreConfig) error {
-	return makeFrom(cfg, func(*bolt.DB) error { return nil })
+func Make(cfg snapshot.RestoreConfig, emptied ...string) error {
+	return makeFrom(cfg, emptied, func(*bolt.DB) error { return nil })
 }
 
 // makeFrom makes the data directory after the file's database was edited.
-func makeFrom(cfg snapshot.RestoreConfig, edit func(*bolt.DB) error) (err error) {
+func makeFrom(cfg snapshot.RestoreConfig, emptied []string, edit func(*bolt.DB) error) (err error) {
 	file := cfg.SnapshotPath
 	if err := cutChecksum(file); err != nil {
 		return err
@@ -37,7 +42,7 @@ func makeFrom(cfg snapshot.RestoreConfig, edit func(*bolt.DB) error) (err error)
 	}
 	seed := file + ".seed"
 	defer func() { _ = os.Remove(seed) }()
-	if err := writeSeed(db, seed); err != nil {
+	if err := writeSeed(db, seed, emptied); err != nil {
 		return fmt.Errorf("read %s: %w", file, err)
 	}
 	cfg.SnapshotPath, cfg.SkipHashCheck = seed, true

@@ -57,7 +57,7 @@ func TestMakeMakesWhatEtcdutlMakes(t *testing.T) {
 					_ = os.Remove(cfg.SnapshotPath)
 					return contents(t, dir)
 				}
-				want, got := restored(snapshot.NewV3(zap.NewNop()).Restore), restored(datadir.Make)
+				want, got := restored(snapshot.NewV3(zap.NewNop()).Restore), restored(func(cfg snapshot.RestoreConfig) error { return datadir.Make(cfg) })
 				for _, made := range []map[string][]byte{want, got} {
 					const name = "data/member/snap/0000000000000001-0000000000000003.snap"
 					if _, ok := made[name]; ok {

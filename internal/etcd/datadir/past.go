@@ -29,8 +29,8 @@ type Lease struct {
 
 // MakeAt makes a data directory as [Make] does, after the database was taken back to one of its revisions. The file must
 // have been inspected: the database holds the revision, and its leases are well-formed.
-func MakeAt(cfg snapshot.RestoreConfig, past Past) error {
-	return makeFrom(cfg, past.apply)
+func MakeAt(cfg snapshot.RestoreConfig, past Past, emptied ...string) error {
+	return makeFrom(cfg, emptied, past.apply)
 }
 
 // batch is how many entries of a database are changed in one transaction. bbolt holds the pages that a transaction

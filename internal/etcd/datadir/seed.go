@@ -3,6 +3,7 @@ package datadir
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -11,8 +12,9 @@ import (
 // and that of the leases. A restore may add to them, after the last entry, but changes no entry.
 func bulk(bucket []byte) bool { return string(bucket) == "key" || string(bucket) == "lease" }
 
-// writeSeed makes a database with everything in another one, except the bulk, of which it takes the last entry.
-func writeSeed(db *bolt.DB, path string) error {
+// writeSeed makes a database with everything in another one, except the bulk, of which it takes the last entry, and the
+// entries of buckets that are to be emptied.
+func writeSeed(db *bolt.DB, path string, emptied []string) error {
 	seed, err := bolt.Open(path, 0o600, &bolt.Options{NoSync: true})
 	if err != nil {
 		return err
@@ -29,6 +31,9 @@ func writeSeed(db *bolt.DB, path string) error {
 				into, err := to.CreateBucket(name)
 				if err != nil {
 					return err
+				}
+				if slices.Contains(emptied, string(name)) {
+					return nil
 				}
 				if !bulk(name) {
 					return copyAll(into, b)
