@@ -150,7 +150,7 @@ func TestTheVerdictOnACluster(t *testing.T) {
 		"encrypted, and proven": {[]*snapshot.Record{saved("a", hour, encrypted, proven)}, status.Safe, nil},
 		"the newest has an alarm": {[]*snapshot.Record{saved("a", hour, proven, alarmed)}, status.Attention,
 			[]string{"NOSPACE 8e9e05c52164694d"}},
-		"adopted alone":         {[]*snapshot.Record{saved("a", 5*hour, adopted, proven)}, status.Safe, nil},
+		"adopted alone": {[]*snapshot.Record{saved("a", 5*hour, adopted, proven)}, status.Safe, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := judge(c.records, true)
