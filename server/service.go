@@ -16,7 +16,7 @@ import (
 type service struct {
 	snapshotdv1.UnimplementedSnapshotServiceServer
 	clusters []Cluster
-	events   *cluster.Events
+	events   *Events
 	stall    time.Duration // how long a caller may leave a message of a download unread
 }
 

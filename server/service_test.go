@@ -256,12 +256,12 @@ func TestAClusterThatFailsIsTheErrorOfReconcile(t *testing.T) {
 
 func TestAServerNeedsClustersWithDifferentNames(t *testing.T) {
 	for name, cfg := range map[string]server.Config{
-		"no clusters": {Events: new(cluster.Events)},
+		"no clusters": {Events: new(server.Events)},
 		"no events":   {Clusters: served(&fakeCluster{name: "a"})},
-		"twins":       {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}, &fakeCluster{name: "a"})},
-		"half TLS": {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}),
+		"twins":       {Events: new(server.Events), Clusters: served(&fakeCluster{name: "a"}, &fakeCluster{name: "a"})},
+		"half TLS": {Events: new(server.Events), Clusters: served(&fakeCluster{name: "a"}),
 			TLS: server.TLS{CertFile: "x"}},
-		"CA alone": {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}),
+		"CA alone": {Events: new(server.Events), Clusters: served(&fakeCluster{name: "a"}),
 			TLS: server.TLS{ClientCAFile: "x"}},
 	} {
 		if _, err := server.New(cfg); err == nil {
