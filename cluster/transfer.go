@@ -57,6 +57,9 @@ type transfer struct {
 
 	mu   sync.Mutex // guards the save's record while the transfer runs, and left
 	left int        // backends that have not failed
+
+	noting  sync.Mutex // held while the catalog is told of a location
+	unnoted bool       // the catalog did not take it; the outcome will tell
 }
 
 func newTransfer(ctx context.Context, s *save) *transfer {
@@ -377,15 +380,39 @@ func (t *transfer) write(ctx context.Context, r *repository.Repository, size int
 	t.taken[r.Name()].End()
 	now := t.s.c.cfg.Now()
 	t.s.c.observe(ctx, snapshot.Event{Type: snapshot.EventWritten, Backend: r.Name(), Kind: r.Kind(), Duration: now.Sub(begin), Err: err})
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.s.rec.Written(r.Name(), err, now)
-	if err != nil {
-		if t.left--; t.left == 0 && t.s.c.fallback == nil {
-			t.cancel(errNoBackendLeft)
+	t.update(func(rec *snapshot.Record) {
+		rec.Written(r.Name(), err, now)
+		if err != nil {
+			if t.left--; t.left == 0 && t.s.c.fallback == nil {
+				t.cancel(errNoBackendLeft)
+			}
 		}
+		t.s.c.observe(ctx, t.s.event(snapshot.Event{Type: snapshot.EventLocationDone, Backend: r.Name()}))
+	})
+	t.noteLocation(ctx)
+}
+
+// noteLocation writes into the catalog which backends hold the snapshot while others are still being written, in a record
+// that stays SAVING: a replica that settles it asks the backends. The last location comes with the outcome. The record is
+// changed only as this save has left it, so that one which was settled or taken over meanwhile stays so; the outcome finds
+// out, and also writes what could not be written here.
+func (t *transfer) noteLocation(ctx context.Context) {
+	t.noting.Lock()
+	defer t.noting.Unlock()
+	var rec *snapshot.Record
+	t.update(func(r *snapshot.Record) {
+		rec = r.Copy()
+		rec.Duration = t.s.c.cfg.Now().Sub(t.s.start)
+	})
+	if t.unnoted || t.s.uncatalogued != nil || t.s.lockLost() || ctx.Err() != nil || !rec.Unsettled() {
+		return
 	}
-	t.s.c.observe(ctx, t.s.event(snapshot.Event{Type: snapshot.EventLocationDone, Backend: r.Name()}))
+	if err := t.s.c.cfg.Records.Update(ctx, rec); err != nil {
+		t.unnoted = true
+		t.s.c.log.WarnContext(ctx, "catalog not told of a location; it will be told of the outcome", "snapshot", rec.Name, "error", err)
+		return
+	}
+	t.update(func(r *snapshot.Record) { r.Version, r.Etag = rec.Version, rec.Etag })
 }
 
 // put stores data and manifest: store checked, data durable, manifest durable.

@@ -136,6 +136,13 @@ func (r *Record) Outcome() error {
 	return e.Advise("nothing was kept")
 }
 
+// Unsettled reports whether a backend is still being written, and another one has the snapshot or has failed.
+func (r *Record) Unsettled() bool {
+	saving := func(l Location) bool { return l.State == StateSaving }
+	n := r.status.Locations
+	return slices.ContainsFunc(n, saving) && slices.ContainsFunc(n, func(l Location) bool { return !saving(l) })
+}
+
 // WholeOn reports whether no copy of the snapshot is missing, on this backend or elsewhere.
 func (r *Record) WholeOn(backend string) bool {
 	l := r.location(backend)
