@@ -40,6 +40,7 @@ func halfSaved(t *testing.T, edit func(*fixture), meanwhile func(*testing.T, *fi
 			done <- err
 		}()
 		synctest.Wait()
+		time.Sleep(time.Second) // of virtual time
 		for name, rec := range f.records(t) {
 			if before[name] == nil {
 				meanwhile(t, f, rec)

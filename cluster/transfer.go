@@ -27,6 +27,8 @@ import (
 const (
 	// progressInterval is how often the progress of bytes that move is reported.
 	progressInterval = 200 * time.Millisecond
+	// noteDelay is how long a location waits for the last one, with which the save ends and is written anyway.
+	noteDelay = 250 * time.Millisecond
 	// idleInterval is how often progress is reported when nothing moves, so that a watcher sees that the save is alive.
 	idleInterval = time.Second
 )
@@ -58,12 +60,14 @@ type transfer struct {
 	mu   sync.Mutex // guards the save's record while the transfer runs, and left
 	left int        // backends that have not failed
 
-	noting  sync.Mutex // held while the catalog is told of a location
-	unnoted bool       // the catalog did not take it; the outcome will tell
+	ended   chan struct{}    // closed when no backend is written any more
+	noting  sync.Mutex       // held while the catalog is told of a location; guards the next two
+	noted   *snapshot.Record // as the catalog was told last; may be nil
+	unnoted bool             // the catalog did not take it; the outcome will tell
 }
 
 func newTransfer(ctx context.Context, s *save) *transfer {
-	t := &transfer{s: s, verdict: make(chan struct{}), left: len(s.chosen), taken: map[string]*progress.Transfer{}}
+	t := &transfer{s: s, verdict: make(chan struct{}), ended: make(chan struct{}), left: len(s.chosen), taken: map[string]*progress.Transfer{}}
 	t.progress = progress.New(progressInterval, idleInterval, func(backend string, done, total int64) {
 		s.c.observe(ctx, snapshot.Event{
 			Type: snapshot.EventProgress, Name: s.rec.Name, RequestID: s.req.RequestID,
@@ -388,6 +392,9 @@ func (t *transfer) write(ctx context.Context, r *repository.Repository, size int
 			}
 		}
 		t.s.c.observe(ctx, t.s.event(snapshot.Event{Type: snapshot.EventLocationDone, Backend: r.Name()}))
+		if !rec.Storing() {
+			close(t.ended)
+		}
 	})
 	t.noteLocation(ctx)
 }
@@ -397,6 +404,13 @@ func (t *transfer) write(ctx context.Context, r *repository.Repository, size int
 // changed only as this save has left it, so that one which was settled or taken over meanwhile stays so; the outcome finds
 // out, and also writes what could not be written here.
 func (t *transfer) noteLocation(ctx context.Context) {
+	select {
+	case <-t.ended:
+		return
+	case <-ctx.Done():
+		return
+	case <-time.After(noteDelay):
+	}
 	t.noting.Lock()
 	defer t.noting.Unlock()
 	var rec *snapshot.Record
@@ -404,7 +418,7 @@ func (t *transfer) noteLocation(ctx context.Context) {
 		rec = r.Copy()
 		rec.Duration = t.s.c.cfg.Now().Sub(t.s.start)
 	})
-	if t.unnoted || t.s.uncatalogued != nil || t.s.lockLost() || ctx.Err() != nil || !rec.Unsettled() {
+	if t.noted != nil && t.noted.SameStatus(rec) || t.unnoted || t.s.uncatalogued != nil || t.s.lockLost() || !rec.Storing() {
 		return
 	}
 	if err := t.s.c.cfg.Records.Update(ctx, rec); err != nil {
@@ -412,6 +426,7 @@ func (t *transfer) noteLocation(ctx context.Context) {
 		t.s.c.log.WarnContext(ctx, "catalog not told of a location; it will be told of the outcome", "snapshot", rec.Name, "error", err)
 		return
 	}
+	t.noted = rec
 	t.update(func(r *snapshot.Record) { r.Version, r.Etag = rec.Version, rec.Etag })
 }
 

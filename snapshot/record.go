@@ -136,11 +136,9 @@ func (r *Record) Outcome() error {
 	return e.Advise("nothing was kept")
 }
 
-// Unsettled reports whether a backend is still being written, and another one has the snapshot or has failed.
-func (r *Record) Unsettled() bool {
-	saving := func(l Location) bool { return l.State == StateSaving }
-	n := r.status.Locations
-	return slices.ContainsFunc(n, saving) && slices.ContainsFunc(n, func(l Location) bool { return !saving(l) })
+// Storing reports whether a backend is still being written.
+func (r *Record) Storing() bool {
+	return slices.ContainsFunc(r.status.Locations, func(l Location) bool { return l.State == StateSaving })
 }
 
 // WholeOn reports whether no copy of the snapshot is missing, on this backend or elsewhere.
