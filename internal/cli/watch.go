@@ -209,7 +209,7 @@ func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 		return head + "  from " + ev.GetBackend()
 	case snapshotdv1.WatchResponse_TYPE_FINISHED:
 		s := ev.GetSnapshot()
-		maps.DeleteFunc(l.shown, func(id string, _ time.Time) bool { return strings.HasPrefix(id, transferOf(ev)) })
+		maps.DeleteFunc(l.shown, func(id string, _ shownProgress) bool { return strings.HasPrefix(id, transferOf(ev)) })
 		took := output.Took(s.GetDuration().AsDuration())
 		return output.WithReason(fmt.Sprintf("%s  %s in %s", head, output.State(s.GetState()), took), s.GetError())
 	default:

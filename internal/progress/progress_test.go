@@ -3,6 +3,7 @@ package progress_test
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,14 +11,23 @@ import (
 	"github.com/snapshotd/snapshotd/internal/progress"
 )
 
-// reports are what a tracker has told; they are read while it waits.
+// reports are what a tracker has told.
 type reports struct {
 	begin time.Time
+	mu    sync.Mutex
 	lines []string
+}
+
+func (r *reports) note(name string, done, total int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, fmt.Sprintf("%v %s %d/%d", time.Since(r.begin), name, done, total))
 }
 
 func (r *reports) take() []string {
 	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	lines := r.lines
 	r.lines = nil
 	return lines
@@ -34,9 +44,7 @@ func tracked(t *testing.T, test func(*testing.T, *progress.Tracker, *reports)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &reports{begin: time.Now()}
-		tr := progress.New(200*time.Millisecond, time.Second, func(name string, done, total int64) {
-			r.lines = append(r.lines, fmt.Sprintf("%v %s %d/%d", time.Since(r.begin), name, done, total))
-		})
+		tr := progress.New(200*time.Millisecond, time.Second, r.note)
 		stop := tr.Start(t.Context())
 		defer stop()
 		test(t, tr, r)
