@@ -37,7 +37,7 @@ type fixture struct {
 	catalog  *hookedCatalog
 	backends map[string]*hookedBackend
 	seen     *observations
-	events   *cluster.Events
+	events   *shown
 	clock    *clock
 	oldest   string
 }
@@ -47,7 +47,7 @@ func newFixture(t *testing.T, edit ...func(*cluster.Config)) *fixture {
 	t.Helper()
 	f := &fixture{
 		dirs: map[string]string{}, backends: map[string]*hookedBackend{},
-		seen: &observations{}, events: new(cluster.Events), clock: &clock{now: time.Now()}, stored: &storedSource{t: t},
+		seen: &observations{}, events: &shown{}, clock: &clock{now: time.Now()}, stored: &storedSource{t: t},
 	}
 	f.source = &hookedSource{Source: f.stored}
 	f.catalog = &hookedCatalog{Catalog: catalogmemory.New(f.clock.Now)}
@@ -277,6 +277,30 @@ func (o *observations) Observe(_ context.Context, ev snapshot.Event) {
 		defer o.mu.Unlock()
 		o.waiting = ev.Queued
 	}
+}
+
+// shown are the events that a watcher is shown, in order.
+type shown struct {
+	mu     sync.Mutex
+	events []snapshot.Event
+}
+
+// Observe implements [snapshot.Observer].
+func (o *shown) Observe(_ context.Context, ev snapshot.Event) {
+	if ev.Type <= snapshot.EventDeleted {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.events = append(o.events, ev)
+	}
+}
+
+// take returns the events since the last call.
+func (o *shown) take() []snapshot.Event {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	events := o.events
+	o.events = nil
+	return events
 }
 
 // hookedSource puts something between the cluster and its source.

@@ -205,7 +205,7 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 	s.c.observe(ctx, s.event(snapshot.Event{Type: snapshot.EventStarted}))
 	s.c.log.InfoContext(ctx, "save started", "snapshot", s.rec.Name)
 
-	whole := newTransfer(s).run(ctx)
+	whole := newTransfer(ctx, s).run(ctx)
 
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()

@@ -480,20 +480,16 @@ func TestSaveRefusesWhatIsNoRequest(t *testing.T) {
 
 func TestEventsTellASaveInOrder(t *testing.T) {
 	f := newFixture(t)
-	ch, _ := f.events.Subscribe(t.Context(), func(e snapshot.Event) bool { return e.RequestID == "r" })
 	if _, err := f.Save(t.Context(), cluster.SaveRequest{RequestID: "r"}); err != nil {
 		t.Fatal(err)
 	}
 	var got []snapshot.EventType
-	for e := range ch {
+	for _, e := range f.events.take() {
 		if e.Type != snapshot.EventProgress {
 			got = append(got, e.Type)
 		}
-		if e.Type == snapshot.EventFinished {
-			if e.Snapshot.State() != snapshot.StateReady {
-				t.Errorf("finished with %+v", e.Snapshot)
-			}
-			break
+		if e.RequestID != "r" || e.Type == snapshot.EventFinished && e.Snapshot.State() != snapshot.StateReady {
+			t.Errorf("event %+v with %+v", e, e.Snapshot)
 		}
 	}
 	want := []snapshot.EventType{snapshot.EventStarted, snapshot.EventLocationDone, snapshot.EventLocationDone, snapshot.EventFinished}

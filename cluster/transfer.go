@@ -17,13 +17,21 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/seekable"
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/internal/progress"
 	"github.com/snapshotd/snapshotd/internal/span"
+	"github.com/snapshotd/snapshotd/internal/spool"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// progressInterval is how often progress is reported at most.
-const progressInterval = 200 * time.Millisecond
+const (
+	// progressInterval is how often the progress of bytes that move is reported.
+	progressInterval = 200 * time.Millisecond
+	// noteDelay is how long a location waits for the last one, with which the save ends and is written anyway.
+	noteDelay = 250 * time.Millisecond
+	// idleInterval is how often progress is reported when nothing moves, so that a watcher sees that the save is alive.
+	idleInterval = time.Second
+)
 
 // errNoBackendLeft ends the reading of etcd when every backend has failed.
 var errNoBackendLeft = errors.New("no backend is left to write to")
@@ -36,11 +44,14 @@ var errNoBackendLeft = errors.New("no backend is left to write to")
 // could be read. Until then they have committed nothing.
 type transfer struct {
 	s           *save
-	raw, stored *spoolFile
+	raw, stored *spool.File
 	rawPath     string
 	cancel      context.CancelCauseFunc
 
-	storedTotal atomic.Int64 // how many bytes the backends are going to read; 0 until it is known
+	progress *progress.Tracker
+	phase    atomic.Int32                  // a snapshot.Phase
+	read     *progress.Transfer            // from etcd
+	taken    map[string]*progress.Transfer // by backend
 
 	verdict  chan struct{} // closed when the next two are set
 	err      error         // why the snapshot is not whole
@@ -48,10 +59,39 @@ type transfer struct {
 
 	mu   sync.Mutex // guards the save's record while the transfer runs, and left
 	left int        // backends that have not failed
+
+	ended   chan struct{}    // closed when no backend is written any more
+	noting  sync.Mutex       // held while the catalog is told of a location; guards the next two
+	noted   *snapshot.Record // as the catalog was told last; may be nil
+	unnoted bool             // the catalog did not take it; the outcome will tell
 }
 
-func newTransfer(s *save) *transfer {
-	return &transfer{s: s, verdict: make(chan struct{}), left: len(s.chosen)}
+func newTransfer(ctx context.Context, s *save) *transfer {
+	t := &transfer{s: s, verdict: make(chan struct{}), ended: make(chan struct{}), left: len(s.chosen), taken: map[string]*progress.Transfer{}}
+	t.progress = progress.New(progressInterval, idleInterval, func(backend string, done, total int64) {
+		s.c.observe(ctx, snapshot.Event{
+			Type: snapshot.EventProgress, Name: s.rec.Name, RequestID: s.req.RequestID,
+			Phase: snapshot.Phase(t.phase.Load()), Backend: backend, Done: done, Total: total,
+		})
+	})
+	t.read = t.progress.Transfer("", 0)
+	for _, r := range s.chosen {
+		t.taken[r.Name()] = t.progress.Transfer(r.Name(), 0)
+	}
+	return t
+}
+
+// enter notes what the save waits for from now on.
+func (t *transfer) enter(p snapshot.Phase) {
+	t.phase.Store(int32(p))
+	t.progress.Report()
+}
+
+// storedSize notes how many bytes the backends are going to take.
+func (t *transfer) storedSize(total int64) {
+	for _, x := range t.taken {
+		x.SetTotal(total)
+	}
 }
 
 // run moves the snapshot from etcd to the backends and notes the result in the record. It returns why the database could
@@ -59,11 +99,14 @@ func newTransfer(s *save) *transfer {
 func (t *transfer) run(ctx context.Context) error {
 	ctx, t.cancel = context.WithCancelCause(ctx)
 	defer t.cancel(nil)
+	defer t.progress.Start(ctx)()
+	t.enter(snapshot.PhaseReading)
 	stream, err := t.s.c.cfg.Source.Snapshot(ctx)
 	if err != nil {
 		return t.abort(err)
 	}
 	defer func() { _ = stream.Close() }()
+	t.read.SetTotal(stream.Size)
 	t.update(func(rec *snapshot.Record) {
 		rec.EtcdVersion, rec.StorageVersion = stream.Member.Version, stream.Member.StorageVersion
 		rec.EtcdClusterID, rec.EtcdMemberID = stream.Member.ClusterID, stream.Member.MemberID
@@ -108,7 +151,7 @@ func (t *transfer) openSpool(size int64) (remove func(), err error) {
 		return nil, repository.SpoolError("create", err)
 	}
 	remove = func() {
-		for _, f := range []*spoolFile{t.raw, t.stored} {
+		for _, f := range []*spool.File{t.raw, t.stored} {
 			if f != nil {
 				_ = f.Close()
 			}
@@ -119,15 +162,15 @@ func (t *transfer) openSpool(size int64) (remove func(), err error) {
 	}
 	if err = repository.CheckSpace(dir, size); err == nil {
 		t.rawPath = filepath.Join(dir, "snapshot"+snapshot.DataSuffix)
-		t.raw, err = newSpoolFile(t.rawPath)
+		t.raw, err = spool.Create(t.rawPath, repository.SpoolError)
 	}
 	switch {
 	case err != nil:
 	case t.s.rec.Compression == snapshot.CompressionNone && !t.s.rec.Encrypted():
 		t.stored = t.raw
-		t.storedTotal.Store(size)
+		t.storedSize(size)
 	default:
-		t.stored, err = newSpoolFile(filepath.Join(dir, "snapshot.stored"))
+		t.stored, err = spool.Create(filepath.Join(dir, "snapshot.stored"), repository.SpoolError)
 	}
 	if err != nil {
 		remove()
@@ -156,10 +199,13 @@ func (t *transfer) produce(ctx context.Context, stream *Stream) error {
 	t.raw.End(err)
 	if err == nil {
 		fault.Point("fetched")
+		t.enter(snapshot.PhaseInspecting)
 		err = t.inspect(ctx)
 	}
 	if err != nil {
 		cancel(err)
+	} else {
+		t.enter(snapshot.PhaseCompressing)
 	}
 	encoding.Wait()
 	if err == nil {
@@ -195,7 +241,6 @@ func (t *transfer) fetch(ctx context.Context, stream *Stream) error {
 	defer watchdog.Stop()
 
 	check := repository.NewTrailer()
-	progress := t.meter("", stream.Size)
 	buf, n := make([]byte, repository.CopyBuffer), 0 // etcd's messages of 32 KiB are collected before they are hashed and spooled
 	for {
 		m, err := stream.Read(buf[n:])
@@ -209,7 +254,7 @@ func (t *transfer) fetch(ctx context.Context, stream *Stream) error {
 			if _, err := t.raw.Write(buf[:n]); err != nil {
 				return err
 			}
-			progress.add(ctx, n)
+			t.read.Add(int64(n))
 			if err := t.s.c.cfg.StreamLimit.Wait(ctx, n); err != nil {
 				return err
 			}
@@ -242,7 +287,7 @@ func (t *transfer) encode(ctx context.Context) (size int64, sum string, err erro
 		t.stored.End(err)
 	}
 	if err == nil {
-		t.storedTotal.Store(count.n)
+		t.storedSize(count.n)
 	}
 	trace.SetAttributes(attribute.Int64("stored_size", count.n))
 	return count.n, hex.EncodeToString(hash.Sum(nil)), err
@@ -314,6 +359,7 @@ func (t *transfer) judge(err error) {
 		t.raw.End(err)
 	}
 	close(t.verdict)
+	t.enter(snapshot.PhaseStoring)
 }
 
 // dropRaw frees the room of the database when the backends read a compressed copy of it: they may take a while.
@@ -335,17 +381,53 @@ func (t *transfer) write(ctx context.Context, r *repository.Repository, size int
 	defer func() { trace.End(err) }()
 
 	err = t.put(ctx, r, size)
+	t.taken[r.Name()].End()
 	now := t.s.c.cfg.Now()
 	t.s.c.observe(ctx, snapshot.Event{Type: snapshot.EventWritten, Backend: r.Name(), Kind: r.Kind(), Duration: now.Sub(begin), Err: err})
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.s.rec.Written(r.Name(), err, now)
-	if err != nil {
-		if t.left--; t.left == 0 && t.s.c.fallback == nil {
-			t.cancel(errNoBackendLeft)
+	t.update(func(rec *snapshot.Record) {
+		rec.Written(r.Name(), err, now)
+		if err != nil {
+			if t.left--; t.left == 0 && t.s.c.fallback == nil {
+				t.cancel(errNoBackendLeft)
+			}
 		}
+		t.s.c.observe(ctx, t.s.event(snapshot.Event{Type: snapshot.EventLocationDone, Backend: r.Name()}))
+		if !rec.Storing() {
+			close(t.ended)
+		}
+	})
+	t.noteLocation(ctx)
+}
+
+// noteLocation writes into the catalog which backends hold the snapshot while others are still being written, in a record
+// that stays SAVING: a replica that settles it asks the backends. The last location comes with the outcome. The record is
+// changed only as this save has left it, so that one which was settled or taken over meanwhile stays so; the outcome finds
+// out, and also writes what could not be written here.
+func (t *transfer) noteLocation(ctx context.Context) {
+	select {
+	case <-t.ended:
+		return
+	case <-ctx.Done():
+		return
+	case <-time.After(noteDelay):
 	}
-	t.s.c.observe(ctx, t.s.event(snapshot.Event{Type: snapshot.EventLocationDone, Backend: r.Name()}))
+	t.noting.Lock()
+	defer t.noting.Unlock()
+	var rec *snapshot.Record
+	t.update(func(r *snapshot.Record) {
+		rec = r.Copy()
+		rec.Duration = t.s.c.cfg.Now().Sub(t.s.start)
+	})
+	if t.noted != nil && t.noted.SameStatus(rec) || t.unnoted || t.s.uncatalogued != nil || t.s.lockLost() || !rec.Storing() {
+		return
+	}
+	if err := t.s.c.cfg.Records.Update(ctx, rec); err != nil {
+		t.unnoted = true
+		t.s.c.log.WarnContext(ctx, "catalog not told of a location; it will be told of the outcome", "snapshot", rec.Name, "error", err)
+		return
+	}
+	t.noted = rec
+	t.update(func(r *snapshot.Record) { r.Version, r.Etag = rec.Version, rec.Etag })
 }
 
 // put stores data and manifest: store checked, data durable, manifest durable.
@@ -357,8 +439,9 @@ func (t *transfer) put(ctx context.Context, r *repository.Repository, size int64
 	if unverified != nil {
 		t.s.c.log.WarnContext(ctx, "store accepted by its marker alone", "backend", r.Name(), "error", unverified)
 	}
-	in := &verdictReader{ctx: ctx, t: t, r: t.stored.Reader(ctx), progress: t.meter(r.Name(), 0)}
-	if err := r.PutData(ctx, t.s.rec, in, repository.PutDataOptions{SizeHint: size}); err != nil {
+	in := &verdictReader{ctx: ctx, t: t, r: t.stored.Reader(ctx)}
+	opts := repository.PutDataOptions{SizeHint: size, Taken: t.taken[r.Name()].Set}
+	if err := r.PutData(ctx, t.s.rec, in, opts); err != nil {
 		return err
 	}
 	fault.Point("data-" + r.Kind().String())
@@ -385,16 +468,13 @@ func (t *transfer) undo(ctx context.Context, r *repository.Repository, files ...
 
 // verdictReader is the stored spool as a backend reads it: its end is visible only after the verdict.
 type verdictReader struct {
-	ctx      context.Context //nolint:containedctx // an io.Reader has no other way to be cancelled
-	t        *transfer
-	r        io.Reader
-	progress *meter
+	ctx context.Context //nolint:containedctx // an io.Reader has no other way to be cancelled
+	t   *transfer
+	r   io.Reader
 }
 
 func (v *verdictReader) Read(p []byte) (int, error) {
 	n, err := v.r.Read(p)
-	v.progress.total = v.t.storedTotal.Load()
-	v.progress.add(v.ctx, n)
 	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
@@ -407,29 +487,4 @@ func (v *verdictReader) Read(p []byte) (int, error) {
 		return n, v.t.err
 	}
 	return n, io.EOF
-}
-
-// meter reports how many bytes have moved.
-type meter struct {
-	s           *save
-	backend     string
-	done, total int64
-	last        time.Time
-}
-
-// meter returns a meter for the bytes read from etcd (backend empty) or written to a backend.
-func (t *transfer) meter(backend string, total int64) *meter {
-	return &meter{s: t.s, backend: backend, total: total}
-}
-
-func (m *meter) add(ctx context.Context, n int) {
-	m.done += int64(n)
-	now := m.s.c.cfg.Now()
-	if n > 0 && now.Sub(m.last) < progressInterval {
-		return
-	}
-	m.last = now
-	m.s.c.observe(ctx, snapshot.Event{
-		Type: snapshot.EventProgress, Name: m.s.rec.Name, RequestID: m.s.req.RequestID, Backend: m.backend, Done: m.done, Total: m.total,
-	})
 }

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"iter"
-	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -83,66 +82,4 @@ func stateOn(rec *snapshot.Record, backend string) snapshot.State {
 		return l.State
 	}
 	return snapshot.StateUnspecified
-}
-
-// eventBuffer is how many events a subscriber may be behind. Progress is dropped when half of it is full, so that there
-// is room for events that must not be lost.
-const eventBuffer = 256
-
-// Events hands the events of saves and deletions on this replica to watchers. It is an observer. The zero value is ready
-// for use.
-type Events struct {
-	mu   sync.Mutex
-	subs map[*subscription]struct{}
-}
-
-var _ snapshot.Observer = (*Events)(nil)
-
-type subscription struct {
-	ch      chan snapshot.Event
-	cancel  context.CancelCauseFunc
-	matches func(snapshot.Event) bool
-}
-
-// Subscribe returns the events from now on for which matches is true (nil: all) until ctx is done. The returned context
-// is done when the subscription has ended: its cause is a [snapshot.Error] with ReasonSlowConsumer when the subscriber did
-// not keep up.
-func (e *Events) Subscribe(ctx context.Context, matches func(snapshot.Event) bool) (<-chan snapshot.Event, context.Context) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	s := &subscription{ch: make(chan snapshot.Event, eventBuffer), cancel: cancel, matches: matches}
-	e.mu.Lock()
-	if e.subs == nil {
-		e.subs = make(map[*subscription]struct{})
-	}
-	e.subs[s] = struct{}{}
-	e.mu.Unlock()
-	context.AfterFunc(ctx, func() {
-		e.mu.Lock()
-		delete(e.subs, s)
-		e.mu.Unlock()
-	})
-	return s.ch, ctx
-}
-
-// Observe hands an event to all subscribers. It never blocks.
-func (e *Events) Observe(_ context.Context, ev snapshot.Event) {
-	if ev.Type > snapshot.EventDeleted {
-		return // it is for metrics
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for s := range e.subs {
-		if s.matches != nil && !s.matches(ev) {
-			continue
-		}
-		if ev.Type == snapshot.EventProgress && len(s.ch) >= eventBuffer/2 {
-			continue
-		}
-		select {
-		case s.ch <- ev:
-		default:
-			delete(e.subs, s)
-			s.cancel(snapshot.ReasonSlowConsumer.New("watch: the watcher did not keep up with the events").Advise("watch again"))
-		}
-	}
 }

@@ -75,6 +75,17 @@ type PutOptions struct {
 	ContentType string // never empty
 	SizeHint    int64  // how many bytes are expected, at most; 0 when not known
 	IfAbsent    bool   // fail with ErrExists when the key exists; atomic on s3, best effort on local
+	// Taken, unless it is nil, is told how many bytes the backend has taken so far: those that were written to the file,
+	// those in requests that the server has acknowledged. It is all of them when Put returns nil. It may be called at once
+	// from several goroutines, so that a lower number may come after a higher one, and still after Put has failed.
+	Taken func(bytes int64)
+}
+
+// Took tells how many bytes the backend has taken so far, if anybody wants to know.
+func (o *PutOptions) Took(bytes int64) {
+	if o.Taken != nil {
+		o.Taken(bytes)
+	}
 }
 
 // SweepOptions are the options of [Backend.Sweep].

@@ -102,12 +102,14 @@ func (r *Repository) Sweep(ctx context.Context, opts SweepOptions) (int64, error
 type PutDataOptions struct {
 	SizeHint int64 // how many bytes are expected, at most; 0 when not known
 	Replace  bool  // an object that is there; without it, one is an error that wraps ErrExists
+
+	Taken func(bytes int64) // optional; as that of [PutOptions]
 }
 
 // PutData stores the data of a snapshot. Without its manifest it is no snapshot yet.
 func (r *Repository) PutData(ctx context.Context, rec *snapshot.Record, in io.Reader, opts PutDataOptions) error {
 	return r.backend.Put(ctx, r.dataKey(rec), in, PutOptions{
-		ContentType: dataContentType, SizeHint: opts.SizeHint, IfAbsent: !opts.Replace,
+		ContentType: dataContentType, SizeHint: opts.SizeHint, IfAbsent: !opts.Replace, Taken: opts.Taken,
 	})
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
-	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 )
@@ -129,7 +128,7 @@ func TestTheAuditFileIsOfTheServiceAlone(t *testing.T) {
 		t.Errorf("through a link: %q, %v, and %d records are counted as lost", data, err, g.lost.Load())
 	}
 	s, err := server.New(server.Config{
-		Clusters: served(ready()), Events: new(cluster.Events), AuditFile: g.audit,
+		Clusters: served(ready()), Events: new(server.Events), AuditFile: g.audit,
 		GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
 	})
 	if err != nil {

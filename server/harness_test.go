@@ -115,7 +115,7 @@ func inState(state snapshot.State, s snapshot.Snapshot) *snapshot.Snapshot {
 // running is a server that runs until the test ends or stop is called.
 type running struct {
 	*server.Server
-	events *cluster.Events
+	events *server.Events
 	log    *lines
 	stop   context.CancelFunc
 	done   chan struct{}
@@ -126,7 +126,7 @@ type running struct {
 func run(t *testing.T, cfg server.Config, clusters ...*fakeCluster) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	r := &running{events: new(cluster.Events), log: new(lines), stop: cancel, done: make(chan struct{})}
+	r := &running{events: new(server.Events), log: new(lines), stop: cancel, done: make(chan struct{})}
 	cfg.Clusters, cfg.Events = served(clusters...), r.events
 	cfg.GRPCAddr, cfg.HTTPAddr = cmp.Or(cfg.GRPCAddr, "127.0.0.1:0"), cmp.Or(cfg.HTTPAddr, "127.0.0.1:0")
 	cfg.Logger = slog.New(slog.NewTextHandler(r.log, nil))
@@ -215,7 +215,7 @@ func checkError(t *testing.T, err error, code codes.Code, reason snapshot.Reason
 			count["RetryInfo"]++
 		case *errdetails.BadRequest:
 			count["BadRequest"] += len(m.GetFieldViolations())
-		case *snapshotdv1.Snapshot:
+		case *snapshotdv1.ReconcileResponse, *snapshotdv1.Snapshot:
 			count["Snapshot"]++
 		default:
 			t.Errorf("unexpected detail %v", detail)

@@ -44,6 +44,8 @@ type failure struct {
 	error
 	cluster  string
 	snapshot *snapshot.Snapshot // the copies that exist in spite of the error; may be nil
+
+	reconciled *snapshotdv1.ReconcileResponse // in spite of the error; may be nil
 }
 
 // Unwrap returns the error.
@@ -124,10 +126,9 @@ func (s *Server) guard(ctx context.Context, method string, handle func(context.C
 
 // statusOf turns every error of a handler into a status.
 func statusOf(ctx context.Context, err error) *status.Status {
-	var cluster string
-	var snap *snapshot.Snapshot
-	if f, ok := errors.AsType[*failure](err); ok {
-		cluster, snap = f.cluster, f.snapshot
+	f, ok := errors.AsType[*failure](err)
+	if !ok {
+		f = &failure{}
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) && cancelled(err) {
 		err = shuttingDown(err).Advise("try again when it is back")
@@ -135,7 +136,10 @@ func statusOf(ctx context.Context, err error) *status.Status {
 	if cause := context.Cause(ctx); err != nil && isRefusal(cause) && cancelled(err) {
 		err = cause // the caller was allowed in, and is not any more
 	}
-	return wire.Status(err, cluster, snap)
+	if f.reconciled != nil {
+		return wire.ReconcileStatus(err, f.cluster, f.reconciled)
+	}
+	return wire.Status(err, f.cluster, f.snapshot)
 }
 
 // shuttingDown is the error of a call that ended with err because the service stops. Another replica can serve the

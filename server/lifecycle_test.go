@@ -173,7 +173,7 @@ func TestCloseEndsRun(t *testing.T) {
 
 func TestCloseWithoutRunFreesThePorts(t *testing.T) {
 	s, err := server.New(server.Config{
-		Clusters: served(&fakeCluster{name: "prod"}), Events: new(cluster.Events), GRPCAddr: "127.0.0.1:0",
+		Clusters: served(&fakeCluster{name: "prod"}), Events: new(server.Events), GRPCAddr: "127.0.0.1:0",
 		HTTPAddr: "127.0.0.1:0",
 	})
 	if err != nil {
@@ -203,7 +203,7 @@ func TestAPortThatIsTakenIsAnErrorThatNamesIt(t *testing.T) {
 	}
 	defer func() { _ = lis.Close() }()
 	s, err := server.New(server.Config{
-		Clusters: served(&fakeCluster{name: "prod"}), Events: new(cluster.Events), GRPCAddr: "127.0.0.1:0",
+		Clusters: served(&fakeCluster{name: "prod"}), Events: new(server.Events), GRPCAddr: "127.0.0.1:0",
 		HTTPAddr: lis.Addr().String(),
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -26,8 +27,7 @@ type reconciliation struct {
 	panicked string // with the stack
 }
 
-// Reconcile implements the RPC. A cluster that fails does not keep the others from being reconciled; its error becomes
-// the error of the call.
+// Reconcile implements the RPC. A cluster that fails does not keep the others from being reconciled.
 func (s *service) Reconcile(
 	ctx context.Context, req *snapshotdv1.ReconcileRequest,
 ) (*snapshotdv1.ReconcileResponse, error) {
@@ -38,11 +38,43 @@ func (s *service) Reconcile(
 	reconcileAll(ctx, work)
 	resp := &snapshotdv1.ReconcileResponse{}
 	for _, w := range work {
-		for _, report := range w.reports {
+		for _, report := range w.told(len(work) > 1) {
 			resp.Backends = append(resp.Backends, wire.ReportToProto(report))
 		}
+		bad := snapshot.EachBadRecord(w.err)
+		resp.Unreadable = append(resp.Unreadable, wire.UnreadableToProto(w.cluster.Name(), bad)...)
 	}
-	return resp, firstFailure(work)
+	switch w := work[0]; {
+	case len(work) == 1 && w.err != nil && len(resp.GetBackends()) == 0:
+		return nil, &failure{error: w.err, cluster: w.cluster.Name()}
+	case len(work) == 1 && w.err != nil:
+		return nil, &failure{error: w.err, cluster: w.cluster.Name(), reconciled: resp}
+	case ctx.Err() != nil:
+		return nil, &failure{error: snapshot.Cancelled(ctx, "reconcile %d clusters", len(work)), reconciled: resp}
+	}
+	return resp, nil
+}
+
+// told returns the reports of a cluster. The error of the whole is that of each backend, so that nobody takes it for
+// reconciled. A record that cannot be read leaves the reports complete; the call tells it if it is of this cluster alone.
+func (w *reconciliation) told(several bool) []cluster.BackendReport {
+	if w.err == nil || !several && errors.Is(w.err, snapshot.ErrBadRecord) {
+		return w.reports
+	}
+	reports := slices.Clone(w.reports)
+	if len(reports) == 0 {
+		for _, b := range w.cluster.BackendNames() {
+			if len(w.req.Backends) == 0 || slices.Contains(w.req.Backends, b) {
+				reports = append(reports, cluster.BackendReport{Cluster: w.cluster.Name(), Backend: b})
+			}
+		}
+	}
+	for i := range reports {
+		if reports[i].Err == nil {
+			reports[i].Err = w.err
+		}
+	}
+	return reports
 }
 
 func reconcileAll(ctx context.Context, work []*reconciliation) {
@@ -66,22 +98,6 @@ func reconcileAll(ctx context.Context, work []*reconciliation) {
 			panic(w.panicked) // in the handler's goroutine it ends the call, and not the process
 		}
 	}
-}
-
-// firstFailure returns the error of the first cluster that failed as a whole.
-func firstFailure(work []*reconciliation) error {
-	failed := slices.DeleteFunc(slices.Clone(work), func(w *reconciliation) bool { return w.err == nil })
-	if len(failed) == 0 {
-		return nil
-	}
-	name, err := failed[0].cluster.Name(), failed[0].err
-	switch {
-	case len(failed) > 1:
-		err = fmt.Errorf("reconcile cluster %q, and %d of the other clusters failed as well: %w", name, len(failed)-1, err)
-	case len(work) > 1:
-		err = fmt.Errorf("reconcile cluster %q: %w", name, err)
-	}
-	return &failure{error: err, cluster: name}
 }
 
 // plan returns the clusters to reconcile, and the backends of each. Among several clusters, the name of a backend

@@ -70,8 +70,8 @@ type Operations interface {
 
 // Config of the server. Zero values of the optional fields mean the defaults.
 type Config struct {
-	Clusters []Cluster       // at least one; their order is kept wherever they are listed
-	Events   *cluster.Events // the events of this replica, for Watch
+	Clusters []Cluster // at least one; their order is kept wherever they are listed
+	Events   *Events   // the events of this replica, for Watch
 
 	Version         string                         // optional; shown at /
 	Metrics         http.Handler                   // optional; serves /metrics

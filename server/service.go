@@ -16,7 +16,7 @@ import (
 type service struct {
 	snapshotdv1.UnimplementedSnapshotServiceServer
 	clusters []Cluster
-	events   *cluster.Events
+	events   *Events
 	stall    time.Duration // how long a caller may leave a message of a download unread
 }
 
@@ -66,7 +66,9 @@ func (s *service) List(ctx context.Context, req *snapshotdv1.ListRequest) (*snap
 	if err != nil {
 		return nil, &failure{error: err, cluster: c.Name()}
 	}
-	resp := &snapshotdv1.ListResponse{NextPageToken: page.NextPageToken}
+	resp := &snapshotdv1.ListResponse{
+		NextPageToken: page.NextPageToken, Unreadable: wire.UnreadableToProto(c.Name(), page.Unreadable),
+	}
 	for _, rec := range page.Records {
 		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(&rec.Snapshot))
 	}

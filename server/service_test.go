@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -229,39 +230,98 @@ func TestABackendThatFailsIsAnErrorInTheResponse(t *testing.T) {
 	}
 }
 
-func TestAClusterThatFailsIsTheErrorOfReconcile(t *testing.T) {
-	down := func(name string) *fakeCluster {
-		return &fakeCluster{name: name,
-			reconcile: func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
-				return nil, snapshot.ReasonCatalogUnavailable.New("read the catalog of %s", name)
-			}}
+// failed is a cluster whose reconciliation ends with an error, beside these reports.
+func failed(name string, err error, reports ...cluster.BackendReport) *fakeCluster {
+	return &fakeCluster{name: name,
+		reconcile: func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error) { return reports, err },
 	}
-	reconciled := make(chan string, 10)
-	good := reconciling("z", "local")
-	inner := good.reconcile
-	good.reconcile = func(ctx context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
-		reconciled <- "z"
-		return inner(ctx, req)
+}
+
+func TestAClusterThatFailsDoesNotHideTheResultsOfTheOthers(t *testing.T) {
+	down := snapshot.ReasonCatalogUnavailable.New("read the catalog")
+	m := failed("m", down, cluster.BackendReport{Cluster: "m", Backend: "local", Listed: 3},
+		cluster.BackendReport{Cluster: "m", Backend: "s3", Err: snapshot.ReasonBackendAccessDenied.New("list")})
+	n := failed("n", down)
+	n.backends = []string{"nfs"}
+	client := run(t, server.Config{}, reconciling("a", "local"), m, n, reconciling("z", "local")).client(t)
+	resp, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
+	if err != nil || shown(resp) != "a/local m/local m/s3 n/nfs z/local" {
+		t.Fatalf("%q, %v", shown(resp), err)
 	}
-	client := run(t, server.Config{}, reconciling("a", "local"), down("m"), down("n"), good).client(t)
+	for i, want := range []snapshot.Reason{
+		"", snapshot.ReasonCatalogUnavailable, snapshot.ReasonBackendAccessDenied, snapshot.ReasonCatalogUnavailable, "",
+	} {
+		b := resp.GetBackends()[i]
+		if d := wire.DetailsOf(status.ErrorProto(b.GetError())); d.Reason != want || want != "" && d.Cluster != b.GetCluster() {
+			t.Errorf("%s/%s: %v, want %q", b.GetCluster(), b.GetBackend(), b.GetError(), want)
+		}
+	}
+	if got := resp.GetBackends()[1].GetListed(); got != 3 {
+		t.Errorf("the count of the cluster that failed is %d", got)
+	}
+}
+
+func TestAnErrorOfOneClusterComesWithWhatWasFound(t *testing.T) {
+	client := run(t, server.Config{}, failed("m", snapshot.ReasonCatalogUnavailable.New("read the catalog"),
+		cluster.BackendReport{Cluster: "m", Backend: "local", Listed: 3})).client(t)
 	_, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
-	if d := checkError(t, err, codes.Unavailable, snapshot.ReasonCatalogUnavailable); d.Cluster != "m" || d.Retry == 0 {
-		t.Errorf("details are %+v", d)
+	d := checkError(t, err, codes.Unavailable, snapshot.ReasonCatalogUnavailable)
+	if shown(d.Reconciled) != "m/local" || d.Reconciled.GetBackends()[0].GetListed() != 3 || d.Reconciled.GetBackends()[0].GetError() == nil {
+		t.Errorf("the error comes with %v", d.Reconciled)
 	}
-	if want := "and 1 of the other clusters failed as well"; !strings.Contains(err.Error(), want) {
-		t.Errorf("the error does not say %q: %v", want, err)
+}
+
+// badRecord is the error of a record that cannot be read, as the catalog makes it.
+func badRecord(name string) error {
+	key := "/snapshotd/records/" + name
+	return snapshot.ReasonCatalogUnavailable.New("read the record under %q", key).Final().
+		Because(&snapshot.BadRecord{Name: name, Key: key, Err: errors.New("it is damaged")}).Advise("etcdctl del %s", key)
+}
+
+func TestRecordsThatCannotBeReadAreNamed(t *testing.T) {
+	var bad snapshot.BadRecords
+	bad.Add(badRecord("x"))
+	bad.Add(badRecord("y"))
+	whole := cluster.BackendReport{Cluster: "m", Backend: "local", Listed: 3}
+	m := failed("m", bad.Err(), whole)
+	m.list = func(context.Context, snapshot.Query) (snapshot.Page, error) {
+		return snapshot.Page{Unreadable: []error{badRecord("x"), badRecord("y")}}, nil
 	}
-	wait(t, reconciled, "the reconciliation of the cluster after those that failed")
+	names := func(all []*snapshotdv1.UnreadableRecord) string {
+		var text []string
+		for _, u := range all {
+			text = append(text, u.GetCluster()+" "+u.GetName()+" "+u.GetKey())
+			if !strings.HasSuffix(u.GetError(), "(etcdctl del "+u.GetKey()+")") {
+				t.Errorf("the error does not say how to mend it: %s", u.GetError())
+			}
+		}
+		return strings.Join(text, ", ")
+	}
+	const want = "m x /snapshotd/records/x, m y /snapshotd/records/y"
+	alone := run(t, server.Config{}, m).client(t)
+	list, err := alone.List(t.Context(), &snapshotdv1.ListRequest{})
+	if err != nil || names(list.GetUnreadable()) != want {
+		t.Errorf("List: %v, %v", list, err)
+	}
+	_, err = alone.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
+	d := checkError(t, err, codes.Unavailable, snapshot.ReasonCatalogUnavailable)
+	if got := d.Reconciled; names(got.GetUnreadable()) != want || shown(got) != "m/local" || got.GetBackends()[0].GetError() != nil {
+		t.Errorf("Reconcile of one cluster: %v", got)
+	}
+	resp, err := run(t, server.Config{}, m, reconciling("z", "local")).client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
+	if err != nil || names(resp.GetUnreadable()) != want || resp.GetBackends()[0].GetError() == nil || resp.GetBackends()[1].GetError() != nil {
+		t.Errorf("Reconcile of two clusters: %v, %v", resp, err)
+	}
 }
 
 func TestAServerNeedsClustersWithDifferentNames(t *testing.T) {
 	for name, cfg := range map[string]server.Config{
-		"no clusters": {Events: new(cluster.Events)},
+		"no clusters": {Events: new(server.Events)},
 		"no events":   {Clusters: served(&fakeCluster{name: "a"})},
-		"twins":       {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}, &fakeCluster{name: "a"})},
-		"half TLS": {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}),
+		"twins":       {Events: new(server.Events), Clusters: served(&fakeCluster{name: "a"}, &fakeCluster{name: "a"})},
+		"half TLS": {Events: new(server.Events), Clusters: served(&fakeCluster{name: "a"}),
 			TLS: server.TLS{CertFile: "x"}},
-		"CA alone": {Events: new(cluster.Events), Clusters: served(&fakeCluster{name: "a"}),
+		"CA alone": {Events: new(server.Events), Clusters: served(&fakeCluster{name: "a"}),
 			TLS: server.TLS{ClientCAFile: "x"}},
 	} {
 		if _, err := server.New(cfg); err == nil {

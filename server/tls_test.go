@@ -23,7 +23,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
-	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -275,7 +274,7 @@ func TestACertificateThatCannotBeReadIsAnErrorAtOnce(t *testing.T) {
 	gone.KeyFile += ".gone"
 	for _, files := range []server.TLS{noCA, gone} {
 		s, err := server.New(server.Config{
-			Clusters: served(ready()), Events: new(cluster.Events), TLS: files, GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
+			Clusters: served(ready()), Events: new(server.Events), TLS: files, GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
 		})
 		if err != nil {
 			t.Fatal(err)

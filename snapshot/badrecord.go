@@ -31,6 +31,20 @@ func BadRecordName(err error) (name string, ok bool) {
 	return "", false
 }
 
+// EachBadRecord returns the errors of records that cannot be read: those that [BadRecords.Err] has joined, or err alone.
+func EachBadRecord(err error) (errs []error) {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // no error below it joins others
+		all = joined.Unwrap()
+	}
+	for _, err := range all {
+		if errors.Is(err, ErrBadRecord) {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
 // maxBadRecords is how many errors [BadRecords] keeps. Whoever can write to the catalog can put any number there.
 const maxBadRecords = 10
 

@@ -11,7 +11,7 @@ type EventType int
 // The types of event. Those up to EventDeleted are what Watch shows; the others are for metrics and logs.
 const (
 	EventStarted       EventType = iota + 1 // a save has begun
-	EventProgress                           // bytes have moved: Done, Total, and Backend for a write
+	EventProgress                           // how far a save is, also while nothing moves: Phase, Done, Total, and Backend for a write
 	EventLocationDone                       // Backend holds the snapshot or has failed
 	EventFinished                           // a save has ended: Duration; Err is nil only when every chosen backend holds it
 	EventDeleted                            // Backend does not hold the snapshot any more: it was deleted or pruned
@@ -27,6 +27,23 @@ const (
 	EventRepairsQueued                      // the copies that wait for their repair: Queued
 )
 
+// Phase says what a save is waiting for. Backends are written in each of the phases, as far as there is something to write.
+type Phase int
+
+// The phases of a save, in their order.
+const (
+	PhaseUnspecified Phase = iota
+	PhaseReading           // etcd, which chooses a member and sends its database
+	PhaseInspecting        // every page and key of the database is read
+	PhaseCompressing       // and encrypted, where that is configured
+	PhaseStoring           // the backends that have not ended yet
+)
+
+var phaseNames = []string{"UNSPECIFIED", "READING", "INSPECTING", "COMPRESSING", "STORING"}
+
+// String returns the phase as logs and docs print it: READING.
+func (p Phase) String() string { return nameOf(phaseNames, int(p)) }
+
 // Event is something that happened to a cluster on this replica. Time, Type and Cluster are always set, the other fields
 // where the type names them.
 type Event struct {
@@ -39,7 +56,8 @@ type Event struct {
 	Backend   string    // in EventProgress the backend that is written, empty for the read from etcd
 	Kind      BackendKind
 
-	Done  int64 // bytes so far
+	Phase Phase
+	Done  int64 // bytes so far: those that were read from etcd, or that the backend has taken
 	Total int64 // bytes expected; 0 when not known
 
 	Duration     time.Duration

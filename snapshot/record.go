@@ -136,6 +136,11 @@ func (r *Record) Outcome() error {
 	return e.Advise("nothing was kept")
 }
 
+// Storing reports whether a backend is still being written.
+func (r *Record) Storing() bool {
+	return slices.ContainsFunc(r.status.Locations, func(l Location) bool { return l.State == StateSaving })
+}
+
 // WholeOn reports whether no copy of the snapshot is missing, on this backend or elsewhere.
 func (r *Record) WholeOn(backend string) bool {
 	l := r.location(backend)

@@ -24,7 +24,10 @@ func (b *Backend) Put(ctx context.Context, key string, r io.Reader, opts reposit
 		}
 		src := driver.NewSource(ctx, r)
 		err := b.store.Put(ctx, key, src, opts)
-		if err != nil && src.Err() != nil {
+		switch {
+		case err == nil:
+			opts.Took(src.Size()) // also of a request whose answer was lost
+		case src.Err() != nil:
 			return &verbatim{src.Err()}
 		}
 		return err

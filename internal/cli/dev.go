@@ -41,11 +41,11 @@ func firstSteps(ctx context.Context, sys System, cfg *config.Config, grpcAddr, h
 		return err
 	}
 	const some = 5
-	snapshots, err := c.ListAll(ctx, &snapshotdv1.ListRequest{}, some)
+	listed, err := c.ListAll(ctx, &snapshotdv1.ListRequest{}, some)
 	if err != nil {
 		return fmt.Errorf("list: %s", exit.Message(c.Explain(err)))
 	}
-	if err := output.ListTable(sys.Stdout, snapshots, sys.Now(), false); err != nil {
+	if err := output.ListTable(sys.Stdout, listed.GetSnapshots(), sys.Now(), false); err != nil {
 		return err
 	}
 	return printNext(sys.Stdout, self(), cfg.DataDir, grpcAddr, httpAddr)

@@ -81,15 +81,22 @@ func runList(ctx context.Context, sys System, opts listOptions, c *client.Client
 		return err
 	}
 	req.Cluster = c.Cluster
-	snapshots, err := c.ListAll(ctx, req, opts.limit)
+	resp, err := c.ListAll(ctx, req, opts.limit)
 	if err != nil {
 		return err
 	}
-	warnOfAlarms(sys, snapshots)
-	resp := &snapshotdv1.ListResponse{Snapshots: snapshots}
+	warnOfUnreadable(sys, resp.GetUnreadable())
+	warnOfAlarms(sys, resp.GetSnapshots())
 	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
-		return output.ListTable(w, snapshots, sys.Now(), opts.output == output.FormatWide)
+		return output.ListTable(w, resp.GetSnapshots(), sys.Now(), opts.output == output.FormatWide)
 	})
+}
+
+// warnOfUnreadable names the records of the catalog that are left out, and how to mend them.
+func warnOfUnreadable(sys System, records []*snapshotdv1.UnreadableRecord) {
+	for _, r := range records {
+		fmt.Fprintf(sys.Stderr, "warning: left out: %s\n", output.Plain(r.GetError()))
+	}
 }
 
 // runListFrom lists a directory or bucket.

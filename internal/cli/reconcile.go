@@ -13,6 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
+	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
@@ -73,14 +74,19 @@ func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *cli
 		Cluster: c.Cluster, Backends: opts.backends, ValidateOnly: opts.dryRun, Repair: opts.repair, RetireNodes: opts.retire,
 	})
 	if err != nil {
-		return err
+		resp = wire.DetailsOf(err).Reconciled
 	}
-	reports := resp.GetBackends()
-	err = opts.output.Print(sys.Stdout, resp, func(w io.Writer) error { return reconcileTable(w, reports) })
+	if reports := resp.GetBackends(); err == nil || len(reports) > 0 {
+		perr := opts.output.Print(sys.Stdout, resp, func(w io.Writer) error { return reconcileTable(w, reports) })
+		if perr != nil {
+			return perr
+		}
+	}
 	if err != nil {
-		return err
+		return err // it also tells of the records that cannot be read
 	}
-	return reconcileFailed(reports)
+	warnOfUnreadable(sys, resp.GetUnreadable())
+	return reconcileFailed(resp.GetBackends())
 }
 
 // reconcileFailed returns an error when a backend could not be reconciled.

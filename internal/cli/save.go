@@ -125,21 +125,7 @@ func showProgress(ctx context.Context, w io.Writer, c *client.Client, req *snaps
 		if err != nil {
 			return
 		}
-		var p output.Progress
-		for {
-			ev, err := stream.Recv()
-			if err != nil {
-				break
-			}
-			if ev.GetType() == snapshotdv1.WatchResponse_TYPE_POSITION {
-				continue
-			}
-			p.Add(ev)
-			if line.Due() {
-				line.Draw(p.Line())
-			}
-		}
-		line.Clear()
+		line.ShowSave(stream.Recv)
 	})
 	return func() {
 		cancel()

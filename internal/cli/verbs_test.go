@@ -227,6 +227,42 @@ func TestReconcileOfSeveralClusters(t *testing.T) {
 	}
 }
 
+func TestRecordsThatCannotBeReadAreShown(t *testing.T) {
+	const mend = "read the record under \"/k\": it is damaged (remove the key (etcdctl del /k) and reconcile)"
+	bad := []*snapshotdv1.UnreadableRecord{{Cluster: "default", Key: "/k", Error: mend}}
+	counted := []*snapshotdv1.BackendReconciliation{{Cluster: "default", Backend: "local", Listed: 12}}
+	alone := false
+	env := serve(t, &fake{
+		list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+			return &snapshotdv1.ListResponse{
+				Snapshots: []*snapshotdv1.Snapshot{wire.SnapshotToProto(ready())}, Unreadable: bad,
+			}, nil
+		},
+		reconcile: func(context.Context, *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
+			resp := &snapshotdv1.ReconcileResponse{Backends: counted, Unreadable: bad}
+			if alone {
+				return nil, wire.ReconcileStatus(snapshot.ReasonCatalogUnavailable.New(mend), "default", resp).Err()
+			}
+			return resp, nil
+		},
+	})
+	for _, c := range []struct {
+		verb   string
+		alone  bool
+		stderr string
+		code   int
+	}{
+		{"list", false, "warning: left out: " + mend, 0}, {"reconcile", false, "warning: left out: " + mend, 0},
+		{"reconcile", true, "error: " + mend, 1},
+	} {
+		alone = c.alone
+		r := run(t.Context(), env, c.verb)
+		if r.code != c.code || !strings.Contains(r.stdout, "local") || !strings.HasPrefix(r.stderr, c.stderr) {
+			t.Errorf("%s: exit code %d\nstdout: %s\nstderr: %s", c.verb, r.code, r.stdout, r.stderr)
+		}
+	}
+}
+
 // One watch of one cluster needs no column for it.
 func TestWatchOfOneClusterDoesNotNameIt(t *testing.T) {
 	env := serve(t, &fake{watch: func(_ *snapshotdv1.WatchRequest,

@@ -24,6 +24,8 @@ import (
 const (
 	// watchInterval is the least time between two lines about the progress of one transfer.
 	watchInterval = time.Second
+	// watchIdle is the time between two lines about a transfer that does not move.
+	watchIdle = 10 * time.Second
 	// Pauses before a broken watch goes on: the first one, and the longest.
 	reconnectPause    = 200 * time.Millisecond
 	reconnectPauseMax = 10 * time.Second
@@ -42,7 +44,8 @@ func newWatch(sys System) *cobra.Command {
 		Short: "Show the events of snapshots as they happen",
 		Long: `Show the events of snapshots on all replicas, from now on, until interrupted: one event a line, as
 text or JSON, or one YAML document for each. Without --cluster, all clusters are watched, and each line
-names its cluster. Progress is shown only of the replica that is called.
+names its cluster. Progress is shown only of the replica that is called; a save that it
+runs already comes first, with how far it is.
 
 When the connection breaks off, it is made again, and no event of the time between is left out; some may
 be shown twice. --resume does the same for a watch that has ended: its value is the last resumeToken in
@@ -68,7 +71,7 @@ the JSON or YAML that was not empty, of any replica. A token that is too old is 
 // runWatch watches, and goes on at the same position when the connection or the replica is lost.
 func runWatch(ctx context.Context, sys System, opts watchOptions, c *client.Client) error {
 	w := &watcher{
-		sys: sys, output: opts.output, lines: eventLines{cluster: c.Cluster == "", shown: map[string]time.Time{}},
+		sys: sys, output: opts.output, lines: eventLines{cluster: c.Cluster == "", shown: map[string]shownProgress{}},
 		req: &snapshotdv1.WatchRequest{Cluster: c.Cluster, ResumeToken: opts.resume},
 	}
 	failed := 0
@@ -170,8 +173,15 @@ func printEvent(w io.Writer, f output.Format, lines *eventLines, ev *snapshotdv1
 
 // eventLines makes lines of events, and only a few of progress so that they can be read.
 type eventLines struct {
-	cluster bool                 // several clusters may be watched, and each line names its own
-	shown   map[string]time.Time // when the progress of a transfer was last shown
+	cluster bool                     // several clusters may be watched, and each line names its own
+	shown   map[string]shownProgress // of each transfer
+}
+
+// shownProgress is the progress that was last shown of a transfer.
+type shownProgress struct {
+	at    time.Time
+	done  int64
+	phase snapshotdv1.WatchResponse_Phase
 }
 
 func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
@@ -199,7 +209,7 @@ func (l *eventLines) of(ev *snapshotdv1.WatchResponse) string {
 		return head + "  from " + ev.GetBackend()
 	case snapshotdv1.WatchResponse_TYPE_FINISHED:
 		s := ev.GetSnapshot()
-		maps.DeleteFunc(l.shown, func(id string, _ time.Time) bool { return strings.HasPrefix(id, transferOf(ev)) })
+		maps.DeleteFunc(l.shown, func(id string, _ shownProgress) bool { return strings.HasPrefix(id, transferOf(ev)) })
 		took := output.Took(s.GetDuration().AsDuration())
 		return output.WithReason(fmt.Sprintf("%s  %s in %s", head, output.State(s.GetState()), took), s.GetError())
 	default:
@@ -214,10 +224,17 @@ func transferOf(ev *snapshotdv1.WatchResponse) string {
 
 func (l *eventLines) progress(head string, ev *snapshotdv1.WatchResponse, at time.Time) string {
 	id := transferOf(ev) + ev.GetBackend()
-	if last, ok := l.shown[id]; ok && at.Sub(last) < watchInterval {
-		return ""
+	next := shownProgress{at, ev.GetDoneBytes(), ev.GetPhase()}
+	if last, ok := l.shown[id]; ok {
+		pause := watchInterval
+		if next.done == last.done && (next.phase == last.phase || ev.GetBackend() != "") {
+			pause = watchIdle
+		}
+		if at.Sub(last.at) < pause {
+			return ""
+		}
 	}
-	l.shown[id] = at
+	l.shown[id] = next
 	from := "etcd"
 	if ev.GetBackend() != "" {
 		from = ev.GetBackend()
@@ -225,6 +242,9 @@ func (l *eventLines) progress(head string, ev *snapshotdv1.WatchResponse, at tim
 	text := fmt.Sprintf("%s  %s %s", head, from, output.Size(ev.GetDoneBytes()))
 	if ev.GetTotalBytes() > 0 {
 		text += " of " + output.Size(ev.GetTotalBytes())
+	}
+	if ev.GetBackend() == "" && ev.GetPhase() > snapshotdv1.WatchResponse_PHASE_READING {
+		text += ", " + strings.ToLower(strings.TrimPrefix(ev.GetPhase().String(), "PHASE_"))
 	}
 	return text
 }

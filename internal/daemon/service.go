@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/status"
@@ -42,7 +41,7 @@ type Service struct {
 	rules *config.Access // in effect
 	log   *slog.Logger
 
-	events    *cluster.Events
+	events    *server.Events
 	saves     status.Saves
 	telemetry *telemetry.Telemetry
 	server    *server.Server
@@ -65,7 +64,7 @@ func New(conf Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		cfg: conf.Config, conf: conf, read: conf.Config.LimitsAside(), rules: conf.Config.Access, log: log, events: &cluster.Events{},
+		cfg: conf.Config, conf: conf, read: conf.Config.LimitsAside(), rules: conf.Config.Access, log: log, events: &server.Events{},
 		stopLoops: func() {},
 	}, nil
 }

@@ -20,6 +20,8 @@ type Details struct {
 	Choices  []string              // the names that exist, when one of them was to be given; may be empty
 	Retry    time.Duration         // when a retry can help; 0 when it cannot
 	Snapshot *snapshotdv1.Snapshot // the snapshot that exists in spite of the error; may be nil
+
+	Reconciled *snapshotdv1.ReconcileResponse // what was reconciled in spite of the error; may be nil
 }
 
 // DetailsOf returns the details of a status that [Status] made, on the client's side.
@@ -44,6 +46,8 @@ func DetailsOf(err error) Details {
 			}
 		case *snapshotdv1.Snapshot:
 			d.Snapshot = m
+		case *snapshotdv1.ReconcileResponse:
+			d.Reconciled = m
 		}
 	}
 	return d

@@ -1,10 +1,14 @@
 package wire
 
 import (
+	"errors"
+
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // ReportToProto returns the report of a reconciliation on one backend, as Reconcile sends it. The error has the shape
@@ -16,7 +20,7 @@ func ReportToProto(r cluster.BackendReport) *snapshotdv1.BackendReconciliation {
 		if e.Backend == "" {
 			e.Backend = r.Backend
 		}
-		status = statusOf(&e, r.Err, r.Cluster, nil).Proto()
+		status = statusOf(&e, r.Err, r.Cluster).Proto()
 	}
 	return &snapshotdv1.BackendReconciliation{
 		Cluster:   r.Cluster,
@@ -31,4 +35,36 @@ func ReportToProto(r cluster.BackendReport) *snapshotdv1.BackendReconciliation {
 		Foreign:   r.Foreign,
 		Error:     status,
 	}
+}
+
+// UnreadableToProto returns the records of a cluster that cannot be read, by the errors of reading them.
+func UnreadableToProto(cluster string, errs []error) (all []*snapshotdv1.UnreadableRecord) {
+	for _, err := range errs {
+		m := &snapshotdv1.UnreadableRecord{Cluster: cluster, Error: text(err.Error())}
+		if bad, ok := errors.AsType[*snapshot.BadRecord](err); ok {
+			m.Name, m.Key = text(bad.Name), text(bad.Key)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// shrinkReconciled makes the result of a reconciliation fit into a status, or returns nil when there is too much of it. A
+// report never loses its error, without which it would look good. It changes m.
+func shrinkReconciled(m *snapshotdv1.ReconcileResponse) *snapshotdv1.ReconcileResponse {
+	for _, limit := range []int{maxText, maxName} {
+		for _, b := range m.GetBackends() {
+			if e := b.GetError(); e != nil {
+				b.Error = &rpcstatus.Status{Code: e.GetCode(), Message: shorten(e.GetMessage(), limit)}
+			}
+		}
+		if proto.Size(m) <= maxSnapshot {
+			return m
+		}
+		m.Unreadable = nil // the status itself names the first of them
+	}
+	if proto.Size(m) <= maxSnapshot {
+		return m
+	}
+	return nil
 }

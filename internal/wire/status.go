@@ -8,9 +8,11 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -71,11 +73,23 @@ func Status(err error, cluster string, s *snapshot.Snapshot) *status.Status {
 	if err == nil {
 		return status.New(codes.OK, "")
 	}
-	return statusOf(errorOf(err), err, cluster, s)
+	if s == nil {
+		return statusOf(errorOf(err), err, cluster)
+	}
+	return statusOf(errorOf(err), err, cluster, shrink(SnapshotToProto(s)))
 }
 
-// statusOf returns the status of err whose details are e's.
-func statusOf(e *snapshot.Error, err error, cluster string, s *snapshot.Snapshot) *status.Status {
+// ReconcileStatus returns the error of a reconciliation as [Status] does, with what was found in spite of it, as far as there
+// is room for that. It changes found.
+func ReconcileStatus(err error, cluster string, found *snapshotdv1.ReconcileResponse) *status.Status {
+	if found = shrinkReconciled(found); found == nil {
+		return statusOf(errorOf(err), err, cluster)
+	}
+	return statusOf(errorOf(err), err, cluster, found)
+}
+
+// statusOf returns the status of err whose details are e's, and more, which fit.
+func statusOf(e *snapshot.Error, err error, cluster string, more ...proto.Message) *status.Status {
 	info := &errdetails.ErrorInfo{Reason: string(e.Reason), Domain: Domain, Metadata: map[string]string{}}
 	setName(info.Metadata, MetadataBackend, e.Backend)
 	setName(info.Metadata, MetadataCluster, cluster)
@@ -93,8 +107,8 @@ func statusOf(e *snapshot.Error, err error, cluster string, s *snapshot.Snapshot
 			FieldViolations: []*errdetails.BadRequest_FieldViolation{violation},
 		}))
 	}
-	if s != nil {
-		details = append(details, protoadapt.MessageV1Of(shrink(SnapshotToProto(s))))
+	for _, m := range more {
+		details = append(details, protoadapt.MessageV1Of(m))
 	}
 	st := status.New(statusCode(e, err), shorten(err.Error(), maxMessage))
 	full, derr := st.WithDetails(details...)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -39,6 +40,42 @@ func testKeys(t *testing.T, s Subject) {
 	}
 	slices.Sort(keys)
 	s.listed(t, "default/", keys...)
+}
+
+// testTaken puts objects and looks at what the backend says that it has taken: never more than was handed over, and at the
+// end all of it.
+func testTaken(t *testing.T, s Subject) {
+	for i, n := range sizes {
+		src := &counted{r: bytes.NewReader(content(uint64(i), n))}
+		var mu sync.Mutex // several parts may be on their way
+		var most int64
+		opts := putOptions(n)
+		opts.Taken = func(bytes int64) {
+			mu.Lock()
+			defer mu.Unlock()
+			if most = max(most, bytes); bytes > src.n.Load() || bytes < 0 {
+				t.Errorf("of %d bytes: %d were taken, and %d handed over", n, bytes, src.n.Load())
+			}
+		}
+		if err := s.Backend.Put(t.Context(), "default/x.db", src, opts); err != nil {
+			t.Fatal(err)
+		}
+		if most != int64(n) {
+			t.Errorf("%d bytes were put, and %d taken", n, most)
+		}
+	}
+}
+
+// counted counts what is read.
+type counted struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 func testReplace(t *testing.T, s Subject) {

@@ -40,6 +40,7 @@ func Run(t *testing.T, newSubject func(t *testing.T) Subject) {
 		{"a reader can be cancelled and closed", testGetCancelled},
 		{"keys may have any printable characters", testKeys},
 		{"put replaces at once", testReplace},
+		{"a put tells what was taken", testTaken},
 		{"a put whose reader breaks off leaves nothing", testBrokenReader},
 		{"a put that is cancelled leaves nothing", testCancelled},
 		{"a put that replaces and fails leaves the old object", testFailedReplace},

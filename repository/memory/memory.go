@@ -61,7 +61,7 @@ func (b *Backend) Put(ctx context.Context, key string, r io.Reader, opts reposit
 	if opts.ContentType == "" {
 		return b.invalid("put", key, errors.New("there is no content type"))
 	}
-	in := &cancellable{ctx: ctx, r: r}
+	in := &cancellable{ctx: ctx, r: r, took: opts.Took}
 	// Nothing is visible before all bytes were read, and the mutex is free meanwhile: r may read from this backend.
 	content, _ := io.ReadAll(in)
 	if in.err != nil {
@@ -246,6 +246,9 @@ type cancellable struct {
 	ctx context.Context //nolint:containedctx // an io.Reader has no other way to be cancelled
 	r   io.Reader
 	err error // of r, which Put returns as it is
+
+	n    int64
+	took func(int64)
 }
 
 // Read implements [io.Reader].
@@ -254,6 +257,8 @@ func (c *cancellable) Read(p []byte) (int, error) {
 		return 0, context.Cause(c.ctx)
 	}
 	n, err := c.r.Read(p)
+	c.n += int64(n)
+	c.took(c.n)
 	if err != io.EOF { // a wrapped one is not the end
 		c.err = err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -91,7 +92,7 @@ func (f *Store) write(
 	if err != nil {
 		return nil, err
 	}
-	if err = src.CopyTo(w); err == nil {
+	if err = src.CopyTo(&takenWriter{w: w, took: opts.Took}); err == nil {
 		err = f.fsync(file)
 	}
 	if err == nil {
@@ -110,6 +111,20 @@ func (f *Store) write(
 		return nil, snapshot.ErrExists
 	}
 	return nil, err
+}
+
+// takenWriter tells how many bytes were written.
+type takenWriter struct {
+	w    io.Writer
+	n    int64
+	took func(int64)
+}
+
+func (t *takenWriter) Write(p []byte) (int, error) {
+	n, err := t.w.Write(p)
+	t.n += int64(n)
+	t.took(t.n)
+	return n, err
 }
 
 // mkdirAll creates a directory and those above it that do not exist, down from the root, and makes that durable.

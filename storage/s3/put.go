@@ -49,7 +49,7 @@ func (s *Store) Put(ctx context.Context, key string, src *driver.Source, opts re
 		in.IfNoneMatch = aws.String("*")
 	}
 	c.upload.apply(in, time.Now())
-	out, err := c.uploader(opts.SizeHint).UploadObject(ctx, in)
+	out, err := c.uploader(opts).UploadObject(ctx, in)
 	up.size = src.Size()
 	switch {
 	case err == nil:
@@ -73,15 +73,23 @@ func (s *Store) conditional() bool {
 
 // uploader returns a manager for one upload. Without a timeout of its own, the abort of an upload would run on the
 // context that was cancelled, and leave the parts.
-func (c *connection) uploader(hint int64) *transfermanager.Client {
+func (c *connection) uploader(opts repository.PutOptions) *transfermanager.Client {
 	return transfermanager.New(c.client, func(o *transfermanager.Options) {
-		o.PartSizeBytes = partSizeFor(hint, c.upload.maxParts)
+		o.PartSizeBytes = partSizeFor(opts.SizeHint, c.upload.maxParts)
+		o.ObjectProgressListeners.Register(acknowledged(opts.Took))
 		o.MultipartUploadThreshold = partSize
 		o.MaxUploadParts = c.upload.maxParts
 		o.Concurrency = uploads
 		o.FailTimeout = abortTimeout
 		o.RequestChecksumCalculation = c.checksums // the manager does not take it from the client
 	})
+}
+
+// acknowledged is told of the bytes in requests that the server has answered.
+type acknowledged func(bytes int64)
+
+func (a acknowledged) OnObjectBytesTransferred(_ context.Context, ev *transfermanager.ObjectBytesTransferredEvent) {
+	a(ev.BytesTransferred)
 }
 
 // partSizeFor returns the size of the parts of an object of at most hint bytes. A tenth of the parts is left: the size

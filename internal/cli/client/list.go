@@ -21,32 +21,33 @@ const (
 // ListAll reads all pages, or up to limit snapshots when it is not 0.
 func (c *Client) ListAll(
 	ctx context.Context, req *snapshotdv1.ListRequest, limit int,
-) ([]*snapshotdv1.Snapshot, error) {
+) (*snapshotdv1.ListResponse, error) {
 	for attempt := 1; ; attempt++ {
-		snapshots, err := c.listOnce(ctx, req, limit)
+		all, err := c.listOnce(ctx, req, limit)
 		if wire.DetailsOf(err).Reason == snapshot.ReasonPageTokenExpired && attempt < listAttempts {
 			continue
 		}
-		return snapshots, err
+		return all, err
 	}
 }
 
 func (c *Client) listOnce(
 	ctx context.Context, req *snapshotdv1.ListRequest, limit int,
-) ([]*snapshotdv1.Snapshot, error) {
-	var all []*snapshotdv1.Snapshot
+) (*snapshotdv1.ListResponse, error) {
+	all := &snapshotdv1.ListResponse{}
 	req.PageToken = ""
 	for {
 		req.PageSize = Page
 		if limit > 0 {
-			req.PageSize = int32(min(Page, limit-len(all)))
+			req.PageSize = int32(min(Page, limit-len(all.GetSnapshots())))
 		}
 		resp, err := c.List(ctx, req)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, resp.GetSnapshots()...)
-		if req.PageToken = resp.GetNextPageToken(); req.PageToken == "" || limit > 0 && len(all) >= limit {
+		all.Snapshots = append(all.Snapshots, resp.GetSnapshots()...)
+		all.Unreadable = append(all.Unreadable, resp.GetUnreadable()...)
+		if req.PageToken = resp.GetNextPageToken(); req.PageToken == "" || limit > 0 && len(all.GetSnapshots()) >= limit {
 			return all, nil
 		}
 	}

@@ -91,7 +91,7 @@ const (
 	WatchResponse_TYPE_UNSPECIFIED WatchResponse_Type = 0
 	// A save has begun. Sent with the snapshot, SAVING.
 	WatchResponse_TYPE_STARTED WatchResponse_Type = 1
-	// Bytes have moved.
+	// How far a save is. Sent as bytes move, and each second when none do.
 	WatchResponse_TYPE_PROGRESS WatchResponse_Type = 2
 	// One backend holds the snapshot, or has failed, or its copy was found to be damaged, or was repaired. Sent with the
 	// snapshot and the backend.
@@ -151,7 +151,68 @@ func (x WatchResponse_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchResponse_Type.Descriptor instead.
 func (WatchResponse_Type) EnumDescriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22, 0}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23, 0}
+}
+
+// Phase says what a save is waiting for. Backends are written in each of the phases, as far as there is something to write.
+type WatchResponse_Phase int32
+
+const (
+	// Not a save that runs.
+	WatchResponse_PHASE_UNSPECIFIED WatchResponse_Phase = 0
+	// etcd: the choice of a member, and the database that it sends.
+	WatchResponse_PHASE_READING WatchResponse_Phase = 1
+	// The inspection of every page and key of the database.
+	WatchResponse_PHASE_INSPECTING WatchResponse_Phase = 2
+	// The compression, and the encryption where there is one.
+	WatchResponse_PHASE_COMPRESSING WatchResponse_Phase = 3
+	// The backends that have not ended yet.
+	WatchResponse_PHASE_STORING WatchResponse_Phase = 4
+)
+
+// Enum value maps for WatchResponse_Phase.
+var (
+	WatchResponse_Phase_name = map[int32]string{
+		0: "PHASE_UNSPECIFIED",
+		1: "PHASE_READING",
+		2: "PHASE_INSPECTING",
+		3: "PHASE_COMPRESSING",
+		4: "PHASE_STORING",
+	}
+	WatchResponse_Phase_value = map[string]int32{
+		"PHASE_UNSPECIFIED": 0,
+		"PHASE_READING":     1,
+		"PHASE_INSPECTING":  2,
+		"PHASE_COMPRESSING": 3,
+		"PHASE_STORING":     4,
+	}
+)
+
+func (x WatchResponse_Phase) Enum() *WatchResponse_Phase {
+	p := new(WatchResponse_Phase)
+	*p = x
+	return p
+}
+
+func (x WatchResponse_Phase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WatchResponse_Phase) Descriptor() protoreflect.EnumDescriptor {
+	return file_snapshotd_v1_snapshot_service_proto_enumTypes[2].Descriptor()
+}
+
+func (WatchResponse_Phase) Type() protoreflect.EnumType {
+	return &file_snapshotd_v1_snapshot_service_proto_enumTypes[2]
+}
+
+func (x WatchResponse_Phase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WatchResponse_Phase.Descriptor instead.
+func (WatchResponse_Phase) EnumDescriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23, 1}
 }
 
 // WhoAmIRequest asks for the caller's own principal.
@@ -549,7 +610,10 @@ func (x *ReconcileRequest) GetRetireNodes() []string {
 type ReconcileResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One per cluster and backend, in the order of the configuration.
-	Backends      []*BackendReconciliation `protobuf:"bytes,1,rep,name=backends,proto3" json:"backends,omitempty"`
+	Backends []*BackendReconciliation `protobuf:"bytes,1,rep,name=backends,proto3" json:"backends,omitempty"`
+	// Records of the catalog that cannot be read. Nothing was changed of them, nor of what the backends hold under their names.
+	// There may be more of them than are named.
+	Unreadable    []*UnreadableRecord `protobuf:"bytes,2,rep,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -591,6 +655,87 @@ func (x *ReconcileResponse) GetBackends() []*BackendReconciliation {
 	return nil
 }
 
+func (x *ReconcileResponse) GetUnreadable() []*UnreadableRecord {
+	if x != nil {
+		return x.Unreadable
+	}
+	return nil
+}
+
+// UnreadableRecord is something in the catalog that cannot be read as the record of a snapshot: it is damaged, or was written by
+// something else or by a newer version.
+type UnreadableRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the cluster.
+	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// Name of the snapshot, by the key; empty when no record can have such a key.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Key in etcd.
+	Key string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	// Why it cannot be read, and how to mend it; for a person.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnreadableRecord) Reset() {
+	*x = UnreadableRecord{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnreadableRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnreadableRecord) ProtoMessage() {}
+
+func (x *UnreadableRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnreadableRecord.ProtoReflect.Descriptor instead.
+func (*UnreadableRecord) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UnreadableRecord) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *UnreadableRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UnreadableRecord) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *UnreadableRecord) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 // BackendReconciliation is what reconcile found on one backend of one cluster. The counts are of snapshots on this
 // backend, so one snapshot on two backends is counted on both.
 type BackendReconciliation struct {
@@ -625,7 +770,7 @@ type BackendReconciliation struct {
 
 func (x *BackendReconciliation) Reset() {
 	*x = BackendReconciliation{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +782,7 @@ func (x *BackendReconciliation) String() string {
 func (*BackendReconciliation) ProtoMessage() {}
 
 func (x *BackendReconciliation) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +795,7 @@ func (x *BackendReconciliation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackendReconciliation.ProtoReflect.Descriptor instead.
 func (*BackendReconciliation) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{7}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BackendReconciliation) GetCluster() string {
@@ -755,7 +900,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +912,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +925,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{8}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListRequest) GetCluster() string {
@@ -847,13 +992,16 @@ type ListResponse struct {
 	// Token of the next page; empty when this is the last. All pages show the catalog as it was for the first one; a token
 	// whose revision has been compacted is ABORTED (PAGE_TOKEN_EXPIRED): start again.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Records of the page's time that cannot be read. Whether they match the request is not known, and there may be more of them
+	// than are named.
+	Unreadable    []*UnreadableRecord `protobuf:"bytes,3,rep,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +1013,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +1026,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{9}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListResponse) GetSnapshots() []*Snapshot {
@@ -895,6 +1043,13 @@ func (x *ListResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListResponse) GetUnreadable() []*UnreadableRecord {
+	if x != nil {
+		return x.Unreadable
+	}
+	return nil
+}
+
 // GetRequest names a snapshot.
 type GetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -908,7 +1063,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1075,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1088,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetRequest) GetCluster() string {
@@ -961,7 +1116,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1128,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1141,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetResponse) GetSnapshot() *Snapshot {
@@ -1014,7 +1169,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1181,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1194,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VerifyRequest) GetCluster() string {
@@ -1087,7 +1242,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1254,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1267,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VerifyResponse) GetBackend() string {
@@ -1159,7 +1314,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1326,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1339,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchRequest) GetCluster() string {
@@ -1222,7 +1377,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1389,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1402,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UpdateRequest) GetSnapshot() *Snapshot {
@@ -1275,7 +1430,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1442,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1455,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{16}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UpdateResponse) GetSnapshot() *Snapshot {
@@ -1327,7 +1482,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1494,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1507,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteRequest) GetCluster() string {
@@ -1394,7 +1549,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1561,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1574,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{18}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteResponse) GetSnapshot() *Snapshot {
@@ -1444,7 +1599,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1611,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1624,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{19}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PruneRequest) GetCluster() string {
@@ -1504,7 +1659,7 @@ type PruneResponse struct {
 
 func (x *PruneResponse) Reset() {
 	*x = PruneResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1671,7 @@ func (x *PruneResponse) String() string {
 func (*PruneResponse) ProtoMessage() {}
 
 func (x *PruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1684,7 @@ func (x *PruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneResponse.ProtoReflect.Descriptor instead.
 func (*PruneResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{20}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PruneResponse) GetDecisions() []*PruneDecision {
@@ -1563,7 +1718,7 @@ type PruneDecision struct {
 
 func (x *PruneDecision) Reset() {
 	*x = PruneDecision{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1730,7 @@ func (x *PruneDecision) String() string {
 func (*PruneDecision) ProtoMessage() {}
 
 func (x *PruneDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1743,7 @@ func (x *PruneDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneDecision.ProtoReflect.Descriptor instead.
 func (*PruneDecision) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{21}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PruneDecision) GetName() string {
@@ -1657,21 +1812,24 @@ type WatchResponse struct {
 	Snapshot *Snapshot `protobuf:"bytes,6,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	// Backend of LOCATION_DONE and DELETED; in PROGRESS the backend whose bytes are counted, empty for bytes read from etcd.
 	Backend string `protobuf:"bytes,7,opt,name=backend,proto3" json:"backend,omitempty"`
-	// Bytes moved so far.
+	// Bytes so far: those read from etcd, or those that the backend has taken, written to its file or acknowledged by its server. In
+	// the STARTED of a save that runs already, those read from etcd.
 	DoneBytes int64 `protobuf:"varint,8,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
 	// Bytes expected: from etcd its DbSize; to a backend what is stored. 0 while that is not known, as it is not before the
 	// snapshot has been compressed.
 	TotalBytes int64 `protobuf:"varint,9,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
 	// Where to go on after this message; opaque. Empty in progress events, in what this replica has told before the catalog
 	// says it, and while the catalog could not be read yet: then the last one that was received holds.
-	ResumeToken   string `protobuf:"bytes,10,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	ResumeToken string `protobuf:"bytes,10,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	// What the save waits for; in progress events, and in the STARTED of a save that runs already.
+	Phase         WatchResponse_Phase `protobuf:"varint,11,opt,name=phase,proto3,enum=snapshotd.v1.WatchResponse_Phase" json:"phase,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1841,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1854,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchResponse) GetType() WatchResponse_Type {
@@ -1769,6 +1927,13 @@ func (x *WatchResponse) GetResumeToken() string {
 	return ""
 }
 
+func (x *WatchResponse) GetPhase() WatchResponse_Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return WatchResponse_PHASE_UNSPECIFIED
+}
+
 // DownloadRequest asks for the bytes of a snapshot.
 type DownloadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1791,7 +1956,7 @@ type DownloadRequest struct {
 
 func (x *DownloadRequest) Reset() {
 	*x = DownloadRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1968,7 @@ func (x *DownloadRequest) String() string {
 func (*DownloadRequest) ProtoMessage() {}
 
 func (x *DownloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1981,7 @@ func (x *DownloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadRequest.ProtoReflect.Descriptor instead.
 func (*DownloadRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DownloadRequest) GetCluster() string {
@@ -1867,7 +2032,7 @@ type DownloadResponse struct {
 
 func (x *DownloadResponse) Reset() {
 	*x = DownloadResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +2044,7 @@ func (x *DownloadResponse) String() string {
 func (*DownloadResponse) ProtoMessage() {}
 
 func (x *DownloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2057,7 @@ func (x *DownloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadResponse.ProtoReflect.Descriptor instead.
 func (*DownloadResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DownloadResponse) GetHeader() *DownloadHeader {
@@ -1934,7 +2099,7 @@ type DownloadHeader struct {
 
 func (x *DownloadHeader) Reset() {
 	*x = DownloadHeader{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1946,7 +2111,7 @@ func (x *DownloadHeader) String() string {
 func (*DownloadHeader) ProtoMessage() {}
 
 func (x *DownloadHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1959,7 +2124,7 @@ func (x *DownloadHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadHeader.ProtoReflect.Descriptor instead.
 func (*DownloadHeader) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{25}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DownloadHeader) GetCluster() string {
@@ -2052,9 +2217,17 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\bbackends\x18\x02 \x03(\tR\bbackends\x12#\n" +
 	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12\x16\n" +
 	"\x06repair\x18\x04 \x01(\bR\x06repair\x12!\n" +
-	"\fretire_nodes\x18\x05 \x03(\tR\vretireNodes\"T\n" +
+	"\fretire_nodes\x18\x05 \x03(\tR\vretireNodes\"\x94\x01\n" +
 	"\x11ReconcileResponse\x12?\n" +
-	"\bbackends\x18\x01 \x03(\v2#.snapshotd.v1.BackendReconciliationR\bbackends\"\xc1\x02\n" +
+	"\bbackends\x18\x01 \x03(\v2#.snapshotd.v1.BackendReconciliationR\bbackends\x12>\n" +
+	"\n" +
+	"unreadable\x18\x02 \x03(\v2\x1e.snapshotd.v1.UnreadableRecordR\n" +
+	"unreadable\"h\n" +
+	"\x10UnreadableRecord\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\xc1\x02\n" +
 	"\x15BackendReconciliation\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12\x16\n" +
@@ -2080,10 +2253,13 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\x11create_time_until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0fcreateTimeUntil\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"l\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xac\x01\n" +
 	"\fListResponse\x124\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x16.snapshotd.v1.SnapshotR\tsnapshots\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\":\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12>\n" +
+	"\n" +
+	"unreadable\x18\x03 \x03(\v2\x1e.snapshotd.v1.UnreadableRecordR\n" +
+	"unreadable\":\n" +
 	"\n" +
 	"GetRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
@@ -2135,7 +2311,7 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x14\n" +
 	"\x05stays\x18\x05 \x01(\bR\x05stays\x12\x10\n" +
 	"\x03why\x18\x06 \x01(\tR\x03why\x12(\n" +
-	"\x05error\x18\a \x01(\v2\x12.google.rpc.StatusR\x05error\"\x87\x04\n" +
+	"\x05error\x18\a \x01(\v2\x12.google.rpc.StatusR\x05error\"\xb3\x05\n" +
 	"\rWatchResponse\x124\n" +
 	"\x04type\x18\x01 \x01(\x0e2 .snapshotd.v1.WatchResponse.TypeR\x04type\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
@@ -2150,7 +2326,8 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\vtotal_bytes\x18\t \x01(\x03R\n" +
 	"totalBytes\x12!\n" +
 	"\fresume_token\x18\n" +
-	" \x01(\tR\vresumeToken\"\x91\x01\n" +
+	" \x01(\tR\vresumeToken\x127\n" +
+	"\x05phase\x18\v \x01(\x0e2!.snapshotd.v1.WatchResponse.PhaseR\x05phase\"\x91\x01\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fTYPE_STARTED\x10\x01\x12\x11\n" +
@@ -2158,7 +2335,13 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\x12TYPE_LOCATION_DONE\x10\x03\x12\x11\n" +
 	"\rTYPE_FINISHED\x10\x04\x12\x10\n" +
 	"\fTYPE_DELETED\x10\x05\x12\x11\n" +
-	"\rTYPE_POSITION\x10\x06\"\x8b\x01\n" +
+	"\rTYPE_POSITION\x10\x06\"q\n" +
+	"\x05Phase\x12\x15\n" +
+	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rPHASE_READING\x10\x01\x12\x14\n" +
+	"\x10PHASE_INSPECTING\x10\x02\x12\x15\n" +
+	"\x11PHASE_COMPRESSING\x10\x03\x12\x11\n" +
+	"\rPHASE_STORING\x10\x04\"\x8b\x01\n" +
 	"\x0fDownloadRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2211,100 +2394,105 @@ func file_snapshotd_v1_snapshot_service_proto_rawDescGZIP() []byte {
 	return file_snapshotd_v1_snapshot_service_proto_rawDescData
 }
 
-var file_snapshotd_v1_snapshot_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_snapshotd_v1_snapshot_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(Role)(0),                     // 0: snapshotd.v1.Role
 	(WatchResponse_Type)(0),       // 1: snapshotd.v1.WatchResponse.Type
-	(*WhoAmIRequest)(nil),         // 2: snapshotd.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),        // 3: snapshotd.v1.WhoAmIResponse
-	(*ClusterRole)(nil),           // 4: snapshotd.v1.ClusterRole
-	(*SaveRequest)(nil),           // 5: snapshotd.v1.SaveRequest
-	(*SaveResponse)(nil),          // 6: snapshotd.v1.SaveResponse
-	(*ReconcileRequest)(nil),      // 7: snapshotd.v1.ReconcileRequest
-	(*ReconcileResponse)(nil),     // 8: snapshotd.v1.ReconcileResponse
-	(*BackendReconciliation)(nil), // 9: snapshotd.v1.BackendReconciliation
-	(*ListRequest)(nil),           // 10: snapshotd.v1.ListRequest
-	(*ListResponse)(nil),          // 11: snapshotd.v1.ListResponse
-	(*GetRequest)(nil),            // 12: snapshotd.v1.GetRequest
-	(*GetResponse)(nil),           // 13: snapshotd.v1.GetResponse
-	(*VerifyRequest)(nil),         // 14: snapshotd.v1.VerifyRequest
-	(*VerifyResponse)(nil),        // 15: snapshotd.v1.VerifyResponse
-	(*WatchRequest)(nil),          // 16: snapshotd.v1.WatchRequest
-	(*UpdateRequest)(nil),         // 17: snapshotd.v1.UpdateRequest
-	(*UpdateResponse)(nil),        // 18: snapshotd.v1.UpdateResponse
-	(*DeleteRequest)(nil),         // 19: snapshotd.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 20: snapshotd.v1.DeleteResponse
-	(*PruneRequest)(nil),          // 21: snapshotd.v1.PruneRequest
-	(*PruneResponse)(nil),         // 22: snapshotd.v1.PruneResponse
-	(*PruneDecision)(nil),         // 23: snapshotd.v1.PruneDecision
-	(*WatchResponse)(nil),         // 24: snapshotd.v1.WatchResponse
-	(*DownloadRequest)(nil),       // 25: snapshotd.v1.DownloadRequest
-	(*DownloadResponse)(nil),      // 26: snapshotd.v1.DownloadResponse
-	(*DownloadHeader)(nil),        // 27: snapshotd.v1.DownloadHeader
-	nil,                           // 28: snapshotd.v1.SaveRequest.LabelsEntry
-	nil,                           // 29: snapshotd.v1.ListRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*Snapshot)(nil),              // 31: snapshotd.v1.Snapshot
-	(*status.Status)(nil),         // 32: google.rpc.Status
-	(Snapshot_State)(0),           // 33: snapshotd.v1.Snapshot.State
-	(Verification_Level)(0),       // 34: snapshotd.v1.Verification.Level
-	(*fieldmaskpb.FieldMask)(nil), // 35: google.protobuf.FieldMask
+	(WatchResponse_Phase)(0),      // 2: snapshotd.v1.WatchResponse.Phase
+	(*WhoAmIRequest)(nil),         // 3: snapshotd.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),        // 4: snapshotd.v1.WhoAmIResponse
+	(*ClusterRole)(nil),           // 5: snapshotd.v1.ClusterRole
+	(*SaveRequest)(nil),           // 6: snapshotd.v1.SaveRequest
+	(*SaveResponse)(nil),          // 7: snapshotd.v1.SaveResponse
+	(*ReconcileRequest)(nil),      // 8: snapshotd.v1.ReconcileRequest
+	(*ReconcileResponse)(nil),     // 9: snapshotd.v1.ReconcileResponse
+	(*UnreadableRecord)(nil),      // 10: snapshotd.v1.UnreadableRecord
+	(*BackendReconciliation)(nil), // 11: snapshotd.v1.BackendReconciliation
+	(*ListRequest)(nil),           // 12: snapshotd.v1.ListRequest
+	(*ListResponse)(nil),          // 13: snapshotd.v1.ListResponse
+	(*GetRequest)(nil),            // 14: snapshotd.v1.GetRequest
+	(*GetResponse)(nil),           // 15: snapshotd.v1.GetResponse
+	(*VerifyRequest)(nil),         // 16: snapshotd.v1.VerifyRequest
+	(*VerifyResponse)(nil),        // 17: snapshotd.v1.VerifyResponse
+	(*WatchRequest)(nil),          // 18: snapshotd.v1.WatchRequest
+	(*UpdateRequest)(nil),         // 19: snapshotd.v1.UpdateRequest
+	(*UpdateResponse)(nil),        // 20: snapshotd.v1.UpdateResponse
+	(*DeleteRequest)(nil),         // 21: snapshotd.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 22: snapshotd.v1.DeleteResponse
+	(*PruneRequest)(nil),          // 23: snapshotd.v1.PruneRequest
+	(*PruneResponse)(nil),         // 24: snapshotd.v1.PruneResponse
+	(*PruneDecision)(nil),         // 25: snapshotd.v1.PruneDecision
+	(*WatchResponse)(nil),         // 26: snapshotd.v1.WatchResponse
+	(*DownloadRequest)(nil),       // 27: snapshotd.v1.DownloadRequest
+	(*DownloadResponse)(nil),      // 28: snapshotd.v1.DownloadResponse
+	(*DownloadHeader)(nil),        // 29: snapshotd.v1.DownloadHeader
+	nil,                           // 30: snapshotd.v1.SaveRequest.LabelsEntry
+	nil,                           // 31: snapshotd.v1.ListRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*Snapshot)(nil),              // 33: snapshotd.v1.Snapshot
+	(*status.Status)(nil),         // 34: google.rpc.Status
+	(Snapshot_State)(0),           // 35: snapshotd.v1.Snapshot.State
+	(Verification_Level)(0),       // 36: snapshotd.v1.Verification.Level
+	(*fieldmaskpb.FieldMask)(nil), // 37: google.protobuf.FieldMask
 }
 var file_snapshotd_v1_snapshot_service_proto_depIdxs = []int32{
-	30, // 0: snapshotd.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
-	4,  // 1: snapshotd.v1.WhoAmIResponse.clusters:type_name -> snapshotd.v1.ClusterRole
+	32, // 0: snapshotd.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
+	5,  // 1: snapshotd.v1.WhoAmIResponse.clusters:type_name -> snapshotd.v1.ClusterRole
 	0,  // 2: snapshotd.v1.ClusterRole.role:type_name -> snapshotd.v1.Role
-	28, // 3: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
-	31, // 4: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	9,  // 5: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
-	32, // 6: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
-	33, // 7: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
-	29, // 8: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
-	30, // 9: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
-	30, // 10: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
-	31, // 11: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
-	31, // 12: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	34, // 13: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
-	31, // 14: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	31, // 15: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
-	35, // 16: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
-	31, // 17: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	31, // 18: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	23, // 19: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
-	30, // 20: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
-	32, // 21: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
-	1,  // 22: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
-	30, // 23: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	31, // 24: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	27, // 25: snapshotd.v1.DownloadResponse.header:type_name -> snapshotd.v1.DownloadHeader
-	5,  // 26: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
-	7,  // 27: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
-	10, // 28: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
-	12, // 29: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
-	17, // 30: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
-	19, // 31: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
-	21, // 32: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
-	14, // 33: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
-	25, // 34: snapshotd.v1.SnapshotService.Download:input_type -> snapshotd.v1.DownloadRequest
-	16, // 35: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
-	2,  // 36: snapshotd.v1.SnapshotService.WhoAmI:input_type -> snapshotd.v1.WhoAmIRequest
-	6,  // 37: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
-	8,  // 38: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
-	11, // 39: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
-	13, // 40: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
-	18, // 41: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
-	20, // 42: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
-	22, // 43: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
-	15, // 44: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
-	26, // 45: snapshotd.v1.SnapshotService.Download:output_type -> snapshotd.v1.DownloadResponse
-	24, // 46: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
-	3,  // 47: snapshotd.v1.SnapshotService.WhoAmI:output_type -> snapshotd.v1.WhoAmIResponse
-	37, // [37:48] is the sub-list for method output_type
-	26, // [26:37] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	30, // 3: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
+	33, // 4: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	11, // 5: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
+	10, // 6: snapshotd.v1.ReconcileResponse.unreadable:type_name -> snapshotd.v1.UnreadableRecord
+	34, // 7: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
+	35, // 8: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
+	31, // 9: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
+	32, // 10: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
+	32, // 11: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
+	33, // 12: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
+	10, // 13: snapshotd.v1.ListResponse.unreadable:type_name -> snapshotd.v1.UnreadableRecord
+	33, // 14: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	36, // 15: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
+	33, // 16: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	33, // 17: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
+	37, // 18: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	33, // 19: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	33, // 20: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	25, // 21: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
+	32, // 22: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
+	34, // 23: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
+	1,  // 24: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
+	32, // 25: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	33, // 26: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	2,  // 27: snapshotd.v1.WatchResponse.phase:type_name -> snapshotd.v1.WatchResponse.Phase
+	29, // 28: snapshotd.v1.DownloadResponse.header:type_name -> snapshotd.v1.DownloadHeader
+	6,  // 29: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
+	8,  // 30: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
+	12, // 31: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
+	14, // 32: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
+	19, // 33: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
+	21, // 34: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
+	23, // 35: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
+	16, // 36: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
+	27, // 37: snapshotd.v1.SnapshotService.Download:input_type -> snapshotd.v1.DownloadRequest
+	18, // 38: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
+	3,  // 39: snapshotd.v1.SnapshotService.WhoAmI:input_type -> snapshotd.v1.WhoAmIRequest
+	7,  // 40: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
+	9,  // 41: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
+	13, // 42: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
+	15, // 43: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
+	20, // 44: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
+	22, // 45: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
+	24, // 46: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
+	17, // 47: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
+	28, // 48: snapshotd.v1.SnapshotService.Download:output_type -> snapshotd.v1.DownloadResponse
+	26, // 49: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
+	4,  // 50: snapshotd.v1.SnapshotService.WhoAmI:output_type -> snapshotd.v1.WhoAmIResponse
+	40, // [40:51] is the sub-list for method output_type
+	29, // [29:40] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_service_proto_init() }
@@ -2318,8 +2506,8 @@ func file_snapshotd_v1_snapshot_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_snapshot_service_proto_rawDesc), len(file_snapshotd_v1_snapshot_service_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   28,
+			NumEnums:      3,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

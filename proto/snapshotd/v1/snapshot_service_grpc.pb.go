@@ -57,6 +57,10 @@ type SnapshotServiceClient interface {
 	// Reconcile makes the catalog tell the truth about the backends. It is idempotent. A backend that cannot be listed, or
 	// whose store marker is missing or another store's, is an error of that backend in the response, and nothing that it
 	// holds is forgotten.
+	//
+	// Of several clusters, one that fails as a whole has its error at each of its backends, and the call is OK: what was done
+	// for the others is told. When there is one cluster alone, its error is that of the call, and the status has what was found
+	// until then in a further detail, a ReconcileResponse, as far as there is room for it.
 	Reconcile(ctx context.Context, in *ReconcileRequest, opts ...grpc.CallOption) (*ReconcileResponse, error)
 	// List reads the catalog, newest snapshot first.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
@@ -100,6 +104,8 @@ type SnapshotServiceClient interface {
 	// other replicas, and those of a time before, as the catalog has them; those of the replica that is asked at once. Progress
 	// is that of the replica that is asked alone, and dropped for a caller that does not keep up. Other events never are: a
 	// caller that falls behind by hundreds of what this replica does gets RESOURCE_EXHAUSTED (SLOW_CONSUMER), and can resume.
+	// When this replica is saving already, the stream begins with that save: STARTED with the snapshot as it is now, and the
+	// progress of each transfer.
 	//
 	// The response headers come as soon as nothing of this replica can be missed any more, and TYPE_POSITION as soon as nothing
 	// at all can be. While the catalog's etcd does not answer, the stream goes on with what this replica does, and catches up by
@@ -280,6 +286,10 @@ type SnapshotServiceServer interface {
 	// Reconcile makes the catalog tell the truth about the backends. It is idempotent. A backend that cannot be listed, or
 	// whose store marker is missing or another store's, is an error of that backend in the response, and nothing that it
 	// holds is forgotten.
+	//
+	// Of several clusters, one that fails as a whole has its error at each of its backends, and the call is OK: what was done
+	// for the others is told. When there is one cluster alone, its error is that of the call, and the status has what was found
+	// until then in a further detail, a ReconcileResponse, as far as there is room for it.
 	Reconcile(context.Context, *ReconcileRequest) (*ReconcileResponse, error)
 	// List reads the catalog, newest snapshot first.
 	List(context.Context, *ListRequest) (*ListResponse, error)
@@ -323,6 +333,8 @@ type SnapshotServiceServer interface {
 	// other replicas, and those of a time before, as the catalog has them; those of the replica that is asked at once. Progress
 	// is that of the replica that is asked alone, and dropped for a caller that does not keep up. Other events never are: a
 	// caller that falls behind by hundreds of what this replica does gets RESOURCE_EXHAUSTED (SLOW_CONSUMER), and can resume.
+	// When this replica is saving already, the stream begins with that save: STARTED with the snapshot as it is now, and the
+	// progress of each transfer.
 	//
 	// The response headers come as soon as nothing of this replica can be missed any more, and TYPE_POSITION as soon as nothing
 	// at all can be. While the catalog's etcd does not answer, the stream goes on with what this replica does, and catches up by

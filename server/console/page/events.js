@@ -40,6 +40,12 @@ async function readLines(body, each) {
   }
 }
 
+// tells is true of the transfer that a save waits for: etcd's, and at the end those to the backends.
+function tells(event) {
+  if (!event.phase) return true; // of an older replica
+  return (event.phase === 'PHASE_STORING') === Boolean(event.backend);
+}
+
 function happened(message) {
   const event = message.result;
   if (!event) return;
@@ -49,6 +55,7 @@ function happened(message) {
   }
   if (event.type === 'TYPE_POSITION') return;
   if (event.type === 'TYPE_PROGRESS') {
+    if (!tells(event)) return;
     state.moving.set(event.cluster, { event, at: Date.now() });
     showMoving(event.cluster);
     return;

@@ -26,8 +26,10 @@ function progress(name, saving) {
   return event && (isFresh(at) || (saving && saving.name === event.name)) ? event : null;
 }
 
+const doing = { PHASE_INSPECTING: ', inspecting', PHASE_COMPRESSING: ', compressing' };
+
 function bar(event) {
-  const what = event.backend ? `to ${event.backend}` : 'from etcd';
+  const what = event.backend ? `to ${event.backend}` : `from etcd${doing[event.phase] || ''}`;
   const known = Number(event.totalBytes) > 0;
   const far = known ? { max: event.totalBytes, value: event.doneBytes } : {};
   const text = `${size(event.doneBytes)}${known ? ` of ${size(event.totalBytes)}` : ''} ${what}`;

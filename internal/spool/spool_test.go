@@ -1,19 +1,25 @@
-package cluster
+package spool
 
 import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 )
 
-func newTestSpool(t *testing.T) *spoolFile {
+// explain says of an error what was tried.
+func explain(op string, err error) error { return fmt.Errorf("%s the file: %w", op, err) }
+
+func newTestSpool(t *testing.T) *File {
 	t.Helper()
-	g, err := newSpoolFile(filepath.Join(t.TempDir(), "g"))
+	g, err := Create(filepath.Join(t.TempDir(), "g"), explain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,13 +55,13 @@ func TestSpoolReaderWaitsAndEndsWithTheWriterOrItsContext(t *testing.T) {
 	broken := errors.New("broken")
 	for _, c := range []struct {
 		name string
-		end  func(g *spoolFile, cancel context.CancelCauseFunc)
+		end  func(g *File, cancel context.CancelCauseFunc)
 		want error
 	}{
-		{"writer ends", func(g *spoolFile, _ context.CancelCauseFunc) { g.End(nil) }, io.EOF},
-		{"writer fails", func(g *spoolFile, _ context.CancelCauseFunc) { g.End(broken) }, broken},
-		{"writer fails after it ended", func(g *spoolFile, _ context.CancelCauseFunc) { g.End(nil); g.End(broken) }, broken},
-		{"context ends", func(_ *spoolFile, cancel context.CancelCauseFunc) { cancel(broken) }, broken},
+		{"writer ends", func(g *File, _ context.CancelCauseFunc) { g.End(nil) }, io.EOF},
+		{"writer fails", func(g *File, _ context.CancelCauseFunc) { g.End(broken) }, broken},
+		{"writer fails after it ended", func(g *File, _ context.CancelCauseFunc) { g.End(nil); g.End(broken) }, broken},
+		{"context ends", func(_ *File, cancel context.CancelCauseFunc) { cancel(broken) }, broken},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := newTestSpool(t)
@@ -81,5 +87,28 @@ func TestSpoolReaderWaitsAndEndsWithTheWriterOrItsContext(t *testing.T) {
 				g.changed = make(chan struct{})
 			})
 		})
+	}
+}
+
+func TestErrorsOfTheDiskAreExplained(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "g")
+	g, err := Create(path, explain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Create(path, explain); !errors.Is(err, os.ErrExist) || !strings.HasPrefix(err.Error(), "create the file: ") {
+		t.Errorf("Create of a file that is there: %v", err)
+	}
+	if _, err := g.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Write([]byte("y")); !errors.Is(err, os.ErrClosed) || !strings.HasPrefix(err.Error(), "write the file: ") {
+		t.Errorf("Write: %v", err)
+	}
+	if _, err := g.Reader(t.Context()).Read(make([]byte, 1)); !errors.Is(err, os.ErrClosed) || !strings.HasPrefix(err.Error(), "read the file: ") {
+		t.Errorf("Read: %v", err)
 	}
 }

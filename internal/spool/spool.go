@@ -1,4 +1,5 @@
-package cluster
+// Package spool has a file that one goroutine writes while others read it from the start.
+package spool
 
 import (
 	"context"
@@ -6,14 +7,12 @@ import (
 	"io"
 	"os"
 	"sync"
-
-	"github.com/snapshotd/snapshotd/repository"
 )
 
-// spoolFile is a file that one goroutine writes while others read it from the start. It decouples etcd from slow backends:
-// the writer never waits for a reader.
-type spoolFile struct {
-	file *os.File
+// File decouples a writer from slow readers: the writer never waits for one.
+type File struct {
+	file    *os.File
+	explain func(op string, err error) error
 
 	mu      sync.Mutex
 	size    int64
@@ -22,27 +21,29 @@ type spoolFile struct {
 	changed chan struct{} // closed, and made anew, at each change
 }
 
-func newSpoolFile(path string) (*spoolFile, error) {
+// Create makes a file that must not exist. explain returns an error of the disk, by what was tried, as the caller's own
+// errors are: a full disk must not look like a broken reader.
+func Create(path string, explain func(op string, err error) error) (*File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, repository.SpoolError("create", err)
+		return nil, explain("create", err)
 	}
-	return &spoolFile{file: f, changed: make(chan struct{})}, nil
+	return &File{file: f, explain: explain, changed: make(chan struct{})}, nil
 }
 
 // Write appends. Only one goroutine writes.
-func (f *spoolFile) Write(p []byte) (int, error) {
+func (f *File) Write(p []byte) (int, error) {
 	n, err := f.file.Write(p)
 	f.change(func() { f.size += int64(n) })
 	if err != nil {
-		return n, repository.SpoolError("write", err)
+		return n, f.explain("write", err)
 	}
 	return n, nil
 }
 
 // End says that no more is written: readers get io.EOF after the last byte, or err at once. An error also counts after a
 // good end: a snapshot that turned out to be bad need not be read further.
-func (f *spoolFile) End(err error) {
+func (f *File) End(err error) {
 	f.change(func() {
 		if !f.done || f.err == nil {
 			f.done, f.err = true, err
@@ -50,7 +51,7 @@ func (f *spoolFile) End(err error) {
 	})
 }
 
-func (f *spoolFile) change(fn func()) {
+func (f *File) change(fn func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fn()
@@ -59,20 +60,20 @@ func (f *spoolFile) change(fn func()) {
 }
 
 // Close closes the file. Readers must have ended.
-func (f *spoolFile) Close() error { return f.file.Close() }
+func (f *File) Close() error { return f.file.Close() }
 
 // Reader returns a reader of the whole file, which waits for bytes that are not written yet. It ends when ctx does.
-func (f *spoolFile) Reader(ctx context.Context) io.Reader {
-	return &spoolReader{ctx: ctx, file: f}
+func (f *File) Reader(ctx context.Context) io.Reader {
+	return &reader{ctx: ctx, file: f}
 }
 
-type spoolReader struct {
+type reader struct {
 	ctx  context.Context //nolint:containedctx // an io.Reader has no other way to be cancelled
-	file *spoolFile
+	file *File
 	off  int64
 }
 
-func (r *spoolReader) Read(p []byte) (int, error) {
+func (r *reader) Read(p []byte) (int, error) {
 	for {
 		r.file.mu.Lock()
 		size, done, err, changed := r.file.size, r.file.done, r.file.err, r.file.changed
@@ -86,7 +87,7 @@ func (r *spoolReader) Read(p []byte) (int, error) {
 			n, err := r.file.file.ReadAt(p[:min(int64(len(p)), size-r.off)], r.off)
 			r.off += int64(n)
 			if err != nil && !errors.Is(err, io.EOF) {
-				return n, repository.SpoolError("read", err)
+				return n, r.file.explain("read", err)
 			}
 			return n, nil
 		case done:

@@ -1,0 +1,127 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// eventBuffer is how many events a subscriber may be behind. Progress is dropped when half of it is full, so that there
+// is room for events that must not be lost.
+const eventBuffer = 256
+
+// Events hands the events of saves and deletions on this replica to watchers, and knows how far the saves are that run.
+// It is an observer. The zero value is ready for use.
+type Events struct {
+	mu      sync.Mutex
+	subs    map[*subscription]struct{}
+	running map[string]*runningSave // by cluster
+}
+
+var _ snapshot.Observer = (*Events)(nil)
+
+type subscription struct {
+	ch      chan snapshot.Event
+	cancel  context.CancelCauseFunc
+	matches func(snapshot.Event) bool
+}
+
+// runningSave is a save of this replica as its events have shown it.
+type runningSave struct {
+	started  snapshot.Event   // with the snapshot as it is now
+	progress []snapshot.Event // the last one of each transfer: of etcd first
+}
+
+// Subscribe returns the events from now on for which matches is true (nil: all) until ctx is done. Those of a save that
+// runs already come first: that it has started, with its snapshot as it is now and how much of etcd was read, and how far
+// each of its transfers is. The returned context is done when the subscription has ended: its cause is a [snapshot.Error]
+// with ReasonSlowConsumer when the subscriber did not keep up.
+func (e *Events) Subscribe(
+	ctx context.Context, matches func(snapshot.Event) bool,
+) (<-chan snapshot.Event, context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &subscription{ch: make(chan snapshot.Event, eventBuffer), cancel: cancel, matches: matches}
+	e.mu.Lock()
+	if e.subs == nil {
+		e.subs = make(map[*subscription]struct{})
+	}
+	e.subs[s] = struct{}{}
+	for _, r := range e.running {
+		for _, ev := range append([]snapshot.Event{r.started}, r.progress...) {
+			e.hand(s, ev)
+		}
+	}
+	e.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		e.mu.Lock()
+		delete(e.subs, s)
+		e.mu.Unlock()
+	})
+	return s.ch, ctx
+}
+
+// Observe hands an event to all subscribers. It never blocks.
+func (e *Events) Observe(_ context.Context, ev snapshot.Event) {
+	if ev.Type > snapshot.EventDeleted {
+		return // it is for metrics
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.remember(ev)
+	for s := range e.subs {
+		e.hand(s, ev)
+	}
+}
+
+// hand gives an event to a subscriber that wants it, or ends the subscription. e.mu is held.
+func (e *Events) hand(s *subscription, ev snapshot.Event) {
+	if s.matches != nil && !s.matches(ev) || ev.Type == snapshot.EventProgress && len(s.ch) >= eventBuffer/2 {
+		return
+	}
+	select {
+	case s.ch <- ev:
+	default:
+		delete(e.subs, s)
+		s.cancel(snapshot.ReasonSlowConsumer.New("watch: the watcher did not keep up with the events").Advise("watch again"))
+	}
+}
+
+// remember keeps what an event says of a save that runs. e.mu is held.
+func (e *Events) remember(ev snapshot.Event) {
+	if ev.Type == snapshot.EventStarted {
+		if e.running == nil {
+			e.running = map[string]*runningSave{}
+		}
+		e.running[ev.Cluster] = &runningSave{started: ev}
+		return
+	}
+	r := e.running[ev.Cluster]
+	if r == nil || r.started.Name != ev.Name {
+		return // of another snapshot, which was repaired or deleted
+	}
+	switch ev.Type {
+	case snapshot.EventProgress:
+		r.note(ev)
+	case snapshot.EventLocationDone:
+		r.started.Snapshot = ev.Snapshot
+		r.progress = slices.DeleteFunc(r.progress, func(p snapshot.Event) bool { return p.Backend == ev.Backend })
+	case snapshot.EventFinished:
+		delete(e.running, ev.Cluster)
+	}
+}
+
+// note keeps the progress of one transfer. That of etcd is also that of the save.
+func (r *runningSave) note(ev snapshot.Event) {
+	if ev.Backend == "" {
+		r.started.Phase, r.started.Done, r.started.Total = ev.Phase, ev.Done, ev.Total
+	}
+	for i := range r.progress {
+		if r.progress[i].Backend == ev.Backend {
+			r.progress[i] = ev
+			return
+		}
+	}
+	r.progress = append(r.progress, ev)
+}
