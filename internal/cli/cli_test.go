@@ -124,7 +124,9 @@ func serve(t *testing.T, f snapshotdv1.SnapshotServiceServer, opts ...grpc.Serve
 	}
 	srv := grpc.NewServer(opts...)
 	snapshotdv1.RegisterSnapshotServiceServer(srv, f)
-	snapshotdv1.RegisterClusterServiceServer(srv, f)
+	if c, ok := f.(snapshotdv1.ClusterServiceServer); ok {
+		snapshotdv1.RegisterClusterServiceServer(srv, c)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
