@@ -114,7 +114,7 @@ func TestCheckOfACopyThatIsNotGood(t *testing.T) {
 	c := repository.Check{Repository: noDatabase.Repository, Record: rec, Level: snapshot.LevelStructure, Dir: t.TempDir()}
 	_, err = c.Run(t.Context())
 	wantReason(t, "no database", err, snapshot.ReasonSnapshotUnreadable)
-	wantText(t, "no database", err, "verify "+noDatabase.URI(rec.DataKey()))
+	wantText(t, "no database", err, "read the database of "+noDatabase.URI(rec.DataKey()))
 	c.Dir = filepath.Join(t.TempDir(), "missing")
 	if _, err := c.Run(t.Context()); err == nil || snapshot.IsDamage(err) {
 		t.Errorf("without a spool: %v", err)
