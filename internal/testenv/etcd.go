@@ -14,6 +14,9 @@ import (
 // startTimeout is how long an etcd may take to come up, or to go down, on a busy machine.
 const startTimeout = time.Minute
 
+// minBcrypt is the lowest cost of a password's hash: the race detector makes the usual one take longer than a login may.
+const minBcrypt = 4
+
 // Etcd is a single member inside the test's process. It does not fsync.
 type Etcd struct {
 	server *member.Server
@@ -23,7 +26,7 @@ type Etcd struct {
 // that when it serves already, and a snapshot of before does not have it.
 func StartEtcd(tb testing.TB, edit ...func(*member.Config)) *Etcd {
 	tb.Helper()
-	cfg := member.Config{Dir: tb.TempDir(), NoFsync: true}
+	cfg := member.Config{Dir: tb.TempDir(), NoFsync: true, Bcrypt: minBcrypt}
 	for _, e := range edit {
 		e(&cfg)
 	}

@@ -21,6 +21,7 @@ type Config struct {
 	Dir     string // of the data; made when missing, used as it is when an earlier server left data in it
 	Quota   int64  // of the database in bytes; etcd's default when 0
 	NoFsync bool   // a crash of the machine may lose data: for tests
+	Bcrypt  uint   // cost of the hashes of passwords; etcd's default when 0
 	TLS     *TLS   // of the client port; plain text when nil
 }
 
@@ -79,6 +80,9 @@ func start(ctx context.Context, cfg Config) (*Server, error) {
 	ec.TickMs, ec.ElectionMs = 10, 100 // with etcd's defaults, a single member elects itself after half a second
 	ec.QuotaBackendBytes = cfg.Quota
 	ec.UnsafeNoFsync = cfg.NoFsync
+	if cfg.Bcrypt > 0 {
+		ec.BcryptCost = cfg.Bcrypt
+	}
 	ec.ListenClientUrls, ec.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	ec.ListenPeerUrls, ec.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	ec.InitialCluster = ec.InitialClusterFromName(ec.Name)
