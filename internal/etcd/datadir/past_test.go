@@ -81,7 +81,10 @@ func checkPast(t *testing.T, h *testenv.History, unchanged *testenv.Etcd, file s
 		revision = whole.Newest()
 	}
 	past := pastOf(t, file, revision)
-	restored := startAt(t, file, datadir.Past{Revision: revision, Leases: past.Leases, Ended: endedOf(past)})
+	dir, err := os.MkdirTemp(t.TempDir(), "restored")
+	must(t, err)
+	defer func() { must(t, os.RemoveAll(dir)) }() // now, as the log of each etcd takes 128 MB
+	restored := startAt(t, dir, file, datadir.Past{Revision: revision, Leases: past.Leases, Ended: endedOf(past)})
 	defer restored.Close(t)
 	if got := restored.Revision(); got != revision {
 		t.Errorf("revision %d: it begins with %d", revision, got)
@@ -112,10 +115,9 @@ func pastOf(t *testing.T, file string, revision int64) *database.Past {
 	return found.Past
 }
 
-// startAt starts an etcd on a copy of a snapshot at one of its revisions.
-func startAt(t *testing.T, file string, past datadir.Past) *testenv.Etcd {
+// startAt starts an etcd in a directory on a copy of a snapshot at one of its revisions.
+func startAt(t *testing.T, dir, file string, past datadir.Past) *testenv.Etcd {
 	t.Helper()
-	dir := t.TempDir()
 	cfg := config(dir)
 	copyFile(t, file, cfg.SnapshotPath)
 	must(t, datadir.MakeAt(cfg, past))
@@ -215,7 +217,7 @@ func TestMakeAtGivesLeasesTheirWholeTimeToLive(t *testing.T) {
 	}))
 	must(t, db.Close())
 	past := pastOf(t, file, revision)
-	restored := startAt(t, file, datadir.Past{Revision: revision, Leases: past.Leases, Ended: endedOf(past)})
+	restored := startAt(t, t.TempDir(), file, datadir.Past{Revision: revision, Leases: past.Leases, Ended: endedOf(past)})
 	left, err := restored.Client(t).TimeToLive(t.Context(), lease.ID)
 	must(t, err)
 	if left.GrantedTTL != 5000 || left.TTL < 4000 {
