@@ -176,7 +176,7 @@ func (l lent) again(key []byte, lease uint64) {
 // leases returns the leases of each key that has one, in no order.
 func (l lent) leases() []lease {
 	all := make([]lease, 0, l.lives)
-	l.table.live(func(slot []byte) {
+	l.live(func(slot []byte) {
 		all = append(all, lease{order.Uint64(slot[leaseAt:]), order.Uint64(slot[laterAt:])})
 	})
 	return all

@@ -1,6 +1,7 @@
 package datadir_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,7 +10,10 @@ import (
 	"strconv"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"go.etcd.io/etcd/server/v3/lease/leasepb"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
@@ -77,7 +81,10 @@ func checkPast(t *testing.T, h *testenv.History, unchanged *testenv.Etcd, file s
 		revision = whole.Newest()
 	}
 	past := pastOf(t, file, revision)
-	restored := startAt(t, file, datadir.Past{Revision: revision, Leases: past.Leases, Ended: endedOf(past)})
+	dir, err := os.MkdirTemp(t.TempDir(), "restored")
+	must(t, err)
+	defer func() { must(t, os.RemoveAll(dir)) }() // now, as the log of each etcd takes 128 MB
+	restored := startAt(t, dir, file, datadir.Past{Revision: revision, Leases: past.Leases, Ended: endedOf(past)})
 	defer restored.Close(t)
 	if got := restored.Revision(); got != revision {
 		t.Errorf("revision %d: it begins with %d", revision, got)
@@ -108,10 +115,9 @@ func pastOf(t *testing.T, file string, revision int64) *database.Past {
 	return found.Past
 }
 
-// startAt starts an etcd on a copy of a snapshot at one of its revisions.
-func startAt(t *testing.T, file string, past datadir.Past) *testenv.Etcd {
+// startAt starts an etcd in a directory on a copy of a snapshot at one of its revisions.
+func startAt(t *testing.T, dir, file string, past datadir.Past) *testenv.Etcd {
 	t.Helper()
-	dir := t.TempDir()
 	cfg := config(dir)
 	copyFile(t, file, cfg.SnapshotPath)
 	must(t, datadir.MakeAt(cfg, past))
@@ -156,6 +162,9 @@ func checkLeases(t *testing.T, h *testenv.History, restored *testenv.Etcd, want 
 	if !reflect.DeepEqual(keys, want.Leases) {
 		t.Errorf("the keys of the leases are %v, want %v", keys, want.Leases)
 	}
+	if len(ttls) != len(want.Leases) {
+		t.Errorf("there are %d leases, and keys name %d", len(ttls), len(want.Leases))
+	}
 	alive, _ := h.Leases(t)
 	ended := map[uint64]int64{} // the number of keys
 	for id, ttl := range ttls {
@@ -182,5 +191,36 @@ func checkLeases(t *testing.T, h *testenv.History, restored *testenv.Etcd, want 
 		if ended[l.ID] != l.Keys {
 			t.Errorf("the ended lease %016x has %d keys, want %d", l.ID, l.Keys, ended[l.ID])
 		}
+	}
+}
+
+// The rest of a time to live that etcd has noted is that of the snapshot, and not of the revision.
+func TestMakeAtGivesLeasesTheirWholeTimeToLive(t *testing.T) {
+	h := testenv.NewHistory(t, 1)
+	c := h.Client(t)
+	lease, err := c.Grant(t.Context(), 5000)
+	must(t, err)
+	_, err = c.Put(t.Context(), "held", "", clientv3.WithLease(lease.ID))
+	must(t, err)
+	revision := h.Revision()
+	h.Change(t, 20)
+	file := filepath.Join(t.TempDir(), "saved.db")
+	h.Save(t, file)
+	db, err := bolt.Open(file, 0o600, nil)
+	must(t, err)
+	must(t, db.Update(func(tx *bolt.Tx) error {
+		v, err := proto.Marshal(&leasepb.Lease{ID: int64(lease.ID), TTL: 5000, RemainingTTL: 10})
+		if err != nil {
+			return err
+		}
+		return tx.Bucket([]byte("lease")).Put(binary.BigEndian.AppendUint64(nil, uint64(lease.ID)), v)
+	}))
+	must(t, db.Close())
+	past := pastOf(t, file, revision)
+	restored := startAt(t, t.TempDir(), file, datadir.Past{Revision: revision, Leases: past.Leases, Ended: endedOf(past)})
+	left, err := restored.Client(t).TimeToLive(t.Context(), lease.ID)
+	must(t, err)
+	if left.GrantedTTL != 5000 || left.TTL < 4000 {
+		t.Errorf("it has %d of %d seconds left", left.TTL, left.GrantedTTL)
 	}
 }
