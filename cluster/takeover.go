@@ -93,7 +93,7 @@ func (s *save) lockLost() bool {
 
 // takenOver returns an error when the lock was lost and another save has the request: then no manifest is to be written.
 func (s *save) takenOver(ctx context.Context) error {
-	if !s.lockLost() || s.uncatalogued != nil {
+	if catalogued := s.uncatalogued == nil; !catalogued || !s.lockLost() {
 		return nil
 	}
 	current, err := s.c.cfg.Records.Get(ctx, s.rec.Name)

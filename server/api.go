@@ -68,7 +68,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a.mux.ServeHTTP(newStallGuard(w, a.stall, cancel), r.WithContext(ctx))
+	a.mux.ServeHTTP(newStallGuard(w, a.stall, cancel), r.WithContext(ctx)) //nolint:contextcheck // ctx is that of r, with the caller in it
 }
 
 // writeRefusal answers a request that does not become a call.

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -50,7 +51,7 @@ func TestEachChangingCallAndDownloadIsARecord(t *testing.T) {
 	if err == nil {
 		_, err = stream.Recv()
 	}
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		t.Fatal("the download did not fail")
 	}
 	if code, body := g.browse(t, viewer)("DELETE", "/v1/clusters/prod/snapshots/a", ""); code != http.StatusForbidden {

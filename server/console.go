@@ -25,7 +25,7 @@ func (s *Server) addConsole(mux *http.ServeMux, g *guard) {
 	mux.Handle("GET "+console.Root, s.page(needed, false, console.ServePart))
 	looks := func(a *auth.Access) auth.Role { return max(a.Console, auth.Viewer) }
 	mux.Handle("GET "+console.Root+"overview", s.page(looks, false, func(w http.ResponseWriter, r *http.Request) {
-		s.serveOverview(w, r, g)
+		s.serveOverview(w, r, g) //nolint:contextcheck // it takes the context of r
 	}))
 }
 

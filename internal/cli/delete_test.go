@@ -74,8 +74,8 @@ func TestPrune(t *testing.T) {
 				error) {
 				return &snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{
 					decision("a", "local", true, "it is the newest on this backend", nil),
-					decision("b", "local", tc.b == locked, "no rule keeps it", tc.b),
-					decision("c", "local", tc.c == locked, "no rule keeps it", tc.c),
+					decision("b", "local", errors.Is(tc.b, locked), "no rule keeps it", tc.b),
+					decision("c", "local", errors.Is(tc.c, locked), "no rule keeps it", tc.c),
 				}}, nil
 			}})
 			r := run(t.Context(), env, "prune", "--dry-run")

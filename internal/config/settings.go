@@ -215,15 +215,16 @@ func setBackends(c *Cluster, values []string) error {
 // backendOf takes node_local out of the URL of a flag, which has no other place for it.
 func backendOf(name, text string) (Backend, error) {
 	b := Backend{Name: name, URL: URL(text)}
-	u, err := url.Parse(text)
-	if err != nil {
-		return b, nil // validation says so
+	u, _ := url.Parse(text)
+	if u == nil {
+		return b, nil // validation says why
 	}
 	params := u.Query()
 	value := params.Get(nodeLocal)
 	if value == "" {
 		return b, nil
 	}
+	var err error
 	if b.NodeLocal, err = strconv.ParseBool(value); err != nil {
 		return b, fmt.Errorf("%s is %q in the URL of %q; write true or false", nodeLocal, value, name)
 	}

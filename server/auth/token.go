@@ -108,7 +108,8 @@ func NewToken(name string, now, expires time.Time) (t Token, secret string) {
 func ValidTokenName(name string) bool {
 	const special = "._-:"
 	for _, c := range name {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(special, c)) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !letter && (c < '0' || c > '9') && !strings.ContainsRune(special, c) {
 			return false
 		}
 	}
