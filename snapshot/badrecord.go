@@ -34,7 +34,7 @@ func BadRecordName(err error) (name string, ok bool) {
 // EachBadRecord returns the errors of records that cannot be read: those that [BadRecords.Err] has joined, or err alone.
 func EachBadRecord(err error) (errs []error) {
 	all := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // no error below it joins others
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // no error below it joins others
 		all = joined.Unwrap()
 	}
 	for _, err := range all {

@@ -29,7 +29,7 @@ func paste(t *testing.T, line string) (out string, err error) {
 		t.Fatal(err)
 	}
 	shim := fmt.Sprintf("#!/bin/sh\n%s=1 exec '%s' \"$@\"\n", beSnapshotd, self)
-	if err := os.WriteFile(filepath.Join(bin, "snapshotd"), []byte(shim), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(bin, "snapshotd"), []byte(shim), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", line)

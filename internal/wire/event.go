@@ -26,7 +26,7 @@ func EventToProto(ev snapshot.Event) *snapshotdv1.WatchResponse {
 		Backend:    ev.Backend,
 		DoneBytes:  ev.Done,
 		TotalBytes: ev.Total,
-		Phase:      snapshotdv1.WatchResponse_Phase(ev.Phase), //nolint:gosec // the numbers are the same
+		Phase:      snapshotdv1.WatchResponse_Phase(ev.Phase), // the numbers are the same
 	}
 	if ev.Snapshot != nil {
 		m.Snapshot = SnapshotToProto(ev.Snapshot)

@@ -87,7 +87,7 @@ func (b *exactBody) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
-	if b.left -= int64(n); err == io.EOF && b.left > 0 { //nolint:errorlint // wrapped, it is something else
+	if b.left -= int64(n); err == io.EOF && b.left > 0 { // wrapped, it is something else
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
