@@ -267,7 +267,7 @@ func TestDirectoryThatCannotBeReadLosesNoRecord(t *testing.T) {
 		s.save()
 	}
 	before := s.must("list", "-o", "json")
-	denied := []string{"permission denied", "the service's user needs to read"}
+	denied := []string{"permission denied", "give its owner the permission with chmod"}
 	for _, c := range []struct {
 		name        string
 		spoil, mend func()
