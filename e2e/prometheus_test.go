@@ -145,7 +145,7 @@ func empty(t *testing.T, p *testenv.Prometheus, prefix string) []string {
 	}
 	var queries []deploy.Query
 	for _, q := range panels {
-		q = q.Variables(prefix, "10m")
+		q = q.Variables(prefix, "1m")
 		q.Expr = strings.TrimSuffix(q.Expr, " > 0") // an annotation shows something only when that happens
 		queries = append(queries, q)
 	}
