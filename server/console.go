@@ -59,7 +59,7 @@ func (s *Server) serveOverview(w http.ResponseWriter, r *http.Request, g *guard)
 		return
 	}
 	b, err := json.Marshal(console.Overview{
-		Version: s.cfg.Version, Time: time.Now().UTC(), GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.enabled(),
+		Version: s.cfg.Version, Time: time.Now().UTC(), GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.Enabled(),
 		Clusters: s.judgeAll(ctx, s.streams),
 	})
 	if err != nil {

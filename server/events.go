@@ -23,7 +23,7 @@ type Events struct {
 var _ snapshot.Observer = (*Events)(nil)
 
 type subscription struct {
-	ch      chan snapshot.Event
+	ch      chan *snapshot.Event // shared with the others: a channel of events themselves would take 70 KiB
 	cancel  context.CancelCauseFunc
 	matches func(snapshot.Event) bool
 }
@@ -40,9 +40,9 @@ type runningSave struct {
 // with ReasonSlowConsumer when the subscriber did not keep up.
 func (e *Events) Subscribe(
 	ctx context.Context, matches func(snapshot.Event) bool,
-) (<-chan snapshot.Event, context.Context) {
+) (<-chan *snapshot.Event, context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &subscription{ch: make(chan snapshot.Event, eventBuffer), cancel: cancel, matches: matches}
+	s := &subscription{ch: make(chan *snapshot.Event, eventBuffer), cancel: cancel, matches: matches}
 	e.mu.Lock()
 	if e.subs == nil {
 		e.subs = make(map[*subscription]struct{})
@@ -50,7 +50,7 @@ func (e *Events) Subscribe(
 	e.subs[s] = struct{}{}
 	for _, r := range e.running {
 		for _, ev := range append([]snapshot.Event{r.started}, r.progress...) {
-			e.hand(s, ev)
+			e.hand(s, &ev)
 		}
 	}
 	e.mu.Unlock()
@@ -71,13 +71,13 @@ func (e *Events) Observe(_ context.Context, ev snapshot.Event) {
 	defer e.mu.Unlock()
 	e.remember(ev)
 	for s := range e.subs {
-		e.hand(s, ev)
+		e.hand(s, &ev)
 	}
 }
 
 // hand gives an event to a subscriber that wants it, or ends the subscription. e.mu is held.
-func (e *Events) hand(s *subscription, ev snapshot.Event) {
-	if s.matches != nil && !s.matches(ev) || ev.Type == snapshot.EventProgress && len(s.ch) >= eventBuffer/2 {
+func (e *Events) hand(s *subscription, ev *snapshot.Event) {
+	if s.matches != nil && !s.matches(*ev) || ev.Type == snapshot.EventProgress && len(s.ch) >= eventBuffer/2 {
 		return
 	}
 	select {

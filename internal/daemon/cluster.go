@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"os"
@@ -14,7 +15,9 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
+	"github.com/snapshotd/snapshotd/internal/jobs"
 	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/server/feed"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
@@ -29,8 +32,16 @@ type managed struct {
 	localScrubs []schedule.Schedule // the same for the directories of this node, while another replica leads
 	interval    time.Duration
 	limits      limits
+	turns       *jobs.Queue       // of saves
+	watched     snapshot.Observer // the events of this replica, for watchers
+	feed        *feed.Feed
 	telemetry   *telemetry.Telemetry
 	log         *slog.Logger
+}
+
+// Follow yields the events that the catalog records. The catalog is watched once, however many follow it.
+func (c *managed) Follow(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error] {
+	return c.feed.Follow(ctx, after)
 }
 
 var compressions = map[string]snapshot.Compression{
@@ -85,7 +96,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Stores:      parts.catalog,
 		Backends:    parts.backends,
 		Fallback:    fallback,
-		Driller:     drill.Driller{},
+		Driller:     inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
 		Identities:  identities,
 		Compression: compressions[cfg.Compression],
 		Recipients:  recipients,
@@ -121,6 +132,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	s.clusters = append(s.clusters, &managed{
 		Cluster: domain, facts: s.factsOf(cfg, parts, schedules), lead: parts.lead, schedules: schedules, scrubs: scrubs, localScrubs: localScrubs,
 		interval: s.cfg.ReconcileInterval, limits: limits, telemetry: s.telemetry, log: log,
+		turns: s.saveTurns, watched: s.events, feed: feed.New(domain.Follow),
 	})
 	return nil
 }

@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/disk"
+	"github.com/snapshotd/snapshotd/internal/jobs"
 	"github.com/snapshotd/snapshotd/server"
+	bounds "github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
@@ -41,12 +44,15 @@ type Service struct {
 	rules *config.Access // in effect
 	log   *slog.Logger
 
-	events    *server.Events
-	saves     status.Saves
-	telemetry *telemetry.Telemetry
-	server    *server.Server
-	clusters  []*managed
-	closers   []closer // in the order in which they were opened
+	events     *server.Events
+	saves      status.Saves
+	saveTurns  *jobs.Queue // of all clusters
+	drillTurns *jobs.Queue // the same
+	atATime    int         // saves
+	telemetry  *telemetry.Telemetry
+	server     *server.Server
+	clusters   []*managed
+	closers    []closer // in the order in which they were opened
 
 	loops     sync.WaitGroup
 	stopLoops context.CancelFunc
@@ -88,14 +94,13 @@ func (s *Service) open(ctx context.Context) error {
 	}
 	s.log.InfoContext(ctx, "service is starting", "version", s.conf.Version, "node", s.cfg.NodeName, "data_dir",
 		s.cfg.DataDir)
-	for _, w := range s.cfg.Risks() {
+	for _, w := range append(s.cfg.Risks(), s.cfg.FileRisks()...) {
 		s.log.WarnContext(ctx, "configuration has a risk", "warning", w)
 	}
 	s.closeLater("data directory", func(context.Context) error { return dir.close() })
 	if err := dir.emptySpool(); err != nil {
 		return err
 	}
-	s.boundMemory()
 	// Lines that libraries print with the log package go to this log, in its format.
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	slog.SetDefault(s.log)
@@ -106,6 +111,8 @@ func (s *Service) open(ctx context.Context) error {
 		return err
 	}
 	s.closeLater("telemetry", s.telemetry.Shutdown)
+	s.openJobs(ctx)
+	s.boundMemory()
 	if s.conf.Dev {
 		if err := s.openDev(ctx, dir); err != nil {
 			return err
@@ -124,8 +131,9 @@ func (s *Service) openServer(ctx context.Context) error {
 	for i, c := range s.clusters {
 		clusters[i] = server.Cluster{View: c, Operations: c, Facts: c}
 	}
-	s.telemetry.AddAccess(ctx, string(server.RefusedHandshake), string(server.RefusedUnauthenticated),
-		string(server.RefusedDenied))
+	for _, r := range server.Refusals {
+		s.telemetry.AddAccess(ctx, string(r))
+	}
 	srv, err := server.New(server.Config{
 		Clusters: clusters,
 		Events:   s.events,
@@ -134,10 +142,12 @@ func (s *Service) openServer(ctx context.Context) error {
 		GRPCAddr: s.cfg.ListenGRPC,
 		HTTPAddr: s.cfg.ListenHTTP,
 		TLS: server.TLS{CertFile: s.cfg.TLS.Cert, KeyFile: s.cfg.TLS.Key, ClientCAFile: s.cfg.TLS.ClientCA,
-			ClientCRLFile: s.cfg.TLS.ClientCRL},
+			ClientCRLFile: s.cfg.TLS.ClientCRL, AllowTLS12: s.cfg.TLS.MinVersion == config.TLS12},
 		Access:          s.cfg.Access.Auth(),
 		AuditFile:       s.cfg.AuditFile,
+		AuditRequired:   s.cfg.AuditRequired,
 		AuditFailed:     s.telemetry.AuditFailed,
+		Limits:          s.callerLimits(ctx),
 		Refused:         func(ctx context.Context, r server.Refusal) { s.telemetry.Refused(ctx, string(r)) },
 		ShutdownTimeout: s.cfg.ShutdownTimeout,
 		Drain:           s.drain,
@@ -152,6 +162,21 @@ func (s *Service) openServer(ctx context.Context) error {
 	s.closeLater("server", srv.Close)
 	s.server = srv
 	return nil
+}
+
+// callerLimits returns the limits of callers. Connections leave at least as many files to everything else.
+func (s *Service) callerLimits(ctx context.Context) bounds.Limits {
+	l := s.cfg.Limits.Server()
+	files, err := disk.Files()
+	if err != nil {
+		return l // the system has no limit that it tells of
+	}
+	if most := max(1, files/2); l.Connections > most {
+		s.log.WarnContext(ctx, "fewer connections than configured, because the process may open too few files; raise its limit "+
+			"of open files (ulimit -n, LimitNOFILE)", "connections", most, "configured", l.Connections, "open_files", files)
+		l.Connections = most
+	}
+	return l
 }
 
 // whichPort adds to the error of a listener the flag of its address.

@@ -16,6 +16,10 @@ export function showMoving(name) {
   const event = progress(name, saving);
   box.hidden = (!event && !saving) || state.stale;
   if (box.hidden) return;
+  if (event && event.phase === 'PHASE_WAITING' && !saving) {
+    box.replaceChildren(badge('', 'WAITING'), el('span', {}, 'for saves of other clusters'));
+    return;
+  }
   box.replaceChildren(badge('', 'SAVING'), mono(event ? event.name : saving.name),
     ...(saving ? [el('span', {}, 'begun ', age(saving.created), ' ago')] : []), ...(event ? bar(event) : []));
 }
