@@ -52,6 +52,7 @@ func Record(
 			}
 			rec = current
 		}
+		// The record of the caller stays as it is: a change that is not written must not be seen.
 		next := rec.Copy()
 		if err := change(next, again); err != nil {
 			return err

@@ -32,6 +32,8 @@ func (x *Copying) Run(ctx context.Context, manifest []byte) (sourceFailed bool, 
 	if err != nil {
 		return false, err
 	}
+	// A copy that turns out to be there already is no write, and no observation of the metric. Nor is a source that
+	// failed.
 	begin := x.Now()
 	defer func() {
 		if (!there.Data || !there.Manifest) && !sourceFailed {
@@ -55,6 +57,7 @@ func (x *Copying) Run(ctx context.Context, manifest []byte) (sourceFailed bool, 
 	return false, nil
 }
 
+// data brings the data to the target. An object that is in the way was found not to be the snapshot's, and is replaced.
 func (x *Copying) data(ctx context.Context, occupied bool) (sourceFailed bool, err error) {
 	in, err := x.From.OpenStored(ctx, x.Record)
 	if err != nil {
@@ -62,6 +65,7 @@ func (x *Copying) data(ctx context.Context, occupied bool) (sourceFailed bool, e
 	}
 	defer func() { _ = in.Close() }()
 	err = x.To.PutData(ctx, x.Record, in, repository.PutDataOptions{SizeHint: x.Record.StoredSize, Replace: occupied})
+	// The write fails also when the read does. The read comes first, because it is the cause.
 	switch {
 	case err == nil:
 		x.wrote = true
@@ -84,7 +88,7 @@ func (x *Copying) Recheck(ctx context.Context, first error) (damaged bool, err e
 		return false, err
 	}
 	defer func() { _ = again.Close() }()
-	_, _ = io.Copy(io.Discard, again)
+	_, _ = io.Copy(io.Discard, again) // its error is again.Failed, with the reason
 	switch {
 	case again.Failed() == nil:
 		return false, snapshot.ReasonBackendUnavailable.

@@ -42,7 +42,8 @@ func (w *Work[R]) Join(requestID string) (r *Run[R], joined bool) {
 	return nil, false
 }
 
-// Finish ends a save.
+// Finish ends a save, and gives its outcome to all calls that have joined it. The next save may begin before they
+// have read it.
 func (w *Work[R]) Finish(r *Run[R], res R, err error) {
 	r.res, r.err = res, err
 	w.mu.Lock()

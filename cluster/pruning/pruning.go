@@ -49,7 +49,9 @@ type Pruning struct {
 // Run decides about copies, and removes those that no rule keeps. A copy that could not be removed is in its
 // decision; the error is that ctx has ended.
 func (p *Pruning) Run(ctx context.Context, copies []*snapshot.Candidate) (decisions []Decision, err error) {
-	p.newest = p.Rules.Apply(copies, p.Now) // the copies that the listing does not show are decided by this
+	// The rules are applied twice: to all copies of the catalog, so that each has a decision, and then to those alone
+	// that the backend really has. A copy that is not there must not make another one go.
+	p.newest = p.Rules.Apply(copies, p.Now)
 	there, err := p.listed(ctx, copies)
 	p.newest = p.Rules.Apply(there, p.Now)
 	p.obstacle = cmp.Or(err, p.confirmNewest(ctx, copies))
@@ -108,11 +110,13 @@ func (p *Pruning) confirmNewest(ctx context.Context, copies []*snapshot.Candidat
 		Because(err).Advise("reconcile, and prune again")
 }
 
+// conflict is the error that the copies are not as the decision took them to be.
 func (p *Pruning) conflict(why string) *snapshot.Error {
 	return snapshot.ReasonConflict.New("prune backend %q: %s", p.Repository.Name(), why).On(p.Repository.Name())
 }
 
-// decide carries out the decision about one copy.
+// decide carries out the decision about one copy. An error is part of the answer and ends nothing: the other copies are
+// decided on their own.
 func (p *Pruning) decide(ctx context.Context, c *snapshot.Candidate) Decision {
 	d := Decision{Name: c.Name, Backend: p.Repository.Name(), CreateTime: c.Created, Size: c.Size, Stays: c.Stays, Why: c.Why}
 	if c.Stays {
@@ -143,6 +147,7 @@ func (p *Pruning) remove(ctx context.Context, c *snapshot.Candidate) error {
 	if err != nil {
 		return err
 	}
+	// Whoever pins, verifies or repairs a snapshot at this moment has decided something that the rules did not know.
 	l := rec.Location(p.Repository.Name())
 	if l == nil || l.State != snapshot.StateReady || rec.State() != c.State || p.Rules.Exemption(&rec.Snapshot) != "" ||
 		rec.Proven().IsZero() == c.Proven {
@@ -170,7 +175,8 @@ func (p *Pruning) newestReady(ctx context.Context) error {
 		Advise("prune again")
 }
 
-// wouldRemove returns why a copy would not be removed.
+// wouldRemove returns why a copy would not be removed, as far as that can be known without removing it. A dry run
+// that promised more than the run can do would be of no use.
 func (p *Pruning) wouldRemove(ctx context.Context, name string) error {
 	rec, err := p.Records.Get(ctx, name)
 	if snapshot.IsNotFound(err) {

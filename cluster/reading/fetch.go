@@ -74,6 +74,7 @@ func (f *Fetch) Run(ctx context.Context, to io.Writer) (got Fetched, err error) 
 			n = 0
 			watchdog.Reset(f.Watchdog)
 		}
+		// The end of the stream counts before the end of the call: all bytes are there, and they are right or wrong.
 		switch {
 		case errors.Is(err, io.EOF):
 			got.Size, got.SHA256, err = check.Verify()

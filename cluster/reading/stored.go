@@ -52,10 +52,12 @@ func (f Form) encode(ctx context.Context, to io.Writer, db io.Reader) error {
 	return encrypted.Close()
 }
 
+// nopCloser is the end of a form that is not encrypted: the spool below it is closed by its owner.
 type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
+// counter counts the bytes that are written to it.
 type counter int64
 
 func (c *counter) Write(p []byte) (int, error) {
@@ -63,7 +65,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Inspect reads every page and key of a spooled database. Temporary files are made in dir.
+// Inspect reads every page and key of a spooled database. Temporary files are made in dir. The checksum alone shows
+// that the bytes are those that the member has sent, and not that the member's own database is whole.
 func Inspect(ctx context.Context, path, dir string) (database.Result, error) {
 	res, err := database.File(ctx, path, database.Options{TempDir: dir})
 	switch {

@@ -64,11 +64,13 @@ func (v *Verifying) check(ctx context.Context, rec *snapshot.Record, r *reposito
 	if err := r.Verified(ctx, false); err != nil {
 		return repository.Checked{}, err
 	}
+	// The manifest first: it is small, and a copy without it is no snapshot, however good its bytes are.
 	if rec.Trigger != snapshot.TriggerAdopted {
 		if _, err := r.CheckManifest(ctx, rec); err != nil {
 			return repository.Checked{}, notThere(r, snapshot.ManifestKey(rec.Name), err)
 		}
 	}
+	// A disk that is full half-way through would look like a copy that cannot be read.
 	if need := v.Level.Room(min(rec.DBSize, repository.MaxSize)); need > 0 {
 		if err := repository.CheckSpace(v.Dir, need); err != nil {
 			return repository.Checked{}, err
@@ -84,7 +86,7 @@ func (v *Verifying) check(ctx context.Context, rec *snapshot.Record, r *reposito
 	return checked, notThere(r, rec.DataKey(), err)
 }
 
-// ErrNotThere says that a copy is not where the catalog has it.
+// ErrNotThere says that a copy is not where the catalog has it. The caller finds out whether it was deleted meanwhile.
 var ErrNotThere = errors.New("it is not there")
 
 // notThere is the verdict on a copy that is not where the catalog has it, though its store is the right one.
@@ -99,6 +101,8 @@ func notThere(r *repository.Repository, file string, err error) error {
 // compareLive compares a drill's HashKV with the live cluster's, where that still has the revision. The text says
 // whether it could; the error is that they differ.
 func (v *Verifying) compareLive(ctx context.Context, rec *snapshot.Record, checked repository.Checked) (string, error) {
+	// Most of these are no fault of anything: the live cluster moves on. A comparison that was not possible is told
+	// in words, so that nobody takes it for one that went well.
 	if v.Live == nil {
 		return "not compared: the source has none", nil
 	}
