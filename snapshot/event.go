@@ -105,12 +105,6 @@ type Changes struct {
 	Records []Change // none when nothing has happened up to this revision
 }
 
-// Change is the change of one record.
-type Change struct {
-	Before *Record // nil when there was none
-	After  *Record // nil when there is none any more
-}
-
 // Moment is the events of one revision of the catalog; none when nothing has happened up to it.
 type Moment struct {
 	Position
