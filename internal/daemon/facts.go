@@ -37,7 +37,7 @@ type place struct {
 }
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
-	f := facts{catalog: p.catalog, saving: func() *status.Moving { return s.saves.Of(cfg.Name) }}
+	f := facts{catalog: p.catalog, saving: func() *status.Moving { return s.events.Moving(cfg.Name) }}
 	for i, b := range cfg.Backends {
 		f.places = append(f.places, newPlace(b, p.backends[i].Info()))
 	}

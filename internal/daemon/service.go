@@ -17,7 +17,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/jobs"
 	"github.com/snapshotd/snapshotd/server"
 	bounds "github.com/snapshotd/snapshotd/server/limits"
-	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
@@ -45,7 +44,6 @@ type Service struct {
 	log   *slog.Logger
 
 	events     *server.Events
-	saves      status.Saves
 	saveTurns  *jobs.Queue // of all clusters
 	drillTurns *jobs.Queue // the same
 	atATime    int         // saves
