@@ -1,0 +1,340 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/local"
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+const (
+	// MaxCatchUp is how many revisions etcd is asked to send again. To catch up with more, it would read so much for each
+	// thousand of them, under the lock of its store, that writes wait noticeably: a new timeline and a new base cost less.
+	MaxCatchUp = 20_000
+
+	// stallTimeout is how long a member may be without the revisions that the cluster has; then another one is followed.
+	stallTimeout = 2 * time.Second
+
+	// openTimeout is how long a member may take to answer before it is followed.
+	openTimeout = 10 * time.Second
+)
+
+// errStalled ends a session with a member that does not deliver what the cluster has.
+var errStalled = errors.New("it is behind the cluster for too long")
+
+// session follows one member, until that fails. All of its methods run in one goroutine.
+type session struct {
+	*Journal
+	member Member
+	term   int64
+
+	verify    local.Position // the history up to it is compared before anything is added; zero when that is done
+	compared  segment.Chain  // of the part that was compared
+	begins    *breakError    // why a new timeline begins with the next revision; nil when none does
+	delivered int64          // newest revision in the journal
+	advanced  time.Time      // when it became that, or when the disk was last waited for
+
+	pending []observation // whose revisions are not in the journal yet
+	mark    segment.Watermark
+	written int64 // revision of the newest watermark in the journal
+}
+
+// follow follows the best member until it fails or ctx ends. avoid is the endpoint that failed last. It returns the
+// endpoint that was followed, and whether any revision or watermark came.
+func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoint string, useful bool, err error) {
+	member, err := j.dial(ctx, avoid)
+	if err != nil {
+		return "", false, err
+	}
+	defer member.Close()
+	s := &session{Journal: j, member: member, term: term, advanced: time.Now()}
+	endpoint = member.Identity().Endpoint
+	from, err := s.begin(ctx)
+	if err != nil {
+		return endpoint, false, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stream, err := member.Watch(ctx, from)
+	if err == nil {
+		j.cfg.Logger.InfoContext(ctx, "journal follows etcd", "endpoint", endpoint, "revision", from)
+		err = s.run(ctx, cancel, stream)
+	}
+	cancel(errors.New("the session has ended"))
+	if c := compacted(err); c > 0 {
+		err = s.lost(c)
+	}
+	return endpoint, s.delivered > 0, err
+}
+
+func (j *Journal) dial(ctx context.Context, avoid string) (Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	return j.cfg.Source.Dial(ctx, avoid)
+}
+
+// begin decides where to begin: after what the journal has, if etcd still has the same history, or at the newest revision.
+func (s *session) begin(ctx context.Context) (from int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	known, err := s.position(ctx)
+	if err != nil {
+		return 0, err
+	}
+	current, err := s.member.Current(ctx)
+	if err != nil {
+		return 0, err
+	}
+	cluster := s.member.Identity().ClusterID
+	why := s.takeBreak()
+	switch {
+	case why != nil:
+	case known.Timeline == "":
+		why = &breakError{}
+	case known.Timeline.EtcdCluster() != cluster:
+		why = broken(CauseDifferent, "the cluster has the id %016x, and had %016x", cluster, known.Timeline.EtcdCluster())
+	case current < known.Revision:
+		why = broken(CauseRestored, "the cluster is at revision %d, and was at %d: an earlier state was restored", current, known.Revision)
+	case current-known.Anchor > MaxCatchUp:
+		why = broken(CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let etcd send all of it again",
+			known.Revision, current)
+	default:
+		s.verify, s.compared = known, known.AnchorChain
+		s.log.Continue(known)
+		return known.Anchor, nil
+	}
+	s.begins = why
+	return max(current, 1), nil
+}
+
+// lost returns the error of a session whose next revision was compacted.
+func (s *session) lost(compaction int64) error {
+	if s.begins != nil {
+		return fmt.Errorf("begin the journal: etcd compacts its history up to the newest revision, %d", compaction)
+	}
+	last := max(s.delivered, s.verify.Revision)
+	return broken(CauseCompacted, "the journal ends at revision %d, and etcd has compacted its history up to %d", last, compaction)
+}
+
+// run takes what the member delivers and what is observed of it.
+func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, stream Stream) (err error) {
+	changes := make(chan []Change) // without a buffer: what has no room here stays in etcd
+	observed := make(chan observation)
+	w := &watcher{member: s.member, interval: s.cfg.FlushInterval, out: observed, ask: make(chan int64, maxAsked)}
+	done := make(chan struct{}, 2)
+	go func() {
+		defer func() { done <- struct{}{} }()
+		cancel(receive(ctx, stream, changes))
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		cancel(w.run(ctx))
+	}()
+	defer func() {
+		cancel(err)
+		s.member.Close()
+		<-done
+		<-done
+	}()
+	flush := time.NewTicker(s.cfg.FlushInterval)
+	defer flush.Stop()
+	seal := time.NewTicker(s.cfg.UploadInterval)
+	defer seal.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), s.end())
+		case all := <-changes:
+			err = s.take(ctx, w, all)
+		case o := <-observed:
+			err = s.observe(o)
+		case <-flush.C:
+			err = s.sync()
+		case <-seal.C:
+			err = s.seal()
+		}
+		if err != nil {
+			return errors.Join(err, s.end())
+		}
+	}
+}
+
+// receive hands on what the stream delivers, until it ends.
+func receive(ctx context.Context, stream Stream, changes chan<- []Change) error {
+	for {
+		all, err := stream.Next()
+		if err != nil {
+			return err
+		}
+		select {
+		case changes <- all:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// end leaves the journal whole: what came is made durable and sealed, or what a disk did not take is given up.
+func (s *session) end() error {
+	if err := s.log.Close(); err != nil {
+		return errors.Join(err, s.log.Abandon())
+	}
+	return nil
+}
+
+// take adds revisions to the journal.
+func (s *session) take(ctx context.Context, w *watcher, all []Change) error {
+	for i := range all {
+		c := &all[i]
+		if s.verify.Revision > 0 {
+			if err := s.compare(c); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.add(ctx, c); err != nil {
+			return err
+		}
+		w.named(c)
+	}
+	s.advanced = time.Now()
+	if err := s.release(); err != nil {
+		return err
+	}
+	if _, unsealed := s.log.Size(); unsealed >= segment.MaxContent {
+		return s.seal()
+	}
+	return nil
+}
+
+// compare compares a revision that the journal has with the one that etcd has now.
+func (s *session) compare(c *Change) error {
+	expected := s.verify.Anchor
+	if s.delivered > 0 {
+		expected = s.delivered + 1
+	}
+	if c.Main != expected {
+		return broken(CauseCompacted, "the journal ends at revision %d, and etcd does not have revision %d any more, to compare it",
+			s.verify.Revision, expected)
+	}
+	s.delivered, s.compared = c.Main, s.compared.Next(c.Revision)
+	if c.Main < s.verify.Revision {
+		return nil
+	}
+	if s.compared != s.verify.Chain {
+		return broken(CauseDifferent, "the revisions %d to %d are others than those in the journal: another state was restored",
+			s.verify.Anchor, s.verify.Revision)
+	}
+	err := s.log.Begin(segment.Header{
+		Timeline: s.verify.Timeline, Member: segment.EtcdID(s.member.Identity().MemberID), Term: s.term,
+	})
+	s.verify = local.Position{}
+	return err
+}
+
+// add adds one revision, which may be the first of a timeline.
+func (s *session) add(ctx context.Context, c *Change) error {
+	if s.begins != nil {
+		if err := s.newTimeline(ctx, c); err != nil {
+			return err
+		}
+	} else if c.Main != s.delivered+1 {
+		return fmt.Errorf("revision %d was delivered after revision %d", c.Main, s.delivered)
+	}
+	// Nothing happened until the last watermark: without it, the time before this revision would not be known.
+	if err := s.writeMark(s.delivered); err != nil {
+		return err
+	}
+	if err := s.log.Append(c.Revision); err != nil {
+		return err
+	}
+	s.delivered = c.Main
+	return nil
+}
+
+// newTimeline begins a timeline with a revision.
+func (s *session) newTimeline(ctx context.Context, c *Change) error {
+	why := s.begins
+	id := s.member.Identity()
+	timeline := s.name(id.ClusterID)
+	err := s.log.Begin(segment.Header{
+		Timeline: timeline, Member: segment.EtcdID(id.MemberID), Term: s.term, Reason: why.reason,
+	})
+	if err != nil {
+		return err
+	}
+	s.begins, s.mark, s.written = nil, segment.Watermark{}, 0
+	s.began(ctx, timeline, c.Main, why)
+	return nil
+}
+
+// sync makes durable what was added.
+func (s *session) sync() error {
+	err := s.log.Sync()
+	s.advanced = time.Now() // a slow disk is not the member's fault
+	if err == nil {
+		s.noteSynced(s.mark)
+	}
+	return err
+}
+
+// seal ends the part of the journal that is open, for the backends.
+func (s *session) seal() error {
+	if err := s.writeMark(s.delivered); err != nil {
+		return err
+	}
+	if _, err := s.log.Seal(); err != nil {
+		return err
+	}
+	s.noteSynced(s.mark)
+	return s.shrink()
+}
+
+// observe takes what was observed of the member. It waits for the revisions that it is about.
+func (s *session) observe(o observation) error {
+	if o.revision > s.delivered && s.begins == nil && s.verify.Revision == 0 && time.Since(s.advanced) > stallTimeout {
+		return fmt.Errorf("%s: %w: it has delivered revision %d, and the cluster was at %d %s ago", s.member.Identity().Endpoint,
+			errStalled, s.delivered, o.revision, time.Since(s.advanced).Round(time.Millisecond))
+	}
+	s.noteCurrent(o.revision)
+	s.pending = append(s.pending, o)
+	return s.release()
+}
+
+// release takes the observations whose revisions are in the journal. The facts of an observation are never before the
+// revision for which they hold: a reader takes the entries in their order.
+func (s *session) release() error {
+	if s.begins != nil || s.verify.Revision > 0 {
+		return nil
+	}
+	for len(s.pending) > 0 && s.pending[0].revision <= s.delivered {
+		o := s.pending[0]
+		s.pending = s.pending[1:]
+		for _, e := range o.facts {
+			if err := s.log.Append(e); err != nil {
+				return err
+			}
+		}
+		if !o.time.IsZero() {
+			s.mark = segment.Watermark{Revision: o.revision, Time: o.time}
+			if err := s.sync(); err != nil {
+				return err
+			}
+		}
+		if o.authChanged {
+			s.needBase("users or roles have changed")
+		}
+	}
+	return nil
+}
+
+// writeMark adds the last watermark, if revisions up to one were added since the one before.
+func (s *session) writeMark(upTo int64) error {
+	if s.mark.Revision == 0 || s.mark.Revision < s.written || s.mark.Revision > upTo {
+		return nil
+	}
+	s.written = s.mark.Revision + 1
+	return s.log.Append(s.mark)
+}
