@@ -25,21 +25,26 @@ const (
 // errStalled ends a session with a member that does not deliver what the cluster has.
 var errStalled = errors.New("it is behind the cluster for too long")
 
+// errEnded ends what belongs to a session.
+var errEnded = errors.New("the session has ended")
+
 // session follows one member, until that fails. All of its methods run in one goroutine.
 type session struct {
 	*Journal
 	member Member
 	term   int64
 
+	known     local.Position // the end of the journal when the session began
 	verify    local.Position // the history up to it is compared before anything is added; zero when that is done
 	compared  segment.Chain  // of the part that was compared
 	begins    *breakError    // why a new timeline begins with the next revision; nil when none does
-	delivered int64          // newest revision in the journal
-	advanced  time.Time      // when it became that, or when the disk was last waited for
+	from      int64          // where the watch began
+	delivered int64          // newest revision in the journal, or newest that was compared
+	advanced  time.Time      // when it became that; time in which the disk was waited for does not count
 
-	pending []observation // whose revisions are not in the journal yet
-	mark    segment.Watermark
-	written int64 // revision of the newest watermark in the journal
+	pending []observation     // whose revisions are not in the journal yet
+	mark    segment.Watermark // the newest
+	written time.Time         // of the newest one that is in the journal
 }
 
 // follow follows the best member until it fails or ctx ends. avoid is the endpoint that failed last. It returns the
@@ -52,17 +57,17 @@ func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoin
 	defer member.Close()
 	s := &session{Journal: j, member: member, term: term, advanced: time.Now()}
 	endpoint = member.Identity().Endpoint
-	from, err := s.begin(ctx)
-	if err != nil {
+	if s.from, err = s.begin(ctx); err != nil {
 		return endpoint, false, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	stream, err := member.Watch(ctx, from)
+	stream, err := member.Watch(ctx, s.from)
 	if err == nil {
-		j.cfg.Logger.InfoContext(ctx, "journal follows etcd", "endpoint", endpoint, "revision", from)
+		j.cfg.Logger.InfoContext(ctx, "journal follows etcd", "endpoint", endpoint, "revision", s.from)
+		j.noteFollowed(endpoint)
 		err = s.run(ctx, cancel, stream)
 	}
-	cancel(errors.New("the session has ended"))
+	cancel(errEnded)
 	if c := compacted(err); c > 0 {
 		err = s.lost(c)
 	}
@@ -83,6 +88,7 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	s.known = known
 	current, err := s.member.Current(ctx)
 	if err != nil {
 		return 0, err
@@ -98,7 +104,7 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 	case current < known.Revision:
 		why = broken(CauseRestored, "the cluster is at revision %d, and was at %d: an earlier state was restored", current, known.Revision)
 	case current-known.Anchor > MaxCatchUp:
-		why = broken(CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let etcd send all of it again",
+		why = s.missed(CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let etcd send all of it again",
 			known.Revision, current)
 	default:
 		s.verify, s.compared = known, known.AnchorChain
@@ -115,7 +121,16 @@ func (s *session) lost(compaction int64) error {
 		return fmt.Errorf("begin the journal: etcd compacts its history up to the newest revision, %d", compaction)
 	}
 	last := max(s.delivered, s.verify.Revision)
-	return broken(CauseCompacted, "the journal ends at revision %d, and etcd has compacted its history up to %d", last, compaction)
+	return s.missed(CauseCompacted, "the journal ends at revision %d, and etcd has compacted its history up to %d", last, compaction)
+}
+
+// missed returns why revisions are missing. When nothing was followed because the disk was full, that is the reason.
+func (s *session) missed(c Cause, format string, args ...any) *breakError {
+	if since := s.fullSince; !since.IsZero() {
+		return broken(CauseFull, "no backend has taken the journal, and its %d bytes on the disk were full at %s; "+format,
+			append([]any{s.cfg.MaxBytes, since.UTC().Format(time.RFC3339)}, args...)...)
+	}
+	return broken(c, format, args...)
 }
 
 // run takes what the member delivers and what is observed of it.
@@ -123,6 +138,9 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 	changes := make(chan []Change) // without a buffer: what has no room here stays in etcd
 	observed := make(chan observation)
 	w := &watcher{member: s.member, interval: s.cfg.FlushInterval, out: observed, ask: make(chan int64, maxAsked)}
+	if s.begins == nil { // the same history as before
+		w.compacted, w.before = s.compacted, s.before
+	}
 	done := make(chan struct{}, 2)
 	go func() {
 		defer func() { done <- struct{}{} }()
@@ -137,6 +155,7 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 		s.member.Close()
 		<-done
 		<-done
+		s.compacted, s.before = w.compacted, w.before
 	}()
 	flush := time.NewTicker(s.cfg.FlushInterval)
 	defer flush.Stop()
@@ -230,8 +249,12 @@ func (s *session) compare(c *Change) error {
 	err := s.log.Begin(segment.Header{
 		Timeline: s.verify.Timeline, Member: segment.EtcdID(s.member.Identity().MemberID), Term: s.term,
 	})
-	s.verify = local.Position{}
-	return err
+	if err != nil {
+		return err
+	}
+	s.needBase(s.verify.Timeline.Start(), "the journal goes on")
+	s.verify, s.positioned, s.fullSince = local.Position{}, true, time.Time{}
+	return nil
 }
 
 // add adds one revision, which may be the first of a timeline.
@@ -244,7 +267,7 @@ func (s *session) add(ctx context.Context, c *Change) error {
 		return fmt.Errorf("revision %d was delivered after revision %d", c.Main, s.delivered)
 	}
 	// Nothing happened until the last watermark: without it, the time before this revision would not be known.
-	if err := s.writeMark(s.delivered); err != nil {
+	if err := s.writeMark(); err != nil {
 		return err
 	}
 	if err := s.log.Append(c.Revision); err != nil {
@@ -258,45 +281,54 @@ func (s *session) add(ctx context.Context, c *Change) error {
 func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	why := s.begins
 	id := s.member.Identity()
-	timeline := s.name(id.ClusterID)
+	timeline := nameAfter(s.known.Timeline, id.ClusterID)
 	err := s.log.Begin(segment.Header{
 		Timeline: timeline, Member: segment.EtcdID(id.MemberID), Term: s.term, Reason: why.reason,
 	})
 	if err != nil {
 		return err
 	}
-	s.begins, s.mark, s.written = nil, segment.Watermark{}, 0
+	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
 	s.began(ctx, timeline, c.Main, why)
+	s.needBase(timeline.Start(), "the journal has begun")
+	s.positioned, s.fullSince = true, time.Time{}
 	return nil
 }
 
 // sync makes durable what was added.
 func (s *session) sync() error {
-	err := s.log.Sync()
-	s.advanced = time.Now() // a slow disk is not the member's fault
-	if err == nil {
-		s.noteSynced(s.mark)
+	began := time.Now()
+	if err := s.log.Sync(); err != nil {
+		return err
 	}
-	return err
+	s.advanced = s.advanced.Add(time.Since(began))
+	s.noteSynced(s.mark)
+	return nil
 }
 
 // seal ends the part of the journal that is open, for the backends.
 func (s *session) seal() error {
-	if err := s.writeMark(s.delivered); err != nil {
-		return err
+	if s.log.Unsealed().First > 0 {
+		if err := s.writeMark(); err != nil {
+			return err
+		}
+		if _, err := s.log.Seal(); err != nil {
+			return err
+		}
+		s.noteSynced(s.mark)
 	}
-	if _, err := s.log.Seal(); err != nil {
-		return err
-	}
-	s.noteSynced(s.mark)
 	return s.shrink()
 }
 
 // observe takes what was observed of the member. It waits for the revisions that it is about.
 func (s *session) observe(o observation) error {
-	if o.revision > s.delivered && s.begins == nil && s.verify.Revision == 0 && time.Since(s.advanced) > stallTimeout {
-		return fmt.Errorf("%s: %w: it has delivered revision %d, and the cluster was at %d %s ago", s.member.Identity().Endpoint,
-			errStalled, s.delivered, o.revision, time.Since(s.advanced).Round(time.Millisecond))
+	patience := stallTimeout
+	if s.verify.Revision > 0 {
+		patience = openTimeout // all that was missed comes first
+	}
+	if waits := time.Since(s.advanced); waits > patience && o.revision > max(s.delivered, s.from) {
+		return fmt.Errorf("%s: %w: the cluster is at revision %d, and %d is the last that came, %s ago",
+			s.member.Identity().Endpoint, errStalled, o.revision, s.delivered, waits.Round(time.Millisecond))
 	}
 	s.noteCurrent(o.revision)
 	s.pending = append(s.pending, o)
@@ -324,17 +356,17 @@ func (s *session) release() error {
 			}
 		}
 		if o.authChanged {
-			s.needBase("users or roles have changed")
+			s.needBase(time.Now(), "users or roles have changed")
 		}
 	}
 	return nil
 }
 
-// writeMark adds the last watermark, if revisions up to one were added since the one before.
-func (s *session) writeMark(upTo int64) error {
-	if s.mark.Revision == 0 || s.mark.Revision < s.written || s.mark.Revision > upTo {
+// writeMark adds the newest watermark, unless it is there.
+func (s *session) writeMark() error {
+	if !s.mark.Time.After(s.written) {
 		return nil
 	}
-	s.written = s.mark.Revision + 1
+	s.written = s.mark.Time
 	return s.log.Append(s.mark)
 }

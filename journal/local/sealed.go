@@ -71,46 +71,25 @@ func (l *Log) Remove(number int64) error {
 	return nil
 }
 
-// Shrink deletes the oldest sealed parts until all parts are within the limit, and returns their headers: their revisions
-// are lost, unless a backend has them. stored reports whether one has. Otherwise the part behind a lost one says which
-// revisions are missing before it, and why.
-func (l *Log) Shrink(stored func(Part) bool, reason string) ([]segment.Header, error) {
+// Shrink deletes the oldest sealed parts until all parts are within the limit, as far as they are stored elsewhere. It
+// reports whether all are within the limit then.
+func (l *Log) Shrink(stored func(Part) bool) (within bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var dropped []segment.Header
-	for all, _ := l.size(); all > l.limit && len(l.sealed) > 0; all, _ = l.size() {
-		p := l.sealed[0]
+	for i := 0; i < len(l.sealed); {
+		if all, _ := l.size(); all <= l.limit {
+			return true, nil
+		}
+		p := l.sealed[i]
 		if !stored(*p) {
-			if err := l.gap(p, reason); err != nil {
-				return dropped, err
-			}
-			dropped = append(dropped, p.Header)
+			i++
+			continue
 		}
 		if err := p.remove(); err != nil {
-			return dropped, fmt.Errorf("remove a part of the journal: %w", err)
+			return false, fmt.Errorf("remove a part of the journal: %w", err)
 		}
-		l.sealed = l.sealed[1:]
+		l.sealed = slices.Delete(l.sealed, i, i+1)
 	}
-	return dropped, nil
-}
-
-// gap makes the part behind a lost one begin with a gap. It is written before the lost one goes.
-func (l *Log) gap(lost *Part, reason string) error {
-	next := l.open
-	if len(l.sealed) > 1 {
-		next = l.sealed[1]
-	}
-	if next == nil || next.Header.Timeline != lost.Header.Timeline {
-		return nil // the timeline ends with the lost part
-	}
-	next.Header.Previous, next.Header.PreviousChain = lost.Header.Previous, lost.Header.PreviousChain
-	next.Header.Reason = reason
-	if next == l.open {
-		h := &l.synced.header
-		h.Previous, h.PreviousChain, h.Reason = lost.Header.Previous, lost.Header.PreviousChain, reason
-	}
-	if err := next.writeFacts(); err != nil {
-		return fmt.Errorf("note a gap of the journal: %w", err)
-	}
-	return nil
+	all, _ := l.size()
+	return all <= l.limit, nil
 }
