@@ -119,9 +119,9 @@ func (j *Journal) Follow(ctx context.Context, term int64) {
 	var bases sync.WaitGroup
 	bases.Go(func() { j.keepBase(ctx) })
 	defer bases.Wait()
-	defer j.noteFollowed("")
+	j.noteTerm(true)
+	defer j.noteTerm(false)
 	j.positioned = false
-	j.breakWith(nil) // another replica may have led meanwhile
 	avoid := ""
 	for attempt := 0; ctx.Err() == nil; {
 		endpoint, useful, err := j.session(ctx, term, avoid)
@@ -132,6 +132,7 @@ func (j *Journal) Follow(ctx context.Context, term int64) {
 			attempt = 1
 		}
 		avoid = endpoint
+		j.noteFollowed("")
 		pause := backoff.Delay(firstRetry, lastRetry, attempt)
 		j.cfg.Logger.WarnContext(ctx, "journal does not follow etcd", "endpoint", endpoint, "retry_after", pause, "error", err)
 		_ = backoff.Wait(ctx, pause)
@@ -160,7 +161,7 @@ func (j *Journal) breakWith(why *breakError) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.why = why
-	if why != nil && j.stop != nil {
+	if j.stop != nil {
 		j.stop(why)
 	}
 }
@@ -262,5 +263,16 @@ func (j *Journal) keepBase(ctx context.Context) {
 	}
 }
 
-// Close seals what is left. Follow and Run have ended.
-func (j *Journal) Close() error { return j.log.Close() }
+// Close seals what is left and uploads it, as far as that can be done before ctx ends; the rest waits on the disk for the
+// next start. Follow and Run have ended.
+func (j *Journal) Close(ctx context.Context) error {
+	if err := j.log.Close(); err != nil {
+		return errors.Join(err, j.log.Abandon())
+	}
+	var uploads sync.WaitGroup
+	for _, u := range j.stores {
+		uploads.Go(func() { u.last(ctx) })
+	}
+	uploads.Wait()
+	return nil
+}

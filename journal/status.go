@@ -8,6 +8,7 @@ import (
 
 // state is what Follow knows; Status shows it.
 type state struct {
+	leading  bool
 	endpoint string // that is followed; empty when none is
 	current  int64  // newest revision of the cluster that was seen
 	complete segment.Watermark
@@ -15,11 +16,12 @@ type state struct {
 
 // Status is how far the journal is.
 type Status struct {
-	Endpoint string           // of etcd that is followed; empty when this replica does not follow
+	Leading  bool             // this replica is the one that follows
+	Endpoint string           // of etcd that is followed; empty when none answers, or another replica follows
 	Timeline segment.Timeline // the newest that this replica has written; empty when it has not
 	Revision int64            // the newest that a crash does not take
 	Current  int64            // the newest of the cluster that was seen
-	Complete time.Time        // all that was committed before is durable on this machine; zero when that is not known
+	Complete time.Time        // all that was committed before is durable on this machine; at first, when this replica began to lead
 	Bytes    int64            // on this machine's disk
 	Waiting  int64            // sealed parts on this machine's disk
 	Stores   []StoreStatus    // in the order of the configuration
@@ -28,7 +30,7 @@ type Status struct {
 // StoreStatus is how far the journal is on one backend.
 type StoreStatus struct {
 	Name     string
-	Complete time.Time // all that was committed before is durable there; zero when that is not known
+	Complete time.Time // all that was committed before is durable there
 	Segments int64     // that it has taken from this process
 	Bytes    int64     // of these
 	Err      error     // of the last attempt
@@ -37,7 +39,7 @@ type StoreStatus struct {
 // Status returns how far the journal is.
 func (j *Journal) Status() Status {
 	j.mu.Lock()
-	s := Status{Endpoint: j.state.endpoint, Current: j.state.current, Complete: j.state.complete.Time}
+	s := Status{Leading: j.state.leading, Endpoint: j.state.endpoint, Current: j.state.current, Complete: j.state.complete.Time}
 	j.mu.Unlock()
 	synced := j.log.Synced()
 	s.Timeline, s.Revision = synced.Timeline, synced.Revision
@@ -64,7 +66,18 @@ func (j *Journal) Status() Status {
 	return s
 }
 
-// noteFollowed notes which endpoint is followed. Nothing is known to be complete before it has delivered something.
+// noteTerm notes that a term begins or ends. What an earlier one has found says nothing of the time since.
+func (j *Journal) noteTerm(leading bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.why = nil // another replica may have led meanwhile
+	j.state = state{leading: leading}
+	if leading {
+		j.state.complete.Time = time.Now()
+	}
+}
+
+// noteFollowed notes which endpoint is followed.
 func (j *Journal) noteFollowed(endpoint string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -72,6 +72,21 @@ func (u *upload) run(ctx context.Context) {
 	}
 }
 
+// last uploads what is left, and ends at the first error.
+func (u *upload) last(ctx context.Context) {
+	parts, _ := u.journal.log.Sealed()
+	for i := range parts {
+		if ended, _ := u.ended(parts[i].Number); ended {
+			continue
+		}
+		if err := u.put(ctx, parts[i]); err != nil {
+			u.journal.cfg.Logger.WarnContext(ctx, "journal stays on the disk until the next start",
+				"backend", u.store.Name(), "error", err)
+			return
+		}
+	}
+}
+
 // put uploads one part.
 func (u *upload) put(ctx context.Context, p local.Part) error {
 	seg, err := u.journal.build(&p)

@@ -14,6 +14,7 @@ import (
 func Judge(k Known) Cluster {
 	v := &verdict{known: &k, records: k.Records, now: k.Now, c: Cluster{
 		Name: k.Name, Verdict: Safe, Findings: []Finding{}, Mark: mark(k.Records), Examined: len(k.Records), All: k.All, Moving: k.Moving,
+		Journal: k.Journal,
 	}}
 	if k.Leader != nil {
 		v.c.Leader = *k.Leader
