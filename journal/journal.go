@@ -131,7 +131,9 @@ func (j *Journal) Follow(ctx context.Context, term int64) {
 		if attempt++; useful {
 			attempt = 1
 		}
-		avoid = endpoint
+		if _, same := errors.AsType[*breakError](err); !same { // else the member is not at fault
+			avoid = endpoint
+		}
 		j.noteFollowed("")
 		pause := backoff.Delay(firstRetry, lastRetry, attempt)
 		j.cfg.Logger.WarnContext(ctx, "journal does not follow etcd", "endpoint", endpoint, "retry_after", pause, "error", err)

@@ -73,6 +73,10 @@ func (o *pastOptions) flags(res restore.Result) []string {
 
 // pastTable writes which revision is restored, and what is not the state of that revision.
 func (o *pastOptions) table(w io.Writer, res restore.Result) {
+	if res.Replayed != nil {
+		o.journalTable(w, res.Replayed)
+		return
+	}
 	p := res.Past
 	if s := res.Snapshot; p == nil && s.OldestRevision > 0 && s.OldestRevision < s.Revision {
 		fmt.Fprintf(w, "range      --revision takes it back to any from %d to %d\n", s.OldestRevision, s.Revision)

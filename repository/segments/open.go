@@ -33,12 +33,35 @@ func (s *Segments) Open(ctx context.Context, m *Manifest) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{segments: s, manifest: m, object: object, stored: &storedReader{r: object, sum: sha256.New(), limit: m.StoredSize}}
+	return s.Decode(m, object)
+}
+
+// Decode opens a segment as [Segments.Open] does, from its bytes as they are stored. Closing the reader closes them.
+func (s *Segments) Decode(m *Manifest, object io.ReadCloser) (*Reader, error) {
+	r := &Reader{segments: s, manifest: m, object: object, stored: newStored(object, m)}
 	if err := r.open(); err != nil {
 		_ = object.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+// Fetch writes a segment as it is stored. When it returns nil, size and checksum are those of the manifest. An error of w is
+// returned as it is.
+func (s *Segments) Fetch(ctx context.Context, m *Manifest, w io.Writer) error {
+	object, err := s.backend.Get(ctx, s.dataKey(m.Ref(), m.Encrypted()), repository.Range{})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = object.Close() }()
+	stored := newStored(object, m)
+	if _, err := io.Copy(w, stored); err != nil {
+		return err
+	}
+	if why := stored.differs(m); why != nil {
+		return s.damaged(m.Ref(), why)
+	}
+	return nil
 }
 
 func (r *Reader) open() error {
@@ -102,13 +125,12 @@ func (r *Reader) compare() error {
 		return err
 	}
 	m := r.manifest
-	switch {
-	case r.stored.n != m.StoredSize:
-		return r.segments.damaged(m.Ref(), fmt.Errorf("it has %d bytes instead of %d", r.stored.n, m.StoredSize))
-	case r.stored.hex() != m.StoredSHA256:
-		return r.segments.damaged(m.Ref(), fmt.Errorf("its sha256 is %s instead of %s", r.stored.hex(), m.StoredSHA256))
-	case r.Size() != m.Size:
-		return r.segments.damaged(m.Ref(), fmt.Errorf("its content has %d bytes instead of %d", r.Size(), m.Size))
+	why := r.stored.differs(m)
+	if why == nil && r.Size() != m.Size {
+		why = fmt.Errorf("its content has %d bytes instead of %d", r.Size(), m.Size)
+	}
+	if why != nil {
+		return r.segments.damaged(m.Ref(), why)
 	}
 	return io.EOF
 }
@@ -158,7 +180,21 @@ func (s *storedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *storedReader) hex() string { return hex.EncodeToString(s.sum.Sum(nil)) }
+func newStored(r io.Reader, m *Manifest) *storedReader {
+	return &storedReader{r: r, sum: sha256.New(), limit: m.StoredSize}
+}
+
+// differs returns why the object, which was read to its end, is not that of the manifest.
+func (s *storedReader) differs(m *Manifest) error {
+	sum := hex.EncodeToString(s.sum.Sum(nil))
+	switch {
+	case s.n != m.StoredSize:
+		return fmt.Errorf("it has %d bytes instead of %d", s.n, m.StoredSize)
+	case sum != m.StoredSHA256:
+		return fmt.Errorf("its sha256 is %s instead of %s", sum, m.StoredSHA256)
+	}
+	return nil
+}
 
 // failed returns the error of the backend; nil when the object has ended, or goes on.
 func (s *storedReader) failed() error {
