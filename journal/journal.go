@@ -198,7 +198,7 @@ func (j *Journal) position(ctx context.Context) (local.Position, error) {
 		})
 	}
 	all.Wait()
-	if len(errs) == len(j.stores) && newest.Timeline == "" {
+	if len(errs) > 0 && len(errs) == len(j.stores) && newest.Timeline == "" {
 		return newest, fmt.Errorf("find the end of the journal: no backend answers: %w", errors.Join(errs...))
 	}
 	return newest, nil

@@ -285,7 +285,7 @@ func same(t testing.TB, got, want []record) {
 	t.Helper()
 	for i := range want {
 		if i >= len(got) || got[i] != want[i] {
-			t.Fatalf("record %d of %d (the journal has %d) differs:\n%q\n%q", i, len(want), len(got), at(got, i), want[i])
+			t.Fatalf("record %d of %d (the journal has %d) differs:\n%q\n%q", i, len(want), len(got), nth(got, i), want[i])
 		}
 	}
 	if len(got) != len(want) {
@@ -293,7 +293,7 @@ func same(t testing.TB, got, want []record) {
 	}
 }
 
-func at(all []record, i int) record {
+func nth(all []record, i int) record {
 	if i < len(all) {
 		return all[i]
 	}

@@ -14,8 +14,8 @@ type JournalState struct {
 	Leading bool // this replica follows the cluster; if not, the next fields are not known
 
 	RPO      time.Duration // all that was committed longer ago is durable on this machine
-	Revision int64     // the newest that is
-	Lag      int64     // revisions that the cluster has and this machine does not, yet
+	Revision int64         // the newest that is
+	Lag      int64         // revisions that the cluster has and this machine does not, yet
 
 	LocalBytes int64
 	Backends   []JournalBackend
@@ -25,7 +25,7 @@ type JournalState struct {
 type JournalBackend struct {
 	Name            string
 	RPO             time.Duration // all that was committed longer ago is durable there
-	Segments, Bytes int64     // that it has taken from this process
+	Segments, Bytes int64         // that it has taken from this process
 }
 
 // journals are the clusters that have a journal. They are asked when the metrics are.

@@ -105,7 +105,9 @@ func recoveryPoints() []*snapshotdv1.RecoveryWindow_RecoveryPoint {
 }
 
 func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
-	at := func(minutes int) *timestamppb.Timestamp { return timestamppb.New(now.Add(time.Duration(minutes) * time.Minute)) }
+	at := func(minutes int) *timestamppb.Timestamp {
+		return timestamppb.New(now.Add(time.Duration(minutes) * time.Minute))
+	}
 	f := &fake{window: &snapshotdv1.RecoveryWindow{
 		Journaled: true, Endpoint: "http://10.0.0.1:2379", RecoveryPoints: recoveryPoints(),
 		Timelines: []*snapshotdv1.RecoveryWindow_Timeline{
