@@ -37,6 +37,11 @@ type Config struct {
 	UploadInterval time.Duration // DefaultUploadInterval
 	MaxBytes       int64         // of the local part; DefaultMaxBytes
 
+	// Window is how far back restores are wanted; older segments are removed. 0: all stay.
+	Window time.Duration
+	// Snapshots returns those that can be restored. Without it, all segments stay.
+	Snapshots func(ctx context.Context) ([]Snapshot, error)
+
 	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error.
 	// Optional.
 	Base func(ctx context.Context, need Base) error
@@ -116,9 +121,10 @@ func (j *Journal) Run(ctx context.Context) {
 // Follow records the changes of the cluster until ctx, the term of the leader, ends. It is called by one goroutine at a
 // time, and returns when everything that came is sealed.
 func (j *Journal) Follow(ctx context.Context, term int64) {
-	var bases sync.WaitGroup
-	bases.Go(func() { j.keepBase(ctx) })
-	defer bases.Wait()
+	var others sync.WaitGroup
+	others.Go(func() { j.keepBase(ctx) })
+	others.Go(func() { j.keepPruned(ctx) })
+	defer others.Wait()
 	j.noteTerm(true)
 	defer j.noteTerm(false)
 	j.positioned = false
@@ -182,6 +188,8 @@ func (j *Journal) position(ctx context.Context) (local.Position, error) {
 	if j.positioned {
 		return newest, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	var mu sync.Mutex
 	var errs []error
 	var all sync.WaitGroup

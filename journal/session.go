@@ -82,13 +82,13 @@ func (j *Journal) dial(ctx context.Context, avoid string) (Member, error) {
 
 // begin decides where to begin: after what the journal has, if etcd still has the same history, or at the newest revision.
 func (s *session) begin(ctx context.Context) (from int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
 	known, err := s.position(ctx)
 	if err != nil {
 		return 0, err
 	}
 	s.known = known
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	current, err := s.member.Current(ctx)
 	if err != nil {
 		return 0, err

@@ -16,13 +16,10 @@ import (
 
 // A Store is the journal on one backend. [segments.Segments] is one.
 type Store interface {
-	// Name returns the name of the backend.
-	Name() string
+	Shed
 	// Put stores a segment, unless one with its name and history is there. Another history is an error that wraps
 	// [segments.ErrOtherHistory].
 	Put(ctx context.Context, s *segment.Segment) error
-	// Timelines returns the timelines of which there are segments.
-	Timelines(ctx context.Context) ([]segment.Timeline, error)
 	// Newest returns the segment of a timeline with the highest last revision; nil when there is none.
 	Newest(ctx context.Context, t segment.Timeline) (*segments.Manifest, error)
 }

@@ -73,7 +73,7 @@ const (
 
 func (v validator) journal(j Journal, at string) {
 	if !j.Enabled {
-		if j.FlushInterval != 0 || j.UploadInterval != 0 || j.MaxLocalBytes != 0 {
+		if j != (Journal{}) {
 			v.problem(at+".enabled", "is not true, so the other settings of the journal would be ignored; set it, or remove them")
 		}
 		return
@@ -84,6 +84,7 @@ func (v validator) journal(j Journal, at string) {
 		v.problem(at+".upload_interval", "%v is shorter than flush_interval (%v): only what is on the disk is uploaded",
 			j.UploadInterval, j.FlushInterval)
 	}
+	v.notNegative(at+".window", int64(j.Window), j.Window)
 	if j.MaxLocalBytes < minLocalBytes {
 		v.problem(at+".max_local_bytes", "%d is too little; %s is the least", j.MaxLocalBytes, bytesize.Format(minLocalBytes))
 	}

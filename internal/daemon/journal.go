@@ -49,10 +49,11 @@ func (s *Service) openJournal(ctx context.Context, cfg *config.Cluster, p parts,
 	f.journal, err = journal.New(journal.Config{
 		Source: etcd.NewFollowed(p.source), Stores: stores, Dir: path,
 		FlushInterval: cfg.Journal.FlushInterval, UploadInterval: cfg.Journal.UploadInterval,
-		MaxBytes: int64(cfg.Journal.MaxLocalBytes),
-		Base:     func(ctx context.Context, need journal.Base) error { return saveBase(ctx, domain, need) },
-		Broken:   func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
-		Logger:   log,
+		MaxBytes: int64(cfg.Journal.MaxLocalBytes), Window: cfg.Journal.Window,
+		Snapshots: func(ctx context.Context) ([]journal.Snapshot, error) { return bases(ctx, domain) },
+		Base:      func(ctx context.Context, need journal.Base) error { return saveBase(ctx, domain, need) },
+		Broken:    func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
+		Logger:    log,
 	})
 	if err != nil {
 		return err
@@ -99,6 +100,23 @@ func saveBase(ctx context.Context, c *cluster.Cluster, need journal.Base) error 
 		return nil
 	}
 	return err
+}
+
+// bases returns the snapshots that every backend holds.
+func bases(ctx context.Context, c *cluster.Cluster) ([]journal.Snapshot, error) {
+	var all []journal.Snapshot
+	for q := (snapshot.Query{States: []snapshot.State{snapshot.StateReady}, PageSize: 1000}); ; {
+		page, err := c.List(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, rec := range page.Records {
+			all = append(all, journal.Snapshot{Revision: rec.Revision, Created: rec.CreateTime})
+		}
+		if q.PageToken = page.NextPageToken; q.PageToken == "" {
+			return all, nil
+		}
+	}
 }
 
 // following is what a leader does beside the domain's loops.

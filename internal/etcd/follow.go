@@ -81,7 +81,7 @@ func (f *followed) Compacted(ctx context.Context, known int64) (int64, error) {
 		})
 		return err
 	})
-	if !errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) {
+	if !errors.Is(err, rpctypes.ErrCompacted) {
 		return known, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -139,7 +139,7 @@ func (f *followed) AuthRevision(ctx context.Context) (revision uint64, err error
 // ask makes a call to the member.
 func (f *followed) ask(ctx context.Context, action string, call func(context.Context) error) error {
 	if err := f.conn.authorized(ctx, f.member.conn, call); err != nil {
-		return &askError{fmt.Sprintf("%s from %s: %s", action, f.member.endpoint.url, f.conn.why(err)), err}
+		return &askError{fmt.Sprintf("%s from %s: %s", action, f.member.endpoint.url, f.conn.why(err)), rpctypes.Error(err)}
 	}
 	return nil
 }
