@@ -37,11 +37,6 @@ type Config struct {
 	UploadInterval time.Duration // DefaultUploadInterval
 	MaxBytes       int64         // of the local part; DefaultMaxBytes
 
-	// Window is how far back restores are wanted; older segments are removed. 0: all stay.
-	Window time.Duration
-	// Snapshots returns those that can be restored. Without it, all segments stay.
-	Snapshots func(ctx context.Context) ([]Snapshot, error)
-
 	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error.
 	// Optional.
 	Base func(ctx context.Context, need Base) error
@@ -123,7 +118,6 @@ func (j *Journal) Run(ctx context.Context) {
 func (j *Journal) Follow(ctx context.Context, term int64) {
 	var others sync.WaitGroup
 	others.Go(func() { j.keepBase(ctx) })
-	others.Go(func() { j.keepPruned(ctx) })
 	defer others.Wait()
 	j.noteTerm(true)
 	defer j.noteTerm(false)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +17,9 @@ import (
 
 // A Store is the journal on one backend. [segments.Segments] is one.
 type Store interface {
-	Shed
+	Shelf
+	// Open opens a segment. The caller closes the reader.
+	Open(ctx context.Context, m *segments.Manifest) (*segments.Reader, error)
 	// Put stores a segment, unless one with its name and history is there. Another history is an error that wraps
 	// [segments.ErrOtherHistory].
 	Put(ctx context.Context, s *segment.Segment) error
@@ -155,12 +158,36 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 			return local.Position{}, err
 		}
 		if m != nil { // else its only writer died before the first segment was there
-			return local.Position{
-				Timeline: t, Revision: m.Last, Chain: m.Chain, Anchor: m.First, AnchorChain: m.PreviousChain,
-			}, nil
+			return u.endOf(ctx, m), nil
 		}
 	}
 	return local.Position{}, nil
+}
+
+// endOf returns the position at the end of a segment. Its last revision alone is compared with etcd, if the segment can be
+// read; otherwise all of its revisions are, and etcd may have compacted the first of them.
+func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position {
+	p := local.Position{Timeline: m.Timeline, Revision: m.Last, Chain: m.Chain, Anchor: m.First, AnchorChain: m.PreviousChain}
+	r, err := u.store.Open(ctx, m)
+	if err != nil {
+		u.journal.cfg.Logger.DebugContext(ctx, "newest segment not read", "backend", u.store.Name(), "error", err)
+		return p
+	}
+	defer func() { _ = r.Close() }()
+	before, chain := m.PreviousChain, m.PreviousChain
+	for {
+		e, err := r.Next()
+		if errors.Is(err, io.EOF) && chain == m.Chain {
+			p.Anchor, p.AnchorChain = m.Last, before
+			return p
+		}
+		if err != nil {
+			return p
+		}
+		if rev, ok := e.(segment.Revision); ok {
+			before, chain = chain, chain.Next(rev)
+		}
+	}
 }
 
 // errGone: a part was removed meanwhile.

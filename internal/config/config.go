@@ -114,7 +114,6 @@ type Journal struct {
 	Enabled        bool          `yaml:"enabled"`
 	FlushInterval  time.Duration `yaml:"flush_interval,omitempty"`  // changes are on the disk of this machine after it, at most
 	UploadInterval time.Duration `yaml:"upload_interval,omitempty"` // and on the way to the backends after this one
-	Window         time.Duration `yaml:"window,omitempty"`          // how far back restores are wanted; all of it stays when 0
 	MaxLocalBytes  Bytes         `yaml:"max_local_bytes,omitempty"` // on this machine's disk, of what no backend has taken yet
 }
 

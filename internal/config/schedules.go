@@ -84,7 +84,6 @@ func (v validator) journal(j Journal, at string) {
 		v.problem(at+".upload_interval", "%v is shorter than flush_interval (%v): only what is on the disk is uploaded",
 			j.UploadInterval, j.FlushInterval)
 	}
-	v.notNegative(at+".window", int64(j.Window), j.Window)
 	if j.MaxLocalBytes < minLocalBytes {
 		v.problem(at+".max_local_bytes", "%d is too little; %s is the least", j.MaxLocalBytes, bytesize.Format(minLocalBytes))
 	}

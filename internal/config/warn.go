@@ -74,31 +74,9 @@ func (w *warner) retention(c *Cluster, at string) {
 			forEver = append(forEver, b.Name)
 		}
 	}
-	w.window(c, at)
 	if len(forEver) > 0 {
 		w.warn(at+".retention", "cluster %q has no rule of retention for %s: snapshots stay there until the disk or the "+
 			"budget is full", c.Name, strings.Join(forEver, ", "))
-	}
-}
-
-// window warns of a journal that is kept for longer than the snapshots that it leads on from, or for ever.
-func (w *warner) window(c *Cluster, at string) {
-	if !c.Journal.Enabled {
-		return
-	}
-	if c.Journal.Window == 0 {
-		w.warn(at+".journal.window", "cluster %q has no window: its journal stays on the backends for ever", c.Name)
-		return
-	}
-	for i, b := range c.Backends {
-		r, from := c.Retention, at+".retention"
-		if b.Retention != nil {
-			r, from = *b.Retention, fmt.Sprintf("%s.backends[%d].retention", at, i)
-		}
-		if r.removes() && r.RecoveryWindow < c.Journal.Window {
-			w.warn(from, "snapshots of %s may go while the journal still needs them; set recovery_window to %s, the window of the "+
-				"journal, or more", b.Name, c.Journal.Window)
-		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/keep"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -36,21 +37,20 @@ func (s *Service) openJournal(ctx context.Context, cfg *config.Cluster, p parts,
 	}
 	log := s.log.With("cluster", cfg.Name)
 	f := p.following
+	f.keeper.log = log
 	var stores []journal.Store
 	for _, b := range p.backends {
-		store := segments.New(segments.Config{
-			Repository: repository.New(repository.Config{
-				Backend: b, Cluster: cfg.Name, Prefix: *cfg.Prefix, Signer: k.signer, Trust: k.trust, Stores: p.catalog, Logger: log,
-			}),
-			Recipients: k.recipients, Identities: k.identities,
+		repo := repository.New(repository.Config{
+			Backend: b, Cluster: cfg.Name, Prefix: *cfg.Prefix, Signer: k.signer, Trust: k.trust, Stores: p.catalog, Logger: log,
 		})
+		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
 		stores, f.shelves = append(stores, store), append(f.shelves, store)
+		f.keeper.places = append(f.keeper.places, keep.Place{Repository: repo, Segments: store})
 	}
 	f.journal, err = journal.New(journal.Config{
 		Source: etcd.NewFollowed(p.source), Stores: stores, Dir: path,
 		FlushInterval: cfg.Journal.FlushInterval, UploadInterval: cfg.Journal.UploadInterval,
-		MaxBytes: int64(cfg.Journal.MaxLocalBytes), Window: cfg.Journal.Window,
-		Snapshots: func(ctx context.Context) ([]journal.Snapshot, error) { return bases(ctx, domain) },
+		MaxBytes: int64(cfg.Journal.MaxLocalBytes),
 		Base:      func(ctx context.Context, need journal.Base) error { return saveBase(ctx, domain, need) },
 		Broken:    func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
 		Logger:    log,
@@ -102,27 +102,11 @@ func saveBase(ctx context.Context, c *cluster.Cluster, need journal.Base) error 
 	return err
 }
 
-// bases returns the snapshots that every backend holds.
-func bases(ctx context.Context, c *cluster.Cluster) ([]journal.Snapshot, error) {
-	var all []journal.Snapshot
-	for q := (snapshot.Query{States: []snapshot.State{snapshot.StateReady}, PageSize: 1000}); ; {
-		page, err := c.List(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		for _, rec := range page.Records {
-			all = append(all, journal.Snapshot{Revision: rec.Revision, Created: rec.CreateTime})
-		}
-		if q.PageToken = page.NextPageToken; q.PageToken == "" {
-			return all, nil
-		}
-	}
-}
-
 // following is what a leader does beside the domain's loops.
 type following struct {
 	journal *journal.Journal // nil without one
 	shelves []journal.Shelf
+	keeper  keeper
 }
 
 // during follows etcd as long as lead runs, until ctx, the term of a leader, ends.
@@ -130,6 +114,7 @@ func (f *following) during(ctx context.Context, term int64, lead func()) {
 	var work sync.WaitGroup
 	if f.journal != nil {
 		work.Go(func() { f.journal.Follow(ctx, term) })
+		work.Go(func() { f.keeper.run(ctx) })
 	}
 	lead()
 	work.Wait()

@@ -44,17 +44,28 @@ func (r *replay) run(ctx context.Context) error {
 		return fmt.Errorf("restore: the changes of the journal lead to revision %d, and not to %d", found.Newest(), r.Revision)
 	}
 	r.TotalKeys = found.Past.TotalKeys
-	unknown := func(id uint64) bool { _, ok := r.leases.TTL(int64(id)); return !ok }
-	if slices.ContainsFunc(found.Past.Leases, unknown) {
-		if err := r.walk.ReadOn(ctx, factSegments); err != nil {
-			return err
-		}
+	if err := r.readOn(ctx, found.Past.Leases); err != nil {
+		return err
 	}
 	r.past = &Past{
 		Oldest: found.OldestRevision, Newest: r.Revision, Past: *found.Past,
 		replayed: r.settle(found.Past),
 	}
 	return nil
+}
+
+// readOn reads what is journaled behind the revision of its leases: facts of its own last moments, and times to live for
+// which etcd was asked later.
+func (r *replay) readOn(ctx context.Context, named []uint64) error {
+	n := 0
+	if r.walk.AtEnd() {
+		n = 1
+	}
+	if slices.ContainsFunc(named, func(id uint64) bool { _, ok := r.leases.TTL(int64(id)); return !ok }) {
+		n = factSegments
+	}
+	r.walk.Fact = r.leases.Take // compactions and changes of users behind the revision are not of it
+	return r.walk.ReadOn(ctx, n)
 }
 
 // replay adds the records.

@@ -129,6 +129,9 @@ func (w *Walk) ReadOn(ctx context.Context, n int) error {
 	return nil
 }
 
+// AtEnd reports whether the revision is the last one of the last segment that was used.
+func (w *Walk) AtEnd() bool { return w.After >= w.end }
+
 // Lost is the error that revisions cannot be read anywhere.
 type Lost struct {
 	Gap
