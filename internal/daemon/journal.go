@@ -51,9 +51,9 @@ func (s *Service) openJournal(ctx context.Context, cfg *config.Cluster, p parts,
 		Source: etcd.NewFollowed(p.source), Stores: stores, Dir: path,
 		FlushInterval: cfg.Journal.FlushInterval, UploadInterval: cfg.Journal.UploadInterval,
 		MaxBytes: int64(cfg.Journal.MaxLocalBytes),
-		Base:      func(ctx context.Context, need journal.Base) error { return saveBase(ctx, domain, need) },
-		Broken:    func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
-		Logger:    log,
+		Base:     func(ctx context.Context, need journal.Base) error { return saveBase(ctx, domain, need) },
+		Broken:   func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
+		Logger:   log,
 	})
 	if err != nil {
 		return err
