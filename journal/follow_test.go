@@ -168,7 +168,7 @@ func TestAnIdleClusterMakesNoSegments(t *testing.T) {
 	r.Change(t, 10)
 	j := r.lead(t)
 	j.caughtUp(t, r.Revision())
-	j.stored(t)
+	j.stored(t, r.place)
 	before := j.Status()
 	eventually(t, "ten intervals have passed", func() bool { return j.Status().Complete.Sub(before.Complete) > time.Second })
 	if s := j.Status(); s.Stores[0].Segments != before.Stores[0].Segments || s.Revision != before.Revision {
@@ -176,7 +176,7 @@ func TestAnIdleClusterMakesNoSegments(t *testing.T) {
 	}
 	r.Change(t, 10)
 	j.caughtUp(t, r.Revision())
-	j.stored(t)
+	j.stored(t, r.place)
 	j.stop()
 	r.equal(t)
 }
@@ -229,7 +229,7 @@ func TestTwoWritersOfOneHistoryAgree(t *testing.T) {
 	j := r.lead(t)
 	r.Change(t, 100)
 	j.caughtUp(t, r.Revision())
-	j.stored(t)
+	j.stored(t, r.place)
 	var a asked
 	other := lead(t, r.cluster, t.TempDir(), []*place{r.place}, func(c *journal.Config) { c.Broken = a.broken })
 	r.Change(t, 300)
@@ -343,7 +343,7 @@ func TestNothingIsLostWhileABackendIsAway(t *testing.T) {
 	j := r.lead(t)
 	r.Change(t, 100)
 	j.caughtUp(t, r.Revision())
-	j.stored(t)
+	j.stored(t, r.place)
 	r.place.away.Store(true)
 	for range 4 {
 		r.Change(t, 100)
@@ -355,7 +355,7 @@ func TestNothingIsLostWhileABackendIsAway(t *testing.T) {
 		return s.Stores[0].Err != nil && s.Stores[0].Complete.Before(s.Complete) && s.Waiting > 1
 	})
 	r.place.away.Store(false)
-	j.stored(t)
+	j.stored(t, r.place)
 	j.stop()
 	held := whole(t, r.place)
 	if held.Ranges[0].Last != r.Revision() {

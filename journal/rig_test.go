@@ -179,12 +179,16 @@ func (r *replica) caughtUp(t testing.TB, revision int64) {
 	eventually(t, fmt.Sprintf("the journal has revision %d", revision), func() bool { return r.Status().Revision >= revision })
 }
 
-// stored waits until a backend has taken everything that is on the disk.
-func (r *replica) stored(t testing.TB) {
+// stored waits until a backend has taken every revision that is on the disk.
+func (r *replica) stored(t testing.TB, p *place) {
 	t.Helper()
 	eventually(t, "everything is uploaded", func() bool {
-		s := r.Status()
-		return s.Waiting == 0 && len(s.Stores) > 0 && s.Stores[0].Complete.Equal(s.Complete)
+		w := look(t, p)
+		if len(w.Timelines) == 0 {
+			return false
+		}
+		ranges := w.Timelines[len(w.Timelines)-1].Ranges
+		return ranges[len(ranges)-1].Last >= r.Status().Revision && r.Status().Waiting == 0
 	})
 }
 
