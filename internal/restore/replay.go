@@ -24,9 +24,11 @@ type replay struct {
 	options Options
 	file    string
 	oldest  int64 // the revision of the last compaction in the snapshot
-	walk    plan.Walk
-	leases  *plan.Leases
-	past    *Past
+	// compactTo is the revision up to which the result is compacted; 0 for the one that the journal shows.
+	compactTo int64
+	walk      plan.Walk
+	leases    *plan.Leases
+	past      *Past
 }
 
 func (r *replay) run(ctx context.Context) error {
@@ -70,15 +72,15 @@ func (r *replay) readOn(ctx context.Context, named []uint64) error {
 
 // replay adds the records.
 func (r *replay) replay(ctx context.Context) (err error) {
+	base, err := datadir.Leases(r.file)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
 	db, err := datadir.OpenReplay(r.file, r.oldest, mapSize(r.options.Member.MemoryMapSize))
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	base, err := db.Leases()
-	if err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
 	ttls := map[int64]int64{}
 	for _, l := range base {
 		ttls[int64(l.ID)] = l.TTL
@@ -87,6 +89,9 @@ func (r *replay) replay(ctx context.Context) (err error) {
 	r.walk.Target = &target{db}
 	if err := r.walk.Run(ctx); err != nil {
 		return err
+	}
+	if r.compactTo > 0 {
+		r.Compacted = r.compactTo
 	}
 	if r.Compacted <= r.oldest {
 		r.Compacted = 0
