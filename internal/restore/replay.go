@@ -36,7 +36,6 @@ func (r *replay) run(ctx context.Context) error {
 		return err
 	}
 	fault.Point("restore-replayed")
-	r.Segments, r.Bytes = slices.Clone(r.walk.Used), r.walk.Bytes
 	// What the changes have made of the database is read as that of any copy, with the leases that keys name at its end.
 	found, err := database.File(ctx, r.file, database.Options{Revision: r.Revision})
 	if err != nil {
@@ -56,18 +55,18 @@ func (r *replay) run(ctx context.Context) error {
 	return nil
 }
 
-// readOn reads what is journaled behind the revision of its leases: facts of its own last moments, and times to live for
-// which etcd was asked later.
+// readOn reads what is journaled behind the revision for the times to live of its leases, when one is not known yet.
 func (r *replay) readOn(ctx context.Context, named []uint64) error {
-	n := 0
-	if r.walk.AtEnd() {
-		n = 1
+	known := func(id uint64) bool { _, ok := r.leases.TTL(int64(id)); return ok }
+	for range factSegments {
+		if !slices.ContainsFunc(named, func(id uint64) bool { return !known(id) }) {
+			return nil
+		}
+		if err := r.walk.ReadOn(ctx); err != nil {
+			return err
+		}
 	}
-	if slices.ContainsFunc(named, func(id uint64) bool { _, ok := r.leases.TTL(int64(id)); return !ok }) {
-		n = factSegments
-	}
-	r.walk.Fact = r.leases.Take // compactions and changes of users behind the revision are not of it
-	return r.walk.ReadOn(ctx, n)
+	return nil
 }
 
 // replay adds the records.
@@ -89,6 +88,12 @@ func (r *replay) replay(ctx context.Context) (err error) {
 	r.walk.Target = &target{db}
 	if err := r.walk.Run(ctx); err != nil {
 		return err
+	}
+	r.Segments, r.Bytes = slices.Clone(r.walk.Used), r.walk.Bytes
+	if r.walk.AtEnd() { // the last facts of the revision may be in the next segment
+		if err := r.walk.ReadOn(ctx); err != nil {
+			return err
+		}
 	}
 	if r.compactTo > 0 {
 		r.Compacted = r.compactTo
