@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -8,17 +9,45 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
+	"github.com/snapshotd/snapshotd/internal/wire"
 	"github.com/snapshotd/snapshotd/journal/plan"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
+
+// runProve proves the journal by two snapshots.
+func runProve(ctx context.Context, sys System, opts *verifyOptions, at place, o restore.VerifyOptions) error {
+	p, err := restore.Prove(ctx, o)
+	if err != nil {
+		return at.notFound(ctx, err)
+	}
+	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(p.Snapshot)}
+	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
+		r := p.Replayed
+		fmt.Fprintf(w, "snapshot   %s, revision %d\n", p.Snapshot.Name, r.Revision)
+		fmt.Fprintf(w, "journal    %s: %s, %s, lead to it from %s, revision %d\n",
+			r.Timeline, segmentCount(r), output.Size(r.Bytes), p.Base.Name, r.Base)
+		fmt.Fprintf(w, "same       HashKV %d, compacted up to %d, %s keys, and %s leases that keys name\n",
+			p.HashKV, p.CompactRevision, count(p.TotalKeys), count(r.Leases.Exact))
+		if n := r.Leases.Estimated; n > 0 {
+			fmt.Fprintf(w, "not shown  the time to live of %s leases: the journal does not have it\n", output.Number(n))
+		}
+		_, err := fmt.Fprintf(w, "proven     in %s\n", output.Took(p.Took))
+		return err
+	})
+}
 
 // maxGaps is how many holes of a journal are written out.
 const maxGaps = 5
 
 // journalTable writes to which revision the journal leads, over what, and what is not the state of that revision.
 func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
-	fmt.Fprintf(w, "journal    %s: %s, %s, lead from revision %d of the snapshot to %d\n",
-		r.Timeline, segmentCount(r), output.Size(r.Bytes), r.Base, r.Revision)
+	if len(r.Segments) == 0 {
+		fmt.Fprintf(w, "journal    %s: the snapshot is of this revision, and no segment is needed\n", r.Timeline)
+	} else {
+		fmt.Fprintf(w, "journal    %s: %s, %s, from revision %d of the snapshot to %d\n",
+			r.Timeline, segmentCount(r), output.Size(r.Bytes), r.Base, r.Revision)
+	}
 	for i, g := range r.Gaps {
 		if i == maxGaps {
 			fmt.Fprintf(w, "           and %d holes more\n", len(r.Gaps)-maxGaps)
@@ -29,12 +58,12 @@ func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
 	if r.Moment != nil {
 		momentTable(w, r.Moment)
 	}
-	fmt.Fprintf(w, "revision   %d, %s keys\n", r.Revision, output.Number(r.TotalKeys))
+	fmt.Fprintf(w, "revision   %d, %s keys\n", r.Revision, count(r.TotalKeys))
 	if r.Compacted > 0 {
 		fmt.Fprintf(w, "compacted  up to revision %d, as the cluster was then\n", r.Compacted)
 	}
-	fmt.Fprintf(w, "leases     %s of that revision, each with its whole time to live; %s more without keys, as far as they were seen\n",
-		output.Number(r.Leases.Exact), output.Number(r.Leases.Keyless))
+	fmt.Fprintf(w, "leases     %s of that revision, each with its whole time to live; %s without keys, as far as they were seen\n",
+		count(r.Leases.Exact), count(r.Leases.Keyless))
 	switch n := r.Leases.Estimated; {
 	case n > 0 && o.ended > 0:
 		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: ESTIMATED, %s (--ended-lease-ttl), for %s keys\n",
@@ -64,13 +93,18 @@ func segmentCount(r *restore.Replayed) string {
 			parts = append(parts, fmt.Sprintf("%d × %s", n, l))
 		}
 	}
-	switch len(r.Segments) {
-	case 0:
-		return "no segment"
-	case 1:
+	if len(r.Segments) == 1 {
 		return "1 segment of " + string(r.Segments[0].Level)
 	}
 	return fmt.Sprintf("%d segments (%s)", len(r.Segments), strings.Join(parts, ", "))
+}
+
+// count writes a number that may be 0.
+func count(n int64) string {
+	if n == 0 {
+		return "no"
+	}
+	return output.Number(n)
 }
 
 // momentTable writes what the journal proves of a time.

@@ -134,7 +134,8 @@ func (l *lookback) bases(ctx context.Context, t *plan.Timeline, revision int64) 
 	choice.At = time.Time{} // it says which revision
 	var all []*held
 	for _, h := range l.survey(ctx) {
-		if choice.covers(h.copies) && h.cluster == id && t.Within(h.time) && h.newest <= revision && h.newest >= t.First()-1 {
+		if choice.covers(h.copies) && h.cluster == id && t.Within(h.time) && h.newest <= revision && h.newest >= t.First()-1 &&
+			(l.below == 0 || h.newest < l.below) {
 			all = append(all, h)
 		}
 	}
@@ -157,7 +158,7 @@ func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, re
 	l.read = "" // the file becomes another database
 	r := &replay{
 		Replayed: &Replayed{Timeline: t.Name, Base: found.Newest(), Revision: revision, Moment: m, Gaps: t.Gaps()},
-		options:  l.Options, file: l.file, oldest: found.OldestRevision,
+		options:  l.Options, file: l.file, oldest: found.OldestRevision, compactTo: l.compactTo,
 	}
 	r.walk = plan.Walk{Timeline: t, After: r.Base, To: revision, Dir: filepath.Dir(l.file), Fact: r.fact}
 	err = r.run(ctx)

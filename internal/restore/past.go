@@ -32,7 +32,9 @@ type lookback struct {
 	Options
 	*listing
 
-	moment *plan.Moment // of the time of the choice, when the journal leads to it
+	moment    *plan.Moment // of the time of the choice, when the journal leads to it
+	below     int64        // of the revision of a base; 0 for any
+	compactTo int64        // as that of replay
 
 	file string // of the database that was read last
 	read string // the place of its copy; empty when the file is not whole

@@ -26,17 +26,21 @@ type recorder struct {
 	timeline segment.Timeline
 	clock    time.Time
 
-	watch    clientv3.WatchChan
-	builder  *segment.Builder
-	known    map[int64]bool // leases whose time to live is journaled
-	polled   []int64
-	revision int64 // that was journaled last
-	sealed   []segment.Header
+	watch     clientv3.WatchChan
+	builder   *segment.Builder
+	known     map[int64]bool // leases whose time to live is journaled
+	polled    []int64
+	revision  int64 // that was journaled last
+	compacted int64 // up to which it was compacted
+	sealed    []segment.Header
 
 	states  map[int64]map[int64]int64 // at each revision that was synced: the leases with their time to live
 	moments map[int64]testenv.Moment  // that were sampled
 	times   map[int64]time.Time       // of the arrivals
 }
+
+// etcdCluster is the id that all histories have, as those of an etcd that was restored do.
+const etcdCluster = 0xcdf818194e3a8c32
 
 // record journals an etcd from a revision on, and from a time on.
 func record(t *testing.T, h *testenv.History, from int64, begin time.Time, backends ...repository.Backend) *recorder {
@@ -45,7 +49,7 @@ func record(t *testing.T, h *testenv.History, from int64, begin time.Time, backe
 		History: h, clock: begin, known: map[int64]bool{}, revision: from - 1,
 		states: map[int64]map[int64]int64{}, moments: map[int64]testenv.Moment{}, times: map[int64]time.Time{},
 	}
-	r.timeline = segment.NewTimeline(uint64(h.Server().Cluster().ID()), r.clock)
+	r.timeline = segment.NewTimeline(etcdCluster, r.clock)
 	for _, b := range backends {
 		repo := repository.New(repository.Config{Backend: b, Cluster: "default", Prefix: "default/"})
 		r.places = append(r.places, segments.New(segments.Config{Repository: repo}))
@@ -102,7 +106,9 @@ func (r *recorder) sync(t *testing.T) {
 		r.add(t, segment.Leases{IDs: all, Revision: r.revision})
 		r.polled = all
 	}
-	r.add(t, segment.Watermark{Revision: r.revision, Time: r.clock.Add(time.Millisecond)})
+	if h := r.builder.Header(); max(h.Last, h.Previous) > 0 { // otherwise it says nothing of the journal
+		r.add(t, segment.Watermark{Revision: r.revision, Time: r.clock.Add(time.Millisecond)})
+	}
 	r.states[r.revision] = ttls
 }
 
@@ -147,8 +153,15 @@ func (r *recorder) journal(t *testing.T, events []*clientv3.Event) (named []int6
 // compact compacts, and journals that.
 func (r *recorder) compact(t *testing.T, revision int64) {
 	t.Helper()
+	if revision <= r.compacted {
+		return
+	}
 	after := r.revision
 	r.Compact(t, revision)
+	r.compacted = revision
+	if _, sampled := r.moments[r.revision]; sampled {
+		r.sample(t) // it is compacted at this revision from now on
+	}
 	r.add(t, segment.Compaction{Revision: revision, After: after, Before: r.Revision()})
 }
 

@@ -24,9 +24,11 @@ type replay struct {
 	options Options
 	file    string
 	oldest  int64 // the revision of the last compaction in the snapshot
-	walk    plan.Walk
-	leases  *plan.Leases
-	past    *Past
+	// compactTo is the revision up to which the result is compacted; 0 for the one that the journal shows.
+	compactTo int64
+	walk      plan.Walk
+	leases    *plan.Leases
+	past      *Past
 }
 
 func (r *replay) run(ctx context.Context) error {
@@ -34,7 +36,6 @@ func (r *replay) run(ctx context.Context) error {
 		return err
 	}
 	fault.Point("restore-replayed")
-	r.Segments, r.Bytes = slices.Clone(r.walk.Used), r.walk.Bytes
 	// What the changes have made of the database is read as that of any copy, with the leases that keys name at its end.
 	found, err := database.File(ctx, r.file, database.Options{Revision: r.Revision})
 	if err != nil {
@@ -54,31 +55,31 @@ func (r *replay) run(ctx context.Context) error {
 	return nil
 }
 
-// readOn reads what is journaled behind the revision of its leases: facts of its own last moments, and times to live for
-// which etcd was asked later.
+// readOn reads what is journaled behind the revision for the times to live of its leases, when one is not known yet.
 func (r *replay) readOn(ctx context.Context, named []uint64) error {
-	n := 0
-	if r.walk.AtEnd() {
-		n = 1
+	known := func(id uint64) bool { _, ok := r.leases.TTL(int64(id)); return ok }
+	for range factSegments {
+		if !slices.ContainsFunc(named, func(id uint64) bool { return !known(id) }) {
+			return nil
+		}
+		if err := r.walk.ReadOn(ctx); err != nil {
+			return err
+		}
 	}
-	if slices.ContainsFunc(named, func(id uint64) bool { _, ok := r.leases.TTL(int64(id)); return !ok }) {
-		n = factSegments
-	}
-	r.walk.Fact = r.leases.Take // compactions and changes of users behind the revision are not of it
-	return r.walk.ReadOn(ctx, n)
+	return nil
 }
 
 // replay adds the records.
 func (r *replay) replay(ctx context.Context) (err error) {
+	base, err := datadir.Leases(r.file)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
 	db, err := datadir.OpenReplay(r.file, r.oldest, mapSize(r.options.Member.MemoryMapSize))
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	base, err := db.Leases()
-	if err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
 	ttls := map[int64]int64{}
 	for _, l := range base {
 		ttls[int64(l.ID)] = l.TTL
@@ -87,6 +88,15 @@ func (r *replay) replay(ctx context.Context) (err error) {
 	r.walk.Target = &target{db}
 	if err := r.walk.Run(ctx); err != nil {
 		return err
+	}
+	r.Segments, r.Bytes = slices.Clone(r.walk.Used), r.walk.Bytes
+	if r.walk.AtEnd() { // the last facts of the revision may be in the next segment
+		if err := r.walk.ReadOn(ctx); err != nil {
+			return err
+		}
+	}
+	if r.compactTo > 0 {
+		r.Compacted = r.compactTo
 	}
 	if r.Compacted <= r.oldest {
 		r.Compacted = 0

@@ -30,12 +30,15 @@ type Merged struct {
 }
 
 // Merge merges the segments of a timeline on one backend whose stretch of time is over. Of each run, the merged segment is
-// written, read back, and compared by its chain and the number of its entries; then the others are removed. A run that is
-// interrupted goes on where it was. Encrypted segments can be merged only with an identity; without one the error has
+// written, read back, and compared by its chain and the number of its entries; then the others are removed. After an
+// interruption, those that are left of a run are compared once more, and removed. Encrypted segments can be merged only with an identity; without one the error has
 // ReasonSnapshotSealed, and nothing was changed.
 func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now time.Time) (Merged, error) {
 	var done Merged
 	for _, m := range merges {
+		if err := removeLeft(ctx, s, t, m.from, m.to, &done); err != nil {
+			return done, fmt.Errorf("remove merged segments of the journal %s: %w", t, err)
+		}
 		runs, err := runsOf(ctx, s, t, m.from, m.length, now)
 		if err != nil {
 			return done, err
@@ -47,6 +50,81 @@ func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now ti
 		}
 	}
 	return done, nil
+}
+
+// removeLeft removes the segments of a level that are in one of the next level, with the same history.
+func removeLeft(ctx context.Context, s *segments.Segments, t segment.Timeline, from, to segment.Level, done *Merged) error {
+	lower, err := items(ctx, s, t, from)
+	if err != nil || len(lower) == 0 {
+		return err
+	}
+	upper, err := items(ctx, s, t, to)
+	if err != nil {
+		return err
+	}
+	for _, u := range upper {
+		left := map[int64]segments.Ref{} // by their last revisions
+		for _, l := range lower {
+			if u.First <= l.First && l.Last <= u.Last {
+				left[l.Last] = l
+			}
+		}
+		if len(left) == 0 {
+			continue
+		}
+		if err := removeSame(ctx, s, u, left, done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// items returns the segments of a level.
+func items(ctx context.Context, s *segments.Segments, t segment.Timeline, l segment.Level) (all []segments.Ref, err error) {
+	for item, err := range s.List(ctx, t, l) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, item.Ref)
+	}
+	return all, nil
+}
+
+// removeSame reads a segment, and removes those others after whose last revisions it has the same chain.
+func removeSame(
+	ctx context.Context, s *segments.Segments, upper segments.Ref, left map[int64]segments.Ref, done *Merged,
+) error {
+	m, err := s.Manifest(ctx, upper)
+	if err != nil {
+		return err
+	}
+	chain, chains := m.PreviousChain, map[int64]segment.Chain{}
+	err = each(ctx, s, m, func(e segment.Entry) error {
+		if r, ok := e.(segment.Revision); ok {
+			chain = chain.Next(r)
+			if _, asked := left[r.Main]; asked {
+				chains[r.Main] = chain
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for last, r := range left {
+		l, err := s.Manifest(ctx, r)
+		if err != nil {
+			return err
+		}
+		if l.Chain != chains[last] {
+			continue
+		}
+		if err := s.Remove(ctx, r); err != nil {
+			return err
+		}
+		done.Removed++
+	}
+	return nil
 }
 
 // runsOf returns the segments of a level in runs, each within one stretch of time and without a hole. A stretch that is not

@@ -14,6 +14,7 @@ import (
 // there" may follow a newer "it is gone". Between two revisions, gone wins, as without keys it makes no revision.
 type Leases struct {
 	revision int64
+	base     int64 // the revision of the snapshot: older facts say nothing of what came after it
 	ttls     map[int64]ttl
 	states   map[int64]state
 	poll     *segment.Leases // the newest list that is not of a later revision
@@ -34,7 +35,7 @@ type state struct {
 // NewLeases returns those at a revision, of which the facts follow. base are the leases of a snapshot of an earlier
 // revision, with their time to live in seconds.
 func NewLeases(revision int64, base map[int64]int64, baseRevision int64) *Leases {
-	l := &Leases{revision: revision, ttls: map[int64]ttl{}, states: map[int64]state{}}
+	l := &Leases{revision: revision, base: baseRevision, ttls: map[int64]ttl{}, states: map[int64]state{}}
 	for id, seconds := range base {
 		l.ttls[id] = ttl{seconds, baseRevision}
 		l.states[id] = state{revision: baseRevision}
@@ -49,7 +50,7 @@ func (l *Leases) Take(e segment.Entry) {
 	case segment.Lease:
 		l.lease(e)
 	case segment.Leases:
-		if e.Revision <= l.revision && (l.poll == nil || e.Revision >= l.poll.Revision) {
+		if l.base <= e.Revision && e.Revision <= l.revision && (l.poll == nil || e.Revision >= l.poll.Revision) {
 			l.poll, l.polled = &e, l.facts
 		}
 	}
@@ -59,7 +60,7 @@ func (l *Leases) lease(e segment.Lease) {
 	if !e.Gone && l.closer(e) {
 		l.ttls[e.ID] = ttl{e.GrantedTTL, e.Revision}
 	}
-	if e.Revision > l.revision {
+	if e.Revision < l.base || e.Revision > l.revision {
 		return
 	}
 	old, ok := l.states[e.ID]

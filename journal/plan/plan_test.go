@@ -344,6 +344,7 @@ func TestLeases(t *testing.T) {
 		"one is gone":                       {facts{lease(1, 0, 60)}, []int64{2}, nil},
 		"one goes later":                    {facts{lease(1, 0, 101)}, []int64{1, 2}, nil},
 		"a new one":                         {facts{lease(3, 30, 60)}, []int64{1, 2, 3}, map[int64]int64{3: 30}},
+		"an older one than the base":        {facts{lease(3, 30, 49), lease(1, 0, 49), list(49, 3)}, []int64{1, 2}, map[int64]int64{3: 30}},
 		"a later one":                       {facts{lease(3, 30, 101)}, []int64{1, 2}, map[int64]int64{3: 30}},
 		"an old answer after a newer one":   {facts{lease(1, 0, 70), lease(1, 10, 60)}, []int64{2}, nil},
 		"gone wins at the same revision":    {facts{lease(1, 0, 60), lease(1, 10, 60)}, []int64{2}, nil},

@@ -95,16 +95,27 @@ func (w *Walk) compareWith(ctx context.Context, c segmentCopy) error {
 	}
 	defer func() { _ = os.Remove(file) }()
 	chain := m.PreviousChain
+	var facts []segment.Entry // the last ones of the target's revision may be in this segment
+	last := int64(0)
 	err = read(c.place, m, file, func(e segment.Entry) error {
-		if r, ok := e.(segment.Revision); ok && r.Main <= w.After {
-			chain = chain.Next(r)
+		switch r, ok := e.(segment.Revision); {
+		case ok && r.Main <= w.After:
+			chain, facts, last = chain.Next(r), facts[:0], r.Main
+		case ok:
+			last = r.Main
+		case last == w.After:
+			facts = append(facts, e)
 		}
 		return w.check(e)
 	})
-	if err == nil {
-		w.chain = &chain
+	if err != nil {
+		return err
 	}
-	return err
+	w.chain = &chain
+	for _, e := range facts {
+		w.Fact(e)
+	}
+	return nil
 }
 
 // skips reports whether an error is one of a copy, so that another one may be good.
@@ -113,20 +124,15 @@ func (w *Walk) skips(ctx context.Context, err error) bool {
 	return ctx.Err() == nil && !errors.As(err, &use)
 }
 
-// ReadOn goes on behind the segments that were used, for the facts alone: those of a revision may be journaled after it. It
-// reads up to so many segments, and ends at the first that is missing.
-func (w *Walk) ReadOn(ctx context.Context, n int) error {
+// ReadOn reads the next segment behind those that were used, for its facts alone: those of a revision may be journaled after
+// it. When there is none, it does nothing.
+func (w *Walk) ReadOn(ctx context.Context) error {
 	w.Target, w.chain, w.After = nil, nil, max(w.After, w.end)
-	for range n {
-		err := w.step(ctx, segment.MaxRevision)
-		if lost := (*Lost)(nil); errors.As(err, &lost) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	err := w.step(ctx, segment.MaxRevision)
+	if lost := (*Lost)(nil); errors.As(err, &lost) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // AtEnd reports whether the revision is the last one of the last segment that was used.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -29,7 +30,6 @@ type Segment struct {
 // Builder makes a segment. It holds the compressed entries in memory. Use [NewBuilder].
 type Builder struct {
 	header Header
-	zstd   *zstd.Encoder
 	chunk  []byte // of entries, not compressed yet
 	frames []byte
 	size   int64 // of all entries
@@ -38,15 +38,30 @@ type Builder struct {
 // NewBuilder returns a builder of a segment. The header has the timeline, the level, the member, the term, and Previous with
 // its chain and the reason; the rest is filled in.
 func NewBuilder(h Header) (*Builder, error) {
+	if !h.Timeline.Valid() || !h.Level.Valid() {
+		return nil, fmt.Errorf("build a segment: timeline %.100q and level %.100q are not valid", h.Timeline, h.Level)
+	}
+	h.First, h.Last, h.Chain, h.FirstTime, h.LastTime = 0, 0, h.PreviousChain, time.Time{}, time.Time{}
+	h.CompleteRevision, h.CompleteTime, h.Records, h.Entries = 0, nil, 0, 0
+	return &Builder{header: h}, nil
+}
+
+// encoders are zstd encoders that nobody uses now. Making one takes longer than a small segment.
+var encoders = sync.Pool{New: func() any {
 	enc, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(frameSize), zstd.WithEncoderConcurrency(1),
 		zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(true), zstd.WithEncoderCRC(true))
 	if err != nil {
-		return nil, fmt.Errorf("make a zstd encoder: %w", err)
+		panic(err) // the options are constants
 	}
-	h.First, h.Last, h.Chain, h.FirstTime, h.LastTime = 0, 0, h.PreviousChain, time.Time{}, time.Time{}
-	h.CompleteRevision, h.CompleteTime, h.Records, h.Entries = 0, nil, 0, 0
-	return &Builder{header: h, zstd: enc}, nil
+	return enc
+}}
+
+// appendFrame appends a zstd frame with some content.
+func appendFrame(dst, content []byte) []byte {
+	enc, _ := encoders.Get().(*zstd.Encoder)
+	defer encoders.Put(enc)
+	return enc.EncodeAll(content, dst)
 }
 
 // Header returns what the segment holds so far; First is 0 before the first revision.
@@ -75,7 +90,7 @@ func (b *Builder) Add(e Entry) error {
 	b.chunk = append(b.chunk, body...)
 	b.size += int64(len(b.chunk) - n)
 	for len(b.chunk) >= frameSize {
-		b.frames = b.zstd.EncodeAll(b.chunk[:frameSize], b.frames)
+		b.frames = appendFrame(b.frames, b.chunk[:frameSize])
 		b.chunk = append(b.chunk[:0], b.chunk[frameSize:]...)
 	}
 	return nil
@@ -108,18 +123,17 @@ func (h *Header) add(e Entry) error {
 // Seal returns the segment. Its bytes are a function of the header and the entries. A segment has at least one revision:
 // facts without one wait for the next. The builder is not used any more.
 func (b *Builder) Seal() (*Segment, error) {
-	defer func() { _ = b.zstd.Close() }()
 	if b.header.First == 0 {
 		return nil, errors.New("seal a segment: it has no revision")
 	}
 	if len(b.chunk) > 0 {
-		b.frames = b.zstd.EncodeAll(b.chunk, b.frames)
+		b.frames = appendFrame(b.frames, b.chunk)
 	}
 	head, err := b.header.encode()
 	if err != nil {
 		return nil, fmt.Errorf("seal a segment: %w", err)
 	}
 	text := append(append([]byte(magic), head...), '\n')
-	data := b.zstd.EncodeAll(text, make([]byte, 0, len(b.frames)+len(text)))
+	data := appendFrame(make([]byte, 0, len(b.frames)+len(text)), text)
 	return &Segment{Header: b.header, Data: append(data, b.frames...), Size: int64(len(text)) + b.size}, nil
 }

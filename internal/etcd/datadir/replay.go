@@ -156,29 +156,35 @@ func bucketKey(main int64, rec Record) []byte {
 	return k
 }
 
-// Leases returns the leases in the database.
-func (r *Replay) Leases() ([]Lease, error) {
-	if err := r.begin(); err != nil {
-		return nil, fmt.Errorf("read the leases: %w", err)
+// Leases returns the leases in a database that was inspected.
+func Leases(file string) (all []Lease, err error) {
+	if err := cutChecksum(file); err != nil {
+		return nil, err
 	}
-	b := r.tx.Bucket([]byte("lease"))
-	if b == nil {
-		return nil, nil // a database that no etcd has started on yet
+	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", file, err)
 	}
-	var all []Lease
-	err := b.ForEach(func(k, v []byte) error {
-		var l leasepb.Lease
-		if len(k) != 8 {
-			return fmt.Errorf("the id of a lease has %d bytes", len(k))
+	defer func() { err = errors.Join(err, db.Close()) }()
+	err = db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("lease"))
+		if b == nil {
+			return nil // a database that no etcd has started on yet
 		}
-		if err := proto.Unmarshal(v, &l); err != nil {
-			return fmt.Errorf("lease %x: %w", k, err)
-		}
-		all = append(all, Lease{ID: binary.BigEndian.Uint64(k), TTL: l.TTL})
-		return nil
+		return b.ForEach(func(k, v []byte) error {
+			var l leasepb.Lease
+			if len(k) != 8 {
+				return fmt.Errorf("the id of a lease has %d bytes", len(k))
+			}
+			if err := proto.Unmarshal(v, &l); err != nil {
+				return fmt.Errorf("lease %x: %w", k, err)
+			}
+			all = append(all, Lease{ID: binary.BigEndian.Uint64(k), TTL: l.TTL})
+			return nil
+		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the leases: %w", err)
+		return nil, fmt.Errorf("read the leases of %s: %w", file, err)
 	}
 	return all, nil
 }
