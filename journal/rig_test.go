@@ -195,13 +195,13 @@ func (r *replica) stored(t testing.TB, p *place) {
 // entries returns all entries of a timeline on a backend, in order.
 func entries(t testing.TB, p *place, timeline segment.Timeline) []segment.Entry {
 	t.Helper()
-	shelf := p.segments()
+	listing := p.segments()
 	var all []segment.Entry
-	for item, err := range shelf.List(t.Context(), timeline, segment.Level10s) {
+	for item, err := range listing.List(t.Context(), timeline, segment.Level10s) {
 		must(t, err)
-		m, err := shelf.Manifest(t.Context(), item.Ref)
+		m, err := listing.Manifest(t.Context(), item.Ref)
 		must(t, err)
-		r, err := shelf.Open(t.Context(), m)
+		r, err := listing.Open(t.Context(), m)
 		must(t, err)
 		for {
 			e, err := r.Next()
@@ -219,11 +219,11 @@ func entries(t testing.TB, p *place, timeline segment.Timeline) []segment.Entry 
 // look returns what backends hold.
 func look(t testing.TB, places ...*place) journal.Window {
 	t.Helper()
-	var shelves []journal.Shelf
+	var listings []journal.Listing
 	for _, p := range places {
-		shelves = append(shelves, p.segments())
+		listings = append(listings, p.segments())
 	}
-	w := journal.Look(t.Context(), shelves)
+	w := journal.Look(t.Context(), listings)
 	for _, err := range w.Unread {
 		t.Error(err)
 	}

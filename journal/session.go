@@ -30,9 +30,9 @@ var errEnded = errors.New("the session has ended")
 
 // session follows one member, until that fails. All of its methods run in one goroutine.
 type session struct {
-	*Journal
-	member Member
-	term   int64
+	journal *Journal
+	member  Member
+	term    int64
 
 	known     local.Position // the end of the journal when the session began
 	verify    local.Position // the history up to it is compared before anything is added; zero when that is done
@@ -55,7 +55,7 @@ func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoin
 		return "", false, err
 	}
 	defer member.Close()
-	s := &session{Journal: j, member: member, term: term, advanced: time.Now()}
+	s := &session{journal: j, member: member, term: term, advanced: time.Now()}
 	endpoint = member.Identity().Endpoint
 	if s.from, err = s.begin(ctx); err != nil {
 		return endpoint, false, err
@@ -82,7 +82,7 @@ func (j *Journal) dial(ctx context.Context, avoid string) (Member, error) {
 
 // begin decides where to begin: after what the journal has, if etcd still has the same history, or at the newest revision.
 func (s *session) begin(ctx context.Context) (from int64, err error) {
-	known, err := s.position(ctx)
+	known, err := s.journal.position(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -94,7 +94,7 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 		return 0, err
 	}
 	cluster := s.member.Identity().ClusterID
-	why := s.takeBreak()
+	why := s.journal.takeBreak()
 	switch {
 	case why != nil:
 	case known.Timeline == "":
@@ -108,7 +108,7 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 			known.Revision, current)
 	default:
 		s.verify, s.compared = known, known.AnchorChain
-		s.log.Continue(known)
+		s.journal.log.Continue(known)
 		return known.Anchor, nil
 	}
 	s.begins = why
@@ -126,9 +126,9 @@ func (s *session) lost(compaction int64) error {
 
 // missed returns why revisions are missing. When nothing was followed because the disk was full, that is the reason.
 func (s *session) missed(c Cause, format string, args ...any) *breakError {
-	if since := s.fullSince; !since.IsZero() {
+	if since := s.journal.fullSince; !since.IsZero() {
 		return broken(CauseFull, "no backend has taken the journal, and its %d bytes on the disk were full at %s; "+format,
-			append([]any{s.cfg.MaxBytes, since.UTC().Format(time.RFC3339)}, args...)...)
+			append([]any{s.journal.cfg.MaxBytes, since.UTC().Format(time.RFC3339)}, args...)...)
 	}
 	return broken(c, format, args...)
 }
@@ -137,9 +137,9 @@ func (s *session) missed(c Cause, format string, args ...any) *breakError {
 func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, stream Stream) (err error) {
 	changes := make(chan []Change) // without a buffer: what has no room here stays in etcd
 	observed := make(chan observation)
-	w := &watcher{member: s.member, interval: s.cfg.FlushInterval, out: observed, ask: make(chan int64, maxAsked)}
+	w := &watcher{member: s.member, interval: s.journal.cfg.FlushInterval, out: observed, ask: make(chan int64, maxAsked)}
 	if s.begins == nil { // the same history as before
-		w.compacted, w.before = s.compacted, s.before
+		w.compacted, w.before = s.journal.compacted, s.journal.before
 	}
 	done := make(chan struct{}, 2)
 	go func() {
@@ -155,11 +155,11 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 		s.member.Close()
 		<-done
 		<-done
-		s.compacted, s.before = w.compacted, w.before
+		s.journal.compacted, s.journal.before = w.compacted, w.before
 	}()
-	flush := time.NewTicker(s.cfg.FlushInterval)
+	flush := time.NewTicker(s.journal.cfg.FlushInterval)
 	defer flush.Stop()
-	seal := time.NewTicker(s.cfg.UploadInterval)
+	seal := time.NewTicker(s.journal.cfg.UploadInterval)
 	defer seal.Stop()
 	for {
 		select {
@@ -197,8 +197,8 @@ func receive(ctx context.Context, stream Stream, changes chan<- []Change) error 
 
 // end leaves the journal whole: what came is made durable and sealed, or what a disk did not take is given up.
 func (s *session) end() error {
-	if err := s.log.Close(); err != nil {
-		return errors.Join(err, s.log.Abandon())
+	if err := s.journal.log.Close(); err != nil {
+		return errors.Join(err, s.journal.log.Abandon())
 	}
 	return nil
 }
@@ -222,7 +222,7 @@ func (s *session) take(ctx context.Context, w *watcher, all []Change) error {
 	if err := s.release(); err != nil {
 		return err
 	}
-	if _, unsealed := s.log.Size(); unsealed >= segment.MaxContent {
+	if _, unsealed := s.journal.log.Size(); unsealed >= segment.MaxContent {
 		return s.seal()
 	}
 	return nil
@@ -246,14 +246,14 @@ func (s *session) compare(c *Change) error {
 		return broken(CauseDifferent, "the revisions %d to %d are others than those in the journal: another state was restored",
 			s.verify.Anchor, s.verify.Revision)
 	}
-	err := s.log.Begin(segment.Header{
+	err := s.journal.log.Begin(segment.Header{
 		Timeline: s.verify.Timeline, Member: segment.EtcdID(s.member.Identity().MemberID), Term: s.term,
 	})
 	if err != nil {
 		return err
 	}
-	s.needBase(s.verify.Timeline.Start(), "the journal goes on")
-	s.verify, s.positioned, s.fullSince = local.Position{}, true, time.Time{}
+	s.journal.needBase(s.verify.Timeline.Start(), "the journal goes on")
+	s.verify, s.journal.positioned, s.journal.fullSince = local.Position{}, true, time.Time{}
 	return nil
 }
 
@@ -270,7 +270,7 @@ func (s *session) add(ctx context.Context, c *Change) error {
 	if err := s.writeMark(); err != nil {
 		return err
 	}
-	if err := s.log.Append(c.Revision); err != nil {
+	if err := s.journal.log.Append(c.Revision); err != nil {
 		return err
 	}
 	s.delivered = c.Main
@@ -282,42 +282,42 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	why := s.begins
 	id := s.member.Identity()
 	timeline := nameAfter(s.known.Timeline, id.ClusterID)
-	err := s.log.Begin(segment.Header{
+	err := s.journal.log.Begin(segment.Header{
 		Timeline: timeline, Member: segment.EtcdID(id.MemberID), Term: s.term, Reason: why.reason,
 	})
 	if err != nil {
 		return err
 	}
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
-	s.began(ctx, timeline, c.Main, why)
-	s.needBase(timeline.Start(), "the journal has begun")
-	s.positioned, s.fullSince = true, time.Time{}
+	s.journal.began(ctx, timeline, c.Main, why)
+	s.journal.needBase(timeline.Start(), "the journal has begun")
+	s.journal.positioned, s.journal.fullSince = true, time.Time{}
 	return nil
 }
 
 // sync makes durable what was added.
 func (s *session) sync() error {
 	began := time.Now()
-	if err := s.log.Sync(); err != nil {
+	if err := s.journal.log.Sync(); err != nil {
 		return err
 	}
 	s.advanced = s.advanced.Add(time.Since(began))
-	s.noteSynced(s.mark)
+	s.journal.noteSynced(s.mark)
 	return nil
 }
 
 // seal ends the part of the journal that is open, for the backends.
 func (s *session) seal() error {
-	if s.log.Unsealed().First > 0 {
+	if s.journal.log.Unsealed().First > 0 {
 		if err := s.writeMark(); err != nil {
 			return err
 		}
-		if _, err := s.log.Seal(); err != nil {
+		if _, err := s.journal.log.Seal(); err != nil {
 			return err
 		}
-		s.noteSynced(s.mark)
+		s.journal.noteSynced(s.mark)
 	}
-	return s.shrink()
+	return s.journal.shrink()
 }
 
 // observe takes what was observed of the member. It waits for the revisions that it is about.
@@ -330,7 +330,7 @@ func (s *session) observe(o observation) error {
 		return fmt.Errorf("%s: %w: the cluster is at revision %d, and %d is the last that came, %s ago",
 			s.member.Identity().Endpoint, errStalled, o.revision, s.delivered, waits.Round(time.Millisecond))
 	}
-	s.noteCurrent(o.revision)
+	s.journal.noteCurrent(o.revision)
 	s.pending = append(s.pending, o)
 	return s.release()
 }
@@ -345,7 +345,7 @@ func (s *session) release() error {
 		o := s.pending[0]
 		s.pending = s.pending[1:]
 		for _, e := range o.facts {
-			if err := s.log.Append(e); err != nil {
+			if err := s.journal.log.Append(e); err != nil {
 				return err
 			}
 		}
@@ -356,7 +356,7 @@ func (s *session) release() error {
 			}
 		}
 		if o.authChanged {
-			s.needBase(time.Now(), "users or roles have changed")
+			s.journal.needBase(time.Now(), "users or roles have changed")
 		}
 	}
 	return nil
@@ -368,5 +368,5 @@ func (s *session) writeMark() error {
 		return nil
 	}
 	s.written = s.mark.Time
-	return s.log.Append(s.mark)
+	return s.journal.log.Append(s.mark)
 }

@@ -17,7 +17,7 @@ import (
 
 // A Store is the journal on one backend. [segments.Segments] is one.
 type Store interface {
-	Shelf
+	Listing
 	// Open opens a segment. The caller closes the reader.
 	Open(ctx context.Context, m *segments.Manifest) (*segments.Reader, error)
 	// Put stores a segment, unless one with its name and history is there. Another history is an error that wraps

@@ -12,15 +12,15 @@ import (
 	"github.com/snapshotd/snapshotd/repository/segments"
 )
 
-// A Shelf is what one backend holds of a journal. [segments.Segments] is one.
-type Shelf interface {
+// A Listing lists what one backend holds of a journal. [segments.Segments] is one.
+type Listing interface {
 	Name() string
 	Timelines(ctx context.Context) ([]segment.Timeline, error)
 	List(ctx context.Context, t segment.Timeline, l segment.Level) iter.Seq2[segments.Item, error]
 	Manifest(ctx context.Context, r segments.Ref) (*segments.Manifest, error)
 }
 
-var _ Shelf = (*segments.Segments)(nil)
+var _ Listing = (*segments.Segments)(nil)
 
 // Window is what the backends hold of a journal.
 type Window struct {
@@ -43,17 +43,17 @@ type Range struct {
 	Reason              string    // why the revisions before it are missing
 }
 
-// span is a segment on a shelf.
+// span is a segment on a backend.
 type span struct {
 	segments.Ref
-	shelf Shelf
+	listing Listing
 }
 
 // Look lists what backends hold. It reads the manifests at the ends of ranges alone.
-func Look(ctx context.Context, shelves []Shelf) Window {
+func Look(ctx context.Context, listings []Listing) Window {
 	var w Window
 	spans := map[segment.Timeline][]span{}
-	for _, s := range shelves {
+	for _, s := range listings {
 		if err := list(ctx, s, spans); err != nil {
 			w.Unread = append(w.Unread, fmt.Errorf("list the journal on backend %s: %w", s.Name(), err))
 		}
@@ -75,7 +75,7 @@ func Look(ctx context.Context, shelves []Shelf) Window {
 	return w
 }
 
-func list(ctx context.Context, s Shelf, spans map[segment.Timeline][]span) error {
+func list(ctx context.Context, s Listing, spans map[segment.Timeline][]span) error {
 	timelines, err := s.Timelines(ctx)
 	if err != nil {
 		return err
@@ -107,12 +107,12 @@ func reach(all []span) (n int, newest span) {
 // describe returns the range from the beginning of one segment to the end of another one.
 func (w *Window) describe(ctx context.Context, from, to span) Range {
 	r := Range{First: from.First, Last: to.Last}
-	if m, err := from.shelf.Manifest(ctx, from.Ref); err != nil {
+	if m, err := from.listing.Manifest(ctx, from.Ref); err != nil {
 		w.Unread = append(w.Unread, err)
 	} else {
 		r.FirstTime, r.Reason = m.FirstTime, m.Reason
 	}
-	if m, err := to.shelf.Manifest(ctx, to.Ref); err != nil {
+	if m, err := to.listing.Manifest(ctx, to.Ref); err != nil {
 		w.Unread = append(w.Unread, err)
 	} else {
 		r.LastTime = m.LastTime

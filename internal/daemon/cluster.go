@@ -92,7 +92,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 		Signer:      signer,
 		Trust:       trust,
 		Retention:   retentions(cfg, s.cfg.NodeName),
-		Observer:    snapshot.Observers{s.telemetry.Observer(), s.events, &s.saves},
+		Observer:    snapshot.Observers{s.telemetry.Observer(), s.events},
 		Logger:      s.log,
 		StreamLimit: limits.stream,
 		Watchdog:    cfg.WatchdogTimeout,

@@ -22,12 +22,12 @@ const diskTimeout = 500 * time.Millisecond
 
 // facts are what is known of a cluster beside its snapshots.
 type facts struct {
-	catalog *catalog.Catalog
-	places  []*place
-	times   []status.Schedule
-	saving  func() *status.Moving
-	shelves []journal.Shelf
-	journal *journal.Journal // nil without one
+	catalog  *catalog.Catalog
+	places   []*place
+	times    []status.Schedule
+	saving   func() *status.Moving
+	listings []journal.Listing
+	journal  *journal.Journal // nil without one
 }
 
 var _ server.Facts = facts{}
@@ -41,8 +41,8 @@ type place struct {
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
 	f := facts{
-		catalog: p.catalog, saving: func() *status.Moving { return s.saves.Of(cfg.Name) },
-		journal: p.following.journal, shelves: p.following.shelves,
+		catalog: p.catalog, saving: func() *status.Moving { return s.events.Moving(cfg.Name) },
+		journal: p.following.journal, listings: p.following.listings,
 	}
 	for i, b := range cfg.Backends {
 		f.places = append(f.places, newPlace(b, p.backends[i].Info()))

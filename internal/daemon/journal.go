@@ -44,7 +44,7 @@ func (s *Service) openJournal(ctx context.Context, cfg *config.Cluster, p parts,
 			Backend: b, Cluster: cfg.Name, Prefix: *cfg.Prefix, Signer: k.signer, Trust: k.trust, Stores: p.catalog, Logger: log,
 		})
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
-		stores, f.shelves = append(stores, store), append(f.shelves, store)
+		stores, f.listings = append(stores, store), append(f.listings, store)
 		f.keeper.places = append(f.keeper.places, keep.Place{Repository: repo, Segments: store})
 	}
 	f.journal, err = journal.New(journal.Config{
@@ -104,9 +104,9 @@ func saveBase(ctx context.Context, c *cluster.Cluster, need journal.Base) error 
 
 // following is what a leader does beside the domain's loops.
 type following struct {
-	journal *journal.Journal // nil without one
-	shelves []journal.Shelf
-	keeper  keeper
+	journal  *journal.Journal // nil without one
+	listings []journal.Listing
+	keeper   keeper
 }
 
 // during follows etcd as long as lead runs, until ctx, the term of a leader, ends.

@@ -25,7 +25,7 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 		return w, nil
 	}
 	w.Estimates = estimates
-	found := journal.Look(ctx, f.shelves)
+	found := journal.Look(ctx, f.listings)
 	for _, err := range found.Unread {
 		w.Unread = append(w.Unread, err.Error())
 	}

@@ -104,6 +104,22 @@ func (l *listing) loadJournal(ctx context.Context, o Options) *plan.Journal {
 
 // forward takes the newest snapshot that leads to a revision, and adds the journal behind it.
 func (l *lookback) forward(ctx context.Context, t *plan.Timeline, revision int64, m *plan.Moment) error {
+	err := l.tryForward(ctx, t, revision, m)
+	lost := (*plan.Lost)(nil)
+	if !errors.As(err, &lost) || !slices.ContainsFunc(lost.Causes, snapshot.IsNotFound) {
+		return err
+	}
+	// Since the listing, the service may have merged segments into others.
+	l.journal = nil
+	for _, again := range l.loadJournal(ctx, l.Options).Timelines {
+		if again.Name == t.Name {
+			return l.tryForward(ctx, again, revision, m)
+		}
+	}
+	return err
+}
+
+func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision int64, m *plan.Moment) error {
 	var failed error
 	for _, h := range l.bases(ctx, t, revision) {
 		if hole := t.Hole(h.newest, revision); hole != nil { // an older snapshot is before it, too

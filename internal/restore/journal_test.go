@@ -1,7 +1,9 @@
 package restore_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -13,6 +15,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/journal/keep"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -421,5 +425,37 @@ func TestJournalWithoutABaseIsLeftOut(t *testing.T) {
 	}
 	if _, err := f.plan(t, restore.Choice{Revision: f.sealed[2].Last}); snapshot.ReasonOf(err) != snapshot.ReasonRevisionNotFound {
 		t.Errorf("by its revision: %v", err)
+	}
+}
+
+// merging is a backend on which the segments are merged between the listing and the reading.
+type merging struct {
+	*memory.Backend
+	merge func()
+}
+
+func (m *merging) Get(ctx context.Context, key string, r repository.Range) (io.ReadCloser, error) {
+	if strings.Contains(key, "/journal/") && m.merge != nil {
+		merge := m.merge
+		m.merge = nil
+		merge()
+	}
+	return m.Backend.Get(ctx, key, r)
+}
+
+// The service may merge segments while a restore reads them.
+func TestSegmentsThatAreMergedMeanwhileAreFoundAgain(t *testing.T) {
+	f := newFaulted(t, 19)
+	b := &merging{Backend: f.backends[0]}
+	b.merge = func() {
+		if done, err := keep.Merge(t.Context(), f.places[0], f.timeline, f.clock.Add(2*time.Hour)); err != nil || done.Removed < 4 {
+			t.Errorf("%+v, %v", done, err)
+		}
+	}
+	target := f.sealed[2].First + 2
+	o := options(t, restore.Choice{Revision: target}, b)
+	res, err := restore.Plan(t.Context(), o)
+	if err != nil || res.Replayed == nil || res.Replayed.Revision != target || b.merge != nil {
+		t.Fatalf("%+v, %v", res, err)
 	}
 }

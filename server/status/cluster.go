@@ -41,7 +41,7 @@ type Schedule struct {
 	Next                 func(after time.Time) time.Time // when it is due first after a time
 }
 
-// Total is what a backend holds.
+// Total counts the snapshots and bytes of a backend.
 type Total struct{ Snapshots, Bytes int64 }
 
 // Verdict says how well the snapshots of a cluster would serve in a disaster.
