@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// EventType says what happened.
+// EventType is the kind of an event.
 type EventType int
 
 // The types of event. Those up to EventDeleted are what Watch shows; the others are for metrics and logs.

@@ -101,6 +101,9 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
+	if err := s.openJournal(ctx, cfg, parts, keys{recipients, identities, signer, trust}, domain, dir); err != nil {
+		return err
+	}
 	schedules, err := schedulesOf(cfg)
 	if err != nil {
 		return err
@@ -119,7 +122,8 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 			string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
 	}
 	s.clusters = append(s.clusters, &managed{
-		Cluster: domain, facts: s.factsOf(cfg, parts, schedules), lead: parts.lead, schedules: schedules, scrubs: scrubs, localScrubs: localScrubs,
+		Cluster: domain, facts: s.factsOf(cfg, parts, schedules), lead: parts.lead,
+		schedules: schedules, scrubs: scrubs, localScrubs: localScrubs,
 		interval: s.cfg.ReconcileInterval, limits: limits, telemetry: s.telemetry, log: log,
 	})
 	return nil

@@ -36,6 +36,9 @@ func (c *managed) run(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() { loop.Run(ctx) })
 	wg.Go(func() { c.refresh(ctx) })
 	wg.Go(func() { c.KeepDelivering(ctx) })
+	if c.journal != nil {
+		wg.Go(func() { c.journal.Run(ctx) })
+	}
 }
 
 // ran counts a run of a schedule.

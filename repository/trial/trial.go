@@ -147,12 +147,12 @@ func (t *trial) put(ctx context.Context, key string, size int64, absent bool) er
 	return t.b.Put(ctx, key, io.LimitReader(&pattern{}, size), opts)
 }
 
-// compare reads an object whole and compares it with what was written.
+// compare reads an object whole and compares it with the bytes that were written.
 func (t *trial) compare(ctx context.Context, key string, from, size int64) error {
 	return t.compareRange(ctx, key, repository.Range{}, from, size)
 }
 
-// comparePart reads a part of an object and compares it with what was written.
+// comparePart reads a part of an object and compares it with the bytes that were written.
 func (t *trial) comparePart(ctx context.Context, key string, from, size int64) error {
 	return t.compareRange(ctx, key, repository.Range{Offset: from, Length: size}, from, size)
 }
@@ -195,7 +195,7 @@ func (t *trial) absent(ctx context.Context, key string) error {
 	return err
 }
 
-// clean removes what is left of the trial.
+// clean removes the objects that are left of the trial.
 func (t *trial) clean(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, trialCleanup)
 	defer cancel()

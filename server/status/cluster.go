@@ -21,6 +21,7 @@ type Known struct {
 	Totals  map[string]Total     // by backend; nil when they are not known
 	Leader  *string              // empty when no replica leads; nil when that is not known
 	Moving  *Moving              // the save of this replica that is under way
+	Journal *Journal             // nil when the cluster has none
 	Err     error                // why the catalog cannot be read; then only the configuration is known
 }
 
@@ -40,7 +41,7 @@ type Schedule struct {
 	Next                 func(after time.Time) time.Time // when it is due first after a time
 }
 
-// Total is what a backend holds.
+// Total counts the snapshots and bytes of a backend.
 type Total struct{ Snapshots, Bytes int64 }
 
 // Verdict says how well the snapshots of a cluster would serve in a disaster.
@@ -70,6 +71,7 @@ type Cluster struct {
 	All       bool            `json:"all"`       // there are no other records
 	Leader    string          `json:"leader"`    // empty when no replica leads, or when it is not known
 	Moving    *Moving         `json:"moving"`    // how far the save under way is; nil when another replica saves
+	Journal   *Journal        `json:"-"`         // nil when the cluster has none
 }
 
 // Finding is one fact that needs attention, and the command that helps.
