@@ -90,10 +90,7 @@ func (c *Cluster) candidates(ctx context.Context, repos []*repository.Repository
 				size = l.Size
 			}
 			rules := c.cfg.Retention[repo.Name()]
-			all[i] = append(all[i], &snapshot.Candidate{
-				Name: rec.Name, Created: rec.CreateTime, Size: size, Etcd: rec.EtcdClusterID, Revision: rec.Revision,
-				Proven: !rec.Proven().IsZero(), Exemption: rules.Exemption(&rec.Snapshot),
-			})
+			all[i] = append(all[i], rules.Candidate(rec, size))
 		}
 	}
 	if err := bad.Err(); err != nil {

@@ -78,6 +78,14 @@ type Candidate struct {
 	protected bool // it stays whatever MaxTotalBytes says
 }
 
+// Candidate returns a copy of a snapshot, of the given size, as retention sees it.
+func (r *Retention) Candidate(rec *Record, size int64) *Candidate {
+	return &Candidate{
+		Name: rec.Name, Created: rec.CreateTime, Size: size, Etcd: rec.EtcdClusterID, Revision: rec.Revision,
+		Proven: !rec.Proven().IsZero(), Exemption: r.Exemption(&rec.Snapshot),
+	}
+}
+
 // Apply decides about all copies on one backend, and returns the newest of them that is not ahead of the clock; nil when
 // there is none. It sorts them newest first.
 func (r *Retention) Apply(copies []*Candidate, now time.Time) (newest *Candidate) {

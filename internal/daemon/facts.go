@@ -38,8 +38,11 @@ type place struct {
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
 	f := facts{catalog: p.catalog, saving: func() *status.Moving { return s.saves.Of(cfg.Name) }}
+	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {
-		f.places = append(f.places, newPlace(b, p.backends[i].Info()))
+		at := newPlace(b, p.backends[i].Info())
+		at.Retention = rules[at.Name]
+		f.places = append(f.places, at)
 	}
 	for i, sch := range schedules {
 		f.times = append(f.times, status.Schedule{

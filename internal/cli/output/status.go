@@ -126,6 +126,9 @@ func statusDetails(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time
 	if err != nil {
 		return err
 	}
+	if err := retention(w, resp, now); err != nil {
+		return err
+	}
 	fmt.Fprintln(w)
 	return Columns(w, func(row func(...string)) {
 		row("CLUSTER", "SCHEDULE", "CRON", "NEXT RUN", "LAST RUN", "RESULT", "SNAPSHOT")
@@ -142,6 +145,38 @@ func statusDetails(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time
 				row(c.GetName(), s.GetName(), strings.TrimSpace(s.GetCron()+" "+s.GetTimeZone()), due(now, next), age(now, s.GetLastTime()), result,
 					OrDash(s.GetLastSnapshot()))
 			}
+		}
+	})
+}
+
+// retention writes what retention removes next, and how much that frees. Backends without a rule are left out.
+func retention(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time.Time) error {
+	var rows [][]string
+	for _, c := range resp.GetClusters() {
+		for _, r := range c.GetRetention() {
+			if !r.GetRules() {
+				continue
+			}
+			next := "-"
+			if t := r.GetNextTime(); t.IsValid() {
+				next = fmt.Sprintf("%d, %s, %s", r.GetRemovesNext(), Size(r.GetFreesNextBytes()), due(now, t.AsTime()))
+			}
+			first := "-"
+			if names := r.GetNames(); len(names) > 0 {
+				first = names[0]
+			}
+			rows = append(rows, []string{c.GetName(), r.GetBackend(),
+				fmt.Sprintf("%d now, %s", r.GetRemovesNow(), Size(r.GetFreesNowBytes())), next, first})
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	return Columns(w, func(row func(...string)) {
+		row("CLUSTER", "BACKEND", "RETENTION REMOVES", "AFTER THE NEXT SAVE", "FIRST")
+		for _, r := range rows {
+			row(r...)
 		}
 	})
 }

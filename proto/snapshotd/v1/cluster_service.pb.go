@@ -310,7 +310,10 @@ type Cluster struct {
 	// How many records, the newest, the verdict is based on.
 	Examined int64 `protobuf:"varint,14,opt,name=examined,proto3" json:"examined,omitempty"`
 	// There are no other records.
-	Complete      bool `protobuf:"varint,15,opt,name=complete,proto3" json:"complete,omitempty"`
+	Complete bool `protobuf:"varint,15,opt,name=complete,proto3" json:"complete,omitempty"`
+	// What retention removes, one for each backend in the order of the configuration, as it was not more than a minute ago; empty while
+	// the catalog cannot be read.
+	Retention     []*Cluster_Retention `protobuf:"bytes,40,rep,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -448,6 +451,13 @@ func (x *Cluster) GetComplete() bool {
 		return x.Complete
 	}
 	return false
+}
+
+func (x *Cluster) GetRetention() []*Cluster_Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
 }
 
 // Finding is one reason of a verdict.
@@ -770,6 +780,115 @@ func (x *Cluster_Schedule) GetOverdue() bool {
 	return false
 }
 
+// Retention is what the retention of one backend removes, by what the catalog knows. A lock of the bucket may keep some of it.
+type Cluster_Retention struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the backend.
+	Backend string `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	// There is a rule by which a snapshot is ever removed. Without one, all stay, and the rest is empty.
+	Rules bool `protobuf:"varint,2,opt,name=rules,proto3" json:"rules,omitempty"`
+	// Snapshots that go with the next reconcile of the leader.
+	RemovesNow int64 `protobuf:"varint,3,opt,name=removes_now,json=removesNow,proto3" json:"removes_now,omitempty"`
+	// Bytes that this frees.
+	FreesNowBytes int64 `protobuf:"varint,4,opt,name=frees_now_bytes,json=freesNowBytes,proto3" json:"frees_now_bytes,omitempty"`
+	// Snapshots that go beside those when the next scheduled save has been stored.
+	RemovesNext int64 `protobuf:"varint,5,opt,name=removes_next,json=removesNext,proto3" json:"removes_next,omitempty"`
+	// Bytes that this frees.
+	FreesNextBytes int64 `protobuf:"varint,6,opt,name=frees_next_bytes,json=freesNextBytes,proto3" json:"frees_next_bytes,omitempty"`
+	// When that save is due; unset when there is no schedule, and then nothing is said of what goes next.
+	NextTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_time,json=nextTime,proto3" json:"next_time,omitempty"`
+	// Names of all of these snapshots, the oldest first, 20 at most.
+	Names         []string `protobuf:"bytes,8,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cluster_Retention) Reset() {
+	*x = Cluster_Retention{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cluster_Retention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cluster_Retention) ProtoMessage() {}
+
+func (x *Cluster_Retention) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cluster_Retention.ProtoReflect.Descriptor instead.
+func (*Cluster_Retention) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4, 3}
+}
+
+func (x *Cluster_Retention) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *Cluster_Retention) GetRules() bool {
+	if x != nil {
+		return x.Rules
+	}
+	return false
+}
+
+func (x *Cluster_Retention) GetRemovesNow() int64 {
+	if x != nil {
+		return x.RemovesNow
+	}
+	return 0
+}
+
+func (x *Cluster_Retention) GetFreesNowBytes() int64 {
+	if x != nil {
+		return x.FreesNowBytes
+	}
+	return 0
+}
+
+func (x *Cluster_Retention) GetRemovesNext() int64 {
+	if x != nil {
+		return x.RemovesNext
+	}
+	return 0
+}
+
+func (x *Cluster_Retention) GetFreesNextBytes() int64 {
+	if x != nil {
+		return x.FreesNextBytes
+	}
+	return 0
+}
+
+func (x *Cluster_Retention) GetNextTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextTime
+	}
+	return nil
+}
+
+func (x *Cluster_Retention) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 // Progress is how far the save under way is, as the replica that answers sees it.
 type Cluster_Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -787,7 +906,7 @@ type Cluster_Progress struct {
 
 func (x *Cluster_Progress) Reset() {
 	*x = Cluster_Progress{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[8]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +918,7 @@ func (x *Cluster_Progress) String() string {
 func (*Cluster_Progress) ProtoMessage() {}
 
 func (x *Cluster_Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[8]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +931,7 @@ func (x *Cluster_Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster_Progress.ProtoReflect.Descriptor instead.
 func (*Cluster_Progress) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4, 3}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4, 4}
 }
 
 func (x *Cluster_Progress) GetReadBytes() int64 {
@@ -856,7 +975,7 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"u\n" +
 	"\x12GetClusterResponse\x12/\n" +
 	"\acluster\x18\x01 \x01(\v2\x15.snapshotd.v1.ClusterR\acluster\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xbc\x0f\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x9e\x12\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x129\n" +
@@ -874,7 +993,8 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\x0fuploads_waiting\x18\f \x01(\x03R\x0euploadsWaiting\x12\x16\n" +
 	"\x06leader\x18\r \x01(\tR\x06leader\x12\x1a\n" +
 	"\bexamined\x18\x0e \x01(\x03R\bexamined\x12\x1a\n" +
-	"\bcomplete\x18\x0f \x01(\bR\bcomplete\x1ap\n" +
+	"\bcomplete\x18\x0f \x01(\bR\bcomplete\x12=\n" +
+	"\tretention\x18( \x03(\v2\x1f.snapshotd.v1.Cluster.RetentionR\tretention\x1ap\n" +
 	"\aFinding\x127\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x18\n" +
@@ -906,7 +1026,17 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\rlast_snapshot\x18\x06 \x01(\tR\flastSnapshot\x12;\n" +
 	"\n" +
 	"last_state\x18\a \x01(\x0e2\x1c.snapshotd.v1.Snapshot.StateR\tlastState\x12\x18\n" +
-	"\aoverdue\x18\b \x01(\bR\aoverdue\x1a\x97\x02\n" +
+	"\aoverdue\x18\b \x01(\bR\aoverdue\x1a\xa0\x02\n" +
+	"\tRetention\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12\x14\n" +
+	"\x05rules\x18\x02 \x01(\bR\x05rules\x12\x1f\n" +
+	"\vremoves_now\x18\x03 \x01(\x03R\n" +
+	"removesNow\x12&\n" +
+	"\x0ffrees_now_bytes\x18\x04 \x01(\x03R\rfreesNowBytes\x12!\n" +
+	"\fremoves_next\x18\x05 \x01(\x03R\vremovesNext\x12(\n" +
+	"\x10frees_next_bytes\x18\x06 \x01(\x03R\x0efreesNextBytes\x127\n" +
+	"\tnext_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bnextTime\x12\x14\n" +
+	"\x05names\x18\b \x03(\tR\x05names\x1a\x97\x02\n" +
 	"\bProgress\x12\x1d\n" +
 	"\n" +
 	"read_bytes\x18\x01 \x01(\x03R\treadBytes\x12\x1f\n" +
@@ -941,7 +1071,7 @@ func file_snapshotd_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_snapshotd_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_snapshotd_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
 	(Cluster_Verdict)(0),          // 0: snapshotd.v1.Cluster.Verdict
 	(*ListClustersRequest)(nil),   // 1: snapshotd.v1.ListClustersRequest
@@ -952,47 +1082,50 @@ var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
 	(*Cluster_Finding)(nil),       // 6: snapshotd.v1.Cluster.Finding
 	(*Cluster_Backend)(nil),       // 7: snapshotd.v1.Cluster.Backend
 	(*Cluster_Schedule)(nil),      // 8: snapshotd.v1.Cluster.Schedule
-	(*Cluster_Progress)(nil),      // 9: snapshotd.v1.Cluster.Progress
-	nil,                           // 10: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*Snapshot)(nil),              // 12: snapshotd.v1.Snapshot
-	(Location_BackendKind)(0),     // 13: snapshotd.v1.Location.BackendKind
-	(Snapshot_State)(0),           // 14: snapshotd.v1.Snapshot.State
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*Cluster_Retention)(nil),     // 9: snapshotd.v1.Cluster.Retention
+	(*Cluster_Progress)(nil),      // 10: snapshotd.v1.Cluster.Progress
+	nil,                           // 11: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Snapshot)(nil),              // 13: snapshotd.v1.Snapshot
+	(Location_BackendKind)(0),     // 14: snapshotd.v1.Location.BackendKind
+	(Snapshot_State)(0),           // 15: snapshotd.v1.Snapshot.State
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
 }
 var file_snapshotd_v1_cluster_service_proto_depIdxs = []int32{
 	5,  // 0: snapshotd.v1.ListClustersResponse.clusters:type_name -> snapshotd.v1.Cluster
-	11, // 1: snapshotd.v1.ListClustersResponse.time:type_name -> google.protobuf.Timestamp
+	12, // 1: snapshotd.v1.ListClustersResponse.time:type_name -> google.protobuf.Timestamp
 	5,  // 2: snapshotd.v1.GetClusterResponse.cluster:type_name -> snapshotd.v1.Cluster
-	11, // 3: snapshotd.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
+	12, // 3: snapshotd.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 4: snapshotd.v1.Cluster.verdict:type_name -> snapshotd.v1.Cluster.Verdict
 	6,  // 5: snapshotd.v1.Cluster.findings:type_name -> snapshotd.v1.Cluster.Finding
 	7,  // 6: snapshotd.v1.Cluster.backends:type_name -> snapshotd.v1.Cluster.Backend
 	8,  // 7: snapshotd.v1.Cluster.schedules:type_name -> snapshotd.v1.Cluster.Schedule
-	12, // 8: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
-	12, // 9: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
-	12, // 10: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
-	11, // 11: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
-	12, // 12: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
-	9,  // 13: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
-	0,  // 14: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
-	13, // 15: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
-	14, // 16: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
-	11, // 17: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
-	11, // 18: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
-	11, // 19: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
-	14, // 20: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
-	10, // 21: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	15, // 22: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
-	1,  // 23: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
-	3,  // 24: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
-	2,  // 25: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
-	4,  // 26: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
-	25, // [25:27] is the sub-list for method output_type
-	23, // [23:25] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	13, // 8: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
+	13, // 9: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
+	13, // 10: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
+	12, // 11: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
+	13, // 12: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
+	10, // 13: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
+	9,  // 14: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
+	0,  // 15: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
+	14, // 16: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
+	15, // 17: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
+	12, // 18: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
+	12, // 19: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
+	12, // 20: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
+	15, // 21: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
+	12, // 22: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
+	11, // 23: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	16, // 24: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
+	1,  // 25: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
+	3,  // 26: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
+	2,  // 27: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
+	4,  // 28: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
+	27, // [27:29] is the sub-list for method output_type
+	25, // [25:27] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_cluster_service_proto_init() }
@@ -1007,7 +1140,7 @@ func file_snapshotd_v1_cluster_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_cluster_service_proto_rawDesc), len(file_snapshotd_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,133 @@
+package status
+
+import (
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Total is what a backend holds.
+type Total struct{ Snapshots, Bytes int64 }
+
+// Tally is what the backends of a cluster hold, and what retention removes of it.
+type Tally struct {
+	Totals   map[string]Total // by backend
+	Removals []Removal        // in the order of the backends
+}
+
+// Removal is what the retention of a backend removes.
+type Removal struct {
+	Backend string
+	Rules   bool      // there is a rule by which a snapshot is ever removed
+	Now     Total     // goes with the next reconcile
+	Next    Total     // goes beside that when the next scheduled save is stored
+	Due     time.Time // when that save is due; zero without a schedule
+	Names   []string  // of all of these, the oldest first, at most [maxNames]
+}
+
+const maxNames = 20
+
+// Counter counts the records of a cluster, page by page.
+type Counter struct {
+	known  *Known
+	totals map[string]Total
+	copies [][]*snapshot.Candidate // by place, those of backends with a rule
+}
+
+// NewCounter returns a counter for the places of a cluster.
+func NewCounter(k *Known) *Counter {
+	c := &Counter{known: k, totals: map[string]Total{}, copies: make([][]*snapshot.Candidate, len(k.Places))}
+	for _, p := range k.Places {
+		c.totals[p.Name] = Total{}
+	}
+	return c
+}
+
+// Add counts records.
+func (c *Counter) Add(records []*snapshot.Record) {
+	for _, rec := range records {
+		for i, p := range c.known.Places {
+			l := rec.Location(p.Name)
+			if l == nil || l.State != snapshot.StateReady {
+				continue
+			}
+			c.totals[p.Name] = c.totals[p.Name].plus(l.Size)
+			if p.Retention.Removes() && rec.State() != snapshot.StateSaving && rec.State() != snapshot.StateDeleting {
+				c.copies[i] = append(c.copies[i], p.Retention.Candidate(rec, l.Size))
+			}
+		}
+	}
+}
+
+func (t Total) plus(bytes int64) Total { return Total{t.Snapshots + 1, t.Bytes + bytes} }
+
+// Tally returns what was counted, and applies retention to it: as it is now, and as it will be after the next save.
+func (c *Counter) Tally() Tally {
+	t := Tally{Totals: c.totals}
+	for i, p := range c.known.Places {
+		r := Removal{Backend: p.Name, Rules: p.Retention.Removes()}
+		if r.Rules {
+			r.apply(p.Retention, c.copies[i], c.known)
+		}
+		t.Removals = append(t.Removals, r)
+	}
+	return t
+}
+
+func (r *Removal) apply(rules snapshot.Retention, copies []*snapshot.Candidate, k *Known) {
+	newest := rules.Apply(copies, k.Now)
+	gone := map[string]bool{}
+	for _, c := range slices.Backward(copies) {
+		if !c.Stays {
+			gone[c.Name] = true
+			r.note(&r.Now, c)
+		}
+	}
+	if r.Due = k.nextSave(); r.Due.IsZero() || newest == nil {
+		return
+	}
+	for _, c := range copies {
+		c.Undecide()
+	}
+	next := &snapshot.Candidate{Created: r.Due, Size: newest.Size, Etcd: newest.Etcd, Revision: newest.Revision + 1}
+	after := append(slices.DeleteFunc(copies, func(c *snapshot.Candidate) bool { return gone[c.Name] }), next)
+	rules.Apply(after, r.Due)
+	for _, c := range slices.Backward(after) {
+		if !c.Stays {
+			r.note(&r.Next, c)
+		}
+	}
+}
+
+func (r *Removal) note(t *Total, c *snapshot.Candidate) {
+	*t = t.plus(c.Size)
+	if len(r.Names) < maxNames {
+		r.Names = append(r.Names, c.Name)
+	}
+}
+
+// nextSave returns when the first of the schedules is due; zero without any.
+func (k *Known) nextSave() (first time.Time) {
+	for _, s := range k.Schedules {
+		if next := s.Next(k.Now); first.IsZero() || next.Before(first) {
+			first = next
+		}
+	}
+	return first
+}
+
+// tally returns what the backends hold: as it was counted, or by the records when these are all.
+func (k *Known) tally() Tally {
+	switch {
+	case k.Err != nil:
+		return Tally{}
+	case k.Tally != nil:
+		return *k.Tally
+	case !k.All:
+		return Tally{}
+	}
+	c := NewCounter(k)
+	c.Add(k.Records)
+	return c.Tally()
+}
