@@ -373,9 +373,7 @@ func httpAttempts() []attempt {
 	for _, path := range []string{
 		"/", "/console/main.js", "/console/service", "/metrics", "/healthz", "/readyz", "/v1/nothing", "/nothing",
 	} {
-		all = append(all, attempt{
-			what: "GET " + path, ask: [3]string{"GET", path, ""}, ours: path == "/console/service",
-		})
+		all = append(all, attempt{what: "GET " + path, ask: [3]string{"GET", path, ""}})
 	}
 	return all
 }

@@ -79,7 +79,7 @@ func addProperties(properties map[string]any, t reflect.Type, at string) {
 		switch {
 		case opts == "inline":
 			addProperties(properties, f.Type, at)
-		case name == defaultsKey || name == clustersKey: // they are made apart
+		case at == "" && (name == defaultsKey || name == clustersKey): // they are made apart
 		case name != "":
 			properties[name] = schemaOf(f.Type, at, name)
 		}
