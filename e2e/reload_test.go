@@ -34,7 +34,7 @@ func TestClustersComeAndGoWithoutARestart(t *testing.T) {
 	}
 	saved := make(chan result, 1)
 	go func() { saved <- s.run("save", "--cluster", "slow") }()
-	eventually(t, "the save is under way", func() bool { return strings.Contains(s.must("status"), " of ") })
+	eventually(t, "the save is under way", func() bool { return strings.Contains(s.run("status").stdout, " of ") })
 
 	replaceFile(t, filepath.Join(dir, "b.yaml"), added(""))
 	logged(`"cluster is in effect","cluster":"b","backends":"local"`)

@@ -86,20 +86,24 @@ export function snapshots(cluster, name) {
   return name ? `${all}/${encodeURIComponent(name)}` : all;
 }
 
+let introduced = false; // the service has said who the caller is
+
 // glance asks how the clusters are.
 export async function glance() {
   const asked = Date.now();
   try {
-    const [answer, service, caller] = await Promise.all([ask('/v1/clusters'), ask('/console/service'), state.caller || ask('/v1/whoami')]);
+    const [answer, service, caller] = await Promise.all([ask('/v1/clusters'), ask('/console/service'), introduced ? state.caller : ask('/v1/whoami')]);
     const skew = Date.parse(answer.time) - asked;
     if (Number.isNaN(skew) || !Array.isArray(answer.clusters)) throw foreign('JSON that is no list of clusters');
     Object.assign(state, { clusters: answer.clusters, service, caller, asked, skew, problem: null });
+    introduced = true;
     state.roles = new Map(caller.clusters.map((c) => [c.cluster, c.role]));
     state.firstVersion ||= service.version;
     for (const c of answer.clusters) {
       if (c.verdict !== 'VERDICT_UNKNOWN') state.known.set(c.name, { cluster: c, at: answer.time });
     }
   } catch (e) {
-    Object.assign(state, { problem: e, caller: null }); // the next service may know the caller otherwise
+    state.problem = e;
+    introduced = false; // the next service may know the caller otherwise
   }
 }
