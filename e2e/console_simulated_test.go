@@ -50,7 +50,11 @@ func (s *simulated) serve(t *testing.T) string {
 		}
 		writeProto(t, w, who)
 	})
-	mux.HandleFunc("GET /v1/events", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `{"result":{"type":"TYPE_POSITION"}}`+"\n") // the page may be gone
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
 	mux.HandleFunc("GET /v1/clusters/{cluster}/snapshots", s.list(t))
 	mux.HandleFunc("GET /v1/clusters/{cluster}/snapshots/{name}", func(w http.ResponseWriter, r *http.Request) {
 		all := s.snapshots[r.PathValue("cluster")]

@@ -18,6 +18,7 @@ function wake() {
 }
 
 addEventListener('hashchange', show);
+addEventListener('resize', () => requestAnimationFrame(show)); // the pictures are as wide as the page
 document.addEventListener('visibilitychange', wake);
 addEventListener('pageshow', (e) => { if (e.persisted) wake(); });
 addEventListener('online', wake);
