@@ -46,7 +46,7 @@ type Catalog struct {
 
 	mu     sync.Mutex
 	leases map[*lease]struct{} // held, to be given back by Close
-	told   map[string]int64    // by key: the revision of what the log was told of
+	told   map[string]int64    // by key: the revision that the log was told of
 }
 
 var (
@@ -77,7 +77,7 @@ func New(cfg Config) *Catalog {
 	}
 }
 
-// maxTold bounds the memory of what the log was told of.
+// maxTold bounds the memory of the keys that the log was told of.
 const maxTold = 1000
 
 // warn writes a line about a key, once for each of its revisions: what is wrong with it is met again and again.

@@ -37,7 +37,7 @@ func holderOf(value []byte) (string, error) {
 	return string(value), nil
 }
 
-// holder is what is under the key of a lock.
+// holder is the value under the key of a lock.
 type holder struct {
 	name   string // of the replica; empty when no replica holds the lock
 	left   string // when its lease ends, for a person

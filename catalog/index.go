@@ -32,7 +32,7 @@ func (c *Catalog) addToIndex(ctx context.Context, recs []*snapshot.Record, revis
 	}
 }
 
-// lacking returns the changes that add what the index by time lacked at a revision.
+// lacking returns the changes that add the entries which the index by time lacked at a revision.
 func (c *Catalog) lacking(
 	ctx context.Context, recs []*snapshot.Record, revision int64,
 ) (changes []clientv3.Op, err error) {

@@ -79,7 +79,7 @@ func (c *Catalog) acquire(ctx context.Context, op, what, key, value string) (l *
 	return a.lease, a.held, nil
 }
 
-// takeovers is how often a lock is tried while what is in its place changes and is no replica's.
+// takeovers is how often a lock is tried while the value in its place changes and is no replica's.
 const takeovers = 4
 
 // acquisition is one attempt at a lock.
@@ -92,7 +92,7 @@ type acquisition struct {
 	lease *lease           // of the lock, once one was granted
 }
 
-// try takes the lock if what was found under its key is still there. It returns false when that has changed.
+// try takes the lock if the value that was found under its key is still there. It returns false when that has changed.
 func (a *acquisition) try(ctx context.Context, client *clientv3.Client) (done bool, err error) {
 	if a.lease != nil && a.found.GetLease() == int64(a.lease.id) {
 		return true, nil // an earlier attempt did it unseen

@@ -106,7 +106,7 @@ func (c *Catalog) bad(name, key string, err error) error {
 		Advise("remove the key (%s) and reconcile: what the backends hold gets its record back", removal(key))
 }
 
-// decodeRecord returns the message of the record with a name. It is held to the limits of what replicas write: whoever
+// decodeRecord returns the message of the record with a name. It is held to the limits of replicas: whoever
 // can write to etcd can put anything there.
 func decodeRecord(name string, value []byte) (*catalogv1.Record, error) {
 	if len(value) > maxRecord {

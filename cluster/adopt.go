@@ -3,9 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/repository"
@@ -18,13 +16,29 @@ func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate,
 	if r.req.ValidateOnly {
 		return r.wouldAdopt(ctx, it, copies, ch)
 	}
-	release, err := r.c.adopting.take(ctx, "adopt %s", it.name) // one snapshot is in the spool at a time
-	if err != nil {
+	rec, err := r.readForeign(ctx, it, copies, ch)
+	switch {
+	case errors.Is(err, snapshot.ErrExists):
+		return r.lookAgain(ctx, it)
+	case err != nil || len(rec.Locations()) == 0:
 		return err
 	}
+	r.c.log.InfoContext(ctx, "snapshot adopted", "snapshot", rec.Name, "state", rec.State().String(), "revision", rec.Revision)
+	return r.commit(ctx, it, rec, ch, true)
+}
+
+// readForeign reads the copies of another program's snapshot and returns the record that describes them. ErrExists when
+// another replica has just made one: reading all of them again would cost too much.
+func (r *reconciliation) readForeign(ctx context.Context, it item, copies []candidate, ch *change) (*snapshot.Record, error) {
+	release, err := r.c.adopting.take(ctx, "adopt %s", it.name) // one snapshot is in the spool at a time
+	if err != nil {
+		return nil, err
+	}
 	defer release()
-	if _, err := r.c.cfg.Records.Get(ctx, it.name); !snapshot.IsNotFound(err) {
-		return err // another replica has just adopted it, or the catalog does not answer
+	if _, err := r.c.cfg.Records.Get(ctx, it.name); err == nil {
+		return nil, snapshot.ErrExists
+	} else if !snapshot.IsNotFound(err) {
+		return nil, err
 	}
 	prefix := r.views[copies[0].view].repo.Prefix()
 	first := r.firstGood(ctx, copies)
@@ -32,6 +46,7 @@ func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate,
 		Snapshot: snapshot.Snapshot{Name: it.name, Cluster: r.c.cfg.Name, Trigger: snapshot.TriggerAdopted, Pinned: true},
 		File:     first.o.Key[len(prefix):], Seen: map[string]time.Time{},
 	}
+	// The name and the time of the file are all that another program tells of its snapshot without being read.
 	rec.Compression = snapshot.CompressionOf(rec.File)
 	rec.CreateTime, rec.Node = snapshot.Origin(it.name, first.o.ModTime)
 	for _, c := range copies {
@@ -45,11 +60,7 @@ func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate,
 			ch.listed[c.view], ch.added[c.view] = true, true
 		}
 	}
-	if len(rec.Locations()) == 0 || ctx.Err() != nil {
-		return ctx.Err()
-	}
-	r.c.log.InfoContext(ctx, "snapshot adopted", "snapshot", rec.Name, "state", rec.State().String(), "revision", rec.Revision)
-	return r.commit(ctx, it, rec, ch, true)
+	return rec, ctx.Err()
 }
 
 // firstGood returns the first copy that looks like a snapshot, and the first of all when none does. Backends may have
@@ -96,7 +107,8 @@ func (r *reconciliation) readAdopted(ctx context.Context, v *view, rec *snapshot
 	case errors.Is(err, repository.ErrNoSnapshot) && (rec.Version > 0 || v.repo.NamedByK3s(o)):
 		loc.Error = err.Error()
 	case errors.Is(err, repository.ErrNoSnapshot):
-		r.c.foreign.remember(v.repo.Name(), o, r.begin)
+		// Reading it takes as long as reading a snapshot, so it is remembered until it changes or goes.
+		r.c.foreign.Put(v.repo.Name(), o.Key, foreignObject{o.Size, o.ModTime}, r.begin)
 		r.c.log.WarnContext(ctx, "object is no snapshot", "backend", v.repo.Name(), "key", o.Key, "error", err)
 		r.countForeign(ctx, v, o.Key)
 		return nil
@@ -120,12 +132,14 @@ func (r *reconciliation) readAdopted(ctx context.Context, v *view, rec *snapshot
 	if rec.Seen == nil {
 		rec.Seen = map[string]time.Time{}
 	}
+	// Size and time are all that a later listing shows of a change of the file.
 	rec.Seen[v.repo.Name()] = o.ModTime.UTC()
 	return &loc
 }
 
-// reconcileAdopted compares the location of an adopted snapshot with the listing: a file that is as it was when it was
-// read is good, and one that has changed is read again.
+// reconcileAdopted compares the location of an adopted snapshot with the listing: a file that is as it was when it
+// was read is good, and one that has changed is read again. There is no manifest to compare with, and other programs
+// may replace their files at any time.
 func (r *reconciliation) reconcileAdopted(
 	ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, data *repository.Object, ch *change,
 ) {
@@ -142,6 +156,8 @@ func (r *reconciliation) reconcileAdopted(
 		return // the reconciliation ends, too
 	}
 	defer release()
+	// With a second good copy the changed file is the odd one out, and FAILED. Without one there is nothing to
+	// compare it with.
 	if len(rec.ReadyOn()) == 0 || len(rec.Locations()) == 1 && loc != nil {
 		rec.StoredSHA256 = "" // its only copy has changed, and describes it anew
 	}
@@ -158,64 +174,28 @@ func (r *reconciliation) reconcileAdopted(
 	}
 }
 
-// adoptable returns the object of a group that may be a snapshot of another program, or nil. An object that was written
-// just now may not be whole yet.
+// adoptable returns the object of a group that may be a snapshot of another program, or nil. An object that was
+// written just now may not be whole yet. An empty one is a snapshot that has failed if its name is K3s', and
+// otherwise any file.
 func (r *reconciliation) adoptable(v *view, g *repository.Group) *repository.Object {
 	o := v.repo.Adoptable(g)
 	switch {
 	case o == nil, o.Size == 0 && !v.repo.NamedByK3s(o):
 		return nil
-	case r.begin.Sub(o.ModTime) < youngAge, r.c.foreign.knows(v.repo.Name(), o, r.begin):
+	case r.begin.Sub(o.ModTime) < youngAge, r.knownForeign(v.repo.Name(), o):
 		return nil
 	}
 	return o
 }
 
-// foreignMemory remembers objects that were read and found to be no snapshots, so that they are not read every time.
-type foreignMemory struct {
-	mu      sync.Mutex
-	objects map[string]map[string]foreignObject // by backend and key
-}
-
-// foreignObject is an object as it was when it was read.
+// foreignObject is an object that was read, as it was then, and found to be no snapshot.
 type foreignObject struct {
 	size    int64
 	modTime time.Time
-	seen    time.Time // when the reconciliation began that has listed it last
 }
 
-// knows reports whether an object was read before, as it is, and found to be no snapshot.
-func (f *foreignMemory) knows(backend string, o *repository.Object, now time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	was, ok := f.objects[backend][o.Key]
-	if !ok || was.size != o.Size || !was.modTime.Equal(o.ModTime) {
-		return false
-	}
-	was.seen = now
-	f.objects[backend][o.Key] = was
-	return true
-}
-
-func (f *foreignMemory) remember(backend string, o *repository.Object, now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.objects == nil {
-		f.objects = map[string]map[string]foreignObject{}
-	}
-	if f.objects[backend] == nil {
-		f.objects[backend] = map[string]foreignObject{}
-	}
-	f.objects[backend][o.Key] = foreignObject{o.Size, o.ModTime, now}
-}
-
-// forget drops the objects that were not in the listings of the reconciliation which began at that time.
-func (f *foreignMemory) forget(views []*view, began time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, v := range views {
-		if v.known {
-			maps.DeleteFunc(f.objects[v.repo.Name()], func(_ string, o foreignObject) bool { return o.seen.Before(began) })
-		}
-	}
+// knownForeign reports whether an object was read before, as it is, and found to be no snapshot.
+func (r *reconciliation) knownForeign(backend string, o *repository.Object) bool {
+	was, ok := r.c.foreign.Get(backend, o.Key, r.begin)
+	return ok && was.size == o.Size && was.modTime.Equal(o.ModTime)
 }

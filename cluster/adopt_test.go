@@ -308,6 +308,46 @@ func TestAdoptedCanBeDeleted(t *testing.T) {
 	}
 }
 
+// The pin of an adopted file is in no manifest. Whoever can write to etcd can take it out of the record, and the file stays.
+func TestTheCatalogAloneUnpinsNoFileOfAnotherProgram(t *testing.T) {
+	f := newFixture(t, retention(snapshot.Retention{KeepLast: 1, OnDemand: true, Adopted: true}))
+	f.plant(t, "one", k3sFile, f.etcdctl(t))
+	f.mustReconcile(t)
+	f.scheduled(t, 2)
+	f.forged(t, k3sFile, func(rec *snapshot.Record, _ *snapshot.Status, _ *snapshot.Bookkeeping) { rec.Pinned = false })
+	if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: k3sFile, Labels: map[string]string{"a": "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	prune := func() cluster.Decision {
+		t.Helper()
+		decisions, err := f.Prune(t.Context(), cluster.PruneRequest{Backends: []string{"one"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return decisions[len(decisions)-1]
+	}
+	if d := prune(); d.Name != k3sFile || snapshot.ReasonOf(d.Err) != snapshot.ReasonPinned || !strings.Contains(d.Err.Error(), "--unpin") {
+		t.Errorf("prune: %+v", d)
+	}
+	if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: k3sFile}); snapshot.ReasonOf(err) != snapshot.ReasonPinned {
+		t.Errorf("delete: %v", err)
+	}
+	for _, pinned := range []bool{false, true, false} {
+		if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: k3sFile, Pinned: &pinned}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := f.mustReconcile(t)["one"]; r.Foreign+r.Added+r.Updated > 0 {
+		t.Errorf("the note changes something: %+v", r)
+	}
+	if d := prune(); d.Name != k3sFile || d.Stays || d.Err != nil {
+		t.Errorf("prune, once it is unpinned: %+v", d)
+	}
+	if left := strings.Join(f.files(t, "one"), " "); strings.Contains(left, k3sFile) {
+		t.Errorf("left %s", left)
+	}
+}
+
 // Where only what is signed is believed, what somebody has put there is no snapshot.
 func TestNothingIsAdoptedWhereOnlySignedManifestsAreBelieved(t *testing.T) {
 	f := newFixture(t, signing(t))

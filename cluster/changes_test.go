@@ -85,3 +85,21 @@ func TestTheCatalogTellsWhatHappened(t *testing.T) {
 	defer stop()
 	want(again, slices.Concat(saved, gone, found, []string{"deleted one READY", "deleted two DELETING"})...)
 }
+
+// A replica that does not save itself tells who begins to watch that a save runs, and how far its backends are.
+func TestASaveThatRunsIsToldFirstOnEveryReplica(t *testing.T) {
+	halfSaved(t, nil, func(t *testing.T, f *fixture, rec *snapshot.Record) {
+		other := f.replica(t, func(c *cluster.Config) { c.Node = "node-2" })
+		next, stop := iter.Pull2(other.Follow(t.Context(), snapshot.Position{}))
+		defer stop()
+		m, err, _ := next()
+		if err != nil || len(m.Events) != 2 {
+			t.Fatalf("first comes %+v, %v", m, err)
+		}
+		for i, want := range []snapshot.Event{{Type: snapshot.EventStarted}, {Type: snapshot.EventLocationDone, Backend: "one"}} {
+			if ev := m.Events[i]; ev.Type != want.Type || ev.Backend != want.Backend || ev.Name != rec.Name {
+				t.Errorf("event %d is %+v", i, ev)
+			}
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +91,32 @@ func TestTheLastSnapshotOfAnotherEtcdStays(t *testing.T) {
 	}
 	if got, want := f.pruneOne(t), []string{own[0], own[1], last}; !slices.Equal(got, want) {
 		t.Errorf("%q stay, want %q", got, want)
+	}
+}
+
+// The outcome of another etcd's request must not be told to a caller of this one, though both have one name and one place.
+func TestARequestOfAnotherEtcdIsNew(t *testing.T) {
+	f := newFixture(t)
+	other := newFixture(t, func(c *cluster.Config) { c.Backends, c.Node = f.cfg.Backends, "node-2" })
+	other.stored.clusterID = "00000000000000ff"
+	request := cluster.SaveRequest{RequestID: "nightly"}
+	theirs, err := other.Save(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.mustReconcile(t)
+	if f.records(t)[theirs.Snapshot.Name] == nil {
+		t.Fatal("the other one's snapshot was not found")
+	}
+	f.clock.pass(time.Hour)
+	ours, err := f.Save(t.Context(), request)
+	if err != nil || ours.Snapshot.Name == theirs.Snapshot.Name {
+		t.Fatalf("the request has led to %s, %v", ours.Snapshot.Name, err)
+	}
+	f.forget(t, slices.Collect(maps.Keys(f.records(t)))...)
+	f.mustReconcile(t)
+	if again, err := f.Save(t.Context(), request); err != nil || again.Snapshot.Name != ours.Snapshot.Name {
+		t.Errorf("after the catalog was lost it has led to %s and not to %s, %v", again.Snapshot.Name, ours.Snapshot.Name, err)
 	}
 }
 

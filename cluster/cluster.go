@@ -2,12 +2,14 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster/inflight"
+	"github.com/snapshotd/snapshotd/cluster/reading"
+	"github.com/snapshotd/snapshotd/internal/cache"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -21,39 +23,52 @@ const (
 	DefaultLeftoverAge = time.Hour
 )
 
+// maxCached is how many facts of one kind a process remembers of a cluster's objects: about 2 MB. It reads the
+// objects beyond that again each time.
+const maxCached = 10_000
+
 // cleanupTimeout bounds the work after a call was cancelled: removing traces and writing the record.
 const cleanupTimeout = 20 * time.Second
 
-// Config says what a cluster is and where its snapshots are stored. Zero values of the optional fields mean the defaults.
+// Config describes a cluster and the places of its snapshots. Zero values of the optional fields mean the defaults.
 type Config struct {
-	Name     string               // of the cluster
-	Node     string               // of this machine; becomes part of the snapshots' names
-	Prefix   string               // of the cluster's keys on the backends: empty or ending with '/'
-	SpoolDir string               // exists and belongs to this cluster alone
-	Source   Source               // the etcd to save
-	Records  Records              // the catalog, by what is needed of it
-	Saves    Saves                //
-	History  History              //
-	Stores   repository.Stores    //
+	Name string // of the cluster
+	Node string // of this machine; becomes part of the snapshots' names
+	// Prefix is that of the cluster's keys on the backends: empty or ending with '/'. Two clusters with one prefix
+	// get into each other's retention, so it is the cluster's name unless the configuration says otherwise.
+	Prefix   string
+	SpoolDir string // exists and belongs to this cluster alone
+	Source   Source // the etcd to save
+
+	// The catalog, in one port for each need. Most operations get along with one or two of them.
+	Records Records
+	Saves   Saves
+	History History
+	Stores  repository.Stores
+
 	Backends []repository.Backend // at least one; their order is kept wherever they are listed
 
 	Retention   map[string]snapshot.Retention // optional; by the backend's name
 	Compression snapshot.Compression          // optional; CompressionZstd
 	Recipients  age.Recipients                // optional; whoever can decrypt new snapshots; not encrypted without any
 	Signer      *repository.Signer            // optional; signs the manifests
-	Fallback    repository.Backend            // optional; a place of this replica alone for a snapshot that no backend took
-	Driller     repository.Driller            // optional; needed to verify at LevelDrill
-	Identities  age.Identities                // optional; to verify the database in encrypted snapshots
-	Trust       *repository.Trust             // optional; which manifests are trusted, all when nil
-	Observer    snapshot.Observer             // optional
-	Logger      *slog.Logger                  // optional
-	StreamLimit Limiter                       // optional; of the bytes that are read from etcd
-	Watchdog    time.Duration                 // optional; DefaultWatchdog
-	LeftoverAge time.Duration                 // optional; DefaultLeftoverAge
-	Now         func() time.Time              // optional; time.Now
+	// Fallback is optional: a place of this replica alone for a snapshot that no backend took.
+	Fallback repository.Backend
+	Driller  repository.Driller // optional; needed to verify at LevelDrill
+	// Identities are optional. With them the service can verify the database in encrypted snapshots. Without them
+	// only the stored bytes are verified, and somebody else must drill.
+	Identities  age.Identities
+	Trust       *repository.Trust // optional; which manifests are trusted, all when nil
+	Observer    snapshot.Observer // optional
+	Logger      *slog.Logger      // optional
+	StreamLimit reading.Limiter   // optional; of the bytes that are read from etcd
+	Watchdog    time.Duration     // optional; DefaultWatchdog
+	LeftoverAge time.Duration     // optional; DefaultLeftoverAge
+	Now         func() time.Time  // optional; time.Now
 }
 
-// setDefaults fills in the optional fields that code relies on.
+// setDefaults fills in the optional fields that code relies on. The others are looked at where they matter, because
+// their absence has a meaning of its own.
 func (cfg *Config) setDefaults() {
 	if cfg.Compression == snapshot.CompressionUnspecified {
 		cfg.Compression = snapshot.CompressionZstd
@@ -81,28 +96,35 @@ func (cfg *Config) setDefaults() {
 // unlimited lets everything pass.
 type unlimited struct{}
 
+// Wait implements [reading.Limiter].
 func (unlimited) Wait(context.Context, int) error { return nil }
 
 // Cluster is an etcd cluster under the service's care.
 type Cluster struct {
 	cfg      Config
+	node     snapshot.Node
 	log      *slog.Logger
 	repos    []*repository.Repository // of cfg.Backends, in their order
 	fallback *repository.Repository   // nil without one
 
-	inflight  inflight
-	foreign   foreignMemory
-	manifests timeMemory // when they were written
-	scrubs    timeMemory // of copies in the directories of this node
+	inflight inflight.Work[SaveResult]
 
-	adopting    slots // one snapshot of another program is read at a time
-	verifying   slots // one snapshot is verified at a time
+	// These are remembered between reconciliations, and lost with the process: then the objects are read once more.
+	foreign   *cache.Cache[foreignObject] // by key: it need not be read again
+	manifests *cache.Cache[time.Time]     // by name: when the manifest that was read was written; the clock of a store may be ahead
+	scrubs    *cache.Cache[time.Time]     // by name: when this process has scrubbed the copy in a directory of this node
+
+	// Another program's snapshot is read whole into the spool, and a verification or a drill has one there, too. One
+	// at a time of each kind keeps the room that the spool needs known.
+	adopting    slots
+	verifying   slots
 	downloading slots
 	repairing   slots         // one copy is repaired at a time
 	saveEnded   chan struct{} // holds a token after a save has ended: there may be a copy to repair
 }
 
-// New returns a cluster. It does no I/O.
+// New returns a cluster. It does no I/O: the service starts also when etcd or a backend is down, and a save must be
+// possible as soon as they are back.
 func New(cfg Config) (*Cluster, error) {
 	switch {
 	case cfg.Name == "" || cfg.Node == "" || cfg.SpoolDir == "":
@@ -114,12 +136,13 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	cfg.setDefaults()
 	c := &Cluster{
-		cfg: cfg, log: cfg.Logger.With("cluster", cfg.Name),
+		cfg: cfg, node: snapshot.Node(cfg.Node), log: cfg.Logger.With("cluster", cfg.Name),
+		foreign: cache.New[foreignObject](maxCached), manifests: cache.New[time.Time](maxCached), scrubs: cache.New[time.Time](maxCached),
 		adopting: newSlots(1), verifying: newSlots(1), downloading: newSlots(downloads), repairing: newSlots(1),
 		saveEnded: make(chan struct{}, 1),
 	}
 	for _, b := range cfg.Backends {
-		if c.elsewhere(b.Info().Name) {
+		if c.node.Elsewhere(b.Info().Name) {
 			return nil, fmt.Errorf("make cluster %q: backend %q is of another node than %s", cfg.Name, b.Info().Name, cfg.Node)
 		}
 		c.repos = append(c.repos, c.newRepository(b, cfg.Stores))
@@ -130,6 +153,8 @@ func New(cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
+// newRepository returns the cluster's repository on a backend. The fallback has no stores: its directory belongs to
+// this replica, and the catalog does not know it.
 func (c *Cluster) newRepository(b repository.Backend, stores repository.Stores) *repository.Repository {
 	return repository.New(repository.Config{
 		Backend: b, Cluster: c.cfg.Name, Prefix: c.cfg.Prefix, Signer: c.cfg.Signer, Trust: c.cfg.Trust, Stores: stores, Now: c.cfg.Now, Logger: c.log,
@@ -140,9 +165,12 @@ func (c *Cluster) newRepository(b repository.Backend, stores repository.Stores) 
 func (c *Cluster) Name() string { return c.cfg.Name }
 
 // BackendNames returns the names of the cluster's backends in the order of the configuration.
-func (c *Cluster) BackendNames() []string {
-	names := make([]string, len(c.repos))
-	for i, r := range c.repos {
+func (c *Cluster) BackendNames() []string { return namesOf(c.repos) }
+
+// namesOf returns the names of the backends of some repositories.
+func namesOf(repos []*repository.Repository) []string {
+	names := make([]string, len(repos))
+	for i, r := range repos {
 		names[i] = r.Name()
 	}
 	return names
@@ -159,6 +187,7 @@ func (c *Cluster) repo(backend string) *repository.Repository {
 }
 
 // choose returns the repositories on the named backends in the order of the configuration, all when names is empty.
+// The order decides which copy is read first, and which error a save returns.
 func (c *Cluster) choose(names []string) ([]*repository.Repository, error) {
 	if len(names) == 0 {
 		return c.repos, nil
@@ -195,79 +224,23 @@ func (c *Cluster) Get(ctx context.Context, name string) (*snapshot.Record, error
 	return rec, err
 }
 
-// List returns a page of the catalog, newest first.
+// List returns a page of the catalog, newest first. It asks no backend: a page must not cost a request for each object.
 func (c *Cluster) List(ctx context.Context, q snapshot.Query) (snapshot.Page, error) {
 	return c.cfg.History.List(ctx, q)
 }
 
-// amend changes a record on condition that it is as it was read. When another replica was faster, it reads the record
-// again, asks changed whether it is still to be changed, and tries anew; again is true then. It returns the record as the
-// catalog has it. errUnchanged of change ends it without a write.
-func (c *Cluster) amend(ctx context.Context, rec *snapshot.Record, change func(next *snapshot.Record, again bool) error) (*snapshot.Record, error) {
-	again := false
-	err := retryConflict(func() error {
-		if again {
-			current, err := c.cfg.Records.Get(ctx, rec.Name)
-			if err != nil {
-				return err
-			}
-			rec = current
-		}
-		next := rec.Copy()
-		if err := change(next, again); err != nil {
-			return err
-		}
-		again = true
-		if err := c.cfg.Records.Update(ctx, next); err != nil {
-			return err
-		}
-		rec = next
-		return nil
-	})
-	switch {
-	case errors.Is(err, errUnchanged):
-		return rec, nil
-	case errors.Is(err, errAlwaysChanged):
-		return rec, snapshot.ReasonConflict.New("change the record of %s", rec.Name).Because(err)
-	}
-	return rec, err
-}
-
-var (
-	// errUnchanged says that a record needs no change.
-	errUnchanged = errors.New("unchanged")
-	// errAlwaysChanged says that every attempt met a change by another replica.
-	errAlwaysChanged = errors.New("it was changed again and again meanwhile")
-)
-
-// retryConflict makes an attempt, and repeats it a few times while another replica is faster.
-func retryConflict(attempt func() error) error {
-	for range 5 {
-		err := attempt()
-		if !errors.Is(err, snapshot.ErrConflict) && !errors.Is(err, snapshot.ErrExists) {
-			return err
-		}
-	}
-	return errAlwaysChanged
-}
-
-// changedMeanwhile says of a conflict what was to be done.
-func changedMeanwhile(err error, format string, args ...any) error {
-	if !errors.Is(err, snapshot.ErrConflict) {
-		return err
-	}
-	return snapshot.ReasonConflict.New(format, args...).Because(err).Advise("look at it again, and decide anew")
-}
-
-// observe reports an event.
+// observe reports an event. Metrics, watchers and the log of the service live from these events, so each of them is
+// reported once, at the moment when it is certain.
 func (c *Cluster) observe(ctx context.Context, ev snapshot.Event) {
 	ev.Time, ev.Cluster = c.cfg.Now(), c.cfg.Name
 	c.cfg.Observer.Observe(ctx, ev)
 }
 
-// slots limits how many calls of one kind run at the same time.
+// slots limits how many calls of one kind run at the same time. Each of them holds memory or room in the spool, which
+// must not depend on how many callers there are.
 type slots chan struct{}
 
+// newSlots returns that many free slots.
 func newSlots(n int) slots { return make(slots, n) }
 
 // take waits for a slot; the caller calls release. The error is that ctx is done.

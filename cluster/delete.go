@@ -11,9 +11,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Delete removes a snapshot from the chosen backends, for good, and returns its record as it is then: nil when no copy is
-// left. A copy that could not be removed is still in the record, DELETING where its removal has begun, and reconcile
-// resumes it.
+// Delete removes a snapshot from the chosen backends, for good, and returns its record as it is then: nil when no
+// copy is left. A copy that could not be removed is still in the record, DELETING where its removal has begun, and
+// reconcile resumes it.
 func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *snapshot.Record, err error) {
 	ctx, trace := span.Run(ctx, "snapshot delete", span.Cluster.String(c.cfg.Name), span.Snapshot.String(req.Name))
 	defer func() { trace.End(err) }()
@@ -27,6 +27,7 @@ func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *snapshot.
 	if err != nil {
 		return rec, err
 	}
+	// Retention needs a second look at the newest copy (confirm). A caller who deletes by name has decided.
 	err = c.remove(ctx, rec, names, nil)
 	if rec.Version == 0 {
 		rec = nil
@@ -34,7 +35,8 @@ func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *snapshot.
 	return rec, err
 }
 
-// chosenFor returns the locations of a snapshot that a request is about, by their backends.
+// chosenFor returns the locations of a snapshot that a request is about, by their backends. A backend that does not
+// hold the snapshot is a mistake of the caller, and nothing is removed then.
 func (c *Cluster) chosenFor(rec *snapshot.Record, req DeleteRequest) ([]string, error) {
 	chosen := map[string]bool{}
 	for _, given := range req.Backends {
@@ -63,21 +65,22 @@ func backendsOf(rec *snapshot.Record) []string {
 	return names
 }
 
-// deletable says why a snapshot may not be removed from these backends.
+// deletable says why a snapshot may not be removed from these backends. Each of them is looked at before any copy
+// goes: a snapshot that is half removed helps no one.
 func (c *Cluster) deletable(rec *snapshot.Record, req DeleteRequest, names []string) error {
-	if err := checkEtag(rec, req.Etag); err != nil {
+	if err := rec.CheckEtag(req.Etag); err != nil {
 		return err
 	}
-	if rec.State() == snapshot.StateSaving {
-		return c.saveInProgress("and " + rec.Name + " is its snapshot")
+	if err := rec.CheckIdle(); err != nil {
+		return err
 	}
 	if rec.Pinned {
 		return snapshot.ReasonPinned.New("delete %s: it is pinned", rec.Name).Advise("unpin it first: snapshotd update %s --unpin", rec.Name)
 	}
 	for _, name := range names {
 		switch {
-		case c.elsewhere(name):
-			return c.onOtherNode([]string{name}, "delete %s: nothing was removed", rec.Name)
+		case c.node.Elsewhere(name):
+			return c.node.OnOther([]string{name}, "delete %s: nothing was removed", rec.Name)
 		case c.repo(name) == nil && holdsObject(rec, name):
 			return snapshot.ReasonBackendNotFound.New("delete %s: backend %q holds it and is not configured any more", rec.Name, name).
 				On(name).Advise("configure it again, or choose the other backends")
@@ -86,74 +89,72 @@ func (c *Cluster) deletable(rec *snapshot.Record, req DeleteRequest, names []str
 	return nil
 }
 
-// checkEtag returns an error when a record is not the one that was read. An empty etag matches any.
-func checkEtag(rec *snapshot.Record, etag string) error {
-	if etag == "" || etag == rec.Etag {
-		return nil
-	}
-	e := snapshot.ReasonEtagMismatch.New("etag: snapshot %q has %s now and not %s", rec.Name, rec.Etag, etag).
-		Advise("get it again, and decide anew")
-	e.Field = "etag"
-	return e
-}
-
-// remove removes a snapshot from backends: its record becomes DELETING, the manifest on each of them gets a mark, then the
-// data is removed, then the manifest, then the location. Reconcile resumes an interrupted removal from the mark, and takes a record that is
-// DELETING without the mark back: nothing in the catalog alone removes bytes. rec becomes the record of the catalog; its Version is 0
-// when no copy is left. confirm, unless it is nil, is called once every replica can see that the copies are being removed:
-// its error takes that back.
+// remove removes a snapshot from backends: its record becomes DELETING, the manifest on each of them gets a mark,
+// then the data is removed, then the manifest, then the location. Reconcile resumes an interrupted removal from the
+// mark, and takes a record that is DELETING without the mark back: nothing in the catalog alone removes bytes. rec
+// becomes the record of the catalog; its Version is 0 when no copy is left. confirm, unless it is nil, is called once
+// every replica can see that the copies are being removed: its error takes that back.
 func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []string, confirm func() error) error {
 	before := rec.Copy()
 	var errs []error
-	var begun []string
+	begun := map[string]*repository.Removal{} // by backend; nil where there is only the note of a failed upload
 	for _, name := range names {
-		if !holdsObject(rec, name) {
-			begun = append(begun, name) // there is only the note of a failed upload
-			continue
+		var removal *repository.Removal
+		if holdsObject(rec, name) {
+			var err error
+			if removal, err = c.repo(name).BeginRemoval(ctx, rec); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			rec.Deleting(name, c.cfg.Now())
 		}
-		if err := c.repo(name).Removable(ctx, rec); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		rec.Deleting(name, c.cfg.Now())
-		begun = append(begun, name)
+		begun[name] = removal
 	}
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { _, ok := begun[name]; return !ok })
 	if len(begun) == 0 {
 		return errors.Join(errs...)
 	}
 	if err := c.cfg.Records.Update(ctx, rec); err != nil {
-		return changedMeanwhile(err, "delete %s", rec.Name)
+		return snapshot.ChangedMeanwhile(err, "delete %s", rec.Name)
 	}
+	// From here on every replica can see that the copies go. It is not yet final: without a mark on a backend,
+	// reconcile takes the record back.
 	fault.Point("deleting")
 	if confirm != nil {
 		if err := confirm(); err != nil {
 			before.Version = rec.Version
 			*rec = *before
-			return errors.Join(append(errs, err, changedMeanwhile(c.cfg.Records.Update(ctx, rec), "keep %s", rec.Name))...)
+			return errors.Join(append(errs, err, snapshot.ChangedMeanwhile(c.cfg.Records.Update(ctx, rec), "keep %s", rec.Name))...)
 		}
 	}
-	for _, name := range begun {
-		if rec.Location(name).Size > 0 {
-			if err := c.repo(name).MarkRemoved(ctx, rec); err != nil {
+	for _, name := range names {
+		if removal := begun[name]; removal != nil {
+			if err := removal.Mark(ctx); err != nil {
 				c.log.WarnContext(ctx, "copy not marked as removed", "snapshot", rec.Name, "backend", name, "error", err) // and tried again below
 			}
 		}
 	}
 	fault.Point("marked")
-	return errors.Join(append(errs, c.finishRemoval(ctx, rec, begun))...)
+	return errors.Join(append(errs, c.finishRemoval(ctx, rec, names, begun))...)
 }
 
-// holdsObject reports whether there is an object at a location, which may be another program's empty file.
+// holdsObject reports whether there is an object at a location, which may be another program's empty file. A location
+// of ours without a size is the note of an upload that failed, and goes without any request.
 func holdsObject(rec *snapshot.Record, backend string) bool {
 	return rec.Location(backend).Size > 0 || rec.Trigger == snapshot.TriggerAdopted
 }
 
-// finishRemoval removes the objects of locations that are DELETING, and then the locations.
-func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names []string) error {
+// finishRemoval removes the objects of locations that are DELETING, and then the locations. begun has the removals that
+// this process has begun, by backend; nil when it resumes one of another replica.
+func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names []string, begun map[string]*repository.Removal) error {
 	var errs []error
 	for _, name := range names {
 		if holdsObject(rec, name) {
-			if err := c.repo(name).Remove(ctx, rec); err != nil {
+			remove := c.repo(name).Remove
+			if removal := begun[name]; removal != nil {
+				remove = func(ctx context.Context, _ *snapshot.Record) error { return removal.Finish(ctx) }
+			}
+			if err := remove(ctx, rec); err != nil {
 				errs = append(errs, err)
 				rec.RemovalFailed(name, err)
 				continue
@@ -163,27 +164,28 @@ func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names
 		rec.DropBackend(name)
 	}
 	fault.Point("deleted")
+	// The record goes last. As long as it is there, it says where the rest is.
 	if len(rec.Locations()) > 0 {
-		return errors.Join(append(errs, changedMeanwhile(c.cfg.Records.Update(ctx, rec), "delete %s", rec.Name))...)
+		return errors.Join(append(errs, snapshot.ChangedMeanwhile(c.cfg.Records.Update(ctx, rec), "delete %s", rec.Name))...)
 	}
 	err := c.cfg.Records.Remove(ctx, rec)
 	if err == nil {
 		rec.Version = 0
 		c.log.InfoContext(ctx, "snapshot deleted", "snapshot", rec.Name)
 	}
-	return changedMeanwhile(err, "delete %s", rec.Name)
+	return snapshot.ChangedMeanwhile(err, "delete %s", rec.Name)
 }
 
-// removalBegun reports whether a removal is to be settled before anything else about the record. One that its own replica
-// makes in a directory elsewhere keeps nothing here from being reconciled.
+// removalBegun reports whether a removal is to be settled before anything else about the record. One that its own
+// replica makes in a directory elsewhere keeps nothing here from being reconciled.
 func (r *reconciliation) removalBegun(rec *snapshot.Record) bool {
 	return slices.ContainsFunc(rec.Locations(), func(l snapshot.Location) bool {
-		return l.State == snapshot.StateDeleting && l.Size > 0 && !r.c.elsewhere(l.Backend)
+		return l.State == snapshot.StateDeleting && l.Size > 0 && !r.c.node.Elsewhere(l.Backend)
 	})
 }
 
-// reconcileRemoval settles a record with a location that is DELETING. Everything else about the record is left to the next
-// reconciliation.
+// reconcileRemoval settles a record with a location that is DELETING. Everything else about the record is left to the
+// next reconciliation.
 func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *snapshot.Record, ch *change) error {
 	taken := false // a location was taken back
 	for i, v := range r.views {
@@ -223,12 +225,13 @@ func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *sna
 	return r.commit(ctx, it, rec, ch, taken && rec != nil)
 }
 
-// removalOf decides about a location that is DELETING: whether its removal goes on, or what the location is otherwise. Both
-// are left open for a while after the removal began, because its replica may be at work.
+// removalOf decides about a location that is DELETING: whether its removal goes on, or how the location reads
+// otherwise. Both are left open for a while after the removal began, because its replica may be at work.
 func (r *reconciliation) removalOf(
 	ctx context.Context, v *view, rec *snapshot.Record, g *repository.Group,
 ) (resume bool, back *snapshot.Location, err error) {
 	data := v.repo.DataOf(g, rec)
+	// The replica that has begun the removal writes the mark a moment after the record.
 	young := r.begin.Sub(rec.Location(v.repo.Name()).UpdateTime) < min(youngAge, r.c.cfg.LeftoverAge)
 	if rec.Trigger == snapshot.TriggerAdopted || g == nil || !g.Manifest {
 		switch {
@@ -240,7 +243,8 @@ func (r *reconciliation) removalOf(
 		}
 		l := r.failedLocation(v, rec, data.Size, "its manifest is missing")
 		if rec.Trigger == snapshot.TriggerAdopted {
-			// Its state before is not known. Without a note of when it was seen, the next reconcile reads the file again.
+			// Its state before is not known. Without a note of when it was seen, the next reconcile reads the file
+			// again.
 			l.State, l.Error = snapshot.StateReady, ""
 			delete(rec.Seen, v.repo.Name())
 		}
@@ -267,7 +271,7 @@ var errOthersRemoval = errors.New("another replica goes on with the removal")
 
 // resumeRemoval goes on with the removal of one copy.
 func (r *reconciliation) resumeRemoval(ctx context.Context, v *view, rec *snapshot.Record) (done bool, err error) {
-	err = r.c.finishRemoval(ctx, rec, []string{v.repo.Name()})
+	err = r.c.finishRemoval(ctx, rec, []string{v.repo.Name()}, nil)
 	switch {
 	case err == nil:
 		r.mu.Lock()
@@ -283,8 +287,8 @@ func (r *reconciliation) resumeRemoval(ctx context.Context, v *view, rec *snapsh
 	return false, err
 }
 
-// resumeUnrecorded goes on with a removal whose mark is in a manifest, though the catalog does not know it: the catalog came
-// back from the past, or lost the record.
+// resumeUnrecorded goes on with a removal whose mark is in a manifest, though the catalog does not know it: the
+// catalog came back from the past, or lost the record.
 func (r *reconciliation) resumeUnrecorded(ctx context.Context, v *view, m *repository.Manifest) {
 	if r.req.ValidateOnly {
 		return

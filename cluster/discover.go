@@ -10,7 +10,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// discovery is the making of a record from what backends hold and the catalog does not know.
+// discovery is the making of a record from files on backends that the catalog does not know.
 type discovery struct {
 	rec    *snapshot.Record
 	chosen []string      // backends that were chosen for the save, by the first manifest
@@ -24,8 +24,8 @@ type candidate struct {
 	o    *repository.Object
 }
 
-// discover makes a record of a snapshot that backends hold and the catalog does not know. Backends that were chosen and do
-// not hold it are in the record, too: a save that did not reach all of them must not look as if it had.
+// discover makes a record of a snapshot that backends hold and the catalog does not know. Backends that were chosen
+// and do not hold it are in the record, too: a save that did not reach all of them must not look as if it had.
 func (r *reconciliation) discover(ctx context.Context, it item, ch *change) error {
 	d := discovery{bad: map[int]error{}}
 	for i, g := range it.groups {
@@ -33,6 +33,7 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 			r.discoverOn(ctx, i, g, &d, ch)
 		}
 	}
+	// Only where no backend has a manifest of ours under this name can it be another program's snapshot.
 	if d.rec == nil && len(d.others) > 0 {
 		return r.adopt(ctx, it, d.others, ch)
 	}
@@ -42,16 +43,37 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 	if d.rec == nil {
 		return nil
 	}
+	// A second copy whose manifest is damaged belongs to the snapshot that the good manifest describes. Alone it
+	// would be an error of its backend and nothing else, because nothing could be said of it.
 	for i := range it.groups {
 		if snapshot.IsDamage(d.bad[i]) {
 			r.addUnusable(it, i, d.rec, d.bad[i], ch)
 		}
 	}
 	r.addMissing(it, d.rec, d.chosen)
+	if d.rec.RequestID != "" && d.rec.EtcdClusterID != r.liveEtcd() {
+		d.rec.RequestID = ""
+	}
 	return r.commit(ctx, it, d.rec, ch, true)
 }
 
-// discoverOn takes in what one backend holds under a name.
+// liveEtcd returns the id of the etcd cluster that is saved now. Another etcd may have been saved to the same place,
+// or this one before it was restored: the outcome of its requests must not be told to a caller of this one. When the
+// id is not known, no request id is taken in. A request that is repeated then makes one snapshot too many, which is
+// no lie.
+func (c *Cluster) liveEtcd(ctx context.Context) string {
+	source, ok := c.cfg.Source.(Identifier)
+	if !ok {
+		return ""
+	}
+	id, err := source.ClusterID(ctx)
+	if err != nil {
+		c.log.WarnContext(ctx, "requests of snapshots that are found are not known: etcd does not say its cluster id", "error", err)
+	}
+	return id
+}
+
+// discoverOn takes in the files of one name on one backend.
 func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Group, d *discovery, ch *change) {
 	v := r.views[i]
 	m, err := r.manifestOf(ctx, v, g)
@@ -70,6 +92,7 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 		return
 	}
 	if !m.Removed.IsZero() {
+		// The removal began under a record that the catalog does not have any more. It goes on from the mark.
 		ch.listed[i] = false
 		r.resumeUnrecorded(ctx, v, m)
 		return
@@ -81,9 +104,9 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 	ch.added[i] = true
 }
 
-// manifestOf returns the manifest beside data, or nil when there is none. A manifest that cannot be used, beside data as
-// saves store it, is an error of the backend: the data may be a snapshot that a caller was told is READY. Beside other data
-// it is another program's file.
+// manifestOf returns the manifest beside data, or nil when there is none. A manifest that cannot be used, beside data
+// as saves store it, is an error of the backend: the data may be a snapshot that a caller was told is READY. Beside
+// other data it is another program's file.
 func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.Group) (*repository.Manifest, error) {
 	if !g.Manifest || !snapshot.ValidName(g.Name) || len(g.Objects) == 0 && !snapshot.NamedLikeSaves(g.Name) {
 		return nil, nil //nolint:nilnil // there is no manifest of a snapshot
@@ -96,7 +119,7 @@ func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.
 		r.c.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.repo.Name(), "snapshot", g.Name, "error", err)
 		return nil, nil //nolint:nilnil // it is another program's file
 	case len(g.Objects) == 0 && (err != nil || m.Removed.IsZero()):
-		return nil, nil //nolint:nilerr,nilnil // it describes nothing, unless it is what a removal has left
+		return nil, nil //nolint:nilerr,nilnil // it describes nothing, unless a removal has left it
 	case err != nil:
 		return nil, err
 	}
@@ -104,6 +127,7 @@ func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.
 }
 
 // addUnusable adds a location whose manifest cannot be used. All that is known of it is that the data is there.
+// Repair replaces both from the good copy.
 func (r *reconciliation) addUnusable(it item, i int, rec *snapshot.Record, err error, ch *change) {
 	v := r.views[i]
 	var size int64
@@ -114,7 +138,9 @@ func (r *reconciliation) addUnusable(it item, i int, rec *snapshot.Record, err e
 	ch.added[i] = true
 }
 
-// addMissing adds the configured backends that were chosen and where the snapshot was not found.
+// addMissing adds the configured backends that were chosen and where the snapshot was not found. Nobody knows any
+// more whether their upload had failed or the copy was removed by hand, so repair makes it: a copy too many is no
+// loss.
 func (r *reconciliation) addMissing(it item, rec *snapshot.Record, chosen []string) {
 	for _, repo := range r.c.repos {
 		if !slices.Contains(chosen, repo.Name()) || rec.Location(repo.Name()) != nil {

@@ -11,12 +11,13 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// downloads is how many downloads of a cluster's snapshots are read at the same time: each one holds parts of an object and
-// frames, about 60 MiB of a large one in a bucket, until it is closed.
+// downloads is how many downloads of a cluster's snapshots are read at the same time: each one holds parts of an
+// object and frames, about 60 MiB of a large one in a bucket, until it is closed.
 const downloads = 2
 
-// Download is the bytes of a snapshot from an offset on. From offset 0 a Read returns io.EOF only when all checksums were
-// right; damage is a [snapshot.Error] with ReasonChecksumMismatch. From a later offset only the number of bytes is compared.
+// Download is the bytes of a snapshot from an offset on. From offset 0 a Read returns io.EOF only when all checksums
+// were right; damage is a [snapshot.Error] with ReasonChecksumMismatch. From a later offset only the number of bytes
+// is compared.
 type Download struct {
 	io.Reader
 	Name        string
@@ -51,16 +52,15 @@ func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*Download,
 		}
 	}
 	d := downloadOf(rec, req.Decoded)
-	if err := c.checkDownload(rec, req, d.Size); err != nil {
+	if err := checkDownload(rec, req, d.Size); err != nil {
 		return nil, err
 	}
 	copies := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return req.Backend != "" || l.State == snapshot.StateReady })
-	if distant := c.heldElsewhere(rec); len(copies) == 0 && len(distant) > 0 {
-		return nil, c.onOtherNode(distant, "download %s", rec.Name)
+	if distant := c.node.HeldElsewhere(rec); len(copies) == 0 && len(distant) > 0 {
+		return nil, c.node.OnOther(distant, "download %s", rec.Name)
 	}
 	if len(copies) == 0 {
-		return nil, snapshot.ReasonCopyMissing.New("download %s: there is no good copy of it", rec.Name).On(req.Backend).Final().
-			Advise("get shows where it is; choose one of these backends, or repair it first")
+		return nil, snapshot.NoGoodCopy("download", rec.Name, req.Backend)
 	}
 	release, err := c.downloading.take(ctx, "download %s", rec.Name)
 	if err != nil {
@@ -81,7 +81,8 @@ func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*Download,
 	return &d, nil
 }
 
-// openFirst opens the first copy that can be read.
+// openFirst opens the first copy that can be read. The errors of all copies are returned when there is none: the
+// first one alone would hide that the others were tried.
 func (c *Cluster) openFirst(
 	ctx context.Context, copies []*repository.Repository, rec *snapshot.Record, part repository.Part,
 ) (in io.ReadCloser, backend string, err error) {
@@ -100,17 +101,19 @@ func (c *Cluster) openFirst(
 	return nil, "", errors.Join(errs...)
 }
 
-func (c *Cluster) checkDownload(rec *snapshot.Record, req DownloadRequest, size int64) error {
+// checkDownload refuses a snapshot of which nothing can be read yet, and an offset that is not in it.
+func checkDownload(rec *snapshot.Record, req DownloadRequest, size int64) error {
 	switch {
-	case rec.State() == snapshot.StateSaving:
-		return c.saveInProgress("and " + rec.Name + " is its snapshot")
+	case len(rec.ReadyOn()) == 0 && rec.CheckIdle() != nil: // while others are written, a backend that is READY has all of it
+		return rec.CheckIdle()
 	case req.Offset < 0 || req.Offset > size:
 		return snapshot.Invalid("offset", "is %d, and there are %d bytes", req.Offset, size)
 	}
 	return nil
 }
 
-// downloadOf describes the download of a snapshot.
+// downloadOf describes the download of a snapshot. The sizes come from the record, so that a caller knows them before
+// the first byte, and can resume with an offset.
 func downloadOf(rec *snapshot.Record, decoded bool) Download {
 	if decoded {
 		return Download{

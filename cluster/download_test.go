@@ -80,6 +80,21 @@ func TestDownloadTakesTheNextBackend(t *testing.T) {
 	}
 }
 
+// A backend that is READY has all of the snapshot, whatever the slowest one is doing.
+func TestDownloadFromTheBackendThatHasItWhileOthersAreWritten(t *testing.T) {
+	halfSaved(t, nil, func(t *testing.T, f *fixture, rec *snapshot.Record) {
+		for _, decoded := range []bool{false, true} {
+			d, got, err := f.download(t, cluster.DownloadRequest{Name: rec.Name, Decoded: decoded})
+			if err != nil || d.Backend != "one" || int64(len(got)) != d.Size {
+				t.Errorf("decoded %t: %+v with %d bytes, %v", decoded, d, len(got), err)
+			}
+		}
+		if _, _, err := f.download(t, cluster.DownloadRequest{Name: rec.Name, Backend: "two"}); snapshot.ReasonOf(err) != snapshot.ReasonCopyMissing {
+			t.Errorf("from the one that is still written: %v", err)
+		}
+	})
+}
+
 func TestDownloadOfDamageIsAnError(t *testing.T) {
 	f := newFixture(t)
 	s := f.mustSave(t)

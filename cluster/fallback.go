@@ -10,9 +10,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// The upload fallback: a snapshot that no backend took may be the last copy of a cluster that is lost next. The newest such
-// snapshot of a cluster stays on the replica's own disk, laid out as on a backend, until a backend takes it or a newer
-// snapshot was stored.
+// The upload fallback: a snapshot that no backend took may be the last copy of a cluster that is lost next. The
+// newest such snapshot of a cluster stays on the replica's own disk, laid out as on a backend, until a backend takes
+// it or a newer snapshot was stored.
 
 // fallBack stores the snapshot, whole and verified, on this replica's disk when no backend has taken it.
 func (t *transfer) fallBack(ctx context.Context) {
@@ -28,6 +28,8 @@ func (t *transfer) fallBack(ctx context.Context) {
 	c.log.WarnContext(ctx, "no backend took the snapshot; it is kept here", "snapshot", t.s.rec.Name, "at", c.fallback.URI(t.s.rec.DataKey()))
 }
 
+// putFallback stores data and manifest in the fallback, in the order of every backend. A later reader, restore
+// included, then needs to know nothing of fallbacks.
 func (t *transfer) putFallback(ctx context.Context) error {
 	place := t.s.c.fallback
 	opts := repository.PutDataOptions{SizeHint: t.s.rec.StoredSize, Replace: true}
@@ -47,17 +49,19 @@ func (c *Cluster) hasFallback(rec *snapshot.Record) bool {
 }
 
 // Deliver uploads the snapshot that this replica has as its fallback to the backends that should hold it, as far as
-// attempts are due: to one of them at least, from which repair makes the other copies. It returns when to try again; the
-// zero time when there is none. The error is that of the catalog, of the disk or of ctx; a backend that still does not
-// take it is logged.
+// attempts are due: to one of them at least, from which repair makes the other copies. It returns when to try again;
+// the zero time when there is none. The error is that of the catalog, of the disk or of ctx; a backend that still
+// does not take it is logged.
 func (c *Cluster) Deliver(ctx context.Context) (next time.Time, err error) {
-	if c.fallback == nil || c.inflight.saving() {
+	if c.fallback == nil || c.inflight.Saving() {
 		return time.Time{}, nil
 	}
 	entries, err := c.fallback.Entries(ctx)
 	if err != nil || len(entries) == 0 {
 		return time.Time{}, err
 	}
+	// Only the newest one is kept: the disk of a replica has room for one, and a newer snapshot makes the older one
+	// useless.
 	for _, old := range entries[1:] {
 		err := c.dropOlder(ctx, old)
 		if errors.Is(err, snapshot.ErrBadRecord) {
@@ -78,7 +82,8 @@ func (c *Cluster) Deliver(ctx context.Context) (next time.Time, err error) {
 	return c.deliver(ctx, rec, entries[0])
 }
 
-// deliver makes the attempts at one snapshot that are due.
+// deliver makes the attempts at one snapshot that are due. One backend is enough: the leader's repair then makes the
+// other copies from there, and this disk is free again.
 func (c *Cluster) deliver(ctx context.Context, rec *snapshot.Record, e repository.Entry) (next time.Time, err error) {
 	for _, r := range c.repos {
 		l := rec.Location(r.Name())
@@ -105,9 +110,9 @@ func (c *Cluster) deliver(ctx context.Context, rec *snapshot.Record, e repositor
 	return next, nil
 }
 
-// fallbackRecord returns the record of the fallback; nil when it is not needed any more, because a backend holds it, it
-// was deleted, or a newer snapshot was stored. A catalog that does not know it, as it was down or came back from the past,
-// gets its record.
+// fallbackRecord returns the record of the fallback; nil when it is not needed any more, because a backend holds it,
+// it was deleted, or a newer snapshot was stored. A catalog that does not know it, as it was down or came back from
+// the past, gets its record.
 func (c *Cluster) fallbackRecord(ctx context.Context, e repository.Entry) (*snapshot.Record, error) {
 	// A time in the future was set by a wrong clock, and says nothing about which snapshot is newer.
 	until := c.cfg.Now().Add(snapshot.ClockTolerance)
@@ -128,7 +133,7 @@ func (c *Cluster) fallbackRecord(ctx context.Context, e repository.Entry) (*snap
 		return nil, err
 	case rec.State() != snapshot.StateFailed || rec.SupersededBy() != "":
 		return nil, nil //nolint:nilnil // it is not needed any more
-	case superseded:
+	case superseded: // a newer snapshot is stored, and this one is worth its room no more
 		rec.SetFallback("")
 		return nil, c.cfg.Records.Update(ctx, rec)
 	case rec.FallbackNode() == c.cfg.Node:
@@ -149,6 +154,10 @@ func (c *Cluster) recordFallback(ctx context.Context, e repository.Entry) (*snap
 		return nil, nil //nolint:nilnil // nothing can be made of it
 	}
 	rec := found.Copy()
+	if rec.RequestID != "" && rec.EtcdClusterID != c.liveEtcd(ctx) {
+		rec.RequestID = ""
+	}
+	// The fallback is no location: it is this replica's own, and only this replica can read it.
 	rec.Drop(func(snapshot.Location) bool { return true })
 	rec.SetFallback(c.cfg.Node)
 	for _, r := range c.repos {
@@ -172,7 +181,8 @@ func (c *Cluster) dropOlder(ctx context.Context, e repository.Entry) error {
 	return c.dropFallback(ctx, e)
 }
 
-// dropFallback removes the files of a fallback.
+// dropFallback removes the files of a fallback. It comes last: until then a crash leaves a snapshot too many, and
+// never one too few.
 func (c *Cluster) dropFallback(ctx context.Context, e repository.Entry) error {
 	if err := c.fallback.RemoveEntry(ctx, e); err != nil {
 		return err

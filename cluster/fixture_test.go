@@ -102,6 +102,11 @@ func (s *storedSource) Snapshot(context.Context) (*cluster.Stream, error) {
 	}, nil
 }
 
+// ClusterID implements [cluster.Identifier].
+func (s *storedSource) ClusterID(context.Context) (string, error) {
+	return cmp.Or(s.clusterID, s.current().ClusterID), nil
+}
+
 // replica returns another service on the same configuration.
 func (f *fixture) replica(t *testing.T, edit ...func(*cluster.Config)) *cluster.Cluster {
 	t.Helper()
@@ -307,6 +312,11 @@ func (o *shown) take() []snapshot.Event {
 type hookedSource struct {
 	cluster.Source
 	open func(*cluster.Stream) (*cluster.Stream, error)
+}
+
+// ClusterID implements [cluster.Identifier].
+func (s *hookedSource) ClusterID(ctx context.Context) (string, error) {
+	return s.Source.(cluster.Identifier).ClusterID(ctx)
 }
 
 func (s *hookedSource) Snapshot(ctx context.Context) (*cluster.Stream, error) {

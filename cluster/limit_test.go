@@ -2,8 +2,10 @@ package cluster_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
@@ -71,4 +73,29 @@ func TestSaveIsCancelledWhileTheLimitHoldsItUp(t *testing.T) {
 			t.Errorf("left on %s: %q", name, got)
 		}
 	}
+}
+
+// An etcd that is defragmented while the limit holds its read transaction open does not answer until that has ended.
+func TestASaveSaysThatTheLimitWasLifted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &countingLimiter{wait: func(ctx context.Context) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}}
+		f := newFixture(t, func(cfg *cluster.Config) { cfg.StreamLimit = l })
+		f.source.open = func(s *cluster.Stream) (*cluster.Stream, error) {
+			s.Answers = func(ctx context.Context) error {
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+			return s, nil
+		}
+		res, err := f.Save(t.Context(), cluster.SaveRequest{})
+		if err != nil || res.Snapshot.State() != snapshot.StateReady {
+			t.Fatalf("Save: %v", err)
+		}
+		if len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "stream_limit was lifted, because member http://stored stopped answering") {
+			t.Errorf("warnings %q", res.Warnings)
+		}
+	})
 }

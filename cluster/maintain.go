@@ -11,11 +11,13 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Maintain is what the leader of a cluster does regularly, in this order: it reconciles, prunes the backends that were
+// Maintain is the regular work of the leader of a cluster, in this order: it reconciles, prunes the backends that were
 // reconciled, for the catalog tells the truth about them, and reports what failed. [Cluster.Repair] follows it, when
 // repairs are due. A backend that is down does not keep the others from being pruned.
 func (c *Cluster) Maintain(ctx context.Context) error { return c.maintain(ctx, c.BackendNames()) }
 
+// maintain reconciles and prunes some backends. The order matters: retention counts copies by the catalog, so the
+// catalog must have been compared with the backends just before.
 func (c *Cluster) maintain(ctx context.Context, backends []string) error {
 	reports, err := c.Reconcile(ctx, ReconcileRequest{Backends: backends})
 	if err != nil && !errors.Is(err, snapshot.ErrBadRecord) {
@@ -43,7 +45,8 @@ func (c *Cluster) maintain(ctx context.Context, backends []string) error {
 	return errors.Join(errs...)
 }
 
-// removesAny reports whether one of these backends has a rule by which a snapshot is ever removed.
+// removesAny reports whether one of these backends has a rule by which a snapshot is ever removed. Without this
+// question a prune would scan the catalog of every cluster that keeps everything.
 func (c *Cluster) removesAny(backends []string) bool {
 	return slices.ContainsFunc(backends, func(b string) bool {
 		rules := c.cfg.Retention[b]
@@ -72,6 +75,7 @@ func (c *Cluster) KeepDelivering(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			c.log.WarnContext(ctx, "upload fallback not delivered", "retry_after", deliverPause, "error", err)
 		}
+		// The pause is short, because the snapshot may be the last one, and only this disk has it.
 		wait := deliverPause
 		if err == nil && !next.IsZero() {
 			wait = max(time.Second, min(wait, next.Sub(c.cfg.Now())))

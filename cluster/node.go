@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,61 +13,33 @@ import (
 )
 
 // Node-local backends: a directory of its own on each node, in one catalog. Their locations belong to the node by their
-// name (snapshot.BackendOn), and the code below keeps two rules. A replica never concludes anything from not seeing a
-// location that is elsewhere. And it says so where a caller asks for such a copy, instead of saying that there is none.
+// name (snapshot.BackendOn), and [snapshot.Node] knows which of them are elsewhere.
 
 // local reports whether a backend is a directory that this node alone has.
 func local(r *repository.Repository) bool { return snapshot.NodeOf(r.Name()) != "" }
 
-// elsewhere reports whether a backend is a directory of another node.
-func (c *Cluster) elsewhere(backend string) bool {
-	node := snapshot.NodeOf(backend)
-	return node != "" && node != c.cfg.Node
-}
-
-// heldElsewhere returns the directories of other nodes that have a READY copy of a snapshot.
-func (c *Cluster) heldElsewhere(rec *snapshot.Record) []string {
-	return slices.DeleteFunc(rec.ReadyOn(), func(b string) bool { return !c.elsewhere(b) })
-}
-
-// anyElsewhere reports whether a record has a location, in any state, on a directory of another node.
-func (c *Cluster) anyElsewhere(rec *snapshot.Record) bool {
-	return slices.ContainsFunc(rec.Locations(), func(l snapshot.Location) bool { return c.elsewhere(l.Backend) })
-}
-
-// named returns the name of the backend that a request means.
+// named returns the name of the backend that a request means. The configured name of a node-local backend means the
+// directory of the replica that is asked.
 func (c *Cluster) named(field, given string) (string, error) {
 	for _, r := range c.repos {
 		if snapshot.IsBackend(r.Name(), given) {
 			return r.Name(), nil
 		}
 	}
-	if c.elsewhere(given) {
-		return "", c.onOtherNode([]string{given}, "backend %q", given)
+	if c.node.Elsewhere(given) {
+		return "", c.node.OnOther([]string{given}, "backend %q", given)
 	}
 	return "", c.noBackend(field, given)
 }
 
-// onOtherNode is the error that something needs directories of other nodes.
-func (c *Cluster) onOtherNode(backends []string, format string, args ...any) *snapshot.Error {
-	nodes := make([]string, len(backends))
-	for i, b := range backends {
-		nodes[i] = snapshot.NodeOf(b)
-	}
-	first := nodes[0]
-	return snapshot.ReasonBackendOnOtherNode.
-		New("%s: only the replica of node %s can reach %s, and this is the replica of node %s",
-			fmt.Sprintf(format, args...), strings.Join(nodes, " or "), snapshot.Join(backends), c.cfg.Node).On(backends[0]).
-		Advise("ask the replica of node %s (--addr); if that node is gone for ever, reconcile --retire-node %s forgets its copies", first, first)
-}
-
-// localBackends returns the names of the directories that this node alone has.
+// localBackends returns the names of the directories that this node alone has. The leader cannot reach them when it
+// runs on another node, so this replica does for them all that a leader does.
 func (c *Cluster) localBackends() []string {
 	return slices.DeleteFunc(c.BackendNames(), func(b string) bool { return snapshot.NodeOf(b) == "" })
 }
 
-// HasLocal reports whether there are directories that this node alone has: then its replica works also while another one
-// leads.
+// HasLocal reports whether there are directories that this node alone has: then its replica works also while another
+// one leads.
 func (c *Cluster) HasLocal() bool { return len(c.localBackends()) > 0 }
 
 // MaintainLocal is [Cluster.Maintain] for the directories that this node alone has. The leader cannot see them.
@@ -82,8 +53,8 @@ func (c *Cluster) RepairLocal(ctx context.Context) (next time.Time, err error) {
 	})
 }
 
-// ScrubLocal verifies a share of the copies in this node's own directories. Each of them is read alone: the leader scrubs
-// the backends that it can reach.
+// ScrubLocal verifies a share of the copies in this node's own directories. Each of them is read alone: the leader
+// scrubs the backends that it can reach.
 func (c *Cluster) ScrubLocal(ctx context.Context, s Scrub) error {
 	var errs []error
 	for _, backend := range c.localBackends() {
@@ -93,8 +64,8 @@ func (c *Cluster) ScrubLocal(ctx context.Context, s Scrub) error {
 }
 
 // catchUp writes the manifest in this node's own directory anew after another replica has changed labels or pin. The
-// record alone is no reason to, because anybody who can write to etcd can change it: the manifest on a shared backend is the
-// witness. Without one the manifest stays as it is until this replica is asked for the same update.
+// record alone is no reason to, because anybody who can write to etcd can change it: the manifest on a shared backend
+// is the witness. Without one the manifest stays as it is until this replica is asked for the same update.
 func (r *reconciliation) catchUp(ctx context.Context, v *view, rec *snapshot.Record) {
 	if !rec.Outdated(v.repo.Name()) || r.req.ValidateOnly {
 		return
@@ -137,32 +108,22 @@ func (c *Cluster) retirable(ctx context.Context, nodes []string) error {
 		return err
 	}
 	if node, _, _ := strings.Cut(owner, "/"); slices.Contains(nodes, node) {
-		return c.saveInProgress("and by node " + node + ", which is to be retired: it is alive")
+		return snapshot.SaveInProgress(c.cfg.Name, "and by node "+node+", which is to be retired: it is alive")
 	}
 	return nil
 }
 
 // retire forgets the locations of a record in the directories of nodes that are gone for ever.
 func (r *reconciliation) retire(ctx context.Context, rec *snapshot.Record, ch *change) {
-	if node := rec.FallbackNode(); node != "" && !slices.Contains(r.req.Retire, node) {
-		return // another node delivers it to these backends
+	for _, l := range rec.Retire(r.req.Retire) {
+		ch.retired = append(ch.retired, l.Backend)
+		r.c.log.WarnContext(ctx, "location on a retired node is forgotten", "snapshot", rec.Name, "backend", l.Backend,
+			"state", l.State.String(), "uri", l.URI, "validate_only", r.req.ValidateOnly)
 	}
-	gone := func(l snapshot.Location) bool {
-		node := snapshot.NodeOf(l.Backend)
-		return node != "" && slices.Contains(r.req.Retire, node)
-	}
-	for _, l := range rec.Locations() {
-		if gone(l) {
-			ch.retired = append(ch.retired, l.Backend)
-			r.c.log.WarnContext(ctx, "location on a retired node is forgotten", "snapshot", rec.Name, "backend", l.Backend,
-				"state", l.State.String(), "uri", l.URI, "validate_only", r.req.ValidateOnly)
-		}
-	}
-	rec.Drop(gone)
 }
 
-// forgetStores lets directories of retired nodes begin anew: a node that comes back under its name may have an empty one. It
-// returns what was forgotten, by backend.
+// forgetStores lets directories of retired nodes begin anew: a node that comes back under its name may have an empty
+// one. It returns the numbers of forgotten locations, by backend.
 func (r *reconciliation) forgetStores(ctx context.Context) (reports []BackendReport) {
 	for _, repo := range r.c.repos {
 		configured, _, isLocal := strings.Cut(repo.Name(), "@")
@@ -182,6 +143,8 @@ func (r *reconciliation) forgetStores(ctx context.Context) (reports []BackendRep
 	return reports
 }
 
+// forgetStore makes the catalog forget that a store was initialized. Its id stays, so that the same directory is
+// recognized when it comes back.
 func (c *Cluster) forgetStore(ctx context.Context, backend string) error {
 	store, err := c.cfg.Stores.Store(ctx, backend)
 	if snapshot.IsNotFound(err) {
@@ -191,5 +154,5 @@ func (c *Cluster) forgetStore(ctx context.Context, backend string) error {
 		store.Initialized = false
 		err = c.cfg.Stores.PutStore(ctx, backend, store)
 	}
-	return changedMeanwhile(err, "forget the store of backend %q", backend)
+	return snapshot.ChangedMeanwhile(err, "forget the store of backend %q", backend)
 }

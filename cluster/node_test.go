@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -139,6 +140,50 @@ func TestCatalogIsMadeAnewByAllReplicas(t *testing.T) {
 	fl.maintain(t)
 	fl.expect(t, a, "local@a, one")
 	fl.expect(t, b, "local@b, one")
+}
+
+// Each replica sees its own directory and the shared backend. The one that comes second must not leave out the location that
+// only it can see.
+func TestACatalogThatAllReplicasMakeAnewAtOnceLacksNoLocation(t *testing.T) {
+	for what, forget := range map[string]func(*fleet) string{
+		"a snapshot of ours": func(fl *fleet) string {
+			name := fl.save(t, "b")
+			fl.forget(t, name)
+			return name
+		},
+		"another program's": func(fl *fleet) string {
+			db := fl.etcdctl(t)
+			fl.plant(t, "one", k3sFile, db)
+			err := fl.local["b"].Put(t.Context(), "default/"+k3sFile, bytes.NewReader(db), repository.PutOptions{ContentType: "x"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			fl.clock.pass(time.Hour)
+			return k3sFile
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			fl := newFleet(t, true, snapshot.Retention{})
+			fl.save(t, "b") // the stores are known
+			name := forget(fl)
+			fl.catalog.fail = func(op string) error {
+				if op != "create" {
+					return nil
+				}
+				fl.catalog.fail = nil
+				_, err := fl.at["a"].Reconcile(t.Context(), cluster.ReconcileRequest{}) // is faster
+				return err
+			}
+			if _, err := fl.at["b"].Reconcile(t.Context(), cluster.ReconcileRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Split(fl.where(t, name), ", ")
+			slices.Sort(got)
+			if !slices.Equal(got, []string{"local@b", "one"}) {
+				t.Errorf("it is on %q", got)
+			}
+		})
+	}
 }
 
 func TestOnlyItsOwnReplicaConcludesThatACopyIsGone(t *testing.T) {

@@ -98,6 +98,77 @@ func TestPruneRemovesWhatItSays(t *testing.T) {
 	}
 }
 
+// A copy that another backend still has to get is the one that repair copies from. It stays for as long as that backend
+// would keep it, but no longer.
+func TestPruneWaitsForCopiesThatAreStillToBeMade(t *testing.T) {
+	f := newFixture(t, keepLast(1)) // and 2 on "two"
+	whole := f.scheduled(t, 2)
+	var partial []string // newest first
+	for range 3 {
+		f.clock.pass(time.Hour)
+		partial = append([]string{f.partialSave(t, cluster.SaveRequest{Trigger: snapshot.TriggerScheduled})}, partial...)
+	}
+	// On "one" by its rule: partial[0]. Because "two" would keep them: partial[1]. Because nothing lacks a copy: whole[0].
+	decisions, err := f.Prune(t.Context(), cluster.PruneRequest{Backends: []string{"one"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := staying(t, decisions, "one"), []string{partial[0], partial[1], whole[0]}; !slices.Equal(got, want) {
+		t.Fatalf("on one %q stay, want %q", got, want)
+	}
+	for i, why := range map[int]string{1: "it is still to be copied to two", 3: "it is the newest of which no backend lacks its copy"} {
+		if decisions[i].Why != why {
+			t.Errorf("%s stays because %q, want %q", decisions[i].Name, decisions[i].Why, why)
+		}
+	}
+	if left := f.records(t); left[partial[2]] == nil || left[partial[2]].State() != snapshot.StateFailed || left[whole[1]] == nil {
+		t.Errorf("records %v", left)
+	}
+	f.clock.pass(time.Hour)
+	f.mustRepair(t)
+	for name, want := range map[string][]string{"one": {partial[0]}, "two": {partial[0], partial[1]}} {
+		decisions, err := f.Prune(t.Context(), cluster.PruneRequest{})
+		if got := staying(t, decisions, name); err != nil || !slices.Equal(got, want) {
+			t.Errorf("after the repair %q stay on %s, want %q: %v", got, name, want, err)
+		}
+	}
+}
+
+func TestTheLimitOfBytesDoesNotWaitForCopies(t *testing.T) {
+	f := newFixture(t, func(c *cluster.Config) {
+		c.Retention = map[string]snapshot.Retention{"one": {MaxTotalBytes: 1}}
+	})
+	f.partialSave(t, cluster.SaveRequest{Trigger: snapshot.TriggerScheduled})
+	f.clock.pass(time.Hour)
+	newest := f.partialSave(t, cluster.SaveRequest{Trigger: snapshot.TriggerScheduled})
+	decisions, err := f.Prune(t.Context(), cluster.PruneRequest{})
+	if got := staying(t, decisions, "one"); err != nil || !slices.Equal(got, []string{newest}) {
+		t.Errorf("%q stay, want %q: %v", got, newest, err)
+	}
+}
+
+// A copy was found damaged after the rules were applied: the one that is about to be removed may be its only source.
+func TestPruneLooksAgainAtTheStateOfASnapshot(t *testing.T) {
+	f := newFixture(t, keepLast(1))
+	names := f.scheduled(t, 2)
+	gets := 0
+	f.catalog.fail = func(op string) error {
+		if gets++; op != "get" || gets != 2 { // the newest is read first, to confirm it
+			return nil
+		}
+		rec := f.records(t)[names[1]]
+		rec.CopyFailed("two", errCatalogDown, true, f.clock.Now())
+		return f.catalog.Catalog.Update(t.Context(), rec)
+	}
+	decisions, err := f.Prune(t.Context(), cluster.PruneRequest{Backends: []string{"one"}})
+	if err != nil || snapshot.ReasonOf(decisions[1].Err) != snapshot.ReasonConflict {
+		t.Errorf("%+v, %v", decisions, err)
+	}
+	if len(f.files(t, "one")) != 4 {
+		t.Errorf("left %q", f.files(t, "one"))
+	}
+}
+
 // The catalog says that there is a newer one, but somebody has removed it by hand: what is left may be the last.
 func TestPruneRemovesNothingWhenTheNewestIsNotThere(t *testing.T) {
 	f := newFixture(t, keepLast(1))

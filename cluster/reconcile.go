@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/snapshotd/snapshotd/internal/merge"
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -37,6 +36,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	ctx, trace := span.Run(ctx, "snapshot reconcile", span.Cluster.String(c.cfg.Name),
 		attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
 	defer func() {
+		// One error for the whole, because the metric of a reconcile has no backend, and one for each backend besides.
 		failed, byBackend := err, map[string]error{}
 		for _, r := range reports {
 			failed, byBackend[r.Backend] = errors.Join(failed, r.Err), errors.Join(err, r.Err)
@@ -70,40 +70,49 @@ type reconciliation struct {
 	begin time.Time
 	views []*view
 
+	liveEtcd func() string // the id of the etcd cluster that is saved now; asked for once, and only when it matters
+
 	mu      sync.Mutex // guards the following fields and the views' reports
 	byState map[snapshot.State]int64
-	proven  snapshot.Record     // the one that a drill has proven last
-	spans   map[string]saveSpan // by the id of the etcd cluster
-	busy    map[string]bool     // names that a replica is saving: their files are no leftovers
+	proven  snapshot.Record // the one that a drill has proven last
+	etcds   snapshot.Histories
+	busy    map[string]bool // names that a replica is saving: their files are no leftovers
 	changes int64
 	queue   []missing // copies to repair
 	bad     snapshot.BadRecords
 	retired map[string]int64 // by backend of a retired node: locations that the catalog has forgotten
 }
 
+// newReconciliation returns a reconciliation that has seen nothing yet.
 func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconciliation {
 	return &reconciliation{
 		c: c, req: req, begin: c.cfg.Now(), views: views,
-		byState: map[snapshot.State]int64{}, busy: map[string]bool{}, spans: map[string]saveSpan{}, retired: map[string]int64{},
+		byState: map[snapshot.State]int64{}, busy: map[string]bool{}, etcds: snapshot.Histories{}, retired: map[string]int64{},
 	}
 }
 
-// item is one name, with all that is known of it.
+// item is one name, with all that is known of it: by the catalog, and by each backend that was listed.
 type item struct {
 	name   string
 	rec    *snapshot.Record    // nil when the catalog has none
 	bad    bool                // the catalog has one that cannot be read
 	groups []*repository.Group // of the views, nil where the listing has none
 	known  []bool              // of the views
+
+	discovered bool // the catalog did not have it when it was read
+	attempts   int  // how often another replica was faster since
 }
 
+// run reconciles all names, then sweeps, then repairs. Leftovers are swept only after all names were looked at,
+// because the saves under way are known then. Repair comes last, because it needs records that tell the truth.
 func (r *reconciliation) run(ctx context.Context) error {
-	records := newCursor(r.scan(ctx), func(s scanned) string { return snapshot.OrderKey(s.name) })
-	defer records.stop()
-	// The catalog's revision is pinned before the listings begin: a record that the scan shows as READY was there already
-	// when they did.
-	if records.advance(); records.err != nil {
-		return records.err
+	r.liveEtcd = sync.OnceValue(func() string { return r.c.liveEtcd(ctx) })
+	records := merge.NewCursor(r.scan(ctx), func(s scanned) string { return snapshot.OrderKey(s.name) })
+	defer records.Stop()
+	// The catalog's revision is pinned before the listings begin: a record that the scan shows as READY was there
+	// already when they did.
+	if records.Advance(); records.Err != nil {
+		return records.Err
 	}
 	r.openViews(ctx)
 	defer r.closeViews(ctx)
@@ -111,12 +120,18 @@ func (r *reconciliation) run(ctx context.Context) error {
 	if err := r.mergeStreams(ctx, records); err != nil {
 		return err
 	}
-	r.c.foreign.forget(r.views, r.begin)
+	for _, v := range r.views {
+		if v.known {
+			r.c.foreign.Forget(v.repo.Name(), r.begin)
+			r.c.manifests.Forget(v.repo.Name(), r.begin)
+		}
+	}
 	r.detectSharedPrefix(ctx)
 	r.sweep(ctx)
 	if err := r.repair(ctx); err != nil {
 		return err
 	}
+	// A reconcile that only looked has counted changes that were not made.
 	if !r.req.ValidateOnly {
 		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventCounted, States: r.byState})
 		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventProven, Revision: r.proven.Revision, ProvenTime: r.proven.Proven()})
@@ -155,14 +170,15 @@ func (r *reconciliation) scan(ctx context.Context) iter.Seq2[scanned, error] {
 	}
 }
 
-// noteBad notes the error of a record that cannot be read, and returns false for any other error.
+// noteBad notes the error of a record that cannot be read, and returns false for any other error. Other names go on,
+// and the error is returned in the end, beside complete reports.
 func (r *reconciliation) noteBad(err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.bad.Add(err)
 }
 
-// leaveAlone does nothing about a name whose record cannot be read: nobody knows what its files are.
+// leaveAlone does nothing about a name whose record cannot be read: nobody knows whose files these are.
 func (r *reconciliation) leaveAlone(it item) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -175,7 +191,9 @@ func (r *reconciliation) leaveAlone(it item) {
 
 // mergeStreams takes name after name off the catalog and the listings, and reconciles several records side by side. The
 // first error ends it.
-func (r *reconciliation) mergeStreams(ctx context.Context, records *cursor[scanned]) error {
+func (r *reconciliation) mergeStreams(ctx context.Context, records *merge.Cursor[scanned]) error {
+	// Records that are as the listings show them cost nothing. The workers are for the others, whose requests take a
+	// while.
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	workers := newSlots(reconcileWorkers)
@@ -206,7 +224,7 @@ func (r *reconciliation) mergeStreams(ctx context.Context, records *cursor[scann
 	case working.Err() != nil:
 		return context.Cause(working)
 	}
-	return records.err
+	return records.Err
 }
 
 // logEnd writes the line that every reconcile leaves, also one that no caller waits for.
@@ -234,96 +252,39 @@ func (r *reconciliation) logEnd(ctx context.Context) {
 	r.c.log.WarnContext(ctx, "reconciled without all backends", attrs...)
 }
 
-// nextItem takes the smallest name off all streams.
-func (r *reconciliation) nextItem(records *cursor[scanned]) (item, bool) {
-	least := records.key
+// nextItem takes the smallest name off all streams. All of them are in the order of snapshot.OrderKey, so one pass is
+// enough, and memory does not depend on the number of snapshots.
+func (r *reconciliation) nextItem(records *merge.Cursor[scanned]) (item, bool) {
+	least := records.Key
 	for _, v := range r.views {
-		if v.cursor != nil && v.cursor.key != "" && (least == "" || v.cursor.key < least) {
-			least = v.cursor.key
+		if v.cursor != nil && v.cursor.Key != "" && (least == "" || v.cursor.Key < least) {
+			least = v.cursor.Key
 		}
 	}
-	if least == "" || records.err != nil {
+	if least == "" || records.Err != nil {
 		return item{}, false
 	}
 	it := item{name: snapshot.NameOfOrderKey(least), groups: make([]*repository.Group, len(r.views)), known: make([]bool, len(r.views))}
 	for i, v := range r.views {
 		// known is read before the view moves on: it is about the listing up to this name.
 		it.known[i] = v.known
-		if v.cursor != nil && v.cursor.key == least {
-			it.groups[i] = v.cursor.cur
+		if v.cursor != nil && v.cursor.Key == least {
+			it.groups[i] = v.cursor.Cur
 			r.advance(v)
 		}
 	}
-	if records.key == least {
-		it.rec, it.bad = records.cur.rec, records.cur.rec == nil
-		records.advance()
+	if records.Key == least {
+		it.rec, it.bad = records.Cur.rec, records.Cur.rec == nil
+		records.Advance()
 	}
 	return it, true
 }
 
-// cursor is one of the streams that are merged.
-type cursor[T any] struct {
-	next  func() (T, error, bool)
-	stop  func()
-	place func(T) string // of an element in the order
-	cur   T
-	key   string // place of cur; empty when the stream has ended
-	err   error  // why it ended early
-}
-
-// newCursor returns a cursor before the first element.
-func newCursor[T any](seq iter.Seq2[T, error], place func(T) string) *cursor[T] {
-	next, stop := iter.Pull2(seq)
-	return &cursor[T]{next: next, stop: stop, place: place}
-}
-
-// advance pulls the next element.
-func (c *cursor[T]) advance() {
-	v, err, ok := c.next()
-	switch {
-	case !ok:
-		c.key = ""
-	case err != nil:
-		c.key, c.err = "", err
-	default:
-		c.cur, c.key = v, c.place(v)
-	}
-}
-
-// saveSpan is from when to when an etcd cluster was saved.
-type saveSpan struct{ from, until time.Time }
-
-// noteEtcd notes which etcd a snapshot is of. r.mu is held.
-func (r *reconciliation) noteEtcd(rec *snapshot.Record) {
-	if rec.EtcdClusterID == "" || rec.CreateTime.Sub(r.begin) > snapshot.ClockTolerance {
-		return
-	}
-	s, known := r.spans[rec.EtcdClusterID]
-	if !known {
-		s = saveSpan{rec.CreateTime, rec.CreateTime}
-	}
-	if rec.CreateTime.Before(s.from) {
-		s.from = rec.CreateTime
-	}
-	if rec.CreateTime.After(s.until) {
-		s.until = rec.CreateTime
-	}
-	r.spans[rec.EtcdClusterID] = s
-}
-
-// detectSharedPrefix warns when two etcds were saved to one place in turns. An etcd that was restored, and has another id
-// since, begins when the other one has ended. Two that overlap were given one name and prefix by two services that do not
-// know of each other.
+// detectSharedPrefix warns when two etcds were saved to one place in turns.
 func (r *reconciliation) detectSharedPrefix(ctx context.Context) {
-	ids := slices.Sorted(maps.Keys(r.spans))
-	for i, a := range ids {
-		for _, b := range ids[i+1:] {
-			if r.spans[a].from.Before(r.spans[b].until) && r.spans[b].from.Before(r.spans[a].until) {
-				r.c.log.WarnContext(ctx,
-					"two etcd clusters are saved to one place; give each a cluster name or a prefix of its own, or their runs and retention get mixed up",
-					"etcd_cluster", a, "other_etcd_cluster", b, "prefix", r.c.cfg.Prefix)
-				return
-			}
-		}
+	if a, b, found := r.etcds.Overlap(); found {
+		r.c.log.WarnContext(ctx,
+			"two etcd clusters are saved to one place; give each a cluster name or a prefix of its own, or their runs and retention get mixed up",
+			"etcd_cluster", a, "other_etcd_cluster", b, "prefix", r.c.cfg.Prefix)
 	}
 }

@@ -2,12 +2,15 @@ package cluster_test
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -145,6 +148,71 @@ func TestInterruptedRemovalGoesOnFromTheMark(t *testing.T) {
 				t.Errorf("interrupted at %s, catalog lost: %t: record %+v", suffix, lost, rec)
 			}
 		}
+	}
+}
+
+// The marker, the manifest, and the manifest again before it is marked and before the data goes.
+func TestADeleteLooksAtACopyOnce(t *testing.T) {
+	f := newFixture(t)
+	name := f.mustSave(t).Name
+	before := f.backends["one"].gets.Load()
+	if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: name, Backends: []string{"one"}}); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.backends["one"].gets.Load() - before; n != 4 {
+		t.Errorf("%d objects were read, want 4", n)
+	}
+	if left := f.files(t, "one"); len(left) > 0 {
+		t.Errorf("left %q", left)
+	}
+}
+
+// A replica that is paused after its record says DELETING may be overtaken by a caller who pins the snapshot.
+func TestARemovalThatWakesUpFindsThePin(t *testing.T) {
+	f := newFixture(t, signing(t))
+	name := f.mustSave(t).Name
+	updates := 0
+	f.catalog.fail = func(op string) error {
+		if updates++; op != "update" {
+			return nil
+		}
+		f.catalog.fail = nil
+		pinned := f.records(t)[name]
+		pinned.Pinned = true
+		pinned.Generation++
+		doc, err := repository.EncodeManifest(pinned, f.cfg.Signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return place(f.backends["one"], nil).PutManifest(t.Context(), name, doc)
+	}
+	if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: name, Backends: []string{"one"}}); snapshot.ReasonOf(err) != snapshot.ReasonConflict {
+		t.Errorf("delete: %v", err)
+	}
+	if left := f.files(t, "one"); len(left) != 2 {
+		t.Errorf("left %q", left)
+	}
+}
+
+// A bucket that locks objects and keeps no versions of them refuses the mark, because it would replace the manifest.
+func TestALockedManifestSaysWhatCanBeDone(t *testing.T) {
+	f := newFixture(t)
+	name := f.mustSave(t).Name
+	f.backends["one"].put = func(context.Context, string, io.Reader) error {
+		return snapshot.ReasonBackendAccessDenied.New("backend %q: put", "one").On("one")
+	}
+	until := f.clock.Now().Add(time.Hour)
+	f.backends["one"].stat = func(o *repository.Object) {
+		if strings.HasSuffix(o.Key, ".json") {
+			o.LockedUntil = until
+		}
+	}
+	_, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: name})
+	if snapshot.ReasonOf(err) != snapshot.ReasonObjectLocked || !strings.Contains(err.Error(), "turn versioning on") {
+		t.Errorf("delete: %v", err)
+	}
+	if left := f.files(t, "one"); len(left) != 2 {
+		t.Errorf("left %q", left)
 	}
 }
 

@@ -27,7 +27,8 @@ type missing struct {
 // SaveEnded gives a token when a save of this process has ended: there may be a copy to repair.
 func (c *Cluster) SaveEnded() <-chan struct{} { return c.saveEnded }
 
-// wakeRepair gives the token that there may be a copy to repair.
+// wakeRepair gives the token that there may be a copy to repair. The channel has room for one, and more are dropped:
+// the receiver looks at the whole queue anyway.
 func (c *Cluster) wakeRepair() {
 	select {
 	case c.saveEnded <- struct{}{}:
@@ -35,17 +36,18 @@ func (c *Cluster) wakeRepair() {
 	}
 }
 
-// Repair copies snapshots to the backends that are in their record and failed to get a copy, as far as their next attempt
-// is due, the newest snapshots first. It returns when the next attempt is due; the zero time when none waits. While this
-// process saves the cluster it begins no attempt; [Cluster.SaveEnded] says when to call again.
+// Repair copies snapshots to the backends that are in their record and failed to get a copy, as far as their next
+// attempt is due, the newest snapshots first. It returns when the next attempt is due; the zero time when none waits.
+// While this process saves the cluster it begins no attempt; [Cluster.SaveEnded] says when to call again.
 //
-// Attempts that fail are in the catalog, with the time of the next one, and are logged; the error is that of the catalog or
-// of ctx.
+// Attempts that fail are in the catalog, with the time of the next one, and are logged; the error is that of the
+// catalog or of ctx.
 func (c *Cluster) Repair(ctx context.Context) (next time.Time, err error) {
 	return c.repairDue(ctx, func(missing) bool { return true })
 }
 
-// repairDue makes the copies that are due, of those that are this replica's to make.
+// repairDue makes the copies that are due, of those that are this replica's to make. Copies that wait are counted as
+// well, before the first attempt and after the last: the attempts may take hours.
 func (c *Cluster) repairDue(ctx context.Context, mine func(missing) bool) (next time.Time, err error) {
 	queue, err := c.repairQueue(ctx)
 	if err != nil {
@@ -65,7 +67,9 @@ func (c *Cluster) repairDue(ctx context.Context, mine func(missing) bool) (next 
 	}()
 	for _, m := range queue {
 		switch {
-		case m.fallback, m.distant, m.due.After(now), c.inflight.saving():
+		// A save has the network for itself. When it has ended, this queue is looked at again.
+		case m.fallback, m.distant, m.due.After(now), c.inflight.Saving():
+		// A backend that is down would cost each of its copies a time-out.
 		case stuck[m.repo.Name()]:
 			m.due = now.Add(snapshot.FirstRepair)
 		default:
@@ -88,6 +92,7 @@ func (c *Cluster) repairDue(ctx context.Context, mine func(missing) bool) (next 
 	return slices.MinFunc(left, func(a, b missing) int { return a.due.Compare(b.due) }).due, nil
 }
 
+// newestFirst sorts copies by their snapshots. A second copy of the newest snapshot is worth more than one of an older.
 func newestFirst(queue []missing) {
 	slices.SortStableFunc(queue, func(a, b missing) int { return b.created.Compare(a.created) })
 }
@@ -120,7 +125,8 @@ func (c *Cluster) tryRepair(ctx context.Context, m missing, stuck map[string]boo
 	return m, nil
 }
 
-// isStuck reports whether an error is of the whole backend, so that the next snapshot would fail there, too.
+// isStuck reports whether an error is of the whole backend, so that the next snapshot would fail there, too. Errors
+// of a single object, such as a name that the server refuses, must not keep the rest from being copied.
 func isStuck(err error, backend string) bool {
 	if snapshot.BackendOf(err) != backend {
 		return false
@@ -134,8 +140,8 @@ func isStuck(err error, backend string) bool {
 	}
 }
 
-// repairQueue returns the copies that are missing on configured backends, as the catalog knows, and that another backend
-// or a replica's fallback has.
+// repairQueue returns the copies that are missing on configured backends, as the catalog knows, and that another
+// backend or a replica's fallback has.
 func (c *Cluster) repairQueue(ctx context.Context) ([]missing, error) {
 	var queue []missing
 	for rec, err := range c.cfg.Records.Scan(ctx) {
@@ -145,11 +151,13 @@ func (c *Cluster) repairQueue(ctx context.Context) ([]missing, error) {
 		if err != nil {
 			return nil, err
 		}
+		// A snapshot that only a replica's own disk has is in the queue, so that it is counted, though this replica
+		// may not be the one that can deliver it.
 		fallback := rec.State() == snapshot.StateFailed && rec.FallbackNode() != ""
 		if !fallback && (rec.State() != snapshot.StatePartial || !rec.Repairable()) {
 			continue
 		}
-		ready, distant := rec.ReadyOn(), c.heldElsewhere(rec)
+		ready, distant := rec.ReadyOn(), c.node.HeldElsewhere(rec)
 		for _, l := range rec.Locations() {
 			if r := c.repo(l.Backend); r != nil && l.State == snapshot.StateFailed {
 				queue = append(queue, missing{
@@ -163,6 +171,8 @@ func (c *Cluster) repairQueue(ctx context.Context) ([]missing, error) {
 	return queue, nil
 }
 
+// observeQueue reports the copies that wait, by backend. An alert needs the oldest of them: a queue that is never
+// empty may still be moving.
 func (c *Cluster) observeQueue(ctx context.Context, queue []missing) {
 	byBackend := map[string]snapshot.RepairQueue{}
 	for _, m := range queue {
@@ -176,7 +186,8 @@ func (c *Cluster) observeQueue(ctx context.Context, queue []missing) {
 	c.observe(ctx, snapshot.Event{Type: snapshot.EventRepairsQueued, Queued: byBackend})
 }
 
-// queueRepair notes the copies of a record, settled by a reconcile with repair, that its backends do not hold. r.mu is held.
+// queueRepair notes the copies of a record, settled by a reconcile with repair, that its backends do not hold. r.mu
+// is held.
 func (r *reconciliation) queueRepair(rec *snapshot.Record) {
 	if !r.req.Repair || rec == nil || !rec.Repairable() {
 		return
@@ -192,8 +203,8 @@ func (r *reconciliation) queueRepair(rec *snapshot.Record) {
 	}
 }
 
-// repair makes the copies that reconcile found missing, the newest snapshots first. A backend that could not be reconciled
-// is left alone, and so is the rest of a backend that turns out to take no copy.
+// repair makes the copies that reconcile found missing, the newest snapshots first. A backend that could not be
+// reconciled is left alone, and so is the rest of a backend that turns out to take no copy.
 func (r *reconciliation) repair(ctx context.Context) error {
 	if err := r.dropPrunable(ctx); err != nil {
 		return err
@@ -229,24 +240,29 @@ func (r *reconciliation) repair(ctx context.Context) error {
 
 // dropPrunable leaves out the copies that a backend does not have and that its retention would remove again.
 func (r *reconciliation) dropPrunable(ctx context.Context) error {
-	absent := map[string][]string{} // names, by backend
+	absent := map[string][]*repository.Repository{} // by name
 	for _, m := range r.queue {
-		if rules := r.c.cfg.Retention[m.repo.Name()]; m.absent && rules.Removes() {
-			absent[m.repo.Name()] = append(absent[m.repo.Name()], m.name)
+		if m.absent {
+			absent[m.name] = append(absent[m.name], m.repo)
 		}
 	}
-	for backend, names := range absent {
-		prunable, err := r.c.wouldPrune(ctx, r.c.repo(backend), names)
-		if err != nil {
-			return err
-		}
-		r.queue = slices.DeleteFunc(r.queue, func(m missing) bool { return m.absent && m.repo.Name() == backend && prunable[m.name] })
+	if len(absent) == 0 {
+		return nil
 	}
+	stock, err := r.c.stock(ctx, absent)
+	if err != nil {
+		return err
+	}
+	kept := map[string]map[string]bool{}
+	for _, v := range r.views {
+		kept[v.repo.Name()] = stock.Awaited(v.repo.Name())
+	}
+	r.queue = slices.DeleteFunc(r.queue, func(m missing) bool { return m.absent && !kept[m.repo.Name()][m.name] })
 	return nil
 }
 
-// reportDamaged puts copies that turned out to be damaged into the report of their backend, if it was asked for, or of the
-// backend that was to be repaired from them.
+// reportDamaged puts copies that turned out to be damaged into the report of their backend, if it was asked for, or
+// of the backend that was to be repaired from them.
 func (r *reconciliation) reportDamaged(target *view, damaged []error) {
 	for _, err := range damaged {
 		v := target

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster/amend"
+	"github.com/snapshotd/snapshotd/cluster/copying"
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/fault"
 	"github.com/snapshotd/snapshotd/internal/span"
@@ -26,13 +27,14 @@ type copyRepair struct {
 	damaged []error // copies that turned out to be damaged on the way
 }
 
-// errGone ends the repair of a snapshot that is not to be repaired any more.
+// errGone ends the repair of a snapshot that is not to be repaired any more. It is no failure: a caller has deleted
+// the snapshot while its bytes were copied.
 var errGone = errors.New("the snapshot is gone, or is being deleted")
 
-// repairCopy copies a snapshot to a backend, from the first other one whose copy proves to be good, and puts the location
-// into the record. Nothing becomes visible on the target before size and checksum of the bytes that were read were right. A
-// copy that is not needed any more is no error, and not done. A failed attempt changes nothing in the record but the
-// damage that was found in sources.
+// repairCopy copies a snapshot to a backend, from the first other one whose copy proves to be good, and puts the
+// location into the record. Nothing becomes visible on the target before size and checksum of the bytes that were
+// read were right. A copy that is not needed any more is no error, and not done. A failed attempt changes nothing in
+// the record but the damage that was found in sources.
 //
 // Several replicas may repair the same copy at once: they write the same bytes, and the record's revision decides whose
 // change comes first.
@@ -48,12 +50,13 @@ func (c *Cluster) repairCopy(ctx context.Context, name string, target *repositor
 	} else if err != nil {
 		return h, err
 	}
+	// The queue may be older than the record: a delete, a save that ended or another replica's repair comes first.
 	h.was = h.rec.State()
 	if l := h.rec.Location(target.Name()); !h.rec.Repairable() && !c.hasFallback(h.rec) || l != nil && l.State != snapshot.StateFailed {
 		return h, nil
 	}
-	c.inflight.setCopying(name)
-	defer c.inflight.setCopying("")
+	c.inflight.SetCopying(name)
+	defer c.inflight.SetCopying("")
 	ctx, trace := span.Run(ctx, "snapshot repair", span.Cluster.String(c.cfg.Name), span.Snapshot.String(name),
 		span.Backend.String(target.Name()))
 	defer func() { trace.End(err) }()
@@ -69,6 +72,8 @@ func (c *Cluster) repairCopy(ctx context.Context, name string, target *repositor
 	return h, err
 }
 
+// run makes the copy from the first source that turns out to be good. A damaged source is noted in the record on the
+// way, and the next one is tried. When the target itself fails, no other source is tried: it would fail there, too.
 func (h *copyRepair) run(ctx context.Context) error {
 	if err := h.target.Verified(ctx, true); err != nil {
 		return err
@@ -77,15 +82,21 @@ func (h *copyRepair) run(ctx context.Context) error {
 	for _, src := range h.sources() {
 		manifest, err := h.readSource(ctx, src)
 		if err == nil {
+			x := copying.Copying{Record: h.rec, From: src, To: h.target, Now: h.c.cfg.Now, Observe: h.c.observe}
 			var sourceFailed bool
-			if sourceFailed, err = h.copyFrom(ctx, src, manifest); err == nil {
+			sourceFailed, err = x.Run(ctx, manifest)
+			h.wrote = h.wrote || x.Wrote()
+			if err == nil {
 				return h.record(ctx)
 			}
 			if !sourceFailed {
 				return err // another source would fare no better
 			}
 			if snapshot.ReasonOf(err) == snapshot.ReasonChecksumMismatch {
-				err = h.recheckSource(ctx, src, err)
+				var damaged bool
+				if damaged, err = x.Recheck(ctx, err); damaged {
+					err = h.sourceFailed(ctx, src, err, err, true)
+				}
 			}
 		}
 		if ctx.Err() != nil {
@@ -127,93 +138,25 @@ func (h *copyRepair) readSource(ctx context.Context, src *repository.Repository)
 	return doc, err
 }
 
-// sourceFailed notes in the record that a copy is not the snapshot's, and returns why. noted is the text in its location.
+// sourceFailed notes in the record that a copy is not the snapshot's, and returns why. noted is the text in its
+// location.
 func (h *copyRepair) sourceFailed(ctx context.Context, src *repository.Repository, why, noted error, bytes bool) error {
 	h.damaged = append(h.damaged, why)
 	h.c.log.ErrorContext(ctx, "stored copy is damaged", "snapshot", h.rec.Name, "backend", src.Name(), "error", why)
 	err := h.amend(ctx, func(rec *snapshot.Record, _ bool) error {
 		if !rec.CopyFailed(src.Name(), noted, bytes, h.c.cfg.Now()) {
-			return errUnchanged
+			return amend.ErrUnchanged
 		}
 		return nil
 	})
 	return errors.Join(why, err)
 }
 
-// recheckSource reads a copy that seemed to be damaged once more, because the network may have damaged its bytes. When it is
-// damaged indeed, the record says so from now on.
-func (h *copyRepair) recheckSource(ctx context.Context, src *repository.Repository, first error) error {
-	again, err := src.OpenStored(ctx, h.rec)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = again.Close() }()
-	_, _ = io.Copy(io.Discard, again)
-	switch {
-	case again.Failed() == nil:
-		return snapshot.ReasonBackendUnavailable.
-			New("backend %q gave a copy that was damaged on the way, and a good one when asked again", src.Name()).
-			On(src.Name()).Because(first).Advise("check the network, and this machine's memory")
-	case snapshot.ReasonOf(again.Failed()) != snapshot.ReasonChecksumMismatch:
-		return again.Failed()
-	}
-	return h.sourceFailed(ctx, src, first, first, true)
-}
-
-// copyFrom brings data and manifest to the target, as far as they are not there. It says whether an error is the source's.
-func (h *copyRepair) copyFrom(ctx context.Context, src *repository.Repository, manifest []byte) (sourceFailed bool, err error) {
-	there, err := h.target.Probe(ctx, h.rec)
-	if err != nil {
-		return false, err
-	}
-	begin := h.c.cfg.Now()
-	defer func() {
-		if (!there.Data || !there.Manifest) && !sourceFailed {
-			h.c.observe(ctx, snapshot.Event{
-				Type: snapshot.EventWritten, Backend: h.target.Name(), Kind: h.target.Kind(), Duration: h.c.cfg.Now().Sub(begin), Err: err,
-			})
-		}
-	}()
-	if !there.Data {
-		if sourceFailed, err = h.copyData(ctx, src, there.Occupied); err != nil {
-			return sourceFailed, err
-		}
-		fault.Point("repair-data")
-	}
-	if !there.Manifest {
-		if err := h.target.PutManifest(ctx, h.rec.Name, manifest); err != nil {
-			return false, err // data without a manifest is nothing yet; the next attempt finds it
-		}
-		fault.Point("repair-manifest")
-	}
-	return false, nil
-}
-
-func (h *copyRepair) copyData(ctx context.Context, src *repository.Repository, occupied bool) (sourceFailed bool, err error) {
-	in, err := src.OpenStored(ctx, h.rec)
-	if err != nil {
-		return true, err
-	}
-	defer func() { _ = in.Close() }()
-	err = h.target.PutData(ctx, h.rec, in, repository.PutDataOptions{SizeHint: h.rec.StoredSize, Replace: occupied})
-	switch {
-	case err == nil:
-		h.wrote = true
-		return false, nil
-	case in.Failed() != nil && ctx.Err() == nil:
-		return true, in.Failed()
-	case errors.Is(err, snapshot.ErrExists): // another replica was faster
-		if again, perr := h.target.Probe(ctx, h.rec); perr == nil && again.Data {
-			return false, nil
-		}
-	}
-	return false, err
-}
-
-// noSource returns why no backend could give a good copy.
+// noSource returns why no backend could give a good copy. It has the reason of the first source, because programs
+// decide by it whether to try again.
 func (h *copyRepair) noSource(errs []error) error {
-	if distant := h.c.heldElsewhere(h.rec); len(errs) == 0 && len(distant) > 0 {
-		return h.c.onOtherNode(distant, "repair %s on backend %q", h.rec.Name, h.target.Name())
+	if distant := h.c.node.HeldElsewhere(h.rec); len(errs) == 0 && len(distant) > 0 {
+		return h.c.node.OnOther(distant, "repair %s on backend %q", h.rec.Name, h.target.Name())
 	}
 	if len(errs) == 0 {
 		return snapshot.ReasonCopyMissing.
@@ -227,14 +170,15 @@ func (h *copyRepair) noSource(errs []error) error {
 		On(backend).Because(errors.Join(errs...))
 }
 
-// record puts the location of the new copy into the record. When the record was changed since it was read, a sweep may have
-// been at work: then the copy must still be there.
+// record puts the location of the new copy into the record. When the record was changed since it was read, a sweep
+// may have been at work: then the copy must still be there.
 func (h *copyRepair) record(ctx context.Context) error {
 	name := h.target.Name()
 	err := h.amend(ctx, func(rec *snapshot.Record, again bool) error {
 		if l := rec.Location(name); l != nil && l.State == snapshot.StateDeleting {
 			return snapshot.ReasonInterrupted.New("repair %s on backend %q: a reconcile was sweeping its leftovers", rec.Name, name).On(name)
 		}
+		// A sweep takes data without a manifest for the trace of a crash, and may have met this copy half-made.
 		if again {
 			if err := h.target.Whole(ctx, rec); err != nil {
 				return err
@@ -260,7 +204,7 @@ func (h *copyRepair) record(ctx context.Context) error {
 // amend changes the record of the snapshot that is repaired, unless it is gone or became another one.
 func (h *copyRepair) amend(ctx context.Context, change func(rec *snapshot.Record, again bool) error) error {
 	sum := h.rec.StoredSHA256
-	rec, err := h.c.amend(ctx, h.rec, func(rec *snapshot.Record, again bool) error {
+	rec, err := amend.Record(ctx, h.c.cfg.Records, h.rec, func(rec *snapshot.Record, again bool) error {
 		if again && (rec.State() == snapshot.StateDeleting || rec.StoredSHA256 != sum) {
 			return errGone
 		}
@@ -273,12 +217,13 @@ func (h *copyRepair) amend(ctx context.Context, change func(rec *snapshot.Record
 	return err
 }
 
-// repairFailed notes in the record that an attempt has failed, and when the next one is due.
+// repairFailed notes in the record that an attempt has failed, and when the next one is due. The catalog has it, so
+// that a new leader does not begin with all copies at once.
 func (c *Cluster) repairFailed(ctx context.Context, rec *snapshot.Record, backend string, why error) (*snapshot.Record, error) {
 	h := &copyRepair{c: c, rec: rec}
 	err := h.amend(ctx, func(rec *snapshot.Record, _ bool) error {
 		if !rec.RepairFailed(backend, why, c.cfg.Now(), repairPause) {
-			return errUnchanged
+			return amend.ErrUnchanged
 		}
 		return nil
 	})
@@ -288,15 +233,15 @@ func (c *Cluster) repairFailed(ctx context.Context, rec *snapshot.Record, backen
 	return h.rec, err
 }
 
-// repairPause returns the pause after this many failed attempts: doubled each time, give or take a tenth, so that copies that
-// failed together are not tried together for ever.
+// repairPause returns the pause after this many failed attempts: doubled each time, give or take a tenth, so that
+// copies that failed together are not tried together for ever.
 func repairPause(attempts int) time.Duration {
 	return backoff.Spread(backoff.Delay(snapshot.FirstRepair, snapshot.MaxRepair, attempts), 0.1)
 }
 
-// withdraw removes the copy that was made of a snapshot that was deleted meanwhile, or is being deleted: the next reconcile
-// would take it in again. A record can also be gone with a catalog that came back from the past. So the copy stays when the
-// record is gone and any copy that it named is still there, or cannot be asked for.
+// withdraw removes the copy that was made of a snapshot that was deleted meanwhile, or is being deleted: the next
+// reconcile would take it in again. A record can also be gone with a catalog that came back from the past. So the
+// copy stays when the record is gone and any copy that it named is still there, or cannot be asked for.
 func (h *copyRepair) withdraw(ctx context.Context) {
 	if !h.wrote {
 		return

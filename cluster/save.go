@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster/amend"
+	"github.com/snapshotd/snapshotd/cluster/inflight"
 	"github.com/snapshotd/snapshotd/internal/fault"
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
@@ -21,16 +23,16 @@ func (c *Cluster) Save(ctx context.Context, req SaveRequest) (SaveResult, error)
 	if err != nil {
 		return SaveResult{}, err
 	}
-	for {
-		run, joined := c.inflight.join(req.RequestID)
+	for { // until this call has an outcome of its own, or one that it has joined
+		run, joined := c.inflight.Join(req.RequestID)
 		if run == nil {
 			c.observe(ctx, snapshot.Event{Type: snapshot.EventSaveRejected})
-			return SaveResult{}, c.saveInProgress("on this replica")
+			return SaveResult{}, snapshot.SaveInProgress(c.cfg.Name, "on this replica")
 		}
 		if !joined {
 			return c.runSave(ctx, run, req, chosen)
 		}
-		res, err := run.wait(ctx)
+		res, err := run.Wait(ctx)
 		if snapshot.ReasonOf(err) != snapshot.ReasonCancelled || ctx.Err() != nil {
 			return res, err
 		}
@@ -38,7 +40,8 @@ func (c *Cluster) Save(ctx context.Context, req SaveRequest) (SaveResult, error)
 	}
 }
 
-// validateSave checks a request and fills in its defaults.
+// validateSave checks a request and fills in its defaults. All of it is checked before anything is begun: a save that
+// fails later has cost etcd a read of its whole database.
 func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []*repository.Repository, error) {
 	if req.NamePrefix == "" {
 		req.NamePrefix = snapshot.DefaultNamePrefix
@@ -64,12 +67,14 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []*repository.Repo
 }
 
 // runSave runs a save in this process and finishes it, also when it panics: the cluster must not be busy for ever.
-func (c *Cluster) runSave(ctx context.Context, run *run, req SaveRequest, chosen []*repository.Repository) (res SaveResult, err error) {
+func (c *Cluster) runSave(ctx context.Context, run *inflight.Run[SaveResult], req SaveRequest, chosen []*repository.Repository) (res SaveResult, err error) {
 	err = snapshot.ReasonInternal.New("save cluster %q: it ended in a defect of the service", c.cfg.Name)
 	defer func() {
-		c.inflight.finish(run, res, err)
+		c.inflight.Finish(run, res, err)
 		c.wakeRepair()
 	}()
+	// The request is looked up twice: here, so that a repeated one need not wait for a lock, and again under the
+	// lock, where no other replica can conclude it any more.
 	earlier, concluded, err := c.repeated(ctx, req.RequestID)
 	if concluded || err != nil {
 		return replay(earlier, err)
@@ -86,7 +91,8 @@ func (c *Cluster) runSave(ctx context.Context, run *run, req SaveRequest, chosen
 	return s.run(ctx)
 }
 
-// replay returns the outcome that a repeated request had before.
+// replay returns the outcome that a repeated request had before. It is computed from the record alone, so that the same
+// request gets the same answer from every replica and after every restart.
 func replay(rec *snapshot.Record, err error) (SaveResult, error) {
 	if err != nil {
 		return SaveResult{}, err
@@ -111,13 +117,14 @@ type save struct {
 	warnings     []string        // for the response
 }
 
-// lock takes the cluster's lock across replicas. Without the catalog, the lock of this process has to be enough.
+// lock takes the cluster's lock across replicas. Without the catalog, the lock of this process has to be enough: in a
+// disaster two snapshots at a time are better than none.
 func (s *save) lock(ctx context.Context) (unlock func(), err error) {
 	lock, err := s.c.cfg.Saves.Lock(ctx, s.owner)
 	switch {
 	case errors.Is(err, snapshot.ErrLocked):
 		s.c.observe(ctx, snapshot.Event{Type: snapshot.EventSaveRejected})
-		return nil, s.c.saveInProgress("on another replica").Because(err)
+		return nil, snapshot.SaveInProgress(s.c.cfg.Name, "on another replica").Because(err)
 	case ctx.Err() != nil:
 		return nil, snapshot.Cancelled(ctx, "lock cluster %q", s.c.cfg.Name)
 	case err != nil:
@@ -125,23 +132,24 @@ func (s *save) lock(ctx context.Context) (unlock func(), err error) {
 		return func() {}, nil
 	}
 	fault.Point("locked")
+	// A lost lock does not end the save: the bytes may be the last good ones. Before anything becomes visible, and in
+	// the end, the save looks whether another one has taken its request over.
 	s.lost = lock.Lost()
 	return func() { lock.Unlock(context.WithoutCancel(ctx)) }, nil
 }
 
-// goUncatalogued notes that the catalog cannot be written. The save goes on: in a disaster it must.
+// goUncatalogued notes that the catalog cannot be written. The save goes on: in a disaster it must. The answer warns
+// of it, unless the catalog is back in the end.
 func (s *save) goUncatalogued(ctx context.Context, err error) {
 	if s.uncatalogued != nil {
 		return
 	}
-	s.uncatalogued = err
-	s.warnings = append(s.warnings, fmt.Sprintf(
-		"the catalog was not written, and reconcile will add the snapshot later; without it, only this replica's own saves are serialized: %v", err))
+	s.uncatalogued = err // the first one; later ones follow from it
 	s.c.log.WarnContext(ctx, "saving without the catalog", "error", err)
 }
 
-// register gives the snapshot a name that is free and puts its record, SAVING, into the catalog. When another replica has
-// concluded the same request meanwhile, register returns its record, and true.
+// register gives the snapshot a name that is free and puts its record, SAVING, into the catalog. When another replica
+// has concluded the same request meanwhile, register returns its record, and true.
 func (s *save) register(ctx context.Context) (earlier *snapshot.Record, concluded bool, err error) {
 	s.newRecord(ctx)
 	s.setName()
@@ -159,11 +167,13 @@ func (s *save) register(ctx context.Context) (earlier *snapshot.Record, conclude
 		case errors.Is(err, snapshot.ErrExists):
 			s.setName() // the second of two saves in one second is named after the next second
 		case errors.Is(err, snapshot.ErrConflict): // another replica has settled, ended or begun the same request
+		// The lock ran out before the record was written. Another replica may have concluded the very same request
+		// since.
 		case errors.Is(err, snapshot.ErrLocked):
 			if earlier, concluded, err = s.c.repeated(ctx, s.req.RequestID); concluded || err != nil {
 				return earlier, concluded, err
 			}
-			return nil, false, s.c.saveInProgress("or was until just now: this save had lost its lock before it began")
+			return nil, false, snapshot.SaveInProgress(s.c.cfg.Name, "or was until just now: this save had lost its lock before it began")
 		case ctx.Err() != nil:
 			return nil, false, snapshot.Cancelled(ctx, "save %s", s.rec.Name)
 		default:
@@ -173,6 +183,8 @@ func (s *save) register(ctx context.Context) (earlier *snapshot.Record, conclude
 	return nil, false, nil
 }
 
+// newRecord makes the record with all that is known before etcd is asked. A save that dies leaves it, and reconcile
+// settles it by the locations that it names.
 func (s *save) newRecord(ctx context.Context) {
 	var chosen []snapshot.Location
 	for _, r := range s.chosen {
@@ -185,8 +197,10 @@ func (s *save) newRecord(ctx context.Context) {
 	}, s.req.RequestID, s.owner, chosen)
 }
 
+// setName gives the snapshot a name that this process has not used yet. Whether it is free across replicas, the
+// catalog decides.
 func (s *save) setName() {
-	name := s.c.inflight.nextName(s.start, func(unix int64) string {
+	name := s.c.inflight.NextName(s.start, func(unix int64) string {
 		return fmt.Sprintf("%s-%s-%d", s.req.NamePrefix, s.c.cfg.Node, unix)
 	})
 	s.rec.SetName(name, func(backend string) string { return s.c.repo(backend).URI(s.rec.DataKey()) })
@@ -207,11 +221,13 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 
 	whole := newTransfer(ctx, s).run(ctx)
 
+	// A caller that has gone away must not leave the record SAVING. It is concluded under a context of its own.
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	if s.lockLost() {
 		s.recheck(cleanup, nil)
 	}
+	// A snapshot that is whole everywhere is READY also when the caller went away at the last moment.
 	if ctx.Err() != nil && len(s.rec.ReadyOn()) < len(s.chosen) {
 		whole = snapshot.Cancelled(ctx, "the call was cancelled")
 	}
@@ -222,23 +238,24 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 	return s.outcome(ctx)
 }
 
-// event fills in the snapshot that a save's event is about.
+// event fills in the snapshot that a save's event is about. Observers keep it, so it is a copy.
 func (s *save) event(ev snapshot.Event) snapshot.Event {
 	ev.Name, ev.RequestID, ev.Snapshot = s.rec.Name, s.req.RequestID, s.rec.Clone()
 	return ev
 }
 
-// record writes the outcome into the catalog, also when that failed before: the catalog may be back. When this replica was
-// taken for dead, reconcile may have settled the record meanwhile, and another save may have taken the request over.
+// record writes the outcome into the catalog, also when that failed before: the catalog may be back. When this
+// replica was taken for dead, reconcile may have settled the record meanwhile, and another save may have taken the
+// request over.
 func (s *save) record(ctx context.Context) {
 	var conflict error
-	err := retryConflict(func() error {
+	err := amend.Retry(func() error {
 		if conflict != nil {
 			if done, err := s.lookAgain(ctx, conflict); done || err != nil {
 				return err
 			}
 		}
-		if s.rec.Version == 0 {
+		if s.rec.Version == 0 { // the save began without the catalog
 			conflict = s.recordAnew(ctx)
 		} else {
 			conflict = s.c.cfg.Records.Update(ctx, s.rec)
@@ -249,12 +266,13 @@ func (s *save) record(ctx context.Context) {
 	case err != nil:
 		s.goUncatalogued(ctx, err)
 	case s.uncatalogued != nil && s.rec.Version > 0:
-		s.uncatalogued, s.warnings = nil, nil
+		s.uncatalogued = nil
 		s.c.log.InfoContext(ctx, "catalog is back; the snapshot is in it", "snapshot", s.rec.Name)
 	}
 }
 
-// outcome returns the response of a save that is over, and logs it.
+// outcome returns the response of a save that is over, and logs it. A save that reached some backends returns the
+// error of the first one that failed, beside the snapshot: a script that looks only at the error is not misled.
 func (s *save) outcome(ctx context.Context) (SaveResult, error) {
 	err := s.rec.Outcome()
 	if err != nil {
@@ -264,15 +282,13 @@ func (s *save) outcome(ctx context.Context) (SaveResult, error) {
 			"stored_size", s.rec.StoredSize, "duration", s.rec.Duration)
 	}
 	warnings := s.warnings
+	if s.uncatalogued != nil {
+		warnings = append(warnings, fmt.Sprintf("the catalog was not written, and reconcile will add the snapshot later; "+
+			"without it, only this replica's own saves are serialized: %v", s.uncatalogued))
+	}
 	if len(s.rec.Alarms) > 0 && len(s.rec.ReadyOn()) > 0 {
-		warnings = append(slices.Clone(warnings), "the etcd that was saved "+snapshot.AlarmNote(s.rec.Alarms))
+		warnings = append(warnings, "the etcd that was saved "+snapshot.AlarmNote(s.rec.Alarms))
 		s.c.log.WarnContext(ctx, "snapshot has alarms in it", "snapshot", s.rec.Name, "alarms", s.rec.Alarms)
 	}
 	return SaveResult{Snapshot: s.rec.Clone(), Warnings: warnings}, err
-}
-
-// saveInProgress is the error that the cluster is being saved already; where says by which save.
-func (c *Cluster) saveInProgress(where string) *snapshot.Error {
-	return snapshot.ReasonSaveInProgress.New("cluster %q is being saved already, %s", c.cfg.Name, where).
-		Advise("one save per cluster runs at a time; wait for it, or for its lease to run out if its replica has died")
 }

@@ -7,7 +7,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// sweep removes the leftovers of crashed writers. A backend that failed is left alone.
+// sweep removes the leftovers of crashed writers. A backend that failed is left alone: without a whole listing,
+// nobody knows which of its files belong to a snapshot.
 func (r *reconciliation) sweep(ctx context.Context) {
 	opts := repository.SweepOptions{OlderThan: r.begin.Add(-r.c.cfg.LeftoverAge), DryRun: r.req.ValidateOnly, Keep: r.inUse}
 	for _, v := range r.views {
@@ -29,7 +30,8 @@ func (r *reconciliation) sweep(ctx context.Context) {
 	}
 }
 
-// inUse reports whether a key belongs to a save under way.
+// inUse reports whether a key belongs to a save under way. A key that is none of a snapshot is left alone as well:
+// nobody can say whose it is.
 func (r *reconciliation) inUse(key string) bool {
 	prefix := r.c.cfg.Prefix
 	if len(key) < len(prefix) {
@@ -42,17 +44,17 @@ func (r *reconciliation) inUse(key string) bool {
 	r.mu.Lock()
 	busy := r.busy[name]
 	r.mu.Unlock()
-	return busy || r.c.inflight.has(name)
+	return busy || r.c.inflight.Has(name)
 }
 
-// sweepOrphans removes data that a failed save left without a manifest: the record says that no caller was ever told about
-// it. Data without a record may be anybody's and is left alone, so a record that still claims some is kept: sweepOrphans
-// then returns true.
+// sweepOrphans removes data that a failed save left without a manifest: the record says that no caller was ever told
+// about it. Data without a record may be anybody's and is left alone, so a record that still claims some is kept:
+// sweepOrphans then returns true.
 //
 // A save that was only taken for dead may wake up and write its manifest at any moment. So data is swept only if an
-// earlier reconciliation has settled its record, and the location is first marked DELETING by a conditional change of the
-// record: either the save has changed the record before, and nothing is deleted, or it finds the mark, and does not count
-// on the data.
+// earlier reconciliation has settled its record, and the location is first marked DELETING by a conditional change of
+// the record: either the save has changed the record before, and nothing is deleted, or it finds the mark, and does
+// not count on the data.
 func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *snapshot.Record) (left bool, err error) {
 	if rec.Trigger == snapshot.TriggerAdopted || rec.MayBeForeign() {
 		return false, nil // nothing of it is ours, or nobody can say
@@ -78,6 +80,7 @@ func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *snapsho
 
 // sweepOrphan removes one object. Its error ends the reconciliation of this record.
 func (r *reconciliation) sweepOrphan(ctx context.Context, it item, v *view) (gone bool, err error) {
+	// The listing is minutes old by now, and a save that woke up may have written the manifest since.
 	if found, err := v.repo.HasManifest(ctx, it.name); found || err != nil {
 		if err != nil {
 			r.fail(v, err)

@@ -5,15 +5,16 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/snapshotd/snapshotd/cluster/amend"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// A save may be taken for dead while it is only paused, and another replica then takes its request over. Two rules keep
-// the request from having two snapshots. The replica that takes over first settles what the other save has left: if that
-// is whole anywhere it is the outcome, else its record is marked in the transaction that begins the new save. A save that
-// finds its record marked, or its request with another snapshot, tells no caller about its own copies, and removes them
-// once the other snapshot is whole.
+// A save may be taken for dead while it is only paused, and another replica then takes its request over. Two rules
+// keep the request from having two snapshots. The replica that takes over first settles the leftovers of the other
+// save: if they are whole anywhere it is the outcome, else its record is marked in the transaction that begins the
+// new save. A save that finds its record marked, or its request with another snapshot, tells no caller about its own
+// copies, and removes them once the other snapshot is whole.
 
 // repeated returns the record that the request with this id led to, nil when it is new, and whether the request has its
 // outcome. A catalog that does not answer is no error: the save must go on without it.
@@ -21,7 +22,7 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 	if requestID == "" {
 		return nil, false, nil
 	}
-	err = retryConflict(func() error {
+	err = amend.Retry(func() error {
 		found, err := c.cfg.Saves.ByRequestID(ctx, requestID)
 		if err != nil {
 			rec = nil
@@ -36,7 +37,7 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 			return nil //nolint:nilerr // the catalog is down; the lock says so
 		}
 		if alive {
-			return c.saveInProgress("by this very request, on another replica")
+			return snapshot.SaveInProgress(c.cfg.Name, "by this very request, on another replica")
 		}
 		settled, err := c.settleDead(ctx, rec)
 		switch {
@@ -48,7 +49,7 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 		return nil
 	})
 	switch {
-	case errors.Is(err, errAlwaysChanged):
+	case errors.Is(err, amend.ErrAlwaysChanged):
 		return nil, false, snapshot.ReasonConflict.New("repeat request %q", requestID).Because(err)
 	case err != nil:
 		return nil, false, err
@@ -56,8 +57,8 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 	return rec, rec != nil && rec.Concluded(), nil
 }
 
-// settleDead makes the record of a save whose owner is gone say what the backends hold. A backend that cannot be asked
-// counts as holding nothing; reconcile looks again. ErrConflict when another replica was faster.
+// settleDead makes the record of a save whose owner is gone tell the truth about the backends. A backend that cannot
+// be asked counts as holding nothing; reconcile looks again. ErrConflict when another replica was faster.
 func (c *Cluster) settleDead(ctx context.Context, rec *snapshot.Record) (*snapshot.Record, error) {
 	var views []*view
 	it := item{name: rec.Name, rec: rec}
@@ -75,13 +76,15 @@ func (c *Cluster) settleDead(ctx context.Context, rec *snapshot.Record) (*snapsh
 	}
 	settled := rec.Copy()
 	newReconciliation(c, ReconcileRequest{}, views).settleInterrupted(ctx, it, settled, newChange(len(views)))
+	// A snapshot that is whole on some backend may be known to a caller as the outcome: it must stay that.
 	if settled.State() != snapshot.StateReady && settled.State() != snapshot.StatePartial {
 		return rec, nil // it is whole nowhere; the save that takes over marks the record
 	}
 	return settled, c.cfg.Records.Update(ctx, settled)
 }
 
-// lockLost reports whether the lock of this save is no longer known to be held: it may have been taken for dead.
+// lockLost reports whether the lock of this save is no longer known to be held: it may have been taken for dead. A
+// replica that was paused cannot tell from its own clock for how long.
 func (s *save) lockLost() bool {
 	select {
 	case <-s.lost:
@@ -91,7 +94,8 @@ func (s *save) lockLost() bool {
 	}
 }
 
-// takenOver returns an error when the lock was lost and another save has the request: then no manifest is to be written.
+// takenOver returns an error when the lock was lost and another save has the request: then no manifest is to be
+// written.
 func (s *save) takenOver(ctx context.Context) error {
 	if catalogued := s.uncatalogued == nil; !catalogued || !s.lockLost() {
 		return nil
@@ -103,15 +107,17 @@ func (s *save) takenOver(ctx context.Context) error {
 	return s.lostTo(current.SupersededBy())
 }
 
+// lostTo is the error of a save whose request another replica has taken over. The caller may send the request again,
+// and gets the outcome of the other save then.
 func (s *save) lostTo(name string) error {
 	return snapshot.ReasonInterrupted.
 		New("save %s: this replica was taken for dead, and another one took the request over as %s", s.rec.Name, name).
 		Advise("the same request returns that outcome")
 }
 
-// recheck looks again at the copies that this save has written, after the lock was lost or the record was changed; current
-// is the record as it is now, nil when it was not read. A reconcile may have swept data that had no manifest yet, or may be
-// about to (its location is DELETING): such a location holds nothing.
+// recheck looks again at the copies that this save has written, after the lock was lost or the record was changed;
+// current is the record as it is now, nil when it was not read. A reconcile may have swept data that had no manifest
+// yet, or may be about to (its location is DELETING): such a location holds nothing.
 func (s *save) recheck(ctx context.Context, current *snapshot.Record) {
 	for _, r := range s.chosen {
 		if s.rec.Location(r.Name()).State != snapshot.StateReady {
@@ -190,9 +196,9 @@ func (s *save) recordAnew(ctx context.Context) error {
 	return s.c.cfg.Saves.Begin(ctx, s.rec, other.SupersedeBy(s.rec.Name))
 }
 
-// yield notes that the request has another snapshot, by its name, and that no caller is to be told of this one. A copy is
-// removed when the other snapshot is whole on the same backend. Until it is, this copy may become the only one, and
-// reconcile decides.
+// yield notes that the request has another snapshot, by its name, and that no caller is to be told of this one. A
+// copy is removed when the other snapshot is whole on the same backend. Until it is, this copy may become the only
+// one, and reconcile decides.
 func (s *save) yield(ctx context.Context, name string) {
 	if s.rec.SupersededBy() != "" {
 		return
@@ -217,9 +223,9 @@ func (s *save) yield(ctx context.Context, name string) {
 	}
 }
 
-// settleSuperseded decides about a whole copy of a save that was taken over and died before it could remove the copy. The
-// copy is removed once the save that has the request is READY and on the same backend. If that save came to nothing, the
-// copy is the request's snapshot after all, and settleSuperseded returns false.
+// settleSuperseded decides about a whole copy of a save that was taken over and died before it could remove the copy.
+// The copy is removed once the save that has the request is READY and on the same backend. If that save came to
+// nothing, the copy is the request's snapshot after all, and settleSuperseded returns false.
 func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, ch *change) bool {
 	if rec.SupersededBy() == "" {
 		return false
@@ -249,8 +255,9 @@ func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snaps
 	return true
 }
 
-// witness returns the backend that can show that a snapshot which has taken a request over is whole; nil when there is none
-// yet. For a copy in this node's own directory, which the other save could not write to, a shared backend will do.
+// witness returns the backend that can show that a snapshot which has taken a request over is whole; nil when there
+// is none yet. For a copy in this node's own directory, which the other save could not write to, a shared backend
+// will do.
 func (r *reconciliation) witness(v *view, heir *snapshot.Record) *repository.Repository {
 	for _, repo := range r.c.repos {
 		sees := repo == v.repo || local(v.repo) && !local(repo)
@@ -261,14 +268,16 @@ func (r *reconciliation) witness(v *view, heir *snapshot.Record) *repository.Rep
 	return nil
 }
 
-// outOfReach reports whether a snapshot that has taken a request over is READY, and only in directories of other nodes. Then
-// nothing but the catalog tells of it, which is no reason to remove a copy here: it is a snapshot of its own again.
+// outOfReach reports whether a snapshot that has taken a request over is READY, and only in directories of other
+// nodes. Then nothing but the catalog tells of it, which is no reason to remove a copy here: it is a snapshot of its
+// own again.
 func (r *reconciliation) outOfReach(v *view, heir *snapshot.Record) bool {
-	return local(v.repo) && heir.State() == snapshot.StateReady && len(r.c.heldElsewhere(heir)) == len(heir.Locations())
+	return local(v.repo) && heir.State() == snapshot.StateReady && len(r.c.node.HeldElsewhere(heir)) == len(heir.Locations())
 }
 
-// removeSuperseded removes a copy of a save that was taken over, if the backend itself shows that the request has another
-// snapshot: both manifests name the same request, and the other is whole. That the catalog says so is not enough.
+// removeSuperseded removes a copy of a save that was taken over, if the backend itself shows that the request has
+// another snapshot: both manifests name the same request, and the other is whole. That the catalog says so is not
+// enough.
 func (r *reconciliation) removeSuperseded(ctx context.Context, v *view, rec, heir *snapshot.Record, witness *repository.Repository) error {
 	m, err := witness.ReadManifest(ctx, heir.Name)
 	if err != nil {

@@ -2,9 +2,8 @@ package cluster
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,8 +13,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
-	"github.com/snapshotd/snapshotd/internal/codec/seekable"
-	"github.com/snapshotd/snapshotd/internal/etcd/database"
+	"github.com/snapshotd/snapshotd/cluster/reading"
 	"github.com/snapshotd/snapshotd/internal/fault"
 	"github.com/snapshotd/snapshotd/internal/progress"
 	"github.com/snapshotd/snapshotd/internal/span"
@@ -37,8 +35,8 @@ const (
 var errNoBackendLeft = errors.New("no backend is left to write to")
 
 // transfer moves the bytes of one save: etcd's stream → the raw spool → (compressed, encrypted) the stored spool →
-// backends. Each stage reads what the one before has written so far and never delays it, so etcd's read transaction ends
-// when the database has been read at full speed.
+// backends. Each stage reads the bytes that the one before has written and never delays it, so etcd's read
+// transaction ends when the database has been read at full speed.
 //
 // The backends see the end of the stored spool only after the verdict: the checksum was right and every page and key
 // could be read. Until then they have committed nothing.
@@ -66,6 +64,8 @@ type transfer struct {
 	unnoted bool             // the catalog did not take it; the outcome will tell
 }
 
+// newTransfer returns the transfer of a save, with a progress counter for etcd and one for each backend. They exist
+// from the beginning, so that a watcher is shown all of them also while the first bytes are still on their way.
 func newTransfer(ctx context.Context, s *save) *transfer {
 	t := &transfer{s: s, verdict: make(chan struct{}), ended: make(chan struct{}), left: len(s.chosen), taken: map[string]*progress.Transfer{}}
 	t.progress = progress.New(progressInterval, idleInterval, func(backend string, done, total int64) {
@@ -81,26 +81,29 @@ func newTransfer(ctx context.Context, s *save) *transfer {
 	return t
 }
 
-// enter notes what the save waits for from now on.
+// enter notes the phase of the save, for progress.
 func (t *transfer) enter(p snapshot.Phase) {
 	t.phase.Store(int32(p))
 	t.progress.Report()
 }
 
-// storedSize notes how many bytes the backends are going to take.
+// storedSize notes how many bytes the backends are going to take. It is not known before all of them are compressed,
+// and progress shows bytes without a total until then.
 func (t *transfer) storedSize(total int64) {
 	for _, x := range t.taken {
 		x.SetTotal(total)
 	}
 }
 
-// run moves the snapshot from etcd to the backends and notes the result in the record. It returns why the database could
-// not be read, verified or spooled; the errors of single backends are in the record.
+// run moves the snapshot from etcd to the backends and notes the result in the record. It returns why the database
+// could not be read, verified or spooled; the errors of single backends are in the record.
 func (t *transfer) run(ctx context.Context) error {
 	ctx, t.cancel = context.WithCancelCause(ctx)
 	defer t.cancel(nil)
 	defer t.progress.Start(ctx)()
 	t.enter(snapshot.PhaseReading)
+	// From here on etcd holds a read transaction open, until produce closes the stream. Nothing that waits for a
+	// backend may come between the two.
 	stream, err := t.s.c.cfg.Source.Snapshot(ctx)
 	if err != nil {
 		return t.abort(err)
@@ -121,6 +124,7 @@ func (t *transfer) run(ctx context.Context) error {
 	for _, r := range t.s.chosen {
 		writers.Go(func() { t.write(ctx, r, stream.Size) })
 	}
+	// The backends write while the database is read, and cannot commit before the verdict: they do not see the end.
 	t.judge(t.produce(ctx, stream))
 	t.dropRaw()
 	writers.Wait()
@@ -131,20 +135,24 @@ func (t *transfer) run(ctx context.Context) error {
 	return nil
 }
 
-// abort notes that no backend holds the snapshot.
+// abort notes that no backend holds the snapshot. Backends that have bytes of it have committed none of them, because
+// they never saw the end.
 func (t *transfer) abort(err error) error {
 	t.s.rec.Abort(err, t.s.c.cfg.Now())
 	return err
 }
 
-// update changes the record. Its locations show backends that have failed while the others still run.
+// update changes the record. The backends run side by side, and each of them ends with a change of it. Its locations
+// show backends that have failed while the others still run.
 func (t *transfer) update(change func(*snapshot.Record)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	change(t.s.rec)
 }
 
-// openSpool makes the files that this save spools into.
+// openSpool makes the files that this save spools into. The room is looked for before etcd sends anything: a disk
+// that is full half-way would have cost etcd the read for nothing. A snapshot that is stored as it is has one file
+// for both purposes.
 func (t *transfer) openSpool(size int64) (remove func(), err error) {
 	dir := filepath.Join(t.s.c.cfg.SpoolDir, t.s.rec.Name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -166,7 +174,7 @@ func (t *transfer) openSpool(size int64) (remove func(), err error) {
 	}
 	switch {
 	case err != nil:
-	case t.s.rec.Compression == snapshot.CompressionNone && !t.s.rec.Encrypted():
+	case t.form().Plain():
 		t.stored = t.raw
 		t.storedSize(size)
 	default:
@@ -215,6 +223,7 @@ func (t *transfer) produce(ctx context.Context, stream *Stream) error {
 		return err
 	}
 	fault.Point("inspected")
+	// The manifest is the same on every backend, so it is made once, and of a copy: locations change from now on.
 	var described *snapshot.Record
 	t.update(func(rec *snapshot.Record) {
 		rec.StoredSize, rec.StoredSHA256 = size, sum
@@ -225,120 +234,59 @@ func (t *transfer) produce(ctx context.Context, stream *Stream) error {
 	return err
 }
 
-// fetch copies etcd's stream to the raw spool and verifies its checksum. A watchdog ends it when etcd sends no bytes.
+// fetch copies etcd's stream to the raw spool and verifies its checksum. A limit that was lifted on the way is no
+// failure, but the operator must hear of it: it was set to spare etcd, and something else was stopping etcd.
 func (t *transfer) fetch(ctx context.Context, stream *Stream) error {
-	// Reads of the stream end when its own context does; this one must end them too.
-	stop := context.AfterFunc(ctx, func() { _ = stream.Close() })
-	defer stop()
-	ctx, bark := context.WithCancelCause(ctx)
-	defer bark(nil)
-	timeout := t.s.c.cfg.Watchdog
-	watchdog := time.AfterFunc(timeout, func() {
-		bark(snapshot.ReasonEtcdUnavailable.New("read the snapshot of %s: it sent no bytes for %s", stream.Member.Endpoint, timeout).
-			Advise("the member hangs or the network drops its bytes; save again to try another member, and check this one"))
-		_ = stream.Close()
-	})
-	defer watchdog.Stop()
+	f := reading.Fetch{
+		Stream: stream, Endpoint: stream.Member.Endpoint, Watchdog: t.s.c.cfg.Watchdog, Limit: t.s.c.cfg.StreamLimit,
+		Answers: stream.Answers, Taken: t.read.Add,
+	}
+	got, err := f.Run(ctx, t.raw)
+	t.update(func(rec *snapshot.Record) { rec.DBSize, rec.SHA256 = got.Size, got.SHA256 })
+	if got.Lifted != nil {
+		t.s.warnings = append(t.s.warnings, fmt.Sprintf("stream_limit was lifted, because member %s stopped answering while the limit held "+
+			"its read transaction open; a defragmentation waits for that transaction, and blocks the member until it ends (%v)",
+			stream.Member.Endpoint, got.Lifted))
+		t.s.c.log.WarnContext(ctx, "stream_limit lifted: the member stopped answering, as during a defragmentation",
+			"snapshot", t.s.rec.Name, "endpoint", stream.Member.Endpoint, "error", got.Lifted)
+	}
+	return err
+}
 
-	check := repository.NewTrailer()
-	buf, n := make([]byte, repository.CopyBuffer), 0 // etcd's messages of 32 KiB are collected before they are hashed and spooled
-	for {
-		m, err := stream.Read(buf[n:])
-		n += m
-		if m > 0 {
-			watchdog.Reset(timeout)
-		}
-		if n == len(buf) || err != nil && n > 0 {
-			watchdog.Stop() // the spool's disk and the limit may be slow; only etcd is watched
-			_, _ = check.Write(buf[:n])
-			if _, err := t.raw.Write(buf[:n]); err != nil {
-				return err
-			}
-			t.read.Add(int64(n))
-			if err := t.s.c.cfg.StreamLimit.Wait(ctx, n); err != nil {
-				return err
-			}
-			n = 0
-			watchdog.Reset(timeout)
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			size, sum, err := check.Verify()
-			t.update(func(rec *snapshot.Record) { rec.DBSize, rec.SHA256 = size, sum })
-			return err
-		case context.Cause(ctx) != nil:
-			return context.Cause(ctx)
-		case err != nil:
-			return err
-		}
+// form returns how this snapshot is stored. The record decides, and not the configuration: all backends and all later
+// copies get the same bytes.
+func (t *transfer) form() reading.Form {
+	return reading.Form{
+		Compress: t.s.rec.Compression != snapshot.CompressionNone, Encrypt: t.s.rec.Encrypted(), Recipients: t.s.c.cfg.Recipients,
 	}
 }
 
-// encode fills the stored spool from the raw one and returns the size and checksum of what is stored.
+// encode fills the stored spool from the raw one and returns the size and checksum of the bytes that are stored.
 func (t *transfer) encode(ctx context.Context) (size int64, sum string, err error) {
 	ctx, trace := span.Start(ctx, "snapshot compress")
 	defer func() { trace.End(err) }()
-	hash := sha256.New()
-	count := &counter{}
+	var to io.Writer = t.stored
 	if t.stored == t.raw {
-		_, err = io.Copy(io.MultiWriter(hash, count), t.raw.Reader(ctx))
-	} else {
-		err = t.compress(ctx, io.MultiWriter(t.stored, hash, count))
+		to = io.Discard // they are there already, and only have to be counted
+	}
+	size, sum, err = t.form().Encode(ctx, to, t.raw.Reader(ctx))
+	if t.stored != t.raw {
 		t.stored.End(err)
 	}
 	if err == nil {
-		t.storedSize(count.n)
+		t.storedSize(size)
 	}
-	trace.SetAttributes(attribute.Int64("stored_size", count.n))
-	return count.n, hex.EncodeToString(hash.Sum(nil)), err
-}
-
-// compress writes the raw spool as it is to be stored: compressed, then encrypted.
-func (t *transfer) compress(ctx context.Context, w io.Writer) error {
-	encrypted := io.WriteCloser(nopCloser{w})
-	if t.s.rec.Encrypted() {
-		var err error
-		if encrypted, err = t.s.c.cfg.Recipients.NewWriter(w); err != nil {
-			return snapshot.ReasonInternal.New("encrypt the snapshot").Because(err)
-		}
-	}
-	var err error
-	if t.s.rec.Compression == snapshot.CompressionNone {
-		_, err = io.Copy(encrypted, t.raw.Reader(ctx))
-	} else {
-		_, err = seekable.Copy(ctx, encrypted, t.raw.Reader(ctx), seekable.Options{})
-	}
-	if err != nil {
-		return err // the end of the encrypted stream is not written, so nothing can take it for whole
-	}
-	return encrypted.Close()
-}
-
-type nopCloser struct{ io.Writer }
-
-func (nopCloser) Close() error { return nil }
-
-type counter struct{ n int64 }
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return len(p), nil
+	trace.SetAttributes(attribute.Int64("stored_size", size))
+	return size, sum, err
 }
 
 // inspect reads every page and key of the raw spool.
 func (t *transfer) inspect(ctx context.Context) (err error) {
 	ctx, trace := span.Start(ctx, "snapshot inspect")
 	defer func() { trace.End(err) }()
-	res, err := database.File(ctx, t.rawPath, database.Options{TempDir: filepath.Dir(t.rawPath)})
+	res, err := reading.Inspect(ctx, t.rawPath, filepath.Dir(t.rawPath))
 	if err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if errors.Is(err, database.ErrUnreadable) {
-			return snapshot.ReasonSnapshotUnreadable.New("inspect the snapshot").Because(err).
-				Advise("its checksum is right, so the member's own database is damaged; save from another member and check this one")
-		}
-		return snapshot.ReasonInternal.New("inspect the snapshot").Because(err)
+		return err
 	}
 	t.update(func(rec *snapshot.Record) {
 		rec.Revision, rec.TotalKeys, rec.Hash, rec.Alarms = res.Revision, res.TotalKeys, res.Hash, res.Alarms
@@ -351,7 +299,8 @@ func (t *transfer) inspect(ctx context.Context) (err error) {
 	return nil
 }
 
-// judge publishes the verdict: from now on the backends may see the end of the spool, or why there is none.
+// judge publishes the verdict: from now on the backends may see the end of the spool, or why there is none. An error
+// is put into the spools, too, because a backend may be waiting for bytes that never come.
 func (t *transfer) judge(err error) {
 	t.err = err
 	if err != nil {
@@ -362,7 +311,8 @@ func (t *transfer) judge(err error) {
 	t.enter(snapshot.PhaseStoring)
 }
 
-// dropRaw frees the room of the database when the backends read a compressed copy of it: they may take a while.
+// dropRaw frees the room of the database when the backends read a compressed copy of it: they may take a while. The
+// next save looks for room before it begins, and must not fail because of this one.
 func (t *transfer) dropRaw() {
 	if t.stored == t.raw {
 		return
@@ -385,8 +335,10 @@ func (t *transfer) write(ctx context.Context, r *repository.Repository, size int
 	now := t.s.c.cfg.Now()
 	t.s.c.observe(ctx, snapshot.Event{Type: snapshot.EventWritten, Backend: r.Name(), Kind: r.Kind(), Duration: now.Sub(begin), Err: err})
 	t.update(func(rec *snapshot.Record) {
+		// The location is READY at once: a caller who watches, or downloads, need not wait for the slowest backend.
 		rec.Written(r.Name(), err, now)
 		if err != nil {
+			// With a fallback, etcd is read to the end: the snapshot is kept on this disk then.
 			if t.left--; t.left == 0 && t.s.c.fallback == nil {
 				t.cancel(errNoBackendLeft)
 			}
@@ -399,10 +351,10 @@ func (t *transfer) write(ctx context.Context, r *repository.Repository, size int
 	t.noteLocation(ctx)
 }
 
-// noteLocation writes into the catalog which backends hold the snapshot while others are still being written, in a record
-// that stays SAVING: a replica that settles it asks the backends. The last location comes with the outcome. The record is
-// changed only as this save has left it, so that one which was settled or taken over meanwhile stays so; the outcome finds
-// out, and also writes what could not be written here.
+// noteLocation writes into the catalog which backends hold the snapshot while others are still being written, in a
+// record that stays SAVING: a replica that settles it asks the backends. The last location comes with the outcome.
+// The record is changed only as this save has left it, so that one which was settled or taken over meanwhile stays
+// so; the outcome finds out, and also writes the part that could not be written here.
 func (t *transfer) noteLocation(ctx context.Context) {
 	select {
 	case <-t.ended:
@@ -473,6 +425,7 @@ type verdictReader struct {
 	r   io.Reader
 }
 
+// Read gives the bytes as they come, and waits for the verdict at the end.
 func (v *verdictReader) Read(p []byte) (int, error) {
 	n, err := v.r.Read(p)
 	if !errors.Is(err, io.EOF) {

@@ -4,23 +4,24 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/snapshotd/snapshotd/cluster/amend"
+	"github.com/snapshotd/snapshotd/cluster/verifying"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Verify reads a snapshot's copies back and proves that they are good. The verdict is kept in the catalog. A copy whose
-// bytes or whose manifest are damaged is FAILED from then on, and repair replaces it from a good one; it is READY again
-// when it proves to be good. A copy whose bytes are right stays READY even when they cannot be restored: all others hold
-// the same bytes.
+// Verify reads a snapshot's copies back and proves that they are good. The verdict is kept in the catalog. A copy
+// whose bytes or whose manifest are damaged is FAILED from then on, and repair replaces it from a good one; it is
+// READY again when it proves to be good. A copy whose bytes are right stays READY even when they cannot be restored:
+// all others hold the same bytes.
 //
 // The error of a damaged copy has ReasonChecksumMismatch, ReasonSnapshotUnreadable or ReasonManifestUntrusted and comes
 // with the record. Any other error is no verdict; one copy that cannot be read does not keep the others from being
@@ -51,8 +52,8 @@ func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*reposito
 	switch {
 	case req.Level < snapshot.LevelChecksum || req.Level > snapshot.LevelDrill:
 		return nil, snapshot.Invalid("level", "is none of CHECKSUM, STRUCTURE and DRILL")
-	case rec.State() == snapshot.StateSaving:
-		return nil, c.saveInProgress("and " + rec.Name + " is its snapshot")
+	case rec.CheckIdle() != nil:
+		return nil, rec.CheckIdle()
 	}
 	if req.Backend != "" {
 		name, err := c.named("backend", req.Backend)
@@ -62,15 +63,15 @@ func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*reposito
 		req.Backend = name
 	}
 	all := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return req.Backend != "" || l.State == snapshot.StateReady })
-	if len(all) == 0 { // a damaged copy may have been replaced by hand
+	// A damaged copy may have been replaced by hand. Verifying it is the way to make the service believe in it again.
+	if len(all) == 0 {
 		all = c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateFailed })
 	}
-	if distant := c.heldElsewhere(rec); len(all) == 0 && len(distant) > 0 {
-		return nil, c.onOtherNode(distant, "verify %s", rec.Name)
+	if distant := c.node.HeldElsewhere(rec); len(all) == 0 && len(distant) > 0 {
+		return nil, c.node.OnOther(distant, "verify %s", rec.Name)
 	}
 	if len(all) == 0 {
-		return nil, snapshot.ReasonCopyMissing.New("verify %s: there is no copy of it", rec.Name).On(req.Backend).Final().
-			Advise("get shows where it is; choose one of these backends, or repair it first")
+		return nil, snapshot.NoGoodCopy("verify", rec.Name, req.Backend)
 	}
 	if req.Level > snapshot.LevelChecksum && req.Backend == "" {
 		all = all[:1]
@@ -105,6 +106,8 @@ type verification struct {
 	unread    error            // why some copy got no verdict
 }
 
+// newVerification returns a verification that has read nothing yet. Its time is that of its beginning: the bytes may
+// have been damaged since.
 func newVerification(c *Cluster, req VerifyRequest) *verification {
 	return &verification{
 		c: c, req: req, damaged: map[string]error{},
@@ -116,10 +119,11 @@ func newVerification(c *Cluster, req VerifyRequest) *verification {
 func (v *verification) run(ctx context.Context, rec *snapshot.Record, copies []*repository.Repository) (*snapshot.Record, error) {
 	for _, r := range copies {
 		err := v.verifyCopy(ctx, rec, r)
+		// A call that has ended is no verdict: the bytes may not have come because of it.
 		if ctx.Err() != nil {
 			return nil, snapshot.Cancelled(ctx, "verify %s", rec.Name)
 		}
-		if errors.Is(err, errNotThere) {
+		if errors.Is(err, verifying.ErrNotThere) {
 			deleted, cerr := v.whyDeleted(ctx, rec, r)
 			if deleted != nil {
 				v.deleted = deleted
@@ -129,6 +133,8 @@ func (v *verification) run(ctx context.Context, rec *snapshot.Record, copies []*
 		}
 		v.note(ctx, rec, r.Name(), err)
 	}
+	// No verdict is better than a wrong one: a copy that could not be read is neither good nor damaged, and nothing
+	// is written into the record unless damage was found on another backend.
 	if v.first == nil && len(v.good) == 0 || v.first == nil && v.unread != nil {
 		return nil, cmp.Or(v.unread, v.deleted)
 	}
@@ -152,50 +158,26 @@ func (v *verification) run(ctx context.Context, rec *snapshot.Record, copies []*
 	return rec, errors.Join(v.first, v.unread)
 }
 
-// verifyCopy checks the copy on one backend, twice when it seems to be damaged: the network may have damaged its bytes.
+// verifyCopy checks the copy on one backend, and takes its facts into the verdict.
 func (v *verification) verifyCopy(ctx context.Context, rec *snapshot.Record, r *repository.Repository) error {
-	checked, err := v.check(ctx, rec, r)
-	if snapshot.IsDamage(err) && ctx.Err() == nil {
-		v.c.log.WarnContext(ctx, "stored copy seems to be damaged; it is read again", "snapshot", rec.Name, "backend", r.Name(), "error", err)
-		checked, err = v.check(ctx, rec, r)
+	how := verifying.Verifying{
+		Level: v.req.Level, Dir: v.c.cfg.SpoolDir, Identities: v.c.identitiesFor(rec), Driller: v.c.cfg.Driller,
+		Progress: v.req.Progress, Logger: v.c.log,
 	}
-	if err != nil {
-		return err
+	how.Live, _ = v.c.cfg.Source.(Hasher)
+	found, err := how.Copy(ctx, rec, r)
+	if err != nil && found.Live == "" {
+		return err // nothing was read that counts
 	}
-	v.verdict.StoredOnly = !checked.Decoded
-	v.alarms = checked.Alarms
+	v.verdict.StoredOnly, v.alarms = !found.Decoded, found.Alarms
 	if v.req.Level == snapshot.LevelDrill {
-		v.verdict.HashKV, v.verdict.Disarmed = checked.HashKV, checked.Disarmed
-		v.verdict.Live, err = v.c.compareLive(ctx, rec, checked)
+		v.verdict.HashKV, v.verdict.Disarmed, v.verdict.Live = found.HashKV, found.Disarmed, found.Live
 	}
 	return err
 }
 
-// check reads the copy on one backend.
-func (v *verification) check(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (repository.Checked, error) {
-	if err := r.Verified(ctx, false); err != nil {
-		return repository.Checked{}, err
-	}
-	if rec.Trigger != snapshot.TriggerAdopted {
-		if _, err := r.CheckManifest(ctx, rec); err != nil {
-			return repository.Checked{}, notThere(r, snapshot.ManifestKey(rec.Name), err)
-		}
-	}
-	if need := v.req.Level.Room(min(rec.DBSize, repository.MaxSize)); need > 0 {
-		if err := repository.CheckSpace(v.c.cfg.SpoolDir, need); err != nil {
-			return repository.Checked{}, err
-		}
-	}
-	check := repository.Check{Repository: r, Record: rec, Level: v.req.Level, Dir: v.c.cfg.SpoolDir, Driller: v.c.cfg.Driller}
-	check.Identities = v.c.identitiesFor(rec)
-	if v.req.Progress != nil {
-		check.Progress = func(done, total int64) { v.req.Progress(r.Name(), done, total) }
-	}
-	checked, err := check.Run(ctx)
-	return checked, notThere(r, rec.DataKey(), err)
-}
-
-// identitiesFor returns the configured identities if one of them can decrypt the snapshot, else none.
+// identitiesFor returns the configured identities if one of them can decrypt the snapshot, else none. Then the stored
+// bytes are verified all the same: that they are whole can be told without a key.
 func (c *Cluster) identitiesFor(rec *snapshot.Record) age.Identities {
 	if c.cfg.Identities.Of(rec.EncryptionRecipients) {
 		return c.cfg.Identities
@@ -203,19 +185,8 @@ func (c *Cluster) identitiesFor(rec *snapshot.Record) age.Identities {
 	return age.Identities{}
 }
 
-var errNotThere = errors.New("it is not there")
-
-// notThere is the verdict on a copy that is not where the catalog has it, though its store is the right one.
-func notThere(r *repository.Repository, file string, err error) error {
-	if !snapshot.IsNotFound(err) {
-		return err
-	}
-	return snapshot.ReasonSnapshotUnreadable.New("verify %s", r.URI(file)).On(r.Name()).Because(errNotThere).
-		Advise("it was removed by hand; reconcile takes note of that, and with --repair copies it from another backend")
-}
-
-// whyDeleted returns an error when a copy that is not there was deleted on request meanwhile, and nil when it was not. err
-// is that the catalog does not answer.
+// whyDeleted returns an error when a copy that is not there was deleted on request meanwhile, and nil when it was
+// not. err is that the catalog does not answer.
 func (v *verification) whyDeleted(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (deleted, err error) {
 	now, err := v.c.Get(ctx, rec.Name)
 	switch {
@@ -230,7 +201,8 @@ func (v *verification) whyDeleted(ctx context.Context, rec *snapshot.Record, r *
 	return snapshot.ReasonCopyMissing.New("verify %s: the copy was deleted meanwhile", rec.Name).On(r.Name()).Final(), nil
 }
 
-// note notes the verdict on the copy of one backend.
+// note notes the verdict on the copy of one backend. Damage of the stored bytes is that backend's alone. Bytes that
+// are right and hold no database are all backends' fault, because they have the same ones.
 func (v *verification) note(ctx context.Context, rec *snapshot.Record, backend string, err error) {
 	switch {
 	case err == nil:
@@ -243,15 +215,16 @@ func (v *verification) note(ctx context.Context, rec *snapshot.Record, backend s
 		v.damaged[backend] = err
 	default:
 		v.c.log.ErrorContext(ctx, "snapshot did not pass", "snapshot", rec.Name, "backend", backend, "error", err)
-		v.disproved = v.disproved || !errors.Is(err, errNotThere)
+		v.disproved = v.disproved || !errors.Is(err, verifying.ErrNotThere)
 	}
 	v.verdict.Backends = append(v.verdict.Backends, backend)
 	v.first = cmp.Or(v.first, err)
 }
 
-// record puts the verdict into the record, also when another replica changes the record at the same time.
+// record puts the verdict into the record, also when another replica changes the record at the same time. Hours of
+// reading must not be lost to a change of a label.
 func (v *verification) record(ctx context.Context, rec *snapshot.Record) (*snapshot.Record, error) {
-	rec, err := v.c.amend(ctx, rec, func(next *snapshot.Record, _ bool) error {
+	rec, err := amend.Record(ctx, v.c.cfg.Records, rec, func(next *snapshot.Record, _ bool) error {
 		next.Verified(v.verdict, v.disproved)
 		if v.verdict.Passed && v.req.Level > snapshot.LevelChecksum {
 			next.Alarms = v.alarms // records of older versions do not have them
@@ -271,44 +244,12 @@ func (v *verification) record(ctx context.Context, rec *snapshot.Record) (*snaps
 	if err != nil {
 		return nil, err
 	}
-	v.c.wakeRepair()
+	v.c.wakeRepair() // a damaged copy is replaced at once, while a good one is there
 	return rec, nil
 }
 
-// compareLive compares a drill's HashKV with the live cluster's, where that still has the revision. The text says whether
-// it could; the error is that they differ.
-func (c *Cluster) compareLive(ctx context.Context, rec *snapshot.Record, checked repository.Checked) (string, error) {
-	hasher, ok := c.cfg.Source.(Hasher)
-	if !ok {
-		return "not compared: the source has none", nil
-	}
-	live, err := hasher.HashKV(ctx, checked.HashRevision)
-	switch {
-	case ctx.Err() != nil:
-		return "", snapshot.Cancelled(ctx, "verify %s", rec.Name)
-	case err != nil:
-		why := err.Error()
-		if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Err == nil {
-			why = e.Message
-		}
-		return "not compared: " + why, nil
-	case rec.EtcdClusterID == "":
-		return "not compared: it is not known which cluster the snapshot is of", nil
-	case live.ClusterID != rec.EtcdClusterID:
-		return "not compared: the live cluster is another one now, restored or made anew", nil
-	case live.CompactRevision != checked.CompactRevision:
-		return "not compared: the live cluster was compacted meanwhile", nil
-	case live.HashKV == checked.HashKV:
-		return "the same as the live cluster's", nil
-	}
-	return "not the live cluster's", snapshot.ReasonSnapshotUnreadable.New("verify %s", rec.Name).
-		Because(fmt.Errorf("HashKV at revision %d is %d, and %d in the live cluster", checked.HashRevision, checked.HashKV, live.HashKV)).
-		Advise("unless the cluster was restored from an older snapshot since, one of the two is damaged: " +
-			"compare the members of etcd with each other (etcdctl endpoint hashkv --cluster)")
-}
-
-// Scrub verifies a share of the snapshots. Its findings are in the catalog, the log and the metrics; the error is that of
-// copies that are damaged, and of those that could not be verified.
+// Scrub verifies a share of the snapshots. Its findings are in the catalog, the log and the metrics; the error is
+// that of copies that are damaged, and of those that could not be verified.
 func (c *Cluster) Scrub(ctx context.Context, s Scrub) error { return c.scrub(ctx, s, "") }
 
 // scrub verifies a share of the copies on a backend, or of the snapshots when it is empty.
@@ -325,11 +266,12 @@ func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
 		errs = append(errs, err)
 		all = slices.DeleteFunc(all, func(a scrubbed) bool { return a.name == newest.name })
 	}
+	// Rounded up, so that a small cluster is scrubbed, too.
 	slices.SortStableFunc(all, func(a, b scrubbed) int { return a.verified.Compare(b.verified) })
 	for _, a := range all[:(len(all)*s.Share+99)/100] {
 		_, err := c.Verify(ctx, VerifyRequest{Name: a.name, Level: snapshot.LevelChecksum, Backend: backend})
 		if backend != "" { // the record has the last verification alone, which may be the leader's, of other copies
-			c.scrubs.remember(backend, a.name, c.cfg.Now())
+			c.scrubs.Put(backend, a.name, c.cfg.Now(), c.cfg.Now())
 		}
 		if ctx.Err() != nil {
 			return snapshot.Cancelled(ctx, "scrub")
@@ -348,12 +290,13 @@ type scrubbed struct {
 	verified time.Time
 }
 
-// toScrub returns the snapshots that have a READY copy on a configured backend. Without that condition, a snapshot whose
-// backends are no longer configured would be the first in turn for ever. bad are the errors of records that cannot be
-// read.
+// toScrub returns the snapshots that have a READY copy on a configured backend. Without that condition, a snapshot
+// whose backends are no longer configured would be the first in turn for ever. bad are the errors of records that
+// cannot be read.
 func (c *Cluster) toScrub(ctx context.Context, backend string) (all []scrubbed, bad []error, err error) {
 	var unreadable snapshot.BadRecords
-	latest := c.cfg.Now().Add(snapshot.ClockTolerance) // a later time was noted by a clock that was wrong
+	begin := c.cfg.Now()
+	latest := begin.Add(snapshot.ClockTolerance) // a later time was noted by a clock that was wrong
 	for rec, err := range c.cfg.Records.Scan(ctx) {
 		if unreadable.Add(err) {
 			continue
@@ -372,10 +315,11 @@ func (c *Cluster) toScrub(ctx context.Context, backend string) (all []scrubbed, 
 		if v := rec.Verification; v != nil && !v.Time.After(latest) && (backend == "" || slices.Contains(v.Backends, backend)) {
 			s.verified = v.Time
 		}
-		if at := c.scrubs.of(backend, rec.Name); at.After(s.verified) {
+		if at, _ := c.scrubs.Get(backend, rec.Name, begin); at.After(s.verified) {
 			s.verified = at
 		}
 		all = append(all, s)
 	}
+	c.scrubs.Forget(backend, begin)
 	return all, unreadable.Errors(), nil
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/merge"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -13,10 +14,10 @@ import (
 // view is one backend as a reconciliation sees it.
 type view struct {
 	repo   *repository.Repository
-	cursor *cursor[*repository.Group]
-	store  string // id of the store that is listed; empty where validate_only found a new one
-	known  bool   // the listing works so far: an object that it does not show is not there
-	took   time.Duration
+	cursor *merge.Cursor[*repository.Group]
+	store  string        // id of the store that is listed; empty where validate_only found a new one
+	known  bool          // the listing works so far: an object that it does not show is not there
+	took   time.Duration // that was spent waiting for the backend, for the metric
 	report BackendReport
 }
 
@@ -31,19 +32,23 @@ func (r *reconciliation) openViews(ctx context.Context) {
 				r.fail(v, err)
 				return
 			}
+			// The store may be exchanged while it is listed, when a disk is unmounted. Before anything is forgotten,
+			// the marker is compared with this id.
 			v.store = v.repo.StoreID()
 			v.known = true
-			v.cursor = newCursor(r.prefetch(ctx, v), func(g *repository.Group) string { return snapshot.OrderKey(g.Name) })
+			v.cursor = merge.NewCursor(r.prefetch(ctx, v), func(g *repository.Group) string { return snapshot.OrderKey(g.Name) })
 			r.advance(v)
 		})
 	}
 	wg.Wait()
 }
 
+// closeViews ends the listings, and reports how each of them went. A listing that was cut off by the end of the call
+// counts as failed: its duration would be too good.
 func (r *reconciliation) closeViews(ctx context.Context) {
 	for _, v := range r.views {
 		if v.cursor != nil {
-			v.cursor.stop()
+			v.cursor.Stop()
 		}
 		err := v.report.Err
 		if err == nil {
@@ -53,52 +58,22 @@ func (r *reconciliation) closeViews(ctx context.Context) {
 	}
 }
 
-// prefetch runs the listing in a goroutine of its own, so that the backends are listed side by side, and measures the
-// time that is spent in the backend.
+// prefetch lists the backends side by side, and measures the time that is spent in each of them.
 func (r *reconciliation) prefetch(ctx context.Context, v *view) iter.Seq2[*repository.Group, error] {
-	type listed struct {
-		o   repository.Object
-		err error
-	}
-	objects := func(yield func(repository.Object, error) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		ch := make(chan listed, 1000)
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		defer cancel()
-		wg.Go(func() {
-			defer close(ch)
-			mark := r.c.cfg.Now()
-			for o, err := range v.repo.List(ctx) {
-				v.took += r.c.cfg.Now().Sub(mark)
-				select {
-				case ch <- listed{o, err}:
-				case <-ctx.Done():
-					return
-				}
-				mark = r.c.cfg.Now()
-			}
-			v.took += r.c.cfg.Now().Sub(mark)
-		})
-		for l := range ch {
-			if !yield(l.o, l.err) {
-				return
-			}
-		}
-	}
+	objects := merge.Ahead(ctx, v.repo.List, 1000, r.c.cfg.Now, func(d time.Duration) { v.took += d })
 	return v.repo.Groups(objects, func(key string) { r.countForeign(ctx, v, key) })
 }
 
 // advance moves a view to its next snapshot. After a listing that fails, nothing that it has not shown is known.
 func (r *reconciliation) advance(v *view) {
-	v.cursor.advance()
-	if v.cursor.err != nil {
+	v.cursor.Advance()
+	if v.cursor.Err != nil {
 		v.known = false
-		r.fail(v, v.cursor.err)
+		r.fail(v, v.cursor.Err)
 	}
 }
 
-// viewOf returns the view of a backend, or nil.
+// viewOf returns the view of a backend; nil when it was not chosen.
 func (r *reconciliation) viewOf(backend string) *view {
 	if i := r.indexOf(backend); i >= 0 {
 		return r.views[i]
@@ -106,6 +81,7 @@ func (r *reconciliation) viewOf(backend string) *view {
 	return nil
 }
 
+// indexOf returns the place of a backend among the views; -1 when it was not chosen.
 func (r *reconciliation) indexOf(backend string) int {
 	for i, v := range r.views {
 		if v.repo.Name() == backend {
@@ -115,7 +91,8 @@ func (r *reconciliation) indexOf(backend string) int {
 	return -1
 }
 
-// fail notes why a backend could not be reconciled; the first error stands.
+// fail notes why a backend could not be reconciled; the first error stands. Later ones usually follow from it, and
+// would hide the cause.
 func (r *reconciliation) fail(v *view, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,13 +101,15 @@ func (r *reconciliation) fail(v *view, err error) {
 	}
 }
 
+// failed reports whether a backend has failed so far.
 func (r *reconciliation) failed(v *view) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return v.report.Err != nil
 }
 
-// countForeign counts an object that is not one of ours. It is left alone.
+// countForeign counts an object that is not one of ours. It is left alone: other programs may share the place. Only
+// the number is reported, because there may be millions of them.
 func (r *reconciliation) countForeign(ctx context.Context, v *view, key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,6 +117,7 @@ func (r *reconciliation) countForeign(ctx context.Context, v *view, key string) 
 	r.c.log.DebugContext(ctx, "object is no snapshot of ours", "backend", v.repo.Name(), "key", key)
 }
 
+// countForeignGroup counts all objects of a name that is no snapshot of ours.
 func (r *reconciliation) countForeignGroup(ctx context.Context, v *view, g *repository.Group) {
 	for _, o := range g.Objects {
 		r.countForeign(ctx, v, o.Key)
@@ -153,6 +133,7 @@ type change struct {
 	retired                                    []string // backends of nodes that are gone
 }
 
+// newChange returns a change without any effect, on this many views.
 func newChange(n int) *change {
 	b := make([]bool, 5*n)
 	return &change{listed: b[:n], unchanged: b[n : 2*n], added: b[2*n : 3*n], updated: b[3*n : 4*n], removed: b[4*n:]}
@@ -160,44 +141,16 @@ func newChange(n int) *change {
 
 // note counts a location as updated or unchanged.
 func (ch *change) note(i int, changed bool) {
-	if changed {
-		ch.updated[i] = true
-	} else {
-		ch.unchanged[i] = true
-	}
+	ch.updated[i], ch.unchanged[i] = ch.updated[i] || changed, ch.unchanged[i] || !changed
 }
 
 // add counts a change.
 func (b *BackendReport) add(ch *change, i int) {
-	for _, c := range []struct {
-		n  *int64
-		on bool
-	}{{&b.Listed, ch.listed[i]}, {&b.Unchanged, ch.unchanged[i]}, {&b.Added, ch.added[i]}, {&b.Updated, ch.updated[i]}, {&b.Removed, ch.removed[i]}} {
-		if c.on {
-			*c.n++
+	for n, on := range map[*int64]bool{
+		&b.Listed: ch.listed[i], &b.Unchanged: ch.unchanged[i], &b.Added: ch.added[i], &b.Updated: ch.updated[i], &b.Removed: ch.removed[i],
+	} {
+		if on {
+			*n++
 		}
 	}
-}
-
-// timeMemory remembers a time of each copy: when the manifest that this process has read was written, so that a store whose
-// clock is ahead does not have all of them read at each reconciliation, and when this process has scrubbed it.
-type timeMemory struct {
-	mu sync.Mutex
-	at map[string]time.Time // by backend and name
-}
-
-// of returns the time of a copy; zero when there is none.
-func (m *timeMemory) of(backend, name string) time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.at[backend+"/"+name]
-}
-
-func (m *timeMemory) remember(backend, name string, at time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.at == nil {
-		m.at = map[string]time.Time{}
-	}
-	m.at[backend+"/"+name] = at
 }

@@ -3,21 +3,32 @@ package cluster
 import (
 	"context"
 	"iter"
-	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Follow yields the events that the catalog records after a position, on any replica and in order; after none those from
-// now on. The first moment comes as soon as no event can be missed any more. While the catalog does not answer, it waits.
-// It ends with an error: a [snapshot.Error] with ReasonWatchExpired when the events after the revision are not known any
-// more.
+// Follow yields the events that the catalog records after a position, on any replica and in order; after none those
+// from now on, and first that a save has started which runs already. The first moment comes as soon as no event can
+// be missed any more. While the catalog does not answer, it waits. It ends with an error: a [snapshot.Error] with
+// ReasonWatchExpired when the events after the revision are not known any more.
 func (c *Cluster) Follow(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error] {
 	return func(yield func(snapshot.Moment, error) bool) {
+		running := "" // the snapshot of the save that ran at the beginning
+		first := after.Revision == 0
 		for changes, err := range c.cfg.History.Changes(ctx, after) {
 			m := snapshot.Moment{Position: changes.Position}
+			if first && err == nil {
+				first = false
+				if rec := c.savingNow(ctx); rec != nil {
+					running = rec.Name
+					m.Events = snapshot.Change{After: rec}.Events(c.cfg.Name, c.cfg.Now())
+				}
+			}
 			for _, ch := range changes.Records {
-				m.Events = append(m.Events, c.eventsOf(ch)...)
+				// The record of a save that began just now may be read before the change that has made it.
+				if ch.After == nil || ch.After.Name != running || ch.Before != nil {
+					m.Events = append(m.Events, ch.Events(c.cfg.Name, c.cfg.Now())...)
+				}
 			}
 			if !yield(m, err) {
 				return
@@ -26,60 +37,16 @@ func (c *Cluster) Follow(ctx context.Context, after snapshot.Position) iter.Seq2
 	}
 }
 
-// eventsOf returns the events that a change of a record shows, in order.
-func (c *Cluster) eventsOf(ch snapshot.Change) (events []snapshot.Event) {
-	add := func(t snapshot.EventType, rec *snapshot.Record, at time.Time, backend string) {
-		ev := snapshot.Event{Type: t, Time: at, Cluster: c.cfg.Name, Name: rec.Name, Backend: backend, Snapshot: &rec.Snapshot}
-		if t != snapshot.EventDeleted { // a deletion is not part of the save
-			ev.RequestID = rec.RequestID
-		}
-		events = append(events, ev)
+// savingNow returns the record of the save that runs, on whichever replica; nil when none does, or when it is not
+// known.
+func (c *Cluster) savingNow(ctx context.Context) *snapshot.Record {
+	owner, err := c.cfg.Saves.LockOwner(ctx)
+	if err != nil || owner == "" {
+		return nil // most watches begin while nothing is saved, and the records need not be searched
 	}
-	if ch.Before == nil && ch.After.State() == snapshot.StateSaving {
-		add(snapshot.EventStarted, ch.After, ch.After.CreateTime, "")
+	page, err := c.cfg.History.List(ctx, snapshot.Query{States: []snapshot.State{snapshot.StateSaving}, PageSize: 1})
+	if err != nil || len(page.Records) == 0 || page.Records[0].Owner() != owner {
+		return nil
 	}
-	if ch.After != nil {
-		for _, l := range ch.After.Locations() {
-			if concluded(l.State) && stateOn(ch.Before, l.Backend) != l.State {
-				add(snapshot.EventLocationDone, ch.After, l.UpdateTime, l.Backend)
-			}
-		}
-	}
-	if ch.Before != nil {
-		for _, l := range ch.Before.Locations() {
-			if l.Size == 0 || ch.After != nil && ch.After.Location(l.Backend) != nil {
-				continue
-			}
-			at := l.UpdateTime // when its removal began
-			if l.State != snapshot.StateDeleting {
-				at = c.cfg.Now()
-			}
-			add(snapshot.EventDeleted, ch.Before, at, l.Backend)
-		}
-	}
-	if saveEnded(ch) {
-		add(snapshot.EventFinished, ch.After, ch.After.CreateTime.Add(ch.After.Duration), "")
-	}
-	return events
-}
-
-// saveEnded reports whether a save has ended, or its snapshot was found. A snapshot of another program was not saved.
-func saveEnded(ch snapshot.Change) bool {
-	return ch.After != nil && ch.After.Trigger != snapshot.TriggerAdopted &&
-		(concluded(ch.After.State()) || ch.After.State() == snapshot.StatePartial) &&
-		(ch.Before == nil || ch.Before.State() == snapshot.StateSaving)
-}
-
-// concluded reports whether a location holds the snapshot or has failed.
-func concluded(s snapshot.State) bool { return s == snapshot.StateReady || s == snapshot.StateFailed }
-
-// stateOn returns the state of a location before; StateUnspecified when there was none.
-func stateOn(rec *snapshot.Record, backend string) snapshot.State {
-	if rec == nil {
-		return snapshot.StateUnspecified
-	}
-	if l := rec.Location(backend); l != nil {
-		return l.State
-	}
-	return snapshot.StateUnspecified
+	return page.Records[0]
 }

@@ -11,7 +11,12 @@ import (
 // keepLast is how many snapshots the retention of the soak keeps on each backend, those aside that nothing may remove.
 const keepLast = 10
 
-const ready = "STATE_READY"
+// The states that matter to retention.
+const (
+	ready   = "STATE_READY"
+	partial = "STATE_PARTIAL"
+	failed  = "STATE_FAILED"
+)
 
 // backends are those of the soak.
 var backends = []string{"local", "s3"}
@@ -70,9 +75,35 @@ func (l *ledger) held(backend, name string) string {
 	return ""
 }
 
-// staying says of each copy on a backend whether it has to stay.
+// staying says of each copy on a backend whether it has to stay: by the rules, or because another backend still has to get it
+// and will keep it.
 func (l *ledger) staying(backend string, all []snap) map[string]bool {
-	there := slices.DeleteFunc(slices.Clone(all), func(s snap) bool { return s.on(backend) != ready })
+	there := func(b string, states ...string) []snap {
+		return slices.DeleteFunc(slices.Clone(all), func(s snap) bool {
+			return !slices.Contains(states, s.on(b)) || s.State != ready && s.State != partial
+		})
+	}
+	stay := l.kept(there(backend, ready))
+	for _, other := range backends {
+		kept := l.kept(there(other, ready, failed))
+		for _, s := range there(other, failed) {
+			if _, here := stay[s.Name]; here && kept[s.Name] {
+				stay[s.Name] = true
+			}
+		}
+	}
+	whole := slices.DeleteFunc(slices.Clone(all), func(s snap) bool { return s.State != ready })
+	if len(whole) > 0 {
+		newest := slices.MaxFunc(whole, func(a, b snap) int { return a.CreateTime.Compare(b.CreateTime) })
+		if _, here := stay[newest.Name]; here {
+			stay[newest.Name] = true
+		}
+	}
+	return stay
+}
+
+// kept says which of some copies on one backend its rules keep.
+func (l *ledger) kept(there []snap) map[string]bool {
 	slices.SortFunc(there, func(a, b snap) int { return b.CreateTime.Compare(a.CreateTime) })
 	stay := map[string]bool{}
 	ruled, proven := 0, false

@@ -19,7 +19,7 @@ import (
 // directory or bucket, OBJECT_NOT_FOUND a missing object. Requests are retried inside where the protocol makes that safe.
 // Every call ends: a call on which no bytes move is given up, and so is one that goes on long after ctx has ended.
 type Backend interface {
-	// Info returns what is known of the backend without asking it.
+	// Info describes the backend without asking it.
 	Info() Info
 
 	// Put stores all that r gives under key, replacing an object that is there. When it returns nil the object is durable;
@@ -46,7 +46,7 @@ type Backend interface {
 	Sweep(ctx context.Context, prefix string, opts SweepOptions) (int64, error)
 }
 
-// Info is what is known of a backend without asking it.
+// Info describes a backend without asking it.
 type Info struct {
 	Name string // in the configuration
 	Kind snapshot.BackendKind
@@ -56,7 +56,7 @@ type Info struct {
 // URI returns where a key is, for a person.
 func (i Info) URI(key string) string { return i.Root + (&url.URL{Path: key}).EscapedPath() }
 
-// Object is what a backend says of a stored object.
+// Object is a backend's description of a stored object.
 type Object struct {
 	Key         string
 	Size        int64

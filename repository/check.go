@@ -43,7 +43,7 @@ type Check struct {
 	SkipHashes bool
 }
 
-// Checked is what was learnt of a good copy.
+// Checked describes a good copy.
 type Checked struct {
 	Decoded   bool // the database in it was looked at
 	Revision  int64

@@ -126,7 +126,7 @@ func (r *Repository) describedRecord(ctx context.Context, e Entry) (*snapshot.Re
 	return rec, nil
 }
 
-// The first bytes of what saves store.
+// The first bytes of stored snapshots.
 var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 	ageMagic  = []byte("age-encryption.org/v1\n")

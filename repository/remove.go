@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"strings"
@@ -15,33 +16,136 @@ import (
 // reason enough, because anybody who can write to etcd can change it. A copy that is not there is removable, and so is
 // one with a damaged manifest.
 func (r *Repository) Removable(ctx context.Context, rec *snapshot.Record) error {
+	_, err := r.BeginRemoval(ctx, rec)
+	return err
+}
+
+// Removal is the removal of one copy that was found to be removable. From its mark on, an interrupted one can be
+// resumed by any replica, with a catalog or without.
+type Removal struct {
+	r     *Repository
+	rec   *snapshot.Record
+	found *Manifest // as it was found, or as it was marked; nil when there is none that a mark could be put into
+}
+
+// BeginRemoval looks whether a copy is removable, and changes nothing.
+func (r *Repository) BeginRemoval(ctx context.Context, rec *snapshot.Record) (*Removal, error) {
 	if err := r.Verified(ctx, false); err != nil {
-		return err
+		return nil, err
 	}
 	if err := r.unlocked(ctx, rec); err != nil && !snapshot.IsNotFound(err) {
-		return err
+		return nil, err
 	}
+	x := &Removal{r: r, rec: rec}
 	if rec.Trigger == snapshot.TriggerAdopted {
-		return r.sameFile(ctx, rec)
+		return x, r.sameFile(ctx, rec)
 	}
-	m, _, err := r.claim(ctx, rec.Name)
+	m, trusted, err := r.claim(ctx, rec.Name)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case m == nil && rec.MayBeForeign():
-		return r.notForeign(ctx, rec)
+		return x, r.notForeign(ctx, rec)
 	case m == nil: // a manifest that says nothing is damaged, under the name of a snapshot of this cluster
-		return nil
+		return x, nil
+	}
+	if trusted {
+		x.found = m // one that is not trusted must not get a signature of ours
 	}
 	found := m.Record
 	if r.belongs(found, rec.Name) == nil && found.StoredSHA256 == rec.StoredSHA256 {
-		return r.agrees(found, rec)
+		return x, r.agrees(found, rec)
 	}
-	return snapshot.ReasonConflict.
+	return nil, snapshot.ReasonConflict.
 		New("backend %q: the manifest under %s is that of snapshot %q of cluster %q (sha256 %s)",
 			r.info.Name, snapshot.ManifestKey(rec.Name), found.Name, found.Cluster, found.StoredSHA256).
 		On(r.info.Name).Final().
 		Advise("it is not this snapshot and was left alone; reconcile, and look at the backend")
+}
+
+// Mark writes the mark of the removal. A removal from several backends marks all of them before it deletes anything,
+// so that an interruption does not leave the snapshot on some of them. A damaged manifest gets no mark: it describes
+// nothing that the mark could take back.
+func (x *Removal) Mark(ctx context.Context) error {
+	if x.found == nil || !x.found.Removed.IsZero() {
+		return nil
+	}
+	if err := x.unchanged(ctx); err != nil {
+		return err
+	}
+	r, marked := x.r, *x.found
+	marked.Record, marked.Removed = x.found.Record.Copy(), x.r.now().UTC()
+	marked.Record.Generation++
+	var err error
+	if marked.Doc, err = encodeDocument(marked.Record, marked.chosen, marked.Removed, r.signer); err != nil {
+		return err
+	}
+	if err := r.PutManifest(ctx, x.rec.Name, marked.Doc); err != nil {
+		return r.unmarkable(ctx, x.rec.Name, err)
+	}
+	x.found = &marked
+	return nil
+}
+
+// unchanged returns an error when the copy is not as it was found. A replica that was paused before this step may
+// have been taken for dead: another one has taken the removal back, and a caller has pinned the snapshot since.
+func (x *Removal) unchanged(ctx context.Context) error {
+	switch {
+	case x.rec.Trigger == snapshot.TriggerAdopted:
+		return x.r.sameFile(ctx, x.rec)
+	case x.found == nil:
+		return x.r.Removable(ctx, x.rec)
+	}
+	doc, err := x.r.readSmall(ctx, x.r.manifestKey(x.rec.Name))
+	if snapshot.IsNotFound(err) {
+		return nil // another replica has finished this removal
+	}
+	if err == nil && !bytes.Equal(doc, x.found.Doc) {
+		err = snapshot.ReasonConflict.New("backend %q: the manifest of %s was changed meanwhile", x.r.info.Name, x.rec.Name).
+			On(x.r.info.Name).Advise("look at the snapshot again, and decide anew")
+	}
+	return err
+}
+
+// unmarkable returns why a manifest could not be replaced. A bucket with object lock and without versions refuses that.
+func (r *Repository) unmarkable(ctx context.Context, name string, err error) error {
+	if snapshot.ReasonOf(err) != snapshot.ReasonBackendAccessDenied {
+		return err
+	}
+	o, serr := r.backend.Stat(ctx, r.manifestKey(name))
+	if serr != nil || !o.LockedUntil.After(r.now()) {
+		return err
+	}
+	return snapshot.ReasonObjectLocked.New("backend %q: the manifest of %s is locked until %s, and cannot be marked as removed",
+		r.info.Name, name, o.LockedUntil.UTC().Format(time.RFC3339)).On(r.info.Name).Because(err).
+		Advise("nothing of the copy was removed, and it can be after that; the bucket locks objects without keeping versions of them: " +
+			"turn versioning on, or have the lock end before retention removes a snapshot")
+}
+
+// Finish deletes the data and then the manifest. Other programs' files beside an adopted one stay.
+func (x *Removal) Finish(ctx context.Context) error {
+	if err := x.Mark(ctx); err != nil {
+		return err
+	}
+	if err := x.unchanged(ctx); err != nil {
+		return err
+	}
+	if x.rec.Trigger != snapshot.TriggerAdopted {
+		return x.r.removeObjects(ctx, x.rec)
+	}
+	if err := x.r.backend.Delete(ctx, x.r.dataKey(x.rec)); err != nil {
+		return err
+	}
+	return x.r.backend.Delete(ctx, x.r.unpinNoteKey(x.rec))
+}
+
+// Remove removes a copy, if it is removable.
+func (r *Repository) Remove(ctx context.Context, rec *snapshot.Record) error {
+	x, err := r.BeginRemoval(ctx, rec)
+	if err != nil {
+		return err
+	}
+	return x.Finish(ctx)
 }
 
 // notForeign returns an error when there is data that may be another program's, with no manifest to say otherwise.
@@ -61,8 +165,8 @@ func (r *Repository) notForeign(ctx context.Context, rec *snapshot.Record) error
 		Advise("%s", changedRecord)
 }
 
-// agrees returns why the facts by which a copy was chosen for removal are not those of its manifest. The manifest is the
-// older witness, signed where there are keys.
+// agrees returns why the facts by which a copy was chosen for removal are not those of its manifest. The manifest is
+// the older witness, signed where there are keys.
 func (r *Repository) agrees(found, rec *snapshot.Record) error {
 	switch {
 	case found.Pinned:
@@ -93,8 +197,9 @@ func (r *Repository) unlocked(ctx context.Context, rec *snapshot.Record) error {
 	return nil
 }
 
-// sameFile returns an error when an adopted snapshot's file is not the one that was adopted, as far as its size shows.
-// Other programs may replace their files at any time, and there is no manifest to compare.
+// sameFile returns an error when an adopted snapshot's file is not the one that was adopted, as far as its size
+// shows, or was not unpinned. Other programs may replace their files at any time, and there is no manifest to
+// compare.
 func (r *Repository) sameFile(ctx context.Context, rec *snapshot.Record) error {
 	if !foreignFile(rec) {
 		return r.notItsFile(rec)
@@ -116,7 +221,7 @@ func (r *Repository) sameFile(ctx context.Context, rec *snapshot.Record) error {
 			On(r.info.Name).Final().
 			Advise("it was replaced, and was left alone; reconcile, and look again")
 	}
-	return nil
+	return r.unpinned(ctx, rec)
 }
 
 // foreignFile reports whether the file of an adopted snapshot is one that its name allows. A record that was changed in
@@ -138,31 +243,6 @@ func (r *Repository) notItsFile(rec *snapshot.Record) error {
 // changedRecord is the way out of a record that contradicts its backend.
 const changedRecord = "the record was changed by something else; delete its key in etcd (etcdctl del), and reconcile makes it anew"
 
-// Remove removes a copy, if it is removable: its manifest is marked, then the data is deleted, then the manifest. From the
-// mark on, an interrupted removal can be resumed by any replica, with a catalog or without. What another program wrote
-// beside an adopted file stays.
-func (r *Repository) Remove(ctx context.Context, rec *snapshot.Record) error {
-	if err := r.Removable(ctx, rec); err != nil {
-		return err
-	}
-	if rec.Trigger == snapshot.TriggerAdopted {
-		return r.backend.Delete(ctx, r.dataKey(rec))
-	}
-	if err := r.markRemoved(ctx, rec.Name); err != nil {
-		return err
-	}
-	return r.removeObjects(ctx, rec)
-}
-
-// MarkRemoved writes the mark of a removal, if the copy is removable. A removal from several backends marks all of them
-// before it deletes anything, so that an interruption does not leave the snapshot on some of them.
-func (r *Repository) MarkRemoved(ctx context.Context, rec *snapshot.Record) error {
-	if err := r.Removable(ctx, rec); err != nil || rec.Trigger == snapshot.TriggerAdopted {
-		return err
-	}
-	return r.markRemoved(ctx, rec.Name)
-}
-
 // removeObjects deletes the data and then the manifest with its mark.
 func (r *Repository) removeObjects(ctx context.Context, rec *snapshot.Record) error {
 	if err := r.backend.Delete(ctx, r.dataKey(rec)); err != nil {
@@ -170,22 +250,6 @@ func (r *Repository) removeObjects(ctx context.Context, rec *snapshot.Record) er
 	}
 	fault.Point("data-deleted")
 	return r.backend.Delete(ctx, r.manifestKey(rec.Name))
-}
-
-// markRemoved writes the mark into a manifest that can be decoded and is trusted. A damaged manifest describes nothing that a
-// mark could take back, and one that is not trusted must not get a signature of ours.
-func (r *Repository) markRemoved(ctx context.Context, name string) error {
-	m, trusted, err := r.claim(ctx, name)
-	if err != nil || m == nil || !trusted || !m.Removed.IsZero() {
-		return err
-	}
-	marked := m.Record.Copy()
-	marked.Generation++
-	doc, err := encodeDocument(marked, m.chosen, r.now().UTC(), r.signer)
-	if err != nil {
-		return err
-	}
-	return r.PutManifest(ctx, name, doc)
 }
 
 // ResumeRemoval goes on with a removal whose mark is in the manifest.

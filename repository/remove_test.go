@@ -101,6 +101,14 @@ func TestRemoveAdoptedFile(t *testing.T) {
 	p.backend.Set("default/backup.db", []byte("123456"))
 	wantReason(t, "another file", p.Remove(t.Context(), rec), snapshot.ReasonConflict)
 	p.backend.Set("default/backup.db", []byte("12345"))
+	wantReason(t, "pinned on its backend", p.Remove(t.Context(), rec), snapshot.ReasonPinned)
+	must(t, p.Unpin(t.Context(), rec))
+	rec.StoredSHA256 = "another" // file of the same size has taken its place
+	wantReason(t, "pinned on its backend", p.Remove(t.Context(), rec), snapshot.ReasonPinned)
+	must(t, p.Unpin(t.Context(), rec))
+	must(t, p.Pin(t.Context(), rec))
+	wantReason(t, "pinned again", p.Remove(t.Context(), rec), snapshot.ReasonPinned)
+	must(t, p.Unpin(t.Context(), rec))
 	must(t, p.Remove(t.Context(), rec))
 	if keys := p.backend.Keys(); !slices.Equal(keys, []string{"default/backup.json"}) {
 		t.Errorf("left %q", keys)

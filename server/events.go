@@ -2,9 +2,9 @@ package server
 
 import (
 	"context"
-	"slices"
 	"sync"
 
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -15,9 +15,10 @@ const eventBuffer = 256
 // Events hands the events of saves and deletions on this replica to watchers, and knows how far the saves are that run.
 // It is an observer. The zero value is ready for use.
 type Events struct {
-	mu      sync.Mutex
-	subs    map[*subscription]struct{}
-	running map[string]*runningSave // by cluster
+	saves status.Saves
+
+	mu   sync.Mutex
+	subs map[*subscription]struct{}
 }
 
 var _ snapshot.Observer = (*Events)(nil)
@@ -28,11 +29,8 @@ type subscription struct {
 	matches func(snapshot.Event) bool
 }
 
-// runningSave is a save of this replica as its events have shown it.
-type runningSave struct {
-	started  snapshot.Event   // with the snapshot as it is now
-	progress []snapshot.Event // the last one of each transfer: of etcd first
-}
+// Moving returns how far the save of a cluster is; nil when this replica does not save it.
+func (e *Events) Moving(cluster string) *status.Moving { return e.saves.Of(cluster) }
 
 // Subscribe returns the events from now on for which matches is true (nil: all) until ctx is done. Those of a save that
 // runs already come first: that it has started, with its snapshot as it is now and how much of etcd was read, and how far
@@ -48,10 +46,8 @@ func (e *Events) Subscribe(
 		e.subs = make(map[*subscription]struct{})
 	}
 	e.subs[s] = struct{}{}
-	for _, r := range e.running {
-		for _, ev := range append([]snapshot.Event{r.started}, r.progress...) {
-			e.hand(s, ev)
-		}
+	for _, ev := range e.saves.Events() {
+		e.hand(s, ev)
 	}
 	e.mu.Unlock()
 	context.AfterFunc(ctx, func() {
@@ -63,13 +59,13 @@ func (e *Events) Subscribe(
 }
 
 // Observe hands an event to all subscribers. It never blocks.
-func (e *Events) Observe(_ context.Context, ev snapshot.Event) {
+func (e *Events) Observe(ctx context.Context, ev snapshot.Event) {
 	if ev.Type > snapshot.EventDeleted {
 		return // it is for metrics
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.remember(ev)
+	e.saves.Observe(ctx, ev)
 	for s := range e.subs {
 		e.hand(s, ev)
 	}
@@ -86,42 +82,4 @@ func (e *Events) hand(s *subscription, ev snapshot.Event) {
 		delete(e.subs, s)
 		s.cancel(snapshot.ReasonSlowConsumer.New("watch: the watcher did not keep up with the events").Advise("watch again"))
 	}
-}
-
-// remember keeps what an event says of a save that runs. e.mu is held.
-func (e *Events) remember(ev snapshot.Event) {
-	if ev.Type == snapshot.EventStarted {
-		if e.running == nil {
-			e.running = map[string]*runningSave{}
-		}
-		e.running[ev.Cluster] = &runningSave{started: ev}
-		return
-	}
-	r := e.running[ev.Cluster]
-	if r == nil || r.started.Name != ev.Name {
-		return // of another snapshot, which was repaired or deleted
-	}
-	switch ev.Type {
-	case snapshot.EventProgress:
-		r.note(ev)
-	case snapshot.EventLocationDone:
-		r.started.Snapshot = ev.Snapshot
-		r.progress = slices.DeleteFunc(r.progress, func(p snapshot.Event) bool { return p.Backend == ev.Backend })
-	case snapshot.EventFinished:
-		delete(e.running, ev.Cluster)
-	}
-}
-
-// note keeps the progress of one transfer. That of etcd is also that of the save.
-func (r *runningSave) note(ev snapshot.Event) {
-	if ev.Backend == "" {
-		r.started.Phase, r.started.Done, r.started.Total = ev.Phase, ev.Done, ev.Total
-	}
-	for i := range r.progress {
-		if r.progress[i].Backend == ev.Backend {
-			r.progress[i] = ev
-			return
-		}
-	}
-	r.progress = append(r.progress, ev)
 }

@@ -1,4 +1,4 @@
-// Package snapshot holds the words of snapshotd: what a snapshot is, the record that the catalog keeps of it, and every
+// Package snapshot holds the words of snapshotd: a snapshot, the record that the catalog keeps of it, and every
 // change that such a record can go through. It also has the names of objects, the rules of retention, events and errors.
 //
 // The package uses the standard library only and does no I/O. The state of a record is changed by its own methods and by

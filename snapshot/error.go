@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Reason says for programs what kind of error an [Error] is. The server gives each a gRPC code; the reasons are part of
+// Reason is the kind of an [Error], for programs. The server gives each a gRPC code; the reasons are part of
 // the API (google.rpc.ErrorInfo).
 type Reason string
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// EventType says what happened.
+// EventType is the kind of an event.
 type EventType int
 
 // The types of event. Those up to EventDeleted are what Watch shows; the others are for metrics and logs.
@@ -103,12 +103,6 @@ type Position struct {
 type Changes struct {
 	Position
 	Records []Change // none when nothing has happened up to this revision
-}
-
-// Change is the change of one record.
-type Change struct {
-	Before *Record // nil when there was none
-	After  *Record // nil when there is none any more
 }
 
 // Moment is the events of one revision of the catalog; none when nothing has happened up to it.

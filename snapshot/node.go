@@ -1,13 +1,14 @@
 package snapshot
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
 
 // A backend that is a directory of its own on each node has one name for each of them, NAME@NODE: in records, in the
-// catalog's memory of stores, in metrics. A configured name has no '@', so that the two kinds never meet. No replica needs
-// to know of the other nodes: a location that is elsewhere says so by its name.
+// catalog's memory of stores, in metrics. A configured name has no '@', so that the two kinds never meet. No replica
+// needs to know of the other nodes: a location that is elsewhere says so by its name.
 const atNode = "@"
 
 // BackendOn returns the name of a node-local backend on one node.
@@ -24,6 +25,57 @@ func NodeOf(backend string) string {
 func IsBackend(backend, given string) bool {
 	configured, _, _ := strings.Cut(backend, atNode)
 	return given == backend || given == configured
+}
+
+// Node is the name of a node, as its replica sees the directories of all nodes. A replica never concludes anything
+// from not seeing a copy that is elsewhere, and says so to a caller who asks for it, instead of saying that there is
+// none.
+type Node string
+
+// Elsewhere reports whether a backend is a directory of another node.
+func (n Node) Elsewhere(backend string) bool {
+	node := NodeOf(backend)
+	return node != "" && node != string(n)
+}
+
+// HeldElsewhere returns the directories of other nodes that have a READY copy of a snapshot.
+func (n Node) HeldElsewhere(rec *Record) []string {
+	return slices.DeleteFunc(rec.ReadyOn(), func(b string) bool { return !n.Elsewhere(b) })
+}
+
+// AnyElsewhere reports whether a record has a location, in any state, on a directory of another node.
+func (n Node) AnyElsewhere(rec *Record) bool {
+	return slices.ContainsFunc(rec.Locations(), func(l Location) bool { return n.Elsewhere(l.Backend) })
+}
+
+// OnOther is the error that something needs directories of other nodes.
+func (n Node) OnOther(backends []string, format string, args ...any) *Error {
+	nodes := make([]string, len(backends))
+	for i, b := range backends {
+		nodes[i] = NodeOf(b)
+	}
+	return ReasonBackendOnOtherNode.
+		New("%s: only the replica of node %s can reach %s, and this is the replica of node %s",
+			fmt.Sprintf(format, args...), strings.Join(nodes, " or "), Join(backends), n).On(backends[0]).
+		Advise("ask the replica of node %s (--addr); if that node is gone for ever, reconcile --retire-node %s forgets its copies",
+			nodes[0], nodes[0])
+}
+
+// Retire drops the locations in the directories of nodes that are gone for ever, and returns them. A snapshot that
+// another node still has to deliver to these backends keeps them.
+func (r *Record) Retire(nodes []string) (gone []Location) {
+	if node := r.FallbackNode(); node != "" && !slices.Contains(nodes, node) {
+		return nil
+	}
+	r.Drop(func(l Location) bool {
+		node := NodeOf(l.Backend)
+		retired := node != "" && slices.Contains(nodes, node)
+		if retired {
+			gone = append(gone, l)
+		}
+		return retired
+	})
+	return gone
 }
 
 // HasLocation reports whether there is a location on a backend with the name that a caller gave.

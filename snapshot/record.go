@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Record is what the catalog keeps of a snapshot. Its state changes through the methods in transition.go alone.
+// Record is the catalog's entry for a snapshot. Its state changes through the methods in transition.go alone.
 type Record struct {
 	Snapshot
 	RequestID string

@@ -8,7 +8,7 @@ const (
 	MaxRepair   = time.Hour
 )
 
-// Repair is what the catalog keeps of the attempts to copy a snapshot to a backend.
+// Repair is the catalog's account of the attempts to copy a snapshot to a backend.
 type Repair struct {
 	Backend  string
 	Attempts int64     // that have failed

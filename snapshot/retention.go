@@ -10,6 +10,9 @@ import (
 // Retention says which snapshots stay on a backend. A snapshot stays when any of the Keep rules or the window keeps it; a
 // snapshot that no rule keeps is removed. The zero value keeps everything.
 //
+// A copy also stays, unless MaxTotalBytes removes it, while another backend still has to get the snapshot and will keep it:
+// it may be the one that repair copies from. The newest snapshot of which no copy is missing stays in any case.
+//
 // Ages are counted from the newest snapshot and not from the clock: a schedule that has stopped makes no good snapshot
 // old. Wrong clocks do no harm either: a snapshot that is ahead of the clock by more than [ClockTolerance] stays and does
 // not count for any rule, and the snapshot with the highest revision of each etcd cluster stays whatever its time.
@@ -69,8 +72,11 @@ type Candidate struct {
 	Size      int64
 	Etcd      string // the id of the etcd cluster; empty when it is not known
 	Revision  int64
-	Proven    bool   // by a drill
-	Exemption string // why the rules do not apply to it; empty when they do
+	State     State    // of the snapshot
+	Proven    bool     // by a drill
+	Whole     bool     // it is of the newest snapshot of which no copy is missing
+	Awaiting  []string // backends that still have to get the snapshot
+	Exemption string   // why the rules do not apply to it; empty when they do
 
 	Why   string // why it stays, or is removed
 	Stays bool
@@ -78,20 +84,10 @@ type Candidate struct {
 	protected bool // it stays whatever MaxTotalBytes says
 }
 
-// Candidate returns a copy of a snapshot, of the given size, as retention sees it.
-func (r *Retention) Candidate(rec *Record, size int64) *Candidate {
-	return &Candidate{
-		Name: rec.Name, Created: rec.CreateTime, Size: size, Etcd: rec.EtcdClusterID, Revision: rec.Revision,
-		Proven: !rec.Proven().IsZero(), Exemption: r.Exemption(&rec.Snapshot),
-	}
-}
-
 // Apply decides about all copies on one backend, and returns the newest of them that is not ahead of the clock; nil when
 // there is none. It sorts them newest first.
 func (r *Retention) Apply(copies []*Candidate, now time.Time) (newest *Candidate) {
-	slices.SortFunc(copies, func(a, b *Candidate) int {
-		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(b.Name, a.Name))
-	})
+	slices.SortFunc(copies, newestFirst)
 	ahead := 0
 	for _, c := range copies {
 		if c.Created.Sub(now) <= ClockTolerance {
@@ -114,6 +110,12 @@ func (r *Retention) Apply(copies []*Candidate, now time.Time) (newest *Candidate
 		}
 	}
 	for _, c := range copies {
+		if len(c.Awaiting) > 0 {
+			c.keep("it is still to be copied to " + Join(c.Awaiting))
+		}
+		if c.Whole {
+			c.protect("it is the newest of which no backend lacks its copy")
+		}
 		if !c.Stays {
 			c.Why = "no rule keeps it"
 		}
@@ -123,6 +125,11 @@ func (r *Retention) Apply(copies []*Candidate, now time.Time) (newest *Candidate
 		newest = timely[0]
 	}
 	return newest
+}
+
+// newestFirst is the order of copies.
+func newestFirst(a, b *Candidate) int {
+	return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(b.Name, a.Name))
 }
 
 // protect keeps the copies that no rule may remove.

@@ -111,7 +111,7 @@ type Snapshot struct {
 	// OldestRevision is the first to which it can be taken back: that of the last compaction, or 1; 0 when it is not known.
 	OldestRevision int64
 	TotalKeys      int64 // live keys
-	DBSize         int64 // of what etcd sent, without its trailing checksum
+	DBSize         int64 // as etcd sent it, without its trailing checksum
 	SHA256         string
 	Hash           uint32 // as `etcdutl snapshot status` computes it
 	// Alarms are those inside the database, such as "NOSPACE 8e9e05c52164694d": the name and the member. An etcd that is

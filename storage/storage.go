@@ -64,7 +64,7 @@ func NewBackend(name string, kind driver.Kind, store driver.Store, stallTimeout 
 	return &Backend{name: name, kind: kind, store: store}
 }
 
-// Info returns what is known of the backend without asking it.
+// Info describes the backend without asking it.
 func (b *Backend) Info() repository.Info {
 	return repository.Info{Name: b.name, Kind: b.kind.Backend, Root: b.store.URI("")}
 }

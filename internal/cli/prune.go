@@ -36,7 +36,8 @@ func newPrune(sys System) *cobra.Command {
 		Short: "Apply the retention of the backends now",
 		Long: `Apply the retention of the backends now, and show for every snapshot on each of them whether it stays
 or is removed, and by which rule; then how many of each, and their bytes. The service does so by itself
-after each reconcile that succeeds. The newest snapshot on a backend always stays.
+after each reconcile that succeeds. The newest snapshot on a backend always stays, and a copy stays while
+another backend still has to get the snapshot.
 
 Exits 3 when some could not be removed, also when it was not allowed: an object lock protects them, or
 the permission to delete is missing. Exits 1 when none could for another reason.`,

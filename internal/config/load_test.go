@@ -233,6 +233,8 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 			[]string{"--reconcile-interval: 0s is too short; 1s is the least"}},
 		"zero is no default": {given{yaml: one + "    watchdog_timeout: 0s\n"},
 			[]string{"clusters[0].watchdog_timeout: 0s is too short"}},
+		"lock that no replica believes": {given{yaml: one + "    lock_ttl: 2d\n"},
+			[]string{"clusters[0].lock_ttl: 48h0m0s is too long; 1h0m0s is the most, and 15s is usual"}},
 		"address": {flags("--listen-grpc=7379"),
 			[]string{`--listen-grpc: "7379" is not an address; write it as HOST:PORT`}},
 		"address in a variable": {given{args: valid, env: map[string]string{"SNAPSHOTD_LISTEN_HTTP": "localhost:http"}},
@@ -395,7 +397,7 @@ func TestDurationsInDaysAndSizesWithUnits(t *testing.T) {
 		env:  map[string]string{"SNAPSHOTD_SHUTDOWN_TIMEOUT": "1d12h"},
 		yaml: one + `        retention: {keep_within: 7d, max_total_bytes: 2 TiB}
     watchdog_timeout: 1d
-    lock_ttl: "2d"
+    lock_ttl: 30m
     leftover_age: &age 7d
     stream_limit: 1GB
     schedules: [{name: a, cron: '@every 7d', jitter: *age}]
@@ -405,7 +407,7 @@ func TestDurationsInDaysAndSizesWithUnits(t *testing.T) {
 	c := cfg.Clusters[0]
 	for name, d := range map[string]struct{ got, want time.Duration }{
 		"reconcile_interval": {cfg.ReconcileInterval, day}, "shutdown_timeout": {cfg.ShutdownTimeout, 36 * time.Hour},
-		"watchdog_timeout": {c.WatchdogTimeout, day}, "lock_ttl": {c.LockTTL, 2 * day}, "leftover_age": {c.LeftoverAge, 7 * day},
+		"watchdog_timeout": {c.WatchdogTimeout, day}, "lock_ttl": {c.LockTTL, 30 * time.Minute}, "leftover_age": {c.LeftoverAge, 7 * day},
 		"jitter": {c.Schedules[0].Jitter, 7 * day}, "keep_within": {c.Retention.KeepWithin, 14 * day},
 		"recovery_window": {c.Retention.RecoveryWindow, 8 * day}, "the backend's": {c.Backends[0].Retention.KeepWithin, 7 * day},
 	} {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/loopback"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -134,7 +135,7 @@ func (v validator) cluster(c *Cluster, at string) {
 	}
 	v.oneOf(at+".compression", c.Compression, compressions...)
 	v.atLeast(at+".watchdog_timeout", c.WatchdogTimeout, time.Second)
-	v.atLeast(at+".lock_ttl", c.LockTTL, time.Second)
+	v.lockTTL(at+".lock_ttl", c.LockTTL)
 	v.rate(at+".stream_limit", c.StreamLimit)
 	v.rate(at+".upload_limit", c.UploadLimit)
 	v.atLeast(at+".leftover_age", c.LeftoverAge, time.Millisecond)
@@ -145,6 +146,15 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.encryption(c.Encryption, at+".encryption")
 	v.signing(c.Signing, at+".signing")
 	v.backends(c, at+".backends")
+}
+
+// lockTTL refuses a lock that no replica would believe: one that lasts longer is taken for somebody else's.
+func (v validator) lockTTL(path string, d time.Duration) {
+	v.atLeast(path, d, time.Second)
+	if d > catalog.MaxLockTTL {
+		v.problem(path, "%v is too long; %v is the most, and %v is usual: after a replica has died, nothing is saved for so long",
+			d, catalog.MaxLockTTL, DefaultLockTTL)
+	}
 }
 
 // clusterName refuses a name that is none, or that a cluster before it has.

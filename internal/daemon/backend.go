@@ -3,15 +3,15 @@ package daemon
 import (
 	"net/url"
 
-	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/storage"
+	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
 // openBackend builds the adapter of a backend. Nothing is dialled, and no directory is made: a directory that a person
 // named and that is missing is not mounted.
-func (s *Service) openBackend(cfg config.Backend, uploads cluster.Limiter, parts *closers) (repository.Backend, error) {
+func (s *Service) openBackend(cfg config.Backend, uploads driver.Limiter, parts *closers) (repository.Backend, error) {
 	b, err := storage.New(storage.Config{Name: cfg.On(s.cfg.NodeName), URL: cfg.URL.Reveal(), UploadLimit: uploads})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/trial"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -100,7 +101,7 @@ func (s *Service) checksOf(cfg *config.Cluster) []*partCheck {
 		backend, err := s.openBackend(b, nil, &s.closers)
 		add(fmt.Sprintf("backend %q", b.Name), err, func(ctx context.Context, report func(string, error)) {
 			checkStore(ctx, cfg, backend, records, report)
-			repository.Try(ctx, backend, *cfg.Prefix, report)
+			trial.Run(ctx, backend, *cfg.Prefix, report)
 		})
 	}
 	return all

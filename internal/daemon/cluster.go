@@ -101,7 +101,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 		Signer:      signer,
 		Trust:       trust,
 		Retention:   retentions(cfg, s.cfg.NodeName),
-		Observer:    snapshot.Observers{s.telemetry.Observer(), s.events, &s.saves},
+		Observer:    snapshot.Observers{s.telemetry.Observer(), s.events},
 		Logger:      s.log,
 		StreamLimit: limits.stream,
 		Watchdog:    cfg.WatchdogTimeout,

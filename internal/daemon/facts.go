@@ -37,7 +37,7 @@ type place struct {
 }
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
-	f := facts{catalog: p.catalog, saving: func() *status.Moving { return s.saves.Of(cfg.Name) }}
+	f := facts{catalog: p.catalog, saving: func() *status.Moving { return s.events.Moving(cfg.Name) }}
 	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {
 		at := newPlace(b, p.backends[i].Info())

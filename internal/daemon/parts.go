@@ -11,6 +11,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
 // parts are the adapters of a cluster.
@@ -22,7 +23,7 @@ type parts struct {
 }
 
 // openParts builds the adapters of a cluster.
-func (s *Service) openParts(cfg *config.Cluster, uploads cluster.Limiter, log *slog.Logger, opened *closers) (parts, error) {
+func (s *Service) openParts(cfg *config.Cluster, uploads driver.Limiter, log *slog.Logger, opened *closers) (parts, error) {
 	saved, err := s.openEtcd(cfg.Etcd, opened)
 	if err != nil {
 		return parts{}, err

@@ -132,7 +132,7 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 			r.limit(ctx, c, &wanted[i])
 			next = append(next, c)
 			continue
-		case c != nil && r.saves.Of(c.Name()) != nil:
+		case c != nil && r.events.Moving(c.Name()) != nil:
 			r.wait(ctx, c, wanted)
 			next = append(next, c)
 			continue
@@ -152,7 +152,7 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 		same := func(w config.Cluster) bool { return w.Name == c.Name() }
 		switch {
 		case slices.Contains(next, c):
-		case !slices.ContainsFunc(wanted, same) && r.saves.Of(c.Name()) != nil:
+		case !slices.ContainsFunc(wanted, same) && r.events.Moving(c.Name()) != nil:
 			r.wait(ctx, c, wanted)
 			next = append(next, c)
 		default:

@@ -14,7 +14,6 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/server"
-	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
@@ -42,7 +41,6 @@ type Service struct {
 	log   *slog.Logger
 
 	events    *server.Events
-	saves     status.Saves
 	telemetry *telemetry.Telemetry
 	server    *server.Server
 	dir       *dataDir

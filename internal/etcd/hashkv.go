@@ -9,6 +9,20 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 )
 
+// ClusterID implements [cluster.Identifier] with the members that answer.
+func (s *Source) ClusterID(ctx context.Context) (string, error) {
+	members, ranked, err := s.choose(ctx)
+	defer func() {
+		for _, m := range members {
+			m.close()
+		}
+	}()
+	if err != nil {
+		return "", err
+	}
+	return ranked[0].clusterID(), nil
+}
+
 // HashKV implements [cluster.Hasher] with the best member that answers. A revision that is compacted, or that no member
 // has yet, is an error.
 func (s *Source) HashKV(ctx context.Context, revision int64) (cluster.LiveHash, error) {

@@ -35,8 +35,9 @@ type Source struct {
 }
 
 var (
-	_ cluster.Source = (*Source)(nil)
-	_ cluster.Hasher = (*Source)(nil)
+	_ cluster.Source     = (*Source)(nil)
+	_ cluster.Hasher     = (*Source)(nil)
+	_ cluster.Identifier = (*Source)(nil)
 )
 
 // NewSource returns a source. It does no I/O.
@@ -123,7 +124,7 @@ func (s *Source) open(ctx context.Context, m *member) (_ *cluster.Stream, err er
 	slow := time.AfterFunc(openTimeout, func() { cancel(errSlow) })
 	defer slow.Stop()
 
-	r := &reader{ctx: ctx, cancel: cancel, span: opened, endpoint: m.endpoint.url, why: s.conn.why}
+	r := &reader{ctx: ctx, cancel: cancel, span: opened, endpoint: m.endpoint.url, why: s.conn.why, authorized: s.conn.authorized}
 	err = s.conn.authorized(ctx, m.conn, func(ctx context.Context) error {
 		stream, err := etcdserverpb.NewMaintenanceClient(m.conn).Snapshot(ctx, &etcdserverpb.SnapshotRequest{},
 			grpc.ForceCodecV2(blobs))
@@ -142,7 +143,7 @@ func (s *Source) open(ctx context.Context, m *member) (_ *cluster.Stream, err er
 		return nil, err
 	}
 	r.conn, m.conn = m.conn, nil
-	return &cluster.Stream{ReadCloser: r, Member: m.describe(), Size: m.status.GetDbSize()}, nil
+	return &cluster.Stream{ReadCloser: r, Member: m.describe(), Size: m.status.GetDbSize(), Answers: r.answers}, nil
 }
 
 func cancelled(ctx context.Context) error { return snapshot.Cancelled(ctx, "open a snapshot of etcd") }

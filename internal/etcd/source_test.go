@@ -265,3 +265,41 @@ func fill(t *testing.T, server *testenv.Etcd, n int) {
 		}
 	}
 }
+
+// While a stream is open, etcd holds a read transaction, and a defragmentation that waits for it blocks the member. This is
+// why a member is asked, and not only for its status.
+func TestAMemberDoesNotAnswerWhileADefragmentationWaitsForTheStream(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartEtcd(t)
+	fill(t, server, 64)
+	stream, err := newSource(t, server.Endpoints()...).Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stream.Close() }()
+	if err := stream.Answers(t.Context()); err != nil {
+		t.Fatalf("before the defragmentation: %v", err)
+	}
+	client, defragmented := server.Client(t), make(chan error, 1)
+	go func() {
+		_, err := client.Defragment(t.Context(), server.Endpoints()[0])
+		defragmented <- err
+	}()
+	for answers := true; answers; { // until the defragmentation has begun
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		answers = stream.Answers(ctx) == nil
+		cancel()
+	}
+	select {
+	case err := <-defragmented:
+		t.Fatalf("the defragmentation did not wait: %v", err)
+	default:
+	}
+	verify(t, stream)
+	if err := <-defragmented; err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Answers(t.Context()); err != nil {
+		t.Errorf("after the defragmentation: %v", err)
+	}
+}

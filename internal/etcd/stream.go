@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/grpc"
 
@@ -28,6 +29,9 @@ type reader struct {
 	conn     *grpc.ClientConn
 	endpoint string
 	why      func(error) string
+
+	// authorized makes a call with the token of the configured user.
+	authorized func(ctx context.Context, conn *grpc.ClientConn, call func(ctx context.Context) error) error
 
 	blob  blob // of the last message
 	bytes atomic.Int64
@@ -67,6 +71,21 @@ func (r *reader) receive() {
 			Because(errors.New(why)).Advise("save again: another member may give it")
 		r.span.Fail(r.end)
 	}
+}
+
+// answers returns nil when the member answers, be it with an error. The serializable read goes through the member's database:
+// during a defragmentation the status alone may be answered.
+func (r *reader) answers(ctx context.Context) error {
+	_ = r.authorized(ctx, r.conn, func(ctx context.Context) error {
+		_, err := etcdserverpb.NewMaintenanceClient(r.conn).Status(ctx, &etcdserverpb.StatusRequest{})
+		if err == nil {
+			_, err = etcdserverpb.NewKVClient(r.conn).Range(ctx, &etcdserverpb.RangeRequest{
+				Key: []byte{0}, Limit: 1, KeysOnly: true, Serializable: true,
+			})
+		}
+		return err
+	})
+	return context.Cause(ctx)
 }
 
 // Close ends the stream and its connection.

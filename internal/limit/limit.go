@@ -1,4 +1,4 @@
-// Package limit slows down what moves bytes, at a rate that can be changed while it is in use.
+// Package limit slows down transfers, to a rate that can be changed while it is in use.
 package limit
 
 import (
@@ -67,7 +67,7 @@ func (l *Limit) take(bytes int) time.Duration {
 	return time.Duration(max(0, -l.spare) / l.rate * float64(time.Second))
 }
 
-// advance adds what the rate has allowed since it was last called. l.mu is held.
+// advance adds the bytes that the rate has allowed since it was last called. l.mu is held.
 func (l *Limit) advance() {
 	now := time.Now()
 	l.spare += now.Sub(l.at).Seconds() * l.rate

@@ -9,7 +9,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Past is the revision to which a snapshot is taken back, and what is known of it.
+// Past is the revision to which a snapshot is taken back, and its time, as far as it is known.
 type Past struct {
 	Oldest, Newest int64 // the revisions to which the snapshot can be taken back
 	database.Past

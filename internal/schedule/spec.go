@@ -55,7 +55,7 @@ func inHours(text string) string {
 	}
 	d, err := duration.Parse(strings.TrimSpace(every))
 	if err != nil {
-		return text // the parser says what is wrong
+		return text // the parser names the fault
 	}
 	return "@every " + d.String()
 }

@@ -45,6 +45,7 @@ func newTraced(t *testing.T) *traced {
 	}
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", x.otlp.HTTP)
 	t.Setenv("OTEL_METRICS_EXPORTER", "none")
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50") // milliseconds, for which finished spans are kept; the default is 5 s
 	tel, err := telemetry.Start(t.Context(), telemetry.Config{})
 	if err != nil {
 		t.Fatal(err)

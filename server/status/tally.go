@@ -32,12 +32,12 @@ const maxNames = 20
 type Counter struct {
 	known  *Known
 	totals map[string]Total
-	copies [][]*snapshot.Candidate // by place, those of backends with a rule
+	stock  *snapshot.Stock
 }
 
 // NewCounter returns a counter for the places of a cluster.
 func NewCounter(k *Known) *Counter {
-	c := &Counter{known: k, totals: map[string]Total{}, copies: make([][]*snapshot.Candidate, len(k.Places))}
+	c := &Counter{known: k, totals: map[string]Total{}, stock: snapshot.NewStock(k.Now, k.rules)}
 	for _, p := range k.Places {
 		c.totals[p.Name] = Total{}
 	}
@@ -47,17 +47,23 @@ func NewCounter(k *Known) *Counter {
 // Add counts records.
 func (c *Counter) Add(records []*snapshot.Record) {
 	for _, rec := range records {
-		for i, p := range c.known.Places {
-			l := rec.Location(p.Name)
-			if l == nil || l.State != snapshot.StateReady {
-				continue
-			}
-			c.totals[p.Name] = c.totals[p.Name].plus(l.Size)
-			if p.Retention.Removes() && rec.State() != snapshot.StateSaving && rec.State() != snapshot.StateDeleting {
-				c.copies[i] = append(c.copies[i], p.Retention.Candidate(rec, l.Size))
+		c.stock.Add(rec)
+		for _, l := range rec.Locations() {
+			if t, ok := c.totals[l.Backend]; ok && l.State == snapshot.StateReady {
+				c.totals[l.Backend] = t.plus(l.Size)
 			}
 		}
 	}
+}
+
+// rules returns the retention of a backend, and whether it is one of the cluster's.
+func (k *Known) rules(backend string) (snapshot.Retention, bool) {
+	for _, p := range k.Places {
+		if p.Name == backend {
+			return p.Retention, true
+		}
+	}
+	return snapshot.Retention{}, false
 }
 
 func (t Total) plus(bytes int64) Total { return Total{t.Snapshots + 1, t.Bytes + bytes} }
@@ -65,10 +71,15 @@ func (t Total) plus(bytes int64) Total { return Total{t.Snapshots + 1, t.Bytes +
 // Tally returns what was counted, and applies retention to it: as it is now, and as it will be after the next save.
 func (c *Counter) Tally() Tally {
 	t := Tally{Totals: c.totals}
+	names := make([]string, len(c.known.Places))
+	for i, p := range c.known.Places {
+		names[i] = p.Name
+	}
+	copies := c.stock.Copies(names)
 	for i, p := range c.known.Places {
 		r := Removal{Backend: p.Name, Rules: p.Retention.Removes()}
 		if r.Rules {
-			r.apply(p.Retention, c.copies[i], c.known)
+			r.apply(p.Retention, copies[i], c.known)
 		}
 		t.Removals = append(t.Removals, r)
 	}
@@ -89,8 +100,11 @@ func (r *Removal) apply(rules snapshot.Retention, copies []*snapshot.Candidate, 
 	}
 	for _, c := range copies {
 		c.Undecide()
+		c.Whole = false // the next one is
 	}
-	next := &snapshot.Candidate{Created: r.Due, Size: newest.Size, Etcd: newest.Etcd, Revision: newest.Revision + 1}
+	next := &snapshot.Candidate{
+		Created: r.Due, Size: newest.Size, Etcd: newest.Etcd, Revision: newest.Revision + 1, State: snapshot.StateReady, Whole: true,
+	}
 	after := append(slices.DeleteFunc(copies, func(c *snapshot.Candidate) bool { return gone[c.Name] }), next)
 	rules.Apply(after, r.Due)
 	for _, c := range slices.Backward(after) {

@@ -327,8 +327,16 @@ func TestWhoJoinsASaveLateSeesHowFarItIs(t *testing.T) {
 	see(snapshot.Event{Type: snapshot.EventStarted, Time: now})
 	see(snapshot.Event{Type: snapshot.EventProgress, Done: 7, Total: 10})
 	see(snapshot.Event{Type: snapshot.EventProgress, Backend: "s3", Done: 3})
-	if m := s.Of("prod"); m == nil || m.Read != 7 || m.Total != 10 || m.Written["s3"] != 3 || !m.Since.Equal(now) {
+	see(snapshot.Event{Type: snapshot.EventProgress, Backend: "local", Done: 8})
+	half := snapshot.WithStatus(snapshot.Snapshot{Name: "a"}, snapshot.Status{State: snapshot.StateSaving, Locations: []snapshot.Location{
+		{Backend: "local", State: snapshot.StateReady, Size: 9}, {Backend: "s3", State: snapshot.StateSaving},
+	}})
+	see(snapshot.Event{Type: snapshot.EventLocationDone, Backend: "local", Snapshot: half})
+	if m := s.Of("prod"); m == nil || m.Read != 7 || m.Total != 10 || m.Written["s3"] != 3 || m.Written["local"] != 9 || !m.Since.Equal(now) {
 		t.Errorf("it is %+v", m)
+	}
+	if told := s.Events(); len(told) != 3 || told[0].Type != snapshot.EventStarted || told[0].Done != 7 || told[2].Backend != "s3" {
+		t.Errorf("a watcher is told %+v", told)
 	}
 	see(snapshot.Event{Type: snapshot.EventFinished})
 	if m := s.Of("prod"); m != nil {

@@ -34,7 +34,7 @@ type Location struct {
 	Params url.Values // without prefix=; those that are empty are left out
 }
 
-// A Limiter slows down what moves bytes.
+// A Limiter slows down transfers.
 type Limiter interface {
 	// Wait returns when this many bytes may pass, or with the cause of ctx when it ends before.
 	Wait(ctx context.Context, bytes int) error

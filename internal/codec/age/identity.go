@@ -22,7 +22,7 @@ type Identities struct {
 func (i Identities) Empty() bool { return len(i.keys) == 0 }
 
 // ReadIdentities reads files with private keys: those that age-keygen writes, of X25519 and hybrid keys, and SSH private
-// keys (ed25519, RSA) without a passphrase. Errors do not repeat what is in the files.
+// keys (ed25519, RSA) without a passphrase. Errors do not repeat the content of the files.
 func ReadIdentities(files ...string) (Identities, error) {
 	var all Identities
 	for _, file := range files {

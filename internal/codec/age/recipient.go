@@ -17,7 +17,7 @@ import (
 // maxKeyFile is far more than a file with keys has.
 const maxKeyFile = 1 << 20
 
-// ErrPrivate: what was given as a public key is a private one. What was given is never shown.
+// ErrPrivate: a private key was given as a public one. It is never shown.
 var ErrPrivate = errors.New("is a private key (an identity); give the public key of it, and consider this one exposed if others can read the configuration")
 
 // Recipients are those who can read the encrypted data. The zero value encrypts nothing.
@@ -82,7 +82,7 @@ func ReadRecipients(file string) ([]string, error) {
 	return keys, nil
 }
 
-// CheckRecipient says what is wrong with one public key.
+// CheckRecipient returns an error that says why a public key cannot be used.
 func CheckRecipient(key string) error {
 	_, _, err := parseRecipient(key)
 	return err

@@ -21,7 +21,7 @@ type Options struct {
 	Workers int
 }
 
-// Stats is what a [Copy] moved. After an error it is what was moved until then.
+// Stats counts the bytes that a [Copy] moved. After an error they count until then.
 type Stats struct {
 	In     int64 // bytes that were compressed
 	Out    int64 // bytes written, the seek table included

@@ -15,7 +15,7 @@ import (
 // maxWindow bounds the memory that a frame can ask for: those that this package writes have at most [ChunkSize].
 const maxWindow = 16 << 20
 
-// Reader reads what a zstd object holds, from its start to its end. Frames like those that [Copy] writes are decoded side by
+// Reader reads the content of a zstd object, from its start to its end. Frames like those that [Copy] writes are decoded side by
 // side, with memory for one more than there are decoders; from the first one that is larger, or does not say how large it is,
 // they are decoded one after the other, as any zstd does it.
 //
@@ -35,7 +35,7 @@ type Reader struct {
 	closed  bool
 }
 
-// piece is a frame and what it holds.
+// piece is a frame and its content.
 type piece struct {
 	*buffers
 	frame, content []byte
@@ -93,7 +93,7 @@ func (r *Reader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo implements [io.WriterTo]: what the frames hold is written as it was decoded, without another copy of it.
+// WriteTo implements [io.WriterTo]: the content of the frames is written as it was decoded, without another copy of it.
 func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
 	for content := r.rest; ; {
 		n, err := w.Write(content)
@@ -115,10 +115,10 @@ func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
 	}
 }
 
-// errPlain: what follows is read from the plain decoder.
+// errPlain: the rest is read from the plain decoder.
 var errPlain = errors.New("not a frame of ours")
 
-// next returns what the next frame holds, until the next call.
+// next returns the content of the next frame, which is valid until the next call.
 func (r *Reader) next() ([]byte, error) {
 	if r.current != nil {
 		r.free = append(r.free, r.current)

@@ -19,7 +19,7 @@ const (
 	minFrameSize = 9 // zstd: magic, descriptor, content size and the header of one block
 )
 
-// ErrNoTable: what was read does not end with a seek table that fits it.
+// ErrNoTable: the object does not end with a seek table that fits it.
 var ErrNoTable = errors.New("no valid seek table")
 
 // Frame is where one frame is.

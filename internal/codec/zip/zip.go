@@ -34,7 +34,7 @@ const (
 	flagDescriptor = 1 << 3
 )
 
-// maxRest bounds what follows the entry: its descriptor, one header with its name and extras, and the end.
+// maxRest bounds the bytes after the entry: its descriptor, one header with its name and extras, and the end.
 const maxRest = 512 << 10
 
 // ErrFormat: it is no archive of one file that can be read as it goes by, or it is damaged.
@@ -54,8 +54,8 @@ type reader struct {
 	err   error
 }
 
-// NewReader returns what the only entry of the archive holds. Its Read returns io.EOF after the end of the archive, when the
-// checksum of what was read was right and there was one entry.
+// NewReader returns a reader of the only entry of the archive. Its Read returns io.EOF after the end of the archive, when the
+// checksum was right and there was one entry.
 func NewReader(r io.Reader) io.Reader {
 	return &reader{in: bufio.NewReaderSize(r, 64<<10), crc: crc32.NewIEEE()}
 }
@@ -135,7 +135,7 @@ func (z *reader) end() error {
 	return wrong("there is no directory behind its file, or there is another file")
 }
 
-// directory compares the entry's header with what was read, and makes sure that it is the only one.
+// directory compares the entry's header with the bytes read, and makes sure that it is the only one.
 func (z *reader) directory(b []byte) error {
 	if len(b) < centralSize {
 		return wrong("its directory is cut off")
@@ -193,7 +193,7 @@ func HasEnd(tail []byte) bool {
 	return false
 }
 
-// counter counts what is taken. flate takes no more than it needs of an io.ByteReader.
+// counter counts the bytes taken. flate takes no more than it needs of an io.ByteReader.
 type counter struct {
 	in *bufio.Reader
 	n  uint64

@@ -34,7 +34,7 @@ const (
 
 var order = binary.NativeEndian
 
-// unreadable returns an ErrUnreadable that says what is wrong where. It never holds keys or values.
+// unreadable returns an ErrUnreadable that names the place and the fault. It never holds keys or values.
 func unreadable(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrUnreadable, fmt.Sprintf(format, args...))
 }
@@ -66,7 +66,7 @@ type page struct {
 	data  []byte
 }
 
-// element is a key of a page with what it leads to.
+// element is a key of a page with its value or page.
 type element struct {
 	key    []byte
 	value  []byte // of a leaf
@@ -350,5 +350,5 @@ func newBitmap(n uint64) bitmap { return make(bitmap, (n+63)/64) }
 
 func (b bitmap) set(i uint64) { b[i/64] |= 1 << (i % 64) }
 
-// has is false for what is beyond the bitmap.
+// has is false beyond the bitmap.
 func (b bitmap) has(i uint64) bool { return i/64 < uint64(len(b)) && b[i/64]&(1<<(i%64)) != 0 }

@@ -22,7 +22,7 @@ const pageSize = 4096
 // etcdutl, too, with the same outcome.
 func TestDamageIsAnErrorAndNeverACrash(t *testing.T) {
 	path := layout{
-		records: 2_500, keys: 700, valueSize: 500, deletes: 0.2, compact: true, version: "3.7.0",
+		records: 900, keys: 300, valueSize: 250, deletes: 0.2, compact: true, version: "3.7.0",
 		bolt: bolt.Options{PageSize: pageSize},
 	}.write(t)
 	whole, err := os.ReadFile(path)

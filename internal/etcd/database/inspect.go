@@ -15,7 +15,7 @@ import (
 // system or the context and say nothing about the database.
 var ErrUnreadable = errors.New("the database cannot be read through")
 
-// Result is what the database says of itself.
+// Result describes the database, by its content.
 type Result struct {
 	Revision       int64  // the newest; 0 when there is none
 	TotalKeys      int64  // live keys, as etcdutl counts them since 3.6

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	minSlots = 1 << 12 // what the smallest table has
+	minSlots = 1 << 12 // the smallest table
 
 	wordSize     = 8
 	keySlotSize  = 2 * wordSize // two words of hash

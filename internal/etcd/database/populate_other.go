@@ -2,5 +2,5 @@
 
 package database
 
-// populate leaves it to the system to map what is read.
+// populate leaves it to the system to map the pages that are read.
 func populate([]byte) {}

@@ -100,7 +100,7 @@ func (s *scan) visit(bucket []byte, e element) error {
 	return nil
 }
 
-// record reads a record of the bucket "key": what was put or deleted at a revision.
+// record reads a record of the bucket "key": a put or a deletion at a revision.
 func (s *scan) record(k, v []byte) error {
 	rev, tombstone, ok := parseRevision(k)
 	if !ok {

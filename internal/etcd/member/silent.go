@@ -95,7 +95,7 @@ func (s *Silent) Failed() <-chan error { return s.failed }
 // Close stops the server and waits for it.
 func (s *Silent) Close() { s.stop.Do(s.server.Stop) }
 
-// logger drops all but what would end the process.
+// logger drops all entries but those that would end the process.
 func (s *Silent) logger() *zap.Logger {
 	return zap.New(zapcore.NewNopCore(), zap.WithFatalHook(s), zap.WithPanicHook(s))
 }

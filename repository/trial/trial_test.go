@@ -1,4 +1,4 @@
-package repository_test
+package trial_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/repository/trial"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -64,7 +65,7 @@ func TestTrialOfABackend(t *testing.T) {
 		l.Backend = memory.New("one", snapshot.BackendS3)
 		l.Set("default/etcd-snapshot-n-1700000000.db", []byte("x"))
 		var failed []string
-		repository.Try(t.Context(), l, "default/", func(action string, err error) {
+		trial.Run(t.Context(), l, "default/", func(action string, err error) {
 			if err != nil {
 				failed = append(failed, action)
 			}

@@ -1,4 +1,5 @@
-package repository
+// Package trial tries out a backend before a service relies on it.
+package trial
 
 import (
 	"bytes"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -22,16 +24,18 @@ const (
 	trialSize = 9 << 20
 	// trialRange crosses the border of two parts.
 	trialRange = 8<<20 - 16
+	// contentType is that of data.
+	contentType = "application/octet-stream"
 	// trialCleanup is how long it may take to remove the objects of a trial.
 	trialCleanup = 30 * time.Second
 )
 
-// Try does once with objects of its own all that a service does with a backend, and reports each action with its error.
+// Run does once with objects of its own all that a service does with a backend, and reports each action with its error.
 // It leaves no object and touches none that was there. The objects are written below the prefix when it is in use, and
 // beside the marker otherwise: a directory of the prefix would stay.
 //
 // A backend that can neither be listed nor written is not tried any further.
-func Try(ctx context.Context, b Backend, prefix string, report func(action string, err error)) {
+func Run(ctx context.Context, b repository.Backend, prefix string, report func(action string, err error)) {
 	t := &trial{b: b, report: report, name: trialPrefix + strings.ToLower(rand.Text()[:12])}
 	used, listed := t.list(ctx, prefix)
 	if used {
@@ -56,7 +60,7 @@ func Try(ctx context.Context, b Backend, prefix string, report func(action strin
 
 // trial is one trial of a backend.
 type trial struct {
-	b      Backend
+	b      repository.Backend
 	report func(action string, err error)
 	prefix string
 	name   string
@@ -116,7 +120,7 @@ var errTrial = errors.New("the check ends this write")
 func (t *trial) giveUp(ctx context.Context) {
 	key := t.key("-ended")
 	src := io.MultiReader(io.LimitReader(&pattern{}, trialSize), failing{})
-	err := t.b.Put(ctx, key, src, PutOptions{ContentType: dataContentType, SizeHint: 2 * trialSize, IfAbsent: true})
+	err := t.b.Put(ctx, key, src, repository.PutOptions{ContentType: contentType, SizeHint: 2 * trialSize, IfAbsent: true})
 	switch {
 	case errors.Is(err, errTrial):
 		err = t.absent(ctx, key)
@@ -124,7 +128,7 @@ func (t *trial) giveUp(ctx context.Context) {
 		err = t.wrong("it stored an object whose source had failed")
 	}
 	t.report("end the write of a large object", err)
-	n, err := t.b.Sweep(ctx, t.prefix, SweepOptions{
+	n, err := t.b.Sweep(ctx, t.prefix, repository.SweepOptions{
 		OlderThan: time.Now().Add(24 * time.Hour), Keep: func(k string) bool { return k != key },
 	})
 	if err == nil && n > 0 {
@@ -139,21 +143,21 @@ type failing struct{}
 func (failing) Read([]byte) (int, error) { return 0, errTrial }
 
 func (t *trial) put(ctx context.Context, key string, size int64, absent bool) error {
-	opts := PutOptions{ContentType: dataContentType, SizeHint: size, IfAbsent: absent}
+	opts := repository.PutOptions{ContentType: contentType, SizeHint: size, IfAbsent: absent}
 	return t.b.Put(ctx, key, io.LimitReader(&pattern{}, size), opts)
 }
 
-// compare reads an object whole and compares it with what was written.
+// compare reads an object whole and compares it with the bytes that were written.
 func (t *trial) compare(ctx context.Context, key string, from, size int64) error {
-	return t.compareRange(ctx, key, Range{}, from, size)
+	return t.compareRange(ctx, key, repository.Range{}, from, size)
 }
 
-// comparePart reads a part of an object and compares it with what was written.
+// comparePart reads a part of an object and compares it with the bytes that were written.
 func (t *trial) comparePart(ctx context.Context, key string, from, size int64) error {
-	return t.compareRange(ctx, key, Range{Offset: from, Length: size}, from, size)
+	return t.compareRange(ctx, key, repository.Range{Offset: from, Length: size}, from, size)
 }
 
-func (t *trial) compareRange(ctx context.Context, key string, r Range, from, size int64) error {
+func (t *trial) compareRange(ctx context.Context, key string, r repository.Range, from, size int64) error {
 	in, err := t.b.Get(ctx, key, r)
 	if err != nil {
 		return err
@@ -191,7 +195,7 @@ func (t *trial) absent(ctx context.Context, key string) error {
 	return err
 }
 
-// clean removes what is left of the trial.
+// clean removes the objects that are left of the trial.
 func (t *trial) clean(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, trialCleanup)
 	defer cancel()

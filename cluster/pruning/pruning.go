@@ -1,0 +1,189 @@
+// Package pruning carries out what retention has decided about the copies on one backend.
+//
+// Retention decides by the catalog, which may be wrong: it came back from the past, or somebody has written to it. So
+// before a copy goes, the backend itself is asked, and it has the last word.
+package pruning
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Decision is the verdict of retention on a snapshot on one backend.
+type Decision struct {
+	Name       string
+	Backend    string
+	CreateTime time.Time
+	Size       int64
+	Stays      bool
+	Why        string // the rule that keeps it, or why it is removed or could not be
+	Err        error  // it was to be removed, and this is why it is still there
+}
+
+// Records is the part of the catalog that is needed to prune.
+type Records interface {
+	Get(ctx context.Context, name string) (*snapshot.Record, error)
+}
+
+// Pruning is one Prune of one backend.
+type Pruning struct {
+	Repository *repository.Repository
+	Rules      snapshot.Retention
+	Records    Records
+	Now        time.Time
+	DryRun     bool
+	// Remove removes the copy of a snapshot. confirm is called once every replica can see that the copy is being
+	// removed; its error takes that back.
+	Remove func(ctx context.Context, rec *snapshot.Record, confirm func() error) error
+
+	newest   *snapshot.Candidate // it stays, and the others may be removed only because it is there
+	obstacle error               // why no copy may be removed now; nil when they may
+}
+
+// Run decides about copies, and removes those that no rule keeps. A copy that could not be removed is in its
+// decision; the error is that ctx has ended.
+func (p *Pruning) Run(ctx context.Context, copies []*snapshot.Candidate) (decisions []Decision, err error) {
+	// The rules are applied twice: to all copies of the catalog, so that each has a decision, and then to those alone
+	// that the backend really has. A copy that is not there must not make another one go.
+	p.newest = p.Rules.Apply(copies, p.Now)
+	there, err := p.listed(ctx, copies)
+	p.newest = p.Rules.Apply(there, p.Now)
+	p.obstacle = cmp.Or(err, p.confirmNewest(ctx, copies))
+	for _, c := range copies {
+		if ctx.Err() != nil {
+			return decisions, snapshot.Cancelled(ctx, "prune backend %q", p.Repository.Name())
+		}
+		decisions = append(decisions, p.decide(ctx, c))
+	}
+	return decisions, nil
+}
+
+// listed returns the copies that the backend's listing shows, undecided, and the newest in any case. A record without
+// an object, as anybody can write one to etcd, must not take the place of a copy that a rule keeps.
+func (p *Pruning) listed(ctx context.Context, copies []*snapshot.Candidate) ([]*snapshot.Candidate, error) {
+	going := func(c *snapshot.Candidate) bool { return !c.Stays }
+	if !slices.ContainsFunc(copies, going) {
+		return copies, nil
+	}
+	sizes := make(map[string][]int64, len(copies))
+	for _, c := range copies {
+		sizes[c.Name] = nil
+	}
+	if err := p.Repository.Sizes(ctx, sizes); err != nil {
+		return copies, err
+	}
+	var shown []*snapshot.Candidate
+	for _, c := range copies {
+		if c == p.newest || slices.Contains(sizes[c.Name], c.Size) {
+			c.Undecide()
+			shown = append(shown, c)
+		}
+	}
+	return shown, nil
+}
+
+// confirmNewest makes sure that the newest copy, which stays in any case, is really there before others are removed:
+// the catalog may be wrong, and a removed copy could be the last one.
+func (p *Pruning) confirmNewest(ctx context.Context, copies []*snapshot.Candidate) error {
+	if !slices.ContainsFunc(copies, func(c *snapshot.Candidate) bool { return !c.Stays }) {
+		return nil
+	}
+	rec, err := p.Records.Get(ctx, p.newest.Name)
+	if err == nil {
+		err = p.Repository.Whole(ctx, rec)
+	}
+	switch reason := snapshot.ReasonOf(err); {
+	case err == nil:
+		return nil
+	case snapshot.IsNotFound(err):
+		err = errors.New("it is not there")
+	case reason != snapshot.ReasonInternal && reason != snapshot.ReasonConflict:
+		return err
+	}
+	return p.conflict("nothing was removed, because the newest snapshot, " + p.newest.Name + ", is not as the catalog has it").
+		Because(err).Advise("reconcile, and prune again")
+}
+
+// conflict is the error that the copies are not as the decision took them to be.
+func (p *Pruning) conflict(why string) *snapshot.Error {
+	return snapshot.ReasonConflict.New("prune backend %q: %s", p.Repository.Name(), why).On(p.Repository.Name())
+}
+
+// decide carries out the decision about one copy. An error is part of the answer and ends nothing: the other copies are
+// decided on their own.
+func (p *Pruning) decide(ctx context.Context, c *snapshot.Candidate) Decision {
+	d := Decision{Name: c.Name, Backend: p.Repository.Name(), CreateTime: c.Created, Size: c.Size, Stays: c.Stays, Why: c.Why}
+	if c.Stays {
+		return d
+	}
+	err := p.obstacle
+	switch {
+	case err != nil:
+	case p.DryRun:
+		err = p.wouldRemove(ctx, c.Name)
+	default:
+		err = p.remove(ctx, c)
+	}
+	if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Reason == snapshot.ReasonObjectLocked {
+		d.Stays, d.Why = true, e.Message // the bucket's lock does its work
+	}
+	d.Err = err
+	return d
+}
+
+// remove removes a copy, if its record was not changed since the rules were applied in a way that matters, and if the
+// newest copy is still there.
+func (p *Pruning) remove(ctx context.Context, c *snapshot.Candidate) error {
+	rec, err := p.Records.Get(ctx, c.Name)
+	if snapshot.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// Whoever pins, verifies or repairs a snapshot at this moment has decided something that the rules did not know.
+	l := rec.Location(p.Repository.Name())
+	if l == nil || l.State != snapshot.StateReady || rec.State() != c.State || p.Rules.Exemption(&rec.Snapshot) != "" ||
+		rec.Proven().IsZero() == c.Proven {
+		return snapshot.ReasonConflict.New("prune %s: it was changed meanwhile", c.Name).On(p.Repository.Name())
+	}
+	if err := p.newestReady(ctx); err != nil {
+		return err
+	}
+	return p.Remove(ctx, rec, func() error { return p.newestReady(ctx) })
+}
+
+// newestReady returns an error when the newest copy is not READY in the catalog any more. A prune that was paused may
+// go on after the newest copy has been deleted, or was found damaged, and the copy to remove has become the last one.
+func (p *Pruning) newestReady(ctx context.Context) error {
+	rec, err := p.Records.Get(ctx, p.newest.Name)
+	if err != nil && !snapshot.IsNotFound(err) {
+		return err
+	}
+	if err == nil {
+		if l := rec.Location(p.Repository.Name()); l != nil && l.State == snapshot.StateReady {
+			return nil
+		}
+	}
+	return p.conflict("no more was removed, because the newest snapshot, " + p.newest.Name + ", is not READY there any more").
+		Advise("prune again")
+}
+
+// wouldRemove returns why a copy would not be removed, as far as that can be known without removing it. A dry run
+// that promised more than the run can do would be of no use.
+func (p *Pruning) wouldRemove(ctx context.Context, name string) error {
+	rec, err := p.Records.Get(ctx, name)
+	if snapshot.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return p.Repository.Removable(ctx, rec)
+}
