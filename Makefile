@@ -1,5 +1,5 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e soak lint generate figures packages bench bench-save bench-restore
+.PHONY: test e2e soak lint generate figures packages bench bench-save bench-restore bench-journal
 
 test:
 	go test -race ./...
@@ -47,3 +47,7 @@ bench-save:
 # Restores and drills beside etcdutl's restore, of one snapshot of so many BYTES, ROUNDS times.
 bench-restore:
 	SNAPSHOTD_E2E_BYTES=$(BYTES) SNAPSHOTD_E2E_ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchRestore ./e2e
+
+# How long puts take with and without a journal, ROUNDS times.
+bench-journal:
+	SNAPSHOTD_E2E_ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchJournal ./e2e

@@ -16,6 +16,9 @@ type Term struct {
 	lease   clientv3.LeaseID
 }
 
+// ID returns a number that no other term has.
+func (t *Term) ID() int64 { return int64(t.lease) }
+
 // LastDue returns the time for which the last run of a schedule that has ended was due; zero when none has.
 func (t *Term) LastDue(ctx context.Context, schedule string) (time.Time, error) {
 	return t.catalog.LastDue(ctx, schedule)

@@ -166,7 +166,7 @@ func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, 
 	}
 	b = append(b, '\n')
 	if signer != nil {
-		b = signer.sign(b)
+		b = signer.Sign(b)
 	}
 	// A manifest that no reader takes would make the snapshot useless; its writer must hear of it.
 	if _, err := decodeManifest(b); err != nil {

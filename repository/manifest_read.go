@@ -45,7 +45,7 @@ func (r *Repository) ReadManifest(ctx context.Context, name string) (*Manifest, 
 	if err == nil {
 		m, err = decodeManifest(doc)
 	}
-	if uerr := r.trust.verify(doc); uerr != nil {
+	if uerr := r.trust.Verify(doc); uerr != nil {
 		return m, r.untrusted(key, uerr)
 	}
 	if err == nil {

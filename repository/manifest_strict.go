@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 
+	"github.com/snapshotd/snapshotd/internal/codec/strictjson"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -24,21 +25,21 @@ var (
 // parseDocument reads a manifest strictly: whoever can write to the backend can put any document there. Members that
 // are not known are those of a later version, and are ignored.
 func parseDocument(doc []byte) (*document, error) {
-	m, err := parseObject(doc)
+	m, err := strictjson.Parse(doc)
 	if err != nil {
 		return nil, err
 	}
-	switch version, err := m.version(); {
+	switch version, err := m.Version(); {
 	case err != nil:
 		return nil, err
 	case version > ManifestVersion:
 		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd",
 			version, ManifestVersion)
 	}
-	if err := m.written(document{}, signatureMember); err != nil {
+	if err := m.Written(document{}, SignatureMember); err != nil {
 		return nil, err
 	}
-	if _, ok := m[signatureMember]; ok && findSignature(doc) == nil {
+	if _, ok := m[SignatureMember]; ok && !Signed(doc) {
 		return nil, errors.New("its signature is not the last member, in the form of one")
 	}
 	var d document

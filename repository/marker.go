@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/codec/strictjson"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -172,11 +173,11 @@ func (r *Repository) readMarker(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	m, err := parseObject(doc)
+	m, err := strictjson.Parse(doc)
 	if err != nil {
 		return "", r.damagedMarker(err)
 	}
-	version, err := m.version()
+	version, err := m.Version()
 	switch {
 	case err != nil:
 		return "", r.damagedMarker(err)
@@ -192,8 +193,8 @@ func (r *Repository) readMarker(ctx context.Context) (string, error) {
 }
 
 // decodeMarker returns the id in a marker of this format.
-func decodeMarker(doc []byte, m members) (id string, err error) {
-	if err := m.written(marker{}); err != nil {
+func decodeMarker(doc []byte, m strictjson.Members) (id string, err error) {
+	if err := m.Written(marker{}); err != nil {
 		return "", err
 	}
 	var found marker

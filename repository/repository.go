@@ -62,6 +62,14 @@ func New(cfg Config) *Repository {
 	return r
 }
 
+// Config returns how the repository was made; its journal is on the same backend, with the same trust.
+func (r *Repository) Config() Config {
+	return Config{
+		Backend: r.backend, Cluster: r.cluster, Prefix: r.prefix, Signer: r.signer, Trust: r.trust, Stores: r.stores,
+		Now: r.now, Logger: r.log,
+	}
+}
+
 // Name returns the name of the backend.
 func (r *Repository) Name() string { return r.info.Name }
 

@@ -20,8 +20,8 @@ import (
 // So the document stays JSON, needs no canonical form, and `head -n -2` gives the bytes that openssl verifies.
 var signatureLine = regexp.MustCompile(`^  "signature": "ed25519:([0-9a-f]{16}):([A-Za-z0-9+/]{86}==)"\n}\n$`)
 
-// signatureMember is the name of the signature in the document.
-const signatureMember = "signature"
+// SignatureMember is the name of the signature in a document.
+const SignatureMember = "signature"
 
 // signatureLen is the length of those two lines.
 const signatureLen = len(`  "signature": "ed25519:0123456789abcdef:`) + 88 + len("\"\n}\n")
@@ -57,8 +57,8 @@ func NewSigner(pemText []byte) (*Signer, error) {
 // KeyID returns the id of the key: the first 16 hex digits of the sha256 of the public key in DER.
 func (s *Signer) KeyID() string { return s.id }
 
-// sign returns a manifest with its signature. The document ends with the closing brace in a line of its own.
-func (s *Signer) sign(doc []byte) []byte {
+// Sign returns a manifest with its signature. The document ends with the closing brace in a line of its own.
+func (s *Signer) Sign(doc []byte) []byte {
 	signed := append(bytes.TrimSuffix(bytes.Clone(doc), []byte("\n}\n")), ",\n"...)
 	sig := base64.StdEncoding.EncodeToString(ed25519.Sign(s.key, signed))
 	return fmt.Appendf(signed, "  \"signature\": \"ed25519:%s:%s\"\n}\n", s.id, sig)
@@ -138,6 +138,9 @@ func keyID(public any) (string, error) {
 // acceptsUnsigned reports whether a manifest without a signature, or a file without a manifest, is accepted.
 func (t *Trust) acceptsUnsigned() bool { return t == nil || t.acceptUnsigned }
 
+// Signed reports whether a document ends as [Signer.Sign] makes it end.
+func Signed(doc []byte) bool { return findSignature(doc) != nil }
+
 // findSignature returns the last two lines of a signed manifest, the id of the key, and the signature; nil when the
 // document does not end like one.
 func findSignature(doc []byte) [][]byte {
@@ -148,8 +151,8 @@ func findSignature(doc []byte) [][]byte {
 	return signatureLine.FindSubmatch(doc[at:])
 }
 
-// verify returns why a manifest is not trusted.
-func (t *Trust) verify(doc []byte) error {
+// Verify returns why a manifest is not trusted.
+func (t *Trust) Verify(doc []byte) error {
 	if t == nil {
 		return nil
 	}

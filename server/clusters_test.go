@@ -20,6 +20,7 @@ import (
 type fakeFacts struct {
 	last   time.Time
 	leader string
+	window status.Window
 	err    error
 }
 
@@ -34,6 +35,8 @@ func (f fakeFacts) Configured() status.Known {
 		Moving: &status.Moving{Name: "b", Read: 7, Total: 10, Written: map[string]int64{"s3": 3}},
 	}
 }
+
+func (f fakeFacts) Window(context.Context) (status.Window, error) { return f.window, f.err }
 
 func (f fakeFacts) LastDue(context.Context, string) (time.Time, error) { return f.last, f.err }
 func (f fakeFacts) Leader(context.Context) (string, error)             { return f.leader, f.err }
@@ -143,5 +146,61 @@ func TestWhatABackendHoldsIsCountedNowAndThen(t *testing.T) {
 	}
 	if pages != 3+2 {
 		t.Errorf("%d pages were read, want one for each question and two to count", pages)
+	}
+}
+
+func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
+	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
+	saved := func(name string, revision int64, at time.Time) *snapshot.Record {
+		rec := onS3(name)
+		rec.Revision, rec.OldestRevision, rec.CreateTime = revision, revision-5, at
+		return rec
+	}
+	prod := holding("prod", nil,
+		saved("newest", 60, begin.Add(30*time.Minute)), saved("base", 31, begin.Add(20*time.Minute)),
+		saved("other-history", 15, begin.Add(21*time.Minute)), saved("first", 12, begin.Add(time.Minute)),
+		saved("before", 11, begin.Add(-time.Minute)))
+	prod.facts = fakeFacts{window: status.Window{
+		Journal: &status.Journal{Following: true, Endpoint: "http://10.0.0.1:2379", Points: []status.Point{
+			{Age: 400 * time.Millisecond}, {Backend: "s3", Age: 7 * time.Second, Error: "it is away"},
+		}},
+		Timelines: []status.Timeline{
+			{Name: "one", Start: begin, Ranges: []status.Range{{First: 10, Last: 20, FirstTime: begin}, {First: 23, Last: 24}}},
+			{Name: "two", Start: begin.Add(20 * time.Minute), Reason: "compacted: it was away", Ranges: []status.Range{{First: 30, Last: 70}}},
+		},
+		Gaps:      []status.Gap{{After: 24, Before: 30, Reason: "compacted: it was away", Timeline: "two"}},
+		Estimates: []string{"times"}, Unread: []string{"another backend"},
+	}}
+	r := run(t, server.Config{}, prod, holding("plain", nil, saved("a", 5, begin)))
+	client := snapshotdv1.NewClusterServiceClient(r.dial(t))
+	resp, err := client.GetRecoveryWindow(t.Context(), &snapshotdv1.GetRecoveryWindowRequest{Cluster: "prod"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := resp.GetWindow()
+	if !w.GetJournaled() || w.GetEndpoint() == "" || len(w.GetGaps()) != 1 || w.GetGaps()[0].GetAfterRevision() != 24 ||
+		len(w.GetUnread()) != 1 || len(w.GetEstimates()) != 1 || len(w.GetSnapshots()) != 5 {
+		t.Errorf("the window is %v", w)
+	}
+	if p := w.GetRecoveryPoints(); len(p) != 2 || p[1].GetBackend() != "s3" || p[1].GetAge().AsDuration() != 7*time.Second ||
+		p[1].GetError() == "" {
+		t.Errorf("the recovery points are %v", p)
+	}
+	for i, want := range []struct {
+		from int64
+		base string
+	}{{12, "first"}, {0, ""}, {31, "base"}} {
+		ranges := append(w.GetTimelines()[0].GetRanges(), w.GetTimelines()[1].GetRanges()...)
+		if r := ranges[i]; r.GetRestorableFromRevision() != want.from || r.GetBase() != want.base {
+			t.Errorf("range %v can be restored from %d with %q, want %+v", r, r.GetRestorableFromRevision(), r.GetBase(), want)
+		}
+	}
+	plain, err := client.GetRecoveryWindow(t.Context(), &snapshotdv1.GetRecoveryWindowRequest{Cluster: "plain"})
+	if err != nil || plain.GetWindow().GetJournaled() || len(plain.GetWindow().GetSnapshots()) != 1 {
+		t.Errorf("without a journal: %v, %v", plain, err)
+	}
+	answer, body := r.ask(t, "GET", "/v1/clusters/prod/recoveryWindow", "")
+	if answer.code != 200 || !strings.Contains(body, `"restorableFromRevision":"31"`) {
+		t.Errorf("over HTTP: %d %s", answer.code, body)
 	}
 }

@@ -25,6 +25,8 @@ type Facts interface {
 	Configured() status.Known
 	// LastDue returns when the last run of a schedule that has stored a snapshot was due; zero when none has.
 	LastDue(ctx context.Context, schedule string) (time.Time, error)
+	// Window returns what the backends hold of the journal, and how far it is.
+	Window(ctx context.Context) (status.Window, error)
 	// Leader returns the name of the replica that leads; empty when none does.
 	Leader(ctx context.Context) (string, error)
 }

@@ -20,7 +20,8 @@ type observer struct {
 	mu     sync.Mutex
 	newest map[string]time.Time // by cluster: when the last successful save began
 
-	queues repairQueues
+	queues   repairQueues
+	journals journals
 }
 
 var _ snapshot.Observer = (*observer)(nil)
@@ -36,7 +37,7 @@ func newObserver(ctx context.Context, six, own metric.MeterProvider, version str
 	}
 	m.buildInfo.Record(ctx, 1, buildAttributes(version))
 	o := &observer{six: h, own: m, newest: make(map[string]time.Time)}
-	return o, o.queues.register(own.Meter(scope))
+	return o, errors.Join(o.queues.register(own.Meter(scope)), o.journals.register(own.Meter(scope)))
 }
 
 // Observe implements [snapshot.Observer]. The events that only watchers see have no metric.

@@ -46,6 +46,7 @@ type fake struct {
 	snapshotdv1.UnimplementedSnapshotServiceServer
 	snapshotdv1.UnimplementedClusterServiceServer
 	clusters  []*snapshotdv1.Cluster
+	window    *snapshotdv1.RecoveryWindow
 	save      func(context.Context, *snapshotdv1.SaveRequest) (*snapshotdv1.SaveResponse, error)
 	reconcile func(context.Context, *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error)
 	list      func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error)
@@ -113,6 +114,12 @@ func (f *fake) GetCluster(_ context.Context, r *snapshotdv1.GetClusterRequest) (
 		}
 	}
 	return nil, wire.Status(snapshot.ReasonClusterNotFound.New("there is no cluster %q", r.GetCluster()), "", nil).Err()
+}
+
+func (f *fake) GetRecoveryWindow(
+	context.Context, *snapshotdv1.GetRecoveryWindowRequest,
+) (*snapshotdv1.GetRecoveryWindowResponse, error) {
+	return &snapshotdv1.GetRecoveryWindowResponse{Window: f.window, Time: timestamppb.New(now)}, nil
 }
 
 // serve serves f until the test ends and returns an environment in which commands reach it.

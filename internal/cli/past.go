@@ -31,9 +31,9 @@ type pastOptions struct {
 
 func (o *pastOptions) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.at, "at", "",
-		"the newest of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d; "+
+		"the newest state of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d; "+
 			"with NAME or latest, its newest revision that is proven to be of that time or before")
-	fs.Int64Var(&o.revision, "revision", 0, "take the snapshot back to this `revision`; alone, take one that holds it")
+	fs.Int64Var(&o.revision, "revision", 0, "take the snapshot to this `revision`; alone, take one that holds it, or one below it and the journal")
 	fs.BoolVar(&o.estimate, "estimate", false,
 		"with --at: the revision between two snapshots that the cluster may have had then, which may be of a later time")
 	fs.DurationVar(&o.ended, "ended-lease-ttl", defaultEndedLease,
@@ -73,6 +73,10 @@ func (o *pastOptions) flags(res restore.Result) []string {
 
 // pastTable writes which revision is restored, and what is not the state of that revision.
 func (o *pastOptions) table(w io.Writer, res restore.Result) {
+	if res.Replayed != nil {
+		o.journalTable(w, res.Replayed)
+		return
+	}
 	p := res.Past
 	if s := res.Snapshot; p == nil && s.OldestRevision > 0 && s.OldestRevision < s.Revision {
 		fmt.Fprintf(w, "range      --revision takes it back to any from %d to %d\n", s.OldestRevision, s.Revision)

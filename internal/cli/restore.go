@@ -65,6 +65,11 @@ etcd keeps no times of its revisions: --at restores nothing that may be of a lat
 goes between the two snapshots around the time. Leases have no history either: --dry-run reads the
 snapshot, and shows which revisions it holds, the leases, and all that is only estimated.
 
+With a journal beside the snapshots, --revision and --at lead to any revision and time in it: the
+newest snapshot before it is taken, and the changes behind that one are added. --at 0s is the newest
+state that there is. Revisions that are lost are named, and nothing behind them is restored from before
+them. --dry-run shows the segments, and between which revisions the cluster was at the time.
+
 Flags of etcdutl snapshot restore mean the same here. --skip-hash-check also skips the checksums of
 the manifest. The pages and keys are always read, and a database that cannot be read through is refused.
 

@@ -50,7 +50,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit.Usage(flag.Error(err)) })
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
-		newStatus(sys), newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),
+		newStatus(sys), newWindow(sys), newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),
 		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newInstall(sys), newWhoAmI(sys), newToken(sys),
 		newDrillMember(sys),
 	)

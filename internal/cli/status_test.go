@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -38,6 +39,9 @@ func TestStatusShowsTheClusters(t *testing.T) {
 		{Name: "hourly", Cron: "@hourly", NextTime: timestamppb.New(now.Add(10 * time.Minute)), LastTime: timestamppb.New(now.Add(-50 * time.Minute)),
 			LastSnapshot: "a", LastState: snapshotdv1.Snapshot_STATE_PARTIAL},
 		{Name: "nightly", Cron: "0 3 * * *", TimeZone: "Europe/Berlin", NextTime: timestamppb.New(now.Add(-2 * time.Hour)), Overdue: true},
+	}
+	prod.RecoveryWindow = &snapshotdv1.RecoveryWindow{
+		Journaled: true, Endpoint: "http://10.0.0.1:2379", RecoveryPoints: recoveryPoints(),
 	}
 	const lost = "The catalog cannot be read."
 	env := serve(t, &fake{clusters: []*snapshotdv1.Cluster{
@@ -89,5 +93,49 @@ func TestTheExitCodeOfStatusIsThatOfTheWorstCluster(t *testing.T) {
 		if r := run(t.Context(), serve(t, f), "status"); r.code != c.want {
 			t.Errorf("%v: exit code %d, want %d: %s", c.verdicts, r.code, c.want, r.stderr)
 		}
+	}
+}
+
+func recoveryPoints() []*snapshotdv1.RecoveryWindow_RecoveryPoint {
+	return []*snapshotdv1.RecoveryWindow_RecoveryPoint{
+		{Age: durationpb.New(420 * time.Millisecond)},
+		{Backend: "local", Age: durationpb.New(8 * time.Second)},
+		{Backend: "s3", Age: durationpb.New(3 * time.Minute), Error: "the bucket is away"},
+	}
+}
+
+func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
+	at := func(minutes int) *timestamppb.Timestamp {
+		return timestamppb.New(now.Add(time.Duration(minutes) * time.Minute))
+	}
+	f := &fake{window: &snapshotdv1.RecoveryWindow{
+		Journaled: true, Endpoint: "http://10.0.0.1:2379", RecoveryPoints: recoveryPoints(),
+		Timelines: []*snapshotdv1.RecoveryWindow_Timeline{
+			{Name: "cdf818194e3a8c32-1784110000", StartTime: at(-90), Ranges: []*snapshotdv1.RecoveryWindow_Range{
+				{FirstRevision: 100, LastRevision: 250, FirstTime: at(-90), LastTime: at(-40), RestorableFromRevision: 104, Base: "first"},
+			}},
+			{Name: "cdf818194e3a8c32-1784112000", StartTime: at(-20), Reason: "compacted: it was away",
+				Ranges: []*snapshotdv1.RecoveryWindow_Range{
+					{FirstRevision: 300, LastRevision: 310, FirstTime: at(-20), LastTime: at(-1), CompleteTime: at(0)},
+				}},
+		},
+		Gaps: []*snapshotdv1.RecoveryWindow_Gap{{
+			AfterRevision: 250, BeforeRevision: 300, AfterTime: at(-40), BeforeTime: at(-20), Reason: "compacted: it was away",
+			Timeline: "cdf818194e3a8c32-1784112000",
+		}},
+		Snapshots: []*snapshotdv1.RecoveryWindow_Snapshot{{Name: "first", OldestRevision: 1, Revision: 104, CreateTime: at(-89)}},
+		Estimates: []string{"Times are those of arrival."}, Unread: []string{"backend old: it does not answer"},
+	}}
+	env := serve(t, f)
+	for name, args := range map[string][]string{"window.txt": nil, "window-wide.txt": {"-o", "wide"}, "window.json": {"-o", "json"}} {
+		r := run(t.Context(), env, append([]string{"window"}, args...)...)
+		if r.code != 0 || r.stderr != "" {
+			t.Errorf("%s: exit code %d, %q", name, r.code, r.stderr)
+		}
+		golden(t, name, r.stdout)
+	}
+	f.window = &snapshotdv1.RecoveryWindow{}
+	if r := run(t.Context(), env, "window"); r.code != 0 || !strings.Contains(r.stdout, "no journal") {
+		t.Errorf("without a journal: exit code %d, %s", r.code, r.stdout)
 	}
 }

@@ -28,6 +28,7 @@ type verifyOptions struct {
 	backend    string
 	from       string
 	level      string
+	journal    bool
 	tempDir    string
 	identities []string
 	keys       []string
@@ -58,10 +59,14 @@ those before it:
 
 The service reads every copy at the level checksum, and the first one above it, unless --backend chooses.
 
+With --from and --journal, the journal is proven: its changes are added to the snapshot before this one, up
+to the revision of this one, and the two are compared as etcds: HashKV, keys, and the leases of keys.
+
 Exits 4 when it is damaged, 6 when there is no such snapshot.`,
 		Example: `  snapshotd verify latest --level drill
   snapshotd verify NAME --backend s3
   snapshotd verify latest --from file:///var/backups/etcd --level drill
+  snapshotd verify latest --from file:///var/backups/etcd --journal
   snapshotd verify NAME --from 's3://backups?region=eu-central-1&prefix=etcd/' --identity key.txt`,
 		Args:              oneName,
 		ValidArgsFunction: completeName(sys, client.LatestOffered),
@@ -69,7 +74,7 @@ Exits 4 when it is damaged, 6 when there is no such snapshot.`,
 			if opts.from != "" {
 				return runVerifyFrom(cmd, sys, &opts, args[0])
 			}
-			for _, name := range []string{"prefix", "temp-dir", "identity", "signing-public-key-file"} {
+			for _, name := range []string{"prefix", "journal", "temp-dir", "identity", "signing-public-key-file"} {
 				if cmd.Flags().Changed(name) {
 					return exit.Usagef("--%s: is for --from alone; the service has its own", name)
 				}
@@ -86,8 +91,10 @@ Exits 4 when it is damaged, 6 when there is no such snapshot.`,
 		"`url` of a directory or bucket to verify without a service, as in the configuration")
 	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's "+
 		"name and '/')")
+	fs.BoolVar(&opts.journal, "journal", false,
+		"with --from: prove that the journal leads from the snapshot before to this one")
 	fs.StringVar(&opts.tempDir, "temp-dir", os.TempDir(),
-		"with --from: `directory` with room for the database and, for a drill, 65 MB more")
+		"with --from: `directory` with room for the database and, for a drill, 65 MB more; for --journal, for two databases")
 	fs.StringArrayVar(&opts.identities, "identity", nil,
 		"with --from: `file` with an age or SSH identity, for encrypted snapshots; may be repeated")
 	fs.StringArrayVar(&opts.keys, "signing-public-key-file", nil,
@@ -183,6 +190,8 @@ func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name str
 		return err
 	case opts.backend != "":
 		return exit.Usagef("--backend: --from names the place already; leave out one of them")
+	case opts.journal && cmd.Flags().Changed("level"):
+		return exit.Usagef("--journal, --level: leave out one of them; --journal is a drill of two snapshots")
 	}
 	at := place{
 		urls: []string{opts.from}, prefix: clusterPrefix(cmd.Flags()), cluster: signedFor(cmd.Flags()), keys: opts.keys,
@@ -199,10 +208,14 @@ func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name str
 	if name == client.Latest {
 		choice = restore.Choice{Latest: true, Now: sys.Now()}
 	}
-	v, err := restore.Verify(cmd.Context(), restore.VerifyOptions{
+	o := restore.VerifyOptions{
 		Repository: repos[0], Choice: choice, Level: snapshot.Level(level), Identities: identities, Dir: opts.tempDir,
 		Driller: drill.Driller{},
-	})
+	}
+	if opts.journal {
+		return runProve(cmd.Context(), sys, opts, at, o)
+	}
+	v, err := restore.Verify(cmd.Context(), o)
 	if err != nil {
 		return at.notFound(cmd.Context(), err)
 	}

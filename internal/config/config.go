@@ -23,6 +23,9 @@ const (
 	DefaultCompression       = "zstd"
 	DefaultSchedule          = "default"       // the name of --schedule's when it has none
 	DefaultNamePrefix        = "etcd-snapshot" // of scheduled snapshots, as K3s has it
+	DefaultFlushInterval     = 500 * time.Millisecond
+	DefaultUploadInterval    = 10 * time.Second
+	DefaultMaxLocalBytes     = 1 << 30 // of the journal
 )
 
 // Config is the whole configuration of the service, as the YAML file has it.
@@ -85,6 +88,7 @@ type Cluster struct {
 	Schedules       []Schedule    `yaml:"schedules,omitempty"`
 	Retention       Retention     `yaml:"retention,omitempty"`
 	Scrub           Scrub         `yaml:"scrub,omitempty"`
+	Journal         Journal       `yaml:"journal,omitempty"`
 	Encryption      Encryption    `yaml:"encryption,omitempty"`
 	Signing         Signing       `yaml:"signing,omitempty"`
 	Backends        []Backend     `yaml:"backends"`
@@ -107,6 +111,14 @@ type Scrub struct {
 	TimeZone string `yaml:"time_zone,omitempty"` // of cron's fields; UTC
 	Share    int    `yaml:"share,omitempty"`     // percent of the snapshots whose checksums are verified each time
 	Drill    bool   `yaml:"drill"`               // restore the newest into a throw-away etcd each time
+}
+
+// Journal says whether the changes of the cluster are recorded between its snapshots, and how soon they are safe.
+type Journal struct {
+	Enabled        bool          `yaml:"enabled"`
+	FlushInterval  time.Duration `yaml:"flush_interval,omitempty"`  // changes are on the disk of this machine after it, at most
+	UploadInterval time.Duration `yaml:"upload_interval,omitempty"` // and on the way to the backends after this one
+	MaxLocalBytes  Bytes         `yaml:"max_local_bytes,omitempty"` // on this machine's disk, of what no backend has taken yet
 }
 
 // Retention says which snapshots stay. Without a rule, all do.
@@ -204,6 +216,11 @@ func (c *Cluster) fillIn(set func(key string) bool) {
 	orDefault(&c.LockTTL, DefaultLockTTL, set("lock_ttl"))
 	orDefault(&c.LeftoverAge, DefaultLeftoverAge, set("leftover_age"))
 	orDefault(&c.Catalog.Prefix, DefaultCatalogPrefix, set("catalog.prefix"))
+	if c.Journal.Enabled {
+		orDefault(&c.Journal.FlushInterval, DefaultFlushInterval, set("journal.flush_interval"))
+		orDefault(&c.Journal.UploadInterval, DefaultUploadInterval, set("journal.upload_interval"))
+		orDefault(&c.Journal.MaxLocalBytes, DefaultMaxLocalBytes, set("journal.max_local_bytes"))
+	}
 	if c.Prefix == nil {
 		c.Prefix = new(c.Name + "/")
 	}

@@ -469,3 +469,33 @@ func TestOneDirectoryUnderTwoNamesIsOnePlace(t *testing.T) {
 		"--backend=b=file://" + dir + "/link?prefix=below",
 	}})
 }
+
+func TestTheJournalIsOffUntilItIsAskedFor(t *testing.T) {
+	const cluster = "clusters: [{etcd: {endpoints: [http://e:2379]}, backends: [{name: l, url: 'file:///b'}]%s}]"
+	load := func(journal string) (config.Journal, error) {
+		cfg, err := load(t, given{yaml: fmt.Sprintf(cluster, journal)})
+		if err != nil {
+			return config.Journal{}, err
+		}
+		return cfg.Clusters[0].Journal, nil
+	}
+	if j, err := load(""); err != nil || j != (config.Journal{}) {
+		t.Errorf("without it: %+v, %v", j, err)
+	}
+	want := config.Journal{Enabled: true, FlushInterval: 500 * time.Millisecond, UploadInterval: 10 * time.Second, MaxLocalBytes: 1 << 30}
+	if j, err := load(", journal: {enabled: true}"); err != nil || j != want {
+		t.Errorf("with its defaults: %+v, %v", j, err)
+	}
+	for journal, says := range map[string]string{
+		"{upload_interval: 20s}":                                   "enabled",
+		"{enabled: true, flush_interval: 1ms}":                     "flush_interval: 1ms is too short",
+		"{enabled: true, flush_interval: 1m}":                      "flush_interval: 1m0s is too long",
+		"{enabled: true, upload_interval: 2d}":                     "upload_interval: 48h0m0s is too long",
+		"{enabled: true, flush_interval: 5s, upload_interval: 2s}": "shorter than flush_interval",
+		"{enabled: true, max_local_bytes: 1MiB}":                   "max_local_bytes: 1048576 is too little",
+	} {
+		if _, err := load(", journal: " + journal); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want it to say %q", journal, err, says)
+		}
+	}
+}

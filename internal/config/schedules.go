@@ -5,7 +5,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/snapshotd/snapshotd/internal/bytesize"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -58,6 +60,39 @@ func (v validator) scrub(s Scrub, at string) {
 	if s.Share == 0 && !s.Drill {
 		v.problem(at,
 			"asks for nothing; set share, the percentage of snapshots whose checksums are verified, or drill, or remove it")
+	}
+}
+
+// The journal's limits. Shorter intervals cost requests and wear of disks and save nothing; longer ones are what snapshots
+// are for.
+const (
+	minFlush, maxFlush   = 10 * time.Millisecond, 10 * time.Second
+	minUpload, maxUpload = time.Second, time.Hour
+	minLocalBytes        = 16 << 20 // a revision may be as large as the largest request that etcd takes, and more
+)
+
+func (v validator) journal(j Journal, at string) {
+	if !j.Enabled {
+		if j != (Journal{}) {
+			v.problem(at+".enabled", "is not true, so the other settings of the journal would be ignored; set it, or remove them")
+		}
+		return
+	}
+	v.within(at+".flush_interval", j.FlushInterval, minFlush, maxFlush)
+	v.within(at+".upload_interval", j.UploadInterval, minUpload, maxUpload)
+	if j.UploadInterval < j.FlushInterval {
+		v.problem(at+".upload_interval", "%v is shorter than flush_interval (%v): only what is on the disk is uploaded",
+			j.UploadInterval, j.FlushInterval)
+	}
+	if j.MaxLocalBytes < minLocalBytes {
+		v.problem(at+".max_local_bytes", "%d is too little; %s is the least", j.MaxLocalBytes, bytesize.Format(minLocalBytes))
+	}
+}
+
+func (v validator) within(path string, d, least, most time.Duration) {
+	v.atLeast(path, d, least)
+	if d > most {
+		v.problem(path, "%v is too long; %v is the most", d, most)
 	}
 }
 

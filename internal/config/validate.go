@@ -142,6 +142,7 @@ func (v validator) cluster(c *Cluster, at string) {
 	v.schedules(c, at+".schedules")
 	v.scrub(c.Scrub, at+".scrub")
 	v.drillable(c, at+".scrub.drill")
+	v.journal(c.Journal, at+".journal")
 	v.retention(c.Retention, at+".retention")
 	v.encryption(c.Encryption, at+".encryption")
 	v.signing(c.Signing, at+".signing")

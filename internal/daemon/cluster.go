@@ -28,7 +28,9 @@ type managed struct {
 	uses    uses
 	closers closers
 	loops   sync.WaitGroup
-	stop    context.CancelFunc // of the loops
+	// following is closed as soon as the loops have ended: a cluster that takes the place of this one has the same directory.
+	following closers
+	stop      context.CancelFunc // of the loops
 
 	lead        schedule.Campaign
 	schedules   []schedule.Schedule
@@ -48,14 +50,15 @@ var compressions = map[string]snapshot.Compression{
 // openCluster builds a cluster and its parts. Nothing is dialled before it is needed.
 func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed, error) {
 	c := &managed{cfg: cfg, stop: func() {}}
-	if err := s.buildCluster(&c.cfg, c); err != nil {
+	if err := s.buildCluster(ctx, &c.cfg, c); err != nil {
+		c.following.close(ctx, s.log)
 		c.closers.close(ctx, s.log)
 		return nil, fmt.Errorf("open cluster %q: %w", cfg.Name, err)
 	}
 	return c, nil
 }
 
-func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
+func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, c *managed) error {
 	spool, err := s.dir.spool(cfg.Name)
 	if err != nil {
 		return err
@@ -108,6 +111,9 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 		LeftoverAge: cfg.LeftoverAge,
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.openJournal(ctx, cfg, parts, keys{recipients, identities, signer, trust}, domain, &c.following); err != nil {
 		return err
 	}
 	schedules, err := schedulesOf(cfg)

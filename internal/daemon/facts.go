@@ -10,6 +10,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/status"
@@ -21,10 +22,12 @@ const diskTimeout = 500 * time.Millisecond
 
 // facts are what is known of a cluster beside its snapshots.
 type facts struct {
-	catalog *catalog.Catalog
-	places  []*place
-	times   []status.Schedule
-	saving  func() *status.Moving
+	catalog  *catalog.Catalog
+	places   []*place
+	times    []status.Schedule
+	saving   func() *status.Moving
+	listings []journal.Listing
+	journal  *journal.Journal // nil without one
 }
 
 var _ server.Facts = facts{}
@@ -37,7 +40,10 @@ type place struct {
 }
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
-	f := facts{catalog: p.catalog, saving: func() *status.Moving { return s.events.Moving(cfg.Name) }}
+	f := facts{
+		catalog: p.catalog, saving: func() *status.Moving { return s.events.Moving(cfg.Name) },
+		journal: p.following.journal, listings: p.following.listings,
+	}
 	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {
 		at := newPlace(b, p.backends[i].Info())
@@ -84,7 +90,7 @@ func (p *place) free() int64 {
 
 // Configured implements [server.Facts].
 func (f facts) Configured() status.Known {
-	known := status.Known{Schedules: f.times, Moving: f.saving()}
+	known := status.Known{Schedules: f.times, Moving: f.saving(), Journal: f.followed()}
 	for _, p := range f.places {
 		at := p.Place
 		at.Free = p.free()

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 
 	"github.com/snapshotd/snapshotd/catalog"
-	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/schedule"
@@ -16,10 +15,11 @@ import (
 
 // parts are the adapters of a cluster.
 type parts struct {
-	source   cluster.Source
-	catalog  *catalog.Catalog
-	backends []repository.Backend
-	lead     schedule.Campaign
+	source    *etcd.Source
+	catalog   *catalog.Catalog
+	backends  []repository.Backend
+	lead      schedule.Campaign
+	following *following
 }
 
 // openParts builds the adapters of a cluster.
@@ -35,12 +35,11 @@ func (s *Service) openParts(cfg *config.Cluster, uploads driver.Limiter, log *sl
 		}
 	}
 	records := openCatalog(cfg, home, log, opened)
-	p := parts{
-		source:  etcd.NewSource(saved, etcd.SourceConfig{Logger: log}),
-		catalog: records,
-		lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
-			return records.Lead(ctx, s.cfg.NodeName, func(ctx context.Context, term *catalog.Term) { lead(ctx, term) })
-		},
+	p := parts{source: etcd.NewSource(saved, etcd.SourceConfig{Logger: log}), catalog: records, following: &following{}}
+	p.lead = func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
+		return records.Lead(ctx, s.cfg.NodeName, func(ctx context.Context, term *catalog.Term) {
+			p.following.during(ctx, term.ID(), func() { lead(ctx, term) })
+		})
 	}
 	for _, b := range cfg.Backends {
 		backend, err := s.openBackend(b, uploads, opened)

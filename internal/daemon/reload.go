@@ -191,6 +191,7 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 	}
 	for _, c := range gone {
 		c.loops.Wait()
+		c.following.close(ctx, s.log)
 	}
 	if err := s.server.SetClusters(served(next)); err != nil {
 		s.log.ErrorContext(ctx, "clusters not replaced", "error", err) // they were validated
@@ -216,6 +217,9 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 // forget takes the metrics away that nothing keeps up any more.
 func (s *Service) forget(ctx context.Context, c *managed) {
 	successor := named(s.clusters, c.Name())
+	if c.journal != nil && (successor == nil || successor.journal == nil) {
+		s.telemetry.DropJournal(c.Name())
+	}
 	if successor == nil {
 		s.telemetry.Forget(c.Name(), "")
 		s.log.InfoContext(ctx, "cluster is removed", "cluster", c.Name())

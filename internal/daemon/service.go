@@ -225,6 +225,7 @@ func (s *Service) close(ctx context.Context) {
 	}
 	s.retired.Wait()
 	for _, c := range slices.Backward(s.clusters) {
+		c.following.close(ctx, s.log)
 		c.closers.close(ctx, s.log)
 	}
 	s.clusters = nil

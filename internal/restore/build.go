@@ -70,6 +70,9 @@ func makeData(o Options, cfg snapshot.RestoreConfig, past *Past) error {
 	if past.Whole() {
 		return datadir.Make(cfg, emptied...)
 	}
+	if past.replayed != nil {
+		return datadir.MakeAt(cfg, *past.replayed, emptied...)
+	}
 	var ended []datadir.Lease
 	for _, l := range past.Ended {
 		if seconds := cmp.Or(min(l.TTL, maxLeaseTTL), int64(o.EndedLeaseTTL/time.Second)); seconds > 0 {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/journal/plan"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -65,6 +66,8 @@ type listing struct {
 	repos  []*repository.Repository
 	all    []*copies
 	unread []error
+
+	journal *plan.Journal // nil before it is listed
 }
 
 // choose tries copies in order until one is good. Of a snapshot, each repository has a copy. Unless the choice is a name,

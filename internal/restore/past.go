@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
+	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
+	"github.com/snapshotd/snapshotd/journal/plan"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -13,10 +15,12 @@ import (
 type Past struct {
 	Oldest, Newest int64 // the revisions to which the snapshot can be taken back
 	database.Past
+
+	replayed *datadir.Past // what is to be made of a database to which the journal was added; nil for others
 }
 
 // Whole reports whether the snapshot is restored as it is.
-func (p *Past) Whole() bool { return p == nil || p.Revision == p.Newest }
+func (p *Past) Whole() bool { return p == nil || p.Revision == p.Newest && p.replayed == nil }
 
 // past reports whether the choice may take a snapshot back, so that its data must be read.
 func (c *Choice) past() bool {
@@ -28,15 +32,34 @@ type lookback struct {
 	Options
 	*listing
 
+	moment    *plan.Moment // of the time of the choice, when the journal leads to it
+	below     int64        // of the revision of a base; 0 for any
+	compactTo int64        // as that of replay
+
 	file string // of the database that was read last
 	read string // the place of its copy; empty when the file is not whole
 	res  Result
 }
 
+// newLookback lists the repositories, and looks for the time of the choice in the journal.
+func newLookback(ctx context.Context, o Options) (*lookback, error) {
+	all, err := list(ctx, o.Repositories)
+	if err != nil {
+		return nil, err
+	}
+	l := &lookback{Options: o, listing: all}
+	return l, l.byJournal(ctx)
+}
+
+// reads reports whether the data of snapshots must be read to know what is restored.
+func (l *lookback) reads() bool { return l.Choice.past() || l.moment != nil }
+
 // run returns the chosen snapshot, the database of which is then in the file.
 func (l *lookback) run(ctx context.Context) (Result, error) {
 	var err error
 	switch c := l.Choice; {
+	case l.moment != nil:
+		err = l.forward(ctx, l.moment.Timeline, l.moment.Revision, l.moment)
 	case !c.At.IsZero():
 		err = l.byTime(ctx)
 	case c.Latest || c.Name != "":
@@ -45,7 +68,7 @@ func (l *lookback) run(ctx context.Context) (Result, error) {
 		err = l.byRevision(ctx)
 	}
 	if not := (*notHeldError)(nil); errors.As(err, &not) {
-		err = l.notHeld(ctx, not)
+		err = l.journaled(ctx, not.revision, l.notHeld(ctx, not))
 	}
 	return l.res, err
 }

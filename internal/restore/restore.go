@@ -53,6 +53,8 @@ type Result struct {
 	Skipped  []error  // copies that were tried first, and are damaged or could not be read
 	Past     *Past    // nil when no past revision was asked for, or the snapshot is taken as it is
 	Bracket  *Bracket // of the time that was asked for, when it was looked for
+
+	Replayed *Replayed // nil when the journal was not used
 }
 
 // Ahead reports whether the snapshot claims to be from the future.
@@ -67,18 +69,20 @@ func Plan(ctx context.Context, o Options) (res Result, err error) {
 	if err := checkTargets(o); err != nil {
 		return res, err
 	}
-	if o.Choice.past() {
+	l, err := newLookback(ctx, o)
+	if err != nil {
+		return res, err
+	}
+	if l.reads() {
 		work, done, err := makeWork(o.DataDir)
 		if err != nil {
 			return res, err
 		}
 		defer done()
-		return prepare(ctx, o, filepath.Join(work, "snapshot.db"))
+		l.file = filepath.Join(work, "snapshot.db")
+		return l.run(ctx)
 	}
-	l, err := list(ctx, o.Repositories)
-	if err != nil {
-		return res, err
-	}
+	skipped := l.res.Skipped
 	res.Skipped, err = l.choose(ctx, o.Choice, func(c candidate) error {
 		res.Snapshot, res.URI = c.Record, c.URI()
 		if err := roomFor(c, o.DataDir); err != nil {
@@ -86,6 +90,7 @@ func Plan(ctx context.Context, o Options) (res Result, err error) {
 		}
 		return readable(ctx, c, o.Identities)
 	})
+	res.Skipped = append(skipped, res.Skipped...)
 	if err == nil && !o.Choice.At.IsZero() {
 		if b, err := l.bracket(ctx, o.Choice, described); err == nil { // it is for information only
 			res.Bracket = b
@@ -141,19 +146,22 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	return res, nil
 }
 
-// prepare chooses a snapshot and reads it into a file.
+// prepare chooses a snapshot and reads it into a file, which is then at the revision that is restored.
 func prepare(ctx context.Context, o Options, db string) (res Result, err error) {
-	l, err := list(ctx, o.Repositories)
+	l, err := newLookback(ctx, o)
 	if err != nil {
 		return res, err
 	}
-	if o.Choice.past() {
-		return (&lookback{Options: o, listing: l, file: db}).run(ctx)
+	l.file = db
+	if l.reads() {
+		return l.run(ctx)
 	}
+	skipped := l.res.Skipped
 	res.Skipped, err = l.choose(ctx, o.Choice, func(c candidate) error {
 		res.Snapshot, res.URI = c.Record, c.URI()
 		return fetch(ctx, o, c, db)
 	})
+	res.Skipped = append(skipped, res.Skipped...)
 	return res, err
 }
 

@@ -14,10 +14,13 @@ import (
 // say so, the one with the lowest newest revision is the first, because it has most of the leases of that time. The
 // others are read.
 func (l *lookback) byRevision(ctx context.Context) error {
-	l.res.Skipped = slices.Clone(l.unread)
+	l.res.Skipped = append(l.res.Skipped, l.unread...)
 	all := l.survey(ctx)
 	sure, unsure := holders(all, l.Choice.Revision)
 	if err := oneHistory(all, sure); err != nil {
+		return err
+	}
+	if err := l.oneTimeline(ctx, sure); err != nil {
 		return err
 	}
 	slices.SortStableFunc(sure, func(a, b *held) int { return cmp.Compare(a.newest, b.newest) })

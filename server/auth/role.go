@@ -64,15 +64,18 @@ var book = map[string]Operation{
 	"Watch":        {Needs: Viewer},
 	"ListClusters": {Needs: Viewer},
 	"GetCluster":   {Needs: Viewer},
-	"Save":         {Needs: Operator, Audited: true},
-	"Reconcile":    {Needs: Operator, Audited: true},
-	"Verify":       {Needs: Operator, Audited: true},
-	"Prune":        {Needs: Operator, Audited: true},
-	"Update":       {Needs: Operator, Audited: true},
-	Unpin:          {Needs: Admin, Audited: true},
-	Retire:         {Needs: Admin, Audited: true},
-	"Delete":       {Needs: Admin, Audited: true},
-	"Download":     {Needs: Admin, Audited: true},
+
+	"GetRecoveryWindow": {Needs: Viewer},
+
+	"Save":      {Needs: Operator, Audited: true},
+	"Reconcile": {Needs: Operator, Audited: true},
+	"Verify":    {Needs: Operator, Audited: true},
+	"Prune":     {Needs: Operator, Audited: true},
+	"Update":    {Needs: Operator, Audited: true},
+	Unpin:       {Needs: Admin, Audited: true},
+	Retire:      {Needs: Admin, Audited: true},
+	"Delete":    {Needs: Admin, Audited: true},
+	"Download":  {Needs: Admin, Audited: true},
 }
 
 // OperationOf returns the line of the rule book for an operation, and whether there is one. An operation that the book

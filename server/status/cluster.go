@@ -21,6 +21,7 @@ type Known struct {
 	Tally   *Tally               // of all records; nil when it is not known
 	Leader  *string              // empty when no replica leads; nil when that is not known
 	Moving  *Moving              // the save of this replica that is under way
+	Journal *Journal             // nil when the cluster has none
 	Err     error                // why the catalog cannot be read; then only the configuration is known
 }
 
@@ -69,6 +70,7 @@ type Cluster struct {
 	All       bool             // there are no other records
 	Leader    string           // empty when no replica leads, or when it is not known
 	Moving    *Moving          // how far the save under way is; nil when another replica saves
+	Journal   *Journal         // nil when the cluster has none
 }
 
 // Finding is one fact that needs attention, and the command that helps.

@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -12,6 +13,7 @@ import (
 func Judge(k Known) Cluster {
 	v := &verdict{known: &k, records: k.Records, now: k.Now, c: Cluster{
 		Name: k.Name, Verdict: Safe, Findings: []Finding{}, Examined: len(k.Records), All: k.All, Moving: k.Moving,
+		Journal: k.Journal,
 	}}
 	if k.Leader != nil {
 		v.c.Leader = *k.Leader
@@ -33,6 +35,7 @@ func Judge(k Known) Cluster {
 	v.backends()
 	v.schedules()
 	v.leader()
+	v.journal()
 	v.proof()
 	rank := []Verdict{NotSafe, Attention, Safe}
 	slices.SortStableFunc(v.c.Findings, func(a, b Finding) int {
@@ -67,6 +70,30 @@ type verdict struct {
 	tally   Tally
 	last    *snapshot.Record // the newest whose save has ended
 	newest  *snapshot.Record // the newest that has a READY copy anywhere
+}
+
+// journalBehind is how old the recovery point of a journal may be. It is seconds while all is well.
+const journalBehind = 5 * time.Minute
+
+// journal finds places where the journal is behind.
+func (v *verdict) journal() {
+	if v.known.Journal == nil {
+		return
+	}
+	for _, p := range v.known.Journal.Points {
+		if p.Age < journalBehind {
+			continue
+		}
+		where, why := "the disk of the leading replica", "its log says why etcd is not followed"
+		if p.Backend != "" {
+			where, why = "backend "+p.Backend, "what waits on the leader's disk is uploaded once the backend takes it"
+		}
+		if p.Error != "" {
+			why = p.Error
+		}
+		v.find(Attention, []string{"window"}, "The journal is %s behind on %s: %s.", p.Age.Round(time.Second), where,
+			strings.TrimSuffix(why, "."))
+	}
 }
 
 // repair are the arguments of the command that makes missing copies.

@@ -360,3 +360,29 @@ func TestDirectoryOfANodeMayBeEmpty(t *testing.T) {
 		}
 	}
 }
+
+func TestAJournalThatIsBehindNeedsAttention(t *testing.T) {
+	judged := func(points ...status.Point) []status.Finding {
+		return status.Judge(status.Known{
+			Name: "prod", Places: []status.Place{{Name: "local"}, {Name: "s3"}}, Records: []*snapshot.Record{saved("a", time.Minute, proven)},
+			All: true, Now: now, Journal: &status.Journal{Following: true, Points: points},
+		}).Findings
+	}
+	for _, f := range judged(status.Point{Age: time.Second}, status.Point{Backend: "s3", Age: time.Minute, Error: "it was slow"}) {
+		if strings.Contains(f.Text, "journal") {
+			t.Errorf("a minute is too long: %+v", f)
+		}
+	}
+	found := judged(status.Point{Age: time.Hour}, status.Point{Backend: "s3", Age: 10 * time.Minute, Error: "access denied."})
+	texts := ""
+	for _, f := range found {
+		if f.Verdict == status.Attention && len(f.Do) == 1 && f.Do[0] == "window" {
+			texts += f.Text + "\n"
+		}
+	}
+	want := "The journal is 1h0m0s behind on the disk of the leading replica: its log says why etcd is not followed.\n" +
+		"The journal is 10m0s behind on backend s3: access denied.\n"
+	if texts != want {
+		t.Errorf("it says\n%swant\n%s", texts, want)
+	}
+}

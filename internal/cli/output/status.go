@@ -3,6 +3,7 @@ package output
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,14 +15,22 @@ import (
 func StatusTable(w io.Writer, resp *snapshotdv1.ListClustersResponse, wide bool) error {
 	now := resp.GetTime().AsTime()
 	err := Columns(w, func(row func(...string)) {
-		row("CLUSTER", "VERDICT", "NEWEST", "REVISION", "PROVEN", "WAITING", "NEXT RUN", "LEADER", "SAVING")
+		head := []string{"CLUSTER", "VERDICT", "NEWEST", "REVISION", "PROVEN", "WAITING", "NEXT RUN", "LEADER", "SAVING"}
+		if journaled(resp) {
+			head = append(head, "RPO")
+		}
+		row(head...)
 		for _, c := range resp.GetClusters() {
 			newest, revision := "-", "-"
 			if s := c.GetNewestReady(); s != nil {
 				newest, revision = age(now, s.GetCreateTime()), Number(s.GetRevision())
 			}
-			row(c.GetName(), verdict(c.GetVerdict()), newest, revision, age(now, c.GetProvenTime()), Number(c.GetUploadsWaiting()),
-				nextRun(now, c), OrDash(c.GetLeader()), saving(now, c))
+			cells := []string{c.GetName(), verdict(c.GetVerdict()), newest, revision, age(now, c.GetProvenTime()),
+				Number(c.GetUploadsWaiting()), nextRun(now, c), OrDash(c.GetLeader()), saving(now, c)}
+			if journaled(resp) {
+				cells = append(cells, recoveryPoint(c))
+			}
+			row(cells...)
 		}
 	})
 	if err != nil {
@@ -34,6 +43,24 @@ func StatusTable(w io.Writer, resp *snapshotdv1.ListClustersResponse, wide bool)
 		return nil
 	}
 	return statusDetails(w, resp, now)
+}
+
+// journaled reports whether any of the clusters has a journal.
+func journaled(resp *snapshotdv1.ListClustersResponse) bool {
+	return slices.ContainsFunc(resp.GetClusters(), func(c *snapshotdv1.Cluster) bool { return c.GetRecoveryWindow().GetJournaled() })
+}
+
+// recoveryPoint returns how old the newest moment is that each backend could restore, at most; "-" when the replica that
+// answers does not know.
+func recoveryPoint(c *snapshotdv1.Cluster) string {
+	worst := time.Duration(-1)
+	for _, p := range c.GetRecoveryWindow().GetRecoveryPoints() {
+		worst = max(worst, p.GetAge().AsDuration())
+	}
+	if worst < 0 {
+		return "-"
+	}
+	return Age(worst)
 }
 
 // timestamp is a time of a message; nil is none.
@@ -129,6 +156,11 @@ func statusDetails(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time
 	if err := retention(w, resp, now); err != nil {
 		return err
 	}
+	if journaled(resp) {
+		if err := statusJournals(w, resp); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintln(w)
 	return Columns(w, func(row func(...string)) {
 		row("CLUSTER", "SCHEDULE", "CRON", "NEXT RUN", "LAST RUN", "RESULT", "SNAPSHOT")
@@ -144,6 +176,23 @@ func statusDetails(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time
 				}
 				row(c.GetName(), s.GetName(), strings.TrimSpace(s.GetCron()+" "+s.GetTimeZone()), due(now, next), age(now, s.GetLastTime()), result,
 					OrDash(s.GetLastSnapshot()))
+			}
+		}
+	})
+}
+
+// statusJournals writes how far the journals are.
+func statusJournals(w io.Writer, resp *snapshotdv1.ListClustersResponse) error {
+	fmt.Fprintln(w)
+	return Columns(w, func(row func(...string)) {
+		row("CLUSTER", "JOURNAL", "RPO", "LAST ERROR")
+		for _, c := range resp.GetClusters() {
+			for _, p := range c.GetRecoveryWindow().GetRecoveryPoints() {
+				at := "local disk"
+				if p.GetBackend() != "" {
+					at = "backend " + p.GetBackend()
+				}
+				row(c.GetName(), at, Took(p.GetAge().AsDuration()), OrDash(p.GetError()))
 			}
 		}
 	})

@@ -82,7 +82,7 @@ func (x Cluster_Verdict) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Cluster_Verdict.Descriptor instead.
 func (Cluster_Verdict) EnumDescriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4, 0}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 0}
 }
 
 // ListClustersRequest asks for all clusters.
@@ -278,6 +278,217 @@ func (x *GetClusterResponse) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// GetRecoveryWindowRequest names a cluster.
+type GetRecoveryWindowRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the cluster; may be empty when there is one.
+	Cluster       string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRecoveryWindowRequest) Reset() {
+	*x = GetRecoveryWindowRequest{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRecoveryWindowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRecoveryWindowRequest) ProtoMessage() {}
+
+func (x *GetRecoveryWindowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRecoveryWindowRequest.ProtoReflect.Descriptor instead.
+func (*GetRecoveryWindowRequest) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GetRecoveryWindowRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+// GetRecoveryWindowResponse is the recovery window of a cluster.
+type GetRecoveryWindowResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The recovery window.
+	Window *RecoveryWindow `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`
+	// When it was found, by the clock of the replica that answers.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRecoveryWindowResponse) Reset() {
+	*x = GetRecoveryWindowResponse{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRecoveryWindowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRecoveryWindowResponse) ProtoMessage() {}
+
+func (x *GetRecoveryWindowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRecoveryWindowResponse.ProtoReflect.Descriptor instead.
+func (*GetRecoveryWindowResponse) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetRecoveryWindowResponse) GetWindow() *RecoveryWindow {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *GetRecoveryWindowResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+// RecoveryWindow is the revisions and times to which a cluster can be restored, and how much of the newest would be lost.
+type RecoveryWindow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster has a journal.
+	Journaled bool `protobuf:"varint,1,opt,name=journaled,proto3" json:"journaled,omitempty"`
+	// Address of the member of etcd that is followed; empty when none is followed, or another replica follows.
+	Endpoint string `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// How old the newest moment is that could be restored, if the process of the replica that follows were lost, and then, for
+	// each backend, if its machine were. Empty when another replica follows.
+	RecoveryPoints []*RecoveryWindow_RecoveryPoint `protobuf:"bytes,3,rep,name=recovery_points,json=recoveryPoints,proto3" json:"recovery_points,omitempty"`
+	// The timelines, the oldest first. Not set in Cluster.
+	Timelines []*RecoveryWindow_Timeline `protobuf:"bytes,4,rep,name=timelines,proto3" json:"timelines,omitempty"`
+	// What is lost between them and within them, in their order. Not set in Cluster.
+	Gaps []*RecoveryWindow_Gap `protobuf:"bytes,5,rep,name=gaps,proto3" json:"gaps,omitempty"`
+	// The snapshots that can be restored, the newest first, up to 500. Not set in Cluster.
+	Snapshots []*RecoveryWindow_Snapshot `protobuf:"bytes,6,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	// What is only estimated or not known in any restore from this journal, for a person. Not set in Cluster.
+	Estimates []string `protobuf:"bytes,7,rep,name=estimates,proto3" json:"estimates,omitempty"`
+	// Why some backends could not be listed: their part of the window is missing here. Not set in Cluster.
+	Unread        []string `protobuf:"bytes,8,rep,name=unread,proto3" json:"unread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryWindow) Reset() {
+	*x = RecoveryWindow{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryWindow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryWindow) ProtoMessage() {}
+
+func (x *RecoveryWindow) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryWindow.ProtoReflect.Descriptor instead.
+func (*RecoveryWindow) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RecoveryWindow) GetJournaled() bool {
+	if x != nil {
+		return x.Journaled
+	}
+	return false
+}
+
+func (x *RecoveryWindow) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *RecoveryWindow) GetRecoveryPoints() []*RecoveryWindow_RecoveryPoint {
+	if x != nil {
+		return x.RecoveryPoints
+	}
+	return nil
+}
+
+func (x *RecoveryWindow) GetTimelines() []*RecoveryWindow_Timeline {
+	if x != nil {
+		return x.Timelines
+	}
+	return nil
+}
+
+func (x *RecoveryWindow) GetGaps() []*RecoveryWindow_Gap {
+	if x != nil {
+		return x.Gaps
+	}
+	return nil
+}
+
+func (x *RecoveryWindow) GetSnapshots() []*RecoveryWindow_Snapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+func (x *RecoveryWindow) GetEstimates() []string {
+	if x != nil {
+		return x.Estimates
+	}
+	return nil
+}
+
+func (x *RecoveryWindow) GetUnread() []string {
+	if x != nil {
+		return x.Unread
+	}
+	return nil
+}
+
 // Cluster is an etcd cluster under the service's care: a verdict, and the facts that it is based on.
 type Cluster struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -311,6 +522,8 @@ type Cluster struct {
 	Examined int64 `protobuf:"varint,14,opt,name=examined,proto3" json:"examined,omitempty"`
 	// There are no other records.
 	Complete bool `protobuf:"varint,15,opt,name=complete,proto3" json:"complete,omitempty"`
+	// How far the journal is; unset when the cluster has none. GetRecoveryWindow has the whole of it.
+	RecoveryWindow *RecoveryWindow `protobuf:"bytes,16,opt,name=recovery_window,json=recoveryWindow,proto3" json:"recovery_window,omitempty"`
 	// What retention removes, one for each backend in the order of the configuration, as it was not more than a minute ago; empty while
 	// the catalog cannot be read.
 	Retention     []*Cluster_Retention `protobuf:"bytes,40,rep,name=retention,proto3" json:"retention,omitempty"`
@@ -320,7 +533,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[4]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +545,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[4]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +558,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Cluster) GetName() string {
@@ -453,11 +666,421 @@ func (x *Cluster) GetComplete() bool {
 	return false
 }
 
+func (x *Cluster) GetRecoveryWindow() *RecoveryWindow {
+	if x != nil {
+		return x.RecoveryWindow
+	}
+	return nil
+}
+
 func (x *Cluster) GetRetention() []*Cluster_Retention {
 	if x != nil {
 		return x.Retention
 	}
 	return nil
+}
+
+// Timeline is the journal of one history. It ends when etcd was restored to an earlier state, or when its changes could not
+// be followed any further; the next one begins then.
+type RecoveryWindow_Timeline struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the timeline.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// When it began.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Why the timeline before it could not be continued; empty for the first one.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The revisions that the backends hold, in ascending order. Between two of them is a gap.
+	Ranges        []*RecoveryWindow_Range `protobuf:"bytes,4,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryWindow_Timeline) Reset() {
+	*x = RecoveryWindow_Timeline{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryWindow_Timeline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryWindow_Timeline) ProtoMessage() {}
+
+func (x *RecoveryWindow_Timeline) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryWindow_Timeline.ProtoReflect.Descriptor instead.
+func (*RecoveryWindow_Timeline) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{6, 0}
+}
+
+func (x *RecoveryWindow_Timeline) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RecoveryWindow_Timeline) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *RecoveryWindow_Timeline) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RecoveryWindow_Timeline) GetRanges() []*RecoveryWindow_Range {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+// Range is consecutive revisions of a timeline.
+type RecoveryWindow_Range struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first revision.
+	FirstRevision int64 `protobuf:"varint,1,opt,name=first_revision,json=firstRevision,proto3" json:"first_revision,omitempty"`
+	// The last revision.
+	LastRevision int64 `protobuf:"varint,2,opt,name=last_revision,json=lastRevision,proto3" json:"last_revision,omitempty"`
+	// When the first one came.
+	FirstTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=first_time,json=firstTime,proto3" json:"first_time,omitempty"`
+	// When the last one came.
+	LastTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_time,json=lastTime,proto3" json:"last_time,omitempty"`
+	// Up to this time, the last revision was the newest of the cluster; unset when that is not known.
+	CompleteTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=complete_time,json=completeTime,proto3" json:"complete_time,omitempty"`
+	// The first revision that can be restored: that of the oldest snapshot in the range; 0 when there is no snapshot, so that
+	// none of the range can be restored.
+	RestorableFromRevision int64 `protobuf:"varint,6,opt,name=restorable_from_revision,json=restorableFromRevision,proto3" json:"restorable_from_revision,omitempty"`
+	// Name of that snapshot.
+	Base          string `protobuf:"bytes,7,opt,name=base,proto3" json:"base,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryWindow_Range) Reset() {
+	*x = RecoveryWindow_Range{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryWindow_Range) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryWindow_Range) ProtoMessage() {}
+
+func (x *RecoveryWindow_Range) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryWindow_Range.ProtoReflect.Descriptor instead.
+func (*RecoveryWindow_Range) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{6, 1}
+}
+
+func (x *RecoveryWindow_Range) GetFirstRevision() int64 {
+	if x != nil {
+		return x.FirstRevision
+	}
+	return 0
+}
+
+func (x *RecoveryWindow_Range) GetLastRevision() int64 {
+	if x != nil {
+		return x.LastRevision
+	}
+	return 0
+}
+
+func (x *RecoveryWindow_Range) GetFirstTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstTime
+	}
+	return nil
+}
+
+func (x *RecoveryWindow_Range) GetLastTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastTime
+	}
+	return nil
+}
+
+func (x *RecoveryWindow_Range) GetCompleteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteTime
+	}
+	return nil
+}
+
+func (x *RecoveryWindow_Range) GetRestorableFromRevision() int64 {
+	if x != nil {
+		return x.RestorableFromRevision
+	}
+	return 0
+}
+
+func (x *RecoveryWindow_Range) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
+}
+
+// Gap is revisions that are lost between two ranges: no snapshot and no segment holds them.
+type RecoveryWindow_Gap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The last revision before the gap.
+	AfterRevision int64 `protobuf:"varint,1,opt,name=after_revision,json=afterRevision,proto3" json:"after_revision,omitempty"`
+	// The first revision after the gap.
+	BeforeRevision int64 `protobuf:"varint,2,opt,name=before_revision,json=beforeRevision,proto3" json:"before_revision,omitempty"`
+	// When the one before came.
+	AfterTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=after_time,json=afterTime,proto3" json:"after_time,omitempty"`
+	// When the one after came.
+	BeforeTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=before_time,json=beforeTime,proto3" json:"before_time,omitempty"`
+	// Why they are lost, as far as that is known.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Name of the timeline that begins or goes on after the gap.
+	Timeline      string `protobuf:"bytes,6,opt,name=timeline,proto3" json:"timeline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryWindow_Gap) Reset() {
+	*x = RecoveryWindow_Gap{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryWindow_Gap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryWindow_Gap) ProtoMessage() {}
+
+func (x *RecoveryWindow_Gap) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryWindow_Gap.ProtoReflect.Descriptor instead.
+func (*RecoveryWindow_Gap) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{6, 2}
+}
+
+func (x *RecoveryWindow_Gap) GetAfterRevision() int64 {
+	if x != nil {
+		return x.AfterRevision
+	}
+	return 0
+}
+
+func (x *RecoveryWindow_Gap) GetBeforeRevision() int64 {
+	if x != nil {
+		return x.BeforeRevision
+	}
+	return 0
+}
+
+func (x *RecoveryWindow_Gap) GetAfterTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AfterTime
+	}
+	return nil
+}
+
+func (x *RecoveryWindow_Gap) GetBeforeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeforeTime
+	}
+	return nil
+}
+
+func (x *RecoveryWindow_Gap) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RecoveryWindow_Gap) GetTimeline() string {
+	if x != nil {
+		return x.Timeline
+	}
+	return ""
+}
+
+// Snapshot is a snapshot by itself: the revisions that it holds can be restored without any journal.
+type RecoveryWindow_Snapshot struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the snapshot.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The first revision that it holds; 0 when that is not known.
+	OldestRevision int64 `protobuf:"varint,2,opt,name=oldest_revision,json=oldestRevision,proto3" json:"oldest_revision,omitempty"`
+	// Its own revision.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// When it was begun.
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryWindow_Snapshot) Reset() {
+	*x = RecoveryWindow_Snapshot{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryWindow_Snapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryWindow_Snapshot) ProtoMessage() {}
+
+func (x *RecoveryWindow_Snapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryWindow_Snapshot.ProtoReflect.Descriptor instead.
+func (*RecoveryWindow_Snapshot) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{6, 3}
+}
+
+func (x *RecoveryWindow_Snapshot) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RecoveryWindow_Snapshot) GetOldestRevision() int64 {
+	if x != nil {
+		return x.OldestRevision
+	}
+	return 0
+}
+
+func (x *RecoveryWindow_Snapshot) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RecoveryWindow_Snapshot) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+// RecoveryPoint is how old the newest moment is that could be restored.
+type RecoveryWindow_RecoveryPoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the backend; empty for the disk of the replica that follows the cluster.
+	Backend string `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	// All that was committed longer ago is durable there.
+	Age *durationpb.Duration `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"`
+	// Why the last upload failed; empty when it did not.
+	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryWindow_RecoveryPoint) Reset() {
+	*x = RecoveryWindow_RecoveryPoint{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryWindow_RecoveryPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryWindow_RecoveryPoint) ProtoMessage() {}
+
+func (x *RecoveryWindow_RecoveryPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryWindow_RecoveryPoint.ProtoReflect.Descriptor instead.
+func (*RecoveryWindow_RecoveryPoint) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{6, 4}
+}
+
+func (x *RecoveryWindow_RecoveryPoint) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *RecoveryWindow_RecoveryPoint) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+func (x *RecoveryWindow_RecoveryPoint) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 // Finding is one reason of a verdict.
@@ -476,7 +1099,7 @@ type Cluster_Finding struct {
 
 func (x *Cluster_Finding) Reset() {
 	*x = Cluster_Finding{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[5]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +1111,7 @@ func (x *Cluster_Finding) String() string {
 func (*Cluster_Finding) ProtoMessage() {}
 
 func (x *Cluster_Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[5]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +1124,7 @@ func (x *Cluster_Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster_Finding.ProtoReflect.Descriptor instead.
 func (*Cluster_Finding) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4, 0}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 0}
 }
 
 func (x *Cluster_Finding) GetVerdict() Cluster_Verdict {
@@ -558,7 +1181,7 @@ type Cluster_Backend struct {
 
 func (x *Cluster_Backend) Reset() {
 	*x = Cluster_Backend{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[6]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +1193,7 @@ func (x *Cluster_Backend) String() string {
 func (*Cluster_Backend) ProtoMessage() {}
 
 func (x *Cluster_Backend) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[6]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +1206,7 @@ func (x *Cluster_Backend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster_Backend.ProtoReflect.Descriptor instead.
 func (*Cluster_Backend) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4, 1}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 1}
 }
 
 func (x *Cluster_Backend) GetName() string {
@@ -696,7 +1319,7 @@ type Cluster_Schedule struct {
 
 func (x *Cluster_Schedule) Reset() {
 	*x = Cluster_Schedule{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[7]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +1331,7 @@ func (x *Cluster_Schedule) String() string {
 func (*Cluster_Schedule) ProtoMessage() {}
 
 func (x *Cluster_Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[7]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +1344,7 @@ func (x *Cluster_Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster_Schedule.ProtoReflect.Descriptor instead.
 func (*Cluster_Schedule) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4, 2}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 2}
 }
 
 func (x *Cluster_Schedule) GetName() string {
@@ -805,7 +1428,7 @@ type Cluster_Retention struct {
 
 func (x *Cluster_Retention) Reset() {
 	*x = Cluster_Retention{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[8]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +1440,7 @@ func (x *Cluster_Retention) String() string {
 func (*Cluster_Retention) ProtoMessage() {}
 
 func (x *Cluster_Retention) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[8]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +1453,7 @@ func (x *Cluster_Retention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster_Retention.ProtoReflect.Descriptor instead.
 func (*Cluster_Retention) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4, 3}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 3}
 }
 
 func (x *Cluster_Retention) GetBackend() string {
@@ -906,7 +1529,7 @@ type Cluster_Progress struct {
 
 func (x *Cluster_Progress) Reset() {
 	*x = Cluster_Progress{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[9]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1541,7 @@ func (x *Cluster_Progress) String() string {
 func (*Cluster_Progress) ProtoMessage() {}
 
 func (x *Cluster_Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[9]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1554,7 @@ func (x *Cluster_Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster_Progress.ProtoReflect.Descriptor instead.
 func (*Cluster_Progress) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{4, 4}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 4}
 }
 
 func (x *Cluster_Progress) GetReadBytes() int64 {
@@ -975,7 +1598,55 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"u\n" +
 	"\x12GetClusterResponse\x12/\n" +
 	"\acluster\x18\x01 \x01(\v2\x15.snapshotd.v1.ClusterR\acluster\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x9e\x12\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"4\n" +
+	"\x18GetRecoveryWindowRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\"\x81\x01\n" +
+	"\x19GetRecoveryWindowResponse\x124\n" +
+	"\x06window\x18\x01 \x01(\v2\x1c.snapshotd.v1.RecoveryWindowR\x06window\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xb3\v\n" +
+	"\x0eRecoveryWindow\x12\x1c\n" +
+	"\tjournaled\x18\x01 \x01(\bR\tjournaled\x12\x1a\n" +
+	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12S\n" +
+	"\x0frecovery_points\x18\x03 \x03(\v2*.snapshotd.v1.RecoveryWindow.RecoveryPointR\x0erecoveryPoints\x12C\n" +
+	"\ttimelines\x18\x04 \x03(\v2%.snapshotd.v1.RecoveryWindow.TimelineR\ttimelines\x124\n" +
+	"\x04gaps\x18\x05 \x03(\v2 .snapshotd.v1.RecoveryWindow.GapR\x04gaps\x12C\n" +
+	"\tsnapshots\x18\x06 \x03(\v2%.snapshotd.v1.RecoveryWindow.SnapshotR\tsnapshots\x12\x1c\n" +
+	"\testimates\x18\a \x03(\tR\testimates\x12\x16\n" +
+	"\x06unread\x18\b \x03(\tR\x06unread\x1a\xad\x01\n" +
+	"\bTimeline\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12:\n" +
+	"\x06ranges\x18\x04 \x03(\v2\".snapshotd.v1.RecoveryWindow.RangeR\x06ranges\x1a\xd6\x02\n" +
+	"\x05Range\x12%\n" +
+	"\x0efirst_revision\x18\x01 \x01(\x03R\rfirstRevision\x12#\n" +
+	"\rlast_revision\x18\x02 \x01(\x03R\flastRevision\x129\n" +
+	"\n" +
+	"first_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstTime\x127\n" +
+	"\tlast_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\blastTime\x12?\n" +
+	"\rcomplete_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fcompleteTime\x128\n" +
+	"\x18restorable_from_revision\x18\x06 \x01(\x03R\x16restorableFromRevision\x12\x12\n" +
+	"\x04base\x18\a \x01(\tR\x04base\x1a\x81\x02\n" +
+	"\x03Gap\x12%\n" +
+	"\x0eafter_revision\x18\x01 \x01(\x03R\rafterRevision\x12'\n" +
+	"\x0fbefore_revision\x18\x02 \x01(\x03R\x0ebeforeRevision\x129\n" +
+	"\n" +
+	"after_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tafterTime\x12;\n" +
+	"\vbefore_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"beforeTime\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1a\n" +
+	"\btimeline\x18\x06 \x01(\tR\btimeline\x1a\xa0\x01\n" +
+	"\bSnapshot\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
+	"\x0foldest_revision\x18\x02 \x01(\x03R\x0eoldestRevision\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x1al\n" +
+	"\rRecoveryPoint\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12+\n" +
+	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xe5\x12\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x129\n" +
@@ -993,7 +1664,8 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\x0fuploads_waiting\x18\f \x01(\x03R\x0euploadsWaiting\x12\x16\n" +
 	"\x06leader\x18\r \x01(\tR\x06leader\x12\x1a\n" +
 	"\bexamined\x18\x0e \x01(\x03R\bexamined\x12\x1a\n" +
-	"\bcomplete\x18\x0f \x01(\bR\bcomplete\x12=\n" +
+	"\bcomplete\x18\x0f \x01(\bR\bcomplete\x12E\n" +
+	"\x0frecovery_window\x18\x10 \x01(\v2\x1c.snapshotd.v1.RecoveryWindowR\x0erecoveryWindow\x12=\n" +
 	"\tretention\x18( \x03(\v2\x1f.snapshotd.v1.Cluster.RetentionR\tretention\x1ap\n" +
 	"\aFinding\x127\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x12\x12\n" +
@@ -1052,11 +1724,12 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\fVERDICT_SAFE\x10\x01\x12\x15\n" +
 	"\x11VERDICT_ATTENTION\x10\x02\x12\x14\n" +
 	"\x10VERDICT_NOT_SAFE\x10\x03\x12\x13\n" +
-	"\x0fVERDICT_UNKNOWN\x10\x042\xee\x01\n" +
+	"\x0fVERDICT_UNKNOWN\x10\x042\x84\x03\n" +
 	"\x0eClusterService\x12k\n" +
 	"\fListClusters\x12!.snapshotd.v1.ListClustersRequest\x1a\".snapshotd.v1.ListClustersResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/clusters\x12o\n" +
 	"\n" +
-	"GetCluster\x12\x1f.snapshotd.v1.GetClusterRequest\x1a .snapshotd.v1.GetClusterResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/clusters/{cluster}B?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
+	"GetCluster\x12\x1f.snapshotd.v1.GetClusterRequest\x1a .snapshotd.v1.GetClusterResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/clusters/{cluster}\x12\x93\x01\n" +
+	"\x11GetRecoveryWindow\x12&.snapshotd.v1.GetRecoveryWindowRequest\x1a'.snapshotd.v1.GetRecoveryWindowResponse\"-\x82\xd3\xe4\x93\x02'\x12%/v1/clusters/{cluster}/recoveryWindowB?Z=github.com/snapshotd/snapshotd/proto/snapshotd/v1;snapshotdv1b\x06proto3"
 
 var (
 	file_snapshotd_v1_cluster_service_proto_rawDescOnce sync.Once
@@ -1071,61 +1744,87 @@ func file_snapshotd_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_snapshotd_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_snapshotd_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
-	(Cluster_Verdict)(0),          // 0: snapshotd.v1.Cluster.Verdict
-	(*ListClustersRequest)(nil),   // 1: snapshotd.v1.ListClustersRequest
-	(*ListClustersResponse)(nil),  // 2: snapshotd.v1.ListClustersResponse
-	(*GetClusterRequest)(nil),     // 3: snapshotd.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),    // 4: snapshotd.v1.GetClusterResponse
-	(*Cluster)(nil),               // 5: snapshotd.v1.Cluster
-	(*Cluster_Finding)(nil),       // 6: snapshotd.v1.Cluster.Finding
-	(*Cluster_Backend)(nil),       // 7: snapshotd.v1.Cluster.Backend
-	(*Cluster_Schedule)(nil),      // 8: snapshotd.v1.Cluster.Schedule
-	(*Cluster_Retention)(nil),     // 9: snapshotd.v1.Cluster.Retention
-	(*Cluster_Progress)(nil),      // 10: snapshotd.v1.Cluster.Progress
-	nil,                           // 11: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*Snapshot)(nil),              // 13: snapshotd.v1.Snapshot
-	(Location_BackendKind)(0),     // 14: snapshotd.v1.Location.BackendKind
-	(Snapshot_State)(0),           // 15: snapshotd.v1.Snapshot.State
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(Cluster_Verdict)(0),                 // 0: snapshotd.v1.Cluster.Verdict
+	(*ListClustersRequest)(nil),          // 1: snapshotd.v1.ListClustersRequest
+	(*ListClustersResponse)(nil),         // 2: snapshotd.v1.ListClustersResponse
+	(*GetClusterRequest)(nil),            // 3: snapshotd.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),           // 4: snapshotd.v1.GetClusterResponse
+	(*GetRecoveryWindowRequest)(nil),     // 5: snapshotd.v1.GetRecoveryWindowRequest
+	(*GetRecoveryWindowResponse)(nil),    // 6: snapshotd.v1.GetRecoveryWindowResponse
+	(*RecoveryWindow)(nil),               // 7: snapshotd.v1.RecoveryWindow
+	(*Cluster)(nil),                      // 8: snapshotd.v1.Cluster
+	(*RecoveryWindow_Timeline)(nil),      // 9: snapshotd.v1.RecoveryWindow.Timeline
+	(*RecoveryWindow_Range)(nil),         // 10: snapshotd.v1.RecoveryWindow.Range
+	(*RecoveryWindow_Gap)(nil),           // 11: snapshotd.v1.RecoveryWindow.Gap
+	(*RecoveryWindow_Snapshot)(nil),      // 12: snapshotd.v1.RecoveryWindow.Snapshot
+	(*RecoveryWindow_RecoveryPoint)(nil), // 13: snapshotd.v1.RecoveryWindow.RecoveryPoint
+	(*Cluster_Finding)(nil),              // 14: snapshotd.v1.Cluster.Finding
+	(*Cluster_Backend)(nil),              // 15: snapshotd.v1.Cluster.Backend
+	(*Cluster_Schedule)(nil),             // 16: snapshotd.v1.Cluster.Schedule
+	(*Cluster_Retention)(nil),            // 17: snapshotd.v1.Cluster.Retention
+	(*Cluster_Progress)(nil),             // 18: snapshotd.v1.Cluster.Progress
+	nil,                                  // 19: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	(*timestamppb.Timestamp)(nil),        // 20: google.protobuf.Timestamp
+	(*Snapshot)(nil),                     // 21: snapshotd.v1.Snapshot
+	(*durationpb.Duration)(nil),          // 22: google.protobuf.Duration
+	(Location_BackendKind)(0),            // 23: snapshotd.v1.Location.BackendKind
+	(Snapshot_State)(0),                  // 24: snapshotd.v1.Snapshot.State
 }
 var file_snapshotd_v1_cluster_service_proto_depIdxs = []int32{
-	5,  // 0: snapshotd.v1.ListClustersResponse.clusters:type_name -> snapshotd.v1.Cluster
-	12, // 1: snapshotd.v1.ListClustersResponse.time:type_name -> google.protobuf.Timestamp
-	5,  // 2: snapshotd.v1.GetClusterResponse.cluster:type_name -> snapshotd.v1.Cluster
-	12, // 3: snapshotd.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
-	0,  // 4: snapshotd.v1.Cluster.verdict:type_name -> snapshotd.v1.Cluster.Verdict
-	6,  // 5: snapshotd.v1.Cluster.findings:type_name -> snapshotd.v1.Cluster.Finding
-	7,  // 6: snapshotd.v1.Cluster.backends:type_name -> snapshotd.v1.Cluster.Backend
-	8,  // 7: snapshotd.v1.Cluster.schedules:type_name -> snapshotd.v1.Cluster.Schedule
-	13, // 8: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
-	13, // 9: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
-	13, // 10: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
-	12, // 11: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
-	13, // 12: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
-	10, // 13: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
-	9,  // 14: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
-	0,  // 15: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
-	14, // 16: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
-	15, // 17: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
-	12, // 18: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
-	12, // 19: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
-	12, // 20: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
-	15, // 21: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
-	12, // 22: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
-	11, // 23: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	16, // 24: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
-	1,  // 25: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
-	3,  // 26: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
-	2,  // 27: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
-	4,  // 28: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
-	27, // [27:29] is the sub-list for method output_type
-	25, // [25:27] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	8,  // 0: snapshotd.v1.ListClustersResponse.clusters:type_name -> snapshotd.v1.Cluster
+	20, // 1: snapshotd.v1.ListClustersResponse.time:type_name -> google.protobuf.Timestamp
+	8,  // 2: snapshotd.v1.GetClusterResponse.cluster:type_name -> snapshotd.v1.Cluster
+	20, // 3: snapshotd.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
+	7,  // 4: snapshotd.v1.GetRecoveryWindowResponse.window:type_name -> snapshotd.v1.RecoveryWindow
+	20, // 5: snapshotd.v1.GetRecoveryWindowResponse.time:type_name -> google.protobuf.Timestamp
+	13, // 6: snapshotd.v1.RecoveryWindow.recovery_points:type_name -> snapshotd.v1.RecoveryWindow.RecoveryPoint
+	9,  // 7: snapshotd.v1.RecoveryWindow.timelines:type_name -> snapshotd.v1.RecoveryWindow.Timeline
+	11, // 8: snapshotd.v1.RecoveryWindow.gaps:type_name -> snapshotd.v1.RecoveryWindow.Gap
+	12, // 9: snapshotd.v1.RecoveryWindow.snapshots:type_name -> snapshotd.v1.RecoveryWindow.Snapshot
+	0,  // 10: snapshotd.v1.Cluster.verdict:type_name -> snapshotd.v1.Cluster.Verdict
+	14, // 11: snapshotd.v1.Cluster.findings:type_name -> snapshotd.v1.Cluster.Finding
+	15, // 12: snapshotd.v1.Cluster.backends:type_name -> snapshotd.v1.Cluster.Backend
+	16, // 13: snapshotd.v1.Cluster.schedules:type_name -> snapshotd.v1.Cluster.Schedule
+	21, // 14: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
+	21, // 15: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
+	21, // 16: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
+	20, // 17: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
+	21, // 18: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
+	18, // 19: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
+	7,  // 20: snapshotd.v1.Cluster.recovery_window:type_name -> snapshotd.v1.RecoveryWindow
+	17, // 21: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
+	20, // 22: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
+	10, // 23: snapshotd.v1.RecoveryWindow.Timeline.ranges:type_name -> snapshotd.v1.RecoveryWindow.Range
+	20, // 24: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
+	20, // 25: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
+	20, // 26: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
+	20, // 27: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
+	20, // 28: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
+	20, // 29: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
+	22, // 30: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
+	0,  // 31: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
+	23, // 32: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
+	24, // 33: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
+	20, // 34: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
+	20, // 35: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
+	20, // 36: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
+	24, // 37: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
+	20, // 38: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
+	19, // 39: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	22, // 40: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
+	1,  // 41: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
+	3,  // 42: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
+	5,  // 43: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
+	2,  // 44: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
+	4,  // 45: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
+	6,  // 46: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
+	44, // [44:47] is the sub-list for method output_type
+	41, // [41:44] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_cluster_service_proto_init() }
@@ -1140,7 +1839,7 @@ func file_snapshotd_v1_cluster_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_cluster_service_proto_rawDesc), len(file_snapshotd_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ClusterService_ListClusters_FullMethodName = "/snapshotd.v1.ClusterService/ListClusters"
-	ClusterService_GetCluster_FullMethodName   = "/snapshotd.v1.ClusterService/GetCluster"
+	ClusterService_ListClusters_FullMethodName      = "/snapshotd.v1.ClusterService/ListClusters"
+	ClusterService_GetCluster_FullMethodName        = "/snapshotd.v1.ClusterService/GetCluster"
+	ClusterService_GetRecoveryWindow_FullMethodName = "/snapshotd.v1.ClusterService/GetRecoveryWindow"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -35,6 +36,10 @@ type ClusterServiceClient interface {
 	ListClusters(ctx context.Context, in *ListClustersRequest, opts ...grpc.CallOption) (*ListClustersResponse, error)
 	// GetCluster judges one cluster; NOT_FOUND (CLUSTER_NOT_FOUND) when none of that name is configured.
 	GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error)
+	// GetRecoveryWindow says to which revisions and times one cluster can be restored from its backends, and where the journal
+	// has gaps. It lists the journal on all backends. A cluster without a journal has the revisions that its snapshots hold.
+	// NOT_FOUND (CLUSTER_NOT_FOUND) when no cluster of that name is configured.
+	GetRecoveryWindow(ctx context.Context, in *GetRecoveryWindowRequest, opts ...grpc.CallOption) (*GetRecoveryWindowResponse, error)
 }
 
 type clusterServiceClient struct {
@@ -65,6 +70,16 @@ func (c *clusterServiceClient) GetCluster(ctx context.Context, in *GetClusterReq
 	return out, nil
 }
 
+func (c *clusterServiceClient) GetRecoveryWindow(ctx context.Context, in *GetRecoveryWindowRequest, opts ...grpc.CallOption) (*GetRecoveryWindowResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetRecoveryWindowResponse)
+	err := c.cc.Invoke(ctx, ClusterService_GetRecoveryWindow_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -77,6 +92,10 @@ type ClusterServiceServer interface {
 	ListClusters(context.Context, *ListClustersRequest) (*ListClustersResponse, error)
 	// GetCluster judges one cluster; NOT_FOUND (CLUSTER_NOT_FOUND) when none of that name is configured.
 	GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error)
+	// GetRecoveryWindow says to which revisions and times one cluster can be restored from its backends, and where the journal
+	// has gaps. It lists the journal on all backends. A cluster without a journal has the revisions that its snapshots hold.
+	// NOT_FOUND (CLUSTER_NOT_FOUND) when no cluster of that name is configured.
+	GetRecoveryWindow(context.Context, *GetRecoveryWindowRequest) (*GetRecoveryWindowResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -92,6 +111,9 @@ func (UnimplementedClusterServiceServer) ListClusters(context.Context, *ListClus
 }
 func (UnimplementedClusterServiceServer) GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCluster not implemented")
+}
+func (UnimplementedClusterServiceServer) GetRecoveryWindow(context.Context, *GetRecoveryWindowRequest) (*GetRecoveryWindowResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRecoveryWindow not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -150,6 +172,24 @@ func _ClusterService_GetCluster_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_GetRecoveryWindow_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRecoveryWindowRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).GetRecoveryWindow(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_GetRecoveryWindow_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).GetRecoveryWindow(ctx, req.(*GetRecoveryWindowRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -164,6 +204,10 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCluster",
 			Handler:    _ClusterService_GetCluster_Handler,
+		},
+		{
+			MethodName: "GetRecoveryWindow",
+			Handler:    _ClusterService_GetRecoveryWindow_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,4 +1,8 @@
-package repository
+// Package strictjson reads JSON objects strictly.
+//
+// encoding/json takes NAME for name, the last of two members with one name, and null for nothing. Two readers can then
+// see two things in one document, so the documents of a repository are held to more than JSON.
+package strictjson
 
 import (
 	"bytes"
@@ -12,22 +16,19 @@ import (
 	"unicode/utf8"
 )
 
-// encoding/json takes NAME for name, the last of two members with one name, and null for nothing. Two readers can then
-// see two things in one document, so the documents of a repository are held to more than JSON.
-
 // digits is a number of 64 bits as protobuf's JSON mapping writes it, with its quotes.
 var digits = regexp.MustCompile(`^"(0|[1-9][0-9]*)"$`)
 
-// members is a JSON object: its members by name, as they are written.
-type members map[string]json.RawMessage
+// Members is a JSON object: its members by name, as they are written.
+type Members map[string]json.RawMessage
 
-// parseObject returns the members of a document that is one JSON object, in UTF-8, in which no object has two members
+// Parse returns the members of a document that is one JSON object, in UTF-8, in which no object has two members
 // of one name.
-func parseObject(doc []byte) (members, error) {
+func Parse(doc []byte) (Members, error) {
 	if !utf8.Valid(doc) {
 		return nil, errors.New("it is not UTF-8")
 	}
-	var m members
+	var m Members
 	err := json.Unmarshal(doc, &m) // into a map, whose keys are as they are written
 	_, other := errors.AsType[*json.UnmarshalTypeError](err)
 	switch {
@@ -69,9 +70,9 @@ func namedOnce(dec *json.Decoder) error {
 	return err
 }
 
-// version returns the version of the document's format. It is read before anything else, because a newer format may
+// Version returns the version of the document's format. It is read before anything else, because a newer format may
 // have other types.
-func (m members) version() (int, error) {
+func (m Members) Version() (int, error) {
 	raw, ok := m["formatVersion"]
 	if !ok {
 		return 0, errors.New("it has no formatVersion")
@@ -83,11 +84,14 @@ func (m members) version() (int, error) {
 	return int(v), nil
 }
 
-// written returns an error when a member that a struct has, or that is among the others, is not written as the program
+// Written returns an error when a member that a struct has, or that is among the others, is not written as the program
 // writes it: the name in another case, null, or a number of 64 bits that is not a string of digits.
-func (m members) written(v any, others ...string) error {
+func (m Members) Written(v any, others ...string) error {
 	known := map[string]bool{} // by name; whether it is a string of digits
-	for f := range reflect.TypeOf(v).Fields() {
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
+		if f.Anonymous {
+			continue // its fields follow
+		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		known[name] = strings.Contains(options, "string")
 	}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/cli/output"
+	"github.com/snapshotd/snapshotd/internal/restore"
+	"github.com/snapshotd/snapshotd/internal/wire"
+	"github.com/snapshotd/snapshotd/journal/plan"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// runProve proves the journal by two snapshots.
+func runProve(ctx context.Context, sys System, opts *verifyOptions, at place, o restore.VerifyOptions) error {
+	p, err := restore.Prove(ctx, o)
+	if err != nil {
+		return at.notFound(ctx, err)
+	}
+	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(p.Snapshot)}
+	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
+		r := p.Replayed
+		fmt.Fprintf(w, "snapshot   %s, revision %d\n", p.Snapshot.Name, r.Revision)
+		fmt.Fprintf(w, "journal    %s: %s, %s, lead to it from %s, revision %d\n",
+			r.Timeline, segmentCount(r), output.Size(r.Bytes), p.Base.Name, r.Base)
+		fmt.Fprintf(w, "same       HashKV %d, compacted up to %d, %s keys, and %s leases that keys name\n",
+			p.HashKV, p.CompactRevision, count(p.TotalKeys), count(r.Leases.Exact))
+		if n := r.Leases.Estimated; n > 0 {
+			fmt.Fprintf(w, "not shown  the time to live of %s leases: the journal does not have it\n", output.Number(n))
+		}
+		_, err := fmt.Fprintf(w, "proven     in %s\n", output.Took(p.Took))
+		return err
+	})
+}
+
+// maxGaps is how many holes of a journal are written out.
+const maxGaps = 5
+
+// journalTable writes to which revision the journal leads, over what, and what is not the state of that revision.
+func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
+	if len(r.Segments) == 0 {
+		fmt.Fprintf(w, "journal    %s: the snapshot is of this revision, and no segment is needed\n", r.Timeline)
+	} else {
+		fmt.Fprintf(w, "journal    %s: %s, %s, from revision %d of the snapshot to %d\n",
+			r.Timeline, segmentCount(r), output.Size(r.Bytes), r.Base, r.Revision)
+	}
+	for i, g := range r.Gaps {
+		if i == maxGaps {
+			fmt.Fprintf(w, "           and %d holes more\n", len(r.Gaps)-maxGaps)
+			break
+		}
+		fmt.Fprintf(w, "           a HOLE elsewhere in it: %s are lost\n", g)
+	}
+	if r.Moment != nil {
+		momentTable(w, r.Moment)
+	}
+	fmt.Fprintf(w, "revision   %d, %s keys\n", r.Revision, count(r.TotalKeys))
+	if r.Compacted > 0 {
+		fmt.Fprintf(w, "compacted  up to revision %d, as the cluster was then\n", r.Compacted)
+	}
+	fmt.Fprintf(w, "leases     %s of that revision, each with its whole time to live; %s without keys, as far as they were seen\n",
+		count(r.Leases.Exact), count(r.Leases.Keyless))
+	switch n := r.Leases.Estimated; {
+	case n > 0 && o.ended > 0:
+		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: ESTIMATED, %s (--ended-lease-ttl), for %s keys\n",
+			output.Number(n), output.Took(o.ended), output.Number(r.Leases.Keys))
+	case n > 0:
+		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: NOT made, so that %s keys stay until they are deleted\n",
+			output.Number(n), output.Number(r.Leases.Keys))
+	}
+	if r.AuthBehind {
+		fmt.Fprintln(w, "not given  users and roles are those of the snapshot: they HAVE CHANGED between it and this revision; alarms are its, too")
+	} else {
+		fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot")
+	}
+}
+
+// segmentCount says how many segments of which level are used: 3 segments (2 × 5m, 1 × 10s).
+func segmentCount(r *restore.Replayed) string {
+	var parts []string
+	for _, l := range segment.Levels() {
+		n := 0
+		for _, s := range r.Segments {
+			if s.Level == l {
+				n++
+			}
+		}
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d × %s", n, l))
+		}
+	}
+	if len(r.Segments) == 1 {
+		return "1 segment of " + string(r.Segments[0].Level)
+	}
+	return fmt.Sprintf("%d segments (%s)", len(r.Segments), strings.Join(parts, ", "))
+}
+
+// count writes a number that may be 0.
+func count(n int64) string {
+	if n == 0 {
+		return "no"
+	}
+	return output.Number(n)
+}
+
+// momentTable writes what the journal proves of a time.
+func momentTable(w io.Writer, m *plan.Moment) {
+	at := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+	upper := "an unknown one"
+	if m.Upper > 0 {
+		upper = fmt.Sprint(m.Upper)
+	}
+	fmt.Fprintf(w, "time       at %s the revision was between %d, which arrived at %s, and %s\n", at(m.Time), m.Revision, at(m.Arrived), upper)
+	switch {
+	case m.Gap != nil:
+		fmt.Fprintf(w, "           %s behind it are LOST: the cluster may have had them then\n", m.Gap)
+	case m.Upper == 0 && m.Complete.IsZero():
+		fmt.Fprintln(w, "           the journal ends there: later changes are not in it")
+	case m.Upper == 0:
+		fmt.Fprintf(w, "           the journal ends there, and is proven to be complete up to %s: later changes are not in it\n", at(m.Complete))
+	case m.Upper > m.Revision:
+		fmt.Fprintln(w, "           nothing of a later time is restored; --revision takes another one between the two")
+	}
+}

@@ -1,0 +1,104 @@
+package output
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// WindowTable writes which revisions can be restored, what is lost, and how much of the newest would be. wide adds the
+// snapshots by themselves, and what is only estimated.
+func WindowTable(w io.Writer, resp *snapshotdv1.GetRecoveryWindowResponse, wide bool) error {
+	win := resp.GetWindow()
+	if err := windowRanges(w, win); err != nil {
+		return err
+	}
+	for _, g := range win.GetGaps() {
+		fmt.Fprintf(w, "\nLost: revisions %d to %d, %s to %s: %s\n", g.GetAfterRevision()+1, g.GetBeforeRevision()-1,
+			moment(g.GetAfterTime()), moment(g.GetBeforeTime()), Plain(g.GetReason()))
+	}
+	for _, t := range win.GetTimelines() {
+		if t.GetReason() != "" {
+			fmt.Fprintf(w, "\nTimeline %s began at %s: %s\n", Plain(t.GetName()), moment(t.GetStartTime()), Plain(t.GetReason()))
+		}
+	}
+	if points := win.GetRecoveryPoints(); len(points) > 0 {
+		fmt.Fprintln(w)
+		err := Columns(w, func(row func(...string)) {
+			row("IF LOST", "CHANGES OF THE LAST", "LAST ERROR")
+			for _, p := range points {
+				row(place(p), Took(p.GetAge().AsDuration()), OrDash(p.GetError()))
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, u := range win.GetUnread() {
+		fmt.Fprintf(w, "\nNot read: %s\n", Plain(u))
+	}
+	if !wide {
+		return nil
+	}
+	return windowDetails(w, win)
+}
+
+// windowRanges writes a line for each range, the newest first: that is what most callers look for.
+func windowRanges(w io.Writer, win *snapshotdv1.RecoveryWindow) error {
+	if !win.GetJournaled() {
+		fmt.Fprintln(w, "The cluster has no journal: it can be restored to the revisions that its snapshots hold (-o wide).")
+		return nil
+	}
+	return Columns(w, func(row func(...string)) {
+		row("RESTORABLE FROM", "TO", "TIME OF TO", "COMPLETE TO", "BASE", "TIMELINE")
+		timelines := win.GetTimelines()
+		for i := len(timelines) - 1; i >= 0; i-- {
+			ranges := timelines[i].GetRanges()
+			for j := len(ranges) - 1; j >= 0; j-- {
+				r := ranges[j]
+				from := Number(r.GetRestorableFromRevision())
+				if r.GetRestorableFromRevision() == 0 {
+					from = fmt.Sprintf("no snapshot (%d)", r.GetFirstRevision())
+				}
+				row(from, Number(r.GetLastRevision()), moment(r.GetLastTime()), moment(r.GetCompleteTime()), OrDash(r.GetBase()),
+					timelines[i].GetName())
+			}
+		}
+	})
+}
+
+func windowDetails(w io.Writer, win *snapshotdv1.RecoveryWindow) error {
+	fmt.Fprintln(w)
+	err := Columns(w, func(row func(...string)) {
+		row("SNAPSHOT", "HOLDS FROM", "TO", "CREATED")
+		for _, s := range win.GetSnapshots() {
+			row(s.GetName(), Number(s.GetOldestRevision()), Number(s.GetRevision()), moment(s.GetCreateTime()))
+		}
+	})
+	if err != nil || len(win.GetEstimates()) == 0 {
+		return err
+	}
+	fmt.Fprintln(w)
+	for _, e := range win.GetEstimates() {
+		fmt.Fprintf(w, "%s\n", Plain(e))
+	}
+	return nil
+}
+
+// place returns the loss that a recovery point is about.
+func place(p *snapshotdv1.RecoveryWindow_RecoveryPoint) string {
+	if p.GetBackend() == "" {
+		return "the process"
+	}
+	return "all but " + p.GetBackend()
+}
+
+// moment returns a time to the second; "-" for none.
+func moment(t timestamp) string {
+	if !t.IsValid() {
+		return "-"
+	}
+	return t.AsTime().UTC().Format(time.RFC3339)
+}

@@ -1,0 +1,121 @@
+package daemon
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/keep"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/telemetry"
+)
+
+// keys are what a cluster's objects are encrypted, read and signed with.
+type keys struct {
+	recipients age.Recipients
+	identities age.Identities
+	signer     *repository.Signer
+	trust      *repository.Trust
+}
+
+// openJournal opens the journal of a cluster, if it has one. The journal is closed before what it uses.
+func (s *Service) openJournal(ctx context.Context, cfg *config.Cluster, p parts, k keys, domain *cluster.Cluster, opened *closers) error {
+	if !cfg.Journal.Enabled {
+		return nil
+	}
+	path, err := filepath.Abs(filepath.Join(s.dir.path, "journal", cfg.Name))
+	if err != nil {
+		return err
+	}
+	log := s.log.With("cluster", cfg.Name)
+	f := p.following
+	f.keeper.log = log
+	var stores []journal.Store
+	for _, b := range p.backends {
+		repo := repository.New(repository.Config{
+			Backend: b, Cluster: cfg.Name, Prefix: *cfg.Prefix, Signer: k.signer, Trust: k.trust, Stores: p.catalog, Logger: log,
+		})
+		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
+		stores, f.listings = append(stores, store), append(f.listings, store)
+		f.keeper.places = append(f.keeper.places, keep.Place{Repository: repo, Segments: store})
+	}
+	f.journal, err = journal.New(journal.Config{
+		Source: etcd.NewFollowed(p.source), Stores: stores, Dir: path,
+		FlushInterval: cfg.Journal.FlushInterval, UploadInterval: cfg.Journal.UploadInterval,
+		MaxBytes: int64(cfg.Journal.MaxLocalBytes),
+		Base:     func(ctx context.Context, need journal.Base) error { return saveBase(ctx, domain, need) },
+		Broken:   func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
+		Logger:   log,
+	})
+	if err != nil {
+		return err
+	}
+	opened.later("journal", f.journal.Close)
+	var causes []string
+	for _, c := range journal.Causes() {
+		causes = append(causes, string(c))
+	}
+	s.telemetry.AddJournal(ctx, cfg.Name, func() telemetry.JournalState { return measured(f.journal.Status()) }, causes...)
+	return nil
+}
+
+// measured returns the metrics of a journal.
+func measured(s journal.Status) telemetry.JournalState {
+	m := telemetry.JournalState{
+		Leading: s.Leading, RPO: time.Since(s.Complete), Revision: s.Revision, Lag: max(0, s.Current-s.Revision), LocalBytes: s.Bytes,
+	}
+	for _, b := range s.Stores {
+		m.Backends = append(m.Backends, telemetry.JournalBackend{
+			Name: b.Name, RPO: time.Since(b.Complete), Segments: b.Segments, Bytes: b.Bytes,
+		})
+	}
+	return m
+}
+
+// baseLabel is the label of snapshots that were taken because the journal needs one.
+const baseLabel = "journal"
+
+// saveBase takes a snapshot from which the journal can be replayed, unless there is one. The rules of retention apply to it
+// as to those of schedules. One that some backends lack is enough: repair brings it there.
+func saveBase(ctx context.Context, c *cluster.Cluster, need journal.Base) error {
+	last, err := c.LastReady(ctx)
+	if err != nil {
+		return err
+	}
+	if last != nil && !last.CreateTime.Before(need.Since) {
+		return nil
+	}
+	res, err := c.Save(ctx, cluster.SaveRequest{
+		NamePrefix: config.DefaultNamePrefix, Labels: map[string]string{baseLabel: "base"}, Trigger: snapshot.TriggerScheduled,
+	})
+	if err != nil && res.Snapshot != nil && res.Snapshot.State() == snapshot.StatePartial {
+		return nil
+	}
+	return err
+}
+
+// following is what a leader does beside the domain's loops.
+type following struct {
+	journal  *journal.Journal // nil without one
+	listings []journal.Listing
+	keeper   keeper
+}
+
+// during follows etcd as long as lead runs, until ctx, the term of a leader, ends.
+func (f *following) during(ctx context.Context, term int64, lead func()) {
+	var work sync.WaitGroup
+	if f.journal != nil {
+		work.Go(func() { f.journal.Follow(ctx, term) })
+		work.Go(func() { f.keeper.run(ctx) })
+	}
+	lead()
+	work.Wait()
+}

@@ -1,0 +1,68 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/journal/keep"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const (
+	mergeEvery = 5 * time.Minute
+	pruneEvery = time.Hour
+)
+
+// keeper keeps the journal of a cluster small on its backends, while this replica leads.
+type keeper struct {
+	places []keep.Place
+	log    *slog.Logger
+}
+
+// run merges and prunes until ctx ends. It begins with a pause: the leadership may not last.
+func (k *keeper) run(ctx context.Context) {
+	pruned := time.Now()
+	for backoff.Wait(ctx, backoff.Spread(mergeEvery, 0.1)) == nil {
+		for _, p := range k.places {
+			k.merge(ctx, p)
+		}
+		if time.Since(pruned) < pruneEvery {
+			continue
+		}
+		pruned = time.Now()
+		n, err := keep.Prune(ctx, k.places)
+		if err != nil && ctx.Err() == nil {
+			k.log.ErrorContext(ctx, "journal is not pruned", "next_in", pruneEvery, "error", err)
+		}
+		if n > 0 {
+			k.log.InfoContext(ctx, "journal pruned", "segments", n)
+		}
+	}
+}
+
+// merge merges what can be merged on one backend. Without an identity, encrypted segments stay as they are.
+func (k *keeper) merge(ctx context.Context, p keep.Place) {
+	log := k.log.With("backend", p.Segments.Name())
+	timelines, err := p.Segments.Timelines(ctx)
+	var all keep.Merged
+	for _, t := range timelines {
+		var done keep.Merged
+		done, err = keep.Merge(ctx, p.Segments, t, time.Now())
+		all.Written, all.Removed = all.Written+done.Written, all.Removed+done.Removed
+		if err != nil {
+			break
+		}
+	}
+	if all.Written > 0 {
+		log.InfoContext(ctx, "journal merged", "segments", all.Removed, "into", all.Written)
+	}
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case snapshot.ReasonOf(err) == snapshot.ReasonSnapshotSealed:
+		log.DebugContext(ctx, "journal is not merged", "error", err)
+	default:
+		log.ErrorContext(ctx, "journal is not merged", "next_in", mergeEvery, "error", err)
+	}
+}

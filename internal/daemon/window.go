@@ -1,0 +1,86 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/server/status"
+)
+
+// estimates are what no restore from a journal can promise.
+var estimates = []string{
+	"Times are those at which changes came to the service, within milliseconds of their commit: etcd has no others.",
+	"A lease that ended before it was asked for has a time to live that is not known.",
+	"Leases without keys are known to about a second. A restored lease has its whole time to live.",
+	"A compaction is known to have run between two observations, about half a second apart.",
+	"Users, roles, members and alarms are those of the snapshot that the restore begins with.",
+}
+
+// Window implements [server.Facts].
+func (f facts) Window(ctx context.Context) (status.Window, error) {
+	w := status.Window{Journal: f.followed()}
+	if f.journal == nil {
+		return w, nil
+	}
+	w.Estimates = estimates
+	found := journal.Look(ctx, f.listings)
+	for _, err := range found.Unread {
+		w.Unread = append(w.Unread, err.Error())
+	}
+	var last *status.Range
+	for _, t := range found.Timelines {
+		timeline := status.Timeline{Name: string(t.Name), Start: t.Name.Start(), Reason: t.Reason}
+		for i, r := range t.Ranges {
+			reason := r.Reason
+			if i == 0 {
+				reason = t.Reason
+			}
+			at := status.Range{First: r.First, Last: r.Last, FirstTime: r.FirstTime, LastTime: r.LastTime, Complete: r.Complete}
+			if g := gap(last, &at, reason, i == 0); g != nil {
+				g.Timeline = timeline.Name
+				w.Gaps = append(w.Gaps, *g)
+			}
+			timeline.Ranges = append(timeline.Ranges, at)
+			last = &at
+		}
+		w.Timelines = append(w.Timelines, timeline)
+	}
+	return w, ctx.Err()
+}
+
+// gap returns what is lost between two ranges; nil when nothing is. The revisions of another history are no part of the
+// gap before it.
+func gap(last, next *status.Range, reason string, begins bool) *status.Gap {
+	if last == nil || begins && journal.CauseOf(reason).Alarming() || next.First <= last.Last+1 {
+		return nil
+	}
+	if reason == "" {
+		reason = fmt.Sprintf("no backend that answers holds the revisions %d to %d", last.Last+1, next.First-1)
+	}
+	return &status.Gap{
+		After: last.Last, Before: next.First, AfterTime: last.LastTime, BeforeTime: next.FirstTime, Reason: reason,
+	}
+}
+
+// followed returns how far the journal is; nil without one.
+func (f facts) followed() *status.Journal {
+	if f.journal == nil {
+		return nil
+	}
+	s := f.journal.Status()
+	j := &status.Journal{Following: s.Leading, Endpoint: s.Endpoint}
+	if !s.Leading {
+		return j
+	}
+	j.Points = append(j.Points, status.Point{Age: time.Since(s.Complete)})
+	for _, b := range s.Stores {
+		p := status.Point{Backend: b.Name, Age: time.Since(b.Complete)}
+		if b.Err != nil {
+			p.Error = b.Err.Error()
+		}
+		j.Points = append(j.Points, p)
+	}
+	return j
+}

@@ -1,0 +1,272 @@
+package restore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/plan"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Replayed says how a snapshot was taken forward with the journal.
+type Replayed struct {
+	Timeline segment.Timeline
+	Base     int64 // the revision of the snapshot
+	Revision int64 // to which it was taken
+	Segments []segments.Ref
+	Bytes    int64        // of the segments as they are stored
+	Moment   *plan.Moment // of the time that was asked for; nil when a revision was
+	Gaps     []plan.Gap   // in the whole timeline
+
+	TotalKeys  int64
+	Compacted  int64 // the revision of the last compaction after the snapshot; 0 when there was none
+	Leases     LeaseCount
+	AuthBehind bool // users or roles were changed after the snapshot, and are not restored
+}
+
+// LeaseCount says where the leases of a revision come from.
+type LeaseCount struct {
+	Exact     int64 // those that keys name, with the time to live that they were granted
+	Keyless   int64 // those without keys that the journal shows
+	Estimated int64 // those that keys name, whose time to live is not known
+	Keys      int64 // of the estimated ones
+}
+
+// byJournal looks for the revision at the time of the choice in the journal, and notes it when a snapshot leads there. It
+// does not when the journal shows none, or when a snapshot of that time or before is newer than all that the journal has.
+func (l *lookback) byJournal(ctx context.Context) error {
+	c := &l.Choice
+	if c.At.IsZero() || c.Name != "" || c.Latest {
+		return nil
+	}
+	m, err := l.momentOf(ctx)
+	if err != nil {
+		return err
+	}
+	// Only a proof that nothing is missing makes up for a backend that cannot be listed.
+	if unread := l.journal.Unread; len(unread) > 0 && !c.AcceptOlder && (m == nil || m.Upper == 0 || m.Gap != nil) {
+		return newerMayBe(unread[0])
+	}
+	if m == nil || l.newerThan(m) {
+		return nil
+	}
+	if len(l.bases(ctx, m.Timeline, m.Revision)) == 0 {
+		l.res.Skipped = append(l.res.Skipped, fmt.Errorf("the journal %s shows revision %d at that time, and no snapshot of its "+
+			"history from which its changes could be added", m.Timeline.Name, m.Revision))
+		return nil
+	}
+	l.moment = m
+	return nil
+}
+
+// momentOf returns what the journal shows of the time of the choice; nil when nothing was journaled then.
+func (l *lookback) momentOf(ctx context.Context) (*plan.Moment, error) {
+	t := l.loadJournal(ctx, l.Options).At(l.Choice.At)
+	if t == nil {
+		return nil, nil //nolint:nilnil // most clusters have no journal
+	}
+	work, done, err := makeWork(l.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return t.Moment(ctx, l.Choice.At, work)
+}
+
+// newerThan reports whether a snapshot of the time or before is of a later moment than the end of the journal.
+func (l *lookback) newerThan(m *plan.Moment) bool {
+	for _, s := range l.all { // newest first
+		if !s.time.After(m.Time) {
+			return m.Upper == 0 && s.time.After(m.Arrived) && s.time.After(m.Complete)
+		}
+	}
+	return false
+}
+
+// loadJournal lists the journal once.
+func (l *listing) loadJournal(ctx context.Context, o Options) *plan.Journal {
+	if l.journal == nil {
+		var places []*segments.Segments
+		for _, r := range l.repos {
+			places = append(places, segments.New(segments.Config{Repository: r, Identities: o.Identities}))
+		}
+		l.journal = plan.Load(ctx, places)
+	}
+	return l.journal
+}
+
+// forward takes the newest snapshot that leads to a revision, and adds the journal behind it.
+func (l *lookback) forward(ctx context.Context, t *plan.Timeline, revision int64, m *plan.Moment) error {
+	err := l.tryForward(ctx, t, revision, m)
+	lost := (*plan.Lost)(nil)
+	if !errors.As(err, &lost) || !slices.ContainsFunc(lost.Causes, snapshot.IsNotFound) {
+		return err
+	}
+	// Since the listing, the service may have merged segments into others.
+	l.journal = nil
+	for _, again := range l.loadJournal(ctx, l.Options).Timelines {
+		if again.Name == t.Name {
+			return l.tryForward(ctx, again, revision, m)
+		}
+	}
+	return err
+}
+
+func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision int64, m *plan.Moment) error {
+	var failed error
+	for _, h := range l.bases(ctx, t, revision) {
+		if hole := t.Hole(h.newest, revision); hole != nil { // an older snapshot is before it, too
+			return l.notCovered(ctx, t, revision, &plan.Lost{Gap: *hole, Timeline: t.Name})
+		}
+		lost := (*lostError)(nil)
+		skipped, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.replay(ctx, c, t, revision, m) })
+		l.res.Skipped = append(l.res.Skipped, skipped...)
+		switch {
+		case done:
+			return nil
+		case errors.As(err, &lost):
+			return l.notCovered(ctx, t, revision, lost.cause)
+		case err != nil:
+			return err
+		}
+		if unread := firstUnread(skipped); unread != nil && failed == nil {
+			failed = unread
+		}
+	}
+	return l.notCovered(ctx, t, revision, failed)
+}
+
+// bases returns the snapshots from which a timeline may lead to a revision, the newest first.
+func (l *lookback) bases(ctx context.Context, t *plan.Timeline, revision int64) []*held {
+	id := fmt.Sprintf("%016x", t.Name.EtcdCluster())
+	choice := l.Choice
+	choice.At = time.Time{} // it says which revision
+	var all []*held
+	for _, h := range l.survey(ctx) {
+		if choice.covers(h.copies) && h.cluster == id && t.Within(h.time) && h.newest <= revision && h.newest >= t.First()-1 &&
+			(l.below == 0 || h.newest < l.below) {
+			all = append(all, h)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *held) int { return cmp.Compare(b.newest, a.newest) })
+	return all
+}
+
+// lostError wraps the reason why the journal does not lead to a revision, whatever the copy of the snapshot.
+type lostError struct{ cause *plan.Lost }
+
+// Error implements error.
+func (e *lostError) Error() string { return e.cause.Error() }
+
+// replay reads a copy of a snapshot, and adds the journal up to a revision to the database in the file.
+func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, revision int64, m *plan.Moment) error {
+	found, err := l.look(ctx, c, 0)
+	if err != nil {
+		return err
+	}
+	l.read = "" // the file becomes another database
+	r := &replay{
+		Replayed: &Replayed{Timeline: t.Name, Base: found.Newest(), Revision: revision, Moment: m, Gaps: t.Gaps()},
+		options:  l.Options, file: l.file, oldest: found.OldestRevision, compactTo: l.compactTo,
+	}
+	r.walk = plan.Walk{Timeline: t, After: r.Base, To: revision, Dir: filepath.Dir(l.file), Fact: r.fact}
+	err = r.run(ctx)
+	lost := (*plan.Lost)(nil)
+	switch {
+	case errors.As(err, &lost):
+		l.res.Skipped = append(l.res.Skipped, r.walk.Skipped...)
+		return &lostError{lost}
+	case errors.Is(err, plan.ErrDiffers):
+		return snapshot.ReasonSnapshotUnreadable.New("%s is no base of the journal %s", c.URI(), t.Name).
+			On(c.repo.Name()).Because(err)
+	case err != nil:
+		return err
+	}
+	l.res.Skipped = append(l.res.Skipped, r.walk.Skipped...)
+	l.res.Snapshot, l.res.URI, l.res.Replayed = c.Record, c.URI(), r.Replayed
+	l.res.Past = r.past
+	return nil
+}
+
+// notCovered is the error that snapshots and journal do not lead to a revision. It names the nearest ones to which they do.
+func (l *lookback) notCovered(ctx context.Context, t *plan.Timeline, revision int64, cause error) error {
+	lost := (*plan.Lost)(nil)
+	reason := snapshot.ReasonRevisionNotFound
+	errors.As(cause, &lost)
+	switch {
+	case lost != nil && len(lost.Causes) > 0:
+		reason = snapshot.ReasonOf(lost.Causes[0])
+	case lost == nil && cause != nil:
+		reason = snapshot.ReasonOf(cause)
+	case cause == nil:
+		cause = fmt.Errorf("the journal %s holds the revisions %d to %d, and no snapshot of that history at or below %d is whole",
+			t.Name, t.First(), t.Last(), revision)
+	}
+	near := "nothing was restored"
+	if lost != nil {
+		near += fmt.Sprintf("; the hole is never crossed, as its changes are missing in all that follows: %d is the newest revision "+
+			"before it", lost.From-1)
+		above := int64(0)
+		for _, h := range l.survey(ctx) {
+			if t.Within(h.time) && h.newest >= lost.To && (above == 0 || h.newest < above) {
+				above = h.newest
+			}
+		}
+		if above > 0 {
+			near += fmt.Sprintf(", and %d the first one behind it that a snapshot has", above)
+		}
+	}
+	return reason.New("revision %d cannot be restored from a snapshot and the journal", revision).
+		Because(cause).Advise("%s", near)
+}
+
+// journaled takes a snapshot forward to a revision that no snapshot holds; not is the error when the journal does not have
+// it either.
+func (l *lookback) journaled(ctx context.Context, revision int64, not error) error {
+	j := l.loadJournal(ctx, l.Options)
+	var with []*plan.Timeline
+	for _, t := range j.Holding(revision) {
+		if l.Choice.Name == "" || len(l.bases(ctx, t, revision)) > 0 {
+			with = append(with, t)
+		}
+	}
+	switch {
+	case len(with) == 0 && len(j.Unread) > 0 && !l.Choice.AcceptOlder:
+		return newerMayBe(j.Unread[0])
+	case len(with) == 0:
+		return not
+	case len(with) > 1:
+		return twoTimelines(with[0], with[1])
+	}
+	return l.forward(ctx, with[0], revision, nil)
+}
+
+// twoTimelines is the error that a revision is another one in each of two histories.
+func twoTimelines(a, b *plan.Timeline) error {
+	return snapshot.Invalid("--revision", "it is in more than one history of the cluster, because etcd was restored: in the "+
+		"journal %s, which ended at %s, and in %s, which began then",
+		a.Name, a.End.UTC().Format(time.RFC3339), b.Name).
+		Advise("nothing was restored; give the NAME of a snapshot of the right one, too, or a time instead of the revision")
+}
+
+// oneTimeline returns an error when the journal has a revision in another history than the snapshots that hold it.
+func (l *lookback) oneTimeline(ctx context.Context, holders []*held) error {
+	if len(holders) == 0 {
+		return nil
+	}
+	for _, t := range l.loadJournal(ctx, l.Options).Holding(l.Choice.Revision) {
+		if !slices.ContainsFunc(holders, func(h *held) bool { return t.Within(h.time) }) {
+			return snapshot.Invalid("--revision", "it may be in more than one history of the cluster, because etcd was restored: in "+
+				"%s of %s, and in the journal %s", holders[0].name, holders[0].time.UTC().Format(time.RFC3339), t.Name).
+				Advise("nothing was restored; give the NAME of the right snapshot, too, or a time instead of the revision")
+		}
+	}
+	return nil
+}

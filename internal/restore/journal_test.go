@@ -1,0 +1,461 @@
+package restore_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
+	"github.com/snapshotd/snapshotd/internal/restore"
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/journal/keep"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// TestJournalLeadsToTheEtcdOfThatRevision is the oracle of replay: an etcd is changed at random, compacted, saved and
+// journaled; revisions and times of it are restored elsewhere, from any snapshot before, and compared: HashKV with its
+// compact revision, all keys, all leases. SNAPSHOTD_JOURNAL_SEEDS is how many histories are tried, of 16 targets each.
+func TestJournalLeadsToTheEtcdOfThatRevision(t *testing.T) {
+	seeds := 2
+	if n, err := strconv.Atoi(os.Getenv("SNAPSHOTD_JOURNAL_SEEDS")); err == nil {
+		seeds = n
+	}
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			o := newOracle(t, seed)
+			for i := range 16 {
+				o.check(t, i)
+			}
+			t.Logf("%d of 16 targets by the journal, %d segments; leases exact: %t", o.replayed, len(o.sealed), o.exact)
+			if o.replayed < 6 {
+				t.Errorf("only %d targets were reached by the journal", o.replayed)
+			}
+		})
+	}
+}
+
+// oracle is a history with its journal on two backends.
+type oracle struct {
+	*recorder
+	rnd      *rand.Rand
+	backends [2]*memory.Backend
+	bases    map[string]int64 // the revisions of the snapshots
+	exact    bool             // leases were asked for after each change
+	replayed int              // targets for which the journal was used
+}
+
+func newOracle(t *testing.T, seed uint64) *oracle {
+	t.Helper()
+	o := &oracle{rnd: rand.New(rand.NewPCG(seed, 3)), bases: map[string]int64{}}
+	for i := range o.backends {
+		o.backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
+	}
+	h := testenv.NewHistory(t, seed)
+	h.Change(t, 20+o.rnd.IntN(50))
+	from := h.Revision() + 1
+	if o.rnd.IntN(2) == 0 {
+		from = 2 // the journal overlaps the first snapshot
+	}
+	o.recorder = record(t, h, from, dayBefore, o.backends[0], o.backends[1])
+	o.sync(t)
+	o.exact = o.rnd.IntN(2) == 0
+	for part := range 4 {
+		o.base(t)
+		for range 60 + o.rnd.IntN(60) {
+			o.step(t, part)
+		}
+	}
+	o.seal(t)
+	return o
+}
+
+func (o *oracle) base(t *testing.T) {
+	t.Helper()
+	name, revision := o.save(t, o.backends[0], o.backends[1])
+	o.bases[name] = revision
+}
+
+// step changes the etcd, and journals that.
+func (o *oracle) step(t *testing.T, part int) {
+	t.Helper()
+	o.Change(t, 1)
+	if !o.exact && o.rnd.IntN(3) > 0 {
+		return
+	}
+	o.sync(t)
+	if o.rnd.IntN(3) == 0 {
+		o.sample(t)
+	}
+	switch n := o.rnd.IntN(40); {
+	case n < 6:
+		o.seal(t)
+	case n == 6 && part > 0 && o.Revision() > 40:
+		o.compact(t, o.Revision()-1-o.rnd.Int64N(30))
+	}
+}
+
+// choice returns a choice that leads to a revision, in one of the ways in which an operator may give it.
+func (o *oracle) choice(t *testing.T, revision int64, i int) restore.Choice {
+	t.Helper()
+	switch i % 3 {
+	case 0:
+		return restore.Choice{Revision: revision}
+	case 1: // within the second before the next one
+		return restore.Choice{At: o.times[revision].Add(time.Duration(o.rnd.IntN(900)) * time.Millisecond)}
+	}
+	var before []string
+	for name, base := range o.bases {
+		if base <= revision {
+			before = append(before, name)
+		}
+	}
+	slices.Sort(before)
+	return restore.Choice{Name: before[o.rnd.IntN(len(before))], Revision: revision}
+}
+
+func (o *oracle) check(t *testing.T, i int) {
+	t.Helper()
+	first := int64(1 << 62)
+	for _, base := range o.bases {
+		first = min(first, base)
+	}
+	var targets []int64
+	for revision := range o.moments {
+		if revision >= first && !o.times[revision].IsZero() {
+			targets = append(targets, revision)
+		}
+	}
+	slices.Sort(targets)
+	revision := targets[o.rnd.IntN(len(targets))]
+	c := o.choice(t, revision, i)
+	opts := options(t, c, o.backends[0], o.backends[1])
+	res, err := restore.Run(t.Context(), opts)
+	if err != nil {
+		t.Fatalf("revision %d by %+v: %v", revision, c, err)
+	}
+	defer func() { _ = os.RemoveAll(opts.DataDir) }() // now, as the log of each etcd takes 128 MB
+	if len(res.Skipped) > 0 {
+		t.Errorf("revision %d by %+v: left out: %v", revision, c, res.Skipped)
+	}
+	restored := testenv.StartEtcd(t, func(cfg *member.Config) { cfg.Dir = opts.DataDir })
+	defer restored.Close(t)
+	if res.Replayed == nil { // a snapshot holds the revision; TestMakeAtMakesTheEtcdOfThatRevision compares these
+		if c.Revision == 0 || c.Name != "" && o.bases[c.Name] < revision {
+			t.Errorf("revision %d by %+v: the journal was not used", revision, c)
+		}
+		return
+	}
+	o.replayed++
+	if r := res.Replayed; r.Revision != revision || r.TotalKeys != int64(len(o.moments[revision].Keys)) || len(r.Gaps) > 0 {
+		t.Errorf("revision %d by %+v: %+v", revision, c, r)
+	}
+	o.compare(t, restored, revision, o.exact)
+}
+
+// faulted is a history of which snapshots and journal are on two backends: a snapshot, four segments, a snapshot, four
+// segments. All is compacted away at its end but on the way there, so that the journal alone leads to most revisions.
+type faulted struct {
+	*recorder
+	backends [2]*memory.Backend
+	names    [2]string
+	bases    [2]int64
+}
+
+func newFaulted(t *testing.T, seed uint64) *faulted {
+	t.Helper()
+	var backends [2]*memory.Backend
+	for i := range backends {
+		backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
+	}
+	return newHistory(t, seed, dayBefore, backends)
+}
+
+// dayBefore is when journals begin.
+var dayBefore = now.Add(-24 * time.Hour)
+
+// newHistory stores a history that begins at a time.
+func newHistory(t *testing.T, seed uint64, begin time.Time, backends [2]*memory.Backend) *faulted {
+	t.Helper()
+	f := &faulted{backends: backends}
+	h := testenv.NewHistory(t, seed)
+	h.Change(t, 30)
+	f.recorder = record(t, h, h.Revision()+1, begin, f.backends[0], f.backends[1])
+	for i := range f.names {
+		f.Compact(t, f.Revision()) // a snapshot holds its own revision alone
+		f.names[i], f.bases[i] = f.save(t, f.backends[0], f.backends[1])
+		for range 4 {
+			for range 12 {
+				f.Change(t, 1)
+				f.sync(t)
+				f.sample(t)
+			}
+			f.seal(t)
+		}
+	}
+	return f
+}
+
+// plan returns what would be restored.
+func (f *faulted) plan(t *testing.T, c restore.Choice) (restore.Result, error) {
+	t.Helper()
+	return restore.Plan(t.Context(), options(t, c, f.backends[0], f.backends[1]))
+}
+
+// run restores a revision, and compares it; but not the leases without keys, which the next segment may show.
+func (f *faulted) run(t *testing.T, c restore.Choice, revision int64) restore.Result {
+	t.Helper()
+	o := options(t, c, f.backends[0], f.backends[1])
+	e, res := started(t, o)
+	defer e.Close(t)
+	f.compare(t, e, revision, false)
+	return res
+}
+
+// Each fault of a segment is named with its revisions; another backend's copy, or a later snapshot, makes up for it.
+func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
+	f := newFaulted(t, 11)
+	second, third := f.sealed[1], f.sealed[2]
+	swap := func(t *testing.T, b *memory.Backend) {
+		for _, key := range b.Keys() {
+			if strings.Contains(key, second.Name()) {
+				b.Set(key, b.Content(strings.Replace(key, second.Name(), third.Name(), 1)))
+			}
+		}
+	}
+	spoiled := func(suffix string, edit func([]byte) []byte) func(*testing.T, *memory.Backend) {
+		return func(t *testing.T, b *memory.Backend) {
+			f.spoil(t, b, second.First, func(key string, content []byte) []byte {
+				if strings.HasSuffix(key, suffix) {
+					return edit(content)
+				}
+				return content
+			})
+		}
+	}
+	for name, spoil := range map[string]func(*testing.T, *memory.Backend){
+		"torn":               spoiled(".seg", func(b []byte) []byte { return b[:len(b)/2] }),
+		"a changed bit":      spoiled(".seg", func(b []byte) []byte { b[len(b)-9] ^= 4; return b }),
+		"a cut manifest":     spoiled(".json", func(b []byte) []byte { return b[:len(b)/2] }),
+		"missing":            spoiled("", func([]byte) []byte { return nil }),
+		"without a manifest": spoiled(".json", func([]byte) []byte { return nil }),
+		"swapped":            swap,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before [2]map[string][]byte
+			for i, b := range f.backends {
+				before[i] = map[string][]byte{}
+				for _, key := range b.Keys() {
+					before[i][key] = b.Content(key)
+				}
+			}
+			defer func() {
+				for i, b := range f.backends {
+					for key, content := range before[i] {
+						b.Set(key, content)
+					}
+				}
+			}()
+			lost := name == "missing" || name == "without a manifest"
+			spoil(t, f.backends[0])
+			res, err := f.plan(t, restore.Choice{Revision: third.Last})
+			if err != nil || res.Replayed == nil || res.Replayed.Revision != third.Last {
+				t.Fatalf("with the other backend: %+v, %v", res, err)
+			}
+			if (len(res.Skipped) > 0) == lost {
+				t.Errorf("left out: %v", res.Skipped)
+			}
+			spoil(t, f.backends[1])
+			_, err = f.plan(t, restore.Choice{Revision: third.Last})
+			reason := snapshot.ReasonChecksumMismatch
+			if lost {
+				reason = snapshot.ReasonRevisionNotFound
+			}
+			want := []string{fmt.Sprintf("revisions %d to %d", second.First, second.Last), fmt.Sprintf(": %d is the newest revision before it", second.First-1),
+				fmt.Sprintf("and %d the first one behind it", f.bases[1])}
+			if !lost {
+				want = append(want, second.Name(), f.backends[0].Info().Name)
+			}
+			for _, w := range want {
+				if err == nil || snapshot.ReasonOf(err) != reason || !strings.Contains(err.Error(), w) {
+					t.Errorf("on both backends: %v (%s) does not say %q", err, snapshot.ReasonOf(err), w)
+				}
+			}
+			f.run(t, restore.Choice{Revision: second.First - 1}, second.First-1)
+			last := f.sealed[len(f.sealed)-1].Last
+			if res := f.run(t, restore.Choice{Revision: last}, last); res.Snapshot.Name != f.names[1] {
+				t.Errorf("behind it, %s was taken", res.Snapshot.Name)
+			}
+		})
+	}
+}
+
+// A hole is known to the plan of every target, and stops those behind it alone.
+func TestTimeInAHoleStopsBeforeIt(t *testing.T) {
+	f := newFaulted(t, 12)
+	second := f.sealed[1]
+	for _, b := range f.backends {
+		f.spoil(t, b, second.First, func(string, []byte) []byte { return nil })
+	}
+	at := f.times[second.First+3]
+	res := f.run(t, restore.Choice{At: at}, second.First-1)
+	m := res.Replayed.Moment
+	if m.Gap == nil || m.Gap.From != second.First || m.Gap.To != second.Last || m.Upper != 0 {
+		t.Errorf("the time is %+v", m)
+	}
+	if len(res.Replayed.Gaps) != 1 || res.Replayed.Gaps[0] != *m.Gap {
+		t.Errorf("the holes are %v", res.Replayed.Gaps)
+	}
+}
+
+func TestTimeIsBracketed(t *testing.T) {
+	f := newFaulted(t, 13)
+	revision := f.sealed[1].First + 2
+	res, err := f.plan(t, restore.Choice{At: f.times[revision].Add(500 * time.Millisecond)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := res.Replayed.Moment
+	if m.Revision != revision || !m.Arrived.Equal(f.times[revision]) || m.Upper < revision || m.Upper > revision+5 || m.Gap != nil {
+		t.Errorf("the moment is %+v, of revision %d", m, revision)
+	}
+	// The last one of a segment: the proof is in the next.
+	revision = f.sealed[1].Last
+	res, err = f.plan(t, restore.Choice{At: f.times[revision].Add(500 * time.Millisecond)})
+	if err != nil || res.Replayed.Revision != revision || res.Replayed.Moment.Upper < revision {
+		t.Errorf("%+v, %v", res.Replayed, err)
+	}
+	// Behind the end of the journal, nothing is proven.
+	revision = f.sealed[len(f.sealed)-1].Last
+	res, err = f.plan(t, restore.Choice{At: f.clock.Add(time.Hour)})
+	if err != nil || res.Replayed.Revision != revision || res.Replayed.Moment.Upper != 0 || res.Replayed.Moment.Complete.IsZero() {
+		t.Errorf("%+v, %v", res.Replayed, err)
+	}
+	// A snapshot that is newer than the journal is taken as it is.
+	f.Change(t, 5)
+	f.clock = f.clock.Add(time.Hour)
+	name, _ := f.save(t, f.backends[0], f.backends[1])
+	res, err = f.plan(t, restore.Choice{At: f.clock.Add(time.Hour)})
+	if err != nil || res.Replayed != nil || res.Snapshot.Name != name {
+		t.Errorf("%+v, %v", res, err)
+	}
+	// Before the journal, the snapshots are all that there is.
+	if res, err := f.plan(t, restore.Choice{At: now.Add(-48 * time.Hour)}); snapshot.ReasonOf(err) != snapshot.ReasonSnapshotNotFound {
+		t.Errorf("before all: %+v, %v", res, err)
+	}
+}
+
+// A snapshot of another history under the same id of the cluster is not taken for a base, though its revision and its time
+// would fit: its records are not those of the journal.
+func TestSnapshotOfAnotherHistoryIsNoBase(t *testing.T) {
+	f, other := newFaulted(t, 14), newFaulted(t, 15)
+	target := other.bases[1] + 3
+	if other.bases[1] < f.sealed[0].First || target > f.sealed[7].Last {
+		t.Fatalf("the histories have nothing in common: %s from %d, %s with %d", f.timeline, f.sealed[0].First, other.timeline, other.bases[1])
+	}
+	for i, b := range f.backends {
+		for _, key := range b.Keys() {
+			if strings.Contains(key, f.names[1]) {
+				b.Remove(key)
+			}
+		}
+		for _, key := range other.backends[i].Keys() {
+			if strings.Contains(key, other.names[1]) {
+				b.Set(key, other.backends[i].Content(key))
+			}
+		}
+	}
+	res, err := f.plan(t, restore.Choice{Revision: target})
+	if err != nil || res.Snapshot.Name != f.names[0] || res.Replayed == nil {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if text := fmt.Sprint(res.Skipped); !strings.Contains(text, other.names[1]) || !strings.Contains(text, "another history") {
+		t.Errorf("left out: %s", text)
+	}
+	// Alone, it is an error that says so.
+	_, err = f.plan(t, restore.Choice{Name: other.names[1], Revision: target})
+	if err == nil || !strings.Contains(err.Error(), "no snapshot of that history") {
+		t.Errorf("by its name: %v", err)
+	}
+}
+
+// When etcd was restored, its revisions are there twice. A number alone is refused; a time, and a name, say which one.
+func TestRevisionOfTwoTimelinesIsRefused(t *testing.T) {
+	f := newFaulted(t, 16)
+	later := newHistory(t, 17, f.clock.Add(time.Hour), f.backends)
+	target := later.sealed[1].First + 1
+	if later.timeline == f.timeline || target < f.sealed[0].First || target > f.sealed[7].Last || target >= f.bases[1] {
+		t.Fatalf("the histories have nothing in common: %d", target)
+	}
+	_, err := f.plan(t, restore.Choice{Revision: target})
+	if snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument || !strings.Contains(err.Error(), string(f.timeline)) ||
+		!strings.Contains(err.Error(), string(later.timeline)) {
+		t.Errorf("a revision of two histories: %v", err)
+	}
+	f.run(t, restore.Choice{Name: f.names[0], Revision: target}, target)
+	later.run(t, restore.Choice{Name: later.names[0], Revision: target}, target)
+	f.run(t, restore.Choice{At: f.times[target]}, target)
+	later.run(t, restore.Choice{At: later.times[target]}, target)
+}
+
+// Without a snapshot that leads there, a time is answered by the snapshots alone, and the plan says so.
+func TestJournalWithoutABaseIsLeftOut(t *testing.T) {
+	f := newFaulted(t, 18)
+	old := f.names[0]
+	for _, b := range f.backends {
+		for _, key := range b.Keys() {
+			if strings.Contains(key, f.names[1]) || strings.Contains(key, f.sealed[0].Name()) {
+				b.Remove(key)
+			}
+		}
+	}
+	// The journal now begins behind the first snapshot: nothing connects the two.
+	res, err := f.plan(t, restore.Choice{At: f.times[f.sealed[2].Last]})
+	if err != nil || res.Snapshot.Name != old || res.Replayed != nil || !strings.Contains(fmt.Sprint(res.Skipped), "could be added") {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if _, err := f.plan(t, restore.Choice{Revision: f.sealed[2].Last}); snapshot.ReasonOf(err) != snapshot.ReasonRevisionNotFound {
+		t.Errorf("by its revision: %v", err)
+	}
+}
+
+// merging is a backend on which the segments are merged between the listing and the reading.
+type merging struct {
+	*memory.Backend
+	merge func()
+}
+
+func (m *merging) Get(ctx context.Context, key string, r repository.Range) (io.ReadCloser, error) {
+	if strings.Contains(key, "/journal/") && m.merge != nil {
+		merge := m.merge
+		m.merge = nil
+		merge()
+	}
+	return m.Backend.Get(ctx, key, r)
+}
+
+// The service may merge segments while a restore reads them.
+func TestSegmentsThatAreMergedMeanwhileAreFoundAgain(t *testing.T) {
+	f := newFaulted(t, 19)
+	b := &merging{Backend: f.backends[0]}
+	b.merge = func() {
+		if done, err := keep.Merge(t.Context(), f.places[0], f.timeline, f.clock.Add(2*time.Hour)); err != nil || done.Removed < 4 {
+			t.Errorf("%+v, %v", done, err)
+		}
+	}
+	target := f.sealed[2].First + 2
+	o := options(t, restore.Choice{Revision: target}, b)
+	res, err := restore.Plan(t.Context(), o)
+	if err != nil || res.Replayed == nil || res.Replayed.Revision != target || b.merge != nil {
+		t.Fatalf("%+v, %v", res, err)
+	}
+}

@@ -1,0 +1,148 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/etcd/database"
+	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Proof is the result of [Prove]: the journal leads from one snapshot to another.
+type Proof struct {
+	Snapshot *snapshot.Snapshot // the later one
+	Base     *snapshot.Snapshot
+	Replayed *Replayed
+
+	HashKV          uint32 // of both, at the later one's revision
+	CompactRevision int64  // for which the hash holds
+	TotalKeys       int64
+	Took            time.Duration
+}
+
+// Prove adds the journal to the snapshot before the chosen one, up to the revision of the chosen one, and compares the two:
+// HashKV, the number of keys, and the leases that keys name. Each becomes a throw-away etcd, one after the other. An error
+// with ReasonSnapshotUnreadable says that they differ; one with ReasonRevisionNotFound, that no journal leads there.
+func Prove(ctx context.Context, o VerifyOptions) (p Proof, err error) {
+	begin := time.Now()
+	work, err := os.MkdirTemp(o.Dir, "prove-")
+	if err != nil {
+		return p, fmt.Errorf("prove: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	opts := Options{
+		Repositories: []*repository.Repository{o.Repository}, Choice: o.Choice, Identities: o.Identities, DataDir: filepath.Join(work, "data"),
+	}
+	all, err := list(ctx, opts.Repositories)
+	if err != nil {
+		return p, err
+	}
+	full := &lookback{Options: opts, listing: all, file: filepath.Join(work, "later.db")}
+	found, c, err := full.whole(ctx)
+	if err != nil {
+		return p, err
+	}
+	opts.Choice = Choice{}
+	earlier := &lookback{
+		Options: opts, listing: all, file: filepath.Join(work, "earlier.db"), below: found.Newest(), compactTo: found.OldestRevision,
+	}
+	if err := earlier.leadTo(ctx, c, found.Newest()); err != nil {
+		return p, err
+	}
+	p = Proof{Snapshot: &c.Snapshot, Base: &earlier.res.Snapshot.Snapshot, Replayed: earlier.res.Replayed, TotalKeys: found.TotalKeys}
+	if err := sameLeases(full.file, earlier.res.Past); err != nil {
+		return p, p.differs(err)
+	}
+	if err := p.compare(ctx, o.Driller, full.file, earlier.file); err != nil {
+		return p, err
+	}
+	p.Took = time.Since(begin)
+	return p, nil
+}
+
+// whole reads the chosen snapshot.
+func (l *lookback) whole(ctx context.Context) (found database.Result, c candidate, err error) {
+	_, err = l.choose(ctx, l.Choice, func(chosen candidate) error {
+		c = chosen
+		found, err = l.look(ctx, chosen, 0)
+		return err
+	})
+	return found, c, err
+}
+
+// leadTo takes a snapshot before a later one to the revision of that.
+func (l *lookback) leadTo(ctx context.Context, later candidate, revision int64) error {
+	j := l.loadJournal(ctx, l.Options)
+	for _, t := range j.Holding(revision) {
+		if t.Within(later.CreateTime) && later.EtcdClusterID == fmt.Sprintf("%016x", t.Name.EtcdCluster()) {
+			return l.forward(ctx, t, revision, nil)
+		}
+	}
+	if len(j.Unread) > 0 {
+		return j.Unread[0]
+	}
+	return snapshot.ReasonRevisionNotFound.New("prove the journal before %s: no journal has its revision %d", later.Name, revision).
+		Advise("the journal may not have been enabled then, or its segments are gone; another snapshot may do")
+}
+
+// sameLeases returns how the leases of a revision differ from those in the database of a later snapshot of that revision.
+// Leases without keys are left out: they come and go without a revision.
+func sameLeases(file string, past *Past) error {
+	there, err := datadir.Leases(file)
+	if err != nil {
+		return err
+	}
+	ttls := map[uint64]int64{}
+	for _, l := range there {
+		ttls[l.ID] = l.TTL
+	}
+	given := map[uint64]int64{}
+	for _, l := range past.replayed.Ended {
+		given[l.ID] = l.TTL
+	}
+	for _, id := range past.Leases {
+		want, ok := ttls[id]
+		got, known := given[id]
+		switch {
+		case !ok:
+			return fmt.Errorf("keys name the lease %016x, and the later snapshot does not have it", id)
+		case known && got != want:
+			return fmt.Errorf("the lease %016x has a time to live of %d s, and %d s in the later snapshot", id, got, want)
+		}
+	}
+	return nil
+}
+
+// compare makes an etcd of each database, and compares their answers.
+func (p *Proof) compare(ctx context.Context, d repository.Driller, later, earlier string) error {
+	var all [2]repository.Drilled
+	for i, file := range []string{later, earlier} {
+		drilled, err := d.Drill(ctx, file, p.Replayed.Revision)
+		if err != nil {
+			return fmt.Errorf("prove the journal before %s: %w", p.Snapshot.Name, err)
+		}
+		drilled.Disarmed = nil
+		all[i] = drilled
+	}
+	want, got := all[0], all[1]
+	p.HashKV, p.CompactRevision = want.HashKV, want.CompactRevision
+	if got.HashKV != want.HashKV || got.HashRevision != want.HashRevision || got.CompactRevision != want.CompactRevision ||
+		got.TotalKeys != want.TotalKeys {
+		return p.differs(fmt.Errorf("HashKV is %d at revision %d, compacted up to %d, with %d keys, and that of the later snapshot is %d, %d, %d and %d",
+			got.HashKV, got.HashRevision, got.CompactRevision, got.TotalKeys, want.HashKV, want.HashRevision, want.CompactRevision, want.TotalKeys))
+	}
+	return nil
+}
+
+// differs is the verdict that the journal does not lead from one snapshot to the other.
+func (p *Proof) differs(cause error) error {
+	return snapshot.ReasonSnapshotUnreadable.New("the journal %s does not lead from %s, revision %d, to %s, revision %d",
+		p.Replayed.Timeline, p.Base.Name, p.Replayed.Base, p.Snapshot.Name, p.Replayed.Revision).
+		Because(cause).
+		Advise("revisions between the two cannot be relied on; those of each snapshot can. Save the segments for those who mend the program")
+}

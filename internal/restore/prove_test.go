@@ -1,0 +1,151 @@
+package restore_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
+
+	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
+	"github.com/snapshotd/snapshotd/internal/restore"
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// driller drills in this process.
+type driller struct{ t *testing.T }
+
+func (d driller) Drill(_ context.Context, file string, revision int64) (repository.Drilled, error) {
+	dir := d.t.TempDir()
+	cfg := etcdutl.RestoreConfig{
+		SnapshotPath: file, OutputDataDir: filepath.Join(dir, "data"), Name: "default", PeerURLs: []string{"http://localhost:2380"},
+		InitialCluster: "default=http://localhost:2380", InitialClusterToken: "token",
+	}
+	if err := datadir.Make(cfg); err != nil {
+		return repository.Drilled{}, err
+	}
+	e := testenv.StartEtcd(d.t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
+	defer func() { _ = os.RemoveAll(dir) }()
+	defer e.Close(d.t)
+	m := e.At(d.t, revision)
+	return repository.Drilled{
+		HashKV: m.Hash.Hash, HashRevision: m.Hash.Revision, CompactRevision: m.Hash.CompactRevision, TotalKeys: int64(len(m.Keys)),
+	}, nil
+}
+
+func TestProofComparesTheJournalWithTheNextSnapshot(t *testing.T) {
+	f := newFaulted(t, 21)
+	f.Change(t, 5)
+	f.sync(t)
+	f.Compact(t, f.Revision()-7)
+	f.seal(t)
+	third, revision := f.save(t, f.backends[0], f.backends[1])
+	repo := repository.New(repository.Config{Backend: f.backends[0], Prefix: "default/"})
+	o := restore.VerifyOptions{
+		Repository: repo, Choice: restore.Choice{Name: third}, Dir: t.TempDir(), Driller: driller{t},
+	}
+	p, err := restore.Prove(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Snapshot.Name != third || p.Base.Name != f.names[1] || p.Replayed.Base != f.bases[1] || p.Replayed.Revision != revision ||
+		len(p.Replayed.Segments) != 5 || p.HashKV == 0 || p.CompactRevision != revision-7 || p.TotalKeys == 0 {
+		t.Errorf("%+v of %+v", p, p.Replayed)
+	}
+	if left, err := os.ReadDir(o.Dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	// The first one has no journal before it.
+	o.Choice = restore.Choice{Name: f.names[0]}
+	if _, err := restore.Prove(t.Context(), o); snapshot.ReasonOf(err) != snapshot.ReasonRevisionNotFound {
+		t.Errorf("without a journal: %v", err)
+	}
+	// A journal that has something else than the cluster wrote is found out.
+	forge(t, f, f.sealed[len(f.sealed)-2])
+	o.Choice = restore.Choice{Name: third}
+	_, err = restore.Prove(t.Context(), o)
+	if snapshot.ReasonOf(err) != snapshot.ReasonSnapshotUnreadable || !strings.Contains(err.Error(), "does not lead from") {
+		t.Errorf("a forged journal: %v", err)
+	}
+}
+
+// forge writes the segments from one on anew, in which the value of its first record is another one.
+func forge(t *testing.T, f *faulted, from segment.Header) {
+	t.Helper()
+	p := f.places[0]
+	h := from
+	for _, sealed := range f.sealed {
+		if sealed.First < from.First {
+			continue
+		}
+		entries := entriesOf(t, p, sealed)
+		if sealed.First == from.First {
+			for i, e := range entries {
+				if r, ok := e.(segment.Revision); ok && !r.Records[0].Tombstone {
+					r.Records[0].Value = append(r.Records[0].Value, 0x30, 0x01) // a further lease
+					entries[i] = r
+					break
+				}
+			}
+		}
+		b, err := segment.NewBuilder(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if err := b.Add(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := b.Seal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range f.backends {
+			forgeOn(t, f.backends[i], sealed, s)
+		}
+		h.Previous, h.PreviousChain = s.Header.Last, s.Header.Chain
+	}
+}
+
+// forgeOn replaces a segment.
+func forgeOn(t *testing.T, b *memory.Backend, old segment.Header, s *segment.Segment) {
+	t.Helper()
+	for _, key := range b.Keys() {
+		if strings.Contains(key, old.Name()) {
+			b.Remove(key)
+		}
+	}
+	repo := repository.New(repository.Config{Backend: b, Cluster: "default", Prefix: "default/"})
+	if err := segments.New(segments.Config{Repository: repo}).Put(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func entriesOf(t *testing.T, p *segments.Segments, h segment.Header) (all []segment.Entry) {
+	t.Helper()
+	m, err := p.Manifest(t.Context(), segments.RefOf(&h))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.Open(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	for {
+		e, err := r.Next()
+		if err != nil {
+			return all
+		}
+		all = append(all, e)
+	}
+}

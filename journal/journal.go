@@ -1,0 +1,282 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/journal/local"
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+// Defaults of a [Config].
+const (
+	DefaultFlushInterval  = 500 * time.Millisecond
+	DefaultUploadInterval = 10 * time.Second
+	DefaultMaxBytes       = 1 << 30
+)
+
+// Pauses before another attempt.
+const (
+	firstRetry, lastRetry         = 250 * time.Millisecond, 10 * time.Second // to follow a member
+	firstUploadRetry, uploadRetry = time.Second, time.Minute
+	firstBaseRetry, lastBaseRetry = 10 * time.Second, 10 * time.Minute
+)
+
+// Config of a [Journal].
+type Config struct {
+	Source Source
+	Stores []Store // of the backends, in the order of the configuration
+	Dir    string  // of the local part
+
+	FlushInterval  time.Duration // DefaultFlushInterval
+	UploadInterval time.Duration // DefaultUploadInterval
+	MaxBytes       int64         // of the local part; DefaultMaxBytes
+
+	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error.
+	// Optional.
+	Base func(ctx context.Context, need Base) error
+	// Broken is told of each timeline that begins because another one could not be continued. Optional.
+	Broken func(ctx context.Context, why Cause)
+
+	Logger *slog.Logger
+}
+
+// Base says which snapshot the journal needs.
+type Base struct {
+	Since  time.Time // the snapshot was begun after it
+	Reason string
+}
+
+// Journal records the changes of one cluster. Use [New].
+type Journal struct {
+	cfg Config
+	log *local.Log
+
+	// Of the goroutine that follows.
+	compacted, before int64     // as a watcher's
+	positioned        bool      // the local position is the newest: this replica has written since it leads
+	fullSince         time.Time // the local part is full; zero when it is not
+
+	bases chan Base // the newest that is needed; holds one
+
+	stores []*upload
+
+	building sync.Mutex
+	built    *segment.Segment // the last one that was made
+	builtOf  int64            // the number of its part
+
+	mu    sync.Mutex
+	state state
+	why   *breakError // a new timeline must begin
+	stop  func(error) // ends the session under way
+}
+
+// New opens the local part of a journal and repairs it.
+func New(cfg Config) (*Journal, error) {
+	if cfg.FlushInterval == 0 {
+		cfg.FlushInterval = DefaultFlushInterval
+	}
+	if cfg.UploadInterval == 0 {
+		cfg.UploadInterval = DefaultUploadInterval
+	}
+	if cfg.MaxBytes == 0 {
+		cfg.MaxBytes = DefaultMaxBytes
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Broken == nil {
+		cfg.Broken = func(context.Context, Cause) {}
+	}
+	log, err := local.Open(cfg.Dir, cfg.MaxBytes)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{cfg: cfg, log: log, bases: make(chan Base, 1)}
+	for _, s := range cfg.Stores {
+		j.stores = append(j.stores, &upload{journal: j, store: s})
+	}
+	return j, nil
+}
+
+// Run uploads what is sealed, also what an earlier process left, until ctx ends.
+func (j *Journal) Run(ctx context.Context) {
+	var uploads sync.WaitGroup
+	for _, u := range j.stores {
+		uploads.Go(func() { u.run(ctx) })
+	}
+	uploads.Wait()
+}
+
+// Follow records the changes of the cluster until ctx, the term of the leader, ends. It is called by one goroutine at a
+// time, and returns when everything that came is sealed.
+func (j *Journal) Follow(ctx context.Context, term int64) {
+	var others sync.WaitGroup
+	others.Go(func() { j.keepBase(ctx) })
+	defer others.Wait()
+	j.noteTerm(true)
+	defer j.noteTerm(false)
+	j.positioned = false
+	avoid := ""
+	for attempt := 0; ctx.Err() == nil; {
+		endpoint, useful, err := j.session(ctx, term, avoid)
+		if ctx.Err() != nil {
+			return
+		}
+		if attempt++; useful {
+			attempt = 1
+		}
+		if _, same := errors.AsType[*breakError](err); !same { // else the member is not at fault
+			avoid = endpoint
+		}
+		j.noteFollowed("")
+		pause := backoff.Delay(firstRetry, lastRetry, attempt)
+		j.cfg.Logger.WarnContext(ctx, "journal does not follow etcd", "endpoint", endpoint, "retry_after", pause, "error", err)
+		_ = backoff.Wait(ctx, pause)
+	}
+}
+
+// session follows a member once.
+func (j *Journal) session(ctx context.Context, term int64, avoid string) (endpoint string, useful bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errEnded)
+	j.mu.Lock()
+	j.stop = cancel
+	j.mu.Unlock()
+	if err := j.shrink(); err != nil {
+		return "", false, err
+	}
+	endpoint, useful, err = j.follow(ctx, term, avoid)
+	if e, ok := errors.AsType[*breakError](err); ok {
+		j.breakWith(e)
+	}
+	return endpoint, useful, err
+}
+
+// breakWith makes the next session begin a new timeline.
+func (j *Journal) breakWith(why *breakError) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.why = why
+	if j.stop != nil {
+		j.stop(why)
+	}
+}
+
+// takeBreak returns why a new timeline must begin; nil when none must.
+func (j *Journal) takeBreak() *breakError {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.why
+}
+
+// position returns how far the journal is: on this machine, or on the backends where another replica has led since. A new
+// leader waits for a backend that answers, unless it was the last one to write itself.
+func (j *Journal) position(ctx context.Context) (local.Position, error) {
+	newest := j.log.Position()
+	if j.positioned {
+		return newest, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var errs []error
+	var all sync.WaitGroup
+	for _, u := range j.stores {
+		all.Go(func() {
+			p, err := u.newest(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+			} else if p.Newer(newest) {
+				newest = p
+			}
+		})
+	}
+	all.Wait()
+	if len(errs) > 0 && len(errs) == len(j.stores) && newest.Timeline == "" {
+		return newest, fmt.Errorf("find the end of the journal: no backend answers: %w", errors.Join(errs...))
+	}
+	return newest, nil
+}
+
+// nameAfter returns the name of a new timeline, which is later than another one.
+func nameAfter(last segment.Timeline, cluster uint64) segment.Timeline {
+	now := time.Now()
+	if start := last.Start(); !now.Truncate(time.Second).After(start) {
+		now = start.Add(time.Second) // also after a clock that was wrong
+	}
+	return segment.NewTimeline(cluster, now)
+}
+
+// began notes that a timeline has begun with a revision.
+func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, why *breakError) {
+	j.mu.Lock()
+	j.why = nil
+	j.mu.Unlock()
+	log := j.cfg.Logger.With("timeline", t, "revision", first)
+	switch {
+	case why.cause == "":
+		log.InfoContext(ctx, "journal begins")
+	case why.cause.Alarming():
+		log.ErrorContext(ctx, "journal begins anew: the cluster has another history than before", "reason", why.reason)
+	default:
+		log.ErrorContext(ctx, "journal begins anew: revisions are missing", "reason", why.reason)
+	}
+	if why.cause != "" {
+		j.cfg.Broken(ctx, why.cause)
+	}
+}
+
+// needBase asks for a snapshot that was begun after a time, unless there is one.
+func (j *Journal) needBase(since time.Time, reason string) {
+	need := Base{Since: since, Reason: reason}
+	select {
+	case <-j.bases: // an older need is part of this one
+	default:
+	}
+	j.bases <- need
+}
+
+// keepBase makes snapshots that the journal needs, until ctx ends.
+func (j *Journal) keepBase(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case need := <-j.bases:
+			if j.cfg.Base == nil {
+				continue
+			}
+			for attempt := 1; ctx.Err() == nil; attempt++ {
+				err := j.cfg.Base(ctx, need)
+				if err == nil || ctx.Err() != nil {
+					break
+				}
+				pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
+				j.cfg.Logger.ErrorContext(ctx, "journal has no snapshot to begin with", "retry_after", pause, "error", err)
+				_ = backoff.Wait(ctx, pause)
+			}
+		}
+	}
+}
+
+// Close seals what is left and uploads it, as far as that can be done before ctx ends; the rest waits on the disk for the
+// next start. Follow and Run have ended.
+func (j *Journal) Close(ctx context.Context) error {
+	if err := j.log.Close(); err != nil {
+		return errors.Join(err, j.log.Abandon())
+	}
+	var uploads sync.WaitGroup
+	for _, u := range j.stores {
+		uploads.Go(func() { u.last(ctx) })
+	}
+	uploads.Wait()
+	return nil
+}

@@ -1,0 +1,326 @@
+package keep_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	filippo "filippo.io/age"
+
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/journal/keep"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+var begin = time.Unix(1_784_203_200, 0).UTC() // a whole hour
+
+const timeline = segment.Timeline("cdf818194e3a8c32-1784203200")
+
+// written is what was written at a revision: one each second.
+func written(main int64) segment.Revision {
+	return segment.Revision{
+		Main: main, Time: begin.Add(time.Duration(main) * time.Second), Records: []segment.Record{{Value: fmt.Appendf(nil, "value %d", main)}},
+	}
+}
+
+// place is a backend in memory, and what was written there last.
+type place struct {
+	keep.Place
+	backend *memory.Backend
+	last    int64
+	chain   segment.Chain
+}
+
+func newPlace(name string, cfg segments.Config) *place {
+	p := &place{backend: memory.New(name, snapshot.BackendS3)}
+	p.Repository = repository.New(repository.Config{Backend: p.backend, Cluster: "default", Prefix: "default/"})
+	cfg.Repository = p.Repository
+	p.Segments = segments.New(cfg)
+	return p
+}
+
+// put stores segments of ten revisions each, up to one.
+func (p *place) put(t *testing.T, t1 segment.Timeline, to int64) {
+	t.Helper()
+	for p.last < to {
+		b, err := segment.NewBuilder(segment.Header{
+			Timeline: t1, Level: segment.Level10s, Member: 1, Term: 1, Previous: p.last, PreviousChain: p.chain,
+		})
+		must(t, err)
+		for main := p.last + 1; main <= min(p.last+10, to); main++ {
+			must(t, b.Add(written(main)))
+			must(t, b.Add(segment.Lease{ID: main, GrantedTTL: 60, Revision: main}))
+		}
+		s, err := b.Seal()
+		must(t, err)
+		must(t, p.Segments.Put(t.Context(), s))
+		p.last, p.chain = s.Header.Last, s.Header.Chain
+	}
+}
+
+// held returns the segments as LEVEL FIRST-LAST, and all their entries in order.
+func (p *place) held(t *testing.T, line segment.Timeline) (names []string, entries []segment.Entry) {
+	t.Helper()
+	for _, l := range []segment.Level{segment.Level1h, segment.Level5m, segment.Level10s} {
+		for item, err := range p.Segments.List(t.Context(), line, l) {
+			must(t, err)
+			names = append(names, fmt.Sprintf("%s %d-%d", l, item.First, item.Last))
+			m, err := p.Segments.Manifest(t.Context(), item.Ref)
+			must(t, err)
+			r, err := p.Segments.Open(t.Context(), m)
+			must(t, err)
+			for {
+				e, err := r.Next()
+				if err == io.EOF { //nolint:errorlint // a wrapped one is not the end
+					break
+				}
+				must(t, err)
+				entries = append(entries, e)
+			}
+			must(t, r.Close())
+		}
+	}
+	return names, entries
+}
+
+func TestMergeKeepsEveryEntry(t *testing.T) {
+	recipients, identities := ageKeys(t)
+	for name, cfg := range map[string]segments.Config{"plain": {}, "encrypted": {Recipients: recipients, Identities: identities}} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace("one", cfg)
+			p.put(t, timeline, 4000) // an hour and 400 s
+			_, before := p.held(t, timeline)
+			merge := func(after time.Duration) keep.Merged {
+				done, err := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(after))
+				must(t, err)
+				return done
+			}
+			if got := merge(5 * time.Minute); got != (keep.Merged{}) {
+				t.Errorf("a stretch that may not be over was merged: %+v", got)
+			}
+			if got := merge(6 * time.Minute); got != (keep.Merged{Written: 1, Removed: 30}) {
+				t.Errorf("after the first stretch: %+v", got)
+			}
+			merge(70 * time.Minute)
+			names, after := p.held(t, timeline)
+			if want := []string{"1h 1-3600", "5m 3601-3900"}; !slices.Equal(names[:2], want) || len(names) != 12 || names[2] != "10s 3901-3910" {
+				t.Errorf("it holds %q, want %q and ten others", names, want)
+			}
+			if !reflect.DeepEqual(after, before) {
+				t.Errorf("%d entries became %d", len(before), len(after))
+			}
+			newest, err := p.Segments.Newest(t.Context(), timeline)
+			if err != nil || newest.Last != 4000 || newest.Chain != p.chain {
+				t.Errorf("the newest is %+v, %v", newest, err)
+			}
+		})
+	}
+}
+
+// A merge that was interrupted at any request loses nothing, and the next one goes on.
+func TestInterruptedMergeGoesOn(t *testing.T) {
+	for n := 1; ; n++ {
+		p := newPlace("one", segments.Config{})
+		p.put(t, timeline, 310)
+		want := map[int64]bool{}
+		for main := int64(1); main <= 310; main++ {
+			want[main] = true
+		}
+		failing := &failing{Backend: p.backend, after: n}
+		repo := repository.New(repository.Config{Backend: failing, Cluster: "default", Prefix: "default/"})
+		_, err := keep.Merge(t.Context(), segments.New(segments.Config{Repository: repo}), timeline, begin.Add(time.Hour))
+		_, entries := p.held(t, timeline)
+		got := map[int64]bool{}
+		for _, e := range entries {
+			if r, ok := e.(segment.Revision); ok {
+				got[r.Main] = true
+			}
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("after %d changes, %d revisions are there", n, len(got))
+		}
+		_, again := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour))
+		must(t, again)
+		if names, _ := p.held(t, timeline); !slices.Equal(names, []string{"5m 1-300", "5m 301-310"}) {
+			t.Fatalf("after %d changes, the next merge leads to %q", n, names)
+		}
+		if err == nil {
+			if n < 70 {
+				t.Errorf("a merge has only %d changes", n)
+			}
+			return
+		}
+	}
+}
+
+// failing is a backend that fails after a number of changes.
+type failing struct {
+	*memory.Backend
+	after int
+}
+
+func (f *failing) Put(ctx context.Context, key string, r io.Reader, opts repository.PutOptions) error {
+	if f.after--; f.after < 0 {
+		return snapshot.ReasonBackendUnavailable.New("put %s", key).On("one")
+	}
+	return f.Backend.Put(ctx, key, r, opts)
+}
+
+func (f *failing) Delete(ctx context.Context, key string) error {
+	if f.after--; f.after < 0 {
+		return snapshot.ReasonBackendUnavailable.New("delete %s", key).On("one")
+	}
+	return f.Backend.Delete(ctx, key)
+}
+
+func TestMergeStopsAtHolesAndBadSegments(t *testing.T) {
+	p := newPlace("one", segments.Config{})
+	p.put(t, timeline, 100)
+	for _, key := range p.backend.Keys() {
+		if strings.Contains(key, segment.Name(41, 50)) {
+			p.backend.Remove(key)
+		}
+	}
+	done, err := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour))
+	if names, _ := p.held(t, timeline); err != nil || done.Written != 2 || !slices.Equal(names, []string{"5m 1-40", "5m 51-100"}) {
+		t.Errorf("%+v, %v: %q", done, err, names)
+	}
+	p = newPlace("one", segments.Config{})
+	p.put(t, timeline, 100)
+	for _, key := range p.backend.Keys() {
+		if strings.Contains(key, segment.Name(41, 50)+".seg") {
+			p.backend.Set(key, p.backend.Content(key)[:30])
+		}
+	}
+	before := p.backend.Keys()
+	if _, err := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour)); !snapshot.IsDamage(err) {
+		t.Errorf("a torn segment: %v", err)
+	}
+	if !slices.Equal(p.backend.Keys(), before) {
+		t.Error("something was changed")
+	}
+	recipients, _ := ageKeys(t)
+	p = newPlace("one", segments.Config{Recipients: recipients})
+	p.put(t, timeline, 100)
+	if _, err := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour)); snapshot.ReasonOf(err) != snapshot.ReasonSnapshotSealed {
+		t.Errorf("without an identity: %v", err)
+	}
+}
+
+// save stores a snapshot of a revision that was taken with it.
+func (p *place) save(t *testing.T, revision int64) (name string) {
+	t.Helper()
+	db := []byte(strings.Repeat("x", 512))
+	sum := sha256.Sum256(db)
+	data := append(db, sum[:]...)
+	stored := sha256.Sum256(data)
+	created := begin.Add(time.Duration(revision) * time.Second)
+	s := snapshot.Snapshot{
+		Name: fmt.Sprintf("on-demand-node-1-%d", created.Unix()), Cluster: "default", Trigger: snapshot.TriggerManual, CreateTime: created,
+		Node: "node-1", EtcdClusterID: "cdf818194e3a8c32", Revision: revision, DBSize: 512, SHA256: hex.EncodeToString(sum[:]),
+		Compression: snapshot.CompressionNone, StoredSize: int64(len(data)), StoredSHA256: hex.EncodeToString(stored[:]),
+	}
+	rec := snapshot.NewSave(s, "", "", nil)
+	doc, err := repository.EncodeManifest(rec, nil)
+	must(t, err)
+	p.backend.Set("default/"+rec.DataKey(), data)
+	p.backend.Set("default/"+snapshot.ManifestKey(s.Name), doc)
+	return s.Name
+}
+
+func TestPruneRemovesWhatNoSnapshotNeeds(t *testing.T) {
+	one, two := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	places := []keep.Place{one.Place, two.Place}
+	prune := func() int {
+		n, err := keep.Prune(t.Context(), places)
+		must(t, err)
+		return n
+	}
+	for _, p := range []*place{one, two} {
+		p.put(t, timeline, 100)
+	}
+	if n := prune(); n != 0 {
+		t.Errorf("%d segments were removed of a journal whose first snapshot is to come", n)
+	}
+	older := one.save(t, 45)
+	two.save(t, 75)
+	if n := prune(); n != 8 {
+		t.Errorf("%d segments were removed, and 4 on each backend are before all snapshots", n)
+	}
+	if names, _ := one.held(t, timeline); names[0] != "10s 41-50" {
+		t.Errorf("it holds %q", names)
+	}
+	for _, key := range one.backend.Keys() {
+		if strings.Contains(key, older) {
+			one.backend.Remove(key) // retention has removed it
+		}
+	}
+	if n := prune(); n != 6 {
+		t.Errorf("%d segments were removed with the older snapshot", n)
+	}
+	// A timeline that has ended goes with its last snapshot, as soon as the next one has some.
+	next := segment.NewTimeline(timeline.EtcdCluster(), begin.Add(200*time.Second))
+	one.last, one.chain = 0, segment.Chain{}
+	one.put(t, next, 30)
+	for _, key := range two.backend.Keys() {
+		if !strings.Contains(key, "journal/") {
+			two.backend.Remove(key)
+		}
+	}
+	if n := prune(); n != 0 {
+		t.Errorf("%d segments were removed while no snapshot is there", n)
+	}
+	one.save(t, 250)
+	prune()
+	if names, _ := one.held(t, timeline); len(names) > 0 {
+		t.Errorf("of the timeline that ended, %q are left", names)
+	}
+}
+
+func TestPruneRemovesNothingWhenABackendIsNotReadable(t *testing.T) {
+	one, two := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	one.put(t, timeline, 100)
+	one.save(t, 75)
+	two.save(t, 45)
+	two.backend.Vanish()
+	before := one.backend.Keys()
+	if n, err := keep.Prune(t.Context(), []keep.Place{one.Place, two.Place}); n != 0 || snapshot.BackendOf(err) != "two" {
+		t.Errorf("%d were removed, %v", n, err)
+	}
+	if !slices.Equal(one.backend.Keys(), before) {
+		t.Error("something was removed")
+	}
+}
+
+func ageKeys(t *testing.T) (age.Recipients, age.Identities) {
+	t.Helper()
+	id, err := filippo.GenerateX25519Identity()
+	must(t, err)
+	file := filepath.Join(t.TempDir(), "identity")
+	must(t, os.WriteFile(file, []byte(id.String()), 0o600))
+	ids, err := age.ReadIdentities(file)
+	must(t, err)
+	to, err := age.NewRecipients([]string{id.Recipient().String()})
+	must(t, err)
+	return to, ids
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,269 @@
+package local
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+// bufferSize is how many bytes of entries are collected before they are written.
+const bufferSize = 256 << 10
+
+// Log is the journal of one cluster on this machine. Its methods may be called at once from several goroutines.
+type Log struct {
+	dir   string
+	limit int64
+
+	mu      sync.Mutex
+	sealed  []*Part
+	open    *Part // nil when none was begun
+	file    *os.File
+	buffer  *bufio.Writer
+	scratch []byte
+	dirty   bool     // entries were added since the last Sync
+	next    int64    // number of the next part
+	last    Position // with all that was added
+	synced  mark     // without what a crash would take
+	changed chan struct{}
+}
+
+// mark is a place in the open part.
+type mark struct {
+	header segment.Header
+	size   int64
+	last   Position
+}
+
+// Open opens the journal in a directory, which is made if it is missing, and repairs it. What a part holds that was not
+// sealed is sealed now. limit bounds the bytes that all parts have together.
+func Open(dir string, limit int64) (*Log, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of the journal: %w", err)
+	}
+	numbers, err := numbersIn(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the journal: %w", err)
+	}
+	l := &Log{dir: dir, limit: limit, last: readPosition(dir), next: 1, changed: make(chan struct{})}
+	for _, n := range numbers {
+		p := &Part{Number: n, dir: dir}
+		last, ok, err := p.recover()
+		if err != nil {
+			return nil, fmt.Errorf("open the journal: %w (move the file away to go on without it: its revisions are then lost, "+
+				"unless a backend has them)", err)
+		}
+		l.next = n + 1
+		if !ok {
+			if err := p.remove(); err != nil {
+				return nil, fmt.Errorf("open the journal: %w", err)
+			}
+			continue
+		}
+		l.sealed = append(l.sealed, p)
+		if last.Newer(l.last) {
+			l.last = last
+		}
+	}
+	return l, nil
+}
+
+// numbersIn returns the numbers of the parts in a directory, in ascending order, and removes what is left of writing facts.
+func numbersIn(dir string) ([]int64, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var numbers []int64
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasSuffix(name, ".tmp") {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				return nil, err
+			}
+		}
+		number, ok := strings.CutSuffix(name, factsSuffix)
+		if n, err := strconv.ParseInt(number, 16, 64); ok && err == nil && n > 0 {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+// Position returns how far the journal is, with entries that are not synced yet.
+func (l *Log) Position() Position {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+// Begin begins a new part. The header has the timeline, the member, the term, and, at a gap, the reason. At the position of
+// the journal, the rest follows from it; another timeline begins from nothing.
+func (l *Log) Begin(h segment.Header) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.seal(); err != nil {
+		return err
+	}
+	h.Level = segment.Level10s
+	if h.Timeline == l.last.Timeline {
+		h.Previous, h.PreviousChain = l.last.Revision, l.last.Chain
+	}
+	h.Chain = h.PreviousChain
+	return l.begin(h)
+}
+
+// Continue makes the journal go on from a position that is not its own: that of another replica, on the backends.
+func (l *Log) Continue(from Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = from
+}
+
+func (l *Log) begin(h segment.Header) error {
+	p := &Part{Number: l.next, Header: h, dir: l.dir}
+	if err := p.writeFacts(); err != nil {
+		return fmt.Errorf("begin a part of the journal: %w", err)
+	}
+	f, err := os.OpenFile(p.path(entriesSuffix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = syncDir(l.dir)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("begin a part of the journal: %w", err), p.remove())
+	}
+	l.next++
+	l.open, l.file, l.buffer = p, f, bufio.NewWriterSize(f, bufferSize)
+	l.synced = mark{header: h, last: l.last}
+	return nil
+}
+
+// Append adds an entry to the part that was begun. It is durable after the next Sync. After an error the part is as it was
+// at its last Sync, or Open repairs it.
+func (l *Log) Append(e segment.Entry) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil {
+		return errors.New("add to the journal: no part was begun")
+	}
+	frame, err := segment.AppendFrame(l.scratch[:0], e)
+	if err != nil {
+		return err
+	}
+	if l.scratch = frame; cap(frame) > 4*bufferSize {
+		l.scratch = nil // one large revision does not cost its memory for ever
+	}
+	h, before := l.open.Header, l.open.Header.Chain
+	if err := add(&h, e); err != nil {
+		return fmt.Errorf("add to the journal: %w", err)
+	}
+	if _, err := l.buffer.Write(frame); err != nil {
+		return fmt.Errorf("add to the journal: %w", err)
+	}
+	l.open.Header, l.dirty = h, true
+	l.open.Size += int64(len(frame))
+	if r, ok := e.(segment.Revision); ok {
+		l.last = Position{Timeline: h.Timeline, Revision: r.Main, Chain: h.Chain, Anchor: r.Main, AnchorChain: before}
+	}
+	return nil
+}
+
+// Sync makes all entries durable that were added.
+func (l *Log) Sync() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sync()
+}
+
+func (l *Log) sync() error {
+	if !l.dirty {
+		return nil
+	}
+	err := l.buffer.Flush()
+	if err == nil {
+		err = l.file.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("sync the journal: %w", err)
+	}
+	l.dirty = false
+	l.synced = mark{header: l.open.Header, size: l.open.Size, last: l.last}
+	return nil
+}
+
+// Seal ends the part that is open, if it has a revision; what comes next goes into a new one. It reports whether there was
+// something to seal.
+func (l *Log) Seal() (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil || l.open.Header.First == 0 {
+		return false, nil
+	}
+	h := l.open.Header
+	if err := l.seal(); err != nil {
+		return false, err
+	}
+	return true, l.begin(segment.Header{
+		Timeline: h.Timeline, Level: h.Level, Member: h.Member, Term: h.Term,
+		Previous: h.Last, PreviousChain: h.Chain, Chain: h.Chain,
+	})
+}
+
+// seal ends the open part without beginning another one.
+func (l *Log) seal() error {
+	if l.open == nil {
+		return nil
+	}
+	if err := l.sync(); err != nil {
+		return err
+	}
+	return l.put()
+}
+
+// put puts the open part, all of which is synced, behind the sealed ones.
+func (l *Log) put() error {
+	p := l.open
+	err := l.file.Close()
+	l.open, l.file, l.buffer = nil, nil, nil
+	if p.Header.First == 0 {
+		return errors.Join(err, p.remove())
+	}
+	l.sealed = append(l.sealed, p)
+	l.tell()
+	return errors.Join(err, writePosition(l.dir, l.last))
+}
+
+// tell wakes those who wait for parts.
+func (l *Log) tell() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Abandon ends the open part as it was at its last Sync, after an error of the disk.
+func (l *Log) Abandon() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil {
+		return nil
+	}
+	l.open.Header, l.open.Size, l.last, l.dirty = l.synced.header, l.synced.size, l.synced.last, false
+	if err := l.file.Truncate(l.synced.size); err != nil {
+		return errors.Join(fmt.Errorf("cut off what was not synced of the journal: %w", err), l.put())
+	}
+	return l.put()
+}
+
+// Close seals what is open. After an error, the next Open seals what was synced.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seal()
+}

@@ -1,0 +1,191 @@
+package local
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+// Part is a run of consecutive revisions, and the facts between them.
+type Part struct {
+	Number int64          // the parts are numbered in the order in which they were begun
+	Header segment.Header // of the entries so far
+	Size   int64          // of the entries, in bytes
+
+	dir string
+}
+
+const (
+	entriesSuffix = ".log"
+	factsSuffix   = ".json"
+)
+
+func (p *Part) path(suffix string) string {
+	return filepath.Join(p.dir, fmt.Sprintf("%016x%s", p.Number, suffix))
+}
+
+// facts are what the entries of a part do not say.
+type facts struct {
+	Timeline      segment.Timeline `json:"timeline"`
+	Member        segment.EtcdID   `json:"etcdMemberId"`
+	Term          int64            `json:"term,string"`
+	Previous      int64            `json:"previousRevision,string"`
+	PreviousChain segment.Chain    `json:"previousChain"`
+	Reason        string           `json:"reason,omitempty"`
+}
+
+// writeFacts replaces the file with the facts.
+func (p *Part) writeFacts() error {
+	h := &p.Header
+	doc, err := json.Marshal(facts{h.Timeline, h.Member, h.Term, h.Previous, h.PreviousChain, h.Reason})
+	if err != nil {
+		return err
+	}
+	return replace(p.path(factsSuffix), append(doc, '\n'))
+}
+
+// readFacts returns the header of a part before its first entry.
+func (p *Part) readFacts() (segment.Header, error) {
+	doc, err := os.ReadFile(p.path(factsSuffix))
+	if err != nil {
+		return segment.Header{}, err
+	}
+	var f facts
+	if err := json.Unmarshal(doc, &f); err != nil {
+		return segment.Header{}, fmt.Errorf("read %s: %w", p.path(factsSuffix), err)
+	}
+	if !f.Timeline.Valid() || f.Previous < 0 {
+		return segment.Header{}, fmt.Errorf("read %s: timeline %.60q and revision %d are none", p.path(factsSuffix), f.Timeline, f.Previous)
+	}
+	return segment.Header{
+		Timeline: f.Timeline, Level: segment.Level10s, Member: f.Member, Term: f.Term,
+		Previous: f.Previous, PreviousChain: f.PreviousChain, Chain: f.PreviousChain, Reason: f.Reason,
+	}, nil
+}
+
+// Entries yields the entries of a part from its file. An error is the last element.
+func (p *Part) Entries() iter.Seq2[segment.Entry, error] {
+	return func(yield func(segment.Entry, error) bool) {
+		_, err := p.each(func(e segment.Entry) bool { return yield(e, nil) })
+		if err != nil {
+			yield(nil, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), err))
+		}
+	}
+}
+
+// each calls f with each entry until it returns false, and returns how many bytes of the file are whole entries.
+func (p *Part) each(f func(segment.Entry) bool) (whole int64, err error) {
+	file, err := os.Open(p.path(entriesSuffix))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = file.Close() }()
+	in := bufio.NewReaderSize(file, 256<<10)
+	for {
+		e, n, err := segment.ReadFrame(in)
+		if errors.Is(err, io.EOF) {
+			return whole, nil
+		}
+		if err != nil {
+			return whole, err
+		}
+		whole += int64(n)
+		if !f(e) {
+			return whole, nil
+		}
+	}
+}
+
+// recover reads the part that a crash or a stop left, and cuts off a tail that is not whole. It returns false when no
+// revision is left.
+func (p *Part) recover() (last Position, ok bool, err error) {
+	if p.Header, err = p.readFacts(); err != nil {
+		return Position{}, false, err
+	}
+	var wrong error
+	last = Position{Timeline: p.Header.Timeline}
+	size, err := p.each(func(e segment.Entry) bool {
+		before := p.Header.Chain
+		if wrong = add(&p.Header, e); wrong != nil {
+			return false
+		}
+		if r, ok := e.(segment.Revision); ok {
+			last.Anchor, last.AnchorChain, last.Revision, last.Chain = r.Main, before, r.Main, p.Header.Chain
+		}
+		return true
+	})
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return last, false, nil
+	case wrong != nil:
+		return last, false, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), wrong)
+	case err != nil && !errors.Is(err, segment.ErrTorn):
+		return last, false, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), err)
+	case err != nil:
+		if err := truncate(p.path(entriesSuffix), size); err != nil {
+			return last, false, fmt.Errorf("cut off the torn end of the journal: %w", err)
+		}
+	}
+	p.Size = size
+	return last, last.Revision > 0, nil
+}
+
+// remove deletes the files of a part. The facts go last: without them, entries have no meaning.
+func (p *Part) remove() error {
+	for _, suffix := range []string{entriesSuffix, factsSuffix} {
+		if err := os.Remove(p.path(suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace writes a small file durably: all of it or nothing.
+func replace(path string, doc []byte) error {
+	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(doc)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err != nil {
+		_ = os.Remove(path + ".tmp")
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func truncate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	err = f.Truncate(size)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,202 @@
+package plan
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/segments"
+)
+
+// Journal is the segments of one cluster, as the listings of its backends show them.
+type Journal struct {
+	Timelines []*Timeline // in ascending order of their start
+	Unread    []error     // why some backends could not be listed
+}
+
+// Timeline is the journal of one history.
+type Timeline struct {
+	Name segment.Timeline
+	End  time.Time // when the next one of any history began; zero for the last one
+
+	spans []*span // in ascending order of the first revision
+}
+
+// span is a run of consecutive revisions, and the segments that hold exactly it.
+type span struct {
+	first, last int64
+	copies      []segmentCopy // in the order of the backends, upper levels first
+}
+
+// segmentCopy is one segment on one backend.
+type segmentCopy struct {
+	segments.Ref
+	place *segments.Segments
+}
+
+// Gap is a hole in a timeline: revisions that no segment holds.
+type Gap struct{ From, To int64 }
+
+// String returns the revisions.
+func (g Gap) String() string {
+	if g.From == g.To {
+		return fmt.Sprintf("revision %d", g.From)
+	}
+	return fmt.Sprintf("revisions %d to %d", g.From, g.To)
+}
+
+// Load lists the journal on some backends.
+func Load(ctx context.Context, places []*segments.Segments) *Journal {
+	j := &Journal{}
+	byName := map[segment.Timeline]*builder{}
+	for _, p := range places {
+		if err := load(ctx, p, byName); err != nil {
+			j.Unread = append(j.Unread, err)
+		}
+	}
+	for _, b := range byName {
+		if len(b.spans) > 0 {
+			j.Timelines = append(j.Timelines, b.timeline())
+		}
+	}
+	slices.SortFunc(j.Timelines, func(a, b *Timeline) int {
+		return cmp.Or(a.Name.Start().Compare(b.Name.Start()), cmp.Compare(a.Name, b.Name))
+	})
+	for i, t := range j.Timelines[:max(len(j.Timelines)-1, 0)] {
+		t.End = j.Timelines[i+1].Name.Start()
+	}
+	return j
+}
+
+// builder gathers the spans of a timeline.
+type builder struct {
+	name  segment.Timeline
+	spans map[[2]int64]*span
+}
+
+func load(ctx context.Context, p *segments.Segments, byName map[segment.Timeline]*builder) error {
+	timelines, err := p.Timelines(ctx)
+	if err != nil {
+		return err
+	}
+	levels := segment.Levels()
+	slices.Reverse(levels) // upper levels hold more in fewer objects
+	for _, t := range timelines {
+		b := byName[t]
+		if b == nil {
+			b = &builder{t, map[[2]int64]*span{}}
+			byName[t] = b
+		}
+		for _, l := range levels {
+			for item, err := range p.List(ctx, t, l) {
+				if err != nil {
+					return err
+				}
+				b.add(segmentCopy{item.Ref, p})
+			}
+		}
+	}
+	return nil
+}
+
+func (b *builder) add(c segmentCopy) {
+	key := [2]int64{c.First, c.Last}
+	s := b.spans[key]
+	if s == nil {
+		s = &span{first: c.First, last: c.Last}
+		b.spans[key] = s
+	}
+	s.copies = append(s.copies, c)
+}
+
+func (b *builder) timeline() *Timeline {
+	t := &Timeline{Name: b.name}
+	for _, s := range b.spans {
+		t.spans = append(t.spans, s)
+	}
+	slices.SortFunc(t.spans, func(a, b *span) int {
+		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.last, a.last))
+	})
+	return t
+}
+
+// First returns the lowest revision of the timeline.
+func (t *Timeline) First() int64 { return t.spans[0].first }
+
+// Last returns the highest revision of the timeline.
+func (t *Timeline) Last() int64 {
+	last := int64(0)
+	for _, s := range t.spans {
+		last = max(last, s.last)
+	}
+	return last
+}
+
+// Within reports whether a snapshot of this time can be of the timeline's history. Its journal had begun, and that of the
+// next one had not: a snapshot before or after it can have the same revision numbers with other content.
+func (t *Timeline) Within(at time.Time) bool {
+	return !at.Before(t.Name.Start()) && (t.End.IsZero() || at.Before(t.End))
+}
+
+// Gaps returns the holes between the first and the last revision.
+func (t *Timeline) Gaps() []Gap {
+	var gaps []Gap
+	end := t.First() - 1
+	for _, s := range t.spans {
+		if s.first > end+1 {
+			gaps = append(gaps, Gap{end + 1, s.first - 1})
+		}
+		end = max(end, s.last)
+	}
+	return gaps
+}
+
+// Hole returns the first hole after a revision up to another one, by the listing alone; nil when segments lead there.
+func (t *Timeline) Hole(after, to int64) *Gap {
+	c := cursor{spans: t.spans}
+	for pos := after; pos < to; {
+		next := c.best(pos)
+		if next == nil {
+			return &Gap{pos + 1, min(to, c.resumes()-1)}
+		}
+		pos = next.last
+	}
+	return nil
+}
+
+// cursor goes through spans in the order of revisions.
+type cursor struct {
+	spans []*span
+	next  int     // of spans, the first that begins too late
+	open  []*span // that begin early enough, and do not end too early
+}
+
+// best returns the span that holds the next revision after one and reaches the furthest; nil when there is none. The
+// revisions of one cursor never go down.
+func (c *cursor) best(after int64) *span {
+	for c.next < len(c.spans) && c.spans[c.next].first <= after+1 {
+		c.open = append(c.open, c.spans[c.next])
+		c.next++
+	}
+	c.open = slices.DeleteFunc(c.open, func(s *span) bool { return s.last <= after })
+	if len(c.open) == 0 {
+		return nil
+	}
+	return slices.MaxFunc(c.open, func(a, b *span) int { return cmp.Compare(a.last, b.last) })
+}
+
+// drop leaves a span out from now on.
+func (c *cursor) drop(s *span) {
+	c.open = slices.DeleteFunc(c.open, func(o *span) bool { return o == s })
+}
+
+// resumes returns the first revision of the next span; one beyond all when there is none.
+func (c *cursor) resumes() int64 {
+	if c.next < len(c.spans) {
+		return c.spans[c.next].first
+	}
+	return segment.MaxRevision + 1
+}

@@ -1,0 +1,321 @@
+package plan
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Target is what the changes are added to.
+type Target interface {
+	// Holds returns an error that wraps [ErrDiffers] when the target has another history of a revision that it should have.
+	Holds(r segment.Revision) error
+	// Add adds the next revision.
+	Add(r segment.Revision) error
+}
+
+// ErrDiffers: the target is of another history than the journal.
+var ErrDiffers = errors.New("the snapshot is of another history than the journal")
+
+// errUse is an error of the target, for which no copy of a segment is to blame.
+type errUse struct{ error }
+
+// Unwrap returns the error.
+func (e errUse) Unwrap() error { return e.error }
+
+// Walk adds the revisions of a timeline to a target.
+type Walk struct {
+	Timeline *Timeline
+	After    int64  // the revision that the target has
+	To       int64  // the revision that it is to have
+	Dir      string // for one segment at a time, as it is stored
+	Target   Target
+	// Fact takes the entries without a revision of their own, of all segments that are read; in the order of the journal.
+	Fact func(segment.Entry)
+
+	Used    []segments.Ref // the segments that were used, in their order
+	Bytes   int64          // of them as they are stored
+	Skipped []error        // copies that were tried, and are damaged or cannot be read
+
+	cursor cursor
+	chain  *segment.Chain // after After; nil when it is not known
+	end    int64          // of the last segment that was used
+}
+
+// Run adds the revisions. Errors are a [Lost], one that wraps [ErrDiffers], one of the target, or that of the context.
+func (w *Walk) Run(ctx context.Context) error {
+	if err := w.compare(ctx); err != nil {
+		return err
+	}
+	w.cursor = cursor{spans: w.Timeline.spans}
+	for w.After < w.To {
+		if err := w.step(ctx, w.To); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare compares the target with the journal of its newest revision, if there is one: the next segment may begin right
+// behind it, and show nothing. One copy that says the same is enough.
+func (w *Walk) compare(ctx context.Context) error {
+	var differs error
+	for _, s := range w.Timeline.spans {
+		if s.first > w.After || s.last < w.After {
+			continue
+		}
+		for _, c := range s.copies {
+			err := w.compareWith(ctx, c)
+			switch {
+			case err == nil:
+				return nil
+			case errors.Is(err, ErrDiffers):
+				differs = err
+			case !w.skips(ctx, err):
+				return cmp.Or(context.Cause(ctx), err)
+			}
+			w.Skipped = append(w.Skipped, err)
+		}
+	}
+	return differs
+}
+
+// compareWith compares the target with one segment.
+func (w *Walk) compareWith(ctx context.Context, c segmentCopy) error {
+	m, file, err := w.fetch(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(file) }()
+	chain := m.PreviousChain
+	var facts []segment.Entry // the last ones of the target's revision may be in this segment
+	last := int64(0)
+	err = read(c.place, m, file, func(e segment.Entry) error {
+		switch r, ok := e.(segment.Revision); {
+		case ok && r.Main <= w.After:
+			chain, facts, last = chain.Next(r), facts[:0], r.Main
+		case ok:
+			last = r.Main
+		case last == w.After:
+			facts = append(facts, e)
+		}
+		return w.check(e)
+	})
+	if err != nil {
+		return err
+	}
+	w.chain = &chain
+	for _, e := range facts {
+		w.Fact(e)
+	}
+	return nil
+}
+
+// skips reports whether an error is one of a copy, so that another one may be good.
+func (w *Walk) skips(ctx context.Context, err error) bool {
+	use := errUse{}
+	return ctx.Err() == nil && !errors.As(err, &use)
+}
+
+// ReadOn reads the next segment behind those that were used, for its facts alone: those of a revision may be journaled after
+// it. When there is none, it does nothing.
+func (w *Walk) ReadOn(ctx context.Context) error {
+	w.Target, w.chain, w.After = nil, nil, max(w.After, w.end)
+	err := w.step(ctx, segment.MaxRevision)
+	if lost := (*Lost)(nil); errors.As(err, &lost) {
+		return nil
+	}
+	return err
+}
+
+// AtEnd reports whether the revision is the last one of the last segment that was used.
+func (w *Walk) AtEnd() bool { return w.After >= w.end }
+
+// Lost is the error that revisions cannot be read anywhere.
+type Lost struct {
+	Gap
+	Timeline segment.Timeline
+	Causes   []error // of the segments that should have them; none when there is no segment
+}
+
+// Error implements error.
+func (l *Lost) Error() string {
+	if len(l.Causes) == 0 {
+		return fmt.Sprintf("the journal %s lacks %s", l.Timeline, l.Gap)
+	}
+	return fmt.Sprintf("%s of the journal %s cannot be read: %v", l.Gap, l.Timeline, errors.Join(l.Causes...))
+}
+
+// step uses the best segment behind the revision that the target has. to is the last revision that is wanted.
+func (w *Walk) step(ctx context.Context, to int64) error {
+	var causes []error
+	for {
+		s := w.cursor.best(w.After)
+		if s == nil {
+			return w.lost(to, causes)
+		}
+		for _, c := range s.copies {
+			err := w.use(ctx, c, to)
+			if err == nil {
+				return nil
+			}
+			if !w.skips(ctx, err) {
+				return cmp.Or(context.Cause(ctx), err)
+			}
+			causes = append(causes, err)
+			w.Skipped = append(w.Skipped, err)
+		}
+		w.cursor.drop(s)
+	}
+}
+
+// lost is the error that no segment has the next revision.
+func (w *Walk) lost(to int64, causes []error) error {
+	for _, err := range causes {
+		if errors.Is(err, ErrDiffers) {
+			return err
+		}
+	}
+	return &Lost{Gap{w.After + 1, min(to, w.cursor.resumes()-1)}, w.Timeline.Name, causes}
+}
+
+// use reads a segment into a file, reads it through, and then adds its revisions.
+func (w *Walk) use(ctx context.Context, c segmentCopy, to int64) error {
+	m, file, err := w.fetch(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(file) }()
+	if err := w.links(c, m); err != nil {
+		return err
+	}
+	// A reader knows at the end alone whether a segment is good; the target must never have parts of a bad one.
+	if err := read(c.place, m, file, w.check); err != nil {
+		return err
+	}
+	if err := read(c.place, m, file, func(e segment.Entry) error { return w.add(e, to) }); err != nil {
+		return errUse{err} // it was good a moment ago
+	}
+	w.After, w.end, w.chain = min(m.Last, to), m.Last, nil
+	if w.After == m.Last {
+		w.chain = &m.Chain
+	}
+	w.Used, w.Bytes = append(w.Used, c.Ref), w.Bytes+m.StoredSize
+	return nil
+}
+
+// fetch reads the manifest of a segment, and the segment into a file.
+func (w *Walk) fetch(ctx context.Context, c segmentCopy) (*segments.Manifest, string, error) {
+	m, err := c.place.Manifest(ctx, c.Ref)
+	if err != nil {
+		return nil, "", err
+	}
+	file, err := fetch(ctx, c.place, m, w.Dir)
+	return m, file, err
+}
+
+// links returns an error when a segment that follows the last one was written behind another history of it.
+func (w *Walk) links(c segmentCopy, m *segments.Manifest) error {
+	if w.chain == nil || m.First != w.After+1 || m.Previous != w.After || m.PreviousChain == *w.chain {
+		return nil
+	}
+	return snapshot.ReasonChecksumMismatch.New("the segment %s, revisions %d to %d, does not follow revision %d",
+		c.place.URI(c.Ref), m.First, m.Last, w.After).On(c.place.Name()).Final().
+		Because(fmt.Errorf("it was written behind the history %x, and that of the journal is %x", m.PreviousChain[:4], w.chain[:4]))
+}
+
+// check compares the revisions that the target has.
+func (w *Walk) check(e segment.Entry) error {
+	r, ok := e.(segment.Revision)
+	if !ok || r.Main > w.After || w.Target == nil {
+		return nil
+	}
+	return used(w.Target.Holds(r))
+}
+
+// add adds a revision that the target does not have, and passes facts on.
+func (w *Walk) add(e segment.Entry, to int64) error {
+	switch r, ok := e.(segment.Revision); {
+	case !ok:
+		w.Fact(e)
+		return nil
+	case r.Main <= w.After || r.Main > to || w.Target == nil:
+		return nil
+	default:
+		return used(w.Target.Add(r))
+	}
+}
+
+// used marks an error as one of the target.
+func used(err error) error {
+	if err == nil || errors.Is(err, ErrDiffers) {
+		return err
+	}
+	return errUse{err}
+}
+
+// fetch reads a segment into a file.
+func fetch(ctx context.Context, p *segments.Segments, m *segments.Manifest, dir string) (file string, err error) {
+	f, err := os.CreateTemp(dir, "segment-*")
+	if err != nil {
+		return "", errUse{fmt.Errorf("read the segment %s: %w", m.Name(), err)}
+	}
+	into := &spoolWriter{f: f}
+	err = p.Fetch(ctx, m, into)
+	if cerr := f.Close(); cerr != nil {
+		into.err = cmp.Or(into.err, cerr)
+	}
+	if into.err != nil {
+		err = errUse{fmt.Errorf("read the segment %s: %w", m.Name(), into.err)}
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return "", err
+	}
+	return f.Name(), nil
+}
+
+// spoolWriter remembers an error of the file, which is not one of the backend.
+type spoolWriter struct {
+	f   io.Writer
+	err error
+}
+
+// Write implements [io.Writer].
+func (s *spoolWriter) Write(p []byte) (int, error) {
+	n, err := s.f.Write(p)
+	s.err = cmp.Or(s.err, err)
+	return n, err
+}
+
+// read reads a segment in a file to its end.
+func read(p *segments.Segments, m *segments.Manifest, file string, each func(segment.Entry) error) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return errUse{fmt.Errorf("read the segment %s: %w", m.Name(), err)}
+	}
+	r, err := p.Decode(m, f)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	for {
+		e, err := r.Next()
+		switch {
+		case err == io.EOF: //nolint:errorlint // a wrapped one is not the end
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := each(e); err != nil {
+			return err
+		}
+	}
+}

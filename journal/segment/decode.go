@@ -1,0 +1,173 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// MaxEntry bounds the encoding of an entry. A revision has at most what one request to etcd can change: a deletion can be
+// of millions of keys, each with its tombstone.
+const MaxEntry = 1 << 30
+
+// ErrDamaged: bytes are no entry, or no segment.
+var ErrDamaged = errors.New("it is damaged")
+
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrDamaged, fmt.Errorf(format, args...))
+}
+
+// DecodeEntry returns the entry that has exactly this encoding. The values of its records are parts of body. An error wraps
+// [ErrDamaged].
+func DecodeEntry(body []byte) (Entry, error) {
+	if len(body) == 0 {
+		return nil, damaged("an entry is empty")
+	}
+	d := decoder{rest: body[1:]}
+	e := d.entry(kind(body[0]))
+	switch {
+	case d.err != nil:
+		return nil, d.err
+	case len(d.rest) > 0:
+		return nil, damaged("%d bytes follow the end of an entry", len(d.rest))
+	}
+	return e, nil
+}
+
+// decoder takes fields from the front of an encoding. After the first error it gives zeros.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+// entry takes the fields of an entry, and checks them as the encoder does.
+func (d *decoder) entry(k kind) Entry {
+	switch k {
+	case kindRevision:
+		return checked(d, d.revision())
+	case kindLease:
+		return checked(d, Lease{ID: d.id(), GrantedTTL: d.number(), Revision: d.number(), Gone: d.bool()})
+	case kindLeases:
+		return checked(d, d.leases())
+	case kindCompaction:
+		return checked(d, Compaction{Revision: d.number(), After: d.number(), Before: d.number()})
+	case kindWatermark:
+		return checked(d, Watermark{Revision: d.number(), Time: d.time()})
+	case kindAuth:
+		return checked(d, Auth{AuthRevision: d.uvarint(), Revision: d.number()})
+	}
+	d.fail("%d is no kind of entry", k)
+	return nil
+}
+
+// checked returns an entry that was decoded, after its check.
+func checked[E interface {
+	Entry
+	check() error
+}](d *decoder, e E) Entry {
+	if d.err == nil {
+		if err := e.check(); err != nil {
+			d.fail("%w", err)
+		}
+	}
+	return e
+}
+
+func (a Auth) check() error { return checkRevision(a.Revision) }
+
+func (d *decoder) revision() Revision {
+	r := Revision{Main: d.number(), Time: d.time()}
+	n := d.count(3) // a record has at least its place, its length and one byte
+	if n > 0 {
+		r.Records = make([]Record, 0, n)
+	}
+	for range n {
+		place := d.number()
+		r.Records = append(r.Records, Record{Sub: place >> 1, Tombstone: place&1 == 1, Value: d.bytes()})
+	}
+	return r
+}
+
+func (d *decoder) leases() Leases {
+	l := Leases{Revision: d.number()}
+	n := d.count(8)
+	if n > 0 {
+		l.IDs = make([]int64, 0, n)
+	}
+	for range n {
+		l.IDs = append(l.IDs, d.id())
+	}
+	return l
+}
+
+func (d *decoder) fail(format string, args ...any) {
+	if d.err == nil {
+		d.err = damaged(format, args...)
+	}
+	d.rest = nil
+}
+
+// uvarint takes a number in the only form that the encoder writes: the shortest.
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 || n > 1 && d.rest[n-1] == 0 {
+		d.fail("a number is cut off, too large, or not written in its shortest form")
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *decoder) number() int64 {
+	v := d.uvarint()
+	if v > 1<<63-1 {
+		d.fail("the number %d is too large", v)
+		return 0
+	}
+	return int64(v)
+}
+
+// count takes a number of things that have at least size bytes each.
+func (d *decoder) count(size int) int {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)/size) {
+		d.fail("%d things do not fit into %d bytes", n, len(d.rest))
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.count(1)
+	b := d.rest[:n:n]
+	d.rest = d.rest[n:]
+	return b
+}
+
+func (d *decoder) id() int64 {
+	if len(d.rest) < 8 {
+		d.fail("the id of a lease is cut off")
+		return 0
+	}
+	id := binary.BigEndian.Uint64(d.rest)
+	d.rest = d.rest[8:]
+	return int64(id)
+}
+
+func (d *decoder) bool() bool {
+	v := d.uvarint()
+	if v > 1 {
+		d.fail("%d is neither yes nor no", v)
+	}
+	return v == 1
+}
+
+func (d *decoder) time() time.Time {
+	ms := d.number()
+	if err := checkMillis(ms); err != nil {
+		d.fail("%w", err)
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

@@ -1,0 +1,372 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/local"
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+const (
+	// MaxCatchUp is how many revisions etcd is asked to send again. To catch up with more, it would read so much for each
+	// thousand of them, under the lock of its store, that writes wait noticeably: a new timeline and a new base cost less.
+	MaxCatchUp = 20_000
+
+	// stallTimeout is how long a member may be without the revisions that the cluster has; then another one is followed.
+	stallTimeout = 2 * time.Second
+
+	// openTimeout is how long a member may take to answer before it is followed.
+	openTimeout = 10 * time.Second
+)
+
+// errStalled ends a session with a member that does not deliver what the cluster has.
+var errStalled = errors.New("it is behind the cluster for too long")
+
+// errEnded ends what belongs to a session.
+var errEnded = errors.New("the session has ended")
+
+// session follows one member, until that fails. All of its methods run in one goroutine.
+type session struct {
+	journal *Journal
+	member  Member
+	term    int64
+
+	known     local.Position // the end of the journal when the session began
+	verify    local.Position // the history up to it is compared before anything is added; zero when that is done
+	compared  segment.Chain  // of the part that was compared
+	begins    *breakError    // why a new timeline begins with the next revision; nil when none does
+	from      int64          // where the watch began
+	delivered int64          // newest revision in the journal, or newest that was compared
+	advanced  time.Time      // when it became that; time in which the disk was waited for does not count
+
+	pending []observation     // whose revisions are not in the journal yet
+	mark    segment.Watermark // the newest
+	written time.Time         // of the newest one that is in the journal
+}
+
+// follow follows the best member until it fails or ctx ends. avoid is the endpoint that failed last. It returns the
+// endpoint that was followed, and whether any revision or watermark came.
+func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoint string, useful bool, err error) {
+	member, err := j.dial(ctx, avoid)
+	if err != nil {
+		return "", false, err
+	}
+	defer member.Close()
+	s := &session{journal: j, member: member, term: term, advanced: time.Now()}
+	endpoint = member.Identity().Endpoint
+	if s.from, err = s.begin(ctx); err != nil {
+		return endpoint, false, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stream, err := member.Watch(ctx, s.from)
+	if err == nil {
+		j.cfg.Logger.InfoContext(ctx, "journal follows etcd", "endpoint", endpoint, "revision", s.from)
+		j.noteFollowed(endpoint)
+		err = s.run(ctx, cancel, stream)
+	}
+	cancel(errEnded)
+	if c := compacted(err); c > 0 {
+		err = s.lost(c)
+	}
+	return endpoint, s.delivered > 0, err
+}
+
+func (j *Journal) dial(ctx context.Context, avoid string) (Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	return j.cfg.Source.Dial(ctx, avoid)
+}
+
+// begin decides where to begin: after what the journal has, if etcd still has the same history, or at the newest revision.
+func (s *session) begin(ctx context.Context) (from int64, err error) {
+	known, err := s.journal.position(ctx)
+	if err != nil {
+		return 0, err
+	}
+	s.known = known
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	current, err := s.member.Current(ctx)
+	if err != nil {
+		return 0, err
+	}
+	cluster := s.member.Identity().ClusterID
+	why := s.journal.takeBreak()
+	switch {
+	case why != nil:
+	case known.Timeline == "":
+		why = &breakError{}
+	case known.Timeline.EtcdCluster() != cluster:
+		why = broken(CauseDifferent, "the cluster has the id %016x, and had %016x", cluster, known.Timeline.EtcdCluster())
+	case current < known.Revision:
+		why = broken(CauseRestored, "the cluster is at revision %d, and was at %d: an earlier state was restored", current, known.Revision)
+	case current-known.Anchor > MaxCatchUp:
+		why = s.missed(CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let etcd send all of it again",
+			known.Revision, current)
+	default:
+		s.verify, s.compared = known, known.AnchorChain
+		s.journal.log.Continue(known)
+		return known.Anchor, nil
+	}
+	s.begins = why
+	return max(current, 1), nil
+}
+
+// lost returns the error of a session whose next revision was compacted.
+func (s *session) lost(compaction int64) error {
+	if s.begins != nil {
+		return fmt.Errorf("begin the journal: etcd compacts its history up to the newest revision, %d", compaction)
+	}
+	last := max(s.delivered, s.verify.Revision)
+	return s.missed(CauseCompacted, "the journal ends at revision %d, and etcd has compacted its history up to %d", last, compaction)
+}
+
+// missed returns why revisions are missing. When nothing was followed because the disk was full, that is the reason.
+func (s *session) missed(c Cause, format string, args ...any) *breakError {
+	if since := s.journal.fullSince; !since.IsZero() {
+		return broken(CauseFull, "no backend has taken the journal, and its %d bytes on the disk were full at %s; "+format,
+			append([]any{s.journal.cfg.MaxBytes, since.UTC().Format(time.RFC3339)}, args...)...)
+	}
+	return broken(c, format, args...)
+}
+
+// run takes what the member delivers and what is observed of it.
+func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, stream Stream) (err error) {
+	changes := make(chan []Change) // without a buffer: what has no room here stays in etcd
+	observed := make(chan observation)
+	w := &watcher{member: s.member, interval: s.journal.cfg.FlushInterval, out: observed, ask: make(chan int64, maxAsked)}
+	if s.begins == nil { // the same history as before
+		w.compacted, w.before = s.journal.compacted, s.journal.before
+	}
+	done := make(chan struct{}, 2)
+	go func() {
+		defer func() { done <- struct{}{} }()
+		cancel(receive(ctx, stream, changes))
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		cancel(w.run(ctx))
+	}()
+	defer func() {
+		cancel(err)
+		s.member.Close()
+		<-done
+		<-done
+		s.journal.compacted, s.journal.before = w.compacted, w.before
+	}()
+	flush := time.NewTicker(s.journal.cfg.FlushInterval)
+	defer flush.Stop()
+	seal := time.NewTicker(s.journal.cfg.UploadInterval)
+	defer seal.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), s.end())
+		case all := <-changes:
+			err = s.take(ctx, w, all)
+		case o := <-observed:
+			err = s.observe(o)
+		case <-flush.C:
+			err = s.sync()
+		case <-seal.C:
+			err = s.seal()
+		}
+		if err != nil {
+			return errors.Join(err, s.end())
+		}
+	}
+}
+
+// receive hands on what the stream delivers, until it ends.
+func receive(ctx context.Context, stream Stream, changes chan<- []Change) error {
+	for {
+		all, err := stream.Next()
+		if err != nil {
+			return err
+		}
+		select {
+		case changes <- all:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// end leaves the journal whole: what came is made durable and sealed, or what a disk did not take is given up.
+func (s *session) end() error {
+	if err := s.journal.log.Close(); err != nil {
+		return errors.Join(err, s.journal.log.Abandon())
+	}
+	return nil
+}
+
+// take adds revisions to the journal.
+func (s *session) take(ctx context.Context, w *watcher, all []Change) error {
+	for i := range all {
+		c := &all[i]
+		if s.verify.Revision > 0 {
+			if err := s.compare(c); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.add(ctx, c); err != nil {
+			return err
+		}
+		w.named(c)
+	}
+	s.advanced = time.Now()
+	if err := s.release(); err != nil {
+		return err
+	}
+	if _, unsealed := s.journal.log.Size(); unsealed >= segment.MaxContent {
+		return s.seal()
+	}
+	return nil
+}
+
+// compare compares a revision that the journal has with the one that etcd has now.
+func (s *session) compare(c *Change) error {
+	expected := s.verify.Anchor
+	if s.delivered > 0 {
+		expected = s.delivered + 1
+	}
+	if c.Main != expected {
+		return broken(CauseCompacted, "the journal ends at revision %d, and etcd does not have revision %d any more, to compare it",
+			s.verify.Revision, expected)
+	}
+	s.delivered, s.compared = c.Main, s.compared.Next(c.Revision)
+	if c.Main < s.verify.Revision {
+		return nil
+	}
+	if s.compared != s.verify.Chain {
+		return broken(CauseDifferent, "the revisions %d to %d are others than those in the journal: another state was restored",
+			s.verify.Anchor, s.verify.Revision)
+	}
+	err := s.journal.log.Begin(segment.Header{
+		Timeline: s.verify.Timeline, Member: segment.EtcdID(s.member.Identity().MemberID), Term: s.term,
+	})
+	if err != nil {
+		return err
+	}
+	s.journal.needBase(s.verify.Timeline.Start(), "the journal goes on")
+	s.verify, s.journal.positioned, s.journal.fullSince = local.Position{}, true, time.Time{}
+	return nil
+}
+
+// add adds one revision, which may be the first of a timeline.
+func (s *session) add(ctx context.Context, c *Change) error {
+	if s.begins != nil {
+		if err := s.newTimeline(ctx, c); err != nil {
+			return err
+		}
+	} else if c.Main != s.delivered+1 {
+		return fmt.Errorf("revision %d was delivered after revision %d", c.Main, s.delivered)
+	}
+	// Nothing happened until the last watermark: without it, the time before this revision would not be known.
+	if err := s.writeMark(); err != nil {
+		return err
+	}
+	if err := s.journal.log.Append(c.Revision); err != nil {
+		return err
+	}
+	s.delivered = c.Main
+	return nil
+}
+
+// newTimeline begins a timeline with a revision.
+func (s *session) newTimeline(ctx context.Context, c *Change) error {
+	why := s.begins
+	id := s.member.Identity()
+	timeline := nameAfter(s.known.Timeline, id.ClusterID)
+	err := s.journal.log.Begin(segment.Header{
+		Timeline: timeline, Member: segment.EtcdID(id.MemberID), Term: s.term, Reason: why.reason,
+	})
+	if err != nil {
+		return err
+	}
+	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
+	s.journal.began(ctx, timeline, c.Main, why)
+	s.journal.needBase(timeline.Start(), "the journal has begun")
+	s.journal.positioned, s.journal.fullSince = true, time.Time{}
+	return nil
+}
+
+// sync makes durable what was added.
+func (s *session) sync() error {
+	began := time.Now()
+	if err := s.journal.log.Sync(); err != nil {
+		return err
+	}
+	s.advanced = s.advanced.Add(time.Since(began))
+	s.journal.noteSynced(s.mark)
+	return nil
+}
+
+// seal ends the part of the journal that is open, for the backends.
+func (s *session) seal() error {
+	if s.journal.log.Unsealed().First > 0 {
+		if err := s.writeMark(); err != nil {
+			return err
+		}
+		if _, err := s.journal.log.Seal(); err != nil {
+			return err
+		}
+		s.journal.noteSynced(s.mark)
+	}
+	return s.journal.shrink()
+}
+
+// observe takes what was observed of the member. It waits for the revisions that it is about.
+func (s *session) observe(o observation) error {
+	patience := stallTimeout
+	if s.verify.Revision > 0 {
+		patience = openTimeout // all that was missed comes first
+	}
+	if waits := time.Since(s.advanced); waits > patience && o.revision > max(s.delivered, s.from) {
+		return fmt.Errorf("%s: %w: the cluster is at revision %d, and %d is the last that came, %s ago",
+			s.member.Identity().Endpoint, errStalled, o.revision, s.delivered, waits.Round(time.Millisecond))
+	}
+	s.journal.noteCurrent(o.revision)
+	s.pending = append(s.pending, o)
+	return s.release()
+}
+
+// release takes the observations whose revisions are in the journal. The facts of an observation are never before the
+// revision for which they hold: a reader takes the entries in their order.
+func (s *session) release() error {
+	if s.begins != nil || s.verify.Revision > 0 {
+		return nil
+	}
+	for len(s.pending) > 0 && s.pending[0].revision <= s.delivered {
+		o := s.pending[0]
+		s.pending = s.pending[1:]
+		for _, e := range o.facts {
+			if err := s.journal.log.Append(e); err != nil {
+				return err
+			}
+		}
+		if !o.time.IsZero() {
+			s.mark = segment.Watermark{Revision: o.revision, Time: o.time}
+			if err := s.sync(); err != nil {
+				return err
+			}
+		}
+		if o.authChanged {
+			s.journal.needBase(time.Now(), "users or roles have changed")
+		}
+	}
+	return nil
+}
+
+// writeMark adds the newest watermark, unless it is there.
+func (s *session) writeMark() error {
+	if !s.mark.Time.After(s.written) {
+		return nil
+	}
+	s.written = s.mark.Time
+	return s.journal.log.Append(s.mark)
+}

@@ -1,0 +1,186 @@
+package journal_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+// fakeSource has members that behave as a test wants.
+type fakeSource struct {
+	mu      sync.Mutex
+	dialled []string // what was avoided, for each dial
+	members func(avoid string) *fakeMember
+}
+
+func (s *fakeSource) Dial(_ context.Context, avoid string) (journal.Member, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dialled = append(s.dialled, avoid)
+	return s.members(avoid), nil
+}
+
+func (s *fakeSource) avoided() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.dialled)
+}
+
+// fakeMember is a member of a cluster that is at a revision, and has delivered the first ones.
+type fakeMember struct {
+	endpoint  string
+	current   func() (int64, error)
+	delivered int64
+	lease     func(id int64) journal.LeaseState
+}
+
+func (m *fakeMember) Identity() journal.Identity {
+	return journal.Identity{ClusterID: 1, MemberID: 2, Endpoint: m.endpoint, Version: "3.7.3"}
+}
+
+func (m *fakeMember) Watch(ctx context.Context, from int64) (journal.Stream, error) {
+	return &fakeStream{ctx: ctx, next: from, last: m.delivered}, nil
+}
+
+func (m *fakeMember) Current(context.Context) (int64, error) { return m.current() }
+
+func (m *fakeMember) Compacted(_ context.Context, known int64) (int64, error) { return known, nil }
+
+func (m *fakeMember) Leases(context.Context) (journal.LeaseList, error) {
+	return journal.LeaseList{}, nil
+}
+
+func (m *fakeMember) Lease(_ context.Context, id int64) (journal.LeaseState, error) {
+	return m.lease(id), nil
+}
+
+func (m *fakeMember) AuthRevision(context.Context) (uint64, error) { return 1, nil }
+
+func (m *fakeMember) Close() {}
+
+type fakeStream struct {
+	ctx        context.Context
+	next, last int64
+}
+
+func (s *fakeStream) Next() ([]journal.Change, error) {
+	if s.next > s.last {
+		<-s.ctx.Done()
+		return nil, context.Cause(s.ctx)
+	}
+	c := journal.Change{Revision: segment.Revision{
+		Main: s.next, Time: time.Now(), Records: []segment.Record{{Value: []byte{byte(s.next)}}},
+	}}
+	s.next++
+	return []journal.Change{c}, nil
+}
+
+func at(revision int64) func() (int64, error) { return func() (int64, error) { return revision, nil } }
+
+// follow follows a source for a while, in virtual time.
+func follow(t *testing.T, s journal.Source, during time.Duration) journal.Status {
+	t.Helper()
+	j, err := journal.New(journal.Config{Source: s, Dir: t.TempDir()})
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), during)
+	defer cancel()
+	status := make(chan journal.Status, 1)
+	time.AfterFunc(during-time.Millisecond, func() { status <- j.Status() })
+	j.Follow(ctx, 1)
+	must(t, j.Close(t.Context()))
+	return <-status
+}
+
+func TestAMemberThatFallsBehindIsLeftForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		s := &fakeSource{members: func(avoid string) *fakeMember {
+			if avoid == "slow" {
+				return &fakeMember{endpoint: "good", current: at(9), delivered: 9}
+			}
+			return &fakeMember{endpoint: "slow", delivered: 5, current: func() (int64, error) {
+				if time.Since(began) < time.Second {
+					return 5, nil
+				}
+				return 9, nil
+			}}
+		}}
+		status := follow(t, s, 10*time.Second)
+		if status.Revision != 9 || status.Endpoint != "good" || time.Since(status.Complete) > time.Second {
+			t.Errorf("it is %+v, having avoided %q", status, s.avoided())
+		}
+	})
+}
+
+func TestAMemberThatDoesNotAnswerIsLeftForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		s := &fakeSource{members: func(avoid string) *fakeMember {
+			if avoid == "cut off" {
+				return &fakeMember{endpoint: "good", current: at(7), delivered: 7}
+			}
+			return &fakeMember{endpoint: "cut off", delivered: 5, current: func() (int64, error) {
+				if time.Since(began) < time.Second {
+					return 5, nil
+				}
+				return 0, errors.New("it has no leader")
+			}}
+		}}
+		status := follow(t, s, 10*time.Second)
+		if status.Revision != 7 || status.Endpoint != "good" {
+			t.Errorf("it is %+v, having avoided %q", status, s.avoided())
+		}
+	})
+}
+
+// While the cluster has no quorum, nothing is known to be complete, and the recovery point says so.
+func TestTheRecoveryPointAgesWhileNobodyAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		s := &fakeSource{members: func(string) *fakeMember {
+			return &fakeMember{endpoint: "only", delivered: 5, current: func() (int64, error) {
+				if time.Since(began) < 5*time.Second {
+					return 5, nil
+				}
+				return 0, errors.New("it has no leader")
+			}}
+		}}
+		status := follow(t, s, time.Minute)
+		if age := time.Since(status.Complete); age < 54*time.Second || age > 57*time.Second {
+			t.Errorf("all is said to be complete up to %s ago", age)
+		}
+	})
+}
+
+// To let etcd send very many revisions again costs more than a snapshot.
+func TestAJournalThatIsFarBehindBeginsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a asked
+		dir := t.TempDir()
+		for _, revision := range []int64{10, 11 + journal.MaxCatchUp} {
+			s := &fakeSource{members: func(string) *fakeMember {
+				return &fakeMember{endpoint: "only", current: at(revision), delivered: revision}
+			}}
+			j, err := journal.New(journal.Config{Source: s, Dir: dir, Base: a.base, Broken: a.broken})
+			must(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			j.Follow(ctx, 1)
+			cancel()
+			must(t, j.Close(t.Context()))
+			if got := j.Status().Revision; got != revision {
+				t.Errorf("the journal is at revision %d, and etcd at %d", got, revision)
+			}
+		}
+		bases, causes := a.all()
+		if len(causes) != 1 || causes[0] != journal.CauseBehind || len(bases) != 2 {
+			t.Errorf("timelines have ended because of %v, and snapshots were asked for: %+v", causes, bases)
+		}
+	})
+}

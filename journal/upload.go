@@ -1,0 +1,282 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/journal/local"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/segments"
+)
+
+// A Store is the journal on one backend. [segments.Segments] is one.
+type Store interface {
+	Listing
+	// Open opens a segment. The caller closes the reader.
+	Open(ctx context.Context, m *segments.Manifest) (*segments.Reader, error)
+	// Put stores a segment, unless one with its name and history is there. Another history is an error that wraps
+	// [segments.ErrOtherHistory].
+	Put(ctx context.Context, s *segment.Segment) error
+	// Newest returns the segment of a timeline with the highest last revision; nil when there is none.
+	Newest(ctx context.Context, t segment.Timeline) (*segments.Manifest, error)
+}
+
+var _ Store = (*segments.Segments)(nil)
+
+// upload brings sealed parts to one backend, in their order.
+type upload struct {
+	journal *Journal
+	store   Store
+
+	mu    sync.Mutex
+	done  map[int64]bool // by the number of a part: true when the backend has it, false when it refuses it
+	bytes int64          // of segments that it has taken
+	count int64          // of these
+	err   error          // of the last attempt
+}
+
+// run uploads until ctx ends.
+func (u *upload) run(ctx context.Context) {
+	failed := 0
+	for ctx.Err() == nil {
+		parts, changed := u.journal.log.Sealed()
+		i := slices.IndexFunc(parts, func(p local.Part) bool {
+			ended, _ := u.ended(p.Number)
+			return !ended
+		})
+		if i < 0 {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		err := u.put(ctx, parts[i])
+		if ctx.Err() != nil {
+			return
+		}
+		if u.note(err); err == nil {
+			failed = 0
+			continue
+		}
+		failed++
+		pause := backoff.Spread(backoff.Delay(firstUploadRetry, uploadRetry, failed), 0.1)
+		u.journal.cfg.Logger.ErrorContext(ctx, "upload of the journal", "backend", u.store.Name(), "retry_after", pause, "error", err)
+		_ = backoff.Wait(ctx, pause)
+	}
+}
+
+// last uploads what is left, and ends at the first error.
+func (u *upload) last(ctx context.Context) {
+	parts, _ := u.journal.log.Sealed()
+	for i := range parts {
+		if ended, _ := u.ended(parts[i].Number); ended {
+			continue
+		}
+		if err := u.put(ctx, parts[i]); err != nil {
+			u.journal.cfg.Logger.WarnContext(ctx, "journal stays on the disk until the next start",
+				"backend", u.store.Name(), "error", err)
+			return
+		}
+	}
+}
+
+// put uploads one part.
+func (u *upload) put(ctx context.Context, p local.Part) error {
+	seg, err := u.journal.build(&p)
+	if errors.Is(err, errGone) {
+		u.finish(&p, nil)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = u.store.Put(ctx, seg)
+	if errors.Is(err, segments.ErrOtherHistory) {
+		u.journal.differs(ctx, u.store.Name(), &p, err)
+		u.finish(&p, nil) // it cannot be stored under this name, now or later
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	u.finish(&p, seg)
+	return nil
+}
+
+// finish notes that a part needs no further attempt, and removes it when no backend needs it any more.
+func (u *upload) finish(p *local.Part, seg *segment.Segment) {
+	u.mu.Lock()
+	if u.done == nil {
+		u.done = map[int64]bool{}
+	}
+	u.done[p.Number] = seg != nil
+	if seg != nil {
+		u.bytes += int64(len(seg.Data))
+		u.count++
+	}
+	u.mu.Unlock()
+	u.journal.settle(p)
+}
+
+// ended reports whether a part needs no further attempt, and whether the backend has it.
+func (u *upload) ended(number int64) (ended, stored bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	stored, ended = u.done[number]
+	return ended, stored
+}
+
+func (u *upload) forget(number int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.done, number)
+}
+
+func (u *upload) note(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.err = err
+}
+
+// newest returns where the journal on the backend ends.
+func (u *upload) newest(ctx context.Context) (local.Position, error) {
+	timelines, err := u.store.Timelines(ctx)
+	if err != nil {
+		return local.Position{}, err
+	}
+	slices.SortFunc(timelines, func(a, b segment.Timeline) int { return b.Start().Compare(a.Start()) })
+	for _, t := range timelines {
+		m, err := u.store.Newest(ctx, t)
+		if err != nil {
+			return local.Position{}, err
+		}
+		if m != nil { // else its only writer died before the first segment was there
+			return u.endOf(ctx, m), nil
+		}
+	}
+	return local.Position{}, nil
+}
+
+// endOf returns the position at the end of a segment. Its last revision alone is compared with etcd, if the segment can be
+// read; otherwise all of its revisions are, and etcd may have compacted the first of them.
+func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position {
+	p := local.Position{Timeline: m.Timeline, Revision: m.Last, Chain: m.Chain, Anchor: m.First, AnchorChain: m.PreviousChain}
+	r, err := u.store.Open(ctx, m)
+	if err != nil {
+		u.journal.cfg.Logger.DebugContext(ctx, "newest segment not read", "backend", u.store.Name(), "error", err)
+		return p
+	}
+	defer func() { _ = r.Close() }()
+	before, chain := m.PreviousChain, m.PreviousChain
+	for {
+		e, err := r.Next()
+		if errors.Is(err, io.EOF) && chain == m.Chain {
+			p.Anchor, p.AnchorChain = m.Last, before
+			return p
+		}
+		if err != nil {
+			return p
+		}
+		if rev, ok := e.(segment.Revision); ok {
+			before, chain = chain, chain.Next(rev)
+		}
+	}
+}
+
+// errGone: a part was removed meanwhile.
+var errGone = errors.New("the part is not there any more")
+
+// build makes the segment of a part. The last one is kept: all backends need it at about the same time.
+func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
+	j.building.Lock()
+	defer j.building.Unlock()
+	if j.built != nil && j.builtOf == p.Number {
+		return j.built, nil
+	}
+	parts, _ := j.log.Sealed()
+	if !slices.ContainsFunc(parts, func(o local.Part) bool { return o.Number == p.Number }) {
+		return nil, errGone
+	}
+	b, err := segment.NewBuilder(p.Header)
+	if err != nil {
+		return nil, err
+	}
+	for e, err := range p.Entries() {
+		if err == nil {
+			err = b.Add(e)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make the segment of revisions %d to %d: %w", p.Header.First, p.Header.Last, err)
+		}
+	}
+	seg, err := b.Seal()
+	if err != nil {
+		return nil, err
+	}
+	j.built, j.builtOf = seg, p.Number
+	return seg, nil
+}
+
+// settle removes a part that no backend needs any more. One that no backend has stays.
+func (j *Journal) settle(p *local.Part) {
+	for _, u := range j.stores {
+		if ended, _ := u.ended(p.Number); !ended {
+			return
+		}
+	}
+	if !j.stored(p.Number) {
+		return
+	}
+	if err := j.log.Remove(p.Number); err != nil {
+		j.cfg.Logger.Error("journal is not removed from the disk", "error", err)
+		return
+	}
+	for _, u := range j.stores {
+		u.forget(p.Number)
+	}
+}
+
+// stored reports whether a backend has a part.
+func (j *Journal) stored(number int64) bool {
+	return slices.ContainsFunc(j.stores, func(u *upload) bool {
+		_, stored := u.ended(number)
+		return stored
+	})
+}
+
+// differs notes that a backend has another history under the name of a part. If it is the history that is followed, that
+// goes on in another timeline.
+func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, err error) {
+	j.cfg.Logger.ErrorContext(ctx, "journal on a backend has another history of the same revisions",
+		"backend", backend, "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)
+	if p.Header.Timeline == j.log.Position().Timeline {
+		j.breakWith(broken(CauseDifferent, "backend %s has another history of the revisions %d to %d", backend,
+			p.Header.First, p.Header.Last))
+	}
+}
+
+// errFull ends following until a backend takes something.
+var errFull = errors.New("the journal on this disk is as large as it may be, and no backend takes it")
+
+// shrink keeps the local part within its limit. What a backend has goes first. What none has stays, and nothing more is
+// followed: the history up to here can be restored, and etcd has what comes next until it is compacted.
+func (j *Journal) shrink() error {
+	within, err := j.log.Shrink(func(p local.Part) bool { return j.stored(p.Number) })
+	if err != nil {
+		return err
+	}
+	if !within {
+		if j.fullSince.IsZero() {
+			j.fullSince = time.Now()
+		}
+		return fmt.Errorf("%w (%d bytes; max_local_bytes)", errFull, j.cfg.MaxBytes)
+	}
+	return nil
+}

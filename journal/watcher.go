@@ -1,0 +1,217 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+const (
+	leaseInterval = time.Second // between two lists of the leases
+	authInterval  = time.Minute // between two questions for the revision of users and roles, each a proposal to all members
+
+	maxAsked = 10_000 // leases that wait to be asked for; others are asked for when a list shows them
+	askBatch = 200    // leases that are asked for between two watermarks
+
+	// listRate bounds how many bytes of lists are written in a second, because lists of very many leases differ each time.
+	listRate = 16 << 10
+)
+
+// observation is what a member was seen to be like at a revision.
+type observation struct {
+	revision    int64     // the facts hold for it, or for one before; they are of no use before the journal has it
+	time        time.Time // all that was committed before is in that revision; zero when that was not asked
+	facts       []segment.Entry
+	authChanged bool
+}
+
+// watcher observes what changes without an event: leases, compactions, users and roles; and up to which revision the
+// cluster is. It asks one question after the other, so that no answer is older than one before it.
+type watcher struct {
+	member   Member
+	interval time.Duration
+	out      chan<- observation
+	ask      chan int64 // leases that keys were given; filled by the session
+
+	known     map[int64]bool // leases of which the time to live was asked
+	leases    []int64        // the list that was written last
+	listed    time.Time      // when
+	compacted int64          // revision of the last compaction; 0 before it is known
+	before    int64          // revision of the store when no later compaction had run
+	auth      uint64
+	authAsked time.Time
+}
+
+// named notes the leases that the keys of a revision were given.
+func (w *watcher) named(c *Change) {
+	for _, id := range c.Leases {
+		select {
+		case w.ask <- id:
+		default:
+		}
+	}
+}
+
+// run observes until ctx ends, or the member does not answer for too long.
+func (w *watcher) run(ctx context.Context) error {
+	w.known = map[int64]bool{}
+	last := time.Now()
+	for {
+		err := w.observe(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			last = time.Now()
+		case time.Since(last) > stallTimeout:
+			return fmt.Errorf("etcd does not answer: %w", err)
+		}
+		if err := backoff.Wait(ctx, w.interval); err != nil {
+			return err
+		}
+	}
+}
+
+// observe makes one round of questions.
+func (w *watcher) observe(ctx context.Context) error {
+	o := observation{time: time.Now()}
+	var err error
+	if o.revision, err = within(ctx, w.member.Current); err != nil {
+		return err
+	}
+	// The member has applied all of that revision, so what it says of leases is not older.
+	if err := w.send(ctx, o); err != nil {
+		return err
+	}
+	var errs []error
+	for _, look := range []func(context.Context, int64) error{w.compaction, w.list, w.askAll, w.users} {
+		errs = append(errs, look(ctx, o.revision))
+	}
+	return errors.Join(errs...)
+}
+
+// within asks a question that must be answered in time.
+func within[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, stallTimeout)
+	defer cancel()
+	return ask(ctx)
+}
+
+func (w *watcher) send(ctx context.Context, o observation) error {
+	select {
+	case w.out <- o:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// compaction looks for a compaction. It has run between two observations of the store's revision.
+func (w *watcher) compaction(ctx context.Context, current int64) error {
+	revision, err := within(ctx, func(ctx context.Context) (int64, error) { return w.member.Compacted(ctx, w.compacted) })
+	if err != nil {
+		return err
+	}
+	if revision <= max(w.compacted, 1) {
+		w.compacted, w.before = max(w.compacted, 1), current
+		return nil
+	}
+	after, err := within(ctx, w.member.Current)
+	if err != nil {
+		return err
+	}
+	// A store below the revision of a compaction cannot have run it.
+	entry := segment.Compaction{Revision: revision, After: max(w.before, revision), Before: after}
+	if err := w.send(ctx, observation{revision: after, facts: []segment.Entry{entry}}); err != nil {
+		return err
+	}
+	w.compacted, w.before = revision, after
+	return nil
+}
+
+// list lists the leases, and asks for those that are new.
+func (w *watcher) list(ctx context.Context, _ int64) error {
+	pause := max(leaseInterval, time.Duration(8*len(w.leases))*time.Second/listRate)
+	if time.Since(w.listed) < pause {
+		return nil
+	}
+	list, err := within(ctx, w.member.Leases)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(list.IDs, func(a, b int64) int { return cmp.Compare(uint64(a), uint64(b)) })
+	first := w.listed.IsZero()
+	w.listed = time.Now()
+	if !first && slices.Equal(list.IDs, w.leases) {
+		return nil
+	}
+	alive := make(map[int64]bool, len(list.IDs))
+	for _, id := range list.IDs {
+		if alive[id] = w.known[id]; !w.known[id] {
+			select {
+			case w.ask <- id:
+			default:
+			}
+		}
+	}
+	w.known, w.leases = alive, list.IDs
+	return w.send(ctx, observation{
+		revision: list.Revision, facts: []segment.Entry{segment.Leases{IDs: list.IDs, Revision: list.Revision}},
+	})
+}
+
+// askAll asks for leases that are not known.
+func (w *watcher) askAll(ctx context.Context, _ int64) error {
+	o := observation{}
+	defer func() {
+		if len(o.facts) > 0 {
+			_ = w.send(ctx, o) // it fails only when the session ends
+		}
+	}()
+	for range askBatch {
+		select {
+		case id := <-w.ask:
+			if w.known[id] {
+				continue
+			}
+			state, err := within(ctx, func(ctx context.Context) (LeaseState, error) { return w.member.Lease(ctx, id) })
+			if err != nil {
+				return err
+			}
+			w.known[id] = true
+			o.revision = max(o.revision, state.Revision)
+			o.facts = append(o.facts, segment.Lease{
+				ID: id, GrantedTTL: state.TTL, Revision: state.Revision, Gone: state.TTL == 0,
+			})
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// users looks whether users or roles have changed.
+func (w *watcher) users(ctx context.Context, current int64) error {
+	if time.Since(w.authAsked) < authInterval {
+		return nil
+	}
+	revision, err := within(ctx, w.member.AuthRevision)
+	if err != nil {
+		return err
+	}
+	first := w.authAsked.IsZero()
+	w.authAsked = time.Now()
+	if !first && revision == w.auth {
+		return nil
+	}
+	w.auth = revision
+	return w.send(ctx, observation{
+		revision: current, facts: []segment.Entry{segment.Auth{AuthRevision: revision, Revision: current}}, authChanged: !first,
+	})
+}

@@ -1,0 +1,124 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/segments"
+)
+
+// A Listing lists what one backend holds of a journal. [segments.Segments] is one.
+type Listing interface {
+	Name() string
+	Timelines(ctx context.Context) ([]segment.Timeline, error)
+	List(ctx context.Context, t segment.Timeline, l segment.Level) iter.Seq2[segments.Item, error]
+	Manifest(ctx context.Context, r segments.Ref) (*segments.Manifest, error)
+}
+
+var _ Listing = (*segments.Segments)(nil)
+
+// Window is what the backends hold of a journal.
+type Window struct {
+	Timelines []Held  // the oldest first
+	Unread    []error // what could not be listed or read
+}
+
+// Held is what the backends hold of a timeline.
+type Held struct {
+	Name   segment.Timeline
+	Reason string // why the one before could not be continued; empty for the first one
+	Ranges []Range
+}
+
+// Range is consecutive revisions. The times are zero where they are not known.
+type Range struct {
+	First, Last         int64
+	FirstTime, LastTime time.Time // of their arrival
+	Complete            time.Time // the last one was the newest of the cluster until then
+	Reason              string    // why the revisions before it are missing
+}
+
+// span is a segment on a backend.
+type span struct {
+	segments.Ref
+	listing Listing
+}
+
+// Look lists what backends hold. It reads the manifests at the ends of ranges alone.
+func Look(ctx context.Context, listings []Listing) Window {
+	var w Window
+	spans := map[segment.Timeline][]span{}
+	for _, s := range listings {
+		if err := list(ctx, s, spans); err != nil {
+			w.Unread = append(w.Unread, fmt.Errorf("list the journal on backend %s: %w", s.Name(), err))
+		}
+	}
+	for t, all := range spans {
+		held := Held{Name: t}
+		slices.SortFunc(all, func(a, b span) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(b.Last, a.Last)) })
+		for len(all) > 0 {
+			n, newest := reach(all)
+			held.Ranges = append(held.Ranges, w.describe(ctx, all[0], newest))
+			all = all[n:]
+		}
+		held.Reason, held.Ranges[0].Reason = held.Ranges[0].Reason, ""
+		w.Timelines = append(w.Timelines, held)
+	}
+	slices.SortFunc(w.Timelines, func(a, b Held) int {
+		return cmp.Or(a.Name.Start().Compare(b.Name.Start()), cmp.Compare(a.Name, b.Name))
+	})
+	return w
+}
+
+func list(ctx context.Context, s Listing, spans map[segment.Timeline][]span) error {
+	timelines, err := s.Timelines(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range timelines {
+		for _, l := range segment.Levels() {
+			for item, err := range s.List(ctx, t, l) {
+				if err != nil {
+					return err
+				}
+				spans[t] = append(spans[t], span{item.Ref, s})
+			}
+		}
+	}
+	return nil
+}
+
+// reach returns how many of the spans, the first, have no gap between them, and that with the highest revision.
+func reach(all []span) (n int, newest span) {
+	newest = all[0]
+	for n = 1; n < len(all) && all[n].First <= newest.Last+1; n++ {
+		if all[n].Last > newest.Last {
+			newest = all[n]
+		}
+	}
+	return n, newest
+}
+
+// describe returns the range from the beginning of one segment to the end of another one.
+func (w *Window) describe(ctx context.Context, from, to span) Range {
+	r := Range{First: from.First, Last: to.Last}
+	if m, err := from.listing.Manifest(ctx, from.Ref); err != nil {
+		w.Unread = append(w.Unread, err)
+	} else {
+		r.FirstTime, r.Reason = m.FirstTime, m.Reason
+	}
+	if m, err := to.listing.Manifest(ctx, to.Ref); err != nil {
+		w.Unread = append(w.Unread, err)
+	} else {
+		r.LastTime = m.LastTime
+		if m.CompleteRevision == m.Last && m.CompleteTime != nil {
+			r.Complete = *m.CompleteTime
+		}
+	}
+	return r
+}

@@ -1,0 +1,176 @@
+package segments
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+
+	"github.com/snapshotd/snapshotd/internal/codec/strictjson"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// formatVersion is the version of the manifest's format.
+const formatVersion = 1
+
+// maxDocument bounds how much is read of a manifest.
+const maxDocument = 256 << 10
+
+// maxNames bounds the recipients of a segment.
+const maxNames = 4096
+
+var sha256Text = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// document is the JSON object beside a segment's data.
+type document struct {
+	FormatVersion int    `json:"formatVersion"`
+	Cluster       string `json:"cluster"`
+	segment.Header
+	Size         int64    `json:"contentSizeBytes,string"` // before it is compressed
+	Recipients   []string `json:"encryptionRecipients,omitempty"`
+	StoredSize   int64    `json:"storedSizeBytes,string"`
+	StoredSHA256 string   `json:"storedSha256"`
+}
+
+// Manifest is a segment as the manifest beside its data describes it.
+type Manifest struct {
+	segment.Header
+	Cluster      string
+	Size         int64 // of the content, before it is compressed
+	Recipients   []string
+	StoredSize   int64
+	StoredSHA256 string
+	Doc          []byte // byte for byte; a copy of the segment gets the same
+}
+
+// Ref returns the name of the segment.
+func (m *Manifest) Ref() Ref { return RefOf(&m.Header) }
+
+// Encrypted reports whether the data is encrypted.
+func (m *Manifest) Encrypted() bool { return len(m.Recipients) > 0 }
+
+// encode returns the manifest, signed if there is a signer.
+func (m *Manifest) encode(signer *repository.Signer) ([]byte, error) {
+	doc, err := json.MarshalIndent(document{
+		FormatVersion: formatVersion, Cluster: m.Cluster, Header: m.Header, Size: m.Size,
+		Recipients: m.Recipients, StoredSize: m.StoredSize, StoredSHA256: m.StoredSHA256,
+	}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode the manifest of the segment %s: %w", m.Name(), err)
+	}
+	doc = append(doc, '\n')
+	if signer != nil {
+		doc = signer.Sign(doc)
+	}
+	// A manifest that no reader takes would make the segment useless; its writer must hear of it.
+	if _, err := decodeManifest(doc); err != nil {
+		return nil, fmt.Errorf("encode the manifest of the segment %s: it could not be read: %w", m.Name(), err)
+	}
+	return doc, nil
+}
+
+// decodeManifest reads a manifest strictly: whoever can write to the backend can put any document there.
+func decodeManifest(doc []byte) (*Manifest, error) {
+	members, err := strictjson.Parse(doc)
+	if err != nil {
+		return nil, err
+	}
+	switch version, err := members.Version(); {
+	case err != nil:
+		return nil, err
+	case version > formatVersion:
+		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd",
+			version, formatVersion)
+	}
+	if err := members.Written(document{}, repository.SignatureMember); err != nil {
+		return nil, err
+	}
+	if _, ok := members[repository.SignatureMember]; ok && !repository.Signed(doc) {
+		return nil, errors.New("its signature is not the last member, in the form of one")
+	}
+	var d document
+	if err := json.Unmarshal(doc, &d); err != nil {
+		return nil, err
+	}
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	return &Manifest{
+		Header: d.Header, Cluster: d.Cluster, Size: d.Size, Recipients: d.Recipients,
+		StoredSize: d.StoredSize, StoredSHA256: d.StoredSHA256, Doc: doc,
+	}, nil
+}
+
+func (d *document) check() error {
+	switch {
+	case d.Cluster != "" && !snapshot.ValidName(d.Cluster):
+		return fmt.Errorf("%.100q is not the name of a cluster", d.Cluster)
+	case d.Size <= 0 || d.StoredSize <= 0 || max(d.Size, d.StoredSize) > repository.MaxSize:
+		return fmt.Errorf("no segment has %d bytes, stored in %d", d.Size, d.StoredSize)
+	case !sha256Text.MatchString(d.StoredSHA256):
+		return errors.New("a checksum is not 64 hex digits")
+	case len(d.Recipients) > maxNames:
+		return fmt.Errorf("it has %d recipients; up to %d are allowed", len(d.Recipients), maxNames)
+	}
+	for _, r := range d.Recipients {
+		if r == "" {
+			return errors.New("a recipient has no key")
+		}
+	}
+	return d.Header.Check()
+}
+
+// Manifest reads the manifest of a segment, and holds it to trust, format, name, and the cluster when there is one. One
+// that does not exist is an error that wraps ErrNotFound, and an error of the backend is returned as it is. One that is not
+// trusted is an error with ReasonManifestUntrusted, one that is not usable has ReasonChecksumMismatch.
+func (s *Segments) Manifest(ctx context.Context, r Ref) (*Manifest, error) {
+	key := s.manifestKey(r)
+	doc, err := s.readSmall(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.trust.Verify(doc); err != nil {
+		return nil, s.untrusted(r, err)
+	}
+	m, err := decodeManifest(doc)
+	if err != nil {
+		return nil, s.damaged(r, fmt.Errorf("its manifest: %w", err))
+	}
+	switch {
+	case m.Ref() != r:
+		return nil, s.damaged(r, fmt.Errorf("its manifest is of the segment %s", m.Ref().path()))
+	case s.cluster != "" && m.Cluster != s.cluster:
+		return nil, s.untrusted(r, fmt.Errorf("it is of cluster %q, and not of %q", m.Cluster, s.cluster))
+	}
+	return m, nil
+}
+
+// untrusted is the error of a manifest that is not signed by a trusted key, or of another cluster.
+func (s *Segments) untrusted(r Ref, cause error) error {
+	return snapshot.ReasonManifestUntrusted.
+		New("the manifest of the segment %s, revisions %d to %d, is not trusted", s.URI(r), r.First, r.Last).
+		On(s.Name()).Because(cause).
+		Advise("use another backend's copy; if it is signed with a key of yours, add that to the trusted keys")
+}
+
+// readSmall reads an object that is a small document.
+func (s *Segments) readSmall(ctx context.Context, key string) ([]byte, error) {
+	in, err := s.backend.Get(ctx, key, repository.Range{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = in.Close() }()
+	doc, err := io.ReadAll(io.LimitReader(in, maxDocument+1))
+	if err != nil {
+		return nil, snapshot.ReasonBackendUnavailable.New("backend %q: read %s", s.Name(), key).On(s.Name()).Because(err)
+	}
+	if len(doc) > maxDocument {
+		return nil, snapshot.ReasonChecksumMismatch.New("backend %q: %s is no manifest: it has more than %d bytes",
+			s.Name(), key, maxDocument).On(s.Name()).Final()
+	}
+	return doc, nil
+}

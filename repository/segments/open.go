@@ -1,0 +1,205 @@
+package segments
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Reader reads the entries of a segment, and compares it with its manifest.
+type Reader struct {
+	*segment.Reader
+	segments *Segments
+	manifest *Manifest
+	object   io.Closer
+	stored   *storedReader
+	end      error
+}
+
+// Open opens a segment. Size and checksum of the stored object, and the header in it, are compared with the manifest: only
+// a reader that has got io.EOF has read a good segment. A segment that differs is an error with ReasonChecksumMismatch, one
+// without an identity for it has ReasonSnapshotSealed. The caller closes the reader.
+func (s *Segments) Open(ctx context.Context, m *Manifest) (*Reader, error) {
+	object, err := s.backend.Get(ctx, s.dataKey(m.Ref(), m.Encrypted()), repository.Range{})
+	if err != nil {
+		return nil, err
+	}
+	return s.Decode(m, object)
+}
+
+// Decode opens a segment as [Segments.Open] does, from its bytes as they are stored. Closing the reader closes them.
+func (s *Segments) Decode(m *Manifest, object io.ReadCloser) (*Reader, error) {
+	r := &Reader{segments: s, manifest: m, object: object, stored: newStored(object, m)}
+	if err := r.open(); err != nil {
+		_ = object.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Fetch writes a segment as it is stored. When it returns nil, size and checksum are those of the manifest. An error of w is
+// returned as it is.
+func (s *Segments) Fetch(ctx context.Context, m *Manifest, w io.Writer) error {
+	object, err := s.backend.Get(ctx, s.dataKey(m.Ref(), m.Encrypted()), repository.Range{})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = object.Close() }()
+	stored := newStored(object, m)
+	if _, err := io.Copy(w, stored); err != nil {
+		return err
+	}
+	if why := stored.differs(m); why != nil {
+		return s.damaged(m.Ref(), why)
+	}
+	return nil
+}
+
+func (r *Reader) open() error {
+	s, m := r.segments, r.manifest
+	var in io.Reader = r.stored
+	if m.Encrypted() {
+		opened, err := s.identities.NewReader(r.stored)
+		switch {
+		case err == nil:
+			in = opened
+		case r.stored.failed() != nil:
+			return r.stored.failed()
+		case errors.Is(err, age.ErrNoIdentity) && !s.identities.Of(m.Recipients):
+			return s.sealed(m)
+		default:
+			return s.damaged(m.Ref(), err)
+		}
+	}
+	inner, err := segment.NewReader(in)
+	if err != nil {
+		return r.cause(err)
+	}
+	if h := inner.Header(); !h.Equal(&m.Header) {
+		inner.Close()
+		return s.damaged(m.Ref(), errors.New("the header in it is not that of its manifest"))
+	}
+	r.Reader = inner
+	return nil
+}
+
+// Next returns the next entry; io.EOF after the last one when the segment is good.
+func (r *Reader) Next() (segment.Entry, error) {
+	if r.end != nil {
+		return nil, r.end
+	}
+	e, err := r.Reader.Next()
+	switch {
+	case err == nil && r.Size() > r.manifest.Size:
+		err = fmt.Errorf("it has more than the %d bytes of content that its manifest says", r.manifest.Size)
+		r.end = r.segments.damaged(r.manifest.Ref(), err)
+	case err == io.EOF: //nolint:errorlint // a wrapped one is not the end
+		r.end = r.compare()
+	case err != nil:
+		r.end = r.cause(err)
+	}
+	if r.end != nil {
+		return nil, r.end
+	}
+	return e, nil
+}
+
+// Close ends the reading at any place.
+func (r *Reader) Close() error {
+	r.Reader.Close()
+	return r.object.Close()
+}
+
+// compare compares the object with the manifest, and returns io.EOF when it is that of the manifest.
+func (r *Reader) compare() error {
+	if _, err := io.Copy(io.Discard, r.stored); err != nil {
+		return err
+	}
+	m := r.manifest
+	why := r.stored.differs(m)
+	if why == nil && r.Size() != m.Size {
+		why = fmt.Errorf("its content has %d bytes instead of %d", r.Size(), m.Size)
+	}
+	if why != nil {
+		return r.segments.damaged(m.Ref(), why)
+	}
+	return io.EOF
+}
+
+// cause returns where an error of the decoder comes from: the backend's own error says more.
+func (r *Reader) cause(err error) error {
+	if failed := r.stored.failed(); failed != nil {
+		return failed
+	}
+	return r.segments.damaged(r.manifest.Ref(), err)
+}
+
+// sealed is the error that the identity is missing.
+func (s *Segments) sealed(m *Manifest) error {
+	short := make([]string, 0, len(m.Recipients))
+	for _, k := range m.Recipients {
+		short = append(short, age.Short(k))
+	}
+	return snapshot.ReasonSnapshotSealed.
+		New("read the segment %s, revisions %d to %d: it is encrypted for %s, and no identity of one of them is at hand",
+			s.URI(m.Ref()), m.First, m.Last, snapshot.Join(short)).On(s.Name()).
+		Advise("give the file with the identity, the private key, of one of these recipients: " +
+			"--identity of restore, encryption.identity_files of the service")
+}
+
+// storedReader hashes and counts the object as it is stored.
+type storedReader struct {
+	r     io.Reader
+	sum   hash.Hash
+	n     int64
+	limit int64 // a longer object is not read to its end
+	err   error
+}
+
+// Read implements [io.Reader].
+func (s *storedReader) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.r.Read(p)
+	s.n += int64(n)
+	_, _ = s.sum.Write(p[:n])
+	if s.n > s.limit && err == nil {
+		err = io.EOF // it is too long, and the count says so
+	}
+	s.err = err
+	return n, err
+}
+
+func newStored(r io.Reader, m *Manifest) *storedReader {
+	return &storedReader{r: r, sum: sha256.New(), limit: m.StoredSize}
+}
+
+// differs returns why the object, which was read to its end, is not that of the manifest.
+func (s *storedReader) differs(m *Manifest) error {
+	sum := hex.EncodeToString(s.sum.Sum(nil))
+	switch {
+	case s.n != m.StoredSize:
+		return fmt.Errorf("it has %d bytes instead of %d", s.n, m.StoredSize)
+	case sum != m.StoredSHA256:
+		return fmt.Errorf("its sha256 is %s instead of %s", sum, m.StoredSHA256)
+	}
+	return nil
+}
+
+// failed returns the error of the backend; nil when the object has ended, or goes on.
+func (s *storedReader) failed() error {
+	if s.err == nil || errors.Is(s.err, io.EOF) {
+		return nil
+	}
+	return s.err
+}

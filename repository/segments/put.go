@@ -1,0 +1,136 @@
+package segments
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Put stores a segment: the timeline, if it is new, then the data, then the manifest, which makes it count. When it returns
+// nil, the segment is durable.
+//
+// A segment is created only if none has its name. One that is there with the same history is a success, whoever wrote it.
+// Another history is an error that wraps [ErrOtherHistory]. A segment whose manifest is not usable is an error as of
+// [Segments.Manifest]. Data without a manifest is of a writer that died, and is replaced.
+func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
+	h := &seg.Header
+	if _, err := s.repo.Open(ctx, repository.OpenOptions{Create: true}); err != nil {
+		return err
+	}
+	m, data, err := s.prepare(seg)
+	if err != nil {
+		return err
+	}
+	if there, err := s.there(ctx, h); there || err != nil {
+		return err
+	}
+	if err := s.putTimeline(ctx, h.Timeline); err != nil {
+		return err
+	}
+	key, replace := s.dataKey(m.Ref(), m.Encrypted()), false
+	err = s.put(ctx, key, data, dataContentType, true)
+	if errors.Is(err, snapshot.ErrExists) {
+		if there, err := s.there(ctx, h); there || err != nil {
+			return err
+		}
+		replace = true
+		err = s.put(ctx, key, data, dataContentType, false)
+	}
+	if err != nil {
+		return err
+	}
+	// After data was replaced, the manifest of the writer that died would be of the data that it wrote.
+	err = s.put(ctx, s.manifestKey(m.Ref()), m.Doc, jsonContentType, !replace)
+	if errors.Is(err, snapshot.ErrExists) {
+		_, err = s.there(ctx, h)
+	}
+	return err
+}
+
+// prepare returns the manifest of a segment, and its data as it is stored.
+func (s *Segments) prepare(seg *segment.Segment) (*Manifest, []byte, error) {
+	m := &Manifest{Header: seg.Header, Cluster: s.cluster, Size: seg.Size, Recipients: s.recipients.Names()}
+	data := seg.Data
+	if m.Encrypted() {
+		var sealed bytes.Buffer
+		w, err := s.recipients.NewWriter(&sealed)
+		if err == nil {
+			_, err = w.Write(data)
+			err = errors.Join(err, w.Close())
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("encrypt the segment %s: %w", m.Name(), err)
+		}
+		data = sealed.Bytes()
+	}
+	sum := sha256.Sum256(data)
+	m.StoredSize, m.StoredSHA256 = int64(len(data)), hex.EncodeToString(sum[:])
+	var err error
+	m.Doc, err = m.encode(s.signer)
+	return m, data, err
+}
+
+// there reports whether the backend has a segment of this name with the same history.
+func (s *Segments) there(ctx context.Context, h *segment.Header) (bool, error) {
+	m, err := s.Manifest(ctx, RefOf(h))
+	switch {
+	case snapshot.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, err
+	case m.Chain != h.Chain || m.PreviousChain != h.PreviousChain || m.Previous != h.Previous:
+		return false, snapshot.ReasonConflict.New("store the segment %s", s.URI(RefOf(h))).On(s.Name()).
+			Because(ErrOtherHistory).Final().
+			Advise("etcd was restored, or another service with this cluster's name and prefix writes here")
+	}
+	return true, nil
+}
+
+func (s *Segments) put(ctx context.Context, key string, b []byte, contentType string, ifAbsent bool) error {
+	opts := repository.PutOptions{ContentType: contentType, SizeHint: int64(len(b)), IfAbsent: ifAbsent}
+	return s.backend.Put(ctx, key, bytes.NewReader(b), opts)
+}
+
+// timelineDoc is the document of a timeline. It makes the timeline known to a listing, and says nothing that its name does
+// not say.
+type timelineDoc struct {
+	FormatVersion int              `json:"formatVersion"`
+	Cluster       string           `json:"cluster"`
+	Timeline      segment.Timeline `json:"timeline"`
+	StartTime     time.Time        `json:"startTime"`
+}
+
+// putTimeline writes the document of a timeline, unless it is there.
+func (s *Segments) putTimeline(ctx context.Context, t segment.Timeline) error {
+	s.mu.Lock()
+	known := s.known == t
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	doc, err := json.MarshalIndent(timelineDoc{formatVersion, s.cluster, t, t.Start()}, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the timeline %s: %w", t, err)
+	}
+	doc = append(doc, '\n')
+	if s.signer != nil {
+		doc = s.signer.Sign(doc)
+	}
+	err = s.put(ctx, s.prefix+string(t)+manifestSuffix, doc, jsonContentType, true)
+	if err != nil && !errors.Is(err, snapshot.ErrExists) {
+		return err
+	}
+	s.mu.Lock()
+	s.known = t
+	s.mu.Unlock()
+	return nil
+}

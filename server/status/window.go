@@ -1,0 +1,88 @@
+package status
+
+import (
+	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Window is the revisions and times to which a cluster can be restored.
+type Window struct {
+	Journal   *Journal // nil when the cluster has none
+	Timelines []Timeline
+	Gaps      []Gap
+	Snapshots []Held   // the newest first
+	Estimates []string // of any restore from the journal
+	Unread    []string // what could not be read
+}
+
+// Journal is how far the journal of a cluster is, as this replica knows.
+type Journal struct {
+	Following bool   // this replica is the one that follows; if not, the rest is not known
+	Endpoint  string // of etcd that is followed; empty when none answers
+	Points    []Point
+}
+
+// Point is how old the newest moment is that could be restored from a place.
+type Point struct {
+	Backend string // empty for this machine's disk
+	Age     time.Duration
+	Error   string // why the last upload failed; empty when it did not
+}
+
+// Timeline is the journal of one history.
+type Timeline struct {
+	Name   string
+	Start  time.Time
+	Reason string // why the one before could not be continued; empty for the first one
+	Ranges []Range
+}
+
+// Range is consecutive revisions. The times are zero where they are not known.
+type Range struct {
+	First, Last                   int64
+	FirstTime, LastTime, Complete time.Time
+	From                          int64  // the first that can be restored; 0 when no snapshot is in the range
+	Base                          string // name of the snapshot of that revision
+}
+
+// Gap is revisions that are lost.
+type Gap struct {
+	After, Before         int64
+	AfterTime, BeforeTime time.Time
+	Reason                string
+	Timeline              string // that begins or goes on behind it
+}
+
+// Held is a snapshot by itself.
+type Held struct {
+	Name             string
+	Oldest, Revision int64
+	Created          time.Time
+}
+
+// PutBases adds snapshots to a window, the newest first, and notes from where on each range can be restored with them. A
+// snapshot is of the history of a timeline when it was begun after that, and before the next one.
+func PutBases(w *Window, records []*snapshot.Record) {
+	for _, rec := range records {
+		if wholeCopy(rec) == nil {
+			continue
+		}
+		w.Snapshots = append(w.Snapshots, Held{
+			Name: rec.Name, Oldest: rec.OldestRevision, Revision: rec.Revision, Created: rec.CreateTime,
+		})
+	}
+	for i := range w.Timelines {
+		t := &w.Timelines[i]
+		for j := range t.Ranges {
+			r := &t.Ranges[j]
+			for _, s := range w.Snapshots {
+				ends := i+1 < len(w.Timelines) && !s.Created.Before(w.Timelines[i+1].Start)
+				within := s.Revision >= r.First-1 && s.Revision <= r.Last && !s.Created.Before(t.Start) && !ends
+				if within && (r.From == 0 || s.Revision < r.From) {
+					r.From, r.Base = s.Revision, s.Name
+				}
+			}
+		}
+	}
+}

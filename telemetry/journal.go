@@ -1,0 +1,134 @@
+package telemetry
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// JournalState is how far the journal of a cluster is.
+type JournalState struct {
+	Leading bool // this replica follows the cluster; if not, the next fields are not known
+
+	RPO      time.Duration // all that was committed longer ago is durable on this machine
+	Revision int64         // the newest that is
+	Lag      int64         // revisions that the cluster has and this machine does not, yet
+
+	LocalBytes int64
+	Backends   []JournalBackend
+}
+
+// JournalBackend is how far the journal is on one backend.
+type JournalBackend struct {
+	Name            string
+	RPO             time.Duration // all that was committed longer ago is durable there
+	Segments, Bytes int64         // that it has taken from this process
+}
+
+// journals are the clusters that have a journal. They are asked when the metrics are.
+type journals struct {
+	mu       sync.Mutex
+	clusters map[string]func() JournalState
+
+	rpo             metric.Float64ObservableGauge
+	revision, lag   metric.Int64ObservableGauge
+	local           metric.Int64ObservableGauge
+	segments, bytes metric.Int64ObservableCounter
+	gaps            metric.Int64Counter
+}
+
+// The stages of the journal: on this machine's disk, and stored on a backend.
+const (
+	stageLocal  = "local"
+	stageStored = "stored"
+)
+
+func (j *journals) register(m metric.Meter) error {
+	j.clusters = map[string]func() JournalState{}
+	r := &register{meter: m}
+	var err error
+	j.rpo, err = m.Float64ObservableGauge("snapshotd.journal.rpo", metric.WithUnit("s"), metric.WithDescription(
+		"Age of the newest moment that could be restored if this machine were lost (stage local: if the process were), "+
+			"on the replica that follows the cluster."))
+	r.errs = append(r.errs, err)
+	gauge := func(name, unit, help string) metric.Int64ObservableGauge {
+		g, err := m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(help))
+		return made(r, g, err)
+	}
+	counter := func(name, unit, help string) metric.Int64ObservableCounter {
+		c, err := m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(help))
+		return made(r, c, err)
+	}
+	j.revision = gauge("snapshotd.journal.revision", "",
+		"Newest revision of etcd that is durable on this machine, on the replica that follows the cluster.")
+	j.lag = gauge("snapshotd.journal.lag", "",
+		"Revisions that the cluster has and that are not durable on this machine yet, on the replica that follows the cluster.")
+	j.local = gauge("snapshotd.journal.local", "By", "Bytes of the journal on this machine's disk that wait for a backend.")
+	j.segments = counter("snapshotd.journal.segments", "", "Segments that a backend has taken from this process.")
+	j.bytes = counter("snapshotd.journal.stored", "By", "Bytes of these segments, before they are encrypted.")
+	j.gaps = r.counter("snapshotd.journal.gaps",
+		"Timelines that have begun because another one could not be continued: revisions are missing, or etcd was restored.")
+	if err := r.err(); err != nil {
+		return err
+	}
+	_, err = m.RegisterCallback(j.observe, j.rpo, j.revision, j.lag, j.local, j.segments, j.bytes)
+	return err
+}
+
+func (j *journals) observe(_ context.Context, o metric.Observer) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for name, ask := range j.clusters {
+		s := ask()
+		o.ObserveInt64(j.local, s.LocalBytes, clusterOf(name))
+		if s.Leading {
+			o.ObserveFloat64(j.rpo, s.RPO.Seconds(), stageOf(name, stageLocal))
+			o.ObserveInt64(j.revision, s.Revision, clusterOf(name))
+			o.ObserveInt64(j.lag, s.Lag, clusterOf(name))
+		}
+		for _, b := range s.Backends {
+			o.ObserveInt64(j.segments, b.Segments, backendOf(name, b.Name))
+			o.ObserveInt64(j.bytes, b.Bytes, backendOf(name, b.Name))
+			if s.Leading {
+				o.ObserveFloat64(j.rpo, b.RPO.Seconds(),
+					stageOf(name, stageStored, attribute.String("backend", b.Name)))
+			}
+		}
+	}
+	return nil
+}
+
+func stageOf(cluster, stage string, more ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributes(append(more, attribute.String("cluster", cluster), attribute.String("stage", stage))...)
+}
+
+func gapOf(cluster, reason string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("reason", reason))
+}
+
+// AddJournal shows the journal of a cluster. Its gaps begin at zero for each of the reasons that they can have.
+func (t *Telemetry) AddJournal(ctx context.Context, cluster string, state func() JournalState, reasons ...string) {
+	j := &t.observer.journals
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.clusters[cluster] = state
+	for _, r := range reasons {
+		j.gaps.Add(ctx, 0, gapOf(cluster, r))
+	}
+}
+
+// DropJournal ends the measuring of a cluster's journal.
+func (t *Telemetry) DropJournal(cluster string) {
+	j := &t.observer.journals
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.clusters, cluster)
+}
+
+// JournalBroken counts a timeline that has begun because another one could not be continued.
+func (t *Telemetry) JournalBroken(ctx context.Context, cluster, reason string) {
+	t.observer.journals.gaps.Add(ctx, 1, gapOf(cluster, reason))
+}
