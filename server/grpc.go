@@ -48,7 +48,7 @@ func (s *Server) newGRPC(certs *certificates) *grpc.Server {
 		}))
 	}
 	g := grpc.NewServer(opts...)
-	api := &service{clusters: s.cfg.Clusters, events: s.cfg.Events, stall: s.cfg.StallTimeout}
+	api := &service{fleet: &s.fleet, events: s.cfg.Events, stall: s.cfg.StallTimeout}
 	snapshotdv1.RegisterSnapshotServiceServer(g, api)
 	snapshotdv1.RegisterClusterServiceServer(g, &clusterService{server: s, api: api})
 	healthpb.RegisterHealthServer(g, s.health)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -39,6 +40,10 @@ type Cluster struct {
 	View
 	Operations
 	Facts Facts // optional; without them the verdict is of the snapshots alone
+
+	// Use says that a call uses the cluster until its context is done. It returns false when the cluster is not served any more.
+	// Optional.
+	Use func(ctx context.Context) bool
 }
 
 // View answers questions about a cluster.
@@ -74,6 +79,7 @@ type Config struct {
 	Events   *Events   // the events of this replica, for Watch
 
 	Version         string                         // optional; shown at /
+	TraceURL        string                         // optional; where a trace is shown, with {trace_id} in it
 	Metrics         http.Handler                   // optional; serves /metrics
 	GRPCAddr        string                         // optional; DefaultGRPCAddr
 	HTTPAddr        string                         // optional; DefaultHTTPAddr
@@ -109,7 +115,8 @@ type Server struct {
 	auth         *auth.Authority
 	callers      callers // of the requests over HTTP
 	trail        *trail  // nil when there is none
-	counts       counts
+	counts       status.Counts
+	fleet        fleet // the clusters that are served
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
@@ -119,15 +126,8 @@ type Server struct {
 
 // New returns a server. It does no I/O.
 func New(cfg Config) (*Server, error) {
-	if len(cfg.Clusters) == 0 || cfg.Events == nil {
-		return nil, errors.New("make server: at least one cluster and the events are needed")
-	}
-	seen := make(map[string]bool)
-	for _, c := range cfg.Clusters {
-		if seen[c.Name()] {
-			return nil, fmt.Errorf("make server: there are two clusters named %q", c.Name())
-		}
-		seen[c.Name()] = true
+	if cfg.Events == nil {
+		return nil, errors.New("make server: the events are needed")
 	}
 	if err := cfg.TLS.validate(); err != nil {
 		return nil, fmt.Errorf("make server: %w", err)
@@ -140,6 +140,9 @@ func New(cfg Config) (*Server, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, health: newHealth(), closing: make(chan struct{})}
+	if err := s.SetClusters(cfg.Clusters); err != nil {
+		return nil, fmt.Errorf("make server: %w", err)
+	}
 	s.calls, s.cancelCalls = context.WithCancelCause(context.Background())
 	s.streams, s.cancelStreams = context.WithCancelCause(s.calls)
 	return s, nil

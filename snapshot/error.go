@@ -43,6 +43,7 @@ const (
 	ReasonInterrupted         Reason = "INTERRUPTED"           // the replica that was saving died
 	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"         // a watcher did not keep up, or a download was not read
 	ReasonShuttingDown        Reason = "SHUTTING_DOWN"         // the replica stopped before the call had ended
+	ReasonConfigChanged       Reason = "CONFIG_CHANGED"        // the clusters of the service have changed; a watch begins anew
 	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"       // it is not known who calls
 	ReasonRoleMissing         Reason = "ROLE_MISSING"          // the caller may not do this with the cluster
 	ReasonInternal            Reason = "INTERNAL"              // a defect of the service
@@ -55,6 +56,8 @@ func (r Reason) retry() time.Duration {
 		return 5 * time.Second
 	case ReasonEtcdUnavailable, ReasonCatalogUnavailable, ReasonBackendUnavailable, ReasonCopyMissing, ReasonChecksumMismatch:
 		return 10 * time.Second
+	case ReasonConfigChanged:
+		return time.Second
 	case ReasonNoSpace:
 		return time.Minute
 	default:

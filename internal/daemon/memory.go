@@ -17,5 +17,5 @@ func (s *Service) boundMemory() {
 	if os.Getenv("GOMEMLIMIT") != "" || s.conf.Dev {
 		return
 	}
-	debug.SetMemoryLimit(memoryOfOne + memoryOfOther*int64(len(s.cfg.Clusters)-1))
+	debug.SetMemoryLimit(memoryOfOne + memoryOfOther*int64(max(len(s.cfg.Clusters), len(s.clusters))-1))
 }
