@@ -1,5 +1,5 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e soak attacks lint generate figures bench bench-save bench-restore bench-journal
+.PHONY: test e2e soak attacks lint generate figures packages bench bench-save bench-restore bench-journal
 
 test:
 	go test -race ./...
@@ -27,6 +27,19 @@ generate:
 # Sizes, complexity, interfaces and imports of the code, as Markdown.
 figures:
 	@go -C tools/figures run . ../..
+
+# Packages for Debian and Red Hat in bin/.
+VERSION ?= v0.0.0
+ARCH ?= amd64
+packages:
+	mkdir -p bin/completion/bash-completion/completions bin/completion/zsh/site-functions bin/completion/fish/vendor_completions.d
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -o bin/ \
+	  -ldflags "-s -w -X github.com/snapshotd/snapshotd/internal/cli.version=$(VERSION)" ./cmd/snapshotd
+	go run ./cmd/snapshotd completion bash > bin/completion/bash-completion/completions/snapshotd
+	go run ./cmd/snapshotd completion zsh > bin/completion/zsh/site-functions/_snapshotd
+	go run ./cmd/snapshotd completion fish > bin/completion/fish/vendor_completions.d/snapshotd.fish
+	for p in deb rpm; do VERSION=$(VERSION) ARCH=$(ARCH) \
+	  go tool -modfile=tools/nfpm/go.mod nfpm package -f deploy/nfpm/nfpm.yaml -p $$p -t bin/ || exit 1; done
 
 bench:
 	go test -run '^$$' -bench . ./internal/codec/seekable ./internal/etcd/database ./catalog ./storage

@@ -123,14 +123,16 @@ func (b *tab) call(method string, params any, result any) {
 	}
 }
 
-// eval evaluates an expression in the page and decodes its value, if it is wanted.
+// eval evaluates an expression in the page, waits for a promise, and decodes the value, if it is wanted.
 func (b *tab) eval(expression string, value any) {
 	b.t.Helper()
 	var r struct {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails json.RawMessage
 	}
-	b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}, &r)
+	b.call("Runtime.evaluate", map[string]any{
+		"expression": expression, "returnByValue": true, "awaitPromise": true, "userGesture": true,
+	}, &r)
 	if r.ExceptionDetails != nil {
 		b.t.Fatalf("%s: %s", expression, r.ExceptionDetails)
 	}
@@ -146,6 +148,53 @@ func (b *tab) text(selector string) string {
 	b.eval("[...document.querySelectorAll("+quoted(selector)+")].filter(e => e.checkVisibility()).map(e => "+
 		"e.innerText).join('\\n')", &s)
 	return s
+}
+
+// open goes to another address of the page.
+func (b *tab) open(hash string) {
+	b.t.Helper()
+	b.eval("location.hash = "+quoted(hash), nil)
+}
+
+// click clicks the first visible element of a selector that has a text.
+func (b *tab) click(selector, text string) {
+	b.t.Helper()
+	var there bool
+	var seen string
+	b.eventually(text+" to be clicked", &seen, func() bool {
+		b.eval("(e => e && (e.click(), true) || false)([...document.querySelectorAll("+quoted(selector)+")].find(e => "+
+			"e.checkVisibility() && !e.disabled && e.innerText.includes("+quoted(text)+")))", &there)
+		seen = b.text(selector)
+		return there
+	})
+}
+
+// fill types a value into a field.
+func (b *tab) fill(selector, value string) {
+	b.t.Helper()
+	b.eval("(e => { e.value = "+quoted(value)+"; for (const type of ['input', 'change']) e.dispatchEvent(new Event(type, "+
+		"{ bubbles: true })) })(document.querySelector("+quoted(selector)+"))", nil)
+}
+
+// screen makes the browser one of a size in pixels, in a colour scheme.
+func (b *tab) screen(width, height int, scheme string) {
+	b.t.Helper()
+	b.call("Emulation.setDeviceMetricsOverride", map[string]any{
+		"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
+	}, nil)
+	b.call("Emulation.setEmulatedMedia", map[string]any{
+		"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}},
+	}, nil)
+}
+
+// picture writes what the browser shows to a file.
+func (b *tab) picture(file string) {
+	b.t.Helper()
+	var shot struct{ Data []byte }
+	b.call("Page.captureScreenshot", map[string]any{"format": "png"}, &shot)
+	if err := os.WriteFile(file, shot.Data, 0o600); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *tab) title() (title string) {

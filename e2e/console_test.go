@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -35,16 +36,18 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	s := start(t, w.options(), args...)
 	s.must("save", "--label", "note="+attack)
 	b := browse(t, "http://"+s.http+"/", "")
-	b.showsTheList(s)
 	b.reads("the verdict", "#clusters summary", "ATTENTION", "READY", "never")
+	b.reads("what to do", ".findings", "No restore was ever proven", "--level drill --addr "+s.grpc)
+	b.click("#clusters a", "All about default")
+	b.showsTheList(s)
 
 	s.must("verify", "latest", "--level", "drill")
 	s.must("save", "--name-prefix", "second", "--backend", "local")
 	b.showsTheList(s)
-	b.reads("the verdict", "#clusters summary", "SAFE")
+	b.reads("the verdict", "#view h2", "SAFE")
 	b.reads("whether it is current", "#link", "Live, as of ")
 	b.restores(s, "second-node-1-")
-	b.eval("document.querySelector('.card .body summary').click()", nil)
+	b.click("#view > details > summary", "Commands")
 	b.reads("the commands", ".commands", "Take a snapshot now")
 
 	if err := os.Rename(dir, dir+".gone"); err != nil {
@@ -54,12 +57,15 @@ func TestTheConsoleInABrowser(t *testing.T) {
 		t.Fatalf("save without the directory: exit code %d: %s", r.code, r.stderr)
 	}
 	b.showsTheList(s)
-	b.reads("the verdict", "#clusters summary", "ATTENTION", "PARTIAL")
+	b.reads("the verdict", "#view h2", "ATTENTION")
 	b.reads("why", ".findings", "The last save did not reach every backend", attack,
 		"snapshotd reconcile --repair --addr "+s.grpc)
-	b.eval("document.querySelectorAll('button.name').forEach(e => e.click())", nil)
-	b.reads("the commands, of a card that was made anew", ".commands", "Take a snapshot now")
-	b.reads("the details", "tr.details", "note="+attack, attack+" does not exist", "snapshotd verify third-node-1-")
+	b.reads("the commands, made anew", ".commands", "Take a snapshot now")
+	b.click("#rows a", "third-node-1-")
+	b.reads("the details", "#view", attack+" does not exist", "snapshotd verify third-node-1-")
+	b.eval("history.back()", nil)
+	b.click("#rows a", "on-demand-node-1-")
+	b.reads("the labels", ".labels", "note="+attack)
 	var made int
 	if b.eval("document.querySelectorAll('img, main script, iframe').length", &made); made != 0 ||
 		strings.Contains(b.title(), "attacked") {
@@ -70,22 +76,162 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	b.reads("that it is not current", "#link", "NOT CURRENT", " ago")
 	b.reads("why", "#notice", "the service does not answer", "What is shown below is as it was at ",
 		"snapshotd restore latest --from URL")
+	b.open("#/")
 	b.reads("the verdict", "#clusters summary", "UNKNOWN, was ATTENTION")
 	if err := os.Rename(dir+".gone", dir); err != nil {
 		t.Fatal(err)
 	}
-	was := s.grpc
 	s = start(t, w.options(), append(args, "--listen-http", s.http)...)
 	b.reads("whether it is current", "#link", "Live, as of ")
-	b.reads("where it is now", "tr.details code", "snapshotd get second-node-1-", "--addr "+s.grpc)
-	if text := b.text("code"); s.grpc != was && strings.Contains(text, "--addr "+was) {
-		t.Errorf("the service was at %s, and still is for %s", was, text)
-	}
+	b.reads("where it is now", ".findings", "--addr "+s.grpc)
 	s.must("reconcile", "--repair")
-	b.showsTheList(s)
 	b.reads("the verdict", "#clusters summary", "SAFE")
+	b.open("#/clusters/default")
+	b.showsTheList(s)
 	if len(b.problems) > 0 {
 		t.Errorf("the browser complains: %q", b.problems)
+	}
+}
+
+// TestActionsOfTheConsole does each of them as a person would, and looks at the service for what has become of it.
+func TestActionsOfTheConsole(t *testing.T) {
+	chromium(t)
+	w := newWorld(t, 1<<20)
+	s := start(t, w.options(), w.args(t, "")...)
+	b := browse(t, "http://"+s.http+"/#/clusters/default", "")
+	b.click(".actions button", "Save now")
+	b.fill("#save-prefix", "by-hand")
+	b.fill("#save-labels", "team=ops\nwhy=a=b")
+	b.click("#dialog button", "Save")
+	b.reads("the outcome", "#dialog-result", "READY", "by-hand-node-1-")
+	b.click("#dialog button", "Close")
+	b.showsTheList(s)
+	name := s.list()[0].Name
+	if got := s.must("get", name); !strings.Contains(got, "why=a=b") {
+		t.Errorf("the labels are missing: %s", got)
+	}
+
+	if err := os.Remove(filepath.Join(w.dir, "default", name+".db.zst")); err != nil {
+		t.Fatal(err)
+	}
+	b.click(".actions button", "Reconcile")
+	b.eval("document.querySelector('#repair').click()", nil)
+	b.click("#dialog button", "Show what would change")
+	b.reads("what would change", "#dialog-result", "would be changed", "local", "s3", "OK")
+	if !strings.Contains(s.must("list", "-o", "json"), name) {
+		t.Error("the dry run has changed something")
+	}
+	b.click("#dialog button.go", "Reconcile")
+	b.reads("what has changed", "#dialog-result", "were changed")
+	b.click("#dialog button", "Close")
+
+	b.open("#/clusters/default/snapshots/" + name)
+	b.click(".actions button", "Verify")
+	b.fill("#verify-level", "LEVEL_DRILL")
+	b.click("#dialog button", "Verify")
+	b.reads("the verdict", "#dialog-result", "PASSED")
+	b.click("#dialog button", "Close")
+	b.reads("the verification", "section[aria-label=Verifications]", "DRILL", "PASSED")
+
+	b.click(".actions button", "Pin")
+	b.click("#dialog button", "Pin")
+	b.reads("that it is done", "#dialog-result", "DONE")
+	b.click("#dialog button", "Close")
+	b.reads("that it is pinned", "#view h2", "PINNED")
+	b.click(".actions button", "Labels")
+	b.fill("#labels", "team=db")
+	b.click("#dialog button", "Set")
+	b.reads("that it is done", "#dialog-result", "DONE")
+	b.click("#dialog button", "Close")
+	b.reads("the labels", ".labels", "team=db")
+
+	b.deletes(name)
+	b.reads("the error as the API has it", "#dialog-result", "PINNED: ", "is pinned")
+	b.click("#dialog button", "Close")
+	b.click(".actions button", "Unpin")
+	b.click("#dialog button", "Unpin")
+	b.reads("that it is done", "#dialog-result", "DONE")
+	b.click("#dialog button", "Close")
+
+	b.downloads(s, name)
+
+	b.deletes("another")
+	var disabled bool
+	if b.eval("document.querySelector('#dialog button.go').disabled", &disabled); !disabled {
+		t.Error("it can be deleted under another name")
+	}
+	b.click("#dialog button", "Close")
+	b.deletes(name)
+	b.reads("that it is gone", "#dialog-result", "DELETED")
+	b.click("#dialog button", "Close")
+	b.reads("that there is none", "#count", "There is no snapshot.")
+	if left := s.list(); len(left) != 0 {
+		t.Errorf("the service still has %v", left)
+	}
+	if len(b.problems) > 0 {
+		t.Errorf("the browser complains: %q", b.problems)
+	}
+}
+
+// TestPruneInABrowser: what goes is shown before it goes.
+func TestPruneInABrowser(t *testing.T) {
+	chromium(t)
+	w := newWorld(t, 0)
+	s := start(t, w.options(), "--config", writeConfig(t, `clusters:
+  - etcd: {endpoints: [%q]}
+    schedules: [{name: yearly, cron: "0 0 1 1 *"}]
+    retention: {keep_last: 1, on_demand: true}
+    backends: [{name: local, url: "file://%s"}]
+trace_url: https://jaeger.example/trace/{trace_id}
+reconcile_interval: 24h
+`, w.etcd.Endpoints()[0], w.dir))
+	eventually(t, "the first snapshot of a cluster without one", func() bool { return len(s.list()) == 1 })
+	for range 2 {
+		s.must("save")
+	}
+	b := browse(t, "http://"+s.http+"/#/clusters/default", "")
+	b.reads("what retention removes", "section[aria-label=Retention]", "2 snapshots", "1 snapshot")
+	if wide := s.run("status", "-o", "wide").stdout; !strings.Contains(wide, "2 now") {
+		t.Errorf("status -o wide says nothing of it: %s", wide)
+	}
+	newest := s.list()[0]
+	b.click(".actions button", "Prune")
+	b.click("#dialog button", "Show what would go")
+	b.reads("what would go", "#dialog-result", "2 copies would go", "1 stay", "it is the newest on this backend")
+	if n := len(s.list()); n != 3 {
+		t.Errorf("%d snapshots are left by a dry run", n)
+	}
+	b.click("#dialog button", "Remove them")
+	b.reads("what has gone", "#dialog-result", "2 copies are gone")
+	b.click("#dialog button", "Close")
+	b.showsTheList(s)
+	b.open("#/clusters/default/snapshots/" + newest.Name)
+	var trace string
+	b.reads("the trace", "#view", "Trace")
+	b.eval("(document.querySelector('a[href^=\"https://jaeger.example/trace/\"]') || {}).href || ''", &trace)
+	if len(trace) != len("https://jaeger.example/trace/")+32 {
+		t.Errorf("the link to the trace is %q", trace)
+	}
+}
+
+// TestWhoOpensTheConsoleLateSeesTheSave: also a page that was opened when the save had begun shows how far it is.
+func TestWhoOpensTheConsoleLateSeesTheSave(t *testing.T) {
+	chromium(t)
+	w := newWorld(t, 4<<20)
+	s := start(t, w.options(), append(w.args(t, ""), "--stream-limit", "256KiB")...)
+	done := make(chan struct{})
+	t.Cleanup(func() { <-done })
+	go func() {
+		defer close(done)
+		s.run("save")
+	}()
+	eventually(t, "the save is under way", func() bool { return strings.Contains(s.run("status").stdout, " of ") })
+	b := browse(t, "http://"+s.http+"/", "")
+	b.reads("the save", ".saving", "SAVING", "on-demand-node-1-", " of ", "from etcd")
+	var value float64
+	b.eval("document.querySelector('.saving progress').value", &value)
+	if value <= 0 {
+		t.Error("its progress shows nothing")
 	}
 }
 
@@ -109,18 +255,18 @@ func TestTheConsoleComesBack(t *testing.T) {
 	args := w.args(t, "")
 	s := start(t, w.options(), args...)
 	s.must("save")
-	b := browse(t, "http://"+s.http+"/", "")
+	b := browse(t, "http://"+s.http+"/#/clusters/default", "")
 	b.showsTheList(s)
 
-	b.eval("window.part = document.getElementById('fleet'); part.remove()", nil)
+	b.eval("window.part = document.getElementById('trail'); part.remove()", nil)
 	b.reads("what it cannot do", "#notice", "This page cannot show what the service has said: ")
 	b.reads("that it is not current", "#link", "NOT CURRENT")
-	b.eval("document.getElementById('clusters').before(part)", nil)
+	b.eval("document.querySelector('header').append(part)", nil)
 	b.reads("whether it is current", "#link", "Live, as of ")
 
 	s.kill()
 	for answer, said := range map[string]string{"<p>Who are you?": "HTTP 200 and no JSON",
-		"{}": "JSON that is no overview"} {
+		"{}": "JSON that is no list of clusters"} {
 		other := answering(t, s.http, answer)
 		b.reads("who answers", "#notice", "It answers with "+said, "a proxy between? What is shown below is as it was at ")
 		b.reads("that it is not current", "#link", "NOT CURRENT")
@@ -129,10 +275,10 @@ func TestTheConsoleComesBack(t *testing.T) {
 	s = start(t, w.options(), append(args, "--listen-http", s.http)...)
 	b.reads("whether it is current", "#link", "Live, as of ")
 
-	b.eval("until.value = '20261-01-01T00:00'; until.dispatchEvent(new Event('change'))", nil)
+	b.fill("#until", "20261-01-01T00:00")
 	b.showsTheList(s)
-	b.eval("until.value = '2025-01-01T00:00'; until.dispatchEvent(new Event('change'))", nil)
-	b.reads("that nothing is older", "#count", "No such snapshot.")
+	b.fill("#until", "2025-01-01T00:00")
+	b.reads("that nothing is older", "#count", "no such snapshot")
 }
 
 // TestTheConsoleKeepsUp: a steady stream of events does not keep the page from showing them.
@@ -140,7 +286,7 @@ func TestTheConsoleKeepsUp(t *testing.T) {
 	chromium(t)
 	w := newWorld(t, 0)
 	s := start(t, w.options(), w.args(t, "")...)
-	b := browse(t, "http://"+s.http+"/", "")
+	b := browse(t, "http://"+s.http+"/#/clusters/default", "")
 	b.reads("whether it is current", "#link", "Live, as of ")
 	s.must("save", "--name-prefix", "first")
 	var text string
@@ -169,13 +315,46 @@ func answering(t *testing.T, addr, answer string) *httptest.Server {
 	return srv
 }
 
+// deletes opens the dialog for it, types a name, and goes on when it is that of the snapshot.
+func (b *tab) deletes(name string) {
+	b.t.Helper()
+	b.click(".actions button", "Delete")
+	b.fill("#delete-name", name)
+	b.eval("document.querySelector('#dialog button.go').click()", nil) // a disabled button does nothing
+}
+
+// downloads fetches the database with the browser, and compares it with that of the command.
+func (b *tab) downloads(s *service, name string) {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	b.call("Page.setDownloadBehavior", map[string]any{"behavior": "allow", "downloadPath": dir}, nil)
+	b.click(".actions button", "Download")
+	b.click("#dialog button", "Download")
+	b.reads("what is fetched", "#dialog-result", name+".db", "sha256")
+	want := filepath.Join(b.t.TempDir(), "want.db")
+	s.must("download", name, "--decoded", "--output", want)
+	expected, err := os.ReadFile(want)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var got []byte
+	eventually(b.t, "the file of the browser is whole", func() bool {
+		got, err = os.ReadFile(filepath.Join(dir, name+".db"))
+		return err == nil && len(got) == len(expected)
+	})
+	if !bytes.Equal(got, expected) {
+		b.t.Error("the browser has fetched other bytes")
+	}
+	b.click("#dialog button", "Close")
+}
+
 // restores runs the command for the restore of a snapshot, as it can be copied from the page, in a shell.
 func (b *tab) restores(s *service, name string) {
 	b.t.Helper()
-	b.eval("[...document.querySelectorAll('button.name')].find(e => e.innerText.startsWith("+quoted(name)+")).click()",
-		nil)
+	b.click("#rows a", name)
 	var command string
-	for line := range strings.Lines(b.text("tr.details code")) {
+	b.reads("its commands", "section[aria-label=Commands]", "snapshotd restore "+name)
+	for line := range strings.Lines(b.text("section[aria-label=Commands] code")) {
 		if strings.HasPrefix(line, "snapshotd restore "+name) {
 			command = strings.Replace(strings.TrimSpace(line), "--data-dir DIR",
 				"--data-dir "+filepath.Join(b.t.TempDir(), "restored"), 1)
@@ -185,8 +364,8 @@ func (b *tab) restores(s *service, name string) {
 	if r.code != 0 || !strings.Contains(r.stdout, name) {
 		b.t.Errorf("%s: exit code %d\n%s%s", command, r.code, r.stdout, r.stderr)
 	}
-	b.eval("[...document.querySelectorAll('button.name')].find(e => e.innerText.startsWith("+quoted(name)+")).click()",
-		nil)
+	b.eval("history.back()", nil)
+	b.reads("the list again", "#count", "newest first")
 }
 
 // run runs a command in a shell that finds snapshotd in a directory.
@@ -225,7 +404,7 @@ func (b *tab) showsTheList(s *service) {
 		want = append(want, strings.Join(row, " "))
 	}
 	// Marks and the spaces between digits are for the eye.
-	const rows = `[...document.querySelectorAll('#rows > tr:not(.details)')].map(r => [0, 1, 5, 6, 8]
+	const rows = `[...document.querySelectorAll('#rows > tr.snapshot')].map(r => [0, 1, 6, 7, 8]
 		.map(i => r.cells[i].innerText.replaceAll(/[✔▲✖…▸▾\u202f]/g, '').replaceAll(/\s+/g, ' ').trim()).join(' '))`
 	var got []string
 	var told string

@@ -231,9 +231,9 @@ func (s *Server) mayPage(caller auth.Caller, need auth.Role, every bool) (*auth.
 	switch {
 	case need == auth.Nobody:
 		return p, snapshot.ReasonRoleMissing.New("it is closed").Advise("access in the service's configuration can open it")
-	case every && slices.ContainsFunc(s.cfg.Clusters, func(c Cluster) bool { return !has(c) }):
+	case every && slices.ContainsFunc(s.fleet.all(), func(c Cluster) bool { return !has(c) }):
 		return p, snapshot.ReasonRoleMissing.New("it needs the role %s on all clusters, and %s has it not", need, p)
-	case !every && !slices.ContainsFunc(s.cfg.Clusters, has):
+	case !every && !slices.ContainsFunc(s.fleet.all(), has):
 		return p, snapshot.ReasonRoleMissing.New("it needs the role %s, and %s has it on no cluster", need, p)
 	}
 	return p, nil
@@ -255,7 +255,7 @@ func (s *Server) allow(ctx context.Context, c *call, request any) error {
 // about returns the clusters that a request is about: the one that it names, or all that its caller may see. One that
 // the caller may not see is none, as if it did not exist.
 func (s *Server) about(c *call) []string {
-	seen := visible(c.principal, s.cfg.Clusters)
+	seen := visible(c.principal, s.fleet.all())
 	name := clusterOf(c.request)
 	var about []string
 	for _, cl := range seen {
@@ -284,7 +284,7 @@ func (s *Server) may(c *call, p *auth.Principal) error {
 		return nil
 	}
 	verb := strings.ToLower(c.operation())
-	if len(visible(p, s.cfg.Clusters)) == 0 {
+	if len(visible(p, s.fleet.all())) == 0 {
 		return snapshot.ReasonRoleMissing.New("%s needs the role %s, and %s has none", verb, op.Needs, p).
 			Advise("rules of access in the service's configuration give roles")
 	}

@@ -385,11 +385,9 @@ func httpAttempts() []attempt {
 		}
 	}
 	for _, path := range []string{
-		"/", "/console/main.js", "/console/overview", "/metrics", "/healthz", "/readyz", "/v1/nothing", "/nothing",
+		"/", "/console/main.js", "/console/service", "/metrics", "/healthz", "/readyz", "/v1/nothing", "/nothing",
 	} {
-		all = append(all, attempt{
-			what: "GET " + path, ask: [3]string{"GET", path, ""}, ours: path == "/console/overview",
-		})
+		all = append(all, attempt{what: "GET " + path, ask: [3]string{"GET", path, ""}})
 	}
 	return all
 }

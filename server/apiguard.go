@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/snapshotd/snapshotd/internal/loopback"
+	"github.com/snapshotd/snapshotd/server/console"
 )
 
 // guard protects the API over HTTP. It refuses callers that a client certificate or a gRPC port on loopback would keep
@@ -56,6 +57,10 @@ func (g *guard) check(r *http.Request) error {
 	}
 	if err := g.origin.Check(r); err != nil {
 		return refuse(http.StatusForbidden, reasonCrossOrigin, "a page of another site must not change anything: %v", err)
+	}
+	if !console.Allowed(r) {
+		return refuse(http.StatusForbidden, reasonCrossOrigin,
+			"a page in a browser must send the header %s to change anything, which a form of another site cannot", console.Header)
 	}
 	return checkForm(r)
 }

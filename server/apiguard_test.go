@@ -12,11 +12,12 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/server/console"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // guarded is where the domain is asked: by the API, and by the console.
-var guarded = []string{"/v1/snapshots", "/console/overview"}
+var guarded = []string{"/v1/snapshots", "/console/service"}
 
 func TestWhatMustNotComeInOverHTTP(t *testing.T) {
 	var what []any
@@ -100,9 +101,9 @@ func TestThePagesOfTheServiceItselfMayAsk(t *testing.T) {
 	r := run(t, server.Config{}, asked("prod", &what))
 	_, port, _ := net.SplitHostPort(r.HTTPAddr())
 	for _, headers := range [][]string{
-		{"Origin", "http://" + r.HTTPAddr()},
-		{"Origin", "http://localhost:" + port, "Host", "localhost:" + port},
-		{"Sec-Fetch-Site", "same-origin", "Origin", "https://proxy.example"},
+		{"Origin", "http://" + r.HTTPAddr(), console.Header, "1"},
+		{"Origin", "http://localhost:" + port, "Host", "localhost:" + port, console.Header, "1"},
+		{"Sec-Fetch-Site", "same-origin", "Origin", "https://proxy.example", console.Header, "1"},
 		{"Host", "[::1]:9"}, {"Content-Type", "application/json; charset=utf-8"},
 	} {
 		if resp, body := r.ask(t, "POST", "/v1/snapshots:save", "{}", headers...); resp.code != http.StatusOK {

@@ -25,7 +25,7 @@ func (s *clusterService) ListClusters(
 	ctx context.Context, _ *snapshotdv1.ListClustersRequest,
 ) (*snapshotdv1.ListClustersResponse, error) {
 	resp := &snapshotdv1.ListClustersResponse{Time: timestamppb.Now()}
-	for _, c := range s.server.judgeAll(ctx, s.server.calls) {
+	for _, c := range s.server.judgeAll(ctx) {
 		resp.Clusters = append(resp.Clusters, clusterToProto(c))
 	}
 	return resp, nil
@@ -69,12 +69,18 @@ func clusterToProto(c status.Cluster) *snapshotdv1.Cluster {
 			Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, NextTime: timeOrNil(s.Next), LastTime: timeOrNil(s.Ran), Overdue: s.Overdue,
 		}
 		if s.Last != nil {
-			sch.LastSnapshot, sch.LastState = s.Last.Name, snapshotdv1.Snapshot_State(s.Last.Record.State())
+			sch.LastSnapshot, sch.LastState = s.Last.Name, snapshotdv1.Snapshot_State(s.Last.State())
 		}
 		m.Schedules = append(m.Schedules, sch)
 	}
+	for _, r := range c.Removals {
+		m.Retention = append(m.Retention, &snapshotdv1.Cluster_Retention{
+			Backend: r.Backend, Rules: r.Rules, RemovesNow: r.Now.Snapshots, FreesNowBytes: r.Now.Bytes, RemovesNext: r.Next.Snapshots,
+			FreesNextBytes: r.Next.Bytes, NextTime: timeOrNil(r.Due), Names: r.Names,
+		})
+	}
 	if c.Proven != nil {
-		m.Proven, m.ProvenTime = shownToProto(&c.Proven.Snapshot), timeOrNil(c.Proven.Time)
+		m.Proven, m.ProvenTime = shownToProto(c.Proven), timeOrNil(c.Proven.Proven())
 	}
 	if c.Moving != nil {
 		m.Progress = &snapshotdv1.Cluster_Progress{
@@ -101,11 +107,11 @@ func backendToProto(b status.Backend) *snapshotdv1.Cluster_Backend {
 	return m
 }
 
-func shownToProto(s *status.Snapshot) *snapshotdv1.Snapshot {
-	if s == nil {
+func shownToProto(rec *snapshot.Record) *snapshotdv1.Snapshot {
+	if rec == nil {
 		return nil
 	}
-	return wire.SnapshotToProto(&s.Record.Snapshot)
+	return wire.SnapshotToProto(&rec.Snapshot)
 }
 
 func timeOrNil(t time.Time) *timestamppb.Timestamp {

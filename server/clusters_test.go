@@ -123,17 +123,6 @@ func TestClustersAreJudgedWithAllThatIsKnownOfThem(t *testing.T) {
 	}
 }
 
-// The console shows what the API says.
-func TestTheConsoleHasTheVerdictsOfTheAPI(t *testing.T) {
-	r, _ := runClusters(t)
-	_, body := r.ask(t, "GET", "/console/overview", "")
-	for _, want := range []string{`"verdict":"danger"`, `"verdict":"safe"`, `"verdict":"unknown"`, "Schedule hourly", `"leader":"node-1"`} {
-		if !strings.Contains(body, want) {
-			t.Errorf("the overview has no %s:\n%s", want, body)
-		}
-	}
-}
-
 // More snapshots than a verdict looks at are counted, not for each question anew.
 func TestWhatABackendHoldsIsCountedNowAndThen(t *testing.T) {
 	pages := 0

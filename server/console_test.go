@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -12,13 +13,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
+	"testing/iotest"
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/console"
-	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -142,7 +143,7 @@ func TestThePageHasNothingInline(t *testing.T) {
 		-1); found != nil {
 		t.Errorf("the page has %q", found)
 	}
-	forbidden := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|\.style\b`)
+	forbidden := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|\.style\b|['"]style['"]`)
 	for path, part := range parts {
 		if found := forbidden.FindAllString(part, -1); found != nil {
 			t.Errorf("%s has %q", path, found)
@@ -163,50 +164,24 @@ func listing(name string, records ...*snapshot.Record) *fakeCluster {
 		}}
 }
 
-func TestTheOverviewHasEveryCluster(t *testing.T) {
-	saved := snapshot.Snapshot{
-		Name: "a", Trigger: snapshot.TriggerManual, CreateTime: time.Now(),
-		Proof: &snapshot.Verification{Level: snapshot.LevelDrill, Passed: true, Time: time.Now()},
-	}
-	whole := snapshot.WithBookkeeping(snapshot.WithStatus(saved, snapshot.Status{
-		State: snapshot.StateReady, Locations: []snapshot.Location{{Backend: "local", State: snapshot.StateReady}},
-	}), snapshot.Bookkeeping{})
-	lost := &fakeCluster{name: "lost", backends: []string{"s3"}}
-	lost.list = func(context.Context, snapshot.Query) (snapshot.Page, error) {
-		return snapshot.Page{}, snapshot.ReasonCatalogUnavailable.New("read the catalog").Because(errors.New("no leader"))
-	}
-	broken := &fakeCluster{name: "broken", backends: []string{"s3"}}
-	broken.list = func(context.Context, snapshot.Query) (snapshot.Page, error) { panic("a defect") }
-	r := run(t, server.Config{Version: "1.2.3"}, listing("prod", whole), lost, listing("new"), broken)
-	resp, body := r.ask(t, "GET", "/console/overview", "")
-	var o console.Overview
-	if err := json.Unmarshal([]byte(body), &o); err != nil || resp.code != 200 ||
-		resp.header.Get("Cache-Control") != "no-store" {
+// TestThePageKnowsTheService: its version and its address for commands, which the API does not have.
+func TestThePageKnowsTheService(t *testing.T) {
+	const traces = "https://jaeger.example/trace/{trace_id}"
+	r := run(t, server.Config{Version: "1.2.3", TraceURL: traces}, listing("prod"))
+	resp, body := r.ask(t, "GET", "/console/service", "")
+	var s console.Service
+	if err := json.Unmarshal([]byte(body), &s); err != nil || resp.code != 200 || resp.header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("%d %v: %v in %s", resp.code, resp.header, err, body)
 	}
-	if o.Version != "1.2.3" || o.GRPC != r.GRPCAddr() || o.Time.IsZero() || o.TLS || len(o.Clusters) != 4 {
-		t.Fatalf("the overview is %+v", o)
-	}
-	for i, want := range []status.Cluster{
-		{Name: "prod", Verdict: status.Safe}, {Name: "lost", Verdict: status.Unknown},
-		{Name: "new", Verdict: status.NotSafe}, {Name: "broken", Verdict: status.Unknown},
-	} {
-		if got := o.Clusters[i]; got.Name != want.Name || got.Verdict != want.Verdict || len(got.Backends) != 1 {
-			t.Errorf("cluster %d is %+v, want %s to be %s", i, got, want.Name, want.Verdict)
-		}
-	}
-	if f := o.Clusters[1].Findings; len(f) != 1 || !strings.Contains(f[0].Text, "no leader") {
-		t.Errorf("why it is unknown: %+v", f)
-	}
-	if resp, body := r.ask(t, "GET", "/console/overview?cluster=prod", ""); resp.code != 400 {
-		t.Errorf("with a query: %d %s", resp.code, body)
+	if want := (console.Service{Version: "1.2.3", GRPC: r.GRPCAddr(), TraceURL: traces}); s != want {
+		t.Errorf("it is %+v, want %+v", s, want)
 	}
 }
 
-// TestTheOverviewIsGuardedAsTheAPIIs: the page itself says nothing of the service, and comes to everybody.
-func TestTheOverviewIsGuardedAsTheAPIIs(t *testing.T) {
+// TestWhatThePageAsksIsGuardedAsTheAPIIs: the page itself says nothing of the service, and comes to everybody.
+func TestWhatThePageAsksIsGuardedAsTheAPIIs(t *testing.T) {
 	r := run(t, server.Config{}, listing("prod"))
-	for _, path := range []string{"/console/overview", "/v1/snapshots"} {
+	for _, path := range []string{"/console/service", "/v1/clusters", "/v1/snapshots", "/console/download?cluster=prod&name=a"} {
 		resp, body := r.ask(t, "GET", path, "", "Host", "evil.example")
 		if resp.code != 403 {
 			t.Errorf("%s with a foreign Host: %d", path, resp.code)
@@ -216,5 +191,70 @@ func TestTheOverviewIsGuardedAsTheAPIIs(t *testing.T) {
 	if resp, body := r.ask(t, "GET", "/", "", "Host", "evil.example", "Accept", browser); resp.code != 200 ||
 		strings.Contains(body, "prod") {
 		t.Errorf("the page: %d", resp.code)
+	}
+}
+
+// TestAPageMustSayThatItIsTheConsole: no form and no script of another page can send the header.
+func TestAPageMustSayThatItIsTheConsole(t *testing.T) {
+	saved := 0
+	c := listing("prod")
+	c.save = func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
+		saved++
+		return cluster.SaveResult{Snapshot: inState(snapshot.StateReady, snapshot.Snapshot{Name: "a"})}, nil
+	}
+	r := run(t, server.Config{}, c)
+	for i, headers := range [][]string{{"Sec-Fetch-Site", "same-origin"}, {"Origin", "http://" + r.HTTPAddr()}} {
+		resp, body := r.ask(t, "POST", "/v1/snapshots:save", "", headers...)
+		if resp.code != http.StatusForbidden || saved != i {
+			t.Errorf("%q: %d, saved %d times", headers, resp.code, saved)
+		}
+		checkError(t, errorOf(t, body), codes.PermissionDenied, "CROSS_ORIGIN")
+		if resp, body = r.ask(t, "POST", "/v1/snapshots:save", "", append(headers, console.Header, "1")...); resp.code != 200 {
+			t.Errorf("the console: %d %s", resp.code, body)
+		}
+	}
+	if resp, _ := r.ask(t, "POST", "/v1/snapshots:save", ""); resp.code != 200 {
+		t.Errorf("curl: %d", resp.code)
+	}
+}
+
+// TestABrowserDownloadsAFile: the bytes as they are, and nothing that could be taken for the whole when it is not.
+func TestABrowserDownloadsAFile(t *testing.T) {
+	content := strings.Repeat("page after page ", 100000)
+	fails := false
+	c := listing("prod")
+	c.download = func(_ context.Context, req cluster.DownloadRequest) (*cluster.Download, error) {
+		if req.Name != "a" {
+			return nil, snapshot.ReasonSnapshotNotFound.New("there is no snapshot %q", req.Name)
+		}
+		var from io.Reader = strings.NewReader(content)
+		if fails {
+			from = io.MultiReader(strings.NewReader(content[:700000]), iotest.ErrReader(errors.New("the backend has gone")))
+		}
+		return cluster.NewDownload(io.NopCloser(from), cluster.Download{
+			Name: "a", Backend: "local", Size: int64(len(content)), FileName: "a.db",
+		}), nil
+	}
+	r := run(t, server.Config{}, c)
+	resp, body := r.ask(t, "GET", "/console/download?cluster=prod&name=a&decoded=true", "")
+	if resp.code != 200 || body != content || resp.header.Get("Content-Disposition") != "attachment; filename=a.db" {
+		t.Errorf("%d %v, %d bytes", resp.code, resp.header, len(body))
+	}
+	resp, body = r.ask(t, "GET", "/console/download?cluster=prod&name=b", "")
+	if resp.code < 400 || !strings.Contains(body, "SNAPSHOT_NOT_FOUND") {
+		t.Errorf("one that does not exist: %d %s", resp.code, body)
+	}
+	fails = true
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.HTTPAddr()+"/console/download?cluster=prod&name=a", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := http.DefaultClient.Do(req)
+	if err == nil {
+		_, err = io.ReadAll(got.Body)
+		_ = got.Body.Close()
+	}
+	if err == nil {
+		t.Error("a download that broke off looks whole")
 	}
 }

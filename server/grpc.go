@@ -44,7 +44,7 @@ func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
 	}
 	g := grpc.NewServer(append(opts, options...)...)
 	api := &service{
-		clusters: s.cfg.Clusters, events: s.cfg.Events, stall: s.cfg.StallTimeout, calls: s.under, downloads: s.downloads,
+		fleet: &s.fleet, events: s.cfg.Events, stall: s.cfg.StallTimeout, calls: s.under, downloads: s.downloads,
 	}
 	snapshotdv1.RegisterSnapshotServiceServer(g, api)
 	snapshotdv1.RegisterClusterServiceServer(g, &clusterService{server: s, api: api})

@@ -14,6 +14,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/wire"
 	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/server/certs"
+	"github.com/snapshotd/snapshotd/server/compress"
 	"github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -21,7 +22,7 @@ import (
 func (s *Server) newHTTP(own *certs.Certificates, v1 *api) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", v1)
-	s.addConsole(mux, v1.guard)
+	s.addConsole(mux, v1)
 	health := func(a *auth.Access) auth.Role { return a.Health }
 	mux.Handle("GET /healthz", s.page(health, false, func(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusOK, "ok\n")
@@ -32,7 +33,7 @@ func (s *Server) newHTTP(own *certs.Certificates, v1 *api) *http.Server {
 		mux.Handle("GET /metrics", s.page(metrics, true, s.cfg.Metrics.ServeHTTP))
 	}
 	srv := &http.Server{
-		Handler:           mux,
+		Handler:           compress.Handler(mux),
 		ReadHeaderTimeout: s.cfg.Limits.HandshakeTimeout, // also of the handshake of TLS
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      s.cfg.StallTimeout,
@@ -98,7 +99,7 @@ func writeText(w http.ResponseWriter, code int, text string) {
 	_, _ = io.WriteString(w, text) // the client is gone, and nobody can be told
 }
 
-// enter finds out who asks for something below /v1/ or for the overview. The context that it returns carries the
+// enter finds out who asks for something below /v1/. The context that it returns carries the
 // principal, and the key of the caller for the call that the request becomes; leave forgets that. When it is not ok, the
 // request has been answered.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request) (ctx context.Context, leave func(), ok bool) {

@@ -171,6 +171,9 @@ func (s *Server) logCall(ctx context.Context, method string, st *status.Status, 
 		attrs = append(attrs, slog.String("peer", addr), slog.String("via", via))
 	}
 	level := slog.LevelInfo
+	if err == nil && nameOf(method) == "ListClusters" {
+		level = slog.LevelDebug // each open console asks every ten seconds
+	}
 	if err != nil {
 		if f, ok := errors.AsType[*failure](err); ok && f.cluster != "" {
 			attrs = append(attrs, slog.String("cluster", f.cluster))

@@ -16,8 +16,6 @@ const (
 	judgedSnapshots = 500              // read from each catalog
 	judgedClusters  = 4                // catalogs that are read at a time
 	judgeTimeout    = 10 * time.Second // a catalog that does not answer by then counts as unreadable
-	countedPage     = 1000             // snapshots of a page, when all of a catalog are counted
-	countInterval   = time.Minute      // at the shortest between two counts
 )
 
 // Facts are what is known of a cluster beside its snapshots.
@@ -33,12 +31,11 @@ type Facts interface {
 	Leader(ctx context.Context) (string, error)
 }
 
-// judgeAll judges the clusters that the caller may see, a few at a time, until ctx or stop is done.
-func (s *Server) judgeAll(ctx, stop context.Context) []status.Cluster {
+// judgeAll judges the clusters that the caller may see, a few at a time, until ctx is done.
+func (s *Server) judgeAll(ctx context.Context) []status.Cluster {
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
-	defer context.AfterFunc(stop, cancel)()
-	seen := visible(auth.FromContext(ctx), s.cfg.Clusters)
+	seen := visible(auth.FromContext(ctx), s.fleet.all())
 	all := make([]status.Cluster, len(seen))
 	turns := make(chan struct{}, judgedClusters)
 	var wg sync.WaitGroup
@@ -46,6 +43,7 @@ func (s *Server) judgeAll(ctx, stop context.Context) []status.Cluster {
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
+			c.use(ctx)
 			all[i] = s.judge(ctx, c)
 		})
 	}
@@ -79,7 +77,7 @@ func (s *Server) examine(ctx context.Context, c Cluster, known *status.Known) er
 	}
 	known.Records, known.All = page.Records, page.NextPageToken == ""
 	if !known.All {
-		known.Totals = s.counts.of(ctx, c)
+		known.Tally = s.counts.Of(ctx, known, c.List)
 	}
 	if c.Facts == nil {
 		return nil
@@ -94,50 +92,4 @@ func (s *Server) examine(ctx context.Context, c Cluster, known *status.Known) er
 		}
 	}
 	return nil
-}
-
-// counts are what the backends of large clusters hold. To count it, the whole catalog is read.
-type counts struct {
-	mu    sync.Mutex
-	known map[string]*count // by cluster
-}
-
-type count struct {
-	turn   sync.Mutex // of whoever counts
-	at     time.Time
-	totals map[string]status.Total
-}
-
-// of returns what the backends of a cluster hold, as it was counted not long ago; nil when it cannot be counted.
-func (n *counts) of(ctx context.Context, c Cluster) map[string]status.Total {
-	n.mu.Lock()
-	if n.known == nil {
-		n.known = map[string]*count{}
-	}
-	mine := n.known[c.Name()]
-	if mine == nil {
-		mine = &count{}
-		n.known[c.Name()] = mine
-	}
-	n.mu.Unlock()
-	mine.turn.Lock()
-	defer mine.turn.Unlock()
-	if time.Since(mine.at) < countInterval {
-		return mine.totals
-	}
-	totals := map[string]status.Total{}
-	for _, b := range c.BackendNames() {
-		totals[b] = status.Total{}
-	}
-	for q := (snapshot.Query{PageSize: countedPage}); ; {
-		page, err := c.List(ctx, q)
-		if err != nil {
-			return mine.totals // the last ones are better than none
-		}
-		status.Count(totals, page.Records)
-		if q.PageToken = page.NextPageToken; q.PageToken == "" {
-			mine.at, mine.totals = time.Now(), totals
-			return totals
-		}
-	}
 }

@@ -82,6 +82,7 @@ func reconcileAll(ctx context.Context, work []*reconciliation) {
 	slots := make(chan struct{}, reconcileWidth)
 	for _, w := range work {
 		slots <- struct{}{}
+		w.cluster.use(ctx)
 		wg.Go(func() {
 			defer func() { <-slots }()
 			defer func() {

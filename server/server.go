@@ -21,6 +21,7 @@ import (
 	"github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/server/oidc"
 	"github.com/snapshotd/snapshotd/server/socket"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -44,6 +45,10 @@ type Cluster struct {
 	View
 	Operations
 	Facts Facts // optional; without them the verdict is of the snapshots alone
+
+	// Use says that a call uses the cluster until its context is done. It returns false when the cluster is not served any more.
+	// Optional.
+	Use func(ctx context.Context) bool
 }
 
 // View answers questions about a cluster.
@@ -79,6 +84,7 @@ type Config struct {
 	Events   *Events   // the events of this replica, for Watch
 
 	Version         string                         // optional; shown at /
+	TraceURL        string                         // optional; where a trace is shown, with {trace_id} in it
 	Metrics         http.Handler                   // optional; serves /metrics
 	GRPCAddr        string                         // optional; DefaultGRPCAddr. It may be a socket: unix:///run/snapshotd.sock
 	HTTPAddr        string                         // optional; DefaultHTTPAddr
@@ -123,7 +129,8 @@ type Server struct {
 	gate         *limits.Gate
 	under        *limits.Calls // those under way
 	downloads    *limits.Downloads
-	counts       counts
+	counts       status.Counts
+	fleet        fleet // the clusters that are served
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
@@ -133,15 +140,8 @@ type Server struct {
 
 // New returns a server. It does no I/O.
 func New(cfg Config) (*Server, error) {
-	if len(cfg.Clusters) == 0 || cfg.Events == nil {
-		return nil, errors.New("make server: at least one cluster and the events are needed")
-	}
-	seen := make(map[string]bool)
-	for _, c := range cfg.Clusters {
-		if seen[c.Name()] {
-			return nil, fmt.Errorf("make server: there are two clusters named %q", c.Name())
-		}
-		seen[c.Name()] = true
+	if cfg.Events == nil {
+		return nil, errors.New("make server: the events are needed")
 	}
 	if err := cfg.TLS.Validate(); err != nil {
 		return nil, fmt.Errorf("make server: %w", err)
@@ -155,6 +155,9 @@ func New(cfg Config) (*Server, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, health: newHealth(), closing: make(chan struct{})}
+	if err := s.SetClusters(cfg.Clusters); err != nil {
+		return nil, fmt.Errorf("make server: %w", err)
+	}
 	s.calls, s.cancelCalls = context.WithCancelCause(context.Background())
 	s.streams, s.cancelStreams = context.WithCancelCause(s.calls)
 	s.gate = limits.NewGate(cfg.Limits.Connections, func() { s.count(RefusedConnection) })

@@ -16,7 +16,7 @@ import (
 // service is the SnapshotService.
 type service struct {
 	snapshotdv1.UnimplementedSnapshotServiceServer
-	clusters  []Cluster
+	fleet     *fleet
 	events    *Events
 	stall     time.Duration // how long a caller may leave a message of a download unread
 	calls     *limits.Calls
@@ -83,11 +83,20 @@ func (s *service) List(ctx context.Context, req *snapshotdv1.ListRequest) (*snap
 
 // visible returns the clusters that the caller may see. To it, there are no others.
 func (s *service) visible(ctx context.Context) []Cluster {
-	return visible(auth.FromContext(ctx), s.clusters)
+	return visible(auth.FromContext(ctx), s.fleet.all())
 }
 
 // cluster returns the cluster of a name; an empty name means the only cluster.
 func (s *service) cluster(ctx context.Context, name string) (Cluster, error) {
+	for {
+		c, err := s.find(ctx, name)
+		if err != nil || c.use(ctx) {
+			return c, err
+		}
+	}
+}
+
+func (s *service) find(ctx context.Context, name string) (Cluster, error) {
 	seen := s.visible(ctx)
 	if name == "" && len(seen) == 1 {
 		return seen[0], nil

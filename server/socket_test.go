@@ -109,7 +109,7 @@ func TestASocketWithoutRulesClosesTheAPIOverHTTP(t *testing.T) {
 	if _, err := r.client(t).List(t.Context(), &snapshotdv1.ListRequest{}); err != nil {
 		t.Errorf("over the socket: %v", err)
 	}
-	for _, path := range []string{"/v1/snapshots", "/console/overview"} {
+	for _, path := range []string{"/v1/snapshots", "/console/service"} {
 		resp, text := do(t, http.DefaultClient, r.request(t, "GET", path, ""))
 		if resp.code != http.StatusForbidden {
 			t.Errorf("%s is %d %s", path, resp.code, text)

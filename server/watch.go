@@ -18,6 +18,7 @@ type watchStream = grpc.ServerStreamingServer[snapshotdv1.WatchResponse]
 // Watch implements the RPC. The header is sent as soon as no event of this replica can be missed any more: a client
 // that waits for it before it calls Save sees all events of that save.
 func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error {
+	changed := s.fleet.changes()
 	w := &watching{stream: stream, requestID: req.GetRequestId(), clusters: s.visible(stream.Context()), told: newRecent()}
 	if req.GetCluster() != "" {
 		c, err := named(w.clusters, req.GetCluster())
@@ -29,6 +30,9 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 	var err error
 	if w.at, err = decodeResume(req.GetResumeToken(), w.clusters); err != nil {
 		return &failure{error: err, cluster: req.GetCluster()}
+	}
+	for _, c := range w.clusters {
+		c.use(stream.Context())
 	}
 	names := namesOf(w.clusters)
 	ctx, cancel := context.WithCancel(stream.Context())
@@ -54,6 +58,9 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 			err = w.moment(m)
 		case <-subscription.Done():
 			err = context.Cause(subscription)
+		case <-changed:
+			err = snapshot.ReasonConfigChanged.New("watch: the clusters of the service have changed").
+				Advise("watch again, from the last resume token")
 		}
 		if err != nil {
 			return &failure{error: err, cluster: req.GetCluster()}

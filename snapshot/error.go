@@ -45,6 +45,7 @@ const (
 	ReasonLimitReached        Reason = "LIMIT_REACHED"         // the service allows no more of this at a time
 	ReasonAuditUnavailable    Reason = "AUDIT_UNAVAILABLE"     // the audit file cannot be written, and each call must be in it
 	ReasonShuttingDown        Reason = "SHUTTING_DOWN"         // the replica stopped before the call had ended
+	ReasonConfigChanged       Reason = "CONFIG_CHANGED"        // the clusters of the service have changed; a watch begins anew
 	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"       // it is not known who calls
 	ReasonRoleMissing         Reason = "ROLE_MISSING"          // the caller may not do this with the cluster
 	ReasonInternal            Reason = "INTERNAL"              // a defect of the service
@@ -57,6 +58,8 @@ func (r Reason) retry() time.Duration {
 		return 5 * time.Second
 	case ReasonEtcdUnavailable, ReasonCatalogUnavailable, ReasonBackendUnavailable, ReasonCopyMissing, ReasonChecksumMismatch:
 		return 10 * time.Second
+	case ReasonConfigChanged:
+		return time.Second
 	case ReasonNoSpace, ReasonAuditUnavailable:
 		return time.Minute
 	default:

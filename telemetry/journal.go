@@ -120,6 +120,14 @@ func (t *Telemetry) AddJournal(ctx context.Context, cluster string, state func()
 	}
 }
 
+// DropJournal ends the measuring of a cluster's journal.
+func (t *Telemetry) DropJournal(cluster string) {
+	j := &t.observer.journals
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.clusters, cluster)
+}
+
 // JournalBroken counts a timeline that has begun because another one could not be continued.
 func (t *Telemetry) JournalBroken(ctx context.Context, cluster, reason string) {
 	t.observer.journals.gaps.Add(ctx, 1, gapOf(cluster, reason))

@@ -36,6 +36,8 @@ type Telemetry struct {
 	handler  http.Handler
 	stops    []func(context.Context) error // side by side
 	closers  []func(context.Context) error // after them
+
+	forgotten forgotten
 }
 
 // Start sets up metrics and traces and makes them OpenTelemetry's global ones, with W3C propagation. It waits for no
@@ -75,7 +77,7 @@ func (t *Telemetry) start(ctx context.Context, cfg Config, complaints *complaint
 	if err := t.startMetrics(ctx, cfg, res, registry); err != nil {
 		return err
 	}
-	t.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	t.handler = promhttp.HandlerFor(prometheus.GathererFunc(without(&t.forgotten, registry.Gather)), promhttp.HandlerOpts{
 		ErrorLog:          complaints,
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true, // exemplars travel in no other format
@@ -96,6 +98,7 @@ func (t *Telemetry) Leader(ctx context.Context, cluster string, leading bool) {
 
 // AddSchedule makes the metrics of a schedule begin at zero, the counter for each of the results that it can have.
 func (t *Telemetry) AddSchedule(ctx context.Context, cluster, schedule string, results ...string) {
+	t.forgotten.set(cluster, schedule, false)
 	for _, r := range results {
 		t.observer.own.runs.Add(ctx, 0, runOf(cluster, schedule, r))
 	}
@@ -145,6 +148,7 @@ func (t *Telemetry) Due(ctx context.Context, cluster, schedule string, due time.
 
 // AddCluster makes the counters of a cluster begin at zero, so that their first increase is seen as one.
 func (t *Telemetry) AddCluster(ctx context.Context, cluster string, backends []string) {
+	t.forgotten.set(cluster, "", false)
 	t.observer.addCluster(ctx, cluster, backends)
 }
 

@@ -20,8 +20,40 @@ func newConfig(sys System) *cobra.Command {
 		Args:  noCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newConfigCheck(sys))
+	cmd.AddCommand(newConfigCheck(sys), newConfigInit(sys), newConfigSchema(sys))
 	return cmd
+}
+
+func newConfigInit(sys System) *cobra.Command {
+	return &cobra.Command{
+		Use:   "init",
+		Short: "Print a configuration file with comments, to begin with",
+		Example: `  snapshotd config init > /etc/snapshotd/snapshotd.yaml
+  snapshotd config check --config /etc/snapshotd/snapshotd.yaml`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := sys.Stdout.Write(config.Example)
+			return err
+		},
+	}
+}
+
+func newConfigSchema(sys System) *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON schema of the configuration file",
+		Long: `Print the JSON schema of the configuration file, by which editors complete keys and mark wrong ones. A file
+in clusters_dir is a "cluster" of its definitions. "config check" checks more than the schema can say.`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			schema, err := config.Schema()
+			if err != nil {
+				return err
+			}
+			_, err = sys.Stdout.Write(schema)
+			return err
+		},
+	}
 }
 
 func newConfigCheck(sys System) *cobra.Command {
@@ -31,7 +63,7 @@ func newConfigCheck(sys System) *cobra.Command {
 		Short: "Check the configuration, and what it names",
 		Long: `Check the configuration that "serve" would have with the same flags, variables and file, and
 print the values in effect, defaults included, with the origin of each, and the next runs of the
-schedules. Secrets are not shown. Warnings are about what is allowed and probably not meant.
+schedules, and which changes take effect without a restart. Secrets are not shown. Warnings are about what is allowed and probably not meant.
 Nothing is connected to, and no file but the configuration is read.
 
 With --connect, ask every etcd and every backend for what the service will need, and print each
@@ -60,7 +92,7 @@ with --connect fails. Warnings change nothing.`,
 		if connect {
 			return checkConnections(cmd.Context(), sys, cfg)
 		}
-		return errors.Join(cfg.Write(sys.Stdout), cfg.WriteNextRuns(sys.Stdout, sys.Now()))
+		return errors.Join(cfg.Write(sys.Stdout), cfg.WriteNextRuns(sys.Stdout, sys.Now()), cfg.WriteReload(sys.Stdout))
 	}
 	return cmd
 }

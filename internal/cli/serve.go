@@ -27,8 +27,8 @@ func newServe(sys System) *cobra.Command {
 		Short: "Run the service",
 		Long: `Run the service: gRPC for the commands and other programs; HTTP for Prometheus and probes, for the
 API as JSON, and for the console, which is at / in a browser. It stops on SIGINT and SIGTERM, and
-gives calls that are under way time to end. On SIGHUP it reads its configuration again and applies
-its limits (stream_limit, upload_limit).
+gives calls that are under way time to end. On SIGHUP, and when a file of its configuration has changed, it
+applies clusters that were added, changed or removed, and the rules of access; the log names what waits for a restart.
 
 A setting without its flag is taken from a variable, SNAPSHOTD_LISTEN_GRPC for --listen-grpc and so
 on, then from the file that --config names, then from the defaults. Lists in variables are separated

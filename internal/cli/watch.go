@@ -105,7 +105,7 @@ func mayReconnect(err error) bool {
 		return true // the service never ends a watch by itself
 	}
 	switch wire.DetailsOf(err).Reason {
-	case snapshot.ReasonSlowConsumer, snapshot.ReasonShuttingDown:
+	case snapshot.ReasonSlowConsumer, snapshot.ReasonShuttingDown, snapshot.ReasonConfigChanged:
 		return true
 	case "":
 		return exit.Status(err) == codes.Unavailable // the connection broke

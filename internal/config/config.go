@@ -49,14 +49,18 @@ type Config struct {
 
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"` // how long calls may go on after SIGTERM
 	Log             Log           `yaml:"log"`
+	TraceURL        string        `yaml:"trace_url,omitempty"`    // where a trace is shown, with {trace_id} in it
+	Defaults        *Cluster      `yaml:"defaults,omitempty"`     // settings of each cluster that has no others; nil once they were applied
+	ClustersDir     string        `yaml:"clusters_dir,omitempty"` // its files are further clusters
 	Clusters        []Cluster     `yaml:"clusters"`
 
 	origins origins
-	file    string // that it was read from; empty without one
+	file    string   // that it was read from; empty without one
+	watched []string // the file, the directory of clusters, and its files
 }
 
-// File returns the name of the file that the configuration was read from; empty without one.
-func (c *Config) File() string { return c.file }
+// Files returns the file that the configuration was read from, and the directory of clusters with its files.
+func (c *Config) Files() []string { return c.watched }
 
 // TLS is the certificate of both listeners. With ClientCA, clients of the API need a certificate of their own.
 type TLS struct {

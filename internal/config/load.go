@@ -25,13 +25,10 @@ func Load(src Source) (*Config, error) {
 		file = src.Getenv("SNAPSHOTD_CONFIG")
 	}
 	if file != "" {
-		cfg.file = file
+		cfg.file, cfg.watched = file, []string{file}
 		data, err := readFile(file)
 		if err != nil {
-			if why := disk.Denied(err); why != "" {
-				err = fmt.Errorf("%w (%s)", err, why)
-			}
-			problems.add("--config", "%v", err)
+			problems.add("--config", "%s", whyUnread(err))
 			return cfg, problems
 		}
 		parse(cfg, data, file, problems)
@@ -160,6 +157,14 @@ func (c *Config) fillIn(dev bool, problems *Problems) {
 		}
 		c.NodeName = host
 	}
+}
+
+// whyUnread returns why a file cannot be read.
+func whyUnread(err error) string {
+	if why := disk.Denied(err); why != "" {
+		return fmt.Sprintf("%v (%s)", err, why)
+	}
+	return err.Error()
 }
 
 // maxFile is far above the size of a configuration.

@@ -18,32 +18,48 @@ import (
 	"github.com/snapshotd/snapshotd/internal/duration"
 )
 
-// parse reads the YAML file over the defaults. Every error in it becomes a problem.
+// parse reads the YAML file over the defaults, and the files of its directory of clusters. Every error in them becomes a problem.
 func parse(cfg *Config, data []byte, file string, problems *Problems) {
-	var doc, more yaml.Node
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	err := dec.Decode(&doc)
-	if errors.Is(err, io.EOF) {
-		return // an empty file sets nothing
-	}
-	if err == nil && !errors.Is(dec.Decode(&more), io.EOF) {
-		err = errors.New("there is a second document, or something that is none, after the first; one is read")
-	}
-	if err != nil {
-		where, what := syntaxError(filepath.Base(file), err)
-		problems.add(where, "%s", what)
+	c := &checker{file: filepath.Base(file), origins: cfg.origins, problems: problems}
+	doc := document(data, c.file, problems)
+	if doc == nil {
 		return
 	}
-	c := &checker{file: filepath.Base(file), origins: cfg.origins, problems: problems}
 	before := len(problems.list)
-	c.value(doc.Content[0], reflect.TypeFor[Config](), "")
+	defaults := c.withDefaults(doc)
+	if len(problems.list) == before {
+		c.value(doc, reflect.TypeFor[Config](), "")
+	}
 	if len(problems.list) > before {
 		return
 	}
 	if err := doc.Decode(cfg); err != nil {
 		// The checker accepts only documents that decode. Should it be wrong, the error still must not show values.
 		problems.add(c.file, "%s", decodeError(err))
+		return
 	}
+	cfg.Defaults = nil // each cluster has them now
+	cfg.origins.forget(defaultsKey)
+	cfg.readClusters(defaults, problems)
+}
+
+// document returns the one document of a file; nil when it is empty, or no YAML.
+func document(data []byte, file string, problems *Problems) *yaml.Node {
+	var doc, more yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	err := dec.Decode(&doc)
+	if errors.Is(err, io.EOF) {
+		return nil // an empty file sets nothing
+	}
+	if err == nil && !errors.Is(dec.Decode(&more), io.EOF) {
+		err = errors.New("there is a second document, or something that is none, after the first; one is read")
+	}
+	if err != nil {
+		where, what := syntaxError(file, err)
+		problems.add(where, "%s", what)
+		return nil
+	}
+	return doc.Content[0]
 }
 
 var yamlLine = regexp.MustCompile(`^line (\d+): (.*)$`)
@@ -75,6 +91,17 @@ type checker struct {
 	file     string
 	origins  origins
 	problems *Problems
+
+	theirs       map[*yaml.Node]bool // nodes of the defaults, which are in defaultsFile
+	defaultsFile string
+}
+
+// where returns the file and the line of a node.
+func (c *checker) where(n *yaml.Node) string {
+	if c.theirs[n] {
+		return fmt.Sprintf("%s:%d", c.defaultsFile, n.Line)
+	}
+	return fmt.Sprintf("%s:%d", c.file, n.Line)
 }
 
 var (
@@ -227,7 +254,7 @@ func (c *checker) scalar(n *yaml.Node, t reflect.Type, path string) {
 func rewrite(n *yaml.Node, tag, value string) { n.Tag, n.Value, n.Style = tag, value, 0 }
 
 func (c *checker) note(n *yaml.Node, path string) {
-	c.origins[path] = fmt.Sprintf("%s:%d", c.file, n.Line)
+	c.origins[path] = c.where(n)
 }
 
 // noteNothing notes a key without a value: a key that is there without a value differs from one that is not there.
@@ -238,7 +265,7 @@ func (c *checker) noteNothing(n *yaml.Node, path string) {
 }
 
 func (c *checker) problem(n *yaml.Node, path, format string, args ...any) {
-	where := fmt.Sprintf("%s:%d", c.file, n.Line)
+	where := c.where(n)
 	if path != "" {
 		where += ": " + path
 	}

@@ -2,7 +2,7 @@ package config
 
 import (
 	"fmt"
-	"slices"
+	"reflect"
 	"strconv"
 
 	"github.com/snapshotd/snapshotd/internal/bytesize"
@@ -48,13 +48,8 @@ func (v validator) rate(path string, r Rate) {
 	}
 }
 
-// LimitsAside returns a copy without the settings that can change while the service runs, and without origins.
-func (c *Config) LimitsAside() *Config {
-	rest := *c
-	rest.origins, rest.Access = nil, nil
-	rest.Clusters = slices.Clone(c.Clusters)
-	for i := range rest.Clusters {
-		rest.Clusters[i].StreamLimit, rest.Clusters[i].UploadLimit = "", ""
-	}
-	return &rest
+// SameButLimits reports whether two clusters differ in no more than the limits of bytes per second.
+func (c Cluster) SameButLimits(other Cluster) bool {
+	other.StreamLimit, other.UploadLimit = c.StreamLimit, c.UploadLimit
+	return reflect.DeepEqual(c, other)
 }

@@ -24,6 +24,16 @@ import (
 // keys and of metrics' labels.
 const maxName = 100
 
+// The values of settings that have few.
+var (
+	levels       = []string{"debug", "info", "warn", "error"}
+	formats      = []string{"text", "json"}
+	compressions = []string{"zstd", "none"}
+)
+
+// traceID stands for the id of a trace in trace_url.
+const traceID = "{trace_id}"
+
 // validator collects the problems of a configuration.
 type validator struct {
 	*Config
@@ -119,8 +129,12 @@ func (v validator) service() {
 	}
 	v.atLeast("reconcile_interval", v.ReconcileInterval, time.Second)
 	v.atLeast("shutdown_timeout", v.ShutdownTimeout, time.Second)
-	v.oneOf("log.level", v.Log.Level, "debug", "info", "warn", "error")
-	v.oneOf("log.format", v.Log.Format, "text", "json")
+	v.oneOf("log.level", v.Log.Level, levels...)
+	v.oneOf("log.format", v.Log.Format, formats...)
+	if u, err := url.Parse(v.TraceURL); v.TraceURL != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" ||
+		!strings.Contains(v.TraceURL, traceID)) {
+		v.problem("trace_url", "%q is not the URL of a trace; write it as https://jaeger.example.org/trace/%s", v.TraceURL, traceID)
+	}
 }
 
 func (v validator) cluster(c *Cluster, at string) {
@@ -131,7 +145,7 @@ func (v validator) cluster(c *Cluster, at string) {
 	if p := *c.Prefix; p != "" && path.Clean("/"+p)+"/" != "/"+p && v.origins[at+".prefix"] != "" {
 		v.problem(at+".prefix", "%q must be empty, or names that each end with '/', such as production/", p)
 	}
-	v.oneOf(at+".compression", c.Compression, "zstd", "none")
+	v.oneOf(at+".compression", c.Compression, compressions...)
 	v.atLeast(at+".watchdog_timeout", c.WatchdogTimeout, time.Second)
 	v.lockTTL(at+".lock_ttl", c.LockTTL)
 	v.rate(at+".stream_limit", c.StreamLimit)

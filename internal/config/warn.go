@@ -89,8 +89,10 @@ func (r Retention) removes() bool {
 // password warns of one that others can read, in a file or on its way.
 func (w *warner) password(e Etcd, at string) {
 	w.mode(at+".password_file", e.PasswordFile)
-	if e.Password != "" && strings.HasPrefix(w.origins.of(at+".password"), filepath.Base(w.file)+":") {
-		w.mode(at+".password", w.file)
+	if name, _, found := strings.Cut(w.origins.of(at+".password"), ":"); e.Password != "" && found {
+		if i := slices.IndexFunc(w.watched, func(file string) bool { return strings.HasSuffix("/"+file, "/"+name) }); i >= 0 {
+			w.mode(at+".password", w.watched[i])
+		}
 	}
 	withTLS := e.CACert != "" || e.Cert != ""
 	plain := func(ep string) bool {

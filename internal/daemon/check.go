@@ -82,23 +82,23 @@ func (s *Service) checksOf(cfg *config.Cluster) []*partCheck {
 		all = append(all, &partCheck{cluster: cfg.Name, part: part, ask: ask, seen: map[string]bool{}})
 	}
 	add("keys", nil, func(_ context.Context, report func(string, error)) { checkKeys(cfg, report) })
-	saved, err := s.openEtcd(cfg.Etcd)
+	saved, err := s.openEtcd(cfg.Etcd, &s.closers)
 	add("etcd", err, func(ctx context.Context, report func(string, error)) {
 		etcd.NewSource(saved, etcd.SourceConfig{}).Check(ctx, report)
 	})
 	home := saved
 	if cfg.Catalog.Separate() {
-		home, err = s.openEtcd(cfg.Catalog.Etcd)
+		home, err = s.openEtcd(cfg.Catalog.Etcd, &s.closers)
 	}
 	var records *catalog.Catalog
 	if err == nil {
-		records = s.openCatalog(cfg, home, s.log)
+		records = openCatalog(cfg, home, s.log, &s.closers)
 		add("catalog", nil, records.Check)
 	} else if cfg.Catalog.Separate() {
 		add("catalog", err, nil)
 	}
 	for _, b := range cfg.Backends {
-		backend, err := s.openBackend(b, nil)
+		backend, err := s.openBackend(b, nil, &s.closers)
 		add(fmt.Sprintf("backend %q", b.Name), err, func(ctx context.Context, report func(string, error)) {
 			checkStore(ctx, cfg, backend, records, report)
 			trial.Run(ctx, backend, *cfg.Prefix, report)
@@ -136,10 +136,10 @@ func checkStore(
 }
 
 // openCatalog builds the catalog of a cluster.
-func (s *Service) openCatalog(cfg *config.Cluster, home *etcd.Conn, log *slog.Logger) *catalog.Catalog {
+func openCatalog(cfg *config.Cluster, home *etcd.Conn, log *slog.Logger, parts *closers) *catalog.Catalog {
 	records := catalog.New(catalog.Config{
 		Connect: home.Client, Cluster: cfg.Name, Prefix: cfg.Catalog.Prefix, LockTTL: cfg.LockTTL, Logger: log,
 	})
-	s.closeLater("catalog of cluster "+cfg.Name, records.Close)
+	parts.later("catalog of cluster "+cfg.Name, records.Close)
 	return records
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
@@ -26,6 +27,14 @@ import (
 type managed struct {
 	*cluster.Cluster
 	facts
+	cfg     config.Cluster // in effect
+	uses    uses
+	closers closers
+	loops   sync.WaitGroup
+	// following is closed as soon as the loops have ended: a cluster that takes the place of this one has the same directory.
+	following closers
+	stop      context.CancelFunc // of the loops
+
 	lead        schedule.Campaign
 	schedules   []schedule.Schedule
 	scrubs      []schedule.Schedule // one or none
@@ -50,19 +59,22 @@ var compressions = map[string]snapshot.Compression{
 }
 
 // openCluster builds a cluster and its parts. Nothing is dialled before it is needed.
-func (s *Service) openCluster(ctx context.Context, cfg *config.Cluster, dir *dataDir) error {
-	if err := s.buildCluster(ctx, cfg, dir); err != nil {
-		return fmt.Errorf("open cluster %q: %w", cfg.Name, err)
+func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed, error) {
+	c := &managed{cfg: cfg, stop: func() {}}
+	if err := s.buildCluster(ctx, &c.cfg, c); err != nil {
+		c.following.close(ctx, s.log)
+		c.closers.close(ctx, s.log)
+		return nil, fmt.Errorf("open cluster %q: %w", cfg.Name, err)
 	}
-	return nil
+	return c, nil
 }
 
-func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *dataDir) error {
-	spool, err := dir.spool(cfg.Name)
+func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, c *managed) error {
+	spool, err := s.dir.spool(cfg.Name)
 	if err != nil {
 		return err
 	}
-	fallback, err := s.openFallback(cfg.Name, dir)
+	fallback, err := s.openFallback(cfg.Name, &c.closers)
 	if err != nil {
 		return err
 	}
@@ -80,7 +92,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
-	parts, err := s.openParts(cfg, limits.upload, log)
+	parts, err := s.openParts(cfg, limits.upload, log, &c.closers)
 	if err != nil {
 		return err
 	}
@@ -112,7 +124,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
-	if err := s.openJournal(ctx, cfg, parts, keys{recipients, identities, signer, trust}, domain, dir); err != nil {
+	if err := s.openJournal(ctx, cfg, parts, keys{recipients, identities, signer, trust}, domain, &c.following); err != nil {
 		return err
 	}
 	schedules, err := schedulesOf(cfg)
@@ -127,17 +139,10 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, dir *da
 	if err != nil {
 		return err
 	}
-	s.telemetry.AddCluster(ctx, cfg.Name, domain.BackendNames())
-	for _, sch := range append(scrubs, schedules...) {
-		s.telemetry.AddSchedule(ctx, cfg.Name, sch.Name,
-			string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
-	}
-	s.clusters = append(s.clusters, &managed{
-		Cluster: domain, facts: s.factsOf(cfg, parts, schedules), lead: parts.lead,
-		schedules: schedules, scrubs: scrubs, localScrubs: localScrubs,
-		interval: s.cfg.ReconcileInterval, limits: limits, telemetry: s.telemetry, log: log,
-		turns: s.saveTurns, watched: s.events, feed: feed.New(domain.Follow),
-	})
+	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules), parts.lead
+	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
+	c.interval, c.limits, c.telemetry, c.log = s.cfg.ReconcileInterval, limits, s.telemetry, log
+	c.turns, c.watched, c.feed = s.saveTurns, s.events, feed.New(domain.Follow)
 	return nil
 }
 

@@ -25,7 +25,7 @@ func (s *Service) openDev(ctx context.Context, dir *dataDir) error {
 	if err != nil {
 		return err
 	}
-	s.closeLater("embedded etcd", member.Close)
+	s.closers.later("embedded etcd", member.Close)
 	if err := fill(ctx, member.Endpoints()); err != nil {
 		return fmt.Errorf("put data into the embedded etcd: %w", err)
 	}

@@ -44,8 +44,11 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Sch
 		catalog: p.catalog, saving: func() *status.Moving { return s.events.Moving(cfg.Name) },
 		journal: p.following.journal, listings: p.following.listings,
 	}
+	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {
-		f.places = append(f.places, newPlace(b, p.backends[i].Info()))
+		at := newPlace(b, p.backends[i].Info())
+		at.Retention = rules[at.Name]
+		f.places = append(f.places, at)
 	}
 	for i, sch := range schedules {
 		f.times = append(f.times, status.Schedule{

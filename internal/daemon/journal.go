@@ -27,11 +27,11 @@ type keys struct {
 }
 
 // openJournal opens the journal of a cluster, if it has one. The journal is closed before what it uses.
-func (s *Service) openJournal(ctx context.Context, cfg *config.Cluster, p parts, k keys, domain *cluster.Cluster, dir *dataDir) error {
+func (s *Service) openJournal(ctx context.Context, cfg *config.Cluster, p parts, k keys, domain *cluster.Cluster, opened *closers) error {
 	if !cfg.Journal.Enabled {
 		return nil
 	}
-	path, err := filepath.Abs(filepath.Join(dir.path, "journal", cfg.Name))
+	path, err := filepath.Abs(filepath.Join(s.dir.path, "journal", cfg.Name))
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (s *Service) openJournal(ctx context.Context, cfg *config.Cluster, p parts,
 	if err != nil {
 		return err
 	}
-	s.closeLater("journal", f.journal.Close)
+	opened.later("journal", f.journal.Close)
 	var causes []string
 	for _, c := range journal.Causes() {
 		causes = append(causes, string(c))

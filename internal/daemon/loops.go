@@ -2,18 +2,28 @@ package daemon
 
 import (
 	"context"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // refreshRetry is the pause after which a catalog that did not answer is read again.
 const refreshRetry = 15 * time.Second
 
-// run starts a cluster's loops in wg. They end with ctx.
-func (c *managed) run(ctx context.Context, wg *sync.WaitGroup) {
+// start starts a cluster's loops, and makes its metrics begin. They end with ctx, and by stop. Metrics of the cluster that it takes
+// the place of, if there was one, go on.
+func (c *managed) start(ctx context.Context, before *managed) {
+	c.telemetry.AddCluster(ctx, c.Name(), c.BackendNames())
+	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
+		if before == nil || !before.runs(sch.Name) {
+			c.telemetry.AddSchedule(ctx, c.Name(), sch.Name,
+				string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
+		}
+	}
+	ctx, c.stop = context.WithCancel(ctx)
 	var own *schedule.Own
 	if c.HasLocal() {
 		own = &schedule.Own{Reconcile: c.MaintainLocal, Repair: c.RepairLocal, Scrubs: c.localScrubs}
@@ -25,7 +35,7 @@ func (c *managed) run(ctx context.Context, wg *sync.WaitGroup) {
 		Reconcile: c.Maintain,
 		Repair:    c.Repair,
 		Runs: []schedule.Runs{
-			{Cluster: c.Name(), Schedules: c.schedules, Save: c.Save, Ran: c.ran, Due: c.due},
+			{Cluster: c.Name(), Schedules: c.schedules, Save: c.Save, None: c.none, Ran: c.ran, Due: c.due},
 			{Cluster: c.Name(), Schedules: c.scrubs, Ran: c.ran, Due: c.due},
 		},
 		Wake:    c.SaveEnded(),
@@ -33,12 +43,23 @@ func (c *managed) run(ctx context.Context, wg *sync.WaitGroup) {
 		Leading: func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
 		Logger:  c.log,
 	})
-	wg.Go(func() { loop.Run(ctx) })
-	wg.Go(func() { c.refresh(ctx) })
-	wg.Go(func() { c.KeepDelivering(ctx) })
+	c.loops.Go(func() { loop.Run(ctx) })
+	c.loops.Go(func() { c.refresh(ctx) })
+	c.loops.Go(func() { c.KeepDelivering(ctx) })
 	if c.journal != nil {
-		wg.Go(func() { c.journal.Run(ctx) })
+		c.loops.Go(func() { c.journal.Run(ctx) })
 	}
+}
+
+// runs reports whether a cluster has a schedule or a scrub of a name.
+func (c *managed) runs(name string) bool {
+	return slices.ContainsFunc(slices.Concat(c.scrubs, c.schedules), func(s schedule.Schedule) bool { return s.Name == name })
+}
+
+// none reports whether the catalog has no snapshot that could be restored.
+func (c *managed) none(ctx context.Context) (bool, error) {
+	page, err := c.List(ctx, snapshot.Query{States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: 1})
+	return err == nil && len(page.Records) == 0, err
 }
 
 // ran counts a run of a schedule.

@@ -20,7 +20,7 @@ func (s *Service) boundMemory() {
 	if os.Getenv("GOMEMLIMIT") != "" || s.conf.Dev {
 		return
 	}
-	debug.SetMemoryLimit(memoryOfOne + memoryOfOther*int64(min(len(s.cfg.Clusters), s.atATime)-1))
+	debug.SetMemoryLimit(memoryOfOne + memoryOfOther*int64(min(max(len(s.cfg.Clusters), len(s.clusters)), s.atATime)-1))
 }
 
 // memoryOfMachine returns the bytes of memory that the process may use: those of the machine, of its control group, or of

@@ -23,18 +23,18 @@ type parts struct {
 }
 
 // openParts builds the adapters of a cluster.
-func (s *Service) openParts(cfg *config.Cluster, uploads driver.Limiter, log *slog.Logger) (parts, error) {
-	saved, err := s.openEtcd(cfg.Etcd)
+func (s *Service) openParts(cfg *config.Cluster, uploads driver.Limiter, log *slog.Logger, opened *closers) (parts, error) {
+	saved, err := s.openEtcd(cfg.Etcd, opened)
 	if err != nil {
 		return parts{}, err
 	}
 	home := saved
 	if cfg.Catalog.Separate() {
-		if home, err = s.openEtcd(cfg.Catalog.Etcd); err != nil {
+		if home, err = s.openEtcd(cfg.Catalog.Etcd, opened); err != nil {
 			return parts{}, fmt.Errorf("catalog: %w", err)
 		}
 	}
-	records := s.openCatalog(cfg, home, log)
+	records := openCatalog(cfg, home, log, opened)
 	p := parts{source: etcd.NewSource(saved, etcd.SourceConfig{Logger: log}), catalog: records, following: &following{}}
 	p.lead = func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 		return records.Lead(ctx, s.cfg.NodeName, func(ctx context.Context, term *catalog.Term) {
@@ -42,7 +42,7 @@ func (s *Service) openParts(cfg *config.Cluster, uploads driver.Limiter, log *sl
 		})
 	}
 	for _, b := range cfg.Backends {
-		backend, err := s.openBackend(b, uploads)
+		backend, err := s.openBackend(b, uploads, opened)
 		if err != nil {
 			return parts{}, fmt.Errorf("backend %q: %w", b.Name, err)
 		}
@@ -53,7 +53,7 @@ func (s *Service) openParts(cfg *config.Cluster, uploads driver.Limiter, log *sl
 
 // openEtcd builds a connection to an etcd. Files that cannot be read are an error at once; an etcd that does not answer
 // is not.
-func (s *Service) openEtcd(cfg config.Etcd) (*etcd.Conn, error) {
+func (s *Service) openEtcd(cfg config.Etcd, opened *closers) (*etcd.Conn, error) {
 	secret, err := password(cfg)
 	if err != nil {
 		return nil, err
@@ -74,6 +74,6 @@ func (s *Service) openEtcd(cfg config.Etcd) (*etcd.Conn, error) {
 	if err := conn.CheckFiles(); err != nil {
 		return nil, err
 	}
-	s.closeLater("connection to etcd", conn.Close)
+	opened.later("connection to etcd", conn.Close)
 	return conn, nil
 }

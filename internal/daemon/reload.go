@@ -2,15 +2,18 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/limit"
 )
 
-// limits are the settings of a cluster that can change while the service runs.
+// limits are the settings of a cluster that change without a new connection.
 type limits struct {
 	stream *limit.Limit // of reading etcd
 	upload *limit.Limit // of uploads to S3
@@ -30,24 +33,30 @@ func (l limits) set(cfg *config.Cluster) {
 	l.upload.Set(upload)
 }
 
-// rulesInterval is how often the file is looked at for other rules of access.
-const rulesInterval = 2 * time.Second
+// filesInterval is how often the files are looked at. Who loses a role in them must lose it without a signal.
+const filesInterval = 2 * time.Second
 
-// watchReloads reads the configuration again at each request, and its rules of access when the file has changed, until
-// ctx is done. Who loses a role must lose it without a signal.
+// watchReloads reads the configuration again at each request, and when one of its files has changed, until ctx is done.
 func (s *Service) watchReloads(ctx context.Context) {
-	file := s.cfg.File()
-	seen, _ := os.Stat(file) // nil, another one than every file, when it is not there
-	tick := time.NewTicker(rulesInterval)
+	if s.conf.Load == nil || s.conf.Dev {
+		return // there is no file
+	}
+	r := &reloader{Service: s, files: s.cfg.Files()}
+	seen := stateOf(r.files)
+	tick := time.NewTicker(filesInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-s.conf.Reload:
-			s.reload(ctx)
+			r.reload(ctx)
+			seen = stateOf(r.files)
 		case <-tick.C:
-			if now, err := os.Stat(file); file != "" && err == nil && changed(seen, now) {
+			if now := stateOf(r.files); now != seen {
 				seen = now
-				s.reloadRules(ctx)
+				r.reload(ctx)
+				seen = stateOf(r.files)
+			} else if r.waiting != nil {
+				r.applyClusters(ctx, r.waiting)
 			}
 		case <-ctx.Done():
 			return
@@ -55,23 +64,42 @@ func (s *Service) watchReloads(ctx context.Context) {
 	}
 }
 
-func changed(before, now os.FileInfo) bool {
-	return before == nil || !os.SameFile(before, now) || before.Size() != now.Size() ||
-		!before.ModTime().Equal(now.ModTime())
+// stateOf returns a text that changes when one of the files does. A file that cannot be seen has a state, too.
+func stateOf(files []string) string {
+	var b strings.Builder
+	for _, name := range files {
+		info, err := os.Stat(name)
+		if err != nil {
+			fmt.Fprintf(&b, "%q %v\n", name, err)
+			continue
+		}
+		fmt.Fprintf(&b, "%q %d %d %v\n", name, info.Size(), info.ModTime().UnixNano(), info.Sys())
+	}
+	return b.String()
 }
 
-// reloadRules applies the rules of the file as it is now.
-func (s *Service) reloadRules(ctx context.Context) {
-	if s.conf.Load == nil {
-		return
-	}
-	cfg, err := s.conf.Load()
+// reloader applies changes of the configuration.
+type reloader struct {
+	*Service
+	files   []string         // of the configuration that was read last
+	waiting []config.Cluster // clusters of a configuration of which some are being saved and could not be changed yet
+	told    bool             // the log has that
+}
+
+// reload applies all of the configuration as it is now that can be applied while the service runs. A wrong configuration changes
+// nothing, and the rest waits for the next start; both are logged.
+func (r *reloader) reload(ctx context.Context) {
+	cfg, err := r.conf.Load()
 	if err != nil {
-		s.log.ErrorContext(ctx, "configuration has changed and is wrong; the earlier rules of access stay in effect",
-			"error", err)
+		r.log.ErrorContext(ctx, "configuration has changed and is wrong; the earlier one stays in effect", "error", err)
 		return
 	}
-	s.applyRules(ctx, cfg)
+	r.files, r.told = cfg.Files(), false
+	if keys := r.read.AfterRestart(cfg); len(keys) > 0 {
+		r.log.WarnContext(ctx, "the configuration differs in keys that take effect after a restart", "keys", strings.Join(keys, ", "))
+	}
+	r.applyRules(ctx, cfg)
+	r.applyClusters(ctx, cfg.Clusters)
 }
 
 // applyRules applies the rules of access of a configuration. Rules that are gone stay: a service must not open because
@@ -92,28 +120,126 @@ func (s *Service) applyRules(ctx context.Context, cfg *config.Config) {
 	s.log.InfoContext(ctx, "rules of access are in effect", "rules", len(cfg.Access.Rules))
 }
 
-// reload applies the limits and the rules of access of the configuration as it is now. A wrong configuration changes nothing, and other changes
-// wait for the next start; both are logged.
-func (s *Service) reload(ctx context.Context) {
-	cfg, err := s.conf.Load()
-	if err != nil {
-		s.log.ErrorContext(ctx, "configuration not read again; the earlier one stays in effect", "error", err)
-		return
-	}
-	if !reflect.DeepEqual(cfg.LimitsAside(), s.read) {
-		s.log.WarnContext(ctx, "the configuration differs in more than stream_limit, upload_limit and access; "+
-			"the other changes take effect after a restart")
-	}
-	s.applyRules(ctx, cfg)
-	for i := range cfg.Clusters {
-		for _, c := range s.clusters {
-			if c.Name() == cfg.Clusters[i].Name {
-				c.limits.set(&cfg.Clusters[i])
-				s.log.InfoContext(ctx, "limits are in effect", "cluster", c.Name(),
-					"stream_limit", shown(cfg.Clusters[i].StreamLimit), "upload_limit", shown(cfg.Clusters[i].UploadLimit))
-			}
+// applyClusters makes the clusters those of a configuration. A cluster that is the same is not touched. One that this replica is
+// saving is changed or removed when the save has ended.
+func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
+	r.waiting = nil
+	var next, gone []*managed
+	for i := range wanted {
+		c := named(r.clusters, wanted[i].Name)
+		switch {
+		case c != nil && c.cfg.SameButLimits(wanted[i]):
+			r.limit(ctx, c, &wanted[i])
+			next = append(next, c)
+			continue
+		case c != nil && r.events.Moving(c.Name()) != nil:
+			r.wait(ctx, c, wanted)
+			next = append(next, c)
+			continue
+		}
+		fresh, err := r.openCluster(ctx, wanted[i])
+		switch {
+		case err == nil:
+			next = append(next, fresh)
+		case c != nil:
+			r.log.ErrorContext(ctx, "cluster not changed; it stays as it was", "cluster", wanted[i].Name, "error", err)
+			next = append(next, c)
+		default:
+			r.log.ErrorContext(ctx, "cluster not added", "cluster", wanted[i].Name, "error", err)
 		}
 	}
+	for _, c := range r.clusters {
+		same := func(w config.Cluster) bool { return w.Name == c.Name() }
+		switch {
+		case slices.Contains(next, c):
+		case !slices.ContainsFunc(wanted, same) && r.events.Moving(c.Name()) != nil:
+			r.wait(ctx, c, wanted)
+			next = append(next, c)
+		default:
+			gone = append(gone, c)
+		}
+	}
+	r.replace(ctx, next, gone)
+}
+
+func (r *reloader) wait(ctx context.Context, c *managed, wanted []config.Cluster) {
+	if !r.told {
+		r.log.InfoContext(ctx, "cluster is being saved; its change waits for the end of the save", "cluster", c.Name())
+	}
+	r.waiting, r.told = wanted, true
+}
+
+// limit applies the limits of a cluster, if they differ.
+func (s *Service) limit(ctx context.Context, c *managed, cfg *config.Cluster) {
+	if reflect.DeepEqual(c.cfg, *cfg) {
+		return
+	}
+	c.cfg = *cfg
+	c.limits.set(cfg)
+	s.log.InfoContext(ctx, "limits are in effect", "cluster", c.Name(), "stream_limit", shown(cfg.StreamLimit),
+		"upload_limit", shown(cfg.UploadLimit))
+}
+
+// replace serves other clusters. The loops of those that are gone end before those of their successors begin.
+func (s *Service) replace(ctx context.Context, next, gone []*managed) {
+	if slices.Equal(s.clusters, next) {
+		return
+	}
+	before := s.clusters
+	for _, c := range gone {
+		c.stop()
+	}
+	for _, c := range gone {
+		c.loops.Wait()
+		c.following.close(ctx, s.log)
+	}
+	if err := s.server.SetClusters(served(next)); err != nil {
+		s.log.ErrorContext(ctx, "clusters not replaced", "error", err) // they were validated
+		return
+	}
+	s.clusters = next
+	for _, c := range next {
+		if !slices.Contains(before, c) {
+			c.start(ctx, named(before, c.Name()))
+			s.log.InfoContext(ctx, "cluster is in effect", "cluster", c.Name(), "backends", strings.Join(c.BackendNames(), ","))
+		}
+	}
+	for _, c := range gone {
+		s.forget(ctx, c)
+		s.retired.Go(func() { // the server ends all calls before the service has ended
+			<-c.uses.retire()
+			c.closers.close(ctx, s.log)
+		})
+	}
+	s.boundMemory()
+}
+
+// forget takes the metrics away that nothing keeps up any more.
+func (s *Service) forget(ctx context.Context, c *managed) {
+	successor := named(s.clusters, c.Name())
+	if c.journal != nil && (successor == nil || successor.journal == nil) {
+		s.telemetry.DropJournal(c.Name())
+	}
+	if successor == nil {
+		s.telemetry.Forget(c.Name(), "")
+		s.log.InfoContext(ctx, "cluster is removed", "cluster", c.Name())
+		return
+	}
+	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
+		if !successor.runs(sch.Name) {
+			s.telemetry.Forget(c.Name(), sch.Name)
+		}
+	}
+}
+
+// named returns the cluster of a name; nil when there is none.
+func named(clusters []*managed, name string) *managed {
+	for _, c := range clusters {
+		if c.Name() == name {
+			return c
+		}
+	}
+	return nil
 }
 
 func shown(r config.Rate) string {

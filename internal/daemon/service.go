@@ -39,7 +39,7 @@ type Config struct {
 type Service struct {
 	cfg   *config.Config
 	conf  Config
-	read  *config.Config // as it was read, without limits
+	read  *config.Config // in effect, but for clusters and access
 	rules *config.Access // in effect
 	log   *slog.Logger
 
@@ -49,16 +49,13 @@ type Service struct {
 	atATime    int         // saves
 	telemetry  *telemetry.Telemetry
 	server     *server.Server
+	dir        *dataDir
 	clusters   []*managed
-	closers    []closer // in the order in which they were opened
+	closers    closers
 
-	loops     sync.WaitGroup
+	loops     sync.WaitGroup // of the reloads
+	retired   sync.WaitGroup // of clusters that are served no more, until they are closed
 	stopLoops context.CancelFunc
-}
-
-type closer struct {
-	name  string
-	close func(context.Context) error
 }
 
 // New returns a service. It does no I/O.
@@ -68,7 +65,7 @@ func New(conf Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		cfg: conf.Config, conf: conf, read: conf.Config.LimitsAside(), rules: conf.Config.Access, log: log, events: &server.Events{},
+		cfg: conf.Config, conf: conf, read: conf.Config, rules: conf.Config.Access, log: log, events: &server.Events{},
 		stopLoops: func() {},
 	}, nil
 }
@@ -95,7 +92,8 @@ func (s *Service) open(ctx context.Context) error {
 	for _, w := range append(s.cfg.Risks(), s.cfg.FileRisks()...) {
 		s.log.WarnContext(ctx, "configuration has a risk", "warning", w)
 	}
-	s.closeLater("data directory", func(context.Context) error { return dir.close() })
+	s.dir = dir
+	s.closers.later("data directory", func(context.Context) error { return dir.close() })
 	if err := dir.emptySpool(); err != nil {
 		return err
 	}
@@ -108,7 +106,7 @@ func (s *Service) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.closeLater("telemetry", s.telemetry.Shutdown)
+	s.closers.later("telemetry", s.telemetry.Shutdown)
 	s.openJobs(ctx)
 	s.boundMemory()
 	if s.conf.Dev {
@@ -117,23 +115,22 @@ func (s *Service) open(ctx context.Context) error {
 		}
 	}
 	for i := range s.cfg.Clusters {
-		if err := s.openCluster(ctx, &s.cfg.Clusters[i], dir); err != nil {
+		c, err := s.openCluster(ctx, s.cfg.Clusters[i])
+		if err != nil {
 			return err
 		}
+		s.clusters = append(s.clusters, c)
 	}
 	return s.openServer(ctx)
 }
 
 func (s *Service) openServer(ctx context.Context) error {
-	clusters := make([]server.Cluster, len(s.clusters))
-	for i, c := range s.clusters {
-		clusters[i] = server.Cluster{View: c, Operations: c, Facts: c}
-	}
 	for _, r := range server.Refusals {
 		s.telemetry.AddAccess(ctx, string(r))
 	}
 	srv, err := server.New(server.Config{
-		Clusters: clusters,
+		Clusters: served(s.clusters),
+		TraceURL: s.cfg.TraceURL,
 		Events:   s.events,
 		Version:  s.conf.Version,
 		Metrics:  s.telemetry.MetricsHandler(),
@@ -157,7 +154,7 @@ func (s *Service) openServer(ctx context.Context) error {
 	if err := srv.Open(ctx); err != nil {
 		return s.whichPort(err)
 	}
-	s.closeLater("server", srv.Close)
+	s.closers.later("server", srv.Close)
 	s.server = srv
 	return nil
 }
@@ -175,6 +172,15 @@ func (s *Service) callerLimits(ctx context.Context) bounds.Limits {
 		l.Connections = most
 	}
 	return l
+}
+
+// served are clusters as the server takes them.
+func served(clusters []*managed) []server.Cluster {
+	all := make([]server.Cluster, len(clusters))
+	for i, c := range clusters {
+		all[i] = server.Cluster{View: c, Operations: c, Facts: c, Use: c.uses.Use}
+	}
+	return all
 }
 
 // whichPort adds to the error of a listener the flag of its address.
@@ -202,7 +208,7 @@ func (s *Service) Run(ctx context.Context) error {
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopLoops = stop
 	for _, c := range s.clusters {
-		c.run(loops, &s.loops)
+		c.start(loops, nil)
 	}
 	s.loops.Go(func() { s.watchReloads(loops) })
 	err := s.server.Run(ctx)
@@ -216,7 +222,7 @@ func (s *Service) drain(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.loops.Wait()
+		s.waitForLoops()
 	}()
 	select {
 	case <-done:
@@ -225,21 +231,28 @@ func (s *Service) drain(ctx context.Context) {
 	}
 }
 
-func (s *Service) closeLater(name string, f func(context.Context) error) {
-	s.closers = append(s.closers, closer{name, f})
+// waitForLoops waits for all loops, after they were told to stop. No cluster comes or goes after the reloads have ended.
+func (s *Service) waitForLoops() {
+	s.loops.Wait()
+	for _, c := range s.clusters {
+		c.loops.Wait()
+	}
 }
 
-// close closes everything that was opened, the last first, also when ctx is done. A part that does not close ends with
-// the process; that is logged and not an error of the service.
+// close closes everything that was opened, the last first.
 func (s *Service) close(ctx context.Context) {
 	s.stopLoops()
-	s.loops.Wait()
-	for _, c := range slices.Backward(s.closers) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		if err := c.close(ctx); err != nil {
-			s.log.WarnContext(ctx, "close "+c.name, "error", err)
-		}
-		cancel()
+	s.waitForLoops()
+	for i := len(s.closers) - 1; i >= 0 && s.closers[i].name == "server"; i-- {
+		only := s.closers[i:]
+		only.close(ctx, s.log)
+		s.closers = s.closers[:i]
 	}
-	s.closers = nil
+	s.retired.Wait()
+	for _, c := range slices.Backward(s.clusters) {
+		c.following.close(ctx, s.log)
+		c.closers.close(ctx, s.log)
+	}
+	s.clusters = nil
+	s.closers.close(ctx, s.log)
 }

@@ -44,6 +44,10 @@ type Runs struct {
 	Save      func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error)
 	Ran       func(ctx context.Context, schedule string, due time.Time, r Result) // optional; a run has ended
 
+	// None reports whether the cluster has no snapshot yet. Then a new schedule, the first of them, begins with a run at once.
+	// Optional.
+	None func(ctx context.Context) (bool, error)
+
 	// Due is told when the next run is due; the zero time when this replica does not lead any more. Optional.
 	Due func(ctx context.Context, schedule string, due time.Time)
 
@@ -73,6 +77,7 @@ type entry struct {
 	due     time.Time // the run to come, or under way
 	at      time.Time // when that run, or the next attempt at it, begins
 	attempt int       // failed attempts at that run
+	first   bool      // it began with a run that was not missed: the first snapshot of the cluster
 
 	trace *span.Span // of the run under way, with all attempts at it; nil before the first one
 	err   error      // why the last attempt did not end the run
@@ -104,13 +109,17 @@ func (r Runs) run(ctx, leading context.Context, term Term) {
 	}
 }
 
-// begin reads the state of a schedule. A new schedule begins now.
+// begin reads the state of a schedule. A new schedule begins now, and the first one of a cluster without a snapshot as if it had
+// just missed a run.
 func (r *runner) begin(leading context.Context, e *entry) bool {
 	for {
 		last, err := r.term.LastDue(leading, e.Name)
 		switch {
 		case err == nil && last.IsZero():
 			e.last = now()
+			if len(r.entries) == 0 && r.none(leading, e) {
+				e.last, e.first = e.Spec.before(e.last), true
+			}
 			return r.remember(leading, e)
 		case err == nil:
 			e.last = last
@@ -121,6 +130,23 @@ func (r *runner) begin(leading context.Context, e *entry) bool {
 		r.log.WarnContext(leading, "last run of a schedule not read; trying again", "schedule", e.Name, "error", err)
 		_ = backoff.Wait(leading, stateRetry)
 	}
+}
+
+// none reports whether the first snapshot of the cluster is to be taken. When that is not known, the schedule decides.
+func (r *runner) none(leading context.Context, e *entry) bool {
+	if r.None == nil || e.Do != nil {
+		return false
+	}
+	none, err := r.None(leading)
+	if err != nil {
+		r.log.WarnContext(leading, "it is not known whether there is a snapshot; the first one is taken when its schedule is due",
+			"schedule", e.Name, "error", err)
+		return false
+	}
+	if none {
+		r.log.InfoContext(leading, "there is no snapshot yet; the first one is taken now", "schedule", e.Name)
+	}
+	return none
 }
 
 // remember writes that every run until e.last is over. It returns false when this replica does not lead any more.
@@ -174,7 +200,7 @@ func (r *runner) advance(leading context.Context, e *entry) {
 		r.log.ErrorContext(leading, "scheduled save given up: the schedule is due again",
 			"schedule", e.Name, "due", e.due, "attempts", e.attempt)
 		r.Ran(leading, e.Name, e.due, ResultFailed)
-	case e.due.IsZero() && due.Before(now.Add(-longestSleep)):
+	case e.due.IsZero() && !e.first && due.Before(now.Add(-longestSleep)):
 		r.log.WarnContext(leading, "scheduled save was missed; it is caught up, once",
 			"schedule", e.Name, "due", due, "last", e.last)
 	}

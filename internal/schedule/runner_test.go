@@ -473,3 +473,33 @@ func TestAllAttemptsAtARunAreOneTrace(t *testing.T) {
 		t.Errorf("the roots are %q, want one that ended well", found)
 	}
 }
+
+// A cluster without any snapshot has its first one at once, by one of its schedules; the next run is as if that had been in time.
+func TestTheFirstSnapshotIsTakenAtOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		none bool
+		err  error
+		want []string
+	}{
+		"there is none":     {true, nil, []string{"00:00:00", "01:00:00", "01:30:00"}},
+		"there is one":      {false, nil, []string{"01:00:00", "01:30:00"}},
+		"it is not known":   {true, errors.New("no leader"), []string{"01:00:00", "01:30:00"}},
+		"a leader comes on": {true, nil, []string{"00:00:00", "01:00:00", "01:30:00"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var s saves
+				m := newMemory()
+				r := runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "@hourly", "")}, schedule.Schedule{Name: "b", Spec: spec(t, "@every 90m", "")})
+				r.None = func(context.Context) (bool, error) { return c.none, c.err }
+				if name == "a leader comes on" {
+					leadFor(t, m, r, time.Minute)
+					leadFor(t, m, r, 94*time.Minute)
+				} else {
+					leadFor(t, m, r, 95*time.Minute)
+				}
+				want(t, s.times(), c.want...)
+			})
+		})
+	}
+}

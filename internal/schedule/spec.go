@@ -90,6 +90,19 @@ func (s Spec) Latest(after, until time.Time) (due time.Time, ok bool) {
 	}
 }
 
+// before returns a time before the last one at which it was due until t.
+func (s Spec) before(t time.Time) time.Time {
+	if s.every > 0 {
+		return t.Add(-s.every)
+	}
+	const years = 8 // those between two 29ths of February, at most
+	due, ok := s.Latest(t.AddDate(-years, 0, 0), t)
+	if !ok {
+		return t
+	}
+	return due.Add(-time.Second)
+}
+
 // Meets reports whether it is due at t, when it was last due at since.
 func (s Spec) Meets(t, since time.Time) bool {
 	if s.every > 0 {

@@ -41,6 +41,7 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonBackendUnavailable:  codes.Unavailable,
 	snapshot.ReasonCopyMissing:         codes.Unavailable,
 	snapshot.ReasonShuttingDown:        codes.Unavailable,
+	snapshot.ReasonConfigChanged:       codes.Unavailable,
 	snapshot.ReasonBackendAccessDenied: codes.FailedPrecondition,
 	snapshot.ReasonBackendNotFound:     codes.FailedPrecondition,
 	snapshot.ReasonBackendWrongStore:   codes.FailedPrecondition,

@@ -1,5 +1,5 @@
-// Package console is the page for the person on call: its parts, and the verdict on each cluster.
+// Package console is the page for the person on call: its parts, and the little that it needs beside the API.
 //
-// The page changes nothing and has no data in it. It asks the API under /v1/ for the list and the events, and the
-// service for the [Overview] with the verdicts, which are computed here and not in the browser so that tests hold them.
+// The page has no data in it. It asks the API under /v1/ for the clusters, the snapshots and the events, changes them through it
+// with the role of its caller, and judges nothing: the verdicts are those of ClusterService.
 package console

@@ -12,7 +12,7 @@ import (
 func (v *verdict) backend(p Place) Backend {
 	name := p.Name
 	b := Backend{Name: name, Kind: p.Kind, URI: p.URI, URL: p.URL, Free: p.Free, Snapshots: -1, Bytes: -1}
-	if t, ok := v.known.totals()[name]; ok {
+	if t, ok := v.tally.Totals[name]; ok {
 		b.Snapshots, b.Bytes = t.Snapshots, t.Bytes
 	}
 	last := false
@@ -28,8 +28,7 @@ func (v *verdict) backend(p Place) Backend {
 			continue
 		}
 		if l.State == snapshot.StateReady && b.Newest == nil {
-			b.Newest = shown(rec)
-			b.Newest.URI = l.URI
+			b.Newest = rec
 		}
 		if l.State == snapshot.StateFailed && waits(rec) {
 			b.Waiting++
@@ -92,40 +91,4 @@ func why(rec *snapshot.Record) string {
 		}
 	}
 	return strings.Join(all, "; ")
-}
-
-func shown(rec *snapshot.Record) *Snapshot {
-	s := &Snapshot{
-		Name: rec.Name, State: rec.State().String(), Trigger: rec.Trigger.String(), Error: why(rec), Created: rec.CreateTime,
-		Seconds: rec.Duration.Seconds(), Revision: rec.Revision, Keys: rec.TotalKeys, Bytes: rec.DBSize,
-		Encrypted: rec.Encrypted(), Record: rec,
-	}
-	if l := wholeCopy(rec); l != nil {
-		s.URI = l.URI
-	}
-	return s
-}
-
-// totals returns what each backend holds: as it was counted, or by the records when these are all.
-func (k *Known) totals() map[string]Total {
-	if k.Totals != nil || !k.All || k.Err != nil {
-		return k.Totals
-	}
-	totals := map[string]Total{}
-	for _, p := range k.Places {
-		totals[p.Name] = Total{}
-	}
-	Count(totals, k.Records)
-	return totals
-}
-
-// Count adds the copies of records that are whole to what the backends hold.
-func Count(totals map[string]Total, records []*snapshot.Record) {
-	for _, rec := range records {
-		for _, l := range rec.Locations() {
-			if t, ok := totals[l.Backend]; ok && l.State == snapshot.StateReady {
-				totals[l.Backend] = Total{t.Snapshots + 1, t.Bytes + l.Size}
-			}
-		}
-	}
 }

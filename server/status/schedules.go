@@ -42,7 +42,7 @@ func (v *verdict) schedules() {
 func (v *verdict) schedule(s Schedule) (st ScheduleState, next time.Time) {
 	st = ScheduleState{Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone}
 	if rec := v.lastOf(s.Name); rec != nil {
-		st.Last = shown(rec)
+		st.Last = rec
 	}
 	if st.Ran = v.known.Ran[s.Name]; st.Ran.IsZero() { // the first leader has not begun it, or that cannot be read
 		st.Next = s.Next(v.now)
@@ -58,10 +58,10 @@ func (v *verdict) schedule(s Schedule) (st ScheduleState, next time.Time) {
 }
 
 // grace is how long after its time a run may end: the usual time of its saves, twice.
-func (v *verdict) grace(s Schedule, last *Snapshot) time.Duration {
+func (v *verdict) grace(s Schedule, last *snapshot.Record) time.Duration {
 	grace := leastGrace
 	if last != nil {
-		grace = max(grace, 2*last.Record.Duration)
+		grace = max(grace, 2*last.Duration)
 	}
 	return s.Jitter + grace
 }

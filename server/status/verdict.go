@@ -2,9 +2,7 @@ package status
 
 import (
 	"fmt"
-	"hash/fnv"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,12 +12,14 @@ import (
 // Judge returns the verdict on a cluster, with the facts that it is based on.
 func Judge(k Known) Cluster {
 	v := &verdict{known: &k, records: k.Records, now: k.Now, c: Cluster{
-		Name: k.Name, Verdict: Safe, Findings: []Finding{}, Mark: mark(k.Records), Examined: len(k.Records), All: k.All, Moving: k.Moving,
+		Name: k.Name, Verdict: Safe, Findings: []Finding{}, Examined: len(k.Records), All: k.All, Moving: k.Moving,
 		Journal: k.Journal,
 	}}
 	if k.Leader != nil {
 		v.c.Leader = *k.Leader
 	}
+	v.tally = k.tally()
+	v.c.Removals = v.tally.Removals
 	for _, p := range k.Places {
 		v.c.Backends = append(v.c.Backends, v.backend(p))
 	}
@@ -67,17 +67,9 @@ type verdict struct {
 	known   *Known
 	records []*snapshot.Record
 	now     time.Time
+	tally   Tally
 	last    *snapshot.Record // the newest whose save has ended
 	newest  *snapshot.Record // the newest that has a READY copy anywhere
-}
-
-// mark returns a text that changes when one of the records does.
-func mark(records []*snapshot.Record) string {
-	h := fnv.New64a()
-	for _, rec := range records {
-		_, _ = fmt.Fprintf(h, "%q %d\n", rec.Name, rec.Version) // a hash takes everything
-	}
-	return strconv.FormatUint(h.Sum64(), 36)
 }
 
 // journalBehind is how old the recovery point of a journal may be. It is seconds while all is well.
@@ -116,10 +108,10 @@ func (v *verdict) find(how Verdict, do []string, format string, args ...any) {
 func (v *verdict) facts() {
 	for _, rec := range v.records {
 		if rec.State() == snapshot.StateSaving && v.c.Saving == nil {
-			v.c.Saving = shown(rec)
+			v.c.Saving = rec
 		}
 		if ended(rec) && v.last == nil {
-			v.last, v.c.LastSave = rec, shown(rec)
+			v.last, v.c.LastSave = rec, rec
 		}
 		if wholeCopy(rec) == nil {
 			continue
@@ -128,10 +120,10 @@ func (v *verdict) facts() {
 			v.newest = rec
 		}
 		if rec.State() == snapshot.StateReady && !failedVerification(rec) && v.c.Newest == nil {
-			v.c.Newest = shown(rec)
+			v.c.Newest = rec
 		}
-		if !rec.Proven().IsZero() && (v.c.Proven == nil || rec.Proven().After(v.c.Proven.Time)) {
-			v.c.Proven = &Proof{Snapshot: *shown(rec), Time: rec.Proven()}
+		if !rec.Proven().IsZero() && (v.c.Proven == nil || rec.Proven().After(v.c.Proven.Proven())) {
+			v.c.Proven = rec
 		}
 	}
 }

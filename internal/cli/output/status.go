@@ -153,6 +153,9 @@ func statusDetails(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time
 	if err != nil {
 		return err
 	}
+	if err := retention(w, resp, now); err != nil {
+		return err
+	}
 	if journaled(resp) {
 		if err := statusJournals(w, resp); err != nil {
 			return err
@@ -191,6 +194,38 @@ func statusJournals(w io.Writer, resp *snapshotdv1.ListClustersResponse) error {
 				}
 				row(c.GetName(), at, Took(p.GetAge().AsDuration()), OrDash(p.GetError()))
 			}
+		}
+	})
+}
+
+// retention writes what retention removes next, and how much that frees. Backends without a rule are left out.
+func retention(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time.Time) error {
+	var rows [][]string
+	for _, c := range resp.GetClusters() {
+		for _, r := range c.GetRetention() {
+			if !r.GetRules() {
+				continue
+			}
+			next := "-"
+			if t := r.GetNextTime(); t.IsValid() {
+				next = fmt.Sprintf("%d, %s, %s", r.GetRemovesNext(), Size(r.GetFreesNextBytes()), due(now, t.AsTime()))
+			}
+			first := "-"
+			if names := r.GetNames(); len(names) > 0 {
+				first = names[0]
+			}
+			rows = append(rows, []string{c.GetName(), r.GetBackend(),
+				fmt.Sprintf("%d now, %s", r.GetRemovesNow(), Size(r.GetFreesNowBytes())), next, first})
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	return Columns(w, func(row func(...string)) {
+		row("CLUSTER", "BACKEND", "RETENTION REMOVES", "AFTER THE NEXT SAVE", "FIRST")
+		for _, r := range rows {
+			row(r...)
 		}
 	})
 }

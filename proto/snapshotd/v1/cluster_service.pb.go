@@ -524,8 +524,11 @@ type Cluster struct {
 	Complete bool `protobuf:"varint,15,opt,name=complete,proto3" json:"complete,omitempty"`
 	// How far the journal is; unset when the cluster has none. GetRecoveryWindow has the whole of it.
 	RecoveryWindow *RecoveryWindow `protobuf:"bytes,16,opt,name=recovery_window,json=recoveryWindow,proto3" json:"recovery_window,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What retention removes, one for each backend in the order of the configuration, as it was not more than a minute ago; empty while
+	// the catalog cannot be read.
+	Retention     []*Cluster_Retention `protobuf:"bytes,40,rep,name=retention,proto3" json:"retention,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -666,6 +669,13 @@ func (x *Cluster) GetComplete() bool {
 func (x *Cluster) GetRecoveryWindow() *RecoveryWindow {
 	if x != nil {
 		return x.RecoveryWindow
+	}
+	return nil
+}
+
+func (x *Cluster) GetRetention() []*Cluster_Retention {
+	if x != nil {
+		return x.Retention
 	}
 	return nil
 }
@@ -1393,6 +1403,115 @@ func (x *Cluster_Schedule) GetOverdue() bool {
 	return false
 }
 
+// Retention is what the retention of one backend removes, by what the catalog knows. A lock of the bucket may keep some of it.
+type Cluster_Retention struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the backend.
+	Backend string `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	// There is a rule by which a snapshot is ever removed. Without one, all stay, and the rest is empty.
+	Rules bool `protobuf:"varint,2,opt,name=rules,proto3" json:"rules,omitempty"`
+	// Snapshots that go with the next reconcile of the leader.
+	RemovesNow int64 `protobuf:"varint,3,opt,name=removes_now,json=removesNow,proto3" json:"removes_now,omitempty"`
+	// Bytes that this frees.
+	FreesNowBytes int64 `protobuf:"varint,4,opt,name=frees_now_bytes,json=freesNowBytes,proto3" json:"frees_now_bytes,omitempty"`
+	// Snapshots that go beside those when the next scheduled save has been stored.
+	RemovesNext int64 `protobuf:"varint,5,opt,name=removes_next,json=removesNext,proto3" json:"removes_next,omitempty"`
+	// Bytes that this frees.
+	FreesNextBytes int64 `protobuf:"varint,6,opt,name=frees_next_bytes,json=freesNextBytes,proto3" json:"frees_next_bytes,omitempty"`
+	// When that save is due; unset when there is no schedule, and then nothing is said of what goes next.
+	NextTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_time,json=nextTime,proto3" json:"next_time,omitempty"`
+	// Names of all of these snapshots, the oldest first, 20 at most.
+	Names         []string `protobuf:"bytes,8,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cluster_Retention) Reset() {
+	*x = Cluster_Retention{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cluster_Retention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cluster_Retention) ProtoMessage() {}
+
+func (x *Cluster_Retention) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cluster_Retention.ProtoReflect.Descriptor instead.
+func (*Cluster_Retention) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 3}
+}
+
+func (x *Cluster_Retention) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *Cluster_Retention) GetRules() bool {
+	if x != nil {
+		return x.Rules
+	}
+	return false
+}
+
+func (x *Cluster_Retention) GetRemovesNow() int64 {
+	if x != nil {
+		return x.RemovesNow
+	}
+	return 0
+}
+
+func (x *Cluster_Retention) GetFreesNowBytes() int64 {
+	if x != nil {
+		return x.FreesNowBytes
+	}
+	return 0
+}
+
+func (x *Cluster_Retention) GetRemovesNext() int64 {
+	if x != nil {
+		return x.RemovesNext
+	}
+	return 0
+}
+
+func (x *Cluster_Retention) GetFreesNextBytes() int64 {
+	if x != nil {
+		return x.FreesNextBytes
+	}
+	return 0
+}
+
+func (x *Cluster_Retention) GetNextTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextTime
+	}
+	return nil
+}
+
+func (x *Cluster_Retention) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 // Progress is how far the save under way is, as the replica that answers sees it.
 type Cluster_Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1410,7 +1529,7 @@ type Cluster_Progress struct {
 
 func (x *Cluster_Progress) Reset() {
 	*x = Cluster_Progress{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1541,7 @@ func (x *Cluster_Progress) String() string {
 func (*Cluster_Progress) ProtoMessage() {}
 
 func (x *Cluster_Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1554,7 @@ func (x *Cluster_Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster_Progress.ProtoReflect.Descriptor instead.
 func (*Cluster_Progress) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 3}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 4}
 }
 
 func (x *Cluster_Progress) GetReadBytes() int64 {
@@ -1527,7 +1646,7 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\rRecoveryPoint\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12+\n" +
 	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\x83\x10\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xe5\x12\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x129\n" +
@@ -1546,7 +1665,8 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\x06leader\x18\r \x01(\tR\x06leader\x12\x1a\n" +
 	"\bexamined\x18\x0e \x01(\x03R\bexamined\x12\x1a\n" +
 	"\bcomplete\x18\x0f \x01(\bR\bcomplete\x12E\n" +
-	"\x0frecovery_window\x18\x10 \x01(\v2\x1c.snapshotd.v1.RecoveryWindowR\x0erecoveryWindow\x1ap\n" +
+	"\x0frecovery_window\x18\x10 \x01(\v2\x1c.snapshotd.v1.RecoveryWindowR\x0erecoveryWindow\x12=\n" +
+	"\tretention\x18( \x03(\v2\x1f.snapshotd.v1.Cluster.RetentionR\tretention\x1ap\n" +
 	"\aFinding\x127\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x18\n" +
@@ -1578,7 +1698,17 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\rlast_snapshot\x18\x06 \x01(\tR\flastSnapshot\x12;\n" +
 	"\n" +
 	"last_state\x18\a \x01(\x0e2\x1c.snapshotd.v1.Snapshot.StateR\tlastState\x12\x18\n" +
-	"\aoverdue\x18\b \x01(\bR\aoverdue\x1a\x97\x02\n" +
+	"\aoverdue\x18\b \x01(\bR\aoverdue\x1a\xa0\x02\n" +
+	"\tRetention\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12\x14\n" +
+	"\x05rules\x18\x02 \x01(\bR\x05rules\x12\x1f\n" +
+	"\vremoves_now\x18\x03 \x01(\x03R\n" +
+	"removesNow\x12&\n" +
+	"\x0ffrees_now_bytes\x18\x04 \x01(\x03R\rfreesNowBytes\x12!\n" +
+	"\fremoves_next\x18\x05 \x01(\x03R\vremovesNext\x12(\n" +
+	"\x10frees_next_bytes\x18\x06 \x01(\x03R\x0efreesNextBytes\x127\n" +
+	"\tnext_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bnextTime\x12\x14\n" +
+	"\x05names\x18\b \x03(\tR\x05names\x1a\x97\x02\n" +
 	"\bProgress\x12\x1d\n" +
 	"\n" +
 	"read_bytes\x18\x01 \x01(\x03R\treadBytes\x12\x1f\n" +
@@ -1614,7 +1744,7 @@ func file_snapshotd_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_snapshotd_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_snapshotd_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
 	(Cluster_Verdict)(0),                 // 0: snapshotd.v1.Cluster.Verdict
 	(*ListClustersRequest)(nil),          // 1: snapshotd.v1.ListClustersRequest
@@ -1633,21 +1763,22 @@ var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
 	(*Cluster_Finding)(nil),              // 14: snapshotd.v1.Cluster.Finding
 	(*Cluster_Backend)(nil),              // 15: snapshotd.v1.Cluster.Backend
 	(*Cluster_Schedule)(nil),             // 16: snapshotd.v1.Cluster.Schedule
-	(*Cluster_Progress)(nil),             // 17: snapshotd.v1.Cluster.Progress
-	nil,                                  // 18: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	(*timestamppb.Timestamp)(nil),        // 19: google.protobuf.Timestamp
-	(*Snapshot)(nil),                     // 20: snapshotd.v1.Snapshot
-	(*durationpb.Duration)(nil),          // 21: google.protobuf.Duration
-	(Location_BackendKind)(0),            // 22: snapshotd.v1.Location.BackendKind
-	(Snapshot_State)(0),                  // 23: snapshotd.v1.Snapshot.State
+	(*Cluster_Retention)(nil),            // 17: snapshotd.v1.Cluster.Retention
+	(*Cluster_Progress)(nil),             // 18: snapshotd.v1.Cluster.Progress
+	nil,                                  // 19: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	(*timestamppb.Timestamp)(nil),        // 20: google.protobuf.Timestamp
+	(*Snapshot)(nil),                     // 21: snapshotd.v1.Snapshot
+	(*durationpb.Duration)(nil),          // 22: google.protobuf.Duration
+	(Location_BackendKind)(0),            // 23: snapshotd.v1.Location.BackendKind
+	(Snapshot_State)(0),                  // 24: snapshotd.v1.Snapshot.State
 }
 var file_snapshotd_v1_cluster_service_proto_depIdxs = []int32{
 	8,  // 0: snapshotd.v1.ListClustersResponse.clusters:type_name -> snapshotd.v1.Cluster
-	19, // 1: snapshotd.v1.ListClustersResponse.time:type_name -> google.protobuf.Timestamp
+	20, // 1: snapshotd.v1.ListClustersResponse.time:type_name -> google.protobuf.Timestamp
 	8,  // 2: snapshotd.v1.GetClusterResponse.cluster:type_name -> snapshotd.v1.Cluster
-	19, // 3: snapshotd.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
+	20, // 3: snapshotd.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
 	7,  // 4: snapshotd.v1.GetRecoveryWindowResponse.window:type_name -> snapshotd.v1.RecoveryWindow
-	19, // 5: snapshotd.v1.GetRecoveryWindowResponse.time:type_name -> google.protobuf.Timestamp
+	20, // 5: snapshotd.v1.GetRecoveryWindowResponse.time:type_name -> google.protobuf.Timestamp
 	13, // 6: snapshotd.v1.RecoveryWindow.recovery_points:type_name -> snapshotd.v1.RecoveryWindow.RecoveryPoint
 	9,  // 7: snapshotd.v1.RecoveryWindow.timelines:type_name -> snapshotd.v1.RecoveryWindow.Timeline
 	11, // 8: snapshotd.v1.RecoveryWindow.gaps:type_name -> snapshotd.v1.RecoveryWindow.Gap
@@ -1656,42 +1787,44 @@ var file_snapshotd_v1_cluster_service_proto_depIdxs = []int32{
 	14, // 11: snapshotd.v1.Cluster.findings:type_name -> snapshotd.v1.Cluster.Finding
 	15, // 12: snapshotd.v1.Cluster.backends:type_name -> snapshotd.v1.Cluster.Backend
 	16, // 13: snapshotd.v1.Cluster.schedules:type_name -> snapshotd.v1.Cluster.Schedule
-	20, // 14: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
-	20, // 15: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
-	20, // 16: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
-	19, // 17: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
-	20, // 18: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
-	17, // 19: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
+	21, // 14: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
+	21, // 15: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
+	21, // 16: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
+	20, // 17: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
+	21, // 18: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
+	18, // 19: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
 	7,  // 20: snapshotd.v1.Cluster.recovery_window:type_name -> snapshotd.v1.RecoveryWindow
-	19, // 21: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
-	10, // 22: snapshotd.v1.RecoveryWindow.Timeline.ranges:type_name -> snapshotd.v1.RecoveryWindow.Range
-	19, // 23: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
-	19, // 24: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
-	19, // 25: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
-	19, // 26: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
-	19, // 27: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
-	19, // 28: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
-	21, // 29: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
-	0,  // 30: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
-	22, // 31: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
-	23, // 32: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
-	19, // 33: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
-	19, // 34: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
-	19, // 35: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
-	23, // 36: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
-	18, // 37: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	21, // 38: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
-	1,  // 39: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
-	3,  // 40: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
-	5,  // 41: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
-	2,  // 42: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
-	4,  // 43: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
-	6,  // 44: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
-	42, // [42:45] is the sub-list for method output_type
-	39, // [39:42] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	17, // 21: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
+	20, // 22: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
+	10, // 23: snapshotd.v1.RecoveryWindow.Timeline.ranges:type_name -> snapshotd.v1.RecoveryWindow.Range
+	20, // 24: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
+	20, // 25: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
+	20, // 26: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
+	20, // 27: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
+	20, // 28: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
+	20, // 29: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
+	22, // 30: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
+	0,  // 31: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
+	23, // 32: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
+	24, // 33: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
+	20, // 34: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
+	20, // 35: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
+	20, // 36: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
+	24, // 37: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
+	20, // 38: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
+	19, // 39: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	22, // 40: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
+	1,  // 41: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
+	3,  // 42: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
+	5,  // 43: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
+	2,  // 44: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
+	4,  // 45: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
+	6,  // 46: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
+	44, // [44:47] is the sub-list for method output_type
+	41, // [41:44] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_cluster_service_proto_init() }
@@ -1706,7 +1839,7 @@ func file_snapshotd_v1_cluster_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_cluster_service_proto_rawDesc), len(file_snapshotd_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

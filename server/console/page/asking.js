@@ -1,92 +1,109 @@
-// Asking the service: the overview, and the list that is chosen.
+// Asking the service: the clusters, and all other calls of the API.
 
-import { $ } from './dom.js';
 import { state } from './state.js';
 
-const timeout = 15000; // milliseconds for one answer
-const relist = 60000; // the list is asked for after this time even without a known change: the overview covers only a part
+const timeout = 15000; // milliseconds for an answer that changes nothing
 
+// Problem is an error as the API gave it, or that there is no answer.
 export class Problem extends Error {
-  constructor(reason, message) {
+  constructor(reason, message, status) {
     super(message);
     this.reason = reason;
+    this.status = status || null;
   }
 }
 
 const foreign = (what) => new Problem('', `it answers with ${what}, which is none of its own answers: a proxy between?`);
 
-async function problemOf(resp) {
+// problemOf returns the error of a google.rpc.Status.
+function problemOf(status, fallback) {
+  const reason = (status.details || []).map((d) => d.reason).find(Boolean) || '';
+  return new Problem(reason, status.message || fallback, status);
+}
+
+async function refused(resp) {
   try {
-    const status = JSON.parse(await resp.text());
-    const reason = (status.details || []).map((d) => d.reason).find(Boolean) || '';
-    return new Problem(reason, status.message || `HTTP ${resp.status}`);
+    return problemOf(JSON.parse(await resp.text()), `HTTP ${resp.status}`);
   } catch {
     return foreign(`HTTP ${resp.status}`);
   }
 }
 
-async function ask(path) {
+// options are those of a call. A page of another site cannot send the header: the service refuses changes by a browser without it.
+function options(method, body, signal) {
+  const headers = method === 'GET' ? {} : { 'X-Snapshotd-Console': '1' };
+  if (body) headers['Content-Type'] = 'application/json';
+  return { method, headers, body: body && JSON.stringify(body), cache: 'no-store', signal };
+}
+
+async function answerOf(path, opts) {
   try {
-    const resp = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(timeout) });
-    if (!resp.ok) throw await problemOf(resp);
-    return await resp.json();
+    const resp = await fetch(path, opts);
+    if (!resp.ok) throw await refused(resp);
+    return resp;
   } catch (e) {
     if (e instanceof Problem) throw e;
-    if (e instanceof SyntaxError) throw foreign('HTTP 200 and no JSON');
     throw new Problem('GONE', e.name === 'TimeoutError' ? `it has not answered for ${timeout / 1000} s` : 'it cannot be reached');
   }
 }
 
-// glance asks for the overview.
+async function read(resp) {
+  try {
+    return await resp.json();
+  } catch (e) {
+    if (e instanceof SyntaxError) throw foreign('HTTP 200 and no JSON');
+    throw new Problem('GONE', 'its answer broke off');
+  }
+}
+
+// ask reads something.
+export const ask = async (path) => read(await answerOf(path, options('GET', null, AbortSignal.timeout(timeout))));
+
+// change calls an operation, which may take its time: a save ends when the last backend has it.
+export const change = async (method, path, body) => read(await answerOf(path, options(method, body)));
+
+// lines calls an operation that answers with a stream, and hands on each message. It ends when each returns true.
+export async function lines(method, path, body, each, signal) {
+  const resp = await answerOf(path, options(method, body, signal));
+  const reader = resp.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = '', part = await reader.read(); !part.done; part = await reader.read()) {
+    const all = (rest + part.value).split('\n');
+    rest = all.pop();
+    for (const line of all.filter(Boolean)) {
+      const message = JSON.parse(line);
+      if (message.error) throw problemOf(message.error, 'the stream broke off');
+      if (each(message.result)) {
+        await reader.cancel();
+        return;
+      }
+    }
+  }
+}
+
+// snapshots is the path of a cluster's snapshots, or of one of them.
+export function snapshots(cluster, name) {
+  const all = `/v1/clusters/${encodeURIComponent(cluster)}/snapshots`;
+  return name ? `${all}/${encodeURIComponent(name)}` : all;
+}
+
+let introduced = false; // the service has said who the caller is
+
+// glance asks how the clusters are.
 export async function glance() {
   const asked = Date.now();
   try {
-    const overview = await ask('/console/overview');
-    const skew = Date.parse(overview.time) - asked;
-    if (Number.isNaN(skew) || !Array.isArray(overview.clusters)) throw foreign('JSON that is no overview');
-    Object.assign(state, { overview, asked, skew, problem: null });
-    state.firstVersion ||= overview.version;
-    for (const c of overview.clusters) {
-      if (c.verdict !== 'unknown') state.known.set(c.name, { cluster: c, at: overview.time });
+    const [answer, service, caller] = await Promise.all([ask('/v1/clusters'), ask('/console/service'), introduced ? state.caller : ask('/v1/whoami')]);
+    const skew = Date.parse(answer.time) - asked;
+    if (Number.isNaN(skew) || !Array.isArray(answer.clusters)) throw foreign('JSON that is no list of clusters');
+    Object.assign(state, { clusters: answer.clusters, service, caller, asked, skew, problem: null });
+    introduced = true;
+    state.roles = new Map(caller.clusters.map((c) => [c.cluster, c.role]));
+    state.firstVersion ||= service.version;
+    for (const c of answer.clusters) {
+      if (c.verdict !== 'VERDICT_UNKNOWN') state.known.set(c.name, { cluster: c, at: answer.time });
     }
   } catch (e) {
     state.problem = e;
+    introduced = false; // the next service may know the caller otherwise
   }
-}
-
-// list asks for the list unless it is known to be unchanged: a page that is left open must not fill the service's log.
-export async function list() {
-  const cluster = chosen();
-  const { mark, verdict, findings: why } = state.overview.clusters.find((c) => c.name === cluster);
-  const filter = chosenFilter();
-  const asked = Date.now();
-  const same = state.listed && state.listed.cluster === cluster && state.listed.filter === filter;
-  if (verdict === 'unknown') {
-    state.listProblem = new Problem('', why[0].text);
-    if (!same) state.listed = null;
-    return;
-  }
-  if (same && !state.listProblem && state.listed.mark === mark && asked - state.listed.asked < relist) return;
-  try {
-    const answer = await ask(`/v1/clusters/${encodeURIComponent(cluster)}/snapshots?${filter}`);
-    state.listed = { cluster, asked, mark, filter, snapshots: answer.snapshots, more: answer.nextPageToken !== '' };
-    state.listProblem = null;
-  } catch (e) {
-    state.listProblem = e;
-    if (!same) state.listed = null;
-  }
-}
-
-function chosen() {
-  const names = state.overview.clusters.map((c) => c.name);
-  return names.includes($('cluster').value) ? $('cluster').value : names[0];
-}
-
-function chosenFilter() {
-  const query = new URLSearchParams({ pageSize: state.rows });
-  if ($('state').value) query.append('states', $('state').value);
-  const until = new Date(`${$('until').value}Z`);
-  const isTime = !Number.isNaN(until.getTime()); // false when it is empty, or a year of five digits, before which all was taken
-  if (isTime) query.append('createTimeUntil', until.toISOString());
-  return String(query);
 }

@@ -6,15 +6,26 @@ export const $ = (id) => document.getElementById(id);
 
 const shown = (child) => child !== null && child !== undefined && child !== false;
 
-// el makes an element. Children are nodes or text; null and false are left out.
-export function el(tag, attributes, ...children) {
-  const e = document.createElement(tag);
+function fill(e, attributes, children) {
   for (const [name, value] of Object.entries(attributes || {})) {
     if (value === true) e.setAttribute(name, '');
     else if (value !== null && value !== undefined && value !== false) e.setAttribute(name, value);
   }
   e.append(...children.filter(shown).map((c) => (c instanceof Node ? c : visible(c))));
   return e;
+}
+
+// el makes an element. Children are nodes or text; null and false are left out.
+export const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+
+// svg makes an element of a picture.
+export const svg = (tag, attributes, ...children) => fill(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
+
+// button makes a button that does something.
+export function button(text, attributes, act) {
+  const b = el('button', { type: 'button', ...attributes }, text);
+  b.addEventListener('click', act);
+  return b;
 }
 
 // setText sets the text of an element only when it differs.

@@ -1,7 +1,10 @@
-// Events of the service: each one asks for a refresh, and progress is shown at once.
+// Events of the service: each one brings its snapshot and asks for a refresh, and progress is shown at once.
 
+import { lines } from './asking.js';
+import { forget, take } from './listing.js';
 import { soon } from './looking.js';
-import { showMoving } from './moving.js';
+import { note, showMoving } from './moving.js';
+import { reread } from './snapshot.js';
 import { state } from './state.js';
 
 let following = null;
@@ -12,8 +15,7 @@ export async function follow() {
   for (let wait = 1000; !document.hidden; wait = Math.min(2 * wait, 15000)) {
     following = new AbortController();
     try {
-      const resp = await fetch('/v1/events', { cache: 'no-store', signal: following.signal });
-      if (resp.ok) await readLines(resp.body, happened);
+      await lines('GET', '/v1/events', null, happened, following.signal);
     } catch {
       // the next refresh shows the outcome
     }
@@ -31,35 +33,21 @@ export function unfollow() {
   if (following) following.abort();
 }
 
-async function readLines(body, each) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let rest = '', part = await reader.read(); !part.done; part = await reader.read()) {
-    const lines = (rest + part.value).split('\n');
-    rest = lines.pop();
-    lines.filter(Boolean).forEach((line) => each(JSON.parse(line)));
-  }
-}
-
-// tells is true of the transfer that a save waits for: etcd's, and at the end those to the backends.
-function tells(event) {
-  if (!event.phase) return true; // of an older replica
-  return (event.phase === 'PHASE_STORING') === Boolean(event.backend);
-}
-
-function happened(message) {
-  const event = message.result;
+function happened(event) {
   if (!event) return;
   if (!state.live) {
     state.live = true;
-    soon(); // for what has happened before
+    forget(); // events were missed
+    soon();
   }
   if (event.type === 'TYPE_POSITION') return;
   if (event.type === 'TYPE_PROGRESS') {
-    if (!tells(event)) return;
-    state.moving.set(event.cluster, { event, at: Date.now() });
+    note(event);
     showMoving(event.cluster);
     return;
   }
   if (event.type === 'TYPE_FINISHED') state.moving.delete(event.cluster);
+  if (event.snapshot) take(event.snapshot);
+  reread(event.cluster, event.name);
   soon();
 }

@@ -1,11 +1,11 @@
 // When the service is asked: on an interval, and after events.
 
-import { glance, list, Problem } from './asking.js';
+import { glance, Problem } from './asking.js';
 import { show } from './show.js';
 import { every, state } from './state.js';
 
 let looking = false;
-let again = false; // the choice has changed since the refresh under way began
+let again = false; // something was chosen since the refresh under way began
 let hurry = false; // an event has arrived since the last refresh began
 let timer = 0;
 
@@ -22,7 +22,6 @@ export async function look() {
     hurry = false;
     try {
       await glance();
-      if (!state.problem) await list();
       show();
     } catch (e) { // a defect of the page must not look like good news; tick says it, and might meet the same defect here
       state.problem = new Problem('', `this page cannot show what the service has said: ${e.message}`);

@@ -1,23 +1,9 @@
-// The console: asks /console/overview for the verdicts and /v1/ for the list, follows /v1/events, and shows how old the
+// The console: asks /v1/clusters how the clusters are and /v1/ for the rest, follows /v1/events, and shows how old the
 // facts are. Text from the service is written by others, and becomes text, never markup.
 
-import { $ } from './dom.js';
 import { follow, unfollow } from './events.js';
 import { look, rest } from './looking.js';
-import { tick } from './show.js';
-import { mostRows, page, state } from './state.js';
-
-function anew() {
-  state.rows = page;
-  $('rows').replaceChildren();
-  state.listed = null;
-  look();
-}
-
-function more() {
-  state.rows = Math.min(mostRows, state.rows + page);
-  look();
-}
+import { show, tick } from './show.js';
 
 // wake starts everything again when the page becomes visible, and stops it when it is hidden.
 function wake() {
@@ -31,8 +17,8 @@ function wake() {
   tick();
 }
 
-for (const id of ['cluster', 'state', 'until']) $(id).addEventListener('change', anew);
-$('more').addEventListener('click', more);
+addEventListener('hashchange', show);
+addEventListener('resize', () => requestAnimationFrame(show)); // the pictures are as wide as the page
 document.addEventListener('visibilitychange', wake);
 addEventListener('pageshow', (e) => { if (e.persisted) wake(); });
 addEventListener('online', wake);

@@ -2,7 +2,7 @@
 
 import { $, el, setText } from './dom.js';
 import { every, state } from './state.js';
-import { marks, rank, sentence, span, utc, visible, words } from './words.js';
+import { kindOf, marks, rank, sentence, span, utc, visible, words } from './words.js';
 
 const refusals = {
   CERTIFICATE_REQUIRED: [
@@ -14,6 +14,11 @@ const refusals = {
       'and open http://localhost:7380/ here.',
     'Or let gRPC listen on another address (--listen-grpc), with TLS and client certificates.',
   ],
+  UNAUTHENTICATED: [
+    'Import a client certificate for which access.rules has a role into this browser, with its key (most take a .p12 file), ' +
+      'and load this page again. A token works with snapshotd status --token-file alone.',
+  ],
+  ROLE_MISSING: ['Ask for the role that the message names: access.rules of the configuration gives it.'],
   FOREIGN_HOST: [
     'Open this page as http://localhost:PORT/ or http://127.0.0.1:PORT/, over ssh -L if need be. ' +
       'A proxy before the service must ask for it by that name.',
@@ -49,7 +54,7 @@ function link(stale) {
 function title(stale) {
   if (document.hidden) return '… paused';
   if (stale) return refused() ? '✖ REFUSED' : '✖ NOT CURRENT';
-  const worst = rank.find((v) => state.overview.clusters.some((c) => c.verdict === v)) || 'unknown';
+  const worst = rank.find((v) => state.clusters.some((c) => kindOf(c.verdict) === v)) || 'unknown';
   return `${marks[worst]} ${words[worst]}`;
 }
 
@@ -57,7 +62,7 @@ let noticed = '';
 
 // showNotice shows a problem of the connection, and hides facts that must not be shown then.
 export function showNotice(stale) {
-  $('main').hidden = refused() || !state.overview;
+  $('main').hidden = refused() || !state.clusters;
   const notice = whatIsWrong(stale);
   const key = JSON.stringify(notice);
   if (key === noticed) return; // a screen reader would repeat it each second
@@ -82,7 +87,7 @@ function whatIsWrong(stale) {
       : 'It is tried again all the time.';
     return [heading, `${what} ${tried}`, outage];
   }
-  if (state.overview && state.overview.version !== state.firstVersion) {
+  if (state.service && state.service.version !== state.firstVersion) {
     return ['The service was updated', 'Load this page again: it belongs to the version before.', []];
   }
   return null;

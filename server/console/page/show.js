@@ -1,20 +1,62 @@
-// Showing the last answer, and its age.
+// Showing the last answer in the view that the address names, and its age.
 
-import { showClusters } from './clusters.js';
+import { place } from './address.js';
+import { showCluster } from './cluster.js';
 import { $, setText } from './dom.js';
-import { showFilters, showList } from './list.js';
 import { showLink, showNotice } from './notice.js';
-import { isStale, now, state } from './state.js';
-import { span } from './words.js';
+import { showOverview } from './overview.js';
+import { dueIn } from './pieces.js';
+import { showSnapshot } from './snapshot.js';
+import { clusterOf, isStale, now, state } from './state.js';
+import { plain, span } from './words.js';
+
+const views = { overview: showOverview, cluster: showCluster, snapshot: showSnapshot };
+
+let shown = null; // the address that the view was made for
 
 export function show() {
-  if (state.overview) {
-    $('version').textContent = state.overview.version;
-    showClusters(state.overview);
-    showFilters(state.overview);
-    showList();
+  if (state.clusters) {
+    setText($('version'), state.service.version);
+    setText($('caller'), callerText());
+    showView();
   }
   tick();
+}
+
+function callerText() {
+  const { kind, name } = state.caller;
+  const roles = [...new Set(state.roles.values())].map((r) => plain(r).toLowerCase());
+  const who = kind === 'anyone' ? 'no access rules' : name || kind;
+  return roles.length ? `${who}: ${roles.join(', ')}` : who;
+}
+
+// showView updates the view, or begins another one when the address has changed.
+function showView() {
+  const at = place();
+  const key = [at.view, at.cluster, at.snapshot].join('\n');
+  const view = $('view');
+  const moved = shown !== null && shown !== key;
+  if (shown !== key) view.replaceChildren();
+  shown = key;
+  trail(at);
+  if (at.cluster && !clusterOf(at.cluster)) {
+    view.replaceChildren($('absent').content.cloneNode(true));
+    return;
+  }
+  views[at.view](view, at);
+  if (!moved) return;
+  scrollTo(0, 0);
+  const heading = view.querySelector('h2');
+  if (heading) heading.focus(); // so that a screen reader tells where it is
+}
+
+function trail(at) {
+  $('trail').hidden = at.view === 'overview';
+  $('trail-cluster').hidden = at.view !== 'snapshot';
+  if (at.view === 'snapshot') {
+    $('trail-cluster').firstElementChild.setAttribute('href', `#/clusters/${encodeURIComponent(at.cluster)}`);
+    setText($('trail-cluster').firstElementChild, at.cluster);
+  }
 }
 
 // tick shows, every second, how old the facts are and whether they are current: first of all, in case the rest fails.
@@ -23,8 +65,9 @@ export function tick() {
   showLink(stale);
   showNotice(stale);
   for (const t of document.querySelectorAll('[data-age]')) setText(t, span(now() - Number(t.dataset.age)));
+  for (const t of document.querySelectorAll('[data-due]')) setText(t, dueIn(Number(t.dataset.due)));
   if (stale === state.stale) return;
   state.stale = stale;
   document.documentElement.classList.toggle('stale', stale);
-  if (state.overview) showClusters(state.overview);
+  if (state.clusters) showView();
 }

@@ -3,26 +3,31 @@
 const fresh = 35000; // milliseconds: older answers are not current
 
 export const every = 10000; // milliseconds between two refreshes without an event
-export const page = 50; // rows at first, and with each "Show more"
-export const mostRows = 1000;
 
 export const state = {
-  overview: null, // the last one
+  service: null, // about the service: version, address, where its traces are
+  clusters: null, // the last answer of ClusterService
+  roles: new Map(), // of the caller, by cluster
+  caller: null,
   asked: 0, // when, by this browser's clock
   skew: 0, // milliseconds that the service's clock is ahead of this browser's
   problem: null, // why the last refresh failed; null when it succeeded
   firstVersion: '', // of the service, when the page was loaded
-  listed: null, // the last list, with its cluster and time
-  listProblem: null,
   live: false, // events arrive
-  moving: new Map(), // by cluster: the progress of a save on this replica
-  rows: page,
+  moving: new Map(), // by cluster: the last events of the save on this replica, by backend
   known: new Map(), // by cluster: the last answer with a catalog that could be read, and its time
-  open: new Set(), // rows whose details are shown
-  unfolded: new Map(), // by card or part of one: open or not, if the person has changed it
+  lists: new Map(), // by cluster: its snapshots, as far as they were asked for
+  unfolded: new Map(), // by part of the page: open or not, if the person has changed it
   stale: null, // the page shows the past
 };
 
 export const now = () => Date.now() + state.skew; // by the service's clock
 export const isFresh = (at) => Math.abs(Date.now() - at) < fresh; // by this browser's clock
 export const isStale = () => Boolean(state.problem) || !isFresh(state.asked);
+
+export const clusterOf = (name) => (state.clusters || []).find((c) => c.name === name);
+
+const ranks = ['ROLE_UNSPECIFIED', 'ROLE_VIEWER', 'ROLE_OPERATOR', 'ROLE_ADMIN'];
+
+// may reports whether the caller has a role on a cluster. The service decides; the page only hides what it would refuse.
+export const may = (role, cluster) => ranks.indexOf(state.roles.get(cluster)) >= ranks.indexOf(role);

@@ -1,0 +1,324 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/console"
+)
+
+// simulated is a service with clusters and snapshots that nobody could save within a test. The page is the real one.
+type simulated struct {
+	clusters  []*snapshotdv1.Cluster
+	snapshots map[string][]*snapshotdv1.Snapshot // by cluster, newest first
+	role      snapshotdv1.Role
+}
+
+func (s *simulated) serve(t *testing.T) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", console.ServeIndex)
+	mux.HandleFunc("GET "+console.Root, console.ServePart)
+	mux.HandleFunc("GET "+console.Root+"service", func(w http.ResponseWriter, _ *http.Request) {
+		console.Service{Version: "v1.0.0", GRPC: "127.0.0.1:7379", TraceURL: "https://jaeger.example/trace/{trace_id}"}.Serve(w)
+	})
+	mux.HandleFunc("GET /v1/clusters", func(w http.ResponseWriter, _ *http.Request) {
+		writeProto(t, w, &snapshotdv1.ListClustersResponse{Clusters: s.clusters, Time: timestamppb.Now()})
+	})
+	mux.HandleFunc("GET /v1/whoami", func(w http.ResponseWriter, _ *http.Request) {
+		who := &snapshotdv1.WhoAmIResponse{Kind: "certificate", Name: "CN=alice"}
+		for _, c := range s.clusters {
+			who.Clusters = append(who.Clusters, &snapshotdv1.ClusterRole{Cluster: c.GetName(), Role: s.role})
+		}
+		writeProto(t, w, who)
+	})
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `{"result":{"type":"TYPE_POSITION"}}`+"\n") // the page may be gone
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	mux.HandleFunc("GET /v1/clusters/{cluster}/snapshots", s.list(t))
+	mux.HandleFunc("GET /v1/clusters/{cluster}/snapshots/{name}", func(w http.ResponseWriter, r *http.Request) {
+		all := s.snapshots[r.PathValue("cluster")]
+		i := slices.IndexFunc(all, func(sn *snapshotdv1.Snapshot) bool { return sn.GetName() == r.PathValue("name") })
+		writeProto(t, w, &snapshotdv1.GetResponse{Snapshot: all[i]})
+	})
+	srv := httptest.NewServer(mux)
+	t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	return srv.URL
+}
+
+// list serves pages, whose tokens are the number of the next snapshot.
+func (s *simulated) list(t *testing.T) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		all := s.snapshots[r.PathValue("cluster")]
+		from, _ := strconv.Atoi(r.FormValue("pageToken"))
+		size, _ := strconv.Atoi(r.FormValue("pageSize"))
+		to := min(len(all), from+size)
+		page := &snapshotdv1.ListResponse{Snapshots: all[from:to]}
+		if to < len(all) {
+			page.NextPageToken = strconv.Itoa(to)
+		}
+		writeProto(t, w, page)
+	}
+}
+
+func writeProto(t *testing.T, w io.Writer, m proto.Message) {
+	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		t.Error(err)
+	}
+	_, _ = w.Write(b) // the page may be gone
+}
+
+// simulatedSnapshot is the i-th snapshot of a cluster before now; one was taken every hour.
+func simulatedSnapshot(cluster string, i int) *snapshotdv1.Snapshot {
+	at := time.Now().Add(-time.Duration(i)*time.Hour - 10*time.Minute)
+	if i > 30 {
+		at = at.Add(-9 * time.Hour) // the schedule stood still
+	}
+	location := func(backend, url string, kind snapshotdv1.Location_BackendKind) *snapshotdv1.Location {
+		return &snapshotdv1.Location{
+			Backend: backend, Kind: kind, Uri: fmt.Sprintf("%s%s/etcd-snapshot-node-1-%d.db.zst", url, cluster, at.Unix()), SizeBytes: int64(20e6 + 1e4*i),
+			State: snapshotdv1.Snapshot_STATE_READY, UpdateTime: timestamppb.New(at),
+		}
+	}
+	s := &snapshotdv1.Snapshot{
+		Name: fmt.Sprintf("etcd-snapshot-node-1-%d", at.Unix()), Cluster: cluster, State: snapshotdv1.Snapshot_STATE_READY,
+		Trigger: snapshotdv1.Snapshot_TRIGGER_SCHEDULED, Schedule: "hourly", CreateTime: timestamppb.New(at),
+		Duration: durationpb.New(time.Duration(4000+i*37%1500) * time.Millisecond), Node: "node-1", EtcdVersion: "3.7.3", StorageVersion: "3.7.0",
+		EtcdClusterId: "cdf818194e3a8c32", EtcdMemberId: "8e9e05c52164694d", Revision: int64(9e6 - 1000*i), OldestRevision: int64(9e6 - 1000*i - 300),
+		TotalKeys: 41000, DbSizeBytes: int64(90e6 - 2e4*float64(i%2000)), Sha256: strings.Repeat("ab", 32), Hash: 0xfedc,
+		Compression: snapshotdv1.Snapshot_COMPRESSION_ZSTD, StoredSizeBytes: int64(20e6 + 1e4*i), StoredSha256: strings.Repeat("cd", 32),
+		Labels: map[string]string{"team": "ops"}, Etag: strconv.Itoa(i), TraceId: strings.Repeat("1f", 16),
+		Locations: []*snapshotdv1.Location{
+			location("local", "file:///var/backups/etcd/", snapshotdv1.Location_BACKEND_KIND_LOCAL), location("s3", "s3://backups/etcd/", snapshotdv1.Location_BACKEND_KIND_S3),
+		},
+	}
+	switch {
+	case i%29 == 5:
+		s.State, s.Error = snapshotdv1.Snapshot_STATE_PARTIAL, "put it into s3: access denied"
+		s.Locations[1].State, s.Locations[1].Error = snapshotdv1.Snapshot_STATE_FAILED, "access denied"
+	case i == 12:
+		s.State, s.Error = snapshotdv1.Snapshot_STATE_FAILED, "read the snapshot: etcd does not answer"
+		s.Locations[0].State, s.Locations[1].State = snapshotdv1.Snapshot_STATE_FAILED, snapshotdv1.Snapshot_STATE_FAILED
+	case i%24 == 3:
+		s.Proof = &snapshotdv1.Verification{Level: snapshotdv1.Verification_LEVEL_DRILL, State: snapshotdv1.Verification_STATE_PASSED,
+			Time: timestamppb.New(at.Add(time.Hour)), Duration: durationpb.New(9 * time.Second), Backends: []string{"local"}, HashKv: 0xabc123}
+		s.Verification = s.Proof
+	case i == 7:
+		s.Pinned, s.Labels["before"] = true, "upgrade-1.34"
+	}
+	return s
+}
+
+// simulate returns a service with so many clusters, the first of which has so many snapshots.
+func simulate(clusters, snapshots int) *simulated {
+	s := &simulated{snapshots: map[string][]*snapshotdv1.Snapshot{}, role: snapshotdv1.Role_ROLE_ADMIN}
+	for i := range clusters {
+		name := fmt.Sprintf("prod-%02d", i)
+		n := 40
+		if i == 0 {
+			n = snapshots
+		}
+		for j := range n {
+			s.snapshots[name] = append(s.snapshots[name], simulatedSnapshot(name, j))
+		}
+		s.clusters = append(s.clusters, simulatedCluster(name, i, s.snapshots[name]))
+	}
+	return s
+}
+
+func simulatedCluster(name string, i int, all []*snapshotdv1.Snapshot) *snapshotdv1.Cluster {
+	next := timestamppb.New(time.Now().Add(50 * time.Minute))
+	c := &snapshotdv1.Cluster{
+		Name: name, Verdict: snapshotdv1.Cluster_VERDICT_SAFE, NewestReady: all[0], LastSave: all[0], Proven: all[3],
+		ProvenTime: all[3].GetProof().GetTime(), Leader: "node-1", Examined: int64(min(len(all), 500)), Complete: len(all) <= 500,
+		Backends: []*snapshotdv1.Cluster_Backend{
+			{Name: "local", Uri: "file:///var/backups/etcd/", Url: "file:///var/backups/etcd", Snapshots: int64(len(all)), SizeBytes: 8e9, FreeBytes: 210e9,
+				Newest: all[0].GetName(), LastState: snapshotdv1.Snapshot_STATE_READY},
+			{Name: "s3", Uri: "s3://backups/etcd/", Url: "s3://backups?prefix=etcd/&region=eu-central-1", Snapshots: int64(len(all) - 2), SizeBytes: 78e8,
+				FreeBytes: -1, Newest: all[0].GetName(), LastState: snapshotdv1.Snapshot_STATE_READY},
+		},
+		Schedules: []*snapshotdv1.Cluster_Schedule{{
+			Name: "hourly", Cron: "0 * * * *", NextTime: next, LastTime: all[0].GetCreateTime(), LastSnapshot: all[0].GetName(),
+			LastState: snapshotdv1.Snapshot_STATE_READY,
+		}},
+		Retention: []*snapshotdv1.Cluster_Retention{
+			{Backend: "local", Rules: true, RemovesNext: 1, FreesNextBytes: 21e6, NextTime: next, Names: []string{all[len(all)-1].GetName()}},
+			{Backend: "s3"},
+		},
+	}
+	switch i {
+	case 1:
+		c.Verdict = snapshotdv1.Cluster_VERDICT_NOT_SAFE
+		c.Findings = []*snapshotdv1.Cluster_Finding{{Verdict: c.GetVerdict(), Text: "The last save failed: read the snapshot: etcd does not answer",
+			Command: []string{"save"}}}
+	case 2:
+		c.Verdict = snapshotdv1.Cluster_VERDICT_ATTENTION
+		c.Findings = []*snapshotdv1.Cluster_Finding{{Verdict: c.GetVerdict(), Text: "The last save did not reach every backend: put it into s3: access denied",
+			Command: []string{"reconcile", "--repair"}}}
+		c.Backends[1].LastState, c.Backends[1].LastError, c.Backends[1].Waiting = snapshotdv1.Snapshot_STATE_FAILED, "access denied", 3
+		c.UploadsWaiting = 3
+	case 3:
+		c.Verdict = snapshotdv1.Cluster_VERDICT_UNKNOWN
+		c.Findings = []*snapshotdv1.Cluster_Finding{{Verdict: c.GetVerdict(), Text: "The catalog cannot be read, so nothing is known here: etcd has no leader",
+			Command: []string{"list", "--from", "file:///var/backups/etcd"}}}
+		c.NewestReady, c.LastSave, c.Proven, c.ProvenTime, c.Retention = nil, nil, nil, nil, nil
+	}
+	return c
+}
+
+// TestManySnapshotsInABrowser: only the rows that can be seen are made, also at the end of a long list, and the search finds one of all.
+func TestManySnapshotsInABrowser(t *testing.T) {
+	chromium(t)
+	const n = 13000
+	s := simulate(1, n)
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
+	b.reads("all of them", "#count", "13000 snapshots, newest first")
+	last := s.snapshots["prod-00"][n-1].GetName()
+	var rows int
+	b.eval("document.querySelector('.scroller').scrollTop = 1e9", nil)
+	b.reads("the last one", "#rows", last)
+	if b.eval("document.querySelectorAll('#rows tr').length", &rows); rows > 120 {
+		t.Errorf("there are %d rows for a list of which few can be seen", rows)
+	}
+	b.fill("#q", last+" team=ops hourly")
+	b.reads("the one that was searched for", "#count", "1 of 13000 snapshots")
+	b.reads("it", "#rows", last)
+	b.fill("#q", "")
+	b.fill("#state", "STATE_FAILED")
+	b.reads("the failed one", "#count", "1 of 13000 snapshots")
+	b.reads("the address", "#link", "as of")
+	var hash string
+	if b.eval("location.hash", &hash); hash != "#/clusters/prod-00?state=STATE_FAILED" {
+		t.Errorf("the address is %q", hash)
+	}
+	other := browse(t, s.serve(t)+"/"+hash, "")
+	other.reads("the same view", "#count", "1 of 13000 snapshots")
+	if len(b.problems)+len(other.problems) > 0 {
+		t.Errorf("the browsers complain: %q", slices.Concat(b.problems, other.problems))
+	}
+}
+
+// TestManyClustersInABrowser: the worst come first, one line each, the search narrows them, and the address has what is open.
+func TestManyClustersInABrowser(t *testing.T) {
+	chromium(t)
+	b := browse(t, simulate(50, 40).serve(t)+"/", "")
+	b.reads("all of them", "#fleet", "50 clusters", "1 NOT SAFE", "1 UNKNOWN", "1 ATTENTION", "47 SAFE")
+	var order []string
+	b.eval("[...document.querySelectorAll('#clusters .name')].slice(0, 4).map(e => e.innerText)", &order)
+	if want := []string{"prod-01", "prod-03", "prod-02", "prod-00"}; !slices.Equal(order, want) {
+		t.Errorf("the first are %q, want %q", order, want)
+	}
+	b.screen(1920, 1400, "light")
+	var seen int
+	b.eval("[...document.querySelectorAll('#clusters summary')].filter(e => e.getBoundingClientRect().bottom <= innerHeight).length", &seen)
+	if seen < 50 {
+		t.Errorf("%d of 50 clusters are on the screen", seen)
+	}
+	b.fill("#search", "does not answer")
+	b.reads("the one with that reason", "#found", "1 cluster of 50")
+	b.click("#clusters summary", "The last save failed")
+	b.reads("why", ".findings", "The last save failed", "snapshotd save --cluster prod-01")
+	var hash string
+	b.eval("location.hash", &hash)
+	other := browse(t, simulate(50, 40).serve(t)+"/"+hash, "")
+	other.reads("the same view", ".findings", "The last save failed")
+	other.reads("the same view", "#found", "1 cluster of 50")
+}
+
+// TestTheConsoleIsAccessible: axe finds nothing in any view, in either colour scheme, nor on a phone; and nothing is wider than the screen.
+// With SNAPSHOTD_PICTURES=DIR it writes a picture of each, and that of the docs.
+func TestTheConsoleIsAccessible(t *testing.T) {
+	chromium(t)
+	axe, err := os.ReadFile(filepath.Join("testdata", "axe", "axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := simulate(6, 400)
+	url := s.serve(t)
+	proven := s.snapshots["prod-00"][3].GetName()
+	for name, view := range map[string]struct{ hash, ready string }{
+		"overview": {"#/?open=prod-01", ".findings"}, "cluster": {"#/clusters/prod-02", "#rows a"},
+		"many":     {"#/clusters/prod-00?range=30d", "#rows a"},
+		"snapshot": {"#/clusters/prod-00/snapshots/" + proven, ".labels"}, "dialog": {"#/clusters/prod-00/snapshots/" + proven, ".actions button"},
+	} {
+		b := browse(t, "about:blank", "")
+		b.call("Page.setBypassCSP", map[string]any{"enabled": true}, nil) // for axe
+		b.call("Page.navigate", map[string]any{"url": url + "/" + view.hash}, nil)
+		var there bool
+		eventually(t, "the view "+name, func() bool {
+			b.eval("Boolean(document.querySelector("+quoted(view.ready)+"))", &there)
+			return there
+		})
+		if name == "dialog" {
+			b.click(".actions button", "Delete")
+		}
+		b.eval(string(axe)+"\n;0", nil)
+		for _, screen := range []struct {
+			name, scheme string
+			width        int
+		}{{"light", "light", 1400}, {"dark", "dark", 1400}, {"phone", "light", 390}} {
+			b.screen(screen.width, 900, screen.scheme)
+			b.eval("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))", nil)
+			var found []string
+			b.eval("axe.run(document, { resultTypes: ['violations'] }).then(r => r.violations.map(v => v.id + ': ' + "+
+				"v.nodes.map(n => n.html.slice(0, 200) + ' ' + n.failureSummary).join('; ')))", &found)
+			if len(found) > 0 {
+				t.Errorf("%s, %s: %s", name, screen.name, strings.Join(found, "\n"))
+			}
+			var wide int
+			if b.eval("document.documentElement.scrollWidth", &wide); wide > screen.width {
+				t.Errorf("%s, %s: it is %d pixels wide, on a screen of %d", name, screen.name, wide, screen.width)
+			}
+			if dir := os.Getenv("SNAPSHOTD_PICTURES"); dir != "" {
+				b.picture(filepath.Join(dir, "console-"+name+"-"+screen.name+".png"))
+				if name == "cluster" && screen.name == "light" {
+					b.picture(filepath.Join(testenv.Root(), "docs", "console.png"))
+				}
+			}
+		}
+	}
+}
+
+// TestAViewerChangesNothingInABrowser: what the service would refuse is not offered.
+func TestAViewerChangesNothingInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	s.role = snapshotdv1.Role_ROLE_VIEWER
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00/snapshots/"+s.snapshots["prod-00"][7].GetName(), "")
+	b.reads("what it is", "#view", "PINNED", "before=upgrade-1.34")
+	b.reads("who looks", "#caller", "CN=alice: viewer")
+	var buttons int
+	if b.eval("document.querySelectorAll('#view .actions button').length", &buttons); buttons != 0 {
+		t.Errorf("there are %d buttons", buttons)
+	}
+	s.role = snapshotdv1.Role_ROLE_OPERATOR // a pin is taken away by an admin alone
+	b.eval("location.reload()", nil)
+	b.reads("what an operator may do", "#view .actions", "Verify…", "Labels…")
+	if text := b.text("#view .actions"); strings.Contains(text, "Unpin") || strings.Contains(text, "Delete") {
+		t.Errorf("an operator is offered %q", text)
+	}
+}

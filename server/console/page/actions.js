@@ -1,0 +1,210 @@
+// The buttons that change something, each for the role that it needs. The service decides, and its errors are shown as it gave them.
+
+import { change, lines, snapshots } from './asking.js';
+import { toCluster } from './address.js';
+import { ask as askFirst, problemBox, report } from './dialog.js';
+import { button, el } from './dom.js';
+import { drop, take } from './listing.js';
+import { look } from './looking.js';
+import { badge, mono, row, stateBadge, table } from './pieces.js';
+import { reread } from './snapshot.js';
+import { may } from './state.js';
+import { several, size } from './words.js';
+
+const operator = 'ROLE_OPERATOR';
+const admin = 'ROLE_ADMIN';
+
+const path = (s) => snapshots(s.cluster, s.name);
+
+export const actions = {
+  ofCluster: (c) => allowed(c.name, [
+    [operator, 'Save now…', () => save(c)], [operator, 'Reconcile…', () => reconcile(c)], [operator, 'Prune…', () => prune(c)],
+  ]),
+  ofSnapshot: (s, c) => allowed(c.name, [
+    [operator, 'Verify…', () => verify(s)], [operator, 'Labels…', () => labels(s)],
+    s.pinned ? [admin, 'Unpin', () => pin(s, false)] : [operator, 'Pin', () => pin(s, true)],
+    [admin, 'Download…', () => download(s)], [admin, 'Delete…', () => remove(s)],
+  ]),
+};
+
+const allowed = (cluster, all) => all.filter(([role]) => may(role, cluster)).map(([, text, act]) => button(text, {}, act));
+
+// changed shows a snapshot as the service says that it is now.
+function changed(s) {
+  if (s) take(s);
+  look();
+}
+
+const field = (text, input) => el('label', { class: 'field' }, el('span', {}, text), input);
+const choice = (id, options) => el('select', { id }, ...options.map(([value, text]) => el('option', { value }, text)));
+
+// boxes are the backends of a cluster, to be chosen; none chosen means all.
+function boxes(names) {
+  const all = names.map((name) => [name, el('input', { type: 'checkbox', value: name })]);
+  const set = el('fieldset', {}, el('legend', {}, 'Backends; all when none is chosen'), ...all.map(([name, box]) => el('label', {}, box, ' ', name)));
+  return { set, chosen: () => all.filter(([, box]) => box.checked).map(([name]) => name) };
+}
+
+// labelsOf reads lines of key=value.
+function labelsOf(text) {
+  const pairs = text.split('\n').map((line) => line.trim()).filter(Boolean).map((line) => {
+    const at = line.indexOf('=');
+    return at < 0 ? [line, ''] : [line.slice(0, at), line.slice(at + 1)];
+  });
+  return Object.fromEntries(pairs);
+}
+
+function save(c) {
+  const prefix = el('input', { id: 'save-prefix', placeholder: 'on-demand' });
+  const text = el('textarea', { id: 'save-labels', rows: 2, placeholder: 'key=value' });
+  const backends = boxes(c.backends.map((b) => b.name));
+  askFirst(`Save ${c.name} now`, [field('First part of the name', prefix), field('Labels, one a line', text), backends.set,
+    el('p', { class: 'quiet' }, 'The save belongs to this page: it is cancelled when the page is closed.')], 'Save', async () => {
+    const answer = await change('POST', `${snapshots(c.name)}:save`, { namePrefix: prefix.value, labels: labelsOf(text.value), backends: backends.chosen() });
+    changed(answer.snapshot);
+    report(el('p', {}, stateBadge(answer.snapshot.state), ' ', mono(answer.snapshot.name)), ...answer.warnings.map((w) => el('p', { class: 'notice attention' }, w)));
+  });
+}
+
+// reconcile shows what would change before anything does.
+function reconcile(c) {
+  const repair = el('input', { type: 'checkbox', id: 'repair' });
+  const call = (validateOnly) => change('POST', `${snapshots(c.name)}:reconcile`, { validateOnly, repair: repair.checked });
+  askFirst(`Reconcile ${c.name}`, [el('p', {}, 'Holds the catalog against the backends.'),
+    el('label', {}, repair, ' also copy what is missing on a backend (repair)')], 'Show what would change', async () => {
+    report(...reconciled(await call(true), 'would be'));
+    return ['Reconcile', async () => {
+      const answer = await call(false);
+      changed();
+      report(...reconciled(answer, 'were'));
+    }];
+  });
+}
+
+function reconciled(answer, were) {
+  const rows = answer.backends.map((b) => row(b.backend, b.listed, b.unchanged, b.added, b.updated, b.removed, b.repaired, b.swept, b.foreign,
+    b.error ? problemBox(b.error) : badge('safe', 'OK')));
+  return [el('p', {}, `The locations that ${were} changed:`),
+    table('Result', ['Backend', 'Listed', 'Unchanged', 'Added', 'Updated', 'Removed', 'Repaired', 'Swept', 'Foreign', 'Result'], rows),
+    ...answer.unreadable.map((u) => el('p', { class: 'notice attention' }, `${u.key}: ${u.error}`))];
+}
+
+// prune shows what would go, and why the others stay, before anything goes.
+function prune(c) {
+  const call = (validateOnly) => change('POST', `${snapshots(c.name)}:prune`, { validateOnly });
+  askFirst(`Prune ${c.name}`, [el('p', {}, 'Applies the retention of each backend now.')], 'Show what would go', async () => {
+    const plan = (await call(true)).decisions;
+    report(...pruned(plan, 'would go'));
+    if (!plan.some((d) => !d.stays)) return null;
+    return ['Remove them', async () => {
+      const answer = await call(false);
+      changed();
+      report(...pruned(answer.decisions, 'are gone'));
+    }];
+  });
+}
+
+function pruned(decisions, gone) {
+  const going = decisions.filter((d) => !d.stays);
+  const bytes = going.reduce((n, d) => n + Number(d.sizeBytes), 0);
+  const some = [...going, ...decisions.filter((d) => d.stays)].slice(0, 200);
+  return [el('p', {}, `${several(going.length, 'copy', 'copies')} ${gone}, ${size(bytes)}; ${decisions.length - going.length} stay.`,
+    some.length < decisions.length ? ` The first ${some.length} are shown: snapshotd prune --dry-run shows all.` : ''),
+  table('Decisions', ['Name', 'Backend', 'Size', 'Decision', 'Why'], some.map((d) => row(mono(d.name), d.backend, size(d.sizeBytes),
+    d.stays ? badge('', 'STAYS') : badge('attention', 'GOES'), [d.why, d.error ? problemBox(d.error) : null])))];
+}
+
+function verify(s) {
+  const level = choice('verify-level', [['LEVEL_CHECKSUM', 'checksum: read every byte back'],
+    ['LEVEL_STRUCTURE', 'structure: read every page and key'], ['LEVEL_DRILL', 'drill: restore it into a throw-away etcd']]);
+  const backend = choice('verify-backend', [['', 'any'], ...s.locations.map((l) => [l.backend, l.backend])]);
+  askFirst(`Verify ${s.name}`, [field('Level', level), field('Copy on', backend)], 'Verify', async () => {
+    let verdict = null;
+    const bar = el('progress', { 'aria-label': 'read back' });
+    const text = el('span', {}, 'Reading…');
+    report(el('p', {}, bar, ' ', text));
+    try {
+      await lines('POST', `${path(s)}:verify`, { level: level.value, backend: backend.value }, (m) => {
+        if (m.snapshot) verdict = m.snapshot;
+        else if (Number(m.totalBytes)) {
+          bar.max = Number(m.totalBytes);
+          bar.value = Number(m.doneBytes);
+          text.textContent = `${size(m.doneBytes)} of ${size(m.totalBytes)} on ${m.backend}`;
+        }
+      });
+    } finally {
+      reread(s.cluster, s.name); // a copy that is damaged is an error, and the verdict is kept
+      look();
+    }
+    changed(verdict);
+    report(el('p', {}, stateBadge(verdict.verification.state), ` ${verdict.verification.backends.join(', ')}`));
+  });
+}
+
+async function pin(s, pinned) {
+  await askFirst(pinned ? `Pin ${s.name}` : `Unpin ${s.name}`, [el('p', {}, pinned
+    ? 'Retention leaves a pinned snapshot alone, and it cannot be deleted.' : 'Retention may remove it then, and it can be deleted.')],
+  pinned ? 'Pin' : 'Unpin', () => update(s, 'pinned', { pinned }));
+}
+
+function labels(s) {
+  const text = el('textarea', { id: 'labels', rows: 6 });
+  text.value = Object.entries(s.labels || {}).sort().map(([k, v]) => `${k}=${v}`).join('\n');
+  askFirst(`Labels of ${s.name}`, [field('Labels, key=value, one a line', text)], 'Set', () => update(s, 'labels', { labels: labelsOf(text.value) }));
+}
+
+// update changes a snapshot if nobody else has since the page has read it.
+async function update(s, mask, fields) {
+  try {
+    const answer = await change('PATCH', `${path(s)}?updateMask=${mask}`, { ...fields, etag: s.etag });
+    changed(answer.snapshot);
+    report(el('p', {}, badge('safe', 'DONE')));
+  } finally {
+    reread(s.cluster, s.name);
+    look();
+  }
+}
+
+// remove deletes a snapshot, after its name was typed.
+function remove(s) {
+  const name = el('input', { id: 'delete-name', autocomplete: 'off', spellcheck: 'false' });
+  const backends = boxes(s.locations.map((l) => l.backend));
+  const done = askFirst(`Delete ${s.name}`, [el('p', { class: 'notice danger' }, 'It is gone for good on the chosen backends.'), backends.set,
+    field(`Type its name to delete it: ${s.name}`, name)], 'Delete', async () => {
+    const query = new URLSearchParams(s.etag ? { etag: s.etag } : {});
+    backends.chosen().forEach((b) => query.append('backends', b));
+    const { snapshot } = await change('DELETE', `${path(s)}?${query}`);
+    reread(s.cluster, s.name);
+    if (snapshot && snapshot.locations.length) {
+      changed(snapshot);
+      report(el('p', {}, `It is left on ${snapshot.locations.map((l) => l.backend).join(', ')}.`));
+      return;
+    }
+    drop(s.cluster, s.name);
+    location.hash = toCluster(s.cluster);
+    look();
+    report(el('p', {}, badge('safe', 'DELETED'), ' ', mono(s.name)));
+  });
+  const allow = () => { done.disabled = name.value !== s.name; };
+  name.addEventListener('input', allow);
+  allow();
+}
+
+// download asks whether the snapshot can be read before the browser fetches it, so that an error is seen as it is.
+function download(s) {
+  const kind = choice('download-kind', [['true', 'the database, as etcdutl takes it'], ['false', 'the bytes as they are stored']]);
+  const backend = choice('download-backend', [['', 'any'], ...s.locations.map((l) => [l.backend, l.backend])]);
+  askFirst(`Download ${s.name}`, [field('Content', kind), field('From', backend)], 'Download', async () => {
+    const query = new URLSearchParams({ decoded: kind.value, ...(backend.value ? { backend: backend.value } : {}) });
+    let header = null;
+    await lines('GET', `${path(s)}:download?${query}`, null, (m) => {
+      header = m.header;
+      return true;
+    });
+    query.set('cluster', s.cluster);
+    query.set('name', s.name);
+    const link = el('a', { href: `/console/download?${query}`, download: header.fileName }, header.fileName);
+    report(el('p', {}, link, `, ${size(header.totalBytes)}, from ${header.backend}`), el('p', {}, 'Compare its sha256: ', mono(header.sha256)));
+    link.click();
+  });
+}

@@ -1,0 +1,113 @@
+// Pictures of the snapshots over time, drawn as SVG.
+
+import { el, svg } from './dom.js';
+import { now } from './state.js';
+import { minute, several, span } from './words.js';
+
+const left = 64; // for the words beside a picture
+const right = 12;
+const lanes = [['STATE_READY', 'READY', 'safe'], ['STATE_PARTIAL', 'PARTIAL', 'attention'], ['STATE_FAILED', 'FAILED', 'danger']];
+const lane = 16; // pixels
+const noGap = 2.5; // times the usual distance of two snapshots; a longer one is a gap
+
+// axis maps times to places between the ends of a picture.
+function axis(from, until, width) {
+  const scale = (width - left - right) / Math.max(1, until - from);
+  return (at) => left + (at - from) * scale;
+}
+
+// ticks are times with words below a picture.
+function ticks(from, until, width, y) {
+  const n = Math.max(2, Math.floor(width / 160));
+  const x = axis(from, until, width);
+  const days = until - from > 2 * 86400000;
+  return Array.from({ length: n + 1 }, (_, i) => from + ((until - from) * i) / n).map((at, i) => svg('text', {
+    x: x(at), y, class: 'tick', 'text-anchor': i === 0 ? 'start' : i === n ? 'end' : 'middle',
+  }, days ? minute(at).slice(5, 10) : minute(at).slice(11)));
+}
+
+// timeline shows when snapshots were taken and how that ended, the gaps, and the next run of each schedule.
+export function timeline(snapshots, schedules, since, width) {
+  const next = schedules.map((s) => Date.parse(s.nextTime)).filter((t) => t > now());
+  const times = snapshots.map((s) => Date.parse(s.createTime));
+  const from = since || (times.length ? times[0] : now() - 86400000);
+  const soonest = next.length ? Math.min(...next) : now();
+  const until = Math.max(now(), Math.min(soonest, now() + (now() - from) / 4)) + (now() - from) / 50;
+  const x = axis(from, until, width);
+  const height = lanes.length * lane;
+  const gaps = gapsOf(snapshots.filter((s) => s.state === 'STATE_READY' || s.state === 'STATE_PARTIAL').map((s) => Date.parse(s.createTime)));
+  const parts = [
+    ...gaps.flatMap(([a, b]) => gap(x(a), x(b), height, b - a)),
+    ...lanes.flatMap(([state, word, kind], i) => [
+      svg('text', { x: 0, y: i * lane + 12, class: 'tick' }, word),
+      svg('line', { x1: left, x2: width - right, y1: (i + 1) * lane, y2: (i + 1) * lane, class: 'grid' }),
+      ...columns(snapshots.filter((s) => s.state === state), x).map((at) => svg('rect', { x: at - 1, y: i * lane + 2, width: 3, height: lane - 4, class: kind })),
+    ]),
+    svg('line', { x1: x(now()), x2: x(now()), y1: 0, y2: height, class: 'now' }),
+    ...(soonest > now() && soonest <= until ? [svg('line', { x1: x(soonest), x2: x(soonest), y1: 0, y2: height, class: 'next' })] : []),
+    ...ticks(from, until, width, height + 16),
+  ];
+  const counts = lanes.map(([state, word]) => `${snapshots.filter((s) => s.state === state).length} ${word}`);
+  const said = [`${counts.join(', ')}`, gapText(gaps), next.length ? `next run ${minute(soonest)} UTC, in ${span(soonest - now())}` : ''].filter(Boolean);
+  return el('figure', {}, picture(`Timeline: ${said.join('; ')}`, width, height + 20, parts), el('figcaption', {}, `${said.join('; ')}.`));
+}
+
+const picture = (label, width, height, parts) => svg('svg', { role: 'img', 'aria-label': label, viewBox: `0 0 ${width} ${height}`, width, height }, ...parts);
+
+// columns are the places of snapshots, one for each pixel: there may be thousands.
+const columns = (snapshots, x) => [...new Set(snapshots.map((s) => Math.round(x(Date.parse(s.createTime)))))];
+
+// gapsOf returns the stretches of time without a snapshot to restore, up to now.
+function gapsOf(times) {
+  if (times.length < 4) return [];
+  const all = [...times, now()];
+  const distances = all.slice(1).map((t, i) => t - all[i]);
+  const usual = [...distances].sort((a, b) => a - b)[Math.floor(distances.length / 2)];
+  return distances.flatMap((d, i) => (d > noGap * usual && d > 120000 ? [[all[i], all[i + 1]]] : []));
+}
+
+function gapText(gaps) {
+  if (!gaps.length) return '';
+  const longest = gaps.reduce((a, b) => (b[1] - b[0] > a[1] - a[0] ? b : a));
+  return `${several(gaps.length, 'gap')}, the longest ${span(longest[1] - longest[0])} from ${minute(longest[0])} UTC`;
+}
+
+function gap(a, b, height, ms) {
+  const wide = b - a > 70;
+  return [svg('rect', { x: a, y: 0, width: Math.max(1, b - a), height, class: 'gap' }),
+    ...(wide ? [svg('text', { x: (a + b) / 2, y: height / 2 + 4, class: 'tick', 'text-anchor': 'middle' }, `none for ${span(ms)}`)] : [])];
+}
+
+// lineChart shows numbers over time: each series is a name and its points, oldest first.
+export function lineChart(title, series, text, width) {
+  const all = series.flatMap(([, points]) => points);
+  if (all.length < 2) return el('figure', {}, el('figcaption', {}, `${title}: too few snapshots for a picture.`));
+  const height = 120;
+  const from = Math.min(...series.filter(([, p]) => p.length).map(([, points]) => points[0].at));
+  const until = Math.max(...series.filter(([, p]) => p.length).map(([, points]) => points[points.length - 1].at));
+  const most = all.reduce((m, p) => Math.max(m, p.value), 0);
+  const x = axis(from, until, width);
+  const y = (v) => height - (v / most) * (height - 10);
+  const lines = series.map(([, points], i) => svg('polyline', {
+    points: peaks(points, x).map(([px, v]) => `${px},${y(v).toFixed(1)}`).join(' '), class: `series s${i}`,
+  }));
+  const grid = [0, 0.5, 1].map((share) => [
+    svg('line', { x1: left, x2: width - right, y1: y(share * most), y2: y(share * most), class: 'grid' }),
+    svg('text', { x: 0, y: y(share * most) + 4, class: 'tick' }, share ? text(share * most) : '0'),
+  ]).flat();
+  const last = series.filter(([, p]) => p.length).map(([name, points]) => `${name} ${text(points[points.length - 1].value)}`);
+  const label = `${title}: ${last.join(', ')} now, at most ${text(most)}`;
+  const legend = series.length > 1 ? series.map(([name], i) => el('span', { class: `legend s${i}` }, name)) : [];
+  return el('figure', {}, el('figcaption', {}, `${label}. `, ...legend),
+    picture(label, width, height + 20, [...grid, ...lines, ...ticks(from, until, width, height + 16)]));
+}
+
+// peaks returns the points of a line, one for each pixel: the largest of those that share it.
+function peaks(points, x) {
+  const columns = new Map();
+  for (const p of points) {
+    const px = Math.round(x(p.at));
+    columns.set(px, Math.max(columns.get(px) || 0, p.value));
+  }
+  return [...columns].sort((a, b) => a[0] - b[0]);
+}

@@ -1,0 +1,54 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// fleet is the clusters that are served. They can change while calls are under way.
+type fleet struct {
+	mu       sync.Mutex
+	clusters []Cluster
+	changed  chan struct{} // closed when they change
+}
+
+func (f *fleet) all() []Cluster {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.clusters
+}
+
+// changes returns a channel that is closed when the clusters change.
+func (f *fleet) changes() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// SetClusters replaces the clusters that are served, at least one; their order is kept wherever they are listed. Calls under way
+// go on with the clusters that they began with, and watches end, to begin anew.
+func (s *Server) SetClusters(clusters []Cluster) error {
+	if len(clusters) == 0 {
+		return errors.New("at least one cluster is needed")
+	}
+	seen := make(map[string]bool)
+	for _, c := range clusters {
+		if seen[c.Name()] {
+			return fmt.Errorf("there are two clusters named %q", c.Name())
+		}
+		seen[c.Name()] = true
+	}
+	f := &s.fleet
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed != nil {
+		close(f.changed)
+	}
+	f.clusters, f.changed = clusters, make(chan struct{})
+	return nil
+}
+
+// use says that a call uses the cluster. It returns false when the cluster is not served any more.
+func (c Cluster) use(ctx context.Context) bool { return c.Use == nil || c.Use(ctx) }

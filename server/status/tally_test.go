@@ -1,0 +1,74 @@
+package status_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/server/status"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// sized makes the copies of a snapshot that large, of one etcd.
+func sized(bytes, revision int64) func(*stored) {
+	return func(s *stored) {
+		s.EtcdClusterID, s.Revision = "c1", revision
+		for i := range s.status.Locations {
+			s.status.Locations[i].Size = bytes
+		}
+	}
+}
+
+// Retention is applied to the copies as they are, and as they will be when the next save has been stored.
+func TestRetentionIsForetold(t *testing.T) {
+	const hour = time.Hour
+	keepTwo := snapshot.Retention{KeepLast: 2}
+	known := status.Known{
+		Name: "prod", Now: now, All: true,
+		Places: []status.Place{{Name: "local", Retention: keepTwo, Free: -1}, {Name: "s3", Free: -1}},
+		Records: []*snapshot.Record{
+			saved("d", 10*time.Minute, scheduled, sized(40, 4)), saved("c", hour, scheduled, sized(30, 3), proven),
+			saved("b", 2*hour, scheduled, sized(20, 2)), saved("a", 3*hour, scheduled, sized(10, 1)),
+		},
+		Schedules: []status.Schedule{every("hourly", hour)}, Ran: map[string]time.Time{"hourly": now},
+	}
+	c := status.Judge(known)
+	if len(c.Removals) != 2 || c.Removals[1].Rules || c.Removals[1].Now.Snapshots != 0 {
+		t.Fatalf("it is %+v", c.Removals)
+	}
+	r := c.Removals[0]
+	if !r.Rules || r.Now != (status.Total{Snapshots: 2, Bytes: 30}) || !slices.Equal(r.Names, []string{"a", "b"}) {
+		t.Errorf("now it is %+v", r)
+	}
+	if r.Next.Snapshots != 0 || !r.Due.Equal(now.Truncate(hour).Add(hour)) {
+		t.Errorf("c is proven and stays, next it is %+v", r)
+	}
+
+	known.Records = known.Records[:2]
+	known.Records[1] = saved("c", hour, scheduled, sized(30, 3))
+	r = status.Judge(known).Removals[0]
+	if r.Now.Snapshots != 0 || r.Next != (status.Total{Snapshots: 1, Bytes: 30}) || !slices.Equal(r.Names, []string{"c"}) {
+		t.Errorf("after the next save it is %+v", r)
+	}
+	known.Schedules = nil
+	if r = status.Judge(known).Removals[0]; r.Next.Snapshots != 0 || !r.Due.IsZero() {
+		t.Errorf("without a schedule it is %+v", r)
+	}
+}
+
+// All of a large catalog is counted page by page, and its newest records are not taken for all.
+func TestOfALargeCatalogAllIsCounted(t *testing.T) {
+	known := status.Known{Name: "prod", Now: now, Places: []status.Place{{Name: "local", Free: -1, Retention: snapshot.Retention{KeepLast: 1}}}}
+	counter := status.NewCounter(&known)
+	counter.Add([]*snapshot.Record{saved("b", time.Hour, scheduled, sized(20, 2))})
+	counter.Add([]*snapshot.Record{saved("a", 2*time.Hour, scheduled, sized(10, 1))})
+	tally := counter.Tally()
+	known.Records, known.Tally = []*snapshot.Record{saved("b", time.Hour, scheduled, sized(20, 2))}, &tally
+	c := status.Judge(known)
+	if b := c.Backends[0]; b.Snapshots != 2 || b.Bytes != 30 {
+		t.Errorf("the backend is %+v", b)
+	}
+	if r := c.Removals[0]; r.Now != (status.Total{Snapshots: 1, Bytes: 10}) {
+		t.Errorf("retention is %+v", r)
+	}
+}
