@@ -335,13 +335,13 @@ func (s *session) observe(o observation) error {
 	return s.release()
 }
 
+// adds reports whether the journal has begun, and is known to be of the history that etcd has: entries can be added.
+func (s *session) adds() bool { return s.begins == nil && s.verify.Revision == 0 }
+
 // release takes the observations whose revisions are in the journal. The facts of an observation are never before the
 // revision for which they hold: a reader takes the entries in their order.
 func (s *session) release() error {
-	if s.begins != nil || s.verify.Revision > 0 {
-		return nil
-	}
-	for len(s.pending) > 0 && s.pending[0].revision <= s.delivered {
+	for s.adds() && len(s.pending) > 0 && s.pending[0].revision <= s.delivered {
 		o := s.pending[0]
 		s.pending = s.pending[1:]
 		for _, e := range o.facts {

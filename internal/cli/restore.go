@@ -45,12 +45,8 @@ type restoreOptions struct {
 	member     restore.Member
 }
 
-func newRestore(sys System) *cobra.Command {
-	var opts restoreOptions
-	cmd := &cobra.Command{
-		Use:   "restore (NAME | latest | --at TIME | --revision N) --from URL --data-dir DIR",
-		Short: "Make a data directory of etcd from a stored snapshot",
-		Long: `Make a data directory of etcd from a snapshot in a directory or a bucket, which is all that is needed:
+// restoreHelp is what restore does, for its users.
+const restoreHelp = `Make a data directory of etcd from a snapshot in a directory or a bucket, which is all that is needed:
 no service, no catalog, no running etcd. Each member of a new cluster is restored from the same
 snapshot, with its own --name and --initial-advertise-peer-urls.
 
@@ -76,7 +72,14 @@ the manifest. The pages and keys are always read, and a database that cannot be 
 A snapshot may hold alarms of etcd (NOSPACE, CORRUPT): the restored etcd refuses writes until etcdctl
 alarm disarm, or has none of them with --disarm. The cause of an alarm comes back as well.
 
-Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
+Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`
+
+func newRestore(sys System) *cobra.Command {
+	var opts restoreOptions
+	cmd := &cobra.Command{
+		Use:   "restore (NAME | latest | --at TIME | --revision N) --from URL --data-dir DIR",
+		Short: "Make a data directory of etcd from a stored snapshot",
+		Long: restoreHelp,
 		Example: `  snapshotd restore latest --from 's3://backups?region=eu-central-1&prefix=etcd/' --data-dir /var/lib/etcd
   snapshotd restore latest --from file:///var/backups/etcd --data-dir m1.etcd --name m1 \
     --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380 \

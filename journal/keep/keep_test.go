@@ -225,7 +225,7 @@ func (p *place) save(t *testing.T, revision int64) (name string) {
 	t.Helper()
 	db := []byte(strings.Repeat("x", 512))
 	sum := sha256.Sum256(db)
-	data := append(db, sum[:]...)
+	data := slices.Concat(db, sum[:])
 	stored := sha256.Sum256(data)
 	created := begin.Add(time.Duration(revision) * time.Second)
 	s := snapshot.Snapshot{

@@ -106,7 +106,7 @@ func (l *Leases) Alive() []int64 {
 			if !s.gone {
 				all = append(all, id)
 			}
-		case listed[id] && !(s.gone && s.revision == newest.revision):
+		case listed[id] && (!s.gone || s.revision != newest.revision):
 			all = append(all, id)
 		}
 		delete(listed, id)

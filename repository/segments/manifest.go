@@ -121,7 +121,7 @@ func (d *document) check() error {
 			return errors.New("a recipient has no key")
 		}
 	}
-	return d.Header.Check()
+	return d.Check()
 }
 
 // Manifest reads the manifest of a segment, and holds it to trust, format, name, and the cluster when there is one. One
