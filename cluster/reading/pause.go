@@ -37,7 +37,7 @@ func newPause(ctx context.Context, limit Limiter, answers func(context.Context) 
 	p := &pause{limit: limit}
 	p.waiting, p.lift = context.WithCancelCause(ctx)
 	if answers != nil {
-		p.asking.Go(func() { p.ask(answers) })
+		p.asking.Go(func() { p.ask(answers) }) //nolint:contextcheck // p.waiting is of ctx
 	}
 	return p
 }
@@ -47,7 +47,8 @@ func (p *pause) wait(ctx context.Context, bytes int) error {
 	if p.waiting.Err() == nil {
 		begin := time.Now()
 		p.held.Store(true)
-		_ = p.limit.Wait(p.waiting, bytes) // its only error is that the context has ended; the caller's is looked at below
+		// Its only error is that the context has ended; the caller's is looked at below.
+		_ = p.limit.Wait(p.waiting, bytes) //nolint:contextcheck // p.waiting ends with the stream's
 		p.held.Store(time.Since(begin) >= noticeable)
 	}
 	return context.Cause(ctx)

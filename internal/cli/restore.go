@@ -79,7 +79,7 @@ func newRestore(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore (NAME | latest | --at TIME | --revision N) --from URL --data-dir DIR",
 		Short: "Make a data directory of etcd from a stored snapshot",
-		Long: restoreHelp,
+		Long:  restoreHelp,
 		Example: `  snapshotd restore latest --from 's3://backups?region=eu-central-1&prefix=etcd/' --data-dir /var/lib/etcd
   snapshotd restore latest --from file:///var/backups/etcd --data-dir m1.etcd --name m1 \
     --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380 \

@@ -42,19 +42,20 @@ func (s *Service) watchReloads(ctx context.Context) {
 		return // there is no file
 	}
 	r := &reloader{Service: s, files: s.cfg.Files()}
-	seen := stateOf(r.files)
+	seen, watched := stateOf(r.files), r.files
 	tick := time.NewTicker(filesInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-s.conf.Reload:
 			r.reload(ctx)
-			seen = stateOf(r.files)
+			seen, watched = stateOf(r.files), r.files
 		case <-tick.C:
 			if now := stateOf(r.files); now != seen {
-				seen = now
 				r.reload(ctx)
-				seen = stateOf(r.files)
+				if seen = now; !slices.Equal(watched, r.files) { // the files that are looked at are others now
+					seen, watched = stateOf(r.files), r.files
+				}
 			} else if r.waiting != nil {
 				r.applyClusters(ctx, r.waiting)
 			}
