@@ -45,18 +45,18 @@ func (v validator) limits() {
 		"streams": int64(l.Streams), "calls_per_principal": int64(l.CallsPerPrincipal),
 		"saves_per_minute": int64(l.SavesPerMinute),
 	} {
-		v.between("limits."+key, n, 1, mostOfALimit)
+		v.upTo("limits."+key, n, mostOfALimit)
 	}
 	v.atLeast("limits.handshake_timeout", l.HandshakeTimeout, time.Second)
-	v.between("limits.min_download_rate", int64(l.MinDownloadRate), 1, 1<<40)
+	v.upTo("limits.min_download_rate", int64(l.MinDownloadRate), 1<<40)
 	if v.given("max_concurrent_saves") {
-		v.between("max_concurrent_saves", int64(v.MaxConcurrentSaves), 1, mostOfALimit)
+		v.upTo("max_concurrent_saves", int64(v.MaxConcurrentSaves), mostOfALimit)
 	}
-	v.between("max_concurrent_drills", int64(v.MaxConcurrentDrills), 1, mostOfALimit)
+	v.upTo("max_concurrent_drills", int64(v.MaxConcurrentDrills), mostOfALimit)
 }
 
-func (v validator) between(path string, n, least, most int64) {
-	if n < least || n > most {
-		v.problem(path, "%d is not allowed; give a number from %d to %d", n, least, most)
+func (v validator) upTo(path string, n, most int64) {
+	if n < 1 || n > most {
+		v.problem(path, "%d is not allowed; give a number from 1 to %d", n, most)
 	}
 }

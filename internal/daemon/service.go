@@ -128,7 +128,7 @@ func (s *Service) openServer(ctx context.Context) error {
 	for _, r := range server.Refusals {
 		s.telemetry.AddAccess(ctx, string(r))
 	}
-	srv, err := server.New(server.Config{
+	srv, err := server.New(server.Config{ //nolint:contextcheck // connections that are counted later are of no call
 		Clusters: served(s.clusters),
 		TraceURL: s.cfg.TraceURL,
 		Events:   s.events,

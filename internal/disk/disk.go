@@ -35,5 +35,5 @@ func Files() (int, error) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
 		return 0, err
 	}
-	return int(min(r.Cur, math.MaxInt32)), nil //nolint:unconvert // the types differ between systems
+	return int(min(r.Cur, math.MaxInt32)), nil
 }
