@@ -1,5 +1,5 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e soak lint generate figures packages bench bench-save bench-restore bench-journal
+.PHONY: test e2e soak attacks lint generate figures packages bench bench-save bench-restore bench-journal
 
 test:
 	go test -race ./...
@@ -10,6 +10,12 @@ e2e:
 # Five minutes of faults; SNAPSHOTD_SOAK_SECONDS, _ROUNDS and _SEED change it.
 soak:
 	SNAPSHOTD_SOAK_SECONDS=$${SNAPSHOTD_SOAK_SECONDS:-300} go test -tags e2e -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e
+
+# The tests that hold the attacks of docs/attacks.md, package by package.
+attacks:
+	@sed -n 's/^|.*| `\(\.[a-z0-9\/]*\) \(Test[A-Za-z0-9_]*\)` |$$/\1 \2/p' docs/attacks.md | sort -u | \
+	awk '{ run[$$1] = run[$$1] "|" $$2 } END { for (p in run) print p, "^(" substr(run[p], 2) ")$$" }' | sort | \
+	while read -r package run; do go test -tags e2e -count=1 -timeout 40m -run "$$run" "$$package" || exit 1; done
 
 lint:
 	go tool -modfile=tools/lint/go.mod golangci-lint run

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -72,6 +73,7 @@ type options struct {
 	env    []string
 	uid    int    // run as this user when not 0
 	binary string // path of another version's program; this one's when empty
+	files  int    // how many files it may have open when not 0
 }
 
 // start runs `snapshotd serve` with these arguments on free ports and waits until it serves. It is killed when the test
@@ -94,6 +96,10 @@ func launch(t *testing.T, o options, args ...string) *service {
 		"serve", "--listen-grpc", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--log-format", "json",
 	}, args...)
 	s.cmd = exec.Command(s.path, args...)
+	if o.files != 0 {
+		limited := fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, o.files)
+		s.cmd = exec.Command("sh", append([]string{"-c", limited, s.path}, args...)...)
+	}
 	s.cmd.Env = append(os.Environ(), o.env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if o.uid != 0 {

@@ -1,10 +1,11 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/x509"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -21,6 +22,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/server/limits"
+	"github.com/snapshotd/snapshotd/server/socket"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -32,7 +35,14 @@ const (
 	RefusedHandshake       Refusal = "handshake"       // no connection came about: TLS, or a client certificate
 	RefusedUnauthenticated Refusal = "unauthenticated" // it is not known who calls
 	RefusedDenied          Refusal = "denied"          // the role is missing
+	RefusedConnection      Refusal = "connections"     // too many are open: it gave way to another one, or found no place
+	RefusedLimit           Refusal = "limit"           // too much is under way
 )
+
+// Refusals are all of them.
+var Refusals = []Refusal{
+	RefusedHandshake, RefusedUnauthenticated, RefusedDenied, RefusedConnection, RefusedLimit,
+}
 
 // isRefusal reports whether an error is one of a caller that may not do something.
 func isRefusal(err error) bool {
@@ -53,6 +63,17 @@ func (s *Server) refused(ctx context.Context, err error) {
 		s.cfg.Refused(ctx, RefusedUnauthenticated)
 	case snapshot.ReasonRoleMissing:
 		s.cfg.Refused(ctx, RefusedDenied)
+	case snapshot.ReasonLimitReached:
+		s.cfg.Refused(ctx, RefusedLimit)
+	}
+}
+
+func (s *Server) handshakeFailed() { s.count(RefusedHandshake) }
+
+// count counts a connection that was refused.
+func (s *Server) count(r Refusal) {
+	if s.cfg.Refused != nil {
+		s.cfg.Refused(context.Background(), r)
 	}
 }
 
@@ -92,6 +113,9 @@ func (s *Server) callerOfRPC(ctx context.Context) auth.Caller {
 		return s.callers.find(ctx)
 	}
 	c := auth.Caller{Local: loopback.Is(p.Addr.String())}
+	if a, ok := limits.Unwrap(p.Addr).(socket.Addr); ok {
+		c.User = &auth.User{UID: a.User.UID, Name: a.User.Name}
+	}
 	if info, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(info.State.VerifiedChains) > 0 {
 		c.Certificates = info.State.PeerCertificates
 	}
@@ -125,6 +149,7 @@ func bearer(headers []string) (token string, malformed bool) {
 // call is a call under way.
 type call struct {
 	method    string // full name
+	stream    bool
 	end       context.CancelCauseFunc
 	principal *auth.Principal
 	caller    auth.Caller
@@ -158,7 +183,23 @@ func (s *Server) admit(ctx context.Context, c *call) (context.Context, error) {
 	if c.principal, err = s.auth.Authenticate(c.caller); err != nil {
 		return ctx, err
 	}
+	if p, ok := peer.FromContext(ctx); ok {
+		limits.Known(p.Addr)
+	}
 	return auth.NewContext(ctx, c.principal), nil
+}
+
+// startCall counts a call among those under way, until end is called.
+func (s *Server) startCall(ctx context.Context, c *call) (end func(), err error) {
+	who, _ := callerOf(ctx)
+	if host, _, err := net.SplitHostPort(who); err == nil {
+		who = host
+	}
+	// Callers that show nothing are told apart by their addresses.
+	if p := c.principal; p != nil && p.Name != "" {
+		who = p.String()
+	}
+	return s.under.Begin(cmp.Or(who, "the caller"), c.stream)
 }
 
 // admitOther decides about health and reflection.
@@ -205,7 +246,10 @@ func (s *Server) allow(ctx context.Context, c *call, request any) error {
 		return s.admitOther(ctx, c) // each message of a reflection, which may go on for long
 	}
 	c.clusters = s.about(c)
-	return s.may(c, c.principal)
+	if err := s.may(c, c.principal); err != nil {
+		return err
+	}
+	return s.auditBegin(ctx, c)
 }
 
 // about returns the clusters that a request is about: the one that it names, or all that its caller may see. One that
@@ -328,21 +372,6 @@ func expiry(t time.Time) <-chan time.Time {
 		return nil
 	}
 	return time.After(time.Until(t))
-}
-
-// verifiedRoots returns the CAs of client certificates as they are now.
-func (c *certificates) verifiedRoots() *x509.CertPool {
-	if c == nil {
-		return nil
-	}
-	_, pool := c.current()
-	return pool
-}
-
-func (s *Server) handshakeFailed() {
-	if s.cfg.Refused != nil {
-		s.cfg.Refused(context.Background(), RefusedHandshake)
-	}
 }
 
 // handshakes counts failed handshakes by their lines in the log of the HTTP server, which tells of them in no other

@@ -60,6 +60,7 @@ type person struct {
 type guardedServer struct {
 	*running
 	ca      *authority
+	issuer  *issuer
 	access  *auth.Access
 	crl     string        // file of revoked certificates
 	audit   string        // file
@@ -109,7 +110,13 @@ func (g *guardedServer) allOf(name string) *fakeCluster {
 // guardedService starts a service whose rules give tokens and certificates roles on the cluster prod.
 func guardedService(t *testing.T, clusters ...*fakeCluster) *guardedServer {
 	t.Helper()
-	g := &guardedServer{ca: newAuthority(t), broken: make(chan struct{}, 16)}
+	return guardedWith(t, func(*server.Config) {}, clusters...)
+}
+
+// guardedWith starts one whose configuration is changed.
+func guardedWith(t *testing.T, change func(*server.Config), clusters ...*fakeCluster) *guardedServer {
+	t.Helper()
+	g := &guardedServer{ca: newAuthority(t), issuer: newIssuer(t), broken: make(chan struct{}, 16)}
 	files := tlsFiles(t, g.ca)
 	files.ClientCAFile = filepath.Join(t.TempDir(), "ca.crt")
 	files.ClientCRLFile = filepath.Join(t.TempDir(), "crl")
@@ -117,11 +124,13 @@ func guardedService(t *testing.T, clusters ...*fakeCluster) *guardedServer {
 	write(t, files.ClientCRLFile, g.ca.revoke(t))
 	g.crl = files.ClientCRLFile
 	g.access = &auth.Access{
+		Issuers:    []auth.Issuer{g.issuer.accepted()},
 		TokensFile: filepath.Join(t.TempDir(), "tokens"), Reflection: auth.Viewer, Metrics: auth.Viewer, Console: auth.Viewer,
 	}
 	for _, role := range []auth.Role{auth.Viewer, auth.Operator, auth.Admin} {
 		g.access.Rules = append(g.access.Rules, auth.Rule{
 			Role: role, Clusters: []string{"prod"}, Subjects: []string{"CN=" + role.String()}, Tokens: []string{role.String()},
+			Identities: []string{"corp:" + role.String()}, Groups: []string{"corp:" + role.String() + "s"},
 		})
 	}
 	g.access.Rules = append(g.access.Rules, auth.Rule{Role: auth.Viewer, Tokens: []string{"everywhere"}})
@@ -130,17 +139,22 @@ func guardedService(t *testing.T, clusters ...*fakeCluster) *guardedServer {
 		clusters = []*fakeCluster{g.allOf("prod"), g.allOf(hiddenName)}
 	}
 	g.audit = filepath.Join(t.TempDir(), "audit.jsonl")
-	g.running = run(t, server.Config{
+	cfg := server.Config{
 		TLS: files, Access: g.access, AuditFile: g.audit, AuditFailed: func(context.Context) { g.lost.Add(1) },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, hiddenName) }),
 		Refused: func(_ context.Context, r server.Refusal) {
 			n, _ := g.refused.LoadOrStore(r, new(atomic.Int64))
 			n.(*atomic.Int64).Add(1)
 			if r == server.RefusedHandshake {
-				g.broken <- struct{}{}
+				select {
+				case g.broken <- struct{}{}:
+				default: // nobody waits for so many
+				}
 			}
 		},
-	}, clusters...)
+	}
+	change(&cfg)
+	g.running = run(t, cfg, clusters...)
 	return g
 }
 
@@ -429,12 +443,17 @@ func (g *guardedServer) outcome(
 func TestWhoMayDoWhat(t *testing.T) {
 	g := guardedService(t)
 	roles := []string{"viewer", "operator", "admin"}
-	people := []person{{name: "nobody"}, g.withCertificate(t, "stranger", 90), g.withToken(t, "stranger")}
+	people := []person{
+		{name: "nobody"}, g.withCertificate(t, "stranger", 90), g.withToken(t, "stranger"), g.withIdentity(t, "stranger"),
+	}
 	for i, role := range roles {
 		people = append(people, g.withCertificate(t, role, int64(100+i)))
 	}
 	for _, role := range roles {
 		people = append(people, g.withToken(t, role))
+	}
+	for _, role := range roles {
+		people = append(people, g.withIdentity(t, role))
 	}
 	people = append(people, g.withToken(t, "everywhere"))
 	for _, role := range roles {
@@ -459,6 +478,11 @@ func TestWhoMayDoWhat(t *testing.T) {
 			cells[i] = append(cells[i], g.outcome(t, a, p, conn, browse))
 		}
 	}
+	checkGolden(t, "access.golden", tableOf(people, attempts, cells))
+}
+
+// tableOf returns the outcomes of the attempts, with a column for each caller.
+func tableOf(people []person, attempts []attempt, cells [][]string) []byte {
 	var table bytes.Buffer
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	var kinds, names []string
@@ -471,7 +495,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		_, _ = fmt.Fprintf(w, "%s\t%s\n", a.what, strings.Join(cells[i], "\t"))
 	}
 	_ = w.Flush()
-	checkGolden(t, "access.golden", table.Bytes())
+	return table.Bytes()
 }
 
 func checkGolden(t *testing.T, name string, got []byte) {

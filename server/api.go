@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/socket"
 )
 
 // api serves the RPCs as JSON under /v1/.
@@ -25,6 +26,7 @@ type api struct {
 func (s *Server) newAPI(ctx context.Context) (*api, error) {
 	g := newGuard(s.grpcListener.Addr(), s.httpListener.Addr())
 	g.certificate = func() bool { return s.cfg.TLS.ClientCAFile != "" && s.auth.Access() == nil }
+	g.socketOnly = func() bool { return socket.Is(s.cfg.GRPCAddr) && s.auth.Access() == nil }
 	none := func(string) (string, bool) { return "", false }
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, newJSONLines()),

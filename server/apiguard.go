@@ -20,6 +20,7 @@ import (
 // out, and pages of other sites in the browser of a caller who is allowed in.
 type guard struct {
 	certificate func() bool // whether clients need a certificate that was verified
+	socketOnly  func() bool // whether only those who may open the gRPC socket may call
 	grpcIsLocal bool        // the gRPC port is for this machine alone
 	local       bool        // one of the two ports is for this machine alone
 	origin      *http.CrossOriginProtection
@@ -38,6 +39,11 @@ func (g *guard) check(r *http.Request) error {
 	if g.certificate() && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
 		return refuse(http.StatusUnauthorized, reasonCertificateRequired,
 			"the API needs a client certificate of the CA of tls.client_ca, over HTTP as over gRPC")
+	}
+	if g.socketOnly() {
+		return refuse(http.StatusForbidden, reasonLocalOnly,
+			"gRPC is served on a socket, to those who may open it, and there are no rules by which others could be told apart; "+
+				"access in the service's configuration gives rules")
 	}
 	if g.grpcIsLocal && !loopback.Is(r.RemoteAddr) {
 		return refuse(http.StatusForbidden, reasonLocalOnly,

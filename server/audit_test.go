@@ -10,10 +10,12 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // records returns the records in an audit file.
@@ -137,5 +139,52 @@ func TestTheAuditFileIsOfTheServiceAlone(t *testing.T) {
 	}
 	if err := s.Open(t.Context()); err == nil {
 		t.Error("Open took a link as the audit file")
+	}
+}
+
+// TestACallThatCannotBeRecordedIsRefusedWhereThatIsRequired: before anything is done, over both protocols. Calls that
+// change nothing go on, and others do as soon as the file can be written.
+func TestACallThatCannotBeRecordedIsRefusedWhereThatIsRequired(t *testing.T) {
+	g := guardedWith(t, func(cfg *server.Config) { cfg.AuditRequired = true })
+	admin := g.withToken(t, "admin")
+	client := g.as(t, admin)
+	remove := func() error {
+		_, err := client.Delete(t.Context(), &snapshotdv1.DeleteRequest{Cluster: "prod", Name: "a"})
+		return err
+	}
+	if err := remove(); err != nil {
+		t.Fatal(err)
+	}
+	all := records(t, g.audit)
+	if len(all) != 2 || all[0]["code"] != "BEGUN" || all[0]["operation"] != "Delete" || all[1]["code"] != "OK" {
+		t.Fatalf("the records are %v", all)
+	}
+	if err := os.Remove(g.audit); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(g.audit, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before := g.asked.Load()
+	checkError(t, remove(), codes.Unavailable, snapshot.ReasonAuditUnavailable)
+	if code, body := g.browse(t, admin)("DELETE", "/v1/clusters/prod/snapshots/a", ""); code != http.StatusServiceUnavailable {
+		t.Errorf("over HTTP it is %d %s", code, body)
+	}
+	stream, err := client.Download(t.Context(), &snapshotdv1.DownloadRequest{Cluster: "prod", Name: "a"})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	checkError(t, err, codes.Unavailable, snapshot.ReasonAuditUnavailable)
+	if g.asked.Load() != before {
+		t.Error("the domain was asked")
+	}
+	if _, err := client.List(t.Context(), &snapshotdv1.ListRequest{Cluster: "prod"}); err != nil {
+		t.Errorf("a call that changes nothing: %v", err)
+	}
+	if err := os.Remove(g.audit); err != nil {
+		t.Fatal(err)
+	}
+	if err := remove(); err != nil {
+		t.Errorf("when the file can be written: %v", err)
 	}
 }

@@ -26,7 +26,7 @@ func (s *Server) addConsole(mux *http.ServeMux, v1 *api) {
 			writeRefusal(w, err)
 			return
 		}
-		console.Service{Version: s.cfg.Version, GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.enabled(), TraceURL: s.cfg.TraceURL}.Serve(w)
+		console.Service{Version: s.cfg.Version, GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.Enabled(), TraceURL: s.cfg.TraceURL}.Serve(w)
 	}))
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"io"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -22,6 +24,8 @@ func (s *service) Download(req *snapshotdv1.DownloadRequest, stream downloadStre
 	if err != nil {
 		return err
 	}
+	placed := s.downloads.Wait(c.Name())
+	defer placed()
 	d, err := c.Download(stream.Context(), cluster.DownloadRequest{
 		Name: req.GetName(), Backend: req.GetBackend(), Decoded: req.GetDecoded(), Offset: req.GetOffset(),
 	})
@@ -29,26 +33,40 @@ func (s *service) Download(req *snapshotdv1.DownloadRequest, stream downloadStre
 		return &failure{error: err, cluster: c.Name()}
 	}
 	defer func() { _ = d.Close() }() // a file that was only read
+	placed()
+	pace := s.downloads.Begin(c.Name(), d.Name, func() { _ = d.Close() })
+	defer pace.End()
+	if err := s.sendAll(stream, c.Name(), req.GetDecoded(), d, pace); err != nil {
+		return &failure{error: cmp.Or(pace.Err(), err), cluster: c.Name()}
+	}
+	return nil
+}
+
+// sendAll sends a download.
+func (s *service) sendAll(
+	stream downloadStream, of string, decoded bool, d *cluster.Download, pace *limits.Pace,
+) error {
 	header := &snapshotdv1.DownloadHeader{
-		Cluster: c.Name(), Name: d.Name, Backend: d.Backend, Decoded: req.GetDecoded(),
+		Cluster: of, Name: d.Name, Backend: d.Backend, Decoded: decoded,
 		TotalBytes: d.Size, Sha256: d.SHA256, Sha256Bytes: d.SHA256Bytes, FileName: d.FileName,
 	}
 	if err := s.sendDownload(stream, d, &snapshotdv1.DownloadResponse{Header: header}); err != nil {
-		return &failure{error: err, cluster: c.Name()}
+		return err
 	}
 	buf := make([]byte, downloadChunk)
 	for {
 		n, err := d.Read(buf)
 		if n > 0 {
 			if err := s.sendDownload(stream, d, &snapshotdv1.DownloadResponse{Data: buf[:n]}); err != nil {
-				return &failure{error: err, cluster: c.Name()}
+				return err
 			}
+			pace.Took(n)
 		}
 		if err == io.EOF { //nolint:errorlint // wrapped, it is not the end
 			return nil
 		}
 		if err != nil {
-			return &failure{error: err, cluster: c.Name()}
+			return err
 		}
 	}
 }

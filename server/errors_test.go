@@ -36,6 +36,8 @@ func TestEveryReasonHasItsCode(t *testing.T) {
 		snapshot.ReasonBackendWrongStore:   codes.FailedPrecondition,
 		snapshot.ReasonNoSpace:             codes.ResourceExhausted,
 		snapshot.ReasonSlowConsumer:        codes.ResourceExhausted,
+		snapshot.ReasonLimitReached:        codes.ResourceExhausted,
+		snapshot.ReasonAuditUnavailable:    codes.Unavailable,
 		snapshot.ReasonChecksumMismatch:    codes.DataLoss,
 		snapshot.ReasonSnapshotUnreadable:  codes.DataLoss,
 		snapshot.ReasonCancelled:           codes.Canceled,

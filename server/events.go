@@ -24,7 +24,7 @@ type Events struct {
 var _ snapshot.Observer = (*Events)(nil)
 
 type subscription struct {
-	ch      chan snapshot.Event
+	ch      chan *snapshot.Event // shared with the others: a channel of events themselves would take 70 KiB
 	cancel  context.CancelCauseFunc
 	matches func(snapshot.Event) bool
 }
@@ -38,16 +38,16 @@ func (e *Events) Moving(cluster string) *status.Moving { return e.saves.Of(clust
 // with ReasonSlowConsumer when the subscriber did not keep up.
 func (e *Events) Subscribe(
 	ctx context.Context, matches func(snapshot.Event) bool,
-) (<-chan snapshot.Event, context.Context) {
+) (<-chan *snapshot.Event, context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &subscription{ch: make(chan snapshot.Event, eventBuffer), cancel: cancel, matches: matches}
+	s := &subscription{ch: make(chan *snapshot.Event, eventBuffer), cancel: cancel, matches: matches}
 	e.mu.Lock()
 	if e.subs == nil {
 		e.subs = make(map[*subscription]struct{})
 	}
 	e.subs[s] = struct{}{}
 	for _, ev := range e.saves.Events() {
-		e.hand(s, ev)
+		e.hand(s, &ev)
 	}
 	e.mu.Unlock()
 	context.AfterFunc(ctx, func() {
@@ -67,13 +67,13 @@ func (e *Events) Observe(ctx context.Context, ev snapshot.Event) {
 	defer e.mu.Unlock()
 	e.saves.Observe(ctx, ev)
 	for s := range e.subs {
-		e.hand(s, ev)
+		e.hand(s, &ev)
 	}
 }
 
 // hand gives an event to a subscriber that wants it, or ends the subscription. e.mu is held.
-func (e *Events) hand(s *subscription, ev snapshot.Event) {
-	if s.matches != nil && !s.matches(ev) || ev.Type == snapshot.EventProgress && len(s.ch) >= eventBuffer/2 {
+func (e *Events) hand(s *subscription, ev *snapshot.Event) {
+	if s.matches != nil && !s.matches(*ev) || ev.Type == snapshot.EventProgress && len(s.ch) >= eventBuffer/2 {
 		return
 	}
 	select {

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/certs"
+	"github.com/snapshotd/snapshotd/server/socket"
 )
 
 const (
@@ -21,13 +23,12 @@ const (
 	maxHeaders = 64 << 10
 	// minPing is how often a client may ping: an idle connection through a load balancer needs it.
 	minPing = 5 * time.Second
-	// handshakeTimeout is how long a connection may take to become one: a client that says nothing holds a file until then.
-	handshakeTimeout = 10 * time.Second
 	// deadAfter is after how long a silent client is asked whether it is still there: its resources are held until then.
 	deadAfter = time.Minute
 )
 
-func (s *Server) newGRPC(certs *certificates) *grpc.Server {
+// newGRPC returns a gRPC server with the services. Options are those of its connections.
+func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
 	// A watch is no run, and lasts as long as its client; the state of the clusters is asked for every few seconds.
 	traced := filters.None(filters.HealthCheck(), filters.ServicePrefix("grpc.reflection."), filters.MethodName("Watch"),
 		filters.ServiceName(snapshotdv1.ClusterService_ServiceDesc.ServiceName))
@@ -37,21 +38,31 @@ func (s *Server) newGRPC(certs *certificates) *grpc.Server {
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: deadAfter}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.WaitForHandlers(true),
 	}
-	if certs != nil {
-		opts = append(opts, grpc.Creds(portCredentials{
-			credentials.NewTLS(certs.grpcConfig(s.auth.NeedsCertificate)), s.handshakeFailed,
-		}))
+	g := grpc.NewServer(append(opts, options...)...)
+	api := &service{
+		fleet: &s.fleet, events: s.cfg.Events, stall: s.cfg.StallTimeout, calls: s.under, downloads: s.downloads,
 	}
-	g := grpc.NewServer(opts...)
-	api := &service{fleet: &s.fleet, events: s.cfg.Events, stall: s.cfg.StallTimeout}
 	snapshotdv1.RegisterSnapshotServiceServer(g, api)
 	snapshotdv1.RegisterClusterServiceServer(g, &clusterService{server: s, api: api})
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
 	return g
+}
+
+// portOptions are the options of connections to the port.
+func (s *Server) portOptions(own *certs.Certificates) []grpc.ServerOption {
+	opts := []grpc.ServerOption{
+		grpc.ConnectionTimeout(s.cfg.Limits.HandshakeTimeout),
+		grpc.MaxConcurrentStreams(uint32(s.cfg.Limits.StreamsPerConnection)),
+	}
+	if own != nil && !socket.Is(s.cfg.GRPCAddr) { // the kernel keeps others out of a socket
+		opts = append(opts, grpc.Creds(portCredentials{
+			credentials.NewTLS(own.GRPCConfig(s.auth.NeedsCertificate)), s.handshakeFailed,
+		}))
+	}
+	return opts
 }

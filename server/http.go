@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -12,11 +13,13 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/wire"
 	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/server/certs"
 	"github.com/snapshotd/snapshotd/server/compress"
+	"github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-func (s *Server) newHTTP(certs *certificates, v1 *api) *http.Server {
+func (s *Server) newHTTP(own *certs.Certificates, v1 *api) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", v1)
 	s.addConsole(mux, v1)
@@ -31,24 +34,38 @@ func (s *Server) newHTTP(certs *certificates, v1 *api) *http.Server {
 	}
 	srv := &http.Server{
 		Handler:           compress.Handler(mux),
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: s.cfg.Limits.HandshakeTimeout, // also of the handshake of TLS
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      s.cfg.StallTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeaders,
-		ErrorLog:          slog.NewLogLogger(handshakes{s.log.Handler(), s.handshakeFailed}, slog.LevelWarn),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: s.cfg.Limits.StreamsPerConnection},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, addrKey{}, c.RemoteAddr())
+		},
+		ErrorLog: slog.NewLogLogger(handshakes{s.log.Handler(), s.handshakeFailed}, slog.LevelWarn),
 	}
-	if certs != nil {
-		srv.TLSConfig = certs.httpConfig()
+	if own != nil {
+		srv.TLSConfig = own.HTTPConfig()
 	}
 	return srv
 }
 
 func (s *Server) serveHTTP() error {
-	if s.cfg.TLS.enabled() {
-		return s.http.ServeTLS(s.httpListener, "", "")
+	if s.cfg.TLS.Enabled() {
+		return s.http.ServeTLS(s.gate.Listener(s.httpListener), "", "")
 	}
-	return s.http.Serve(s.httpListener)
+	return s.http.Serve(s.gate.Listener(s.httpListener))
+}
+
+// addrKey is the key of the connection's remote address in the context of a request.
+type addrKey struct{}
+
+// known notes that the caller of a request is known, so that its connection keeps its place.
+func known(r *http.Request) {
+	if addr, ok := r.Context().Value(addrKey{}).(net.Addr); ok {
+		limits.Known(addr)
+	}
 }
 
 // serveReady reports whether requests are accepted. It does not depend on etcd and the backends: without them, the
@@ -92,6 +109,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request) (ctx context.Cont
 		s.turnAway(w, r, err)
 		return nil, nil, false
 	}
+	known(r)
 	ctx, leave = s.callers.add(auth.NewContext(r.Context(), p), caller)
 	return ctx, leave, true
 }
@@ -108,9 +126,13 @@ func (s *Server) page(need func(*auth.Access) auth.Role, every bool, next http.H
 			http.NotFound(w, r)
 			return
 		}
-		if _, err := s.mayPage(callerOfRequest(r), need(access), every); err != nil {
+		p, err := s.mayPage(callerOfRequest(r), need(access), every)
+		if err != nil {
 			s.turnAway(w, r, err)
 			return
+		}
+		if p != nil {
+			known(r)
 		}
 		next(w, r)
 	})

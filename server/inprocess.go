@@ -14,8 +14,9 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// inProcess is the gRPC server's second listener, for requests that arrive over HTTP. They meet the same server with
-// the same interceptors, over a connection inside the process that needs neither a certificate nor a port.
+// inProcess is the listener of a gRPC server of its own, for requests that arrive over HTTP. They meet the same
+// interceptors, over one connection inside the process that needs neither a certificate nor a port, and that has no limit
+// of streams: those of the port are for each of its connections.
 type inProcess struct{ *bufconn.Listener }
 
 func newInProcess() inProcess { return inProcess{bufconn.Listen(256 << 10)} }
@@ -53,17 +54,14 @@ type ownAddr struct{}
 func (ownAddr) Network() string { return "in-process" }
 func (ownAddr) String() string  { return "in-process" }
 
-// portCredentials use TLS on the port, and nothing on the process's own connections.
+// portCredentials count the handshakes that fail.
 type portCredentials struct {
 	credentials.TransportCredentials
-	failed func() // told of each handshake that fails
+	failed func()
 }
 
 // ServerHandshake implements [credentials.TransportCredentials].
 func (c portCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	if _, ok := conn.(ownConn); ok {
-		return insecure.NewCredentials().ServerHandshake(conn)
-	}
 	secured, info, err := c.TransportCredentials.ServerHandshake(conn)
 	if err != nil {
 		c.failed()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -71,7 +72,7 @@ func (s *Server) interceptCall(
 func (s *Server) interceptStream(
 	srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
 ) error {
-	c := &call{method: info.FullMethod}
+	c := &call{method: info.FullMethod, stream: true}
 	return s.intercept(ss.Context(), s.streams, c, func(ctx context.Context) error {
 		ctx, done := context.WithCancel(ctx)
 		var keeper sync.WaitGroup
@@ -97,9 +98,13 @@ func (s *Server) intercept(ctx, stop context.Context, c *call, handle func(conte
 
 	ctx, err := s.admit(ctx, c)
 	if err == nil {
-		err = s.guard(ctx, c.method, handle)
+		var end func()
+		if end, err = s.startCall(ctx, c); err == nil {
+			defer end()
+			err = s.guard(ctx, c.method, handle)
+		}
 	}
-	if c.name() == "" && !isRefusal(err) {
+	if c.name() == "" && !isRefusal(err) && !limits.IsLimit(err) {
 		return err
 	}
 	st := statusOf(ctx, err)

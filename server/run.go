@@ -29,12 +29,12 @@ func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	failed := make(chan error, 3)
 	wg.Go(func() {
-		if err := s.grpc.Serve(s.grpcListener); err != nil {
+		if err := s.grpc.Serve(s.gate.Listener(s.grpcListener)); err != nil {
 			failed <- fmt.Errorf("serve gRPC: %w", err)
 		}
 	})
 	wg.Go(func() {
-		if err := s.grpc.Serve(s.inProcess); err != nil {
+		if err := s.inner.Serve(s.inProcess); err != nil {
 			failed <- fmt.Errorf("serve gRPC to HTTP: %w", err)
 		}
 	})
@@ -47,7 +47,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.auth.Run(watching) })
 	setHealth(s.health, healthpb.HealthCheckResponse_SERVING)
 	s.phase.set(phaseServing)
-	s.log.InfoContext(ctx, "server is ready", "grpc", s.GRPCAddr(), "http", s.HTTPAddr(), "tls", s.cfg.TLS.enabled())
+	s.log.InfoContext(ctx, "server is ready", "grpc", s.GRPCAddr(), "http", s.HTTPAddr(), "tls", s.cfg.TLS.Enabled())
 
 	select {
 	case <-ctx.Done():
@@ -57,7 +57,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(context.WithoutCancel(ctx))
 	stopWatching()
 	wg.Wait()
-	return errors.Join(err, s.trail.close())
+	return errors.Join(err, s.trail.Close())
 }
 
 func (s *Server) begin() (chan struct{}, error) {
@@ -113,7 +113,10 @@ func (s *Server) stopGRPC(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.grpc.GracefulStop()
+		var both sync.WaitGroup
+		both.Go(s.grpc.GracefulStop)
+		both.Go(s.inner.GracefulStop)
+		both.Wait()
 	}()
 	select {
 	case <-done:
@@ -126,6 +129,7 @@ func (s *Server) stopGRPC(ctx context.Context) {
 	case <-done:
 	case <-time.After(cleanupTimeout):
 		s.grpc.Stop()
+		s.inner.Stop()
 		<-done
 	}
 }

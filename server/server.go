@@ -15,7 +15,12 @@ import (
 	"google.golang.org/grpc/health"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/server/audit"
 	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/server/certs"
+	"github.com/snapshotd/snapshotd/server/limits"
+	"github.com/snapshotd/snapshotd/server/oidc"
+	"github.com/snapshotd/snapshotd/server/socket"
 	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -81,18 +86,23 @@ type Config struct {
 	Version         string                         // optional; shown at /
 	TraceURL        string                         // optional; where a trace is shown, with {trace_id} in it
 	Metrics         http.Handler                   // optional; serves /metrics
-	GRPCAddr        string                         // optional; DefaultGRPCAddr
+	GRPCAddr        string                         // optional; DefaultGRPCAddr. It may be a socket: unix:///run/snapshotd.sock
 	HTTPAddr        string                         // optional; DefaultHTTPAddr
-	TLS             TLS                            // optional; without it both ports are plaintext
+	TLS             certs.Files                    // optional; without it both ports are plaintext
 	Access          *auth.Access                   // optional; who may do what. Without it, all that the ports let in may do everything
 	Refused         func(context.Context, Refusal) // optional; told of each caller that is refused
 	AuditFile       string                         // optional; changing calls and downloads are added to it
 	AuditFailed     func(context.Context)          // optional; told of each record that could not be added
+	AuditRequired   bool                           // refuse changing calls and downloads that cannot be recorded
+	Limits          limits.Limits                  // optional; limits.Defaults in place of zeros
 	ShutdownTimeout time.Duration                  // optional; DefaultShutdownTimeout
 	StallTimeout    time.Duration                  // optional; DefaultStallTimeout. Downloads are closed then
 	Drain           func(context.Context)          // optional; ends schedules and leadership while calls are still served
 	Logger          *slog.Logger                   // optional
 }
+
+// TLS names the files of the certificate.
+type TLS = certs.Files
 
 // Server serves the API. Its methods are called once each, in this order: New, Open, Run, Close.
 type Server struct {
@@ -106,15 +116,19 @@ type Server struct {
 	calls, streams             context.Context
 	cancelCalls, cancelStreams context.CancelCauseFunc
 
-	grpc         *grpc.Server
+	grpc         *grpc.Server // of the port
+	inner        *grpc.Server // of inProcess
 	http         *http.Server
 	grpcListener net.Listener
 	httpListener net.Listener
 	inProcess    inProcess // hands requests over HTTP on to gRPC
 	conn         *grpc.ClientConn
 	auth         *auth.Authority
-	callers      callers // of the requests over HTTP
-	trail        *trail  // nil when there is none
+	callers      callers      // of the requests over HTTP
+	trail        *audit.Trail // nil when there is none
+	gate         *limits.Gate
+	under        *limits.Calls // those under way
+	downloads    *limits.Downloads
 	counts       status.Counts
 	fleet        fleet // the clusters that are served
 
@@ -129,13 +143,14 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Events == nil {
 		return nil, errors.New("make server: the events are needed")
 	}
-	if err := cfg.TLS.validate(); err != nil {
+	if err := cfg.TLS.Validate(); err != nil {
 		return nil, fmt.Errorf("make server: %w", err)
 	}
 	setDefault(&cfg.GRPCAddr, DefaultGRPCAddr)
 	setDefault(&cfg.HTTPAddr, DefaultHTTPAddr)
 	setDefault(&cfg.ShutdownTimeout, DefaultShutdownTimeout)
 	setDefault(&cfg.StallTimeout, DefaultStallTimeout)
+	cfg.Limits = cfg.Limits.OrDefaults()
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -145,6 +160,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.calls, s.cancelCalls = context.WithCancelCause(context.Background())
 	s.streams, s.cancelStreams = context.WithCancelCause(s.calls)
+	s.gate = limits.NewGate(cfg.Limits.Connections, func() { s.count(RefusedConnection) })
+	s.under, s.downloads = limits.NewCalls(cfg.Limits), limits.NewDownloads(cfg.Limits)
 	return s, nil
 }
 
@@ -157,24 +174,24 @@ func setDefault[T comparable](v *T, def T) {
 
 // Open reads the certificate and listens, so that the addresses are known. Nothing is answered before Run.
 func (s *Server) Open(ctx context.Context) error {
-	certs, err := openCertificates(s.cfg.TLS, s.log)
+	own, err := certs.Open(s.cfg.TLS, s.log)
 	if err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
 	s.auth, err = auth.New(auth.Config{
-		Access: s.cfg.Access, CRLFile: s.cfg.TLS.ClientCRLFile, Roots: certs.verifiedRoots, Log: s.log,
+		Access: s.cfg.Access, CRLFile: s.cfg.TLS.ClientCRLFile, Roots: own.Roots, Log: s.log,
+		NewVerifier: func(i auth.Issuer) auth.Verifier { return oidc.New(i, s.log) },
 	})
 	if err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
-	if s.trail, err = openTrail(s.cfg.AuditFile); err != nil {
+	if s.trail, err = audit.Open(s.cfg.AuditFile); err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
-	var lc net.ListenConfig
-	if s.grpcListener, err = lc.Listen(ctx, "tcp", s.cfg.GRPCAddr); err != nil {
+	if s.grpcListener, err = listen(ctx, s.cfg.GRPCAddr); err != nil {
 		return fmt.Errorf("open server: listen for gRPC: %w", err)
 	}
-	if s.httpListener, err = lc.Listen(ctx, "tcp", s.cfg.HTTPAddr); err != nil {
+	if s.httpListener, err = listen(ctx, s.cfg.HTTPAddr); err != nil {
 		return errors.Join(fmt.Errorf("open server: listen for HTTP: %w", err), s.grpcListener.Close())
 	}
 	s.inProcess = newInProcess()
@@ -185,9 +202,17 @@ func (s *Server) Open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("open server: %w", err), s.conn.Close(), s.grpcListener.Close(), s.httpListener.Close())
 	}
-	s.grpc = s.newGRPC(certs)
-	s.http = s.newHTTP(certs, v1)
+	s.grpc, s.inner = s.newGRPC(s.portOptions(own)...), s.newGRPC()
+	s.http = s.newHTTP(own, v1)
 	return nil
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	if socket.Is(addr) {
+		return socket.Listen(ctx, addr)
+	}
+	var lc net.ListenConfig
+	return lc.Listen(ctx, "tcp", addr)
 }
 
 // SetAccess replaces the rules of who may do what, also for connections and streams that are open.

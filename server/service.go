@@ -9,15 +9,18 @@ import (
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // service is the SnapshotService.
 type service struct {
 	snapshotdv1.UnimplementedSnapshotServiceServer
-	fleet  *fleet
-	events *Events
-	stall  time.Duration // how long a caller may leave a message of a download unread
+	fleet     *fleet
+	events    *Events
+	stall     time.Duration // how long a caller may leave a message of a download unread
+	calls     *limits.Calls
+	downloads *limits.Downloads
 }
 
 // Save implements the RPC.
@@ -25,6 +28,9 @@ func (s *service) Save(ctx context.Context, req *snapshotdv1.SaveRequest) (*snap
 	c, err := s.cluster(ctx, req.GetCluster())
 	if err != nil {
 		return nil, err
+	}
+	if err := s.calls.Save(c.Name()); err != nil {
+		return nil, &failure{error: err, cluster: c.Name()}
 	}
 	res, err := c.Save(ctx, cluster.SaveRequest{
 		NamePrefix: req.GetNamePrefix(),

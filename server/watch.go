@@ -53,7 +53,7 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 	for {
 		select {
 		case ev := <-local:
-			err = w.local(ev)
+			err = w.local(*ev)
 		case m := <-moments:
 			err = w.moment(m)
 		case <-subscription.Done():

@@ -42,6 +42,8 @@ const (
 	ReasonCancelled           Reason = "CANCELLED"             // the caller went away, or its deadline passed
 	ReasonInterrupted         Reason = "INTERRUPTED"           // the replica that was saving died
 	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"         // a watcher did not keep up, or a download was not read
+	ReasonLimitReached        Reason = "LIMIT_REACHED"         // the service allows no more of this at a time
+	ReasonAuditUnavailable    Reason = "AUDIT_UNAVAILABLE"     // the audit file cannot be written, and each call must be in it
 	ReasonShuttingDown        Reason = "SHUTTING_DOWN"         // the replica stopped before the call had ended
 	ReasonConfigChanged       Reason = "CONFIG_CHANGED"        // the clusters of the service have changed; a watch begins anew
 	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"       // it is not known who calls
@@ -52,13 +54,13 @@ const (
 // retry returns when a retry can help after an error of this reason; 0 when it cannot.
 func (r Reason) retry() time.Duration {
 	switch r {
-	case ReasonSaveInProgress, ReasonInterrupted, ReasonConflict:
+	case ReasonSaveInProgress, ReasonInterrupted, ReasonConflict, ReasonLimitReached:
 		return 5 * time.Second
 	case ReasonEtcdUnavailable, ReasonCatalogUnavailable, ReasonBackendUnavailable, ReasonCopyMissing, ReasonChecksumMismatch:
 		return 10 * time.Second
 	case ReasonConfigChanged:
 		return time.Second
-	case ReasonNoSpace:
+	case ReasonNoSpace, ReasonAuditUnavailable:
 		return time.Minute
 	default:
 		return 0

@@ -30,16 +30,17 @@ const (
 // Phase says what a save is waiting for. Backends are written in each of the phases, as far as there is something to write.
 type Phase int
 
-// The phases of a save, in their order.
+// The phases of a save, in their order, but for the last one, which is before all others.
 const (
 	PhaseUnspecified Phase = iota
 	PhaseReading           // etcd, which chooses a member and sends its database
 	PhaseInspecting        // every page and key of the database is read
 	PhaseCompressing       // and encrypted, where that is configured
 	PhaseStoring           // the backends that have not ended yet
+	PhaseWaiting           // its turn: of all clusters, so many are saved at a time. The snapshot has no name yet
 )
 
-var phaseNames = []string{"UNSPECIFIED", "READING", "INSPECTING", "COMPRESSING", "STORING"}
+var phaseNames = []string{"UNSPECIFIED", "READING", "INSPECTING", "COMPRESSING", "STORING", "WAITING"}
 
 // String returns the phase as logs and docs print it: READING.
 func (p Phase) String() string { return nameOf(phaseNames, int(p)) }

@@ -72,6 +72,8 @@ type ownMetrics struct {
 	runs         metric.Int64Counter
 	lastRun      metric.Float64Gauge
 	nextRun      metric.Float64Gauge
+	jobsRunning  metric.Int64Gauge
+	jobsWaiting  metric.Int64Gauge
 	verified     metric.Int64Counter
 	proven       metric.Float64Gauge
 	provenAt     metric.Int64Gauge
@@ -91,6 +93,9 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 		nextRun: r.timestamp("snapshotd.schedule.next_run.timestamp",
 			"When the run of a schedule that has not ended yet is due, or was, "+
 				"in seconds since 1970; on the leader, 0 on the others."),
+		jobsRunning: r.gauge("snapshotd.jobs.running", "", "Saves and drills of all clusters that run on this replica."),
+		jobsWaiting: r.gauge("snapshotd.jobs.waiting", "",
+			"Saves and drills of all clusters that wait for their turn on this replica."),
 		saves: r.counter("snapshotd.saves",
 			"Saves that have ended, for each backend that was chosen: success when it holds the snapshot, else error."),
 		reconciles: r.counter("snapshotd.reconciles",

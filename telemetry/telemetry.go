@@ -130,6 +130,13 @@ func (t *Telemetry) AddAccess(ctx context.Context, reasons ...string) {
 	}
 }
 
+// Jobs records how many jobs of a kind run, and how many wait for their turn.
+func (t *Telemetry) Jobs(ctx context.Context, job string, running, waiting int) {
+	of := metric.WithAttributes(attribute.String("job", job))
+	t.observer.own.jobsRunning.Record(ctx, int64(running), of)
+	t.observer.own.jobsWaiting.Record(ctx, int64(waiting), of)
+}
+
 // Due records when the run of a schedule that has not ended yet is due; the zero time when another replica knows.
 func (t *Telemetry) Due(ctx context.Context, cluster, schedule string, due time.Time) {
 	var seconds float64

@@ -206,7 +206,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"restore", "latest", "--initial-memory-map-size", "much"},
 			want: `error: --initial-memory-map-size: "much" is no number of bytes; write it as 20GiB`},
 		{args: []string{"list", "--addr", "http://localhost:7379"},
-			want: `error: --addr: "http://localhost:7379" is not HOST:PORT`},
+			want: `error: --addr: "http://localhost:7379" is neither HOST:PORT nor a socket`},
 		{args: []string{"list", "--addr", ""}, want: `error: --addr: "" is not HOST:PORT`},
 		{args: []string{"list", "--cacert", "does-not-exist"}, want: "error: --cacert: open does-not-exist: no such file"},
 		{args: []string{"list", "--cert", "c"}, want: "error: --cert, --key: a certificate and its key are needed together"},

@@ -235,6 +235,9 @@ func (l *eventLines) progress(head string, ev *snapshotdv1.WatchResponse, at tim
 		}
 	}
 	l.shown[id] = next
+	if ev.GetPhase() == snapshotdv1.WatchResponse_PHASE_WAITING {
+		return strings.TrimRight(head, " ") + "  a save waits for its turn"
+	}
 	from := "etcd"
 	if ev.GetBackend() != "" {
 		from = ev.GetBackend()

@@ -3,16 +3,19 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/snapshotd/snapshotd/internal/loopback"
 	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/server/socket"
 )
 
 // Access says who may do what. Without it, every caller that the ports let in may do everything.
 type Access struct {
 	TokensFile string       `yaml:"tokens_file,omitempty"`
+	OIDC       []Issuer     `yaml:"oidc,omitempty"`
 	Rules      []AccessRule `yaml:"rules"`
 	Health     string       `yaml:"health"` // open, viewer, operator, admin or closed; the same of the next ones
 	Reflection string       `yaml:"reflection"`
@@ -20,16 +23,30 @@ type Access struct {
 	Console    string       `yaml:"console"`
 }
 
+// Issuer is an issuer of OpenID Connect whose tokens are accepted.
+type Issuer struct {
+	Name        string            `yaml:"name"` // begins the names of its callers and groups
+	URL         string            `yaml:"url"`
+	Audience    string            `yaml:"audience"`
+	NameClaim   string            `yaml:"name_claim"`
+	GroupsClaim string            `yaml:"groups_claim"`
+	Claims      map[string]string `yaml:"claims,omitempty"` // that tokens must have
+	CAFile      string            `yaml:"ca_file,omitempty"`
+}
+
 // AccessRule gives a role to the callers that any of its patterns fits.
 type AccessRule struct {
-	Role      string   `yaml:"role"`
-	Clusters  []string `yaml:"clusters,omitempty"` // all when there are none
-	Subjects  []string `yaml:"subjects,omitempty"`
-	DNSNames  []string `yaml:"dns_names,omitempty"`
-	Emails    []string `yaml:"emails,omitempty"`
-	SPIFFEIDs []string `yaml:"spiffe_ids,omitempty"`
-	Tokens    []string `yaml:"tokens,omitempty"`
-	Local     bool     `yaml:"local,omitempty"`
+	Role       string   `yaml:"role"`
+	Clusters   []string `yaml:"clusters,omitempty"` // all when there are none
+	Subjects   []string `yaml:"subjects,omitempty"`
+	DNSNames   []string `yaml:"dns_names,omitempty"`
+	Emails     []string `yaml:"emails,omitempty"`
+	SPIFFEIDs  []string `yaml:"spiffe_ids,omitempty"`
+	Tokens     []string `yaml:"tokens,omitempty"`
+	Identities []string `yaml:"identities,omitempty"`
+	Groups     []string `yaml:"groups,omitempty"`
+	Users      []string `yaml:"users,omitempty"`
+	Local      bool     `yaml:"local,omitempty"`
 }
 
 // fillIn sets the pages that were not set. Metrics name all clusters, and so they are not open.
@@ -38,6 +55,10 @@ func (a *Access) fillIn(set func(key string) bool) {
 	orDefault(&a.Reflection, "viewer", set("reflection"))
 	orDefault(&a.Metrics, "viewer", set("metrics"))
 	orDefault(&a.Console, "viewer", set("console"))
+	for i := range a.OIDC {
+		orDefault(&a.OIDC[i].NameClaim, "sub", set(fmt.Sprintf("oidc[%d].name_claim", i)))
+		orDefault(&a.OIDC[i].GroupsClaim, "groups", set(fmt.Sprintf("oidc[%d].groups_claim", i)))
+	}
 }
 
 // Auth returns the rules as the service takes them; nil when there are none. They were validated.
@@ -56,6 +77,9 @@ func (a *Access) Auth() *auth.Access {
 		TokensFile: a.TokensFile, Health: need(a.Health), Reflection: need(a.Reflection), Metrics: need(a.Metrics),
 		Console: need(a.Console),
 	}
+	for _, i := range a.OIDC {
+		access.Issuers = append(access.Issuers, auth.Issuer(i))
+	}
 	for _, r := range a.Rules {
 		access.Rules = append(access.Rules, r.auth())
 	}
@@ -66,7 +90,8 @@ func (r *AccessRule) auth() auth.Rule {
 	role, _ := auth.ParseRole(r.Role) // None, which allows nothing, for one that is wrong
 	return auth.Rule{
 		Role: role, Clusters: r.Clusters, Subjects: r.Subjects, DNSNames: r.DNSNames, Emails: r.Emails,
-		SPIFFEIDs: r.SPIFFEIDs, Tokens: r.Tokens, Local: r.Local,
+		SPIFFEIDs: r.SPIFFEIDs, Tokens: r.Tokens, Users: r.Users, Local: r.Local,
+		Identities: r.Identities, Groups: r.Groups,
 	}
 }
 
@@ -88,8 +113,41 @@ func (v validator) access() {
 			v.problem("access."+key, "%v", err)
 		}
 	}
+	for i := range a.OIDC {
+		v.issuer(&a.OIDC[i], fmt.Sprintf("access.oidc[%d]", i))
+	}
 	for i := range a.Rules {
 		v.accessRule(&a.Rules[i], fmt.Sprintf("access.rules[%d]", i))
+	}
+}
+
+func (v validator) issuer(i *Issuer, at string) {
+	v.name(at+".name", i.Name)
+	same := func(other Issuer) bool { return other.Name == i.Name || other.URL == i.URL }
+	if first := slices.IndexFunc(v.Access.OIDC, same); &v.Access.OIDC[first] != i {
+		v.problem(at, "has the name or the url of access.oidc[%d]", first)
+	}
+	u, err := url.Parse(i.URL)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		u.Scheme != "https" && (u.Scheme != "http" || !loopback.Is(u.Host)) {
+		v.problem(at+".url", "%q is no URL of an issuer; write it as the issuer's tokens do, such as https://login.example.org",
+			redactURL(i.URL))
+	}
+	if i.Audience == "" {
+		v.problem(at+".audience", "is missing; without it, tokens for any other service would be accepted")
+	}
+	if i.NameClaim == "" {
+		v.problem(at+".name_claim", "is empty; leave it out for sub")
+	}
+}
+
+// ofIssuers refuses patterns that begin with the name of no issuer.
+func (v validator) ofIssuers(patterns []string, at string) {
+	for i, p := range patterns {
+		name, _, ok := strings.Cut(p, ":")
+		if !ok || !slices.ContainsFunc(v.Access.OIDC, func(o Issuer) bool { return o.Name == name }) {
+			v.problem(fmt.Sprintf("%s[%d]", at, i), "%q must begin with the name of an issuer of access.oidc and a colon", p)
+		}
 	}
 }
 
@@ -107,6 +165,12 @@ func (v validator) accessRule(r *AccessRule, at string) {
 	}
 	if len(r.Subjects)+len(r.DNSNames)+len(r.Emails)+len(r.SPIFFEIDs) > 0 && v.TLS.ClientCA == "" {
 		v.problem(at, "is about certificates, and the service asks for none; set tls.client_ca (--tls-client-ca)")
+	}
+	v.ofIssuers(r.Identities, at+".identities")
+	v.ofIssuers(r.Groups, at+".groups")
+	if len(r.Users) > 0 && !socket.Is(v.ListenGRPC) {
+		v.problem(at+".users", "are known over a socket alone; set listen_grpc (--listen-grpc), such as "+
+			"unix:///run/snapshotd/snapshotd.sock")
 	}
 	for i, name := range r.Clusters {
 		if !strings.Contains(name, "*") && !slices.ContainsFunc(v.Clusters, func(c Cluster) bool { return c.Name == name }) {

@@ -16,6 +16,7 @@ const (
 	DefaultClusterName       = "default"
 	DefaultReconcileInterval = 10 * time.Minute
 	DefaultShutdownTimeout   = 20 * time.Second
+	DefaultConcurrentDrills  = 1
 	DefaultWatchdogTimeout   = cluster.DefaultWatchdog
 	DefaultLockTTL           = 15 * time.Second
 	DefaultLeftoverAge       = cluster.DefaultLeftoverAge
@@ -32,20 +33,26 @@ const (
 type Config struct {
 	ListenGRPC        string        `yaml:"listen_grpc"`
 	ListenHTTP        string        `yaml:"listen_http"`
-	TLS               TLS           `yaml:"tls,omitempty"`
+	TLS               TLS           `yaml:"tls"`
 	Access            *Access       `yaml:"access,omitempty"`
 	AuditFile         string        `yaml:"audit_file,omitempty"`
+	AuditRequired     bool          `yaml:"audit_required"` // refuse what cannot be recorded
+	Limits            Limits        `yaml:"limits"`
 	AllowPlaintext    bool          `yaml:"allow_plaintext"` // serve without TLS on addresses that others can reach
 	DataDir           string        `yaml:"data_dir"`
 	NodeName          string        `yaml:"node_name"` // becomes part of the snapshots' names
 	MetricsPrefix     string        `yaml:"metrics_prefix"`
 	ReconcileInterval time.Duration `yaml:"reconcile_interval"`
-	ShutdownTimeout   time.Duration `yaml:"shutdown_timeout"` // how long calls may go on after SIGTERM
-	Log               Log           `yaml:"log"`
-	TraceURL          string        `yaml:"trace_url,omitempty"`    // where a trace is shown, with {trace_id} in it
-	Defaults          *Cluster      `yaml:"defaults,omitempty"`     // settings of each cluster that has no others; nil once they were applied
-	ClustersDir       string        `yaml:"clusters_dir,omitempty"` // its files are further clusters
-	Clusters          []Cluster     `yaml:"clusters"`
+
+	MaxConcurrentSaves  int `yaml:"max_concurrent_saves,omitempty"` // of all clusters; chosen by the machine when it is 0
+	MaxConcurrentDrills int `yaml:"max_concurrent_drills"`          // the same
+
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"` // how long calls may go on after SIGTERM
+	Log             Log           `yaml:"log"`
+	TraceURL        string        `yaml:"trace_url,omitempty"`    // where a trace is shown, with {trace_id} in it
+	Defaults        *Cluster      `yaml:"defaults,omitempty"`     // settings of each cluster that has no others; nil once they were applied
+	ClustersDir     string        `yaml:"clusters_dir,omitempty"` // its files are further clusters
+	Clusters        []Cluster     `yaml:"clusters"`
 
 	origins origins
 	file    string   // that it was read from; empty without one
@@ -61,8 +68,15 @@ type TLS struct {
 	Key      string `yaml:"key,omitempty"`
 	ClientCA string `yaml:"client_ca,omitempty"`
 
-	ClientCRL string `yaml:"client_crl,omitempty"` // client certificates that were taken back
+	ClientCRL  string `yaml:"client_crl,omitempty"` // client certificates that were taken back
+	MinVersion string `yaml:"min_version"`          // of the protocol
 }
+
+// The versions of TLS that can be the least.
+const (
+	TLS12 = "1.2"
+	TLS13 = "1.3"
+)
 
 // Enabled reports whether there is a certificate.
 func (t TLS) Enabled() bool { return t.Cert != "" || t.Key != "" }
@@ -203,7 +217,12 @@ func defaults() *Config {
 		ReconcileInterval: DefaultReconcileInterval,
 		ShutdownTimeout:   DefaultShutdownTimeout,
 		Log:               Log{Level: "info", Format: "text"},
-		origins:           origins{},
+		TLS:               TLS{MinVersion: TLS13},
+		Limits:            defaultLimits(),
+
+		MaxConcurrentDrills: DefaultConcurrentDrills,
+
+		origins: origins{},
 	}
 }
 

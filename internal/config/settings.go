@@ -30,7 +30,7 @@ func (s setting) env() string {
 
 var settings = []setting{
 	{flag: "listen-grpc", path: "listen_grpc", kind: "address", def: DefaultListenGRPC,
-		usage:   "`address` for gRPC: HOST:PORT, port 0 for a free one",
+		usage:   "`address` for gRPC: HOST:PORT, port 0 for a free one, or a socket: unix:///run/snapshotd.sock",
 		service: func(c *Config, v []string) error { return setString(&c.ListenGRPC, v) }},
 	{flag: "listen-http", path: "listen_http", kind: "address", def: DefaultListenHTTP,
 		usage:   "`address` for the console, /metrics, /healthz, /readyz and, under /v1/, the API as JSON",
@@ -47,9 +47,15 @@ var settings = []setting{
 	{flag: "tls-client-crl", path: "tls.client_crl", kind: "file",
 		usage:   "`file` with client certificates that the CA has taken back, PEM or DER; read again when it changes",
 		service: func(c *Config, v []string) error { return setString(&c.TLS.ClientCRL, v) }},
+	{flag: "tls-min-version", path: "tls.min_version", kind: "version", def: TLS13,
+		usage:   "least `version` of TLS: 1.3, or 1.2 for older clients",
+		service: func(c *Config, v []string) error { return setString(&c.TLS.MinVersion, v) }},
 	{flag: "audit-file", path: "audit_file", kind: "file",
 		usage:   "`file` to which each changing call and each download is added as a line of JSON",
 		service: func(c *Config, v []string) error { return setString(&c.AuditFile, v) }},
+	{flag: "audit-required", path: "audit_required", kind: "bool",
+		usage:   "refuse changing calls and downloads while the audit file cannot be written",
+		service: func(c *Config, v []string) error { return setBool(&c.AuditRequired, v) }},
 	{flag: "allow-plaintext", path: "allow_plaintext", kind: "bool",
 		usage:   "serve without TLS on addresses that other machines can reach",
 		service: func(c *Config, v []string) error { return setBool(&c.AllowPlaintext, v) }},
@@ -62,6 +68,12 @@ var settings = []setting{
 	{flag: "reconcile-interval", path: "reconcile_interval", kind: "duration", def: "10m",
 		usage:   "how often the leader reconciles catalog and backends (`duration`)",
 		service: func(c *Config, v []string) error { return setDuration(&c.ReconcileInterval, v) }},
+	{flag: "max-concurrent-saves", path: "max_concurrent_saves", kind: "number",
+		usage:   "`number` of clusters that are saved at a time (default by CPUs, memory and free disk)",
+		service: func(c *Config, v []string) error { return setInt(&c.MaxConcurrentSaves, v) }},
+	{flag: "max-concurrent-drills", path: "max_concurrent_drills", kind: "number", def: "1",
+		usage:   "`number` of drills that run at a time",
+		service: func(c *Config, v []string) error { return setInt(&c.MaxConcurrentDrills, v) }},
 	{flag: "shutdown-timeout", path: "shutdown_timeout", kind: "duration", def: "20s",
 		usage:   "how long calls may go on after SIGTERM (`duration`)",
 		service: func(c *Config, v []string) error { return setDuration(&c.ShutdownTimeout, v) }},
@@ -165,6 +177,16 @@ func setBool(to *bool, values []string) error {
 		return fmt.Errorf("%q is neither true nor false", v)
 	}
 	*to = b
+	return nil
+}
+
+func setInt(to *int, values []string) error {
+	v := values[len(values)-1]
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		return fmt.Errorf("%.60q is not a whole number", v)
+	}
+	*to = n
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/loopback"
+	"github.com/snapshotd/snapshotd/server/socket"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
@@ -53,6 +54,7 @@ func (c *Config) validate(dev bool, problems *Problems) {
 	}
 	v.apart()
 	v.access()
+	v.limits()
 }
 
 // problem adds a problem at the origin of a value, or else at its key with the flag that sets it.
@@ -83,12 +85,22 @@ func flagOf(path string) string {
 }
 
 func (v validator) listeners() {
-	v.listener("listen_grpc", v.ListenGRPC, DefaultListenGRPC)
+	if socket.Is(v.ListenGRPC) {
+		if _, _, err := socket.Parse(v.ListenGRPC); err != nil {
+			v.problem("listen_grpc", "%v", err)
+		}
+	} else {
+		v.listener("listen_grpc", v.ListenGRPC, DefaultListenGRPC)
+	}
 	v.listener("listen_http", v.ListenHTTP, DefaultListenHTTP)
 	if _, port, _ := net.SplitHostPort(v.ListenGRPC); port != "0" && v.ListenGRPC == v.ListenHTTP {
 		v.problem("listen_http", "%s is the address of gRPC already; give each its own port", v.ListenHTTP)
 	}
 	v.pair("tls.cert", "tls.key", v.TLS.Cert, v.TLS.Key)
+	v.oneOf("tls.min_version", v.TLS.MinVersion, TLS13, TLS12)
+	if v.AuditRequired && v.AuditFile == "" {
+		v.problem("audit_required", "there is no audit file; set audit_file (--audit-file)")
+	}
 	if v.TLS.ClientCA != "" && v.TLS.Cert == "" {
 		v.problem("tls.client_ca", "needs a certificate of the service; set tls.cert and tls.key (--tls-cert, --tls-key)")
 	}

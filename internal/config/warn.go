@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,13 +19,18 @@ import (
 // none.
 func (c *Config) Warnings(now time.Time) []string {
 	w := &warner{Config: c, now: now, files: map[string]bool{}, found: c.Risks()}
-	w.mode("tls.key", c.TLS.Key)
-	if c.Access != nil {
-		w.mode("access.tokens_file", c.Access.TokensFile)
-	}
 	for i := range c.Clusters {
 		w.cluster(&c.Clusters[i], fmt.Sprintf("clusters[%d]", i))
 	}
+	w.modes()
+	return w.found
+}
+
+// FileRisks returns the files with secrets, and the directories, that every user of the machine can read or change. The
+// service logs them when it starts.
+func (c *Config) FileRisks() []string {
+	w := &warner{Config: c, files: map[string]bool{}}
+	w.modes()
 	return w.found
 }
 
@@ -50,12 +56,7 @@ func (w *warner) cluster(c *Cluster, at string) {
 	w.retention(c, at)
 	w.password(c.Etcd, at+".etcd")
 	w.password(c.Catalog.Etcd, at+".catalog")
-	w.mode(at+".etcd.key", c.Etcd.Key)
-	w.mode(at+".catalog.key", c.Catalog.Key)
-	for i, f := range c.Encryption.IdentityFiles {
-		w.mode(fmt.Sprintf("%s.encryption.identity_files[%d]", at, i), f)
-	}
-	w.mode(at+".signing.key_file", c.Signing.KeyFile)
+	w.modesOf(c, at)
 	w.schedules(c, at+".schedules")
 	for i, b := range c.Backends {
 		w.backend(c, b, fmt.Sprintf("%s.backends[%d]", at, i))
@@ -104,6 +105,51 @@ func (w *warner) password(e Etcd, at string) {
 	}
 }
 
+// modes warns of the modes of files and directories.
+func (w *warner) modes() {
+	w.mode("tls.key", w.TLS.Key)
+	if w.Access != nil {
+		w.mode("access.tokens_file", w.Access.TokensFile)
+	}
+	for i := range w.Clusters {
+		c, at := &w.Clusters[i], fmt.Sprintf("clusters[%d]", i)
+		w.mode(at+".etcd.password_file", c.Etcd.PasswordFile)
+		w.mode(at+".catalog.password_file", c.Catalog.PasswordFile)
+		w.modesOf(c, at)
+		for j, b := range c.Backends {
+			if dir, ok := strings.CutPrefix(b.URL.Reveal(), "file://"); ok {
+				dir, _, _ = strings.Cut(dir, "?")
+				w.dir(fmt.Sprintf("%s.backends[%d].url", at, j), dir)
+			}
+		}
+	}
+	w.dir("data_dir", w.DataDir)
+	if w.AuditFile != "" {
+		w.mode("audit_file", w.AuditFile)
+		w.dir("audit_file", filepath.Dir(w.AuditFile))
+	}
+}
+
+// modesOf warns of the modes of a cluster's keys.
+func (w *warner) modesOf(c *Cluster, at string) {
+	w.mode(at+".etcd.key", c.Etcd.Key)
+	w.mode(at+".catalog.key", c.Catalog.Key)
+	for i, f := range c.Encryption.IdentityFiles {
+		w.mode(fmt.Sprintf("%s.encryption.identity_files[%d]", at, i), f)
+	}
+	w.mode(at+".signing.key_file", c.Signing.KeyFile)
+}
+
+// dir warns of a directory in which every user of the machine can put and replace files.
+func (w *warner) dir(at, name string) {
+	info, err := os.Stat(name)
+	if name == "" || w.files[name] || err != nil || info.Mode().Perm()&0o002 == 0 {
+		return
+	}
+	w.files[name] = true
+	w.warn(at, "every user of this machine can put files into %s (mode %04o); chmod o-w %s", name, info.Mode().Perm(), name)
+}
+
 // mode warns of a file with a secret in it, if every user of the machine can read or change it.
 func (w *warner) mode(at, name string) {
 	if name == "" || w.files[name] {
@@ -119,6 +165,8 @@ func (w *warner) mode(at, name string) {
 		w.warn(at, "every user of this machine can read %s (mode %04o); chmod o= %s", name, mode, name)
 	case mode&0o002 != 0:
 		w.warn(at, "every user of this machine can change %s (mode %04o); chmod o= %s", name, mode, name)
+	default:
+		w.dir(at, filepath.Dir(name))
 	}
 }
 

@@ -85,6 +85,32 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+func TestWarningsOfDirectoriesThatOthersCanChange(t *testing.T) {
+	dir := func(mode os.FileMode) string {
+		d := t.TempDir()
+		if err := os.Chmod(d, mode); err != nil { // whatever the umask is
+			t.Fatal(err)
+		}
+		return d
+	}
+	key := filepath.Join(dir(0o777), "key")
+	if err := os.WriteFile(key, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]int{0o777: 4, 0o777 | os.ModeSticky: 4, 0o750: 1} {
+		data, backups, logs := dir(mode), dir(mode), dir(mode)
+		cfg := mustLoad(t, given{yaml: fmt.Sprintf(`data_dir: %s
+audit_file: %s/audit.jsonl
+clusters: [{etcd: {endpoints: ["https://a:1"], cert: c, key: %s}, schedules: [{name: a, cron: "@daily"}],
+  retention: {keep_last: 1}, backends: [{name: local, url: "file://%s"}]}]`, data, logs, key, backups)})
+		for what, got := range map[string][]string{"config check": cfg.Warnings(now), "the service": cfg.FileRisks()} {
+			if len(got) != want || !strings.Contains(strings.Join(got, "\n"), "can put files into "+filepath.Dir(key)) {
+				t.Errorf("%04o: %s warns of %q", mode, what, got)
+			}
+		}
+	}
+}
+
 // The file itself is private when a password is in it.
 func TestWarningOfAPasswordInTheFile(t *testing.T) {
 	const doc = `clusters: [{etcd: {endpoints: ["https://a:1"], user: u, password: hunter2}, schedules: [{name: a, cron: "@daily"}],

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"os"
@@ -15,7 +16,9 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
+	"github.com/snapshotd/snapshotd/internal/jobs"
 	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/server/feed"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
@@ -38,8 +41,16 @@ type managed struct {
 	localScrubs []schedule.Schedule // the same for the directories of this node, while another replica leads
 	interval    time.Duration
 	limits      limits
+	turns       *jobs.Queue       // of saves
+	watched     snapshot.Observer // the events of this replica, for watchers
+	feed        *feed.Feed
 	telemetry   *telemetry.Telemetry
 	log         *slog.Logger
+}
+
+// Follow yields the events that the catalog records. The catalog is watched once, however many follow it.
+func (c *managed) Follow(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error] {
+	return c.feed.Follow(ctx, after)
 }
 
 var compressions = map[string]snapshot.Compression{
@@ -97,7 +108,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, c *mana
 		Stores:      parts.catalog,
 		Backends:    parts.backends,
 		Fallback:    fallback,
-		Driller:     drill.Driller{},
+		Driller:     inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
 		Identities:  identities,
 		Compression: compressions[cfg.Compression],
 		Recipients:  recipients,
@@ -131,6 +142,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, c *mana
 	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules), parts.lead
 	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
 	c.interval, c.limits, c.telemetry, c.log = s.cfg.ReconcileInterval, limits, s.telemetry, log
+	c.turns, c.watched, c.feed = s.saveTurns, s.events, feed.New(domain.Follow)
 	return nil
 }
 

@@ -58,3 +58,20 @@ func TestSpoolIsEmptiedAtStart(t *testing.T) {
 		t.Errorf("mode of the spool %v, %v", fi.Mode(), err)
 	}
 }
+
+// The lock is written to: through a link, another file would be.
+func TestLockOfTheDataDirectoryIsNoLink(t *testing.T) {
+	dir, precious := t.TempDir(), filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(precious, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(precious, filepath.Join(dir, "lock")); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := openDataDir(dir); err == nil {
+		t.Errorf("the lock was taken through a link: %v", d.close())
+	}
+	if b, err := os.ReadFile(precious); err != nil || string(b) != "precious" {
+		t.Errorf("the file behind the link is %q, %v", b, err)
+	}
+}

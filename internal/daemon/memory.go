@@ -1,15 +1,18 @@
 package daemon
 
 import (
+	"math"
 	"os"
 	"runtime/debug"
+	"strconv"
+	"strings"
 )
 
 // The soft limit of the heap. One save takes about 70 MiB, most of it parts on their way to S3 and frames that are
 // being compressed, and without a limit the collector would let the heap grow beyond 128 MiB.
 const (
 	memoryOfOne   = 96 << 20
-	memoryOfOther = 64 << 20 // for each further cluster: all may be saved at the same time
+	memoryOfOther = 64 << 20 // for each further one that may be saved at the same time
 )
 
 // boundMemory sets the collector's limit, unless GOMEMLIMIT does. With an etcd in the process there is none.
@@ -17,5 +20,43 @@ func (s *Service) boundMemory() {
 	if os.Getenv("GOMEMLIMIT") != "" || s.conf.Dev {
 		return
 	}
-	debug.SetMemoryLimit(memoryOfOne + memoryOfOther*int64(max(len(s.cfg.Clusters), len(s.clusters))-1))
+	debug.SetMemoryLimit(memoryOfOne + memoryOfOther*int64(min(max(len(s.cfg.Clusters), len(s.clusters)), s.atATime)-1))
+}
+
+// memoryOfMachine returns the bytes of memory that the process may use: those of the machine, of its control group, or of
+// GOMEMLIMIT, whatever is least; 0 when none of them is known.
+func memoryOfMachine() int64 {
+	least := debug.SetMemoryLimit(-1)
+	for _, file := range []string{
+		"/proc/meminfo", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+	} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // on another system, or of another kind of control groups
+		}
+		if n := bytesIn(string(b)); n > 0 {
+			least = min(least, n)
+		}
+	}
+	if least == math.MaxInt64 {
+		return 0
+	}
+	return least
+}
+
+// bytesIn returns the bytes that the first line of such a file tells; 0 for "max".
+func bytesIn(text string) int64 {
+	line, _, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(strings.TrimPrefix(line, "MemTotal:"))
+	if len(fields) == 0 {
+		return 0
+	}
+	n, err := strconv.ParseInt(fields[0], 10, 64)
+	if err != nil {
+		return 0
+	}
+	if len(fields) == 2 && fields[1] == "kB" {
+		n <<= 10
+	}
+	return n
 }

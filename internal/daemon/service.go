@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/disk"
+	"github.com/snapshotd/snapshotd/internal/jobs"
 	"github.com/snapshotd/snapshotd/server"
+	bounds "github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
@@ -40,12 +43,15 @@ type Service struct {
 	rules *config.Access // in effect
 	log   *slog.Logger
 
-	events    *server.Events
-	telemetry *telemetry.Telemetry
-	server    *server.Server
-	dir       *dataDir
-	clusters  []*managed
-	closers   closers
+	events     *server.Events
+	saveTurns  *jobs.Queue // of all clusters
+	drillTurns *jobs.Queue // the same
+	atATime    int         // saves
+	telemetry  *telemetry.Telemetry
+	server     *server.Server
+	dir        *dataDir
+	clusters   []*managed
+	closers    closers
 
 	loops     sync.WaitGroup // of the reloads
 	retired   sync.WaitGroup // of clusters that are served no more, until they are closed
@@ -83,7 +89,7 @@ func (s *Service) open(ctx context.Context) error {
 	}
 	s.log.InfoContext(ctx, "service is starting", "version", s.conf.Version, "node", s.cfg.NodeName, "data_dir",
 		s.cfg.DataDir)
-	for _, w := range s.cfg.Risks() {
+	for _, w := range append(s.cfg.Risks(), s.cfg.FileRisks()...) {
 		s.log.WarnContext(ctx, "configuration has a risk", "warning", w)
 	}
 	s.dir = dir
@@ -91,7 +97,6 @@ func (s *Service) open(ctx context.Context) error {
 	if err := dir.emptySpool(); err != nil {
 		return err
 	}
-	s.boundMemory()
 	// Lines that libraries print with the log package go to this log, in its format.
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	slog.SetDefault(s.log)
@@ -102,6 +107,8 @@ func (s *Service) open(ctx context.Context) error {
 		return err
 	}
 	s.closers.later("telemetry", s.telemetry.Shutdown)
+	s.openJobs(ctx)
+	s.boundMemory()
 	if s.conf.Dev {
 		if err := s.openDev(ctx, dir); err != nil {
 			return err
@@ -118,8 +125,9 @@ func (s *Service) open(ctx context.Context) error {
 }
 
 func (s *Service) openServer(ctx context.Context) error {
-	s.telemetry.AddAccess(ctx, string(server.RefusedHandshake), string(server.RefusedUnauthenticated),
-		string(server.RefusedDenied))
+	for _, r := range server.Refusals {
+		s.telemetry.AddAccess(ctx, string(r))
+	}
 	srv, err := server.New(server.Config{
 		Clusters: served(s.clusters),
 		TraceURL: s.cfg.TraceURL,
@@ -129,10 +137,12 @@ func (s *Service) openServer(ctx context.Context) error {
 		GRPCAddr: s.cfg.ListenGRPC,
 		HTTPAddr: s.cfg.ListenHTTP,
 		TLS: server.TLS{CertFile: s.cfg.TLS.Cert, KeyFile: s.cfg.TLS.Key, ClientCAFile: s.cfg.TLS.ClientCA,
-			ClientCRLFile: s.cfg.TLS.ClientCRL},
+			ClientCRLFile: s.cfg.TLS.ClientCRL, AllowTLS12: s.cfg.TLS.MinVersion == config.TLS12},
 		Access:          s.cfg.Access.Auth(),
 		AuditFile:       s.cfg.AuditFile,
+		AuditRequired:   s.cfg.AuditRequired,
 		AuditFailed:     s.telemetry.AuditFailed,
+		Limits:          s.callerLimits(ctx),
 		Refused:         func(ctx context.Context, r server.Refusal) { s.telemetry.Refused(ctx, string(r)) },
 		ShutdownTimeout: s.cfg.ShutdownTimeout,
 		Drain:           s.drain,
@@ -147,6 +157,21 @@ func (s *Service) openServer(ctx context.Context) error {
 	s.closers.later("server", srv.Close)
 	s.server = srv
 	return nil
+}
+
+// callerLimits returns the limits of callers. Connections leave at least as many files to everything else.
+func (s *Service) callerLimits(ctx context.Context) bounds.Limits {
+	l := s.cfg.Limits.Server()
+	files, err := disk.Files()
+	if err != nil {
+		return l // the system has no limit that it tells of
+	}
+	if most := max(1, files/2); l.Connections > most {
+		s.log.WarnContext(ctx, "fewer connections than configured, because the process may open too few files; raise its limit "+
+			"of open files (ulimit -n, LimitNOFILE)", "connections", most, "configured", l.Connections, "open_files", files)
+		l.Connections = most
+	}
+	return l
 }
 
 // served are clusters as the server takes them.

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"math"
 	"os"
 	"syscall"
 )
@@ -26,4 +27,13 @@ func Free(dir string) (int64, error) {
 		return 0, err
 	}
 	return int64(fs.Bavail) * int64(fs.Bsize), nil //nolint:unconvert // the types differ between systems
+}
+
+// Files returns how many files this process may have open.
+func Files() (int, error) {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return 0, err
+	}
+	return int(min(r.Cur, math.MaxInt32)), nil //nolint:unconvert // the types differ between systems
 }

@@ -8,8 +8,11 @@ import (
 )
 
 // Is reports whether an address, with or without a port, is one that only this machine can reach: localhost,
-// 127.0.0.0/8 or ::1. Other names are not looked up.
+// 127.0.0.0/8, ::1, or the path of a socket as unix:///run/x.sock. Other names are not looked up.
 func Is(addr string) bool {
+	if strings.HasPrefix(addr, "unix://") {
+		return true
+	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		host = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")

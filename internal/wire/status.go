@@ -55,6 +55,8 @@ var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonEtagMismatch:        codes.Aborted,
 	snapshot.ReasonNoSpace:             codes.ResourceExhausted,
 	snapshot.ReasonSlowConsumer:        codes.ResourceExhausted,
+	snapshot.ReasonLimitReached:        codes.ResourceExhausted,
+	snapshot.ReasonAuditUnavailable:    codes.Unavailable,
 	snapshot.ReasonChecksumMismatch:    codes.DataLoss,
 	snapshot.ReasonSnapshotUnreadable:  codes.DataLoss,
 	snapshot.ReasonManifestUntrusted:   codes.DataLoss,

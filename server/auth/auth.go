@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -9,6 +10,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"reflect"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -28,15 +32,20 @@ type Config struct {
 	Roots   func() *x509.CertPool // the CAs of client certificates as they are now; nil when there are none
 	Log     *slog.Logger          // changes of the files
 	Now     func() time.Time      // optional; the clock
+
+	NewVerifier func(Issuer) Verifier // of the issuers of Access
 }
 
 // Authority tells who a caller is. It follows its files: what it says holds for the next call, whatever the connection.
 type Authority struct {
 	cfg Config
 
-	mu      sync.Mutex
-	access  *Access
-	tokens  map[string]*Token // by id
+	mu     sync.Mutex
+	access *Access
+	tokens map[string]*Token // by id
+
+	verifiers []Verifier // of access.Issuers, in their order
+
 	revoked revocations
 	pool    *x509.CertPool
 	seen    map[string]fs.FileInfo // the files as they were last read
@@ -88,9 +97,30 @@ func (a *Authority) SetAccess(access *Access) error {
 		}
 		tokens = byID(all)
 	}
+	a.verifiers = a.verifiersOf(access)
 	a.access, a.tokens = access, tokens
 	a.tell()
 	return nil
+}
+
+// verifiersOf returns the verifiers of the issuers. Those that have not changed stay, with the keys that they know.
+// a.mu is held.
+func (a *Authority) verifiersOf(access *Access) []Verifier {
+	if access == nil {
+		return nil
+	}
+	all := make([]Verifier, len(access.Issuers))
+	for i, now := range access.Issuers {
+		if a.access != nil {
+			same := func(before Issuer) bool { return reflect.DeepEqual(before, now) }
+			if j := slices.IndexFunc(a.access.Issuers, same); j >= 0 {
+				all[i] = a.verifiers[j]
+				continue
+			}
+		}
+		all[i] = a.cfg.NewVerifier(now)
+	}
+	return all
 }
 
 // Access returns the rules in effect; nil when there are none.
@@ -132,13 +162,29 @@ type Caller struct {
 	Certificates []*x509.Certificate // that it has shown and that it has the key of, its own first
 	Token        string              // the bearer token that it has shown; empty when there is none
 	Malformed    bool                // it has shown something that is no bearer token
+	User         *User               // of this machine that the kernel tells of, over a socket; nil over other connections
 	Local        bool                // it is on this machine
+}
+
+// User is a user of this machine.
+type User struct {
+	UID  uint32
+	Name string // empty when there is none for the number
 }
 
 // Authenticate returns who a caller is, with its roles, or an error that says nothing about the service. A token that
 // is shown decides: one that is wrong is not made up for by a certificate.
 func (a *Authority) Authenticate(c Caller) (*Principal, error) {
 	a.refresh()
+	if access := a.Access(); access != nil && len(access.Issuers) > 0 && !c.Malformed && isIssued(c.Token) {
+		id, err := a.identify(c.Token) // which may ask the issuer
+		if err != nil {
+			return nil, err
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.byIdentity(id), nil
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
@@ -151,6 +197,8 @@ func (a *Authority) Authenticate(c Caller) (*Principal, error) {
 		return a.byToken(c.Token)
 	case len(c.Certificates) > 0:
 		return a.byCertificate(c.Certificates)
+	case c.User != nil:
+		return a.byUser(c.User), nil
 	case c.Local:
 		return a.local()
 	}
@@ -173,6 +221,10 @@ func (a *Authority) withoutRules(c Caller) (*Principal, error) {
 			p.grants = all
 		}
 		return p, err
+	case c.User != nil:
+		p := a.byUser(c.User)
+		p.grants = all
+		return p, nil
 	case a.pool != nil:
 		return nil, unauthenticated("no client certificate was shown", "the command line has --cert and --key")
 	case c.Local:
@@ -195,6 +247,15 @@ func (a *Authority) byToken(secret string) (*Principal, error) {
 		Kind: KindToken, Name: t.Name, ID: t.ID, Until: t.Expires,
 		grants: a.grants(func(r *Rule) bool { return anyMatch(r.Tokens, t.Name, 0) }),
 	}, nil
+}
+
+// byUser returns the principal of a user of this machine. Rules name users by their names or numbers; those about all
+// callers of this machine are about them, too.
+func (a *Authority) byUser(u *User) *Principal {
+	uid := strconv.FormatUint(uint64(u.UID), 10)
+	p := &Principal{Kind: KindUser, Name: cmp.Or(u.Name, uid)}
+	p.grants = a.grants(func(r *Rule) bool { return r.Local || anyMatch(r.Users, p.Name, 0) || slices.Contains(r.Users, uid) })
+	return p
 }
 
 func (a *Authority) local() (*Principal, error) {

@@ -13,14 +13,17 @@ type Kind string
 const (
 	KindCertificate Kind = "certificate" // by a client certificate
 	KindToken       Kind = "token"       // by a bearer token
+	KindOIDC        Kind = "oidc"        // by a token of an issuer of OpenID Connect
+	KindUser        Kind = "user"        // a user of this machine, over a unix socket
 	KindLocal       Kind = "local"       // a user of this machine, over loopback
 	KindAnyone      Kind = "anyone"      // whoever reaches the port of a service without access rules
 )
 
 // Principal is who makes a call.
 type Principal struct {
-	Kind  Kind
-	Name  string    // the SPIFFE id, subject or DNS name of a certificate; the name of a token
+	Kind Kind
+	Name string // the SPIFFE id, subject or DNS name of a certificate; the name of a token; a user's name or number;
+	// the issuer's name and the subject of an identity
 	ID    string    // of a token; empty for other kinds
 	Until time.Time // when the certificate or token expires; zero when it does not
 

@@ -12,33 +12,37 @@ import (
 // Rule gives a role to callers. A caller that any one of its patterns fits has the role.
 //
 // In a pattern, * stands for one or more characters, and ** for the same across the separators of the kind: dots of DNS
-// names, @ of mail addresses, slashes of SPIFFE ids.
+// names, @ of mail addresses, slashes of SPIFFE ids, colons of identities and groups.
 type Rule struct {
 	Role     Role
 	Clusters []string // patterns of names; all clusters when there are none
 
-	Subjects  []string // of certificates: attributes that must all be there, such as CN=ops-*,O=example
-	DNSNames  []string // of certificates
-	Emails    []string // of certificates
-	SPIFFEIDs []string // of certificates that have exactly this one URI
-	Tokens    []string // names of tokens
-	Local     bool     // callers of this machine that show neither a certificate nor a token
+	Subjects   []string // of certificates: attributes that must all be there, such as CN=ops-*,O=example
+	DNSNames   []string // of certificates
+	Emails     []string // of certificates
+	SPIFFEIDs  []string // of certificates that have exactly this one URI
+	Tokens     []string // names of tokens
+	Identities []string // of issuers: corp:alice, k8s:system:serviceaccount:backup:*
+	Groups     []string // of issuers: corp:etcd-admins
+	Users      []string // names or numbers of this machine's users, who call over a socket
+	Local      bool     // callers of this machine that show neither a certificate nor a token
 }
 
 // Access is who may do what.
 type Access struct {
 	Rules      []Rule
 	TokensFile string // optional
-	Health     Role   // needed for health, /healthz and /readyz
-	Reflection Role   // needed for gRPC's reflection
-	Metrics    Role   // needed, on all clusters, for /metrics
-	Console    Role   // needed for / and the console's files
+	Issuers    []Issuer
+	Health     Role // needed for health, /healthz and /readyz
+	Reflection Role // needed for gRPC's reflection
+	Metrics    Role // needed, on all clusters, for /metrics
+	Console    Role // needed for / and the console's files
 }
 
 // asksForCertificates reports whether nothing but a certificate can give a role.
 func (a *Access) asksForCertificates() bool {
 	for _, r := range a.Rules {
-		if r.Local || len(r.Tokens) > 0 {
+		if r.Local || len(r.Tokens)+len(r.Identities)+len(r.Groups) > 0 {
 			return false
 		}
 	}
@@ -66,7 +70,8 @@ func (r *Rule) Check() map[string]error {
 		}
 	}
 	for part, patterns := range map[string][]string{
-		"clusters": r.Clusters, "dns_names": r.DNSNames, "emails": r.Emails, "tokens": r.Tokens,
+		"clusters": r.Clusters, "dns_names": r.DNSNames, "emails": r.Emails, "tokens": r.Tokens, "users": r.Users,
+		"identities": r.Identities, "groups": r.Groups,
 	} {
 		for _, p := range patterns {
 			if strings.TrimSpace(p) == "" || strings.ContainsAny(p, " \t\n") {
@@ -74,8 +79,10 @@ func (r *Rule) Check() map[string]error {
 			}
 		}
 	}
-	if !r.Local && len(r.Subjects)+len(r.DNSNames)+len(r.Emails)+len(r.SPIFFEIDs)+len(r.Tokens) == 0 {
-		note("", errors.New("it is about nobody; give subjects, dns_names, emails, spiffe_ids, tokens, or local: true"))
+	if !r.Local && len(r.Subjects)+len(r.DNSNames)+len(r.Emails)+len(r.SPIFFEIDs)+len(r.Tokens)+len(r.Users)+
+		len(r.Identities)+len(r.Groups) == 0 {
+		note("", errors.New("it is about nobody; give subjects, dns_names, emails, spiffe_ids, tokens, identities, groups, "+
+			"users, or local: true"))
 	}
 	return wrong
 }

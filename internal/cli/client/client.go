@@ -36,11 +36,13 @@ type Options struct {
 	cert      string
 	key       string
 	tokenFile string
+	plugin    string
+	args      []string
 }
 
 // AddFlags defines the flags of the options.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.Addr, "addr", config.DefaultListenGRPC, "`address` of the service")
+	fs.StringVar(&o.Addr, "addr", config.DefaultListenGRPC, "`address` of the service: HOST:PORT, or unix:///path of its socket")
 	fs.StringVar(&o.Cluster, "cluster", "", "`name` of the cluster (default the only one there is)")
 	flag.Duration(fs, &o.Timeout, "timeout", "give up after this `duration`, such as 5m (default never)")
 	fs.BoolVar(&o.tls, "tls", false, "use TLS, also on this machine (default: on others only)")
@@ -51,10 +53,13 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.key, "key", "", "`file` with the key of --cert")
 	fs.StringVar(&o.tokenFile, "token-file", "",
 		"`file` with the token to call with, as \"token create\" printed it; needs TLS to other machines")
+	fs.StringVar(&o.plugin, "exec-plugin", "",
+		"`program` that prints a credential to call with, as the exec plugins of kubectl do; needs TLS to other machines")
+	fs.StringArrayVar(&o.args, "exec-arg", nil, "`argument` of --exec-plugin; may be repeated")
 }
 
 // Variables are the flags of the options; each of them has a variable.
-var Variables = []string{"addr", "cluster", "timeout", "tls", "plaintext", "cacert", "cert", "key", "token-file"}
+var Variables = []string{"addr", "cluster", "timeout", "tls", "plaintext", "cacert", "cert", "key", "token-file", "exec-plugin"}
 
 // Client is a connection to a service.
 type Client struct {
@@ -68,11 +73,12 @@ type Client struct {
 
 // Dial makes a connection for a program of this version. Nothing is sent before the first call.
 func Dial(o *Options, version string) (*Client, error) {
-	addr, creds, err := o.target()
+	p := &plugin{command: o.plugin, args: o.args}
+	addr, creds, err := o.target(p)
 	if err != nil {
 		return nil, err
 	}
-	token, err := o.token(addr, creds)
+	token, err := o.token(addr, creds, p)
 	if err != nil {
 		return nil, err
 	}
@@ -98,9 +104,12 @@ func (c *Client) Close() { _ = c.conn.Close() }
 
 // target returns the address with a port, and the credentials: TLS for other machines unless --plaintext forbids it,
 // and for this one only on request. A forgotten flag never sends anything in plaintext to another machine.
-func (o *Options) target() (string, credentials.TransportCredentials, error) {
+func (o *Options) target(p *plugin) (string, credentials.TransportCredentials, error) {
+	if strings.HasPrefix(o.Addr, "unix://") {
+		return o.socket()
+	}
 	if strings.Contains(o.Addr, "/") {
-		return "", nil, exit.Usagef("--addr: %q is not HOST:PORT", o.Addr)
+		return "", nil, exit.Usagef("--addr: %q is neither HOST:PORT nor a socket such as unix:///run/snapshotd.sock", o.Addr)
 	}
 	addr := o.Addr
 	if _, _, err := net.SplitHostPort(addr); err != nil {
@@ -120,7 +129,21 @@ func (o *Options) target() (string, credentials.TransportCredentials, error) {
 		return addr, insecure.NewCredentials(), nil
 	}
 	cfg, err := o.tlsConfig()
+	if err == nil && o.plugin != "" && o.cert == "" {
+		cfg.GetClientCertificate = p.certificate
+	}
 	return addr, credentials.NewTLS(cfg), err
+}
+
+// socket returns the address of a unix socket. It is not left by anybody's network, and needs no TLS.
+func (o *Options) socket() (string, credentials.TransportCredentials, error) {
+	switch {
+	case !strings.HasPrefix(o.Addr, "unix:///") || strings.ContainsAny(o.Addr, "?#%"):
+		return "", nil, exit.Usagef("--addr: %q is no socket; write it as unix:///run/snapshotd.sock", o.Addr)
+	case o.wantsTLS():
+		return "", nil, exit.Usagef("--addr: there is no TLS on a socket; leave out --tls, --cacert, --cert and --key")
+	}
+	return o.Addr, insecure.NewCredentials(), nil
 }
 
 func (o *Options) wantsTLS() bool {

@@ -16,15 +16,27 @@ import (
 // maxToken is far above the size of a token, also of one of another issuer.
 const maxToken = 16 << 10
 
-// token returns the option by which each call carries the token of --token-file. It is not sent to another machine in
-// plaintext, whatever the flags: who reads it once has it.
-func (o *Options) token(addr string, creds credentials.TransportCredentials) (grpc.DialOption, error) {
-	if o.tokenFile == "" {
+// token returns the option by which each call carries the token of --token-file or of the plugin. It is not sent to
+// another machine in plaintext, whatever the flags: who reads it once has it.
+func (o *Options) token(addr string, creds credentials.TransportCredentials, p *plugin) (grpc.DialOption, error) {
+	flag := "--token-file"
+	switch {
+	case o.tokenFile != "" && o.plugin != "":
+		return nil, exit.Usagef("--exec-plugin: there is --token-file, too; leave out one of them")
+	case o.plugin == "" && len(o.args) > 0:
+		return nil, exit.Usagef("--exec-arg: it is an argument of --exec-plugin, which is missing")
+	case o.tokenFile == "" && o.plugin == "":
 		return grpc.EmptyDialOption{}, nil
+	case o.plugin != "":
+		flag = "--exec-plugin"
 	}
 	secure := creds.Info().SecurityProtocol == "tls"
 	if !secure && !loopback.Is(addr) {
-		return nil, exit.Usagef("--token-file: the token would be readable on the network; use TLS, and leave out --plaintext")
+		return nil, exit.Usagef("%s: the token would be readable on the network; use TLS, and leave out --plaintext", flag)
+	}
+	if o.plugin != "" {
+		p.secure = secure
+		return grpc.WithPerRPCCredentials(p), nil
 	}
 	t := &fileToken{file: o.tokenFile, secure: secure}
 	if _, err := t.read(); err != nil {

@@ -90,6 +90,8 @@ func (p *Progress) Add(ev *snapshotdv1.WatchResponse, at time.Time) {
 // waitsFor returns what the save waits for; empty when an older service does not tell.
 func (p *Progress) waitsFor() string {
 	switch p.phase {
+	case snapshotdv1.WatchResponse_PHASE_WAITING:
+		return "waiting for saves of other clusters"
 	case snapshotdv1.WatchResponse_PHASE_READING:
 		if p.read.done == 0 {
 			return "waiting for etcd"

@@ -168,6 +168,8 @@ const (
 	WatchResponse_PHASE_COMPRESSING WatchResponse_Phase = 3
 	// The backends that have not ended yet.
 	WatchResponse_PHASE_STORING WatchResponse_Phase = 4
+	// Its turn: of all clusters, the service saves so many at a time. The snapshot has no name yet.
+	WatchResponse_PHASE_WAITING WatchResponse_Phase = 5
 )
 
 // Enum value maps for WatchResponse_Phase.
@@ -178,6 +180,7 @@ var (
 		2: "PHASE_INSPECTING",
 		3: "PHASE_COMPRESSING",
 		4: "PHASE_STORING",
+		5: "PHASE_WAITING",
 	}
 	WatchResponse_Phase_value = map[string]int32{
 		"PHASE_UNSPECIFIED": 0,
@@ -185,6 +188,7 @@ var (
 		"PHASE_INSPECTING":  2,
 		"PHASE_COMPRESSING": 3,
 		"PHASE_STORING":     4,
+		"PHASE_WAITING":     5,
 	}
 )
 
@@ -2311,7 +2315,7 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x14\n" +
 	"\x05stays\x18\x05 \x01(\bR\x05stays\x12\x10\n" +
 	"\x03why\x18\x06 \x01(\tR\x03why\x12(\n" +
-	"\x05error\x18\a \x01(\v2\x12.google.rpc.StatusR\x05error\"\xb3\x05\n" +
+	"\x05error\x18\a \x01(\v2\x12.google.rpc.StatusR\x05error\"\xc7\x05\n" +
 	"\rWatchResponse\x124\n" +
 	"\x04type\x18\x01 \x01(\x0e2 .snapshotd.v1.WatchResponse.TypeR\x04type\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
@@ -2335,13 +2339,14 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\x12TYPE_LOCATION_DONE\x10\x03\x12\x11\n" +
 	"\rTYPE_FINISHED\x10\x04\x12\x10\n" +
 	"\fTYPE_DELETED\x10\x05\x12\x11\n" +
-	"\rTYPE_POSITION\x10\x06\"q\n" +
+	"\rTYPE_POSITION\x10\x06\"\x84\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPHASE_READING\x10\x01\x12\x14\n" +
 	"\x10PHASE_INSPECTING\x10\x02\x12\x15\n" +
 	"\x11PHASE_COMPRESSING\x10\x03\x12\x11\n" +
-	"\rPHASE_STORING\x10\x04\"\x8b\x01\n" +
+	"\rPHASE_STORING\x10\x04\x12\x11\n" +
+	"\rPHASE_WAITING\x10\x05\"\x8b\x01\n" +
 	"\x0fDownloadRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +

@@ -28,6 +28,10 @@ function fill(box, name, saving, progress) {
   const save = current(name, saving);
   box.hidden = (!save && !saving) || state.stale;
   if (box.hidden) return;
+  if (save && save.phase === 'PHASE_WAITING' && !saving) {
+    box.replaceChildren(badge('', 'WAITING'), el('span', {}, 'for saves of other clusters'));
+    return;
+  }
   const bars = save ? [...save.backends.values()].map(ofEvent) : ofAnswer(progress);
   box.replaceChildren(badge('', 'SAVING'), mono(save ? save.name : saving.name),
     saving ? el('span', {}, 'begun ', age(saving.createTime), ' ago') : '', ...bars.flatMap(bar));

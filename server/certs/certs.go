@@ -1,4 +1,4 @@
-package server
+package certs
 
 import (
 	"crypto/tls"
@@ -12,34 +12,45 @@ import (
 	"time"
 )
 
-// TLS names the files of a certificate. They are read again when they change on disk, for new connections. Files that
+// Files name the files of a certificate. They are read again when they change on disk, for new connections. Files that
 // cannot be used are logged, and the earlier certificate stays in use.
-type TLS struct {
+type Files struct {
 	CertFile     string // PEM; the chain, the server's own first
 	KeyFile      string // PEM
 	ClientCAFile string // PEM; optional: clients of the API need a certificate of one of these, over gRPC and over HTTP
 
 	ClientCRLFile string // PEM or DER; optional: certificates of clients that were taken back
+
+	AllowTLS12 bool // of the protocol's versions, 1.2 as well as 1.3
 }
 
-func (t TLS) enabled() bool { return t.CertFile != "" }
+func (f Files) minVersion() uint16 {
+	if f.AllowTLS12 {
+		return tls.VersionTLS12
+	}
+	return tls.VersionTLS13
+}
 
-func (t TLS) validate() error {
-	if (t.CertFile == "") != (t.KeyFile == "") {
+// Enabled reports whether there is a certificate.
+func (f Files) Enabled() bool { return f.CertFile != "" }
+
+// Validate returns why the files cannot be used together.
+func (f Files) Validate() error {
+	if (f.CertFile == "") != (f.KeyFile == "") {
 		return errors.New("a TLS certificate and its key are needed together")
 	}
-	if t.ClientCAFile != "" && !t.enabled() {
+	if f.ClientCAFile != "" && !f.Enabled() {
 		return errors.New("a CA for client certificates needs a TLS certificate of the server")
 	}
-	if t.ClientCRLFile != "" && t.ClientCAFile == "" {
+	if f.ClientCRLFile != "" && f.ClientCAFile == "" {
 		return errors.New("revoked client certificates need a CA for client certificates")
 	}
 	return nil
 }
 
-// certificates holds the content of the files of a [TLS].
-type certificates struct {
-	files TLS
+// Certificates hold the content of the files.
+type Certificates struct {
+	files Files
 	log   *slog.Logger
 
 	mu    sync.Mutex
@@ -48,12 +59,12 @@ type certificates struct {
 	pool  *x509.CertPool // nil: clients need no certificate
 }
 
-// openCertificates returns nil when TLS is off.
-func openCertificates(files TLS, log *slog.Logger) (*certificates, error) {
-	if !files.enabled() {
+// Open reads the files. It returns nil when TLS is off.
+func Open(files Files, log *slog.Logger) (*Certificates, error) {
+	if !files.Enabled() {
 		return nil, nil
 	}
-	c := &certificates{files: files, log: log}
+	c := &Certificates{files: files, log: log}
 	c.stamp = c.stampOfFiles()
 	var err error
 	if c.cert, c.pool, err = load(files); err == nil {
@@ -63,14 +74,14 @@ func openCertificates(files TLS, log *slog.Logger) (*certificates, error) {
 }
 
 // warn logs a certificate that clients refuse because it has expired. It is used anyway: the clock may be wrong.
-func (c *certificates) warn() {
+func (c *Certificates) warn() {
 	if leaf := c.cert.Leaf; leaf != nil && time.Now().After(leaf.NotAfter) {
 		c.log.Warn("TLS certificate has expired, and clients refuse it; renew it, it is read again by itself",
 			"file", c.files.CertFile, "not_after", leaf.NotAfter)
 	}
 }
 
-func load(files TLS) (tls.Certificate, *x509.CertPool, error) {
+func load(files Files) (tls.Certificate, *x509.CertPool, error) {
 	cert, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
 	if err != nil {
 		return cert, nil, fmt.Errorf("read the TLS certificate %q and its key %q: %w", files.CertFile, files.KeyFile, err)
@@ -90,7 +101,7 @@ func load(files TLS) (tls.Certificate, *x509.CertPool, error) {
 }
 
 // current returns the content of the files, as it was when they were last usable.
-func (c *certificates) current() (tls.Certificate, *x509.CertPool) {
+func (c *Certificates) current() (tls.Certificate, *x509.CertPool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	stamp := c.stampOfFiles()
@@ -110,7 +121,7 @@ func (c *certificates) current() (tls.Certificate, *x509.CertPool) {
 }
 
 // stampOfFiles returns a text that changes whenever one of the files does.
-func (c *certificates) stampOfFiles() string {
+func (c *Certificates) stampOfFiles() string {
 	var b strings.Builder
 	for _, name := range []string{c.files.CertFile, c.files.KeyFile, c.files.ClientCAFile} {
 		if fi, err := os.Stat(name); err == nil {
@@ -122,8 +133,8 @@ func (c *certificates) stampOfFiles() string {
 	return b.String()
 }
 
-// grpcConfig asks for a client certificate, and refuses clients without one unless they may show something else.
-func (c *certificates) grpcConfig(needed func() bool) *tls.Config {
+// GRPCConfig asks for a client certificate, and refuses clients without one unless they may show something else.
+func (c *Certificates) GRPCConfig(needed func() bool) *tls.Config {
 	return c.config([]string{"h2"}, func() tls.ClientAuthType {
 		if needed() {
 			return tls.RequireAndVerifyClientCert
@@ -132,23 +143,32 @@ func (c *certificates) grpcConfig(needed func() bool) *tls.Config {
 	})
 }
 
-// httpConfig makes the client certificate optional: metrics and probes need none, and the API asks for it by itself.
-func (c *certificates) httpConfig() *tls.Config {
+// HTTPConfig makes the client certificate optional: metrics and probes need none, and the API asks for it by itself.
+func (c *Certificates) HTTPConfig() *tls.Config {
 	return c.config([]string{"h2", "http/1.1"}, func() tls.ClientAuthType { return tls.VerifyClientCertIfGiven })
 }
 
 // config returns a configuration that asks for client certificates when there is a CA for them.
-func (c *certificates) config(protocols []string, auth func() tls.ClientAuthType) *tls.Config {
+func (c *Certificates) config(protocols []string, auth func() tls.ClientAuthType) *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
+		MinVersion: c.files.minVersion(),
 		NextProtos: protocols,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			cert, pool := c.current()
-			cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{cert}}
+			cfg := &tls.Config{MinVersion: c.files.minVersion(), NextProtos: protocols, Certificates: []tls.Certificate{cert}}
 			if pool != nil {
 				cfg.ClientAuth, cfg.ClientCAs = auth(), pool
 			}
 			return cfg, nil
 		},
 	}
+}
+
+// Roots returns the CAs of client certificates as they are now; nil when there are none.
+func (c *Certificates) Roots() *x509.CertPool {
+	if c == nil {
+		return nil
+	}
+	_, pool := c.current()
+	return pool
 }

@@ -1,0 +1,252 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	catalogmemory "github.com/snapshotd/snapshotd/catalog/memory"
+	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/jobs"
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const waitTimeout = 30 * time.Second
+
+// fleet is many clusters in memory with the same queue. Each etcd sends its snapshot when the test lets it.
+type fleet struct {
+	clusters []*managed
+	read     chan string   // the clusters whose etcd is asked
+	send     chan struct{} // lets one etcd send
+
+	mu     sync.Mutex
+	events []snapshot.Event
+	states [][2]int // running and waiting, as metrics were told
+}
+
+func newFleet(t *testing.T, clusters, places int) *fleet {
+	t.Helper()
+	f := &fleet{read: make(chan string, clusters), send: make(chan struct{}, clusters)}
+	turns := jobs.New(places, func(running, waiting int) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.states = append(f.states, [2]int{running, waiting})
+	})
+	for i := range clusters {
+		name := fmt.Sprintf("cluster-%02d", i)
+		records := catalogmemory.New(time.Now)
+		c, err := cluster.New(cluster.Config{
+			Name: name, Node: "node-1", Prefix: name + "/", SpoolDir: t.TempDir(), Source: source{f, t, name},
+			Records: records, Saves: records, History: records, Stores: records,
+			Backends: []repository.Backend{memory.New("memory", snapshot.BackendS3)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.clusters = append(f.clusters, &managed{
+			Cluster: c, turns: turns, watched: f, log: slog.New(slog.DiscardHandler),
+		})
+	}
+	return f
+}
+
+// Observe implements [snapshot.Observer].
+func (f *fleet) Observe(_ context.Context, ev snapshot.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.events = append(f.events, ev)
+}
+
+type source struct {
+	*fleet
+	t    *testing.T
+	name string
+}
+
+func (s source) Snapshot(ctx context.Context) (*cluster.Stream, error) {
+	s.read <- s.name
+	select {
+	case <-s.send:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	st := testenv.Stored(s.t, 0)
+	return &cluster.Stream{
+		ReadCloser: io.NopCloser(bytes.NewReader(st.Data)), Size: int64(len(st.Data)),
+		Member: cluster.Member{
+			ClusterID: st.ClusterID, MemberID: st.MemberID, Endpoint: "http://stored", Version: st.Version, StorageVersion: st.StorageVersion,
+		},
+	}, nil
+}
+
+// reading waits until another cluster is read.
+func (f *fleet) reading(t *testing.T) string {
+	t.Helper()
+	select {
+	case name := <-f.read:
+		return name
+	case <-time.After(waitTimeout):
+		t.Fatal("no other cluster is saved")
+		return ""
+	}
+}
+
+// TestClustersThatAreDueTogetherAreSavedInTurn: of 60 that are due in the same second, three are saved at a time, and all
+// are saved in the end.
+func TestClustersThatAreDueTogetherAreSavedInTurn(t *testing.T) {
+	const clusters, places = 60, 3
+	f := newFleet(t, clusters, places)
+	ended := make(chan error, clusters)
+	for _, c := range f.clusters {
+		go func() {
+			res, err := c.Save(t.Context(), cluster.SaveRequest{Trigger: snapshot.TriggerScheduled})
+			if err == nil && res.Snapshot.State() != snapshot.StateReady {
+				err = fmt.Errorf("%s is %v", res.Snapshot.Name, res.Snapshot.State())
+			}
+			ended <- err
+		}()
+	}
+	var saved []string
+	for range places {
+		saved = append(saved, f.reading(t))
+	}
+	for i := range clusters {
+		if n := len(f.read); n > 0 {
+			t.Fatalf("%d further clusters are read while %d are", n, places)
+		}
+		f.send <- struct{}{}
+		if err := <-ended; err != nil {
+			t.Errorf("save %d: %v", i+1, err)
+		}
+		if i+places < clusters {
+			saved = append(saved, f.reading(t))
+		}
+	}
+	slices.Sort(saved)
+	if saved = slices.Compact(saved); len(saved) != clusters {
+		t.Errorf("%d clusters were saved", len(saved))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	most, waited := 0, 0
+	for _, s := range f.states {
+		most, waited = max(most, s[0]), max(waited, s[1])
+	}
+	if most != places || waited != clusters-places || f.states[len(f.states)-1] != [2]int{} {
+		t.Errorf("metrics have seen %d run and %d wait; the last is %v", most, waited, f.states[len(f.states)-1])
+	}
+}
+
+func TestASaveThatWaitsSaysSoAndCanBeCancelled(t *testing.T) {
+	f := newFleet(t, 2, 1)
+	first := make(chan error, 1)
+	go func() {
+		_, err := f.clusters[0].Save(t.Context(), cluster.SaveRequest{})
+		first <- err
+	}()
+	f.reading(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	second := make(chan error, 1)
+	go func() {
+		_, err := f.clusters[1].Save(ctx, cluster.SaveRequest{RequestID: "mine"})
+		second <- err
+	}()
+	waiting := func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return slices.ContainsFunc(f.events, func(ev snapshot.Event) bool {
+			return ev.Type == snapshot.EventProgress && ev.Phase == snapshot.PhaseWaiting && ev.Cluster == "cluster-01" &&
+				ev.RequestID == "mine" && !ev.Time.IsZero()
+		})
+	}
+	for deadline := time.Now().Add(waitTimeout); !waiting(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody is told that the save waits")
+		}
+	}
+	cancel()
+	if err := <-second; snapshot.ReasonOf(err) != snapshot.ReasonCancelled {
+		t.Errorf("the save that was cancelled ends with %v", err)
+	}
+	f.send <- struct{}{}
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if len(f.read) > 0 {
+		t.Error("the cluster of the cancelled save was read")
+	}
+}
+
+// drills counts those that run.
+type drills struct {
+	running chan struct{}
+	end     chan struct{}
+}
+
+func (d drills) Drill(context.Context, string, int64) (repository.Drilled, error) {
+	d.running <- struct{}{}
+	<-d.end
+	return repository.Drilled{}, nil
+}
+
+func TestDrillsOfAllClustersRunInTurn(t *testing.T) {
+	d := drills{make(chan struct{}, 9), make(chan struct{})}
+	turns := jobs.New(2, nil)
+	var all sync.WaitGroup
+	for i := range 9 {
+		all.Go(func() {
+			if _, err := (inTurn{d, fmt.Sprint("cluster ", i), turns}).Drill(t.Context(), "", 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 9 {
+		<-d.running
+		if len(d.running) > 1 {
+			t.Errorf("%d drills run", len(d.running)+1)
+		}
+		d.end <- struct{}{}
+	}
+	all.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	busy := turns.Join("busy")
+	defer busy.End()
+	other := turns.Join("busy")
+	defer other.End()
+	if _, err := (inTurn{d, "late", turns}).Drill(ctx, "", 0); snapshot.ReasonOf(err) != snapshot.ReasonCancelled {
+		t.Errorf("a drill that was cancelled while it waited ends with %v", err)
+	}
+}
+
+func TestTheNumberOfSavesFollowsTheMachine(t *testing.T) {
+	const giB = 1 << 30
+	for _, c := range []struct {
+		cpus         int
+		memory, free int64
+		want         int
+	}{
+		{2, 0, 0, 4}, {1, 64 * giB, 1000 * giB, 2}, {64, 64 * giB, 1000 * giB, 16}, {64, giB, 1000 * giB, 5},
+		{8, 128 << 20, 1000 * giB, 1}, {8, 64 * giB, 7 * giB, 3}, {8, 64 * giB, 100 << 20, 1},
+	} {
+		if got := savesAtATime(c.cpus, c.memory, c.free); got != c.want {
+			t.Errorf("%d CPUs, %d bytes of memory, %d free: %d saves, want %d", c.cpus, c.memory, c.free, got, c.want)
+		}
+	}
+	for text, want := range map[string]int64{
+		"MemTotal:       16384 kB\nMemFree: 1 kB\n": 16384 << 10, "536870912\n": 536870912, "max\n": 0, "": 0, "x y z": 0,
+	} {
+		if got := bytesIn(text); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package oidc
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const (
+	// timeout bounds what a call waits for the issuer.
+	timeout = 10 * time.Second
+	// renewal is after how long the keys are asked for again, so that one that the issuer has taken back is not good any
+	// more.
+	renewal = 10 * time.Minute
+	// maxToken is far above the size of a token.
+	maxToken = 16 << 10
+)
+
+// Issuer knows the tokens of one issuer. It asks for the issuer's keys when the first token comes, and keeps them: while
+// the issuer does not answer, the keys that are known are used.
+type Issuer struct {
+	cfg     auth.Issuer
+	client  *http.Client
+	now     func() time.Time
+	failure error // why it cannot be asked at all; nil when it can
+
+	mu       sync.Mutex
+	verifier *oidc.IDTokenVerifier // nil until the issuer has answered
+	renewed  time.Time
+}
+
+var _ auth.Verifier = (*Issuer)(nil)
+
+// New returns an issuer. It asks nobody. With a file that cannot be read, no token is good, and the log says so.
+func New(cfg auth.Issuer, log *slog.Logger) *Issuer {
+	i := &Issuer{cfg: cfg, now: time.Now}
+	tr := http.DefaultTransport.(*http.Transport).Clone()
+	tr.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.CAFile != "" {
+		pem, err := os.ReadFile(cfg.CAFile)
+		roots := x509.NewCertPool()
+		if err == nil && !roots.AppendCertsFromPEM(pem) {
+			err = fmt.Errorf("%s holds no certificate", cfg.CAFile)
+		}
+		tr.TLSClientConfig.RootCAs, i.failure = roots, err
+	}
+	if i.failure != nil {
+		log.Error("tokens of an issuer cannot be verified", "issuer", cfg.Name, "error", i.failure)
+	}
+	i.client = &http.Client{Transport: newMemory(tr, func() time.Time { return i.now() }, log), Timeout: timeout}
+	return i
+}
+
+// Issues implements [auth.Verifier].
+func (i *Issuer) Issues(token string) bool {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 || len(token) > maxToken {
+		return false
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return false
+	}
+	var claims struct {
+		Issuer string `json:"iss"`
+	}
+	return json.Unmarshal(payload, &claims) == nil && claims.Issuer == i.cfg.URL
+}
+
+// Verify implements [auth.Verifier].
+func (i *Issuer) Verify(token string) (*auth.Identity, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	v, err := i.ask(ctx)
+	if err != nil {
+		return nil, refused("the token cannot be verified: its issuer does not answer", "try again when it is back")
+	}
+	t, err := v.Verify(ctx, token)
+	if e, ok := errors.AsType[*oidc.TokenExpiredError](err); ok {
+		return nil, refused(fmt.Sprintf("the token expired at %s", e.Expiry.UTC().Format(time.RFC3339)), "get another one")
+	}
+	if err != nil {
+		// The library's text can quote the token's content, which nobody has vouched for.
+		return nil, refused("the token is not signed by its issuer, or is for another service", "get another one for the "+
+			"audience of this service")
+	}
+	return i.identity(t)
+}
+
+// ask returns the verifier, and asks the issuer for what it needs when that is due.
+func (i *Issuer) ask(ctx context.Context) (*oidc.IDTokenVerifier, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.failure != nil {
+		return nil, i.failure
+	}
+	if i.verifier != nil && i.now().Sub(i.renewed) < renewal {
+		return i.verifier, nil
+	}
+	ctx = oidc.ClientContext(ctx, i.client)
+	p, err := oidc.NewProvider(ctx, i.cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	i.verifier = p.VerifierContext(ctx, &oidc.Config{ClientID: i.cfg.Audience, Now: func() time.Time { return i.now() }})
+	i.renewed = i.now()
+	return i.verifier, nil
+}
+
+// identity returns who a verified token is about.
+func (i *Issuer) identity(t *oidc.IDToken) (*auth.Identity, error) {
+	var claims map[string]any
+	if err := t.Claims(&claims); err != nil {
+		return nil, refused("the claims of the token cannot be read", "get another one")
+	}
+	for name, want := range i.cfg.Claims {
+		if text(claims[name]) != want {
+			return nil, refused(fmt.Sprintf("the token has not the claim %s that this service asks for", name), "get another one")
+		}
+	}
+	name := text(claims[i.cfg.NameClaim])
+	if name == "" || strings.ContainsAny(name, " \t\r\n*") {
+		return nil, refused(fmt.Sprintf("the claim %s of the token is no name", i.cfg.NameClaim), "get another one")
+	}
+	if i.cfg.NameClaim == "email" && claims["email_verified"] != true {
+		return nil, refused("the issuer has not verified the mail address of the token", "verify it there")
+	}
+	id := &auth.Identity{Name: i.cfg.Name + ":" + name, Until: t.Expiry}
+	switch groups := claims[i.cfg.GroupsClaim].(type) {
+	case string:
+		id.Groups = []string{i.cfg.Name + ":" + groups}
+	case []any:
+		for _, g := range groups {
+			if g, ok := g.(string); ok {
+				id.Groups = append(id.Groups, i.cfg.Name+":"+g)
+			}
+		}
+	}
+	return id, nil
+}
+
+// text returns the value of a claim as the configuration has it.
+func text(claim any) string {
+	switch v := claim.(type) {
+	case string:
+		return v
+	case bool, float64:
+		return fmt.Sprint(v)
+	}
+	return ""
+}
+
+func refused(why, hint string) error {
+	return snapshot.ReasonUnauthenticated.New("%s", why).Advise("%s", hint)
+}
