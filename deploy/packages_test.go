@@ -20,10 +20,15 @@ import (
 func TestThePackagesHaveAllThatTheServiceNeeds(t *testing.T) {
 	nfpm := testenv.Tool(t, "nfpm", "github.com/goreleaser/nfpm/v2/cmd/nfpm")
 	root, dir := testenv.Root(), t.TempDir()
-	for _, link := range []string{"deploy", "LICENSE"} {
-		if err := os.Symlink(filepath.Join(root, link), filepath.Join(dir, link)); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.Symlink(filepath.Join(root, "deploy"), filepath.Join(dir, "deploy")); err != nil {
+		t.Fatal(err)
+	}
+	license, err := os.ReadFile(filepath.Join(root, "LICENSE")) // a link would be packed as a link
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "LICENSE"), license, 0o644); err != nil {
+		t.Fatal(err)
 	}
 	for _, file := range []string{"bin/snapshotd", "bin/completion/bash-completion/completions/snapshotd"} { // as the Makefile makes them
 		name := filepath.Join(dir, file)

@@ -13,14 +13,12 @@ type Source interface {
 	// Dial chooses the best member to follow: a follower that keeps up, where there is one. It passes over the endpoint to
 	// avoid as long as another member is fit. The caller closes the member. The error is a [snapshot.Error] with
 	// ReasonEtcdUnavailable.
-	Dial(ctx context.Context, avoid string) (Member, error)
+	Dial(ctx context.Context, avoid string) (Identity, Member, error)
 }
 
 // A Member is one member of etcd. All questions go to it alone. Its methods may be called at once from several goroutines,
 // and end when ctx does.
 type Member interface {
-	// Identity says which member it is, as it said when it was dialled.
-	Identity() Identity
 	// Watch delivers all changes of the keyspace from a revision on, that one included, until ctx ends. It delivers nothing
 	// while it is not read: etcd keeps what is to come, in its database.
 	Watch(ctx context.Context, from int64) (Stream, error)
@@ -39,7 +37,7 @@ type Member interface {
 	Close()
 }
 
-// Identity is a member of a cluster.
+// Identity says which member of a cluster it is, as it said when it was dialled.
 type Identity struct {
 	ClusterID, MemberID uint64
 	Endpoint            string

@@ -94,7 +94,7 @@ type cluster struct {
 	source journal.Source
 }
 
-func (c *cluster) Dial(ctx context.Context, avoid string) (journal.Member, error) {
+func (c *cluster) Dial(ctx context.Context, avoid string) (journal.Identity, journal.Member, error) {
 	c.mu.Lock()
 	s := c.source
 	c.mu.Unlock()

@@ -32,6 +32,7 @@ var errEnded = errors.New("the session has ended")
 type session struct {
 	journal *Journal
 	member  Member
+	id      Identity // of the member
 	term    int64
 
 	known     local.Position // the end of the journal when the session began
@@ -50,13 +51,13 @@ type session struct {
 // follow follows the best member until it fails or ctx ends. avoid is the endpoint that failed last. It returns the
 // endpoint that was followed, and whether any revision or watermark came.
 func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoint string, useful bool, err error) {
-	member, err := j.dial(ctx, avoid)
+	id, member, err := j.dial(ctx, avoid)
 	if err != nil {
 		return "", false, err
 	}
 	defer member.Close()
-	s := &session{journal: j, member: member, term: term, advanced: time.Now()}
-	endpoint = member.Identity().Endpoint
+	s := &session{journal: j, member: member, id: id, term: term, advanced: time.Now()}
+	endpoint = id.Endpoint
 	if s.from, err = s.begin(ctx); err != nil {
 		return endpoint, false, err
 	}
@@ -74,7 +75,7 @@ func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoin
 	return endpoint, s.delivered > 0, err
 }
 
-func (j *Journal) dial(ctx context.Context, avoid string) (Member, error) {
+func (j *Journal) dial(ctx context.Context, avoid string) (Identity, Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	return j.cfg.Source.Dial(ctx, avoid)
@@ -93,7 +94,7 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	cluster := s.member.Identity().ClusterID
+	cluster := s.id.ClusterID
 	why := s.journal.takeBreak()
 	switch {
 	case why != nil:
@@ -247,7 +248,7 @@ func (s *session) compare(c *Change) error {
 			s.verify.Anchor, s.verify.Revision)
 	}
 	err := s.journal.log.Begin(segment.Header{
-		Timeline: s.verify.Timeline, Member: segment.EtcdID(s.member.Identity().MemberID), Term: s.term,
+		Timeline: s.verify.Timeline, Member: segment.EtcdID(s.id.MemberID), Term: s.term,
 	})
 	if err != nil {
 		return err
@@ -280,10 +281,9 @@ func (s *session) add(ctx context.Context, c *Change) error {
 // newTimeline begins a timeline with a revision.
 func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	why := s.begins
-	id := s.member.Identity()
-	timeline := nameAfter(s.known.Timeline, id.ClusterID)
+	timeline := nameAfter(s.known.Timeline, s.id.ClusterID)
 	err := s.journal.log.Begin(segment.Header{
-		Timeline: timeline, Member: segment.EtcdID(id.MemberID), Term: s.term, Reason: why.reason,
+		Timeline: timeline, Member: segment.EtcdID(s.id.MemberID), Term: s.term, Reason: why.reason,
 	})
 	if err != nil {
 		return err
@@ -328,7 +328,7 @@ func (s *session) observe(o observation) error {
 	}
 	if waits := time.Since(s.advanced); waits > patience && o.revision > max(s.delivered, s.from) {
 		return fmt.Errorf("%s: %w: the cluster is at revision %d, and %d is the last that came, %s ago",
-			s.member.Identity().Endpoint, errStalled, o.revision, s.delivered, waits.Round(time.Millisecond))
+			s.id.Endpoint, errStalled, o.revision, s.delivered, waits.Round(time.Millisecond))
 	}
 	s.journal.noteCurrent(o.revision)
 	s.pending = append(s.pending, o)

@@ -20,11 +20,12 @@ type fakeSource struct {
 	members func(avoid string) *fakeMember
 }
 
-func (s *fakeSource) Dial(_ context.Context, avoid string) (journal.Member, error) {
+func (s *fakeSource) Dial(_ context.Context, avoid string) (journal.Identity, journal.Member, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dialled = append(s.dialled, avoid)
-	return s.members(avoid), nil
+	m := s.members(avoid)
+	return journal.Identity{ClusterID: 1, MemberID: 2, Endpoint: m.endpoint, Version: "3.7.3"}, m, nil
 }
 
 func (s *fakeSource) avoided() []string {
@@ -39,10 +40,6 @@ type fakeMember struct {
 	current   func() (int64, error)
 	delivered int64
 	lease     func(id int64) journal.LeaseState
-}
-
-func (m *fakeMember) Identity() journal.Identity {
-	return journal.Identity{ClusterID: 1, MemberID: 2, Endpoint: m.endpoint, Version: "3.7.3"}
 }
 
 func (m *fakeMember) Watch(ctx context.Context, from int64) (journal.Stream, error) {

@@ -20,7 +20,7 @@ var _ journal.Source = (*Followed)(nil)
 func NewFollowed(s *Source) *Followed { return &Followed{s} }
 
 // Dial implements [journal.Source].
-func (f *Followed) Dial(ctx context.Context, avoid string) (journal.Member, error) {
+func (f *Followed) Dial(ctx context.Context, avoid string) (journal.Identity, journal.Member, error) {
 	members, ranked, err := f.source.choose(ctx)
 	defer func() {
 		for _, m := range members {
@@ -28,7 +28,7 @@ func (f *Followed) Dial(ctx context.Context, avoid string) (journal.Member, erro
 		}
 	}()
 	if err != nil {
-		return nil, err
+		return journal.Identity{}, nil, err
 	}
 	best := ranked[0]
 	if best.endpoint.url == avoid && len(ranked) > 1 {
@@ -36,7 +36,7 @@ func (f *Followed) Dial(ctx context.Context, avoid string) (journal.Member, erro
 	}
 	taken := &followed{conn: f.source.conn, member: *best}
 	best.conn = nil
-	return taken, nil
+	return taken.identity(), taken, nil
 }
 
 // followed is a member whose changes are followed. Its own connection keeps all answers those of one member.
@@ -45,8 +45,7 @@ type followed struct {
 	member member
 }
 
-// Identity implements [journal.Member].
-func (f *followed) Identity() journal.Identity {
+func (f *followed) identity() journal.Identity {
 	h := f.member.status.GetHeader()
 	return journal.Identity{
 		ClusterID: h.GetClusterId(), MemberID: h.GetMemberId(), Endpoint: f.member.endpoint.url,

@@ -15,7 +15,7 @@ import (
 
 func dial(t *testing.T, e *testenv.Etcd) journal.Member {
 	t.Helper()
-	m, err := etcd.NewFollowed(newSource(t, e.Endpoints()...)).Dial(t.Context(), "")
+	_, m, err := etcd.NewFollowed(newSource(t, e.Endpoints()...)).Dial(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestAnotherMemberIsDialledThanTheOneToAvoid(t *testing.T) {
 	f := etcd.NewFollowed(newSource(t, a.Endpoints()...))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	m, err := f.Dial(ctx, a.Endpoints()[0])
+	_, m, err := f.Dial(ctx, a.Endpoints()[0])
 	if err != nil {
 		t.Fatalf("the only member is avoided: %v", err)
 	}

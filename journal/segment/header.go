@@ -112,14 +112,24 @@ func (h *Header) Check() error {
 		return fmt.Errorf("%.100q is not a level", h.Level)
 	case h.Term < 0:
 		return fmt.Errorf("%d is not a term", h.Term)
+	case len(h.Reason) > maxReason:
+		return fmt.Errorf("its reason has %d bytes; up to %d are allowed", len(h.Reason), maxReason)
+	}
+	if err := h.checkRevisions(); err != nil {
+		return err
+	}
+	return h.checkTimes()
+}
+
+// checkRevisions refuses revisions that do not go together, and missing ones without a reason.
+func (h *Header) checkRevisions() error {
+	switch {
 	case h.First <= 0 || h.First > h.Last || h.Last > MaxRevision:
 		return fmt.Errorf("%d to %d are no revisions of a segment", h.First, h.Last)
 	case h.Previous < 0 || h.Previous >= h.First:
 		return fmt.Errorf("revision %d is not before revision %d", h.Previous, h.First)
 	case h.Previous == 0 && h.PreviousChain != Chain{}:
 		return errors.New("it has a chain of a revision before, and no revision before")
-	case len(h.Reason) > maxReason:
-		return fmt.Errorf("its reason has %d bytes; up to %d are allowed", len(h.Reason), maxReason)
 	case h.Records < h.Last-h.First+1 || h.Entries < h.Last-h.First+1:
 		return fmt.Errorf("%d records and %d entries are too few for the revisions %d to %d", h.Records, h.Entries, h.First, h.Last)
 	case h.CompleteRevision < 0 || h.CompleteRevision > h.Last:
@@ -128,6 +138,11 @@ func (h *Header) Check() error {
 	if _, _, lost := h.Lost(); lost && h.Reason == "" {
 		return fmt.Errorf("the revisions between %d and %d are missing without a reason", h.Previous, h.First)
 	}
+	return nil
+}
+
+// checkTimes refuses times that a segment cannot have: those with parts of a millisecond, and those out of range.
+func (h *Header) checkTimes() error {
 	times := []time.Time{h.FirstTime, h.LastTime}
 	if h.CompleteTime != nil {
 		times = append(times, *h.CompleteTime)

@@ -46,7 +46,8 @@ var floors = map[string]floor{
 
 	"repository/": floorPlace,
 
-	"snapshot/": floorWords,
+	"snapshot/":        floorWords,
+	"journal/segment/": floorWords,
 
 	"internal/codec/":         floorParts,
 	"internal/etcd/database/": floorParts,
