@@ -15,8 +15,8 @@
 // the record was read.
 //
 // Whoever has a client certificate for etcd can write there, too. A record is held to the limits in limits.go; one that
-// cannot be read is an error that names its key, and the others go on. The indexes are believed only as far as the records
-// agree with them. A lock that no replica can have put there is taken over.
+// cannot be read is an error that names its key, and the others go on. The indexes are believed only as far as the
+// records agree with them. A lock that no replica can have put there is taken over.
 //
 // The implementation in [github.com/snapshotd/snapshotd/catalog/memory] behaves in the same way; the tests in
 // [github.com/snapshotd/snapshotd/catalog/conformance] run on both.

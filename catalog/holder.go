@@ -44,9 +44,9 @@ type holder struct {
 	forged error  // why it is no replica's lock; nil when a replica may hold it
 }
 
-// inspectHolder finds out whether a replica holds the lock of a key. Replicas put a lock on a lease that they renew, of at most
-// an hour; the key goes away with it. Anything else in its place was put there by somebody else, and could stay for
-// ever.
+// inspectHolder finds out whether a replica holds the lock of a key. Replicas put a lock on a lease that they renew, of
+// at most an hour; the key goes away with it. Anything else in its place was put there by somebody else, and could stay
+// for ever.
 func (c *Catalog) inspectHolder(ctx context.Context, client *clientv3.Client, kv *mvccpb.KeyValue) holder {
 	name, err := holderOf(kv.Value)
 	if err == nil && kv.Lease == 0 {

@@ -57,8 +57,8 @@ func TestLockIsLostWithEtcd(t *testing.T) {
 	lock.Unlock(t.Context())
 }
 
-// The lock outlives its lease's first life, and the context that it was taken with, for as long as it is held. This test
-// does not run beside others, because its lease is as short as etcd allows.
+// The lock outlives its lease's first life, and the context that it was taken with, for as long as it is held. This
+// test does not run beside others, because its lease is as short as etcd allows.
 func TestLockIsRenewed(t *testing.T) {
 	client := testenv.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Second})

@@ -147,7 +147,8 @@ func TestGoodFormOfAFileOfK3sIsAdopted(t *testing.T) {
 	}
 }
 
-// A size that somebody wrote into the catalog is never small enough for a disk, nor the length of a download below zero.
+// A size that somebody wrote into the catalog is never small enough for a disk, nor the length of a download below
+// zero.
 func TestSizesInTheCatalogDoNotOverflow(t *testing.T) {
 	f := newFixture(t, func(c *cluster.Config) { c.Driller = &fakeDriller{} })
 	f.mustReconcile(t)

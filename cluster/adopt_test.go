@@ -274,8 +274,8 @@ func TestAdoptionGoesOnAfterAnError(t *testing.T) {
 	}
 }
 
-// Once it is unpinned, an adopted snapshot can be deleted; a file that took its place is left alone, and so is what K3s keeps
-// beside it.
+// Once it is unpinned, an adopted snapshot can be deleted; a file that took its place is left alone, and so is what K3s
+// keeps beside it.
 func TestAdoptedCanBeDeleted(t *testing.T) {
 	f := newFixture(t)
 	f.mustReconcile(t)
@@ -308,7 +308,8 @@ func TestAdoptedCanBeDeleted(t *testing.T) {
 	}
 }
 
-// The pin of an adopted file is in no manifest. Whoever can write to etcd can take it out of the record, and the file stays.
+// The pin of an adopted file is in no manifest. Whoever can write to etcd can take it out of the record, and the file
+// stays.
 func TestTheCatalogAloneUnpinsNoFileOfAnotherProgram(t *testing.T) {
 	f := newFixture(t, retention(snapshot.Retention{KeepLast: 1, OnDemand: true, Adopted: true}))
 	f.plant(t, "one", k3sFile, f.etcdctl(t))
@@ -358,7 +359,8 @@ func TestNothingIsAdoptedWhereOnlySignedManifestsAreBelieved(t *testing.T) {
 	}
 }
 
-// What was no snapshot is not read again as long as it is there; what comes in its place is, whatever its size and time.
+// What was no snapshot is not read again as long as it is there; what comes in its place is, whatever its size and
+// time.
 func TestWhatWasNoSnapshotIsForgottenWhenItIsGone(t *testing.T) {
 	f := newFixture(t)
 	f.mustSave(t)

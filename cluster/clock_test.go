@@ -94,7 +94,8 @@ func TestTheLastSnapshotOfAnotherEtcdStays(t *testing.T) {
 	}
 }
 
-// The outcome of another etcd's request must not be told to a caller of this one, though both have one name and one place.
+// The outcome of another etcd's request must not be told to a caller of this one, though both have one name and one
+// place.
 func TestARequestOfAnotherEtcdIsNew(t *testing.T) {
 	f := newFixture(t)
 	other := newFixture(t, func(c *cluster.Config) { c.Backends, c.Node = f.cfg.Backends, "node-2" })

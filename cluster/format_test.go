@@ -24,8 +24,8 @@ func formatPage(t *testing.T) string {
 	return string(doc)
 }
 
-// A snapshot can be verified and restored with the commands of the documentation, as they stand there, and nothing else:
-// no program of ours, no catalog.
+// A snapshot can be verified and restored with the commands of the documentation, as they stand there, and nothing
+// else: no program of ours, no catalog.
 func TestFormatPageRestoresASnapshot(t *testing.T) {
 	for _, program := range []string{"zstd", "openssl"} {
 		if _, err := exec.LookPath(program); err != nil {

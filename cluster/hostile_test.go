@@ -11,8 +11,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Whoever can write to a backend can put any manifest there. None of them makes the service fall over, keeps it from seeing
-// the rest, or leads it out of its place.
+// Whoever can write to a backend can put any manifest there. None of them makes the service fall over, keeps it from
+// seeing the rest, or leads it out of its place.
 func TestHostileManifestsDoNoHarm(t *testing.T) {
 	f := newFixture(t)
 	good := f.mustSave(t)

@@ -142,8 +142,8 @@ func TestCatalogIsMadeAnewByAllReplicas(t *testing.T) {
 	fl.expect(t, b, "local@b, one")
 }
 
-// Each replica sees its own directory and the shared backend. The one that comes second must not leave out the location that
-// only it can see.
+// Each replica sees its own directory and the shared backend. The one that comes second must not leave out the location
+// that only it can see.
 func TestACatalogThatAllReplicasMakeAnewAtOnceLacksNoLocation(t *testing.T) {
 	for what, forget := range map[string]func(*fleet) string{
 		"a snapshot of ours": func(fl *fleet) string {
@@ -416,7 +416,8 @@ func TestPinReachesTheManifestOfAnotherNode(t *testing.T) {
 	}
 }
 
-// Without a shared backend there is no witness of the change but the catalog, which anybody with access to etcd can write.
+// Without a shared backend there is no witness of the change but the catalog, which anybody with access to etcd can
+// write.
 func TestPinWithoutAWitnessIsWrittenByItsOwnReplicaAlone(t *testing.T) {
 	fl := newFleet(t, false, snapshot.Retention{})
 	name := fl.save(t, "b")
@@ -561,8 +562,8 @@ func TestCopyOfATakenOverSaveInADirectory(t *testing.T) {
 	}
 }
 
-// freezeLocal stops the save of a node once, when its own directory has data and manifest of a second snapshot and a shared
-// backend has no manifest of it yet, and does something meanwhile.
+// freezeLocal stops the save of a node once, when its own directory has data and manifest of a second snapshot and a
+// shared backend has no manifest of it yet, and does something meanwhile.
 func (fl *fleet) freezeLocal(t *testing.T, node string, shared bool, meanwhile func()) {
 	var frozen atomic.Bool
 	if shared {

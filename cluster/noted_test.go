@@ -12,8 +12,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// halfSaved saves to "one" at once and to "two" only when it is let, and does something while it waits. It returns what the
-// save wrote into the catalog.
+// halfSaved saves to "one" at once and to "two" only when it is let, and does something while it waits. It returns what
+// the save wrote into the catalog.
 func halfSaved(t *testing.T, edit func(*fixture), meanwhile func(*testing.T, *fixture, *snapshot.Record)) (writes []string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

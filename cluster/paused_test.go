@@ -14,8 +14,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// takenForDead lets a save lose its lock while the data on "two" is durable and its manifest is not, does something, and
-// lets it go on.
+// takenForDead lets a save lose its lock while the data on "two" is durable and its manifest is not, does something,
+// and lets it go on.
 func takenForDead(t *testing.T, meanwhile func(f *fixture, name string)) (*fixture, cluster.SaveResult, error) {
 	t.Helper()
 	f := newFixture(t)

@@ -318,7 +318,8 @@ func TestReconcileSettlesASaveWhoseOwnerDied(t *testing.T) {
 	}
 }
 
-// A backend that is configured no more is not spoken of, unless it is all that there was; one that comes back is taken in.
+// A backend that is configured no more is not spoken of, unless it is all that there was; one that comes back is taken
+// in.
 func TestReconcileForgetsBackendsThatAreConfiguredNoMore(t *testing.T) {
 	f := newFixture(t)
 	both := f.mustSave(t)
@@ -421,8 +422,8 @@ func TestReconcilesAndASaveAtOnceAgree(t *testing.T) {
 	f.quiet(t)
 }
 
-// TestReconcileTellsTheTruthWhateverHappens plays random histories and holds after each reconcile: every snapshot that is
-// whole on a backend is in the catalog as READY there, and the catalog shows nothing READY that is not.
+// TestReconcileTellsTheTruthWhateverHappens plays random histories and holds after each reconcile: every snapshot that
+// is whole on a backend is in the catalog as READY there, and the catalog shows nothing READY that is not.
 func TestReconcileTellsTheTruthWhateverHappens(t *testing.T) {
 	f := newFixture(t)
 	for seed := range uint64(4) {

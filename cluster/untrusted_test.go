@@ -40,8 +40,8 @@ func signing(t *testing.T) func(*cluster.Config) {
 	return func(c *cluster.Config) { c.Signer, c.Trust = signer, trust }
 }
 
-// A manifest that is not what was signed is an error of its backend, its location is FAILED, and nothing of it is adopted
-// or deleted; the good copy stays what it is.
+// A manifest that is not what was signed is an error of its backend, its location is FAILED, and nothing of it is
+// adopted or deleted; the good copy stays what it is.
 func TestReconcileDoesNotBelieveAChangedManifest(t *testing.T) {
 	f := newFixture(t, signing(t))
 	s := f.mustSave(t)

@@ -184,8 +184,8 @@ func readDoc(t *testing.T, name string) string {
 	return string(doc)
 }
 
-// k3s imitates what docs/disaster.md says of K3s: it refuses a path that is no plain snapshot and a reset while the service
-// runs, moves the old data aside, and restores with etcd's own tool.
+// k3s imitates what docs/disaster.md says of K3s: it refuses a path that is no plain snapshot and a reset while the
+// service runs, moves the old data aside, and restores with etcd's own tool.
 const k3s = `#!/bin/sh
 set -e
 for a in "$@"; do case "$a" in
@@ -201,8 +201,8 @@ const systemctl = `#!/bin/sh
 [ "$1" = start ] && touch "$ROOT/running" || rm -f "$ROOT/running"
 `
 
-// TestRestoringK3s follows docs/disaster.md on two servers of K3s, of which this machine has the files and no program. The
-// directories of snapshots, which are backends, are as they were before.
+// TestRestoringK3s follows docs/disaster.md on two servers of K3s, of which this machine has the files and no program.
+// The directories of snapshots, which are backends, are as they were before.
 func TestRestoringK3s(t *testing.T) {
 	if _, err := exec.LookPath("zstd"); err != nil {
 		t.Skip("there is no zstd")

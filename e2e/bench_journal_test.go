@@ -17,9 +17,9 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// TestBenchJournal measures how long etcd's puts take with and without a service that follows it, in turns, at 200 and 2,000
-// puts a second on three members. It is `make bench-journal`; SNAPSHOTD_E2E_ROUNDS says how many turns, and without it
-// nothing is measured.
+// TestBenchJournal measures how long etcd's puts take with and without a service that follows it, in turns, at 200 and
+// 2,000 puts a second on three members. It is `make bench-journal`; SNAPSHOTD_E2E_ROUNDS says how many turns, and
+// without it nothing is measured.
 func TestBenchJournal(t *testing.T) {
 	rounds := int(envInt(t, "SNAPSHOTD_E2E_ROUNDS", 0))
 	if rounds == 0 {

@@ -190,7 +190,8 @@ func simulatedCluster(name string, i int, all []*snapshotdv1.Snapshot) *snapshot
 	return c
 }
 
-// TestManySnapshotsInABrowser: only the rows that can be seen are made, also at the end of a long list, and the search finds one of all.
+// TestManySnapshotsInABrowser: only the rows that can be seen are made, also at the end of a long list, and the search
+// finds one of all.
 func TestManySnapshotsInABrowser(t *testing.T) {
 	chromium(t)
 	const n = 13000
@@ -222,7 +223,8 @@ func TestManySnapshotsInABrowser(t *testing.T) {
 	}
 }
 
-// TestManyClustersInABrowser: the worst come first, one line each, the search narrows them, and the address has what is open.
+// TestManyClustersInABrowser: the worst come first, one line each, the search narrows them, and the address has what is
+// open.
 func TestManyClustersInABrowser(t *testing.T) {
 	chromium(t)
 	b := browse(t, simulate(50, 40).serve(t)+"/", "")
@@ -249,8 +251,8 @@ func TestManyClustersInABrowser(t *testing.T) {
 	other.reads("the same view", "#found", "1 cluster of 50")
 }
 
-// TestTheConsoleIsAccessible: axe finds nothing in any view, in either colour scheme, nor on a phone; and nothing is wider than the screen.
-// With SNAPSHOTD_PICTURES=DIR it writes a picture of each, and that of the docs.
+// TestTheConsoleIsAccessible: axe finds nothing in any view, in either colour scheme, nor on a phone; and nothing is
+// wider than the screen. With SNAPSHOTD_PICTURES=DIR it writes a picture of each, and that of the docs.
 func TestTheConsoleIsAccessible(t *testing.T) {
 	chromium(t)
 	axe, err := os.ReadFile(filepath.Join("testdata", "axe", "axe.min.js"))

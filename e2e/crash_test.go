@@ -62,7 +62,8 @@ clusters:
 `, w.etcd.Endpoints()[0], "file://"+w.dir, w.s3URL(""))
 }
 
-// After a kill in the middle of a removal, reconcile ends the removal, or takes it back when no manifest was marked yet.
+// After a kill in the middle of a removal, reconcile ends the removal, or takes it back when no manifest was marked
+// yet.
 func TestKilledWhileDeletingLeavesNothingHalf(t *testing.T) {
 	w := newWorld(t, 0)
 	config := w.quickConfig(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// TestTheDemoStarts: three clusters, each with a first snapshot on both backends, an alert manager's rules in Prometheus, and nothing
-// left when it was stopped.
+// TestTheDemoStarts: three clusters, each with a first snapshot on both backends, an alert manager's rules in
+// Prometheus, and nothing left when it was stopped.
 func TestTheDemoStarts(t *testing.T) {
 	bin := t.TempDir()
 	for name, path := range map[string]string{

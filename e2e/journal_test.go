@@ -27,8 +27,8 @@ type window struct {
 	}
 }
 
-// TestTheJournalIsFollowedAndRestored kills a service that follows a cluster, again and again, and restores a revision that
-// no snapshot has.
+// TestTheJournalIsFollowedAndRestored kills a service that follows a cluster, again and again, and restores a revision
+// that no snapshot has.
 func TestTheJournalIsFollowedAndRestored(t *testing.T) {
 	w := newWorld(t, 0)
 	file := filepath.Join(t.TempDir(), "snapshotd.yaml")

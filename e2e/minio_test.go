@@ -134,8 +134,8 @@ func TestSealedByTheServer(t *testing.T) {
 	s.must("verify", name)
 }
 
-// TestPruneWaitsForTheBucketsLock: retention wants to remove an object that a lock protects. Prune says so and exits 3, and
-// the object is removed when the lock is over.
+// TestPruneWaitsForTheBucketsLock: retention wants to remove an object that a lock protects. Prune says so and exits 3,
+// and the object is removed when the lock is over.
 func TestPruneWaitsForTheBucketsLock(t *testing.T) {
 	w := newKMSWorld(t)
 	s := w.serve(t, "keep_last: 1, on_demand: true")

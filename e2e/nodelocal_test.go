@@ -20,9 +20,9 @@ type localFleet struct {
 	serve map[string]*service
 }
 
-// TestEachServerHasADirectoryOfItsOwn runs three replicas of one configuration, each with a local directory and no shared
-// backend. Each saves, reconciles and prunes its own directory; one of them dies, is retired, and comes back. Nothing is lost
-// meanwhile, and no replica says of another one's copies that they are gone.
+// TestEachServerHasADirectoryOfItsOwn runs three replicas of one configuration, each with a local directory and no
+// shared backend. Each saves, reconciles and prunes its own directory; one of them dies, is retired, and comes back.
+// Nothing is lost meanwhile, and no replica says of another one's copies that they are gone.
 func TestEachServerHasADirectoryOfItsOwn(t *testing.T) {
 	f := newLocalFleet(t)
 	names := map[string][]string{}

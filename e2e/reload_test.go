@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestClustersComeAndGoWithoutARestart: files of clusters are added, changed and removed under a service that saves another
-// cluster all the time. That save goes on, and its cluster is changed when it has ended.
+// TestClustersComeAndGoWithoutARestart: files of clusters are added, changed and removed under a service that saves
+// another cluster all the time. That save goes on, and its cluster is changed when it has ended.
 func TestClustersComeAndGoWithoutARestart(t *testing.T) {
 	w, other := newWorld(t, 4<<20), newWorld(t, 0)
 	second := t.TempDir()

@@ -16,8 +16,9 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// fault is a fault, or a way in which some stores are odd, during one round. begin returns the function that ends it; etcd and killed say which may be missing
-// then: the catalog, or the answer. denied says that the bucket refuses the service from before the round on.
+// fault is a fault, or a way in which some stores are odd, during one round. begin returns the function that ends it;
+// etcd and killed say which may be missing then: the catalog, or the answer. denied says that the bucket refuses the
+// service from before the round on.
 type fault struct {
 	name                 string
 	etcd, killed, denied bool

@@ -75,8 +75,8 @@ func (l *ledger) held(backend, name string) string {
 	return ""
 }
 
-// staying says of each copy on a backend whether it has to stay: by the rules, or because another backend still has to get it
-// and will keep it.
+// staying says of each copy on a backend whether it has to stay: by the rules, or because another backend still has to
+// get it and will keep it.
 func (l *ledger) staying(backend string, all []snap) map[string]bool {
 	there := func(b string, states ...string) []snap {
 		return slices.DeleteFunc(slices.Clone(all), func(s snap) bool {

@@ -175,8 +175,8 @@ func (j *Journal) takeBreak() *breakError {
 	return j.why
 }
 
-// position returns how far the journal is: on this machine, or on the backends where another replica has led since. A new
-// leader waits for a backend that answers, unless it was the last one to write itself.
+// position returns how far the journal is: on this machine, or on the backends where another replica has led since. A
+// new leader waits for a backend that answers, unless it was the last one to write itself.
 func (j *Journal) position(ctx context.Context) (local.Position, error) {
 	newest := j.log.Position()
 	if j.positioned {
@@ -267,8 +267,8 @@ func (j *Journal) keepBase(ctx context.Context) {
 	}
 }
 
-// Close seals what is left and uploads it, as far as that can be done before ctx ends; the rest waits on the disk for the
-// next start. Follow and Run have ended.
+// Close seals what is left and uploads it, as far as that can be done before ctx ends; the rest waits on the disk for
+// the next start. Follow and Run have ended.
 func (j *Journal) Close(ctx context.Context) error {
 	if err := j.log.Close(); err != nil {
 		return errors.Join(err, j.log.Abandon())

@@ -16,11 +16,11 @@ type Source interface {
 	Dial(ctx context.Context, avoid string) (Identity, Member, error)
 }
 
-// A Member is one member of etcd. All questions go to it alone. Its methods may be called at once from several goroutines,
-// and end when ctx does.
+// A Member is one member of etcd. All questions go to it alone. Its methods may be called at once from several
+// goroutines, and end when ctx does.
 type Member interface {
-	// Watch delivers all changes of the keyspace from a revision on, that one included, until ctx ends. It delivers nothing
-	// while it is not read: etcd keeps what is to come, in its database.
+	// Watch delivers all changes of the keyspace from a revision on, that one included, until ctx ends. It delivers
+	// nothing while it is not read: etcd keeps what is to come, in its database.
 	Watch(ctx context.Context, from int64) (Stream, error)
 	// Current returns the newest revision of the cluster, by a linearizable read: everything that was acknowledged before
 	// the call is in it, and this member has applied it.
@@ -46,8 +46,8 @@ type Identity struct {
 
 // A Stream is the changes of the keyspace, revision by revision.
 type Stream interface {
-	// Next waits for more. The revisions are whole and consecutive. It returns a [CompactedError] when etcd does not have the
-	// next one any more.
+	// Next waits for more. The revisions are whole and consecutive. It returns a [CompactedError] when etcd does not have
+	// the next one any more.
 	Next() ([]Change, error)
 }
 

@@ -81,7 +81,8 @@ func (j *Journal) dial(ctx context.Context, avoid string) (Identity, Member, err
 	return j.cfg.Source.Dial(ctx, avoid)
 }
 
-// begin decides where to begin: after what the journal has, if etcd still has the same history, or at the newest revision.
+// begin decides where to begin: after what the journal has, if etcd still has the same history, or at the newest
+// revision.
 func (s *session) begin(ctx context.Context) (from int64, err error) {
 	known, err := s.journal.position(ctx)
 	if err != nil {

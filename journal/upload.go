@@ -164,8 +164,8 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 	return local.Position{}, nil
 }
 
-// endOf returns the position at the end of a segment. Its last revision alone is compared with etcd, if the segment can be
-// read; otherwise all of its revisions are, and etcd may have compacted the first of them.
+// endOf returns the position at the end of a segment. Its last revision alone is compared with etcd, if the segment can
+// be read; otherwise all of its revisions are, and etcd may have compacted the first of them.
 func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position {
 	p := local.Position{Timeline: m.Timeline, Revision: m.Last, Chain: m.Chain, Anchor: m.First, AnchorChain: m.PreviousChain}
 	r, err := u.store.Open(ctx, m)
@@ -251,8 +251,8 @@ func (j *Journal) stored(number int64) bool {
 	})
 }
 
-// differs notes that a backend has another history under the name of a part. If it is the history that is followed, that
-// goes on in another timeline.
+// differs notes that a backend has another history under the name of a part. If it is the history that is followed,
+// that goes on in another timeline.
 func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, err error) {
 	j.cfg.Logger.ErrorContext(ctx, "journal on a backend has another history of the same revisions",
 		"backend", backend, "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)

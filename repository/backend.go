@@ -14,10 +14,11 @@ import (
 // from several goroutines.
 //
 // Errors are a [snapshot.Error] with Backend set and one of the reasons BACKEND_*, NO_SPACE, OBJECT_NOT_FOUND,
-// OBJECT_EXISTS, INVALID_ARGUMENT, CANCELLED, or CHECKSUM_MISMATCH when the backend itself finds its bytes damaged. They
-// wrap [snapshot.ErrNotFound] or [snapshot.ErrExists] where the backend itself said so. BACKEND_NOT_FOUND is a missing
-// directory or bucket, OBJECT_NOT_FOUND a missing object. Requests are retried inside where the protocol makes that safe.
-// Every call ends: a call on which no bytes move is given up, and so is one that goes on long after ctx has ended.
+// OBJECT_EXISTS, INVALID_ARGUMENT, CANCELLED, or CHECKSUM_MISMATCH when the backend itself finds its bytes damaged.
+// They wrap [snapshot.ErrNotFound] or [snapshot.ErrExists] where the backend itself said so. BACKEND_NOT_FOUND is a
+// missing directory or bucket, OBJECT_NOT_FOUND a missing object. Requests are retried inside where the protocol makes
+// that safe. Every call ends: a call on which no bytes move is given up, and so is one that goes on long after ctx has
+// ended.
 type Backend interface {
 	// Info describes the backend without asking it.
 	Info() Info
@@ -27,9 +28,9 @@ type Backend interface {
 	// there before. An error of r is returned as it is (errors.Is holds).
 	Put(ctx context.Context, key string, r io.Reader, opts PutOptions) error
 	// Get opens a range of an object. The caller closes the reader. All bytes are of one object, as it was when Get
-	// returned: an object that is replaced while it is read is an error of Read, or is read to its end, and never a mixture.
-	// A broken connection is made good inside where that is possible. Where the object ends before the range, there are
-	// fewer bytes, or none.
+	// returned: an object that is replaced while it is read is an error of Read, or is read to its end, and never a
+	// mixture. A broken connection is made good inside where that is possible. Where the object ends before the range,
+	// there are fewer bytes, or none.
 	Get(ctx context.Context, key string, r Range) (io.ReadCloser, error)
 	// Stat returns what the backend says of an object; it wraps ErrNotFound only when the backend itself said that the
 	// object does not exist.
@@ -41,8 +42,8 @@ type Backend interface {
 	// Delete removes an object; one that does not exist is no error. When it returns nil the removal is durable.
 	Delete(ctx context.Context, key string) error
 	// Sweep removes what crashed writers left under prefix and never became visible (temporary files, unfinished uploads),
-	// if it was last written before OlderThan. It leaves alone what belongs to a key for which Keep is true, and everything
-	// that this program did not make. It returns how many it removed (with DryRun: would remove).
+	// if it was last written before OlderThan. It leaves alone what belongs to a key for which Keep is true, and
+	// everything that this program did not make. It returns how many it removed (with DryRun: would remove).
 	Sweep(ctx context.Context, prefix string, opts SweepOptions) (int64, error)
 }
 
@@ -115,7 +116,7 @@ type Stores interface {
 // A Driller restores a database into a throw-away etcd, starts it, queries it, writes a key and reads it back, and
 // removes all of it.
 type Driller interface {
-	// Drill takes the file that etcd sent, of which it makes the throw-away etcd, and the snapshot's revision. An error that
-	// wraps [ErrNotRestorable] is the snapshot's fault; others say nothing of it.
+	// Drill takes the file that etcd sent, of which it makes the throw-away etcd, and the snapshot's revision. An error
+	// that wraps [ErrNotRestorable] is the snapshot's fault; others say nothing of it.
 	Drill(ctx context.Context, file string, revision int64) (Drilled, error)
 }

@@ -165,7 +165,8 @@ func (r *Repository) PeekCopy(ctx context.Context, rec *snapshot.Record) error {
 }
 
 // ConfirmListed returns an error when a listing does not show the data of a snapshot, or with another size than its
-// manifest says, and the backend says of the object itself that it is there and whole. Then nothing is known of the copy.
+// manifest says, and the backend says of the object itself that it is there and whole. Then nothing is known of the
+// copy.
 func (r *Repository) ConfirmListed(ctx context.Context, rec *snapshot.Record, data *Object) error {
 	if data != nil && data.Size == rec.StoredSize {
 		return nil

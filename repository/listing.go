@@ -17,8 +17,8 @@ type Group struct {
 	Objects  []Object // data; of a snapshot that this program saved there is exactly one
 	Manifest bool
 
-	// ManifestTime is when the manifest was last written, as the listing says. A manifest that was written after the catalog
-	// last learned of the copy is read again.
+	// ManifestTime is when the manifest was last written, as the listing says. A manifest that was written after the
+	// catalog last learned of the copy is read again.
 	ManifestTime time.Time
 }
 

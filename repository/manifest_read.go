@@ -97,8 +97,8 @@ func (r *Repository) Older(m *Manifest, rec *snapshot.Record) error {
 	return r.unusable(r.manifestKey(rec.Name), m.older(rec))
 }
 
-// putBack reports whether a manifest is older than the catalog knows, and not because a replica that could not reach it has
-// changed the snapshot.
+// putBack reports whether a manifest is older than the catalog knows, and not because a replica that could not reach it
+// has changed the snapshot.
 func (r *Repository) putBack(m *Manifest, rec *snapshot.Record) bool {
 	return m.Record.Generation < rec.Generation && !rec.Outdated(r.info.Name)
 }

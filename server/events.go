@@ -33,9 +33,9 @@ type subscription struct {
 func (e *Events) Moving(cluster string) *status.Moving { return e.saves.Of(cluster) }
 
 // Subscribe returns the events from now on for which matches is true (nil: all) until ctx is done. Those of a save that
-// runs already come first: that it has started, with its snapshot as it is now and how much of etcd was read, and how far
-// each of its transfers is. The returned context is done when the subscription has ended: its cause is a [snapshot.Error]
-// with ReasonSlowConsumer when the subscriber did not keep up.
+// runs already come first: that it has started, with its snapshot as it is now and how much of etcd was read, and how
+// far each of its transfers is. The returned context is done when the subscription has ended: its cause is a
+// [snapshot.Error] with ReasonSlowConsumer when the subscriber did not keep up.
 func (e *Events) Subscribe(
 	ctx context.Context, matches func(snapshot.Event) bool,
 ) (<-chan *snapshot.Event, context.Context) {

@@ -27,8 +27,8 @@ func (f *fleet) changes() <-chan struct{} {
 	return f.changed
 }
 
-// SetClusters replaces the clusters that are served, at least one; their order is kept wherever they are listed. Calls under way
-// go on with the clusters that they began with, and watches end, to begin anew.
+// SetClusters replaces the clusters that are served, at least one; their order is kept wherever they are listed. Calls
+// under way go on with the clusters that they began with, and watches end, to begin anew.
 func (s *Server) SetClusters(clusters []Cluster) error {
 	if len(clusters) == 0 {
 		return errors.New("at least one cluster is needed")

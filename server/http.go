@@ -100,8 +100,8 @@ func writeText(w http.ResponseWriter, code int, text string) {
 }
 
 // enter finds out who asks for something below /v1/. The context that it returns carries the
-// principal, and the key of the caller for the call that the request becomes; leave forgets that. When it is not ok, the
-// request has been answered.
+// principal, and the key of the caller for the call that the request becomes; leave forgets that. When it is not ok,
+// the request has been answered.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request) (ctx context.Context, leave func(), ok bool) {
 	caller := callerOfRequest(r)
 	p, err := s.auth.Authenticate(caller)

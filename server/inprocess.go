@@ -15,8 +15,8 @@ import (
 )
 
 // inProcess is the listener of a gRPC server of its own, for requests that arrive over HTTP. They meet the same
-// interceptors, over one connection inside the process that needs neither a certificate nor a port, and that has no limit
-// of streams: those of the port are for each of its connections.
+// interceptors, over one connection inside the process that needs neither a certificate nor a port, and that has no
+// limit of streams: those of the port are for each of its connections.
 type inProcess struct{ *bufconn.Listener }
 
 func newInProcess() inProcess { return inProcess{bufconn.Listen(256 << 10)} }

@@ -20,8 +20,8 @@ const (
 
 // Facts are what is known of a cluster beside its snapshots.
 type Facts interface {
-	// Configured returns what the configuration and this machine say of a cluster. It does not wait for the catalog, nor for a
-	// disk that does not answer.
+	// Configured returns what the configuration and this machine say of a cluster. It does not wait for the catalog, nor
+	// for a disk that does not answer.
 	Configured() status.Known
 	// LastDue returns when the last run of a schedule that has stored a snapshot was due; zero when none has.
 	LastDue(ctx context.Context, schedule string) (time.Time, error)

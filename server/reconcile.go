@@ -56,7 +56,8 @@ func (s *service) Reconcile(
 }
 
 // told returns the reports of a cluster. The error of the whole is that of each backend, so that nobody takes it for
-// reconciled. A record that cannot be read leaves the reports complete; the call tells it if it is of this cluster alone.
+// reconciled. A record that cannot be read leaves the reports complete; the call tells it if it is of this cluster
+// alone.
 func (w *reconciliation) told(several bool) []cluster.BackendReport {
 	if w.err == nil || !several && errors.Is(w.err, snapshot.ErrBadRecord) {
 		return w.reports

@@ -46,8 +46,8 @@ type Cluster struct {
 	Operations
 	Facts Facts // optional; without them the verdict is of the snapshots alone
 
-	// Use says that a call uses the cluster until its context is done. It returns false when the cluster is not served any more.
-	// Optional.
+	// Use says that a call uses the cluster until its context is done. It returns false when the cluster is not served any
+	// more. Optional.
 	Use func(ctx context.Context) bool
 }
 

@@ -69,8 +69,8 @@ func windowToProto(w *status.Window) *snapshotdv1.RecoveryWindow {
 	return m
 }
 
-// journalToProto returns the part of a recovery window that this replica knows without asking the backends; nil without a
-// journal.
+// journalToProto returns the part of a recovery window that this replica knows without asking the backends; nil without
+// a journal.
 func journalToProto(j *status.Journal) *snapshotdv1.RecoveryWindow {
 	if j == nil {
 		return nil

@@ -31,7 +31,8 @@ func BadRecordName(err error) (name string, ok bool) {
 	return "", false
 }
 
-// EachBadRecord returns the errors of records that cannot be read: those that [BadRecords.Err] has joined, or err alone.
+// EachBadRecord returns the errors of records that cannot be read: those that [BadRecords.Err] has joined, or err
+// alone.
 func EachBadRecord(err error) (errs []error) {
 	all := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok { // no error below it joins others

@@ -8,7 +8,8 @@ type Change struct {
 	After  *Record // nil when there is none any more
 }
 
-// Events returns the events that a change of a record shows, in order. now is the time of events of which the record has none.
+// Events returns the events that a change of a record shows, in order. now is the time of events of which the record
+// has none.
 func (ch Change) Events(cluster string, now time.Time) (events []Event) {
 	add := func(t EventType, rec *Record, at time.Time, backend string) {
 		ev := Event{Type: t, Time: at, Cluster: cluster, Name: rec.Name, Backend: backend, Snapshot: &rec.Snapshot}

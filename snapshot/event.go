@@ -27,7 +27,8 @@ const (
 	EventRepairsQueued                      // the copies that wait for their repair: Queued
 )
 
-// Phase says what a save is waiting for. Backends are written in each of the phases, as far as there is something to write.
+// Phase says what a save is waiting for. Backends are written in each of the phases, as far as there is something to
+// write.
 type Phase int
 
 // The phases of a save, in their order, but for the last one, which is before all others.
@@ -45,8 +46,8 @@ var phaseNames = []string{"UNSPECIFIED", "READING", "INSPECTING", "COMPRESSING",
 // String returns the phase as logs and docs print it: READING.
 func (p Phase) String() string { return nameOf(phaseNames, int(p)) }
 
-// Event is something that happened to a cluster on this replica. Time, Type and Cluster are always set, the other fields
-// where the type names them.
+// Event is something that happened to a cluster on this replica. Time, Type and Cluster are always set, the other
+// fields where the type names them.
 type Event struct {
 	Type      EventType
 	Time      time.Time

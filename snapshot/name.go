@@ -34,7 +34,8 @@ const MarkerKey = "snapshotd-store.json"
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// ValidName reports whether s can be part of a snapshot's name: letters, digits, '.', '_' and '-', no dot or dash first.
+// ValidName reports whether s can be part of a snapshot's name: letters, digits, '.', '_' and '-', no dot or dash
+// first.
 func ValidName(s string) bool { return namePattern.MatchString(s) }
 
 // ValidateLabels returns an [Error] with ReasonInvalidArgument when labels are too many or too long.
@@ -83,15 +84,17 @@ func (r *Record) MayBeForeign() bool {
 	return !NamedLikeSaves(r.Name) && r.DataKey() == r.Name+DataSuffix
 }
 
-// OrderKey returns a snapshot's place in a listing: behind the last key that an object of its name can have. Listings of
-// backends and scans of the catalog are merged in the order of these keys, because names themselves sort in another order
-// ("a" before "a-1", but "a-1.db" before "a.db"), and so do the keys of one kind of object ("a.zip" behind "a.k.json").
+// OrderKey returns a snapshot's place in a listing: behind the last key that an object of its name can have. Listings
+// of backends and scans of the catalog are merged in the order of these keys, because names themselves sort in another
+// order ("a" before "a-1", but "a-1.db" before "a.db"), and so do the keys of one kind of object ("a.zip" behind
+// "a.k.json").
 func OrderKey(name string) string { return name + orderSuffix }
 
 // NameOfOrderKey returns the name that [OrderKey] was given.
 func NameOfOrderKey(key string) string { return strings.TrimSuffix(key, orderSuffix) }
 
-// SplitKey returns the snapshot's name and the suffix of an object that this program writes; ok is false for other keys.
+// SplitKey returns the snapshot's name and the suffix of an object that this program writes; ok is false for other
+// keys.
 func SplitKey(key string) (name, suffix string, ok bool) {
 	for _, s := range []string{zstdSuffix + encryptedSuffix, DataSuffix + encryptedSuffix, zstdSuffix, DataSuffix, ManifestSuffix} {
 		if name, ok := strings.CutSuffix(key, s); ok && name != "" {

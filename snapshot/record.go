@@ -99,8 +99,8 @@ func (r *Record) Copy() *Record {
 }
 
 // Concluded reports whether a request that led to this record has its outcome. A save that was cancelled or interrupted
-// has none: the request may be made again. A scheduled save has one when any backend holds the snapshot: repair makes the
-// other copies.
+// has none: the request may be made again. A scheduled save has one when any backend holds the snapshot: repair makes
+// the other copies.
 func (r *Record) Concluded() bool {
 	switch {
 	case r.status.State == StateSaving || r.book.SupersededBy != "":
@@ -112,8 +112,8 @@ func (r *Record) Concluded() bool {
 	return true
 }
 
-// Outcome returns the error of a save that is over: nil when the snapshot is READY, else that of the first failure in the
-// order of the configuration. It depends on the record alone, so that a repeated request gets the same.
+// Outcome returns the error of a save that is over: nil when the snapshot is READY, else that of the first failure in
+// the order of the configuration. It depends on the record alone, so that a repeated request gets the same.
 func (r *Record) Outcome() error {
 	if r.status.State == StateReady {
 		return nil

@@ -35,8 +35,8 @@ func (r *Record) RepairDue(backend string, now time.Time) time.Time {
 	return due
 }
 
-// RepairFailed notes an attempt that failed; pause returns how long to wait after this many. It reports whether there is
-// still a location to repair.
+// RepairFailed notes an attempt that failed; pause returns how long to wait after this many. It reports whether there
+// is still a location to repair.
 func (r *Record) RepairFailed(backend string, why error, now time.Time, pause func(attempts int) time.Duration) bool {
 	l := r.location(backend)
 	if l == nil || l.State != StateFailed {

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// Retention says which snapshots stay on a backend. A snapshot stays when any of the Keep rules or the window keeps it; a
-// snapshot that no rule keeps is removed. The zero value keeps everything.
+// Retention says which snapshots stay on a backend. A snapshot stays when any of the Keep rules or the window keeps it;
+// a snapshot that no rule keeps is removed. The zero value keeps everything.
 //
-// A copy also stays, unless MaxTotalBytes removes it, while another backend still has to get the snapshot and will keep it:
-// it may be the one that repair copies from. The newest snapshot of which no copy is missing stays in any case.
+// A copy also stays, unless MaxTotalBytes removes it, while another backend still has to get the snapshot and will keep
+// it: it may be the one that repair copies from. The newest snapshot of which no copy is missing stays in any case.
 //
 // Ages are counted from the newest snapshot and not from the clock: a schedule that has stopped makes no good snapshot
-// old. Wrong clocks do no harm either: a snapshot that is ahead of the clock by more than [ClockTolerance] stays and does
-// not count for any rule, and the snapshot with the highest revision of each etcd cluster stays whatever its time.
+// old. Wrong clocks do no harm either: a snapshot that is ahead of the clock by more than [ClockTolerance] stays and
+// does not count for any rule, and the snapshot with the highest revision of each etcd cluster stays whatever its time.
 type Retention struct {
 	KeepLast    int // the newest
 	KeepHourly  int // the newest of each hour, for this many hours that have one; the next four in the same way
@@ -84,8 +84,8 @@ type Candidate struct {
 	protected bool // it stays whatever MaxTotalBytes says
 }
 
-// Apply decides about all copies on one backend, and returns the newest of them that is not ahead of the clock; nil when
-// there is none. It sorts them newest first.
+// Apply decides about all copies on one backend, and returns the newest of them that is not ahead of the clock; nil
+// when there is none. It sorts them newest first.
 func (r *Retention) Apply(copies []*Candidate, now time.Time) (newest *Candidate) {
 	slices.SortFunc(copies, newestFirst)
 	ahead := 0
@@ -149,9 +149,9 @@ func (r *Retention) protect(copies []*Candidate) {
 	}
 }
 
-// protectRevisions keeps the copy with the highest revision of each etcd cluster. It is usually the newest one. It is not
-// when a clock was wrong, when another etcd is saved to the same place, or when etcd was restored: then it is the last of
-// its history.
+// protectRevisions keeps the copy with the highest revision of each etcd cluster. It is usually the newest one. It is
+// not when a clock was wrong, when another etcd is saved to the same place, or when etcd was restored: then it is the
+// last of its history.
 func protectRevisions(copies []*Candidate) {
 	highest := map[string]*Candidate{}
 	for _, c := range copies {

@@ -95,8 +95,8 @@ func TestRetentionKeeps(t *testing.T) {
 	}
 }
 
-// Whatever the snapshots and the rules: the newest stays, so does the newest that a drill has proven, what is exempt stays, the least number stays, and a
-// second run finds nothing to do.
+// Whatever the snapshots and the rules: the newest stays, so does the newest that a drill has proven, what is exempt
+// stays, the least number stays, and a second run finds nothing to do.
 func TestRetentionHoldsItsGuards(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

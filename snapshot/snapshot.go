@@ -108,7 +108,8 @@ type Snapshot struct {
 	EtcdMemberID   string
 
 	Revision int64 // newest in the snapshot
-	// OldestRevision is the first to which it can be taken back: that of the last compaction, or 1; 0 when it is not known.
+	// OldestRevision is the first to which it can be taken back: that of the last compaction, or 1; 0 when it is not
+	// known.
 	OldestRevision int64
 	TotalKeys      int64 // live keys
 	DBSize         int64 // as etcd sent it, without its trailing checksum
@@ -149,8 +150,8 @@ type Location struct {
 	UpdateTime time.Time
 }
 
-// WithStatus returns a snapshot with a status as it was stored or sent. Decoders use it; the domain changes a status only
-// through the methods of [Record].
+// WithStatus returns a snapshot with a status as it was stored or sent. Decoders use it; the domain changes a status
+// only through the methods of [Record].
 func WithStatus(s Snapshot, st Status) *Snapshot {
 	st.Locations = slices.Clone(st.Locations)
 	s.status = st

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The transitions of a record. Each of them changes locations and bookkeeping, and then derives the state of the snapshot
-// from its locations, so that no caller can leave the two apart.
+// The transitions of a record. Each of them changes locations and bookkeeping, and then derives the state of the
+// snapshot from its locations, so that no caller can leave the two apart.
 
 // NewSave returns the record of a save that begins: SAVING on each of the chosen backends.
 func NewSave(s Snapshot, requestID, owner string, chosen []Location) *Record {
@@ -54,7 +54,8 @@ func (r *Record) Abort(err error, now time.Time) {
 	r.book.Failures = nil
 }
 
-// Conclude ends the save. whole is why it failed as a whole; nil when the errors of the backends are all there is to say.
+// Conclude ends the save. whole is why it failed as a whole; nil when the errors of the backends are all there is to
+// say.
 func (r *Record) Conclude(d time.Duration, whole error) {
 	r.book.Owner, r.Duration, r.status.State = "", d, StateFailed
 	slices.SortStableFunc(r.book.Failures, func(a, b Failure) int { return r.order(a.Backend) - r.order(b.Backend) })
@@ -72,8 +73,8 @@ func (r *Record) order(backend string) int {
 	return slices.IndexFunc(r.status.Locations, func(l Location) bool { return l.Backend == backend })
 }
 
-// AssumeNothing begins to settle a save whose replica died: no location holds anything until its backend shows otherwise.
-// It returns why, for [Record.ConcludeInterrupted].
+// AssumeNothing begins to settle a save whose replica died: no location holds anything until its backend shows
+// otherwise. It returns why, for [Record.ConcludeInterrupted].
 func (r *Record) AssumeNothing() (why string) {
 	why = fmt.Sprintf("the replica that was saving it (%s) died or lost its lease", r.book.Owner)
 	for i := range r.status.Locations {
@@ -200,8 +201,8 @@ func (r *Record) RemovalFailed(backend string, err error) {
 	}
 }
 
-// CopyFailed notes that a READY copy is not the snapshot's. bytes says that its data was read and is damaged: no listing
-// shows that, so the record remembers it. It reports whether there was such a copy.
+// CopyFailed notes that a READY copy is not the snapshot's. bytes says that its data was read and is damaged: no
+// listing shows that, so the record remembers it. It reports whether there was such a copy.
 func (r *Record) CopyFailed(backend string, why error, bytes bool, now time.Time) bool {
 	l := r.location(backend)
 	if l == nil || l.State != StateReady {
@@ -226,8 +227,8 @@ func (r *Record) CopyGood(backend string, now time.Time) {
 	r.derive()
 }
 
-// Verified notes a verdict. disproved says that the bytes are right and do not hold what they should: the proof, if there
-// is one, stays as that of the last drill that passed, and does not hold any more.
+// Verified notes a verdict. disproved says that the bytes are right and do not hold what they should: the proof, if
+// there is one, stays as that of the last drill that passed, and does not hold any more.
 func (r *Record) Verified(v Verification, disproved bool) {
 	r.Verification = &v
 	switch {

@@ -18,8 +18,8 @@ var levelNames = []string{"UNSPECIFIED", "CHECKSUM", "STRUCTURE", "DRILL"}
 // String returns the name as tables, logs and docs print it: CHECKSUM.
 func (l Level) String() string { return nameOf(levelNames, int(l)) }
 
-// MemberRoom is how many bytes an etcd needs on the disk beside its database, to be restored and to start: 64 MB are for
-// the first file of its log. It makes a second file when there is room, and works without one.
+// MemberRoom is how many bytes an etcd needs on the disk beside its database, to be restored and to start: 64 MB are
+// for the first file of its log. It makes a second file when there is room, and works without one.
 const MemberRoom = 65_000_000
 
 // Room returns how many bytes a verification needs on the disk for a database of the given size.

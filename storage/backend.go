@@ -12,8 +12,8 @@ import (
 	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
-// Put implements [repository.Backend]. Once all bytes of r have been handed over it goes on for a few seconds when ctx is
-// cancelled, to know how it ended.
+// Put implements [repository.Backend]. Once all bytes of r have been handed over it goes on for a few seconds when ctx
+// is cancelled, to know how it ended.
 func (b *Backend) Put(ctx context.Context, key string, r io.Reader, opts repository.PutOptions) error {
 	return b.do(ctx, "put", key, func(ctx context.Context) error {
 		if err := checkKey(key); err != nil {

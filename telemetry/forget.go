@@ -7,8 +7,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// forgotten are the series that the scrape leaves out: of clusters and schedules that are not configured any more. Instruments of
-// OpenTelemetry keep each of their series for ever.
+// forgotten are the series that the scrape leaves out: of clusters and schedules that are not configured any more.
+// Instruments of OpenTelemetry keep each of their series for ever.
 type forgotten struct {
 	mu  sync.Mutex
 	all map[[2]string]bool // cluster and schedule; of the whole cluster when the schedule is empty

@@ -16,8 +16,8 @@ func Delay(first, limit time.Duration, attempts int) time.Duration {
 	return min(d, limit)
 }
 
-// Spread returns d, longer or shorter by at most a share of it (0.1: a tenth), so that what failed or began at the same time
-// does not happen at the same time again.
+// Spread returns d, longer or shorter by at most a share of it (0.1: a tenth), so that what failed or began at the same
+// time does not happen at the same time again.
 func Spread(d time.Duration, share float64) time.Duration {
 	return d + time.Duration((2*rand.Float64()-1)*share*float64(d)) //nolint:gosec // it spreads load and keeps no secret
 }

@@ -11,8 +11,8 @@ import (
 // prefixes are those of the units, each 1,000 or 1,024 times the one before.
 const prefixes = "kmgtpe"
 
-// Parse reads a number and its unit, if there is one: B, those of 1,000 (k or kB, M, G, …) or those of 1,024 (Ki or KiB, Mi,
-// Gi, …), in upper or lower case. Commas between digits are not looked at.
+// Parse reads a number and its unit, if there is one: B, those of 1,000 (k or kB, M, G, …) or those of 1,024 (Ki or
+// KiB, Mi, Gi, …), in upper or lower case. Commas between digits are not looked at.
 func Parse(s string) (int64, error) {
 	unit := strings.TrimLeft(s, "0123456789.,")
 	number := strings.ReplaceAll(strings.TrimSuffix(s, unit), ",", "")

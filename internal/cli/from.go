@@ -94,8 +94,8 @@ func (p place) open() ([]*repository.Repository, error) {
 // maxFolders bounds the folders that are looked at for snapshots of a cluster.
 const maxFolders = 100
 
-// clusters returns the names of the clusters whose snapshots the first readable URL holds, and whether it holds some that
-// are in no folder. It looks at folders that are one level deep.
+// clusters returns the names of the clusters whose snapshots the first readable URL holds, and whether it holds some
+// that are in no folder. It looks at folders that are one level deep.
 func (p place) clusters(ctx context.Context) (names []string, top bool) {
 	for _, url := range p.urls {
 		b, err := storage.New(storage.Config{Name: storage.NameOf(url), URL: url})

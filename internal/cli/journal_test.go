@@ -124,7 +124,8 @@ func (j *journaled) save(t *testing.T) string {
 	return res.Snapshot.Name
 }
 
-// A revision between two snapshots is restored from a directory with nothing else, by the commands that the plan prints.
+// A revision between two snapshots is restored from a directory with nothing else, by the commands that the plan
+// prints.
 func TestRestoreWithTheJournal(t *testing.T) {
 	dir, parent := t.TempDir(), t.TempDir()
 	j := newJournaled(t, dir)

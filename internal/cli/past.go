@@ -12,8 +12,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/restore"
 )
 
-// defaultEndedLease is the time to live of leases that ended after the revision, if nothing better is known: that of the
-// events of Kubernetes. Keys that are taken again and again, such as locks, show a better one.
+// defaultEndedLease is the time to live of leases that ended after the revision, if nothing better is known: that of
+// the events of Kubernetes. Keys that are taken again and again, such as locks, show a better one.
 const defaultEndedLease = time.Hour
 
 // maxLease is the longest time to live that etcd takes.

@@ -41,7 +41,8 @@ func paste(t *testing.T, line string) (out string, err error) {
 	return all.String(), err
 }
 
-// signedStore saves an etcd whose key is "pasted", encrypted and signed, and returns the file of the public signing key.
+// signedStore saves an etcd whose key is "pasted", encrypted and signed, and returns the file of the public signing
+// key.
 func signedStore(t *testing.T, dir, recipient, files string) string {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)

@@ -17,8 +17,8 @@ const (
 	clustersKey = "clusters"
 )
 
-// withDefaults gives each cluster of a file the settings of defaults that it does not have itself. It returns the defaults for the
-// clusters in files of their own; nil when there are none, or when they are wrong.
+// withDefaults gives each cluster of a file the settings of defaults that it does not have itself. It returns the
+// defaults for the clusters in files of their own; nil when there are none, or when they are wrong.
 func (c *checker) withDefaults(doc *yaml.Node) *yaml.Node {
 	defaults := valueOf(doc, defaultsKey)
 	if defaults == nil || isNull(defaults) {
@@ -43,8 +43,8 @@ func (c *checker) withDefaults(doc *yaml.Node) *yaml.Node {
 	return defaults
 }
 
-// merged returns a mapping with the keys of both. What over has itself stays, and mappings in both are merged in the same way; lists
-// and values are not.
+// merged returns a mapping with the keys of both. What over has itself stays, and mappings in both are merged in the
+// same way; lists and values are not.
 func merged(under, over *yaml.Node) *yaml.Node {
 	under, over = resolved(under), resolved(over)
 	if under == nil || under.Kind != yaml.MappingNode || over.Kind != yaml.MappingNode {
@@ -100,8 +100,8 @@ func resolved(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// readClusters adds the clusters of a directory, each a file of its own with the keys of one cluster. Its name is that of the file
-// when it has none.
+// readClusters adds the clusters of a directory, each a file of its own with the keys of one cluster. Its name is that
+// of the file when it has none.
 func (c *Config) readClusters(defaults *yaml.Node, problems *Problems) {
 	if c.ClustersDir == "" {
 		return

@@ -152,7 +152,8 @@ func one2(name string) string {
 	return fmt.Sprintf("etcd: {endpoints: [\"https://%s:2379\"]}\nbackends: [{name: l, url: \"file:///srv/%s\"}]\n", name, name)
 }
 
-// Everything that is printed to begin with, and every example of the deployment, is a valid file by the program and by the schema.
+// Everything that is printed to begin with, and every example of the deployment, is a valid file by the program and by
+// the schema.
 func TestExamplesAreValidByTheSchema(t *testing.T) {
 	b, err := config.Schema()
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/duration"
 )
 
-// parse reads the YAML file over the defaults, and the files of its directory of clusters. Every error in them becomes a problem.
+// parse reads the YAML file over the defaults, and the files of its directory of clusters. Every error in them becomes
+// a problem.
 func parse(cfg *Config, data []byte, file string, problems *Problems) {
 	c := &checker{file: filepath.Base(file), origins: cfg.origins, problems: problems}
 	doc := document(data, c.file, problems)

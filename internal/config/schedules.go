@@ -63,8 +63,8 @@ func (v validator) scrub(s Scrub, at string) {
 	}
 }
 
-// The journal's limits. Shorter intervals cost requests and wear of disks and save nothing; longer ones are what snapshots
-// are for.
+// The journal's limits. Shorter intervals cost requests and wear of disks and save nothing; longer ones are what
+// snapshots are for.
 const (
 	minFlush, maxFlush   = 10 * time.Millisecond, 10 * time.Second
 	minUpload, maxUpload = time.Second, time.Hour

@@ -15,8 +15,8 @@ var choices = map[string][]string{
 
 var needs = []string{"open", "viewer", "operator", "admin", "closed"}
 
-// Schema returns the JSON schema of the file, made of the types that it is decoded into. Editors complete and check a file by it; the
-// program checks more.
+// Schema returns the JSON schema of the file, made of the types that it is decoded into. Editors complete and check a
+// file by it; the program checks more.
 func Schema() ([]byte, error) {
 	doc := object(reflect.TypeFor[Config](), "")
 	doc["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -17,8 +17,8 @@ type closer struct {
 // later notes a part.
 func (c *closers) later(name string, f func(context.Context) error) { *c = append(*c, closer{name, f}) }
 
-// close closes everything, the last first, also when ctx is done. A part that does not close ends with the process; that is
-// logged and not an error of the service.
+// close closes everything, the last first, also when ctx is done. A part that does not close ends with the process;
+// that is logged and not an error of the service.
 func (c *closers) close(ctx context.Context, log *slog.Logger) {
 	for _, part := range slices.Backward(*c) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)

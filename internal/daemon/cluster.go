@@ -31,7 +31,8 @@ type managed struct {
 	uses    uses
 	closers closers
 	loops   sync.WaitGroup
-	// following is closed as soon as the loops have ended: a cluster that takes the place of this one has the same directory.
+	// following is closed as soon as the loops have ended: a cluster that takes the place of this one has the same
+	// directory.
 	following closers
 	stop      context.CancelFunc // of the loops
 

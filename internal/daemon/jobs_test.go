@@ -100,8 +100,8 @@ func (f *fleet) reading(t *testing.T) string {
 	}
 }
 
-// TestClustersThatAreDueTogetherAreSavedInTurn: of 60 that are due in the same second, three are saved at a time, and all
-// are saved in the end.
+// TestClustersThatAreDueTogetherAreSavedInTurn: of 60 that are due in the same second, three are saved at a time, and
+// all are saved in the end.
 func TestClustersThatAreDueTogetherAreSavedInTurn(t *testing.T) {
 	const clusters, places = 60, 3
 	f := newFleet(t, clusters, places)

@@ -83,8 +83,8 @@ func measured(s journal.Status) telemetry.JournalState {
 // baseLabel is the label of snapshots that were taken because the journal needs one.
 const baseLabel = "journal"
 
-// saveBase takes a snapshot from which the journal can be replayed, unless there is one. The rules of retention apply to it
-// as to those of schedules. One that some backends lack is enough: repair brings it there.
+// saveBase takes a snapshot from which the journal can be replayed, unless there is one. The rules of retention apply
+// to it as to those of schedules. One that some backends lack is enough: repair brings it there.
 func saveBase(ctx context.Context, c *cluster.Cluster, need journal.Base) error {
 	last, err := c.LastReady(ctx)
 	if err != nil {

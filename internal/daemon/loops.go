@@ -13,8 +13,8 @@ import (
 // refreshRetry is the pause after which a catalog that did not answer is read again.
 const refreshRetry = 15 * time.Second
 
-// start starts a cluster's loops, and makes its metrics begin. They end with ctx, and by stop. Metrics of the cluster that it takes
-// the place of, if there was one, go on.
+// start starts a cluster's loops, and makes its metrics begin. They end with ctx, and by stop. Metrics of the cluster
+// that it takes the place of, if there was one, go on.
 func (c *managed) start(ctx context.Context, before *managed) {
 	c.telemetry.AddCluster(ctx, c.Name(), c.BackendNames())
 	for _, sch := range slices.Concat(c.scrubs, c.schedules) {

@@ -23,8 +23,8 @@ func (s *Service) boundMemory() {
 	debug.SetMemoryLimit(memoryOfOne + memoryOfOther*int64(min(max(len(s.cfg.Clusters), len(s.clusters)), s.atATime)-1))
 }
 
-// memoryOfMachine returns the bytes of memory that the process may use: those of the machine, of its control group, or of
-// GOMEMLIMIT, whatever is least; 0 when none of them is known.
+// memoryOfMachine returns the bytes of memory that the process may use: those of the machine, of its control group, or
+// of GOMEMLIMIT, whatever is least; 0 when none of them is known.
 func memoryOfMachine() int64 {
 	least := debug.SetMemoryLimit(-1)
 	for _, file := range []string{

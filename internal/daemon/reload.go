@@ -87,8 +87,8 @@ type reloader struct {
 	told    bool             // the log has that
 }
 
-// reload applies all of the configuration as it is now that can be applied while the service runs. A wrong configuration changes
-// nothing, and the rest waits for the next start; both are logged.
+// reload applies all of the configuration as it is now that can be applied while the service runs. A wrong
+// configuration changes nothing, and the rest waits for the next start; both are logged.
 func (r *reloader) reload(ctx context.Context) {
 	cfg, err := r.conf.Load()
 	if err != nil {
@@ -121,8 +121,8 @@ func (s *Service) applyRules(ctx context.Context, cfg *config.Config) {
 	s.log.InfoContext(ctx, "rules of access are in effect", "rules", len(cfg.Access.Rules))
 }
 
-// applyClusters makes the clusters those of a configuration. A cluster that is the same is not touched. One that this replica is
-// saving is changed or removed when the save has ended.
+// applyClusters makes the clusters those of a configuration. A cluster that is the same is not touched. One that this
+// replica is saving is changed or removed when the save has ended.
 func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 	r.waiting = nil
 	var next, gone []*managed

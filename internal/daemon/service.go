@@ -231,7 +231,8 @@ func (s *Service) drain(ctx context.Context) {
 	}
 }
 
-// waitForLoops waits for all loops, after they were told to stop. No cluster comes or goes after the reloads have ended.
+// waitForLoops waits for all loops, after they were told to stop. No cluster comes or goes after the reloads have
+// ended.
 func (s *Service) waitForLoops() {
 	s.loops.Wait()
 	for _, c := range s.clusters {

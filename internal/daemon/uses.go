@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// uses counts the calls that use a cluster, so that its connections are closed after the last of them. The zero value is ready
-// for use.
+// uses counts the calls that use a cluster, so that its connections are closed after the last of them. The zero value
+// is ready for use.
 type uses struct {
 	mu      sync.Mutex
 	n       int

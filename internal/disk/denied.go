@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// Denied says why the operating system has refused a path to this process: which user it runs as, whom the path belongs to,
-// its mode, and what to do. It is empty when err is another error, or of no path.
+// Denied says why the operating system has refused a path to this process: which user it runs as, whom the path belongs
+// to, its mode, and what to do. It is empty when err is another error, or of no path.
 func Denied(err error) string {
 	path := refused(err)
 	if path == "" {

@@ -56,7 +56,8 @@ func (f *followed) identity() journal.Identity {
 // Close implements [journal.Member].
 func (f *followed) Close() { f.member.close() }
 
-// probe is the key of reads that are about revisions. Nothing needs to be there, but the user must be allowed to read it.
+// probe is the key of reads that are about revisions. Nothing needs to be there, but the user must be allowed to read
+// it.
 var probe = []byte{0}
 
 // Current implements [journal.Member].
@@ -70,8 +71,9 @@ func (f *followed) Current(ctx context.Context) (revision int64, err error) {
 	return revision, err
 }
 
-// Compacted implements [journal.Member]. A read of the last compaction's revision costs nothing and fails once there is a
-// newer one. Only then a watch is begun that etcd refuses at once, because its refusal is the only answer with the revision.
+// Compacted implements [journal.Member]. A read of the last compaction's revision costs nothing and fails once there is
+// a newer one. Only then a watch is begun that etcd refuses at once, because its refusal is the only answer with the
+// revision.
 func (f *followed) Compacted(ctx context.Context, known int64) (int64, error) {
 	known = max(known, 1)
 	err := f.ask(ctx, "look for a compaction", func(ctx context.Context) error {

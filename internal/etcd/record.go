@@ -9,8 +9,8 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// recordOf returns the record that an event was made of, byte for byte as etcd has stored it. The place of an event within
-// its revision is the record's sub-revision.
+// recordOf returns the record that an event was made of, byte for byte as etcd has stored it. The place of an event
+// within its revision is the record's sub-revision.
 func recordOf(ev *mvccpb.Event, sub int64) segment.Record {
 	kv := ev.GetKv()
 	if ev.GetType() == mvccpb.Event_DELETE {

@@ -266,8 +266,8 @@ func fill(t *testing.T, server *testenv.Etcd, n int) {
 	}
 }
 
-// While a stream is open, etcd holds a read transaction, and a defragmentation that waits for it blocks the member. This is
-// why a member is asked, and not only for its status.
+// While a stream is open, etcd holds a read transaction, and a defragmentation that waits for it blocks the member.
+// This is why a member is asked, and not only for its status.
 func TestAMemberDoesNotAnswerWhileADefragmentationWaitsForTheStream(t *testing.T) {
 	t.Parallel()
 	server := testenv.StartEtcd(t)

@@ -73,8 +73,8 @@ func (r *reader) receive() {
 	}
 }
 
-// answers returns nil when the member answers, be it with an error. The serializable read goes through the member's database:
-// during a defragmentation the status alone may be answered.
+// answers returns nil when the member answers, be it with an error. The serializable read goes through the member's
+// database: during a defragmentation the status alone may be answered.
 func (r *reader) answers(ctx context.Context) error {
 	_ = r.authorized(ctx, r.conn, func(ctx context.Context) error {
 		_, err := etcdserverpb.NewMaintenanceClient(r.conn).Status(ctx, &etcdserverpb.StatusRequest{})

@@ -16,8 +16,8 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// changes is the raw stream of a watch. The watch of etcd's client library would buffer without a bound what is not taken;
-// here it stays in etcd, behind the flow control of the connection.
+// changes is the raw stream of a watch. The watch of etcd's client library would buffer without a bound what is not
+// taken; here it stays in etcd, behind the flow control of the connection.
 type changes struct {
 	stream   etcdserverpb.Watch_WatchClient
 	endpoint string

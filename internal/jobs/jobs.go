@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Queue has places for jobs. A free place goes to the owners that wait in turn, and of each owner's jobs to the one that
-// came first: an owner with many jobs does not keep the others waiting for all of them.
+// Queue has places for jobs. A free place goes to the owners that wait in turn, and of each owner's jobs to the one
+// that came first: an owner with many jobs does not keep the others waiting for all of them.
 type Queue struct {
 	changed func(running, waiting int)
 

@@ -9,7 +9,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/backoff"
 )
 
-// Min is the lowest rate, in bytes per second. Below it, a save would take hours, and a change of the rate be felt late.
+// Min is the lowest rate, in bytes per second. Below it, a save would take hours, and a change of the rate be felt
+// late.
 const Min = 64 << 10
 
 // slice is how many bytes may pass at once, and how many are waited for at a time.
@@ -30,7 +31,8 @@ func New(bytesPerSecond int64) *Limit {
 	return l
 }
 
-// Set changes the rate, to none when it is 0. Who waits already goes on waiting, for a second at most if nobody else does.
+// Set changes the rate, to none when it is 0. Who waits already goes on waiting, for a second at most if nobody else
+// does.
 func (l *Limit) Set(bytesPerSecond int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 
 const mib = 1 << 20
 
-// pass lets as many bytes through, from several goroutines in odd pieces, and returns how long it took on the clock of the
-// bubble.
+// pass lets as many bytes through, from several goroutines in odd pieces, and returns how long it took on the clock of
+// the bubble.
 func pass(t *testing.T, l *limit.Limit, goroutines, bytes int) time.Duration {
 	t.Helper()
 	begin := time.Now()

@@ -113,8 +113,8 @@ func (w *writer) write(ctx context.Context, bytes int64) error {
 	return nil
 }
 
-// batch returns a transaction of about as many bytes: mostly new objects, every fifth or so an update of an old one, and
-// now and then a deletion.
+// batch returns a transaction of about as many bytes: mostly new objects, every fifth or so an update of an old one,
+// and now and then a deletion.
 func (w *writer) batch(bytes int64) (ops []clientv3.Op, size int64) {
 	used := map[int]bool{} // a transaction may touch a key once
 	for len(ops) < maxOps && size < bytes {

@@ -13,8 +13,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Choice says which snapshot to take: by its name, the newest, or by a time or a revision. With a name, or the newest, a
-// time or a revision says to which of its revisions the snapshot is taken back.
+// Choice says which snapshot to take: by its name, the newest, or by a time or a revision. With a name, or the newest,
+// a time or a revision says to which of its revisions the snapshot is taken back.
 type Choice struct {
 	Name     string
 	Latest   bool      // the newest READY one
@@ -22,8 +22,8 @@ type Choice struct {
 	Revision int64     // one that holds this revision
 	Estimate bool      // with At: the revision that the cluster may have had then, between those of two snapshots
 
-	// AcceptOlder goes on to an older snapshot when a newer one cannot be read for want of access or connection. Without it
-	// only damage goes back: nobody notices that a restore took an older snapshot than it could have.
+	// AcceptOlder goes on to an older snapshot when a newer one cannot be read for want of access or connection. Without
+	// it only damage goes back: nobody notices that a restore took an older snapshot than it could have.
 	AcceptOlder bool
 	Now         time.Time // of this machine: a snapshot that claims to be of the future is not the latest beside others
 }
@@ -70,9 +70,9 @@ type listing struct {
 	journal *plan.Journal // nil before it is listed
 }
 
-// choose tries copies in order until one is good. Of a snapshot, each repository has a copy. Unless the choice is a name,
-// older snapshots follow, in case the newer ones prove to be damaged. A newer one that cannot be read ends it, unless the
-// choice accepts an older one. skipped says why chosen copies were left out.
+// choose tries copies in order until one is good. Of a snapshot, each repository has a copy. Unless the choice is a
+// name, older snapshots follow, in case the newer ones prove to be damaged. A newer one that cannot be read ends it,
+// unless the choice accepts an older one. skipped says why chosen copies were left out.
 func (l *listing) choose(ctx context.Context, c Choice, try func(candidate) error) (skipped []error, err error) {
 	repos, all := l.repos, l.all
 	if len(l.unread) > 0 && c.onlyDamage() {
@@ -102,8 +102,8 @@ func (l *listing) choose(ctx context.Context, c Choice, try func(candidate) erro
 	return skipped, nothing(c, repos, skipped)
 }
 
-// try tries the copies of a snapshot until one is good, and returns whether one was, and why others before it failed. The
-// error is one that no other copy or snapshot could help against.
+// try tries the copies of a snapshot until one is good, and returns whether one was, and why others before it failed.
+// The error is one that no other copy or snapshot could help against.
 func (s *copies) try(ctx context.Context, c Choice, try func(candidate) error) (failed []error, done bool, err error) {
 	for _, e := range s.all {
 		rec, err := e.repo.Record(ctx, e.Entry)
@@ -161,7 +161,8 @@ func newerMayBe(err error) error {
 		Advise("nothing was restored; mend the access, or give --accept-older to take the newest snapshot that can be read")
 }
 
-// firstUnread returns the first error of a copy that is not damage: it could not be read. It returns nil when all is damage.
+// firstUnread returns the first error of a copy that is not damage: it could not be read. It returns nil when all is
+// damage.
 func firstUnread(errs []error) error {
 	for _, err := range errs {
 		if ofCopy(err) && !snapshot.IsDamage(err) {

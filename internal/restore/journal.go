@@ -39,8 +39,9 @@ type LeaseCount struct {
 	Keys      int64 // of the estimated ones
 }
 
-// byJournal looks for the revision at the time of the choice in the journal, and notes it when a snapshot leads there. It
-// does not when the journal shows none, or when a snapshot of that time or before is newer than all that the journal has.
+// byJournal looks for the revision at the time of the choice in the journal, and notes it when a snapshot leads there.
+// It does not when the journal shows none, or when a snapshot of that time or before is newer than all that the journal
+// has.
 func (l *lookback) byJournal(ctx context.Context) error {
 	c := &l.Choice
 	if c.At.IsZero() || c.Name != "" || c.Latest {
@@ -195,7 +196,8 @@ func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, re
 	return nil
 }
 
-// notCovered is the error that snapshots and journal do not lead to a revision. It names the nearest ones to which they do.
+// notCovered is the error that snapshots and journal do not lead to a revision. It names the nearest ones to which they
+// do.
 func (l *lookback) notCovered(ctx context.Context, t *plan.Timeline, revision int64, cause error) error {
 	lost := (*plan.Lost)(nil)
 	reason := snapshot.ReasonRevisionNotFound
@@ -227,8 +229,8 @@ func (l *lookback) notCovered(ctx context.Context, t *plan.Timeline, revision in
 		Because(cause).Advise("%s", near)
 }
 
-// journaled takes a snapshot forward to a revision that no snapshot holds; not is the error when the journal does not have
-// it either.
+// journaled takes a snapshot forward to a revision that no snapshot holds; not is the error when the journal does not
+// have it either.
 func (l *lookback) journaled(ctx context.Context, revision int64, not error) error {
 	j := l.loadJournal(ctx, l.Options)
 	var with []*plan.Timeline

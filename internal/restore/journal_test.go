@@ -354,8 +354,8 @@ func TestTimeIsBracketed(t *testing.T) {
 	}
 }
 
-// A snapshot of another history under the same id of the cluster is not taken for a base, though its revision and its time
-// would fit: its records are not those of the journal.
+// A snapshot of another history under the same id of the cluster is not taken for a base, though its revision and its
+// time would fit: its records are not those of the journal.
 func TestSnapshotOfAnotherHistoryIsNoBase(t *testing.T) {
 	f, other := newFaulted(t, 14), newFaulted(t, 15)
 	target := other.bases[1] + 3

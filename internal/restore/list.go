@@ -12,8 +12,8 @@ import (
 const listWidth = 8
 
 // List returns the snapshots of a repository, newest first: at most limit of them when that is not 0. Those that are
-// not whole are left out, and skipped says why. Of each, the manifest was read, the size compared, and the first bytes of
-// the data were looked at; no checksum was compared.
+// not whole are left out, and skipped says why. Of each, the manifest was read, the size compared, and the first bytes
+// of the data were looked at; no checksum was compared.
 func List(
 	ctx context.Context, repo *repository.Repository, limit int,
 ) (all []*snapshot.Record, skipped []error, err error) {

@@ -11,8 +11,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Moment is a snapshot as evidence of time: when its save began, its cluster had its newest revision, but for the moment
-// until etcd began to read.
+// Moment is a snapshot as evidence of time: when its save began, its cluster had its newest revision, but for the
+// moment until etcd began to read.
 type Moment struct {
 	Name     string
 	Time     time.Time
@@ -76,8 +76,8 @@ func (b *Bracket) unproven(why string) error {
 		Advise("nothing was restored; --dry-run without a time shows which revisions a snapshot holds, --revision takes one")
 }
 
-// estimated takes the next snapshot after the time at an estimated revision. When it does not hold that, the newest one of
-// the time or before is taken, as without an estimate.
+// estimated takes the next snapshot after the time at an estimated revision. When it does not hold that, the newest one
+// of the time or before is taken, as without an estimate.
 func (l *lookback) estimated(ctx context.Context) error {
 	b := l.res.Bracket
 	switch {
@@ -141,8 +141,8 @@ func nearest(ctx context.Context, all []*copies, learn learner) (*held, error) {
 
 func (h *held) moment() *Moment { return &Moment{Name: h.name, Time: h.time, Revision: h.newest} }
 
-// learn returns the revisions that a snapshot holds: as its manifest says, or else its data. It is nil when every copy is
-// damaged.
+// learn returns the revisions that a snapshot holds: as its manifest says, or else its data. It is nil when every copy
+// is damaged.
 func (l *lookback) learn(ctx context.Context, s *copies) (*held, error) {
 	h := s.described(ctx)
 	if h.newest > 0 {

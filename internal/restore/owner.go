@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// Owner returns the user and the group to whom a data directory belongs, as chown takes them: the owner of the directory,
-// or of the one above it when it does not exist yet. It is empty when that is who runs this process: what a restore makes
-// belongs to them already.
+// Owner returns the user and the group to whom a data directory belongs, as chown takes them: the owner of the
+// directory, or of the one above it when it does not exist yet. It is empty when that is who runs this process: what a
+// restore makes belongs to them already.
 func Owner(dir string) string {
 	info, err := os.Stat(dir)
 	if err != nil {

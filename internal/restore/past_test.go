@@ -216,8 +216,8 @@ func TestRevisionIsRestoredFromEveryFormOfASnapshot(t *testing.T) {
 	}
 }
 
-// TestRevisionAloneFindsASnapshotThatHoldsIt has snapshots whose ranges overlap: 1 holds 1 to a, 2 holds a-9 to b, 3 holds
-// b-9 to c.
+// TestRevisionAloneFindsASnapshotThatHoldsIt has snapshots whose ranges overlap: 1 holds 1 to a, 2 holds a-9 to b, 3
+// holds b-9 to c.
 func TestRevisionAloneFindsASnapshotThatHoldsIt(t *testing.T) {
 	h := testenv.NewHistory(t, 2)
 	var all []saved

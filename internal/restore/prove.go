@@ -25,9 +25,10 @@ type Proof struct {
 	Took            time.Duration
 }
 
-// Prove adds the journal to the snapshot before the chosen one, up to the revision of the chosen one, and compares the two:
-// HashKV, the number of keys, and the leases that keys name. Each becomes a throw-away etcd, one after the other. An error
-// with ReasonSnapshotUnreadable says that they differ; one with ReasonRevisionNotFound, that no journal leads there.
+// Prove adds the journal to the snapshot before the chosen one, up to the revision of the chosen one, and compares the
+// two: HashKV, the number of keys, and the leases that keys name. Each becomes a throw-away etcd, one after the other.
+// An error with ReasonSnapshotUnreadable says that they differ; one with ReasonRevisionNotFound, that no journal leads
+// there.
 func Prove(ctx context.Context, o VerifyOptions) (p Proof, err error) {
 	begin := time.Now()
 	work, err := os.MkdirTemp(o.Dir, "prove-")
@@ -90,8 +91,8 @@ func (l *lookback) leadTo(ctx context.Context, later candidate, revision int64) 
 		Advise("the journal may not have been enabled then, or its segments are gone; another snapshot may do")
 }
 
-// sameLeases returns how the leases of a revision differ from those in the database of a later snapshot of that revision.
-// Leases without keys are left out: they come and go without a revision.
+// sameLeases returns how the leases of a revision differ from those in the database of a later snapshot of that
+// revision. Leases without keys are left out: they come and go without a revision.
 func sameLeases(file string, past *Past) error {
 	there, err := datadir.Leases(file)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// factSegments is how many segments are read behind the last revision for the times to live of its leases: etcd was asked
-// for them when the first key with the lease came.
+// factSegments is how many segments are read behind the last revision for the times to live of its leases: etcd was
+// asked for them when the first key with the lease came.
 const factSegments = 3
 
 // replay adds the journal to a database in a file.

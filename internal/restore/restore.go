@@ -63,8 +63,8 @@ func (r *Result) Ahead(now time.Time) bool {
 }
 
 // Plan returns what [Run] would restore. It makes all checks of the run but one: of the data it reads no more than the
-// beginning, which shows whether it can be read and decrypted. A past revision needs the data: then the snapshot is read
-// into a file as in the run, and the file is removed.
+// beginning, which shows whether it can be read and decrypted. A past revision needs the data: then the snapshot is
+// read into a file as in the run, and the file is removed.
 func Plan(ctx context.Context, o Options) (res Result, err error) {
 	if err := checkTargets(o); err != nil {
 		return res, err
@@ -165,9 +165,9 @@ func prepare(ctx context.Context, o Options, db string) (res Result, err error) 
 	return res, err
 }
 
-// fetch reads a copy into a file. When it returns nil, the checksums are right unless they are skipped, and all pages and
-// keys were read: whoever can write to the backend can make a manifest for any database, and some would end this process
-// once bbolt or etcd sees them.
+// fetch reads a copy into a file. When it returns nil, the checksums are right unless they are skipped, and all pages
+// and keys were read: whoever can write to the backend can make a manifest for any database, and some would end this
+// process once bbolt or etcd sees them.
 func fetch(ctx context.Context, o Options, c candidate, path string) error {
 	if err := fetchBytes(ctx, o, c, path); err != nil {
 		return err

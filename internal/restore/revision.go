@@ -10,9 +10,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// byRevision takes a snapshot that holds the revision: every such snapshot gives the same keys. Of those whose manifests
-// say so, the one with the lowest newest revision is the first, because it has most of the leases of that time. The
-// others are read.
+// byRevision takes a snapshot that holds the revision: every such snapshot gives the same keys. Of those whose
+// manifests say so, the one with the lowest newest revision is the first, because it has most of the leases of that
+// time. The others are read.
 func (l *lookback) byRevision(ctx context.Context) error {
 	l.res.Skipped = append(l.res.Skipped, l.unread...)
 	all := l.survey(ctx)
@@ -51,8 +51,8 @@ func (h *held) follows(older *held) bool {
 	return h.newest >= older.newest && (h.cluster == older.cluster || h.cluster == "" || older.cluster == "")
 }
 
-// oneHistory returns an error when snapshots, which are some of all, are of different histories. All are in the order of
-// their time.
+// oneHistory returns an error when snapshots, which are some of all, are of different histories. All are in the order
+// of their time.
 func oneHistory(all, some []*held) error {
 	var last, first *held // last of all, first of some
 	broken := false       // the history has ended after the first
@@ -106,8 +106,8 @@ func (l *lookback) search(ctx context.Context, all []*held) error {
 	return &notHeldError{revision: revision}
 }
 
-// attempt tries to take a snapshot. It returns why the snapshot does not hold the revision; when it cannot be read, it is
-// skipped.
+// attempt tries to take a snapshot. It returns why the snapshot does not hold the revision; when it cannot be read, it
+// is skipped.
 func (l *lookback) attempt(ctx context.Context, h *held) (done bool, not *notHeldError, err error) {
 	failed, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.take(ctx, c, l.Choice.Revision) })
 	l.res.Skipped = append(l.res.Skipped, failed...)

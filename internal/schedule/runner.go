@@ -44,8 +44,8 @@ type Runs struct {
 	Save      func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error)
 	Ran       func(ctx context.Context, schedule string, due time.Time, r Result) // optional; a run has ended
 
-	// None reports whether the cluster has no snapshot yet. Then a new schedule, the first of them, begins with a run at once.
-	// Optional.
+	// None reports whether the cluster has no snapshot yet. Then a new schedule, the first of them, begins with a run at
+	// once. Optional.
 	None func(ctx context.Context) (bool, error)
 
 	// Due is told when the next run is due; the zero time when this replica does not lead any more. Optional.
@@ -109,8 +109,8 @@ func (r Runs) run(ctx, leading context.Context, term Term) {
 	}
 }
 
-// begin reads the state of a schedule. A new schedule begins now, and the first one of a cluster without a snapshot as if it had
-// just missed a run.
+// begin reads the state of a schedule. A new schedule begins now, and the first one of a cluster without a snapshot as
+// if it had just missed a run.
 func (r *runner) begin(leading context.Context, e *entry) bool {
 	for {
 		last, err := r.term.LastDue(leading, e.Name)

@@ -474,7 +474,8 @@ func TestAllAttemptsAtARunAreOneTrace(t *testing.T) {
 	}
 }
 
-// A cluster without any snapshot has its first one at once, by one of its schedules; the next run is as if that had been in time.
+// A cluster without any snapshot has its first one at once, by one of its schedules; the next run is as if that had
+// been in time.
 func TestTheFirstSnapshotIsTakenAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		none bool

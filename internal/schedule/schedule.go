@@ -39,8 +39,8 @@ type Config struct {
 	Logger    *slog.Logger
 }
 
-// Own is the work that a replica has while another one leads: only it can see the directories of its node. The leader does
-// the same as part of its own work.
+// Own is the work that a replica has while another one leads: only it can see the directories of its node. The leader
+// does the same as part of its own work.
 type Own struct {
 	Reconcile func(ctx context.Context) error
 	Repair    func(ctx context.Context) (next time.Time, err error)

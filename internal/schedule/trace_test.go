@@ -138,8 +138,8 @@ func roots(spans []testenv.Span) map[string][]testenv.Span {
 	return all
 }
 
-// TestEachRunIsOneTrace lets a leader reconcile, save by a schedule while a backend is missing, and repair. It then looks
-// for work a minute long, once a second, as an idle service does.
+// TestEachRunIsOneTrace lets a leader reconcile, save by a schedule while a backend is missing, and repair. It then
+// looks for work a minute long, once a second, as an idle service does.
 func TestEachRunIsOneTrace(t *testing.T) {
 	x := newTraced(t)
 	x.lastDue(t, "nightly", time.Now().Add(-90*time.Minute)) // so that it is due now, and then in half an hour

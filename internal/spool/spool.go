@@ -41,8 +41,8 @@ func (f *File) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// End says that no more is written: readers get io.EOF after the last byte, or err at once. An error also counts after a
-// good end: a snapshot that turned out to be bad need not be read further.
+// End says that no more is written: readers get io.EOF after the last byte, or err at once. An error also counts after
+// a good end: a snapshot that turned out to be bad need not be read further.
 func (f *File) End(err error) {
 	f.change(func() {
 		if !f.done || f.err == nil {

@@ -14,7 +14,8 @@ import (
 // startTimeout is how long an etcd may take to come up, or to go down, on a busy machine.
 const startTimeout = time.Minute
 
-// minBcrypt is the lowest cost of a password's hash: the race detector makes the usual one take longer than a login may.
+// minBcrypt is the lowest cost of a password's hash: the race detector makes the usual one take longer than a login
+// may.
 const minBcrypt = 4
 
 // Etcd is a single member inside the test's process. It does not fsync.

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Forgery is an entry that no etcd makes, in a database whose pages and checksum are right. An etcd that starts on one, or
-// etcdutl, ends the process at most of them.
+// Forgery is an entry that no etcd makes, in a database whose pages and checksum are right. An etcd that starts on one,
+// or etcdutl, ends the process at most of them.
 type Forgery struct {
 	Name   string
 	Bucket string

@@ -79,7 +79,8 @@ func (h *History) key() []byte {
 	return fmt.Appendf(nil, "/registry/%02d", h.rnd.IntN(40))
 }
 
-// put returns a put of a value that is mostly short, at times empty or of many pages, and half of the time with a lease.
+// put returns a put of a value that is mostly short, at times empty or of many pages, and half of the time with a
+// lease.
 func (h *History) put(key []byte) *pb.PutRequest {
 	p := &pb.PutRequest{Key: key, Value: make([]byte, h.rnd.IntN(60))}
 	if h.rnd.IntN(50) == 0 {

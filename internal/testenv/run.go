@@ -9,8 +9,8 @@ import (
 // waiting is how many tests of a package run at once that wait for servers most of the time.
 const waiting = 6
 
-// RunWaiting is for the TestMain of a package whose parallel tests wait for servers, for retries and for leases that run
-// out. More of them run at once than there are processors, unless -parallel says otherwise.
+// RunWaiting is for the TestMain of a package whose parallel tests wait for servers, for retries and for leases that
+// run out. More of them run at once than there are processors, unless -parallel says otherwise.
 func RunWaiting(m *testing.M) {
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {

@@ -201,8 +201,8 @@ var RefusesSignedAcceptEncoding = When(func(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Authorization"), "accept-encoding")
 }, Refuses(http.StatusForbidden, "SignatureDoesNotMatch"))
 
-// RefusesExpect does not know Expect: 100-continue. It takes the body all the same when the client sends it, so that the
-// answer is not lost with the connection.
+// RefusesExpect does not know Expect: 100-continue. It takes the body all the same when the client sends it, so that
+// the answer is not lost with the connection.
 var RefusesExpect = When(func(r *http.Request) bool { return r.Header.Get("Expect") != "" },
 	func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 		h, ok := w.(http.Hijacker)

@@ -49,8 +49,8 @@ func UnreadableToProto(cluster string, errs []error) (all []*snapshotdv1.Unreada
 	return all
 }
 
-// shrinkReconciled makes the result of a reconciliation fit into a status, or returns nil when there is too much of it. A
-// report never loses its error, without which it would look good. It changes m.
+// shrinkReconciled makes the result of a reconciliation fit into a status, or returns nil when there is too much of it.
+// A report never loses its error, without which it would look good. It changes m.
 func shrinkReconciled(m *snapshotdv1.ReconcileResponse) *snapshotdv1.ReconcileResponse {
 	for _, limit := range []int{maxText, maxName} {
 		for _, b := range m.GetBackends() {

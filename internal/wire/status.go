@@ -82,8 +82,8 @@ func Status(err error, cluster string, s *snapshot.Snapshot) *status.Status {
 	return statusOf(errorOf(err), err, cluster, shrink(SnapshotToProto(s)))
 }
 
-// ReconcileStatus returns the error of a reconciliation as [Status] does, with what was found in spite of it, as far as there
-// is room for that. It changes found.
+// ReconcileStatus returns the error of a reconciliation as [Status] does, with what was found in spite of it, as far as
+// there is room for that. It changes found.
 func ReconcileStatus(err error, cluster string, found *snapshotdv1.ReconcileResponse) *status.Status {
 	if found = shrinkReconciled(found); found == nil {
 		return statusOf(errorOf(err), err, cluster)

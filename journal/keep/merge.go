@@ -29,10 +29,10 @@ type Merged struct {
 	Removed int // segments of lower levels, whose revisions these have
 }
 
-// Merge merges the segments of a timeline on one backend whose stretch of time is over. Of each run, the merged segment is
-// written, read back, and compared by its chain and the number of its entries; then the others are removed. After an
-// interruption, those that are left of a run are compared once more, and removed. Encrypted segments can be merged only with an identity; without one the error has
-// ReasonSnapshotSealed, and nothing was changed.
+// Merge merges the segments of a timeline on one backend whose stretch of time is over. Of each run, the merged segment
+// is written, read back, and compared by its chain and the number of its entries; then the others are removed. After an
+// interruption, those that are left of a run are compared once more, and removed. Encrypted segments can be merged only
+// with an identity; without one the error has ReasonSnapshotSealed, and nothing was changed.
 func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now time.Time) (Merged, error) {
 	var done Merged
 	for _, m := range merges {
@@ -127,8 +127,8 @@ func removeSame(
 	return nil
 }
 
-// runsOf returns the segments of a level in runs, each within one stretch of time and without a hole. A stretch that is not
-// over is left out, and so is a segment that does not follow the one before: such ones stay on their level.
+// runsOf returns the segments of a level in runs, each within one stretch of time and without a hole. A stretch that is
+// not over is left out, and so is a segment that does not follow the one before: such ones stay on their level.
 func runsOf(
 	ctx context.Context, s *segments.Segments, t segment.Timeline, l segment.Level, length time.Duration, now time.Time,
 ) (runs [][]*segments.Manifest, err error) {

@@ -18,11 +18,11 @@ type Place struct {
 }
 
 // Prune removes the segments that no snapshot needs: those whose revisions are all before the oldest snapshot of their
-// timeline on any backend. So snapshots and their journal go as one: when retention removes a snapshot, the changes that
-// only it could take are of no use. A timeline without any snapshot goes when a later one has some.
+// timeline on any backend. So snapshots and their journal go as one: when retention removes a snapshot, the changes
+// that only it could take are of no use. A timeline without any snapshot goes when a later one has some.
 //
-// Snapshots are those that the backends show, and not those of the catalog. When a backend cannot be listed, or the manifest
-// of a snapshot cannot be read, nothing is removed.
+// Snapshots are those that the backends show, and not those of the catalog. When a backend cannot be listed, or the
+// manifest of a snapshot cannot be read, nothing is removed.
 func Prune(ctx context.Context, places []Place) (removed int, err error) {
 	all, err := timelines(ctx, places)
 	if err != nil || len(all) == 0 {
@@ -102,8 +102,8 @@ func timelineOf(rec *snapshot.Record, all []segment.Timeline) segment.Timeline {
 	return found
 }
 
-// pruneBefore removes the segments of a timeline that end before a revision. That of the revision itself stays: a restore
-// compares the snapshot with it.
+// pruneBefore removes the segments of a timeline that end before a revision. That of the revision itself stays: a
+// restore compares the snapshot with it.
 func pruneBefore(ctx context.Context, s *segments.Segments, t segment.Timeline, revision int64) (removed int, err error) {
 	var gone []segments.Ref
 	for _, l := range segment.Levels() {

@@ -75,7 +75,8 @@ func Open(dir string, limit int64) (*Log, error) {
 	return l, nil
 }
 
-// numbersIn returns the numbers of the parts in a directory, in ascending order, and removes what is left of writing facts.
+// numbersIn returns the numbers of the parts in a directory, in ascending order, and removes what is left of writing
+// facts.
 func numbersIn(dir string) ([]int64, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -105,8 +106,8 @@ func (l *Log) Position() Position {
 	return l.last
 }
 
-// Begin begins a new part. The header has the timeline, the member, the term, and, at a gap, the reason. At the position of
-// the journal, the rest follows from it; another timeline begins from nothing.
+// Begin begins a new part. The header has the timeline, the member, the term, and, at a gap, the reason. At the
+// position of the journal, the rest follows from it; another timeline begins from nothing.
 func (l *Log) Begin(h segment.Header) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,8 +147,8 @@ func (l *Log) begin(h segment.Header) error {
 	return nil
 }
 
-// Append adds an entry to the part that was begun. It is durable after the next Sync. After an error the part is as it was
-// at its last Sync, or Open repairs it.
+// Append adds an entry to the part that was begun. It is durable after the next Sync. After an error the part is as it
+// was at its last Sync, or Open repairs it.
 func (l *Log) Append(e segment.Entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -199,8 +200,8 @@ func (l *Log) sync() error {
 	return nil
 }
 
-// Seal ends the part that is open, if it has a revision; what comes next goes into a new one. It reports whether there was
-// something to seal.
+// Seal ends the part that is open, if it has a revision; what comes next goes into a new one. It reports whether there
+// was something to seal.
 func (l *Log) Seal() (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -23,8 +23,8 @@ type Position struct {
 
 const positionFile = "position"
 
-// readPosition returns the position that was noted when a part was sealed. A note that cannot be read is none: the parts
-// and the backends say the same.
+// readPosition returns the position that was noted when a part was sealed. A note that cannot be read is none: the
+// parts and the backends say the same.
 func readPosition(dir string) Position {
 	var p Position
 	doc, err := os.ReadFile(filepath.Join(dir, positionFile))

@@ -135,8 +135,8 @@ func (t *Timeline) Last() int64 {
 	return last
 }
 
-// Within reports whether a snapshot of this time can be of the timeline's history. Its journal had begun, and that of the
-// next one had not: a snapshot before or after it can have the same revision numbers with other content.
+// Within reports whether a snapshot of this time can be of the timeline's history. Its journal had begun, and that of
+// the next one had not: a snapshot before or after it can have the same revision numbers with other content.
 func (t *Timeline) Within(at time.Time) bool {
 	return !at.Before(t.Name.Start()) && (t.End.IsZero() || at.Before(t.End))
 }

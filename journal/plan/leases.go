@@ -7,8 +7,8 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// Leases gathers which leases a cluster had at a revision, beside those that its keys name: the keys prove of these that
-// they were there, and a fact gives their time to live.
+// Leases gathers which leases a cluster had at a revision, beside those that its keys name: the keys prove of these
+// that they were there, and a fact gives their time to live.
 //
 // A fact holds for the revision that the store had when etcd answered, and answers come in any order: an older "it is
 // there" may follow a newer "it is gone". Between two revisions, gone wins, as without keys it makes no revision.
@@ -69,7 +69,8 @@ func (l *Leases) lease(e segment.Lease) {
 	}
 }
 
-// closer reports whether a fact shows a better time to live: the newest that is not of a later revision, or else the oldest.
+// closer reports whether a fact shows a better time to live: the newest that is not of a later revision, or else the
+// oldest.
 func (l *Leases) closer(e segment.Lease) bool {
 	old, ok := l.ttls[e.ID]
 	switch {

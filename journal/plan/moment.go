@@ -17,8 +17,8 @@ type Moment struct {
 	Revision int64     // the newest that is proven to have been committed then or before
 	Arrived  time.Time // when Revision arrived
 
-	// Upper is the highest revision that the cluster can have had at the time: a linearizable read that began then or later
-	// showed it. 0 when the journal ends before it proves anything.
+	// Upper is the highest revision that the cluster can have had at the time: a linearizable read that began then or
+	// later showed it. 0 when the journal ends before it proves anything.
 	Upper    int64
 	Complete time.Time // of that read, or, when Upper is 0, the last time up to which the journal is complete; may be zero
 	Gap      *Gap      // revisions that are lost, right behind Revision; nil when there are none
@@ -50,8 +50,8 @@ func (j *Journal) Holding(revision int64) []*Timeline {
 	return all
 }
 
-// Moment looks for the revision at a time; nil when the timeline has none so early. dir is for one segment at a time. Few
-// segments are read.
+// Moment looks for the revision at a time; nil when the timeline has none so early. dir is for one segment at a time.
+// Few segments are read.
 func (t *Timeline) Moment(ctx context.Context, at time.Time, dir string) (*Moment, error) {
 	s := search{timeline: t, dir: dir, dropped: map[*span]bool{}}
 	for {

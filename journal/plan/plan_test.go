@@ -50,7 +50,8 @@ func newPlace(name string) *place {
 	return &place{segments.New(segments.Config{Repository: repo}), b}
 }
 
-// put stores the revisions of a history from first to last. Others than the one of the journal have the name of a letter.
+// put stores the revisions of a history from first to last. Others than the one of the journal have the name of a
+// letter.
 func (p *place) put(t *testing.T, l segment.Level, first, last int64, history string, extra ...segment.Entry) {
 	t.Helper()
 	h := segment.Header{Timeline: timeline, Level: l, Previous: first - 1, PreviousChain: chain(first-1, history)}

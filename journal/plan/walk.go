@@ -15,7 +15,8 @@ import (
 
 // Target is what the changes are added to.
 type Target interface {
-	// Holds returns an error that wraps [ErrDiffers] when the target has another history of a revision that it should have.
+	// Holds returns an error that wraps [ErrDiffers] when the target has another history of a revision that it should
+	// have.
 	Holds(r segment.Revision) error
 	// Add adds the next revision.
 	Add(r segment.Revision) error
@@ -63,8 +64,8 @@ func (w *Walk) Run(ctx context.Context) error {
 	return nil
 }
 
-// compare compares the target with the journal of its newest revision, if there is one: the next segment may begin right
-// behind it, and show nothing. One copy that says the same is enough.
+// compare compares the target with the journal of its newest revision, if there is one: the next segment may begin
+// right behind it, and show nothing. One copy that says the same is enough.
 func (w *Walk) compare(ctx context.Context) error {
 	var differs error
 	for _, s := range w.Timeline.spans {
@@ -124,8 +125,8 @@ func (w *Walk) skips(ctx context.Context, err error) bool {
 	return ctx.Err() == nil && !errors.As(err, &use)
 }
 
-// ReadOn reads the next segment behind those that were used, for its facts alone: those of a revision may be journaled after
-// it. When there is none, it does nothing.
+// ReadOn reads the next segment behind those that were used, for its facts alone: those of a revision may be journaled
+// after it. When there is none, it does nothing.
 func (w *Walk) ReadOn(ctx context.Context) error {
 	w.Target, w.chain, w.After = nil, nil, max(w.After, w.end)
 	err := w.step(ctx, segment.MaxRevision)

@@ -35,8 +35,8 @@ type Builder struct {
 	size   int64 // of all entries
 }
 
-// NewBuilder returns a builder of a segment. The header has the timeline, the level, the member, the term, and Previous with
-// its chain and the reason; the rest is filled in.
+// NewBuilder returns a builder of a segment. The header has the timeline, the level, the member, the term, and Previous
+// with its chain and the reason; the rest is filled in.
 func NewBuilder(h Header) (*Builder, error) {
 	if !h.Timeline.Valid() || !h.Level.Valid() {
 		return nil, fmt.Errorf("build a segment: timeline %.100q and level %.100q are not valid", h.Timeline, h.Level)
@@ -120,8 +120,8 @@ func (h *Header) add(e Entry) error {
 	return nil
 }
 
-// Seal returns the segment. Its bytes are a function of the header and the entries. A segment has at least one revision:
-// facts without one wait for the next. The builder is not used any more.
+// Seal returns the segment. Its bytes are a function of the header and the entries. A segment has at least one
+// revision: facts without one wait for the next. The builder is not used any more.
 func (b *Builder) Seal() (*Segment, error) {
 	if b.header.First == 0 {
 		return nil, errors.New("seal a segment: it has no revision")

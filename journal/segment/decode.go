@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// MaxEntry bounds the encoding of an entry. A revision has at most what one request to etcd can change: a deletion can be
-// of millions of keys, each with its tombstone.
+// MaxEntry bounds the encoding of an entry. A revision has at most what one request to etcd can change: a deletion can
+// be of millions of keys, each with its tombstone.
 const MaxEntry = 1 << 30
 
 // ErrDamaged: bytes are no entry, or no segment.
@@ -18,8 +18,8 @@ func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrDamaged, fmt.Errorf(format, args...))
 }
 
-// DecodeEntry returns the entry that has exactly this encoding. The values of its records are parts of body. An error wraps
-// [ErrDamaged].
+// DecodeEntry returns the entry that has exactly this encoding. The values of its records are parts of body. An error
+// wraps [ErrDamaged].
 func DecodeEntry(body []byte) (Entry, error) {
 	if len(body) == 0 {
 		return nil, damaged("an entry is empty")

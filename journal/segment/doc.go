@@ -1,9 +1,9 @@
 // Package segment has the words of the journal, and its format: entries, how they are written one after the other, and
 // segments, which are runs of consecutive revisions.
 //
-// An entry has one encoding and two frames around it. In a local file each entry has its length and a checksum before it
-// ([AppendFrame], [ReadFrame]), so that a tail that was cut off is found. In a segment ([Builder], [Reader]) the entries
-// follow a header, in zstd frames that have checksums of their own.
+// An entry has one encoding and two frames around it. In a local file each entry has its length and a checksum before
+// it ([AppendFrame], [ReadFrame]), so that a tail that was cut off is found. In a segment ([Builder], [Reader]) the
+// entries follow a header, in zstd frames that have checksums of their own.
 //
 // The package knows no backend, no encryption and no etcd. docs/format.md describes the bytes.
 package segment

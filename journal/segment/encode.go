@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// AppendEntry appends the encoding of an entry: its kind and its fields. An entry that no reader would take is an error.
+// AppendEntry appends the encoding of an entry: its kind and its fields. An entry that no reader would take is an
+// error.
 func AppendEntry(dst []byte, e Entry) ([]byte, error) {
 	dst = append(dst, byte(e.kind()))
 	var err error

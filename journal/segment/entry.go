@@ -34,7 +34,8 @@ type Lease struct {
 	Gone       bool  // it has ended, or never was
 }
 
-// Leases is a complete list of the leases that etcd had, those without keys among them. It is written when it has changed.
+// Leases is a complete list of the leases that etcd had, those without keys among them. It is written when it has
+// changed.
 type Leases struct {
 	IDs      []int64 // in ascending order as unsigned numbers
 	Revision int64   // that the store had when etcd answered
@@ -46,15 +47,15 @@ type Compaction struct {
 	After, Before int64 // the store's revisions when it had not happened yet, and when it had; After <= Before
 }
 
-// Watermark is that all revisions which were committed before a time are in the journal, and the entries before this one:
-// a linearizable read that began at the time showed a revision that the journal had then.
+// Watermark is that all revisions which were committed before a time are in the journal, and the entries before this
+// one: a linearizable read that began at the time showed a revision that the journal had then.
 type Watermark struct {
 	Revision int64
 	Time     time.Time
 }
 
-// Auth is etcd's counter of the changes of users and roles, when it has changed. These have no revisions of their own: after
-// a change, only a new base has them.
+// Auth is etcd's counter of the changes of users and roles, when it has changed. These have no revisions of their own:
+// after a change, only a new base has them.
 type Auth struct {
 	AuthRevision uint64
 	Revision     int64 // that the store had when etcd answered

@@ -33,9 +33,9 @@ func AppendFrame(dst []byte, e Entry) ([]byte, error) {
 	return dst, nil
 }
 
-// ReadFrame reads the next frame, and returns its entry and how many bytes it has. The end between two frames is io.EOF. A
-// frame that is cut off or was changed is [ErrTorn]; all before it is good, and a writer goes on there. Other errors are
-// those of r.
+// ReadFrame reads the next frame, and returns its entry and how many bytes it has. The end between two frames is
+// io.EOF. A frame that is cut off or was changed is [ErrTorn]; all before it is good, and a writer goes on there. Other
+// errors are those of r.
 func ReadFrame(r io.Reader) (Entry, int, error) {
 	var head [frameHead]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {

@@ -13,10 +13,10 @@ import (
 // FormatVersion is the version of the format of segments that this program writes, and the newest that it reads.
 const FormatVersion = 1
 
-// Chain is a checksum of a history: that of the revision before, and the records of a revision, make that of the revision.
-// It depends on the records alone, and not on when they arrived or how they were cut into segments. So segments of two
-// writers, or of two levels, can be compared, and a segment of another history is found. At the start of a timeline it
-// is zero.
+// Chain is a checksum of a history: that of the revision before, and the records of a revision, make that of the
+// revision. It depends on the records alone, and not on when they arrived or how they were cut into segments. So
+// segments of two writers, or of two levels, can be compared, and a segment of another history is found. At the start
+// of a timeline it is zero.
 type Chain [sha256.Size]byte
 
 // Next returns the chain after one more revision.
@@ -58,8 +58,8 @@ type Header struct {
 	Last  int64 `json:"lastRevision,string"`
 	Chain Chain `json:"chain"` // after Last
 
-	// Previous is the newest revision of the timeline that was journaled before First, and the chain after it; both are zero
-	// at the start of a timeline. Unless it is First-1, the revisions between are lost, and Reason says why.
+	// Previous is the newest revision of the timeline that was journaled before First, and the chain after it; both are
+	// zero at the start of a timeline. Unless it is First-1, the revisions between are lost, and Reason says why.
 	Previous      int64  `json:"previousRevision,string"`
 	PreviousChain Chain  `json:"previousChain"`
 	Reason        string `json:"reason,omitempty"` // of a gap before First, or why the timeline began
@@ -98,7 +98,8 @@ const maxReason = 1 << 10
 // Name returns the name of the segment.
 func (h *Header) Name() string { return Name(h.First, h.Last) }
 
-// Lost returns the revisions that are lost before the segment; false when it follows the one before, or begins a timeline.
+// Lost returns the revisions that are lost before the segment; false when it follows the one before, or begins a
+// timeline.
 func (h *Header) Lost() (from, to int64, lost bool) {
 	return h.Previous + 1, h.First - 1, h.Previous > 0 && h.Previous < h.First-1
 }

@@ -23,8 +23,8 @@ func Levels() []Level { return []Level{Level10s, Level5m, Level1h} }
 // Valid reports whether it is one of the levels.
 func (l Level) Valid() bool { return l == Level10s || l == Level5m || l == Level1h }
 
-// Timeline names one history of a cluster: the id of the etcd cluster and the second in which the journal of that history
-// began, such as cdf818194e3a8c32-1784203200. Of one cluster's timelines, the greater name is of the later one.
+// Timeline names one history of a cluster: the id of the etcd cluster and the second in which the journal of that
+// history began, such as cdf818194e3a8c32-1784203200. Of one cluster's timelines, the greater name is of the later one.
 type Timeline string
 
 var timelineName = regexp.MustCompile(`^([0-9a-f]{16})-([0-9]{10})$`)

@@ -27,9 +27,9 @@ type Reader struct {
 	end    error
 }
 
-// NewReader reads the header of a segment. The reader holds the segment to the header: at the end, chain, revisions, times
-// and counts must be those of the entries. An error wraps [ErrDamaged] unless it is one of r, which is returned as it is. The
-// caller closes the reader.
+// NewReader reads the header of a segment. The reader holds the segment to the header: at the end, chain, revisions,
+// times and counts must be those of the entries. An error wraps [ErrDamaged] unless it is one of r, which is returned
+// as it is. The caller closes the reader.
 func NewReader(r io.Reader) (*Reader, error) {
 	source := &sourceError{r: r}
 	dec, err := zstd.NewReader(source, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow),
@@ -57,8 +57,8 @@ func (s *Reader) Size() int64 { return s.size }
 // Close frees the decoder. The source stays open.
 func (s *Reader) Close() { s.zstd.Close() }
 
-// Next returns the next entry. After the last one it is io.EOF, when all entries were those that the header promises. Other
-// errors are as those of [NewReader]: what was read before is not known to be whole.
+// Next returns the next entry. After the last one it is io.EOF, when all entries were those that the header promises.
+// Other errors are as those of [NewReader]: what was read before is not known to be whole.
 func (s *Reader) Next() (Entry, error) {
 	if s.end != nil {
 		return nil, s.end

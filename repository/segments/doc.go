@@ -1,4 +1,5 @@
-// Package segments holds the journal of one cluster on one backend: the segments of its timelines, each with a manifest.
+// Package segments holds the journal of one cluster on one backend: the segments of its timelines, each with a
+// manifest.
 //
 //	<cluster prefix>journal/<timeline>.json                             says that the timeline exists
 //	<cluster prefix>journal/<timeline>/<level>/<first>-<last>.seg[.age] the segment, compressed, then encrypted

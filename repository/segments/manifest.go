@@ -125,8 +125,8 @@ func (d *document) check() error {
 }
 
 // Manifest reads the manifest of a segment, and holds it to trust, format, name, and the cluster when there is one. One
-// that does not exist is an error that wraps ErrNotFound, and an error of the backend is returned as it is. One that is not
-// trusted is an error with ReasonManifestUntrusted, one that is not usable has ReasonChecksumMismatch.
+// that does not exist is an error that wraps ErrNotFound, and an error of the backend is returned as it is. One that is
+// not trusted is an error with ReasonManifestUntrusted, one that is not usable has ReasonChecksumMismatch.
 func (s *Segments) Manifest(ctx context.Context, r Ref) (*Manifest, error) {
 	key := s.manifestKey(r)
 	doc, err := s.readSmall(ctx, key)

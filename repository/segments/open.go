@@ -25,9 +25,9 @@ type Reader struct {
 	end      error
 }
 
-// Open opens a segment. Size and checksum of the stored object, and the header in it, are compared with the manifest: only
-// a reader that has got io.EOF has read a good segment. A segment that differs is an error with ReasonChecksumMismatch, one
-// without an identity for it has ReasonSnapshotSealed. The caller closes the reader.
+// Open opens a segment. Size and checksum of the stored object, and the header in it, are compared with the manifest:
+// only a reader that has got io.EOF has read a good segment. A segment that differs is an error with
+// ReasonChecksumMismatch, one without an identity for it has ReasonSnapshotSealed. The caller closes the reader.
 func (s *Segments) Open(ctx context.Context, m *Manifest) (*Reader, error) {
 	object, err := s.backend.Get(ctx, s.dataKey(m.Ref(), m.Encrypted()), repository.Range{})
 	if err != nil {
@@ -46,8 +46,8 @@ func (s *Segments) Decode(m *Manifest, object io.ReadCloser) (*Reader, error) {
 	return r, nil
 }
 
-// Fetch writes a segment as it is stored. When it returns nil, size and checksum are those of the manifest. An error of w is
-// returned as it is.
+// Fetch writes a segment as it is stored. When it returns nil, size and checksum are those of the manifest. An error of
+// w is returned as it is.
 func (s *Segments) Fetch(ctx context.Context, m *Manifest, w io.Writer) error {
 	object, err := s.backend.Get(ctx, s.dataKey(m.Ref(), m.Encrypted()), repository.Range{})
 	if err != nil {

@@ -15,12 +15,12 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Put stores a segment: the timeline, if it is new, then the data, then the manifest, which makes it count. When it returns
-// nil, the segment is durable.
+// Put stores a segment: the timeline, if it is new, then the data, then the manifest, which makes it count. When it
+// returns nil, the segment is durable.
 //
-// A segment is created only if none has its name. One that is there with the same history is a success, whoever wrote it.
-// Another history is an error that wraps [ErrOtherHistory]. A segment whose manifest is not usable is an error as of
-// [Segments.Manifest]. Data without a manifest is of a writer that died, and is replaced.
+// A segment is created only if none has its name. One that is there with the same history is a success, whoever wrote
+// it. Another history is an error that wraps [ErrOtherHistory]. A segment whose manifest is not usable is an error as
+// of [Segments.Manifest]. Data without a manifest is of a writer that died, and is replaced.
 func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 	h := &seg.Header
 	if _, err := s.repo.Open(ctx, repository.OpenOptions{Create: true}); err != nil {
@@ -100,8 +100,8 @@ func (s *Segments) put(ctx context.Context, key string, b []byte, contentType st
 	return s.backend.Put(ctx, key, bytes.NewReader(b), opts)
 }
 
-// timelineDoc is the document of a timeline. It makes the timeline known to a listing, and says nothing that its name does
-// not say.
+// timelineDoc is the document of a timeline. It makes the timeline known to a listing, and says nothing that its name
+// does not say.
 type timelineDoc struct {
 	FormatVersion int              `json:"formatVersion"`
 	Cluster       string           `json:"cluster"`

@@ -116,7 +116,8 @@ type Item struct {
 }
 
 // List yields the segments of a level of a timeline, in ascending order of their first and then their last revisions. A
-// listing that fails yields an error, last. Data without a manifest is no segment, and neither is a manifest without data.
+// listing that fails yields an error, last. Data without a manifest is no segment, and neither is a manifest without
+// data.
 func (s *Segments) List(ctx context.Context, t segment.Timeline, l segment.Level) iter.Seq2[Item, error] {
 	prefix := s.prefix + string(t) + "/" + string(l) + "/"
 	return func(yield func(Item, error) bool) {
@@ -143,8 +144,8 @@ func (s *Segments) List(ctx context.Context, t segment.Timeline, l segment.Level
 	}
 }
 
-// Newest returns the manifest of the segment with the highest last revision of a timeline, on any level; nil when there is
-// none. A writer goes on behind it.
+// Newest returns the manifest of the segment with the highest last revision of a timeline, on any level; nil when there
+// is none. A writer goes on behind it.
 func (s *Segments) Newest(ctx context.Context, t segment.Timeline) (*Manifest, error) {
 	var newest *Item
 	for _, l := range segment.Levels() {

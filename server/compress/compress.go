@@ -1,5 +1,5 @@
-// Package compress makes answers over HTTP smaller: a list of a thousand snapshots is a megabyte of JSON, and a tenth of it
-// compressed.
+// Package compress makes answers over HTTP smaller: a list of a thousand snapshots is a megabyte of JSON, and a tenth
+// of it compressed.
 package compress
 
 import (

@@ -10,8 +10,9 @@ import (
 	"strconv"
 )
 
-// Download answers with the bytes of a snapshot, which a browser stores as a file. It asks the API for them, under all of the
-// API's rules: there they are lines of JSON. The query names the cluster and the snapshot; the rest of it is that of the API.
+// Download answers with the bytes of a snapshot, which a browser stores as a file. It asks the API for them, under all
+// of the API's rules: there they are lines of JSON. The query names the cluster and the snapshot; the rest of it is
+// that of the API.
 func Download(api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// Header is the header of the calls by which the page changes something. No form of another site's page can send it, nor can a
-// script of one without being asked for beforehand, which is never granted.
+// Header is the header of the calls by which the page changes something. No form of another site's page can send it,
+// nor can a script of one without being asked for beforehand, which is never granted.
 const Header = "X-Snapshotd-Console"
 
-// Allowed reports whether a request may change something, as far as pages in a browser are concerned: those of other programs have
-// neither of the headers that every browser sends with a change.
+// Allowed reports whether a request may change something, as far as pages in a browser are concerned: those of other
+// programs have neither of the headers that every browser sends with a change.
 func Allowed(r *http.Request) bool {
 	changes := r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodOptions
 	byPage := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""

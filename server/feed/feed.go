@@ -43,8 +43,8 @@ type live struct {
 	err      error             // why it has ended
 }
 
-// Follow yields the events after a position, or from now on, as the source does. A position that is remembered costs the
-// source nothing, nor does none.
+// Follow yields the events after a position, or from now on, as the source does. A position that is remembered costs
+// the source nothing, nor does none.
 func (f *Feed) Follow(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error] {
 	return func(yield func(snapshot.Moment, error) bool) {
 		w := &watcher{Feed: f, at: after, yield: yield}

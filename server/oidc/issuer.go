@@ -31,8 +31,8 @@ const (
 	maxToken = 16 << 10
 )
 
-// Issuer knows the tokens of one issuer. It asks for the issuer's keys when the first token comes, and keeps them: while
-// the issuer does not answer, the keys that are known are used.
+// Issuer knows the tokens of one issuer. It asks for the issuer's keys when the first token comes, and keeps them:
+// while the issuer does not answer, the keys that are known are used.
 type Issuer struct {
 	cfg     auth.Issuer
 	client  *http.Client

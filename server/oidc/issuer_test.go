@@ -23,7 +23,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// world is an issuer behind a real port, made of the library's own helper for tests; it can be away, and change its keys.
+// world is an issuer behind a real port, made of the library's own helper for tests; it can be away, and change its
+// keys.
 type world struct {
 	*Issuer
 	url string

@@ -76,8 +76,8 @@ func (u User) String() string {
 	return "uid " + strconv.FormatUint(uint64(u.UID), 10)
 }
 
-// Listen makes a socket and listens. The socket has its mode as soon as it can be reached, whatever the umask: it is made
-// in a directory of its own, and moved to its place. One that a dead process has left there is replaced.
+// Listen makes a socket and listens. The socket has its mode as soon as it can be reached, whatever the umask: it is
+// made in a directory of its own, and moved to its place. One that a dead process has left there is replaced.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	path, mode, err := Parse(addr)
 	if err != nil {

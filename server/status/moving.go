@@ -18,8 +18,8 @@ type Moving struct {
 	Written map[string]int64
 }
 
-// Saves follows the saves of this replica, so that a caller who joins late sees how far they are. The zero value is ready
-// for use.
+// Saves follows the saves of this replica, so that a caller who joins late sees how far they are. The zero value is
+// ready for use.
 type Saves struct {
 	mu      sync.Mutex
 	running map[string]*running // by cluster
@@ -73,8 +73,8 @@ func (r *running) note(ev snapshot.Event) {
 	r.progress = append(r.progress, ev)
 }
 
-// Events returns the events that show a watcher the saves that run: that each has started, with its snapshot as it is now and
-// how much of etcd was read, and how far each of its transfers is.
+// Events returns the events that show a watcher the saves that run: that each has started, with its snapshot as it is
+// now and how much of etcd was read, and how far each of its transfers is.
 func (s *Saves) Events() []snapshot.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()

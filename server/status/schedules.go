@@ -14,8 +14,8 @@ const leastGrace = 10 * time.Minute
 // scheduleLabel is the label that names the schedule of a snapshot. The snapshots of older versions have nothing else.
 const scheduleLabel = "schedule"
 
-// schedules judges each schedule by its own times and its own runs. When all of them have missed two runs, nothing saves
-// the cluster any more.
+// schedules judges each schedule by its own times and its own runs. When all of them have missed two runs, nothing
+// saves the cluster any more.
 func (v *verdict) schedules() {
 	v.c.Schedules = []ScheduleState{}
 	stopped := len(v.known.Schedules) > 0

@@ -344,7 +344,8 @@ func TestWhoJoinsASaveLateSeesHowFarItIs(t *testing.T) {
 	}
 }
 
-// A node that never led has saved nothing to its own directory, which is no finding; a shared backend without a copy is one.
+// A node that never led has saved nothing to its own directory, which is no finding; a shared backend without a copy is
+// one.
 func TestDirectoryOfANodeMayBeEmpty(t *testing.T) {
 	for backend, want := range map[string]bool{"local@server-2": false, "s4": true} {
 		v := status.Judge(status.Known{

@@ -61,8 +61,8 @@ type Held struct {
 	Created          time.Time
 }
 
-// PutBases adds snapshots to a window, the newest first, and notes from where on each range can be restored with them. A
-// snapshot is of the history of a timeline when it was begun after that, and before the next one.
+// PutBases adds snapshots to a window, the newest first, and notes from where on each range can be restored with them.
+// A snapshot is of the history of a timeline when it was begun after that, and before the next one.
 func PutBases(w *Window, records []*snapshot.Record) {
 	for _, rec := range records {
 		if wholeCopy(rec) == nil {

@@ -47,7 +47,8 @@ type Options struct {
 }
 
 // Store is one place of a kind. Keys were checked; the location's prefix comes before them. Errors are as they come,
-// but for [snapshot.ErrNotFound] and [snapshot.ErrExists], which are wrapped as the methods of [repository.Backend] say.
+// but for [snapshot.ErrNotFound] and [snapshot.ErrExists], which are wrapped as the methods of [repository.Backend]
+// say.
 type Store interface {
 	// URI returns where a key is, for a person.
 	URI(key string) string

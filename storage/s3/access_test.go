@@ -63,8 +63,8 @@ func TestProxyOfOneBackend(t *testing.T) {
 	}
 }
 
-// sentHeaders is a proxy in front of the S3 server that notes what requests say. The token of a session does not go on: the
-// S3 server knows none.
+// sentHeaders is a proxy in front of the S3 server that notes what requests say. The token of a session does not go on:
+// the S3 server knows none.
 func sentHeaders(t *testing.T, b bucket) (addr string, of func(operation string) http.Header) {
 	var mu sync.Mutex
 	seen := map[string]http.Header{}

@@ -122,8 +122,8 @@ func checkAnswer(operation string, resp *http.Response) error {
 	return nil
 }
 
-// encoding returns how a body is encoded; empty when it is as it was stored. Some servers give the encoding of the upload
-// back, which is taken off already.
+// encoding returns how a body is encoded; empty when it is as it was stored. Some servers give the encoding of the
+// upload back, which is taken off already.
 func encoding(h http.Header) string {
 	for v := range strings.SplitSeq(strings.ToLower(strings.Join(h.Values("Content-Encoding"), ",")), ",") {
 		if v = strings.TrimSpace(v); v != "" && v != "identity" && v != "aws-chunked" {

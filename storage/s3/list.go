@@ -16,7 +16,8 @@ import (
 // pageSize is how many names a page of a listing has at most, when the server does not say.
 const pageSize = 1000
 
-// maxEmptyPages is how many pages without a new name may follow each other: AWS has some where many objects were deleted.
+// maxEmptyPages is how many pages without a new name may follow each other: AWS has some where many objects were
+// deleted.
 const maxEmptyPages = 1000
 
 // pages follows a listing from page to page, and finds out when it does not come nearer to its end.

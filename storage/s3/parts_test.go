@@ -206,7 +206,8 @@ func (w weak) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
-// If-Match compares strongly (RFC 9110), so no object ever has a weak ETag for it. The parts are compared by the reader then.
+// If-Match compares strongly (RFC 9110), so no object ever has a weak ETag for it. The parts are compared by the reader
+// then.
 func TestObjectWithAWeakETagIsReadInPartsAndIsNoMixture(t *testing.T) {
 	t.Parallel()
 	server := testenv.StartS3(t)

@@ -35,8 +35,8 @@ func frontOf(t *testing.T, target string) (addr, ca string) {
 	return front.Listener.Addr().String(), ca
 }
 
-// TestTLSAndChecksums: over TLS the SDK sends checksums otherwise than over plain text, or, for servers that do not know
-// them, none at all.
+// TestTLSAndChecksums: over TLS the SDK sends checksums otherwise than over plain text, or, for servers that do not
+// know them, none at all.
 func TestTLSAndChecksums(t *testing.T) {
 	b := newBucket(testenv.StartS3(t))
 	front, ca := b.front(t)

@@ -1,6 +1,6 @@
-// Command kubernetes judges manifests as Kubernetes' API server would, without one: it builds a kustomization, or reads a
-// file, takes each object apart strictly, gives it the defaults, validates it with the server's own code, and holds its pods
-// against the Pod Security Standard "restricted". What it has understood it prints as a JSON list.
+// Command kubernetes judges manifests as Kubernetes' API server would, without one: it builds a kustomization, or reads
+// a file, takes each object apart strictly, gives it the defaults, validates it with the server's own code, and holds
+// its pods against the Pod Security Standard "restricted". What it has understood it prints as a JSON list.
 package main
 
 import (

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// execInfo is what a plugin is told, in the variable KUBERNETES_EXEC_INFO as kubectl tells its own: the same plugins serve
-// both.
+// execInfo is what a plugin is told, in the variable KUBERNETES_EXEC_INFO as kubectl tells its own: the same plugins
+// serve both.
 const execInfo = `{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{"interactive":%v}}`
 
 // early is how long before its end a credential is asked for anew: it must be good until the call has arrived.
@@ -82,8 +82,8 @@ func (p *plugin) get(ctx context.Context) (*credential, error) {
 	return p.known, nil
 }
 
-// limited keeps as much of a plugin's output as a credential can have. Its buffer is a field with a name: io.Copy would call
-// the buffer's own ReadFrom, past the limit.
+// limited keeps as much of a plugin's output as a credential can have. Its buffer is a field with a name: io.Copy would
+// call the buffer's own ReadFrom, past the limit.
 type limited struct{ kept *bytes.Buffer }
 
 // Write implements [io.Writer].

@@ -11,8 +11,8 @@ import (
 // redrawInterval is how often the line of a save is drawn though no event has come.
 const redrawInterval = 500 * time.Millisecond
 
-// ShowSave draws the progress of a save, whose events next returns, until next returns an error. It draws by time, too: the
-// line says what the save waits for, and for how long.
+// ShowSave draws the progress of a save, whose events next returns, until next returns an error. It draws by time, too:
+// the line says what the save waits for, and for how long.
 func (l *StatusLine) ShowSave(next func() (*snapshotdv1.WatchResponse, error)) {
 	events := make(chan *snapshotdv1.WatchResponse)
 	go func() {
@@ -126,7 +126,8 @@ func (p *Progress) backend(name string) *transfer {
 	return &p.backends[len(p.backends)-1]
 }
 
-// Line returns the progress on one line: bytes read from etcd, the progress of each backend, and what the save waits for.
+// Line returns the progress on one line: bytes read from etcd, the progress of each backend, and what the save waits
+// for.
 func (p *Progress) Line(now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "etcd %s  %s", gauge(p.read.percent()), Size(p.read.done))

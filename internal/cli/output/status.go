@@ -50,8 +50,8 @@ func journaled(resp *snapshotdv1.ListClustersResponse) bool {
 	return slices.ContainsFunc(resp.GetClusters(), func(c *snapshotdv1.Cluster) bool { return c.GetRecoveryWindow().GetJournaled() })
 }
 
-// recoveryPoint returns how old the newest moment is that each backend could restore, at most; "-" when the replica that
-// answers does not know.
+// recoveryPoint returns how old the newest moment is that each backend could restore, at most; "-" when the replica
+// that answers does not know.
 func recoveryPoint(c *snapshotdv1.Cluster) string {
 	worst := time.Duration(-1)
 	for _, p := range c.GetRecoveryWindow().GetRecoveryPoints() {

@@ -103,7 +103,8 @@ func proven(s *snapshotdv1.Snapshot, now time.Time) string {
 
 func alarms(s *snapshotdv1.Snapshot) string { return OrDash(strings.Join(s.GetAlarms(), ", ")) }
 
-// AlarmNote returns which snapshots have alarms in them, for a person who may be about to choose one; empty when none has.
+// AlarmNote returns which snapshots have alarms in them, for a person who may be about to choose one; empty when none
+// has.
 func AlarmNote(snapshots []*snapshotdv1.Snapshot) string {
 	count, first := 0, ""
 	for _, s := range snapshots {

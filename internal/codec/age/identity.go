@@ -21,8 +21,8 @@ type Identities struct {
 // Empty reports whether there are none.
 func (i Identities) Empty() bool { return len(i.keys) == 0 }
 
-// ReadIdentities reads files with private keys: those that age-keygen writes, of X25519 and hybrid keys, and SSH private
-// keys (ed25519, RSA) without a passphrase. Errors do not repeat the content of the files.
+// ReadIdentities reads files with private keys: those that age-keygen writes, of X25519 and hybrid keys, and SSH
+// private keys (ed25519, RSA) without a passphrase. Errors do not repeat the content of the files.
 func ReadIdentities(files ...string) (Identities, error) {
 	var all Identities
 	for _, file := range files {

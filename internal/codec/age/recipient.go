@@ -53,8 +53,8 @@ func NewRecipients(keys []string) (Recipients, error) {
 	return r, nil
 }
 
-// ReadRecipients returns the keys in a file: one a line, empty lines and those that begin with '#' aside. Each of them is
-// valid by itself. Errors name the file and the line and do not repeat what is in it.
+// ReadRecipients returns the keys in a file: one a line, empty lines and those that begin with '#' aside. Each of them
+// is valid by itself. Errors name the file and the line and do not repeat what is in it.
 func ReadRecipients(file string) ([]string, error) {
 	data, err := readKeyFile(file)
 	if err != nil {

@@ -21,8 +21,8 @@ func (r Recipients) NewWriter(w io.Writer) (io.WriteCloser, error) {
 	return encrypted, nil
 }
 
-// NewReader returns the decrypted data of r. The error wraps [ErrNoIdentity] when r is encrypted for others. Whatever is read
-// has been authenticated piece by piece; only io.EOF says that nothing is missing at the end.
+// NewReader returns the decrypted data of r. The error wraps [ErrNoIdentity] when r is encrypted for others. Whatever
+// is read has been authenticated piece by piece; only io.EOF says that nothing is missing at the end.
 func (i Identities) NewReader(r io.Reader) (io.Reader, error) {
 	if i.Empty() {
 		return nil, ErrNoIdentity

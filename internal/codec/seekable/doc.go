@@ -1,6 +1,6 @@
 // Package seekable writes the zstd seekable format: independent zstd frames of at most [ChunkSize] decompressed bytes,
-// and after them a seek table in a skippable frame. Any zstd reads the whole; with the table a range can be read without
-// the rest, and frames can be encoded and decoded side by side.
+// and after them a seek table in a skippable frame. Any zstd reads the whole; with the table a range can be read
+// without the rest, and frames can be encoded and decoded side by side.
 //
 // The seek table, all numbers little-endian:
 //

@@ -16,9 +16,9 @@ const (
 	reservedBlock   = 3
 )
 
-// readFrame appends the next frame to buf, whose capacity it does not exceed; skippable ones before it are left out. The end
-// of the source is io.EOF only between frames. A frame that this package does not write is errPlain, and what was read of it
-// is returned.
+// readFrame appends the next frame to buf, whose capacity it does not exceed; skippable ones before it are left out.
+// The end of the source is io.EOF only between frames. A frame that this package does not write is errPlain, and what
+// was read of it is returned.
 func readFrame(src *bufio.Reader, buf []byte) ([]byte, error) {
 	h, err := nextHeader(src)
 	if err != nil {

@@ -33,12 +33,12 @@ type buffers struct {
 	out [ChunkSize + frameOverhead]byte
 }
 
-// frameOverhead is more than a frame of a chunk that cannot be compressed is longer than the chunk: 3 bytes for each block
-// of 128 KiB, the header and the checksum.
+// frameOverhead is more than a frame of a chunk that cannot be compressed is longer than the chunk: 3 bytes for each
+// block of 128 KiB, the header and the checksum.
 const frameOverhead = 1 << 10
 
-// buffersPool keeps buffers between copies: made anew each time, they would take as much memory again until the old ones
-// are collected.
+// buffersPool keeps buffers between copies: made anew each time, they would take as much memory again until the old
+// ones are collected.
 var buffersPool = sync.Pool{New: func() any { return new(buffers) }}
 
 func newPipeline(workers int) *pipeline {
@@ -92,8 +92,8 @@ func (p *pipeline) encode(enc *zstd.Encoder) {
 	}
 }
 
-// write writes the encoded chunks in order and makes their table. After an error of dst it cancels the others and goes on
-// to take chunks and give them back, until the reader has stopped.
+// write writes the encoded chunks in order and makes their table. After an error of dst it cancels the others and goes
+// on to take chunks and give them back, until the reader has stopped.
 func (p *pipeline) write(ctx context.Context, cancel context.CancelCauseFunc, dst io.Writer) (Stats, *tableWriter) {
 	var stats Stats
 	table := new(tableWriter)

@@ -15,9 +15,9 @@ import (
 // maxWindow bounds the memory that a frame can ask for: those that this package writes have at most [ChunkSize].
 const maxWindow = 16 << 20
 
-// Reader reads the content of a zstd object, from its start to its end. Frames like those that [Copy] writes are decoded side by
-// side, with memory for one more than there are decoders; from the first one that is larger, or does not say how large it is,
-// they are decoded one after the other, as any zstd does it.
+// Reader reads the content of a zstd object, from its start to its end. Frames like those that [Copy] writes are
+// decoded side by side, with memory for one more than there are decoders; from the first one that is larger, or does
+// not say how large it is, they are decoded one after the other, as any zstd does it.
 //
 // The source is read by whoever calls Read or WriteTo and by nobody else; its errors are returned as they are.
 type Reader struct {

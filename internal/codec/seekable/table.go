@@ -53,10 +53,9 @@ func (t *tableWriter) bytes() []byte {
 	return binary.LittleEndian.AppendUint32(b, tableMagic)
 }
 
-// ReadTable reads the seek table at the end of size bytes and returns the frames in order. It accepts what [Copy] writes:
-// a table without checksums, whose frames fill all that is before it. Anything else is ErrNoTable; an error of r is
-// returned as it is. The memory that it takes is in proportion to size at
-// most, whatever the table claims.
+// ReadTable reads the seek table at the end of size bytes and returns the frames in order. It accepts what [Copy]
+// writes: a table without checksums, whose frames fill all that is before it. Anything else is ErrNoTable; an error of
+// r is returned as it is. The memory that it takes is in proportion to size at most, whatever the table claims.
 func ReadTable(r io.ReaderAt, size int64) ([]Frame, error) {
 	if size < headerSize+footerSize {
 		return nil, fmt.Errorf("%w: %d bytes are too few", ErrNoTable, size)

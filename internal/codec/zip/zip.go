@@ -1,6 +1,6 @@
-// Package zip reads the only entry of a zip archive as the archive goes by, from its first byte to its last: what K3s and
-// RKE2 make of a snapshot when they compress it. The entry's name is not looked at. Archives that are anything more than one
-// file, stored or in Deflate, are refused.
+// Package zip reads the only entry of a zip archive as the archive goes by, from its first byte to its last: what K3s
+// and RKE2 make of a snapshot when they compress it. The entry's name is not looked at. Archives that are anything more
+// than one file, stored or in Deflate, are refused.
 package zip
 
 import (
@@ -54,8 +54,8 @@ type reader struct {
 	err   error
 }
 
-// NewReader returns a reader of the only entry of the archive. Its Read returns io.EOF after the end of the archive, when the
-// checksum was right and there was one entry.
+// NewReader returns a reader of the only entry of the archive. Its Read returns io.EOF after the end of the archive,
+// when the checksum was right and there was one entry.
 func NewReader(r io.Reader) io.Reader {
 	return &reader{in: bufio.NewReaderSize(r, 64<<10), crc: crc32.NewIEEE()}
 }
@@ -117,8 +117,8 @@ func (z *reader) open() error {
 	return nil
 }
 
-// end makes sure that what follows the entry is its descriptor, if there is one, and the directory of an archive with this
-// entry alone.
+// end makes sure that what follows the entry is its descriptor, if there is one, and the directory of an archive with
+// this entry alone.
 func (z *reader) end() error {
 	rest, err := io.ReadAll(io.LimitReader(z.in, maxRest+1))
 	if err != nil {
@@ -181,8 +181,8 @@ func atEnd(b []byte) error {
 // TailSize is how many bytes the end of an archive has, at most.
 const TailSize = endOfCentralSize + 1<<16 - 1
 
-// HasEnd reports whether the last bytes of a file, [TailSize] of them or all, are those of an archive. One that was cut off
-// has no end.
+// HasEnd reports whether the last bytes of a file, [TailSize] of them or all, are those of an archive. One that was cut
+// off has no end.
 func HasEnd(tail []byte) bool {
 	le := binary.LittleEndian
 	for at := len(tail) - endOfCentralSize; at >= 0; at-- {

@@ -110,8 +110,8 @@ func findMeta(data []byte) (meta, error) {
 	return first, nil
 }
 
-// parseMeta reads the meta page at an offset: magic, version, page size, flags u32; root, sequence, freelist, pages, txid,
-// checksum u64.
+// parseMeta reads the meta page at an offset: magic, version, page size, flags u32; root, sequence, freelist, pages,
+// txid, checksum u64.
 func parseMeta(data []byte, offset int) (meta, bool) {
 	if len(data) < offset+pageHeaderSize+metaSize {
 		return meta{}, false
@@ -212,7 +212,8 @@ func (t *btree) checkAllPages() error {
 	return nil
 }
 
-// walk calls visit with the elements of the leaves below a page, in order. All keys are in [low, high); nil is no bound.
+// walk calls visit with the elements of the leaves below a page, in order. All keys are in [low, high); nil is no
+// bound.
 func (t *btree) walk(id uint64, low, high []byte, depth int, visit func(element) error) error {
 	if depth > maxDepth {
 		return unreadable("page %d is deeper than any database", id)
@@ -233,8 +234,8 @@ func (t *btree) walk(id uint64, low, high []byte, depth int, visit func(element)
 	}
 }
 
-// walkBucket calls visit with the elements of a bucket, in order: those of the pages below its root, or of the page that
-// is inside the value itself.
+// walkBucket calls visit with the elements of a bucket, in order: those of the pages below its root, or of the page
+// that is inside the value itself.
 func (t *btree) walkBucket(value []byte, visit func(element) error) error {
 	if len(value) < bucketHeaderSize {
 		return unreadable("a bucket of %d bytes is too short", len(value))

@@ -14,8 +14,8 @@ import (
 )
 
 // The buckets beside that of the keys. An etcd that starts, and etcdutl that restores, decode their entries and end the
-// process at the first one that they cannot decode, so here it makes the database unreadable. The errors never hold keys
-// or values.
+// process at the first one that they cannot decode, so here it makes the database unreadable. The errors never hold
+// keys or values.
 
 // readers read an entry of a bucket by its name. Buckets that are not here are of a version that is not known.
 var readers = map[string]func(r *Result, key, value []byte) error{

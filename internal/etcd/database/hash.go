@@ -12,7 +12,8 @@ const (
 	hashBatches = 8   // how many of these the walk may be ahead
 )
 
-// hasher computes etcd's hash of all keys and values beside the walk that finds them: that is more than half of the work.
+// hasher computes etcd's hash of all keys and values beside the walk that finds them: that is more than half of the
+// work.
 type hasher struct {
 	next   [][]byte // to be handed over
 	todo   chan [][]byte

@@ -3,8 +3,8 @@ package database
 // HeadSize is how many bytes of a database [DeclaredSize] looks at.
 const HeadSize = 4096
 
-// DeclaredSize returns how many bytes a database has that was copied in a transaction, as its first page says; ok is false
-// when these are not the first bytes of one.
+// DeclaredSize returns how many bytes a database has that was copied in a transaction, as its first page says; ok is
+// false when these are not the first bytes of one.
 func DeclaredSize(head []byte) (size int64, ok bool) {
 	if len(head) < HeadSize {
 		return 0, false

@@ -37,8 +37,8 @@ type Options struct {
 	Revision int64  // of which the past is wanted; 0 for none
 }
 
-// File inspects the snapshot at path: a database, with or without the 32 bytes of sha256 that etcd sends after it. These
-// are not checked here. The file must not change meanwhile.
+// File inspects the snapshot at path: a database, with or without the 32 bytes of sha256 that etcd sends after it.
+// These are not checked here. The file must not change meanwhile.
 func File(ctx context.Context, path string, opts Options) (Result, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -182,8 +182,8 @@ func (l lent) leases() []lease {
 	return all
 }
 
-// mapTable maps a new file of zeros that has no name any more; the size is a multiple of the smallest table's. The zeros
-// are written: a disk that is full is an error here, where a hole in the file would be a fault later.
+// mapTable maps a new file of zeros that has no name any more; the size is a multiple of the smallest table's. The
+// zeros are written: a disk that is full is an error here, where a hole in the file would be a fault later.
 func mapTable(dir string, size int) ([]byte, error) {
 	f, err := os.CreateTemp(dir, "keys-*.tmp")
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 // firstRevision is that of an etcd that was never written to.
 const firstRevision = 1
 
-// Past is a database as it was at one of its revisions. etcd keeps no history of leases: those in the database are of its
-// newest revision.
+// Past is a database as it was at one of its revisions. etcd keeps no history of leases: those in the database are of
+// its newest revision.
 type Past struct {
 	Revision  int64 // the newest at or below the one that was asked for; they differ when nothing was written at that one
 	Next      int64 // the next revision above; 0 when there is none

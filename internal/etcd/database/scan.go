@@ -132,15 +132,15 @@ func parseRevision(k []byte) (rev revision, tombstone, ok bool) {
 	return rev, tombstone, rev.main >= 0 && rev.main <= maxRevision && rev.sub >= 0
 }
 
-// recordFields are the types of the fields of mvccpb.KeyValue: key, create_revision, mod_revision, version, value, lease.
-// An etcd below 3.7 ends when a field has another one.
+// recordFields are the types of the fields of mvccpb.KeyValue: key, create_revision, mod_revision, version, value,
+// lease. An etcd below 3.7 ends when a field has another one.
 var recordFields = [...]protowire.Type{
 	1: protowire.BytesType, 2: protowire.VarintType, 3: protowire.VarintType, 4: protowire.VarintType, 5: protowire.BytesType,
 	6: protowire.VarintType,
 }
 
-// parseRecord returns the key and the lease of a marshalled mvccpb.KeyValue without unmarshalling it. The key is nil when
-// it has none: restoring with a bumped revision makes such a record, and etcdutl counts it as a key.
+// parseRecord returns the key and the lease of a marshalled mvccpb.KeyValue without unmarshalling it. The key is nil
+// when it has none: restoring with a bumped revision makes such a record, and etcdutl counts it as a key.
 func parseRecord(v []byte) (key []byte, lease uint64, ok bool) {
 	for len(v) > 0 {
 		number, kind, n := protowire.ConsumeTag(v)

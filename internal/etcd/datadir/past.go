@@ -27,8 +27,8 @@ type Lease struct {
 	TTL int64
 }
 
-// MakeAt makes a data directory as [Make] does, after the database was taken back to one of its revisions. The file must
-// have been inspected: the database holds the revision, and its leases are well-formed.
+// MakeAt makes a data directory as [Make] does, after the database was taken back to one of its revisions. The file
+// must have been inspected: the database holds the revision, and its leases are well-formed.
 func MakeAt(cfg snapshot.RestoreConfig, past Past, emptied ...string) error {
 	return makeFrom(cfg, emptied, past.apply)
 }
@@ -80,8 +80,8 @@ func (p *Past) removeNewer(b *bolt.Bucket) (done bool, err error) {
 // later time than the revision.
 //
 // A lease without keys is removed, though it may have been granted before the revision. Its holder is told so when it
-// keeps the lease alive, and makes a new one. If it stayed, its holder would not learn that the keys are gone that it put
-// after the revision.
+// keeps the lease alive, and makes a new one. If it stayed, its holder would not learn that the keys are gone that it
+// put after the revision.
 func (p *Past) changeLeases(db *bolt.DB) error {
 	var next []byte // where the next transaction begins
 	for begin := true; begin || next != nil; begin = false {

@@ -54,8 +54,8 @@ func TestMakeAtMakesTheEtcdOfThatRevision(t *testing.T) {
 	}
 }
 
-// startWhole starts an etcd on a copy of a snapshot, which has no hashes in a cache: for the revision of a compaction, the
-// etcd that ran it answers with the hash of before.
+// startWhole starts an etcd on a copy of a snapshot, which has no hashes in a cache: for the revision of a compaction,
+// the etcd that ran it answers with the hash of before.
 func startWhole(t *testing.T, file string) *testenv.Etcd {
 	t.Helper()
 	cfg := config(t.TempDir())

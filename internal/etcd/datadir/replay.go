@@ -24,8 +24,8 @@ type Record struct {
 // batchSize is how many bytes of records are added in one transaction. bbolt holds them in memory.
 const batchSize = 16 << 20
 
-// Replay adds the records of later revisions to a database. The file must have been inspected. Nothing is durable before
-// [MakeAt]: a crash leaves a file that nobody uses.
+// Replay adds the records of later revisions to a database. The file must have been inspected. Nothing is durable
+// before [MakeAt]: a crash leaves a file that nobody uses.
 type Replay struct {
 	db     *bolt.DB
 	tx     *bolt.Tx // of the batch; nil before its first record
@@ -95,8 +95,8 @@ func (r *Replay) Add(main int64, records []Record) error {
 	return nil
 }
 
-// Holds returns an error that wraps [ErrDiffers] when the database has other records of a revision that it should have. Of
-// a revision up to the last compaction, records may be missing: those of keys that were written again.
+// Holds returns an error that wraps [ErrDiffers] when the database has other records of a revision that it should have.
+// Of a revision up to the last compaction, records may be missing: those of keys that were written again.
 func (r *Replay) Holds(main int64, records []Record) error {
 	if err := r.begin(); err != nil {
 		return fmt.Errorf("read revision %d: %w", main, err)
@@ -123,7 +123,8 @@ func (r *Replay) Holds(main int64, records []Record) error {
 	return nil
 }
 
-// Compact lets the etcd that starts on the database compact it up to a revision, as one does that was stopped meanwhile.
+// Compact lets the etcd that starts on the database compact it up to a revision, as one does that was stopped
+// meanwhile.
 func (r *Replay) Compact(revision int64) error {
 	if err := r.begin(); err != nil {
 		return fmt.Errorf("schedule a compaction: %w", err)
