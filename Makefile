@@ -1,5 +1,5 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e soak attacks lint generate figures packages bench bench-save bench-restore bench-journal
+.PHONY: test e2e soak attacks lint generate figures packages bench bench-save bench-restore bench-journal bench-replay
 
 test:
 	go test -race ./...
@@ -57,3 +57,8 @@ bench-restore:
 # How long puts take with and without a journal, ROUNDS times.
 bench-journal:
 	SNAPSHOTD_E2E_ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchJournal ./e2e
+
+# Restores with a journal of so many REVISIONS beside those of the snapshot alone.
+REVISIONS ?= 135000
+bench-replay:
+	SNAPSHOTD_REPLAY_REVISIONS=$(REVISIONS) go test -count=1 -v -timeout 60m -run TestBenchReplay ./internal/restore
