@@ -40,6 +40,12 @@ func (c *Cluster) Save(ctx context.Context, req SaveRequest) (SaveResult, error)
 	}
 }
 
+// CheckSave returns the error with which Save would refuse a request that is wrong.
+func (c *Cluster) CheckSave(req SaveRequest) error {
+	_, _, err := c.validateSave(req)
+	return err
+}
+
 // validateSave checks a request and fills in its defaults. All of it is checked before anything is begun: a save that
 // fails later has cost etcd a read of its whole database.
 func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []*repository.Repository, error) {

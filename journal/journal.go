@@ -24,6 +24,7 @@ const (
 const (
 	firstRetry, lastRetry         = 250 * time.Millisecond, 10 * time.Second // to follow a member
 	firstUploadRetry, uploadRetry = time.Second, time.Minute
+	firstOpenRetry, lastOpenRetry = time.Second, time.Minute // to open the local part
 	firstBaseRetry, lastBaseRetry = 10 * time.Second, 10 * time.Minute
 )
 
@@ -76,8 +77,9 @@ type Journal struct {
 	stop  func(error) // ends the session under way
 }
 
-// New opens the local part of a journal and repairs it.
-func New(cfg Config) (*Journal, error) {
+// New returns a journal. It does not touch the directory, in which another journal may still write: Run and Follow open
+// the local part and repair it, and no other journal has it open then. Before that, the journal is empty.
+func New(cfg Config) *Journal {
 	if cfg.FlushInterval == 0 {
 		cfg.FlushInterval = DefaultFlushInterval
 	}
@@ -93,19 +95,28 @@ func New(cfg Config) (*Journal, error) {
 	if cfg.Broken == nil {
 		cfg.Broken = func(context.Context, Cause) {}
 	}
-	log, err := local.Open(cfg.Dir, cfg.MaxBytes)
-	if err != nil {
-		return nil, err
-	}
-	j := &Journal{cfg: cfg, log: log, bases: make(chan Base, 1)}
+	j := &Journal{cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1)}
 	for _, s := range cfg.Stores {
 		j.stores = append(j.stores, &upload{journal: j, store: s})
 	}
-	return j, nil
+	return j
 }
 
-// Run uploads what is sealed, also what an earlier process left, until ctx ends.
+// Run uploads what is sealed, also what an earlier process left, until ctx ends. A local part that cannot be opened is
+// tried again: a person may have helped.
 func (j *Journal) Run(ctx context.Context) {
+	for attempt := 1; ; attempt++ {
+		err := j.log.Open()
+		if err == nil {
+			break
+		}
+		pause := backoff.Delay(firstOpenRetry, lastOpenRetry, attempt)
+		j.cfg.Logger.ErrorContext(ctx, "journal is not opened: the cluster is saved, and its changes are not recorded",
+			"retry_after", pause, "error", err)
+		if backoff.Wait(ctx, pause) != nil {
+			return
+		}
+	}
 	var uploads sync.WaitGroup
 	for _, u := range j.stores {
 		uploads.Go(func() { u.run(ctx) })
@@ -148,6 +159,9 @@ func (j *Journal) session(ctx context.Context, term int64, avoid string) (endpoi
 	j.mu.Lock()
 	j.stop = cancel
 	j.mu.Unlock()
+	if err := j.log.Open(); err != nil {
+		return "", false, err
+	}
 	if err := j.shrink(); err != nil {
 		return "", false, err
 	}
@@ -268,7 +282,7 @@ func (j *Journal) keepBase(ctx context.Context) {
 }
 
 // Close seals what is left and uploads it, as far as that can be done before ctx ends; the rest waits on the disk for
-// the next start. Follow and Run have ended.
+// the next start. Follow and Run have ended, or were not called.
 func (j *Journal) Close(ctx context.Context) error {
 	if err := j.log.Close(); err != nil {
 		return errors.Join(err, j.log.Abandon())

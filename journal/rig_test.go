@@ -155,8 +155,7 @@ func lead(t testing.TB, from journal.Source, dir string, places []*place, edit .
 	for _, e := range edit {
 		e(&cfg)
 	}
-	j, err := journal.New(cfg)
-	must(t, err)
+	j := journal.New(cfg)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var work sync.WaitGroup
 	work.Go(func() { j.Run(ctx) })

@@ -3,8 +3,11 @@ package journal_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,8 +87,7 @@ func at(revision int64) func() (int64, error) { return func() (int64, error) { r
 // follow follows a source for a while, in virtual time.
 func follow(t *testing.T, s journal.Source, during time.Duration) journal.Status {
 	t.Helper()
-	j, err := journal.New(journal.Config{Source: s, Dir: t.TempDir()})
-	must(t, err)
+	j := journal.New(journal.Config{Source: s, Dir: t.TempDir()})
 	ctx, cancel := context.WithTimeout(t.Context(), during)
 	defer cancel()
 	status := make(chan journal.Status, 1)
@@ -165,8 +167,7 @@ func TestAJournalThatIsFarBehindBeginsAnew(t *testing.T) {
 			s := &fakeSource{members: func(string) *fakeMember {
 				return &fakeMember{endpoint: "only", current: at(revision), delivered: revision}
 			}}
-			j, err := journal.New(journal.Config{Source: s, Dir: dir, Base: a.base, Broken: a.broken})
-			must(t, err)
+			j := journal.New(journal.Config{Source: s, Dir: dir, Base: a.base, Broken: a.broken})
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			j.Follow(ctx, 1)
 			cancel()
@@ -178,6 +179,38 @@ func TestAJournalThatIsFarBehindBeginsAnew(t *testing.T) {
 		bases, causes := a.all()
 		if len(causes) != 1 || causes[0] != journal.CauseBehind || len(bases) != 2 {
 			t.Errorf("timelines have ended because of %v, and snapshots were asked for: %+v", causes, bases)
+		}
+	})
+}
+
+// A file that somebody has removed does not keep the others from the backends.
+func TestAPartWhoseFileIsGoneIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, p := t.TempDir(), newPlace("one")
+		var newest atomic.Int64
+		s := &fakeSource{members: func(string) *fakeMember {
+			return &fakeMember{endpoint: "only", current: func() (int64, error) { return newest.Load(), nil }, delivered: newest.Load()}
+		}}
+		slow := func(cfg *journal.Config) { cfg.UploadInterval = time.Hour }
+		var r *replica
+		for _, revision := range []int64{5, 9, 12} { // the end of one part each
+			newest.Store(revision)
+			r = lead(t, s, dir, []*place{p}, slow)
+			r.caughtUp(t, revision)
+			if p.away.Store(true); revision < 12 {
+				r.stop()
+			}
+		}
+		eventually(t, "two parts wait", func() bool { return r.Status().Waiting == 2 })
+		files, err := filepath.Glob(filepath.Join(dir, "*.log"))
+		must(t, err)
+		must(t, os.Remove(files[1]))
+		p.away.Store(false)
+		eventually(t, "no part waits", func() bool { return r.Status().Waiting == 0 && r.Status().Stores[0].Err == nil })
+		r.stop()
+		ranges := look(t, p).Timelines[0].Ranges
+		if len(ranges) != 2 || ranges[0].Last != 5 || ranges[1].First != 10 || ranges[1].Last != 12 {
+			t.Errorf("the backend has %+v", ranges)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -200,8 +201,7 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 	if j.built != nil && j.builtOf == p.Number {
 		return j.built, nil
 	}
-	parts, _ := j.log.Sealed()
-	if !slices.ContainsFunc(parts, func(o local.Part) bool { return o.Number == p.Number }) {
+	if !j.has(p) {
 		return nil, errGone
 	}
 	b, err := segment.NewBuilder(p.Header)
@@ -211,6 +211,9 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 	for e, err := range p.Entries() {
 		if err == nil {
 			err = b.Add(e)
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, j.gone(p, err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("make the segment of revisions %d to %d: %w", p.Header.First, p.Header.Last, err)
@@ -222,6 +225,25 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 	}
 	j.built, j.builtOf = seg, p.Number
 	return seg, nil
+}
+
+// has reports whether a part is on this machine.
+func (j *Journal) has(p *local.Part) bool {
+	parts, _ := j.log.Sealed()
+	return slices.ContainsFunc(parts, func(o local.Part) bool { return o.Number == p.Number })
+}
+
+// gone gives a part up whose file is not there. It returns errGone, or why the part could not be given up.
+func (j *Journal) gone(p *local.Part, err error) error {
+	if !j.has(p) {
+		return errGone // it was removed since its reader began
+	}
+	j.cfg.Logger.Error("a file of the journal is gone, and nothing of snapshotd has removed it; its revisions are lost, unless a "+
+		"backend has them", "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)
+	if err := j.log.Remove(p.Number); err != nil {
+		return err
+	}
+	return errGone
 }
 
 // settle removes a part that no backend needs any more. One that no backend has stays.

@@ -42,8 +42,9 @@ type managed struct {
 	localScrubs []schedule.Schedule // the same for the directories of this node, while another replica leads
 	interval    time.Duration
 	limits      limits
-	turns       *jobs.Queue       // of saves
-	watched     snapshot.Observer // the events of this replica, for watchers
+	turns       *jobs.Queue // of saves
+	waiting     waiting
+	watched     snapshot.Observer // of what happens to saves before they begin
 	feed        *feed.Feed
 	telemetry   *telemetry.Telemetry
 	log         *slog.Logger
@@ -62,7 +63,7 @@ var compressions = map[string]snapshot.Compression{
 // openCluster builds a cluster and its parts. Nothing is dialled before it is needed.
 func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed, error) {
 	c := &managed{cfg: cfg, stop: func() {}}
-	if err := s.buildCluster(ctx, &c.cfg, c); err != nil {
+	if err := s.buildCluster(&c.cfg, c); err != nil {
 		c.following.close(ctx, s.log)
 		c.closers.close(ctx, s.log)
 		return nil, fmt.Errorf("open cluster %q: %w", cfg.Name, err)
@@ -70,7 +71,7 @@ func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed
 	return c, nil
 }
 
-func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, c *managed) error {
+func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	spool, err := s.dir.spool(cfg.Name)
 	if err != nil {
 		return err
@@ -97,6 +98,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, c *mana
 	if err != nil {
 		return err
 	}
+	observer := snapshot.Observers{s.telemetry.Observer(), s.events}
 	domain, err := cluster.New(cluster.Config{
 		Name:        cfg.Name,
 		Node:        s.cfg.NodeName,
@@ -116,7 +118,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, c *mana
 		Signer:      signer,
 		Trust:       trust,
 		Retention:   retentions(cfg, s.cfg.NodeName),
-		Observer:    snapshot.Observers{s.telemetry.Observer(), s.events},
+		Observer:    observer,
 		Logger:      s.log,
 		StreamLimit: limits.stream,
 		Watchdog:    cfg.WatchdogTimeout,
@@ -125,7 +127,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, c *mana
 	if err != nil {
 		return err
 	}
-	if err := s.openJournal(ctx, cfg, parts, keys{recipients, identities, signer, trust}, domain, &c.following); err != nil {
+	if err := s.openJournal(cfg, parts, keys{recipients, identities, signer, trust}, c); err != nil {
 		return err
 	}
 	schedules, err := schedulesOf(cfg)
@@ -143,7 +145,7 @@ func (s *Service) buildCluster(ctx context.Context, cfg *config.Cluster, c *mana
 	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules), parts.lead
 	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
 	c.interval, c.limits, c.telemetry, c.log = s.cfg.ReconcileInterval, limits, s.telemetry, log
-	c.turns, c.watched, c.feed = s.saveTurns, s.events, feed.New(domain.Follow)
+	c.turns, c.watched, c.feed = s.saveTurns, observer, feed.New(domain.Follow)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
@@ -61,22 +62,38 @@ func savesAtATime(cpus int, memory, free int64) int {
 	return max(n, 1)
 }
 
-// Save saves the cluster when it is its turn: of all clusters, so many are saved at a time.
+// Save saves the cluster when it is its turn: of all clusters, so many are saved at a time. The saves of schedules wait
+// apart from those of callers, so that callers cannot keep them waiting.
 func (c *managed) Save(ctx context.Context, req cluster.SaveRequest) (cluster.SaveResult, error) {
-	j := c.turns.Join(c.Name())
+	if err := c.CheckSave(req); err != nil {
+		return cluster.SaveResult{}, err
+	}
+	owner := c.Name()
+	if req.Trigger == snapshot.TriggerScheduled {
+		owner += "/scheduled" // the name of a cluster has no '/'
+	}
+	j := c.turns.Join(owner)
 	defer j.End()
-	if err := c.await(ctx, j, req.RequestID); err != nil {
+	if err := c.await(ctx, j, req); err != nil {
 		return cluster.SaveResult{}, err
 	}
 	return c.Cluster.Save(ctx, req)
 }
 
-// await waits for the turn of a save, and tells those that watch it.
-func (c *managed) await(ctx context.Context, j *jobs.Job, requestID string) error {
+// await waits for the turn of a save, and tells those that watch it. One save of a caller waits; another one is refused,
+// as while a save runs.
+func (c *managed) await(ctx context.Context, j *jobs.Job, req cluster.SaveRequest) error {
 	select {
 	case <-j.Turn():
 		return nil
 	default:
+	}
+	if req.Trigger != snapshot.TriggerScheduled {
+		if !c.waiting.enter(req.RequestID) {
+			c.watched.Observe(ctx, snapshot.Event{Type: snapshot.EventSaveRejected, Time: time.Now().UTC(), Cluster: c.Name()})
+			return snapshot.SaveInProgress(c.Name(), "or is about to be: another save waits for its turn on this replica")
+		}
+		defer c.waiting.leave()
 	}
 	start := time.Now()
 	c.log.InfoContext(ctx, "save waits for its turn")
@@ -84,7 +101,7 @@ func (c *managed) await(ctx context.Context, j *jobs.Job, requestID string) erro
 	defer tick.Stop()
 	for {
 		c.watched.Observe(ctx, snapshot.Event{
-			Type: snapshot.EventProgress, Time: time.Now().UTC(), Cluster: c.Name(), RequestID: requestID,
+			Type: snapshot.EventProgress, Time: time.Now().UTC(), Cluster: c.Name(), RequestID: req.RequestID,
 			Phase: snapshot.PhaseWaiting,
 		})
 		select {
@@ -96,6 +113,32 @@ func (c *managed) await(ctx context.Context, j *jobs.Job, requestID string) erro
 			return snapshot.Cancelled(ctx, "save cluster %q: it was waiting for its turn", c.Name())
 		}
 	}
+}
+
+// waiting is the save of a caller that waits for its turn. A repeated request waits beside it, and gets its outcome. The
+// zero value is ready for use.
+type waiting struct {
+	mu        sync.Mutex
+	requestID string
+	calls     int
+}
+
+// enter reports whether a request may wait; then leave ends its waiting.
+func (w *waiting) enter(requestID string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.calls > 0 && (requestID == "" || requestID != w.requestID) {
+		return false
+	}
+	w.requestID = requestID
+	w.calls++
+	return true
+}
+
+func (w *waiting) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls--
 }
 
 // inTurn is a driller that waits for its turn: of all clusters, so many drills run at a time.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/jobs"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -183,6 +185,108 @@ func TestASaveThatWaitsSaysSoAndCanBeCancelled(t *testing.T) {
 	}
 	if len(f.read) > 0 {
 		t.Error("the cluster of the cancelled save was read")
+	}
+}
+
+// waits waits until a save with a request id has said that it waits.
+func (f *fleet) waits(t *testing.T, requestID string) {
+	t.Helper()
+	eventually(t, "save "+requestID+" waits", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return slices.ContainsFunc(f.events, func(ev snapshot.Event) bool {
+			return ev.Phase == snapshot.PhaseWaiting && ev.RequestID == requestID
+		})
+	})
+}
+
+// save saves a cluster of the fleet, and sends how that ended.
+func (f *fleet) save(ctx context.Context, i int, req cluster.SaveRequest) <-chan saved {
+	ended := make(chan saved, 1)
+	go func() {
+		res, err := f.clusters[i].Save(ctx, req)
+		ended <- saved{res, err}
+	}()
+	return ended
+}
+
+type saved struct {
+	res cluster.SaveResult
+	err error
+}
+
+// TestOneSaveOfACallerWaitsAtATime: another one is refused at once, and the same one gets the outcome of the first.
+func TestOneSaveOfACallerWaitsAtATime(t *testing.T) {
+	f := newFleet(t, 2, 1)
+	busy := f.save(t.Context(), 0, cluster.SaveRequest{})
+	f.reading(t)
+	first := f.save(t.Context(), 1, cluster.SaveRequest{RequestID: "first"})
+	f.waits(t, "first")
+	soon, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	for _, id := range []string{"second", ""} {
+		if _, err := f.clusters[1].Save(soon, cluster.SaveRequest{RequestID: id}); snapshot.ReasonOf(err) != snapshot.ReasonSaveInProgress {
+			t.Errorf("save %q, while the first one waits, ends with %v", id, err)
+		}
+	}
+	again := f.save(t.Context(), 1, cluster.SaveRequest{RequestID: "first"})
+	bad := cluster.SaveRequest{RequestID: "first", Labels: map[string]string{"": "x"}}
+	if _, err := f.clusters[1].Save(soon, bad); snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument {
+		t.Errorf("a save with a wrong label, which need not wait, ends with %v", err)
+	}
+	f.send <- struct{}{}
+	f.send <- struct{}{}
+	one, two := <-first, <-again
+	if err := errors.Join((<-busy).err, one.err, two.err); err != nil {
+		t.Fatal(err)
+	}
+	if one.res.Snapshot.Name != two.res.Snapshot.Name {
+		t.Errorf("the same request has saved %s and %s", one.res.Snapshot.Name, two.res.Snapshot.Name)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := slices.IndexFunc(f.events, func(ev snapshot.Event) bool {
+		return ev.Type == snapshot.EventSaveRejected && ev.Cluster == "cluster-01" && !ev.Time.IsZero()
+	}); n < 0 {
+		t.Error("nobody is told of the saves that were refused")
+	}
+}
+
+// TestAScheduledSaveDoesNotWaitForThoseOfCallers: it has its turn after one of them at most.
+func TestAScheduledSaveDoesNotWaitForThoseOfCallers(t *testing.T) {
+	f := newFleet(t, 1, 1)
+	var callers []*jobs.Job // of repeated requests, as many as may wait
+	for range 5 {
+		j := f.clusters[0].turns.Join("cluster-00")
+		defer j.End()
+		callers = append(callers, j)
+	}
+	scheduled := f.save(t.Context(), 0, cluster.SaveRequest{RequestID: "scheduled", Trigger: snapshot.TriggerScheduled})
+	f.waits(t, "scheduled")
+	callers[0].End()
+	callers[1].End() // it came before the scheduled one
+	f.reading(t)
+	f.send <- struct{}{}
+	if s := <-scheduled; s.err != nil {
+		t.Error(s.err)
+	}
+}
+
+// TestTheBaseOfAJournalIsSavedInTurn: as every save is.
+func TestTheBaseOfAJournalIsSavedInTurn(t *testing.T) {
+	f := newFleet(t, 2, 1)
+	busy := f.save(t.Context(), 0, cluster.SaveRequest{})
+	f.reading(t)
+	base := make(chan error, 1)
+	go func() { base <- saveBase(t.Context(), f.clusters[1], journal.Base{Since: time.Now()}) }()
+	f.waits(t, "")
+	if len(f.read) > 0 {
+		t.Error("two clusters are read at a time")
+	}
+	f.send <- struct{}{}
+	f.send <- struct{}{}
+	if err := errors.Join((<-busy).err, <-base); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -26,8 +26,9 @@ type keys struct {
 	trust      *repository.Trust
 }
 
-// openJournal opens the journal of a cluster, if it has one. The journal is closed before what it uses.
-func (s *Service) openJournal(ctx context.Context, cfg *config.Cluster, p parts, k keys, domain *cluster.Cluster, opened *closers) error {
+// openJournal makes the journal of a cluster, if it has one. Its directory is not touched before the cluster starts: the
+// one that it takes the place of may still write there. The journal is closed before what it uses.
+func (s *Service) openJournal(cfg *config.Cluster, p parts, k keys, c *managed) error {
 	if !cfg.Journal.Enabled {
 		return nil
 	}
@@ -47,24 +48,29 @@ func (s *Service) openJournal(ctx context.Context, cfg *config.Cluster, p parts,
 		stores, f.listings = append(stores, store), append(f.listings, store)
 		f.keeper.places = append(f.keeper.places, keep.Place{Repository: repo, Segments: store})
 	}
-	f.journal, err = journal.New(journal.Config{
+	f.journal = journal.New(journal.Config{
 		Source: etcd.NewFollowed(p.source), Stores: stores, Dir: path,
 		FlushInterval: cfg.Journal.FlushInterval, UploadInterval: cfg.Journal.UploadInterval,
 		MaxBytes: int64(cfg.Journal.MaxLocalBytes),
-		Base:     func(ctx context.Context, need journal.Base) error { return saveBase(ctx, domain, need) },
+		Base:     func(ctx context.Context, need journal.Base) error { return saveBase(ctx, c, need) },
 		Broken:   func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
 		Logger:   log,
 	})
-	if err != nil {
-		return err
-	}
-	opened.later("journal", f.journal.Close)
-	var causes []string
-	for _, c := range journal.Causes() {
-		causes = append(causes, string(c))
-	}
-	s.telemetry.AddJournal(ctx, cfg.Name, func() telemetry.JournalState { return measured(f.journal.Status()) }, causes...)
+	c.following.later("journal", f.journal.Close)
 	return nil
+}
+
+// startJournal starts to upload, and makes the metrics of the journal begin.
+func (c *managed) startJournal(ctx context.Context) {
+	if c.journal == nil {
+		return
+	}
+	var causes []string
+	for _, why := range journal.Causes() {
+		causes = append(causes, string(why))
+	}
+	c.telemetry.AddJournal(ctx, c.Name(), func() telemetry.JournalState { return measured(c.journal.Status()) }, causes...)
+	c.loops.Go(func() { c.journal.Run(ctx) })
 }
 
 // measured returns the metrics of a journal.
@@ -83,9 +89,9 @@ func measured(s journal.Status) telemetry.JournalState {
 // baseLabel is the label of snapshots that were taken because the journal needs one.
 const baseLabel = "journal"
 
-// saveBase takes a snapshot from which the journal can be replayed, unless there is one. The rules of retention apply
+// saveBase takes a snapshot from which the journal can be replayed, unless there is one, when it is its turn. The rules of retention apply
 // to it as to those of schedules. One that some backends lack is enough: repair brings it there.
-func saveBase(ctx context.Context, c *cluster.Cluster, need journal.Base) error {
+func saveBase(ctx context.Context, c *managed, need journal.Base) error {
 	last, err := c.LastReady(ctx)
 	if err != nil {
 		return err

@@ -46,9 +46,7 @@ func (c *managed) start(ctx context.Context, before *managed) {
 	c.loops.Go(func() { loop.Run(ctx) })
 	c.loops.Go(func() { c.refresh(ctx) })
 	c.loops.Go(func() { c.KeepDelivering(ctx) })
-	if c.journal != nil {
-		c.loops.Go(func() { c.journal.Run(ctx) })
-	}
+	c.startJournal(ctx)
 }
 
 // runs reports whether a cluster has a schedule or a scrub of a name.

@@ -17,8 +17,8 @@ const timeline = segment.Timeline("cdf818194e3a8c32-1784203200")
 
 func open(t testing.TB, dir string) *local.Log {
 	t.Helper()
-	l, err := local.Open(dir, 1<<30)
-	if err != nil {
+	l := local.New(dir, 1<<30)
+	if err := l.Open(); err != nil {
 		t.Fatal(err)
 	}
 	return l
@@ -199,10 +199,34 @@ func TestARevisionThatDoesNotFollowIsRefused(t *testing.T) {
 	}
 }
 
+// A number that is taken, by files of which the log does not know, is passed over, and those files stay.
+func TestABeginningPartTakesNoOtherOnesFiles(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir)
+	other := open(t, dir)
+	must(t, other.Begin(segment.Header{Timeline: timeline, Reason: "compacted: it had to be"}))
+	add(t, other, 1, 3)
+	must(t, other.Close())
+
+	must(t, l.Begin(segment.Header{Timeline: timeline}))
+	add(t, l, 4, 5)
+	must(t, l.Close())
+	if got := read(t, other); !slices.Equal(got, upTo(1, 3)) {
+		t.Errorf("of the other one's part there are %v", got)
+	}
+	again := open(t, dir)
+	if got := read(t, again); !slices.Equal(got, upTo(1, 5)) {
+		t.Errorf("there are %v", got)
+	}
+	if parts, _ := again.Sealed(); parts[0].Header.Reason == "" {
+		t.Error("the facts of the other one's part were replaced")
+	}
+}
+
 func TestShrinkRemovesWhatIsStoredElsewhereAlone(t *testing.T) {
 	dir := t.TempDir()
-	l, err := local.Open(dir, 1)
-	must(t, err)
+	l := local.New(dir, 1)
+	must(t, l.Open())
 	must(t, l.Begin(segment.Header{Timeline: timeline}))
 	for r := int64(1); r <= 3; r++ {
 		add(t, l, r, r)
@@ -239,8 +263,8 @@ func FuzzOpen(f *testing.F) {
 		dir := t.TempDir()
 		must(t, os.WriteFile(filepath.Join(dir, "0000000000000001.log"), log, 0o600))
 		must(t, os.WriteFile(filepath.Join(dir, "0000000000000001.json"), facts, 0o600))
-		l, err := local.Open(dir, 1<<20)
-		if err != nil {
+		l := local.New(dir, 1<<20)
+		if l.Open() != nil {
 			return
 		}
 		parts, _ := l.Sealed()

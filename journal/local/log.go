@@ -23,6 +23,7 @@ type Log struct {
 	limit int64
 
 	mu      sync.Mutex
+	opened  bool
 	sealed  []*Part
 	open    *Part // nil when none was begun
 	file    *os.File
@@ -42,37 +43,51 @@ type mark struct {
 	last   Position
 }
 
-// Open opens the journal in a directory, which is made if it is missing, and repairs it. What a part holds that was not
-// sealed is sealed now. limit bounds the bytes that all parts have together.
-func Open(dir string, limit int64) (*Log, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of the journal: %w", err)
+// New returns the journal in a directory, which it does not touch: another Log may still write there. The journal is
+// empty until Open. limit bounds the bytes that all parts have together.
+func New(dir string, limit int64) *Log {
+	return &Log{dir: dir, limit: limit, changed: make(chan struct{})}
+}
+
+// Open makes the directory if it is missing, and repairs what is in it. What a part holds that was not sealed is sealed
+// now. The directory has no other Log that is open. Open may be called again, also after an error.
+func (l *Log) Open() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.opened {
+		return nil
 	}
-	numbers, err := numbersIn(dir)
+	if err := os.MkdirAll(l.dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of the journal: %w", err)
+	}
+	numbers, err := numbersIn(l.dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the journal: %w", err)
+		return fmt.Errorf("open the journal: %w", err)
 	}
-	l := &Log{dir: dir, limit: limit, last: readPosition(dir), next: 1, changed: make(chan struct{})}
+	newest, next := readPosition(l.dir), int64(1)
+	var sealed []*Part
 	for _, n := range numbers {
-		p := &Part{Number: n, dir: dir}
+		p := &Part{Number: n, dir: l.dir}
 		last, ok, err := p.recover()
 		if err != nil {
-			return nil, fmt.Errorf("open the journal: %w (move the file away to go on without it: its revisions are then lost, "+
+			return fmt.Errorf("open the journal: %w (move the file away to go on without it: its revisions are then lost, "+
 				"unless a backend has them)", err)
 		}
-		l.next = n + 1
+		next = n + 1
 		if !ok {
 			if err := p.remove(); err != nil {
-				return nil, fmt.Errorf("open the journal: %w", err)
+				return fmt.Errorf("open the journal: %w", err)
 			}
 			continue
 		}
-		l.sealed = append(l.sealed, p)
-		if last.Newer(l.last) {
-			l.last = last
+		sealed = append(sealed, p)
+		if last.Newer(newest) {
+			newest = last
 		}
 	}
-	return l, nil
+	l.opened, l.sealed, l.last, l.next = true, sealed, newest, next
+	l.tell()
+	return nil
 }
 
 // numbersIn returns the numbers of the parts in a directory, in ascending order, and removes what is left of writing
@@ -106,11 +121,14 @@ func (l *Log) Position() Position {
 	return l.last
 }
 
-// Begin begins a new part. The header has the timeline, the member, the term, and, at a gap, the reason. At the
+// Begin begins a new part of the journal, which is open. The header has the timeline, the member, the term, and, at a gap, the reason. At the
 // position of the journal, the rest follows from it; another timeline begins from nothing.
 func (l *Log) Begin(h segment.Header) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.opened {
+		return errors.New("begin a part of the journal: the journal is not open")
+	}
 	if err := l.seal(); err != nil {
 		return err
 	}
@@ -131,17 +149,18 @@ func (l *Log) Continue(from Position) {
 
 func (l *Log) begin(h segment.Header) error {
 	p := &Part{Number: l.next, Header: h, dir: l.dir}
-	if err := p.writeFacts(); err != nil {
-		return fmt.Errorf("begin a part of the journal: %w", err)
-	}
-	f, err := os.OpenFile(p.path(entriesSuffix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		err = syncDir(l.dir)
+	f, err := p.create()
+	for errors.Is(err, os.ErrExist) { // a file that was not there, or had lost its facts, when the journal was opened
+		p.Number++
+		f, err = p.create()
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("begin a part of the journal: %w", err), p.remove())
+		return fmt.Errorf("begin a part of the journal: %w", err)
 	}
-	l.next++
+	if err := p.writeFacts(); err != nil {
+		return errors.Join(fmt.Errorf("begin a part of the journal: %w", err), f.Close(), p.remove())
+	}
+	l.next = p.Number + 1
 	l.open, l.file, l.buffer = p, f, bufio.NewWriterSize(f, bufferSize)
 	l.synced = mark{header: h, last: l.last}
 	return nil

@@ -137,6 +137,11 @@ func (p *Part) recover() (last Position, ok bool, err error) {
 	return last, last.Revision > 0, nil
 }
 
+// create makes the file of the entries. One that is there already is an error and stays as it is.
+func (p *Part) create() (*os.File, error) {
+	return os.OpenFile(p.path(entriesSuffix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
 // remove deletes the files of a part. The facts go last: without them, entries have no meaning.
 func (p *Part) remove() error {
 	for _, suffix := range []string{entriesSuffix, factsSuffix} {
