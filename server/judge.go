@@ -36,19 +36,27 @@ func (s *Server) judgeAll(ctx context.Context) []status.Cluster {
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
 	seen := visible(auth.FromContext(ctx), s.fleet.all())
-	all := make([]status.Cluster, len(seen))
+	all := make([]*status.Cluster, len(seen)) // nil for one that was removed meanwhile
 	turns := make(chan struct{}, judgedClusters)
 	var wg sync.WaitGroup
 	for i, c := range seen {
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			c.use(ctx)
-			all[i] = s.judge(ctx, c)
+			if c, served := s.fleet.used(ctx, c); served {
+				judged := s.judge(ctx, c)
+				all[i] = &judged
+			}
 		})
 	}
 	wg.Wait()
-	return all
+	var served []status.Cluster
+	for _, judged := range all {
+		if judged != nil {
+			served = append(served, *judged)
+		}
+	}
+	return served
 }
 
 // judge judges one cluster until ctx is done.

@@ -14,6 +14,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
+const watchAgain = "watch again, from the last resume token"
+
 type watchStream = grpc.ServerStreamingServer[snapshotdv1.WatchResponse]
 
 // Watch implements the RPC. The header is sent as soon as no event of this replica can be missed any more: a client
@@ -34,7 +36,7 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 	}
 	for _, c := range w.clusters {
 		if !c.use(stream.Context()) {
-			return &failure{error: clustersChanged(), cluster: req.GetCluster()}
+			return &failure{error: clustersChanged("watch", watchAgain), cluster: req.GetCluster()}
 		}
 	}
 	names := namesOf(w.clusters)
@@ -66,7 +68,7 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 		case <-subscription.Done():
 			err = context.Cause(subscription)
 		case <-changed:
-			err = clustersChanged()
+			err = clustersChanged("watch", watchAgain)
 		}
 		if err != nil {
 			return &failure{error: err, cluster: req.GetCluster()}
@@ -94,16 +96,10 @@ func (s *service) follow(ctx context.Context, c Cluster, after snapshot.Position
 			return nil
 		case <-stalled.C:
 			return snapshot.ReasonSlowConsumer.New("watch: the caller took nothing for %v", s.stall).
-				Advise("watch again, from the last resume token")
+				Advise(watchAgain)
 		}
 	}
 	return nil
-}
-
-// clustersChanged is the error of a watch that began with other clusters than are served now.
-func clustersChanged() error {
-	return snapshot.ReasonConfigChanged.New("watch: the clusters of the service have changed").
-		Advise("watch again, from the last resume token")
 }
 
 // watching is one Watch under way. Events of this replica are sent at once, without a token. When the catalog shows the

@@ -159,6 +159,17 @@ func TestWatchersThatReadNothingKeepNobodyFromCatchingUp(t *testing.T) {
 	}
 }
 
+func TestWatchersAreToldOfAClusterThatIsReplacedAsTheyBegin(t *testing.T) {
+	r := run(t, server.Config{}, ready())
+	retired := served(story("prod", happened(5)))
+	retired[0].Use = func(context.Context) bool { return false }
+	if err := r.SetClusters(retired); err != nil {
+		t.Fatal(err)
+	}
+	_, err := watch(t, r.client(t), &snapshotdv1.WatchRequest{}).Recv()
+	checkError(t, err, codes.Unavailable, snapshot.ReasonConfigChanged)
+}
+
 func TestWatchersAreToldOfAShutdownAtOnce(t *testing.T) {
 	r := run(t, server.Config{ShutdownTimeout: time.Hour}, &fakeCluster{name: "prod"})
 	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
