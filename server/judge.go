@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ func (s *Server) judgeAll(ctx context.Context) []status.Cluster {
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
 	seen := visible(auth.FromContext(ctx), s.fleet.all())
-	all := make([]*status.Cluster, len(seen)) // nil for one that was removed meanwhile
+	all := make([]status.Cluster, len(seen)) // without a name where one was removed meanwhile
 	turns := make(chan struct{}, judgedClusters)
 	var wg sync.WaitGroup
 	for i, c := range seen {
@@ -44,19 +45,12 @@ func (s *Server) judgeAll(ctx context.Context) []status.Cluster {
 			turns <- struct{}{}
 			defer func() { <-turns }()
 			if c, served := s.fleet.used(ctx, c); served {
-				judged := s.judge(ctx, c)
-				all[i] = &judged
+				all[i] = s.judge(ctx, c)
 			}
 		})
 	}
 	wg.Wait()
-	var served []status.Cluster
-	for _, judged := range all {
-		if judged != nil {
-			served = append(served, *judged)
-		}
-	}
-	return served
+	return slices.DeleteFunc(all, func(c status.Cluster) bool { return c.Name == "" })
 }
 
 // judge judges one cluster until ctx is done.
