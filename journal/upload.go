@@ -13,7 +13,11 @@ import (
 	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
+
+// badRetry is how long a part that cannot be stored is passed over.
+const badRetry = 10 * time.Minute
 
 // A Store is the journal on one backend. [segments.Segments] is one.
 type Store interface {
@@ -35,15 +39,18 @@ type upload struct {
 	store   Store
 
 	mu    sync.Mutex
-	done  map[int64]bool // by the number of a part: true when the backend has it, false when it refuses it
-	bytes int64          // of segments that it has taken
-	count int64          // of these
-	err   error          // of the last attempt
+	done  map[int64]bool  // by the number of a part: true when the backend has it, false when it refuses it
+	bad   map[int64]error // of parts that are passed over: the part, or the object of its name, cannot be used
+	bytes int64           // of segments that it has taken
+	count int64           // of these
+	err   error           // of the last attempt
 }
 
 // run uploads until ctx ends.
 func (u *upload) run(ctx context.Context) {
 	failed := 0
+	again := time.NewTicker(badRetry)
+	defer again.Stop()
 	for ctx.Err() == nil {
 		parts, changed := u.journal.log.Sealed()
 		i := slices.IndexFunc(parts, func(p local.Part) bool {
@@ -53,6 +60,8 @@ func (u *upload) run(ctx context.Context) {
 		if i < 0 {
 			select {
 			case <-changed:
+			case <-again.C:
+				u.tryBadAgain()
 			case <-ctx.Done():
 			}
 			continue
@@ -95,12 +104,17 @@ func (u *upload) put(ctx context.Context, p local.Part) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		u.passOver(ctx, &p, err)
+		return nil
 	}
 	err = u.store.Put(ctx, seg)
 	if errors.Is(err, segments.ErrOtherHistory) {
 		u.journal.differs(ctx, u.store.Name(), &p, err)
 		u.finish(&p, nil) // it cannot be stored under this name, now or later
+		return nil
+	}
+	if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Retry == 0 && snapshot.IsDamage(err) {
+		u.passOver(ctx, &p, err)
 		return nil
 	}
 	if err != nil {
@@ -125,6 +139,37 @@ func (u *upload) finish(p *local.Part, seg *segment.Segment) {
 	u.journal.settle(p)
 }
 
+// passOver lets the parts behind one that cannot be stored go first. It stays on the disk, and is tried again later.
+func (u *upload) passOver(ctx context.Context, p *local.Part, err error) {
+	u.journal.cfg.Logger.ErrorContext(ctx, "part of the journal cannot be stored and stays on the disk",
+		"backend", u.store.Name(), "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last,
+		"retry_after", badRetry, "error", err)
+	u.mu.Lock()
+	if u.bad == nil {
+		u.bad = map[int64]error{}
+	}
+	u.bad[p.Number] = err
+	u.mu.Unlock()
+	u.finish(p, nil)
+}
+
+// tryBadAgain lets the parts that were passed over be tried again.
+func (u *upload) tryBadAgain() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for n := range u.bad {
+		delete(u.done, n)
+	}
+	clear(u.bad)
+}
+
+// passedOver returns why a part cannot be stored; nil when it can.
+func (u *upload) passedOver(number int64) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.bad[number]
+}
+
 // ended reports whether a part needs no further attempt, and whether the backend has it.
 func (u *upload) ended(number int64) (ended, stored bool) {
 	u.mu.Lock()
@@ -137,6 +182,7 @@ func (u *upload) forget(number int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.done, number)
+	delete(u.bad, number)
 }
 
 func (u *upload) note(err error) {
@@ -227,7 +273,7 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 // settle removes a part that no backend needs any more. One that no backend has stays.
 func (j *Journal) settle(p *local.Part) {
 	for _, u := range j.stores {
-		if ended, _ := u.ended(p.Number); !ended {
+		if ended, _ := u.ended(p.Number); !ended || u.passedOver(p.Number) != nil {
 			return
 		}
 	}

@@ -1,0 +1,144 @@
+package journal_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/local"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const left = segment.Timeline("cdf818194e3a8c32-1784203200")
+
+// leave writes parts of ten revisions each, as an earlier process left them.
+func leave(t *testing.T, dir string, parts int64) {
+	t.Helper()
+	log, err := local.Open(dir, 1<<30)
+	must(t, err)
+	must(t, log.Begin(segment.Header{Timeline: left}))
+	for r := int64(1); r <= 10*parts; r++ {
+		must(t, log.Append(segment.Revision{
+			Main: r, Time: time.UnixMilli(1_784_203_200_000 + r).UTC(), Records: []segment.Record{{Value: []byte("value")}},
+		}))
+		if r%10 == 0 {
+			_, err := log.Seal()
+			must(t, err)
+		}
+	}
+	must(t, log.Close())
+}
+
+// uploader makes the journal of a replica that does not lead: it uploads what an earlier process has left.
+func uploader(t *testing.T, dir string, places []*place, edit ...func(*journal.Config)) *journal.Journal {
+	t.Helper()
+	cfg := journal.Config{Dir: dir}
+	for _, p := range places {
+		cfg.Stores = append(cfg.Stores, p.segments())
+	}
+	for _, e := range edit {
+		e(&cfg)
+	}
+	j, err := journal.New(cfg)
+	must(t, err)
+	return j
+}
+
+// runs uploads until it is stopped, by the test's end at the latest.
+func runs(t *testing.T, j *journal.Journal) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() { j.Run(ctx) })
+	stop = sync.OnceFunc(func() {
+		cancel()
+		work.Wait()
+		must(t, j.Close(context.WithoutCancel(ctx)))
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// ends returns the last revisions of the segments that a backend holds.
+func ends(t *testing.T, p *place) (all []int64) {
+	t.Helper()
+	listing := p.segments()
+	for item, err := range listing.List(t.Context(), left, segment.Level10s) {
+		must(t, err)
+		if _, err := listing.Manifest(t.Context(), item.Ref); err == nil {
+			all = append(all, item.Last)
+		}
+	}
+	return all
+}
+
+func (p *place) spoil(first, last int64) (key string) {
+	key = "prod/journal/" + string(left) + "/10s/" + segment.Name(first, last)
+	b := p.Backend.(*memory.Backend)
+	b.Set(key+".seg", []byte("other"))
+	b.Set(key+".json", []byte("{}"))
+	return key
+}
+
+// An object that cannot be used stands where the second part belongs. All others are stored, and that one when the
+// object is gone.
+func TestADamagedObjectDoesNotKeepOthersFromTheBackend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, good, bad := t.TempDir(), newPlace("good"), newPlace("bad")
+		leave(t, dir, 4)
+		j := uploader(t, dir, []*place{good, bad})
+		key := bad.spoil(11, 20)
+		stop := runs(t, j)
+		defer stop()
+		time.Sleep(time.Minute)
+		if got := ends(t, bad); !slices.Equal(got, []int64{10, 30, 40}) {
+			t.Errorf("the segments of the backend end at %v", got)
+		}
+		s := j.Status()
+		if s.Waiting != 1 || s.Stores[0].Err != nil || snapshot.ReasonOf(s.Stores[1].Err) != snapshot.ReasonChecksumMismatch {
+			t.Errorf("it is %+v", s)
+		}
+		for _, suffix := range []string{".seg", ".json"} {
+			must(t, bad.Delete(t.Context(), key+suffix))
+		}
+		time.Sleep(time.Hour)
+		for _, p := range []*place{good, bad} {
+			if got := ends(t, p); !slices.Equal(got, []int64{10, 20, 30, 40}) {
+				t.Errorf("the segments of %s end at %v", p.Info().Name, got)
+			}
+		}
+		if s := j.Status(); s.Waiting != 0 || s.Stores[1].Err != nil {
+			t.Errorf("it is %+v", s)
+		}
+	})
+}
+
+func TestAPartThatCannotBeReadDoesNotKeepOthersOnTheDisk(t *testing.T) {
+	dir, p := t.TempDir(), newPlace("one")
+	leave(t, dir, 4)
+	j := uploader(t, dir, []*place{p})
+	files, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(files) != 4 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	whole, err := os.ReadFile(files[1])
+	must(t, err)
+	must(t, os.WriteFile(files[1], append(whole[:60:60], whole[61:]...), 0o600))
+	runs(t, j)
+	eventually(t, "all other parts are stored", func() bool { return slices.Equal(ends(t, p), []int64{10, 30, 40}) })
+	eventually(t, "that part waits", func() bool { return j.Status().Waiting == 1 })
+	if s := j.Status(); s.Stores[0].Err == nil {
+		t.Errorf("it is %+v", s)
+	}
+	if _, err := os.Stat(files[1]); err != nil {
+		t.Error(err)
+	}
+}
