@@ -25,6 +25,7 @@ const (
 	firstRetry, lastRetry         = 250 * time.Millisecond, 10 * time.Second // to follow a member
 	firstUploadRetry, uploadRetry = time.Second, time.Minute
 	firstBaseRetry, lastBaseRetry = 10 * time.Second, 10 * time.Minute
+	badRetry                      = 10 * time.Minute // to upload a part that was passed over
 )
 
 // Config of a [Journal].
@@ -64,7 +65,8 @@ type Journal struct {
 
 	bases chan Base // the newest that is needed; holds one
 
-	stores []*upload
+	stores   []*upload
+	badRetry time.Duration
 
 	building sync.Mutex
 	built    *segment.Segment // the last one that was made
@@ -97,7 +99,7 @@ func New(cfg Config) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{cfg: cfg, log: log, bases: make(chan Base, 1)}
+	j := &Journal{cfg: cfg, log: log, bases: make(chan Base, 1), badRetry: badRetry}
 	for _, s := range cfg.Stores {
 		j.stores = append(j.stores, &upload{journal: j, store: s})
 	}

@@ -16,9 +16,6 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// badRetry is how long a part that cannot be stored is passed over.
-const badRetry = 10 * time.Minute
-
 // A Store is the journal on one backend. [segments.Segments] is one.
 type Store interface {
 	Listing
@@ -49,7 +46,7 @@ type upload struct {
 // run uploads until ctx ends.
 func (u *upload) run(ctx context.Context) {
 	failed := 0
-	again := time.NewTicker(badRetry)
+	again := time.NewTicker(u.journal.badRetry)
 	defer again.Stop()
 	for ctx.Err() == nil {
 		parts, changed := u.journal.log.Sealed()
@@ -143,7 +140,7 @@ func (u *upload) finish(p *local.Part, seg *segment.Segment) {
 func (u *upload) passOver(ctx context.Context, p *local.Part, err error) {
 	u.journal.cfg.Logger.ErrorContext(ctx, "part of the journal cannot be stored and stays on the disk",
 		"backend", u.store.Name(), "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last,
-		"retry_after", badRetry, "error", err)
+		"retry_after", u.journal.badRetry, "error", err)
 	u.mu.Lock()
 	if u.bad == nil {
 		u.bad = map[int64]error{}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal"
@@ -91,33 +90,22 @@ func (p *place) spoil(first, last int64) (key string) {
 // An object that cannot be used stands where the second part belongs. All others are stored, and that one when the
 // object is gone.
 func TestADamagedObjectDoesNotKeepOthersFromTheBackend(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir, good, bad := t.TempDir(), newPlace("good"), newPlace("bad")
-		leave(t, dir, 4)
-		j := uploader(t, dir, []*place{good, bad})
-		key := bad.spoil(11, 20)
-		stop := runs(t, j)
-		defer stop()
-		time.Sleep(time.Minute)
-		if got := ends(t, bad); !slices.Equal(got, []int64{10, 30, 40}) {
-			t.Errorf("the segments of the backend end at %v", got)
-		}
+	dir, good, bad := t.TempDir(), newPlace("good"), newPlace("bad")
+	leave(t, dir, 4)
+	j := uploader(t, dir, []*place{good, bad})
+	j.RetryBadAfter(10 * time.Millisecond)
+	key := bad.spoil(11, 20)
+	runs(t, j)
+	eventually(t, "all other parts are stored, and one waits", func() bool {
 		s := j.Status()
-		if s.Waiting != 1 || s.Stores[0].Err != nil || snapshot.ReasonOf(s.Stores[1].Err) != snapshot.ReasonChecksumMismatch {
-			t.Errorf("it is %+v", s)
-		}
-		for _, suffix := range []string{".seg", ".json"} {
-			must(t, bad.Delete(t.Context(), key+suffix))
-		}
-		time.Sleep(time.Hour)
-		for _, p := range []*place{good, bad} {
-			if got := ends(t, p); !slices.Equal(got, []int64{10, 20, 30, 40}) {
-				t.Errorf("the segments of %s end at %v", p.Info().Name, got)
-			}
-		}
-		if s := j.Status(); s.Waiting != 0 || s.Stores[1].Err != nil {
-			t.Errorf("it is %+v", s)
-		}
+		return slices.Equal(ends(t, bad), []int64{10, 30, 40}) && slices.Equal(ends(t, good), []int64{10, 20, 30, 40}) &&
+			s.Waiting == 1 && s.Stores[0].Err == nil && snapshot.ReasonOf(s.Stores[1].Err) == snapshot.ReasonChecksumMismatch
+	})
+	must(t, bad.Delete(t.Context(), key+".json"))
+	must(t, bad.Delete(t.Context(), key+".seg"))
+	eventually(t, "all parts are stored", func() bool {
+		s := j.Status()
+		return slices.Equal(ends(t, bad), []int64{10, 20, 30, 40}) && s.Waiting == 0 && s.Stores[1].Err == nil
 	})
 }
 
