@@ -41,7 +41,8 @@ type Config struct {
 	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error.
 	// Optional.
 	Base func(ctx context.Context, need Base) error
-	// Broken is told of each timeline that begins because another one could not be continued. Optional.
+	// Broken is told of each timeline that begins because another one could not be continued, and, with CauseFull, when
+	// a backend lost a part of a timeline that others have. Optional.
 	Broken func(ctx context.Context, why Cause)
 
 	Logger *slog.Logger
@@ -150,7 +151,7 @@ func (j *Journal) session(ctx context.Context, term int64, avoid string) (endpoi
 	j.mu.Lock()
 	j.stop = cancel
 	j.mu.Unlock()
-	if err := j.shrink(); err != nil {
+	if err := j.shrink(ctx); err != nil {
 		return "", false, err
 	}
 	endpoint, useful, err = j.follow(ctx, term, avoid)
@@ -259,6 +260,7 @@ func (j *Journal) keepBase(ctx context.Context) {
 			for attempt := 1; ctx.Err() == nil; attempt++ {
 				err := j.cfg.Base(ctx, need)
 				if err == nil || ctx.Err() != nil {
+					j.based(need, err)
 					break
 				}
 				pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
@@ -266,6 +268,16 @@ func (j *Journal) keepBase(ctx context.Context) {
 				_ = backoff.Wait(ctx, pause)
 			}
 		}
+	}
+}
+
+// based notes that a snapshot was taken, unless that failed.
+func (j *Journal) based(need Base, err error) {
+	if err != nil {
+		return
+	}
+	for _, u := range j.stores {
+		u.based(need.Since)
 	}
 }
 

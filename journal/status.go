@@ -49,16 +49,10 @@ func (j *Journal) Status() Status {
 	s.Waiting = int64(len(parts))
 	unsealed := j.log.Unsealed().FirstTime
 	for _, u := range j.stores {
-		missing := unsealed // the first revision that the backend does not have
+		missing := earlier(u.missing(parts, s.Timeline), unsealed)
 		var bad error
 		for i := range parts {
 			bad = cmp.Or(bad, u.passedOver(parts[i].Number))
-		}
-		for i := range parts {
-			if ended, _ := u.ended(parts[i].Number); !ended {
-				missing = parts[i].Header.FirstTime
-				break
-			}
 		}
 		u.mu.Lock()
 		at := StoreStatus{Name: u.store.Name(), Complete: s.Complete, Segments: u.count, Bytes: u.bytes, Err: cmp.Or(u.err, bad)}

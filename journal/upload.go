@@ -38,6 +38,8 @@ type upload struct {
 	mu    sync.Mutex
 	done  map[int64]bool  // by the number of a part: true when the backend has it, false when it refuses it
 	bad   map[int64]error // of parts that are passed over: the part, or the object of its name, cannot be used
+	lost  time.Time       // of the first revision of this timeline that it can never get; zero when there is none
+	asked bool            // for a snapshot after what is lost
 	bytes int64           // of segments that it has taken
 	count int64           // of these
 	err   error           // of the last attempt
@@ -175,11 +177,72 @@ func (u *upload) ended(number int64) (ended, stored bool) {
 	return ended, stored
 }
 
-func (u *upload) forget(number int64) {
+// forget notes that a part was removed from the disk, and reports whether the backend lacks it. That counts only on the
+// timeline that is written: another one begins with a snapshot.
+func (u *upload) forget(p *local.Part, current segment.Timeline) (lost bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.done, number)
-	delete(u.bad, number)
+	if lost = !u.done[p.Number] && p.Header.Timeline == current; lost && u.lost.IsZero() {
+		u.lost, u.asked = p.Header.FirstTime, false
+	}
+	delete(u.done, p.Number)
+	delete(u.bad, p.Number)
+	return lost
+}
+
+// whole reports whether the backend has lost nothing.
+func (u *upload) whole() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.lost.IsZero()
+}
+
+// missing returns the time of the first revision on the disk, or lost, that the backend does not have; zero when it has
+// all that is sealed. A part of an earlier timeline that it refuses is a gap, as that between two timelines.
+func (u *upload) missing(parts []local.Part, current segment.Timeline) time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	first := u.lost
+	for i := range parts {
+		h := &parts[i].Header
+		if stored, ended := u.done[parts[i].Number]; !ended || !stored && h.Timeline == current {
+			return earlier(first, h.FirstTime)
+		}
+	}
+	return first
+}
+
+// earlier returns the earlier one of two times that are not zero.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// needsBase reports, once, whether a snapshot makes the backend whole: it has lost revisions, and takes others again.
+func (u *upload) needsBase(parts []local.Part) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.lost.IsZero() || u.asked || u.err != nil {
+		return false
+	}
+	for i := range parts {
+		if _, ended := u.done[parts[i].Number]; !ended {
+			return false
+		}
+	}
+	u.asked = true
+	return true
+}
+
+// based notes that there is a snapshot that was begun after a time.
+func (u *upload) based(since time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.lost.Before(since) {
+		u.lost, u.asked = time.Time{}, false
+	}
 }
 
 func (u *upload) note(err error) {
@@ -282,7 +345,7 @@ func (j *Journal) settle(p *local.Part) {
 		return
 	}
 	for _, u := range j.stores {
-		u.forget(p.Number)
+		u.forget(p, j.log.Position().Timeline)
 	}
 }
 
@@ -308,12 +371,31 @@ func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, er
 // errFull ends following until a backend takes something.
 var errFull = errors.New("the journal on this disk is as large as it may be, and no backend takes it")
 
-// shrink keeps the local part within its limit. What a backend has goes first. What none has stays, and nothing more is
-// followed: the history up to here can be restored, and etcd has what comes next until it is compacted.
-func (j *Journal) shrink() error {
-	within, err := j.log.Shrink(func(p local.Part) bool { return j.stored(p.Number) })
+// shrink keeps the local part within its limit. What a backend has goes first; the others then lack it. What none has
+// stays, and nothing more is followed: the history up to here can be restored, and etcd has what comes next until it is
+// compacted.
+func (j *Journal) shrink(ctx context.Context) error {
+	removed, within, err := j.log.Shrink(func(p local.Part) bool { return j.stored(p.Number) })
+	current := j.log.Position().Timeline
+	for _, u := range j.stores {
+		whole := u.whole()
+		lost := slices.DeleteFunc(slices.Clone(removed), func(p local.Part) bool { return !u.forget(&p, current) })
+		if len(lost) > 0 {
+			j.cfg.Logger.ErrorContext(ctx, "backend lacks revisions for good: they were removed from the full disk (max_local_bytes)",
+				"backend", u.store.Name(), "timeline", current, "first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
+			if whole {
+				j.cfg.Broken(ctx, CauseFull)
+			}
+		}
+	}
 	if err != nil {
 		return err
+	}
+	parts, _ := j.log.Sealed()
+	for _, u := range j.stores {
+		if u.needsBase(parts) {
+			j.needBase(time.Now(), "backend "+u.store.Name()+" lacks revisions, and takes new ones again")
+		}
 	}
 	if !within {
 		if j.fullSince.IsZero() {

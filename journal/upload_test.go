@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,5 +130,47 @@ func TestAPartThatCannotBeReadDoesNotKeepOthersOnTheDisk(t *testing.T) {
 	}
 	if _, err := os.Stat(files[1]); err != nil {
 		t.Error(err)
+	}
+}
+
+// A backend is away until the disk is full, and what the other one has is removed. It is not said to be whole before
+// it takes the journal again and there is a snapshot of that time.
+func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
+	t.Parallel()
+	var a asked
+	var newest atomic.Int64
+	newest.Store(5)
+	s := &fakeSource{members: func(string) *fakeMember {
+		return &fakeMember{
+			endpoint: "only", delivered: newest.Load(), size: 10_000, current: func() (int64, error) { return newest.Load(), nil },
+		}
+	}}
+	good, bad := newPlace("good"), newPlace("bad")
+	bad.away.Store(true)
+	j := lead(t, s, t.TempDir(), []*place{good, bad}, func(c *journal.Config) {
+		c.MaxBytes, c.Base, c.Broken = 15_000, a.base, a.broken
+	})
+	eventually(t, "one backend has the first part", func() bool {
+		s := j.Status().Stores
+		return s[0].Segments == 1 && s[1].Err != nil
+	})
+	newest.Store(6)
+	eventually(t, "the part that one backend has is removed", func() bool {
+		_, causes := a.all()
+		return slices.Equal(causes, []journal.Cause{journal.CauseFull}) && j.Status().Waiting == 1
+	})
+	lost := time.Now()
+	eventually(t, "the journal goes on", func() bool { return j.Status().Complete.After(lost) })
+	if s := j.Status(); s.Stores[0].Complete.Before(lost) || !s.Stores[1].Complete.Before(lost) {
+		t.Errorf("one backend lacks a part, and it is %+v", s)
+	}
+	bad.away.Store(false)
+	eventually(t, "both backends are whole", func() bool {
+		s := j.Status()
+		return s.Stores[0].Complete.After(lost) && s.Stores[1].Complete.After(lost)
+	})
+	bases, _ := a.all()
+	if last := bases[len(bases)-1]; last.Since.Before(lost) || !strings.Contains(last.Reason, "backend bad") {
+		t.Errorf("the snapshots are %+v", bases)
 	}
 }

@@ -284,12 +284,12 @@ func TestShrinkRemovesWhatIsStoredElsewhereAlone(t *testing.T) {
 		_, err := l.Seal()
 		must(t, err)
 	}
-	within, err := l.Shrink(func(p local.Part) bool { return p.Header.First == 2 })
-	if err != nil || within || !slices.Equal(read(t, l), []int64{1, 3}) {
+	removed, within, err := l.Shrink(func(p local.Part) bool { return p.Header.First == 2 })
+	if err != nil || within || len(removed) != 1 || removed[0].Header.First != 2 || !slices.Equal(read(t, l), []int64{1, 3}) {
 		t.Errorf("within the limit: %t (%v), with %v", within, err, read(t, l))
 	}
-	within, err = l.Shrink(func(local.Part) bool { return true })
-	if err != nil || !within || len(read(t, l)) != 0 {
+	removed, within, err = l.Shrink(func(local.Part) bool { return true })
+	if err != nil || !within || len(removed) != 2 || len(read(t, l)) != 0 {
 		t.Errorf("within the limit: %t (%v), with %v", within, err, read(t, l))
 	}
 }
