@@ -115,6 +115,9 @@ func TestAPartThatCannotBeReadDoesNotKeepOthersOnTheDisk(t *testing.T) {
 	dir, p := t.TempDir(), newPlace("one")
 	leave(t, dir, 4)
 	j := uploader(t, dir, []*place{p})
+	p.away.Store(true)
+	runs(t, j)
+	eventually(t, "the backend is seen to be away", func() bool { return j.Status().Stores[0].Err != nil })
 	files, err := filepath.Glob(filepath.Join(dir, "*.log"))
 	if err != nil || len(files) != 4 {
 		t.Fatalf("%q, %v", files, err)
@@ -122,7 +125,7 @@ func TestAPartThatCannotBeReadDoesNotKeepOthersOnTheDisk(t *testing.T) {
 	whole, err := os.ReadFile(files[1])
 	must(t, err)
 	must(t, os.WriteFile(files[1], append(whole[:60:60], whole[61:]...), 0o600))
-	runs(t, j)
+	p.away.Store(false)
 	eventually(t, "all other parts are stored", func() bool { return slices.Equal(ends(t, p), []int64{10, 30, 40}) })
 	eventually(t, "that part waits", func() bool { return j.Status().Waiting == 1 })
 	if s := j.Status(); s.Stores[0].Err == nil {

@@ -224,6 +224,7 @@ func TestThePositionIsNotBehindWhatTheDiskHas(t *testing.T) {
 		"the end of the last part is lost":               {seal: 3, left: 1, want: 4},
 		"nothing is lost":                                {seal: 3, left: 6, want: 9},
 		"the backends have the last part, not the first": {seal: 3, left: -1, want: 9},
+		"the last part was about to be removed":          {seal: 3, left: -2, want: 9},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -243,7 +244,9 @@ func TestThePositionIsNotBehindWhatTheDiskHas(t *testing.T) {
 			parts, _ := l.Sealed()
 			last := parts[len(parts)-1]
 			switch file := filepath.Join(dir, fmt.Sprintf("%016x.log", last.Number)); {
-			case tc.left < 0:
+			case tc.left == -2:
+				must(t, os.Remove(file))
+			case tc.left == -1:
 				must(t, l.Remove(last.Number))
 			case tc.want < 9:
 				must(t, os.Truncate(file, size))

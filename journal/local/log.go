@@ -66,12 +66,13 @@ func Open(dir string, limit int64) (*Log, error) {
 	for _, n := range numbers {
 		p := &Part{Number: n, dir: dir}
 		last, ok, err := p.recover()
-		if err != nil {
+		removed := errors.Is(err, os.ErrNotExist)
+		if err != nil && !removed {
 			return nil, fmt.Errorf("open the journal: %w (move the file away to go on without it: its revisions are then lost, "+
 				"unless a backend has them)", err)
 		}
 		l.next = max(l.next, n+1)
-		if n == noted.Part && (!ok || noted.Newer(last)) {
+		if n == noted.Part && !removed && (!ok || noted.Newer(last)) {
 			noted = note{} // the disk has lost what was noted
 		}
 		if !ok {

@@ -106,7 +106,7 @@ func (p *Part) each(size int64, f func(segment.Entry) bool) (whole int64, err er
 }
 
 // recover reads the part that a crash or a stop left, and cuts off a tail that is not whole. It returns false when no
-// revision is left.
+// revision is left, and an error that wraps [os.ErrNotExist] when the part was about to be removed.
 func (p *Part) recover() (last Position, ok bool, err error) {
 	if p.Header, err = p.readFacts(); err != nil {
 		return Position{}, false, err
@@ -125,7 +125,7 @@ func (p *Part) recover() (last Position, ok bool, err error) {
 	})
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return last, false, nil
+		return last, false, err
 	case wrong != nil:
 		return last, false, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), wrong)
 	case err != nil && !errors.Is(err, segment.ErrTorn):
