@@ -14,7 +14,7 @@ const (
 	CauseDifferent Cause = "different" // a revision that is in the journal is another one now
 	CauseCompacted Cause = "compacted" // etcd does not have the next revision any more
 	CauseBehind    Cause = "behind"    // too much was missed for etcd to send it again without harm
-	CauseFull      Cause = "full"      // no backend took the journal until the disk that it may use was full
+	CauseFull      Cause = "full"      // a backend, or all, did not take the journal until the disk that it may use was full
 )
 
 // Causes returns all causes.

@@ -26,6 +26,7 @@ const (
 	firstUploadRetry, uploadRetry = time.Second, time.Minute
 	firstOpenRetry, lastOpenRetry = time.Second, time.Minute // to open the local part
 	firstBaseRetry, lastBaseRetry = 10 * time.Second, 10 * time.Minute
+	badRetry                      = 10 * time.Minute // to upload a part that was passed over
 )
 
 // Config of a [Journal].
@@ -41,7 +42,8 @@ type Config struct {
 	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error.
 	// Optional.
 	Base func(ctx context.Context, need Base) error
-	// Broken is told of each timeline that begins because another one could not be continued. Optional.
+	// Broken is told of each timeline that begins because another one could not be continued, and, with CauseFull, when
+	// a backend lost a part of a timeline that others have. Optional.
 	Broken func(ctx context.Context, why Cause)
 
 	Logger *slog.Logger
@@ -65,7 +67,8 @@ type Journal struct {
 
 	bases chan Base // the newest that is needed; holds one
 
-	stores []*upload
+	stores   []*upload
+	badRetry time.Duration
 
 	building sync.Mutex
 	built    *segment.Segment // the last one that was made
@@ -95,7 +98,7 @@ func New(cfg Config) *Journal {
 	if cfg.Broken == nil {
 		cfg.Broken = func(context.Context, Cause) {}
 	}
-	j := &Journal{cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1)}
+	j := &Journal{cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), badRetry: badRetry}
 	for _, s := range cfg.Stores {
 		j.stores = append(j.stores, &upload{journal: j, store: s})
 	}
@@ -162,7 +165,7 @@ func (j *Journal) session(ctx context.Context, term int64, avoid string) (endpoi
 	if err := j.log.Open(); err != nil {
 		return "", false, err
 	}
-	if err := j.shrink(); err != nil {
+	if err := j.shrink(ctx); err != nil {
 		return "", false, err
 	}
 	endpoint, useful, err = j.follow(ctx, term, avoid)
@@ -271,6 +274,7 @@ func (j *Journal) keepBase(ctx context.Context) {
 			for attempt := 1; ctx.Err() == nil; attempt++ {
 				err := j.cfg.Base(ctx, need)
 				if err == nil || ctx.Err() != nil {
+					j.based(need, err)
 					break
 				}
 				pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
@@ -278,6 +282,16 @@ func (j *Journal) keepBase(ctx context.Context) {
 				_ = backoff.Wait(ctx, pause)
 			}
 		}
+	}
+}
+
+// based notes that a snapshot was taken, unless that failed.
+func (j *Journal) based(need Base, err error) {
+	if err != nil {
+		return
+	}
+	for _, u := range j.stores {
+		u.based(need.Since)
 	}
 }
 

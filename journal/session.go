@@ -174,7 +174,7 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 		case <-flush.C:
 			err = s.sync()
 		case <-seal.C:
-			err = s.seal()
+			err = s.seal(ctx)
 		}
 		if err != nil {
 			return errors.Join(err, s.end())
@@ -225,7 +225,7 @@ func (s *session) take(ctx context.Context, w *watcher, all []Change) error {
 		return err
 	}
 	if _, unsealed := s.journal.log.Size(); unsealed >= segment.MaxContent {
-		return s.seal()
+		return s.seal(ctx)
 	}
 	return nil
 }
@@ -308,7 +308,7 @@ func (s *session) sync() error {
 }
 
 // seal ends the part of the journal that is open, for the backends.
-func (s *session) seal() error {
+func (s *session) seal(ctx context.Context) error {
 	if s.journal.log.Unsealed().First > 0 {
 		if err := s.writeMark(); err != nil {
 			return err
@@ -318,7 +318,7 @@ func (s *session) seal() error {
 		}
 		s.journal.noteSynced(s.mark)
 	}
-	return s.journal.shrink()
+	return s.journal.shrink(ctx)
 }
 
 // observe takes what was observed of the member. It waits for the revisions that it is about.

@@ -42,11 +42,12 @@ type fakeMember struct {
 	endpoint  string
 	current   func() (int64, error)
 	delivered int64
+	size      int // of the value of each revision
 	lease     func(id int64) journal.LeaseState
 }
 
 func (m *fakeMember) Watch(ctx context.Context, from int64) (journal.Stream, error) {
-	return &fakeStream{ctx: ctx, next: from, last: m.delivered}, nil
+	return &fakeStream{ctx: ctx, next: from, last: m.delivered, size: m.size}, nil
 }
 
 func (m *fakeMember) Current(context.Context) (int64, error) { return m.current() }
@@ -68,6 +69,7 @@ func (m *fakeMember) Close() {}
 type fakeStream struct {
 	ctx        context.Context
 	next, last int64
+	size       int
 }
 
 func (s *fakeStream) Next() ([]journal.Change, error) {
@@ -76,7 +78,7 @@ func (s *fakeStream) Next() ([]journal.Change, error) {
 		return nil, context.Cause(s.ctx)
 	}
 	c := journal.Change{Revision: segment.Revision{
-		Main: s.next, Time: time.Now(), Records: []segment.Record{{Value: []byte{byte(s.next)}}},
+		Main: s.next, Time: time.Now(), Records: []segment.Record{{Value: append(make([]byte, s.size), byte(s.next))}},
 	}}
 	s.next++
 	return []journal.Change{c}, nil

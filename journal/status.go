@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -33,7 +34,7 @@ type StoreStatus struct {
 	Complete time.Time // all that was committed before is durable there
 	Segments int64     // that it has taken from this process
 	Bytes    int64     // of these
-	Err      error     // of the last attempt
+	Err      error     // of the last attempt, or of a part that cannot be stored
 }
 
 // Status returns how far the journal is.
@@ -48,15 +49,13 @@ func (j *Journal) Status() Status {
 	s.Waiting = int64(len(parts))
 	unsealed := j.log.Unsealed().FirstTime
 	for _, u := range j.stores {
-		missing := unsealed // the first revision that the backend does not have
+		missing := earlier(u.missing(parts, s.Timeline), unsealed)
+		var bad error
 		for i := range parts {
-			if ended, _ := u.ended(parts[i].Number); !ended {
-				missing = parts[i].Header.FirstTime
-				break
-			}
+			bad = cmp.Or(bad, u.passedOver(parts[i].Number))
 		}
 		u.mu.Lock()
-		at := StoreStatus{Name: u.store.Name(), Complete: s.Complete, Segments: u.count, Bytes: u.bytes, Err: u.err}
+		at := StoreStatus{Name: u.store.Name(), Complete: s.Complete, Segments: u.count, Bytes: u.bytes, Err: cmp.Or(u.err, bad)}
 		u.mu.Unlock()
 		if !missing.IsZero() && missing.Before(at.Complete) {
 			at.Complete = missing

@@ -14,6 +14,7 @@ import (
 	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // A Store is the journal on one backend. [segments.Segments] is one.
@@ -36,15 +37,20 @@ type upload struct {
 	store   Store
 
 	mu    sync.Mutex
-	done  map[int64]bool // by the number of a part: true when the backend has it, false when it refuses it
-	bytes int64          // of segments that it has taken
-	count int64          // of these
-	err   error          // of the last attempt
+	done  map[int64]bool  // by the number of a part: true when the backend has it, false when it refuses it
+	bad   map[int64]error // of parts that are passed over: the part, or the object of its name, cannot be used
+	lost  time.Time       // of the first revision of this timeline that it can never get; zero when there is none
+	asked bool            // for a snapshot after what is lost
+	bytes int64           // of segments that it has taken
+	count int64           // of these
+	err   error           // of the last attempt
 }
 
 // run uploads until ctx ends.
 func (u *upload) run(ctx context.Context) {
 	failed := 0
+	again := time.NewTicker(u.journal.badRetry)
+	defer again.Stop()
 	for ctx.Err() == nil {
 		parts, changed := u.journal.log.Sealed()
 		i := slices.IndexFunc(parts, func(p local.Part) bool {
@@ -54,6 +60,8 @@ func (u *upload) run(ctx context.Context) {
 		if i < 0 {
 			select {
 			case <-changed:
+			case <-again.C:
+				u.tryBadAgain()
 			case <-ctx.Done():
 			}
 			continue
@@ -96,12 +104,17 @@ func (u *upload) put(ctx context.Context, p local.Part) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		u.passOver(ctx, &p, err)
+		return nil
 	}
 	err = u.store.Put(ctx, seg)
 	if errors.Is(err, segments.ErrOtherHistory) {
 		u.journal.differs(ctx, u.store.Name(), &p, err)
 		u.finish(&p, nil) // it cannot be stored under this name, now or later
+		return nil
+	}
+	if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Retry == 0 && snapshot.IsDamage(err) {
+		u.passOver(ctx, &p, err)
 		return nil
 	}
 	if err != nil {
@@ -126,6 +139,37 @@ func (u *upload) finish(p *local.Part, seg *segment.Segment) {
 	u.journal.settle(p)
 }
 
+// passOver lets the parts behind one that cannot be stored go first. It stays on the disk, and is tried again later.
+func (u *upload) passOver(ctx context.Context, p *local.Part, err error) {
+	u.journal.cfg.Logger.ErrorContext(ctx, "part of the journal cannot be stored and stays on the disk",
+		"backend", u.store.Name(), "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last,
+		"retry_after", u.journal.badRetry, "error", err)
+	u.mu.Lock()
+	if u.bad == nil {
+		u.bad = map[int64]error{}
+	}
+	u.bad[p.Number] = err
+	u.mu.Unlock()
+	u.finish(p, nil)
+}
+
+// tryBadAgain lets the parts that were passed over be tried again.
+func (u *upload) tryBadAgain() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for n := range u.bad {
+		delete(u.done, n)
+	}
+	clear(u.bad)
+}
+
+// passedOver returns why a part cannot be stored; nil when it can.
+func (u *upload) passedOver(number int64) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.bad[number]
+}
+
 // ended reports whether a part needs no further attempt, and whether the backend has it.
 func (u *upload) ended(number int64) (ended, stored bool) {
 	u.mu.Lock()
@@ -134,10 +178,72 @@ func (u *upload) ended(number int64) (ended, stored bool) {
 	return ended, stored
 }
 
-func (u *upload) forget(number int64) {
+// forget notes that a part was removed from the disk, and reports whether the backend lacks it. That counts only on the
+// timeline that is written: another one begins with a snapshot.
+func (u *upload) forget(p *local.Part, current segment.Timeline) (lost bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.done, number)
+	if lost = !u.done[p.Number] && p.Header.Timeline == current; lost && u.lost.IsZero() {
+		u.lost, u.asked = p.Header.FirstTime, false
+	}
+	delete(u.done, p.Number)
+	delete(u.bad, p.Number)
+	return lost
+}
+
+// whole reports whether the backend has lost nothing.
+func (u *upload) whole() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.lost.IsZero()
+}
+
+// missing returns the time of the first revision on the disk, or lost, that the backend does not have; zero when it has
+// all that is sealed. A part of an earlier timeline that it refuses is a gap, as that between two timelines.
+func (u *upload) missing(parts []local.Part, current segment.Timeline) time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	first := u.lost
+	for i := range parts {
+		h := &parts[i].Header
+		if stored, ended := u.done[parts[i].Number]; !ended || !stored && h.Timeline == current {
+			return earlier(first, h.FirstTime)
+		}
+	}
+	return first
+}
+
+// earlier returns the earlier one of two times that are not zero.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// needsBase reports, once, whether a snapshot makes the backend whole: it has lost revisions, and takes others again.
+func (u *upload) needsBase(parts []local.Part) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.lost.IsZero() || u.asked || u.err != nil {
+		return false
+	}
+	for i := range parts {
+		if _, ended := u.done[parts[i].Number]; !ended {
+			return false
+		}
+	}
+	u.asked = true
+	return true
+}
+
+// based notes that there is a snapshot that was begun after a time.
+func (u *upload) based(since time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.lost.Before(since) {
+		u.lost, u.asked = time.Time{}, false
+	}
 }
 
 func (u *upload) note(err error) {
@@ -249,7 +355,7 @@ func (j *Journal) gone(p *local.Part, err error) error {
 // settle removes a part that no backend needs any more. One that no backend has stays.
 func (j *Journal) settle(p *local.Part) {
 	for _, u := range j.stores {
-		if ended, _ := u.ended(p.Number); !ended {
+		if ended, _ := u.ended(p.Number); !ended || u.passedOver(p.Number) != nil {
 			return
 		}
 	}
@@ -261,7 +367,7 @@ func (j *Journal) settle(p *local.Part) {
 		return
 	}
 	for _, u := range j.stores {
-		u.forget(p.Number)
+		u.forget(p, j.log.Position().Timeline)
 	}
 }
 
@@ -287,12 +393,31 @@ func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, er
 // errFull ends following until a backend takes something.
 var errFull = errors.New("the journal on this disk is as large as it may be, and no backend takes it")
 
-// shrink keeps the local part within its limit. What a backend has goes first. What none has stays, and nothing more is
-// followed: the history up to here can be restored, and etcd has what comes next until it is compacted.
-func (j *Journal) shrink() error {
-	within, err := j.log.Shrink(func(p local.Part) bool { return j.stored(p.Number) })
+// shrink keeps the local part within its limit. What a backend has goes first; the others then lack it. What none has
+// stays, and nothing more is followed: the history up to here can be restored, and etcd has what comes next until it is
+// compacted.
+func (j *Journal) shrink(ctx context.Context) error {
+	removed, within, err := j.log.Shrink(func(p local.Part) bool { return j.stored(p.Number) })
+	current := j.log.Position().Timeline
+	for _, u := range j.stores {
+		whole := u.whole()
+		lost := slices.DeleteFunc(slices.Clone(removed), func(p local.Part) bool { return !u.forget(&p, current) })
+		if len(lost) > 0 {
+			j.cfg.Logger.ErrorContext(ctx, "backend lacks revisions for good: they were removed from the full disk (max_local_bytes)",
+				"backend", u.store.Name(), "timeline", current, "first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
+			if whole {
+				j.cfg.Broken(ctx, CauseFull)
+			}
+		}
+	}
 	if err != nil {
 		return err
+	}
+	parts, _ := j.log.Sealed()
+	for _, u := range j.stores {
+		if u.needsBase(parts) {
+			j.needBase(time.Now(), "backend "+u.store.Name()+" lacks revisions, and takes new ones again")
+		}
 	}
 	if !within {
 		if j.fullSince.IsZero() {

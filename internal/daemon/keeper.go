@@ -46,18 +46,20 @@ func (k *keeper) run(ctx context.Context) {
 func (k *keeper) merge(ctx context.Context, p keep.Place) {
 	log := k.log.With("backend", p.Segments.Name())
 	timelines, err := p.Segments.Timelines(ctx)
+	unmerged(ctx, log, err)
 	var all keep.Merged
 	for _, t := range timelines {
-		var done keep.Merged
-		done, err = keep.Merge(ctx, p.Segments, t, time.Now())
+		done, err := keep.Merge(ctx, p.Segments, t, time.Now())
 		all.Written, all.Removed = all.Written+done.Written, all.Removed+done.Removed
-		if err != nil {
-			break
-		}
+		unmerged(ctx, log, err)
 	}
 	if all.Written > 0 {
 		log.InfoContext(ctx, "journal merged", "segments", all.Removed, "into", all.Written)
 	}
+}
+
+// unmerged logs why a timeline, or a part of it, is not merged.
+func unmerged(ctx context.Context, log *slog.Logger, err error) {
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case snapshot.ReasonOf(err) == snapshot.ReasonSnapshotSealed:

@@ -241,6 +241,39 @@ func (p *place) save(t *testing.T, revision int64) (name string) {
 	return s.Name
 }
 
+// Of two stretches of time, the first has a segment that is not good.
+func TestABadSegmentDoesNotKeepOthersFromBeingMerged(t *testing.T) {
+	for name, tc := range map[string]struct {
+		suffix string
+		want   []string // besides the segments of the first run
+	}{
+		"its data":     {suffix: ".seg", want: []string{"5m 301-590"}},
+		"its manifest": {suffix: ".json", want: []string{"5m 1-40", "5m 51-300", "5m 301-590"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace("one", segments.Config{})
+			p.put(t, timeline, 590)
+			for _, key := range p.backend.Keys() {
+				if strings.Contains(key, segment.Name(41, 50)+tc.suffix) {
+					p.backend.Set(key, []byte("{}"))
+				}
+			}
+			_, err := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(20*time.Minute))
+			if !snapshot.IsDamage(err) || !strings.Contains(err.Error(), segment.Name(41, 50)) {
+				t.Errorf("it is %v", err)
+			}
+			var got []string
+			for item, err := range p.Segments.List(t.Context(), timeline, segment.Level5m) {
+				must(t, err)
+				got = append(got, fmt.Sprintf("5m %d-%d", item.First, item.Last))
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("there are %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestPruneRemovesWhatNoSnapshotNeeds(t *testing.T) {
 	one, two := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
 	places := []keep.Place{one.Place, two.Place}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // settled is how long after a stretch of time its segments are merged: those of a replica that lags may come late.
@@ -31,25 +32,33 @@ type Merged struct {
 
 // Merge merges the segments of a timeline on one backend whose stretch of time is over. Of each run, the merged segment
 // is written, read back, and compared by its chain and the number of its entries; then the others are removed. After an
-// interruption, those that are left of a run are compared once more, and removed. Encrypted segments can be merged only
-// with an identity; without one the error has ReasonSnapshotSealed, and nothing was changed.
+// interruption, those that are left of a run are compared once more, and removed. What cannot be merged stays as it is,
+// and does not keep the others; the error names it. Encrypted segments can be merged only with an identity; without one
+// the error has ReasonSnapshotSealed, and nothing was changed.
 func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now time.Time) (Merged, error) {
 	var done Merged
-	for _, m := range merges {
-		if err := removeLeft(ctx, s, t, m.from, m.to, &done); err != nil {
-			return done, fmt.Errorf("remove merged segments of the journal %s: %w", t, err)
-		}
-		runs, err := runsOf(ctx, s, t, m.from, m.length, now)
+	var errs []error
+	failed := func(doing string, err error) {
 		if err != nil {
-			return done, err
+			errs = append(errs, fmt.Errorf("%s: %w", doing, err))
 		}
+	}
+	for _, m := range merges {
+		failed("remove merged segments of the journal "+string(t), removeLeft(ctx, s, t, m.from, m.to, &done))
+		runs, err := runsOf(ctx, s, t, m.from, m.length, now)
+		failed("list what can be merged of the journal "+string(t), err)
 		for _, run := range runs {
-			if err := mergeRun(ctx, s, run, m.to, &done); err != nil {
-				return done, fmt.Errorf("merge the journal %s into segments of %s: %w", t, m.to, err)
+			if ctx.Err() != nil {
+				break
+			}
+			err := mergeRun(ctx, s, run, m.to, &done)
+			failed(fmt.Sprintf("merge the journal %s into segments of %s", t, m.to), err)
+			if snapshot.ReasonOf(err) == snapshot.ReasonSnapshotSealed {
+				return done, errors.Join(errs...) // so are the others
 			}
 		}
 	}
-	return done, nil
+	return done, errors.Join(errs...)
 }
 
 // removeLeft removes the segments of a level that are in one of the next level, with the same history.
@@ -62,6 +71,7 @@ func removeLeft(ctx context.Context, s *segments.Segments, t segment.Timeline, f
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, u := range upper {
 		left := map[int64]segments.Ref{} // by their last revisions
 		for _, l := range lower {
@@ -72,11 +82,9 @@ func removeLeft(ctx context.Context, s *segments.Segments, t segment.Timeline, f
 		if len(left) == 0 {
 			continue
 		}
-		if err := removeSame(ctx, s, u, left, done); err != nil {
-			return err
-		}
+		errs = append(errs, removeSame(ctx, s, u, left, done))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // items returns the segments of a level.
@@ -111,28 +119,32 @@ func removeSame(
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for last, r := range left {
 		l, err := s.Manifest(ctx, r)
-		if err != nil {
-			return err
-		}
-		if l.Chain != chains[last] {
+		if err == nil && l.Chain != chains[last] {
 			continue
 		}
-		if err := s.Remove(ctx, r); err != nil {
-			return err
+		if err == nil {
+			err = s.Remove(ctx, r)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
 		done.Removed++
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // runsOf returns the segments of a level in runs, each within one stretch of time and without a hole. A stretch that is
-// not over is left out, and so is a segment that does not follow the one before: such ones stay on their level.
+// not over is left out. A segment that does not follow the one before begins another run. One whose manifest is not
+// usable is in none, and is part of the error.
 func runsOf(
 	ctx context.Context, s *segments.Segments, t segment.Timeline, l segment.Level, length time.Duration, now time.Time,
 ) (runs [][]*segments.Manifest, err error) {
 	var run []*segments.Manifest
+	var errs []error
 	size := int64(0)
 	for item, err := range s.List(ctx, t, l) {
 		if err != nil {
@@ -140,7 +152,10 @@ func runsOf(
 		}
 		m, err := s.Manifest(ctx, item.Ref)
 		if err != nil {
-			return nil, err
+			if errs = append(errs, err); ctx.Err() != nil {
+				break
+			}
+			continue
 		}
 		stretch := m.FirstTime.Truncate(length)
 		if now.Before(stretch.Add(length + settled)) {
@@ -157,7 +172,7 @@ func runsOf(
 	if len(run) > 0 {
 		runs = append(runs, run)
 	}
-	return runs, nil
+	return runs, errors.Join(errs...)
 }
 
 // follows reports whether a segment was written behind another one.

@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -180,6 +181,83 @@ func TestWhatADiskDidNotTakeIsGivenUp(t *testing.T) {
 	}
 }
 
+// After a sync that failed, the kernel may have dropped what it could not write, and the next sync succeeds.
+func TestWhatASyncLostIsNeverCalledDurable(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir)
+	must(t, l.Begin(segment.Header{Timeline: timeline}))
+	add(t, l, 1, 3)
+	must(t, l.Sync())
+	add(t, l, 4, 9)
+	full := errors.New("no space left on device")
+	l.FailNextSync(full)
+	for range 2 {
+		if err := l.Sync(); !errors.Is(err, full) {
+			t.Errorf("the sync returned %v", err)
+		}
+	}
+	if _, err := l.Seal(); !errors.Is(err, full) {
+		t.Errorf("it was sealed: %v", err)
+	}
+	if err := l.Close(); !errors.Is(err, full) {
+		t.Errorf("it was closed: %v", err)
+	}
+	if got := l.Synced().Revision; got != 3 {
+		t.Errorf("revision %d is said to be durable", got)
+	}
+	must(t, l.Abandon())
+	must(t, l.Begin(segment.Header{Timeline: timeline}))
+	add(t, l, 4, 5)
+	must(t, l.Close())
+	l = open(t, dir)
+	if got := read(t, l); !slices.Equal(got, upTo(1, 5)) || l.Position().Revision != 5 {
+		t.Errorf("there are %v, up to %d", got, l.Position().Revision)
+	}
+}
+
+// The noted position is of no use when the disk has lost what it was noted after.
+func TestThePositionIsNotBehindWhatTheDiskHas(t *testing.T) {
+	for name, tc := range map[string]struct{ seal, left, want int64 }{
+		"the end of a part is lost":                      {seal: 0, left: 2, want: 2},
+		"all of the only part is lost":                   {seal: 0, left: 0, want: 0},
+		"all of the last part is lost":                   {seal: 3, left: 0, want: 3},
+		"the end of the last part is lost":               {seal: 3, left: 1, want: 4},
+		"nothing is lost":                                {seal: 3, left: 6, want: 9},
+		"the backends have the last part, not the first": {seal: 3, left: -1, want: 9},
+		"the last part was about to be removed":          {seal: 3, left: -2, want: 9},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			l := open(t, dir)
+			must(t, l.Begin(segment.Header{Timeline: timeline}))
+			add(t, l, 1, tc.seal)
+			_, err := l.Seal()
+			must(t, err)
+			var size int64 // of the revisions that are left of the last part
+			for r := tc.seal + 1; r <= 9; r++ {
+				if r == tc.seal+tc.left+1 {
+					_, size = l.Size()
+				}
+				add(t, l, r, r)
+			}
+			must(t, l.Close())
+			parts, _ := l.Sealed()
+			last := parts[len(parts)-1]
+			switch file := filepath.Join(dir, fmt.Sprintf("%016x.log", last.Number)); {
+			case tc.left == -2:
+				must(t, os.Remove(file))
+			case tc.left == -1:
+				must(t, l.Remove(last.Number))
+			case tc.want < 9:
+				must(t, os.Truncate(file, size))
+			}
+			if got := open(t, dir).Position(); got.Revision != tc.want || (got.Anchor != tc.want) {
+				t.Errorf("the position is %+v, want revision %d", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestARevisionThatDoesNotFollowIsRefused(t *testing.T) {
 	l := open(t, t.TempDir())
 	if err := l.Append(revision(1)); err == nil {
@@ -233,12 +311,12 @@ func TestShrinkRemovesWhatIsStoredElsewhereAlone(t *testing.T) {
 		_, err := l.Seal()
 		must(t, err)
 	}
-	within, err := l.Shrink(func(p local.Part) bool { return p.Header.First == 2 })
-	if err != nil || within || !slices.Equal(read(t, l), []int64{1, 3}) {
+	removed, within, err := l.Shrink(func(p local.Part) bool { return p.Header.First == 2 })
+	if err != nil || within || len(removed) != 1 || removed[0].Header.First != 2 || !slices.Equal(read(t, l), []int64{1, 3}) {
 		t.Errorf("within the limit: %t (%v), with %v", within, err, read(t, l))
 	}
-	within, err = l.Shrink(func(local.Part) bool { return true })
-	if err != nil || !within || len(read(t, l)) != 0 {
+	removed, within, err = l.Shrink(func(local.Part) bool { return true })
+	if err != nil || !within || len(removed) != 2 || len(read(t, l)) != 0 {
 		t.Errorf("within the limit: %t (%v), with %v", within, err, read(t, l))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,14 +27,22 @@ type Log struct {
 	opened  bool
 	sealed  []*Part
 	open    *Part // nil when none was begun
-	file    *os.File
+	file    file
 	buffer  *bufio.Writer
 	scratch []byte
 	dirty   bool     // entries were added since the last Sync
+	failed  error    // of the file: what was added since the last Sync may be lost, also when the next one succeeds
 	next    int64    // number of the next part
 	last    Position // with all that was added
 	synced  mark     // without what a crash would take
 	changed chan struct{}
+}
+
+// file is the part of [os.File] that a log writes with.
+type file interface {
+	io.WriteCloser
+	Sync() error
+	Truncate(size int64) error
 }
 
 // mark is a place in the open part.
@@ -64,16 +73,22 @@ func (l *Log) Open() error {
 	if err != nil {
 		return fmt.Errorf("open the journal: %w", err)
 	}
-	newest, next := readPosition(l.dir), int64(1)
+	noted := readPosition(l.dir)
+	next := noted.Part + 1
+	var newest Position
 	var sealed []*Part
 	for _, n := range numbers {
 		p := &Part{Number: n, dir: l.dir}
 		last, ok, err := p.recover()
-		if err != nil {
+		removed := errors.Is(err, os.ErrNotExist)
+		if err != nil && !removed {
 			return fmt.Errorf("open the journal: %w (move the file away to go on without it: its revisions are then lost, "+
 				"unless a backend has them)", err)
 		}
-		next = n + 1
+		next = max(next, n+1)
+		if n == noted.Part && !removed && (!ok || noted.Newer(last)) {
+			noted = note{} // the disk has lost what was noted
+		}
 		if !ok {
 			if err := p.remove(); err != nil {
 				return fmt.Errorf("open the journal: %w", err)
@@ -84,6 +99,9 @@ func (l *Log) Open() error {
 		if last.Newer(newest) {
 			newest = last
 		}
+	}
+	if noted.Newer(newest) {
+		newest = noted.Position
 	}
 	l.opened, l.sealed, l.last, l.next = true, sealed, newest, next
 	l.tell()
@@ -186,6 +204,7 @@ func (l *Log) Append(e segment.Entry) error {
 		return fmt.Errorf("add to the journal: %w", err)
 	}
 	if _, err := l.buffer.Write(frame); err != nil {
+		l.failed = err
 		return fmt.Errorf("add to the journal: %w", err)
 	}
 	l.open.Header, l.dirty = h, true
@@ -196,7 +215,8 @@ func (l *Log) Append(e segment.Entry) error {
 	return nil
 }
 
-// Sync makes all entries durable that were added.
+// Sync makes all entries durable that were added. After an error it fails until [Log.Abandon]: the system may have
+// dropped what it could not write, so that another attempt would succeed without it.
 func (l *Log) Sync() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -204,15 +224,16 @@ func (l *Log) Sync() error {
 }
 
 func (l *Log) sync() error {
+	if l.dirty && l.failed == nil {
+		if l.failed = l.buffer.Flush(); l.failed == nil {
+			l.failed = l.file.Sync()
+		}
+	}
+	if l.failed != nil {
+		return fmt.Errorf("sync the journal: %w", l.failed)
+	}
 	if !l.dirty {
 		return nil
-	}
-	err := l.buffer.Flush()
-	if err == nil {
-		err = l.file.Sync()
-	}
-	if err != nil {
-		return fmt.Errorf("sync the journal: %w", err)
 	}
 	l.dirty = false
 	l.synced = mark{header: l.open.Header, size: l.open.Size, last: l.last}
@@ -258,7 +279,7 @@ func (l *Log) put() error {
 	}
 	l.sealed = append(l.sealed, p)
 	l.tell()
-	return errors.Join(err, writePosition(l.dir, l.last))
+	return errors.Join(err, writePosition(l.dir, note{l.last, p.Number}))
 }
 
 // tell wakes those who wait for parts.
@@ -274,8 +295,13 @@ func (l *Log) Abandon() error {
 	if l.open == nil {
 		return nil
 	}
-	l.open.Header, l.open.Size, l.last, l.dirty = l.synced.header, l.synced.size, l.synced.last, false
-	if err := l.file.Truncate(l.synced.size); err != nil {
+	l.open.Header, l.open.Size, l.last = l.synced.header, l.synced.size, l.synced.last
+	l.dirty, l.failed = false, nil
+	err := l.file.Truncate(l.synced.size)
+	if err == nil {
+		err = l.file.Sync()
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("cut off what was not synced of the journal: %w", err), l.put())
 	}
 	return l.put()

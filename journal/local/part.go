@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -73,21 +74,22 @@ func (p *Part) readFacts() (segment.Header, error) {
 // Entries yields the entries of a part from its file. An error is the last element.
 func (p *Part) Entries() iter.Seq2[segment.Entry, error] {
 	return func(yield func(segment.Entry, error) bool) {
-		_, err := p.each(func(e segment.Entry) bool { return yield(e, nil) })
+		_, err := p.each(p.Size, func(e segment.Entry) bool { return yield(e, nil) })
 		if err != nil {
 			yield(nil, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), err))
 		}
 	}
 }
 
-// each calls f with each entry until it returns false, and returns how many bytes of the file are whole entries.
-func (p *Part) each(f func(segment.Entry) bool) (whole int64, err error) {
+// each calls f with each entry in the first bytes of the file until it returns false, and returns how many bytes are
+// whole entries.
+func (p *Part) each(size int64, f func(segment.Entry) bool) (whole int64, err error) {
 	file, err := os.Open(p.path(entriesSuffix))
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = file.Close() }()
-	in := bufio.NewReaderSize(file, 256<<10)
+	in := bufio.NewReaderSize(io.LimitReader(file, size), 256<<10)
 	for {
 		e, n, err := segment.ReadFrame(in)
 		if errors.Is(err, io.EOF) {
@@ -104,14 +106,14 @@ func (p *Part) each(f func(segment.Entry) bool) (whole int64, err error) {
 }
 
 // recover reads the part that a crash or a stop left, and cuts off a tail that is not whole. It returns false when no
-// revision is left.
+// revision is left, and an error that wraps [os.ErrNotExist] when the part was about to be removed.
 func (p *Part) recover() (last Position, ok bool, err error) {
 	if p.Header, err = p.readFacts(); err != nil {
 		return Position{}, false, err
 	}
 	var wrong error
 	last = Position{Timeline: p.Header.Timeline}
-	size, err := p.each(func(e segment.Entry) bool {
+	size, err := p.each(math.MaxInt64, func(e segment.Entry) bool {
 		before := p.Header.Chain
 		if wrong = add(&p.Header, e); wrong != nil {
 			return false
@@ -123,7 +125,7 @@ func (p *Part) recover() (last Position, ok bool, err error) {
 	})
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return last, false, nil
+		return last, false, err
 	case wrong != nil:
 		return last, false, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), wrong)
 	case err != nil && !errors.Is(err, segment.ErrTorn):

@@ -21,20 +21,27 @@ type Position struct {
 	AnchorChain segment.Chain `json:"anchorChain"`
 }
 
+// note is the position that is noted when a part is sealed. It is needed when that part is gone: the backends have it.
+type note struct {
+	Position
+	Part int64 `json:"part,string"` // the number
+}
+
 const positionFile = "position"
 
 // readPosition returns the position that was noted when a part was sealed. A note that cannot be read is none: the
 // parts and the backends say the same.
-func readPosition(dir string) Position {
-	var p Position
+func readPosition(dir string) note {
+	var p note
 	doc, err := os.ReadFile(filepath.Join(dir, positionFile))
-	if err != nil || json.Unmarshal(doc, &p) != nil || !p.Timeline.Valid() || p.Revision <= 0 || p.Anchor <= 0 || p.Anchor > p.Revision {
-		return Position{}
+	if err != nil || json.Unmarshal(doc, &p) != nil || !p.Timeline.Valid() ||
+		p.Revision <= 0 || p.Anchor <= 0 || p.Anchor > p.Revision || p.Part < 0 {
+		return note{}
 	}
 	return p
 }
 
-func writePosition(dir string, p Position) error {
+func writePosition(dir string, p note) error {
 	doc, err := json.Marshal(p)
 	if err != nil {
 		return err

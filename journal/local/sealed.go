@@ -72,13 +72,13 @@ func (l *Log) Remove(number int64) error {
 }
 
 // Shrink deletes the oldest sealed parts until all parts are within the limit, as far as they are stored elsewhere. It
-// reports whether all are within the limit then.
-func (l *Log) Shrink(stored func(Part) bool) (within bool, err error) {
+// returns those that it has deleted, and reports whether all others are within the limit then.
+func (l *Log) Shrink(stored func(Part) bool) (removed []Part, within bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := 0; i < len(l.sealed); {
 		if all, _ := l.size(); all <= l.limit {
-			return true, nil
+			return removed, true, nil
 		}
 		p := l.sealed[i]
 		if !stored(*p) {
@@ -86,10 +86,11 @@ func (l *Log) Shrink(stored func(Part) bool) (within bool, err error) {
 			continue
 		}
 		if err := p.remove(); err != nil {
-			return false, fmt.Errorf("remove a part of the journal: %w", err)
+			return removed, false, fmt.Errorf("remove a part of the journal: %w", err)
 		}
 		l.sealed = slices.Delete(l.sealed, i, i+1)
+		removed = append(removed, *p)
 	}
 	all, _ := l.size()
-	return all <= l.limit, nil
+	return removed, all <= l.limit, nil
 }

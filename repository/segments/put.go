@@ -20,7 +20,8 @@ import (
 //
 // A segment is created only if none has its name. One that is there with the same history is a success, whoever wrote
 // it. Another history is an error that wraps [ErrOtherHistory]. A segment whose manifest is not usable is an error as
-// of [Segments.Manifest]. Data without a manifest is of a writer that died, and is replaced.
+// of [Segments.Manifest]. Data without a manifest is of a writer that died, and is replaced; so is a manifest whose data
+// is not there in full length.
 func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 	h := &seg.Header
 	if _, err := s.repo.Open(ctx, repository.OpenOptions{Create: true}); err != nil {
@@ -30,16 +31,18 @@ func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 	if err != nil {
 		return err
 	}
-	if there, err := s.there(ctx, h); there || err != nil {
+	there, whole, err := s.whole(ctx, h)
+	if whole || err != nil {
 		return err
 	}
 	if err := s.putTimeline(ctx, h.Timeline); err != nil {
 		return err
 	}
-	key, replace := s.dataKey(m.Ref(), m.Encrypted()), false
-	err = s.put(ctx, key, data, dataContentType, true)
+	key, replace := s.dataKey(m.Ref(), m.Encrypted()), there
+	err = s.put(ctx, key, data, dataContentType, !replace)
 	if errors.Is(err, snapshot.ErrExists) {
-		if there, err := s.there(ctx, h); there || err != nil {
+		// Another writer may have completed it meanwhile, with data that only its own manifest describes.
+		if _, whole, err := s.whole(ctx, h); whole || err != nil {
 			return err
 		}
 		replace = true
@@ -48,7 +51,7 @@ func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 	if err != nil {
 		return err
 	}
-	// After data was replaced, the manifest of the writer that died would be of the data that it wrote.
+	// After data was replaced, a manifest of another writer would be of the data that it wrote.
 	err = s.put(ctx, s.manifestKey(m.Ref()), m.Doc, jsonContentType, !replace)
 	if errors.Is(err, snapshot.ErrExists) {
 		_, err = s.there(ctx, h)
@@ -79,20 +82,34 @@ func (s *Segments) prepare(seg *segment.Segment) (*Manifest, []byte, error) {
 	return m, data, err
 }
 
-// there reports whether the backend has a segment of this name with the same history.
-func (s *Segments) there(ctx context.Context, h *segment.Header) (bool, error) {
+// whole reports whether the backend has the manifest of a segment of this name with the same history, and whether its
+// data is there in full length.
+func (s *Segments) whole(ctx context.Context, h *segment.Header) (there, whole bool, err error) {
+	m, err := s.there(ctx, h)
+	if m == nil || err != nil {
+		return false, false, err
+	}
+	data, err := s.backend.Stat(ctx, s.dataKey(m.Ref(), m.Encrypted()))
+	if err != nil && !snapshot.IsNotFound(err) {
+		return true, false, err
+	}
+	return true, err == nil && data.Size == m.StoredSize, nil
+}
+
+// there returns the manifest of a segment of this name with the same history; nil when the backend has none.
+func (s *Segments) there(ctx context.Context, h *segment.Header) (*Manifest, error) {
 	m, err := s.Manifest(ctx, RefOf(h))
 	switch {
 	case snapshot.IsNotFound(err):
-		return false, nil
+		return nil, nil //nolint:nilnil // no segment is no error
 	case err != nil:
-		return false, err
+		return nil, err
 	case m.Chain != h.Chain || m.PreviousChain != h.PreviousChain || m.Previous != h.Previous:
-		return false, snapshot.ReasonConflict.New("store the segment %s", s.URI(RefOf(h))).On(s.Name()).
+		return nil, snapshot.ReasonConflict.New("store the segment %s", s.URI(RefOf(h))).On(s.Name()).
 			Because(ErrOtherHistory).Final().
 			Advise("etcd was restored, or another service with this cluster's name and prefix writes here")
 	}
-	return true, nil
+	return m, nil
 }
 
 func (s *Segments) put(ctx context.Context, key string, b []byte, contentType string, ifAbsent bool) error {

@@ -212,6 +212,26 @@ func TestDataWithoutManifestIsReplaced(t *testing.T) {
 	}
 }
 
+// A manifest whose data is not there, or is not all of it, does not count as a segment.
+func TestManifestWithoutItsDataIsReplaced(t *testing.T) {
+	recipients, identities := ageKeys(t)
+	for name, spoil := range map[string]func(b *memory.Backend, key string){
+		"missing": func(b *memory.Backend, key string) { b.Remove(key) },
+		"cut":     func(b *memory.Backend, key string) { b.Set(key, b.Content(key)[:100]) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(nil, segments.Config{Recipients: recipients, Identities: identities})
+			s := run(t, 1, 10, "a")
+			must(t, p.Put(t.Context(), s))
+			spoil(p.backend, "default/journal/"+string(timeline)+"/10s/"+s.Header.Name()+".seg.age")
+			must(t, p.Put(t.Context(), run(t, 1, 10, "a")))
+			if got, err := revisions(t.Context(), p.Segments, segments.RefOf(&s.Header)); err != nil || len(got) != 10 {
+				t.Errorf("it holds %v (%v)", got, err)
+			}
+		})
+	}
+}
+
 // Each of these is an error that names the segment and its revisions, and has a reason of its own.
 func TestBadSegmentsAreErrorsThatNameThem(t *testing.T) {
 	recipients, identities := ageKeys(t)

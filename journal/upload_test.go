@@ -1,0 +1,177 @@
+package journal_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/local"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const left = segment.Timeline("cdf818194e3a8c32-1784203200")
+
+// leave writes parts of ten revisions each, as an earlier process left them.
+func leave(t *testing.T, dir string, parts int64) {
+	t.Helper()
+	log := local.New(dir, 1<<30)
+	must(t, log.Open())
+	must(t, log.Begin(segment.Header{Timeline: left}))
+	for r := int64(1); r <= 10*parts; r++ {
+		must(t, log.Append(segment.Revision{
+			Main: r, Time: time.UnixMilli(1_784_203_200_000 + r).UTC(), Records: []segment.Record{{Value: []byte("value")}},
+		}))
+		if r%10 == 0 {
+			_, err := log.Seal()
+			must(t, err)
+		}
+	}
+	must(t, log.Close())
+}
+
+// uploader makes the journal of a replica that does not lead: it uploads what an earlier process has left.
+func uploader(t *testing.T, dir string, places []*place, edit ...func(*journal.Config)) *journal.Journal {
+	t.Helper()
+	cfg := journal.Config{Dir: dir}
+	for _, p := range places {
+		cfg.Stores = append(cfg.Stores, p.segments())
+	}
+	for _, e := range edit {
+		e(&cfg)
+	}
+	return journal.New(cfg)
+}
+
+// runs uploads until it is stopped, by the test's end at the latest.
+func runs(t *testing.T, j *journal.Journal) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() { j.Run(ctx) })
+	stop = sync.OnceFunc(func() {
+		cancel()
+		work.Wait()
+		must(t, j.Close(context.WithoutCancel(ctx)))
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// ends returns the last revisions of the segments that a backend holds.
+func ends(t *testing.T, p *place) (all []int64) {
+	t.Helper()
+	listing := p.segments()
+	for item, err := range listing.List(t.Context(), left, segment.Level10s) {
+		must(t, err)
+		if _, err := listing.Manifest(t.Context(), item.Ref); err == nil {
+			all = append(all, item.Last)
+		}
+	}
+	return all
+}
+
+func (p *place) spoil(first, last int64) (key string) {
+	key = "prod/journal/" + string(left) + "/10s/" + segment.Name(first, last)
+	b := p.Backend.(*memory.Backend)
+	b.Set(key+".seg", []byte("other"))
+	b.Set(key+".json", []byte("{}"))
+	return key
+}
+
+// An object that cannot be used stands where the second part belongs. All others are stored, and that one when the
+// object is gone.
+func TestADamagedObjectDoesNotKeepOthersFromTheBackend(t *testing.T) {
+	dir, good, bad := t.TempDir(), newPlace("good"), newPlace("bad")
+	leave(t, dir, 4)
+	j := uploader(t, dir, []*place{good, bad})
+	j.RetryBadAfter(10 * time.Millisecond)
+	key := bad.spoil(11, 20)
+	runs(t, j)
+	eventually(t, "all other parts are stored, and one waits", func() bool {
+		s := j.Status()
+		return slices.Equal(ends(t, bad), []int64{10, 30, 40}) && slices.Equal(ends(t, good), []int64{10, 20, 30, 40}) &&
+			s.Waiting == 1 && s.Stores[0].Err == nil && snapshot.ReasonOf(s.Stores[1].Err) == snapshot.ReasonChecksumMismatch
+	})
+	must(t, bad.Delete(t.Context(), key+".json"))
+	must(t, bad.Delete(t.Context(), key+".seg"))
+	eventually(t, "all parts are stored", func() bool {
+		s := j.Status()
+		return slices.Equal(ends(t, bad), []int64{10, 20, 30, 40}) && s.Waiting == 0 && s.Stores[1].Err == nil
+	})
+}
+
+func TestAPartThatCannotBeReadDoesNotKeepOthersOnTheDisk(t *testing.T) {
+	dir, p := t.TempDir(), newPlace("one")
+	leave(t, dir, 4)
+	j := uploader(t, dir, []*place{p})
+	p.away.Store(true)
+	runs(t, j)
+	eventually(t, "the backend is seen to be away", func() bool { return j.Status().Stores[0].Err != nil })
+	files, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(files) != 4 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	whole, err := os.ReadFile(files[1])
+	must(t, err)
+	must(t, os.WriteFile(files[1], append(whole[:60:60], whole[61:]...), 0o600))
+	p.away.Store(false)
+	eventually(t, "all other parts are stored", func() bool { return slices.Equal(ends(t, p), []int64{10, 30, 40}) })
+	eventually(t, "that part waits", func() bool { return j.Status().Waiting == 1 })
+	if s := j.Status(); s.Stores[0].Err == nil {
+		t.Errorf("it is %+v", s)
+	}
+	if _, err := os.Stat(files[1]); err != nil {
+		t.Error(err)
+	}
+}
+
+// A backend is away until the disk is full, and what the other one has is removed. It is not said to be whole before
+// it takes the journal again and there is a snapshot of that time.
+func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
+	t.Parallel()
+	var a asked
+	var newest atomic.Int64
+	newest.Store(5)
+	s := &fakeSource{members: func(string) *fakeMember {
+		return &fakeMember{
+			endpoint: "only", delivered: newest.Load(), size: 10_000, current: func() (int64, error) { return newest.Load(), nil },
+		}
+	}}
+	good, bad := newPlace("good"), newPlace("bad")
+	bad.away.Store(true)
+	j := lead(t, s, t.TempDir(), []*place{good, bad}, func(c *journal.Config) {
+		c.MaxBytes, c.Base, c.Broken = 15_000, a.base, a.broken
+	})
+	eventually(t, "one backend has the first part", func() bool {
+		s := j.Status().Stores
+		return s[0].Segments == 1 && s[1].Err != nil
+	})
+	newest.Store(6)
+	eventually(t, "the part that one backend has is removed", func() bool {
+		_, causes := a.all()
+		return slices.Equal(causes, []journal.Cause{journal.CauseFull}) && j.Status().Waiting == 1
+	})
+	lost := time.Now()
+	eventually(t, "the journal goes on", func() bool { return j.Status().Complete.After(lost) })
+	if s := j.Status(); s.Stores[0].Complete.Before(lost) || !s.Stores[1].Complete.Before(lost) {
+		t.Errorf("one backend lacks a part, and it is %+v", s)
+	}
+	bad.away.Store(false)
+	eventually(t, "both backends are whole", func() bool {
+		s := j.Status()
+		return s.Stores[0].Complete.After(lost) && s.Stores[1].Complete.After(lost)
+	})
+	bases, _ := a.all()
+	if last := bases[len(bases)-1]; last.Since.Before(lost) || !strings.Contains(last.Reason, "backend bad") {
+		t.Errorf("the snapshots are %+v", bases)
+	}
+}
