@@ -70,10 +70,12 @@ type Journal struct {
 	built    *segment.Segment // the last one that was made
 	builtOf  int64            // the number of its part
 
-	mu    sync.Mutex
-	state state
-	why   *breakError // a new timeline must begin
-	stop  func(error) // ends the session under way
+	mu     sync.Mutex
+	state  state
+	live   segment.Timeline // to which this replica adds; empty when it is not known, or this replica does not lead
+	latest segment.Timeline // that was found beside the live one
+	why    *breakError      // a new timeline must begin
+	stop   func(error)      // ends the session under way
 }
 
 // New opens the local part of a journal and repairs it.
@@ -224,6 +226,8 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, wh
 	switch {
 	case why.cause == "":
 		log.InfoContext(ctx, "journal begins")
+	case why.cause == CauseOvertaken:
+		log.ErrorContext(ctx, "journal begins anew: another replica has begun a later timeline", "reason", why.reason)
 	case why.cause.Alarming():
 		log.ErrorContext(ctx, "journal begins anew: the cluster has another history than before", "reason", why.reason)
 	default:

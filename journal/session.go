@@ -255,7 +255,8 @@ func (s *session) compare(c *Change) error {
 		return err
 	}
 	s.journal.needBase(s.verify.Timeline.Start(), "the journal goes on")
-	s.verify, s.journal.positioned, s.journal.fullSince = local.Position{}, true, time.Time{}
+	s.journal.goesOn(s.verify.Timeline)
+	s.verify = local.Position{}
 	return nil
 }
 
@@ -282,7 +283,7 @@ func (s *session) add(ctx context.Context, c *Change) error {
 // newTimeline begins a timeline with a revision.
 func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	why := s.begins
-	timeline := nameAfter(s.known.Timeline, s.id.ClusterID)
+	timeline := s.journal.nameOf(s.known.Timeline, s.id.ClusterID)
 	err := s.journal.log.Begin(segment.Header{
 		Timeline: timeline, Member: segment.EtcdID(s.id.MemberID), Term: s.term, Reason: why.reason,
 	})
@@ -292,7 +293,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
 	s.journal.began(ctx, timeline, c.Main, why)
 	s.journal.needBase(timeline.Start(), "the journal has begun")
-	s.journal.positioned, s.journal.fullSince = true, time.Time{}
+	s.journal.goesOn(timeline)
 	return nil
 }
 

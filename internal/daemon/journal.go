@@ -114,7 +114,7 @@ func (f *following) during(ctx context.Context, term int64, lead func()) {
 	var work sync.WaitGroup
 	if f.journal != nil {
 		work.Go(func() { f.journal.Follow(ctx, term) })
-		work.Go(func() { f.keeper.run(ctx) })
+		work.Go(func() { f.keeper.run(ctx, f.journal) })
 	}
 	lead()
 	work.Wait()
