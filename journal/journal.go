@@ -48,8 +48,23 @@ type Config struct {
 
 // Base says which snapshot the journal needs.
 type Base struct {
-	Since  time.Time // the snapshot was begun after it
-	Reason string
+	Since    time.Time // the snapshot was begun after it
+	Revision int64     // the first one of the journal: the snapshot leads to it; 0 when any does
+	Cluster  uint64    // the id of the etcd that is saved
+	Fresh    bool      // one that is there is not enough: it may be of the history before
+	Reason   string
+}
+
+// and returns what both needs ask for: one snapshot is enough.
+func (b Base) and(older Base) Base {
+	if older.Since.After(b.Since) {
+		b.Since, b.Reason = older.Since, older.Reason
+	}
+	if older.Cluster == b.Cluster {
+		b.Revision = max(b.Revision, older.Revision)
+	}
+	b.Fresh = b.Fresh || older.Fresh
+	return b
 }
 
 // Journal records the changes of one cluster. Use [New].
@@ -238,11 +253,11 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, wh
 	}
 }
 
-// needBase asks for a snapshot that was begun after a time, unless there is one.
-func (j *Journal) needBase(since time.Time, reason string) {
-	need := Base{Since: since, Reason: reason}
+// needBase asks for a snapshot, unless there is one.
+func (j *Journal) needBase(need Base) {
 	select {
-	case <-j.bases: // an older need is part of this one
+	case older := <-j.bases:
+		need = need.and(older)
 	default:
 	}
 	j.bases <- need
@@ -260,7 +275,11 @@ func (j *Journal) keepBase(ctx context.Context) {
 			}
 			for attempt := 1; ctx.Err() == nil; attempt++ {
 				err := j.cfg.Base(ctx, need)
-				if err == nil || ctx.Err() != nil {
+				if err == nil {
+					break
+				}
+				if ctx.Err() != nil {
+					j.needBase(need) // in the next term
 					break
 				}
 				pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)

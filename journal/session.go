@@ -254,7 +254,7 @@ func (s *session) compare(c *Change) error {
 	if err != nil {
 		return err
 	}
-	s.journal.needBase(s.verify.Timeline.Start(), "the journal goes on")
+	s.journal.needBase(Base{Since: s.verify.Timeline.Start(), Cluster: s.id.ClusterID, Reason: "the journal goes on"})
 	s.journal.goesOn(s.verify.Timeline)
 	s.verify = local.Position{}
 	return nil
@@ -292,7 +292,9 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	}
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
 	s.journal.began(ctx, timeline, c.Main, why)
-	s.journal.needBase(timeline.Start(), "the journal has begun")
+	s.journal.needBase(Base{
+		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
+	})
 	s.journal.goesOn(timeline)
 	return nil
 }
@@ -358,7 +360,7 @@ func (s *session) release() error {
 			}
 		}
 		if o.authChanged {
-			s.journal.needBase(time.Now(), "users or roles have changed")
+			s.journal.needBase(Base{Since: time.Now(), Cluster: s.id.ClusterID, Reason: "users or roles have changed"})
 		}
 	}
 	return nil

@@ -178,6 +178,13 @@ func TestAJournalThatIsFarBehindBeginsAnew(t *testing.T) {
 		bases, causes := a.all()
 		if len(causes) != 1 || causes[0] != journal.CauseBehind || len(bases) != 2 {
 			t.Errorf("timelines have ended because of %v, and snapshots were asked for: %+v", causes, bases)
+			return
+		}
+		// A snapshot is a base only if it leads to the first revision, of the same etcd, and of no history before.
+		for i, want := range []journal.Base{{Revision: 10, Cluster: 1}, {Revision: 11 + journal.MaxCatchUp, Cluster: 1, Fresh: true}} {
+			if got := bases[i]; got.Revision != want.Revision || got.Cluster != want.Cluster || got.Fresh != want.Fresh {
+				t.Errorf("snapshot %d is asked for as %+v, want %+v", i+1, got, want)
+			}
 		}
 	})
 }

@@ -90,8 +90,11 @@ func saveBase(ctx context.Context, c *cluster.Cluster, need journal.Base) error 
 	if err != nil {
 		return err
 	}
-	if last != nil && !last.CreateTime.Before(need.Since) {
+	if serves(last, need) {
 		return nil
+	}
+	if err := awaitTime(ctx, need.Since); err != nil {
+		return err
 	}
 	res, err := c.Save(ctx, cluster.SaveRequest{
 		NamePrefix: config.DefaultNamePrefix, Labels: map[string]string{baseLabel: "base"}, Trigger: snapshot.TriggerScheduled,
