@@ -255,6 +255,8 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, wh
 
 // needBase asks for a snapshot, unless there is one.
 func (j *Journal) needBase(need Base) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	select {
 	case older := <-j.bases:
 		need = need.and(older)
@@ -273,18 +275,20 @@ func (j *Journal) keepBase(ctx context.Context) {
 			if j.cfg.Base == nil {
 				continue
 			}
-			for attempt := 1; ctx.Err() == nil; attempt++ {
+			for attempt := 1; ; attempt++ {
 				err := j.cfg.Base(ctx, need)
 				if err == nil {
 					break
 				}
+				if ctx.Err() == nil {
+					pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
+					j.cfg.Logger.ErrorContext(ctx, "journal has no snapshot to begin with", "retry_after", pause, "error", err)
+					_ = backoff.Wait(ctx, pause)
+				}
 				if ctx.Err() != nil {
 					j.needBase(need) // in the next term
-					break
+					return
 				}
-				pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
-				j.cfg.Logger.ErrorContext(ctx, "journal has no snapshot to begin with", "retry_after", pause, "error", err)
-				_ = backoff.Wait(ctx, pause)
 			}
 		}
 	}

@@ -1,7 +1,10 @@
 package journal_test
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal"
@@ -41,4 +44,33 @@ func TestALaterTimelineOfAnotherReplicaIsOvertaken(t *testing.T) {
 	if got := j.Live(); got != "" {
 		t.Errorf("a replica that does not lead says that %s is live", got)
 	}
+}
+
+// The term ends while no snapshot can be taken. In the next one, it is still needed.
+func TestABaseThatWasNotTakenIsAskedForInTheNextTerm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a asked
+		failing := true
+		j, err := journal.New(journal.Config{
+			Source: &fakeSource{members: func(string) *fakeMember { return &fakeMember{endpoint: "only", current: at(9), delivered: 9} }},
+			Dir:    t.TempDir(),
+			Base: func(ctx context.Context, need journal.Base) error {
+				if failing {
+					return errors.New("no backend answers")
+				}
+				return a.base(ctx, need)
+			},
+		})
+		must(t, err)
+		for range 2 {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			j.Follow(ctx, 1)
+			cancel()
+			failing = false
+		}
+		must(t, j.Close(t.Context()))
+		if bases, _ := a.all(); len(bases) == 0 || bases[0].Revision != 9 {
+			t.Errorf("in the next term, there are asked for %+v", bases)
+		}
+	})
 }
