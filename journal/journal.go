@@ -73,9 +73,10 @@ type Journal struct {
 	log *local.Log
 
 	// Of the goroutine that follows.
-	compacted, before int64     // as a watcher's
-	positioned        bool      // the local position is the newest: this replica has written since it leads
-	fullSince         time.Time // the local part is full; zero when it is not
+	seen       seen          // by the watchers of the timeline
+	owed       []observation // that last, of the timeline, and are not in a sealed part
+	positioned bool          // the local position is the newest: this replica has written since it leads
+	fullSince  time.Time     // the local part is full; zero when it is not
 
 	bases chan Base // the newest that is needed; holds one
 

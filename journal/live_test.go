@@ -70,7 +70,7 @@ func TestABaseThatWasNotTakenIsAskedForInTheNextTerm(t *testing.T) {
 		}
 		must(t, j.Close(t.Context()))
 		if bases, _ := a.all(); len(bases) == 0 || bases[0].Revision != 9 {
-			t.Errorf("in the next term, there are asked for %+v", bases)
+			t.Errorf("in the next term, it asks for %+v", bases)
 		}
 	})
 }

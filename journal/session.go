@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal/local"
@@ -141,7 +142,10 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 	observed := make(chan observation)
 	w := &watcher{member: s.member, interval: s.journal.cfg.FlushInterval, out: observed, ask: make(chan int64, maxAsked)}
 	if s.begins == nil { // the same history as before
-		w.compacted, w.before = s.journal.compacted, s.journal.before
+		w.seen = s.journal.seen
+		s.pending = slices.Clone(s.journal.owed)
+	} else {
+		s.journal.owed = nil
 	}
 	done := make(chan struct{}, 2)
 	go func() {
@@ -157,7 +161,7 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 		s.member.Close()
 		<-done
 		<-done
-		s.journal.compacted, s.journal.before = w.compacted, w.before
+		s.journal.seen = w.seen
 	}()
 	flush := time.NewTicker(s.journal.cfg.FlushInterval)
 	defer flush.Stop()
@@ -199,10 +203,24 @@ func receive(ctx context.Context, stream Stream, changes chan<- []Change) error 
 
 // end leaves the journal whole: what came is made durable and sealed, or what a disk did not take is given up.
 func (s *session) end() error {
+	seals := s.journal.log.Unsealed().First > 0 // else a part that has facts alone goes
 	if err := s.journal.log.Close(); err != nil {
 		return errors.Join(err, s.journal.log.Abandon())
 	}
+	if seals {
+		s.settleOwed()
+	}
 	return nil
+}
+
+// settleOwed notes that all observations but those that wait are in sealed parts.
+func (s *session) settleOwed() {
+	s.journal.owed = nil
+	for _, o := range s.pending {
+		if o.lasts() {
+			s.journal.owed = append(s.journal.owed, o)
+		}
+	}
 }
 
 // take adds revisions to the journal.
@@ -319,6 +337,7 @@ func (s *session) seal() error {
 		if _, err := s.journal.log.Seal(); err != nil {
 			return err
 		}
+		s.settleOwed()
 		s.journal.noteSynced(s.mark)
 	}
 	return s.journal.shrink()
@@ -326,6 +345,13 @@ func (s *session) seal() error {
 
 // observe takes what was observed of the member. It waits for the revisions that it is about.
 func (s *session) observe(o observation) error {
+	s.pending = append(s.pending, o)
+	if o.lasts() {
+		s.journal.owed = append(s.journal.owed, o)
+	}
+	if o.authChanged {
+		s.journal.needBase(Base{Since: time.Now(), Cluster: s.id.ClusterID, Reason: "users or roles have changed"})
+	}
 	patience := stallTimeout
 	if s.verify.Revision > 0 {
 		patience = openTimeout // all that was missed comes first
@@ -335,7 +361,6 @@ func (s *session) observe(o observation) error {
 			s.id.Endpoint, errStalled, o.revision, s.delivered, waits.Round(time.Millisecond))
 	}
 	s.journal.noteCurrent(o.revision)
-	s.pending = append(s.pending, o)
 	return s.release()
 }
 
@@ -347,7 +372,6 @@ func (s *session) adds() bool { return s.begins == nil && s.verify.Revision == 0
 func (s *session) release() error {
 	for s.adds() && len(s.pending) > 0 && s.pending[0].revision <= s.delivered {
 		o := s.pending[0]
-		s.pending = s.pending[1:]
 		for _, e := range o.facts {
 			if err := s.journal.log.Append(e); err != nil {
 				return err
@@ -359,9 +383,7 @@ func (s *session) release() error {
 				return err
 			}
 		}
-		if o.authChanged {
-			s.journal.needBase(Base{Since: time.Now(), Cluster: s.id.ClusterID, Reason: "users or roles have changed"})
-		}
+		s.pending = s.pending[1:]
 	}
 	return nil
 }

@@ -40,6 +40,8 @@ type fakeMember struct {
 	current   func() (int64, error)
 	delivered int64
 	lease     func(id int64) journal.LeaseState
+	compacted func() int64 // 1 without it
+	auth      uint64
 }
 
 func (m *fakeMember) Watch(ctx context.Context, from int64) (journal.Stream, error) {
@@ -48,7 +50,12 @@ func (m *fakeMember) Watch(ctx context.Context, from int64) (journal.Stream, err
 
 func (m *fakeMember) Current(context.Context) (int64, error) { return m.current() }
 
-func (m *fakeMember) Compacted(_ context.Context, known int64) (int64, error) { return known, nil }
+func (m *fakeMember) Compacted(_ context.Context, known int64) (int64, error) {
+	if m.compacted != nil {
+		known = max(known, m.compacted())
+	}
+	return known, nil
+}
 
 func (m *fakeMember) Leases(context.Context) (journal.LeaseList, error) {
 	return journal.LeaseList{}, nil
@@ -58,7 +65,7 @@ func (m *fakeMember) Lease(_ context.Context, id int64) (journal.LeaseState, err
 	return m.lease(id), nil
 }
 
-func (m *fakeMember) AuthRevision(context.Context) (uint64, error) { return 1, nil }
+func (m *fakeMember) AuthRevision(context.Context) (uint64, error) { return m.auth, nil }
 
 func (m *fakeMember) Close() {}
 
