@@ -109,3 +109,45 @@ func TestACompactionThatWasNotWrittenIsSeenAgain(t *testing.T) {
 		}
 	})
 }
+
+// Keys with a lease that is known already do not keep another one waiting.
+func TestLeasesThatAreKnownTakeNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		asked := map[int64]time.Duration{}
+		s := &fakeSource{members: func(string) *fakeMember {
+			return &fakeMember{
+				endpoint: "only", delivered: 1001,
+				current: func() (int64, error) { return 1 + 1000*min(1, int64(time.Since(began))), nil }, // the watch begins at 1
+				named:   func(revision int64) int64 { return 1 + revision/1001 },
+				lease: func(id int64) journal.LeaseState {
+					asked[id] = time.Since(began)
+					return journal.LeaseState{Revision: 1001, TTL: 60}
+				},
+			}
+		}}
+		follow(t, s, 10*time.Second)
+		if _, all := asked[2]; !all || asked[2] > asked[1]+time.Second {
+			t.Errorf("leases are asked for after %v", asked)
+		}
+	})
+}
+
+// A cluster without a single revision makes no timeline begin. What is seen of it meanwhile is not kept for ever.
+func TestWhatIsSeenBeforeTheFirstRevisionIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		ids := func() []int64 { return []int64{int64(time.Since(began) / time.Second)} }
+		s := &fakeSource{members: func(string) *fakeMember {
+			return &fakeMember{
+				endpoint: "only", current: at(1), delivered: 1, idle: 30 * time.Minute, leases: ids,
+				lease: func(int64) journal.LeaseState { return journal.LeaseState{Revision: 1, TTL: 60} },
+			}
+		}}
+		all := kept(t, s, 30*time.Minute+time.Second)
+		lists, leases := ofType[segment.Leases](all), ofType[segment.Lease](all)
+		if len(lists) == 0 || len(lists) > 5 || lists[len(lists)-1].IDs[0] < 1799 || len(leases) > 1000 || leases[len(leases)-1].ID < 1799 {
+			t.Errorf("there are %d lists of leases, the last one %v, and %d leases", len(lists), lists[len(lists)-1], len(leases))
+		}
+	})
+}

@@ -19,12 +19,18 @@ const (
 	// stallTimeout is how long a member may be without the revisions that the cluster has; then another one is followed.
 	stallTimeout = 2 * time.Second
 
+	// maxPending is how many observations wait at most for the first revision of a timeline.
+	maxPending = 1000
+
 	// openTimeout is how long a member may take to answer before it is followed.
 	openTimeout = 10 * time.Second
 )
 
 // errStalled ends a session with a member that does not deliver what the cluster has.
 var errStalled = errors.New("it is behind the cluster for too long")
+
+// errNotBegun ends a session with a member that does not begin a watch.
+var errNotBegun = fmt.Errorf("it has not begun a watch within %s", openTimeout)
 
 // errEnded ends what belongs to a session.
 var errEnded = errors.New("the session has ended")
@@ -63,7 +69,11 @@ func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoin
 		return endpoint, false, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	late := time.AfterFunc(openTimeout, func() { cancel(errNotBegun) })
 	stream, err := member.Watch(ctx, s.from)
+	if !late.Stop() {
+		err = errNotBegun
+	}
 	if err == nil {
 		j.cfg.Logger.InfoContext(ctx, "journal follows etcd", "endpoint", endpoint, "revision", s.from)
 		j.noteFollowed(endpoint)
@@ -345,7 +355,7 @@ func (s *session) seal() error {
 
 // observe takes what was observed of the member. It waits for the revisions that it is about.
 func (s *session) observe(o observation) error {
-	s.pending = append(s.pending, o)
+	s.wait(o)
 	if o.lasts() {
 		s.journal.owed = append(s.journal.owed, o)
 	}
@@ -362,6 +372,22 @@ func (s *session) observe(o observation) error {
 	}
 	s.journal.noteCurrent(o.revision)
 	return s.release()
+}
+
+// wait puts an observation behind those that wait. While no timeline has begun, which a cluster without a revision can
+// put off for ever, a watermark and a list of leases take the place of those before, and what else is too much is left
+// out from the oldest on.
+func (s *session) wait(o observation) {
+	if s.begins != nil {
+		s.pending = slices.DeleteFunc(s.pending, func(old observation) bool {
+			return !o.time.IsZero() && !old.time.IsZero() || o.lists() && old.lists()
+		})
+		if len(s.pending) >= maxPending {
+			i := slices.IndexFunc(s.pending, func(old observation) bool { return !old.lists() })
+			s.pending = slices.Delete(s.pending, i, i+1)
+		}
+	}
+	s.pending = append(s.pending, o)
 }
 
 // adds reports whether the journal has begun, and is known to be of the history that etcd has: entries can be added.

@@ -42,10 +42,18 @@ type fakeMember struct {
 	lease     func(id int64) journal.LeaseState
 	compacted func() int64 // 1 without it
 	auth      uint64
+	leases    func() []int64             // none without it
+	deaf      bool                       // it does not begin a watch
+	idle      time.Duration              // before it delivers
+	named     func(revision int64) int64 // the lease of a revision; none without it
 }
 
 func (m *fakeMember) Watch(ctx context.Context, from int64) (journal.Stream, error) {
-	return &fakeStream{ctx: ctx, next: from, last: m.delivered}, nil
+	if m.deaf {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	return &fakeStream{ctx: ctx, next: from, last: m.delivered, idle: m.idle, named: m.named}, nil
 }
 
 func (m *fakeMember) Current(context.Context) (int64, error) { return m.current() }
@@ -58,7 +66,11 @@ func (m *fakeMember) Compacted(_ context.Context, known int64) (int64, error) {
 }
 
 func (m *fakeMember) Leases(context.Context) (journal.LeaseList, error) {
-	return journal.LeaseList{}, nil
+	if m.leases == nil {
+		return journal.LeaseList{}, nil
+	}
+	revision, err := m.current()
+	return journal.LeaseList{Revision: revision, IDs: m.leases()}, err
 }
 
 func (m *fakeMember) Lease(_ context.Context, id int64) (journal.LeaseState, error) {
@@ -72,6 +84,8 @@ func (m *fakeMember) Close() {}
 type fakeStream struct {
 	ctx        context.Context
 	next, last int64
+	idle       time.Duration
+	named      func(int64) int64
 }
 
 func (s *fakeStream) Next() ([]journal.Change, error) {
@@ -79,9 +93,20 @@ func (s *fakeStream) Next() ([]journal.Change, error) {
 		<-s.ctx.Done()
 		return nil, context.Cause(s.ctx)
 	}
+	if s.idle > 0 {
+		select {
+		case <-time.After(s.idle):
+			s.idle = 0
+		case <-s.ctx.Done():
+			return nil, context.Cause(s.ctx)
+		}
+	}
 	c := journal.Change{Revision: segment.Revision{
 		Main: s.next, Time: time.Now(), Records: []segment.Record{{Value: []byte{byte(s.next)}}},
 	}}
+	if s.named != nil {
+		c.Leases = []int64{s.named(s.next)}
+	}
 	s.next++
 	return []journal.Change{c}, nil
 }
@@ -138,6 +163,21 @@ func TestAMemberThatDoesNotAnswerIsLeftForAnother(t *testing.T) {
 			}}
 		}}
 		status := follow(t, s, 10*time.Second)
+		if status.Revision != 7 || status.Endpoint != "good" {
+			t.Errorf("it is %+v, having avoided %q", status, s.avoided())
+		}
+	})
+}
+
+func TestAMemberThatBeginsNoWatchIsLeftForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeSource{members: func(avoid string) *fakeMember {
+			if avoid == "deaf" {
+				return &fakeMember{endpoint: "good", current: at(7), delivered: 7}
+			}
+			return &fakeMember{endpoint: "deaf", current: at(7), deaf: true}
+		}}
+		status := follow(t, s, time.Minute)
 		if status.Revision != 7 || status.Endpoint != "good" {
 			t.Errorf("it is %+v, having avoided %q", status, s.avoided())
 		}

@@ -31,6 +31,14 @@ type observation struct {
 	authChanged bool
 }
 
+// lists reports whether it is a list of the leases.
+func (o *observation) lists() bool {
+	return slices.ContainsFunc(o.facts, func(e segment.Entry) bool {
+		_, ok := e.(segment.Leases)
+		return ok
+	})
+}
+
 // lasts reports whether it has facts that are seen once alone: the next session takes them over when they are not in a
 // sealed part.
 func (o *observation) lasts() bool {
@@ -191,12 +199,13 @@ func (w *watcher) askAll(ctx context.Context, _ int64) error {
 			_ = w.send(ctx, o) // it fails only when the session ends
 		}
 	}()
-	for range askBatch {
+	for asked := 0; asked < askBatch; {
 		select {
 		case id := <-w.ask:
 			if w.known[id] {
 				continue
 			}
+			asked++
 			state, err := within(ctx, func(ctx context.Context) (LeaseState, error) { return w.member.Lease(ctx, id) })
 			if err != nil {
 				return err
