@@ -73,10 +73,11 @@ type Journal struct {
 	log *local.Log
 
 	// Of the goroutine that follows.
-	seen       seen          // by the watchers of the timeline
-	owed       []observation // that last, of the timeline, and are not in a sealed part
-	positioned bool          // the local position is the newest: this replica has written since it leads
-	fullSince  time.Time     // the local part is full; zero when it is not
+	written    segment.Timeline // the last one to which this replica has added
+	seen       seen             // of it, by the watchers
+	owed       []observation    // of it, that last and are not in a sealed part
+	positioned bool             // the local position is the newest: this replica has written since it leads
+	fullSince  time.Time        // the local part is full; zero when it is not
 
 	bases chan Base // the newest that is needed; holds one
 

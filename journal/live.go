@@ -11,7 +11,7 @@ import (
 
 // goesOn notes the timeline to which this replica adds from now on.
 func (j *Journal) goesOn(t segment.Timeline) {
-	j.positioned, j.fullSince = true, time.Time{}
+	j.written, j.positioned, j.fullSince = t, true, time.Time{}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.live = t

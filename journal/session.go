@@ -151,7 +151,7 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 	changes := make(chan []Change) // without a buffer: what has no room here stays in etcd
 	observed := make(chan observation)
 	w := &watcher{member: s.member, interval: s.journal.cfg.FlushInterval, out: observed, ask: make(chan int64, maxAsked)}
-	if s.begins == nil { // the same history as before
+	if s.begins == nil && s.known.Timeline == s.journal.written { // the same history as before
 		w.seen = s.journal.seen
 		s.pending = slices.Clone(s.journal.owed)
 	} else {
@@ -357,7 +357,7 @@ func (s *session) seal() error {
 func (s *session) observe(o observation) error {
 	s.wait(o)
 	if o.lasts() {
-		s.journal.owed = append(s.journal.owed, o)
+		s.journal.owed = append(s.journal.owed[max(0, len(s.journal.owed)-maxPending):], o)
 	}
 	if o.authChanged {
 		s.journal.needBase(Base{Since: time.Now(), Cluster: s.id.ClusterID, Reason: "users or roles have changed"})
