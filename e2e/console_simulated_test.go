@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,6 +31,7 @@ type simulated struct {
 	clusters  []*snapshotdv1.Cluster
 	snapshots map[string][]*snapshotdv1.Snapshot // by cluster, newest first
 	role      snapshotdv1.Role
+	grpc      string // address; empty for the default
 }
 
 func (s *simulated) serve(t *testing.T) string {
@@ -38,7 +40,7 @@ func (s *simulated) serve(t *testing.T) string {
 	mux.HandleFunc("GET /{$}", console.ServeIndex)
 	mux.HandleFunc("GET "+console.Root, console.ServePart)
 	mux.HandleFunc("GET "+console.Root+"service", func(w http.ResponseWriter, _ *http.Request) {
-		console.Service{Version: "v1.0.0", GRPC: "127.0.0.1:7379", TraceURL: "https://jaeger.example/trace/{trace_id}"}.Serve(w)
+		console.Service{Version: "v1.0.0", GRPC: cmp.Or(s.grpc, "127.0.0.1:7379"), TraceURL: "https://jaeger.example/trace/{trace_id}"}.Serve(w)
 	})
 	mux.HandleFunc("GET /v1/clusters", func(w http.ResponseWriter, _ *http.Request) {
 		writeProto(t, w, &snapshotdv1.ListClustersResponse{Clusters: s.clusters, Time: timestamppb.Now()})
@@ -220,6 +222,22 @@ func TestManySnapshotsInABrowser(t *testing.T) {
 	other.reads("the same view", "#count", "1 of 13000 snapshots")
 	if len(b.problems)+len(other.problems) > 0 {
 		t.Errorf("the browsers complain: %q", slices.Concat(b.problems, other.problems))
+	}
+}
+
+// TestCommandsOverASocketInABrowser: the commands lead to the socket, which needs no TLS.
+func TestCommandsOverASocketInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(2, 40)
+	s.grpc = "unix:///run/snapshotd/snapshotd.sock"
+	b := browse(t, s.serve(t)+"/#/clusters/prod-01", "")
+	b.reads("what to do", ".findings", "snapshotd save --cluster prod-01 --addr unix:///run/snapshotd/snapshotd.sock")
+	var commands string
+	if b.eval("document.body.innerText", &commands); strings.Contains(commands, "--tls") || strings.Contains(commands, "--plaintext") {
+		t.Errorf("a command over the socket has flags of TLS: %s", commands)
+	}
+	if len(b.problems) > 0 {
+		t.Errorf("the browser complains: %q", b.problems)
 	}
 }
 

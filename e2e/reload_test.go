@@ -45,6 +45,16 @@ func TestClustersComeAndGoWithoutARestart(t *testing.T) {
 	if files, err := filepath.Glob(filepath.Join(second, "b", "both-*.db.zst")); err != nil || len(files) != 1 {
 		t.Errorf("the new backend has %v, %v", files, err)
 	}
+	wrong := filepath.Join(dir, "c.yaml")
+	writeOver(t, wrong, added("compression: rar\n"))
+	logged("clusters.d/c.yaml:4: clusters[2].compression")
+	writeOver(t, wrong, strings.Replace(added(""), other.dir, t.TempDir(), 1))
+	logged(`"cluster is in effect","cluster":"c"`)
+	if err := os.Remove(wrong); err != nil {
+		t.Fatal(err)
+	}
+	logged(`"cluster is removed","cluster":"c"`)
+
 	replaceFile(t, filepath.Join(dir, "b.yaml"), added("compression: rar\n"))
 	logged("clusters.d/b.yaml:4: clusters[1].compression")
 	s.must("list", "--cluster", "b")
@@ -114,5 +124,13 @@ func TestLimitsAreReadAgain(t *testing.T) {
 	}
 	if strings.Contains(s.log.String(), "cluster is in effect") {
 		t.Error("a limit has made the cluster anew")
+	}
+}
+
+// writeOver writes into a file that may be there, which does not change its directory's time.
+func writeOver(t *testing.T, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -199,7 +199,14 @@ func (s *Server) startCall(ctx context.Context, c *call) (end func(), err error)
 	if p := c.principal; p != nil && p.Name != "" {
 		who = p.String()
 	}
-	return s.under.Begin(cmp.Or(who, "the caller"), c.stream)
+	kind := limits.Short
+	switch {
+	case c.stream && c.name() == "":
+		kind = limits.Open
+	case c.stream:
+		kind = limits.Stream
+	}
+	return s.under.Begin(cmp.Or(who, "the caller"), kind)
 }
 
 // admitOther decides about health and reflection.

@@ -125,6 +125,33 @@ func TestWatchersKeepNobodyFromSaving(t *testing.T) {
 	}
 }
 
+// Health is open to callers that show nothing.
+func TestWatchersOfHealthKeepNobodyFromWatching(t *testing.T) {
+	g := guardedWith(t, func(cfg *server.Config) { cfg.Limits.Streams = 10 }, quiet(&guardedServer{}, "prod", hiddenName)...)
+	health := healthpb.NewHealthClient(g.connect(t, person{}))
+	next := func() error {
+		stream, err := health.Watch(t.Context(), &healthpb.HealthCheckRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	for range 10 {
+		if err := next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkError(t, next(), codes.ResourceExhausted, snapshot.ReasonLimitReached)
+	if _, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Errorf("a check of health: %v", err)
+	}
+	stream := watch(t, g.as(t, g.withToken(t, "viewer")), &snapshotdv1.WatchRequest{})
+	g.events.Observe(t.Context(), started("prod", "a"))
+	if _, err := stream.Recv(); err != nil {
+		t.Errorf("a watch: %v", err)
+	}
+}
+
 // A client that begins 20,000 streams on one connection gets so many at a time. The library of the client waits for a
 // free one.
 func TestTheStreamsOfOneConnectionAreLimited(t *testing.T) {

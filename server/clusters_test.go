@@ -123,6 +123,27 @@ func TestClustersAreJudgedWithAllThatIsKnownOfThem(t *testing.T) {
 	}
 }
 
+// A cluster that is replaced meanwhile is closed when its last call has ended: it must not be asked any more.
+func TestAClusterThatIsReplacedMeanwhileIsJudgedAsItIsNow(t *testing.T) {
+	r := run(t, server.Config{}, ready())
+	retired := served(holding("prod", errors.New("it is closed")), holding("removed", errors.New("it is closed")))
+	for i := range retired {
+		retired[i].Use = func(context.Context) bool {
+			if err := r.SetClusters(served(holding("prod", nil, onS3("a")))); err != nil {
+				t.Error(err)
+			}
+			return false
+		}
+	}
+	if err := r.SetClusters(retired); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := snapshotdv1.NewClusterServiceClient(r.dial(t)).ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{})
+	if err != nil || len(resp.GetClusters()) != 1 || resp.GetClusters()[0].GetNewestReady().GetName() != "a" {
+		t.Errorf("%v, %v", resp, err)
+	}
+}
+
 // More snapshots than a verdict looks at are counted, not for each question anew.
 func TestWhatABackendHoldsIsCountedNowAndThen(t *testing.T) {
 	pages := 0

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // fleet is the clusters that are served. They can change while calls are under way.
@@ -52,3 +55,22 @@ func (s *Server) SetClusters(clusters []Cluster) error {
 
 // use says that a call uses the cluster. It returns false when the cluster is not served any more.
 func (c Cluster) use(ctx context.Context) bool { return c.Use == nil || c.Use(ctx) }
+
+// used returns the cluster that is served now under the name of c, and says that a call uses it. It returns false when
+// there is none any more.
+func (f *fleet) used(ctx context.Context, c Cluster) (Cluster, bool) {
+	for !c.use(ctx) {
+		now := f.all()
+		i := slices.IndexFunc(now, func(other Cluster) bool { return other.Name() == c.Name() })
+		if i < 0 {
+			return c, false
+		}
+		c = now[i]
+	}
+	return c, true
+}
+
+// clustersChanged is the error of a call that began with clusters that are not served any more.
+func clustersChanged(call, advice string) error {
+	return snapshot.ReasonConfigChanged.New("%s: the clusters of the service have changed", call).Advise("%s", advice)
+}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,19 +37,20 @@ func (s *Server) judgeAll(ctx context.Context) []status.Cluster {
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
 	seen := visible(auth.FromContext(ctx), s.fleet.all())
-	all := make([]status.Cluster, len(seen))
+	all := make([]status.Cluster, len(seen)) // without a name where one was removed meanwhile
 	turns := make(chan struct{}, judgedClusters)
 	var wg sync.WaitGroup
 	for i, c := range seen {
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			c.use(ctx)
-			all[i] = s.judge(ctx, c)
+			if c, served := s.fleet.used(ctx, c); served {
+				all[i] = s.judge(ctx, c)
+			}
 		})
 	}
 	wg.Wait()
-	return all
+	return slices.DeleteFunc(all, func(c status.Cluster) bool { return c.Name == "" })
 }
 
 // judge judges one cluster until ctx is done.

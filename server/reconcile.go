@@ -82,8 +82,11 @@ func reconcileAll(ctx context.Context, work []*reconciliation) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, reconcileWidth)
 	for _, w := range work {
+		if !w.cluster.use(ctx) {
+			w.err = clustersChanged("reconcile", "reconcile again")
+			continue
+		}
 		slots <- struct{}{}
-		w.cluster.use(ctx)
 		wg.Go(func() {
 			defer func() { <-slots }()
 			defer func() {

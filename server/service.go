@@ -18,7 +18,7 @@ type service struct {
 	snapshotdv1.UnimplementedSnapshotServiceServer
 	fleet     *fleet
 	events    *Events
-	stall     time.Duration // how long a caller may leave a message of a download unread
+	stall     time.Duration // how long a caller may leave a message of a download or of a catalog unread
 	calls     *limits.Calls
 	downloads *limits.Downloads
 }

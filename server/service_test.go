@@ -187,6 +187,23 @@ func TestReconcileChoosesClustersAndBackends(t *testing.T) {
 	}
 }
 
+func TestAClusterThatIsReplacedMeanwhileIsNotReconciled(t *testing.T) {
+	r := run(t, server.Config{}, ready())
+	clusters := served(reconciling("a", "local"), reconciling("b", "local"))
+	clusters[0].Use = func(context.Context) bool { return false }
+	if err := r.SetClusters(clusters); err != nil {
+		t.Fatal(err)
+	}
+	client := r.client(t)
+	_, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Cluster: "a"})
+	checkError(t, err, codes.Unavailable, snapshot.ReasonConfigChanged)
+	resp, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
+	if err != nil || shown(resp) != "a/local b/local" || resp.GetBackends()[0].GetError() == nil ||
+		resp.GetBackends()[1].GetError() != nil {
+		t.Errorf("%v, %v", resp, err)
+	}
+}
+
 func TestReconcileCounts(t *testing.T) {
 	resp, err := run(t, server.Config{}, reconciling("a", "local")).client(t).Reconcile(t.Context(),
 		&snapshotdv1.ReconcileRequest{Repair: true})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -12,6 +13,8 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
+
+const watchAgain = "watch again, from the last resume token"
 
 type watchStream = grpc.ServerStreamingServer[snapshotdv1.WatchResponse]
 
@@ -32,10 +35,12 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 		return &failure{error: err, cluster: req.GetCluster()}
 	}
 	for _, c := range w.clusters {
-		c.use(stream.Context())
+		if !c.use(stream.Context()) {
+			return &failure{error: clustersChanged("watch", watchAgain), cluster: req.GetCluster()}
+		}
 	}
 	names := namesOf(w.clusters)
-	ctx, cancel := context.WithCancel(stream.Context())
+	ctx, cancel := context.WithCancelCause(stream.Context())
 	local, subscription := s.events.Subscribe(ctx, func(ev snapshot.Event) bool {
 		return slices.Contains(names, ev.Cluster) && w.wants(ev)
 	})
@@ -43,10 +48,14 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 	var followers sync.WaitGroup
 	for _, c := range w.clusters {
 		after := w.at[c.Name()]
-		followers.Go(func() { follow(ctx, c, after, moments) })
+		followers.Go(func() {
+			if err := s.follow(ctx, c, after, moments); err != nil {
+				cancel(err)
+			}
+		})
 	}
 	defer followers.Wait()
-	defer cancel()
+	defer cancel(nil)
 	if err := stream.SendHeader(metadata.MD{}); err != nil {
 		return gone(err)
 	}
@@ -59,8 +68,7 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 		case <-subscription.Done():
 			err = context.Cause(subscription)
 		case <-changed:
-			err = snapshot.ReasonConfigChanged.New("watch: the clusters of the service have changed").
-				Advise("watch again, from the last resume token")
+			err = clustersChanged("watch", watchAgain)
 		}
 		if err != nil {
 			return &failure{error: err, cluster: req.GetCluster()}
@@ -75,15 +83,23 @@ type moment struct {
 	err     error
 }
 
-// follow sends the moments of a cluster's catalog to a channel, until ctx is done.
-func follow(ctx context.Context, c Cluster, after snapshot.Position, moments chan<- moment) {
+// follow sends the moments of a cluster's catalog to a channel, until ctx is done or none was taken for the stall timeout:
+// a watcher that has yet to catch up has one of few places.
+func (s *service) follow(ctx context.Context, c Cluster, after snapshot.Position, moments chan<- moment) error {
+	stalled := time.NewTimer(s.stall)
+	defer stalled.Stop()
 	for m, err := range c.Follow(ctx, after) {
+		stalled.Reset(s.stall)
 		select {
 		case moments <- moment{Moment: m, cluster: c.Name(), err: err}:
 		case <-ctx.Done():
-			return
+			return nil
+		case <-stalled.C:
+			return snapshot.ReasonSlowConsumer.New("watch: the caller took nothing for %v", s.stall).
+				Advise(watchAgain)
 		}
 	}
+	return nil
 }
 
 // watching is one Watch under way. Events of this replica are sent at once, without a token. When the catalog shows the

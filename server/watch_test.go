@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/server/feed"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -108,6 +110,64 @@ func TestAWatcherThatDoesNotKeepUpIsToldSo(t *testing.T) {
 			t.Fatalf("event %d is %s: one was lost without a word", i, ev.GetName())
 		}
 	}
+}
+
+// Each of them needs a watch of etcd until it has caught up, and few can have one at a time.
+func TestWatchersThatReadNothingKeepNobodyFromCatchingUp(t *testing.T) {
+	const now = 5000 // events of 4 KiB: far more than flow control holds
+	events := feed.New(func(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error] {
+		return func(yield func(snapshot.Moment, error) bool) {
+			if after.Revision == 0 {
+				yield(happened(now), nil)
+				<-ctx.Done()
+				return
+			}
+			ev := finished("prod", strings.Repeat("x", 4096))
+			for revision := after.Revision; revision < now; revision++ {
+				if !yield(happened(revision, ev), nil) {
+					return
+				}
+			}
+			yield(snapshot.Moment{}, errors.New("all was taken"))
+		}
+	})
+	r := run(t, server.Config{StallTimeout: time.Second / 2}, &fakeCluster{name: "prod",
+		follow: func(ctx context.Context, after snapshot.Position, yield func(snapshot.Moment, error) bool) {
+			events.Follow(ctx, after)(yield)
+		}})
+	client := r.client(t)
+	_, token := receive(t, watch(t, run(t, server.Config{}, story("prod", happened(5))).client(t), &snapshotdv1.WatchRequest{}), 1)
+	watch(t, client, &snapshotdv1.WatchRequest{}) // what it follows is new
+	var silent []grpc.ServerStreamingClient[snapshotdv1.WatchResponse]
+	for range 12 {
+		silent = append(silent, watch(t, r.client(t), &snapshotdv1.WatchRequest{ResumeToken: token}))
+	}
+	receiving := watch(t, client, &snapshotdv1.WatchRequest{ResumeToken: token})
+	got := make(chan error, 1)
+	go func() {
+		_, err := receiving.Recv()
+		got <- err
+	}()
+	if err := wait(t, got, "an event for one that reads"); err != nil {
+		t.Error(err)
+	}
+	for {
+		if _, err := silent[0].Recv(); err != nil {
+			checkError(t, err, codes.ResourceExhausted, snapshot.ReasonSlowConsumer)
+			return
+		}
+	}
+}
+
+func TestWatchersAreToldOfAClusterThatIsReplacedAsTheyBegin(t *testing.T) {
+	r := run(t, server.Config{}, ready())
+	retired := served(story("prod", happened(5)))
+	retired[0].Use = func(context.Context) bool { return false }
+	if err := r.SetClusters(retired); err != nil {
+		t.Fatal(err)
+	}
+	_, err := watch(t, r.client(t), &snapshotdv1.WatchRequest{}).Recv()
+	checkError(t, err, codes.Unavailable, snapshot.ReasonConfigChanged)
 }
 
 func TestWatchersAreToldOfAShutdownAtOnce(t *testing.T) {

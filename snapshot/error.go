@@ -45,7 +45,7 @@ const (
 	ReasonLimitReached        Reason = "LIMIT_REACHED"         // the service allows no more of this at a time
 	ReasonAuditUnavailable    Reason = "AUDIT_UNAVAILABLE"     // the audit file cannot be written, and each call must be in it
 	ReasonShuttingDown        Reason = "SHUTTING_DOWN"         // the replica stopped before the call had ended
-	ReasonConfigChanged       Reason = "CONFIG_CHANGED"        // the clusters of the service have changed; a watch begins anew
+	ReasonConfigChanged       Reason = "CONFIG_CHANGED"        // the clusters of the service have changed; the call begins anew
 	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"       // it is not known who calls
 	ReasonRoleMissing         Reason = "ROLE_MISSING"          // the caller may not do this with the cluster
 	ReasonInternal            Reason = "INTERNAL"              // a defect of the service

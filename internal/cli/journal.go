@@ -62,8 +62,8 @@ func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
 	if r.Compacted > 0 {
 		fmt.Fprintf(w, "compacted  up to revision %d, as the cluster was then\n", r.Compacted)
 	}
-	fmt.Fprintf(w, "leases     %s of that revision, each with its whole time to live; %s more without keys, as far as they were seen\n",
-		output.Number(r.Leases.Exact), output.Number(r.Leases.Keyless))
+	fmt.Fprintf(w, "leases     with keys: %d, each with its whole time to live; without keys: %d, as far as they were seen\n",
+		r.Leases.Exact, r.Leases.Keyless)
 	switch n := r.Leases.Estimated; {
 	case n > 0 && o.ended > 0:
 		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: ESTIMATED, %s (--ended-lease-ttl), for %s keys\n",

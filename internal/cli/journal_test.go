@@ -156,7 +156,7 @@ func TestRestoreWithTheJournal(t *testing.T) {
 	plan := run(t.Context(), nil, append([]string{"restore", "--revision", strconv.FormatInt(held, 10), "--dry-run"}, from...)...)
 	for _, want := range []string{
 		"snapshot   " + first, "journal    " + string(j.timeline) + ": 1 segment of 10s", fmt.Sprintf(" from revision %d of the snapshot to %d\n", held-1, held),
-		fmt.Sprintf("revision   %d, 1 keys\n", held), "leases     1 of that revision", "not given  users, roles and alarms",
+		fmt.Sprintf("revision   %d, 1 keys\n", held), "leases     with keys: 1, ", "not given  users, roles and alarms",
 		fmt.Sprintf("snapshotd restore %s --revision %d --from ", first, held),
 	} {
 		if plan.code != 0 || !strings.Contains(plan.stdout, want) {
@@ -175,7 +175,7 @@ func TestRestoreWithTheJournal(t *testing.T) {
 
 	at := j.times[deleted.Header.Revision].UTC().Format(time.RFC3339Nano)
 	plan = run(t.Context(), nil, "restore", "--at", at, "--dry-run", "--from", "file://"+dir, "--data-dir", target+"2")
-	for _, want := range []string{"time       at ", fmt.Sprintf(" and %d\n", last), "leases     no of that revision"} {
+	for _, want := range []string{"time       at ", fmt.Sprintf(" and %d\n", last), "leases     with keys: 0, "} {
 		if plan.code != 0 || !strings.Contains(plan.stdout, want) {
 			t.Errorf("exit code %d, no %q in\n%s%s", plan.code, want, plan.stdout, plan.stderr)
 		}

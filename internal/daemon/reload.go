@@ -42,26 +42,33 @@ func (s *Service) watchReloads(ctx context.Context) {
 		return // there is no file
 	}
 	r := &reloader{Service: s, files: s.cfg.Files()}
-	seen, watched := stateOf(r.files), r.files
+	r.seen = stateOf(r.files)
 	tick := time.NewTicker(filesInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-s.conf.Reload:
+			r.failed = "" // whoever asks is told again
 			r.reload(ctx)
-			seen, watched = stateOf(r.files), r.files
 		case <-tick.C:
-			if now := stateOf(r.files); now != seen {
-				r.reload(ctx)
-				if seen = now; !slices.Equal(watched, r.files) { // the files that are looked at are others now
-					seen, watched = stateOf(r.files), r.files
-				}
-			} else if r.waiting != nil {
-				r.applyClusters(ctx, r.waiting)
-			}
+			r.look(ctx)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// look applies what has changed, or could not be applied yet. A configuration that was wrong is read each time: a file
+// that is new and wrong is not among those that are looked at, and nor are the tokens.
+func (r *reloader) look(ctx context.Context) {
+	switch {
+	case stateOf(r.files) != r.seen || r.failed != "":
+		r.reload(ctx)
+	case r.unapplied != nil:
+		r.applyRules(ctx, r.unapplied)
+	}
+	if r.waiting != nil {
+		r.applyClusters(ctx, r.waiting)
 	}
 }
 
@@ -82,20 +89,31 @@ func stateOf(files []string) string {
 // reloader applies changes of the configuration.
 type reloader struct {
 	*Service
-	files   []string         // of the configuration that was read last
-	waiting []config.Cluster // clusters of a configuration of which some are being saved and could not be changed yet
-	told    bool             // the log has that
+	files     []string         // of the configuration that was read last
+	seen      string           // their state before they were read
+	failed    string           // why the configuration is wrong, as the log has it; empty when it is not
+	unapplied *config.Config   // a configuration whose rules could not be applied yet; nil when there is none
+	denied    string           // why, as the log has it
+	waiting   []config.Cluster // clusters of a configuration of which some are being saved and could not be changed yet
+	told      bool             // the log has that
 }
 
 // reload applies all of the configuration as it is now that can be applied while the service runs. A wrong
 // configuration changes nothing, and the rest waits for the next start; both are logged.
 func (r *reloader) reload(ctx context.Context) {
+	r.seen = stateOf(r.files)
 	cfg, err := r.conf.Load()
 	if err != nil {
-		r.log.ErrorContext(ctx, "configuration has changed and is wrong; the earlier one stays in effect", "error", err)
+		if text := err.Error(); text != r.failed {
+			r.failed = text
+			r.log.ErrorContext(ctx, "configuration has changed and is wrong; the earlier one stays in effect", "error", err)
+		}
 		return
 	}
-	r.files, r.told = cfg.Files(), false
+	r.failed, r.told = "", false
+	if files := cfg.Files(); !slices.Equal(files, r.files) {
+		r.files, r.seen = files, "" // the next look reads them again: one may have changed before it was looked at
+	}
 	if keys := r.read.AfterRestart(cfg); len(keys) > 0 {
 		r.log.WarnContext(ctx, "the configuration differs in keys that take effect after a restart", "keys", strings.Join(keys, ", "))
 	}
@@ -105,20 +123,27 @@ func (r *reloader) reload(ctx context.Context) {
 
 // applyRules applies the rules of access of a configuration. Rules that are gone stay: a service must not open because
 // half of a file was lost.
-func (s *Service) applyRules(ctx context.Context, cfg *config.Config) {
+//
+// Rules that cannot be applied, as long as the file of the tokens is wrong, are tried again.
+func (r *reloader) applyRules(ctx context.Context, cfg *config.Config) {
+	r.unapplied = nil
 	switch {
-	case reflect.DeepEqual(cfg.Access, s.rules):
+	case reflect.DeepEqual(cfg.Access, r.rules):
 		return
 	case cfg.Access == nil:
-		s.log.WarnContext(ctx, "the rules of access are gone from the configuration; they stay in effect until a restart")
+		r.log.WarnContext(ctx, "the rules of access are gone from the configuration; they stay in effect until a restart")
 		return
 	}
-	if err := s.server.SetAccess(cfg.Access.Auth()); err != nil {
-		s.log.ErrorContext(ctx, "rules of access not applied; the earlier ones stay in effect", "error", err)
+	if err := r.server.SetAccess(cfg.Access.Auth()); err != nil {
+		r.unapplied = cfg
+		if text := err.Error(); text != r.denied {
+			r.denied = text
+			r.log.ErrorContext(ctx, "rules of access not applied yet; the earlier ones stay in effect", "error", err)
+		}
 		return
 	}
-	s.rules = cfg.Access
-	s.log.InfoContext(ctx, "rules of access are in effect", "rules", len(cfg.Access.Rules))
+	r.rules, r.denied = cfg.Access, ""
+	r.log.InfoContext(ctx, "rules of access are in effect", "rules", len(cfg.Access.Rules))
 }
 
 // applyClusters makes the clusters those of a configuration. A cluster that is the same is not touched. One that this

@@ -35,6 +35,7 @@ func New(source Source) *Feed { return &Feed{source: source, places: make(chan s
 
 // live is one following of the source, which all watchers share. All of it is guarded by the feed's mutex.
 type live struct {
+	from     snapshot.Position // where it began: where its first watcher was
 	cancel   context.CancelFunc
 	over     chan struct{} // closed when its goroutine has ended
 	watchers int
@@ -53,8 +54,8 @@ func (f *Feed) Follow(ctx context.Context, after snapshot.Position) iter.Seq2[sn
 		for {
 			remembered, err := w.wait(ctx)
 			switch {
-			case err != nil && after.Revision == 0 && !w.told && ctx.Err() == nil:
-				f.leave(w.live)         // another watcher's position was wrong; this one had none
+			case err != nil && w.isOfAnother(err):
+				f.leave(w.live)
 				w.live = f.enter(after) //nolint:contextcheck // as above
 			case err != nil:
 				yield(snapshot.Moment{}, err)
@@ -72,7 +73,7 @@ func (f *Feed) enter(at snapshot.Position) *live {
 	defer f.mu.Unlock()
 	if f.live == nil || f.live.err != nil {
 		ctx, cancel := context.WithCancel(context.Background())
-		l := &live{cancel: cancel, over: make(chan struct{}), changed: make(chan struct{})}
+		l := &live{from: at, cancel: cancel, over: make(chan struct{}), changed: make(chan struct{})}
 		f.live = l
 		go func() {
 			defer close(l.over)
@@ -144,6 +145,12 @@ func (w *watcher) wait(ctx context.Context) (remembered bool, err error) {
 			return false, snapshot.Cancelled(ctx, "follow the catalog")
 		}
 	}
+}
+
+// isOfAnother reports whether an error says that the position of another watcher was wrong, where the following began.
+// The call of Follow that began it ends with that error, so that the others do not try again for ever.
+func (w *watcher) isOfAnother(err error) bool {
+	return !w.told && w.at != w.live.from && snapshot.ReasonOf(err) == snapshot.ReasonWatchExpired
 }
 
 // isRemembered reports whether all after the watcher's position is there, or will come. Of a position that is ahead of

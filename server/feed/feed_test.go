@@ -325,3 +325,65 @@ func TestTheErrorOfTheCatalogReachesEveryWatcher(t *testing.T) {
 		again.stop()
 	})
 }
+
+// A watcher can share a following that began where another one wanted it, and ends with that one's error.
+func TestAGoodPositionOutlivesAWrongOneThatItSharesTheWatchWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCatalog(1000)
+		c.compacted = 900
+		answers := make(chan struct{})
+		f := feed.New(func(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error] {
+			if after != at(5) {
+				return c.Follow(ctx, after)
+			}
+			return func(yield func(snapshot.Moment, error) bool) {
+				<-answers
+				_ = yield(snapshot.Moment{Position: after}, nil) &&
+					yield(snapshot.Moment{}, snapshot.ReasonWatchExpired.New("what comes next is gone"))
+			}
+		})
+		wrong := watch(t, f, at(5), nil)
+		synctest.Wait()
+		good, wrongToo := watch(t, f, at(950), nil), watch(t, f, at(6), nil)
+		synctest.Wait()
+		close(answers)
+		wrong.done.Wait()
+		wrongToo.done.Wait()
+		for _, w := range []*watcher{wrong, wrongToo} {
+			if snapshot.ReasonOf(w.err) != snapshot.ReasonWatchExpired {
+				t.Errorf("a wrong position ends with %v", w.err)
+			}
+		}
+		synctest.Wait()
+		good.check(t, 950, 1000)
+		good.stop()
+	})
+}
+
+// Etcd can refuse the service for good.
+func TestACatalogThatAlwaysFailsIsAskedOnceForEachTry(t *testing.T) {
+	for _, broken := range []error{errors.New("permission denied"), snapshot.ReasonWatchExpired.New("always")} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			f := feed.New(func(ctx context.Context, _ snapshot.Position) iter.Seq2[snapshot.Moment, error] {
+				return func(yield func(snapshot.Moment, error) bool) {
+					if asked++; asked > 10 {
+						<-ctx.Done() // the test is to end, too
+					}
+					yield(snapshot.Moment{}, broken)
+				}
+			})
+			for i := range 3 {
+				w := watch(t, f, snapshot.Position{}, nil)
+				synctest.Wait()
+				w.stop()
+				if !errors.Is(w.err, broken) {
+					t.Fatalf("%v reaches the watcher as %v", broken, w.err)
+				}
+				if asked != i+1 {
+					t.Errorf("%v: the catalog was asked %d times for %d watchers", broken, asked, i+1)
+				}
+			}
+		})
+	}
+}

@@ -7,19 +7,34 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
+// Kind is a kind of calls. Each is counted apart, so that those of one kind never keep anybody from another.
+type Kind int
+
+// The kinds.
+const (
+	Short  Kind = iota // ends by itself
+	Stream             // lasts as long as its caller wants: Watch, Download and Verify
+	Open               // a stream for which no caller needs to be known: of health and reflection
+	kinds
+)
+
+func (k Kind) String() string {
+	return [kinds]string{"calls", "streams", "streams of health and reflection"}[k]
+}
+
 // Calls counts the calls under way, and the saves of the last minute.
 type Calls struct {
 	limits Limits
 	now    func() time.Time
 
-	mu      sync.Mutex
-	streams int            // of all principals
-	of      map[string]use // by principal; nobody without a call is in it
-	saves   map[string]bucket
+	mu    sync.Mutex
+	all   use
+	of    map[string]use // by principal; nobody without a call is in it
+	saves map[string]bucket
 }
 
-// use is what one principal has under way.
-type use struct{ streams, others int }
+// use is what is under way of each kind.
+type use [kinds]int
 
 // bucket is how many saves can begin at once, at a time; more come by the minute.
 type bucket struct {
@@ -32,40 +47,30 @@ func NewCalls(l Limits) *Calls {
 	return &Calls{limits: l, now: time.Now, of: map[string]use{}, saves: map[string]bucket{}}
 }
 
-// Begin notes that a principal begins a call, until end is called. Streams, which last as long as their callers want,
-// are counted apart from other calls: watchers never keep anybody from saving.
-func (c *Calls) Begin(principal string, stream bool) (end func(), err error) {
+// Begin notes that a principal begins a call, until end is called.
+func (c *Calls) Begin(principal string, kind Kind) (end func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	u := c.of[principal]
-	n, kind := &u.others, "calls"
-	if stream {
-		n, kind = &u.streams, "streams"
-	}
+	n := c.of[principal][kind]
 	switch {
-	case *n >= c.limits.CallsPerPrincipal:
-		return nil, reached("calls_per_principal", "%s has %d %s under way, and no more are allowed", principal, *n, kind)
-	case stream && c.streams >= c.limits.Streams:
-		return nil, reached("streams", "there are %d streams under way, and no more are allowed", c.streams)
+	case n >= c.limits.CallsPerPrincipal:
+		return nil, reached("calls_per_principal", "%s has %d %s under way, and no more are allowed", principal, n, kind)
+	case kind != Short && c.all[kind] >= c.limits.Streams:
+		return nil, reached("streams", "there are %d %s under way, and no more are allowed", c.all[kind], kind)
 	}
-	*n++
-	if stream {
-		c.streams++
-	}
-	c.of[principal] = u
-	return func() { c.end(principal, stream) }, nil
+	c.add(principal, kind, 1)
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.add(principal, kind, -1)
+	}, nil
 }
 
-func (c *Calls) end(principal string, stream bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// add counts calls. c.mu is held.
+func (c *Calls) add(principal string, kind Kind, n int) {
 	u := c.of[principal]
-	if stream {
-		u.streams--
-		c.streams--
-	} else {
-		u.others--
-	}
+	u[kind] += n
+	c.all[kind] += n
 	c.of[principal] = u
 	if u == (use{}) {
 		delete(c.of, principal)

@@ -11,8 +11,8 @@ type Limits struct {
 	Connections          int           // open at a time, over all ports
 	HandshakeTimeout     time.Duration // until a connection has to be one: TLS, and the first bytes of the protocol
 	StreamsPerConnection int           // calls under way on one connection
-	Streams              int           // Watch, Download and Verify under way, of all callers
-	CallsPerPrincipal    int           // calls under way of one principal; streams and others are counted apart
+	Streams              int           // under way, of all callers, of each kind of streams
+	CallsPerPrincipal    int           // calls under way of one principal, of each kind
 	SavesPerMinute       int           // that callers begin, for each cluster
 	MinDownloadRate      int64         // bytes per second of a download while another one waits for its place
 }

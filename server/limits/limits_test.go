@@ -25,41 +25,48 @@ func wantLimit(t *testing.T, err error, key string) {
 
 func TestCallsOfOnePrincipalAreLimited(t *testing.T) {
 	c := limits.NewCalls(limits.Limits{CallsPerPrincipal: 2, Streams: 10}.OrDefaults())
-	begin := func(who string, stream bool) func() {
+	begin := func(who string, kind limits.Kind) func() {
 		t.Helper()
-		end, err := c.Begin(who, stream)
+		end, err := c.Begin(who, kind)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return end
 	}
-	first := begin("token a", false)
-	begin("token a", false)
-	_, err := c.Begin("token a", false)
+	first := begin("token a", limits.Short)
+	begin("token a", limits.Short)
+	_, err := c.Begin("token a", limits.Short)
 	wantLimit(t, err, "calls_per_principal")
-	begin("token b", false)() // others can
-	begin("token a", true)    // and its streams are counted apart
+	begin("token b", limits.Short)() // others can
+	begin("token a", limits.Stream)  // and its streams are counted apart
 	first()
-	begin("token a", false)
+	begin("token a", limits.Short)
 }
 
 func TestStreamsOfAllAreLimitedAndNeverKeepOthersFromCalling(t *testing.T) {
 	c := limits.NewCalls(limits.Limits{Streams: 3}.OrDefaults())
 	var ends []func()
 	for i := range 3 {
-		end, err := c.Begin(fmt.Sprint("token ", i), true)
+		end, err := c.Begin(fmt.Sprint("token ", i), limits.Stream)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ends = append(ends, end)
 	}
-	_, err := c.Begin("token 4", true)
+	_, err := c.Begin("token 4", limits.Stream)
 	wantLimit(t, err, "streams")
-	if _, err := c.Begin("token 4", false); err != nil {
+	if _, err := c.Begin("token 4", limits.Short); err != nil {
 		t.Errorf("another call: %v", err)
 	}
+	for i := range 3 {
+		if _, err := c.Begin(fmt.Sprint("address ", i), limits.Open); err != nil {
+			t.Errorf("health, which has places of its own: %v", err)
+		}
+	}
+	_, err = c.Begin("address 4", limits.Open)
+	wantLimit(t, err, "streams")
 	ends[0]()
-	if _, err := c.Begin("token 4", true); err != nil {
+	if _, err := c.Begin("token 4", limits.Stream); err != nil {
 		t.Errorf("after one has ended: %v", err)
 	}
 }

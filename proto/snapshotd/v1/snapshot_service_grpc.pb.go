@@ -103,7 +103,8 @@ type SnapshotServiceClient interface {
 	// broke off, on whatever replica. Of each cluster, events come in order and, with the resume_token, at least once: those of
 	// other replicas, and those of a time before, as the catalog has them; those of the replica that is asked at once. Progress
 	// is that of the replica that is asked alone, and dropped for a caller that does not keep up. Other events never are: a
-	// caller that falls behind by hundreds of what this replica does gets RESOURCE_EXHAUSTED (SLOW_CONSUMER), and can resume.
+	// caller that falls behind by hundreds of what this replica does, or takes nothing for a minute, gets RESOURCE_EXHAUSTED
+	// (SLOW_CONSUMER), and can resume.
 	// When this replica is saving already, the stream begins with that save: STARTED with the snapshot as it is now, and the
 	// progress of each transfer.
 	//
@@ -332,7 +333,8 @@ type SnapshotServiceServer interface {
 	// broke off, on whatever replica. Of each cluster, events come in order and, with the resume_token, at least once: those of
 	// other replicas, and those of a time before, as the catalog has them; those of the replica that is asked at once. Progress
 	// is that of the replica that is asked alone, and dropped for a caller that does not keep up. Other events never are: a
-	// caller that falls behind by hundreds of what this replica does gets RESOURCE_EXHAUSTED (SLOW_CONSUMER), and can resume.
+	// caller that falls behind by hundreds of what this replica does, or takes nothing for a minute, gets RESOURCE_EXHAUSTED
+	// (SLOW_CONSUMER), and can resume.
 	// When this replica is saving already, the stream begins with that save: STARTED with the snapshot as it is now, and the
 	// progress of each transfer.
 	//

@@ -15,6 +15,7 @@ const loopback = (host) => /^(localhost|127\..*|\[?::1\]?)$/.test(host);
 
 // service returns the flags with which the commands reach this service from the browser's machine.
 function service() {
+  if (state.service.grpc.startsWith('unix://')) return ['--addr', state.service.grpc]; // on the service's own machine
   const [, host, port] = /^(.*):(\d+)$/.exec(state.service.grpc);
   const anywhere = /^(0\.0\.0\.0|\[::\])$/.test(host);
   const here = loopback(location.hostname) ? '127.0.0.1' : location.hostname;
