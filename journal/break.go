@@ -15,11 +15,12 @@ const (
 	CauseCompacted Cause = "compacted" // etcd does not have the next revision any more
 	CauseBehind    Cause = "behind"    // too much was missed for etcd to send it again without harm
 	CauseFull      Cause = "full"      // a backend, or all, did not take the journal until the disk that it may use was full
+	CauseOvertaken Cause = "overtaken" // a backend has a later timeline, which another replica began
 )
 
 // Causes returns all causes.
 func Causes() []Cause {
-	return []Cause{CauseRestored, CauseDifferent, CauseCompacted, CauseBehind, CauseFull}
+	return []Cause{CauseRestored, CauseDifferent, CauseCompacted, CauseBehind, CauseFull, CauseOvertaken}
 }
 
 // Alarming reports whether a cause means that the cluster has another history than before.

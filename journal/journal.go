@@ -51,8 +51,23 @@ type Config struct {
 
 // Base says which snapshot the journal needs.
 type Base struct {
-	Since  time.Time // the snapshot was begun after it
-	Reason string
+	Since    time.Time // the snapshot was begun after it
+	Revision int64     // the first one of the journal: the snapshot leads to it; 0 when any does
+	Cluster  uint64    // the id of the etcd that is saved
+	Fresh    bool      // one that is there is not enough: it may be of the history before
+	Reason   string
+}
+
+// and returns what both needs ask for: one snapshot is enough.
+func (b Base) and(older Base) Base {
+	if older.Since.After(b.Since) {
+		b.Since, b.Reason = older.Since, older.Reason
+	}
+	if older.Cluster == b.Cluster {
+		b.Revision = max(b.Revision, older.Revision)
+	}
+	b.Fresh = b.Fresh || older.Fresh
+	return b
 }
 
 // Journal records the changes of one cluster. Use [New].
@@ -61,9 +76,11 @@ type Journal struct {
 	log *local.Log
 
 	// Of the goroutine that follows.
-	compacted, before int64     // as a watcher's
-	positioned        bool      // the local position is the newest: this replica has written since it leads
-	fullSince         time.Time // the local part is full; zero when it is not
+	written    segment.Timeline // the last one to which this replica has added
+	seen       seen             // of it, by the watchers
+	owed       []observation    // of it, that last and are not in a sealed part
+	positioned bool             // the local position is the newest: this replica has written since it leads
+	fullSince  time.Time        // the local part is full; zero when it is not
 
 	bases chan Base // the newest that is needed; holds one
 
@@ -74,10 +91,12 @@ type Journal struct {
 	built    *segment.Segment // the last one that was made
 	builtOf  int64            // the number of its part
 
-	mu    sync.Mutex
-	state state
-	why   *breakError // a new timeline must begin
-	stop  func(error) // ends the session under way
+	mu     sync.Mutex
+	state  state
+	live   segment.Timeline // to which this replica adds; empty when it is not known, or this replica does not lead
+	latest segment.Timeline // that was found beside the live one
+	why    *breakError      // a new timeline must begin
+	stop   func(error)      // ends the session under way
 }
 
 // New returns a journal. It does not touch the directory, in which another journal may still write: Run and Follow open
@@ -241,6 +260,8 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, wh
 	switch {
 	case why.cause == "":
 		log.InfoContext(ctx, "journal begins")
+	case why.cause == CauseOvertaken:
+		log.ErrorContext(ctx, "journal begins anew: another replica has begun a later timeline", "reason", why.reason)
 	case why.cause.Alarming():
 		log.ErrorContext(ctx, "journal begins anew: the cluster has another history than before", "reason", why.reason)
 	default:
@@ -251,11 +272,13 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, wh
 	}
 }
 
-// needBase asks for a snapshot that was begun after a time, unless there is one.
-func (j *Journal) needBase(since time.Time, reason string) {
-	need := Base{Since: since, Reason: reason}
+// needBase asks for a snapshot, unless there is one.
+func (j *Journal) needBase(need Base) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	select {
-	case <-j.bases: // an older need is part of this one
+	case older := <-j.bases:
+		need = need.and(older)
 	default:
 	}
 	j.bases <- need
@@ -271,25 +294,28 @@ func (j *Journal) keepBase(ctx context.Context) {
 			if j.cfg.Base == nil {
 				continue
 			}
-			for attempt := 1; ctx.Err() == nil; attempt++ {
+			for attempt := 1; ; attempt++ {
 				err := j.cfg.Base(ctx, need)
-				if err == nil || ctx.Err() != nil {
-					j.based(need, err)
+				if err == nil {
+					j.based(need)
 					break
 				}
-				pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
-				j.cfg.Logger.ErrorContext(ctx, "journal has no snapshot to begin with", "retry_after", pause, "error", err)
-				_ = backoff.Wait(ctx, pause)
+				if ctx.Err() == nil {
+					pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
+					j.cfg.Logger.ErrorContext(ctx, "journal has no snapshot to begin with", "retry_after", pause, "error", err)
+					_ = backoff.Wait(ctx, pause)
+				}
+				if ctx.Err() != nil {
+					j.needBase(need) // in the next term
+					return
+				}
 			}
 		}
 	}
 }
 
-// based notes that a snapshot was taken, unless that failed.
-func (j *Journal) based(need Base, err error) {
-	if err != nil {
-		return
-	}
+// based notes that a snapshot was taken.
+func (j *Journal) based(need Base) {
 	for _, u := range j.stores {
 		u.based(need.Since)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal/local"
@@ -18,12 +19,18 @@ const (
 	// stallTimeout is how long a member may be without the revisions that the cluster has; then another one is followed.
 	stallTimeout = 2 * time.Second
 
+	// maxPending is how many observations wait at most for the first revision of a timeline.
+	maxPending = 1000
+
 	// openTimeout is how long a member may take to answer before it is followed.
 	openTimeout = 10 * time.Second
 )
 
 // errStalled ends a session with a member that does not deliver what the cluster has.
 var errStalled = errors.New("it is behind the cluster for too long")
+
+// errNotBegun ends a session with a member that does not begin a watch.
+var errNotBegun = fmt.Errorf("it has not begun a watch within %s", openTimeout)
 
 // errEnded ends what belongs to a session.
 var errEnded = errors.New("the session has ended")
@@ -62,7 +69,11 @@ func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoin
 		return endpoint, false, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	late := time.AfterFunc(openTimeout, func() { cancel(errNotBegun) })
 	stream, err := member.Watch(ctx, s.from)
+	if !late.Stop() {
+		err = errNotBegun
+	}
 	if err == nil {
 		j.cfg.Logger.InfoContext(ctx, "journal follows etcd", "endpoint", endpoint, "revision", s.from)
 		j.noteFollowed(endpoint)
@@ -140,8 +151,11 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 	changes := make(chan []Change) // without a buffer: what has no room here stays in etcd
 	observed := make(chan observation)
 	w := &watcher{member: s.member, interval: s.journal.cfg.FlushInterval, out: observed, ask: make(chan int64, maxAsked)}
-	if s.begins == nil { // the same history as before
-		w.compacted, w.before = s.journal.compacted, s.journal.before
+	if s.begins == nil && s.known.Timeline == s.journal.written { // the same history as before
+		w.seen = s.journal.seen
+		s.pending = slices.Clone(s.journal.owed)
+	} else {
+		s.journal.owed = nil
 	}
 	done := make(chan struct{}, 2)
 	go func() {
@@ -157,7 +171,7 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 		s.member.Close()
 		<-done
 		<-done
-		s.journal.compacted, s.journal.before = w.compacted, w.before
+		s.journal.seen = w.seen
 	}()
 	flush := time.NewTicker(s.journal.cfg.FlushInterval)
 	defer flush.Stop()
@@ -199,10 +213,24 @@ func receive(ctx context.Context, stream Stream, changes chan<- []Change) error 
 
 // end leaves the journal whole: what came is made durable and sealed, or what a disk did not take is given up.
 func (s *session) end() error {
+	seals := s.journal.log.Unsealed().First > 0 // else a part that has facts alone goes
 	if err := s.journal.log.Close(); err != nil {
 		return errors.Join(err, s.journal.log.Abandon())
 	}
+	if seals {
+		s.settleOwed()
+	}
 	return nil
+}
+
+// settleOwed notes that all observations but those that wait are in sealed parts.
+func (s *session) settleOwed() {
+	s.journal.owed = nil
+	for _, o := range s.pending {
+		if o.lasts() {
+			s.journal.owed = append(s.journal.owed, o)
+		}
+	}
 }
 
 // take adds revisions to the journal.
@@ -254,8 +282,9 @@ func (s *session) compare(c *Change) error {
 	if err != nil {
 		return err
 	}
-	s.journal.needBase(s.verify.Timeline.Start(), "the journal goes on")
-	s.verify, s.journal.positioned, s.journal.fullSince = local.Position{}, true, time.Time{}
+	s.journal.needBase(Base{Since: s.verify.Timeline.Start(), Cluster: s.id.ClusterID, Reason: "the journal goes on"})
+	s.journal.goesOn(s.verify.Timeline)
+	s.verify = local.Position{}
 	return nil
 }
 
@@ -282,7 +311,7 @@ func (s *session) add(ctx context.Context, c *Change) error {
 // newTimeline begins a timeline with a revision.
 func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	why := s.begins
-	timeline := nameAfter(s.known.Timeline, s.id.ClusterID)
+	timeline := s.journal.nameOf(s.known.Timeline, s.id.ClusterID)
 	err := s.journal.log.Begin(segment.Header{
 		Timeline: timeline, Member: segment.EtcdID(s.id.MemberID), Term: s.term, Reason: why.reason,
 	})
@@ -291,8 +320,10 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	}
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
 	s.journal.began(ctx, timeline, c.Main, why)
-	s.journal.needBase(timeline.Start(), "the journal has begun")
-	s.journal.positioned, s.journal.fullSince = true, time.Time{}
+	s.journal.needBase(Base{
+		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
+	})
+	s.journal.goesOn(timeline)
 	return nil
 }
 
@@ -316,6 +347,7 @@ func (s *session) seal(ctx context.Context) error {
 		if _, err := s.journal.log.Seal(); err != nil {
 			return err
 		}
+		s.settleOwed()
 		s.journal.noteSynced(s.mark)
 	}
 	return s.journal.shrink(ctx)
@@ -323,6 +355,13 @@ func (s *session) seal(ctx context.Context) error {
 
 // observe takes what was observed of the member. It waits for the revisions that it is about.
 func (s *session) observe(o observation) error {
+	s.wait(o)
+	if o.lasts() {
+		s.journal.owed = append(s.journal.owed[max(0, len(s.journal.owed)-maxPending):], o)
+	}
+	if o.authChanged {
+		s.journal.needBase(Base{Since: time.Now(), Cluster: s.id.ClusterID, Reason: "users or roles have changed"})
+	}
 	patience := stallTimeout
 	if s.verify.Revision > 0 {
 		patience = openTimeout // all that was missed comes first
@@ -332,8 +371,23 @@ func (s *session) observe(o observation) error {
 			s.id.Endpoint, errStalled, o.revision, s.delivered, waits.Round(time.Millisecond))
 	}
 	s.journal.noteCurrent(o.revision)
-	s.pending = append(s.pending, o)
 	return s.release()
+}
+
+// wait puts an observation behind those that wait. While no timeline has begun, which a cluster without a revision can
+// put off for ever, a watermark and a list of leases take the place of those before, and what else is too much is left
+// out from the oldest on.
+func (s *session) wait(o observation) {
+	if s.begins != nil {
+		s.pending = slices.DeleteFunc(s.pending, func(old observation) bool {
+			return !o.time.IsZero() && !old.time.IsZero() || o.lists() && old.lists()
+		})
+		if len(s.pending) >= maxPending {
+			i := slices.IndexFunc(s.pending, func(old observation) bool { return !old.lists() })
+			s.pending = slices.Delete(s.pending, i, i+1)
+		}
+	}
+	s.pending = append(s.pending, o)
 }
 
 // adds reports whether the journal has begun, and is known to be of the history that etcd has: entries can be added.
@@ -344,7 +398,6 @@ func (s *session) adds() bool { return s.begins == nil && s.verify.Revision == 0
 func (s *session) release() error {
 	for s.adds() && len(s.pending) > 0 && s.pending[0].revision <= s.delivered {
 		o := s.pending[0]
-		s.pending = s.pending[1:]
 		for _, e := range o.facts {
 			if err := s.journal.log.Append(e); err != nil {
 				return err
@@ -356,9 +409,7 @@ func (s *session) release() error {
 				return err
 			}
 		}
-		if o.authChanged {
-			s.journal.needBase(time.Now(), "users or roles have changed")
-		}
+		s.pending = s.pending[1:]
 	}
 	return nil
 }

@@ -44,25 +44,44 @@ type fakeMember struct {
 	delivered int64
 	size      int // of the value of each revision
 	lease     func(id int64) journal.LeaseState
+	compacted func() int64 // 1 without it
+	auth      uint64
+	leases    func() []int64             // none without it
+	deaf      bool                       // it does not begin a watch
+	idle      time.Duration              // before it delivers
+	named     func(revision int64) int64 // the lease of a revision; none without it
 }
 
 func (m *fakeMember) Watch(ctx context.Context, from int64) (journal.Stream, error) {
-	return &fakeStream{ctx: ctx, next: from, last: m.delivered, size: m.size}, nil
+	if m.deaf {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	return &fakeStream{ctx: ctx, next: from, last: m.delivered, size: m.size, idle: m.idle, named: m.named}, nil
 }
 
 func (m *fakeMember) Current(context.Context) (int64, error) { return m.current() }
 
-func (m *fakeMember) Compacted(_ context.Context, known int64) (int64, error) { return known, nil }
+func (m *fakeMember) Compacted(_ context.Context, known int64) (int64, error) {
+	if m.compacted != nil {
+		known = max(known, m.compacted())
+	}
+	return known, nil
+}
 
 func (m *fakeMember) Leases(context.Context) (journal.LeaseList, error) {
-	return journal.LeaseList{}, nil
+	if m.leases == nil {
+		return journal.LeaseList{}, nil
+	}
+	revision, err := m.current()
+	return journal.LeaseList{Revision: revision, IDs: m.leases()}, err
 }
 
 func (m *fakeMember) Lease(_ context.Context, id int64) (journal.LeaseState, error) {
 	return m.lease(id), nil
 }
 
-func (m *fakeMember) AuthRevision(context.Context) (uint64, error) { return 1, nil }
+func (m *fakeMember) AuthRevision(context.Context) (uint64, error) { return m.auth, nil }
 
 func (m *fakeMember) Close() {}
 
@@ -70,6 +89,8 @@ type fakeStream struct {
 	ctx        context.Context
 	next, last int64
 	size       int
+	idle       time.Duration
+	named      func(int64) int64
 }
 
 func (s *fakeStream) Next() ([]journal.Change, error) {
@@ -77,9 +98,20 @@ func (s *fakeStream) Next() ([]journal.Change, error) {
 		<-s.ctx.Done()
 		return nil, context.Cause(s.ctx)
 	}
+	if s.idle > 0 {
+		select {
+		case <-time.After(s.idle):
+			s.idle = 0
+		case <-s.ctx.Done():
+			return nil, context.Cause(s.ctx)
+		}
+	}
 	c := journal.Change{Revision: segment.Revision{
 		Main: s.next, Time: time.Now(), Records: []segment.Record{{Value: append(make([]byte, s.size), byte(s.next))}},
 	}}
+	if s.named != nil {
+		c.Leases = []int64{s.named(s.next)}
+	}
 	s.next++
 	return []journal.Change{c}, nil
 }
@@ -141,6 +173,21 @@ func TestAMemberThatDoesNotAnswerIsLeftForAnother(t *testing.T) {
 	})
 }
 
+func TestAMemberThatBeginsNoWatchIsLeftForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeSource{members: func(avoid string) *fakeMember {
+			if avoid == "deaf" {
+				return &fakeMember{endpoint: "good", current: at(7), delivered: 7}
+			}
+			return &fakeMember{endpoint: "deaf", current: at(7), deaf: true}
+		}}
+		status := follow(t, s, time.Minute)
+		if status.Revision != 7 || status.Endpoint != "good" {
+			t.Errorf("it is %+v, having avoided %q", status, s.avoided())
+		}
+	})
+}
+
 // While the cluster has no quorum, nothing is known to be complete, and the recovery point says so.
 func TestTheRecoveryPointAgesWhileNobodyAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -181,6 +228,13 @@ func TestAJournalThatIsFarBehindBeginsAnew(t *testing.T) {
 		bases, causes := a.all()
 		if len(causes) != 1 || causes[0] != journal.CauseBehind || len(bases) != 2 {
 			t.Errorf("timelines have ended because of %v, and snapshots were asked for: %+v", causes, bases)
+			return
+		}
+		// A snapshot is a base only if it leads to the first revision, of the same etcd, and of no history before.
+		for i, want := range []journal.Base{{Revision: 10, Cluster: 1}, {Revision: 11 + journal.MaxCatchUp, Cluster: 1, Fresh: true}} {
+			if got := bases[i]; got.Revision != want.Revision || got.Cluster != want.Cluster || got.Fresh != want.Fresh {
+				t.Errorf("snapshot %d is asked for as %+v, want %+v", i+1, got, want)
+			}
 		}
 	})
 }

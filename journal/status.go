@@ -69,7 +69,7 @@ func (j *Journal) Status() Status {
 func (j *Journal) noteTerm(leading bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.why = nil // another replica may have led meanwhile
+	j.why, j.live = nil, "" // another replica may have led meanwhile
 	j.state = state{leading: leading}
 	if leading {
 		j.state.complete.Time = time.Now()

@@ -416,7 +416,10 @@ func (j *Journal) shrink(ctx context.Context) error {
 	parts, _ := j.log.Sealed()
 	for _, u := range j.stores {
 		if u.needsBase(parts) {
-			j.needBase(time.Now(), "backend "+u.store.Name()+" lacks revisions, and takes new ones again")
+			j.needBase(Base{
+				Since: time.Now(), Cluster: current.EtcdCluster(),
+				Reason: "backend " + u.store.Name() + " lacks revisions, and takes new ones again",
+			})
 		}
 	}
 	if !within {

@@ -31,6 +31,26 @@ type observation struct {
 	authChanged bool
 }
 
+// lists reports whether it is a list of the leases.
+func (o *observation) lists() bool {
+	return slices.ContainsFunc(o.facts, func(e segment.Entry) bool {
+		_, ok := e.(segment.Leases)
+		return ok
+	})
+}
+
+// lasts reports whether it has facts that are seen once alone: the next session takes them over when they are not in a
+// sealed part.
+func (o *observation) lasts() bool {
+	return slices.ContainsFunc(o.facts, func(e segment.Entry) bool {
+		switch e.(type) {
+		case segment.Compaction, segment.Auth:
+			return true
+		}
+		return false
+	})
+}
+
 // watcher observes what changes without an event: leases, compactions, users and roles; and up to which revision the
 // cluster is. It asks one question after the other, so that no answer is older than one before it.
 type watcher struct {
@@ -39,11 +59,16 @@ type watcher struct {
 	out      chan<- observation
 	ask      chan int64 // leases that keys were given; filled by the session
 
-	known     map[int64]bool // leases of which the time to live was asked
-	leases    []int64        // the list that was written last
-	listed    time.Time      // when
-	compacted int64          // revision of the last compaction; 0 before it is known
-	before    int64          // revision of the store when no later compaction had run
+	known  map[int64]bool // leases of which the time to live was asked
+	leases []int64        // the list that was written last
+	listed time.Time      // when
+	seen
+}
+
+// seen is what was seen last of things that happen without an event. Another session goes on from it.
+type seen struct {
+	compacted int64 // revision of the last compaction; 0 before it is known
+	before    int64 // revision of the store when no later compaction had run
 	auth      uint64
 	authAsked time.Time
 }
@@ -174,12 +199,13 @@ func (w *watcher) askAll(ctx context.Context, _ int64) error {
 			_ = w.send(ctx, o) // it fails only when the session ends
 		}
 	}()
-	for range askBatch {
+	for asked := 0; asked < askBatch; {
 		select {
 		case id := <-w.ask:
 			if w.known[id] {
 				continue
 			}
+			asked++
 			state, err := within(ctx, func(ctx context.Context) (LeaseState, error) { return w.member.Lease(ctx, id) })
 			if err != nil {
 				return err
@@ -206,12 +232,12 @@ func (w *watcher) users(ctx context.Context, current int64) error {
 		return err
 	}
 	first := w.authAsked.IsZero()
-	w.authAsked = time.Now()
-	if !first && revision == w.auth {
-		return nil
+	if first || revision != w.auth {
+		fact := segment.Auth{AuthRevision: revision, Revision: current}
+		if err := w.send(ctx, observation{revision: current, facts: []segment.Entry{fact}, authChanged: !first}); err != nil {
+			return err
+		}
 	}
-	w.auth = revision
-	return w.send(ctx, observation{
-		revision: current, facts: []segment.Entry{segment.Auth{AuthRevision: revision, Revision: current}}, authChanged: !first,
-	})
+	w.auth, w.authAsked = revision, time.Now()
+	return nil
 }

@@ -96,8 +96,11 @@ func saveBase(ctx context.Context, c *managed, need journal.Base) error {
 	if err != nil {
 		return err
 	}
-	if last != nil && !last.CreateTime.Before(need.Since) {
+	if serves(last, need) {
 		return nil
+	}
+	if err := awaitTime(ctx, need.Since); err != nil {
+		return err
 	}
 	res, err := c.Save(ctx, cluster.SaveRequest{
 		NamePrefix: config.DefaultNamePrefix, Labels: map[string]string{baseLabel: "base"}, Trigger: snapshot.TriggerScheduled,
@@ -120,7 +123,7 @@ func (f *following) during(ctx context.Context, term int64, lead func()) {
 	var work sync.WaitGroup
 	if f.journal != nil {
 		work.Go(func() { f.journal.Follow(ctx, term) })
-		work.Go(func() { f.keeper.run(ctx) })
+		work.Go(func() { f.keeper.run(ctx, f.journal) })
 	}
 	lead()
 	work.Wait()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/keep"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -22,17 +23,24 @@ type keeper struct {
 }
 
 // run merges and prunes until ctx ends. It begins with a pause: the leadership may not last.
-func (k *keeper) run(ctx context.Context) {
+func (k *keeper) run(ctx context.Context, j *journal.Journal) {
 	pruned := time.Now()
 	for backoff.Wait(ctx, backoff.Spread(mergeEvery, 0.1)) == nil {
+		if err := j.Overtaken(ctx); err != nil && ctx.Err() == nil {
+			k.log.ErrorContext(ctx, "journal of other replicas is not seen", "next_in", mergeEvery, "error", err)
+		}
 		for _, p := range k.places {
 			k.merge(ctx, p)
 		}
 		if time.Since(pruned) < pruneEvery {
 			continue
 		}
+		live := j.Live()
+		if live == "" {
+			continue // it is not known what must stay
+		}
 		pruned = time.Now()
-		n, err := keep.Prune(ctx, k.places)
+		n, err := keep.Prune(ctx, k.places, live)
 		if err != nil && ctx.Err() == nil {
 			k.log.ErrorContext(ctx, "journal is not pruned", "next_in", pruneEvery, "error", err)
 		}

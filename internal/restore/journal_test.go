@@ -16,6 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/journal/keep"
+	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -405,6 +406,43 @@ func TestRevisionOfTwoTimelinesIsRefused(t *testing.T) {
 	later.run(t, restore.Choice{Name: later.names[0], Revision: target}, target)
 	f.run(t, restore.Choice{At: f.times[target]}, target)
 	later.run(t, restore.Choice{At: later.times[target]}, target)
+}
+
+// Each replica that leads journals the counter of users and roles again. Only one that is beyond that of the snapshot is
+// a change.
+func TestUsersAreBehindOnlyWhenTheyHaveChanged(t *testing.T) {
+	f := &faulted{}
+	for i := range f.backends {
+		f.backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
+	}
+	h := testenv.NewHistory(t, 19)
+	h.Change(t, 30)
+	f.recorder = record(t, h, h.Revision()+1, dayBefore, f.backends[0], f.backends[1])
+	f.save(t, f.backends[0], f.backends[1])
+	note := func() (revision int64) {
+		f.Change(t, 5)
+		f.sync(t)
+		resp, err := f.Client(t).AuthStatus(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.add(t, segment.Auth{AuthRevision: resp.AuthRevision, Revision: f.Revision()})
+		f.Change(t, 5)
+		f.sync(t)
+		f.seal(t)
+		return f.Revision()
+	}
+	same := note()
+	if _, err := f.Client(t).UserAdd(t.Context(), "alice", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	changed := note()
+	for revision, want := range map[int64]bool{same: false, changed: true} {
+		res, err := f.plan(t, restore.Choice{Revision: revision})
+		if err != nil || res.Replayed == nil || res.Replayed.AuthBehind != want {
+			t.Errorf("at revision %d, it is %+v, %v; want %t", revision, res.Replayed, err, want)
+		}
+	}
 }
 
 // Without a snapshot that leads there, a time is answered by the snapshots alone, and the plan says so.

@@ -23,7 +23,8 @@ type replay struct {
 	*Replayed
 	options Options
 	file    string
-	oldest  int64 // the revision of the last compaction in the snapshot
+	oldest  int64  // the revision of the last compaction in the snapshot
+	auth    uint64 // the revision of users and roles in the snapshot
 	// compactTo is the revision up to which the result is compacted; 0 for the one that the journal shows.
 	compactTo int64
 	walk      plan.Walk
@@ -75,6 +76,9 @@ func (r *replay) replay(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
+	if r.auth, err = datadir.AuthRevision(r.file); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
 	db, err := datadir.OpenReplay(r.file, r.oldest, mapSize(r.options.Member.MemoryMapSize))
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -114,7 +118,7 @@ func (r *replay) fact(e segment.Entry) {
 			r.Compacted = max(r.Compacted, e.Revision)
 		}
 	case segment.Auth:
-		r.AuthBehind = r.AuthBehind || e.Revision > r.Base && e.Revision <= r.Revision
+		r.AuthBehind = r.AuthBehind || e.AuthRevision > r.auth && e.Revision <= r.Revision
 	default:
 		r.leases.Take(e)
 	}

@@ -278,7 +278,7 @@ func TestPruneRemovesWhatNoSnapshotNeeds(t *testing.T) {
 	one, two := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
 	places := []keep.Place{one.Place, two.Place}
 	prune := func() int {
-		n, err := keep.Prune(t.Context(), places)
+		n, err := keep.Prune(t.Context(), places, "")
 		must(t, err)
 		return n
 	}
@@ -323,6 +323,25 @@ func TestPruneRemovesWhatNoSnapshotNeeds(t *testing.T) {
 	}
 }
 
+// A replica that has led before uploads a timeline that it began then. All snapshots are of its time, and the leader
+// adds to the timeline before it.
+func TestPruneLeavesTheTimelineToWhichTheLeaderAdds(t *testing.T) {
+	one := newPlace("one", segments.Config{})
+	one.put(t, timeline, 100)
+	live := one.backend.Keys()
+	late := segment.NewTimeline(timeline.EtcdCluster(), begin.Add(50*time.Second))
+	one.last, one.chain = 0, segment.Chain{}
+	one.put(t, late, 30)
+	one.save(t, 75)
+	_, err := keep.Prune(t.Context(), []keep.Place{one.Place}, timeline)
+	must(t, err)
+	for _, key := range live {
+		if !slices.Contains(one.backend.Keys(), key) {
+			t.Errorf("%s of the live timeline was removed", key)
+		}
+	}
+}
+
 func TestPruneRemovesNothingWhenABackendIsNotReadable(t *testing.T) {
 	one, two := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
 	one.put(t, timeline, 100)
@@ -330,7 +349,7 @@ func TestPruneRemovesNothingWhenABackendIsNotReadable(t *testing.T) {
 	two.save(t, 45)
 	two.backend.Vanish()
 	before := one.backend.Keys()
-	if n, err := keep.Prune(t.Context(), []keep.Place{one.Place, two.Place}); n != 0 || snapshot.BackendOf(err) != "two" {
+	if n, err := keep.Prune(t.Context(), []keep.Place{one.Place, two.Place}, ""); n != 0 || snapshot.BackendOf(err) != "two" {
 		t.Errorf("%d were removed, %v", n, err)
 	}
 	if !slices.Equal(one.backend.Keys(), before) {

@@ -19,11 +19,12 @@ type Place struct {
 
 // Prune removes the segments that no snapshot needs: those whose revisions are all before the oldest snapshot of their
 // timeline on any backend. So snapshots and their journal go as one: when retention removes a snapshot, the changes
-// that only it could take are of no use. A timeline without any snapshot goes when a later one has some.
+// that only it could take are of no use. A timeline without any snapshot goes when a later one has some, unless it is
+// the live one, to which the leader adds: a replica that has led before may have begun a later one meanwhile.
 //
 // Snapshots are those that the backends show, and not those of the catalog. When a backend cannot be listed, or the
 // manifest of a snapshot cannot be read, nothing is removed.
-func Prune(ctx context.Context, places []Place) (removed int, err error) {
+func Prune(ctx context.Context, places []Place, live segment.Timeline) (removed int, err error) {
 	all, err := timelines(ctx, places)
 	if err != nil || len(all) == 0 {
 		return 0, err
@@ -35,7 +36,7 @@ func Prune(ctx context.Context, places []Place) (removed int, err error) {
 	based := slices.IndexFunc(all, func(t segment.Timeline) bool { return oldest[t] > 0 })
 	for i, t := range all {
 		before := oldest[t]
-		if before == 0 && i < based {
+		if before == 0 && i < based && t != live {
 			before = segment.MaxRevision + 1
 		}
 		for _, p := range places {

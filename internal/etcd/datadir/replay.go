@@ -159,15 +159,7 @@ func bucketKey(main int64, rec Record) []byte {
 
 // Leases returns the leases in a database that was inspected.
 func Leases(file string) (all []Lease, err error) {
-	if err := cutChecksum(file); err != nil {
-		return nil, err
-	}
-	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true})
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", file, err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	err = db.View(func(tx *bolt.Tx) error {
+	err = view(file, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte("lease"))
 		if b == nil {
 			return nil // a database that no etcd has started on yet
@@ -188,4 +180,35 @@ func Leases(file string) (all []Lease, err error) {
 		return nil, fmt.Errorf("read the leases of %s: %w", file, err)
 	}
 	return all, nil
+}
+
+// AuthRevision returns the revision of users and roles in a database that was inspected; 0 when it has none.
+func AuthRevision(file string) (revision uint64, err error) {
+	err = view(file, func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("auth"))
+		if b == nil {
+			return nil // a database that no etcd has started on yet
+		}
+		if v := b.Get([]byte("authRevision")); len(v) == 8 {
+			revision = binary.BigEndian.Uint64(v)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the revision of users and roles of %s: %w", file, err)
+	}
+	return revision, nil
+}
+
+// view reads a database.
+func view(file string, read func(*bolt.Tx) error) (err error) {
+	if err := cutChecksum(file); err != nil {
+		return err
+	}
+	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("open %s: %w", file, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return db.View(read)
 }

@@ -1,0 +1,87 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+// goesOn notes the timeline to which this replica adds from now on.
+func (j *Journal) goesOn(t segment.Timeline) {
+	j.written, j.positioned, j.fullSince = t, true, time.Time{}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.live = t
+}
+
+// Live returns the timeline to which this replica adds; empty when it does not lead, or has not compared yet where to
+// go on.
+func (j *Journal) Live() segment.Timeline {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.live
+}
+
+// Overtaken looks on the backends for a timeline later than the live one. A replica that has led before uploads what it
+// has on its disk when a backend is back, which may be such a timeline. It hides all that is added to the live one:
+// snapshots from then on count as its own. So another timeline begins, which is later than that one.
+func (j *Journal) Overtaken(ctx context.Context) error {
+	live := j.Live()
+	if live == "" {
+		return nil
+	}
+	var errs []error
+	for _, u := range j.stores {
+		if err := u.overtaken(ctx, live); err != nil {
+			errs = append(errs, fmt.Errorf("look for a later timeline on backend %s: %w", u.store.Name(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (u *upload) overtaken(ctx context.Context, live segment.Timeline) error {
+	timelines, err := u.store.Timelines(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range timelines {
+		if !t.Start().After(live.Start()) {
+			continue
+		}
+		m, err := u.store.Newest(ctx, t)
+		if err != nil {
+			errs = append(errs, err)
+		} else if m != nil {
+			u.journal.overtake(live, t, u.store.Name())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// overtake makes a timeline begin that is later than one on a backend, unless another one than the live one goes on.
+func (j *Journal) overtake(live, later segment.Timeline, backend string) {
+	j.mu.Lock()
+	same := j.live == live
+	if same && later.Start().After(j.latest.Start()) {
+		j.latest = later
+	}
+	j.mu.Unlock()
+	if same {
+		j.breakWith(broken(CauseOvertaken, "backend %s has the timeline %s, which another replica began later than %s",
+			backend, later, live))
+	}
+}
+
+// nameOf returns the name of a new timeline of a cluster. It is later than a known one, and all that were found.
+func (j *Journal) nameOf(known segment.Timeline, cluster uint64) segment.Timeline {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.latest.Start().After(known.Start()) {
+		known = j.latest
+	}
+	return nameAfter(known, cluster)
+}

@@ -1,0 +1,153 @@
+package journal_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+// inTurn is a source of members that answer for two minutes, one after the other; the last one does not end.
+func inTurn(members ...fakeMember) *fakeSource {
+	began := time.Now()
+	turn := func() int { return min(int(time.Since(began)/(2*time.Minute)), len(members)-1) }
+	for i := range members {
+		current := members[i].current
+		members[i].endpoint = fmt.Sprint(i)
+		members[i].current = func() (int64, error) {
+			if turn() != i {
+				return 0, errors.New("it has no leader")
+			}
+			return current()
+		}
+	}
+	return &fakeSource{members: func(string) *fakeMember { return &members[turn()] }}
+}
+
+// kept follows a source for a while in virtual time, and returns all entries of the journal.
+func kept(t *testing.T, s journal.Source, during time.Duration, edit ...func(*journal.Config)) []segment.Entry {
+	t.Helper()
+	p := newPlace("s3")
+	j := lead(t, s, t.TempDir(), []*place{p}, edit...)
+	time.Sleep(during)
+	j.stop()
+	return entries(t, p, whole(t, p).Name)
+}
+
+// ofType returns the entries of a type.
+func ofType[T segment.Entry](all []segment.Entry) (some []T) {
+	for _, e := range all {
+		if e, ok := e.(T); ok {
+			some = append(some, e)
+		}
+	}
+	return some
+}
+
+func TestUsersThatChangeBetweenTwoSessionsAreSeen(t *testing.T) {
+	for name, change := range map[string]struct {
+		auth uint64
+		want []uint64
+	}{"changed": {8, []uint64{7, 8}}, "not changed": {7, []uint64{7}}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var a asked
+				s := inTurn(
+					fakeMember{current: at(9), delivered: 9, auth: 7},
+					fakeMember{current: at(9), delivered: 9, auth: change.auth}, // without a revision, nothing is sealed
+					fakeMember{current: at(20), delivered: 20, auth: change.auth},
+				)
+				all := kept(t, s, 6*time.Minute, func(c *journal.Config) { c.Base = a.base })
+				var got []uint64
+				for _, e := range ofType[segment.Auth](all) {
+					got = append(got, e.AuthRevision)
+				}
+				bases, _ := a.all()
+				asks := 0
+				for _, b := range bases {
+					if b.Reason == "users or roles have changed" {
+						asks++
+					}
+				}
+				if !slices.Equal(got, change.want) || asks != len(change.want)-1 {
+					t.Errorf("the journal has %d, want %d; snapshots are asked for: %+v", got, change.want, bases)
+				}
+			})
+		})
+	}
+}
+
+// A compaction is seen before the revisions that it comes after are there, and the member never delivers them.
+func TestACompactionThatWasNotWrittenIsSeenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		late := func(before, after int64) int64 {
+			if time.Since(began) < time.Second {
+				return before
+			}
+			return after
+		}
+		s := &fakeSource{members: func(avoid string) *fakeMember {
+			m := &fakeMember{
+				endpoint: "slow", delivered: 9,
+				current:   func() (int64, error) { return late(9, 10), nil },
+				compacted: func() int64 { return late(1, 5) },
+			}
+			if avoid == "slow" {
+				m.endpoint, m.delivered = "good", 10
+			}
+			return m
+		}}
+		got := ofType[segment.Compaction](kept(t, s, 10*time.Second))
+		if len(got) != 1 || got[0].Revision != 5 || got[0].After > 9 || got[0].Before != 10 {
+			t.Errorf("the compactions are %+v", got)
+		}
+	})
+}
+
+// Keys with a lease that is known already do not keep another one waiting.
+func TestLeasesThatAreKnownTakeNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		asked := map[int64]time.Duration{}
+		s := &fakeSource{members: func(string) *fakeMember {
+			return &fakeMember{
+				endpoint: "only", delivered: 1001,
+				current: func() (int64, error) { return 1 + 1000*min(1, int64(time.Since(began))), nil }, // the watch begins at 1
+				named:   func(revision int64) int64 { return 1 + revision/1001 },
+				lease: func(id int64) journal.LeaseState {
+					asked[id] = time.Since(began)
+					return journal.LeaseState{Revision: 1001, TTL: 60}
+				},
+			}
+		}}
+		follow(t, s, 10*time.Second)
+		if _, all := asked[2]; !all || asked[2] > asked[1]+time.Second {
+			t.Errorf("leases are asked for after %v", asked)
+		}
+	})
+}
+
+// A cluster without a single revision makes no timeline begin. What is seen of it meanwhile is not kept for ever.
+func TestWhatIsSeenBeforeTheFirstRevisionIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		ids := func() []int64 { return []int64{int64(time.Since(began) / time.Second)} }
+		s := &fakeSource{members: func(string) *fakeMember {
+			return &fakeMember{
+				endpoint: "only", current: at(1), delivered: 1, idle: 30 * time.Minute, leases: ids,
+				lease: func(int64) journal.LeaseState { return journal.LeaseState{Revision: 1, TTL: 60} },
+			}
+		}}
+		all := kept(t, s, 30*time.Minute+time.Second)
+		lists, leases := ofType[segment.Leases](all), ofType[segment.Lease](all)
+		if len(lists) == 0 || len(lists) > 5 || lists[len(lists)-1].IDs[0] < 1799 || len(leases) > 1000 || leases[len(leases)-1].ID < 1799 {
+			t.Errorf("there are %d lists of leases, the last one %v, and %d leases", len(lists), lists[len(lists)-1], len(leases))
+		}
+	})
+}
