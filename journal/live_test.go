@@ -51,7 +51,7 @@ func TestABaseThatWasNotTakenIsAskedForInTheNextTerm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var a asked
 		failing := true
-		j, err := journal.New(journal.Config{
+		j := journal.New(journal.Config{
 			Source: &fakeSource{members: func(string) *fakeMember { return &fakeMember{endpoint: "only", current: at(9), delivered: 9} }},
 			Dir:    t.TempDir(),
 			Base: func(ctx context.Context, need journal.Base) error {
@@ -61,7 +61,6 @@ func TestABaseThatWasNotTakenIsAskedForInTheNextTerm(t *testing.T) {
 				return a.base(ctx, need)
 			},
 		})
-		must(t, err)
 		for range 2 {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			j.Follow(ctx, 1)
