@@ -83,8 +83,8 @@ type moment struct {
 	err     error
 }
 
-// follow sends the moments of a cluster's catalog to a channel, until ctx is done or none was taken for the stall timeout:
-// a watcher that has yet to catch up has one of few places.
+// follow sends the moments of a cluster's catalog to a channel, until ctx is done or none was taken for the stall
+// timeout: a watcher that has yet to catch up has one of few places.
 func (s *service) follow(ctx context.Context, c Cluster, after snapshot.Position, moments chan<- moment) error {
 	stalled := time.NewTimer(s.stall)
 	defer stalled.Stop()

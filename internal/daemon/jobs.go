@@ -80,8 +80,8 @@ func (c *managed) Save(ctx context.Context, req cluster.SaveRequest) (cluster.Sa
 	return c.Cluster.Save(ctx, req)
 }
 
-// await waits for the turn of a save, and tells those that watch it. One save of a caller waits; another one is refused,
-// as while a save runs.
+// await waits for the turn of a save, and tells those that watch it. One save of a caller waits; another one is
+// refused, as while a save runs.
 func (c *managed) await(ctx context.Context, j *jobs.Job, req cluster.SaveRequest) error {
 	select {
 	case <-j.Turn():
@@ -115,8 +115,8 @@ func (c *managed) await(ctx context.Context, j *jobs.Job, req cluster.SaveReques
 	}
 }
 
-// waiting is the save of a caller that waits for its turn. A repeated request waits beside it, and gets its outcome. The
-// zero value is ready for use.
+// waiting is the save of a caller that waits for its turn. A repeated request waits beside it, and gets its outcome.
+// The zero value is ready for use.
 type waiting struct {
 	mu        sync.Mutex
 	requestID string

@@ -26,8 +26,8 @@ type keys struct {
 	trust      *repository.Trust
 }
 
-// openJournal makes the journal of a cluster, if it has one. Its directory is not touched before the cluster starts: the
-// one that it takes the place of may still write there. The journal is closed before what it uses.
+// openJournal makes the journal of a cluster, if it has one. Its directory is not touched before the cluster starts:
+// the one that it takes the place of may still write there. The journal is closed before what it uses.
 func (s *Service) openJournal(cfg *config.Cluster, p parts, k keys, c *managed) error {
 	if !cfg.Journal.Enabled {
 		return nil
@@ -89,8 +89,8 @@ func measured(s journal.Status) telemetry.JournalState {
 // baseLabel is the label of snapshots that were taken because the journal needs one.
 const baseLabel = "journal"
 
-// saveBase takes a snapshot from which the journal can be replayed, unless there is one, when it is its turn. The rules of retention apply
-// to it as to those of schedules. One that some backends lack is enough: repair brings it there.
+// saveBase takes a snapshot from which the journal can be replayed, unless there is one, when it is its turn. The rules
+// of retention apply to it as to those of schedules. One that some backends lack is enough: repair brings it there.
 func saveBase(ctx context.Context, c *managed, need journal.Base) error {
 	last, err := c.LastReady(ctx)
 	if err != nil {

@@ -119,7 +119,8 @@ func (f *followed) Lease(ctx context.Context, id int64) (state journal.LeaseStat
 	err = f.ask(ctx, "ask for a lease", func(ctx context.Context) error {
 		resp, err := etcdserverpb.NewLeaseClient(f.member.conn).LeaseTimeToLive(ctx, &etcdserverpb.LeaseTimeToLiveRequest{ID: id})
 		state.Revision = resp.GetHeader().GetRevision()
-		// What is left of it says nothing: it is -1 when there is no such lease, and also a while after the lease has expired.
+		// What is left of it says nothing: it is -1 when there is no such lease, and also a while after the lease has
+		// expired.
 		state.TTL = resp.GetGrantedTTL()
 		return err
 	})

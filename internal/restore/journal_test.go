@@ -408,8 +408,8 @@ func TestRevisionOfTwoTimelinesIsRefused(t *testing.T) {
 	later.run(t, restore.Choice{At: later.times[target]}, target)
 }
 
-// Each replica that leads journals the counter of users and roles again. Only one that is beyond that of the snapshot is
-// a change.
+// Each replica that leads journals the counter of users and roles again. Only one that is beyond that of the snapshot
+// is a change.
 func TestUsersAreBehindOnlyWhenTheyHaveChanged(t *testing.T) {
 	f := &faulted{}
 	for i := range f.backends {

@@ -139,8 +139,8 @@ func (l *Log) Position() Position {
 	return l.last
 }
 
-// Begin begins a new part of the journal, which is open. The header has the timeline, the member, the term, and, at a gap, the reason. At the
-// position of the journal, the rest follows from it; another timeline begins from nothing.
+// Begin begins a new part of the journal, which is open. The header has the timeline, the member, the term, and, at a
+// gap, the reason. At the position of the journal, the rest follows from it; another timeline begins from nothing.
 func (l *Log) Begin(h segment.Header) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,8 +20,8 @@ import (
 //
 // A segment is created only if none has its name. One that is there with the same history is a success, whoever wrote
 // it. Another history is an error that wraps [ErrOtherHistory]. A segment whose manifest is not usable is an error as
-// of [Segments.Manifest]. Data without a manifest is of a writer that died, and is replaced; so is a manifest whose data
-// is not there in full length.
+// of [Segments.Manifest]. Data without a manifest is of a writer that died, and is replaced; so is a manifest whose
+// data is not there in full length.
 func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 	h := &seg.Header
 	if _, err := s.repo.Open(ctx, repository.OpenOptions{Create: true}); err != nil {
