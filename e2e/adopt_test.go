@@ -72,15 +72,15 @@ func TestMigratingFromK3s(t *testing.T) {
 	config := writeConfig(t, "%s", migrated(t, w, doc))
 	s := start(t, w.options(), "--config", config)
 	both := "READY: local@node-1 READY, s3 READY"
-	eventually(t, "both snapshots of K3s are adopted", func() bool {
+	eventually(t, "both snapshots of K3s are adopted, and the schedule has its first one", func() bool {
 		got := s.locations()
-		return got[plain] == both && got[strings.TrimSuffix(zipped, ".zip")] == both
+		return len(got) == 3 && got[plain] == both && got[strings.TrimSuffix(zipped, ".zip")] == both && got[s.newest(t)] == both
 	})
 	s.follow(t, doc, "## 2.", config, "")
 	s.follow(t, doc, "## 3.", config, "")
 	s.follow(t, doc, "## 4.", config, "")
 	own := s.newest(t)
-	if got := s.locations(); len(got) != 3 || got[own] != both {
+	if got := s.locations(); len(got) != 4 || got[own] != both {
 		t.Errorf("beside a new one: %v", got)
 	}
 	out := s.must("get", strings.TrimSuffix(zipped, ".zip"))
@@ -91,7 +91,7 @@ func TestMigratingFromK3s(t *testing.T) {
 	}
 	rec, r := s.reconcile()
 	for _, b := range rec.Backends {
-		if r.code != 0 || b.Listed != 3 || b.Unchanged != 3 || b.Foreign != 1 {
+		if r.code != 0 || b.Listed != 4 || b.Unchanged != 4 || b.Foreign != 1 {
 			t.Errorf("a second reconcile: exit code %d, %+v", r.code, b)
 		}
 	}
