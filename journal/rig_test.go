@@ -202,14 +202,10 @@ func entries(t testing.TB, p *place, timeline segment.Timeline) []segment.Entry 
 		must(t, err)
 		r, err := listing.Open(t.Context(), m)
 		must(t, err)
-		for {
-			e, err := r.Next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			must(t, err)
+		must(t, r.Each(func(e segment.Entry) error {
 			all = append(all, e)
-		}
+			return nil
+		}))
 		must(t, r.Close())
 	}
 	return all

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"sync"
@@ -282,19 +281,16 @@ func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position
 	}
 	defer func() { _ = r.Close() }()
 	before, chain := m.PreviousChain, m.PreviousChain
-	for {
-		e, err := r.Next()
-		if errors.Is(err, io.EOF) && chain == m.Chain {
-			p.Anchor, p.AnchorChain = m.Last, before
-			return p
-		}
-		if err != nil {
-			return p
-		}
+	err = r.Each(func(e segment.Entry) error {
 		if rev, ok := e.(segment.Revision); ok {
 			before, chain = chain, chain.Next(rev)
 		}
+		return nil
+	})
+	if err == nil && chain == m.Chain {
+		p.Anchor, p.AnchorChain = m.Last, before
 	}
+	return p
 }
 
 // errGone: a part was removed meanwhile.

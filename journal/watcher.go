@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -170,7 +169,7 @@ func (w *watcher) list(ctx context.Context, _ int64) error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(list.IDs, func(a, b int64) int { return cmp.Compare(uint64(a), uint64(b)) })
+	slices.SortFunc(list.IDs, segment.CompareLeases)
 	first := w.listed.IsZero()
 	w.listed = time.Now()
 	if !first && slices.Equal(list.IDs, w.leases) {

@@ -170,11 +170,7 @@ func TestASaveThatWaitsSaysSoAndCanBeCancelled(t *testing.T) {
 				ev.RequestID == "mine" && !ev.Time.IsZero()
 		})
 	}
-	for deadline := time.Now().Add(waitTimeout); !waiting(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("nobody is told that the save waits")
-		}
-	}
+	eventually(t, "it is told that the save waits", waiting)
 	cancel()
 	if err := <-second; snapshot.ReasonOf(err) != snapshot.ReasonCancelled {
 		t.Errorf("the save that was cancelled ends with %v", err)

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -34,23 +33,10 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// logged is a log that can be read while it is written.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
+// logged is the log of a service.
+type logged struct{ testenv.Buffer }
 
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logged) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), text)
-}
+func (l *logged) count(text string) int { return strings.Count(l.String(), text) }
 
 // journaled is a service with one cluster that has a journal, and a directory as backend.
 type journaled struct {
@@ -170,7 +156,7 @@ func TestAJournalGoesOnWhenItsClusterIsChanged(t *testing.T) {
 				return
 			}
 			last.Store(resp.Header.Revision)
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // about as fast as a busy cluster; nothing is concluded from it
 		}
 	})
 	defer writer.Wait()
@@ -190,7 +176,7 @@ func TestAJournalGoesOnWhenItsClusterIsChanged(t *testing.T) {
 	writer.Wait()
 	j.reaches(t, last.Load())
 	if n := j.log.count(`"upload of the journal"`) + j.log.count(`"journal does not follow etcd"`); n > 0 {
-		t.Errorf("the journal has failed %d times\n%s", n, j.log.text.String())
+		t.Errorf("the journal has failed %d times\n%s", n, j.log.String())
 	}
 }
 

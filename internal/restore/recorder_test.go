@@ -96,12 +96,7 @@ func (r *recorder) sync(t *testing.T) {
 	for id := range ttls {
 		all = append(all, id)
 	}
-	slices.SortFunc(all, func(a, b int64) int {
-		if uint64(a) < uint64(b) {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(all, segment.CompareLeases)
 	if !slices.Equal(all, r.polled) {
 		r.add(t, segment.Leases{IDs: all, Revision: r.revision})
 		r.polled = all

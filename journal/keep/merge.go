@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -246,16 +245,5 @@ func each(ctx context.Context, s *segments.Segments, m *segments.Manifest, take 
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	for {
-		e, err := r.Next()
-		switch {
-		case err == io.EOF: //nolint:errorlint // a wrapped one is not the end
-			return nil
-		case err != nil:
-			return err
-		}
-		if err := take(e); err != nil {
-			return err
-		}
-	}
+	return r.Each(take)
 }

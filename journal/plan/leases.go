@@ -115,12 +115,7 @@ func (l *Leases) Alive() []int64 {
 	for id := range listed {
 		all = append(all, id)
 	}
-	slices.SortFunc(all, func(a, b int64) int {
-		if uint64(a) < uint64(b) {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(all, segment.CompareLeases)
 	return all
 }
 

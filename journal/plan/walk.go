@@ -307,16 +307,5 @@ func read(p *segments.Segments, m *segments.Manifest, file string, each func(seg
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	for {
-		e, err := r.Next()
-		switch {
-		case err == io.EOF: //nolint:errorlint // a wrapped one is not the end
-			return nil
-		case err != nil:
-			return err
-		}
-		if err := each(e); err != nil {
-			return err
-		}
-	}
+	return r.Each(each)
 }

@@ -1,6 +1,9 @@
 package segment
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // MaxRevision is the highest revision that an entry may name. etcd counts up to 2^63.
 const MaxRevision = 1 << 62
@@ -40,6 +43,9 @@ type Leases struct {
 	IDs      []int64 // in ascending order as unsigned numbers
 	Revision int64   // that the store had when etcd answered
 }
+
+// CompareLeases compares ids of leases in the order of [Leases].
+func CompareLeases(a, b int64) int { return cmp.Compare(uint64(a), uint64(b)) }
 
 // Compaction is that the history up to a revision was removed. It happened between two observations of the store.
 type Compaction struct {

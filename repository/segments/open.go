@@ -113,6 +113,22 @@ func (r *Reader) Next() (segment.Entry, error) {
 	return e, nil
 }
 
+// Each calls take with each entry that is left. It ends with the first error, of the segment or of take.
+func (r *Reader) Each(take func(segment.Entry) error) error {
+	for {
+		e, err := r.Next()
+		switch {
+		case err == io.EOF: //nolint:errorlint // a wrapped one is not the end
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := take(e); err != nil {
+			return err
+		}
+	}
+}
+
 // Close ends the reading at any place.
 func (r *Reader) Close() error {
 	r.Reader.Close()
