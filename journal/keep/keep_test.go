@@ -82,14 +82,10 @@ func (p *place) held(t *testing.T, line segment.Timeline) (names []string, entri
 			must(t, err)
 			r, err := p.Segments.Open(t.Context(), m)
 			must(t, err)
-			for {
-				e, err := r.Next()
-				if err == io.EOF { //nolint:errorlint // a wrapped one is not the end
-					break
-				}
-				must(t, err)
+			must(t, r.Each(func(e segment.Entry) error {
 				entries = append(entries, e)
-			}
+				return nil
+			}))
 			must(t, r.Close())
 		}
 	}
@@ -212,11 +208,35 @@ func TestMergeStopsAtHolesAndBadSegments(t *testing.T) {
 	if !slices.Equal(p.backend.Keys(), before) {
 		t.Error("something was changed")
 	}
+}
+
+// counted counts what is read.
+type counted struct {
+	repository.Backend
+	reads int
+}
+
+func (c *counted) Get(ctx context.Context, key string, r repository.Range) (io.ReadCloser, error) {
+	c.reads++
+	return c.Backend.Get(ctx, key, r)
+}
+
+// A service that cannot read its own segments reads one manifest to know that, and not those of days.
+func TestWithoutAnIdentityNothingIsMergedOrRead(t *testing.T) {
 	recipients, _ := ageKeys(t)
-	p = newPlace("one", segments.Config{Recipients: recipients})
-	p.put(t, timeline, 100)
-	if _, err := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour)); snapshot.ReasonOf(err) != snapshot.ReasonSnapshotSealed {
-		t.Errorf("without an identity: %v", err)
+	p := newPlace("one", segments.Config{Recipients: recipients})
+	p.put(t, timeline, 1000)
+	c := &counted{Backend: p.backend}
+	all := segments.New(segments.Config{
+		Repository: repository.New(repository.Config{Backend: c, Cluster: "default", Prefix: "default/"}), Recipients: recipients,
+	})
+	before := p.backend.Keys()
+	_, err := keep.Merge(t.Context(), all, timeline, begin.Add(time.Hour))
+	if snapshot.ReasonOf(err) != snapshot.ReasonSnapshotSealed || c.reads != 1 {
+		t.Errorf("%d objects were read: %v", c.reads, err)
+	}
+	if !slices.Equal(p.backend.Keys(), before) {
+		t.Error("something was changed")
 	}
 }
 

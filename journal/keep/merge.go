@@ -46,15 +46,15 @@ func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now ti
 		failed("remove merged segments of the journal "+string(t), removeLeft(ctx, s, t, m.from, m.to, &done))
 		runs, err := runsOf(ctx, s, t, m.from, m.length, now)
 		failed("list what can be merged of the journal "+string(t), err)
+		if snapshot.ReasonOf(err) == snapshot.ReasonSnapshotSealed {
+			break // so are the others
+		}
 		for _, run := range runs {
 			if ctx.Err() != nil {
 				break
 			}
 			err := mergeRun(ctx, s, run, m.to, &done)
 			failed(fmt.Sprintf("merge the journal %s into segments of %s", t, m.to), err)
-			if snapshot.ReasonOf(err) == snapshot.ReasonSnapshotSealed {
-				return done, errors.Join(errs...) // so are the others
-			}
 		}
 	}
 	return done, errors.Join(errs...)
@@ -138,7 +138,7 @@ func removeSame(
 
 // runsOf returns the segments of a level in runs, each within one stretch of time and without a hole. A stretch that is
 // not over is left out. A segment that does not follow the one before begins another run. One whose manifest is not
-// usable is in none, and is part of the error.
+// usable is in none, and is part of the error. One that is encrypted for others ends the reading.
 func runsOf(
 	ctx context.Context, s *segments.Segments, t segment.Timeline, l segment.Level, length time.Duration, now time.Time,
 ) (runs [][]*segments.Manifest, err error) {
@@ -155,6 +155,9 @@ func runsOf(
 				break
 			}
 			continue
+		}
+		if err := s.Readable(m); err != nil {
+			return nil, err // before the manifests of all others are read for nothing
 		}
 		stretch := m.FirstTime.Truncate(length)
 		if now.Before(stretch.Add(length + settled)) {

@@ -74,8 +74,8 @@ func (r *Reader) open() error {
 			in = opened
 		case r.stored.failed() != nil:
 			return r.stored.failed()
-		case errors.Is(err, age.ErrNoIdentity) && !s.identities.Of(m.Recipients):
-			return s.sealed(m)
+		case errors.Is(err, age.ErrNoIdentity) && s.Readable(m) != nil:
+			return s.Readable(m)
 		default:
 			return s.damaged(m.Ref(), err)
 		}
@@ -159,8 +159,11 @@ func (r *Reader) cause(err error) error {
 	return r.segments.damaged(r.manifest.Ref(), err)
 }
 
-// sealed is the error that the identity is missing.
-func (s *Segments) sealed(m *Manifest) error {
+// Readable returns an error with ReasonSnapshotSealed when no identity for a segment is at hand. It reads nothing.
+func (s *Segments) Readable(m *Manifest) error {
+	if !m.Encrypted() || s.identities.Of(m.Recipients) {
+		return nil
+	}
 	short := make([]string, 0, len(m.Recipients))
 	for _, k := range m.Recipients {
 		short = append(short, age.Short(k))
