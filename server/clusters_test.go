@@ -177,9 +177,11 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		rec.Revision, rec.OldestRevision, rec.CreateTime = revision, revision-5, at
 		return rec
 	}
+	foreign := saved("other-etcd", 11, begin.Add(2*time.Minute))
+	foreign.EtcdClusterID = "other"
 	prod := holding("prod", nil,
 		saved("newest", 60, begin.Add(30*time.Minute)), saved("base", 31, begin.Add(20*time.Minute)),
-		saved("other-history", 15, begin.Add(21*time.Minute)), saved("first", 12, begin.Add(time.Minute)),
+		saved("other-history", 15, begin.Add(21*time.Minute)), foreign, saved("first", 12, begin.Add(time.Minute)),
 		saved("before", 11, begin.Add(-time.Minute)))
 	prod.facts = fakeFacts{window: status.Window{
 		Journal: &status.Journal{Following: true, Endpoint: "http://10.0.0.1:2379", Points: []status.Point{
@@ -200,7 +202,7 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	}
 	w := resp.GetWindow()
 	if !w.GetJournaled() || w.GetEndpoint() == "" || len(w.GetGaps()) != 1 || w.GetGaps()[0].GetAfterRevision() != 24 ||
-		len(w.GetUnread()) != 1 || len(w.GetEstimates()) != 1 || len(w.GetSnapshots()) != 5 {
+		len(w.GetUnread()) != 1 || len(w.GetEstimates()) != 1 || len(w.GetSnapshots()) != 6 {
 		t.Errorf("the window is %v", w)
 	}
 	if p := w.GetRecoveryPoints(); len(p) != 2 || p[1].GetBackend() != "s3" || p[1].GetAge().AsDuration() != 7*time.Second ||

@@ -31,7 +31,9 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 	}
 	var last *status.Range
 	for _, t := range found.Timelines {
-		timeline := status.Timeline{Name: string(t.Name), Start: t.Name.Start(), Reason: t.Reason}
+		timeline := status.Timeline{
+			Name: string(t.Name), EtcdCluster: fmt.Sprintf("%016x", t.Name.EtcdCluster()), Start: t.Name.Start(), Reason: t.Reason,
+		}
 		for i, r := range t.Ranges {
 			reason := r.Reason
 			if i == 0 {

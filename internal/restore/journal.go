@@ -146,12 +146,11 @@ func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision in
 
 // bases returns the snapshots from which a timeline may lead to a revision, the newest first.
 func (l *lookback) bases(ctx context.Context, t *plan.Timeline, revision int64) []*held {
-	id := fmt.Sprintf("%016x", t.Name.EtcdCluster())
 	choice := l.Choice
 	choice.At = time.Time{} // it says which revision
 	var all []*held
 	for _, h := range l.survey(ctx) {
-		if choice.covers(h.copies) && h.cluster == id && t.Within(h.time) && h.newest <= revision && h.newest >= t.First()-1 &&
+		if choice.covers(h.copies) && t.Name.Of(h.cluster) && t.Within(h.time) && h.newest <= revision && h.newest >= t.First()-1 &&
 			(l.below == 0 || h.newest < l.below) {
 			all = append(all, h)
 		}

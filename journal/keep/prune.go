@@ -97,7 +97,7 @@ func timelineOf(rec *snapshot.Record, all []segment.Timeline) segment.Timeline {
 			found = t
 		}
 	}
-	if found == "" || rec.EtcdClusterID != fmt.Sprintf("%016x", found.EtcdCluster()) {
+	if !found.Of(rec.EtcdClusterID) {
 		return ""
 	}
 	return found

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -36,6 +37,11 @@ func NewTimeline(etcdCluster uint64, now time.Time) Timeline {
 
 // Valid reports whether it has the form of a timeline's name.
 func (t Timeline) Valid() bool { return timelineName.MatchString(string(t)) }
+
+// Of reports whether it is a history of the etcd cluster with an id, in hex as records have it.
+func (t Timeline) Of(etcdCluster string) bool {
+	return t.Valid() && strings.HasPrefix(string(t), etcdCluster+"-")
+}
 
 // EtcdCluster returns the id of the etcd cluster; 0 when the name is not valid.
 func (t Timeline) EtcdCluster() uint64 {

@@ -32,10 +32,11 @@ type Point struct {
 
 // Timeline is the journal of one history.
 type Timeline struct {
-	Name   string
-	Start  time.Time
-	Reason string // why the one before could not be continued; empty for the first one
-	Ranges []Range
+	Name        string
+	EtcdCluster string // its id, in hex as records have it
+	Start       time.Time
+	Reason      string // why the one before could not be continued; empty for the first one
+	Ranges      []Range
 }
 
 // Range is consecutive revisions. The times are zero where they are not known.
@@ -59,10 +60,12 @@ type Held struct {
 	Name             string
 	Oldest, Revision int64
 	Created          time.Time
+	EtcdCluster      string // its id, as the record has it
 }
 
 // PutBases adds snapshots to a window, the newest first, and notes from where on each range can be restored with them.
-// A snapshot is of the history of a timeline when it was begun after that, and before the next one.
+// A snapshot is of the history of a timeline when it is of the same etcd cluster, and was begun after that timeline and
+// before the next one.
 func PutBases(w *Window, records []*snapshot.Record) {
 	for _, rec := range records {
 		if wholeCopy(rec) == nil {
@@ -70,6 +73,7 @@ func PutBases(w *Window, records []*snapshot.Record) {
 		}
 		w.Snapshots = append(w.Snapshots, Held{
 			Name: rec.Name, Oldest: rec.OldestRevision, Revision: rec.Revision, Created: rec.CreateTime,
+			EtcdCluster: rec.EtcdClusterID,
 		})
 	}
 	for i := range w.Timelines {
@@ -78,7 +82,7 @@ func PutBases(w *Window, records []*snapshot.Record) {
 			r := &t.Ranges[j]
 			for _, s := range w.Snapshots {
 				ends := i+1 < len(w.Timelines) && !s.Created.Before(w.Timelines[i+1].Start)
-				within := s.Revision >= r.First-1 && s.Revision <= r.Last && !s.Created.Before(t.Start) && !ends
+				within := t.EtcdCluster == s.EtcdCluster && s.Revision >= r.First-1 && s.Revision <= r.Last && !s.Created.Before(t.Start) && !ends
 				if within && (r.From == 0 || s.Revision < r.From) {
 					r.From, r.Base = s.Revision, s.Name
 				}
