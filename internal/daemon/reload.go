@@ -2,14 +2,13 @@ package daemon
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/limit"
 )
 
@@ -42,7 +41,7 @@ func (s *Service) watchReloads(ctx context.Context) {
 		return // there is no file
 	}
 	r := &reloader{Service: s, files: s.cfg.Files()}
-	r.seen = stateOf(r.files)
+	r.seen = disk.Stamp(r.files...)
 	tick := time.NewTicker(filesInterval)
 	defer tick.Stop()
 	for {
@@ -62,7 +61,7 @@ func (s *Service) watchReloads(ctx context.Context) {
 // that is new and wrong is not among those that are looked at, and nor are the tokens.
 func (r *reloader) look(ctx context.Context) {
 	switch {
-	case stateOf(r.files) != r.seen || r.failed != "":
+	case disk.Stamp(r.files...) != r.seen || r.failed != "":
 		r.reload(ctx)
 	case r.unapplied != nil:
 		r.applyRules(ctx, r.unapplied)
@@ -70,20 +69,6 @@ func (r *reloader) look(ctx context.Context) {
 	if r.waiting != nil {
 		r.applyClusters(ctx, r.waiting)
 	}
-}
-
-// stateOf returns a text that changes when one of the files does. A file that cannot be seen has a state, too.
-func stateOf(files []string) string {
-	var b strings.Builder
-	for _, name := range files {
-		info, err := os.Stat(name)
-		if err != nil {
-			fmt.Fprintf(&b, "%q %v\n", name, err)
-			continue
-		}
-		fmt.Fprintf(&b, "%q %d %d %v\n", name, info.Size(), info.ModTime().UnixNano(), info.Sys())
-	}
-	return b.String()
 }
 
 // reloader applies changes of the configuration.
@@ -101,7 +86,7 @@ type reloader struct {
 // reload applies all of the configuration as it is now that can be applied while the service runs. A wrong
 // configuration changes nothing, and the rest waits for the next start; both are logged.
 func (r *reloader) reload(ctx context.Context) {
-	r.seen = stateOf(r.files)
+	r.seen = disk.Stamp(r.files...)
 	cfg, err := r.conf.Load()
 	if err != nil {
 		if text := err.Error(); text != r.failed {

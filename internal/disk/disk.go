@@ -2,10 +2,31 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
+	"strings"
 	"syscall"
 )
+
+// Stamp returns a text that changes when one of the files does, also when it is replaced, is missing, or is there again.
+// Reading a file does not change it.
+func Stamp(files ...string) string {
+	var b strings.Builder
+	for _, name := range files {
+		info, err := os.Stat(name)
+		if err != nil {
+			fmt.Fprintf(&b, "%q %v\n", name, err)
+			continue
+		}
+		inode := uint64(0)
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			inode = stat.Ino
+		}
+		fmt.Fprintf(&b, "%q %d %d %d\n", name, info.Size(), info.ModTime().UnixNano(), inode)
+	}
+	return b.String()
+}
 
 // ErrLocked says that another process holds the lock of a file.
 var ErrLocked = errors.New("another process has locked it")

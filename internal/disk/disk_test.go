@@ -7,9 +7,49 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/snapshotd/snapshotd/internal/disk"
 )
+
+// A file that is read has not changed; one that is written, replaced, removed or made again has.
+func TestStampChangesWithTheFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	other := name + ".new"
+	write := func(name, text string) func() error {
+		return func() error { return os.WriteFile(name, []byte(text), 0o600) }
+	}
+	last := disk.Stamp(name)
+	for _, step := range []struct {
+		what    string
+		do      func() error
+		changes bool
+	}{
+		{"made", write(name, "one"), true},
+		{"read", func() error {
+			_, err := os.ReadFile(name)
+			return errors.Join(err, os.Chtimes(name, time.Now().Add(time.Hour), time.Time{}))
+		}, false},
+		{"written", write(name, "longer"), true},
+		{"replaced by one that looks the same", func() error {
+			info, err := os.Stat(name)
+			if err != nil {
+				return err
+			}
+			return errors.Join(write(other, "LONGER")(), os.Chtimes(other, info.ModTime(), info.ModTime()), os.Rename(other, name))
+		}, true},
+		{"removed", func() error { return os.Remove(name) }, true},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		now := disk.Stamp(name)
+		if (now != last) != step.changes {
+			t.Errorf("%s: %q, and before %q", step.what, now, last)
+		}
+		last = now
+	}
+}
 
 func TestALockIsHeldUntilItsFileIsClosed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")

@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/snapshotd/snapshotd/internal/disk"
 )
 
 // Files name the files of a certificate. They are read again when they change on disk, for new connections. Files that
@@ -122,15 +123,7 @@ func (c *Certificates) current() (tls.Certificate, *x509.CertPool) {
 
 // stampOfFiles returns a text that changes whenever one of the files does.
 func (c *Certificates) stampOfFiles() string {
-	var b strings.Builder
-	for _, name := range []string{c.files.CertFile, c.files.KeyFile, c.files.ClientCAFile} {
-		if fi, err := os.Stat(name); err == nil {
-			fmt.Fprintf(&b, "%d %d;", fi.ModTime().UnixNano(), fi.Size())
-		} else {
-			b.WriteString("-;")
-		}
-	}
-	return b.String()
+	return disk.Stamp(c.files.CertFile, c.files.KeyFile, c.files.ClientCAFile)
 }
 
 // GRPCConfig asks for a client certificate, and refuses clients without one unless they may show something else.

@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	gcaws "gocloud.dev/aws"
 
+	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/storage/stall"
 )
@@ -98,7 +99,7 @@ func (s *Store) config(ctx context.Context) (aws.Config, error) {
 			rest[name] = slices.Clone(values)
 		}
 	}
-	stamp := stampOf(credentialFiles()) // before they are read
+	stamp := disk.Stamp(credentialFiles()...) // before they are read
 	cfg, err := gcaws.V2ConfigFromURLParams(ctx, rest)
 	if err != nil {
 		return cfg, &configError{err, configHint}

@@ -2,12 +2,13 @@ package s3
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/snapshotd/snapshotd/internal/disk"
 )
 
 // fileCredentials are those that the SDK finds, found anew when one of its files has changed: the SDK reads them once,
@@ -24,7 +25,7 @@ type fileCredentials struct {
 // they are just being written for example, leave the credentials as they are until the next request.
 func (f *fileCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	f.mu.Lock()
-	if stamp := stampOf(credentialFiles()); stamp != f.stamp {
+	if stamp := disk.Stamp(credentialFiles()...); stamp != f.stamp {
 		if fresh, err := f.load(ctx); err == nil && fresh != nil {
 			f.current, f.stamp = fresh, stamp
 		}
@@ -44,15 +45,4 @@ func credentialFiles() []string {
 		}
 	}
 	return files
-}
-
-// stampOf changes when one of the files does, also when it is replaced.
-func stampOf(files []string) string {
-	stamp := ""
-	for _, f := range files {
-		if info, err := os.Stat(f); err == nil {
-			stamp += fmt.Sprintf("%s %d %d\n", f, info.Size(), info.ModTime().UnixNano())
-		}
-	}
-	return stamp
 }
