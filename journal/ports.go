@@ -41,7 +41,6 @@ type Member interface {
 type Identity struct {
 	ClusterID, MemberID uint64
 	Endpoint            string
-	Version             string // of etcd
 }
 
 // A Stream is the changes of the keyspace, revision by revision.

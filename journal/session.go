@@ -348,7 +348,6 @@ func (s *session) seal(ctx context.Context) error {
 			return err
 		}
 		s.settleOwed()
-		s.journal.noteSynced(s.mark)
 	}
 	return s.journal.shrink(ctx)
 }

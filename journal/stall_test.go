@@ -28,7 +28,7 @@ func (s *fakeSource) Dial(_ context.Context, avoid string) (journal.Identity, jo
 	defer s.mu.Unlock()
 	s.dialled = append(s.dialled, avoid)
 	m := s.members(avoid)
-	return journal.Identity{ClusterID: 1, MemberID: 2, Endpoint: m.endpoint, Version: "3.7.3"}, m, nil
+	return journal.Identity{ClusterID: 1, MemberID: 2, Endpoint: m.endpoint}, m, nil
 }
 
 func (s *fakeSource) avoided() []string {

@@ -331,8 +331,7 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 
 // has reports whether a part is on this machine.
 func (j *Journal) has(p *local.Part) bool {
-	parts, _ := j.log.Sealed()
-	return slices.ContainsFunc(parts, func(o local.Part) bool { return o.Number == p.Number })
+	return j.log.Has(p.Number)
 }
 
 // gone gives a part up whose file is not there. It returns errGone, or why the part could not be given up.

@@ -49,7 +49,6 @@ func (f *followed) identity() journal.Identity {
 	h := f.member.status.GetHeader()
 	return journal.Identity{
 		ClusterID: h.GetClusterId(), MemberID: h.GetMemberId(), Endpoint: f.member.endpoint.url,
-		Version: bounded(f.member.status.GetVersion()),
 	}
 }
 

@@ -28,6 +28,13 @@ func (l *Log) Sealed() ([]Part, <-chan struct{}) {
 	return parts, l.changed
 }
 
+// Has reports whether there is a sealed part with a number.
+func (l *Log) Has(number int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.sealed, func(p *Part) bool { return p.Number == number })
+}
+
 // Unsealed returns the header of the part that is open; First is 0 when it has no revision, or there is none.
 func (l *Log) Unsealed() segment.Header {
 	l.mu.Lock()
@@ -76,10 +83,8 @@ func (l *Log) Remove(number int64) error {
 func (l *Log) Shrink(stored func(Part) bool) (removed []Part, within bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := 0; i < len(l.sealed); {
-		if all, _ := l.size(); all <= l.limit {
-			return removed, true, nil
-		}
+	all, _ := l.size()
+	for i := 0; i < len(l.sealed) && all > l.limit; {
 		p := l.sealed[i]
 		if !stored(*p) {
 			i++
@@ -90,7 +95,7 @@ func (l *Log) Shrink(stored func(Part) bool) (removed []Part, within bool, err e
 		}
 		l.sealed = slices.Delete(l.sealed, i, i+1)
 		removed = append(removed, *p)
+		all -= p.Size
 	}
-	all, _ := l.size()
 	return removed, all <= l.limit, nil
 }

@@ -67,9 +67,6 @@ func appendFrame(dst, content []byte) []byte {
 // Header returns what the segment holds so far; First is 0 before the first revision.
 func (b *Builder) Header() Header { return b.header }
 
-// Full reports whether the segment should be sealed for its size.
-func (b *Builder) Full() bool { return b.size >= MaxContent }
-
 // Add adds an entry. Revisions follow one another without a hole; they may begin after a hole behind Previous. An entry
 // that does not follow is an error, and is not added.
 func (b *Builder) Add(e Entry) error {

@@ -116,7 +116,7 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return &listener{Listener: ln, path: path, info: info}, nil
 }
 
-// vacant removes a socket that nobody listens on. Anything else that is there is left alone.
+// vacant returns why a socket cannot take the path. It can take that of a socket on which nobody listens.
 func vacant(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
