@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -16,17 +17,24 @@ const retryInterval = 2 * time.Second
 
 // Lead stands for election as the cluster's leader under name and calls lead whenever it is elected, with a context
 // that ends with the leadership. It goes on until ctx is done. It returns the cause of ctx after lead has returned and
-// the leadership was given up, so that another replica can take it at once.
+// the leadership was given up, so that another replica can take it at once. The names of replicas differ.
 func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Context, *Term)) error {
 	var lastErr error
+	var waiting time.Time // since when another replica has led
 	for ctx.Err() == nil {
 		l, held, err := c.acquire(ctx, "campaign", "stand for election", c.keys.leader(), name)
 		switch {
 		case err == nil:
-			lastErr = nil
-			c.leadWith(ctx, l, lead)
+			lastErr, waiting = nil, time.Time{}
+			if c.leadWith(ctx, l, name, lead) {
+				_ = backoff.Wait(ctx, handoverPause)
+			}
 		case errors.Is(err, snapshot.ErrLocked):
 			lastErr = nil
+			if waiting.IsZero() {
+				waiting = time.Now()
+			}
+			c.mayAsk(ctx, name, waiting)
 			c.awaitVacancy(ctx, held)
 		default:
 			if lastErr == nil && ctx.Err() == nil {
@@ -39,24 +47,34 @@ func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Conte
 	return context.Cause(ctx)
 }
 
-// errDeposed ends the context of a leader whose lease is lost.
-var errDeposed = errors.New("the leadership is lost")
+// Why the context of a leader ends.
+var (
+	errDeposed = errors.New("the leadership is lost")
+	errGaveWay = errors.New("another replica asked for the leadership")
+)
 
-func (c *Catalog) leadWith(ctx context.Context, l *lease, lead func(context.Context, *Term)) {
+// leadWith leads until the lease is lost, lead returns or ctx is done. It returns true when another replica is to lead.
+func (c *Catalog) leadWith(ctx context.Context, l *lease, name string, lead func(context.Context, *Term)) (gaveWay bool) {
 	defer l.Unlock(ctx)
 	leading, end := context.WithCancelCause(ctx)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
+	term := &Term{catalog: c, lease: l.id, asked: make(chan struct{}), end: end}
+	var watches sync.WaitGroup
+	watches.Go(func() {
 		select {
 		case <-l.Lost():
 			end(errDeposed)
 		case <-leading.Done():
 		}
-	}()
-	lead(leading, &Term{c, l.id})
+	})
+	watches.Go(func() {
+		if c.awaitQuestion(leading, name) {
+			close(term.asked)
+		}
+	})
+	lead(leading, term)
 	end(nil)
-	<-watched
+	watches.Wait()
+	return errors.Is(context.Cause(leading), errGaveWay)
 }
 
 // awaitVacancy returns when the leader that was seen at a revision may be gone. It also returns when the watch breaks:

@@ -54,7 +54,8 @@ type Campaign func(ctx context.Context, lead func(ctx context.Context, term Term
 // an interval. It repairs after each reconcile, and in between when a repair is due or asked for.
 type Loop struct {
 	cfg      Config
-	unfollow func() // ends this replica's own work, and waits for it
+	unfollow func()       // ends this replica's own work, and waits for it
+	work     sync.RWMutex // held for reading by work under way
 }
 
 // New returns a loop. It does nothing before Run.
@@ -65,9 +66,11 @@ func New(cfg Config) *Loop {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	l := &Loop{unfollow: func() {}}
 	cfg.Runs = slices.Clone(cfg.Runs)
 	for i := range cfg.Runs {
 		cfg.Runs[i].log = cfg.Logger
+		cfg.Runs[i].work = &l.work
 		if cfg.Runs[i].Ran == nil {
 			cfg.Runs[i].Ran = func(context.Context, string, time.Time, Result) {}
 		}
@@ -75,7 +78,8 @@ func New(cfg Config) *Loop {
 			cfg.Runs[i].Due = func(context.Context, string, time.Time) {}
 		}
 	}
-	return &Loop{cfg: cfg, unfollow: func() {}}
+	l.cfg = cfg
+	return l
 }
 
 // Run runs for election until ctx is done. When it returns, this replica does not lead any more, and no reconcile of
@@ -106,10 +110,31 @@ func (l *Loop) lead(ctx, leading context.Context, term Term) {
 	for _, r := range l.cfg.Runs {
 		runs.Go(func() { r.run(ctx, leading, term) })
 	}
+	runs.Go(func() { l.giveWay(leading, term) })
 	l.reconcile(leading, l.cfg.Reconcile, l.cfg.Repair)
 	l.cfg.Leading(context.WithoutCancel(leading), false)
 	l.cfg.Logger.InfoContext(leading, "leading no more")
 	runs.Wait()
+}
+
+// quietRetry is the pause after which a leader that was asked to give way looks again whether it has work under way.
+const quietRetry = time.Second
+
+// giveWay ends the term when another replica has asked for it and no work is under way.
+func (l *Loop) giveWay(leading context.Context, term Term) {
+	select {
+	case <-term.Asked():
+	case <-leading.Done():
+		return
+	}
+	for !l.work.TryLock() {
+		if backoff.Wait(leading, quietRetry) != nil {
+			return
+		}
+	}
+	defer l.work.Unlock()
+	l.cfg.Logger.InfoContext(leading, "another replica asked to lead")
+	term.GiveWay()
 }
 
 // followPause lets the election be decided before this replica begins the work of one that does not lead.
@@ -165,6 +190,8 @@ func (l *Loop) reconcile(ctx context.Context, reconcile func(context.Context) er
 
 // once makes one run, which is one trace.
 func (l *Loop) once(ctx context.Context, reconcile func(context.Context) error) error {
+	l.work.RLock()
+	defer l.work.RUnlock()
 	ctx, run := span.Run(ctx, "reconcile", span.Cluster.String(l.cfg.Cluster))
 	err := reconcile(ctx)
 	run.End(err)
@@ -179,7 +206,9 @@ func (l *Loop) repairUntil(ctx context.Context, repair func(context.Context) (ti
 	}
 	for ctx.Err() == nil && time.Now().Before(end) {
 		wake := end
+		l.work.RLock()
 		next, err := repair(ctx)
+		l.work.RUnlock()
 		switch {
 		case ctx.Err() != nil:
 			return
