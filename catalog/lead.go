@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -57,23 +56,18 @@ var (
 func (c *Catalog) leadWith(ctx context.Context, l *lease, name string, lead func(context.Context, *Term)) (gaveWay bool) {
 	defer l.Unlock(ctx)
 	leading, end := context.WithCancelCause(ctx)
-	term := &Term{catalog: c, lease: l.id, asked: make(chan struct{}), end: end}
-	var watches sync.WaitGroup
-	watches.Go(func() {
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
 		select {
 		case <-l.Lost():
 			end(errDeposed)
 		case <-leading.Done():
 		}
-	})
-	watches.Go(func() {
-		if c.awaitQuestion(leading, name) {
-			close(term.asked)
-		}
-	})
-	lead(leading, term)
+	}()
+	lead(leading, &Term{catalog: c, lease: l.id, name: name, end: end})
 	end(nil)
-	watches.Wait()
+	<-watched
 	return errors.Is(context.Cause(leading), errGaveWay)
 }
 

@@ -9,14 +9,13 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/span"
 )
 
 // Replicas share the clusters, so that none does the work of all. Each cluster has an order of replicas, which follows
-// from the names alone. A replica that waits and comes before the leader asks for the leadership, and the leader gives
-// way when it has no work under way. Nobody has to know how many replicas there are, and a leader that does not know
-// the question stays.
+// from the names alone. A replica that waits and comes before the leader asks for the leadership: it writes its name
+// under a key. The leader looks at the key when it has ended other work, and gives way. Nobody has to know how many
+// replicas there are, and a leader that does not know the question stays.
 
 const (
 	// handoverPause lets the replica that asked be elected.
@@ -35,17 +34,20 @@ func (c *Catalog) before(a, b string) bool {
 	return bytes.Compare(place(a), place(b)) < 0
 }
 
-// mayAsk asks for the leadership when this replica has waited long enough to be taken for one that stays.
+// mayAsk asks for the leadership when this replica has waited long enough to be taken for one that stays, and neither
+// the leader nor another one that has asked comes before it.
 func (c *Catalog) mayAsk(ctx context.Context, name string, waitingSince time.Time) {
 	if time.Since(waitingSince) < c.cfg.AskAfter || rand.IntN(askersAtATime) > 0 { //nolint:gosec // it keeps no secret
 		return
 	}
 	err := c.do(span.Outside(ctx), "ask", "ask for the leadership", func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		leader, err := c.get(ctx, client, c.keys.leader())
-		if err != nil || leader == nil || !c.before(name, string(leader.Value)) {
-			return err
+		for _, key := range []string{c.keys.leader(), c.keys.successor()} {
+			other, err := c.get(ctx, client, key)
+			if err != nil || other != nil && !c.before(name, string(other.Value)) {
+				return err
+			}
 		}
-		_, err = client.Put(ctx, c.keys.successor(), name)
+		_, err := client.Put(ctx, c.keys.successor(), name)
 		return err
 	})
 	if err != nil {
@@ -53,21 +55,27 @@ func (c *Catalog) mayAsk(ctx context.Context, name string, waitingSince time.Tim
 	}
 }
 
-// awaitQuestion returns true when a replica that comes before this one asks for the leadership, and false when ctx is
-// done.
-func (c *Catalog) awaitQuestion(ctx context.Context, name string) bool {
-	for ctx.Err() == nil {
-		client, err := c.cfg.Connect(ctx)
-		if err == nil {
-			for resp := range client.Watch(ctx, c.keys.successor(), clientv3.WithFilterDelete()) {
-				for _, e := range resp.Events {
-					if c.before(string(e.Kv.Value), name) {
-						return true
-					}
-				}
-			}
-		}
-		_ = backoff.Wait(ctx, retryInterval)
+// Asked reports whether a replica that comes before this one in the cluster's order has asked for the leadership.
+func (t *Term) Asked(ctx context.Context) (asked bool, err error) {
+	c := t.catalog
+	err = c.do(ctx, "asked", "read who asks for the leadership", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		kv, err := c.get(ctx, client, c.keys.successor())
+		asked = kv != nil && c.before(string(kv.Value), t.name)
+		return err
+	})
+	return asked, err
+}
+
+// GiveWay ends the term, so that the replica that has asked can lead. The question is answered: a replica that runs no
+// more does not ask again.
+func (t *Term) GiveWay(ctx context.Context) error {
+	c := t.catalog
+	err := c.do(ctx, "give way", "give way to another leader", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		_, err := client.Delete(ctx, c.keys.successor())
+		return err
+	})
+	if err == nil {
+		t.end(errGaveWay)
 	}
-	return false
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
@@ -46,14 +47,19 @@ func order(a, b string) (first, second string) {
 }
 
 // leadPolitely leads under a name until ctx is done, gives way when it is asked to, and says when it leads.
-func leadPolitely(ctx context.Context, c *catalog.Catalog, wg *sync.WaitGroup, name string, leads chan<- string) {
+func leadPolitely(ctx context.Context, t *testing.T, c *catalog.Catalog, wg *sync.WaitGroup, name string, leads chan<- string) {
 	wg.Go(func() {
 		_ = c.Lead(ctx, name, func(ctx context.Context, term *catalog.Term) {
 			leads <- name
-			select {
-			case <-term.Asked():
-				term.GiveWay()
-			case <-ctx.Done():
+			for ctx.Err() == nil {
+				asked, err := term.Asked(ctx)
+				if err == nil && asked {
+					err = term.GiveWay(ctx)
+				}
+				if err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+				_ = backoff.Wait(ctx, 20*time.Millisecond)
 			}
 		})
 	})
@@ -69,16 +75,19 @@ func TestTheLeaderGivesWayToTheReplicaThatComesFirst(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	leads := make(chan string, 10)
-	leadPolitely(ctx, c, &wg, second, leads)
+	leadPolitely(ctx, t, c, &wg, second, leads)
 	if got := leader(t, leads); got != second {
 		t.Fatalf("%s leads, want %s, which is alone", got, second)
 	}
-	leadPolitely(ctx, c, &wg, first, leads)
+	leadPolitely(ctx, t, c, &wg, first, leads)
 	if got := leader(t, leads); got != first {
 		t.Errorf("%s leads, want %s, which comes first", got, first)
 	}
 	if name, err := c.Leader(t.Context()); err != nil || name != first {
 		t.Errorf("the catalog says that %q leads, %v", name, err)
+	}
+	if resp, err := client.Get(t.Context(), "/snapshotd/v1/default/successor"); err != nil || resp.Count != 0 {
+		t.Errorf("the question is left: %v, %v", resp, err)
 	}
 	// The other one stands for election again, and does not ask.
 	ended, end := context.WithTimeout(ctx, 3*time.Second)
@@ -100,9 +109,9 @@ func TestAReplicaThatHasNotWaitedLongDoesNotAsk(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	leads := make(chan string, 10)
-	leadPolitely(ctx, c, &wg, second, leads)
+	leadPolitely(ctx, t, c, &wg, second, leads)
 	leader(t, leads)
-	leadPolitely(ctx, c, &wg, first, leads)
+	leadPolitely(ctx, t, c, &wg, first, leads)
 	ended, end := context.WithTimeout(ctx, 3*time.Second)
 	defer end()
 	select {

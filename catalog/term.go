@@ -14,18 +14,12 @@ import (
 type Term struct {
 	catalog *Catalog
 	lease   clientv3.LeaseID
-	asked   chan struct{}
+	name    string
 	end     context.CancelCauseFunc
 }
 
 // ID returns a number that no other term has.
 func (t *Term) ID() int64 { return int64(t.lease) }
-
-// Asked is closed when a replica that comes before this one in the order of the cluster asks for the leadership.
-func (t *Term) Asked() <-chan struct{} { return t.asked }
-
-// GiveWay ends the term, so that another replica can lead.
-func (t *Term) GiveWay() { t.end(errGaveWay) }
 
 // LastDue returns the time for which the last run of a schedule that has ended was due; zero when none has.
 func (t *Term) LastDue(ctx context.Context, schedule string) (time.Time, error) {

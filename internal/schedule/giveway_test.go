@@ -2,7 +2,7 @@ package schedule_test
 
 import (
 	"context"
-	"strings"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,50 +15,50 @@ import (
 // wanted is a term that another replica asks for.
 type wanted struct {
 	*term
-	asked chan struct{}
-	end   context.CancelFunc
+	end context.CancelFunc
 }
 
-func (w wanted) Asked() <-chan struct{} { return w.asked }
-func (w wanted) GiveWay()               { w.end() }
+func (wanted) Asked(context.Context) (bool, error) { return true, nil }
 
-// A leader that is asked to give way ends the work that is under way first, and begins no other.
+func (w wanted) GiveWay(context.Context) error {
+	w.end()
+	return nil
+}
+
+// A leader that is asked to give way does so before a reconcile, and not while a save is under way.
 func TestALeaderGivesWayWhenNoWorkIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		var done []string
-		note := func(what string) { done = append(done, what+" "+time.Since(begin).String()) }
-		w := wanted{newMemory().newTerm(), make(chan struct{}), nil}
+		note := func(what string) { done = append(done, what+" after "+time.Since(begin).Round(time.Hour).String()) }
 		save := func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
-			time.Sleep(time.Minute)
-			note("saved")
+			note("save begins")
+			time.Sleep(3 * time.Hour)
+			note("save ends")
 			return cluster.SaveResult{Snapshot: saved("x", snapshot.StateReady)}, nil
 		}
 		stop := start(t, schedule.Config{
-			Interval: time.Hour,
-			Reconcile: func(ctx context.Context) error {
-				time.Sleep(time.Minute)
-				note("reconciled")
-				return ctx.Err()
-			},
+			Interval:  4 * time.Hour,
+			Reconcile: func(context.Context) error { note("reconcile"); return nil },
 			Runs: []schedule.Runs{{Cluster: "default", Save: save, Schedules: []schedule.Schedule{
-				{Name: "s", Spec: spec(t, "@every 90s", "")},
+				{Name: "s", Spec: spec(t, "0 2,14 * * *", "")},
 			}}},
 			Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 				leading, end := context.WithCancel(ctx)
-				w.end = end
-				lead(leading, w)
-				note("left")
+				lead(leading, wanted{newMemory().newTerm(), end})
+				note("leading no more")
 				<-ctx.Done()
 				return ctx.Err()
 			},
 		})
-		time.Sleep(2 * time.Minute) // the save has begun
-		close(w.asked)
-		time.Sleep(time.Hour)
+		time.Sleep(20 * time.Hour)
 		stop()
-		if len(done) != 3 || done[0] != "reconciled 1m0s" || done[1] != "saved 2m30s" || !strings.HasPrefix(done[2], "left 2m3") {
-			t.Errorf("it did %q, want that it leaves at once after the save", done)
+		want := []string{
+			"reconcile after 0s", "save begins after 2h0m0s", "reconcile after 4h0m0s", "save ends after 5h0m0s",
+			"leading no more after 8h0m0s",
+		}
+		if !slices.Equal(done, want) {
+			t.Errorf("it did %q, want %q", done, want)
 		}
 	})
 }

@@ -39,8 +39,8 @@ type term struct {
 // quiet is a term that no other replica asks for.
 type quiet struct{}
 
-func (quiet) Asked() <-chan struct{} { return nil }
-func (quiet) GiveWay()               {}
+func (quiet) Asked(context.Context) (bool, error) { return false, nil }
+func (quiet) GiveWay(context.Context) error       { return nil }
 
 func newMemory() *memory { return &memory{last: map[string]time.Time{}} }
 

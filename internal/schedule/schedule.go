@@ -110,31 +110,24 @@ func (l *Loop) lead(ctx, leading context.Context, term Term) {
 	for _, r := range l.cfg.Runs {
 		runs.Go(func() { r.run(ctx, leading, term) })
 	}
-	runs.Go(func() { l.giveWay(leading, term) })
-	l.reconcile(leading, l.cfg.Reconcile, l.cfg.Repair)
+	l.reconcile(leading, l.cfg.Reconcile, l.cfg.Repair, func() { l.giveWay(leading, term) })
 	l.cfg.Leading(context.WithoutCancel(leading), false)
 	l.cfg.Logger.InfoContext(leading, "leading no more")
 	runs.Wait()
 }
 
-// quietRetry is the pause after which a leader that was asked to give way looks again whether it has work under way.
-const quietRetry = time.Second
-
-// giveWay ends the term when another replica has asked for it and no work is under way.
+// giveWay ends the term if another replica has asked for it and no work is under way: neither a reconcile, which has
+// ended long ago, nor a run of a schedule.
 func (l *Loop) giveWay(leading context.Context, term Term) {
-	select {
-	case <-term.Asked():
-	case <-leading.Done():
-		return
+	asked, err := term.Asked(leading)
+	if err == nil && asked && l.work.TryLock() {
+		defer l.work.Unlock()
+		l.cfg.Logger.InfoContext(leading, "another replica is to lead")
+		err = term.GiveWay(leading)
 	}
-	for !l.work.TryLock() {
-		if backoff.Wait(leading, quietRetry) != nil {
-			return
-		}
+	if err != nil && leading.Err() == nil {
+		l.cfg.Logger.WarnContext(leading, "it is not known whether another replica is to lead", "error", err)
 	}
-	defer l.work.Unlock()
-	l.cfg.Logger.InfoContext(leading, "another replica asked to lead")
-	term.GiveWay()
 }
 
 // followPause lets the election be decided before this replica begins the work of one that does not lead.
@@ -149,7 +142,7 @@ func (l *Loop) follow(ctx context.Context) {
 	var work sync.WaitGroup
 	work.Go(func() {
 		if backoff.Wait(ctx, followPause) == nil {
-			l.reconcile(ctx, l.cfg.Own.Reconcile, l.cfg.Own.Repair)
+			l.reconcile(ctx, l.cfg.Own.Reconcile, l.cfg.Own.Repair, func() {})
 		}
 	})
 	for _, s := range l.cfg.Own.Scrubs {
@@ -178,13 +171,18 @@ func (l *Loop) scrub(ctx context.Context, s Schedule) {
 	}
 }
 
-// reconcile reconciles and repairs until ctx is done.
-func (l *Loop) reconcile(ctx context.Context, reconcile func(context.Context) error, repair func(context.Context) (time.Time, error)) {
+// reconcile reconciles and repairs until ctx is done. Before each reconcile but the first it calls quiet.
+func (l *Loop) reconcile(
+	ctx context.Context, reconcile func(context.Context) error, repair func(context.Context) (time.Time, error), quiet func(),
+) {
 	for ctx.Err() == nil {
 		if err := l.once(ctx, reconcile); err != nil && ctx.Err() == nil {
 			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", l.cfg.Interval)
 		}
 		l.repairUntil(ctx, repair, time.Now().Add(backoff.Spread(l.cfg.Interval, intervalSpread)))
+		if ctx.Err() == nil {
+			quiet()
+		}
 	}
 }
 
