@@ -167,6 +167,7 @@ func protectRevisions(copies []*Candidate) {
 // Undecide takes the decision back, so that Apply can decide anew beside other copies.
 func (c *Candidate) Undecide() { c.Why, c.Stays, c.protected = "", false, false }
 
+// protect keeps a copy from the limit of bytes, too, which may remove what a rule keeps.
 func (c *Candidate) protect(why string) {
 	c.keep(why)
 	c.protected = true
@@ -206,6 +207,8 @@ type period struct {
 	of   func(time.Time) string // the same for all times in a period
 }
 
+// periods returns the rules that keep the newest copy of each hour, day and so on, in the operator's time zone: a day
+// ends when the operator's does.
 func (r *Retention) periods() []period {
 	zone := r.TimeZone
 	if zone == nil {
