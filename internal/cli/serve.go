@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/daemon"
 )
@@ -42,7 +42,7 @@ file. "snapshotd config check" prints the values that would be in effect.`,
       --backend 's3=s3://backups?region=eu-central-1&prefix=production/'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "dev"); err != nil {
+			if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "dev"); err != nil {
 				return err
 			}
 			return runServe(cmd.Context(), sys, opts)

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 )
 
 // System is the surroundings of a command. All fields are needed.
@@ -23,7 +23,7 @@ type System struct {
 func withClient(
 	sys System, cmd *cobra.Command, o *client.Options, run func(ctx context.Context, c *client.Client) error,
 ) error {
-	err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, append([]string{"output"}, client.Variables...)...)
+	err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, append([]string{"output"}, client.Variables...)...)
 	if err != nil {
 		return err
 	}
