@@ -1,5 +1,5 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e soak attacks lint generate figures packages share chart bench bench-save bench-restore bench-journal bench-replay
+.PHONY: test e2e soak attacks lint generate figures packages share chart bench bench-save bench-restore bench-clusters bench-journal bench-replay
 
 test:
 	go test -race ./...
@@ -68,6 +68,12 @@ bench-save:
 # Restores and drills beside etcdutl's restore, of one snapshot of so many BYTES, ROUNDS times.
 bench-restore:
 	SNAPSHOTD_E2E_BYTES=$(BYTES) SNAPSHOTD_E2E_ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchRestore ./e2e
+
+# Memory, goroutines and connections of a service of so many CLUSTERS, in REPLICAS.
+CLUSTERS ?= 1000
+REPLICAS ?= 1
+bench-clusters:
+	SNAPSHOTD_CLUSTERS=$(CLUSTERS) SNAPSHOTD_REPLICAS=$(REPLICAS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchClusters ./e2e
 
 # How long puts take with and without a journal, ROUNDS times.
 bench-journal:

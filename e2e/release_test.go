@@ -14,9 +14,9 @@ import (
 // GoReleaser's own types take the configuration, strictly. How it would build, the Makefile shows, too.
 func TestTheReleaseIsOneThatGoReleaserReads(t *testing.T) {
 	reader := testenv.Tool(t, "goreleaser", "github.com/snapshotd/snapshotd/tools/goreleaser")
-	out, err := exec.CommandContext(t.Context(), reader, filepath.Join(testenv.Root(), ".goreleaser.yaml")).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), reader, filepath.Join(testenv.Root(), ".goreleaser.yaml")).Output()
 	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("GoReleaser does not take the configuration: %v\n%s", err, out)
 	}
 	var project struct {
 		Builds []struct {
