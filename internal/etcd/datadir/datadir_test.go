@@ -38,6 +38,9 @@ func TestMakeMakesWhatEtcdutlMakes(t *testing.T) {
 			},
 			"the WAL apart": func(cfg *snapshot.RestoreConfig) { cfg.OutputWALDir = filepath.Join(t.TempDir(), "wal") },
 		} {
+			if name != "all" && (what == "three members" || what == "the WAL apart") {
+				continue // they depend on nothing in the database
+			}
 			t.Run(name+", "+what, func(t *testing.T) {
 				restored := func(restore func(snapshot.RestoreConfig) error) map[string][]byte {
 					dir := t.TempDir()
