@@ -20,6 +20,7 @@ import (
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // storedSource gives a stored snapshot of a real etcd.
@@ -45,7 +46,7 @@ func service(t *testing.T, c *catalog.Catalog) (*cluster.Cluster, *memory.Backen
 		Name: "default", Node: "node-1", Prefix: "default/", SpoolDir: t.TempDir(), Source: storedSource{t},
 		Records: c, Saves: c, History: c, Stores: c, Backends: []repository.Backend{backend},
 		Now:       func() time.Time { return now },
-		Retention: map[string]snapshot.Retention{"one": {KeepLast: 2}},
+		Retention: map[string]retention.Rules{"one": {KeepLast: 2}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -102,7 +102,7 @@ func warnOfUnreadable(sys System, records []*snapshotdv1.UnreadableRecord) {
 
 // runListFrom lists a directory or bucket.
 func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
-	if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
+	if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
 		return err
 	}
 	for _, name := range []string{"state", "backend", "label", "since", "until"} {
@@ -150,7 +150,7 @@ func (o *listOptions) request(now time.Time) (*snapshotdv1.ListRequest, error) {
 	}
 	req := &snapshotdv1.ListRequest{Backend: o.backend}
 	var err error
-	if req.Labels, err = flag.Labels(o.labels); err != nil {
+	if req.Labels, err = flagvalue.Labels(o.labels); err != nil {
 		return nil, err
 	}
 	for _, s := range o.states {
@@ -160,9 +160,9 @@ func (o *listOptions) request(now time.Time) (*snapshotdv1.ListRequest, error) {
 		}
 		req.States = append(req.States, snapshotdv1.Snapshot_State(v))
 	}
-	if req.CreateTimeFrom, err = flag.Time("--since", o.since, now); err != nil {
+	if req.CreateTimeFrom, err = flagvalue.Time("--since", o.since, now); err != nil {
 		return nil, err
 	}
-	req.CreateTimeUntil, err = flag.Time("--until", o.until, now)
+	req.CreateTimeUntil, err = flagvalue.Time("--until", o.until, now)
 	return req, err
 }

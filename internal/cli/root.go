@@ -7,7 +7,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/token"
 )
 
@@ -49,7 +49,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.SetOut(sys.Stdout)
 	root.SetErr(sys.Stderr)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit.Usage(flag.Error(err)) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit.Usage(flagvalue.Error(err)) })
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
 		newStatus(sys), newWindow(sys), newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),

@@ -13,7 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -56,7 +56,7 @@ another save of the cluster is running.`,
 }
 
 func runSave(ctx context.Context, sys System, opts saveOptions, c *client.Client) error {
-	labels, err := flag.Labels(opts.labels)
+	labels, err := flagvalue.Labels(opts.labels)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/daemon"
 )
@@ -43,7 +43,7 @@ file. "snapshotd config check" prints the values that would be in effect.`,
       --backend 's3=s3://backups?region=eu-central-1&prefix=production/'`,
 		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "dev"); err != nil {
+			if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "dev"); err != nil {
 				return err
 			}
 			return runServe(cmd.Context(), sys, opts)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/command"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 )
 
 // System is the surroundings of a command. All fields are needed.
@@ -17,7 +17,7 @@ type System = command.System
 func withClient(
 	sys System, cmd *cobra.Command, o *client.Options, run func(ctx context.Context, c *client.Client) error,
 ) error {
-	err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, append([]string{"output"}, client.Variables...)...)
+	err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, append([]string{"output"}, client.Variables...)...)
 	if err != nil {
 		return err
 	}

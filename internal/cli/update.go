@@ -11,7 +11,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
@@ -54,7 +54,7 @@ it.`,
 }
 
 func runUpdate(ctx context.Context, sys System, opts updateOptions, c *client.Client, name string) error {
-	labels, err := flag.Labels(opts.labels)
+	labels, err := flagvalue.Labels(opts.labels)
 	switch {
 	case err != nil:
 		return err

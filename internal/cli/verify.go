@@ -15,7 +15,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/restore"
@@ -182,7 +182,7 @@ func alarmLines(w io.Writer, alarms, disarmed []string) {
 }
 
 func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name string) error {
-	if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
+	if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
 		return err
 	}
 	level, err := opts.wantedLevel()

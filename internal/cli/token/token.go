@@ -13,7 +13,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/server/auth"
 )
@@ -42,7 +42,7 @@ func addFile(fs *pflag.FlagSet, file *string) {
 
 // tokensFile takes the file from its variable if there is no flag.
 func tokensFile(sys command.System, cmd *cobra.Command, file *string) error {
-	if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "tokens-file"); err != nil {
+	if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "tokens-file"); err != nil {
 		return err
 	}
 	if *file == "" {
@@ -71,7 +71,7 @@ made if it is missing, and readable by its owner alone; it must be readable by t
 		},
 	}
 	addFile(cmd.Flags(), &file)
-	flag.Duration(cmd.Flags(), &expires, "expires-in", "for how long it is good (`duration`), such as 90d; 0 for ever")
+	flagvalue.Duration(cmd.Flags(), &expires, "expires-in", "for how long it is good (`duration`), such as 90d; 0 for ever")
 	return cmd
 }
 
