@@ -27,6 +27,8 @@ const (
 	firstOpenRetry, lastOpenRetry = time.Second, time.Minute // to open the local part
 	firstBaseRetry, lastBaseRetry = 10 * time.Second, 10 * time.Minute
 	badRetry                      = 10 * time.Minute // to upload a part that was passed over
+
+	listTimeout = 5 * time.Minute // of listing one timeline on all backends
 )
 
 // Config of a [Journal].
@@ -139,11 +141,15 @@ func (j *Journal) Run(ctx context.Context) {
 			return
 		}
 	}
-	var uploads sync.WaitGroup
+	var work sync.WaitGroup
 	for _, u := range j.stores {
-		uploads.Go(func() { u.run(ctx) })
+		work.Go(func() { u.run(ctx) })
 	}
-	uploads.Wait()
+	for _, l := range j.log.TakeLosses() {
+		j.noteLoss(ctx, &l)
+		work.Go(func() { j.settleLoss(ctx, &l) })
+	}
+	work.Wait()
 }
 
 // Follow records the changes of the cluster until ctx, the term of the leader, ends. It is called by one goroutine at a

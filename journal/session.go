@@ -344,7 +344,7 @@ func (s *session) seal(ctx context.Context) error {
 		if err := s.writeMark(); err != nil {
 			return err
 		}
-		if _, err := s.journal.log.Seal(); err != nil {
+		if err := s.journal.log.Seal(); err != nil {
 			return err
 		}
 		s.settleOwed()
