@@ -324,6 +324,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
 	})
 	s.journal.goesOn(timeline)
+	s.journal.note(ctx, timeline)
 	return nil
 }
 
@@ -348,6 +349,7 @@ func (s *session) seal(ctx context.Context) error {
 			return err
 		}
 		s.settleOwed()
+		s.journal.note(ctx, s.journal.written)
 	}
 	return s.journal.shrink(ctx)
 }
