@@ -52,7 +52,7 @@ func TestSegmentsOfTwoLeadersThatOverlapAreNoObstacle(t *testing.T) {
 	f := newFaulted(t, 31)
 	f.overlap(t, f.sealed[0], f.sealed[1])
 	f.overlap(t, f.sealed[1], f.sealed[2])
-	for _, revision := range []int64{f.sealed[0].Last, f.sealed[1].First + 4, f.sealed[1].Last, f.sealed[3].Last} {
+	for _, revision := range []int64{f.sealed[0].Last, f.sealed[1].First + 4, f.sealed[1].Last, f.sealed[3].Last - 1} {
 		f.run(t, restore.Choice{Revision: revision}, revision)
 	}
 }
