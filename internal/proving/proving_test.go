@@ -87,7 +87,7 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{
-		History: testenv.NewHistory(t, 41), backend: memory.New("s3", snapshot.BackendS3), catalog: catalogmemory.New(time.Now),
+		History: embedded.NewHistory(t, 41), backend: memory.New("s3", snapshot.BackendS3), catalog: catalogmemory.New(time.Now),
 		driller: &driller{t: t},
 	}
 	conn, err := etcd.New(etcd.Config{Endpoints: r.Endpoints()})
