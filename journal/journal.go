@@ -253,6 +253,7 @@ func nameAfter(last segment.Timeline, cluster uint64) segment.Timeline {
 
 // began notes that a timeline has begun with a revision.
 func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, why *breakError) {
+	j.forgetMarks()
 	j.mu.Lock()
 	j.why = nil
 	j.mu.Unlock()
