@@ -32,9 +32,9 @@ func TestBenchJournalBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy := testenv.StartHTTPProxy(t, w.s3.Addr(), nil)
-	file := journaled(t, t.TempDir(), w.etcd.Endpoints(), map[string]string{"s3": w.s3URL(proxy.Addr()), "local": "file://" + w.dir}, "")
+	file := journaled(t, t.TempDir(), w.etcd.Endpoints(), map[string]string{"s3": w.s3URL(proxy.Addr()), "local": "file://" + w.dir})
 	s := start(t, w.options(), "--config", file)
-	s.follows(1, true)
+	s.follows(1)
 	base := s.list()[0]
 	puts := proxy.Counts()["PutObject"]
 

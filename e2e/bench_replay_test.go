@@ -30,8 +30,8 @@ func TestBenchReplay(t *testing.T) {
 	if _, err := client.Put(t.Context(), "first", ""); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, options{}, "--config", journaled(t, t.TempDir(), w.etcd.Endpoints(), map[string]string{"local": "file://" + w.dir}, ""))
-	s.follows(2, true)
+	s := start(t, options{}, "--config", journaled(t, t.TempDir(), w.etcd.Endpoints(), map[string]string{"local": "file://" + w.dir}))
+	s.follows(2)
 	base := s.list()[0]
 	last := updates(t, w.etcd, revisions)
 	eventually(t, "the journal is on the backend", func() bool { return s.window().timeline("").last() >= last })

@@ -127,12 +127,12 @@ func newWatched(t *testing.T, seed uint64, members int) *watched {
 	o.client = w.etcd.Client(t)
 	o.load = newLoad(o.client, seed)
 	o.file = journaled(t, t.TempDir(), w.etcd.Endpoints(), map[string]string{"s3": w.s3URL(o.proxy.Addr()), "local": "file://" + w.dir},
-		", upload_interval: 2s")
+		"lock_ttl: 3s", "journal: {enabled: true, upload_interval: 2s}")
 	if _, err := o.client.Put(t.Context(), "first", ""); err != nil {
 		t.Fatal(err)
 	}
 	o.serve = start(t, w.options(), "--config", o.file)
-	o.serve.follows(2, true)
+	o.serve.follows(2)
 	o.begin = time.Now()
 	return o
 }

@@ -32,17 +32,24 @@ func followRelease(t *testing.T, members int, release testenv.ClusterOption) {
 	if _, err := client.Put(t.Context(), "first", ""); err != nil {
 		t.Fatal(err)
 	}
-	file := journaled(t, t.TempDir(), w.etcd.Endpoints(), map[string]string{"s3": w.s3URL("")}, ", upload_interval: 1s")
+	file := journaled(t, t.TempDir(), w.etcd.Endpoints(), map[string]string{"s3": w.s3URL("")}, "journal: {enabled: true, upload_interval: 1s}")
 	s := start(t, w.options(), "--config", file)
-	s.follows(2, true)
+	s.follows(2)
 	lease, err := client.Grant(t.Context(), 4321)
 	if err != nil {
 		t.Fatal(err)
 	}
-	targets := map[int64]uint32{}
-	change := func() {
+	targets := map[int64]map[int64]uint32{} // HashKV by revision, and by the compact revision for which it holds
+	ask := func(revision int64) {
 		t.Helper()
-		var last int64
+		if targets[revision] == nil {
+			targets[revision] = map[int64]uint32{}
+		}
+		compact, hash := hashAt(t, client, w.etcd.Endpoints()[0], revision)
+		targets[revision][compact] = hash
+	}
+	change := func() (last int64) {
+		t.Helper()
 		for i := range 60 {
 			ops := []clientv3.Op{
 				clientv3.OpPut(fmt.Sprintf("/a/%02d", i%20), fmt.Sprint(i)),
@@ -58,17 +65,15 @@ func followRelease(t *testing.T, members int, release testenv.ClusterOption) {
 			}
 			last = resp.Header.Revision
 		}
-		targets[last-20] = liveHash(t, client, w.etcd.Endpoints()[0], last-20)
-		targets[last] = liveHash(t, client, w.etcd.Endpoints()[0], last)
+		ask(last - 20)
+		ask(last)
+		return last
 	}
-	change()
-	current, err := client.Get(t.Context(), "x")
-	if err != nil {
+	before := change()
+	if _, err := client.Compact(t.Context(), before-10, clientv3.WithCompactPhysical()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Compact(t.Context(), current.Header.Revision-10, clientv3.WithCompactPhysical()); err != nil {
-		t.Fatal(err)
-	}
+	ask(before)
 	time.Sleep(2 * time.Second) // a compaction is seen by looking, twice a second
 	change()
 	end, err := client.Put(t.Context(), "last", "")
@@ -85,8 +90,9 @@ func followRelease(t *testing.T, members int, release testenv.ClusterOption) {
 			data := filepath.Join(t.TempDir(), "etcd")
 			out := w.must(t, program(t, ""), "restore", "--revision", fmt.Sprint(revision), "--from", w.s3URL(""), "--data-dir", data)
 			restored := testenv.StartRestored(t, data, release)
-			if got := liveHash(t, restored.Client(t), restored.Endpoints()[0], revision); got != want {
-				t.Errorf("HashKV of revision %d is %d, and was %d\n%s", revision, got, want, out)
+			compact, got := hashAt(t, restored.Client(t), restored.Endpoints()[0], revision)
+			if hash, known := want[compact]; !known || got != hash {
+				t.Errorf("HashKV of revision %d is %d, compacted up to %d, and was %v\n%s", revision, got, compact, want, out)
 			}
 			ttl, err := restored.Client(t).TimeToLive(t.Context(), lease.ID, clientv3.WithAttachedKeys())
 			if err != nil || ttl.GrantedTTL != 4321 || len(ttl.Keys) != 5 {
@@ -94,4 +100,16 @@ func followRelease(t *testing.T, members int, release testenv.ClusterOption) {
 			}
 		})
 	}
+}
+
+// hashAt returns HashKV at a revision, and the compact revision for which it holds.
+func hashAt(t *testing.T, client *clientv3.Client, endpoint string, revision int64) (compact int64, hash uint32) {
+	t.Helper()
+	ctx, cancel := contextFor(t, waitTimeout)
+	defer cancel()
+	resp, err := client.HashKV(ctx, endpoint, revision)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.CompactRevision, resp.Hash
 }

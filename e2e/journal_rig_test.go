@@ -79,17 +79,20 @@ func (s *service) rpo(backend string) (age time.Duration, ok bool) {
 	return 0, false
 }
 
-// follows waits until the service leads and its journal has a revision; with saves, also until it has taken the
-// snapshot from which a new timeline can be restored.
-func (s *service) follows(revision int64, saves bool) {
+// follows waits until the service leads and its journal has a revision; when it has begun a timeline, also until it has
+// taken the snapshot from which that can be restored.
+func (s *service) follows(revision int64) {
 	s.t.Helper()
-	eventually(s.t, fmt.Sprintf("the service follows etcd up to revision %d, and has its snapshot (%t)", revision, saves), func() bool {
+	eventually(s.t, fmt.Sprintf("the service follows etcd up to revision %d, and has its snapshot", revision), func() bool {
 		m := s.scrape()
-		saved := !saves
+		if m[`snapshotd_leader{cluster="default"}`] != 1 || m[`snapshotd_journal_revision{cluster="default"}`] < float64(revision) {
+			return false
+		}
+		saved := s.begun() == ""
 		for name, value := range m {
 			saved = saved || value > 0 && strings.HasPrefix(name, "snapshotd_saves_total{") && strings.Contains(name, `result="success"`)
 		}
-		return saved && m[`snapshotd_leader{cluster="default"}`] == 1 && m[`snapshotd_journal_revision{cluster="default"}`] >= float64(revision)
+		return saved
 	})
 }
 
@@ -125,12 +128,19 @@ func restoredRevision(t *testing.T, out string) int64 {
 	return 0
 }
 
-// journaled writes the configuration of a service that follows a cluster, with a data directory of its choice.
-func journaled(t *testing.T, data string, endpoints []string, backends map[string]string, journal string) string {
+// journaled writes the configuration of a service that follows a cluster, with a data directory of its choice. settings
+// are further lines of the cluster.
+func journaled(t *testing.T, data string, endpoints []string, backends map[string]string, settings ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "snapshotd.yaml")
-	doc := fmt.Sprintf("data_dir: %s\nnode_name: node-1\nclusters:\n  - etcd: {endpoints: [%s]}\n    lock_ttl: 3s\n"+
-		"    journal: {enabled: true%s}\n    backends:\n", data, strings.Join(endpoints, ", "), journal)
+	doc := fmt.Sprintf("data_dir: %s\nnode_name: node-1\nclusters:\n  - etcd: {endpoints: [%s]}\n", data, strings.Join(endpoints, ", "))
+	if len(settings) == 0 {
+		settings = []string{"journal: {enabled: true}"}
+	}
+	for _, line := range settings {
+		doc += "    " + line + "\n"
+	}
+	doc += "    backends:\n"
 	for name, url := range backends {
 		doc += fmt.Sprintf("      - {name: %s, url: %q}\n", name, url)
 	}

@@ -89,16 +89,16 @@ func newMortal(t *testing.T, seed uint64) *mortal {
 	}
 	m.s3.MakeBucket(m.bucket)
 	m.writer.begin(t, m.etcd)
-	m.live(true)
+	m.live()
 	return m
 }
 
-// live starts the service, and waits until it has caught up; with saves, until it has the snapshot for a new timeline.
-func (m *mortal) live(saves bool) {
+// live starts the service, and waits until it has caught up, and has the snapshot of a new timeline.
+func (m *mortal) live() {
 	m.t.Helper()
-	file := journaled(m.t, m.data, m.etcd.Endpoints(), map[string]string{"s3": m.s3URL("")}, "")
+	file := journaled(m.t, m.data, m.etcd.Endpoints(), map[string]string{"s3": m.s3URL("")}, "lock_ttl: 3s", "journal: {enabled: true}")
 	m.serve = start(m.t, m.options(), "--config", file)
-	m.serve.follows(m.writer.newest().revision, saves)
+	m.serve.follows(m.writer.newest().revision)
 	m.since = time.Now()
 	if name := m.serve.begun(); name != "" {
 		m.line = name
@@ -147,7 +147,7 @@ func (m *mortal) loseProcess(d *death) {
 	if d.kind == compactedAfter {
 		m.compacts()
 	}
-	m.live(d.kind == compactedAfter)
+	m.live()
 	wanted := m.writer.before(d.safe).revision
 	if d.kind == processDies {
 		wanted = m.writer.newest().revision // etcd has what was not on the disk
@@ -200,7 +200,7 @@ func (m *mortal) loseMachine(d *death) {
 	m.judge(d, revision, promisedStored)
 	m.writer.forget(revision)
 	m.writer.begin(m.t, m.etcd)
-	m.live(true)
+	m.live()
 }
 
 // judge compares what is lost, as all behind a revision was, with what was promised. What was written while no service

@@ -18,7 +18,7 @@ import (
 // of three members that has the namespace again, and says how long that took.
 func TestRunbookDeletedNamespace(t *testing.T) {
 	b := newRunbook(t, true)
-	b.serve.follows(2, true)
+	b.serve.follows(2)
 	c := b.client(t, b.endpoints()...)
 	put := func(key, value string) int64 {
 		t.Helper()

@@ -91,7 +91,7 @@ func (b *runbook) serveAgain(t *testing.T) {
 	}, b.backends...)
 	if b.journal {
 		backends := map[string]string{"local": "file://" + b.dir, "s3": b.s3URL("")}
-		args = []string{"--config", journaled(b.t, b.t.TempDir(), b.endpoints(), backends, "")}
+		args = []string{"--config", journaled(b.t, b.t.TempDir(), b.endpoints(), backends)}
 	}
 	b.serve = start(b.t, b.options(), args...)
 }

@@ -16,7 +16,7 @@ import (
 // Defaults of a [Config].
 const (
 	DefaultFlushInterval  = 500 * time.Millisecond
-	DefaultUploadInterval = 10 * time.Second
+	DefaultUploadInterval = 9 * time.Second // and a second for the upload: all is on the backends within ten
 	DefaultMaxBytes       = 1 << 30
 )
 
