@@ -22,6 +22,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
 const (
@@ -349,7 +350,7 @@ func (o *watched) checkTime(at time.Time, got int64, out string) {
 // compare starts an etcd on what was restored, and compares it with the truth.
 func (o *watched) compare(what, data string, revision int64, replayed bool) {
 	o.t.Helper()
-	e := testenv.StartEtcd(o.t, func(cfg *member.Config) { cfg.Dir = data })
+	e := embedded.StartEtcd(o.t, func(cfg *member.Config) { cfg.Dir = data })
 	defer e.Close(o.t)
 	ttls, keys := e.Leases(o.t)
 	got := e.At(o.t, revision)
@@ -399,7 +400,7 @@ func (o *watched) mayBeOpen(revision int64) bool {
 
 // compareLeases compares the leases that keys name, exactly, and those without keys that were there long before and long
 // after, or were not.
-func (o *watched) compareLeases(what string, revision int64, replayed bool, got testenv.Moment, ttls map[int64]int64, keys map[int64][]string) {
+func (o *watched) compareLeases(what string, revision int64, replayed bool, got embedded.Moment, ttls map[int64]int64, keys map[int64][]string) {
 	o.t.Helper()
 	at := o.when(revision)
 	for id, names := range got.Leases {

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -179,7 +179,7 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 
 // What came to the journal late was committed before that: the metric must not say that all before it came is safe.
 func TestRecoveryPointOfABackendIsTheLastWatermarkBeforeWhatItLacks(t *testing.T) {
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	client := e.Client(t)
 	c := &cluster{}
 	c.become(t, e.Endpoints()...)
