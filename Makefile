@@ -1,5 +1,5 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e soak attacks lint generate figures packages bench bench-save bench-restore bench-journal bench-replay
+.PHONY: test e2e soak attacks lint generate figures sbom vulnerabilities packages bench bench-save bench-restore bench-journal bench-replay
 
 test:
 	go test -race ./...
@@ -28,10 +28,21 @@ generate:
 figures:
 	@go -C tools/figures run . ../..
 
+# What the program is made of, as CycloneDX, and the licences of it with their texts; one that is not allowed is an error.
+sbom:
+	mkdir -p bin
+	CGO_ENABLED=0 GOOS=linux go tool -modfile=tools/sbom/go.mod cyclonedx-gomod app -json -licenses -assert-licenses -std \
+	  -main cmd/snapshotd -output bin/snapshotd.cdx.json .
+	go -C tools/sbom build -o ../../bin/sbom . && bin/sbom bin/snapshotd.cdx.json bin/licences.txt
+
+# Known vulnerabilities in what the program calls; needs the database at vuln.go.dev.
+vulnerabilities:
+	go tool -modfile=tools/sbom/go.mod govulncheck ./cmd/snapshotd
+
 # Packages for Debian and Red Hat in bin/.
 VERSION ?= v0.0.0
 ARCH ?= amd64
-packages:
+packages: sbom
 	mkdir -p bin/completion/bash-completion/completions bin/completion/zsh/site-functions bin/completion/fish/vendor_completions.d
 	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -o bin/ \
 	  -ldflags "-s -w -X github.com/snapshotd/snapshotd/internal/cli.version=$(VERSION)" ./cmd/snapshotd

@@ -1,0 +1,3 @@
+module github.com/snapshotd/snapshotd/tools/sbom
+
+go 1.26.0
