@@ -79,10 +79,14 @@ clusters:
 	if text := b.text(".actions button"); text != "" {
 		t.Errorf("a viewer has the buttons %s", text)
 	}
+	if len(b.problems) > 0 {
+		t.Errorf("the browser complains: %q", b.problems)
+	}
 	var cookies string
 	if b.eval("document.cookie", &cookies); cookies != "" {
 		t.Errorf("a script reads the cookies %q", cookies)
 	}
+	b.problems = nil // the browser complains of that look
 	b.click("#logout", "Log out")
 	b.reads("the page after the logout", "main", "Log in")
 	if text := b.text("body"); strings.Contains(text, "default") || strings.Contains(text, "alice") {

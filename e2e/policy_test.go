@@ -45,7 +45,7 @@ func TestTheLeastPolicies(t *testing.T) {
 				makeBucket(t, store, false)
 				user := store.User("backups", documented(t, "least"))
 				least(t, etcd, store, user)
-				empty(t, store)
+				removeBucket(t, store)
 			})
 			t.Run("add-only", func(t *testing.T) {
 				makeBucket(t, store, true)
@@ -66,8 +66,8 @@ func makeBucket(t *testing.T, store *testenv.S3, lock bool) {
 	}
 }
 
-// empty removes the bucket with all that is in it.
-func empty(t *testing.T, store *testenv.S3) {
+// removeBucket removes the bucket with all that is in it.
+func removeBucket(t *testing.T, store *testenv.S3) {
 	t.Helper()
 	client, bucket := store.Client(), aws.String("backups")
 	page, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: bucket})
