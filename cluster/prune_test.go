@@ -12,6 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // scheduled saves n times, an hour apart, and returns the names, newest first.
@@ -31,7 +32,7 @@ func (f *fixture) scheduled(t *testing.T, n int) []string {
 
 func keepLast(n int) func(*cluster.Config) {
 	return func(c *cluster.Config) {
-		c.Retention = map[string]snapshot.Retention{"one": {KeepLast: n}, "two": {KeepLast: 2 * n}}
+		c.Retention = map[string]retention.Rules{"one": {KeepLast: n}, "two": {KeepLast: 2 * n}}
 	}
 }
 
@@ -136,7 +137,7 @@ func TestPruneWaitsForCopiesThatAreStillToBeMade(t *testing.T) {
 
 func TestTheLimitOfBytesDoesNotWaitForCopies(t *testing.T) {
 	f := newFixture(t, func(c *cluster.Config) {
-		c.Retention = map[string]snapshot.Retention{"one": {MaxTotalBytes: 1}}
+		c.Retention = map[string]retention.Rules{"one": {MaxTotalBytes: 1}}
 	})
 	f.partialSave(t, cluster.SaveRequest{Trigger: snapshot.TriggerScheduled})
 	f.clock.pass(time.Hour)

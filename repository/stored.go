@@ -56,7 +56,8 @@ func (s *StoredCopy) Failed() error {
 	return s.err
 }
 
-// storedReader hashes and counts the object as it is stored.
+// storedReader hashes and counts the object as it is stored. It keeps its error, so that a decoder's complaint about a
+// cut stream is not taken for damage when the backend broke off.
 type storedReader struct {
 	r     io.Reader
 	sum   hash.Hash
