@@ -32,7 +32,7 @@ type S3 struct {
 	addr   string
 	cmd    *exec.Cmd
 
-	newUser func(bucket, policy string) aws.Credentials
+	newUser func(s *S3, bucket, policy string) aws.Credentials
 	done    chan struct{} // closed when cmd has ended
 }
 
@@ -131,7 +131,7 @@ func newS3(tb testing.TB, root string, versions bool) *S3 {
 		s.args = append(s.args, "--versioning-dir", dir)
 	}
 	s.args = append(s.args, s.data)
-	s.newUser = s.account
+	s.newUser = (*S3).account
 	return s
 }
 

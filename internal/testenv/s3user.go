@@ -28,7 +28,7 @@ type User struct {
 // MinIO, a session of the owner's that the policy narrows.
 func (s *S3) User(bucket, policy string) *User {
 	s.tb.Helper()
-	return &User{s3: s, keys: s.newUser(bucket, policy)}
+	return &User{s3: s, keys: s.newUser(s, bucket, policy)}
 }
 
 // Env returns the user's credentials as variables of the environment.
