@@ -39,18 +39,17 @@ func TestTheLeastPolicies(t *testing.T) {
 	} {
 		t.Run(server, func(t *testing.T) {
 			store := begin(t)
-			etcd := testenv.StartCluster(t, 1)
 			store.MakeBucket("other")
 			t.Run("least", func(t *testing.T) {
 				makeBucket(t, store, false)
 				user := store.User("backups", documented(t, "least"))
-				least(t, etcd, store, user)
+				least(t, store, user)
 				removeBucket(t, store)
 			})
 			t.Run("add-only", func(t *testing.T) {
 				makeBucket(t, store, true)
 				user := store.User("backups", documented(t, "add-only"))
-				addOnly(t, etcd, store, user)
+				addOnly(t, store, user)
 			})
 		})
 	}
@@ -85,8 +84,9 @@ func removeBucket(t *testing.T, store *testenv.S3) {
 }
 
 // serveAs starts a service that stores with the keys of a user.
-func serveAs(t *testing.T, etcd *testenv.Cluster, user *testenv.User, url string) *service {
+func serveAs(t *testing.T, user *testenv.User, url string) *service {
 	t.Helper()
+	etcd := testenv.StartCluster(t, 1) // its catalog knows no other store
 	config := writeConfig(t, `
 clusters:
   - name: default
@@ -97,11 +97,11 @@ clusters:
 	return start(t, options{env: user.Env()}, "--config", config)
 }
 
-func least(t *testing.T, etcd *testenv.Cluster, store *testenv.S3, user *testenv.User) {
-	s := serveAs(t, etcd, user, store.URL("backups", "etcd"))
+func least(t *testing.T, store *testenv.S3, user *testenv.User) {
+	s := serveAs(t, user, store.URL("backups", "etcd"))
 	older, newer := s.save(), s.save()
 	s.mustReconcileUnchanged()
-	s.must("verify", older, "--level", "drill")
+	s.must("verify", newer, "--level", "drill")
 	(&world{}).restores(t, user.Env(), store.URL("backups", "etcd"), newer)
 	s.must("update", newer, "--label", "a=b")
 	s.must("prune")
@@ -115,9 +115,9 @@ func least(t *testing.T, etcd *testenv.Cluster, store *testenv.S3, user *testenv
 	refusesOthers(t, user)
 }
 
-func addOnly(t *testing.T, etcd *testenv.Cluster, store *testenv.S3, user *testenv.User) {
+func addOnly(t *testing.T, store *testenv.S3, user *testenv.User) {
 	url := store.URL("backups", "etcd") + "&object_lock_mode=compliance&object_lock_days=30"
-	s := serveAs(t, etcd, user, url)
+	s := serveAs(t, user, url)
 	older, newer := s.save(), s.save()
 	s.mustReconcileUnchanged()
 	s.must("verify", older, "--level", "drill")
