@@ -106,7 +106,7 @@ func least(t *testing.T, store *testenv.S3, user *testenv.User) {
 	s.must("update", newer, "--label", "a=b")
 	s.must("prune")
 	if got := s.locations(); len(got) != 1 || got[newer] == "" {
-		t.Errorf("after prune there are %v", got)
+		t.Errorf("after prune of %s there are %v", older, got)
 	}
 	s.must("delete", newer)
 	if got := s.locations(); len(got) != 0 {

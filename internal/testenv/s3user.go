@@ -108,7 +108,7 @@ func (s *S3) session(_, policy string) aws.Credentials {
 // for it.
 func (s *S3) signed(method, path, service, kind string, body []byte) []byte {
 	s.tb.Helper()
-	for end := time.Now().Add(startTimeout); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(StartTimeout); ; time.Sleep(100 * time.Millisecond) {
 		req, err := http.NewRequestWithContext(s.tb.Context(), method, "http://"+s.addr+path, bytes.NewReader(body))
 		if err != nil {
 			s.tb.Fatal(err)
