@@ -9,7 +9,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/backoff"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
 func TestTheOrderOfReplicasSharesTheClustersEvenly(t *testing.T) {
@@ -67,7 +67,7 @@ func leadPolitely(ctx context.Context, t *testing.T, c *catalog.Catalog, wg *syn
 
 func TestTheLeaderGivesWayToTheReplicaThatComesFirst(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Second, AskAfter: time.Nanosecond})
 	first, second := order("one", "two")
 	var wg sync.WaitGroup
@@ -101,7 +101,7 @@ func TestTheLeaderGivesWayToTheReplicaThatComesFirst(t *testing.T) {
 
 func TestAReplicaThatHasNotWaitedLongDoesNotAsk(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Second, AskAfter: time.Hour})
 	first, second := order("one", "two")
 	var wg sync.WaitGroup
