@@ -11,11 +11,15 @@ e2e:
 soak:
 	SNAPSHOTD_SOAK_SECONDS=$${SNAPSHOTD_SOAK_SECONDS:-300} go test -tags e2e -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e
 
-# The tests that hold the attacks of docs/attacks.md, package by package.
+# The tests that hold the attacks of docs/attacks.md, package by package. All packages run; those that fail are named at
+# the end.
 attacks:
 	@sed -n 's/^|.*| `\(\.[a-z0-9\/]*\) \(Test[A-Za-z0-9_]*\)` |$$/\1 \2/p' docs/attacks.md | sort -u | \
-	awk '{ run[$$1] = run[$$1] "|" $$2 } END { for (p in run) print p, "^(" substr(run[p], 2) ")$$" }' | sort | \
-	while read -r package run; do go test -tags e2e -count=1 -timeout 40m -run "$$run" "$$package" || exit 1; done
+	awk '{ run[$$1] = run[$$1] "|" $$2 } END { for (p in run) print p, "^(" substr(run[p], 2) ")$$" }' | sort | { \
+	failed=; while read -r package run; do \
+	  go test -tags e2e -count=1 -timeout 40m -run "$$run" "$$package" </dev/null || failed="$$failed $$package"; \
+	done; \
+	test -z "$$failed" || { echo "attacks: failed in$$failed" >&2; exit 1; }; }
 
 lint:
 	go tool -modfile=tools/lint/go.mod golangci-lint run

@@ -16,9 +16,11 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // storedSource gives a stored snapshot of a real etcd.
@@ -44,7 +46,7 @@ func service(t *testing.T, c *catalog.Catalog) (*cluster.Cluster, *memory.Backen
 		Name: "default", Node: "node-1", Prefix: "default/", SpoolDir: t.TempDir(), Source: storedSource{t},
 		Records: c, Saves: c, History: c, Stores: c, Backends: []repository.Backend{backend},
 		Now:       func() time.Time { return now },
-		Retention: map[string]snapshot.Retention{"one": {KeepLast: 2}},
+		Retention: map[string]retention.Rules{"one": {KeepLast: 2}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +69,7 @@ func litter(t *testing.T, client *clientv3.Client, name string) {
 // Whatever is in the catalog: what can be read is saved, listed, reconciled and pruned, and what cannot be read stays.
 func TestServiceGoesOnBesideGarbage(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	s, backend, pass := service(t, c)
 	save := func(id string) string {

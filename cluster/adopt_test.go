@@ -18,6 +18,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 const k3sFile = "etcd-snapshot-server-1-1700000000"
@@ -311,7 +312,7 @@ func TestAdoptedCanBeDeleted(t *testing.T) {
 // The pin of an adopted file is in no manifest. Whoever can write to etcd can take it out of the record, and the file
 // stays.
 func TestTheCatalogAloneUnpinsNoFileOfAnotherProgram(t *testing.T) {
-	f := newFixture(t, retention(snapshot.Retention{KeepLast: 1, OnDemand: true, Adopted: true}))
+	f := newFixture(t, keeping(retention.Rules{KeepLast: 1, OnDemand: true, Adopted: true}))
 	f.plant(t, "one", k3sFile, f.etcdctl(t))
 	f.mustReconcile(t)
 	f.scheduled(t, 2)

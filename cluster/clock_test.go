@@ -13,6 +13,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 const year = 365 * 24 * time.Hour
@@ -32,16 +33,16 @@ func (f *fixture) pruneOne(t *testing.T) []string {
 	return staying(t, decisions, "one")
 }
 
-func retention(r snapshot.Retention) func(*cluster.Config) {
-	return func(c *cluster.Config) { c.Retention = map[string]snapshot.Retention{"one": r} }
+func keeping(r retention.Rules) func(*cluster.Config) {
+	return func(c *cluster.Config) { c.Retention = map[string]retention.Rules{"one": r} }
 }
 
 func TestASnapshotOfAFutureClockMakesNoOtherOld(t *testing.T) {
-	for what, rules := range map[string]snapshot.Retention{
+	for what, rules := range map[string]retention.Rules{
 		"keep_within": {KeepWithin: 24 * time.Hour}, "recovery_window": {RecoveryWindow: 24 * time.Hour}, "keep_last": {KeepLast: 3},
 	} {
 		t.Run(what, func(t *testing.T) {
-			f := newFixture(t, retention(rules))
+			f := newFixture(t, keeping(rules))
 			good := f.scheduled(t, 2)
 			f.clock.pass(year)
 			wrong := f.scheduled(t, 1)
@@ -56,7 +57,7 @@ func TestASnapshotOfAFutureClockMakesNoOtherOld(t *testing.T) {
 
 // While a clock is behind, what is saved looks older than all the rest, and would go as soon as it is there.
 func TestTheNewestRevisionStaysWhateverItsTime(t *testing.T) {
-	f := newFixture(t, retention(snapshot.Retention{KeepLast: 1}))
+	f := newFixture(t, keeping(retention.Rules{KeepLast: 1}))
 	f.scheduled(t, 2)
 	f.clock.pass(-year)
 	f.write(t)
@@ -73,7 +74,7 @@ func TestTheNewestRevisionStaysWhateverItsTime(t *testing.T) {
 // Two clusters of one name, each with a catalog of its own, save to the same place.
 func TestTheLastSnapshotOfAnotherEtcdStays(t *testing.T) {
 	var log strings.Builder
-	f := newFixture(t, retention(snapshot.Retention{KeepLast: 2}), func(c *cluster.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	f := newFixture(t, keeping(retention.Rules{KeepLast: 2}), func(c *cluster.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	other := newFixture(t, func(c *cluster.Config) { c.Backends, c.Node = f.cfg.Backends, "node-2" })
 	other.stored.clusterID = "00000000000000ff"
 	f.scheduled(t, 1)

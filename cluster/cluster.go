@@ -13,6 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // Defaults of a [Config].
@@ -48,10 +49,10 @@ type Config struct {
 
 	Backends []repository.Backend // at least one; their order is kept wherever they are listed
 
-	Retention   map[string]snapshot.Retention // optional; by the backend's name
-	Compression snapshot.Compression          // optional; CompressionZstd
-	Recipients  age.Recipients                // optional; whoever can decrypt new snapshots; not encrypted without any
-	Signer      *repository.Signer            // optional; signs the manifests
+	Retention   map[string]retention.Rules // optional; by the backend's name
+	Compression snapshot.Compression       // optional; CompressionZstd
+	Recipients  age.Recipients             // optional; whoever can decrypt new snapshots; not encrypted without any
+	Signer      *repository.Signer         // optional; signs the manifests
 	// Fallback is optional: a place of this replica alone for a snapshot that no backend took.
 	Fallback repository.Backend
 	Driller  repository.Driller // optional; needed to verify at LevelDrill

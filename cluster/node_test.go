@@ -16,6 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // fleet is three replicas on nodes a, b and c with one catalog. Each has a directory of its own, local@NODE, and all of
@@ -27,7 +28,7 @@ type fleet struct {
 }
 
 // newFleet returns a fleet with the fixture's backend "one" as the shared one, or with none.
-func newFleet(t *testing.T, shared bool, rules snapshot.Retention) *fleet {
+func newFleet(t *testing.T, shared bool, rules retention.Rules) *fleet {
 	t.Helper()
 	fl := &fleet{fixture: newFixture(t), at: map[string]*cluster.Cluster{}, local: map[string]*hookedBackend{}}
 	for _, node := range []string{"a", "b", "c"} {
@@ -38,7 +39,7 @@ func newFleet(t *testing.T, shared bool, rules snapshot.Retention) *fleet {
 			if shared {
 				c.Backends = append(c.Backends, fl.backends["one"])
 			}
-			c.Retention = map[string]snapshot.Retention{name: rules}
+			c.Retention = map[string]retention.Rules{name: rules}
 		})
 	}
 	return fl
@@ -110,7 +111,7 @@ func (fl *fleet) objects(t *testing.T, node string) (n int) {
 }
 
 func TestEachReplicaSavesToItsOwnDirectoryAndLeavesTheOthersAlone(t *testing.T) {
-	fl := newFleet(t, true, snapshot.Retention{})
+	fl := newFleet(t, true, retention.Rules{})
 	for range 2 {
 		for _, node := range []string{"a", "b", "c"} {
 			name := fl.save(t, node)
@@ -134,7 +135,7 @@ func TestEachReplicaSavesToItsOwnDirectoryAndLeavesTheOthersAlone(t *testing.T) 
 
 // A whole catalog that was lost comes back from the directories, each by its own replica.
 func TestCatalogIsMadeAnewByAllReplicas(t *testing.T) {
-	fl := newFleet(t, true, snapshot.Retention{})
+	fl := newFleet(t, true, retention.Rules{})
 	a, b := fl.save(t, "a"), fl.save(t, "b")
 	fl.forget(t, a, b)
 	fl.maintain(t)
@@ -163,7 +164,7 @@ func TestACatalogThatAllReplicasMakeAnewAtOnceLacksNoLocation(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			fl := newFleet(t, true, snapshot.Retention{})
+			fl := newFleet(t, true, retention.Rules{})
 			fl.save(t, "b") // the stores are known
 			name := forget(fl)
 			fl.catalog.fail = func(op string) error {
@@ -187,7 +188,7 @@ func TestACatalogThatAllReplicasMakeAnewAtOnceLacksNoLocation(t *testing.T) {
 }
 
 func TestOnlyItsOwnReplicaConcludesThatACopyIsGone(t *testing.T) {
-	fl := newFleet(t, false, snapshot.Retention{})
+	fl := newFleet(t, false, retention.Rules{})
 	kept, lost := fl.save(t, "b"), fl.save(t, "b")
 	for _, suffix := range []string{".db.zst", ".json"} {
 		if err := fl.local["b"].Delete(t.Context(), "default/"+lost+suffix); err != nil {
@@ -207,7 +208,7 @@ func TestOnlyItsOwnReplicaConcludesThatACopyIsGone(t *testing.T) {
 }
 
 func TestCallsForACopyOfAnotherNodeSayWhoHasIt(t *testing.T) {
-	fl := newFleet(t, false, snapshot.Retention{})
+	fl := newFleet(t, false, retention.Rules{})
 	name := fl.save(t, "b")
 	a := fl.at["a"]
 	for _, backend := range []string{"", "local@b"} {
@@ -257,7 +258,7 @@ func TestCallsForACopyOfAnotherNodeSayWhoHasIt(t *testing.T) {
 }
 
 func TestRetentionCountsInEachDirectory(t *testing.T) {
-	fl := newFleet(t, false, snapshot.Retention{KeepLast: 2})
+	fl := newFleet(t, false, retention.Rules{KeepLast: 2})
 	var a, b []string
 	for range 3 {
 		a = append(a, fl.save(t, "a"))
@@ -284,7 +285,7 @@ func TestRetentionCountsInEachDirectory(t *testing.T) {
 // A replica dies after its own directory has the snapshot whole, and before the catalog knows.
 func TestDeadSaveIsSettledInADirectoryByItsOwnReplica(t *testing.T) {
 	for _, shared := range []bool{true, false} {
-		fl := newFleet(t, shared, snapshot.Retention{})
+		fl := newFleet(t, shared, retention.Rules{})
 		fl.save(t, "a")
 		fl.catalog.fail = func(op string) error { // it is not heard of again once its copies are made
 			if op == "update" {
@@ -318,7 +319,7 @@ func TestDeadSaveIsSettledInADirectoryByItsOwnReplica(t *testing.T) {
 }
 
 func TestFailedSaveIsForgottenOnceItsOwnReplicaHasLooked(t *testing.T) {
-	fl := newFleet(t, true, snapshot.Retention{})
+	fl := newFleet(t, true, retention.Rules{})
 	fl.save(t, "b")
 	for _, b := range []*hookedBackend{fl.local["b"], fl.backends["one"]} {
 		b.put = func(context.Context, string, io.Reader) error { return errBroken }
@@ -344,7 +345,7 @@ func TestRepairIsMadeByTheReplicaThatCan(t *testing.T) {
 	broken := func(context.Context, string, io.Reader) error { return errBroken }
 	for _, down := range []string{"local@b", "one"} {
 		t.Run(down, func(t *testing.T) {
-			fl := newFleet(t, true, snapshot.Retention{})
+			fl := newFleet(t, true, retention.Rules{})
 			fl.save(t, "b")
 			target := fl.backends["one"]
 			if down == "local@b" {
@@ -381,7 +382,7 @@ func TestRepairIsMadeByTheReplicaThatCan(t *testing.T) {
 
 // Reconcile with repair does not bring every snapshot of the fleet to every disk, unless the directory is named.
 func TestSnapshotsOfOtherNodesAreCopiedToADirectoryOnRequest(t *testing.T) {
-	fl := newFleet(t, true, snapshot.Retention{})
+	fl := newFleet(t, true, retention.Rules{})
 	name := fl.save(t, "a")
 	for _, step := range []struct {
 		backends []string
@@ -395,7 +396,7 @@ func TestSnapshotsOfOtherNodesAreCopiedToADirectoryOnRequest(t *testing.T) {
 }
 
 func TestPinReachesTheManifestOfAnotherNode(t *testing.T) {
-	fl := newFleet(t, true, snapshot.Retention{})
+	fl := newFleet(t, true, retention.Rules{})
 	name := fl.save(t, "b")
 	if _, err := fl.at["a"].Update(t.Context(), cluster.UpdateRequest{Name: name, Pinned: new(true)}); err != nil {
 		t.Fatal(err)
@@ -419,7 +420,7 @@ func TestPinReachesTheManifestOfAnotherNode(t *testing.T) {
 // Without a shared backend there is no witness of the change but the catalog, which anybody with access to etcd can
 // write.
 func TestPinWithoutAWitnessIsWrittenByItsOwnReplicaAlone(t *testing.T) {
-	fl := newFleet(t, false, snapshot.Retention{})
+	fl := newFleet(t, false, retention.Rules{})
 	name := fl.save(t, "b")
 	pin := cluster.UpdateRequest{Name: name, Pinned: new(true)}
 	rec, err := fl.at["a"].Update(t.Context(), pin)
@@ -446,7 +447,7 @@ func TestPinWithoutAWitnessIsWrittenByItsOwnReplicaAlone(t *testing.T) {
 
 // A removal that its own replica has begun keeps the leader from nothing.
 func TestRemovalOnAnotherNodeDoesNotHoldUpReconcile(t *testing.T) {
-	fl := newFleet(t, true, snapshot.Retention{})
+	fl := newFleet(t, true, retention.Rules{})
 	name := fl.save(t, "b")
 	fl.local["b"].del = func(string) error { return errBroken }
 	if _, err := fl.at["b"].Delete(t.Context(), cluster.DeleteRequest{Name: name, Backends: []string{"local"}}); err == nil {
@@ -472,7 +473,7 @@ func TestRemovalOnAnotherNodeDoesNotHoldUpReconcile(t *testing.T) {
 }
 
 func TestRetiredNodeIsForgottenAndTakenInAgainWhenItComesBack(t *testing.T) {
-	fl := newFleet(t, true, snapshot.Retention{})
+	fl := newFleet(t, true, retention.Rules{})
 	both := fl.save(t, "c")
 	fl.clock.pass(5 * time.Minute)
 	res, err := fl.at["c"].Save(t.Context(), cluster.SaveRequest{Backends: []string{"local"}})
@@ -509,7 +510,7 @@ func TestRetiredNodeIsForgottenAndTakenInAgainWhenItComesBack(t *testing.T) {
 
 // A new machine under the old name has an empty directory, which is refused as long as the old one is not retired.
 func TestNewDirectoryUnderTheNameOfARetiredNode(t *testing.T) {
-	fl := newFleet(t, true, snapshot.Retention{})
+	fl := newFleet(t, true, retention.Rules{})
 	fl.save(t, "c")
 	rebuilt := fl.replica(t, func(c *cluster.Config) {
 		c.Node, c.Backends = "c", []repository.Backend{memory.New("local@c", snapshot.BackendLocal), fl.backends["one"]}
@@ -529,7 +530,7 @@ func TestNewDirectoryUnderTheNameOfARetiredNode(t *testing.T) {
 // A paused save was taken over on another node, and its own directory has a copy that nobody was told of.
 func TestCopyOfATakenOverSaveInADirectory(t *testing.T) {
 	for _, shared := range []bool{true, false} {
-		fl := newFleet(t, shared, snapshot.Retention{})
+		fl := newFleet(t, shared, retention.Rules{})
 		fl.save(t, "a")
 		fl.save(t, "b")
 		req := cluster.SaveRequest{RequestID: "one", Trigger: snapshot.TriggerScheduled}
@@ -588,7 +589,7 @@ func (fl *fleet) freezeLocal(t *testing.T, node string, shared bool, meanwhile f
 
 // Copies in a directory are scrubbed by its own replica, each in its turn, whatever the leader verifies meanwhile.
 func TestEachDirectoryIsScrubbedByItsReplica(t *testing.T) {
-	fl := newFleet(t, true, snapshot.Retention{})
+	fl := newFleet(t, true, retention.Rules{})
 	names := []string{fl.save(t, "b"), fl.save(t, "b"), fl.save(t, "b"), fl.save(t, "b")}
 	gets := map[string]bool{}
 	fl.local["b"].get = func(key string) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // Decision is the verdict of retention on a snapshot on one backend.
@@ -55,8 +56,8 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 // stock returns the copies of all backends, as the catalog has them, and the copies of some snapshots that a backend
 // does not have, as if they were to be made. Copies whose record cannot be read are none: they stay, and do not take
 // the place of another one that a rule keeps.
-func (c *Cluster) stock(ctx context.Context, absent map[string][]*repository.Repository) (*snapshot.Stock, error) {
-	s := snapshot.NewStock(c.cfg.Now(), c.rulesOf)
+func (c *Cluster) stock(ctx context.Context, absent map[string][]*repository.Repository) (*retention.Stock, error) {
+	s := retention.NewStock(c.cfg.Now(), c.rulesOf)
 	var bad snapshot.BadRecords
 	for rec, err := range c.cfg.Records.Scan(ctx) {
 		if bad.Add(err) {
@@ -78,7 +79,7 @@ func (c *Cluster) stock(ctx context.Context, absent map[string][]*repository.Rep
 
 // rulesOf returns the retention of a backend; false when it is not configured. Directories of other nodes have the
 // rules of this node's own one, because all replicas have the same configuration.
-func (c *Cluster) rulesOf(backend string) (snapshot.Retention, bool) {
+func (c *Cluster) rulesOf(backend string) (retention.Rules, bool) {
 	if configured, _, isLocal := strings.Cut(backend, "@"); isLocal {
 		backend = snapshot.BackendOn(configured, c.cfg.Node)
 	}

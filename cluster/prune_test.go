@@ -12,6 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // scheduled saves n times, an hour apart, and returns the names, newest first.
@@ -31,7 +32,7 @@ func (f *fixture) scheduled(t *testing.T, n int) []string {
 
 func keepLast(n int) func(*cluster.Config) {
 	return func(c *cluster.Config) {
-		c.Retention = map[string]snapshot.Retention{"one": {KeepLast: n}, "two": {KeepLast: 2 * n}}
+		c.Retention = map[string]retention.Rules{"one": {KeepLast: n}, "two": {KeepLast: 2 * n}}
 	}
 }
 
@@ -136,7 +137,7 @@ func TestPruneWaitsForCopiesThatAreStillToBeMade(t *testing.T) {
 
 func TestTheLimitOfBytesDoesNotWaitForCopies(t *testing.T) {
 	f := newFixture(t, func(c *cluster.Config) {
-		c.Retention = map[string]snapshot.Retention{"one": {MaxTotalBytes: 1}}
+		c.Retention = map[string]retention.Rules{"one": {MaxTotalBytes: 1}}
 	})
 	f.partialSave(t, cluster.SaveRequest{Trigger: snapshot.TriggerScheduled})
 	f.clock.pass(time.Hour)
@@ -172,7 +173,7 @@ func TestPruneLooksAgainAtTheStateOfASnapshot(t *testing.T) {
 // A PARTIAL snapshot that lacks one copy more is PARTIAL as before, and the copy that is about to go may be its last.
 func TestPruneCountsTheCopiesOfAPartialSnapshotAgain(t *testing.T) {
 	f := newFixture(t, func(c *cluster.Config) {
-		c.Retention = map[string]snapshot.Retention{"one": {KeepLast: 1}, "two": {KeepLast: 5}, "three": {KeepLast: 1}}
+		c.Retention = map[string]retention.Rules{"one": {KeepLast: 1}, "two": {KeepLast: 5}, "three": {KeepLast: 1}}
 	})
 	f.addBackend(t, "three", t.TempDir())
 	f.backends["three"].down()
@@ -204,7 +205,7 @@ func TestPruneCountsTheCopiesOfAPartialSnapshotAgain(t *testing.T) {
 	}
 	// Without such a change, it goes from all backends that do not keep it, one after the other.
 	f.catalog.fail = nil
-	f.cfg.Retention["two"] = snapshot.Retention{KeepLast: 1}
+	f.cfg.Retention["two"] = retention.Rules{KeepLast: 1}
 	f.Cluster = f.replica(t)
 	f.scheduled(t, 1)
 	decisions, err = f.Prune(t.Context(), cluster.PruneRequest{})

@@ -12,6 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // forged replaces the record of a snapshot with one that was edited in etcd.
@@ -78,7 +79,7 @@ func TestNothingInTheCatalogAloneRemovesBytes(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			f := newFixture(t, retention(snapshot.Retention{KeepLast: 1}), signing(t))
+			f := newFixture(t, keeping(retention.Rules{KeepLast: 1}), signing(t))
 			victim := f.mustSave(t).Name
 			pinned := true
 			if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: victim, Pinned: &pinned}); err != nil {
@@ -310,7 +311,7 @@ func TestNewerManifestIsTakenIntoAnOlderCatalog(t *testing.T) {
 
 // The file of a record that is said to be a save of ours is not taken from the record.
 func TestForgedFileOfASaveLeadsToNothingElse(t *testing.T) {
-	f := newFixture(t, retention(snapshot.Retention{KeepLast: 1, OnDemand: true}))
+	f := newFixture(t, keeping(retention.Rules{KeepLast: 1, OnDemand: true}))
 	victim := f.mustSave(t).Name
 	pinned := true
 	if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: victim, Pinned: &pinned}); err != nil {
@@ -345,7 +346,7 @@ func TestFileOfAnotherProgramIsNotMadeOurs(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			f := newFixture(t, retention(snapshot.Retention{KeepLast: 1, OnDemand: true, Adopted: true}))
+			f := newFixture(t, keeping(retention.Rules{KeepLast: 1, OnDemand: true, Adopted: true}))
 			f.plant(t, "one", file+".db", f.etcdctl(t))
 			f.mustReconcile(t)
 			if rec := f.records(t)[file]; rec == nil || rec.Trigger != snapshot.TriggerAdopted {
@@ -400,7 +401,7 @@ func TestForgedRequestSupersedesNothing(t *testing.T) {
 
 // Records of snapshots that do not exist take no place that a rule of retention gives.
 func TestForgedRecordsPushNothingOut(t *testing.T) {
-	f := newFixture(t, retention(snapshot.Retention{KeepLast: 3}))
+	f := newFixture(t, keeping(retention.Rules{KeepLast: 3}))
 	names := f.scheduled(t, 4)
 	like := f.records(t)[names[0]]
 	for i := range 5 {

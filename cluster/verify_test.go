@@ -14,6 +14,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // fakeDriller says what it is told to say; the real one is tried end to end.
@@ -346,7 +347,7 @@ func TestDamagedCopyLeavesTheProofToTheOthers(t *testing.T) {
 	drill := &fakeDriller{}
 	f := newFixture(t, func(c *cluster.Config) {
 		c.Driller = drill
-		c.Retention = map[string]snapshot.Retention{"one": {KeepLast: 1}, "two": {KeepLast: 1}}
+		c.Retention = map[string]retention.Rules{"one": {KeepLast: 1}, "two": {KeepLast: 1}}
 	})
 	names := f.scheduled(t, 3)
 	drill.said = repository.Drilled{TotalKeys: f.records(t)[names[2]].TotalKeys}

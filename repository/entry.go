@@ -42,6 +42,7 @@ func (r *Repository) Entries(ctx context.Context) ([]Entry, error) {
 			all = append(all, e)
 		}
 	}
+	// The time first and then the name, so that two of one second have the same order in each listing.
 	slices.SortFunc(all, func(a, b Entry) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.Name, a.Name)) })
 	return all, nil
 }
@@ -81,7 +82,8 @@ func (r *Repository) Record(ctx context.Context, e Entry) (*snapshot.Record, err
 // isUnreadable reports whether an error is that of an entry which could not be restored.
 func isUnreadable(err error) bool { return snapshot.ReasonOf(err) == snapshot.ReasonSnapshotUnreadable }
 
-// foreignRecord returns the snapshot of another program's file, if it looks like one.
+// foreignRecord returns the snapshot of another program's file, if it looks like one. An error of the backend is
+// returned as it is: it says nothing of the file, and must not make a restore take an older one.
 func (r *Repository) foreignRecord(ctx context.Context, e Entry, o *Object) (*snapshot.Record, error) {
 	file := strings.TrimPrefix(o.Key, r.prefix)
 	err := r.PeekForeign(ctx, file, o.Size)

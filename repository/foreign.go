@@ -43,6 +43,7 @@ func (r *Repository) ReadForeign(
 	if err != nil {
 		return nil, err
 	}
+	// Everything that the record says of this snapshot comes from its bytes: other programs write no manifest.
 	res, err := database.File(ctx, path, database.Options{TempDir: dir})
 	switch {
 	case errors.Is(err, database.ErrUnreadable):
@@ -56,7 +57,9 @@ func (r *Repository) ReadForeign(
 	return s, nil
 }
 
-// k3sName is the form that K3s and RKE2 give the names of their snapshots: <name>-<node>-<unix seconds>.
+// k3sName is the form that K3s and RKE2 give the names of their snapshots: <name>-<node>-<unix seconds>. The name is
+// etcd-snapshot for scheduled ones and on-demand for others, unless the operator has chosen another; a node's name may
+// have hyphens itself. So only the seconds at the end can be told apart.
 var k3sName = regexp.MustCompile(`^.+-.+-[0-9]{9,11}$`)
 
 // NamedByK3s reports whether an object has exactly the name of a snapshot of K3s or RKE2. Such a file was meant to be a
@@ -220,7 +223,8 @@ func (r *Repository) ForeignLabels(ctx context.Context, file string) map[string]
 		}
 		return nil
 	}
-	// Other programs decide about the document: members that no label can hold are left out.
+	// Other programs decide about the document: members that no label can hold are left out. A file without labels can
+	// be restored as well as one with them.
 	var all map[string]any
 	if json.Unmarshal(doc, &all) != nil {
 		return nil

@@ -11,7 +11,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Group is the objects of one snapshot in a listing.
+// Group is the objects of one snapshot in a listing. It says only which objects the backend has listed: whether they
+// are a snapshot is known when the manifest was read, or, without one, the head of the data.
 type Group struct {
 	Name     string
 	Objects  []Object // data; of a snapshot that this program saved there is exactly one
@@ -97,6 +98,7 @@ func (r *Repository) Sizes(ctx context.Context, sizes map[string][]int64) error 
 }
 
 // openGroups are the groups whose objects may not all have been listed yet, in ascending order of their order keys.
+// There is rarely more than one: several are open only while names are listed that begin with one another.
 type openGroups []*Group
 
 // flush yields the groups that are complete before a key; all of them when it is empty. It reports whether to go on.

@@ -32,6 +32,11 @@ const (
 
 // document is the JSON object beside a snapshot's data. Its fields are those of the API's Snapshot message in
 // protobuf's JSON mapping, without the parts that only the catalog knows.
+//
+// State and locations are not in it: a manifest is written before it is known whether the other backends succeed, and
+// it never changes because one of them fails. Numbers of 64 bits are texts, because many readers of JSON keep only 53.
+// A field that is left out when it is empty was added after the first version: manifests without it stay valid, and
+// older programs read the new ones, since they ignore the members that they do not know.
 type document struct {
 	FormatVersion  int               `json:"formatVersion"`
 	Generation     int64             `json:"generation,string,omitempty"` // none in manifests of the first version
@@ -78,6 +83,7 @@ const maxDuration = 1_000_000_000 * time.Second
 // MarshalJSON implements [json.Marshaler]. A negative duration is that of a clock that was set back, and says nothing.
 func (d jsonDuration) MarshalJSON() ([]byte, error) {
 	n := max(d, 0)
+	// Trailing zeros are cut, as protobuf's mapping allows: the same duration always has the same bytes.
 	text := fmt.Sprintf("%d.%09d", n/jsonDuration(time.Second), n%jsonDuration(time.Second))
 	return json.Marshal(strings.TrimSuffix(strings.TrimRight(text, "0"), ".") + "s")
 }
@@ -125,6 +131,7 @@ func EncodeManifest(rec *snapshot.Record, signer *Signer) ([]byte, error) {
 // encodeDocument returns the manifest of a snapshot that was to be stored on these backends, removed from this one at a
 // time unless that is zero.
 func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, signer *Signer) ([]byte, error) {
+	// A pointer, so that a manifest without the mark has no member of this name: that is the form of all versions.
 	var mark *time.Time
 	if !removed.IsZero() {
 		mark = &removed
@@ -233,7 +240,9 @@ func (d *document) check(compression snapshot.Compression) error {
 	return nil
 }
 
-// textSize returns how many bytes the texts have that become part of the record.
+// textSize returns how many bytes the texts have that become part of the record. By default etcd refuses
+// a request of more than 1.5 MiB, so a manifest with longer texts could never be recorded, and each reconcile would try
+// it again.
 func (d *document) textSize() int {
 	n := len(d.Name) + len(d.Cluster) + len(d.RequestID) + len(d.Node) + len(d.EtcdVersion) + len(d.StorageVersion) +
 		len(d.EtcdClusterID) + len(d.EtcdMemberID) + len(d.Schedule) + len(d.TraceID)

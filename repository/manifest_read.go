@@ -98,7 +98,8 @@ func (r *Repository) Older(m *Manifest, rec *snapshot.Record) error {
 }
 
 // putBack reports whether a manifest is older than the catalog knows, and not because a replica that could not reach it
-// has changed the snapshot.
+// has changed the snapshot. An old manifest is signed as well as the current one: without the generation, somebody who
+// can write to the backend could take back a pin.
 func (r *Repository) putBack(m *Manifest, rec *snapshot.Record) bool {
 	return m.Record.Generation < rec.Generation && !rec.Outdated(r.info.Name)
 }
@@ -126,6 +127,8 @@ func (r *Repository) claim(ctx context.Context, name string) (m *Manifest, trust
 }
 
 // describes reports whether a manifest says the same of the snapshot, its database and its object as the record.
+// Labels and the pin are not compared: Update writes them to the catalog and then to each manifest, and may have been
+// interrupted on the way.
 func describes(found, rec *snapshot.Record) bool {
 	return found.Name == rec.Name && found.Cluster == rec.Cluster &&
 		found.StoredSHA256 == rec.StoredSHA256 && found.StoredSize == rec.StoredSize &&

@@ -59,7 +59,8 @@ func parseDocument(doc []byte) (*document, error) {
 	return &d, cmp.Or(d.checkFacts(), d.checkTexts())
 }
 
-// checkFacts holds the facts of a manifest to those that a save can write.
+// checkFacts holds the facts of a manifest to those that a save can write. A value that no save writes would otherwise
+// reach the retention, the room that a restore reserves, or a command that an operator pastes.
 func (d *document) checkFacts() error {
 	switch {
 	case d.Trigger != triggerPrefix+snapshot.TriggerManual.String() &&

@@ -14,7 +14,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// markerVersion is the version of the store's format: the layout of keys and the meaning of manifests.
+// markerVersion is the version of the store's format: the layout of keys and the meaning of manifests. A program that
+// knows a lower version refuses the whole store, since it could remove objects that it does not understand.
 const markerVersion = 1
 
 // storeID is the form of a store's id.
@@ -192,7 +193,8 @@ func (r *Repository) readMarker(ctx context.Context) (string, error) {
 	return id, nil
 }
 
-// decodeMarker returns the id in a marker of this format.
+// decodeMarker returns the id in a marker of this format. The id goes into errors and into the catalog, so its form is
+// bounded; any other text in its place would be somebody else's marker.
 func decodeMarker(doc []byte, m strictjson.Members) (id string, err error) {
 	if err := m.Written(marker{}); err != nil {
 		return "", err

@@ -87,7 +87,8 @@ func (r *Repository) openDecodedPart(
 }
 
 // seekDecoded opens the database in a copy that is not encrypted from an offset on, without reading the bytes before
-// it; nil when the copy is in a format that must be read from its start.
+// it; nil when the copy is in a format that must be read from its start. A download that was interrupted near its end
+// goes on there, instead of fetching gigabytes again.
 func (r *Repository) seekDecoded(
 	ctx context.Context, key string, s *snapshot.Snapshot, offset int64,
 ) (io.ReadCloser, error) {
@@ -133,7 +134,8 @@ func (r *Repository) openFrames(ctx context.Context, key string, f seekable.Fram
 	return in, nil
 }
 
-// missingCopy returns the error of a copy that is not where the catalog has it; other errors as they are.
+// missingCopy returns the error of a copy that is not where the catalog has it; other errors as they are. It has a
+// reason of its own, because a caller asked for a snapshot that exists: other backends may still hold it.
 func (r *Repository) missingCopy(key string, err error) error {
 	if !snapshot.IsNotFound(err) {
 		return err
@@ -174,7 +176,8 @@ func (e *exactReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// frameReader reads frames; their own checksums are compared, and the checksum of the whole cannot be.
+// frameReader reads frames; their own checksums are compared, and the checksum of the whole cannot be. The client that
+// asked for this part has the bytes before it, and compares the checksum of all of them itself.
 type frameReader struct {
 	decoded io.ReadCloser
 	object  io.Closer

@@ -52,6 +52,7 @@ func (r *Repository) Probe(ctx context.Context, rec *snapshot.Record) (found Occ
 		return found, err
 	}
 	found.Occupied = true
+	// Sizes first: hashing reads the whole object, which for a backend far away takes minutes.
 	if o.Size != rec.StoredSize && (m == nil || o.Size != m.Record.StoredSize) {
 		return found, nil // no checksum can be right
 	}

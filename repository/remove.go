@@ -166,7 +166,8 @@ func (r *Repository) notForeign(ctx context.Context, rec *snapshot.Record) error
 }
 
 // agrees returns why the facts by which a copy was chosen for removal are not those of its manifest. The manifest is
-// the older witness, signed where there are keys.
+// the older witness, signed where there are keys. These are the facts that retention decides by: the pin, the trigger
+// for its classes, the time for its periods, and the revision for the newest.
 func (r *Repository) agrees(found, rec *snapshot.Record) error {
 	switch {
 	case found.Pinned:

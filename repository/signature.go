@@ -26,7 +26,8 @@ const SignatureMember = "signature"
 // signatureLen is the length of those two lines.
 const signatureLen = len(`  "signature": "ed25519:0123456789abcdef:`) + 88 + len("\"\n}\n")
 
-// Signer signs manifests.
+// Signer signs manifests. Ed25519 needs no random numbers for a signature, so the same manifest always gets the same
+// bytes, and a copy that another replica signs again is no difference.
 type Signer struct {
 	key ed25519.PrivateKey
 	id  string
@@ -64,7 +65,8 @@ func (s *Signer) Sign(doc []byte) []byte {
 	return fmt.Appendf(signed, "  \"signature\": \"ed25519:%s:%s\"\n}\n", s.id, sig)
 }
 
-// Trust says which manifests are trusted. A nil Trust accepts all of them.
+// Trust says which manifests are trusted. A nil Trust accepts all of them. Several keys are trusted at the same time
+// while one takes the place of another: snapshots that the old key signed are kept for months.
 type Trust struct {
 	keys           map[string]ed25519.PublicKey
 	acceptUnsigned bool

@@ -26,7 +26,8 @@ func (r *Repository) unpinNoteKey(rec *snapshot.Record) string {
 	return r.key(unpinnedDir + snapshot.ManifestKey(rec.Name))
 }
 
-// Unpin notes that the file of an adopted snapshot may be removed.
+// Unpin notes that the file of an adopted snapshot may be removed. The record is changed before: an interruption
+// between the two leaves a file that is not removed, and the same update once more ends it.
 func (r *Repository) Unpin(ctx context.Context, rec *snapshot.Record) error {
 	if err := r.Verified(ctx, false); err != nil {
 		return err

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// ClockTolerance is how far the clocks of replicas may differ without any consequence.
+const ClockTolerance = time.Hour
+
 // Histories knows from when to when each etcd cluster was saved to one place. An etcd that was restored, and has
 // another id since, begins when the other one has ended. Two that overlap were given one name and prefix by two
 // services that do not know of each other.

@@ -35,6 +35,7 @@ type Bookkeeping struct {
 	Outdated     []string // backends of other nodes whose manifest was not written when the record was changed
 }
 
+// clone returns a copy that shares no slice: records are read by several goroutines, and amended by one.
 func (b Bookkeeping) clone() Bookkeeping {
 	b.Failures, b.Repairs, b.Damaged = slices.Clone(b.Failures), slices.Clone(b.Repairs), slices.Clone(b.Damaged)
 	b.Outdated = slices.Clone(b.Outdated)

@@ -80,6 +80,7 @@ var backendKindNames = []string{"unspecified", "local", "s3"}
 // String returns the kind as metrics and docs print it: local, s3.
 func (k BackendKind) String() string { return nameOf(backendKindNames, int(k)) }
 
+// nameOf returns the name of a value, or that of the unspecified one when a newer version has stored the value.
 func nameOf(names []string, i int) string {
 	if i < 0 || i >= len(names) {
 		return names[0]

@@ -273,6 +273,7 @@ func (r *Record) setDamaged(backend string, damaged bool) {
 	}
 }
 
+// forgetFailures forgets why a backend failed in the save, once it has the copy.
 func (r *Record) forgetFailures(backend string) {
 	r.book.Failures = slices.DeleteFunc(r.book.Failures, func(f Failure) bool { return f.Backend == backend })
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // Decision is the verdict of retention on a snapshot on one backend.
@@ -34,7 +35,7 @@ type Records interface {
 // Pruning is one Prune of one backend.
 type Pruning struct {
 	Repository *repository.Repository
-	Rules      snapshot.Retention
+	Rules      retention.Rules
 	Records    Records
 	Now        time.Time
 	DryRun     bool
@@ -42,13 +43,13 @@ type Pruning struct {
 	// removed; its error takes that back.
 	Remove func(ctx context.Context, rec *snapshot.Record, confirm func() error) error
 
-	newest   *snapshot.Candidate // it stays, and the others may be removed only because it is there
-	obstacle error               // why no copy may be removed now; nil when they may
+	newest   *retention.Candidate // it stays, and the others may be removed only because it is there
+	obstacle error                // why no copy may be removed now; nil when they may
 }
 
 // Run decides about copies, and removes those that no rule keeps. A copy that could not be removed is in its
 // decision; the error is that ctx has ended.
-func (p *Pruning) Run(ctx context.Context, copies []*snapshot.Candidate) (decisions []Decision, err error) {
+func (p *Pruning) Run(ctx context.Context, copies []*retention.Candidate) (decisions []Decision, err error) {
 	// The rules are applied twice: to all copies of the catalog, so that each has a decision, and then to those alone
 	// that the backend really has. A copy that is not there must not make another one go.
 	p.newest = p.Rules.Apply(copies, p.Now)
@@ -65,7 +66,7 @@ func (p *Pruning) Run(ctx context.Context, copies []*snapshot.Candidate) (decisi
 }
 
 // Forget takes the copies that were removed off what the candidates of other backends know of their snapshots.
-func Forget(others []*snapshot.Candidate, decided []Decision) {
+func Forget(others []*retention.Candidate, decided []Decision) {
 	removed := map[string]bool{}
 	for _, d := range decided {
 		removed[d.Name] = !d.Stays && d.Err == nil
@@ -79,8 +80,8 @@ func Forget(others []*snapshot.Candidate, decided []Decision) {
 
 // listed returns the copies that the backend's listing shows, undecided, and the newest in any case. A record without
 // an object, as anybody can write one to etcd, must not take the place of a copy that a rule keeps.
-func (p *Pruning) listed(ctx context.Context, copies []*snapshot.Candidate) ([]*snapshot.Candidate, error) {
-	going := func(c *snapshot.Candidate) bool { return !c.Stays }
+func (p *Pruning) listed(ctx context.Context, copies []*retention.Candidate) ([]*retention.Candidate, error) {
+	going := func(c *retention.Candidate) bool { return !c.Stays }
 	if !slices.ContainsFunc(copies, going) {
 		return copies, nil
 	}
@@ -91,7 +92,7 @@ func (p *Pruning) listed(ctx context.Context, copies []*snapshot.Candidate) ([]*
 	if err := p.Repository.Sizes(ctx, sizes); err != nil {
 		return copies, err
 	}
-	var shown []*snapshot.Candidate
+	var shown []*retention.Candidate
 	for _, c := range copies {
 		if c == p.newest || slices.Contains(sizes[c.Name], c.Size) {
 			c.Undecide()
@@ -103,8 +104,8 @@ func (p *Pruning) listed(ctx context.Context, copies []*snapshot.Candidate) ([]*
 
 // confirmNewest makes sure that the newest copy, which stays in any case, is really there before others are removed:
 // the catalog may be wrong, and a removed copy could be the last one.
-func (p *Pruning) confirmNewest(ctx context.Context, copies []*snapshot.Candidate) error {
-	if !slices.ContainsFunc(copies, func(c *snapshot.Candidate) bool { return !c.Stays }) {
+func (p *Pruning) confirmNewest(ctx context.Context, copies []*retention.Candidate) error {
+	if !slices.ContainsFunc(copies, func(c *retention.Candidate) bool { return !c.Stays }) {
 		return nil
 	}
 	rec, err := p.Records.Get(ctx, p.newest.Name)
@@ -130,7 +131,7 @@ func (p *Pruning) conflict(why string) *snapshot.Error {
 
 // decide carries out the decision about one copy. An error is part of the answer and ends nothing: the other copies are
 // decided on their own.
-func (p *Pruning) decide(ctx context.Context, c *snapshot.Candidate) Decision {
+func (p *Pruning) decide(ctx context.Context, c *retention.Candidate) Decision {
 	d := Decision{Name: c.Name, Backend: p.Repository.Name(), CreateTime: c.Created, Size: c.Size, Stays: c.Stays, Why: c.Why}
 	if c.Stays {
 		return d
@@ -152,7 +153,7 @@ func (p *Pruning) decide(ctx context.Context, c *snapshot.Candidate) Decision {
 
 // remove removes a copy, if its record was not changed since the rules were applied in a way that matters, and if the
 // newest copy is still there.
-func (p *Pruning) remove(ctx context.Context, c *snapshot.Candidate) error {
+func (p *Pruning) remove(ctx context.Context, c *retention.Candidate) error {
 	rec, err := p.Records.Get(ctx, c.Name)
 	if snapshot.IsNotFound(err) {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -155,7 +155,7 @@ func askService(sys System, cmd *cobra.Command, ask func(*client.Client)) {
 			_ = fs.Set(f.Name, given.Value.String()) // the command has accepted it
 		}
 	})
-	if err := flag.FromEnvironment(fs, sys.Getenv, client.Variables...); err != nil {
+	if err := flagvalue.FromEnvironment(fs, sys.Getenv, client.Variables...); err != nil {
 		return
 	}
 	c, err := client.Dial(&o, Version().Version)

@@ -10,8 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -48,7 +49,7 @@ data compared with it, and its first bytes looked at. No checksum is compared: v
   snapshotd list --label release=v1.2 --limit 1 -o json
   snapshotd list -o wide
   snapshotd list --from file:///var/backups/etcd`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.from != "" {
 				return runListFrom(cmd, sys, &opts)
@@ -101,7 +102,7 @@ func warnOfUnreadable(sys System, records []*snapshotdv1.UnreadableRecord) {
 
 // runListFrom lists a directory or bucket.
 func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
-	if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
+	if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
 		return err
 	}
 	for _, name := range []string{"state", "backend", "label", "since", "until"} {
@@ -149,7 +150,7 @@ func (o *listOptions) request(now time.Time) (*snapshotdv1.ListRequest, error) {
 	}
 	req := &snapshotdv1.ListRequest{Backend: o.backend}
 	var err error
-	if req.Labels, err = flag.Labels(o.labels); err != nil {
+	if req.Labels, err = flagvalue.Labels(o.labels); err != nil {
 		return nil, err
 	}
 	for _, s := range o.states {
@@ -159,9 +160,9 @@ func (o *listOptions) request(now time.Time) (*snapshotdv1.ListRequest, error) {
 		}
 		req.States = append(req.States, snapshotdv1.Snapshot_State(v))
 	}
-	if req.CreateTimeFrom, err = flag.Time("--since", o.since, now); err != nil {
+	if req.CreateTimeFrom, err = flagvalue.Time("--since", o.since, now); err != nil {
 		return nil, err
 	}
-	req.CreateTimeUntil, err = flag.Time("--until", o.until, now)
+	req.CreateTimeUntil, err = flagvalue.Time("--until", o.until, now)
 	return req, err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/bytesize"
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -44,7 +45,7 @@ Exits 3 when some could not be removed, also when it was not allowed: an object 
 the permission to delete is missing. Exits 1 when none could for another reason.`,
 		Example: `  snapshotd prune --dry-run --only-removed
   snapshotd prune --backend local`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runPrune(ctx, sys, opts, c)

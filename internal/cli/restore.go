@@ -11,7 +11,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/restore"
@@ -90,7 +90,7 @@ func newRestore(sys System) *cobra.Command {
 			return opts.past.check(args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "output"); err != nil {
+			if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "output"); err != nil {
 				return err
 			}
 			opts.prefix = clusterPrefix(cmd.Flags())
@@ -115,7 +115,7 @@ func newRestore(sys System) *cobra.Command {
 	fs.Uint64Var(&opts.member.RevisionBump, "bump-revision", 0, "add this `number` to the revision; with --mark-compacted")
 	fs.BoolVar(&opts.member.MarkCompacted, "mark-compacted", false,
 		"let all before the bumped revision count as compacted")
-	flag.Bytes(fs, &opts.member.MemoryMapSize, "initial-memory-map-size",
+	flagvalue.Bytes(fs, &opts.member.MemoryMapSize, "initial-memory-map-size",
 		"map so many `bytes` of the database at first, such as 20GiB (default, and for 0, 10737418240)")
 	fs.BoolVar(&opts.skipHash, "skip-hash-check", false,
 		"compare no checksums: for a database copied from a data directory, or when nothing else is left; with a NAME")
@@ -187,7 +187,7 @@ func (o *restoreOptions) check(args []string) error {
 // choice says which snapshot to restore.
 func (o *restoreOptions) choice(now time.Time, args []string) (restore.Choice, error) {
 	c := restore.Choice{Revision: o.past.revision, Estimate: o.past.estimate, AcceptOlder: o.older, Now: now}
-	at, err := flag.Time("--at", o.past.at, now)
+	at, err := flagvalue.Time("--at", o.past.at, now)
 	if at != nil {
 		c.At = at.AsTime()
 	}

@@ -9,8 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/daemon"
 )
@@ -40,9 +41,9 @@ file. "snapshotd config check" prints the values that would be in effect.`,
       --etcd-cacert ca.crt --etcd-cert client.crt --etcd-key client.key \
       --backend local=file:///var/backups/etcd \
       --backend 's3=s3://backups?region=eu-central-1&prefix=production/'`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "dev"); err != nil {
+			if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "dev"); err != nil {
 				return err
 			}
 			return runServe(cmd.Context(), sys, opts)

@@ -2,28 +2,22 @@ package cli
 
 import (
 	"context"
-	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 )
 
 // System is the surroundings of a command. All fields are needed.
-type System struct {
-	Stdout io.Writer
-	Stderr io.Writer
-	Getenv func(string) string
-	Now    func() time.Time
-}
+type System = command.System
 
 // withClient fills in the options from the environment, connects, and runs a command with the connection.
 func withClient(
 	sys System, cmd *cobra.Command, o *client.Options, run func(ctx context.Context, c *client.Client) error,
 ) error {
-	err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, append([]string{"output"}, client.Variables...)...)
+	err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, append([]string{"output"}, client.Variables...)...)
 	if err != nil {
 		return err
 	}

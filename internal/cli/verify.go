@@ -13,8 +13,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/restore"
@@ -68,7 +69,7 @@ Exits 4 when it is damaged, 6 when there is no such snapshot.`,
   snapshotd verify latest --from file:///var/backups/etcd --level drill
   snapshotd verify latest --from file:///var/backups/etcd --journal
   snapshotd verify NAME --from 's3://backups?region=eu-central-1&prefix=etcd/' --identity key.txt`,
-		Args:              oneName,
+		Args:              command.OneName,
 		ValidArgsFunction: completeName(sys, client.LatestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.from != "" {
@@ -181,7 +182,7 @@ func alarmLines(w io.Writer, alarms, disarmed []string) {
 }
 
 func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name string) error {
-	if err := flag.FromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
+	if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
 		return err
 	}
 	level, err := opts.wantedLevel()

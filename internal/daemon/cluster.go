@@ -22,6 +22,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/server/feed"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
@@ -208,8 +209,8 @@ func schedulesOf(cfg *config.Cluster) ([]schedule.Schedule, error) {
 }
 
 // retentions returns the retention of each backend: its own, or the cluster's.
-func retentions(cfg *config.Cluster, node string) map[string]snapshot.Retention {
-	all := make(map[string]snapshot.Retention, len(cfg.Backends))
+func retentions(cfg *config.Cluster, node string) map[string]retention.Rules {
+	all := make(map[string]retention.Rules, len(cfg.Backends))
 	for _, b := range cfg.Backends {
 		r := cfg.Retention
 		if b.Retention != nil {
@@ -219,7 +220,7 @@ func retentions(cfg *config.Cluster, node string) map[string]snapshot.Retention 
 		if err != nil {
 			zone = time.UTC // it was checked when the configuration was read
 		}
-		all[b.On(node)] = snapshot.Retention{
+		all[b.On(node)] = retention.Rules{
 			KeepLast: r.KeepLast, KeepHourly: r.KeepHourly, KeepDaily: r.KeepDaily, KeepWeekly: r.KeepWeekly,
 			KeepMonthly: r.KeepMonthly, KeepYearly: r.KeepYearly, KeepWithin: r.KeepWithin, RecoveryWindow: r.RecoveryWindow,
 			MaxTotalBytes: int64(r.MaxTotalBytes), MinKeep: r.MinKeep, OnDemand: r.OnDemand, Adopted: r.Adopted, TimeZone: zone,

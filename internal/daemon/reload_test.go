@@ -16,6 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/segments"
@@ -46,7 +47,7 @@ type journaled struct {
 	reload chan os.Signal
 }
 
-func newJournaled(t *testing.T, etcd *testenv.Etcd) *journaled {
+func newJournaled(t *testing.T, etcd *embedded.Etcd) *journaled {
 	t.Helper()
 	dir := t.TempDir()
 	return &journaled{
@@ -140,7 +141,7 @@ func (j *journaled) reaches(t *testing.T, revision int64) {
 // written to all the time.
 func TestAJournalGoesOnWhenItsClusterIsChanged(t *testing.T) {
 	t.Parallel()
-	etcd := testenv.StartEtcd(t)
+	etcd := embedded.StartEtcd(t)
 	j := newJournaled(t, etcd)
 	j.configure(t, 1)
 	j.serve(t)
@@ -183,7 +184,7 @@ func TestAJournalGoesOnWhenItsClusterIsChanged(t *testing.T) {
 // TestAClusterWhoseJournalCannotBeOpenedIsSaved: the journal begins when its directory can be made.
 func TestAClusterWhoseJournalCannotBeOpenedIsSaved(t *testing.T) {
 	t.Parallel()
-	etcd := testenv.StartEtcd(t)
+	etcd := embedded.StartEtcd(t)
 	j := newJournaled(t, etcd)
 	j.configure(t, 1)
 	if err := os.MkdirAll(j.dataDir, 0o700); err != nil {
@@ -216,7 +217,7 @@ func TestAClusterWhoseJournalCannotBeOpenedIsSaved(t *testing.T) {
 // TestAClusterThatDoesNotStopKeepsNoOtherOneWaiting changes two clusters, a loop of one of which does not end.
 func TestAClusterThatDoesNotStopKeepsNoOtherOneWaiting(t *testing.T) {
 	t.Parallel()
-	etcd := testenv.StartEtcd(t)
+	etcd := embedded.StartEtcd(t)
 	j := newJournaled(t, etcd)
 	configure := func(day int) {
 		doc := fmt.Sprintf("node_name: node-1\ndata_dir: %q\nlisten_grpc: 127.0.0.1:0\nlisten_http: 127.0.0.1:0\ndefaults:\n"+

@@ -20,6 +20,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
@@ -61,7 +62,7 @@ func (d *driller) Drill(_ context.Context, file string, revision int64) (reposit
 	if err := datadir.Make(cfg); err != nil {
 		return repository.Drilled{}, err
 	}
-	e := testenv.StartEtcd(d.t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
+	e := embedded.StartEtcd(d.t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
 	defer func() { _ = os.RemoveAll(dir) }()
 	defer e.Close(d.t)
 	m := e.At(d.t, revision)
@@ -72,7 +73,7 @@ func (d *driller) Drill(_ context.Context, file string, revision int64) (reposit
 
 // rig is an etcd that is saved and followed, on one backend.
 type rig struct {
-	*testenv.History
+	*embedded.History
 	*cluster.Cluster
 	backend *memory.Backend
 	catalog *catalogmemory.Catalog
@@ -86,7 +87,7 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{
-		History: testenv.NewHistory(t, 41), backend: memory.New("s3", snapshot.BackendS3), catalog: catalogmemory.New(time.Now),
+		History: embedded.NewHistory(t, 41), backend: memory.New("s3", snapshot.BackendS3), catalog: catalogmemory.New(time.Now),
 		driller: &driller{t: t},
 	}
 	conn, err := etcd.New(etcd.Config{Endpoints: r.Endpoints()})

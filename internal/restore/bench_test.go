@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/snapshotd/snapshotd/internal/restore"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -29,7 +29,7 @@ func TestBenchReplay(t *testing.T) {
 		t.Skip("SNAPSHOTD_REPLAY_REVISIONS is not set")
 	}
 	b := memory.New("backend", snapshot.BackendLocal)
-	h := testenv.NewHistory(t, 1)
+	h := embedded.NewHistory(t, 1)
 	h.Change(t, 30)
 	r := record(t, h, h.Revision()+1, dayBefore, b)
 	name, base := r.save(t, b)

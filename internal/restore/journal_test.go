@@ -14,7 +14,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal/keep"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
@@ -26,7 +26,7 @@ import (
 // journaled; revisions and times of it are restored elsewhere, from any snapshot before, and compared: HashKV with its
 // compact revision, all keys, all leases. SNAPSHOTD_JOURNAL_SEEDS is how many histories are tried, of 16 targets each.
 func TestJournalLeadsToTheEtcdOfThatRevision(t *testing.T) {
-	seeds := 2
+	seeds := 1
 	if n, err := strconv.Atoi(os.Getenv("SNAPSHOTD_JOURNAL_SEEDS")); err == nil {
 		seeds = n
 	}
@@ -61,7 +61,7 @@ func newOracle(t *testing.T, seed uint64) *oracle {
 	for i := range o.backends {
 		o.backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
 	}
-	h := testenv.NewHistory(t, seed)
+	h := embedded.NewHistory(t, seed)
 	h.Change(t, 20+o.rnd.IntN(50))
 	from := h.Revision() + 1
 	if o.rnd.IntN(2) == 0 {
@@ -148,7 +148,7 @@ func (o *oracle) check(t *testing.T, i int) {
 	if len(res.Skipped) > 0 {
 		t.Errorf("revision %d by %+v: left out: %v", revision, c, res.Skipped)
 	}
-	restored := testenv.StartEtcd(t, func(cfg *member.Config) { cfg.Dir = opts.DataDir })
+	restored := embedded.StartEtcd(t, func(cfg *member.Config) { cfg.Dir = opts.DataDir })
 	defer restored.Close(t)
 	if res.Replayed == nil { // a snapshot holds the revision; TestMakeAtMakesTheEtcdOfThatRevision compares these
 		if c.Revision == 0 || c.Name != "" && o.bases[c.Name] < revision {
@@ -188,7 +188,7 @@ var dayBefore = now.Add(-24 * time.Hour)
 func newHistory(t *testing.T, seed uint64, begin time.Time, backends [2]*memory.Backend) *faulted {
 	t.Helper()
 	f := &faulted{backends: backends}
-	h := testenv.NewHistory(t, seed)
+	h := embedded.NewHistory(t, seed)
 	h.Change(t, 30)
 	f.recorder = record(t, h, h.Revision()+1, begin, f.backends[0], f.backends[1])
 	for i := range f.names {
@@ -415,7 +415,7 @@ func TestUsersAreBehindOnlyWhenTheyHaveChanged(t *testing.T) {
 	for i := range f.backends {
 		f.backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
 	}
-	h := testenv.NewHistory(t, 19)
+	h := embedded.NewHistory(t, 19)
 	h.Change(t, 30)
 	f.recorder = record(t, h, h.Revision()+1, dayBefore, f.backends[0], f.backends[1])
 	f.save(t, f.backends[0], f.backends[1])

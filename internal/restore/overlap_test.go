@@ -7,7 +7,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/restore"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -78,7 +78,7 @@ func TestALeaseOfTheSnapshotTakesNoRevisionOfTheJournal(t *testing.T) {
 	for i := range f.backends {
 		f.backends[i] = memory.New([]string{"backend-0", "backend-1"}[i], snapshot.BackendS3)
 	}
-	h := testenv.NewHistory(t, 33)
+	h := embedded.NewHistory(t, 33)
 	client := h.Client(t)
 	lease, err := client.Grant(t.Context(), 5)
 	if err != nil {

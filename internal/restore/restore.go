@@ -172,7 +172,14 @@ func fetch(ctx context.Context, o Options, c candidate, path string) error {
 	if err := fetchBytes(ctx, o, c, path); err != nil {
 		return err
 	}
+	// The disk takes the bytes while they are looked at: the member needs them durable, and changes few of them. An error
+	// must not be forgotten, because the sync at the end would not report it again.
+	written := make(chan error, 1)
+	go func() { written <- syncDir(path) }()
 	_, err := inspect(ctx, o, c, path, 0)
+	if werr := <-written; err == nil && werr != nil {
+		err = fmt.Errorf("restore: make it durable: %w", werr)
+	}
 	return err
 }
 

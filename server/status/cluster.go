@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // Known is all that is known of a cluster.
@@ -33,7 +34,7 @@ type Place struct {
 	URL  string // for commands, without secrets
 	Free int64  // bytes; -1 when it is not known
 
-	Retention snapshot.Retention
+	Retention retention.Rules
 }
 
 // Schedule is a schedule as it is configured.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // Total is what a backend holds.
@@ -32,12 +33,12 @@ const maxNames = 20
 type Counter struct {
 	known  *Known
 	totals map[string]Total
-	stock  *snapshot.Stock
+	stock  *retention.Stock
 }
 
 // NewCounter returns a counter for the places of a cluster.
 func NewCounter(k *Known) *Counter {
-	c := &Counter{known: k, totals: map[string]Total{}, stock: snapshot.NewStock(k.Now, k.rules)}
+	c := &Counter{known: k, totals: map[string]Total{}, stock: retention.NewStock(k.Now, k.rules)}
 	for _, p := range k.Places {
 		c.totals[p.Name] = Total{}
 	}
@@ -57,13 +58,13 @@ func (c *Counter) Add(records []*snapshot.Record) {
 }
 
 // rules returns the retention of a backend, and whether it is one of the cluster's.
-func (k *Known) rules(backend string) (snapshot.Retention, bool) {
+func (k *Known) rules(backend string) (retention.Rules, bool) {
 	for _, p := range k.Places {
 		if p.Name == backend {
 			return p.Retention, true
 		}
 	}
-	return snapshot.Retention{}, false
+	return retention.Rules{}, false
 }
 
 func (t Total) plus(bytes int64) Total { return Total{t.Snapshots + 1, t.Bytes + bytes} }
@@ -86,7 +87,7 @@ func (c *Counter) Tally() Tally {
 	return t
 }
 
-func (r *Removal) apply(rules snapshot.Retention, copies []*snapshot.Candidate, k *Known) {
+func (r *Removal) apply(rules retention.Rules, copies []*retention.Candidate, k *Known) {
 	newest := rules.Apply(copies, k.Now)
 	gone := map[string]bool{}
 	for _, c := range slices.Backward(copies) {
@@ -102,10 +103,10 @@ func (r *Removal) apply(rules snapshot.Retention, copies []*snapshot.Candidate, 
 		c.Undecide()
 		c.Whole = false // the next one is
 	}
-	next := &snapshot.Candidate{
+	next := &retention.Candidate{
 		Created: r.Due, Size: newest.Size, Etcd: newest.Etcd, Revision: newest.Revision + 1, State: snapshot.StateReady, Whole: true,
 	}
-	after := append(slices.DeleteFunc(copies, func(c *snapshot.Candidate) bool { return gone[c.Name] }), next)
+	after := append(slices.DeleteFunc(copies, func(c *retention.Candidate) bool { return gone[c.Name] }), next)
 	rules.Apply(after, r.Due)
 	for _, c := range slices.Backward(after) {
 		if !c.Stays {
@@ -114,7 +115,7 @@ func (r *Removal) apply(rules snapshot.Retention, copies []*snapshot.Candidate, 
 	}
 }
 
-func (r *Removal) note(t *Total, c *snapshot.Candidate) {
+func (r *Removal) note(t *Total, c *retention.Candidate) {
 	*t = t.plus(c.Size)
 	if len(r.Names) < maxNames {
 		r.Names = append(r.Names, c.Name)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
 // sized makes the copies of a snapshot that large, of one etcd.
@@ -22,7 +23,7 @@ func sized(bytes, revision int64) func(*stored) {
 // Retention is applied to the copies as they are, and as they will be when the next save has been stored.
 func TestRetentionIsForetold(t *testing.T) {
 	const hour = time.Hour
-	keepTwo := snapshot.Retention{KeepLast: 2}
+	keepTwo := retention.Rules{KeepLast: 2}
 	known := status.Known{
 		Name: "prod", Now: now, All: true,
 		Places: []status.Place{{Name: "local", Retention: keepTwo, Free: -1}, {Name: "s3", Free: -1}},
@@ -58,7 +59,7 @@ func TestRetentionIsForetold(t *testing.T) {
 
 // All of a large catalog is counted page by page, and its newest records are not taken for all.
 func TestOfALargeCatalogAllIsCounted(t *testing.T) {
-	known := status.Known{Name: "prod", Now: now, Places: []status.Place{{Name: "local", Free: -1, Retention: snapshot.Retention{KeepLast: 1}}}}
+	known := status.Known{Name: "prod", Now: now, Places: []status.Place{{Name: "local", Free: -1, Retention: retention.Rules{KeepLast: 1}}}}
 	counter := status.NewCounter(&known)
 	counter.Add([]*snapshot.Record{saved("b", time.Hour, scheduled, sized(20, 2))})
 	counter.Add([]*snapshot.Record{saved("a", 2*time.Hour, scheduled, sized(10, 1))})

@@ -28,9 +28,9 @@ const (
 // stocked returns a bucket with a small and a large object, and the large one's content.
 func stocked(t *testing.T) (bucket, []byte) {
 	t.Helper()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	direct := b.backend(t, b.Addr(), "")
-	content := random()[:20*mib]
+	content := random()[:17*mib]
 	for key, data := range map[string][]byte{smallKey: content[:10], largeKey: content} {
 		if err := direct.Put(t.Context(), key, bytes.NewReader(data), putOptions(false)); err != nil {
 			t.Fatal(err)
@@ -42,7 +42,7 @@ func stocked(t *testing.T) (bucket, []byte) {
 // Calls of a backend, as the tables below name them.
 var calls = map[string]func(context.Context, *storage.Backend) error{
 	"put":         func(ctx context.Context, b *storage.Backend) error { return put(ctx, b, newKey, 10) },
-	"put large":   func(ctx context.Context, b *storage.Backend) error { return put(ctx, b, newKey, 20*mib) },
+	"put large":   func(ctx context.Context, b *storage.Backend) error { return put(ctx, b, newKey, 9*mib) },
 	"replace":     func(ctx context.Context, b *storage.Backend) error { return put(ctx, b, smallKey, 11) },
 	"stat":        func(ctx context.Context, b *storage.Backend) error { _, err := b.Stat(ctx, smallKey); return err },
 	"stat absent": func(ctx context.Context, b *storage.Backend) error { _, err := b.Stat(ctx, newKey); return err },
@@ -108,8 +108,8 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 			a.Body = strings.NewReplacer("<IsTruncated>false</IsTruncated>", "", "<MaxKeys>1000<", "<MaxKeys>2<").Replace(a.Body)
 		}), "does not say whether there are more names"},
 		{"list", "no time", replaced("ListObjectsV2", "<LastModified>", "<Modified>"), "ListObjectsV2: "},
-		{"list", "no size", replaced("ListObjectsV2", "<Size>20971520</Size>", ""), `does not give the size and time of "default/large.db"`},
-		{"list", "a size below 0", replaced("ListObjectsV2", "<Size>20971520</Size>", "<Size>-1</Size>"), `does not give the size and time of "default/large.db"`},
+		{"list", "no size", replaced("ListObjectsV2", "<Size>17825792</Size>", ""), `does not give the size and time of "default/large.db"`},
+		{"list", "a size below 0", replaced("ListObjectsV2", "<Size>17825792</Size>", "<Size>-1</Size>"), `does not give the size and time of "default/large.db"`},
 		{"list", "names that were not asked for", replaced("ListObjectsV2", "<Key>default/large.db", "<Key>another/large.db"), `gives "another/large.db", which was not asked for`},
 		{"list", "an empty body", says("ListObjectsV2", "", ""), "ListObjectsV2: the server answered 200 with an empty body"},
 		{"list", "another document", says("ListObjectsV2", "application/xml", "<ListAllMyBucketsResult/>"), "a document <ListAllMyBucketsResult> instead of <ListBucketResult>"},
@@ -207,7 +207,7 @@ func TestNoQuirkIsTakenForSuccess(t *testing.T) {
 			proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
 			proxy.Set(quirk.Fault)
 			back := b.backend(t, proxy.Addr(), "")
-			for call, size := range map[string]int64{"put": 10, "put large": 20 * mib} {
+			for call, size := range map[string]int64{"put": 10, "put large": 9 * mib} {
 				if err := calls[call](t.Context(), back); err == nil {
 					if o, err := direct.Stat(t.Context(), newKey); err != nil || o.Size != size {
 						t.Errorf("%s: said to be stored, and there is %+v, %v", call, o, err)
@@ -428,12 +428,12 @@ func TestServersThatLackAFeature(t *testing.T) {
 	})
 	t.Run("parts", func(t *testing.T) {
 		few, _ := back(t, testenv.MostParts(2), "")
-		refused(t, putNew(t, few, 20*mib, false), "max_parts=")
+		refused(t, putNew(t, few, 17*mib, false), "max_parts=")
 		if err := putNew(t, few, 16*mib, false); err != nil {
 			t.Error(err)
 		}
 		told, proxy := back(t, testenv.MostParts(2), "&max_parts=2")
-		if err := putNew(t, told, 20*mib, false); err != nil || proxy.Counts()["UploadPart"] > 2 {
+		if err := putNew(t, told, 17*mib, false); err != nil || proxy.Counts()["UploadPart"] > 2 {
 			t.Errorf("%v in %d parts", err, proxy.Counts()["UploadPart"])
 		}
 	})
@@ -465,7 +465,7 @@ func TestServersThatLackAFeature(t *testing.T) {
 				t.Errorf("it took %d requests, though the server was known", made)
 			}
 		}
-		for _, x := range []repository.Range{{Offset: 9 * mib, Length: 100}, {Offset: 1}, {Offset: 0, Length: 5}, {Offset: 21 * mib, Length: 5}} {
+		for _, x := range []repository.Range{{Offset: 9 * mib, Length: 100}, {Offset: 1}, {Offset: 0, Length: 5}, {Offset: 18 * mib, Length: 5}} {
 			first, _ := back(t, testenv.IgnoresRange, "")
 			r, err := first.Get(t.Context(), largeKey, x)
 			if err != nil {

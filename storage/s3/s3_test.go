@@ -118,7 +118,7 @@ func (b bucket) remove(t *testing.T) {
 
 func TestBucketKeepsThePromises(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartS3(t)
+	server := testenv.SharedS3(t)
 	for name, prefix := range map[string]string{"root": "", "prefix": "some/where/"} {
 		t.Run(name, func(t *testing.T) {
 			conformance.Run(t, func(t *testing.T) conformance.Subject { return newBucket(server).subject(t, prefix) })
@@ -128,7 +128,7 @@ func TestBucketKeepsThePromises(t *testing.T) {
 
 func TestFoldersAreThoseOfTheRoot(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartS3(t)
+	server := testenv.SharedS3(t)
 	w := newBucket(server)
 	all := w.backend(t, server.Addr(), "")
 	for _, key := range []string{"etcd/a/x.db", "etcd/a/y.db", "etcd/b/deeper/x.db", "etcd/x.db", "beside/x.db"} {
@@ -148,7 +148,7 @@ func TestFoldersAreThoseOfTheRoot(t *testing.T) {
 // A server that knows the checksum of what was stored gives it with what it has now.
 func TestObjectThatTheServerHasDamaged(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	back := b.backend(t, b.Addr(), "")
 	if err := put(t.Context(), back, "default/x.db", 1000); err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestObjectThatTheServerHasDamaged(t *testing.T) {
 
 func TestMetadataOfK3sInABucket(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartS3(t)
+	server := testenv.SharedS3(t)
 	b := newBucket(server).backend(t, server.Addr(), "folder")
 	if err := put(t.Context(), b, ".metadata/one", 3); err != nil {
 		t.Fatal(err)

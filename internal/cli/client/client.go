@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
-	"github.com/snapshotd/snapshotd/internal/cli/flag"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/loopback"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -44,7 +44,7 @@ type Options struct {
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Addr, "addr", config.DefaultListenGRPC, "`address` of the service: HOST:PORT, or unix:///path of its socket")
 	fs.StringVar(&o.Cluster, "cluster", "", "`name` of the cluster (default the only one there is)")
-	flag.Duration(fs, &o.Timeout, "timeout", "give up after this `duration`, such as 5m (default never)")
+	flagvalue.Duration(fs, &o.Timeout, "timeout", "give up after this `duration`, such as 5m (default never)")
 	fs.BoolVar(&o.tls, "tls", false, "use TLS, also on this machine (default: on others only)")
 	fs.BoolVar(&o.Plaintext, "plaintext", false, "use no TLS, also on other machines")
 	fs.StringVar(&o.caCert, "cacert", "",

@@ -19,7 +19,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
 // TestMakeMakesWhatEtcdutlMakes compares every key of every bucket, and every other file.
@@ -176,7 +176,7 @@ func databaseContents(path, name string, all map[string][]byte) error {
 // save is the snapshot of an etcd that was filled, as etcd sends it.
 func save(t *testing.T, fill func(t *testing.T, c *clientv3.Client)) (file string) {
 	t.Helper()
-	e := testenv.StartEtcd(t, func(c *member.Config) { c.NoFsync = true })
+	e := embedded.StartEtcd(t, func(c *member.Config) { c.NoFsync = true })
 	c := e.Client(t)
 	fill(t, c)
 	r, err := c.Snapshot(t.Context())

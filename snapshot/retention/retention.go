@@ -1,22 +1,27 @@
-package snapshot
+// Package retention decides which snapshots stay on a backend, and why. It is arithmetic on what the catalog knows:
+// it reads no backend and removes nothing. cluster/pruning carries the decisions out.
+package retention
 
 import (
 	"cmp"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Retention says which snapshots stay on a backend. A snapshot stays when any of the Keep rules or the window keeps it;
+// Rules says which snapshots stay on a backend. A snapshot stays when any of the Keep rules or the window keeps it;
 // a snapshot that no rule keeps is removed. The zero value keeps everything.
 //
 // A copy also stays, unless MaxTotalBytes removes it, while another backend still has to get the snapshot and will keep
 // it: it may be the one that repair copies from. The newest snapshot of which no copy is missing stays in any case.
 //
 // Ages are counted from the newest snapshot and not from the clock: a schedule that has stopped makes no good snapshot
-// old. Wrong clocks do no harm either: a snapshot that is ahead of the clock by more than [ClockTolerance] stays and
-// does not count for any rule, and the snapshot with the highest revision of each etcd cluster stays whatever its time.
-type Retention struct {
+// old. Wrong clocks do no harm either: a snapshot that is ahead of the clock by more than [snapshot.ClockTolerance]
+// stays and does not count for any rule, and the snapshot with the highest revision of each etcd cluster stays whatever
+// its time.
+type Rules struct {
 	KeepLast    int // the newest
 	KeepHourly  int // the newest of each hour, for this many hours that have one; the next four in the same way
 	KeepDaily   int
@@ -36,30 +41,27 @@ type Retention struct {
 	TimeZone *time.Location // of hours, days and so on; UTC when nil
 }
 
-// ClockTolerance is how far the clocks of replicas may differ without any consequence.
-const ClockTolerance = time.Hour
-
 // Removes reports whether there is a rule by which a snapshot is ever removed.
-func (r *Retention) Removes() bool { return r.hasKeepRule() || r.MaxTotalBytes > 0 }
+func (r *Rules) Removes() bool { return r.hasKeepRule() || r.MaxTotalBytes > 0 }
 
 // hasKeepRule reports whether a rule says which snapshots stay; without one all stay, except for MaxTotalBytes.
-func (r *Retention) hasKeepRule() bool {
+func (r *Rules) hasKeepRule() bool {
 	return r.KeepLast > 0 || r.KeepHourly > 0 || r.KeepDaily > 0 || r.KeepWeekly > 0 || r.KeepMonthly > 0 || r.KeepYearly > 0 ||
 		r.KeepWithin > 0 || r.RecoveryWindow > 0
 }
 
 // Exemption says why the rules do not apply to a snapshot; empty when they do.
-func (r *Retention) Exemption(s *Snapshot) string {
+func (r *Rules) Exemption(s *snapshot.Snapshot) string {
 	switch {
 	case s.Pinned:
 		return "it is pinned"
 	case !r.Removes():
 		return "there is no retention for this backend"
-	case s.Trigger == TriggerManual && !r.OnDemand:
+	case s.Trigger == snapshot.TriggerManual && !r.OnDemand:
 		return "it was taken on demand (on_demand)"
-	case s.Trigger == TriggerAdopted && !r.Adopted:
+	case s.Trigger == snapshot.TriggerAdopted && !r.Adopted:
 		return "another program took it (adopted)"
-	case s.Trigger == TriggerUnspecified:
+	case s.Trigger == snapshot.TriggerUnspecified:
 		return "its trigger is not known"
 	}
 	return ""
@@ -72,12 +74,12 @@ type Candidate struct {
 	Size      int64
 	Etcd      string // the id of the etcd cluster; empty when it is not known
 	Revision  int64
-	State     State    // of the snapshot
-	Ready     int      // backends that have it
-	Proven    bool     // by a drill
-	Whole     bool     // it is of the newest snapshot of which no copy is missing
-	Awaiting  []string // backends that still have to get the snapshot
-	Exemption string   // why the rules do not apply to it; empty when they do
+	State     snapshot.State // of the snapshot
+	Ready     int            // backends that have it
+	Proven    bool           // by a drill
+	Whole     bool           // it is of the newest snapshot of which no copy is missing
+	Awaiting  []string       // backends that still have to get the snapshot
+	Exemption string         // why the rules do not apply to it; empty when they do
 
 	Why   string // why it stays, or is removed
 	Stays bool
@@ -87,11 +89,11 @@ type Candidate struct {
 
 // Apply decides about all copies on one backend, and returns the newest of them that is not ahead of the clock; nil
 // when there is none. It sorts them newest first.
-func (r *Retention) Apply(copies []*Candidate, now time.Time) (newest *Candidate) {
+func (r *Rules) Apply(copies []*Candidate, now time.Time) (newest *Candidate) {
 	slices.SortFunc(copies, newestFirst)
 	ahead := 0
 	for _, c := range copies {
-		if c.Created.Sub(now) <= ClockTolerance {
+		if c.Created.Sub(now) <= snapshot.ClockTolerance {
 			break
 		}
 		c.protect("its time is in the future: a clock is wrong")
@@ -112,7 +114,7 @@ func (r *Retention) Apply(copies []*Candidate, now time.Time) (newest *Candidate
 	}
 	for _, c := range copies {
 		if len(c.Awaiting) > 0 {
-			c.keep("it is still to be copied to " + Join(c.Awaiting))
+			c.keep("it is still to be copied to " + snapshot.Join(c.Awaiting))
 		}
 		if c.Whole {
 			c.protect("it is the newest of which no backend lacks its copy")
@@ -134,7 +136,7 @@ func newestFirst(a, b *Candidate) int {
 }
 
 // protect keeps the copies that no rule may remove.
-func (r *Retention) protect(copies []*Candidate) {
+func (r *Rules) protect(copies []*Candidate) {
 	newestProven := slices.IndexFunc(copies, func(c *Candidate) bool { return c.Proven })
 	for i, c := range copies {
 		switch {
@@ -168,6 +170,7 @@ func protectRevisions(copies []*Candidate) {
 // Undecide takes the decision back, so that Apply can decide anew beside other copies.
 func (c *Candidate) Undecide() { c.Why, c.Stays, c.protected = "", false, false }
 
+// protect keeps a copy from the limit of bytes, too, which may remove what a rule keeps.
 func (c *Candidate) protect(why string) {
 	c.keep(why)
 	c.protected = true
@@ -181,7 +184,7 @@ func (c *Candidate) keep(why string) {
 }
 
 // keep applies the Keep rules to the copies that they apply to, newest first.
-func (r *Retention) keep(ruled []*Candidate) {
+func (r *Rules) keep(ruled []*Candidate) {
 	for i, c := range ruled[:min(r.KeepLast, len(ruled))] {
 		c.keep(fmt.Sprintf("keep_last: %d of %d", i+1, r.KeepLast))
 	}
@@ -207,7 +210,9 @@ type period struct {
 	of   func(time.Time) string // the same for all times in a period
 }
 
-func (r *Retention) periods() []period {
+// periods returns the rules that keep the newest copy of each hour, day and so on, in the operator's time zone: a day
+// ends when the operator's does.
+func (r *Rules) periods() []period {
 	zone := r.TimeZone
 	if zone == nil {
 		zone = time.UTC
@@ -246,7 +251,7 @@ func (p period) keep(ruled []*Candidate) {
 }
 
 // enforceSize removes the oldest copies until the others fit into MaxTotalBytes.
-func (r *Retention) enforceSize(copies []*Candidate) {
+func (r *Rules) enforceSize(copies []*Candidate) {
 	if r.MaxTotalBytes <= 0 {
 		return
 	}

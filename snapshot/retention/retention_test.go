@@ -1,4 +1,4 @@
-package snapshot
+package retention
 
 import (
 	"fmt"
@@ -31,41 +31,41 @@ func TestRetentionKeeps(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		what  string
-		rules Retention
+		rules Rules
 		times []string // newest first; those that stay begin with '+'
 	}{
-		{"without rules everything", Retention{}, []string{"+2026-03-02 00:00", "+2026-03-01 00:00", "+2020-01-01 00:00"}},
-		{"the last ones", Retention{KeepLast: 2}, []string{"+2026-03-03 00:00", "+2026-03-02 00:00", "2026-03-01 00:00"}},
-		{"the newest whatever the rules say", Retention{MaxTotalBytes: 1}, []string{"+2026-03-03 00:00", "2026-03-02 00:00"}},
-		{"the newest of each hour", Retention{KeepHourly: 2}, []string{
+		{"without rules everything", Rules{}, []string{"+2026-03-02 00:00", "+2026-03-01 00:00", "+2020-01-01 00:00"}},
+		{"the last ones", Rules{KeepLast: 2}, []string{"+2026-03-03 00:00", "+2026-03-02 00:00", "2026-03-01 00:00"}},
+		{"the newest whatever the rules say", Rules{MaxTotalBytes: 1}, []string{"+2026-03-03 00:00", "2026-03-02 00:00"}},
+		{"the newest of each hour", Rules{KeepHourly: 2}, []string{
 			"+2026-03-01 12:59", "2026-03-01 12:01", "+2026-03-01 10:30", "2026-03-01 10:29", "2026-03-01 09:00",
 		}},
-		{"the newest of each day that has one", Retention{KeepDaily: 3}, []string{
+		{"the newest of each day that has one", Rules{KeepDaily: 3}, []string{
 			"+2026-03-09 08:00", "2026-03-09 07:00", "+2026-03-05 23:59", "+2026-03-04 00:00", "2026-03-03 00:00",
 		}},
-		{"days of the time zone", Retention{KeepDaily: 2, TimeZone: berlin}, []string{
+		{"days of the time zone", Rules{KeepDaily: 2, TimeZone: berlin}, []string{
 			"+2026-03-02 22:00", "2026-03-01 23:30", "+2026-03-01 22:30",
 		}},
-		{"both hours of the night when summer time ends", Retention{KeepHourly: 2, TimeZone: berlin}, []string{
+		{"both hours of the night when summer time ends", Rules{KeepHourly: 2, TimeZone: berlin}, []string{
 			"+2026-10-25 01:10", "+2026-10-25 00:10", "2026-10-24 23:10",
 		}},
-		{"ISO weeks", Retention{KeepWeekly: 2}, []string{
+		{"ISO weeks", Rules{KeepWeekly: 2}, []string{
 			"+2027-01-03 00:00", "2026-12-28 00:00", "+2026-12-27 00:00", "2026-12-20 00:00", // 28 December to 3 January is one week
 		}},
-		{"months and years together", Retention{KeepMonthly: 2, KeepYearly: 2}, []string{
+		{"months and years together", Rules{KeepMonthly: 2, KeepYearly: 2}, []string{
 			"+2026-03-31 00:00", "2026-03-01 00:00", "+2026-02-28 00:00", "2026-01-31 00:00", "+2025-12-31 00:00", "2024-12-31 00:00",
 		}},
-		{"what is younger, counted from the newest", Retention{KeepWithin: 24 * time.Hour}, []string{
+		{"what is younger, counted from the newest", Rules{KeepWithin: 24 * time.Hour}, []string{
 			"+2020-03-02 12:00", "+2020-03-01 12:00", "2020-03-01 11:59",
 		}},
-		{"what a window needs", Retention{RecoveryWindow: 24 * time.Hour}, []string{
+		{"what a window needs", Rules{RecoveryWindow: 24 * time.Hour}, []string{
 			"+2026-03-02 12:00", "+2026-03-01 13:00", "+2026-02-20 00:00", "2026-02-19 00:00",
 		}},
-		{"what fits", Retention{MaxTotalBytes: 25}, []string{"+2026-03-04 00:00", "+2026-03-03 00:00", "2026-03-02 00:00", "2026-03-01 00:00"}},
-		{"what fits, whatever the keep rules say", Retention{KeepLast: 3, MaxTotalBytes: 25}, []string{
+		{"what fits", Rules{MaxTotalBytes: 25}, []string{"+2026-03-04 00:00", "+2026-03-03 00:00", "2026-03-02 00:00", "2026-03-01 00:00"}},
+		{"what fits, whatever the keep rules say", Rules{KeepLast: 3, MaxTotalBytes: 25}, []string{
 			"+2026-03-04 00:00", "+2026-03-03 00:00", "2026-03-02 00:00", "2026-03-01 00:00",
 		}},
-		{"the least number, whatever fits", Retention{MaxTotalBytes: 1, MinKeep: 3}, []string{
+		{"the least number, whatever fits", Rules{MaxTotalBytes: 1, MinKeep: 3}, []string{
 			"+2026-03-04 00:00", "+2026-03-03 00:00", "+2026-03-02 00:00", "2026-03-01 00:00",
 		}},
 	} {
@@ -103,7 +103,7 @@ func TestRetentionHoldsItsGuards(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	upTo := func(n int) int { return max(0, rnd.IntN(2*n)-n) } // half of the rules are not set
 	for range 3000 {
-		r := Retention{
+		r := Rules{
 			KeepLast: upTo(5), KeepHourly: upTo(5), KeepDaily: upTo(5), KeepWeekly: upTo(4), KeepMonthly: upTo(4), KeepYearly: upTo(3),
 			KeepWithin: time.Duration(upTo(100)) * time.Hour, RecoveryWindow: time.Duration(upTo(100)) * time.Hour,
 			MaxTotalBytes: int64(upTo(300)), MinKeep: upTo(4),
@@ -161,7 +161,7 @@ func randomCopies(rnd *rand.Rand) []*Candidate {
 func TestRetentionBySizeDoesNotOverflow(t *testing.T) {
 	copies := taken(t, "2026-03-03 00:00", "2026-03-02 00:00", "2026-03-01 00:00", "2026-02-28 00:00")
 	copies[0].Size, copies[1].Size, copies[2].Size, copies[3].Size = 10, math.MaxInt64, math.MaxInt64, math.MinInt64
-	r := Retention{MaxTotalBytes: 100}
+	r := Rules{MaxTotalBytes: 100}
 	r.Apply(copies, copies[0].Created)
 	for i, stays := range []bool{true, false, false, false} {
 		if copies[i].Stays != stays {

@@ -1,6 +1,6 @@
-// Package flag is about the values of flags: those from variables, errors that say which values a flag takes, and kinds
+// Package flagvalue is about the values of flags: those from variables, errors that say which values a flag takes, and kinds
 // of values that people write in more than one way.
-package flag
+package flagvalue
 
 import (
 	"errors"

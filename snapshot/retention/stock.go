@@ -1,15 +1,17 @@
-package snapshot
+package retention
 
 import (
 	"slices"
 	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Stock is the copies of a cluster's snapshots, by backend, as retention sees them. Of each copy it holds only the
 // facts that retention needs, because all of them are in memory at once.
 type Stock struct {
 	now     time.Time
-	rules   func(backend string) (Retention, bool)
+	rules   func(backend string) (Rules, bool)
 	ready   map[string][]*Candidate // by backend
 	missing map[string][]*Candidate // by backend: those that are still to be made
 	whole   *Candidate              // of the newest snapshot without a missing copy; nil when there is none
@@ -17,24 +19,24 @@ type Stock struct {
 
 // NewStock returns an empty stock. rules returns the retention of a backend, and false for one that is not configured:
 // nothing will ever be copied there.
-func NewStock(now time.Time, rules func(backend string) (Retention, bool)) *Stock {
+func NewStock(now time.Time, rules func(backend string) (Rules, bool)) *Stock {
 	return &Stock{now: now, rules: rules, ready: map[string][]*Candidate{}, missing: map[string][]*Candidate{}}
 }
 
 // Add takes in the copies of a record: those that are READY, and those that repair still has to make.
-func (s *Stock) Add(rec *Record) {
-	if rec.State() == StateSaving || rec.State() == StateDeleting {
+func (s *Stock) Add(rec *snapshot.Record) {
+	if rec.State() == snapshot.StateSaving || rec.State() == snapshot.StateDeleting {
 		return
 	}
 	for _, l := range rec.Locations() {
 		switch {
-		case l.State == StateReady:
+		case l.State == snapshot.StateReady:
 			s.ready[l.Backend] = append(s.ready[l.Backend], s.candidate(rec, l.Backend, l.Size))
-		case l.State == StateFailed && rec.Repairable():
+		case l.State == snapshot.StateFailed && rec.Repairable():
 			s.Miss(rec, l.Backend)
 		}
 	}
-	if rec.State() != StateReady || rec.CreateTime.Sub(s.now) > ClockTolerance {
+	if rec.State() != snapshot.StateReady || rec.CreateTime.Sub(s.now) > snapshot.ClockTolerance {
 		return // a time in the future is a wrong clock's
 	}
 	if c := s.candidate(rec, "", 0); s.whole == nil || newestFirst(c, s.whole) < 0 {
@@ -43,13 +45,13 @@ func (s *Stock) Add(rec *Record) {
 }
 
 // Miss takes in a copy that a backend does not have and is to get.
-func (s *Stock) Miss(rec *Record, backend string) {
+func (s *Stock) Miss(rec *snapshot.Record, backend string) {
 	if _, configured := s.rules(backend); configured {
 		s.missing[backend] = append(s.missing[backend], s.candidate(rec, backend, rec.StoredSize))
 	}
 }
 
-func (s *Stock) candidate(rec *Record, backend string, size int64) *Candidate {
+func (s *Stock) candidate(rec *snapshot.Record, backend string, size int64) *Candidate {
 	rules, _ := s.rules(backend)
 	return &Candidate{
 		Name: rec.Name, Created: rec.CreateTime, Size: size, Etcd: rec.EtcdClusterID, Revision: rec.Revision, State: rec.State(),
