@@ -57,8 +57,8 @@ func (s *StoredCopy) Failed() error {
 	return s.err
 }
 
-// StoredReader hashes and counts an object as it is stored. It keeps its error, so that a decoder's complaint about a cut
-// stream is not taken for damage when the backend broke off. Use [NewStoredReader].
+// StoredReader hashes and counts an object as it is stored. It keeps its error, so that a decoder's complaint about a
+// cut stream is not taken for damage when the backend broke off. Use [NewStoredReader].
 type StoredReader struct {
 	r     io.Reader
 	sum   hash.Hash
