@@ -16,7 +16,7 @@ import (
 // Defaults of a [Config].
 const (
 	DefaultFlushInterval  = 500 * time.Millisecond
-	DefaultUploadInterval = 10 * time.Second
+	DefaultUploadInterval = 9 * time.Second // and a second for the upload: all is on the backends within ten
 	DefaultMaxBytes       = 1 << 30
 )
 
@@ -266,6 +266,7 @@ func nameAfter(last segment.Timeline, cluster uint64) segment.Timeline {
 
 // began notes that a timeline has begun with a revision.
 func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, why *breakError) {
+	j.forgetMarks()
 	j.mu.Lock()
 	j.why = nil
 	j.mu.Unlock()

@@ -1,11 +1,14 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
@@ -18,6 +21,35 @@ func (j *Journal) goesOn(t segment.Timeline) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.live = t
+}
+
+// recall keeps what an earlier process, or another replica, has noted of the timeline that goes on: all that was committed
+// since its last watermark may be missing on the backends.
+func (j *Journal) recall(known local.Position) {
+	if j.positioned {
+		return // it has them all
+	}
+	j.forgetMarks()
+	parts, _ := j.log.Sealed()
+	ends := make([]segment.Header, 0, len(parts)+len(j.stores))
+	for _, u := range j.stores {
+		u.mu.Lock()
+		ends = append(ends, u.end)
+		u.mu.Unlock()
+	}
+	for i := range parts {
+		ends = append(ends, parts[i].Header)
+	}
+	slices.SortFunc(ends, func(a, b segment.Header) int { return cmp.Compare(a.Last, b.Last) })
+	for i := range ends {
+		switch h := &ends[i]; {
+		case h.Timeline != known.Timeline:
+		case h.CompleteTime != nil:
+			j.noteMark(segment.Watermark{Revision: h.CompleteRevision, Time: *h.CompleteTime})
+		default: // as far as that is known
+			j.noteMark(segment.Watermark{Revision: h.Last, Time: h.LastTime})
+		}
+	}
 }
 
 // Live returns the timeline to which this replica adds; empty when it does not lead, or has not compared yet where to

@@ -122,6 +122,7 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 	default:
 		s.verify, s.compared = known, known.AnchorChain
 		s.journal.log.Continue(known)
+		s.journal.recall(known)
 		return known.Anchor, nil
 	}
 	s.begins = why

@@ -25,7 +25,7 @@ const (
 	DefaultSchedule          = "default"       // the name of --schedule's when it has none
 	DefaultNamePrefix        = "etcd-snapshot" // of scheduled snapshots, as K3s has it
 	DefaultFlushInterval     = 500 * time.Millisecond
-	DefaultUploadInterval    = 10 * time.Second
+	DefaultUploadInterval    = 9 * time.Second
 	DefaultMaxLocalBytes     = 1 << 30 // of the journal
 )
 

@@ -482,7 +482,7 @@ func TestTheJournalIsOffUntilItIsAskedFor(t *testing.T) {
 	if j, err := load(""); err != nil || j != (config.Journal{}) {
 		t.Errorf("without it: %+v, %v", j, err)
 	}
-	want := config.Journal{Enabled: true, FlushInterval: 500 * time.Millisecond, UploadInterval: 10 * time.Second, MaxLocalBytes: 1 << 30}
+	want := config.Journal{Enabled: true, FlushInterval: 500 * time.Millisecond, UploadInterval: 9 * time.Second, MaxLocalBytes: 1 << 30}
 	if j, err := load(", journal: {enabled: true}"); err != nil || j != want {
 		t.Errorf("with its defaults: %+v, %v", j, err)
 	}
