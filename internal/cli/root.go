@@ -5,8 +5,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
+	"github.com/snapshotd/snapshotd/internal/cli/token"
 )
 
 // Run runs a command line and returns its exit code. Cancelling ctx interrupts it.
@@ -37,7 +39,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
   snapshotd save                        take a snapshot now
   snapshotd list                        show the snapshots
   snapshotd restore latest --from URL --data-dir DIR    bring it back`,
-		Args:          noCommand,
+		Args:          command.NoCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -51,7 +53,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
 		newStatus(sys), newWindow(sys), newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),
-		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newInstall(sys), newWhoAmI(sys), newToken(sys),
+		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newInstall(sys), newWhoAmI(sys), token.New(sys),
 		newDrillMember(sys),
 	)
 	completeFlags(sys, root)
