@@ -7,6 +7,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 )
 
 // Run runs a command line and returns its exit code. Cancelling ctx interrupts it.
@@ -14,7 +15,7 @@ func Run(ctx context.Context, sys System, args []string) int {
 	root := newRoot(sys) //nolint:contextcheck // cobra hands ctx to the command that runs
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	return exit.Report(ctx, sys.Stderr, cmd, err)
+	return exit.Report(ctx, output.PlainLines(sys.Stderr), cmd, err)
 }
 
 func newRoot(sys System) *cobra.Command {
