@@ -12,7 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/conformance"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -26,7 +26,7 @@ func BenchmarkList(b *testing.B) {
 
 func benchmarkList(b *testing.B, records int) {
 	const page = 100
-	etcd := testenv.StartEtcd(b, func(c *member.Config) { c.Quota = 4 << 30; c.NoFsync = true })
+	etcd := embedded.StartEtcd(b, func(c *member.Config) { c.Quota = 4 << 30; c.NoFsync = true })
 	client := etcd.Client(b)
 	c := catalog.New(catalog.Config{Connect: connect(client), Cluster: "default"})
 	begin := time.Now()

@@ -11,7 +11,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/conformance"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
 func connect(client *clientv3.Client) func(context.Context) (*clientv3.Client, error) {
@@ -43,7 +43,7 @@ func put(t *testing.T, client *clientv3.Client, key, value string, opts ...clien
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	var clusters atomic.Int32
 	conformance.Run(t, func(t *testing.T) conformance.Catalog {
 		cluster := fmt.Sprint("cluster-", clusters.Add(1))

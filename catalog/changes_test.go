@@ -14,6 +14,7 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/conformance"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -40,7 +41,7 @@ func (f forgetful) Watch(ctx context.Context, key string, opts ...clientv3.OpOpt
 
 func TestFollowingAsksForWhatWasBeforeWhenEtcdLeavesItOut(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	client.Watcher = forgetful{client.Watcher}
 	c := open(t, catalog.Config{Connect: connect(client)})
 	next, stop := iter.Pull2(c.Changes(t.Context(), snapshot.Position{}))
@@ -120,8 +121,8 @@ func TestFollowingGoesOnWhenEtcdIsBack(t *testing.T) {
 // An etcd that was restored from yesterday gets beyond the revision of a token with something else.
 func TestFollowingExpiresInAnotherHistory(t *testing.T) {
 	t.Parallel()
-	first := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
-	second := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
+	first := open(t, catalog.Config{Connect: connect(embedded.StartEtcd(t).Client(t))})
+	second := open(t, catalog.Config{Connect: connect(embedded.StartEtcd(t).Client(t))})
 	create(t, first, 2)
 	next, stop := iter.Pull2(first.Changes(t.Context(), snapshot.Position{}))
 	defer stop()
@@ -155,8 +156,8 @@ func TestFollowingExpiresInAnotherHistory(t *testing.T) {
 // An etcd that takes the place of the one that is followed, under the same address, is not taken for it.
 func TestFollowingExpiresWhenAnotherEtcdTakesThePlace(t *testing.T) {
 	t.Parallel()
-	first, second := testenv.StartEtcd(t), testenv.StartEtcd(t)
-	hostOf := func(e *testenv.Etcd) string { return strings.TrimPrefix(e.Endpoints()[0], "http://") }
+	first, second := embedded.StartEtcd(t), embedded.StartEtcd(t)
+	hostOf := func(e *embedded.Etcd) string { return strings.TrimPrefix(e.Endpoints()[0], "http://") }
 	proxy := testenv.StartProxy(t, hostOf(first))
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://" + proxy.Addr()}, Logger: zap.NewNop()})
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/conformance"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -60,7 +60,7 @@ func compact(t *testing.T, client *clientv3.Client) {
 
 func TestKeys(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), Cluster: "blue", Prefix: "/elsewhere/"})
 	r := conformance.Record("a", 0)
 	if err := c.Create(t.Context(), r); err != nil {
@@ -98,7 +98,7 @@ func TestKeys(t *testing.T) {
 // Replicas of other versions read and compare the stored bytes.
 func TestRecordIsStoredInTheSameBytes(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	r := conformance.Record("a", 0)
 	r.Proof, r.Alarms, r.OldestRevision = nil, nil, 0 // later versions have added them
@@ -126,13 +126,13 @@ func TestRecordIsStoredInTheSameBytes(t *testing.T) {
 // An etcd that was restored from an older snapshot does not know the revision yet.
 func TestPageTokenExpiresWithARestore(t *testing.T) {
 	t.Parallel()
-	c := open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
+	c := open(t, catalog.Config{Connect: connect(embedded.StartEtcd(t).Client(t))})
 	create(t, c, 3)
 	p, err := c.List(t.Context(), snapshot.Query{PageSize: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c = open(t, catalog.Config{Connect: connect(testenv.StartEtcd(t).Client(t))})
+	c = open(t, catalog.Config{Connect: connect(embedded.StartEtcd(t).Client(t))})
 	_, err = c.List(t.Context(), snapshot.Query{PageSize: 1, PageToken: p.NextPageToken})
 	if snapshot.ReasonOf(err) != snapshot.ReasonPageTokenExpired {
 		t.Errorf("after a restore: %v, want PAGE_TOKEN_EXPIRED", err)
@@ -141,7 +141,7 @@ func TestPageTokenExpiresWithARestore(t *testing.T) {
 
 func TestScanGoesOnAfterACompaction(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	const n = 1100 // more than two chunks
 	create(t, c, n)
@@ -193,7 +193,7 @@ func (x *lossyTxn) Commit() (*clientv3.TxnResponse, error) {
 // A transaction whose answer is lost is made again, and the change of the first attempt is known as ours.
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	kv := &lossy{KV: client.KV}
 	client.KV = kv
 	c := open(t, catalog.Config{Connect: connect(client)})
@@ -243,7 +243,7 @@ func TestLostAnswers(t *testing.T) {
 
 func TestErrorsSayWhatToDo(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t, func(c *member.Config) { c.Quota = 1 << 20 })
+	server := embedded.StartEtcd(t, func(c *member.Config) { c.Quota = 1 << 20 })
 	client := server.Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), Timeout: 2 * time.Second})
 	create(t, c, 1)
@@ -276,7 +276,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 
 func TestPermissionsThatTheUserNeeds(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
+	server := embedded.StartEtcd(t)
 	root := server.Client(t)
 	ctx := t.Context()
 	steps := []func() error{

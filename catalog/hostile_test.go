@@ -19,7 +19,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/conformance"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -78,7 +78,7 @@ func locks(t *testing.T, client *clientv3.Client) map[string]func(key string) {
 
 func TestLockOfNoReplicaIsTakenOver(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	var log bytes.Buffer
 	c := open(t, catalog.Config{Connect: connect(client), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	for what, forge := range locks(t, client) {
@@ -142,7 +142,7 @@ func revokeOthers(t *testing.T, client *clientv3.Client, key string) {
 
 func TestOneOfManyTakesALockOfNoReplicaOver(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	for round := range 5 {
 		put(t, client, lockKey, fmt.Sprint("node-1/", round))
@@ -185,7 +185,7 @@ func (unreadable) TimeToLive(
 // A lock that a replica may hold is left alone, and the error says how long it can last and how it is removed by hand.
 func TestLockThatAReplicaMayHoldStays(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	stays := func(seconds int64, parts ...string) {
 		t.Helper()
@@ -211,7 +211,7 @@ func TestLockThatAReplicaMayHoldStays(t *testing.T) {
 
 func TestLeaderOfNoReplicaIsDeposed(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Hour})
 	for what, forge := range locks(t, client) {
 		forge(prefix + "leader")
@@ -398,7 +398,7 @@ func badValues(t *testing.T, client *clientv3.Client, name string) map[string]st
 
 func TestOneBadRecordIsAnErrorAndTheRestGoesOn(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 4)
 	const name = "s0001"
@@ -453,7 +453,7 @@ func TestOneBadRecordIsAnErrorAndTheRestGoesOn(t *testing.T) {
 // Numbers, times and enumerations at the limits that a record may have are read as they are.
 func TestRecordAtTheLimitsIsRead(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 1)
 	last := time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC)
@@ -494,7 +494,7 @@ func TestRecordAtTheLimitsIsRead(t *testing.T) {
 // A record that no replica could read is not written.
 func TestRecordBeyondTheLimitsIsNotWritten(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	for what, edit := range map[string]func(*snapshot.Record){
 		"size":   func(r *snapshot.Record) { r.StoredSize = 1<<63 - 1 },
@@ -553,7 +553,7 @@ func scanned(t *testing.T, c *catalog.Catalog) (good []string, bad []error) {
 // Keys that no record has are told of without a name, so that nobody takes them for a snapshot.
 func TestKeysThatNoRecordHas(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 2)
 	whole, _ := value(t, client, recordKey("s0000"))
@@ -585,7 +585,7 @@ func TestKeysThatNoRecordHas(t *testing.T) {
 // Records as large as etcd takes them do not fill the memory of a replica.
 func TestLargeRecordsAreReadFewAtATime(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	catalog.SetMaxAnswer(c, 64<<10)
 	create(t, c, 60)
@@ -609,7 +609,7 @@ func TestLargeRecordsAreReadFewAtATime(t *testing.T) {
 
 func TestGarbageInTheIndexByTime(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 5)
 	want := []string{"s0000", "s0001", "s0002", "s0003", "s0004"}
@@ -657,7 +657,7 @@ func TestGarbageInTheIndexByTime(t *testing.T) {
 // Many keys in the way cost a request for each 500 of them, also when the page is small.
 func TestListPassesManyStrays(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 2)
 	for i := range 30 {
@@ -692,7 +692,7 @@ func (c *counted) Get(ctx context.Context, key string, opts ...clientv3.OpOption
 // A snapshot whose key in the index by time was removed is listed again after the next scan.
 func TestScanCompletesTheIndexByTime(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 250)
 	want := names(t, c, 100)
@@ -711,7 +711,7 @@ func TestScanCompletesTheIndexByTime(t *testing.T) {
 
 func TestGarbageInTheIndexByRequest(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 2)
 	put(t, client, recordKey("garbage"), "rubbish")
@@ -743,7 +743,7 @@ func TestGarbageInTheIndexByRequest(t *testing.T) {
 
 func TestBadStoreIsAnErrorOfItsBackend(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	if err := c.PutStore(t.Context(), "good", snapshot.Store{ID: "x"}); err != nil {
 		t.Fatal(err)
@@ -764,7 +764,7 @@ func TestBadStoreIsAnErrorOfItsBackend(t *testing.T) {
 // What a schedule has left in a time that cannot be does not keep it from running.
 func TestScheduleAfterAnAbsurdTime(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	for _, v := range []string{
 		"", "rubbish", "0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "1970-01-01T00:00:00Z", strings.Repeat("2", 1<<20),

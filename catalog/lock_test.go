@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -46,7 +48,7 @@ func revokeAll(t *testing.T, client *clientv3.Client) {
 
 func TestLockIsLostWithEtcd(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
+	server := embedded.StartEtcd(t)
 	c := open(t, catalog.Config{Connect: connect(server.Client(t)), LockTTL: time.Second, Timeout: 2 * time.Second})
 	lock, err := c.Lock(t.Context(), "me")
 	if err != nil {
@@ -60,7 +62,7 @@ func TestLockIsLostWithEtcd(t *testing.T) {
 // The lock outlives its lease's first life, and the context that it was taken with, for as long as it is held. This
 // test does not run beside others, because its lease is as short as etcd allows.
 func TestLockIsRenewed(t *testing.T) {
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Second})
 	ctx, cancel := context.WithCancel(t.Context())
 	lock, err := c.Lock(ctx, "me")
@@ -89,7 +91,7 @@ func TestLockIsRenewed(t *testing.T) {
 
 func TestCloseGivesLocksBack(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := catalog.New(catalog.Config{Connect: connect(client), Cluster: "default"})
 	if _, err := c.Lock(t.Context(), "me"); err != nil {
 		t.Fatal(err)
@@ -152,7 +154,7 @@ func next(t *testing.T, reigns <-chan reign) reign {
 
 func TestLead(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Second})
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -196,7 +198,7 @@ func TestLead(t *testing.T) {
 
 func TestTermWritesWhileItLasts(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Hour})
 	due := time.Date(2026, 3, 1, 3, 0, 0, 1, time.UTC)
 	read := func(term *catalog.Term, want time.Time) {
@@ -238,7 +240,7 @@ func TestTermWritesWhileItLasts(t *testing.T) {
 
 func TestNextLeaderTakesOverAtOnce(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Hour}) // nothing runs out in this test
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -339,4 +341,35 @@ func TestMembersComeAndGo(t *testing.T) {
 	wantUnavailable(t, hasty.Create(t.Context(), &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x"}}), "quorum")
 	_, err = hasty.Lock(t.Context(), "me")
 	wantUnavailable(t, err, "quorum")
+}
+
+// The name of the journal's newest timeline is seen by all replicas, and a leader that is late changes nothing.
+func TestATimelineIsNotedOnCondition(t *testing.T) {
+	t.Parallel()
+	client := embedded.StartEtcd(t).Client(t)
+	one, two := open(t, catalog.Config{Connect: connect(client)}), open(t, catalog.Config{Connect: connect(client)})
+	reads := func(c *catalog.Catalog, want string) {
+		t.Helper()
+		if got, err := c.Timeline(t.Context()); err != nil || got != want {
+			t.Errorf("it is %q, %v, want %q", got, err, want)
+		}
+	}
+	reads(one, "")
+	if err := one.PutTimeline(t.Context(), "", "first"); err != nil {
+		t.Fatal(err)
+	}
+	reads(two, "first")
+	if err := two.PutTimeline(t.Context(), "first", "second"); err != nil {
+		t.Fatal(err)
+	}
+	for _, was := range []string{"", "first"} {
+		if err := one.PutTimeline(t.Context(), was, "late"); err == nil {
+			t.Errorf("it was changed from %q", was)
+		}
+	}
+	reads(one, "second")
+	if _, err := client.Put(t.Context(), "/snapshotd/v1/default/journal/timeline", strings.Repeat("x", 1000)); err != nil {
+		t.Fatal(err)
+	}
+	reads(one, "")
 }

@@ -8,14 +8,14 @@ import (
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/conformance"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 // Replicas of an older version know the time of a proof alone.
 func TestProofsOfOlderVersionsAreRead(t *testing.T) {
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	first, second := time.Unix(1700000000, 0).UTC(), time.Unix(1700000600, 0).UTC()
 	passed := func(level snapshotdv1.Verification_Level, at time.Time, hash uint32) *snapshotdv1.Verification {

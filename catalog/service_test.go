@@ -16,6 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -68,7 +69,7 @@ func litter(t *testing.T, client *clientv3.Client, name string) {
 // Whatever is in the catalog: what can be read is saved, listed, reconciled and pruned, and what cannot be read stays.
 func TestServiceGoesOnBesideGarbage(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	s, backend, pass := service(t, c)
 	save := func(id string) string {

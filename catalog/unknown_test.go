@@ -12,7 +12,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/catalog/conformance"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -50,7 +50,7 @@ func parts(m *catalogv1.Record) map[string]proto.Message {
 // A replica that does not know the fields of a newer one leaves them as they are, whatever it changes.
 func TestFieldsOfANewerVersionSurviveEveryChange(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	now := time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)
 	failed := errors.New("disk full")
@@ -174,7 +174,7 @@ func kept(t *testing.T, what string, before, after *catalogv1.Record, gone []str
 
 func TestStoreOfANewerVersionIsKept(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	if err := c.PutStore(t.Context(), "local", snapshot.Store{ID: "x"}); err != nil {
 		t.Fatal(err)

@@ -11,14 +11,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
 // rig is an etcd whose changes are followed to one backend.
 type rig struct {
-	*testenv.History
+	*embedded.History
 	cluster *cluster
 	place   *place
 	dir     string
@@ -26,7 +26,7 @@ type rig struct {
 
 func newRig(t *testing.T, seed uint64) *rig {
 	t.Helper()
-	r := &rig{History: testenv.NewHistory(t, seed), cluster: &cluster{}, place: newPlace("s3"), dir: t.TempDir()}
+	r := &rig{History: embedded.NewHistory(t, seed), cluster: &cluster{}, place: newPlace("s3"), dir: t.TempDir()}
 	r.cluster.become(t, r.Endpoints()...)
 	return r
 }
@@ -247,12 +247,12 @@ func TestTwoWritersOfOneHistoryAgree(t *testing.T) {
 }
 
 // restored makes the etcd of the rig an earlier copy of itself: the same cluster id, and another history from there on.
-func (r *rig) restored(t *testing.T, copied string) *testenv.Etcd {
+func (r *rig) restored(t *testing.T, copied string) *embedded.Etcd {
 	t.Helper()
 	r.Close(t)
 	dir := filepath.Join(t.TempDir(), "restored")
 	must(t, os.CopyFS(dir, os.DirFS(copied)))
-	e := testenv.StartEtcd(t, func(c *member.Config) { c.Dir = dir })
+	e := embedded.StartEtcd(t, func(c *member.Config) { c.Dir = dir })
 	r.cluster.become(t, e.Endpoints()...)
 	return e
 }
@@ -270,13 +270,13 @@ func TestAnEtcdThatWasRestoredBeginsAnotherTimeline(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "data")
-			first := testenv.StartEtcd(t, func(c *member.Config) { c.Dir = dir })
+			first := embedded.StartEtcd(t, func(c *member.Config) { c.Dir = dir })
 			put(t, first.Client(t), "/common", 30)
 			first.Close(t)
 			copied := filepath.Join(t.TempDir(), "copied")
 			must(t, os.CopyFS(copied, os.DirFS(dir)))
 			r := &rig{
-				History: &testenv.History{Etcd: testenv.StartEtcd(t, func(c *member.Config) { c.Dir = dir })},
+				History: &embedded.History{Etcd: embedded.StartEtcd(t, func(c *member.Config) { c.Dir = dir })},
 				cluster: &cluster{}, place: newPlace("s3"), dir: t.TempDir(),
 			}
 			r.cluster.become(t, r.Endpoints()...)

@@ -19,7 +19,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/etcd"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
@@ -242,7 +242,7 @@ type record struct {
 }
 
 // database returns the records of an etcd from a revision on, as they are in its database.
-func database(t testing.TB, e *testenv.Etcd, from int64) []record {
+func database(t testing.TB, e *embedded.Etcd, from int64) []record {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "db")
 	e.Save(t, file)

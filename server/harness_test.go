@@ -149,7 +149,25 @@ func run(t *testing.T, cfg server.Config, clusters ...*fakeCluster) *running {
 			t.Errorf("Run: %v", r.err)
 		}
 	})
+	r.waitReady(t)
 	return r
+}
+
+// waitReady waits until the server serves: the ports are open before that, and /readyz is 503 for a moment.
+func (r *running) waitReady(t *testing.T) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(waitTimeout); len(r.log.with("server is ready")) == 0; {
+		select {
+		case <-r.done:
+			t.Fatalf("Run ended before the server was ready: %v", r.err)
+		case <-tick.C:
+		}
+		if time.Now().After(end) {
+			t.Fatal("the server does not become ready")
+		}
+	}
 }
 
 // dial connects to the server; plaintext unless options say otherwise.

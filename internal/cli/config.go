@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/daemon"
@@ -17,7 +18,7 @@ func newConfig(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Look at the configuration",
-		Args:  noCommand,
+		Args:  command.NoCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newConfigCheck(sys), newConfigInit(sys), newConfigSchema(sys))
@@ -30,7 +31,7 @@ func newConfigInit(sys System) *cobra.Command {
 		Short: "Print a configuration file with comments, to begin with",
 		Example: `  snapshotd config init > /etc/snapshotd/snapshotd.yaml
   snapshotd config check --config /etc/snapshotd/snapshotd.yaml`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := sys.Stdout.Write(config.Example)
 			return err
@@ -44,7 +45,7 @@ func newConfigSchema(sys System) *cobra.Command {
 		Short: "Print the JSON schema of the configuration file",
 		Long: `Print the JSON schema of the configuration file, by which editors complete keys and mark wrong ones. A file
 in clusters_dir is a "cluster" of its definitions. "config check" checks more than the schema can say.`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			schema, err := config.Schema()
 			if err != nil {
@@ -76,7 +77,7 @@ Exits 2 and names all problems when the configuration is wrong, and 1 when somet
 with --connect fails. Warnings change nothing.`,
 		Example: `  snapshotd config check --config /etc/snapshotd/snapshotd.yaml
   snapshotd config check --config /etc/snapshotd/snapshotd.yaml --connect`,
-		Args: noArgs,
+		Args: command.NoArgs,
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().BoolVar(&connect, "connect", false, "ask every etcd and backend for what the service will need")

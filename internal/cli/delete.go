@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -30,7 +31,7 @@ func newDelete(sys System) *cobra.Command {
 has it any more. A copy that a bucket's object lock protects is refused. There is no question first.`,
 		Example: `  snapshotd delete on-demand-node1-1784300400
   snapshotd delete on-demand-node1-1784300400 --backend local`,
-		Args:              oneName,
+		Args:              command.OneName,
 		ValidArgsFunction: completeName(sys),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/fetch"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -39,7 +40,7 @@ The bytes on standard output are good only when the exit code is 0.
 Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 		Example: `  snapshotd download latest --decoded --output snapshot.db
   snapshotd download NAME --backend s3 | zstd -d > snapshot.db`,
-		Args:              oneName,
+		Args:              command.OneName,
 		ValidArgsFunction: completeName(sys, client.LatestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file := opts.file // SNAPSHOTD_OUTPUT is the format of the other verbs

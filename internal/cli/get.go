@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
@@ -24,7 +25,7 @@ func newGet(sys System) *cobra.Command {
 		Long:  `Show all there is to know of one snapshot. "latest" is the newest that is whole on any backend.`,
 		Example: `  snapshotd get latest
   snapshotd get on-demand-node1-1784300400 -o json | jq -r .snapshot.sha256`,
-		Args:              oneName,
+		Args:              command.OneName,
 		ValidArgsFunction: completeName(sys, client.LatestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {

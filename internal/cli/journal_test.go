@@ -17,7 +17,7 @@ import (
 	"github.com/snapshotd/snapshotd/catalog/memory"
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/etcd"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/segments"
@@ -38,7 +38,7 @@ type journaled struct {
 
 func newJournaled(t *testing.T, dir string) *journaled {
 	t.Helper()
-	server := testenv.StartEtcd(t)
+	server := embedded.StartEtcd(t)
 	conn, err := etcd.New(etcd.Config{Endpoints: server.Endpoints()})
 	if err != nil {
 		t.Fatal(err)

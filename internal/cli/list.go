@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
@@ -48,7 +49,7 @@ data compared with it, and its first bytes looked at. No checksum is compared: v
   snapshotd list --label release=v1.2 --limit 1 -o json
   snapshotd list -o wide
   snapshotd list --from file:///var/backups/etcd`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.from != "" {
 				return runListFrom(cmd, sys, &opts)

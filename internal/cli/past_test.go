@@ -12,12 +12,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
 // The plan says what is restored, what is estimated and what is not given; its command for a member restores the same.
 func TestRestoreOfARevisionByItsPlan(t *testing.T) {
-	h := testenv.NewHistory(t, 4)
+	h := embedded.NewHistory(t, 4)
 	h.Change(t, 100)
 	c := h.Client(t)
 	lease, err := c.Grant(t.Context(), 100)
@@ -68,7 +68,7 @@ func TestRestoreOfARevisionByItsPlan(t *testing.T) {
 	if r := run(t.Context(), nil, append(args, "-o", "json")...); r.code != 0 || !strings.Contains(r.stderr, "ESTIMATED") || !strings.HasPrefix(r.stdout, "{") {
 		t.Fatalf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
-	e := testenv.StartEtcd(t, func(c *member.Config) { c.Dir = target })
+	e := embedded.StartEtcd(t, func(c *member.Config) { c.Dir = target })
 	got, want := e.At(t, revision), h.At(t, revision)
 	if ttls, _ := e.Leases(t); ttls[int64(lease.ID)] != 2000 {
 		t.Errorf("the lease that ended has %d seconds to live", ttls[int64(lease.ID)])

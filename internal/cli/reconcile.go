@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -51,7 +52,7 @@ Exits 3 when some backends could not be reconciled, 1 when none could.`,
   snapshotd reconcile --dry-run --backend s3
   snapshotd reconcile --repair
   snapshotd reconcile --retire-node server-3 --dry-run`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runReconcile(ctx, sys, opts, c)

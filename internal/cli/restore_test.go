@@ -16,7 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
 )
@@ -30,7 +30,7 @@ func stored(t *testing.T, value string, dirs ...string) *snapshot.Snapshot {
 // storedAs does so with a configuration of its own.
 func storedAs(t *testing.T, value string, edit func(*cluster.Config), dirs ...string) *snapshot.Snapshot {
 	t.Helper()
-	server := testenv.StartEtcd(t)
+	server := embedded.StartEtcd(t)
 	if _, err := server.Client(t).Put(t.Context(), "key", value); err != nil {
 		t.Fatal(err)
 	}

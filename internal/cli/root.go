@@ -5,9 +5,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
+	"github.com/snapshotd/snapshotd/internal/cli/token"
 )
 
 // Run runs a command line and returns its exit code. Cancelling ctx interrupts it.
@@ -38,7 +40,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
   snapshotd save                        take a snapshot now
   snapshotd list                        show the snapshots
   snapshotd restore latest --from URL --data-dir DIR    bring it back`,
-		Args:          noCommand,
+		Args:          command.NoCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -52,7 +54,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damage
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
 		newStatus(sys), newWindow(sys), newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),
-		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newInstall(sys), newWhoAmI(sys), newToken(sys),
+		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newInstall(sys), newWhoAmI(sys), token.New(sys),
 		newDrillMember(sys),
 	)
 	completeFlags(sys, root)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
@@ -38,7 +39,7 @@ another save of the cluster is running.`,
 		Example: `  snapshotd save
   snapshotd save --name-prefix before-upgrade --label release=v1.2
   snapshotd save --backend s3 -o json | jq -r .snapshot.name`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runSave(ctx, sys, opts, c)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/config"
@@ -40,7 +41,7 @@ file. "snapshotd config check" prints the values that would be in effect.`,
       --etcd-cacert ca.crt --etcd-cert client.crt --etcd-key client.key \
       --backend local=file:///var/backups/etcd \
       --backend 's3=s3://backups?region=eu-central-1&prefix=production/'`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "dev"); err != nil {
 				return err

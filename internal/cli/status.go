@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -32,7 +33,7 @@ Exit codes: 0 all are safe, 3 one needs attention, 4 one is not safe, 1 of one i
 		Example: `  snapshotd status
   snapshotd status --cluster prod -o wide
   snapshotd status -o json | jq -r '.clusters[] | select(.verdict != "VERDICT_SAFE") | .name'`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runStatus(ctx, sys, opts, c)

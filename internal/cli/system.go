@@ -2,22 +2,16 @@ package cli
 
 import (
 	"context"
-	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 )
 
 // System is the surroundings of a command. All fields are needed.
-type System struct {
-	Stdout io.Writer
-	Stderr io.Writer
-	Getenv func(string) string
-	Now    func() time.Time
-}
+type System = command.System
 
 // withClient fills in the options from the environment, connects, and runs a command with the connection.
 func withClient(

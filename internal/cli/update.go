@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
@@ -34,7 +35,7 @@ it.`,
 		Example: `  snapshotd update latest --pin
   snapshotd update on-demand-node1-1784300400 --pin --label reason=before-upgrade
   snapshotd update on-demand-node1-1784300400 --unpin --remove-label reason`,
-		Args:              oneName,
+		Args:              command.OneName,
 		ValidArgsFunction: completeName(sys, client.LatestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {

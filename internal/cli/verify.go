@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
@@ -68,7 +69,7 @@ Exits 4 when it is damaged, 6 when there is no such snapshot.`,
   snapshotd verify latest --from file:///var/backups/etcd --level drill
   snapshotd verify latest --from file:///var/backups/etcd --journal
   snapshotd verify NAME --from 's3://backups?region=eu-central-1&prefix=etcd/' --identity key.txt`,
-		Args:              oneName,
+		Args:              command.OneName,
 		ValidArgsFunction: completeName(sys, client.LatestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.from != "" {

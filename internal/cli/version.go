@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 )
 
@@ -58,7 +59,7 @@ func newVersion(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
-		Args:  noArgs,
+		Args:  command.NoArgs,
 		RunE:  func(*cobra.Command, []string) error { return runVersion(sys, format) },
 	}
 	format.AddFlag(cmd)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -54,7 +55,7 @@ the JSON or YAML that was not empty, of any replica. A token that is too old is 
 		Example: `  snapshotd watch
   snapshotd watch -o json | jq 'select(.type == "TYPE_FINISHED") | .snapshot.state'
   snapshotd watch -o json --resume "$TOKEN"`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runWatch(ctx, sys, opts, c)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
@@ -20,7 +21,7 @@ func newWhoAmI(sys System) *cobra.Command {
 		Use:     "whoami",
 		Short:   "Show as whom the service knows you, and your roles",
 		Example: `  snapshotd whoami --token-file ci.token`,
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts, func(ctx context.Context, c *client.Client) error {
 				resp, err := c.WhoAmI(ctx, &snapshotdv1.WhoAmIRequest{})

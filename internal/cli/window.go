@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
@@ -27,7 +28,7 @@ old the newest moment is that could be restored now. The service lists the journ
 -o wide adds the revisions that each snapshot holds by itself, and what is only estimated.`,
 		Example: `  snapshotd window
   snapshotd window --cluster prod -o json | jq '.window.gaps'`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				resp, err := c.GetRecoveryWindow(ctx, &snapshotdv1.GetRecoveryWindowRequest{Cluster: c.Cluster})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
 func TestMain(m *testing.M) {
@@ -89,7 +90,7 @@ func keysOf(t *testing.T, server *testenv.S3, bucket string) (keys []string) {
 
 func TestCheckLeavesEverythingAsItWas(t *testing.T) {
 	t.Parallel()
-	etcd, server, dir := testenv.StartEtcd(t), testenv.StartS3(t), t.TempDir()
+	etcd, server, dir := embedded.StartEtcd(t), testenv.StartS3(t), t.TempDir()
 	server.MakeBucket("empty")
 	server.MakeBucket("used")
 	const object = "default/etcd-snapshot-n-1700000000.db"
@@ -157,7 +158,7 @@ func TestCheckNamesAllThatFailsAtOnce(t *testing.T) {
 // What a user of etcd may not do is told, be it the snapshot or the catalog.
 func TestCheckFindsMissingPermissionsOfEtcd(t *testing.T) {
 	t.Parallel()
-	etcd := testenv.StartEtcd(t)
+	etcd := embedded.StartEtcd(t)
 	root := etcd.Client(t)
 	ctx := t.Context()
 	prefix := config.DefaultCatalogPrefix
@@ -205,7 +206,7 @@ func TestCheckFindsMissingPermissionsOfEtcd(t *testing.T) {
 // Each feature that an odd server lacks is found, with the parameter that helps, and with it nothing fails.
 func TestCheckFindsWhatAStoreLacks(t *testing.T) {
 	t.Parallel()
-	etcd, server := testenv.StartEtcd(t), testenv.StartS3(t)
+	etcd, server := embedded.StartEtcd(t), testenv.StartS3(t)
 	denies := func(operation string) testenv.HTTPFault {
 		return testenv.On(operation, testenv.Refuses(http.StatusForbidden, "AccessDenied"))
 	}

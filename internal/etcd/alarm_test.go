@@ -5,13 +5,13 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
 // How alarms change the choice, as a real member reports them.
 func TestAlarms(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
+	server := embedded.StartEtcd(t)
 	client := server.Client(t)
 	st, err := client.Status(t.Context(), server.Endpoints()[0])
 	must(t, err)
@@ -36,7 +36,7 @@ func TestAlarms(t *testing.T) {
 // When etcd cannot tell which member is wrong, it accuses the whole cluster: the member 0.
 func TestCorruptClusterIsNotRead(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
+	server := embedded.StartEtcd(t)
 	client := server.Client(t)
 	_, err := etcdserverpb.NewMaintenanceClient(client.ActiveConnection()).Alarm(t.Context(),
 		&etcdserverpb.AlarmRequest{Action: etcdserverpb.AlarmRequest_ACTIVATE, Alarm: etcdserverpb.AlarmType_CORRUPT})

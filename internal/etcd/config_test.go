@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/etcd"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
 func TestNewSaysWhatIsWrong(t *testing.T) {
@@ -58,7 +58,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 // Members are found by SRV records: those with TLS if there are any, else those without.
 func TestDiscovery(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
+	server := embedded.StartEtcd(t)
 	host, port, _ := net.SplitHostPort(strings.TrimPrefix(server.Endpoints()[0], "http://"))
 	var asked []string
 	lookup := func(_ context.Context, service, proto, name string) (string, []*net.SRV, error) {

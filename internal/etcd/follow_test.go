@@ -9,11 +9,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/etcd"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal"
 )
 
-func dial(t *testing.T, e *testenv.Etcd) journal.Member {
+func dial(t *testing.T, e *embedded.Etcd) journal.Member {
 	t.Helper()
 	_, m, err := etcd.NewFollowed(newSource(t, e.Endpoints()...)).Dial(t.Context(), "")
 	if err != nil {
@@ -34,7 +34,7 @@ func putKey(t *testing.T, c *clientv3.Client, key string) int64 {
 
 func TestTheLastCompactionIsFoundAtAnyTime(t *testing.T) {
 	t.Parallel()
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	m, client := dial(t, e), e.Client(t)
 	known := int64(0)
 	check := func(want int64) {
@@ -62,7 +62,7 @@ func TestTheLastCompactionIsFoundAtAnyTime(t *testing.T) {
 
 func TestAWatchBeginsAtItsRevisionAndEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	m, client := dial(t, e), e.Client(t)
 	first := putKey(t, client, "a")
 	second := putKey(t, client, "b")
@@ -101,7 +101,7 @@ func TestAWatchBeginsAtItsRevisionAndEndsWithItsContext(t *testing.T) {
 
 func TestALeaseIsAnsweredForAlsoWhenItIsGone(t *testing.T) {
 	t.Parallel()
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	m, client := dial(t, e), e.Client(t)
 	lease, err := client.Grant(t.Context(), 4711)
 	if err != nil {
@@ -129,7 +129,7 @@ func TestALeaseIsAnsweredForAlsoWhenItIsGone(t *testing.T) {
 
 func TestAnotherMemberIsDialledThanTheOneToAvoid(t *testing.T) {
 	t.Parallel()
-	a := testenv.StartEtcd(t)
+	a := embedded.StartEtcd(t)
 	f := etcd.NewFollowed(newSource(t, a.Endpoints()...))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -22,6 +22,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -93,10 +94,10 @@ func must(t *testing.T, err error) {
 }
 
 // startTLS starts a member that wants client certificates of the CA.
-func startTLS(t *testing.T, ca *authority, serverEnd time.Time) *testenv.Etcd {
+func startTLS(t *testing.T, ca *authority, serverEnd time.Time) *embedded.Etcd {
 	t.Helper()
 	cert, key := ca.issue(t, "server", "etcd", serverEnd)
-	return testenv.StartEtcd(t, func(c *member.Config) {
+	return embedded.StartEtcd(t, func(c *member.Config) {
 		c.TLS = &member.TLS{Cert: cert, Key: key, ClientCA: ca.file}
 	})
 }
@@ -191,7 +192,7 @@ func TestExpiredCertificateOfTheMember(t *testing.T) {
 
 func TestTLSToAPlainPort(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
+	server := embedded.StartEtcd(t)
 	wantBothToFail(t, etcd.Config{Endpoints: []string{strings.Replace(server.Endpoints()[0], "http", "https", 1)}},
 		"EOF", "the member speaks plain text there; write http://")
 }
@@ -211,7 +212,7 @@ func enableAuth(t *testing.T, client *clientv3.Client) {
 
 func TestUserAndPassword(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
+	server := embedded.StartEtcd(t)
 	// The race detector makes bcrypt slow.
 	good := etcd.Config{Endpoints: server.Endpoints(), User: "root", Password: "secret", DialTimeout: time.Minute}
 	mustRead(t, etcd.NewSource(connect(t, good), etcd.SourceConfig{})) // etcd's authentication is still off
@@ -272,7 +273,7 @@ func TestUserAndPasswordWithoutQuorum(t *testing.T) {
 
 func TestClientIsMadeWhenEtcdIsThere(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
+	server := embedded.StartEtcd(t)
 	enableAuth(t, server.Client(t))
 	server.Close(t)
 	conn := connect(t, etcd.Config{

@@ -15,6 +15,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -186,7 +187,7 @@ func TestSnapshotOfOlderReleases(t *testing.T) {
 
 func TestEndpointsOfTwoClustersAreRefused(t *testing.T) {
 	t.Parallel()
-	one, two := testenv.StartEtcd(t), testenv.StartEtcd(t)
+	one, two := embedded.StartEtcd(t), embedded.StartEtcd(t)
 	_, err := newSource(t, one.Endpoints()[0], two.Endpoints()[0]).Snapshot(t.Context())
 	e, ok := errors.AsType[*snapshot.Error](err)
 	if !ok || e.Reason != snapshot.ReasonEtcdUnavailable || !strings.Contains(err.Error(), "not of one cluster") {
@@ -196,8 +197,8 @@ func TestEndpointsOfTwoClustersAreRefused(t *testing.T) {
 
 func TestCloseEndsARead(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
-	fill(t, server, 64)
+	server := embedded.StartEtcd(t)
+	fill(t, server, 16)
 	stream, err := newSource(t, server.Endpoints()...).Snapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -217,8 +218,8 @@ func TestCloseEndsARead(t *testing.T) {
 
 func TestCancelEndsAStream(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
-	fill(t, server, 64)
+	server := embedded.StartEtcd(t)
+	fill(t, server, 16)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stream, err := newSource(t, server.Endpoints()...).Snapshot(ctx)
 	if err != nil {
@@ -237,7 +238,7 @@ func TestAnEtcdThatGoesAwayEndsAStream(t *testing.T) {
 	}
 	c := testenv.StartCluster(t, 1)
 	client := c.Client(t)
-	for i := range 64 {
+	for i := range 16 {
 		if _, err := client.Put(t.Context(), fmt.Sprint(i), strings.Repeat("x", 1<<20)); err != nil {
 			t.Fatal(err)
 		}
@@ -256,7 +257,7 @@ func TestAnEtcdThatGoesAwayEndsAStream(t *testing.T) {
 }
 
 // fill puts as many values of 1 MiB.
-func fill(t *testing.T, server *testenv.Etcd, n int) {
+func fill(t *testing.T, server *embedded.Etcd, n int) {
 	t.Helper()
 	client := server.Client(t)
 	for i := range n {
@@ -270,8 +271,8 @@ func fill(t *testing.T, server *testenv.Etcd, n int) {
 // This is why a member is asked, and not only for its status.
 func TestAMemberDoesNotAnswerWhileADefragmentationWaitsForTheStream(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartEtcd(t)
-	fill(t, server, 64)
+	server := embedded.StartEtcd(t)
+	fill(t, server, 16)
 	stream, err := newSource(t, server.Endpoints()...).Snapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -8,13 +8,12 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/loader"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
 func TestLoadReachesTheSize(t *testing.T) {
-	client := testenv.StartEtcd(t).Client(t)
+	client := testenv.StartCluster(t, 1).Client(t)
 	const size = 32 << 20
 	var last int64
 	err := loader.Load(t.Context(), client, loader.Config{Bytes: size, Seed: 7, Progress: func(done, total int64) {
@@ -54,7 +53,7 @@ func TestLoadReachesTheSize(t *testing.T) {
 }
 
 func TestLoadSaysThatTheQuotaIsTooSmall(t *testing.T) {
-	client := testenv.StartEtcd(t, func(c *member.Config) { c.Quota = 4 << 20 }).Client(t)
+	client := testenv.StartCluster(t, 1, testenv.Quota(4<<20)).Client(t)
 	err := loader.Load(t.Context(), client, loader.Config{Bytes: 64 << 20})
 	if !errors.Is(err, rpctypes.ErrNoSpace) || !strings.Contains(err.Error(), "--quota-backend-bytes") {
 		t.Errorf("error %v, want one that names the quota", err)

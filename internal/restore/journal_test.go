@@ -14,7 +14,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal/keep"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
@@ -26,7 +26,8 @@ import (
 // journaled; revisions and times of it are restored elsewhere, from any snapshot before, and compared: HashKV with its
 // compact revision, all keys, all leases. SNAPSHOTD_JOURNAL_SEEDS is how many histories are tried, of 16 targets each.
 func TestJournalLeadsToTheEtcdOfThatRevision(t *testing.T) {
-	seeds := 2
+	t.Parallel()
+	seeds := 1
 	if n, err := strconv.Atoi(os.Getenv("SNAPSHOTD_JOURNAL_SEEDS")); err == nil {
 		seeds = n
 	}
@@ -61,7 +62,7 @@ func newOracle(t *testing.T, seed uint64) *oracle {
 	for i := range o.backends {
 		o.backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
 	}
-	h := testenv.NewHistory(t, seed)
+	h := embedded.NewHistory(t, seed)
 	h.Change(t, 20+o.rnd.IntN(50))
 	from := h.Revision() + 1
 	if o.rnd.IntN(2) == 0 {
@@ -148,7 +149,7 @@ func (o *oracle) check(t *testing.T, i int) {
 	if len(res.Skipped) > 0 {
 		t.Errorf("revision %d by %+v: left out: %v", revision, c, res.Skipped)
 	}
-	restored := testenv.StartEtcd(t, func(cfg *member.Config) { cfg.Dir = opts.DataDir })
+	restored := embedded.StartEtcd(t, func(cfg *member.Config) { cfg.Dir = opts.DataDir })
 	defer restored.Close(t)
 	if res.Replayed == nil { // a snapshot holds the revision; TestMakeAtMakesTheEtcdOfThatRevision compares these
 		if c.Revision == 0 || c.Name != "" && o.bases[c.Name] < revision {
@@ -188,7 +189,7 @@ var dayBefore = now.Add(-24 * time.Hour)
 func newHistory(t *testing.T, seed uint64, begin time.Time, backends [2]*memory.Backend) *faulted {
 	t.Helper()
 	f := &faulted{backends: backends}
-	h := testenv.NewHistory(t, seed)
+	h := embedded.NewHistory(t, seed)
 	h.Change(t, 30)
 	f.recorder = record(t, h, h.Revision()+1, begin, f.backends[0], f.backends[1])
 	for i := range f.names {
@@ -224,6 +225,7 @@ func (f *faulted) run(t *testing.T, c restore.Choice, revision int64) restore.Re
 
 // Each fault of a segment is named with its revisions; another backend's copy, or a later snapshot, makes up for it.
 func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 11)
 	second, third := f.sealed[1], f.sealed[2]
 	swap := func(t *testing.T, b *memory.Backend) {
@@ -302,6 +304,7 @@ func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
 
 // A hole is known to the plan of every target, and stops those behind it alone.
 func TestTimeInAHoleStopsBeforeIt(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 12)
 	second := f.sealed[1]
 	for _, b := range f.backends {
@@ -319,6 +322,7 @@ func TestTimeInAHoleStopsBeforeIt(t *testing.T) {
 }
 
 func TestTimeIsBracketed(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 13)
 	revision := f.sealed[1].First + 2
 	res, err := f.plan(t, restore.Choice{At: f.times[revision].Add(500 * time.Millisecond)})
@@ -358,6 +362,7 @@ func TestTimeIsBracketed(t *testing.T) {
 // A snapshot of another history under the same id of the cluster is not taken for a base, though its revision and its
 // time would fit: its records are not those of the journal.
 func TestSnapshotOfAnotherHistoryIsNoBase(t *testing.T) {
+	t.Parallel()
 	f, other := newFaulted(t, 14), newFaulted(t, 15)
 	target := other.bases[1] + 3
 	if other.bases[1] < f.sealed[0].First || target > f.sealed[7].Last {
@@ -391,6 +396,7 @@ func TestSnapshotOfAnotherHistoryIsNoBase(t *testing.T) {
 
 // When etcd was restored, its revisions are there twice. A number alone is refused; a time, and a name, say which one.
 func TestRevisionOfTwoTimelinesIsRefused(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 16)
 	later := newHistory(t, 17, f.clock.Add(time.Hour), f.backends)
 	target := later.sealed[1].First + 1
@@ -411,11 +417,12 @@ func TestRevisionOfTwoTimelinesIsRefused(t *testing.T) {
 // Each replica that leads journals the counter of users and roles again. Only one that is beyond that of the snapshot
 // is a change.
 func TestUsersAreBehindOnlyWhenTheyHaveChanged(t *testing.T) {
+	t.Parallel()
 	f := &faulted{}
 	for i := range f.backends {
 		f.backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
 	}
-	h := testenv.NewHistory(t, 19)
+	h := embedded.NewHistory(t, 19)
 	h.Change(t, 30)
 	f.recorder = record(t, h, h.Revision()+1, dayBefore, f.backends[0], f.backends[1])
 	f.save(t, f.backends[0], f.backends[1])
@@ -447,6 +454,7 @@ func TestUsersAreBehindOnlyWhenTheyHaveChanged(t *testing.T) {
 
 // Without a snapshot that leads there, a time is answered by the snapshots alone, and the plan says so.
 func TestJournalWithoutABaseIsLeftOut(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 18)
 	old := f.names[0]
 	for _, b := range f.backends {
@@ -483,6 +491,7 @@ func (m *merging) Get(ctx context.Context, key string, r repository.Range) (io.R
 
 // The service may merge segments while a restore reads them.
 func TestSegmentsThatAreMergedMeanwhileAreFoundAgain(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 19)
 	b := &merging{Backend: f.backends[0]}
 	b.merge = func() {

@@ -19,7 +19,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -31,7 +31,7 @@ type saved struct {
 	facts database.Result
 }
 
-func save(t *testing.T, e *testenv.Etcd) saved {
+func save(t *testing.T, e *embedded.Etcd) saved {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "saved.db")
 	e.Save(t, path)
@@ -162,16 +162,17 @@ func options(t *testing.T, c restore.Choice, backends ...repository.Backend) res
 }
 
 // started restores, and starts an etcd on the result.
-func started(t *testing.T, o restore.Options) (*testenv.Etcd, restore.Result) {
+func started(t *testing.T, o restore.Options) (*embedded.Etcd, restore.Result) {
 	t.Helper()
 	res, err := restore.Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return testenv.StartEtcd(t, func(c *member.Config) { c.Dir = o.DataDir }), res
+	return embedded.StartEtcd(t, func(c *member.Config) { c.Dir = o.DataDir }), res
 }
 
 func TestRevisionIsRestoredFromEveryFormOfASnapshot(t *testing.T) {
+	t.Parallel()
 	identity, err := filippo.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +181,7 @@ func TestRevisionIsRestoredFromEveryFormOfASnapshot(t *testing.T) {
 	if err := os.WriteFile(file, []byte(identity.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h := testenv.NewHistory(t, 1)
+	h := embedded.NewHistory(t, 1)
 	h.Change(t, 150)
 	h.Compact(t, h.Revision()-60)
 	s := save(t, h.Etcd)
@@ -219,7 +220,8 @@ func TestRevisionIsRestoredFromEveryFormOfASnapshot(t *testing.T) {
 // TestRevisionAloneFindsASnapshotThatHoldsIt has snapshots whose ranges overlap: 1 holds 1 to a, 2 holds a-9 to b, 3
 // holds b-9 to c.
 func TestRevisionAloneFindsASnapshotThatHoldsIt(t *testing.T) {
-	h := testenv.NewHistory(t, 2)
+	t.Parallel()
+	h := embedded.NewHistory(t, 2)
 	var all []saved
 	var ends []int64
 	for range 3 {
@@ -271,7 +273,8 @@ func TestRevisionAloneFindsASnapshotThatHoldsIt(t *testing.T) {
 }
 
 func TestRevisionThatCannotBeRestoredNamesTheNearestOnes(t *testing.T) {
-	h := testenv.NewHistory(t, 3)
+	t.Parallel()
+	h := embedded.NewHistory(t, 3)
 	h.Change(t, 80)
 	first, end := save(t, h.Etcd), h.Revision()
 	h.Change(t, 80)
@@ -309,7 +312,8 @@ func TestRevisionThatCannotBeRestoredNamesTheNearestOnes(t *testing.T) {
 
 // A revision that the snapshot does not have is no reason to damage anything: the next one that holds it is taken.
 func TestRevisionIsTakenFromTheNextSnapshotWhenTheFirstIsDamagedOrCannotBeRead(t *testing.T) {
-	h := testenv.NewHistory(t, 4)
+	t.Parallel()
+	h := embedded.NewHistory(t, 4)
 	h.Change(t, 60)
 	first, revision := save(t, h.Etcd), h.Revision()-7
 	h.Change(t, 60)
@@ -327,7 +331,8 @@ func TestRevisionIsTakenFromTheNextSnapshotWhenTheFirstIsDamagedOrCannotBeRead(t
 }
 
 func TestRevisionOfTwoHistoriesIsRefused(t *testing.T) {
-	h := testenv.NewHistory(t, 5)
+	t.Parallel()
+	h := embedded.NewHistory(t, 5)
 	h.Change(t, 60)
 	first, revision := save(t, h.Etcd), h.Revision()-7
 	h.Change(t, 60)
@@ -354,7 +359,8 @@ func TestRevisionOfTwoHistoriesIsRefused(t *testing.T) {
 
 // The revisions at the times of the snapshots are a, b and c; the second one holds a to b, the third one b-5 to c.
 func TestTimeIsTheNewestProvenRevisionOrAnEstimate(t *testing.T) {
-	h := testenv.NewHistory(t, 6)
+	t.Parallel()
+	h := embedded.NewHistory(t, 6)
 	h.Change(t, 60)
 	m := memory.New("one", snapshot.BackendLocal)
 	a, one := h.Revision(), save(t, h.Etcd).put(t, m, form{}, 4*time.Hour)
@@ -423,7 +429,8 @@ func TestTimeIsTheNewestProvenRevisionOrAnEstimate(t *testing.T) {
 
 // Snapshots of other programs have no manifest: those around the time are read.
 func TestTimeAmongSnapshotsOfOtherPrograms(t *testing.T) {
-	h := testenv.NewHistory(t, 7)
+	t.Parallel()
+	h := embedded.NewHistory(t, 7)
 	h.Change(t, 60)
 	m := memory.New("one", snapshot.BackendLocal)
 	a := h.Revision()
@@ -442,7 +449,8 @@ func TestTimeAmongSnapshotsOfOtherPrograms(t *testing.T) {
 }
 
 func TestPastRevisionIsBumpedAsAnyOther(t *testing.T) {
-	h := testenv.NewHistory(t, 8)
+	t.Parallel()
+	h := embedded.NewHistory(t, 8)
 	h.Change(t, 100)
 	b := memory.New("one", snapshot.BackendLocal)
 	save(t, h.Etcd).put(t, b, form{}, time.Hour)
@@ -474,7 +482,8 @@ func TestPastRevisionIsBumpedAsAnyOther(t *testing.T) {
 
 // At the newest revision nothing is changed, the leases without keys included.
 func TestNewestRevisionIsThePlainRestore(t *testing.T) {
-	h := testenv.NewHistory(t, 9)
+	t.Parallel()
+	h := embedded.NewHistory(t, 9)
 	h.Change(t, 100)
 	b := memory.New("one", snapshot.BackendLocal)
 	save(t, h.Etcd).put(t, b, form{}, time.Hour)

@@ -12,7 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
@@ -32,7 +32,7 @@ func (d driller) Drill(_ context.Context, file string, revision int64) (reposito
 	if err := datadir.Make(cfg); err != nil {
 		return repository.Drilled{}, err
 	}
-	e := testenv.StartEtcd(d.t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
+	e := embedded.StartEtcd(d.t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
 	defer func() { _ = os.RemoveAll(dir) }()
 	defer e.Close(d.t)
 	m := e.At(d.t, revision)
@@ -42,6 +42,7 @@ func (d driller) Drill(_ context.Context, file string, revision int64) (reposito
 }
 
 func TestProofComparesTheJournalWithTheNextSnapshot(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 21)
 	f.Change(t, 5)
 	f.sync(t)

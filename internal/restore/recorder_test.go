@@ -12,7 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
@@ -21,7 +21,7 @@ import (
 
 // recorder journals an etcd step by step, with a clock of its own: each revision takes a second.
 type recorder struct {
-	*testenv.History
+	*embedded.History
 	places   []*segments.Segments
 	timeline segment.Timeline
 	clock    time.Time
@@ -35,7 +35,7 @@ type recorder struct {
 	sealed    []segment.Header
 
 	states  map[int64]map[int64]int64 // at each revision that was synced: the leases with their time to live
-	moments map[int64]testenv.Moment  // that were sampled
+	moments map[int64]embedded.Moment // that were sampled
 	times   map[int64]time.Time       // of the arrivals
 }
 
@@ -43,11 +43,11 @@ type recorder struct {
 const etcdCluster = 0xcdf818194e3a8c32
 
 // record journals an etcd from a revision on, and from a time on.
-func record(t *testing.T, h *testenv.History, from int64, begin time.Time, backends ...repository.Backend) *recorder {
+func record(t *testing.T, h *embedded.History, from int64, begin time.Time, backends ...repository.Backend) *recorder {
 	t.Helper()
 	r := &recorder{
 		History: h, clock: begin, known: map[int64]bool{}, revision: from - 1,
-		states: map[int64]map[int64]int64{}, moments: map[int64]testenv.Moment{}, times: map[int64]time.Time{},
+		states: map[int64]map[int64]int64{}, moments: map[int64]embedded.Moment{}, times: map[int64]time.Time{},
 	}
 	r.timeline = segment.NewTimeline(etcdCluster, r.clock)
 	for _, b := range backends {
@@ -197,7 +197,7 @@ func (r *recorder) save(t *testing.T, backends ...*memory.Backend) (name string,
 
 // compare compares an etcd that was restored with the one of that revision. Without exact, leases without keys are not
 // compared, and others may have the time to live that is given when nothing is known.
-func (r *recorder) compare(t *testing.T, restored *testenv.Etcd, revision int64, exact bool) {
+func (r *recorder) compare(t *testing.T, restored *embedded.Etcd, revision int64, exact bool) {
 	t.Helper()
 	want := r.moments[revision]
 	got := restored.At(t, revision)

@@ -50,7 +50,7 @@ func newTraced(t *testing.T) *traced {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := etcd.New(etcd.Config{Endpoints: testenv.StartEtcd(t).Endpoints()})
+	conn, err := etcd.New(etcd.Config{Endpoints: testenv.StartCluster(t, 1).Endpoints()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,12 +16,17 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
+
+// StartTimeout is how long a server may take to come up, or to go down, on a busy machine.
+const StartTimeout = time.Minute
 
 // Cluster is an etcd cluster of processes of its own.
 type Cluster struct {
 	binary  string
 	token   string
+	quota   int64
 	members []*process
 }
 
@@ -34,7 +40,7 @@ type process struct {
 
 const (
 	noFsync = "--unsafe-no-fsync"
-	quota   = "17179869184" // 16 GiB
+	quota   = 16 << 30 // of a database, in bytes
 )
 
 // ClusterOption changes how a cluster is started.
@@ -43,10 +49,11 @@ type ClusterOption func(*clusterOptions)
 type clusterOptions struct {
 	tools string
 	fsync bool
+	quota int64
 }
 
 func newClusterOptions(opts []ClusterOption) clusterOptions {
-	o := clusterOptions{tools: "servers"}
+	o := clusterOptions{tools: "servers", quota: quota}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -69,11 +76,14 @@ func Release(r string) ClusterOption {
 // Fsync lets members fsync, as they do where their data count.
 func Fsync() ClusterOption { return func(o *clusterOptions) { o.fsync = true } }
 
+// Quota bounds the databases of the members, in bytes.
+func Quota(n int64) ClusterOption { return func(o *clusterOptions) { o.quota = n } }
+
 // StartCluster starts n members that end with the test, and waits until they have a leader.
 func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 	tb.Helper()
 	o := newClusterOptions(opts)
-	c := &Cluster{binary: o.binary(tb), token: tb.Name()}
+	c := &Cluster{binary: o.binary(tb), token: tb.Name(), quota: o.quota}
 	var initial []string
 	for i := range n {
 		p := c.newProcess(tb, fmt.Sprintf("member-%d", i))
@@ -94,7 +104,7 @@ func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 func StartRestored(tb testing.TB, dir string, opts ...ClusterOption) *Cluster {
 	tb.Helper()
 	o := newClusterOptions(opts)
-	c := &Cluster{binary: o.binary(tb)}
+	c := &Cluster{binary: o.binary(tb), quota: o.quota}
 	p := c.newProcess(tb, "default")
 	p.dir = dir
 	p.start(tb, c.binary)
@@ -109,7 +119,7 @@ func (c *Cluster) newProcess(tb testing.TB, name string) *process {
 		"--name", name,
 		"--listen-client-urls", p.client, "--advertise-client-urls", p.client,
 		"--listen-peer-urls", p.peer, "--initial-advertise-peer-urls", p.peer,
-		"--quota-backend-bytes", quota, noFsync, "--log-level", "error",
+		"--quota-backend-bytes", strconv.FormatInt(c.quota, 10), noFsync, "--log-level", "error",
 	}
 	c.members = append(c.members, p)
 	tb.Cleanup(p.kill)
@@ -190,7 +200,7 @@ func (c *Cluster) Eventually(tb testing.TB, what string, check func(ctx context.
 
 func eventually(tb testing.TB, what string, check func(ctx context.Context) error) {
 	tb.Helper()
-	end := time.Now().Add(startTimeout)
+	end := time.Now().Add(StartTimeout)
 	for {
 		ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Second)
 		err := check(ctx)
@@ -217,7 +227,18 @@ func (c *Cluster) Endpoints() []string {
 // Client returns a client that ends with the test.
 func (c *Cluster) Client(tb testing.TB) *clientv3.Client {
 	tb.Helper()
-	return newClient(tb, c.Endpoints())
+	return NewClient(tb, c.Endpoints())
+}
+
+// NewClient returns a client that ends with the test.
+func NewClient(tb testing.TB, endpoints []string) *clientv3.Client {
+	tb.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = client.Close() })
+	return client
 }
 
 // Status asks one member how it is.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -56,9 +57,52 @@ func StartVersionedS3(tb testing.TB) *S3 {
 	return startS3(tb, true)
 }
 
+// SharedS3 returns the server that tests of this process share, each with buckets of its own. The first caller starts
+// it, and [RunWaiting] ends it. A test that stops its server needs one of its own.
+func SharedS3(tb testing.TB) *S3 {
+	tb.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.s3 == nil {
+		root, err := os.MkdirTemp("", "shared-s3-")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		s := newS3(tb, root, false)
+		s.Start()
+		shared.s3 = s
+	}
+	s := *shared.s3
+	s.tb = tb
+	return &s
+}
+
+// shared are the servers that tests of this process share.
+var shared struct {
+	sync.Mutex
+	s3 *S3
+}
+
+func stopShared() {
+	shared.Lock()
+	defer shared.Unlock()
+	if s := shared.s3; s != nil {
+		s.Stop()
+		_ = os.RemoveAll(s.root)
+		shared.s3 = nil
+	}
+}
+
 func startS3(tb testing.TB, versions bool) *S3 {
 	tb.Helper()
-	root := tb.TempDir()
+	s := newS3(tb, tb.TempDir(), versions)
+	s.run()
+	return s
+}
+
+// newS3 returns a server that keeps all that it has in a directory.
+func newS3(tb testing.TB, root string, versions bool) *S3 {
+	tb.Helper()
 	s := &S3{
 		tb: tb, binary: Tool(tb, "servers", "github.com/versity/versitygw/cmd/versitygw"),
 		root: root, data: filepath.Join(root, "data"), addr: freeAddr(tb),
@@ -79,7 +123,6 @@ func startS3(tb testing.TB, versions bool) *S3 {
 		s.args = append(s.args, "--versioning-dir", dir)
 	}
 	s.args = append(s.args, s.data)
-	s.run()
 	return s
 }
 
@@ -144,7 +187,7 @@ func (s *S3) Start() {
 
 func (s *S3) waitHealthy() {
 	s.tb.Helper()
-	for end := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(StartTimeout); ; time.Sleep(20 * time.Millisecond) {
 		err := s.healthy()
 		if err == nil {
 			return

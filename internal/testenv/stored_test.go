@@ -45,7 +45,7 @@ func TestStoredSnapshots(t *testing.T) {
 }
 
 func makeStored(t *testing.T) {
-	conn, err := etcd.New(etcd.Config{Endpoints: testenv.StartEtcd(t).Endpoints()})
+	conn, err := etcd.New(etcd.Config{Endpoints: testenv.StartCluster(t, 1).Endpoints()})
 	if err != nil {
 		t.Fatal(err)
 	}

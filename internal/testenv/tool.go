@@ -3,6 +3,9 @@
 package testenv
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,8 +19,8 @@ import (
 // most of Prometheus's service discovery, and the libraries of a dozen clouds.
 const toolFlags = "-mod=mod -buildvcs=false -tags=remove_all_sd"
 
-// Tool builds a tool of one of the modules under tools/ and returns the path of the program. Builds are cached by Go,
-// and packages that are tested side by side wait for each other.
+// Tool builds a tool of one of the modules under tools/ and returns the path of the program. A program that was built from the same
+// sources is used again, and packages that are tested side by side wait for each other.
 func Tool(tb testing.TB, module, pkg string) string {
 	tb.Helper()
 	toolMu.Lock()
@@ -43,14 +46,59 @@ func Tool(tb testing.TB, module, pkg string) string {
 		tb.Fatalf("take the build lock: %v", err)
 	}
 	out := filepath.Join(dir, toolName(pkg))
+	if from := sources(tb, module); !builtFrom(out, from) {
+		build(tb, module, pkg, out)
+		if err := os.WriteFile(out+stampSuffix, from, 0o600); err != nil {
+			tb.Fatalf("note how %s was built: %v", pkg, err)
+		}
+	}
+	toolPaths[id] = out
+	return out
+}
+
+// stampSuffix is the end of the file beside a tool that says from which sources it was built. To ask the go command
+// whether the tool is current takes it a second for each package that is tested.
+const stampSuffix = ".sources"
+
+// sources returns the checksum of all that a tool is built from: the module's files, which pin all others, the version
+// of Go, and the flags.
+func sources(tb testing.TB, module string) []byte {
+	tb.Helper()
+	h := sha256.New()
+	_, _ = fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, toolFlags)
+	dir := filepath.Join(Root(), "tools", module)
+	files, err := os.ReadDir(dir)
+	for _, f := range files {
+		var content []byte
+		if content, err = os.ReadFile(filepath.Join(dir, f.Name())); err != nil {
+			break
+		}
+		_, _ = fmt.Fprintf(h, "%s %d\n%s", f.Name(), len(content), content)
+	}
+	if err != nil {
+		tb.Fatalf("read the module of a tool: %v", err)
+	}
+	return fmt.Appendf(nil, "%x\n", h.Sum(nil))
+}
+
+func builtFrom(tool string, sources []byte) bool {
+	stamp, err := os.ReadFile(tool + stampSuffix)
+	if err != nil || !bytes.Equal(stamp, sources) {
+		return false
+	}
+	_, err = os.Stat(tool)
+	return err == nil
+}
+
+func build(tb testing.TB, module, pkg, out string) {
+	tb.Helper()
+	_ = os.Remove(out + stampSuffix) // it is not true of a build that fails
 	cmd := exec.Command("go", "build", "-o", out, pkg)
 	cmd.Dir = filepath.Join(Root(), "tools", module)
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS="+toolFlags, "CGO_ENABLED=0")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("build %s: %v\n%s", pkg, err, b)
 	}
-	toolPaths[id] = out
-	return out
 }
 
 var (

@@ -23,7 +23,7 @@ func withParams(params string) func(*storage.Config) {
 }
 
 func TestCAOfOneBackend(t *testing.T) {
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	front, good := b.front(t)
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "rubbish.pem")
@@ -47,7 +47,7 @@ func TestCAOfOneBackend(t *testing.T) {
 }
 
 func TestProxyOfOneBackend(t *testing.T) {
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	var through sync.Map
 	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		through.Store(r.In.Method, r.In.URL.Host) // a proxy is asked with the whole URL
@@ -90,10 +90,10 @@ func sentHeaders(t *testing.T, b bucket) (addr string, of func(operation string)
 // The S3 server of the tests knows no KMS, and takes such headers without a word: what is asked of it is looked at on
 // the way.
 func TestServerSideEncryptionIsAskedForInBothWaysOfUploading(t *testing.T) {
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	addr, sent := sentHeaders(t, b)
 	back := b.backend(t, addr, "", withParams("&ssetype=aws:kms&kmskeyid=arn:aws:kms:eu-central-1:1:key/k"))
-	for size, operation := range map[int]string{10: "PutObject", 20 * mib: "CreateMultipartUpload"} {
+	for size, operation := range map[int]string{10: "PutObject", 9 * mib: "CreateMultipartUpload"} {
 		if err := put(t.Context(), back, "default/x.db", size); err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestServerSideEncryptionIsAskedForInBothWaysOfUploading(t *testing.T) {
 
 // A session's token goes with each request, signed.
 func TestSessionToken(t *testing.T) {
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	addr, sent := sentHeaders(t, b)
 	keys, err := b.Credentials().Retrieve(t.Context())
 	if err != nil {
@@ -127,7 +127,7 @@ func TestSessionToken(t *testing.T) {
 
 // A role is assumed with the keys at hand, and its own are used from then on.
 func TestRole(t *testing.T) {
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	addr, sent := sentHeaders(t, b)
 	keys, err := b.Credentials().Retrieve(t.Context())
 	if err != nil {

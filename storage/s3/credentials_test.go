@@ -17,7 +17,7 @@ import (
 // Keys in a file are read again when the file changes, without a restart; a file that is broken for a moment changes
 // nothing.
 func TestCredentialsFileThatChanges(t *testing.T) {
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	good, err := b.Credentials().Retrieve(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestCredentialsFileThatChanges(t *testing.T) {
 
 // What the metadata service or STS answers is not what the bucket answers: no permission of the bucket is to blame.
 func TestCredentialsThatCannotBeHad(t *testing.T) {
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	refuse := func(status int, body string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
@@ -112,6 +112,7 @@ func TestCredentialsThatCannotBeHad(t *testing.T) {
 			}
 			t.Setenv("AWS_SHARED_CREDENTIALS_FILE", none)
 			t.Setenv("AWS_CONFIG_FILE", none)
+			t.Setenv("AWS_MAX_ATTEMPTS", "1") // the tests of answers are about repetitions
 			for k, v := range tc.env {
 				t.Setenv(k, v)
 			}
@@ -126,7 +127,7 @@ func TestCredentialsThatCannotBeHad(t *testing.T) {
 
 func TestAServerThatHangsUp(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	front := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	t.Cleanup(front.Close)
 	err := put(t.Context(), b.backend(t, front.Listener.Addr().String(), ""), "default/x.db", 10)

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -38,19 +40,10 @@ func refuse(w http.ResponseWriter, status int, code string) {
 
 func TestListingThatBreaksOffIsAnError(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
-	direct := b.backend(t, b.Addr(), "")
-	var writers sync.WaitGroup
-	for w := range 4 {
-		writers.Go(func() {
-			for i := w; i < 1100; i += 4 {
-				if err := put(t.Context(), direct, fmt.Sprintf("default/%04d.json", i), 1); err != nil {
-					t.Error(err)
-				}
-			}
-		})
+	b := newBucket(testenv.SharedS3(t))
+	for i := range 1100 {
+		b.plant(t, fmt.Sprintf("default/%04d.json", i))
 	}
-	writers.Wait()
 	var proxy *testenv.HTTPProxy
 	for _, test := range []struct {
 		name   string
@@ -108,10 +101,22 @@ func TestListingThatBreaksOffIsAnError(t *testing.T) {
 	})
 }
 
+// plant puts a small object behind the server's back, which is quick.
+func (b bucket) plant(t *testing.T, key string) {
+	t.Helper()
+	path := filepath.Join(b.Dir(), b.name, filepath.FromSlash(key))
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestLostAnswersAreFoundOut: what was stored although its answer was lost is stored, whatever the repetition is told.
 func TestLostAnswersAreFoundOut(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	for op, size := range map[string]int{"PutObject": 100, "CompleteMultipartUpload": 9 * mib} {
 		for _, ifAbsent := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s %t", op, ifAbsent), func(t *testing.T) {
@@ -148,7 +153,7 @@ func TestLostAnswersAreFoundOut(t *testing.T) {
 // TestCancelThatComesTooLateIsNotObeyed: nobody is told that a put failed when its object is there.
 func TestCancelThatComesTooLateIsNotObeyed(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	for op, size := range map[string]int{"PutObject": 100, "CompleteMultipartUpload": 9 * mib} {
 		t.Run(op, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -177,7 +182,7 @@ func TestCancelThatComesTooLateIsNotObeyed(t *testing.T) {
 
 func TestUploadThatIsRefusedLeavesNoParts(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	for name, test := range map[string]struct {
 		status int
 		code   string
@@ -199,7 +204,7 @@ func TestUploadThatIsRefusedLeavesNoParts(t *testing.T) {
 				return true
 			})
 			back := b.backend(t, proxy.Addr(), "")
-			err := put(t.Context(), back, "default/x.db", 40*mib)
+			err := put(t.Context(), back, "default/x.db", 17*mib)
 			if snapshot.ReasonOf(err) != test.reason || !strings.Contains(err.Error(), fmt.Sprintf("%d %s: for the test", test.status, test.code)) {
 				t.Errorf("got %v (%s), want %s", err, snapshot.ReasonOf(err), test.reason)
 			}
@@ -215,14 +220,14 @@ func TestUploadThatIsRefusedLeavesNoParts(t *testing.T) {
 
 func TestBlackHoleIsGivenUpAndSweptLater(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	proxy := testenv.StartProxy(t, b.Addr())
-	back := b.backend(t, proxy.Addr(), "", func(c *storage.Config) { c.StallTimeout = 2 * time.Second })
+	back := b.backend(t, proxy.Addr(), "", func(c *storage.Config) { c.StallTimeout = time.Second })
 	if err := put(t.Context(), b.backend(t, b.Addr(), ""), "default/before.db", 1); err != nil {
 		t.Fatal(err)
 	}
 	var once sync.Once
-	half := io.MultiReader(bytes.NewReader(make([]byte, 24*mib)), readerFunc(func([]byte) (int, error) {
+	half := io.MultiReader(bytes.NewReader(make([]byte, 17*mib)), readerFunc(func([]byte) (int, error) {
 		once.Do(proxy.Blackhole)
 		return 0, io.EOF
 	}))
@@ -256,7 +261,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestConnectionLostWhileReading(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	proxy := testenv.StartProxy(t, b.Addr())
 	back := b.backend(t, proxy.Addr(), "")
 	if err := put(t.Context(), back, "default/x.db", 4*mib); err != nil {
@@ -292,7 +297,7 @@ func TestServerMayComeBack(t *testing.T) {
 }
 
 func TestErrorsSayWhatToDo(t *testing.T) {
-	server := testenv.StartS3(t)
+	server := testenv.SharedS3(t)
 	b := newBucket(server)
 	creds, err := b.Credentials().Retrieve(t.Context())
 	if err != nil {

@@ -31,8 +31,8 @@ func (l *limiter) Wait(_ context.Context, bytes int) error {
 
 func TestUploadsPassTheLimit(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartS3(t)
-	for name, size := range map[string]int{"in one request": 1 << 20, "in parts": 20 << 20} {
+	server := testenv.SharedS3(t)
+	for name, size := range map[string]int{"in one request": 1 << 20, "in parts": 9 << 20} {
 		t.Run(name, func(t *testing.T) {
 			l := &limiter{}
 			b := newBucket(server).backend(t, server.Addr(), "", func(cfg *storage.Config) { cfg.UploadLimit = l })
@@ -57,11 +57,11 @@ func TestUploadsPassTheLimit(t *testing.T) {
 // Nothing is sent that the limit does not let pass.
 func TestLimitHoldsUploadsBack(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartS3(t)
+	server := testenv.SharedS3(t)
 	l := &limiter{most: 1 << 20}
 	bucket := newBucket(server)
 	b := bucket.backend(t, server.Addr(), "", func(cfg *storage.Config) { cfg.UploadLimit = l })
-	err := b.Put(t.Context(), "k", bytes.NewReader(make([]byte, 20<<20)), repository.PutOptions{ContentType: "text/plain"})
+	err := b.Put(t.Context(), "k", bytes.NewReader(make([]byte, 9<<20)), repository.PutOptions{ContentType: "text/plain"})
 	if err == nil || !strings.Contains(err.Error(), errEnough.Error()) {
 		t.Errorf("Put: %v", err)
 	}

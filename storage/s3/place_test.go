@@ -41,7 +41,7 @@ func TestEndpointsThatCannotBeRight(t *testing.T) {
 // A host that begins with the bucket's name may be right; the error says so when the server is not there.
 func TestEndpointThatMayHaveTheBucketInItsHost(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	back := b.backend(t, b.Addr(), "", func(c *storage.Config) {
 		c.URL = strings.Replace(c.URL, "127.0.0.1", b.name+".localhost", 1)
 	})
@@ -52,7 +52,7 @@ func TestEndpointThatMayHaveTheBucketInItsHost(t *testing.T) {
 }
 
 func TestCredentialsWithALineBreak(t *testing.T) {
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	good, err := b.Credentials().Retrieve(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestCredentialsWithALineBreak(t *testing.T) {
 
 func TestProxyThatDoesNotServe(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	front, ca := b.front(t)
 	dead, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -109,7 +109,7 @@ func TestProxyThatDoesNotServe(t *testing.T) {
 
 func TestKeysThatS3DoesNotTake(t *testing.T) {
 	t.Parallel()
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	back := b.backend(t, b.Addr(), "some/where")
 	for _, key := range []string{"x\n.db", "default/" + strings.Repeat("x", 1020)} {
 		_, statErr := back.Stat(t.Context(), key)

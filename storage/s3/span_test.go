@@ -21,7 +21,7 @@ func TestOperationsAreTraced(t *testing.T) {
 	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(seen)))
 	t.Cleanup(func() { otel.SetTracerProvider(before) })
 
-	b := newBucket(testenv.StartS3(t))
+	b := newBucket(testenv.SharedS3(t))
 	back := b.backend(t, b.Addr(), "")
 	ctx, run := span.Run(t.Context(), "run") // outside of a run, nothing is traced
 	if err := put(ctx, back, "default/x.db", 1); err != nil {

@@ -11,7 +11,7 @@ import (
 
 func TestPartsCountAsTakenOnceTheServerHasThem(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartS3(t)
+	server := testenv.SharedS3(t)
 	release := make(chan struct{})
 	proxy := testenv.StartHTTPProxy(t, server.Addr(), nil)
 	proxy.Set(func(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc) {

@@ -1,49 +1,36 @@
 package database_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
+
+	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// etcd is an embedded member with a client.
+// etcd is a member, in a process of its own, with a client.
 type etcd struct {
 	client   *clientv3.Client
 	endpoint string
 }
 
+// startEtcd starts a member that has noted which version its storage has.
 func startEtcd(t *testing.T) *etcd {
 	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Dir = t.TempDir()
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	cfg.UnsafeNoFsync = true
-	loopback := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = loopback, loopback
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = loopback, loopback
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	server, err := embed.StartEtcd(cfg)
-	must(t, err)
-	t.Cleanup(server.Close)
-	select {
-	case <-server.Server.ReadyNotify():
-	case err := <-server.Err():
-		t.Fatal(err)
-	case <-t.Context().Done():
-		t.Fatal(t.Context().Err())
-	}
-	e := &etcd{endpoint: server.Clients[0].Addr().String()}
-	e.client, err = clientv3.New(clientv3.Config{Endpoints: []string{e.endpoint}, Logger: zap.NewNop()})
-	must(t, err)
-	t.Cleanup(func() { _ = e.client.Close() })
-	return e
+	c := testenv.StartCluster(t, 1)
+	c.Eventually(t, "etcd notes the version of its storage", func(context.Context) error {
+		if c.Status(t, 0).StorageVersion == "" {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	return &etcd{client: c.Client(t), endpoint: c.Endpoints()[0]}
 }
 
 // fill puts, overwrites and deletes keys, in transactions and with leases.

@@ -19,24 +19,26 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
 // endedTTL is the time to live of leases that had ended when the snapshot was taken.
 const endedTTL = 7777
 
 // TestMakeAtMakesTheEtcdOfThatRevision compares restored revisions with the etcd that had them: HashKV, all keys, all
-// leases. SNAPSHOTD_REWIND_SEEDS is how many histories are tried, of 90 revisions each.
+// leases. SNAPSHOTD_REWIND_SEEDS is how many histories are tried, of 90 revisions each; without it, nine revisions of
+// each of three are.
 func TestMakeAtMakesTheEtcdOfThatRevision(t *testing.T) {
-	seeds := 3
+	t.Parallel()
+	seeds, revisions := 3, 3
 	if n, err := strconv.Atoi(os.Getenv("SNAPSHOTD_REWIND_SEEDS")); err == nil {
-		seeds = n
+		seeds, revisions = n, 30
 	}
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			rnd := rand.New(rand.NewPCG(seed, 2))
-			h := testenv.NewHistory(t, seed)
+			h := embedded.NewHistory(t, seed)
 			for part := range 3 {
 				h.Change(t, 100+rnd.IntN(100))
 				if part > 0 {
@@ -45,7 +47,7 @@ func TestMakeAtMakesTheEtcdOfThatRevision(t *testing.T) {
 				file := filepath.Join(t.TempDir(), "saved.db")
 				h.Save(t, file)
 				whole := startWhole(t, file)
-				for i := range 30 {
+				for i := range revisions {
 					checkPast(t, h, whole, file, rnd, i)
 				}
 				whole.Close(t)
@@ -56,17 +58,17 @@ func TestMakeAtMakesTheEtcdOfThatRevision(t *testing.T) {
 
 // startWhole starts an etcd on a copy of a snapshot, which has no hashes in a cache: for the revision of a compaction,
 // the etcd that ran it answers with the hash of before.
-func startWhole(t *testing.T, file string) *testenv.Etcd {
+func startWhole(t *testing.T, file string) *embedded.Etcd {
 	t.Helper()
 	cfg := config(t.TempDir())
 	copyFile(t, file, cfg.SnapshotPath)
 	must(t, datadir.Make(cfg))
-	return testenv.StartEtcd(t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
+	return embedded.StartEtcd(t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
 }
 
 // checkPast restores one revision of a snapshot that was just taken of an etcd: the first and the last one, and random
 // ones.
-func checkPast(t *testing.T, h *testenv.History, unchanged *testenv.Etcd, file string, rnd *rand.Rand, i int) {
+func checkPast(t *testing.T, h *embedded.History, unchanged *embedded.Etcd, file string, rnd *rand.Rand, i int) {
 	t.Helper()
 	whole, err := database.File(t.Context(), file, database.Options{})
 	must(t, err)
@@ -116,12 +118,12 @@ func pastOf(t *testing.T, file string, revision int64) *database.Past {
 }
 
 // startAt starts an etcd in a directory on a copy of a snapshot at one of its revisions.
-func startAt(t *testing.T, dir, file string, past datadir.Past) *testenv.Etcd {
+func startAt(t *testing.T, dir, file string, past datadir.Past) *embedded.Etcd {
 	t.Helper()
 	cfg := config(dir)
 	copyFile(t, file, cfg.SnapshotPath)
 	must(t, datadir.MakeAt(cfg, past))
-	return testenv.StartEtcd(t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
+	return embedded.StartEtcd(t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
 }
 
 // endedOf returns the leases to be made anew.
@@ -140,7 +142,7 @@ func config(dir string) snapshot.RestoreConfig {
 	}
 }
 
-func compareMoments(t *testing.T, revision int64, got, want testenv.Moment) {
+func compareMoments(t *testing.T, revision int64, got, want embedded.Moment) {
 	t.Helper()
 	if got.Hash != want.Hash {
 		t.Errorf("revision %d: the hash is %+v, want %+v", revision, got.Hash, want.Hash)
@@ -156,7 +158,7 @@ func compareMoments(t *testing.T, revision int64, got, want testenv.Moment) {
 }
 
 // checkLeases compares the leases of a restored etcd with those that keys named at its revision.
-func checkLeases(t *testing.T, h *testenv.History, restored *testenv.Etcd, want testenv.Moment, past *database.Past) {
+func checkLeases(t *testing.T, h *embedded.History, restored *embedded.Etcd, want embedded.Moment, past *database.Past) {
 	t.Helper()
 	ttls, keys := restored.Leases(t)
 	if !reflect.DeepEqual(keys, want.Leases) {
@@ -196,7 +198,8 @@ func checkLeases(t *testing.T, h *testenv.History, restored *testenv.Etcd, want 
 
 // The rest of a time to live that etcd has noted is that of the snapshot, and not of the revision.
 func TestMakeAtGivesLeasesTheirWholeTimeToLive(t *testing.T) {
-	h := testenv.NewHistory(t, 1)
+	t.Parallel()
+	h := embedded.NewHistory(t, 1)
 	c := h.Client(t)
 	lease, err := c.Grant(t.Context(), 5000)
 	must(t, err)

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
 // seen is what a drill's process has seen of itself, while its etcd had the database open.
@@ -88,7 +88,7 @@ func myFiles() (sockets []string, database string) {
 // The drill's etcd holds all that is in the cluster, without users and passwords.
 func TestNobodyReachesTheEtcdOfADrill(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	c := e.Client(t)
 	fill(t, c)
 	s := save(t, e, c)

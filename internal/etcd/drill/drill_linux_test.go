@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/repository"
 )
 
@@ -35,7 +35,7 @@ func TestDrillOnABadMachineDoesNotBlameTheSnapshot(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("a full disk is made with a mount, which needs root")
 	}
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	c := e.Client(t)
 	fill(t, c)
 	s := save(t, e, c)

@@ -17,7 +17,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
-	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/repository"
 )
 
@@ -63,7 +63,7 @@ type saved struct {
 	keys     int64
 }
 
-func save(t *testing.T, e *testenv.Etcd, c *clientv3.Client) saved {
+func save(t *testing.T, e *embedded.Etcd, c *clientv3.Client) saved {
 	t.Helper()
 	all, err := c.Get(t.Context(), "", clientv3.WithFromKey(), clientv3.WithCountOnly())
 	if err != nil {
@@ -120,7 +120,7 @@ func fill(t *testing.T, c *clientv3.Client) {
 }
 
 func TestDrillSaysWhatTheLiveEtcdSaid(t *testing.T) {
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	c := e.Client(t)
 	fill(t, c)
 	s := save(t, e, c)
@@ -139,7 +139,7 @@ func TestDrillSaysWhatTheLiveEtcdSaid(t *testing.T) {
 
 // Users and alarms come back with the snapshot, and are no reason to call it bad.
 func TestDrillOfAnEtcdWithUsersAndAlarms(t *testing.T) {
-	e := testenv.StartEtcd(t, func(c *member.Config) { c.Quota = 1 << 20 })
+	e := embedded.StartEtcd(t, func(c *member.Config) { c.Quota = 1 << 20 })
 	c := e.Client(t)
 	fill(t, c)
 	for i := 0; ; i++ {
@@ -156,7 +156,7 @@ func TestDrillOfAnEtcdWithUsersAndAlarms(t *testing.T) {
 		t.Errorf("with an alarm: %+v, %v", got, err)
 	}
 
-	users := testenv.StartEtcd(t)
+	users := embedded.StartEtcd(t)
 	c = users.Client(t)
 	fill(t, c)
 	s = save(t, users, c)
@@ -184,7 +184,7 @@ func TestDrillOfAnEtcdWithUsersAndAlarms(t *testing.T) {
 }
 
 func TestDrillFindsWhatCannotBeRestored(t *testing.T) {
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	c := e.Client(t)
 	fill(t, c)
 	s := save(t, e, c)
@@ -217,7 +217,7 @@ func TestDrillFindsWhatCannotBeRestored(t *testing.T) {
 }
 
 func TestCancelledDrillLeavesNothing(t *testing.T) {
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	c := e.Client(t)
 	fill(t, c)
 	s := save(t, e, c)
@@ -233,7 +233,7 @@ func TestCancelledDrillLeavesNothing(t *testing.T) {
 
 // A fresh etcd is at revision 1 and has no record of it, so that its snapshot says 0.
 func TestDrillOfAFreshEtcd(t *testing.T) {
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	s := save(t, e, e.Client(t))
 	for _, revision := range []int64{0, 1} {
 		file := filepath.Join(t.TempDir(), "snapshot.db")
@@ -253,7 +253,7 @@ func TestDrillOfAFreshEtcd(t *testing.T) {
 
 // What was deleted and compacted leaves no record, and etcd cannot be asked for the revision of the newest one.
 func TestDrillOfAnEtcdThatWasCompactedBeyondItsNewestRecord(t *testing.T) {
-	e := testenv.StartEtcd(t)
+	e := embedded.StartEtcd(t)
 	c := e.Client(t)
 	for _, key := range []string{"a", "b"} {
 		if _, err := c.Put(t.Context(), key, ""); err != nil {

@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"fmt"
@@ -8,15 +8,16 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 )
 
-// noArgs returns an error for any argument.
-func noArgs(_ *cobra.Command, args []string) error {
+// NoArgs returns an error for any argument.
+func NoArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return exit.Usagef("%q is not understood: no arguments are taken", args[0])
 	}
 	return nil
 }
 
-func oneName(_ *cobra.Command, args []string) error {
+// OneName returns an error unless there is one argument, the name of a snapshot.
+func OneName(_ *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
 		return exit.Usagef("NAME is missing: give the name of a snapshot, as list shows it")
@@ -26,8 +27,8 @@ func oneName(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// noCommand returns an error for an unknown command below one that has only subcommands.
-func noCommand(cmd *cobra.Command, args []string) error {
+// NoCommand returns an error for an unknown command below one that has only subcommands.
+func NoCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}

@@ -1,4 +1,5 @@
-package cli
+// Package token has the commands for the tokens of callers.
+package token
 
 import (
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
@@ -19,26 +21,27 @@ import (
 // defaultExpiry is how long a token is good unless its maker says otherwise.
 const defaultExpiry = 90 * 24 * time.Hour
 
-func newToken(sys System) *cobra.Command {
+// New returns the command token, with those below it.
+func New(sys command.System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Make, list and revoke the tokens of callers",
 		Long: `Make, list and revoke the tokens with which callers show who they are. They are in the file that
 access.tokens_file names in the configuration of the service, as checksums; rules of access give them
 roles by their names. The service reads the file again when it changes.`,
-		Args: noCommand,
+		Args: command.NoCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newTokenCreate(sys), newTokenList(sys), newTokenRevoke(sys))
+	cmd.AddCommand(newCreate(sys), newList(sys), newRevoke(sys))
 	return cmd
 }
 
-func addTokensFile(fs *pflag.FlagSet, file *string) {
+func addFile(fs *pflag.FlagSet, file *string) {
 	fs.StringVar(file, "tokens-file", "", "`file` with the tokens, as access.tokens_file of the service; needed")
 }
 
 // tokensFile takes the file from its variable if there is no flag.
-func tokensFile(sys System, cmd *cobra.Command, file *string) error {
+func tokensFile(sys command.System, cmd *cobra.Command, file *string) error {
 	if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "tokens-file"); err != nil {
 		return err
 	}
@@ -48,7 +51,7 @@ func tokensFile(sys System, cmd *cobra.Command, file *string) error {
 	return nil
 }
 
-func newTokenCreate(sys System) *cobra.Command {
+func newCreate(sys command.System) *cobra.Command {
 	var file string
 	expires := defaultExpiry
 	cmd := &cobra.Command{
@@ -59,27 +62,27 @@ tokens may have one name, so that a new one can be in use before the old one is 
 made if it is missing, and readable by its owner alone; it must be readable by the service.`,
 		Example: `  snapshotd token create ci --tokens-file /etc/snapshotd/tokens.json > ci.token
   snapshotd list --token-file ci.token`,
-		Args: oneToken,
+		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := tokensFile(sys, cmd, &file); err != nil {
 				return err
 			}
-			return createToken(sys, file, args[0], expires)
+			return create(sys, file, args[0], expires)
 		},
 	}
-	addTokensFile(cmd.Flags(), &file)
+	addFile(cmd.Flags(), &file)
 	flagvalue.Duration(cmd.Flags(), &expires, "expires-in", "for how long it is good (`duration`), such as 90d; 0 for ever")
 	return cmd
 }
 
-func oneToken(_ *cobra.Command, args []string) error {
+func oneArg(_ *cobra.Command, args []string) error {
 	if len(args) != 1 {
 		return exit.Usagef("one NAME of a token is needed, and nothing else")
 	}
 	return nil
 }
 
-func createToken(sys System, file, name string, expires time.Duration) error {
+func create(sys command.System, file, name string, expires time.Duration) error {
 	if !auth.ValidTokenName(name) {
 		return exit.Usagef("NAME: %.120q is no name of a token: up to 100 letters, digits, '.', '_', '-' and ':'", name)
 	}
@@ -111,13 +114,13 @@ func validity(t auth.Token, now time.Time) string {
 	return "expires at " + t.Expires.Format(time.RFC3339)
 }
 
-func newTokenList(sys System) *cobra.Command {
+func newList(sys command.System) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "Show the tokens, without their secrets",
 		Example: `  snapshotd token list --tokens-file /etc/snapshotd/tokens.json`,
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := tokensFile(sys, cmd, &file); err != nil {
 				return err
@@ -134,11 +137,11 @@ func newTokenList(sys System) *cobra.Command {
 			})
 		},
 	}
-	addTokensFile(cmd.Flags(), &file)
+	addFile(cmd.Flags(), &file)
 	return cmd
 }
 
-func newTokenRevoke(sys System) *cobra.Command {
+func newRevoke(sys command.System) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "revoke (ID | NAME)",
@@ -146,19 +149,19 @@ func newTokenRevoke(sys System) *cobra.Command {
 		Long: `Revoke a token by its id, or all tokens of a name. The next call with it fails, and its streams end.
 Tokens that have expired are removed as well.`,
 		Example: `  snapshotd token revoke ci --tokens-file /etc/snapshotd/tokens.json`,
-		Args:    oneToken,
+		Args:    oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := tokensFile(sys, cmd, &file); err != nil {
 				return err
 			}
-			return revokeToken(sys, file, args[0])
+			return revoke(sys, file, args[0])
 		},
 	}
-	addTokensFile(cmd.Flags(), &file)
+	addFile(cmd.Flags(), &file)
 	return cmd
 }
 
-func revokeToken(sys System, file, which string) error {
+func revoke(sys command.System, file, which string) error {
 	if _, err := auth.ReadTokens(file); errors.Is(err, fs.ErrNotExist) {
 		return err // no file is made for nothing
 	}

@@ -1,4 +1,6 @@
-package testenv
+// Package embedded runs etcd members inside the test's process. It is apart from the rest of testenv because etcd's
+// server is large: a test that needs none is linked in half of the time.
+package embedded
 
 import (
 	"context"
@@ -6,13 +8,10 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
+	"github.com/snapshotd/snapshotd/internal/testenv"
 )
-
-// startTimeout is how long an etcd may take to come up, or to go down, on a busy machine.
-const startTimeout = time.Minute
 
 // minBcrypt is the lowest cost of a password's hash: the race detector makes the usual one take longer than a login
 // may.
@@ -31,7 +30,7 @@ func StartEtcd(tb testing.TB, edit ...func(*member.Config)) *Etcd {
 	for _, e := range edit {
 		e(&cfg)
 	}
-	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
+	ctx, cancel := context.WithTimeout(tb.Context(), testenv.StartTimeout)
 	defer cancel()
 	server, err := member.Start(ctx, cfg)
 	if err != nil {
@@ -57,25 +56,15 @@ func (e *Etcd) Endpoints() []string { return e.server.Endpoints() }
 // Client returns a client that ends with the test.
 func (e *Etcd) Client(tb testing.TB) *clientv3.Client {
 	tb.Helper()
-	return newClient(tb, e.Endpoints())
+	return testenv.NewClient(tb, e.Endpoints())
 }
 
 // Close stops the member before the test ends.
 func (e *Etcd) Close(tb testing.TB) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), startTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), testenv.StartTimeout)
 	defer cancel()
 	if err := e.server.Close(ctx); err != nil {
 		tb.Error(err)
 	}
-}
-
-func newClient(tb testing.TB, endpoints []string) *clientv3.Client {
-	tb.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = client.Close() })
-	return client
 }
