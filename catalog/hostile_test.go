@@ -233,7 +233,7 @@ func TestLeaderOfNoReplicaIsDeposed(t *testing.T) {
 // A lock or a leader whose key was removed or replaced, by hand for one, knows it: otherwise two replicas would lead.
 func TestLockWhoseKeyIsChangedIsLost(t *testing.T) {
 	t.Parallel()
-	client := testenv.StartEtcd(t).Client(t)
+	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client), LockTTL: 3 * time.Second})
 	for what, change := range map[string]func(key string){
 		"removed":                func(key string) { _, _ = client.Delete(t.Context(), key) },
