@@ -12,6 +12,9 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
+// noteTimeout bounds how long following waits for a timeline to be noted.
+const noteTimeout = 2 * time.Second
+
 // goesOn notes the timeline to which this replica adds from now on.
 func (j *Journal) goesOn(t segment.Timeline) {
 	j.written, j.positioned, j.fullSince = t, true, time.Time{}
@@ -106,6 +109,44 @@ func (j *Journal) overtake(live, later segment.Timeline, backend string) {
 		j.breakWith(broken(CauseOvertaken, "backend %s has the timeline %s, which another replica began later than %s",
 			backend, later, live))
 	}
+}
+
+// compareLatest makes another timeline begin when a later one than the newest that was found has been begun by another
+// replica. Its changes are on the disk of that one, and no backend has them yet; what was added to an earlier timeline
+// would be hidden by it.
+func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) error {
+	if j.cfg.Latest == nil || newest == "" {
+		return nil
+	}
+	latest, err := j.cfg.Latest(ctx)
+	if err != nil {
+		return fmt.Errorf("find the end of the journal: %w", err)
+	}
+	if !latest.Valid() || !latest.Start().After(newest.Start()) {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if latest.Start().After(j.latest.Start()) {
+		j.latest = latest
+	}
+	j.why = broken(CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
+		latest, newest)
+	return nil
+}
+
+// note notes the timeline to which this replica adds, once. It is tried again when the next part is sealed.
+func (j *Journal) note(ctx context.Context, t segment.Timeline) {
+	if j.cfg.Note == nil || j.noted == t {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
+	defer cancel()
+	if err := j.cfg.Note(ctx, t); err != nil {
+		j.cfg.Logger.WarnContext(ctx, "timeline of the journal is not noted for other replicas yet", "timeline", t, "error", err)
+		return
+	}
+	j.noted = t
 }
 
 // nameOf returns the name of a new timeline of a cluster. It is later than a known one, and all that were found.

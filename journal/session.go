@@ -325,6 +325,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
 	})
 	s.journal.goesOn(timeline)
+	s.journal.note(ctx, timeline)
 	return nil
 }
 
@@ -345,10 +346,11 @@ func (s *session) seal(ctx context.Context) error {
 		if err := s.writeMark(); err != nil {
 			return err
 		}
-		if _, err := s.journal.log.Seal(); err != nil {
+		if err := s.journal.log.Seal(); err != nil {
 			return err
 		}
 		s.settleOwed()
+		s.journal.note(ctx, s.journal.written)
 	}
 	return s.journal.shrink(ctx)
 }

@@ -56,6 +56,8 @@ type Service struct {
 	loops     sync.WaitGroup // of the reloads
 	retired   sync.WaitGroup // of clusters that are served no more, until they are closed
 	stopLoops context.CancelFunc
+
+	stopPatience time.Duration
 }
 
 // New returns a service. It does no I/O.
@@ -66,7 +68,7 @@ func New(conf Config) (*Service, error) {
 	}
 	return &Service{
 		cfg: conf.Config, conf: conf, read: conf.Config, rules: conf.Config.Access, log: log, events: &server.Events{},
-		stopLoops: func() {},
+		stopLoops: func() {}, stopPatience: stopPatience,
 	}, nil
 }
 
@@ -208,7 +210,9 @@ func (s *Service) Run(ctx context.Context) error {
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopLoops = stop
 	for _, c := range s.clusters {
-		c.start(loops, nil)
+		ctx, cancel := context.WithCancel(loops)
+		c.stop = cancel
+		c.run(ctx, nil)
 	}
 	s.loops.Go(func() { s.watchReloads(loops) })
 	err := s.server.Run(ctx)

@@ -69,6 +69,7 @@ func storeData(t *testing.T, b *memory.Backend, age time.Duration, data []byte, 
 }
 
 func TestOnlyDamageGoesBackToAnOlderSnapshot(t *testing.T) {
+	t.Parallel()
 	denied := snapshot.ReasonBackendAccessDenied.New("get it").On("one")
 	away := snapshot.ReasonBackendUnavailable.New("get it").On("one")
 	for _, tc := range []struct {
@@ -131,6 +132,7 @@ func plan(t *testing.T, c restore.Choice, backends ...repository.Backend) (resto
 
 // A backend that cannot be listed may have a newer snapshot than the others.
 func TestBackendThatCannotBeListedEndsARestoreOfTheLatest(t *testing.T) {
+	t.Parallel()
 	good, gone := memory.New("good", snapshot.BackendLocal), memory.New("gone", snapshot.BackendS3)
 	name := store(t, good, time.Hour)
 	gone.Vanish()
@@ -146,6 +148,7 @@ func TestBackendThatCannotBeListedEndsARestoreOfTheLatest(t *testing.T) {
 }
 
 func TestTheLatestIsNeverOfTheFuture(t *testing.T) {
+	t.Parallel()
 	b := memory.New("one", snapshot.BackendLocal)
 	name, future := store(t, b, time.Hour), store(t, b, -48*time.Hour)
 	if res, err := plan(t, restore.Choice{Latest: true, Now: now}, b); err != nil || res.Snapshot.Name != name || len(res.Skipped) != 1 {

@@ -40,6 +40,7 @@ func newest(t *testing.T, b repository.Backend) restore.Options {
 
 // Whoever can write to a bucket can put any database there, with a manifest that fits. It must not end the process.
 func TestForgedDatabaseIsAnErrorOfTheRestore(t *testing.T) {
+	t.Parallel()
 	whole := testenv.Stored(t, 0).Data
 	for _, f := range testenv.Forgeries() {
 		b := memory.New("one", snapshot.BackendLocal)
@@ -58,6 +59,7 @@ func TestForgedDatabaseIsAnErrorOfTheRestore(t *testing.T) {
 }
 
 func TestManifestOfAnotherDatabaseIsAnErrorOfTheRestore(t *testing.T) {
+	t.Parallel()
 	b := memory.New("one", snapshot.BackendLocal)
 	older := store(t, b, 2*time.Hour)
 	storeData(t, b, time.Hour, testenv.Stored(t, 1).Data, func(s *snapshot.Snapshot) { s.Revision = 1 << 40 })
@@ -68,6 +70,7 @@ func TestManifestOfAnotherDatabaseIsAnErrorOfTheRestore(t *testing.T) {
 }
 
 func TestAlarmsAreToldAndLeftOutOnRequest(t *testing.T) {
+	t.Parallel()
 	const alarm = "NOSPACE 8e9e05c52164694d"
 	b := memory.New("one", snapshot.BackendLocal)
 	storeData(t, b, time.Hour, testenv.Alarmed(t, testenv.Stored(t, 0).Data, alarm), func(s *snapshot.Snapshot) {

@@ -26,6 +26,7 @@ import (
 // journaled; revisions and times of it are restored elsewhere, from any snapshot before, and compared: HashKV with its
 // compact revision, all keys, all leases. SNAPSHOTD_JOURNAL_SEEDS is how many histories are tried, of 16 targets each.
 func TestJournalLeadsToTheEtcdOfThatRevision(t *testing.T) {
+	t.Parallel()
 	seeds := 1
 	if n, err := strconv.Atoi(os.Getenv("SNAPSHOTD_JOURNAL_SEEDS")); err == nil {
 		seeds = n
@@ -224,6 +225,7 @@ func (f *faulted) run(t *testing.T, c restore.Choice, revision int64) restore.Re
 
 // Each fault of a segment is named with its revisions; another backend's copy, or a later snapshot, makes up for it.
 func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 11)
 	second, third := f.sealed[1], f.sealed[2]
 	swap := func(t *testing.T, b *memory.Backend) {
@@ -302,6 +304,7 @@ func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
 
 // A hole is known to the plan of every target, and stops those behind it alone.
 func TestTimeInAHoleStopsBeforeIt(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 12)
 	second := f.sealed[1]
 	for _, b := range f.backends {
@@ -319,6 +322,7 @@ func TestTimeInAHoleStopsBeforeIt(t *testing.T) {
 }
 
 func TestTimeIsBracketed(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 13)
 	revision := f.sealed[1].First + 2
 	res, err := f.plan(t, restore.Choice{At: f.times[revision].Add(500 * time.Millisecond)})
@@ -358,6 +362,7 @@ func TestTimeIsBracketed(t *testing.T) {
 // A snapshot of another history under the same id of the cluster is not taken for a base, though its revision and its
 // time would fit: its records are not those of the journal.
 func TestSnapshotOfAnotherHistoryIsNoBase(t *testing.T) {
+	t.Parallel()
 	f, other := newFaulted(t, 14), newFaulted(t, 15)
 	target := other.bases[1] + 3
 	if other.bases[1] < f.sealed[0].First || target > f.sealed[7].Last {
@@ -391,6 +396,7 @@ func TestSnapshotOfAnotherHistoryIsNoBase(t *testing.T) {
 
 // When etcd was restored, its revisions are there twice. A number alone is refused; a time, and a name, say which one.
 func TestRevisionOfTwoTimelinesIsRefused(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 16)
 	later := newHistory(t, 17, f.clock.Add(time.Hour), f.backends)
 	target := later.sealed[1].First + 1
@@ -411,6 +417,7 @@ func TestRevisionOfTwoTimelinesIsRefused(t *testing.T) {
 // Each replica that leads journals the counter of users and roles again. Only one that is beyond that of the snapshot
 // is a change.
 func TestUsersAreBehindOnlyWhenTheyHaveChanged(t *testing.T) {
+	t.Parallel()
 	f := &faulted{}
 	for i := range f.backends {
 		f.backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
@@ -447,6 +454,7 @@ func TestUsersAreBehindOnlyWhenTheyHaveChanged(t *testing.T) {
 
 // Without a snapshot that leads there, a time is answered by the snapshots alone, and the plan says so.
 func TestJournalWithoutABaseIsLeftOut(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 18)
 	old := f.names[0]
 	for _, b := range f.backends {
@@ -483,6 +491,7 @@ func (m *merging) Get(ctx context.Context, key string, r repository.Range) (io.R
 
 // The service may merge segments while a restore reads them.
 func TestSegmentsThatAreMergedMeanwhileAreFoundAgain(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 19)
 	b := &merging{Backend: f.backends[0]}
 	b.merge = func() {

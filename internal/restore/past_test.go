@@ -172,6 +172,7 @@ func started(t *testing.T, o restore.Options) (*embedded.Etcd, restore.Result) {
 }
 
 func TestRevisionIsRestoredFromEveryFormOfASnapshot(t *testing.T) {
+	t.Parallel()
 	identity, err := filippo.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -219,6 +220,7 @@ func TestRevisionIsRestoredFromEveryFormOfASnapshot(t *testing.T) {
 // TestRevisionAloneFindsASnapshotThatHoldsIt has snapshots whose ranges overlap: 1 holds 1 to a, 2 holds a-9 to b, 3
 // holds b-9 to c.
 func TestRevisionAloneFindsASnapshotThatHoldsIt(t *testing.T) {
+	t.Parallel()
 	h := embedded.NewHistory(t, 2)
 	var all []saved
 	var ends []int64
@@ -271,6 +273,7 @@ func TestRevisionAloneFindsASnapshotThatHoldsIt(t *testing.T) {
 }
 
 func TestRevisionThatCannotBeRestoredNamesTheNearestOnes(t *testing.T) {
+	t.Parallel()
 	h := embedded.NewHistory(t, 3)
 	h.Change(t, 80)
 	first, end := save(t, h.Etcd), h.Revision()
@@ -309,6 +312,7 @@ func TestRevisionThatCannotBeRestoredNamesTheNearestOnes(t *testing.T) {
 
 // A revision that the snapshot does not have is no reason to damage anything: the next one that holds it is taken.
 func TestRevisionIsTakenFromTheNextSnapshotWhenTheFirstIsDamagedOrCannotBeRead(t *testing.T) {
+	t.Parallel()
 	h := embedded.NewHistory(t, 4)
 	h.Change(t, 60)
 	first, revision := save(t, h.Etcd), h.Revision()-7
@@ -327,6 +331,7 @@ func TestRevisionIsTakenFromTheNextSnapshotWhenTheFirstIsDamagedOrCannotBeRead(t
 }
 
 func TestRevisionOfTwoHistoriesIsRefused(t *testing.T) {
+	t.Parallel()
 	h := embedded.NewHistory(t, 5)
 	h.Change(t, 60)
 	first, revision := save(t, h.Etcd), h.Revision()-7
@@ -354,6 +359,7 @@ func TestRevisionOfTwoHistoriesIsRefused(t *testing.T) {
 
 // The revisions at the times of the snapshots are a, b and c; the second one holds a to b, the third one b-5 to c.
 func TestTimeIsTheNewestProvenRevisionOrAnEstimate(t *testing.T) {
+	t.Parallel()
 	h := embedded.NewHistory(t, 6)
 	h.Change(t, 60)
 	m := memory.New("one", snapshot.BackendLocal)
@@ -423,6 +429,7 @@ func TestTimeIsTheNewestProvenRevisionOrAnEstimate(t *testing.T) {
 
 // Snapshots of other programs have no manifest: those around the time are read.
 func TestTimeAmongSnapshotsOfOtherPrograms(t *testing.T) {
+	t.Parallel()
 	h := embedded.NewHistory(t, 7)
 	h.Change(t, 60)
 	m := memory.New("one", snapshot.BackendLocal)
@@ -442,6 +449,7 @@ func TestTimeAmongSnapshotsOfOtherPrograms(t *testing.T) {
 }
 
 func TestPastRevisionIsBumpedAsAnyOther(t *testing.T) {
+	t.Parallel()
 	h := embedded.NewHistory(t, 8)
 	h.Change(t, 100)
 	b := memory.New("one", snapshot.BackendLocal)
@@ -474,6 +482,7 @@ func TestPastRevisionIsBumpedAsAnyOther(t *testing.T) {
 
 // At the newest revision nothing is changed, the leases without keys included.
 func TestNewestRevisionIsThePlainRestore(t *testing.T) {
+	t.Parallel()
 	h := embedded.NewHistory(t, 9)
 	h.Change(t, 100)
 	b := memory.New("one", snapshot.BackendLocal)

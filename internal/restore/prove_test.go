@@ -42,6 +42,7 @@ func (d driller) Drill(_ context.Context, file string, revision int64) (reposito
 }
 
 func TestProofComparesTheJournalWithTheNextSnapshot(t *testing.T) {
+	t.Parallel()
 	f := newFaulted(t, 21)
 	f.Change(t, 5)
 	f.sync(t)

@@ -15,7 +15,7 @@ import (
 )
 
 // sizes are around those at which uploads to S3 change: nothing, one request, parts, the last part full or not.
-var sizes = []int{0, 1, 5*mib + 1, 8*mib - 1, 8 * mib, 8*mib + 1, 16 * mib, 20 * mib}
+var sizes = []int{0, 1, 5*mib + 1, 8*mib - 1, 8 * mib, 8*mib + 1, 16 * mib, 17 * mib}
 
 func testRoundTrip(t *testing.T, s Subject) {
 	for i, n := range sizes {
@@ -79,7 +79,7 @@ func (c *counted) Read(p []byte) (int, error) {
 }
 
 func testReplace(t *testing.T, s Subject) {
-	for _, n := range []int{10, 20 * mib} {
+	for _, n := range []int{10, 17 * mib} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			before, after := content(1, n), content(2, n+1)
 			s.put(t, "default/x.db", before)
@@ -101,7 +101,7 @@ func testBrokenReader(t *testing.T, s Subject) {
 		err   error
 		after int
 	}{
-		{errBroken, 0}, {errBroken, 3 * mib}, {errBroken, 8 * mib}, {errBroken, 20 * mib},
+		{errBroken, 0}, {errBroken, 3 * mib}, {errBroken, 8 * mib}, {errBroken, 17 * mib},
 		{fmt.Errorf("read: %w", io.EOF), 3 * mib}, {io.ErrUnexpectedEOF, 3 * mib}, {context.Canceled, 3 * mib},
 	} {
 		t.Run(fmt.Sprintf("%v after %d", test.err, test.after), func(t *testing.T) {
@@ -116,7 +116,7 @@ func testBrokenReader(t *testing.T, s Subject) {
 }
 
 func testCancelled(t *testing.T, s Subject) {
-	for _, n := range []int{0, 3 * mib, 20 * mib} {
+	for _, n := range []int{0, 3 * mib, 17 * mib} {
 		for name, then := range map[string]func(context.Context) (int, error){
 			"while it waits":     waiting,
 			"while it is read":   func(context.Context) (int, error) { return 1, nil },
@@ -150,7 +150,7 @@ func testCancelled(t *testing.T, s Subject) {
 func testFailedReplace(t *testing.T, s Subject) {
 	before, errBroken := content(1, 1000), errors.New("the reader broke off")
 	s.put(t, "default/x.db", before)
-	for _, n := range []int{0, 10, 20 * mib} {
+	for _, n := range []int{0, 10, 17 * mib} {
 		r := &script{left: n, then: func() (int, error) { return 0, errBroken }}
 		if err := s.Backend.Put(t.Context(), "default/x.db", r, putOptions(n)); !errors.Is(err, errBroken) {
 			t.Errorf("got %v, want %v", err, errBroken)
@@ -187,7 +187,7 @@ func testConcurrentPuts(t *testing.T, s Subject) {
 func testIfAbsent(t *testing.T, s Subject) {
 	opts := putOptions(0)
 	opts.IfAbsent = true
-	for _, n := range []int{10, 20 * mib} {
+	for _, n := range []int{10, 17 * mib} {
 		key := fmt.Sprintf("default/%d.db", n)
 		first := content(1, n)
 		if err := s.Backend.Put(t.Context(), key, bytes.NewReader(first), opts); err != nil {

@@ -15,6 +15,8 @@ type Subject struct {
 	Leftovers func(t *testing.T) []string
 	// Plant leaves behind the temporary file or unfinished upload of a writer of key that was killed.
 	Plant func(t *testing.T, key string)
+	// Stock puts many small objects, faster than the backend does it.
+	Stock func(t *testing.T, keys []string)
 	// Vanish removes the directory or bucket of the backend.
 	Vanish func(t *testing.T)
 	// Steps returns the files and directories that were made durable since its last call, in order.

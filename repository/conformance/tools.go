@@ -46,6 +46,20 @@ func (s Subject) put(t *testing.T, key string, b []byte) {
 type onlyReader struct{ io.Reader }
 
 // holds checks that key holds want, whoever is asked.
+// stock puts many small objects.
+func (s Subject) stock(t *testing.T, keys []string) {
+	t.Helper()
+	if s.Stock != nil {
+		s.Stock(t, keys)
+		return
+	}
+	for _, key := range keys {
+		if err := s.Backend.Put(t.Context(), key, bytes.NewReader([]byte("{}")), putOptions(2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func (s Subject) holds(t *testing.T, key string, want []byte) {
 	t.Helper()
 	r, err := s.Backend.Get(t.Context(), key, repository.Range{})

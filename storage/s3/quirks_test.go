@@ -79,7 +79,6 @@ var calls = map[string]func(context.Context, *storage.Backend) error{
 // It is never success, never "there is nothing", and never the end of the process.
 func TestInvalidAnswersAreErrors(t *testing.T) {
 	t.Parallel()
-	b, _ := stocked(t)
 	const sayEtag = "ETag"
 	edited := func(operation string, edit func(*testenv.Answer)) testenv.HTTPFault {
 		return testenv.On(operation, testenv.Edits(edit))
@@ -96,12 +95,7 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 	login := func(operation string) testenv.HTTPFault { return testenv.On(operation, testenv.LoginPage) }
 	const html = "the server answered 200 with a page of HTML"
 	const completed = "<CompleteMultipartUploadResult><ETag>1</ETag></CompleteMultipartUploadResult>"
-	for _, test := range []struct {
-		call  string
-		name  string
-		fault testenv.HTTPFault
-		want  string
-	}{
+	inChunks(t, 25, []invalidAnswer{
 		{"list", "truncated without a token", testenv.TruncatedWithoutToken, "there are more names, and not how to get them"},
 		{"list", "the same page for ever", says("ListObjectsV2", "application/xml", "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken></ListBucketResult>"), "the same page again and again"},
 		{"list", "nothing of whether there is more", edited("ListObjectsV2", func(a *testenv.Answer) {
@@ -171,38 +165,61 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 		{"sweep", "a login page", login("ListMultipartUploads"), "ListMultipartUploads: " + html},
 		{"sweep", "an empty body", says("ListMultipartUploads", "", ""), "ListMultipartUploads: the server answered 200 with an empty body"},
 		{"sweep", "truncated without a marker", says("ListMultipartUploads", "", "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated></ListMultipartUploadsResult>"), "there are more, and not how to get them"},
-	} {
-		t.Run(test.call+": "+test.name, func(t *testing.T) {
-			t.Cleanup(func() { b.clean(t, newKey) })
-			proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
-			proxy.Set(test.fault)
-			err := calls[test.call](t.Context(), b.backend(t, proxy.Addr(), ""))
-			if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable || errors.Is(err, snapshot.ErrNotFound) {
-				t.Fatalf("got %v (%s), want BACKEND_UNAVAILABLE", err, snapshot.ReasonOf(err))
-			}
-			if !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %q, want %q in it", err, test.want)
-			}
-			if o, err := b.backend(t, b.Addr(), "").Stat(t.Context(), newKey); !errors.Is(err, snapshot.ErrNotFound) {
-				t.Errorf("it is visible: %+v, %v", o, err)
-			}
-			if left := b.uploads(t); len(left) > 0 && test.name != "completed nowhere" { // those are swept
-				t.Errorf("left behind: %q", left)
+	}, func(t *testing.T, b bucket, _ []byte, test invalidAnswer) {
+		t.Run(test.call+": "+test.name, func(t *testing.T) { test.check(t, b) })
+	})
+}
+
+// invalidAnswer is a fault of a server, in the answers to a call of a backend.
+type invalidAnswer struct {
+	call  string
+	name  string
+	fault testenv.HTTPFault
+	want  string // part of the error
+}
+
+func (test invalidAnswer) check(t *testing.T, b bucket) {
+	t.Cleanup(func() { b.clean(t, newKey) })
+	proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
+	proxy.Set(test.fault)
+	err := calls[test.call](t.Context(), b.backend(t, proxy.Addr(), ""))
+	if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable || errors.Is(err, snapshot.ErrNotFound) {
+		t.Fatalf("got %v (%s), want BACKEND_UNAVAILABLE", err, snapshot.ReasonOf(err))
+	}
+	if !strings.Contains(err.Error(), test.want) {
+		t.Errorf("got %q, want %q in it", err, test.want)
+	}
+	direct := b.backend(t, b.Addr(), "")
+	if o, err := direct.Stat(t.Context(), newKey); !errors.Is(err, snapshot.ErrNotFound) {
+		t.Errorf("it is visible: %+v, %v", o, err)
+	}
+	if left := b.uploads(t); len(left) > 0 && test.name != "completed nowhere" { // those are swept
+		t.Errorf("left behind: %q", left)
+	}
+	if o, err := direct.Stat(t.Context(), smallKey); err != nil || o.Size != 10 {
+		t.Errorf("the object from before: %+v, %v", o, err)
+	}
+}
+
+// inChunks runs tests side by side that wait most of the time: so many at a time share a stocked bucket.
+func inChunks[T any](t *testing.T, size int, tests []T, run func(t *testing.T, b bucket, content []byte, test T)) {
+	for chunk := range slices.Chunk(tests, size) {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			b, content := stocked(t)
+			for _, test := range chunk {
+				run(t, b, content, test)
 			}
 		})
-	}
-	if o, err := b.backend(t, b.Addr(), "").Stat(t.Context(), smallKey); err != nil || o.Size != 10 {
-		t.Errorf("the object from before: %+v, %v", o, err)
 	}
 }
 
 // Whatever a server answers, a call that succeeds has told the truth.
 func TestNoQuirkIsTakenForSuccess(t *testing.T) {
 	t.Parallel()
-	b, content := stocked(t)
-	direct := b.backend(t, b.Addr(), "")
-	for _, quirk := range testenv.S3Quirks {
+	inChunks(t, 8, testenv.S3Quirks, func(t *testing.T, b bucket, content []byte, quirk testenv.S3Quirk) {
 		t.Run(quirk.Name, func(t *testing.T) {
+			direct := b.backend(t, b.Addr(), "")
 			t.Cleanup(func() { b.clean(t, newKey) })
 			proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
 			proxy.Set(quirk.Fault)
@@ -237,7 +254,7 @@ func TestNoQuirkIsTakenForSuccess(t *testing.T) {
 				t.Errorf("list: %q, and no error", names)
 			}
 		})
-	}
+	})
 }
 
 // clean removes what a test has left under a key.

@@ -51,12 +51,12 @@ func TestFileSaysOfAnyLayoutWhatEtcdutlSays(t *testing.T) {
 	for name, d := range map[string]layout{
 		"no records":            {},
 		"one record":            {records: 1, keys: 1, valueSize: 10, version: "3.7.0"},
-		"small values":          {records: 50_000, keys: 9_000, valueSize: 200, deletes: 0.3, version: "3.6.0"},
-		"values of many pages":  {records: 300, keys: 250, valueSize: 200_000, version: "3.7.0"},
-		"free pages, no list":   {records: 30_000, keys: 3_000, valueSize: 900, compact: true, bolt: bolt.Options{NoFreelistSync: true}},
-		"free pages and a list": {records: 30_000, keys: 3_000, valueSize: 900, compact: true, version: "3.7.0"},
-		"small pages":           {records: 30_000, keys: 3_000, valueSize: 300, compact: true, bolt: bolt.Options{PageSize: 1 << 10}},
-		"large pages":           {records: 30_000, keys: 3_000, valueSize: 300, compact: true, bolt: bolt.Options{PageSize: 64 << 10}},
+		"small values":          {records: 20_000, keys: 4_000, valueSize: 200, deletes: 0.3, version: "3.6.0"},
+		"values of many pages":  {records: 150, keys: 120, valueSize: 200_000, version: "3.7.0"},
+		"free pages, no list":   {records: 12_000, keys: 1_500, valueSize: 900, compact: true, bolt: bolt.Options{NoFreelistSync: true}},
+		"free pages and a list": {records: 12_000, keys: 1_500, valueSize: 900, compact: true, version: "3.7.0"},
+		"small pages":           {records: 12_000, keys: 1_500, valueSize: 300, compact: true, bolt: bolt.Options{PageSize: 1 << 10}},
+		"large pages":           {records: 12_000, keys: 1_500, valueSize: 300, compact: true, bolt: bolt.Options{PageSize: 64 << 10}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := checkAgainstEtcdutl(t, d.write(t))

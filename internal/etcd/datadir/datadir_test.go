@@ -24,6 +24,7 @@ import (
 
 // TestMakeMakesWhatEtcdutlMakes compares every key of every bucket, and every other file.
 func TestMakeMakesWhatEtcdutlMakes(t *testing.T) {
+	t.Parallel()
 	for name, fill := range map[string]func(t *testing.T, c *clientv3.Client){
 		"nothing": func(*testing.T, *clientv3.Client) {},
 		"deleted": putThenDelete,
@@ -38,6 +39,9 @@ func TestMakeMakesWhatEtcdutlMakes(t *testing.T) {
 			},
 			"the WAL apart": func(cfg *snapshot.RestoreConfig) { cfg.OutputWALDir = filepath.Join(t.TempDir(), "wal") },
 		} {
+			if name != "all" && (what == "three members" || what == "the WAL apart") {
+				continue // they depend on nothing in the database
+			}
 			t.Run(name+", "+what, func(t *testing.T) {
 				restored := func(restore func(snapshot.RestoreConfig) error) map[string][]byte {
 					dir := t.TempDir()
@@ -82,6 +86,7 @@ func TestMakeMakesWhatEtcdutlMakes(t *testing.T) {
 }
 
 func TestMakeRefusesWhatIsNoDatabase(t *testing.T) {
+	t.Parallel()
 	for name, write := range map[string]func(path string) error{
 		"nothing":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
 		"text":        func(path string) error { return os.WriteFile(path, []byte("not a database"), 0o600) },

@@ -26,9 +26,11 @@ import (
 const endedTTL = 7777
 
 // TestMakeAtMakesTheEtcdOfThatRevision compares restored revisions with the etcd that had them: HashKV, all keys, all
-// leases. SNAPSHOTD_REWIND_SEEDS is how many histories are tried, of 90 revisions each; without it, 24 of one are.
+// leases. SNAPSHOTD_REWIND_SEEDS is how many histories are tried, of 90 revisions each; without it, nine revisions of
+// each of three are.
 func TestMakeAtMakesTheEtcdOfThatRevision(t *testing.T) {
-	seeds, revisions := 1, 8
+	t.Parallel()
+	seeds, revisions := 3, 3
 	if n, err := strconv.Atoi(os.Getenv("SNAPSHOTD_REWIND_SEEDS")); err == nil {
 		seeds, revisions = n, 30
 	}
@@ -196,6 +198,7 @@ func checkLeases(t *testing.T, h *embedded.History, restored *embedded.Etcd, wan
 
 // The rest of a time to live that etcd has noted is that of the snapshot, and not of the revision.
 func TestMakeAtGivesLeasesTheirWholeTimeToLive(t *testing.T) {
+	t.Parallel()
 	h := embedded.NewHistory(t, 1)
 	c := h.Client(t)
 	lease, err := c.Grant(t.Context(), 5000)
