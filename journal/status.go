@@ -127,7 +127,8 @@ func (j *Journal) noteMark(mark segment.Watermark) {
 		}
 		all = all[:len(all)/2]
 	}
-	j.state.marks = append(all, mark)
+	all = append(all, mark)
+	j.state.marks = all
 }
 
 // forgetMarks forgets the watermarks: another timeline begins, or the process does not know how it goes on.
