@@ -1,6 +1,6 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e soak attacks lint generate figures packages share chart bench bench-save bench-restore bench-clusters
-.PHONY: bench-journal bench-journal-bytes bench-replay oracle recovery-point
+.PHONY: test e2e soak attacks lint generate figures sbom vulnerabilities packages share chart
+.PHONY: bench bench-save bench-restore bench-clusters bench-journal bench-journal-bytes bench-replay oracle recovery-point
 
 test:
 	go test -race ./...
@@ -33,10 +33,22 @@ generate:
 figures:
 	@go -C tools/figures run . ../..
 
+# What the program is made of, as CycloneDX, and the licences of it with their texts; one that is not allowed is an error.
+sbom:
+	mkdir -p bin
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -o bin/ ./cmd/snapshotd
+	go tool -modfile=tools/sbom/go.mod cyclonedx-gomod bin -json -licenses -assert-licenses -std -version $(VERSION) \
+	  -output bin/snapshotd.cdx.json bin/snapshotd
+	go -C tools/sbom build -o ../../bin/sbom . && bin/sbom bin/snapshotd.cdx.json bin/licences.txt
+
+# Known vulnerabilities in what the program calls; needs the database at vuln.go.dev.
+vulnerabilities:
+	go tool -modfile=tools/sbom/go.mod govulncheck ./cmd/snapshotd
+
 # Packages for Debian and Red Hat in bin/.
 VERSION ?= v0.0.0
 ARCH ?= amd64
-packages: share
+packages: share sbom
 	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -o bin/ \
 	  -ldflags "-s -w -X github.com/snapshotd/snapshotd/internal/cli.version=$(VERSION)" ./cmd/snapshotd
 	for p in deb rpm; do VERSION=$(VERSION) ARCH=$(ARCH) \
