@@ -499,11 +499,19 @@ func TestTheJournalIsOffUntilItIsAskedFor(t *testing.T) {
 	if j, err := load(""); err != nil || j != (config.Journal{}) {
 		t.Errorf("without it: %+v, %v", j, err)
 	}
-	want := config.Journal{Enabled: true, FlushInterval: 500 * time.Millisecond, UploadInterval: 10 * time.Second, MaxLocalBytes: 1 << 30}
+	want := config.Journal{Enabled: true, FlushInterval: 500 * time.Millisecond, UploadInterval: 9 * time.Second, MaxLocalBytes: 1 << 30}
 	if j, err := load(", journal: {enabled: true}"); err != nil || j != want {
 		t.Errorf("with its defaults: %+v, %v", j, err)
 	}
+	want.Window = 7 * 24 * time.Hour
+	if j, err := load(", journal: {enabled: true, window: 7d}"); err != nil || j != want {
+		t.Errorf("with a window: %+v, %v", j, err)
+	}
 	for journal, says := range map[string]string{
+		"{window: 7d}":                                             "enabled",
+		"{enabled: true, window: 0s}":                              "window: 0s is too short",
+		"{enabled: true, window: 5s}":                              "window: 5s is too short; 1m0s is the least",
+		"{enabled: true, window: a week}":                          "window",
 		"{upload_interval: 20s}":                                   "enabled",
 		"{enabled: true, flush_interval: 1ms}":                     "flush_interval: 1ms is too short",
 		"{enabled: true, flush_interval: 1m}":                      "flush_interval: 1m0s is too long",
