@@ -114,12 +114,13 @@ func checkTimes(m *catalogv1.Record) error {
 		}
 		return nil
 	}
-	v, proof := s.GetVerification(), s.GetProof()
+	v, proof, journal := s.GetVerification(), s.GetProof(), s.GetJournalProof()
 	errs := []error{
 		valid("create_time", s.GetCreateTime()), valid("proven_time", m.GetProvenTime()),
 		valid("verification's time", v.GetTime()), valid("proof's time", proof.GetTime()),
 		short("duration", s.GetDuration()), short("verification's duration", v.GetDuration()),
 		short("proof's duration", proof.GetDuration()),
+		valid("journal proof's time", journal.GetTime()), short("journal proof's duration", journal.GetDuration()),
 	}
 	for _, l := range s.GetLocations() {
 		errs = append(errs, valid("update_time", l.GetUpdateTime()))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -340,4 +341,35 @@ func TestMembersComeAndGo(t *testing.T) {
 	wantUnavailable(t, hasty.Create(t.Context(), &snapshot.Record{Snapshot: snapshot.Snapshot{Name: "x"}}), "quorum")
 	_, err = hasty.Lock(t.Context(), "me")
 	wantUnavailable(t, err, "quorum")
+}
+
+// The name of the journal's newest timeline is seen by all replicas, and a leader that is late changes nothing.
+func TestATimelineIsNotedOnCondition(t *testing.T) {
+	t.Parallel()
+	client := embedded.StartEtcd(t).Client(t)
+	one, two := open(t, catalog.Config{Connect: connect(client)}), open(t, catalog.Config{Connect: connect(client)})
+	reads := func(c *catalog.Catalog, want string) {
+		t.Helper()
+		if got, err := c.Timeline(t.Context()); err != nil || got != want {
+			t.Errorf("it is %q, %v, want %q", got, err, want)
+		}
+	}
+	reads(one, "")
+	if err := one.PutTimeline(t.Context(), "", "first"); err != nil {
+		t.Fatal(err)
+	}
+	reads(two, "first")
+	if err := two.PutTimeline(t.Context(), "first", "second"); err != nil {
+		t.Fatal(err)
+	}
+	for _, was := range []string{"", "first"} {
+		if err := one.PutTimeline(t.Context(), was, "late"); err == nil {
+			t.Errorf("it was changed from %q", was)
+		}
+	}
+	reads(one, "second")
+	if _, err := client.Put(t.Context(), "/snapshotd/v1/default/journal/timeline", strings.Repeat("x", 1000)); err != nil {
+		t.Fatal(err)
+	}
+	reads(one, "")
 }

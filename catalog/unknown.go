@@ -29,6 +29,9 @@ func keepUnknown(m, stored *catalogv1.Record) {
 	if p := was.GetProof(); p != nil && proto.Equal(now.GetProof(), asKnown(p)) {
 		now.Proof = p
 	}
+	if p := was.GetJournalProof(); p != nil && proto.Equal(now.GetJournalProof(), asKnown(p)) {
+		now.JournalProof = p
+	}
 	for _, l := range now.GetLocations() {
 		keepOf(l, was.GetLocations(), func(o *snapshotdv1.Location) bool { return o.GetBackend() == l.GetBackend() })
 	}

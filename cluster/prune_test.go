@@ -170,6 +170,55 @@ func TestPruneLooksAgainAtTheStateOfASnapshot(t *testing.T) {
 	}
 }
 
+// A PARTIAL snapshot that lacks one copy more is PARTIAL as before, and the copy that is about to go may be its last.
+func TestPruneCountsTheCopiesOfAPartialSnapshotAgain(t *testing.T) {
+	f := newFixture(t, func(c *cluster.Config) {
+		c.Retention = map[string]retention.Rules{"one": {KeepLast: 1}, "two": {KeepLast: 5}, "three": {KeepLast: 1}}
+	})
+	f.addBackend(t, "three", t.TempDir())
+	f.backends["three"].down()
+	f.clock.pass(time.Hour)
+	if _, err := f.Save(t.Context(), cluster.SaveRequest{Trigger: snapshot.TriggerScheduled}); err == nil {
+		t.Fatal("the save has reached all backends")
+	}
+	f.backends["three"].put = nil
+	f.scheduled(t, 1)
+	old := slices.MinFunc(slices.Collect(maps.Values(f.records(t))), func(a, b *snapshot.Record) int { return a.CreateTime.Compare(b.CreateTime) })
+	gets := 0
+	f.catalog.fail = func(op string) error {
+		if gets++; op != "get" || gets != 2 {
+			return nil
+		}
+		rec := f.records(t)[old.Name]
+		rec.CopyFailed("two", errCatalogDown, true, f.clock.Now())
+		if rec.State() != snapshot.StatePartial {
+			t.Errorf("it is %s", rec.State())
+		}
+		return f.catalog.Catalog.Update(t.Context(), rec)
+	}
+	decisions, err := f.Prune(t.Context(), cluster.PruneRequest{Backends: []string{"one"}})
+	if err != nil || len(decisions) != 2 || decisions[1].Name != old.Name || snapshot.ReasonOf(decisions[1].Err) != snapshot.ReasonConflict {
+		t.Errorf("%+v, %v", decisions, err)
+	}
+	if len(f.files(t, "one")) != 4 {
+		t.Errorf("left %q", f.files(t, "one"))
+	}
+	// Without such a change, it goes from all backends that do not keep it, one after the other.
+	f.catalog.fail = nil
+	f.cfg.Retention["two"] = retention.Rules{KeepLast: 1}
+	f.Cluster = f.replica(t)
+	f.scheduled(t, 1)
+	decisions, err = f.Prune(t.Context(), cluster.PruneRequest{})
+	for _, d := range decisions {
+		if d.Err != nil {
+			t.Errorf("%s on %s: %v", d.Name, d.Backend, d.Err)
+		}
+	}
+	if err != nil || len(f.files(t, "one")) != 2 || len(f.files(t, "three")) != 2 {
+		t.Errorf("left %q and %q, %v", f.files(t, "one"), f.files(t, "three"), err)
+	}
+}
+
 // The catalog says that there is a newer one, but somebody has removed it by hand: what is left may be the last.
 func TestPruneRemovesNothingWhenTheNewestIsNotThere(t *testing.T) {
 	f := newFixture(t, keepLast(1))

@@ -6,26 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
-
-// window is the answer of `snapshotd window -o json`, as far as it is needed here.
-type window struct {
-	Window struct {
-		Journaled bool
-		Timelines []struct {
-			Name   string
-			Reason string
-			Ranges []struct{ FirstRevision, LastRevision, RestorableFromRevision string }
-		}
-		Gaps   []any
-		Unread []string
-	}
-}
 
 // TestTheJournalIsFollowedAndRestored kills a service that follows a cluster, again and again, and restores a revision
 // that no snapshot has.
@@ -58,15 +43,9 @@ func TestTheJournalIsFollowedAndRestored(t *testing.T) {
 			wanted = last
 		}
 		eventually(t, "the changes are on all backends", func() bool {
-			found = window{}
-			decode(t, s.must("window", "-o", "json"), &found)
-			lines := found.Window.Timelines
-			if len(lines) == 0 {
-				return false
-			}
-			ranges := lines[len(lines)-1].Ranges
-			end, _ := strconv.ParseInt(ranges[len(ranges)-1].LastRevision, 10, 64)
-			return end >= last && ranges[0].RestorableFromRevision != "0"
+			found = s.window()
+			line := found.timeline("")
+			return line.last() >= last && line.Ranges[0].RestorableFromRevision != 0
 		})
 		for name, value := range s.scrape() {
 			if strings.HasPrefix(name, "snapshotd_journal_rpo_seconds") && (value < 0 || value > 60) {

@@ -36,14 +36,19 @@ func TestMemoryDoesNotGrowWithTheDatabase(t *testing.T) {
 
 // samplePeak samples the service's anonymous memory until the returned function is called, which returns the peak.
 func (s *service) samplePeak() (stop func() int64) {
+	return samplePeak(s.cmd.Process.Pid, 20*time.Millisecond)
+}
+
+// samplePeak samples the anonymous memory of a process until the returned function is called, which returns the peak.
+func samplePeak(pid int, every time.Duration) (stop func() int64) {
 	var peak int64
 	var wg sync.WaitGroup
 	done := make(chan struct{})
 	wg.Go(func() {
-		sample := time.NewTicker(20 * time.Millisecond)
+		sample := time.NewTicker(every)
 		defer sample.Stop()
 		for {
-			peak = max(peak, s.rssAnon())
+			peak = max(peak, rssAnon(pid))
 			select {
 			case <-done:
 				return
@@ -60,10 +65,11 @@ func (s *service) samplePeak() (stop func() int64) {
 
 func mib(n int64) float64 { return float64(n) / (1 << 20) }
 
-// rssAnon returns the service's anonymous memory in bytes.
-func (s *service) rssAnon() int64 {
-	s.t.Helper()
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+func (s *service) rssAnon() int64 { return rssAnon(s.cmd.Process.Pid) }
+
+// rssAnon returns the anonymous memory of a process in bytes; 0 when it has ended.
+func rssAnon(pid int) int64 {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}

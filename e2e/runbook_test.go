@@ -29,6 +29,7 @@ type runbook struct {
 	running  map[string]*exec.Cmd
 	serve    *service
 	backends []string
+	journal  bool // the service follows the cluster
 }
 
 const allMembers = "m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380"
@@ -36,7 +37,7 @@ const allMembers = "m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https:/
 // TestRunbook follows docs/disaster.md, command by command as they are written there, except for addresses, directories
 // and the location of the snapshots.
 func TestRunbook(t *testing.T) {
-	b := newRunbook(t)
+	b := newRunbook(t, false)
 	t.Run("One member is lost", b.oneMember)
 	t.Run("The quorum is lost, and a member still answers", b.quorum)
 	t.Run("Wrong data was written", b.wrongData)
@@ -44,7 +45,7 @@ func TestRunbook(t *testing.T) {
 	t.Run("On new machines", b.newMachines)
 }
 
-func newRunbook(t *testing.T) *runbook {
+func newRunbook(t *testing.T, journal bool) *runbook {
 	doc, err := os.ReadFile(filepath.Join(testenv.Root(), "docs", "disaster.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +53,7 @@ func newRunbook(t *testing.T) *runbook {
 	b := &runbook{
 		world: &world{s3: testenv.StartS3(t), dir: t.TempDir(), bucket: "snapshots"},
 		t:     t, doc: string(doc), path: t.TempDir(), root: t.TempDir(), running: map[string]*exec.Cmd{},
+		journal: journal,
 	}
 	b.s3.MakeBucket(b.bucket)
 	b.backends = []string{"--backend", "local=file://" + b.dir, "--backend", "s3=" + b.s3URL("")}
@@ -87,6 +89,10 @@ func (b *runbook) serveAgain(t *testing.T) {
 	args := append([]string{
 		"--etcd-endpoints", strings.Join(b.endpoints(), ","), "--data-dir", b.t.TempDir(), "--node-name", "node-1",
 	}, b.backends...)
+	if b.journal {
+		backends := map[string]string{"local": "file://" + b.dir, "s3": b.s3URL("")}
+		args = []string{"--config", journaled(b.t, b.t.TempDir(), b.endpoints(), backends)}
+	}
 	b.serve = start(b.t, b.options(), args...)
 }
 
@@ -279,8 +285,16 @@ func (b *runbook) allLost(t *testing.T, which string) {
 		_ = os.RemoveAll(filepath.Join(b.root, m+".lost")) // of the last time
 		b.run(t, m, steps[0])
 	}
+	b.restoreMembers(t, strings.Replace(steps[1], "latest", which, 1))
+	b.has(t, "before", 100, b.endpoints()...)
+	b.serveAgain(t)
+}
+
+// restoreMembers makes a plan for all members, follows it on each machine, and starts etcd there.
+func (b *runbook) restoreMembers(t *testing.T, plan string) {
+	t.Helper()
 	var lines []string
-	for line := range strings.Lines(b.run(t, "m1", strings.Replace(steps[1], "latest", which, 1))) {
+	for line := range strings.Lines(b.run(t, "m1", plan)) {
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "snapshotd restore ") {
 			lines = append(lines, line)
 		}
@@ -292,8 +306,6 @@ func (b *runbook) allLost(t *testing.T, which string) {
 		b.run(t, m, strings.Replace(lines[i], filepath.Join(b.root, "m1"), filepath.Join(b.root, m), 1))
 		b.start(t, m, b.etcd(m))
 	}
-	b.has(t, "before", 100, b.endpoints()...)
-	b.serveAgain(t)
 }
 
 func (b *runbook) wrongData(t *testing.T) {

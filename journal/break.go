@@ -16,11 +16,12 @@ const (
 	CauseBehind    Cause = "behind"    // too much was missed for etcd to send it again without harm
 	CauseFull      Cause = "full"      // a backend, or all, did not take the journal until the disk that it may use was full
 	CauseOvertaken Cause = "overtaken" // a backend has a later timeline, which another replica began
+	CauseDamaged   Cause = "damaged"   // files on a replica's disk could not be read, and no backend has their revisions
 )
 
 // Causes returns all causes.
 func Causes() []Cause {
-	return []Cause{CauseRestored, CauseDifferent, CauseCompacted, CauseBehind, CauseFull, CauseOvertaken}
+	return []Cause{CauseRestored, CauseDifferent, CauseCompacted, CauseBehind, CauseFull, CauseOvertaken, CauseDamaged}
 }
 
 // Alarming reports whether a cause means that the cluster has another history than before.

@@ -16,7 +16,7 @@ import (
 // Defaults of a [Config].
 const (
 	DefaultFlushInterval  = 500 * time.Millisecond
-	DefaultUploadInterval = 10 * time.Second
+	DefaultUploadInterval = 9 * time.Second // and a second for the upload: all is on the backends within ten
 	DefaultMaxBytes       = 1 << 30
 )
 
@@ -27,6 +27,8 @@ const (
 	firstOpenRetry, lastOpenRetry = time.Second, time.Minute // to open the local part
 	firstBaseRetry, lastBaseRetry = 10 * time.Second, 10 * time.Minute
 	badRetry                      = 10 * time.Minute // to upload a part that was passed over
+
+	listTimeout = 5 * time.Minute // of listing one timeline on all backends
 )
 
 // Config of a [Journal].
@@ -45,6 +47,11 @@ type Config struct {
 	// Broken is told of each timeline that begins because another one could not be continued, and, with CauseFull, when
 	// a backend lost a part of a timeline that others have. Optional.
 	Broken func(ctx context.Context, why Cause)
+	// Latest returns the newest timeline that a leader has noted where all replicas see it, and Note notes one. So a
+	// replica that leads again knows that another one has begun a timeline meanwhile, which is on no backend yet. Both are
+	// optional.
+	Latest func(ctx context.Context) (segment.Timeline, error)
+	Note   func(ctx context.Context, t segment.Timeline) error
 
 	Logger *slog.Logger
 }
@@ -80,6 +87,7 @@ type Journal struct {
 	seen       seen             // of it, by the watchers
 	owed       []observation    // of it, that last and are not in a sealed part
 	positioned bool             // the local position is the newest: this replica has written since it leads
+	noted      segment.Timeline // where all replicas see it
 	fullSince  time.Time        // the local part is full; zero when it is not
 
 	bases chan Base // the newest that is needed; holds one
@@ -139,11 +147,15 @@ func (j *Journal) Run(ctx context.Context) {
 			return
 		}
 	}
-	var uploads sync.WaitGroup
+	var work sync.WaitGroup
 	for _, u := range j.stores {
-		uploads.Go(func() { u.run(ctx) })
+		work.Go(func() { u.run(ctx) })
 	}
-	uploads.Wait()
+	for _, l := range j.log.TakeLosses() {
+		j.noteLoss(ctx, &l)
+		work.Go(func() { j.settleLoss(ctx, &l) })
+	}
+	work.Wait()
 }
 
 // Follow records the changes of the cluster until ctx, the term of the leader, ends. It is called by one goroutine at a
@@ -211,8 +223,9 @@ func (j *Journal) takeBreak() *breakError {
 	return j.why
 }
 
-// position returns how far the journal is: on this machine, or on the backends where another replica has led since. A
-// new leader waits for a backend that answers, unless it was the last one to write itself.
+// position returns how far the journal is: on this machine, or on the backends where another replica has led since. When
+// no backend answers, a new leader goes on from its own disk, and waits if that has nothing: the history is compared
+// with etcd's before anything is added, so that what another replica has written meanwhile comes out the same.
 func (j *Journal) position(ctx context.Context) (local.Position, error) {
 	newest := j.log.Position()
 	if j.positioned {
@@ -239,7 +252,7 @@ func (j *Journal) position(ctx context.Context) (local.Position, error) {
 	if len(errs) > 0 && len(errs) == len(j.stores) && newest.Timeline == "" {
 		return newest, fmt.Errorf("find the end of the journal: no backend answers: %w", errors.Join(errs...))
 	}
-	return newest, nil
+	return newest, j.compareLatest(ctx, newest.Timeline)
 }
 
 // nameAfter returns the name of a new timeline, which is later than another one.
@@ -253,6 +266,7 @@ func nameAfter(last segment.Timeline, cluster uint64) segment.Timeline {
 
 // began notes that a timeline has begun with a revision.
 func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, why *breakError) {
+	j.forgetMarks()
 	j.mu.Lock()
 	j.why = nil
 	j.mu.Unlock()

@@ -1,13 +1,19 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
+
+// noteTimeout bounds how long following waits for a timeline to be noted.
+const noteTimeout = 2 * time.Second
 
 // goesOn notes the timeline to which this replica adds from now on.
 func (j *Journal) goesOn(t segment.Timeline) {
@@ -15,6 +21,35 @@ func (j *Journal) goesOn(t segment.Timeline) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.live = t
+}
+
+// recall keeps what an earlier process, or another replica, has noted of the timeline that goes on: all that was committed
+// since its last watermark may be missing on the backends.
+func (j *Journal) recall(known local.Position) {
+	if j.positioned {
+		return // it has them all
+	}
+	j.forgetMarks()
+	parts, _ := j.log.Sealed()
+	ends := make([]segment.Header, 0, len(parts)+len(j.stores))
+	for _, u := range j.stores {
+		u.mu.Lock()
+		ends = append(ends, u.end)
+		u.mu.Unlock()
+	}
+	for i := range parts {
+		ends = append(ends, parts[i].Header)
+	}
+	slices.SortFunc(ends, func(a, b segment.Header) int { return cmp.Compare(a.Last, b.Last) })
+	for i := range ends {
+		switch h := &ends[i]; {
+		case h.Timeline != known.Timeline:
+		case h.CompleteTime != nil:
+			j.noteMark(segment.Watermark{Revision: h.CompleteRevision, Time: *h.CompleteTime})
+		default: // as far as that is known
+			j.noteMark(segment.Watermark{Revision: h.Last, Time: h.LastTime})
+		}
+	}
 }
 
 // Live returns the timeline to which this replica adds; empty when it does not lead, or has not compared yet where to
@@ -74,6 +109,44 @@ func (j *Journal) overtake(live, later segment.Timeline, backend string) {
 		j.breakWith(broken(CauseOvertaken, "backend %s has the timeline %s, which another replica began later than %s",
 			backend, later, live))
 	}
+}
+
+// compareLatest makes another timeline begin when a later one than the newest that was found has been begun by another
+// replica. Its changes are on the disk of that one, and no backend has them yet; what was added to an earlier timeline
+// would be hidden by it.
+func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) error {
+	if j.cfg.Latest == nil || newest == "" {
+		return nil
+	}
+	latest, err := j.cfg.Latest(ctx)
+	if err != nil {
+		return fmt.Errorf("find the end of the journal: %w", err)
+	}
+	if !latest.Valid() || !latest.Start().After(newest.Start()) {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if latest.Start().After(j.latest.Start()) {
+		j.latest = latest
+	}
+	j.why = broken(CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
+		latest, newest)
+	return nil
+}
+
+// note notes the timeline to which this replica adds, once. It is tried again when the next part is sealed.
+func (j *Journal) note(ctx context.Context, t segment.Timeline) {
+	if j.cfg.Note == nil || j.noted == t {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
+	defer cancel()
+	if err := j.cfg.Note(ctx, t); err != nil {
+		j.cfg.Logger.WarnContext(ctx, "timeline of the journal is not noted for other replicas yet", "timeline", t, "error", err)
+		return
+	}
+	j.noted = t
 }
 
 // nameOf returns the name of a new timeline of a cluster. It is later than a known one, and all that were found.

@@ -3,6 +3,8 @@ package journal_test
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,4 +74,93 @@ func TestABaseThatWasNotTakenIsAskedForInTheNextTerm(t *testing.T) {
 			t.Errorf("in the next term, it asks for %+v", bases)
 		}
 	})
+}
+
+// board is what all replicas see.
+type board struct {
+	mu       sync.Mutex
+	timeline segment.Timeline
+}
+
+func (b *board) use(c *journal.Config) {
+	c.Latest = func(context.Context) (segment.Timeline, error) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.timeline, nil
+	}
+	c.Note = func(_ context.Context, t segment.Timeline) error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.timeline = t
+		return nil
+	}
+}
+
+// No backend answers for an hour, and leadership goes from one replica to another and back. Each goes on with the same
+// history, and none of it is lost or written differently, whoever uploads first when the backend is back.
+func TestLeadersGoOnFromTheirDisksWhileNoBackendAnswers(t *testing.T) {
+	t.Parallel()
+	var newest atomic.Int64
+	s := &fakeSource{members: func(string) *fakeMember {
+		return &fakeMember{endpoint: "only", delivered: newest.Load(), current: func() (int64, error) { return newest.Load(), nil }}
+	}}
+	p := newPlace("s3")
+	var b board
+	var a asked
+	dirs := []string{t.TempDir(), t.TempDir()}
+	follow := func(dir string, revision int64) {
+		newest.Store(revision)
+		j := lead(t, s, dir, []*place{p}, b.use, func(c *journal.Config) { c.Broken = a.broken })
+		j.caughtUp(t, revision)
+		j.stop()
+	}
+	follow(dirs[0], 10)
+	follow(dirs[1], 20)
+	p.away.Store(true)
+	follow(dirs[0], 30) // its own disk ends at 10, and it has compared with the backend before that was away
+	follow(dirs[1], 40) // not the last that has written
+	follow(dirs[1], 50) // a restart of the same one
+	follow(dirs[0], 60)
+	p.away.Store(false)
+	follow(dirs[1], 70)
+	follow(dirs[0], 80)
+	if _, causes := a.all(); len(causes) > 0 {
+		t.Errorf("timelines have ended because of %v", causes)
+	}
+	if r := whole(t, p).Ranges[0]; r.First != 10 || r.Last != 80 {
+		t.Errorf("the backend has the revisions %d to %d", r.First, r.Last)
+	}
+}
+
+// While no backend answers, another replica has begun a timeline, which is on its disk alone. What this one would add to
+// the timeline before would be hidden by it.
+func TestALaterTimelineThatIsOnNoBackendYetIsOvertaken(t *testing.T) {
+	t.Parallel()
+	s := &fakeSource{members: func(string) *fakeMember { return &fakeMember{endpoint: "only", current: at(9), delivered: 9} }}
+	p := newPlace("s3")
+	var b board
+	var a asked
+	dir := t.TempDir()
+	edit := func(c *journal.Config) { c.Base, c.Broken = a.base, a.broken }
+	j := lead(t, s, dir, []*place{p}, b.use, edit)
+	j.caughtUp(t, 9)
+	first := j.Live()
+	j.stop()
+	p.away.Store(true)
+	b.timeline = segment.NewTimeline(1, time.Now().Add(time.Minute)) // of another replica
+	late := b.timeline
+	j = lead(t, s, dir, []*place{p}, b.use, edit)
+	eventually(t, "a later timeline begins", func() bool { return j.Live().Start().After(late.Start()) })
+	j.caughtUp(t, 9)
+	live := j.Live()
+	j.stop()
+	if _, causes := a.all(); len(causes) != 1 || causes[0] != journal.CauseOvertaken || b.timeline != live || first == live {
+		t.Errorf("timelines have ended because of %v; the live one is %s, and %s is noted", causes, live, b.timeline)
+	}
+	// It is noted, so that it goes on when it leads again.
+	j = lead(t, s, dir, []*place{p}, b.use, edit)
+	eventually(t, "it goes on", func() bool { return j.Live() == live })
+	if _, causes := a.all(); len(causes) != 1 {
+		t.Errorf("timelines have ended because of %v", causes)
+	}
 }

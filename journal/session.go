@@ -122,6 +122,7 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 	default:
 		s.verify, s.compared = known, known.AnchorChain
 		s.journal.log.Continue(known)
+		s.journal.recall(known)
 		return known.Anchor, nil
 	}
 	s.begins = why
@@ -324,6 +325,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
 	})
 	s.journal.goesOn(timeline)
+	s.journal.note(ctx, timeline)
 	return nil
 }
 
@@ -344,10 +346,11 @@ func (s *session) seal(ctx context.Context) error {
 		if err := s.writeMark(); err != nil {
 			return err
 		}
-		if _, err := s.journal.log.Seal(); err != nil {
+		if err := s.journal.log.Seal(); err != nil {
 			return err
 		}
 		s.settleOwed()
+		s.journal.note(ctx, s.journal.written)
 	}
 	return s.journal.shrink(ctx)
 }

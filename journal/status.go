@@ -2,6 +2,7 @@ package journal
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -13,7 +14,11 @@ type state struct {
 	endpoint string // that is followed; empty when none is
 	current  int64  // newest revision of the cluster that was seen
 	complete segment.Watermark
+	marks    []segment.Watermark // of the timeline, ascending: what came after them may still be missing on a backend
 }
+
+// maxMarks bounds the watermarks that are kept. Of more, every second one goes.
+const maxMarks = 4096
 
 // Status is how far the journal is.
 type Status struct {
@@ -47,9 +52,12 @@ func (j *Journal) Status() Status {
 	s.Bytes, _ = j.log.Size()
 	parts, _ := j.log.Sealed()
 	s.Waiting = int64(len(parts))
-	unsealed := j.log.Unsealed().FirstTime
+	unsealed := j.log.Unsealed()
 	for _, u := range j.stores {
-		missing := earlier(u.missing(parts, s.Timeline), unsealed)
+		first, missing := u.missing(parts, s.Timeline)
+		if missing.IsZero() {
+			first, missing = unsealed.First, unsealed.FirstTime
+		}
 		var bad error
 		for i := range parts {
 			bad = cmp.Or(bad, u.passedOver(parts[i].Number))
@@ -57,8 +65,8 @@ func (j *Journal) Status() Status {
 		u.mu.Lock()
 		at := StoreStatus{Name: u.store.Name(), Complete: s.Complete, Segments: u.count, Bytes: u.bytes, Err: cmp.Or(u.err, bad)}
 		u.mu.Unlock()
-		if !missing.IsZero() && missing.Before(at.Complete) {
-			at.Complete = missing
+		if !missing.IsZero() {
+			at.Complete = earlier(at.Complete, j.committed(first, missing))
 		}
 		s.Stores = append(s.Stores, at)
 	}
@@ -91,9 +99,53 @@ func (j *Journal) noteCurrent(revision int64) {
 
 // noteSynced notes that everything up to a watermark is durable.
 func (j *Journal) noteSynced(mark segment.Watermark) {
+	j.noteMark(mark)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if mark.Time.After(j.state.complete.Time) {
 		j.state.complete = mark
 	}
+}
+
+// noteMark keeps a watermark of the timeline.
+func (j *Journal) noteMark(mark segment.Watermark) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := j.state.marks
+	if n := len(all); n > 0 {
+		switch last := &all[n-1]; {
+		case !mark.Time.After(last.Time):
+			return
+		case mark.Revision == last.Revision:
+			last.Time = mark.Time
+			return
+		}
+	}
+	if len(all) >= maxMarks {
+		for i := range len(all) / 2 {
+			all[i] = all[2*i+1]
+		}
+		all = all[:len(all)/2]
+	}
+	j.state.marks = append(all, mark)
+}
+
+// forgetMarks forgets the watermarks: another timeline begins, or the process does not know how it goes on.
+func (j *Journal) forgetMarks() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.state.marks = nil
+}
+
+// committed returns a time before which nothing was committed from a revision on: that of the newest watermark below it.
+// Without any it is the time at which the revision came, which may be a little later.
+func (j *Journal) committed(revision int64, came time.Time) time.Time {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, m := range slices.Backward(j.state.marks) {
+		if m.Revision < revision {
+			return earlier(m.Time, came)
+		}
+	}
+	return came
 }

@@ -43,6 +43,7 @@ type upload struct {
 	bytes int64           // of segments that it has taken
 	count int64           // of these
 	err   error           // of the last attempt
+	end   segment.Header  // of the newest segment, when another replica or process has made it
 }
 
 // run uploads until ctx ends.
@@ -197,19 +198,22 @@ func (u *upload) whole() bool {
 	return u.lost.IsZero()
 }
 
-// missing returns the time of the first revision on the disk, or lost, that the backend does not have; zero when it has
-// all that is sealed. A part of an earlier timeline that it refuses is a gap, as that between two timelines.
-func (u *upload) missing(parts []local.Part, current segment.Timeline) time.Time {
+// missing returns the first revision on the disk that the backend does not have, and when it came; zero when it has all
+// that is sealed. Of what is lost for good, only the time is known. A part of an earlier timeline that it refuses is a
+// gap, as that between two timelines.
+func (u *upload) missing(parts []local.Part, current segment.Timeline) (first int64, came time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	first := u.lost
+	if !u.lost.IsZero() {
+		return 0, u.lost
+	}
 	for i := range parts {
 		h := &parts[i].Header
 		if stored, ended := u.done[parts[i].Number]; !ended || !stored && h.Timeline == current {
-			return earlier(first, h.FirstTime)
+			return h.First, h.FirstTime
 		}
 	}
-	return first
+	return 0, time.Time{}
 }
 
 // earlier returns the earlier one of two times that are not zero.
@@ -273,6 +277,7 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 // endOf returns the position at the end of a segment. Its last revision alone is compared with etcd, if the segment can
 // be read; otherwise all of its revisions are, and etcd may have compacted the first of them.
 func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position {
+	u.noteEnd(&m.Header)
 	p := local.Position{Timeline: m.Timeline, Revision: m.Last, Chain: m.Chain, Anchor: m.First, AnchorChain: m.PreviousChain}
 	r, err := u.store.Open(ctx, m)
 	if err != nil {
@@ -291,6 +296,13 @@ func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position
 		p.Anchor, p.AnchorChain = m.Last, before
 	}
 	return p
+}
+
+// noteEnd keeps what is known of the end of the journal on the backend.
+func (u *upload) noteEnd(h *segment.Header) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.end = *h
 }
 
 // errGone: a part was removed meanwhile.

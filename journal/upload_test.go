@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -31,8 +32,7 @@ func leave(t *testing.T, dir string, parts int64) {
 			Main: r, Time: time.UnixMilli(1_784_203_200_000 + r).UTC(), Records: []segment.Record{{Value: []byte("value")}},
 		}))
 		if r%10 == 0 {
-			_, err := log.Seal()
-			must(t, err)
+			must(t, log.Seal())
 		}
 	}
 	must(t, log.Close())
@@ -173,5 +173,37 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 	bases, _ := a.all()
 	if last := bases[len(bases)-1]; last.Since.Before(lost) || !strings.Contains(last.Reason, "backend bad") {
 		t.Errorf("the snapshots are %+v", bases)
+	}
+}
+
+// What came to the journal late was committed before that: the metric must not say that all before it came is safe.
+func TestRecoveryPointOfABackendIsTheLastWatermarkBeforeWhatItLacks(t *testing.T) {
+	e := embedded.StartEtcd(t)
+	client := e.Client(t)
+	c := &cluster{}
+	c.become(t, e.Endpoints()...)
+	p := newPlace("backend")
+	dir := t.TempDir()
+	put := func() time.Time {
+		t.Helper()
+		_, err := client.Put(t.Context(), "key", "value")
+		must(t, err)
+		return time.Now()
+	}
+	put()
+	hourly := func(cfg *journal.Config) { cfg.UploadInterval = time.Hour }
+	r := lead(t, c, dir, []*place{p}, hourly)
+	r.caughtUp(t, 2)
+	r.stop() // what is sealed now is uploaded
+	acked := put()
+	r = lead(t, c, dir, []*place{p}, hourly)
+	r.caughtUp(t, 3)
+	for range 20 {
+		s := r.Status()
+		if s.Stores[0].Complete.After(acked) {
+			t.Fatalf("the backend lacks what was acknowledged at %s, and all before %s is said to be there", acked, s.Stores[0].Complete)
+		}
+		put()
+		r.caughtUp(t, s.Revision+1)
 	}
 }

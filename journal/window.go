@@ -17,6 +17,7 @@ type Listing interface {
 	Name() string
 	Timelines(ctx context.Context) ([]segment.Timeline, error)
 	List(ctx context.Context, t segment.Timeline, l segment.Level) iter.Seq2[segments.Item, error]
+	Every(ctx context.Context) iter.Seq2[segments.Item, error]
 	Manifest(ctx context.Context, r segments.Ref) (*segments.Manifest, error)
 }
 
@@ -54,8 +55,12 @@ func Look(ctx context.Context, listings []Listing) Window {
 	var w Window
 	spans := map[segment.Timeline][]span{}
 	for _, s := range listings {
-		if err := list(ctx, s, spans); err != nil {
-			w.Unread = append(w.Unread, fmt.Errorf("list the journal on backend %s: %w", s.Name(), err))
+		for item, err := range s.Every(ctx) {
+			if err != nil {
+				w.Unread = append(w.Unread, fmt.Errorf("list the journal on backend %s: %w", s.Name(), err))
+				break
+			}
+			spans[item.Timeline] = append(spans[item.Timeline], span{item.Ref, s})
 		}
 	}
 	for t, all := range spans {
@@ -73,24 +78,6 @@ func Look(ctx context.Context, listings []Listing) Window {
 		return cmp.Or(a.Name.Start().Compare(b.Name.Start()), cmp.Compare(a.Name, b.Name))
 	})
 	return w
-}
-
-func list(ctx context.Context, s Listing, spans map[segment.Timeline][]span) error {
-	timelines, err := s.Timelines(ctx)
-	if err != nil {
-		return err
-	}
-	for _, t := range timelines {
-		for _, l := range segment.Levels() {
-			for item, err := range s.List(ctx, t, l) {
-				if err != nil {
-					return err
-				}
-				spans[t] = append(spans[t], span{item.Ref, s})
-			}
-		}
-	}
-	return nil
 }
 
 // reach returns how many of the spans, the first, have no gap between them, and that with the highest revision.

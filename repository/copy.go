@@ -2,7 +2,6 @@ package repository
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -60,7 +59,7 @@ func (r *Repository) openObject(
 	if err != nil {
 		return nil, err
 	}
-	stored := &storedReader{r: object, sum: sha256.New(), limit: want.StoredSize}
+	stored := NewStoredReader(object, want.StoredSize)
 	return &copyReader{
 		stored: stored, object: object, want: want,
 		damaged: func(err error) error {
@@ -75,7 +74,7 @@ func (r *Repository) openObject(
 
 // wrongLength returns an error when the backend gave another number of bytes than it says that the object has, and the
 // object has as many as it should: the copy is not damaged, the answer was wrong.
-func (r *Repository) wrongLength(ctx context.Context, key string, part Range, got *storedReader, want int64) error {
+func (r *Repository) wrongLength(ctx context.Context, key string, part Range, got *StoredReader, want int64) error {
 	if part != (Range{}) || !errors.Is(got.err, io.EOF) || got.n == want {
 		return nil
 	}
@@ -98,7 +97,7 @@ func (r *Repository) damaged(key string, cause error) error {
 // decoded (decrypted and decompressed) and trailer (hashed as etcd sent them).
 type copyReader struct {
 	object  io.Closer
-	stored  *storedReader // of object
+	stored  *StoredReader // of object
 	decoded io.ReadCloser // of stored
 	trailer *Trailer      // nil when the database in it is not looked at
 	want    *snapshot.Snapshot
@@ -133,8 +132,8 @@ func (c *copyReader) decrypt(ids age.Identities) (io.Reader, error) {
 	switch {
 	case err == nil:
 		return decrypted, nil
-	case c.stored.err != nil && !errors.Is(c.stored.err, io.EOF):
-		return nil, c.stored.err // the backend failed: the header says nothing
+	case c.stored.Failed() != nil:
+		return nil, c.stored.Failed() // the backend failed: the header says nothing
 	case errors.Is(err, age.ErrNoIdentity) && !ids.Of(c.want.EncryptionRecipients):
 		return nil, c.noIdentity(ids.Empty())
 	default: // also when it is not encrypted for a recipient that its manifest names
@@ -228,8 +227,8 @@ func orEnd(err error) error {
 
 // cause returns where an error of the decoder comes from: the backend's own error says more than the decoder's.
 func (c *copyReader) cause(err error) error {
-	if c.stored.err != nil && !errors.Is(c.stored.err, io.EOF) {
-		return c.stored.err
+	if failed := c.stored.Failed(); failed != nil {
+		return failed
 	}
 	return c.damaged(err)
 }
@@ -239,7 +238,7 @@ func (c *copyReader) compare() error {
 	if _, err := io.Copy(io.Discard, c.stored); err != nil {
 		return err // bytes behind the decoder's end count, too
 	}
-	stored := c.stored.hex()
+	stored := c.stored.SHA256()
 	switch w := c.want; {
 	case w.StoredSize > 0 && c.stored.n != w.StoredSize:
 		return c.damaged(fmt.Errorf("it has %d bytes instead of %d", c.stored.n, w.StoredSize))

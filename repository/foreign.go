@@ -160,7 +160,7 @@ func (r *Repository) spoolForeign(
 		return nil, err
 	}
 	return &snapshot.Snapshot{
-		DBSize: in.dbSize, SHA256: in.dbSum, StoredSize: in.stored.n, StoredSHA256: in.stored.hex(),
+		DBSize: in.dbSize, SHA256: in.dbSum, StoredSize: in.stored.n, StoredSHA256: in.stored.SHA256(),
 	}, nil
 }
 

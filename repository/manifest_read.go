@@ -16,8 +16,8 @@ const maxDocument = 1 << 20
 // ErrManifestUnusable: the manifest is too large, cannot be decoded, or is of another snapshot or cluster.
 var ErrManifestUnusable = errors.New("the manifest is not usable")
 
-// errTooLarge: an object is larger than any manifest or marker.
-var errTooLarge = errors.New("is no document of ours")
+// ErrTooLarge: an object is larger than any manifest or marker.
+var ErrTooLarge = errors.New("is no document of ours")
 
 // unusableError is the cause why a manifest is not usable, and reads as that alone.
 type unusableError struct{ cause error }
@@ -37,8 +37,8 @@ func (e *unusableError) Unwrap() []error { return []error{ErrManifestUnusable, e
 // be decoded, for callers that must know what it claims to be.
 func (r *Repository) ReadManifest(ctx context.Context, name string) (*Manifest, error) {
 	key := r.manifestKey(name)
-	doc, err := r.readSmall(ctx, key)
-	if err != nil && !errors.Is(err, errTooLarge) {
+	doc, err := r.ReadDocument(ctx, key)
+	if err != nil && !errors.Is(err, ErrTooLarge) {
 		return nil, err
 	}
 	var m *Manifest // decoded before it is trusted: no record is made of it, and a caller may need to know its claim
@@ -150,8 +150,8 @@ func (r *Repository) unusable(key string, cause error) error {
 		Advise("the manifest is damaged or another snapshot's; repair replaces it when another backend has a good copy")
 }
 
-// readSmall reads an object that is a small document. A larger one is an error that wraps errTooLarge.
-func (r *Repository) readSmall(ctx context.Context, key string) ([]byte, error) {
+// ReadDocument reads an object that is a small document, such as a manifest. A larger one is an error that wraps ErrTooLarge.
+func (r *Repository) ReadDocument(ctx context.Context, key string) ([]byte, error) {
 	in, err := r.backend.Get(ctx, key, Range{})
 	if err != nil {
 		return nil, err
@@ -168,7 +168,7 @@ func (r *Repository) readDocument(key string, in io.ReadCloser) ([]byte, error) 
 			On(r.info.Name).Because(err)
 	}
 	if len(doc) > maxDocument {
-		return nil, fmt.Errorf("backend %q: %s %w: it has more than %d bytes", r.info.Name, key, errTooLarge, maxDocument)
+		return nil, fmt.Errorf("backend %q: %s %w: it has more than %d bytes", r.info.Name, key, ErrTooLarge, maxDocument)
 	}
 	return doc, nil
 }

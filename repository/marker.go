@@ -167,8 +167,8 @@ func (r *Repository) createMarker(ctx context.Context, id string) (string, error
 // readMarker returns the id in the store's marker. A document that is no marker is that of another store: whoever wrote
 // it did not know this one.
 func (r *Repository) readMarker(ctx context.Context) (string, error) {
-	doc, err := r.readSmall(ctx, snapshot.MarkerKey)
-	if errors.Is(err, errTooLarge) {
+	doc, err := r.ReadDocument(ctx, snapshot.MarkerKey)
+	if errors.Is(err, ErrTooLarge) {
 		return "", r.damagedMarker(fmt.Errorf("it has more than %d bytes", maxDocument))
 	}
 	if err != nil {

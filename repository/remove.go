@@ -96,7 +96,7 @@ func (x *Removal) unchanged(ctx context.Context) error {
 	case x.found == nil:
 		return x.r.Removable(ctx, x.rec)
 	}
-	doc, err := x.r.readSmall(ctx, x.r.manifestKey(x.rec.Name))
+	doc, err := x.r.ReadDocument(ctx, x.r.manifestKey(x.rec.Name))
 	if snapshot.IsNotFound(err) {
 		return nil // another replica has finished this removal
 	}

@@ -2,6 +2,7 @@ package repository
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"hash"
@@ -56,9 +57,9 @@ func (s *StoredCopy) Failed() error {
 	return s.err
 }
 
-// storedReader hashes and counts the object as it is stored. It keeps its error, so that a decoder's complaint about a
-// cut stream is not taken for damage when the backend broke off.
-type storedReader struct {
+// StoredReader hashes and counts an object as it is stored. It keeps its error, so that a decoder's complaint about a
+// cut stream is not taken for damage when the backend broke off. Use [NewStoredReader].
+type StoredReader struct {
 	r     io.Reader
 	sum   hash.Hash
 	n     int64
@@ -66,11 +67,28 @@ type storedReader struct {
 	err   error
 }
 
-// hex returns the sha256 of the bytes that were read.
-func (s *storedReader) hex() string { return hex.EncodeToString(s.sum.Sum(nil)) }
+// NewStoredReader returns a reader of an object. One that is longer than the limit is not read to its end; 0 is no
+// limit.
+func NewStoredReader(r io.Reader, limit int64) *StoredReader {
+	return &StoredReader{r: r, sum: sha256.New(), limit: limit}
+}
+
+// SHA256 returns the checksum of the bytes that were read, in hex.
+func (s *StoredReader) SHA256() string { return hex.EncodeToString(s.sum.Sum(nil)) }
+
+// Size returns how many bytes were read.
+func (s *StoredReader) Size() int64 { return s.n }
+
+// Failed returns the error of the object; nil when it has ended, or goes on.
+func (s *StoredReader) Failed() error {
+	if s.err == nil || errors.Is(s.err, io.EOF) {
+		return nil
+	}
+	return s.err
+}
 
 // Read implements [io.Reader].
-func (s *storedReader) Read(p []byte) (int, error) {
+func (s *StoredReader) Read(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}

@@ -50,8 +50,8 @@ func (r *Repository) Pin(ctx context.Context, rec *snapshot.Record) error {
 
 // unpinned returns an error with ReasonPinned when an adopted file has no note.
 func (r *Repository) unpinned(ctx context.Context, rec *snapshot.Record) error {
-	doc, err := r.readSmall(ctx, r.unpinNoteKey(rec))
-	if err != nil && !snapshot.IsNotFound(err) && !errors.Is(err, errTooLarge) {
+	doc, err := r.ReadDocument(ctx, r.unpinNoteKey(rec))
+	if err != nil && !snapshot.IsNotFound(err) && !errors.Is(err, ErrTooLarge) {
 		return err
 	}
 	if bytes.Equal(doc, unpinNote(rec)) {

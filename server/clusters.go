@@ -9,6 +9,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/message"
 	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -55,7 +56,7 @@ func clusterToProto(c status.Cluster) *snapshotdv1.Cluster {
 	m := &snapshotdv1.Cluster{
 		Name: c.Name, Verdict: verdicts[c.Verdict], NewestReady: shownToProto(c.Newest), LastSave: shownToProto(c.LastSave),
 		Saving: shownToProto(c.Saving), Leader: c.Leader, Examined: int64(c.Examined), Complete: c.All,
-		RecoveryWindow: journalToProto(c.Journal),
+		RecoveryWindow: message.Journal(c.Journal),
 	}
 	for _, f := range c.Findings {
 		m.Findings = append(m.Findings, &snapshotdv1.Cluster_Finding{Verdict: verdicts[f.Verdict], Text: wire.Text(f.Text), Command: f.Do})

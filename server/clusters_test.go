@@ -22,6 +22,8 @@ type fakeFacts struct {
 	leader string
 	window status.Window
 	err    error
+
+	removals []status.JournalRemoval
 }
 
 func (f fakeFacts) Configured() status.Known {
@@ -37,6 +39,10 @@ func (f fakeFacts) Configured() status.Known {
 }
 
 func (f fakeFacts) Window(context.Context) (status.Window, error) { return f.window, f.err }
+
+func (f fakeFacts) JournalRemovals(context.Context) ([]status.JournalRemoval, error) {
+	return f.removals, f.err
+}
 
 func (f fakeFacts) LastDue(context.Context, string) (time.Time, error) { return f.last, f.err }
 func (f fakeFacts) Leader(context.Context) (string, error)             { return f.leader, f.err }

@@ -6,6 +6,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/message"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -39,6 +40,10 @@ func (s *service) Prune(ctx context.Context, req *snapshotdv1.PruneRequest) (*sn
 	resp := &snapshotdv1.PruneResponse{}
 	for _, d := range decisions {
 		resp.Decisions = append(resp.Decisions, wire.DecisionToProto(c.Name(), d))
+	}
+	if req.GetValidateOnly() && c.Facts != nil {
+		all, err := c.Facts.JournalRemovals(ctx)
+		resp.Journal = message.Removals(c.Name(), all, req.GetBackends(), err)
 	}
 	return resp, nil
 }

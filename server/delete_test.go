@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -54,5 +57,39 @@ func TestPruneSaysWhatGoes(t *testing.T) {
 	if d.GetName() != "x" || d.GetStays() || !d.GetCreateTime().AsTime().Equal(at) || d.GetSizeBytes() != 5 ||
 		codes.Code(d.GetError().GetCode()) != codes.FailedPrecondition {
 		t.Errorf("%v", d)
+	}
+}
+
+// A dry run shows what goes of the journal, too, on the backends that are asked for; a prune leaves that to the leader.
+func TestADryRunSaysWhatGoesOfTheJournal(t *testing.T) {
+	prune := func(context.Context, cluster.PruneRequest) ([]cluster.Decision, error) { return nil, nil }
+	removals := []status.JournalRemoval{
+		{Backend: "s3", Timeline: "t", First: 1, Last: 40, Segments: 4, Bytes: 4000, Why: "no snapshot"},
+		{Backend: "local", Timeline: "t", First: 1, Last: 20, Segments: 2, Bytes: 2000, Why: "no snapshot"},
+	}
+	r := run(t, server.Config{},
+		&fakeCluster{name: "prod", prune: prune, facts: fakeFacts{removals: removals}},
+		&fakeCluster{name: "lost", prune: prune, facts: fakeFacts{err: errors.New("the backend is away")}})
+	ask := func(req *snapshotdv1.PruneRequest) []*snapshotdv1.JournalRemoval {
+		t.Helper()
+		resp, err := r.client(t).Prune(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.GetJournal()
+	}
+	if all := ask(&snapshotdv1.PruneRequest{Cluster: "prod", ValidateOnly: true}); len(all) != 2 || all[0].GetSegments() != 4 ||
+		all[0].GetLastRevision() != 40 || all[0].GetSizeBytes() != 4000 || all[0].GetWhy() != "no snapshot" {
+		t.Errorf("it shows %v", all)
+	}
+	if some := ask(&snapshotdv1.PruneRequest{Cluster: "prod", ValidateOnly: true, Backends: []string{"local"}}); len(some) != 1 {
+		t.Errorf("of one backend, it shows %v", some)
+	}
+	if some := ask(&snapshotdv1.PruneRequest{Cluster: "prod"}); len(some) != 0 {
+		t.Errorf("a prune shows %v", some)
+	}
+	if lost := ask(&snapshotdv1.PruneRequest{Cluster: "lost", ValidateOnly: true}); len(lost) != 1 ||
+		!strings.Contains(lost[0].GetError().GetMessage(), "the backend is away") {
+		t.Errorf("what is not known is shown as %v", lost)
 	}
 }

@@ -28,6 +28,8 @@ type Facts interface {
 	LastDue(ctx context.Context, schedule string) (time.Time, error)
 	// Window returns what the backends hold of the journal, and how far it is.
 	Window(ctx context.Context) (status.Window, error)
+	// JournalRemovals returns the segments of the journal that the leader removes next.
+	JournalRemovals(ctx context.Context) ([]status.JournalRemoval, error)
 	// Leader returns the name of the replica that leads; empty when none does.
 	Leader(ctx context.Context) (string, error)
 }

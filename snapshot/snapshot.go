@@ -128,7 +128,10 @@ type Snapshot struct {
 
 	Verification *Verification // nil when it was never verified; replaced as a whole, never changed
 	Proof        *Verification // the last drill that passed; nil when none has; replaced as a whole, never changed
-	Etag         string        // the record's revision in the catalog; empty when it is not there
+	// JournalProof is the verdict on the journal before the snapshot: whether it makes this one of a snapshot before. nil
+	// when that was not checked; replaced as a whole, never changed.
+	JournalProof *Verification
+	Etag         string // the record's revision in the catalog; empty when it is not there
 
 	status Status
 }

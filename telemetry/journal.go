@@ -19,6 +19,8 @@ type JournalState struct {
 
 	LocalBytes int64
 	Backends   []JournalBackend
+
+	Proven time.Time // of the newest snapshot to which the journal is known to lead; zero when none is
 }
 
 // JournalBackend is how far the journal is on one backend.
@@ -37,7 +39,8 @@ type journals struct {
 	revision, lag   metric.Int64ObservableGauge
 	local           metric.Int64ObservableGauge
 	segments, bytes metric.Int64ObservableCounter
-	gaps            metric.Int64Counter
+	gaps, proofs    metric.Int64Counter
+	proven          metric.Float64ObservableGauge
 }
 
 // The stages of the journal: on this machine's disk, and stored on a backend.
@@ -71,10 +74,15 @@ func (j *journals) register(m metric.Meter) error {
 	j.bytes = counter("snapshotd.journal.stored", "By", "Bytes of these segments, before they are encrypted.")
 	j.gaps = r.counter("snapshotd.journal.gaps",
 		"Timelines that have begun because another one could not be continued: revisions are missing, or etcd was restored.")
+	j.proofs = r.counter("snapshotd.journal.proofs",
+		"Checks of the journal: whether it leads from one snapshot to the next one, or to a random revision (kind).")
+	j.proven, err = m.Float64ObservableGauge("snapshotd.journal.proven.timestamp", metric.WithUnit("s"), metric.WithDescription(
+		"Unix time of the newest snapshot to which the journal is known to lead, on the replica that follows the cluster."))
+	r.errs = append(r.errs, err)
 	if err := r.err(); err != nil {
 		return err
 	}
-	_, err = m.RegisterCallback(j.observe, j.rpo, j.revision, j.lag, j.local, j.segments, j.bytes)
+	_, err = m.RegisterCallback(j.observe, j.rpo, j.revision, j.lag, j.local, j.segments, j.bytes, j.proven)
 	return err
 }
 
@@ -88,6 +96,9 @@ func (j *journals) observe(_ context.Context, o metric.Observer) error {
 			o.ObserveFloat64(j.rpo, s.RPO.Seconds(), stageOf(name, stageLocal))
 			o.ObserveInt64(j.revision, s.Revision, clusterOf(name))
 			o.ObserveInt64(j.lag, s.Lag, clusterOf(name))
+		}
+		if s.Leading && !s.Proven.IsZero() {
+			o.ObserveFloat64(j.proven, float64(s.Proven.Unix()), clusterOf(name))
 		}
 		for _, b := range s.Backends {
 			o.ObserveInt64(j.segments, b.Segments, backendOf(name, b.Name))
@@ -109,14 +120,32 @@ func gapOf(cluster, reason string) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("reason", reason))
 }
 
-// AddJournal shows the journal of a cluster. Its gaps begin at zero for each of the reasons that they can have.
-func (t *Telemetry) AddJournal(ctx context.Context, cluster string, state func() JournalState, reasons ...string) {
+func proofOf(cluster, kind string, passed bool) metric.MeasurementOption {
+	status := resultError
+	if passed {
+		status = resultSuccess
+	}
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("kind", kind), attribute.String("status", status))
+}
+
+// JournalChecked counts a check of the journal.
+func (t *Telemetry) JournalChecked(ctx context.Context, cluster, kind string, passed bool) {
+	t.observer.journals.proofs.Add(ctx, 1, proofOf(cluster, kind, passed))
+}
+
+// AddJournal shows the journal of a cluster. Its gaps begin at zero for each of the reasons that they can have, and so
+// do its checks for each kind.
+func (t *Telemetry) AddJournal(ctx context.Context, cluster string, state func() JournalState, reasons, kinds []string) {
 	j := &t.observer.journals
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.clusters[cluster] = state
 	for _, r := range reasons {
 		j.gaps.Add(ctx, 0, gapOf(cluster, r))
+	}
+	for _, k := range kinds {
+		j.proofs.Add(ctx, 0, proofOf(cluster, k, true))
+		j.proofs.Add(ctx, 0, proofOf(cluster, k, false))
 	}
 }
 

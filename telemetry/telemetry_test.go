@@ -125,14 +125,15 @@ func observe(ctx context.Context, tel *telemetry.Telemetry) {
 	tel.Leader(ctx, "prod", true)
 	tel.AddJournal(ctx, "prod", func() telemetry.JournalState {
 		return telemetry.JournalState{
-			Leading: true, RPO: 400 * time.Millisecond, Revision: 4711, Lag: 3, LocalBytes: 5 << 20,
+			Proven: time.Unix(1700000000, 0), Leading: true, RPO: 400 * time.Millisecond, Revision: 4711, Lag: 3, LocalBytes: 5 << 20,
 			Backends: []telemetry.JournalBackend{
 				{Name: "local", RPO: time.Second, Segments: 7, Bytes: 7000}, {Name: "s3", RPO: 9 * time.Second, Segments: 6, Bytes: 6000},
 			},
 		}
-	}, "restored", "compacted")
+	}, []string{"restored", "compacted"}, []string{"snapshot"})
 	tel.JournalBroken(ctx, "prod", "compacted")
-	tel.AddJournal(ctx, "stage", func() telemetry.JournalState { return telemetry.JournalState{LocalBytes: 1} })
+	tel.JournalChecked(ctx, "prod", "snapshot", true)
+	tel.AddJournal(ctx, "stage", func() telemetry.JournalState { return telemetry.JournalState{LocalBytes: 1} }, nil, nil)
 	tel.Leader(ctx, "stage", false)
 	local, s3 := snapshot.BackendLocal, snapshot.BackendS3
 	for _, ev := range []snapshot.Event{
@@ -399,6 +400,10 @@ func TestTheDurationOfCallsKeepsItsName(t *testing.T) {
 		if !strings.Contains(only(text, name), `le="3600"`) {
 			t.Errorf("%s has no bucket of an hour:\n%s", name, only(text, "rpc_"))
 		}
+	}
+	// A thousand clusters have thousands of members.
+	if client := only(text, "rpc_client_call_duration"); strings.Contains(client, "server_address") {
+		t.Errorf("the calls of each server that is called are counted apart:\n%s", client)
 	}
 }
 

@@ -28,6 +28,10 @@ func Record(name string, age time.Duration) *snapshot.Record {
 			Level: snapshot.LevelDrill, Passed: true, Time: created.Add(-time.Hour), Duration: time.Minute,
 			Backends: []string{"s3"}, HashKV: 7, Live: "the same", Disarmed: []string{"NOSPACE 00000000000000ef"},
 		},
+		JournalProof: &snapshot.Verification{
+			Level: snapshot.LevelDrill, Error: "another history", Time: created.Add(time.Minute), Duration: time.Second,
+			Backends: []string{"s3"}, HashKV: 9, Live: "from another one",
+		},
 	}, snapshot.Status{State: snapshot.StatePartial, Error: "disk full", Locations: []snapshot.Location{
 		{
 			Backend: "local", Kind: snapshot.BackendLocal, URI: "file:///x", Size: 5,
@@ -91,13 +95,16 @@ func same(t *testing.T, got, want *snapshot.Record) {
 // shown returns all of a record as text.
 func shown(r *snapshot.Record) string {
 	flat := *snapshot.WithStatus(r.Snapshot, snapshot.Status{})
-	var v, proof snapshot.Verification
+	var v, proof, journal snapshot.Verification
 	if flat.Verification != nil {
 		v, flat.Verification = *flat.Verification, nil
 	}
 	if flat.Proof != nil {
 		proof, flat.Proof = *flat.Proof, nil
 	}
-	return fmt.Sprintf("%+v\nverified %+v\nproof %+v\nstatus %v %q %+v\nbookkeeping %+v\nrecord %q %q %v %d",
-		flat, v, proof, r.State(), r.ErrorText(), r.Locations(), r.Bookkeeping(), r.RequestID, r.File, r.Seen, r.Version)
+	if flat.JournalProof != nil {
+		journal, flat.JournalProof = *flat.JournalProof, nil
+	}
+	return fmt.Sprintf("%+v\nverified %+v\nproof %+v\njournal %+v\nstatus %v %q %+v\nbookkeeping %+v\nrecord %q %q %v %d",
+		flat, v, proof, journal, r.State(), r.ErrorText(), r.Locations(), r.Bookkeeping(), r.RequestID, r.File, r.Seen, r.Version)
 }

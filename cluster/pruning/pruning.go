@@ -65,6 +65,19 @@ func (p *Pruning) Run(ctx context.Context, copies []*retention.Candidate) (decis
 	return decisions, nil
 }
 
+// Forget takes the copies that were removed off what the candidates of other backends know of their snapshots.
+func Forget(others []*retention.Candidate, decided []Decision) {
+	removed := map[string]bool{}
+	for _, d := range decided {
+		removed[d.Name] = !d.Stays && d.Err == nil
+	}
+	for _, c := range others {
+		if removed[c.Name] {
+			c.Ready--
+		}
+	}
+}
+
 // listed returns the copies that the backend's listing shows, undecided, and the newest in any case. A record without
 // an object, as anybody can write one to etcd, must not take the place of a copy that a rule keeps.
 func (p *Pruning) listed(ctx context.Context, copies []*retention.Candidate) ([]*retention.Candidate, error) {
@@ -148,9 +161,10 @@ func (p *Pruning) remove(ctx context.Context, c *retention.Candidate) error {
 	if err != nil {
 		return err
 	}
-	// Whoever pins, verifies or repairs a snapshot at this moment has decided something that the rules did not know.
+	// Whoever pins, verifies or repairs a snapshot at this moment has decided something that the rules did not know. One
+	// that lacked a copy, and has lost another one since, is PARTIAL as before: this copy may be the last.
 	l := rec.Location(p.Repository.Name())
-	if l == nil || l.State != snapshot.StateReady || rec.State() != c.State || p.Rules.Exemption(&rec.Snapshot) != "" ||
+	if l == nil || l.State != snapshot.StateReady || rec.State() != c.State || len(rec.ReadyOn()) < c.Ready || p.Rules.Exemption(&rec.Snapshot) != "" ||
 		rec.Proven().IsZero() == c.Proven {
 		return snapshot.ReasonConflict.New("prune %s: it was changed meanwhile", c.Name).On(p.Repository.Name())
 	}

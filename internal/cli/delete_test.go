@@ -69,10 +69,17 @@ func TestPrune(t *testing.T) {
 		"locked": {locked, locked, 3, "error: 2 of 2 snapshots to remove could not be removed, 2 of them because it is not " +
 			"allowed (object lock, or access denied)\n  b on local: it is locked until tomorrow\n"},
 	} {
+		going := map[string][]*snapshotdv1.JournalRemoval{
+			"all": {{
+				Backend: "local", Timeline: "cdf818194e3a8c32-1784110000", FirstRevision: 1, LastRevision: 40, Segments: 4, SizeBytes: 5000,
+				Why: "they are before the oldest snapshot, of revision 44",
+			}},
+			"none": {{Error: wire.Status(snapshot.ReasonBackendUnavailable.New("local does not answer"), "default", nil).Proto()}},
+		}
 		t.Run(name, func(t *testing.T) {
 			env := serve(t, &fake{prune: func(_ context.Context, r *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse,
 				error) {
-				return &snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{
+				return &snapshotdv1.PruneResponse{Journal: going[name], Decisions: []*snapshotdv1.PruneDecision{
 					decision("a", "local", true, "it is the newest on this backend", nil),
 					decision("b", "local", errors.Is(tc.b, locked), "no rule keeps it", tc.b),
 					decision("c", "local", errors.Is(tc.c, locked), "no rule keeps it", tc.c),

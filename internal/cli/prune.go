@@ -38,7 +38,8 @@ func newPrune(sys System) *cobra.Command {
 		Long: `Apply the retention of the backends now, and show for every snapshot on each of them whether it stays
 or is removed, and by which rule; then how many of each, and their bytes. The service does so by itself
 after each reconcile that succeeds. The newest snapshot on a backend always stays, and a copy stays while
-another backend still has to get the snapshot.
+another backend still has to get the snapshot. With --dry-run, it also shows which segments of the journal
+the leader removes within the hour, and why.
 
 Exits 3 when some could not be removed, also when it was not allowed: an object lock protects them, or
 the permission to delete is missing. Exits 1 when none could for another reason.`,
@@ -69,14 +70,17 @@ func runPrune(ctx context.Context, sys System, opts pruneOptions, c *client.Clie
 	}
 	all, shown := resp.GetDecisions(), resp
 	if opts.going {
-		shown = &snapshotdv1.PruneResponse{Decisions: slices.DeleteFunc(slices.Clone(all), stays)}
+		shown = &snapshotdv1.PruneResponse{Decisions: slices.DeleteFunc(slices.Clone(all), stays), Journal: resp.GetJournal()}
 	}
 	now := sys.Now()
 	err = opts.output.Print(sys.Stdout, shown, func(w io.Writer) error {
 		if err := pruneTable(w, shown.GetDecisions(), opts.dryRun, now); err != nil {
 			return err
 		}
-		return pruneSums(w, all, opts.dryRun)
+		if err := pruneSums(w, all, opts.dryRun); err != nil {
+			return err
+		}
+		return output.JournalRemovals(w, resp.GetJournal())
 	})
 	if err != nil {
 		return err

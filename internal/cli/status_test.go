@@ -123,7 +123,10 @@ func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 			AfterRevision: 250, BeforeRevision: 300, AfterTime: at(-40), BeforeTime: at(-20), Reason: "compacted: it was away",
 			Timeline: "cdf818194e3a8c32-1784112000",
 		}},
-		Snapshots: []*snapshotdv1.RecoveryWindow_Snapshot{{Name: "first", OldestRevision: 1, Revision: 104, CreateTime: at(-89)}},
+		Snapshots: []*snapshotdv1.RecoveryWindow_Snapshot{{Name: "first", OldestRevision: 1, Revision: 104, CreateTime: at(-89), JournalProof: &snapshotdv1.Verification{
+			State: snapshotdv1.Verification_STATE_FAILED, Error: "HashKV differs", Time: at(-80),
+		}}},
+		Kept:      durationpb.New(7 * 24 * time.Hour),
 		Estimates: []string{"Times are those of arrival."}, Unread: []string{"backend old: it does not answer"},
 	}}
 	env := serve(t, f)

@@ -25,7 +25,7 @@ const (
 	DefaultSchedule          = "default"       // the name of --schedule's when it has none
 	DefaultNamePrefix        = "etcd-snapshot" // of scheduled snapshots, as K3s has it
 	DefaultFlushInterval     = 500 * time.Millisecond
-	DefaultUploadInterval    = 10 * time.Second
+	DefaultUploadInterval    = 9 * time.Second
 	DefaultMaxLocalBytes     = 1 << 30 // of the journal
 )
 
@@ -133,6 +133,7 @@ type Journal struct {
 	FlushInterval  time.Duration `yaml:"flush_interval,omitempty"`  // changes are on the disk of this machine after it, at most
 	UploadInterval time.Duration `yaml:"upload_interval,omitempty"` // and on the way to the backends after this one
 	MaxLocalBytes  Bytes         `yaml:"max_local_bytes,omitempty"` // on this machine's disk, of what no backend has taken yet
+	Window         time.Duration `yaml:"window,omitempty"`          // how far back it is kept; 0 for as far as there are snapshots
 }
 
 // Retention says which snapshots stay. Without a rule, all do.

@@ -69,6 +69,7 @@ const (
 	minFlush, maxFlush   = 10 * time.Millisecond, 10 * time.Second
 	minUpload, maxUpload = time.Second, time.Hour
 	minLocalBytes        = 16 << 20 // a revision may be as large as the largest request that etcd takes, and more
+	minWindow            = time.Minute
 )
 
 func (v validator) journal(j Journal, at string) {
@@ -83,6 +84,9 @@ func (v validator) journal(j Journal, at string) {
 	if j.UploadInterval < j.FlushInterval {
 		v.problem(at+".upload_interval", "%v is shorter than flush_interval (%v): only what is on the disk is uploaded",
 			j.UploadInterval, j.FlushInterval)
+	}
+	if j.Window != 0 || v.given(at+".window") {
+		v.atLeast(at+".window", j.Window, minWindow)
 	}
 	if j.MaxLocalBytes < minLocalBytes {
 		v.problem(at+".max_local_bytes", "%d is too little; %s is the least", j.MaxLocalBytes, bytesize.Format(minLocalBytes))

@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/jobs"
+	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/server/feed"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -36,6 +38,9 @@ type managed struct {
 	// directory.
 	following closers
 	stop      context.CancelFunc // of the loops
+	begun     chan struct{}      // closed when it is decided whether the loops begin; nil for those of the start
+	after     <-chan struct{}    // the end of the one that it takes the place of; nil without one
+	ended     chan struct{}      // closed when the loops have ended, and following is closed
 
 	lead        schedule.Campaign
 	schedules   []schedule.Schedule
@@ -63,7 +68,7 @@ var compressions = map[string]snapshot.Compression{
 
 // openCluster builds a cluster and its parts. Nothing is dialled before it is needed.
 func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed, error) {
-	c := &managed{cfg: cfg, stop: func() {}}
+	c := &managed{cfg: cfg, stop: func() {}, ended: make(chan struct{})}
 	if err := s.buildCluster(&c.cfg, c); err != nil {
 		c.following.close(ctx, s.log)
 		c.closers.close(ctx, s.log)
@@ -128,14 +133,14 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err != nil {
 		return err
 	}
-	if err := s.openJournal(cfg, parts, keys{recipients, identities, signer, trust}, c); err != nil {
+	if err := s.openJournal(cfg, spool, parts, keys{recipients, identities, signer, trust}, c); err != nil {
 		return err
 	}
 	schedules, err := schedulesOf(cfg)
 	if err != nil {
 		return err
 	}
-	scrubs, err := scrubsOf(cfg, domain.Scrub)
+	scrubs, err := scrubsOf(cfg, withRevision(domain.Scrub, parts.following.prover))
 	if err != nil {
 		return err
 	}
@@ -150,11 +155,29 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	return nil
 }
 
+// withRevision makes a scrub that drills also restore a random revision of the recovery window, where there is a
+// journal.
+func withRevision(scrub scrubbing, p *proving.Prover) scrubbing {
+	if p == nil {
+		return scrub
+	}
+	return func(ctx context.Context, s cluster.Scrub) error {
+		err := scrub(ctx, s)
+		if s.Drill && ctx.Err() == nil {
+			err = errors.Join(err, p.Drill(ctx))
+		}
+		return err
+	}
+}
+
+// scrubbing scrubs a cluster.
+type scrubbing func(context.Context, cluster.Scrub) error
+
 // scrubName is the name of the scrub among the schedules; the name of a schedule cannot begin with '@'.
 const scrubName = "@scrub"
 
 // scrubsOf returns the schedule of a cluster's scrub, if it has one.
-func scrubsOf(cfg *config.Cluster, do func(context.Context, cluster.Scrub) error) ([]schedule.Schedule, error) {
+func scrubsOf(cfg *config.Cluster, do scrubbing) ([]schedule.Schedule, error) {
 	if cfg.Scrub.Cron == "" {
 		return nil, nil
 	}

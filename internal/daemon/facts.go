@@ -9,8 +9,10 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
+	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/keep"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/status"
@@ -28,6 +30,8 @@ type facts struct {
 	saving   func() *status.Moving
 	listings []journal.Listing
 	journal  *journal.Journal // nil without one
+	pruner   *keep.Pruner     // the same
+	prover   *proving.Prover  // the same
 }
 
 var _ server.Facts = facts{}
@@ -42,7 +46,7 @@ type place struct {
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
 	f := facts{
 		catalog: p.catalog, saving: func() *status.Moving { return s.events.Moving(cfg.Name) },
-		journal: p.following.journal, listings: p.following.listings,
+		journal: p.following.journal, listings: p.following.listings, pruner: p.following.keeper.Pruner, prover: p.following.prover,
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {

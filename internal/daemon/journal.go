@@ -6,12 +6,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/internal/etcd/drill"
+	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/keep"
+	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -28,7 +32,7 @@ type keys struct {
 
 // openJournal makes the journal of a cluster, if it has one. Its directory is not touched before the cluster starts:
 // the one that it takes the place of may still write there. The journal is closed before what it uses.
-func (s *Service) openJournal(cfg *config.Cluster, p parts, k keys, c *managed) error {
+func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys, c *managed) error {
 	if !cfg.Journal.Enabled {
 		return nil
 	}
@@ -38,26 +42,52 @@ func (s *Service) openJournal(cfg *config.Cluster, p parts, k keys, c *managed) 
 	}
 	log := s.log.With("cluster", cfg.Name)
 	f := p.following
-	f.keeper.log = log
+	f.keeper = keeper{&keep.Pruner{Window: cfg.Journal.Window}, log}
 	var stores []journal.Store
+	var repos []*repository.Repository
 	for _, b := range p.backends {
 		repo := repository.New(repository.Config{
 			Backend: b, Cluster: cfg.Name, Prefix: *cfg.Prefix, Signer: k.signer, Trust: k.trust, Stores: p.catalog, Logger: log,
 		})
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
 		stores, f.listings = append(stores, store), append(f.listings, store)
-		f.keeper.places = append(f.keeper.places, keep.Place{Repository: repo, Segments: store})
+		f.keeper.Places = append(f.keeper.Places, keep.Place{Repository: repo, Segments: store})
+		repos = append(repos, repo)
 	}
+	f.prover = proving.New(proving.Config{
+		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Driller: inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
+		Dir: spool, Logger: log,
+		Checked: func(ctx context.Context, kind proving.Kind, passed bool) {
+			s.telemetry.JournalChecked(ctx, cfg.Name, string(kind), passed)
+		},
+	})
 	f.journal = journal.New(journal.Config{
 		Source: etcd.NewFollowed(p.source), Stores: stores, Dir: path,
 		FlushInterval: cfg.Journal.FlushInterval, UploadInterval: cfg.Journal.UploadInterval,
 		MaxBytes: int64(cfg.Journal.MaxLocalBytes),
 		Base:     func(ctx context.Context, need journal.Base) error { return saveBase(ctx, c, need) },
 		Broken:   func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
+		Latest:   func(ctx context.Context) (segment.Timeline, error) { return latest(ctx, p.catalog) },
+		Note:     func(ctx context.Context, t segment.Timeline) error { return noteTimeline(ctx, p.catalog, t) },
 		Logger:   log,
 	})
 	c.following.later("journal", f.journal.Close)
 	return nil
+}
+
+// latest returns the newest timeline that a leader has noted in the catalog.
+func latest(ctx context.Context, c *catalog.Catalog) (segment.Timeline, error) {
+	name, err := c.Timeline(ctx)
+	return segment.Timeline(name), err
+}
+
+// noteTimeline notes a timeline in the catalog, unless it is there. An earlier one than that is left out.
+func noteTimeline(ctx context.Context, c *catalog.Catalog, t segment.Timeline) error {
+	was, err := c.Timeline(ctx)
+	if err != nil || was == string(t) || segment.Timeline(was).Start().After(t.Start()) {
+		return err
+	}
+	return c.PutTimeline(ctx, was, string(t))
 }
 
 // startJournal starts to upload, and makes the metrics of the journal begin.
@@ -65,18 +95,22 @@ func (c *managed) startJournal(ctx context.Context) {
 	if c.journal == nil {
 		return
 	}
-	var causes []string
+	var causes, kinds []string
 	for _, why := range journal.Causes() {
 		causes = append(causes, string(why))
 	}
-	c.telemetry.AddJournal(ctx, c.Name(), func() telemetry.JournalState { return measured(c.journal.Status()) }, causes...)
+	for _, k := range proving.Kinds() {
+		kinds = append(kinds, string(k))
+	}
+	state := func() telemetry.JournalState { return measured(c.journal.Status(), c.prover.UpTo()) }
+	c.telemetry.AddJournal(ctx, c.Name(), state, causes, kinds)
 	c.loops.Go(func() { c.journal.Run(ctx) })
 }
 
 // measured returns the metrics of a journal.
-func measured(s journal.Status) telemetry.JournalState {
+func measured(s journal.Status, proven time.Time) telemetry.JournalState {
 	m := telemetry.JournalState{
-		Leading: s.Leading, RPO: time.Since(s.Complete), Revision: s.Revision, Lag: max(0, s.Current-s.Revision), LocalBytes: s.Bytes,
+		Proven: proven, Leading: s.Leading, RPO: time.Since(s.Complete), Revision: s.Revision, Lag: max(0, s.Current-s.Revision), LocalBytes: s.Bytes,
 	}
 	for _, b := range s.Stores {
 		m.Backends = append(m.Backends, telemetry.JournalBackend{
@@ -116,6 +150,7 @@ type following struct {
 	journal  *journal.Journal // nil without one
 	listings []journal.Listing
 	keeper   keeper
+	prover   *proving.Prover // nil without a journal
 }
 
 // during follows etcd as long as lead runs, until ctx, the term of a leader, ends.
@@ -124,6 +159,7 @@ func (f *following) during(ctx context.Context, term int64, lead func()) {
 	if f.journal != nil {
 		work.Go(func() { f.journal.Follow(ctx, term) })
 		work.Go(func() { f.keeper.run(ctx, f.journal) })
+		work.Go(func() { f.prover.Run(ctx) })
 	}
 	lead()
 	work.Wait()

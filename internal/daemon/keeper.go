@@ -18,18 +18,18 @@ const (
 
 // keeper keeps the journal of a cluster small on its backends, while this replica leads.
 type keeper struct {
-	places []keep.Place
-	log    *slog.Logger
+	*keep.Pruner
+	log *slog.Logger
 }
 
 // run merges and prunes until ctx ends. It begins with a pause: the leadership may not last.
-func (k *keeper) run(ctx context.Context, j *journal.Journal) {
+func (k keeper) run(ctx context.Context, j *journal.Journal) {
 	pruned := time.Now()
 	for backoff.Wait(ctx, backoff.Spread(mergeEvery, 0.1)) == nil {
 		if err := j.Overtaken(ctx); err != nil && ctx.Err() == nil {
 			k.log.ErrorContext(ctx, "journal of other replicas is not seen", "next_in", mergeEvery, "error", err)
 		}
-		for _, p := range k.places {
+		for _, p := range k.Places {
 			k.merge(ctx, p)
 		}
 		if time.Since(pruned) < pruneEvery {
@@ -40,7 +40,7 @@ func (k *keeper) run(ctx context.Context, j *journal.Journal) {
 			continue // it is not known what must stay
 		}
 		pruned = time.Now()
-		n, err := keep.Prune(ctx, k.places, live)
+		n, err := k.Prune(ctx, live, time.Now())
 		if err != nil && ctx.Err() == nil {
 			k.log.ErrorContext(ctx, "journal is not pruned", "next_in", pruneEvery, "error", err)
 		}
@@ -51,7 +51,7 @@ func (k *keeper) run(ctx context.Context, j *journal.Journal) {
 }
 
 // merge merges what can be merged on one backend. Without an identity, encrypted segments stay as they are.
-func (k *keeper) merge(ctx context.Context, p keep.Place) {
+func (k keeper) merge(ctx context.Context, p keep.Place) {
 	log := k.log.With("backend", p.Segments.Name())
 	timelines, err := p.Segments.Timelines(ctx)
 	unmerged(ctx, log, err)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -13,9 +14,23 @@ import (
 // refreshRetry is the pause after which a catalog that did not answer is read again.
 const refreshRetry = 15 * time.Second
 
-// start starts a cluster's loops, and makes its metrics begin. They end with ctx, and by stop. Metrics of the cluster
-// that it takes the place of, if there was one, go on.
-func (c *managed) start(ctx context.Context, before *managed) {
+// end waits for the loops of a cluster that was stopped, and for the one that it takes the place of, and closes what
+// follows.
+func (c *managed) end(ctx context.Context, log *slog.Logger) {
+	if c.begun != nil {
+		<-c.begun
+	}
+	c.loops.Wait()
+	if c.after != nil {
+		<-c.after
+	}
+	c.following.close(ctx, log)
+	close(c.ended)
+}
+
+// run starts a cluster's loops, and makes its metrics begin. They end with ctx. Metrics of the cluster that it takes the
+// place of, if there was one, go on.
+func (c *managed) run(ctx context.Context, before *managed) {
 	c.telemetry.AddCluster(ctx, c.Name(), c.BackendNames())
 	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
 		if before == nil || !before.runs(sch.Name) {
@@ -23,7 +38,6 @@ func (c *managed) start(ctx context.Context, before *managed) {
 				string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
 		}
 	}
-	ctx, c.stop = context.WithCancel(ctx)
 	var own *schedule.Own
 	if c.HasLocal() {
 		own = &schedule.Own{Reconcile: c.MaintainLocal, Repair: c.RepairLocal, Scrubs: c.localScrubs}

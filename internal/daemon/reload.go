@@ -191,40 +191,6 @@ func (s *Service) limit(ctx context.Context, c *managed, cfg *config.Cluster) {
 		"upload_limit", shown(cfg.UploadLimit))
 }
 
-// replace serves other clusters. The loops of those that are gone end before those of their successors begin.
-func (s *Service) replace(ctx context.Context, next, gone []*managed) {
-	if slices.Equal(s.clusters, next) {
-		return
-	}
-	before := s.clusters
-	for _, c := range gone {
-		c.stop()
-	}
-	for _, c := range gone {
-		c.loops.Wait()
-		c.following.close(ctx, s.log)
-	}
-	if err := s.server.SetClusters(served(next)); err != nil {
-		s.log.ErrorContext(ctx, "clusters not replaced", "error", err) // they were validated
-		return
-	}
-	s.clusters = next
-	for _, c := range next {
-		if !slices.Contains(before, c) {
-			c.start(ctx, named(before, c.Name()))
-			s.log.InfoContext(ctx, "cluster is in effect", "cluster", c.Name(), "backends", strings.Join(c.BackendNames(), ","))
-		}
-	}
-	for _, c := range gone {
-		s.forget(ctx, c)
-		s.retired.Go(func() { // the server ends all calls before the service has ended
-			<-c.uses.retire()
-			c.closers.close(ctx, s.log)
-		})
-	}
-	s.boundMemory()
-}
-
 // forget takes the metrics away that nothing keeps up any more.
 func (s *Service) forget(ctx context.Context, c *managed) {
 	successor := named(s.clusters, c.Name())

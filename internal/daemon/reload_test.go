@@ -213,3 +213,44 @@ func TestAClusterWhoseJournalCannotBeOpenedIsSaved(t *testing.T) {
 	}
 	j.reaches(t, resp.Header.Revision)
 }
+
+// TestAClusterThatDoesNotStopKeepsNoOtherOneWaiting changes two clusters, a loop of one of which does not end.
+func TestAClusterThatDoesNotStopKeepsNoOtherOneWaiting(t *testing.T) {
+	t.Parallel()
+	etcd := embedded.StartEtcd(t)
+	j := newJournaled(t, etcd)
+	configure := func(day int) {
+		doc := fmt.Sprintf("node_name: node-1\ndata_dir: %q\nlisten_grpc: 127.0.0.1:0\nlisten_http: 127.0.0.1:0\ndefaults:\n"+
+			"  etcd: {endpoints: [%q]}\n  backends: [{name: local, url: \"file://%s\"}]\n  lock_ttl: 2s\n"+
+			"  schedules: [{name: yearly, cron: \"0 0 %d 1 *\"}]\nclusters: [{name: hangs}, {name: other}]\n", j.dataDir, j.etcd, j.backend, day)
+		if err := os.WriteFile(j.file, []byte(doc), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configure(1)
+	s := j.serve(t)
+	s.stopPatience = 100 * time.Millisecond
+	release := make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(release) })
+	defer letGo()
+	s.clusters[0].loops.Go(func() { <-release })
+	inEffect := func(name string) int {
+		n := 0
+		for line := range strings.Lines(j.log.String()) {
+			if strings.Contains(line, `"cluster is in effect"`) && strings.Contains(line, "cluster="+name) {
+				n++
+			}
+		}
+		return n
+	}
+	for round := 1; round <= 3; round++ { // the second and third time, a cluster that has not begun yet is changed
+		configure(round + 1)
+		j.reload <- os.Interrupt
+		eventually(t, "the other cluster is changed", func() bool { return inEffect("other") == round })
+	}
+	if n := inEffect("hangs"); n > 0 || !strings.Contains(j.log.String(), `"cluster does not stop`) {
+		t.Errorf("the cluster that does not stop was changed %d times:\n%s", n, j.log.String())
+	}
+	letGo()
+	eventually(t, "the last change is in effect", func() bool { return inEffect("hangs") == 1 })
+}

@@ -24,7 +24,7 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 	if f.journal == nil {
 		return w, nil
 	}
-	w.Estimates = estimates
+	w.Estimates, w.Kept = estimates, f.pruner.Window
 	found := journal.Look(ctx, f.listings)
 	for _, err := range found.Unread {
 		w.Unread = append(w.Unread, err.Error())
@@ -50,6 +50,22 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 		w.Timelines = append(w.Timelines, timeline)
 	}
 	return w, ctx.Err()
+}
+
+// JournalRemovals implements [server.Facts].
+func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, error) {
+	if f.journal == nil {
+		return nil, nil
+	}
+	all, err := f.pruner.Plan(ctx, f.journal.Live(), time.Now())
+	var removals []status.JournalRemoval
+	for _, r := range all {
+		removals = append(removals, status.JournalRemoval{
+			Backend: r.Backend, Timeline: string(r.Timeline), First: r.First, Last: r.Last,
+			Segments: int64(len(r.Segments)), Bytes: r.Bytes, Why: r.Why,
+		})
+	}
+	return removals, err
 }
 
 // gap returns what is lost between two ranges; nil when nothing is. The revisions of another history are no part of the

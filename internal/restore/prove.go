@@ -2,13 +2,17 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
+	"github.com/snapshotd/snapshotd/journal/plan"
+	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -25,6 +29,26 @@ type Proof struct {
 	Took            time.Duration
 }
 
+// verdict is an error of a proof that is one of the journal: it does not lead to the snapshot, or cannot be read.
+type verdict struct{ error }
+
+// Unwrap returns the error.
+func (v verdict) Unwrap() error { return v.error }
+
+// IsVerdict reports whether an error of [Prove] or [DrillAt] says that the journal is not good. Others say nothing of it.
+func IsVerdict(err error) bool {
+	_, is := errors.AsType[verdict](err)
+	return is
+}
+
+// ofJournal marks damage as a verdict on the journal.
+func ofJournal(err error) error {
+	if snapshot.IsDamage(err) {
+		return verdict{err}
+	}
+	return err
+}
+
 // Prove adds the journal to the snapshot before the chosen one, up to the revision of the chosen one, and compares the
 // two: HashKV, the number of keys, and the leases that keys name. Each becomes a throw-away etcd, one after the other.
 // An error with ReasonSnapshotUnreadable says that they differ; one with ReasonRevisionNotFound, that no journal leads
@@ -37,7 +61,7 @@ func Prove(ctx context.Context, o VerifyOptions) (p Proof, err error) {
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 	opts := Options{
-		Repositories: []*repository.Repository{o.Repository}, Choice: o.Choice, Identities: o.Identities, DataDir: filepath.Join(work, "data"),
+		Repositories: o.repositories(), Choice: o.Choice, Identities: o.Identities, DataDir: filepath.Join(work, "data"),
 	}
 	all, err := list(ctx, opts.Repositories)
 	if err != nil {
@@ -53,7 +77,7 @@ func Prove(ctx context.Context, o VerifyOptions) (p Proof, err error) {
 		Options: opts, listing: all, file: filepath.Join(work, "earlier.db"), below: found.Newest(), compactTo: found.OldestRevision,
 	}
 	if err := earlier.leadTo(ctx, c, found.Newest()); err != nil {
-		return p, err
+		return p, ofJournal(err)
 	}
 	p = Proof{Snapshot: &c.Snapshot, Base: &earlier.res.Snapshot.Snapshot, Replayed: earlier.res.Replayed, TotalKeys: found.TotalKeys}
 	if err := sameLeases(full.file, earlier.res.Past); err != nil {
@@ -142,8 +166,41 @@ func (p *Proof) compare(ctx context.Context, d repository.Driller, later, earlie
 
 // differs is the verdict that the journal does not lead from one snapshot to the other.
 func (p *Proof) differs(cause error) error {
-	return snapshot.ReasonSnapshotUnreadable.New("the journal %s does not lead from %s, revision %d, to %s, revision %d",
+	return verdict{snapshot.ReasonSnapshotUnreadable.New("the journal %s does not lead from %s, revision %d, to %s, revision %d",
 		p.Replayed.Timeline, p.Base.Name, p.Replayed.Base, p.Snapshot.Name, p.Replayed.Revision).
 		Because(cause).
-		Advise("revisions between the two cannot be relied on; those of each snapshot can. Save the segments for those who mend the program")
+		Advise("revisions between the two cannot be relied on; those of each snapshot can. Save the segments for those who mend the program")}
+}
+
+// DrillAt restores a revision of a timeline, from the newest snapshot before it and the journal behind that, into a
+// throw-away etcd. It returns the base and the segments that were used.
+func DrillAt(ctx context.Context, o VerifyOptions, t segment.Timeline, revision int64) (*Replayed, repository.Drilled, error) {
+	var none repository.Drilled
+	work, err := os.MkdirTemp(o.Dir, "prove-")
+	if err != nil {
+		return nil, none, fmt.Errorf("drill a revision: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	opts := Options{Repositories: o.repositories(), Identities: o.Identities, DataDir: filepath.Join(work, "data")}
+	all, err := list(ctx, opts.Repositories)
+	if err != nil {
+		return nil, none, err
+	}
+	l := &lookback{Options: opts, listing: all, file: filepath.Join(work, "past.db")}
+	j := l.loadJournal(ctx, opts)
+	i := slices.IndexFunc(j.Timelines, func(some *plan.Timeline) bool { return some.Name == t })
+	if i < 0 {
+		return nil, none, errors.Join(append(j.Unread, fmt.Errorf("drill revision %d: no backend has the journal %s", revision, t))...)
+	}
+	if err := l.forward(ctx, j.Timelines[i], revision, nil); err != nil {
+		return nil, none, ofJournal(err)
+	}
+	drilled, err := o.Driller.Drill(ctx, l.file, revision)
+	if err != nil {
+		err = fmt.Errorf("drill revision %d of the journal %s: %w", revision, t, err)
+		if errors.Is(err, repository.ErrNotRestorable) {
+			err = verdict{err}
+		}
+	}
+	return l.res.Replayed, drilled, err
 }

@@ -27,6 +27,13 @@ type VerifyOptions struct {
 	Identities age.Identities     // for snapshots that are encrypted
 	Dir        string             // in which a directory for the database is made and removed
 	Driller    repository.Driller // for LevelDrill
+	// Others have further copies of the snapshots, and of the segments. They are for [Prove] and [DrillAt] alone.
+	Others []*repository.Repository
+}
+
+// repositories returns all of them.
+func (o *VerifyOptions) repositories() []*repository.Repository {
+	return append([]*repository.Repository{o.Repository}, o.Others...)
 }
 
 // Verify verifies the chosen snapshot, whether it is whole or not. An error with ReasonChecksumMismatch or

@@ -23,7 +23,7 @@ func shrink(s *snapshotdv1.Snapshot) *snapshotdv1.Snapshot {
 	steps := []func(){
 		func() { shortenErrors(s, maxText) },
 		func() { s.Labels = nil },
-		func() { s.Verification, s.Proof = nil, nil },
+		func() { s.Verification, s.Proof, s.JournalProof = nil, nil, nil },
 		func() { s.EncryptionRecipients = nil },
 		func() { shortenErrors(s, maxName) },
 		func() {
@@ -48,7 +48,7 @@ func shortenErrors(s *snapshotdv1.Snapshot, limit int) {
 	for _, l := range s.GetLocations() {
 		l.Error = shorten(l.GetError(), limit)
 	}
-	for _, v := range []*snapshotdv1.Verification{s.GetVerification(), s.GetProof()} {
+	for _, v := range []*snapshotdv1.Verification{s.GetVerification(), s.GetProof(), s.GetJournalProof()} {
 		if v != nil {
 			v.Error, v.Live = shorten(v.GetError(), limit), shorten(v.GetLive(), limit)
 		}

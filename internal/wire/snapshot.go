@@ -31,7 +31,8 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 	if s.Duration != 0 {
 		m.Duration = durationpb.New(s.Duration)
 	}
-	m.Verification, m.Proof = verificationToProto(s.Verification), verificationToProto(s.Proof)
+	m.Verification, m.Proof = VerificationToProto(s.Verification), VerificationToProto(s.Proof)
+	m.JournalProof = VerificationToProto(s.JournalProof)
 	m.Alarms = texts(s.Alarms)
 	for _, l := range s.Locations() {
 		m.Locations = append(m.Locations, &snapshotdv1.Location{
@@ -60,6 +61,7 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 		Etag: m.GetEtag(), Schedule: m.GetSchedule(), TraceID: m.GetTraceId(),
 	}
 	s.Verification, s.Proof = verificationFromProto(m.GetVerification()), verificationFromProto(m.GetProof())
+	s.JournalProof = verificationFromProto(m.GetJournalProof())
 	s.Alarms = m.GetAlarms()
 	status := snapshot.Status{State: snapshot.State(m.GetState()), Error: m.GetError()}
 	for _, l := range m.GetLocations() {
@@ -71,7 +73,8 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 	return snapshot.WithStatus(s, status)
 }
 
-func verificationToProto(v *snapshot.Verification) *snapshotdv1.Verification {
+// VerificationToProto returns the API's message of a verdict; nil of nil.
+func VerificationToProto(v *snapshot.Verification) *snapshotdv1.Verification {
 	if v == nil {
 		return nil
 	}

@@ -243,11 +243,16 @@ func TestWithoutAnIdentityNothingIsMergedOrRead(t *testing.T) {
 // save stores a snapshot of a revision that was taken with it.
 func (p *place) save(t *testing.T, revision int64) (name string) {
 	t.Helper()
+	return p.saveAt(t, revision, time.Duration(revision)*time.Second)
+}
+
+func (p *place) saveAt(t *testing.T, revision int64, after time.Duration) (name string) {
+	t.Helper()
 	db := []byte(strings.Repeat("x", 512))
 	sum := sha256.Sum256(db)
 	data := slices.Concat(db, sum[:])
 	stored := sha256.Sum256(data)
-	created := begin.Add(time.Duration(revision) * time.Second)
+	created := begin.Add(after)
 	s := snapshot.Snapshot{
 		Name: fmt.Sprintf("on-demand-node-1-%d", created.Unix()), Cluster: "default", Trigger: snapshot.TriggerManual, CreateTime: created,
 		Node: "node-1", EtcdClusterID: "cdf818194e3a8c32", Revision: revision, DBSize: 512, SHA256: hex.EncodeToString(sum[:]),
@@ -297,8 +302,9 @@ func TestABadSegmentDoesNotKeepOthersFromBeingMerged(t *testing.T) {
 func TestPruneRemovesWhatNoSnapshotNeeds(t *testing.T) {
 	one, two := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
 	places := []keep.Place{one.Place, two.Place}
+	pruner := &keep.Pruner{Places: places}
 	prune := func() int {
-		n, err := keep.Prune(t.Context(), places, "")
+		n, err := pruner.Prune(t.Context(), "", begin.Add(time.Hour))
 		must(t, err)
 		return n
 	}
@@ -353,7 +359,8 @@ func TestPruneLeavesTheTimelineToWhichTheLeaderAdds(t *testing.T) {
 	one.last, one.chain = 0, segment.Chain{}
 	one.put(t, late, 30)
 	one.save(t, 75)
-	_, err := keep.Prune(t.Context(), []keep.Place{one.Place}, timeline)
+	pruner := &keep.Pruner{Places: []keep.Place{one.Place}}
+	_, err := pruner.Prune(t.Context(), timeline, begin.Add(time.Hour))
 	must(t, err)
 	for _, key := range live {
 		if !slices.Contains(one.backend.Keys(), key) {
@@ -369,11 +376,86 @@ func TestPruneRemovesNothingWhenABackendIsNotReadable(t *testing.T) {
 	two.save(t, 45)
 	two.backend.Vanish()
 	before := one.backend.Keys()
-	if n, err := keep.Prune(t.Context(), []keep.Place{one.Place, two.Place}, ""); n != 0 || snapshot.BackendOf(err) != "two" {
+	pruner := &keep.Pruner{Places: []keep.Place{one.Place, two.Place}}
+	if n, err := pruner.Prune(t.Context(), "", begin.Add(time.Hour)); n != 0 || snapshot.BackendOf(err) != "two" {
 		t.Errorf("%d were removed, %v", n, err)
 	}
 	if !slices.Equal(one.backend.Keys(), before) {
 		t.Error("something was removed")
+	}
+}
+
+// A window keeps the journal behind the newest snapshot from before it, and no timeline that ended before it. The
+// snapshots stay.
+func TestAWindowBoundsTheJournalAndNotTheSnapshots(t *testing.T) {
+	const before = segment.Timeline("cdf818194e3a8c32-1784199600") // an hour earlier
+	for name, tc := range map[string]struct {
+		window time.Duration
+		now    time.Duration // after the beginning
+		want   []string      // the first segments that are left
+	}{
+		"no window":                              {0, 200 * time.Second, []string{"10s 1-10", "10s 11-20"}},
+		"longer than all":                        {3 * time.Hour, 200 * time.Second, []string{"10s 1-10", "10s 11-20"}},
+		"the older timeline is outside":          {200 * time.Second, 200 * time.Second, []string{"10s 11-20"}},
+		"between two snapshots":                  {100 * time.Second, 170 * time.Second, []string{"10s 31-40"}},
+		"just at a snapshot":                     {120 * time.Second, 160 * time.Second, []string{"10s 31-40"}},
+		"behind the last snapshot":               {10 * time.Second, 170 * time.Second, []string{"10s 71-80"}},
+		"no snapshot is older than the window":   {145 * time.Second, 160 * time.Second, []string{"10s 11-20"}},
+		"a clock that is behind removes no more": {time.Hour, -time.Hour, []string{"10s 1-10", "10s 11-20"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace("one", segments.Config{})
+			p.put(t, before, 10)
+			p.last, p.chain = 0, segment.Chain{}
+			p.put(t, timeline, 100)
+			p.saveAt(t, 5, -1000*time.Second) // of the timeline before
+			for _, revision := range []int64{20, 40, 80} {
+				p.save(t, revision)
+			}
+			pruner := &keep.Pruner{Places: []keep.Place{p.Place}, Window: tc.window}
+			plan, err := pruner.Plan(t.Context(), timeline, begin.Add(tc.now))
+			must(t, err)
+			planned, bytes := 0, int64(0)
+			for _, r := range plan {
+				if planned, bytes = planned+len(r.Segments), bytes+r.Bytes; r.Why == "" || r.First == 0 || r.Last < r.First {
+					t.Errorf("planned: %+v", r)
+				}
+			}
+			if names, _ := p.held(t, timeline); len(names) != 10 || planned > 0 && bytes == 0 {
+				t.Errorf("after the plan of %d bytes, there are %q", bytes, names)
+			}
+			n, err := pruner.Prune(t.Context(), timeline, begin.Add(tc.now))
+			must(t, err)
+			old, _ := p.held(t, before)
+			names, _ := p.held(t, timeline)
+			if got := append(old, names...); n != planned || !slices.Equal(got[:len(tc.want)], tc.want) {
+				t.Errorf("%d of %d are removed, and there are %q, want %q", n, planned, got, tc.want)
+			}
+			if entries, err := p.Repository.Entries(t.Context()); err != nil || len(entries) != 4 {
+				t.Errorf("%d snapshots are left, %v", len(entries), err)
+			}
+		})
+	}
+}
+
+// The manifests of snapshots are read once, and not each hour again.
+func TestPruneReadsNewManifestsAlone(t *testing.T) {
+	p := newPlace("one", segments.Config{})
+	p.put(t, timeline, 100)
+	for _, revision := range []int64{20, 40, 60} {
+		p.save(t, revision)
+	}
+	c := &counted{Backend: p.backend}
+	repo := repository.New(repository.Config{Backend: c, Cluster: "default", Prefix: "default/"})
+	pruner := &keep.Pruner{Places: []keep.Place{{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}}}
+	for i, want := range []int{3, 0, 1} {
+		if i == 2 {
+			p.save(t, 80)
+		}
+		c.reads = 0
+		if _, err := pruner.Plan(t.Context(), timeline, begin.Add(time.Hour)); err != nil || c.reads != want {
+			t.Errorf("time %d: %d objects were read, want %d: %v", i+1, c.reads, want, err)
+		}
 	}
 }
 

@@ -1,9 +1,11 @@
 package keep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -35,17 +37,25 @@ type Merged struct {
 // and does not keep the others; the error names it. Encrypted segments can be merged only with an identity; without one
 // the error has ReasonSnapshotSealed, and nothing was changed.
 func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now time.Time) (Merged, error) {
-	var done Merged
+	m := &merging{segments: s, now: now, held: map[segment.Level][]segments.Ref{}}
 	var errs []error
 	failed := func(doing string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", doing, err))
 		}
 	}
-	for _, m := range merges {
-		failed("remove merged segments of the journal "+string(t), removeLeft(ctx, s, t, m.from, m.to, &done))
-		runs, err := runsOf(ctx, s, t, m.from, m.length, now)
-		failed("list what can be merged of the journal "+string(t), err)
+	for _, l := range segment.Levels() {
+		for item, err := range s.List(ctx, t, l) {
+			if err != nil {
+				return m.done, fmt.Errorf("list the journal %s: %w", t, err)
+			}
+			m.held[l] = append(m.held[l], item.Ref)
+		}
+	}
+	for _, step := range merges {
+		failed("remove merged segments of the journal "+string(t), m.removeLeft(ctx, step.from, step.to))
+		runs, err := m.runs(ctx, step.from, step.length)
+		failed("read what can be merged of the journal "+string(t), err)
 		if snapshot.ReasonOf(err) == snapshot.ReasonSnapshotSealed {
 			break // so are the others
 		}
@@ -53,60 +63,55 @@ func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now ti
 			if ctx.Err() != nil {
 				break
 			}
-			err := mergeRun(ctx, s, run, m.to, &done)
-			failed(fmt.Sprintf("merge the journal %s into segments of %s", t, m.to), err)
+			failed(fmt.Sprintf("merge the journal %s into segments of %s", t, step.to), m.run(ctx, run, step.to))
 		}
 	}
-	return done, errors.Join(errs...)
+	return m.done, errors.Join(errs...)
+}
+
+// merging is one Merge.
+type merging struct {
+	segments *segments.Segments
+	now      time.Time
+	held     map[segment.Level][]segments.Ref // as they were listed, and as they have become since
+	done     Merged
+}
+
+// remove removes a segment.
+func (m *merging) remove(ctx context.Context, r segments.Ref) error {
+	if err := m.segments.Remove(ctx, r); err != nil {
+		return err
+	}
+	m.held[r.Level] = slices.DeleteFunc(m.held[r.Level], func(h segments.Ref) bool { return h == r })
+	m.done.Removed++
+	return nil
 }
 
 // removeLeft removes the segments of a level that are in one of the next level, with the same history.
-func removeLeft(ctx context.Context, s *segments.Segments, t segment.Timeline, from, to segment.Level, done *Merged) error {
-	lower, err := items(ctx, s, t, from)
-	if err != nil || len(lower) == 0 {
-		return err
-	}
-	upper, err := items(ctx, s, t, to)
-	if err != nil {
-		return err
-	}
+func (m *merging) removeLeft(ctx context.Context, from, to segment.Level) error {
 	var errs []error
-	for _, u := range upper {
+	for _, u := range m.held[to] {
 		left := map[int64]segments.Ref{} // by their last revisions
-		for _, l := range lower {
+		for _, l := range m.held[from] {
 			if u.First <= l.First && l.Last <= u.Last {
 				left[l.Last] = l
 			}
 		}
-		if len(left) == 0 {
-			continue
+		if len(left) > 0 {
+			errs = append(errs, m.removeSame(ctx, u, left))
 		}
-		errs = append(errs, removeSame(ctx, s, u, left, done))
 	}
 	return errors.Join(errs...)
 }
 
-// items returns the segments of a level.
-func items(ctx context.Context, s *segments.Segments, t segment.Timeline, l segment.Level) (all []segments.Ref, err error) {
-	for item, err := range s.List(ctx, t, l) {
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, item.Ref)
-	}
-	return all, nil
-}
-
 // removeSame reads a segment, and removes those others after whose last revisions it has the same chain.
-func removeSame(
-	ctx context.Context, s *segments.Segments, upper segments.Ref, left map[int64]segments.Ref, done *Merged,
-) error {
-	m, err := s.Manifest(ctx, upper)
+func (m *merging) removeSame(ctx context.Context, upper segments.Ref, left map[int64]segments.Ref) error {
+	u, err := m.segments.Manifest(ctx, upper)
 	if err != nil {
 		return err
 	}
-	chain, chains := m.PreviousChain, map[int64]segment.Chain{}
-	err = each(ctx, s, m, func(e segment.Entry) error {
+	chain, chains := u.PreviousChain, map[int64]segment.Chain{}
+	err = each(ctx, m.segments, u, func(e segment.Entry) error {
 		if r, ok := e.(segment.Revision); ok {
 			chain = chain.Next(r)
 			if _, asked := left[r.Main]; asked {
@@ -120,56 +125,49 @@ func removeSame(
 	}
 	var errs []error
 	for last, r := range left {
-		l, err := s.Manifest(ctx, r)
+		l, err := m.segments.Manifest(ctx, r)
 		if err == nil && l.Chain != chains[last] {
 			continue
 		}
 		if err == nil {
-			err = s.Remove(ctx, r)
+			err = m.remove(ctx, r)
 		}
 		if err != nil {
 			errs = append(errs, err)
-			continue
 		}
-		done.Removed++
 	}
 	return errors.Join(errs...)
 }
 
-// runsOf returns the segments of a level in runs, each within one stretch of time and without a hole. A stretch that is
+// runs returns the segments of a level in runs, each within one stretch of time and without a hole. A stretch that is
 // not over is left out. A segment that does not follow the one before begins another run. One whose manifest is not
 // usable is in none, and is part of the error. One that is encrypted for others ends the reading.
-func runsOf(
-	ctx context.Context, s *segments.Segments, t segment.Timeline, l segment.Level, length time.Duration, now time.Time,
-) (runs [][]*segments.Manifest, err error) {
+func (m *merging) runs(ctx context.Context, l segment.Level, length time.Duration) (runs [][]*segments.Manifest, err error) {
 	var run []*segments.Manifest
 	var errs []error
 	size := int64(0)
-	for item, err := range s.List(ctx, t, l) {
-		if err != nil {
-			return nil, err
-		}
-		m, err := s.Manifest(ctx, item.Ref)
+	for _, ref := range m.held[l] {
+		next, err := m.segments.Manifest(ctx, ref)
 		if err != nil {
 			if errs = append(errs, err); ctx.Err() != nil {
 				break
 			}
 			continue
 		}
-		if err := s.Readable(m); err != nil {
+		if err := m.segments.Readable(next); err != nil {
 			return nil, err // before the manifests of all others are read for nothing
 		}
-		stretch := m.FirstTime.Truncate(length)
-		if now.Before(stretch.Add(length + settled)) {
+		stretch := next.FirstTime.Truncate(length)
+		if m.now.Before(stretch.Add(length + settled)) {
 			break
 		}
 		if n := len(run); n > 0 {
 			last := run[n-1]
-			if !follows(m, last) || !stretch.Equal(last.FirstTime.Truncate(length)) || size+m.Size > segment.MaxContent {
+			if !follows(next, last) || !stretch.Equal(last.FirstTime.Truncate(length)) || size+next.Size > segment.MaxContent {
 				runs, run, size = append(runs, run), nil, 0
 			}
 		}
-		run, size = append(run, m), size+m.Size
+		run, size = append(run, next), size+next.Size
 	}
 	if len(run) > 0 {
 		runs = append(runs, run)
@@ -182,24 +180,25 @@ func follows(m, last *segments.Manifest) bool {
 	return m.First == last.Last+1 && m.Previous == last.Last && m.PreviousChain == last.Chain
 }
 
-// mergeRun merges a run of segments, and removes them.
-func mergeRun(ctx context.Context, s *segments.Segments, run []*segments.Manifest, to segment.Level, done *Merged) error {
-	merged, err := merged(ctx, s, run, to)
+// run merges a run of segments, and removes them.
+func (m *merging) run(ctx context.Context, run []*segments.Manifest, to segment.Level) error {
+	merged, err := merged(ctx, m.segments, run, to)
 	if err != nil {
 		return err
 	}
-	if err := s.Put(ctx, merged); err != nil {
+	if err := m.segments.Put(ctx, merged); err != nil {
 		return err
 	}
-	if err := compare(ctx, s, &merged.Header); err != nil {
+	if err := compare(ctx, m.segments, &merged.Header); err != nil {
 		return err
 	}
-	done.Written++
-	for _, m := range run {
-		if err := s.Remove(ctx, m.Ref()); err != nil {
+	m.done.Written++
+	m.held[to] = append(m.held[to], segments.RefOf(&merged.Header))
+	slices.SortFunc(m.held[to], func(a, b segments.Ref) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last)) })
+	for _, l := range run {
+		if err := m.remove(ctx, l.Ref()); err != nil {
 			return err
 		}
-		done.Removed++
 	}
 	return nil
 }

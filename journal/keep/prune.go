@@ -1,9 +1,12 @@
 package keep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
@@ -17,111 +20,204 @@ type Place struct {
 	Segments   *segments.Segments
 }
 
-// Prune removes the segments that no snapshot needs: those whose revisions are all before the oldest snapshot of their
-// timeline on any backend. So snapshots and their journal go as one: when retention removes a snapshot, the changes
-// that only it could take are of no use. A timeline without any snapshot goes when a later one has some, unless it is
-// the live one, to which the leader adds: a replica that has led before may have begun a later one meanwhile.
+// Pruner removes the segments that nothing needs any more. Those whose revisions are all before the oldest snapshot of
+// their timeline on any backend lead on from no snapshot. So snapshots and their journal go as one: when retention
+// removes a snapshot, the changes that only it could take are of no use. A timeline without any snapshot goes when a
+// later one has some, unless it is the live one, to which the leader adds: a replica that has led before may have begun
+// a later one meanwhile.
+//
+// With a window, the newest snapshot from before the window takes the place of the oldest one: it leads to the
+// beginning of the window. The snapshots themselves are left to retention.
 //
 // Snapshots are those that the backends show, and not those of the catalog. When a backend cannot be listed, or the
 // manifest of a snapshot cannot be read, nothing is removed.
-func Prune(ctx context.Context, places []Place, live segment.Timeline) (removed int, err error) {
-	all, err := timelines(ctx, places)
-	if err != nil || len(all) == 0 {
-		return 0, err
-	}
-	oldest, err := oldestBases(ctx, places, all)
+type Pruner struct {
+	Places []Place
+	Window time.Duration // how far back the journal reaches; 0 for as far as there are snapshots
+
+	mu    sync.Mutex
+	known map[string]map[string]base // by backend and name; a manifest is read once
+}
+
+// base is a snapshot from which a timeline can be replayed.
+type base struct {
+	size     int64 // of its object, as listed
+	revision int64
+	created  time.Time
+	cluster  string
+}
+
+// Removal is the segments of a timeline that go from one backend.
+type Removal struct {
+	Backend     string
+	Timeline    segment.Timeline
+	First, Last int64
+	Bytes       int64 // as they are stored
+	Why         string
+
+	Segments []segments.Ref
+	from     *segments.Segments
+}
+
+// Prune removes what goes. live is the timeline to which the leader adds.
+func (p *Pruner) Prune(ctx context.Context, live segment.Timeline, now time.Time) (removed int, err error) {
+	all, err := p.Plan(ctx, live, now)
 	if err != nil {
 		return 0, err
 	}
-	based := slices.IndexFunc(all, func(t segment.Timeline) bool { return oldest[t] > 0 })
-	for i, t := range all {
-		before := oldest[t]
-		if before == 0 && i < based && t != live {
-			before = segment.MaxRevision + 1
-		}
-		for _, p := range places {
-			n, err := pruneBefore(ctx, p.Segments, t, before)
-			removed += n
-			if err != nil {
-				return removed, fmt.Errorf("remove old segments of the journal %s: %w", t, err)
+	for _, r := range all {
+		for _, s := range r.Segments {
+			if err := r.from.Remove(ctx, s); err != nil {
+				return removed, fmt.Errorf("remove old segments of the journal %s: %w", r.Timeline, err)
 			}
+			removed++
 		}
 	}
 	return removed, nil
 }
 
+// Plan returns what would go, and removes nothing. Without a live timeline, the newest one is taken for it.
+func (p *Pruner) Plan(ctx context.Context, live segment.Timeline, now time.Time) ([]Removal, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all, err := p.timelines(ctx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	live = cmp.Or(live, all[len(all)-1])
+	bases, err := p.bases(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	var removals []Removal
+	for i, t := range all {
+		before, why := p.before(all, i, bases, live, now)
+		if before == 0 {
+			continue
+		}
+		for _, at := range p.Places {
+			r, err := ending(ctx, at.Segments, t, before)
+			if err != nil {
+				return nil, fmt.Errorf("list old segments of the journal %s: %w", t, err)
+			}
+			if r.Why = why; len(r.Segments) > 0 {
+				removals = append(removals, r)
+			}
+		}
+	}
+	return removals, nil
+}
+
+// before returns the revision before which a timeline is not needed, and why; 0 when all of it is.
+func (p *Pruner) before(
+	all []segment.Timeline, i int, bases map[segment.Timeline][]base, live segment.Timeline, now time.Time,
+) (revision int64, why string) {
+	t := all[i]
+	begin := now.Add(-p.Window)
+	windowed := p.Window > 0
+	based := slices.IndexFunc(all, func(t segment.Timeline) bool { return len(bases[t]) > 0 })
+	switch {
+	case windowed && t != live && i+1 < len(all) && !all[i+1].Start().After(begin):
+		return segment.MaxRevision + 1, fmt.Sprintf("the timeline ended before the window of %s", p.Window)
+	case len(bases[t]) == 0 && i < based && t != live:
+		return segment.MaxRevision + 1, "the timeline has no snapshot any more"
+	case len(bases[t]) == 0:
+		return 0, ""
+	}
+	oldest := slices.MinFunc(bases[t], func(a, b base) int { return cmp.Compare(a.revision, b.revision) })
+	why = fmt.Sprintf("they are before the oldest snapshot, of revision %d", oldest.revision)
+	if !windowed {
+		return oldest.revision, why
+	}
+	for _, b := range bases[t] {
+		if !b.created.After(begin) && b.revision > oldest.revision {
+			oldest = b
+			why = fmt.Sprintf("they are before the snapshot of revision %d, which leads to the beginning of the window of %s", b.revision, p.Window)
+		}
+	}
+	return oldest.revision, why
+}
+
 // timelines returns those of all backends, in ascending order of their start.
-func timelines(ctx context.Context, places []Place) ([]segment.Timeline, error) {
+func (p *Pruner) timelines(ctx context.Context) ([]segment.Timeline, error) {
 	var all []segment.Timeline
-	for _, p := range places {
-		some, err := p.Segments.Timelines(ctx)
+	for _, at := range p.Places {
+		some, err := at.Segments.Timelines(ctx)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, some...)
 	}
-	slices.SortFunc(all, func(a, b segment.Timeline) int { return a.Start().Compare(b.Start()) })
+	slices.SortFunc(all, func(a, b segment.Timeline) int {
+		return cmp.Or(a.Start().Compare(b.Start()), cmp.Compare(a, b))
+	})
 	return slices.Compact(all), nil
 }
 
-// oldestBases returns the revision of the oldest snapshot of each timeline; 0 when there is none.
-func oldestBases(ctx context.Context, places []Place, all []segment.Timeline) (map[segment.Timeline]int64, error) {
-	oldest := map[segment.Timeline]int64{}
-	for _, p := range places {
-		entries, err := p.Repository.Entries(ctx)
+// bases returns the snapshots of each timeline. Manifests that were read before are not read again: what they say of a
+// snapshot does not change.
+func (p *Pruner) bases(ctx context.Context, all []segment.Timeline) (map[segment.Timeline][]base, error) {
+	found, known := map[segment.Timeline][]base{}, map[string]map[string]base{}
+	for _, at := range p.Places {
+		entries, err := at.Repository.Entries(ctx)
 		if err != nil {
 			return nil, err
 		}
+		name := at.Repository.Name()
+		known[name] = make(map[string]base, len(entries))
 		for _, e := range entries {
-			rec, err := p.Repository.Record(ctx, e)
-			if snapshot.ReasonOf(err) == snapshot.ReasonSnapshotUnreadable {
-				continue // another copy, or none: it is no base as it is
+			b, read := p.known[name][e.Name]
+			if !read || b.size != e.Size {
+				rec, err := at.Repository.Record(ctx, e)
+				if snapshot.ReasonOf(err) == snapshot.ReasonSnapshotUnreadable {
+					continue // another copy, or none: it is no base as it is
+				}
+				if err != nil {
+					return nil, err
+				}
+				b = base{e.Size, max(rec.Revision, rec.OldestRevision), rec.CreateTime, rec.EtcdClusterID}
 			}
-			if err != nil {
-				return nil, err
-			}
-			t := timelineOf(rec, all)
-			if revision := max(rec.Revision, rec.OldestRevision); t != "" && (oldest[t] == 0 || revision < oldest[t]) {
-				oldest[t] = revision
+			known[name][e.Name] = b
+			if t := timelineOf(b, all); t != "" {
+				found[t] = append(found[t], b)
 			}
 		}
 	}
-	return oldest, nil
+	p.known = known
+	return found, nil
 }
 
 // timelineOf returns the timeline within whose time a snapshot was taken; empty when there is none.
-func timelineOf(rec *snapshot.Record, all []segment.Timeline) segment.Timeline {
+func timelineOf(b base, all []segment.Timeline) segment.Timeline {
 	var found segment.Timeline
 	for _, t := range all {
-		if !t.Start().After(rec.CreateTime) {
+		if !t.Start().After(b.created) {
 			found = t
 		}
 	}
-	if !found.Of(rec.EtcdClusterID) {
+	if !found.Of(b.cluster) {
 		return ""
 	}
 	return found
 }
 
-// pruneBefore removes the segments of a timeline that end before a revision. That of the revision itself stays: a
-// restore compares the snapshot with it.
-func pruneBefore(ctx context.Context, s *segments.Segments, t segment.Timeline, revision int64) (removed int, err error) {
-	var gone []segments.Ref
+// ending returns the segments of a timeline that end before a revision. That of the revision itself stays: a restore
+// compares the snapshot with it.
+func ending(ctx context.Context, s *segments.Segments, t segment.Timeline, revision int64) (Removal, error) {
+	r := Removal{Backend: s.Name(), Timeline: t, from: s}
 	for _, l := range segment.Levels() {
 		for item, err := range s.List(ctx, t, l) {
 			if err != nil {
-				return 0, err
+				return r, err
 			}
-			if item.Last < revision {
-				gone = append(gone, item.Ref)
+			if item.Last >= revision {
+				continue
 			}
+			if r.First == 0 || item.First < r.First {
+				r.First = item.First
+			}
+			r.Segments, r.Last, r.Bytes = append(r.Segments, item.Ref), max(r.Last, item.Last), r.Bytes+item.Size
 		}
 	}
-	for _, r := range gone {
-		if err := s.Remove(ctx, r); err != nil {
-			return removed, err
-		}
-		removed++
-	}
-	return removed, nil
+	return r, nil
 }

@@ -6,10 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -35,6 +31,7 @@ type Log struct {
 	next    int64    // number of the next part
 	last    Position // with all that was added
 	synced  mark     // without what a crash would take
+	lost    []Loss   // of what could not be read, until somebody takes it
 	changed chan struct{}
 }
 
@@ -59,7 +56,8 @@ func New(dir string, limit int64) *Log {
 }
 
 // Open makes the directory if it is missing, and repairs what is in it. What a part holds that was not sealed is sealed
-// now. The directory has no other Log that is open. Open may be called again, also after an error.
+// now. A part that cannot be read is set aside, and does not keep the others; [Log.TakeLosses] names it. The directory
+// has no other Log that is open. Open may be called again, also after an error.
 func (l *Log) Open() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,67 +67,22 @@ func (l *Log) Open() error {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the journal: %w", err)
 	}
-	numbers, err := numbersIn(l.dir)
+	found, err := survey(l.dir)
 	if err != nil {
 		return fmt.Errorf("open the journal: %w", err)
 	}
-	noted := readPosition(l.dir)
-	next := noted.Part + 1
-	var newest Position
-	var sealed []*Part
-	for _, n := range numbers {
-		p := &Part{Number: n, dir: l.dir}
-		last, ok, err := p.recover()
-		removed := errors.Is(err, os.ErrNotExist)
-		if err != nil && !removed {
-			return fmt.Errorf("open the journal: %w (move the file away to go on without it: its revisions are then lost, "+
-				"unless a backend has them)", err)
-		}
-		next = max(next, n+1)
-		if n == noted.Part && !removed && (!ok || noted.Newer(last)) {
-			noted = note{} // the disk has lost what was noted
-		}
-		if !ok {
-			if err := p.remove(); err != nil {
-				return fmt.Errorf("open the journal: %w", err)
-			}
-			continue
-		}
-		sealed = append(sealed, p)
-		if last.Newer(newest) {
-			newest = last
-		}
-	}
-	if noted.Newer(newest) {
-		newest = noted.Position
-	}
-	l.opened, l.sealed, l.last, l.next = true, sealed, newest, next
+	l.opened, l.sealed, l.last, l.next, l.lost = true, found.sealed, found.position(), found.next, found.losses
 	l.tell()
 	return nil
 }
 
-// numbersIn returns the numbers of the parts in a directory, in ascending order, and removes what is left of writing
-// facts.
-func numbersIn(dir string) ([]int64, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var numbers []int64
-	for _, e := range entries {
-		name := e.Name()
-		if strings.HasSuffix(name, ".tmp") {
-			if err := os.Remove(filepath.Join(dir, name)); err != nil {
-				return nil, err
-			}
-		}
-		number, ok := strings.CutSuffix(name, factsSuffix)
-		if n, err := strconv.ParseInt(number, 16, 64); ok && err == nil && n > 0 {
-			numbers = append(numbers, n)
-		}
-	}
-	slices.Sort(numbers)
-	return numbers, nil
+// TakeLosses returns what could not be read when the journal was opened. Another call returns nothing.
+func (l *Log) TakeLosses() []Loss {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lost := l.lost
+	l.lost = nil
+	return lost
 }
 
 // Position returns how far the journal is, with entries that are not synced yet.
@@ -200,7 +153,7 @@ func (l *Log) Append(e segment.Entry) error {
 		l.scratch = nil // one large revision does not cost its memory for ever
 	}
 	h, before := l.open.Header, l.open.Header.Chain
-	if err := add(&h, e); err != nil {
+	if err := h.Add(e); err != nil {
 		return fmt.Errorf("add to the journal: %w", err)
 	}
 	if _, err := l.buffer.Write(frame); err != nil {
@@ -240,19 +193,18 @@ func (l *Log) sync() error {
 	return nil
 }
 
-// Seal ends the part that is open, if it has a revision; what comes next goes into a new one. It reports whether there
-// was something to seal.
-func (l *Log) Seal() (bool, error) {
+// Seal ends the part that is open, if it has a revision; what comes next goes into a new one.
+func (l *Log) Seal() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open == nil || l.open.Header.First == 0 {
-		return false, nil
+		return nil
 	}
 	h := l.open.Header
 	if err := l.seal(); err != nil {
-		return false, err
+		return err
 	}
-	return true, l.begin(segment.Header{
+	return l.begin(segment.Header{
 		Timeline: h.Timeline, Level: h.Level, Member: h.Member, Term: h.Term,
 		Previous: h.Last, PreviousChain: h.Chain, Chain: h.Chain,
 	})

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,12 +21,14 @@ type Part struct {
 	Header segment.Header // of the entries so far
 	Size   int64          // of the entries, in bytes
 
-	dir string
+	dir    string
+	spoilt bool // its file is not whole: Size is that of what is left
 }
 
 const (
 	entriesSuffix = ".log"
 	factsSuffix   = ".json"
+	badSuffix     = ".bad" // behind the others, of files that were set aside
 )
 
 func (p *Part) path(suffix string) string {
@@ -74,16 +77,16 @@ func (p *Part) readFacts() (segment.Header, error) {
 // Entries yields the entries of a part from its file. An error is the last element.
 func (p *Part) Entries() iter.Seq2[segment.Entry, error] {
 	return func(yield func(segment.Entry, error) bool) {
-		_, err := p.each(p.Size, func(e segment.Entry) bool { return yield(e, nil) })
+		_, err := p.each(p.Size, func(e segment.Entry, _ int64) bool { return yield(e, nil) })
 		if err != nil {
 			yield(nil, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), err))
 		}
 	}
 }
 
-// each calls f with each entry in the first bytes of the file until it returns false, and returns how many bytes are
-// whole entries.
-func (p *Part) each(size int64, f func(segment.Entry) bool) (whole int64, err error) {
+// each calls f with each entry in the first bytes of the file, and with how many bytes are whole entries then, until it
+// returns false.
+func (p *Part) each(size int64, f func(e segment.Entry, whole int64) bool) (whole int64, err error) {
 	file, err := os.Open(p.path(entriesSuffix))
 	if err != nil {
 		return 0, err
@@ -99,44 +102,46 @@ func (p *Part) each(size int64, f func(segment.Entry) bool) (whole int64, err er
 			return whole, err
 		}
 		whole += int64(n)
-		if !f(e) {
+		if !f(e, whole) {
 			return whole, nil
 		}
 	}
 }
 
-// recover reads the part that a crash or a stop left, and cuts off a tail that is not whole. It returns false when no
-// revision is left, and an error that wraps [os.ErrNotExist] when the part was about to be removed.
-func (p *Part) recover() (last Position, ok bool, err error) {
+// recover reads the part that a crash or a stop left, as far as its entries are whole. Behind them, the tail of a part
+// that was not sealed is cut off: that is the trace of a crash. A sealed part was whole once. last has no revision when
+// none is left, and damage is why the part is not whole. An error that wraps [os.ErrNotExist] says that the part was
+// about to be removed.
+func (p *Part) recover(sealed bool) (last Position, damage, err error) {
 	if p.Header, err = p.readFacts(); err != nil {
-		return Position{}, false, err
+		return Position{}, err, nil
 	}
 	var wrong error
 	last = Position{Timeline: p.Header.Timeline}
-	size, err := p.each(math.MaxInt64, func(e segment.Entry) bool {
+	size := int64(0)
+	_, err = p.each(math.MaxInt64, func(e segment.Entry, whole int64) bool {
 		before := p.Header.Chain
-		if wrong = add(&p.Header, e); wrong != nil {
+		if wrong = p.Header.Add(e); wrong != nil {
 			return false
 		}
+		size = whole
 		if r, ok := e.(segment.Revision); ok {
 			last.Anchor, last.AnchorChain, last.Revision, last.Chain = r.Main, before, r.Main, p.Header.Chain
 		}
 		return true
 	})
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return last, false, err
-	case wrong != nil:
-		return last, false, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), wrong)
-	case err != nil && !errors.Is(err, segment.ErrTorn):
-		return last, false, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), err)
-	case err != nil:
-		if err := truncate(p.path(entriesSuffix), size); err != nil {
-			return last, false, fmt.Errorf("cut off the torn end of the journal: %w", err)
-		}
-	}
 	p.Size = size
-	return last, last.Revision > 0, nil
+	switch err = cmp.Or(wrong, err); {
+	case err == nil || errors.Is(err, os.ErrNotExist):
+		return last, nil, err
+	case errors.Is(err, segment.ErrTorn) && !sealed:
+		if err := truncate(p.path(entriesSuffix), size); err != nil {
+			return last, nil, fmt.Errorf("cut off the torn end of the journal: %w", err)
+		}
+		return last, nil, nil
+	}
+	p.spoilt = true
+	return last, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), err), nil
 }
 
 // create makes the file of the entries. One that is there already is an error and stays as it is.
@@ -144,14 +149,28 @@ func (p *Part) create() (*os.File, error) {
 	return os.OpenFile(p.path(entriesSuffix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-// remove deletes the files of a part. The facts go last: without them, entries have no meaning.
+// remove deletes the files of a part. The facts go last: without them, entries have no meaning. Those of a part that is
+// not whole are set aside.
 func (p *Part) remove() error {
+	if p.spoilt {
+		return p.setAside()
+	}
 	for _, suffix := range []string{entriesSuffix, factsSuffix} {
 		if err := os.Remove(p.path(suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+// setAside renames the files of a part, so that a person can look at them. One that is not there is no error.
+func (p *Part) setAside() error {
+	for _, suffix := range []string{entriesSuffix, factsSuffix} {
+		if err := os.Rename(p.path(suffix), p.path(suffix)+badSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return syncDir(p.dir)
 }
 
 // replace writes a small file durably: all of it or nothing.

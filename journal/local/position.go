@@ -2,7 +2,6 @@ package local
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 
@@ -55,21 +54,4 @@ func (p Position) Newer(than Position) bool {
 		return p.Timeline.Start().After(than.Timeline.Start())
 	}
 	return p.Revision > than.Revision
-}
-
-// add takes an entry into account.
-func add(h *segment.Header, e segment.Entry) error {
-	if r, ok := e.(segment.Revision); ok {
-		after := max(h.Last, h.Previous)
-		if r.Main <= after || h.First > 0 && r.Main != after+1 {
-			return errors.New("a revision does not follow the one before it")
-		}
-		if h.First == 0 {
-			h.First, h.FirstTime = r.Main, r.Time
-		}
-		h.Last, h.LastTime, h.Chain = r.Main, r.Time, h.Chain.Next(r)
-		h.Records += int64(len(r.Records))
-	}
-	h.Entries++
-	return nil
 }

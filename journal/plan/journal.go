@@ -58,9 +58,7 @@ func Load(ctx context.Context, places []*segments.Segments) *Journal {
 		}
 	}
 	for _, b := range byName {
-		if len(b.spans) > 0 {
-			j.Timelines = append(j.Timelines, b.timeline())
-		}
+		j.Timelines = append(j.Timelines, b.timeline())
 	}
 	slices.SortFunc(j.Timelines, func(a, b *Timeline) int {
 		return cmp.Or(a.Name.Start().Compare(b.Name.Start()), cmp.Compare(a.Name, b.Name))
@@ -78,26 +76,16 @@ type builder struct {
 }
 
 func load(ctx context.Context, p *segments.Segments, byName map[segment.Timeline]*builder) error {
-	timelines, err := p.Timelines(ctx)
-	if err != nil {
-		return err
-	}
-	levels := segment.Levels()
-	slices.Reverse(levels) // upper levels hold more in fewer objects
-	for _, t := range timelines {
-		b := byName[t]
+	for item, err := range p.Every(ctx) { // upper levels first: they hold more in fewer objects
+		if err != nil {
+			return err
+		}
+		b := byName[item.Timeline]
 		if b == nil {
-			b = &builder{t, map[[2]int64]*span{}}
-			byName[t] = b
+			b = &builder{item.Timeline, map[[2]int64]*span{}}
+			byName[item.Timeline] = b
 		}
-		for _, l := range levels {
-			for item, err := range p.List(ctx, t, l) {
-				if err != nil {
-					return err
-				}
-				b.add(segmentCopy{item.Ref, p})
-			}
-		}
+		b.add(segmentCopy{item.Ref, p})
 	}
 	return nil
 }

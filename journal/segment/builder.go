@@ -71,7 +71,7 @@ func (b *Builder) Header() Header { return b.header }
 // that does not follow is an error, and is not added.
 func (b *Builder) Add(e Entry) error {
 	h := b.header
-	if err := h.add(e); err != nil {
+	if err := h.Add(e); err != nil {
 		return err
 	}
 	body, err := AppendEntry(nil, e)
@@ -93,8 +93,8 @@ func (b *Builder) Add(e Entry) error {
 	return nil
 }
 
-// add takes an entry into account.
-func (h *Header) add(e Entry) error {
+// Add takes an entry into account. One that does not follow is an error that wraps [ErrDamaged].
+func (h *Header) Add(e Entry) error {
 	switch e := e.(type) {
 	case Revision:
 		switch {

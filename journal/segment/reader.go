@@ -85,7 +85,7 @@ func (s *Reader) next() (Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.seen.add(e); err != nil {
+	if err := s.seen.Add(e); err != nil {
 		return nil, err
 	}
 	if s.seen.Last > s.header.Last || s.seen.First > 0 && s.seen.First != s.header.First {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 
 	"github.com/snapshotd/snapshotd/internal/codec/strictjson"
@@ -16,9 +15,6 @@ import (
 
 // formatVersion is the version of the manifest's format.
 const formatVersion = 1
-
-// maxDocument bounds how much is read of a manifest.
-const maxDocument = 256 << 10
 
 // maxNames bounds the recipients of a segment.
 const maxNames = 4096
@@ -128,8 +124,10 @@ func (d *document) check() error {
 // that does not exist is an error that wraps ErrNotFound, and an error of the backend is returned as it is. One that is
 // not trusted is an error with ReasonManifestUntrusted, one that is not usable has ReasonChecksumMismatch.
 func (s *Segments) Manifest(ctx context.Context, r Ref) (*Manifest, error) {
-	key := s.manifestKey(r)
-	doc, err := s.readSmall(ctx, key)
+	doc, err := s.repo.ReadDocument(ctx, s.manifestKey(r))
+	if errors.Is(err, repository.ErrTooLarge) {
+		return nil, s.damaged(r, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -155,22 +153,4 @@ func (s *Segments) untrusted(r Ref, cause error) error {
 		New("the manifest of the segment %s, revisions %d to %d, is not trusted", s.URI(r), r.First, r.Last).
 		On(s.Name()).Because(cause).
 		Advise("use another backend's copy; if it is signed with a key of yours, add that to the trusted keys")
-}
-
-// readSmall reads an object that is a small document.
-func (s *Segments) readSmall(ctx context.Context, key string) ([]byte, error) {
-	in, err := s.backend.Get(ctx, key, repository.Range{})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = in.Close() }()
-	doc, err := io.ReadAll(io.LimitReader(in, maxDocument+1))
-	if err != nil {
-		return nil, snapshot.ReasonBackendUnavailable.New("backend %q: read %s", s.Name(), key).On(s.Name()).Because(err)
-	}
-	if len(doc) > maxDocument {
-		return nil, snapshot.ReasonChecksumMismatch.New("backend %q: %s is no manifest: it has more than %d bytes",
-			s.Name(), key, maxDocument).On(s.Name()).Final()
-	}
-	return doc, nil
 }

@@ -2,11 +2,8 @@ package segments
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
@@ -21,7 +18,7 @@ type Reader struct {
 	segments *Segments
 	manifest *Manifest
 	object   io.Closer
-	stored   *storedReader
+	stored   *repository.StoredReader
 	end      error
 }
 
@@ -38,7 +35,7 @@ func (s *Segments) Open(ctx context.Context, m *Manifest) (*Reader, error) {
 
 // Decode opens a segment as [Segments.Open] does, from its bytes as they are stored. Closing the reader closes them.
 func (s *Segments) Decode(m *Manifest, object io.ReadCloser) (*Reader, error) {
-	r := &Reader{segments: s, manifest: m, object: object, stored: newStored(object, m)}
+	r := &Reader{segments: s, manifest: m, object: object, stored: repository.NewStoredReader(object, m.StoredSize)}
 	if err := r.open(); err != nil {
 		_ = object.Close()
 		return nil, err
@@ -54,11 +51,11 @@ func (s *Segments) Fetch(ctx context.Context, m *Manifest, w io.Writer) error {
 		return err
 	}
 	defer func() { _ = object.Close() }()
-	stored := newStored(object, m)
+	stored := repository.NewStoredReader(object, m.StoredSize)
 	if _, err := io.Copy(w, stored); err != nil {
 		return err
 	}
-	if why := stored.differs(m); why != nil {
+	if why := m.differs(stored); why != nil {
 		return s.damaged(m.Ref(), why)
 	}
 	return nil
@@ -72,8 +69,8 @@ func (r *Reader) open() error {
 		switch {
 		case err == nil:
 			in = opened
-		case r.stored.failed() != nil:
-			return r.stored.failed()
+		case r.stored.Failed() != nil:
+			return r.stored.Failed()
 		case errors.Is(err, age.ErrNoIdentity) && s.Readable(m) != nil:
 			return s.Readable(m)
 		default:
@@ -141,7 +138,7 @@ func (r *Reader) compare() error {
 		return err
 	}
 	m := r.manifest
-	why := r.stored.differs(m)
+	why := m.differs(r.stored)
 	if why == nil && r.Size() != m.Size {
 		why = fmt.Errorf("its content has %d bytes instead of %d", r.Size(), m.Size)
 	}
@@ -153,7 +150,7 @@ func (r *Reader) compare() error {
 
 // cause returns where an error of the decoder comes from: the backend's own error says more.
 func (r *Reader) cause(err error) error {
-	if failed := r.stored.failed(); failed != nil {
+	if failed := r.stored.Failed(); failed != nil {
 		return failed
 	}
 	return r.segments.damaged(r.manifest.Ref(), err)
@@ -175,50 +172,13 @@ func (s *Segments) Readable(m *Manifest) error {
 			"--identity of restore, encryption.identity_files of the service")
 }
 
-// storedReader hashes and counts the object as it is stored.
-type storedReader struct {
-	r     io.Reader
-	sum   hash.Hash
-	n     int64
-	limit int64 // a longer object is not read to its end
-	err   error
-}
-
-// Read implements [io.Reader].
-func (s *storedReader) Read(p []byte) (int, error) {
-	if s.err != nil {
-		return 0, s.err
-	}
-	n, err := s.r.Read(p)
-	s.n += int64(n)
-	_, _ = s.sum.Write(p[:n])
-	if s.n > s.limit && err == nil {
-		err = io.EOF // it is too long, and the count says so
-	}
-	s.err = err
-	return n, err
-}
-
-func newStored(r io.Reader, m *Manifest) *storedReader {
-	return &storedReader{r: r, sum: sha256.New(), limit: m.StoredSize}
-}
-
-// differs returns why the object, which was read to its end, is not that of the manifest.
-func (s *storedReader) differs(m *Manifest) error {
-	sum := hex.EncodeToString(s.sum.Sum(nil))
-	switch {
-	case s.n != m.StoredSize:
-		return fmt.Errorf("it has %d bytes instead of %d", s.n, m.StoredSize)
+// differs returns why an object, which was read to its end, is not that of the manifest.
+func (m *Manifest) differs(stored *repository.StoredReader) error {
+	switch sum := stored.SHA256(); {
+	case stored.Size() != m.StoredSize:
+		return fmt.Errorf("it has %d bytes instead of %d", stored.Size(), m.StoredSize)
 	case sum != m.StoredSHA256:
 		return fmt.Errorf("its sha256 is %s instead of %s", sum, m.StoredSHA256)
 	}
 	return nil
-}
-
-// failed returns the error of the backend; nil when the object has ended, or goes on.
-func (s *storedReader) failed() error {
-	if s.err == nil || errors.Is(s.err, io.EOF) {
-		return nil
-	}
-	return s.err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 
@@ -139,6 +140,28 @@ func (s *Segments) List(ctx context.Context, t segment.Timeline, l segment.Level
 			}
 			if !yield(Item{Ref{t, l, first, last}, o.Size}, nil) {
 				return
+			}
+		}
+	}
+}
+
+// Every yields the segments of all timelines, those of upper levels first. A listing that fails yields an error, last.
+func (s *Segments) Every(ctx context.Context) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		timelines, err := s.Timelines(ctx)
+		if err != nil {
+			yield(Item{}, err)
+			return
+		}
+		levels := segment.Levels()
+		slices.Reverse(levels)
+		for _, t := range timelines {
+			for _, l := range levels {
+				for item, err := range s.List(ctx, t, l) {
+					if !yield(item, err) || err != nil {
+						return
+					}
+				}
 			}
 		}
 	}

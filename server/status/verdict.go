@@ -36,6 +36,7 @@ func Judge(k Known) Cluster {
 	v.schedules()
 	v.leader()
 	v.journal()
+	v.journalProof()
 	v.proof()
 	rank := []Verdict{NotSafe, Attention, Safe}
 	slices.SortStableFunc(v.c.Findings, func(a, b Finding) int {
@@ -93,6 +94,21 @@ func (v *verdict) journal() {
 		}
 		v.find(Attention, []string{"window"}, "The journal is %s behind on %s: %s.", p.Age.Round(time.Second), where,
 			strings.TrimSuffix(why, "."))
+	}
+}
+
+// journalProof finds that the journal does not make the newest snapshot before which it was checked.
+func (v *verdict) journalProof() {
+	for _, rec := range v.records {
+		p := rec.JournalProof
+		if p == nil {
+			continue
+		}
+		if !p.Passed {
+			v.find(Attention, []string{"window"}, "The journal does not lead to %s: revisions between it and the snapshot before cannot "+
+				"be relied on, those of each snapshot can. %s", rec.Name, p.Error)
+		}
+		return
 	}
 }
 

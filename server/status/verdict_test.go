@@ -2,6 +2,7 @@ package status_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -358,6 +359,33 @@ func TestDirectoryOfANodeMayBeEmpty(t *testing.T) {
 		}
 		if found != want {
 			t.Errorf("%s without a copy: %+v", backend, v.Findings)
+		}
+	}
+}
+
+// The newest verdict counts: a journal that led to a later snapshot is good from there on.
+func TestAJournalThatDoesNotLeadToASnapshotNeedsAttention(t *testing.T) {
+	record := func(name string, age time.Duration, v *snapshot.Verification) *snapshot.Record {
+		rec := saved(name, age, proven)
+		rec.JournalProof = v
+		return rec
+	}
+	failed, passed := &snapshot.Verification{Error: "HashKV differs"}, &snapshot.Verification{Passed: true}
+	for name, tc := range map[string]struct {
+		records []*snapshot.Record
+		found   bool
+	}{
+		"not checked":     {[]*snapshot.Record{record("b", time.Minute, nil)}, false},
+		"passed":          {[]*snapshot.Record{record("b", time.Minute, passed), record("a", time.Hour, failed)}, false},
+		"failed":          {[]*snapshot.Record{record("b", time.Minute, failed), record("a", time.Hour, passed)}, true},
+		"the last failed": {[]*snapshot.Record{record("c", time.Second, nil), record("b", time.Minute, failed)}, true},
+	} {
+		c := status.Judge(status.Known{Name: "prod", Places: []status.Place{{Name: "local"}}, Records: tc.records, All: true, Now: now})
+		found := slices.ContainsFunc(c.Findings, func(f status.Finding) bool {
+			return f.Verdict == status.Attention && strings.Contains(f.Text, "does not lead to b") && strings.Contains(f.Text, "HashKV differs")
+		})
+		if found != tc.found {
+			t.Errorf("%s: %+v", name, c.Findings)
 		}
 	}
 }

@@ -11,9 +11,18 @@ type Window struct {
 	Journal   *Journal // nil when the cluster has none
 	Timelines []Timeline
 	Gaps      []Gap
-	Snapshots []Held   // the newest first
-	Estimates []string // of any restore from the journal
-	Unread    []string // what could not be read
+	Snapshots []Held        // the newest first
+	Estimates []string      // of any restore from the journal
+	Unread    []string      // what could not be read
+	Kept      time.Duration // how far back the journal is kept; 0 for as far as there are snapshots
+}
+
+// JournalRemoval is segments of a timeline that are removed from a backend.
+type JournalRemoval struct {
+	Backend, Timeline string
+	First, Last       int64 // revisions
+	Segments, Bytes   int64
+	Why               string
 }
 
 // Journal is how far the journal of a cluster is, as this replica knows.
@@ -60,7 +69,8 @@ type Held struct {
 	Name             string
 	Oldest, Revision int64
 	Created          time.Time
-	EtcdCluster      string // its id, as the record has it
+	EtcdCluster      string                 // its id, as the record has it
+	JournalProof     *snapshot.Verification // whether the journal leads to it; nil when that was not checked
 }
 
 // PutBases adds snapshots to a window, the newest first, and notes from where on each range can be restored with them.
@@ -73,7 +83,7 @@ func PutBases(w *Window, records []*snapshot.Record) {
 		}
 		w.Snapshots = append(w.Snapshots, Held{
 			Name: rec.Name, Oldest: rec.OldestRevision, Revision: rec.Revision, Created: rec.CreateTime,
-			EtcdCluster: rec.EtcdClusterID,
+			EtcdCluster: rec.EtcdClusterID, JournalProof: rec.JournalProof,
 		})
 	}
 	for i := range w.Timelines {

@@ -75,6 +75,7 @@ type Candidate struct {
 	Etcd      string // the id of the etcd cluster; empty when it is not known
 	Revision  int64
 	State     snapshot.State // of the snapshot
+	Ready     int            // backends that have it
 	Proven    bool           // by a drill
 	Whole     bool           // it is of the newest snapshot of which no copy is missing
 	Awaiting  []string       // backends that still have to get the snapshot

@@ -55,6 +55,7 @@ func (s *Stock) candidate(rec *snapshot.Record, backend string, size int64) *Can
 	rules, _ := s.rules(backend)
 	return &Candidate{
 		Name: rec.Name, Created: rec.CreateTime, Size: size, Etcd: rec.EtcdClusterID, Revision: rec.Revision, State: rec.State(),
+		Ready:  len(rec.ReadyOn()),
 		Proven: !rec.Proven().IsZero(), Exemption: rules.Exemption(&rec.Snapshot),
 	}
 }

@@ -30,6 +30,7 @@ var floors = map[string]floor{
 	"internal/cli/":     floorTogether,
 	"internal/config/":  floorTogether,
 	"internal/daemon/":  floorTogether,
+	"internal/proving/": floorTogether,
 	"internal/service/": floorTogether, // the former name of the daemon, to measure older commits
 
 	"catalog/":             floorEdges,

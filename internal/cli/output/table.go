@@ -199,6 +199,7 @@ func GetTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 		}
 		field("verified", verdictLine(s.GetVerification(), now))
 		field("proven", proofLine(s.GetProof(), now))
+		field("journal", journalLine(s.GetJournalProof(), now))
 	})
 	if err != nil || len(s.GetLocations()) == 0 {
 		return err
@@ -240,6 +241,18 @@ func proofLine(v *snapshotdv1.Verification, now time.Time) string {
 		line += " of the copy on " + strings.Join(v.GetBackends(), ", ")
 	}
 	return WithReason(line+fmt.Sprintf(", %s ago", Age(now.Sub(v.GetTime().AsTime()))), v.GetError())
+}
+
+// journalLine returns the verdict on the journal before a snapshot; empty when there is none.
+func journalLine(v *snapshotdv1.Verification, now time.Time) string {
+	if v == nil {
+		return ""
+	}
+	line := "it does NOT lead here"
+	if v.GetState() == snapshotdv1.Verification_STATE_PASSED {
+		line = "it leads here " + v.GetLive()
+	}
+	return WithReason(line+fmt.Sprintf(", checked %s ago", Age(now.Sub(v.GetTime().AsTime()))), v.GetError())
 }
 
 func withBytes(n int64) string {

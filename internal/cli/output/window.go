@@ -36,6 +36,7 @@ func WindowTable(w io.Writer, resp *snapshotdv1.GetRecoveryWindowResponse, wide 
 			return err
 		}
 	}
+	windowProof(w, win)
 	for _, u := range win.GetUnread() {
 		fmt.Fprintf(w, "\nNot read: %s\n", Plain(u))
 	}
@@ -43,6 +44,43 @@ func WindowTable(w io.Writer, resp *snapshotdv1.GetRecoveryWindowResponse, wide 
 		return nil
 	}
 	return windowDetails(w, win)
+}
+
+// JournalRemovals writes which segments of the journal go, a line for each backend and timeline.
+func JournalRemovals(w io.Writer, all []*snapshotdv1.JournalRemoval) error {
+	for _, r := range all {
+		text := fmt.Sprintf("journal on %s: %d segments (%s) with the revisions %d to %d of %s go: %s", r.GetBackend(), r.GetSegments(),
+			Size(r.GetSizeBytes()), r.GetFirstRevision(), r.GetLastRevision(), r.GetTimeline(), r.GetWhy())
+		if r.GetError() != nil {
+			text = "journal: it is not known which segments go: " + r.GetError().GetMessage()
+		}
+		if _, err := fmt.Fprintln(w, Plain(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// windowProof writes what was found when the journal was checked last, and how far back it is kept.
+func windowProof(w io.Writer, win *snapshotdv1.RecoveryWindow) {
+	for _, s := range win.GetSnapshots() { // the newest first
+		p := s.GetJournalProof()
+		if p == nil {
+			continue
+		}
+		verdict := "leads " + Plain(p.GetLive()) + " to"
+		if p.GetState() != snapshotdv1.Verification_STATE_PASSED {
+			verdict = "does NOT lead to"
+		}
+		fmt.Fprintf(w, "\nChecked: the journal %s %s, revision %d (%s)\n", verdict, s.GetName(), s.GetRevision(), moment(p.GetTime()))
+		if p.GetError() != "" {
+			fmt.Fprintf(w, "  %s\n", Plain(p.GetError()))
+		}
+		break
+	}
+	if kept := win.GetKept(); kept != nil {
+		fmt.Fprintf(w, "\nKept: the journal of the last %s, and what leads to its beginning\n", Age(kept.AsDuration()))
+	}
 }
 
 // windowRanges writes a line for each range, the newest first: that is what most callers look for.

@@ -398,7 +398,9 @@ type RecoveryWindow struct {
 	// What is only estimated or not known in any restore from this journal, for a person. Not set in Cluster.
 	Estimates []string `protobuf:"bytes,7,rep,name=estimates,proto3" json:"estimates,omitempty"`
 	// Why some backends could not be listed: their part of the window is missing here. Not set in Cluster.
-	Unread        []string `protobuf:"bytes,8,rep,name=unread,proto3" json:"unread,omitempty"`
+	Unread []string `protobuf:"bytes,8,rep,name=unread,proto3" json:"unread,omitempty"`
+	// How far back the journal is kept, by the configuration; unset when it is kept as far back as there are snapshots.
+	Kept          *durationpb.Duration `protobuf:"bytes,20,opt,name=kept,proto3" json:"kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -485,6 +487,13 @@ func (x *RecoveryWindow) GetEstimates() []string {
 func (x *RecoveryWindow) GetUnread() []string {
 	if x != nil {
 		return x.Unread
+	}
+	return nil
+}
+
+func (x *RecoveryWindow) GetKept() *durationpb.Duration {
+	if x != nil {
+		return x.Kept
 	}
 	return nil
 }
@@ -956,7 +965,9 @@ type RecoveryWindow_Snapshot struct {
 	// Its own revision.
 	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	// When it was begun.
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Whether the journal leads to it from a snapshot before, as the service has found; unset when that was not checked.
+	JournalProof  *Verification `protobuf:"bytes,5,opt,name=journal_proof,json=journalProof,proto3" json:"journal_proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1015,6 +1026,13 @@ func (x *RecoveryWindow_Snapshot) GetRevision() int64 {
 func (x *RecoveryWindow_Snapshot) GetCreateTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *RecoveryWindow_Snapshot) GetJournalProof() *Verification {
+	if x != nil {
+		return x.JournalProof
 	}
 	return nil
 }
@@ -1603,7 +1621,7 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"\x81\x01\n" +
 	"\x19GetRecoveryWindowResponse\x124\n" +
 	"\x06window\x18\x01 \x01(\v2\x1c.snapshotd.v1.RecoveryWindowR\x06window\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xb3\v\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xa3\f\n" +
 	"\x0eRecoveryWindow\x12\x1c\n" +
 	"\tjournaled\x18\x01 \x01(\bR\tjournaled\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12S\n" +
@@ -1612,7 +1630,8 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\x04gaps\x18\x05 \x03(\v2 .snapshotd.v1.RecoveryWindow.GapR\x04gaps\x12C\n" +
 	"\tsnapshots\x18\x06 \x03(\v2%.snapshotd.v1.RecoveryWindow.SnapshotR\tsnapshots\x12\x1c\n" +
 	"\testimates\x18\a \x03(\tR\testimates\x12\x16\n" +
-	"\x06unread\x18\b \x03(\tR\x06unread\x1a\xad\x01\n" +
+	"\x06unread\x18\b \x03(\tR\x06unread\x12-\n" +
+	"\x04kept\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\x04kept\x1a\xad\x01\n" +
 	"\bTimeline\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
 	"\n" +
@@ -1636,13 +1655,14 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\vbefore_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"beforeTime\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1a\n" +
-	"\btimeline\x18\x06 \x01(\tR\btimeline\x1a\xa0\x01\n" +
+	"\btimeline\x18\x06 \x01(\tR\btimeline\x1a\xe1\x01\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0foldest_revision\x18\x02 \x01(\x03R\x0eoldestRevision\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x12;\n" +
 	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\x1al\n" +
+	"createTime\x12?\n" +
+	"\rjournal_proof\x18\x05 \x01(\v2\x1a.snapshotd.v1.VerificationR\fjournalProof\x1al\n" +
 	"\rRecoveryPoint\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12+\n" +
 	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x14\n" +
@@ -1767,10 +1787,11 @@ var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
 	(*Cluster_Progress)(nil),             // 18: snapshotd.v1.Cluster.Progress
 	nil,                                  // 19: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
 	(*timestamppb.Timestamp)(nil),        // 20: google.protobuf.Timestamp
-	(*Snapshot)(nil),                     // 21: snapshotd.v1.Snapshot
-	(*durationpb.Duration)(nil),          // 22: google.protobuf.Duration
-	(Location_BackendKind)(0),            // 23: snapshotd.v1.Location.BackendKind
-	(Snapshot_State)(0),                  // 24: snapshotd.v1.Snapshot.State
+	(*durationpb.Duration)(nil),          // 21: google.protobuf.Duration
+	(*Snapshot)(nil),                     // 22: snapshotd.v1.Snapshot
+	(*Verification)(nil),                 // 23: snapshotd.v1.Verification
+	(Location_BackendKind)(0),            // 24: snapshotd.v1.Location.BackendKind
+	(Snapshot_State)(0),                  // 25: snapshotd.v1.Snapshot.State
 }
 var file_snapshotd_v1_cluster_service_proto_depIdxs = []int32{
 	8,  // 0: snapshotd.v1.ListClustersResponse.clusters:type_name -> snapshotd.v1.Cluster
@@ -1783,48 +1804,50 @@ var file_snapshotd_v1_cluster_service_proto_depIdxs = []int32{
 	9,  // 7: snapshotd.v1.RecoveryWindow.timelines:type_name -> snapshotd.v1.RecoveryWindow.Timeline
 	11, // 8: snapshotd.v1.RecoveryWindow.gaps:type_name -> snapshotd.v1.RecoveryWindow.Gap
 	12, // 9: snapshotd.v1.RecoveryWindow.snapshots:type_name -> snapshotd.v1.RecoveryWindow.Snapshot
-	0,  // 10: snapshotd.v1.Cluster.verdict:type_name -> snapshotd.v1.Cluster.Verdict
-	14, // 11: snapshotd.v1.Cluster.findings:type_name -> snapshotd.v1.Cluster.Finding
-	15, // 12: snapshotd.v1.Cluster.backends:type_name -> snapshotd.v1.Cluster.Backend
-	16, // 13: snapshotd.v1.Cluster.schedules:type_name -> snapshotd.v1.Cluster.Schedule
-	21, // 14: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
-	21, // 15: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
-	21, // 16: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
-	20, // 17: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
-	21, // 18: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
-	18, // 19: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
-	7,  // 20: snapshotd.v1.Cluster.recovery_window:type_name -> snapshotd.v1.RecoveryWindow
-	17, // 21: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
-	20, // 22: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
-	10, // 23: snapshotd.v1.RecoveryWindow.Timeline.ranges:type_name -> snapshotd.v1.RecoveryWindow.Range
-	20, // 24: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
-	20, // 25: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
-	20, // 26: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
-	20, // 27: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
-	20, // 28: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
-	20, // 29: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
-	22, // 30: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
-	0,  // 31: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
-	23, // 32: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
-	24, // 33: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
-	20, // 34: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
-	20, // 35: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
-	20, // 36: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
-	24, // 37: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
-	20, // 38: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
-	19, // 39: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	22, // 40: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
-	1,  // 41: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
-	3,  // 42: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
-	5,  // 43: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
-	2,  // 44: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
-	4,  // 45: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
-	6,  // 46: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
-	44, // [44:47] is the sub-list for method output_type
-	41, // [41:44] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	21, // 10: snapshotd.v1.RecoveryWindow.kept:type_name -> google.protobuf.Duration
+	0,  // 11: snapshotd.v1.Cluster.verdict:type_name -> snapshotd.v1.Cluster.Verdict
+	14, // 12: snapshotd.v1.Cluster.findings:type_name -> snapshotd.v1.Cluster.Finding
+	15, // 13: snapshotd.v1.Cluster.backends:type_name -> snapshotd.v1.Cluster.Backend
+	16, // 14: snapshotd.v1.Cluster.schedules:type_name -> snapshotd.v1.Cluster.Schedule
+	22, // 15: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
+	22, // 16: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
+	22, // 17: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
+	20, // 18: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
+	22, // 19: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
+	18, // 20: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
+	7,  // 21: snapshotd.v1.Cluster.recovery_window:type_name -> snapshotd.v1.RecoveryWindow
+	17, // 22: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
+	20, // 23: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
+	10, // 24: snapshotd.v1.RecoveryWindow.Timeline.ranges:type_name -> snapshotd.v1.RecoveryWindow.Range
+	20, // 25: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
+	20, // 26: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
+	20, // 27: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
+	20, // 28: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
+	20, // 29: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
+	20, // 30: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
+	23, // 31: snapshotd.v1.RecoveryWindow.Snapshot.journal_proof:type_name -> snapshotd.v1.Verification
+	21, // 32: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
+	0,  // 33: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
+	24, // 34: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
+	25, // 35: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
+	20, // 36: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
+	20, // 37: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
+	20, // 38: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
+	25, // 39: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
+	20, // 40: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
+	19, // 41: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	21, // 42: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
+	1,  // 43: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
+	3,  // 44: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
+	5,  // 45: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
+	2,  // 46: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
+	4,  // 47: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
+	6,  // 48: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
+	46, // [46:49] is the sub-list for method output_type
+	43, // [43:46] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_cluster_service_proto_init() }

@@ -439,8 +439,12 @@ type Snapshot struct {
 	// Oldest revision to which a restore can take the snapshot back: that of the last compaction before it, or 1 when there
 	// was none. 0 when it is not known: the snapshot is of an earlier version of the service.
 	OldestRevision int64 `protobuf:"varint,34,opt,name=oldest_revision,json=oldestRevision,proto3" json:"oldest_revision,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The verdict on the journal before this snapshot, from the service's own check: whether the journal, added to a snapshot
+	// before, makes this one. Its live says from which snapshot it leads here. Unset when there is no journal that leads here, or
+	// it was not checked yet. Known to the catalog alone.
+	JournalProof  *Verification `protobuf:"bytes,60,opt,name=journal_proof,json=journalProof,proto3" json:"journal_proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -690,6 +694,13 @@ func (x *Snapshot) GetOldestRevision() int64 {
 	return 0
 }
 
+func (x *Snapshot) GetJournalProof() *Verification {
+	if x != nil {
+		return x.JournalProof
+	}
+	return nil
+}
+
 // Location is a snapshot on one backend.
 type Location struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -924,7 +935,7 @@ var File_snapshotd_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\f\n" +
+	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\r\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x122\n" +
@@ -959,7 +970,8 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\bschedule\x18\x1e \x01(\tR\bschedule\x12\x19\n" +
 	"\btrace_id\x18\x1f \x01(\tR\atraceId\x12\x16\n" +
 	"\x06alarms\x18! \x03(\tR\x06alarms\x12'\n" +
-	"\x0foldest_revision\x18\" \x01(\x03R\x0eoldestRevision\x1a9\n" +
+	"\x0foldest_revision\x18\" \x01(\x03R\x0eoldestRevision\x12?\n" +
+	"\rjournal_proof\x18< \x01(\v2\x1a.snapshotd.v1.VerificationR\fjournalProof\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +
@@ -1055,18 +1067,19 @@ var file_snapshotd_v1_snapshot_proto_depIdxs = []int32{
 	2,  // 6: snapshotd.v1.Snapshot.compression:type_name -> snapshotd.v1.Snapshot.Compression
 	7,  // 7: snapshotd.v1.Snapshot.locations:type_name -> snapshotd.v1.Location
 	8,  // 8: snapshotd.v1.Snapshot.proof:type_name -> snapshotd.v1.Verification
-	3,  // 9: snapshotd.v1.Location.kind:type_name -> snapshotd.v1.Location.BackendKind
-	0,  // 10: snapshotd.v1.Location.state:type_name -> snapshotd.v1.Snapshot.State
-	10, // 11: snapshotd.v1.Location.update_time:type_name -> google.protobuf.Timestamp
-	4,  // 12: snapshotd.v1.Verification.level:type_name -> snapshotd.v1.Verification.Level
-	5,  // 13: snapshotd.v1.Verification.state:type_name -> snapshotd.v1.Verification.State
-	10, // 14: snapshotd.v1.Verification.time:type_name -> google.protobuf.Timestamp
-	11, // 15: snapshotd.v1.Verification.duration:type_name -> google.protobuf.Duration
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	8,  // 9: snapshotd.v1.Snapshot.journal_proof:type_name -> snapshotd.v1.Verification
+	3,  // 10: snapshotd.v1.Location.kind:type_name -> snapshotd.v1.Location.BackendKind
+	0,  // 11: snapshotd.v1.Location.state:type_name -> snapshotd.v1.Snapshot.State
+	10, // 12: snapshotd.v1.Location.update_time:type_name -> google.protobuf.Timestamp
+	4,  // 13: snapshotd.v1.Verification.level:type_name -> snapshotd.v1.Verification.Level
+	5,  // 14: snapshotd.v1.Verification.state:type_name -> snapshotd.v1.Verification.State
+	10, // 15: snapshotd.v1.Verification.time:type_name -> google.protobuf.Timestamp
+	11, // 16: snapshotd.v1.Verification.duration:type_name -> google.protobuf.Duration
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_proto_init() }

@@ -151,7 +151,7 @@ func (x WatchResponse_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchResponse_Type.Descriptor instead.
 func (WatchResponse_Type) EnumDescriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23, 0}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24, 0}
 }
 
 // Phase says what a save is waiting for. Backends are written in each of the phases, as far as there is something to write.
@@ -216,7 +216,7 @@ func (x WatchResponse_Phase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchResponse_Phase.Descriptor instead.
 func (WatchResponse_Phase) EnumDescriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23, 1}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24, 1}
 }
 
 // WhoAmIRequest asks for the caller's own principal.
@@ -1656,7 +1656,10 @@ func (x *PruneRequest) GetValidateOnly() bool {
 type PruneResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One per snapshot and backend, by backend in the order of the configuration, newest first.
-	Decisions     []*PruneDecision `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	Decisions []*PruneDecision `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// With validate_only, the segments of the journal that the leader removes within the next hour, by backend. Empty otherwise,
+	// and without a journal.
+	Journal       []*JournalRemoval `protobuf:"bytes,20,rep,name=journal,proto3" json:"journal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1698,6 +1701,122 @@ func (x *PruneResponse) GetDecisions() []*PruneDecision {
 	return nil
 }
 
+func (x *PruneResponse) GetJournal() []*JournalRemoval {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+// JournalRemoval is segments of a journal's timeline that are removed from one backend.
+type JournalRemoval struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the backend.
+	Backend string `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	// Name of the timeline.
+	Timeline string `protobuf:"bytes,2,opt,name=timeline,proto3" json:"timeline,omitempty"`
+	// The first revision of them.
+	FirstRevision int64 `protobuf:"varint,3,opt,name=first_revision,json=firstRevision,proto3" json:"first_revision,omitempty"`
+	// The last revision of them.
+	LastRevision int64 `protobuf:"varint,4,opt,name=last_revision,json=lastRevision,proto3" json:"last_revision,omitempty"`
+	// How many segments.
+	Segments int64 `protobuf:"varint,5,opt,name=segments,proto3" json:"segments,omitempty"`
+	// Bytes of their stored objects.
+	SizeBytes int64 `protobuf:"varint,6,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// Why they go, for a person.
+	Why string `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
+	// Why it is not known what goes; then all other fields are empty.
+	Error         *status.Status `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalRemoval) Reset() {
+	*x = JournalRemoval{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalRemoval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalRemoval) ProtoMessage() {}
+
+func (x *JournalRemoval) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalRemoval.ProtoReflect.Descriptor instead.
+func (*JournalRemoval) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *JournalRemoval) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *JournalRemoval) GetTimeline() string {
+	if x != nil {
+		return x.Timeline
+	}
+	return ""
+}
+
+func (x *JournalRemoval) GetFirstRevision() int64 {
+	if x != nil {
+		return x.FirstRevision
+	}
+	return 0
+}
+
+func (x *JournalRemoval) GetLastRevision() int64 {
+	if x != nil {
+		return x.LastRevision
+	}
+	return 0
+}
+
+func (x *JournalRemoval) GetSegments() int64 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
+func (x *JournalRemoval) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *JournalRemoval) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *JournalRemoval) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 // PruneDecision is what retention says of a snapshot on one backend.
 type PruneDecision struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1722,7 +1841,7 @@ type PruneDecision struct {
 
 func (x *PruneDecision) Reset() {
 	*x = PruneDecision{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1853,7 @@ func (x *PruneDecision) String() string {
 func (*PruneDecision) ProtoMessage() {}
 
 func (x *PruneDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1866,7 @@ func (x *PruneDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneDecision.ProtoReflect.Descriptor instead.
 func (*PruneDecision) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PruneDecision) GetName() string {
@@ -1833,7 +1952,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +1964,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +1977,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchResponse) GetType() WatchResponse_Type {
@@ -1960,7 +2079,7 @@ type DownloadRequest struct {
 
 func (x *DownloadRequest) Reset() {
 	*x = DownloadRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2091,7 @@ func (x *DownloadRequest) String() string {
 func (*DownloadRequest) ProtoMessage() {}
 
 func (x *DownloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2104,7 @@ func (x *DownloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadRequest.ProtoReflect.Descriptor instead.
 func (*DownloadRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DownloadRequest) GetCluster() string {
@@ -2036,7 +2155,7 @@ type DownloadResponse struct {
 
 func (x *DownloadResponse) Reset() {
 	*x = DownloadResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +2167,7 @@ func (x *DownloadResponse) String() string {
 func (*DownloadResponse) ProtoMessage() {}
 
 func (x *DownloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +2180,7 @@ func (x *DownloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadResponse.ProtoReflect.Descriptor instead.
 func (*DownloadResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{25}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DownloadResponse) GetHeader() *DownloadHeader {
@@ -2103,7 +2222,7 @@ type DownloadHeader struct {
 
 func (x *DownloadHeader) Reset() {
 	*x = DownloadHeader{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[26]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2234,7 @@ func (x *DownloadHeader) String() string {
 func (*DownloadHeader) ProtoMessage() {}
 
 func (x *DownloadHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[26]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2247,7 @@ func (x *DownloadHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadHeader.ProtoReflect.Descriptor instead.
 func (*DownloadHeader) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{26}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DownloadHeader) GetCluster() string {
@@ -2303,9 +2422,20 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\fPruneRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1a\n" +
 	"\bbackends\x18\x02 \x03(\tR\bbackends\x12#\n" +
-	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"J\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"\x82\x01\n" +
 	"\rPruneResponse\x129\n" +
-	"\tdecisions\x18\x01 \x03(\v2\x1b.snapshotd.v1.PruneDecisionR\tdecisions\"\xeb\x01\n" +
+	"\tdecisions\x18\x01 \x03(\v2\x1b.snapshotd.v1.PruneDecisionR\tdecisions\x126\n" +
+	"\ajournal\x18\x14 \x03(\v2\x1c.snapshotd.v1.JournalRemovalR\ajournal\"\x89\x02\n" +
+	"\x0eJournalRemoval\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12\x1a\n" +
+	"\btimeline\x18\x02 \x01(\tR\btimeline\x12%\n" +
+	"\x0efirst_revision\x18\x03 \x01(\x03R\rfirstRevision\x12#\n" +
+	"\rlast_revision\x18\x04 \x01(\x03R\flastRevision\x12\x1a\n" +
+	"\bsegments\x18\x05 \x01(\x03R\bsegments\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x06 \x01(\x03R\tsizeBytes\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\x12(\n" +
+	"\x05error\x18\b \x01(\v2\x12.google.rpc.StatusR\x05error\"\xeb\x01\n" +
 	"\rPruneDecision\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12;\n" +
@@ -2400,7 +2530,7 @@ func file_snapshotd_v1_snapshot_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_snapshot_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(Role)(0),                     // 0: snapshotd.v1.Role
 	(WatchResponse_Type)(0),       // 1: snapshotd.v1.WatchResponse.Type
@@ -2427,77 +2557,80 @@ var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(*DeleteResponse)(nil),        // 22: snapshotd.v1.DeleteResponse
 	(*PruneRequest)(nil),          // 23: snapshotd.v1.PruneRequest
 	(*PruneResponse)(nil),         // 24: snapshotd.v1.PruneResponse
-	(*PruneDecision)(nil),         // 25: snapshotd.v1.PruneDecision
-	(*WatchResponse)(nil),         // 26: snapshotd.v1.WatchResponse
-	(*DownloadRequest)(nil),       // 27: snapshotd.v1.DownloadRequest
-	(*DownloadResponse)(nil),      // 28: snapshotd.v1.DownloadResponse
-	(*DownloadHeader)(nil),        // 29: snapshotd.v1.DownloadHeader
-	nil,                           // 30: snapshotd.v1.SaveRequest.LabelsEntry
-	nil,                           // 31: snapshotd.v1.ListRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*Snapshot)(nil),              // 33: snapshotd.v1.Snapshot
-	(*status.Status)(nil),         // 34: google.rpc.Status
-	(Snapshot_State)(0),           // 35: snapshotd.v1.Snapshot.State
-	(Verification_Level)(0),       // 36: snapshotd.v1.Verification.Level
-	(*fieldmaskpb.FieldMask)(nil), // 37: google.protobuf.FieldMask
+	(*JournalRemoval)(nil),        // 25: snapshotd.v1.JournalRemoval
+	(*PruneDecision)(nil),         // 26: snapshotd.v1.PruneDecision
+	(*WatchResponse)(nil),         // 27: snapshotd.v1.WatchResponse
+	(*DownloadRequest)(nil),       // 28: snapshotd.v1.DownloadRequest
+	(*DownloadResponse)(nil),      // 29: snapshotd.v1.DownloadResponse
+	(*DownloadHeader)(nil),        // 30: snapshotd.v1.DownloadHeader
+	nil,                           // 31: snapshotd.v1.SaveRequest.LabelsEntry
+	nil,                           // 32: snapshotd.v1.ListRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*Snapshot)(nil),              // 34: snapshotd.v1.Snapshot
+	(*status.Status)(nil),         // 35: google.rpc.Status
+	(Snapshot_State)(0),           // 36: snapshotd.v1.Snapshot.State
+	(Verification_Level)(0),       // 37: snapshotd.v1.Verification.Level
+	(*fieldmaskpb.FieldMask)(nil), // 38: google.protobuf.FieldMask
 }
 var file_snapshotd_v1_snapshot_service_proto_depIdxs = []int32{
-	32, // 0: snapshotd.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
+	33, // 0: snapshotd.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
 	5,  // 1: snapshotd.v1.WhoAmIResponse.clusters:type_name -> snapshotd.v1.ClusterRole
 	0,  // 2: snapshotd.v1.ClusterRole.role:type_name -> snapshotd.v1.Role
-	30, // 3: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
-	33, // 4: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	31, // 3: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
+	34, // 4: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
 	11, // 5: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
 	10, // 6: snapshotd.v1.ReconcileResponse.unreadable:type_name -> snapshotd.v1.UnreadableRecord
-	34, // 7: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
-	35, // 8: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
-	31, // 9: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
-	32, // 10: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
-	32, // 11: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
-	33, // 12: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
+	35, // 7: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
+	36, // 8: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
+	32, // 9: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
+	33, // 10: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
+	33, // 11: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
+	34, // 12: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
 	10, // 13: snapshotd.v1.ListResponse.unreadable:type_name -> snapshotd.v1.UnreadableRecord
-	33, // 14: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	36, // 15: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
-	33, // 16: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	33, // 17: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
-	37, // 18: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
-	33, // 19: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	33, // 20: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	25, // 21: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
-	32, // 22: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
-	34, // 23: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
-	1,  // 24: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
-	32, // 25: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	33, // 26: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	2,  // 27: snapshotd.v1.WatchResponse.phase:type_name -> snapshotd.v1.WatchResponse.Phase
-	29, // 28: snapshotd.v1.DownloadResponse.header:type_name -> snapshotd.v1.DownloadHeader
-	6,  // 29: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
-	8,  // 30: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
-	12, // 31: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
-	14, // 32: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
-	19, // 33: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
-	21, // 34: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
-	23, // 35: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
-	16, // 36: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
-	27, // 37: snapshotd.v1.SnapshotService.Download:input_type -> snapshotd.v1.DownloadRequest
-	18, // 38: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
-	3,  // 39: snapshotd.v1.SnapshotService.WhoAmI:input_type -> snapshotd.v1.WhoAmIRequest
-	7,  // 40: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
-	9,  // 41: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
-	13, // 42: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
-	15, // 43: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
-	20, // 44: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
-	22, // 45: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
-	24, // 46: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
-	17, // 47: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
-	28, // 48: snapshotd.v1.SnapshotService.Download:output_type -> snapshotd.v1.DownloadResponse
-	26, // 49: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
-	4,  // 50: snapshotd.v1.SnapshotService.WhoAmI:output_type -> snapshotd.v1.WhoAmIResponse
-	40, // [40:51] is the sub-list for method output_type
-	29, // [29:40] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	34, // 14: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	37, // 15: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
+	34, // 16: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	34, // 17: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
+	38, // 18: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	34, // 19: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	34, // 20: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	26, // 21: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
+	25, // 22: snapshotd.v1.PruneResponse.journal:type_name -> snapshotd.v1.JournalRemoval
+	35, // 23: snapshotd.v1.JournalRemoval.error:type_name -> google.rpc.Status
+	33, // 24: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
+	35, // 25: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
+	1,  // 26: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
+	33, // 27: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	34, // 28: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	2,  // 29: snapshotd.v1.WatchResponse.phase:type_name -> snapshotd.v1.WatchResponse.Phase
+	30, // 30: snapshotd.v1.DownloadResponse.header:type_name -> snapshotd.v1.DownloadHeader
+	6,  // 31: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
+	8,  // 32: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
+	12, // 33: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
+	14, // 34: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
+	19, // 35: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
+	21, // 36: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
+	23, // 37: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
+	16, // 38: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
+	28, // 39: snapshotd.v1.SnapshotService.Download:input_type -> snapshotd.v1.DownloadRequest
+	18, // 40: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
+	3,  // 41: snapshotd.v1.SnapshotService.WhoAmI:input_type -> snapshotd.v1.WhoAmIRequest
+	7,  // 42: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
+	9,  // 43: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
+	13, // 44: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
+	15, // 45: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
+	20, // 46: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
+	22, // 47: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
+	24, // 48: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
+	17, // 49: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
+	29, // 50: snapshotd.v1.SnapshotService.Download:output_type -> snapshotd.v1.DownloadResponse
+	27, // 51: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
+	4,  // 52: snapshotd.v1.SnapshotService.WhoAmI:output_type -> snapshotd.v1.WhoAmIResponse
+	42, // [42:53] is the sub-list for method output_type
+	31, // [31:42] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_service_proto_init() }
@@ -2512,7 +2645,7 @@ func file_snapshotd_v1_snapshot_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_snapshot_service_proto_rawDesc), len(file_snapshotd_v1_snapshot_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,367 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	loadPace      = 40 * time.Millisecond
+	samplePace    = 600 * time.Millisecond
+	compactPace   = 6 * time.Second
+	answerTimeout = 3 * time.Second
+)
+
+// load changes a cluster at random, over its client port alone, and notes the truth: the cluster's HashKV and keys at each
+// revision, its leases and its compactions.
+type load struct {
+	client *clientv3.Client
+	chance *rand.Rand
+	alive  []clientv3.LeaseID // that were not revoked
+
+	mu          sync.Mutex
+	truths      map[int64]*truth
+	ops         []op
+	leases      map[int64]*grant
+	compactions []compaction
+	sampled     int64 // all revisions up to it are known
+	errs        map[string]int
+}
+
+// truth is the cluster at a revision.
+type truth struct {
+	hashes map[int64]uint32 // HashKV by the compact revision for which it holds
+	keys   [sha256.Size]byte
+}
+
+// op is a request that was answered.
+type op struct {
+	sent, acked time.Time
+	revision    int64 // of the store when it was answered
+	changed     bool  // the revision is its own
+}
+
+type grant struct {
+	ttl            int64
+	granted, ended time.Time // ended is zero while nobody has revoked it
+	short          bool      // it may expire
+}
+
+type compaction struct {
+	revision int64
+	done     time.Time
+}
+
+func newLoad(client *clientv3.Client, seed uint64) *load {
+	return &load{
+		client: client, chance: rand.New(rand.NewPCG(seed, 6)), truths: map[int64]*truth{}, leases: map[int64]*grant{},
+		errs: map[string]int{},
+	}
+}
+
+// run changes the cluster until ctx ends. What fails, as a member may be away, is not tried again.
+func (l *load) run(ctx context.Context) {
+	pace := time.NewTicker(loadPace)
+	defer pace.Stop()
+	var sampled, compacted time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-pace.C:
+		}
+		l.note(l.change(ctx))
+		if time.Since(sampled) > samplePace {
+			sampled = time.Now()
+			l.note(l.sample(ctx))
+		}
+		if time.Since(compacted) > compactPace {
+			compacted = time.Now()
+			l.note(l.compact(ctx))
+		}
+	}
+}
+
+func (l *load) note(err error) {
+	if err != nil {
+		l.mu.Lock()
+		l.errs[err.Error()]++
+		l.mu.Unlock()
+	}
+}
+
+func (l *load) change(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	switch n := l.chance.IntN(200); {
+	case n < 16:
+		return l.grant(ctx)
+	case n < 22:
+		return l.revoke(ctx)
+	case n < 28:
+		if len(l.alive) > 0 {
+			_, err := l.client.KeepAliveOnce(ctx, l.alive[l.chance.IntN(len(l.alive))])
+			return err
+		}
+		return nil
+	case n < 46:
+		return l.do(ctx, false, clientv3.OpDelete(l.key()))
+	case n < 52:
+		tens := fmt.Sprintf("/registry/%d", l.chance.IntN(6))
+		return l.do(ctx, false, clientv3.OpDelete(tens, clientv3.WithPrefix()))
+	case n < 90:
+		return l.do(ctx, true, l.transaction(0))
+	case n == 90:
+		return l.wide(ctx)
+	case n == 91:
+		if err := l.do(ctx, true, clientv3.OpPut("/big", string(make([]byte, 1_400_000)))); err != nil {
+			return err
+		}
+		return l.do(ctx, false, clientv3.OpDelete("/big"))
+	}
+	return l.do(ctx, true, l.put(l.key()))
+}
+
+// do makes a request and notes when it was answered.
+func (l *load) do(ctx context.Context, changes bool, what clientv3.Op) error {
+	o := op{sent: time.Now(), changed: changes}
+	resp, err := l.client.Do(ctx, what)
+	if err != nil {
+		return err
+	}
+	o.acked = time.Now()
+	switch {
+	case resp.Put() != nil:
+		o.revision = resp.Put().Header.Revision
+	case resp.Del() != nil:
+		o.revision = resp.Del().Header.Revision
+	case resp.Txn() != nil:
+		o.revision = resp.Txn().Header.Revision
+	}
+	l.mu.Lock()
+	l.ops = append(l.ops, o)
+	l.mu.Unlock()
+	return nil
+}
+
+// strangeKeys are keys that texts do not have.
+var strangeKeys = []string{"\x00", "\xff\xff", "a", "a\x00", "\x80\xc3\xa9", strings.Repeat("k", 3000)}
+
+func (l *load) key() string {
+	if l.chance.IntN(20) == 0 {
+		return strangeKeys[l.chance.IntN(len(strangeKeys))]
+	}
+	return fmt.Sprintf("/registry/%02d", l.chance.IntN(60))
+}
+
+// put returns a put of a value that is mostly short, at times empty or of many pages, and half of the time with a lease.
+func (l *load) put(key string) clientv3.Op {
+	value := make([]byte, l.chance.IntN(200))
+	if l.chance.IntN(50) == 0 {
+		value = make([]byte, l.chance.IntN(60_000))
+	}
+	for i := range value {
+		value[i] = byte(l.chance.Uint32())
+	}
+	if len(l.alive) > 0 && l.chance.IntN(2) == 0 {
+		return clientv3.OpPut(key, string(value), clientv3.WithLease(l.alive[l.chance.IntN(len(l.alive))]))
+	}
+	return clientv3.OpPut(key, string(value))
+}
+
+// transaction changes several keys at one revision, also in a transaction within. Its first operation is a put.
+func (l *load) transaction(depth int) clientv3.Op {
+	prefix := strings.Repeat("/nested", depth)
+	first := prefix + "/registry/first"
+	ops, taken := []clientv3.Op{l.put(first)}, map[string]bool{first: true}
+	for range l.chance.IntN(5) {
+		key := prefix + l.key()
+		if taken[key] { // etcd refuses a key that is put twice
+			continue
+		}
+		taken[key] = true
+		if l.chance.IntN(3) == 0 {
+			ops = append(ops, clientv3.OpDelete(key))
+		} else {
+			ops = append(ops, l.put(key))
+		}
+	}
+	if depth == 0 && l.chance.IntN(4) == 0 {
+		ops = append(ops, l.transaction(1))
+	}
+	return clientv3.OpTxn(nil, ops, nil)
+}
+
+// wide makes many keys, and deletes all of them at one revision.
+func (l *load) wide(ctx context.Context) error {
+	for batch := range 10 {
+		var ops []clientv3.Op
+		for i := range 100 {
+			ops = append(ops, clientv3.OpPut(fmt.Sprintf("/wide/%d/%d", batch, i), "x"))
+		}
+		if err := l.do(ctx, true, clientv3.OpTxn(nil, ops, nil)); err != nil {
+			return err
+		}
+	}
+	return l.do(ctx, true, clientv3.OpDelete("/wide/", clientv3.WithPrefix()))
+}
+
+func (l *load) grant(ctx context.Context) error {
+	g := &grant{ttl: 1000 + l.chance.Int64N(100_000)}
+	if l.chance.IntN(4) == 0 {
+		g.ttl, g.short = 2+l.chance.Int64N(6), true
+	}
+	resp, err := l.client.Grant(ctx, g.ttl)
+	if err != nil {
+		return err
+	}
+	g.granted = time.Now()
+	l.mu.Lock()
+	l.leases[int64(resp.ID)] = g
+	l.mu.Unlock()
+	if l.alive = append(l.alive, resp.ID); len(l.alive) > 25 {
+		l.alive = l.alive[1:] // it goes on without being used again
+	}
+	return nil
+}
+
+func (l *load) revoke(ctx context.Context) error {
+	if len(l.alive) == 0 {
+		return nil
+	}
+	i := l.chance.IntN(len(l.alive))
+	id := l.alive[i]
+	l.alive = append(l.alive[:i], l.alive[i+1:]...)
+	l.mu.Lock()
+	l.leases[int64(id)].ended = time.Now() // also when there is no answer
+	l.mu.Unlock()
+	_, err := l.client.Revoke(ctx, id)
+	return err
+}
+
+func (l *load) current(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	resp, err := l.client.Get(ctx, "x")
+	if err != nil {
+		return 0, err
+	}
+	return resp.Header.Revision, nil
+}
+
+// sample notes the truth of all revisions since the last time.
+func (l *load) sample(ctx context.Context) error {
+	current, err := l.current(ctx)
+	for r := max(l.sampled+1, 2); err == nil && r <= current; r++ {
+		if err = l.look(ctx, r); err == nil {
+			l.mu.Lock()
+			l.sampled = r
+			l.mu.Unlock()
+		}
+	}
+	return err
+}
+
+// look notes the truth of a revision, for the last compaction.
+func (l *load) look(ctx context.Context, revision int64) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	all, err := l.client.Get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(revision))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	endpoints := l.client.Endpoints()
+	for i := range endpoints {
+		e := endpoints[(int(revision)+i)%len(endpoints)]
+		resp, err := l.client.HashKV(ctx, e, revision)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.truths[revision] == nil {
+			l.truths[revision] = &truth{hashes: map[int64]uint32{}}
+		}
+		l.truths[revision].keys = sumKeys(all.Kvs)
+		l.truths[revision].hashes[resp.CompactRevision] = resp.Hash
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// sumKeys is a checksum of keys with all that etcd has of them.
+func sumKeys(all []*mvccpb.KeyValue) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, kv := range all {
+		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(kv)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprintf(h, "%d ", len(b))
+		h.Write(b)
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+// compact compacts up to a random revision, most of the time not up to the newest ones. Each revision is known before,
+// and those that stay have another hash after it.
+func (l *load) compact(ctx context.Context) error {
+	if err := l.sample(ctx); err != nil {
+		return err
+	}
+	revision := l.sampled - l.chance.Int64N(400)
+	if n := len(l.compactions); revision < 2 || n > 0 && revision <= l.compactions[n-1].revision {
+		return nil
+	}
+	for {
+		answered, cancel := context.WithTimeout(ctx, answerTimeout)
+		_, err := l.client.Compact(answered, revision, clientv3.WithCompactPhysical())
+		cancel()
+		if err == nil || errors.Is(err, rpctypes.ErrCompacted) {
+			break
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	l.compactions = append(l.compactions, compaction{revision: revision, done: time.Now()})
+	l.mu.Unlock()
+	for r := revision; r <= l.sampled; r++ {
+		if err := l.look(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bounds returns between which revisions the cluster was at a time: all that was answered before, and nothing that was
+// asked for after.
+func (l *load) bounds(at time.Time) (lower, upper int64) {
+	upper = 1 << 62
+	for _, o := range l.ops {
+		if o.acked.Before(at) {
+			lower = max(lower, o.revision)
+		}
+		if o.sent.After(at) && o.changed {
+			upper = min(upper, o.revision-1)
+		}
+	}
+	return lower, upper
+}

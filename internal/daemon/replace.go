@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// stopPatience is how long a reload waits for the loops of clusters that are changed or removed.
+const stopPatience = 10 * time.Second
+
+// replace serves other clusters. The loops of those that are gone end before those of their successors begin, because
+// both have one directory. One that does not stop keeps its own successor waiting, and no other cluster.
+func (s *Service) replace(ctx context.Context, next, gone []*managed) {
+	if slices.Equal(s.clusters, next) {
+		return
+	}
+	before := s.clusters
+	for _, c := range gone {
+		c.stop()
+		go c.end(ctx, s.log)
+	}
+	s.awaitEnds(ctx, gone)
+	if err := s.server.SetClusters(served(next)); err != nil {
+		s.log.ErrorContext(ctx, "clusters not replaced", "error", err) // they were validated
+		return
+	}
+	s.clusters = next
+	for _, c := range next {
+		if !slices.Contains(before, c) {
+			s.succeed(ctx, c, named(before, c.Name()))
+		}
+	}
+	for _, c := range gone {
+		s.forget(ctx, c)
+		s.retired.Go(func() { s.retire(ctx, c) })
+	}
+	s.boundMemory()
+}
+
+// awaitEnds waits until the loops of clusters have ended, but not for ever.
+func (s *Service) awaitEnds(ctx context.Context, gone []*managed) {
+	late := time.After(s.stopPatience)
+	for _, c := range gone {
+		select {
+		case <-c.ended:
+			continue
+		case <-late:
+			late = closedTime
+		}
+		select {
+		case <-c.ended:
+		default:
+			s.log.ErrorContext(ctx, "cluster does not stop; its change takes effect when it has, and the others are not kept waiting",
+				"cluster", c.Name(), "waited", s.stopPatience)
+		}
+	}
+}
+
+// closedTime is a time that is over.
+var closedTime = func() <-chan time.Time {
+	c := make(chan time.Time)
+	close(c)
+	return c
+}()
+
+// succeed starts a cluster, when the one that it takes the place of has ended.
+func (s *Service) succeed(ctx context.Context, c, before *managed) {
+	ctx, c.stop = context.WithCancel(ctx)
+	c.begun = make(chan struct{})
+	begin := func() {
+		defer close(c.begun)
+		if before != nil {
+			select {
+			case <-before.ended:
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() == nil {
+			c.run(ctx, before)
+			s.log.InfoContext(ctx, "cluster is in effect", "cluster", c.Name(), "backends", strings.Join(c.BackendNames(), ","))
+		}
+	}
+	if before == nil {
+		begin()
+		return
+	}
+	c.after = before.ended
+	select {
+	case <-before.ended:
+		begin()
+	default:
+		s.loops.Go(begin)
+	}
+}
+
+// retire closes a cluster when its last call and its loops have ended. The server ends all calls before the service has
+// ended; loops that do not end then are left to the end of the process.
+func (s *Service) retire(ctx context.Context, c *managed) {
+	<-c.uses.retire()
+	select {
+	case <-c.ended:
+	case <-ctx.Done():
+		select {
+		case <-c.ended:
+		case <-time.After(closeTimeout):
+			s.log.WarnContext(ctx, "cluster does not stop; its connections are closed", "cluster", c.Name())
+		}
+	}
+	c.closers.close(ctx, s.log)
+}

@@ -1,0 +1,277 @@
+package proving
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/snapshotd/snapshotd/cluster/amend"
+	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/disk"
+	"github.com/snapshotd/snapshotd/internal/restore"
+	"github.com/snapshotd/snapshotd/journal/plan"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const (
+	every  = time.Minute   // between two looks for snapshots before which the journal was not checked
+	newest = 24            // snapshots that are looked at, so that the work is bounded: older ones are left
+	again  = 6 * time.Hour // after which a check that did not pass is made again: segments may have been put back
+)
+
+// Catalog is the part of the catalog that is needed.
+type Catalog interface {
+	amend.Records
+	List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
+}
+
+// Kind is what is checked.
+type Kind string
+
+// The kinds.
+const (
+	KindSnapshot Kind = "snapshot" // the journal before a snapshot
+	KindRevision Kind = "revision" // a random revision of the recovery window
+)
+
+// Kinds returns all kinds.
+func Kinds() []Kind { return []Kind{KindSnapshot, KindRevision} }
+
+// Config of a [Prover].
+type Config struct {
+	Catalog      Catalog
+	Repositories []*repository.Repository // of all backends
+	Identities   age.Identities           // without them nothing that is encrypted is checked
+	Driller      repository.Driller
+	Dir          string // with room for two databases and an etcd
+
+	Checked func(ctx context.Context, k Kind, passed bool) // is told of each verdict; optional
+	Rand    func(n int64) int64                            // rand.Int64N
+	Now     func() time.Time                               // time.Now
+	Logger  *slog.Logger
+}
+
+// Prover checks the journal of one cluster. Use [New].
+type Prover struct {
+	cfg   Config
+	turn  chan struct{} // of one check at a time: each needs room for databases
+	mu    sync.Mutex
+	upTo  time.Time         // of the newest snapshot to which the journal leads
+	noted map[string]string // by the name of a snapshot: why the journal before it is not checked, as the log has it
+}
+
+// New returns a prover. It does no I/O.
+func New(cfg Config) *Prover {
+	if cfg.Checked == nil {
+		cfg.Checked = func(context.Context, Kind, bool) {}
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Int64N
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Prover{cfg: cfg, turn: make(chan struct{}, 1), noted: map[string]string{}}
+}
+
+// UpTo returns the time of the newest snapshot to which the journal is known to lead; zero when none is.
+func (p *Prover) UpTo() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.upTo
+}
+
+// Run checks the journal before each new snapshot until ctx, the term of a leader, ends.
+func (p *Prover) Run(ctx context.Context) {
+	for backoff.Wait(ctx, backoff.Spread(every, 0.1)) == nil {
+		if err := p.Round(ctx); err != nil && ctx.Err() == nil {
+			p.cfg.Logger.WarnContext(ctx, "journal is not checked", "next_in", every, "error", err)
+		}
+	}
+}
+
+// Round checks the journal before each of the newest snapshots where that was not done, the oldest first. A verdict is
+// in the catalog, and no error.
+func (p *Prover) Round(ctx context.Context) error {
+	if err := p.take(ctx); err != nil {
+		return err
+	}
+	defer func() { <-p.turn }()
+	records, err := p.records(ctx)
+	if err != nil || len(records) == 0 {
+		return err
+	}
+	j := p.load(ctx)
+	p.forget(records)
+	for _, rec := range slices.Backward(records) {
+		if v := rec.JournalProof; v != nil && (v.Passed || p.cfg.Now().Sub(v.Time) < again) {
+			p.passed(rec, v)
+			continue
+		}
+		if t, base := base(j, rec, records); t == nil {
+			continue
+		} else if why := p.obstacle(t, base, rec); why != "" {
+			p.note(ctx, rec, why)
+			continue
+		}
+		if err := p.prove(ctx, rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take waits until no other check runs.
+func (p *Prover) take(ctx context.Context) error {
+	select {
+	case p.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// records returns the newest snapshots that can be restored, the newest first.
+func (p *Prover) records(ctx context.Context) ([]*snapshot.Record, error) {
+	page, err := p.cfg.Catalog.List(ctx, snapshot.Query{
+		States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: newest,
+	})
+	return slices.DeleteFunc(page.Records, func(r *snapshot.Record) bool { return len(r.ReadyOn()) == 0 }), err
+}
+
+// load lists the journal on all backends.
+func (p *Prover) load(ctx context.Context) *plan.Journal {
+	var all []*segments.Segments
+	for _, r := range p.cfg.Repositories {
+		all = append(all, segments.New(segments.Config{Repository: r, Identities: p.cfg.Identities}))
+	}
+	return plan.Load(ctx, all)
+}
+
+// base returns the timeline that a snapshot is of, and the newest snapshot before it in that; nil when there is none.
+func base(j *plan.Journal, rec *snapshot.Record, records []*snapshot.Record) (*plan.Timeline, *snapshot.Record) {
+	for _, t := range j.Holding(rec.Revision) {
+		if !of(t, rec) {
+			continue
+		}
+		var found *snapshot.Record
+		for _, b := range records {
+			if of(t, b) && b.Revision < rec.Revision && b.Revision >= t.First()-1 && (found == nil || b.Revision > found.Revision) {
+				found = b
+			}
+		}
+		if found != nil {
+			return t, found
+		}
+	}
+	return nil, nil
+}
+
+// of reports whether a snapshot can be of a timeline's history.
+func of(t *plan.Timeline, rec *snapshot.Record) bool {
+	return t.Name.Of(rec.EtcdClusterID) && t.Within(rec.CreateTime)
+}
+
+// obstacle returns why the journal before a snapshot cannot be checked; empty when it can.
+func (p *Prover) obstacle(t *plan.Timeline, base, rec *snapshot.Record) string {
+	hole := t.Hole(base.Revision, rec.Revision)
+	free, err := disk.Free(p.cfg.Dir)
+	need := 2*rec.DBSize + snapshot.MemberRoom
+	switch {
+	case hole != nil:
+		return fmt.Sprintf("it lacks %s behind %s", hole, base.Name)
+	case rec.Encrypted() && !p.cfg.Identities.Of(rec.EncryptionRecipients):
+		return "it is encrypted, and the service has no identity (encryption.identity_files)"
+	case err == nil && free < need:
+		return fmt.Sprintf("that needs %d bytes in %s, and %d are free", need, p.cfg.Dir, free)
+	}
+	return ""
+}
+
+// prove checks the journal before a snapshot, and notes the verdict. An error is no verdict.
+func (p *Prover) prove(ctx context.Context, rec *snapshot.Record) error {
+	opts, backends := p.options(rec)
+	v := snapshot.Verification{Level: snapshot.LevelDrill, Time: p.cfg.Now().UTC(), Backends: backends}
+	proof, err := restore.Prove(ctx, opts)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err == nil:
+		v.Passed, v.HashKV = true, proof.HashKV
+		v.Live = fmt.Sprintf("from %s, revision %d", proof.Base.Name, proof.Base.Revision)
+	case restore.IsVerdict(err):
+		v.Error = err.Error()
+	default:
+		return fmt.Errorf("check the journal before %s: %w", rec.Name, err)
+	}
+	v.Duration = p.cfg.Now().Sub(v.Time)
+	log := p.cfg.Logger.With("snapshot", rec.Name, "revision", rec.Revision, "duration", v.Duration)
+	if v.Passed {
+		log.InfoContext(ctx, "journal leads to the snapshot", "base", proof.Base.Name, "segments", len(proof.Replayed.Segments))
+	} else {
+		log.ErrorContext(ctx, "journal does not lead to the snapshot", "error", err)
+	}
+	p.cfg.Checked(ctx, KindSnapshot, v.Passed)
+	p.passed(rec, &v)
+	_, err = amend.Record(ctx, p.cfg.Catalog, rec, func(next *snapshot.Record, _ bool) error {
+		next.JournalProof = &v
+		return nil
+	})
+	if snapshot.IsNotFound(err) {
+		return nil // it was removed meanwhile
+	}
+	return err
+}
+
+// options returns the repositories with copies of a snapshot before the others, and the names of those.
+func (p *Prover) options(rec *snapshot.Record) (o restore.VerifyOptions, backends []string) {
+	ready := rec.ReadyOn()
+	repos := slices.Clone(p.cfg.Repositories)
+	has := func(r *repository.Repository) int {
+		if slices.Contains(ready, r.Name()) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(repos, func(a, b *repository.Repository) int { return cmp.Compare(has(a), has(b)) })
+	return restore.VerifyOptions{
+		Repository: repos[0], Others: repos[1:], Choice: restore.Choice{Name: rec.Name}, Identities: p.cfg.Identities,
+		Dir: p.cfg.Dir, Driller: p.cfg.Driller,
+	}, []string{repos[0].Name()}
+}
+
+// passed notes how far the journal is known to lead.
+func (p *Prover) passed(rec *snapshot.Record, v *snapshot.Verification) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if v.Passed && rec.CreateTime.After(p.upTo) {
+		p.upTo = rec.CreateTime
+	}
+}
+
+// note logs once why the journal before a snapshot is not checked.
+func (p *Prover) note(ctx context.Context, rec *snapshot.Record, why string) {
+	if why, _, _ = strings.Cut(why, ", and "); p.noted[rec.Name] == why { // without how many bytes are free
+		return
+	}
+	p.noted[rec.Name] = why
+	p.cfg.Logger.WarnContext(ctx, "journal before the snapshot cannot be checked", "snapshot", rec.Name, "why", why)
+}
+
+// forget forgets what was noted of snapshots that are not looked at any more.
+func (p *Prover) forget(records []*snapshot.Record) {
+	for name := range p.noted {
+		if !slices.ContainsFunc(records, func(r *snapshot.Record) bool { return r.Name == name }) {
+			delete(p.noted, name)
+		}
+	}
+}

@@ -1,0 +1,250 @@
+package proving_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
+
+	catalogmemory "github.com/snapshotd/snapshotd/catalog/memory"
+	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
+	"github.com/snapshotd/snapshotd/internal/etcd/member"
+	"github.com/snapshotd/snapshotd/internal/proving"
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
+	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+func TestMain(m *testing.M) { testenv.RunWaiting(m) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waiting until %s", what)
+		}
+	}
+}
+
+// driller drills in this process, and counts.
+type driller struct {
+	t *testing.T
+	n int
+}
+
+func (d *driller) Drill(_ context.Context, file string, revision int64) (repository.Drilled, error) {
+	d.n++
+	dir := d.t.TempDir()
+	cfg := etcdutl.RestoreConfig{
+		SnapshotPath: file, OutputDataDir: filepath.Join(dir, "data"), Name: "default", PeerURLs: []string{"http://localhost:2380"},
+		InitialCluster: "default=http://localhost:2380", InitialClusterToken: "token",
+	}
+	if err := datadir.Make(cfg); err != nil {
+		return repository.Drilled{}, err
+	}
+	e := embedded.StartEtcd(d.t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
+	defer func() { _ = os.RemoveAll(dir) }()
+	defer e.Close(d.t)
+	m := e.At(d.t, revision)
+	return repository.Drilled{
+		HashKV: m.Hash.Hash, HashRevision: m.Hash.Revision, CompactRevision: m.Hash.CompactRevision, TotalKeys: int64(len(m.Keys)),
+	}, nil
+}
+
+// rig is an etcd that is saved and followed, on one backend.
+type rig struct {
+	*embedded.History
+	*cluster.Cluster
+	backend *memory.Backend
+	catalog *catalogmemory.Catalog
+	journal *journal.Journal
+	driller *driller
+	log     bytes.Buffer
+	checked []string
+	repo    *repository.Repository
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{
+		History: embedded.NewHistory(t, 41), backend: memory.New("s3", snapshot.BackendS3), catalog: catalogmemory.New(time.Now),
+		driller: &driller{t: t},
+	}
+	conn, err := etcd.New(etcd.Config{Endpoints: r.Endpoints()})
+	must(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	source := etcd.NewSource(conn, etcd.SourceConfig{})
+	r.Cluster, err = cluster.New(cluster.Config{
+		Name: "default", Node: "node-1", Prefix: "default/", SpoolDir: t.TempDir(), Source: source,
+		Records: r.catalog, Saves: r.catalog, History: r.catalog, Stores: r.catalog, Backends: []repository.Backend{r.backend},
+	})
+	must(t, err)
+	r.repo = repository.New(repository.Config{Backend: r.backend, Cluster: "default", Prefix: "default/"})
+	r.journal = journal.New(journal.Config{
+		Source: etcd.NewFollowed(source), Stores: []journal.Store{segments.New(segments.Config{Repository: r.repo})}, Dir: t.TempDir(),
+		FlushInterval: 20 * time.Millisecond, UploadInterval: 50 * time.Millisecond,
+	})
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var work sync.WaitGroup
+	work.Go(func() { r.journal.Run(ctx) })
+	work.Go(func() { r.journal.Follow(ctx, 1) })
+	t.Cleanup(func() {
+		cancel()
+		work.Wait()
+	})
+	eventually(t, "the journal has begun", func() bool {
+		r.Change(t, 1)
+		return r.journal.Live() != ""
+	})
+	return r
+}
+
+func (r *rig) prover(t *testing.T, draw func(int64) int64) *proving.Prover {
+	return proving.New(proving.Config{
+		Catalog: r.catalog, Repositories: []*repository.Repository{r.repo}, Driller: r.driller, Dir: t.TempDir(), Rand: draw,
+		Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
+		Checked: func(_ context.Context, k proving.Kind, passed bool) {
+			r.checked = append(r.checked, string(k)+map[bool]string{true: " passed", false: " failed"}[passed])
+		},
+	})
+}
+
+// save saves the etcd, and waits until the backend has its journal up to the snapshot.
+func (r *rig) save(t *testing.T) *snapshot.Snapshot {
+	t.Helper()
+	res, err := r.Save(t.Context(), cluster.SaveRequest{})
+	must(t, err)
+	listing := segments.New(segments.Config{Repository: r.repo})
+	eventually(t, "the journal is on the backend", func() bool {
+		r.Change(t, 1) // facts are uploaded with the next revision
+		for item, err := range listing.Every(t.Context()) {
+			must(t, err)
+			if item.Last > res.Snapshot.Revision {
+				return true
+			}
+		}
+		return false
+	})
+	return res.Snapshot
+}
+
+// proof returns the verdict on the journal before a snapshot.
+func (r *rig) proof(t *testing.T, s *snapshot.Snapshot) *snapshot.Verification {
+	t.Helper()
+	rec, err := r.catalog.Get(t.Context(), s.Name)
+	must(t, err)
+	return rec.JournalProof
+}
+
+func TestTheJournalBeforeEachSnapshotIsChecked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p := r.prover(t, nil)
+	first := r.save(t)
+	r.Change(t, 120)
+	second := r.save(t)
+	r.Change(t, 60)
+	third := r.save(t)
+	must(t, p.Round(t.Context()))
+	if v := r.proof(t, first); v != nil {
+		t.Errorf("before the first snapshot there is no journal: %+v", v)
+	}
+	for s, base := range map[*snapshot.Snapshot]*snapshot.Snapshot{second: first, third: second} {
+		v := r.proof(t, s)
+		if v == nil || !v.Passed || v.HashKV == 0 || !strings.Contains(v.Live, base.Name) || v.Error != "" {
+			t.Errorf("before %s, it is %+v\n%s", s.Name, v, r.log.String())
+		}
+	}
+	if got := strings.Join(r.checked, ", "); got != "snapshot passed, snapshot passed" || !p.UpTo().Equal(third.CreateTime) {
+		t.Errorf("checked: %s, up to %s", got, p.UpTo())
+	}
+	// What was checked is not checked again, by another leader neither.
+	before := r.driller.n
+	other := r.prover(t, nil)
+	must(t, other.Round(t.Context()))
+	must(t, p.Round(t.Context()))
+	if r.driller.n != before || !other.UpTo().Equal(third.CreateTime) {
+		t.Errorf("%d etcds more were started, up to %s", r.driller.n-before, other.UpTo())
+	}
+
+	// A segment that cannot be read is a verdict, and names its revisions.
+	r.Change(t, 40)
+	from := r.Revision()
+	fourth := r.save(t)
+	spoiled := ""
+	for _, key := range r.backend.Keys() {
+		if strings.HasSuffix(key, ".seg") && r.holds(t, key, from) {
+			r.backend.Set(key, r.backend.Content(key)[:40])
+			spoiled = filepath.Base(strings.TrimSuffix(key, ".seg"))
+		}
+	}
+	must(t, p.Round(t.Context()))
+	v := r.proof(t, fourth)
+	if v == nil || v.Passed || !strings.Contains(v.Error, spoiled) || spoiled == "" || r.checked[len(r.checked)-1] != "snapshot failed" {
+		t.Errorf("with the bad segment %s: %+v, %s", spoiled, v, r.checked)
+	}
+	if !strings.Contains(r.log.String(), "journal does not lead to the snapshot") || !p.UpTo().Equal(third.CreateTime) {
+		t.Errorf("up to %s: %s", p.UpTo(), r.log.String())
+	}
+}
+
+// holds reports whether the segment under a key has a revision.
+func (r *rig) holds(t *testing.T, key string, revision int64) bool {
+	t.Helper()
+	listing := segments.New(segments.Config{Repository: r.repo})
+	for item, err := range listing.Every(t.Context()) {
+		must(t, err)
+		if item.First <= revision && revision <= item.Last && strings.Contains(listing.URI(item.Ref), strings.TrimSuffix(filepath.Base(key), ".seg")) {
+			return true
+		}
+	}
+	return false
+}
+
+// A drill restores a revision between two snapshots, drawn at random.
+func TestARandomRevisionOfTheWindowIsDrilled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	must(t, r.prover(t, nil).Drill(t.Context()))
+	if r.driller.n != 0 {
+		t.Error("without a snapshot, something was drilled")
+	}
+	first := r.save(t)
+	r.Change(t, 60)
+	r.save(t)
+	for _, n := range []int64{0, 30} {
+		must(t, r.prover(t, func(int64) int64 { return n }).Drill(t.Context()))
+	}
+	if got := strings.Join(r.checked, ", "); got != "revision passed, revision passed" || r.driller.n != 2 {
+		t.Errorf("checked: %s, with %d etcds\n%s", got, r.driller.n, r.log.String())
+	}
+	for _, key := range r.backend.Keys() {
+		if strings.HasSuffix(key, ".seg") && r.holds(t, key, first.Revision+31) {
+			r.backend.Set(key, []byte("torn"))
+		}
+	}
+	err := r.prover(t, func(int64) int64 { return 30 }).Drill(t.Context())
+	if !snapshot.IsDamage(err) || r.checked[len(r.checked)-1] != "revision failed" {
+		t.Errorf("with a bad segment: %v, %s", err, r.checked)
+	}
+}

@@ -1,0 +1,120 @@
+package restore_test
+
+import (
+	"fmt"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/snapshotd/snapshotd/internal/restore"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// The faults of restores from a snapshot and changes behind it that are known of another program, etcd-backup-restore.
+
+// overlap stores a segment from the first revision of one to a later one, as another leader does that has followed a
+// little longer.
+func (f *faulted) overlap(t *testing.T, from, to segment.Header) {
+	t.Helper()
+	b, err := segment.NewBuilder(segment.Header{
+		Timeline: from.Timeline, Level: segment.Level10s, Member: from.Member, Term: 2, Previous: from.Previous, PreviousChain: from.PreviousChain,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := to.First + 4
+	for _, h := range []segment.Header{from, to} {
+		for _, e := range entriesOf(t, f.places[0], h) {
+			if r, ok := e.(segment.Revision); ok && r.Main > last {
+				break
+			}
+			if err := b.Add(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s, err := b.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range f.places {
+		if err := p.Put(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Two leaders have stored segments that begin with the same revision (its issue 1043).
+func TestSegmentsOfTwoLeadersThatOverlapAreNoObstacle(t *testing.T) {
+	f := newFaulted(t, 31)
+	f.overlap(t, f.sealed[0], f.sealed[1])
+	f.overlap(t, f.sealed[1], f.sealed[2])
+	for _, revision := range []int64{f.sealed[0].Last, f.sealed[1].First + 4, f.sealed[1].Last, f.sealed[3].Last - 1} {
+		f.run(t, restore.Choice{Revision: revision}, revision)
+	}
+}
+
+// The snapshot is newer than the first segments behind the one before it (its issues 844 and 1044): a save reads etcd
+// later than it has asked for the revision, and the journal overlaps it.
+func TestSegmentsThatEndBeforeTheSnapshotAreLeftOut(t *testing.T) {
+	f := newFaulted(t, 32)
+	name, base := f.names[1], f.bases[1]
+	if base < f.sealed[3].Last {
+		t.Fatalf("the snapshot of revision %d is not behind %d", base, f.sealed[3].Last)
+	}
+	revision := f.sealed[5].First + 3
+	if res := f.run(t, restore.Choice{Name: name, Revision: revision}, revision); res.Replayed.Base != base {
+		t.Errorf("it began with %d, and not with %d", res.Replayed.Base, base)
+	}
+}
+
+// A key of the snapshot has a lease that is over long since. A restore that starts an etcd before the changes are added
+// lets it revoke that lease: a revision of its own, in the place of the first change (its issues 1045 and 1046).
+func TestALeaseOfTheSnapshotTakesNoRevisionOfTheJournal(t *testing.T) {
+	f := &faulted{}
+	for i := range f.backends {
+		f.backends[i] = memory.New([]string{"backend-0", "backend-1"}[i], snapshot.BackendS3)
+	}
+	h := embedded.NewHistory(t, 33)
+	client := h.Client(t)
+	lease, err := client.Grant(t.Context(), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Put(t.Context(), "/masterlease", "held", clientv3.WithLease(lease.ID)); err != nil {
+		t.Fatal(err)
+	}
+	f.recorder = record(t, h, h.Revision()+1, dayBefore, f.backends[0], f.backends[1])
+	name, base := f.save(t, f.backends[0], f.backends[1])
+	for i := range 4 {
+		if _, err := client.Put(t.Context(), "/behind", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.sync(t)
+	// The lease ends in the etcd that was saved, too, and that is one more revision behind them.
+	if _, err := client.Revoke(t.Context(), lease.ID); err != nil {
+		t.Fatal(err)
+	}
+	f.sync(t)
+	f.seal(t)
+	for i := range 5 {
+		revision := base + 1 + int64(i)
+		e, res := started(t, options(t, restore.Choice{Name: name, Revision: revision}, f.backends[0]))
+		if res.Replayed == nil || res.Replayed.Revision != revision {
+			t.Fatalf("revision %d: %+v", revision, res)
+		}
+		held, err := e.Client(t).Get(t.Context(), "/masterlease", clientv3.WithRev(revision))
+		if err != nil || len(held.Kvs) != map[bool]int{true: 1}[i < 4] {
+			t.Errorf("revision %d: the key with a lease is %v, %v", revision, held, err)
+		}
+		behind, err := e.Client(t).Get(t.Context(), "/behind", clientv3.WithRev(revision))
+		if err != nil || len(behind.Kvs) != 1 || string(behind.Kvs[0].Value) != fmt.Sprint(min(i, 3)) || behind.Kvs[0].ModRevision != base+1+int64(min(i, 3)) {
+			t.Errorf("revision %d: the key behind the snapshot is %v, %v", revision, behind, err)
+		}
+		e.Close(t)
+	}
+}

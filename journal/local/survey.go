@@ -1,0 +1,183 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+// Loss is revisions that the files of a part should have, and that could not be read from them. A backend may have them.
+type Loss struct {
+	Timeline    segment.Timeline // empty when it is not known
+	First, Last int64            // 0 where it is not known
+	Again       bool             // the journal ends before them, so that its next leader reads them from etcd once more
+	Err         error            // of the files
+}
+
+// None reports whether the files were bad, and no revision is missing.
+func (l *Loss) None() bool { return l.Last > 0 && l.First > l.Last }
+
+// String returns the revisions.
+func (l *Loss) String() string {
+	switch {
+	case l.None():
+		return "no revisions"
+	case l.First == 0 && l.Last == 0:
+		return "revisions that are not known"
+	case l.First == 0:
+		return fmt.Sprintf("revisions up to %d", l.Last)
+	case l.Last == 0:
+		return fmt.Sprintf("revisions from %d on", l.First)
+	case l.First == l.Last:
+		return fmt.Sprintf("revision %d", l.First)
+	}
+	return fmt.Sprintf("revisions %d to %d", l.First, l.Last)
+}
+
+// surveyed is what is left of the parts in a directory.
+type surveyed struct {
+	dir    string
+	noted  note
+	sealed []*Part
+	newest Position // of the parts
+	next   int64    // number of the next part
+	losses []Loss
+	open   *Loss // of the last part, whose end the next one shows
+}
+
+// survey reads all parts in a directory. An error is one that may pass: a file that is bad by itself is set aside.
+func survey(dir string) (*surveyed, error) {
+	numbers, highest, err := numbersIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &surveyed{dir: dir, noted: readPosition(dir)}
+	s.next = max(s.noted.Part, highest) + 1
+	noted := s.noted
+	for i, n := range numbers {
+		if err := s.part(n, i < len(numbers)-1 || n <= noted.Part); err != nil {
+			return nil, err
+		}
+	}
+	s.close("", 0)
+	at := s.position()
+	for i := range s.losses {
+		l := &s.losses[i]
+		if l.Last == 0 && l.Timeline == noted.Timeline && noted.Revision >= l.First {
+			l.Last = noted.Revision // what was sealed last
+		}
+		l.Again = at.Timeline == l.Timeline && at.Revision < l.First
+	}
+	return s, nil
+}
+
+// numbersIn returns the numbers of the parts in a directory, in ascending order, and the highest number, also of files
+// that were set aside. It removes what is left of writing facts.
+func numbersIn(dir string) (numbers []int64, highest int64, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasSuffix(name, ".tmp") {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				return nil, 0, err
+			}
+		}
+		number, suffix, _ := strings.Cut(name, ".")
+		n, err := strconv.ParseInt(number, 16, 64)
+		if err != nil || n <= 0 {
+			continue
+		}
+		if highest = max(highest, n); "."+suffix == factsSuffix {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, highest, nil
+}
+
+// position returns how far the journal is.
+func (s *surveyed) position() Position {
+	if s.noted.Newer(s.newest) {
+		return s.noted.Position
+	}
+	return s.newest
+}
+
+// part takes in the part of a number.
+func (s *surveyed) part(n int64, sealed bool) error {
+	p := &Part{Number: n, dir: s.dir}
+	last, damage, err := p.recover(sealed)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return p.remove() // it was about to be removed
+	case err != nil:
+		return err
+	case passing(damage):
+		return fmt.Errorf("%w (move the file away to go on without it: its revisions are then lost, unless a backend has them)", damage)
+	}
+	if n == s.noted.Part && (last.Revision == 0 || s.noted.Newer(last)) {
+		s.noted = note{} // the disk has lost what was noted
+	}
+	if p.Header.Timeline != "" {
+		s.close(p.Header.Timeline, p.Header.Previous)
+	}
+	if damage != nil {
+		s.lose(p, last, damage)
+	}
+	if last.Revision == 0 {
+		return p.remove()
+	}
+	s.sealed = append(s.sealed, p)
+	if last.Newer(s.newest) {
+		s.newest = last
+	}
+	return nil
+}
+
+// passing reports whether an error says nothing of the file: the process may open no more files, or has no memory.
+func passing(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
+// lose notes that a part is not whole. It has lost what comes behind the last revision that is left.
+func (s *surveyed) lose(p *Part, last Position, damage error) {
+	p.spoilt = true
+	l := Loss{Timeline: p.Header.Timeline, Err: damage}
+	switch {
+	case last.Revision > 0:
+		l.First = last.Revision + 1
+	case l.Timeline != "":
+		l.First = p.Header.Previous + 1
+	case s.open != nil: // nothing is known of this part, and the one before it is lost to an end that is not known
+		s.open.Err = errors.Join(s.open.Err, damage)
+		return
+	case s.newest.Revision > 0:
+		l.Timeline, l.First = s.newest.Timeline, s.newest.Revision+1
+	}
+	s.open = &l
+}
+
+// close ends a loss before a part whose facts are known. Without a timeline, no further part follows.
+func (s *surveyed) close(t segment.Timeline, previous int64) {
+	l := s.open
+	if s.open = nil; l == nil {
+		return
+	}
+	if l.Timeline == "" && previous > 0 {
+		l.Timeline = t
+	}
+	if l.Timeline == t && t != "" {
+		l.Last = previous
+	}
+	s.losses = append(s.losses, *l)
+}

@@ -1,0 +1,117 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/journal/local"
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+// noteLoss logs which revisions are at stake because files of the local part could not be read.
+func (j *Journal) noteLoss(ctx context.Context, l *local.Loss) {
+	log := j.cfg.Logger.With("directory", j.cfg.Dir, "timeline", l.Timeline, "revisions", l.String(), "error", l.Err)
+	switch {
+	case l.None():
+		log.WarnContext(ctx, "files of the journal are bad, and are set aside as *.bad; no revision is missing")
+	case l.Again:
+		log.ErrorContext(ctx, "files of the journal are bad, and are set aside as *.bad; their revisions are read from etcd again")
+	default:
+		log.ErrorContext(ctx, "files of the journal are bad, and are set aside as *.bad; their revisions are lost, unless a backend has them")
+	}
+}
+
+// settleLoss finds out which of the revisions of a loss are nowhere, and reports them as gaps. It waits until all
+// backends have answered, or ctx ends.
+func (j *Journal) settleLoss(ctx context.Context, l *local.Loss) {
+	if l.None() || l.Again || l.Timeline == "" {
+		return
+	}
+	for attempt := 1; ; attempt++ {
+		held, err := j.held(ctx, l.Timeline)
+		if err == nil {
+			j.reportGaps(ctx, l, gapsOf(held, l.First, l.Last))
+			return
+		}
+		pause := backoff.Delay(firstUploadRetry, uploadRetry, attempt)
+		j.cfg.Logger.WarnContext(ctx, "it is not known yet which revisions of the journal are lost",
+			"timeline", l.Timeline, "revisions", l.String(), "retry_after", pause, "error", err)
+		if backoff.Wait(ctx, pause) != nil {
+			return
+		}
+	}
+}
+
+func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Loss) {
+	log := j.cfg.Logger.With("timeline", l.Timeline)
+	if len(gaps) == 0 {
+		log.InfoContext(ctx, "no revision of the journal is lost: the backends have those of the bad files", "revisions", l.String())
+		return
+	}
+	for i := range gaps {
+		log.ErrorContext(ctx, "journal has a gap: files on the disk were bad, and no backend has their revisions", "revisions", gaps[i].String())
+	}
+	j.cfg.Broken(ctx, CauseDamaged)
+	// What comes behind the gap can be restored from a snapshot behind it alone.
+	j.needBase(Base{Since: time.Now(), Cluster: l.Timeline.EtcdCluster(), Reason: "the journal has a gap: " + gaps[0].String()})
+}
+
+// revisions are consecutive.
+type revisions struct{ first, last int64 }
+
+// held returns the revisions of a timeline that all backends together and this disk have, in ascending order.
+func (j *Journal) held(ctx context.Context, t segment.Timeline) (all []revisions, err error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	for _, u := range j.stores {
+		for _, level := range segment.Levels() {
+			for item, err := range u.store.List(ctx, t, level) {
+				if err != nil {
+					return nil, err
+				}
+				all = append(all, revisions{item.First, item.Last})
+			}
+		}
+	}
+	parts, _ := j.log.Sealed()
+	for i := range parts {
+		if h := &parts[i].Header; h.Timeline == t {
+			all = append(all, revisions{h.First, h.Last})
+		}
+	}
+	slices.SortFunc(all, func(a, b revisions) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last)) })
+	return all, nil
+}
+
+// gapsOf returns the holes between revisions that are held, as far as they are among those from first to last, 0 where
+// these are not known. When none at all are held, everything is a hole. Behind the last one the journal goes on, so
+// that there is none.
+func gapsOf(held []revisions, first, last int64) (gaps []local.Loss) {
+	if len(held) == 0 {
+		return []local.Loss{{First: first, Last: last}}
+	}
+	end := held[0].first - 1
+	if first > 0 {
+		end = min(end, first-1)
+	}
+	for _, h := range held {
+		from, to := max(end+1, first), h.first-1
+		if last > 0 {
+			to = min(to, last)
+		}
+		if from <= to {
+			gaps = append(gaps, local.Loss{First: from, Last: to})
+		}
+		end = max(end, h.last)
+	}
+	switch { // others are older or newer ones
+	case len(gaps) > 1 && first == 0:
+		return gaps[len(gaps)-1:]
+	case len(gaps) > 1 && last == 0:
+		return gaps[:1]
+	}
+	return gaps
+}

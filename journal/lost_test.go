@@ -1,0 +1,100 @@
+package journal_test
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/snapshotd/snapshotd/journal"
+)
+
+// lines collects a log.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) has(all ...string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.b.String()) {
+		missing := func(part string) bool { return !strings.Contains(line, part) }
+		if !slices.ContainsFunc(all, missing) {
+			return true
+		}
+	}
+	return false
+}
+
+func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// Bad files on the disk are a gap, with its bounds, unless a backend has their revisions. All others are stored.
+func TestBadFilesAreAGapWhereNoBackendHasTheirRevisions(t *testing.T) {
+	for name, tc := range map[string]struct {
+		stored bool // by another backend
+		spoil  func(file string) error
+		ends   []int64
+		lost   string
+	}{
+		"of a whole part":         {spoil: func(f string) error { return os.WriteFile(f, []byte("{"), 0o600) }, ends: []int64{10, 30, 40}, lost: "revisions 11 to 20"},
+		"of the end of a part":    {spoil: func(f string) error { return os.Truncate(f, 100) }, ends: []int64{10, 0, 30, 40}, lost: " to 20"},
+		"of a part that is there": {stored: true, spoil: func(f string) error { return os.WriteFile(f, []byte("{"), 0o600) }, ends: []int64{10, 30, 40}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, one, other := t.TempDir(), newPlace("one"), newPlace("other")
+			leave(t, dir, 4)
+			if tc.stored {
+				copied := t.TempDir()
+				must(t, os.CopyFS(copied, os.DirFS(dir)))
+				stop := runs(t, uploader(t, copied, []*place{other}))
+				eventually(t, "all is stored", func() bool { return len(ends(t, other)) == 4 })
+				stop()
+			}
+			files, err := filepath.Glob(filepath.Join(dir, "*.log"))
+			must(t, err)
+			must(t, tc.spoil(files[1]))
+			var a asked
+			var log lines
+			j := uploader(t, dir, []*place{one, other}, func(c *journal.Config) { c.Broken, c.Logger = a.broken, logTo(&log) })
+			other.away.Store(true)
+			runs(t, j)
+			eventually(t, "the revisions at stake are named", func() bool { return log.has("level=ERROR", "set aside", " to 20", dir) })
+			eventually(t, "the others are stored", func() bool { return len(ends(t, one)) == len(tc.ends) })
+			if _, causes := a.all(); len(causes) > 0 {
+				t.Errorf("before the other backend has answered, it is known to be a gap: %v", causes)
+			}
+			other.away.Store(false)
+			if tc.stored {
+				eventually(t, "nothing is lost", func() bool { return log.has("no revision of the journal is lost") })
+				if _, causes := a.all(); len(causes) > 0 || len(look(t, one, other).Timelines[0].Ranges) != 1 {
+					t.Errorf("there is a gap: %v", causes)
+				}
+				return
+			}
+			eventually(t, "the gap is reported", func() bool { return log.has("journal has a gap", tc.lost) })
+			eventually(t, "the gap is counted", func() bool { _, causes := a.all(); return len(causes) > 0 })
+			_, causes := a.all()
+			ranges := look(t, one).Timelines[0].Ranges
+			if !slices.Equal(causes, []journal.Cause{journal.CauseDamaged}) || len(ranges) != 2 || ranges[1].First != 21 || ranges[1].Last != 40 {
+				t.Errorf("because of %v, there are %+v", causes, ranges)
+			}
+			for i, end := range ends(t, one) {
+				if want := tc.ends[i]; want != 0 && end != want {
+					t.Errorf("the backend has segments up to %v, want %v", ends(t, one), tc.ends)
+				}
+			}
+		})
+	}
+}

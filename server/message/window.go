@@ -1,0 +1,92 @@
+// Package message makes the API's messages of what is known of a cluster's journal.
+package message
+
+import (
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/status"
+)
+
+// Window returns the message of a recovery window.
+func Window(w *status.Window) *snapshotdv1.RecoveryWindow {
+	m := Journal(w.Journal)
+	if m == nil {
+		m = &snapshotdv1.RecoveryWindow{}
+	}
+	for _, t := range w.Timelines {
+		timeline := &snapshotdv1.RecoveryWindow_Timeline{Name: t.Name, StartTime: timeOrNil(t.Start), Reason: wire.Text(t.Reason)}
+		for _, r := range t.Ranges {
+			timeline.Ranges = append(timeline.Ranges, &snapshotdv1.RecoveryWindow_Range{
+				FirstRevision: r.First, LastRevision: r.Last, FirstTime: timeOrNil(r.FirstTime), LastTime: timeOrNil(r.LastTime),
+				CompleteTime: timeOrNil(r.Complete), RestorableFromRevision: r.From, Base: r.Base,
+			})
+		}
+		m.Timelines = append(m.Timelines, timeline)
+	}
+	for _, g := range w.Gaps {
+		m.Gaps = append(m.Gaps, &snapshotdv1.RecoveryWindow_Gap{
+			AfterRevision: g.After, BeforeRevision: g.Before, AfterTime: timeOrNil(g.AfterTime), BeforeTime: timeOrNil(g.BeforeTime),
+			Reason: wire.Text(g.Reason), Timeline: g.Timeline,
+		})
+	}
+	for _, s := range w.Snapshots {
+		m.Snapshots = append(m.Snapshots, &snapshotdv1.RecoveryWindow_Snapshot{
+			Name: s.Name, OldestRevision: s.Oldest, Revision: s.Revision, CreateTime: timeOrNil(s.Created),
+			JournalProof: wire.VerificationToProto(s.JournalProof),
+		})
+	}
+	m.Estimates = w.Estimates
+	if w.Kept > 0 {
+		m.Kept = durationpb.New(w.Kept)
+	}
+	for _, u := range w.Unread {
+		m.Unread = append(m.Unread, wire.Text(u))
+	}
+	return m
+}
+
+// Journal returns the part of a recovery window that this replica knows without asking the backends; nil without
+// a journal.
+func Journal(j *status.Journal) *snapshotdv1.RecoveryWindow {
+	if j == nil {
+		return nil
+	}
+	m := &snapshotdv1.RecoveryWindow{Journaled: true, Endpoint: j.Endpoint}
+	for _, p := range j.Points {
+		m.RecoveryPoints = append(m.RecoveryPoints, &snapshotdv1.RecoveryWindow_RecoveryPoint{
+			Backend: p.Backend, Age: durationpb.New(p.Age), Error: wire.Text(p.Error),
+		})
+	}
+	return m
+}
+
+// Removals returns the messages of segments that go, those of some backends or of all. err is why that is not known.
+func Removals(cluster string, all []status.JournalRemoval, backends []string, err error) []*snapshotdv1.JournalRemoval {
+	if err != nil {
+		return []*snapshotdv1.JournalRemoval{{Error: wire.Status(err, cluster, nil).Proto()}}
+	}
+	var some []*snapshotdv1.JournalRemoval
+	for _, r := range all {
+		if len(backends) > 0 && !slices.Contains(backends, r.Backend) {
+			continue
+		}
+		some = append(some, &snapshotdv1.JournalRemoval{
+			Backend: r.Backend, Timeline: r.Timeline, FirstRevision: r.First, LastRevision: r.Last, Segments: r.Segments,
+			SizeBytes: r.Bytes, Why: wire.Text(r.Why),
+		})
+	}
+	return some
+}
+
+func timeOrNil(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
