@@ -82,8 +82,13 @@ func (r *Repository) wrongLength(ctx context.Context, key string, part Range, go
 	if err != nil || o.Size != want {
 		return nil //nolint:nilerr // then the error of the copy stands
 	}
+	return r.gave(key, got.n, want)
+}
+
+// gave is the error of a backend that gave another number of bytes than it says that the object has.
+func (r *Repository) gave(key string, got, has int64) error {
 	return snapshot.ReasonBackendUnavailable.New("read %s", r.info.URI(key)).On(r.info.Name).
-		Because(fmt.Errorf("it gave %d bytes of an object of which it says that it has %d", got.n, want)).
+		Because(fmt.Errorf("it gave %d bytes of an object of which it says that it has %d", got, has)).
 		Advise("look at the proxies and caches before the server, and at its log")
 }
 

@@ -45,7 +45,14 @@ func (r *Repository) ReadManifest(ctx context.Context, name string) (*Manifest, 
 	if err == nil {
 		m, err = decodeManifest(doc)
 	}
-	if uerr := r.trust.Verify(doc); uerr != nil {
+	uerr := r.trust.Verify(doc)
+	if doc != nil && (err != nil || uerr != nil) {
+		// Half of a document looks like a forged or damaged one.
+		if o, serr := r.backend.Stat(ctx, key); serr == nil && o.Size != int64(len(doc)) {
+			return nil, r.gave(key, int64(len(doc)), o.Size)
+		}
+	}
+	if uerr != nil {
 		return m, r.untrusted(key, uerr)
 	}
 	if err == nil {

@@ -150,6 +150,18 @@ func TestManifestThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// A backend that gives a part of a manifest does not make it a damaged or forged one.
+func TestManifestOfTheWrongLengthIsNoDamage(t *testing.T) {
+	p := newPlace()
+	doc := encoded(t, wholeRecord(), nil)
+	p.backend.Set("default/"+name+".json", doc)
+	for what, give := range map[string][]byte{"nothing": {}, "half": doc[:len(doc)/2], "an error behind half": append(bytes.Clone(doc[:len(doc)/2]), "<Error/>"...)} {
+		r := newPlace(func(c *repository.Config) { c.Backend = misgiving{p.backend, give} })
+		_, err := r.ReadManifest(t.Context(), name)
+		wantReason(t, what, err, snapshot.ReasonBackendUnavailable)
+	}
+}
+
 func TestCheckManifestComparesItWithTheRecord(t *testing.T) {
 	p := newPlace()
 	doc := encoded(t, wholeRecord(), nil)

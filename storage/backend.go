@@ -103,7 +103,7 @@ func (b *Backend) List(ctx context.Context, prefix string) iter.Seq2[repository.
 					return err
 				}
 				if o.Key <= last {
-					return fmt.Errorf("the listing is not in order: %q after %q", o.Key, last)
+					return &orderError{o.Key, last}
 				}
 				last = o.Key
 				if stopped = !yield(o, nil); stopped {
@@ -116,6 +116,13 @@ func (b *Backend) List(ctx context.Context, prefix string) iter.Seq2[repository.
 			yield(repository.Object{}, err)
 		}
 	}
+}
+
+// orderError is that a listing gives a name twice, or not in its place: names may be missing as well.
+type orderError struct{ key, last string }
+
+func (e *orderError) Error() string {
+	return fmt.Sprintf("the listing is not in order: %q after %q", e.key, e.last)
 }
 
 // Folders returns the names of the folders in the root, at most so many: the clusters of a place are among them.

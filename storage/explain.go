@@ -59,6 +59,10 @@ func (b *Backend) classify(ctx context.Context, err error) driver.Verdict {
 	if e, ok := errors.AsType[*driver.InvalidError](err); ok {
 		return driver.Verdict{Reason: snapshot.ReasonInvalidArgument, Text: e.Error()}
 	}
+	if _, ok := errors.AsType[*orderError](err); ok {
+		return driver.Unavailable(v.Text, "look at the caches before the server; one that never lists keys in the order of "+
+			"their bytes cannot be used")
+	}
 	if e, ok := errors.AsType[*stall.Error](err); ok {
 		return driver.Unavailable(v.Text, e.Hint)
 	}

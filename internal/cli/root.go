@@ -8,6 +8,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/cli/token"
 )
 
@@ -16,7 +17,7 @@ func Run(ctx context.Context, sys System, args []string) int {
 	root := Root(sys) //nolint:contextcheck // cobra hands ctx to the command that runs
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	return exit.Report(ctx, sys.Stderr, cmd, err)
+	return exit.Report(ctx, output.PlainLines(sys.Stderr), cmd, err)
 }
 
 // Root returns the program's command, with all others below it.

@@ -36,7 +36,6 @@ var S3Quirks = []S3Quirk{
 	{"CompleteMultipartUpload: a login page", On("CompleteMultipartUpload", LoginPage)},
 	{"listing: 200 and an empty body", On("ListObjectsV2", Says(http.StatusOK, "", ""))},
 	{"listing: a login page", On("ListObjectsV2", LoginPage)},
-	{"HeadObject: no length", On("HeadObject", Edits(func(a *Answer) { a.Header.Del("Content-Length") }))},
 	{"HeadObject: a login page", On("HeadObject", LoginPage)},
 	{"GetObject: a login page", On("GetObject", LoginPage)},
 	{"GetObject: 502", On("GetObject", Says(http.StatusBadGateway, "text/html", "<html><h1>502 Bad Gateway</h1></html>"))},
@@ -56,6 +55,19 @@ var S3Quirks = []S3Quirk{
 	{"GetObject: another ETag each time", On("GetObject", anotherETag())},
 	{"DeleteObject: nothing is deleted", On("DeleteObject", Says(http.StatusNoContent, "", ""))},
 	{"DeleteObject: a login page", On("DeleteObject", LoginPage)},
+	{"listing: a cached one of another prefix", On("ListObjectsV2", AnotherListing)},
+	{"listing: more tags than memory", On("ListObjectsV2", Repeats("<ListBucketResult><IsTruncated>false</IsTruncated>", "<Contents/>", 1<<20))},
+	{"listing: deeper than memory", On("ListObjectsV2", Repeats("<ListBucketResult>", "<a>", 4<<20))},
+	{"listing: a document without an end", On("ListObjectsV2", Repeats("<ListBucketResult>", "<!-- and so on -->", 1<<20))},
+	{"listing: entities in entities", On("ListObjectsV2", Says(http.StatusOK, "application/xml", entities))},
+	{"everything: headers without an end", EndlessHeaders},
+	{"GetObject: 206 that does not say of what", On("GetObject", Edits(func(a *Answer) { a.Status = http.StatusPartialContent; a.Header.Del("Content-Range") }))},
+	{"GetObject: 416", On("GetObject", Refuses(http.StatusRequestedRangeNotSatisfiable, "InvalidRange"))},
+	{"GetObject: an error behind half of the bytes", On("GetObject", ErrorBehindHalf)},
+	{"CompleteMultipartUpload: EntityTooSmall", On("CompleteMultipartUpload", Refuses(http.StatusBadRequest, "EntityTooSmall"))},
+	{"UploadPart: a proxy's 413", On("UploadPart", Says(http.StatusRequestEntityTooLarge, "text/html", "<html><h1>413 Request Entity Too Large</h1></html>"))},
+	{"UploadPart: the token has expired", On("UploadPart", Refuses(http.StatusBadRequest, "ExpiredToken"))},
+	{"everything: a firewall's page with 403", Says(http.StatusForbidden, "text/html", "<html><h1>Blocked</h1></html>")},
 	{"AbortMultipartUpload: 403", On("AbortMultipartUpload", Refuses(http.StatusForbidden, "AccessDenied"))},
 }
 
@@ -67,6 +79,22 @@ var S3Lacks = []S3Quirk{
 	{"listing of uploads, with 400", On("ListMultipartUploads", Refuses(http.StatusBadRequest, "InvalidArgument"))},
 	{"a signed Accept-Encoding", RefusesSignedAcceptEncoding},
 	{"Expect", RefusesExpect},
+	{"a length in HEAD", On("HeadObject", Edits(func(a *Answer) { a.Header.Del("Content-Length") }))},
+	{"a true length in HEAD: that of the compressed object", On("HeadObject", Edits(func(a *Answer) {
+		a.Header.Set("Content-Encoding", "gzip")
+		a.Header.Set("Content-Length", "7")
+	}))},
+	{"types of answers", CallsThemHTML},
+	{"one form of ETags, and metadata", OtherETags},
+	{"an end without a token", TokenAtTheEnd},
+	{"names as they are", NamesAsURLs},
+	{"XML without marks and blanks before it", On("ListObjectsV2", Edits(func(a *Answer) { a.Body = "\ufeff\r\n" + a.Body }))},
+	{"XML namespaces", On("ListObjectsV2", Edits(func(a *Answer) {
+		a.Body = strings.ReplaceAll(a.Body, ` xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`, "")
+	}))},
+	{"ranges that end behind the object", RefusesRangeBehindEnd},
+	{"HTTP/1.1", When(func(r *http.Request) bool { return r.Method == http.MethodGet && S3Operation(r) != "GetObject" }, AnswersHTTP10)},
+	{"an object at once", ShowsLater(4)},
 	{"metadata", On("HeadObject", Edits(func(a *Answer) { a.Header.Del("X-Amz-Meta-Snapshotd-Put") }))},
 }
 

@@ -1,9 +1,18 @@
 package file
 
-import "os"
+import (
+	"io/fs"
+	"os"
+)
 
 // SetFsync replaces what makes files and directories durable.
 func (f *Store) SetFsync(fsync func(*os.File) error) { f.fsync = fsync }
+
+// SetChmod replaces what gives files their mode.
+func (f *Store) SetChmod(chmod func(*os.File, fs.FileMode) error) { f.chmod = chmod }
+
+// SetEntered replaces what reads a directory.
+func (f *Store) SetEntered(read func(string) ([]fs.DirEntry, error)) { f.entered = read }
 
 // Path returns where a key is.
 func (f *Store) Path(key string) string { return f.path(key) }

@@ -42,7 +42,9 @@ type Store struct {
 	root   string
 	prefix string
 
-	fsync func(*os.File) error // of files and directories
+	fsync   func(*os.File) error // of files and directories
+	chmod   func(*os.File, fs.FileMode) error
+	entered func(dir string) ([]fs.DirEntry, error) // what is in a directory, in the order of the names
 
 	mu     sync.Mutex
 	bucket *blob.Bucket
@@ -56,7 +58,7 @@ func New(loc driver.Location) (*Store, error) {
 		const form = "write it as file:///DIRECTORY, an absolute path after three slashes"
 		return nil, errors.New("its URL does not name a directory; " + form)
 	}
-	return &Store{root: filepath.FromSlash(path.Clean(u.Path)), prefix: loc.Prefix, fsync: (*os.File).Sync}, nil
+	return &Store{root: filepath.FromSlash(path.Clean(u.Path)), prefix: loc.Prefix, fsync: (*os.File).Sync, chmod: (*os.File).Chmod, entered: os.ReadDir}, nil
 }
 
 // URI implements [driver.Store].
@@ -204,7 +206,7 @@ func (f *Store) Delete(ctx context.Context, key string) error {
 			return err
 		}
 	}
-	return f.fsync(dir)
+	return f.syncDir(dir)
 }
 
 // tempKey returns the key that a temporary file of fileblob was to become, <key>.<hex digits>.tmp.

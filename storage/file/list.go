@@ -7,6 +7,8 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/snapshotd/snapshotd/repository"
@@ -22,7 +24,7 @@ func (f *Store) List(ctx context.Context, prefix string) iter.Seq2[repository.Ob
 				yield(repository.Object{}, err)
 				return
 			}
-			if _, temp := tempKey(e.name); temp {
+			if _, temp := tempKey(e.name); temp || isRemoved(e.name) {
 				continue
 			}
 			if !yield(repository.Object{Key: prefix + e.name, Size: e.info.Size(), ModTime: e.info.ModTime()}, nil) {
@@ -30,6 +32,12 @@ func (f *Store) List(ctx context.Context, prefix string) iter.Seq2[repository.Ob
 			}
 		}
 	}
+}
+
+// isRemoved reports whether a name is that of a file that was removed while somebody had it open: NFS and FUSE keep it
+// under such a name until it is closed.
+func isRemoved(name string) bool {
+	return strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden")
 }
 
 type entry struct {
@@ -98,14 +106,16 @@ func (f *Store) readDir(dir string) ([]fs.DirEntry, error) {
 	if _, err := f.open(); err != nil {
 		return nil, err
 	}
-	all, err := os.ReadDir(dir)
+	all, err := f.entered(dir)
 	if isAbsent(err) {
 		return nil, f.checkRoot()
 	}
 	if err == nil {
 		err = f.checkRoot() // it may have gone while it was read
 	}
-	return all, err
+	// Some servers of NFS begin anew when a directory is changed while it is read.
+	same := func(a, b fs.DirEntry) bool { return a.Name() == b.Name() }
+	return slices.CompactFunc(all, same), err
 }
 
 // Sweep removes the temporary files of writers that died.

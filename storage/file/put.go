@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
@@ -40,12 +41,12 @@ func (f *Store) Put(ctx context.Context, key string, src *driver.Source, opts re
 	if existed && opts.IfAbsent {
 		return snapshot.ErrExists
 	}
-	written, err := f.write(ctx, bucket, f.prefix+key, src, opts)
+	written, err := f.write(ctx, bucket, key, src, opts)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = written.Close() }()
-	if err := f.fsync(dir); err != nil {
+	if err := f.syncDir(dir); err != nil {
 		if !existed {
 			_ = os.Remove(target)
 		}
@@ -65,11 +66,24 @@ func checkWritten(target string, written *os.File, size int64) error {
 	if err != nil {
 		return fmt.Errorf("it was written and is not there: %w", err)
 	}
-	if now.Size() != size && os.SameFile(now, ours) {
-		_ = os.Remove(target)
-		return fmt.Errorf("%s has %d bytes of the %d that were written", target, now.Size(), size)
+	same := os.SameFile(now, ours)
+	if ours.Size() == size && (now.Size() == size || !same) {
+		return nil
 	}
-	return nil
+	if same {
+		_ = os.Remove(target)
+	}
+	return fmt.Errorf("%s has %d bytes of the %d that were written", target, now.Size(), size)
+}
+
+// isAt reports whether a file is under a name.
+func isAt(path string, file *os.File) bool {
+	ours, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Stat(path)
+	return err == nil && os.SameFile(now, ours)
 }
 
 // write makes the file, under its temporary name, and renames it. The caller closes the file.
@@ -79,32 +93,35 @@ func (f *Store) write(
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var file *os.File
-	w, err := bucket.NewWriter(ctx, key, &blob.WriterOptions{
+	w, err := bucket.NewWriter(ctx, f.prefix+key, &blob.WriterOptions{
 		ContentType: opts.ContentType, // without it, the first bytes are kept back to guess it
 		IfNotExist:  opts.IfAbsent,
 		BeforeWrite: func(as func(any) bool) error {
 			if !as(&file) {
 				return errors.New("fileblob does not give its file to be synced")
 			}
-			return file.Chmod(fileMode)
+			return f.makePrivate(file)
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
 	if err = src.CopyTo(&takenWriter{w: w, took: opts.Took}); err == nil {
-		err = f.fsync(file)
+		written, err = os.Open(file.Name())
 	}
 	if err == nil {
-		written, err = os.Open(file.Name())
+		err = f.fsync(file)
 	}
 	if err != nil {
 		cancel() // before Close, which commits otherwise
 		_ = w.Close()
+		if written != nil {
+			_ = written.Close()
+		}
 		return nil, err
 	}
-	if err = w.Close(); err == nil {
-		return written, nil
+	if err = w.Close(); err == nil || isAt(f.path(key), written) {
+		return written, nil // a network file system may lose the answer to a rename, and be asked once more
 	}
 	_ = written.Close()
 	if opts.IfAbsent && gcerrors.Code(err) == gcerrors.FailedPrecondition {
@@ -153,5 +170,27 @@ func (f *Store) mkdirAll(dir string) error {
 	if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return f.fsync(above)
+	return f.syncDir(above)
+}
+
+// syncDir makes the names in a directory durable. Some network file systems do not know that for directories, and make
+// names durable by themselves.
+func (f *Store) syncDir(dir *os.File) error {
+	if err := f.fsync(dir); !isUnknown(err) {
+		return err
+	}
+	return nil
+}
+
+// makePrivate keeps others from reading a file. Where the file system has no modes, its mount says who may read.
+func (f *Store) makePrivate(file *os.File) error {
+	if err := f.chmod(file, fileMode); !isUnknown(err) && !errors.Is(err, syscall.EPERM) {
+		return err
+	}
+	return nil
+}
+
+// isUnknown reports whether a file system does not know what it was asked for.
+func isUnknown(err error) bool {
+	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.ENOSYS)
 }

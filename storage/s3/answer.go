@@ -22,6 +22,8 @@ const (
 	// maxDocument is how large a page of a listing may be: 1,000 keys of 1,024 bytes, escaped, with all that is said of
 	// them.
 	maxDocument = 16 << 20
+	// maxMarkup is how many tags such a page may have: a decoder needs more memory for a tag than the tag has bytes.
+	maxMarkup = 250_000
 )
 
 // demand lists the parts that the protocol demands of a good answer to an operation. The SDK takes an answer without
@@ -44,7 +46,7 @@ var demands = map[string]demand{
 	"UploadPart":              {headers: []string{"ETag"}},
 	"CreateMultipartUpload":   {root: "InitiateMultipartUploadResult", elements: []string{"UploadId"}},
 	"CompleteMultipartUpload": {root: "CompleteMultipartUploadResult", elements: []string{"ETag"}},
-	"HeadObject":              {headers: []string{"ETag", "Content-Length", "Last-Modified"}},
+	"HeadObject":              {headers: []string{"ETag", "Last-Modified"}}, // see measure
 	"GetObject":               {headers: []string{"ETag"}},
 	"ListObjectsV2":           {root: "ListBucketResult"},
 	"ListMultipartUploads":    {root: "ListMultipartUploadsResult"},
@@ -95,11 +97,8 @@ func checkAnswer(operation string, resp *http.Response) error {
 		return checkRefusal(operation, resp)
 	}
 	d := demands[operation]
-	if isHTML(resp.Header) {
-		return badAnswer("the server answered %d with a page of HTML", resp.StatusCode)
-	}
-	if enc := encoding(resp.Header); enc != "" && !strings.HasPrefix(operation, "Head") {
-		return badAnswer("the server answered %d with a body in the encoding %.40q, which was not asked for", resp.StatusCode, enc)
+	if err := checkContent(operation, resp); err != nil {
+		return err
 	}
 	if d.root != "" {
 		return d.checkDocument(resp)
@@ -120,6 +119,31 @@ func checkAnswer(operation string, resp *http.Response) error {
 		return checkBody(resp)
 	}
 	return nil
+}
+
+// checkContent refuses a body that is a page or is encoded. The type alone says nothing of an answer without a body, or
+// with a document that is right: Google calls those text/html. A HEAD of an object that a proxy would compress gives the
+// length of the compressed bytes, if any, and that is not the object's.
+func checkContent(operation string, resp *http.Response) error {
+	enc := encoding(resp.Header)
+	switch {
+	case strings.HasPrefix(operation, "Head"):
+		if enc != "" {
+			resp.Header.Del("Content-Length")
+		}
+	case enc != "" && resp.ContentLength != 0:
+		return badAnswer("the server answered %d with a body in the encoding %.40q, which was not asked for", resp.StatusCode, enc)
+	case operation != "GetObject":
+		return nil
+	}
+	if isHTML(resp.Header) {
+		return pageOfHTML(resp)
+	}
+	return nil
+}
+
+func pageOfHTML(resp *http.Response) error {
+	return badAnswer("the server answered %d with a page of HTML", resp.StatusCode)
 }
 
 // encoding returns how a body is encoded; empty when it is as it was stored. Some servers give the encoding of the
@@ -153,6 +177,8 @@ func checkBody(resp *http.Response) error {
 	switch {
 	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent:
 		return badAnswer("the server answered %d", resp.StatusCode)
+	case resp.StatusCode == http.StatusPartialContent && resp.Header.Get("Content-Range") == "":
+		return badAnswer("the server answered 206 without Content-Range")
 	case resp.ContentLength < 0 && !framed:
 		return badAnswer("the server answered %d without Content-Length", resp.StatusCode)
 	}
@@ -167,25 +193,36 @@ func hidesFailure(resp *http.Response) (bool, error) {
 		return false, err
 	}
 	resp.Body = replay(doc, resp.Body)
-	if rootOf(doc) != "Error" {
+	switch {
+	case rootOf(doc) == "Error":
+	case isHTML(resp.Header) && len(bytes.TrimSpace(doc)) > 0:
+		return false, pageOfHTML(resp)
+	default:
 		return false, nil
 	}
 	resp.StatusCode = http.StatusInternalServerError
 	return true, nil
 }
 
+var byteOrderMark = []byte("\ufeff")
+
 // checkDocument refuses a body that is not the XML document of the operation.
 func (d demand) checkDocument(resp *http.Response) error {
 	doc, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
+	doc = bytes.TrimPrefix(doc, byteOrderMark)
 	switch root := rootOf(doc); {
 	case err != nil:
 		return err
 	case len(doc) > maxDocument:
 		return badAnswer("the server answered %d with more than %d bytes", resp.StatusCode, maxDocument)
+	case bytes.Count(doc, []byte("<")) > maxMarkup:
+		return badAnswer("the server answered %d with more than %d tags", resp.StatusCode, maxMarkup)
 	case root == "Error":
 		resp.StatusCode = http.StatusInternalServerError
 	case len(bytes.TrimSpace(doc)) == 0:
 		return badAnswer("the server answered %d with an empty body", resp.StatusCode)
+	case root != d.root && isHTML(resp.Header):
+		return pageOfHTML(resp)
 	case root == "":
 		return badAnswer("the server answered %d with a body that is not XML", resp.StatusCode)
 	case root != d.root:

@@ -30,6 +30,7 @@ import (
 const (
 	dialTimeout = 10 * time.Second
 	idleTimeout = 30 * time.Second
+	maxHeaders  = 1 << 20
 	// defaultRegion is signed with when an endpoint is named and no region: such servers take any, or this one.
 	defaultRegion = "us-east-1"
 	configHint    = "set region= in the URL, or check the profile and the AWS_ variables"
@@ -65,6 +66,9 @@ func (s *Store) connect(ctx context.Context) (*connection, error) {
 	cfg.Logger = logging.Nop{} // it would write to standard error
 	cfg.HTTPClient = &stall.Client{
 		HTTP: client, Limit: s.opts.StallTimeout, Uploads: s.opts.UploadLimit, Slow: completes,
+		Short: func(r *http.Request) bool {
+			return r.Method != http.MethodGet || r.URL.Query().Get("x-id") != "GetObject"
+		},
 	}
 	if base := cfg.Retryer; base != nil {
 		cfg.Retryer = func() aws.Retryer { return retryer{base()} }
@@ -138,6 +142,7 @@ func (s *Store) newHTTPClient(base aws.HTTPClient) (*http.Client, error) {
 	transport.DialContext = (&net.Dialer{Timeout: timeout, KeepAlive: 15 * time.Second}).DialContext
 	transport.TLSHandshakeTimeout = timeout
 	transport.IdleConnTimeout = idleTimeout
+	transport.MaxResponseHeaderBytes = maxHeaders
 	if file := s.params.Get(caCertParam); file != "" {
 		pem, err := os.ReadFile(file)
 		if err != nil {

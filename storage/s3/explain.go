@@ -30,9 +30,18 @@ const (
 		"max_parts=1000"
 	hintBucketHost = "the host of endpoint= begins with the bucket's name, which the client adds by itself; write " +
 		"it without"
-	hintCold        = "the object is in a storage class whose objects cannot be read at once; restore it in the bucket first"
-	hintKey         = "the access key is not known there or has expired; check AWS_ACCESS_KEY_ID, or the profile"
-	hintNoBucket    = "create it, or correct the bucket, endpoint or region of the URL; it is not created by itself"
+	hintCold     = "the object is in a storage class whose objects cannot be read at once; restore it in the bucket first"
+	hintKey      = "the access key is not known there or has expired; check AWS_ACCESS_KEY_ID, or the profile"
+	hintClocks   = "the clocks of this machine and the server differ"
+	hintNoBucket = "create it, or correct the bucket, endpoint or region of the URL; it is not created by itself"
+	hintPartSize = "the server wants larger parts of an upload; give fewer of them with max_parts= in the URL, for example " +
+		"max_parts=100"
+	hintBodySize = "a proxy before the server limits the size of a request; let it pass 8 MiB, and more for databases over " +
+		"70 GiB (client_max_body_size of nginx)"
+	hintTransfer = "the bytes arrived changed or not at all; look at the network, and the proxies before the server"
+	hintPage     = "this is a page of HTML: a proxy or a firewall before the server refuses, and not the bucket"
+	hintLogin    = "the network wants a login first"
+
 	hintPermissions = "the credentials need s3:ListBucket, s3:ListBucketMultipartUploads and s3:GetObject, PutObject, " +
 		"DeleteObject, AbortMultipartUpload, ListMultipartUploadParts"
 )
@@ -70,6 +79,9 @@ func explain(err error) driver.Verdict {
 	v := driver.Verdict{Text: text}
 	if code != "" || status >= http.StatusMultipleChoices {
 		v = answered(code, status, text)
+		if v.Reason == snapshot.ReasonBackendAccessDenied && isPage(err) {
+			v.Hint = hintPage
+		}
 	} else if hint := hintName(err) + hintTLS(err); hint != "" {
 		v = driver.Unavailable(text, hint)
 	}
@@ -114,6 +126,21 @@ var byCode = map[string]driver.Verdict{
 
 	"NoSuchUpload": driver.Unavailable("", ""), // it was swept or aborted while it was under way
 
+	// Many servers give these with 400, like a request that is wrong.
+	"InvalidPart":                 driver.Unavailable("", ""), // the server has lost it
+	"RequestTimeout":              driver.Unavailable("", hintTransfer),
+	"IncompleteBody":              driver.Unavailable("", hintTransfer),
+	"BadDigest":                   driver.Unavailable("", hintTransfer),
+	"XAmzContentChecksumMismatch": driver.Unavailable("", hintTransfer),
+	"SlowDown":                    driver.Unavailable("", ""),
+	"Throttling":                  driver.Unavailable("", ""),
+	"ThrottlingException":         driver.Unavailable("", ""),
+	"RequestLimitExceeded":        driver.Unavailable("", ""),
+	"BandwidthLimitExceeded":      driver.Unavailable("", ""),
+
+	"EntityTooSmall": lasting("", hintPartSize),
+	"EntityTooLarge": lasting("", hintBodySize),
+
 	"KeyTooLongError":         {Reason: snapshot.ReasonInvalidArgument},
 	"InvalidObjectName":       {Reason: snapshot.ReasonInvalidArgument},
 	"XMinioInvalidObjectName": {Reason: snapshot.ReasonInvalidArgument},
@@ -123,12 +150,18 @@ var byCode = map[string]driver.Verdict{
 	"XMinioAdminBucketQuotaExceeded": driver.NoSpace(""),
 	"InsufficientStorage":            driver.NoSpace(""),
 
+	"StorageCapExceeded": driver.NoSpace(""),
+
 	"InvalidAccessKeyId":    driver.Denied("", hintKey),
+	"InvalidClientTokenId":  driver.Denied("", hintKey),
+	"TokenRefreshRequired":  driver.Denied("", hintKey),
+	"ExpiredTokenException": driver.Denied("", hintKey),
+	"RequestExpired":        driver.Denied("", hintClocks),
 	"InvalidToken":          driver.Denied("", hintKey),
 	"ExpiredToken":          driver.Denied("", hintKey),
 	"XAdminUserNotFound":    driver.Denied("", hintKey),
 	"SignatureDoesNotMatch": driver.Denied("", "the secret key is wrong; check AWS_SECRET_ACCESS_KEY, or the profile"),
-	"RequestTimeTooSkewed":  driver.Denied("", "the clocks of this machine and the server differ"),
+	"RequestTimeTooSkewed":  driver.Denied("", hintClocks),
 }
 
 // answered classifies the answer of an S3 server: by its code if that says more than the status.
@@ -138,6 +171,14 @@ func answered(code string, status int, text string) driver.Verdict {
 		return v
 	}
 	switch {
+	case status == http.StatusForbidden && isCap(text):
+		return driver.NoSpace(text)
+	case status == http.StatusProxyAuthRequired:
+		return lasting(text, hintProxy)
+	case status == http.StatusNetworkAuthenticationRequired:
+		return lasting(text, hintLogin)
+	case status == http.StatusRequestEntityTooLarge:
+		return lasting(text, hintBodySize)
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return driver.Denied(text, hintPermissions)
 	case status == http.StatusMovedPermanently || status == http.StatusTemporaryRedirect:
@@ -149,6 +190,18 @@ func answered(code string, status int, text string) driver.Verdict {
 	default:
 		return driver.Unavailable(text, "")
 	}
+}
+
+// isCap reports whether a refusal is that of an account which may not store more, for which not every server has a code.
+func isCap(text string) bool {
+	text = strings.ToLower(text)
+	return strings.Contains(text, "storage cap") || strings.Contains(text, "storage quota")
+}
+
+// isPage reports whether a server has answered with a page for people.
+func isPage(err error) bool {
+	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	return ok && e.Response != nil && e.Response.Response != nil && isHTML(e.Response.Header)
 }
 
 // isLasting reports whether a server will answer a request so again.

@@ -41,8 +41,8 @@ func (s *Store) getObject(
 ) (io.ReadCloser, error) {
 	in := s3.GetObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.key(key))}
 	out, err := c.client.GetObject(ctx, first(in, x), unchecked(x))
-	if _, status := apiError(err); status == http.StatusRequestedRangeNotSatisfiable {
-		return &object{http.NoBody, cancel}, nil // all of it is behind the end
+	if _, status := apiError(err); status == http.StatusRequestedRangeNotSatisfiable && x != driver.Whole {
+		return s.nearEnd(ctx, cancel, c, key, x, err)
 	}
 	if err != nil {
 		return nil, s.reason(ctx, c, key, err)
@@ -51,6 +51,9 @@ func (s *Store) getObject(
 		return c.cutOut(ctx, cancel, out, x)
 	}
 	at, end, err := answeredRange(out, x)
+	if err == nil && out.ContentLength == nil {
+		end, err = s.length(ctx, c, key, out.ETag)
+	}
 	if err != nil {
 		return nil, errors.Join(err, out.Body.Close())
 	}
@@ -60,6 +63,37 @@ func (s *Store) getObject(
 	in.IfMatch = out.ETag
 	open := func(ctx context.Context, x driver.Extent) (io.ReadCloser, error) { return c.getPart(ctx, in, x) }
 	return newPartReader(ctx, cancel, out.Body, at, end, open), nil
+}
+
+// nearEnd reads an extent that a server has refused. All of it may be behind the end; but some servers also refuse one
+// that only goes on behind it.
+func (s *Store) nearEnd(
+	ctx context.Context, cancel context.CancelFunc, c *connection, key string, x driver.Extent, refusal error,
+) (io.ReadCloser, error) {
+	head, err := s.head(ctx, c, key)
+	if err != nil {
+		return nil, err
+	}
+	left := aws.ToInt64(head.ContentLength) - x.Offset
+	switch {
+	case left <= 0:
+		return &object{http.NoBody, cancel}, nil
+	case x.Length >= 0 && x.Length <= left:
+		return nil, refusal
+	}
+	return s.getObject(ctx, cancel, c, key, driver.Extent{Offset: x.Offset, Length: left})
+}
+
+// length asks for the length of an object that came without one.
+func (s *Store) length(ctx context.Context, c *connection, key string, etag *string) (int64, error) {
+	head, err := s.head(ctx, c, key)
+	switch {
+	case err != nil:
+		return 0, err
+	case !sameETag(head.ETag, etag):
+		return 0, &replacedError{}
+	}
+	return aws.ToInt64(head.ContentLength), nil
 }
 
 // whole returns a body that is an error unless it has this many bytes; any number of them when it is 0, which is not
@@ -165,7 +199,7 @@ func (c *connection) getPart(ctx context.Context, in s3.GetObjectInput, x driver
 
 // checkPart refuses a part of another object: not all servers know If-Match.
 func (c *connection) checkPart(out *s3.GetObjectOutput, etag string, x driver.Extent) error {
-	if aws.ToString(out.ETag) != etag {
+	if !sameETag(out.ETag, &etag) {
 		return &replacedError{}
 	}
 	if x == driver.Whole {

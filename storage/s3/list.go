@@ -3,7 +3,11 @@ package s3
 import (
 	"cmp"
 	"context"
+	"encoding/xml"
+	"errors"
 	"iter"
+	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,6 +29,7 @@ type pages struct {
 	of    string // the operation
 	last  string // the greatest name so far
 	empty int    // pages since then
+	ended bool   // the last page said that there are no more, and gave a token all the same
 
 	// A token that was here before makes a circle. One of them is remembered, a later one after twice as many pages: a
 	// circle of any length comes back to it.
@@ -82,8 +87,9 @@ func (s *Store) Folders(ctx context.Context, prefix string) iter.Seq2[string, er
 				return
 			}
 			for _, common := range page.CommonPrefixes {
-				name := strings.TrimPrefix(aws.ToString(common.Prefix), s.key(prefix))
-				if !yield(strings.TrimSuffix(name, "/"), nil) {
+				name, below := strings.CutPrefix(aws.ToString(common.Prefix), s.key(prefix))
+				name = strings.TrimSuffix(name, "/")
+				if below && name != "" && !yield(name, nil) {
 					return
 				}
 			}
@@ -104,7 +110,10 @@ func (s *Store) listPages(ctx context.Context, prefix string) iter.Seq2[*s3.List
 		}
 		seen := pages{of: "ListObjectsV2"}
 		for {
-			page, err := c.client.ListObjectsV2(ctx, in)
+			page, err := c.listPage(ctx, in)
+			if seen.ended && (isRefused(err) || err == nil && greatest(page) <= seen.last) {
+				return // it had said so; the token leads nowhere
+			}
 			if err == nil {
 				err = seen.after(in, page)
 			}
@@ -119,10 +128,60 @@ func (s *Store) listPages(ctx context.Context, prefix string) iter.Seq2[*s3.List
 	}
 }
 
+func isRefused(err error) bool {
+	_, status := apiError(err)
+	return status == http.StatusBadRequest
+}
+
+// listPage asks for a page. XML cannot hold all characters that keys can: with one of those, the page is asked for again
+// with its names in the form of a URL.
+func (c *connection) listPage(ctx context.Context, in *s3.ListObjectsV2Input) (*s3.ListObjectsV2Output, error) {
+	page, err := c.client.ListObjectsV2(ctx, in)
+	if _, broken := errors.AsType[*xml.SyntaxError](err); broken && in.EncodingType == "" {
+		in.EncodingType = types.EncodingTypeUrl
+		page, err = c.client.ListObjectsV2(ctx, in)
+	}
+	if _, broken := errors.AsType[*xml.SyntaxError](err); broken {
+		return nil, &answerError{plain(err), "the listing is cut off, or a key in it has characters that XML cannot hold: " +
+			"remove that object, and look at the proxies before the server"}
+	}
+	if err != nil || page.EncodingType != types.EncodingTypeUrl {
+		return page, err
+	}
+	names := []*string{page.Prefix}
+	for i := range page.Contents {
+		names = append(names, page.Contents[i].Key)
+	}
+	for i := range page.CommonPrefixes {
+		names = append(names, page.CommonPrefixes[i].Prefix)
+	}
+	for _, name := range names {
+		if name == nil {
+			continue
+		}
+		if *name, err = url.QueryUnescape(*name); err != nil {
+			return nil, badAnswer("ListObjectsV2: the server says that names are in the form of a URL: %v", err)
+		}
+	}
+	return page, nil
+}
+
+// greatest returns the greatest name on a page.
+func greatest(page *s3.ListObjectsV2Output) (name string) {
+	for _, o := range page.Contents {
+		name = max(name, aws.ToString(o.Key))
+	}
+	for _, c := range page.CommonPrefixes {
+		name = max(name, aws.ToString(c.Prefix))
+	}
+	return name
+}
+
 // after makes a request one for the page that follows, without a token when there is none.
 func (p *pages) after(in *s3.ListObjectsV2Input, page *s3.ListObjectsV2Output) error {
 	token := aws.ToString(page.NextContinuationToken)
 	names, most := len(page.Contents)+len(page.CommonPrefixes), cmp.Or(int(aws.ToInt32(page.MaxKeys)), pageSize)
+	of := strings.Trim(aws.ToString(page.Prefix), "/")
 	switch {
 	case page.IsTruncated == nil && token == "" && (names >= most || page.Name == nil && page.KeyCount == nil):
 		return badAnswer("ListObjectsV2: the server does not say whether there are more names (no IsTruncated)")
@@ -130,20 +189,16 @@ func (p *pages) after(in *s3.ListObjectsV2Input, page *s3.ListObjectsV2Output) e
 		return badAnswer("ListObjectsV2: the server says that it gives %d names, and gives %d", *page.KeyCount, names)
 	case aws.ToBool(page.IsTruncated) && token == "":
 		return badAnswer("ListObjectsV2: the server says that there are more names, and not how to get them (no token)")
+	case names == 0 && of != "" && of != strings.Trim(*in.Prefix, "/"): // a cache that does not look at parameters
+		return badAnswer("ListObjectsV2: the server lists %.300q, which was not asked for", of)
 	}
 	in.ContinuationToken = nil
 	if token == "" {
 		return nil
 	}
 	in.ContinuationToken = &token
-	greatest := ""
-	for _, o := range page.Contents {
-		greatest = max(greatest, aws.ToString(o.Key))
-	}
-	for _, c := range page.CommonPrefixes {
-		greatest = max(greatest, aws.ToString(c.Prefix))
-	}
-	return p.turn(token, greatest)
+	p.ended = page.IsTruncated != nil && !*page.IsTruncated
+	return p.turn(token, greatest(page))
 }
 
 // object returns an object as it is listed; ok is false for one that is deeper, and for the empty object that some

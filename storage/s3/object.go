@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -37,12 +38,50 @@ func (s *Store) head(ctx context.Context, c *connection, key string) (*s3.HeadOb
 	if err := s.checkKey(key); err != nil {
 		return nil, err
 	}
-	in := &s3.HeadObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.key(key))}
-	head, err := c.client.HeadObject(ctx, in)
+	head, err := s.headObject(ctx, c, key)
 	if err != nil {
 		return nil, s.reason(ctx, c, key, err)
 	}
 	return head, nil
+}
+
+// headObject asks for an object's metadata, with its length. Proxies that may compress answers leave the length out.
+func (s *Store) headObject(ctx context.Context, c *connection, key string) (*s3.HeadObjectOutput, error) {
+	in := &s3.HeadObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.key(key))}
+	head, err := c.client.HeadObject(ctx, in)
+	if err == nil && head.ContentLength == nil {
+		head.ContentLength, err = s.measure(ctx, c, key, head.ETag)
+	}
+	return head, err
+}
+
+// measure takes the length of an object from the answer to a request for its first byte.
+func (s *Store) measure(ctx context.Context, c *connection, key string, etag *string) (*int64, error) {
+	first := driver.Extent{Length: 1}
+	out, err := c.client.GetObject(ctx, &s3.GetObjectInput{
+		Bucket: aws.String(s.bucket), Key: aws.String(s.key(key)), Range: aws.String(header(first)),
+	}, unchecked(first))
+	if _, status := apiError(err); status == http.StatusRequestedRangeNotSatisfiable {
+		return aws.Int64(0), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = out.Body.Close() }()
+	size := out.ContentLength // of a server that has given all of it
+	if out.ContentRange != nil {
+		var total int64
+		if _, err := fmt.Sscanf(*out.ContentRange, "bytes 0-0/%d", &total); err == nil {
+			size = &total
+		}
+	}
+	switch {
+	case !sameETag(out.ETag, etag):
+		return nil, &replacedError{}
+	case size == nil || *size < 1:
+		return nil, badAnswer("HeadObject: the server gives no length, and GetObject %.60q", aws.ToString(out.ContentRange))
+	}
+	return size, nil
 }
 
 // reason returns why an object cannot be had. The answer to a HEAD has no body that would tell an object that does not
@@ -140,7 +179,7 @@ func (s *Store) gone(ctx context.Context, c *connection, key string, before *s3.
 		if err != nil || after == nil {
 			return err
 		}
-		if !same(after.ETag, before.ETag) || after.Metadata[putMark] != before.Metadata[putMark] ||
+		if !sameETag(after.ETag, before.ETag) || after.Metadata[putMark] != before.Metadata[putMark] ||
 			!aws.ToTime(after.LastModified).Equal(aws.ToTime(before.LastModified)) {
 			return nil
 		}

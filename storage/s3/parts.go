@@ -117,10 +117,18 @@ func (r *partReader) read(b []byte, at int64, body io.ReadCloser) (n int, err er
 			return 0, err
 		}
 	}
-	n, err = io.ReadFull(body, b)
-	_ = body.Close()   // there may be more in it than the part
-	if err == io.EOF { //nolint:errorlint // wrapped, it is something else
-		err = io.ErrUnexpectedEOF
+	for n < len(b) && err == nil {
+		var more int
+		more, err = body.Read(b[n:])
+		n += more
+	}
+	_ = body.Close() // there may be more in it than the part
+	switch {
+	case n == len(b):
+		return n, nil
+	case err == io.EOF: //nolint:errorlint // wrapped, it is something else
+		// No connection broke: what the server has given instead of the rest may be anything.
+		return n, badAnswer("GetObject: the server gives fewer bytes of a part than it said")
 	}
 	return n, err
 }

@@ -55,6 +55,14 @@ var calls = map[string]func(context.Context, *storage.Backend) error{
 		_, err = io.Copy(io.Discard, r)
 		return errors.Join(err, r.Close())
 	},
+	"get large": func(ctx context.Context, b *storage.Backend) error {
+		r, err := b.Get(ctx, largeKey, repository.Range{})
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, r)
+		return errors.Join(err, r.Close())
+	},
 	"get part": func(ctx context.Context, b *storage.Backend) error {
 		r, err := b.Get(ctx, smallKey, repository.Range{Offset: 2, Length: 5})
 		if err != nil {
@@ -93,6 +101,16 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 		return testenv.On(operation, testenv.Says(http.StatusOK, contentType, body, header...))
 	}
 	login := func(operation string) testenv.HTTPFault { return testenv.On(operation, testenv.LoginPage) }
+	noLength := testenv.When(func(r *http.Request) bool {
+		return testenv.S3Operation(r) == "HeadObject" || r.Header.Get("Range") == "bytes=0-0"
+	},
+		testenv.Edits(func(a *testenv.Answer) {
+			if a.Status < http.StatusMultipleChoices {
+				a.Header.Del("Content-Length")
+				a.Header.Del("Content-Range")
+				a.Status, a.Body = http.StatusOK, ""
+			}
+		}))
 	const html = "the server answered 200 with a page of HTML"
 	const completed = "<CompleteMultipartUploadResult><ETag>1</ETag></CompleteMultipartUploadResult>"
 	inChunks(t, 25, []invalidAnswer{
@@ -141,7 +159,7 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 		{"put", "an error with 200", says("PutObject", "", "<Error><Code>InternalError</Code></Error>", sayEtag, "x"), "InternalError"},
 		{"put", "stored nowhere", says("PutObject", "", "", sayEtag, `"1"`), "said that it has stored the object, and has none"},
 		{"put", "stored by half", halves, "said that it has stored the object, and has 5 bytes of 10"},
-		{"put", "a HEAD without a length", without("HeadObject", "Content-Length"), "HeadObject: the server answered 200 without Content-Length"},
+		{"put", "a HEAD and a GET without a length", noLength, "HeadObject: the server gives no length"},
 		{"replace", "stored nowhere", says("PutObject", "", "", sayEtag, `"1"`), "said that it has stored the object, and still has the one before it"},
 		{"put large", "no id: an empty body", says("CreateMultipartUpload", "", ""), "CreateMultipartUpload: the server answered 200 with an empty body"},
 		{"put large", "no id: an empty document", says("CreateMultipartUpload", "", "<InitiateMultipartUploadResult><UploadId></UploadId></InitiateMultipartUploadResult>"), "answered 200 without UploadId"},
@@ -152,7 +170,20 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 		{"put large", "completed with a login page", login("CompleteMultipartUpload"), "CompleteMultipartUpload: " + html},
 		{"put large", "completed without an ETag", says("CompleteMultipartUpload", "", "<CompleteMultipartUploadResult/>"), "answered 200 without ETag"},
 		{"put large", "completed nowhere", says("CompleteMultipartUpload", "", completed), "said that it has stored the object, and has none"},
-		{"stat", "no length", without("HeadObject", "Content-Length"), "HeadObject: the server answered 200 without Content-Length"},
+		{"stat", "no length", noLength, "HeadObject: the server gives no length"},
+		{"list", "another listing, which is empty", testenv.On("ListObjectsV2", testenv.AnotherListing), `lists "another", which was not asked for`},
+		{"list", "tags without an end", testenv.On("ListObjectsV2", testenv.Repeats("<ListBucketResult>", "<Contents/>", 1<<20)), "more than 250000 tags"},
+		{"list", "tags in tags", testenv.On("ListObjectsV2", testenv.Repeats("<ListBucketResult>", "<a>", 4<<20)), "more than 250000 tags"},
+		{"list", "a document without an end", testenv.On("ListObjectsV2", testenv.Repeats("<ListBucketResult>", "<!-- and so on -->", 1<<20)), "more than 16777216 bytes"},
+		{"list", "a bad character", replaced("ListObjectsV2", "default/small", "default/&#x1;small"), "illegal character"},
+		{"list", "headers without an end", testenv.On("ListObjectsV2", testenv.EndlessHeaders), "headers exceeded"},
+		{"get", "206 for all of it", edited("GetObject", func(a *testenv.Answer) { a.Status = 206 }), "answered 206 without Content-Range"},
+		{"get part", "206 that does not say of what", without("GetObject", "Content-Range"), "answered 206 without Content-Range"},
+		{"get", "416", testenv.On("GetObject", testenv.Refuses(416, "InvalidRange")), "GetObject: 416"},
+		{"get part", "416", testenv.On("GetObject", testenv.Refuses(416, "InvalidRange")), "GetObject: 416"},
+		{"get", "an error behind half of the bytes", testenv.On("GetObject", testenv.ErrorBehindHalf), "more bytes than it said"},
+		{"get large", "an error behind half of the bytes", testenv.On("GetObject", testenv.ErrorBehindHalf), "fewer bytes of a part than it said"},
+		{"get large", "half of the bytes", testenv.On("GetObject", cutBy(9*mib)), "GetObject: "},
 		{"stat", "no ETag", without("HeadObject", "ETag"), "HeadObject: the server answered 200 without ETag"},
 		{"stat", "a login page", login("HeadObject"), "HeadObject: " + html},
 		{"stat absent", "a page says so", pagesSayAbsent, "answered 404 with a page of HTML"},
@@ -320,6 +351,15 @@ func TestServerThatKeepsNoMetadata(t *testing.T) {
 	}
 }
 
+func page(status int) testenv.HTTPFault {
+	return testenv.Says(status, "text/html", "<html><h1>"+http.StatusText(status)+"</h1></html>")
+}
+
+// cutBy ends an answer early, and says so in its length: a cache that has a part of an object does.
+func cutBy(n int) testenv.HTTPFault {
+	return testenv.Edits(func(a *testenv.Answer) { a.Body = a.Body[:max(0, len(a.Body)-n)] })
+}
+
 // Refusals are told as what they are.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
@@ -337,6 +377,21 @@ func TestRefusals(t *testing.T) {
 		{"stat", testenv.On("HeadObject", testenv.Says(403, "", "")), snapshot.ReasonBackendAccessDenied, false, "s3:ListBucket"},
 		{"stat absent", nil, snapshot.ReasonObjectNotFound, false, "not found"},
 		{"put", testenv.On("PutObject", testenv.Refuses(301, "PermanentRedirect")), snapshot.ReasonBackendUnavailable, false, "set region="},
+		{"put", testenv.On("PutObject", page(413)), snapshot.ReasonBackendUnavailable, false, "limits the size of a request"},
+		{"put", testenv.On("PutObject", page(407)), snapshot.ReasonBackendUnavailable, false, "check the proxy"},
+		{"put", page(511), snapshot.ReasonBackendUnavailable, false, "wants a login"},
+		{"put", testenv.On("PutObject", page(403)), snapshot.ReasonBackendAccessDenied, false, "a proxy or a firewall"},
+		{"put", testenv.On("PutObject", testenv.Refuses(400, "RequestTimeout")), snapshot.ReasonBackendUnavailable, true, "look at the network"},
+		{"put", testenv.On("PutObject", testenv.Refuses(400, "BadDigest")), snapshot.ReasonBackendUnavailable, true, "arrived changed"},
+		{"put", testenv.On("PutObject", testenv.Refuses(400, "IncompleteBody")), snapshot.ReasonBackendUnavailable, true, "look at the network"},
+		{"put", testenv.On("PutObject", testenv.Refuses(400, "TokenRefreshRequired")), snapshot.ReasonBackendAccessDenied, false, "has expired"},
+		{"put", testenv.On("PutObject", testenv.Refuses(403, "RequestExpired")), snapshot.ReasonBackendAccessDenied, false, "the clocks"},
+		{"put", testenv.On("PutObject", testenv.Says(403, "application/xml", "<Error><Code>AccessDenied</Code><Message>Cannot upload files, storage cap exceeded.</Message></Error>")), snapshot.ReasonNoSpace, true, "free space"},
+		{"put", testenv.On("PutObject", testenv.Says(503, "", "", "Retry-After", "86400", "X-Amz-Retry-After", "86400000")), snapshot.ReasonBackendUnavailable, true, "503"},
+		{"put large", testenv.On("CompleteMultipartUpload", testenv.Refuses(400, "EntityTooSmall")), snapshot.ReasonBackendUnavailable, false, "larger parts"},
+		{"put large", testenv.On("CompleteMultipartUpload", testenv.Refuses(400, "InvalidPart")), snapshot.ReasonBackendUnavailable, true, "InvalidPart"},
+		{"put large", testenv.On("UploadPart", testenv.Refuses(400, "ExpiredToken")), snapshot.ReasonBackendAccessDenied, false, "has expired"},
+		{"put large", testenv.On("UploadPart", page(413)), snapshot.ReasonBackendUnavailable, false, "limits the size of a request"},
 	} {
 		proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
 		proxy.Set(test.fault)

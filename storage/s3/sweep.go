@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -75,8 +76,6 @@ func (s *Store) unfinished(
 	}
 }
 
-func same(a, b *string) bool { return aws.ToString(a) == aws.ToString(b) }
-
 // isUnknownOperation reports whether a server has refused a request because it does not know the operation. 400 is also
 // the answer to credentials that have expired, and those have codes of their own.
 func isUnknownOperation(err error) bool {
@@ -125,6 +124,7 @@ func (s *Store) sweepUpload(
 func (s *Store) lastPart(ctx context.Context, c *connection, u types.MultipartUpload) (time.Time, error) {
 	last := aws.ToTime(u.Initiated)
 	in := &s3.ListPartsInput{Bucket: aws.String(s.bucket), Key: u.Key, UploadId: u.UploadId}
+	seen := pages{of: "ListParts"}
 	for {
 		page, err := c.client.ListParts(ctx, in)
 		if err != nil {
@@ -142,8 +142,11 @@ func (s *Store) lastPart(ctx context.Context, c *connection, u types.MultipartUp
 		switch {
 		case !aws.ToBool(page.IsTruncated):
 			return last, nil
-		case next == "" || same(&next, in.PartNumberMarker):
+		case next == "":
 			return last, badAnswer("ListParts: the server says that there are more parts, and not how to get them")
+		}
+		if err := seen.turn(next, fmt.Sprintf("%010s", next)); err != nil {
+			return last, err
 		}
 		in.PartNumberMarker = &next
 	}

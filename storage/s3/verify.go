@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,7 +18,7 @@ const (
 	// putMark is the metadata in which an object carries the mark of the call that stored it.
 	putMark = "snapshotd-put"
 	// looks is how often an object is looked for that should be there: some servers show it a moment later.
-	looks     = 3
+	looks     = 4
 	lookPause = 200 * time.Millisecond
 	// lookTimeout is how long it may take, also when the caller has gone.
 	lookTimeout = 15 * time.Second
@@ -38,8 +39,7 @@ func (s *Store) occupant(ctx context.Context, c *connection, key string) (*s3.He
 	if err := s.checkKey(key); err != nil {
 		return nil, err
 	}
-	in := &s3.HeadObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.key(key))}
-	head, err := c.client.HeadObject(ctx, in)
+	head, err := s.headObject(ctx, c, key)
 	if err == nil {
 		return head, nil
 	}
@@ -76,10 +76,12 @@ func (s *Store) verify(ctx context.Context, c *connection, up *upload) error {
 		switch {
 		case err == nil:
 			return nil
-		case up.isOurs(head): // and it is not whole
-			s.discard(ctx, c, up.key)
+		case errors.Is(err, snapshot.ErrExists):
 			return err
-		case n == looks || errors.Is(err, snapshot.ErrExists):
+		case n == looks:
+			if up.isOurs(head) { // and it is not whole
+				s.discard(ctx, c, up.key)
+			}
 			return err
 		}
 		if err := pause(ctx, lookPause<<(n-1)); err != nil {
@@ -109,8 +111,8 @@ func (up *upload) isOurs(head *s3.HeadObjectOutput) bool {
 	if head == nil {
 		return false
 	}
-	mark, etag := head.Metadata[putMark], aws.ToString(head.ETag)
-	return mark == up.mark || mark == "" && up.etag != "" && etag == up.etag
+	mark := head.Metadata[putMark]
+	return mark == up.mark || mark == "" && up.etag != "" && sameETag(head.ETag, &up.etag)
 }
 
 // compare returns why an object does not prove that the upload has taken place. One with the mark of another call, that
@@ -124,7 +126,7 @@ func (up *upload) compare(head *s3.HeadObjectOutput) error {
 			return unproved("has %d bytes of %d", size, up.size)
 		}
 		return nil
-	case up.before != nil && head.Metadata[putMark] == up.before.Metadata[putMark] && same(head.ETag, up.before.ETag):
+	case up.before != nil && head.Metadata[putMark] == up.before.Metadata[putMark] && sameETag(head.ETag, up.before.ETag):
 		return unproved("still has the one before it")
 	case head.Metadata[putMark] == "":
 		return unproved("has another one")
@@ -132,6 +134,13 @@ func (up *upload) compare(head *s3.HeadObjectOutput) error {
 		return snapshot.ErrExists
 	}
 	return nil
+}
+
+// sameETag compares without the quotes, which some servers leave out in some of their answers, and without the mark of a
+// proxy that may change how the body is encoded.
+func sameETag(a, b *string) bool {
+	bare := func(etag *string) string { return strings.Trim(strings.TrimPrefix(aws.ToString(etag), "W/"), `"`) }
+	return bare(a) == bare(b)
 }
 
 // discard removes an object that is not whole. Reconcile removes it later if that fails.

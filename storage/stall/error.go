@@ -18,6 +18,10 @@ const (
 	hintFileSystem = "the file system hangs; check the disk, or the server that it is mounted from"
 )
 
+func tooSlow(limit time.Duration) *Error {
+	return &Error{fmt.Sprintf("the answer is short and was not there after %v", limit), hintServer}
+}
+
 func nothingMoved(limit time.Duration, hint string) *Error {
 	return &Error{fmt.Sprintf("nothing moved for %v", limit), hint}
 }

@@ -26,6 +26,7 @@ type Client struct {
 	Limit   time.Duration
 	Uploads driver.Limiter           // of request bodies; may be nil
 	Slow    func(*http.Request) bool // whether the server works in silence before it answers; may be nil
+	Short   func(*http.Request) bool // whether the answer is a small document; may be nil
 }
 
 // Do sends a request.
@@ -47,6 +48,9 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 		w.end()
 		return nil, err
 	}
+	if resp.StatusCode >= http.StatusMultipleChoices || c.Short != nil && c.Short(req) {
+		w.hurry()
+	}
 	resp.Body = &receivedBody{ReadCloser: resp.Body, w: w}
 	return resp, nil
 }
@@ -65,6 +69,7 @@ type watch struct {
 	answered bool
 	sentAll  bool        // of a request that writes
 	grace    *time.Timer // runs when the caller went away after that
+	deadline *time.Timer // of a short answer
 }
 
 func (c *Client) watch(req *http.Request) *watch {
@@ -129,6 +134,14 @@ func (w *watch) disarm() {
 	w.timer.Stop()
 }
 
+// hurry gives the rest of the answer a time: a document that comes byte by byte moves, and would never end.
+func (w *watch) hurry() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	most := slowFactor * w.limit
+	w.deadline = time.AfterFunc(most, func() { w.cancel(tooSlow(most)) })
+}
+
 // why returns why the request was ended, if it was.
 func (w *watch) why(err error) error {
 	if cause := context.Cause(w.ctx); cause != nil {
@@ -142,8 +155,10 @@ func (w *watch) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer.Stop()
-	if w.grace != nil {
-		w.grace.Stop()
+	for _, t := range []*time.Timer{w.grace, w.deadline} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	w.cancel(context.Canceled)
 }

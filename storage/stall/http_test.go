@@ -112,6 +112,34 @@ func TestStuckRequestsEnd(t *testing.T) {
 	}
 }
 
+// A document that comes byte by byte moves, and has to end all the same; so has any refusal.
+func TestShortAnswersEnd(t *testing.T) {
+	for status, short := range map[string]bool{"200 OK": true, "503 Service Unavailable": false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := pipeServer(t, func(conn net.Conn, req *http.Request) {
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, err := io.WriteString(conn, "HTTP/1.1 "+status+"\r\nContent-Length: 1000000\r\n\r\n")
+				for err == nil {
+					time.Sleep(limit / 2)
+					_, err = io.WriteString(conn, "y")
+				}
+			})
+			c.Short = func(*http.Request) bool { return short }
+			begin := time.Now()
+			resp, err := c.Do(request(t, t.Context(), http.MethodGet, "", 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if _, slow := errors.AsType[*Error](err); !slow || time.Since(begin) > (slowFactor+1)*limit {
+				t.Errorf("%s: got %v after %v", status, err, time.Since(begin))
+			}
+			time.Sleep(time.Hour) // the server's end
+		})
+	}
+}
+
 func TestSlowAnswersMayTakeLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pipeServer(t, func(conn net.Conn, req *http.Request) {
