@@ -1,5 +1,6 @@
 # Short names for long commands; .ci/run is what a change must pass.
-.PHONY: test e2e soak attacks lint generate figures packages bench bench-save bench-restore bench-journal bench-journal-bytes bench-replay oracle recovery-point
+.PHONY: test e2e soak attacks lint generate figures sbom vulnerabilities packages share chart
+.PHONY: bench bench-save bench-restore bench-clusters bench-journal bench-journal-bytes bench-replay oracle recovery-point
 
 test:
 	go test -race ./...
@@ -32,18 +33,41 @@ generate:
 figures:
 	@go -C tools/figures run . ../..
 
+# What the program is made of, as CycloneDX, and the licences of it with their texts; one that is not allowed is an error.
+sbom:
+	mkdir -p bin
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -o bin/ ./cmd/snapshotd
+	go tool -modfile=tools/sbom/go.mod cyclonedx-gomod bin -json -licenses -assert-licenses -std -version $(VERSION) \
+	  -output bin/snapshotd.cdx.json bin/snapshotd
+	go -C tools/sbom build -o ../../bin/sbom . && bin/sbom bin/snapshotd.cdx.json bin/licences.txt
+
+# Known vulnerabilities in what the program calls; needs the database at vuln.go.dev.
+vulnerabilities:
+	go tool -modfile=tools/sbom/go.mod govulncheck ./cmd/snapshotd
+
 # Packages for Debian and Red Hat in bin/.
 VERSION ?= v0.0.0
 ARCH ?= amd64
-packages:
-	mkdir -p bin/completion/bash-completion/completions bin/completion/zsh/site-functions bin/completion/fish/vendor_completions.d
+packages: share sbom
 	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -o bin/ \
 	  -ldflags "-s -w -X github.com/snapshotd/snapshotd/internal/cli.version=$(VERSION)" ./cmd/snapshotd
-	go run ./cmd/snapshotd completion bash > bin/completion/bash-completion/completions/snapshotd
-	go run ./cmd/snapshotd completion zsh > bin/completion/zsh/site-functions/_snapshotd
-	go run ./cmd/snapshotd completion fish > bin/completion/fish/vendor_completions.d/snapshotd.fish
 	for p in deb rpm; do VERSION=$(VERSION) ARCH=$(ARCH) \
 	  go tool -modfile=tools/nfpm/go.mod nfpm package -f deploy/nfpm/nfpm.yaml -p $$p -t bin/ || exit 1; done
+
+# The completion of shells and the manual pages, as they are below /usr/share.
+SHARE = bin/share
+share:
+	rm -rf $(SHARE)
+	mkdir -p $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d $(SHARE)/man/man1
+	go run ./cmd/snapshotd completion bash > $(SHARE)/bash-completion/completions/snapshotd
+	go run ./cmd/snapshotd completion zsh > $(SHARE)/zsh/site-functions/_snapshotd
+	go run ./cmd/snapshotd completion fish > $(SHARE)/fish/vendor_completions.d/snapshotd.fish
+	go run ./cmd/manpages $(SHARE)/man/man1 $(VERSION)
+	gzip -9n $(SHARE)/man/man1/*.1
+
+# The chart of Helm in bin/.
+chart:
+	go tool -modfile=tools/helm/go.mod helm package deploy/helm/snapshotd -d bin/ --version $(VERSION:v%=%) --app-version $(VERSION)
 
 bench:
 	go test -run '^$$' -bench . ./internal/codec/seekable ./internal/etcd/database ./catalog ./storage
@@ -57,6 +81,12 @@ bench-save:
 # Restores and drills beside etcdutl's restore, of one snapshot of so many BYTES, ROUNDS times.
 bench-restore:
 	SNAPSHOTD_E2E_BYTES=$(BYTES) SNAPSHOTD_E2E_ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchRestore ./e2e
+
+# Memory, goroutines and connections of a service of so many CLUSTERS, in REPLICAS.
+CLUSTERS ?= 1000
+REPLICAS ?= 1
+bench-clusters:
+	SNAPSHOTD_CLUSTERS=$(CLUSTERS) SNAPSHOTD_REPLICAS=$(REPLICAS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchClusters ./e2e
 
 # How long puts take with and without a journal, ROUNDS times.
 bench-journal:

@@ -25,6 +25,9 @@ const (
 	DefaultTimeout = 5 * time.Second
 	// DefaultLockTTL is how long the lock and the leadership of a dead replica last.
 	DefaultLockTTL = 15 * time.Second
+	// DefaultAskAfter is how long a replica waits before it asks for a leadership: one that ends again and again asks for
+	// none.
+	DefaultAskAfter = time.Minute
 )
 
 // Config of a [Catalog]. Connect and Cluster are needed.
@@ -32,10 +35,11 @@ type Config struct {
 	Connect func(context.Context) (*clientv3.Client, error) // returns the client, which stays the caller's
 	Cluster string                                          // whose records these are
 
-	Prefix  string        // of all keys; DefaultPrefix
-	Timeout time.Duration // DefaultTimeout
-	LockTTL time.Duration // DefaultLockTTL; at most MaxLockTTL; etcd knows whole seconds
-	Logger  *slog.Logger
+	Prefix   string        // of all keys; DefaultPrefix
+	Timeout  time.Duration // DefaultTimeout
+	LockTTL  time.Duration // DefaultLockTTL; at most MaxLockTTL; etcd knows whole seconds
+	AskAfter time.Duration // DefaultAskAfter
+	Logger   *slog.Logger
 }
 
 // Catalog is the domain's catalog in etcd.
@@ -68,6 +72,9 @@ func New(cfg Config) *Catalog {
 		cfg.LockTTL = DefaultLockTTL
 	}
 	cfg.LockTTL = min(cfg.LockTTL, MaxLockTTL)
+	if cfg.AskAfter == 0 {
+		cfg.AskAfter = DefaultAskAfter
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -230,6 +230,55 @@ func TestLeaderOfNoReplicaIsDeposed(t *testing.T) {
 	}
 }
 
+// A lock or a leader whose key was removed or replaced, by hand for one, knows it: otherwise two replicas would lead.
+func TestLockWhoseKeyIsChangedIsLost(t *testing.T) {
+	t.Parallel()
+	client := embedded.StartEtcd(t).Client(t)
+	c := open(t, catalog.Config{Connect: connect(client), LockTTL: 3 * time.Second})
+	for what, change := range map[string]func(key string){
+		"removed":                func(key string) { _, _ = client.Delete(t.Context(), key) },
+		"replaced":               func(key string) { put(t, client, key, "other") },
+		"on another lease":       func(key string) { put(t, client, key, "me", leased(t, client, 60)) },
+		"as it was, without one": func(key string) { put(t, client, key, "me") },
+	} {
+		lock, err := c.Lock(t.Context(), "me")
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		change(lockKey)
+		select {
+		case <-lock.Lost():
+		case <-time.After(timeout):
+			t.Errorf("%s: the lock is not lost", what)
+		}
+		left, _ := value(t, client, lockKey)
+		lock.Unlock(t.Context())
+		if now, _ := value(t, client, lockKey); now != left {
+			t.Errorf("%s: giving the lock back made %q of %q", what, now, left)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		put(t, client, prefix+"leader", "")
+		led := false
+		_ = c.Lead(ctx, "me", func(leading context.Context, _ *catalog.Term) {
+			if led {
+				return
+			}
+			change(prefix + "leader")
+			select {
+			case <-leading.Done():
+				led = true
+			case <-time.After(timeout):
+			}
+			cancel()
+		})
+		if cancel(); !led {
+			t.Errorf("%s: the leader leads on", what)
+		}
+		_, _ = client.Delete(t.Context(), lockKey)
+		_, _ = client.Delete(t.Context(), prefix+"leader")
+	}
+}
+
 // edited returns the stored value of a record after a change that no replica makes.
 func edited(t *testing.T, client *clientv3.Client, name string, edit func(m *catalogv1.Record)) string {
 	t.Helper()
@@ -251,6 +300,13 @@ type inside struct {
 	record   *catalogv1.Record
 	snapshot *snapshotdv1.Snapshot
 	location *snapshotdv1.Location
+}
+
+// adopted makes the record of a save that of another program's file.
+func adopted(file string) func(in inside) {
+	return func(in inside) {
+		in.snapshot.Trigger, in.record.File = snapshotdv1.Snapshot_TRIGGER_ADOPTED, file
+	}
 }
 
 // badValues returns values that are no record of a snapshot, by what is wrong with them.
@@ -310,6 +366,18 @@ func badValues(t *testing.T, client *clientv3.Client, name string) map[string]st
 		"negative attempts": func(in inside) {
 			in.record.Repairs[0].Attempts = -1 << 63
 		},
+		"a negative generation": func(in inside) { in.record.Generation = -1 },
+		"the last generation":   func(in inside) { in.record.Generation = most },
+		"10,000 locations": func(in inside) {
+			for i := range 10_000 {
+				in.snapshot.Locations = append(in.snapshot.Locations, &snapshotdv1.Location{Backend: fmt.Sprint("b", i)})
+			}
+		},
+		"an adopted save":            func(in inside) { in.snapshot.Trigger = snapshotdv1.Snapshot_TRIGGER_ADOPTED },
+		"adopted, a path as file":    adopted("../other/" + name),
+		"adopted, another's data":    adopted(name + "-2.db"),
+		"adopted, a manifest":        adopted(name + ".json"),
+		"adopted, another's archive": adopted("etcd-snapshot-n-1700000000.zip"),
 		"labels too large": func(in inside) {
 			in.snapshot.Labels = map[string]string{"x": strings.Repeat("x", 300<<10)}
 		},

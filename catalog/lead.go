@@ -16,17 +16,24 @@ const retryInterval = 2 * time.Second
 
 // Lead stands for election as the cluster's leader under name and calls lead whenever it is elected, with a context
 // that ends with the leadership. It goes on until ctx is done. It returns the cause of ctx after lead has returned and
-// the leadership was given up, so that another replica can take it at once.
+// the leadership was given up, so that another replica can take it at once. The names of replicas differ.
 func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Context, *Term)) error {
 	var lastErr error
+	var waiting time.Time // since when another replica has led
 	for ctx.Err() == nil {
 		l, held, err := c.acquire(ctx, "campaign", "stand for election", c.keys.leader(), name)
 		switch {
 		case err == nil:
-			lastErr = nil
-			c.leadWith(ctx, l, lead)
+			lastErr, waiting = nil, time.Time{}
+			if c.leadWith(ctx, l, name, lead) {
+				_ = backoff.Wait(ctx, handoverPause)
+			}
 		case errors.Is(err, snapshot.ErrLocked):
 			lastErr = nil
+			if waiting.IsZero() {
+				waiting = time.Now()
+			}
+			c.mayAsk(ctx, name, waiting)
 			c.awaitVacancy(ctx, held)
 		default:
 			if lastErr == nil && ctx.Err() == nil {
@@ -39,10 +46,14 @@ func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Conte
 	return context.Cause(ctx)
 }
 
-// errDeposed ends the context of a leader whose lease is lost.
-var errDeposed = errors.New("the leadership is lost")
+// Why the context of a leader ends.
+var (
+	errDeposed = errors.New("the leadership is lost")
+	errGaveWay = errors.New("another replica asked for the leadership")
+)
 
-func (c *Catalog) leadWith(ctx context.Context, l *lease, lead func(context.Context, *Term)) {
+// leadWith leads until the lease is lost, lead returns or ctx is done. It returns true when another replica is to lead.
+func (c *Catalog) leadWith(ctx context.Context, l *lease, name string, lead func(context.Context, *Term)) (gaveWay bool) {
 	defer l.Unlock(ctx)
 	leading, end := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
@@ -54,9 +65,10 @@ func (c *Catalog) leadWith(ctx context.Context, l *lease, lead func(context.Cont
 		case <-leading.Done():
 		}
 	}()
-	lead(leading, &Term{c, l.id})
+	lead(leading, &Term{catalog: c, lease: l.id, name: name, end: end})
 	end(nil)
 	<-watched
+	return errors.Is(context.Cause(leading), errGaveWay)
 }
 
 // awaitVacancy returns when the leader that was seen at a revision may be gone. It also returns when the watch breaks:

@@ -19,6 +19,7 @@ type lease struct {
 	catalog *Catalog
 	client  *clientv3.Client
 	id      clientv3.LeaseID
+	key     string // of the lock that is on it
 	ttl     time.Duration
 	expires time.Time // by our clock, never later than by etcd's; used by keep alone once that runs
 
@@ -68,13 +69,29 @@ func (l *lease) keep(ctx context.Context) {
 			l.expires, wait = sent.Add(ttl), l.ttl/3
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, rpctypes.ErrLeaseNotFound), !time.Now().Before(l.expires):
+		case errors.Is(err, errTaken), errors.Is(err, rpctypes.ErrLeaseNotFound), !time.Now().Before(l.expires):
+			if errors.Is(err, errTaken) {
+				l.catalog.cfg.Logger.WarnContext(ctx, "lock is lost: something else has changed or removed its key", "key", l.key)
+			}
 			close(l.lost)
 			return
 		default:
 			wait = l.ttl / 15
 		}
 	}
+}
+
+// errTaken says that the key of a lock is not on its lease any more. Nothing but a hand, or whoever else can write to
+// etcd, does that. Another replica may have the lock then, so this one must not go on as if it had.
+var errTaken = errors.New("the lock was taken away")
+
+// inPlace returns errTaken when the key of the lock is not the one that was put there. A read that fails proves nothing.
+func (l *lease) inPlace(ctx context.Context) error {
+	resp, err := l.client.Get(ctx, l.key) // etcd 3.7 leaves the lease out of an answer without values
+	if err == nil && (len(resp.Kvs) == 0 || resp.Kvs[0].Lease != int64(l.id)) {
+		return errTaken
+	}
+	return nil
 }
 
 // renew makes one attempt. clientv3's KeepAliveOnce would repeat it without a pause.
@@ -95,10 +112,11 @@ func (l *lease) renew(ctx context.Context) (time.Duration, error) {
 	if resp.GetTTL() <= 0 {
 		return 0, rpctypes.ErrLeaseNotFound
 	}
-	return time.Duration(resp.GetTTL()) * time.Second, nil
+	return time.Duration(resp.GetTTL()) * time.Second, l.inPlace(ctx)
 }
 
-// Lost is closed when the lease has ended in etcd, or may have: it could not be renewed in time.
+// Lost is closed when the lease has ended in etcd, or may have: it could not be renewed in time. It is also closed when
+// the key of the lock was changed.
 func (l *lease) Lost() <-chan struct{} { return l.lost }
 
 // Unlock ends the lease and removes the keys on it, also when ctx is done, within the catalog's timeout. A lease that

@@ -16,13 +16,15 @@ import (
 // Limits of a record. They leave room above all that a replica writes, and below the numbers with which sums, pauses
 // and dates go wrong.
 const (
-	maxRecord   = 1 << 20   // bytes of the value; etcd takes 1.5 MiB
-	maxNameLen  = 1024      // bytes of a snapshot's name; S3 has no longer keys
-	maxLabels   = 256 << 10 // bytes of all labels; a manifest has no more texts
-	maxSize     = 1 << 50   // bytes of a database or an object, and keys in it; a thousand of them can be summed up
-	maxRevision = 1 << 62   // of etcd
-	maxAttempts = 1 << 31   // at a repair
-	maxDuration = 100 * 365 * 24 * time.Hour
+	maxRecord     = 1 << 20   // bytes of the value; etcd takes 1.5 MiB
+	maxNameLen    = 1024      // bytes of a snapshot's name; S3 has no longer keys
+	maxLabels     = 256 << 10 // bytes of all labels; a manifest has no more texts
+	maxSize       = 1 << 50   // bytes of a database or an object, and keys in it; a thousand of them can be summed up
+	maxRevision   = 1 << 62   // of etcd
+	maxAttempts   = 1 << 31   // at a repair
+	maxGeneration = 1 << 53   // of a manifest
+	maxLocations  = 1000      // of a snapshot: work on a record grows with their square
+	maxDuration   = 100 * 365 * 24 * time.Hour
 )
 
 // errNewer says that a record has a value of a newer version.
@@ -47,6 +49,7 @@ func check(name string, m *catalogv1.Record, size int) error {
 	}
 	for _, err := range []error{
 		checkEnums(s), checkNumbers(m), checkTimes(m), checkLabels(s.GetLabels()), checkLocations(s.GetLocations()),
+		checkFile(m),
 	} {
 		if err != nil {
 			return err
@@ -88,6 +91,7 @@ func checkNumbers(m *catalogv1.Record) error {
 		within("revision", s.GetRevision(), maxRevision),
 		within("oldest_revision", s.GetOldestRevision(), maxRevision),
 		within("total_keys", s.GetTotalKeys(), maxSize),
+		within("generation", m.GetGeneration(), maxGeneration),
 		within("db_size_bytes", s.GetDbSizeBytes(), maxSize),
 		within("stored_size_bytes", s.GetStoredSizeBytes(), maxSize),
 	}
@@ -145,7 +149,19 @@ func checkLabels(labels map[string]string) error {
 	return nil
 }
 
+// checkFile returns why a record does not name the file of its snapshot: a record never names what it may not touch.
+func checkFile(m *catalogv1.Record) error {
+	s := m.GetSnapshot()
+	if s.GetTrigger() != snapshotdv1.Snapshot_TRIGGER_ADOPTED || snapshot.FileOf(s.GetName(), m.GetFile()) {
+		return nil
+	}
+	return fmt.Errorf("%.100q is not the file of a snapshot of this name that another program took", m.GetFile())
+}
+
 func checkLocations(locations []*snapshotdv1.Location) error {
+	if len(locations) > maxLocations {
+		return fmt.Errorf("it has %d locations, more than %d", len(locations), maxLocations)
+	}
 	seen := map[string]bool{}
 	for _, l := range locations {
 		switch backend := l.GetBackend(); {

@@ -75,6 +75,7 @@ func (c *Catalog) acquire(ctx context.Context, op, what, key, value string) (l *
 		}
 		return nil, a.held, err
 	}
+	a.lease.key = key
 	a.lease.hold(ctx)
 	return a.lease, a.held, nil
 }

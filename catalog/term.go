@@ -14,6 +14,8 @@ import (
 type Term struct {
 	catalog *Catalog
 	lease   clientv3.LeaseID
+	name    string
+	end     context.CancelCauseFunc
 }
 
 // ID returns a number that no other term has.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster/inflight"
+	"github.com/snapshotd/snapshotd/cluster/pruning"
 	"github.com/snapshotd/snapshotd/cluster/reading"
 	"github.com/snapshotd/snapshotd/internal/cache"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
@@ -113,6 +114,7 @@ type Cluster struct {
 	// These are remembered between reconciliations, and lost with the process: then the objects are read once more.
 	foreign   *cache.Cache[foreignObject] // by key: it need not be read again
 	manifests *cache.Cache[time.Time]     // by name: when the manifest that was read was written; the clock of a store may be ahead
+	counted   *cache.Cache[pruning.Facts] // by name: what its manifest has confirmed to retention
 	scrubs    *cache.Cache[time.Time]     // by name: when this process has scrubbed the copy in a directory of this node
 
 	// Another program's snapshot is read whole into the spool, and a verification or a drill has one there, too. One
@@ -139,6 +141,7 @@ func New(cfg Config) (*Cluster, error) {
 	c := &Cluster{
 		cfg: cfg, node: snapshot.Node(cfg.Node), log: cfg.Logger.With("cluster", cfg.Name),
 		foreign: cache.New[foreignObject](maxCached), manifests: cache.New[time.Time](maxCached), scrubs: cache.New[time.Time](maxCached),
+		counted:  cache.New[pruning.Facts](maxCached),
 		adopting: newSlots(1), verifying: newSlots(1), downloading: newSlots(downloads), repairing: newSlots(1),
 		saveEnded: make(chan struct{}, 1),
 	}

@@ -38,7 +38,8 @@ func (c *Cluster) maintain(ctx context.Context, backends []string) error {
 	decisions, err := c.Prune(ctx, PruneRequest{Backends: healthy})
 	errs = append(errs, err)
 	for _, d := range decisions {
-		if d.Err != nil && !d.Stays { // a locked copy stays, and is tried again
+		// A locked copy stays, and is tried again.
+		if d.Err != nil && snapshot.ReasonOf(d.Err) != snapshot.ReasonObjectLocked {
 			errs = append(errs, fmt.Errorf("prune %s: %w", d.Name, d.Err))
 		}
 	}

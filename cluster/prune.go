@@ -37,6 +37,7 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 	for i, repo := range chosen {
 		p := &pruning.Pruning{
 			Repository: repo, Rules: c.cfg.Retention[repo.Name()], Records: c.cfg.Records, Now: c.cfg.Now(), DryRun: req.ValidateOnly,
+			Confirmed: c.counted,
 			Remove: func(ctx context.Context, rec *snapshot.Record, confirm func() error) error {
 				return c.remove(ctx, rec, []string{repo.Name()}, confirm)
 			},

@@ -54,7 +54,39 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 	case err != nil:
 		return nil, false, err
 	}
-	return rec, rec != nil && rec.Concluded(), nil
+	if rec == nil || !rec.Concluded() {
+		return rec, false, nil
+	}
+	confirmed, err := c.confirmed(ctx, rec)
+	return rec, confirmed, err
+}
+
+// confirmed reports whether the outcome of a request may be told. The record alone may have been given the request by
+// anybody, of a run of a schedule that is still to come: the manifest of a copy has to name it. A backend that cannot be
+// read proves nothing, and keeps no request from its outcome.
+func (c *Cluster) confirmed(ctx context.Context, rec *snapshot.Record) (bool, error) {
+	ready, silent := rec.ReadyOn(), false
+	for _, backend := range ready {
+		repo := c.repo(backend)
+		if repo == nil {
+			silent = true
+			continue
+		}
+		m, err := repo.ReadManifest(ctx, rec.Name)
+		switch {
+		case ctx.Err() != nil:
+			return false, snapshot.Cancelled(ctx, "repeat request %q", rec.RequestID)
+		case err == nil && m.Record.RequestID == rec.RequestID && m.Record.StoredSHA256 == rec.StoredSHA256:
+			return true, nil
+		case err != nil && !snapshot.IsNotFound(err) && !snapshot.IsDamage(err):
+			silent = true
+		}
+	}
+	if silent || len(ready) == 0 {
+		return true, nil
+	}
+	c.log.WarnContext(ctx, "no manifest names the request of this record; it is no outcome", "snapshot", rec.Name, "request", rec.RequestID)
+	return false, nil
 }
 
 // settleDead makes the record of a save whose owner is gone tell the truth about the backends. A backend that cannot

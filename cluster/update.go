@@ -8,7 +8,6 @@ import (
 
 	"github.com/snapshotd/snapshotd/cluster/amend"
 	"github.com/snapshotd/snapshotd/internal/span"
-	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -49,7 +48,7 @@ func (c *Cluster) Update(ctx context.Context, req UpdateRequest) (rec *snapshot.
 	if rec.Trigger == snapshot.TriggerAdopted {
 		return rec, c.notePin(ctx, rec, req.Pinned)
 	}
-	return rec, c.rewriteManifests(ctx, rec)
+	return rec, c.rewriteManifests(ctx, rec, req.Pinned)
 }
 
 // updatable refuses a change that the manifests could not follow.
@@ -63,15 +62,10 @@ func updatable(rec *snapshot.Record, req UpdateRequest) error {
 	return rec.CheckIdle()
 }
 
-// rewriteManifests writes the manifest of a snapshot anew on each backend that holds it. It cannot be written in a
-// directory of another node: the replica there takes it from a shared backend at its next reconcile, and without one
-// must be asked.
-func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record) error {
-	// Written also when nothing has changed: the call before this one may have failed half-way.
-	doc, err := repository.EncodeManifest(rec, c.cfg.Signer)
-	if err != nil {
-		return err
-	}
+// rewriteManifests writes the change of a snapshot into its manifest on each backend that holds it. It cannot be written
+// in a directory of another node: the replica there takes it from a shared backend at its next reconcile, and without
+// one must be asked.
+func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record, pinned *bool) error {
 	var errs []error
 	var written []string
 	shared := false // whether a replica elsewhere finds the change on a backend that it reaches
@@ -80,12 +74,9 @@ func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record) er
 		if repo == nil {
 			continue
 		}
-		err := repo.Removable(ctx, rec) // nearly the same must hold as for a removal: the copy is this snapshot's
-		if r := snapshot.ReasonOf(err); err == nil || r == snapshot.ReasonObjectLocked || r == snapshot.ReasonPinned {
-			err = repo.PutManifest(ctx, rec.Name, doc)
-		}
-		errs = append(errs, err)
-		if err == nil {
+		// Written also when nothing has changed: the call before this one may have failed half-way.
+		err := repo.Amend(ctx, rec, pinned)
+		if errs = append(errs, err); err == nil {
 			written = append(written, backend)
 			shared = shared || !local(repo)
 		}

@@ -30,7 +30,10 @@ func TestThePackagesHaveAllThatTheServiceNeeds(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "LICENSE"), license, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{"bin/snapshotd", "bin/completion/bash-completion/completions/snapshotd"} { // as the Makefile makes them
+	for _, file := range []string{ // as the Makefile makes them
+		"bin/snapshotd", "bin/share/bash-completion/completions/snapshotd", "bin/share/man/man1/snapshotd-restore.1.gz",
+		"bin/licences.txt", "bin/snapshotd.cdx.json",
+	} {
 		name := filepath.Join(dir, file)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
@@ -54,7 +57,8 @@ func TestThePackagesHaveAllThatTheServiceNeeds(t *testing.T) {
 	for name, mode := range map[string]int64{
 		"./usr/bin/snapshotd": 0o755, "./usr/lib/systemd/system/snapshotd.service": 0o644, "./usr/lib/sysusers.d/snapshotd.conf": 0o644,
 		"./usr/lib/systemd/system/snapshotd.service.d/package.conf": 0o644, "./etc/snapshotd/snapshotd.yaml": 0o644,
-		"./usr/share/bash-completion/completions/snapshotd": 0o755, "./usr/share/doc/snapshotd/copyright": 0o644,
+		"./usr/share/bash-completion/completions/snapshotd": 0o755, "./usr/share/man/man1/snapshotd-restore.1.gz": 0o755, "./usr/share/doc/snapshotd/copyright": 0o644,
+		"./usr/share/doc/snapshotd/licences.txt": 0o644, "./usr/share/doc/snapshotd/snapshotd.cdx.json": 0o644,
 	} {
 		if got, ok := files[name]; !ok || got != mode {
 			t.Errorf("%s has the mode %o, want %o; there are %v", name, got, mode, files)

@@ -51,6 +51,11 @@ func program(t *testing.T, tags string) string {
 }
 
 func TestMain(m *testing.M) {
+	for _, v := range testenv.S3Env() {
+		if secret, ok := strings.CutPrefix(v, "AWS_SECRET_ACCESS_KEY="); ok {
+			plant(secret)
+		}
+	}
 	code := m.Run()
 	for _, p := range built {
 		_ = os.RemoveAll(filepath.Dir(p))
@@ -114,6 +119,7 @@ func launch(t *testing.T, o options, args ...string) *service {
 	}()
 	t.Cleanup(func() {
 		s.kill()
+		printsNoSecret(t, "the service", s.log.String())
 		if t.Failed() {
 			t.Logf("service %v:\n%s", args, tail(s.log.String(), 8000))
 		}

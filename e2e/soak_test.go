@@ -113,7 +113,7 @@ func (k *soak) summary(rounds int) {
 // disk returns a directory, on a small file system of its own where that can be made.
 func (k *soak) disk(name string) string {
 	dir := k.t.TempDir()
-	if err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64m", "none", dir).Run(); err != nil {
+	if err := exec.Command("mount", "-t", "tmpfs", "-o", "size=256m", "none", dir).Run(); err != nil {
 		k.t.Logf("no file system of its own for the %s: it is never full (%v)", name, err)
 		return dir
 	}

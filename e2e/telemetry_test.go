@@ -44,6 +44,9 @@ func TestTraceOfTheCallerGoesOnThroughASave(t *testing.T) {
 	if len(missing) > 0 {
 		t.Errorf("not in the trace: %q", missing)
 	}
+	if r := otlp.WaitRecord(t, "snapshot saved"); r.TraceID != trace || r.Attributes["cluster"] == "" {
+		t.Errorf("the log record of the save is %+v", r)
+	}
 }
 
 // TestScrapeIsWhatPrometheusWants lets promtool check the scrape, with K3s' names.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
@@ -66,6 +67,7 @@ func command(ctx context.Context, t *testing.T, path string, args ...string) res
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatalf("run %s %v: %v", path, args, err)
 	}
+	printsNoSecret(t, fmt.Sprint("the command ", args), stdout.String()+stderr.String())
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 

@@ -63,7 +63,7 @@ func (c *Check) Run(ctx context.Context) (res Checked, err error) {
 		if err != nil {
 			return res, err
 		}
-		return res, c.drain(ctx, in, io.Discard, want.StoredSize)
+		return res, c.drain(ctx, in, io.Discard, want.StoredSize, false)
 	}
 	res.Decoded = true
 	if c.Level == snapshot.LevelChecksum {
@@ -71,7 +71,7 @@ func (c *Check) Run(ctx context.Context) (res Checked, err error) {
 		if err != nil {
 			return res, err
 		}
-		return res, c.drain(ctx, in, io.Discard, decodedSize(want))
+		return res, c.drain(ctx, in, io.Discard, decodedSize(want), true)
 	}
 	// Deeper levels need the database in a file: its pages are read in any order.
 	work, err := os.MkdirTemp(c.Dir, "verify-")
@@ -110,7 +110,7 @@ func (c *Check) Fetch(ctx context.Context, path string) error {
 		_ = in.Close()
 		return SpoolError("create", err)
 	}
-	err = c.drain(ctx, in, out, decodedSize(want))
+	err = c.drain(ctx, in, out, decodedSize(want), true)
 	// A disk that is full may say so only now.
 	if cerr := out.Close(); err == nil && cerr != nil {
 		err = SpoolError("write", cerr)
@@ -141,9 +141,13 @@ func (c *Check) expected() *snapshot.Snapshot {
 
 // drain copies the whole reader, and closes it. Only a reader that was read to its end has compared its checksums. A
 // context that has ended meanwhile is an error even then, because the caller does not wait for a verdict any more.
-func (c *Check) drain(ctx context.Context, in io.ReadCloser, out io.Writer, total int64) error {
+func (c *Check) drain(ctx context.Context, in io.ReadCloser, out io.Writer, total int64, decoded bool) error {
 	defer func() { _ = in.Close() }()
-	_, err := io.Copy(&checkMeter{w: out, total: total, report: c.Progress}, in)
+	var w io.Writer = &checkMeter{w: out, total: total, report: c.Progress}
+	if decoded {
+		w = c.bounded(w)
+	}
+	_, err := io.Copy(w, in)
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

@@ -3,6 +3,8 @@ package repository_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -162,5 +164,35 @@ func TestFetchSkipsHashesOnRequest(t *testing.T) {
 	cancel()
 	if err := c.Fetch(ctx, path); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// A few bytes that decompress to very many do not fill the disk, although manifest and checksums fit them.
+func TestNoMoreComesOutOfACopyThanItsDatabase(t *testing.T) {
+	sent, _ := etcdDatabase(t, 100)
+	const more = 64 << 20
+	rec, _ := record(t, sent, snapshot.CompressionZstd)
+	_, object := record(t, append(bytes.Clone(sent), make([]byte, more)...), snapshot.CompressionZstd)
+	sum := sha256.Sum256(object)
+	rec.StoredSize, rec.StoredSHA256 = int64(len(object)), hex.EncodeToString(sum[:])
+	archived := &snapshot.Record{File: "etcd-snapshot-n-1700000000.zip", Snapshot: snapshot.Snapshot{
+		Name: "etcd-snapshot-n-1700000000", Trigger: snapshot.TriggerAdopted, Compression: snapshot.CompressionZip,
+	}}
+	rubbish := archived.Copy()
+	rubbish.Name, rubbish.File = "etcd-snapshot-n-1700000001", "etcd-snapshot-n-1700000001.zip"
+	p := newPlace()
+	p.backend.Set("default/"+rec.DataKey(), object)
+	p.backend.Set("default/"+archived.File, zipped(t, append(bytes.Clone(sent), make([]byte, more)...)))
+	p.backend.Set("default/"+rubbish.File, zipped(t, make([]byte, more)))
+	for _, rec := range []*snapshot.Record{rec, archived, rubbish} {
+		file := filepath.Join(t.TempDir(), "snapshot.db")
+		c := repository.Check{Repository: p.Repository, Record: rec, Dir: t.TempDir(), Level: snapshot.LevelChecksum}
+		err := c.Fetch(t.Context(), file)
+		wantReason(t, rec.File, err, snapshot.ReasonChecksumMismatch)
+		if info, serr := os.Stat(file); serr != nil || info.Size() > int64(len(sent)) {
+			t.Errorf("%s: %d bytes were written, %v", rec.File, info.Size(), serr)
+		}
+		_, err = c.Run(t.Context())
+		wantReason(t, "check of "+rec.File, err, snapshot.ReasonChecksumMismatch)
 	}
 }

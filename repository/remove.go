@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"strings"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/fault"
@@ -202,7 +201,7 @@ func (r *Repository) unlocked(ctx context.Context, rec *snapshot.Record) error {
 // shows, or was not unpinned. Other programs may replace their files at any time, and there is no manifest to
 // compare.
 func (r *Repository) sameFile(ctx context.Context, rec *snapshot.Record) error {
-	if !foreignFile(rec) {
+	if !snapshot.FileOf(rec.Name, rec.File) {
 		return r.notItsFile(rec)
 	}
 	// With a manifest beside it, the file is the data of a snapshot of ours.
@@ -225,16 +224,8 @@ func (r *Repository) sameFile(ctx context.Context, rec *snapshot.Record) error {
 	return r.unpinned(ctx, rec)
 }
 
-// foreignFile reports whether the file of an adopted snapshot is one that its name allows. A record that was changed in
-// etcd must not lead to another snapshot's object.
-func foreignFile(rec *snapshot.Record) bool {
-	switch strings.TrimPrefix(rec.File, rec.Name) {
-	case "", snapshot.ZipSuffix, snapshot.DataSuffix:
-		return strings.HasPrefix(rec.File, rec.Name) && snapshot.ValidName(rec.Name)
-	}
-	return false
-}
-
+// notItsFile is the error of an adopted snapshot whose record names another file. A record that was changed in etcd must
+// not lead to another snapshot's object.
 func (r *Repository) notItsFile(rec *snapshot.Record) error {
 	return snapshot.ReasonConflict.
 		New("backend %q: %q is not a file of the adopted snapshot %s", r.info.Name, rec.File, rec.Name).On(r.info.Name).Final().

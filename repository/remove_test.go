@@ -2,6 +2,7 @@ package repository_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,5 +151,27 @@ func TestLeftoversAreSwept(t *testing.T) {
 	n, err := p.Sweep(t.Context(), repository.SweepOptions{OlderThan: time.Now().Add(time.Hour)})
 	if left := p.backend.Leftovers(); n != 1 || err != nil || !slices.Equal(left, []string{"other/x.db.zst"}) {
 		t.Errorf("%d, %v, left %q", n, err, left)
+	}
+}
+
+// A file that belongs to a snapshot of ours is that of no adopted one, whatever its record says.
+func TestAdoptedFileIsNoPartOfAnotherSnapshot(t *testing.T) {
+	for file, want := range map[string]string{
+		"backup.db": "backup", "etcd-snapshot-n-1700000000": "etcd-snapshot-n-1700000000",
+		"etcd-snapshot-n-1700000000.zip": "etcd-snapshot-n-1700000000", "a.db.zst": "", "a.json": "", "a.db.age": "",
+		"snapshotd-store.json": "", "../a.db": "", "": "", "a": "", "a.zip": "",
+	} {
+		for _, name := range []string{file, strings.TrimSuffix(file, ".db"), strings.TrimSuffix(file, ".zip"), "a"} {
+			if got := snapshot.FileOf(name, file); got != (want != "" && name == want) {
+				t.Errorf("%q of %q: %t", file, name, got)
+			}
+		}
+	}
+	p := newPlace()
+	for _, name := range []string{"victim.db", "victim.json", "victim.db.zst"} {
+		p.backend.Set("default/"+name, []byte("x"))
+		rec := &snapshot.Record{File: name, Snapshot: snapshot.Snapshot{Name: name, Trigger: snapshot.TriggerAdopted}}
+		wantReason(t, "unpin "+name, p.Unpin(t.Context(), rec), snapshot.ReasonConflict)
+		wantReason(t, "remove "+name, p.Remove(t.Context(), rec), snapshot.ReasonConflict)
 	}
 }

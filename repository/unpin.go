@@ -32,7 +32,7 @@ func (r *Repository) Unpin(ctx context.Context, rec *snapshot.Record) error {
 	if err := r.Verified(ctx, false); err != nil {
 		return err
 	}
-	if !foreignFile(rec) {
+	if !snapshot.FileOf(rec.Name, rec.File) {
 		return r.notItsFile(rec)
 	}
 	doc := unpinNote(rec)

@@ -124,8 +124,8 @@ func (s *Server) callerOfRPC(ctx context.Context) auth.Caller {
 }
 
 // callerOfRequest returns what is known of the caller of an HTTP request.
-func callerOfRequest(r *http.Request) auth.Caller {
-	c := auth.Caller{Local: loopback.Is(r.RemoteAddr)}
+func (s *Server) callerOfRequest(r *http.Request) auth.Caller {
+	c := auth.Caller{Local: loopback.Is(r.RemoteAddr), Session: s.sessions.Of(r)}
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		c.Certificates = r.TLS.PeerCertificates
 	}
@@ -201,7 +201,7 @@ func (s *Server) startCall(ctx context.Context, c *call) (end func(), err error)
 	}
 	kind := limits.Short
 	switch {
-	case c.stream && c.name() == "":
+	case c.stream && c.name() == "" && c.principal == nil: // those who are known do not share the places of strangers
 		kind = limits.Open
 	case c.stream:
 		kind = limits.Stream
@@ -219,7 +219,11 @@ func (s *Server) admitOther(ctx context.Context, c *call) error {
 	if strings.HasPrefix(c.method, "/"+healthpb.Health_ServiceDesc.ServiceName+"/") {
 		need = access.Health
 	}
-	p, err := s.mayPage(s.callerOfRPC(ctx), need, false)
+	caller := s.callerOfRPC(ctx)
+	p, err := s.mayPage(caller, need, false)
+	if p == nil && err == nil && c.stream {
+		p, _ = s.auth.Authenticate(caller) // it may be a stranger
+	}
 	c.principal = p
 	return err
 }
@@ -327,8 +331,10 @@ func visible(p *auth.Principal, clusters []Cluster) []Cluster {
 // allowedStream is a stream with a context of ours, whose caller must be allowed to make its request.
 type allowedStream struct {
 	grpc.ServerStream
-	ctx   context.Context
-	allow func(request any) error
+	ctx     context.Context
+	allow   func(request any) error
+	stall   time.Duration
+	stalled chan struct{} // has one when a message was not taken for so long
 }
 
 // Context implements [grpc.ServerStream].
@@ -348,6 +354,12 @@ func (s *allowedStream) SendMsg(m any) error {
 	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx)
 	}
+	defer time.AfterFunc(s.stall, func() {
+		select {
+		case s.stalled <- struct{}{}:
+		default: // it is known
+		}
+	}).Stop()
 	return s.ServerStream.SendMsg(m)
 }
 

@@ -35,10 +35,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/auth"
+	"github.com/snapshotd/snapshotd/server/console"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -51,17 +53,19 @@ const (
 
 // person is a caller.
 type person struct {
-	name  string
-	cert  *tls.Certificate
-	token string
+	name    string
+	cert    *tls.Certificate
+	token   string
+	cookies []*http.Cookie
 }
 
 // guardedServer is a service with access rules, two clusters, and people.
 type guardedServer struct {
 	*running
 	ca      *authority
-	issuer  *issuer
+	issuer  *testenv.Issuer
 	access  *auth.Access
+	files   server.TLS
 	crl     string        // file of revoked certificates
 	audit   string        // file
 	lost    atomic.Int64  // audit records
@@ -116,15 +120,15 @@ func guardedService(t *testing.T, clusters ...*fakeCluster) *guardedServer {
 // guardedWith starts one whose configuration is changed.
 func guardedWith(t *testing.T, change func(*server.Config), clusters ...*fakeCluster) *guardedServer {
 	t.Helper()
-	g := &guardedServer{ca: newAuthority(t), issuer: newIssuer(t), broken: make(chan struct{}, 16)}
+	g := &guardedServer{ca: newAuthority(t), issuer: testenv.NewIssuer(t), broken: make(chan struct{}, 16)}
 	files := tlsFiles(t, g.ca)
 	files.ClientCAFile = filepath.Join(t.TempDir(), "ca.crt")
 	files.ClientCRLFile = filepath.Join(t.TempDir(), "crl")
 	write(t, files.ClientCAFile, g.ca.pem)
 	write(t, files.ClientCRLFile, g.ca.revoke(t))
-	g.crl = files.ClientCRLFile
+	g.files, g.crl = files, files.ClientCRLFile
 	g.access = &auth.Access{
-		Issuers:    []auth.Issuer{g.issuer.accepted()},
+		Issuers:    []auth.Issuer{accepted(t, g.issuer)},
 		TokensFile: filepath.Join(t.TempDir(), "tokens"), Reflection: auth.Viewer, Metrics: auth.Viewer, Console: auth.Viewer,
 	}
 	for _, role := range []auth.Role{auth.Viewer, auth.Operator, auth.Admin} {
@@ -209,13 +213,33 @@ func (b bearerToken) GetRequestMetadata(context.Context, ...string) (map[string]
 }
 func (bearerToken) RequireTransportSecurity() bool { return true }
 
-func (g *guardedServer) connect(t *testing.T, p person) *grpc.ClientConn {
-	t.Helper()
+// cookieMetadata sends cookies as metadata.
+type cookieMetadata []*http.Cookie
+
+func (c cookieMetadata) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	var all []string
+	for _, one := range c {
+		all = append(all, one.String())
+	}
+	return map[string]string{"cookie": strings.Join(all, "; ")}, nil
+}
+func (cookieMetadata) RequireTransportSecurity() bool { return true }
+
+// options are those by which somebody connects.
+func (g *guardedServer) options(p person) []grpc.DialOption {
 	opts := []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(g.tls(p)))}
 	if p.token != "" {
 		opts = append(opts, grpc.WithPerRPCCredentials(bearerToken(p.token)))
 	}
-	return g.dial(t, opts...)
+	if p.cookies != nil {
+		opts = append(opts, grpc.WithPerRPCCredentials(cookieMetadata(p.cookies)))
+	}
+	return opts
+}
+
+func (g *guardedServer) connect(t *testing.T, p person) *grpc.ClientConn {
+	t.Helper()
+	return g.dial(t, g.options(p)...)
 }
 
 func (g *guardedServer) as(t *testing.T, p person) snapshotdv1.SnapshotServiceClient {
@@ -231,13 +255,19 @@ func (g *guardedServer) browse(t *testing.T, p person) browsing {
 	t.Helper()
 	tr := &http.Transport{TLSClientConfig: g.tls(p), ForceAttemptHTTP2: true}
 	t.Cleanup(tr.CloseIdleConnections)
-	client := &http.Client{Transport: tr}
+	client := &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
 	return func(method, path, body string, headers ...string) (int, string) {
 		t.Helper()
 		req := g.request(t, method, path, body, headers...)
 		req.URL.Scheme = "https"
 		if p.token != "" && req.Header.Get("Authorization") == "" {
 			req.Header.Set("Authorization", "Bearer "+p.token)
+		}
+		for _, c := range p.cookies {
+			req.AddCookie(c)
+			req.Header.Set(console.Header, "1") // as the page does
 		}
 		resp, text := do(t, client, req)
 		return resp.code, text
@@ -254,12 +284,14 @@ type attempt struct {
 
 // methods are the RPCs of both services.
 func methods() (all []protoreflect.MethodDescriptor) {
-	for _, of := range []protoreflect.MethodDescriptors{
-		snapshotdv1.File_snapshotd_v1_snapshot_service_proto.Services().ByName("SnapshotService").Methods(),
-		snapshotdv1.File_snapshotd_v1_cluster_service_proto.Services().ByName("ClusterService").Methods(),
+	for _, of := range []protoreflect.ServiceDescriptors{
+		snapshotdv1.File_snapshotd_v1_snapshot_service_proto.Services(),
+		snapshotdv1.File_snapshotd_v1_cluster_service_proto.Services(),
 	} {
-		for i := range of.Len() {
-			all = append(all, of.Get(i))
+		for s := range of.Len() {
+			for i := range of.Get(s).Methods().Len() {
+				all = append(all, of.Get(s).Methods().Get(i))
+			}
 		}
 	}
 	return all
@@ -385,10 +417,17 @@ func httpAttempts() []attempt {
 		}
 	}
 	for _, path := range []string{
-		"/", "/console/main.js", "/console/service", "/metrics", "/healthz", "/readyz", "/v1/nothing", "/nothing",
+		"/", "/console/main.js", "/console/console.css", "/console/service", "/console/login", "/console/callback", "/metrics", "/healthz", "/readyz",
+		"/v1/nothing", "/nothing",
 	} {
 		all = append(all, attempt{what: "GET " + path, ask: [3]string{"GET", path, ""}})
 	}
+	for _, about := range []string{"prod", hiddenName} {
+		path := "/console/download?cluster=" + about + "&name=a"
+		all = append(all, attempt{what: "GET " + path, ask: [3]string{"GET", path, ""}, ours: true})
+	}
+	// The last one: it ends the session.
+	all = append(all, attempt{what: "POST /console/logout", ask: [3]string{"POST", "/console/logout", ""}})
 	return all
 }
 
@@ -422,6 +461,10 @@ func (g *guardedServer) outcome(
 		word = "hidden"
 	case reason == "INVALID_ARGUMENT":
 		word = "which?"
+	case code == http.StatusSeeOther:
+		word = "login"
+	case code == http.StatusBadRequest && reason == "":
+		word = "refused"
 	case code == 404 && reason == "" || reason == "NO_SUCH_PATH":
 		word = "nothing"
 	}
@@ -445,6 +488,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	roles := []string{"viewer", "operator", "admin"}
 	people := []person{
 		{name: "nobody"}, g.withCertificate(t, "stranger", 90), g.withToken(t, "stranger"), g.withIdentity(t, "stranger"),
+		g.withSession(t, "stranger"),
 	}
 	for i, role := range roles {
 		people = append(people, g.withCertificate(t, role, int64(100+i)))
@@ -454,6 +498,9 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 	for _, role := range roles {
 		people = append(people, g.withIdentity(t, role))
+	}
+	for _, role := range roles {
+		people = append(people, g.withSession(t, role))
 	}
 	people = append(people, g.withToken(t, "everywhere"))
 	for _, role := range roles {
@@ -511,6 +558,9 @@ func checkGolden(t *testing.T, name string, got []byte) {
 		t.Fatal(err)
 	}
 	wants := strings.Split(string(want), "\n")
+	if n := bytes.Count(got, []byte("\n")); n != bytes.Count(want, []byte("\n")) {
+		t.Errorf("%s has %d lines now", name, n)
+	}
 	for i, line := range strings.Split(string(got), "\n") {
 		if i >= len(wants) || wants[i] != line {
 			t.Errorf("line %d of %s is\n%s", i+1, name, line)
@@ -518,12 +568,69 @@ func checkGolden(t *testing.T, name string, got []byte) {
 	}
 }
 
+// TestNothingIsLeftOutOfTheTable: each service that the server has, and each path, has its rows.
+func TestNothingIsLeftOutOfTheTable(t *testing.T) {
+	g := guardedService(t)
+	stream, err := reflectionpb.NewServerReflectionClient(g.connect(t, g.withToken(t, "admin"))).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = stream.Send(&reflectionpb.ServerReflectionRequest{
+		MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{},
+	}) // the error is that of Recv
+	resp, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inTable := map[string]bool{
+		healthpb.Health_ServiceDesc.ServiceName: true, reflectionpb.ServerReflection_ServiceDesc.ServiceName: true,
+		"grpc.reflection.v1alpha.ServerReflection": true, // of which the decision is that of v1
+	}
+	for _, m := range methods() {
+		inTable[string(m.Parent().FullName())] = true
+	}
+	for _, s := range resp.GetListServicesResponse().GetService() {
+		if !inTable[s.GetName()] {
+			t.Errorf("the table has no rows for %s", s.GetName())
+		}
+	}
+	paths := map[string]string{
+		`"/v1/"`: "/v1/nothing", `"GET /{$}"`: "/", `"GET "+console.Root`: "/console/main.js",
+		`"GET "+console.Root+"download"`: "/console/download?", `"GET "+console.Root+"service"`: "/console/service",
+		`"GET "+session.Style`: "/console/console.css", `"GET "+session.LoginPath`: "/console/login",
+		`"GET "+session.CallbackPath`: "/console/callback", `"POST "+session.LogoutPath`: "/console/logout",
+		`"GET /healthz"`: "/healthz", `"GET /readyz"`: "/readyz", `"GET /metrics"`: "/metrics",
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := httpAttempts()
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range handled.FindAllStringSubmatch(string(source), -1) {
+			path, known := paths[found[1]]
+			has := func(a attempt) bool {
+				return a.ask[1] == path || strings.HasPrefix(a.ask[1], "/console/download?") && path == "/console/download?"
+			}
+			if !strings.HasSuffix(file, "_test.go") && (!known || !slices.ContainsFunc(rows, has)) {
+				t.Errorf("%s serves %s, and the table has no row for it", file, found[1])
+			}
+		}
+	}
+}
+
+// handled is the pattern of a handler in the sources.
+var handled = regexp.MustCompile(`mux\.Handle(?:Func)?\(([^,]+),`)
+
 // TestEveryRPCIsInTheRuleBook: one that is not needs the greatest role, which is safe and not right.
 func TestEveryRPCIsInTheRuleBook(t *testing.T) {
-	methods := snapshotdv1.File_snapshotd_v1_snapshot_service_proto.Services().ByName("SnapshotService").Methods()
-	for i := range methods.Len() {
-		if _, ok := auth.OperationOf(string(methods.Get(i).Name())); !ok {
-			t.Errorf("%s is not in the rule book", methods.Get(i).Name())
+	for _, m := range methods() {
+		if _, ok := auth.OperationOf(string(m.Name())); !ok {
+			t.Errorf("%s is not in the rule book", m.Name())
 		}
 	}
 	if op, ok := auth.OperationOf("Other"); ok || op.Needs != auth.Admin || !op.Audited {

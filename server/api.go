@@ -13,6 +13,7 @@ import (
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server/socket"
+	"github.com/snapshotd/snapshotd/server/stall"
 )
 
 // api serves the RPCs as JSON under /v1/.
@@ -70,7 +71,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a.mux.ServeHTTP(newStallGuard(w, a.stall, cancel), r.WithContext(ctx)) //nolint:contextcheck // ctx is that of r, with the caller in it
+	a.mux.ServeHTTP(stall.New(w, a.stall, cancel), r.WithContext(ctx)) //nolint:contextcheck // ctx is that of r, with the caller in it
 }
 
 // writeRefusal answers a request that does not become a call.

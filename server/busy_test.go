@@ -152,6 +152,61 @@ func TestWatchersOfHealthKeepNobodyFromWatching(t *testing.T) {
 	}
 }
 
+// Strangers fill the places of strangers: those who show who they are have places of their own.
+func TestStrangersKeepNobodyWhoIsKnownFromWatchingHealth(t *testing.T) {
+	g := guardedWith(t, func(cfg *server.Config) { cfg.Limits.Streams = 10 }, quiet(&guardedServer{}, "prod", hiddenName)...)
+	next := func(p person) error {
+		stream, err := healthpb.NewHealthClient(g.connect(t, p)).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	for range 10 {
+		if err := next(person{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkError(t, next(person{token: "sdt_made_up"}), codes.ResourceExhausted, snapshot.ReasonLimitReached)
+	for _, p := range []person{g.withToken(t, "viewer"), g.withCertificate(t, "stranger", 9), g.withIdentity(t, "viewer")} {
+		if err := next(p); err != nil {
+			t.Errorf("%s: %v", p.name, err)
+		}
+	}
+}
+
+// A watch that is not read has its place no longer than the stall timeout, although its handler waits to send.
+func TestAWatchThatIsNotReadGivesItsPlaceBack(t *testing.T) {
+	g := guardedWith(t, func(cfg *server.Config) {
+		cfg.Limits.Streams, cfg.StallTimeout = 1, 200*time.Millisecond
+	}, quiet(&guardedServer{}, "prod", hiddenName)...)
+	viewer := g.withToken(t, "viewer")
+	unread := watch(t, g.as(t, viewer), &snapshotdv1.WatchRequest{})
+	for range 100 { // 10 MB: more than flow control holds, and fewer than the subscription does
+		g.events.Observe(t.Context(), started("prod", strings.Repeat("x", 100<<10)))
+	}
+	next := func() error {
+		stream, err := g.as(t, viewer).Watch(t.Context(), &snapshotdv1.WatchRequest{})
+		if err == nil {
+			_, _ = stream.Header() // from then on it is told of all; the error is that of Recv
+			g.events.Observe(t.Context(), started("prod", "b"))
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	for end := time.Now().Add(waitTimeout); next() != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the place is not free: %v", next())
+		}
+	}
+	for {
+		if _, err := unread.Recv(); err != nil {
+			checkError(t, err, codes.ResourceExhausted, snapshot.ReasonSlowConsumer)
+			return
+		}
+	}
+}
+
 // A client that begins 2,000 streams on one connection gets so many at a time. The library of the client waits for a
 // free one.
 func TestTheStreamsOfOneConnectionAreLimited(t *testing.T) {

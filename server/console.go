@@ -5,6 +5,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/server/console"
+	"github.com/snapshotd/snapshotd/server/session"
 )
 
 func (s *Server) addConsole(mux *http.ServeMux, v1 *api) {
@@ -17,7 +18,18 @@ func (s *Server) addConsole(mux *http.ServeMux, v1 *api) {
 		}
 		s.serveIndex(w, r)
 	}))
-	mux.Handle("GET "+console.Root, s.page(needed, false, console.ServePart))
+	part := s.page(needed, false, console.ServePart)
+	mux.Handle("GET "+console.Root, part)
+	mux.HandleFunc("GET "+session.Style, func(w http.ResponseWriter, r *http.Request) {
+		if s.mayLogIn() {
+			console.ServePart(w, r)
+			return
+		}
+		part.ServeHTTP(w, r)
+	})
+	mux.Handle("GET "+session.LoginPath, s.login(v1, s.sessions.Login))
+	mux.Handle("GET "+session.CallbackPath, s.login(v1, s.sessions.Callback))
+	mux.Handle("POST "+session.LogoutPath, s.login(v1, s.sessions.Logout))
 	mux.Handle("GET "+console.Root+"download", s.page(needed, false, console.Download(v1).ServeHTTP))
 	looks := func(a *auth.Access) auth.Role { return max(a.Console, auth.Viewer) }
 	mux.Handle("GET "+console.Root+"service", s.page(looks, false, func(w http.ResponseWriter, r *http.Request) {
@@ -26,8 +38,32 @@ func (s *Server) addConsole(mux *http.ServeMux, v1 *api) {
 			writeRefusal(w, err)
 			return
 		}
-		console.Service{Version: s.cfg.Version, GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.Enabled(), TraceURL: s.cfg.TraceURL}.Serve(w)
+		console.Service{
+			Version: s.cfg.Version, GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.Enabled(), TraceURL: s.cfg.TraceURL,
+			Session: s.sessions.Of(r) != nil,
+		}.Serve(w)
 	}))
+}
+
+// mayLogIn reports whether there is an issuer at which people can log in to the console.
+func (s *Server) mayLogIn() bool {
+	access := s.auth.Access()
+	return access != nil && access.Console != auth.Nobody && len(s.auth.Logins()) > 0
+}
+
+// login lets those through who are not known yet, as far as they could use the API after it.
+func (s *Server) login(v1 *api, next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.mayLogIn() {
+			http.NotFound(w, r)
+			return
+		}
+		if err := v1.guard.check(r); err != nil {
+			writeRefusal(w, err)
+			return
+		}
+		next(w, r)
+	})
 }
 
 // setPrivate keeps an answer out of caches, and away from pages of other sites.

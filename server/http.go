@@ -15,7 +15,9 @@ import (
 	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/server/certs"
 	"github.com/snapshotd/snapshotd/server/compress"
+	"github.com/snapshotd/snapshotd/server/console"
 	"github.com/snapshotd/snapshotd/server/limits"
+	"github.com/snapshotd/snapshotd/server/session"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -103,7 +105,7 @@ func writeText(w http.ResponseWriter, code int, text string) {
 // principal, and the key of the caller for the call that the request becomes; leave forgets that. When it is not ok,
 // the request has been answered.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request) (ctx context.Context, leave func(), ok bool) {
-	caller := callerOfRequest(r)
+	caller := s.callerOfRequest(r)
 	p, err := s.auth.Authenticate(caller)
 	if err != nil {
 		s.turnAway(w, r, err)
@@ -126,7 +128,7 @@ func (s *Server) page(need func(*auth.Access) auth.Role, every bool, next http.H
 			http.NotFound(w, r)
 			return
 		}
-		p, err := s.mayPage(callerOfRequest(r), need(access), every)
+		p, err := s.mayPage(s.callerOfRequest(r), need(access), every)
 		if err != nil {
 			s.turnAway(w, r, err)
 			return
@@ -146,8 +148,17 @@ func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, err error) {
 		slog.String("error", err.Error()))
 	s.refused(r.Context(), st.Err())
 	setPrivate(w.Header())
+	code, text := runtime.HTTPStatusFromCode(st.Code()), st.Message()
 	if snapshot.ReasonOf(err) == snapshot.ReasonUnauthenticated {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="snapshotd"`)
+		text = "This page is for those whom the service knows."
 	}
-	writeStatus(w, runtime.HTTPStatusFromCode(st.Code()), st)
+	if s.mayLogIn() {
+		w.Header().Set(console.LoginHeader, session.LoginPath)
+		if r.URL.Path == "/" && console.Wanted(r) {
+			s.sessions.Page(w, code, text)
+			return
+		}
+	}
+	writeStatus(w, code, st)
 }

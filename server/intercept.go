@@ -78,14 +78,34 @@ func (s *Server) interceptStream(
 		var keeper sync.WaitGroup
 		defer keeper.Wait()
 		defer done()
-		return handle(srv, &allowedStream{ServerStream: ss, ctx: ctx, allow: func(request any) error {
+		stream := &allowedStream{ServerStream: ss, ctx: ctx, stall: s.cfg.StallTimeout, stalled: make(chan struct{}, 1)}
+		stream.allow = func(request any) error {
 			if err := s.allow(ctx, c, request); err != nil || c.name() == "" {
 				return err
 			}
 			keeper.Go(func() { s.keepAllowed(ctx, c) })
 			return nil
-		}})
+		}
+		return s.untilStalled(ctx, c, stream, func(ctx context.Context) error { return handle(srv, stream) })
 	})
+}
+
+// untilStalled runs the handler of a stream. When the caller takes nothing for the stall timeout, it is left behind: the
+// handler waits in a send, and gRPC ends that only when the call has got its status.
+func (s *Server) untilStalled(
+	ctx context.Context, c *call, stream *allowedStream, handle func(context.Context) error,
+) error {
+	result := make(chan error, 1)
+	s.handlers.Go(func() { result <- s.guard(ctx, c.method, handle) })
+	select {
+	case err := <-result:
+		return err
+	case <-stream.stalled:
+	}
+	err := snapshot.ReasonSlowConsumer.New("the caller took nothing for %v", stream.stall).
+		Advise("call again, and read what comes; a watch goes on from its last resume token, a download from its offset")
+	c.end(err)
+	return err
 }
 
 // intercept finds out who calls, runs a handler under both the server's and the caller's context, and turns its error
@@ -104,7 +124,7 @@ func (s *Server) intercept(ctx, stop context.Context, c *call, handle func(conte
 			err = s.guard(ctx, c.method, handle)
 		}
 	}
-	if c.name() == "" && !isRefusal(err) && !limits.IsLimit(err) {
+	if c.name() == "" && !isRefusal(err) && !limits.IsLimit(err) && snapshot.ReasonOf(err) != snapshot.ReasonSlowConsumer {
 		return err
 	}
 	st := statusOf(ctx, err)

@@ -57,6 +57,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(context.WithoutCancel(ctx))
 	stopWatching()
 	wg.Wait()
+	s.handlers.Wait()
 	return errors.Join(err, s.trail.Close())
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/snapshotd/snapshotd/server/certs"
 	"github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/server/oidc"
+	"github.com/snapshotd/snapshotd/server/session"
 	"github.com/snapshotd/snapshotd/server/socket"
 	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -124,8 +125,10 @@ type Server struct {
 	inProcess    inProcess // hands requests over HTTP on to gRPC
 	conn         *grpc.ClientConn
 	auth         *auth.Authority
-	callers      callers      // of the requests over HTTP
-	trail        *audit.Trail // nil when there is none
+	sessions     *session.Sessions
+	callers      callers        // of the requests over HTTP
+	handlers     sync.WaitGroup // of streams
+	trail        *audit.Trail   // nil when there is none
 	gate         *limits.Gate
 	under        *limits.Calls // those under way
 	downloads    *limits.Downloads
@@ -185,6 +188,10 @@ func (s *Server) Open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
+	s.sessions = session.New(session.Config{Authority: s.auth, Log: s.log, Refused: func() { s.count(RefusedUnauthenticated) }})
+	if err := s.sessions.SetKey(s.cfg.Access); err != nil {
+		return fmt.Errorf("open server: %w", err)
+	}
 	if s.trail, err = audit.Open(s.cfg.AuditFile); err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
@@ -216,7 +223,12 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 }
 
 // SetAccess replaces the rules of who may do what, also for connections and streams that are open.
-func (s *Server) SetAccess(access *auth.Access) error { return s.auth.SetAccess(access) }
+func (s *Server) SetAccess(access *auth.Access) error {
+	if err := s.sessions.SetKey(access); err != nil {
+		return err
+	}
+	return s.auth.SetAccess(access)
+}
 
 // GRPCAddr returns the address that gRPC listens on, after Open.
 func (s *Server) GRPCAddr() string { return s.grpcListener.Addr().String() }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/feed"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -22,7 +23,7 @@ type watchStream = grpc.ServerStreamingServer[snapshotdv1.WatchResponse]
 // that waits for it before it calls Save sees all events of that save.
 func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error {
 	changed := s.fleet.changes()
-	w := &watching{stream: stream, requestID: req.GetRequestId(), clusters: s.visible(stream.Context()), told: newRecent()}
+	w := &watching{stream: stream, requestID: req.GetRequestId(), clusters: s.visible(stream.Context()), told: feed.NewRecent()}
 	if req.GetCluster() != "" {
 		c, err := named(w.clusters, req.GetCluster())
 		if err != nil {
@@ -109,7 +110,7 @@ type watching struct {
 	requestID string
 	clusters  []Cluster
 	at        positions
-	told      *recent
+	told      *feed.Recent
 }
 
 func (w *watching) wants(ev snapshot.Event) bool {
@@ -118,7 +119,7 @@ func (w *watching) wants(ev snapshot.Event) bool {
 
 // local sends an event of this replica.
 func (w *watching) local(ev snapshot.Event) error {
-	if !w.told.first(ev, true) {
+	if !w.told.First(ev, true) {
 		return nil
 	}
 	return w.send(wire.EventToProto(ev))
@@ -135,7 +136,7 @@ func (w *watching) moment(m moment) error {
 	for _, ev := range m.Events {
 		switch {
 		case !w.wants(ev):
-		case !w.told.first(ev, false):
+		case !w.told.First(ev, false):
 			known = true
 		default:
 			if last != nil {

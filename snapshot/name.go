@@ -129,6 +129,13 @@ func ObjectName(key string) (name, suffix string, ok bool) {
 	return name, suffix, ValidName(name) && k3sName.MatchString(name)
 }
 
+// FileOf reports whether a key below the cluster's prefix is of another program's snapshot of this name: one of the
+// names that such files have, and neither data nor manifest of another snapshot.
+func FileOf(name, key string) bool {
+	of, suffix, ok := ObjectName(key)
+	return ok && of == name && ValidName(name) && (suffix == "" || suffix == ZipSuffix || suffix == DataSuffix)
+}
+
 // Origin returns when and where a snapshot was taken, as far as its name says so in the form of K3s; otherwise the time
 // is that of the last write.
 func Origin(name string, modTime time.Time) (created time.Time, node string) {

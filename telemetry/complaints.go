@@ -16,11 +16,15 @@ type complaints struct {
 	log *slog.Logger
 
 	mu   sync.Mutex
-	last string
-	at   time.Time
+	said map[string]time.Time // of each signal that a dead collector does not take, and of few others
 }
 
-func newComplaints(log *slog.Logger) *complaints { return &complaints{log: log} }
+// mostComplaints is how many complaints are remembered.
+const mostComplaints = 16
+
+func newComplaints(log *slog.Logger) *complaints {
+	return &complaints{log: log, said: map[string]time.Time{}}
+}
 
 // Handle implements otel.ErrorHandler.
 func (c *complaints) Handle(err error) {
@@ -33,13 +37,21 @@ func (c *complaints) Handle(err error) {
 func (c *complaints) Println(v ...any) { c.complain(strings.TrimSpace(fmt.Sprintln(v...))) }
 
 func (c *complaints) complain(what string) {
-	c.mu.Lock()
-	again := what == c.last && time.Since(c.at) < complaintInterval
-	if !again {
-		c.last, c.at = what, time.Now()
-	}
-	c.mu.Unlock()
-	if !again {
+	if c.isNew(what) {
 		c.log.Warn("telemetry was not delivered", "error", what)
 	}
+}
+
+func (c *complaints) isNew(what string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, ok := c.said[what]
+	if ok && time.Since(at) < complaintInterval {
+		return false
+	}
+	if len(c.said) >= mostComplaints {
+		clear(c.said)
+	}
+	c.said[what] = time.Now()
+	return true
 }

@@ -1,5 +1,5 @@
-// Package telemetry shows snapshotd to the outside: metrics for Prometheus, traces and the same metrics over OTLP, and
-// trace ids in the log.
+// Package telemetry shows snapshotd to the outside: metrics for Prometheus; traces, the log and the same metrics over
+// OTLP; and trace ids in the log.
 //
 // Three meter providers feed one scrape, because they promise different labels:
 //

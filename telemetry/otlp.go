@@ -7,10 +7,13 @@ import (
 	"os"
 	"strings"
 
+	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploggrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploghttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
@@ -19,6 +22,7 @@ import (
 const (
 	signalTraces  = "TRACES"
 	signalMetrics = "METRICS"
+	signalLogs    = "LOGS"
 )
 
 // The protocols of OTLP as the OTEL_* variables spell them.
@@ -105,6 +109,18 @@ func newSpanExporter(ctx context.Context, r route) (sdktrace.SpanExporter, error
 		return otlptracegrpc.New(ctx)
 	case protocolHTTP:
 		return otlptracehttp.New(ctx)
+	default:
+		return nil, nil
+	}
+}
+
+// newLogExporter returns nil when logs do not leave.
+func newLogExporter(ctx context.Context, r route) (sdklog.Exporter, error) {
+	switch r.protocol {
+	case protocolGRPC:
+		return otlploggrpc.New(ctx)
+	case protocolHTTP:
+		return otlploghttp.New(ctx)
 	default:
 		return nil, nil
 	}

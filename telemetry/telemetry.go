@@ -34,14 +34,15 @@ type Config struct {
 type Telemetry struct {
 	observer *observer
 	handler  http.Handler
+	logs     slog.Handler                  // nil when logs do not leave
 	stops    []func(context.Context) error // side by side
 	closers  []func(context.Context) error // after them
 
 	forgotten forgotten
 }
 
-// Start sets up metrics and traces and makes them OpenTelemetry's global ones, with W3C propagation. It waits for no
-// collector: one that cannot be reached is reported to the logger, not more than once a minute.
+// Start sets up metrics, traces and logs, and makes the first two OpenTelemetry's global ones, with W3C propagation. It
+// waits for no collector: one that cannot be reached is reported to the logger, not more than once a minute.
 func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	if err := ValidPrefix(cfg.MetricsPrefix); err != nil {
 		return nil, fmt.Errorf("start telemetry: %w", err)
@@ -71,6 +72,9 @@ func (t *Telemetry) start(ctx context.Context, cfg Config, complaints *complaint
 		cfg.Logger.WarnContext(ctx, "telemetry resource is incomplete", "error", err)
 	}
 	if err := t.startTraces(ctx, cfg, res); err != nil {
+		return err
+	}
+	if err := t.startLogs(ctx, cfg, res); err != nil {
 		return err
 	}
 	registry := prometheus.NewRegistry()

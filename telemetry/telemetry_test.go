@@ -401,6 +401,10 @@ func TestTheDurationOfCallsKeepsItsName(t *testing.T) {
 			t.Errorf("%s has no bucket of an hour:\n%s", name, only(text, "rpc_"))
 		}
 	}
+	// A thousand clusters have thousands of members.
+	if client := only(text, "rpc_client_call_duration"); strings.Contains(client, "server_address") {
+		t.Errorf("the calls of each server that is called are counted apart:\n%s", client)
+	}
 }
 
 func TestTheResourceIsWhole(t *testing.T) {

@@ -5,12 +5,13 @@
 package pruning
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/cache"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/snapshot/retention"
@@ -43,19 +44,28 @@ type Pruning struct {
 	// removed; its error takes that back.
 	Remove func(ctx context.Context, rec *snapshot.Record, confirm func() error) error
 
-	newest   *retention.Candidate // it stays, and the others may be removed only because it is there
-	obstacle error                // why no copy may be removed now; nil when they may
+	// Confirmed remembers the facts that a manifest has confirmed, which never change. Optional.
+	Confirmed *cache.Cache[Facts]
+
+	newest       *retention.Candidate // it stays, and the others may be removed only because it is there
+	contradicted map[*retention.Candidate]error
+	obstacle     error // why no copy may be removed now; nil when they may
 }
 
 // Run decides about copies, and removes those that no rule keeps. A copy that could not be removed is in its
 // decision; the error is that ctx has ended.
 func (p *Pruning) Run(ctx context.Context, copies []*retention.Candidate) (decisions []Decision, err error) {
+	p.contradicted = map[*retention.Candidate]error{}
 	// The rules are applied twice: to all copies of the catalog, so that each has a decision, and then to those alone
 	// that the backend really has. A copy that is not there must not make another one go.
 	p.newest = p.Rules.Apply(copies, p.Now)
 	there, err := p.listed(ctx, copies)
-	p.newest = p.Rules.Apply(there, p.Now)
-	p.obstacle = cmp.Or(err, p.confirmNewest(ctx, copies))
+	if p.newest = p.Rules.Apply(there, p.Now); err == nil {
+		err = p.confirmKept(ctx, there)
+	}
+	if p.obstacle = err; err == nil {
+		p.obstacle = p.confirmNewest(ctx, copies)
+	}
 	for _, c := range copies {
 		if ctx.Err() != nil {
 			return decisions, snapshot.Cancelled(ctx, "prune backend %q", p.Repository.Name())
@@ -102,6 +112,104 @@ func (p *Pruning) listed(ctx context.Context, copies []*retention.Candidate) ([]
 	return shown, nil
 }
 
+// confirmKept compares the facts of the copies that stay with their manifests, before others are removed because of
+// them. Whoever can write to etcd can give an old copy a new time, and would push the new ones out. A copy that its
+// backend contradicts stays and takes no place; then the rules are applied to the others alone.
+func (p *Pruning) confirmKept(ctx context.Context, there []*retention.Candidate) error {
+	good := map[*retention.Candidate]bool{}
+	for slices.ContainsFunc(there, func(c *retention.Candidate) bool { return !c.Stays }) {
+		before := len(there)
+		var failed error
+		there = slices.DeleteFunc(there, func(c *retention.Candidate) bool {
+			if failed != nil || !c.Stays || good[c] {
+				return false
+			}
+			why, err := p.contradiction(ctx, c)
+			if failed = err; err == nil && why != "" {
+				c.Contradict(why)
+				p.contradicted[c] = p.disagrees(c, why)
+				return true
+			}
+			good[c] = true
+			return false
+		})
+		if failed != nil {
+			return failed
+		}
+		if len(there) == before {
+			break
+		}
+		for _, c := range there {
+			c.Undecide()
+		}
+		if p.newest = p.Rules.Apply(there, p.Now); p.newest == nil {
+			return p.conflict("nothing was removed, because no snapshot is as the catalog has it").Advise("reconcile, and prune again")
+		}
+	}
+	if p.Confirmed != nil {
+		p.Confirmed.Forget(p.Repository.Name(), p.Now)
+	}
+	return nil
+}
+
+// Facts are those by which retention counts a copy.
+type Facts struct {
+	created   int64
+	revision  int64
+	size      int64
+	etcd      string
+	exemption string
+}
+
+// contradiction returns what the backend says of a copy otherwise than the catalog; empty when they agree.
+func (p *Pruning) contradiction(ctx context.Context, c *retention.Candidate) (why string, err error) {
+	backend, says := p.Repository.Name(), Facts{c.Created.UnixNano(), c.Revision, c.Size, c.Etcd, c.Exemption}
+	if p.Confirmed != nil {
+		if known, ok := p.Confirmed.Get(backend, c.Name, p.Now); ok && known == says {
+			return "", nil
+		}
+	}
+	m, err := p.Repository.ReadManifest(ctx, c.Name)
+	switch {
+	case snapshot.IsNotFound(err) && c.Adopted:
+		if created, _ := snapshot.Origin(c.Name, c.Created); !created.Equal(c.Created) {
+			return "its name says " + created.Format(time.RFC3339), nil
+		}
+		return "", nil
+	case snapshot.IsNotFound(err):
+		return "its manifest is missing", nil
+	case snapshot.IsDamage(err):
+		return "its manifest cannot be used: " + err.Error(), nil
+	case err != nil:
+		return "", err
+	case c.Adopted:
+		return "it is a snapshot of this program", nil
+	case !m.Removed.IsZero():
+		return "its removal has begun", nil
+	}
+	s := &m.Record.Snapshot
+	found := Facts{s.CreateTime.UnixNano(), s.Revision, s.StoredSize, s.EtcdClusterID, p.Rules.Exemption(s)}
+	if c.Exemption != "" { // it is kept in any case: an update of the pin may have ended half-way
+		found.exemption = c.Exemption
+	}
+	if found != says {
+		return fmt.Sprintf("its manifest says %s, %s, revision %d, %d bytes, pinned %t", s.Trigger, s.CreateTime.Format(time.RFC3339),
+			s.Revision, s.StoredSize, s.Pinned), nil
+	}
+	if p.Confirmed != nil {
+		p.Confirmed.Put(backend, c.Name, says, p.Now)
+	}
+	return "", nil
+}
+
+// disagrees is the error of a copy of which catalog and backend say different things.
+func (p *Pruning) disagrees(c *retention.Candidate, why string) error {
+	return snapshot.ReasonConflict.New("prune backend %q: %s stays and counts for no rule: its record says something else than its backend: %s",
+		p.Repository.Name(), c.Name, why).On(p.Repository.Name()).Final().
+		Advise("reconcile; if that does not help, the record was changed by something else: delete its key in etcd " +
+			"(etcdctl del), and reconcile makes it anew")
+}
+
 // confirmNewest makes sure that the newest copy, which stays in any case, is really there before others are removed:
 // the catalog may be wrong, and a removed copy could be the last one.
 func (p *Pruning) confirmNewest(ctx context.Context, copies []*retention.Candidate) error {
@@ -134,6 +242,7 @@ func (p *Pruning) conflict(why string) *snapshot.Error {
 func (p *Pruning) decide(ctx context.Context, c *retention.Candidate) Decision {
 	d := Decision{Name: c.Name, Backend: p.Repository.Name(), CreateTime: c.Created, Size: c.Size, Stays: c.Stays, Why: c.Why}
 	if c.Stays {
+		d.Err = p.contradicted[c]
 		return d
 	}
 	err := p.obstacle

@@ -123,14 +123,14 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 		return localError(err)
 	}
 	for _, s := range skipped {
-		fmt.Fprintf(sys.Stderr, "warning: left out: %v\n", s)
+		fmt.Fprintf(output.PlainLines(sys.Stderr), "warning: left out: %v\n", s)
 	}
 	resp := &snapshotdv1.ListResponse{}
 	for _, s := range found {
 		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(&s.Snapshot))
 	}
 	if len(found)+len(skipped) == 0 {
-		fmt.Fprintf(sys.Stderr, "there are no snapshots in %s; %s\n", repos[0].URI(""), at.others(cmd.Context()))
+		fmt.Fprintf(output.PlainLines(sys.Stderr), "there are no snapshots in %s; %s\n", repos[0].URI(""), at.others(cmd.Context()))
 	}
 	warnOfAlarms(sys, resp.GetSnapshots())
 	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
@@ -140,7 +140,7 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 
 func warnOfAlarms(sys System, snapshots []*snapshotdv1.Snapshot) {
 	if note := output.AlarmNote(snapshots); note != "" {
-		fmt.Fprintln(sys.Stderr, "warning:", note)
+		fmt.Fprintln(output.PlainLines(sys.Stderr), "warning:", note)
 	}
 }
 

@@ -231,7 +231,7 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 		return place{urls: opts.from, prefix: opts.prefix}.notFound(ctx, err)
 	}
 	for _, s := range res.Skipped {
-		fmt.Fprintf(sys.Stderr, "warning: left out: %v\n", s)
+		fmt.Fprintf(output.PlainLines(sys.Stderr), "warning: left out: %v\n", s)
 	}
 	if at := res.Snapshot.CreateTime; res.Ahead(sys.Now()) {
 		fmt.Fprintf(sys.Stderr, "warning: the time of %s is %s, which is in the future: the clock here or "+
@@ -239,7 +239,7 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 			res.Snapshot.Name, at.UTC().Format(time.RFC3339))
 	}
 	if opts.output != output.FormatTable {
-		opts.past.table(sys.Stderr, res)
+		opts.past.table(output.PlainLines(sys.Stderr), res)
 	}
 	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(&res.Snapshot.Snapshot)}
 	return opts.output.Print(sys.Stdout, resp,

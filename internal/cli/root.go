@@ -8,18 +8,20 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/cli/token"
 )
 
 // Run runs a command line and returns its exit code. Cancelling ctx interrupts it.
 func Run(ctx context.Context, sys System, args []string) int {
-	root := newRoot(sys) //nolint:contextcheck // cobra hands ctx to the command that runs
+	root := Root(sys) //nolint:contextcheck // cobra hands ctx to the command that runs
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	return exit.Report(ctx, sys.Stderr, cmd, err)
+	return exit.Report(ctx, output.PlainLines(sys.Stderr), cmd, err)
 }
 
-func newRoot(sys System) *cobra.Command {
+// Root returns the program's command, with all others below it.
+func Root(sys System) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "snapshotd",
 		Short: "Keep etcd recoverable",

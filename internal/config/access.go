@@ -12,10 +12,14 @@ import (
 	"github.com/snapshotd/snapshotd/server/socket"
 )
 
+// callbackPath is the path of the console to which an issuer sends browsers back.
+const callbackPath = "/console/callback"
+
 // Access says who may do what. Without it, every caller that the ports let in may do everything.
 type Access struct {
 	TokensFile string       `yaml:"tokens_file,omitempty"`
 	OIDC       []Issuer     `yaml:"oidc,omitempty"`
+	SessionKey string       `yaml:"session_key_file,omitempty"` // that all replicas share, for the sessions of the console
 	Rules      []AccessRule `yaml:"rules"`
 	Health     string       `yaml:"health"` // open, viewer, operator, admin or closed; the same of the next ones
 	Reflection string       `yaml:"reflection"`
@@ -32,6 +36,15 @@ type Issuer struct {
 	GroupsClaim string            `yaml:"groups_claim"`
 	Claims      map[string]string `yaml:"claims,omitempty"` // that tokens must have
 	CAFile      string            `yaml:"ca_file,omitempty"`
+	Login       *Login            `yaml:"login,omitempty"` // without it, nobody logs in to the console there
+}
+
+// Login is how people log in to the console at an issuer.
+type Login struct {
+	ClientID     string   `yaml:"client_id"`
+	ClientSecret string   `yaml:"client_secret_file,omitempty"` // without it, the client is a public one
+	RedirectURL  string   `yaml:"redirect_url"`
+	Scopes       []string `yaml:"scopes,omitempty"` // beside openid; profile and email by default
 }
 
 // AccessRule gives a role to the callers that any of its patterns fits.
@@ -75,15 +88,28 @@ func (a *Access) Auth() *auth.Access {
 	}
 	access := &auth.Access{
 		TokensFile: a.TokensFile, Health: need(a.Health), Reflection: need(a.Reflection), Metrics: need(a.Metrics),
-		Console: need(a.Console),
+		Console: need(a.Console), SessionKey: a.SessionKey,
 	}
 	for _, i := range a.OIDC {
-		access.Issuers = append(access.Issuers, auth.Issuer(i))
+		access.Issuers = append(access.Issuers, i.auth())
 	}
 	for _, r := range a.Rules {
 		access.Rules = append(access.Rules, r.auth())
 	}
 	return access
+}
+
+func (i *Issuer) auth() auth.Issuer {
+	issuer := auth.Issuer{
+		Name: i.Name, URL: i.URL, Audience: i.Audience, NameClaim: i.NameClaim, GroupsClaim: i.GroupsClaim,
+		Claims: i.Claims, CAFile: i.CAFile,
+	}
+	if l := i.Login; l != nil {
+		issuer.Login = &auth.Login{
+			ClientID: l.ClientID, SecretFile: l.ClientSecret, RedirectURL: l.RedirectURL, Scopes: l.Scopes,
+		}
+	}
+	return issuer
 }
 
 func (r *AccessRule) auth() auth.Rule {
@@ -116,6 +142,10 @@ func (v validator) access() {
 	for i := range a.OIDC {
 		v.issuer(&a.OIDC[i], fmt.Sprintf("access.oidc[%d]", i))
 	}
+	logsIn := func(i Issuer) bool { return i.Login != nil }
+	if a.SessionKey != "" && !slices.ContainsFunc(a.OIDC, logsIn) {
+		v.problem("access.session_key_file", "is for people who log in to the console, and no issuer of access.oidc has login")
+	}
 	for i := range a.Rules {
 		v.accessRule(&a.Rules[i], fmt.Sprintf("access.rules[%d]", i))
 	}
@@ -138,6 +168,26 @@ func (v validator) issuer(i *Issuer, at string) {
 	}
 	if i.NameClaim == "" {
 		v.problem(at+".name_claim", "is empty; leave it out for sub")
+	}
+	if i.Login != nil {
+		v.login(i.Login, at+".login")
+	}
+}
+
+func (v validator) login(l *Login, at string) {
+	if l.ClientID == "" {
+		v.problem(at+".client_id", "is missing; it is the name of this service at the issuer")
+	}
+	u, err := url.Parse(l.RedirectURL)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != callbackPath ||
+		u.Scheme != "https" && (u.Scheme != "http" || !loopback.Is(u.Host)) {
+		v.problem(at+".redirect_url", "%q is not where browsers reach the console; write it as https://HOST"+callbackPath+
+			", and register the same at the issuer", redactURL(l.RedirectURL))
+	}
+	for i, scope := range l.Scopes {
+		if scope == "" || strings.ContainsAny(scope, " \t\n\"\\") {
+			v.problem(fmt.Sprintf("%s.scopes[%d]", at, i), "%q is no scope; give each one by itself", scope)
+		}
 	}
 }
 

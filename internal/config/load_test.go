@@ -192,6 +192,12 @@ func TestDevNeedsNothing(t *testing.T) {
 	}
 }
 
+// login is a configuration of an issuer at which people log in.
+func login(settings string) string {
+	return "access: {oidc: [{name: corp, url: 'https://login.example', audience: a, login: {" + settings +
+		"}}], rules: [{role: admin, identities: ['corp:*']}]}\n"
+}
+
 func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 	replace := func(old, new string) string { return strings.Replace(one, old, new, 1) }
 	valid := []string{"--node-name=n1", "--etcd-endpoints=http://a:2379", "--backend=local=file:///srv"}
@@ -210,6 +216,17 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 		}},
 		"unknown key, nested": {given{yaml: replace("endpoints:", "endpoint:")},
 			[]string{`snapshotd.yaml:6: clusters[0].etcd.endpoint: unknown key; did you mean "endpoints"?`}},
+		"a login that leads elsewhere": {given{yaml: login("redirect_url: 'https://a.example/elsewhere'") + one}, []string{
+			"access.oidc[0].login.client_id: is missing",
+			`access.oidc[0].login.redirect_url: "https://a.example/elsewhere" is not where browsers reach the console; write it ` +
+				"as https://HOST/console/callback",
+		}},
+		"a login without TLS": {given{yaml: login("client_id: a, redirect_url: 'http://a.example/console/callback'") + one},
+			[]string{"access.oidc[0].login.redirect_url: "}},
+		"a login with scopes in one": {given{yaml: login("client_id: a, redirect_url: 'http://127.0.0.1:7380/console/callback', "+
+			"scopes: ['openid groups']") + one}, []string{`access.oidc[0].login.scopes[0]: "openid groups" is no scope`}},
+		"a key of sessions without a login": {given{yaml: "access: {session_key_file: /k, rules: [{role: admin, local: true}]}\n" +
+			one}, []string{"access.session_key_file: is for people who log in to the console, and no issuer"}},
 		"key twice": {given{yaml: "data_dir: /a\ndata_dir: /b\n" + one}, []string{
 			"snapshotd.yaml:2: data_dir: is set twice, first in line 1",
 		}},

@@ -110,6 +110,12 @@ func (w *warner) modes() {
 	w.mode("tls.key", w.TLS.Key)
 	if w.Access != nil {
 		w.mode("access.tokens_file", w.Access.TokensFile)
+		w.mode("access.session_key_file", w.Access.SessionKey)
+		for i, o := range w.Access.OIDC {
+			if o.Login != nil {
+				w.mode(fmt.Sprintf("access.oidc[%d].login.client_secret_file", i), o.Login.ClientSecret)
+			}
+		}
 	}
 	for i := range w.Clusters {
 		c, at := &w.Clusters[i], fmt.Sprintf("clusters[%d]", i)

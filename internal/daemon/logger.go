@@ -10,17 +10,24 @@ import (
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// newLogger returns the logger of a configuration. Its records carry the ids of the span and the
-// principal in their context.
-func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, error) {
+// newHandler returns the handler of the log that a configuration asks for.
+func newHandler(w io.Writer, cfg config.Log) (slog.Handler, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		return nil, fmt.Errorf("make the logger: %w", err)
 	}
 	opts := &slog.HandlerOptions{Level: level}
-	var h slog.Handler = slog.NewTextHandler(w, opts)
 	if cfg.Format == "json" {
-		h = slog.NewJSONHandler(w, opts)
+		return slog.NewJSONHandler(w, opts), nil
 	}
-	return slog.New(auth.LogHandler(telemetry.LogHandler(h))), nil
+	return slog.NewTextHandler(w, opts), nil
+}
+
+// newLogger returns a logger whose records carry the ids of the span and the principal in their context. They also go
+// to the collector of a telemetry, if it has one.
+func newLogger(h slog.Handler, t *telemetry.Telemetry) *slog.Logger {
+	if t == nil {
+		return slog.New(auth.LogHandler(telemetry.LogHandler(h)))
+	}
+	return slog.New(auth.LogHandler(t.LogHandler(h)))
 }

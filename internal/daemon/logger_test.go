@@ -16,10 +16,11 @@ import (
 
 func TestLogHasLevelFormatAndTraceID(t *testing.T) {
 	var out bytes.Buffer
-	log, err := newLogger(&out, config.Log{Level: "warn", Format: "json"})
+	h, err := newHandler(&out, config.Log{Level: "warn", Format: "json"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	log := newLogger(h, nil)
 	sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
 	ctx := trace.ContextWithSpanContext(t.Context(), sc)
 	log.InfoContext(ctx, "not this")
@@ -32,11 +33,11 @@ func TestLogHasLevelFormatAndTraceID(t *testing.T) {
 		t.Errorf("got %v", record)
 	}
 	out.Reset()
-	log, err = newLogger(&out, config.Log{Level: "debug", Format: "text"})
+	h, err = newHandler(&out, config.Log{Level: "debug", Format: "text"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	log.Debug("this")
+	newLogger(h, nil).Debug("this")
 	if !strings.Contains(out.String(), "level=DEBUG msg=this") {
 		t.Errorf("got %s", out.String())
 	}

@@ -42,6 +42,8 @@ type Service struct {
 	read  *config.Config // in effect, but for clusters and access
 	rules *config.Access // in effect
 	log   *slog.Logger
+	// written is the part of the log that does not leave over OTLP.
+	written slog.Handler
 
 	events     *server.Events
 	saveTurns  *jobs.Queue // of all clusters
@@ -62,13 +64,13 @@ type Service struct {
 
 // New returns a service. It does no I/O.
 func New(conf Config) (*Service, error) {
-	log, err := newLogger(conf.Log, conf.Config.Log)
+	written, err := newHandler(conf.Log, conf.Config.Log)
 	if err != nil {
 		return nil, err
 	}
 	return &Service{
-		cfg: conf.Config, conf: conf, read: conf.Config, rules: conf.Config.Access, log: log, events: &server.Events{},
-		stopLoops: func() {}, stopPatience: stopPatience,
+		cfg: conf.Config, conf: conf, read: conf.Config, rules: conf.Config.Access, written: written,
+		log: newLogger(written, nil), events: &server.Events{}, stopLoops: func() {}, stopPatience: stopPatience,
 	}, nil
 }
 
@@ -89,26 +91,19 @@ func (s *Service) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.dir = dir
+	s.closers.later("data directory", func(context.Context) error { return dir.close() })
+	if err := s.openTelemetry(ctx); err != nil {
+		return err
+	}
 	s.log.InfoContext(ctx, "service is starting", "version", s.conf.Version, "node", s.cfg.NodeName, "data_dir",
 		s.cfg.DataDir)
 	for _, w := range append(s.cfg.Risks(), s.cfg.FileRisks()...) {
 		s.log.WarnContext(ctx, "configuration has a risk", "warning", w)
 	}
-	s.dir = dir
-	s.closers.later("data directory", func(context.Context) error { return dir.close() })
 	if err := dir.emptySpool(); err != nil {
 		return err
 	}
-	// Lines that libraries print with the log package go to this log, in its format.
-	slog.SetLogLoggerLevel(slog.LevelWarn)
-	slog.SetDefault(s.log)
-	s.telemetry, err = telemetry.Start(ctx, telemetry.Config{
-		MetricsPrefix: s.cfg.MetricsPrefix, ServiceVersion: s.conf.Version, Node: s.cfg.NodeName, Logger: s.log,
-	})
-	if err != nil {
-		return err
-	}
-	s.closers.later("telemetry", s.telemetry.Shutdown)
 	s.openJobs(ctx)
 	s.boundMemory()
 	if s.conf.Dev {
@@ -124,6 +119,23 @@ func (s *Service) open(ctx context.Context) error {
 		s.clusters = append(s.clusters, c)
 	}
 	return s.openServer(ctx)
+}
+
+// openTelemetry starts the telemetry. From then on, the log goes to its collector, too.
+func (s *Service) openTelemetry(ctx context.Context) error {
+	t, err := telemetry.Start(ctx, telemetry.Config{
+		MetricsPrefix: s.cfg.MetricsPrefix, ServiceVersion: s.conf.Version, Node: s.cfg.NodeName, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.telemetry = t
+	s.closers.later("telemetry", t.Shutdown)
+	s.log = newLogger(s.written, t)
+	// Lines that libraries print with the log package go to this log, in its format.
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	slog.SetDefault(s.log)
+	return nil
 }
 
 func (s *Service) openServer(ctx context.Context) error {

@@ -30,6 +30,10 @@ const (
 // deadlines of most callers, which then never see the cause.
 const unaryRetries = 4
 
+// readBuffer is that of the connection for questions and answers, which are small. gRPC's default of 32 KiB, and as much
+// for writing, would be most of the memory of a cluster at rest, of which one process may have a thousand.
+const readBuffer = 4 << 10
+
 // Conn is a connection to an etcd cluster. It may be used by several goroutines.
 type Conn struct {
 	cfg    Config
@@ -105,6 +109,7 @@ func (c *Conn) dial(ctx context.Context) (*clientv3.Client, error) {
 			c.transport(eps[0]),
 			grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(span.Provider()))),
 			grpc.WithChainUnaryInterceptor(failFast),
+			grpc.WithReadBufferSize(readBuffer), grpc.WithSharedWriteBuffer(true),
 		},
 	})
 	if err == nil && !stop() {

@@ -26,6 +26,9 @@ const (
 	every  = time.Minute   // between two looks for snapshots before which the journal was not checked
 	newest = 24            // snapshots that are looked at, so that the work is bounded: older ones are left
 	again  = 6 * time.Hour // after which a check that did not pass is made again: segments may have been put back
+
+	// relist is after which the journal is listed again for snapshots before which it could not be checked.
+	relist = 10 * time.Minute
 )
 
 // Catalog is the part of the catalog that is needed.
@@ -62,11 +65,13 @@ type Config struct {
 
 // Prover checks the journal of one cluster. Use [New].
 type Prover struct {
-	cfg   Config
-	turn  chan struct{} // of one check at a time: each needs room for databases
-	mu    sync.Mutex
-	upTo  time.Time         // of the newest snapshot to which the journal leads
-	noted map[string]string // by the name of a snapshot: why the journal before it is not checked, as the log has it
+	cfg    Config
+	turn   chan struct{} // of one check at a time: each needs room for databases
+	mu     sync.Mutex
+	upTo   time.Time         // of the newest snapshot to which the journal leads
+	listed time.Time         // when the journal was listed last
+	open   string            // the names of the snapshots before which it was not checked then
+	noted  map[string]string // by the name of a snapshot: why the journal before it is not checked, as the log has it
 }
 
 // New returns a prover. It does no I/O.
@@ -107,16 +112,22 @@ func (p *Prover) Round(ctx context.Context) error {
 	}
 	defer func() { <-p.turn }()
 	records, err := p.records(ctx)
-	if err != nil || len(records) == 0 {
+	if err != nil {
 		return err
 	}
-	j := p.load(ctx)
 	p.forget(records)
-	for _, rec := range slices.Backward(records) {
-		if v := rec.JournalProof; v != nil && (v.Passed || p.cfg.Now().Sub(v.Time) < again) {
-			p.passed(rec, v)
-			continue
-		}
+	unchecked := p.unchecked(records)
+	var names strings.Builder
+	for _, rec := range unchecked {
+		names.WriteString(rec.Name + "\n")
+	}
+	now := p.cfg.Now()
+	if len(unchecked) == 0 || names.String() == p.open && now.Sub(p.listed) < relist {
+		return nil
+	}
+	j := p.load(ctx)
+	p.open, p.listed = names.String(), now
+	for _, rec := range unchecked {
 		if t, base := base(j, rec, records); t == nil {
 			continue
 		} else if why := p.obstacle(t, base, rec); why != "" {
@@ -124,10 +135,23 @@ func (p *Prover) Round(ctx context.Context) error {
 			continue
 		}
 		if err := p.prove(ctx, rec); err != nil {
+			p.open = "" // the next round tries again
 			return err
 		}
 	}
 	return nil
+}
+
+// unchecked returns the snapshots before which the journal is to be checked, the oldest first.
+func (p *Prover) unchecked(records []*snapshot.Record) (all []*snapshot.Record) {
+	for _, rec := range slices.Backward(records) {
+		if v := rec.JournalProof; v != nil && (v.Passed || p.cfg.Now().Sub(v.Time) < again) {
+			p.passed(rec, v)
+			continue
+		}
+		all = append(all, rec)
+	}
+	return all
 }
 
 // take waits until no other check runs.

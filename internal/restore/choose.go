@@ -85,7 +85,7 @@ func (l *listing) choose(ctx context.Context, c Choice, try func(candidate) erro
 		switch {
 		case !c.covers(s):
 			continue
-		case c.Latest && timely && c.ahead(s.time):
+		case c.Name == "" && timely && c.ahead(s.time):
 			skipped = append(skipped, fmt.Errorf("%s claims to be of %s, which is in the future; give its name to restore it",
 				s.name, s.time.Format(time.RFC3339)))
 			continue

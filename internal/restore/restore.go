@@ -85,10 +85,14 @@ func Plan(ctx context.Context, o Options) (res Result, err error) {
 	skipped := l.res.Skipped
 	res.Skipped, err = l.choose(ctx, o.Choice, func(c candidate) error {
 		res.Snapshot, res.URI = c.Record, c.URI()
-		if err := roomFor(c, o.DataDir); err != nil {
+		if err := roomFor(c, workParent(o.DataDir)); err != nil {
 			return err
 		}
-		return readable(ctx, c, o.Identities)
+		size, err := readable(ctx, c, o.Identities)
+		if err == nil && c.DBSize == 0 { // of another program's archive, only its content says how large it is
+			err = checkSpace("restore", workParent(o.DataDir), size, Room(size))
+		}
+		return err
 	})
 	res.Skipped = append(skipped, res.Skipped...)
 	if err == nil && !o.Choice.At.IsZero() {
@@ -99,23 +103,26 @@ func Plan(ctx context.Context, o Options) (res Result, err error) {
 	return res, err
 }
 
-// readable opens a copy and reads its first bytes.
-func readable(ctx context.Context, c candidate, identities age.Identities) error {
+// readable opens a copy and reads its first bytes. It returns the size that the database says it has; 0 when they do not
+// tell.
+func readable(ctx context.Context, c candidate, identities age.Identities) (size int64, err error) {
 	in, err := c.repo.OpenCopy(ctx, c.Record, identities)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { _ = in.Close() }()
-	if _, err := io.ReadFull(in, make([]byte, 512)); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return err
+	head := make([]byte, database.HeadSize)
+	if _, err := io.ReadFull(in, head); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return 0, err
 	}
-	return nil
+	size, _ = database.DeclaredSize(head)
+	return size, nil
 }
 
 // roomFor returns an error when the disk of a directory has no room for what a restore of the copy needs.
 func roomFor(c candidate, dir string) error {
 	size := max(c.DBSize, c.StoredSize)
-	return checkSpace("restore", filepath.Dir(dir), size, Room(size))
+	return checkSpace("restore", dir, size, Room(size))
 }
 
 // Run restores. Everything is made in a work directory, which is beside the data directory, or in it when that exists
@@ -185,7 +192,7 @@ func fetch(ctx context.Context, o Options, c candidate, path string) error {
 
 // fetchBytes reads a copy into a file, and compares its checksums unless they are skipped.
 func fetchBytes(ctx context.Context, o Options, c candidate, path string) error {
-	if err := roomFor(c, path); err != nil {
+	if err := roomFor(c, filepath.Dir(path)); err != nil {
 		return err
 	}
 	check := repository.Check{

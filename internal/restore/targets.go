@@ -8,7 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/snapshotd/snapshotd/internal/disk"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // checkTargets refuses directories that are not empty, or in one another: nothing is ever overwritten.
@@ -33,7 +36,29 @@ func checkTargets(o Options) error {
 	if err := checkTarget("--data-dir", o.DataDir); err != nil || !apart {
 		return err
 	}
-	return checkTarget("--wal-dir", o.WALDir)
+	if err := checkTarget("--wal-dir", o.WALDir); err != nil {
+		return err
+	}
+	dir := workParent(o.WALDir)
+	free, err := disk.Free(dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--wal-dir: measure the free space of %s: %w", dir, err)
+	case free < snapshot.MemberRoom:
+		return snapshot.ReasonNoSpace.New("--wal-dir: %d bytes are needed for a WAL, and %s has %d free", snapshot.MemberRoom, dir, free).
+			Final().Advise("free space there, or name a directory on another disk")
+	}
+	return nil
+}
+
+// workParent returns the directory in which a target is made, and so the disk that must have room for it: the target
+// itself when it exists, as it may be a mount point, or else the directory above it.
+func workParent(target string) string {
+	target = filepath.Clean(target)
+	if _, err := os.Stat(target); err != nil {
+		return filepath.Dir(target)
+	}
+	return target
 }
 
 func checkTarget(what, dir string) error {
@@ -46,6 +71,18 @@ func checkTarget(what, dir string) error {
 	case slices.ContainsFunc(entries, holds):
 		return fmt.Errorf("%s: %s is not empty, and nothing is overwritten; move it away or name another directory",
 			what, dir)
+	}
+	return writable(what, filepath.Clean(dir))
+}
+
+// writable returns an error when nothing can be made in a directory: a dry run must find that out, too.
+func writable(what, dir string) error {
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		err = &os.PathError{Op: "write to", Path: dir, Err: err}
+		if hint := disk.Denied(err); hint != "" {
+			return fmt.Errorf("%s: %w (%s)", what, err, hint)
+		}
+		return fmt.Errorf("%s: %w; name a directory that can be written to", what, err)
 	}
 	return nil
 }
@@ -65,7 +102,7 @@ func checkParent(what, dir string) error {
 	if _, err := os.Stat(filepath.Dir(dir)); err != nil {
 		return fmt.Errorf("%s: %w; make the directory above it first", what, err)
 	}
-	return nil
+	return writable(what, filepath.Dir(dir))
 }
 
 // below returns the relative path of a directory inside another one: "." when they are the same, "" when it is not
@@ -109,10 +146,9 @@ const workPrefix = ".restoring-"
 // may be a mount point, and beside it otherwise. Work directories of dead restores are removed; a restore that lives
 // holds the lock of its own.
 func makeWork(target string) (work string, done func(), err error) {
-	target = filepath.Clean(target)
-	parent, prefix := target, workPrefix
-	if _, err := os.Stat(target); err != nil {
-		parent, prefix = filepath.Dir(target), "."+filepath.Base(target)+workPrefix
+	parent, prefix := workParent(target), workPrefix
+	if target = filepath.Clean(target); parent != target {
+		prefix = "." + filepath.Base(target) + workPrefix
 	}
 	removeDead(parent, prefix)
 	work, err = os.MkdirTemp(parent, prefix+"*")

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -51,7 +52,8 @@ type Runs struct {
 	// Due is told when the next run is due; the zero time when this replica does not lead any more. Optional.
 	Due func(ctx context.Context, schedule string, due time.Time)
 
-	log *slog.Logger
+	log  *slog.Logger
+	work *sync.RWMutex // the loop's
 }
 
 // Pauses before another attempt.
@@ -225,6 +227,8 @@ func (r *runner) jitter(e *entry) time.Duration {
 // attempt makes one attempt at the run of an entry, if this replica still leads: the leadership may have been lost
 // while it slept.
 func (r *runner) attempt(ctx, leading context.Context, e *entry) {
+	r.work.RLock()
+	defer r.work.RUnlock()
 	ctx, leading = r.traced(ctx, leading, e)
 	if !r.remember(leading, e) {
 		return

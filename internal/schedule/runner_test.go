@@ -32,8 +32,15 @@ type memory struct {
 
 type term struct {
 	*memory
+	quiet
 	number int
 }
+
+// quiet is a term that no other replica asks for.
+type quiet struct{}
+
+func (quiet) Asked(context.Context) (bool, error) { return false, nil }
+func (quiet) GiveWay(context.Context) error       { return nil }
 
 func newMemory() *memory { return &memory{last: map[string]time.Time{}} }
 
@@ -41,7 +48,7 @@ func (m *memory) newTerm() *term {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.terms++
-	return &term{m, m.terms}
+	return &term{memory: m, number: m.terms}
 }
 
 func (t *term) LastDue(_ context.Context, name string) (time.Time, error) {

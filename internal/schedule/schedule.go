@@ -54,7 +54,8 @@ type Campaign func(ctx context.Context, lead func(ctx context.Context, term Term
 // an interval. It repairs after each reconcile, and in between when a repair is due or asked for.
 type Loop struct {
 	cfg      Config
-	unfollow func() // ends this replica's own work, and waits for it
+	unfollow func()       // ends this replica's own work, and waits for it
+	work     sync.RWMutex // held for reading by work under way
 }
 
 // New returns a loop. It does nothing before Run.
@@ -65,9 +66,11 @@ func New(cfg Config) *Loop {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	l := &Loop{unfollow: func() {}}
 	cfg.Runs = slices.Clone(cfg.Runs)
 	for i := range cfg.Runs {
 		cfg.Runs[i].log = cfg.Logger
+		cfg.Runs[i].work = &l.work
 		if cfg.Runs[i].Ran == nil {
 			cfg.Runs[i].Ran = func(context.Context, string, time.Time, Result) {}
 		}
@@ -75,7 +78,8 @@ func New(cfg Config) *Loop {
 			cfg.Runs[i].Due = func(context.Context, string, time.Time) {}
 		}
 	}
-	return &Loop{cfg: cfg, unfollow: func() {}}
+	l.cfg = cfg
+	return l
 }
 
 // Run runs for election until ctx is done. When it returns, this replica does not lead any more, and no reconcile of
@@ -106,10 +110,24 @@ func (l *Loop) lead(ctx, leading context.Context, term Term) {
 	for _, r := range l.cfg.Runs {
 		runs.Go(func() { r.run(ctx, leading, term) })
 	}
-	l.reconcile(leading, l.cfg.Reconcile, l.cfg.Repair)
+	l.reconcile(leading, l.cfg.Reconcile, l.cfg.Repair, func() { l.giveWay(leading, term) })
 	l.cfg.Leading(context.WithoutCancel(leading), false)
 	l.cfg.Logger.InfoContext(leading, "leading no more")
 	runs.Wait()
+}
+
+// giveWay ends the term if another replica has asked for it and no work is under way: neither a reconcile, which has
+// ended long ago, nor a run of a schedule.
+func (l *Loop) giveWay(leading context.Context, term Term) {
+	asked, err := term.Asked(leading)
+	if err == nil && asked && l.work.TryLock() {
+		defer l.work.Unlock()
+		l.cfg.Logger.InfoContext(leading, "another replica is to lead")
+		err = term.GiveWay(leading)
+	}
+	if err != nil && leading.Err() == nil {
+		l.cfg.Logger.WarnContext(leading, "it is not known whether another replica is to lead", "error", err)
+	}
 }
 
 // followPause lets the election be decided before this replica begins the work of one that does not lead.
@@ -124,7 +142,7 @@ func (l *Loop) follow(ctx context.Context) {
 	var work sync.WaitGroup
 	work.Go(func() {
 		if backoff.Wait(ctx, followPause) == nil {
-			l.reconcile(ctx, l.cfg.Own.Reconcile, l.cfg.Own.Repair)
+			l.reconcile(ctx, l.cfg.Own.Reconcile, l.cfg.Own.Repair, func() {})
 		}
 	})
 	for _, s := range l.cfg.Own.Scrubs {
@@ -153,18 +171,25 @@ func (l *Loop) scrub(ctx context.Context, s Schedule) {
 	}
 }
 
-// reconcile reconciles and repairs until ctx is done.
-func (l *Loop) reconcile(ctx context.Context, reconcile func(context.Context) error, repair func(context.Context) (time.Time, error)) {
+// reconcile reconciles and repairs until ctx is done. Before each reconcile but the first it calls quiet.
+func (l *Loop) reconcile(
+	ctx context.Context, reconcile func(context.Context) error, repair func(context.Context) (time.Time, error), quiet func(),
+) {
 	for ctx.Err() == nil {
 		if err := l.once(ctx, reconcile); err != nil && ctx.Err() == nil {
 			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", l.cfg.Interval)
 		}
 		l.repairUntil(ctx, repair, time.Now().Add(backoff.Spread(l.cfg.Interval, intervalSpread)))
+		if ctx.Err() == nil {
+			quiet()
+		}
 	}
 }
 
 // once makes one run, which is one trace.
 func (l *Loop) once(ctx context.Context, reconcile func(context.Context) error) error {
+	l.work.RLock()
+	defer l.work.RUnlock()
 	ctx, run := span.Run(ctx, "reconcile", span.Cluster.String(l.cfg.Cluster))
 	err := reconcile(ctx)
 	run.End(err)
@@ -179,7 +204,9 @@ func (l *Loop) repairUntil(ctx context.Context, repair func(context.Context) (ti
 	}
 	for ctx.Err() == nil && time.Now().Before(end) {
 		wake := end
+		l.work.RLock()
 		next, err := repair(ctx)
+		l.work.RUnlock()
 		switch {
 		case ctx.Err() != nil:
 			return

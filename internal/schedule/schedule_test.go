@@ -16,7 +16,7 @@ const interval = 10 * time.Minute
 
 // always leads until ctx is done.
 func always(ctx context.Context, lead func(context.Context, schedule.Term)) error {
-	lead(ctx, nil)
+	lead(ctx, newMemory().newTerm())
 	return ctx.Err()
 }
 
@@ -107,7 +107,7 @@ func TestLeadershipThatEndsEndsReconcile(t *testing.T) {
 				first = false
 				ctx, cancel := context.WithCancel(ctx)
 				resign <- cancel
-				lead(ctx, nil)
+				lead(ctx, newMemory().newTerm())
 				return nil
 			},
 			Reconcile: func(ctx context.Context) error {

@@ -21,6 +21,7 @@ func StartMinIO(tb testing.TB) *S3 {
 		root: root, data: filepath.Join(root, "data"), addr: freeAddr(tb), health: "/minio/health/ready",
 	}
 	s.mkdir(s.data)
+	s.newUser = (*S3).session
 	s.args = []string{"server", "--quiet", "--address", s.addr, s.data}
 	s.env = []string{
 		"MINIO_ROOT_USER=" + s3Keys.AccessKeyID, "MINIO_ROOT_PASSWORD=" + s3Keys.SecretAccessKey, "MINIO_BROWSER=off",

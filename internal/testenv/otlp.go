@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	collectorlogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -27,7 +28,7 @@ import (
 // otlpWait is how long tests wait for telemetry to arrive.
 const otlpWait = 30 * time.Second
 
-// OTLP is a collector of traces and metrics on loopback.
+// OTLP is a collector of traces, metrics and logs on loopback.
 type OTLP struct {
 	GRPC string // endpoint for the protocol grpc, with its scheme
 	HTTP string // endpoint for the protocol http/protobuf
@@ -35,6 +36,7 @@ type OTLP struct {
 	mu      sync.Mutex
 	spans   []Span
 	metrics map[string]*metricspb.Metric
+	records []Record
 	changed chan struct{} // closed and replaced when something has arrived
 }
 
@@ -54,6 +56,17 @@ type Span struct {
 	Exceptions int               // recorded on it
 }
 
+// Record is a log record that has arrived. Ids are hex.
+type Record struct {
+	Body       string
+	Severity   string // DEBUG, INFO, …
+	Time       time.Time
+	TraceID    string // empty without a span
+	SpanID     string
+	Attributes map[string]string // those that are strings
+	Resource   map[string]string // those that are strings
+}
+
 // StartOTLP starts a collector that ends with the test.
 func StartOTLP(tb testing.TB) *OTLP {
 	tb.Helper()
@@ -65,6 +78,7 @@ func StartOTLP(tb testing.TB) *OTLP {
 	srv := grpc.NewServer()
 	collectortrace.RegisterTraceServiceServer(srv, otlpTraces{o: o})
 	collectormetrics.RegisterMetricsServiceServer(srv, otlpMetrics{o: o})
+	collectorlogs.RegisterLogsServiceServer(srv, otlpLogs{o: o})
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = srv.Serve(lis) })
 	web := httptest.NewServer(o.handler())
@@ -107,6 +121,27 @@ func (o *OTLP) WaitMetric(tb testing.TB, name string) *metricspb.Metric {
 		return found != nil
 	})
 	return found
+}
+
+// WaitRecord waits for a log record with that body and returns it.
+func (o *OTLP) WaitRecord(tb testing.TB, body string) Record {
+	tb.Helper()
+	var found Record
+	o.wait(tb, "a log record "+body, func() bool {
+		i := slices.IndexFunc(o.records, func(r Record) bool { return r.Body == body })
+		if i >= 0 {
+			found = o.records[i]
+		}
+		return i >= 0
+	})
+	return found
+}
+
+// Records returns the log records that have arrived.
+func (o *OTLP) Records() []Record {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.records)
 }
 
 func (o *OTLP) wait(tb testing.TB, what string, ok func() bool) {
@@ -172,6 +207,26 @@ func (o *OTLP) addMetrics(req *collectormetrics.ExportMetricsServiceRequest) {
 	})
 }
 
+func (o *OTLP) addLogs(req *collectorlogs.ExportLogsServiceRequest) {
+	o.arrived(func() {
+		for _, rl := range req.GetResourceLogs() {
+			for _, sl := range rl.GetScopeLogs() {
+				for _, r := range sl.GetLogRecords() {
+					o.records = append(o.records, Record{
+						Body:       r.GetBody().GetStringValue(),
+						Severity:   r.GetSeverityText(),
+						Time:       time.Unix(0, int64(r.GetTimeUnixNano())),
+						TraceID:    hex.EncodeToString(r.GetTraceId()),
+						SpanID:     hex.EncodeToString(r.GetSpanId()),
+						Attributes: attributesOf(r.GetAttributes()),
+						Resource:   resourceOf(rl.GetResource()),
+					})
+				}
+			}
+		}
+	})
+}
+
 func resourceOf(r *resourcepb.Resource) map[string]string { return attributesOf(r.GetAttributes()) }
 
 func exceptionsOf(events []*tracepb.Span_Event) int {
@@ -220,6 +275,19 @@ func (s otlpMetrics) Export(
 	return &collectormetrics.ExportMetricsServiceResponse{}, nil
 }
 
+type otlpLogs struct {
+	collectorlogs.UnimplementedLogsServiceServer
+	o *OTLP
+}
+
+// Export implements the RPC.
+func (s otlpLogs) Export(
+	_ context.Context, req *collectorlogs.ExportLogsServiceRequest,
+) (*collectorlogs.ExportLogsServiceResponse, error) {
+	s.o.addLogs(req)
+	return &collectorlogs.ExportLogsServiceResponse{}, nil
+}
+
 func (o *OTLP) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/traces", func(w http.ResponseWriter, r *http.Request) {
@@ -229,6 +297,10 @@ func (o *OTLP) handler() http.Handler {
 	mux.HandleFunc("POST /v1/metrics", func(w http.ResponseWriter, r *http.Request) {
 		req := new(collectormetrics.ExportMetricsServiceRequest)
 		receive(w, r, req, func() { o.addMetrics(req) })
+	})
+	mux.HandleFunc("POST /v1/logs", func(w http.ResponseWriter, r *http.Request) {
+		req := new(collectorlogs.ExportLogsServiceRequest)
+		receive(w, r, req, func() { o.addLogs(req) })
 	})
 	return mux
 }

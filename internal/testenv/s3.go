@@ -31,7 +31,9 @@ type S3 struct {
 	health string // a path
 	addr   string
 	cmd    *exec.Cmd
-	done   chan struct{} // closed when cmd has ended
+
+	newUser func(s *S3, bucket, policy string) aws.Credentials
+	done    chan struct{} // closed when cmd has ended
 }
 
 // s3Keys are the credentials of all servers of this process: its environment can name only one pair.
@@ -111,7 +113,13 @@ func newS3(tb testing.TB, root string, versions bool) *S3 {
 	s.health, s.env = "/healthy", []string{
 		"ROOT_ACCESS_KEY=" + s3Keys.AccessKeyID, "ROOT_SECRET_KEY=" + s3Keys.SecretAccessKey,
 	}
-	s.args = []string{"--port", s.addr, "--region", s3Region, "--health", s.health, "--keep-alive", "--quiet", "posix"}
+	s.args = []string{"--port", s.addr, "--region", s3Region, "--health", s.health, "--keep-alive", "--quiet"}
+	if versions { // and users
+		dir := filepath.Join(root, "users")
+		s.mkdir(dir)
+		s.args = append(s.args, "--iam-dir", dir)
+	}
+	s.args = append(s.args, "posix")
 	if !keepsAttributes(s.data) {
 		sidecar := filepath.Join(root, "attributes")
 		s.mkdir(sidecar)
@@ -123,6 +131,7 @@ func newS3(tb testing.TB, root string, versions bool) *S3 {
 		s.args = append(s.args, "--versioning-dir", dir)
 	}
 	s.args = append(s.args, s.data)
+	s.newUser = (*S3).account
 	return s
 }
 

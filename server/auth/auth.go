@@ -50,7 +50,9 @@ type Authority struct {
 	pool    *x509.CertPool
 	seen    map[string]fs.FileInfo // the files as they were last read
 	chains  map[[sha256.Size]byte]*verdict
-	changed chan struct{} // closed at the next change
+	changed chan struct{}        // closed at the next change
+	ended   map[string]time.Time // sessions that were ended, by id, with when they would have expired
+	key     int                  // with which sessions are read
 }
 
 // verdict is what was found about a chain of certificates.
@@ -162,6 +164,7 @@ type Caller struct {
 	Certificates []*x509.Certificate // that it has shown and that it has the key of, its own first
 	Token        string              // the bearer token that it has shown; empty when there is none
 	Malformed    bool                // it has shown something that is no bearer token
+	Session      *Session            // of a browser; nil when it shows none
 	User         *User               // of this machine that the kernel tells of, over a socket; nil over other connections
 	Local        bool                // it is on this machine
 }
@@ -195,12 +198,29 @@ func (a *Authority) Authenticate(c Caller) (*Principal, error) {
 			"send it once, as Authorization: Bearer TOKEN")
 	case c.Token != "":
 		return a.byToken(c.Token)
+	}
+	if p := a.bySession(c.Session); p != nil {
+		return p, nil
+	}
+	switch {
 	case len(c.Certificates) > 0:
 		return a.byCertificate(c.Certificates)
 	case c.User != nil:
 		return a.byUser(c.User), nil
+	}
+	return a.byNothing(c)
+}
+
+// byNothing returns the principal of a caller that shows nothing, or nothing that counts.
+func (a *Authority) byNothing(c Caller) (*Principal, error) {
+	p, err := a.local()
+	switch {
+	case c.Local && err == nil:
+		return p, nil
+	case c.Session != nil:
+		return nil, unauthenticated("the session has ended", "log in again")
 	case c.Local:
-		return a.local()
+		return nil, err
 	}
 	return nil, unauthenticated("neither a client certificate nor a token was shown",
 		"the command line has --cert and --key, and --token-file")

@@ -14,6 +14,7 @@ type Issuer struct {
 	GroupsClaim string            // has the caller's groups; may be empty
 	Claims      map[string]string // that a token must have, with these values
 	CAFile      string            // of the issuer's certificate; those of the system when it is empty
+	Login       *Login            // how people log in with a browser; nil when they cannot
 }
 
 // Identity is who a token of an issuer is about.

@@ -33,10 +33,11 @@ type Access struct {
 	Rules      []Rule
 	TokensFile string // optional
 	Issuers    []Issuer
-	Health     Role // needed for health, /healthz and /readyz
-	Reflection Role // needed for gRPC's reflection
-	Metrics    Role // needed, on all clusters, for /metrics
-	Console    Role // needed for / and the console's files
+	SessionKey string // file of the key of sessions that all replicas share; each makes one of its own when it is empty
+	Health     Role   // needed for health, /healthz and /readyz
+	Reflection Role   // needed for gRPC's reflection
+	Metrics    Role   // needed, on all clusters, for /metrics
+	Console    Role   // needed for / and the console's files
 }
 
 // asksForCertificates reports whether nothing but a certificate can give a role.

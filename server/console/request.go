@@ -11,6 +11,9 @@ import (
 // nor can a script of one without being asked for beforehand, which is never granted.
 const Header = "X-Snapshotd-Console"
 
+// LoginHeader is the header of a refusal that says where people log in.
+const LoginHeader = "X-Snapshotd-Login"
+
 // Allowed reports whether a request may change something, as far as pages in a browser are concerned: those of other
 // programs have neither of the headers that every browser sends with a change.
 func Allowed(r *http.Request) bool {

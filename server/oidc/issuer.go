@@ -35,13 +35,21 @@ const (
 // while the issuer does not answer, the keys that are known are used.
 type Issuer struct {
 	cfg     auth.Issuer
-	client  *http.Client
+	client  *http.Client // remembers the answers
+	direct  *http.Client // does not; for codes, which are good once
 	now     func() time.Time
 	failure error // why it cannot be asked at all; nil when it can
 
-	mu       sync.Mutex
-	verifier *oidc.IDTokenVerifier // nil until the issuer has answered
-	renewed  time.Time
+	mu      sync.Mutex
+	known   *described // nil until the issuer has answered
+	renewed time.Time
+}
+
+// described is what the issuer says of itself, and by which its tokens are verified.
+type described struct {
+	provider *oidc.Provider
+	tokens   *oidc.IDTokenVerifier // of bearer tokens
+	logins   *oidc.IDTokenVerifier // of those by which it tells who has logged in; nil when nobody can
 }
 
 var _ auth.Verifier = (*Issuer)(nil)
@@ -63,6 +71,7 @@ func New(cfg auth.Issuer, log *slog.Logger) *Issuer {
 		log.Error("tokens of an issuer cannot be verified", "issuer", cfg.Name, "error", i.failure)
 	}
 	i.client = &http.Client{Transport: newMemory(tr, func() time.Time { return i.now() }, log), Timeout: timeout}
+	i.direct = &http.Client{Transport: tr, Timeout: timeout, CheckRedirect: noRedirects}
 	return i
 }
 
@@ -86,11 +95,11 @@ func (i *Issuer) Issues(token string) bool {
 func (i *Issuer) Verify(token string) (*auth.Identity, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	v, err := i.ask(ctx)
+	known, err := i.ask(ctx)
 	if err != nil {
 		return nil, refused("the token cannot be verified: its issuer does not answer", "try again when it is back")
 	}
-	t, err := v.Verify(ctx, token)
+	t, err := known.tokens.Verify(ctx, token)
 	if e, ok := errors.AsType[*oidc.TokenExpiredError](err); ok {
 		return nil, refused(fmt.Sprintf("the token expired at %s", e.Expiry.UTC().Format(time.RFC3339)), "get another one")
 	}
@@ -102,24 +111,30 @@ func (i *Issuer) Verify(token string) (*auth.Identity, error) {
 	return i.identity(t)
 }
 
-// ask returns the verifier, and asks the issuer for what it needs when that is due.
-func (i *Issuer) ask(ctx context.Context) (*oidc.IDTokenVerifier, error) {
+// ask returns what the issuer says of itself, and asks for it when that is due.
+func (i *Issuer) ask(ctx context.Context) (*described, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.failure != nil {
 		return nil, i.failure
 	}
-	if i.verifier != nil && i.now().Sub(i.renewed) < renewal {
-		return i.verifier, nil
+	if i.known != nil && i.now().Sub(i.renewed) < renewal {
+		return i.known, nil
 	}
 	ctx = oidc.ClientContext(ctx, i.client)
 	p, err := oidc.NewProvider(ctx, i.cfg.URL)
 	if err != nil {
 		return nil, err
 	}
-	i.verifier = p.VerifierContext(ctx, &oidc.Config{ClientID: i.cfg.Audience, Now: func() time.Time { return i.now() }})
+	verifier := func(audience string) *oidc.IDTokenVerifier {
+		return p.VerifierContext(ctx, &oidc.Config{ClientID: audience, Now: func() time.Time { return i.now() }})
+	}
+	i.known = &described{provider: p, tokens: verifier(i.cfg.Audience)}
+	if i.cfg.Login != nil {
+		i.known.logins = verifier(i.cfg.Login.ClientID)
+	}
 	i.renewed = i.now()
-	return i.verifier, nil
+	return i.known, nil
 }
 
 // identity returns who a verified token is about.

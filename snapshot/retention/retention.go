@@ -80,6 +80,7 @@ type Candidate struct {
 	Whole     bool           // it is of the newest snapshot of which no copy is missing
 	Awaiting  []string       // backends that still have to get the snapshot
 	Exemption string         // why the rules do not apply to it; empty when they do
+	Adopted   bool           // another program took it, and no manifest tells of it
 
 	Why   string // why it stays, or is removed
 	Stays bool
@@ -169,6 +170,9 @@ func protectRevisions(copies []*Candidate) {
 
 // Undecide takes the decision back, so that Apply can decide anew beside other copies.
 func (c *Candidate) Undecide() { c.Why, c.Stays, c.protected = "", false, false }
+
+// Contradict keeps a copy whose backend says something else of it than the catalog. It takes no place among the others.
+func (c *Candidate) Contradict(why string) { c.Stays, c.Why = true, why }
 
 // protect keeps a copy from the limit of bytes, too, which may remove what a rule keeps.
 func (c *Candidate) protect(why string) {

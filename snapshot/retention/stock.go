@@ -56,7 +56,7 @@ func (s *Stock) candidate(rec *snapshot.Record, backend string, size int64) *Can
 	return &Candidate{
 		Name: rec.Name, Created: rec.CreateTime, Size: size, Etcd: rec.EtcdClusterID, Revision: rec.Revision, State: rec.State(),
 		Ready:  len(rec.ReadyOn()),
-		Proven: !rec.Proven().IsZero(), Exemption: rules.Exemption(&rec.Snapshot),
+		Proven: !rec.Proven().IsZero(), Exemption: rules.Exemption(&rec.Snapshot), Adopted: rec.Trigger == snapshot.TriggerAdopted,
 	}
 }
 

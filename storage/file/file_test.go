@@ -48,17 +48,23 @@ func TestDirectoryKeepsThePromises(t *testing.T) {
 func subjectOn(b *storage.Backend, f *file.Store, dir string) conformance.Subject {
 	rec := &recorder{}
 	f.SetFsync(rec.sync)
+	plant := func(t *testing.T, path string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return conformance.Subject{
 		Backend:   b,
 		Leftovers: func(t *testing.T) []string { return temporary(t, dir) },
-		Plant: func(t *testing.T, key string) {
+		Plant:     func(t *testing.T, key string) { t.Helper(); plant(t, f.Path(key)+".18a0b1c2d3e4f567.tmp") },
+		Stock: func(t *testing.T, keys []string) {
 			t.Helper()
-			path := f.Path(key) + ".18a0b1c2d3e4f567.tmp"
-			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
-				t.Fatal(err)
+			for _, key := range keys {
+				plant(t, f.Path(key))
 			}
 		},
 		Vanish: func(t *testing.T) {

@@ -1,12 +1,14 @@
 // Command kubernetes judges manifests as Kubernetes' API server would, without one: it builds a kustomization, or reads
 // a file, takes each object apart strictly, gives it the defaults, validates it with the server's own code, and holds
-// its pods against the Pod Security Standard "restricted". What it has understood it prints as a JSON list.
+// its pods against the Pod Security Standard "restricted". Custom resources are held against their definitions, which are
+// in the directory that -definitions names. What it has understood it prints as a JSON list.
 package main
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -27,11 +29,17 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: kubernetes DIRECTORY|FILE")
+	dir := flag.String("definitions", "", "directory of definitions of custom resources")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: kubernetes [-definitions DIRECTORY] DIRECTORY|FILE")
 		os.Exit(2)
 	}
-	objects, err := judge(os.Args[1])
+	custom, err := readDefinitions(*dir)
+	var objects []runtime.Object
+	if err == nil {
+		objects, err = judge(flag.Arg(0), custom)
+	}
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(objects)
 	}
@@ -42,7 +50,7 @@ func main() {
 }
 
 // judge returns the objects of a kustomization or a file, with the defaults, and all that is wrong with them.
-func judge(path string) (objects []runtime.Object, err error) {
+func judge(path string, custom definitions) (objects []runtime.Object, err error) {
 	manifests, err := read(path)
 	if err != nil {
 		return nil, err
@@ -55,6 +63,16 @@ func judge(path string) (objects []runtime.Object, err error) {
 			return objects, errors.Join(errs...)
 		} else if err != nil {
 			return nil, err
+		}
+		if o, err := custom.object(doc); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w\n%s", path, err, doc))
+			continue
+		} else if o != nil {
+			objects = append(objects, o)
+			if err := custom.validate(o); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", o.GetKind(), err))
+			}
+			continue
 		}
 		object, kind, err := decoder.Decode(doc, nil, nil)
 		if err != nil {

@@ -52,7 +52,7 @@ func (f *Format) String() string { return string(*f) }
 // Type implements [pflag.Value].
 func (f *Format) Type() string { return "format" }
 
-// Print writes a message in the format; table writes it as a table.
+// Print writes a message in the format; table writes it as a table, of which nothing but lines reaches a terminal.
 func (f Format) Print(w io.Writer, m proto.Message, table func(io.Writer) error) error {
 	switch f {
 	case FormatJSON:
@@ -74,7 +74,7 @@ func (f Format) Print(w io.Writer, m proto.Message, table func(io.Writer) error)
 		_, err = w.Write(b)
 		return err
 	default:
-		return table(w)
+		return table(PlainLines(w))
 	}
 }
 

@@ -26,16 +26,6 @@ func Columns(w io.Writer, rows func(row func(cells ...string))) error {
 	return tw.Flush()
 }
 
-// Plain keeps text from others from breaking the table or the terminal.
-func Plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
-}
-
 // ListTable writes one line for each snapshot that a service knows; wide has more columns.
 func ListTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time, wide bool) error {
 	return Columns(w, func(row func(...string)) {

@@ -10,6 +10,7 @@ export class Problem extends Error {
     super(message);
     this.reason = reason;
     this.status = status || null;
+    this.login = ''; // where the person can log in
   }
 }
 
@@ -23,7 +24,9 @@ function problemOf(status, fallback) {
 
 async function refused(resp) {
   try {
-    return problemOf(JSON.parse(await resp.text()), `HTTP ${resp.status}`);
+    const problem = problemOf(JSON.parse(await resp.text()), `HTTP ${resp.status}`);
+    problem.login = resp.headers.get('X-Snapshotd-Login') || '';
+    return problem;
   } catch {
     return foreign(`HTTP ${resp.status}`);
   }
@@ -61,6 +64,12 @@ export const ask = async (path) => read(await answerOf(path, options('GET', null
 
 // change calls an operation, which may take its time: a save ends when the last backend has it.
 export const change = async (method, path, body) => read(await answerOf(path, options(method, body)));
+
+// logOut ends the session, here and for whoever has its cookie.
+export async function logOut() {
+  await answerOf('/console/logout', options('POST'));
+  location.replace('/');
+}
 
 // lines calls an operation that answers with a stream, and hands on each message. It ends when each returns true.
 export async function lines(method, path, body, each, signal) {

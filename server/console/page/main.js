@@ -1,6 +1,8 @@
 // The console: asks /v1/clusters how the clusters are and /v1/ for the rest, follows /v1/events, and shows how old the
 // facts are. Text from the service is written by others, and becomes text, never markup.
 
+import { logOut } from './asking.js';
+import { $ } from './dom.js';
 import { follow, unfollow } from './events.js';
 import { look, rest } from './looking.js';
 import { show, tick } from './show.js';
@@ -22,6 +24,7 @@ addEventListener('resize', () => requestAnimationFrame(show)); // the pictures a
 document.addEventListener('visibilitychange', wake);
 addEventListener('pageshow', (e) => { if (e.persisted) wake(); });
 addEventListener('online', wake);
+$('logout').addEventListener('click', () => logOut().catch(look)); // which says why, when the service is away
 setInterval(tick, 1000);
 look();
 follow();

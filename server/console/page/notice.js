@@ -69,16 +69,17 @@ export function showNotice(stale) {
   noticed = key;
   $('notice').hidden = !notice;
   if (!notice) return;
-  const [heading, text, help] = notice;
+  const [heading, text, help, login] = notice;
   $('notice-title').textContent = heading;
   $('notice-text').textContent = text;
   $('notice-do').replaceChildren(...help.map((line) => el('li', {}, line)));
+  if (login) $('notice-do').prepend(el('li', {}, el('a', { href: login }, 'Log in')));
 }
 
 // whatIsWrong returns a heading, a text and a command that helps, or null.
 function whatIsWrong(stale) {
   const p = state.problem;
-  if (refused()) return ['The API is refused to this browser', visible(sentence(p.message)), refusals[p.reason]];
+  if (refused()) return ['The API is refused to this browser', visible(sentence(p.message)), refusals[p.reason], p.login];
   if (stale && (p || state.asked)) {
     const heading = p && p.reason !== 'GONE' ? 'Not current' : 'Not current: the service does not answer';
     const what = visible(sentence(p ? p.message : 'nothing was asked for a while'));

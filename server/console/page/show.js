@@ -18,6 +18,7 @@ export function show() {
   if (state.clusters) {
     setText($('version'), state.service.version);
     setText($('caller'), callerText());
+    $('logout').hidden = !state.service.session;
     showView();
   }
   tick();

@@ -1,4 +1,4 @@
-package server
+package feed
 
 import "github.com/snapshotd/snapshotd/snapshot"
 
@@ -6,9 +6,9 @@ import "github.com/snapshotd/snapshotd/snapshot"
 // the catalog. An event that was forgotten is sent twice, which a watcher must expect anyway.
 const recentEvents = 1024
 
-// recent remembers the events that were sent to a watcher, because each arrives twice: from the replica that acts, and
+// Recent remembers the events that were sent to a watcher, because each arrives twice: from the replica that acts, and
 // from the catalog.
-type recent struct {
+type Recent struct {
 	events map[identity]bool // true when it came from this replica
 	order  []identity        // oldest first
 }
@@ -20,11 +20,12 @@ type identity struct {
 	state                  snapshot.State
 }
 
-func newRecent() *recent { return &recent{events: map[identity]bool{}} }
+// NewRecent returns one that remembers nothing yet.
+func NewRecent() *Recent { return &Recent{events: map[identity]bool{}} }
 
-// first reports whether an event has not been sent yet from the other source: this replica, or the catalog. Of two that
+// First reports whether an event has not been sent yet from the other source: this replica, or the catalog. Of two that
 // are the same, only the first one is sent.
-func (r *recent) first(ev snapshot.Event, local bool) bool {
+func (r *Recent) First(ev snapshot.Event, local bool) bool {
 	id := identityOf(ev)
 	if ev.Type == snapshot.EventProgress {
 		id.kind, id.backend = snapshot.EventFinished, ""

@@ -1,4 +1,5 @@
-package server
+// Package stall ends an answer that its client does not take.
+package stall
 
 import (
 	"context"
@@ -6,8 +7,8 @@ import (
 	"time"
 )
 
-// stallGuard lets a handler take any time to produce bytes, and gives the client the time of stall to take them.
-type stallGuard struct {
+// Guard lets a handler take any time to produce bytes, and gives the client the time of stall to take them.
+type Guard struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
 	stall  time.Duration
@@ -15,15 +16,15 @@ type stallGuard struct {
 	begun  bool
 }
 
-func newStallGuard(w http.ResponseWriter, stall time.Duration, cancel context.CancelFunc) *stallGuard {
-	return &stallGuard{ResponseWriter: w, rc: http.NewResponseController(w), stall: stall, cancel: cancel}
+func New(w http.ResponseWriter, stall time.Duration, cancel context.CancelFunc) *Guard {
+	return &Guard{ResponseWriter: w, rc: http.NewResponseController(w), stall: stall, cancel: cancel}
 }
 
 // Unwrap is for [http.ResponseController].
-func (w *stallGuard) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *Guard) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements [http.ResponseWriter]. The first one counts.
-func (w *stallGuard) WriteHeader(code int) {
+func (w *Guard) WriteHeader(code int) {
 	if !w.begun {
 		w.begun = true
 		w.ResponseWriter.WriteHeader(code)
@@ -32,7 +33,7 @@ func (w *stallGuard) WriteHeader(code int) {
 
 // Write implements [http.ResponseWriter]. A client that is gone is no error: the call is cancelled, and the log has its
 // end.
-func (w *stallGuard) Write(p []byte) (int, error) {
+func (w *Guard) Write(p []byte) (int, error) {
 	w.begun = true
 	w.limit()
 	if _, err := w.ResponseWriter.Write(p); err != nil {
@@ -42,7 +43,7 @@ func (w *stallGuard) Write(p []byte) (int, error) {
 }
 
 // Flush implements [http.Flusher].
-func (w *stallGuard) Flush() {
+func (w *Guard) Flush() {
 	w.limit()
 	if w.rc.Flush() != nil {
 		w.cancel()
@@ -52,4 +53,4 @@ func (w *stallGuard) Flush() {
 }
 
 // limit starts the client's time. The server's own writers all have deadlines.
-func (w *stallGuard) limit() { _ = w.rc.SetWriteDeadline(time.Now().Add(w.stall)) }
+func (w *Guard) limit() { _ = w.rc.SetWriteDeadline(time.Now().Add(w.stall)) }

@@ -1,0 +1,81 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"math/rand/v2"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/snapshotd/snapshotd/internal/span"
+)
+
+// Replicas share the clusters, so that none does the work of all. Each cluster has an order of replicas, which follows
+// from the names alone. A replica that waits and comes before the leader asks for the leadership: it writes its name
+// under a key. The leader looks at the key when it has ended other work, and gives way. Nobody has to know how many
+// replicas there are, and a leader that does not know the question stays.
+
+const (
+	// handoverPause lets the replica that asked be elected.
+	handoverPause = 5 * time.Second
+	// askersAtATime is the share of waiting replicas, as one in so many, that ask in one round: the clusters that are to
+	// change hands do not all do so at once.
+	askersAtATime = 4
+)
+
+// before reports whether replica a comes before replica b in the cluster's order.
+func (c *Catalog) before(a, b string) bool {
+	place := func(replica string) []byte {
+		sum := sha256.Sum256([]byte(c.cfg.Cluster + "\x00" + replica))
+		return sum[:]
+	}
+	return bytes.Compare(place(a), place(b)) < 0
+}
+
+// mayAsk asks for the leadership when this replica has waited long enough to be taken for one that stays, and neither
+// the leader nor another one that has asked comes before it.
+func (c *Catalog) mayAsk(ctx context.Context, name string, waitingSince time.Time) {
+	if time.Since(waitingSince) < c.cfg.AskAfter || rand.IntN(askersAtATime) > 0 { //nolint:gosec // it keeps no secret
+		return
+	}
+	err := c.do(span.Outside(ctx), "ask", "ask for the leadership", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		for _, key := range []string{c.keys.leader(), c.keys.successor()} {
+			other, err := c.get(ctx, client, key)
+			if err != nil || other != nil && !c.before(name, string(other.Value)) {
+				return err
+			}
+		}
+		_, err := client.Put(ctx, c.keys.successor(), name)
+		return err
+	})
+	if err != nil {
+		c.cfg.Logger.DebugContext(ctx, "leadership not asked for", "error", err)
+	}
+}
+
+// Asked reports whether a replica that comes before this one in the cluster's order has asked for the leadership.
+func (t *Term) Asked(ctx context.Context) (asked bool, err error) {
+	c := t.catalog
+	err = c.do(ctx, "asked", "read who asks for the leadership", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		kv, err := c.get(ctx, client, c.keys.successor())
+		asked = kv != nil && c.before(string(kv.Value), t.name)
+		return err
+	})
+	return asked, err
+}
+
+// GiveWay ends the term, so that the replica that has asked can lead. The question is answered: a replica that runs no
+// more does not ask again.
+func (t *Term) GiveWay(ctx context.Context) error {
+	c := t.catalog
+	err := c.do(ctx, "give way", "give way to another leader", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		_, err := client.Delete(ctx, c.keys.successor())
+		return err
+	})
+	if err == nil {
+		t.end(errGaveWay)
+	}
+	return err
+}

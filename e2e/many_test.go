@@ -1,0 +1,185 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/testenv"
+)
+
+// many is a configuration of so many clusters. All of them are kept by one etcd, which stands for many: a cluster has a
+// connection, a catalog, an election and schedules of its own, as it would have with an etcd of its own.
+type many struct {
+	etcd   *testenv.Cluster
+	n      int
+	config string // but for what each replica has for itself
+}
+
+func newMany(t *testing.T, n int, settings string) *many {
+	t.Helper()
+	m := &many{etcd: testenv.StartCluster(t, 1), n: n}
+	var b strings.Builder
+	fmt.Fprintf(&b, "defaults:\n  etcd:\n    endpoints: [%s]\n%s  backends:\n    - {name: local, url: \"file://%s\"}\nclusters:\n",
+		m.etcd.Endpoints()[0], settings, t.TempDir())
+	for i := range n {
+		fmt.Fprintf(&b, "  - name: %s\n", manyName(i))
+	}
+	m.config = b.String()
+	return m
+}
+
+func manyName(i int) string { return fmt.Sprintf("c%05d", i) }
+
+// start starts a replica. It returns how long it took until the service said that it is ready.
+func (m *many) start(t *testing.T, node string) (*service, time.Duration) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "snapshotd.yaml")
+	doc := fmt.Sprintf("data_dir: %s\nnode_name: %s\n%s", t.TempDir(), node, m.config)
+	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	s := start(t, options{}, "--config", file)
+	return s, time.Since(begin)
+}
+
+// leads returns how many clusters a replica leads.
+func (s *service) leads() int {
+	n := 0
+	for name, v := range s.scrape() {
+		if strings.HasPrefix(name, "snapshotd_leader{") && v == 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// connections returns how many connections to an address are open.
+func connections(t *testing.T, endpoint string) int {
+	t.Helper()
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(endpoint, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		f, err := os.Open(file)
+		if err != nil {
+			continue
+		}
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			fields := strings.Fields(lines.Text())
+			if len(fields) > 3 && strings.HasSuffix(fields[2], fmt.Sprintf(":%04X", number)) && fields[3] == "01" {
+				n++
+			}
+		}
+		_ = f.Close()
+	}
+	return n
+}
+
+// TestClustersCostTheSameEach compares a service of some clusters with one of twice as many: each further cluster has
+// one connection, and the same few goroutines.
+func TestClustersCostTheSameEach(t *testing.T) {
+	const few = 20
+	var goroutines []float64
+	for _, n := range []int{few, 2 * few} {
+		m := newMany(t, n, "")
+		s, _ := m.start(t, "node-1")
+		eventually(t, "the service leads all clusters", func() bool { return s.leads() == n })
+		// A connection that one question needs is closed after it.
+		eventually(t, "each cluster has one connection", func() bool { return connections(t, m.etcd.Endpoints()[0]) == n })
+		goroutines = append(goroutines, s.scrape()["go_goroutines"])
+		s.kill()
+	}
+	each := (goroutines[1] - goroutines[0]) / few
+	t.Logf("goroutines: %v, %.1f for each further cluster", goroutines, each)
+	if each > mostGoroutines {
+		t.Errorf("each cluster has %.1f goroutines; %d are allowed", each, mostGoroutines)
+	}
+}
+
+// mostGoroutines is how many goroutines a cluster may have while nothing happens.
+const mostGoroutines = 24
+
+// TestBenchClusters measures a service of SNAPSHOTD_CLUSTERS clusters (docs/performance.md), and as many replicas as
+// SNAPSHOTD_REPLICAS says.
+func TestBenchClusters(t *testing.T) {
+	n, replicas := int(envInt(t, "SNAPSHOTD_CLUSTERS", 0)), int(envInt(t, "SNAPSHOTD_REPLICAS", 1))
+	minutes := envInt(t, "SNAPSHOTD_MINUTES", 6)
+	if n == 0 {
+		t.Skip("SNAPSHOTD_CLUSTERS is not set: this is a measurement")
+	}
+	m := newMany(t, n, os.Getenv("SNAPSHOTD_SETTINGS"))
+	var all []*service
+	for i := range replicas {
+		s, ready := m.start(t, fmt.Sprintf("node-%d", i+1))
+		all = append(all, s)
+		t.Logf("replica %d: ready after %.1f s, RssAnon %.1f MiB", i+1, ready.Seconds(), mib(s.rssAnon()))
+	}
+	begin := time.Now()
+	for led := 0; led < n; time.Sleep(500 * time.Millisecond) {
+		led = 0
+		for _, s := range all {
+			led += s.leads()
+		}
+		if time.Since(begin) > waitTimeout*5 {
+			t.Fatalf("%d of %d clusters have a leader", led, n)
+		}
+	}
+	t.Logf("all clusters have a leader %.1f s later", time.Since(begin).Seconds())
+	for end := time.Now().Add(time.Duration(minutes) * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Second) {
+		var line strings.Builder
+		for _, s := range all {
+			samples := s.scrape()
+			fmt.Fprintf(&line, " [RssAnon %.1f MiB, heap %.1f MiB, %v goroutines, CPU %.1f s, leads %d, waiting %v]",
+				mib(s.rssAnon()), samples["go_memstats_heap_inuse_bytes"]/(1<<20), samples["go_goroutines"],
+				samples["process_cpu_seconds_total"], s.leads(), samples[`snapshotd_jobs_waiting{job="save"}`])
+		}
+		t.Logf("%3.0f s: %d connections%s", time.Since(begin).Seconds(), connections(t, m.etcd.Endpoints()[0]), line.String())
+	}
+	late := lateness(t, all)
+	if len(late) > 0 {
+		t.Logf("%d scheduled saves; ended after their time: median %.1f s, p99 %.1f s, most %.1f s", len(late),
+			late[len(late)/2].Seconds(), late[len(late)*99/100].Seconds(), late[len(late)-1].Seconds())
+	}
+}
+
+// lateness returns how long after their time scheduled saves had ended, in order. The first snapshots of all clusters,
+// which are taken at once, do not count.
+func lateness(t *testing.T, all []*service) []time.Duration {
+	t.Helper()
+	var late []time.Duration
+	for _, s := range all {
+		at := map[string]time.Time{}
+		for line := range strings.Lines(s.log.String()) {
+			var l struct {
+				Time, At     time.Time
+				Msg, Cluster string
+			}
+			decode(t, line, &l)
+			switch due := at[l.Cluster]; {
+			case l.Msg == "next scheduled save" && l.At.After(l.Time):
+				at[l.Cluster] = l.At
+			case l.Msg == "snapshot saved" && !due.IsZero():
+				late = append(late, l.Time.Sub(due))
+			}
+		}
+	}
+	slices.Sort(late)
+	return late
+}

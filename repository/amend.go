@@ -1,0 +1,51 @@
+package repository
+
+import (
+	"context"
+	"maps"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Amend writes the labels of a record into the manifest of its copy, and whether it is pinned, if that is asked for. All
+// else stays as the manifest has it: anybody who can write to etcd can change the record, and must get no signature of
+// ours for it. For the same reason the record alone unpins nothing.
+func (r *Repository) Amend(ctx context.Context, rec *snapshot.Record, pinned *bool) error {
+	if err := r.Verified(ctx, false); err != nil {
+		return err
+	}
+	m, err := r.ReadManifest(ctx, rec.Name)
+	switch {
+	case snapshot.IsNotFound(err):
+		return r.unamendable(rec, "it is missing")
+	case err != nil:
+		return err
+	case !m.Removed.IsZero():
+		return r.unamendable(rec, "the removal of this copy has begun")
+	case m.Record.StoredSHA256 != rec.StoredSHA256:
+		return r.unamendable(rec, "it is of another snapshot than the record")
+	}
+	next := m.Record.Copy()
+	next.Labels, next.Pinned = rec.Labels, rec.Pinned || m.Record.Pinned
+	if pinned != nil {
+		next.Pinned = *pinned
+	}
+	next.Generation = rec.Generation
+	if m.Record.Generation >= rec.Generation {
+		if next.Pinned == m.Record.Pinned && maps.Equal(next.Labels, m.Record.Labels) {
+			return nil // an earlier call has written it
+		}
+		next.Generation = m.Record.Generation + 1 // the catalog came back from the past
+	}
+	doc, err := encodeDocument(next, m.chosen, m.Removed, r.signer)
+	if err != nil {
+		return err
+	}
+	return r.PutManifest(ctx, rec.Name, doc)
+}
+
+func (r *Repository) unamendable(rec *snapshot.Record, why string) error {
+	return snapshot.ReasonConflict.
+		New("backend %q: the change is not written into the manifest of %s: %s", r.info.Name, rec.Name, why).
+		On(r.info.Name).Final().Advise("reconcile, and repair from another backend; then make the same update again")
+}
