@@ -188,7 +188,8 @@ func (s *Server) Open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
-	s.sessions = session.New(session.Config{Authority: s.auth, Log: s.log, Refused: func() { s.count(RefusedUnauthenticated) }})
+	refused := func() { s.count(RefusedUnauthenticated) } //nolint:contextcheck // counted for the service, at any later time
+	s.sessions = session.New(session.Config{Authority: s.auth, Log: s.log, Refused: refused})
 	if err := s.sessions.SetKey(s.cfg.Access); err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}

@@ -16,6 +16,7 @@ type Guard struct {
 	begun  bool
 }
 
+// New returns a guard of the answer w, which calls cancel when the client does not take a part of it within stall.
 func New(w http.ResponseWriter, stall time.Duration, cancel context.CancelFunc) *Guard {
 	return &Guard{ResponseWriter: w, rc: http.NewResponseController(w), stall: stall, cancel: cancel}
 }
