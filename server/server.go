@@ -188,8 +188,7 @@ func (s *Server) Open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
-	refused := func() { s.count(RefusedUnauthenticated) } //nolint:contextcheck // counted for the service, at any later time
-	s.sessions = session.New(session.Config{Authority: s.auth, Log: s.log, Refused: refused})
+	s.sessions = session.New(session.Config{Authority: s.auth, Log: s.log, Refused: s.loginFailed})
 	if err := s.sessions.SetKey(s.cfg.Access); err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}

@@ -101,7 +101,7 @@ func (s *seal) close(name string, v any) (string, error) {
 	s.mu.Lock()
 	aead := s.aead
 	s.mu.Unlock()
-	sealed := aead.Seal(nil, nil, plain, []byte(name)) //nolint:gosec // this AEAD makes a random nonce for each value
+	sealed := aead.Seal(nil, nil, plain, []byte(name)) //nolint:gosec // it makes a random nonce by itself, and takes none
 	return base64.RawURLEncoding.EncodeToString(sealed), nil
 }
 
