@@ -36,7 +36,7 @@ figures:
 # What the program is made of, as CycloneDX, and the licences of it with their texts; one that is not allowed is an error.
 sbom:
 	mkdir -p bin
-	CGO_ENABLED=0 GOOS=linux go build -trimpath -o bin/ ./cmd/snapshotd
+	go build -o bin/ ./cmd/snapshotd
 	go tool -modfile=tools/sbom/go.mod cyclonedx-gomod bin -json -licenses -assert-licenses -std -version $(VERSION) \
 	  -output bin/snapshotd.cdx.json bin/snapshotd
 	go -C tools/sbom build -o ../../bin/sbom . && bin/sbom bin/snapshotd.cdx.json bin/licences.txt

@@ -38,7 +38,7 @@ type load struct {
 	leases      map[int64]*grant
 	compactions []compaction
 	sampled     int64 // all revisions up to it are known
-	errs        map[string]int
+	failed      int
 }
 
 // truth is the cluster at a revision.
@@ -68,7 +68,6 @@ type compaction struct {
 func newLoad(client *clientv3.Client, seed uint64) *load {
 	return &load{
 		client: client, chance: rand.New(rand.NewPCG(seed, 6)), truths: map[int64]*truth{}, leases: map[int64]*grant{},
-		errs: map[string]int{},
 	}
 }
 
@@ -98,7 +97,7 @@ func (l *load) run(ctx context.Context) {
 func (l *load) note(err error) {
 	if err != nil {
 		l.mu.Lock()
-		l.errs[err.Error()]++
+		l.failed++
 		l.mu.Unlock()
 	}
 }

@@ -163,8 +163,8 @@ func (o *watched) change() {
 		return complete && o.window.timeline("").last() >= o.load.sampled
 	})
 	o.serve.kill()
-	o.t.Logf("%d revisions, %d compactions, %d leases, %d timelines, %d gaps; faults: %s; errors of the load: %v", o.load.sampled,
-		len(o.load.compactions), len(o.load.leases), len(o.window.Window.Timelines), len(o.window.Window.Gaps), o.faults(), o.load.errs)
+	o.t.Logf("%d revisions, %d compactions, %d leases, %d timelines, %d gaps; faults: %s; requests that failed: %d", o.load.sampled,
+		len(o.load.compactions), len(o.load.leases), len(o.window.Window.Timelines), len(o.window.Window.Gaps), o.faults(), o.load.failed)
 }
 
 func (o *watched) faults() string {

@@ -120,7 +120,7 @@ func addOnly(t *testing.T, store *testenv.S3, user *testenv.User) {
 	s := serveAs(t, user, url)
 	older, newer := s.save(), s.save()
 	s.mustReconcileUnchanged()
-	s.must("verify", older, "--level", "drill")
+	s.must("verify", newer, "--level", "drill")
 	(&world{}).restores(t, user.Env(), url, older)
 	s.must("update", newer, "--label", "a=b")
 	for _, args := range [][]string{{"delete", older}, {"prune"}} {

@@ -125,9 +125,9 @@ func (j *Journal) noteMark(mark segment.Watermark) {
 		for i := range len(all) / 2 {
 			all[i] = all[2*i+1]
 		}
-		all = all[:len(all)/2]
+		j.state.marks = all[:len(all)/2]
 	}
-	j.state.marks = append(all, mark)
+	j.state.marks = append(j.state.marks, mark)
 }
 
 // forgetMarks forgets the watermarks: another timeline begins, or the process does not know how it goes on.

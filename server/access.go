@@ -69,6 +69,7 @@ func (s *Server) refused(ctx context.Context, err error) {
 }
 
 func (s *Server) handshakeFailed() { s.count(RefusedHandshake) }
+func (s *Server) loginFailed()     { s.count(RefusedUnauthenticated) }
 
 // count counts a connection that was refused.
 func (s *Server) count(r Refusal) {

@@ -443,11 +443,11 @@ func TestTheRulesHoldForSessionsThatAreOpen(t *testing.T) {
 	}
 	events := func(v *visitor) io.ReadCloser {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), "GET", consoleURL+"/v1/events", http.NoBody)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, consoleURL+"/v1/events", http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := v.Do(req) //nolint:bodyclose // the caller does
+		resp, err := v.Do(req)
 		if err != nil || resp.StatusCode != http.StatusOK {
 			t.Fatalf("events: %v, %v", resp, err)
 		}

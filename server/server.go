@@ -188,7 +188,7 @@ func (s *Server) Open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
-	s.sessions = session.New(session.Config{Authority: s.auth, Log: s.log, Refused: func() { s.count(RefusedUnauthenticated) }})
+	s.sessions = session.New(session.Config{Authority: s.auth, Log: s.log, Refused: s.loginFailed})
 	if err := s.sessions.SetKey(s.cfg.Access); err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}

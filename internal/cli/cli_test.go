@@ -167,6 +167,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestHelp(t *testing.T) {
+	t.Setenv("TMPDIR", "/tmp") // it is the default of a flag
 	for _, verb := range []string{"", "serve", "save", "reconcile", "list", "get", "restore", "verify", "download",
 		"watch", "prune", "install", "version", "config", "config check", "token", "token create", "whoami"} {
 		t.Run(verb, func(t *testing.T) {

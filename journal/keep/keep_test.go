@@ -428,7 +428,7 @@ func TestAWindowBoundsTheJournalAndNotTheSnapshots(t *testing.T) {
 			must(t, err)
 			old, _ := p.held(t, before)
 			names, _ := p.held(t, timeline)
-			if got := append(old, names...); n != planned || !slices.Equal(got[:len(tc.want)], tc.want) {
+			if got := slices.Concat(old, names); n != planned || !slices.Equal(got[:len(tc.want)], tc.want) {
 				t.Errorf("%d of %d are removed, and there are %q, want %q", n, planned, got, tc.want)
 			}
 			if entries, err := p.Repository.Entries(t.Context()); err != nil || len(entries) != 4 {

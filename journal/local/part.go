@@ -77,7 +77,7 @@ func (p *Part) readFacts() (segment.Header, error) {
 // Entries yields the entries of a part from its file. An error is the last element.
 func (p *Part) Entries() iter.Seq2[segment.Entry, error] {
 	return func(yield func(segment.Entry, error) bool) {
-		_, err := p.each(p.Size, func(e segment.Entry, _ int64) bool { return yield(e, nil) })
+		err := p.each(p.Size, func(e segment.Entry, _ int64) bool { return yield(e, nil) })
 		if err != nil {
 			yield(nil, fmt.Errorf("read the journal from %s: %w", p.path(entriesSuffix), err))
 		}
@@ -86,24 +86,25 @@ func (p *Part) Entries() iter.Seq2[segment.Entry, error] {
 
 // each calls f with each entry in the first bytes of the file, and with how many bytes are whole entries then, until it
 // returns false.
-func (p *Part) each(size int64, f func(e segment.Entry, whole int64) bool) (whole int64, err error) {
+func (p *Part) each(size int64, f func(e segment.Entry, whole int64) bool) error {
 	file, err := os.Open(p.path(entriesSuffix))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { _ = file.Close() }()
 	in := bufio.NewReaderSize(io.LimitReader(file, size), 256<<10)
+	whole := int64(0)
 	for {
 		e, n, err := segment.ReadFrame(in)
 		if errors.Is(err, io.EOF) {
-			return whole, nil
+			return nil
 		}
 		if err != nil {
-			return whole, err
+			return err
 		}
 		whole += int64(n)
 		if !f(e, whole) {
-			return whole, nil
+			return nil
 		}
 	}
 }
@@ -119,7 +120,7 @@ func (p *Part) recover(sealed bool) (last Position, damage, err error) {
 	var wrong error
 	last = Position{Timeline: p.Header.Timeline}
 	size := int64(0)
-	_, err = p.each(math.MaxInt64, func(e segment.Entry, whole int64) bool {
+	err = p.each(math.MaxInt64, func(e segment.Entry, whole int64) bool {
 		before := p.Header.Chain
 		if wrong = p.Header.Add(e); wrong != nil {
 			return false

@@ -113,7 +113,7 @@ func (s *Sessions) read(r *http.Request, cookie string, v any) bool {
 
 // set sets a cookie. It goes along with links from other sites, because the answer of an issuer is one.
 func set(w http.ResponseWriter, cookie string, secure bool, value string, age time.Duration) {
-	c := &http.Cookie{
+	c := &http.Cookie{ //nolint:gosec // it is secure where browsers come over TLS; without, they come over loopback
 		Name: nameOf(cookie, secure), Value: value, Path: "/", MaxAge: int(age / time.Second), Secure: secure, HttpOnly: true,
 		SameSite: http.SameSiteLaxMode,
 	}

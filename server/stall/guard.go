@@ -16,6 +16,7 @@ type Guard struct {
 	begun  bool
 }
 
+// New returns a guard of an answer. It cancels the call when the client does not take the answer in time.
 func New(w http.ResponseWriter, stall time.Duration, cancel context.CancelFunc) *Guard {
 	return &Guard{ResponseWriter: w, rc: http.NewResponseController(w), stall: stall, cancel: cancel}
 }

@@ -68,7 +68,7 @@ func explain(err error) driver.Verdict {
 	if v, ok := ownError(err, text); ok {
 		return v
 	}
-	if strings.Contains(text, "checksum did not match") { // the SDK has no other name for it
+	if isWrongSum(err) {
 		const hint = "the server's copy is damaged: use another backend's or another snapshot"
 		return driver.Verdict{Reason: snapshot.ReasonChecksumMismatch, Text: text, Hint: hint, Retry: driver.RetryAfter}
 	}
@@ -90,6 +90,9 @@ func explain(err error) driver.Verdict {
 	}
 	return v
 }
+
+// isWrongSum reports whether bytes do not have the checksum that came with them. The SDK has no type for it.
+func isWrongSum(err error) bool { return strings.Contains(err.Error(), "checksum did not match") }
 
 // ownError explains the errors of this package.
 func ownError(err error, text string) (driver.Verdict, bool) {

@@ -58,7 +58,8 @@ func (s *Store) getObject(
 		return nil, errors.Join(err, out.Body.Close())
 	}
 	if end-at <= readPart || c.features.noRange.Load() {
-		return &object{whole(out.Body, end-at), cancel}, nil
+		length := func() (int64, error) { return s.length(ctx, c, key, out.ETag) }
+		return &object{&summedBody{ReadCloser: whole(out.Body, end-at), length: length}, cancel}, nil
 	}
 	in.IfMatch = out.ETag
 	open := func(ctx context.Context, x driver.Extent) (io.ReadCloser, error) { return c.getPart(ctx, in, x) }
@@ -123,6 +124,30 @@ func (b *exactBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
 	if b.left -= int64(n); err == io.EOF && b.left > 0 { // wrapped, it is something else
 		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// summedBody is a body with a checksum, which half of an object does not have either: only when the server says that the
+// object has as many bytes as it gave is a wrong checksum that of the object.
+type summedBody struct {
+	io.ReadCloser
+	n      int64
+	length func() (int64, error)
+}
+
+func (b *summedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n += int64(n)
+	if err == nil || !isWrongSum(err) {
+		return n, err
+	}
+	size, lerr := b.length()
+	switch {
+	case lerr != nil:
+		return n, lerr
+	case size != b.n:
+		return n, badAnswer("GetObject: the server gave %d bytes of an object of which it says that it has %d", b.n, size)
 	}
 	return n, err
 }

@@ -183,6 +183,7 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 		{"get part", "416", testenv.On("GetObject", testenv.Refuses(416, "InvalidRange")), "GetObject: 416"},
 		{"get", "an error behind half of the bytes", testenv.On("GetObject", testenv.ErrorBehindHalf), "more bytes than it said"},
 		{"get large", "an error behind half of the bytes", testenv.On("GetObject", testenv.ErrorBehindHalf), "fewer bytes of a part than it said"},
+		{"get", "half of the bytes", testenv.On("GetObject", cutBy(5)), "gave 5 bytes of an object of which it says that it has 10"},
 		{"get large", "half of the bytes", testenv.On("GetObject", cutBy(9*mib)), "GetObject: "},
 		{"stat", "no ETag", without("HeadObject", "ETag"), "HeadObject: the server answered 200 without ETag"},
 		{"stat", "a login page", login("HeadObject"), "HeadObject: " + html},

@@ -22,7 +22,7 @@ type Record struct {
 }
 
 // batchSize is how many bytes of records are added in one transaction. bbolt holds them in memory.
-const batchSize = 16 << 20
+const batchSize = 4 << 20
 
 // Replay adds the records of later revisions to a database. The file must have been inspected. Nothing is durable
 // before [MakeAt]: a crash leaves a file that nobody uses.
