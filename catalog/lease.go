@@ -87,7 +87,8 @@ var errTaken = errors.New("the lock was taken away")
 
 // inPlace returns errTaken when the key of the lock is not the one that was put there. A read that fails proves nothing.
 func (l *lease) inPlace(ctx context.Context) error {
-	resp, err := l.client.Get(ctx, l.key) // etcd 3.7 leaves the lease out of an answer without values
+	// The whole key is read: etcd 3.7 leaves the lease out of an answer without values.
+	resp, err := l.client.Get(ctx, l.key)
 	if err == nil && (len(resp.Kvs) == 0 || resp.Kvs[0].Lease != int64(l.id)) {
 		return errTaken
 	}

@@ -38,6 +38,24 @@ func TestSoakLetsPinWhatOneBackendHasRemoved(t *testing.T) {
 	}
 }
 
+// A copy that the leader removed before a pin, and that nobody has asked for between the two, is no loss. One that
+// retention could not remove then is one.
+func TestSoakLetsPinWhatTheLeaderHasJustRemoved(t *testing.T) {
+	k, old, later := oldest(t)
+	k.absorb(append(later, old), false)
+	k.pinFrom(old.Name, on(0, "s3"))
+	k.absorb(append(later, on(0, "s3")), false)
+	if len(k.words.errors) > 0 {
+		t.Errorf("it was taken for a loss: %q", k.words.errors)
+	}
+	newest := later[len(later)-1]
+	k.taken[newest.Name], k.ready[newest.Name] = newest.CreateTime, promise{snap: newest}
+	k.pinFrom(newest.Name, on(keepLast, "s3"))
+	if k.left["local"][newest.Name] {
+		t.Error("the loss of the newest was taken for retention")
+	}
+}
+
 // oldest returns a soak with a promised snapshot, and as many newer ones as retention keeps.
 func oldest(t *testing.T) (k *soak, old snap, later []snap) {
 	k = &soak{t: t, ledger: newLedger(), ready: map[string]promise{}, deleted: map[string]snap{}}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -320,8 +321,28 @@ func (k *soak) pin(name string) {
 	if k.pinned[name] {
 		how = "--unpin"
 	}
-	if k.ask(fmt.Sprintf("update %s %s", how, name), name, "update", name, how) {
-		k.pinned[name] = how == "--pin"
-		k.pins++
+	out, there := k.ask(fmt.Sprintf("update %s %s", how, name), name, "update", name, how, "-o", "json")
+	switch {
+	case !there:
+		return
+	case how == "--unpin":
+		k.pinned[name] = false
+	default:
+		var now snap
+		if err := json.Unmarshal([]byte(out), &now); err != nil {
+			k.errorf("the answer of update %s: %v", how, err)
+		}
+		k.pinFrom(name, now)
 	}
+	k.pins++
+}
+
+// pinFrom says that a snapshot is pinned from now on. The leader may have removed a copy just before, while it could go.
+func (k *soak) pinFrom(name string, now snap) {
+	for _, b := range backends {
+		if now.on(b) == "" && k.held(b, name) == "" {
+			k.seen[b][name], k.left[b][name] = true, true
+		}
+	}
+	k.pinned[name] = true
 }

@@ -84,7 +84,7 @@ func (k *soak) calm() {
 	mine := k.config.encrypted || len(k.ready[name].EncryptionRecipients) == 0
 	switch {
 	case what == 0 && mine:
-		if k.ask("a drill of "+name, name, "verify", name, "--level", "drill") {
+		if _, there := k.ask("a drill of "+name, name, "verify", name, "--level", "drill"); there {
 			k.proven[name] = true
 		}
 	case what == 1 && !k.pinned[name]:
@@ -96,11 +96,11 @@ func (k *soak) calm() {
 	}
 }
 
-// ask runs a command about a snapshot until it succeeds. It returns false when retention has removed the snapshot
-// meanwhile.
-func (k *soak) ask(what, name string, args ...string) bool {
+// ask runs a command about a snapshot until it succeeds, and returns its output. There is false when retention has
+// removed the snapshot meanwhile.
+func (k *soak) ask(what, name string, args ...string) (out string, there bool) {
 	defer k.during(what)()
-	there := true
+	there = true
 	k.eventually("snapshotd "+args[0]+" succeeds between two rounds", func() bool {
 		r := k.run(args...)
 		if r.code == exitDamaged {
@@ -110,9 +110,10 @@ func (k *soak) ask(what, name string, args ...string) bool {
 			k.list()
 			_, there = k.ready[name]
 		}
+		out = r.stdout
 		return r.code == 0 || r.code == exitDamaged || !there
 	})
-	return there
+	return out, there
 }
 
 func (k *soak) remove(name string) {

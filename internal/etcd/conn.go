@@ -109,7 +109,7 @@ func (c *Conn) dial(ctx context.Context) (*clientv3.Client, error) {
 			c.transport(eps[0]),
 			grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(span.Provider()))),
 			grpc.WithChainUnaryInterceptor(failFast),
-			grpc.WithReadBufferSize(readBuffer), grpc.WithSharedWriteBuffer(true),
+			grpc.WithReadBufferSize(readBuffer),
 		},
 	})
 	if err == nil && !stop() {

@@ -94,7 +94,7 @@ func (s *S3) session(_, policy string) aws.Credentials {
 	}
 	answer := s.signed(http.MethodPost, "/", "sts", "application/x-www-form-urlencoded", []byte(form.Encode()))
 	var doc struct {
-		Keys struct{ AccessKeyId, SecretAccessKey, SessionToken string } `xml:"AssumeRoleResult>Credentials"` //nolint:staticcheck // the protocol's names
+		Keys struct{ AccessKeyId, SecretAccessKey, SessionToken string } `xml:"AssumeRoleResult>Credentials"`
 	}
 	if err := xml.Unmarshal(answer, &doc); err != nil {
 		s.tb.Fatalf("%v: %s", err, answer)
