@@ -24,7 +24,10 @@ func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Conte
 		l, held, err := c.acquire(ctx, "campaign", "stand for election", c.keys.leader(), name)
 		switch {
 		case err == nil:
-			lastErr, waiting = nil, time.Time{}
+			if lastErr = nil; !waiting.IsZero() {
+				c.takeBack(ctx, name)
+			}
+			waiting = time.Time{}
 			if c.leadWith(ctx, l, name, lead) {
 				_ = backoff.Wait(ctx, handoverPause)
 			}

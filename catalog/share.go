@@ -55,6 +55,20 @@ func (c *Catalog) mayAsk(ctx context.Context, name string, waitingSince time.Tim
 	}
 }
 
+// takeBack removes a question of this replica that was written while the leader gave way. It would be taken for a new
+// one by the next leader.
+func (c *Catalog) takeBack(ctx context.Context, name string) {
+	err := c.do(span.Outside(ctx), "take back", "take back the question for the leadership",
+		func(ctx context.Context, client *clientv3.Client, _ bool) error {
+			_, err := client.Txn(ctx).If(clientv3.Compare(clientv3.Value(c.keys.successor()), "=", name)).
+				Then(clientv3.OpDelete(c.keys.successor())).Commit()
+			return err
+		})
+	if err != nil {
+		c.cfg.Logger.DebugContext(ctx, "question for the leadership not taken back", "error", err)
+	}
+}
+
 // Asked reports whether a replica that comes before this one in the cluster's order has asked for the leadership.
 func (t *Term) Asked(ctx context.Context) (asked bool, err error) {
 	c := t.catalog
