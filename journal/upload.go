@@ -298,7 +298,7 @@ func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position
 	return p
 }
 
-// noteEnd keeps what is known of the end of the journal on the backend.
+// noteEnd keeps the known end of the journal on the backend.
 func (u *upload) noteEnd(h *segment.Header) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -161,7 +161,7 @@ type Facts struct {
 	exemption string
 }
 
-// contradiction returns what the backend says of a copy otherwise than the catalog; empty when they agree.
+// contradiction returns how the backend contradicts the catalog about a copy; empty when they agree.
 func (p *Pruning) contradiction(ctx context.Context, c *retention.Candidate) (why string, err error) {
 	backend, says := p.Repository.Name(), Facts{c.Created.UnixNano(), c.Revision, c.Size, c.Etcd, c.Exemption}
 	if p.Confirmed != nil {

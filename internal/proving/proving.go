@@ -37,7 +37,7 @@ type Catalog interface {
 	List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
 }
 
-// Kind is what is checked.
+// Kind is the kind of check.
 type Kind string
 
 // The kinds.
@@ -291,7 +291,7 @@ func (p *Prover) note(ctx context.Context, rec *snapshot.Record, why string) {
 	p.cfg.Logger.WarnContext(ctx, "journal before the snapshot cannot be checked", "snapshot", rec.Name, "why", why)
 }
 
-// forget forgets what was noted of snapshots that are not looked at any more.
+// forget forgets the notes of snapshots that are not looked at any more.
 func (p *Prover) forget(records []*snapshot.Record) {
 	for name := range p.noted {
 		if !slices.ContainsFunc(records, func(r *snapshot.Record) bool { return r.Name == name }) {

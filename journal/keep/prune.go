@@ -59,7 +59,7 @@ type Removal struct {
 	from     *segments.Segments
 }
 
-// Prune removes what goes. live is the timeline to which the leader adds.
+// Prune removes the segments that go. live is the timeline to which the leader adds.
 func (p *Pruner) Prune(ctx context.Context, live segment.Timeline, now time.Time) (removed int, err error) {
 	all, err := p.Plan(ctx, live, now)
 	if err != nil {
@@ -76,7 +76,7 @@ func (p *Pruner) Prune(ctx context.Context, live segment.Timeline, now time.Time
 	return removed, nil
 }
 
-// Plan returns what would go, and removes nothing. Without a live timeline, the newest one is taken for it.
+// Plan returns the segments that would go, and removes nothing. Without a live timeline, the newest one is taken for it.
 func (p *Pruner) Plan(ctx context.Context, live segment.Timeline, now time.Time) ([]Removal, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

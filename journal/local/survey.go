@@ -41,7 +41,7 @@ func (l *Loss) String() string {
 	return fmt.Sprintf("revisions %d to %d", l.First, l.Last)
 }
 
-// surveyed is what is left of the parts in a directory.
+// surveyed is the rest of the parts in a directory.
 type surveyed struct {
 	dir    string
 	noted  note
@@ -126,7 +126,7 @@ func (s *surveyed) part(n int64, sealed bool) error {
 		return fmt.Errorf("%w (move the file away to go on without it: its revisions are then lost, unless a backend has them)", damage)
 	}
 	if n == s.noted.Part && (last.Revision == 0 || s.noted.Newer(last)) {
-		s.noted = note{} // the disk has lost what was noted
+		s.noted = note{} // the disk has lost the note
 	}
 	if p.Header.Timeline != "" {
 		s.close(p.Header.Timeline, p.Header.Previous)

@@ -21,7 +21,7 @@ type Login struct {
 	Scopes      []string // beside openid
 }
 
-// LoginRequest is what ties the answer of an issuer to the browser that has begun a login.
+// LoginRequest ties the answer of an issuer to the browser that has begun a login.
 type LoginRequest struct {
 	State    string
 	Nonce    string
@@ -45,7 +45,7 @@ type LoginIssuer struct {
 	Verifier LoginVerifier
 }
 
-// Session is what a browser shows after a login.
+// Session is the proof of a login that a browser shows.
 type Session struct {
 	ID     string
 	Issuer string // the fingerprint of its issuer

@@ -1,4 +1,4 @@
-// Package message makes the API's messages of what is known of a cluster's journal.
+// Package message makes the API's messages of a cluster's journal.
 package message
 
 import (

@@ -1,4 +1,4 @@
-// Package command has what all commands have in common: their surroundings, and the checks of their arguments.
+// Package command is common to all commands: their surroundings, and the checks of their arguments.
 package command
 
 import (

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Plain keeps text from others from breaking the table or the terminal: what cannot be seen becomes a space. That is
-// also what turns the direction of the text around, or hides in it.
+// Plain keeps text from others from breaking the table or the terminal: invisible characters become spaces,
+// those among them that turn the direction of the text around.
 func Plain(s string) string { return shown(s, "") }
 
 // PlainLines returns a writer of whole texts that keeps them from doing anything to a terminal but to write lines.
@@ -24,7 +24,7 @@ func (p plainLines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// shown returns a text without what cannot be seen, but for some characters.
+// shown returns a text without invisible characters, but for some of them.
 func shown(s, but string) string {
 	return strings.Map(func(r rune) rune {
 		if strconv.IsPrint(r) || strings.ContainsRune(but, r) {
