@@ -35,7 +35,7 @@ func connect(t *testing.T, cfg etcd.Config) *etcd.Conn {
 
 func newSource(t *testing.T, endpoints ...string) *etcd.Source {
 	t.Helper()
-	return etcd.NewSource(connect(t, etcd.Config{Endpoints: endpoints}), etcd.SourceConfig{StatusTimeout: time.Second})
+	return etcd.NewSource(connect(t, etcd.Config{Endpoints: endpoints}), etcd.SourceConfig{StatusTimeout: 3 * time.Second})
 }
 
 // mustRead reads a snapshot to its end and verifies its checksum.
