@@ -3,6 +3,7 @@ package schedule_test
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,8 +30,13 @@ func (w wanted) GiveWay(context.Context) error {
 func TestALeaderGivesWayWhenNoWorkIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
+		var mu sync.Mutex
 		var done []string
-		note := func(what string) { done = append(done, what+" after "+time.Since(begin).Round(time.Hour).String()) }
+		note := func(what string) {
+			mu.Lock()
+			defer mu.Unlock()
+			done = append(done, what+" after "+time.Since(begin).Round(time.Hour).String())
+		}
 		save := func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
 			note("save begins")
 			time.Sleep(3 * time.Hour)
@@ -57,6 +63,8 @@ func TestALeaderGivesWayWhenNoWorkIsUnderWay(t *testing.T) {
 			"reconcile after 0s", "save begins after 2h0m0s", "reconcile after 4h0m0s", "save ends after 5h0m0s",
 			"leading no more after 8h0m0s",
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if !slices.Equal(done, want) {
 			t.Errorf("it did %q, want %q", done, want)
 		}
