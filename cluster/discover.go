@@ -50,6 +50,7 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 			r.addUnusable(it, i, d.rec, d.bad[i], ch)
 		}
 	}
+	r.discoverLate(ctx, it, &d, ch)
 	r.addMissing(it, d.rec, d.chosen)
 	if d.rec.RequestID != "" && d.rec.EtcdClusterID != r.liveEtcd() {
 		d.rec.RequestID = ""
@@ -136,6 +137,21 @@ func (r *reconciliation) addUnusable(it item, i int, rec *snapshot.Record, err e
 	}
 	rec.Missed(r.failedLocation(v, rec, size, err.Error()), snapshot.ReasonOf(err))
 	ch.added[i] = true
+}
+
+// discoverLate takes in the copies that were written after their backend was listed: a save that could not write the
+// catalog has told its caller that they are there.
+func (r *reconciliation) discoverLate(ctx context.Context, it item, d *discovery, ch *change) {
+	for i, v := range r.views {
+		if !it.known[i] || it.groups[i] != nil || !slices.Contains(d.chosen, v.repo.Name()) {
+			continue
+		}
+		if g, err := v.repo.ListOne(ctx, d.rec); err != nil {
+			r.fail(v, err)
+		} else if g.Manifest {
+			r.discoverOn(ctx, i, g, d, ch)
+		}
+	}
 }
 
 // addMissing adds the configured backends that were chosen and where the snapshot was not found. Nobody knows any

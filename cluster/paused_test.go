@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"io"
+	"iter"
 	"os"
 	"strings"
 	"sync"
@@ -136,6 +137,43 @@ func TestPartialSaveWithoutTheCatalogIsNotFoundAgainAsReady(t *testing.T) {
 		t.Error("the repeated request succeeded")
 	}
 	f.quiet(t)
+}
+
+// early is a backend that was listed before the objects of a snapshot were there.
+type early struct {
+	repository.Backend
+	name string
+}
+
+func (b early) List(ctx context.Context, prefix string) iter.Seq2[repository.Object, error] {
+	return func(yield func(repository.Object, error) bool) {
+		for o, err := range b.Backend.List(ctx, prefix) {
+			if err == nil && strings.Contains(o.Key, b.name) {
+				continue
+			}
+			if !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
+// A reconcile has listed one backend before a save without the catalog was done there, and the other one after that.
+func TestSaveWithoutTheCatalogIsNotFoundAsPartialByAReconcileOfThatTime(t *testing.T) {
+	f := newFixture(t)
+	f.mustSave(t)
+	f.catalog.fail = func(string) error { return errCatalogDown }
+	res, err := f.Save(t.Context(), cluster.SaveRequest{RequestID: "r"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.catalog.fail = nil
+	two := f.backends["two"]
+	two.Backend = early{two.Backend, res.Snapshot.Name}
+	f.mustReconcile(t)
+	if rec := f.records(t)[res.Snapshot.Name]; rec == nil || rec.State() != snapshot.StateReady {
+		t.Errorf("record %+v", rec)
+	}
 }
 
 func TestCatalogThatFailsForAMomentIsWrittenInTheEnd(t *testing.T) {
