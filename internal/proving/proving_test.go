@@ -4,20 +4,15 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
-
 	catalogmemory "github.com/snapshotd/snapshotd/catalog/memory"
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/etcd"
-	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
-	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
@@ -46,31 +41,6 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// driller drills in this process, and counts.
-type driller struct {
-	t *testing.T
-	n int
-}
-
-func (d *driller) Drill(_ context.Context, file string, revision int64) (repository.Drilled, error) {
-	d.n++
-	dir := d.t.TempDir()
-	cfg := etcdutl.RestoreConfig{
-		SnapshotPath: file, OutputDataDir: filepath.Join(dir, "data"), Name: "default", PeerURLs: []string{"http://localhost:2380"},
-		InitialCluster: "default=http://localhost:2380", InitialClusterToken: "token",
-	}
-	if err := datadir.Make(cfg); err != nil {
-		return repository.Drilled{}, err
-	}
-	e := embedded.StartEtcd(d.t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
-	defer func() { _ = os.RemoveAll(dir) }()
-	defer e.Close(d.t)
-	m := e.At(d.t, revision)
-	return repository.Drilled{
-		HashKV: m.Hash.Hash, HashRevision: m.Hash.Revision, CompactRevision: m.Hash.CompactRevision, TotalKeys: int64(len(m.Keys)),
-	}, nil
-}
-
 // rig is an etcd that is saved and followed, on one backend.
 type rig struct {
 	*embedded.History
@@ -78,7 +48,7 @@ type rig struct {
 	backend *memory.Backend
 	catalog *catalogmemory.Catalog
 	journal *journal.Journal
-	driller *driller
+	driller *embedded.Driller
 	log     bytes.Buffer
 	checked []string
 	repo    *repository.Repository
@@ -88,7 +58,7 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{
 		History: embedded.NewHistory(t, 41), backend: memory.New("s3", snapshot.BackendS3), catalog: catalogmemory.New(time.Now),
-		driller: &driller{t: t},
+		driller: &embedded.Driller{TB: t},
 	}
 	conn, err := etcd.New(etcd.Config{Endpoints: r.Endpoints()})
 	must(t, err)
@@ -179,12 +149,12 @@ func TestTheJournalBeforeEachSnapshotIsChecked(t *testing.T) {
 		t.Errorf("checked: %s, up to %s", got, p.UpTo())
 	}
 	// What was checked is not checked again, by another leader neither.
-	before := r.driller.n
+	before := r.driller.Count
 	other := r.prover(t, nil)
 	must(t, other.Round(t.Context()))
 	must(t, p.Round(t.Context()))
-	if r.driller.n != before || !other.UpTo().Equal(third.CreateTime) {
-		t.Errorf("%d etcds more were started, up to %s", r.driller.n-before, other.UpTo())
+	if r.driller.Count != before || !other.UpTo().Equal(third.CreateTime) {
+		t.Errorf("%d etcds more were started, up to %s", r.driller.Count-before, other.UpTo())
 	}
 
 	// A segment that cannot be read is a verdict, and names its revisions.
@@ -226,7 +196,7 @@ func TestARandomRevisionOfTheWindowIsDrilled(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	must(t, r.prover(t, nil).Drill(t.Context()))
-	if r.driller.n != 0 {
+	if r.driller.Count != 0 {
 		t.Error("without a snapshot, something was drilled")
 	}
 	first := r.save(t)
@@ -235,8 +205,8 @@ func TestARandomRevisionOfTheWindowIsDrilled(t *testing.T) {
 	for _, n := range []int64{0, 30} {
 		must(t, r.prover(t, func(int64) int64 { return n }).Drill(t.Context()))
 	}
-	if got := strings.Join(r.checked, ", "); got != "revision passed, revision passed" || r.driller.n != 2 {
-		t.Errorf("checked: %s, with %d etcds\n%s", got, r.driller.n, r.log.String())
+	if got := strings.Join(r.checked, ", "); got != "revision passed, revision passed" || r.driller.Count != 2 {
+		t.Errorf("checked: %s, with %d etcds\n%s", got, r.driller.Count, r.log.String())
 	}
 	for _, key := range r.backend.Keys() {
 		if strings.HasSuffix(key, ".seg") && r.holds(t, key, first.Revision+31) {

@@ -1,16 +1,10 @@
 package restore_test
 
 import (
-	"context"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
-
-	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
-	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -19,27 +13,6 @@ import (
 	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
-
-// driller drills in this process.
-type driller struct{ t *testing.T }
-
-func (d driller) Drill(_ context.Context, file string, revision int64) (repository.Drilled, error) {
-	dir := d.t.TempDir()
-	cfg := etcdutl.RestoreConfig{
-		SnapshotPath: file, OutputDataDir: filepath.Join(dir, "data"), Name: "default", PeerURLs: []string{"http://localhost:2380"},
-		InitialCluster: "default=http://localhost:2380", InitialClusterToken: "token",
-	}
-	if err := datadir.Make(cfg); err != nil {
-		return repository.Drilled{}, err
-	}
-	e := embedded.StartEtcd(d.t, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
-	defer func() { _ = os.RemoveAll(dir) }()
-	defer e.Close(d.t)
-	m := e.At(d.t, revision)
-	return repository.Drilled{
-		HashKV: m.Hash.Hash, HashRevision: m.Hash.Revision, CompactRevision: m.Hash.CompactRevision, TotalKeys: int64(len(m.Keys)),
-	}, nil
-}
 
 func TestProofComparesTheJournalWithTheNextSnapshot(t *testing.T) {
 	t.Parallel()
@@ -51,7 +24,7 @@ func TestProofComparesTheJournalWithTheNextSnapshot(t *testing.T) {
 	third, revision := f.save(t, f.backends[0], f.backends[1])
 	repo := repository.New(repository.Config{Backend: f.backends[0], Prefix: "default/"})
 	o := restore.VerifyOptions{
-		Repository: repo, Choice: restore.Choice{Name: third}, Dir: t.TempDir(), Driller: driller{t},
+		Repository: repo, Choice: restore.Choice{Name: third}, Dir: t.TempDir(), Driller: &embedded.Driller{TB: t},
 	}
 	p, err := restore.Prove(t.Context(), o)
 	if err != nil {
