@@ -16,7 +16,8 @@ const draws = 20
 // errNothing: no revision can be drawn.
 var errNothing = errors.New("no snapshot has a journal behind it yet")
 
-// Drill restores a random revision of the recovery window into a throw-away etcd. A verdict that it did not pass is an
+// Drill restores a random revision of the recovery window, as far back as the newest snapshots reach, into a throw-away
+// etcd. A verdict that it did not pass is an
 // error, too. Without anything to restore it does nothing.
 func (p *Prover) Drill(ctx context.Context) error {
 	if err := p.take(ctx); err != nil {

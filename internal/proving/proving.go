@@ -3,6 +3,7 @@ package proving
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -127,6 +128,7 @@ func (p *Prover) Round(ctx context.Context) error {
 	}
 	j := p.load(ctx)
 	p.open, p.listed = names.String(), now
+	var errs []error
 	for _, rec := range unchecked {
 		if t, base := base(j, rec, records); t == nil {
 			continue
@@ -134,12 +136,15 @@ func (p *Prover) Round(ctx context.Context) error {
 			p.note(ctx, rec, why)
 			continue
 		}
+		// A check that cannot be made does not keep the others waiting. It is tried again when the journal is listed again.
 		if err := p.prove(ctx, rec); err != nil {
-			p.open = "" // the next round tries again
-			return err
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // unchecked returns the snapshots before which the journal is to be checked, the oldest first.
@@ -184,17 +189,8 @@ func (p *Prover) load(ctx context.Context) *plan.Journal {
 // base returns the timeline that a snapshot is of, and the newest snapshot before it in that; nil when there is none.
 func base(j *plan.Journal, rec *snapshot.Record, records []*snapshot.Record) (*plan.Timeline, *snapshot.Record) {
 	for _, t := range j.Holding(rec.Revision) {
-		if !of(t, rec) {
-			continue
-		}
-		var found *snapshot.Record
-		for _, b := range records {
-			if of(t, b) && b.Revision < rec.Revision && b.Revision >= t.First()-1 && (found == nil || b.Revision > found.Revision) {
-				found = b
-			}
-		}
-		if found != nil {
-			return t, found
+		if b := below(t, records, rec.Revision-1); b != nil && of(t, rec) {
+			return t, b
 		}
 	}
 	return nil, nil

@@ -148,6 +148,9 @@ func (p *Proof) compare(ctx context.Context, d repository.Driller, later, earlie
 	var all [2]repository.Drilled
 	for i, file := range []string{later, earlier} {
 		drilled, err := d.Drill(ctx, file, p.Replayed.Revision)
+		if file == earlier && errors.Is(err, repository.ErrNotRestorable) {
+			return p.differs(err) // the snapshot before was whole, and the later one is: the journal between them is not
+		}
 		if err != nil {
 			return fmt.Errorf("prove the journal before %s: %w", p.Snapshot.Name, err)
 		}

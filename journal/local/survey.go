@@ -144,9 +144,10 @@ func (s *surveyed) part(n int64, sealed bool) error {
 	return nil
 }
 
-// passing reports whether an error says nothing of the file: the process may open no more files, or has no memory.
+// passing reports whether an error says nothing of the file: the process may open no more files, has no memory, or runs
+// as another user.
 func passing(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+	return errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // lose notes that a part is not whole. It has lost what comes behind the last revision that is left.
