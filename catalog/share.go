@@ -18,11 +18,10 @@ import (
 // replicas there are, and a leader that does not know the question stays.
 
 const (
-	// handoverPause lets the replica that asked be elected.
+	// handoverPause lets another replica be elected.
 	handoverPause = 5 * time.Second
-	// askersAtATime is the share of waiting replicas, as one in so many, that ask in one round: the clusters that are to
-	// change hands do not all do so at once.
-	askersAtATime = 4
+	// askOdds: a replica that waits asks in one of so many rounds, so that not all ask in the first one.
+	askOdds = 4
 )
 
 // before reports whether replica a comes before replica b in the cluster's order.
@@ -37,7 +36,7 @@ func (c *Catalog) before(a, b string) bool {
 // mayAsk asks for the leadership when this replica has waited long enough to be taken for one that stays, and neither
 // the leader nor another one that has asked comes before it.
 func (c *Catalog) mayAsk(ctx context.Context, name string, waitingSince time.Time) {
-	if time.Since(waitingSince) < c.cfg.AskAfter || rand.IntN(askersAtATime) > 0 { //nolint:gosec // it keeps no secret
+	if time.Since(waitingSince) < c.cfg.AskAfter || rand.IntN(askOdds) > 0 { //nolint:gosec // it keeps no secret
 		return
 	}
 	err := c.do(span.Outside(ctx), "ask", "ask for the leadership", func(ctx context.Context, client *clientv3.Client, _ bool) error {

@@ -114,7 +114,7 @@ type Cluster struct {
 	// These are remembered between reconciliations, and lost with the process: then the objects are read once more.
 	foreign   *cache.Cache[foreignObject] // by key: it need not be read again
 	manifests *cache.Cache[time.Time]     // by name: when the manifest that was read was written; the clock of a store may be ahead
-	counted   *cache.Cache[pruning.Facts] // by name: the facts that its manifest has confirmed to retention
+	counted   *cache.Cache[pruning.Facts] // by backend and name: the facts that its manifest has confirmed to retention
 	scrubs    *cache.Cache[time.Time]     // by name: when this process has scrubbed the copy in a directory of this node
 
 	// Another program's snapshot is read whole into the spool, and a verification or a drill has one there, too. One

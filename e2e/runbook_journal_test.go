@@ -71,7 +71,7 @@ func TestRunbookDeletedNamespace(t *testing.T) {
 		b.stop(m)
 		b.run(t, m, steps[5])
 	}
-	b.restoreMembers(t, strings.Replace(steps[6], "--revision N", fmt.Sprint("--revision ", revision), 1))
+	b.restoreMembers(t, strings.Replace(steps[6], "--revision M", fmt.Sprint("--revision ", revision), 1))
 	b.has(t, "/registry/pods/shop", 20, b.endpoints()...)
 	t.Logf("from the alert to three members that have the namespace again: %s", time.Since(alert).Round(100*time.Millisecond))
 	b.has(t, "before", 100, b.endpoints()...)

@@ -116,8 +116,12 @@ func (p *Pruning) listed(ctx context.Context, copies []*retention.Candidate) ([]
 // them. Whoever can write to etcd can give an old copy a new time, and would push the new ones out. A copy that its
 // backend contradicts stays and takes no place; then the rules are applied to the others alone.
 func (p *Pruning) confirmKept(ctx context.Context, there []*retention.Candidate) error {
+	going := func(c *retention.Candidate) bool { return !c.Stays }
+	if !slices.ContainsFunc(there, going) {
+		return nil // nothing is asked for now, and none of what was confirmed is forgotten
+	}
 	good := map[*retention.Candidate]bool{}
-	for slices.ContainsFunc(there, func(c *retention.Candidate) bool { return !c.Stays }) {
+	for slices.ContainsFunc(there, going) {
 		before := len(there)
 		var failed error
 		there = slices.DeleteFunc(there, func(c *retention.Candidate) bool {

@@ -33,6 +33,7 @@ type managed struct {
 	cfg     config.Cluster // in effect
 	uses    uses
 	closers closers
+	work    sync.RWMutex // held for reading by work that a leader ends before it gives way
 	loops   sync.WaitGroup
 	// following is closed as soon as the loops have ended: a cluster that takes the place of this one has the same
 	// directory.

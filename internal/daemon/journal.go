@@ -65,11 +65,15 @@ func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys
 		Source: etcd.NewFollowed(p.source), Stores: stores, Dir: path,
 		FlushInterval: cfg.Journal.FlushInterval, UploadInterval: cfg.Journal.UploadInterval,
 		MaxBytes: int64(cfg.Journal.MaxLocalBytes),
-		Base:     func(ctx context.Context, need journal.Base) error { return saveBase(ctx, c, need) },
-		Broken:   func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
-		Latest:   func(ctx context.Context) (segment.Timeline, error) { return latest(ctx, p.catalog) },
-		Note:     func(ctx context.Context, t segment.Timeline) error { return noteTimeline(ctx, p.catalog, t) },
-		Logger:   log,
+		Base: func(ctx context.Context, need journal.Base) error {
+			c.work.RLock() // a term that ended now would end the save
+			defer c.work.RUnlock()
+			return saveBase(ctx, c, need)
+		},
+		Broken: func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
+		Latest: func(ctx context.Context) (segment.Timeline, error) { return latest(ctx, p.catalog) },
+		Note:   func(ctx context.Context, t segment.Timeline) error { return noteTimeline(ctx, p.catalog, t) },
+		Logger: log,
 	})
 	c.following.later("journal", f.journal.Close)
 	return nil

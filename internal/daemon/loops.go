@@ -54,6 +54,7 @@ func (c *managed) run(ctx context.Context, before *managed) {
 		},
 		Wake:    c.SaveEnded(),
 		Own:     own,
+		Work:    &c.work,
 		Leading: func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
 		Logger:  c.log,
 	})

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -36,6 +37,7 @@ type Config struct {
 	Wake      <-chan struct{}                                       // optional; a token asks for Repair at once
 	Leading   func(ctx context.Context, leading bool)               // called when leadership begins and ends
 	Own       *Own                                                  // optional; done while this replica does not lead
+	Work      *sync.RWMutex                                         // optional; held for reading by other work that a leader ends before it gives way
 	Logger    *slog.Logger
 }
 
@@ -54,8 +56,8 @@ type Campaign func(ctx context.Context, lead func(ctx context.Context, term Term
 // an interval. It repairs after each reconcile, and in between when a repair is due or asked for.
 type Loop struct {
 	cfg      Config
-	unfollow func()       // ends this replica's own work, and waits for it
-	work     sync.RWMutex // held for reading by work under way
+	unfollow func()        // ends this replica's own work, and waits for it
+	work     *sync.RWMutex // held for reading by work under way
 }
 
 // New returns a loop. It does nothing before Run.
@@ -66,11 +68,11 @@ func New(cfg Config) *Loop {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Loop{unfollow: func() {}}
+	l := &Loop{unfollow: func() {}, work: cmp.Or(cfg.Work, new(sync.RWMutex))}
 	cfg.Runs = slices.Clone(cfg.Runs)
 	for i := range cfg.Runs {
 		cfg.Runs[i].log = cfg.Logger
-		cfg.Runs[i].work = &l.work
+		cfg.Runs[i].work = l.work
 		if cfg.Runs[i].Ran == nil {
 			cfg.Runs[i].Ran = func(context.Context, string, time.Time, Result) {}
 		}

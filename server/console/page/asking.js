@@ -65,7 +65,7 @@ export const ask = async (path) => read(await answerOf(path, options('GET', null
 // change calls an operation, which may take its time: a save ends when the last backend has it.
 export const change = async (method, path, body) => read(await answerOf(path, options(method, body)));
 
-// logOut ends the session, here and for whoever has its cookie.
+// logOut ends the session here, and on the replica that answers also for others who have its cookie.
 export async function logOut() {
   await answerOf('/console/logout', options('POST'));
   location.replace('/');
