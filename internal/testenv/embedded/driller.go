@@ -30,11 +30,16 @@ func (d *Driller) Drill(_ context.Context, file string, revision int64) (reposit
 	if err := datadir.Make(cfg); err != nil {
 		return repository.Drilled{}, err
 	}
-	e := StartEtcd(d.TB, func(c *member.Config) { c.Dir = cfg.OutputDataDir })
 	defer func() { _ = os.RemoveAll(dir) }()
-	defer e.Close(d.TB)
-	m := e.At(d.TB, revision)
+	m := d.at(cfg.OutputDataDir, revision) //nolint:contextcheck // the test's own context ends it
 	return repository.Drilled{
 		HashKV: m.Hash.Hash, HashRevision: m.Hash.Revision, CompactRevision: m.Hash.CompactRevision, TotalKeys: int64(len(m.Keys)),
 	}, nil
+}
+
+// at returns the state that etcd shows at a revision when it starts on a data directory.
+func (d *Driller) at(dir string, revision int64) Moment {
+	e := StartEtcd(d.TB, func(c *member.Config) { c.Dir = dir })
+	defer e.Close(d.TB)
+	return e.At(d.TB, revision)
 }
