@@ -222,7 +222,7 @@ func inspect(ctx context.Context, o Options, c candidate, path string, revision 
 }
 
 // Room returns how many bytes a data directory needs for a database of a size, so that an etcd can start on it.
-func Room(size int64) int64 { return min(size, repository.MaxSize) + snapshot.MemberRoom }
+func Room(size int64) int64 { return min(size, snapshot.MaxSize) + snapshot.MemberRoom }
 
 // checkSpace returns an error when a disk has less room than an operation on a database needs.
 func checkSpace(op, dir string, size, need int64) error {
