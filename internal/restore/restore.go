@@ -55,6 +55,7 @@ type Result struct {
 	Bracket  *Bracket // of the time that was asked for, when it was looked for
 
 	Replayed *Replayed // nil when the journal was not used
+	Later    int64     // revision to which the journal goes on behind the latest snapshot, without being used; 0 when it does not
 }
 
 // Ahead reports whether the snapshot claims to be from the future.
@@ -95,6 +96,9 @@ func Plan(ctx context.Context, o Options) (res Result, err error) {
 		return err
 	})
 	res.Skipped = append(skipped, res.Skipped...)
+	if err == nil {
+		res.Later = l.later(ctx, res.Snapshot)
+	}
 	if err == nil && !o.Choice.At.IsZero() {
 		if b, err := l.bracket(ctx, o.Choice, described); err == nil { // it is for information only
 			res.Bracket = b
@@ -169,6 +173,9 @@ func prepare(ctx context.Context, o Options, db string) (res Result, err error) 
 		return fetch(ctx, o, c, db)
 	})
 	res.Skipped = append(skipped, res.Skipped...)
+	if err == nil {
+		res.Later = l.later(ctx, res.Snapshot)
+	}
 	return res, err
 }
 
