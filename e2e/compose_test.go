@@ -75,7 +75,7 @@ func TestTheComposeDemo(t *testing.T) {
 	s := &service{t: t, path: program(t, ""), grpc: c.addr["snapshotd"] + ":7379", http: c.addr["snapshotd"] + ":7380"}
 	c.start(t, "snapshotd", s.path, c.Services["snapshotd"].Command...)
 	eventually(t, "a first snapshot on both backends", func() bool {
-		for _, at := range []string{"snapshotd/var/lib/snapshotd/snapshots", "s3/objects/backups/etcd"} {
+		for _, at := range []string{"snapshotd/var/lib/snapshotd", "s3/objects/backups/etcd"} {
 			if found, err := filepath.Glob(filepath.Join(c.dir, at, "demo", "*.json")); err != nil || len(found) == 0 {
 				return false
 			}
@@ -116,7 +116,7 @@ func (c *composition) here(name, text string) string {
 		return match
 	})
 	return strings.NewReplacer(
-		"0.0.0.0", c.addr[name], "file:///", "file://"+root+"/", " /var/", " "+root+"/var/", "[/etc/", "["+root+"/etc/", "$$", "$",
+		"0.0.0.0", c.addr[name], "file:///", "file://"+root+"/", " /spool", " "+root+"/spool", "[/etc/", "["+root+"/etc/", "$$", "$",
 	).Replace(text)
 }
 
@@ -199,8 +199,8 @@ func (c *composition) checkGrafana(t *testing.T) {
 	t.Helper()
 	c.mount(t, "grafana")
 	command, _, ok := strings.Cut(c.Services["grafana"].Entrypoint[2], " && exec /run.sh")
-	root := c.root("grafana")
-	command = strings.NewReplacer("/snapshotd.json >/tmp/", root+"/snapshotd.json >"+root+"/", "$$", "$").Replace(command)
+	root, made := c.root("grafana"), t.TempDir()
+	command = strings.NewReplacer("/snapshotd.json >/tmp/", root+"/snapshotd.json >"+made+"/", "$$", "$").Replace(command)
 	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); !ok || err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
@@ -208,7 +208,7 @@ func (c *composition) checkGrafana(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := os.ReadFile(filepath.Join(root, "snapshotd.json"))
+	after, err := os.ReadFile(filepath.Join(made, "snapshotd.json"))
 	if want := strings.ReplaceAll(string(before), "${VAR_PREFIX}", ""); err != nil || string(after) != want {
 		t.Errorf("the dashboard is not that without a prefix, %v", err)
 	}
