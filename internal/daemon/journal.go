@@ -57,6 +57,9 @@ func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys
 	f.prover = proving.New(proving.Config{
 		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Driller: inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
 		Dir: spool, Logger: log,
+		Turn: func(ctx context.Context) (func(), error) {
+			return takeTurn(ctx, s.restoreTurns, cfg.Name+"/journal", "check the journal") // the name of a cluster has no '/'
+		},
 		Checked: func(ctx context.Context, kind proving.Kind, passed bool) {
 			s.telemetry.JournalChecked(ctx, cfg.Name, string(kind), passed)
 		},

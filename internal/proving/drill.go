@@ -35,6 +35,11 @@ func (p *Prover) Drill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	release, err := p.cfg.Turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if why := p.obstacle(t, base, base); why != "" {
 		return fmt.Errorf("drill revision %d of the journal %s: %s", revision, t.Name, why)
 	}

@@ -58,9 +58,10 @@ type Config struct {
 	Driller      repository.Driller
 	Dir          string // with room for two databases and an etcd
 
-	Checked func(ctx context.Context, k Kind, passed bool) // is told of each verdict; optional
-	Rand    func(n int64) int64                            // rand.Int64N
-	Now     func() time.Time                               // time.Now
+	Turn    func(ctx context.Context) (release func(), err error) // waits until a check may take room and time; optional
+	Checked func(ctx context.Context, k Kind, passed bool)        // is told of each verdict; optional
+	Rand    func(n int64) int64                                   // rand.Int64N
+	Now     func() time.Time                                      // time.Now
 	Logger  *slog.Logger
 }
 
@@ -79,6 +80,9 @@ type Prover struct {
 func New(cfg Config) *Prover {
 	if cfg.Checked == nil {
 		cfg.Checked = func(context.Context, Kind, bool) {}
+	}
+	if cfg.Turn == nil {
+		cfg.Turn = func(context.Context) (func(), error) { return func() {}, nil }
 	}
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Int64N
@@ -130,14 +134,12 @@ func (p *Prover) Round(ctx context.Context) error {
 	p.open, p.listed = names.String(), now
 	var errs []error
 	for _, rec := range unchecked {
-		if t, base := base(j, rec, records); t == nil {
-			continue
-		} else if why := p.obstacle(t, base, rec); why != "" {
-			p.note(ctx, rec, why)
+		t, base := base(j, rec, records)
+		if t == nil {
 			continue
 		}
 		// A check that cannot be made does not keep the others waiting. It is tried again when the journal is listed again.
-		if err := p.prove(ctx, rec); err != nil {
+		if err := p.proveInTurn(ctx, t, base, rec); err != nil {
 			errs = append(errs, err)
 		}
 		if ctx.Err() != nil {
@@ -215,6 +217,20 @@ func (p *Prover) obstacle(t *plan.Timeline, base, rec *snapshot.Record) string {
 		return fmt.Sprintf("that needs %d bytes in %s, and %d are free", need, p.cfg.Dir, free)
 	}
 	return ""
+}
+
+// proveInTurn waits for its turn, and checks the journal before a snapshot if there is no obstacle then.
+func (p *Prover) proveInTurn(ctx context.Context, t *plan.Timeline, base, rec *snapshot.Record) error {
+	release, err := p.cfg.Turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if why := p.obstacle(t, base, rec); why != "" {
+		p.note(ctx, rec, why)
+		return nil
+	}
+	return p.prove(ctx, rec)
 }
 
 // prove checks the journal before a snapshot, and notes the verdict. An error is no verdict.

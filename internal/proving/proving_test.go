@@ -51,6 +51,7 @@ type rig struct {
 	driller *embedded.Driller
 	log     bytes.Buffer
 	checked []string
+	turns   []string // that were taken and given back
 	repo    *repository.Repository
 }
 
@@ -93,6 +94,10 @@ func (r *rig) prover(t *testing.T, draw func(int64) int64) *proving.Prover {
 	return proving.New(proving.Config{
 		Catalog: r.catalog, Repositories: []*repository.Repository{r.repo}, Driller: r.driller, Dir: t.TempDir(), Rand: draw,
 		Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
+		Turn: func(context.Context) (func(), error) {
+			r.turns = append(r.turns, "taken")
+			return func() { r.turns = append(r.turns, "given back") }, nil
+		},
 		Checked: func(_ context.Context, k proving.Kind, passed bool) {
 			r.checked = append(r.checked, string(k)+map[bool]string{true: " passed", false: " failed"}[passed])
 		},
@@ -148,6 +153,7 @@ func TestTheJournalBeforeEachSnapshotIsChecked(t *testing.T) {
 	if got := strings.Join(r.checked, ", "); got != "snapshot passed, snapshot passed" || !p.UpTo().Equal(third.CreateTime) {
 		t.Errorf("checked: %s, up to %s", got, p.UpTo())
 	}
+	r.tookTurns(t, 2)
 	// What was checked is not checked again, by another leader neither.
 	before := r.driller.Count
 	other := r.prover(t, nil)
@@ -175,6 +181,15 @@ func TestTheJournalBeforeEachSnapshotIsChecked(t *testing.T) {
 	}
 	if !strings.Contains(r.log.String(), "journal does not lead to the snapshot") || !p.UpTo().Equal(third.CreateTime) {
 		t.Errorf("up to %s: %s", p.UpTo(), r.log.String())
+	}
+}
+
+// tookTurns checks that each check waited for its turn, and gave it back before the next one.
+func (r *rig) tookTurns(t *testing.T, n int) {
+	t.Helper()
+	want := strings.TrimSuffix(strings.Repeat("taken, given back, ", n), ", ")
+	if got := strings.Join(r.turns, ", "); got != want {
+		t.Errorf("the turns were %s, want %s", got, want)
 	}
 }
 
@@ -208,6 +223,7 @@ func TestARandomRevisionOfTheWindowIsDrilled(t *testing.T) {
 	if got := strings.Join(r.checked, ", "); got != "revision passed, revision passed" || r.driller.Count != 2 {
 		t.Errorf("checked: %s, with %d etcds\n%s", got, r.driller.Count, r.log.String())
 	}
+	r.tookTurns(t, 2)
 	for _, key := range r.backend.Keys() {
 		if strings.HasSuffix(key, ".seg") && r.holds(t, key, first.Revision+31) {
 			r.backend.Set(key, []byte("torn"))
