@@ -35,6 +35,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/cluster/downloading"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -115,7 +116,7 @@ func (g *guardedServer) allOf(name string) *fakeCluster {
 		note(ctx)
 		return rec, nil
 	}
-	c.download = func(ctx context.Context, _ cluster.DownloadRequest) (*cluster.Download, error) {
+	c.download = func(ctx context.Context, _ cluster.DownloadRequest) (*downloading.Download, error) {
 		note(ctx)
 		return nil, snapshot.ReasonSnapshotNotFound.New("there is none")
 	}
