@@ -148,6 +148,7 @@ func TestTheSecretsOfAClusterAreInItsSnapshotsAlone(t *testing.T) {
 		t.Helper()
 		try(code, slices.Concat(args, as)...)
 	}
+	s.hasBase()
 	name := s.save(as...)
 	k.put(20) // into the journal
 	for _, level := range []string{"checksum", "structure", "drill"} {

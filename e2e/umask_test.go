@@ -50,6 +50,7 @@ clusters:
 			}
 			plant(strings.TrimSpace(cli("token", "create", "ci", "--tokens-file", in("tokens.json")).stdout))
 			s := start(t, options{umask: umask}, "--config", in("snapshotd.yaml"))
+			s.hasBase()
 			name := s.save()
 			s.must("verify", name, "--level", "drill")
 			eventually(t, "the journal is on the backend", func() bool {
@@ -61,6 +62,15 @@ clusters:
 			checkModes(t, root, mine)
 		})
 	}
+}
+
+// hasBase waits for the snapshot that a journal begins with: nothing else is saved meanwhile.
+func (s *service) hasBase() {
+	s.t.Helper()
+	eventually(s.t, "the base of the journal is saved", func() bool {
+		all := s.list()
+		return len(all) > 0 && all[0].State == "STATE_READY"
+	})
 }
 
 // checkModes checks the modes of all files and directories but those that the test has made.
