@@ -127,7 +127,19 @@ func TestASecretThatIsPrintedIsFound(t *testing.T) {
 			}
 		}
 	}
-	if found := leaks("level=INFO msg=\"snapshot saved\""); len(found) > 0 {
+	dir := t.TempDir()
+	byConfig, byFlag, byVar := "BYCONFIG"+rand.Text(), "BYFLAG"+rand.Text(), "BYVARIABLE"+rand.Text()
+	replaceFile(t, filepath.Join(dir, "identity"), "# public key: age1abcdefghijkl\n"+byConfig+"\n")
+	replaceFile(t, filepath.Join(dir, "token"), byFlag+"\n")
+	replaceFile(t, filepath.Join(dir, "snapshotd.yaml"), fmt.Sprintf("encryption: {identity_files: [%q]}\n", filepath.Join(dir, "identity")))
+	plantAll([]string{"AWS_SESSION_TOKEN=" + byVar, "SNAPSHOTD_TOKEN_FILE=" + dir},
+		[]string{"list", "--config", filepath.Join(dir, "snapshotd.yaml"), "--token-file=" + filepath.Join(dir, "token")})
+	for _, secret := range []string{byConfig, byFlag, byVar} {
+		if len(leaks(secret)) != 1 {
+			t.Errorf("%s is not among the planted ones", secret)
+		}
+	}
+	if found := leaks("level=INFO file=" + dir + " age1abcdefghijkl msg=\"snapshot saved\""); len(found) > 0 {
 		t.Errorf("nothing is taken for %q", found)
 	}
 }
