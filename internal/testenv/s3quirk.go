@@ -37,7 +37,6 @@ var S3Quirks = []S3Quirk{
 	{"listing: 200 and an empty body", On("ListObjectsV2", Says(http.StatusOK, "", ""))},
 	{"listing: a login page", On("ListObjectsV2", LoginPage)},
 	{"HeadObject: a login page", On("HeadObject", LoginPage)},
-	{"HeadObject: 404 for each object", On("HeadObject", Says(http.StatusNotFound, "", ""))},
 	{"GetObject: a login page", On("GetObject", LoginPage)},
 	{"GetObject: 502", On("GetObject", Says(http.StatusBadGateway, "text/html", "<html><h1>502 Bad Gateway</h1></html>"))},
 	{"GetObject: 403", On("GetObject", Refuses(http.StatusForbidden, "AccessDenied"))},

@@ -191,8 +191,6 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 		{"stat absent", "a page says so", pagesSayAbsent, "answered 404 with a page of HTML"},
 		{"stat", "a HEAD that denies it", deniesInHead, denied},
 		{"delete", "a HEAD that denies it", deniesInHead, denied},
-		{"put", "a HEAD that denies it", deniesInHead, denied},
-		{"put large", "a HEAD that denies it", deniesInHead, denied},
 		{"get", "a login page", login("GetObject"), "GetObject: " + html},
 		{"get", "no ETag", without("GetObject", "ETag"), "GetObject: the server answered 200 without ETag"},
 		{"get", "404 with a page", testenv.On("GetObject", testenv.Says(http.StatusNotFound, "text/html", "<html>404</html>")), "answered 404 with a page of HTML"},
@@ -356,6 +354,16 @@ func TestObjectThatAHeadDenies(t *testing.T) {
 					t.Errorf("%q, %t: there is %+v, %v", param, ifAbsent, o, err)
 				}
 			}
+		}
+	})
+	t.Run("is not stored for sure", func(t *testing.T) {
+		err := back.Put(t.Context(), "default/new.json", strings.NewReader("x"), putOptions(true))
+		if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable {
+			t.Errorf("got %v (%s), want BACKEND_UNAVAILABLE", err, snapshot.ReasonOf(err))
+		}
+		// It stays: another replica may have read it already, and built on it.
+		if o, err := direct.Stat(t.Context(), "default/new.json"); err != nil || o.Size != 1 {
+			t.Errorf("there is %+v, %v", o, err)
 		}
 	})
 	t.Run("nothing", func(t *testing.T) {

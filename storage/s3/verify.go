@@ -74,11 +74,7 @@ func (s *Store) verify(ctx context.Context, c *connection, up *upload) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
 	defer cancel()
 	for n := 1; ; n++ {
-		look := s.occupant
-		if n == looks {
-			look = s.confirmed
-		}
-		head, err := look(ctx, c, up.key)
+		head, err := s.occupant(ctx, c, up.key)
 		if err != nil {
 			if up.before == nil { // a put that fails leaves nothing that may be its object
 				s.discard(ctx, c, up.key)
