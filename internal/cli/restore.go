@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,8 @@ type restoreOptions struct {
 	skipHash   bool
 	output     output.Format
 	member     restore.Member
+	named      bool // --name was given
+	advertised bool // --initial-advertise-peer-urls was given
 }
 
 // restoreHelp is what restore does, for its users.
@@ -95,6 +98,7 @@ func newRestore(sys System) *cobra.Command {
 			}
 			opts.prefix = clusterPrefix(cmd.Flags())
 			opts.signedFor = signedFor(cmd.Flags())
+			opts.named, opts.advertised = cmd.Flags().Changed("name"), cmd.Flags().Changed("initial-advertise-peer-urls")
 			return runRestore(cmd.Context(), sys, opts, args)
 		},
 	}
@@ -201,13 +205,31 @@ func (o *restoreOptions) choice(now time.Time, args []string) (restore.Choice, e
 	return c, err
 }
 
-// checkMember returns an error unless etcd accepts the member. A dry run is for all members.
+// checkMember returns an error unless etcd accepts the member. A dry run is for all members of the cluster: the run
+// must accept each of them, and the member that the flags describe.
 func (o *restoreOptions) checkMember(m restore.Member) error {
-	if o.dryRun {
-		_, err := restore.Commands(nil, m)
+	if !o.dryRun {
+		return m.Check()
+	}
+	if o.advertised {
+		if err := m.Check(); err != nil {
+			return err
+		}
+	}
+	members, err := m.Members()
+	if err != nil {
 		return err
 	}
-	return m.Check()
+	isIt := func(one restore.Member) bool { return one.Name == m.Name }
+	if o.named && !slices.ContainsFunc(members, isIt) {
+		return m.Check() // says which members there are
+	}
+	for _, one := range members {
+		if err := one.Check(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func runRestore(ctx context.Context, sys System, opts restoreOptions, args []string) error {
