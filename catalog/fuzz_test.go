@@ -62,7 +62,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Fatalf("the record of %q has the name %q", name, rec.Name)
 		}
 		for _, l := range rec.Locations() {
-			if l.Size < 0 || l.Size > maxSize || l.State < snapshot.StateUnspecified || l.State > snapshot.StateDeleting {
+			if l.Size < 0 || l.Size > snapshot.MaxSize || l.State < snapshot.StateUnspecified || l.State > snapshot.StateDeleting {
 				t.Fatalf("location %+v", l)
 			}
 		}

@@ -13,17 +13,13 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Limits of a record. They leave room above all that a replica writes, and below the numbers with which sums, pauses
-// and dates go wrong.
+// Limits of a record, besides those of [snapshot]. They leave room above all that a replica writes, and below the
+// numbers with which pauses and dates go wrong.
 const (
 	maxRecord     = 1 << 20   // bytes of the value; etcd takes 1.5 MiB
 	maxNameLen    = 1024      // bytes of a snapshot's name; S3 has no longer keys
 	maxLabels     = 256 << 10 // bytes of all labels; a manifest has no more texts
-	maxSize       = 1 << 50   // bytes of a database or an object, and keys in it; a thousand of them can be summed up
-	maxRevision   = 1 << 62   // of etcd
 	maxAttempts   = 1 << 31   // at a repair
-	maxGeneration = 1 << 53   // of a manifest
-	maxLocations  = 1000      // of a snapshot: work on a record grows with their square
 	maxDuration   = 100 * 365 * 24 * time.Hour
 )
 
@@ -88,15 +84,15 @@ func checkNumbers(m *catalogv1.Record) error {
 		return nil
 	}
 	errs := []error{
-		within("revision", s.GetRevision(), maxRevision),
-		within("oldest_revision", s.GetOldestRevision(), maxRevision),
-		within("total_keys", s.GetTotalKeys(), maxSize),
-		within("generation", m.GetGeneration(), maxGeneration),
-		within("db_size_bytes", s.GetDbSizeBytes(), maxSize),
-		within("stored_size_bytes", s.GetStoredSizeBytes(), maxSize),
+		within("revision", s.GetRevision(), snapshot.MaxRevision),
+		within("oldest_revision", s.GetOldestRevision(), snapshot.MaxRevision),
+		within("total_keys", s.GetTotalKeys(), snapshot.MaxSize),
+		within("generation", m.GetGeneration(), snapshot.MaxGeneration),
+		within("db_size_bytes", s.GetDbSizeBytes(), snapshot.MaxSize),
+		within("stored_size_bytes", s.GetStoredSizeBytes(), snapshot.MaxSize),
 	}
 	for _, l := range s.GetLocations() {
-		errs = append(errs, within("size_bytes", l.GetSizeBytes(), maxSize))
+		errs = append(errs, within("size_bytes", l.GetSizeBytes(), snapshot.MaxSize))
 	}
 	for _, p := range m.GetRepairs() {
 		errs = append(errs, within("attempts", p.GetAttempts(), maxAttempts))
@@ -159,8 +155,8 @@ func checkFile(m *catalogv1.Record) error {
 }
 
 func checkLocations(locations []*snapshotdv1.Location) error {
-	if len(locations) > maxLocations {
-		return fmt.Errorf("it has %d locations, more than %d", len(locations), maxLocations)
+	if len(locations) > snapshot.MaxLocations {
+		return fmt.Errorf("it has %d locations, more than %d", len(locations), snapshot.MaxLocations)
 	}
 	seen := map[string]bool{}
 	for _, l := range locations {

@@ -129,11 +129,8 @@ func (r *reconciliation) readAdopted(ctx context.Context, v *view, rec *snapshot
 	default:
 		loc.State = snapshot.StateReady
 	}
-	if rec.Seen == nil {
-		rec.Seen = map[string]time.Time{}
-	}
 	// Size and time are all that a later listing shows of a change of the file.
-	rec.Seen[v.repo.Name()] = o.ModTime.UTC()
+	rec.Saw(v.repo.Name(), o.ModTime)
 	return &loc
 }
 

@@ -102,6 +102,7 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 		d.rec, d.chosen = m.Record.Copy(), m.Chosen()
 	}
 	d.rec.Found(r.compare(v, d.rec, m.Record, v.repo.DataOf(g, d.rec)))
+	d.rec.Saw(v.repo.Name(), g.ManifestTime)
 	ch.added[i] = true
 }
 

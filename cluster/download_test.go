@@ -14,11 +14,12 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/cluster/downloading"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // download reads all that a download gives.
-func (f *fixture) download(t *testing.T, req cluster.DownloadRequest) (*cluster.Download, []byte, error) {
+func (f *fixture) download(t *testing.T, req cluster.DownloadRequest) (*downloading.Download, []byte, error) {
 	t.Helper()
 	d, err := f.Download(t.Context(), req)
 	if err != nil {
@@ -144,7 +145,7 @@ func TestDownloadEndsWithItsCaller(t *testing.T) {
 func TestDownloadsWaitForEachOther(t *testing.T) {
 	f := newFixture(t)
 	s := f.mustSave(t)
-	var open []*cluster.Download
+	var open []*downloading.Download
 	for range 2 {
 		d, err := f.Download(t.Context(), cluster.DownloadRequest{Name: s.Name})
 		if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// rewriteTolerance is how much later than the catalog's note of a copy its manifest may say that it was written: the
-// clocks of a store and of this machine differ.
+// rewriteTolerance is how much later than the catalog's note of a copy its manifest may say that it was written, when
+// the catalog does not know when that was: the clocks of a store and of this machine differ.
 const rewriteTolerance = time.Minute
 
 // location returns a location on a view's backend, without a state. Its time is that of the reconciliation, so that all
@@ -45,7 +45,7 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 			r.reconcileAbsent(ctx, i, rec, loc, ch)
 		case rec.Trigger == snapshot.TriggerAdopted:
 			r.reconcileAdopted(ctx, i, rec, loc, data, ch)
-		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size && !r.rewritten(v, g, loc):
+		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size && !r.rewritten(v, rec, g, loc):
 			ch.unchanged[i] = true
 			r.catchUp(ctx, v, rec)
 		default:
@@ -58,12 +58,19 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 // rewritten reports whether a manifest was written after the catalog last learned of the copy, and has not been read
 // since. It may be an older one that was put back, that of another snapshot, or carry the mark of a removal that the
 // catalog has forgotten.
-func (r *reconciliation) rewritten(v *view, g *repository.Group, loc *snapshot.Location) bool {
-	if g.ManifestTime.Sub(loc.UpdateTime) <= rewriteTolerance {
+func (r *reconciliation) rewritten(v *view, rec *snapshot.Record, g *repository.Group, loc *snapshot.Location) bool {
+	if noted, ok := rec.Seen[loc.Backend]; ok && sameTime(noted, g.ManifestTime) ||
+		!ok && g.ManifestTime.Sub(loc.UpdateTime) <= rewriteTolerance {
 		return false
 	}
 	read, ok := r.c.manifests.Get(v.repo.Name(), g.Name, r.begin)
 	return !ok || !read.Equal(g.ManifestTime)
+}
+
+// sameTime reports whether an answer about an object and a listing show the same time: S3 gives whole seconds in the
+// one, and in the other, depending on the server, their fractions.
+func sameTime(noted, listed time.Time) bool {
+	return noted.Equal(listed) || noted.Nanosecond() == 0 && noted.Equal(listed.Truncate(time.Second))
 }
 
 // dropUnconfigured drops locations on backends that are no longer configured: nothing can be learned about them. When
@@ -130,9 +137,10 @@ func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snaps
 	if m == nil {
 		return
 	}
-	if loc != nil && r.rewritten(v, g, loc) {
+	if loc != nil && r.rewritten(v, rec, g, loc) {
 		r.c.manifests.Put(v.repo.Name(), g.Name, g.ManifestTime, r.begin)
 	}
+	rec.Saw(v.repo.Name(), g.ManifestTime) // this alone is no reason to write the record
 	learn(rec, m.Record)
 	switch {
 	case loc == nil:

@@ -277,13 +277,36 @@ func TestOlderManifestThatWasPutBackIsAnError(t *testing.T) {
 	}
 	second := read(t, f.path("one", name, ".json"))
 	writeFile(t, f.path("one", name, ".json"), string(first))
-	f.rewritten(t, name)
 	r := f.reconcile(t, cluster.ReconcileRequest{Repair: true})["one"]
 	if !snapshot.IsDamage(r.Err) || !strings.Contains(r.Err.Error(), "generation 1") {
 		t.Errorf("report %+v", r)
 	}
 	if got := read(t, f.path("one", name, ".json")); !bytes.Equal(got, second) {
 		t.Errorf("after the repair:\n%s", got)
+	}
+}
+
+// A manifest that is replaced at once after the save is no less wrong than one that is replaced a day later.
+func TestManifestThatIsReplacedAtOnceIsAnError(t *testing.T) {
+	f := newFixture(t, signing(t))
+	a, b := f.mustSave(t).Name, f.mustSave(t).Name
+	f.mustReconcile(t)
+	own, other := read(t, f.path("one", a, ".json")), read(t, f.path("one", b, ".json"))
+	for what, doc := range map[string][]byte{
+		"that of another snapshot": other, "cut": own[:len(own)/2], "empty": nil, "not signed": bytes.Replace(own, []byte("ed25519"), []byte("ED25519"), 1),
+	} {
+		writeFile(t, f.path("one", a, ".json"), string(doc))
+		for range 2 { // it stays an error
+			if r := f.reconcile(t, cluster.ReconcileRequest{})["one"]; r.Err == nil {
+				t.Errorf("%s: report %+v", what, r)
+			}
+		}
+		if l := f.records(t)[a].Location("one"); l.State != snapshot.StateFailed {
+			t.Errorf("%s: location %+v", what, l)
+		}
+		writeFile(t, f.path("one", a, ".json"), string(own))
+		f.mustReconcile(t)
+		f.intact(t, a)
 	}
 }
 

@@ -332,11 +332,16 @@ func (t *transfer) write(ctx context.Context, r *repository.Repository, size int
 
 	err = t.put(ctx, r, size)
 	t.taken[r.Name()].End()
+	var written time.Time
+	if err == nil {
+		written, _ = r.ManifestTime(ctx, t.s.rec.Name) // without it, reconcile compares clocks
+	}
 	now := t.s.c.cfg.Now()
 	t.s.c.observe(ctx, snapshot.Event{Type: snapshot.EventWritten, Backend: r.Name(), Kind: r.Kind(), Duration: now.Sub(begin), Err: err})
 	t.update(func(rec *snapshot.Record) {
 		// The location is READY at once: a caller who watches, or downloads, need not wait for the slowest backend.
 		rec.Written(r.Name(), err, now)
+		rec.Saw(r.Name(), written)
 		if err != nil {
 			// With a fallback, etcd is read to the end: the snapshot is kept on this disk then.
 			if t.left--; t.left == 0 && t.s.c.fallback == nil {

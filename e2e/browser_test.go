@@ -86,6 +86,14 @@ type answer struct {
 // call calls a method of the protocol and decodes its result. One call is under way at a time.
 func (b *tab) call(method string, params any, result any) {
 	b.t.Helper()
+	if problem := b.try(method, params, result); problem != "" {
+		b.t.Fatalf("%s: %s", method, problem)
+	}
+}
+
+// try is call, and returns the error that the browser answers.
+func (b *tab) try(method string, params any, result any) (problem string) {
+	b.t.Helper()
 	b.calls++
 	msg := map[string]any{"id": b.calls, "method": method, "params": params}
 	if b.session != "" {
@@ -113,12 +121,12 @@ func (b *tab) call(method string, params any, result any) {
 			b.problems = append(b.problems, a.Method+": "+string(a.Params))
 		case a.ID != b.calls:
 		case a.Error != nil:
-			b.t.Fatalf("%s: %s", method, a.Error.Message)
+			return a.Error.Message
 		default:
 			if result != nil {
 				decode(b.t, string(a.Result), result)
 			}
-			return
+			return ""
 		}
 	}
 }
@@ -126,26 +134,38 @@ func (b *tab) call(method string, params any, result any) {
 // eval evaluates an expression in the page, waits for a promise, and decodes the value, if it is wanted.
 func (b *tab) eval(expression string, value any) {
 	b.t.Helper()
+	if problem := b.tryEval(expression, value); problem != "" {
+		b.t.Fatalf("%s: %s", expression, problem)
+	}
+}
+
+// tryEval is eval, and returns the error that the browser answers, as it does while it goes to another page.
+func (b *tab) tryEval(expression string, value any) (problem string) {
+	b.t.Helper()
 	var r struct {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails json.RawMessage
 	}
-	b.call("Runtime.evaluate", map[string]any{
+	if problem := b.try("Runtime.evaluate", map[string]any{
 		"expression": expression, "returnByValue": true, "awaitPromise": true, "userGesture": true,
-	}, &r)
+	}, &r); problem != "" {
+		return problem
+	}
 	if r.ExceptionDetails != nil {
 		b.t.Fatalf("%s: %s", expression, r.ExceptionDetails)
 	}
 	if value != nil {
 		decode(b.t, string(r.Result.Value), value)
 	}
+	return ""
 }
 
-// text returns the visible text of the elements of a selector; empty when there is none, or it cannot be seen.
+// text returns the visible text of the elements of a selector; empty when there is none, or it cannot be seen, or the
+// browser is on its way to another page.
 func (b *tab) text(selector string) string {
 	b.t.Helper()
 	var s string
-	b.eval("[...document.querySelectorAll("+quoted(selector)+")].filter(e => e.checkVisibility()).map(e => "+
+	_ = b.tryEval("[...document.querySelectorAll("+quoted(selector)+")].filter(e => e.checkVisibility()).map(e => "+
 		"e.innerText).join('\\n')", &s)
 	return s
 }

@@ -14,6 +14,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+// binary is a value that a shell could spoil.
+const binary = "k8s\x00\xff\n\r\n %s \\ '\"$x\n\n"
+
 // TestRunbookDeletedNamespace follows "A namespace was deleted at 11:55" of docs/disaster.md, from the alert to the cluster
 // of three members that has the namespace again, and says how long that took.
 func TestRunbookDeletedNamespace(t *testing.T) {
@@ -32,6 +35,7 @@ func TestRunbookDeletedNamespace(t *testing.T) {
 	for i := range 20 {
 		put(fmt.Sprintf("/registry/pods/shop/%d", i), "x")
 	}
+	put("/registry/pods/shop/1", binary)
 	whole := put("/registry/pods/other/0", "before")
 	before := b.second(t)
 	marked := put("/registry/namespaces/shop", "Terminating")
@@ -65,6 +69,7 @@ func TestRunbookDeletedNamespace(t *testing.T) {
 		t.Errorf("the history shows revision %d, want %d", revision, marked-1)
 	}
 	b.stop("m1-beside")
+	t.Run("the namespace alone", func(t *testing.T) { b.copyNamespace(t, steps, revision) })
 
 	b.serve.kill()
 	for _, m := range []string{"m1", "m2", "m3"} {
@@ -81,6 +86,26 @@ func TestRunbookDeletedNamespace(t *testing.T) {
 	eventually(t, "the journal begins anew, and says why", func() bool {
 		lines := b.serve.window().Window.Timelines
 		return len(lines) == 2 && lines[1].Reason != ""
+	})
+}
+
+// copyNamespace takes the first of the two ways: an etcd beside the cluster is started on the revision, and the keys of
+// the namespace are copied from there.
+func (b *runbook) copyNamespace(t *testing.T, steps []string, revision int64) {
+	good := strings.NewReplacer("--at 2026-07-15T11:56:00Z", fmt.Sprint("--revision ", revision), "/var/lib/etcd-after", "/var/lib/etcd-good")
+	b.run(t, "m1", good.Replace(steps[2]))
+	b.start(t, "m1-good", b.here("m1", good.Replace(steps[3])))
+	defer b.stop("m1-good")
+	b.has(t, "/registry/pods/shop", 20, "http://127.0.0.1:12379")
+	script := b.here("m1", strings.Join(b.fenced(t, "A namespace was deleted at 11:55", "text"), "\n"))
+	cmd := b.command(t.Context(), "m1", "sh -eu")
+	cmd.Dir, cmd.Stdin = t.TempDir(), strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	b.has(t, "/registry/pods/shop", 20, b.endpoints()...)
+	b.isBack(t, map[string]string{
+		"/registry/namespaces/shop": "Active", "/registry/pods/shop/0": "x", "/registry/pods/shop/1": binary, "/registry/pods/other/0": "after",
 	})
 }
 

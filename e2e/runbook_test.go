@@ -160,7 +160,10 @@ func (b *runbook) stop(machine string) {
 }
 
 // commands returns the commands of a section, in their order.
-func (b *runbook) commands(t *testing.T, section string) []string {
+func (b *runbook) commands(t *testing.T, section string) []string { return b.fenced(t, section, "sh") }
+
+// fenced returns the lines of the blocks of one kind in a section.
+func (b *runbook) fenced(t *testing.T, section, kind string) []string {
 	t.Helper()
 	_, text, ok := strings.Cut(b.doc, "\n## "+section+"\n")
 	text, _, _ = strings.Cut(text, "\n## ")
@@ -168,7 +171,7 @@ func (b *runbook) commands(t *testing.T, section string) []string {
 	inside := false
 	for line := range strings.Lines(text) {
 		switch line = strings.TrimSpace(line); {
-		case line == "```sh":
+		case line == "```"+kind:
 			inside = true
 		case line == "```":
 			inside = false

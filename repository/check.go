@@ -126,7 +126,7 @@ func decodedSize(s *snapshot.Snapshot) int64 {
 	if s.DBSize == 0 {
 		return 0
 	}
-	return min(s.DBSize, MaxSize) + ChecksumSize
+	return min(s.DBSize, snapshot.MaxSize) + ChecksumSize
 }
 
 // expected is the snapshot with which the copy is compared. A file of another program is compared with its own checksum

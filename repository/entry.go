@@ -26,7 +26,7 @@ type Entry struct {
 }
 
 // Entries returns the snapshots in the repository, newest first. Only the listing is held in memory, and no object is
-// read. An entry without data is left out.
+// read. An entry of which only the manifest is listed is one that has lost its data, or one of a listing that hides it.
 func (r *Repository) Entries(ctx context.Context) ([]Entry, error) {
 	var all []Entry
 	for g, err := range r.Groups(r.List(ctx), func(string) {}) {
@@ -34,11 +34,12 @@ func (r *Repository) Entries(ctx context.Context) ([]Entry, error) {
 			return nil, err
 		}
 		e := Entry{Name: g.Name, group: g}
+		e.Time, _ = snapshot.Origin(g.Name, g.ManifestTime)
 		for _, o := range g.Objects {
 			e.Size = max(e.Size, o.Size)
 			e.Time, _ = snapshot.Origin(g.Name, o.ModTime)
 		}
-		if len(g.Objects) > 0 {
+		if len(g.Objects) > 0 || g.Manifest && snapshot.NamedLikeSaves(g.Name) {
 			all = append(all, e)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,9 +45,13 @@ func TestEntriesAreTheSnapshotsNewestFirst(t *testing.T) {
 	for _, e := range entries {
 		got = append(got, e.Name)
 	}
-	if len(got) != 3 || got[0] != "backup" || got[1] != "x-1700000001" || got[2] != name {
+	if len(got) != 4 || got[0] != "backup" || got[1] != "lost-1700000002" || got[2] != "x-1700000001" || got[3] != name {
 		t.Fatalf("entries %q", got)
 	}
+	if _, err := p.Record(t.Context(), entries[1]); snapshot.ReasonOf(err) != snapshot.ReasonSnapshotUnreadable {
+		t.Errorf("an entry that has lost its data: %v", err)
+	}
+	entries = slices.Delete(entries, 1, 2)
 	if !entries[0].Time.Equal(written) || entries[0].Size != int64(len(sent)) || entries[2].Time.Unix() != 1_700_000_000 {
 		t.Errorf("entries %+v", entries)
 	}

@@ -18,12 +18,6 @@ const ManifestVersion = 1
 // maxManifestText bounds the texts of a manifest that have no fixed length, so that the record fits into etcd.
 const maxManifestText = 256 << 10
 
-// maxGeneration bounds how often a manifest can have changed, so that counting on never overflows.
-const maxGeneration = 1 << 53
-
-// maxRevision is the highest revision that a manifest may name. etcd counts up to 2^63.
-const maxRevision = 1 << 62
-
 // The API's enumerations in protobuf's JSON mapping begin with their type.
 const (
 	triggerPrefix     = "TRIGGER_"
@@ -228,9 +222,9 @@ func (d *document) check(compression snapshot.Compression) error {
 		return errors.New("a size or checksum is missing")
 	case d.CreateTime.Unix() <= 0:
 		return errors.New("createTime is missing")
-	case d.OldestRevision < 0 || d.OldestRevision > maxRevision:
+	case d.OldestRevision < 0 || d.OldestRevision > snapshot.MaxRevision:
 		return fmt.Errorf("%d is not a revision", d.OldestRevision)
-	case d.Generation < 0 || d.Generation > maxGeneration:
+	case d.Generation < 0 || d.Generation > snapshot.MaxGeneration:
 		return fmt.Errorf("%d is not a generation", d.Generation)
 	case d.Removed != nil && d.Removed.Unix() <= 0:
 		return errors.New("removed is not a time")

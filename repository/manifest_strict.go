@@ -12,7 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// maxNames bounds the lists of a manifest: recipients and backends.
+// maxNames bounds the recipients and the alarms of a manifest.
 const maxNames = 4096
 
 var (
@@ -69,8 +69,12 @@ func (d *document) checkFacts() error {
 	case d.Compression != compressionPrefix+snapshot.CompressionNone.String() &&
 		d.Compression != compressionPrefix+snapshot.CompressionZstd.String():
 		return fmt.Errorf("%.100q is not a compression of a save", d.Compression)
-	case d.DBSize > MaxSize, d.StoredSize > MaxSize:
+	case max(d.DBSize, d.StoredSize) > snapshot.MaxSize:
 		return fmt.Errorf("no database or object has %d bytes", max(d.DBSize, d.StoredSize))
+	case d.Revision > snapshot.MaxRevision:
+		return fmt.Errorf("%d is not a revision", d.Revision)
+	case d.TotalKeys > snapshot.MaxSize:
+		return fmt.Errorf("no database has %d keys", d.TotalKeys)
 	case !sha256Text.MatchString(d.SHA256), !sha256Text.MatchString(d.StoredSHA256):
 		return errors.New("a checksum is not 64 hex digits")
 	case !etcdID.MatchString(d.EtcdClusterID), !etcdID.MatchString(d.EtcdMemberID):
@@ -86,9 +90,10 @@ func (d *document) checkFacts() error {
 // checkTexts bounds labels and lists.
 func (d *document) checkTexts() error {
 	switch {
-	case len(d.Recipients) > maxNames, len(d.Backends) > maxNames, len(d.Alarms) > maxNames:
-		return fmt.Errorf("it has %d recipients, %d backends and %d alarms; up to %d are allowed",
-			len(d.Recipients), len(d.Backends), len(d.Alarms), maxNames)
+	case len(d.Backends) > snapshot.MaxLocations:
+		return fmt.Errorf("it has %d backends; up to %d are allowed", len(d.Backends), snapshot.MaxLocations)
+	case len(d.Recipients) > maxNames, len(d.Alarms) > maxNames:
+		return fmt.Errorf("it has %d recipients and %d alarms; up to %d are allowed", len(d.Recipients), len(d.Alarms), maxNames)
 	case slices.ContainsFunc(d.Alarms, func(a string) bool { return !alarmText.MatchString(a) }):
 		return errors.New("an alarm is not its name and a member's id")
 	case slices.Contains(d.Recipients, ""):

@@ -90,8 +90,9 @@ func (r *Repository) ListOne(ctx context.Context, rec *snapshot.Record) (*Group,
 	data, err := r.backend.Stat(ctx, r.dataKey(rec))
 	if err == nil {
 		g.Objects = append(g.Objects, data)
-		_, err = r.backend.Stat(ctx, r.manifestKey(rec.Name))
-		g.Manifest = err == nil
+		var manifest Object
+		manifest, err = r.backend.Stat(ctx, r.manifestKey(rec.Name))
+		g.Manifest, g.ManifestTime = err == nil, manifest.ModTime
 	}
 	if snapshot.IsNotFound(err) {
 		err = nil

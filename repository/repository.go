@@ -127,6 +127,12 @@ func (r *Repository) PutManifest(ctx context.Context, name string, doc []byte) e
 	return r.backend.Put(ctx, r.manifestKey(name), bytes.NewReader(doc), opts)
 }
 
+// ManifestTime returns when the manifest of a snapshot was last written, as the backend says.
+func (r *Repository) ManifestTime(ctx context.Context, name string) (time.Time, error) {
+	o, err := r.backend.Stat(ctx, r.manifestKey(name))
+	return o.ModTime, err
+}
+
 // Undo deletes files below the prefix in their order and checks nothing: a save takes back what it has just written. It
 // ends at the first error, which names the key, because the order keeps a manifest from outliving its data.
 func (r *Repository) Undo(ctx context.Context, files ...string) error {

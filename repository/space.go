@@ -12,10 +12,6 @@ import (
 const hintSpool = "the spool holds the database and one compressed copy of it while a save runs, " +
 	"the database and 65 MB while a drill does; free space there or move it with --data-dir"
 
-// MaxSize is the largest size of a database or an object that is believed: no file is larger, and what is added to a
-// size (etcd's checksum, the room of a member) does not overflow.
-const MaxSize = 1 << 62
-
 // CheckSpace refuses to fill the spool's disk: etcd itself may live there.
 func CheckSpace(dir string, size int64) error {
 	free, err := disk.Free(dir)

@@ -119,7 +119,7 @@ func TestManifestMayHaveUnknownMembers(t *testing.T) {
 		}
 	}
 	largest := wholeRecord()
-	largest.DBSize, largest.StoredSize, largest.Revision = 1<<62, 1<<62, 1<<63-1
+	largest.DBSize, largest.StoredSize, largest.TotalKeys, largest.Revision = 1<<50, 1<<50, 1<<50, 1<<62
 	largest.Duration, largest.CreateTime = 1_000_000_000*time.Second, time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC)
 	m, err := verify(t, nil, encoded(t, largest, nil))
 	if err != nil || !reflect.DeepEqual(m.Record, largest) {
@@ -134,7 +134,17 @@ func TestManifestThatCouldNotBeReadIsNotWritten(t *testing.T) {
 		"checksum": func(r *snapshot.Record) { r.SHA256 = "" },
 		"trigger":  func(r *snapshot.Record) { r.Trigger = snapshot.TriggerAdopted },
 		"revision": func(r *snapshot.Record) { r.Revision = -1 },
-		"labels":   func(r *snapshot.Record) { r.Labels = map[string]string{"\xff": "1", "\xfe": "2"} },
+		// The catalog takes none of these, and a snapshot that cannot be recorded would be reported at each reconcile.
+		"large size":     func(r *snapshot.Record) { r.DBSize = 1<<50 + 1 },
+		"large object":   func(r *snapshot.Record) { r.StoredSize = 1<<50 + 1 },
+		"many keys":      func(r *snapshot.Record) { r.TotalKeys = 1<<50 + 1 },
+		"large revision": func(r *snapshot.Record) { r.Revision = 1<<62 + 1 },
+		"many backends": func(r *snapshot.Record) {
+			for i := range 1001 {
+				r.Found(snapshot.Location{Backend: fmt.Sprint("b", i), State: snapshot.StateReady})
+			}
+		},
+		"labels": func(r *snapshot.Record) { r.Labels = map[string]string{"\xff": "1", "\xfe": "2"} },
 	} {
 		rec := wholeRecord()
 		edit(rec)

@@ -35,6 +35,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/cluster/downloading"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -98,7 +99,7 @@ func (g *guardedServer) allOf(name string) *fakeCluster {
 	c.remove = func(context.Context, cluster.DeleteRequest) (*snapshot.Record, error) { note(); return nil, nil }
 	c.prune = func(context.Context, cluster.PruneRequest) ([]cluster.Decision, error) { note(); return nil, nil }
 	c.verify = func(context.Context, cluster.VerifyRequest) (*snapshot.Record, error) { note(); return rec, nil }
-	c.download = func(context.Context, cluster.DownloadRequest) (*cluster.Download, error) {
+	c.download = func(context.Context, cluster.DownloadRequest) (*downloading.Download, error) {
 		note()
 		return nil, snapshot.ReasonSnapshotNotFound.New("there is none")
 	}

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/cluster/downloading"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/console"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -223,7 +224,7 @@ func TestABrowserDownloadsAFile(t *testing.T) {
 	content := strings.Repeat("page after page ", 100000)
 	fails := false
 	c := listing("prod")
-	c.download = func(_ context.Context, req cluster.DownloadRequest) (*cluster.Download, error) {
+	c.download = func(_ context.Context, req cluster.DownloadRequest) (*downloading.Download, error) {
 		if req.Name != "a" {
 			return nil, snapshot.ReasonSnapshotNotFound.New("there is no snapshot %q", req.Name)
 		}
@@ -231,7 +232,7 @@ func TestABrowserDownloadsAFile(t *testing.T) {
 		if fails {
 			from = io.MultiReader(strings.NewReader(content[:700000]), iotest.ErrReader(errors.New("the backend has gone")))
 		}
-		return cluster.NewDownload(io.NopCloser(from), cluster.Download{
+		return downloading.New(io.NopCloser(from), downloading.Download{
 			Name: "a", Backend: "local", Size: int64(len(content)), FileName: "a.db",
 		}), nil
 	}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/cluster/downloading"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -44,7 +45,7 @@ func (s *service) Download(req *snapshotdv1.DownloadRequest, stream downloadStre
 
 // sendAll sends a download.
 func (s *service) sendAll(
-	stream downloadStream, of string, decoded bool, d *cluster.Download, pace *limits.Pace,
+	stream downloadStream, of string, decoded bool, d *downloading.Download, pace *limits.Pace,
 ) error {
 	header := &snapshotdv1.DownloadHeader{
 		Cluster: of, Name: d.Name, Backend: d.Backend, Decoded: decoded,
@@ -74,7 +75,7 @@ func (s *service) sendAll(
 // sendDownload sends a message, which is encoded when it returns, and waits while the caller does not take the earlier
 // ones. Few downloads are read at a time: after the stall timeout, d is closed so that another download can be read,
 // and the error says so.
-func (s *service) sendDownload(stream downloadStream, d *cluster.Download, m *snapshotdv1.DownloadResponse) error {
+func (s *service) sendDownload(stream downloadStream, d *downloading.Download, m *snapshotdv1.DownloadResponse) error {
 	stalled := time.AfterFunc(s.stall, func() { _ = d.Close() })
 	err := stream.Send(m)
 	if !stalled.Stop() {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/cluster/downloading"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -45,11 +46,11 @@ func TestDownloadStreamsTheHeaderAndTheBytes(t *testing.T) {
 	for _, fail := range []error{nil, damaged, io.ErrUnexpectedEOF} {
 		from := &opened{Reader: brokenAfter{bytes.NewReader(content), fail}}
 		r := run(t, server.Config{}, &fakeCluster{name: "prod",
-			download: func(_ context.Context, req cluster.DownloadRequest) (*cluster.Download, error) {
+			download: func(_ context.Context, req cluster.DownloadRequest) (*downloading.Download, error) {
 				if req != (cluster.DownloadRequest{Name: "x", Backend: "s3", Decoded: true, Offset: 7}) {
 					t.Errorf("the request became %+v", req)
 				}
-				return cluster.NewDownload(from, cluster.Download{
+				return downloading.New(from, downloading.Download{
 					Name: "x", Backend: "s3", Size: 9, SHA256: "ab", SHA256Bytes: 8, FileName: "x.db",
 				}), nil
 			}})
@@ -94,8 +95,8 @@ func (e endless) Close() error               { close(e.closed); return nil }
 func TestADownloadThatNobodyTakesIsClosed(t *testing.T) {
 	from := endless{make(chan struct{})}
 	r := run(t, server.Config{StallTimeout: 50 * time.Millisecond},
-		&fakeCluster{name: "prod", download: func(context.Context, cluster.DownloadRequest) (*cluster.Download, error) {
-			return cluster.NewDownload(from, cluster.Download{Name: "x", Backend: "s3"}), nil
+		&fakeCluster{name: "prod", download: func(context.Context, cluster.DownloadRequest) (*downloading.Download, error) {
+			return downloading.New(from, downloading.Download{Name: "x", Backend: "s3"}), nil
 		}})
 	stream, err := r.client(t).Download(t.Context(), &snapshotdv1.DownloadRequest{Name: "x"})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/cluster/downloading"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -40,7 +41,7 @@ type fakeCluster struct {
 	prune     func(context.Context, cluster.PruneRequest) ([]cluster.Decision, error)
 	follow    func(context.Context, snapshot.Position, func(snapshot.Moment, error) bool)
 	verify    func(context.Context, cluster.VerifyRequest) (*snapshot.Record, error)
-	download  func(context.Context, cluster.DownloadRequest) (*cluster.Download, error)
+	download  func(context.Context, cluster.DownloadRequest) (*downloading.Download, error)
 }
 
 func (c *fakeCluster) Name() string           { return c.name }
@@ -89,7 +90,7 @@ func (c *fakeCluster) Verify(ctx context.Context, req cluster.VerifyRequest) (*s
 	return c.verify(ctx, req)
 }
 
-func (c *fakeCluster) Download(ctx context.Context, req cluster.DownloadRequest) (*cluster.Download, error) {
+func (c *fakeCluster) Download(ctx context.Context, req cluster.DownloadRequest) (*downloading.Download, error) {
 	return c.download(ctx, req)
 }
 

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/health"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/cluster/downloading"
 	"github.com/snapshotd/snapshotd/server/audit"
 	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/server/certs"
@@ -76,7 +77,7 @@ type Operations interface {
 	// Verify returns a record with the verdict, also beside the error that a copy is damaged.
 	Verify(ctx context.Context, req cluster.VerifyRequest) (*snapshot.Record, error)
 	// Download opens a snapshot for reading; the caller closes it.
-	Download(ctx context.Context, req cluster.DownloadRequest) (*cluster.Download, error)
+	Download(ctx context.Context, req cluster.DownloadRequest) (*downloading.Download, error)
 }
 
 // Config of the server. Zero values of the optional fields mean the defaults.

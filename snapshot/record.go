@@ -14,7 +14,7 @@ type Record struct {
 	Snapshot
 	RequestID string
 	File      string               // key of an adopted snapshot's data, below the cluster's prefix; empty for our own
-	Seen      map[string]time.Time // by backend: when the data of an adopted snapshot was last written, as its listing says
+	Seen      map[string]time.Time // by backend, see Saw
 	// Generation counts the changes of the manifest. A manifest with a lower one than the record was put back by somebody.
 	Generation int64
 	Version    int64 // the catalog's revision of the record; 0 when it is not in the catalog
@@ -89,6 +89,19 @@ func (r *Record) SupersededBy() string { return r.book.SupersededBy }
 
 // FallbackNode returns the node that has the snapshot on its own disk because no backend took it; empty when none has.
 func (r *Record) FallbackNode() string { return r.book.FallbackNode }
+
+// Saw notes when the data of an adopted snapshot, or the manifest of another one, was last written on a backend, as the
+// backend says. An object of a later listing with another time was replaced. The zero time, of a backend that did not
+// say, is no note.
+func (r *Record) Saw(backend string, written time.Time) {
+	if written.IsZero() {
+		return
+	}
+	if r.Seen == nil {
+		r.Seen = map[string]time.Time{}
+	}
+	r.Seen[backend] = written.UTC()
+}
 
 // Copy returns a deep copy.
 func (r *Record) Copy() *Record {

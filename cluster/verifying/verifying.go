@@ -71,7 +71,7 @@ func (v *Verifying) check(ctx context.Context, rec *snapshot.Record, r *reposito
 		}
 	}
 	// A disk that is full half-way through would look like a copy that cannot be read.
-	if need := v.Level.Room(min(rec.DBSize, repository.MaxSize)); need > 0 {
+	if need := v.Level.Room(min(rec.DBSize, snapshot.MaxSize)); need > 0 {
 		if err := repository.CheckSpace(v.Dir, need); err != nil {
 			return repository.Checked{}, err
 		}

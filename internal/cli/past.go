@@ -78,6 +78,9 @@ func (o *pastOptions) table(w io.Writer, res restore.Result) {
 		return
 	}
 	p := res.Past
+	if res.Later > 0 {
+		fmt.Fprintf(w, "journal    goes on to revision %d, which is NOT restored; --at 0s instead of latest restores it\n", res.Later)
+	}
 	if s := res.Snapshot; p == nil && s.OldestRevision > 0 && s.OldestRevision < s.Revision {
 		fmt.Fprintf(w, "range      --revision takes it back to any from %d to %d\n", s.OldestRevision, s.Revision)
 	}

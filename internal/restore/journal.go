@@ -155,6 +155,20 @@ func (l *lookback) newerThan(m *plan.Moment) bool {
 	return false
 }
 
+// later returns the revision to which the journal goes on behind the latest snapshot; 0 when it does not, or is not
+// known to: this is for information only.
+func (l *lookback) later(ctx context.Context, rec *snapshot.Record) (revision int64) {
+	if !l.Choice.Latest || rec.Revision == 0 {
+		return 0
+	}
+	for _, t := range l.loadJournal(ctx, l.Options).Timelines {
+		if last := t.Last(); t.Within(rec.CreateTime) && last > rec.Revision {
+			revision = last
+		}
+	}
+	return revision
+}
+
 // loadJournal lists the journal once.
 func (l *listing) loadJournal(ctx context.Context, o Options) *plan.Journal {
 	if l.journal == nil {

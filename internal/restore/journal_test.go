@@ -302,6 +302,23 @@ func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
 	}
 }
 
+// latest is a snapshot. Whoever restores it must know that the journal has more.
+func TestLatestTellsThatTheJournalGoesOn(t *testing.T) {
+	t.Parallel()
+	f := newFaulted(t, 5)
+	latest := restore.Choice{Latest: true}
+	for what, run := range map[string]func(context.Context, restore.Options) (restore.Result, error){"plan": restore.Plan, "run": restore.Run} {
+		res, err := run(t.Context(), options(t, latest, f.backends[0], f.backends[1]))
+		if err != nil || res.Snapshot.Name != f.names[1] || res.Later != f.revision {
+			t.Errorf("%s: the journal goes on to %d, and not %d (%v)", what, res.Later, f.revision, err)
+		}
+		res, err = run(t.Context(), options(t, restore.Choice{Name: f.names[0]}, f.backends[0], f.backends[1]))
+		if err != nil || res.Later != 0 {
+			t.Errorf("%s by name: the journal goes on to %d (%v)", what, res.Later, err)
+		}
+	}
+}
+
 // A hole is known to the plan of every target, and stops those behind it alone.
 func TestTimeInAHoleStopsBeforeIt(t *testing.T) {
 	t.Parallel()

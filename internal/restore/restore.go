@@ -59,6 +59,7 @@ type Result struct {
 	Moment *plan.Moment
 
 	Replayed *Replayed // nil when the journal was not used
+	Later    int64     // revision to which the journal goes on behind the latest snapshot, without being used; 0 when it does not
 }
 
 // Ahead reports whether the snapshot claims to be from the future.
@@ -99,6 +100,9 @@ func Plan(ctx context.Context, o Options) (res Result, err error) {
 		return err
 	})
 	res.Skipped = append(skipped, res.Skipped...)
+	if err == nil {
+		res.Later = l.later(ctx, res.Snapshot)
+	}
 	if err == nil && !o.Choice.At.IsZero() {
 		if b, err := l.bracket(ctx, o.Choice, described); err == nil { // it is for information only
 			res.Bracket = b
@@ -173,6 +177,9 @@ func prepare(ctx context.Context, o Options, db string) (res Result, err error) 
 		return fetch(ctx, o, c, db)
 	})
 	res.Skipped = append(skipped, res.Skipped...)
+	if err == nil {
+		res.Later = l.later(ctx, res.Snapshot)
+	}
 	return res, err
 }
 
@@ -226,7 +233,7 @@ func inspect(ctx context.Context, o Options, c candidate, path string, revision 
 }
 
 // Room returns how many bytes a data directory needs for a database of a size, so that an etcd can start on it.
-func Room(size int64) int64 { return min(size, repository.MaxSize) + snapshot.MemberRoom }
+func Room(size int64) int64 { return min(size, snapshot.MaxSize) + snapshot.MemberRoom }
 
 // checkSpace returns an error when a disk has less room than an operation on a database needs.
 func checkSpace(op, dir string, size, need int64) error {

@@ -14,7 +14,7 @@ func TestRoomDoesNotOverflow(t *testing.T) {
 			t.Errorf("%d: %d, want %d", size, got, want)
 		}
 	}
-	if got := restore.Room(math.MaxInt64); got < 1<<62 {
+	if got := restore.Room(math.MaxInt64); got < 1<<50 {
 		t.Errorf("the largest size: %d", got)
 	}
 }

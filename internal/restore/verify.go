@@ -45,7 +45,7 @@ func Verify(ctx context.Context, o VerifyOptions) (v Verification, err error) {
 		return v, err
 	}
 	v = Verification{Snapshot: &rec.Snapshot, URI: rec.Locations()[0].URI, Level: o.Level}
-	size := min(max(rec.DBSize, rec.StoredSize), repository.MaxSize)
+	size := min(max(rec.DBSize, rec.StoredSize), snapshot.MaxSize)
 	if need := o.Level.Room(size); need > 0 {
 		if err := checkSpace("verify", o.Dir, size, need); err != nil {
 			return v, err

@@ -105,7 +105,7 @@ func (d *document) check() error {
 	switch {
 	case d.Cluster != "" && !snapshot.ValidName(d.Cluster):
 		return fmt.Errorf("%.100q is not the name of a cluster", d.Cluster)
-	case d.Size <= 0 || d.StoredSize <= 0 || max(d.Size, d.StoredSize) > repository.MaxSize:
+	case d.Size <= 0 || d.StoredSize <= 0 || max(d.Size, d.StoredSize) > snapshot.MaxSize:
 		return fmt.Errorf("no segment has %d bytes, stored in %d", d.Size, d.StoredSize)
 	case !sha256Text.MatchString(d.StoredSHA256):
 		return errors.New("a checksum is not 64 hex digits")

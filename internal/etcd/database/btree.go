@@ -27,7 +27,8 @@ const (
 
 	minPageSize = 1 << 10
 	maxPageSize = 16 << 20
-	maxDepth    = 64 // a page has at least two children, so no file is so deep
+	maxDepth    = 64    // a page has at least two children, so no file is so deep
+	maxKeySize  = 32768 // bbolt writes no larger one, and none that is empty: it panics when it meets one in a branch
 
 	stretch = 2 << 20 // bytes of the file that are populated at a time
 )
@@ -93,31 +94,41 @@ func openBtree(data []byte) (*btree, error) {
 	return t, nil
 }
 
-// findMeta returns the newer of the two meta pages that are valid. The second is on the second page, wherever that is.
+// findMeta returns the meta page that bbolt would begin with, by bbolt's own rules: what is inspected must be what is
+// restored. The first valid one says how large pages are, and so where the second one is; of two valid ones, the one of
+// the later transaction counts. A size that no database has, or two sizes, is an error.
 func findMeta(data []byte) (meta, error) {
-	first, ok := parseMeta(data, 0)
-	if !ok {
-		for size := minPageSize; size <= maxPageSize; size <<= 1 {
-			if m, ok := parseMeta(data, size); ok && int(m.pageSize) == size {
-				return m, nil
-			}
-		}
+	zeroth, zerothValid := parseMeta(data, 0)
+	size, found := zeroth.pageSize, zerothValid
+	for at := minPageSize; !found && at <= maxPageSize; at <<= 1 {
+		var m meta
+		m, found = parseMeta(data, at)
+		size = m.pageSize
+	}
+	switch {
+	case !found:
 		return meta{}, unreadable("it has no valid meta page")
+	case !isPageSize(size):
+		return meta{}, unreadable("its meta page says that pages have %d bytes", size)
 	}
-	if second, ok := parseMeta(data, int(first.pageSize)); ok && second.pageSize == first.pageSize && second.txid > first.txid {
-		return second, nil
+	first, firstValid := parseMeta(data, int(size))
+	switch {
+	case firstValid && first.pageSize != size, !firstValid && !zerothValid:
+		return meta{}, unreadable("its meta pages do not agree on the size of pages")
+	case firstValid && (!zerothValid || first.txid > zeroth.txid):
+		return first, nil
 	}
-	return first, nil
+	return zeroth, nil
 }
 
 // parseMeta reads the meta page at an offset: magic, version, page size, flags u32; root, sequence, freelist, pages,
-// txid, checksum u64.
-func parseMeta(data []byte, offset int) (meta, bool) {
+// txid, checksum u64. It is valid when bbolt takes it for one, which does not look at the size of pages.
+func parseMeta(data []byte, offset int) (m meta, valid bool) {
 	if len(data) < offset+pageHeaderSize+metaSize {
 		return meta{}, false
 	}
 	b := data[offset+pageHeaderSize:][:metaSize]
-	m := meta{
+	m = meta{
 		pageSize: order.Uint32(b[8:]),
 		root:     order.Uint64(b[16:]),
 		freelist: order.Uint64(b[32:]),
@@ -126,9 +137,12 @@ func parseMeta(data []byte, offset int) (meta, bool) {
 	}
 	sum := fnv.New64a()
 	_, _ = sum.Write(b[:56])
-	valid := order.Uint32(b) == metaMagic && order.Uint32(b[4:]) == metaVersion && order.Uint64(b[56:]) == sum.Sum64() &&
-		m.pageSize >= minPageSize && m.pageSize <= maxPageSize && bits.OnesCount32(m.pageSize) == 1
-	return m, valid
+	return m, order.Uint32(b) == metaMagic && order.Uint32(b[4:]) == metaVersion && order.Uint64(b[56:]) == sum.Sum64()
+}
+
+// isPageSize reports whether a database can have pages of this size.
+func isPageSize(size uint32) bool {
+	return size >= minPageSize && size <= maxPageSize && bits.OnesCount32(size) == 1
 }
 
 // page returns a page that was not visited yet.
@@ -268,7 +282,7 @@ func (p page) leaf(low, high []byte, visit func(element) error) error {
 			return err
 		}
 		e.key, e.value, e.both = both[:ksize:ksize], both[ksize:], both
-		if err := p.checkOrder(i, e.key, low, high); err != nil {
+		if err := p.checkKey(i, e.key, low, high); err != nil {
 			return err
 		}
 		if err := visit(e); err != nil {
@@ -287,7 +301,7 @@ func (p page) branch(low, high []byte, visit func(e element, next []byte) error)
 	e, err := p.branchElement(0)
 	for i := range p.count {
 		if err == nil {
-			err = p.checkOrder(i, e.key, low, high)
+			err = p.checkKey(i, e.key, low, high)
 		}
 		if err != nil {
 			return err
@@ -335,9 +349,12 @@ func (p page) bytes(i int, pos uint32, n uint64) ([]byte, error) {
 	return p.data[start:][:n:n], nil
 }
 
-// checkOrder checks a key of a page: above the one before it, or, when it is the first, at or above the key that led to
-// this page; and below high.
-func (p page) checkOrder(i int, key, low, high []byte) error {
+// checkKey checks a key of a page: its size, and that it is above the one before it, or, when it is the first, at or
+// above the key that led to this page; and below high.
+func (p page) checkKey(i int, key, low, high []byte) error {
+	if len(key) == 0 || len(key) > maxKeySize {
+		return unreadable("the key of element %d of page %d has %d bytes", i, p.id, len(key))
+	}
 	if c := bytes.Compare(key, low); low != nil && (c < 0 || c == 0 && i > 0) || high != nil && bytes.Compare(key, high) >= 0 {
 		return unreadable("the key of element %d of page %d is out of order", i, p.id)
 	}

@@ -11,7 +11,7 @@ func DeclaredSize(head []byte) (size int64, ok bool) {
 	}
 	m, ok := parseMeta(head, 0)
 	const most = 1 << 46 // bytes, more than any etcd has
-	if !ok || m.pages == 0 || m.pages > most/uint64(m.pageSize) {
+	if !ok || !isPageSize(m.pageSize) || m.pages == 0 || m.pages > most/uint64(m.pageSize) {
 		return 0, false
 	}
 	return int64(m.pages * uint64(m.pageSize)), true
