@@ -16,11 +16,11 @@ import (
 // Limits of a record, besides those of [snapshot]. They leave room above all that a replica writes, and below the
 // numbers with which pauses and dates go wrong.
 const (
-	maxRecord     = 1 << 20   // bytes of the value; etcd takes 1.5 MiB
-	maxNameLen    = 1024      // bytes of a snapshot's name; S3 has no longer keys
-	maxLabels     = 256 << 10 // bytes of all labels; a manifest has no more texts
-	maxAttempts   = 1 << 31   // at a repair
-	maxDuration   = 100 * 365 * 24 * time.Hour
+	maxRecord   = 1 << 20   // bytes of the value; etcd takes 1.5 MiB
+	maxNameLen  = 1024      // bytes of a snapshot's name; S3 has no longer keys
+	maxLabels   = 256 << 10 // bytes of all labels; a manifest has no more texts
+	maxAttempts = 1 << 31   // at a repair
+	maxDuration = 100 * 365 * 24 * time.Hour
 )
 
 // errNewer says that a record has a value of a newer version.

@@ -161,6 +161,18 @@ func (s *service) kill() {
 	<-s.done
 }
 
+// end is the signal with which a machine stops a service, which then stores what it has.
+func (s *service) end() {
+	s.t.Helper()
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.done:
+	case <-time.After(waitTimeout):
+		s.t.Errorf("the service did not end within %s", waitTimeout)
+		s.kill()
+	}
+}
+
 func decode(t *testing.T, doc string, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(doc), v); err != nil {

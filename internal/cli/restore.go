@@ -60,9 +60,10 @@ be read for want of access or connection ends the restore, unless --accept-older
 
 A snapshot holds all revisions since the last compaction before it. --revision takes it back to one of
 them: alone, a snapshot that holds the revision is looked for; with NAME or latest, it is that one.
-etcd keeps no times of its revisions: --at restores nothing that may be of a later time, and --estimate
-goes between the two snapshots around the time. Leases have no history either: --dry-run reads the
-snapshot, and shows which revisions it holds, the leases, and all that is only estimated.
+etcd keeps no times of its revisions. A snapshot has the time at which its save began, and etcd was read
+a moment later: --at takes one of the time or before, and --estimate goes between the two around it.
+Leases have no history either: --dry-run reads the snapshot, and shows which revisions it holds, the
+leases, and all that is only estimated.
 
 With a journal beside the snapshots, --revision and --at lead to any revision and time in it: the
 newest snapshot before it is taken, and the changes behind that one are added. --at 0s is the newest

@@ -3,6 +3,7 @@ package proving_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -10,8 +11,11 @@ import (
 	"testing"
 	"time"
 
+	filippo "filippo.io/age"
+
 	catalogmemory "github.com/snapshotd/snapshotd/catalog/memory"
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/testenv"
@@ -55,8 +59,14 @@ type rig struct {
 	repo    *repository.Repository
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, recipients ...string) *rig {
 	t.Helper()
+	var to age.Recipients
+	if len(recipients) > 0 {
+		var err error
+		to, err = age.NewRecipients(recipients)
+		must(t, err)
+	}
 	r := &rig{
 		History: embedded.NewHistory(t, 41), backend: memory.New("s3", snapshot.BackendS3), catalog: catalogmemory.New(time.Now),
 		driller: &embedded.Driller{TB: t},
@@ -68,11 +78,13 @@ func newRig(t *testing.T) *rig {
 	r.Cluster, err = cluster.New(cluster.Config{
 		Name: "default", Node: "node-1", Prefix: "default/", SpoolDir: t.TempDir(), Source: source,
 		Records: r.catalog, Saves: r.catalog, History: r.catalog, Stores: r.catalog, Backends: []repository.Backend{r.backend},
+		Recipients: to,
 	})
 	must(t, err)
 	r.repo = repository.New(repository.Config{Backend: r.backend, Cluster: "default", Prefix: "default/"})
+	store := segments.New(segments.Config{Repository: r.repo, Recipients: to})
 	r.journal = journal.New(journal.Config{
-		Source: etcd.NewFollowed(source), Stores: []journal.Store{segments.New(segments.Config{Repository: r.repo})}, Dir: t.TempDir(),
+		Source: etcd.NewFollowed(source), Stores: []journal.Store{store}, Dir: t.TempDir(),
 		FlushInterval: 20 * time.Millisecond, UploadInterval: 50 * time.Millisecond,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -232,5 +244,40 @@ func TestARandomRevisionOfTheWindowIsDrilled(t *testing.T) {
 	err := r.prover(t, func(int64) int64 { return 30 }).Drill(t.Context())
 	if !snapshot.IsDamage(err) || r.checked[len(r.checked)-1] != "revision failed" {
 		t.Errorf("with a bad segment: %v, %s", err, r.checked)
+	}
+}
+
+// Each snapshot from which the journal leads on has its turn, however many newer ones there are.
+func TestRevisionsBehindOldSnapshotsAreDrilled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	first := r.save(t)
+	rec, err := r.catalog.Get(t.Context(), first.Name)
+	must(t, err)
+	for i := range 250 { // of an etcd that nobody follows
+		other := rec.Copy()
+		other.Name, other.EtcdClusterID = fmt.Sprint("other-", i), "0000000000000001"
+		other.CreateTime = other.CreateTime.Add(time.Duration(i+1) * time.Millisecond)
+		must(t, r.catalog.Create(t.Context(), other))
+	}
+	must(t, r.prover(t, func(int64) int64 { return 0 }).Drill(t.Context()))
+	if got := strings.Join(r.checked, ", "); got != "revision passed" || !strings.Contains(r.log.String(), fmt.Sprint("base=", first.Revision)) {
+		t.Errorf("checked: %s\n%s", got, r.log.String())
+	}
+}
+
+// A service that cannot decrypt says once that it drills nothing. Its scrub does not fail for that.
+func TestADrillWithoutAnIdentityIsNoted(t *testing.T) {
+	t.Parallel()
+	id, err := filippo.GenerateX25519Identity()
+	must(t, err)
+	r := newRig(t, id.Recipient().String())
+	r.save(t)
+	p := r.prover(t, nil)
+	for range 2 {
+		must(t, p.Drill(t.Context()))
+	}
+	if n := strings.Count(r.log.String(), "no revision of the recovery window is drilled"); n != 1 || len(r.checked) > 0 || r.driller.Count > 0 {
+		t.Errorf("it is said %d times, and checked: %v\n%s", n, r.checked, r.log.String())
 	}
 }
