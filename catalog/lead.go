@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
@@ -19,25 +20,29 @@ const retryInterval = 2 * time.Second
 // the leadership was given up, so that another replica can take it at once. The names of replicas differ.
 func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Context, *Term)) error {
 	var lastErr error
-	var waiting time.Time // since when another replica has led
+	var ask time.Time // when to ask for the leadership; zero while no other replica leads
 	for ctx.Err() == nil {
 		l, held, err := c.acquire(ctx, "campaign", "stand for election", c.keys.leader(), name)
 		switch {
 		case err == nil:
-			if lastErr = nil; !waiting.IsZero() {
+			if lastErr = nil; !ask.IsZero() {
 				c.takeBack(ctx, name)
 			}
-			waiting = time.Time{}
+			ask = time.Time{}
 			if c.leadWith(ctx, l, name, lead) {
 				_ = backoff.Wait(ctx, handoverPause)
 			}
 		case errors.Is(err, snapshot.ErrLocked):
 			lastErr = nil
-			if waiting.IsZero() {
-				waiting = time.Now()
+			switch {
+			case ask.IsZero():
+				ask = c.firstAsk()
+			case !time.Now().Before(ask):
+				ask = time.Now().Add(c.ask(ctx, name))
 			}
-			c.mayAsk(ctx, name, waiting)
-			c.awaitVacancy(ctx, held)
+			if c.awaitChange(ctx, held, ask) {
+				ask = c.firstAsk()
+			}
 		default:
 			if lastErr == nil && ctx.Err() == nil {
 				c.cfg.Logger.WarnContext(ctx, "cannot stand for election; trying again", "error", err)
@@ -57,42 +62,54 @@ var (
 
 // leadWith leads until the lease is lost, lead returns or ctx is done. It returns true when another replica is to lead.
 func (c *Catalog) leadWith(ctx context.Context, l *lease, name string, lead func(context.Context, *Term)) (gaveWay bool) {
-	defer l.Unlock(ctx)
 	leading, end := context.WithCancelCause(ctx)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		select {
-		case <-l.Lost():
-			end(errDeposed)
-		case <-leading.Done():
-		}
-	}()
+	l.hold(ctx, func() { end(errDeposed) })
+	defer l.Unlock(ctx)
 	lead(leading, &Term{catalog: c, lease: l.id, name: name, end: end})
 	end(nil)
-	<-watched
 	return errors.Is(context.Cause(leading), errGaveWay)
 }
 
-// awaitVacancy returns when the leader that was seen at a revision may be gone. It also returns when the watch breaks:
-// the next attempt shows whether there is a leader.
-func (c *Catalog) awaitVacancy(ctx context.Context, seen int64) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.LockTTL)
+// awaitChange returns true when the leader that was seen at a revision is gone or another one, and false at a time, or
+// when etcd does not say: then the next attempt shows whether there is a leader.
+func (c *Catalog) awaitChange(ctx context.Context, seen int64, until time.Time) bool {
+	watching, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	err := c.watchLeader(watching, seen+1)
+	if err != nil && watching.Err() == nil {
+		_ = backoff.Wait(ctx, retryInterval)
+	}
+	return err == nil
+}
+
+// watchLeader returns nil when the leader's key has changed at a revision or after it. clientv3's watch has four
+// goroutines, and a replica may wait for the leaders of thousands of clusters; this one has the caller's and one of gRPC.
+func (c *Catalog) watchLeader(ctx context.Context, from int64) error {
 	client, err := c.cfg.Connect(ctx)
 	if err != nil {
-		_ = backoff.Wait(ctx, retryInterval)
-		return
+		return err
 	}
-	watched := client.Watch(clientv3.WithRequireLeader(ctx), c.keys.leader(),
-		clientv3.WithRev(seen+1), clientv3.WithFilterPut())
-	for resp := range watched {
-		if len(resp.Events) > 0 {
-			return
-		}
-		if resp.Err() != nil {
-			_ = backoff.Wait(ctx, retryInterval)
-			return
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	stream, err := etcdserverpb.NewWatchClient(client.ActiveConnection()).Watch(ctx)
+	if err != nil {
+		return err
+	}
+	create := &etcdserverpb.WatchRequest_CreateRequest{
+		CreateRequest: &etcdserverpb.WatchCreateRequest{Key: []byte(c.keys.leader()), StartRevision: from},
+	}
+	if err := stream.Send(&etcdserverpb.WatchRequest{RequestUnion: create}); err != nil {
+		return err
+	}
+	for {
+		resp, err := stream.Recv()
+		switch {
+		case err != nil:
+			return err
+		case resp.GetCanceled():
+			return errors.New(resp.GetCancelReason())
+		case len(resp.GetEvents()) > 0:
+			return nil
 		}
 	}
 }

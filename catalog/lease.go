@@ -23,10 +23,11 @@ type lease struct {
 	ttl     time.Duration
 	expires time.Time // by our clock, never later than by etcd's; used by keep alone once that runs
 
-	lost chan struct{}
-	stop context.CancelFunc
-	done chan struct{} // closed when keep has ended
-	once sync.Once
+	lost     chan struct{}
+	losing   func() // called before lost is closed
+	renewals sync.WaitGroup
+	stop     context.CancelFunc
+	once     sync.Once
 }
 
 // grant takes a lease. It is not renewed before keep.
@@ -39,46 +40,42 @@ func (c *Catalog) grant(ctx context.Context, client *clientv3.Client) (*lease, e
 	ttl := time.Duration(resp.TTL) * time.Second
 	return &lease{
 		catalog: c, client: client, id: resp.ID, ttl: ttl, expires: sent.Add(ttl),
-		lost: make(chan struct{}), done: make(chan struct{}), stop: func() {},
+		lost: make(chan struct{}), stop: func() {},
 	}, nil
 }
 
-// hold begins to renew the lease. Unlock ends it.
-func (l *lease) hold(ctx context.Context) {
+// hold begins to renew the lease, and calls losing when it is lost. Unlock ends it.
+func (l *lease) hold(ctx context.Context, losing func()) {
+	l.losing = losing
 	ctx, l.stop = context.WithCancel(span.Outside(context.WithoutCancel(ctx)))
 	l.catalog.mu.Lock()
 	l.catalog.leases[l] = struct{}{}
 	l.catalog.mu.Unlock()
-	go l.keep(ctx)
+	backoff.Repeat(ctx, &l.renewals, l.ttl/3, l.keep)
 }
 
-// keep renews the lease three times in its life, more often when that fails, and closes lost when the lease is lost.
-// clientv3's KeepAlive counts the life from the arrival of the answer, and so may trust a lease that etcd has ended
-// already.
-func (l *lease) keep(ctx context.Context) {
-	defer close(l.done)
-	wait := l.ttl / 3
-	for {
-		if backoff.Wait(ctx, min(wait, time.Until(l.expires))) != nil {
-			return
+// keep renews the lease and returns when to do so again: three times in its life, more often when that fails. It closes
+// lost when the lease is lost. clientv3's KeepAlive counts the life from the arrival of the answer, and so may trust a
+// lease that etcd has ended already.
+func (l *lease) keep(ctx context.Context) (pause time.Duration) {
+	sent := time.Now()
+	ttl, err := l.renew(ctx)
+	switch {
+	case err == nil:
+		l.expires, pause = sent.Add(ttl), l.ttl/3
+	case ctx.Err() != nil:
+		return backoff.Never
+	case errors.Is(err, errTaken), errors.Is(err, rpctypes.ErrLeaseNotFound), !time.Now().Before(l.expires):
+		if errors.Is(err, errTaken) {
+			l.catalog.cfg.Logger.WarnContext(ctx, "lock is lost: something else has changed or removed its key", "key", l.key)
 		}
-		sent := time.Now()
-		ttl, err := l.renew(ctx)
-		switch {
-		case err == nil:
-			l.expires, wait = sent.Add(ttl), l.ttl/3
-		case ctx.Err() != nil:
-			return
-		case errors.Is(err, errTaken), errors.Is(err, rpctypes.ErrLeaseNotFound), !time.Now().Before(l.expires):
-			if errors.Is(err, errTaken) {
-				l.catalog.cfg.Logger.WarnContext(ctx, "lock is lost: something else has changed or removed its key", "key", l.key)
-			}
-			close(l.lost)
-			return
-		default:
-			wait = l.ttl / 15
-		}
+		l.losing()
+		close(l.lost)
+		return backoff.Never
+	default:
+		pause = l.ttl / 15
 	}
+	return min(pause, time.Until(l.expires))
 }
 
 // errTaken says that the key of a lock is not on its lease any more. Nothing but a hand, or whoever else can write to
@@ -125,7 +122,7 @@ func (l *lease) Lost() <-chan struct{} { return l.lost }
 func (l *lease) Unlock(ctx context.Context) {
 	l.once.Do(func() {
 		l.stop()
-		<-l.done
+		l.renewals.Wait()
 		l.catalog.mu.Lock()
 		delete(l.catalog.leases, l)
 		l.catalog.mu.Unlock()

@@ -17,6 +17,7 @@ func (c *Catalog) Lock(ctx context.Context, owner string) (cluster.Lock, error) 
 	if err != nil {
 		return nil, err
 	}
+	l.hold(ctx, func() {})
 	return l, nil
 }
 
@@ -46,8 +47,8 @@ func (c *Catalog) Leader(ctx context.Context) (name string, err error) {
 	return name, err
 }
 
-// acquire puts value under a key that is free, or that holds no replica's lock, on a lease of its own. When a replica
-// holds it, the error wraps ErrLocked, and held is the revision at which that was seen.
+// acquire puts value under a key that is free, or that holds no replica's lock, on a lease of its own, which the caller
+// holds from then on. When a replica holds it, the error wraps ErrLocked, and held is the revision at which that was seen.
 func (c *Catalog) acquire(ctx context.Context, op, what, key, value string) (l *lease, held int64, err error) {
 	if _, err := holderOf([]byte(value)); err != nil {
 		return nil, 0, snapshot.ReasonInternal.New("%s for %.100q", what, value).Because(err)
@@ -76,7 +77,6 @@ func (c *Catalog) acquire(ctx context.Context, op, what, key, value string) (l *
 		return nil, a.held, err
 	}
 	a.lease.key = key
-	a.lease.hold(ctx)
 	return a.lease, a.held, nil
 }
 

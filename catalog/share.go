@@ -20,8 +20,11 @@ import (
 const (
 	// handoverPause lets another replica be elected.
 	handoverPause = 5 * time.Second
-	// askOdds: a replica that waits asks in one of so many rounds, so that not all ask in the first one.
-	askOdds = 4
+	// askSpread: replicas that wait ask at different times, in so many times the life of a lease.
+	askSpread = 4
+	// settled: whether to ask is looked at again after so many times the life of a lease, although the leader did not
+	// change.
+	settled = 40
 )
 
 // before reports whether replica a comes before replica b in the cluster's order.
@@ -33,12 +36,15 @@ func (c *Catalog) before(a, b string) bool {
 	return bytes.Compare(place(a), place(b)) < 0
 }
 
-// mayAsk asks for the leadership when this replica has waited long enough to be taken for one that stays, and neither
-// the leader nor another one that has asked comes before it.
-func (c *Catalog) mayAsk(ctx context.Context, name string, waitingSince time.Time) {
-	if time.Since(waitingSince) < c.cfg.AskAfter || rand.IntN(askOdds) > 0 { //nolint:gosec // it keeps no secret
-		return
-	}
+// firstAsk returns when a replica that begins to wait for a leader may ask: when it is taken for one that stays.
+func (c *Catalog) firstAsk() time.Time {
+	spread := time.Duration(rand.Float64() * askSpread * float64(c.cfg.LockTTL)) //nolint:gosec // it keeps no secret
+	return time.Now().Add(c.cfg.AskAfter + spread)
+}
+
+// ask asks for the leadership, unless the leader or another one that has asked comes before this replica. It returns
+// when to look at that again, if the leader does not change before.
+func (c *Catalog) ask(ctx context.Context, name string) (pause time.Duration) {
 	err := c.do(span.Outside(ctx), "ask", "ask for the leadership", func(ctx context.Context, client *clientv3.Client, _ bool) error {
 		for _, key := range []string{c.keys.leader(), c.keys.successor()} {
 			other, err := c.get(ctx, client, key)
@@ -51,7 +57,9 @@ func (c *Catalog) mayAsk(ctx context.Context, name string, waitingSince time.Tim
 	})
 	if err != nil {
 		c.cfg.Logger.DebugContext(ctx, "leadership not asked for", "error", err)
+		return c.cfg.LockTTL
 	}
+	return settled * c.cfg.LockTTL
 }
 
 // takeBack removes a question of this replica that was written while the leader gave way. It would be taken for a new

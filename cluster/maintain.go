@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
-	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -64,25 +62,4 @@ func (c *Cluster) LastReady(ctx context.Context) (*snapshot.Snapshot, error) {
 		return nil, err
 	}
 	return &page.Records[0].Snapshot, nil
-}
-
-// deliverPause is how long it takes at most until a replica notices that it has an upload fallback.
-const deliverPause = 15 * time.Second
-
-// KeepDelivering delivers this replica's upload fallback whenever an attempt is due, until ctx is done.
-func (c *Cluster) KeepDelivering(ctx context.Context) {
-	for {
-		next, err := c.Deliver(ctx)
-		if err != nil && ctx.Err() == nil {
-			c.log.WarnContext(ctx, "upload fallback not delivered", "retry_after", deliverPause, "error", err)
-		}
-		// The pause is short, because the snapshot may be the last one, and only this disk has it.
-		wait := deliverPause
-		if err == nil && !next.IsZero() {
-			wait = max(time.Second, min(wait, next.Sub(c.cfg.Now())))
-		}
-		if backoff.Wait(ctx, wait) != nil {
-			return
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/exemplar"
 	"go.opentelemetry.io/otel/sdk/resource"
 )
 
@@ -18,6 +19,11 @@ import (
 var callBoundaries = []float64{
 	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600,
 }
+
+// unlimited lets the metrics of ours have a series for each of any number of clusters. By default the library counts all
+// beyond 2,000 series of a metric together, under a label of its own: some clusters would have no metrics. The labels
+// come from the configuration alone, so that no caller makes series.
+const unlimited = 0
 
 // startMetrics builds the three meter providers on one registry, and the instruments of ours.
 func (t *Telemetry) startMetrics(
@@ -40,7 +46,7 @@ func (t *Telemetry) startMetrics(
 		return err
 	}
 	t.stops = append(t.stops, six.Shutdown)
-	own, err := b.build(plain)
+	own, err := b.build(plain, sdkmetric.WithCardinalityLimit(unlimited), sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
@@ -42,6 +43,9 @@ type managed struct {
 	begun     chan struct{}      // closed when it is decided whether the loops begin; nil for those of the start
 	after     <-chan struct{}    // the end of the one that it takes the place of; nil without one
 	ended     chan struct{}      // closed when the loops have ended, and following is closed
+
+	// wakeDelivery makes an upload fallback be looked for; nil before the loops.
+	wakeDelivery atomic.Pointer[func()]
 
 	lead        schedule.Campaign
 	schedules   []schedule.Schedule

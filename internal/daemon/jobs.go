@@ -84,6 +84,11 @@ func (c *managed) Save(ctx context.Context, req cluster.SaveRequest) (cluster.Sa
 	if err := c.await(ctx, j, req); err != nil {
 		return cluster.SaveResult{}, err
 	}
+	defer func() {
+		if wake := c.wakeDelivery.Load(); wake != nil {
+			(*wake)() // it may have left an upload fallback, or have made one useless
+		}
+	}()
 	return c.Cluster.Save(ctx, req)
 }
 

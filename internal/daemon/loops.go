@@ -59,8 +59,9 @@ func (c *managed) run(ctx context.Context, before *managed) {
 		Logger:  c.log,
 	})
 	c.loops.Go(func() { loop.Run(ctx) })
-	c.loops.Go(func() { c.refresh(ctx) })
-	c.loops.Go(func() { c.KeepDelivering(ctx) })
+	backoff.Repeat(ctx, &c.loops, 0, c.refresh)
+	wake := backoff.Repeat(ctx, &c.loops, 0, c.deliver)
+	c.wakeDelivery.Store(&wake)
 	c.startJournal(ctx)
 }
 
@@ -86,22 +87,34 @@ func (c *managed) due(ctx context.Context, name string, due time.Time) {
 }
 
 // refresh reads the time of the last READY snapshot from the catalog, at start and on the interval: another replica may
-// have taken it, or this one before a restart.
-func (c *managed) refresh(ctx context.Context) {
-	for {
-		next := c.interval
-		last, err := c.LastReady(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			c.log.WarnContext(ctx, "read the catalog", "retry_after", refreshRetry, "error", err)
-			next = min(next, refreshRetry)
-		case last != nil:
-			c.telemetry.LastSuccess(ctx, last)
-		}
-		if backoff.Wait(ctx, next) != nil {
-			return
-		}
+// have taken it, or this one before a restart. It returns the pause until the next time.
+func (c *managed) refresh(ctx context.Context) time.Duration {
+	last, err := c.LastReady(ctx)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		c.log.WarnContext(ctx, "read the catalog", "retry_after", refreshRetry, "error", err)
+		return min(c.interval, refreshRetry)
+	case last != nil:
+		c.telemetry.LastSuccess(ctx, last)
 	}
+	return c.interval
+}
+
+// deliverPause is how long it takes at most until an upload fallback is looked at again. The pause is short, because the
+// snapshot may be the last one, and only this disk has it.
+const deliverPause = 15 * time.Second
+
+// deliver delivers this replica's upload fallback, if it has one, as far as an attempt is due. It returns the pause until
+// the next time; where nothing is kept, there is none before a save has ended.
+func (c *managed) deliver(ctx context.Context) time.Duration {
+	next, err := c.Deliver(ctx)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		c.log.WarnContext(ctx, "upload fallback not delivered", "retry_after", deliverPause, "error", err)
+	case next.IsZero():
+		return backoff.Never
+	default:
+		return max(time.Second, min(deliverPause, time.Until(next)))
+	}
+	return deliverPause
 }

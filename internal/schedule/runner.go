@@ -85,30 +85,30 @@ type entry struct {
 	err   error      // why the last attempt did not end the run
 }
 
-// run runs the schedules until leading, the term of the leader, is over. Saves belong to ctx: one that has begun goes
-// on when the leadership is lost, because the quorum is gone for example. The next leader then sends the same request,
-// and gets its outcome.
-func (r Runs) run(ctx, leading context.Context, term Term) {
-	if len(r.Schedules) == 0 {
-		return
-	}
+// start begins to run the schedules until leading, the term of the leader, is over. Saves belong to ctx: one that has
+// begun goes on when the leadership is lost, because the quorum is gone for example; work waits for it. The next leader
+// then sends the same request, and gets its outcome.
+func (r Runs) start(ctx, leading context.Context, term Term, work *sync.WaitGroup) *runner {
 	run := &runner{Runs: r, term: term}
-	defer run.leave(ctx)
-	for _, s := range r.Schedules {
-		e := &entry{Schedule: s}
-		if !run.begin(leading, e) {
-			return
+	backoff.Repeat(leading, work, 0, func(leading context.Context) time.Duration { return run.step(ctx, leading) })
+	return run
+}
+
+// step makes an attempt at the run that is due first, or returns how long to wait for it.
+func (r *runner) step(ctx, leading context.Context) (pause time.Duration) {
+	for len(r.entries) < len(r.Schedules) {
+		e := &entry{Schedule: r.Schedules[len(r.entries)]}
+		if !r.begin(leading, e) {
+			return backoff.Never
 		}
-		run.entries = append(run.entries, e)
+		r.entries = append(r.entries, e)
 	}
-	for leading.Err() == nil {
-		e := run.first(leading)
-		if wait := time.Until(e.at); wait > 0 {
-			_ = backoff.Wait(leading, min(wait, longestSleep))
-			continue
-		}
-		run.attempt(ctx, leading, e)
+	e := r.first(leading)
+	if wait := time.Until(e.at); wait > 0 {
+		return min(wait, longestSleep)
 	}
+	r.attempt(ctx, leading, e)
+	return 0
 }
 
 // begin reads the state of a schedule. A new schedule begins now, and the first one of a cluster without a snapshot as

@@ -108,14 +108,20 @@ func (l *Loop) lead(ctx, leading context.Context, term Term) {
 	defer l.follow(ctx)
 	l.cfg.Logger.InfoContext(leading, "leading")
 	l.cfg.Leading(leading, true)
-	var runs sync.WaitGroup
+	var work sync.WaitGroup
+	var runs []*runner
 	for _, r := range l.cfg.Runs {
-		runs.Go(func() { r.run(ctx, leading, term) })
+		if len(r.Schedules) > 0 {
+			runs = append(runs, r.start(ctx, leading, term, &work))
+		}
 	}
 	l.reconcile(leading, l.cfg.Reconcile, l.cfg.Repair, func() { l.giveWay(leading, term) })
 	l.cfg.Leading(context.WithoutCancel(leading), false)
 	l.cfg.Logger.InfoContext(leading, "leading no more")
-	runs.Wait()
+	work.Wait()
+	for _, r := range runs {
+		r.leave(ctx)
+	}
 }
 
 // giveWay ends the term if another replica has asked for it and no work is under way: neither a reconcile, which has
@@ -148,7 +154,8 @@ func (l *Loop) follow(ctx context.Context) {
 		}
 	})
 	for _, s := range l.cfg.Own.Scrubs {
-		work.Go(func() { l.scrub(ctx, s) })
+		last := now()
+		backoff.Repeat(ctx, &work, 0, func(ctx context.Context) time.Duration { return l.scrub(ctx, s, &last) })
 	}
 	l.unfollow = func() {
 		cancel()
@@ -156,21 +163,20 @@ func (l *Loop) follow(ctx context.Context) {
 	}
 }
 
-// scrub does scheduled work that no catalog remembers whenever it is due, until ctx is done.
-func (l *Loop) scrub(ctx context.Context, s Schedule) {
-	for last := now(); ctx.Err() == nil; {
-		due := s.Spec.Next(last)
-		if wait := time.Until(due); wait > 0 {
-			_ = backoff.Wait(ctx, min(wait, longestSleep))
-			continue
-		}
-		run, trace := span.Run(ctx, "scrub", span.Cluster.String(l.cfg.Cluster), span.Schedule.String(s.Name))
-		err := s.Do(run)
-		if trace.End(err); err != nil && ctx.Err() == nil {
-			l.cfg.Logger.ErrorContext(ctx, "scheduled work failed", "schedule", s.Name, "due", due, "error", err)
-		}
-		last = now()
+// scrub does scheduled work that no catalog remembers if it is due since it was done last, and returns how long to wait
+// for the next time.
+func (l *Loop) scrub(ctx context.Context, s Schedule, last *time.Time) (pause time.Duration) {
+	due := s.Spec.Next(*last)
+	if wait := time.Until(due); wait > 0 {
+		return min(wait, longestSleep)
 	}
+	run, trace := span.Run(ctx, "scrub", span.Cluster.String(l.cfg.Cluster), span.Schedule.String(s.Name))
+	err := s.Do(run)
+	if trace.End(err); err != nil && ctx.Err() == nil {
+		l.cfg.Logger.ErrorContext(ctx, "scheduled work failed", "schedule", s.Name, "due", due, "error", err)
+	}
+	*last = now()
+	return 0
 }
 
 // reconcile reconciles and repairs until ctx is done. Before each reconcile but the first it calls quiet.
