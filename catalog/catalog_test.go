@@ -44,10 +44,17 @@ func put(t *testing.T, client *clientv3.Client, key, value string, opts ...clien
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	client := embedded.StartEtcd(t).Client(t)
+	conforms(t, client, client)
+}
+
+// conforms runs the suite of the port on catalogs that use an etcd as one user does. The other client does what somebody
+// else does there.
+func conforms(t *testing.T, user, client *clientv3.Client) {
+	t.Helper()
 	var clusters atomic.Int32
 	conformance.Run(t, func(t *testing.T) conformance.Catalog {
 		cluster := fmt.Sprint("cluster-", clusters.Add(1))
-		c := open(t, catalog.Config{Connect: connect(client), Cluster: cluster, LockTTL: 5 * time.Second})
+		c := open(t, catalog.Config{Connect: connect(user), Cluster: cluster, LockTTL: 5 * time.Second})
 		return conformance.Catalog{
 			Records: c, Saves: c, History: c, Stores: c,
 			ExpireLocks: func() { revokeAll(t, client) },

@@ -12,7 +12,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -272,61 +271,4 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	server.Close(t)
 	_, err = c.Get(t.Context(), "s0000")
 	wantUnavailable(t, err)
-}
-
-func TestPermissionsThatTheUserNeeds(t *testing.T) {
-	t.Parallel()
-	server := embedded.StartEtcd(t)
-	root := server.Client(t)
-	ctx := t.Context()
-	steps := []func() error{
-		func() error { _, err := root.RoleAdd(ctx, "snapshotd"); return err },
-		func() error {
-			_, err := root.RoleGrantPermission(ctx, "snapshotd", catalog.DefaultPrefix,
-				clientv3.GetPrefixRangeEnd(catalog.DefaultPrefix), clientv3.PermissionType(clientv3.PermReadWrite))
-			return err
-		},
-		func() error { _, err := root.UserAdd(ctx, "backup", "secret"); return err },
-		func() error { _, err := root.UserGrantRole(ctx, "backup", "snapshotd"); return err },
-		func() error { _, err := root.UserAdd(ctx, "root", "secret"); return err },
-		func() error { _, err := root.UserGrantRole(ctx, "root", "root"); return err },
-		func() error { _, err := root.AuthEnable(ctx); return err },
-	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: server.Endpoints(), Username: "backup", Password: "secret", Logger: zap.NewNop(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close() })
-
-	// The grant that the hint names is enough for all that a catalog does.
-	allowed := open(t, catalog.Config{Connect: connect(client), LockTTL: time.Second})
-	create(t, allowed, 2)
-	if _, err := allowed.List(ctx, snapshot.Query{PageSize: 1}); err != nil {
-		t.Error(err)
-	}
-	for r, err := range allowed.Scan(ctx) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Node = "changed"
-		if err := errors.Join(allowed.Update(ctx, r), allowed.Remove(ctx, r)); err != nil {
-			t.Error(err)
-		}
-	}
-	lock, err := allowed.Lock(ctx, "me")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lock.Unlock(ctx)
-
-	denied := open(t, catalog.Config{Connect: connect(client), Prefix: "/elsewhere/"})
-	_, err = denied.Get(ctx, "a")
-	wantUnavailable(t, err, "permission denied", "etcdctl role grant-permission ROLE --prefix=true readwrite /elsewhere/")
 }

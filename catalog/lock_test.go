@@ -1,9 +1,11 @@
 package catalog_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -347,29 +349,42 @@ func TestMembersComeAndGo(t *testing.T) {
 func TestATimelineIsNotedOnCondition(t *testing.T) {
 	t.Parallel()
 	client := embedded.StartEtcd(t).Client(t)
-	one, two := open(t, catalog.Config{Connect: connect(client)}), open(t, catalog.Config{Connect: connect(client)})
-	reads := func(c *catalog.Catalog, want string) {
+	var log bytes.Buffer
+	one := open(t, catalog.Config{Connect: connect(client), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	two := open(t, catalog.Config{Connect: connect(client)})
+	reads := func(c *catalog.Catalog, want string) catalog.Timeline {
 		t.Helper()
-		if got, err := c.Timeline(t.Context()); err != nil || got != want {
-			t.Errorf("it is %q, %v, want %q", got, err, want)
+		got, err := c.Timeline(t.Context(), func(name string) bool { return name != "" && name != "damaged" })
+		if err != nil || got.Name != want {
+			t.Errorf("it is %q, %v, want %q", got.Name, err, want)
 		}
+		return got
 	}
-	reads(one, "")
-	if err := one.PutTimeline(t.Context(), "", "first"); err != nil {
+	none := reads(one, "")
+	if err := one.PutTimeline(t.Context(), none, "first"); err != nil {
 		t.Fatal(err)
 	}
-	reads(two, "first")
-	if err := two.PutTimeline(t.Context(), "first", "second"); err != nil {
+	first := reads(two, "first")
+	if err := two.PutTimeline(t.Context(), first, "second"); err != nil {
 		t.Fatal(err)
 	}
-	for _, was := range []string{"", "first"} {
+	for _, was := range []catalog.Timeline{none, first} {
 		if err := one.PutTimeline(t.Context(), was, "late"); err == nil {
-			t.Errorf("it was changed from %q", was)
+			t.Errorf("it was changed from %q", was.Name)
 		}
 	}
 	reads(one, "second")
-	if _, err := client.Put(t.Context(), "/snapshotd/v1/default/journal/timeline", strings.Repeat("x", 1000)); err != nil {
-		t.Fatal(err)
+	for i, damage := range []string{strings.Repeat("x", 1000), "damaged", ""} {
+		if _, err := client.Put(t.Context(), "/snapshotd/v1/default/journal/timeline", damage); err != nil {
+			t.Fatal(err)
+		}
+		healed := fmt.Sprint("healed-", i)
+		if err := one.PutTimeline(t.Context(), reads(one, ""), healed); err != nil {
+			t.Errorf("%.10q is not replaced: %v", damage, err)
+		}
+		reads(two, healed)
+		if !strings.Contains(log.String(), "was replaced") || !strings.Contains(log.String(), "timeline="+healed) {
+			t.Errorf("%.10q is replaced without a word: %s", damage, log.String())
+		}
 	}
-	reads(one, "")
 }

@@ -79,7 +79,11 @@ type options struct {
 	uid    int    // run as this user when not 0
 	binary string // path of another version's program; this one's when empty
 	files  int    // how many files it may have open when not 0
+	umask  string // that it is started with; this process's when empty
 }
+
+// under is a script that runs the program and arguments behind it with a umask.
+func under(umask string) string { return fmt.Sprintf(`umask %s && exec "$0" "$@"`, umask) }
 
 // start runs `snapshotd serve` with these arguments on free ports and waits until it serves. It is killed when the test
 // ends.
@@ -100,10 +104,14 @@ func launch(t *testing.T, o options, args ...string) *service {
 	args = append([]string{
 		"serve", "--listen-grpc", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--log-format", "json",
 	}, args...)
+	plantAll(o.env, args)
 	s.cmd = exec.Command(s.path, args...)
 	if o.files != 0 {
 		limited := fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, o.files)
 		s.cmd = exec.Command("sh", append([]string{"-c", limited, s.path}, args...)...)
+	}
+	if o.umask != "" {
+		s.cmd = exec.Command("sh", append([]string{"-c", under(o.umask), s.path}, args...)...)
 	}
 	s.cmd.Env = append(os.Environ(), o.env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
@@ -153,6 +161,18 @@ func (s *service) kill() {
 	<-s.done
 }
 
+// end is the signal with which a machine stops a service, which then stores what it has.
+func (s *service) end() {
+	s.t.Helper()
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.done:
+	case <-time.After(waitTimeout):
+		s.t.Errorf("the service did not end within %s", waitTimeout)
+		s.kill()
+	}
+}
+
 func decode(t *testing.T, doc string, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(doc), v); err != nil {
@@ -183,6 +203,7 @@ func (s *service) get(path string) string {
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
+	printsNoSecret(s.t, path, string(b))
 	if err != nil || resp.StatusCode != http.StatusOK {
 		s.t.Fatalf("GET %s: %s, %v\n%s", path, resp.Status, err, b)
 	}

@@ -198,3 +198,31 @@ func TestTheChartRefusesValuesThatCannotWork(t *testing.T) {
 		t.Errorf("without clusters: %v\n%s", err, said)
 	}
 }
+
+// The commands in the notes have the flags without which the service does not know the caller.
+func TestTheNotesOfTheChartHaveTheFlagsOfTheCommands(t *testing.T) {
+	c := newChart(t)
+	for name, tc := range map[string]struct {
+		values, set string
+		flags       string
+	}{
+		"loopback":            {"small", "replicas=2", ""},
+		"TLS":                 {"small", "config.tls.cert=/tls/tls.crt,config.tls.key=/tls/tls.key", " --cacert CA"},
+		"client certificates": {"large", "replicas=2", " --cacert CA --cert CERT --key KEY"},
+		"a socket":            {"small", "config.listen_grpc=unix:///run/s.sock?mode=0660", " --addr unix:///run/s.sock"},
+	} {
+		notes, said, err := c.run(t, "install", "backup", c.dir, "--dry-run=client", "--namespace", "snapshotd",
+			"--values", values(tc.values), "--set", tc.set)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, said)
+		}
+		for _, want := range []string{" -- snapshotd status" + tc.flags + "\n", " -- snapshotd save" + tc.flags + " --cluster production\n"} {
+			if !strings.Contains(notes, want) {
+				t.Errorf("%s: the notes do not have %q", name, want)
+			}
+		}
+		if strings.Contains(notes, "config.tls is set") != strings.Contains(tc.flags, "--cacert") {
+			t.Errorf("%s: the notes explain flags that they do not have, or the other way round", name)
+		}
+	}
+}

@@ -57,7 +57,7 @@ func TestJournalOracle(t *testing.T) {
 				o.check(i)
 			}
 			t.Log(o.found)
-			if o.found.targets-o.found.refused < targets/2 || o.found.replayed < targets/4 || o.found.hashes < o.found.targets/2 {
+			if compared := targets - o.found.refused - o.found.twice; compared < targets/4 || o.found.replayed < compared/4 || o.found.hashes < compared/2 {
 				t.Errorf("too little was compared: %s", o.found)
 			}
 			all.add(o.found)
@@ -70,6 +70,7 @@ func TestJournalOracle(t *testing.T) {
 type verdict struct {
 	seeds, targets int
 	refused        int // in a gap of the journal, as the window said
+	twice          int // in two timelines, as the window said, so that the number alone is refused
 	replayed       int // the journal was needed
 	hashes         int // HashKV was the same, for the same compact revision
 	open           int // whether a compaction had run was not known: the keys were the same
@@ -82,6 +83,7 @@ func (v *verdict) add(w verdict) {
 	v.seeds++
 	v.targets += w.targets
 	v.refused += w.refused
+	v.twice += w.twice
 	v.replayed += w.replayed
 	v.hashes += w.hashes
 	v.open += w.open
@@ -91,9 +93,9 @@ func (v *verdict) add(w verdict) {
 }
 
 func (v verdict) String() string {
-	return fmt.Sprintf("%d seeds, %d targets, %d of them in gaps and refused; %d by the journal; %d with the same HashKV for the same "+
+	return fmt.Sprintf("%d seeds, %d targets, %d of them in gaps and refused, %d in two timelines and refused; %d by the journal; %d with the same HashKV for the same "+
 		"compaction, %d with the same keys while the compaction was not known; %d leases, %d of them with an estimated time to live; "+
-		"%d times with an upper bound", v.seeds, v.targets, v.refused, v.replayed, v.hashes, v.open, v.leases, v.estimated, v.upper)
+		"%d times with an upper bound", v.seeds, v.targets, v.refused, v.twice, v.replayed, v.hashes, v.open, v.leases, v.estimated, v.upper)
 }
 
 // watched is a cluster that is changed, with a service that follows it.
@@ -107,6 +109,8 @@ type watched struct {
 	load     *load
 	file     string
 	serve    *service
+	other    string // the configuration of another replica; empty while there was none
+	otherDir string // its data directory
 	troubles []trouble
 	begin    time.Time // of what can be restored
 	window   window
@@ -151,6 +155,7 @@ func (o *watched) change() {
 	stop()
 	running.Wait()
 	eventually(o.t, "the truth of all revisions is known", func() bool { return o.load.sample(o.t.Context()) == nil })
+	o.otherStores()
 	end := time.Now()
 	eventually(o.t, "all is on the backends", func() bool {
 		complete := true
@@ -199,7 +204,22 @@ var oracleFaults = []struct {
 	{name: "the service is stopped", apply: func(o *watched) {
 		o.signal(syscall.SIGSTOP)
 		o.pause(500, 7000)
+		if o.chance.IntN(10) == 0 {
+			o.pause(60_000, 61_000)
+		}
 		o.signal(syscall.SIGCONT)
+	}},
+	{name: "another replica leads", apply: func(o *watched) {
+		other := o.startOther()
+		o.signal(syscall.SIGSTOP)
+		o.pause(4000, 9000)
+		o.signal(syscall.SIGCONT) // it wakes up and finds that it does not lead any more
+		o.pause(0, 3000)
+		if o.chance.IntN(2) == 0 {
+			other.kill()
+		} else {
+			other.end()
+		}
 	}},
 	{name: "a member is killed", apply: func(o *watched) {
 		i := o.chance.IntN(o.members)
@@ -235,6 +255,38 @@ var oracleFaults = []struct {
 		_, _ = one.MoveLeader(ctx, to) // it may have lost the leadership meanwhile
 	}},
 	{name: "a snapshot is taken", apply: func(o *watched) { o.serve.run("save") }},
+}
+
+// startOther starts another replica, with a disk of its own.
+func (o *watched) startOther() *service {
+	o.t.Helper()
+	if o.other == "" {
+		doc, err := os.ReadFile(o.file)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		lines := strings.Split(string(doc), "\n")
+		o.otherDir = o.t.TempDir()
+		lines[0], lines[1] = "data_dir: "+o.otherDir, "node_name: node-2"
+		o.other = filepath.Join(o.t.TempDir(), "other.yaml")
+		replaceFile(o.t, o.other, strings.Join(lines, "\n"))
+	}
+	return start(o.t, o.options(), "--config", o.other)
+}
+
+// otherStores waits until the backends have what the other replica has on its disk since it was killed.
+func (o *watched) otherStores() {
+	o.t.Helper()
+	if o.other == "" {
+		return
+	}
+	eventually(o.t, "the service leads again", func() bool { _, leads := o.serve.rpo(""); return leads })
+	other := o.startOther()
+	eventually(o.t, "the other replica has no journal on its disk", func() bool {
+		parts, err := filepath.Glob(filepath.Join(o.otherDir, "journal", "*", "*.log"))
+		return err == nil && len(parts) == 0
+	})
+	other.end()
 }
 
 func (o *watched) fault() {
@@ -291,6 +343,10 @@ func (o *watched) check(i int) {
 		o.found.refused++
 		return
 	}
+	if revision > 0 && r.code != 0 && o.inTwo(revision) && strings.Contains(r.stderr, "more than one history") {
+		o.found.twice++
+		return
+	}
 	if r.code != 0 {
 		o.t.Errorf("snapshotd %v: exit code %d\n%s%s", args, r.code, r.stdout, r.stderr)
 		return
@@ -317,6 +373,18 @@ func (o *watched) inGap(revision int64) bool {
 		}
 	}
 	return false
+}
+
+// inTwo reports whether two timelines have a revision: a leader that was stopped goes on for a moment with the one that
+// another leader has ended.
+func (o *watched) inTwo(revision int64) bool {
+	n := 0
+	for _, l := range o.window.Window.Timelines {
+		if l.Ranges[0].FirstRevision <= revision && revision <= l.last() {
+			n++
+		}
+	}
+	return n > 1
 }
 
 // checkTime checks that what is restored is of a time: nothing of a later one, and all that had arrived.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -74,7 +73,7 @@ func followRelease(t *testing.T, members int, release testenv.ClusterOption) {
 		t.Fatal(err)
 	}
 	ask(before)
-	time.Sleep(2 * time.Second) // a compaction is seen by looking, twice a second
+	s.looked() // a compaction is seen by looking
 	change()
 	end, err := client.Put(t.Context(), "last", "")
 	if err != nil {

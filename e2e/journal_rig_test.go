@@ -79,6 +79,20 @@ func (s *service) rpo(backend string) (age time.Duration, ok bool) {
 	return 0, false
 }
 
+// looked waits until the service has looked at all that etcd tells without an event: a watermark is the beginning of such
+// a look, and the next one its end.
+func (s *service) looked() {
+	s.t.Helper()
+	for range 2 {
+		since := time.Now()
+		eventually(s.t, "the service has looked at etcd again", func() bool {
+			asked := time.Now()
+			age, ok := s.rpo("")
+			return ok && asked.Add(-age).After(since)
+		})
+	}
+}
+
 // follows waits until the service leads and its journal has a revision; when it has begun a timeline, also until it has
 // taken the snapshot from which that can be restored.
 func (s *service) follows(revision int64) {

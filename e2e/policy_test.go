@@ -83,17 +83,19 @@ func removeBucket(t *testing.T, store *testenv.S3) {
 	}
 }
 
-// serveAs starts a service that stores with the keys of a user.
+// serveAs starts a service that stores with the keys of a user, its audit records as well.
 func serveAs(t *testing.T, user *testenv.User, url string) *service {
 	t.Helper()
 	etcd := testenv.StartCluster(t, 1) // its catalog knows no other store
 	config := writeConfig(t, `
+audit_url: %q
+audit_required: true
 clusters:
   - name: default
     etcd: {endpoints: [%q]}
     retention: {keep_last: 1, on_demand: true}
     backends: [{name: s3, url: %q}]
-`, etcd.Endpoints()[0], url)
+`, strings.Replace(url, "prefix=etcd", "prefix=etcd/audit", 1), etcd.Endpoints()[0], url)
 	return start(t, options{env: user.Env()}, "--config", config)
 }
 
@@ -137,6 +139,7 @@ func addOnly(t *testing.T, store *testenv.S3, user *testenv.User) {
 
 	key := "etcd/default/" + older + ".db.zst"
 	client, bucket := user.Client(), aws.String("backups")
+	recordsStay(t, store, user)
 	head, err := store.Client().HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: bucket, Key: aws.String(key)})
 	if err != nil || head.VersionId == nil {
 		t.Fatalf("the object is %+v, %v", head, err)
@@ -176,6 +179,24 @@ func addOnly(t *testing.T, store *testenv.S3, user *testenv.User) {
 		t.Error("the owner has deleted what is locked")
 	}
 	refusesOthers(t, user)
+}
+
+// recordsStay checks that calls were recorded as objects, and that neither the service's keys nor the owner's remove one.
+func recordsStay(t *testing.T, store *testenv.S3, user *testenv.User) {
+	t.Helper()
+	ctx, bucket := t.Context(), aws.String("backups")
+	page, err := store.Client().ListObjectVersions(ctx, &s3.ListObjectVersionsInput{Bucket: bucket, Prefix: aws.String("etcd/audit/")})
+	if err != nil || len(page.Versions) < 4 { // two saves begin and end
+		t.Fatalf("%d audit records are stored, %v", len(page.Versions), err)
+	}
+	for _, v := range page.Versions {
+		for who, client := range map[string]*s3.Client{"the service": user.Client(), "the owner": store.Client()} {
+			_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: bucket, Key: v.Key, VersionId: v.VersionId})
+			if err == nil {
+				t.Errorf("the keys of %s remove the record %s", who, aws.ToString(v.Key))
+			}
+		}
+	}
 }
 
 // refusesOthers checks that a user is kept to the prefix of the bucket.

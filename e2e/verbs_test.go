@@ -59,6 +59,7 @@ func (s *service) must(args ...string) string {
 
 func command(ctx context.Context, t *testing.T, path string, args ...string) result {
 	t.Helper()
+	plantAll(nil, args)
 	cmd := exec.CommandContext(ctx, path, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

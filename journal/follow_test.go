@@ -1,6 +1,7 @@
 package journal_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +66,13 @@ func TestTheJournalHasEveryRecordOfEtcdByteForByte(t *testing.T) {
 		_, err = client.Delete(t.Context(), "/many/", clientv3.WithPrefix())
 		must(t, err)
 	}
+	// Names so long that the revision of their removal is larger than any request to etcd may be.
+	for i := range 12 {
+		_, err := client.Put(t.Context(), fmt.Sprintf("/long/%02d/%s", i, strings.Repeat("n", 1_200_000)), "")
+		must(t, err)
+	}
+	_, err := client.Delete(t.Context(), "/long/", clientv3.WithPrefix())
+	must(t, err)
 	j.caughtUp(t, r.Revision())
 	j.stop()
 	r.equal(t)

@@ -88,7 +88,8 @@ type Journal struct {
 	owed       []observation    // of it, that last and are not in a sealed part
 	positioned bool             // the local position is the newest: this replica has written since it leads
 	noted      segment.Timeline // where all replicas see it
-	fullSince  time.Time        // the local part is full; zero when it is not
+	notedAt    time.Time
+	fullSince  time.Time // the local part is full; zero when it is not
 
 	bases chan Base // the newest that is needed; holds one
 

@@ -12,8 +12,10 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// noteTimeout bounds how long following waits for a timeline to be noted.
-const noteTimeout = 2 * time.Second
+const (
+	noteTimeout = 2 * time.Second  // bounds how long following waits for a timeline to be noted
+	noteEvery   = 10 * time.Minute // what was noted may be damaged or gone since
+)
 
 // goesOn notes the timeline to which this replica adds from now on.
 func (j *Journal) goesOn(t segment.Timeline) {
@@ -112,10 +114,10 @@ func (j *Journal) overtake(live, later segment.Timeline, backend string) {
 }
 
 // compareLatest makes another timeline begin when a later one than the newest that was found has been begun by another
-// replica. Its changes are on the disk of that one, and no backend has them yet; what was added to an earlier timeline
-// would be hidden by it.
+// replica, or by this one before its disk was lost. Its changes are on a disk elsewhere, and no backend has them yet; what
+// was added to an earlier timeline would be hidden by it.
 func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) error {
-	if j.cfg.Latest == nil || newest == "" {
+	if j.cfg.Latest == nil {
 		return nil
 	}
 	latest, err := j.cfg.Latest(ctx)
@@ -131,13 +133,13 @@ func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) er
 		j.latest = latest
 	}
 	j.why = broken(CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
-		latest, newest)
+		latest, cmp.Or(newest, "any that is there"))
 	return nil
 }
 
-// note notes the timeline to which this replica adds, once. It is tried again when the next part is sealed.
+// note notes the timeline to which this replica adds, now and then. It is tried again when the next part is sealed.
 func (j *Journal) note(ctx context.Context, t segment.Timeline) {
-	if j.cfg.Note == nil || j.noted == t {
+	if j.cfg.Note == nil || j.noted == t && time.Since(j.notedAt) < noteEvery {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
@@ -146,7 +148,7 @@ func (j *Journal) note(ctx context.Context, t segment.Timeline) {
 		j.cfg.Logger.WarnContext(ctx, "timeline of the journal is not noted for other replicas yet", "timeline", t, "error", err)
 		return
 	}
-	j.noted = t
+	j.noted, j.notedAt = t, time.Now()
 }
 
 // nameOf returns the name of a new timeline of a cluster. It is later than a known one, and all that were found.

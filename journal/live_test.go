@@ -76,6 +76,44 @@ func TestABaseThatWasNotTakenIsAskedForInTheNextTerm(t *testing.T) {
 	})
 }
 
+// A leader has an empty disk, and no backend has the timeline that was noted last: its changes are on the disk of another
+// replica, or nowhere. They are a gap, and what comes now is of a later timeline.
+func TestALeaderWithAnEmptyDiskSeesTheTimelineThatWasNoted(t *testing.T) {
+	t.Parallel()
+	s := &fakeSource{members: func(string) *fakeMember { return &fakeMember{endpoint: "only", current: at(9), delivered: 9} }}
+	noted := segment.NewTimeline(1, time.Now().Add(time.Minute)) // by another clock
+	b := board{timeline: noted}
+	var a asked
+	j := lead(t, s, t.TempDir(), []*place{newPlace("s3")}, b.use, func(c *journal.Config) { c.Base, c.Broken = a.base, a.broken })
+	j.caughtUp(t, 9)
+	live := j.Live()
+	j.stop()
+	if bases, causes := a.all(); !live.Start().After(noted.Start()) || len(causes) != 1 || causes[0] != journal.CauseOvertaken || len(bases) == 0 {
+		t.Errorf("timelines have ended because of %v; the live one is %s, and %s was noted; snapshots that it asks for: %+v", causes, live, noted, bases)
+	}
+}
+
+// Somebody removes what was noted where all replicas see it. The leader notes it again.
+func TestATimelineThatIsNotNotedAnyMoreIsNotedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b board
+		var members []fakeMember
+		for i := range int64(8) {
+			members = append(members, fakeMember{current: at(10 * (i + 1)), delivered: 10 * (i + 1)})
+		}
+		var removed segment.Timeline
+		time.AfterFunc(3*time.Minute, func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			removed, b.timeline = b.timeline, ""
+		})
+		kept(t, inTurn(members...), 15*time.Minute, b.use)
+		if removed == "" || b.timeline != removed {
+			t.Errorf("%q is noted, and %q was removed", b.timeline, removed)
+		}
+	})
+}
+
 // board is what all replicas see.
 type board struct {
 	mu       sync.Mutex

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"sync"
@@ -16,9 +17,13 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// A Store is the journal on one backend. [segments.Segments] is one.
+// A Store is the journal on one backend, to which parts are uploaded. [segments.Segments] is one.
 type Store interface {
-	Listing
+	Name() string
+	// Timelines returns those of which there is a journal.
+	Timelines(ctx context.Context) ([]segment.Timeline, error)
+	// List yields the segments of a level of a timeline. An error is the last element.
+	List(ctx context.Context, t segment.Timeline, l segment.Level) iter.Seq2[segments.Item, error]
 	// Open opens a segment. The caller closes the reader.
 	Open(ctx context.Context, m *segments.Manifest) (*segments.Reader, error)
 	// Put stores a segment, unless one with its name and history is there. Another history is an error that wraps
@@ -315,7 +320,7 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 	if j.built != nil && j.builtOf == p.Number {
 		return j.built, nil
 	}
-	if !j.has(p) {
+	if !j.log.Has(p.Number) {
 		return nil, errGone
 	}
 	b, err := segment.NewBuilder(p.Header)
@@ -341,14 +346,9 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 	return seg, nil
 }
 
-// has reports whether a part is on this machine.
-func (j *Journal) has(p *local.Part) bool {
-	return j.log.Has(p.Number)
-}
-
 // gone gives a part up whose file is not there. It returns errGone, or why the part could not be given up.
 func (j *Journal) gone(p *local.Part, err error) error {
-	if !j.has(p) {
+	if !j.log.Has(p.Number) {
 		return errGone // it was removed since its reader began
 	}
 	j.cfg.Logger.Error("a file of the journal is gone, and nothing of snapshotd has removed it; its revisions are lost, unless a "+

@@ -12,12 +12,12 @@ import (
 	"github.com/snapshotd/snapshotd/repository/segments"
 )
 
-// A Listing lists what one backend holds of a journal. [segments.Segments] is one.
+// A Listing shows what one backend holds of a journal. [segments.Segments] is one.
 type Listing interface {
 	Name() string
-	Timelines(ctx context.Context) ([]segment.Timeline, error)
-	List(ctx context.Context, t segment.Timeline, l segment.Level) iter.Seq2[segments.Item, error]
+	// Every yields the segments of all timelines. An error is the last element.
 	Every(ctx context.Context) iter.Seq2[segments.Item, error]
+	// Manifest reads the manifest of a segment.
 	Manifest(ctx context.Context, r segments.Ref) (*segments.Manifest, error)
 }
 

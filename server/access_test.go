@@ -71,42 +71,57 @@ type guardedServer struct {
 	audit   string        // file
 	lost    atomic.Int64  // audit records
 	asked   atomic.Int64  // calls of the domain
+	nobodys atomic.Int64  // those of them whose context names no caller
 	refused sync.Map      // counters by refusal
 	broken  chan struct{} // has one for each handshake that has failed
 }
 
 // allOf is a cluster that notes whether it was asked anything.
 func (g *guardedServer) allOf(name string) *fakeCluster {
-	var mu sync.Mutex
 	var what []any
 	c := asked(name, &what)
 	rec := &snapshot.Record{Snapshot: *inState(snapshot.StateReady, snapshot.Snapshot{Name: "a", Cluster: name})}
-	note := func() { g.asked.Add(1) }
-	c.save = func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {
-		note()
+	note := func(ctx context.Context) {
+		g.asked.Add(1)
+		if auth.FromContext(ctx) == nil {
+			g.nobodys.Add(1)
+		}
+	}
+	c.save = func(ctx context.Context, _ cluster.SaveRequest) (cluster.SaveResult, error) {
+		note(ctx)
 		return cluster.SaveResult{Snapshot: &rec.Snapshot}, nil
 	}
-	c.reconcile = func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
-		note()
+	c.reconcile = func(ctx context.Context, _ cluster.ReconcileRequest) ([]cluster.BackendReport, error) {
+		note(ctx)
 		return nil, nil
 	}
-	c.get = func(context.Context, string) (*snapshot.Record, error) { note(); return rec, nil }
-	c.list = func(context.Context, snapshot.Query) (snapshot.Page, error) {
-		note()
+	c.get = func(ctx context.Context, _ string) (*snapshot.Record, error) { note(ctx); return rec, nil }
+	c.list = func(ctx context.Context, _ snapshot.Query) (snapshot.Page, error) {
+		note(ctx)
 		return snapshot.Page{Records: []*snapshot.Record{rec}}, nil
 	}
-	c.update = func(context.Context, cluster.UpdateRequest) (*snapshot.Record, error) { note(); return rec, nil }
-	c.remove = func(context.Context, cluster.DeleteRequest) (*snapshot.Record, error) { note(); return nil, nil }
-	c.prune = func(context.Context, cluster.PruneRequest) ([]cluster.Decision, error) { note(); return nil, nil }
-	c.verify = func(context.Context, cluster.VerifyRequest) (*snapshot.Record, error) { note(); return rec, nil }
-	c.download = func(context.Context, cluster.DownloadRequest) (*downloading.Download, error) {
-		note()
+	c.update = func(ctx context.Context, _ cluster.UpdateRequest) (*snapshot.Record, error) {
+		note(ctx)
+		return rec, nil
+	}
+	c.remove = func(ctx context.Context, _ cluster.DeleteRequest) (*snapshot.Record, error) {
+		note(ctx)
+		return nil, nil
+	}
+	c.prune = func(ctx context.Context, _ cluster.PruneRequest) ([]cluster.Decision, error) {
+		note(ctx)
+		return nil, nil
+	}
+	c.verify = func(ctx context.Context, _ cluster.VerifyRequest) (*snapshot.Record, error) {
+		note(ctx)
+		return rec, nil
+	}
+	c.download = func(ctx context.Context, _ cluster.DownloadRequest) (*downloading.Download, error) {
+		note(ctx)
 		return nil, snapshot.ReasonSnapshotNotFound.New("there is none")
 	}
-	c.follow = func(ctx context.Context, _ snapshot.Position, yield func(snapshot.Moment, error) bool) {
-		mu.Lock()
-		note()
-		mu.Unlock()
+	c.follow = func(_ context.Context, _ snapshot.Position, yield func(snapshot.Moment, error) bool) {
+		g.asked.Add(1) // it is one watch, whoever watches
 		yield(snapshot.Moment{}, snapshot.ReasonWatchExpired.New("the end"))
 	}
 	return c
@@ -432,7 +447,10 @@ func httpAttempts() []attempt {
 	return all
 }
 
-var reasonIn = regexp.MustCompile(`"reason":"([A-Z_]+)"`)
+var (
+	reasonIn = regexp.MustCompile(`"reason":"([A-Z_]+)"`)
+	roleIn   = regexp.MustCompile(`the role (viewer|operator|admin)|it is closed`)
+)
 
 // outcome tells how an attempt ended, in a word.
 func (g *guardedServer) outcome(
@@ -475,6 +493,9 @@ func (g *guardedServer) outcome(
 	text = strings.NewReplacer(`no cluster "`+hiddenName, "", `no cluster \"`+hiddenName, "").Replace(text)
 	if strings.Contains(text, hiddenName) && p.name != everywhere {
 		t.Errorf("%s as %s tells of a hidden cluster: %s", a.what, p.name, text)
+	}
+	if word == "denied" && !roleIn.MatchString(text) {
+		t.Errorf("%s as %s does not name the role that is missing: %s", a.what, p.name, text)
 	}
 	if word == "unknown" && strings.Contains(text, "prod") {
 		t.Errorf("%s as %s tells somebody unknown of a cluster: %s", a.what, p.name, text)
@@ -527,6 +548,62 @@ func TestWhoMayDoWhat(t *testing.T) {
 		}
 	}
 	checkGolden(t, "access.golden", tableOf(people, attempts, cells))
+	if n := g.nobodys.Load(); n > 0 {
+		t.Errorf("the context of %d of %d calls of the domain names no caller", n, g.asked.Load())
+	}
+}
+
+// TestWhatIsClosedIsClosedToEverybody, what is open is open to strangers, and what needs a role needs it.
+func TestWhatIsClosedIsClosedToEverybody(t *testing.T) {
+	g := guardedService(t)
+	pages := map[string]struct {
+		set   func(*auth.Access, auth.Role)
+		paths []string
+		rpc   string
+	}{
+		"health":     {func(a *auth.Access, r auth.Role) { a.Health = r }, []string{"/healthz", "/readyz"}, "health"},
+		"reflection": {func(a *auth.Access, r auth.Role) { a.Reflection = r }, nil, "reflection"},
+		"metrics":    {func(a *auth.Access, r auth.Role) { a.Metrics = r }, []string{"/metrics"}, ""},
+		"console":    {func(a *auth.Access, r auth.Role) { a.Console = r }, []string{"/", "/console/main.js"}, ""},
+	}
+	attempts := append(rpcAttempts(t), httpAttempts()...)
+	find := func(what string) attempt {
+		i := slices.IndexFunc(attempts, func(a attempt) bool { return a.what == what })
+		if i < 0 {
+			t.Fatalf("there is no attempt %s", what)
+		}
+		return attempts[i]
+	}
+	nobody, looks := person{name: everywhere}, g.withToken(t, "everywhere") // what is open tells anybody of all clusters
+	looks.name = everywhere
+	for name, page := range pages {
+		tries := []attempt{}
+		for _, path := range page.paths {
+			tries = append(tries, find("GET "+path))
+		}
+		if page.rpc != "" {
+			tries = append(tries, find(page.rpc))
+		}
+		for need, want := range map[auth.Role][2]string{
+			auth.None: {"allowed", "allowed"}, auth.Viewer: {"unknown", "allowed"}, auth.Operator: {"unknown", "denied"},
+			auth.Nobody: {"closed", "closed"},
+		} {
+			access := *g.access
+			access.Issuers = nil // whose login the style of the console is for
+			page.set(&access, need)
+			if err := g.SetAccess(&access); err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range tries {
+				for i, who := range []person{nobody, looks} {
+					got := g.outcome(t, a, who, g.connect(t, who), g.browse(t, who))
+					if want := want[i]; got != want && !(want == "closed" && (got == "nothing" || got == "unknown" || got == "denied")) {
+						t.Errorf("%s that needs %s: %s as %s is %s, want %s", name, need, a.what, []string{"nobody", "a viewer"}[i], got, want)
+					}
+				}
+			}
+		}
+	}
 }
 
 // tableOf returns the outcomes of the attempts, with a column for each caller.

@@ -55,7 +55,6 @@ func (s *Server) newAPI(ctx context.Context) (*api, error) {
 
 // ServeHTTP implements [http.Handler].
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	setPrivate(w.Header())
 	if err := a.guard.check(r); err != nil {
 		writeRefusal(w, err)
 		return

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -41,35 +42,46 @@ func (s *Server) audit(ctx context.Context, c *call, st *status.Status, d time.D
 		slog.String("peer", r.Peer), slog.String("via", r.Via), slog.Duration("duration", d),
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "audit", attrs...)
-	if s.trail == nil {
-		return
-	}
-	if err := s.trail.Append(r); err != nil {
-		s.log.ErrorContext(ctx, "call is not in the audit file; its record is in the log", "error", err)
-		if s.cfg.AuditFailed != nil {
-			s.cfg.AuditFailed(ctx)
-		}
+	if err := errors.Join(s.trail.Append(r), s.objects.Append(r)); err != nil {
+		s.log.ErrorContext(ctx, "call is not among the audit records; its record is in the log", "error", err)
+		s.auditFailed(ctx)
 	}
 }
 
-// auditBegin records a call before it begins, where each call must be in the file. A call whose record cannot be
-// written is refused then.
+// auditBegin records a call before it begins, where each call must be recorded. A call whose record cannot be written is
+// refused then.
 func (s *Server) auditBegin(ctx context.Context, c *call) error {
 	op, _ := auth.OperationOf(c.operation())
-	if !s.cfg.AuditRequired || s.trail == nil || !op.Audited {
+	if !s.cfg.AuditRequired || !op.Audited {
 		return nil
 	}
 	r := recordOf(ctx, c, 0)
 	r.Code = audit.Begun
 	err := s.trail.Append(r)
 	if err == nil {
+		err = s.objects.Store(ctx, r)
+	}
+	if err == nil {
 		return nil
 	}
+	s.auditFailed(ctx)
+	return snapshot.ReasonAuditUnavailable.New("%s was not begun, because it cannot be recorded", strings.ToLower(r.Operation)).
+		Because(err).Advise("repair what keeps the audit records; audit_required in the service's configuration demands them")
+}
+
+// auditFailed counts a record that could not be added, or an attempt to store some.
+func (s *Server) auditFailed(ctx context.Context) {
 	if s.cfg.AuditFailed != nil {
 		s.cfg.AuditFailed(ctx)
 	}
-	return snapshot.ReasonAuditUnavailable.New("%s was not begun, because it cannot be recorded", strings.ToLower(r.Operation)).
-		Because(err).Advise("repair the audit file; audit_required in the service's configuration demands the record")
+}
+
+// newObjects returns the records in the store; nil without a store.
+func (s *Server) newObjects() *audit.Objects {
+	return audit.NewObjects(audit.ObjectsConfig{Store: s.cfg.AuditStore, Node: s.cfg.Node, Fail: func(err error) {
+		s.log.Error("audit records are not stored yet; they are in the log", "error", err)
+		s.auditFailed(context.Background())
+	}})
 }
 
 func recordOf(ctx context.Context, c *call, d time.Duration) *audit.Record {

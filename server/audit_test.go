@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -8,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -186,5 +189,111 @@ func TestACallThatCannotBeRecordedIsRefusedWhereThatIsRequired(t *testing.T) {
 	}
 	if err := remove(); err != nil {
 		t.Errorf("when the file can be written: %v", err)
+	}
+}
+
+// objects is a place for audit records in memory.
+type objects struct {
+	mu    sync.Mutex
+	lines []string
+	down  error
+}
+
+func (o *objects) Create(_ context.Context, _ string, data []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.down != nil {
+		return o.down
+	}
+	o.lines = append(o.lines, strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")...)
+	return nil
+}
+
+func (o *objects) set(down error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.down = down
+}
+
+// with waits for so many records that have a text in them.
+func (o *objects) with(t *testing.T, text string, n int) {
+	t.Helper()
+	found := 0
+	for end := time.Now().Add(waitTimeout); ; time.Sleep(time.Millisecond) {
+		o.mu.Lock()
+		found = 0
+		for _, line := range o.lines {
+			if strings.Contains(line, text) {
+				found++
+			}
+		}
+		o.mu.Unlock()
+		if found >= n || time.Now().After(end) {
+			break
+		}
+	}
+	if found != n {
+		t.Errorf("%d records have %s, want %d: %q", found, text, n, o.lines)
+	}
+}
+
+// TestAuditRecordsBecomeObjects: the same as in the file, also those of calls that are denied.
+func TestAuditRecordsBecomeObjects(t *testing.T) {
+	store := &objects{}
+	g := guardedWith(t, func(cfg *server.Config) { cfg.AuditStore, cfg.Node = store, "node-1" })
+	admin, viewer := g.as(t, g.withToken(t, "admin")), g.as(t, g.withToken(t, "viewer"))
+	if _, err := admin.Delete(t.Context(), &snapshotdv1.DeleteRequest{Cluster: "prod", Name: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := viewer.Delete(t.Context(), &snapshotdv1.DeleteRequest{Cluster: "prod", Name: "a"}); err == nil {
+		t.Fatal("a viewer deletes")
+	}
+	store.with(t, `"principal":"admin"`, 1)
+	store.with(t, `"code":"PERMISSION_DENIED"`, 1)
+	g.stop()
+	wait(t, g.done, "the end of the server")
+	file, err := os.ReadFile(g.audit)
+	if err != nil || strings.TrimSuffix(string(file), "\n") != strings.Join(store.lines, "\n") {
+		t.Errorf("the objects have %q, and the file has %s, %v", store.lines, file, err)
+	}
+}
+
+// TestACallIsRefusedWhileItsRecordCannotBeStored, where that is required; and one that is not is counted and done.
+func TestACallIsRefusedWhileItsRecordCannotBeStored(t *testing.T) {
+	for _, required := range []bool{true, false} {
+		store := &objects{}
+		g := guardedWith(t, func(cfg *server.Config) {
+			cfg.AuditFile, cfg.AuditStore, cfg.AuditRequired = "", store, required
+		})
+		client := g.as(t, g.withToken(t, "admin"))
+		remove := func() error {
+			_, err := client.Delete(t.Context(), &snapshotdv1.DeleteRequest{Cluster: "prod", Name: "a"})
+			return err
+		}
+		if err := remove(); err != nil {
+			t.Fatal(err)
+		}
+		store.with(t, `"code":"OK"`, 1)
+		store.set(errors.New("the bucket is down"))
+		before := g.asked.Load()
+		err := remove()
+		if required {
+			checkError(t, err, codes.Unavailable, snapshot.ReasonAuditUnavailable)
+		} else if err != nil {
+			t.Errorf("a call whose record waits: %v", err)
+		}
+		if done := g.asked.Load() != before; done == required {
+			t.Errorf("required %v: the domain was asked %v", required, done)
+		}
+		for end := time.Now().Add(waitTimeout); g.lost.Load() == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("it is not counted")
+			}
+		}
+		store.set(nil)
+		store.with(t, `"operation":"Delete"`, map[bool]int{true: 4, false: 2}[required])
+		if err := remove(); err != nil {
+			t.Errorf("when the store is back: %v", err)
+		}
 	}
 }

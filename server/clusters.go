@@ -67,7 +67,7 @@ func clusterToProto(c status.Cluster) *snapshotdv1.Cluster {
 	}
 	for _, s := range c.Schedules {
 		sch := &snapshotdv1.Cluster_Schedule{
-			Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, NextTime: timeOrNil(s.Next), LastTime: timeOrNil(s.Ran), Overdue: s.Overdue,
+			Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, NextTime: wire.Time(s.Next), LastTime: wire.Time(s.Ran), Overdue: s.Overdue,
 		}
 		if s.Last != nil {
 			sch.LastSnapshot, sch.LastState = s.Last.Name, snapshotdv1.Snapshot_State(s.Last.State())
@@ -77,11 +77,11 @@ func clusterToProto(c status.Cluster) *snapshotdv1.Cluster {
 	for _, r := range c.Removals {
 		m.Retention = append(m.Retention, &snapshotdv1.Cluster_Retention{
 			Backend: r.Backend, Rules: r.Rules, RemovesNow: r.Now.Snapshots, FreesNowBytes: r.Now.Bytes, RemovesNext: r.Next.Snapshots,
-			FreesNextBytes: r.Next.Bytes, NextTime: timeOrNil(r.Due), Names: r.Names,
+			FreesNextBytes: r.Next.Bytes, NextTime: wire.Time(r.Due), Names: r.Names,
 		})
 	}
 	if c.Proven != nil {
-		m.Proven, m.ProvenTime = shownToProto(c.Proven), timeOrNil(c.Proven.Proven())
+		m.Proven, m.ProvenTime = shownToProto(c.Proven), wire.Time(c.Proven.Proven())
 	}
 	if c.Moving != nil {
 		m.Progress = &snapshotdv1.Cluster_Progress{
@@ -95,7 +95,7 @@ func clusterToProto(c status.Cluster) *snapshotdv1.Cluster {
 func backendToProto(b status.Backend) *snapshotdv1.Cluster_Backend {
 	m := &snapshotdv1.Cluster_Backend{
 		Name: b.Name, Kind: snapshotdv1.Location_BackendKind(b.Kind), Uri: b.URI, Url: b.URL, Snapshots: b.Snapshots,
-		SizeBytes: b.Bytes, FreeBytes: b.Free, LastError: wire.Text(b.Error), Waiting: int64(b.Waiting), NextRepairTime: timeOrNil(b.Next),
+		SizeBytes: b.Bytes, FreeBytes: b.Free, LastError: wire.Text(b.Error), Waiting: int64(b.Waiting), NextRepairTime: wire.Time(b.Next),
 	}
 	if b.Newest != nil {
 		m.Newest = b.Newest.Name
@@ -113,11 +113,4 @@ func shownToProto(rec *snapshot.Record) *snapshotdv1.Snapshot {
 		return nil
 	}
 	return wire.SnapshotToProto(&rec.Snapshot)
-}
-
-func timeOrNil(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
-	}
-	return timestamppb.New(t)
 }

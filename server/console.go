@@ -33,7 +33,6 @@ func (s *Server) addConsole(mux *http.ServeMux, v1 *api) {
 	mux.Handle("GET "+console.Root+"download", s.page(needed, false, console.Download(v1).ServeHTTP))
 	looks := func(a *auth.Access) auth.Role { return max(a.Console, auth.Viewer) }
 	mux.Handle("GET "+console.Root+"service", s.page(looks, false, func(w http.ResponseWriter, r *http.Request) {
-		setPrivate(w.Header())
 		if err := v1.guard.check(r); err != nil {
 			writeRefusal(w, err)
 			return
@@ -64,11 +63,4 @@ func (s *Server) login(v1 *api, next http.HandlerFunc) http.Handler {
 		}
 		next(w, r)
 	})
-}
-
-// setPrivate keeps an answer out of caches, and away from pages of other sites.
-func setPrivate(h http.Header) {
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }

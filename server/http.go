@@ -35,7 +35,7 @@ func (s *Server) newHTTP(own *certs.Certificates, v1 *api) *http.Server {
 		mux.Handle("GET /metrics", s.page(metrics, true, s.cfg.Metrics.ServeHTTP))
 	}
 	srv := &http.Server{
-		Handler:           compress.Handler(mux),
+		Handler:           compress.Handler(console.Private(mux)),
 		ReadHeaderTimeout: s.cfg.Limits.HandshakeTimeout, // also of the handshake of TLS
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      s.cfg.StallTimeout,
@@ -96,7 +96,6 @@ gRPC       %s (snapshotd.v1.SnapshotService, health, reflection)
 
 func writeText(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
 	_, _ = io.WriteString(w, text) // the client is gone, and nobody can be told
 }
@@ -147,7 +146,6 @@ func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, err error) {
 		slog.String("code", st.Code().String()), slog.String("peer", r.RemoteAddr), slog.String("via", "http"),
 		slog.String("error", err.Error()))
 	s.refused(r.Context(), st.Err())
-	setPrivate(w.Header())
 	code, text := runtime.HTTPStatusFromCode(st.Code()), st.Message()
 	if snapshot.ReasonOf(err) == snapshot.ReasonUnauthenticated {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="snapshotd"`)

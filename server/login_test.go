@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -374,6 +375,63 @@ func TestASessionIsOfNoUseToPagesOfOtherSites(t *testing.T) {
 		if resp, body := v.ask("POST", "/console/logout", headers...); resp.code != http.StatusForbidden {
 			t.Errorf("a logout with %q is %d %s", headers, resp.code, body)
 		}
+	}
+}
+
+// TestRulesThatCannotBeAppliedEndNoSession: neither with the key nor with the rules that they have.
+func TestRulesThatCannotBeAppliedEndNoSession(t *testing.T) {
+	g := guardedService(t)
+	g.issuer.LogIn("viewer", nil)
+	v := g.opens(t)
+	v.follow("/console/login")
+	v.isIn("after the login", true)
+	access := *g.access
+	access.SessionKey, access.TokensFile = filepath.Join(t.TempDir(), "key"), filepath.Join(t.TempDir(), "tokens")
+	write(t, access.SessionKey, []byte(rand.Text()+rand.Text()))
+	write(t, access.TokensFile, []byte("rubbish"))
+	if err := g.SetAccess(&access); err == nil {
+		t.Fatal("a damaged file of tokens is taken")
+	}
+	v.isIn("after rules that could not be applied", true)
+	if err := os.Remove(access.TokensFile); err != nil {
+		t.Fatal(err)
+	}
+	access.TokensFile = g.access.TokensFile
+	if err := g.SetAccess(&access); err != nil {
+		t.Fatal(err)
+	}
+	v.isIn("after the key has changed", false)
+}
+
+// TestAnswersStayOutOfCaches, and their addresses away from other sites: those with facts, and those of the login. The
+// parts of the page are asked for anew each time.
+func TestAnswersStayOutOfCaches(t *testing.T) {
+	g := guardedService(t)
+	g.issuer.LogIn("viewer", nil)
+	v := g.opens(t)
+	check := func(who string, paths ...string) {
+		t.Helper()
+		for _, path := range paths {
+			resp, _ := v.ask("GET", path)
+			for name, want := range map[string]string{
+				"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
+				"Cross-Origin-Resource-Policy": "same-origin",
+			} {
+				if got := resp.header.Values(name); len(got) != 1 || got[0] != want {
+					t.Errorf("%s as %s has %s %q", path, who, name, got)
+				}
+			}
+		}
+	}
+	check("nobody", "/", "/v1/snapshots", "/console/service", "/console/callback?code=x&state=y", "/console/login")
+	v.follow("/console/login")
+	check("a viewer", "/v1/snapshots", "/v1/whoami", "/v1/nothing", "/console/service", "/metrics")
+	check("nobody", "/healthz", "/nothing")
+	if resp, _ := v.ask("GET", "/console/main.js"); resp.header.Get("Cache-Control") != "no-cache" {
+		t.Errorf("a part of the page has %v", resp.header)
+	}
+	if resp, _ := v.ask("POST", "/console/logout", "X-Snapshotd-Console", "1"); resp.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("the logout has %v", resp.header)
 	}
 }
 

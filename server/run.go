@@ -14,6 +14,9 @@ import (
 // httpShutdownTimeout is how long HTTP requests may go on after the last call: their answers are being sent.
 const httpShutdownTimeout = 5 * time.Second
 
+// auditTimeout is how long the last audit records may take to be stored.
+const auditTimeout = 5 * time.Second
+
 // errStopping is the cause of the contexts of calls that the server ends because it stops.
 var errStopping = errors.New("the service is shutting down")
 
@@ -45,6 +48,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	wg.Go(func() { s.auth.Run(watching) })
+	s.objects.Start(ctx)
 	setHealth(s.health, healthpb.HealthCheckResponse_SERVING)
 	s.phase.set(phaseServing)
 	s.log.InfoContext(ctx, "server is ready", "grpc", s.GRPCAddr(), "http", s.HTTPAddr(), "tls", s.cfg.TLS.Enabled())
@@ -58,7 +62,9 @@ func (s *Server) Run(ctx context.Context) error {
 	stopWatching()
 	wg.Wait()
 	s.handlers.Wait()
-	return errors.Join(err, s.trail.Close())
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	defer cancel()
+	return errors.Join(err, s.trail.Close(), s.objects.Close(last))
 }
 
 func (s *Server) begin() (chan struct{}, error) {

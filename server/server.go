@@ -94,6 +94,8 @@ type Config struct {
 	Access          *auth.Access                   // optional; who may do what. Without it, all that the ports let in may do everything
 	Refused         func(context.Context, Refusal) // optional; told of each caller that is refused
 	AuditFile       string                         // optional; changing calls and downloads are added to it
+	AuditStore      audit.Store                    // optional; the same records become objects in it
+	Node            string                         // the name of this replica, in the keys of these objects
 	AuditFailed     func(context.Context)          // optional; told of each record that could not be added
 	AuditRequired   bool                           // refuse changing calls and downloads that cannot be recorded
 	Limits          limits.Limits                  // optional; limits.Defaults in place of zeros
@@ -130,6 +132,7 @@ type Server struct {
 	callers      callers        // of the requests over HTTP
 	handlers     sync.WaitGroup // of streams
 	trail        *audit.Trail   // nil when there is none
+	objects      *audit.Objects // the same
 	gate         *limits.Gate
 	under        *limits.Calls // those under way
 	downloads    *limits.Downloads
@@ -165,6 +168,7 @@ func New(cfg Config) (*Server, error) {
 	s.calls, s.cancelCalls = context.WithCancelCause(context.Background())
 	s.streams, s.cancelStreams = context.WithCancelCause(s.calls)
 	s.gate = limits.NewGate(cfg.Limits.Connections, func() { s.count(RefusedConnection) })
+	s.objects = s.newObjects()
 	s.under, s.downloads = limits.NewCalls(cfg.Limits), limits.NewDownloads(cfg.Limits)
 	return s, nil
 }
@@ -190,9 +194,11 @@ func (s *Server) Open(ctx context.Context) error {
 		return fmt.Errorf("open server: %w", err)
 	}
 	s.sessions = session.New(session.Config{Authority: s.auth, Log: s.log, Refused: s.loginFailed})
-	if err := s.sessions.SetKey(s.cfg.Access); err != nil {
+	use, err := s.sessions.ReadKey(s.cfg.Access)
+	if err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
+	use()
 	if s.trail, err = audit.Open(s.cfg.AuditFile); err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
@@ -223,12 +229,18 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	return lc.Listen(ctx, "tcp", addr)
 }
 
-// SetAccess replaces the rules of who may do what, also for connections and streams that are open.
+// SetAccess replaces the rules of who may do what, also for connections and streams that are open. When it fails,
+// nothing has changed: the earlier rules stay in effect, and sessions go on.
 func (s *Server) SetAccess(access *auth.Access) error {
-	if err := s.sessions.SetKey(access); err != nil {
+	use, err := s.sessions.ReadKey(access)
+	if err != nil {
 		return err
 	}
-	return s.auth.SetAccess(access)
+	if err := s.auth.SetAccess(access); err != nil {
+		return err
+	}
+	use()
+	return nil
 }
 
 // GRPCAddr returns the address that gRPC listens on, after Open.

@@ -43,7 +43,7 @@ const (
 	ReasonInterrupted         Reason = "INTERRUPTED"           // the replica that was saving died
 	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"         // a watcher did not keep up, or a download was not read
 	ReasonLimitReached        Reason = "LIMIT_REACHED"         // the service allows no more of this at a time
-	ReasonAuditUnavailable    Reason = "AUDIT_UNAVAILABLE"     // the audit file cannot be written, and each call must be in it
+	ReasonAuditUnavailable    Reason = "AUDIT_UNAVAILABLE"     // the call cannot be recorded, and each one must be
 	ReasonShuttingDown        Reason = "SHUTTING_DOWN"         // the replica stopped before the call had ended
 	ReasonConfigChanged       Reason = "CONFIG_CHANGED"        // the clusters of the service have changed; the call begins anew
 	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"       // it is not known who calls

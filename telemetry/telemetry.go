@@ -123,7 +123,7 @@ func (t *Telemetry) Refused(ctx context.Context, reason string) {
 	t.observer.own.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
 }
 
-// AuditFailed counts a record that could not be added to the audit file.
+// AuditFailed counts a record that could not be added to the audit file, or an attempt to store some that failed.
 func (t *Telemetry) AuditFailed(ctx context.Context) { t.observer.own.unaudited.Add(ctx, 1) }
 
 // AddAccess makes the counters of refused callers and of lost audit records begin at zero.

@@ -73,21 +73,23 @@ func namesOf(ctx context.Context, sys System, cmd *cobra.Command, typed string) 
 	return found[:min(len(found), completeNames)]
 }
 
-// namesFrom returns the snapshots at the first of the URLs that can be read.
+// namesFrom returns the snapshots at the first of the URLs that has some which can be read.
 func namesFrom(ctx context.Context, cmd *cobra.Command, urls []string) (found []*snapshotdv1.Snapshot) {
 	repos, err := place{urls: urls, prefix: clusterPrefix(cmd.Flags())}.open()
 	if err != nil {
 		return nil
 	}
 	for _, repo := range repos {
-		if all, _, err := restore.List(ctx, repo, completeNames); err == nil {
-			for _, s := range all {
-				found = append(found, wire.SnapshotToProto(&s.Snapshot))
-			}
-			return found
+		all, err := restore.List(ctx, repo, completeNames)
+		if err != nil || len(all.Whole) == 0 {
+			continue
 		}
+		for _, s := range all.Whole {
+			found = append(found, wire.SnapshotToProto(&s.Snapshot))
+		}
+		break
 	}
-	return nil
+	return found
 }
 
 // urlsOf returns the values of --from, which is given once or may be repeated.

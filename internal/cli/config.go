@@ -71,7 +71,8 @@ With --connect, ask every etcd and every backend for what the service will need,
 action and how it went, instead of the values: the status of each member, the beginning of a
 snapshot, a key of the catalog that is written and removed; the marker and the list of a backend,
 and objects that are written, read, read in part and deleted. It is done with a key and objects of
-its own (10 MB), which are removed again; nothing else is touched, and no service is needed.
+its own (10 MB), which are removed again; nothing else is touched, and no service is needed. A
+record of the check is stored where audit_url is, and stays.
 
 Exits 2 and names all problems when the configuration is wrong, and 1 when something that was asked
 with --connect fails. Warnings change nothing.`,
@@ -109,7 +110,11 @@ func checkConnections(ctx context.Context, sys System, cfg *config.Config) error
 			failed++
 			result = "FAILED: " + c.Err.Error()
 		}
-		fmt.Fprintln(sys.Stdout, output.Plain(fmt.Sprintf("cluster %q, %s: %s: %s", c.Cluster, c.Part, c.Action, result)))
+		part := c.Part
+		if c.Cluster != "" {
+			part = fmt.Sprintf("cluster %q, %s", c.Cluster, c.Part)
+		}
+		fmt.Fprintln(sys.Stdout, output.Plain(fmt.Sprintf("%s: %s: %s", part, c.Action, result)))
 	}
 	switch {
 	case ctx.Err() != nil:

@@ -62,7 +62,7 @@ Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`,
 }
 
 func runDownload(ctx context.Context, sys System, opts downloadOptions, c *client.Client, name string) error {
-	name, err := c.Resolve(ctx, name, opts.backend)
+	name, err := resolve(ctx, sys, c, name, opts.backend)
 	if err != nil {
 		return err
 	}

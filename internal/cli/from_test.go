@@ -2,10 +2,16 @@ package cli_test
 
 import (
 	"bytes"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/storage"
 )
 
 // A place that was read without a service says what was checked, and what is in it when nothing was found.
@@ -75,4 +81,39 @@ func TestPlaceWithoutAService(t *testing.T) {
 			t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
 		}
 	})
+}
+
+// A snapshot in a cold storage class hides no other one in a list, and the list says that it is not complete.
+func TestListFromNamesWhatCannotBeRead(t *testing.T) {
+	server := testenv.StartS3(t)
+	for _, v := range server.Env() {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+	server.MakeBucket("backups")
+	bucket, err := storage.New(storage.Config{Name: "s3", URL: server.URL("backups", "")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	toBucket := func(cfg *cluster.Config) { cfg.Backends = []repository.Backend{bucket} }
+	one, two := storedAs(t, "v1", toBucket), storedAs(t, "v2", toBucket)
+	proxy := testenv.StartHTTPProxy(t, server.Addr(), nil)
+	proxy.Set(testenv.When(func(r *http.Request) bool {
+		return strings.HasSuffix(r.URL.Path, one.Name+".db.zst") && r.Method == http.MethodGet
+	},
+		testenv.Refuses(http.StatusForbidden, "InvalidObjectState")))
+	for _, format := range []string{"table", "json"} {
+		r := run(t.Context(), nil, "list", "--from", server.URLAt(proxy.Addr(), "backups", ""), "-o", format)
+		if r.code != 1 || strings.Contains(r.stdout, one.Name) || !strings.Contains(r.stdout, two.Name) {
+			t.Errorf("%s: exit code %d: %s", format, r.code, r.stdout)
+		}
+		for _, want := range []string{"warning: not read: ", one.Name, "InvalidObjectState", "error: the list of s3://backups", "is not complete"} {
+			if !strings.Contains(r.stderr, want) {
+				t.Errorf("%s: %s, want %s", format, r.stderr, want)
+			}
+		}
+	}
+	if r := run(t.Context(), nil, "__complete", "restore", "--from", server.URLAt(proxy.Addr(), "backups", ""), ""); !strings.Contains(r.stdout, two.Name) {
+		t.Errorf("completion: %s%s", r.stdout, r.stderr)
+	}
 }

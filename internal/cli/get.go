@@ -39,7 +39,7 @@ func newGet(sys System) *cobra.Command {
 }
 
 func runGet(ctx context.Context, sys System, opts getOptions, c *client.Client, name string) error {
-	name, err := c.Resolve(ctx, name, "")
+	name, err := resolve(ctx, sys, c, name, "")
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,9 @@ PINNED snapshots are left alone by retention; PROVEN is how long ago a drill res
 
 With --from, list the snapshots in a directory or a bucket, which is all that is needed: no service, no
 catalog. Then READY means no more than the column CHECKED says: the manifest was read, the size of the
-data compared with it, and its first bytes looked at. No checksum is compared: verify --from does that.`,
+data compared with it, and its first bytes looked at. No checksum is compared: verify --from does that.
+Snapshots that are damaged or cannot be read are named on standard error; with one that cannot be read,
+which may be whole, the exit code is 1.`,
 		Example: `  snapshotd list
   snapshotd list --state partial,failed --since 7d
   snapshotd list --label release=v1.2 --limit 1 -o json
@@ -118,24 +120,33 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 	if err != nil {
 		return err
 	}
-	found, skipped, err := restore.List(cmd.Context(), repos[0], opts.limit)
+	found, err := restore.List(cmd.Context(), repos[0], opts.limit)
 	if err != nil {
 		return localError(err)
 	}
-	for _, s := range skipped {
-		fmt.Fprintf(output.PlainLines(sys.Stderr), "warning: left out: %v\n", s)
+	stderr := output.PlainLines(sys.Stderr)
+	for _, why := range found.Damaged {
+		fmt.Fprintf(stderr, "warning: left out: %v\n", why)
+	}
+	for _, why := range found.Unread {
+		fmt.Fprintf(stderr, "warning: not read: %v\n", why)
 	}
 	resp := &snapshotdv1.ListResponse{}
-	for _, s := range found {
+	for _, s := range found.Whole {
 		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(&s.Snapshot))
 	}
-	if len(found)+len(skipped) == 0 {
-		fmt.Fprintf(output.PlainLines(sys.Stderr), "there are no snapshots in %s; %s\n", repos[0].URI(""), at.others(cmd.Context()))
+	if len(found.Whole)+len(found.Damaged)+len(found.Unread) == 0 {
+		fmt.Fprintf(stderr, "there are no snapshots in %s; %s\n", repos[0].URI(""), at.others(cmd.Context()))
 	}
 	warnOfAlarms(sys, resp.GetSnapshots())
-	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
+	err = opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
 		return output.PlaceTable(w, resp.GetSnapshots(), sys.Now(), opts.output == output.FormatWide)
 	})
+	if err == nil && len(found.Unread) > 0 {
+		err = fmt.Errorf("the list of %s is not complete: what was not read may be whole, and newer than the others",
+			repos[0].URI(""))
+	}
+	return err
 }
 
 func warnOfAlarms(sys System, snapshots []*snapshotdv1.Snapshot) {

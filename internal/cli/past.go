@@ -91,6 +91,12 @@ func (o *pastOptions) table(w io.Writer, res restore.Result) {
 		bracketTable(w, b, res)
 	}
 	switch {
+	case res.Moment != nil:
+		momentTable(w, res.Moment)
+	case o.at != "":
+		readLater(w, res)
+	}
+	switch {
 	case p == nil:
 		return
 	case p.Whole():
@@ -147,6 +153,18 @@ func bracketTable(w io.Writer, b *restore.Bracket, res restore.Result) {
 	case b.Why != "":
 		fmt.Fprintf(w, "           no estimate was made: %s\n", b.Why)
 	case b.After != nil && b.After.Revision > b.Before.Revision:
-		fmt.Fprintln(w, "           nothing of a later time is restored; --estimate takes a revision between the two")
+		fmt.Fprintln(w, "           no revision between the two is restored; --estimate takes one")
 	}
+}
+
+// readLater writes how exact the times of snapshots are.
+func readLater(w io.Writer, res restore.Result) {
+	head, later := "          ", "a moment later"
+	if res.Bracket == nil {
+		head = "time      "
+	}
+	if d := res.Snapshot.Duration; res.Past.Whole() && d > 0 {
+		later = "within " + output.Took(d) + ", so that it may have changes of these"
+	}
+	fmt.Fprintf(w, "%s the time of a snapshot is when its save began; etcd was read %s\n", head, later)
 }

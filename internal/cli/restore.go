@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,8 @@ type restoreOptions struct {
 	skipHash   bool
 	output     output.Format
 	member     restore.Member
+	named      bool // --name was given
+	advertised bool // --initial-advertise-peer-urls was given
 }
 
 // restoreHelp is what restore does, for its users.
@@ -57,9 +60,10 @@ be read for want of access or connection ends the restore, unless --accept-older
 
 A snapshot holds all revisions since the last compaction before it. --revision takes it back to one of
 them: alone, a snapshot that holds the revision is looked for; with NAME or latest, it is that one.
-etcd keeps no times of its revisions: --at restores nothing that may be of a later time, and --estimate
-goes between the two snapshots around the time. Leases have no history either: --dry-run reads the
-snapshot, and shows which revisions it holds, the leases, and all that is only estimated.
+etcd keeps no times of its revisions. A snapshot has the time at which its save began, and etcd was read
+a moment later: --at takes one of the time or before, and --estimate goes between the two around it.
+Leases have no history either: --dry-run reads the snapshot, and shows which revisions it holds, the
+leases, and all that is only estimated.
 
 With a journal beside the snapshots, --revision and --at lead to any revision and time in it: the
 newest snapshot before it is taken, and the changes behind that one are added. --at 0s is the newest
@@ -95,6 +99,7 @@ func newRestore(sys System) *cobra.Command {
 			}
 			opts.prefix = clusterPrefix(cmd.Flags())
 			opts.signedFor = signedFor(cmd.Flags())
+			opts.named, opts.advertised = cmd.Flags().Changed("name"), cmd.Flags().Changed("initial-advertise-peer-urls")
 			return runRestore(cmd.Context(), sys, opts, args)
 		},
 	}
@@ -201,13 +206,31 @@ func (o *restoreOptions) choice(now time.Time, args []string) (restore.Choice, e
 	return c, err
 }
 
-// checkMember returns an error unless etcd accepts the member. A dry run is for all members.
+// checkMember returns an error unless etcd accepts the member. A dry run is for all members of the cluster: the run
+// must accept each of them, and the member that the flags describe.
 func (o *restoreOptions) checkMember(m restore.Member) error {
-	if o.dryRun {
-		_, err := restore.Commands(nil, m)
+	if !o.dryRun {
+		return m.Check()
+	}
+	if o.advertised {
+		if err := m.Check(); err != nil {
+			return err
+		}
+	}
+	members, err := m.Members()
+	if err != nil {
 		return err
 	}
-	return m.Check()
+	isIt := func(one restore.Member) bool { return one.Name == m.Name }
+	if o.named && !slices.ContainsFunc(members, isIt) {
+		return m.Check() // says which members there are
+	}
+	for _, one := range members {
+		if err := one.Check(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func runRestore(ctx context.Context, sys System, opts restoreOptions, args []string) error {

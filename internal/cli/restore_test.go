@@ -110,12 +110,45 @@ func TestRestoreLooksAtTheMemberBeforeItReads(t *testing.T) {
 		{[]string{"--initial-cluster", "m1"}, "--initial-cluster: "},
 		{[]string{"--initial-cluster", "m1", "--dry-run", "-o", "json"}, `--initial-cluster: "m1" is not NAME=URL`},
 		{[]string{"--initial-advertise-peer-urls", "a:2380"}, "--initial-advertise-peer-urls: URL scheme must be http"},
+		{[]string{"--initial-advertise-peer-urls", "a:2380", "--dry-run"}, "--initial-advertise-peer-urls: URL scheme must be http"},
+		{[]string{"--initial-cluster", "m1=10.0.0.1:2380", "--dry-run"}, "--initial-cluster: "},
+		{[]string{"--initial-cluster", "m1=http://10.0.0.1", "--dry-run"}, "--initial-cluster: "},
+		{[]string{"--initial-cluster", "m1=http://a:2380,m2=ftp://b:2380", "--dry-run"}, "--initial-cluster: "},
+		{[]string{"--initial-cluster", "m1=http://a:2380,m2=http://a:2380", "--dry-run"}, "--initial-cluster: http://a:2380 is there twice"},
+		{[]string{"--initial-cluster", "default=http://localhost:2380,m2=http://localhost:2380"},
+			"--initial-cluster: http://localhost:2380 is there twice"},
+		{[]string{"--initial-cluster", ",", "--dry-run"}, "--initial-cluster: it names no member"},
+		{[]string{"--initial-cluster", "m1=http://a:2380,m2=http://b:2380", "--name", "m9", "--dry-run"},
+			`--name: --initial-cluster has no member "m9"`},
+		{[]string{"--initial-cluster", "m1=http://127.0.0.1:2380", "--name", "m1", "--initial-advertise-peer-urls", "http://127.0.0.1:2381",
+			"--dry-run"}, "--initial-advertise-peer-urls: it must be what --initial-cluster has"},
+		{[]string{"--initial-cluster", "m1=http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380", "--dry-run"},
+			`--name: --initial-cluster has no member "default"`},
 	} {
 		args := append([]string{
 			"restore", "latest", "--from", nowhere, "--data-dir", filepath.Join(t.TempDir(), "d"),
 		}, tc.args...)
 		if r := run(t.Context(), nil, args...); r.code != 2 || !strings.Contains(r.stderr, tc.want) || r.stdout != "" {
 			t.Errorf("%v: exit code %d: %s%s, want %s", tc.args, r.code, r.stdout, r.stderr, tc.want)
+		}
+	}
+}
+
+// A dry run goes on with what the runs accept, although the flags of one member are not given.
+func TestDryRunAcceptsTheMembersOfACluster(t *testing.T) {
+	nowhere := "file://" + filepath.Join(t.TempDir(), "missing")
+	for _, args := range [][]string{
+		{},
+		{"--name", "m1"},
+		{"--initial-advertise-peer-urls", "http://a:2380,http://a:2381"},
+		{"--initial-cluster", "m1=http://a:2380,m2=https://b:2380,m1=http://a:2381"},
+		{"--initial-cluster", "m1=http://a:2380,,m2=http://b:2380,"},
+		{"--initial-cluster", "m1=http://a:2380,m2=http://b:2380", "--name", "m2"},
+		{"--initial-cluster", "m1=http://a:2380,m2=http://b:2380", "--name", "m2", "--initial-advertise-peer-urls", "http://b:2380"},
+	} {
+		all := append([]string{"restore", "latest", "--from", nowhere, "--data-dir", filepath.Join(t.TempDir(), "d"), "--dry-run"}, args...)
+		if r := run(t.Context(), nil, all...); r.code != 1 || !strings.Contains(r.stderr, "missing") {
+			t.Errorf("%v: exit code %d: %s", args, r.code, r.stderr)
 		}
 	}
 }

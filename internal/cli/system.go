@@ -2,12 +2,15 @@ package cli
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
+	"github.com/snapshotd/snapshotd/internal/cli/output"
 )
 
 // System is the surroundings of a command. All fields are needed.
@@ -33,4 +36,15 @@ func withClient(
 		defer cancel()
 	}
 	return c.Explain(run(ctx, c))
+}
+
+// resolve returns the name of the newest snapshot for "latest", and any other name as it is. It warns of a newer one
+// that claims to be of the future.
+func resolve(ctx context.Context, sys System, c *client.Client, name, backend string) (string, error) {
+	resolved, ahead, err := c.Resolve(ctx, name, backend, sys.Now())
+	if ahead != nil {
+		fmt.Fprintf(output.PlainLines(sys.Stderr), "warning: left out: %s claims to be of %s, which is in the future; "+
+			"give its name to take it\n", ahead.GetName(), ahead.GetCreateTime().AsTime().Format(time.RFC3339))
+	}
+	return resolved, err
 }

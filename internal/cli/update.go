@@ -63,7 +63,7 @@ func runUpdate(ctx context.Context, sys System, opts updateOptions, c *client.Cl
 	case !opts.pin && !opts.unpin && len(opts.labels)+len(opts.remove) == 0:
 		return exit.Usagef("nothing to change is given: --label, --remove-label, --pin or --unpin")
 	}
-	if name, err = c.Resolve(ctx, name, ""); err != nil {
+	if name, err = resolve(ctx, sys, c, name, ""); err != nil {
 		return err
 	}
 	// Labels are replaced as a whole, so the current ones are read first; the etag makes sure that these are replaced.

@@ -118,7 +118,7 @@ func runVerify(ctx context.Context, sys System, opts verifyOptions, c *client.Cl
 	if err != nil {
 		return err
 	}
-	if name, err = c.Resolve(ctx, name, opts.backend); err != nil {
+	if name, err = resolve(ctx, sys, c, name, opts.backend); err != nil {
 		return err
 	}
 	stream, err := c.Verify(ctx, &snapshotdv1.VerifyRequest{

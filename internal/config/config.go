@@ -36,7 +36,8 @@ type Config struct {
 	TLS               TLS           `yaml:"tls"`
 	Access            *Access       `yaml:"access,omitempty"`
 	AuditFile         string        `yaml:"audit_file,omitempty"`
-	AuditRequired     bool          `yaml:"audit_required"` // refuse what cannot be recorded
+	AuditURL          URL           `yaml:"audit_url,omitempty"` // of a directory or bucket for the same records
+	AuditRequired     bool          `yaml:"audit_required"`      // refuse what cannot be recorded
 	Limits            Limits        `yaml:"limits"`
 	AllowPlaintext    bool          `yaml:"allow_plaintext"` // serve without TLS on addresses that others can reach
 	DataDir           string        `yaml:"data_dir"`
@@ -44,8 +45,9 @@ type Config struct {
 	MetricsPrefix     string        `yaml:"metrics_prefix"`
 	ReconcileInterval time.Duration `yaml:"reconcile_interval"`
 
-	MaxConcurrentSaves  int `yaml:"max_concurrent_saves,omitempty"` // of all clusters; chosen by the machine when it is 0
-	MaxConcurrentDrills int `yaml:"max_concurrent_drills"`          // the same
+	MaxConcurrentSaves    int `yaml:"max_concurrent_saves,omitempty"`    // of all clusters; chosen by the machine when it is 0
+	MaxConcurrentRestores int `yaml:"max_concurrent_restores,omitempty"` // the same
+	MaxConcurrentDrills   int `yaml:"max_concurrent_drills"`             // of all clusters
 
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"` // how long calls may go on after SIGTERM
 	Log             Log           `yaml:"log"`

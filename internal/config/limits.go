@@ -52,6 +52,9 @@ func (v validator) limits() {
 	if v.given("max_concurrent_saves") {
 		v.upTo("max_concurrent_saves", int64(v.MaxConcurrentSaves), mostOfALimit)
 	}
+	if v.given("max_concurrent_restores") {
+		v.upTo("max_concurrent_restores", int64(v.MaxConcurrentRestores), mostOfALimit)
+	}
 	v.upTo("max_concurrent_drills", int64(v.MaxConcurrentDrills), mostOfALimit)
 }
 

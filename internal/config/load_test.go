@@ -225,6 +225,10 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 			[]string{"access.oidc[0].login.redirect_url: "}},
 		"a login with scopes in one": {given{yaml: login("client_id: a, redirect_url: 'http://127.0.0.1:7380/console/callback', "+
 			"scopes: ['openid groups']") + one}, []string{`access.oidc[0].login.scopes[0]: "openid groups" is no scope`}},
+		"audit records that have no place": {given{yaml: "audit_required: true\n" + one},
+			[]string{"audit_required: there is no place for the records; set audit_file or audit_url"}},
+		"a place of audit records that is none": {given{yaml: "audit_url: ftp://user:hunter2@host/a\n" + one},
+			[]string{"audit_url: "}},
 		"a key of sessions without a login": {given{yaml: "access: {session_key_file: /k, rules: [{role: admin, local: true}]}\n" +
 			one}, []string{"access.session_key_file: is for people who log in to the console, and no issuer"}},
 		"key twice": {given{yaml: "data_dir: /a\ndata_dir: /b\n" + one}, []string{

@@ -17,6 +17,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/loopback"
 	"github.com/snapshotd/snapshotd/server/socket"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/storage"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
@@ -98,14 +99,25 @@ func (v validator) listeners() {
 	}
 	v.pair("tls.cert", "tls.key", v.TLS.Cert, v.TLS.Key)
 	v.oneOf("tls.min_version", v.TLS.MinVersion, TLS13, TLS12)
-	if v.AuditRequired && v.AuditFile == "" {
-		v.problem("audit_required", "there is no audit file; set audit_file (--audit-file)")
-	}
+	v.audit()
 	if v.TLS.ClientCA != "" && v.TLS.Cert == "" {
 		v.problem("tls.client_ca", "needs a certificate of the service; set tls.cert and tls.key (--tls-cert, --tls-key)")
 	}
 	if v.TLS.ClientCRL != "" && v.TLS.ClientCA == "" {
 		v.problem("tls.client_crl", "needs the CA whose certificates it takes back; set tls.client_ca (--tls-client-ca)")
+	}
+}
+
+// audit refuses a place of audit records that is none, and records that have no place.
+func (v validator) audit() {
+	if v.AuditRequired && v.AuditFile == "" && v.AuditURL == "" {
+		v.problem("audit_required", "there is no place for the records; set audit_file or audit_url (--audit-file, --audit-url)")
+	}
+	if v.AuditURL == "" {
+		return
+	}
+	if _, err := storage.New(storage.Config{Name: "audit", URL: v.AuditURL.Reveal()}); err != nil {
+		v.problem("audit_url", "%v", err)
 	}
 }
 

@@ -19,6 +19,9 @@ import (
 // none.
 func (c *Config) Warnings(now time.Time) []string {
 	w := &warner{Config: c, now: now, files: map[string]bool{}, found: c.Risks()}
+	if to := plaintext(c.AuditURL); to != "" {
+		w.warn("audit_url", "audit records go to %s as plain text; write https://", to)
+	}
 	for i := range c.Clusters {
 		w.cluster(&c.Clusters[i], fmt.Sprintf("clusters[%d]", i))
 	}
@@ -123,12 +126,10 @@ func (w *warner) modes() {
 		w.mode(at+".catalog.password_file", c.Catalog.PasswordFile)
 		w.modesOf(c, at)
 		for j, b := range c.Backends {
-			if dir, ok := strings.CutPrefix(b.URL.Reveal(), "file://"); ok {
-				dir, _, _ = strings.Cut(dir, "?")
-				w.dir(fmt.Sprintf("%s.backends[%d].url", at, j), dir)
-			}
+			w.place(fmt.Sprintf("%s.backends[%d].url", at, j), b.URL)
 		}
 	}
+	w.place("audit_url", w.AuditURL)
 	w.dir("data_dir", w.DataDir)
 	if w.AuditFile != "" {
 		w.mode("audit_file", w.AuditFile)
@@ -144,6 +145,14 @@ func (w *warner) modesOf(c *Cluster, at string) {
 		w.mode(fmt.Sprintf("%s.encryption.identity_files[%d]", at, i), f)
 	}
 	w.mode(at+".signing.key_file", c.Signing.KeyFile)
+}
+
+// place warns of a directory of objects in which every user of the machine can put and replace files.
+func (w *warner) place(at string, u URL) {
+	if dir, ok := strings.CutPrefix(u.Reveal(), "file://"); ok {
+		dir, _, _ = strings.Cut(dir, "?")
+		w.dir(at, dir)
+	}
 }
 
 // dir warns of a directory in which every user of the machine can put and replace files.
@@ -217,16 +226,22 @@ func (w *warner) meets(a, b *Schedule) bool {
 
 // backend warns of a bucket that is reached without TLS.
 func (w *warner) backend(c *Cluster, b Backend, at string) {
-	u, err := url.Parse(b.URL.Reveal())
+	if to := plaintext(b.URL); to != "" && !c.Encryption.Enabled() {
+		w.warn(at+".url", "snapshots go to %s as plain text, and they are not encrypted; write https://, or set encryption", to)
+	}
+}
+
+// plaintext returns the address of the server of a bucket that is reached without TLS over a network; else nothing.
+func plaintext(place URL) string {
+	u, err := url.Parse(place.Reveal())
 	if err != nil {
-		return
+		return ""
 	}
 	endpoint, err := url.Parse(u.Query().Get("endpoint"))
-	if err != nil || endpoint.Scheme != "http" || loopback.Is(endpoint.Hostname()) || c.Encryption.Enabled() {
-		return
+	if err != nil || endpoint.Scheme != "http" || loopback.Is(endpoint.Hostname()) {
+		return ""
 	}
-	w.warn(at+".url", "snapshots go to %s as plain text, and they are not encrypted; write https://, or set encryption",
-		net.JoinHostPort(endpoint.Hostname(), endpoint.Port()))
+	return net.JoinHostPort(endpoint.Hostname(), endpoint.Port())
 }
 
 // nextRuns is how many runs of each schedule are shown.

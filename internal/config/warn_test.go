@@ -97,12 +97,13 @@ func TestWarningsOfDirectoriesThatOthersCanChange(t *testing.T) {
 	if err := os.WriteFile(key, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for mode, want := range map[os.FileMode]int{0o777: 4, 0o777 | os.ModeSticky: 4, 0o750: 1} {
-		data, backups, logs := dir(mode), dir(mode), dir(mode)
+	for mode, want := range map[os.FileMode]int{0o777: 5, 0o777 | os.ModeSticky: 5, 0o750: 1} {
+		data, backups, logs, records := dir(mode), dir(mode), dir(mode), dir(mode)
 		cfg := mustLoad(t, given{yaml: fmt.Sprintf(`data_dir: %s
 audit_file: %s/audit.jsonl
+audit_url: file://%s?prefix=audit
 clusters: [{etcd: {endpoints: ["https://a:1"], cert: c, key: %s}, schedules: [{name: a, cron: "@daily"}],
-  retention: {keep_last: 1}, backends: [{name: local, url: "file://%s"}]}]`, data, logs, key, backups)})
+  retention: {keep_last: 1}, backends: [{name: local, url: "file://%s"}]}]`, data, logs, records, key, backups)})
 		for what, got := range map[string][]string{"config check": cfg.Warnings(now), "the service": cfg.FileRisks()} {
 			if len(got) != want || !strings.Contains(strings.Join(got, "\n"), "can put files into "+filepath.Dir(key)) {
 				t.Errorf("%04o: %s warns of %q", mode, what, got)
@@ -147,5 +148,21 @@ func TestNextRuns(t *testing.T) {
 `
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
+
+func TestWarningOfAuditRecordsOverPlainText(t *testing.T) {
+	const rest = `
+clusters: [{etcd: {endpoints: ["https://a:1"]}, schedules: [{name: a, cron: "@daily"}],
+  retention: {keep_last: 1}, backends: [{name: local, url: "file:///b"}]}]`
+	for url, want := range map[string]int{
+		"s3://audit?endpoint=http://10.0.0.5:9000&use_path_style=true":  1,
+		"s3://audit?endpoint=http://127.0.0.1:9000&use_path_style=true": 0,
+		"s3://audit?region=eu-1": 0,
+	} {
+		got := mustLoad(t, given{yaml: "audit_url: " + url + rest}).Warnings(now)
+		if len(got) != want || want > 0 && !strings.Contains(got[0], "audit records go to 10.0.0.5:9000 as plain text") {
+			t.Errorf("%s: %q", url, got)
+		}
 	}
 }

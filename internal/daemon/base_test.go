@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -35,6 +36,20 @@ func TestASnapshotServesAsTheBaseThatIsNeeded(t *testing.T) {
 	} {
 		if got := serves(c.last, c.need); got != c.want {
 			t.Errorf("%s: it serves: %t", name, got)
+		}
+	}
+}
+
+func TestATimelineOfTheFarFutureIsNone(t *testing.T) {
+	t.Parallel()
+	for ahead, want := range map[time.Duration]bool{-time.Hour: true, time.Minute: true, 2 * time.Hour: false, 200 * 365 * 24 * time.Hour: false} {
+		if name := segment.NewTimeline(0xab, time.Now().Add(ahead)); isTimeline(string(name)) != want {
+			t.Errorf("%s ahead, %s is believed: %t", ahead, name, !want)
+		}
+	}
+	for _, name := range []string{"", "x", "00000000000000ab-1784203200\n"} {
+		if isTimeline(name) {
+			t.Errorf("%q is believed", name)
 		}
 	}
 }

@@ -17,20 +17,24 @@ import (
 
 // Checked is something that the service will need, and whether it is there.
 type Checked struct {
-	Cluster string
-	Part    string // keys, etcd, catalog, or a backend
+	Cluster string // empty for what belongs to all
+	Part    string // keys, etcd, catalog, a backend, or the audit records
 	Action  string
 	Err     error
 }
 
 // Check asks every etcd and every backend for what the service will need of it: side by side, and all that is wrong at
-// once. It starts no service. It leaves nothing behind, and touches nothing but a key and a few objects of its own.
+// once. It starts no service. It leaves nothing behind but a record of itself among those of audit_url, and touches
+// nothing but a key and a few objects of its own.
 func Check(ctx context.Context, cfg *config.Config) []Checked {
 	s := &Service{cfg: cfg, log: slog.New(slog.DiscardHandler), stopLoops: func() {}}
 	defer s.close(ctx)
 	var all []*partCheck
 	for i := range cfg.Clusters {
 		all = append(all, s.checksOf(&cfg.Clusters[i])...)
+	}
+	if cfg.AuditURL != "" {
+		all = append(all, s.checkAudit())
 	}
 	var wg sync.WaitGroup
 	for _, c := range all {

@@ -54,6 +54,8 @@ type managed struct {
 	interval    time.Duration
 	limits      limits
 	turns       *jobs.Queue // of saves
+	restores    *jobs.Queue // of all clusters
+	restoring   *jobs.Queue // of this cluster, one at a time
 	waiting     waiting
 	watched     snapshot.Observer // of what happens to saves before they begin
 	feed        *feed.Feed
@@ -73,7 +75,9 @@ var compressions = map[string]snapshot.Compression{
 
 // openCluster builds a cluster and its parts. Nothing is dialled before it is needed.
 func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed, error) {
-	c := &managed{cfg: cfg, stop: func() {}, ended: make(chan struct{})}
+	c := &managed{
+		cfg: cfg, stop: func() {}, ended: make(chan struct{}), restores: s.restoreTurns, restoring: jobs.New(1, nil),
+	}
 	if err := s.buildCluster(&c.cfg, c); err != nil {
 		c.following.close(ctx, s.log)
 		c.closers.close(ctx, s.log)
@@ -145,7 +149,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err != nil {
 		return err
 	}
-	scrubs, err := scrubsOf(cfg, withRevision(domain.Scrub, parts.following.prover))
+	scrubs, err := scrubsOf(cfg, withRevision(c.scrubInTurn(domain.Scrub), parts.following.prover))
 	if err != nil {
 		return err
 	}

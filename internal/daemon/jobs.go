@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"time"
@@ -15,8 +16,9 @@ import (
 
 // The jobs, as metrics name them.
 const (
-	jobSave  = "save"
-	jobDrill = "drill"
+	jobSave    = "save"
+	jobRestore = "restore"
+	jobDrill   = "drill"
 )
 
 // waitingInterval is how often watchers are told that a save waits for its turn.
@@ -33,7 +35,7 @@ const (
 
 // openJobs makes the queues of what is heavy, for all clusters together.
 func (s *Service) openJobs(ctx context.Context) {
-	saves, drills := s.cfg.MaxConcurrentSaves, s.cfg.MaxConcurrentDrills
+	saves, restores, drills := s.cfg.MaxConcurrentSaves, s.cfg.MaxConcurrentRestores, s.cfg.MaxConcurrentDrills
 	if saves == 0 {
 		free, err := disk.Free(s.cfg.DataDir)
 		if err != nil {
@@ -41,11 +43,16 @@ func (s *Service) openJobs(ctx context.Context) {
 		}
 		saves = savesAtATime(runtime.GOMAXPROCS(0), memoryOfMachine(), free)
 	}
-	s.log.InfoContext(ctx, "jobs at a time, of all clusters together", "saves", saves, "drills", drills)
+	if restores == 0 {
+		restores = max(saves/2, 1) // a check may need room for two databases
+	}
+	s.log.InfoContext(ctx, "jobs at a time, of all clusters together", "saves", saves, "restores", restores, "drills", drills)
 	s.saveTurns = jobs.New(saves, func(running, waiting int) { s.telemetry.Jobs(ctx, jobSave, running, waiting) })
+	s.restoreTurns = jobs.New(restores, func(running, waiting int) { s.telemetry.Jobs(ctx, jobRestore, running, waiting) })
 	s.drillTurns = jobs.New(drills, func(running, waiting int) { s.telemetry.Jobs(ctx, jobDrill, running, waiting) })
 	s.atATime = saves
 	s.telemetry.Jobs(ctx, jobSave, 0, 0)
+	s.telemetry.Jobs(ctx, jobRestore, 0, 0)
 	s.telemetry.Jobs(ctx, jobDrill, 0, 0)
 }
 
@@ -155,12 +162,76 @@ type inTurn struct {
 
 // Drill implements [repository.Driller].
 func (d inTurn) Drill(ctx context.Context, file string, revision int64) (repository.Drilled, error) {
-	j := d.queue.Join(d.cluster)
-	defer j.End()
+	release, err := takeTurn(ctx, d.queue, d.cluster, "drill")
+	if err != nil {
+		return repository.Drilled{}, err
+	}
+	defer release()
+	return d.Driller.Drill(ctx, file, revision)
+}
+
+// takeTurn waits for a place in a queue. The caller calls release.
+func takeTurn(ctx context.Context, q *jobs.Queue, owner, what string) (release func(), err error) {
+	j := q.Join(owner)
 	select {
 	case <-j.Turn():
+		return j.End, nil
 	case <-ctx.Done():
-		return repository.Drilled{}, snapshot.Cancelled(ctx, "drill: it was waiting for its turn")
+		j.End()
+		return nil, snapshot.Cancelled(ctx, "%s: it was waiting for its turn", what)
 	}
-	return d.Driller.Drill(ctx, file, revision)
+}
+
+// Verify verifies a snapshot. Where that restores its database to a file, it waits for its turn: of all clusters, so many
+// databases are on the disk at a time.
+func (c *managed) Verify(ctx context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
+	if req.Level > snapshot.LevelChecksum {
+		if _, err := c.Get(ctx, req.Name); err != nil {
+			return nil, err
+		}
+		release, err := c.takeRestore(ctx, "verify "+req.Name)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	return c.Cluster.Verify(ctx, req)
+}
+
+// scrubInTurn makes the drill of a scrub wait for its turn in the same way. The checksums that it compares need no room,
+// and may take long.
+func (c *managed) scrubInTurn(scrub scrubbing) scrubbing {
+	return func(ctx context.Context, s cluster.Scrub) error {
+		if !s.Drill {
+			return scrub(ctx, s)
+		}
+		release, err := c.takeRestore(ctx, "scrub")
+		if err != nil {
+			return err
+		}
+		err = scrub(ctx, cluster.Scrub{Drill: true})
+		release()
+		if s.Share == 0 || ctx.Err() != nil {
+			return err
+		}
+		return errors.Join(err, scrub(ctx, cluster.Scrub{Share: s.Share}))
+	}
+}
+
+// takeRestore waits until nothing else of the cluster is restored, and then for its turn among the clusters: those that
+// wait for each other take no places.
+func (c *managed) takeRestore(ctx context.Context, what string) (release func(), err error) {
+	own, err := takeTurn(ctx, c.restoring, c.Name(), what)
+	if err != nil {
+		return nil, err
+	}
+	among, err := takeTurn(ctx, c.restores, c.Name(), what)
+	if err != nil {
+		own()
+		return nil, err
+	}
+	return func() {
+		among()
+		own()
+	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -27,6 +28,8 @@ const waitTimeout = 30 * time.Second
 // fleet is many clusters in memory with the same queue. Each etcd sends its snapshot when the test lets it.
 type fleet struct {
 	clusters []*managed
+	spools   []string
+	drills   drills
 	read     chan string   // the clusters whose etcd is asked
 	send     chan struct{} // lets one etcd send
 
@@ -37,17 +40,22 @@ type fleet struct {
 
 func newFleet(t *testing.T, clusters, places int) *fleet {
 	t.Helper()
-	f := &fleet{read: make(chan string, clusters), send: make(chan struct{}, clusters)}
+	f := &fleet{
+		read: make(chan string, clusters), send: make(chan struct{}, clusters),
+		drills: drills{make(chan struct{}, clusters), make(chan struct{})},
+	}
 	turns := jobs.New(places, func(running, waiting int) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.states = append(f.states, [2]int{running, waiting})
 	})
+	restores := jobs.New(places, nil)
 	for i := range clusters {
+		f.spools = append(f.spools, t.TempDir())
 		name := fmt.Sprintf("cluster-%02d", i)
 		records := catalogmemory.New(time.Now)
 		c, err := cluster.New(cluster.Config{
-			Name: name, Node: "node-1", Prefix: name + "/", SpoolDir: t.TempDir(), Source: source{f, t, name},
+			Name: name, Node: "node-1", Prefix: name + "/", SpoolDir: f.spools[i], Source: source{f, t, name}, Driller: f.drills,
 			Records: records, Saves: records, History: records, Stores: records,
 			Backends: []repository.Backend{memory.New("memory", snapshot.BackendS3)},
 		})
@@ -55,7 +63,8 @@ func newFleet(t *testing.T, clusters, places int) *fleet {
 			t.Fatal(err)
 		}
 		f.clusters = append(f.clusters, &managed{
-			Cluster: c, turns: turns, watched: f, log: slog.New(slog.DiscardHandler),
+			Cluster: c, turns: turns, restores: restores, restoring: jobs.New(1, nil), watched: f,
+			log: slog.New(slog.DiscardHandler),
 		})
 	}
 	return f
@@ -325,6 +334,94 @@ func TestDrillsOfAllClustersRunInTurn(t *testing.T) {
 	defer other.End()
 	if _, err := (inTurn{d, "late", turns}).Drill(ctx, "", 0); snapshot.ReasonOf(err) != snapshot.ReasonCancelled {
 		t.Errorf("a drill that was cancelled while it waited ends with %v", err)
+	}
+}
+
+// restored returns how many databases are restored in the spools of all clusters.
+func (f *fleet) restored(t *testing.T) (n int) {
+	t.Helper()
+	for _, dir := range f.spools {
+		found, err := filepath.Glob(filepath.Join(dir, "verify-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(found)
+	}
+	return n
+}
+
+// TestDatabasesAreRestoredInTurn: of many clusters that are verified or scrubbed in the same second, two have a database on
+// the disk at a time. Several verifications of one cluster take one place.
+func TestDatabasesAreRestoredInTurn(t *testing.T) {
+	const clusters, places = 12, 2
+	f := newFleet(t, clusters, places)
+	var names []string
+	for _, c := range f.clusters {
+		f.send <- struct{}{}
+		res, err := c.Save(t.Context(), cluster.SaveRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.reading(t)
+		names = append(names, res.Snapshot.Name)
+	}
+	var all sync.WaitGroup
+	for i, c := range f.clusters {
+		all.Go(func() {
+			if i%2 == 0 {
+				_ = c.scrubInTurn(c.Scrub)(t.Context(), cluster.Scrub{Drill: true}) // the verdict of a drill that does nothing
+				return
+			}
+			_, _ = c.Verify(t.Context(), cluster.VerifyRequest{Name: names[i], Level: snapshot.LevelDrill})
+		})
+	}
+	again := make(chan error, 5) // they wait for another one of their cluster, and take no place
+	waits, cancel := context.WithCancel(t.Context())
+	for range cap(again) {
+		go func() {
+			_, err := f.clusters[1].Verify(waits, cluster.VerifyRequest{Name: names[1], Level: snapshot.LevelStructure})
+			again <- err
+		}()
+	}
+	done := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(done)
+	}()
+	drilled := 0
+	for over := false; !over; {
+		select {
+		case <-f.drills.running:
+			drilled++
+			if n := f.restored(t); n > places {
+				t.Errorf("%d databases are restored at a time", n)
+			}
+			f.drills.end <- struct{}{}
+		case <-done:
+			over = true
+		case <-time.After(waitTimeout):
+			t.Fatal("no other database is restored")
+		}
+	}
+	if drilled < clusters {
+		t.Errorf("%d databases were drilled", drilled)
+	}
+	for range cap(again) {
+		if err := <-again; err != nil {
+			t.Errorf("one of several verifications of a cluster: %v", err)
+		}
+	}
+	busy := f.clusters[0].restores
+	for range places {
+		defer busy.Join("busy").End()
+	}
+	cancel()
+	_, err := f.clusters[1].Verify(waits, cluster.VerifyRequest{Name: names[1], Level: snapshot.LevelStructure})
+	if snapshot.ReasonOf(err) != snapshot.ReasonCancelled {
+		t.Errorf("a verification that was cancelled while it waited ends with %v", err)
+	}
+	if _, err := f.clusters[1].Verify(t.Context(), cluster.VerifyRequest{Name: names[1], Level: snapshot.LevelChecksum}); err != nil {
+		t.Errorf("checksums need no turn: %v", err)
 	}
 }
 

@@ -57,6 +57,9 @@ func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys
 	f.prover = proving.New(proving.Config{
 		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Driller: inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
 		Dir: spool, Logger: log,
+		Turn: func(ctx context.Context) (func(), error) {
+			return takeTurn(ctx, s.restoreTurns, cfg.Name+"/journal", "check the journal") // the name of a cluster has no '/'
+		},
 		Checked: func(ctx context.Context, kind proving.Kind, passed bool) {
 			s.telemetry.JournalChecked(ctx, cfg.Name, string(kind), passed)
 		},
@@ -81,14 +84,21 @@ func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys
 
 // latest returns the newest timeline that a leader has noted in the catalog.
 func latest(ctx context.Context, c *catalog.Catalog) (segment.Timeline, error) {
-	name, err := c.Timeline(ctx)
-	return segment.Timeline(name), err
+	t, err := c.Timeline(ctx, isTimeline)
+	return segment.Timeline(t.Name), err
+}
+
+// isTimeline reports whether a name in the catalog, where others can write, can be that of a timeline. One of the far
+// future is not: no timeline could begin that is later.
+func isTimeline(name string) bool {
+	t := segment.Timeline(name)
+	return t.Valid() && t.Start().Before(time.Now().Add(snapshot.ClockTolerance))
 }
 
 // noteTimeline notes a timeline in the catalog, unless it is there. An earlier one than that is left out.
 func noteTimeline(ctx context.Context, c *catalog.Catalog, t segment.Timeline) error {
-	was, err := c.Timeline(ctx)
-	if err != nil || was == string(t) || segment.Timeline(was).Start().After(t.Start()) {
+	was, err := c.Timeline(ctx, isTimeline)
+	if err != nil || was.Name == string(t) || segment.Timeline(was.Name).Start().After(t.Start()) {
 		return err
 	}
 	return c.PutTimeline(ctx, was, string(t))

@@ -41,13 +41,13 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 
 // awaitEnds waits until the loops of clusters have ended, but not for ever.
 func (s *Service) awaitEnds(ctx context.Context, gone []*managed) {
-	late := time.After(s.stopPatience)
+	late, done := context.WithTimeout(context.WithoutCancel(ctx), s.stopPatience)
+	defer done()
 	for _, c := range gone {
 		select {
 		case <-c.ended:
 			continue
-		case <-late:
-			late = closedTime
+		case <-late.Done():
 		}
 		select {
 		case <-c.ended:
@@ -57,13 +57,6 @@ func (s *Service) awaitEnds(ctx context.Context, gone []*managed) {
 		}
 	}
 }
-
-// closedTime is a time that is over.
-var closedTime = func() <-chan time.Time {
-	c := make(chan time.Time)
-	close(c)
-	return c
-}()
 
 // succeed starts a cluster, when the one that it takes the place of has ended.
 func (s *Service) succeed(ctx context.Context, c, before *managed) {

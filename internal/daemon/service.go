@@ -45,15 +45,16 @@ type Service struct {
 	// written is the part of the log that does not leave over OTLP.
 	written slog.Handler
 
-	events     *server.Events
-	saveTurns  *jobs.Queue // of all clusters
-	drillTurns *jobs.Queue // the same
-	atATime    int         // saves
-	telemetry  *telemetry.Telemetry
-	server     *server.Server
-	dir        *dataDir
-	clusters   []*managed
-	closers    closers
+	events       *server.Events
+	saveTurns    *jobs.Queue // of all clusters
+	restoreTurns *jobs.Queue // the same
+	drillTurns   *jobs.Queue // the same
+	atATime      int         // saves
+	telemetry    *telemetry.Telemetry
+	server       *server.Server
+	dir          *dataDir
+	clusters     []*managed
+	closers      closers
 
 	loops     sync.WaitGroup // of the reloads
 	retired   sync.WaitGroup // of clusters that are served no more, until they are closed
@@ -142,6 +143,10 @@ func (s *Service) openServer(ctx context.Context) error {
 	for _, r := range server.Refusals {
 		s.telemetry.AddAccess(ctx, string(r))
 	}
+	records, err := s.openAudit()
+	if err != nil {
+		return err
+	}
 	srv, err := server.New(server.Config{ //nolint:contextcheck // connections that are counted later are of no call
 		Clusters: served(s.clusters),
 		TraceURL: s.cfg.TraceURL,
@@ -154,6 +159,8 @@ func (s *Service) openServer(ctx context.Context) error {
 			ClientCRLFile: s.cfg.TLS.ClientCRL, AllowTLS12: s.cfg.TLS.MinVersion == config.TLS12},
 		Access:          s.cfg.Access.Auth(),
 		AuditFile:       s.cfg.AuditFile,
+		AuditStore:      records,
+		Node:            s.cfg.NodeName,
 		AuditRequired:   s.cfg.AuditRequired,
 		AuditFailed:     s.telemetry.AuditFailed,
 		Limits:          s.callerLimits(ctx),

@@ -25,7 +25,8 @@ import (
 
 const (
 	every  = time.Minute   // between two looks for snapshots before which the journal was not checked
-	newest = 24            // snapshots that are looked at, so that the work is bounded: older ones are left
+	newest = 24            // snapshots that are looked at in a round, so that the work is bounded: older ones are left
+	page   = 200           // records that are read from the catalog at once
 	again  = 6 * time.Hour // after which a check that did not pass is made again: segments may have been put back
 
 	// relist is after which the journal is listed again for snapshots before which it could not be checked.
@@ -58,21 +59,23 @@ type Config struct {
 	Driller      repository.Driller
 	Dir          string // with room for two databases and an etcd
 
-	Checked func(ctx context.Context, k Kind, passed bool) // is told of each verdict; optional
-	Rand    func(n int64) int64                            // rand.Int64N
-	Now     func() time.Time                               // time.Now
+	Turn    func(ctx context.Context) (release func(), err error) // waits until a check may take room and time; optional
+	Checked func(ctx context.Context, k Kind, passed bool)        // is told of each verdict; optional
+	Rand    func(n int64) int64                                   // rand.Int64N
+	Now     func() time.Time                                      // time.Now
 	Logger  *slog.Logger
 }
 
 // Prover checks the journal of one cluster. Use [New].
 type Prover struct {
 	cfg    Config
-	turn   chan struct{} // of one check at a time: each needs room for databases
+	places []*segments.Segments // of the repositories
+	turn   chan struct{}        // of one check at a time: each needs room for databases
 	mu     sync.Mutex
 	upTo   time.Time         // of the newest snapshot to which the journal leads
 	listed time.Time         // when the journal was listed last
 	open   string            // the names of the snapshots before which it was not checked then
-	noted  map[string]string // by the name of a snapshot: why the journal before it is not checked, as the log has it
+	noted  map[string]string // why something is not checked, as the log has it; by the name of a snapshot, or of the drill
 }
 
 // New returns a prover. It does no I/O.
@@ -80,13 +83,20 @@ func New(cfg Config) *Prover {
 	if cfg.Checked == nil {
 		cfg.Checked = func(context.Context, Kind, bool) {}
 	}
+	if cfg.Turn == nil {
+		cfg.Turn = func(context.Context) (func(), error) { return func() {}, nil }
+	}
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Int64N
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Prover{cfg: cfg, turn: make(chan struct{}, 1), noted: map[string]string{}}
+	p := &Prover{cfg: cfg, turn: make(chan struct{}, 1), noted: map[string]string{}}
+	for _, r := range cfg.Repositories {
+		p.places = append(p.places, segments.New(segments.Config{Repository: r, Identities: cfg.Identities}))
+	}
+	return p
 }
 
 // UpTo returns the time of the newest snapshot to which the journal is known to lead; zero when none is.
@@ -112,7 +122,7 @@ func (p *Prover) Round(ctx context.Context) error {
 		return err
 	}
 	defer func() { <-p.turn }()
-	records, err := p.records(ctx)
+	records, err := p.records(ctx, newest)
 	if err != nil {
 		return err
 	}
@@ -126,18 +136,16 @@ func (p *Prover) Round(ctx context.Context) error {
 	if len(unchecked) == 0 || names.String() == p.open && now.Sub(p.listed) < relist {
 		return nil
 	}
-	j := p.load(ctx)
+	j := plan.Load(ctx, p.places)
 	p.open, p.listed = names.String(), now
 	var errs []error
 	for _, rec := range unchecked {
-		if t, base := base(j, rec, records); t == nil {
-			continue
-		} else if why := p.obstacle(t, base, rec); why != "" {
-			p.note(ctx, rec, why)
+		t, base := base(j, rec, records)
+		if t == nil {
 			continue
 		}
 		// A check that cannot be made does not keep the others waiting. It is tried again when the journal is listed again.
-		if err := p.prove(ctx, rec); err != nil {
+		if err := p.proveInTurn(ctx, t, base, rec); err != nil {
 			errs = append(errs, err)
 		}
 		if ctx.Err() != nil {
@@ -169,21 +177,19 @@ func (p *Prover) take(ctx context.Context) error {
 	}
 }
 
-// records returns the newest snapshots that can be restored, the newest first.
-func (p *Prover) records(ctx context.Context) ([]*snapshot.Record, error) {
-	page, err := p.cfg.Catalog.List(ctx, snapshot.Query{
-		States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: newest,
-	})
-	return slices.DeleteFunc(page.Records, func(r *snapshot.Record) bool { return len(r.ReadyOn()) == 0 }), err
-}
-
-// load lists the journal on all backends.
-func (p *Prover) load(ctx context.Context) *plan.Journal {
-	var all []*segments.Segments
-	for _, r := range p.cfg.Repositories {
-		all = append(all, segments.New(segments.Config{Repository: r, Identities: p.cfg.Identities}))
+// records returns the newest snapshots that can be restored, the newest first; all of them when most is 0.
+func (p *Prover) records(ctx context.Context, most int) (all []*snapshot.Record, err error) {
+	q := snapshot.Query{States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: cmp.Or(most, page)}
+	for {
+		found, err := p.cfg.Catalog.List(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found.Records...)
+		if q.PageToken = found.NextPageToken; q.PageToken == "" || most > 0 {
+			return slices.DeleteFunc(all, func(r *snapshot.Record) bool { return len(r.ReadyOn()) == 0 }), nil
+		}
 	}
-	return plan.Load(ctx, all)
 }
 
 // base returns the timeline that a snapshot is of, and the newest snapshot before it in that; nil when there is none.
@@ -209,12 +215,33 @@ func (p *Prover) obstacle(t *plan.Timeline, base, rec *snapshot.Record) string {
 	switch {
 	case hole != nil:
 		return fmt.Sprintf("it lacks %s behind %s", hole, base.Name)
-	case rec.Encrypted() && !p.cfg.Identities.Of(rec.EncryptionRecipients):
-		return "it is encrypted, and the service has no identity (encryption.identity_files)"
+	case p.withoutIdentity(rec):
+		return noIdentity
 	case err == nil && free < need:
 		return fmt.Sprintf("that needs %d bytes in %s, and %d are free", need, p.cfg.Dir, free)
 	}
 	return ""
+}
+
+// proveInTurn waits for its turn, and checks the journal before a snapshot if there is no obstacle then.
+func (p *Prover) proveInTurn(ctx context.Context, t *plan.Timeline, base, rec *snapshot.Record) error {
+	release, err := p.cfg.Turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if why := p.obstacle(t, base, rec); why != "" {
+		p.note(ctx, rec.Name, why, "journal before the snapshot cannot be checked", "snapshot", rec.Name)
+		return nil
+	}
+	return p.prove(ctx, rec)
+}
+
+// noIdentity is the obstacle that a snapshot, and the journal beside it, cannot be decrypted here.
+const noIdentity = "it is encrypted, and the service has no identity (encryption.identity_files)"
+
+func (p *Prover) withoutIdentity(rec *snapshot.Record) bool {
+	return rec.Encrypted() && !p.cfg.Identities.Of(rec.EncryptionRecipients)
 }
 
 // prove checks the journal before a snapshot, and notes the verdict. An error is no verdict.
@@ -278,19 +305,18 @@ func (p *Prover) passed(rec *snapshot.Record, v *snapshot.Verification) {
 	}
 }
 
-// note logs once why the journal before a snapshot is not checked.
-func (p *Prover) note(ctx context.Context, rec *snapshot.Record, why string) {
-	if why, _, _ = strings.Cut(why, ", and "); p.noted[rec.Name] == why { // without how many bytes are free
-		return
+// note logs once why something is not checked.
+func (p *Prover) note(ctx context.Context, what, why, message string, args ...any) {
+	if short, _, _ := strings.Cut(why, ", and "); p.noted[what] != short { // without how many bytes are free
+		p.noted[what] = short
+		p.cfg.Logger.WarnContext(ctx, message, append(args, "why", why)...)
 	}
-	p.noted[rec.Name] = why
-	p.cfg.Logger.WarnContext(ctx, "journal before the snapshot cannot be checked", "snapshot", rec.Name, "why", why)
 }
 
 // forget forgets the notes of snapshots that are not looked at any more.
 func (p *Prover) forget(records []*snapshot.Record) {
 	for name := range p.noted {
-		if !slices.ContainsFunc(records, func(r *snapshot.Record) bool { return r.Name == name }) {
+		if name != theDrill && !slices.ContainsFunc(records, func(r *snapshot.Record) bool { return r.Name == name }) {
 			delete(p.noted, name)
 		}
 	}

@@ -3,6 +3,7 @@ package proving_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -10,8 +11,11 @@ import (
 	"testing"
 	"time"
 
+	filippo "filippo.io/age"
+
 	catalogmemory "github.com/snapshotd/snapshotd/catalog/memory"
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/testenv"
@@ -51,11 +55,18 @@ type rig struct {
 	driller *embedded.Driller
 	log     bytes.Buffer
 	checked []string
+	turns   []string // that were taken and given back
 	repo    *repository.Repository
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, recipients ...string) *rig {
 	t.Helper()
+	var to age.Recipients
+	if len(recipients) > 0 {
+		var err error
+		to, err = age.NewRecipients(recipients)
+		must(t, err)
+	}
 	r := &rig{
 		History: embedded.NewHistory(t, 41), backend: memory.New("s3", snapshot.BackendS3), catalog: catalogmemory.New(time.Now),
 		driller: &embedded.Driller{TB: t},
@@ -67,11 +78,13 @@ func newRig(t *testing.T) *rig {
 	r.Cluster, err = cluster.New(cluster.Config{
 		Name: "default", Node: "node-1", Prefix: "default/", SpoolDir: t.TempDir(), Source: source,
 		Records: r.catalog, Saves: r.catalog, History: r.catalog, Stores: r.catalog, Backends: []repository.Backend{r.backend},
+		Recipients: to,
 	})
 	must(t, err)
 	r.repo = repository.New(repository.Config{Backend: r.backend, Cluster: "default", Prefix: "default/"})
+	store := segments.New(segments.Config{Repository: r.repo, Recipients: to})
 	r.journal = journal.New(journal.Config{
-		Source: etcd.NewFollowed(source), Stores: []journal.Store{segments.New(segments.Config{Repository: r.repo})}, Dir: t.TempDir(),
+		Source: etcd.NewFollowed(source), Stores: []journal.Store{store}, Dir: t.TempDir(),
 		FlushInterval: 20 * time.Millisecond, UploadInterval: 50 * time.Millisecond,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -93,6 +106,10 @@ func (r *rig) prover(t *testing.T, draw func(int64) int64) *proving.Prover {
 	return proving.New(proving.Config{
 		Catalog: r.catalog, Repositories: []*repository.Repository{r.repo}, Driller: r.driller, Dir: t.TempDir(), Rand: draw,
 		Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
+		Turn: func(context.Context) (func(), error) {
+			r.turns = append(r.turns, "taken")
+			return func() { r.turns = append(r.turns, "given back") }, nil
+		},
 		Checked: func(_ context.Context, k proving.Kind, passed bool) {
 			r.checked = append(r.checked, string(k)+map[bool]string{true: " passed", false: " failed"}[passed])
 		},
@@ -148,6 +165,7 @@ func TestTheJournalBeforeEachSnapshotIsChecked(t *testing.T) {
 	if got := strings.Join(r.checked, ", "); got != "snapshot passed, snapshot passed" || !p.UpTo().Equal(third.CreateTime) {
 		t.Errorf("checked: %s, up to %s", got, p.UpTo())
 	}
+	r.tookTurns(t, 2)
 	// What was checked is not checked again, by another leader neither.
 	before := r.driller.Count
 	other := r.prover(t, nil)
@@ -175,6 +193,15 @@ func TestTheJournalBeforeEachSnapshotIsChecked(t *testing.T) {
 	}
 	if !strings.Contains(r.log.String(), "journal does not lead to the snapshot") || !p.UpTo().Equal(third.CreateTime) {
 		t.Errorf("up to %s: %s", p.UpTo(), r.log.String())
+	}
+}
+
+// tookTurns checks that each check waited for its turn, and gave it back before the next one.
+func (r *rig) tookTurns(t *testing.T, n int) {
+	t.Helper()
+	want := strings.TrimSuffix(strings.Repeat("taken, given back, ", n), ", ")
+	if got := strings.Join(r.turns, ", "); got != want {
+		t.Errorf("the turns were %s, want %s", got, want)
 	}
 }
 
@@ -208,6 +235,7 @@ func TestARandomRevisionOfTheWindowIsDrilled(t *testing.T) {
 	if got := strings.Join(r.checked, ", "); got != "revision passed, revision passed" || r.driller.Count != 2 {
 		t.Errorf("checked: %s, with %d etcds\n%s", got, r.driller.Count, r.log.String())
 	}
+	r.tookTurns(t, 2)
 	for _, key := range r.backend.Keys() {
 		if strings.HasSuffix(key, ".seg") && r.holds(t, key, first.Revision+31) {
 			r.backend.Set(key, []byte("torn"))
@@ -216,5 +244,40 @@ func TestARandomRevisionOfTheWindowIsDrilled(t *testing.T) {
 	err := r.prover(t, func(int64) int64 { return 30 }).Drill(t.Context())
 	if !snapshot.IsDamage(err) || r.checked[len(r.checked)-1] != "revision failed" {
 		t.Errorf("with a bad segment: %v, %s", err, r.checked)
+	}
+}
+
+// Each snapshot from which the journal leads on has its turn, however many newer ones there are.
+func TestRevisionsBehindOldSnapshotsAreDrilled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	first := r.save(t)
+	rec, err := r.catalog.Get(t.Context(), first.Name)
+	must(t, err)
+	for i := range 250 { // of an etcd that nobody follows
+		other := rec.Copy()
+		other.Name, other.EtcdClusterID = fmt.Sprint("other-", i), "0000000000000001"
+		other.CreateTime = other.CreateTime.Add(time.Duration(i+1) * time.Millisecond)
+		must(t, r.catalog.Create(t.Context(), other))
+	}
+	must(t, r.prover(t, func(int64) int64 { return 0 }).Drill(t.Context()))
+	if got := strings.Join(r.checked, ", "); got != "revision passed" || !strings.Contains(r.log.String(), fmt.Sprint("base=", first.Revision)) {
+		t.Errorf("checked: %s\n%s", got, r.log.String())
+	}
+}
+
+// A service that cannot decrypt says once that it drills nothing. Its scrub does not fail for that.
+func TestADrillWithoutAnIdentityIsNoted(t *testing.T) {
+	t.Parallel()
+	id, err := filippo.GenerateX25519Identity()
+	must(t, err)
+	r := newRig(t, id.Recipient().String())
+	r.save(t)
+	p := r.prover(t, nil)
+	for range 2 {
+		must(t, p.Drill(t.Context()))
+	}
+	if n := strings.Count(r.log.String(), "no revision of the recovery window is drilled"); n != 1 || len(r.checked) > 0 || r.driller.Count > 0 {
+		t.Errorf("it is said %d times, and checked: %v\n%s", n, r.checked, r.log.String())
 	}
 }

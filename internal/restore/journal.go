@@ -47,19 +47,25 @@ func (l *lookback) byJournal(ctx context.Context) error {
 	if c.At.IsZero() || c.Name != "" || c.Latest {
 		return nil
 	}
-	m, err := l.momentOf(ctx)
+	m, skipped, err := l.momentOf(ctx)
 	if err != nil {
 		return err
 	}
-	// Only a proof that nothing is missing makes up for a backend that cannot be listed.
-	if unread := l.journal.Unread; len(unread) > 0 && !c.AcceptOlder && (m == nil || m.Upper == 0 || m.Gap != nil) {
+	l.leaveOut(skipped...)
+	// Only a proof that nothing is missing makes up for a backend that cannot be listed, or a segment that it does not give.
+	unread := append(slices.Clone(l.journal.Unread), awayBehind(m, skipped)...)
+	if len(unread) > 0 && !c.AcceptOlder && (m == nil || m.Upper == 0 || m.Gap != nil) {
 		return newerMayBe(unread[0])
 	}
 	if m == nil || l.newerThan(m) {
 		return nil
 	}
 	if len(l.bases(ctx, m.Timeline, m.Revision)) == 0 {
-		l.res.Skipped = append(l.res.Skipped, fmt.Errorf("the journal %s shows revision %d at that time, and no snapshot of its "+
+		if l.holder = l.holderOf(ctx, m); l.holder != nil {
+			l.moment = m
+			return nil
+		}
+		l.leaveOut(fmt.Errorf("the journal %s shows revision %d at that time, and no snapshot of its "+
 			"history from which its changes could be added", m.Timeline.Name, m.Revision))
 		return nil
 	}
@@ -67,18 +73,76 @@ func (l *lookback) byJournal(ctx context.Context) error {
 	return nil
 }
 
-// momentOf returns what the journal shows of the time of the choice; nil when nothing was journaled then.
-func (l *lookback) momentOf(ctx context.Context) (*plan.Moment, error) {
-	t := l.loadJournal(ctx, l.Options).At(l.Choice.At)
-	if t == nil {
-		return nil, nil //nolint:nilnil // most clusters have no journal
+// awayBehind returns why segments behind a moment could not be read though they are not damaged: the revision may be a
+// later one.
+func awayBehind(m *plan.Moment, skipped []error) (all []error) {
+	for _, err := range skipped {
+		lost, is := errors.AsType[*plan.Lost](err)
+		if !is || m != nil && lost.Timeline == m.Timeline.Name && lost.To <= m.Revision {
+			continue
+		}
+		for _, cause := range lost.Causes {
+			if !snapshot.IsDamage(cause) {
+				all = append(all, cause)
+			}
+		}
+	}
+	return all
+}
+
+// isGone reports whether the objects of a segment were there when they were listed, and are not any more.
+func isGone(err error) bool {
+	lost, is := errors.AsType[*plan.Lost](err)
+	return is && slices.ContainsFunc(lost.Causes, snapshot.IsNotFound)
+}
+
+// momentOf returns what the journal shows of the time of the choice, nil when nothing was journaled then, and which
+// segments could not be read.
+func (l *lookback) momentOf(ctx context.Context) (m *plan.Moment, skipped []error, err error) {
+	if len(l.loadJournal(ctx, l.Options).Timelines) == 0 {
+		return nil, nil, nil // most clusters have no journal
 	}
 	work, done, err := makeWork(l.DataDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer done()
-	return t.Moment(ctx, l.Choice.At, work)
+	m, skipped, err = l.journal.Moment(ctx, l.Choice.At, work)
+	if err == nil && slices.ContainsFunc(skipped, isGone) {
+		// Since the listing, the service may have merged segments into others.
+		l.journal = nil
+		return l.loadJournal(ctx, l.Options).Moment(ctx, l.Choice.At, work)
+	}
+	return m, skipped, err
+}
+
+// holderOf returns a later snapshot of the timeline that can be taken back to the revision of a moment: the timeline had
+// begun then, and its first snapshot was still to come.
+func (l *lookback) holderOf(ctx context.Context, m *plan.Moment) *held {
+	for _, h := range l.survey(ctx) {
+		if m.Timeline.Name.Of(h.cluster) && m.Timeline.Within(h.time) && 0 < h.oldest && h.oldest <= m.Revision && m.Revision <= h.newest {
+			return h
+		}
+	}
+	return nil
+}
+
+// takeBack takes the holder back to the revision of the moment. When it is damaged, the newest snapshot of the time or
+// before is all that is left.
+func (l *lookback) takeBack(ctx context.Context) error {
+	take := func(c candidate) error { return l.take(ctx, c, l.moment.Revision) }
+	failed, done, err := l.holder.try(ctx, Choice{Name: l.holder.name}, take)
+	l.leaveOut(failed...)
+	if done || err != nil {
+		l.res.Moment = l.moment
+		return err
+	}
+	if unread := firstUnread(failed); unread != nil && !l.Choice.AcceptOlder {
+		return newerMayBe(unread)
+	}
+	skipped, err := l.choose(ctx, l.Choice, func(c candidate) error { return l.takeWhole(ctx, c) })
+	l.leaveOut(skipped...)
+	return err
 }
 
 // newerThan reports whether a snapshot of the time or before is of a later moment than the end of the journal.
@@ -120,8 +184,7 @@ func (l *listing) loadJournal(ctx context.Context, o Options) *plan.Journal {
 // forward takes the newest snapshot that leads to a revision, and adds the journal behind it.
 func (l *lookback) forward(ctx context.Context, t *plan.Timeline, revision int64, m *plan.Moment) error {
 	err := l.tryForward(ctx, t, revision, m)
-	lost := (*plan.Lost)(nil)
-	if !errors.As(err, &lost) || !slices.ContainsFunc(lost.Causes, snapshot.IsNotFound) {
+	if !isGone(err) {
 		return err
 	}
 	// Since the listing, the service may have merged segments into others.
@@ -142,7 +205,7 @@ func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision in
 		}
 		lost := (*lostError)(nil)
 		skipped, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.replay(ctx, c, t, revision, m) })
-		l.res.Skipped = append(l.res.Skipped, skipped...)
+		l.leaveOut(skipped...)
 		switch {
 		case done:
 			return nil
@@ -195,7 +258,7 @@ func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, re
 	lost := (*plan.Lost)(nil)
 	switch {
 	case errors.As(err, &lost):
-		l.res.Skipped = append(l.res.Skipped, r.walk.Skipped...)
+		l.leaveOut(r.walk.Skipped...)
 		return &lostError{lost}
 	case errors.Is(err, plan.ErrDiffers):
 		return snapshot.ReasonSnapshotUnreadable.New("%s is no base of the journal %s", c.URI(), t.Name).
@@ -203,7 +266,7 @@ func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, re
 	case err != nil:
 		return err
 	}
-	l.res.Skipped = append(l.res.Skipped, r.walk.Skipped...)
+	l.leaveOut(r.walk.Skipped...)
 	l.res.Snapshot, l.res.URI, l.res.Replayed = c.Record, c.URI(), r.Replayed
 	l.res.Past = r.past
 	return nil

@@ -338,6 +338,87 @@ func TestTimeInAHoleStopsBeforeIt(t *testing.T) {
 	}
 }
 
+// The newest segments cannot be read. What is older than it could be is never restored without a word: damage is named
+// with what is lost, and what is only away ends the restore.
+func TestASegmentThatCannotBeReadForATimeIsNamed(t *testing.T) {
+	t.Parallel()
+	f := newFaulted(t, 23)
+	last := f.sealed[len(f.sealed)-1]
+	before, atEnd := last.First-1, f.clock.Add(time.Hour)
+	for name, b := range map[string]*faulty{
+		"its data":     {Backend: f.backends[0], get: failOn(last.Name()+".seg", snapshot.ReasonBackendUnavailable.New("get it").On("backend-0"))},
+		"its manifest": {Backend: f.backends[0], get: failOn(last.Name()+".json", snapshot.ReasonBackendUnavailable.New("get it").On("backend-0"))},
+	} {
+		res, err := restore.Plan(t.Context(), options(t, restore.Choice{At: atEnd}, b))
+		if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable || !strings.Contains(err.Error(), "nothing was restored") {
+			t.Errorf("%s is away: %+v of %+v, %v", name, res, res.Replayed, err)
+		}
+		res, err = restore.Plan(t.Context(), options(t, restore.Choice{At: atEnd, AcceptOlder: true}, b))
+		if err != nil || res.Replayed.Revision != before || len(res.Skipped) != 1 {
+			t.Errorf("%s is away, and an older state is accepted: %+v, left out: %v, %v", name, res.Replayed, res.Skipped, err)
+		}
+		// What was complete before it needs nothing of it.
+		if res, err := restore.Plan(t.Context(), options(t, restore.Choice{At: f.times[f.sealed[1].First]}, b)); err != nil || len(res.Skipped) > 0 {
+			t.Errorf("%s is away: of a time before it, %v is left out, %v", name, res.Skipped, err)
+		}
+		// The other backend has it.
+		if res, err := restore.Plan(t.Context(), options(t, restore.Choice{At: atEnd}, b, f.backends[1])); err != nil || res.Replayed.Revision != last.Last {
+			t.Errorf("%s is away on one backend: %+v, %v", name, res.Replayed, err)
+		}
+	}
+	for _, b := range f.backends {
+		f.spoil(t, b, last.First, func(_ string, content []byte) []byte { return content[:len(content)/2] })
+	}
+	res, err := f.plan(t, restore.Choice{At: atEnd})
+	if err != nil || res.Replayed.Revision != before || len(res.Skipped) != 1 || !strings.Contains(fmt.Sprint(res.Skipped), last.Name()) {
+		t.Fatalf("a damaged end: %+v, left out: %v, %v", res.Replayed, res.Skipped, err)
+	}
+	if g := res.Replayed.Moment.Gap; g == nil || g.From != last.First || g.To != last.Last {
+		t.Errorf("a damaged end: %v are said to be lost", g)
+	}
+}
+
+// A timeline has the second of its beginning in its name, and its first revision comes later.
+func TestATimeAtTheBeginningOfATimelineIsOfTheOneBefore(t *testing.T) {
+	t.Parallel()
+	f := newFaulted(t, 24)
+	end := f.sealed[len(f.sealed)-1].Last
+	begin := f.clock.Add(time.Minute)
+	newHistory(t, 25, begin, f.backends)
+	res, err := f.plan(t, restore.Choice{At: begin.Add(500 * time.Millisecond)})
+	if err != nil || res.Replayed == nil || res.Replayed.Timeline != f.timeline || res.Replayed.Revision != end {
+		t.Errorf("it leads to %+v, and not to revision %d: %v", res.Replayed, end, err)
+	}
+}
+
+// A timeline has begun, and its first snapshot is still to come: that one holds the revisions before it.
+func TestATimeBeforeTheFirstSnapshotOfATimelineIsInThatSnapshot(t *testing.T) {
+	t.Parallel()
+	f := &faulted{}
+	for i := range f.backends {
+		f.backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
+	}
+	h := embedded.NewHistory(t, 27)
+	h.Change(t, 30)
+	f.recorder = record(t, h, h.Revision()+1, dayBefore, f.backends[0])
+	for range 20 {
+		f.Change(t, 1)
+		f.sync(t)
+		f.sample(t)
+	}
+	f.seal(t)
+	name, _ := f.save(t, f.backends[0])
+	revision := f.sealed[0].First + 3
+	e, res := started(t, options(t, restore.Choice{At: f.times[revision].Add(time.Millisecond)}, f.backends[0]))
+	defer e.Close(t)
+	if res.Snapshot.Name != name || res.Past == nil || res.Past.Revision != revision || res.Moment == nil || res.Moment.Revision != revision || len(res.Skipped) > 0 {
+		t.Fatalf("%+v of %+v, left out: %v", res.Past, res.Snapshot, res.Skipped)
+	}
+	if got := e.At(t, revision); got.Hash != f.moments[revision].Hash {
+		t.Errorf("the hash is %+v, want %+v", got.Hash, f.moments[revision].Hash)
+	}
+}
+
 func TestTimeIsBracketed(t *testing.T) {
 	t.Parallel()
 	f := newFaulted(t, 13)
@@ -510,16 +591,26 @@ func (m *merging) Get(ctx context.Context, key string, r repository.Range) (io.R
 func TestSegmentsThatAreMergedMeanwhileAreFoundAgain(t *testing.T) {
 	t.Parallel()
 	f := newFaulted(t, 19)
-	b := &merging{Backend: f.backends[0]}
-	b.merge = func() {
-		if done, err := keep.Merge(t.Context(), f.places[0], f.timeline, f.clock.Add(2*time.Hour)); err != nil || done.Removed < 4 {
-			t.Errorf("%+v, %v", done, err)
+	merge := func(f *faulted) func() {
+		return func() {
+			if done, err := keep.Merge(t.Context(), f.places[0], f.timeline, f.clock.Add(2*time.Hour)); err != nil || done.Removed < 4 {
+				t.Errorf("%+v, %v", done, err)
+			}
 		}
 	}
+	b := &merging{Backend: f.backends[0], merge: merge(f)}
 	target := f.sealed[2].First + 2
 	o := options(t, restore.Choice{Revision: target}, b)
 	res, err := restore.Plan(t.Context(), o)
 	if err != nil || res.Replayed == nil || res.Replayed.Revision != target || b.merge != nil {
 		t.Fatalf("%+v, %v", res, err)
+	}
+
+	f = newFaulted(t, 26)
+	b.Backend, b.merge = f.backends[0], merge(f)
+	last := f.sealed[len(f.sealed)-1].Last
+	res, err = restore.Plan(t.Context(), options(t, restore.Choice{At: f.clock.Add(time.Hour)}, b))
+	if err != nil || res.Replayed == nil || res.Replayed.Revision != last || b.merge != nil {
+		t.Errorf("by a time: %+v, %v", res.Replayed, err)
 	}
 }

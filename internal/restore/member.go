@@ -23,10 +23,16 @@ func (m Member) Check() error {
 	whole := embed.Config{InitialCluster: m.InitialCluster}
 	members, _, err := whole.PeerURLsMapAndToken("")
 	if err != nil {
-		return fmt.Errorf("--initial-cluster: %w; write it as NAME=URL,NAME=URL", err)
+		return badCluster(err)
 	}
 	if members[m.Name] == nil {
 		return fmt.Errorf("--name: --initial-cluster has no member %q; it is %s", m.Name, members)
+	}
+	urls := members.URLs() // in order
+	for i, url := range urls[1:] {
+		if url == urls[i] {
+			return fmt.Errorf("--initial-cluster: %s is there twice; each member has URLs of its own", url)
+		}
 	}
 	cfg := config.ServerConfig{
 		Logger: zap.NewNop(), Name: m.Name, PeerURLs: self[m.Name], InitialPeerURLsMap: members,
@@ -37,4 +43,12 @@ func (m Member) Check() error {
 			m.Name, err)
 	}
 	return nil
+}
+
+// badCluster returns the error that etcd cannot read the initial cluster; nil when it can.
+func badCluster(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("--initial-cluster: %w; write it as NAME=URL,NAME=URL", err)
 }

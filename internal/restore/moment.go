@@ -48,7 +48,8 @@ func (l *lookback) byTime(ctx context.Context) error {
 	}
 	c := l.Choice
 	c.At = time.Time{} // it says which revision, and not which snapshot
-	l.res.Skipped, err = l.choose(ctx, c, func(found candidate) error { return l.takeAtTime(ctx, found) })
+	skipped, err := l.choose(ctx, c, func(found candidate) error { return l.takeAtTime(ctx, found) })
+	l.leaveOut(skipped...)
 	return err
 }
 
@@ -92,13 +93,13 @@ func (l *lookback) estimated(ctx context.Context) error {
 		})
 		not := (*notHeldError)(nil)
 		if !errors.As(err, &not) && !snapshot.IsDamage(err) {
-			l.res.Skipped = skipped
+			l.leaveOut(skipped...)
 			return err
 		}
 		b.Estimated, b.Why = false, fmt.Sprintf("it would be revision %d, and %v", b.estimate(), err)
 	}
-	var err error
-	l.res.Skipped, err = l.choose(ctx, l.Choice, func(c candidate) error { return l.takeWhole(ctx, c) })
+	skipped, err := l.choose(ctx, l.Choice, func(c candidate) error { return l.takeWhole(ctx, c) })
+	l.leaveOut(skipped...)
 	return err
 }
 

@@ -2,12 +2,15 @@ package restore_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
+	"github.com/snapshotd/snapshotd/journal/keep"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -117,4 +120,57 @@ func TestALeaseOfTheSnapshotTakesNoRevisionOfTheJournal(t *testing.T) {
 		}
 		e.Close(t)
 	}
+}
+
+// One request deletes so many long names that its revision is larger than any request to etcd may be. A restore that
+// sends the changes of a revision as one request, also to merge them, fails for ever (its issue 963: 51 MB of 2 MiB).
+func TestARevisionLargerThanAnyRequestIsRestored(t *testing.T) {
+	t.Parallel()
+	f := &faulted{}
+	for i := range f.backends {
+		f.backends[i] = memory.New([]string{"backend-0", "backend-1"}[i], snapshot.BackendS3)
+	}
+	h := embedded.NewHistory(t, 34)
+	client := h.Client(t)
+	const names, length = 40, 1_280_000
+	for i := range names {
+		if _, err := client.Put(t.Context(), fmt.Sprintf("/long/%02d/%s", i, strings.Repeat("n", length)), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.recorder = record(t, h, h.Revision()+1, dayBefore, f.backends[0], f.backends[1])
+	_, base := f.save(t, f.backends[0], f.backends[1])
+	f.Change(t, 5)
+	f.sync(t)
+	f.sample(t)
+	f.seal(t)
+	before := f.revision
+	if _, err := client.Delete(t.Context(), "/long/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	f.sync(t)
+	f.sample(t)
+	deleted := f.revision
+	f.Change(t, 5)
+	f.sync(t)
+	f.sample(t)
+	f.seal(t)
+	if deleted <= before || f.moments[before].Keys == nil || len(f.moments[before].Keys)-len(f.moments[deleted].Keys) != names {
+		t.Fatalf("from revision %d to %d, %d keys become %d", before, deleted, len(f.moments[before].Keys), len(f.moments[deleted].Keys))
+	}
+	restores := func() {
+		t.Helper()
+		for _, revision := range []int64{before, deleted, f.revision} {
+			if res := f.run(t, restore.Choice{Revision: revision}, revision); res.Replayed == nil || res.Replayed.Base != base {
+				t.Errorf("revision %d: %+v", revision, res.Replayed)
+			}
+		}
+	}
+	restores()
+	for _, p := range f.places {
+		if done, err := keep.Merge(t.Context(), p, f.timeline, f.clock.Add(2*time.Hour)); err != nil || done.Written == 0 {
+			t.Fatalf("%+v, %v", done, err)
+		}
+	}
+	restores()
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
@@ -32,7 +34,8 @@ type lookback struct {
 	Options
 	*listing
 
-	moment    *plan.Moment // of the time of the choice, when the journal leads to it
+	moment    *plan.Moment // of the time of the choice, when the journal shows it, and snapshots lead to it
+	holder    *held        // a later snapshot that holds the revision of the moment; nil when an earlier one leads to it
 	below     int64        // of the revision of a base; 0 for any
 	compactTo int64        // as that of replay
 
@@ -58,12 +61,16 @@ func (l *lookback) reads() bool { return l.Choice.past() || l.moment != nil }
 func (l *lookback) run(ctx context.Context) (Result, error) {
 	var err error
 	switch c := l.Choice; {
+	case l.holder != nil:
+		err = l.takeBack(ctx)
 	case l.moment != nil:
 		err = l.forward(ctx, l.moment.Timeline, l.moment.Revision, l.moment)
 	case !c.At.IsZero():
 		err = l.byTime(ctx)
 	case c.Latest || c.Name != "":
-		l.res.Skipped, err = l.choose(ctx, c, func(found candidate) error { return l.take(ctx, found, c.Revision) })
+		var skipped []error
+		skipped, err = l.choose(ctx, c, func(found candidate) error { return l.take(ctx, found, c.Revision) })
+		l.leaveOut(skipped...)
 	default:
 		err = l.byRevision(ctx)
 	}
@@ -71,6 +78,15 @@ func (l *lookback) run(ctx context.Context) (Result, error) {
 		err = l.journaled(ctx, not.revision, l.notHeld(ctx, not))
 	}
 	return l.res, err
+}
+
+// leaveOut notes why something was left out, once: a segment may be met again and again.
+func (l *lookback) leaveOut(errs ...error) {
+	for _, err := range errs {
+		if !slices.ContainsFunc(l.res.Skipped, func(old error) bool { return strings.Contains(old.Error(), err.Error()) }) {
+			l.res.Skipped = append(l.res.Skipped, err)
+		}
+	}
 }
 
 // notHeldError is the reason why a snapshot cannot be taken back to a revision.

@@ -41,12 +41,16 @@ func IsVerdict(err error) bool {
 	return is
 }
 
-// ofJournal marks damage as a verdict on the journal.
-func ofJournal(err error) error {
-	if snapshot.IsDamage(err) {
-		return verdict{err}
+// ofJournal marks an error as a verdict on the journal when revisions are lost in the journal itself: all segments that
+// should have them were read, and are damaged. A backend that did not answer may have others. A damaged snapshot says
+// nothing of the journal.
+func (l *lookback) ofJournal(err error) error {
+	lost, is := errors.AsType[*plan.Lost](err)
+	undamaged := func(cause error) bool { return !snapshot.IsDamage(cause) }
+	if !is || len(lost.Causes) == 0 || slices.ContainsFunc(lost.Causes, undamaged) || len(l.journal.Unread) > 0 {
+		return err
 	}
-	return err
+	return verdict{err}
 }
 
 // Prove adds the journal to the snapshot before the chosen one, up to the revision of the chosen one, and compares the
@@ -77,7 +81,7 @@ func Prove(ctx context.Context, o VerifyOptions) (p Proof, err error) {
 		Options: opts, listing: all, file: filepath.Join(work, "earlier.db"), below: found.Newest(), compactTo: found.OldestRevision,
 	}
 	if err := earlier.leadTo(ctx, c, found.Newest()); err != nil {
-		return p, ofJournal(err)
+		return p, earlier.ofJournal(err)
 	}
 	p = Proof{Snapshot: &c.Snapshot, Base: &earlier.res.Snapshot.Snapshot, Replayed: earlier.res.Replayed, TotalKeys: found.TotalKeys}
 	if err := sameLeases(full.file, earlier.res.Past); err != nil {
@@ -196,7 +200,7 @@ func DrillAt(ctx context.Context, o VerifyOptions, t segment.Timeline, revision 
 		return nil, none, errors.Join(append(j.Unread, fmt.Errorf("drill revision %d: no backend has the journal %s", revision, t))...)
 	}
 	if err := l.forward(ctx, j.Timelines[i], revision, nil); err != nil {
-		return nil, none, ofJournal(err)
+		return nil, none, l.ofJournal(err)
 	}
 	drilled, err := o.Driller.Drill(ctx, l.file, revision)
 	if err != nil {

@@ -1,6 +1,7 @@
 package restore_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -49,6 +50,50 @@ func TestProofComparesTheJournalWithTheNextSnapshot(t *testing.T) {
 	if snapshot.ReasonOf(err) != snapshot.ReasonSnapshotUnreadable || !strings.Contains(err.Error(), "does not lead from") {
 		t.Errorf("a forged journal: %v", err)
 	}
+}
+
+// Damage elsewhere, or a backend that does not answer, is no verdict on the journal.
+func TestOnlyWhatTheJournalHasLostIsAVerdictOnIt(t *testing.T) {
+	t.Parallel()
+	f := newFaulted(t, 22)
+	third, _ := f.save(t, f.backends[0], f.backends[1])
+	var repos [2]*repository.Repository
+	for i, b := range f.backends {
+		repos[i] = repository.New(repository.Config{Backend: b, Prefix: "default/"})
+	}
+	o := restore.VerifyOptions{
+		Repository: repos[0], Others: repos[1:], Choice: restore.Choice{Name: third}, Dir: t.TempDir(), Driller: &embedded.Driller{TB: t},
+	}
+	prove := func(when string, reason snapshot.Reason, verdict bool) {
+		t.Helper()
+		_, err := restore.Prove(t.Context(), o)
+		if snapshot.ReasonOf(err) != reason || restore.IsVerdict(err) != verdict {
+			t.Errorf("%s, it is a verdict: %t; %v", when, restore.IsVerdict(err), err)
+		}
+	}
+	tear := func(_ string, content []byte) []byte { return content[:len(content)/2] }
+
+	whole := map[string][]byte{}
+	for _, name := range f.names {
+		for i, b := range f.backends {
+			key := "default/" + name + ".db"
+			whole[fmt.Sprint(i, key)] = b.Content(key)
+			b.Set(key, tear(key, b.Content(key)))
+		}
+	}
+	prove("with damaged snapshots before", snapshot.ReasonRevisionNotFound, false)
+	for _, name := range f.names {
+		for i, b := range f.backends {
+			key := "default/" + name + ".db"
+			b.Set(key, whole[fmt.Sprint(i, key)])
+		}
+	}
+	for _, b := range f.backends {
+		f.spoil(t, b, f.bases[1]+20, tear)
+	}
+	prove("with a damaged segment", snapshot.ReasonChecksumMismatch, true)
+	f.backends[1].Vanish()
+	prove("with a damaged segment, while the other backend does not answer", snapshot.ReasonChecksumMismatch, false)
 }
 
 // forge writes the segments from one on anew, in which the value of its first record is another one.

@@ -13,6 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/fault"
+	"github.com/snapshotd/snapshotd/journal/plan"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -53,6 +54,9 @@ type Result struct {
 	Skipped  []error  // copies that were tried first, and are damaged or could not be read
 	Past     *Past    // nil when no past revision was asked for, or the snapshot is taken as it is
 	Bracket  *Bracket // of the time that was asked for, when it was looked for
+
+	// Moment is the time that was asked for, when the journal shows its revision, and a snapshot is taken back to that.
+	Moment *plan.Moment
 
 	Replayed *Replayed // nil when the journal was not used
 	Later    int64     // revision to which the journal goes on behind the latest snapshot, without being used; 0 when it does not

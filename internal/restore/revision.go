@@ -14,7 +14,7 @@ import (
 // manifests say so, the one with the lowest newest revision is the first, because it has most of the leases of that
 // time. The others are read.
 func (l *lookback) byRevision(ctx context.Context) error {
-	l.res.Skipped = append(l.res.Skipped, l.unread...)
+	l.leaveOut(l.unread...)
 	all := l.survey(ctx)
 	sure, unsure := holders(all, l.Choice.Revision)
 	if err := oneHistory(all, sure); err != nil {
@@ -110,7 +110,7 @@ func (l *lookback) search(ctx context.Context, all []*held) error {
 // is skipped.
 func (l *lookback) attempt(ctx context.Context, h *held) (done bool, not *notHeldError, err error) {
 	failed, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.take(ctx, c, l.Choice.Revision) })
-	l.res.Skipped = append(l.res.Skipped, failed...)
+	l.leaveOut(failed...)
 	if errors.As(err, &not) {
 		return false, not, nil
 	}

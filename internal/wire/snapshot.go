@@ -20,7 +20,7 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 		Name: s.Name, Cluster: s.Cluster,
 		State: snapshotdv1.Snapshot_State(s.State()), Error: text(s.ErrorText()), Labels: s.Labels, Pinned: s.Pinned,
 		Trigger:    snapshotdv1.Snapshot_Trigger(s.Trigger),
-		CreateTime: timeToProto(s.CreateTime), Node: s.Node,
+		CreateTime: Time(s.CreateTime), Node: s.Node,
 		EtcdVersion: s.EtcdVersion, StorageVersion: s.StorageVersion,
 		EtcdClusterId: s.EtcdClusterID, EtcdMemberId: s.EtcdMemberID,
 		Revision: s.Revision, OldestRevision: s.OldestRevision, TotalKeys: s.TotalKeys, DbSizeBytes: s.DBSize, Sha256: s.SHA256, Hash: s.Hash,
@@ -37,7 +37,7 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 	for _, l := range s.Locations() {
 		m.Locations = append(m.Locations, &snapshotdv1.Location{
 			Backend: l.Backend, Kind: snapshotdv1.Location_BackendKind(l.Kind), Uri: text(l.URI), SizeBytes: l.Size,
-			State: snapshotdv1.Snapshot_State(l.State), Error: text(l.Error), UpdateTime: timeToProto(l.UpdateTime),
+			State: snapshotdv1.Snapshot_State(l.State), Error: text(l.Error), UpdateTime: Time(l.UpdateTime),
 		})
 	}
 	return m
@@ -83,7 +83,7 @@ func VerificationToProto(v *snapshot.Verification) *snapshotdv1.Verification {
 		state = snapshotdv1.Verification_STATE_PASSED
 	}
 	return &snapshotdv1.Verification{
-		Level: snapshotdv1.Verification_Level(v.Level), State: state, Error: text(v.Error), Time: timeToProto(v.Time),
+		Level: snapshotdv1.Verification_Level(v.Level), State: state, Error: text(v.Error), Time: Time(v.Time),
 		Duration: durationpb.New(v.Duration), Backends: v.Backends,
 		HashKv: v.HashKV, Live: text(v.Live), StoredOnly: v.StoredOnly, Disarmed: texts(v.Disarmed),
 	}
@@ -115,7 +115,8 @@ func texts(all []string) []string {
 	return valid
 }
 
-func timeToProto(t time.Time) *timestamppb.Timestamp {
+// Time returns the message of a time; nil when it is zero.
+func Time(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil
 	}

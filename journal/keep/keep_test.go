@@ -238,6 +238,16 @@ func TestWithoutAnIdentityNothingIsMergedOrRead(t *testing.T) {
 	if !slices.Equal(p.backend.Keys(), before) {
 		t.Error("something was changed")
 	}
+	// What is found before that is not forgotten.
+	for _, key := range before {
+		if strings.Contains(key, segment.Name(1, 10)+".json") {
+			p.backend.Set(key, []byte("{}"))
+		}
+	}
+	_, err = keep.Merge(t.Context(), all, timeline, begin.Add(time.Hour))
+	if !snapshot.IsDamage(err) || !strings.Contains(err.Error(), segment.Name(1, 10)) || !strings.Contains(err.Error(), "no identity") {
+		t.Errorf("with a bad manifest, too, it is %v", err)
+	}
 }
 
 // save stores a snapshot of a revision that was taken with it.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/segments"
-	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // settled is how long after a stretch of time its segments are merged: those of a replica that lags may come late.
@@ -56,8 +55,8 @@ func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now ti
 		failed("remove merged segments of the journal "+string(t), m.removeLeft(ctx, step.from, step.to))
 		runs, err := m.runs(ctx, step.from, step.length)
 		failed("read what can be merged of the journal "+string(t), err)
-		if snapshot.ReasonOf(err) == snapshot.ReasonSnapshotSealed {
-			break // so are the others
+		if m.sealed {
+			break
 		}
 		for _, run := range runs {
 			if ctx.Err() != nil {
@@ -74,6 +73,7 @@ type merging struct {
 	segments *segments.Segments
 	now      time.Time
 	held     map[segment.Level][]segments.Ref // as they were listed, and as they have become since
+	sealed   bool                             // a segment is encrypted for others, and so are those after it
 	done     Merged
 }
 
@@ -155,7 +155,8 @@ func (m *merging) runs(ctx context.Context, l segment.Level, length time.Duratio
 			continue
 		}
 		if err := m.segments.Readable(next); err != nil {
-			return nil, err // before the manifests of all others are read for nothing
+			m.sealed = true
+			return nil, errors.Join(append(errs, err)...) // before the manifests of all others are read for nothing
 		}
 		stretch := next.FirstTime.Truncate(length)
 		if m.now.Before(stretch.Add(length + settled)) {

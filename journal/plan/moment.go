@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -22,21 +23,27 @@ type Moment struct {
 	Upper    int64
 	Complete time.Time // of that read, or, when Upper is 0, the last time up to which the journal is complete; may be zero
 	Gap      *Gap      // revisions that are lost, right behind Revision; nil when there are none
-	Skipped  []error   // segments that could not be read
 }
 
 // errEarly: the timeline begins after the time.
 var errEarly = errors.New("the journal begins later")
 
-// At returns the timeline that was the current one at a time; nil when none was yet.
-func (j *Journal) At(at time.Time) *Timeline {
-	var found *Timeline
-	for _, t := range j.Timelines {
-		if !t.Name.Start().After(at) {
-			found = t
+// Moment looks for the revision at a time, in the timeline that was the current one then; nil when nothing was journaled
+// yet. A timeline begins a little before its first revision comes, in the second that its name has: until then, the one
+// before it says more. dir is for one segment at a time. Few segments are read. skipped are the copies that could not be
+// read, and a [Lost] for each segment without any that could: the cluster may have had its revisions.
+func (j *Journal) Moment(ctx context.Context, at time.Time, dir string) (m *Moment, skipped []error, err error) {
+	for _, t := range slices.Backward(j.Timelines) {
+		if t.Name.Start().After(at) {
+			continue
+		}
+		s := search{timeline: t, dir: dir, dropped: map[*span]bool{}}
+		m, err = s.moment(ctx, at)
+		if skipped = append(skipped, s.skipped...); m != nil || err != nil {
+			return m, skipped, err
 		}
 	}
-	return found
+	return nil, skipped, nil
 }
 
 // Holding returns the timelines that may hold a revision: it is between their first and last ones.
@@ -50,26 +57,6 @@ func (j *Journal) Holding(revision int64) []*Timeline {
 	return all
 }
 
-// Moment looks for the revision at a time; nil when the timeline has none so early. dir is for one segment at a time.
-// Few segments are read.
-func (t *Timeline) Moment(ctx context.Context, at time.Time, dir string) (*Moment, error) {
-	s := search{timeline: t, dir: dir, dropped: map[*span]bool{}}
-	for {
-		m, err := s.run(ctx, at)
-		if failed := (*unreadable)(nil); errors.As(err, &failed) {
-			s.dropped[failed.span] = true // others may hold its revisions
-			continue
-		}
-		if errors.Is(err, errEarly) {
-			return nil, nil //nolint:nilnil // nothing is known of that time
-		}
-		if m != nil {
-			m.Skipped = s.skipped
-		}
-		return m, err
-	}
-}
-
 // search looks for a time in the segments that are not dropped.
 type search struct {
 	timeline *Timeline
@@ -78,8 +65,27 @@ type search struct {
 	skipped  []error
 }
 
+// moment looks for the revision at a time; nil when the timeline has none so early.
+func (s *search) moment(ctx context.Context, at time.Time) (*Moment, error) {
+	for {
+		m, err := s.run(ctx, at)
+		if failed := (*unreadable)(nil); errors.As(err, &failed) {
+			s.dropped[failed.span] = true // others may hold its revisions
+			s.skipped = append(s.skipped, &Lost{Gap{failed.first, failed.last}, s.timeline.Name, failed.causes})
+			continue
+		}
+		if errors.Is(err, errEarly) {
+			return nil, nil //nolint:nilnil // nothing is known of that time
+		}
+		return m, err
+	}
+}
+
 // unreadable is the error that no copy of a span could be read.
-type unreadable struct{ *span }
+type unreadable struct {
+	*span
+	causes []error
+}
 
 // Error implements error.
 func (*unreadable) Error() string { return "no copy of a segment could be read" }
@@ -132,8 +138,8 @@ func (s *search) run(ctx context.Context, at time.Time) (*Moment, error) {
 	if err := s.find(ctx, line[low-1], m); err != nil {
 		return nil, err
 	}
-	if low < len(line) && m.Revision == line[low-1].last && line[low].first > m.Revision+1 {
-		m.Gap = &Gap{m.Revision + 1, line[low].first - 1}
+	if m.Revision == line[low-1].last {
+		m.Gap = s.gap(m.Revision, line[low:])
 	}
 	// The proof of what was complete at the time may be in the next segment.
 	for i := low; m.Upper == 0 && m.Gap == nil && i < min(low+2, len(line)); i++ {
@@ -142,6 +148,23 @@ func (s *search) run(ctx context.Context, at time.Time) (*Moment, error) {
 		}
 	}
 	return m, nil
+}
+
+// gap returns the revisions right behind one that are lost before the next spans, or at the end of the journal, where
+// all that should have them were dropped; nil when none are.
+func (s *search) gap(revision int64, next []*span) *Gap {
+	end := revision
+	if len(next) > 0 {
+		end = next[0].first - 1
+	} else {
+		for x := range s.dropped {
+			end = max(end, x.last)
+		}
+	}
+	if end <= revision {
+		return nil
+	}
+	return &Gap{revision + 1, end}
 }
 
 // find reads a segment, and notes in the moment what it proves.
@@ -182,6 +205,7 @@ func (m *Moment) take(e segment.Entry) error {
 
 // each tries the copies of a span until one is good. When none is, the error is an [unreadable].
 func (s *search) each(ctx context.Context, x *span, try func(segmentCopy, *segments.Manifest) error) error {
+	var causes []error
 	for _, c := range x.copies {
 		m, err := c.place.Manifest(ctx, c.Ref)
 		if err == nil {
@@ -190,13 +214,14 @@ func (s *search) each(ctx context.Context, x *span, try func(segmentCopy, *segme
 		use := errUse{}
 		switch {
 		case err == nil:
+			s.skipped = append(s.skipped, causes...)
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.As(err, &use):
 			return err
 		}
-		s.skipped = append(s.skipped, err)
+		causes = append(causes, err)
 	}
-	return &unreadable{x}
+	return &unreadable{x, causes}
 }

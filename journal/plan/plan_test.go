@@ -241,7 +241,7 @@ func TestMomentIsTheLastRevisionThatHadArrived(t *testing.T) {
 	p.put(t, segment.Level10s, 21, 30, "a", mark(25, 2*time.Second), mark(30, 0))
 	p.put(t, segment.Level10s, 41, 50, "a")
 	p.put(t, segment.Level5m, 1, 20, "a", mark(10, 500*time.Millisecond))
-	line := load(t, p).Timelines[0]
+	j := load(t, p)
 	for _, tc := range []struct {
 		time     time.Time
 		revision int64
@@ -258,24 +258,31 @@ func TestMomentIsTheLastRevisionThatHadArrived(t *testing.T) {
 		{at(45), 45, 0, nil},
 		{at(500), 50, 0, nil},
 	} {
-		m, err := line.Moment(t.Context(), tc.time, t.TempDir())
-		if err != nil || m == nil || m.Revision != tc.revision || m.Upper != tc.upper || !reflect.DeepEqual(m.Gap, tc.gap) || len(m.Skipped) > 0 {
-			t.Errorf("%s: %+v, %v; want %d, %d and %v", tc.time, m, err, tc.revision, tc.upper, tc.gap)
+		m, skipped, err := j.Moment(t.Context(), tc.time, t.TempDir())
+		if err != nil || m == nil || m.Revision != tc.revision || m.Upper != tc.upper || !reflect.DeepEqual(m.Gap, tc.gap) || len(skipped) > 0 {
+			t.Errorf("%s: %+v, %v, %v; want %d, %d and %v", tc.time, m, skipped, err, tc.revision, tc.upper, tc.gap)
 		}
 	}
-	if m, err := line.Moment(t.Context(), at(0), t.TempDir()); m != nil || err != nil {
-		t.Errorf("before all: %+v, %v", m, err)
+	if m, skipped, err := j.Moment(t.Context(), at(0), t.TempDir()); m != nil || len(skipped) > 0 || err != nil {
+		t.Errorf("before all: %+v, %v, %v", m, skipped, err)
 	}
-	// What cannot be read is made up for, or leaves a hole.
+	// What cannot be read is made up for, or leaves a hole, also at the end.
 	p.spoil(1, 20)
-	m, err := line.Moment(t.Context(), at(15), t.TempDir())
-	if err != nil || m.Revision != 15 || len(m.Skipped) != 1 {
-		t.Errorf("another level: %+v, %v", m, err)
+	m, skipped, err := j.Moment(t.Context(), at(15), t.TempDir())
+	if err != nil || m.Revision != 15 || len(skipped) != 1 {
+		t.Errorf("another level: %+v, %v, %v", m, skipped, err)
 	}
 	p.spoil(11, 20)
-	m, err = line.Moment(t.Context(), at(15), t.TempDir())
-	if err != nil || m.Revision != 10 || !reflect.DeepEqual(m.Gap, &plan.Gap{From: 11, To: 20}) {
-		t.Errorf("a hole: %+v, %v", m, err)
+	m, skipped, err = j.Moment(t.Context(), at(15), t.TempDir())
+	if err != nil || m.Revision != 10 || !reflect.DeepEqual(m.Gap, &plan.Gap{From: 11, To: 20}) || len(skipped) != 2 {
+		t.Errorf("a hole: %+v, %v, %v", m, skipped, err)
+	}
+	p.spoil(41, 50)
+	m, skipped, err = j.Moment(t.Context(), at(500), t.TempDir())
+	lost := (*plan.Lost)(nil)
+	if err != nil || m.Revision != 30 || !reflect.DeepEqual(m.Gap, &plan.Gap{From: 31, To: 50}) || len(skipped) != 1 ||
+		!errors.As(skipped[0], &lost) || lost.Gap != (plan.Gap{From: 41, To: 50}) || !snapshot.IsDamage(lost.Causes[0]) {
+		t.Errorf("a bad end: %+v, %v, %v", m, skipped, err)
 	}
 }
 
@@ -285,7 +292,9 @@ func TestTimelinesFollowOneAnother(t *testing.T) {
 	next := segment.NewTimeline(timeline.EtcdCluster(), begin.Add(time.Hour))
 	b, err := segment.NewBuilder(segment.Header{Timeline: next, Level: segment.Level10s, Reason: "etcd was restored"})
 	must(t, err)
-	must(t, b.Add(written(5, "b")))
+	fifth := written(5, "b")
+	fifth.Time = fifth.Time.Add(time.Hour)
+	must(t, b.Add(fifth))
 	s, err := b.Seal()
 	must(t, err)
 	must(t, p.Put(t.Context(), s))
@@ -293,8 +302,15 @@ func TestTimelinesFollowOneAnother(t *testing.T) {
 	if len(j.Timelines) != 2 || !j.Timelines[0].End.Equal(next.Start()) || !j.Timelines[1].End.IsZero() {
 		t.Fatalf("%+v", j.Timelines)
 	}
-	if j.At(begin.Add(-time.Second)) != nil || j.At(begin.Add(time.Minute)) != j.Timelines[0] || j.At(begin.Add(time.Hour)) != j.Timelines[1] {
-		t.Error("a time is of another timeline")
+	for after, want := range map[time.Duration]*plan.Timeline{
+		-time.Second: nil, 5 * time.Second: j.Timelines[0], 59 * time.Minute: j.Timelines[0],
+		// The timeline that begins then has no revision yet.
+		time.Hour: j.Timelines[0], time.Hour + 4*time.Second: j.Timelines[0], time.Hour + 5*time.Second: j.Timelines[1],
+	} {
+		m, skipped, err := j.Moment(t.Context(), begin.Add(after), t.TempDir())
+		if err != nil || len(skipped) > 0 || (m == nil) != (want == nil) || m != nil && m.Timeline != want {
+			t.Errorf("%s after the beginning: %+v, %v, %v", after, m, skipped, err)
+		}
 	}
 	if got := j.Holding(5); len(got) != 2 {
 		t.Errorf("revision 5 is in %d timelines", len(got))

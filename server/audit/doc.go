@@ -1,2 +1,3 @@
-// Package audit is the audit file: a line of JSON for each call that changes something, and for each download.
+// Package audit keeps the records of calls that change something, and of downloads: as lines of JSON in a file, and as
+// objects in a store.
 package audit

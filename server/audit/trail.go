@@ -13,7 +13,7 @@ import (
 // Begun is the code of a record that is written before its call begins.
 const Begun = "BEGUN"
 
-// Record is one line of the audit file: a call that changes something, or a download, and how it ended.
+// Record is a line of JSON: a call that changes something, or a download, and how it ended.
 type Record struct {
 	Time      time.Time       `json:"time"` // when it ended; of one that begins, now
 	Seconds   float64         `json:"seconds"`
@@ -68,6 +68,9 @@ func (t *Trail) open() error {
 
 // Append adds a record at the end of the file.
 func (t *Trail) Append(r *Record) error {
+	if t == nil {
+		return nil
+	}
 	line, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("write the audit file: %w", err)

@@ -14,6 +14,19 @@ const Header = "X-Snapshotd-Console"
 // LoginHeader is the header of a refusal that says where people log in.
 const LoginHeader = "X-Snapshotd-Login"
 
+// Private keeps all answers out of caches and away from pages of other sites, and their addresses, which may have the code
+// of a login in them, away from the pages that they link to.
+func Private(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		next.ServeHTTP(w, r)
+	})
+}
+
 // Allowed reports whether a request may change something, as far as pages in a browser are concerned: those of other
 // programs have neither of the headers that every browser sends with a change.
 func Allowed(r *http.Request) bool {

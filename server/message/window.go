@@ -3,10 +3,8 @@ package message
 
 import (
 	"slices"
-	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -20,24 +18,24 @@ func Window(w *status.Window) *snapshotdv1.RecoveryWindow {
 		m = &snapshotdv1.RecoveryWindow{}
 	}
 	for _, t := range w.Timelines {
-		timeline := &snapshotdv1.RecoveryWindow_Timeline{Name: t.Name, StartTime: timeOrNil(t.Start), Reason: wire.Text(t.Reason)}
+		timeline := &snapshotdv1.RecoveryWindow_Timeline{Name: t.Name, StartTime: wire.Time(t.Start), Reason: wire.Text(t.Reason)}
 		for _, r := range t.Ranges {
 			timeline.Ranges = append(timeline.Ranges, &snapshotdv1.RecoveryWindow_Range{
-				FirstRevision: r.First, LastRevision: r.Last, FirstTime: timeOrNil(r.FirstTime), LastTime: timeOrNil(r.LastTime),
-				CompleteTime: timeOrNil(r.Complete), RestorableFromRevision: r.From, Base: r.Base,
+				FirstRevision: r.First, LastRevision: r.Last, FirstTime: wire.Time(r.FirstTime), LastTime: wire.Time(r.LastTime),
+				CompleteTime: wire.Time(r.Complete), RestorableFromRevision: r.From, Base: r.Base,
 			})
 		}
 		m.Timelines = append(m.Timelines, timeline)
 	}
 	for _, g := range w.Gaps {
 		m.Gaps = append(m.Gaps, &snapshotdv1.RecoveryWindow_Gap{
-			AfterRevision: g.After, BeforeRevision: g.Before, AfterTime: timeOrNil(g.AfterTime), BeforeTime: timeOrNil(g.BeforeTime),
+			AfterRevision: g.After, BeforeRevision: g.Before, AfterTime: wire.Time(g.AfterTime), BeforeTime: wire.Time(g.BeforeTime),
 			Reason: wire.Text(g.Reason), Timeline: g.Timeline,
 		})
 	}
 	for _, s := range w.Snapshots {
 		m.Snapshots = append(m.Snapshots, &snapshotdv1.RecoveryWindow_Snapshot{
-			Name: s.Name, OldestRevision: s.Oldest, Revision: s.Revision, CreateTime: timeOrNil(s.Created),
+			Name: s.Name, OldestRevision: s.Oldest, Revision: s.Revision, CreateTime: wire.Time(s.Created),
 			JournalProof: wire.VerificationToProto(s.JournalProof),
 		})
 	}
@@ -82,11 +80,4 @@ func Removals(cluster string, all []status.JournalRemoval, backends []string, er
 		})
 	}
 	return some
-}
-
-func timeOrNil(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
-	}
-	return timestamppb.New(t)
 }

@@ -29,7 +29,6 @@ func (s *Sessions) Page(w http.ResponseWriter, code int, text string) {
 			html.EscapeString(what))
 	}
 	h := w.Header()
-	private(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", policy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -51,12 +50,4 @@ func (s *Sessions) Page(w http.ResponseWriter, code int, text string) {
 </body>
 </html>
 `, Style, html.EscapeString(text), links.String()) // the client is gone, and nobody can be told
-}
-
-// private keeps an answer out of caches, and its address, which may have a code in it, away from other sites.
-func private(h http.Header) {
-	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }

@@ -29,46 +29,65 @@ type seal struct {
 	generation int    // counts the keys
 }
 
-// setKey reads the key. Without a file there is a random one, which no other process has.
-func (s *seal) setKey(file string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// sealKey is a key that was read.
+type sealKey struct {
+	bytes []byte
+	aead  cipher.AEAD
+	file  string
+	stamp string
+}
+
+// readKey reads a key from a file. Without one, it makes a random key, which no other process has.
+func readKey(file string) (*sealKey, error) {
+	k := &sealKey{file: file}
 	secret := make([]byte, minKey)
-	stamp := ""
-	switch {
-	case file != "":
-		stamp = disk.Stamp(file)
+	if file != "" {
+		k.stamp = disk.Stamp(file)
 		var err error
 		if secret, err = os.ReadFile(file); err != nil {
-			return fmt.Errorf("read the key of sessions: %w", err)
+			return nil, fmt.Errorf("read the key of sessions: %w", err)
 		}
 		if len(secret) < minKey {
-			return fmt.Errorf("the key of sessions in %s has %d bytes, and %d are needed; make one with "+
+			return nil, fmt.Errorf("the key of sessions in %s has %d bytes, and %d are needed; make one with "+
 				"openssl rand -base64 48", file, len(secret), minKey)
 		}
-	case s.aead != nil && s.file == "":
-		return nil // the random one stays
-	default:
+	} else {
 		_, _ = rand.Read(secret) // it never fails
 	}
-	key, err := hkdf.Key(sha256.New, secret, nil, "snapshotd console session", 32)
+	var err error
+	if k.bytes, err = hkdf.Key(sha256.New, secret, nil, "snapshotd console session", 32); err != nil {
+		return nil, fmt.Errorf("derive the key of sessions: %w", err)
+	}
+	block, err := aes.NewCipher(k.bytes)
 	if err != nil {
-		return fmt.Errorf("derive the key of sessions: %w", err)
+		return nil, fmt.Errorf("make the cipher of sessions: %w", err)
 	}
-	s.file, s.stamp = file, stamp
-	if bytes.Equal(key, s.key) {
-		return nil
+	if k.aead, err = cipher.NewGCMWithRandomNonce(block); err != nil {
+		return nil, fmt.Errorf("make the cipher of sessions: %w", err)
 	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return fmt.Errorf("make the cipher of sessions: %w", err)
+	return k, nil
+}
+
+// use seals with a key from now on. A random one does not replace another random one.
+func (s *seal) use(k *sealKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.aead != nil && s.file == "" && k.file == "" {
+		return
 	}
-	if s.aead, err = cipher.NewGCMWithRandomNonce(block); err != nil {
-		return fmt.Errorf("make the cipher of sessions: %w", err)
+	s.file, s.stamp = k.file, k.stamp
+	if bytes.Equal(k.bytes, s.key) {
+		return
 	}
-	s.key = key
+	s.key, s.aead = k.bytes, k.aead
 	s.generation++
-	return nil
+}
+
+// isShared reports whether the key is from a file: other replicas, and this one after a restart, accept the sessions.
+func (s *seal) isShared() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.file != ""
 }
 
 // changed returns the file of the key when it is another one than it was; else nothing. It returns each change once.

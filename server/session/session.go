@@ -29,6 +29,7 @@ const (
 
 	loginTime = 10 * time.Minute // that a person has to log in at the issuer
 	longest   = 12 * time.Hour   // of a session, however long its token is good
+	shared    = time.Hour        // the same where replicas share the key: a logout at one is not known to the others
 	askTime   = 15 * time.Second // that an issuer has to answer
 	places    = 8                // of callbacks that ask an issuer at a time
 	maxCookie = 3800             // bytes; browsers drop one of more than 4,096 with its attributes
@@ -57,17 +58,24 @@ func New(cfg Config) *Sessions {
 	return &Sessions{cfg: cfg, places: make(chan struct{}, places)}
 }
 
-// SetKey reads the key of the sessions that the rules name; without one, the key is a random one of this process.
-func (s *Sessions) SetKey(access *auth.Access) error {
+// ReadKey reads the key of the sessions that the rules name; without one, the key is a random one of this process.
+// Nothing changes until use is called.
+func (s *Sessions) ReadKey(access *auth.Access) (use func(), err error) {
 	file := ""
 	if access != nil {
 		file = access.SessionKey
 	}
-	if err := s.seal.setKey(file); err != nil {
-		return err
+	key, err := readKey(file)
+	if err != nil {
+		return nil, err
 	}
+	return func() { s.use(key) }, nil
+}
+
+// use reads and makes sessions with a key from now on.
+func (s *Sessions) use(key *sealKey) {
+	s.seal.use(key)
 	s.cfg.Authority.AcceptSessions(s.seal.current())
-	return nil
 }
 
 // refresh reads the key again when its file has changed. One that cannot be used changes nothing.
@@ -76,11 +84,12 @@ func (s *Sessions) refresh(ctx context.Context) {
 	if file == "" {
 		return
 	}
-	if err := s.seal.setKey(file); err != nil {
+	key, err := readKey(file)
+	if err != nil {
 		s.cfg.Log.ErrorContext(ctx, "key of sessions has changed and cannot be used; the one before stays", "error", err)
 		return
 	}
-	s.cfg.Authority.AcceptSessions(s.seal.current())
+	s.use(key)
 	s.cfg.Log.InfoContext(ctx, "key of sessions was read again", "file", file)
 }
 
@@ -182,7 +191,6 @@ func (s *Sessions) Login(w http.ResponseWriter, r *http.Request) {
 
 // redirect sends a browser to another address, which is never one that a request has named.
 func redirect(w http.ResponseWriter, to string) {
-	private(w.Header())
 	w.Header().Set("Location", to)
 	w.WriteHeader(http.StatusSeeOther)
 }
@@ -233,7 +241,11 @@ func (s *Sessions) begin(w http.ResponseWriter, r *http.Request, at auth.LoginIs
 	session := auth.Session{ID: rand.Text(), Issuer: at.Fingerprint(), Identity: *id}
 	session.Groups = s.cfg.Authority.Named(id.Groups)
 	now := s.cfg.Now()
-	if last := now.Add(longest); session.Until.After(last) {
+	last := now.Add(longest)
+	if s.seal.isShared() {
+		last = now.Add(shared)
+	}
+	if session.Until.After(last) {
 		session.Until = last
 	}
 	name := nameOf(sessionCookie, isSecure(at))
@@ -261,7 +273,6 @@ func (s *Sessions) Logout(w http.ResponseWriter, r *http.Request) {
 	for _, i := range s.cfg.Authority.Logins() {
 		set(w, sessionCookie, isSecure(i), "", 0)
 	}
-	private(w.Header())
 	w.WriteHeader(http.StatusNoContent)
 }
 

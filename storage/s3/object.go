@@ -39,10 +39,15 @@ func (s *Store) head(ctx context.Context, c *connection, key string) (*s3.HeadOb
 		return nil, err
 	}
 	head, err := s.headObject(ctx, c, key)
-	if err != nil {
-		return nil, s.reason(ctx, c, key, err)
+	if err == nil {
+		return head, nil
 	}
-	return head, nil
+	if err = s.reason(ctx, c, key, err); errors.Is(err, errHidden) { // or it has been stored meanwhile
+		if head, again := s.headObject(ctx, c, key); again == nil {
+			return head, nil
+		}
+	}
+	return nil, err
 }
 
 // headObject asks for an object's metadata, with its length. Proxies that may compress answers leave the length out.
@@ -115,19 +120,28 @@ func isVague(code string) bool {
 	return false
 }
 
+// errHidden is that a server denies an object that it has: some proxies answer a HEAD so that they do not pass on. The
+// object is not gone.
+var errHidden = badAnswer("the server says that there is no such object (404), and GetObject gives it")
+
 // ask asks for the first byte of an object and returns the server's words, or the error that it gave before.
 func (s *Store) ask(ctx context.Context, c *connection, key string, before error) error {
 	first := driver.Extent{Length: 1}
 	out, err := c.client.GetObject(ctx, &s3.GetObjectInput{
 		Bucket: aws.String(s.bucket), Key: aws.String(s.key(key)), Range: aws.String(header(first)),
 	}, unchecked(first))
-	if err == nil {
-		return errors.Join(before, out.Body.Close())
+	switch _, status := apiError(err); {
+	case err == nil:
+		err = out.Body.Close()
+	case status == http.StatusRequestedRangeNotSatisfiable:
+		err = nil // the object is there, and empty
+	default:
+		return err
 	}
-	if _, status := apiError(err); status == http.StatusRequestedRangeNotSatisfiable {
-		return before
+	if _, status := apiError(before); status == http.StatusNotFound {
+		return errHidden
 	}
-	return err
+	return errors.Join(before, err)
 }
 
 // bucketError is that there is no such bucket: nothing is known of its objects.

@@ -16,16 +16,27 @@ import (
 
 func TestEndpointsThatCannotBeRight(t *testing.T) {
 	for query, want := range map[string]string{
-		"endpoint=https://s3.example.com/backups&use_path_style=true":                     "ends with the bucket; write it without: https://s3.example.com",
-		"endpoint=https://example.com/s3/backups/&use_path_style=true":                    "ends with the bucket; write it without: https://example.com/s3",
-		"endpoint=https://backups.s3.eu-central-1.amazonaws.com":                          "has the bucket in its host; write it without: https://s3.eu-central-1.amazonaws.com",
-		"endpoint=https://Backups.S3.eu-central-1.amazonaws.com":                          "has the bucket in its host; write it without: https://s3.eu-central-1.amazonaws.com",
-		"endpoint=http://10.0.0.1:9000":                                                   "is an IP address, before which no bucket's name can stand; add use_path_style=true",
-		"endpoint=http://[fd00::1]:9000&use_path_style=false":                             "is an IP address",
-		"endpoint=http://10.0.0.1:9000&use_path_style=true":                               "",
-		"endpoint=http://10.0.0.1:9000&hostname_immutable=true":                           "",
-		"endpoint=https://backups.example.com&use_path_style=true":                        "",
+		"endpoint=https://s3.example.com/backups&use_path_style=true":  "ends with the bucket; write it without: https://s3.example.com",
+		"endpoint=https://example.com/s3/backups/&use_path_style=true": "ends with the bucket; write it without: https://example.com/s3",
+		"endpoint=https://backups.s3.eu-central-1.amazonaws.com":       "has the bucket in its host; write it without: https://s3.eu-central-1.amazonaws.com",
+		"endpoint=https://Backups.S3.eu-central-1.amazonaws.com":       "has the bucket in its host; write it without: https://s3.eu-central-1.amazonaws.com",
+		"endpoint=http://10.0.0.1:9000":                                "is an IP address, before which no bucket's name can stand; add use_path_style=true",
+		"endpoint=http://[fd00::1]:9000&use_path_style=false":          "is an IP address",
+		"endpoint=http://10.0.0.1:9000&use_path_style=true":            "",
+		"endpoint=http://10.0.0.1:9000&hostname_immutable=true":        "",
+		"endpoint=https://backups.example.com&use_path_style=true":     "",
+		"endpoint=https://s3.example.com/backups/etcd&use_path_style=true": "has the bucket in its path; write it without: https://s3.example.com, " +
+			"and what is behind the bucket as prefix=etcd/; for a server that is itself at this path, add hostname_immutable=true",
+		"endpoint=https://s3.example.com/backups/etcd/one/":                               "has the bucket in its path; write it without: https://s3.example.com, and what is behind the bucket as prefix=etcd/one/;",
+		"endpoint=https://example.com/s3/backups/etcd&use_path_style=true":                "has the bucket in its path; write it without: https://example.com/s3, and what is behind the bucket as prefix=etcd/;",
+		"endpoint=https://example.com/backups/v1/s3/backups/x&use_path_style=true":        "has the bucket in its path; write it without: https://example.com/backups/v1/s3, and",
+		"endpoint=https://example.com/backups/v1/s3/backups&use_path_style=true":          "ends with the bucket; write it without: https://example.com/backups/v1/s3",
+		"endpoint=https://s3.example.com/backups/etcd&hostname_immutable=true":            "",
 		"endpoint=https://s3.example.com/backups/s3":                                      "",
+		"endpoint=https://example.com/backups/v1/s3&use_path_style=true":                  "",
+		"endpoint=https://example.com/backups/s3-gateway/&use_path_style=true":            "",
+		"endpoint=https://example.com/objects/backups/gateway&use_path_style=true":        "",
+		"endpoint=https://example.com/backups-of-all/gateway&use_path_style=true":         "",
 		"endpoint=https://bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com&region=us-east-1": "",
 	} {
 		_, err := storage.New(storage.Config{Name: "one", URL: "s3://backups?" + query})
@@ -34,6 +45,36 @@ func TestEndpointsThatCannotBeRight(t *testing.T) {
 			t.Errorf("%s: %v", query, err)
 		case want != "" && (err == nil || !strings.Contains(err.Error(), `backend "one": parameter "endpoint" `+want)):
 			t.Errorf("%s: got %v, want %s", query, err, want)
+		}
+	}
+}
+
+// A server at a path that begins with the bucket's name is asked there.
+func TestServerAtThePathOfTheBucket(t *testing.T) {
+	t.Parallel()
+	b := newBucket(testenv.SharedS3(t))
+	paths := make(chan string, 100)
+	proxy := testenv.StartHTTPProxy(t, b.Addr(), func(w http.ResponseWriter, r *http.Request) bool {
+		paths <- r.URL.Path
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	for _, at := range []struct{ path, param string }{
+		{"/" + b.name + "/gateway", "&hostname_immutable=true"}, {"/" + b.name + "/v1/s3", "&use_path_style=true"},
+	} {
+		back := b.backend(t, proxy.Addr(), "", func(c *storage.Config) {
+			c.URL = "s3://" + b.name + "?endpoint=" + url.QueryEscape("http://"+proxy.Addr()+at.path) + at.param
+		})
+		if _, err := back.Stat(t.Context(), "default/x.db"); snapshot.ReasonOf(err) != snapshot.ReasonBackendAccessDenied {
+			t.Errorf("%s: %v", at.path, err)
+		}
+		if len(paths) == 0 {
+			t.Errorf("%s: nothing was asked for", at.path)
+		}
+		for len(paths) > 0 {
+			if got, want := <-paths, at.path+"/"+b.name; got != want && got != want+"/default/x.db" {
+				t.Errorf("%s: asked for %s, want %s", at.path, got, want)
+			}
 		}
 	}
 }

@@ -33,7 +33,11 @@ func (s *Store) Put(ctx context.Context, key string, src *driver.Source, opts re
 	if err != nil {
 		return err
 	}
-	before, err := s.occupant(ctx, c, key)
+	look := s.confirmed
+	if opts.IfAbsent && s.conditional() { // the server itself looks, too
+		look = s.occupant
+	}
+	before, err := look(ctx, c, key)
 	switch {
 	case err != nil:
 		return err

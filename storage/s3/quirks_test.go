@@ -112,6 +112,7 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 			}
 		}))
 	const html = "the server answered 200 with a page of HTML"
+	const denied = "says that there is no such object (404), and GetObject gives it"
 	const completed = "<CompleteMultipartUploadResult><ETag>1</ETag></CompleteMultipartUploadResult>"
 	inChunks(t, 25, []invalidAnswer{
 		{"list", "truncated without a token", testenv.TruncatedWithoutToken, "there are more names, and not how to get them"},
@@ -188,6 +189,8 @@ func TestInvalidAnswersAreErrors(t *testing.T) {
 		{"stat", "no ETag", without("HeadObject", "ETag"), "HeadObject: the server answered 200 without ETag"},
 		{"stat", "a login page", login("HeadObject"), "HeadObject: " + html},
 		{"stat absent", "a page says so", pagesSayAbsent, "answered 404 with a page of HTML"},
+		{"stat", "a HEAD that denies it", deniesInHead, denied},
+		{"delete", "a HEAD that denies it", deniesInHead, denied},
 		{"get", "a login page", login("GetObject"), "GetObject: " + html},
 		{"get", "no ETag", without("GetObject", "ETag"), "GetObject: the server answered 200 without ETag"},
 		{"get", "404 with a page", testenv.On("GetObject", testenv.Says(http.StatusNotFound, "text/html", "<html>404</html>")), "answered 404 with a page of HTML"},
@@ -314,6 +317,70 @@ var halves = testenv.On("PutObject", testenv.Resigned(func(r *http.Request) {
 	r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
 	r.Header.Set("Content-Length", fmt.Sprint(len(body)))
 }))
+
+// deniesInHead is a proxy that does not pass a HEAD on.
+var deniesInHead = testenv.On("HeadObject", testenv.Says(http.StatusNotFound, "", ""))
+
+// An object is not gone because a HEAD is told so.
+func TestObjectThatAHeadDenies(t *testing.T) {
+	t.Parallel()
+	b, content := stocked(t)
+	direct := b.backend(t, b.Addr(), "")
+	if err := direct.Put(t.Context(), newKey, strings.NewReader(""), putOptions(false)); err != nil {
+		t.Fatal(err)
+	}
+	proxy := testenv.StartHTTPProxy(t, b.Addr(), nil)
+	proxy.Set(deniesInHead)
+	back := b.backend(t, proxy.Addr(), "")
+	for key, size := range map[string]int{newKey: 0, smallKey: 10, largeKey: len(content)} {
+		_, statErr := back.Stat(t.Context(), key)
+		for call, err := range map[string]error{"stat": statErr, "delete": back.Delete(t.Context(), key)} {
+			if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable || errors.Is(err, snapshot.ErrNotFound) {
+				t.Errorf("%s %s: got %v (%s), want BACKEND_UNAVAILABLE", call, key, err, snapshot.ReasonOf(err))
+			}
+		}
+		if o, err := direct.Stat(t.Context(), key); err != nil || o.Size != int64(size) {
+			t.Errorf("%s: there is %+v, %v", key, o, err)
+		}
+	}
+	t.Run("is neither replaced nor removed by a put", func(t *testing.T) {
+		for _, param := range []string{"", "&conditional_writes=false"} {
+			for _, ifAbsent := range []bool{true, false} {
+				err := b.backend(t, proxy.Addr(), "", withParams(param)).Put(t.Context(), smallKey, strings.NewReader("x"), putOptions(ifAbsent))
+				if reason := snapshot.ReasonOf(err); reason != snapshot.ReasonBackendUnavailable && reason != snapshot.ReasonObjectExists {
+					t.Errorf("%q, %t: got %v (%s)", param, ifAbsent, err, reason)
+				}
+				if o, err := direct.Stat(t.Context(), smallKey); err != nil || o.Size != 10 {
+					t.Errorf("%q, %t: there is %+v, %v", param, ifAbsent, o, err)
+				}
+			}
+		}
+	})
+	t.Run("is not stored for sure", func(t *testing.T) {
+		err := back.Put(t.Context(), "default/new.json", strings.NewReader("x"), putOptions(true))
+		if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable {
+			t.Errorf("got %v (%s), want BACKEND_UNAVAILABLE", err, snapshot.ReasonOf(err))
+		}
+		// It stays: another replica may have read it already, and built on it.
+		if o, err := direct.Stat(t.Context(), "default/new.json"); err != nil || o.Size != 1 {
+			t.Errorf("there is %+v, %v", o, err)
+		}
+	})
+	t.Run("nothing", func(t *testing.T) {
+		if _, err := back.Stat(t.Context(), "default/none.db"); !errors.Is(err, snapshot.ErrNotFound) {
+			t.Errorf("stat: %v", err)
+		}
+		if err := back.Delete(t.Context(), "default/none.db"); err != nil {
+			t.Errorf("delete: %v", err)
+		}
+	})
+	t.Run("stored meanwhile", func(t *testing.T) {
+		proxy.Set(testenv.On("HeadObject", testenv.Times(1, testenv.Says(http.StatusNotFound, "", ""))))
+		if o, err := back.Stat(t.Context(), smallKey); err != nil || o.Size != 10 {
+			t.Errorf("got %+v, %v", o, err)
+		}
+	})
+}
 
 // pagesSayAbsent answers as a server without S3 does.
 func pagesSayAbsent(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc) {
@@ -449,11 +516,30 @@ func TestServersThatLackAFeature(t *testing.T) {
 		}
 	})
 	t.Run("a conflict that passes", func(t *testing.T) {
-		for size, operation := range map[int]string{10: "PutObject", 9 * mib: "CompleteMultipartUpload"} {
-			again, proxy := back(t, testenv.On(operation, testenv.Times(1, testenv.Refuses(409, "ConditionalRequestConflict"))), "")
-			if err := putNew(t, again, size, true); err != nil || proxy.Counts()[operation] != 2 {
-				t.Errorf("%s was sent %d times: %v", operation, proxy.Counts()[operation], err)
+		const put, complete = "PutObject", "CompleteMultipartUpload"
+		for _, test := range []struct {
+			operation string
+			size      int
+			conflict  testenv.HTTPFault
+			times     int64
+		}{
+			{put, 10, testenv.Refuses(409, "ConditionalRequestConflict"), 1},
+			{complete, 9 * mib, testenv.Refuses(409, "ConditionalRequestConflict"), 1},
+			{put, 10, testenv.Refuses(409, "Conflict"), 1},
+			{put, 10, page(409), 1},
+			{put, 10, testenv.Says(409, "", ""), 2},
+			{complete, 9 * mib, testenv.Says(409, "", ""), 1},
+		} {
+			again, proxy := back(t, testenv.On(test.operation, testenv.Times(test.times, test.conflict)), "")
+			if err := putNew(t, again, test.size, true); err != nil || int64(proxy.Counts()[test.operation]) != test.times+1 {
+				t.Errorf("%s was sent %d times: %v", test.operation, proxy.Counts()[test.operation], err)
 			}
+		}
+	})
+	t.Run("a conflict that is none of the condition's", func(t *testing.T) {
+		once, proxy := back(t, testenv.On("PutObject", testenv.Refuses(409, "InvalidBucketState")), "")
+		if err := putNew(t, once, 10, false); err == nil || proxy.Counts()["PutObject"] != 1 {
+			t.Errorf("it was sent %d times: %v", proxy.Counts()["PutObject"], err)
 		}
 	})
 	t.Run("a conflict that stays", func(t *testing.T) {

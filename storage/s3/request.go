@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 
@@ -74,18 +75,20 @@ func addChecks(n *requestNotes) func(*middleware.Stack) error {
 	}
 }
 
-// retryer repeats a request when the server asks for that, and does not repeat one that stalled: the server had its
-// time.
+// retryer repeats a request when the server asks for that, or when a conditional one met another one, and does not
+// repeat one that stalled: the server had its time.
 type retryer struct{ aws.Retryer }
 
 // IsErrorRetryable implements [aws.Retryer].
 func (r retryer) IsErrorRetryable(err error) bool {
+	req, ok := errors.AsType[*requestError](err)
+	conditional := ok && req.conditional
 	switch code, status := apiError(err); {
 	case isStall(err):
 		return false
 	case status == http.StatusExpectationFailed: // the header is left out then
 		return true
-	case status == http.StatusConflict && (code == "ConditionalRequestConflict" || code == "OperationAborted"):
+	case status == http.StatusConflict && (conditional || code == "OperationAborted"): // not all servers give a code
 		return true
 	}
 	return r.Retryer.IsErrorRetryable(err)

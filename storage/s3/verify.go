@@ -49,6 +49,15 @@ func (s *Store) occupant(ctx context.Context, c *connection, key string) (*s3.He
 	return nil, s.reason(ctx, c, key, err)
 }
 
+// confirmed is occupant for a caller that must not be wrong when there is none: the object is asked for then, too.
+func (s *Store) confirmed(ctx context.Context, c *connection, key string) (*s3.HeadObjectOutput, error) {
+	head, err := s.head(ctx, c, key)
+	if errors.Is(err, snapshot.ErrNotFound) {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	return head, err
+}
+
 // mayBeStored reports whether an upload that failed may have taken place all the same: its last answer was lost, broke
 // the protocol, or was the answer to a repetition.
 func mayBeStored(ctx context.Context, err error) bool {

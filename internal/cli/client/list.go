@@ -3,8 +3,10 @@ package client
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -59,35 +61,58 @@ const Latest = "latest"
 // LatestOffered offers it as a completion of a name.
 var LatestOffered = cobra.CompletionWithDesc(Latest, "the newest")
 
-// Resolve returns the name of the newest whole snapshot for "latest", and any other name as it is.
-func (c *Client) Resolve(ctx context.Context, name, backend string) (string, error) {
+// Resolve returns the name of the newest whole snapshot for "latest", and any other name as it is. One that claims to
+// be of the future is not the newest beside others: its clock was wrong, or its name is not a time. It is returned as
+// ahead. When all are ahead of now, it is this machine's clock that is wrong.
+func (c *Client) Resolve(
+	ctx context.Context, name, backend string, now time.Time,
+) (resolved string, ahead *snapshotdv1.Snapshot, err error) {
 	if name != Latest {
-		return name, nil
+		return name, nil, nil
 	}
+	until := now.Add(snapshot.ClockTolerance)
+	newest, err := c.newest(ctx, backend, nil)
+	if err != nil || newest != nil && !newest.GetCreateTime().AsTime().After(until) {
+		return newest.GetName(), nil, err
+	}
+	if newest == nil {
+		where := "anywhere"
+		if backend != "" {
+			where = "on " + backend
+		}
+		return "", nil, exit.NotFound("there is no snapshot that is whole " + where)
+	}
+	timely, err := c.newest(ctx, backend, timestamppb.New(until))
+	if err != nil || timely == nil {
+		return newest.GetName(), nil, err
+	}
+	return timely.GetName(), newest, nil
+}
+
+// newest returns the newest snapshot that is whole on a backend, or on any, and was created before a time, if one is
+// given; nil when there is none.
+func (c *Client) newest(
+	ctx context.Context, backend string, until *timestamppb.Timestamp,
+) (*snapshotdv1.Snapshot, error) {
 	req := &snapshotdv1.ListRequest{
-		Cluster: c.Cluster, PageSize: 1, Backend: backend,
+		Cluster: c.Cluster, PageSize: 1, Backend: backend, CreateTimeUntil: until,
 		States: []snapshotdv1.Snapshot_State{snapshotdv1.Snapshot_STATE_READY, snapshotdv1.Snapshot_STATE_PARTIAL},
 	}
 	for {
 		resp, err := c.List(ctx, req)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		for _, s := range resp.GetSnapshots() {
 			if backend == "" || wholeOn(s, backend) {
-				return s.GetName(), nil
+				return s, nil
 			}
 		}
 		if req.PageToken = resp.GetNextPageToken(); req.PageToken == "" {
-			break
+			return nil, nil //nolint:nilnil // none is an answer
 		}
 		req.PageSize = Page // the newest does not match
 	}
-	where := "anywhere"
-	if backend != "" {
-		where = "on " + backend
-	}
-	return "", exit.NotFound("there is no snapshot that is whole " + where)
 }
 
 func wholeOn(s *snapshotdv1.Snapshot, backend string) bool {

@@ -32,11 +32,11 @@ type Role int32
 const (
 	// None.
 	Role_ROLE_UNSPECIFIED Role = 0
-	// Get, List, Watch.
+	// Get, List, Watch, ListClusters, GetCluster, GetRecoveryWindow.
 	Role_ROLE_VIEWER Role = 1
 	// Save, Reconcile, Verify, Prune, Update.
 	Role_ROLE_OPERATOR Role = 2
-	// Delete, Download, and an Update that takes a pin away.
+	// Delete, Download, an Update that takes a pin away, and a Reconcile that retires nodes.
 	Role_ROLE_ADMIN Role = 3
 )
 
@@ -259,10 +259,12 @@ func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
 // WhoAmIResponse is a principal.
 type WhoAmIResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How it is known: "certificate", "token", "local" (this machine's users, over loopback), or "anyone" (whoever reaches a
-	// service that has no access rules).
+	// How it is known: "certificate", "token", "oidc" (a token of an issuer of OpenID Connect), "user" (a user of this machine,
+	// over a unix socket), "local" (this machine's users, over loopback), or "anyone" (whoever reaches a service that has no
+	// access rules).
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Its name: the SPIFFE id, subject or DNS name of its certificate, or the name of its token; empty for the other kinds.
+	// Its name: the SPIFFE id, subject or DNS name of its certificate, the name of its token, the issuer's name and the subject
+	// of its identity, or the name or number of the user; empty for the other kinds.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// When its certificate or token expires; unset when it does not.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
