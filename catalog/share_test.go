@@ -82,8 +82,7 @@ func TestTheLeaderGivesWayToTheReplicaThatComesFirst(t *testing.T) {
 		t.Fatalf("%s leads, want %s, which is alone", got, second)
 	}
 	leadPolitely(ctx, t, c, &wg, first, leads)
-	if got := leader(t, leads); got != first {
-		t.Errorf("%s leads, want %s, which comes first", got, first)
+	for leader(t, leads) != first { // where all is slow, the other one may lose its lease and lead again before
 	}
 	if name, err := c.Leader(t.Context()); err != nil || name != first {
 		t.Errorf("the catalog says that %q leads, %v", name, err)
