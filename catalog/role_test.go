@@ -44,7 +44,8 @@ func documentedRole(t *testing.T, etcd *clientv3.Client, password string) (user 
 			if !known {
 				t.Fatalf("docs/security.md grants %q", args[1])
 			}
-			_, err = etcd.RoleGrantPermission(t.Context(), args[0], args[2], clientv3.GetPrefixRangeEnd(args[2]), clientv3.PermissionType(kind))
+			_, err = etcd.RoleGrantPermission(t.Context(), args[0], args[2], clientv3.GetPrefixRangeEnd(args[2]),
+				clientv3.PermissionType(kind))
 		case what == "user add" && len(args) > 1 && args[1] == "--new-user-password":
 			user = args[0]
 			_, err = etcd.UserAdd(t.Context(), user, password)

@@ -16,9 +16,13 @@ const (
 	memoryOfCluster = 160 << 10 // for each cluster at rest, with room for the collector: about 100 KiB are in use
 )
 
-// collectAt is how much the heap may grow until it is collected, in percent of what is in use. Go's default is 100. At
-// rest, the memory of many clusters is most of what a process needs, and little of it is ever garbage.
-const collectAt = 50
+// With many clusters, memory is collected when the heap has grown by half, and not by all that is in use: at rest, they
+// are most of what the process needs, and little of it is ever garbage. A save of one cluster would be slower.
+const (
+	manyClusters = 100
+	collectOne   = 100 // percent; Go's default
+	collectMany  = 50
+)
 
 // boundMemory sets how eagerly memory is collected, unless GOGC or GOMEMLIMIT do. With an etcd in the process, nothing is
 // set.
@@ -26,11 +30,15 @@ func (s *Service) boundMemory() {
 	if s.conf.Dev {
 		return
 	}
+	n := max(len(s.cfg.Clusters), len(s.clusters))
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
+		percent := collectOne
+		if n >= manyClusters {
+			percent = collectMany
+		}
+		debug.SetGCPercent(percent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		n := max(len(s.cfg.Clusters), len(s.clusters))
 		debug.SetMemoryLimit(memoryOfOne + memoryOfOther*int64(min(n, s.atATime)-1) + memoryOfCluster*int64(n))
 	}
 }
