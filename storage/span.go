@@ -21,10 +21,11 @@ func (b *Backend) do(ctx context.Context, op, key string, fn func(context.Contex
 	if err != nil {
 		err = b.explain(ctx, op, key, err)
 	}
-	if snapshot.ReasonOf(err) == snapshot.ReasonObjectNotFound { // an answer that the caller acts upon
+	switch snapshot.ReasonOf(err) {
+	case snapshot.ReasonObjectNotFound, snapshot.ReasonObjectExists: // an answer that the caller acts upon
 		trace.End(nil)
-		return err
+	default:
+		trace.End(err)
 	}
-	trace.End(err)
 	return err
 }

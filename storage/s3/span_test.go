@@ -1,6 +1,7 @@
 package s3_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 func TestOperationsAreTraced(t *testing.T) {
@@ -29,6 +32,10 @@ func TestOperationsAreTraced(t *testing.T) {
 	}
 	if _, err := back.Stat(ctx, "default/y.db"); err == nil {
 		t.Fatal("it is there")
+	}
+	again := back.Put(ctx, "default/x.db", strings.NewReader("x"), repository.PutOptions{ContentType: "a/b", SizeHint: 1, IfAbsent: true})
+	if !errors.Is(again, snapshot.ErrExists) {
+		t.Fatalf("it was put twice: %v", again)
 	}
 	run.End(nil)
 	secret, err := b.Credentials().Retrieve(t.Context())
@@ -51,7 +58,7 @@ func TestOperationsAreTraced(t *testing.T) {
 				t.Errorf("%s has %v, want %v", s.Name(), s.Attributes(), want)
 			}
 		}
-		// That an object is not there is an answer, and no failure.
+		// That an object is not there, or is there already, is an answer, and no failure.
 		if s.Status().Code == codes.Error {
 			t.Errorf("%s failed: %s", s.Name(), s.Status().Description)
 		}

@@ -36,8 +36,8 @@ type Record struct {
 	Failures []*Failure `protobuf:"bytes,4,rep,name=failures,proto3" json:"failures,omitempty"`
 	// Key of an adopted snapshot's data, below the cluster's prefix; empty for those that snapshotd has made.
 	File string `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`
-	// When the data of an adopted snapshot was last written, by backend and as its listing says: what is still as it was when
-	// it was read is not read again.
+	// When the data of an adopted snapshot, or the manifest of another one, was last written, by backend and as the backend
+	// says: what is still as it was when it was read or written is not read again.
 	Seen map[string]*timestamppb.Timestamp `protobuf:"bytes,6,rep,name=seen,proto3" json:"seen,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Attempts to bring a copy to a backend that should hold one, as far as they have failed.
 	Repairs []*Repair `protobuf:"bytes,7,rep,name=repairs,proto3" json:"repairs,omitempty"`
