@@ -364,11 +364,11 @@ func (s *session) observe(o observation) error {
 	if o.authChanged {
 		s.journal.needBase(Base{Since: time.Now(), Cluster: s.id.ClusterID, Reason: "users or roles have changed"})
 	}
-	patience := stallTimeout
+	timeout := stallTimeout
 	if s.verify.Revision > 0 {
-		patience = openTimeout // all that was missed comes first
+		timeout = openTimeout // all that was missed comes first
 	}
-	if waits := time.Since(s.advanced); waits > patience && o.revision > max(s.delivered, s.from) {
+	if waits := time.Since(s.advanced); waits > timeout && o.revision > max(s.delivered, s.from) {
 		return fmt.Errorf("%s: %w: the cluster is at revision %d, and %d is the last that came, %s ago",
 			s.id.Endpoint, errStalled, o.revision, s.delivered, waits.Round(time.Millisecond))
 	}

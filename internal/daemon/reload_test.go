@@ -229,7 +229,7 @@ func TestAClusterThatDoesNotStopKeepsNoOtherOneWaiting(t *testing.T) {
 	}
 	configure(1)
 	s := j.serve(t)
-	s.stopPatience = 100 * time.Millisecond
+	s.stopTimeout = 100 * time.Millisecond
 	release := make(chan struct{})
 	letGo := sync.OnceFunc(func() { close(release) })
 	defer letGo()

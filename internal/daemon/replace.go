@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// stopPatience is how long a reload waits for the loops of clusters that are changed or removed.
-const stopPatience = 10 * time.Second
+// stopTimeout is how long a reload waits for the loops of clusters that are changed or removed.
+const stopTimeout = 10 * time.Second
 
 // replace serves other clusters. The loops of those that are gone end before those of their successors begin, because
 // both have one directory. One that does not stop keeps its own successor waiting, and no other cluster.
@@ -41,7 +41,7 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 
 // awaitEnds waits until the loops of clusters have ended, but not for ever.
 func (s *Service) awaitEnds(ctx context.Context, gone []*managed) {
-	late, done := context.WithTimeout(context.WithoutCancel(ctx), s.stopPatience)
+	late, done := context.WithTimeout(context.WithoutCancel(ctx), s.stopTimeout)
 	defer done()
 	for _, c := range gone {
 		select {
@@ -53,7 +53,7 @@ func (s *Service) awaitEnds(ctx context.Context, gone []*managed) {
 		case <-c.ended:
 		default:
 			s.log.ErrorContext(ctx, "cluster does not stop; its change takes effect when it has, and the others are not kept waiting",
-				"cluster", c.Name(), "waited", s.stopPatience)
+				"cluster", c.Name(), "waited", s.stopTimeout)
 		}
 	}
 }

@@ -60,7 +60,7 @@ type Service struct {
 	retired   sync.WaitGroup // of clusters that are served no more, until they are closed
 	stopLoops context.CancelFunc
 
-	stopPatience time.Duration
+	stopTimeout time.Duration
 }
 
 // New returns a service. It does no I/O.
@@ -71,7 +71,7 @@ func New(conf Config) (*Service, error) {
 	}
 	return &Service{
 		cfg: conf.Config, conf: conf, read: conf.Config, rules: conf.Config.Access, written: written,
-		log: newLogger(written, nil), events: &server.Events{}, stopLoops: func() {}, stopPatience: stopPatience,
+		log: newLogger(written, nil), events: &server.Events{}, stopLoops: func() {}, stopTimeout: stopTimeout,
 	}, nil
 }
 

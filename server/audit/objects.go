@@ -18,7 +18,7 @@ const (
 
 	firstPause   = time.Second
 	longestPause = 10 * time.Second // between attempts to store an object
-	patience     = 10 * time.Second // of a call that must be recorded before it begins
+	storeTimeout = 10 * time.Second // of a call that must be recorded before it begins
 )
 
 // Store keeps objects. None is ever written again.
@@ -100,7 +100,7 @@ func (o *Objects) Store(ctx context.Context, r *Record) error {
 	if err != nil {
 		return err
 	}
-	late := time.NewTimer(patience)
+	late := time.NewTimer(storeTimeout)
 	defer late.Stop()
 	select {
 	case err = <-l.outcome:
@@ -112,7 +112,7 @@ func (o *Objects) Store(ctx context.Context, r *Record) error {
 		err = o.last
 		o.mu.Unlock()
 		if err == nil {
-			err = fmt.Errorf("it takes more than %v", patience)
+			err = fmt.Errorf("it takes more than %v", storeTimeout)
 		}
 	case <-ctx.Done():
 		err = context.Cause(ctx)
