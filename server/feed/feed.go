@@ -56,7 +56,7 @@ func (f *Feed) Follow(ctx context.Context, after snapshot.Position) iter.Seq2[sn
 			switch {
 			case err != nil && w.isOfAnother(err):
 				f.leave(w.live)
-				w.live = f.enter(after) //nolint:contextcheck // as above
+				w.live = f.enter(w.at) //nolint:contextcheck // as above
 			case err != nil:
 				yield(snapshot.Moment{}, err)
 				return
@@ -150,7 +150,7 @@ func (w *watcher) wait(ctx context.Context) (remembered bool, err error) {
 // isOfAnother reports whether an error says that the position of another watcher was wrong, where the following began.
 // The call of Follow that began it ends with that error, so that the others do not try again for ever.
 func (w *watcher) isOfAnother(err error) bool {
-	return !w.told && w.at != w.live.from && snapshot.ReasonOf(err) == snapshot.ReasonWatchExpired
+	return w.at != w.live.from && snapshot.ReasonOf(err) == snapshot.ReasonWatchExpired
 }
 
 // isRemembered reports whether all after the watcher's position is there, or will come. Of a position that is ahead of
@@ -198,6 +198,8 @@ func (w *watcher) shared(ctx context.Context) bool {
 				return false
 			}
 			continue
+		case err != nil && w.isOfAnother(err):
+			return true // and follows anew
 		case err != nil:
 			w.yield(snapshot.Moment{}, err)
 			return false
