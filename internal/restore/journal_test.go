@@ -175,11 +175,15 @@ type faulted struct {
 
 func newFaulted(t *testing.T, seed uint64) *faulted {
 	t.Helper()
-	var backends [2]*memory.Backend
+	return newHistory(t, seed, dayBefore, twoBackends())
+}
+
+// twoBackends returns backends that hold nothing.
+func twoBackends() (backends [2]*memory.Backend) {
 	for i := range backends {
 		backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
 	}
-	return newHistory(t, seed, dayBefore, backends)
+	return backends
 }
 
 // dayBefore is when journals begin.
@@ -394,10 +398,7 @@ func TestATimeAtTheBeginningOfATimelineIsOfTheOneBefore(t *testing.T) {
 // A timeline has begun, and its first snapshot is still to come: that one holds the revisions before it.
 func TestATimeBeforeTheFirstSnapshotOfATimelineIsInThatSnapshot(t *testing.T) {
 	t.Parallel()
-	f := &faulted{}
-	for i := range f.backends {
-		f.backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
-	}
+	f := &faulted{backends: twoBackends()}
 	h := embedded.NewHistory(t, 27)
 	h.Change(t, 30)
 	f.recorder = record(t, h, h.Revision()+1, dayBefore, f.backends[0])
@@ -516,10 +517,7 @@ func TestRevisionOfTwoTimelinesIsRefused(t *testing.T) {
 // is a change.
 func TestUsersAreBehindOnlyWhenTheyHaveChanged(t *testing.T) {
 	t.Parallel()
-	f := &faulted{}
-	for i := range f.backends {
-		f.backends[i] = memory.New(fmt.Sprint("backend-", i), snapshot.BackendS3)
-	}
+	f := &faulted{backends: twoBackends()}
 	h := embedded.NewHistory(t, 19)
 	h.Change(t, 30)
 	f.recorder = record(t, h, h.Revision()+1, dayBefore, f.backends[0], f.backends[1])

@@ -55,7 +55,7 @@ func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now ti
 		failed("remove merged segments of the journal "+string(t), m.removeLeft(ctx, step.from, step.to))
 		runs, err := m.runs(ctx, step.from, step.length)
 		failed("read what can be merged of the journal "+string(t), err)
-		if m.sealed {
+		if m.encrypted {
 			break
 		}
 		for _, run := range runs {
@@ -70,11 +70,11 @@ func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now ti
 
 // merging is one Merge.
 type merging struct {
-	segments *segments.Segments
-	now      time.Time
-	held     map[segment.Level][]segments.Ref // as they were listed, and as they have become since
-	sealed   bool                             // a segment is encrypted for others, and so are those after it
-	done     Merged
+	segments  *segments.Segments
+	now       time.Time
+	held      map[segment.Level][]segments.Ref // as they were listed, and as they have become since
+	encrypted bool                             // a segment is encrypted for others, and so are those after it
+	done      Merged
 }
 
 // remove removes a segment.
@@ -155,7 +155,7 @@ func (m *merging) runs(ctx context.Context, l segment.Level, length time.Duratio
 			continue
 		}
 		if err := m.segments.Readable(next); err != nil {
-			m.sealed = true
+			m.encrypted = true
 			return nil, errors.Join(append(errs, err)...) // before the manifests of all others are read for nothing
 		}
 		stretch := next.FirstTime.Truncate(length)
