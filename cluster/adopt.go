@@ -98,8 +98,8 @@ func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candi
 }
 
 // readAdopted reads one copy and returns its location; nil when it is no snapshot, or could not be read. The first good
-// copy describes the record. A file that was meant to be a snapshot, by its name or because it was one, has FAILED when
-// it is none: whoever counts on it must hear of that.
+// copy describes the record. A file that was meant to be a snapshot, by its name or because it was one, is FAILED when
+// it is none, so that its loss is not overlooked.
 func (r *reconciliation) readAdopted(ctx context.Context, v *view, rec *snapshot.Record, o *repository.Object) *snapshot.Location {
 	s, err := v.repo.ReadForeign(ctx, rec, r.c.cfg.SpoolDir)
 	loc := r.failedLocation(v, rec, o.Size, "")

@@ -52,13 +52,13 @@ type Config struct {
 
 	Retention   map[string]retention.Rules // optional; by the backend's name
 	Compression snapshot.Compression       // optional; CompressionZstd
-	Recipients  age.Recipients             // optional; whoever can decrypt new snapshots; not encrypted without any
+	Recipients  age.Recipients             // optional; can decrypt new snapshots, which are not encrypted without any
 	Signer      *repository.Signer         // optional; signs the manifests
 	// Fallback is optional: a place of this replica alone for a snapshot that no backend took.
 	Fallback repository.Backend
 	Driller  repository.Driller // optional; needed to verify at LevelDrill
-	// Identities are optional. With them the service can verify the database in encrypted snapshots. Without them
-	// only the stored bytes are verified, and somebody else must drill.
+	// Identities are optional. With them the service can verify the database in encrypted snapshots. Without them only
+	// the stored bytes are verified, and drills must be made elsewhere.
 	Identities  age.Identities
 	Trust       *repository.Trust // optional; which manifests are trusted, all when nil
 	Observer    snapshot.Observer // optional

@@ -122,6 +122,8 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 	fault.Point("deleting")
 	if confirm != nil {
 		if err := confirm(); err != nil {
+			// Nothing is marked yet, so the record goes back as a whole. Its version is that of the change to take
+			// back.
 			before.Version = rec.Version
 			*rec = *before
 			return errors.Join(append(errs, err, snapshot.ChangedMeanwhile(c.cfg.Records.Update(ctx, rec), "keep %s", rec.Name))...)

@@ -155,9 +155,8 @@ func (r *reconciliation) discoverLate(ctx context.Context, it item, d *discovery
 	}
 }
 
-// addMissing adds the configured backends that were chosen and where the snapshot was not found. Nobody knows any
-// more whether their upload had failed or the copy was removed by hand, so repair makes it: a copy too many is no
-// loss.
+// addMissing adds the configured backends that were chosen and where the snapshot was not found. It is not known any
+// more whether their upload had failed or the copy was removed by hand, so repair makes it: a copy too many is no loss.
 func (r *reconciliation) addMissing(it item, rec *snapshot.Record, chosen []string) {
 	for _, repo := range r.c.repos {
 		if !slices.Contains(chosen, repo.Name()) || rec.Location(repo.Name()) != nil {

@@ -41,5 +41,6 @@ func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*downloadi
 	if err != nil {
 		return nil, err
 	}
+	// The place is given back when the download is closed, and not when this call returns.
 	return d.Open(ctx, copies, release)
 }

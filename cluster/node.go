@@ -64,8 +64,8 @@ func (c *Cluster) ScrubLocal(ctx context.Context, s Scrub) error {
 }
 
 // catchUp writes the manifest in this node's own directory anew after another replica has changed labels or pin. The
-// record alone is no reason to, because anybody who can write to etcd can change it: the manifest on a shared backend
-// is the witness. Without one the manifest stays as it is until this replica is asked for the same update.
+// record alone is no reason to, because the catalog is no witness. The manifest on a shared backend is one. Without it
+// the manifest here stays as it is until this replica is asked for the same update.
 func (r *reconciliation) catchUp(ctx context.Context, v *view, rec *snapshot.Record) {
 	if !rec.Outdated(v.repo.Name()) || r.req.ValidateOnly {
 		return
@@ -128,6 +128,7 @@ func (r *reconciliation) forgetStores(ctx context.Context) (reports []BackendRep
 	for _, repo := range r.c.repos {
 		configured, _, isLocal := strings.Cut(repo.Name(), "@")
 		for _, node := range r.req.Retire {
+			// The zero makes an entry. A node that had lost all its copies must be able to begin anew, too.
 			if name := snapshot.BackendOn(configured, node); isLocal && r.retired[name] == 0 {
 				r.retired[name] = 0
 			}

@@ -45,7 +45,7 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 		decided, err := p.Run(ctx, byBackend[i])
 		decisions = append(decisions, decided...)
 		for _, others := range byBackend[i+1:] {
-			pruning.Forget(others, decided) // a copy that this prune has removed is no change of somebody else
+			pruning.Forget(others, decided) // a copy that this prune has removed is no change by another replica
 		}
 		if err != nil {
 			return decisions, err

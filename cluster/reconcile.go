@@ -36,7 +36,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	ctx, trace := span.Run(ctx, "snapshot reconcile", span.Cluster.String(c.cfg.Name),
 		attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
 	defer func() {
-		// One error for the whole, because the metric of a reconcile has no backend, and one for each backend besides.
+		// One error for the whole, because the metric of a reconcile has no backend, and one for each backend.
 		failed, byBackend := err, map[string]error{}
 		for _, r := range reports {
 			failed, byBackend[r.Backend] = errors.Join(failed, r.Err), errors.Join(err, r.Err)
@@ -178,7 +178,7 @@ func (r *reconciliation) noteBad(err error) bool {
 	return r.bad.Add(err)
 }
 
-// leaveAlone does nothing about a name whose record cannot be read: nobody knows whose files these are.
+// leaveAlone does nothing about a name whose record cannot be read: it is not known whose files these are.
 func (r *reconciliation) leaveAlone(it item) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -45,6 +45,7 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 			r.reconcileAbsent(ctx, i, rec, loc, ch)
 		case rec.Trigger == snapshot.TriggerAdopted:
 			r.reconcileAdopted(ctx, i, rec, loc, data, ch)
+		// Nearly all names end here, without any request.
 		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size && !r.rewritten(v, rec, g, loc):
 			ch.unchanged[i] = true
 			r.catchUp(ctx, v, rec)
@@ -159,7 +160,7 @@ func (r *reconciliation) usableManifest(
 	v := r.views[i]
 	m, err := v.repo.ReadManifest(ctx, rec.Name)
 	if err == nil && m.Removed.IsZero() && rec.StoredSHA256 != "" {
-		err = v.repo.Older(m, rec) // it may unpin the snapshot, or take a label away: somebody has put it back
+		err = v.repo.Older(m, rec) // one that was put back may unpin the snapshot, or take a label away
 	}
 	if err != nil {
 		r.reconcileUnusable(ctx, i, rec, data, err, ch)

@@ -48,7 +48,8 @@ func (r *reconciliation) conclude(ctx context.Context, it item, rec *snapshot.Re
 	if r.retire(ctx, rec, ch); len(rec.Locations()) == 0 && len(ch.retired) > 0 {
 		return r.commit(ctx, it, nil, ch, true)
 	}
-	// Data that nobody was told of goes before the record that says so. Without the record it would be anybody's.
+	// Data that no caller was told of goes before its record. Without the record it could be another program's, and
+	// would stay.
 	left, err := r.sweepOrphans(ctx, it, rec)
 	if errors.Is(err, snapshot.ErrConflict) {
 		return r.commit(ctx, it, rec, newChange(len(r.views)), false) // another replica is at work; the next run looks again

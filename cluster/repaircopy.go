@@ -123,6 +123,7 @@ func (h *copyRepair) sources() []*repository.Repository {
 
 // readSource returns the manifest beside a copy, which is copied byte for byte.
 func (h *copyRepair) readSource(ctx context.Context, src *repository.Repository) ([]byte, error) {
+	// The fallback has no marker: its directory belongs to this replica alone.
 	if src != h.c.fallback {
 		if err := src.Verified(ctx, false); err != nil {
 			return nil, err
@@ -205,6 +206,7 @@ func (h *copyRepair) record(ctx context.Context) error {
 func (h *copyRepair) amend(ctx context.Context, change func(rec *snapshot.Record, again bool) error) error {
 	sum := h.rec.StoredSHA256
 	rec, err := amend.Record(ctx, h.c.cfg.Records, h.rec, func(rec *snapshot.Record, again bool) error {
+		// The first attempt works on the record that was just read. Only one that was read again can be another's.
 		if again && (rec.State() == snapshot.StateDeleting || rec.StoredSHA256 != sum) {
 			return errGone
 		}

@@ -7,8 +7,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// sweep removes the leftovers of crashed writers. A backend that failed is left alone: without a whole listing,
-// nobody knows which of its files belong to a snapshot.
+// sweep removes the leftovers of crashed writers. A backend that failed is left alone: a listing that is not whole does
+// not show which files belong to a snapshot.
 func (r *reconciliation) sweep(ctx context.Context) {
 	opts := repository.SweepOptions{OlderThan: r.begin.Add(-r.c.cfg.LeftoverAge), DryRun: r.req.ValidateOnly, Keep: r.inUse}
 	for _, v := range r.views {
@@ -30,8 +30,8 @@ func (r *reconciliation) sweep(ctx context.Context) {
 	}
 }
 
-// inUse reports whether a key belongs to a save under way. A key that is none of a snapshot is left alone as well:
-// nobody can say whose it is.
+// inUse reports whether a key belongs to a save under way. A key that is none of a snapshot is left alone as well: it
+// may be another program's.
 func (r *reconciliation) inUse(key string) bool {
 	prefix := r.c.cfg.Prefix
 	if len(key) < len(prefix) {
@@ -48,8 +48,8 @@ func (r *reconciliation) inUse(key string) bool {
 }
 
 // sweepOrphans removes data that a failed save left without a manifest: the record says that no caller was ever told
-// about it. Data without a record may be anybody's and is left alone, so a record that still claims some is kept:
-// sweepOrphans then returns true.
+// about it. Data without a record may be another program's and is left alone, so a record that still claims some is
+// kept: sweepOrphans then returns true.
 //
 // A save that was only taken for dead may wake up and write its manifest at any moment. So data is swept only if an
 // earlier reconciliation has settled its record, and the location is first marked DELETING by a conditional change of
@@ -57,7 +57,7 @@ func (r *reconciliation) inUse(key string) bool {
 // not count on the data.
 func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *snapshot.Record) (left bool, err error) {
 	if rec.Trigger == snapshot.TriggerAdopted || rec.MayBeForeign() {
-		return false, nil // nothing of it is ours, or nobody can say
+		return false, nil // it is another program's, or may be
 	}
 	for i, v := range r.views {
 		data := v.repo.DataOf(it.groups[i], rec)

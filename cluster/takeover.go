@@ -61,9 +61,9 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 	return rec, confirmed, err
 }
 
-// confirmed reports whether the outcome of a request may be told. The record alone may have been given the request by
-// anybody, of a run of a schedule that is still to come: the manifest of a copy has to name it. A backend that cannot be
-// read proves nothing, and keeps no request from its outcome.
+// confirmed reports whether the outcome of a request may be told. The catalog is no witness: a forged record may name
+// the request of a scheduled run that is still to come. So the manifest of a copy has to name the request. A backend
+// that cannot be read proves nothing, and keeps no request from its outcome.
 func (c *Cluster) confirmed(ctx context.Context, rec *snapshot.Record) (bool, error) {
 	ready, silent := rec.ReadyOn(), false
 	for _, backend := range ready {

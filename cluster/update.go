@@ -36,7 +36,7 @@ func (c *Cluster) Update(ctx context.Context, req UpdateRequest) (rec *snapshot.
 		rec.Pinned = *req.Pinned
 	}
 	if !maps.Equal(before.Labels, rec.Labels) || before.Pinned != rec.Pinned {
-		// The generation makes an older manifest that somebody puts back recognizable.
+		// The generation makes an older manifest recognizable when it is put back.
 		rec.Generation++
 		for _, backend := range c.node.HeldElsewhere(rec) {
 			rec.SetOutdated(backend, true)

@@ -58,7 +58,7 @@ func (r *reconciliation) closeViews(ctx context.Context) {
 	}
 }
 
-// prefetch lists the backends side by side, and measures the time that is spent in each of them.
+// prefetch lists one backend ahead of the merge, and measures the time that is spent in it.
 func (r *reconciliation) prefetch(ctx context.Context, v *view) iter.Seq2[*repository.Group, error] {
 	objects := merge.Ahead(ctx, v.repo.List, 1000, r.c.cfg.Now, func(d time.Duration) { v.took += d })
 	return v.repo.Groups(objects, func(key string) { r.countForeign(ctx, v, key) })

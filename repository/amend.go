@@ -7,9 +7,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Amend writes the labels of a record into the manifest of its copy, and whether it is pinned, if that is asked for. All
-// else stays as the manifest has it: anybody who can write to etcd can change the record, and must get no signature of
-// ours for it. For the same reason the record alone unpins nothing.
+// Amend writes the labels of a record into the manifest of its copy, and whether it is pinned, if that is asked for.
+// All else stays as the manifest has it, and the record alone unpins nothing: the catalog is no witness, and its
+// content gets no signature.
 func (r *Repository) Amend(ctx context.Context, rec *snapshot.Record, pinned *bool) error {
 	if err := r.Verified(ctx, false); err != nil {
 		return err

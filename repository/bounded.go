@@ -8,9 +8,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// bounded returns a writer that takes no more than the database in the copy should have. Whoever can write to the
-// backend can store some megabytes that decompress to terabytes: they must not fill the disk. What is not compressed has
-// the size of its object, and without checksums nothing is known of the database.
+// bounded returns a writer that takes no more than the database in the copy should have: some megabytes can decompress
+// to terabytes, and must not fill the disk. A copy that is not compressed has the size of its object, and without
+// checksums nothing is known of the database.
 func (c *Check) bounded(w io.Writer) io.Writer {
 	b := &boundedWriter{w: w, damaged: func(err error) error { return c.Repository.damaged(c.key(), err) }}
 	switch s := c.Record; {

@@ -57,7 +57,7 @@ type Checked struct {
 // snapshot that it should be; other errors say nothing of it.
 func (c *Check) Run(ctx context.Context) (res Checked, err error) {
 	want := c.expected()
-	// The checksum of the stored bytes can be compared by anyone. The result says that nothing was decoded.
+	// The checksum of the stored bytes can be compared without a key. The result says that nothing was decoded.
 	if want.Encrypted() && c.Identities.Empty() && c.Level == snapshot.LevelChecksum {
 		in, err := c.Repository.openStored(ctx, c.key(), want)
 		if err != nil {
@@ -200,6 +200,8 @@ func (c *Check) Inspect(ctx context.Context, db string, revision int64) (databas
 // drill restores the database, and compares the answer of the restored etcd with the inspection.
 func (c *Check) drill(ctx context.Context, db string, res *Checked) (err error) {
 	res.Drilled, err = c.Driller.Drill(ctx, db, res.Revision)
+	// Only the number of keys is compared. HashKV has no counterpart in the inspection, which reads the file without an
+	// etcd; the caller compares it with the live cluster.
 	switch restored := res.Drilled.TotalKeys; {
 	case errors.Is(err, ErrNotRestorable):
 		return c.unreadable(err)

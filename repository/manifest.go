@@ -102,7 +102,7 @@ type Manifest struct {
 	Doc    []byte           // byte for byte; a copy of the snapshot gets the same
 
 	// Removed is when the removal of this copy began; zero when it was not removed. Only this mark lets an interrupted
-	// removal go on: what the catalog says may come from anybody who can write to etcd.
+	// removal go on: the catalog is no witness.
 	Removed time.Time
 
 	chosen []string
@@ -210,8 +210,8 @@ func decodeManifest(doc []byte) (*Manifest, error) {
 	return m, nil
 }
 
-// check returns why a document is no manifest of this program. Anyone who can write to the backend can put one there,
-// so it is held to the limits of a manifest that a save writes.
+// check returns why a document is no manifest of this program. A document on a backend may be forged, so it is held to
+// the limits of a manifest that a save writes.
 func (d *document) check(compression snapshot.Compression) error {
 	switch {
 	case !snapshot.ValidName(d.Name):

@@ -22,8 +22,8 @@ var (
 	alarmText  = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,39} [0-9a-f]{16}$`)
 )
 
-// parseDocument reads a manifest strictly: whoever can write to the backend can put any document there. Members that
-// are not known are those of a later version, and are ignored.
+// parseDocument reads a manifest strictly, because it may be forged. Members that are not known are those of a later
+// version, and are ignored.
 func parseDocument(doc []byte) (*document, error) {
 	m, err := strictjson.Parse(doc)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 
 // Removable returns why a copy must not or cannot be removed: the backend is another store, the objects under the keys
 // are another snapshot's, they are locked, or the manifest says that the snapshot is pinned. The record alone is never
-// reason enough, because anybody who can write to etcd can change it. A copy that is not there is removable, and so is
-// one with a damaged manifest.
+// reason enough: the catalog is no witness. A copy that is not there is removable, and so is one with a damaged
+// manifest.
 func (r *Repository) Removable(ctx context.Context, rec *snapshot.Record) error {
 	_, err := r.BeginRemoval(ctx, rec)
 	return err
@@ -126,6 +126,7 @@ func (x *Removal) Finish(ctx context.Context) error {
 	if err := x.Mark(ctx); err != nil {
 		return err
 	}
+	// The other backends were marked in between, which may have taken minutes.
 	if err := x.unchanged(ctx); err != nil {
 		return err
 	}
@@ -135,6 +136,7 @@ func (x *Removal) Finish(ctx context.Context) error {
 	if err := x.r.backend.Delete(ctx, x.r.dataKey(x.rec)); err != nil {
 		return err
 	}
+	// The note goes last. Without it, an interrupted removal of this file would not be allowed to go on.
 	return x.r.backend.Delete(ctx, x.r.unpinNoteKey(x.rec))
 }
 
@@ -249,6 +251,8 @@ func (r *Repository) ResumeRemoval(ctx context.Context, m *Manifest) error {
 	if m.Removed.IsZero() {
 		return snapshot.ReasonInternal.New("resume the removal of %s: its manifest has no mark", m.Record.Name).On(r.info.Name)
 	}
+	// Neither pin nor facts are compared again: they were before the mark was written, and the catalog may have
+	// forgotten them.
 	if err := r.unlocked(ctx, m.Record); err != nil && !snapshot.IsNotFound(err) {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // Another program's file is pinned when it is adopted, and nothing may be written beside it: that program may take it
-// for one of its own. The record alone must not unpin the file, because anybody who can write to etcd can change the
-// record. So an unpinned file has a note in a directory of its own, and without the note it is not removed.
+// for one of its own. The record alone must not unpin the file: the catalog is no witness. So an unpinned file has a
+// note in a directory of its own, and without the note it is not removed.
 
 // unpinnedDir is where the notes are, below the cluster's prefix.
 const unpinnedDir = "snapshotd-unpinned/"

@@ -46,7 +46,7 @@ const (
 	ReasonAuditUnavailable    Reason = "AUDIT_UNAVAILABLE"     // the call cannot be recorded, and each one must be
 	ReasonShuttingDown        Reason = "SHUTTING_DOWN"         // the replica stopped before the call had ended
 	ReasonConfigChanged       Reason = "CONFIG_CHANGED"        // the clusters of the service have changed; the call begins anew
-	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"       // it is not known who calls
+	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"       // the caller is not known
 	ReasonRoleMissing         Reason = "ROLE_MISSING"          // the caller may not do this with the cluster
 	ReasonInternal            Reason = "INTERNAL"              // a defect of the service
 )
@@ -102,7 +102,7 @@ func (e *Error) On(backend string) *Error { e.Backend = backend; return e }
 // Because sets the cause.
 func (e *Error) Because(cause error) *Error { e.Err = cause; return e }
 
-// Advise sets the hint: what the operator can do.
+// Advise sets the hint for the operator.
 func (e *Error) Advise(format string, args ...any) *Error {
 	e.Hint = fmt.Sprintf(format, args...)
 	return e
@@ -161,7 +161,7 @@ func IsDamage(err error) bool {
 	}
 }
 
-// Invalid returns the error for a field of a request: what is wrong with which value, and what is allowed.
+// Invalid returns the error for a field of a request. The text gives the wrong value, and the allowed ones.
 func Invalid(field, format string, args ...any) *Error {
 	e := ReasonInvalidArgument.New("%s: %s", field, fmt.Sprintf(format, args...))
 	e.Field = field

@@ -27,9 +27,8 @@ func IsBackend(backend, given string) bool {
 	return given == backend || given == configured
 }
 
-// Node is the name of a node, as its replica sees the directories of all nodes. A replica never concludes anything
-// from not seeing a copy that is elsewhere, and says so to a caller who asks for it, instead of saying that there is
-// none.
+// Node is the name of a node, as its replica sees the directories of all nodes. A replica never concludes anything from
+// not seeing a copy that is elsewhere. A caller that asks for such a copy is told its node, and not that there is none.
 type Node string
 
 // Elsewhere reports whether a backend is a directory of another node.

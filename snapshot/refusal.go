@@ -17,7 +17,7 @@ func NoGoodCopy(verb, name, backend string) *Error {
 		Advise("get shows where it is; choose one of these backends, or repair it first")
 }
 
-// ChangedMeanwhile says of a conflict what was to be done. Other errors it returns as they are.
+// ChangedMeanwhile adds the operation to the error of a conflict. It returns other errors as they are.
 func ChangedMeanwhile(err error, format string, args ...any) error {
 	if !errors.Is(err, ErrConflict) {
 		return err

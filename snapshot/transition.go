@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// The transitions of a record. Each of them changes locations and bookkeeping, and then derives the state of the
-// snapshot from its locations, so that no caller can leave the two apart.
+// The transitions of a record. Each of them leaves the state of the snapshot in agreement with its locations, so that
+// no caller can leave the two apart. Most of them derive it. A save under way stays SAVING until it is concluded, and
+// one that was given up is FAILED at once.
 
 // NewSave returns the record of a save that begins: SAVING on each of the chosen backends.
 func NewSave(s Snapshot, requestID, owner string, chosen []Location) *Record {
@@ -84,7 +85,7 @@ func (r *Record) AssumeNothing() (why string) {
 	return why
 }
 
-// ConcludeInterrupted ends a save whose replica died, after its locations say what the backends hold.
+// ConcludeInterrupted ends a save whose replica died, after its locations were compared with the backends.
 func (r *Record) ConcludeInterrupted(why string) {
 	r.book.Owner = ""
 	if r.derive(); r.status.State != StateReady {
@@ -227,8 +228,8 @@ func (r *Record) CopyGood(backend string, now time.Time) {
 	r.derive()
 }
 
-// Verified notes a verdict. disproved says that the bytes are right and do not hold what they should: the proof, if
-// there is one, stays as that of the last drill that passed, and does not hold any more.
+// Verified notes a verdict. disproved says that the stored bytes are right, and that the database in them is not: the
+// proof, if there is one, stays as that of the last drill that passed, and does not hold any more.
 func (r *Record) Verified(v Verification, disproved bool) {
 	r.Verification = &v
 	switch {
@@ -273,7 +274,8 @@ func (r *Record) setDamaged(backend string, damaged bool) {
 	}
 }
 
-// forgetFailures forgets why a backend failed in the save, once it has the copy.
+// forgetFailures forgets why a backend has failed: it has the copy, its location goes, or another failure is noted
+// next.
 func (r *Record) forgetFailures(backend string) {
 	r.book.Failures = slices.DeleteFunc(r.book.Failures, func(f Failure) bool { return f.Backend == backend })
 }

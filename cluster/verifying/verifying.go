@@ -1,5 +1,5 @@
-// Package verifying reads the copy of a snapshot on one backend, and says whether it is good. It changes nothing: what
-// follows from a verdict is the cluster's to decide.
+// Package verifying reads the copy of a snapshot on one backend, and says whether it is good. It changes nothing: the
+// cluster decides about the consequences of a verdict.
 package verifying
 
 import (
@@ -53,6 +53,7 @@ func (v *Verifying) Copy(ctx context.Context, rec *snapshot.Record, r *repositor
 		return Verdict{}, err
 	}
 	verdict = Verdict{Checked: checked}
+	// The hash of a damaged copy would say nothing about the live cluster, so only a good one is compared.
 	if v.Level == snapshot.LevelDrill {
 		verdict.Live, err = v.compareLive(ctx, rec, checked)
 	}
@@ -101,8 +102,8 @@ func notThere(r *repository.Repository, file string, err error) error {
 // compareLive compares a drill's HashKV with the live cluster's, where that still has the revision. The text says
 // whether it could; the error is that they differ.
 func (v *Verifying) compareLive(ctx context.Context, rec *snapshot.Record, checked repository.Checked) (string, error) {
-	// Most of these are no fault of anything: the live cluster moves on. A comparison that was not possible is told
-	// in words, so that nobody takes it for one that went well.
+	// Most of these are no fault of anything: the live cluster moves on. A comparison that was not possible is told in
+	// words, so that it is not taken for one that went well.
 	if v.Live == nil {
 		return "not compared: the source has none", nil
 	}

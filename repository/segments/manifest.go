@@ -69,7 +69,7 @@ func (m *Manifest) encode(signer *repository.Signer) ([]byte, error) {
 	return doc, nil
 }
 
-// decodeManifest reads a manifest strictly: whoever can write to the backend can put any document there.
+// decodeManifest reads a manifest strictly, because it may be forged.
 func decodeManifest(doc []byte) (*Manifest, error) {
 	members, err := strictjson.Parse(doc)
 	if err != nil {
@@ -131,6 +131,7 @@ func (s *Segments) Manifest(ctx context.Context, r Ref) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Unlike a snapshot's manifest, this one is not decoded before it is trusted: no caller needs its claim.
 	if err := s.trust.Verify(doc); err != nil {
 		return nil, s.untrusted(r, err)
 	}
@@ -141,6 +142,8 @@ func (s *Segments) Manifest(ctx context.Context, r Ref) (*Manifest, error) {
 	switch {
 	case m.Ref() != r:
 		return nil, s.damaged(r, fmt.Errorf("its manifest is of the segment %s", m.Ref().path()))
+	// A manifest of another cluster was copied here, and its signature may be good: one key can sign for several
+	// clusters.
 	case s.cluster != "" && m.Cluster != s.cluster:
 		return nil, s.untrusted(r, fmt.Errorf("it is of cluster %q, and not of %q", m.Cluster, s.cluster))
 	}

@@ -1,4 +1,4 @@
-// Package retention decides which snapshots stay on a backend, and why. It is arithmetic on what the catalog knows:
+// Package retention decides which snapshots stay on a backend, and why. It is arithmetic on the facts of the catalog:
 // it reads no backend and removes nothing. cluster/pruning carries the decisions out.
 package retention
 
@@ -19,8 +19,8 @@ import (
 //
 // Ages are counted from the newest snapshot and not from the clock: a schedule that has stopped makes no good snapshot
 // old. Wrong clocks do no harm either: a snapshot that is ahead of the clock by more than [snapshot.ClockTolerance]
-// stays and does not count for any rule, and the snapshot with the highest revision of each etcd cluster stays whatever
-// its time.
+// stays and does not count for any rule, and the snapshot with the highest revision of each etcd cluster stays, also
+// with a wrong time.
 type Rules struct {
 	KeepLast    int // the newest
 	KeepHourly  int // the newest of each hour, for this many hours that have one; the next four in the same way
@@ -32,8 +32,8 @@ type Rules struct {
 	KeepWithin     time.Duration // all that are younger
 	RecoveryWindow time.Duration // all that are younger, and the one before them: any moment of the window can be restored
 
-	MaxTotalBytes int64 // of all objects on the backend: the oldest are removed until they fit, whatever the Keep rules say
-	MinKeep       int   // the newest of all kinds, whatever the other rules say
+	MaxTotalBytes int64 // of all objects on the backend: the oldest go until they fit, also those of Keep rules
+	MinKeep       int   // the newest of all kinds; it comes before all other rules
 
 	OnDemand bool // the rules also apply to snapshots that a caller asked for
 	Adopted  bool // and to those that other programs took
@@ -85,7 +85,7 @@ type Candidate struct {
 	Why   string // why it stays, or is removed
 	Stays bool
 
-	protected bool // it stays whatever MaxTotalBytes says
+	protected bool // MaxTotalBytes does not remove it
 }
 
 // Apply decides about all copies on one backend, and returns the newest of them that is not ahead of the clock; nil
@@ -174,7 +174,7 @@ func (c *Candidate) Undecide() { c.Why, c.Stays, c.protected = "", false, false 
 // Contradict keeps a copy whose backend says something else of it than the catalog. It takes no place among the others.
 func (c *Candidate) Contradict(why string) { c.Stays, c.Why = true, why }
 
-// protect keeps a copy from the limit of bytes, too, which may remove what a rule keeps.
+// protect keeps a copy from the limit of bytes, too, which may remove copies that a rule keeps.
 func (c *Candidate) protect(why string) {
 	c.keep(why)
 	c.protected = true
