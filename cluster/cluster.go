@@ -119,11 +119,11 @@ type Cluster struct {
 
 	// Another program's snapshot is read whole into the spool, and a verification or a drill has one there, too. One
 	// at a time of each kind keeps the room that the spool needs known.
-	adopting    slots
-	verifying   slots
-	downloading slots
-	repairing   slots         // one copy is repaired at a time
-	saveEnded   chan struct{} // holds a token after a save has ended: there may be a copy to repair
+	adopting     slots
+	verifying    slots
+	downloading  slots
+	repairing    slots         // one copy is repaired at a time
+	repairWanted chan struct{} // holds a token when there may be a copy to repair
 }
 
 // New returns a cluster. It does no I/O: the service starts also when etcd or a backend is down, and a save must be
@@ -143,7 +143,7 @@ func New(cfg Config) (*Cluster, error) {
 		foreign: cache.New[foreignObject](maxCached), manifests: cache.New[time.Time](maxCached), scrubs: cache.New[time.Time](maxCached),
 		counted:  cache.New[pruning.Facts](maxCached),
 		adopting: newSlots(1), verifying: newSlots(1), downloading: newSlots(downloads), repairing: newSlots(1),
-		saveEnded: make(chan struct{}, 1),
+		repairWanted: make(chan struct{}, 1),
 	}
 	for _, b := range cfg.Backends {
 		if c.node.Elsewhere(b.Info().Name) {

@@ -178,17 +178,17 @@ func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names
 	return snapshot.ChangedMeanwhile(err, "delete %s", rec.Name)
 }
 
-// removalBegun reports whether a removal is to be settled before anything else about the record. One that its own
-// replica makes in a directory elsewhere keeps nothing here from being reconciled.
+// removalBegun reports whether a removal comes before anything else about the record. One that its own replica makes in
+// a directory elsewhere keeps nothing here from being reconciled.
 func (r *reconciliation) removalBegun(rec *snapshot.Record) bool {
 	return slices.ContainsFunc(rec.Locations(), func(l snapshot.Location) bool {
 		return l.State == snapshot.StateDeleting && l.Size > 0 && !r.c.node.Elsewhere(l.Backend)
 	})
 }
 
-// reconcileRemoval settles a record with a location that is DELETING. Everything else about the record is left to the
-// next reconciliation.
-func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *snapshot.Record, ch *change) error {
+// reconcileRemoval reconciles a record with a location that is DELETING. Everything else about the record is left to
+// the next reconciliation.
+func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *snapshot.Record, e *effect) error {
 	taken := false // a location was taken back
 	for i, v := range r.views {
 		l := rec.Location(v.repo.Name())
@@ -196,7 +196,7 @@ func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *sna
 		case !it.known[i] || l == nil:
 			continue
 		case l.State != snapshot.StateDeleting || l.Size == 0:
-			ch.unchanged[i] = true
+			e.on[i].unchanged = true
 			continue
 		}
 		resume, back, err := r.removalOf(ctx, v, rec, it.groups[i])
@@ -204,27 +204,27 @@ func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *sna
 		case err != nil:
 			r.fail(v, err)
 		case back != nil:
-			ch.note(i, rec.Found(*back))
+			e.note(i, rec.Found(*back))
 			taken = true
 		case !resume:
-			ch.unchanged[i] = true
+			e.on[i].unchanged = true
 		case r.req.ValidateOnly:
-			ch.removed[i] = true
+			e.on[i].removed = true
 		default:
 			done, err := r.resumeRemoval(ctx, v, rec)
 			if errors.Is(err, errOthersRemoval) {
-				return r.commit(ctx, it, it.rec, newChange(len(r.views)), false)
+				return r.commit(ctx, it, it.rec, newEffect(len(r.views)), false)
 			}
 			if err != nil {
 				return err
 			}
-			ch.removed[i] = done
+			e.on[i].removed = done
 		}
 	}
 	if rec.Version == 0 {
 		rec = nil
 	}
-	return r.commit(ctx, it, rec, ch, taken && rec != nil)
+	return r.commit(ctx, it, rec, e, taken && rec != nil)
 }
 
 // removalOf decides about a location that is DELETING: whether its removal goes on, or how the location reads

@@ -31,7 +31,7 @@ func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*downloadi
 		return nil, err
 	}
 	copies := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return req.Backend != "" || l.State == snapshot.StateReady })
-	if distant := c.node.HeldElsewhere(rec); len(copies) == 0 && len(distant) > 0 {
+	if distant := c.node.ReadyElsewhere(rec); len(copies) == 0 && len(distant) > 0 {
 		return nil, c.node.OnOther(distant, "download %s", rec.Name)
 	}
 	if len(copies) == 0 {

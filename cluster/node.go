@@ -114,9 +114,9 @@ func (c *Cluster) retirable(ctx context.Context, nodes []string) error {
 }
 
 // retire forgets the locations of a record in the directories of nodes that are gone for ever.
-func (r *reconciliation) retire(ctx context.Context, rec *snapshot.Record, ch *change) {
+func (r *reconciliation) retire(ctx context.Context, rec *snapshot.Record, e *effect) {
 	for _, l := range rec.Retire(r.req.Retire) {
-		ch.retired = append(ch.retired, l.Backend)
+		e.retired = append(e.retired, l.Backend)
 		r.c.log.WarnContext(ctx, "location on a retired node is forgotten", "snapshot", rec.Name, "backend", l.Backend,
 			"state", l.State.String(), "uri", l.URI, "validate_only", r.req.ValidateOnly)
 	}

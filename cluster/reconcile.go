@@ -183,9 +183,9 @@ func (r *reconciliation) leaveAlone(it item) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.busy[it.name] = true
-	ch := newListed(it)
+	e := newListed(it)
 	for i, v := range r.views {
-		v.report.add(ch, i)
+		v.report.add(e.on[i])
 	}
 }
 

@@ -172,7 +172,7 @@ func (s *save) register(ctx context.Context) (earlier *snapshot.Record, conclude
 			return nil, false, nil
 		case errors.Is(err, snapshot.ErrExists):
 			s.setName() // the second of two saves in one second is named after the next second
-		case errors.Is(err, snapshot.ErrConflict): // another replica has settled, ended or begun the same request
+		case errors.Is(err, snapshot.ErrConflict): // another replica has reconciled, ended or begun the same request
 		// The lock ran out before the record was written. Another replica may have concluded the very same request
 		// since.
 		case errors.Is(err, snapshot.ErrLocked):
@@ -190,7 +190,7 @@ func (s *save) register(ctx context.Context) (earlier *snapshot.Record, conclude
 }
 
 // newRecord makes the record with all that is known before etcd is asked. A save that dies leaves it, and reconcile
-// settles it by the locations that it names.
+// looks at the locations that it names.
 func (s *save) newRecord(ctx context.Context) {
 	var chosen []snapshot.Location
 	for _, r := range s.chosen {
@@ -250,14 +250,14 @@ func (s *save) event(ev snapshot.Event) snapshot.Event {
 	return ev
 }
 
-// record writes the outcome into the catalog, also when that failed before: the catalog may be back. When this
-// replica was taken for dead, reconcile may have settled the record meanwhile, and another save may have taken the
-// request over.
+// record writes the outcome into the catalog, also when that failed before: the catalog may be back. When this replica
+// was taken for dead, reconcile may have changed the record meanwhile, and another save may have taken the request
+// over.
 func (s *save) record(ctx context.Context) {
 	var conflict error
 	err := amend.Retry(func() error {
 		if conflict != nil {
-			if done, err := s.lookAgain(ctx, conflict); done || err != nil {
+			if done, err := s.adjust(ctx, conflict); done || err != nil {
 				return err
 			}
 		}

@@ -52,9 +52,9 @@ func (r *reconciliation) inUse(key string) bool {
 // kept: sweepOrphans then returns true.
 //
 // A save that was only taken for dead may wake up and write its manifest at any moment. So data is swept only if an
-// earlier reconciliation has settled its record, and the location is first marked DELETING by a conditional change of
-// the record: either the save has changed the record before, and nothing is deleted, or it finds the mark, and does
-// not count on the data.
+// earlier reconciliation has ended the save in its record, and the location is first marked DELETING by a conditional
+// change of the record: either the save has changed the record before, and nothing is deleted, or it finds the mark,
+// and does not count on the data.
 func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *snapshot.Record) (left bool, err error) {
 	if rec.Trigger == snapshot.TriggerAdopted || rec.MayBeForeign() {
 		return false, nil // it is another program's, or may be
@@ -92,7 +92,7 @@ func (r *reconciliation) sweepOrphan(ctx context.Context, it item, v *view) (gon
 		if err := r.c.cfg.Records.Update(ctx, it.rec); err != nil {
 			return false, err
 		}
-		if err := v.repo.Undo(ctx, it.rec.DataKey()); err != nil {
+		if err := v.repo.DeleteFiles(ctx, it.rec.DataKey()); err != nil {
 			r.fail(v, err)
 			return false, nil
 		}

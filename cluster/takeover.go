@@ -10,11 +10,11 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// A save may be taken for dead while it is only paused, and another replica then takes its request over. Two rules
-// keep the request from having two snapshots. The replica that takes over first settles the leftovers of the other
-// save: if they are whole anywhere it is the outcome, else its record is marked in the transaction that begins the
-// new save. A save that finds its record marked, or its request with another snapshot, tells no caller about its own
-// copies, and removes them once the other snapshot is whole.
+// A save may be taken for dead while it is only paused, and another replica then takes its request over. Two rules keep
+// the request from having two snapshots. The replica that takes over first reconciles the leftovers of the other save:
+// if they are whole anywhere it is the outcome, else its record is marked in the transaction that begins the new save.
+// A save that finds its record marked, or its request with another snapshot, tells no caller about its own copies, and
+// removes them once the other snapshot is whole.
 
 // repeated returns the record that the request with this id led to, nil when it is new, and whether the request has its
 // outcome. A catalog that does not answer is no error: the save must go on without it.
@@ -39,12 +39,12 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 		if alive {
 			return snapshot.SaveInProgress(c.cfg.Name, "by this very request, on another replica")
 		}
-		settled, err := c.settleDead(ctx, rec)
+		current, err := c.reconcileDead(ctx, rec)
 		switch {
 		case errors.Is(err, snapshot.ErrConflict):
-			return err // another replica settled it first
+			return err // another replica was faster
 		case err == nil:
-			rec = settled
+			rec = current
 		}
 		return nil
 	})
@@ -54,7 +54,7 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 	case err != nil:
 		return nil, false, err
 	}
-	if rec == nil || !rec.Concluded() {
+	if rec == nil || !rec.HasOutcome() {
 		return rec, false, nil
 	}
 	confirmed, err := c.confirmed(ctx, rec)
@@ -89,9 +89,9 @@ func (c *Cluster) confirmed(ctx context.Context, rec *snapshot.Record) (bool, er
 	return false, nil
 }
 
-// settleDead makes the record of a save whose owner is gone tell the truth about the backends. A backend that cannot
+// reconcileDead makes the record of a save whose owner is gone tell the truth about the backends. A backend that cannot
 // be asked counts as holding nothing; reconcile looks again. ErrConflict when another replica was faster.
-func (c *Cluster) settleDead(ctx context.Context, rec *snapshot.Record) (*snapshot.Record, error) {
+func (c *Cluster) reconcileDead(ctx context.Context, rec *snapshot.Record) (*snapshot.Record, error) {
 	var views []*view
 	it := item{name: rec.Name, rec: rec}
 	for _, l := range rec.Locations() {
@@ -106,13 +106,13 @@ func (c *Cluster) settleDead(ctx context.Context, rec *snapshot.Record) (*snapsh
 		views = append(views, &view{repo: repo, store: repo.StoreID(), known: err == nil})
 		it.groups, it.known = append(it.groups, g), append(it.known, err == nil)
 	}
-	settled := rec.Copy()
-	newReconciliation(c, ReconcileRequest{}, views).settleInterrupted(ctx, it, settled, newChange(len(views)))
+	next := rec.Copy()
+	newReconciliation(c, ReconcileRequest{}, views).reconcileInterrupted(ctx, it, next, newEffect(len(views)))
 	// A snapshot that is whole on some backend may be known to a caller as the outcome: it must stay that.
-	if settled.State() != snapshot.StateReady && settled.State() != snapshot.StatePartial {
+	if next.State() != snapshot.StateReady && next.State() != snapshot.StatePartial {
 		return rec, nil // it is whole nowhere; the save that takes over marks the record
 	}
-	return settled, c.cfg.Records.Update(ctx, settled)
+	return next, c.cfg.Records.Update(ctx, next)
 }
 
 // lockLost reports whether the lock of this save is no longer known to be held: it may have been taken for dead. A
@@ -169,9 +169,9 @@ func (s *save) recheck(ctx context.Context, current *snapshot.Record) {
 	}
 }
 
-// lookAgain reads the record that could not be written because of a conflict, and adjusts this save's to it. It returns
+// adjust reads the record that could not be written because of a conflict, and adjusts this save's to it. It returns
 // true when there is nothing more to write.
-func (s *save) lookAgain(ctx context.Context, conflict error) (done bool, err error) {
+func (s *save) adjust(ctx context.Context, conflict error) (done bool, err error) {
 	current, err := s.c.cfg.Records.Get(ctx, s.rec.Name)
 	switch {
 	case snapshot.IsNotFound(err):
@@ -215,7 +215,7 @@ func (s *save) recordAnew(ctx context.Context) error {
 	if other == nil {
 		return s.c.cfg.Saves.Begin(ctx, s.rec, nil)
 	}
-	lost := other.Concluded() && other.State() != snapshot.StateFailed
+	lost := other.HasOutcome() && other.State() != snapshot.StateFailed
 	if other.State() == snapshot.StateSaving {
 		if lost, err = s.c.ownerAlive(ctx, other); err != nil {
 			return err
@@ -255,10 +255,10 @@ func (s *save) yield(ctx context.Context, name string) {
 	}
 }
 
-// settleSuperseded decides about a whole copy of a save that was taken over and died before it could remove the copy.
+// reconcileSuperseded decides about a whole copy of a save that was taken over and died before it could remove the copy.
 // The copy is removed once the save that has the request is READY and on the same backend. If that save came to
-// nothing, the copy is the request's snapshot after all, and settleSuperseded returns false.
-func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, ch *change) bool {
+// nothing, the copy is the request's snapshot after all, and reconcileSuperseded returns false.
+func (r *reconciliation) reconcileSuperseded(ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, e *effect) bool {
 	if rec.SupersededBy() == "" {
 		return false
 	}
@@ -270,7 +270,7 @@ func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snaps
 		return false
 	case err != nil:
 		r.fail(v, err)
-		ch.unchanged[i] = true
+		e.on[i].unchanged = true
 		return true
 	}
 	loc := r.location(v, rec)
@@ -283,7 +283,7 @@ func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snaps
 			loc.Size = 0
 		}
 	}
-	ch.note(i, rec.Found(loc))
+	e.note(i, rec.Found(loc))
 	return true
 }
 
@@ -304,7 +304,7 @@ func (r *reconciliation) witness(v *view, heir *snapshot.Record) *repository.Rep
 // nodes. Then nothing but the catalog tells of it, which is no reason to remove a copy here: it is a snapshot of its
 // own again.
 func (r *reconciliation) outOfReach(v *view, heir *snapshot.Record) bool {
-	return local(v.repo) && heir.State() == snapshot.StateReady && len(r.c.node.HeldElsewhere(heir)) == len(heir.Locations())
+	return local(v.repo) && heir.State() == snapshot.StateReady && len(r.c.node.ReadyElsewhere(heir)) == len(heir.Locations())
 }
 
 // removeSuperseded removes a copy of a save that was taken over, if the backend itself shows that the request has

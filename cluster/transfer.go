@@ -125,7 +125,7 @@ func (t *transfer) run(ctx context.Context) error {
 		writers.Go(func() { t.write(ctx, r, stream.Size) })
 	}
 	// The backends write while the database is read, and cannot commit before the verdict: they do not see the end.
-	t.judge(t.produce(ctx, stream))
+	t.publishVerdict(t.produce(ctx, stream))
 	t.dropRaw()
 	writers.Wait()
 	t.fallBack(ctx)
@@ -299,9 +299,9 @@ func (t *transfer) inspect(ctx context.Context) (err error) {
 	return nil
 }
 
-// judge publishes the verdict: from now on the backends may see the end of the spool, or why there is none. An error
+// publishVerdict publishes the verdict: from now on the backends may see the end of the spool, or why there is none. An error
 // is put into the spools, too, because a backend may be waiting for bytes that never come.
-func (t *transfer) judge(err error) {
+func (t *transfer) publishVerdict(err error) {
 	t.err = err
 	if err != nil {
 		t.stored.End(err)
@@ -357,8 +357,8 @@ func (t *transfer) write(ctx context.Context, r *repository.Repository, size int
 }
 
 // noteLocation writes into the catalog which backends hold the snapshot while others are still being written, in a
-// record that stays SAVING: a replica that settles it asks the backends. The last location comes with the outcome.
-// The record is changed only as this save has left it, so that one which was settled or taken over meanwhile stays
+// record that stays SAVING: a replica that reconciles it asks the backends. The last location comes with the outcome.
+// The record is changed only as this save has left it, so that one which was reconciled or taken over meanwhile stays
 // so; the outcome finds out, and also writes the part that could not be written here.
 func (t *transfer) noteLocation(ctx context.Context) {
 	select {
@@ -418,7 +418,7 @@ func (t *transfer) put(ctx context.Context, r *repository.Repository, size int64
 func (t *transfer) undo(ctx context.Context, r *repository.Repository, files ...string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	if err := r.Undo(ctx, files...); err != nil {
+	if err := r.DeleteFiles(ctx, files...); err != nil {
 		t.s.c.log.WarnContext(ctx, "trace of a failed write not removed", "backend", r.Name(), "error", err)
 	}
 }

@@ -38,7 +38,7 @@ func (c *Cluster) Update(ctx context.Context, req UpdateRequest) (rec *snapshot.
 	if !maps.Equal(before.Labels, rec.Labels) || before.Pinned != rec.Pinned {
 		// The generation makes an older manifest recognizable when it is put back.
 		rec.Generation++
-		for _, backend := range c.node.HeldElsewhere(rec) {
+		for _, backend := range c.node.ReadyElsewhere(rec) {
 			rec.SetOutdated(backend, true)
 		}
 		if err := c.cfg.Records.Update(ctx, rec); err != nil {
@@ -81,7 +81,7 @@ func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record, pi
 			shared = shared || !local(repo)
 		}
 	}
-	if distant := slices.DeleteFunc(c.node.HeldElsewhere(rec), func(b string) bool { return !rec.Outdated(b) }); len(distant) > 0 && !shared {
+	if distant := slices.DeleteFunc(c.node.ReadyElsewhere(rec), func(b string) bool { return !rec.Outdated(b) }); len(distant) > 0 && !shared {
 		errs = append(errs, c.node.OnOther(distant, "update %s: the catalog has the change, and a manifest has not; the same update there writes it", rec.Name))
 	}
 	return errors.Join(append(errs, c.noteWritten(ctx, rec, written))...)

@@ -67,7 +67,7 @@ func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*reposito
 	if len(all) == 0 {
 		all = c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateFailed })
 	}
-	if distant := c.node.HeldElsewhere(rec); len(all) == 0 && len(distant) > 0 {
+	if distant := c.node.ReadyElsewhere(rec); len(all) == 0 && len(distant) > 0 {
 		return nil, c.node.OnOther(distant, "verify %s", rec.Name)
 	}
 	if len(all) == 0 {

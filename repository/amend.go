@@ -11,7 +11,7 @@ import (
 // All else stays as the manifest has it, and the record alone unpins nothing: the catalog is no witness, and its
 // content gets no signature.
 func (r *Repository) Amend(ctx context.Context, rec *snapshot.Record, pinned *bool) error {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return err
 	}
 	m, err := r.ReadManifest(ctx, rec.Name)

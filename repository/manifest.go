@@ -12,8 +12,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// ManifestVersion is the version of the manifest's format that this program writes, and the newest that it reads.
-const ManifestVersion = 1
+// manifestVersion is the version of the manifest's format that this program writes, and the newest that it reads.
+const manifestVersion = 1
 
 // maxManifestText bounds the texts of a manifest that have no fixed length, so that the record fits into etcd.
 const maxManifestText = 256 << 10
@@ -131,7 +131,7 @@ func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, 
 		mark = &removed
 	}
 	b, err := json.MarshalIndent(document{
-		FormatVersion:  ManifestVersion,
+		FormatVersion:  manifestVersion,
 		Generation:     rec.Generation,
 		Removed:        mark,
 		Name:           rec.Name,

@@ -32,9 +32,9 @@ func parseDocument(doc []byte) (*document, error) {
 	switch version, err := m.Version(); {
 	case err != nil:
 		return nil, err
-	case version > ManifestVersion:
+	case version > manifestVersion:
 		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd",
-			version, ManifestVersion)
+			version, manifestVersion)
 	}
 	if err := m.Written(document{}, SignatureMember); err != nil {
 		return nil, err

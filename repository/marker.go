@@ -53,8 +53,8 @@ func (r *Repository) Open(ctx context.Context, opts OpenOptions) (unverified, er
 	return unverified, err
 }
 
-// Verified opens the store; one that could not be compared with the catalog is an error, too.
-func (r *Repository) Verified(ctx context.Context, create bool) error {
+// OpenVerified opens the store; one that could not be compared with the catalog is an error, too.
+func (r *Repository) OpenVerified(ctx context.Context, create bool) error {
 	unverified, err := r.Open(ctx, OpenOptions{Create: create})
 	return errors.Join(err, unverified)
 }

@@ -27,7 +27,7 @@ var errNotThere = errors.New("it is not there")
 // only when all checksums were right; a copy that is damaged is an error with ReasonChecksumMismatch. From a later
 // offset only the number of bytes is compared. The caller closes the reader.
 func (r *Repository) OpenPart(ctx context.Context, rec *snapshot.Record, part Part) (io.ReadCloser, error) {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return nil, err
 	}
 	key := r.dataKey(rec)

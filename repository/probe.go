@@ -84,7 +84,7 @@ func (r *Repository) otherSnapshot(key string) error {
 // ListOne asks the backend for the objects of one snapshot, as a listing would show them. It opens the store first: an
 // unmounted directory shows no objects either.
 func (r *Repository) ListOne(ctx context.Context, rec *snapshot.Record) (*Group, error) {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return nil, err
 	}
 	// Two requests instead of a listing: there may be thousands of objects below the prefix.

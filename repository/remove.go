@@ -29,7 +29,7 @@ type Removal struct {
 
 // BeginRemoval looks whether a copy is removable, and changes nothing.
 func (r *Repository) BeginRemoval(ctx context.Context, rec *snapshot.Record) (*Removal, error) {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return nil, err
 	}
 	if err := r.unlocked(ctx, rec); err != nil && !snapshot.IsNotFound(err) {

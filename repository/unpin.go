@@ -29,7 +29,7 @@ func (r *Repository) unpinNoteKey(rec *snapshot.Record) string {
 // Unpin notes that the file of an adopted snapshot may be removed. The record is changed before: an interruption
 // between the two leaves a file that is not removed, and the same update once more ends it.
 func (r *Repository) Unpin(ctx context.Context, rec *snapshot.Record) error {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return err
 	}
 	if !snapshot.FileOf(rec.Name, rec.File) {
@@ -42,7 +42,7 @@ func (r *Repository) Unpin(ctx context.Context, rec *snapshot.Record) error {
 
 // Pin removes the note of an adopted file, if there is one.
 func (r *Repository) Pin(ctx context.Context, rec *snapshot.Record) error {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return err
 	}
 	return r.backend.Delete(ctx, r.unpinNoteKey(rec))

@@ -37,8 +37,8 @@ func (n Node) Elsewhere(backend string) bool {
 	return node != "" && node != string(n)
 }
 
-// HeldElsewhere returns the directories of other nodes that have a READY copy of a snapshot.
-func (n Node) HeldElsewhere(rec *Record) []string {
+// ReadyElsewhere returns the directories of other nodes that have a READY copy of a snapshot.
+func (n Node) ReadyElsewhere(rec *Record) []string {
 	return slices.DeleteFunc(rec.ReadyOn(), func(b string) bool { return !n.Elsewhere(b) })
 }
 

@@ -50,8 +50,8 @@ type Failure struct {
 	Message string
 }
 
-// NewFailure returns an error as the catalog keeps it.
-func NewFailure(backend string, err error) Failure {
+// newFailure returns an error as the catalog keeps it.
+func newFailure(backend string, err error) Failure {
 	if e, ok := errors.AsType[*Error](err); ok {
 		if backend == "" {
 			backend = e.Backend
@@ -114,10 +114,10 @@ func (r *Record) Copy() *Record {
 	return &c
 }
 
-// Concluded reports whether a request that led to this record has its outcome. A save that was cancelled or interrupted
-// has none: the request may be made again. A scheduled save has one when any backend holds the snapshot: repair makes
-// the other copies.
-func (r *Record) Concluded() bool {
+// HasOutcome reports whether a request that led to this record has its outcome. A save that was cancelled or
+// interrupted has none: the request may be made again. A scheduled save has one when any backend holds the snapshot:
+// repair makes the other copies.
+func (r *Record) HasOutcome() bool {
 	switch {
 	case r.status.State == StateSaving || r.book.SupersededBy != "":
 		return false
@@ -167,11 +167,6 @@ func (r *Record) WholeOn(backend string) bool {
 func (r *Record) Repairable() bool {
 	return (r.status.State == StateReady || r.status.State == StatePartial) && r.Trigger != TriggerAdopted &&
 		r.StoredSize > 0 && r.StoredSHA256 != ""
-}
-
-// RemovalBegun reports whether a copy is being removed, or was when a replica died.
-func (r *Record) RemovalBegun() bool {
-	return slices.ContainsFunc(r.status.Locations, func(l Location) bool { return l.State == StateDeleting && l.Size > 0 })
 }
 
 // Orphaned reports whether a location is known never to have held anything that a caller was told of. This is not known

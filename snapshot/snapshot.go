@@ -13,7 +13,7 @@ type State int
 // The states of a snapshot. A location is never StatePartial.
 const (
 	StateUnspecified State = iota
-	StateSaving            // the save is under way, or its replica died and reconcile has not settled it yet
+	StateSaving            // the save is under way, or its replica died and reconcile has not seen it yet
 	StateReady             // every location holds it durably, checksum verified
 	StatePartial           // some locations hold it
 	StateFailed            // no location holds it

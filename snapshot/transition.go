@@ -39,7 +39,7 @@ func (r *Record) Written(backend string, err error, now time.Time) {
 	l.UpdateTime = now.UTC()
 	if err != nil {
 		l.State, l.Error, l.Size = StateFailed, err.Error(), 0
-		r.book.Failures = append(r.book.Failures, NewFailure(backend, err))
+		r.book.Failures = append(r.book.Failures, newFailure(backend, err))
 	} else {
 		l.State, l.Error, l.Size = StateReady, "", r.StoredSize
 	}
@@ -61,7 +61,7 @@ func (r *Record) Conclude(d time.Duration, whole error) {
 	r.book.Owner, r.Duration, r.status.State = "", d, StateFailed
 	slices.SortStableFunc(r.book.Failures, func(a, b Failure) int { return r.order(a.Backend) - r.order(b.Backend) })
 	if whole != nil {
-		r.book.Failures = append([]Failure{NewFailure("", whole)}, r.book.Failures...)
+		r.book.Failures = append([]Failure{newFailure("", whole)}, r.book.Failures...)
 	}
 	r.derive()
 	if whole != nil && r.status.State != StateReady {
@@ -74,7 +74,7 @@ func (r *Record) order(backend string) int {
 	return slices.IndexFunc(r.status.Locations, func(l Location) bool { return l.Backend == backend })
 }
 
-// AssumeNothing begins to settle a save whose replica died: no location holds anything until its backend shows
+// AssumeNothing begins to reconcile a save whose replica died: no location holds anything until its backend shows
 // otherwise. It returns why, for [Record.ConcludeInterrupted].
 func (r *Record) AssumeNothing() (why string) {
 	why = fmt.Sprintf("the replica that was saving it (%s) died or lost its lease", r.book.Owner)
@@ -121,7 +121,7 @@ func (r *Record) Yield(name string, why error, now time.Time) {
 		}
 	}
 	r.book.SupersededBy = name
-	r.book.Failures = append([]Failure{NewFailure("", why)}, r.book.Failures...)
+	r.book.Failures = append([]Failure{newFailure("", why)}, r.book.Failures...)
 	r.status.State, r.status.Error = StateFailed, why.Error()
 }
 
@@ -211,7 +211,7 @@ func (r *Record) CopyFailed(backend string, why error, bytes bool, now time.Time
 	}
 	l.State, l.Error, l.UpdateTime = StateFailed, why.Error(), now.UTC()
 	r.setDamaged(backend, bytes)
-	r.book.Failures = append(r.book.Failures, NewFailure(backend, why))
+	r.book.Failures = append(r.book.Failures, newFailure(backend, why))
 	r.derive()
 	return true
 }

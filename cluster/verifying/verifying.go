@@ -62,7 +62,7 @@ func (v *Verifying) Copy(ctx context.Context, rec *snapshot.Record, r *repositor
 
 // check reads the copy on one backend.
 func (v *Verifying) check(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (repository.Checked, error) {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return repository.Checked{}, err
 	}
 	// The manifest first: it is small, and a copy without it is no snapshot, however good its bytes are.

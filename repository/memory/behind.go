@@ -52,22 +52,12 @@ func (b *Backend) Remove(key string) {
 	delete(b.objects, key)
 }
 
-// Touch sets when an object was last written.
-func (b *Backend) Touch(key string, modTime time.Time) {
-	b.change(key, func(o *object) { o.modTime = modTime })
-}
-
 // Lock protects an object, as a bucket's object lock does.
 func (b *Backend) Lock(key string, until time.Time) {
-	b.change(key, func(o *object) { o.lockedUntil = until })
-}
-
-// change replaces an object that is there.
-func (b *Backend) change(key string, edit func(*object)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if o, ok := b.objects[key]; ok {
-		edit(&o)
+		o.lockedUntil = until
 		b.objects[key] = o
 	}
 }

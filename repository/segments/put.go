@@ -67,8 +67,8 @@ func (s *Segments) prepare(seg *segment.Segment) (*Manifest, []byte, error) {
 	m := &Manifest{Header: seg.Header, Cluster: s.cluster, Size: seg.Size, Recipients: s.recipients.Names()}
 	data := seg.Data
 	if m.Encrypted() {
-		var sealed bytes.Buffer
-		w, err := s.recipients.NewWriter(&sealed)
+		var encrypted bytes.Buffer
+		w, err := s.recipients.NewWriter(&encrypted)
 		if err == nil {
 			_, err = w.Write(data)
 			err = errors.Join(err, w.Close())
@@ -76,7 +76,7 @@ func (s *Segments) prepare(seg *segment.Segment) (*Manifest, []byte, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("encrypt the segment %s: %w", m.Name(), err)
 		}
-		data = sealed.Bytes()
+		data = encrypted.Bytes()
 	}
 	sum := sha256.Sum256(data)
 	m.StoredSize, m.StoredSHA256 = int64(len(data)), hex.EncodeToString(sum[:])

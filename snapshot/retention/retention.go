@@ -78,7 +78,7 @@ type Candidate struct {
 	Ready     int            // backends that have it
 	Proven    bool           // by a drill
 	Whole     bool           // it is of the newest snapshot of which no copy is missing
-	Awaiting  []string       // backends that still have to get the snapshot
+	awaiting  []string       // backends that still have to get the snapshot
 	Exemption string         // why the rules do not apply to it; empty when they do
 	Adopted   bool           // another program took it, and no manifest tells of it
 
@@ -101,21 +101,21 @@ func (r *Rules) Apply(copies []*Candidate, now time.Time) (newest *Candidate) {
 		ahead++
 	}
 	timely := copies[ahead:]
-	r.protect(timely)
+	r.protectNewest(timely)
 	protectRevisions(copies)
 	ruled := slices.DeleteFunc(slices.Clone(timely), func(c *Candidate) bool { return c.Exemption != "" })
 	switch {
 	case len(ruled) == 0:
 	case r.hasKeepRule():
-		r.keep(ruled)
+		r.applyKeep(ruled)
 	default:
 		for _, c := range ruled {
 			c.keep("no keep rule is set")
 		}
 	}
 	for _, c := range copies {
-		if len(c.Awaiting) > 0 {
-			c.keep("it is still to be copied to " + snapshot.Join(c.Awaiting))
+		if len(c.awaiting) > 0 {
+			c.keep("it is still to be copied to " + snapshot.Join(c.awaiting))
 		}
 		if c.Whole {
 			c.protect("it is the newest of which no backend lacks its copy")
@@ -136,8 +136,8 @@ func newestFirst(a, b *Candidate) int {
 	return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(b.Name, a.Name))
 }
 
-// protect keeps the copies that no rule may remove.
-func (r *Rules) protect(copies []*Candidate) {
+// protectNewest keeps the copies that no rule may remove, the newest among them.
+func (r *Rules) protectNewest(copies []*Candidate) {
 	newestProven := slices.IndexFunc(copies, func(c *Candidate) bool { return c.Proven })
 	for i, c := range copies {
 		switch {
@@ -187,8 +187,8 @@ func (c *Candidate) keep(why string) {
 	}
 }
 
-// keep applies the Keep rules to the copies that they apply to, newest first.
-func (r *Rules) keep(ruled []*Candidate) {
+// applyKeep applies the Keep rules to the copies that they apply to, newest first.
+func (r *Rules) applyKeep(ruled []*Candidate) {
 	for i, c := range ruled[:min(r.KeepLast, len(ruled))] {
 		c.keep(fmt.Sprintf("keep_last: %d of %d", i+1, r.KeepLast))
 	}
@@ -203,7 +203,7 @@ func (r *Rules) keep(ruled []*Candidate) {
 		}
 	}
 	for _, p := range r.periods() {
-		p.keep(ruled)
+		p.applyKeep(ruled)
 	}
 }
 
@@ -237,8 +237,8 @@ func (r *Rules) periods() []period {
 	}
 }
 
-// keep keeps the newest copy of each of the newest periods that have one.
-func (p period) keep(ruled []*Candidate) {
+// applyKeep keeps the newest copy of each of the newest periods that have one.
+func (p period) applyKeep(ruled []*Candidate) {
 	last := ""
 	for _, c := range ruled {
 		of := p.of(c.Created)

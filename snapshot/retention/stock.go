@@ -73,7 +73,7 @@ func (s *Stock) Copies(backends []string) [][]*Candidate {
 	for i, backend := range backends {
 		all[i] = s.ready[backend]
 		for _, c := range all[i] {
-			c.Awaiting = slices.Sorted(slices.Values(awaiting[c.Name]))
+			c.awaiting = slices.Sorted(slices.Values(awaiting[c.Name]))
 			c.Whole = s.whole != nil && c.Name == s.whole.Name
 		}
 	}
