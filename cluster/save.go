@@ -89,10 +89,10 @@ func (c *Cluster) defect() error {
 
 // beginSave locks the cluster, registers the snapshot and takes it.
 func (c *Cluster) beginSave(ctx context.Context, req SaveRequest, chosen []*repository.Repository) (SaveResult, error) {
-	// The request is looked up twice: here, so that a repeated one need not wait for a lock, and again under the
-	// lock, where no other replica can conclude it any more.
-	earlier, concluded, err := c.repeated(ctx, req.RequestID)
-	if concluded || err != nil {
+	// The request is looked up twice: here, so that a repeated one need not wait for a lock, and again under the lock,
+	// where no other replica can answer it any more.
+	earlier, answered, err := c.repeated(ctx, req.RequestID)
+	if answered || err != nil {
 		return replay(earlier, err)
 	}
 	s := &save{c: c, req: req, chosen: chosen, start: c.cfg.Now(), owner: c.cfg.Node + "/" + rand.Text()}
@@ -101,7 +101,7 @@ func (c *Cluster) beginSave(ctx context.Context, req SaveRequest, chosen []*repo
 		return SaveResult{}, err
 	}
 	defer unlock()
-	if earlier, concluded, err = s.register(ctx); concluded || err != nil {
+	if earlier, answered, err = s.register(ctx); answered || err != nil {
 		return replay(earlier, err)
 	}
 	return s.run(ctx)
@@ -165,13 +165,13 @@ func (s *save) goUncatalogued(ctx context.Context, err error) {
 }
 
 // register gives the snapshot a name that is free and puts its record, SAVING, into the catalog. When another replica
-// has concluded the same request meanwhile, register returns its record, and true.
-func (s *save) register(ctx context.Context) (earlier *snapshot.Record, concluded bool, err error) {
+// has answered the same request meanwhile, register returns its record, and true.
+func (s *save) register(ctx context.Context) (earlier *snapshot.Record, answered bool, err error) {
 	s.newRecord(ctx)
 	s.setName()
 	for s.uncatalogued == nil {
-		if earlier, concluded, err = s.c.repeated(ctx, s.req.RequestID); concluded || err != nil {
-			return earlier, concluded, err
+		if earlier, answered, err = s.c.repeated(ctx, s.req.RequestID); answered || err != nil {
+			return earlier, answered, err
 		}
 		superseded := earlier
 		if earlier != nil {
@@ -183,11 +183,11 @@ func (s *save) register(ctx context.Context) (earlier *snapshot.Record, conclude
 		case errors.Is(err, snapshot.ErrExists):
 			s.setName() // the second of two saves in one second is named after the next second
 		case errors.Is(err, snapshot.ErrConflict): // another replica has reconciled, ended or begun the same request
-		// The lock ran out before the record was written. Another replica may have concluded the very same request
+		// The lock ran out before the record was written. Another replica may have answered the very same request
 		// since.
 		case errors.Is(err, snapshot.ErrLocked):
-			if earlier, concluded, err = s.c.repeated(ctx, s.req.RequestID); concluded || err != nil {
-				return earlier, concluded, err
+			if earlier, answered, err = s.c.repeated(ctx, s.req.RequestID); answered || err != nil {
+				return earlier, answered, err
 			}
 			return nil, false, snapshot.SaveInProgress(s.c.cfg.Name, "or was until just now: this save had lost its lock before it began")
 		case ctx.Err() != nil:

@@ -18,7 +18,7 @@ import (
 
 // repeated returns the record that the request with this id led to, nil when it is new, and whether the request has its
 // outcome. A catalog that does not answer is no error: the save must go on without it.
-func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot.Record, concluded bool, err error) {
+func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot.Record, answered bool, err error) {
 	if requestID == "" {
 		return nil, false, nil
 	}
