@@ -30,7 +30,7 @@ func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate,
 // readForeign reads the copies of another program's snapshot and returns the record that describes them. ErrExists when
 // another replica has just made one: reading all of them again would cost too much.
 func (r *reconciliation) readForeign(ctx context.Context, it item, copies []candidate, e *effect) (*snapshot.Record, error) {
-	release, err := r.c.adopting.take(ctx, "adopt %s", it.name) // one snapshot is in the spool at a time
+	release, err := r.c.adopting.Take(ctx, "adopt %s", it.name) // one snapshot is in the spool at a time
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (r *reconciliation) reconcileAdopted(
 		e.on[i].added = loc == nil
 		return
 	}
-	release, err := r.c.adopting.take(ctx, "adopt %s", rec.Name)
+	release, err := r.c.adopting.Take(ctx, "adopt %s", rec.Name)
 	if err != nil {
 		return // the reconciliation ends, too
 	}

@@ -79,7 +79,7 @@ func (cfg *Config) setDefaults() {
 		cfg.Observer = snapshot.Observers{}
 	}
 	if cfg.StreamLimit == nil {
-		cfg.StreamLimit = unlimited{}
+		cfg.StreamLimit = reading.Unlimited{}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -94,12 +94,6 @@ func (cfg *Config) setDefaults() {
 		cfg.LeftoverAge = DefaultLeftoverAge
 	}
 }
-
-// unlimited lets everything pass.
-type unlimited struct{}
-
-// Wait implements [reading.Limiter].
-func (unlimited) Wait(context.Context, int) error { return nil }
 
 // Cluster is an etcd cluster under the service's care.
 type Cluster struct {
@@ -119,11 +113,11 @@ type Cluster struct {
 
 	// Another program's snapshot is read whole into the spool, and a verification or a drill has one there, too. One
 	// at a time of each kind keeps the room that the spool needs known.
-	adopting     slots
-	verifying    slots
-	downloading  slots
-	repairing    slots         // one copy is repaired at a time
-	repairWanted chan struct{} // holds a token when there may be a copy to repair
+	adopting     inflight.Slots
+	verifying    inflight.Slots
+	downloading  inflight.Slots
+	repairing    inflight.Slots // one copy is repaired at a time
+	repairWanted chan struct{}  // holds a token when there may be a copy to repair
 }
 
 // New returns a cluster. It does no I/O: the service starts also when etcd or a backend is down, and a save must be
@@ -142,7 +136,7 @@ func New(cfg Config) (*Cluster, error) {
 		cfg: cfg, node: snapshot.Node(cfg.Node), log: cfg.Logger.With("cluster", cfg.Name),
 		foreign: cache.New[foreignObject](maxCached), manifests: cache.New[time.Time](maxCached), scrubs: cache.New[time.Time](maxCached),
 		counted:  cache.New[pruning.Facts](maxCached),
-		adopting: newSlots(1), verifying: newSlots(1), downloading: newSlots(downloads), repairing: newSlots(1),
+		adopting: inflight.NewSlots(1), verifying: inflight.NewSlots(1), downloading: inflight.NewSlots(downloads), repairing: inflight.NewSlots(1),
 		repairWanted: make(chan struct{}, 1),
 	}
 	for _, b := range cfg.Backends {
@@ -238,21 +232,4 @@ func (c *Cluster) List(ctx context.Context, q snapshot.Query) (snapshot.Page, er
 func (c *Cluster) observe(ctx context.Context, ev snapshot.Event) {
 	ev.Time, ev.Cluster = c.cfg.Now(), c.cfg.Name
 	c.cfg.Observer.Observe(ctx, ev)
-}
-
-// slots limits how many calls of one kind run at the same time. Each of them holds memory or room in the spool, which
-// must not depend on how many callers there are.
-type slots chan struct{}
-
-// newSlots returns that many free slots.
-func newSlots(n int) slots { return make(slots, n) }
-
-// take waits for a slot; the caller calls release. The error is that ctx is done.
-func (s slots) take(ctx context.Context, format string, args ...any) (release func(), err error) {
-	select {
-	case s <- struct{}{}:
-		return func() { <-s }, nil
-	case <-ctx.Done():
-		return nil, snapshot.Cancelled(ctx, format, args...)
-	}
 }

@@ -45,24 +45,15 @@ func (c *Cluster) chosenFor(rec *snapshot.Record, req DeleteRequest) ([]string, 
 			name = given // the snapshot may be on a backend that is not configured here
 		}
 		if rec.Location(name) == nil {
-			return nil, snapshot.Invalid("backends", "%q does not hold %s; it is on %s", given, rec.Name, snapshot.Join(backendsOf(rec)))
+			return nil, snapshot.Invalid("backends", "%q does not hold %s; it is on %s", given, rec.Name, snapshot.Join(rec.Backends()))
 		}
 		chosen[name] = true
 	}
-	all := backendsOf(rec)
+	all := rec.Backends()
 	if len(req.Backends) == 0 {
 		return all, nil
 	}
 	return slices.DeleteFunc(all, func(b string) bool { return !chosen[b] }), nil
-}
-
-// backendsOf returns the backends of all locations.
-func backendsOf(rec *snapshot.Record) []string {
-	var names []string
-	for _, l := range rec.Locations() {
-		names = append(names, l.Backend)
-	}
-	return names
 }
 
 // deletable says why a snapshot may not be removed from these backends. Each of them is looked at before any copy
@@ -81,7 +72,7 @@ func (c *Cluster) deletable(rec *snapshot.Record, req DeleteRequest, names []str
 		switch {
 		case c.node.Elsewhere(name):
 			return c.node.OnOther([]string{name}, "delete %s: nothing was removed", rec.Name)
-		case c.repo(name) == nil && holdsObject(rec, name):
+		case c.repo(name) == nil && rec.HoldsObject(name):
 			return snapshot.ReasonBackendNotFound.New("delete %s: backend %q holds it and is not configured any more", rec.Name, name).
 				On(name).Advise("configure it again, or choose the other backends")
 		}
@@ -100,7 +91,7 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 	begun := map[string]*repository.Removal{} // by backend; nil where there is only the note of a failed upload
 	for _, name := range names {
 		var removal *repository.Removal
-		if holdsObject(rec, name) {
+		if rec.HoldsObject(name) {
 			var err error
 			if removal, err = c.repo(name).BeginRemoval(ctx, rec); err != nil {
 				errs = append(errs, err)
@@ -140,18 +131,12 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 	return errors.Join(append(errs, c.finishRemoval(ctx, rec, names, begun))...)
 }
 
-// holdsObject reports whether there is an object at a location, which may be another program's empty file. A location
-// of ours without a size is the note of an upload that failed, and goes without any request.
-func holdsObject(rec *snapshot.Record, backend string) bool {
-	return rec.Location(backend).Size > 0 || rec.Trigger == snapshot.TriggerAdopted
-}
-
 // finishRemoval removes the objects of locations that are DELETING, and then the locations. begun has the removals that
 // this process has begun, by backend; nil when it resumes one of another replica.
 func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names []string, begun map[string]*repository.Removal) error {
 	var errs []error
 	for _, name := range names {
-		if holdsObject(rec, name) {
+		if rec.HoldsObject(name) {
 			remove := c.repo(name).Remove
 			if removal := begun[name]; removal != nil {
 				remove = func(ctx context.Context, _ *snapshot.Record) error { return removal.Finish(ctx) }

@@ -101,7 +101,7 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 	if d.rec == nil {
 		d.rec, d.chosen = m.Record.Copy(), m.Chosen()
 	}
-	learn(d.rec, m.Record) // an update may have reached this backend alone
+	d.rec.Learn(m.Record) // an update may have reached this backend alone
 	d.rec.Found(r.compare(v, d.rec, m.Record, v.repo.DataOf(g, d.rec)))
 	d.rec.Saw(v.repo.Name(), g.ManifestTime)
 	e.on[i].added = true
@@ -119,7 +119,7 @@ func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.
 	case snapshot.IsNotFound(err):
 		return nil, nil //nolint:nilnil // it was removed since it was listed
 	case errors.Is(err, repository.ErrManifestUnusable) && !v.repo.LooksSaved(g):
-		r.c.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.repo.Name(), "snapshot", g.Name, "error", err)
+		r.warn(ctx, v, "manifest is not this snapshot's", g.Name, err)
 		return nil, nil //nolint:nilnil // it is another program's file
 	case len(g.Objects) == 0 && (err != nil || m.Removed.IsZero()):
 		return nil, nil //nolint:nilerr,nilnil // it describes nothing, unless a removal has left it

@@ -32,7 +32,7 @@
 //
 // All methods of a Cluster may be called at once, on any number of replicas. One save of a cluster runs at a time,
 // held by the catalog's lock; everything else is kept apart by conditional changes alone. Calls that hold much memory
-// or disk wait for each other inside of a process (slots).
+// or disk wait for each other inside of a process (inflight.Slots).
 //
 // A replica may be paused at any step, be taken for dead, and wake up later. So nothing relies on a step following
 // another one soon: before anything becomes visible or goes, the lock, the record or the backend is looked at once

@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/snapshotd/snapshotd/cluster/inflight"
 	"github.com/snapshotd/snapshotd/internal/merge"
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
@@ -196,14 +197,14 @@ func (r *reconciliation) mergeStreams(ctx context.Context, records *merge.Cursor
 	// while.
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	workers := newSlots(reconcileWorkers)
+	workers := inflight.NewSlots(reconcileWorkers)
 	var wg sync.WaitGroup
 	for {
 		it, ok := r.nextItem(records)
 		if !ok {
 			break
 		}
-		release, err := workers.take(working, "reconcile %s", it.name)
+		release, err := workers.Take(working, "reconcile %s", it.name)
 		if err != nil {
 			break
 		}

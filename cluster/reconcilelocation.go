@@ -141,7 +141,7 @@ func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snaps
 	if loc != nil && r.rewritten(v, rec, g, loc) {
 		r.c.manifests.Put(v.repo.Name(), g.Name, g.ManifestTime, r.begin)
 	}
-	learn(rec, m.Record)
+	rec.Learn(m.Record)
 	rec.Saw(v.repo.Name(), g.ManifestTime) // this alone is no reason to write the record
 	switch {
 	case loc == nil:
@@ -182,37 +182,24 @@ func (r *reconciliation) usableManifest(
 	return m
 }
 
-// learn takes facts into a record that only the manifest knows: all of them after a save whose replica died, and an
-// update of the snapshot that the catalog has forgotten because it came back from the past.
-func learn(rec, found *snapshot.Record) {
-	switch {
-	case rec.StoredSHA256 == "":
-		rec.Describe(found)
-	case found.Generation > rec.Generation && found.StoredSHA256 == rec.StoredSHA256:
-		rec.Labels, rec.Pinned, rec.Generation = found.Labels, found.Pinned, found.Generation
-	}
-}
-
 // reconcileUnusable notes data beside a manifest that could not be read, or is not this snapshot's.
 func (r *reconciliation) reconcileUnusable(ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, err error, e *effect) {
 	v := r.views[i]
-	held := rec.Location(v.repo.Name()) != nil
+	why := errBadManifest.Error()
 	switch {
 	case errors.Is(err, repository.ErrManifestUnusable):
 		r.fail(v, err)
-		r.c.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.repo.Name(), "snapshot", rec.Name, "error", err)
-		if held {
-			e.note(i, rec.Found(r.failedLocation(v, rec, data.Size, errBadManifest.Error())))
-		}
+		r.warn(ctx, v, "manifest is not this snapshot's", rec.Name, err)
 	case snapshot.IsNotFound(err): // it was removed since it was listed
-		if held {
-			e.note(i, rec.Found(r.failedLocation(v, rec, data.Size, errBadManifest.Error())))
-		}
+	case snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted:
+		r.fail(v, err)
+		why = err.Error()
 	default:
 		r.fail(v, err)
-		if held && snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted {
-			e.note(i, rec.Found(r.failedLocation(v, rec, data.Size, err.Error())))
-		}
+		return
+	}
+	if rec.Location(v.repo.Name()) != nil {
+		e.note(i, rec.Found(r.failedLocation(v, rec, data.Size, why)))
 	}
 }
 

@@ -111,7 +111,7 @@ func (c *Cluster) tryRepair(ctx context.Context, m missing, stuck map[string]boo
 	case snapshot.ReasonOf(err) == snapshot.ReasonCatalogUnavailable, repaired.rec == nil:
 		return m, err
 	}
-	stuck[backend] = isStuck(err, backend)
+	stuck[backend] = snapshot.IsOfBackend(err, backend)
 	rec, aerr := c.repairFailed(ctx, repaired.rec, backend, err)
 	if errors.Is(aerr, snapshot.ErrBadRecord) {
 		return missing{}, nil
@@ -124,21 +124,6 @@ func (c *Cluster) tryRepair(ctx context.Context, m missing, stuck map[string]boo
 	}
 	c.log.WarnContext(ctx, "snapshot not repaired", "snapshot", m.name, "backend", backend, "next_try", m.due, "error", err)
 	return m, nil
-}
-
-// isStuck reports whether an error is of the whole backend, so that the next snapshot would fail there, too. Errors
-// of a single object, such as a name that the server refuses, must not keep the rest from being copied.
-func isStuck(err error, backend string) bool {
-	if snapshot.BackendOf(err) != backend {
-		return false
-	}
-	switch snapshot.ReasonOf(err) {
-	case snapshot.ReasonBackendUnavailable, snapshot.ReasonBackendAccessDenied, snapshot.ReasonBackendNotFound,
-		snapshot.ReasonBackendWrongStore, snapshot.ReasonNoSpace:
-		return true
-	default:
-		return false
-	}
 }
 
 // repairQueue returns the copies that are missing on configured backends, as the catalog knows, and that another
@@ -233,7 +218,7 @@ func (r *reconciliation) repair(ctx context.Context) error {
 		}
 		if err != nil {
 			r.fail(v, err)
-			stuck[m.repo.Name()] = isStuck(err, m.repo.Name())
+			stuck[m.repo.Name()] = snapshot.IsOfBackend(err, m.repo.Name())
 		}
 	}
 	return nil

@@ -40,7 +40,7 @@ var errGone = errors.New("the snapshot is gone, or is being deleted")
 // change comes first.
 func (c *Cluster) repairCopy(ctx context.Context, name string, target *repository.Repository) (p *copyRepair, err error) {
 	p = &copyRepair{c: c, target: target}
-	release, err := c.repairing.take(ctx, "repair %s on backend %q", name, target.Name())
+	release, err := c.repairing.Take(ctx, "repair %s on backend %q", name, target.Name())
 	if err != nil {
 		return p, err
 	}

@@ -100,7 +100,7 @@ func (c *Cluster) notePin(ctx context.Context, rec *snapshot.Record, pinned *boo
 		return nil
 	}
 	var errs []error
-	for _, backend := range backendsOf(rec) {
+	for _, backend := range rec.Backends() {
 		repo := c.repo(backend)
 		switch {
 		case c.node.Elsewhere(backend):

@@ -35,7 +35,7 @@ func (c *Cluster) Verify(ctx context.Context, req VerifyRequest) (*snapshot.Reco
 	if err != nil {
 		return nil, err
 	}
-	release, err := c.verifying.take(ctx, "verify %s", req.Name)
+	release, err := c.verifying.Take(ctx, "verify %s", req.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -62,16 +62,13 @@ func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*reposito
 		}
 		req.Backend = name
 	}
-	all := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateReady })
+	all := c.copiesOf(rec, req.Backend, snapshot.StateReady)
 	// A damaged copy may have been replaced by hand. Verifying it is the way to make the service believe in it again.
 	if len(all) == 0 {
-		all = c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateFailed })
-	}
-	if distant := c.node.ReadyElsewhere(rec); len(all) == 0 && len(distant) > 0 {
-		return nil, c.node.OnOther(distant, "verify %s", rec.Name)
+		all = c.copiesOf(rec, req.Backend, snapshot.StateFailed)
 	}
 	if len(all) == 0 {
-		return nil, snapshot.NoGoodCopy("verify", rec.Name, req.Backend)
+		return nil, c.noCopy("verify", rec, req.Backend)
 	}
 	if req.Level > snapshot.LevelChecksum && req.Backend == "" {
 		all = all[:1]
@@ -79,16 +76,29 @@ func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*reposito
 	return all, nil
 }
 
-// copiesOf returns the repositories, or the one on a named backend, with a copy that fits.
-func (c *Cluster) copiesOf(rec *snapshot.Record, backend string, fits func(*snapshot.Location) bool) []*repository.Repository {
-	var all []*repository.Repository
+// copiesOf returns the repositories, or the one on a named backend, with a copy in one of some states; without any, in
+// all states.
+func (c *Cluster) copiesOf(
+	rec *snapshot.Record, backend string, states ...snapshot.State,
+) (all []*repository.Repository) {
 	for _, r := range c.repos {
 		l := rec.Location(r.Name())
-		if l != nil && l.Size > 0 && (backend == "" || r.Name() == backend) && fits(l) {
+		if l == nil || l.Size == 0 || backend != "" && r.Name() != backend {
+			continue
+		}
+		if len(states) == 0 || slices.Contains(states, l.State) {
 			all = append(all, r)
 		}
 	}
 	return all
+}
+
+// noCopy is the error that no copy can be read here. verb names the operation.
+func (c *Cluster) noCopy(verb string, rec *snapshot.Record, backend string) error {
+	if distant := c.node.ReadyElsewhere(rec); len(distant) > 0 {
+		return c.node.OnOther(distant, "%s %s", verb, rec.Name)
+	}
+	return snapshot.NoGoodCopy(verb, rec.Name, backend)
 }
 
 // verification is one Verify.
@@ -304,7 +314,7 @@ func (c *Cluster) toScrub(ctx context.Context, backend string) (all []scrubbed, 
 		if err != nil {
 			return nil, nil, err
 		}
-		ready := c.copiesOf(rec, backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateReady })
+		ready := c.copiesOf(rec, backend, snapshot.StateReady)
 		if rec.State() != snapshot.StateReady && rec.State() != snapshot.StatePartial || len(ready) == 0 {
 			continue
 		}

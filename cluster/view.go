@@ -101,6 +101,11 @@ func (r *reconciliation) fail(v *view, err error) {
 	}
 }
 
+// warn logs an error about one name on a backend.
+func (r *reconciliation) warn(ctx context.Context, v *view, message, name string, err error) {
+	r.c.log.WarnContext(ctx, message, "backend", v.repo.Name(), "snapshot", name, "error", err)
+}
+
 // failed reports whether a backend has failed so far.
 func (r *reconciliation) failed(v *view) bool {
 	r.mu.Lock()

@@ -115,11 +115,7 @@ func (m *Manifest) Chosen() []string { return slices.Clone(m.chosen) }
 // EncodeManifest returns the manifest of a snapshot whose data is durable, signed if there is a signer. The document
 // ends with the closing brace in a line of its own, as the signature needs it.
 func EncodeManifest(rec *snapshot.Record, signer *Signer) ([]byte, error) {
-	var backends []string
-	for _, l := range rec.Locations() {
-		backends = append(backends, l.Backend)
-	}
-	return encodeDocument(rec, backends, time.Time{}, signer)
+	return encodeDocument(rec, rec.Backends(), time.Time{}, signer)
 }
 
 // encodeDocument returns the manifest of a snapshot that was to be stored on these backends, removed from this one at a

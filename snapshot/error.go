@@ -161,6 +161,20 @@ func IsDamage(err error) bool {
 	}
 }
 
+// IsOfBackend reports whether an error is one of a backend as a whole, so that the next object would fail there, too.
+// Errors of a single object, such as a name that the server refuses, must not keep the rest from being copied.
+func IsOfBackend(err error, backend string) bool {
+	if BackendOf(err) != backend {
+		return false
+	}
+	switch ReasonOf(err) {
+	case ReasonBackendUnavailable, ReasonBackendAccessDenied, ReasonBackendNotFound, ReasonBackendWrongStore, ReasonNoSpace:
+		return true
+	default:
+		return false
+	}
+}
+
 // Invalid returns the error for a field of a request. The text gives the wrong value, and the allowed ones.
 func Invalid(field, format string, args ...any) *Error {
 	e := ReasonInvalidArgument.New("%s: %s", field, fmt.Sprintf(format, args...))

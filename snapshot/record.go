@@ -169,6 +169,12 @@ func (r *Record) Repairable() bool {
 		r.StoredSize > 0 && r.StoredSHA256 != ""
 }
 
+// HoldsObject reports whether there is an object at a location, which may be another program's empty file. A location
+// of ours without a size is the note of an upload that failed, and goes without any request.
+func (r *Record) HoldsObject(backend string) bool {
+	return r.Location(backend).Size > 0 || r.Trigger == TriggerAdopted
+}
+
 // Orphaned reports whether a location is known never to have held anything that a caller was told of. This is not known
 // of a record that was made anew from manifests.
 func (r *Record) Orphaned(backend string) bool {

@@ -189,6 +189,15 @@ func (s *Snapshot) location(backend string) *Location {
 	return nil
 }
 
+// Backends returns the names of the backends of all locations.
+func (s *Snapshot) Backends() []string {
+	var names []string
+	for _, l := range s.status.Locations {
+		names = append(names, l.Backend)
+	}
+	return names
+}
+
 // ReadyOn returns the names of the backends whose location is READY.
 func (s *Snapshot) ReadyOn() []string {
 	var names []string

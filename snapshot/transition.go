@@ -157,7 +157,18 @@ func (r *Record) Missed(l Location, reason Reason) {
 	r.Found(l)
 }
 
-// Describe fills in the facts that only the manifest knows, after a save whose replica died. Locations stay.
+// Learn takes in the facts that only the manifest knows: all of them after a save whose replica died, and an update of
+// the snapshot that the catalog has forgotten because it came back from the past.
+func (r *Record) Learn(found *Record) {
+	switch {
+	case r.StoredSHA256 == "":
+		r.Describe(found)
+	case found.Generation > r.Generation && found.StoredSHA256 == r.StoredSHA256:
+		r.Labels, r.Pinned, r.Generation = found.Labels, found.Pinned, found.Generation
+	}
+}
+
+// Describe fills in the facts that only the manifest knows. Locations stay.
 func (r *Record) Describe(found *Record) {
 	was := *r
 	*r = *found.Copy()

@@ -16,6 +16,12 @@ type Limiter interface {
 	Wait(ctx context.Context, bytes int) error
 }
 
+// Unlimited lets everything pass.
+type Unlimited struct{}
+
+// Wait implements [Limiter].
+func (Unlimited) Wait(context.Context, int) error { return nil }
+
 // Fetch is the copy of a member's stream: the database and, in its last 32 bytes, the sha256 of it.
 type Fetch struct {
 	Stream   io.ReadCloser // Close may be called at any time, also more than once, and ends a Read under way
