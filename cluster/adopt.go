@@ -23,13 +23,16 @@ func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate,
 	case err != nil || len(rec.Locations()) == 0:
 		return err
 	}
-	r.c.log.InfoContext(ctx, "snapshot adopted", "snapshot", rec.Name, "state", rec.State().String(), "revision", rec.Revision)
+	r.c.log.InfoContext(ctx, "snapshot adopted", "snapshot", rec.Name, "state", rec.State().String(),
+		"revision", rec.Revision)
 	return r.commit(ctx, it, rec, e, true)
 }
 
 // readForeign reads the copies of another program's snapshot and returns the record that describes them. ErrExists when
 // another replica has just made one: reading all of them again would cost too much.
-func (r *reconciliation) readForeign(ctx context.Context, it item, copies []candidate, e *effect) (*snapshot.Record, error) {
+func (r *reconciliation) readForeign(
+	ctx context.Context, it item, copies []candidate, e *effect,
+) (*snapshot.Record, error) {
 	release, err := r.c.adopting.Take(ctx, "adopt %s", it.name) // one snapshot is in the spool at a time
 	if err != nil {
 		return nil, err
@@ -100,7 +103,9 @@ func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candi
 // readAdopted reads one copy and returns its location; nil when it is no snapshot, or could not be read. The first good
 // copy describes the record. A file that was meant to be a snapshot, by its name or because it was one, is FAILED when
 // it is none, so that its loss is not overlooked.
-func (r *reconciliation) readAdopted(ctx context.Context, v *view, rec *snapshot.Record, o *repository.Object) *snapshot.Location {
+func (r *reconciliation) readAdopted(
+	ctx context.Context, v *view, rec *snapshot.Record, o *repository.Object,
+) *snapshot.Location {
 	s, err := v.repo.ReadForeign(ctx, rec, r.c.cfg.SpoolDir)
 	loc := r.failedLocation(v, rec, o.Size, "")
 	switch {

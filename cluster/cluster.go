@@ -107,7 +107,7 @@ type Cluster struct {
 
 	// These are remembered between reconciliations, and lost with the process: then the objects are read once more.
 	foreign   *cache.Cache[foreignObject] // by key: it need not be read again
-	manifests *cache.Cache[time.Time]     // by name: when the manifest that was read was written; the clock of a store may be ahead
+	manifests *cache.Cache[time.Time]     // by name: the time of the manifest that was read, by the store's clock
 	counted   *cache.Cache[pruning.Facts] // by backend and name: the facts that its manifest has confirmed to retention
 	scrubs    *cache.Cache[time.Time]     // by name: when this process has scrubbed the copy in a directory of this node
 
@@ -134,10 +134,10 @@ func New(cfg Config) (*Cluster, error) {
 	cfg.setDefaults()
 	c := &Cluster{
 		cfg: cfg, node: snapshot.Node(cfg.Node), log: cfg.Logger.With("cluster", cfg.Name),
-		foreign: cache.New[foreignObject](maxCached), manifests: cache.New[time.Time](maxCached), scrubs: cache.New[time.Time](maxCached),
-		counted:  cache.New[pruning.Facts](maxCached),
-		adopting: inflight.NewSlots(1), verifying: inflight.NewSlots(1), downloading: inflight.NewSlots(downloads), repairing: inflight.NewSlots(1),
-		repairWanted: make(chan struct{}, 1),
+		foreign: cache.New[foreignObject](maxCached), manifests: cache.New[time.Time](maxCached),
+		scrubs: cache.New[time.Time](maxCached), counted: cache.New[pruning.Facts](maxCached),
+		adopting: inflight.NewSlots(1), verifying: inflight.NewSlots(1), downloading: inflight.NewSlots(downloads),
+		repairing: inflight.NewSlots(1), repairWanted: make(chan struct{}, 1),
 	}
 	for _, b := range cfg.Backends {
 		if c.node.Elsewhere(b.Info().Name) {
@@ -155,7 +155,8 @@ func New(cfg Config) (*Cluster, error) {
 // this replica, and the catalog does not know it.
 func (c *Cluster) newRepository(b repository.Backend, stores repository.Stores) *repository.Repository {
 	return repository.New(repository.Config{
-		Backend: b, Cluster: c.cfg.Name, Prefix: c.cfg.Prefix, Signer: c.cfg.Signer, Trust: c.cfg.Trust, Stores: stores, Now: c.cfg.Now, Logger: c.log,
+		Backend: b, Cluster: c.cfg.Name, Prefix: c.cfg.Prefix, Signer: c.cfg.Signer, Trust: c.cfg.Trust, Stores: stores,
+		Now: c.cfg.Now, Logger: c.log,
 	})
 }
 
@@ -206,7 +207,8 @@ func (c *Cluster) choose(names []string) ([]*repository.Repository, error) {
 
 // noBackend is the error for a field that names a backend which is not configured.
 func (c *Cluster) noBackend(field, name string) error {
-	return snapshot.Invalid(field, "cluster %q has no backend %q; it has %s", c.cfg.Name, name, snapshot.Join(c.BackendNames()))
+	return snapshot.Invalid(field, "cluster %q has no backend %q; it has %s", c.cfg.Name, name,
+		snapshot.Join(c.BackendNames()))
 }
 
 // Get returns a record of the catalog; a [snapshot.Error] with ReasonSnapshotNotFound when there is none of that name.

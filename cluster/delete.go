@@ -45,7 +45,8 @@ func (c *Cluster) chosenFor(rec *snapshot.Record, req DeleteRequest) ([]string, 
 			name = given // the snapshot may be on a backend that is not configured here
 		}
 		if rec.Location(name) == nil {
-			return nil, snapshot.Invalid("backends", "%q does not hold %s; it is on %s", given, rec.Name, snapshot.Join(rec.Backends()))
+			return nil, snapshot.Invalid("backends", "%q does not hold %s; it is on %s", given, rec.Name,
+				snapshot.Join(rec.Backends()))
 		}
 		chosen[name] = true
 	}
@@ -66,15 +67,17 @@ func (c *Cluster) deletable(rec *snapshot.Record, req DeleteRequest, names []str
 		return err
 	}
 	if rec.Pinned {
-		return snapshot.ReasonPinned.New("delete %s: it is pinned", rec.Name).Advise("unpin it first: snapshotd update %s --unpin", rec.Name)
+		return snapshot.ReasonPinned.New("delete %s: it is pinned", rec.Name).
+			Advise("unpin it first: snapshotd update %s --unpin", rec.Name)
 	}
 	for _, name := range names {
 		switch {
 		case c.node.Elsewhere(name):
 			return c.node.OnOther([]string{name}, "delete %s: nothing was removed", rec.Name)
 		case c.repo(name) == nil && rec.HoldsObject(name):
-			return snapshot.ReasonBackendNotFound.New("delete %s: backend %q holds it and is not configured any more", rec.Name, name).
-				On(name).Advise("configure it again, or choose the other backends")
+			return snapshot.ReasonBackendNotFound.
+				New("delete %s: backend %q holds it and is not configured any more", rec.Name, name).On(name).
+				Advise("configure it again, or choose the other backends")
 		}
 	}
 	return nil
@@ -117,13 +120,15 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 			// back.
 			before.Version = rec.Version
 			*rec = *before
-			return errors.Join(append(errs, err, snapshot.ChangedMeanwhile(c.cfg.Records.Update(ctx, rec), "keep %s", rec.Name))...)
+			kept := snapshot.ChangedMeanwhile(c.cfg.Records.Update(ctx, rec), "keep %s", rec.Name)
+			return errors.Join(append(errs, err, kept)...)
 		}
 	}
 	for _, name := range names {
 		if removal := begun[name]; removal != nil {
 			if err := removal.Mark(ctx); err != nil {
-				c.log.WarnContext(ctx, "copy not marked as removed", "snapshot", rec.Name, "backend", name, "error", err) // and tried again below
+				// It is tried again below.
+				c.log.WarnContext(ctx, "copy not marked as removed", "snapshot", rec.Name, "backend", name, "error", err)
 			}
 		}
 	}
@@ -133,7 +138,9 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 
 // finishRemoval removes the objects of locations that are DELETING, and then the locations. begun has the removals that
 // this process has begun, by backend; nil when it resumes one of another replica.
-func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names []string, begun map[string]*repository.Removal) error {
+func (c *Cluster) finishRemoval(
+	ctx context.Context, rec *snapshot.Record, names []string, begun map[string]*repository.Removal,
+) error {
 	var errs []error
 	for _, name := range names {
 		if rec.HoldsObject(name) {
@@ -248,7 +255,8 @@ func (r *reconciliation) removalOf(
 	case young:
 		return false, nil, nil
 	}
-	r.c.log.WarnContext(ctx, "record says DELETING and its manifest does not; the copy stays", "snapshot", rec.Name, "backend", v.repo.Name())
+	r.c.log.WarnContext(ctx, "record says DELETING and its manifest does not; the copy stays", "snapshot", rec.Name,
+		"backend", v.repo.Name())
 	l := r.compare(v, rec, m.Record, data)
 	return false, &l, nil
 }
@@ -284,6 +292,8 @@ func (r *reconciliation) resumeUnrecorded(ctx context.Context, v *view, m *repos
 		r.fail(v, err)
 		return
 	}
-	r.c.log.InfoContext(ctx, "interrupted removal of a copy ended", "snapshot", m.Record.Name, "backend", v.repo.Name(), "begun", m.Removed)
-	r.c.observe(ctx, snapshot.Event{Type: snapshot.EventDeleted, Backend: v.repo.Name(), Name: m.Record.Name, Snapshot: &m.Record.Snapshot})
+	r.c.log.InfoContext(ctx, "interrupted removal of a copy ended", "snapshot", m.Record.Name, "backend", v.repo.Name(),
+		"begun", m.Removed)
+	r.c.observe(ctx, snapshot.Event{Type: snapshot.EventDeleted, Backend: v.repo.Name(), Name: m.Record.Name,
+		Snapshot: &m.Record.Snapshot})
 }

@@ -69,7 +69,8 @@ func (c *Cluster) liveEtcd(ctx context.Context) string {
 	}
 	id, err := source.ClusterID(ctx)
 	if err != nil {
-		c.log.WarnContext(ctx, "requests of snapshots that are found are not known: etcd does not say its cluster id", "error", err)
+		c.log.WarnContext(ctx, "requests of snapshots that are found are not known: etcd does not say its cluster id",
+			"error", err)
 	}
 	return id
 }

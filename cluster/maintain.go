@@ -56,7 +56,8 @@ func (c *Cluster) removesAny(backends []string) bool {
 // taken by a wrong clock and does not count.
 func (c *Cluster) LastReady(ctx context.Context) (*snapshot.Snapshot, error) {
 	until := c.cfg.Now().Add(snapshot.ClockTolerance)
-	page, err := c.cfg.History.List(ctx, snapshot.Query{States: []snapshot.State{snapshot.StateReady}, Until: until, PageSize: 1})
+	page, err := c.cfg.History.List(ctx,
+		snapshot.Query{States: []snapshot.State{snapshot.StateReady}, Until: until, PageSize: 1})
 	if err != nil || len(page.Records) == 0 {
 		return nil, err
 	}

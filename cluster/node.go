@@ -81,7 +81,8 @@ func (r *reconciliation) catchUp(ctx context.Context, v *view, rec *snapshot.Rec
 		}
 		doc, cerr := src.CheckManifest(ctx, rec)
 		if cerr != nil {
-			r.c.log.WarnContext(ctx, "manifest not brought up to date", "snapshot", rec.Name, "backend", v.repo.Name(), "from", src.Name(), "error", cerr)
+			r.c.log.WarnContext(ctx, "manifest not brought up to date", "snapshot", rec.Name, "backend", v.repo.Name(),
+				"from", src.Name(), "error", cerr)
 			continue
 		}
 		if err = v.repo.PutManifest(ctx, rec.Name, doc); err == nil {
@@ -100,8 +101,9 @@ func (c *Cluster) retirable(ctx context.Context, nodes []string) error {
 		return nil
 	}
 	if slices.Contains(nodes, c.cfg.Node) {
-		return snapshot.Invalid("retire_nodes", "%s is the node of this very replica; a directory that was lost is configured under a new "+
-			"backend name, or its node is retired by another replica", c.cfg.Node)
+		return snapshot.Invalid("retire_nodes",
+			"%s is the node of this very replica; a directory that was lost is configured under a new "+
+				"backend name, or its node is retired by another replica", c.cfg.Node)
 	}
 	owner, err := c.cfg.Saves.LockOwner(ctx)
 	if err != nil {

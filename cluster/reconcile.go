@@ -88,7 +88,8 @@ type reconciliation struct {
 func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconciliation {
 	return &reconciliation{
 		c: c, req: req, begin: c.cfg.Now(), views: views,
-		byState: map[snapshot.State]int64{}, busy: map[string]bool{}, etcds: snapshot.Histories{}, retired: map[string]int64{},
+		byState: map[snapshot.State]int64{}, busy: map[string]bool{}, etcds: snapshot.Histories{},
+		retired: map[string]int64{},
 	}
 }
 
@@ -135,7 +136,8 @@ func (r *reconciliation) run(ctx context.Context) error {
 	// A reconcile that only looked has counted changes that were not made.
 	if !r.req.ValidateOnly {
 		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventCounted, States: r.byState})
-		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventProven, Revision: r.proven.Revision, ProvenTime: r.proven.Proven()})
+		r.c.observe(ctx,
+			snapshot.Event{Type: snapshot.EventProven, Revision: r.proven.Revision, ProvenTime: r.proven.Proven()})
 	}
 	return nil
 }
@@ -236,7 +238,8 @@ func (r *reconciliation) logEnd(ctx context.Context) {
 			failed = append(failed, v.report.Err)
 		}
 	}
-	attrs := []any{"duration", r.c.cfg.Now().Sub(r.begin), "validate_only", r.req.ValidateOnly, "changes", r.changes, "repair", r.req.Repair}
+	attrs := []any{"duration", r.c.cfg.Now().Sub(r.begin), "validate_only", r.req.ValidateOnly, "changes", r.changes,
+		"repair", r.req.Repair}
 	bad := r.bad.Err()
 	switch {
 	case len(failed) == 0 && bad == nil:
@@ -265,7 +268,8 @@ func (r *reconciliation) nextItem(records *merge.Cursor[scanned]) (item, bool) {
 	if least == "" || records.Err != nil {
 		return item{}, false
 	}
-	it := item{name: snapshot.NameOfOrderKey(least), groups: make([]*repository.Group, len(r.views)), known: make([]bool, len(r.views))}
+	it := item{name: snapshot.NameOfOrderKey(least), groups: make([]*repository.Group, len(r.views)),
+		known: make([]bool, len(r.views))}
 	for i, v := range r.views {
 		// known is read before the view moves on: it is about the listing up to this name.
 		it.known[i] = v.known
@@ -285,7 +289,8 @@ func (r *reconciliation) nextItem(records *merge.Cursor[scanned]) (item, bool) {
 func (r *reconciliation) detectSharedPrefix(ctx context.Context) {
 	if a, b, found := r.etcds.Overlap(); found {
 		r.c.log.WarnContext(ctx,
-			"two etcd clusters are saved to one place; give each a cluster name or a prefix of its own, or their runs and retention get mixed up",
+			"two etcd clusters are saved to one place; give each a cluster name or a prefix of its own, "+
+				"or their runs and retention get mixed up",
 			"etcd_cluster", a, "other_etcd_cluster", b, "prefix", r.c.cfg.Prefix)
 	}
 }

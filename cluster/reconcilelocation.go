@@ -46,7 +46,8 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 		case rec.Trigger == snapshot.TriggerAdopted:
 			r.reconcileAdopted(ctx, i, rec, loc, data, e)
 		// Nearly all names end here, without any request.
-		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size && !r.rewritten(v, rec, g, loc):
+		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size &&
+			!r.rewritten(v, rec, g, loc):
 			e.on[i].unchanged = true
 			r.catchUp(ctx, v, rec)
 		default:
@@ -91,7 +92,9 @@ func (r *reconciliation) dropUnconfigured(rec *snapshot.Record, e *effect) {
 
 // reconcileAbsent drops a location whose object is gone, which the backend must confirm. A location that never held
 // anything stays: it says that an upload failed.
-func (r *reconciliation) reconcileAbsent(ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, e *effect) {
+func (r *reconciliation) reconcileAbsent(
+	ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, e *effect,
+) {
 	v := r.views[i]
 	switch {
 	case rec.Trigger == snapshot.TriggerAdopted: // there was a file, be it empty
@@ -125,11 +128,14 @@ func (r *reconciliation) noteExpired(v *view, rec *snapshot.Record) bool {
 }
 
 // reconcilePresent notes data that the catalog does not have, or has otherwise.
-func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snapshot.Record, g *repository.Group, data *repository.Object, e *effect) {
+func (r *reconciliation) reconcilePresent(
+	ctx context.Context, i int, rec *snapshot.Record, g *repository.Group, data *repository.Object, e *effect,
+) {
 	v := r.views[i]
 	loc := rec.Location(v.repo.Name())
 	if !g.Manifest {
-		if loc != nil && loc.Size > 0 { // otherwise it is the trace of a crash, or foreign: no caller was told that it is READY
+		// Otherwise it is the trace of a crash, or foreign: no caller was told that it is READY.
+		if loc != nil && loc.Size > 0 {
 			e.note(i, rec.Found(r.failedLocation(v, rec, data.Size, "its manifest is missing")))
 		}
 		return
@@ -183,7 +189,9 @@ func (r *reconciliation) usableManifest(
 }
 
 // reconcileUnusable notes data beside a manifest that could not be read, or is not this snapshot's.
-func (r *reconciliation) reconcileUnusable(ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, err error, e *effect) {
+func (r *reconciliation) reconcileUnusable(
+	ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, err error, e *effect,
+) {
 	v := r.views[i]
 	why := errBadManifest.Error()
 	switch {

@@ -158,8 +158,8 @@ func (r *reconciliation) count(rec *snapshot.Record, e *effect, written bool) {
 	}
 }
 
-// reconcileSaving decides about a save whose owner is gone. It returns false when the owner is at work, or when a backend
-// that it was writing to cannot be seen.
+// reconcileSaving decides about a save whose owner is gone. It returns false when the owner is at work, or when a
+// backend that it was writing to cannot be seen.
 func (r *reconciliation) reconcileSaving(ctx context.Context, it item, rec *snapshot.Record, e *effect) (bool, error) {
 	alive, err := r.c.ownerAlive(ctx, rec)
 	if err != nil {
@@ -189,7 +189,8 @@ func (r *reconciliation) reconcileInterrupted(ctx context.Context, it item, rec 
 	r.reconcileLocations(ctx, it, rec, e)
 	for _, l := range rec.Locations() {
 		if r.c.node.Elsewhere(l.Backend) {
-			l.Error = fmt.Sprintf("%s; the replica of node %s alone can tell whether its directory has a copy", why, snapshot.NodeOf(l.Backend))
+			l.Error = fmt.Sprintf("%s; the replica of node %s alone can tell whether its directory has a copy", why,
+				snapshot.NodeOf(l.Backend))
 			rec.Found(l)
 		}
 	}

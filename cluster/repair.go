@@ -122,7 +122,8 @@ func (c *Cluster) tryRepair(ctx context.Context, m missing, stuck map[string]boo
 	if rec.Location(backend) != nil {
 		m.due = rec.RepairDue(backend, c.cfg.Now())
 	}
-	c.log.WarnContext(ctx, "snapshot not repaired", "snapshot", m.name, "backend", backend, "next_try", m.due, "error", err)
+	c.log.WarnContext(ctx, "snapshot not repaired", "snapshot", m.name, "backend", backend, "next_try", m.due,
+		"error", err)
 	return m, nil
 }
 
@@ -147,7 +148,8 @@ func (c *Cluster) repairQueue(ctx context.Context) ([]missing, error) {
 		for _, l := range rec.Locations() {
 			if r := c.repo(l.Backend); r != nil && l.State == snapshot.StateFailed {
 				queue = append(queue, missing{
-					name: rec.Name, repo: r, created: rec.CreateTime, since: l.UpdateTime, due: rec.RepairDue(l.Backend, c.cfg.Now()), fallback: fallback,
+					name: rec.Name, repo: r, created: rec.CreateTime, since: l.UpdateTime,
+					due: rec.RepairDue(l.Backend, c.cfg.Now()), fallback: fallback,
 					distant: len(distant) > 0 && len(distant) == len(ready),
 					shared:  slices.ContainsFunc(ready, func(b string) bool { return snapshot.NodeOf(b) == "" }),
 				})

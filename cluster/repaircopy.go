@@ -38,7 +38,9 @@ var errGone = errors.New("the snapshot is gone, or is being deleted")
 //
 // Several replicas may repair the same copy at once: they write the same bytes, and the record's revision decides whose
 // change comes first.
-func (c *Cluster) repairCopy(ctx context.Context, name string, target *repository.Repository) (p *copyRepair, err error) {
+func (c *Cluster) repairCopy(
+	ctx context.Context, name string, target *repository.Repository,
+) (p *copyRepair, err error) {
 	p = &copyRepair{c: c, target: target}
 	release, err := c.repairing.Take(ctx, "repair %s on backend %q", name, target.Name())
 	if err != nil {
@@ -52,7 +54,8 @@ func (c *Cluster) repairCopy(ctx context.Context, name string, target *repositor
 	}
 	// The queue may be older than the record: a delete, a save that ended or another replica's repair comes first.
 	p.was = p.rec.State()
-	if l := p.rec.Location(target.Name()); !p.rec.Repairable() && !c.hasFallback(p.rec) || l != nil && l.State != snapshot.StateFailed {
+	l := p.rec.Location(target.Name())
+	if !p.rec.Repairable() && !c.hasFallback(p.rec) || l != nil && l.State != snapshot.StateFailed {
 		return p, nil
 	}
 	c.inflight.SetCopying(name)
@@ -161,7 +164,8 @@ func (p *copyRepair) noSource(errs []error) error {
 	}
 	if len(errs) == 0 {
 		return snapshot.ReasonCopyMissing.
-			New("repair %s on backend %q: no other backend has a copy to repair it from", p.rec.Name, p.target.Name()).On(p.target.Name())
+			New("repair %s on backend %q: no other backend has a copy to repair it from", p.rec.Name, p.target.Name()).
+			On(p.target.Name())
 	}
 	backend := snapshot.BackendOf(errs[0])
 	if backend == "" {
@@ -177,7 +181,8 @@ func (p *copyRepair) record(ctx context.Context) error {
 	name := p.target.Name()
 	err := p.amend(ctx, func(rec *snapshot.Record, again bool) error {
 		if l := rec.Location(name); l != nil && l.State == snapshot.StateDeleting {
-			return snapshot.ReasonInterrupted.New("repair %s on backend %q: a reconcile was sweeping its leftovers", rec.Name, name).On(name)
+			return snapshot.ReasonInterrupted.
+				New("repair %s on backend %q: a reconcile was sweeping its leftovers", rec.Name, name).On(name)
 		}
 		// A sweep takes data without a manifest for the trace of a crash, and may have met this copy half-made.
 		if again {
@@ -197,7 +202,8 @@ func (p *copyRepair) record(ctx context.Context) error {
 	fault.Point("repair-recorded")
 	p.c.log.InfoContext(ctx, "snapshot repaired", "snapshot", p.rec.Name, "backend", name, "state", p.rec.State().String())
 	p.c.observe(ctx, snapshot.Event{
-		Type: snapshot.EventLocationDone, Name: p.rec.Name, RequestID: p.rec.RequestID, Backend: name, Snapshot: p.rec.Clone(),
+		Type: snapshot.EventLocationDone, Name: p.rec.Name, RequestID: p.rec.RequestID, Backend: name,
+		Snapshot: p.rec.Clone(),
 	})
 	return nil
 }
@@ -221,7 +227,9 @@ func (p *copyRepair) amend(ctx context.Context, change func(rec *snapshot.Record
 
 // repairFailed notes in the record that an attempt has failed, and when the next one is due. The catalog has it, so
 // that a new leader does not begin with all copies at once.
-func (c *Cluster) repairFailed(ctx context.Context, rec *snapshot.Record, backend string, why error) (*snapshot.Record, error) {
+func (c *Cluster) repairFailed(
+	ctx context.Context, rec *snapshot.Record, backend string, why error,
+) (*snapshot.Record, error) {
 	p := &copyRepair{c: c, rec: rec}
 	err := p.amend(ctx, func(rec *snapshot.Record, _ bool) error {
 		if !rec.RepairFailed(backend, why, c.cfg.Now(), repairPause) {
@@ -260,7 +268,8 @@ func (p *copyRepair) withdraw(ctx context.Context) {
 		return
 	}
 	if err := p.target.DeleteFiles(ctx, snapshot.ManifestKey(p.rec.Name), p.rec.DataKey()); err != nil {
-		p.c.log.WarnContext(ctx, "copy of a deleted snapshot not removed", "backend", p.target.Name(), "snapshot", p.rec.Name, "error", err)
+		p.c.log.WarnContext(ctx, "copy of a deleted snapshot not removed", "backend", p.target.Name(), "snapshot", p.rec.Name,
+			"error", err)
 	}
 }
 

@@ -1,8 +1,6 @@
 package cluster
 
-import (
-	"github.com/snapshotd/snapshotd/snapshot"
-)
+import "github.com/snapshotd/snapshotd/snapshot"
 
 // In all requests, names of backends are those of the configuration. An empty list means all of them: a caller need not
 // know how many there are, and a backend that is added later is not forgotten.

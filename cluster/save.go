@@ -54,16 +54,19 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []*repository.Repo
 	}
 	if len(req.NamePrefix) > snapshot.MaxNamePrefix || !snapshot.ValidName(req.NamePrefix) {
 		return req, nil, snapshot.Invalid("name_prefix",
-			"%.120q is not a name prefix: up to %d letters, digits, '.', '_' and '-', a letter or digit first", req.NamePrefix, snapshot.MaxNamePrefix)
+			"%.120q is not a name prefix: up to %d letters, digits, '.', '_' and '-', a letter or digit first", req.NamePrefix,
+			snapshot.MaxNamePrefix)
 	}
 	if len(req.RequestID) > snapshot.MaxRequestID {
-		return req, nil, snapshot.Invalid("request_id", "has %d bytes; up to %d are allowed", len(req.RequestID), snapshot.MaxRequestID)
+		return req, nil, snapshot.Invalid("request_id", "has %d bytes; up to %d are allowed", len(req.RequestID),
+			snapshot.MaxRequestID)
 	}
 	if err := snapshot.ValidateLabels(req.Labels); err != nil {
 		return req, nil, err
 	}
 	if i := slices.Index(req.Backends, ""); i >= 0 {
-		return req, nil, snapshot.Invalid("backends", "name %d is empty; leave the list empty to choose all: %s", i+1, snapshot.Join(c.BackendNames()))
+		return req, nil, snapshot.Invalid("backends", "name %d is empty; leave the list empty to choose all: %s", i+1,
+			snapshot.Join(c.BackendNames()))
 	}
 	if req.Trigger == snapshot.TriggerUnspecified {
 		req.Trigger = snapshot.TriggerManual
@@ -73,7 +76,9 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []*repository.Repo
 }
 
 // runSave runs a save in this process and finishes it, also when it panics: the cluster must not be busy for ever.
-func (c *Cluster) runSave(ctx context.Context, run *inflight.Run[SaveResult], req SaveRequest, chosen []*repository.Repository) (res SaveResult, err error) {
+func (c *Cluster) runSave(
+	ctx context.Context, run *inflight.Run[SaveResult], req SaveRequest, chosen []*repository.Repository,
+) (res SaveResult, err error) {
 	err = c.defect()
 	defer func() {
 		c.inflight.Finish(run, res, err)
@@ -189,7 +194,8 @@ func (s *save) register(ctx context.Context) (earlier *snapshot.Record, answered
 			if earlier, answered, err = s.c.repeated(ctx, s.req.RequestID); answered || err != nil {
 				return earlier, answered, err
 			}
-			return nil, false, snapshot.SaveInProgress(s.c.cfg.Name, "or was until just now: this save had lost its lock before it began")
+			return nil, false, snapshot.SaveInProgress(s.c.cfg.Name,
+				"or was until just now: this save had lost its lock before it began")
 		case ctx.Err() != nil:
 			return nil, false, snapshot.Cancelled(ctx, "save %s", s.rec.Name)
 		default:
@@ -228,7 +234,8 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 	err = s.c.defect()
 	defer func() {
 		// The span is still open for the exemplar of the metric.
-		s.c.observe(ctx, s.event(snapshot.Event{Type: snapshot.EventFinished, Duration: s.c.cfg.Now().Sub(s.start), Err: err}))
+		s.c.observe(ctx,
+			s.event(snapshot.Event{Type: snapshot.EventFinished, Duration: s.c.cfg.Now().Sub(s.start), Err: err}))
 		trace.End(err)
 	}()
 
@@ -297,10 +304,11 @@ func (s *save) record(ctx context.Context) {
 func (s *save) outcome(ctx context.Context) (SaveResult, error) {
 	err := s.rec.Outcome()
 	if err != nil {
-		s.c.log.ErrorContext(ctx, "save ended incomplete", "snapshot", s.rec.Name, "state", s.rec.State().String(), "error", err)
+		s.c.log.ErrorContext(ctx, "save ended incomplete", "snapshot", s.rec.Name, "state", s.rec.State().String(),
+			"error", err)
 	} else {
-		s.c.log.InfoContext(ctx, "snapshot saved", "snapshot", s.rec.Name, "revision", s.rec.Revision, "db_size", s.rec.DBSize,
-			"stored_size", s.rec.StoredSize, "duration", s.rec.Duration)
+		s.c.log.InfoContext(ctx, "snapshot saved", "snapshot", s.rec.Name, "revision", s.rec.Revision,
+			"db_size", s.rec.DBSize, "stored_size", s.rec.StoredSize, "duration", s.rec.Duration)
 	}
 	warnings := s.warnings
 	if s.uncatalogued != nil {

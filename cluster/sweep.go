@@ -11,7 +11,8 @@ import (
 // sweep removes the leftovers of crashed writers. A backend that failed is left alone: a listing that is not whole does
 // not show which files belong to a snapshot.
 func (r *reconciliation) sweep(ctx context.Context) {
-	opts := repository.SweepOptions{OlderThan: r.begin.Add(-r.c.cfg.LeftoverAge), DryRun: r.req.ValidateOnly, Keep: r.inUse}
+	opts := repository.SweepOptions{OlderThan: r.begin.Add(-r.c.cfg.LeftoverAge), DryRun: r.req.ValidateOnly,
+		Keep: r.inUse}
 	for _, v := range r.views {
 		if r.failed(v) {
 			continue
@@ -62,7 +63,8 @@ func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *snapsho
 		if !it.known[i] || data == nil || it.groups[i].Manifest || !rec.Orphaned(v.repo.Name()) {
 			continue
 		}
-		if it.rec.State() == snapshot.StateSaving || !it.rec.Orphaned(v.repo.Name()) || r.begin.Sub(data.ModTime) < r.c.cfg.LeftoverAge {
+		if it.rec.State() == snapshot.StateSaving || !it.rec.Orphaned(v.repo.Name()) ||
+			r.begin.Sub(data.ModTime) < r.c.cfg.LeftoverAge {
 			left = true
 			continue
 		}

@@ -85,7 +85,8 @@ func (c *Cluster) confirmed(ctx context.Context, rec *snapshot.Record) (bool, er
 	if silent || len(ready) == 0 {
 		return true, nil
 	}
-	c.log.WarnContext(ctx, "no manifest names the request of this record; it is no outcome", "snapshot", rec.Name, "request", rec.RequestID)
+	c.log.WarnContext(ctx, "no manifest names the request of this record; it is no outcome", "snapshot", rec.Name,
+		"request", rec.RequestID)
 	return false, nil
 }
 
@@ -101,7 +102,8 @@ func (c *Cluster) reconcileDead(ctx context.Context, rec *snapshot.Record) (*sna
 		}
 		g, err := repo.ListOne(ctx, rec)
 		if err != nil {
-			c.log.WarnContext(ctx, "leftovers of a dead save cannot be seen", "snapshot", rec.Name, "backend", repo.Name(), "error", err)
+			c.log.WarnContext(ctx, "leftovers of a dead save cannot be seen", "snapshot", rec.Name, "backend", repo.Name(),
+				"error", err)
 		}
 		views = append(views, &view{repo: repo, store: repo.StoreID(), known: err == nil})
 		it.groups, it.known = append(it.groups, g), append(it.known, err == nil)
@@ -180,9 +182,11 @@ func (s *save) adjust(ctx context.Context, conflict error) (done bool, err error
 		return false, err
 	case current.State() == snapshot.StateDeleting && current.SupersededBy() == "":
 		return true, nil
-	case s.rec.Version == 0 && current.Owner() != s.owner && (s.rec.StoredSHA256 == "" || current.StoredSHA256 != s.rec.StoredSHA256):
+	case s.rec.Version == 0 && current.Owner() != s.owner &&
+		(s.rec.StoredSHA256 == "" || current.StoredSHA256 != s.rec.StoredSHA256):
 		// Another snapshot has the name. The conflict is told, but not retried.
-		return false, snapshot.ReasonConflict.New("record %s: another snapshot has this name", s.rec.Name).Because(errors.New(conflict.Error()))
+		return false, snapshot.ReasonConflict.New("record %s: another snapshot has this name", s.rec.Name).
+			Because(errors.New(conflict.Error()))
 	default:
 		s.rec.Version = current.Version
 	}
@@ -255,17 +259,20 @@ func (s *save) yield(ctx context.Context, name string) {
 	}
 }
 
-// reconcileSuperseded decides about a whole copy of a save that was taken over and died before it could remove the copy.
-// The copy is removed once the save that has the request is READY and on the same backend. If that save came to
+// reconcileSuperseded decides about a whole copy of a save that was taken over and died before it could remove the
+// copy. The copy is removed once the save that has the request is READY and on the same backend. If that save came to
 // nothing, the copy is the request's snapshot after all, and reconcileSuperseded returns false.
-func (r *reconciliation) reconcileSuperseded(ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, e *effect) bool {
+func (r *reconciliation) reconcileSuperseded(
+	ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, e *effect,
+) bool {
 	if rec.SupersededBy() == "" {
 		return false
 	}
 	v := r.views[i]
 	heir, err := r.c.cfg.Saves.ByRequestID(ctx, rec.RequestID)
 	switch {
-	case snapshot.IsNotFound(err), err == nil && (heir.Name == rec.Name || heir.State() == snapshot.StateFailed || r.outOfReach(v, heir)):
+	case snapshot.IsNotFound(err),
+		err == nil && (heir.Name == rec.Name || heir.State() == snapshot.StateFailed || r.outOfReach(v, heir)):
 		rec.Reinstate()
 		return false
 	case err != nil:
@@ -274,8 +281,10 @@ func (r *reconciliation) reconcileSuperseded(ctx context.Context, i int, rec *sn
 		return true
 	}
 	loc := r.location(v, rec)
-	loc.State, loc.Size, loc.Error = snapshot.StateFailed, data.Size, "it was taken over by "+heir.Name+", and is to be removed"
-	if witness := r.witness(v, heir); witness != nil && r.begin.Sub(data.ModTime) >= r.c.cfg.LeftoverAge && !r.req.ValidateOnly {
+	loc.State, loc.Size, loc.Error = snapshot.StateFailed, data.Size,
+		"it was taken over by "+heir.Name+", and is to be removed"
+	if witness := r.witness(v, heir); witness != nil && r.begin.Sub(data.ModTime) >= r.c.cfg.LeftoverAge &&
+		!r.req.ValidateOnly {
 		switch err := r.removeSuperseded(ctx, v, rec, heir, witness); {
 		case err != nil:
 			r.fail(v, err)
@@ -304,13 +313,16 @@ func (r *reconciliation) witness(v *view, heir *snapshot.Record) *repository.Rep
 // nodes. Then nothing but the catalog tells of it, which is no reason to remove a copy here: it is a snapshot of its
 // own again.
 func (r *reconciliation) outOfReach(v *view, heir *snapshot.Record) bool {
-	return local(v.repo) && heir.State() == snapshot.StateReady && len(r.c.node.ReadyElsewhere(heir)) == len(heir.Locations())
+	return local(v.repo) && heir.State() == snapshot.StateReady &&
+		len(r.c.node.ReadyElsewhere(heir)) == len(heir.Locations())
 }
 
 // removeSuperseded removes a copy of a save that was taken over, if the backend itself shows that the request has
 // another snapshot: both manifests name the same request, and the other is whole. That the catalog says so is not
 // enough.
-func (r *reconciliation) removeSuperseded(ctx context.Context, v *view, rec, heir *snapshot.Record, witness *repository.Repository) error {
+func (r *reconciliation) removeSuperseded(
+	ctx context.Context, v *view, rec, heir *snapshot.Record, witness *repository.Repository,
+) error {
 	m, err := witness.ReadManifest(ctx, heir.Name)
 	if err != nil {
 		return err
@@ -320,8 +332,8 @@ func (r *reconciliation) removeSuperseded(ctx context.Context, v *view, rec, hei
 		return err
 	}
 	if m.Record.RequestID != rec.RequestID || own.Record.RequestID != rec.RequestID || rec.RequestID == "" {
-		return snapshot.ReasonConflict.New("backend %q: %s is said to be superseded by %s, which is of another request", witness.Name(), rec.Name, heir.Name).
-			On(witness.Name()).Final().Advise("the record was changed by something else; delete its key in etcd (etcdctl del), and reconcile makes it anew")
+		return snapshot.ReasonConflict.New("backend %q: %s is said to be superseded by %s, which is of another request",
+			witness.Name(), rec.Name, heir.Name).On(witness.Name()).Final().Advise(snapshot.ChangedRecord)
 	}
 	if err := witness.Whole(ctx, heir); err != nil {
 		return err

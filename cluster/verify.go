@@ -126,7 +126,9 @@ func newVerification(c *Cluster, req VerifyRequest) *verification {
 }
 
 // run verifies the copies one after the other and puts the verdict into the record.
-func (v *verification) run(ctx context.Context, rec *snapshot.Record, copies []*repository.Repository) (*snapshot.Record, error) {
+func (v *verification) run(
+	ctx context.Context, rec *snapshot.Record, copies []*repository.Repository,
+) (*snapshot.Record, error) {
 	for _, r := range copies {
 		err := v.verifyCopy(ctx, rec, r)
 		// A call that has ended is no verdict: the bytes may not have come because of it.
@@ -153,14 +155,16 @@ func (v *verification) run(ctx context.Context, rec *snapshot.Record, copies []*
 		v.verdict.Error = v.first.Error()
 	}
 	v.verdict.Duration = v.c.cfg.Now().Sub(v.verdict.Time)
-	v.c.observe(ctx, snapshot.Event{Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Clone(), Verification: &v.verdict})
+	v.c.observe(ctx,
+		snapshot.Event{Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Clone(), Verification: &v.verdict})
 	rec, err := v.record(ctx, rec)
 	if err != nil {
 		return nil, errors.Join(v.first, err)
 	}
 	if v.first == nil {
 		if v.req.Level == snapshot.LevelDrill {
-			v.c.observe(ctx, snapshot.Event{Type: snapshot.EventProven, Name: rec.Name, Revision: rec.Revision, ProvenTime: rec.Proven()})
+			v.c.observe(ctx,
+				snapshot.Event{Type: snapshot.EventProven, Name: rec.Name, Revision: rec.Revision, ProvenTime: rec.Proven()})
 		}
 		v.c.log.InfoContext(ctx, "snapshot verified", "snapshot", rec.Name, "verification", v.req.Level.String(),
 			"backends", v.verdict.Backends, "duration", v.verdict.Duration)
@@ -197,7 +201,9 @@ func (c *Cluster) identitiesFor(rec *snapshot.Record) age.Identities {
 
 // whyDeleted returns an error when a copy that is not there was deleted on request meanwhile, and nil when it was
 // not. err is that the catalog does not answer.
-func (v *verification) whyDeleted(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (deleted, err error) {
+func (v *verification) whyDeleted(
+	ctx context.Context, rec *snapshot.Record, r *repository.Repository,
+) (deleted, err error) {
 	now, err := v.c.Get(ctx, rec.Name)
 	switch {
 	case snapshot.ReasonOf(err) == snapshot.ReasonSnapshotNotFound:
@@ -286,7 +292,9 @@ func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
 		if ctx.Err() != nil {
 			return snapshot.Cancelled(ctx, "scrub")
 		}
-		if r := snapshot.ReasonOf(err); r != snapshot.ReasonSnapshotNotFound && r != snapshot.ReasonCopyMissing { // it was deleted meanwhile
+		switch snapshot.ReasonOf(err) {
+		case snapshot.ReasonSnapshotNotFound, snapshot.ReasonCopyMissing: // it was deleted meanwhile
+		default:
 			errs = append(errs, err)
 		}
 	}
@@ -322,7 +330,8 @@ func (c *Cluster) toScrub(ctx context.Context, backend string) (all []scrubbed, 
 		if !rec.CreateTime.After(latest) {
 			s.created = rec.CreateTime
 		}
-		if v := rec.Verification; v != nil && !v.Time.After(latest) && (backend == "" || slices.Contains(v.Backends, backend)) {
+		if v := rec.Verification; v != nil && !v.Time.After(latest) &&
+			(backend == "" || slices.Contains(v.Backends, backend)) {
 			s.verified = v.Time
 		}
 		if at, _ := c.scrubs.Get(backend, rec.Name, begin); at.After(s.verified) {

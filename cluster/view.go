@@ -54,7 +54,8 @@ func (r *reconciliation) closeViews(ctx context.Context) {
 		if err == nil {
 			err = ctx.Err()
 		}
-		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventListed, Backend: v.repo.Name(), Kind: v.repo.Kind(), Duration: v.took, Err: err})
+		r.c.observe(ctx,
+			snapshot.Event{Type: snapshot.EventListed, Backend: v.repo.Name(), Kind: v.repo.Kind(), Duration: v.took, Err: err})
 	}
 }
 

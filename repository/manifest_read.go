@@ -83,7 +83,8 @@ func (r *Repository) CheckManifest(ctx context.Context, rec *snapshot.Record) (d
 		return nil, err
 	}
 	if err == nil && !m.Removed.IsZero() {
-		return nil, r.unusable(r.manifestKey(rec.Name), fmt.Errorf("the removal of this copy began at %s", m.Removed.Format(time.RFC3339)))
+		return nil, r.unusable(r.manifestKey(rec.Name),
+			fmt.Errorf("the removal of this copy began at %s", m.Removed.Format(time.RFC3339)))
 	}
 	if err == nil && r.putBack(m, rec) {
 		return nil, r.unusable(r.manifestKey(rec.Name), m.older(rec))
@@ -112,7 +113,8 @@ func (r *Repository) putBack(m *Manifest, rec *snapshot.Record) bool {
 }
 
 func (m *Manifest) older(rec *snapshot.Record) error {
-	return fmt.Errorf("it has generation %d, and the catalog knows generation %d: an older manifest was put back", m.Record.Generation, rec.Generation)
+	return fmt.Errorf("it has generation %d, and the catalog knows generation %d: an older manifest was put back",
+		m.Record.Generation, rec.Generation)
 }
 
 // serves reports whether the manifest can stay beside a copy of the record's snapshot.

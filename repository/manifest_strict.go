@@ -93,7 +93,8 @@ func (d *document) checkTexts() error {
 	case len(d.Backends) > snapshot.MaxLocations:
 		return fmt.Errorf("it has %d backends; up to %d are allowed", len(d.Backends), snapshot.MaxLocations)
 	case len(d.Recipients) > maxNames, len(d.Alarms) > maxNames:
-		return fmt.Errorf("it has %d recipients and %d alarms; up to %d are allowed", len(d.Recipients), len(d.Alarms), maxNames)
+		return fmt.Errorf("it has %d recipients and %d alarms; up to %d are allowed", len(d.Recipients), len(d.Alarms),
+			maxNames)
 	case slices.ContainsFunc(d.Alarms, func(a string) bool { return !alarmText.MatchString(a) }):
 		return errors.New("an alarm is not its name and a member's id")
 	case slices.Contains(d.Recipients, ""):

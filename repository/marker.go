@@ -246,6 +246,6 @@ func (r *Repository) wrongStore(format string, args ...any) error {
 	why := fmt.Sprintf(format, args...)
 	return snapshot.ReasonBackendWrongStore.
 		New("backend %q (%s) is not the store that it was: %s", r.info.Name, r.info.URI(""), why).On(r.info.Name).
-		Advise("mount the directory, or correct the URL; for a new store on purpose, configure it under a new backend name; " +
-			"if each node has a directory of its own, set node_local")
+		Advise("mount the directory, or correct the URL; for a new store on purpose, " +
+			"configure it under a new backend name; if each node has a directory of its own, set node_local")
 }

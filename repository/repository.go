@@ -136,8 +136,8 @@ func (r *Repository) ManifestTime(ctx context.Context, name string) (time.Time, 
 	return o.ModTime, err
 }
 
-// DeleteFiles deletes files below the prefix in their order and checks nothing: a save takes back its own writes. It ends at
-// the first error, which names the key, because the order keeps a manifest from outliving its data.
+// DeleteFiles deletes files below the prefix in their order and checks nothing: a save takes back its own writes. It
+// ends at the first error, which names the key, because the order keeps a manifest from outliving its data.
 func (r *Repository) DeleteFiles(ctx context.Context, files ...string) error {
 	for _, file := range files {
 		if err := r.backend.Delete(ctx, r.key(file)); err != nil {

@@ -58,6 +58,6 @@ func (r *Repository) unpinned(ctx context.Context, rec *snapshot.Record) error {
 		return nil
 	}
 	return snapshot.ReasonPinned.
-		New("backend %q: the record of %s says that it is not pinned, and its backend does not", r.info.Name, rec.Name).On(r.info.Name).
-		Advise("unpin it again, if it may be removed: snapshotd update %s --unpin", rec.Name)
+		New("backend %q: the record of %s says that it is not pinned, and its backend does not", r.info.Name, rec.Name).
+		On(r.info.Name).Advise("unpin it again, if it may be removed: snapshotd update %s --unpin", rec.Name)
 }

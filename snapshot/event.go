@@ -11,13 +11,13 @@ type EventType int
 // The types of event. Watch shows those up to EventDeleted; the others are for metrics and logs.
 const (
 	EventStarted       EventType = iota + 1 // a save has begun
-	EventProgress                           // how far a save is, also while nothing moves: Phase, Done, Total, and Backend for a write
+	EventProgress                           // how far a save is: Phase, Done, Total, and Backend for a write
 	EventLocationDone                       // Backend holds the snapshot or has failed
-	EventFinished                           // a save has ended: Duration; Err is nil only when every chosen backend holds it
+	EventFinished                           // a save has ended: Duration; Err is nil only when all chosen backends hold it
 	EventDeleted                            // Backend does not hold the snapshot any more: it was deleted or pruned
 	EventSaveRejected                       // a save was refused because another one runs
 	EventWritten                            // a write of data and manifest to a backend has ended: Kind, Duration, Err
-	EventReconciled                         // a reconcile has ended: Duration, Backends; Err is nil only when no backend failed
+	EventReconciled                         // a reconcile has ended: Duration, Backends; Err is nil when no backend failed
 	EventListed                             // a listing of a backend has ended: Kind, Duration spent in the backend, Err
 	EventCounted                            // the catalog's records by state, after a reconcile: States
 	EventSwept                              // leftovers were removed from Backend: Count

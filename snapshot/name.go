@@ -96,7 +96,9 @@ func NameOfOrderKey(key string) string { return strings.TrimSuffix(key, orderSuf
 // SplitKey returns the snapshot's name and the suffix of an object that this program writes; ok is false for other
 // keys.
 func SplitKey(key string) (name, suffix string, ok bool) {
-	for _, s := range []string{zstdSuffix + encryptedSuffix, DataSuffix + encryptedSuffix, zstdSuffix, DataSuffix, ManifestSuffix} {
+	for _, s := range []string{
+		zstdSuffix + encryptedSuffix, DataSuffix + encryptedSuffix, zstdSuffix, DataSuffix, ManifestSuffix,
+	} {
 		if name, ok := strings.CutSuffix(key, s); ok && name != "" {
 			return name, s, true
 		}

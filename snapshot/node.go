@@ -56,8 +56,8 @@ func (n Node) OnOther(backends []string, format string, args ...any) *Error {
 	return ReasonBackendOnOtherNode.
 		New("%s: only the replica of node %s can reach %s, and this is the replica of node %s",
 			fmt.Sprintf(format, args...), strings.Join(nodes, " or "), Join(backends), n).On(backends[0]).
-		Advise("ask the replica of node %s (--addr); if that node is gone for ever, reconcile --retire-node %s forgets its copies",
-			nodes[0], nodes[0])
+		Advise("ask the replica of node %s (--addr); "+
+			"if that node is gone for ever, reconcile --retire-node %s forgets its copies", nodes[0], nodes[0])
 }
 
 // Retire drops the locations in the directories of nodes that are gone for ever, and returns them. A snapshot that

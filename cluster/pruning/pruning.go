@@ -149,7 +149,8 @@ func (p *Pruning) confirmKept(ctx context.Context, there []*retention.Candidate)
 			c.Undecide()
 		}
 		if p.newest = p.Rules.Apply(there, p.Now); p.newest == nil {
-			return p.conflict("nothing was removed, because no snapshot is as the catalog has it").Advise("reconcile, and prune again")
+			return p.conflict("nothing was removed, because no snapshot is as the catalog has it").
+				Advise("reconcile, and prune again")
 		}
 	}
 	if p.Confirmed != nil {
@@ -199,8 +200,8 @@ func (p *Pruning) contradiction(ctx context.Context, c *retention.Candidate) (wh
 		found.exemption = c.Exemption
 	}
 	if found != says {
-		return fmt.Sprintf("its manifest says %s, %s, revision %d, %d bytes, pinned %t", s.Trigger, s.CreateTime.Format(time.RFC3339),
-			s.Revision, s.StoredSize, s.Pinned), nil
+		return fmt.Sprintf("its manifest says %s, %s, revision %d, %d bytes, pinned %t", s.Trigger,
+			s.CreateTime.Format(time.RFC3339), s.Revision, s.StoredSize, s.Pinned), nil
 	}
 	if p.Confirmed != nil {
 		p.Confirmed.Put(backend, c.Name, says, p.Now)
@@ -210,8 +211,9 @@ func (p *Pruning) contradiction(ctx context.Context, c *retention.Candidate) (wh
 
 // disagrees is the error of a copy of which catalog and backend say different things.
 func (p *Pruning) disagrees(c *retention.Candidate, why string) error {
-	return snapshot.ReasonConflict.New("prune backend %q: %s stays and counts for no rule: its record says something else than its backend: %s",
-		p.Repository.Name(), c.Name, why).On(p.Repository.Name()).Final().
+	return snapshot.ReasonConflict.
+		New("prune backend %q: %s stays and counts for no rule: its record says something else than its backend: %s",
+			p.Repository.Name(), c.Name, why).On(p.Repository.Name()).Final().
 		Advise("reconcile; if that does not help, the record was changed by something else: delete its key in etcd " +
 			"(etcdctl del), and reconcile makes it anew")
 }
@@ -234,8 +236,8 @@ func (p *Pruning) confirmNewest(ctx context.Context, copies []*retention.Candida
 	case reason != snapshot.ReasonInternal && reason != snapshot.ReasonConflict:
 		return err
 	}
-	return p.conflict("nothing was removed, because the newest snapshot, " + p.newest.Name + ", is not as the catalog has it").
-		Because(err).Advise("reconcile, and prune again")
+	return p.conflict("nothing was removed, because the newest snapshot, " + p.newest.Name +
+		", is not as the catalog has it").Because(err).Advise("reconcile, and prune again")
 }
 
 // conflict is the error that the copies are not as the decision took them to be.
@@ -246,7 +248,8 @@ func (p *Pruning) conflict(why string) *snapshot.Error {
 // decide carries out the decision about one copy. An error is part of the answer and ends nothing: the other copies are
 // decided on their own.
 func (p *Pruning) decide(ctx context.Context, c *retention.Candidate) Decision {
-	d := Decision{Name: c.Name, Backend: p.Repository.Name(), CreateTime: c.Created, Size: c.Size, Stays: c.Stays, Why: c.Why}
+	d := Decision{Name: c.Name, Backend: p.Repository.Name(), CreateTime: c.Created, Size: c.Size, Stays: c.Stays,
+		Why: c.Why}
 	if c.Stays {
 		d.Err = p.contradicted[c]
 		return d
@@ -279,8 +282,8 @@ func (p *Pruning) remove(ctx context.Context, c *retention.Candidate) error {
 	// A pin, a verification or a repair of this moment is not known to the rules. One that lacked a copy, and has lost
 	// another one since, is PARTIAL as before: this copy may be the last.
 	l := rec.Location(p.Repository.Name())
-	if l == nil || l.State != snapshot.StateReady || rec.State() != c.State || len(rec.ReadyOn()) < c.Ready || p.Rules.Exemption(&rec.Snapshot) != "" ||
-		rec.Proven().IsZero() == c.Proven {
+	if l == nil || l.State != snapshot.StateReady || rec.State() != c.State || len(rec.ReadyOn()) < c.Ready ||
+		p.Rules.Exemption(&rec.Snapshot) != "" || rec.Proven().IsZero() == c.Proven {
 		return snapshot.ReasonConflict.New("prune %s: it was changed meanwhile", c.Name).On(p.Repository.Name())
 	}
 	if err := p.newestReady(ctx); err != nil {
@@ -301,8 +304,8 @@ func (p *Pruning) newestReady(ctx context.Context) error {
 			return nil
 		}
 	}
-	return p.conflict("no more was removed, because the newest snapshot, " + p.newest.Name + ", is not READY there any more").
-		Advise("prune again")
+	return p.conflict("no more was removed, because the newest snapshot, " + p.newest.Name +
+		", is not READY there any more").Advise("prune again")
 }
 
 // wouldRemove returns why a copy would not be removed, as far as that can be known without removing it. A dry run

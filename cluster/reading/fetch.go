@@ -60,7 +60,8 @@ func (f *Fetch) Run(ctx context.Context, to io.Writer) (got Fetched, err error) 
 	defer watchdog.Stop()
 
 	check := repository.NewTrailer()
-	buf, n := make([]byte, repository.CopyBuffer), 0 // etcd's messages of 32 KiB are collected before they are hashed and spooled
+	// etcd's messages of 32 KiB are collected before they are hashed and spooled.
+	buf, n := make([]byte, repository.CopyBuffer), 0
 	for {
 		m, err := f.Stream.Read(buf[n:])
 		n += m

@@ -43,10 +43,13 @@ type Verdict struct {
 }
 
 // Copy checks the copy on one backend, twice when it seems to be damaged: the network may have damaged its bytes.
-func (v *Verifying) Copy(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (verdict Verdict, err error) {
+func (v *Verifying) Copy(
+	ctx context.Context, rec *snapshot.Record, r *repository.Repository,
+) (verdict Verdict, err error) {
 	checked, err := v.check(ctx, rec, r)
 	if snapshot.IsDamage(err) && ctx.Err() == nil {
-		v.Logger.WarnContext(ctx, "stored copy seems to be damaged; it is read again", "snapshot", rec.Name, "backend", r.Name(), "error", err)
+		v.Logger.WarnContext(ctx, "stored copy seems to be damaged; it is read again", "snapshot", rec.Name,
+			"backend", r.Name(), "error", err)
 		checked, err = v.check(ctx, rec, r)
 	}
 	if err != nil {
@@ -61,7 +64,9 @@ func (v *Verifying) Copy(ctx context.Context, rec *snapshot.Record, r *repositor
 }
 
 // check reads the copy on one backend.
-func (v *Verifying) check(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (repository.Checked, error) {
+func (v *Verifying) check(
+	ctx context.Context, rec *snapshot.Record, r *repository.Repository,
+) (repository.Checked, error) {
 	if err := r.OpenVerified(ctx, false); err != nil {
 		return repository.Checked{}, err
 	}
@@ -127,7 +132,8 @@ func (v *Verifying) compareLive(ctx context.Context, rec *snapshot.Record, check
 		return "the same as the live cluster's", nil
 	}
 	return "not the live cluster's", snapshot.ReasonSnapshotUnreadable.New("verify %s", rec.Name).
-		Because(fmt.Errorf("HashKV at revision %d is %d, and %d in the live cluster", checked.HashRevision, checked.HashKV, live.HashKV)).
+		Because(fmt.Errorf("HashKV at revision %d is %d, and %d in the live cluster",
+			checked.HashRevision, checked.HashKV, live.HashKV)).
 		Advise("unless the cluster was restored from an older snapshot since, one of the two is damaged: " +
 			"compare the members of etcd with each other (etcdctl endpoint hashkv --cluster)")
 }

@@ -46,8 +46,8 @@ func (r *Rules) Removes() bool { return r.hasKeepRule() || r.MaxTotalBytes > 0 }
 
 // hasKeepRule reports whether a rule says which snapshots stay; without one all stay, except for MaxTotalBytes.
 func (r *Rules) hasKeepRule() bool {
-	return r.KeepLast > 0 || r.KeepHourly > 0 || r.KeepDaily > 0 || r.KeepWeekly > 0 || r.KeepMonthly > 0 || r.KeepYearly > 0 ||
-		r.KeepWithin > 0 || r.RecoveryWindow > 0
+	return r.KeepLast > 0 || r.KeepHourly > 0 || r.KeepDaily > 0 || r.KeepWeekly > 0 || r.KeepMonthly > 0 ||
+		r.KeepYearly > 0 || r.KeepWithin > 0 || r.RecoveryWindow > 0
 }
 
 // Exemption says why the rules do not apply to a snapshot; empty when they do.

@@ -54,9 +54,10 @@ func (s *Stock) Miss(rec *snapshot.Record, backend string) {
 func (s *Stock) candidate(rec *snapshot.Record, backend string, size int64) *Candidate {
 	rules, _ := s.rules(backend)
 	return &Candidate{
-		Name: rec.Name, Created: rec.CreateTime, Size: size, Etcd: rec.EtcdClusterID, Revision: rec.Revision, State: rec.State(),
-		Ready:  len(rec.ReadyOn()),
-		Proven: !rec.Proven().IsZero(), Exemption: rules.Exemption(&rec.Snapshot), Adopted: rec.Trigger == snapshot.TriggerAdopted,
+		Name: rec.Name, Created: rec.CreateTime, Size: size, Etcd: rec.EtcdClusterID, Revision: rec.Revision,
+		State: rec.State(), Ready: len(rec.ReadyOn()),
+		Proven: !rec.Proven().IsZero(), Exemption: rules.Exemption(&rec.Snapshot),
+		Adopted: rec.Trigger == snapshot.TriggerAdopted,
 	}
 }
 
