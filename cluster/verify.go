@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/snapshotd/snapshotd/cluster/amend"
+	"github.com/snapshotd/snapshotd/cluster/scrubbing"
 	"github.com/snapshotd/snapshotd/cluster/verifying"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/span"
@@ -270,24 +269,24 @@ func (c *Cluster) Scrub(ctx context.Context, s Scrub) error { return c.scrub(ctx
 
 // scrub verifies a share of the copies on a backend, or of the snapshots when it is empty.
 func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
-	all, errs, err := c.toScrub(ctx, backend)
+	choice := scrubbing.Choice{
+		Records: c.cfg.Records, Backend: backend, Scrubbed: c.scrubs, Now: c.cfg.Now(),
+		Readable: func(rec *snapshot.Record) bool { return len(c.copiesOf(rec, backend, snapshot.StateReady)) > 0 },
+	}
+	all, errs, err := choice.Turns(ctx)
 	if err != nil || len(all) == 0 {
 		return errors.Join(append(errs, err)...)
 	}
 	if s.Drill {
-		newest := slices.MaxFunc(all, func(a, b scrubbed) int {
-			return cmp.Or(a.created.Compare(b.created), strings.Compare(a.name, b.name))
-		})
-		_, err := c.Verify(ctx, VerifyRequest{Name: newest.name, Level: snapshot.LevelDrill})
+		newest := scrubbing.Newest(all)
+		_, err := c.Verify(ctx, VerifyRequest{Name: newest.Name, Level: snapshot.LevelDrill})
 		errs = append(errs, err)
-		all = slices.DeleteFunc(all, func(a scrubbed) bool { return a.name == newest.name })
+		all = slices.DeleteFunc(all, func(t scrubbing.Turn) bool { return t.Name == newest.Name })
 	}
-	// Rounded up, so that a small cluster is scrubbed, too.
-	slices.SortStableFunc(all, func(a, b scrubbed) int { return a.verified.Compare(b.verified) })
-	for _, a := range all[:(len(all)*s.Share+99)/100] {
-		_, err := c.Verify(ctx, VerifyRequest{Name: a.name, Level: snapshot.LevelChecksum, Backend: backend})
+	for _, t := range scrubbing.Due(all, s.Share) {
+		_, err := c.Verify(ctx, VerifyRequest{Name: t.Name, Level: snapshot.LevelChecksum, Backend: backend})
 		if backend != "" { // the record has the last verification alone, which may be the leader's, of other copies
-			c.scrubs.Put(backend, a.name, c.cfg.Now(), c.cfg.Now())
+			c.scrubs.Put(backend, t.Name, c.cfg.Now(), c.cfg.Now())
 		}
 		if ctx.Err() != nil {
 			return snapshot.Cancelled(ctx, "scrub")
@@ -299,46 +298,4 @@ func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// scrubbed is a snapshot that a scrub may verify.
-type scrubbed struct {
-	name     string
-	created  time.Time
-	verified time.Time
-}
-
-// toScrub returns the snapshots that have a READY copy on a configured backend. Without that condition, a snapshot
-// whose backends are no longer configured would be the first in turn for ever. bad are the errors of records that
-// cannot be read.
-func (c *Cluster) toScrub(ctx context.Context, backend string) (all []scrubbed, bad []error, err error) {
-	var unreadable snapshot.BadRecords
-	begin := c.cfg.Now()
-	latest := begin.Add(snapshot.ClockTolerance) // a later time was noted by a clock that was wrong
-	for rec, err := range c.cfg.Records.Scan(ctx) {
-		if unreadable.Add(err) {
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		ready := c.copiesOf(rec, backend, snapshot.StateReady)
-		if rec.State() != snapshot.StateReady && rec.State() != snapshot.StatePartial || len(ready) == 0 {
-			continue
-		}
-		s := scrubbed{name: rec.Name}
-		if !rec.CreateTime.After(latest) {
-			s.created = rec.CreateTime
-		}
-		if v := rec.Verification; v != nil && !v.Time.After(latest) &&
-			(backend == "" || slices.Contains(v.Backends, backend)) {
-			s.verified = v.Time
-		}
-		if at, _ := c.scrubs.Get(backend, rec.Name, begin); at.After(s.verified) {
-			s.verified = at
-		}
-		all = append(all, s)
-	}
-	c.scrubs.Forget(backend, begin)
-	return all, unreadable.Errors(), nil
 }
