@@ -63,6 +63,7 @@ func (r *reconciliation) readForeign(
 			e.on[c.view].listed, e.on[c.view].added = true, true
 		}
 	}
+	// A call that has ended did not read all copies, and the record would lack them.
 	return rec, ctx.Err()
 }
 

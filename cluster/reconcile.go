@@ -59,6 +59,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	if err != nil {
 		return reports, err
 	}
+	// A reconcile that ended early may not have forgotten all locations of retired nodes. Then their stores stay, too.
 	reports = append(reports, r.forgetStores(ctx)...)
 	r.logEnd(ctx)
 	return reports, r.bad.Err()
@@ -123,6 +124,7 @@ func (r *reconciliation) run(ctx context.Context) error {
 		return err
 	}
 	for _, v := range r.views {
+		// After a listing that broke off, an object that was not asked for may still be there.
 		if v.known {
 			r.c.foreign.Forget(v.repo.Name(), r.begin)
 			r.c.manifests.Forget(v.repo.Name(), r.begin)

@@ -144,6 +144,7 @@ func (r *reconciliation) reconcilePresent(
 	if m == nil {
 		return
 	}
+	// The manifest was read now, and is read again only when it is written anew.
 	if loc != nil && r.rewritten(v, rec, g, loc) {
 		r.c.manifests.Put(v.repo.Name(), g.Name, g.ManifestTime, r.begin)
 	}

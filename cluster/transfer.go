@@ -211,6 +211,7 @@ func (t *transfer) produce(ctx context.Context, stream *Stream) error {
 		t.enter(snapshot.PhaseInspecting)
 		err = t.inspect(ctx)
 	}
+	// Without a good inspection, the rest of the compression is of no use.
 	if err != nil {
 		cancel(err)
 	} else {

@@ -69,6 +69,7 @@ func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*reposito
 	if len(all) == 0 {
 		return nil, c.noCopy("verify", rec, req.Backend)
 	}
+	// All copies have the same bytes, so one of them is enough for levels above the checksum.
 	if req.Level > snapshot.LevelChecksum && req.Backend == "" {
 		all = all[:1]
 	}

@@ -22,10 +22,12 @@ func (r *Repository) Amend(ctx context.Context, rec *snapshot.Record, pinned *bo
 		return err
 	case !m.Removed.IsZero():
 		return r.unamendable(rec, "the removal of this copy has begun")
+	// The manifest of another snapshot would get this one's labels, with a good signature.
 	case m.Record.StoredSHA256 != rec.StoredSHA256:
 		return r.unamendable(rec, "it is of another snapshot than the record")
 	}
 	next := m.Record.Copy()
+	// Without a word about the pin, a pin in either of the two stays.
 	next.Labels, next.Pinned = rec.Labels, rec.Pinned || m.Record.Pinned
 	if pinned != nil {
 		next.Pinned = *pinned

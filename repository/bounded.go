@@ -38,6 +38,7 @@ func (b *boundedWriter) Write(p []byte) (int, error) {
 	if b.head != nil {
 		had := len(b.head)
 		b.head = append(b.head, p[:min(len(p), cap(b.head)-had)]...)
+		// Until the size is known, bytes pass: there are only a few of them.
 		if len(b.head) < cap(b.head) {
 			return b.w.Write(p)
 		}
@@ -47,6 +48,7 @@ func (b *boundedWriter) Write(p []byte) (int, error) {
 		}
 		b.left, b.head = size+ChecksumSize-int64(had), nil
 	}
+	// The write is refused as a whole: no part of it is of any use.
 	if int64(len(p)) > b.left {
 		return 0, b.damaged(fmt.Errorf("%w: more bytes come out of it", errTooLong))
 	}

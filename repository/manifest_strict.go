@@ -39,6 +39,7 @@ func parseDocument(doc []byte) (*document, error) {
 	if err := m.Written(document{}, SignatureMember); err != nil {
 		return nil, err
 	}
+	// A signature at another place would never be verified.
 	if _, ok := m[SignatureMember]; ok && !Signed(doc) {
 		return nil, errors.New("its signature is not the last member, in the form of one")
 	}
@@ -73,6 +74,7 @@ func (d *document) checkFacts() error {
 		return fmt.Errorf("no database or object has %d bytes", max(d.DBSize, d.StoredSize))
 	case d.Revision > snapshot.MaxRevision:
 		return fmt.Errorf("%d is not a revision", d.Revision)
+	// Each key has at least one byte.
 	case d.TotalKeys > snapshot.MaxSize:
 		return fmt.Errorf("no database has %d keys", d.TotalKeys)
 	case !sha256Text.MatchString(d.SHA256), !sha256Text.MatchString(d.StoredSHA256):
