@@ -13,7 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// The changes are added to a Target.
+// Target takes the changes.
 type Target interface {
 	// Holds returns an error that wraps [ErrDiffers] when the target has another history of a revision that it should
 	// have.
