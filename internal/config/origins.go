@@ -33,6 +33,18 @@ func (o origins) forget(path string) {
 	})
 }
 
+// parts returns the paths that have an origin, or enclose one that has. There may be ten thousand clusters: whether a part
+// is there is looked up, and not looked for.
+func (o origins) parts() map[string]bool {
+	all := make(map[string]bool, len(o))
+	for path := range o {
+		for ; path != "" && !all[path]; path = path[:max(strings.LastIndexByte(path, '.'), 0)] {
+			all[path] = true
+		}
+	}
+	return all
+}
+
 func parent(path string) string {
 	return path[:max(strings.LastIndexAny(path, ".["), 0)]
 }

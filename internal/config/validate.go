@@ -40,10 +40,11 @@ type validator struct {
 	*Config
 	dev      bool
 	problems *Problems
+	parts    map[string]bool // of the configuration that are there
 }
 
 func (c *Config) validate(dev bool, problems *Problems) {
-	v := validator{Config: c, dev: dev, problems: problems}
+	v := validator{Config: c, dev: dev, problems: problems, parts: c.origins.parts()}
 	v.listeners()
 	v.service()
 	if len(c.Clusters) == 0 {
@@ -285,14 +286,7 @@ func (v validator) signing(s Signing, at string) {
 }
 
 // given reports whether a part of the configuration is there, even without a value.
-func (v validator) given(path string) bool {
-	for p := range v.origins {
-		if rest, ok := strings.CutPrefix(p, path); ok && (rest == "" || rest[0] == '.') {
-			return true
-		}
-	}
-	return false
-}
+func (v validator) given(path string) bool { return v.parts[path] }
 
 func (v validator) etcd(e *Etcd, at string) {
 	if len(e.Endpoints) > 0 && e.DiscoverySRV != "" {
