@@ -127,6 +127,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 		Backends:    parts.backends,
 		Fallback:    fallback,
 		Driller:     inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
+		Turn:        adoptInTurn(s.restoreTurns, cfg.Name),
 		Identities:  identities,
 		Compression: compressions[cfg.Compression],
 		Recipients:  recipients,

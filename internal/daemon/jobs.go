@@ -182,6 +182,14 @@ func takeTurn(ctx context.Context, q *jobs.Queue, owner, what string) (release f
 	}
 }
 
+// adoptInTurn makes a snapshot of another program, which is read whole into the spool, wait for a place among what is
+// restored. At its first start, a process of many clusters may find such snapshots of all of them.
+func adoptInTurn(q *jobs.Queue, cluster string) func(context.Context, string) (func(), error) {
+	return func(ctx context.Context, what string) (func(), error) {
+		return takeTurn(ctx, q, cluster+"/adopted", what) // the name of a cluster has no '/'
+	}
+}
+
 // Verify verifies a snapshot. Where that restores its database to a file, it waits for its turn: of all clusters, so many
 // databases are on the disk at a time.
 func (c *managed) Verify(ctx context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
