@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
@@ -28,10 +29,21 @@ func (c *managed) end(ctx context.Context, log *slog.Logger) {
 	close(c.ended)
 }
 
-// run starts a cluster's loops, and makes its metrics begin. They end with ctx. Metrics of the cluster that it takes the
-// place of, if there was one, go on.
-func (c *managed) run(ctx context.Context, before *managed) {
+// startWork is the time of a processor that the start of a cluster takes, with some room: it stands for election, and
+// reconciles.
+const startWork = 20 * time.Millisecond
+
+// startOf returns how long after the first one the loops of a cluster begin, of many that are started together. If those
+// of some thousand began at once, their requests would wait for each other until they are given up, and made again.
+func startOf(i int) time.Duration {
+	return time.Duration(i) * startWork / time.Duration(runtime.GOMAXPROCS(0))
+}
+
+// run starts a cluster's loops after a pause, and makes its metrics begin. They end with ctx. Metrics of the cluster that
+// it takes the place of, if there was one, go on.
+func (c *managed) run(ctx context.Context, before *managed, after time.Duration) {
 	c.telemetry.AddCluster(ctx, c.Name(), c.BackendNames())
+	c.telemetry.Leader(ctx, c.Name(), false)
 	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
 		if before == nil || !before.runs(sch.Name) {
 			c.telemetry.AddSchedule(ctx, c.Name(), sch.Name,
@@ -58,9 +70,12 @@ func (c *managed) run(ctx context.Context, before *managed) {
 		Leading: func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
 		Logger:  c.log,
 	})
-	c.loops.Go(func() { loop.Run(ctx) })
-	backoff.Repeat(ctx, &c.loops, 0, c.refresh)
-	wake := backoff.Repeat(ctx, &c.loops, 0, c.deliver)
+	backoff.Repeat(ctx, &c.loops, after, func(ctx context.Context) time.Duration {
+		loop.Run(ctx)
+		return backoff.Never
+	})
+	backoff.Repeat(ctx, &c.loops, after, c.refresh)
+	wake := backoff.Repeat(ctx, &c.loops, after, c.deliver)
 	c.wakeDelivery.Store(&wake)
 	c.startJournal(ctx)
 }

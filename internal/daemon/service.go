@@ -228,10 +228,10 @@ func (s *Service) HTTPAddr() string { return s.server.HTTPAddr() }
 func (s *Service) Run(ctx context.Context) error {
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopLoops = stop
-	for _, c := range s.clusters {
+	for i, c := range s.clusters {
 		ctx, cancel := context.WithCancel(loops)
 		c.stop = cancel
-		c.run(ctx, nil)
+		c.run(ctx, nil, startOf(i))
 	}
 	s.loops.Go(func() { s.watchReloads(loops) })
 	err := s.server.Run(ctx)
