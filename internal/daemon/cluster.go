@@ -53,6 +53,7 @@ type managed struct {
 	localScrubs []schedule.Schedule // the same for the directories of this node, while another replica leads
 	interval    time.Duration
 	limits      limits
+	starts      *jobs.Queue // of all clusters
 	turns       *jobs.Queue // of saves
 	restores    *jobs.Queue // of all clusters
 	restoring   *jobs.Queue // of this cluster, one at a time
@@ -161,7 +162,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules), parts.lead
 	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
 	c.interval, c.limits, c.telemetry, c.log = s.cfg.ReconcileInterval, limits, s.telemetry, log
-	c.turns, c.watched, c.feed = s.saveTurns, observer, feed.New(domain.Follow)
+	c.starts, c.turns, c.watched, c.feed = s.startTurns, s.saveTurns, observer, feed.New(domain.Follow)
 	return nil
 }
 

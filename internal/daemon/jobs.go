@@ -50,6 +50,7 @@ func (s *Service) openJobs(ctx context.Context) {
 	s.saveTurns = jobs.New(saves, func(running, waiting int) { s.telemetry.Jobs(ctx, jobSave, running, waiting) })
 	s.restoreTurns = jobs.New(restores, func(running, waiting int) { s.telemetry.Jobs(ctx, jobRestore, running, waiting) })
 	s.drillTurns = jobs.New(drills, func(running, waiting int) { s.telemetry.Jobs(ctx, jobDrill, running, waiting) })
+	s.startTurns = jobs.New(startsPerCPU*runtime.GOMAXPROCS(0), nil)
 	s.atATime = saves
 	s.telemetry.Jobs(ctx, jobSave, 0, 0)
 	s.telemetry.Jobs(ctx, jobRestore, 0, 0)

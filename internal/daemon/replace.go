@@ -27,11 +27,9 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 		return
 	}
 	s.clusters = next
-	fresh := 0
 	for _, c := range next {
 		if !slices.Contains(before, c) {
-			s.succeed(ctx, c, named(before, c.Name()), startOf(fresh))
-			fresh++
+			s.succeed(ctx, c, named(before, c.Name()))
 		}
 	}
 	for _, c := range gone {
@@ -60,8 +58,8 @@ func (s *Service) awaitEnds(ctx context.Context, gone []*managed) {
 	}
 }
 
-// succeed starts a cluster after a pause, when the one that it takes the place of has ended.
-func (s *Service) succeed(ctx context.Context, c, before *managed, after time.Duration) {
+// succeed starts a cluster, when the one that it takes the place of has ended.
+func (s *Service) succeed(ctx context.Context, c, before *managed) {
 	ctx, c.stop = context.WithCancel(ctx)
 	c.begun = make(chan struct{})
 	begin := func() {
@@ -73,7 +71,7 @@ func (s *Service) succeed(ctx context.Context, c, before *managed, after time.Du
 			}
 		}
 		if ctx.Err() == nil {
-			c.run(ctx, before, after)
+			c.run(ctx, before)
 			s.log.InfoContext(ctx, "cluster is in effect", "cluster", c.Name(), "backends", strings.Join(c.BackendNames(), ","))
 		}
 	}

@@ -49,6 +49,7 @@ type Service struct {
 	saveTurns    *jobs.Queue // of all clusters
 	restoreTurns *jobs.Queue // the same
 	drillTurns   *jobs.Queue // the same
+	startTurns   *jobs.Queue // the same
 	atATime      int         // saves
 	telemetry    *telemetry.Telemetry
 	server       *server.Server
@@ -102,6 +103,7 @@ func (s *Service) open(ctx context.Context) error {
 	for _, w := range append(s.cfg.Risks(), s.cfg.FileRisks()...) {
 		s.log.WarnContext(ctx, "configuration has a risk", "warning", w)
 	}
+	s.cfg.ForgetOrigins() // those of a thousand clusters are 2 MB
 	if err := dir.emptySpool(); err != nil {
 		return err
 	}
@@ -228,10 +230,10 @@ func (s *Service) HTTPAddr() string { return s.server.HTTPAddr() }
 func (s *Service) Run(ctx context.Context) error {
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopLoops = stop
-	for i, c := range s.clusters {
+	for _, c := range s.clusters {
 		ctx, cancel := context.WithCancel(loops)
 		c.stop = cancel
-		c.run(ctx, nil, startOf(i))
+		c.run(ctx, nil)
 	}
 	s.loops.Go(func() { s.watchReloads(loops) })
 	err := s.server.Run(ctx)
