@@ -33,7 +33,7 @@ func (c *managed) end(ctx context.Context, log *slog.Logger) {
 // each other until they are given up, and made again. An etcd that does not answer keeps no other cluster for long.
 const (
 	startsPerCPU  = 16
-	startPatience = time.Second
+	startPatience = 3 * time.Second
 )
 
 // begin starts the loops of a cluster when it is its turn, which ends when its catalog was read once. run is the loop of

@@ -33,7 +33,7 @@ func (s slow) List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
 	return s.Catalog.List(ctx, q)
 }
 
-// TestClustersBeginInTurn: two at a time. A catalog that answers late keeps the next ones for a second, and one that was
+// TestClustersBeginInTurn: two at a time. A catalog that answers late keeps the next ones for three seconds, and one that was
 // removed meanwhile does not begin.
 func TestClustersBeginInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestClustersBeginInTurn(t *testing.T) {
 		time.Sleep(time.Minute)
 		mu.Lock()
 		want := map[string]time.Duration{
-			"cluster-0": 0, "cluster-1": 0, "cluster-2": 0, "cluster-3": time.Second, "cluster-5": time.Second,
+			"cluster-0": 0, "cluster-1": 0, "cluster-2": 0, "cluster-3": 3 * time.Second, "cluster-5": 3 * time.Second,
 		}
 		if fmt.Sprint(at) != fmt.Sprint(want) {
 			t.Errorf("clusters have begun after %v, want %v", at, want)
