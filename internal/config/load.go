@@ -167,7 +167,7 @@ func whyUnread(err error) string {
 	return err.Error()
 }
 
-// maxFile is above the size of a configuration of ten thousand clusters.
+// maxFile is far above the size of a configuration: ten thousand clusters take a megabyte.
 const maxFile = 16 << 20
 
 func readFile(name string) ([]byte, error) {

@@ -37,16 +37,15 @@ func (o origins) forget(path string) {
 	})
 }
 
-// parts returns the paths that have an origin, or enclose one that has. There may be ten thousand clusters: whether a part
-// is there is looked up, and not looked for.
+// parts returns each path that has an origin, and all paths that enclose one.
 func (o origins) parts() map[string]bool {
-	all := make(map[string]bool, len(o))
-	for path := range o {
-		for ; path != "" && !all[path]; path = path[:max(strings.LastIndexByte(path, '.'), 0)] {
-			all[path] = true
+	parts := make(map[string]bool, len(o))
+	for p := range o {
+		for ; p != "" && !parts[p]; p = parent(p) {
+			parts[p] = true
 		}
 	}
-	return all
+	return parts
 }
 
 func parent(path string) string {
