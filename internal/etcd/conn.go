@@ -132,14 +132,16 @@ func failFast(
 	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption,
 ) error {
-	return invoke(private{ctx}, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
+	ctx = private{ctx}
+	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
 }
 
 // untold makes a stream whose deadline etcd is not told.
 func untold(
 	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
-	return stream(private{ctx}, desc, cc, method, opts...)
+	ctx = private{ctx}
+	return stream(ctx, desc, cc, method, opts...)
 }
 
 // private is a context that ends as another one does, with a deadline that etcd is not told. gRPC sends the time that is

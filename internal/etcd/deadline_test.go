@@ -63,6 +63,8 @@ func TestDeadlinesStayHere(t *testing.T) {
 		if <-called {
 			t.Errorf("etcd was told the deadline of %s", name)
 		}
-		<-ended // the server is told that the call is over
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("etcd is told of the end of %s by %v, want that it was cancelled", name, err)
+		}
 	}
 }
