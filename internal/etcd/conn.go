@@ -132,16 +132,15 @@ func failFast(
 	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption,
 ) error {
-	ctx = private{ctx}
-	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
+	opts = append(opts, grpc.WaitForReady(false))
+	return invoke(private{ctx}, method, req, reply, cc, opts...) //nolint:contextcheck // it ends with ctx
 }
 
 // untold makes a stream whose deadline etcd is not told.
 func untold(
 	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
-	ctx = private{ctx}
-	return stream(ctx, desc, cc, method, opts...)
+	return stream(private{ctx}, desc, cc, method, opts...) //nolint:contextcheck // it ends with ctx
 }
 
 // private is a context that ends as another one does, with a deadline that etcd is not told. gRPC sends the time that is
