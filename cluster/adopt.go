@@ -33,7 +33,7 @@ func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate,
 func (r *reconciliation) readForeign(
 	ctx context.Context, it item, copies []candidate, e *effect,
 ) (*snapshot.Record, error) {
-	release, err := r.c.adopting.Take(ctx, "adopt %s", it.name) // one snapshot is in the spool at a time
+	release, err := r.c.takeAdoption(ctx, it.name)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +65,24 @@ func (r *reconciliation) readForeign(
 	}
 	// A call that has ended did not read all copies, and the record would lack them.
 	return rec, ctx.Err()
+}
+
+// takeAdoption waits until no other snapshot of another program is in the cluster's spool, and then for a turn among the
+// clusters: those that wait for each other take no turns.
+func (c *Cluster) takeAdoption(ctx context.Context, name string) (release func(), err error) {
+	own, err := c.adopting.Take(ctx, "adopt %s", name)
+	if err != nil || c.cfg.Turn == nil {
+		return own, err
+	}
+	turn, err := c.cfg.Turn(ctx, "adopt "+name)
+	if err != nil {
+		own()
+		return nil, err
+	}
+	return func() {
+		turn()
+		own()
+	}, nil
 }
 
 // firstGood returns the first copy that looks like a snapshot, and the first of all when none does. Backends may have
@@ -154,7 +172,7 @@ func (r *reconciliation) reconcileAdopted(
 		e.on[i].added = loc == nil
 		return
 	}
-	release, err := r.c.adopting.Take(ctx, "adopt %s", rec.Name)
+	release, err := r.c.takeAdoption(ctx, rec.Name)
 	if err != nil {
 		return // the reconciliation ends, too
 	}

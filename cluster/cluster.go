@@ -57,6 +57,9 @@ type Config struct {
 	// Fallback is optional: a place of this replica alone for a snapshot that no backend took.
 	Fallback repository.Backend
 	Driller  repository.Driller // optional; needed to verify at LevelDrill
+	// Turn is optional. It waits until another program's snapshot may take room in the spool, among those of other
+	// clusters.
+	Turn func(ctx context.Context, what string) (release func(), err error)
 	// Identities are optional. With them the service can verify the database in encrypted snapshots. Without them only
 	// the stored bytes are verified, and drills must be made elsewhere.
 	Identities  age.Identities

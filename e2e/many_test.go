@@ -34,6 +34,7 @@ const connectionsOfEach = 10_000
 // catalogs grows with the clusters, as none of them would.
 func newMany(t *testing.T, n, replicas int, settings string) *many {
 	t.Helper()
+	program(t, "") // building it is no part of a start
 	m := &many{n: n}
 	for i := 0; i < n*replicas; i += connectionsOfEach {
 		m.homes = append(m.homes, testenv.StartCluster(t, 1))
@@ -72,9 +73,11 @@ func (m *many) start(t *testing.T, node string) (*service, time.Duration) {
 }
 
 // leads returns how many clusters a replica leads.
-func (s *service) leads() int {
-	n := 0
-	for name, v := range s.scrape() {
+func (s *service) leads() int { return leadsBy(s.scrape()) }
+
+// leadsBy returns how many clusters a replica leads, by its scrape.
+func leadsBy(samples map[string]float64) (n int) {
+	for name, v := range samples {
 		if strings.HasPrefix(name, "snapshotd_leader{") && v == 1 {
 			n++
 		}
@@ -160,31 +163,45 @@ func TestBenchClusters(t *testing.T) {
 		t.Logf("replica %d: ready after %.1f s, RssAnon %.1f MiB", i+1, ready.Seconds(), mib(s.rssAnon()))
 	}
 	begin := time.Now()
-	for led := 0; led < n; time.Sleep(3 * time.Second) { // a scrape of many clusters is work
+	pause := max(3*time.Second, time.Duration(n)*3*time.Millisecond) // a scrape of many clusters is work
+	for led := 0; led < n; time.Sleep(pause) {
 		led = 0
 		for _, s := range all {
 			led += s.leads()
 		}
-		if time.Since(begin) > waitTimeout*5 {
+		if time.Since(begin) > waitTimeout*10 {
 			t.Fatalf("%d of %d clusters have a leader", led, n)
 		}
 	}
 	t.Logf("all clusters have a leader %.1f s later", time.Since(begin).Seconds())
-	for end := time.Now().Add(time.Duration(minutes) * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Second) {
+	pause = max(20*time.Second, time.Duration(n)*6*time.Millisecond)
+	for end := time.Now().Add(time.Duration(minutes) * time.Minute); time.Now().Before(end); time.Sleep(pause) {
 		var line strings.Builder
 		for _, s := range all {
+			resident := mib(s.rssAnon()) // before the scrape, which is garbage of the service
 			samples := s.scrape()
-			fmt.Fprintf(&line, " [RssAnon %.1f MiB, heap %.1f MiB, %v goroutines, CPU %.1f s, leads %d, waiting %v]",
-				mib(s.rssAnon()), samples["go_memstats_heap_inuse_bytes"]/(1<<20), samples["go_goroutines"],
-				samples["process_cpu_seconds_total"], s.leads(), samples[`snapshotd_jobs_waiting{job="save"}`])
+			fmt.Fprintf(&line, " [RssAnon %.1f MiB, heap %.1f MiB, stacks %.1f MiB, %v goroutines, CPU %.1f s, leads %d, waiting %v]",
+				resident, samples["go_memstats_heap_inuse_bytes"]/(1<<20), samples["go_memstats_stack_inuse_bytes"]/(1<<20),
+				samples["go_goroutines"], samples["process_cpu_seconds_total"], leadsBy(samples),
+				samples[`snapshotd_jobs_waiting{job="save"}`])
 		}
-		t.Logf("%3.0f s: %d connections%s", time.Since(begin).Seconds(), m.connections(t), line.String())
+		t.Logf("%3.0f s: load %s, %d connections%s", time.Since(begin).Seconds(), loadAverage(), m.connections(t), line.String())
 	}
 	late := lateness(t, all)
 	if len(late) > 0 {
 		t.Logf("%d scheduled saves; ended after their time: median %.1f s, p99 %.1f s, most %.1f s", len(late),
 			late[len(late)/2].Seconds(), late[len(late)*99/100].Seconds(), late[len(late)-1].Seconds())
 	}
+}
+
+// loadAverage returns the load of the machine in the last minute, as the system tells it.
+func loadAverage() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(b), " ")
+	return first
 }
 
 // lateness returns how long after their time scheduled saves had ended, in order. The first snapshots of all clusters,

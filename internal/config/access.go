@@ -229,8 +229,8 @@ func (v validator) accessRule(r *AccessRule, at string) {
 	}
 }
 
-// risks returns the settings that are allowed and let others in.
-func (c *Config) risks() []string {
+// Risks returns the settings that are allowed and let others in.
+func (c *Config) Risks() []string {
 	var all []string
 	reachable := !loopback.Is(c.ListenGRPC)
 	if c.Access == nil && reachable {

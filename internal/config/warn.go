@@ -19,7 +19,7 @@ import (
 // directories, that every user of the machine can read or change. It looks at the modes of files and opens none. The
 // service logs them when it starts.
 func (c *Config) Warnings(now time.Time) []string {
-	w := &warner{Config: c, now: now, files: map[string]bool{}, found: c.risks()}
+	w := &warner{Config: c, now: now, files: map[string]bool{}, found: c.Risks()}
 	if to := plaintext(c.AuditURL); to != "" {
 		w.warn("audit_url", "audit records go to %s as plain text; write https://", to)
 	}

@@ -53,6 +53,7 @@ type managed struct {
 	localScrubs []schedule.Schedule // the same for the directories of this node, while another replica leads
 	interval    time.Duration
 	limits      limits
+	starts      *fairqueue.Queue // of all clusters
 	turns       *fairqueue.Queue // of saves
 	restores    *fairqueue.Queue // of all clusters
 	restoring   *fairqueue.Queue // of this cluster, one at a time
@@ -127,6 +128,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 		Backends:    parts.backends,
 		Fallback:    fallback,
 		Driller:     inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
+		Turn:        adoptInTurn(s.restoreTurns, cfg.Name),
 		Identities:  identities,
 		Compression: compressions[cfg.Compression],
 		Recipients:  recipients,
@@ -160,7 +162,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules), parts.lead
 	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
 	c.interval, c.limits, c.telemetry, c.log = s.cfg.ReconcileInterval, limits, s.telemetry, log
-	c.turns, c.watched, c.feed = s.saveTurns, observer, feed.New(domain.Follow)
+	c.starts, c.turns, c.watched, c.feed = s.startTurns, s.saveTurns, observer, feed.New(domain.Follow)
 	return nil
 }
 

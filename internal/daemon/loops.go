@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
@@ -28,10 +29,44 @@ func (c *managed) end(ctx context.Context, log *slog.Logger) {
 	close(c.ended)
 }
 
-// run starts a cluster's loops, and makes its metrics begin. They end with ctx. Metrics of the cluster that it takes the
+// The loops of so many clusters begin at a time. If those of some thousand began at once, their requests would wait for
+// each other until they are given up, and made again. An etcd that does not answer keeps no other cluster for long.
+const (
+	startsPerCPU  = 16
+	startPatience = 3 * time.Second
+)
+
+// begin starts the loops of a cluster when it is its turn, which ends when its catalog was read once. run is the loop of
+// the leader.
+func (c *managed) begin(ctx context.Context, run func(context.Context)) {
+	j := c.starts.Join(c.Name())
+	defer j.End()
+	select {
+	case <-j.Turn():
+	case <-ctx.Done():
+		return
+	}
+	c.loops.Go(func() { run(ctx) })
+	wake := backoff.Repeat(ctx, &c.loops, 0, c.deliver)
+	c.wakeDelivery.Store(&wake)
+	read := make(chan struct{})
+	once := sync.OnceFunc(func() { close(read) })
+	backoff.Repeat(ctx, &c.loops, 0, func(ctx context.Context) time.Duration {
+		defer once()
+		return c.refresh(ctx)
+	})
+	select {
+	case <-read:
+	case <-time.After(startPatience):
+	case <-ctx.Done():
+	}
+}
+
+// run makes the loops of a cluster begin, and its metrics. They end with ctx. Metrics of the cluster that it takes the
 // place of, if there was one, go on.
 func (c *managed) run(ctx context.Context, before *managed) {
 	c.telemetry.AddCluster(ctx, c.Name(), c.BackendNames())
+	c.telemetry.Leader(ctx, c.Name(), false)
 	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
 		if before == nil || !before.runs(sch.Name) {
 			c.telemetry.AddSchedule(ctx, c.Name(), sch.Name,
@@ -61,10 +96,7 @@ func (c *managed) run(ctx context.Context, before *managed) {
 		Leading: func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
 		Logger:  c.log,
 	})
-	c.loops.Go(func() { loop.Run(ctx) })
-	backoff.Repeat(ctx, &c.loops, 0, c.refresh)
-	wake := backoff.Repeat(ctx, &c.loops, 0, c.deliver)
-	c.wakeDelivery.Store(&wake)
+	c.loops.Go(func() { c.begin(ctx, loop.Run) })
 	c.startJournal(ctx)
 }
 

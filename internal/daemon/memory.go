@@ -16,13 +16,10 @@ const (
 	memoryOfCluster = 160 << 10 // for each cluster at rest, with room for the collector: about 100 KiB are in use
 )
 
-// With many clusters, memory is collected when the heap has grown by half, and not by all that is in use: at rest, they
-// are most of what the process needs, and little of it is ever garbage. A save of one cluster would be slower.
-const (
-	manyClusters = 100
-	collectOne   = 100 // percent; Go's default
-	collectMany  = 50
-)
+// collectors say by how many percent the heap grows before memory is collected, from a number of clusters on. With many
+// of them, what they need at rest is most of the heap, and little of it is ever garbage. A save of one cluster would be
+// slower. docs/performance.md has what this costs.
+var collectors = []struct{ clusters, percent int }{{500, 25}, {100, 50}, {0, 100}}
 
 // boundMemory sets how eagerly memory is collected, unless GOGC or GOMEMLIMIT do. With an etcd in the process, nothing is
 // set.
@@ -32,11 +29,12 @@ func (s *Service) boundMemory() {
 	}
 	n := max(len(s.cfg.Clusters), len(s.clusters))
 	if os.Getenv("GOGC") == "" {
-		percent := collectOne
-		if n >= manyClusters {
-			percent = collectMany
+		for _, c := range collectors {
+			if n >= c.clusters {
+				debug.SetGCPercent(c.percent)
+				break
+			}
 		}
-		debug.SetGCPercent(percent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryOfOne + memoryOfOther*int64(min(n, s.atATime)-1) + memoryOfCluster*int64(n))

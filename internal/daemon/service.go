@@ -49,6 +49,7 @@ type Service struct {
 	saveTurns    *fairqueue.Queue // of all clusters
 	restoreTurns *fairqueue.Queue // the same
 	drillTurns   *fairqueue.Queue // the same
+	startTurns   *fairqueue.Queue // the same
 	atATime      int              // saves
 	telemetry    *telemetry.Telemetry
 	server       *server.Server
@@ -99,9 +100,14 @@ func (s *Service) open(ctx context.Context) error {
 	}
 	s.log.InfoContext(ctx, "service is starting", "version", s.conf.Version, "node", s.cfg.NodeName, "data_dir",
 		s.cfg.DataDir)
-	for _, w := range s.cfg.Warnings(time.Now()) {
+	warnings := s.cfg.Warnings(time.Now())
+	if s.conf.Dev {
+		warnings = s.cfg.Risks() // a trial needs no schedule
+	}
+	for _, w := range warnings {
 		s.log.WarnContext(ctx, "configuration is allowed and probably not meant", "warning", w)
 	}
+	s.cfg.ForgetOrigins() // those of a thousand clusters are 2 MB
 	if err := dir.emptySpool(); err != nil {
 		return err
 	}

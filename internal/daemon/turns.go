@@ -50,6 +50,7 @@ func (s *Service) openJobs(ctx context.Context) {
 	s.saveTurns = fairqueue.New(saves, func(running, waiting int) { s.telemetry.Jobs(ctx, jobSave, running, waiting) })
 	s.restoreTurns = fairqueue.New(restores, func(running, waiting int) { s.telemetry.Jobs(ctx, jobRestore, running, waiting) })
 	s.drillTurns = fairqueue.New(drills, func(running, waiting int) { s.telemetry.Jobs(ctx, jobDrill, running, waiting) })
+	s.startTurns = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), nil)
 	s.atATime = saves
 	s.telemetry.Jobs(ctx, jobSave, 0, 0)
 	s.telemetry.Jobs(ctx, jobRestore, 0, 0)
@@ -179,6 +180,14 @@ func takeTurn(ctx context.Context, q *fairqueue.Queue, owner, what string) (rele
 	case <-ctx.Done():
 		j.End()
 		return nil, snapshot.Cancelled(ctx, "%s: it was waiting for its turn", what)
+	}
+}
+
+// adoptInTurn makes a snapshot of another program, which is read whole into the spool, wait for a place among what is
+// restored. At its first start, a process of many clusters may find such snapshots of all of them.
+func adoptInTurn(q *fairqueue.Queue, cluster string) func(context.Context, string) (func(), error) {
+	return func(ctx context.Context, what string) (func(), error) {
+		return takeTurn(ctx, q, cluster+"/adopted", what) // the name of a cluster has no '/'
 	}
 }
 

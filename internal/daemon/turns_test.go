@@ -29,7 +29,9 @@ const waitTimeout = 30 * time.Second
 type fleet struct {
 	clusters []*managed
 	spools   []string
+	backends []*memory.Backend
 	drills   drills
+	adopted  drills        // the reads of other programs' snapshots
 	read     chan string   // the clusters whose etcd is asked
 	send     chan struct{} // lets one etcd send
 
@@ -42,7 +44,8 @@ func newFleet(t *testing.T, clusters, places int) *fleet {
 	t.Helper()
 	f := &fleet{
 		read: make(chan string, clusters), send: make(chan struct{}, clusters),
-		drills: drills{make(chan struct{}, clusters), make(chan struct{})},
+		drills:  drills{make(chan struct{}, clusters), make(chan struct{})},
+		adopted: drills{make(chan struct{}, clusters), make(chan struct{})},
 	}
 	turns := fairqueue.New(places, func(running, waiting int) {
 		f.mu.Lock()
@@ -54,10 +57,11 @@ func newFleet(t *testing.T, clusters, places int) *fleet {
 		f.spools = append(f.spools, t.TempDir())
 		name := fmt.Sprintf("cluster-%02d", i)
 		records := catalogmemory.New(time.Now)
+		f.backends = append(f.backends, memory.New("memory", snapshot.BackendS3))
 		c, err := cluster.New(cluster.Config{
 			Name: name, Node: "node-1", Prefix: name + "/", SpoolDir: f.spools[i], Source: source{f, t, name}, Driller: f.drills,
 			Records: records, Saves: records, History: records, Stores: records,
-			Backends: []repository.Backend{memory.New("memory", snapshot.BackendS3)},
+			Backends: []repository.Backend{holding{f.backends[i], f.adopted}}, Turn: adoptInTurn(restores, name),
 		})
 		if err != nil {
 			t.Fatal(err)

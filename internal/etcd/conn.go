@@ -108,7 +108,7 @@ func (c *Conn) dial(ctx context.Context) (*clientv3.Client, error) {
 		DialOptions: []grpc.DialOption{
 			c.transport(eps[0]),
 			grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(span.Provider()))),
-			grpc.WithChainUnaryInterceptor(failFast),
+			grpc.WithChainUnaryInterceptor(failFast), grpc.WithChainStreamInterceptor(untold),
 			grpc.WithReadBufferSize(readBuffer),
 		},
 	})
@@ -132,8 +132,24 @@ func failFast(
 	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption,
 ) error {
-	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
+	opts = append(opts, grpc.WaitForReady(false))
+	return invoke(private{ctx}, method, req, reply, cc, opts...) //nolint:contextcheck // it ends with ctx
 }
+
+// untold makes a stream whose deadline etcd is not told.
+func untold(
+	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	return stream(private{ctx}, desc, cc, method, opts...) //nolint:contextcheck // it ends with ctx
+}
+
+// private is a context that ends as another one does, with a deadline that etcd is not told. gRPC sends the time that is
+// left as a header, which differs in each call, and HTTP/2 remembers the headers that were sent: with those of the
+// renewals of a lease, that were 8 KB for each connection. When the deadline is over, the call is cancelled.
+type private struct{ context.Context } //nolint:containedctx // it is a context
+
+// Deadline implements [context.Context].
+func (private) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // transport replaces the credentials of clientv3, because certificates change on disk.
 func (c *Conn) transport(ep endpoint) grpc.DialOption {

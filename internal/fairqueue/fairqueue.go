@@ -14,6 +14,7 @@ type Queue struct {
 	mu      sync.Mutex
 	places  int
 	running int
+	waiting int
 	owners  []string          // those with jobs that wait, the next one first
 	jobs    map[string][]*Job // that wait, by owner
 }
@@ -44,6 +45,7 @@ func (q *Queue) Join(owner string) *Job {
 		q.owners = append(q.owners, owner)
 	}
 	q.jobs[owner] = append(q.jobs[owner], j)
+	q.waiting++
 	q.next()
 	return j
 }
@@ -64,6 +66,7 @@ func (j *Job) End() {
 	case <-j.turn:
 		q.running--
 	default:
+		q.waiting--
 		q.jobs[j.owner] = slices.DeleteFunc(q.jobs[j.owner], func(other *Job) bool { return other == j })
 		if len(q.jobs[j.owner]) == 0 {
 			q.forget(j.owner)
@@ -91,11 +94,8 @@ func (q *Queue) next() {
 			delete(q.jobs, owner)
 		}
 		q.running++
+		q.waiting--
 		close(j.turn)
 	}
-	waiting := 0
-	for _, jobs := range q.jobs {
-		waiting += len(jobs)
-	}
-	q.changed(q.running, waiting)
+	q.changed(q.running, q.waiting)
 }

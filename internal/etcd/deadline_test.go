@@ -1,0 +1,70 @@
+package etcd_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/snapshotd/snapshotd/internal/etcd"
+)
+
+// TestDeadlinesStayHere: a call ends at its deadline, and its headers, which HTTP/2 remembers, are the same each time.
+func TestDeadlinesStayHere(t *testing.T) {
+	t.Parallel()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	called, ended := make(chan bool, 2), make(chan error, 2)
+	server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		_, told := stream.Context().Deadline()
+		called <- told
+		<-stream.Context().Done()
+		ended <- context.Cause(stream.Context())
+		return nil
+	}))
+	go func() { _ = server.Serve(lis) }()
+	defer server.Stop()
+	conn, err := etcd.New(etcd.Config{Endpoints: []string{"http://" + lis.Addr().String()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	client, err := conn.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, call := range map[string]func(context.Context) error{
+		"a question": func(ctx context.Context) error {
+			_, err := client.Get(ctx, "key")
+			return err
+		},
+		"a stream": func(ctx context.Context) error {
+			stream, err := etcdserverpb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(ctx)
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		err := call(ctx)
+		cancel()
+		if status.Code(err) != codes.DeadlineExceeded && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s ends with %v, want that its deadline is over", name, err)
+		}
+		if <-called {
+			t.Errorf("etcd was told the deadline of %s", name)
+		}
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("etcd is told of the end of %s by %v, want that it was cancelled", name, err)
+		}
+	}
+}
