@@ -12,6 +12,10 @@ import (
 // Known is all that is known of a cluster.
 type Known struct {
 	Name      string
+	Prefix    string     // of its keys on the backends
+	Encrypted bool       // snapshots are encrypted
+	Decrypts  bool       // the service has an identity for them
+	Signed    bool       // only signed manifests are trusted
 	Places    []Place    // in the order of the configuration
 	Schedules []Schedule // in the order of the configuration
 	Now       time.Time
@@ -41,6 +45,7 @@ type Place struct {
 type Schedule struct {
 	Name, Cron, TimeZone string
 	Jitter               time.Duration
+	Backends             []string                        // the configured names of those that it saves to; none is all
 	Next                 func(after time.Time) time.Time // when it is due first after a time
 }
 

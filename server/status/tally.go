@@ -23,7 +23,7 @@ type Removal struct {
 	Rules   bool      // there is a rule by which a snapshot is ever removed
 	Now     Total     // goes with the next reconcile
 	Next    Total     // goes beside that when the next scheduled save is stored
-	Due     time.Time // when that save is due; zero without a schedule
+	Due     time.Time // when that save is due; zero without a schedule that saves to this backend
 	Names   []string  // of all of these, the oldest first, at most [maxNames]
 }
 
@@ -96,7 +96,7 @@ func (r *Removal) apply(rules retention.Rules, copies []*retention.Candidate, k 
 			r.note(&r.Now, c)
 		}
 	}
-	if r.Due = k.nextSave(); r.Due.IsZero() || newest == nil {
+	if r.Due = k.nextSave(r.Backend); r.Due.IsZero() || newest == nil {
 		return
 	}
 	for _, c := range copies {
@@ -122,10 +122,10 @@ func (r *Removal) note(t *Total, c *retention.Candidate) {
 	}
 }
 
-// nextSave returns when the first of the schedules is due; zero without any.
-func (k *Known) nextSave() (first time.Time) {
+// nextSave returns when the first of the schedules that save to a backend is due; zero without any.
+func (k *Known) nextSave(backend string) (first time.Time) {
 	for _, s := range k.Schedules {
-		if next := s.Next(k.Now); first.IsZero() || next.Before(first) {
+		if next := s.Next(k.Now); s.goesTo(backend) && (first.IsZero() || next.Before(first)) {
 			first = next
 		}
 	}
