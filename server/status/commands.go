@@ -23,8 +23,8 @@ func (k *Known) from(do []string, places ...Place) []string {
 	if len(places) == 0 {
 		do = append(do, "--from", anyURL)
 	}
-	if k.Prefix != k.Name+"/" {
-		do = append(do, "--prefix", k.Prefix)
+	if k.Store.Prefix != k.Name+"/" {
+		do = append(do, "--prefix", k.Store.Prefix)
 	}
 	return do
 }
@@ -34,7 +34,7 @@ func (k *Known) keys(do []string, encrypted bool) []string {
 	if encrypted {
 		do = append(do, "--identity", identity)
 	}
-	if k.Signed {
+	if k.Store.Signed {
 		do = append(do, "--signing-public-key-file", publicKey)
 	}
 	return do
@@ -51,7 +51,7 @@ func (k *Known) listing() []string { return k.from([]string{"list"}, k.reachable
 
 // restoring is the command that plans the restore of the newest snapshot without the catalog.
 func (k *Known) restoring() []string {
-	do := k.keys(k.from([]string{"restore", "latest"}, k.Places...), k.Encrypted)
+	do := k.keys(k.from([]string{"restore", "latest"}, k.Places...), k.Store.Encrypted)
 	return append(do, "--data-dir", directory, "--dry-run")
 }
 

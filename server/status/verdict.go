@@ -13,7 +13,7 @@ import (
 func Judge(k Known) Cluster {
 	v := &verdict{known: &k, records: k.Records, now: k.Now, c: Cluster{
 		Name: k.Name, Verdict: Safe, Findings: []Finding{}, Examined: len(k.Records), All: k.All, Moving: k.Moving,
-		Journal: k.Journal,
+		Journal: k.Journal, Store: k.Store,
 	}}
 	if k.Leader != nil {
 		v.c.Leader = *k.Leader
@@ -224,7 +224,7 @@ func (v *verdict) proof() {
 		return
 	}
 	do := []string{"verify", v.newest.Name, "--level", "drill"}
-	sealed := v.newest.Encrypted() && !v.known.Decrypts
+	sealed := v.newest.Encrypted() && !v.known.Store.Decrypts
 	if sealed {
 		do = do[:2] // without an identity, the service can verify no more than the stored bytes
 	}

@@ -196,7 +196,7 @@ func TestWhatWasNotExaminedAtIsNotDenied(t *testing.T) {
 func TestACatalogThatCannotBeReadIsNoVerdict(t *testing.T) {
 	const url = "s3://backups?endpoint=https%3A%2F%2Fs3.example&use_path_style=true"
 	known := status.Known{
-		Name: "prod", Prefix: "prod/", Places: []status.Place{
+		Name: "prod", Store: status.Store{Prefix: "prod/"}, Places: []status.Place{
 			{Name: "local", Kind: snapshot.BackendLocal, URI: "file:///srv/", URL: "file:///srv", Free: -1},
 			{Name: "s3", Kind: snapshot.BackendS3, URI: "s3://backups/", URL: url, Free: -1},
 		},
@@ -216,8 +216,8 @@ func TestACatalogThatCannotBeReadIsNoVerdict(t *testing.T) {
 		lists, restore string
 	}{
 		"as usual":  {func(*status.Known) {}, "list --from " + url, "restore latest" + places + " --data-dir DIR --dry-run"},
-		"no folder": {func(k *status.Known) { k.Prefix = "" }, "list --from " + url + " --prefix ", "restore latest" + places + " --prefix  --data-dir DIR --dry-run"},
-		"encrypted and signed": {func(k *status.Known) { k.Prefix, k.Encrypted, k.Signed = "x/", true, true },
+		"no folder": {func(k *status.Known) { k.Store.Prefix = "" }, "list --from " + url + " --prefix ", "restore latest" + places + " --prefix  --data-dir DIR --dry-run"},
+		"encrypted and signed": {func(k *status.Known) { k.Store = status.Store{Prefix: "x/", Encrypted: true, Signed: true} },
 			"list --from " + url + " --prefix x/",
 			"restore latest" + places + " --prefix x/ --identity FILE --signing-public-key-file PUBLIC_KEY --data-dir DIR --dry-run"},
 		"a directory alone": {func(k *status.Known) { k.Places = k.Places[:1] }, "list --from file:///srv",
@@ -259,7 +259,7 @@ func TestOfEncryptedSnapshotsTheServiceProvesWhatItCanDecrypt(t *testing.T) {
 		"identity since read back": {true, []*snapshot.Record{saved("a", time.Hour, encrypted, readBack)}, status.Attention, drill},
 	} {
 		c := status.Judge(status.Known{
-			Name: "prod", Prefix: "x/", Decrypts: tc.decrypts, Signed: true, Records: tc.records, All: true, Now: now,
+			Name: "prod", Store: status.Store{Prefix: "x/", Decrypts: tc.decrypts, Signed: true}, Records: tc.records, All: true, Now: now,
 			Places: []status.Place{{Name: "other", URL: "file:///other", Free: -1}, {Name: "s3", URL: "s3://backups", Free: -1}},
 		})
 		c.Findings = slices.DeleteFunc(c.Findings, func(f status.Finding) bool { return strings.HasPrefix(f.Text, "other holds none") })
