@@ -40,14 +40,14 @@ func (k *Known) keys(do []string, encrypted bool) []string {
 	return do
 }
 
-// reachable returns the place that most machines reach: the first bucket, or else the first directory.
-func (k *Known) reachable() []Place {
-	i := slices.IndexFunc(k.Places, func(p Place) bool { return p.Kind != snapshot.BackendLocal })
-	return k.Places[max(i, 0):min(max(i, 0)+1, len(k.Places))]
+// reachable returns the one of some places that most machines reach: the first bucket, or else the first directory.
+func reachable(places []Place) []Place {
+	i := max(0, slices.IndexFunc(places, func(p Place) bool { return p.Kind != snapshot.BackendLocal }))
+	return places[i:min(i+1, len(places))]
 }
 
 // listing is the command that lists the snapshots without the catalog. It takes one place.
-func (k *Known) listing() []string { return k.from([]string{"list"}, k.reachable()...) }
+func (k *Known) listing() []string { return k.from([]string{"list"}, reachable(k.Places)...) }
 
 // restoring is the command that plans the restore of the newest snapshot without the catalog.
 func (k *Known) restoring() []string {
@@ -61,7 +61,7 @@ func (k *Known) proving(rec *snapshot.Record) []string {
 		l := rec.Location(p.Name)
 		return l == nil || l.State != snapshot.StateReady
 	})
-	do := k.keys(k.from([]string{"verify", rec.Name}, held[:min(1, len(held))]...), true)
+	do := k.keys(k.from([]string{"verify", rec.Name}, reachable(held)...), true)
 	return append(do, "--level", "drill")
 }
 
