@@ -71,6 +71,9 @@ func TestTheConsoleWithTheKeyboardAlone(t *testing.T) {
 	b.reads("the cluster", "#view h2", "default")
 	b.focused("the heading", "H2", "default")
 
+	b.eval("document.querySelector('.skip').focus()", nil)
+	b.press("Enter")
+	b.focused("the content", "DIV", "default") // of the same view
 	b.tabTo("the button", "BUTTON", "Save now")
 	b.press("Enter")
 	b.reads("the dialog", "#dialog h2", "Save default now")

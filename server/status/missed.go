@@ -43,6 +43,7 @@ func (s *Schedule) missed(taken []time.Time, now time.Time) (all []missedRun) {
 	slices.SortFunc(taken, time.Time.Compare)
 	first := s.Next(now)
 	interval := s.Next(first).Sub(first)
+	slack := s.slack(now)
 	since := now.Add(-min(missedBack, missedOf*max(interval, time.Second)))
 	for i, at := range taken {
 		until, end := now, time.Time{}
@@ -55,7 +56,6 @@ func (s *Schedule) missed(taken []time.Time, now time.Time) (all []missedRun) {
 		if at.Before(since) {
 			at = since
 		}
-		slack := s.slack(at)
 		for due := s.Next(at); !due.IsZero(); {
 			next := s.Next(due)
 			if next.IsZero() || next.Add(-slack).After(until) {
@@ -68,11 +68,11 @@ func (s *Schedule) missed(taken []time.Time, now time.Time) (all []missedRun) {
 	return all
 }
 
-// slack is how much earlier than a whole interval after the snapshot before a run may be. Those of "@every" are due that long
-// after one another, and each snapshot is taken a moment after its run was due.
-func (s *Schedule) slack(at time.Time) time.Duration {
-	interval := s.Next(at).Sub(at)
-	if later := at.Add(time.Second); s.Next(later).Sub(later) != interval {
+// slack is how much earlier than a whole interval after the snapshot before a run may be. Those of "@every" are due that
+// long after one another, and each snapshot is taken a moment after its run was due.
+func (s *Schedule) slack(now time.Time) time.Duration {
+	interval := s.Next(now).Sub(now)
+	if later := now.Add(time.Second); s.Next(later).Sub(later) != interval {
 		return 0
 	}
 	return max(interval/10, min(s.Jitter, interval/2))

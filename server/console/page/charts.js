@@ -58,7 +58,7 @@ const columns = (snapshots, x) => [...new Set(snapshots.map((s) => Math.round(x(
 
 // missed returns the runs of schedules that left no snapshot, each from when the first of them was due until the next snapshot, or now.
 function missed(schedules, since) {
-  return schedules.flatMap((s) => s.missed.map((m) => ({
+  return schedules.flatMap((s) => (s.missed || []).map((m) => ({
     name: s.name, runs: Number(m.runs), from: Date.parse(m.startTime), until: m.endTime ? Date.parse(m.endTime) : now(), over: Boolean(m.endTime),
   }))).filter((g) => g.until > since);
 }

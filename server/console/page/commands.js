@@ -68,15 +68,18 @@ export const restore = (name, s, c) => ['restore', name, ...from(wholeCopies(s),
 const keys = (s, c) => [...(s.encryptionRecipients.length ? ['--identity', 'FILE'] : []),
   ...(c.signaturesRequired && s.trigger !== 'TRIGGER_ADOPTED' ? ['--signing-public-key-file', 'PUBLIC_KEY'] : [])];
 
+const usual = (c) => `${c.name}/`;
+const prefixOf = (c) => c.prefix ?? usual(c); // a replica of an older version does not tell it
+
 // from returns the flags for copies, by the URLs of the configuration. Copies that are not in the cluster's usual place need a prefix.
 function from(locations, c) {
   const places = locations.map((l) => {
     const backend = c.backends.find((b) => b.name === l.backend);
-    const prefix = backend && l.uri.startsWith(backend.uri) ? l.uri.slice(backend.uri.length).replace(/[^/]*$/, '') : c.prefix;
+    const prefix = backend && l.uri.startsWith(backend.uri) ? l.uri.slice(backend.uri.length).replace(/[^/]*$/, '') : prefixOf(c);
     return { url: backend ? backend.url : l.uri.slice(0, l.uri.lastIndexOf('/')), prefix };
   });
   const [{ prefix }] = places;
-  const where = prefix === `${c.name}/` ? [] : ['--prefix', prefix];
+  const where = prefix === usual(c) ? [] : ['--prefix', prefix];
   return [...places.filter((p) => p.prefix === prefix).flatMap((p) => ['--from', p.url]), ...where];
 }
 
@@ -84,7 +87,7 @@ function from(locations, c) {
 // configuration is known. The list takes one place.
 export function withoutService(c) {
   const { url } = reachable(c.backends, (b) => b.url);
-  const where = c.prefix === `${c.name}/` ? [] : ['--prefix', c.prefix];
+  const where = prefixOf(c) === usual(c) ? [] : ['--prefix', prefixOf(c)];
   const places = c.backends.flatMap((b) => ['--from', b.url]);
   return [command(['list', '--from', url, ...where], c.name), command(['restore', 'latest', ...places, ...where,
     ...keys(c.newestReady || { encryptionRecipients: [] }, c), '--data-dir', 'DIR', '--dry-run'], c.name)];

@@ -30,6 +30,10 @@ addEventListener('resize', () => requestAnimationFrame(show)); // the pictures a
 document.addEventListener('visibilitychange', wake);
 addEventListener('pageshow', (e) => { if (e.persisted) wake(); });
 addEventListener('online', wake);
+document.querySelector('.skip').addEventListener('click', (e) => { // the address is of the view, and not of a part of the page
+  e.preventDefault();
+  $('view').focus();
+});
 $('logout').addEventListener('click', () => logOut().catch(look)); // which says why, when the service is away
 setInterval(tick, 1000);
 look();
