@@ -75,7 +75,7 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	s.kill()
 	b.reads("that it is not current", "#link", "NOT CURRENT", " ago")
 	b.reads("why", "#notice", "the service does not answer", "What is shown below is as it was at ",
-		"snapshotd restore latest --from URL")
+		"snapshotd list --from 's3://", "snapshotd restore latest --from file://")
 	b.open("#/")
 	b.reads("the verdict", "#clusters summary", "UNKNOWN, was ATTENTION")
 	if err := os.Rename(dir+".gone", dir); err != nil {

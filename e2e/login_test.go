@@ -71,6 +71,11 @@ clusters:
 	if text := b.text("body"); strings.Contains(text, "default") || strings.Contains(text, "snapshotd") {
 		t.Errorf("a stranger reads %s", text)
 	}
+	other := browse(t, "about:blank", "")
+	other.goes("http://"+addr+"/", "a.login")
+	for _, on := range screens {
+		other.accessible("the page of a stranger", on)
+	}
 	b.click("a.login", "Log in")
 	b.reads("who looks", "#caller", "corp:alice: viewer")
 	b.reads("whether it is current", "#link", "Live, as of ")

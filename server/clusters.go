@@ -57,6 +57,7 @@ func clusterToProto(c status.Cluster) *snapshotdv1.Cluster {
 		Name: c.Name, Verdict: verdicts[c.Verdict], NewestReady: shownToProto(c.Newest), LastSave: shownToProto(c.LastSave),
 		Saving: shownToProto(c.Saving), Leader: c.Leader, Examined: int64(c.Examined), Complete: c.All,
 		RecoveryWindow: message.Journal(c.Journal),
+		Prefix:         c.Store.Prefix, CanDecrypt: c.Store.Decrypts, SignaturesRequired: c.Store.Signed,
 	}
 	for _, f := range c.Findings {
 		m.Findings = append(m.Findings, &snapshotdv1.Cluster_Finding{Verdict: verdicts[f.Verdict], Text: wire.Text(f.Text), Command: f.Do})
@@ -71,6 +72,9 @@ func clusterToProto(c status.Cluster) *snapshotdv1.Cluster {
 		}
 		if s.Last != nil {
 			sch.LastSnapshot, sch.LastState = s.Last.Name, snapshotdv1.Snapshot_State(s.Last.State())
+		}
+		for _, m := range s.Missed {
+			sch.Missed = append(sch.Missed, &snapshotdv1.Cluster_MissedRuns{StartTime: wire.Time(m.Start), EndTime: wire.Time(m.End), Runs: m.Runs})
 		}
 		m.Schedules = append(m.Schedules, sch)
 	}

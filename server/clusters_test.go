@@ -28,6 +28,7 @@ type fakeFacts struct {
 
 func (f fakeFacts) Configured() status.Known {
 	return status.Known{
+		Store: status.Store{Prefix: "p/", Encrypted: true, Decrypts: true, Signed: true},
 		Places: []status.Place{{
 			Name: "s3", Kind: snapshot.BackendS3, URI: "s3://backups/", URL: "s3://backups?endpoint=https://s3.example", Free: -1,
 		}},
@@ -97,12 +98,22 @@ func TestClustersAreJudgedWithAllThatIsKnownOfThem(t *testing.T) {
 		b.GetKind() != snapshotdv1.Location_BACKEND_KIND_S3 || b.GetLastState() != snapshotdv1.Snapshot_STATE_READY {
 		t.Errorf("the backend is %v", b)
 	}
+	if prod.GetPrefix() != "p/" || !prod.GetCanDecrypt() || !prod.GetSignaturesRequired() {
+		t.Errorf("of what is stored, prod says %v", prod)
+	}
+	if m := dead.GetSchedules()[0].GetMissed(); len(m) != 1 || m[0].GetRuns() != 1 || !m[0].GetStartTime().IsValid() || m[0].GetEndTime() != nil {
+		t.Errorf("the missed runs of dead are %v", m)
+	}
 	if s := prod.GetSchedules()[0]; s.GetName() != "hourly" || s.GetLastSnapshot() != "a" || !s.GetNextTime().IsValid() || s.GetOverdue() {
 		t.Errorf("the schedule is %v", s)
 	}
 	if dead.GetVerdict() != snapshotdv1.Cluster_VERDICT_NOT_SAFE || !dead.GetSchedules()[0].GetOverdue() ||
 		!strings.Contains(dead.GetFindings()[0].GetText(), "Schedule hourly") {
 		t.Errorf("dead is %v", dead)
+	}
+	if do := strings.Join(lost.GetFindings()[1].GetCommand(), " "); do != "restore latest --from s3://backups?endpoint=https://s3.example "+
+		"--prefix p/ --identity FILE --signing-public-key-file PUBLIC_KEY --data-dir DIR --dry-run" {
+		t.Errorf("without the catalog, it is restored with %q", do)
 	}
 	if lost.GetVerdict() != snapshotdv1.Cluster_VERDICT_UNKNOWN || len(lost.GetBackends()) != 1 || len(lost.GetSchedules()) != 1 ||
 		!strings.Contains(lost.GetFindings()[0].GetText(), "etcd has no leader") || lost.GetBackends()[0].GetUrl() == "" {

@@ -38,8 +38,8 @@ func (s *Server) addConsole(mux *http.ServeMux, v1 *api) {
 			return
 		}
 		console.Service{
-			Version: s.cfg.Version, GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.Enabled(), TraceURL: s.cfg.TraceURL,
-			Session: s.sessions.Of(r) != nil,
+			Version: s.cfg.Version, GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.Enabled(), ClientCA: s.cfg.TLS.ClientCAFile != "",
+			TraceURL: s.cfg.TraceURL, Session: s.sessions.Of(r) != nil,
 		}.Serve(w)
 	}))
 }

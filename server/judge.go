@@ -61,6 +61,7 @@ func (s *Server) judge(ctx context.Context, c Cluster) status.Cluster {
 	if c.Facts != nil {
 		known = c.Facts.Configured()
 	} else {
+		known.Store.Prefix = c.Name() + "/"
 		for _, name := range c.BackendNames() {
 			known.Places = append(known.Places, status.Place{Name: name, Free: -1})
 		}

@@ -16,6 +16,7 @@ import (
 
 type statusOptions struct {
 	client client.Options
+	given  []string // flags of the connection; those of variables are in the shell anyway
 	output output.Format
 }
 
@@ -35,6 +36,7 @@ Exit codes: 0 all are safe, 3 one needs attention, 4 one is not safe, 1 of one i
   snapshotd status -o json | jq -r '.clusters[] | select(.verdict != "VERDICT_SAFE") | .name'`,
 		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.given = client.Given(cmd.Flags())
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {
 				return runStatus(ctx, sys, opts, c)
 			})
@@ -60,8 +62,9 @@ func runStatus(ctx context.Context, sys System, opts statusOptions, c *client.Cl
 		}
 		resp.Clusters, resp.Time = []*snapshotdv1.Cluster{one.GetCluster()}, one.GetTime()
 	}
+	reach := output.Reach{Flags: opts.given, Cluster: c.Cluster != "" || len(resp.GetClusters()) > 1}
 	err := opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
-		return output.StatusTable(w, resp, opts.output == output.FormatWide)
+		return output.StatusTable(w, resp, reach, opts.output == output.FormatWide)
 	})
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,11 +62,53 @@ func TestStatusShowsTheClusters(t *testing.T) {
 		golden(t, name, r.stdout)
 	}
 	one := run(t.Context(), env, "status", "--cluster", "lost")
-	if one.code != 1 || !strings.Contains(one.stdout, lost+"\n    snapshotd list --from 's3://b?x=1&y=2'\n") {
+	if one.code != 1 || !strings.Contains(one.stdout, lost+"\n    snapshotd list --from 's3://b?x=1&y=2' --cluster lost\n") {
 		t.Errorf("one cluster: exit code %d\n%s", one.code, one.stdout)
 	}
 	if none := run(t.Context(), env, "status", "--cluster", "none"); none.code != 6 {
 		t.Errorf("no cluster: exit code %d, %s", none.code, none.stderr)
+	}
+}
+
+// TestStatusPrintsCommandsThatCanBePasted: they reach the same service and cluster. Those with --from reach no service, and
+// look where the cluster's snapshots are.
+func TestStatusPrintsCommandsThatCanBePasted(t *testing.T) {
+	finding := func(command ...string) *snapshotdv1.Cluster_Finding {
+		return &snapshotdv1.Cluster_Finding{Verdict: snapshotdv1.Cluster_VERDICT_ATTENTION, Text: "so", Command: command}
+	}
+	cluster := func(name string) *snapshotdv1.Cluster {
+		return judged(name, snapshotdv1.Cluster_VERDICT_ATTENTION, finding("save"), finding("list", "--from", "s3://b"),
+			finding("list", "--from", "s3://b", "--prefix", ""))
+	}
+	one, two := []*snapshotdv1.Cluster{cluster("prod")}, []*snapshotdv1.Cluster{cluster("default"), cluster("prod")}
+	for name, tc := range map[string]struct {
+		clusters []*snapshotdv1.Cluster
+		args     []string
+		want     []string
+	}{
+		"one cluster": {one, nil, []string{"save", "list --from s3://b --cluster prod", "list --from s3://b --prefix '' --cluster prod"}},
+		"one of several": {two, []string{"--cluster", "prod"},
+			[]string{"save --cluster prod", "list --from s3://b --cluster prod", "list --from s3://b --prefix '' --cluster prod"}},
+		"the default one of several": {two, []string{"--cluster", "default"},
+			[]string{"save --cluster default", "list --from s3://b", "list --from s3://b --prefix '' --cluster default"}},
+		"another service": {one, []string{"--plaintext", "--timeout", "1m"},
+			[]string{"save --addr ADDR --plaintext", "list --from s3://b --cluster prod", "list --from s3://b --prefix '' --cluster prod"}},
+	} {
+		env := serve(t, &fake{clusters: tc.clusters})
+		args := append([]string{"status"}, tc.args...)
+		if name == "another service" {
+			args = append(args, "--addr", env["SNAPSHOTD_ADDR"])
+		}
+		r := run(t.Context(), env, args...)
+		var got []string
+		for line := range strings.Lines(r.stdout) {
+			if command, ok := strings.CutPrefix(strings.TrimSpace(line), "snapshotd "); ok {
+				got = append(got, strings.ReplaceAll(command, env["SNAPSHOTD_ADDR"], "ADDR"))
+			}
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: the commands are %q, want %q\n%s", name, got, tc.want, r.stderr)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ const diskTimeout = 500 * time.Millisecond
 // facts are what is known of a cluster beside its snapshots.
 type facts struct {
 	catalog  *catalog.Catalog
+	store    status.Store
 	places   []*place
 	times    []status.Schedule
 	saving   func() *status.Moving
@@ -45,7 +46,7 @@ type place struct {
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
 	f := facts{
-		catalog: p.catalog, saving: func() *status.Moving { return s.events.Moving(cfg.Name) },
+		catalog: p.catalog, store: storeOf(cfg), saving: func() *status.Moving { return s.events.Moving(cfg.Name) },
 		journal: p.following.journal, listings: p.following.listings, pruner: p.following.keeper.Pruner, prover: p.following.prover,
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
@@ -56,10 +57,18 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Sch
 	}
 	for i, sch := range schedules {
 		f.times = append(f.times, status.Schedule{
-			Name: sch.Name, Cron: cfg.Schedules[i].Cron, TimeZone: cfg.Schedules[i].TimeZone, Jitter: sch.Jitter, Next: sch.Spec.Next,
+			Name: sch.Name, Cron: cfg.Schedules[i].Cron, TimeZone: cfg.Schedules[i].TimeZone, Jitter: sch.Jitter, Backends: sch.Save.Backends,
+			Next: sch.Spec.Next,
 		})
 	}
 	return f
+}
+
+func storeOf(cfg *config.Cluster) status.Store {
+	return status.Store{
+		Prefix: *cfg.Prefix, Encrypted: cfg.Encryption.Enabled(), Decrypts: len(cfg.Encryption.IdentityFiles) > 0,
+		Signed: cfg.Signing.KeyFile != "" && !cfg.Signing.AcceptUnsigned,
+	}
 }
 
 func newPlace(cfg config.Backend, info repository.Info) *place {
@@ -94,7 +103,7 @@ func (p *place) free() int64 {
 
 // Configured implements [server.Facts].
 func (f facts) Configured() status.Known {
-	known := status.Known{Schedules: f.times, Moving: f.saving(), Journal: f.followed()}
+	known := status.Known{Store: f.store, Schedules: f.times, Moving: f.saving(), Journal: f.followed()}
 	for _, p := range f.places {
 		at := p.Place
 		at.Free = p.free()

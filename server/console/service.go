@@ -10,6 +10,7 @@ type Service struct {
 	Version  string `json:"version"`
 	GRPC     string `json:"grpc"` // address for the commands that the page shows
 	TLS      bool   `json:"tls"`
+	ClientCA bool   `json:"clientCA"` // client certificates are demanded
 	TraceURL string `json:"traceURL"` // of a trace, with {trace_id} in it; empty when traces are shown nowhere
 	Session  bool   `json:"session"`  // the caller has logged in, and can log out
 }

@@ -12,6 +12,7 @@ import (
 // Known is all that is known of a cluster.
 type Known struct {
 	Name      string
+	Store     Store
 	Places    []Place    // in the order of the configuration
 	Schedules []Schedule // in the order of the configuration
 	Now       time.Time
@@ -24,6 +25,14 @@ type Known struct {
 	Moving  *Moving              // the save of this replica that is under way
 	Journal *Journal             // nil when the cluster has none
 	Err     error                // why the catalog cannot be read; then only the configuration is known
+}
+
+// Store is how snapshots are stored on the backends.
+type Store struct {
+	Prefix    string // of the keys
+	Encrypted bool   // new snapshots are encrypted
+	Decrypts  bool   // the service has an identity
+	Signed    bool   // only signed manifests are trusted
 }
 
 // Place is a backend as it is configured.
@@ -41,6 +50,7 @@ type Place struct {
 type Schedule struct {
 	Name, Cron, TimeZone string
 	Jitter               time.Duration
+	Backends             []string                        // the configured names of those that it saves to; none is all
 	Next                 func(after time.Time) time.Time // when it is due first after a time
 }
 
@@ -72,6 +82,7 @@ type Cluster struct {
 	Leader    string           // empty when no replica leads, or when it is not known
 	Moving    *Moving          // how far the save under way is; nil when another replica saves
 	Journal   *Journal         // nil when the cluster has none
+	Store     Store
 }
 
 // Finding is one fact that needs attention, and the command that helps.
@@ -107,4 +118,5 @@ type ScheduleState struct {
 	Ran      time.Time        // when the last run that has stored a snapshot was due
 	Last     *snapshot.Record // the newest that it took, whose save has ended; nil when none was examined
 	Overdue  bool             // the next run should have ended by now
+	Missed   []MissedRuns     // the oldest first
 }

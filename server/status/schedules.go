@@ -21,6 +21,7 @@ func (v *verdict) schedules() {
 	stopped := len(v.known.Schedules) > 0
 	for _, s := range v.known.Schedules {
 		st, first := v.schedule(s)
+		st.Missed = v.missed(&st)
 		v.c.Schedules = append(v.c.Schedules, st)
 		second := s.Next(first)
 		stopped = stopped && st.Overdue && v.now.Sub(second) > v.grace(s, st.Last)

@@ -13,8 +13,9 @@ type Total struct{ Snapshots, Bytes int64 }
 
 // Tally is what the backends of a cluster hold, and what retention removes of it.
 type Tally struct {
-	Totals   map[string]Total // by backend
-	Removals []Removal        // in the order of the backends
+	Totals   map[string]Total        // by backend
+	Removals []Removal               // in the order of the backends
+	Missed   map[string][]MissedRuns // by schedule, the oldest first
 }
 
 // Removal is what the retention of a backend removes.
@@ -23,7 +24,7 @@ type Removal struct {
 	Rules   bool      // there is a rule by which a snapshot is ever removed
 	Now     Total     // goes with the next reconcile
 	Next    Total     // goes beside that when the next scheduled save is stored
-	Due     time.Time // when that save is due; zero without a schedule
+	Due     time.Time // when that save is due; zero without a schedule that saves to this backend
 	Names   []string  // of all of these, the oldest first, at most [maxNames]
 }
 
@@ -33,12 +34,13 @@ const maxNames = 20
 type Counter struct {
 	known  *Known
 	totals map[string]Total
+	taken  map[string][]time.Time // by schedule: when its snapshots were
 	stock  *retention.Stock
 }
 
 // NewCounter returns a counter for the places of a cluster.
 func NewCounter(k *Known) *Counter {
-	c := &Counter{known: k, totals: map[string]Total{}, stock: retention.NewStock(k.Now, k.rules)}
+	c := &Counter{known: k, totals: map[string]Total{}, taken: map[string][]time.Time{}, stock: retention.NewStock(k.Now, k.rules)}
 	for _, p := range k.Places {
 		c.totals[p.Name] = Total{}
 	}
@@ -49,6 +51,9 @@ func NewCounter(k *Known) *Counter {
 func (c *Counter) Add(records []*snapshot.Record) {
 	for _, rec := range records {
 		c.stock.Add(rec)
+		if by := takenBy(rec); by != "" && wholeCopy(rec) != nil && !rec.CreateTime.After(c.known.Now) {
+			c.taken[by] = append(c.taken[by], rec.CreateTime)
+		}
 		for _, l := range rec.Locations() {
 			if t, ok := c.totals[l.Backend]; ok && l.State == snapshot.StateReady {
 				c.totals[l.Backend] = t.plus(l.Size)
@@ -76,6 +81,7 @@ func (c *Counter) Tally() Tally {
 	for i, p := range c.known.Places {
 		names[i] = p.Name
 	}
+	t.Missed = c.missed(names)
 	copies := c.stock.Copies(names)
 	for i, p := range c.known.Places {
 		r := Removal{Backend: p.Name, Rules: p.Retention.Removes()}
@@ -96,7 +102,7 @@ func (r *Removal) apply(rules retention.Rules, copies []*retention.Candidate, k 
 			r.note(&r.Now, c)
 		}
 	}
-	if r.Due = k.nextSave(); r.Due.IsZero() || newest == nil {
+	if r.Due = k.nextSave(r.Backend); r.Due.IsZero() || newest == nil {
 		return
 	}
 	for _, c := range copies {
@@ -122,10 +128,10 @@ func (r *Removal) note(t *Total, c *retention.Candidate) {
 	}
 }
 
-// nextSave returns when the first of the schedules is due; zero without any.
-func (k *Known) nextSave() (first time.Time) {
+// nextSave returns when the first of the schedules that save to a backend is due; zero without any.
+func (k *Known) nextSave(backend string) (first time.Time) {
 	for _, s := range k.Schedules {
-		if next := s.Next(k.Now); first.IsZero() || next.Before(first) {
+		if next := s.Next(k.Now); s.goesTo(backend) && (first.IsZero() || next.Before(first)) {
 			first = next
 		}
 	}

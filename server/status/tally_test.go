@@ -57,6 +57,33 @@ func TestRetentionIsForetold(t *testing.T) {
 	}
 }
 
+// The next save makes old on a backend only what a schedule that goes there makes old.
+func TestRetentionOfABackendIsForetoldByTheSchedulesThatGoThere(t *testing.T) {
+	const hour = time.Hour
+	hourly, nightly, never := every("hourly", hour), every("nightly", 24*hour), every("never", 99*hour)
+	hourly.Backends, nightly.Backends, never.Backends = []string{"local"}, []string{"local", "s3"}, []string{"local"}
+	keepOne := retention.Rules{KeepLast: 1}
+	removals := func(schedules ...status.Schedule) []status.Removal {
+		return status.Judge(status.Known{
+			Name: "prod", Now: now, All: true, Schedules: schedules,
+			Places: []status.Place{{Name: "local@node-1", Retention: keepOne, Free: -1}, {Name: "s3", Retention: keepOne, Free: -1}},
+			Records: []*snapshot.Record{saved("a", 3*hour, scheduled, sized(10, 1), func(s *stored) {
+				s.status.Locations[0].Backend = "local@node-1"
+			})},
+		}).Removals
+	}
+	both := removals(hourly, nightly)
+	if local := both[0]; local.Next.Snapshots != 1 || !local.Due.Equal(now.Add(hour)) {
+		t.Errorf("local is %+v", local)
+	}
+	if s3 := both[1]; s3.Next.Snapshots != 1 || !s3.Due.Equal(now.Add(21*hour)) {
+		t.Errorf("s3 is %+v", s3)
+	}
+	if s3 := removals(hourly, never)[1]; s3.Next.Snapshots != 0 || !s3.Due.IsZero() {
+		t.Errorf("s3, to which no schedule goes, is %+v", s3)
+	}
+}
+
 // All of a large catalog is counted page by page, and its newest records are not taken for all.
 func TestOfALargeCatalogAllIsCounted(t *testing.T) {
 	known := status.Known{Name: "prod", Now: now, Places: []status.Place{{Name: "local", Free: -1, Retention: retention.Rules{KeepLast: 1}}}}

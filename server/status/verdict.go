@@ -13,7 +13,7 @@ import (
 func Judge(k Known) Cluster {
 	v := &verdict{known: &k, records: k.Records, now: k.Now, c: Cluster{
 		Name: k.Name, Verdict: Safe, Findings: []Finding{}, Examined: len(k.Records), All: k.All, Moving: k.Moving,
-		Journal: k.Journal,
+		Journal: k.Journal, Store: k.Store,
 	}}
 	if k.Leader != nil {
 		v.c.Leader = *k.Leader
@@ -54,12 +54,10 @@ func (v *verdict) unreadable() {
 	for _, s := range v.known.Schedules {
 		v.c.Schedules = append(v.c.Schedules, ScheduleState{Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, Next: s.Next(v.now)})
 	}
-	from := "URL"
-	if len(v.known.Places) > 0 && v.known.Places[0].URL != "" {
-		from = v.known.Places[0].URL
-	}
-	v.find(Unknown, []string{"list", "--from", from}, "The catalog cannot be read, so nothing is known here: %v. "+
+	v.find(Unknown, v.known.listing(), "The catalog cannot be read, so nothing is known here: %v. "+
 		"Saves and restores work without it, and this command lists the snapshots on a backend.", v.known.Err)
+	v.find(Unknown, v.known.restoring(), "This command says how the newest snapshot would be restored, to the directory DIR; "+
+		"without --dry-run it is. Directories are those of the service's machine: on another one, leave them out.")
 }
 
 // verdict is a verdict in the making.
@@ -202,8 +200,10 @@ func (v *verdict) backends() {
 		switch {
 		case b.Waiting > 0:
 			v.find(Attention, repair, "%s waiting to be brought to %s; it is tried again by itself.", copies(b.Waiting), b.Name)
-		case b.Newest == nil && v.newest != nil && snapshot.NodeOf(b.Name) == "": // another node may have led all the time
-			v.find(Attention, repair, "%s holds none of the snapshots that were examined.", b.Name)
+		case b.Newest == nil && v.newest != nil && snapshot.NodeOf(b.Name) == "" && // another node may have led all the time
+			v.awaits(b.Name):
+			v.find(Attention, append(slices.Clip(repair), "--backend", b.Name), "%s holds none of the snapshots that were examined. "+
+				"This command copies all to it that its retention would keep.", b.Name)
 		case b.Free >= 0 && v.newest != nil && b.Free < 2*v.newest.StoredSize:
 			v.find(Attention, []string{"prune", "--dry-run"}, "%s has room for less than two more snapshots: %d bytes are free, "+
 				"and the newest has %d.", b.Name, b.Free, v.newest.StoredSize)
@@ -224,14 +224,14 @@ func (v *verdict) proof() {
 		return
 	}
 	do := []string{"verify", v.newest.Name, "--level", "drill"}
-	if v.newest.Encrypted() {
+	sealed := v.newest.Encrypted() && !v.known.Store.Decrypts
+	if sealed {
 		do = do[:2] // without an identity, the service can verify no more than the stored bytes
 	}
 	switch {
-	case v.encryptedAndVerified():
-		v.find(Safe, []string{"verify", v.newest.Name, "--from", "URL", "--identity", "FILE", "--level", "drill"},
-			"The stored bytes were read back and are right. They are encrypted: unless the service has an identity "+
-				"(encryption.identity_files), a restore is proven where one is kept, and the proof is not known here.")
+	case sealed && v.verified():
+		v.find(Safe, v.known.proving(v.newest), "The stored bytes were read back and are right. They are encrypted, and the service "+
+			"has no identity (encryption.identity_files): a restore is proven where one is kept, and the proof is not known here.")
 	case v.c.All:
 		v.find(Attention, do, "No restore was ever proven: a snapshot is worth what its restore is worth.")
 	default:
@@ -239,10 +239,9 @@ func (v *verdict) proof() {
 	}
 }
 
-// encryptedAndVerified reports whether snapshots are encrypted, and the stored bytes of one have passed a verification.
-// A service without an identity cannot verify more.
-func (v *verdict) encryptedAndVerified() bool {
-	return v.newest.Encrypted() && slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
+// verified reports whether a snapshot has passed a verification.
+func (v *verdict) verified() bool {
+	return slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
 		return rec.Verification != nil && rec.Verification.Passed
 	})
 }

@@ -192,22 +192,112 @@ func TestWhatWasNotExaminedAtIsNotDenied(t *testing.T) {
 	}
 }
 
-// The configuration still says where the snapshots are, and a command that can be pasted.
+// The configuration still says where the snapshots are, and commands that can be pasted.
 func TestACatalogThatCannotBeReadIsNoVerdict(t *testing.T) {
 	const url = "s3://backups?endpoint=https%3A%2F%2Fs3.example&use_path_style=true"
-	c := status.Judge(status.Known{
-		Name: "prod", Places: []status.Place{{Name: "s3", URI: "s3://backups/", URL: url, Free: -1}},
+	known := status.Known{
+		Name: "prod", Store: status.Store{Prefix: "prod/"}, Places: []status.Place{
+			{Name: "local", Kind: snapshot.BackendLocal, URI: "file:///srv/", URL: "file:///srv", Free: -1},
+			{Name: "s3", Kind: snapshot.BackendS3, URI: "s3://backups/", URL: url, Free: -1},
+		},
 		Schedules: []status.Schedule{every("hourly", time.Hour)}, Err: errors.New("etcd has no leader"), Now: now,
-	})
-	if c.Verdict != status.Unknown || c.Newest != nil || !strings.Contains(c.Findings[0].Text, "etcd has no leader") ||
-		c.Backends[0].Name != "s3" || c.Backends[0].URL != url || c.Backends[0].Snapshots != -1 {
-		t.Errorf("it is %+v", c)
 	}
-	if do := strings.Join(c.Findings[0].Do, " "); do != "list --from "+url {
-		t.Errorf("what to do is %q", do)
+	c := status.Judge(known)
+	if c.Verdict != status.Unknown || c.Newest != nil || !strings.Contains(c.Findings[0].Text, "etcd has no leader") ||
+		c.Backends[1].Name != "s3" || c.Backends[1].URL != url || c.Backends[1].Snapshots != -1 {
+		t.Errorf("it is %+v", c)
 	}
 	if len(c.Schedules) != 1 || !c.Schedules[0].Next.Equal(now.Add(time.Hour)) {
 		t.Errorf("the schedules are %+v", c.Schedules)
+	}
+	const places = " --from file:///srv --from " + url
+	for name, tc := range map[string]struct {
+		change         func(*status.Known)
+		lists, restore string
+	}{
+		"as usual":  {func(*status.Known) {}, "list --from " + url, "restore latest" + places + " --data-dir DIR --dry-run"},
+		"no folder": {func(k *status.Known) { k.Store.Prefix = "" }, "list --from " + url + " --prefix ", "restore latest" + places + " --prefix  --data-dir DIR --dry-run"},
+		"encrypted and signed": {func(k *status.Known) { k.Store = status.Store{Prefix: "x/", Encrypted: true, Signed: true} },
+			"list --from " + url + " --prefix x/",
+			"restore latest" + places + " --prefix x/ --identity FILE --signing-public-key-file PUBLIC_KEY --data-dir DIR --dry-run"},
+		"a directory alone": {func(k *status.Known) { k.Places = k.Places[:1] }, "list --from file:///srv",
+			"restore latest --from file:///srv --data-dir DIR --dry-run"},
+	} {
+		k := known
+		k.Places = slices.Clone(known.Places)
+		tc.change(&k)
+		found := status.Judge(k).Findings
+		if len(found) != 2 {
+			t.Errorf("%s: the findings are %q", name, found)
+			continue
+		}
+		for i, want := range []string{tc.lists, tc.restore} {
+			if do := strings.Join(found[i].Do, " "); do != want {
+				t.Errorf("%s: what to do is %q, want %q", name, do, want)
+			}
+		}
+	}
+}
+
+// What is told to do against a want of proof is what the service, or a person with an identity, can do.
+func TestOfEncryptedSnapshotsTheServiceProvesWhatItCanDecrypt(t *testing.T) {
+	const (
+		drill = "verify a --level drill"
+		byKey = "verify a --from s3://backups --prefix x/ --identity FILE --signing-public-key-file PUBLIC_KEY --level drill"
+	)
+	decoded := func(s *stored) { readBack(s); s.Verification.StoredOnly = false }
+	for name, tc := range map[string]struct {
+		decrypts bool
+		records  []*snapshot.Record
+		want     status.Verdict
+		do       string
+	}{
+		"no identity, never read":  {false, []*snapshot.Record{saved("a", time.Hour, encrypted)}, status.Attention, "verify a"},
+		"no identity, read back":   {false, []*snapshot.Record{saved("a", time.Hour, encrypted, readBack)}, status.Safe, byKey},
+		"identity, never read":     {true, []*snapshot.Record{saved("a", time.Hour, encrypted)}, status.Attention, drill},
+		"identity, decrypted":      {true, []*snapshot.Record{saved("a", time.Hour, encrypted, decoded)}, status.Attention, drill},
+		"identity since read back": {true, []*snapshot.Record{saved("a", time.Hour, encrypted, readBack)}, status.Attention, drill},
+	} {
+		c := status.Judge(status.Known{
+			Name: "prod", Store: status.Store{Prefix: "x/", Decrypts: tc.decrypts, Signed: true}, Records: tc.records, All: true, Now: now,
+			Places: []status.Place{{Name: "other", URL: "file:///other", Free: -1}, {Name: "s3", URL: "s3://backups", Free: -1}},
+		})
+		c.Findings = slices.DeleteFunc(c.Findings, func(f status.Finding) bool { return strings.HasPrefix(f.Text, "other holds none") })
+		if len(c.Findings) != 1 || c.Findings[0].Verdict != tc.want || strings.Join(c.Findings[0].Do, " ") != tc.do {
+			t.Errorf("%s: the findings are %q", name, c.Findings)
+		}
+	}
+}
+
+// A backend is held to the schedules that go there: one that is rarely chosen holds none of the newest snapshots.
+func TestABackendOfARareScheduleMayHoldNoneOfTheNewest(t *testing.T) {
+	hourly, monthly := every("hourly", time.Hour), every("monthly", 720*time.Hour)
+	hourly.Backends, monthly.Backends = []string{"local"}, []string{"s3"}
+	all := []status.Schedule{hourly, monthly}
+	onLocal := saved("h", 10*time.Minute, by("hourly"), proven, onLocalAlone)
+	for name, tc := range map[string]struct {
+		schedules []status.Schedule
+		records   []*snapshot.Record
+		found     bool
+	}{
+		"none of its runs was examined":  {all, []*snapshot.Record{onLocal}, false},
+		"one was, without a copy there":  {all, []*snapshot.Record{onLocal, saved("m", time.Hour, by("monthly"), onLocalAlone)}, true},
+		"all schedules go there":         {[]status.Schedule{every("hourly", time.Hour)}, []*snapshot.Record{onLocal}, true},
+		"a schedule that is gone":        {all, []*snapshot.Record{onLocal, saved("o", time.Hour, by("other"), onLocalAlone)}, false},
+		"by hand, for the other backend": {all, []*snapshot.Record{onLocal, saved("o", time.Hour, onLocalAlone)}, false},
+	} {
+		c := status.Judge(status.Known{
+			Name: "prod", Places: []status.Place{{Name: "local", Free: -1}, {Name: "s3", Free: -1}}, Schedules: tc.schedules,
+			Ran: map[string]time.Time{"hourly": now}, Records: tc.records, Now: now,
+		})
+		i := slices.IndexFunc(c.Findings, func(f status.Finding) bool { return strings.HasPrefix(f.Text, "s3 holds none") })
+		if (i >= 0) != tc.found || len(c.Findings) > 1 {
+			t.Errorf("%s: the findings are %q", name, c.Findings)
+			continue
+		}
+		if i >= 0 && strings.Join(c.Findings[i].Do, " ") != "reconcile --repair --backend s3" {
+			t.Errorf("%s: what to do is %q", name, c.Findings[i].Do)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,24 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 
 // Variables are the flags of the options; each of them has a variable.
 var Variables = []string{"addr", "cluster", "timeout", "tls", "plaintext", "cacert", "cert", "key", "token-file", "exec-plugin"}
+
+// Given returns the flags of a connection that were given, for other commands to reach the same service.
+func Given(fs *pflag.FlagSet) (words []string) {
+	fs.Visit(func(f *pflag.Flag) {
+		switch list, several := f.Value.(pflag.SliceValue); {
+		case f.Name == "cluster" || f.Name == "timeout" || f.Name != "exec-arg" && !slices.Contains(Variables, f.Name):
+		case several:
+			for _, v := range list.GetSlice() {
+				words = append(words, "--"+f.Name, v)
+			}
+		case f.Value.Type() != "bool":
+			words = append(words, "--"+f.Name, f.Value.String())
+		case f.Value.String() == "true":
+			words = append(words, "--"+f.Name)
+		}
+	})
+	return words
+}
 
 // Client is a connection to a service.
 type Client struct {

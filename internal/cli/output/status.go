@@ -7,12 +7,19 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/config"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
+// Reach is the flags with which the commands that status prints reach the same service and cluster.
+type Reach struct {
+	Flags   []string // those of the connection that were given
+	Cluster bool     // the cluster has to be named: there are several
+}
+
 // StatusTable writes one line for each cluster, and below them the findings with the commands that help. wide adds the
 // backends and the schedules.
-func StatusTable(w io.Writer, resp *snapshotdv1.ListClustersResponse, wide bool) error {
+func StatusTable(w io.Writer, resp *snapshotdv1.ListClustersResponse, reach Reach, wide bool) error {
 	now := resp.GetTime().AsTime()
 	err := Columns(w, func(row func(...string)) {
 		head := []string{"CLUSTER", "VERDICT", "NEWEST", "REVISION", "PROVEN", "WAITING", "NEXT RUN", "LEADER", "SAVING"}
@@ -37,7 +44,7 @@ func StatusTable(w io.Writer, resp *snapshotdv1.ListClustersResponse, wide bool)
 		return err
 	}
 	for _, c := range resp.GetClusters() {
-		findings(w, c, len(resp.GetClusters()) > 1)
+		findings(w, c, reach)
 	}
 	if !wide {
 		return nil
@@ -115,24 +122,31 @@ func saving(now time.Time, c *snapshotdv1.Cluster) string {
 }
 
 // findings writes why a verdict is what it is, and what to do.
-func findings(w io.Writer, c *snapshotdv1.Cluster, several bool) {
+func findings(w io.Writer, c *snapshotdv1.Cluster, reach Reach) {
 	if len(c.GetFindings()) > 0 {
 		fmt.Fprintf(w, "\n%s:\n", Plain(c.GetName()))
 	}
 	for _, f := range c.GetFindings() {
 		fmt.Fprintf(w, "  %s: %s\n", verdict(f.GetVerdict()), Plain(f.GetText()))
-		if len(f.GetCommand()) == 0 {
-			continue
+		if len(f.GetCommand()) > 0 {
+			fmt.Fprintf(w, "    %s\n", Plain(Words(reach.command(f.GetCommand(), c.GetName()))))
 		}
-		words := []string{"snapshotd"}
-		for _, a := range f.GetCommand() {
-			words = append(words, Word(a))
-		}
-		if several {
-			words = append(words, "--cluster", Word(c.GetName()))
-		}
-		fmt.Fprintf(w, "    %s\n", Plain(strings.Join(words, " ")))
 	}
+}
+
+// command returns a command that helps a cluster. Those with --from ask no service, and look for the cluster's name there.
+func (r Reach) command(args []string, cluster string) []string {
+	words := append([]string{"snapshotd"}, args...)
+	if slices.Contains(args, "--from") {
+		if cluster != config.DefaultClusterName || slices.Contains(args, "--prefix") {
+			words = append(words, "--cluster", cluster)
+		}
+		return words
+	}
+	if r.Cluster {
+		words = append(words, "--cluster", cluster)
+	}
+	return append(words, r.Flags...)
 }
 
 func statusDetails(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time.Time) error {

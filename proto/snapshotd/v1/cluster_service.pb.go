@@ -535,9 +535,15 @@ type Cluster struct {
 	RecoveryWindow *RecoveryWindow `protobuf:"bytes,16,opt,name=recovery_window,json=recoveryWindow,proto3" json:"recovery_window,omitempty"`
 	// What retention removes, one for each backend in the order of the configuration, as it was not more than a minute ago; empty while
 	// the catalog cannot be read.
-	Retention     []*Cluster_Retention `protobuf:"bytes,40,rep,name=retention,proto3" json:"retention,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Retention []*Cluster_Retention `protobuf:"bytes,40,rep,name=retention,proto3" json:"retention,omitempty"`
+	// Prefix of the cluster's keys on the backends, for commands with --from: its name and '/' unless it is configured. It may be empty.
+	Prefix string `protobuf:"bytes,41,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// The service has an identity (encryption.identity_files): it can drill encrypted snapshots and download their databases.
+	CanDecrypt bool `protobuf:"varint,42,opt,name=can_decrypt,json=canDecrypt,proto3" json:"can_decrypt,omitempty"`
+	// The service trusts signed manifests alone. Commands with --from do so too when they are given the public key.
+	SignaturesRequired bool `protobuf:"varint,43,opt,name=signatures_required,json=signaturesRequired,proto3" json:"signatures_required,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -687,6 +693,27 @@ func (x *Cluster) GetRetention() []*Cluster_Retention {
 		return x.Retention
 	}
 	return nil
+}
+
+func (x *Cluster) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *Cluster) GetCanDecrypt() bool {
+	if x != nil {
+		return x.CanDecrypt
+	}
+	return false
+}
+
+func (x *Cluster) GetSignaturesRequired() bool {
+	if x != nil {
+		return x.SignaturesRequired
+	}
+	return false
 }
 
 // Timeline is the journal of one history. It ends when etcd was restored to an earlier state, or when its changes could not
@@ -1108,8 +1135,8 @@ type Cluster_Finding struct {
 	Verdict Cluster_Verdict `protobuf:"varint,1,opt,name=verdict,proto3,enum=snapshotd.v1.Cluster_Verdict" json:"verdict,omitempty"`
 	// What was found, for a person.
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
-	// The command that helps: the arguments of snapshotd without those for the service and the cluster. URL and FILE in it are
-	// to be replaced.
+	// The command that helps: the arguments of snapshotd without those for the service and the cluster. A person has to replace
+	// URL (of a backend), FILE (with an identity), PUBLIC_KEY (file with the key that signatures are checked with) and DIR in it.
 	Command       []string `protobuf:"bytes,3,rep,name=command,proto3" json:"command,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1330,7 +1357,10 @@ type Cluster_Schedule struct {
 	// How that ended: READY, PARTIAL or FAILED.
 	LastState Snapshot_State `protobuf:"varint,7,opt,name=last_state,json=lastState,proto3,enum=snapshotd.v1.Snapshot_State" json:"last_state,omitempty"`
 	// The next run should have ended by now.
-	Overdue       bool `protobuf:"varint,8,opt,name=overdue,proto3" json:"overdue,omitempty"`
+	Overdue bool `protobuf:"varint,8,opt,name=overdue,proto3" json:"overdue,omitempty"`
+	// Its runs of which there is no snapshot, the oldest first, by its present cron. Those of which retention would have removed the
+	// snapshot do not count. The newest 50 of the last month.
+	Missed        []*Cluster_MissedRuns `protobuf:"bytes,9,rep,name=missed,proto3" json:"missed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1421,6 +1451,77 @@ func (x *Cluster_Schedule) GetOverdue() bool {
 	return false
 }
 
+func (x *Cluster_Schedule) GetMissed() []*Cluster_MissedRuns {
+	if x != nil {
+		return x.Missed
+	}
+	return nil
+}
+
+// MissedRuns is consecutive runs of a schedule of which there is no snapshot.
+type Cluster_MissedRuns struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the first of them was due.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// When the schedule took its next snapshot; unset when it has taken none since then.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// How many runs they are.
+	Runs          int64 `protobuf:"varint,3,opt,name=runs,proto3" json:"runs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cluster_MissedRuns) Reset() {
+	*x = Cluster_MissedRuns{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cluster_MissedRuns) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cluster_MissedRuns) ProtoMessage() {}
+
+func (x *Cluster_MissedRuns) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cluster_MissedRuns.ProtoReflect.Descriptor instead.
+func (*Cluster_MissedRuns) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 3}
+}
+
+func (x *Cluster_MissedRuns) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Cluster_MissedRuns) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Cluster_MissedRuns) GetRuns() int64 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
 // Retention is what the retention of one backend removes, by what the catalog knows. A lock of the bucket may keep some of it.
 type Cluster_Retention struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1446,7 +1547,7 @@ type Cluster_Retention struct {
 
 func (x *Cluster_Retention) Reset() {
 	*x = Cluster_Retention{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1559,7 @@ func (x *Cluster_Retention) String() string {
 func (*Cluster_Retention) ProtoMessage() {}
 
 func (x *Cluster_Retention) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1572,7 @@ func (x *Cluster_Retention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster_Retention.ProtoReflect.Descriptor instead.
 func (*Cluster_Retention) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 3}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 4}
 }
 
 func (x *Cluster_Retention) GetBackend() string {
@@ -1547,7 +1648,7 @@ type Cluster_Progress struct {
 
 func (x *Cluster_Progress) Reset() {
 	*x = Cluster_Progress{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1660,7 @@ func (x *Cluster_Progress) String() string {
 func (*Cluster_Progress) ProtoMessage() {}
 
 func (x *Cluster_Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +1673,7 @@ func (x *Cluster_Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster_Progress.ProtoReflect.Descriptor instead.
 func (*Cluster_Progress) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 4}
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 5}
 }
 
 func (x *Cluster_Progress) GetReadBytes() int64 {
@@ -1666,7 +1767,7 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\rRecoveryPoint\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12+\n" +
 	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\xe5\x12\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\x9e\x15\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x129\n" +
@@ -1686,7 +1787,11 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\bexamined\x18\x0e \x01(\x03R\bexamined\x12\x1a\n" +
 	"\bcomplete\x18\x0f \x01(\bR\bcomplete\x12E\n" +
 	"\x0frecovery_window\x18\x10 \x01(\v2\x1c.snapshotd.v1.RecoveryWindowR\x0erecoveryWindow\x12=\n" +
-	"\tretention\x18( \x03(\v2\x1f.snapshotd.v1.Cluster.RetentionR\tretention\x1ap\n" +
+	"\tretention\x18( \x03(\v2\x1f.snapshotd.v1.Cluster.RetentionR\tretention\x12\x16\n" +
+	"\x06prefix\x18) \x01(\tR\x06prefix\x12\x1f\n" +
+	"\vcan_decrypt\x18* \x01(\bR\n" +
+	"canDecrypt\x12/\n" +
+	"\x13signatures_required\x18+ \x01(\bR\x12signaturesRequired\x1ap\n" +
 	"\aFinding\x127\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x18\n" +
@@ -1708,7 +1813,7 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"last_error\x18\n" +
 	" \x01(\tR\tlastError\x12\x18\n" +
 	"\awaiting\x18\v \x01(\x03R\awaiting\x12D\n" +
-	"\x10next_repair_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x0enextRepairTime\x1a\xbd\x02\n" +
+	"\x10next_repair_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x0enextRepairTime\x1a\xf7\x02\n" +
 	"\bSchedule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04cron\x18\x02 \x01(\tR\x04cron\x12\x1b\n" +
@@ -1718,7 +1823,14 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\rlast_snapshot\x18\x06 \x01(\tR\flastSnapshot\x12;\n" +
 	"\n" +
 	"last_state\x18\a \x01(\x0e2\x1c.snapshotd.v1.Snapshot.StateR\tlastState\x12\x18\n" +
-	"\aoverdue\x18\b \x01(\bR\aoverdue\x1a\xa0\x02\n" +
+	"\aoverdue\x18\b \x01(\bR\aoverdue\x128\n" +
+	"\x06missed\x18\t \x03(\v2 .snapshotd.v1.Cluster.MissedRunsR\x06missed\x1a\x92\x01\n" +
+	"\n" +
+	"MissedRuns\x129\n" +
+	"\n" +
+	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x12\n" +
+	"\x04runs\x18\x03 \x01(\x03R\x04runs\x1a\xa0\x02\n" +
 	"\tRetention\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x14\n" +
 	"\x05rules\x18\x02 \x01(\bR\x05rules\x12\x1f\n" +
@@ -1764,7 +1876,7 @@ func file_snapshotd_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_snapshotd_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_snapshotd_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
 	(Cluster_Verdict)(0),                 // 0: snapshotd.v1.Cluster.Verdict
 	(*ListClustersRequest)(nil),          // 1: snapshotd.v1.ListClustersRequest
@@ -1783,71 +1895,75 @@ var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
 	(*Cluster_Finding)(nil),              // 14: snapshotd.v1.Cluster.Finding
 	(*Cluster_Backend)(nil),              // 15: snapshotd.v1.Cluster.Backend
 	(*Cluster_Schedule)(nil),             // 16: snapshotd.v1.Cluster.Schedule
-	(*Cluster_Retention)(nil),            // 17: snapshotd.v1.Cluster.Retention
-	(*Cluster_Progress)(nil),             // 18: snapshotd.v1.Cluster.Progress
-	nil,                                  // 19: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	(*timestamppb.Timestamp)(nil),        // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),          // 21: google.protobuf.Duration
-	(*Snapshot)(nil),                     // 22: snapshotd.v1.Snapshot
-	(*Verification)(nil),                 // 23: snapshotd.v1.Verification
-	(Location_BackendKind)(0),            // 24: snapshotd.v1.Location.BackendKind
-	(Snapshot_State)(0),                  // 25: snapshotd.v1.Snapshot.State
+	(*Cluster_MissedRuns)(nil),           // 17: snapshotd.v1.Cluster.MissedRuns
+	(*Cluster_Retention)(nil),            // 18: snapshotd.v1.Cluster.Retention
+	(*Cluster_Progress)(nil),             // 19: snapshotd.v1.Cluster.Progress
+	nil,                                  // 20: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	(*timestamppb.Timestamp)(nil),        // 21: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 22: google.protobuf.Duration
+	(*Snapshot)(nil),                     // 23: snapshotd.v1.Snapshot
+	(*Verification)(nil),                 // 24: snapshotd.v1.Verification
+	(Location_BackendKind)(0),            // 25: snapshotd.v1.Location.BackendKind
+	(Snapshot_State)(0),                  // 26: snapshotd.v1.Snapshot.State
 }
 var file_snapshotd_v1_cluster_service_proto_depIdxs = []int32{
 	8,  // 0: snapshotd.v1.ListClustersResponse.clusters:type_name -> snapshotd.v1.Cluster
-	20, // 1: snapshotd.v1.ListClustersResponse.time:type_name -> google.protobuf.Timestamp
+	21, // 1: snapshotd.v1.ListClustersResponse.time:type_name -> google.protobuf.Timestamp
 	8,  // 2: snapshotd.v1.GetClusterResponse.cluster:type_name -> snapshotd.v1.Cluster
-	20, // 3: snapshotd.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
+	21, // 3: snapshotd.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
 	7,  // 4: snapshotd.v1.GetRecoveryWindowResponse.window:type_name -> snapshotd.v1.RecoveryWindow
-	20, // 5: snapshotd.v1.GetRecoveryWindowResponse.time:type_name -> google.protobuf.Timestamp
+	21, // 5: snapshotd.v1.GetRecoveryWindowResponse.time:type_name -> google.protobuf.Timestamp
 	13, // 6: snapshotd.v1.RecoveryWindow.recovery_points:type_name -> snapshotd.v1.RecoveryWindow.RecoveryPoint
 	9,  // 7: snapshotd.v1.RecoveryWindow.timelines:type_name -> snapshotd.v1.RecoveryWindow.Timeline
 	11, // 8: snapshotd.v1.RecoveryWindow.gaps:type_name -> snapshotd.v1.RecoveryWindow.Gap
 	12, // 9: snapshotd.v1.RecoveryWindow.snapshots:type_name -> snapshotd.v1.RecoveryWindow.Snapshot
-	21, // 10: snapshotd.v1.RecoveryWindow.kept:type_name -> google.protobuf.Duration
+	22, // 10: snapshotd.v1.RecoveryWindow.kept:type_name -> google.protobuf.Duration
 	0,  // 11: snapshotd.v1.Cluster.verdict:type_name -> snapshotd.v1.Cluster.Verdict
 	14, // 12: snapshotd.v1.Cluster.findings:type_name -> snapshotd.v1.Cluster.Finding
 	15, // 13: snapshotd.v1.Cluster.backends:type_name -> snapshotd.v1.Cluster.Backend
 	16, // 14: snapshotd.v1.Cluster.schedules:type_name -> snapshotd.v1.Cluster.Schedule
-	22, // 15: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
-	22, // 16: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
-	22, // 17: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
-	20, // 18: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
-	22, // 19: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
-	18, // 20: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
+	23, // 15: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
+	23, // 16: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
+	23, // 17: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
+	21, // 18: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
+	23, // 19: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
+	19, // 20: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
 	7,  // 21: snapshotd.v1.Cluster.recovery_window:type_name -> snapshotd.v1.RecoveryWindow
-	17, // 22: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
-	20, // 23: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
+	18, // 22: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
+	21, // 23: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
 	10, // 24: snapshotd.v1.RecoveryWindow.Timeline.ranges:type_name -> snapshotd.v1.RecoveryWindow.Range
-	20, // 25: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
-	20, // 26: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
-	20, // 27: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
-	20, // 28: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
-	20, // 29: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
-	20, // 30: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
-	23, // 31: snapshotd.v1.RecoveryWindow.Snapshot.journal_proof:type_name -> snapshotd.v1.Verification
-	21, // 32: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
+	21, // 25: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
+	21, // 26: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
+	21, // 27: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
+	21, // 28: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
+	21, // 29: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
+	21, // 30: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
+	24, // 31: snapshotd.v1.RecoveryWindow.Snapshot.journal_proof:type_name -> snapshotd.v1.Verification
+	22, // 32: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
 	0,  // 33: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
-	24, // 34: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
-	25, // 35: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
-	20, // 36: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
-	20, // 37: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
-	20, // 38: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
-	25, // 39: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
-	20, // 40: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
-	19, // 41: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	21, // 42: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
-	1,  // 43: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
-	3,  // 44: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
-	5,  // 45: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
-	2,  // 46: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
-	4,  // 47: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
-	6,  // 48: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
-	46, // [46:49] is the sub-list for method output_type
-	43, // [43:46] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	25, // 34: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
+	26, // 35: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
+	21, // 36: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
+	21, // 37: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
+	21, // 38: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
+	26, // 39: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
+	17, // 40: snapshotd.v1.Cluster.Schedule.missed:type_name -> snapshotd.v1.Cluster.MissedRuns
+	21, // 41: snapshotd.v1.Cluster.MissedRuns.start_time:type_name -> google.protobuf.Timestamp
+	21, // 42: snapshotd.v1.Cluster.MissedRuns.end_time:type_name -> google.protobuf.Timestamp
+	21, // 43: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
+	20, // 44: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	22, // 45: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
+	1,  // 46: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
+	3,  // 47: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
+	5,  // 48: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
+	2,  // 49: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
+	4,  // 50: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
+	6,  // 51: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
+	49, // [49:52] is the sub-list for method output_type
+	46, // [46:49] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_cluster_service_proto_init() }
@@ -1862,7 +1978,7 @@ func file_snapshotd_v1_cluster_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_cluster_service_proto_rawDesc), len(file_snapshotd_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,14 +4,20 @@
 //   #/clusters/NAME                        one cluster, with its snapshots
 //   #/clusters/NAME/snapshots/SNAPSHOT     one snapshot
 
-// place returns what the address names.
+let links = 0; // addresses that were not made by the person's own choices
+
+// followed notes that the person has come by a link: the fields must show what it chooses.
+export const followed = () => { links++; };
+
+// place returns what the address names, and by which link it was reached.
 export function place() {
   const [path, query] = location.hash.replace(/^#/, '').split('?');
   const [, clusters, cluster, snapshots, snapshot] = path.split('/').map(decoded);
   const choices = new URLSearchParams(query || '');
-  if (clusters !== 'clusters' || !cluster) return { view: 'overview', choices };
-  if (snapshots !== 'snapshots' || !snapshot) return { view: 'cluster', cluster, choices };
-  return { view: 'snapshot', cluster, snapshot, choices };
+  const at = { choices, opened: new Set((choices.get('open') || '').split(',').filter(Boolean)), link: links };
+  if (clusters !== 'clusters' || !cluster) return { ...at, view: 'overview' };
+  if (snapshots !== 'snapshots' || !snapshot) return { ...at, view: 'cluster', cluster };
+  return { ...at, view: 'snapshot', cluster, snapshot };
 }
 
 function decoded(part) {
@@ -34,4 +40,12 @@ export function choose(name, value) {
   const [path] = location.hash.split('?');
   const query = String(choices);
   history.replaceState(null, '', `${path || '#/'}${query ? `?${query}` : ''}`);
+}
+
+// remember puts into the address what is open.
+export function remember(name, open) {
+  const { opened } = place();
+  if (open) opened.add(name);
+  else opened.delete(name);
+  choose('open', [...opened].join(','));
 }

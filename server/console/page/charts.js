@@ -8,7 +8,6 @@ const left = 64; // for the words beside a picture
 const right = 12;
 const lanes = [['STATE_READY', 'READY', 'safe'], ['STATE_PARTIAL', 'PARTIAL', 'attention'], ['STATE_FAILED', 'FAILED', 'danger']];
 const lane = 16; // pixels
-const noGap = 2.5; // times the usual distance of two snapshots; a longer one is a gap
 
 // axis maps times to places between the ends of a picture.
 function axis(from, until, width) {
@@ -35,9 +34,9 @@ export function timeline(snapshots, schedules, since, width) {
   const until = Math.max(now(), Math.min(soonest, now() + (now() - from) / 4)) + (now() - from) / 50;
   const x = axis(from, until, width);
   const height = lanes.length * lane;
-  const gaps = gapsOf(snapshots.filter((s) => s.state === 'STATE_READY' || s.state === 'STATE_PARTIAL').map((s) => Date.parse(s.createTime)));
+  const gaps = missed(schedules, from);
   const parts = [
-    ...gaps.flatMap(([a, b]) => gap(x(a), x(b), height, b - a)),
+    ...gaps.flatMap((g) => gap(x(Math.max(g.from, from)), x(g.until), height, g)),
     ...lanes.flatMap(([state, word, kind], i) => [
       svg('text', { x: 0, y: i * lane + 12, class: 'tick' }, word),
       svg('line', { x1: left, x2: width - right, y1: (i + 1) * lane, y2: (i + 1) * lane, class: 'grid' }),
@@ -57,25 +56,23 @@ const picture = (label, width, height, parts) => svg('svg', { role: 'img', 'aria
 // columns are the places of snapshots, one for each pixel: there may be thousands.
 const columns = (snapshots, x) => [...new Set(snapshots.map((s) => Math.round(x(Date.parse(s.createTime)))))];
 
-// gapsOf returns the stretches of time without a snapshot to restore, up to now.
-function gapsOf(times) {
-  if (times.length < 4) return [];
-  const all = [...times, now()];
-  const distances = all.slice(1).map((t, i) => t - all[i]);
-  const usual = [...distances].sort((a, b) => a - b)[Math.floor(distances.length / 2)];
-  return distances.flatMap((d, i) => (d > noGap * usual && d > 120000 ? [[all[i], all[i + 1]]] : []));
+// missed returns the runs of schedules that left no snapshot, each from when the first of them was due until the next snapshot, or now.
+function missed(schedules, since) {
+  return schedules.flatMap((s) => (s.missed || []).map((m) => ({
+    name: s.name, runs: Number(m.runs), from: Date.parse(m.startTime), until: m.endTime ? Date.parse(m.endTime) : now(), over: Boolean(m.endTime),
+  }))).filter((g) => g.until > since);
 }
 
 function gapText(gaps) {
-  if (!gaps.length) return '';
-  const longest = gaps.reduce((a, b) => (b[1] - b[0] > a[1] - a[0] ? b : a));
-  return `${several(gaps.length, 'gap')}, the longest ${span(longest[1] - longest[0])} from ${minute(longest[0])} UTC`;
+  return gaps.length > 4
+    ? `${several(gaps.length, 'gap')}, ${several(gaps.reduce((n, g) => n + g.runs, 0), 'run')} without a snapshot`
+    : gaps.map((g) => `${g.name}: no snapshot of ${several(g.runs, 'run')} from ${minute(g.from)}${g.over ? ` to ${minute(g.until)}` : ''} UTC`).join('; ');
 }
 
-function gap(a, b, height, ms) {
-  const wide = b - a > 70;
+function gap(a, b, height, { name, runs }) {
+  const wide = b - a > 120;
   return [svg('rect', { x: a, y: 0, width: Math.max(1, b - a), height, class: 'gap' }),
-    ...(wide ? [svg('text', { x: (a + b) / 2, y: height / 2 + 4, class: 'tick', 'text-anchor': 'middle' }, `none for ${span(ms)}`)] : [])];
+    ...(wide ? [svg('text', { x: (a + b) / 2, y: height / 2 + 4, class: 'tick', 'text-anchor': 'middle' }, `${name}: none of ${runs}`)] : [])];
 }
 
 // lineChart shows numbers over time: each series is a name and its points, oldest first.

@@ -1,14 +1,15 @@
 // One cluster: its verdict, its snapshots over time, its backends and schedules, and the list.
 
 import { actions } from './actions.js';
-import { choose, place } from './address.js';
+import { choose, place, remember } from './address.js';
 import { lineChart, timeline } from './charts.js';
-import { command, reach, restore } from './commands.js';
+import { command, drill, reach, reads, restore, wholeCopies } from './commands.js';
 import { el, keyed } from './dom.js';
+import { journalBox, showPoints } from './journal.js';
 import { listOf } from './listing.js';
 import { movingBox, showMoving } from './moving.js';
 import { atAGlance, findings, lastKnown } from './overview.js';
-import { age, badge, commandLine, due, foldable, mono, quiet, row, stateBadge, steady, table, verdictBadge } from './pieces.js';
+import { age, badge, commandLine, due, foldable, mono, quiet, row, stateBadge, steady, table, verdictBadge, when } from './pieces.js';
 import { clusterOf, now, state } from './state.js';
 import { makeList, showList } from './snapshots.js';
 import { seconds, several, size, took, utc } from './words.js';
@@ -22,7 +23,7 @@ export function showCluster(view, at) {
   const known = c.verdict !== 'VERDICT_UNKNOWN';
   const range = ranges[at.choices.get('range')] === undefined ? '7d' : at.choices.get('range');
   const common = [state.stale, reach()];
-  const pictures = [list.version, range, view.clientWidth, Math.floor(now() / 60000), c.schedules.map((s) => s.nextTime)];
+  const pictures = [list.version, range, view.clientWidth, Math.floor(now() / 60000), c.schedules.map((s) => [s.nextTime, s.missed])];
   const section = (key, facts, make) => [key, JSON.stringify([facts, common]), make];
   const fold = (key, facts, title, make) => section(key, facts, () => el('section', { 'aria-label': title }, el('h3', {}, title), make()));
   keyed(view, [
@@ -30,16 +31,18 @@ export function showCluster(view, at) {
     section('findings', c.findings, () => el('section', { 'aria-label': 'Findings' }, findings(c))),
     section('saving', 'saving', () => movingBox(c.name)),
     section('facts', steady(c), () => (known ? atAGlance(c) : lastKnown(c.name) || el('p', {}))),
-    ['range', at.cluster, () => rangeOf(c, range)],
+    ['range', `${at.cluster} ${at.link}`, () => rangeOf(c, range)],
     section('pictures', pictures, () => picturesOf(list, c, range, view.clientWidth)),
-    fold('backends', c.backends, 'Backends', () => backends(c)),
+    fold('backends', [c.verdict, c.backends, Boolean(c.lastSave), c.examined], 'Backends', () => backends(c)),
+    ...(c.recoveryWindow ? [fold('journal', at.link, 'Journal', () => journalBox(c))] : []),
     ...(c.schedules.length ? [fold('schedules', c.schedules, 'Schedules', () => schedules(c))] : []),
     ...(c.retention.length ? [fold('retention', c.retention, 'Retention', () => retention(c))] : []),
-    ['list', at.cluster, () => makeList(at, () => changed(at.cluster))],
-    section('commands', c.newestReady, () => commands(c)),
+    ['list', `${at.cluster} ${at.link}`, () => makeList(at, () => changed(at.cluster))],
+    section('commands', [c.newestReady, reads(c), at.link], () => commands(c, at)),
   ]);
   showList(view.querySelector('#snapshots'), list);
   showMoving(c.name);
+  if (c.recoveryWindow) showPoints(c, view.querySelector('#points'));
 }
 
 // changed shows the cluster again, if the view is still of it.
@@ -83,17 +86,30 @@ const known = (n, text) => (Number(n) < 0 ? quiet('not known') : text(n));
 function backends(c) {
   return table('Backends', ['Backend', 'Snapshots', 'Size', 'Free', 'Last save', 'Newest whole copy', 'Waiting', 'URL'],
     c.backends.map((b) => row(b.name, known(b.snapshots, String), known(b.sizeBytes, size), known(b.freeBytes, size),
-      [b.lastState === 'STATE_UNSPECIFIED' ? quiet('not to go there') : stateBadge(b.lastState), b.lastError ? el('div', {}, b.lastError) : null],
-      b.newest ? mono(b.newest) : badge('danger', 'NONE'),
+      [lastSave(c, b), b.lastError ? el('div', {}, b.lastError) : null], newestOn(c, b),
       Number(b.waiting) ? [b.waiting, b.nextRepairTime ? el('div', { class: 'quiet' }, 'next try ', due(b.nextRepairTime)) : null] : '-',
       mono(b.url))));
+}
+
+// lastSave is how the last save ended on a backend. Without the catalog it is not known.
+function lastSave(c, b) {
+  if (c.verdict === 'VERDICT_UNKNOWN') return quiet('not known');
+  if (!c.lastSave) return '-';
+  return b.lastState === 'STATE_UNSPECIFIED' ? quiet('not to go there') : stateBadge(b.lastState);
+}
+
+// newestOn is the newest snapshot that a backend holds whole. It may be older than those that were examined.
+function newestOn(c, b) {
+  if (b.newest) return mono(b.newest);
+  if (c.verdict === 'VERDICT_UNKNOWN') return quiet('not known');
+  return c.complete ? badge('danger', 'NONE') : quiet(`none of the newest ${c.examined}`);
 }
 
 function schedules(c) {
   return table('Schedules', ['Schedule', 'Cron', 'Next run', 'Last run', 'Result', 'Snapshot'],
     c.schedules.map((s) => row(s.name, [mono(s.cron), ` ${s.timeZone || 'UTC'}`],
       [s.overdue ? badge('danger', 'OVERDUE') : null, ' ', due(s.nextTime), el('div', { class: 'quiet' }, s.nextTime ? utc(Date.parse(s.nextTime)) : '')],
-      s.lastTime ? [age(s.lastTime), ' ago'] : '-', s.lastSnapshot ? stateBadge(s.lastState) : '-', s.lastSnapshot ? mono(s.lastSnapshot) : '-')));
+      s.lastTime ? when(s.lastTime) : '-', s.lastSnapshot ? stateBadge(s.lastState) : '-', s.lastSnapshot ? mono(s.lastSnapshot) : '-')));
 }
 
 function retention(c) {
@@ -104,17 +120,16 @@ function retention(c) {
   el('p', { class: 'quiet' }, 'The leader removes after each reconcile what goes now. The next save makes others old.'));
 }
 
-function commands(c) {
+function commands(c, at) {
   const parts = [];
   const add = (what, args) => parts.push(el('p', { class: 'what' }, what), commandLine(command(args, c.name)));
   add('Take a snapshot now', ['save']);
-  if (c.newestReady) add('Prove that the newest one can be restored, in a throw-away etcd', ['verify', c.newestReady.name, '--level', 'drill']);
+  if (c.newestReady) add('Prove that the newest one can be restored, in a throw-away etcd', drill(c.newestReady, c));
   add('Hold the catalog against the backends, and copy what is missing', ['reconcile', '--repair']);
   add('Say what retention would remove, and why the others stay', ['prune', '--dry-run']);
-  const whole = c.newestReady ? c.newestReady.locations.filter((l) => l.state === 'STATE_READY' && l.uri) : [];
-  if (whole.length) {
-    add('Say how the newest one would be restored, to the directory DIR; without --dry-run it is',
-      restore('latest', whole, c, c.newestReady.encryptionRecipients.length > 0));
+  if (c.newestReady && wholeCopies(c.newestReady).length) {
+    add('Say how the newest one would be restored, to the directory DIR; without --dry-run it is', restore('latest', c.newestReady, c));
   }
-  return foldable(`${c.name}/commands`, {}, el('summary', {}, 'Commands'), el('div', { class: 'commands' }, ...parts));
+  return foldable(`${c.name}/commands`, { open: at.opened.has('commands') }, el('summary', {}, 'Commands'), el('div', { class: 'commands' }, ...parts),
+    (now) => remember('commands', now));
 }

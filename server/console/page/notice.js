@@ -1,7 +1,9 @@
 // Whether the page is current, and help when it is not.
 
 import { $, el, setText } from './dom.js';
-import { every, state } from './state.js';
+import { place } from './address.js';
+import { withoutService } from './commands.js';
+import { clusterOf, every, state } from './state.js';
 import { kindOf, marks, rank, sentence, span, utc, visible, words } from './words.js';
 
 const refusals = {
@@ -25,11 +27,13 @@ const refusals = {
   ],
 };
 
-const outage = [
-  'Does it run? systemctl status snapshotd, or kubectl get pods, and its log.',
-  'Restoring needs no service: snapshotd list --from URL, then snapshotd restore latest --from URL --data-dir DIR --dry-run, ' +
-    'with the URL of a backend.',
-];
+// outage is what helps when the service does not answer: the backends are known from the last answer.
+function outage() {
+  const c = clusterOf(place().cluster) || (state.clusters || [])[0];
+  const [list, restore] = c ? withoutService(c) : ['snapshotd list --from URL', 'snapshotd restore latest --from URL --data-dir DIR --dry-run'];
+  return ['Does it run? systemctl status snapshotd, or kubectl get pods, and its log.',
+    `Restoring needs no service${c ? `. For ${c.name}` : ''}: ${list}, then ${restore}`];
+}
 
 const refused = () => Boolean(state.problem) && Object.hasOwn(refusals, state.problem.reason);
 
@@ -86,7 +90,7 @@ function whatIsWrong(stale) {
     const tried = state.asked
       ? `What is shown below is as it was at ${utc(state.asked + state.skew)}; it is tried again all the time.`
       : 'It is tried again all the time.';
-    return [heading, `${what} ${tried}`, outage];
+    return [heading, `${what} ${tried}`, outage()];
   }
   if (state.service && state.service.version !== state.firstVersion) {
     return ['The service was updated', 'Load this page again: it belongs to the version before.', []];

@@ -1,24 +1,25 @@
 // All clusters, worst first: one line each, until it is opened.
 
-import { choose, place, toCluster } from './address.js';
+import { choose, place, remember, toCluster } from './address.js';
 import { command, reach } from './commands.js';
 import { el, keyed, setText } from './dom.js';
 import { movingBox, showMoving } from './moving.js';
-import { age, badge, commandLine, due, facts, foldable, mono, quiet, stateBadge, steady, terms, verdictBadge } from './pieces.js';
+import { age, badge, commandLine, due, facts, foldable, mono, quiet, stateBadge, steady, terms, verdictBadge, when } from './pieces.js';
 import { state } from './state.js';
 import { kindOf, marks, rank, several, utc, words } from './words.js';
 
 export function showOverview(view, at) {
+  if (view.dataset.link !== String(at.link)) view.replaceChildren();
+  view.dataset.link = at.link;
   if (!view.firstElementChild) view.append(...frame(at));
   const all = state.clusters;
   const wanted = (at.choices.get('q') || '').toLowerCase().split(/\s+/).filter(Boolean);
   const found = all.filter((c) => wanted.every((w) => textOf(c).includes(w)))
     .sort((a, b) => rank.indexOf(kindOf(a.verdict)) - rank.indexOf(kindOf(b.verdict)));
-  const opened = openedIn(at);
   view.querySelector('#fleet').replaceChildren(...fleet(all));
   setText(view.querySelector('#found'), found.length < all.length ? `${several(found.length, 'cluster')} of ${all.length}` : '');
   const signature = (c) => JSON.stringify([steady(c), state.stale, reach()]);
-  keyed(view.querySelector('#clusters'), found.map((c) => [c.name, signature(c), () => line(c, all.length === 1 || opened.has(c.name))]));
+  keyed(view.querySelector('#clusters'), found.map((c) => [c.name, signature(c), () => line(c, all.length === 1 || at.opened.has(c.name))]));
   found.forEach((c) => showMoving(c.name));
 }
 
@@ -57,15 +58,6 @@ function line(c, open) {
     foldable(c.name, { open }, summary, body, (now) => remember(c.name, now)));
 }
 
-const openedIn = (at) => new Set((at.choices.get('open') || '').split(',').filter(Boolean));
-
-function remember(name, open) {
-  const opened = openedIn(place());
-  if (open) opened.add(name);
-  else opened.delete(name);
-  choose('open', [...opened].join(','));
-}
-
 // glimpse is the visible part of a line.
 function glimpse(c) {
   const fact = (...what) => el('span', { class: 'fact' }, ...what);
@@ -99,9 +91,9 @@ export function atAGlance(c) {
   const waiting = Number(c.uploadsWaiting);
   const { newestReady: newest, lastSave: last, proven } = c;
   return terms([
-    ['Newest READY', newest ? [age(newest.createTime), ' ago, ', mono(newest.name), `, ${facts(newest)}`] : quiet(`none${among}`)],
-    ['Last save', last ? [stateBadge(last.state), ' ', age(last.createTime), ' ago, ', mono(last.name)] : quiet(`none${among}`)],
-    ['Restore proven', proven ? [age(c.provenTime), ' ago, by a drill of ', mono(proven.name)] : quiet(`never${among}`)],
+    ['Newest READY', newest ? [when(newest.createTime), ' ', mono(newest.name), `, ${facts(newest)}`] : quiet(`none${among}`)],
+    ['Last save', last ? [stateBadge(last.state), ' ', when(last.createTime), ' ', mono(last.name)] : quiet(`none${among}`)],
+    ['Restore proven', proven ? [when(c.provenTime), ' by a drill of ', mono(proven.name)] : quiet(`never${among}`)],
     ['Waits for repair', waiting ? el('b', {}, several(waiting, 'copy', 'copies')) : quiet('nothing')],
     ['Leads', c.leader ? mono(c.leader) : quiet('not known')],
     ['Looked at', c.complete ? `all of the catalog, ${c.examined}` : `the newest ${c.examined}`],

@@ -62,7 +62,9 @@ export function terms(all) {
 
 // steady is a text that changes when something of a cluster does that is more than a number which always moves. A part of the page
 // that is made anew with each of those would lose the focus.
-export const steady = (c) => JSON.stringify(c, (key, value) => (key === 'freeBytes' || key === 'progress' ? undefined : value));
+const moves = new Set(['freeBytes', 'progress', 'recoveryWindow']);
+
+export const steady = (c) => JSON.stringify(c, (key, value) => (moves.has(key) ? undefined : value));
 
 // table is a table that can scroll when it is wider than its place.
 export function table(label, head, rows) {

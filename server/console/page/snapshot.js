@@ -3,7 +3,7 @@
 import { actions } from './actions.js';
 import { ask, snapshots } from './asking.js';
 import { toCluster } from './address.js';
-import { command, reach, restore } from './commands.js';
+import { command, drill, reach, reads, restore, sealed, wholeCopies } from './commands.js';
 import { el, keyed } from './dom.js';
 import { take } from './listing.js';
 import { badge, commandLine, mono, quiet, row, stateBadge, table, terms, when } from './pieces.js';
@@ -37,7 +37,7 @@ export function showSnapshot(view, at) {
     section('copies', 0, () => el('section', { 'aria-label': 'Copies' }, el('h3', {}, 'Copies'), copies(s))),
     section('facts', state.service.traceURL, () => el('section', { 'aria-label': 'Facts' }, el('h3', {}, 'Facts'), facts(s))),
     section('verified', 0, () => el('section', { 'aria-label': 'Verifications' }, el('h3', {}, 'Verifications'), verifications(s))),
-    section('commands', c.backends, () => el('section', { 'aria-label': 'Commands' }, el('h3', {}, 'Commands'), ...lines(s, c))),
+    section('commands', reads(c), () => el('section', { 'aria-label': 'Commands' }, el('h3', {}, 'Commands'), ...lines(s, c))),
   ]);
 }
 
@@ -111,9 +111,10 @@ function trace(id) {
 }
 
 function verifications(s) {
-  const all = [s.verification, s.proof && !same(s.proof, s.verification) ? s.proof : null].filter(Boolean);
+  const all = [s.verification, s.proof && !same(s.proof, s.verification) ? s.proof : null, s.journalProof].filter(Boolean);
   if (!all.length) return el('p', { class: 'quiet' }, 'It was never verified.');
-  return table('Verifications', ['Level', 'Result', 'When', 'Took', 'Backends', 'HashKV', 'Remarks'], all.map((v) => row(plain(v.level),
+  return table('Verifications', ['Level', 'Result', 'When', 'Took', 'Backends', 'HashKV', 'Remarks'], all.map((v) => row(
+    v === s.journalProof ? 'JOURNAL' : plain(v.level),
     v === s.proof && v.error ? badge('danger', 'VOID') : stateBadge(v.state), when(v.time), took(seconds(v.duration)), v.backends.join(', ') || '-',
     v.hashKv ? mono(Number(v.hashKv).toString(16)) : '-',
     [v.error, v.live, v.storedOnly ? 'as it is stored alone, without an identity' : '', v.disarmed.length ? `disarmed: ${v.disarmed.join(', ')}` : '']
@@ -122,13 +123,12 @@ function verifications(s) {
 
 const same = (a, b) => Boolean(b) && a.time === b.time && a.level === b.level;
 
-// lines are the commands; some need a whole copy.
+// lines are the commands that fit it: some need a whole copy, and one that the service can decrypt.
 function lines(s, c) {
-  const whole = s.locations.filter((l) => l.state === 'STATE_READY' && l.uri);
   const all = [['get', s.name]];
-  if (whole.length) {
-    all.push(['verify', s.name, '--level', 'drill'], restore(s.name, whole, c, s.encryptionRecipients.length > 0),
-      ['download', s.name, '--decoded', '--output', `${s.name}.db`]);
+  if (wholeCopies(s).length) {
+    all.push(drill(s, c), restore(s.name, s, c));
+    if (!sealed(s, c)) all.push(['download', s.name, '--decoded', '--output', `${s.name}.db`]);
   }
   return all.map((args) => commandLine(command(args, s.cluster)));
 }
