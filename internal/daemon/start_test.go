@@ -11,7 +11,7 @@ import (
 
 	catalogmemory "github.com/snapshotd/snapshotd/catalog/memory"
 	"github.com/snapshotd/snapshotd/cluster"
-	"github.com/snapshotd/snapshotd/internal/jobs"
+	"github.com/snapshotd/snapshotd/internal/fairqueue"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -38,7 +38,7 @@ func (s slow) List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
 func TestClustersBeginInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fleet{}
-		starts := jobs.New(2, nil)
+		starts := fairqueue.New(2, nil)
 		begin := time.Now()
 		var mu sync.Mutex
 		at := map[string]time.Duration{}

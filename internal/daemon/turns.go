@@ -9,7 +9,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/disk"
-	"github.com/snapshotd/snapshotd/internal/jobs"
+	"github.com/snapshotd/snapshotd/internal/fairqueue"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -47,10 +47,10 @@ func (s *Service) openJobs(ctx context.Context) {
 		restores = max(saves/2, 1) // a check may need room for two databases
 	}
 	s.log.InfoContext(ctx, "jobs at a time, of all clusters together", "saves", saves, "restores", restores, "drills", drills)
-	s.saveTurns = jobs.New(saves, func(running, waiting int) { s.telemetry.Jobs(ctx, jobSave, running, waiting) })
-	s.restoreTurns = jobs.New(restores, func(running, waiting int) { s.telemetry.Jobs(ctx, jobRestore, running, waiting) })
-	s.drillTurns = jobs.New(drills, func(running, waiting int) { s.telemetry.Jobs(ctx, jobDrill, running, waiting) })
-	s.startTurns = jobs.New(startsPerCPU*runtime.GOMAXPROCS(0), nil)
+	s.saveTurns = fairqueue.New(saves, func(running, waiting int) { s.telemetry.Jobs(ctx, jobSave, running, waiting) })
+	s.restoreTurns = fairqueue.New(restores, func(running, waiting int) { s.telemetry.Jobs(ctx, jobRestore, running, waiting) })
+	s.drillTurns = fairqueue.New(drills, func(running, waiting int) { s.telemetry.Jobs(ctx, jobDrill, running, waiting) })
+	s.startTurns = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), nil)
 	s.atATime = saves
 	s.telemetry.Jobs(ctx, jobSave, 0, 0)
 	s.telemetry.Jobs(ctx, jobRestore, 0, 0)
@@ -95,7 +95,7 @@ func (c *managed) Save(ctx context.Context, req cluster.SaveRequest) (cluster.Sa
 
 // await waits for the turn of a save, and tells those that watch it. One save of a caller waits; another one is
 // refused, as while a save runs.
-func (c *managed) await(ctx context.Context, j *jobs.Job, req cluster.SaveRequest) error {
+func (c *managed) await(ctx context.Context, j *fairqueue.Job, req cluster.SaveRequest) error {
 	select {
 	case <-j.Turn():
 		return nil
@@ -158,7 +158,7 @@ func (w *waiting) leave() {
 type inTurn struct {
 	repository.Driller
 	cluster string
-	queue   *jobs.Queue
+	queue   *fairqueue.Queue
 }
 
 // Drill implements [repository.Driller].
@@ -172,7 +172,7 @@ func (d inTurn) Drill(ctx context.Context, file string, revision int64) (reposit
 }
 
 // takeTurn waits for a place in a queue. The caller calls release.
-func takeTurn(ctx context.Context, q *jobs.Queue, owner, what string) (release func(), err error) {
+func takeTurn(ctx context.Context, q *fairqueue.Queue, owner, what string) (release func(), err error) {
 	j := q.Join(owner)
 	select {
 	case <-j.Turn():
@@ -185,7 +185,7 @@ func takeTurn(ctx context.Context, q *jobs.Queue, owner, what string) (release f
 
 // adoptInTurn makes a snapshot of another program, which is read whole into the spool, wait for a place among what is
 // restored. At its first start, a process of many clusters may find such snapshots of all of them.
-func adoptInTurn(q *jobs.Queue, cluster string) func(context.Context, string) (func(), error) {
+func adoptInTurn(q *fairqueue.Queue, cluster string) func(context.Context, string) (func(), error) {
 	return func(ctx context.Context, what string) (func(), error) {
 		return takeTurn(ctx, q, cluster+"/adopted", what) // the name of a cluster has no '/'
 	}
