@@ -45,8 +45,8 @@ func TestSnapshotsOfOthersAreAdoptedInTurn(t *testing.T) {
 	var all sync.WaitGroup
 	for i, c := range f.clusters {
 		key := c.Name() + "/" + foreign
+		f.backends[i].SetClock(func() time.Time { return time.Now().Add(-time.Hour) }) // then the file is whole
 		f.backends[i].Set(key, content)
-		f.backends[i].Touch(key, time.Now().Add(-time.Hour))
 		all.Go(func() {
 			if report, err := reconcile(t.Context(), c); err != nil || report.Err != nil || report.Added != 1 {
 				t.Errorf("%s: %+v, error %v", c.Name(), report, err)
@@ -74,7 +74,6 @@ func TestSnapshotsOfOthersAreAdoptedInTurn(t *testing.T) {
 
 	another := f.clusters[0].Name() + "/second-" + foreign
 	f.backends[0].Set(another, content)
-	f.backends[0].Touch(another, time.Now().Add(-time.Hour))
 	for range places {
 		defer f.clusters[0].restores.Join("busy").End()
 	}
