@@ -139,6 +139,9 @@ func (r *reconciliation) count(rec *snapshot.Record, ch *change, written bool) {
 	defer r.mu.Unlock()
 	if rec != nil {
 		r.byState[rec.State()]++
+		if v := rec.Verification; v != nil && !v.Passed {
+			r.damaged[rec.Name] = true
+		}
 		r.etcds.Note(&rec.Snapshot, r.begin)
 		if rec.Proven().After(r.proven.Proven()) && len(rec.ReadyOn()) > 0 {
 			r.proven = *rec

@@ -23,6 +23,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/compress"
 	"github.com/snapshotd/snapshotd/server/console"
 )
 
@@ -63,7 +64,7 @@ func (s *simulated) serve(t *testing.T) string {
 		i := slices.IndexFunc(all, func(sn *snapshotdv1.Snapshot) bool { return sn.GetName() == r.PathValue("name") })
 		writeProto(t, w, &snapshotdv1.GetResponse{Snapshot: all[i]})
 	})
-	srv := httptest.NewServer(mux)
+	srv := httptest.NewServer(compress.Handler(mux))
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
 		srv.Close()

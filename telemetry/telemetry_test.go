@@ -244,7 +244,7 @@ func TestEventsOfWatchersAloneHaveNoMetric(t *testing.T) {
 		return only(text, "snapshotd_") + only(text, "etcd_snapshot_")
 	}
 	before := ours()
-	for _, typ := range []snapshot.EventType{snapshot.EventStarted, snapshot.EventProgress, snapshot.EventLocationDone} {
+	for _, typ := range []snapshot.EventType{snapshot.EventStarted, snapshot.EventProgress} {
 		tel.Observer().Observe(t.Context(), snapshot.Event{Type: typ, Cluster: "prod", Backend: "s3", Done: 7})
 	}
 	if after := ours(); after != before {

@@ -27,7 +27,9 @@ type facts struct {
 	catalog  *catalog.Catalog
 	places   []*place
 	times    []status.Schedule
+	node     string
 	saving   func() *status.Moving
+	failed   func() map[string]error // the last reconcile of this replica, by backend
 	listings []journal.Listing
 	journal  *journal.Journal // nil without one
 	pruner   *keep.Pruner     // the same
@@ -45,7 +47,8 @@ type place struct {
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
 	f := facts{
-		catalog: p.catalog, saving: func() *status.Moving { return s.events.Moving(cfg.Name) },
+		catalog: p.catalog, node: s.cfg.NodeName, saving: func() *status.Moving { return s.events.Moving(cfg.Name) },
+		failed:  func() map[string]error { return s.events.Unreconciled(cfg.Name) },
 		journal: p.following.journal, listings: p.following.listings, pruner: p.following.keeper.Pruner, prover: p.following.prover,
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
@@ -94,7 +97,9 @@ func (p *place) free() int64 {
 
 // Configured implements [server.Facts].
 func (f facts) Configured() status.Known {
-	known := status.Known{Schedules: f.times, Moving: f.saving(), Journal: f.followed()}
+	known := status.Known{
+		Node: f.node, Schedules: f.times, Moving: f.saving(), Unreconciled: f.failed(), Journal: f.followed(),
+	}
 	for _, p := range f.places {
 		at := p.Place
 		at.Free = p.free()

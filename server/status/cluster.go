@@ -12,6 +12,7 @@ import (
 // Known is all that is known of a cluster.
 type Known struct {
 	Name      string
+	Node      string     // the replica that answers
 	Places    []Place    // in the order of the configuration
 	Schedules []Schedule // in the order of the configuration
 	Now       time.Time
@@ -22,8 +23,10 @@ type Known struct {
 	Tally   *Tally               // of all records; nil when it is not known
 	Leader  *string              // empty when no replica leads; nil when that is not known
 	Moving  *Moving              // the save of this replica that is under way
-	Journal *Journal             // nil when the cluster has none
-	Err     error                // why the catalog cannot be read; then only the configuration is known
+	// Unreconciled is why the last reconcile of this replica has failed, by backend.
+	Unreconciled map[string]error
+	Journal      *Journal // nil when the cluster has none
+	Err          error    // why the catalog cannot be read; then only the configuration is known
 }
 
 // Place is a backend as it is configured.

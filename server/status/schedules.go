@@ -2,6 +2,7 @@ package status
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -29,13 +30,29 @@ func (v *verdict) schedules() {
 	if stopped {
 		how, and = NotSafe, " No schedule has stored anything since two of its runs, so each change since then can be lost."
 	}
+	why, do := v.keptBack()
 	for _, st := range v.c.Schedules {
 		if st.Overdue {
-			v.find(how, []string{"save"}, "Schedule %s (%s) was due %s ago, at %s, and has stored nothing since then.%s "+
-				"Does a replica lead, and what does its log say?", st.Name, st.Cron, round(v.now.Sub(st.Next)),
-				st.Next.UTC().Format("2006-01-02 15:04 MST"), and)
+			v.find(how, do, "Schedule %s (%s) was due %s ago, at %s, and has stored nothing since then.%s %s", st.Name, st.Cron,
+				round(v.now.Sub(st.Next)), st.Next.UTC().Format("2006-01-02 15:04 MST"), and, why)
 		}
 	}
+}
+
+// keptBack returns what keeps the schedules from saving, as far as it is known, and the command that helps.
+func (v *verdict) keptBack() (why string, do []string) {
+	switch s, leader := v.c.Saving, v.known.Leader; {
+	case s != nil:
+		return fmt.Sprintf("It waits for %s, which %s has been saving for %s. If that save does not move, restart snapshotd on that "+
+			"node: the save is given up with it.", s.Name, s.Node, round(v.now.Sub(s.CreateTime))), []string{"get", s.Name}
+	case v.last != nil && v.last.State() == snapshot.StateFailed:
+		return "The last save failed; end its cause, and save now.", []string{"save"}
+	case leader != nil && *leader == "":
+		return "No replica leads; save now, by hand.", []string{"save"}
+	case leader != nil:
+		return fmt.Sprintf("The log of %s, which leads, has each attempt at it.", *leader), []string{"save"}
+	}
+	return "Does a replica lead, and what does its log say?", []string{"save"}
 }
 
 // schedule returns how a schedule keeps to its times. Next is the first run that has not ended.
