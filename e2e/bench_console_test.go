@@ -62,6 +62,7 @@ func TestBenchConsole(t *testing.T) {
 			var took []float64
 			b.eval(fmt.Sprintf("(%s)(%q, %d, %d)", scrolling, page.selector, page.pixels, frames), &took)
 			work := (b.performance() - before) * 1000 / frames
+			b.call("Browser.close", nil, nil)
 			slices.Sort(took)
 			late := len(took) - sortedBelow(took, 25)
 			rows = append(rows, fmt.Sprintf("| %s | %.1f ms | %.1f ms | %.1f ms | %d of %d | %.1f ms |", page.name, at(took, 0.5), at(took, 0.95),

@@ -87,11 +87,12 @@ func (s *simulated) list(t *testing.T) http.HandlerFunc {
 	}
 }
 
-func writeProto(t *testing.T, w io.Writer, m proto.Message) {
+func writeProto(t *testing.T, w http.ResponseWriter, m proto.Message) {
 	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 	if err != nil {
 		t.Error(err)
 	}
+	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(b) // the page may be gone
 }
 

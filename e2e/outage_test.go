@@ -22,6 +22,7 @@ type outage struct {
 	alert  string
 	says   []string // parts of what `status` and the console say: what is broken, where, and what to do
 	slow   bool     // it takes ten minutes at least until all tell of it
+	bytes  int64    // of the database, when it has to be large
 }
 
 // lastSaveFailed is a query for a backend that the last save did not reach.
@@ -57,7 +58,7 @@ var everyOutage = []outage{
 			o.check(os.Rename(o.dir+".disk", o.dir))
 		},
 		metric: lastSaveFailed("local"), alert: "EtcdSnapshotFailed",
-		says: []string{"The last save did not reach every backend", `"local"`, "mounted", "snapshotd reconcile --repair"},
+		says: []string{"The last save did not reach every backend", `"local"`, "mount the directory", "snapshotd reconcile --repair"},
 	},
 	{
 		name:   "a save that does not end keeps the schedule from saving",
@@ -67,18 +68,19 @@ var everyOutage = []outage{
 		alert:  "EtcdSnapshotScheduleFailed",
 		says:   []string{"Schedule often", "has stored nothing since then", "which node-2 has been saving", "restart snapshotd on that node"},
 		slow:   true, // a run may end ten minutes after its time
+		bytes:  80 << 20,
 	},
 	{
 		name:   "a byte of a stored snapshot changes",
 		breaks: func(o *outages) { o.changeByte() },
 		mends:  func(*outages) {},
 		metric: `snapshotd_snapshots_damaged > 0`, alert: "EtcdSnapshotDamaged",
-		says: []string{"did not pass its last verification", `"local"`, "snapshotd reconcile --repair", "snapshotd verify "},
+		says: []string{"did not pass its last verification", "Verify it again when its copies were repaired", "snapshotd verify "},
 	},
 	{
 		name:   "the client certificate for etcd expires",
 		breaks: func(o *outages) { o.front.authority.issue(o.t, "client", time.Now().Add(-time.Minute)) },
-		mends:  func(o *outages) { o.front.authority.issue(o.t, "client", time.Now().Add(time.Hour)) },
+		mends:  func(o *outages) { o.front.authority.issue(o.t, "client", time.Now().Add(24*time.Hour)) },
 		metric: lastSaveFailed("s3"), alert: "EtcdSnapshotFailed",
 		says: []string{"The last save failed", "client.crt expired at", "renew the client certificate", "snapshotd save"},
 	},
@@ -121,7 +123,7 @@ func TestOutages(t *testing.T) {
 		for i, out := range everyOutage {
 			t.Run(out.name, func(t *testing.T) {
 				t.Parallel()
-				o := newOutages(t, pace{save: "* * * * *", scrub: "* * * * *", lock: "15s", scrape: "15s", limit: 25 * time.Minute})
+				o := newOutages(t, max(out.bytes, 1<<20), pace{save: "* * * * *", scrub: "* * * * *", lock: "15s", scrape: "15s", limit: 25 * time.Minute})
 				rows[i] = o.drill(out)
 			})
 		}
@@ -133,7 +135,7 @@ func TestOutages(t *testing.T) {
 // fire at once.
 func TestOutagesAreTold(t *testing.T) {
 	chromium(t)
-	o := newOutages(t, pace{save: "@every 5s", scrub: "@every 5s", lock: "2s", scrape: "1s", atOnce: true, limit: 2 * waitTimeout})
+	o := newOutages(t, 1<<20, pace{save: "@every 5s", scrub: "@every 5s", lock: "2s", scrape: "1s", atOnce: true, limit: 2 * waitTimeout})
 	for _, out := range everyOutage {
 		if !out.slow {
 			t.Log(o.drill(out))
@@ -141,9 +143,9 @@ func TestOutagesAreTold(t *testing.T) {
 	}
 }
 
-func newOutages(t *testing.T, p pace) *outages {
+func newOutages(t *testing.T, bytes int64, p pace) *outages {
 	t.Helper()
-	w := newWorld(t, 1<<20)
+	w := newWorld(t, bytes)
 	o := &outages{t: t, world: w, pace: p, front: startTLS(t, strings.TrimPrefix(w.etcd.Endpoints()[0], "http://"))}
 	o.config = fmt.Sprintf(`
 clusters:
@@ -161,7 +163,9 @@ clusters:
 	o.service.must("verify", o.ready(), "--level", "drill")
 	o.prometheus = testenv.StartPrometheus(t, pacedConfig(t, prometheusConfig(t, o.service.http, ""), p))
 	o.console = browse(t, "http://"+o.service.http+"/", "")
-	eventually(t, "Prometheus sees that the service leads", func() bool { return o.asked(`snapshotd_leader == 1`) })
+	eventually(t, "Prometheus sees that the service leads, and its certificate", func() bool {
+		return o.asked(`snapshotd_leader == 1`) && o.asked(`snapshotd_etcd_certificate_not_after_timestamp_seconds > time()`)
+	})
 	return o
 }
 
@@ -189,7 +193,7 @@ func (o *outages) check(err error) {
 // saveForEver begins a save on another replica that has no schedule, and reads so slowly that it does not end.
 func (o *outages) saveForEver() {
 	o.t.Helper()
-	o.stopped = start(o.t, o.options(), "--node-name", "node-2", "--config", writeConfig(o.t, "%s", o.config+"    stream_limit: 1KiB\n"))
+	o.stopped = start(o.t, o.options(), "--node-name", "node-2", "--config", writeConfig(o.t, "%s", o.config+"    stream_limit: 64KiB\n"))
 	go o.stopped.run("save", "--name-prefix", "by-hand")
 	eventually(o.t, "the other replica saves", func() bool {
 		return strings.Contains(o.service.run("list").stdout, "by-hand-node-2-")

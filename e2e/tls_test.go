@@ -30,7 +30,7 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		NotAfter: time.Now().Add(48 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	a := &authority{dir: t.TempDir(), cert: template}
 	a.cert, a.key = a.write(t, "ca", template)
@@ -88,7 +88,7 @@ func startTLS(t *testing.T, target string) *tlsFront {
 	t.Helper()
 	a := newAuthority(t)
 	a.issue(t, "server", time.Now().Add(time.Hour))
-	a.issue(t, "client", time.Now().Add(time.Hour))
+	a.issue(t, "client", time.Now().Add(24*time.Hour))
 	pair, err := tls.LoadX509KeyPair(a.file("server.crt"), a.file("server.key"))
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,9 @@ type observer struct {
 
 	queues   repairQueues
 	outcomes outcomes
-	journals journals
+
+	certificates certificates
+	journals     journals
 }
 
 var _ snapshot.Observer = (*observer)(nil)
@@ -39,7 +41,7 @@ func newObserver(ctx context.Context, six, own metric.MeterProvider, version str
 	m.buildInfo.Record(ctx, 1, buildAttributes(version))
 	o := &observer{six: h, own: m, newest: make(map[string]time.Time)}
 	return o, errors.Join(o.queues.register(own.Meter(scope)), o.outcomes.register(own.Meter(scope)),
-		o.journals.register(own.Meter(scope)))
+		o.certificates.register(own.Meter(scope)), o.journals.register(own.Meter(scope)))
 }
 
 // Observe implements [snapshot.Observer]. The events that only watchers see have no metric.

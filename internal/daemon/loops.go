@@ -32,6 +32,7 @@ func (c *managed) end(ctx context.Context, log *slog.Logger) {
 // place of, if there was one, go on.
 func (c *managed) run(ctx context.Context, before *managed) {
 	c.telemetry.AddCluster(ctx, c.Name(), c.BackendNames())
+	c.telemetry.AddCertificate(c.Name(), c.certificate)
 	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
 		if before == nil || !before.runs(sch.Name) {
 			c.telemetry.AddSchedule(ctx, c.Name(), sch.Name,

@@ -23,10 +23,11 @@ type Known struct {
 	Tally   *Tally               // of all records; nil when it is not known
 	Leader  *string              // empty when no replica leads; nil when that is not known
 	Moving  *Moving              // the save of this replica that is under way
-	// Unreconciled is why the last reconcile of this replica has failed, by backend.
-	Unreconciled map[string]error
-	Journal      *Journal // nil when the cluster has none
-	Err          error    // why the catalog cannot be read; then only the configuration is known
+	Journal *Journal             // nil when the cluster has none
+	Err     error                // why the catalog cannot be read; then only the configuration is known
+
+	Unreconciled map[string]error // by backend: why the last reconcile of this replica has failed
+	Certificates []Certificate    // the client certificates for etcd
 }
 
 // Place is a backend as it is configured.

@@ -71,7 +71,7 @@ func TestAnOverdueScheduleSaysWhatItWaitsFor(t *testing.T) {
 		do      []string
 	}{
 		"another save": {[]*snapshot.Record{stuck, old}, &leader,
-			"It waits for by-hand, which node-2 has been saving for 40m. If that save does not move, restart snapshotd on that node",
+			"It waits for by-hand, which node-2 has been saving for 70m. If that save does not move, restart snapshotd on that node",
 			[]string{"get", "by-hand"}},
 		"its saves fail": {[]*snapshot.Record{saved("b", time.Minute, nowhere), old}, &leader, "The last save failed", []string{"save"}},
 		"no leader":      {[]*snapshot.Record{old}, &nobody, "No replica leads; save now, by hand.", []string{"save"}},

@@ -36,6 +36,7 @@ func Judge(k Known) Cluster {
 	v.unreconciled()
 	v.schedules()
 	v.leader()
+	v.certificates()
 	v.journal()
 	v.journalProof()
 	v.proof()
