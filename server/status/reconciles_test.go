@@ -55,38 +55,3 @@ func TestABackendThatCannotBeReconciledNeedsAttention(t *testing.T) {
 		t.Errorf("after one that succeeded: %+v", got)
 	}
 }
-
-// A schedule that is overdue says what keeps it back.
-func TestAnOverdueScheduleSaysWhatItWaitsFor(t *testing.T) {
-	hourly := status.Schedule{Name: "hourly", Cron: "0 * * * *", Next: func(after time.Time) time.Time {
-		return after.Truncate(time.Hour).Add(time.Hour)
-	}}
-	nobody, leader := "", "node-1"
-	stuck := saved("by-hand", 40*time.Minute, saving, func(s *stored) { s.Node = "node-2" })
-	old := saved("a", 90*time.Minute, proven, scheduled)
-	for name, tc := range map[string]struct {
-		records []*snapshot.Record
-		leader  *string
-		says    string
-		do      []string
-	}{
-		"another save": {[]*snapshot.Record{stuck, old}, &leader,
-			"It waits for by-hand, which node-2 has been saving for 70m. If that save does not move, restart snapshotd on that node",
-			[]string{"get", "by-hand"}},
-		"its saves fail": {[]*snapshot.Record{saved("b", time.Minute, nowhere), old}, &leader, "The last save failed", []string{"save"}},
-		"no leader":      {[]*snapshot.Record{old}, &nobody, "No replica leads; save now, by hand.", []string{"save"}},
-		"the leader":     {[]*snapshot.Record{old}, &leader, "The log of node-1, which leads, has each attempt at it.", []string{"save"}},
-		"not known":      {[]*snapshot.Record{old}, nil, "Does a replica lead, and what does its log say?", []string{"save"}},
-	} {
-		c := status.Judge(status.Known{
-			Name: "prod", Places: []status.Place{{Name: "local", Free: -1}, {Name: "s3", Free: -1}}, Records: tc.records, All: true,
-			Now: now.Add(30 * time.Minute), Leader: tc.leader, Schedules: []status.Schedule{hourly},
-			Ran: map[string]time.Time{"hourly": now.Add(-time.Hour)},
-		})
-		if !slices.ContainsFunc(c.Findings, func(f status.Finding) bool {
-			return strings.Contains(f.Text, "Schedule hourly") && strings.Contains(f.Text, tc.says) && slices.Equal(f.Do, tc.do)
-		}) {
-			t.Errorf("%s: %+v", name, c.Findings)
-		}
-	}
-}

@@ -9,8 +9,12 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// leastGrace is how long after its time a run may end at least: the leader may have changed, or another save runs.
-const leastGrace = 10 * time.Minute
+const (
+	// leastGrace is how long after its time a run may end at least: the leader may have changed, or another save runs.
+	leastGrace = 10 * time.Minute
+	// givenUp is how long after the time of the next run nothing may have been stored: the leader has given the run up then.
+	givenUp = time.Minute
+)
 
 // scheduleLabel is the label that names the schedule of a snapshot. The snapshots of older versions have nothing else.
 const scheduleLabel = "schedule"
@@ -24,7 +28,7 @@ func (v *verdict) schedules() {
 		st, first := v.schedule(s)
 		v.c.Schedules = append(v.c.Schedules, st)
 		second := s.Next(first)
-		stopped = stopped && st.Overdue && v.now.Sub(second) > v.grace(s, st.Last)
+		stopped = stopped && st.Overdue && v.now.Sub(second) > v.grace(s, leastGrace, st.Last)
 	}
 	how, and := Attention, ""
 	if stopped {
@@ -70,13 +74,14 @@ func (v *verdict) schedule(s Schedule) (st ScheduleState, next time.Time) {
 		return st, st.Next
 	}
 	st.Next = s.Next(st.Ran)
-	st.Overdue = v.now.Sub(st.Next) > v.grace(s, st.Last) && !v.savingFor(s.Name)
+	late := v.now.Sub(st.Next) > v.grace(s, leastGrace, st.Last) || v.now.Sub(s.Next(st.Next)) > v.grace(s, givenUp, st.Last)
+	st.Overdue = late && !v.savingFor(s.Name)
 	return st, st.Next
 }
 
-// grace is how long after its time a run may end: the usual time of its saves, twice.
-func (v *verdict) grace(s Schedule, last *snapshot.Record) time.Duration {
-	grace := leastGrace
+// grace is how long after its time a run may end: the usual time of its saves, twice, and least at least.
+func (v *verdict) grace(s Schedule, least time.Duration, last *snapshot.Record) time.Duration {
+	grace := least
 	if last != nil {
 		grace = max(grace, 2*last.Duration)
 	}
