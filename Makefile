@@ -88,6 +88,11 @@ REPLICAS ?= 1
 bench-clusters:
 	SNAPSHOTD_CLUSTERS=$(CLUSTERS) SNAPSHOTD_REPLICAS=$(REPLICAS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchClusters ./e2e
 
+# How long it takes until all that should tell of an outage does, and until it says that all is well again.
+.PHONY: outages
+outages:
+	SNAPSHOTD_OUTAGES=1 go test -tags e2e -count=1 -v -timeout 90m -parallel 6 -run '^TestOutages$$' ./e2e
+
 # How long puts take with and without a journal, ROUNDS times.
 bench-journal:
 	SNAPSHOTD_E2E_ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -v -timeout 60m -run '^TestBenchJournal$$' ./e2e

@@ -229,6 +229,7 @@ type observations struct {
 	mu      sync.Mutex
 	lines   []string
 	waiting map[string]snapshot.RepairQueue
+	damaged map[string]bool
 }
 
 func (o *observations) note(format string, args ...any) {
@@ -269,6 +270,9 @@ func (o *observations) Observe(_ context.Context, ev snapshot.Event) {
 		o.note("list %s %s", ev.Kind, status(ev.Err))
 	case snapshot.EventCounted:
 		o.note("counted %v", ev.States)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.damaged = ev.Damaged
 	case snapshot.EventSwept:
 		o.note("swept %s %d", ev.Backend, ev.Count)
 	case snapshot.EventRepaired:

@@ -76,6 +76,7 @@ type reconciliation struct {
 
 	mu      sync.Mutex // guards the following fields and the views' reports
 	byState map[snapshot.State]int64
+	damaged map[string]bool // by name
 	proven  snapshot.Record // the one that a drill has proven last
 	etcds   snapshot.Histories
 	busy    map[string]bool // names that a replica is saving: their files are no leftovers
@@ -89,8 +90,8 @@ type reconciliation struct {
 func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconciliation {
 	return &reconciliation{
 		c: c, req: req, begin: c.cfg.Now(), views: views,
-		byState: map[snapshot.State]int64{}, busy: map[string]bool{}, etcds: snapshot.Histories{},
-		retired: map[string]int64{},
+		byState: map[snapshot.State]int64{}, damaged: map[string]bool{}, busy: map[string]bool{},
+		etcds: snapshot.Histories{}, retired: map[string]int64{},
 	}
 }
 
@@ -137,7 +138,7 @@ func (r *reconciliation) run(ctx context.Context) error {
 	}
 	// A reconcile that only looked has counted changes that were not made.
 	if !r.req.ValidateOnly {
-		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventCounted, States: r.byState})
+		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventCounted, States: r.byState, Damaged: r.damaged})
 		r.c.observe(ctx,
 			snapshot.Event{Type: snapshot.EventProven, Revision: r.proven.Revision, ProvenTime: r.proven.Proven()})
 	}

@@ -141,6 +141,9 @@ func (r *reconciliation) count(rec *snapshot.Record, e *effect, written bool) {
 	defer r.mu.Unlock()
 	if rec != nil {
 		r.byState[rec.State()]++
+		if v := rec.Verification; v != nil && !v.Passed {
+			r.damaged[rec.Name] = true
+		}
 		r.etcds.Note(&rec.Snapshot, r.begin)
 		if rec.Proven().After(r.proven.Proven()) && len(rec.ReadyOn()) > 0 {
 			r.proven = *rec

@@ -83,11 +83,17 @@ func TestVerifyKeepsTheVerdictOverReconcile(t *testing.T) {
 	if again := f.records(t)[s.Name]; again.Verification.Passed || !again.Proven().Equal(proof.Time) || again.Proof.HashKV != 42 {
 		t.Errorf("after a verification that did not pass the proof is %+v", again.Proof)
 	}
+	if f.mustReconcile(t); !f.seen.damaged[s.Name] || len(f.seen.damaged) != 1 {
+		t.Errorf("reconcile has counted as damaged: %v", f.seen.damaged)
+	}
 	drill.said.TotalKeys++
 	if _, err := f.Verify(t.Context(), cluster.VerifyRequest{Name: s.Name, Level: snapshot.LevelDrill}); err == nil {
 		t.Error("another number of keys passed")
 	}
 	f.verify(t, s.Name, snapshot.LevelStructure)
+	if f.mustReconcile(t); len(f.seen.damaged) != 0 {
+		t.Errorf("reconcile has counted as damaged what has passed: %v", f.seen.damaged)
+	}
 	if again := f.records(t)[s.Name]; !again.Proven().IsZero() || again.Proof == nil || !again.Proof.Time.Equal(proof.Time) ||
 		!strings.Contains(again.Proof.Error, "does not hold") {
 		t.Errorf("after a drill that did not pass the proof is %+v", again.Proof)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/compress"
 	"github.com/snapshotd/snapshotd/server/console"
 )
 
@@ -70,7 +71,7 @@ func (s *simulated) serve(t *testing.T) string {
 		i := slices.IndexFunc(all, func(sn *snapshotdv1.Snapshot) bool { return sn.GetName() == r.PathValue("name") })
 		writeProto(t, w, &snapshotdv1.GetResponse{Snapshot: all[i]})
 	})
-	srv := httptest.NewServer(mux)
+	srv := httptest.NewServer(compress.Handler(mux))
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
 		srv.Close()
@@ -93,11 +94,12 @@ func (s *simulated) list(t *testing.T) http.HandlerFunc {
 	}
 }
 
-func writeProto(t *testing.T, w io.Writer, m proto.Message) {
+func writeProto(t *testing.T, w http.ResponseWriter, m proto.Message) {
 	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 	if err != nil {
 		t.Error(err)
 	}
+	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(b) // the page may be gone
 }
 

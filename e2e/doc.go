@@ -8,5 +8,6 @@
 // SNAPSHOTD_E2E_ROUNDS how often a save is measured beside its peers (not at all by default).
 // SNAPSHOTD_ORACLE_SECONDS is how long random changes and faults go on before revisions and times are restored (120 by
 // default), and SNAPSHOTD_RPO_DEATHS how often a service is killed or its machine is lost (12 by default).
+// With SNAPSHOTD_OUTAGES, outages are drilled with the alerts as they are shipped, in 20 minutes (docs/reliability.md).
 // SNAPSHOTD_OLD_BINARY is the program of an older version, for a fleet of both (docs/development.md).
 package e2e

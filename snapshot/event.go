@@ -19,7 +19,7 @@ const (
 	EventWritten                            // a write of data and manifest to a backend has ended: Kind, Duration, Err
 	EventReconciled                         // a reconcile has ended: Duration, Backends; Err is nil when no backend failed
 	EventListed                             // a listing of a backend has ended: Kind, Duration spent in the backend, Err
-	EventCounted                            // the catalog's records by state, after a reconcile: States
+	EventCounted                            // the catalog's records, after a reconcile: States, Damaged
 	EventSwept                              // leftovers were removed from Backend: Count
 	EventVerified                           // a snapshot was verified: Snapshot, Verification
 	EventProven                             // the newest proven snapshot: Revision, ProvenTime; zero when there is none
@@ -66,6 +66,7 @@ type Event struct {
 	Err          error
 	Count        int64
 	States       map[State]int64
+	Damaged      map[string]bool        // by name: snapshots that did not pass their last verification
 	Queued       map[string]RepairQueue // by backend; a backend without any is left out
 	Backends     map[string]error       // by backend that was chosen: why it failed; nil when it did not
 	Verification *Verification

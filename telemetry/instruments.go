@@ -71,6 +71,7 @@ type ownMetrics struct {
 	repairs      metric.Int64Counter
 	runs         metric.Int64Counter
 	lastRun      metric.Float64Gauge
+	lastFailure  metric.Float64Gauge
 	nextRun      metric.Float64Gauge
 	interval     metric.Float64Gauge
 	jobsRunning  metric.Int64Gauge
@@ -90,6 +91,9 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 		verified: r.counter("snapshotd.verifications", "Verifications of snapshots that came to a verdict."),
 		lastRun: r.seconds("snapshotd.schedule.last_run.timestamp",
 			"When the last run of a schedule was due that has stored a snapshot, "+
+				"in seconds since 1970; on the replica that ran it, 0 on the others."),
+		lastFailure: r.seconds("snapshotd.schedule.last_failure.timestamp",
+			"When the last run of a schedule was due that has stored nothing, "+
 				"in seconds since 1970; on the replica that ran it, 0 on the others."),
 		nextRun: r.seconds("snapshotd.schedule.next_run.timestamp",
 			"When the run of a schedule that has not ended yet is due, or was, "+

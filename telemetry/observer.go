@@ -21,7 +21,10 @@ type observer struct {
 	newest map[string]time.Time // by cluster: when the last successful save began
 
 	queues   repairQueues
-	journals journals
+	outcomes outcomes
+
+	certificates certificates
+	journals     journals
 }
 
 var _ snapshot.Observer = (*observer)(nil)
@@ -37,12 +40,15 @@ func newObserver(ctx context.Context, six, own metric.MeterProvider, version str
 	}
 	m.buildInfo.Record(ctx, 1, buildAttributes(version))
 	o := &observer{six: h, own: m, newest: make(map[string]time.Time)}
-	return o, errors.Join(o.queues.register(own.Meter(scope)), o.journals.register(own.Meter(scope)))
+	return o, errors.Join(o.queues.register(own.Meter(scope)), o.outcomes.register(own.Meter(scope)),
+		o.certificates.register(own.Meter(scope)), o.journals.register(own.Meter(scope)))
 }
 
 // Observe implements [snapshot.Observer]. The events that only watchers see have no metric.
 func (o *observer) Observe(ctx context.Context, ev snapshot.Event) {
 	switch ev.Type {
+	case snapshot.EventLocationDone:
+		o.outcomes.located(ev)
 	case snapshot.EventFinished:
 		o.finished(ctx, ev)
 	case snapshot.EventSaveRejected:
@@ -78,6 +84,7 @@ func (o *observer) finished(ctx context.Context, ev snapshot.Event) {
 	if ev.Snapshot == nil {
 		return
 	}
+	o.outcomes.saved(ev.Snapshot)
 	for _, l := range ev.Snapshot.Locations() {
 		result := resultError
 		if l.State == snapshot.StateReady {
@@ -89,6 +96,7 @@ func (o *observer) finished(ctx context.Context, ev snapshot.Event) {
 
 func (o *observer) reconciled(ctx context.Context, ev snapshot.Event) {
 	o.six.reconcile.Record(ctx, ev.Duration.Seconds(), statusOf(ev.Err))
+	o.outcomes.reconciled(ev)
 	for backend, err := range ev.Backends {
 		result := resultSuccess
 		if err != nil {
@@ -110,12 +118,14 @@ func record(ctx context.Context, local, s3 metric.Float64Histogram, ev snapshot.
 
 // counted records a state without snapshots as zero, so that it does not keep its number of the last time.
 func (o *observer) counted(ctx context.Context, ev snapshot.Event) {
+	o.outcomes.counted(ev)
 	for state := snapshot.StateSaving; state <= snapshot.StateDeleting; state++ {
 		o.own.snapshots.Record(ctx, ev.States[state], stateOf(ev.Cluster, state))
 	}
 }
 
 func (o *observer) verified(ctx context.Context, ev snapshot.Event) {
+	o.outcomes.verified(ev)
 	result := "failed"
 	if ev.Verification.Passed {
 		result = "passed"
@@ -124,11 +134,7 @@ func (o *observer) verified(ctx context.Context, ev snapshot.Event) {
 }
 
 func (o *observer) proven(ctx context.Context, ev snapshot.Event) {
-	var seconds float64
-	if !ev.ProvenTime.IsZero() {
-		seconds = float64(ev.ProvenTime.UnixMilli()) / 1e3
-	}
-	o.own.proven.Record(ctx, seconds, clusterOf(ev.Cluster))
+	o.own.proven.Record(ctx, unixSeconds(ev.ProvenTime), clusterOf(ev.Cluster))
 	o.own.provenAt.Record(ctx, ev.Revision, clusterOf(ev.Cluster))
 }
 
@@ -147,7 +153,7 @@ func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	}
 	o.newest[s.Cluster] = s.CreateTime
 	cluster := clusterOf(s.Cluster)
-	o.own.lastTime.Record(ctx, float64(s.CreateTime.UnixMilli())/1e3, cluster)
+	o.own.lastTime.Record(ctx, unixSeconds(s.CreateTime), cluster)
 	o.own.alarms.Record(ctx, int64(len(s.Alarms)), cluster)
 	o.own.lastRevision.Record(ctx, s.Revision, cluster)
 	o.own.dbSize.Record(ctx, s.DBSize, cluster)
@@ -160,6 +166,7 @@ func (o *observer) leading(ctx context.Context, cluster string, leading bool) {
 		v = 1
 	}
 	o.own.leader.Record(ctx, v, clusterOf(cluster))
+	o.outcomes.lead(cluster, leading)
 	if !leading {
 		o.queues.set(cluster, nil) // the leader knows
 	}
@@ -183,6 +190,7 @@ func (o *observer) addCluster(ctx context.Context, cluster string, backends []st
 		o.own.repairs.Add(ctx, 0, repairOf(cluster, b, errors.ErrUnsupported))
 	}
 	o.queues.add(cluster, backends)
+	o.outcomes.add(cluster, backends)
 }
 
 // register collects the errors of making instruments, which only a wrong name can cause.

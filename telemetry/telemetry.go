@@ -107,6 +107,7 @@ func (t *Telemetry) AddSchedule(ctx context.Context, cluster, schedule string, r
 		t.observer.own.runs.Add(ctx, 0, runOf(cluster, schedule, r))
 	}
 	t.observer.own.lastRun.Record(ctx, 0, scheduleOf(cluster, schedule))
+	t.observer.own.lastFailure.Record(ctx, 0, scheduleOf(cluster, schedule))
 	t.Due(ctx, cluster, schedule, time.Time{})
 }
 
@@ -118,9 +119,11 @@ func (t *Telemetry) Interval(ctx context.Context, cluster, schedule string, inte
 // Ran records that a run of a schedule has ended, and whether it has stored a snapshot.
 func (t *Telemetry) Ran(ctx context.Context, cluster, schedule, result string, due time.Time, stored bool) {
 	t.observer.own.runs.Add(ctx, 1, runOf(cluster, schedule, result))
+	last := t.observer.own.lastFailure
 	if stored {
-		t.observer.own.lastRun.Record(ctx, float64(due.UnixMilli())/1e3, scheduleOf(cluster, schedule))
+		last = t.observer.own.lastRun
 	}
+	last.Record(ctx, unixSeconds(due), scheduleOf(cluster, schedule))
 }
 
 // Refused counts a caller that was refused, by the reason. The counters of all reasons begin at zero by AddAccess.
@@ -148,11 +151,7 @@ func (t *Telemetry) Jobs(ctx context.Context, job string, running, waiting int) 
 
 // Due records when the run of a schedule that has not ended yet is due; the zero time when another replica knows.
 func (t *Telemetry) Due(ctx context.Context, cluster, schedule string, due time.Time) {
-	var seconds float64
-	if !due.IsZero() {
-		seconds = float64(due.UnixMilli()) / 1e3
-	}
-	t.observer.own.nextRun.Record(ctx, seconds, scheduleOf(cluster, schedule))
+	t.observer.own.nextRun.Record(ctx, unixSeconds(due), scheduleOf(cluster, schedule))
 }
 
 // AddCluster makes the counters of a cluster begin at zero, so that their first increase is seen as one.
@@ -166,6 +165,9 @@ func (t *Telemetry) AddCluster(ctx context.Context, cluster string, backends []s
 func (t *Telemetry) LastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	t.observer.lastSuccess(ctx, s)
 }
+
+// LastSave records where the last snapshot is whose save has ended, well or not, as the catalog knows it.
+func (t *Telemetry) LastSave(s *snapshot.Snapshot) { t.observer.outcomes.saved(s) }
 
 // Shutdown sends over OTLP the signals that were not sent yet, until ctx is done, and stops. The scrape is empty
 // afterwards.

@@ -136,6 +136,7 @@ func observe(ctx context.Context, tel *telemetry.Telemetry) {
 	tel.JournalChecked(ctx, "prod", "snapshot", true)
 	tel.AddJournal(ctx, "stage", func() telemetry.JournalState { return telemetry.JournalState{LocalBytes: 1} }, nil, nil)
 	tel.Leader(ctx, "stage", false)
+	tel.AddCertificate("prod", func() (begin, end time.Time) { return time.Unix(1700000000, 0), time.Unix(1800000000, 0) })
 	local, s3 := snapshot.BackendLocal, snapshot.BackendS3
 	for _, ev := range []snapshot.Event{
 		{Type: snapshot.EventVerified, Verification: &snapshot.Verification{Level: snapshot.LevelDrill, Passed: true}},
@@ -245,7 +246,7 @@ func TestEventsOfWatchersAloneHaveNoMetric(t *testing.T) {
 		return only(text, "snapshotd_") + only(text, "etcd_snapshot_")
 	}
 	before := ours()
-	for _, typ := range []snapshot.EventType{snapshot.EventStarted, snapshot.EventProgress, snapshot.EventLocationDone} {
+	for _, typ := range []snapshot.EventType{snapshot.EventStarted, snapshot.EventProgress} {
 		tel.Observer().Observe(t.Context(), snapshot.Event{Type: typ, Cluster: "prod", Backend: "s3", Done: 7})
 	}
 	if after := ours(); after != before {

@@ -28,7 +28,10 @@ type facts struct {
 	store    status.Store
 	places   []*place
 	times    []status.Schedule
+	node     string
+	certs    []string // files of client certificates for etcd
 	saving   func() *status.Moving
+	failed   func() map[string]error // the last reconcile of this replica, by backend
 	listings []journal.Listing
 	journal  *journal.Journal // nil without one
 	pruner   *upkeep.Pruner   // the same
@@ -46,7 +49,9 @@ type place struct {
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
 	f := facts{
-		catalog: p.catalog, store: storeOf(cfg), saving: func() *status.Moving { return s.events.Moving(cfg.Name) },
+		catalog: p.catalog, store: storeOf(cfg), node: s.cfg.NodeName, certs: certificateFiles(cfg),
+		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
+		failed:  func() map[string]error { return s.events.Unreconciled(cfg.Name) },
 		journal: p.following.journal, listings: p.following.listings, pruner: p.following.keeper.Pruner, prover: p.following.prover,
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
@@ -103,7 +108,10 @@ func (p *place) free() int64 {
 
 // Configured implements [server.Facts].
 func (f facts) Configured() status.Known {
-	known := status.Known{Store: f.store, Schedules: f.times, Moving: f.saving(), Journal: f.followed()}
+	known := status.Known{
+		Node: f.node, Store: f.store, Schedules: f.times, Moving: f.saving(), Unreconciled: f.failed(), Journal: f.followed(),
+		Certificates: certificates(f.certs),
+	}
 	for _, p := range f.places {
 		at := p.Place
 		at.Free = p.free()

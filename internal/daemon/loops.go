@@ -67,6 +67,7 @@ func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 func (c *managed) run(ctx context.Context, before *managed) {
 	c.telemetry.AddCluster(ctx, c.Name(), c.BackendNames())
 	c.telemetry.Leader(ctx, c.Name(), false)
+	c.telemetry.AddCertificate(c.Name(), c.certificate)
 	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
 		if before == nil || !before.runs(sch.Name) {
 			c.telemetry.AddSchedule(ctx, c.Name(), sch.Name,
@@ -121,19 +122,30 @@ func (c *managed) due(ctx context.Context, name string, due time.Time) {
 	c.telemetry.Due(ctx, c.Name(), name, due)
 }
 
-// refresh reads the time of the last READY snapshot from the catalog, at start and on the interval: another replica may
-// have taken it, or this one before a restart. It returns the pause until the next time.
+// refresh reads the last READY snapshot and the end of the last save from the catalog, at start and on the interval:
+// another replica may have taken them, or this one before a restart. It returns the pause until the next time.
 func (c *managed) refresh(ctx context.Context) time.Duration {
-	last, err := c.LastReady(ctx)
-	switch {
-	case err != nil && ctx.Err() == nil:
+	ready, err := c.LastReady(ctx)
+	var last snapshot.Page
+	if err == nil {
+		last, err = c.List(ctx, snapshot.Query{States: ended, PageSize: 1})
+	}
+	if err != nil && ctx.Err() == nil {
 		c.log.WarnContext(ctx, "read the catalog", "retry_after", refreshRetry, "error", err)
 		return min(c.interval, refreshRetry)
-	case last != nil:
-		c.telemetry.LastSuccess(ctx, last)
+	}
+	if ready != nil {
+		c.telemetry.LastSuccess(ctx, ready)
+		c.telemetry.LastSave(ready)
+	}
+	for _, rec := range last.Records {
+		c.telemetry.LastSave(&rec.Snapshot)
 	}
 	return c.interval
 }
+
+// ended are the states of a snapshot whose save has ended.
+var ended = []snapshot.State{snapshot.StateReady, snapshot.StatePartial, snapshot.StateFailed}
 
 // deliverPause is how long it takes at most until an upload fallback is looked at again. The pause is short, because the
 // snapshot may be the last one, and only this disk has it.

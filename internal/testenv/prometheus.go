@@ -79,7 +79,10 @@ func (p *Prometheus) Query(expr string) ([]float64, error) {
 }
 
 // Rule is the state of an alert.
-type Rule struct{ Name, LastError, State string }
+type Rule struct {
+	Name, LastError, State string
+	Alerts                 []struct{ Annotations map[string]string }
+}
 
 // Rules returns the alerts that Prometheus has.
 func (p *Prometheus) Rules() []Rule {

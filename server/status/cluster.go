@@ -13,6 +13,7 @@ import (
 type Known struct {
 	Name      string
 	Store     Store
+	Node      string     // the replica that answers
 	Places    []Place    // in the order of the configuration
 	Schedules []Schedule // in the order of the configuration
 	Now       time.Time
@@ -25,6 +26,9 @@ type Known struct {
 	Moving  *Moving              // the save of this replica that is under way
 	Journal *Journal             // nil when the cluster has none
 	Err     error                // why the catalog cannot be read; then only the configuration is known
+
+	Unreconciled map[string]error // by backend: why the last reconcile of this replica has failed
+	Certificates []Certificate    // the client certificates for etcd
 }
 
 // Store is how snapshots are stored on the backends.

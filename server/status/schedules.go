@@ -2,14 +2,19 @@ package status
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// leastGrace is how long after its time a run may end at least: the leader may have changed, or another save runs.
-const leastGrace = 10 * time.Minute
+const (
+	// leastGrace is how long after its time a run may end at least: the leader may have changed, or another save runs.
+	leastGrace = 10 * time.Minute
+	// givenUp is how long after the time of the next run nothing may have been stored: the leader has given the run up then.
+	givenUp = time.Minute
+)
 
 // scheduleLabel is the label that names the schedule of a snapshot. The snapshots of older versions have nothing else.
 const scheduleLabel = "schedule"
@@ -24,19 +29,35 @@ func (v *verdict) schedules() {
 		st.Missed = v.missed(&st)
 		v.c.Schedules = append(v.c.Schedules, st)
 		second := s.Next(first)
-		stopped = stopped && st.Overdue && v.now.Sub(second) > v.grace(s, st.Last)
+		stopped = stopped && st.Overdue && v.now.Sub(second) > v.grace(s, leastGrace, st.Last)
 	}
 	how, and := Attention, ""
 	if stopped {
 		how, and = NotSafe, " No schedule has stored anything since two of its runs, so each change since then can be lost."
 	}
+	why, do := v.keptBack()
 	for _, st := range v.c.Schedules {
 		if st.Overdue {
-			v.find(how, []string{"save"}, "Schedule %s (%s) was due %s ago, at %s, and has stored nothing since then.%s "+
-				"Does a replica lead, and what does its log say?", st.Name, st.Cron, round(v.now.Sub(st.Next)),
-				st.Next.UTC().Format("2006-01-02 15:04 MST"), and)
+			v.find(how, do, "Schedule %s (%s) was due %s ago, at %s, and has stored nothing since then.%s %s", st.Name, st.Cron,
+				round(v.now.Sub(st.Next)), st.Next.UTC().Format("2006-01-02 15:04 MST"), and, why)
 		}
 	}
+}
+
+// keptBack returns what keeps the schedules from saving, as far as it is known, and the command that helps.
+func (v *verdict) keptBack() (why string, do []string) {
+	switch s, leader := v.c.Saving, v.known.Leader; {
+	case s != nil:
+		return fmt.Sprintf("It waits for %s, which %s has been saving for %s. If that save does not move, restart snapshotd on that "+
+			"node: the save is given up with it.", s.Name, s.Node, round(v.now.Sub(s.CreateTime))), []string{"get", s.Name}
+	case v.last != nil && v.last.State() == snapshot.StateFailed:
+		return "The last save failed; end its cause, and save now.", []string{"save"}
+	case leader != nil && *leader == "":
+		return "No replica leads; save now, by hand.", []string{"save"}
+	case leader != nil:
+		return fmt.Sprintf("The log of %s, which leads, has each attempt at it.", *leader), []string{"save"}
+	}
+	return "Does a replica lead, and what does its log say?", []string{"save"}
 }
 
 // schedule returns how a schedule keeps to its times. Next is the first run that has not ended.
@@ -54,13 +75,14 @@ func (v *verdict) schedule(s Schedule) (st ScheduleState, next time.Time) {
 		return st, st.Next
 	}
 	st.Next = s.Next(st.Ran)
-	st.Overdue = v.now.Sub(st.Next) > v.grace(s, st.Last) && !v.savingFor(s.Name)
+	late := v.now.Sub(st.Next) > v.grace(s, leastGrace, st.Last) || v.now.Sub(s.Next(st.Next)) > v.grace(s, givenUp, st.Last)
+	st.Overdue = late && !v.savingFor(s.Name)
 	return st, st.Next
 }
 
-// grace is how long after its time a run may end: the usual time of its saves, twice.
-func (v *verdict) grace(s Schedule, last *snapshot.Record) time.Duration {
-	grace := leastGrace
+// grace is how long after its time a run may end: the usual time of its saves, twice, and least at least.
+func (v *verdict) grace(s Schedule, least time.Duration, last *snapshot.Record) time.Duration {
+	grace := least
 	if last != nil {
 		grace = max(grace, 2*last.Duration)
 	}

@@ -33,8 +33,10 @@ func Judge(k Known) Cluster {
 	v.alarms()
 	v.lastSave()
 	v.backends()
+	v.unreconciled()
 	v.schedules()
 	v.leader()
+	v.certificates()
 	v.journal()
 	v.journalProof()
 	v.proof()
@@ -170,7 +172,8 @@ func (v *verdict) failedVerification() {
 	for _, rec := range v.records {
 		if failedVerification(rec) && (rec != v.newest || !disproved(rec)) {
 			v.find(Attention, []string{"verify", rec.Name},
-				"%s did not pass its last verification, and none since was: %s", rec.Name, rec.Verification.Error)
+				"%s did not pass its last verification, and none since was: %s. Verify it again when its copies were repaired; "+
+					"delete it when it does not pass.", rec.Name, strings.TrimSuffix(rec.Verification.Error, "."))
 			return
 		}
 	}

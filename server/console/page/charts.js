@@ -15,14 +15,23 @@ function axis(from, until, width) {
   return (at) => left + (at - from) * scale;
 }
 
-// ticks are times with words below a picture.
+const day = 1440; // minutes
+const steps = [1, 5, 15, 30, 60, 180, 360, 720, day, 2 * day, 7 * day, 14 * day, 30 * day, 90 * day, 365 * day].map((m) => m * 60000);
+
+// ticks are round times, in words below a picture. The first one has its day, and so has each midnight.
 function ticks(from, until, width, y) {
-  const n = Math.max(2, Math.floor(width / 160));
+  const most = Math.max(2, Math.floor(width / 110));
+  const step = steps.find((s) => (until - from) / s <= most) || steps[steps.length - 1];
+  const first = Math.ceil(from / step) * step;
   const x = axis(from, until, width);
-  const days = until - from > 2 * 86400000;
-  return Array.from({ length: n + 1 }, (_, i) => from + ((until - from) * i) / n).map((at, i) => svg('text', {
-    x: x(at), y, class: 'tick', 'text-anchor': i === 0 ? 'start' : i === n ? 'end' : 'middle',
-  }, days ? minute(at).slice(5, 10) : minute(at).slice(11)));
+  const words = (at) => {
+    if (step >= 90 * day * 60000) return minute(at).slice(0, 7);
+    if (at % (day * 60000) === 0) return minute(at).slice(5, 10);
+    return at === first ? minute(at).slice(5) : minute(at).slice(11);
+  };
+  return Array.from({ length: Math.max(0, Math.floor((until - first) / step) + 1) }, (_, i) => first + i * step).map((at) => svg('text', {
+    x: Math.min(x(at), width), y, class: 'tick', 'text-anchor': x(at) > width - 40 ? 'end' : 'middle',
+  }, words(at)));
 }
 
 // timeline shows when snapshots were taken and how that ended, the gaps, and the next run of each schedule.

@@ -50,7 +50,7 @@ function line(c, open) {
   const known = c.verdict !== 'VERDICT_UNKNOWN';
   const [worst] = c.findings;
   const summary = el('summary', {}, verdictBadge(c.verdict),
-    ...(known ? glimpse(c) : []), el('span', { class: 'why' }, worst ? worst.text : ''));
+    ...(known ? glimpse(c) : []), el('span', { class: known ? 'why' : 'why wide', title: worst && worst.text }, worst ? worst.text : ''));
   const body = el('div', { class: 'body' }, findings(c), movingBox(c.name), known ? atAGlance(c) : lastKnown(c.name),
     el('p', {}, el('a', { href: toCluster(c.name) }, `All about ${c.name}: timeline, snapshots, actions`)));
   const kind = state.stale ? 'unknown' : kindOf(c.verdict);

@@ -1,0 +1,40 @@
+package status
+
+import "time"
+
+// Certificate is a client certificate with which the service reaches an etcd.
+type Certificate struct {
+	File       string
+	Begin, End time.Time
+}
+
+// A certificate that is not renewed by then needs a person: those that live for hours are renewed by a machine, at a half or
+// two thirds of their time.
+const (
+	renewBefore = 7 * 24 * time.Hour // before the end
+	renewShare  = 5                  // at the latest when a fifth of its time is left
+)
+
+// Ends reports whether a certificate ends soon, or has ended.
+func (c Certificate) Ends(now time.Time) bool {
+	left := c.End.Sub(now)
+	return left < renewBefore && left < c.End.Sub(c.Begin)/renewShare
+}
+
+// certificates finds client certificates that end soon. Connections that are open go on with one that has expired, so that
+// nothing else tells of it before the next save.
+func (v *verdict) certificates() {
+	for _, c := range v.known.Certificates {
+		if !c.Ends(v.now) {
+			continue
+		}
+		at := c.End.UTC().Format("2006-01-02 15:04 MST")
+		if left := c.End.Sub(v.now); left > 0 {
+			v.find(Attention, nil, "The client certificate for etcd, %s, expires in %s, at %s. Renew it before; the file is read again "+
+				"with each new connection.", c.File, round(left), at)
+			continue
+		}
+		v.find(Attention, nil, "The client certificate for etcd, %s, expired at %s, and new connections to etcd fail. Renew it; the file "+
+			"is read again with each new connection.", c.File, at)
+	}
+}

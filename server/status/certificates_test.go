@@ -1,0 +1,37 @@
+package status_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/server/status"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+func TestACertificateThatEndsSoonNeedsAttention(t *testing.T) {
+	const day = 24 * time.Hour
+	for name, tc := range map[string]struct {
+		age, left time.Duration
+		says      string
+	}{
+		"of a year, new":        {day, 364 * day, ""},
+		"of a year, a month":    {335 * day, 30 * day, ""},
+		"of a year, six days":   {359 * day, 6 * day, "/etc/client.crt, expires in 6d, at 2026-07-21 03:00 UTC. Renew it before"},
+		"of a year, over":       {366 * day, -day, "/etc/client.crt, expired at 2026-07-14 03:00 UTC, and new connections to etcd fail"},
+		"of an hour, a half":    {30 * time.Minute, 30 * time.Minute, ""},
+		"of an hour, ten left":  {50 * time.Minute, 10 * time.Minute, "expires in 10m"},
+		"of a day, never begun": {-time.Hour, 25 * time.Hour, ""},
+	} {
+		c := status.Judge(status.Known{
+			Name: "prod", Places: []status.Place{{Name: "local", Free: -1}}, Records: []*snapshot.Record{saved("a", time.Minute, proven)},
+			All: true, Now: now, Certificates: []status.Certificate{{File: "/etc/client.crt", Begin: now.Add(-tc.age), End: now.Add(tc.left)}},
+		})
+		switch {
+		case tc.says == "" && c.Verdict == status.Safe:
+		case tc.says != "" && c.Verdict == status.Attention && len(c.Findings) == 1 && strings.Contains(c.Findings[0].Text, tc.says):
+		default:
+			t.Errorf("%s: %s, %+v", name, c.Verdict, c.Findings)
+		}
+	}
+}

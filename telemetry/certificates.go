@@ -1,0 +1,51 @@
+package telemetry
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+)
+
+// certificates are the clusters that may have a client certificate. They are asked when the metrics are.
+type certificates struct {
+	mu       sync.Mutex
+	clusters map[string]func() (begin, end time.Time)
+}
+
+// register makes the gauges. A cluster without a certificate has no series.
+func (c *certificates) register(m metric.Meter) error {
+	c.clusters = map[string]func() (begin, end time.Time){}
+	r := &register{meter: m}
+	gauge := func(name, help string) metric.Float64ObservableGauge {
+		g, err := m.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(help))
+		return made(r, g, err)
+	}
+	notBefore := gauge("snapshotd.etcd.certificate.not_before.timestamp",
+		"When the client certificate for etcd begins to be valid, in seconds since 1970; absent without one.")
+	notAfter := gauge("snapshotd.etcd.certificate.not_after.timestamp",
+		"When the client certificate for etcd expires, in seconds since 1970; of several, the first; absent without one.")
+	_, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for name, ask := range c.clusters {
+			if begin, end := ask(); !end.IsZero() {
+				o.ObserveFloat64(notBefore, unixSeconds(begin), clusterOf(name))
+				o.ObserveFloat64(notAfter, unixSeconds(end), clusterOf(name))
+			}
+		}
+		return nil
+	}, notBefore, notAfter)
+	r.errs = append(r.errs, err)
+	return r.err()
+}
+
+// AddCertificate shows when the client certificate for the etcd of a cluster begins and ends, as ask says at each scrape:
+// files are replaced while the service runs. Zero times are no certificate.
+func (t *Telemetry) AddCertificate(cluster string, ask func() (begin, end time.Time)) {
+	c := &t.observer.certificates
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clusters[cluster] = ask
+}

@@ -1,0 +1,170 @@
+package telemetry
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// outcomes are when saves and reconciles have ended well last, and when not, for each backend, and the snapshots that
+// are damaged. An alert that compares the two times ends when the cause is mended, and not before: one on the increase
+// of a counter goes on for as long as it looks back, and ends then although nothing was mended.
+type outcomes struct {
+	mu       sync.Mutex
+	clusters map[string]*clusterOutcomes
+}
+
+type clusterOutcomes struct {
+	backends   []string
+	saves      map[string]outcome // by backend
+	reconciles map[string]outcome // by backend
+	leading    bool
+	damaged    map[string]bool // by name: its last verification did not pass
+}
+
+// outcome is the newest time of either result; zero when there was none.
+type outcome struct{ success, failure time.Time }
+
+// with returns the outcome after a result at a time. A time in the future was taken by a wrong clock, and does not stay
+// the newest.
+func (o outcome) with(at time.Time, good bool) outcome {
+	newest := func(known time.Time) time.Time {
+		if at.Before(known) && time.Until(known) <= snapshot.ClockTolerance {
+			return known
+		}
+		return at
+	}
+	if good {
+		o.success = newest(o.success)
+	} else {
+		o.failure = newest(o.failure)
+	}
+	return o
+}
+
+// register makes the gauges.
+func (o *outcomes) register(m metric.Meter) error {
+	o.clusters = map[string]*clusterOutcomes{}
+	r := &register{meter: m}
+	observable := func(name, unit, help string) metric.Float64ObservableGauge {
+		g, err := m.Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(help))
+		return made(r, g, err)
+	}
+	saves := observable("snapshotd.last_save.timestamp", "s",
+		"When the last snapshot was begun that the backend holds (success), and the last one that did not reach it (error), "+
+			"as far as this replica knows; in seconds since 1970, 0 when there was none.")
+	reconciles := observable("snapshotd.last_reconcile.timestamp", "s",
+		"When a reconcile of this replica has ended last, by its result on the backend; in seconds since 1970, 0 when none has.")
+	damaged := observable("snapshotd.snapshots.damaged", "",
+		"Snapshots in the catalog that did not pass their last verification; 0 on replicas that do not lead.")
+	_, err := m.RegisterCallback(func(_ context.Context, to metric.Observer) error {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		for name, c := range o.clusters {
+			for _, b := range c.backends {
+				c.saves[b].observe(to, saves, name, b)
+				c.reconciles[b].observe(to, reconciles, name, b)
+			}
+			n := 0
+			if c.leading {
+				n = len(c.damaged)
+			}
+			to.ObserveFloat64(damaged, float64(n), clusterOf(name))
+		}
+		return nil
+	}, saves, reconciles, damaged)
+	r.errs = append(r.errs, err)
+	return r.err()
+}
+
+func (o outcome) observe(to metric.Observer, g metric.Float64Observable, cluster, backend string) {
+	to.ObserveFloat64(g, unixSeconds(o.success), resultOf(cluster, backend, resultSuccess))
+	to.ObserveFloat64(g, unixSeconds(o.failure), resultOf(cluster, backend, resultError))
+}
+
+// unixSeconds returns a time as metrics have it.
+func unixSeconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1e3
+}
+
+// add begins a cluster, or goes on with it under other backends.
+func (o *outcomes) add(cluster string, backends []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := &clusterOutcomes{saves: map[string]outcome{}, reconciles: map[string]outcome{}}
+	if before := o.clusters[cluster]; before != nil {
+		c = before
+	}
+	c.backends = backends
+	o.clusters[cluster] = c
+}
+
+// change changes what is known of a cluster that was added.
+func (o *outcomes) change(cluster string, change func(*clusterOutcomes)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c := o.clusters[cluster]; c != nil {
+		change(c)
+	}
+}
+
+// saved notes where a snapshot is whose save has ended. One of another program was adopted, and tells of no save.
+func (o *outcomes) saved(s *snapshot.Snapshot) {
+	if s == nil || s.CreateTime.IsZero() || s.Trigger == snapshot.TriggerAdopted {
+		return
+	}
+	o.change(s.Cluster, func(c *clusterOutcomes) {
+		for _, l := range s.Locations() {
+			c.saves[l.Backend] = c.saves[l.Backend].with(s.CreateTime, l.State == snapshot.StateReady)
+		}
+	})
+}
+
+// located notes that a backend holds a snapshot: by its save, or after all by a repair.
+func (o *outcomes) located(ev snapshot.Event) {
+	if ev.Snapshot == nil || ev.Snapshot.Trigger == snapshot.TriggerAdopted || !slices.Contains(ev.Snapshot.ReadyOn(), ev.Backend) {
+		return
+	}
+	o.change(ev.Cluster, func(c *clusterOutcomes) {
+		c.saves[ev.Backend] = c.saves[ev.Backend].with(ev.Snapshot.CreateTime, true)
+	})
+}
+
+func (o *outcomes) reconciled(ev snapshot.Event) {
+	o.change(ev.Cluster, func(c *clusterOutcomes) {
+		for backend, err := range ev.Backends {
+			c.reconciles[backend] = c.reconciles[backend].with(ev.Time, err == nil)
+		}
+	})
+}
+
+// verified notes the verdict on one snapshot, until the next reconcile has counted all of them.
+func (o *outcomes) verified(ev snapshot.Event) {
+	o.change(ev.Cluster, func(c *clusterOutcomes) {
+		if ev.Verification.Passed {
+			delete(c.damaged, ev.Name)
+			return
+		}
+		if c.damaged == nil {
+			c.damaged = map[string]bool{}
+		}
+		c.damaged[ev.Name] = true
+	})
+}
+
+func (o *outcomes) counted(ev snapshot.Event) {
+	o.change(ev.Cluster, func(c *clusterOutcomes) { c.damaged = maps.Clone(ev.Damaged) })
+}
+
+func (o *outcomes) lead(cluster string, leading bool) {
+	o.change(cluster, func(c *clusterOutcomes) { c.leading = leading })
+}

@@ -1,0 +1,129 @@
+package telemetry_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/telemetry"
+)
+
+// has reports whether the scrape has a sample.
+func has(t *testing.T, tel *telemetry.Telemetry, sample string) {
+	t.Helper()
+	if text := scrape(t, tel, ""); !strings.Contains(text, "\n"+sample+"\n") {
+		name, _, _ := strings.Cut(sample, "{")
+		t.Errorf("the scrape lacks %s; it has\n%s", sample, only(text, name))
+	}
+}
+
+// An alert that compares the two times fires from the failed save on until another one, or a repair, has mended it.
+func TestTheLastSaveOfABackendIsKnownByItsResult(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	tel.AddCluster(t.Context(), "prod", []string{"local", "s3"})
+	see := func(typ snapshot.EventType, backend string, unix int64, s3 snapshot.State) {
+		tel.Observer().Observe(t.Context(), snapshot.Event{
+			Type: typ, Cluster: "prod", Backend: backend,
+			Snapshot: saved(snapshot.Snapshot{Cluster: "prod", CreateTime: time.Unix(unix, 0)}, s3),
+		})
+	}
+	want := func(success, failure string) {
+		t.Helper()
+		has(t, tel, `snapshotd_last_save_timestamp_seconds{backend="s3",cluster="prod",result="success"} `+success)
+		has(t, tel, `snapshotd_last_save_timestamp_seconds{backend="s3",cluster="prod",result="error"} `+failure)
+	}
+	want("0", "0")
+	see(snapshot.EventFinished, "", 1000, snapshot.StateReady)
+	want("1000", "0")
+	see(snapshot.EventFinished, "", 2000, snapshot.StateFailed)
+	want("1000", "2000")
+	has(t, tel, `snapshotd_last_save_timestamp_seconds{backend="local",cluster="prod",result="success"} 2000`)
+	see(snapshot.EventLocationDone, "s3", 2000, snapshot.StateFailed)
+	want("1000", "2000")
+	see(snapshot.EventLocationDone, "s3", 2000, snapshot.StateReady) // the repair
+	want("2000", "2000")
+	tel.LastSave(saved(snapshot.Snapshot{Cluster: "prod", CreateTime: time.Unix(500, 0)}, snapshot.StateFailed))
+	want("2000", "2000")
+	tel.LastSave(saved(snapshot.Snapshot{Cluster: "prod", CreateTime: time.Unix(3000, 0)}, snapshot.StateFailed)) // of another replica
+	want("2000", "3000")
+	tel.LastSave(saved(snapshot.Snapshot{
+		Cluster: "prod", CreateTime: time.Unix(4000, 0), Trigger: snapshot.TriggerAdopted,
+	}, snapshot.StateReady)) // no save of ours
+	want("2000", "3000")
+	tel.AddCluster(t.Context(), "prod", []string{"local"}) // the configuration has changed
+	if text := scrape(t, tel, ""); strings.Contains(text, `last_save_timestamp_seconds{backend="s3"`) {
+		t.Error("a backend that is not configured any more is still there")
+	}
+	has(t, tel, `snapshotd_last_save_timestamp_seconds{backend="local",cluster="prod",result="success"} 3000`)
+}
+
+func TestASaveInTheFutureDoesNotHideTheNext(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	tel.AddCluster(t.Context(), "prod", []string{"s3"})
+	for _, at := range []int64{time.Now().Add(1000 * time.Hour).Unix(), 2000} {
+		tel.LastSave(saved(snapshot.Snapshot{Cluster: "prod", CreateTime: time.Unix(at, 0)}, snapshot.StateReady))
+	}
+	has(t, tel, `snapshotd_last_save_timestamp_seconds{backend="s3",cluster="prod",result="success"} 2000`)
+}
+
+func TestTheLastReconcileOfABackendIsKnownByItsResult(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	tel.AddCluster(t.Context(), "prod", []string{"local", "s3"})
+	for unix, err := range map[int64]error{1000: errors.New("connection refused"), 2000: nil} {
+		tel.Observer().Observe(t.Context(), snapshot.Event{
+			Type: snapshot.EventReconciled, Cluster: "prod", Time: time.Unix(unix, 0), Backends: map[string]error{"s3": err},
+		})
+	}
+	has(t, tel, `snapshotd_last_reconcile_timestamp_seconds{backend="s3",cluster="prod",result="error"} 1000`)
+	has(t, tel, `snapshotd_last_reconcile_timestamp_seconds{backend="s3",cluster="prod",result="success"} 2000`)
+	has(t, tel, `snapshotd_last_reconcile_timestamp_seconds{backend="local",cluster="prod",result="success"} 0`)
+}
+
+// Verdicts are seen at once, and the next reconcile counts all that the catalog has.
+func TestDamagedSnapshotsAreKnownByTheLeader(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	tel.AddCluster(t.Context(), "prod", []string{"local"})
+	verified := func(name string, passed bool) {
+		tel.Observer().Observe(t.Context(), snapshot.Event{
+			Type: snapshot.EventVerified, Cluster: "prod", Name: name, Verification: &snapshot.Verification{Passed: passed},
+		})
+	}
+	want := func(n string) {
+		t.Helper()
+		has(t, tel, `snapshotd_snapshots_damaged{cluster="prod"} `+n)
+	}
+	verified("a", false)
+	want("0")
+	tel.Leader(t.Context(), "prod", true)
+	want("1")
+	verified("b", false)
+	verified("b", false)
+	want("2")
+	verified("a", true)
+	want("1")
+	counted := map[string]bool{"b": true, "c": true, "d": true}
+	tel.Observer().Observe(t.Context(), snapshot.Event{Type: snapshot.EventCounted, Cluster: "prod", Damaged: counted})
+	want("3")
+	verified("c", true)
+	want("2")
+	tel.Leader(t.Context(), "prod", false)
+	want("0")
+}
+
+func TestTheLastFailureOfAScheduleIsKnown(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	tel.AddCluster(t.Context(), "prod", []string{"local"})
+	tel.AddSchedule(t.Context(), "prod", "nightly", "success", "failed")
+	has(t, tel, `snapshotd_schedule_last_failure_timestamp_seconds{cluster="prod",schedule="nightly"} 0`)
+	tel.Ran(t.Context(), "prod", "nightly", "success", time.Unix(1000, 0), true)
+	tel.Ran(t.Context(), "prod", "nightly", "failed", time.Unix(2000, 0), false)
+	has(t, tel, `snapshotd_schedule_last_run_timestamp_seconds{cluster="prod",schedule="nightly"} 1000`)
+	has(t, tel, `snapshotd_schedule_last_failure_timestamp_seconds{cluster="prod",schedule="nightly"} 2000`)
+}
