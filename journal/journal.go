@@ -44,9 +44,9 @@ type Config struct {
 	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error.
 	// Optional.
 	Base func(ctx context.Context, need Base) error
-	// Broken is told of each timeline that begins because another one could not be continued, and, with CauseFull, when
+	// Broken is told of each timeline that begins because another one could not be continued, and, with segment.CauseFull, when
 	// a backend lost a part of a timeline that others have. Optional.
-	Broken func(ctx context.Context, why Cause)
+	Broken func(ctx context.Context, why segment.Cause)
 	// Latest returns the newest timeline that a leader has noted where all replicas see it, and Note notes one. So a
 	// replica that leads again knows that another one has begun a timeline meanwhile, which is on no backend yet. Both are
 	// optional.
@@ -124,7 +124,7 @@ func New(cfg Config) *Journal {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Broken == nil {
-		cfg.Broken = func(context.Context, Cause) {}
+		cfg.Broken = func(context.Context, segment.Cause) {}
 	}
 	j := &Journal{cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), badRetry: badRetry}
 	for _, s := range cfg.Stores {
@@ -275,7 +275,7 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, wh
 	switch {
 	case why.cause == "":
 		log.InfoContext(ctx, "journal begins")
-	case why.cause == CauseOvertaken:
+	case why.cause == segment.CauseOvertaken:
 		log.ErrorContext(ctx, "journal begins anew: another replica has begun a later timeline", "reason", why.reason)
 	case why.cause.Alarming():
 		log.ErrorContext(ctx, "journal begins anew: the cluster has another history than before", "reason", why.reason)

@@ -108,7 +108,7 @@ func (j *Journal) overtake(live, later segment.Timeline, backend string) {
 	}
 	j.mu.Unlock()
 	if same {
-		j.breakWith(broken(CauseOvertaken, "backend %s has the timeline %s, which another replica began later than %s",
+		j.breakWith(broken(segment.CauseOvertaken, "backend %s has the timeline %s, which another replica began later than %s",
 			backend, later, live))
 	}
 }
@@ -132,7 +132,7 @@ func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) er
 	if latest.Start().After(j.latest.Start()) {
 		j.latest = latest
 	}
-	j.why = broken(CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
+	j.why = broken(segment.CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
 		latest, cmp.Or(newest, "any that is there"))
 	return nil
 }

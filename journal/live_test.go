@@ -39,7 +39,7 @@ func TestALaterTimelineOfAnotherReplicaIsOvertaken(t *testing.T) {
 	next := j.Live()
 	must(t, j.Overtaken(t.Context()))
 	eventually(t, "it is on the backend", func() bool { return len(look(t, p).Timelines) == 3 })
-	if _, causes := a.all(); len(causes) != 1 || causes[0] != journal.CauseOvertaken || j.Live() != next {
+	if _, causes := a.all(); len(causes) != 1 || causes[0] != segment.CauseOvertaken || j.Live() != next {
 		t.Errorf("timelines have ended because of %v; the live one is %s, and was %s", causes, j.Live(), next)
 	}
 	j.stop()
@@ -88,7 +88,7 @@ func TestALeaderWithAnEmptyDiskSeesTheTimelineThatWasNoted(t *testing.T) {
 	j.caughtUp(t, 9)
 	live := j.Live()
 	j.stop()
-	if bases, causes := a.all(); !live.Start().After(noted.Start()) || len(causes) != 1 || causes[0] != journal.CauseOvertaken || len(bases) == 0 {
+	if bases, causes := a.all(); !live.Start().After(noted.Start()) || len(causes) != 1 || causes[0] != segment.CauseOvertaken || len(bases) == 0 {
 		t.Errorf("timelines have ended because of %v; the live one is %s, and %s was noted; snapshots that it asks for: %+v", causes, live, noted, bases)
 	}
 }
@@ -192,7 +192,7 @@ func TestALaterTimelineThatIsOnNoBackendYetIsOvertaken(t *testing.T) {
 	j.caughtUp(t, 9)
 	live := j.Live()
 	j.stop()
-	if _, causes := a.all(); len(causes) != 1 || causes[0] != journal.CauseOvertaken || b.timeline != live || first == live {
+	if _, causes := a.all(); len(causes) != 1 || causes[0] != segment.CauseOvertaken || b.timeline != live || first == live {
 		t.Errorf("timelines have ended because of %v; the live one is %s, and %s is noted", causes, live, b.timeline)
 	}
 	// It is noted, so that it goes on when it leads again.

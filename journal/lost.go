@@ -54,7 +54,7 @@ func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Lo
 	for i := range gaps {
 		log.ErrorContext(ctx, "journal has a gap: files on the disk were bad, and no backend has their revisions", "revisions", gaps[i].String())
 	}
-	j.cfg.Broken(ctx, CauseDamaged)
+	j.cfg.Broken(ctx, segment.CauseDamaged)
 	// What comes behind the gap can be restored from a snapshot behind it alone.
 	j.needBase(Base{Since: time.Now(), Cluster: l.Timeline.EtcdCluster(), Reason: "the journal has a gap: " + gaps[0].String()})
 }

@@ -113,11 +113,11 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 	case known.Timeline == "":
 		why = &breakError{}
 	case known.Timeline.EtcdCluster() != cluster:
-		why = broken(CauseDifferent, "the cluster has the id %016x, and had %016x", cluster, known.Timeline.EtcdCluster())
+		why = broken(segment.CauseDifferent, "the cluster has the id %016x, and had %016x", cluster, known.Timeline.EtcdCluster())
 	case current < known.Revision:
-		why = broken(CauseRestored, "the cluster is at revision %d, and was at %d: an earlier state was restored", current, known.Revision)
+		why = broken(segment.CauseRestored, "the cluster is at revision %d, and was at %d: an earlier state was restored", current, known.Revision)
 	case current-known.Anchor > MaxCatchUp:
-		why = s.missed(CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let etcd send all of it again",
+		why = s.missed(segment.CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let etcd send all of it again",
 			known.Revision, current)
 	default:
 		s.verify, s.compared = known, known.AnchorChain
@@ -135,13 +135,13 @@ func (s *session) lost(compaction int64) error {
 		return fmt.Errorf("begin the journal: etcd compacts its history up to the newest revision, %d", compaction)
 	}
 	last := max(s.delivered, s.verify.Revision)
-	return s.missed(CauseCompacted, "the journal ends at revision %d, and etcd has compacted its history up to %d", last, compaction)
+	return s.missed(segment.CauseCompacted, "the journal ends at revision %d, and etcd has compacted its history up to %d", last, compaction)
 }
 
 // missed returns why revisions are missing. When nothing was followed because the disk was full, that is the reason.
-func (s *session) missed(c Cause, format string, args ...any) *breakError {
+func (s *session) missed(c segment.Cause, format string, args ...any) *breakError {
 	if since := s.journal.fullSince; !since.IsZero() {
-		return broken(CauseFull, "no backend has taken the journal, and its %d bytes on the disk were full at %s; "+format,
+		return broken(segment.CauseFull, "no backend has taken the journal, and its %d bytes on the disk were full at %s; "+format,
 			append([]any{s.journal.cfg.MaxBytes, since.UTC().Format(time.RFC3339)}, args...)...)
 	}
 	return broken(c, format, args...)
@@ -266,7 +266,7 @@ func (s *session) compare(c *Change) error {
 		expected = s.delivered + 1
 	}
 	if c.Main != expected {
-		return broken(CauseCompacted, "the journal ends at revision %d, and etcd does not have revision %d any more, to compare it",
+		return broken(segment.CauseCompacted, "the journal ends at revision %d, and etcd does not have revision %d any more, to compare it",
 			s.verify.Revision, expected)
 	}
 	s.delivered, s.compared = c.Main, s.compared.Next(c.Revision)
@@ -274,7 +274,7 @@ func (s *session) compare(c *Change) error {
 		return nil
 	}
 	if s.compared != s.verify.Chain {
-		return broken(CauseDifferent, "the revisions %d to %d are others than those in the journal: another state was restored",
+		return broken(segment.CauseDifferent, "the revisions %d to %d are others than those in the journal: another state was restored",
 			s.verify.Anchor, s.verify.Revision)
 	}
 	err := s.journal.log.Begin(segment.Header{

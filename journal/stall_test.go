@@ -44,8 +44,9 @@ type fakeMember struct {
 	delivered int64
 	size      int // of the value of each revision
 	lease     func(id int64) journal.LeaseState
+	silent    func() error // why it does not say anything of a lease; it does without it
 	compacted func() int64 // 1 without it
-	auth      uint64
+	auth      journal.AuthState
 	leases    func() []int64             // none without it
 	deaf      bool                       // it does not begin a watch
 	idle      time.Duration              // before it delivers
@@ -78,10 +79,15 @@ func (m *fakeMember) Leases(context.Context) (journal.LeaseList, error) {
 }
 
 func (m *fakeMember) Lease(_ context.Context, id int64) (journal.LeaseState, error) {
+	if m.silent != nil {
+		if err := m.silent(); err != nil {
+			return journal.LeaseState{}, err
+		}
+	}
 	return m.lease(id), nil
 }
 
-func (m *fakeMember) AuthRevision(context.Context) (uint64, error) { return m.auth, nil }
+func (m *fakeMember) Auth(context.Context) (journal.AuthState, error) { return m.auth, nil }
 
 func (m *fakeMember) Close() {}
 
@@ -226,7 +232,7 @@ func TestAJournalThatIsFarBehindBeginsAnew(t *testing.T) {
 			}
 		}
 		bases, causes := a.all()
-		if len(causes) != 1 || causes[0] != journal.CauseBehind || len(bases) != 2 {
+		if len(causes) != 1 || causes[0] != segment.CauseBehind || len(bases) != 2 {
 			t.Errorf("timelines have ended because of %v, and snapshots were asked for: %+v", causes, bases)
 			return
 		}

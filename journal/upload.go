@@ -392,7 +392,7 @@ func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, er
 	j.cfg.Logger.ErrorContext(ctx, "journal on a backend has another history of the same revisions",
 		"backend", backend, "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)
 	if p.Header.Timeline == j.log.Position().Timeline {
-		j.breakWith(broken(CauseDifferent, "backend %s has another history of the revisions %d to %d", backend,
+		j.breakWith(broken(segment.CauseDifferent, "backend %s has another history of the revisions %d to %d", backend,
 			p.Header.First, p.Header.Last))
 	}
 }
@@ -413,7 +413,7 @@ func (j *Journal) shrink(ctx context.Context) error {
 			j.cfg.Logger.ErrorContext(ctx, "backend lacks revisions for good: they were removed from the full disk (max_local_bytes)",
 				"backend", u.store.Name(), "timeline", current, "first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
 			if whole {
-				j.cfg.Broken(ctx, CauseFull)
+				j.cfg.Broken(ctx, segment.CauseFull)
 			}
 		}
 	}

@@ -73,7 +73,7 @@ func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys
 			defer c.work.RUnlock()
 			return saveBase(ctx, c, need)
 		},
-		Broken: func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
+		Broken: func(ctx context.Context, why segment.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
 		Latest: func(ctx context.Context) (segment.Timeline, error) { return latest(ctx, p.catalog) },
 		Note:   func(ctx context.Context, t segment.Timeline) error { return noteTimeline(ctx, p.catalog, t) },
 		Logger: log,
@@ -110,7 +110,7 @@ func (c *managed) startJournal(ctx context.Context) {
 		return
 	}
 	var causes, kinds []string
-	for _, why := range journal.Causes() {
+	for _, why := range segment.Causes() {
 		causes = append(causes, string(why))
 	}
 	for _, k := range proving.Kinds() {
