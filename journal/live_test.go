@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal"
@@ -50,7 +49,7 @@ func TestALaterTimelineOfAnotherReplicaIsOvertaken(t *testing.T) {
 
 // The term ends while no snapshot can be taken. In the next one, it is still needed.
 func TestABaseThatWasNotTakenIsAskedForInTheNextTerm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var a asked
 		failing := true
 		j := journal.New(journal.Config{
@@ -95,7 +94,7 @@ func TestALeaderWithAnEmptyDiskSeesTheTimelineThatWasNoted(t *testing.T) {
 
 // Somebody removes what was noted where all replicas see it. The leader notes it again.
 func TestATimelineThatIsNotNotedAnyMoreIsNotedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var b board
 		var members []fakeMember
 		for i := range int64(8) {
