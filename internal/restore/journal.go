@@ -349,32 +349,33 @@ func twoTimelines(a, b *plan.Timeline) error {
 		Advise("nothing was restored; give the NAME of a snapshot of the right one, too, or a time instead of the revision")
 }
 
-// oneTimeline returns an error when the journal shows that a revision is in another history than the snapshots that hold
-// it, or that these are of several: a timeline has begun between them because etcd was restored. holders are in the order
-// of their time.
+// oneTimeline returns an error when a revision may be in several histories: snapshots that hold it, which are in the order
+// of their time, and timelines of the journal that do, are on both sides of the beginning of a timeline that began because
+// etcd was restored.
 func (l *lookback) oneTimeline(ctx context.Context, holders []*held) error {
 	if len(holders) == 0 {
 		return nil
 	}
+	type place struct {
+		time time.Time
+		name string
+	}
+	var places []place
+	for _, h := range []*held{holders[0], holders[len(holders)-1]} {
+		places = append(places, place{h.time, h.name + " of " + h.time.UTC().Format(time.RFC3339)})
+	}
 	j := l.loadJournal(ctx, l.Options)
 	for _, t := range j.Holding(l.Choice.Revision) {
-		if !slices.ContainsFunc(holders, func(h *held) bool { return t.Within(h.time) }) {
-			return mayBeInTwo("%s of %s, and in the journal %s", holders[0].name, holders[0].time.UTC().Format(time.RFC3339), t.Name)
-		}
+		places = append(places, place{t.Name.Start(), fmt.Sprintf("the journal %s", t.Name)})
 	}
-	first, last := holders[0], holders[len(holders)-1]
+	byTime := func(a, b place) int { return a.time.Compare(b.time) }
+	first, last := slices.MinFunc(places, byTime), slices.MaxFunc(places, byTime)
 	for _, t := range j.Timelines {
 		if start := t.Name.Start(); first.time.Before(start) && !last.time.Before(start) && t.OfRestored(ctx) {
-			return mayBeInTwo("%s of %s and %s of %s, between which the journal %s began", first.name,
-				first.time.UTC().Format(time.RFC3339), last.name, last.time.UTC().Format(time.RFC3339), t.Name)
+			return snapshot.Invalid("--revision", "it may be in more than one history of the cluster, because etcd was restored: "+
+				"in %s and in %s, and the journal %s began between them", first.name, last.name, t.Name).
+				Advise("nothing was restored; give the NAME of the right snapshot, too, or a time instead of the revision")
 		}
 	}
 	return nil
-}
-
-// mayBeInTwo is the error that a number may be another revision in each of two places.
-func mayBeInTwo(where string, args ...any) error {
-	return snapshot.Invalid("--revision", "it may be in more than one history of the cluster, because etcd was restored: in %s",
-		fmt.Sprintf(where, args...)).
-		Advise("nothing was restored; give the NAME of the right snapshot, too, or a time instead of the revision")
 }

@@ -664,6 +664,17 @@ func TestARevisionOnBothSidesOfARestoreIsRefused(t *testing.T) {
 				t.Errorf("%s, by the name %s: %+v, %v", reason, name, res, err)
 			}
 		}
+		// The earlier journal has it, and the later snapshot alone holds it.
+		for _, key := range f.backends[0].Keys() {
+			if strings.Contains(key, names[0]) {
+				f.backends[0].Remove(key)
+			}
+		}
+		res, err = f.plan(t, restore.Choice{Revision: first.revision - 3})
+		if !tc.refused && (err != nil || res.Snapshot.Name != names[1] || res.Past.Revision != first.revision-3) ||
+			tc.refused && (snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument || !strings.Contains(err.Error(), string(first.timeline))) {
+			t.Errorf("%s, of the earlier journal: %+v, %v", reason, res, err)
+		}
 	}
 }
 
