@@ -96,6 +96,8 @@ type Journal struct {
 	stores   []*upload
 	badRetry time.Duration
 
+	settling sync.Mutex
+
 	building sync.Mutex
 	built    *segment.Segment // the last one that was made
 	builtOf  int64            // the number of its part

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -264,7 +265,8 @@ func TestAPartWhoseFileIsGoneIsGivenUp(t *testing.T) {
 	s := &fakeSource{members: func(string) *fakeMember {
 		return &fakeMember{endpoint: "only", current: func() (int64, error) { return newest.Load(), nil }, delivered: newest.Load()}
 	}}
-	slow := func(cfg *journal.Config) { cfg.UploadInterval = time.Hour }
+	var a asked
+	slow := func(cfg *journal.Config) { cfg.UploadInterval, cfg.Base, cfg.Broken = time.Hour, a.base, a.broken }
 	var r *replica
 	for _, revision := range []int64{5, 9, 12} { // the end of one part each
 		newest.Store(revision)
@@ -284,5 +286,9 @@ func TestAPartWhoseFileIsGoneIsGivenUp(t *testing.T) {
 	ranges := look(t, p).Timelines[0].Ranges
 	if len(ranges) != 2 || ranges[0].Last != 5 || ranges[1].First != 10 || ranges[1].Last != 12 {
 		t.Errorf("the backend has %+v", ranges)
+	}
+	bases, causes := a.all()
+	if !slices.Equal(causes, []segment.Cause{segment.CauseDamaged}) || len(bases) == 0 || !strings.Contains(bases[len(bases)-1].Reason, "revisions 6 to 9") {
+		t.Errorf("the gap is told as %v, and the snapshots asked for are %+v", causes, bases)
 	}
 }

@@ -103,7 +103,7 @@ func (u *upload) last(ctx context.Context) {
 
 // put uploads one part.
 func (u *upload) put(ctx context.Context, p local.Part) error {
-	seg, err := u.journal.build(&p)
+	seg, err := u.journal.build(ctx, &p)
 	if errors.Is(err, errGone) {
 		u.finish(&p, nil)
 		return nil
@@ -245,6 +245,13 @@ func (u *upload) needsBase(parts []local.Part) bool {
 	return true
 }
 
+// asks notes that a snapshot after what is lost is asked for.
+func (u *upload) asks() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.asked = true
+}
+
 // based notes that there is a snapshot that was begun after a time.
 func (u *upload) based(since time.Time) {
 	u.mu.Lock()
@@ -314,7 +321,7 @@ func (u *upload) noteEnd(h *segment.Header) {
 var errGone = errors.New("the part is not there any more")
 
 // build makes the segment of a part. The last one is kept: all backends need it at about the same time.
-func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
+func (j *Journal) build(ctx context.Context, p *local.Part) (*segment.Segment, error) {
 	j.building.Lock()
 	defer j.building.Unlock()
 	if j.built != nil && j.builtOf == p.Number {
@@ -332,7 +339,7 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 			err = b.Add(e)
 		}
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, j.gone(p, err)
+			return nil, j.gone(ctx, p, err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("make the segment of revisions %d to %d: %w", p.Header.First, p.Header.Last, err)
@@ -346,21 +353,40 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 	return seg, nil
 }
 
-// gone gives a part up whose file is not there. It returns errGone, or why the part could not be given up.
-func (j *Journal) gone(p *local.Part, err error) error {
+// gone gives a part up whose file is not there. Where no backend has it, its revisions are a gap. It returns errGone, or
+// why the part could not be given up.
+func (j *Journal) gone(ctx context.Context, p *local.Part, err error) error {
+	j.settling.Lock()
+	defer j.settling.Unlock()
 	if !j.log.Has(p.Number) {
 		return errGone // it was removed since its reader began
 	}
-	j.cfg.Logger.Error("a file of the journal is gone, and nothing of snapshotd has removed it; its revisions are lost, unless a "+
-		"backend has them", "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)
+	loss := local.Loss{Timeline: p.Header.Timeline, First: p.Header.First, Last: p.Header.Last, Err: err}
+	stored := j.stored(p.Number)
 	if err := j.log.Remove(p.Number); err != nil {
 		return err
+	}
+	for _, u := range j.stores {
+		u.forget(p, j.log.Position().Timeline)
+		if !stored {
+			u.asks() // below
+		}
+	}
+	j.cfg.Logger.ErrorContext(ctx, "a file of the journal is gone, and nothing of snapshotd has removed it; its revisions are lost, unless a "+
+		"backend has them", "timeline", loss.Timeline, "first", loss.First, "last", loss.Last, "error", err)
+	if !stored {
+		j.reportGaps(ctx, &loss, []local.Loss{loss})
 	}
 	return errGone
 }
 
 // settle removes a part that no backend needs any more. One that no backend has stays.
 func (j *Journal) settle(p *local.Part) {
+	j.settling.Lock() // two backends may have ended it at once
+	defer j.settling.Unlock()
+	if !j.log.Has(p.Number) {
+		return
+	}
 	for _, u := range j.stores {
 		if ended, _ := u.ended(p.Number); !ended || u.passedOver(p.Number) != nil {
 			return
