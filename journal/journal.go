@@ -87,6 +87,7 @@ type Journal struct {
 	seen       seen             // of it, by the watchers
 	owed       []observation    // of it, that last and are not in a sealed part
 	positioned bool             // the local position is the newest: this replica has written since it leads
+	recalled   bool             // the end of the journal was looked for in this term, though no member answered
 	noted      segment.Timeline // where all replicas see it
 	notedAt    time.Time
 	fullSince  time.Time // the local part is full; zero when it is not
@@ -169,7 +170,7 @@ func (j *Journal) Follow(ctx context.Context, term int64) {
 	defer others.Wait()
 	j.noteTerm(true)
 	defer j.noteTerm(false)
-	j.positioned = false
+	j.positioned, j.recalled = false, false
 	avoid := ""
 	for attempt := 0; ctx.Err() == nil; {
 		endpoint, useful, err := j.session(ctx, term, avoid)
@@ -230,31 +231,38 @@ func (j *Journal) takeBreak() *breakError {
 // no backend answers, a new leader goes on from its own disk, and waits if that has nothing: the history is compared
 // with etcd's before anything is added, so that what another replica has written meanwhile comes out the same.
 func (j *Journal) position(ctx context.Context) (local.Position, error) {
-	newest := j.log.Position()
+	own := j.log.Position()
 	if j.positioned {
-		return newest, nil
+		return own, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	var mu sync.Mutex
-	var errs []error
+	ends := make([]end, len(j.stores))
 	var all sync.WaitGroup
-	for _, u := range j.stores {
-		all.Go(func() {
-			p, err := u.newest(ctx)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				errs = append(errs, err)
-			} else if p.Newer(newest) {
-				newest = p
-			}
-		})
+	for i, u := range j.stores {
+		all.Go(func() { ends[i].position, ends[i].err = u.newest(ctx) })
 	}
 	all.Wait()
+	newest := own
+	var errs []error
+	for _, e := range ends {
+		if e.err != nil && !e.unusable() {
+			errs = append(errs, e.err)
+		} else if e.position.Newer(newest) {
+			newest = e.position
+		}
+	}
 	if len(errs) > 0 && len(errs) == len(j.stores) && newest.Timeline == "" {
 		return newest, fmt.Errorf("find the end of the journal: no backend answers: %w", errors.Join(errs...))
 	}
+	for i, u := range j.stores {
+		if e := ends[i]; e.unusable() {
+			j.passBy(ctx, u.store.Name(), e.err, newest)
+		} else {
+			u.compareEnd(ctx, e, newest, own)
+		}
+	}
+	j.noteKnown(newest.Timeline)
 	return newest, j.compareLatest(ctx, newest.Timeline)
 }
 

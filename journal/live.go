@@ -32,26 +32,32 @@ func (j *Journal) recall(known local.Position) {
 		return // it has them all
 	}
 	j.forgetMarks()
-	parts, _ := j.log.Sealed()
-	ends := make([]segment.Header, 0, len(parts)+len(j.stores))
-	for _, u := range j.stores {
-		u.mu.Lock()
-		ends = append(ends, u.end)
-		u.mu.Unlock()
-	}
-	for i := range parts {
-		ends = append(ends, parts[i].Header)
-	}
-	slices.SortFunc(ends, func(a, b segment.Header) int { return cmp.Compare(a.Last, b.Last) })
-	for i := range ends {
-		switch h := &ends[i]; {
-		case h.Timeline != known.Timeline:
+	for _, h := range j.ends(known.Timeline) {
+		switch {
 		case h.CompleteTime != nil:
 			j.noteMark(segment.Watermark{Revision: h.CompleteRevision, Time: *h.CompleteTime})
 		default: // as far as that is known
 			j.noteMark(segment.Watermark{Revision: h.Last, Time: h.LastTime})
 		}
 	}
+}
+
+// ends returns the headers of the newest segments of a timeline on the backends, and of its parts on the disk, in
+// ascending order.
+func (j *Journal) ends(t segment.Timeline) []segment.Header {
+	parts, _ := j.log.Sealed()
+	all := make([]segment.Header, 0, len(parts)+len(j.stores))
+	for _, u := range j.stores {
+		u.mu.Lock()
+		all = append(all, u.end)
+		u.mu.Unlock()
+	}
+	for i := range parts {
+		all = append(all, parts[i].Header)
+	}
+	all = slices.DeleteFunc(all, func(h segment.Header) bool { return h.Timeline != t || t == "" })
+	slices.SortFunc(all, func(a, b segment.Header) int { return cmp.Compare(a.Last, b.Last) })
+	return all
 }
 
 // Live returns the timeline to which this replica adds; empty when it does not lead, or has not compared yet where to

@@ -60,6 +60,10 @@ type session struct {
 func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoint string, useful bool, err error) {
 	id, member, err := j.dial(ctx, avoid)
 	if err != nil {
+		if !j.recalled { // so that the recovery point is not that of a journal which begins now
+			_, perr := j.position(ctx)
+			j.recalled = perr == nil
+		}
 		return "", false, err
 	}
 	defer member.Close()

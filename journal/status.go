@@ -27,10 +27,12 @@ type Status struct {
 	Timeline segment.Timeline // the newest that this replica has written; empty when it has not
 	Revision int64            // the newest that a crash does not take
 	Current  int64            // the newest of the cluster that was seen
-	Complete time.Time        // all that was committed before is durable on this machine; at first, when this replica began to lead
-	Bytes    int64            // on this machine's disk
-	Waiting  int64            // sealed parts on this machine's disk
-	Stores   []StoreStatus    // in the order of the configuration
+	// Complete: all that was committed before is durable on this machine. At first, it is what the journal that goes on
+	// says, or else when this replica began to lead.
+	Complete time.Time
+	Bytes    int64         // on this machine's disk
+	Waiting  int64         // sealed parts on this machine's disk
+	Stores   []StoreStatus // in the order of the configuration
 }
 
 // StoreStatus is how far the journal is on one backend.
@@ -78,9 +80,24 @@ func (j *Journal) noteTerm(leading bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.why, j.live = nil, "" // another replica may have led meanwhile
-	j.state = state{leading: leading}
-	if leading {
+	j.state = state{leading: leading, complete: segment.Watermark{Time: j.state.complete.Time}}
+	if leading && j.state.complete.Time.IsZero() {
 		j.state.complete.Time = time.Now()
+	}
+}
+
+// noteKnown notes up to when a timeline is complete, as its segments and parts say, while this term has not seen more.
+func (j *Journal) noteKnown(t segment.Timeline) {
+	var newest time.Time
+	for _, h := range j.ends(t) {
+		if at := *completeOf(&h); at.After(newest) {
+			newest = at
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.state.complete.Revision == 0 && !newest.IsZero() {
+		j.state.complete.Time = newest
 	}
 }
 

@@ -49,6 +49,8 @@ type upload struct {
 	count int64           // of these
 	err   error           // of the last attempt
 	end   segment.Header  // of the newest segment, when another replica or process has made it
+	// known is where this replica has gone on while the backend did not answer; nil once the backend was compared with it.
+	known *local.Position
 }
 
 // run uploads until ctx ends.
@@ -103,6 +105,9 @@ func (u *upload) last(ctx context.Context) {
 
 // put uploads one part.
 func (u *upload) put(ctx context.Context, p local.Part) error {
+	if err := u.compareLater(ctx); err != nil {
+		return err
+	}
 	seg, err := u.journal.build(ctx, &p)
 	if errors.Is(err, errGone) {
 		u.finish(&p, nil)
@@ -276,6 +281,9 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 	slices.SortFunc(timelines, func(a, b segment.Timeline) int { return b.Start().Compare(a.Start()) })
 	for _, t := range timelines {
 		m, err := u.store.Newest(ctx, t)
+		if err != nil && unusable(err) {
+			return local.Position{}, &badEnd{t, err}
+		}
 		if err != nil {
 			return local.Position{}, err
 		}
