@@ -143,6 +143,9 @@ func newWatched(t *testing.T, seed uint64, members int) *watched {
 	if _, err := o.client.Put(t.Context(), "first", ""); err != nil {
 		t.Fatal(err)
 	}
+	if o.chance.IntN(2) == 0 {
+		o.switchAuth()
+	}
 	o.serve = start(t, w.options(), "--config", o.file)
 	o.serve.follows(2)
 	o.begin = time.Now()

@@ -41,8 +41,8 @@ type Config struct {
 	UploadInterval time.Duration // DefaultUploadInterval
 	MaxBytes       int64         // of the local part; DefaultMaxBytes
 
-	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error.
-	// Optional.
+	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error,
+	// such as a [PartialBase]. Optional.
 	Base func(ctx context.Context, need Base) error
 	// Broken is told of each timeline that begins because another one could not be continued, and, with segment.CauseFull, when
 	// a backend lost a part of a timeline that others have. Optional.
@@ -54,27 +54,6 @@ type Config struct {
 	Note   func(ctx context.Context, t segment.Timeline) error
 
 	Logger *slog.Logger
-}
-
-// Base says which snapshot the journal needs.
-type Base struct {
-	Since    time.Time // the snapshot was begun after it
-	Revision int64     // the first one of the journal: the snapshot leads to it; 0 when any does
-	Cluster  uint64    // the id of the etcd that is saved
-	Fresh    bool      // one that is there is not enough: it may be of the history before
-	Reason   string
-}
-
-// and returns what both needs ask for: one snapshot is enough.
-func (b Base) and(older Base) Base {
-	if older.Since.After(b.Since) {
-		b.Since, b.Reason = older.Since, older.Reason
-	}
-	if older.Cluster == b.Cluster {
-		b.Revision = max(b.Revision, older.Revision)
-	}
-	b.Fresh = b.Fresh || older.Fresh
-	return b
 }
 
 // Journal records the changes of one cluster. Use [New].
@@ -108,6 +87,7 @@ type Journal struct {
 	live   segment.Timeline // to which this replica adds; empty when it is not known, or this replica does not lead
 	latest segment.Timeline // that was found beside the live one
 	why    *breakError      // a new timeline must begin
+	bare   bare             // the live timeline has no snapshot to begin with yet
 	stop   func(error)      // ends the session under way
 }
 
@@ -294,55 +274,6 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, wh
 	}
 	if why.cause != "" {
 		j.cfg.Broken(ctx, why.cause)
-	}
-}
-
-// needBase asks for a snapshot, unless there is one.
-func (j *Journal) needBase(need Base) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	select {
-	case older := <-j.bases:
-		need = need.and(older)
-	default:
-	}
-	j.bases <- need
-}
-
-// keepBase makes snapshots that the journal needs, until ctx ends.
-func (j *Journal) keepBase(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case need := <-j.bases:
-			if j.cfg.Base == nil {
-				continue
-			}
-			for attempt := 1; ; attempt++ {
-				err := j.cfg.Base(ctx, need)
-				if err == nil {
-					j.based(need)
-					break
-				}
-				if ctx.Err() == nil {
-					pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
-					j.cfg.Logger.ErrorContext(ctx, "journal has no snapshot to begin with", "retry_after", pause, "error", err)
-					_ = backoff.Wait(ctx, pause)
-				}
-				if ctx.Err() != nil {
-					j.needBase(need) // in the next term
-					return
-				}
-			}
-		}
-	}
-}
-
-// based notes that a snapshot was taken.
-func (j *Journal) based(need Base) {
-	for _, u := range j.stores {
-		u.based(need.Since)
 	}
 }
 

@@ -287,7 +287,12 @@ func (s *session) compare(c *Change) error {
 	if err != nil {
 		return err
 	}
-	s.journal.needBase(Base{Since: s.verify.Timeline.Start(), Cluster: s.id.ClusterID, Reason: "the journal goes on"})
+	need := Base{Since: s.verify.Timeline.Start(), Cluster: s.id.ClusterID, Reason: "the journal goes on"}
+	if s.journal.positioned { // it has asked in this term
+		s.journal.needBase(need)
+	} else {
+		s.journal.needFirstBase(s.verify.Timeline, need)
+	}
 	s.journal.goesOn(s.verify.Timeline)
 	s.verify = local.Position{}
 	return nil
@@ -325,7 +330,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	}
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
 	s.journal.began(ctx, timeline, c.Main, why)
-	s.journal.needBase(Base{
+	s.journal.needFirstBase(timeline, Base{
 		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
 	})
 	s.journal.goesOn(timeline)

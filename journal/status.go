@@ -47,7 +47,10 @@ type StoreStatus struct {
 // Status returns how far the journal is.
 func (j *Journal) Status() Status {
 	j.mu.Lock()
-	s := Status{Leading: j.state.leading, Endpoint: j.state.endpoint, Current: j.state.current, Complete: j.state.complete.Time}
+	s := Status{
+		Leading: j.state.leading, Endpoint: j.state.endpoint, Current: j.state.current,
+		Complete: earlier(j.state.complete.Time, j.bare.complete),
+	}
 	j.mu.Unlock()
 	synced := j.log.Synced()
 	s.Timeline, s.Revision = synced.Timeline, synced.Revision
@@ -65,7 +68,7 @@ func (j *Journal) Status() Status {
 			bad = cmp.Or(bad, u.passedOver(parts[i].Number))
 		}
 		u.mu.Lock()
-		at := StoreStatus{Name: u.store.Name(), Complete: s.Complete, Segments: u.count, Bytes: u.bytes, Err: cmp.Or(u.err, bad)}
+		at := StoreStatus{Name: u.store.Name(), Complete: earlier(s.Complete, u.bare.complete), Segments: u.count, Bytes: u.bytes, Err: cmp.Or(u.err, bad)}
 		u.mu.Unlock()
 		if !missing.IsZero() {
 			at.Complete = earlier(at.Complete, j.committed(first, missing))

@@ -45,6 +45,7 @@ type upload struct {
 	bad   map[int64]error // of parts that are passed over: the part, or the object of its name, cannot be used
 	lost  time.Time       // of the first revision of this timeline that it can never get; zero when there is none
 	asked bool            // for a snapshot after what is lost
+	bare  bare            // it has no snapshot that the live timeline begins with
 	bytes int64           // of segments that it has taken
 	count int64           // of these
 	err   error           // of the last attempt
@@ -261,6 +262,7 @@ func (u *upload) asks() {
 func (u *upload) based(since time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.bare.based(since)
 	if u.lost.Before(since) {
 		u.lost, u.asked = time.Time{}, false
 	}
