@@ -309,6 +309,32 @@ func TestABadSegmentDoesNotKeepOthersFromBeingMerged(t *testing.T) {
 	}
 }
 
+// A clock was a day ahead for ten seconds. What came after is merged, and what came then in a day.
+func TestASegmentOfTheFutureDoesNotKeepOthersFromBeingMerged(t *testing.T) {
+	p := newPlace("one", segments.Config{})
+	p.put(t, timeline, 310)
+	b, err := segment.NewBuilder(segment.Header{
+		Timeline: timeline, Level: segment.Level10s, Member: 1, Term: 1, Previous: p.last, PreviousChain: p.chain,
+	})
+	must(t, err)
+	for main := int64(311); main <= 320; main++ {
+		r := written(main)
+		r.Time = r.Time.Add(24 * time.Hour)
+		must(t, b.Add(r))
+	}
+	s, err := b.Seal()
+	must(t, err)
+	must(t, p.Segments.Put(t.Context(), s))
+	p.last, p.chain = s.Header.Last, s.Header.Chain
+	p.put(t, timeline, 590)
+	_, err = keep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour))
+	must(t, err)
+	names, _ := p.held(t, timeline)
+	if want := []string{"5m 1-300", "5m 301-310", "5m 321-590", "10s 311-320"}; !slices.Equal(names, want) {
+		t.Errorf("it holds %q, want %q", names, want)
+	}
+}
+
 func TestPruneRemovesWhatNoSnapshotNeeds(t *testing.T) {
 	one, two := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
 	places := []keep.Place{one.Place, two.Place}
