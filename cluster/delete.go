@@ -278,7 +278,7 @@ func (r *reconciliation) resumeRemoval(ctx context.Context, v *view, rec *snapsh
 		r.changes++
 		r.mu.Unlock()
 		return true, nil
-	case snapshot.ReasonOf(err) == snapshot.ReasonConflict:
+	case errors.Is(err, snapshot.ErrConflict): // the repository's own conflicts are for good
 		return false, errOthersRemoval
 	case snapshot.BackendOf(err) != "":
 		r.fail(v, err)

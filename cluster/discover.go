@@ -101,6 +101,7 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 	if d.rec == nil {
 		d.rec, d.chosen = m.Record.Copy(), m.Chosen()
 	}
+	learn(d.rec, m.Record) // an update may have reached this backend alone
 	d.rec.Found(r.compare(v, d.rec, m.Record, v.repo.DataOf(g, d.rec)))
 	d.rec.Saw(v.repo.Name(), g.ManifestTime)
 	ch.added[i] = true

@@ -244,3 +244,27 @@ func TestMetricsShowWhatIsKept(t *testing.T) {
 		t.Errorf("waiting: %v", w)
 	}
 }
+
+// A change whose manifest cannot be written would make the fallback look like an older one that was put back: no backend
+// would take it any more.
+func TestTheFallbackIsNotUpdated(t *testing.T) {
+	f, heal := keeper(t)
+	res, err := f.Save(t.Context(), cluster.SaveRequest{})
+	if err == nil {
+		t.Fatal("a backend took it")
+	}
+	name := res.Snapshot.Name
+	_, err = f.Update(t.Context(), cluster.UpdateRequest{Name: name, Pinned: new(true)})
+	if snapshot.ReasonOf(err) != snapshot.ReasonConflict || !strings.Contains(err.Error(), "node-1") {
+		t.Errorf("Update: %v", err)
+	}
+	heal("one", "two")
+	f.clock.pass(2 * time.Minute)
+	f.deliver(t)
+	if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: name, Pinned: new(true)}); err != nil {
+		t.Errorf("Update after the delivery: %v", err)
+	}
+	if rec := f.records(t)[name]; !rec.Pinned || rec.FallbackNode() != "" {
+		t.Errorf("record %+v", rec)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
@@ -290,19 +291,39 @@ func TestJoinedCallOutlivesTheOneThatWasCancelled(t *testing.T) {
 	}
 }
 
-func TestPanicDoesNotKeepTheClusterBusy(t *testing.T) {
-	f := newFixture(t)
-	f.source.open = func(*cluster.Stream) (*cluster.Stream, error) { panic("a defect") }
-	func() {
-		defer func() {
-			if recover() == nil {
-				t.Error("the panic was hidden")
-			}
+// A save that panics has failed, for the caller, for a call that has joined it, and for metrics and watchers. The
+// cluster is not busy after it.
+func TestASaveThatPanicsHasFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		req := cluster.SaveRequest{RequestID: "r"}
+		joined := make(chan error, 1)
+		f.source.open = func(*cluster.Stream) (*cluster.Stream, error) {
+			go func() {
+				_, err := f.Save(t.Context(), req)
+				joined <- err
+			}()
+			synctest.Wait()
+			panic("a defect")
+		}
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was hidden")
+				}
+			}()
+			_, _ = f.Save(t.Context(), req)
 		}()
-		_, _ = f.Save(t.Context(), cluster.SaveRequest{})
-	}()
-	f.source.open = nil
-	f.mustSave(t)
+		if err := <-joined; err == nil || snapshot.ReasonOf(err) != snapshot.ReasonInternal {
+			t.Errorf("the call that has joined: %v", err)
+		}
+		events := f.events.take()
+		if last := events[len(events)-1]; last.Type != snapshot.EventFinished || last.Err == nil || snapshot.ReasonOf(last.Err) != snapshot.ReasonInternal {
+			t.Errorf("the last event is %+v", last)
+		}
+		f.source.open = nil
+		f.mustSave(t)
+	})
 }
 
 func TestAnotherStoreMountedWhileItIsListedLosesNothing(t *testing.T) {

@@ -140,8 +140,8 @@ func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snaps
 	if loc != nil && r.rewritten(v, rec, g, loc) {
 		r.c.manifests.Put(v.repo.Name(), g.Name, g.ManifestTime, r.begin)
 	}
-	rec.Saw(v.repo.Name(), g.ManifestTime) // this alone is no reason to write the record
 	learn(rec, m.Record)
+	rec.Saw(v.repo.Name(), g.ManifestTime) // this alone is no reason to write the record
 	switch {
 	case loc == nil:
 		rec.Found(r.compare(v, rec, m.Record, data))

@@ -152,6 +152,28 @@ func TestInterruptedRemovalGoesOnFromTheMark(t *testing.T) {
 	}
 }
 
+// A removal that can never go on is an error of its backend in each report, and not another replica's work.
+func TestARemovalThatCannotGoOnIsAnError(t *testing.T) {
+	f := newFixture(t)
+	name := f.mustSave(t).Name
+	f.backends["one"].del = func(string) error { return errBroken }
+	if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: name, Backends: []string{"one"}}); err == nil {
+		t.Fatal("the removal was not interrupted")
+	}
+	f.backends["one"].del = nil
+	changed := f.records(t)[name]
+	changed.Revision++ // by something else, in etcd
+	if err := f.catalog.Catalog.Update(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.pass(2 * time.Minute)
+	for range 2 {
+		if err := f.reconcile(t, cluster.ReconcileRequest{})["one"].Err; snapshot.ReasonOf(err) != snapshot.ReasonConflict {
+			t.Errorf("the report of one: %v", err)
+		}
+	}
+}
+
 // The marker, the manifest, and the manifest again before it is marked and before the data goes.
 func TestADeleteLooksAtACopyOnce(t *testing.T) {
 	f := newFixture(t)
@@ -330,6 +352,22 @@ func TestNewerManifestIsTakenIntoAnOlderCatalog(t *testing.T) {
 		t.Errorf("record %+v", rec)
 	}
 	f.quiet(t)
+}
+
+// An update that ended half-way has reached one backend alone. A record that is made anew knows of it all the same.
+func TestARecordMadeAnewKnowsAnUpdateThatEndedHalfWay(t *testing.T) {
+	f := newFixture(t)
+	name := f.mustSave(t).Name
+	f.backends["one"].put = func(context.Context, string, io.Reader) error { return errBroken }
+	if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: name, Pinned: new(true)}); err == nil {
+		t.Fatal("the update did not end half-way")
+	}
+	f.backends["one"].put = nil
+	f.forget(t, name)
+	f.mustReconcile(t)
+	if rec := f.records(t)[name]; !rec.Pinned || rec.Generation != 2 {
+		t.Errorf("record %+v", rec)
+	}
 }
 
 // The file of a record that is said to be a save of ours is not taken from the record.

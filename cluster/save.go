@@ -74,11 +74,21 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []*repository.Repo
 
 // runSave runs a save in this process and finishes it, also when it panics: the cluster must not be busy for ever.
 func (c *Cluster) runSave(ctx context.Context, run *inflight.Run[SaveResult], req SaveRequest, chosen []*repository.Repository) (res SaveResult, err error) {
-	err = snapshot.ReasonInternal.New("save cluster %q: it ended in a defect of the service", c.cfg.Name)
+	err = c.defect()
 	defer func() {
 		c.inflight.Finish(run, res, err)
 		c.wakeRepair()
 	}()
+	return c.beginSave(ctx, req, chosen) // assigned when it returns: after a panic the error above is the outcome
+}
+
+// defect is the outcome of a save that panics.
+func (c *Cluster) defect() error {
+	return snapshot.ReasonInternal.New("save cluster %q: it ended in a defect of the service", c.cfg.Name)
+}
+
+// beginSave locks the cluster, registers the snapshot and takes it.
+func (c *Cluster) beginSave(ctx context.Context, req SaveRequest, chosen []*repository.Repository) (SaveResult, error) {
 	// The request is looked up twice: here, so that a repeated one need not wait for a lock, and again under the
 	// lock, where no other replica can conclude it any more.
 	earlier, concluded, err := c.repeated(ctx, req.RequestID)
@@ -215,6 +225,7 @@ func (s *save) setName() {
 // run takes the snapshot, from the record to the outcome.
 func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 	ctx, trace := span.Run(ctx, "snapshot save", span.Cluster.String(s.c.cfg.Name), span.Snapshot.String(s.rec.Name))
+	err = s.c.defect()
 	defer func() {
 		// The span is still open for the exemplar of the metric.
 		s.c.observe(ctx, s.event(snapshot.Event{Type: snapshot.EventFinished, Duration: s.c.cfg.Now().Sub(s.start), Err: err}))
@@ -224,7 +235,11 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 	fault.Point("registered")
 	s.c.observe(ctx, s.event(snapshot.Event{Type: snapshot.EventStarted}))
 	s.c.log.InfoContext(ctx, "save started", "snapshot", s.rec.Name)
+	return s.take(ctx)
+}
 
+// take takes the snapshot and concludes its record.
+func (s *save) take(ctx context.Context) (SaveResult, error) {
 	whole := newTransfer(ctx, s).run(ctx)
 
 	// A caller that has gone away must not leave the record SAVING. It is concluded under a context of its own.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"strings"
 
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -33,12 +34,9 @@ func (r *reconciliation) sweep(ctx context.Context) {
 // inUse reports whether a key belongs to a save under way. A key that is none of a snapshot is left alone as well:
 // nobody can say whose it is.
 func (r *reconciliation) inUse(key string) bool {
-	prefix := r.c.cfg.Prefix
-	if len(key) < len(prefix) {
-		return false
-	}
-	name, _, ok := snapshot.SplitKey(key[len(prefix):])
-	if !ok {
+	key, ours := strings.CutPrefix(key, r.c.cfg.Prefix)
+	name, _, ok := snapshot.SplitKey(key)
+	if !ours || !ok {
 		return true
 	}
 	r.mu.Lock()

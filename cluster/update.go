@@ -59,6 +59,12 @@ func updatable(rec *snapshot.Record, req UpdateRequest) error {
 	if rec.State() == snapshot.StateDeleting {
 		return snapshot.ReasonConflict.New("update %s: it is being deleted", rec.Name).Final()
 	}
+	// A replica that does not have the fallback cannot write its manifest, and without the manifest's generation no
+	// backend would take it.
+	if node := rec.FallbackNode(); node != "" {
+		return snapshot.ReasonConflict.New("update %s: it is on node %q alone, until a backend takes it", rec.Name, node).Final().
+			Advise("make a backend take it, and the same update then: snapshotd reconcile shows why none does")
+	}
 	return rec.CheckIdle()
 }
 

@@ -62,7 +62,7 @@ func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*reposito
 		}
 		req.Backend = name
 	}
-	all := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return req.Backend != "" || l.State == snapshot.StateReady })
+	all := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateReady })
 	// A damaged copy may have been replaced by hand. Verifying it is the way to make the service believe in it again.
 	if len(all) == 0 {
 		all = c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateFailed })

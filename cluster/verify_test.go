@@ -508,3 +508,20 @@ func TestCopyThatIsMissingIsNotPassedOverWhenTheCatalogCannotTellWhy(t *testing.
 		t.Errorf("the verdict: %+v", v)
 	}
 }
+
+// A copy whose removal has begun is no copy any more. It says nothing against the snapshot.
+func TestCopyThatIsBeingDeletedIsNotVerified(t *testing.T) {
+	f := newFixture(t)
+	name := f.mustSave(t).Name
+	f.backends["one"].del = func(string) error { return errBroken }
+	if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: name, Backends: []string{"one"}}); err == nil {
+		t.Fatal("the removal was not interrupted")
+	}
+	_, err := f.Verify(t.Context(), cluster.VerifyRequest{Name: name, Backend: "one", Level: snapshot.LevelChecksum})
+	if snapshot.ReasonOf(err) != snapshot.ReasonCopyMissing {
+		t.Errorf("Verify: %v", err)
+	}
+	if v := f.records(t)[name].Verification; v != nil {
+		t.Errorf("the verdict %+v", v)
+	}
+}

@@ -85,6 +85,15 @@ func (r *Repository) wrongLength(ctx context.Context, key string, part Range, go
 	return r.gave(key, got.n, want)
 }
 
+// ShortAnswer returns an error when the backend gave another number of bytes of a document than it says that the object
+// has: half of a document looks like a damaged or forged one, and is neither.
+func (r *Repository) ShortAnswer(ctx context.Context, key string, got int) error {
+	if o, err := r.backend.Stat(ctx, key); err == nil && o.Size != int64(got) {
+		return r.gave(key, int64(got), o.Size)
+	}
+	return nil // a Stat that fails leaves the other error standing
+}
+
 // gave is the error of a backend that gave another number of bytes than it says that the object has.
 func (r *Repository) gave(key string, got, has int64) error {
 	return snapshot.ReasonBackendUnavailable.New("read %s", r.info.URI(key)).On(r.info.Name).

@@ -47,9 +47,8 @@ func (r *Repository) ReadManifest(ctx context.Context, name string) (*Manifest, 
 	}
 	uerr := r.trust.Verify(doc)
 	if doc != nil && (err != nil || uerr != nil) {
-		// Half of a document looks like a forged or damaged one.
-		if o, serr := r.backend.Stat(ctx, key); serr == nil && o.Size != int64(len(doc)) {
-			return nil, r.gave(key, int64(len(doc)), o.Size)
+		if short := r.ShortAnswer(ctx, key, len(doc)); short != nil {
+			return nil, short
 		}
 	}
 	if uerr != nil {

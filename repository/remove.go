@@ -100,8 +100,8 @@ func (x *Removal) unchanged(ctx context.Context) error {
 		return nil // another replica has finished this removal
 	}
 	if err == nil && !bytes.Equal(doc, x.found.Doc) {
-		err = snapshot.ReasonConflict.New("backend %q: the manifest of %s was changed meanwhile", x.r.info.Name, x.rec.Name).
-			On(x.r.info.Name).Advise("look at the snapshot again, and decide anew")
+		err = snapshot.ReasonConflict.New("backend %q: the manifest of %s", x.r.info.Name, x.rec.Name).
+			On(x.r.info.Name).Because(snapshot.ErrConflict).Advise("look at the snapshot again, and decide anew")
 	}
 	return err
 }

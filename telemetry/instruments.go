@@ -72,6 +72,7 @@ type ownMetrics struct {
 	runs         metric.Int64Counter
 	lastRun      metric.Float64Gauge
 	nextRun      metric.Float64Gauge
+	interval     metric.Float64Gauge
 	jobsRunning  metric.Int64Gauge
 	jobsWaiting  metric.Int64Gauge
 	verified     metric.Int64Counter
@@ -82,17 +83,19 @@ type ownMetrics struct {
 func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 	r := &register{meter: m}
 	return ownMetrics{
-		proven: r.timestamp("snapshotd.last_proven_restore.timestamp",
+		proven: r.seconds("snapshotd.last_proven_restore.timestamp",
 			"When a drill last proved that a snapshot of the cluster that still exists can be restored, "+
 				"in seconds since 1970; 0 when none did."),
 		provenAt: r.gauge("snapshotd.last_proven_restore.revision", "", "Revision of etcd in that snapshot."),
 		verified: r.counter("snapshotd.verifications", "Verifications of snapshots that came to a verdict."),
-		lastRun: r.timestamp("snapshotd.schedule.last_run.timestamp",
+		lastRun: r.seconds("snapshotd.schedule.last_run.timestamp",
 			"When the last run of a schedule was due that has stored a snapshot, "+
 				"in seconds since 1970; on the replica that ran it, 0 on the others."),
-		nextRun: r.timestamp("snapshotd.schedule.next_run.timestamp",
+		nextRun: r.seconds("snapshotd.schedule.next_run.timestamp",
 			"When the run of a schedule that has not ended yet is due, or was, "+
 				"in seconds since 1970; on the leader, 0 on the others."),
+		interval: r.seconds("snapshotd.schedule.interval",
+			"The longest time between two of the next runs of a schedule of snapshots, by its cron."),
 		jobsRunning: r.gauge("snapshotd.jobs.running", "",
 			"Saves, checks that restore a database, and drills of all clusters that run on this replica."),
 		jobsWaiting: r.gauge("snapshotd.jobs.waiting", "",
@@ -101,7 +104,7 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 			"Saves that have ended, for each backend that was chosen: success when it holds the snapshot, else error."),
 		reconciles: r.counter("snapshotd.reconciles",
 			"Reconciles that have ended, for each backend: error when it, or the catalog, could not be read or changed."),
-		lastTime: r.timestamp("snapshotd.last_success.timestamp",
+		lastTime: r.seconds("snapshotd.last_success.timestamp",
 			"When the last snapshot that reached every chosen backend was begun, "+
 				"as far as this replica knows; in seconds since 1970."),
 		lastRevision: r.gauge("snapshotd.last_success.revision", "",
@@ -132,7 +135,7 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 	}, r.err()
 }
 
-func (r *register) timestamp(name, help string) metric.Float64Gauge {
+func (r *register) seconds(name, help string) metric.Float64Gauge {
 	g, err := r.meter.Float64Gauge(name, metric.WithUnit("s"), metric.WithDescription(help))
 	return made(r, g, err)
 }

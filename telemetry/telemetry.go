@@ -110,6 +110,11 @@ func (t *Telemetry) AddSchedule(ctx context.Context, cluster, schedule string, r
 	t.Due(ctx, cluster, schedule, time.Time{})
 }
 
+// Interval records the longest time between two runs of a schedule of snapshots.
+func (t *Telemetry) Interval(ctx context.Context, cluster, schedule string, interval time.Duration) {
+	t.observer.own.interval.Record(ctx, interval.Seconds(), scheduleOf(cluster, schedule))
+}
+
 // Ran records that a run of a schedule has ended, and whether it has stored a snapshot.
 func (t *Telemetry) Ran(ctx context.Context, cluster, schedule, result string, due time.Time, stored bool) {
 	t.observer.own.runs.Add(ctx, 1, runOf(cluster, schedule, result))

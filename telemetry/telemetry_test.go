@@ -121,6 +121,7 @@ func observe(ctx context.Context, tel *telemetry.Telemetry) {
 	tel.Ran(ctx, "prod", "nightly", "success", time.Unix(1700000000, 0), true)
 	tel.Ran(ctx, "prod", "nightly", "failed", time.Unix(1700086400, 0), false)
 	tel.AddSchedule(ctx, "prod", "weekly", "success")
+	tel.Interval(ctx, "prod", "nightly", 24*time.Hour)
 	tel.Due(ctx, "prod", "nightly", time.Unix(1700172800, 0))
 	tel.Leader(ctx, "prod", true)
 	tel.AddJournal(ctx, "prod", func() telemetry.JournalState {

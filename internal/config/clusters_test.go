@@ -57,6 +57,19 @@ clusters:
     watchdog_timeout: 2m
 `
 
+// Ten thousand clusters are more than a mebibyte of configuration, which takes a second to check. It once took minutes.
+func TestAFileHasTenThousandClusters(t *testing.T) {
+	var doc strings.Builder
+	doc.WriteString("node_name: n1\ndefaults:\n  backends: [{name: local, url: \"file:///backups\"}]\nclusters:\n")
+	for i := range 10_000 {
+		fmt.Fprintf(&doc, "  - name: c%05d\n    etcd: {endpoints: [\"https://etcd-%d.example.org:2379\", \"https://b:2379\"]}\n", i, i)
+	}
+	cfg := mustLoad(t, given{yaml: doc.String()})
+	if n := len(cfg.Clusters); n != 10_000 || cfg.Clusters[n-1].Name != "c09999" {
+		t.Errorf("%d clusters, the last one is %q", n, cfg.Clusters[n-1].Name)
+	}
+}
+
 // A cluster has the defaults where it says nothing: mappings are merged, lists and values are replaced.
 func TestClustersHaveTheDefaults(t *testing.T) {
 	cfg := mustLoad(t, given{yaml: withDefaults})

@@ -167,8 +167,8 @@ func whyUnread(err error) string {
 	return err.Error()
 }
 
-// maxFile is far above the size of a configuration.
-const maxFile = 1 << 20
+// maxFile is far above the size of a configuration: ten thousand clusters take a megabyte.
+const maxFile = 16 << 20
 
 func readFile(name string) ([]byte, error) {
 	info, err := os.Stat(name)

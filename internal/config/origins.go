@@ -33,6 +33,17 @@ func (o origins) forget(path string) {
 	})
 }
 
+// parts returns each path that has an origin, and all paths that enclose one.
+func (o origins) parts() map[string]bool {
+	parts := make(map[string]bool, len(o))
+	for p := range o {
+		for ; p != "" && !parts[p]; p = parent(p) {
+			parts[p] = true
+		}
+	}
+	return parts
+}
+
 func parent(path string) string {
 	return path[:max(strings.LastIndexAny(path, ".["), 0)]
 }

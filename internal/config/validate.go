@@ -40,10 +40,15 @@ type validator struct {
 	*Config
 	dev      bool
 	problems *Problems
+	parts    map[string]bool // that are given: c.origins.parts()
+	names    map[string]int  // of clusters, with the place of the first that has it
 }
 
 func (c *Config) validate(dev bool, problems *Problems) {
-	v := validator{Config: c, dev: dev, problems: problems}
+	v := validator{Config: c, dev: dev, problems: problems, parts: c.origins.parts(), names: map[string]int{}}
+	for i := range slices.Backward(c.Clusters) {
+		v.names[c.Clusters[i].Name] = i
+	}
 	v.listeners()
 	v.service()
 	if len(c.Clusters) == 0 {
@@ -185,12 +190,8 @@ func (v validator) lockTTL(path string, d time.Duration) {
 // clusterName refuses a name that is none, or that a cluster before it has.
 func (v validator) clusterName(c *Cluster, at string) {
 	v.name(at, c.Name)
-	for i := range v.Clusters {
-		if other := &v.Clusters[i]; other == c {
-			break
-		} else if other.Name == c.Name {
-			v.problem(at, "%q is the name of clusters[%d] already", c.Name, i)
-		}
+	if first := v.names[c.Name]; &v.Clusters[first] != c {
+		v.problem(at, "%q is the name of clusters[%d] already", c.Name, first)
 	}
 }
 
@@ -285,14 +286,7 @@ func (v validator) signing(s Signing, at string) {
 }
 
 // given reports whether a part of the configuration is there, even without a value.
-func (v validator) given(path string) bool {
-	for p := range v.origins {
-		if rest, ok := strings.CutPrefix(p, path); ok && (rest == "" || rest[0] == '.') {
-			return true
-		}
-	}
-	return false
-}
+func (v validator) given(path string) bool { return v.parts[path] }
 
 func (v validator) etcd(e *Etcd, at string) {
 	if len(e.Endpoints) > 0 && e.DiscoverySRV != "" {

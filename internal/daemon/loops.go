@@ -38,6 +38,9 @@ func (c *managed) run(ctx context.Context, before *managed) {
 				string(schedule.ResultSuccess), string(schedule.ResultPartial), string(schedule.ResultFailed))
 		}
 	}
+	for _, sch := range c.schedules {
+		c.telemetry.Interval(ctx, c.Name(), sch.Name, sch.Spec.Pause(time.Now()))
+	}
 	var own *schedule.Own
 	if c.HasLocal() {
 		own = &schedule.Own{Reconcile: c.MaintainLocal, Repair: c.RepairLocal, Scrubs: c.localScrubs}

@@ -426,6 +426,18 @@ func TestEveryTakesDays(t *testing.T) {
 	}
 }
 
+func TestThePauseIsTheLongestBetweenRuns(t *testing.T) {
+	at := time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Duration{
+		"@every 90m": 90 * time.Minute, "0 * * * *": time.Hour, "0 3 * * *": 24 * time.Hour, "0 9-17 * * mon-fri": 64 * time.Hour,
+		"0 3 * * mon-fri": 72 * time.Hour, "@weekly": 168 * time.Hour,
+	} {
+		if got := spec(t, text, "").Pause(at); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
 // Latest gives the last time that counting from one time to the next gives, over the changes of summer time as well.
 func TestMissedRunIsTheLastOfThoseThatWereDue(t *testing.T) {
 	seed := rand.Uint64()

@@ -68,6 +68,24 @@ func (s Spec) Next(t time.Time) time.Time {
 	return s.times.Next(t.In(s.zone)).UTC()
 }
 
+// Pause returns the longest time between two of the runs that follow after t. It looks at those of a week, so that a
+// schedule of working days shows its weekend, and at two of them at least.
+func (s Spec) Pause(t time.Time) (longest time.Duration) {
+	const most = 1000 // runs; more would cost too much with many clusters
+	last := s.Next(t)
+	for range most {
+		next := s.Next(last)
+		if last.IsZero() || next.IsZero() {
+			break
+		}
+		longest, last = max(longest, next.Sub(last)), next
+		if last.After(t.AddDate(0, 0, 8)) {
+			break
+		}
+	}
+	return longest
+}
+
 // Latest returns the last time in (after, until] at which it was due. It was last due at after, or began then.
 func (s Spec) Latest(after, until time.Time) (due time.Time, ok bool) {
 	if s.every > 0 {

@@ -131,14 +131,18 @@ func (s *Segments) Manifest(ctx context.Context, r Ref) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.trust.Verify(doc); err != nil {
-		return nil, s.untrusted(r, err)
-	}
+	untrusted := s.trust.Verify(doc)
 	m, err := decodeManifest(doc)
-	if err != nil {
-		return nil, s.damaged(r, fmt.Errorf("its manifest: %w", err))
+	if untrusted != nil || err != nil {
+		if short := s.repo.ShortAnswer(ctx, s.manifestKey(r), len(doc)); short != nil {
+			return nil, short
+		}
 	}
 	switch {
+	case untrusted != nil:
+		return nil, s.untrusted(r, untrusted)
+	case err != nil:
+		return nil, s.damaged(r, fmt.Errorf("its manifest: %w", err))
 	case m.Ref() != r:
 		return nil, s.damaged(r, fmt.Errorf("its manifest is of the segment %s", m.Ref().path()))
 	case s.cluster != "" && m.Cluster != s.cluster:

@@ -56,9 +56,20 @@ func (s *Segments) Fetch(ctx context.Context, m *Manifest, w io.Writer) error {
 		return err
 	}
 	if why := m.differs(stored); why != nil {
-		return s.damaged(m.Ref(), why)
+		return s.differs(ctx, m, stored, why)
 	}
 	return nil
+}
+
+// differs returns the error of an object that is not that of the manifest. One that the backend says is longer than
+// its answer was is not damaged.
+func (s *Segments) differs(ctx context.Context, m *Manifest, stored *repository.StoredReader, why error) error {
+	if stored.Size() < m.StoredSize {
+		if short := s.repo.ShortAnswer(ctx, s.dataKey(m.Ref(), m.Encrypted()), int(stored.Size())); short != nil {
+			return short
+		}
+	}
+	return s.damaged(m.Ref(), why)
 }
 
 func (r *Reader) open() error {

@@ -425,3 +425,39 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// cutting is a backend whose answers are cut by a proxy that mends their length.
+type cutting struct {
+	repository.Backend
+	suffix string // of the keys; empty for none
+}
+
+func (c *cutting) Get(ctx context.Context, key string, part repository.Range) (io.ReadCloser, error) {
+	object, err := c.Backend.Get(ctx, key, part)
+	if err != nil || c.suffix == "" || !strings.HasSuffix(key, c.suffix) {
+		return object, err
+	}
+	defer func() { _ = object.Close() }()
+	data, err := io.ReadAll(object)
+	return io.NopCloser(bytes.NewReader(data[:len(data)/2])), err
+}
+
+// Half of an answer is no damage: another attempt gets all of it.
+func TestShortAnswersAreTheBackendsErrors(t *testing.T) {
+	c := &cutting{}
+	p := newPlace(func(rc *repository.Config) { c.Backend, rc.Backend = rc.Backend, c }, segments.Config{})
+	s := run(t, 1, 9, "short")
+	must(t, p.Put(t.Context(), s))
+	m, err := p.Manifest(t.Context(), segments.RefOf(&s.Header))
+	must(t, err)
+	for _, c.suffix = range []string{".json", ".seg"} {
+		_, err := p.Manifest(t.Context(), m.Ref())
+		if c.suffix == ".seg" {
+			must(t, err)
+			err = p.Fetch(t.Context(), m, io.Discard)
+		}
+		if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable {
+			t.Errorf("%s: %v", c.suffix, err)
+		}
+	}
+}
