@@ -430,6 +430,8 @@ func (o *watched) compare(what, data string, revision int64, plan string) {
 	replayed := replayedLine.MatchString(plan)
 	e := embedded.StartEtcd(o.t, func(cfg *member.Config) { cfg.Dir = data })
 	defer e.Close(o.t)
+	auth := authState{revision: e.Server().AuthStore().Revision(), enabled: e.Server().AuthStore().IsAuthEnabled()}
+	e.Server().AuthStore().AuthDisable() // what follows asks as nobody
 	ttls, keys := e.Leases(o.t)
 	got := e.At(o.t, revision)
 	want := o.load.truths[revision]
@@ -455,7 +457,7 @@ func (o *watched) compare(what, data string, revision int64, plan string) {
 	default:
 		o.t.Errorf("%s: revision %d has the compact revision %d; the cluster had %v", what, revision, got.Hash.CompactRevision, want.hashes)
 	}
-	o.compareAuth(what, revision, plan, authState{revision: e.Server().AuthStore().Revision(), enabled: e.Server().AuthStore().IsAuthEnabled()})
+	o.compareAuth(what, revision, plan, auth)
 	o.compareLeases(what, revision, replayed, got, ttls, keys)
 }
 
