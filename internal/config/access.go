@@ -229,8 +229,8 @@ func (v validator) accessRule(r *AccessRule, at string) {
 	}
 }
 
-// Risks returns what is allowed, and lets others in. The service logs it when it starts.
-func (c *Config) Risks() []string {
+// risks returns the settings that are allowed and let others in.
+func (c *Config) risks() []string {
 	var all []string
 	reachable := !loopback.Is(c.ListenGRPC)
 	if c.Access == nil && reachable {

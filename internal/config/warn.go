@@ -15,24 +15,17 @@ import (
 	"github.com/snapshotd/snapshotd/internal/schedule"
 )
 
-// Warnings returns what is allowed and probably not meant, one line each. It looks at the modes of files and opens
-// none.
+// Warnings returns the settings that are allowed and probably not meant, one line each, and the files with secrets, and
+// directories, that every user of the machine can read or change. It looks at the modes of files and opens none. The
+// service logs them when it starts.
 func (c *Config) Warnings(now time.Time) []string {
-	w := &warner{Config: c, now: now, files: map[string]bool{}, found: c.Risks()}
+	w := &warner{Config: c, now: now, files: map[string]bool{}, found: c.risks()}
 	if to := plaintext(c.AuditURL); to != "" {
 		w.warn("audit_url", "audit records go to %s as plain text; write https://", to)
 	}
 	for i := range c.Clusters {
 		w.cluster(&c.Clusters[i], fmt.Sprintf("clusters[%d]", i))
 	}
-	w.modes()
-	return w.found
-}
-
-// FileRisks returns the files with secrets, and the directories, that every user of the machine can read or change. The
-// service logs them when it starts.
-func (c *Config) FileRisks() []string {
-	w := &warner{Config: c, files: map[string]bool{}}
 	w.modes()
 	return w.found
 }

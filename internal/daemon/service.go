@@ -99,8 +99,8 @@ func (s *Service) open(ctx context.Context) error {
 	}
 	s.log.InfoContext(ctx, "service is starting", "version", s.conf.Version, "node", s.cfg.NodeName, "data_dir",
 		s.cfg.DataDir)
-	for _, w := range append(s.cfg.Risks(), s.cfg.FileRisks()...) {
-		s.log.WarnContext(ctx, "configuration has a risk", "warning", w)
+	for _, w := range s.cfg.Warnings(time.Now()) {
+		s.log.WarnContext(ctx, "configuration is allowed and probably not meant", "warning", w)
 	}
 	if err := dir.emptySpool(); err != nil {
 		return err
