@@ -122,9 +122,9 @@ func (l *lookback) momentOf(ctx context.Context) (m *plan.Moment, skipped []erro
 }
 
 // latest returns the time up to which arrivals count. All that is journaled has arrived by now, whatever the clock said
-// that gave it its time.
+// that gave it its time. Another time, also one that is still to come by the clock of this machine, is as it was given.
 func (c *Choice) latest() time.Time {
-	if !c.Now.IsZero() && !c.At.Before(c.Now) {
+	if c.At.Equal(c.Now) {
 		return segment.MaxTime
 	}
 	return c.At
