@@ -100,7 +100,7 @@ func useRecord(rec *snapshot.Record) {
 		rec.CopyGood(l.Backend, now)
 	}
 	_ = rec.Outcome()
-	_ = rec.SupersedeBy("other").Concluded()
+	_ = rec.SupersedeBy("other").HasOutcome()
 	_ = rec.DataKey()
 	rec.AssumeNothing()
 	rec.ConcludeInterrupted("dead")

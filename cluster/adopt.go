@@ -12,25 +12,28 @@ import (
 
 // adopt makes a record of a snapshot that another program has put on backends: each copy is read whole, checked and
 // inspected. Nothing is written there.
-func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate, ch *change) error {
+func (r *reconciliation) adopt(ctx context.Context, it item, copies []candidate, e *effect) error {
 	if r.req.ValidateOnly {
-		return r.wouldAdopt(ctx, it, copies, ch)
+		return r.wouldAdopt(ctx, it, copies, e)
 	}
-	rec, err := r.readForeign(ctx, it, copies, ch)
+	rec, err := r.readForeign(ctx, it, copies, e)
 	switch {
 	case errors.Is(err, snapshot.ErrExists):
-		return r.lookAgain(ctx, it)
+		return r.retry(ctx, it)
 	case err != nil || len(rec.Locations()) == 0:
 		return err
 	}
-	r.c.log.InfoContext(ctx, "snapshot adopted", "snapshot", rec.Name, "state", rec.State().String(), "revision", rec.Revision)
-	return r.commit(ctx, it, rec, ch, true)
+	r.c.log.InfoContext(ctx, "snapshot adopted", "snapshot", rec.Name, "state", rec.State().String(),
+		"revision", rec.Revision)
+	return r.commit(ctx, it, rec, e, true)
 }
 
 // readForeign reads the copies of another program's snapshot and returns the record that describes them. ErrExists when
 // another replica has just made one: reading all of them again would cost too much.
-func (r *reconciliation) readForeign(ctx context.Context, it item, copies []candidate, ch *change) (*snapshot.Record, error) {
-	release, err := r.c.adopting.take(ctx, "adopt %s", it.name) // one snapshot is in the spool at a time
+func (r *reconciliation) readForeign(
+	ctx context.Context, it item, copies []candidate, e *effect,
+) (*snapshot.Record, error) {
+	release, err := r.c.adopting.Take(ctx, "adopt %s", it.name) // one snapshot is in the spool at a time
 	if err != nil {
 		return nil, err
 	}
@@ -57,9 +60,10 @@ func (r *reconciliation) readForeign(ctx context.Context, it item, copies []cand
 		}
 		if loc := r.readAdopted(ctx, v, rec, c.o); loc != nil {
 			rec.Found(*loc)
-			ch.listed[c.view], ch.added[c.view] = true, true
+			e.on[c.view].listed, e.on[c.view].added = true, true
 		}
 	}
+	// A call that has ended did not read all copies, and the record would lack them.
 	return rec, ctx.Err()
 }
 
@@ -80,7 +84,7 @@ func (r *reconciliation) firstGood(ctx context.Context, copies []candidate) cand
 }
 
 // wouldAdopt reports the effect of adopt, as far as the ends of each copy show it.
-func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candidate, ch *change) error {
+func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candidate, e *effect) error {
 	for _, c := range copies {
 		v := r.views[c.view]
 		err := v.repo.PeekForeign(ctx, c.o.Key[len(v.repo.Prefix()):], c.o.Size)
@@ -91,16 +95,18 @@ func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candi
 		case err != nil && !none && !snapshot.IsDamage(err):
 			r.fail(v, err)
 		default:
-			ch.listed[c.view], ch.added[c.view] = true, true
+			e.on[c.view].listed, e.on[c.view].added = true, true
 		}
 	}
-	return r.commit(ctx, it, nil, ch, false)
+	return r.commit(ctx, it, nil, e, false)
 }
 
 // readAdopted reads one copy and returns its location; nil when it is no snapshot, or could not be read. The first good
-// copy describes the record. A file that was meant to be a snapshot, by its name or because it was one, has FAILED when
-// it is none: whoever counts on it must hear of that.
-func (r *reconciliation) readAdopted(ctx context.Context, v *view, rec *snapshot.Record, o *repository.Object) *snapshot.Location {
+// copy describes the record. A file that was meant to be a snapshot, by its name or because it was one, is FAILED when
+// it is none, so that its loss is not overlooked.
+func (r *reconciliation) readAdopted(
+	ctx context.Context, v *view, rec *snapshot.Record, o *repository.Object,
+) *snapshot.Location {
 	s, err := v.repo.ReadForeign(ctx, rec, r.c.cfg.SpoolDir)
 	loc := r.failedLocation(v, rec, o.Size, "")
 	switch {
@@ -138,17 +144,17 @@ func (r *reconciliation) readAdopted(ctx context.Context, v *view, rec *snapshot
 // was read is good, and one that has changed is read again. There is no manifest to compare with, and other programs
 // may replace their files at any time.
 func (r *reconciliation) reconcileAdopted(
-	ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, data *repository.Object, ch *change,
+	ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, data *repository.Object, e *effect,
 ) {
 	v := r.views[i]
-	ch.listed[i] = true
+	e.on[i].listed = true
 	asRead := loc != nil && loc.Size == data.Size && rec.Seen[v.repo.Name()].Equal(data.ModTime)
 	if asRead && loc.State != snapshot.StateDeleting || r.req.ValidateOnly {
-		ch.unchanged[i] = loc != nil
-		ch.added[i] = loc == nil
+		e.on[i].unchanged = loc != nil
+		e.on[i].added = loc == nil
 		return
 	}
-	release, err := r.c.adopting.take(ctx, "adopt %s", rec.Name)
+	release, err := r.c.adopting.Take(ctx, "adopt %s", rec.Name)
 	if err != nil {
 		return // the reconciliation ends, too
 	}
@@ -161,13 +167,13 @@ func (r *reconciliation) reconcileAdopted(
 	now := r.readAdopted(ctx, v, rec, data)
 	switch {
 	case now == nil:
-		ch.unchanged[i] = loc != nil
+		e.on[i].unchanged = loc != nil
 	case loc == nil:
 		rec.Found(*now)
-		ch.added[i] = true
+		e.on[i].added = true
 	default:
 		rec.Found(*now)
-		ch.updated[i] = true
+		e.on[i].updated = true
 	}
 }
 

@@ -52,13 +52,13 @@ type Config struct {
 
 	Retention   map[string]retention.Rules // optional; by the backend's name
 	Compression snapshot.Compression       // optional; CompressionZstd
-	Recipients  age.Recipients             // optional; whoever can decrypt new snapshots; not encrypted without any
+	Recipients  age.Recipients             // optional; can decrypt new snapshots, which are not encrypted without any
 	Signer      *repository.Signer         // optional; signs the manifests
 	// Fallback is optional: a place of this replica alone for a snapshot that no backend took.
 	Fallback repository.Backend
 	Driller  repository.Driller // optional; needed to verify at LevelDrill
-	// Identities are optional. With them the service can verify the database in encrypted snapshots. Without them
-	// only the stored bytes are verified, and somebody else must drill.
+	// Identities are optional. With them the service can verify the database in encrypted snapshots. Without them only
+	// the stored bytes are verified, and drills must be made elsewhere.
 	Identities  age.Identities
 	Trust       *repository.Trust // optional; which manifests are trusted, all when nil
 	Observer    snapshot.Observer // optional
@@ -79,7 +79,7 @@ func (cfg *Config) setDefaults() {
 		cfg.Observer = snapshot.Observers{}
 	}
 	if cfg.StreamLimit == nil {
-		cfg.StreamLimit = unlimited{}
+		cfg.StreamLimit = reading.Unlimited{}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -95,12 +95,6 @@ func (cfg *Config) setDefaults() {
 	}
 }
 
-// unlimited lets everything pass.
-type unlimited struct{}
-
-// Wait implements [reading.Limiter].
-func (unlimited) Wait(context.Context, int) error { return nil }
-
 // Cluster is an etcd cluster under the service's care.
 type Cluster struct {
 	cfg      Config
@@ -113,17 +107,17 @@ type Cluster struct {
 
 	// These are remembered between reconciliations, and lost with the process: then the objects are read once more.
 	foreign   *cache.Cache[foreignObject] // by key: it need not be read again
-	manifests *cache.Cache[time.Time]     // by name: when the manifest that was read was written; the clock of a store may be ahead
+	manifests *cache.Cache[time.Time]     // by name: the time of the manifest that was read, by the store's clock
 	counted   *cache.Cache[pruning.Facts] // by backend and name: the facts that its manifest has confirmed to retention
 	scrubs    *cache.Cache[time.Time]     // by name: when this process has scrubbed the copy in a directory of this node
 
 	// Another program's snapshot is read whole into the spool, and a verification or a drill has one there, too. One
 	// at a time of each kind keeps the room that the spool needs known.
-	adopting    slots
-	verifying   slots
-	downloading slots
-	repairing   slots         // one copy is repaired at a time
-	saveEnded   chan struct{} // holds a token after a save has ended: there may be a copy to repair
+	adopting     inflight.Slots
+	verifying    inflight.Slots
+	downloading  inflight.Slots
+	repairing    inflight.Slots // one copy is repaired at a time
+	repairWanted chan struct{}  // holds a token when there may be a copy to repair
 }
 
 // New returns a cluster. It does no I/O: the service starts also when etcd or a backend is down, and a save must be
@@ -140,10 +134,10 @@ func New(cfg Config) (*Cluster, error) {
 	cfg.setDefaults()
 	c := &Cluster{
 		cfg: cfg, node: snapshot.Node(cfg.Node), log: cfg.Logger.With("cluster", cfg.Name),
-		foreign: cache.New[foreignObject](maxCached), manifests: cache.New[time.Time](maxCached), scrubs: cache.New[time.Time](maxCached),
-		counted:  cache.New[pruning.Facts](maxCached),
-		adopting: newSlots(1), verifying: newSlots(1), downloading: newSlots(downloads), repairing: newSlots(1),
-		saveEnded: make(chan struct{}, 1),
+		foreign: cache.New[foreignObject](maxCached), manifests: cache.New[time.Time](maxCached),
+		scrubs: cache.New[time.Time](maxCached), counted: cache.New[pruning.Facts](maxCached),
+		adopting: inflight.NewSlots(1), verifying: inflight.NewSlots(1), downloading: inflight.NewSlots(downloads),
+		repairing: inflight.NewSlots(1), repairWanted: make(chan struct{}, 1),
 	}
 	for _, b := range cfg.Backends {
 		if c.node.Elsewhere(b.Info().Name) {
@@ -161,7 +155,8 @@ func New(cfg Config) (*Cluster, error) {
 // this replica, and the catalog does not know it.
 func (c *Cluster) newRepository(b repository.Backend, stores repository.Stores) *repository.Repository {
 	return repository.New(repository.Config{
-		Backend: b, Cluster: c.cfg.Name, Prefix: c.cfg.Prefix, Signer: c.cfg.Signer, Trust: c.cfg.Trust, Stores: stores, Now: c.cfg.Now, Logger: c.log,
+		Backend: b, Cluster: c.cfg.Name, Prefix: c.cfg.Prefix, Signer: c.cfg.Signer, Trust: c.cfg.Trust, Stores: stores,
+		Now: c.cfg.Now, Logger: c.log,
 	})
 }
 
@@ -212,7 +207,8 @@ func (c *Cluster) choose(names []string) ([]*repository.Repository, error) {
 
 // noBackend is the error for a field that names a backend which is not configured.
 func (c *Cluster) noBackend(field, name string) error {
-	return snapshot.Invalid(field, "cluster %q has no backend %q; it has %s", c.cfg.Name, name, snapshot.Join(c.BackendNames()))
+	return snapshot.Invalid(field, "cluster %q has no backend %q; it has %s", c.cfg.Name, name,
+		snapshot.Join(c.BackendNames()))
 }
 
 // Get returns a record of the catalog; a [snapshot.Error] with ReasonSnapshotNotFound when there is none of that name.
@@ -238,21 +234,4 @@ func (c *Cluster) List(ctx context.Context, q snapshot.Query) (snapshot.Page, er
 func (c *Cluster) observe(ctx context.Context, ev snapshot.Event) {
 	ev.Time, ev.Cluster = c.cfg.Now(), c.cfg.Name
 	c.cfg.Observer.Observe(ctx, ev)
-}
-
-// slots limits how many calls of one kind run at the same time. Each of them holds memory or room in the spool, which
-// must not depend on how many callers there are.
-type slots chan struct{}
-
-// newSlots returns that many free slots.
-func newSlots(n int) slots { return make(slots, n) }
-
-// take waits for a slot; the caller calls release. The error is that ctx is done.
-func (s slots) take(ctx context.Context, format string, args ...any) (release func(), err error) {
-	select {
-	case s <- struct{}{}:
-		return func() { <-s }, nil
-	case <-ctx.Done():
-		return nil, snapshot.Cancelled(ctx, format, args...)
-	}
 }

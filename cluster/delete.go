@@ -45,24 +45,16 @@ func (c *Cluster) chosenFor(rec *snapshot.Record, req DeleteRequest) ([]string, 
 			name = given // the snapshot may be on a backend that is not configured here
 		}
 		if rec.Location(name) == nil {
-			return nil, snapshot.Invalid("backends", "%q does not hold %s; it is on %s", given, rec.Name, snapshot.Join(backendsOf(rec)))
+			return nil, snapshot.Invalid("backends", "%q does not hold %s; it is on %s", given, rec.Name,
+				snapshot.Join(rec.Backends()))
 		}
 		chosen[name] = true
 	}
-	all := backendsOf(rec)
+	all := rec.Backends()
 	if len(req.Backends) == 0 {
 		return all, nil
 	}
 	return slices.DeleteFunc(all, func(b string) bool { return !chosen[b] }), nil
-}
-
-// backendsOf returns the backends of all locations.
-func backendsOf(rec *snapshot.Record) []string {
-	var names []string
-	for _, l := range rec.Locations() {
-		names = append(names, l.Backend)
-	}
-	return names
 }
 
 // deletable says why a snapshot may not be removed from these backends. Each of them is looked at before any copy
@@ -75,15 +67,17 @@ func (c *Cluster) deletable(rec *snapshot.Record, req DeleteRequest, names []str
 		return err
 	}
 	if rec.Pinned {
-		return snapshot.ReasonPinned.New("delete %s: it is pinned", rec.Name).Advise("unpin it first: snapshotd update %s --unpin", rec.Name)
+		return snapshot.ReasonPinned.New("delete %s: it is pinned", rec.Name).
+			Advise("unpin it first: snapshotd update %s --unpin", rec.Name)
 	}
 	for _, name := range names {
 		switch {
 		case c.node.Elsewhere(name):
 			return c.node.OnOther([]string{name}, "delete %s: nothing was removed", rec.Name)
-		case c.repo(name) == nil && holdsObject(rec, name):
-			return snapshot.ReasonBackendNotFound.New("delete %s: backend %q holds it and is not configured any more", rec.Name, name).
-				On(name).Advise("configure it again, or choose the other backends")
+		case c.repo(name) == nil && rec.HoldsObject(name):
+			return snapshot.ReasonBackendNotFound.
+				New("delete %s: backend %q holds it and is not configured any more", rec.Name, name).On(name).
+				Advise("configure it again, or choose the other backends")
 		}
 	}
 	return nil
@@ -100,7 +94,7 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 	begun := map[string]*repository.Removal{} // by backend; nil where there is only the note of a failed upload
 	for _, name := range names {
 		var removal *repository.Removal
-		if holdsObject(rec, name) {
+		if rec.HoldsObject(name) {
 			var err error
 			if removal, err = c.repo(name).BeginRemoval(ctx, rec); err != nil {
 				errs = append(errs, err)
@@ -122,15 +116,19 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 	fault.Point("deleting")
 	if confirm != nil {
 		if err := confirm(); err != nil {
+			// Nothing is marked yet, so the record goes back as a whole. Its version is that of the change to take
+			// back.
 			before.Version = rec.Version
 			*rec = *before
-			return errors.Join(append(errs, err, snapshot.ChangedMeanwhile(c.cfg.Records.Update(ctx, rec), "keep %s", rec.Name))...)
+			kept := snapshot.ChangedMeanwhile(c.cfg.Records.Update(ctx, rec), "keep %s", rec.Name)
+			return errors.Join(append(errs, err, kept)...)
 		}
 	}
 	for _, name := range names {
 		if removal := begun[name]; removal != nil {
 			if err := removal.Mark(ctx); err != nil {
-				c.log.WarnContext(ctx, "copy not marked as removed", "snapshot", rec.Name, "backend", name, "error", err) // and tried again below
+				// It is tried again below.
+				c.log.WarnContext(ctx, "copy not marked as removed", "snapshot", rec.Name, "backend", name, "error", err)
 			}
 		}
 	}
@@ -138,18 +136,14 @@ func (c *Cluster) remove(ctx context.Context, rec *snapshot.Record, names []stri
 	return errors.Join(append(errs, c.finishRemoval(ctx, rec, names, begun))...)
 }
 
-// holdsObject reports whether there is an object at a location, which may be another program's empty file. A location
-// of ours without a size is the note of an upload that failed, and goes without any request.
-func holdsObject(rec *snapshot.Record, backend string) bool {
-	return rec.Location(backend).Size > 0 || rec.Trigger == snapshot.TriggerAdopted
-}
-
 // finishRemoval removes the objects of locations that are DELETING, and then the locations. begun has the removals that
 // this process has begun, by backend; nil when it resumes one of another replica.
-func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names []string, begun map[string]*repository.Removal) error {
+func (c *Cluster) finishRemoval(
+	ctx context.Context, rec *snapshot.Record, names []string, begun map[string]*repository.Removal,
+) error {
 	var errs []error
 	for _, name := range names {
-		if holdsObject(rec, name) {
+		if rec.HoldsObject(name) {
 			remove := c.repo(name).Remove
 			if removal := begun[name]; removal != nil {
 				remove = func(ctx context.Context, _ *snapshot.Record) error { return removal.Finish(ctx) }
@@ -176,17 +170,17 @@ func (c *Cluster) finishRemoval(ctx context.Context, rec *snapshot.Record, names
 	return snapshot.ChangedMeanwhile(err, "delete %s", rec.Name)
 }
 
-// removalBegun reports whether a removal is to be settled before anything else about the record. One that its own
-// replica makes in a directory elsewhere keeps nothing here from being reconciled.
+// removalBegun reports whether a removal comes before anything else about the record. One that its own replica makes in
+// a directory elsewhere keeps nothing here from being reconciled.
 func (r *reconciliation) removalBegun(rec *snapshot.Record) bool {
 	return slices.ContainsFunc(rec.Locations(), func(l snapshot.Location) bool {
 		return l.State == snapshot.StateDeleting && l.Size > 0 && !r.c.node.Elsewhere(l.Backend)
 	})
 }
 
-// reconcileRemoval settles a record with a location that is DELETING. Everything else about the record is left to the
-// next reconciliation.
-func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *snapshot.Record, ch *change) error {
+// reconcileRemoval reconciles a record with a location that is DELETING. Everything else about the record is left to
+// the next reconciliation.
+func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *snapshot.Record, e *effect) error {
 	taken := false // a location was taken back
 	for i, v := range r.views {
 		l := rec.Location(v.repo.Name())
@@ -194,7 +188,7 @@ func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *sna
 		case !it.known[i] || l == nil:
 			continue
 		case l.State != snapshot.StateDeleting || l.Size == 0:
-			ch.unchanged[i] = true
+			e.on[i].unchanged = true
 			continue
 		}
 		resume, back, err := r.removalOf(ctx, v, rec, it.groups[i])
@@ -202,27 +196,27 @@ func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *sna
 		case err != nil:
 			r.fail(v, err)
 		case back != nil:
-			ch.note(i, rec.Found(*back))
+			e.note(i, rec.Found(*back))
 			taken = true
 		case !resume:
-			ch.unchanged[i] = true
+			e.on[i].unchanged = true
 		case r.req.ValidateOnly:
-			ch.removed[i] = true
+			e.on[i].removed = true
 		default:
 			done, err := r.resumeRemoval(ctx, v, rec)
 			if errors.Is(err, errOthersRemoval) {
-				return r.commit(ctx, it, it.rec, newChange(len(r.views)), false)
+				return r.commit(ctx, it, it.rec, newEffect(len(r.views)), false)
 			}
 			if err != nil {
 				return err
 			}
-			ch.removed[i] = done
+			e.on[i].removed = done
 		}
 	}
 	if rec.Version == 0 {
 		rec = nil
 	}
-	return r.commit(ctx, it, rec, ch, taken && rec != nil)
+	return r.commit(ctx, it, rec, e, taken && rec != nil)
 }
 
 // removalOf decides about a location that is DELETING: whether its removal goes on, or how the location reads
@@ -261,7 +255,8 @@ func (r *reconciliation) removalOf(
 	case young:
 		return false, nil, nil
 	}
-	r.c.log.WarnContext(ctx, "record says DELETING and its manifest does not; the copy stays", "snapshot", rec.Name, "backend", v.repo.Name())
+	r.c.log.WarnContext(ctx, "record says DELETING and its manifest does not; the copy stays", "snapshot", rec.Name,
+		"backend", v.repo.Name())
 	l := r.compare(v, rec, m.Record, data)
 	return false, &l, nil
 }
@@ -297,6 +292,8 @@ func (r *reconciliation) resumeUnrecorded(ctx context.Context, v *view, m *repos
 		r.fail(v, err)
 		return
 	}
-	r.c.log.InfoContext(ctx, "interrupted removal of a copy ended", "snapshot", m.Record.Name, "backend", v.repo.Name(), "begun", m.Removed)
-	r.c.observe(ctx, snapshot.Event{Type: snapshot.EventDeleted, Backend: v.repo.Name(), Name: m.Record.Name, Snapshot: &m.Record.Snapshot})
+	r.c.log.InfoContext(ctx, "interrupted removal of a copy ended", "snapshot", m.Record.Name, "backend", v.repo.Name(),
+		"begun", m.Removed)
+	r.c.observe(ctx, snapshot.Event{Type: snapshot.EventDeleted, Backend: v.repo.Name(), Name: m.Record.Name,
+		Snapshot: &m.Record.Snapshot})
 }

@@ -26,16 +26,16 @@ type candidate struct {
 
 // discover makes a record of a snapshot that backends hold and the catalog does not know. Backends that were chosen
 // and do not hold it are in the record, too: a save that did not reach all of them must not look as if it had.
-func (r *reconciliation) discover(ctx context.Context, it item, ch *change) error {
+func (r *reconciliation) discover(ctx context.Context, it item, e *effect) error {
 	d := discovery{bad: map[int]error{}}
 	for i, g := range it.groups {
 		if g != nil {
-			r.discoverOn(ctx, i, g, &d, ch)
+			r.discoverOn(ctx, i, g, &d, e)
 		}
 	}
 	// Only where no backend has a manifest of ours under this name can it be another program's snapshot.
 	if d.rec == nil && len(d.others) > 0 {
-		return r.adopt(ctx, it, d.others, ch)
+		return r.adopt(ctx, it, d.others, e)
 	}
 	for _, o := range d.others {
 		r.countForeignGroup(ctx, r.views[o.view], it.groups[o.view])
@@ -47,15 +47,15 @@ func (r *reconciliation) discover(ctx context.Context, it item, ch *change) erro
 	// would be an error of its backend and nothing else, because nothing could be said of it.
 	for i := range it.groups {
 		if snapshot.IsDamage(d.bad[i]) {
-			r.addUnusable(it, i, d.rec, d.bad[i], ch)
+			r.addUnusable(it, i, d.rec, d.bad[i], e)
 		}
 	}
-	r.discoverLate(ctx, it, &d, ch)
+	r.discoverLate(ctx, it, &d, e)
 	r.addMissing(it, d.rec, d.chosen)
 	if d.rec.RequestID != "" && d.rec.EtcdClusterID != r.liveEtcd() {
 		d.rec.RequestID = ""
 	}
-	return r.commit(ctx, it, d.rec, ch, true)
+	return r.commit(ctx, it, d.rec, e, true)
 }
 
 // liveEtcd returns the id of the etcd cluster that is saved now. Another etcd may have been saved to the same place,
@@ -69,13 +69,14 @@ func (c *Cluster) liveEtcd(ctx context.Context) string {
 	}
 	id, err := source.ClusterID(ctx)
 	if err != nil {
-		c.log.WarnContext(ctx, "requests of snapshots that are found are not known: etcd does not say its cluster id", "error", err)
+		c.log.WarnContext(ctx, "requests of snapshots that are found are not known: etcd does not say its cluster id",
+			"error", err)
 	}
 	return id
 }
 
 // discoverOn takes in the files of one name on one backend.
-func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Group, d *discovery, ch *change) {
+func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Group, d *discovery, e *effect) {
 	v := r.views[i]
 	m, err := r.manifestOf(ctx, v, g)
 	if err != nil {
@@ -84,7 +85,7 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 		return
 	}
 	if m == nil {
-		ch.listed[i] = false
+		e.on[i].listed = false
 		if o := r.adoptable(v, g); o != nil {
 			d.others = append(d.others, candidate{i, o})
 		} else {
@@ -94,17 +95,17 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 	}
 	if !m.Removed.IsZero() {
 		// The removal began under a record that the catalog does not have any more. It goes on from the mark.
-		ch.listed[i] = false
+		e.on[i].listed = false
 		r.resumeUnrecorded(ctx, v, m)
 		return
 	}
 	if d.rec == nil {
 		d.rec, d.chosen = m.Record.Copy(), m.Chosen()
 	}
-	learn(d.rec, m.Record) // an update may have reached this backend alone
+	d.rec.Learn(m.Record) // an update may have reached this backend alone
 	d.rec.Found(r.compare(v, d.rec, m.Record, v.repo.DataOf(g, d.rec)))
 	d.rec.Saw(v.repo.Name(), g.ManifestTime)
-	ch.added[i] = true
+	e.on[i].added = true
 }
 
 // manifestOf returns the manifest beside data, or nil when there is none. A manifest that cannot be used, beside data
@@ -119,7 +120,7 @@ func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.
 	case snapshot.IsNotFound(err):
 		return nil, nil //nolint:nilnil // it was removed since it was listed
 	case errors.Is(err, repository.ErrManifestUnusable) && !v.repo.LooksSaved(g):
-		r.c.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.repo.Name(), "snapshot", g.Name, "error", err)
+		r.warn(ctx, v, "manifest is not this snapshot's", g.Name, err)
 		return nil, nil //nolint:nilnil // it is another program's file
 	case len(g.Objects) == 0 && (err != nil || m.Removed.IsZero()):
 		return nil, nil //nolint:nilerr,nilnil // it describes nothing, unless a removal has left it
@@ -131,19 +132,19 @@ func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.
 
 // addUnusable adds a location whose manifest cannot be used. All that is known of it is that the data is there.
 // Repair replaces both from the good copy.
-func (r *reconciliation) addUnusable(it item, i int, rec *snapshot.Record, err error, ch *change) {
+func (r *reconciliation) addUnusable(it item, i int, rec *snapshot.Record, err error, e *effect) {
 	v := r.views[i]
 	var size int64
 	if data := v.repo.DataOf(it.groups[i], rec); data != nil {
 		size = data.Size
 	}
 	rec.Missed(r.failedLocation(v, rec, size, err.Error()), snapshot.ReasonOf(err))
-	ch.added[i] = true
+	e.on[i].added = true
 }
 
 // discoverLate takes in the copies that were written after their backend was listed: a save that could not write the
 // catalog has told its caller that they are there.
-func (r *reconciliation) discoverLate(ctx context.Context, it item, d *discovery, ch *change) {
+func (r *reconciliation) discoverLate(ctx context.Context, it item, d *discovery, e *effect) {
 	for i, v := range r.views {
 		if !it.known[i] || it.groups[i] != nil || !slices.Contains(d.chosen, v.repo.Name()) {
 			continue
@@ -151,14 +152,13 @@ func (r *reconciliation) discoverLate(ctx context.Context, it item, d *discovery
 		if g, err := v.repo.ListOne(ctx, d.rec); err != nil {
 			r.fail(v, err)
 		} else if g.Manifest {
-			r.discoverOn(ctx, i, g, d, ch)
+			r.discoverOn(ctx, i, g, d, e)
 		}
 	}
 }
 
-// addMissing adds the configured backends that were chosen and where the snapshot was not found. Nobody knows any
-// more whether their upload had failed or the copy was removed by hand, so repair makes it: a copy too many is no
-// loss.
+// addMissing adds the configured backends that were chosen and where the snapshot was not found. It is not known any
+// more whether their upload had failed or the copy was removed by hand, so repair makes it: a copy too many is no loss.
 func (r *reconciliation) addMissing(it item, rec *snapshot.Record, chosen []string) {
 	for _, repo := range r.c.repos {
 		if !slices.Contains(chosen, repo.Name()) || rec.Location(repo.Name()) != nil {

@@ -30,16 +30,17 @@ func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*downloadi
 	if err := d.Check(); err != nil {
 		return nil, err
 	}
-	copies := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return req.Backend != "" || l.State == snapshot.StateReady })
-	if distant := c.node.HeldElsewhere(rec); len(copies) == 0 && len(distant) > 0 {
-		return nil, c.node.OnOther(distant, "download %s", rec.Name)
+	copies := c.copiesOf(rec, req.Backend, snapshot.StateReady)
+	if req.Backend != "" {
+		copies = c.copiesOf(rec, req.Backend) // the caller has chosen, and may want a copy that is not READY
 	}
 	if len(copies) == 0 {
-		return nil, snapshot.NoGoodCopy("download", rec.Name, req.Backend)
+		return nil, c.noCopy("download", rec, req.Backend)
 	}
-	release, err := c.downloading.take(ctx, "download %s", rec.Name)
+	release, err := c.downloading.Take(ctx, "download %s", rec.Name)
 	if err != nil {
 		return nil, err
 	}
+	// The place is given back when the download is closed, and not when this call returns.
 	return d.Open(ctx, copies, release)
 }

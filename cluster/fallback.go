@@ -21,11 +21,13 @@ func (t *transfer) fallBack(ctx context.Context) {
 		return
 	}
 	if err := t.putFallback(ctx); err != nil {
-		c.log.WarnContext(ctx, "snapshot that no backend took is not kept here either", "snapshot", t.s.rec.Name, "error", err)
+		c.log.WarnContext(ctx, "snapshot that no backend took is not kept here either", "snapshot", t.s.rec.Name,
+			"error", err)
 		return
 	}
 	t.s.rec.SetFallback(c.cfg.Node)
-	c.log.WarnContext(ctx, "no backend took the snapshot; it is kept here", "snapshot", t.s.rec.Name, "at", c.fallback.URI(t.s.rec.DataKey()))
+	c.log.WarnContext(ctx, "no backend took the snapshot; it is kept here", "snapshot", t.s.rec.Name,
+		"at", c.fallback.URI(t.s.rec.DataKey()))
 }
 
 // putFallback stores data and manifest in the fallback, in the order of every backend. A later reader, restore
@@ -48,11 +50,11 @@ func (c *Cluster) hasFallback(rec *snapshot.Record) bool {
 	return c.fallback != nil && rec.State() == snapshot.StateFailed && rec.FallbackNode() == c.cfg.Node
 }
 
-// Deliver uploads the snapshot that this replica has as its fallback to the backends that should hold it, as far as
-// attempts are due: to one of them at least, from which repair makes the other copies. It returns when to try again;
-// the zero time when there is none. The error is that of the catalog, of the disk or of ctx; a backend that still
-// does not take it is logged.
-func (c *Cluster) Deliver(ctx context.Context) (next time.Time, err error) {
+// UploadFallback uploads the snapshot that this replica has as its fallback to the backends that should hold it, as far
+// as attempts are due: to one of them at least, from which repair makes the other copies. It returns when to try again;
+// the zero time when there is none. The error is that of the catalog, of the disk or of ctx; a backend that still does
+// not take it is logged.
+func (c *Cluster) UploadFallback(ctx context.Context) (next time.Time, err error) {
 	if c.fallback == nil || c.inflight.Saving() {
 		return time.Time{}, nil
 	}
@@ -79,12 +81,14 @@ func (c *Cluster) Deliver(ctx context.Context) (next time.Time, err error) {
 	if rec == nil {
 		return time.Time{}, c.dropFallback(ctx, entries[0])
 	}
-	return c.deliver(ctx, rec, entries[0])
+	return c.uploadFallback(ctx, rec, entries[0])
 }
 
-// deliver makes the attempts at one snapshot that are due. One backend is enough: the leader's repair then makes the
-// other copies from there, and this disk is free again.
-func (c *Cluster) deliver(ctx context.Context, rec *snapshot.Record, e repository.Entry) (next time.Time, err error) {
+// uploadFallback makes the attempts at one snapshot that are due. One backend is enough: the leader's repair then makes
+// the other copies from there, and this disk is free again.
+func (c *Cluster) uploadFallback(
+	ctx context.Context, rec *snapshot.Record, e repository.Entry,
+) (next time.Time, err error) {
 	for _, r := range c.repos {
 		l := rec.Location(r.Name())
 		if l == nil || l.State != snapshot.StateFailed {

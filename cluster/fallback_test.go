@@ -58,7 +58,7 @@ func (f *fixture) held(t *testing.T) []string {
 
 func (f *fixture) deliver(t *testing.T) time.Time {
 	t.Helper()
-	next, err := f.Deliver(t.Context())
+	next, err := f.UploadFallback(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestWhatIsKeptIsDeliveredByALaterProcessThatTheCatalogKnowsNothingOf(t *tes
 		later := f.replica(t)
 		f.clock.pass(2 * time.Minute)
 		for range 2 { // the first one makes the record, if there is none
-			if _, err := later.Deliver(t.Context()); err != nil {
+			if _, err := later.UploadFallback(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			f.clock.pass(2 * time.Minute)

@@ -9,13 +9,12 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Maintain is the regular work of the leader of a cluster, in this order: it reconciles, prunes the backends that were
-// reconciled, for the catalog tells the truth about them, and reports what failed. [Cluster.Repair] follows it, when
-// repairs are due. A backend that is down does not keep the others from being pruned.
+// Maintain is the regular work of the leader of a cluster. It reconciles first, because retention counts copies by the
+// catalog. Then it prunes the backends that were reconciled: one that is down does not keep the others from being
+// pruned. The error joins the failures of both. [Cluster.Repair] follows it, when repairs are due.
 func (c *Cluster) Maintain(ctx context.Context) error { return c.maintain(ctx, c.BackendNames()) }
 
-// maintain reconciles and prunes some backends. The order matters: retention counts copies by the catalog, so the
-// catalog must have been compared with the backends just before.
+// maintain reconciles and prunes some backends.
 func (c *Cluster) maintain(ctx context.Context, backends []string) error {
 	reports, err := c.Reconcile(ctx, ReconcileRequest{Backends: backends})
 	if err != nil && !errors.Is(err, snapshot.ErrBadRecord) {
@@ -57,7 +56,8 @@ func (c *Cluster) removesAny(backends []string) bool {
 // taken by a wrong clock and does not count.
 func (c *Cluster) LastReady(ctx context.Context) (*snapshot.Snapshot, error) {
 	until := c.cfg.Now().Add(snapshot.ClockTolerance)
-	page, err := c.cfg.History.List(ctx, snapshot.Query{States: []snapshot.State{snapshot.StateReady}, Until: until, PageSize: 1})
+	page, err := c.cfg.History.List(ctx,
+		snapshot.Query{States: []snapshot.State{snapshot.StateReady}, Until: until, PageSize: 1})
 	if err != nil || len(page.Records) == 0 {
 		return nil, err
 	}

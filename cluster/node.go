@@ -64,8 +64,8 @@ func (c *Cluster) ScrubLocal(ctx context.Context, s Scrub) error {
 }
 
 // catchUp writes the manifest in this node's own directory anew after another replica has changed labels or pin. The
-// record alone is no reason to, because anybody who can write to etcd can change it: the manifest on a shared backend
-// is the witness. Without one the manifest stays as it is until this replica is asked for the same update.
+// record alone is no reason to, because the catalog is no witness. The manifest on a shared backend is one. Without it
+// the manifest here stays as it is until this replica is asked for the same update.
 func (r *reconciliation) catchUp(ctx context.Context, v *view, rec *snapshot.Record) {
 	if !rec.Outdated(v.repo.Name()) || r.req.ValidateOnly {
 		return
@@ -81,7 +81,8 @@ func (r *reconciliation) catchUp(ctx context.Context, v *view, rec *snapshot.Rec
 		}
 		doc, cerr := src.CheckManifest(ctx, rec)
 		if cerr != nil {
-			r.c.log.WarnContext(ctx, "manifest not brought up to date", "snapshot", rec.Name, "backend", v.repo.Name(), "from", src.Name(), "error", cerr)
+			r.c.log.WarnContext(ctx, "manifest not brought up to date", "snapshot", rec.Name, "backend", v.repo.Name(),
+				"from", src.Name(), "error", cerr)
 			continue
 		}
 		if err = v.repo.PutManifest(ctx, rec.Name, doc); err == nil {
@@ -100,8 +101,9 @@ func (c *Cluster) retirable(ctx context.Context, nodes []string) error {
 		return nil
 	}
 	if slices.Contains(nodes, c.cfg.Node) {
-		return snapshot.Invalid("retire_nodes", "%s is the node of this very replica; a directory that was lost is configured under a new "+
-			"backend name, or its node is retired by another replica", c.cfg.Node)
+		return snapshot.Invalid("retire_nodes",
+			"%s is the node of this very replica; a directory that was lost is configured under a new "+
+				"backend name, or its node is retired by another replica", c.cfg.Node)
 	}
 	owner, err := c.cfg.Saves.LockOwner(ctx)
 	if err != nil {
@@ -114,9 +116,9 @@ func (c *Cluster) retirable(ctx context.Context, nodes []string) error {
 }
 
 // retire forgets the locations of a record in the directories of nodes that are gone for ever.
-func (r *reconciliation) retire(ctx context.Context, rec *snapshot.Record, ch *change) {
+func (r *reconciliation) retire(ctx context.Context, rec *snapshot.Record, e *effect) {
 	for _, l := range rec.Retire(r.req.Retire) {
-		ch.retired = append(ch.retired, l.Backend)
+		e.retired = append(e.retired, l.Backend)
 		r.c.log.WarnContext(ctx, "location on a retired node is forgotten", "snapshot", rec.Name, "backend", l.Backend,
 			"state", l.State.String(), "uri", l.URI, "validate_only", r.req.ValidateOnly)
 	}
@@ -128,6 +130,7 @@ func (r *reconciliation) forgetStores(ctx context.Context) (reports []BackendRep
 	for _, repo := range r.c.repos {
 		configured, _, isLocal := strings.Cut(repo.Name(), "@")
 		for _, node := range r.req.Retire {
+			// The zero makes an entry. A node that had lost all its copies must be able to begin anew, too.
 			if name := snapshot.BackendOn(configured, node); isLocal && r.retired[name] == 0 {
 				r.retired[name] = 0
 			}

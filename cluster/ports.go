@@ -83,8 +83,8 @@ type Records interface {
 type Saves interface {
 	// Lock takes the cluster's save lock for owner or returns ErrLocked at once.
 	Lock(ctx context.Context, owner string) (Lock, error)
-	// LockOwner returns who holds the cluster's save lock; empty when it is free, also when something is in its place
-	// that is no replica's lock.
+	// LockOwner returns the owner of the cluster's save lock; empty when it is free, or when its key is no replica's
+	// lock.
 	LockOwner(ctx context.Context) (string, error)
 	// ByRequestID returns the record of the save with this request id, or ErrNotFound. An id that leads to a record
 	// which cannot be read, or is of another request, leads to none: the request may be made again.

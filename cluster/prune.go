@@ -25,7 +25,8 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 	if err != nil {
 		return nil, err
 	}
-	ctx, trace := span.Run(ctx, "snapshot prune", span.Cluster.String(c.cfg.Name), attribute.Bool("validate_only", req.ValidateOnly))
+	ctx, trace := span.Run(ctx, "snapshot prune", span.Cluster.String(c.cfg.Name),
+		attribute.Bool("validate_only", req.ValidateOnly))
 	defer func() { trace.End(err) }()
 	stock, err := c.stock(ctx, nil)
 	if err != nil {
@@ -36,8 +37,8 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 	byBackend := stock.Copies(namesOf(chosen))
 	for i, repo := range chosen {
 		p := &pruning.Pruning{
-			Repository: repo, Rules: c.cfg.Retention[repo.Name()], Records: c.cfg.Records, Now: c.cfg.Now(), DryRun: req.ValidateOnly,
-			Confirmed: c.counted,
+			Repository: repo, Rules: c.cfg.Retention[repo.Name()], Records: c.cfg.Records, Now: c.cfg.Now(),
+			DryRun: req.ValidateOnly, Confirmed: c.counted,
 			Remove: func(ctx context.Context, rec *snapshot.Record, confirm func() error) error {
 				return c.remove(ctx, rec, []string{repo.Name()}, confirm)
 			},
@@ -45,7 +46,7 @@ func (c *Cluster) Prune(ctx context.Context, req PruneRequest) (decisions []Deci
 		decided, err := p.Run(ctx, byBackend[i])
 		decisions = append(decisions, decided...)
 		for _, others := range byBackend[i+1:] {
-			pruning.Forget(others, decided) // a copy that this prune has removed is no change of somebody else
+			pruning.Forget(others, decided) // a copy that this prune has removed is no change by another replica
 		}
 		if err != nil {
 			return decisions, err

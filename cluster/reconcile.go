@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/snapshotd/snapshotd/cluster/inflight"
 	"github.com/snapshotd/snapshotd/internal/merge"
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
@@ -36,7 +37,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	ctx, trace := span.Run(ctx, "snapshot reconcile", span.Cluster.String(c.cfg.Name),
 		attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
 	defer func() {
-		// One error for the whole, because the metric of a reconcile has no backend, and one for each backend besides.
+		// One error for the whole, because the metric of a reconcile has no backend, and one for each backend.
 		failed, byBackend := err, map[string]error{}
 		for _, r := range reports {
 			failed, byBackend[r.Backend] = errors.Join(failed, r.Err), errors.Join(err, r.Err)
@@ -58,6 +59,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	if err != nil {
 		return reports, err
 	}
+	// A reconcile that ended early may not have forgotten all locations of retired nodes. Then their stores stay, too.
 	reports = append(reports, r.forgetStores(ctx)...)
 	r.logEnd(ctx)
 	return reports, r.bad.Err()
@@ -87,7 +89,8 @@ type reconciliation struct {
 func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconciliation {
 	return &reconciliation{
 		c: c, req: req, begin: c.cfg.Now(), views: views,
-		byState: map[snapshot.State]int64{}, busy: map[string]bool{}, etcds: snapshot.Histories{}, retired: map[string]int64{},
+		byState: map[snapshot.State]int64{}, busy: map[string]bool{}, etcds: snapshot.Histories{},
+		retired: map[string]int64{},
 	}
 }
 
@@ -121,6 +124,7 @@ func (r *reconciliation) run(ctx context.Context) error {
 		return err
 	}
 	for _, v := range r.views {
+		// After a listing that broke off, an object that was not asked for may still be there.
 		if v.known {
 			r.c.foreign.Forget(v.repo.Name(), r.begin)
 			r.c.manifests.Forget(v.repo.Name(), r.begin)
@@ -134,7 +138,8 @@ func (r *reconciliation) run(ctx context.Context) error {
 	// A reconcile that only looked has counted changes that were not made.
 	if !r.req.ValidateOnly {
 		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventCounted, States: r.byState})
-		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventProven, Revision: r.proven.Revision, ProvenTime: r.proven.Proven()})
+		r.c.observe(ctx,
+			snapshot.Event{Type: snapshot.EventProven, Revision: r.proven.Revision, ProvenTime: r.proven.Proven()})
 	}
 	return nil
 }
@@ -178,14 +183,14 @@ func (r *reconciliation) noteBad(err error) bool {
 	return r.bad.Add(err)
 }
 
-// leaveAlone does nothing about a name whose record cannot be read: nobody knows whose files these are.
+// leaveAlone does nothing about a name whose record cannot be read: it is not known whose files these are.
 func (r *reconciliation) leaveAlone(it item) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.busy[it.name] = true
-	ch := newListed(it)
+	e := newListed(it)
 	for i, v := range r.views {
-		v.report.add(ch, i)
+		v.report.add(e.on[i])
 	}
 }
 
@@ -196,14 +201,14 @@ func (r *reconciliation) mergeStreams(ctx context.Context, records *merge.Cursor
 	// while.
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	workers := newSlots(reconcileWorkers)
+	workers := inflight.NewSlots(reconcileWorkers)
 	var wg sync.WaitGroup
 	for {
 		it, ok := r.nextItem(records)
 		if !ok {
 			break
 		}
-		release, err := workers.take(working, "reconcile %s", it.name)
+		release, err := workers.Take(working, "reconcile %s", it.name)
 		if err != nil {
 			break
 		}
@@ -235,7 +240,8 @@ func (r *reconciliation) logEnd(ctx context.Context) {
 			failed = append(failed, v.report.Err)
 		}
 	}
-	attrs := []any{"duration", r.c.cfg.Now().Sub(r.begin), "validate_only", r.req.ValidateOnly, "changes", r.changes, "repair", r.req.Repair}
+	attrs := []any{"duration", r.c.cfg.Now().Sub(r.begin), "validate_only", r.req.ValidateOnly, "changes", r.changes,
+		"repair", r.req.Repair}
 	bad := r.bad.Err()
 	switch {
 	case len(failed) == 0 && bad == nil:
@@ -264,7 +270,8 @@ func (r *reconciliation) nextItem(records *merge.Cursor[scanned]) (item, bool) {
 	if least == "" || records.Err != nil {
 		return item{}, false
 	}
-	it := item{name: snapshot.NameOfOrderKey(least), groups: make([]*repository.Group, len(r.views)), known: make([]bool, len(r.views))}
+	it := item{name: snapshot.NameOfOrderKey(least), groups: make([]*repository.Group, len(r.views)),
+		known: make([]bool, len(r.views))}
 	for i, v := range r.views {
 		// known is read before the view moves on: it is about the listing up to this name.
 		it.known[i] = v.known
@@ -284,7 +291,8 @@ func (r *reconciliation) nextItem(records *merge.Cursor[scanned]) (item, bool) {
 func (r *reconciliation) detectSharedPrefix(ctx context.Context) {
 	if a, b, found := r.etcds.Overlap(); found {
 		r.c.log.WarnContext(ctx,
-			"two etcd clusters are saved to one place; give each a cluster name or a prefix of its own, or their runs and retention get mixed up",
+			"two etcd clusters are saved to one place; give each a cluster name or a prefix of its own, "+
+				"or their runs and retention get mixed up",
 			"etcd_cluster", a, "other_etcd_cluster", b, "prefix", r.c.cfg.Prefix)
 	}
 }

@@ -29,7 +29,7 @@ func (r *reconciliation) failedLocation(v *view, rec *snapshot.Record, size int6
 }
 
 // reconcileLocations compares a record's locations with the listings of the backends.
-func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *snapshot.Record, ch *change) {
+func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *snapshot.Record, e *effect) {
 	for i, v := range r.views {
 		if !it.known[i] {
 			continue
@@ -42,17 +42,19 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 				r.countForeignGroup(ctx, v, g)
 			}
 		case data == nil:
-			r.reconcileAbsent(ctx, i, rec, loc, ch)
+			r.reconcileAbsent(ctx, i, rec, loc, e)
 		case rec.Trigger == snapshot.TriggerAdopted:
-			r.reconcileAdopted(ctx, i, rec, loc, data, ch)
-		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size && !r.rewritten(v, rec, g, loc):
-			ch.unchanged[i] = true
+			r.reconcileAdopted(ctx, i, rec, loc, data, e)
+		// Nearly all names end here, without any request.
+		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size &&
+			!r.rewritten(v, rec, g, loc):
+			e.on[i].unchanged = true
 			r.catchUp(ctx, v, rec)
 		default:
-			r.reconcilePresent(ctx, i, rec, g, data, ch)
+			r.reconcilePresent(ctx, i, rec, g, data, e)
 		}
 	}
-	r.dropUnconfigured(rec, ch)
+	r.dropUnconfigured(rec, e)
 }
 
 // rewritten reports whether a manifest was written after the catalog last learned of the copy, and has not been read
@@ -76,10 +78,10 @@ func sameTime(noted, listed time.Time) bool {
 // dropUnconfigured drops locations on backends that are no longer configured: nothing can be learned about them. When
 // no backend that was just seen holds the snapshot, they stay, because they say where it was last. When the backend
 // comes back, its locations are taken in again.
-func (r *reconciliation) dropUnconfigured(rec *snapshot.Record, ch *change) {
+func (r *reconciliation) dropUnconfigured(rec *snapshot.Record, e *effect) {
 	seen := func(l snapshot.Location) bool {
 		i := r.indexOf(l.Backend)
-		return i >= 0 && ch.unchanged[i] && l.State == snapshot.StateReady
+		return i >= 0 && e.on[i].unchanged && l.State == snapshot.StateReady
 	}
 	if slices.ContainsFunc(rec.Locations(), seen) {
 		rec.Drop(func(l snapshot.Location) bool {
@@ -90,18 +92,20 @@ func (r *reconciliation) dropUnconfigured(rec *snapshot.Record, ch *change) {
 
 // reconcileAbsent drops a location whose object is gone, which the backend must confirm. A location that never held
 // anything stays: it says that an upload failed.
-func (r *reconciliation) reconcileAbsent(ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, ch *change) {
+func (r *reconciliation) reconcileAbsent(
+	ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, e *effect,
+) {
 	v := r.views[i]
 	switch {
 	case rec.Trigger == snapshot.TriggerAdopted: // there was a file, be it empty
 	case loc.State == snapshot.StateDeleting: // it was swept, by a run that ended before it could say so
-		ch.note(i, rec.Found(r.failedLocation(v, rec, 0, loc.Error)))
+		e.note(i, rec.Found(r.failedLocation(v, rec, 0, loc.Error)))
 		return
 	case loc.Size == 0:
 		if r.noteExpired(v, rec) {
 			rec.DropBackend(v.repo.Name())
 		}
-		ch.unchanged[i] = true
+		e.on[i].unchanged = true
 		return
 	}
 	gone, err := v.repo.ConfirmGone(ctx, rec, v.store)
@@ -109,10 +113,10 @@ func (r *reconciliation) reconcileAbsent(ctx context.Context, i int, rec *snapsh
 	case err != nil:
 		r.fail(v, err)
 	case !gone:
-		ch.unchanged[i] = true
+		e.on[i].unchanged = true
 	default:
 		rec.DropBackend(v.repo.Name())
-		ch.removed[i] = true
+		e.on[i].removed = true
 	}
 }
 
@@ -124,94 +128,87 @@ func (r *reconciliation) noteExpired(v *view, rec *snapshot.Record) bool {
 }
 
 // reconcilePresent notes data that the catalog does not have, or has otherwise.
-func (r *reconciliation) reconcilePresent(ctx context.Context, i int, rec *snapshot.Record, g *repository.Group, data *repository.Object, ch *change) {
+func (r *reconciliation) reconcilePresent(
+	ctx context.Context, i int, rec *snapshot.Record, g *repository.Group, data *repository.Object, e *effect,
+) {
 	v := r.views[i]
 	loc := rec.Location(v.repo.Name())
 	if !g.Manifest {
-		if loc != nil && loc.Size > 0 { // otherwise it is the trace of a crash, or foreign: no caller was told that it is READY
-			ch.note(i, rec.Found(r.failedLocation(v, rec, data.Size, "its manifest is missing")))
+		// Otherwise it is the trace of a crash, or foreign: no caller was told that it is READY.
+		if loc != nil && loc.Size > 0 {
+			e.note(i, rec.Found(r.failedLocation(v, rec, data.Size, "its manifest is missing")))
 		}
 		return
 	}
-	m := r.usableManifest(ctx, i, rec, data, ch)
+	m := r.usableManifest(ctx, i, rec, data, e)
 	if m == nil {
 		return
 	}
+	// The manifest was read now, and is read again only when it is written anew.
 	if loc != nil && r.rewritten(v, rec, g, loc) {
 		r.c.manifests.Put(v.repo.Name(), g.Name, g.ManifestTime, r.begin)
 	}
-	learn(rec, m.Record)
+	rec.Learn(m.Record)
 	rec.Saw(v.repo.Name(), g.ManifestTime) // this alone is no reason to write the record
 	switch {
 	case loc == nil:
 		rec.Found(r.compare(v, rec, m.Record, data))
-		ch.added[i] = true
-	case !r.settleSuperseded(ctx, i, rec, data, ch):
-		ch.note(i, rec.Found(r.compare(v, rec, m.Record, data)))
+		e.on[i].added = true
+	case !r.reconcileSuperseded(ctx, i, rec, data, e):
+		e.note(i, rec.Found(r.compare(v, rec, m.Record, data)))
 	}
 }
 
 // usableManifest returns the manifest beside data; nil when there is none that describes the record's snapshot, which
 // is noted then.
 func (r *reconciliation) usableManifest(
-	ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, ch *change,
+	ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, e *effect,
 ) *repository.Manifest {
 	v := r.views[i]
 	m, err := v.repo.ReadManifest(ctx, rec.Name)
 	if err == nil && m.Removed.IsZero() && rec.StoredSHA256 != "" {
-		err = v.repo.Older(m, rec) // it may unpin the snapshot, or take a label away: somebody has put it back
+		err = v.repo.Older(m, rec) // one that was put back may unpin the snapshot, or take a label away
 	}
 	if err != nil {
-		r.reconcileUnusable(ctx, i, rec, data, err, ch)
+		r.reconcileUnusable(ctx, i, rec, data, err, e)
 		return nil
 	}
 	if !m.Removed.IsZero() {
 		r.resumeUnrecorded(ctx, v, m)
 		if rec.Location(v.repo.Name()) != nil && !r.req.ValidateOnly && !r.failed(v) {
 			rec.DropBackend(v.repo.Name())
-			ch.removed[i] = true
+			e.on[i].removed = true
 		}
 		return nil
 	}
 	if err := v.repo.ConfirmListed(ctx, m.Record, data); err != nil {
 		r.fail(v, err)
-		ch.unchanged[i] = true
+		e.on[i].unchanged = true
 		return nil
 	}
 	return m
 }
 
-// learn takes facts into a record that only the manifest knows: all of them after a save whose replica died, and an
-// update of the snapshot that the catalog has forgotten because it came back from the past.
-func learn(rec, found *snapshot.Record) {
-	switch {
-	case rec.StoredSHA256 == "":
-		rec.Describe(found)
-	case found.Generation > rec.Generation && found.StoredSHA256 == rec.StoredSHA256:
-		rec.Labels, rec.Pinned, rec.Generation = found.Labels, found.Pinned, found.Generation
-	}
-}
-
 // reconcileUnusable notes data beside a manifest that could not be read, or is not this snapshot's.
-func (r *reconciliation) reconcileUnusable(ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, err error, ch *change) {
+func (r *reconciliation) reconcileUnusable(
+	ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, err error, e *effect,
+) {
 	v := r.views[i]
-	held := rec.Location(v.repo.Name()) != nil
+	why := errBadManifest.Error()
 	switch {
 	case errors.Is(err, repository.ErrManifestUnusable):
 		r.fail(v, err)
-		r.c.log.WarnContext(ctx, "manifest is not this snapshot's", "backend", v.repo.Name(), "snapshot", rec.Name, "error", err)
-		if held {
-			ch.note(i, rec.Found(r.failedLocation(v, rec, data.Size, errBadManifest.Error())))
-		}
+		r.warn(ctx, v, "manifest is not this snapshot's", rec.Name, err)
 	case snapshot.IsNotFound(err): // it was removed since it was listed
-		if held {
-			ch.note(i, rec.Found(r.failedLocation(v, rec, data.Size, errBadManifest.Error())))
-		}
+	case snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted:
+		r.fail(v, err)
+		why = err.Error()
 	default:
 		r.fail(v, err)
-		if held && snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted {
-			ch.note(i, rec.Found(r.failedLocation(v, rec, data.Size, err.Error())))
-		}
+		return
+	}
+	if rec.Location(v.repo.Name()) != nil {
+		e.note(i, rec.Found(r.failedLocation(v, rec, data.Size, why)))
 	}
 }
 

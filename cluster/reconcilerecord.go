@@ -24,66 +24,68 @@ func (r *reconciliation) reconcileRecord(ctx context.Context, it item) error {
 		r.leaveAlone(it)
 		return nil
 	}
-	ch := newListed(it)
+	e := newListed(it)
 	if it.rec == nil {
 		it.discovered = true
-		return r.discover(ctx, it, ch)
+		return r.discover(ctx, it, e)
 	}
 	rec := it.rec.Copy()
-	// A removal is settled alone. With copies that come and go, nothing else about the record can be told for certain.
+	// A removal is reconciled alone. With copies that come and go, nothing else about the record can be told for
+	// certain.
 	if r.removalBegun(rec) {
-		return r.reconcileRemoval(ctx, it, rec, ch)
+		return r.reconcileRemoval(ctx, it, rec, e)
 	}
 	if rec.State() != snapshot.StateSaving {
-		r.reconcileLocations(ctx, it, rec, ch)
-	} else if settled, err := r.settleSaving(ctx, it, rec, ch); err != nil || !settled {
+		r.reconcileLocations(ctx, it, rec, e)
+	} else if dead, err := r.reconcileSaving(ctx, it, rec, e); err != nil || !dead {
 		return err
 	}
-	return r.conclude(ctx, it, rec, ch)
+	return r.finish(ctx, it, rec, e)
 }
 
-// conclude drops the parts of a record that are of no use any more, and writes it if anything has changed. A record
+// finish drops the parts of a record that are of no use any more, and writes it if anything has changed. A record
 // without any use goes as a whole.
-func (r *reconciliation) conclude(ctx context.Context, it item, rec *snapshot.Record, ch *change) error {
-	if r.retire(ctx, rec, ch); len(rec.Locations()) == 0 && len(ch.retired) > 0 {
-		return r.commit(ctx, it, nil, ch, true)
+func (r *reconciliation) finish(ctx context.Context, it item, rec *snapshot.Record, e *effect) error {
+	if r.retire(ctx, rec, e); len(rec.Locations()) == 0 && len(e.retired) > 0 {
+		return r.commit(ctx, it, nil, e, true)
 	}
-	// Data that nobody was told of goes before the record that says so. Without the record it would be anybody's.
+	// Data that no caller was told of goes before its record. Without the record it could be another program's, and
+	// would stay.
 	left, err := r.sweepOrphans(ctx, it, rec)
 	if errors.Is(err, snapshot.ErrConflict) {
-		return r.commit(ctx, it, rec, newChange(len(r.views)), false) // another replica is at work; the next run looks again
+		return r.commit(ctx, it, rec, newEffect(len(r.views)), false) // another replica is at work; the next run looks again
 	}
 	if err != nil {
 		return err
 	}
 	if !left && r.allSeen(it, rec) && !r.c.node.AnyElsewhere(rec) && r.forgettable(rec) {
-		return r.commit(ctx, it, nil, ch, true)
+		return r.commit(ctx, it, nil, e, true)
 	}
-	return r.commit(ctx, it, rec, ch, !it.rec.SameStatus(rec) || it.rec.Generation != rec.Generation)
+	return r.commit(ctx, it, rec, e, !it.rec.SameStatus(rec) || it.rec.Generation != rec.Generation)
 }
 
 // newListed returns the effect of a name that is only counted where it was listed.
-func newListed(it item) *change {
-	ch := newChange(len(it.groups))
+func newListed(it item) *effect {
+	e := newEffect(len(it.groups))
 	for i, g := range it.groups {
 		if g != nil && g.Manifest && len(g.Objects) > 0 {
-			ch.listed[i] = true
+			e.on[i].listed = true
 		}
 	}
-	return ch
+	return e
 }
 
 // commit writes the reconciled record of one name: rec nil removes it, write false leaves it as it is. A record that
 // another replica changed meanwhile is left to the next reconciliation. One that another replica has just made is
 // looked at again: that replica may not see the directory of this node, and the next reconciliation may be hours
 // away.
-func (r *reconciliation) commit(ctx context.Context, it item, rec *snapshot.Record, ch *change, write bool) error {
+func (r *reconciliation) commit(ctx context.Context, it item, rec *snapshot.Record, e *effect, write bool) error {
 	if write && !r.req.ValidateOnly {
 		err := r.write(ctx, it, rec)
 		switch {
 		case errors.Is(err, snapshot.ErrConflict), errors.Is(err, snapshot.ErrExists):
 			if it.discovered && it.attempts < maxAttempts {
-				return r.lookAgain(ctx, it)
+				return r.retry(ctx, it)
 			}
 			r.leaveToNext(it)
 			return nil
@@ -91,7 +93,7 @@ func (r *reconciliation) commit(ctx context.Context, it item, rec *snapshot.Reco
 			return err
 		}
 	}
-	r.count(rec, ch, write)
+	r.count(rec, e, write)
 	return nil
 }
 
@@ -109,8 +111,8 @@ func (r *reconciliation) write(ctx context.Context, it item, rec *snapshot.Recor
 // maxAttempts is how often a record is looked at that all replicas make at once, because the catalog was lost.
 const maxAttempts = 5
 
-// lookAgain reconciles a name with the record that another replica has made of it.
-func (r *reconciliation) lookAgain(ctx context.Context, it item) error {
+// retry reconciles a name with the record that another replica has made of it.
+func (r *reconciliation) retry(ctx context.Context, it item) error {
 	rec, err := r.c.cfg.Records.Get(ctx, it.name)
 	if snapshot.IsNotFound(err) {
 		r.leaveToNext(it)
@@ -134,7 +136,7 @@ func (r *reconciliation) leaveToNext(it item) {
 }
 
 // count adds a record, and the findings about it, to the results.
-func (r *reconciliation) count(rec *snapshot.Record, ch *change, written bool) {
+func (r *reconciliation) count(rec *snapshot.Record, e *effect, written bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if rec != nil {
@@ -147,18 +149,18 @@ func (r *reconciliation) count(rec *snapshot.Record, ch *change, written bool) {
 	if written {
 		r.changes++
 	}
-	for _, backend := range ch.retired {
+	for _, backend := range e.retired {
 		r.retired[backend]++
 	}
 	r.queueRepair(rec)
 	for i, v := range r.views {
-		v.report.add(ch, i)
+		v.report.add(e.on[i])
 	}
 }
 
-// settleSaving decides about a save whose owner is gone. It returns false when the owner is at work, or when a backend
-// that it was writing to cannot be seen.
-func (r *reconciliation) settleSaving(ctx context.Context, it item, rec *snapshot.Record, ch *change) (bool, error) {
+// reconcileSaving decides about a save whose owner is gone. It returns false when the owner is at work, or when a
+// backend that it was writing to cannot be seen.
+func (r *reconciliation) reconcileSaving(ctx context.Context, it item, rec *snapshot.Record, e *effect) (bool, error) {
 	alive, err := r.c.ownerAlive(ctx, rec)
 	if err != nil {
 		return false, err
@@ -167,9 +169,9 @@ func (r *reconciliation) settleSaving(ctx context.Context, it item, rec *snapsho
 		r.mu.Lock()
 		r.busy[rec.Name] = true
 		r.mu.Unlock()
-		return false, r.commit(ctx, it, rec, ch, false)
+		return false, r.commit(ctx, it, rec, e, false)
 	}
-	r.settleInterrupted(ctx, it, rec, ch)
+	r.reconcileInterrupted(ctx, it, rec, e)
 	return true, nil
 }
 
@@ -181,20 +183,21 @@ func (c *Cluster) ownerAlive(ctx context.Context, rec *snapshot.Record) (bool, e
 	return owner != "" && owner == rec.Owner(), err
 }
 
-// settleInterrupted makes the record of a save that was given up tell the truth about the backends.
-func (r *reconciliation) settleInterrupted(ctx context.Context, it item, rec *snapshot.Record, ch *change) {
+// reconcileInterrupted makes the record of a save that was given up tell the truth about the backends.
+func (r *reconciliation) reconcileInterrupted(ctx context.Context, it item, rec *snapshot.Record, e *effect) {
 	why := rec.AssumeNothing()
-	r.reconcileLocations(ctx, it, rec, ch)
+	r.reconcileLocations(ctx, it, rec, e)
 	for _, l := range rec.Locations() {
 		if r.c.node.Elsewhere(l.Backend) {
-			l.Error = fmt.Sprintf("%s; the replica of node %s alone can tell whether its directory has a copy", why, snapshot.NodeOf(l.Backend))
+			l.Error = fmt.Sprintf("%s; the replica of node %s alone can tell whether its directory has a copy", why,
+				snapshot.NodeOf(l.Backend))
 			rec.Found(l)
 		}
 	}
 	rec.ConcludeInterrupted(why)
-	for i := range ch.unchanged {
-		ch.updated[i] = ch.updated[i] || ch.unchanged[i]
-		ch.unchanged[i] = false
+	for i := range e.on {
+		e.on[i].updated = e.on[i].updated || e.on[i].unchanged
+		e.on[i].unchanged = false
 	}
 }
 

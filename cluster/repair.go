@@ -24,21 +24,22 @@ type missing struct {
 	absent   bool      // the record does not name the backend
 }
 
-// SaveEnded gives a token when a save of this process has ended: there may be a copy to repair.
-func (c *Cluster) SaveEnded() <-chan struct{} { return c.saveEnded }
+// RepairWanted gives a token when there may be a copy to repair: a save of this process has ended, or a verification
+// has found damage.
+func (c *Cluster) RepairWanted() <-chan struct{} { return c.repairWanted }
 
-// wakeRepair gives the token that there may be a copy to repair. The channel has room for one, and more are dropped:
-// the receiver looks at the whole queue anyway.
+// wakeRepair gives the token. The channel has room for one, and more are dropped: the receiver looks at the whole queue
+// anyway.
 func (c *Cluster) wakeRepair() {
 	select {
-	case c.saveEnded <- struct{}{}:
+	case c.repairWanted <- struct{}{}:
 	default:
 	}
 }
 
 // Repair copies snapshots to the backends that are in their record and failed to get a copy, as far as their next
 // attempt is due, the newest snapshots first. It returns when the next attempt is due; the zero time when none waits.
-// While this process saves the cluster it begins no attempt; [Cluster.SaveEnded] says when to call again.
+// While this process saves the cluster it begins no attempt; [Cluster.RepairWanted] says when to call again.
 //
 // Attempts that fail are in the catalog, with the time of the next one, and are logged; the error is that of the
 // catalog or of ctx.
@@ -110,7 +111,7 @@ func (c *Cluster) tryRepair(ctx context.Context, m missing, stuck map[string]boo
 	case snapshot.ReasonOf(err) == snapshot.ReasonCatalogUnavailable, repaired.rec == nil:
 		return m, err
 	}
-	stuck[backend] = isStuck(err, backend)
+	stuck[backend] = snapshot.IsOfBackend(err, backend)
 	rec, aerr := c.repairFailed(ctx, repaired.rec, backend, err)
 	if errors.Is(aerr, snapshot.ErrBadRecord) {
 		return missing{}, nil
@@ -121,23 +122,9 @@ func (c *Cluster) tryRepair(ctx context.Context, m missing, stuck map[string]boo
 	if rec.Location(backend) != nil {
 		m.due = rec.RepairDue(backend, c.cfg.Now())
 	}
-	c.log.WarnContext(ctx, "snapshot not repaired", "snapshot", m.name, "backend", backend, "next_try", m.due, "error", err)
+	c.log.WarnContext(ctx, "snapshot not repaired", "snapshot", m.name, "backend", backend, "next_try", m.due,
+		"error", err)
 	return m, nil
-}
-
-// isStuck reports whether an error is of the whole backend, so that the next snapshot would fail there, too. Errors
-// of a single object, such as a name that the server refuses, must not keep the rest from being copied.
-func isStuck(err error, backend string) bool {
-	if snapshot.BackendOf(err) != backend {
-		return false
-	}
-	switch snapshot.ReasonOf(err) {
-	case snapshot.ReasonBackendUnavailable, snapshot.ReasonBackendAccessDenied, snapshot.ReasonBackendNotFound,
-		snapshot.ReasonBackendWrongStore, snapshot.ReasonNoSpace:
-		return true
-	default:
-		return false
-	}
 }
 
 // repairQueue returns the copies that are missing on configured backends, as the catalog knows, and that another
@@ -157,11 +144,12 @@ func (c *Cluster) repairQueue(ctx context.Context) ([]missing, error) {
 		if !fallback && (rec.State() != snapshot.StatePartial || !rec.Repairable()) {
 			continue
 		}
-		ready, distant := rec.ReadyOn(), c.node.HeldElsewhere(rec)
+		ready, distant := rec.ReadyOn(), c.node.ReadyElsewhere(rec)
 		for _, l := range rec.Locations() {
 			if r := c.repo(l.Backend); r != nil && l.State == snapshot.StateFailed {
 				queue = append(queue, missing{
-					name: rec.Name, repo: r, created: rec.CreateTime, since: l.UpdateTime, due: rec.RepairDue(l.Backend, c.cfg.Now()), fallback: fallback,
+					name: rec.Name, repo: r, created: rec.CreateTime, since: l.UpdateTime,
+					due: rec.RepairDue(l.Backend, c.cfg.Now()), fallback: fallback,
 					distant: len(distant) > 0 && len(distant) == len(ready),
 					shared:  slices.ContainsFunc(ready, func(b string) bool { return snapshot.NodeOf(b) == "" }),
 				})
@@ -186,7 +174,7 @@ func (c *Cluster) observeQueue(ctx context.Context, queue []missing) {
 	c.observe(ctx, snapshot.Event{Type: snapshot.EventRepairsQueued, Queued: byBackend})
 }
 
-// queueRepair notes the copies of a record, settled by a reconcile with repair, that its backends do not hold. r.mu
+// queueRepair notes the copies of a reconciled record that its backends do not hold, if they are to be repaired. r.mu
 // is held.
 func (r *reconciliation) queueRepair(rec *snapshot.Record) {
 	if !r.req.Repair || rec == nil || !rec.Repairable() {
@@ -232,7 +220,7 @@ func (r *reconciliation) repair(ctx context.Context) error {
 		}
 		if err != nil {
 			r.fail(v, err)
-			stuck[m.repo.Name()] = isStuck(err, m.repo.Name())
+			stuck[m.repo.Name()] = snapshot.IsOfBackend(err, m.repo.Name())
 		}
 	}
 	return nil

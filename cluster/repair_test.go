@@ -526,7 +526,7 @@ func TestNoRepairBeginsWhileASaveRuns(t *testing.T) {
 	f := newFixture(t)
 	f.partialSave(t, cluster.SaveRequest{})
 	f.clock.pass(snapshot.FirstRepair)
-	<-f.SaveEnded()
+	<-f.RepairWanted()
 	f.source.open = func(s *cluster.Stream) (*cluster.Stream, error) {
 		f.mustRepair(t)
 		if got := f.seen.take(); len(got) > 0 {
@@ -535,7 +535,7 @@ func TestNoRepairBeginsWhileASaveRuns(t *testing.T) {
 		return s, nil
 	}
 	f.mustSave(t)
-	<-f.SaveEnded()
+	<-f.RepairWanted()
 	f.seen.take()
 	f.mustRepair(t)
 	if got := f.seen.take(); !slices.Contains(got, "repair two success") {

@@ -1,8 +1,6 @@
 package cluster
 
-import (
-	"github.com/snapshotd/snapshotd/snapshot"
-)
+import "github.com/snapshotd/snapshotd/snapshot"
 
 // In all requests, names of backends are those of the configuration. An empty list means all of them: a caller need not
 // know how many there are, and a backend that is added later is not forgotten.
@@ -39,7 +37,7 @@ type ReconcileRequest struct {
 	// Repair also copies each snapshot to the chosen backends that do not hold it, be they new or emptied by hand.
 	// Without it, only uploads that failed are repaired, and not by this call: see [Cluster.Repair].
 	Repair bool
-	// Retire names nodes that are gone for ever. The catalog forgets the copies in their own directories. Nobody but an
+	// Retire names nodes that are gone for ever. The catalog forgets the copies in their own directories. Only an
 	// operator can know this: from here, a dead node looks like one that is being restarted.
 	Retire []string
 }

@@ -54,16 +54,19 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []*repository.Repo
 	}
 	if len(req.NamePrefix) > snapshot.MaxNamePrefix || !snapshot.ValidName(req.NamePrefix) {
 		return req, nil, snapshot.Invalid("name_prefix",
-			"%.120q is not a name prefix: up to %d letters, digits, '.', '_' and '-', a letter or digit first", req.NamePrefix, snapshot.MaxNamePrefix)
+			"%.120q is not a name prefix: up to %d letters, digits, '.', '_' and '-', a letter or digit first", req.NamePrefix,
+			snapshot.MaxNamePrefix)
 	}
 	if len(req.RequestID) > snapshot.MaxRequestID {
-		return req, nil, snapshot.Invalid("request_id", "has %d bytes; up to %d are allowed", len(req.RequestID), snapshot.MaxRequestID)
+		return req, nil, snapshot.Invalid("request_id", "has %d bytes; up to %d are allowed", len(req.RequestID),
+			snapshot.MaxRequestID)
 	}
 	if err := snapshot.ValidateLabels(req.Labels); err != nil {
 		return req, nil, err
 	}
 	if i := slices.Index(req.Backends, ""); i >= 0 {
-		return req, nil, snapshot.Invalid("backends", "name %d is empty; leave the list empty to choose all: %s", i+1, snapshot.Join(c.BackendNames()))
+		return req, nil, snapshot.Invalid("backends", "name %d is empty; leave the list empty to choose all: %s", i+1,
+			snapshot.Join(c.BackendNames()))
 	}
 	if req.Trigger == snapshot.TriggerUnspecified {
 		req.Trigger = snapshot.TriggerManual
@@ -73,7 +76,9 @@ func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []*repository.Repo
 }
 
 // runSave runs a save in this process and finishes it, also when it panics: the cluster must not be busy for ever.
-func (c *Cluster) runSave(ctx context.Context, run *inflight.Run[SaveResult], req SaveRequest, chosen []*repository.Repository) (res SaveResult, err error) {
+func (c *Cluster) runSave(
+	ctx context.Context, run *inflight.Run[SaveResult], req SaveRequest, chosen []*repository.Repository,
+) (res SaveResult, err error) {
 	err = c.defect()
 	defer func() {
 		c.inflight.Finish(run, res, err)
@@ -89,10 +94,10 @@ func (c *Cluster) defect() error {
 
 // beginSave locks the cluster, registers the snapshot and takes it.
 func (c *Cluster) beginSave(ctx context.Context, req SaveRequest, chosen []*repository.Repository) (SaveResult, error) {
-	// The request is looked up twice: here, so that a repeated one need not wait for a lock, and again under the
-	// lock, where no other replica can conclude it any more.
-	earlier, concluded, err := c.repeated(ctx, req.RequestID)
-	if concluded || err != nil {
+	// The request is looked up twice: here, so that a repeated one need not wait for a lock, and again under the lock,
+	// where no other replica can answer it any more.
+	earlier, answered, err := c.repeated(ctx, req.RequestID)
+	if answered || err != nil {
 		return replay(earlier, err)
 	}
 	s := &save{c: c, req: req, chosen: chosen, start: c.cfg.Now(), owner: c.cfg.Node + "/" + rand.Text()}
@@ -101,7 +106,7 @@ func (c *Cluster) beginSave(ctx context.Context, req SaveRequest, chosen []*repo
 		return SaveResult{}, err
 	}
 	defer unlock()
-	if earlier, concluded, err = s.register(ctx); concluded || err != nil {
+	if earlier, answered, err = s.register(ctx); answered || err != nil {
 		return replay(earlier, err)
 	}
 	return s.run(ctx)
@@ -165,13 +170,13 @@ func (s *save) goUncatalogued(ctx context.Context, err error) {
 }
 
 // register gives the snapshot a name that is free and puts its record, SAVING, into the catalog. When another replica
-// has concluded the same request meanwhile, register returns its record, and true.
-func (s *save) register(ctx context.Context) (earlier *snapshot.Record, concluded bool, err error) {
+// has answered the same request meanwhile, register returns its record, and true.
+func (s *save) register(ctx context.Context) (earlier *snapshot.Record, answered bool, err error) {
 	s.newRecord(ctx)
 	s.setName()
 	for s.uncatalogued == nil {
-		if earlier, concluded, err = s.c.repeated(ctx, s.req.RequestID); concluded || err != nil {
-			return earlier, concluded, err
+		if earlier, answered, err = s.c.repeated(ctx, s.req.RequestID); answered || err != nil {
+			return earlier, answered, err
 		}
 		superseded := earlier
 		if earlier != nil {
@@ -182,14 +187,15 @@ func (s *save) register(ctx context.Context) (earlier *snapshot.Record, conclude
 			return nil, false, nil
 		case errors.Is(err, snapshot.ErrExists):
 			s.setName() // the second of two saves in one second is named after the next second
-		case errors.Is(err, snapshot.ErrConflict): // another replica has settled, ended or begun the same request
-		// The lock ran out before the record was written. Another replica may have concluded the very same request
+		case errors.Is(err, snapshot.ErrConflict): // another replica has reconciled, ended or begun the same request
+		// The lock ran out before the record was written. Another replica may have answered the very same request
 		// since.
 		case errors.Is(err, snapshot.ErrLocked):
-			if earlier, concluded, err = s.c.repeated(ctx, s.req.RequestID); concluded || err != nil {
-				return earlier, concluded, err
+			if earlier, answered, err = s.c.repeated(ctx, s.req.RequestID); answered || err != nil {
+				return earlier, answered, err
 			}
-			return nil, false, snapshot.SaveInProgress(s.c.cfg.Name, "or was until just now: this save had lost its lock before it began")
+			return nil, false, snapshot.SaveInProgress(s.c.cfg.Name,
+				"or was until just now: this save had lost its lock before it began")
 		case ctx.Err() != nil:
 			return nil, false, snapshot.Cancelled(ctx, "save %s", s.rec.Name)
 		default:
@@ -200,7 +206,7 @@ func (s *save) register(ctx context.Context) (earlier *snapshot.Record, conclude
 }
 
 // newRecord makes the record with all that is known before etcd is asked. A save that dies leaves it, and reconcile
-// settles it by the locations that it names.
+// looks at the locations that it names.
 func (s *save) newRecord(ctx context.Context) {
 	var chosen []snapshot.Location
 	for _, r := range s.chosen {
@@ -228,7 +234,8 @@ func (s *save) run(ctx context.Context) (res SaveResult, err error) {
 	err = s.c.defect()
 	defer func() {
 		// The span is still open for the exemplar of the metric.
-		s.c.observe(ctx, s.event(snapshot.Event{Type: snapshot.EventFinished, Duration: s.c.cfg.Now().Sub(s.start), Err: err}))
+		s.c.observe(ctx,
+			s.event(snapshot.Event{Type: snapshot.EventFinished, Duration: s.c.cfg.Now().Sub(s.start), Err: err}))
 		trace.End(err)
 	}()
 
@@ -265,14 +272,14 @@ func (s *save) event(ev snapshot.Event) snapshot.Event {
 	return ev
 }
 
-// record writes the outcome into the catalog, also when that failed before: the catalog may be back. When this
-// replica was taken for dead, reconcile may have settled the record meanwhile, and another save may have taken the
-// request over.
+// record writes the outcome into the catalog, also when that failed before: the catalog may be back. When this replica
+// was taken for dead, reconcile may have changed the record meanwhile, and another save may have taken the request
+// over.
 func (s *save) record(ctx context.Context) {
 	var conflict error
 	err := amend.Retry(func() error {
 		if conflict != nil {
-			if done, err := s.lookAgain(ctx, conflict); done || err != nil {
+			if done, err := s.adjust(ctx, conflict); done || err != nil {
 				return err
 			}
 		}
@@ -297,10 +304,11 @@ func (s *save) record(ctx context.Context) {
 func (s *save) outcome(ctx context.Context) (SaveResult, error) {
 	err := s.rec.Outcome()
 	if err != nil {
-		s.c.log.ErrorContext(ctx, "save ended incomplete", "snapshot", s.rec.Name, "state", s.rec.State().String(), "error", err)
+		s.c.log.ErrorContext(ctx, "save ended incomplete", "snapshot", s.rec.Name, "state", s.rec.State().String(),
+			"error", err)
 	} else {
-		s.c.log.InfoContext(ctx, "snapshot saved", "snapshot", s.rec.Name, "revision", s.rec.Revision, "db_size", s.rec.DBSize,
-			"stored_size", s.rec.StoredSize, "duration", s.rec.Duration)
+		s.c.log.InfoContext(ctx, "snapshot saved", "snapshot", s.rec.Name, "revision", s.rec.Revision,
+			"db_size", s.rec.DBSize, "stored_size", s.rec.StoredSize, "duration", s.rec.Duration)
 	}
 	warnings := s.warnings
 	if s.uncatalogued != nil {

@@ -8,10 +8,11 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// sweep removes the leftovers of crashed writers. A backend that failed is left alone: without a whole listing,
-// nobody knows which of its files belong to a snapshot.
+// sweep removes the leftovers of crashed writers. A backend that failed is left alone: a listing that is not whole does
+// not show which files belong to a snapshot.
 func (r *reconciliation) sweep(ctx context.Context) {
-	opts := repository.SweepOptions{OlderThan: r.begin.Add(-r.c.cfg.LeftoverAge), DryRun: r.req.ValidateOnly, Keep: r.inUse}
+	opts := repository.SweepOptions{OlderThan: r.begin.Add(-r.c.cfg.LeftoverAge), DryRun: r.req.ValidateOnly,
+		Keep: r.inUse}
 	for _, v := range r.views {
 		if r.failed(v) {
 			continue
@@ -31,8 +32,8 @@ func (r *reconciliation) sweep(ctx context.Context) {
 	}
 }
 
-// inUse reports whether a key belongs to a save under way. A key that is none of a snapshot is left alone as well:
-// nobody can say whose it is.
+// inUse reports whether a key belongs to a save under way. A key that is none of a snapshot is left alone as well: it
+// may be another program's.
 func (r *reconciliation) inUse(key string) bool {
 	key, ours := strings.CutPrefix(key, r.c.cfg.Prefix)
 	name, _, ok := snapshot.SplitKey(key)
@@ -46,23 +47,24 @@ func (r *reconciliation) inUse(key string) bool {
 }
 
 // sweepOrphans removes data that a failed save left without a manifest: the record says that no caller was ever told
-// about it. Data without a record may be anybody's and is left alone, so a record that still claims some is kept:
-// sweepOrphans then returns true.
+// about it. Data without a record may be another program's and is left alone, so a record that still claims some is
+// kept: sweepOrphans then returns true.
 //
 // A save that was only taken for dead may wake up and write its manifest at any moment. So data is swept only if an
-// earlier reconciliation has settled its record, and the location is first marked DELETING by a conditional change of
-// the record: either the save has changed the record before, and nothing is deleted, or it finds the mark, and does
-// not count on the data.
+// earlier reconciliation has ended the save in its record, and the location is first marked DELETING by a conditional
+// change of the record: either the save has changed the record before, and nothing is deleted, or it finds the mark,
+// and does not count on the data.
 func (r *reconciliation) sweepOrphans(ctx context.Context, it item, rec *snapshot.Record) (left bool, err error) {
 	if rec.Trigger == snapshot.TriggerAdopted || rec.MayBeForeign() {
-		return false, nil // nothing of it is ours, or nobody can say
+		return false, nil // it is another program's, or may be
 	}
 	for i, v := range r.views {
 		data := v.repo.DataOf(it.groups[i], rec)
 		if !it.known[i] || data == nil || it.groups[i].Manifest || !rec.Orphaned(v.repo.Name()) {
 			continue
 		}
-		if it.rec.State() == snapshot.StateSaving || !it.rec.Orphaned(v.repo.Name()) || r.begin.Sub(data.ModTime) < r.c.cfg.LeftoverAge {
+		if it.rec.State() == snapshot.StateSaving || !it.rec.Orphaned(v.repo.Name()) ||
+			r.begin.Sub(data.ModTime) < r.c.cfg.LeftoverAge {
 			left = true
 			continue
 		}
@@ -90,7 +92,7 @@ func (r *reconciliation) sweepOrphan(ctx context.Context, it item, v *view) (gon
 		if err := r.c.cfg.Records.Update(ctx, it.rec); err != nil {
 			return false, err
 		}
-		if err := v.repo.Undo(ctx, it.rec.DataKey()); err != nil {
+		if err := v.repo.DeleteFiles(ctx, it.rec.DataKey()); err != nil {
 			r.fail(v, err)
 			return false, nil
 		}

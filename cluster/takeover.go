@@ -10,15 +10,15 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// A save may be taken for dead while it is only paused, and another replica then takes its request over. Two rules
-// keep the request from having two snapshots. The replica that takes over first settles the leftovers of the other
-// save: if they are whole anywhere it is the outcome, else its record is marked in the transaction that begins the
-// new save. A save that finds its record marked, or its request with another snapshot, tells no caller about its own
-// copies, and removes them once the other snapshot is whole.
+// A save may be taken for dead while it is only paused, and another replica then takes its request over. Two rules keep
+// the request from having two snapshots. The replica that takes over first reconciles the leftovers of the other save:
+// if they are whole anywhere it is the outcome, else its record is marked in the transaction that begins the new save.
+// A save that finds its record marked, or its request with another snapshot, tells no caller about its own copies, and
+// removes them once the other snapshot is whole.
 
 // repeated returns the record that the request with this id led to, nil when it is new, and whether the request has its
 // outcome. A catalog that does not answer is no error: the save must go on without it.
-func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot.Record, concluded bool, err error) {
+func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot.Record, answered bool, err error) {
 	if requestID == "" {
 		return nil, false, nil
 	}
@@ -39,12 +39,12 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 		if alive {
 			return snapshot.SaveInProgress(c.cfg.Name, "by this very request, on another replica")
 		}
-		settled, err := c.settleDead(ctx, rec)
+		current, err := c.reconcileDead(ctx, rec)
 		switch {
 		case errors.Is(err, snapshot.ErrConflict):
-			return err // another replica settled it first
+			return err // another replica was faster
 		case err == nil:
-			rec = settled
+			rec = current
 		}
 		return nil
 	})
@@ -54,16 +54,16 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 	case err != nil:
 		return nil, false, err
 	}
-	if rec == nil || !rec.Concluded() {
+	if rec == nil || !rec.HasOutcome() {
 		return rec, false, nil
 	}
 	confirmed, err := c.confirmed(ctx, rec)
 	return rec, confirmed, err
 }
 
-// confirmed reports whether the outcome of a request may be told. The record alone may have been given the request by
-// anybody, of a run of a schedule that is still to come: the manifest of a copy has to name it. A backend that cannot be
-// read proves nothing, and keeps no request from its outcome.
+// confirmed reports whether the outcome of a request may be told. The catalog is no witness: a forged record may name
+// the request of a scheduled run that is still to come. So the manifest of a copy has to name the request. A backend
+// that cannot be read proves nothing, and keeps no request from its outcome.
 func (c *Cluster) confirmed(ctx context.Context, rec *snapshot.Record) (bool, error) {
 	ready, silent := rec.ReadyOn(), false
 	for _, backend := range ready {
@@ -85,13 +85,14 @@ func (c *Cluster) confirmed(ctx context.Context, rec *snapshot.Record) (bool, er
 	if silent || len(ready) == 0 {
 		return true, nil
 	}
-	c.log.WarnContext(ctx, "no manifest names the request of this record; it is no outcome", "snapshot", rec.Name, "request", rec.RequestID)
+	c.log.WarnContext(ctx, "no manifest names the request of this record; it is no outcome", "snapshot", rec.Name,
+		"request", rec.RequestID)
 	return false, nil
 }
 
-// settleDead makes the record of a save whose owner is gone tell the truth about the backends. A backend that cannot
+// reconcileDead makes the record of a save whose owner is gone tell the truth about the backends. A backend that cannot
 // be asked counts as holding nothing; reconcile looks again. ErrConflict when another replica was faster.
-func (c *Cluster) settleDead(ctx context.Context, rec *snapshot.Record) (*snapshot.Record, error) {
+func (c *Cluster) reconcileDead(ctx context.Context, rec *snapshot.Record) (*snapshot.Record, error) {
 	var views []*view
 	it := item{name: rec.Name, rec: rec}
 	for _, l := range rec.Locations() {
@@ -101,18 +102,19 @@ func (c *Cluster) settleDead(ctx context.Context, rec *snapshot.Record) (*snapsh
 		}
 		g, err := repo.ListOne(ctx, rec)
 		if err != nil {
-			c.log.WarnContext(ctx, "leftovers of a dead save cannot be seen", "snapshot", rec.Name, "backend", repo.Name(), "error", err)
+			c.log.WarnContext(ctx, "leftovers of a dead save cannot be seen", "snapshot", rec.Name, "backend", repo.Name(),
+				"error", err)
 		}
 		views = append(views, &view{repo: repo, store: repo.StoreID(), known: err == nil})
 		it.groups, it.known = append(it.groups, g), append(it.known, err == nil)
 	}
-	settled := rec.Copy()
-	newReconciliation(c, ReconcileRequest{}, views).settleInterrupted(ctx, it, settled, newChange(len(views)))
+	next := rec.Copy()
+	newReconciliation(c, ReconcileRequest{}, views).reconcileInterrupted(ctx, it, next, newEffect(len(views)))
 	// A snapshot that is whole on some backend may be known to a caller as the outcome: it must stay that.
-	if settled.State() != snapshot.StateReady && settled.State() != snapshot.StatePartial {
+	if next.State() != snapshot.StateReady && next.State() != snapshot.StatePartial {
 		return rec, nil // it is whole nowhere; the save that takes over marks the record
 	}
-	return settled, c.cfg.Records.Update(ctx, settled)
+	return next, c.cfg.Records.Update(ctx, next)
 }
 
 // lockLost reports whether the lock of this save is no longer known to be held: it may have been taken for dead. A
@@ -169,9 +171,9 @@ func (s *save) recheck(ctx context.Context, current *snapshot.Record) {
 	}
 }
 
-// lookAgain reads the record that could not be written because of a conflict, and adjusts this save's to it. It returns
+// adjust reads the record that could not be written because of a conflict, and adjusts this save's to it. It returns
 // true when there is nothing more to write.
-func (s *save) lookAgain(ctx context.Context, conflict error) (done bool, err error) {
+func (s *save) adjust(ctx context.Context, conflict error) (done bool, err error) {
 	current, err := s.c.cfg.Records.Get(ctx, s.rec.Name)
 	switch {
 	case snapshot.IsNotFound(err):
@@ -180,9 +182,11 @@ func (s *save) lookAgain(ctx context.Context, conflict error) (done bool, err er
 		return false, err
 	case current.State() == snapshot.StateDeleting && current.SupersededBy() == "":
 		return true, nil
-	case s.rec.Version == 0 && current.Owner() != s.owner && (s.rec.StoredSHA256 == "" || current.StoredSHA256 != s.rec.StoredSHA256):
+	case s.rec.Version == 0 && current.Owner() != s.owner &&
+		(s.rec.StoredSHA256 == "" || current.StoredSHA256 != s.rec.StoredSHA256):
 		// Another snapshot has the name. The conflict is told, but not retried.
-		return false, snapshot.ReasonConflict.New("record %s: another snapshot has this name", s.rec.Name).Because(errors.New(conflict.Error()))
+		return false, snapshot.ReasonConflict.New("record %s: another snapshot has this name", s.rec.Name).
+			Because(errors.New(conflict.Error()))
 	default:
 		s.rec.Version = current.Version
 	}
@@ -215,7 +219,7 @@ func (s *save) recordAnew(ctx context.Context) error {
 	if other == nil {
 		return s.c.cfg.Saves.Begin(ctx, s.rec, nil)
 	}
-	lost := other.Concluded() && other.State() != snapshot.StateFailed
+	lost := other.HasOutcome() && other.State() != snapshot.StateFailed
 	if other.State() == snapshot.StateSaving {
 		if lost, err = s.c.ownerAlive(ctx, other); err != nil {
 			return err
@@ -255,27 +259,32 @@ func (s *save) yield(ctx context.Context, name string) {
 	}
 }
 
-// settleSuperseded decides about a whole copy of a save that was taken over and died before it could remove the copy.
-// The copy is removed once the save that has the request is READY and on the same backend. If that save came to
-// nothing, the copy is the request's snapshot after all, and settleSuperseded returns false.
-func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, ch *change) bool {
+// reconcileSuperseded decides about a whole copy of a save that was taken over and died before it could remove the
+// copy. The copy is removed once the save that has the request is READY and on the same backend. If that save came to
+// nothing, the copy is the request's snapshot after all, and reconcileSuperseded returns false.
+func (r *reconciliation) reconcileSuperseded(
+	ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, e *effect,
+) bool {
 	if rec.SupersededBy() == "" {
 		return false
 	}
 	v := r.views[i]
 	heir, err := r.c.cfg.Saves.ByRequestID(ctx, rec.RequestID)
 	switch {
-	case snapshot.IsNotFound(err), err == nil && (heir.Name == rec.Name || heir.State() == snapshot.StateFailed || r.outOfReach(v, heir)):
+	case snapshot.IsNotFound(err),
+		err == nil && (heir.Name == rec.Name || heir.State() == snapshot.StateFailed || r.outOfReach(v, heir)):
 		rec.Reinstate()
 		return false
 	case err != nil:
 		r.fail(v, err)
-		ch.unchanged[i] = true
+		e.on[i].unchanged = true
 		return true
 	}
 	loc := r.location(v, rec)
-	loc.State, loc.Size, loc.Error = snapshot.StateFailed, data.Size, "it was taken over by "+heir.Name+", and is to be removed"
-	if witness := r.witness(v, heir); witness != nil && r.begin.Sub(data.ModTime) >= r.c.cfg.LeftoverAge && !r.req.ValidateOnly {
+	loc.State, loc.Size, loc.Error = snapshot.StateFailed, data.Size,
+		"it was taken over by "+heir.Name+", and is to be removed"
+	if witness := r.witness(v, heir); witness != nil && r.begin.Sub(data.ModTime) >= r.c.cfg.LeftoverAge &&
+		!r.req.ValidateOnly {
 		switch err := r.removeSuperseded(ctx, v, rec, heir, witness); {
 		case err != nil:
 			r.fail(v, err)
@@ -283,7 +292,7 @@ func (r *reconciliation) settleSuperseded(ctx context.Context, i int, rec *snaps
 			loc.Size = 0
 		}
 	}
-	ch.note(i, rec.Found(loc))
+	e.note(i, rec.Found(loc))
 	return true
 }
 
@@ -304,13 +313,16 @@ func (r *reconciliation) witness(v *view, heir *snapshot.Record) *repository.Rep
 // nodes. Then nothing but the catalog tells of it, which is no reason to remove a copy here: it is a snapshot of its
 // own again.
 func (r *reconciliation) outOfReach(v *view, heir *snapshot.Record) bool {
-	return local(v.repo) && heir.State() == snapshot.StateReady && len(r.c.node.HeldElsewhere(heir)) == len(heir.Locations())
+	return local(v.repo) && heir.State() == snapshot.StateReady &&
+		len(r.c.node.ReadyElsewhere(heir)) == len(heir.Locations())
 }
 
 // removeSuperseded removes a copy of a save that was taken over, if the backend itself shows that the request has
 // another snapshot: both manifests name the same request, and the other is whole. That the catalog says so is not
 // enough.
-func (r *reconciliation) removeSuperseded(ctx context.Context, v *view, rec, heir *snapshot.Record, witness *repository.Repository) error {
+func (r *reconciliation) removeSuperseded(
+	ctx context.Context, v *view, rec, heir *snapshot.Record, witness *repository.Repository,
+) error {
 	m, err := witness.ReadManifest(ctx, heir.Name)
 	if err != nil {
 		return err
@@ -320,8 +332,8 @@ func (r *reconciliation) removeSuperseded(ctx context.Context, v *view, rec, hei
 		return err
 	}
 	if m.Record.RequestID != rec.RequestID || own.Record.RequestID != rec.RequestID || rec.RequestID == "" {
-		return snapshot.ReasonConflict.New("backend %q: %s is said to be superseded by %s, which is of another request", witness.Name(), rec.Name, heir.Name).
-			On(witness.Name()).Final().Advise("the record was changed by something else; delete its key in etcd (etcdctl del), and reconcile makes it anew")
+		return snapshot.ReasonConflict.New("backend %q: %s is said to be superseded by %s, which is of another request",
+			witness.Name(), rec.Name, heir.Name).On(witness.Name()).Final().Advise(snapshot.ChangedRecord)
 	}
 	if err := witness.Whole(ctx, heir); err != nil {
 		return err

@@ -35,8 +35,8 @@ const (
 var errNoBackendLeft = errors.New("no backend is left to write to")
 
 // transfer moves the bytes of one save: etcd's stream → the raw spool → (compressed, encrypted) the stored spool →
-// backends. Each stage reads the bytes that the one before has written and never delays it, so etcd's read
-// transaction ends when the database has been read at full speed.
+// backends. Each stage reads the bytes that the one before has written and never delays it, so etcd's read transaction
+// ends when the database has been read at full speed.
 //
 // The backends see the end of the stored spool only after the verdict: the checksum was right and every page and key
 // could be read. Until then they have committed nothing.
@@ -67,7 +67,8 @@ type transfer struct {
 // newTransfer returns the transfer of a save, with a progress counter for etcd and one for each backend. They exist
 // from the beginning, so that a watcher is shown all of them also while the first bytes are still on their way.
 func newTransfer(ctx context.Context, s *save) *transfer {
-	t := &transfer{s: s, verdict: make(chan struct{}), ended: make(chan struct{}), left: len(s.chosen), taken: map[string]*progress.Transfer{}}
+	t := &transfer{s: s, verdict: make(chan struct{}), ended: make(chan struct{}), left: len(s.chosen),
+		taken: map[string]*progress.Transfer{}}
 	t.progress = progress.New(progressInterval, idleInterval, func(backend string, done, total int64) {
 		s.c.observe(ctx, snapshot.Event{
 			Type: snapshot.EventProgress, Name: s.rec.Name, RequestID: s.req.RequestID,
@@ -125,7 +126,7 @@ func (t *transfer) run(ctx context.Context) error {
 		writers.Go(func() { t.write(ctx, r, stream.Size) })
 	}
 	// The backends write while the database is read, and cannot commit before the verdict: they do not see the end.
-	t.judge(t.produce(ctx, stream))
+	t.publishVerdict(t.produce(ctx, stream))
 	t.dropRaw()
 	writers.Wait()
 	t.fallBack(ctx)
@@ -210,6 +211,7 @@ func (t *transfer) produce(ctx context.Context, stream *Stream) error {
 		t.enter(snapshot.PhaseInspecting)
 		err = t.inspect(ctx)
 	}
+	// Without a good inspection, the rest of the compression is of no use.
 	if err != nil {
 		cancel(err)
 	} else {
@@ -244,9 +246,10 @@ func (t *transfer) fetch(ctx context.Context, stream *Stream) error {
 	got, err := f.Run(ctx, t.raw)
 	t.update(func(rec *snapshot.Record) { rec.DBSize, rec.SHA256 = got.Size, got.SHA256 })
 	if got.Lifted != nil {
-		t.s.warnings = append(t.s.warnings, fmt.Sprintf("stream_limit was lifted, because member %s stopped answering while the limit held "+
-			"its read transaction open; a defragmentation waits for that transaction, and blocks the member until it ends (%v)",
-			stream.Member.Endpoint, got.Lifted))
+		t.s.warnings = append(t.s.warnings,
+			fmt.Sprintf("stream_limit was lifted, because member %s stopped answering while the limit held "+
+				"its read transaction open; a defragmentation waits for that transaction, and blocks the member until it ends (%v)",
+				stream.Member.Endpoint, got.Lifted))
 		t.s.c.log.WarnContext(ctx, "stream_limit lifted: the member stopped answering, as during a defragmentation",
 			"snapshot", t.s.rec.Name, "endpoint", stream.Member.Endpoint, "error", got.Lifted)
 	}
@@ -257,7 +260,8 @@ func (t *transfer) fetch(ctx context.Context, stream *Stream) error {
 // copies get the same bytes.
 func (t *transfer) form() reading.Form {
 	return reading.Form{
-		Compress: t.s.rec.Compression != snapshot.CompressionNone, Encrypt: t.s.rec.Encrypted(), Recipients: t.s.c.cfg.Recipients,
+		Compress: t.s.rec.Compression != snapshot.CompressionNone, Encrypt: t.s.rec.Encrypted(),
+		Recipients: t.s.c.cfg.Recipients,
 	}
 }
 
@@ -299,9 +303,9 @@ func (t *transfer) inspect(ctx context.Context) (err error) {
 	return nil
 }
 
-// judge publishes the verdict: from now on the backends may see the end of the spool, or why there is none. An error
-// is put into the spools, too, because a backend may be waiting for bytes that never come.
-func (t *transfer) judge(err error) {
+// publishVerdict publishes the verdict: from now on the backends may see the end of the spool, or why there is none. An
+// error is put into the spools, too, because a backend may be waiting for bytes that never come.
+func (t *transfer) publishVerdict(err error) {
 	t.err = err
 	if err != nil {
 		t.stored.End(err)
@@ -337,7 +341,8 @@ func (t *transfer) write(ctx context.Context, r *repository.Repository, size int
 		written, _ = r.ManifestTime(ctx, t.s.rec.Name) // without it, reconcile compares clocks
 	}
 	now := t.s.c.cfg.Now()
-	t.s.c.observe(ctx, snapshot.Event{Type: snapshot.EventWritten, Backend: r.Name(), Kind: r.Kind(), Duration: now.Sub(begin), Err: err})
+	t.s.c.observe(ctx,
+		snapshot.Event{Type: snapshot.EventWritten, Backend: r.Name(), Kind: r.Kind(), Duration: now.Sub(begin), Err: err})
 	t.update(func(rec *snapshot.Record) {
 		// The location is READY at once: a caller who watches, or downloads, need not wait for the slowest backend.
 		rec.Written(r.Name(), err, now)
@@ -357,8 +362,8 @@ func (t *transfer) write(ctx context.Context, r *repository.Repository, size int
 }
 
 // noteLocation writes into the catalog which backends hold the snapshot while others are still being written, in a
-// record that stays SAVING: a replica that settles it asks the backends. The last location comes with the outcome.
-// The record is changed only as this save has left it, so that one which was settled or taken over meanwhile stays
+// record that stays SAVING: a replica that reconciles it asks the backends. The last location comes with the outcome.
+// The record is changed only as this save has left it, so that one which was reconciled or taken over meanwhile stays
 // so; the outcome finds out, and also writes the part that could not be written here.
 func (t *transfer) noteLocation(ctx context.Context) {
 	select {
@@ -375,12 +380,14 @@ func (t *transfer) noteLocation(ctx context.Context) {
 		rec = r.Copy()
 		rec.Duration = t.s.c.cfg.Now().Sub(t.s.start)
 	})
-	if t.noted != nil && t.noted.SameStatus(rec) || t.unnoted || t.s.uncatalogued != nil || t.s.lockLost() || !rec.Storing() {
+	if t.noted != nil && t.noted.SameStatus(rec) || t.unnoted || t.s.uncatalogued != nil || t.s.lockLost() ||
+		!rec.Storing() {
 		return
 	}
 	if err := t.s.c.cfg.Records.Update(ctx, rec); err != nil {
 		t.unnoted = true
-		t.s.c.log.WarnContext(ctx, "catalog not told of a location; it will be told of the outcome", "snapshot", rec.Name, "error", err)
+		t.s.c.log.WarnContext(ctx, "catalog not told of a location; it will be told of the outcome", "snapshot", rec.Name,
+			"error", err)
 		return
 	}
 	t.noted = rec
@@ -418,7 +425,7 @@ func (t *transfer) put(ctx context.Context, r *repository.Repository, size int64
 func (t *transfer) undo(ctx context.Context, r *repository.Repository, files ...string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	if err := r.Undo(ctx, files...); err != nil {
+	if err := r.DeleteFiles(ctx, files...); err != nil {
 		t.s.c.log.WarnContext(ctx, "trace of a failed write not removed", "backend", r.Name(), "error", err)
 	}
 }

@@ -36,9 +36,9 @@ func (c *Cluster) Update(ctx context.Context, req UpdateRequest) (rec *snapshot.
 		rec.Pinned = *req.Pinned
 	}
 	if !maps.Equal(before.Labels, rec.Labels) || before.Pinned != rec.Pinned {
-		// The generation makes an older manifest that somebody puts back recognizable.
+		// The generation makes an older manifest recognizable when it is put back.
 		rec.Generation++
-		for _, backend := range c.node.HeldElsewhere(rec) {
+		for _, backend := range c.node.ReadyElsewhere(rec) {
 			rec.SetOutdated(backend, true)
 		}
 		if err := c.cfg.Records.Update(ctx, rec); err != nil {
@@ -62,15 +62,15 @@ func updatable(rec *snapshot.Record, req UpdateRequest) error {
 	// A replica that does not have the fallback cannot write its manifest, and without the manifest's generation no
 	// backend would take it.
 	if node := rec.FallbackNode(); node != "" {
-		return snapshot.ReasonConflict.New("update %s: it is on node %q alone, until a backend takes it", rec.Name, node).Final().
-			Advise("make a backend take it, and the same update then: snapshotd reconcile shows why none does")
+		return snapshot.ReasonConflict.New("update %s: it is on node %q alone, until a backend takes it", rec.Name, node).
+			Final().Advise("make a backend take it, and the same update then: snapshotd reconcile shows why none does")
 	}
 	return rec.CheckIdle()
 }
 
-// rewriteManifests writes the change of a snapshot into its manifest on each backend that holds it. It cannot be written
-// in a directory of another node: the replica there takes it from a shared backend at its next reconcile, and without
-// one must be asked.
+// rewriteManifests writes the change of a snapshot into its manifest on each backend that holds it. It cannot be
+// written in a directory of another node: the replica there takes it from a shared backend at its next reconcile, and
+// without one must be asked.
 func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record, pinned *bool) error {
 	var errs []error
 	var written []string
@@ -87,8 +87,10 @@ func (c *Cluster) rewriteManifests(ctx context.Context, rec *snapshot.Record, pi
 			shared = shared || !local(repo)
 		}
 	}
-	if distant := slices.DeleteFunc(c.node.HeldElsewhere(rec), func(b string) bool { return !rec.Outdated(b) }); len(distant) > 0 && !shared {
-		errs = append(errs, c.node.OnOther(distant, "update %s: the catalog has the change, and a manifest has not; the same update there writes it", rec.Name))
+	current := func(b string) bool { return !rec.Outdated(b) }
+	if distant := slices.DeleteFunc(c.node.ReadyElsewhere(rec), current); len(distant) > 0 && !shared {
+		errs = append(errs, c.node.OnOther(distant,
+			"update %s: the catalog has the change, and a manifest has not; the same update there writes it", rec.Name))
 	}
 	return errors.Join(append(errs, c.noteWritten(ctx, rec, written))...)
 }
@@ -100,11 +102,12 @@ func (c *Cluster) notePin(ctx context.Context, rec *snapshot.Record, pinned *boo
 		return nil
 	}
 	var errs []error
-	for _, backend := range backendsOf(rec) {
+	for _, backend := range rec.Backends() {
 		repo := c.repo(backend)
 		switch {
 		case c.node.Elsewhere(backend):
-			errs = append(errs, c.node.OnOther([]string{backend}, "update %s: the catalog has the change, and the backend has not", rec.Name))
+			errs = append(errs,
+				c.node.OnOther([]string{backend}, "update %s: the catalog has the change, and the backend has not", rec.Name))
 		case repo == nil:
 		case *pinned:
 			errs = append(errs, repo.Pin(ctx, rec))

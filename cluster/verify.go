@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/snapshotd/snapshotd/cluster/amend"
+	"github.com/snapshotd/snapshotd/cluster/scrubbing"
 	"github.com/snapshotd/snapshotd/cluster/verifying"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/span"
@@ -35,7 +34,7 @@ func (c *Cluster) Verify(ctx context.Context, req VerifyRequest) (*snapshot.Reco
 	if err != nil {
 		return nil, err
 	}
-	release, err := c.verifying.take(ctx, "verify %s", req.Name)
+	release, err := c.verifying.Take(ctx, "verify %s", req.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -62,33 +61,44 @@ func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*reposito
 		}
 		req.Backend = name
 	}
-	all := c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateReady })
+	all := c.copiesOf(rec, req.Backend, snapshot.StateReady)
 	// A damaged copy may have been replaced by hand. Verifying it is the way to make the service believe in it again.
 	if len(all) == 0 {
-		all = c.copiesOf(rec, req.Backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateFailed })
-	}
-	if distant := c.node.HeldElsewhere(rec); len(all) == 0 && len(distant) > 0 {
-		return nil, c.node.OnOther(distant, "verify %s", rec.Name)
+		all = c.copiesOf(rec, req.Backend, snapshot.StateFailed)
 	}
 	if len(all) == 0 {
-		return nil, snapshot.NoGoodCopy("verify", rec.Name, req.Backend)
+		return nil, c.noCopy("verify", rec, req.Backend)
 	}
+	// All copies have the same bytes, so one of them is enough for levels above the checksum.
 	if req.Level > snapshot.LevelChecksum && req.Backend == "" {
 		all = all[:1]
 	}
 	return all, nil
 }
 
-// copiesOf returns the repositories, or the one on a named backend, with a copy that fits.
-func (c *Cluster) copiesOf(rec *snapshot.Record, backend string, fits func(*snapshot.Location) bool) []*repository.Repository {
-	var all []*repository.Repository
+// copiesOf returns the repositories, or the one on a named backend, with a copy in one of some states; without any, in
+// all states.
+func (c *Cluster) copiesOf(
+	rec *snapshot.Record, backend string, states ...snapshot.State,
+) (all []*repository.Repository) {
 	for _, r := range c.repos {
 		l := rec.Location(r.Name())
-		if l != nil && l.Size > 0 && (backend == "" || r.Name() == backend) && fits(l) {
+		if l == nil || l.Size == 0 || backend != "" && r.Name() != backend {
+			continue
+		}
+		if len(states) == 0 || slices.Contains(states, l.State) {
 			all = append(all, r)
 		}
 	}
 	return all
+}
+
+// noCopy is the error that no copy can be read here. verb names the operation.
+func (c *Cluster) noCopy(verb string, rec *snapshot.Record, backend string) error {
+	if distant := c.node.ReadyElsewhere(rec); len(distant) > 0 {
+		return c.node.OnOther(distant, "%s %s", verb, rec.Name)
+	}
+	return snapshot.NoGoodCopy(verb, rec.Name, backend)
 }
 
 // verification is one Verify.
@@ -116,7 +126,9 @@ func newVerification(c *Cluster, req VerifyRequest) *verification {
 }
 
 // run verifies the copies one after the other and puts the verdict into the record.
-func (v *verification) run(ctx context.Context, rec *snapshot.Record, copies []*repository.Repository) (*snapshot.Record, error) {
+func (v *verification) run(
+	ctx context.Context, rec *snapshot.Record, copies []*repository.Repository,
+) (*snapshot.Record, error) {
 	for _, r := range copies {
 		err := v.verifyCopy(ctx, rec, r)
 		// A call that has ended is no verdict: the bytes may not have come because of it.
@@ -143,14 +155,16 @@ func (v *verification) run(ctx context.Context, rec *snapshot.Record, copies []*
 		v.verdict.Error = v.first.Error()
 	}
 	v.verdict.Duration = v.c.cfg.Now().Sub(v.verdict.Time)
-	v.c.observe(ctx, snapshot.Event{Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Clone(), Verification: &v.verdict})
+	v.c.observe(ctx,
+		snapshot.Event{Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Clone(), Verification: &v.verdict})
 	rec, err := v.record(ctx, rec)
 	if err != nil {
 		return nil, errors.Join(v.first, err)
 	}
 	if v.first == nil {
 		if v.req.Level == snapshot.LevelDrill {
-			v.c.observe(ctx, snapshot.Event{Type: snapshot.EventProven, Name: rec.Name, Revision: rec.Revision, ProvenTime: rec.Proven()})
+			v.c.observe(ctx,
+				snapshot.Event{Type: snapshot.EventProven, Name: rec.Name, Revision: rec.Revision, ProvenTime: rec.Proven()})
 		}
 		v.c.log.InfoContext(ctx, "snapshot verified", "snapshot", rec.Name, "verification", v.req.Level.String(),
 			"backends", v.verdict.Backends, "duration", v.verdict.Duration)
@@ -187,7 +201,9 @@ func (c *Cluster) identitiesFor(rec *snapshot.Record) age.Identities {
 
 // whyDeleted returns an error when a copy that is not there was deleted on request meanwhile, and nil when it was
 // not. err is that the catalog does not answer.
-func (v *verification) whyDeleted(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (deleted, err error) {
+func (v *verification) whyDeleted(
+	ctx context.Context, rec *snapshot.Record, r *repository.Repository,
+) (deleted, err error) {
 	now, err := v.c.Get(ctx, rec.Name)
 	switch {
 	case snapshot.ReasonOf(err) == snapshot.ReasonSnapshotNotFound:
@@ -254,72 +270,33 @@ func (c *Cluster) Scrub(ctx context.Context, s Scrub) error { return c.scrub(ctx
 
 // scrub verifies a share of the copies on a backend, or of the snapshots when it is empty.
 func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
-	all, errs, err := c.toScrub(ctx, backend)
+	choice := scrubbing.Choice{
+		Records: c.cfg.Records, Backend: backend, Scrubbed: c.scrubs, Now: c.cfg.Now(),
+		Readable: func(rec *snapshot.Record) bool { return len(c.copiesOf(rec, backend, snapshot.StateReady)) > 0 },
+	}
+	all, errs, err := choice.Turns(ctx)
 	if err != nil || len(all) == 0 {
 		return errors.Join(append(errs, err)...)
 	}
 	if s.Drill {
-		newest := slices.MaxFunc(all, func(a, b scrubbed) int {
-			return cmp.Or(a.created.Compare(b.created), strings.Compare(a.name, b.name))
-		})
-		_, err := c.Verify(ctx, VerifyRequest{Name: newest.name, Level: snapshot.LevelDrill})
+		newest := scrubbing.Newest(all)
+		_, err := c.Verify(ctx, VerifyRequest{Name: newest.Name, Level: snapshot.LevelDrill})
 		errs = append(errs, err)
-		all = slices.DeleteFunc(all, func(a scrubbed) bool { return a.name == newest.name })
+		all = slices.DeleteFunc(all, func(t scrubbing.Turn) bool { return t.Name == newest.Name })
 	}
-	// Rounded up, so that a small cluster is scrubbed, too.
-	slices.SortStableFunc(all, func(a, b scrubbed) int { return a.verified.Compare(b.verified) })
-	for _, a := range all[:(len(all)*s.Share+99)/100] {
-		_, err := c.Verify(ctx, VerifyRequest{Name: a.name, Level: snapshot.LevelChecksum, Backend: backend})
+	for _, t := range scrubbing.Due(all, s.Share) {
+		_, err := c.Verify(ctx, VerifyRequest{Name: t.Name, Level: snapshot.LevelChecksum, Backend: backend})
 		if backend != "" { // the record has the last verification alone, which may be the leader's, of other copies
-			c.scrubs.Put(backend, a.name, c.cfg.Now(), c.cfg.Now())
+			c.scrubs.Put(backend, t.Name, c.cfg.Now(), c.cfg.Now())
 		}
 		if ctx.Err() != nil {
 			return snapshot.Cancelled(ctx, "scrub")
 		}
-		if r := snapshot.ReasonOf(err); r != snapshot.ReasonSnapshotNotFound && r != snapshot.ReasonCopyMissing { // it was deleted meanwhile
+		switch snapshot.ReasonOf(err) {
+		case snapshot.ReasonSnapshotNotFound, snapshot.ReasonCopyMissing: // it was deleted meanwhile
+		default:
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// scrubbed is a snapshot that a scrub may verify.
-type scrubbed struct {
-	name     string
-	created  time.Time
-	verified time.Time
-}
-
-// toScrub returns the snapshots that have a READY copy on a configured backend. Without that condition, a snapshot
-// whose backends are no longer configured would be the first in turn for ever. bad are the errors of records that
-// cannot be read.
-func (c *Cluster) toScrub(ctx context.Context, backend string) (all []scrubbed, bad []error, err error) {
-	var unreadable snapshot.BadRecords
-	begin := c.cfg.Now()
-	latest := begin.Add(snapshot.ClockTolerance) // a later time was noted by a clock that was wrong
-	for rec, err := range c.cfg.Records.Scan(ctx) {
-		if unreadable.Add(err) {
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		ready := c.copiesOf(rec, backend, func(l *snapshot.Location) bool { return l.State == snapshot.StateReady })
-		if rec.State() != snapshot.StateReady && rec.State() != snapshot.StatePartial || len(ready) == 0 {
-			continue
-		}
-		s := scrubbed{name: rec.Name}
-		if !rec.CreateTime.After(latest) {
-			s.created = rec.CreateTime
-		}
-		if v := rec.Verification; v != nil && !v.Time.After(latest) && (backend == "" || slices.Contains(v.Backends, backend)) {
-			s.verified = v.Time
-		}
-		if at, _ := c.scrubs.Get(backend, rec.Name, begin); at.After(s.verified) {
-			s.verified = at
-		}
-		all = append(all, s)
-	}
-	c.scrubs.Forget(backend, begin)
-	return all, unreadable.Errors(), nil
 }

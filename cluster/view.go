@@ -27,7 +27,7 @@ func (r *reconciliation) openViews(ctx context.Context) {
 	for _, v := range r.views {
 		wg.Go(func() {
 			begin := r.c.cfg.Now()
-			if err := v.repo.Verified(ctx, !r.req.ValidateOnly); err != nil {
+			if err := v.repo.OpenVerified(ctx, !r.req.ValidateOnly); err != nil {
 				v.took = r.c.cfg.Now().Sub(begin)
 				r.fail(v, err)
 				return
@@ -54,11 +54,12 @@ func (r *reconciliation) closeViews(ctx context.Context) {
 		if err == nil {
 			err = ctx.Err()
 		}
-		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventListed, Backend: v.repo.Name(), Kind: v.repo.Kind(), Duration: v.took, Err: err})
+		r.c.observe(ctx,
+			snapshot.Event{Type: snapshot.EventListed, Backend: v.repo.Name(), Kind: v.repo.Kind(), Duration: v.took, Err: err})
 	}
 }
 
-// prefetch lists the backends side by side, and measures the time that is spent in each of them.
+// prefetch lists one backend ahead of the merge, and measures the time that is spent in it.
 func (r *reconciliation) prefetch(ctx context.Context, v *view) iter.Seq2[*repository.Group, error] {
 	objects := merge.Ahead(ctx, v.repo.List, 1000, r.c.cfg.Now, func(d time.Duration) { v.took += d })
 	return v.repo.Groups(objects, func(key string) { r.countForeign(ctx, v, key) })
@@ -101,6 +102,11 @@ func (r *reconciliation) fail(v *view, err error) {
 	}
 }
 
+// warn logs an error about one name on a backend.
+func (r *reconciliation) warn(ctx context.Context, v *view, message, name string, err error) {
+	r.c.log.WarnContext(ctx, message, "backend", v.repo.Name(), "snapshot", name, "error", err)
+}
+
 // failed reports whether a backend has failed so far.
 func (r *reconciliation) failed(v *view) bool {
 	r.mu.Lock()
@@ -127,30 +133,34 @@ func (r *reconciliation) countForeignGroup(ctx context.Context, v *view, g *repo
 	}
 }
 
-// change is the effect of one name on the reports; it counts only when the catalog took it.
-type change struct {
-	listed, unchanged, added, updated, removed []bool   // by view
-	retired                                    []string // backends of nodes that are gone
+// effect is the effect of one name on the reports. It counts only when the catalog took it.
+type effect struct {
+	on      []outcome // by view
+	retired []string  // backends of nodes that are gone
 }
 
-// newChange returns a change without any effect, on this many views.
-func newChange(n int) *change {
-	b := make([]bool, 5*n)
-	return &change{listed: b[:n], unchanged: b[n : 2*n], added: b[2*n : 3*n], updated: b[3*n : 4*n], removed: b[4*n:]}
-}
+// outcome is the effect on the report of one backend.
+type outcome struct{ listed, unchanged, added, updated, removed bool }
+
+// newEffect returns no effect yet, on this many views.
+func newEffect(n int) *effect { return &effect{on: make([]outcome, n)} }
 
 // note counts a location as updated or unchanged.
-func (ch *change) note(i int, changed bool) {
-	ch.updated[i], ch.unchanged[i] = ch.updated[i] || changed, ch.unchanged[i] || !changed
+func (e *effect) note(i int, changed bool) {
+	o := &e.on[i]
+	o.updated, o.unchanged = o.updated || changed, o.unchanged || !changed
 }
 
-// add counts a change.
-func (b *BackendReport) add(ch *change, i int) {
-	for n, on := range map[*int64]bool{
-		&b.Listed: ch.listed[i], &b.Unchanged: ch.unchanged[i], &b.Added: ch.added[i], &b.Updated: ch.updated[i], &b.Removed: ch.removed[i],
-	} {
+// add counts an outcome.
+func (b *BackendReport) add(o outcome) {
+	count := func(n *int64, on bool) {
 		if on {
 			*n++
 		}
 	}
+	count(&b.Listed, o.listed)
+	count(&b.Unchanged, o.unchanged)
+	count(&b.Added, o.added)
+	count(&b.Updated, o.updated)
+	count(&b.Removed, o.removed)
 }

@@ -165,7 +165,8 @@ func (j *Journal) Follow(ctx context.Context, term int64) {
 		}
 		j.noteFollowed("")
 		pause := backoff.Delay(firstRetry, lastRetry, attempt)
-		j.cfg.Logger.WarnContext(ctx, "journal does not follow etcd", "endpoint", endpoint, "retry_after", pause, "error", err)
+		j.cfg.Logger.WarnContext(ctx, "journal does not follow etcd", "endpoint", endpoint, "retry_after", pause,
+			"error", err)
 		_ = backoff.Wait(ctx, pause)
 	}
 }

@@ -18,9 +18,11 @@ func (j *Journal) noteLoss(ctx context.Context, l *local.Loss) {
 	case l.None():
 		log.WarnContext(ctx, "files of the journal are bad, and are set aside as *.bad; no revision is missing")
 	case l.Again:
-		log.ErrorContext(ctx, "files of the journal are bad, and are set aside as *.bad; their revisions are read from etcd again")
+		log.ErrorContext(ctx,
+			"files of the journal are bad, and are set aside as *.bad; their revisions are read from etcd again")
 	default:
-		log.ErrorContext(ctx, "files of the journal are bad, and are set aside as *.bad; their revisions are lost, unless a backend has them")
+		log.ErrorContext(ctx,
+			"files of the journal are bad, and are set aside as *.bad; their revisions are lost, unless a backend has them")
 	}
 }
 
@@ -48,15 +50,18 @@ func (j *Journal) settleLoss(ctx context.Context, l *local.Loss) {
 func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Loss) {
 	log := j.cfg.Logger.With("timeline", l.Timeline)
 	if len(gaps) == 0 {
-		log.InfoContext(ctx, "no revision of the journal is lost: the backends have those of the bad files", "revisions", l.String())
+		log.InfoContext(ctx, "no revision of the journal is lost: the backends have those of the bad files",
+			"revisions", l.String())
 		return
 	}
 	for i := range gaps {
-		log.ErrorContext(ctx, "journal has a gap: files on the disk were bad, and no backend has their revisions", "revisions", gaps[i].String())
+		log.ErrorContext(ctx, "journal has a gap: files on the disk were bad, and no backend has their revisions",
+			"revisions", gaps[i].String())
 	}
 	j.cfg.Broken(ctx, segment.CauseDamaged)
 	// What comes behind the gap can be restored from a snapshot behind it alone.
-	j.needBase(Base{Since: time.Now(), Cluster: l.Timeline.EtcdCluster(), Reason: "the journal has a gap: " + gaps[0].String()})
+	j.needBase(Base{Since: time.Now(), Cluster: l.Timeline.EtcdCluster(),
+		Reason: "the journal has a gap: " + gaps[0].String()})
 }
 
 // revisions are consecutive.
@@ -82,7 +87,8 @@ func (j *Journal) held(ctx context.Context, t segment.Timeline) (all []revisions
 			all = append(all, revisions{h.First, h.Last})
 		}
 	}
-	slices.SortFunc(all, func(a, b revisions) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last)) })
+	slices.SortFunc(all,
+		func(a, b revisions) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last)) })
 	return all, nil
 }
 

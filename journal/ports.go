@@ -20,7 +20,7 @@ type Source interface {
 // goroutines, and end when ctx does.
 type Member interface {
 	// Watch delivers all changes of the keyspace from a revision on, that one included, until ctx ends. It delivers
-	// nothing while it is not read: etcd keeps what is to come, in its database.
+	// nothing while it is not read: etcd keeps the next changes in its database.
 	Watch(ctx context.Context, from int64) (Stream, error)
 	// Current returns the newest revision of the cluster, by a linearizable read: everything that was acknowledged before
 	// the call is in it, and this member has applied it.
@@ -62,7 +62,7 @@ type LeaseList struct {
 	IDs      []int64
 }
 
-// LeaseState is what a member says of one lease.
+// LeaseState is one lease as a member describes it.
 type LeaseState struct {
 	Revision int64 // of the member when it answered; the lease's state is of that one or of one around it
 	TTL      int64 // in seconds, as it was granted; 0 when there is no such lease

@@ -84,7 +84,8 @@ func (u *upload) run(ctx context.Context) {
 		}
 		failed++
 		pause := backoff.Spread(backoff.Delay(firstUploadRetry, uploadRetry, failed), 0.1)
-		u.journal.cfg.Logger.ErrorContext(ctx, "upload of the journal", "backend", u.store.Name(), "retry_after", pause, "error", err)
+		u.journal.cfg.Logger.ErrorContext(ctx, "upload of the journal", "backend", u.store.Name(), "retry_after", pause,
+			"error", err)
 		_ = backoff.Wait(ctx, pause)
 	}
 }
@@ -300,7 +301,8 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 // be read; otherwise all of its revisions are, and etcd may have compacted the first of them.
 func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position {
 	u.noteEnd(&m.Header)
-	p := local.Position{Timeline: m.Timeline, Revision: m.Last, Chain: m.Chain, Anchor: m.First, AnchorChain: m.PreviousChain}
+	p := local.Position{Timeline: m.Timeline, Revision: m.Last, Chain: m.Chain, Anchor: m.First,
+		AnchorChain: m.PreviousChain}
 	r, err := u.store.Open(ctx, m)
 	if err != nil {
 		u.journal.cfg.Logger.DebugContext(ctx, "newest segment not read", "backend", u.store.Name(), "error", err)
@@ -446,8 +448,10 @@ func (j *Journal) shrink(ctx context.Context) error {
 		whole := u.whole()
 		lost := slices.DeleteFunc(slices.Clone(removed), func(p local.Part) bool { return !u.forget(&p, current) })
 		if len(lost) > 0 {
-			j.cfg.Logger.ErrorContext(ctx, "backend lacks revisions for good: they were removed from the full disk (max_local_bytes)",
-				"backend", u.store.Name(), "timeline", current, "first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
+			j.cfg.Logger.ErrorContext(ctx,
+				"backend lacks revisions for good: they were removed from the full disk (max_local_bytes)",
+				"backend", u.store.Name(), "timeline", current,
+				"first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
 			if whole {
 				j.cfg.Broken(ctx, segment.CauseFull)
 			}

@@ -22,7 +22,7 @@ const (
 	listRate = 16 << 10
 )
 
-// observation is what a member was seen to be like at a revision.
+// observation is the state of a member at a revision, as far as no event shows it.
 type observation struct {
 	revision    int64     // the facts hold for it, or for one before; they are of no use before the journal has it
 	time        time.Time // all that was committed before is in that revision; zero when that was not asked
@@ -50,8 +50,8 @@ func (o *observation) lasts() bool {
 	})
 }
 
-// watcher observes what changes without an event: leases, compactions, users and roles; and up to which revision the
-// cluster is. It asks one question after the other, so that no answer is older than one before it.
+// watcher observes the things that change without an event (leases, compactions, users and roles), and the newest
+// revision of the cluster. It asks one question after the other, so that no answer is older than one before it.
 type watcher struct {
 	member   Member
 	interval time.Duration
@@ -64,7 +64,7 @@ type watcher struct {
 	seen
 }
 
-// seen is what was seen last of things that happen without an event. Another session goes on from it.
+// seen is the last known state of things that change without an event. Another session goes on from it.
 type seen struct {
 	compacted int64 // revision of the last compaction; 0 before it is known
 	before    int64 // revision of the store when no later compaction had run
@@ -109,7 +109,7 @@ func (w *watcher) observe(ctx context.Context) error {
 	if o.revision, err = within(ctx, w.member.Current); err != nil {
 		return err
 	}
-	// The member has applied all of that revision, so what it says of leases is not older.
+	// The member has applied all of that revision, so its answers about leases are not older.
 	if err := w.send(ctx, o); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/repository/segments"
 )
 
-// A Listing shows what one backend holds of a journal. [segments.Segments] is one.
+// A Listing shows the journal on one backend. [segments.Segments] is one.
 type Listing interface {
 	Name() string
 	// Every yields the segments of all timelines. An error is the last element.
@@ -23,13 +23,13 @@ type Listing interface {
 
 var _ Listing = (*segments.Segments)(nil)
 
-// Window is what the backends hold of a journal.
+// Window is the journal on all backends.
 type Window struct {
 	Timelines []Held  // the oldest first
-	Unread    []error // what could not be listed or read
+	Unread    []error // backends and manifests that could not be read
 }
 
-// Held is what the backends hold of a timeline.
+// Held is a timeline on all backends.
 type Held struct {
 	Name   segment.Timeline
 	Reason string // why the one before could not be continued; empty for the first one
@@ -50,7 +50,7 @@ type span struct {
 	listing Listing
 }
 
-// Look lists what backends hold. It reads the manifests at the ends of ranges alone.
+// Look lists the journal on the backends. It reads the manifests at the ends of ranges alone.
 func Look(ctx context.Context, listings []Listing) Window {
 	var w Window
 	spans := map[segment.Timeline][]span{}
@@ -65,7 +65,8 @@ func Look(ctx context.Context, listings []Listing) Window {
 	}
 	for t, all := range spans {
 		held := Held{Name: t}
-		slices.SortFunc(all, func(a, b span) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(b.Last, a.Last)) })
+		slices.SortFunc(all,
+			func(a, b span) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(b.Last, a.Last)) })
 		for len(all) > 0 {
 			n, newest := reach(all)
 			held.Ranges = append(held.Ranges, w.describe(ctx, all[0], newest))

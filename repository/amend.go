@@ -7,11 +7,11 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Amend writes the labels of a record into the manifest of its copy, and whether it is pinned, if that is asked for. All
-// else stays as the manifest has it: anybody who can write to etcd can change the record, and must get no signature of
-// ours for it. For the same reason the record alone unpins nothing.
+// Amend writes the labels of a record into the manifest of its copy, and whether it is pinned, if that is asked for.
+// All else stays as the manifest has it, and the record alone unpins nothing: the catalog is no witness, and its
+// content gets no signature.
 func (r *Repository) Amend(ctx context.Context, rec *snapshot.Record, pinned *bool) error {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return err
 	}
 	m, err := r.ReadManifest(ctx, rec.Name)
@@ -22,10 +22,12 @@ func (r *Repository) Amend(ctx context.Context, rec *snapshot.Record, pinned *bo
 		return err
 	case !m.Removed.IsZero():
 		return r.unamendable(rec, "the removal of this copy has begun")
+	// The manifest of another snapshot would get this one's labels, with a good signature.
 	case m.Record.StoredSHA256 != rec.StoredSHA256:
 		return r.unamendable(rec, "it is of another snapshot than the record")
 	}
 	next := m.Record.Copy()
+	// Without a word about the pin, a pin in either of the two stays.
 	next.Labels, next.Pinned = rec.Labels, rec.Pinned || m.Record.Pinned
 	if pinned != nil {
 		next.Pinned = *pinned

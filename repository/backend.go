@@ -32,8 +32,8 @@ type Backend interface {
 	// mixture. A broken connection is made good inside where that is possible. Where the object ends before the range,
 	// there are fewer bytes, or none.
 	Get(ctx context.Context, key string, r Range) (io.ReadCloser, error)
-	// Stat returns what the backend says of an object; it wraps ErrNotFound only when the backend itself said that the
-	// object does not exist.
+	// Stat describes an object. The error wraps ErrNotFound only when the backend itself said that the object does not
+	// exist.
 	Stat(ctx context.Context, key string) (Object, error)
 	// List yields the objects whose keys begin with prefix and have no further '/', in ascending byte order of the keys.
 	// A prefix is empty or ends with '/'; one without any object is an empty listing. A listing that fails anywhere yields
@@ -41,9 +41,9 @@ type Backend interface {
 	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
 	// Delete removes an object; one that does not exist is no error. When it returns nil the removal is durable.
 	Delete(ctx context.Context, key string) error
-	// Sweep removes what crashed writers left under prefix and never became visible (temporary files, unfinished uploads),
-	// if it was last written before OlderThan. It leaves alone what belongs to a key for which Keep is true, and
-	// everything that this program did not make. It returns how many it removed (with DryRun: would remove).
+	// Sweep removes the temporary files and unfinished uploads of crashed writers under prefix that were last written
+	// before OlderThan. It leaves alone those of a key for which Keep is true, and everything that this program did not
+	// make. It returns how many it removed (with DryRun: would remove).
 	Sweep(ctx context.Context, prefix string, opts SweepOptions) (int64, error)
 }
 
@@ -82,7 +82,7 @@ type PutOptions struct {
 	Taken func(bytes int64)
 }
 
-// Took tells how many bytes the backend has taken so far, if anybody wants to know.
+// Took tells how many bytes the backend has taken so far, if Taken is set.
 func (o *PutOptions) Took(bytes int64) {
 	if o.Taken != nil {
 		o.Taken(bytes)

@@ -8,9 +8,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// bounded returns a writer that takes no more than the database in the copy should have. Whoever can write to the
-// backend can store some megabytes that decompress to terabytes: they must not fill the disk. What is not compressed has
-// the size of its object, and without checksums nothing is known of the database.
+// bounded returns a writer that takes no more than the database in the copy should have: some megabytes can decompress
+// to terabytes, and must not fill the disk. A copy that is not compressed has the size of its object, and without
+// checksums nothing is known of the database.
 func (c *Check) bounded(w io.Writer) io.Writer {
 	b := &boundedWriter{w: w, damaged: func(err error) error { return c.Repository.damaged(c.key(), err) }}
 	switch s := c.Record; {
@@ -38,6 +38,7 @@ func (b *boundedWriter) Write(p []byte) (int, error) {
 	if b.head != nil {
 		had := len(b.head)
 		b.head = append(b.head, p[:min(len(p), cap(b.head)-had)]...)
+		// Until the size is known, bytes pass: there are only a few of them.
 		if len(b.head) < cap(b.head) {
 			return b.w.Write(p)
 		}
@@ -47,6 +48,7 @@ func (b *boundedWriter) Write(p []byte) (int, error) {
 		}
 		b.left, b.head = size+ChecksumSize-int64(had), nil
 	}
+	// The write is refused as a whole: no part of it is of any use.
 	if int64(len(p)) > b.left {
 		return 0, b.damaged(fmt.Errorf("%w: more bytes come out of it", errTooLong))
 	}

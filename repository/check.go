@@ -57,7 +57,7 @@ type Checked struct {
 // snapshot that it should be; other errors say nothing of it.
 func (c *Check) Run(ctx context.Context) (res Checked, err error) {
 	want := c.expected()
-	// The checksum of the stored bytes can be compared by anyone. The result says that nothing was decoded.
+	// The checksum of the stored bytes can be compared without a key. The result says that nothing was decoded.
 	if want.Encrypted() && c.Identities.Empty() && c.Level == snapshot.LevelChecksum {
 		in, err := c.Repository.openStored(ctx, c.key(), want)
 		if err != nil {
@@ -191,7 +191,8 @@ func (c *Check) Inspect(ctx context.Context, db string, revision int64) (databas
 	s := c.Record
 	known := s.Trigger != snapshot.TriggerAdopted || s.Revision > 0 // other programs' have no manifest to compare with
 	if known && !c.SkipHashes && (found.Revision != s.Revision || found.TotalKeys != s.TotalKeys || found.Hash != s.Hash) {
-		return found, c.unreadable(fmt.Errorf("it has revision %d, %d keys and hash %08x, and its manifest says %d, %d and %08x",
+		return found, c.unreadable(fmt.Errorf(
+			"it has revision %d, %d keys and hash %08x, and its manifest says %d, %d and %08x",
 			found.Revision, found.TotalKeys, found.Hash, s.Revision, s.TotalKeys, s.Hash))
 	}
 	return found, nil
@@ -200,6 +201,8 @@ func (c *Check) Inspect(ctx context.Context, db string, revision int64) (databas
 // drill restores the database, and compares the answer of the restored etcd with the inspection.
 func (c *Check) drill(ctx context.Context, db string, res *Checked) (err error) {
 	res.Drilled, err = c.Driller.Drill(ctx, db, res.Revision)
+	// Only the number of keys is compared. HashKV has no counterpart in the inspection, which reads the file without an
+	// etcd; the caller compares it with the live cluster.
 	switch restored := res.Drilled.TotalKeys; {
 	case errors.Is(err, ErrNotRestorable):
 		return c.unreadable(err)
@@ -215,6 +218,7 @@ func (c *Check) drill(ctx context.Context, db string, res *Checked) (err error) 
 // unreadable is the verdict that the bytes are right and do not hold a snapshot that could be restored.
 func (c *Check) unreadable(cause error) error {
 	r := c.Repository
-	return snapshot.ReasonSnapshotUnreadable.New("read the database of %s", r.info.URI(c.key())).On(r.info.Name).Because(cause).
+	return snapshot.ReasonSnapshotUnreadable.New("read the database of %s", r.info.URI(c.key())).On(r.info.Name).
+		Because(cause).
 		Advise("no etcd can be relied on that starts from this copy; take another copy or another snapshot, and save anew")
 }

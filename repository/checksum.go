@@ -55,6 +55,7 @@ func (t *Trailer) Write(p []byte) (int, error) {
 
 // Verify returns the size of the database and its checksum in hex, or why the stream is not whole.
 func (t *Trailer) Verify() (size int64, sum string, err error) {
+	// The length is looked at first: a stream that was cut off needs other advice than one that was changed.
 	if t.size%pageUnit != sha256.Size {
 		return 0, "", snapshot.ReasonChecksumMismatch.
 			New("verify the snapshot stream: it ended after %d bytes, without the checksum that follows the database", t.size).

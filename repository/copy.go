@@ -75,6 +75,7 @@ func (r *Repository) openObject(
 // wrongLength returns an error when the backend gave another number of bytes than it says that the object has, and the
 // object has as many as it should: the copy is not damaged, the answer was wrong.
 func (r *Repository) wrongLength(ctx context.Context, key string, part Range, got *StoredReader, want int64) error {
+	// A range is shorter on purpose. Only an object that was read from its start to its end can contradict its size.
 	if part != (Range{}) || !errors.Is(got.err, io.EOF) || got.n == want {
 		return nil
 	}
@@ -252,6 +253,7 @@ func (c *copyReader) compare() error {
 	if _, err := io.Copy(io.Discard, c.stored); err != nil {
 		return err // bytes behind the decoder's end count, too
 	}
+	// The stored bytes are compared first. When they differ, nothing that was decoded from them counts.
 	stored := c.stored.SHA256()
 	switch w := c.want; {
 	case w.StoredSize > 0 && c.stored.n != w.StoredSize:

@@ -62,6 +62,7 @@ func (r *Repository) Record(ctx context.Context, e Entry) (*snapshot.Record, err
 	if !r.trust.acceptsUnsigned() {
 		return nil, r.notWhole(e, errors.New("it has no manifest, and only signed ones are believed"))
 	}
+	// A listing that hides the manifest would make a snapshot of this program look like a file of another one.
 	if found, err := r.HasManifest(ctx, e.Name); found || err != nil {
 		return nil, cmp.Or(err, r.contradicted(snapshot.ManifestKey(e.Name), "does not show it"))
 	}
@@ -152,6 +153,7 @@ func (r *Repository) PeekCopy(ctx context.Context, rec *snapshot.Record) error {
 		return snapshot.ReasonBackendUnavailable.New("backend %q: read %s", r.info.Name, key).On(r.info.Name).Because(err)
 	}
 	begins := true
+	// An archive is not looked at here: saves never write one.
 	switch {
 	case len(rec.EncryptionRecipients) > 0:
 		begins = bytes.HasPrefix(head, ageMagic)
@@ -193,7 +195,7 @@ func (r *Repository) contradicted(file, listing string) error {
 }
 
 // undescribed returns the error of an entry whose manifest could not be read or used. A signature binds a snapshot to
-// its cluster: with a Trust, a manifest of another cluster is not trusted, whoever has signed it.
+// its cluster: with a Trust, a manifest of another cluster is not trusted, also with a good signature.
 func (r *Repository) undescribed(e Entry, m *Manifest, err error) error {
 	why, unusable := errors.AsType[*unusableError](err)
 	switch {
@@ -220,6 +222,8 @@ func (r *Repository) notWhole(e Entry, why error) error {
 
 // RemoveEntry removes all objects of an entry, the manifest first. It checks nothing.
 func (r *Repository) RemoveEntry(ctx context.Context, e Entry) error {
+	// The manifest goes first, unlike in a removal, because no mark says that this copy goes. Data that is left without
+	// a manifest is no snapshot, and the next call removes it.
 	if err := r.backend.Delete(ctx, r.manifestKey(e.Name)); err != nil {
 		return err
 	}

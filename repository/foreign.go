@@ -26,9 +26,9 @@ var errCutOff = errors.New("its end is cut off")
 // errTooLong: an archive gives more than the database in it should have.
 var errTooLong = errors.New("the database in it is longer than it says")
 
-// ReadForeign reads the file of a snapshot that another program took through the spool, and returns what the file says
-// of itself. The error has ReasonChecksumMismatch or ReasonSnapshotUnreadable when the file is damaged, and is
-// [ErrNoSnapshot] when it is no snapshot.
+// ReadForeign spools the file of another program's snapshot, and returns the snapshot that its bytes describe. The
+// error has ReasonChecksumMismatch or ReasonSnapshotUnreadable when the file is damaged, and is [ErrNoSnapshot] when it
+// is no snapshot.
 func (r *Repository) ReadForeign(
 	ctx context.Context, rec *snapshot.Record, spoolDir string,
 ) (*snapshot.Snapshot, error) {
@@ -63,7 +63,7 @@ func (r *Repository) ReadForeign(
 var k3sName = regexp.MustCompile(`^.+-.+-[0-9]{9,11}$`)
 
 // NamedByK3s reports whether an object has exactly the name of a snapshot of K3s or RKE2. Such a file was meant to be a
-// snapshot: one that is none is a snapshot that failed, and not somebody's other file.
+// snapshot: one that is none is a snapshot that failed, and not a file of another kind.
 func (r *Repository) NamedByK3s(o *Object) bool {
 	file := strings.TrimPrefix(o.Key, r.prefix)
 	name, suffix, ok := snapshot.ObjectName(file)
@@ -170,6 +170,7 @@ func readHead(in io.Reader) (head []byte, size int64, err error) {
 	head = make([]byte, database.HeadSize)
 	n, err := io.ReadFull(in, head)
 	size, ok := database.DeclaredSize(head[:n])
+	// Damage at this place only means that the file cannot be decoded, as is so for files of other kinds.
 	short := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	switch {
 	case err != nil && !short && snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch:

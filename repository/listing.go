@@ -59,6 +59,7 @@ func (r *Repository) Groups(list iter.Seq2[Object, error], foreign func(key stri
 				return
 			}
 			last = key
+			// The marker is at the root of the backend. It is listed only when the cluster has no prefix.
 			if o.Key == snapshot.MarkerKey {
 				continue
 			}
@@ -136,7 +137,7 @@ func (r *Repository) Adoptable(g *Group) *Object {
 			continue
 		}
 		if one != nil {
-			return nil // nobody can say which of them is the snapshot
+			return nil // it is not known which of them is the snapshot
 		}
 		one = &g.Objects[i]
 	}

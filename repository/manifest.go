@@ -12,8 +12,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// ManifestVersion is the version of the manifest's format that this program writes, and the newest that it reads.
-const ManifestVersion = 1
+// manifestVersion is the version of the manifest's format that this program writes, and the newest that it reads.
+const manifestVersion = 1
 
 // maxManifestText bounds the texts of a manifest that have no fixed length, so that the record fits into etcd.
 const maxManifestText = 256 << 10
@@ -102,7 +102,7 @@ type Manifest struct {
 	Doc    []byte           // byte for byte; a copy of the snapshot gets the same
 
 	// Removed is when the removal of this copy began; zero when it was not removed. Only this mark lets an interrupted
-	// removal go on: what the catalog says may come from anybody who can write to etcd.
+	// removal go on: the catalog is no witness.
 	Removed time.Time
 
 	chosen []string
@@ -115,11 +115,7 @@ func (m *Manifest) Chosen() []string { return slices.Clone(m.chosen) }
 // EncodeManifest returns the manifest of a snapshot whose data is durable, signed if there is a signer. The document
 // ends with the closing brace in a line of its own, as the signature needs it.
 func EncodeManifest(rec *snapshot.Record, signer *Signer) ([]byte, error) {
-	var backends []string
-	for _, l := range rec.Locations() {
-		backends = append(backends, l.Backend)
-	}
-	return encodeDocument(rec, backends, time.Time{}, signer)
+	return encodeDocument(rec, rec.Backends(), time.Time{}, signer)
 }
 
 // encodeDocument returns the manifest of a snapshot that was to be stored on these backends, removed from this one at a
@@ -131,7 +127,7 @@ func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, 
 		mark = &removed
 	}
 	b, err := json.MarshalIndent(document{
-		FormatVersion:  ManifestVersion,
+		FormatVersion:  manifestVersion,
 		Generation:     rec.Generation,
 		Removed:        mark,
 		Name:           rec.Name,
@@ -210,8 +206,8 @@ func decodeManifest(doc []byte) (*Manifest, error) {
 	return m, nil
 }
 
-// check returns why a document is no manifest of this program. Anyone who can write to the backend can put one there,
-// so it is held to the limits of a manifest that a save writes.
+// check returns why a document is no manifest of this program. A document on a backend may be forged, so it is held to
+// the limits of a manifest that a save writes.
 func (d *document) check(compression snapshot.Compression) error {
 	switch {
 	case !snapshot.ValidName(d.Name):

@@ -34,7 +34,7 @@ func (e *unusableError) Unwrap() []error { return []error{ErrManifestUnusable, e
 // A manifest that does not exist is an error that wraps ErrNotFound, and an error of the backend is returned as it is.
 // One that is not trusted is an error with ReasonManifestUntrusted, and one that is not usable has
 // ReasonChecksumMismatch and wraps [ErrManifestUnusable]. Beside these two errors the manifest is returned if it could
-// be decoded, for callers that must know what it claims to be.
+// be decoded, for callers that must know its claim.
 func (r *Repository) ReadManifest(ctx context.Context, name string) (*Manifest, error) {
 	key := r.manifestKey(name)
 	doc, err := r.ReadDocument(ctx, key)
@@ -45,6 +45,7 @@ func (r *Repository) ReadManifest(ctx context.Context, name string) (*Manifest, 
 	if err == nil {
 		m, err = decodeManifest(doc)
 	}
+	// A document that is too large was not kept. It then counts as one without a signature.
 	uerr := r.trust.Verify(doc)
 	if doc != nil && (err != nil || uerr != nil) {
 		if short := r.ShortAnswer(ctx, key, len(doc)); short != nil {
@@ -82,7 +83,8 @@ func (r *Repository) CheckManifest(ctx context.Context, rec *snapshot.Record) (d
 		return nil, err
 	}
 	if err == nil && !m.Removed.IsZero() {
-		return nil, r.unusable(r.manifestKey(rec.Name), fmt.Errorf("the removal of this copy began at %s", m.Removed.Format(time.RFC3339)))
+		return nil, r.unusable(r.manifestKey(rec.Name),
+			fmt.Errorf("the removal of this copy began at %s", m.Removed.Format(time.RFC3339)))
 	}
 	if err == nil && r.putBack(m, rec) {
 		return nil, r.unusable(r.manifestKey(rec.Name), m.older(rec))
@@ -104,14 +106,15 @@ func (r *Repository) Older(m *Manifest, rec *snapshot.Record) error {
 }
 
 // putBack reports whether a manifest is older than the catalog knows, and not because a replica that could not reach it
-// has changed the snapshot. An old manifest is signed as well as the current one: without the generation, somebody who
-// can write to the backend could take back a pin.
+// has changed the snapshot. An old manifest is signed as well as the current one: without the generation, it could take
+// back a pin.
 func (r *Repository) putBack(m *Manifest, rec *snapshot.Record) bool {
 	return m.Record.Generation < rec.Generation && !rec.Outdated(r.info.Name)
 }
 
 func (m *Manifest) older(rec *snapshot.Record) error {
-	return fmt.Errorf("it has generation %d, and the catalog knows generation %d: an older manifest was put back", m.Record.Generation, rec.Generation)
+	return fmt.Errorf("it has generation %d, and the catalog knows generation %d: an older manifest was put back",
+		m.Record.Generation, rec.Generation)
 }
 
 // serves reports whether the manifest can stay beside a copy of the record's snapshot.
@@ -119,8 +122,8 @@ func (m *Manifest) serves(rec *snapshot.Record) bool {
 	return describes(m.Record, rec) && m.Removed.IsZero() && m.Record.Generation >= rec.Generation
 }
 
-// claim returns the manifest under a name and whether it is trusted, whatever snapshot or cluster it claims to be of;
-// nil when there is none that can be decoded.
+// claim returns the manifest under a name and whether it is trusted; nil when there is none that can be decoded. It may
+// claim to be of another snapshot or cluster.
 func (r *Repository) claim(ctx context.Context, name string) (m *Manifest, trusted bool, err error) {
 	m, err = r.ReadManifest(ctx, name)
 	switch {
@@ -156,7 +159,8 @@ func (r *Repository) unusable(key string, cause error) error {
 		Advise("the manifest is damaged or another snapshot's; repair replaces it when another backend has a good copy")
 }
 
-// ReadDocument reads an object that is a small document, such as a manifest. A larger one is an error that wraps ErrTooLarge.
+// ReadDocument reads an object that is a small document, such as a manifest. A larger one is an error that wraps
+// ErrTooLarge.
 func (r *Repository) ReadDocument(ctx context.Context, key string) ([]byte, error) {
 	in, err := r.backend.Get(ctx, key, Range{})
 	if err != nil {

@@ -22,8 +22,8 @@ var (
 	alarmText  = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,39} [0-9a-f]{16}$`)
 )
 
-// parseDocument reads a manifest strictly: whoever can write to the backend can put any document there. Members that
-// are not known are those of a later version, and are ignored.
+// parseDocument reads a manifest strictly, because it may be forged. Members that are not known are those of a later
+// version, and are ignored.
 func parseDocument(doc []byte) (*document, error) {
 	m, err := strictjson.Parse(doc)
 	if err != nil {
@@ -32,13 +32,14 @@ func parseDocument(doc []byte) (*document, error) {
 	switch version, err := m.Version(); {
 	case err != nil:
 		return nil, err
-	case version > ManifestVersion:
+	case version > manifestVersion:
 		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd",
-			version, ManifestVersion)
+			version, manifestVersion)
 	}
 	if err := m.Written(document{}, SignatureMember); err != nil {
 		return nil, err
 	}
+	// A signature at another place would never be verified.
 	if _, ok := m[SignatureMember]; ok && !Signed(doc) {
 		return nil, errors.New("its signature is not the last member, in the form of one")
 	}
@@ -73,6 +74,7 @@ func (d *document) checkFacts() error {
 		return fmt.Errorf("no database or object has %d bytes", max(d.DBSize, d.StoredSize))
 	case d.Revision > snapshot.MaxRevision:
 		return fmt.Errorf("%d is not a revision", d.Revision)
+	// Each key has at least one byte.
 	case d.TotalKeys > snapshot.MaxSize:
 		return fmt.Errorf("no database has %d keys", d.TotalKeys)
 	case !sha256Text.MatchString(d.SHA256), !sha256Text.MatchString(d.StoredSHA256):
@@ -93,7 +95,8 @@ func (d *document) checkTexts() error {
 	case len(d.Backends) > snapshot.MaxLocations:
 		return fmt.Errorf("it has %d backends; up to %d are allowed", len(d.Backends), snapshot.MaxLocations)
 	case len(d.Recipients) > maxNames, len(d.Alarms) > maxNames:
-		return fmt.Errorf("it has %d recipients and %d alarms; up to %d are allowed", len(d.Recipients), len(d.Alarms), maxNames)
+		return fmt.Errorf("it has %d recipients and %d alarms; up to %d are allowed", len(d.Recipients), len(d.Alarms),
+			maxNames)
 	case slices.ContainsFunc(d.Alarms, func(a string) bool { return !alarmText.MatchString(a) }):
 		return errors.New("an alarm is not its name and a member's id")
 	case slices.Contains(d.Recipients, ""):

@@ -244,7 +244,7 @@ func TestFormatPageNamesEveryMember(t *testing.T) {
 	signer, _ := newSigner(t)
 	rec := snapshot.NewSave(wholeRecord().Snapshot, "id", "owner", []snapshot.Location{{Backend: "one"}})
 	p := newPlace()
-	must(t, p.Verified(t.Context(), true))
+	must(t, p.OpenVerified(t.Context(), true))
 	page, err := os.ReadFile(filepath.Join("..", "docs", "format.md"))
 	must(t, err)
 	for heading, doc := range map[string][]byte{

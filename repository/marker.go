@@ -53,8 +53,8 @@ func (r *Repository) Open(ctx context.Context, opts OpenOptions) (unverified, er
 	return unverified, err
 }
 
-// Verified opens the store; one that could not be compared with the catalog is an error, too.
-func (r *Repository) Verified(ctx context.Context, create bool) error {
+// OpenVerified opens the store; one that could not be compared with the catalog is an error, too.
+func (r *Repository) OpenVerified(ctx context.Context, create bool) error {
 	unverified, err := r.Open(ctx, OpenOptions{Create: create})
 	return errors.Join(err, unverified)
 }
@@ -161,11 +161,12 @@ func (r *Repository) createMarker(ctx context.Context, id string) (string, error
 	if err != nil && !errors.Is(err, snapshot.ErrExists) {
 		return "", err
 	}
+	// IfAbsent is not atomic on every backend. So the marker is read back, and the id in it counts for both writers.
 	return r.readMarker(ctx)
 }
 
-// readMarker returns the id in the store's marker. A document that is no marker is that of another store: whoever wrote
-// it did not know this one.
+// readMarker returns the id in the store's marker. A document that is no marker is that of another store: its writer
+// did not know this one.
 func (r *Repository) readMarker(ctx context.Context) (string, error) {
 	doc, err := r.ReadDocument(ctx, snapshot.MarkerKey)
 	if errors.Is(err, ErrTooLarge) {
@@ -194,7 +195,7 @@ func (r *Repository) readMarker(ctx context.Context) (string, error) {
 }
 
 // decodeMarker returns the id in a marker of this format. The id goes into errors and into the catalog, so its form is
-// bounded; any other text in its place would be somebody else's marker.
+// bounded; a text of another form is no marker of this program.
 func decodeMarker(doc []byte, m strictjson.Members) (id string, err error) {
 	if err := m.Written(marker{}); err != nil {
 		return "", err
@@ -225,6 +226,7 @@ func (r *Repository) ConfirmGone(ctx context.Context, rec *snapshot.Record, stor
 	case !snapshot.IsNotFound(err):
 		return false, err
 	}
+	// The marker alone is compared, and not the catalog: the listing was of the store that was there at its beginning.
 	id, err := r.readMarker(ctx)
 	switch {
 	case snapshot.IsNotFound(err):
@@ -244,6 +246,6 @@ func (r *Repository) wrongStore(format string, args ...any) error {
 	why := fmt.Sprintf(format, args...)
 	return snapshot.ReasonBackendWrongStore.
 		New("backend %q (%s) is not the store that it was: %s", r.info.Name, r.info.URI(""), why).On(r.info.Name).
-		Advise("mount the directory, or correct the URL; for a new store on purpose, configure it under a new backend name; " +
-			"if each node has a directory of its own, set node_local")
+		Advise("mount the directory, or correct the URL; for a new store on purpose, " +
+			"configure it under a new backend name; if each node has a directory of its own, set node_local")
 }

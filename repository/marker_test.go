@@ -20,17 +20,17 @@ func (p *place) sharing() *place {
 
 func TestStoreIsCreatedAtItsFirstUse(t *testing.T) {
 	p := newPlace()
-	must(t, p.Verified(t.Context(), false))
+	must(t, p.OpenVerified(t.Context(), false))
 	if p.backend.Content(snapshot.MarkerKey) != nil {
 		t.Error("a reader has written the marker")
 	}
-	must(t, p.Verified(t.Context(), true))
+	must(t, p.OpenVerified(t.Context(), true))
 	doc := string(p.backend.Content(snapshot.MarkerKey))
 	if p.StoreID() == "" || !strings.Contains(doc, p.StoreID()) || !p.stores.known["one"].Initialized {
 		t.Errorf("store %q, marker %s, catalog %+v", p.StoreID(), doc, p.stores.known)
 	}
 	other := p.sharing()
-	must(t, other.Verified(t.Context(), true))
+	must(t, other.OpenVerified(t.Context(), true))
 	if other.StoreID() != p.StoreID() || string(p.backend.Content(snapshot.MarkerKey)) != doc {
 		t.Errorf("another replica has store %q, want %q", other.StoreID(), p.StoreID())
 	}
@@ -43,7 +43,7 @@ func TestManyUseANewStoreAtOnce(t *testing.T) {
 	for i := range ids {
 		all.Go(func() {
 			replica := p.sharing()
-			if err := replica.Verified(t.Context(), true); err != nil {
+			if err := replica.OpenVerified(t.Context(), true); err != nil {
 				t.Error(err)
 			}
 			ids[i] = replica.StoreID()
@@ -75,12 +75,12 @@ func TestStoreThatIsAnotherIsAnError(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			p := newPlace()
-			must(t, p.Verified(t.Context(), true))
+			must(t, p.OpenVerified(t.Context(), true))
 			before := p.StoreID()
 			x.spoil(p)
 			for _, replica := range []*place{p, p.sharing()} {
 				for _, create := range []bool{false, true} {
-					err := replica.Verified(t.Context(), create)
+					err := replica.OpenVerified(t.Context(), create)
 					wantReason(t, what, err, snapshot.ReasonBackendWrongStore)
 					wantText(t, what, err, x.text)
 				}
@@ -102,7 +102,7 @@ func TestStoreWithoutTheCatalog(t *testing.T) {
 	if err != nil || !errors.Is(unverified, down) || p.StoreID() == "" {
 		t.Errorf("a new store: %v, %v, store %q", unverified, err, p.StoreID())
 	}
-	if err := p.Verified(t.Context(), true); !errors.Is(err, down) {
+	if err := p.OpenVerified(t.Context(), true); !errors.Is(err, down) {
 		t.Errorf("verified: %v", err)
 	}
 	fresh := p.sharing()
@@ -119,7 +119,7 @@ func TestStoreWithoutTheCatalog(t *testing.T) {
 	if err != nil || !errors.Is(unverified, down) || asked.stores.known != nil {
 		t.Errorf("of a catalog that is known to be down: %v, %v, catalog %+v", unverified, err, asked.stores.known)
 	}
-	must(t, asked.Verified(t.Context(), true)) // it is back
+	must(t, asked.OpenVerified(t.Context(), true)) // it is back
 	if asked.stores.known["one"].ID != asked.StoreID() {
 		t.Errorf("catalog %+v, store %q", asked.stores.known, asked.StoreID())
 	}
@@ -135,16 +135,16 @@ func TestStoreWithoutTheCatalog(t *testing.T) {
 func TestStoreThatCannotBeReadIsAnError(t *testing.T) {
 	p := newPlace()
 	p.backend.Vanish()
-	wantReason(t, "vanished", p.Verified(t.Context(), true), snapshot.ReasonBackendNotFound)
+	wantReason(t, "vanished", p.OpenVerified(t.Context(), true), snapshot.ReasonBackendNotFound)
 	alone := newPlace(func(c *repository.Config) { c.Stores = nil })
-	if err := alone.Verified(t.Context(), true); err != nil || len(alone.backend.Keys()) != 0 {
+	if err := alone.OpenVerified(t.Context(), true); err != nil || len(alone.backend.Keys()) != 0 {
 		t.Errorf("without stores: %v, and there is %q", err, alone.backend.Keys())
 	}
 }
 
 func TestGoneIsConfirmedByObjectAndMarker(t *testing.T) {
 	p := newPlace()
-	must(t, p.Verified(t.Context(), true))
+	must(t, p.OpenVerified(t.Context(), true))
 	rec, _ := p.save(t, stream(4*page), snapshot.CompressionZstd)
 	store := p.StoreID()
 	if gone, err := p.ConfirmGone(t.Context(), rec, store); gone || err != nil {

@@ -27,7 +27,7 @@ var errNotThere = errors.New("it is not there")
 // only when all checksums were right; a copy that is damaged is an error with ReasonChecksumMismatch. From a later
 // offset only the number of bytes is compared. The caller closes the reader.
 func (r *Repository) OpenPart(ctx context.Context, rec *snapshot.Record, part Part) (io.ReadCloser, error) {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return nil, err
 	}
 	key := r.dataKey(rec)
@@ -38,6 +38,7 @@ func (r *Repository) OpenPart(ctx context.Context, rec *snapshot.Record, part Pa
 	// A size that is wrong is an error at the end, or at once when there is nothing: no download is cut off silently.
 	damaged := func(err error) error { return r.damaged(key, err) }
 	exact := &exactReader{r: in, left: part.Size - part.Offset, damaged: damaged}
+	// One byte is read before the part is given out. As long as the caller has none, another copy can be tried.
 	buffered := bufio.NewReaderSize(exact, 64<<10)
 	if _, err := buffered.Peek(1); err != nil && !errors.Is(err, io.EOF) {
 		_ = in.Close()
@@ -223,7 +224,7 @@ type eof struct{}
 // Read implements [io.Reader].
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
-// discard reads so many bytes and forgets them. The buffer is bounded whatever r could write by itself.
+// discard reads so many bytes and forgets them. The buffer is bounded: r may have a WriteTo with a larger one.
 func discard(r io.Reader, n int64) error {
 	_, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{io.LimitReader(r, n)}, make([]byte, CopyBuffer))
 	return err

@@ -104,7 +104,7 @@ func TestPartThatCannotBeOpened(t *testing.T) {
 	key, _ := keyPair(t)
 	_, foreign := keyPair(t)
 	p := newPlace()
-	must(t, p.Verified(t.Context(), true))
+	must(t, p.OpenVerified(t.Context(), true))
 	rec, _ := p.save(t, stream(4*page), snapshot.CompressionZstd, key)
 	for _, ids := range []age.Identities{{}, foreign} {
 		_, err := readPart(t, p.Repository, rec, repository.Part{Decoded: true, Identities: ids})

@@ -13,6 +13,7 @@ import (
 // known without reading the data. The error wraps ErrNotFound when one of them is missing, and has ReasonConflict when
 // the size is another. An adopted snapshot has no manifest, and the size that its location here says.
 func (r *Repository) Whole(ctx context.Context, rec *snapshot.Record) error {
+	// Copies of an adopted snapshot may differ in size, because other programs write them. Each location has its own.
 	want, adopted := rec.StoredSize, rec.Trigger == snapshot.TriggerAdopted
 	if l := rec.Location(r.info.Name); adopted && l != nil {
 		want = l.Size
@@ -34,14 +35,15 @@ type Occupant struct {
 	Manifest bool // the manifest is the snapshot's
 }
 
-// Probe finds out what a copy of the snapshot would replace. Data that is neither this snapshot's nor that of the
-// manifest beside it is of no use to anyone and may be replaced. A good copy of another snapshot is an error, and
-// stays.
+// Probe looks for the objects that a copy of the snapshot would replace. Data that is neither this snapshot's nor that
+// of the manifest beside it is of no use to anyone and may be replaced. A good copy of another snapshot is an error,
+// and stays.
 func (r *Repository) Probe(ctx context.Context, rec *snapshot.Record) (found Occupant, err error) {
 	m, trusted, err := r.claim(ctx, rec.Name)
 	if err != nil {
 		return found, err
 	}
+	// A manifest with a lower generation is replaced, too: it could take back a pin.
 	found.Manifest = m != nil && trusted && m.serves(rec)
 	key := r.dataKey(rec)
 	o, err := r.backend.Stat(ctx, key)
@@ -82,12 +84,13 @@ func (r *Repository) otherSnapshot(key string) error {
 // ListOne asks the backend for the objects of one snapshot, as a listing would show them. It opens the store first: an
 // unmounted directory shows no objects either.
 func (r *Repository) ListOne(ctx context.Context, rec *snapshot.Record) (*Group, error) {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return nil, err
 	}
 	// Two requests instead of a listing: there may be thousands of objects below the prefix.
 	g := &Group{Name: rec.Name}
 	data, err := r.backend.Stat(ctx, r.dataKey(rec))
+	// Without data the manifest is not asked for: alone it is no copy.
 	if err == nil {
 		g.Objects = append(g.Objects, data)
 		var manifest Object

@@ -107,7 +107,7 @@ func TestProbeFindsAGoodCopyOfAnotherSnapshot(t *testing.T) {
 
 func TestOneSnapshotIsListed(t *testing.T) {
 	p := newPlace()
-	must(t, p.Verified(t.Context(), true))
+	must(t, p.OpenVerified(t.Context(), true))
 	rec, _ := p.save(t, stream(4*page), snapshot.CompressionZstd)
 	g, err := p.ListOne(t.Context(), rec)
 	if err != nil || g.Name != name || !g.Manifest || p.DataOf(g, rec) == nil || p.DataOf(g, rec).Size != rec.StoredSize {

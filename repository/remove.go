@@ -12,8 +12,8 @@ import (
 
 // Removable returns why a copy must not or cannot be removed: the backend is another store, the objects under the keys
 // are another snapshot's, they are locked, or the manifest says that the snapshot is pinned. The record alone is never
-// reason enough, because anybody who can write to etcd can change it. A copy that is not there is removable, and so is
-// one with a damaged manifest.
+// reason enough: the catalog is no witness. A copy that is not there is removable, and so is one with a damaged
+// manifest.
 func (r *Repository) Removable(ctx context.Context, rec *snapshot.Record) error {
 	_, err := r.BeginRemoval(ctx, rec)
 	return err
@@ -29,7 +29,7 @@ type Removal struct {
 
 // BeginRemoval looks whether a copy is removable, and changes nothing.
 func (r *Repository) BeginRemoval(ctx context.Context, rec *snapshot.Record) (*Removal, error) {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return nil, err
 	}
 	if err := r.unlocked(ctx, rec); err != nil && !snapshot.IsNotFound(err) {
@@ -115,9 +115,11 @@ func (r *Repository) unmarkable(ctx context.Context, name string, err error) err
 	if serr != nil || !o.LockedUntil.After(r.now()) {
 		return err
 	}
-	return snapshot.ReasonObjectLocked.New("backend %q: the manifest of %s is locked until %s, and cannot be marked as removed",
-		r.info.Name, name, o.LockedUntil.UTC().Format(time.RFC3339)).On(r.info.Name).Because(err).
-		Advise("nothing of the copy was removed, and it can be after that; the bucket locks objects without keeping versions of them: " +
+	return snapshot.ReasonObjectLocked.
+		New("backend %q: the manifest of %s is locked until %s, and cannot be marked as removed",
+			r.info.Name, name, o.LockedUntil.UTC().Format(time.RFC3339)).On(r.info.Name).Because(err).
+		Advise("nothing of the copy was removed, and it can be after that; " +
+			"the bucket locks objects without keeping versions of them: " +
 			"turn versioning on, or have the lock end before retention removes a snapshot")
 }
 
@@ -126,6 +128,7 @@ func (x *Removal) Finish(ctx context.Context) error {
 	if err := x.Mark(ctx); err != nil {
 		return err
 	}
+	// The other backends were marked in between, which may have taken minutes.
 	if err := x.unchanged(ctx); err != nil {
 		return err
 	}
@@ -135,6 +138,7 @@ func (x *Removal) Finish(ctx context.Context) error {
 	if err := x.r.backend.Delete(ctx, x.r.dataKey(x.rec)); err != nil {
 		return err
 	}
+	// The note goes last. Without it, an interrupted removal of this file would not be allowed to go on.
 	return x.r.backend.Delete(ctx, x.r.unpinNoteKey(x.rec))
 }
 
@@ -160,8 +164,8 @@ func (r *Repository) notForeign(ctx context.Context, rec *snapshot.Record) error
 		return err
 	}
 	return snapshot.ReasonConflict.
-		New("backend %q: %s has no manifest, and may be another program's", r.info.Name, rec.DataKey()).On(r.info.Name).Final().
-		Advise("%s", changedRecord)
+		New("backend %q: %s has no manifest, and may be another program's", r.info.Name, rec.DataKey()).On(r.info.Name).
+		Final().Advise(snapshot.ChangedRecord)
 }
 
 // agrees returns why the facts by which a copy was chosen for removal are not those of its manifest. The manifest is
@@ -174,10 +178,10 @@ func (r *Repository) agrees(found, rec *snapshot.Record) error {
 			On(r.info.Name).Advise("unpin it first: snapshotd update %s --unpin", rec.Name)
 	case found.Trigger != rec.Trigger || !found.CreateTime.Equal(rec.CreateTime) || found.Revision != rec.Revision:
 		return snapshot.ReasonConflict.
-			New("backend %q: the manifest of %s says %s, %s, revision %d, and its record %s, %s, revision %d", r.info.Name, rec.Name,
-				found.Trigger, found.CreateTime.Format(time.RFC3339), found.Revision,
+			New("backend %q: the manifest of %s says %s, %s, revision %d, and its record %s, %s, revision %d",
+				r.info.Name, rec.Name, found.Trigger, found.CreateTime.Format(time.RFC3339), found.Revision,
 				rec.Trigger, rec.CreateTime.Format(time.RFC3339), rec.Revision).On(r.info.Name).Final().
-			Advise("%s", changedRecord)
+			Advise(snapshot.ChangedRecord)
 	}
 	return nil
 }
@@ -224,16 +228,13 @@ func (r *Repository) sameFile(ctx context.Context, rec *snapshot.Record) error {
 	return r.unpinned(ctx, rec)
 }
 
-// notItsFile is the error of an adopted snapshot whose record names another file. A record that was changed in etcd must
-// not lead to another snapshot's object.
+// notItsFile is the error of an adopted snapshot whose record names another file. A record that was changed in etcd
+// must not lead to another snapshot's object.
 func (r *Repository) notItsFile(rec *snapshot.Record) error {
 	return snapshot.ReasonConflict.
-		New("backend %q: %q is not a file of the adopted snapshot %s", r.info.Name, rec.File, rec.Name).On(r.info.Name).Final().
-		Advise("%s", changedRecord)
+		New("backend %q: %q is not a file of the adopted snapshot %s", r.info.Name, rec.File, rec.Name).On(r.info.Name).
+		Final().Advise(snapshot.ChangedRecord)
 }
-
-// changedRecord is the way out of a record that contradicts its backend.
-const changedRecord = "the record was changed by something else; delete its key in etcd (etcdctl del), and reconcile makes it anew"
 
 // removeObjects deletes the data and then the manifest with its mark.
 func (r *Repository) removeObjects(ctx context.Context, rec *snapshot.Record) error {
@@ -247,8 +248,11 @@ func (r *Repository) removeObjects(ctx context.Context, rec *snapshot.Record) er
 // ResumeRemoval goes on with a removal whose mark is in the manifest.
 func (r *Repository) ResumeRemoval(ctx context.Context, m *Manifest) error {
 	if m.Removed.IsZero() {
-		return snapshot.ReasonInternal.New("resume the removal of %s: its manifest has no mark", m.Record.Name).On(r.info.Name)
+		return snapshot.ReasonInternal.New("resume the removal of %s: its manifest has no mark", m.Record.Name).
+			On(r.info.Name)
 	}
+	// Neither pin nor facts are compared again: they were before the mark was written, and the catalog may have
+	// forgotten them.
 	if err := r.unlocked(ctx, m.Record); err != nil && !snapshot.IsNotFound(err) {
 		return err
 	}

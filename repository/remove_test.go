@@ -71,7 +71,7 @@ func TestRemoveLeavesAloneWhatMustStay(t *testing.T) {
 		}, nil, snapshot.ReasonBackendWrongStore},
 	} {
 		p := newPlace(func(c *repository.Config) { c.Trust = x.trust })
-		must(t, p.Verified(t.Context(), true))
+		must(t, p.OpenVerified(t.Context(), true))
 		rec, _ := p.save(t, stream(4*page), snapshot.CompressionZstd)
 		x.spoil(t, p)
 		before := p.backend.Keys()
@@ -120,14 +120,14 @@ func TestUndoEndsAtTheFirstError(t *testing.T) {
 	p := newPlace()
 	rec, _ := p.save(t, stream(4*page), snapshot.CompressionZstd)
 	p.backend.Lock(manifestKey, time.Now().Add(time.Hour))
-	err := p.Undo(t.Context(), snapshot.ManifestKey(name), rec.DataKey())
+	err := p.DeleteFiles(t.Context(), snapshot.ManifestKey(name), rec.DataKey())
 	wantReason(t, "locked", err, snapshot.ReasonBackendAccessDenied)
 	wantText(t, "locked", err, "delete "+manifestKey)
 	if keys := p.backend.Keys(); len(keys) != 2 {
 		t.Errorf("left %q", keys)
 	}
 	p.backend.Lock(manifestKey, time.Time{})
-	must(t, p.Undo(t.Context(), snapshot.ManifestKey(name), rec.DataKey()))
+	must(t, p.DeleteFiles(t.Context(), snapshot.ManifestKey(name), rec.DataKey()))
 	if keys := p.backend.Keys(); len(keys) != 0 {
 		t.Errorf("left %q", keys)
 	}

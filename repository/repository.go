@@ -24,7 +24,7 @@ type Config struct {
 	Backend Backend
 	Cluster string           // whose snapshots these are; empty (read without a service, cluster not given): any
 	Prefix  string           // of the cluster's keys: empty or ending with '/'
-	Signer  *Signer          // optional; signs the mark of a removal
+	Signer  *Signer          // optional; signs updated manifests, marks of removals, and the manifests of segments
 	Trust   *Trust           // optional; which manifests are trusted, all when nil
 	Stores  Stores           // optional; without it the marker is not compared with anything
 	Now     func() time.Time // optional; time.Now
@@ -116,6 +116,8 @@ type PutDataOptions struct {
 
 // PutData stores the data of a snapshot. Without its manifest it is no snapshot yet.
 func (r *Repository) PutData(ctx context.Context, rec *snapshot.Record, in io.Reader, opts PutDataOptions) error {
+	// Data is replaced only when a caller has found out that it is of no use: another cluster may write under the same
+	// key by mistake.
 	return r.backend.Put(ctx, r.dataKey(rec), in, PutOptions{
 		ContentType: dataContentType, SizeHint: opts.SizeHint, IfAbsent: !opts.Replace, Taken: opts.Taken,
 	})
@@ -123,6 +125,7 @@ func (r *Repository) PutData(ctx context.Context, rec *snapshot.Record, in io.Re
 
 // PutManifest stores the manifest of a snapshot whose data is durable, and replaces one that is there.
 func (r *Repository) PutManifest(ctx context.Context, name string, doc []byte) error {
+	// The manifest of a copy changes with labels, pin and removal, so it is replaced without a condition.
 	opts := PutOptions{ContentType: jsonContentType, SizeHint: int64(len(doc))}
 	return r.backend.Put(ctx, r.manifestKey(name), bytes.NewReader(doc), opts)
 }
@@ -133,9 +136,9 @@ func (r *Repository) ManifestTime(ctx context.Context, name string) (time.Time, 
 	return o.ModTime, err
 }
 
-// Undo deletes files below the prefix in their order and checks nothing: a save takes back what it has just written. It
+// DeleteFiles deletes files below the prefix in their order and checks nothing: a save takes back its own writes. It
 // ends at the first error, which names the key, because the order keeps a manifest from outliving its data.
-func (r *Repository) Undo(ctx context.Context, files ...string) error {
+func (r *Repository) DeleteFiles(ctx context.Context, files ...string) error {
 	for _, file := range files {
 		if err := r.backend.Delete(ctx, r.key(file)); err != nil {
 			return fmt.Errorf("delete %s: %w", r.key(file), err)

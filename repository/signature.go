@@ -55,9 +55,6 @@ func NewSigner(pemText []byte) (*Signer, error) {
 	return &Signer{private, id}, err
 }
 
-// KeyID returns the id of the key: the first 16 hex digits of the sha256 of the public key in DER.
-func (s *Signer) KeyID() string { return s.id }
-
 // Sign returns a manifest with its signature. The document ends with the closing brace in a line of its own.
 func (s *Signer) Sign(doc []byte) []byte {
 	signed := append(bytes.TrimSuffix(bytes.Clone(doc), []byte("\n}\n")), ",\n"...)
@@ -127,7 +124,8 @@ func (t *Trust) KeyIDs() []string {
 	return ids
 }
 
-// keyID returns the id of a public key: it is short enough for a log, and the same in every format of the key.
+// keyID returns the id of a public key: the first 16 hex digits of the sha256 of the key in DER. It is short enough for
+// a log, and the same in every format of the key.
 func keyID(public any) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {

@@ -173,7 +173,7 @@ func TestMarkerIsReadStrictly(t *testing.T) {
 	open := func(doc string) (*place, error) {
 		p := newPlace()
 		p.backend.Set(snapshot.MarkerKey, []byte(doc))
-		return p, p.Verified(t.Context(), true)
+		return p, p.OpenVerified(t.Context(), true)
 	}
 	for what, doc := range map[string]string{
 		"empty":              "",
@@ -229,14 +229,14 @@ func TestSizesNearTheLargestNumber(t *testing.T) {
 // FuzzMarker: any document is a marker with an id, which stays the same, or the error of a wrong store.
 func FuzzMarker(f *testing.F) {
 	p := newPlace()
-	must(f, p.Verified(f.Context(), true))
+	must(f, p.OpenVerified(f.Context(), true))
 	f.Add(p.backend.Content(snapshot.MarkerKey))
 	f.Add([]byte(`{"formatVersion":1,"storeId":"x","x":{"y":[1,null]}}`))
 	f.Add([]byte(`{"formatVersion":2}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		p := newPlace()
 		p.backend.Set(snapshot.MarkerKey, doc)
-		err := p.Verified(t.Context(), true)
+		err := p.OpenVerified(t.Context(), true)
 		if err != nil {
 			wantReason(t, fmt.Sprintf("%q", doc), err, snapshot.ReasonBackendWrongStore)
 			return
@@ -246,7 +246,7 @@ func FuzzMarker(f *testing.F) {
 			t.Fatalf("store %q, and by another reader %q, %v", p.StoreID(), plain.StoreID, err)
 		}
 		other := p.sharing()
-		if err := other.Verified(t.Context(), true); err != nil || other.StoreID() != p.StoreID() {
+		if err := other.OpenVerified(t.Context(), true); err != nil || other.StoreID() != p.StoreID() {
 			t.Fatalf("store %q, then %q, %v", p.StoreID(), other.StoreID(), err)
 		}
 	})

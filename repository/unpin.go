@@ -10,8 +10,8 @@ import (
 )
 
 // Another program's file is pinned when it is adopted, and nothing may be written beside it: that program may take it
-// for one of its own. The record alone must not unpin the file, because anybody who can write to etcd can change the
-// record. So an unpinned file has a note in a directory of its own, and without the note it is not removed.
+// for one of its own. The record alone must not unpin the file: the catalog is no witness. So an unpinned file has a
+// note in a directory of its own, and without the note it is not removed.
 
 // unpinnedDir is where the notes are, below the cluster's prefix.
 const unpinnedDir = "snapshotd-unpinned/"
@@ -29,7 +29,7 @@ func (r *Repository) unpinNoteKey(rec *snapshot.Record) string {
 // Unpin notes that the file of an adopted snapshot may be removed. The record is changed before: an interruption
 // between the two leaves a file that is not removed, and the same update once more ends it.
 func (r *Repository) Unpin(ctx context.Context, rec *snapshot.Record) error {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return err
 	}
 	if !snapshot.FileOf(rec.Name, rec.File) {
@@ -42,7 +42,7 @@ func (r *Repository) Unpin(ctx context.Context, rec *snapshot.Record) error {
 
 // Pin removes the note of an adopted file, if there is one.
 func (r *Repository) Pin(ctx context.Context, rec *snapshot.Record) error {
-	if err := r.Verified(ctx, false); err != nil {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return err
 	}
 	return r.backend.Delete(ctx, r.unpinNoteKey(rec))
@@ -58,6 +58,6 @@ func (r *Repository) unpinned(ctx context.Context, rec *snapshot.Record) error {
 		return nil
 	}
 	return snapshot.ReasonPinned.
-		New("backend %q: the record of %s says that it is not pinned, and its backend does not", r.info.Name, rec.Name).On(r.info.Name).
-		Advise("unpin it again, if it may be removed: snapshotd update %s --unpin", rec.Name)
+		New("backend %q: the record of %s says that it is not pinned, and its backend does not", r.info.Name, rec.Name).
+		On(r.info.Name).Advise("unpin it again, if it may be removed: snapshotd update %s --unpin", rec.Name)
 }

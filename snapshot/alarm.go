@@ -2,8 +2,8 @@ package snapshot
 
 import "strings"
 
-// AlarmNote says for a person which alarms are in a database and what a restore of it comes to. It goes on from a
-// subject, such as "it" or "the snapshot".
+// AlarmNote tells a person the alarms in a database, and their effect on a restore. It goes on from a subject, such as
+// "it" or "the snapshot".
 func AlarmNote(alarms []string) string {
 	refuses := "writes"
 	for _, a := range alarms {

@@ -46,7 +46,7 @@ func EachBadRecord(err error) (errs []error) {
 	return errs
 }
 
-// maxBadRecords is how many errors [BadRecords] keeps. Whoever can write to the catalog can put any number there.
+// maxBadRecords is how many errors [BadRecords] keeps. A catalog can hold any number of such records.
 const maxBadRecords = 10
 
 // BadRecords gathers the errors of records that cannot be read while the work on the others goes on. The zero value is

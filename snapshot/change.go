@@ -23,7 +23,7 @@ func (ch Change) Events(cluster string, now time.Time) (events []Event) {
 	}
 	if ch.After != nil {
 		for _, l := range ch.After.Locations() {
-			if concluded(l.State) && stateOn(ch.Before, l.Backend) != l.State {
+			if final(l.State) && stateOn(ch.Before, l.Backend) != l.State {
 				add(EventLocationDone, ch.After, l.UpdateTime, l.Backend)
 			}
 		}
@@ -49,12 +49,12 @@ func (ch Change) Events(cluster string, now time.Time) (events []Event) {
 // saveEnded reports whether a save has ended, or its snapshot was found. A snapshot of another program was not saved.
 func (ch Change) saveEnded() bool {
 	return ch.After != nil && ch.After.Trigger != TriggerAdopted &&
-		(concluded(ch.After.State()) || ch.After.State() == StatePartial) &&
+		(final(ch.After.State()) || ch.After.State() == StatePartial) &&
 		(ch.Before == nil || ch.Before.State() == StateSaving)
 }
 
-// concluded reports whether a location holds the snapshot or has failed.
-func concluded(s State) bool { return s == StateReady || s == StateFailed }
+// final reports whether a location holds the snapshot or has failed.
+func final(s State) bool { return s == StateReady || s == StateFailed }
 
 // stateOn returns the state of a location before; StateUnspecified when there was none.
 func stateOn(rec *Record, backend string) State {

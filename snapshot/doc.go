@@ -3,5 +3,6 @@
 // retention are beside it, in retention.
 //
 // The package uses the standard library only and does no I/O. The state of a record is changed by its own methods and
-// by nothing else, so the rules about states stand in one file, record.go.
+// by nothing else. The rules about states stand in transition.go, those about nodes in node.go, and those about repairs
+// in repair.go.
 package snapshot

@@ -19,14 +19,14 @@ const (
 	ReasonSaveInProgress      Reason = "SAVE_IN_PROGRESS"      // the cluster is being saved already
 	ReasonPageTokenExpired    Reason = "PAGE_TOKEN_EXPIRED"    // the listing's revision has been compacted
 	ReasonWatchExpired        Reason = "WATCH_EXPIRED"         // the events after a resume token are not known any more
-	ReasonConflict            Reason = "CONFLICT"              // the record was changed meanwhile, or the place holds another snapshot
+	ReasonConflict            Reason = "CONFLICT"              // the record was changed, or another snapshot is there
 	ReasonEtcdUnavailable     Reason = "ETCD_UNAVAILABLE"      // no member could be read
 	ReasonCatalogUnavailable  Reason = "CATALOG_UNAVAILABLE"   // the catalog's etcd does not answer or has no quorum
-	ReasonBackendUnavailable  Reason = "BACKEND_UNAVAILABLE"   // the backend does not answer, or answers with an error of its own
+	ReasonBackendUnavailable  Reason = "BACKEND_UNAVAILABLE"   // the backend does not answer, or with an error of its own
 	ReasonBackendAccessDenied Reason = "BACKEND_ACCESS_DENIED" // the backend refuses the credentials or the permission
 	ReasonBackendNotFound     Reason = "BACKEND_NOT_FOUND"     // the directory or bucket does not exist
 	ReasonBackendWrongStore   Reason = "BACKEND_WRONG_STORE"   // the store's marker is missing or another store's
-	ReasonBackendOnOtherNode  Reason = "BACKEND_ON_OTHER_NODE" // a directory of another node, which its replica alone reaches
+	ReasonBackendOnOtherNode  Reason = "BACKEND_ON_OTHER_NODE" // a directory of another node: its replica alone reaches it
 	ReasonRevisionNotFound    Reason = "REVISION_NOT_FOUND"    // no snapshot holds the revision, or shows that of a time
 	ReasonObjectNotFound      Reason = "OBJECT_NOT_FOUND"      // the backend has no object under the key
 	ReasonObjectExists        Reason = "OBJECT_EXISTS"         // the backend has an object under the key already
@@ -38,15 +38,15 @@ const (
 	ReasonSnapshotSealed      Reason = "SNAPSHOT_SEALED"       // it is encrypted, and no identity for it is configured
 	ReasonManifestUntrusted   Reason = "MANIFEST_UNTRUSTED"    // the manifest is not signed by a trusted key
 	ReasonSnapshotUnreadable  Reason = "SNAPSHOT_UNREADABLE"   // the database cannot be read through
-	ReasonCopyMissing         Reason = "COPY_MISSING"          // a chosen backend did not hold it when its record was made anew
+	ReasonCopyMissing         Reason = "COPY_MISSING"          // a chosen backend lacked it when its record was made anew
 	ReasonCancelled           Reason = "CANCELLED"             // the caller went away, or its deadline passed
 	ReasonInterrupted         Reason = "INTERRUPTED"           // the replica that was saving died
 	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"         // a watcher did not keep up, or a download was not read
 	ReasonLimitReached        Reason = "LIMIT_REACHED"         // the service allows no more of this at a time
 	ReasonAuditUnavailable    Reason = "AUDIT_UNAVAILABLE"     // the call cannot be recorded, and each one must be
 	ReasonShuttingDown        Reason = "SHUTTING_DOWN"         // the replica stopped before the call had ended
-	ReasonConfigChanged       Reason = "CONFIG_CHANGED"        // the clusters of the service have changed; the call begins anew
-	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"       // it is not known who calls
+	ReasonConfigChanged       Reason = "CONFIG_CHANGED"        // the clusters of the service changed; call again
+	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"       // the caller is not known
 	ReasonRoleMissing         Reason = "ROLE_MISSING"          // the caller may not do this with the cluster
 	ReasonInternal            Reason = "INTERNAL"              // a defect of the service
 )
@@ -56,7 +56,8 @@ func (r Reason) retry() time.Duration {
 	switch r {
 	case ReasonSaveInProgress, ReasonInterrupted, ReasonConflict, ReasonLimitReached:
 		return 5 * time.Second
-	case ReasonEtcdUnavailable, ReasonCatalogUnavailable, ReasonBackendUnavailable, ReasonCopyMissing, ReasonChecksumMismatch:
+	case ReasonEtcdUnavailable, ReasonCatalogUnavailable, ReasonBackendUnavailable, ReasonCopyMissing,
+		ReasonChecksumMismatch:
 		return 10 * time.Second
 	case ReasonConfigChanged:
 		return time.Second
@@ -102,7 +103,7 @@ func (e *Error) On(backend string) *Error { e.Backend = backend; return e }
 // Because sets the cause.
 func (e *Error) Because(cause error) *Error { e.Err = cause; return e }
 
-// Advise sets the hint: what the operator can do.
+// Advise sets the hint for the operator.
 func (e *Error) Advise(format string, args ...any) *Error {
 	e.Hint = fmt.Sprintf(format, args...)
 	return e
@@ -161,7 +162,22 @@ func IsDamage(err error) bool {
 	}
 }
 
-// Invalid returns the error for a field of a request: what is wrong with which value, and what is allowed.
+// IsOfBackend reports whether an error is one of a backend as a whole, so that the next object would fail there, too.
+// Errors of a single object, such as a name that the server refuses, must not keep the rest from being copied.
+func IsOfBackend(err error, backend string) bool {
+	if BackendOf(err) != backend {
+		return false
+	}
+	switch ReasonOf(err) {
+	case ReasonBackendUnavailable, ReasonBackendAccessDenied, ReasonBackendNotFound, ReasonBackendWrongStore,
+		ReasonNoSpace:
+		return true
+	default:
+		return false
+	}
+}
+
+// Invalid returns the error for a field of a request. The text gives the wrong value, and the allowed ones.
 func Invalid(field, format string, args ...any) *Error {
 	e := ReasonInvalidArgument.New("%s: %s", field, fmt.Sprintf(format, args...))
 	e.Field = field

@@ -8,16 +8,16 @@ import (
 // EventType is the kind of an event.
 type EventType int
 
-// The types of event. Those up to EventDeleted are what Watch shows; the others are for metrics and logs.
+// The types of event. Watch shows those up to EventDeleted; the others are for metrics and logs.
 const (
 	EventStarted       EventType = iota + 1 // a save has begun
-	EventProgress                           // how far a save is, also while nothing moves: Phase, Done, Total, and Backend for a write
+	EventProgress                           // how far a save is: Phase, Done, Total, and Backend for a write
 	EventLocationDone                       // Backend holds the snapshot or has failed
-	EventFinished                           // a save has ended: Duration; Err is nil only when every chosen backend holds it
+	EventFinished                           // a save has ended: Duration; Err is nil only when all chosen backends hold it
 	EventDeleted                            // Backend does not hold the snapshot any more: it was deleted or pruned
 	EventSaveRejected                       // a save was refused because another one runs
 	EventWritten                            // a write of data and manifest to a backend has ended: Kind, Duration, Err
-	EventReconciled                         // a reconcile has ended: Duration, Backends; Err is nil only when no backend failed
+	EventReconciled                         // a reconcile has ended: Duration, Backends; Err is nil when no backend failed
 	EventListed                             // a listing of a backend has ended: Kind, Duration spent in the backend, Err
 	EventCounted                            // the catalog's records by state, after a reconcile: States
 	EventSwept                              // leftovers were removed from Backend: Count
@@ -27,8 +27,8 @@ const (
 	EventRepairsQueued                      // the copies that wait for their repair: Queued
 )
 
-// Phase says what a save is waiting for. Backends are written in each of the phases, as far as there is something to
-// write.
+// Phase is the part of its work that a save is waiting for. Backends are written in each of the phases, as far as there
+// is something to write.
 type Phase int
 
 // The phases of a save, in their order, but for the last one, which is before all others.
@@ -79,9 +79,9 @@ type RepairQueue struct {
 	Since time.Time // when the oldest of them failed
 }
 
-// An Observer receives the events of a cluster: metrics, watchers, and whoever else subscribes.
+// An Observer receives the events of a cluster. Metrics and watchers are observers.
 type Observer interface {
-	// Observe takes an event. It is called while the span of what happened is open in ctx, and does not block.
+	// Observe takes an event. It is called while the span of the work is open in ctx, and does not block.
 	Observe(ctx context.Context, ev Event)
 }
 

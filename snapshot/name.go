@@ -69,8 +69,8 @@ func (s *Snapshot) ownDataKey() string {
 	return key
 }
 
-// DataKey returns the key of a snapshot's data, below the cluster's prefix. An adopted file keeps its name; the data of
-// a save has no other key than that of its name, whatever somebody wrote into its record.
+// DataKey returns the key of a snapshot's data, below the cluster's prefix. An adopted file keeps its name. The data of
+// a save has the key of the save's name, also when its record names another file.
 func (r *Record) DataKey() string {
 	if r.File != "" && r.Trigger == TriggerAdopted {
 		return r.File
@@ -78,8 +78,8 @@ func (r *Record) DataKey() string {
 	return r.ownDataKey()
 }
 
-// MayBeForeign reports whether another program can have written the data of a record that says that it is a save's: no
-// save gives such a name, and it is neither compressed nor encrypted as only this program does it.
+// MayBeForeign reports whether another program can have written the data of a record that claims to be of a save. No
+// save gives such a name. Only this program compresses or encrypts as it does, and this data is neither.
 func (r *Record) MayBeForeign() bool {
 	return !NamedLikeSaves(r.Name) && r.DataKey() == r.Name+DataSuffix
 }
@@ -96,7 +96,9 @@ func NameOfOrderKey(key string) string { return strings.TrimSuffix(key, orderSuf
 // SplitKey returns the snapshot's name and the suffix of an object that this program writes; ok is false for other
 // keys.
 func SplitKey(key string) (name, suffix string, ok bool) {
-	for _, s := range []string{zstdSuffix + encryptedSuffix, DataSuffix + encryptedSuffix, zstdSuffix, DataSuffix, ManifestSuffix} {
+	for _, s := range []string{
+		zstdSuffix + encryptedSuffix, DataSuffix + encryptedSuffix, zstdSuffix, DataSuffix, ManifestSuffix,
+	} {
 		if name, ok := strings.CutSuffix(key, s); ok && name != "" {
 			return name, s, true
 		}

@@ -27,9 +27,8 @@ func IsBackend(backend, given string) bool {
 	return given == backend || given == configured
 }
 
-// Node is the name of a node, as its replica sees the directories of all nodes. A replica never concludes anything
-// from not seeing a copy that is elsewhere, and says so to a caller who asks for it, instead of saying that there is
-// none.
+// Node is the name of a node, as its replica sees the directories of all nodes. A replica never concludes anything from
+// not seeing a copy that is elsewhere. A caller that asks for such a copy is told its node, and not that there is none.
 type Node string
 
 // Elsewhere reports whether a backend is a directory of another node.
@@ -38,8 +37,8 @@ func (n Node) Elsewhere(backend string) bool {
 	return node != "" && node != string(n)
 }
 
-// HeldElsewhere returns the directories of other nodes that have a READY copy of a snapshot.
-func (n Node) HeldElsewhere(rec *Record) []string {
+// ReadyElsewhere returns the directories of other nodes that have a READY copy of a snapshot.
+func (n Node) ReadyElsewhere(rec *Record) []string {
 	return slices.DeleteFunc(rec.ReadyOn(), func(b string) bool { return !n.Elsewhere(b) })
 }
 
@@ -57,8 +56,8 @@ func (n Node) OnOther(backends []string, format string, args ...any) *Error {
 	return ReasonBackendOnOtherNode.
 		New("%s: only the replica of node %s can reach %s, and this is the replica of node %s",
 			fmt.Sprintf(format, args...), strings.Join(nodes, " or "), Join(backends), n).On(backends[0]).
-		Advise("ask the replica of node %s (--addr); if that node is gone for ever, reconcile --retire-node %s forgets its copies",
-			nodes[0], nodes[0])
+		Advise("ask the replica of node %s (--addr); "+
+			"if that node is gone for ever, reconcile --retire-node %s forgets its copies", nodes[0], nodes[0])
 }
 
 // Retire drops the locations in the directories of nodes that are gone for ever, and returns them. A snapshot that

@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// Record is the catalog's entry for a snapshot. Its state changes through the methods in transition.go alone.
+// Record is the catalog's entry for a snapshot. Its state changes through its own methods alone.
 type Record struct {
 	Snapshot
 	RequestID string
 	File      string               // key of an adopted snapshot's data, below the cluster's prefix; empty for our own
 	Seen      map[string]time.Time // by backend, see Saw
-	// Generation counts the changes of the manifest. A manifest with a lower one than the record was put back by somebody.
+	// Generation counts the changes of the manifest. A manifest with a lower one than the record is an old one that was
+	// put back.
 	Generation int64
 	Version    int64 // the catalog's revision of the record; 0 when it is not in the catalog
 
@@ -29,7 +30,7 @@ type Bookkeeping struct {
 	Repairs  []Repair  // of locations whose repair was tried and has failed so far
 	Damaged  []string  // backends whose copy was read and found damaged, which no listing shows
 	// SupersededBy is the name of the snapshot whose save took the request over when this one's was taken for dead. No
-	// caller was ever told of what this record holds.
+	// caller was ever told of the copies in this record.
 	SupersededBy string
 	FallbackNode string   // the node that has the FAILED snapshot on its own disk until a backend takes it
 	Outdated     []string // backends of other nodes whose manifest was not written when the record was changed
@@ -49,8 +50,8 @@ type Failure struct {
 	Message string
 }
 
-// NewFailure returns an error as the catalog keeps it.
-func NewFailure(backend string, err error) Failure {
+// newFailure returns an error as the catalog keeps it.
+func newFailure(backend string, err error) Failure {
 	if e, ok := errors.AsType[*Error](err); ok {
 		if backend == "" {
 			backend = e.Backend
@@ -75,7 +76,8 @@ func (r *Record) Bookkeeping() Bookkeeping { return r.book.clone() }
 // Owner returns the value of the cluster's lock under which the snapshot is being saved; empty when the save is over.
 func (r *Record) Owner() string { return r.book.Owner }
 
-// Failures returns why the snapshot or a location is not READY, in the order of the configuration.
+// Failures returns why the snapshot or a location is not READY: those of the save in the order of the configuration,
+// and behind them those that were found later.
 func (r *Record) Failures() []Failure { return slices.Clone(r.book.Failures) }
 
 // Repairs returns the repairs that have failed so far.
@@ -112,10 +114,10 @@ func (r *Record) Copy() *Record {
 	return &c
 }
 
-// Concluded reports whether a request that led to this record has its outcome. A save that was cancelled or interrupted
-// has none: the request may be made again. A scheduled save has one when any backend holds the snapshot: repair makes
-// the other copies.
-func (r *Record) Concluded() bool {
+// HasOutcome reports whether a request that led to this record has its outcome. A save that was cancelled or
+// interrupted has none: the request may be made again. A scheduled save has one when any backend holds the snapshot:
+// repair makes the other copies.
+func (r *Record) HasOutcome() bool {
 	switch {
 	case r.status.State == StateSaving || r.book.SupersededBy != "":
 		return false
@@ -167,9 +169,10 @@ func (r *Record) Repairable() bool {
 		r.StoredSize > 0 && r.StoredSHA256 != ""
 }
 
-// RemovalBegun reports whether a copy is being removed, or was when a replica died.
-func (r *Record) RemovalBegun() bool {
-	return slices.ContainsFunc(r.status.Locations, func(l Location) bool { return l.State == StateDeleting && l.Size > 0 })
+// HoldsObject reports whether there is an object at a location, which may be another program's empty file. A location
+// of ours without a size is the note of an upload that failed, and goes without any request.
+func (r *Record) HoldsObject(backend string) bool {
+	return r.Location(backend).Size > 0 || r.Trigger == TriggerAdopted
 }
 
 // Orphaned reports whether a location is known never to have held anything that a caller was told of. This is not known

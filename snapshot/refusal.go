@@ -4,6 +4,10 @@ import "errors"
 
 // The refusals that several operations share, so that a caller reads the same words, and the same way out, of each.
 
+// ChangedRecord is the advice about a record that contradicts its backend.
+const ChangedRecord = "the record was changed by something else; delete its key in etcd (etcdctl del), " +
+	"and reconcile makes it anew"
+
 // SaveInProgress is the error that a cluster is being saved already; where says by which save.
 func SaveInProgress(cluster, where string) *Error {
 	return ReasonSaveInProgress.New("cluster %q is being saved already, %s", cluster, where).
@@ -17,7 +21,7 @@ func NoGoodCopy(verb, name, backend string) *Error {
 		Advise("get shows where it is; choose one of these backends, or repair it first")
 }
 
-// ChangedMeanwhile says of a conflict what was to be done. Other errors it returns as they are.
+// ChangedMeanwhile adds the operation to the error of a conflict. It returns other errors as they are.
 func ChangedMeanwhile(err error, format string, args ...any) error {
 	if !errors.Is(err, ErrConflict) {
 		return err

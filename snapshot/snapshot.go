@@ -13,7 +13,7 @@ type State int
 // The states of a snapshot. A location is never StatePartial.
 const (
 	StateUnspecified State = iota
-	StateSaving            // the save is under way, or its replica died and reconcile has not settled it yet
+	StateSaving            // the save is under way, or its replica died and reconcile has not seen it yet
 	StateReady             // every location holds it durably, checksum verified
 	StatePartial           // some locations hold it
 	StateFailed            // no location holds it
@@ -187,6 +187,15 @@ func (s *Snapshot) location(backend string) *Location {
 		}
 	}
 	return nil
+}
+
+// Backends returns the names of the backends of all locations.
+func (s *Snapshot) Backends() []string {
+	var names []string
+	for _, l := range s.status.Locations {
+		names = append(names, l.Backend)
+	}
+	return names
 }
 
 // ReadyOn returns the names of the backends whose location is READY.

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// The transitions of a record. Each of them changes locations and bookkeeping, and then derives the state of the
-// snapshot from its locations, so that no caller can leave the two apart.
+// The transitions of a record. Each of them leaves the state of the snapshot in agreement with its locations, so that
+// no caller can leave the two apart. Most of them derive it. A save under way stays SAVING until it is concluded, and
+// one that was given up is FAILED at once.
 
 // NewSave returns the record of a save that begins: SAVING on each of the chosen backends.
 func NewSave(s Snapshot, requestID, owner string, chosen []Location) *Record {
@@ -38,7 +39,7 @@ func (r *Record) Written(backend string, err error, now time.Time) {
 	l.UpdateTime = now.UTC()
 	if err != nil {
 		l.State, l.Error, l.Size = StateFailed, err.Error(), 0
-		r.book.Failures = append(r.book.Failures, NewFailure(backend, err))
+		r.book.Failures = append(r.book.Failures, newFailure(backend, err))
 	} else {
 		l.State, l.Error, l.Size = StateReady, "", r.StoredSize
 	}
@@ -60,7 +61,7 @@ func (r *Record) Conclude(d time.Duration, whole error) {
 	r.book.Owner, r.Duration, r.status.State = "", d, StateFailed
 	slices.SortStableFunc(r.book.Failures, func(a, b Failure) int { return r.order(a.Backend) - r.order(b.Backend) })
 	if whole != nil {
-		r.book.Failures = append([]Failure{NewFailure("", whole)}, r.book.Failures...)
+		r.book.Failures = append([]Failure{newFailure("", whole)}, r.book.Failures...)
 	}
 	r.derive()
 	if whole != nil && r.status.State != StateReady {
@@ -73,7 +74,7 @@ func (r *Record) order(backend string) int {
 	return slices.IndexFunc(r.status.Locations, func(l Location) bool { return l.Backend == backend })
 }
 
-// AssumeNothing begins to settle a save whose replica died: no location holds anything until its backend shows
+// AssumeNothing begins to reconcile a save whose replica died: no location holds anything until its backend shows
 // otherwise. It returns why, for [Record.ConcludeInterrupted].
 func (r *Record) AssumeNothing() (why string) {
 	why = fmt.Sprintf("the replica that was saving it (%s) died or lost its lease", r.book.Owner)
@@ -84,7 +85,7 @@ func (r *Record) AssumeNothing() (why string) {
 	return why
 }
 
-// ConcludeInterrupted ends a save whose replica died, after its locations say what the backends hold.
+// ConcludeInterrupted ends a save whose replica died, after its locations were compared with the backends.
 func (r *Record) ConcludeInterrupted(why string) {
 	r.book.Owner = ""
 	if r.derive(); r.status.State != StateReady {
@@ -120,7 +121,7 @@ func (r *Record) Yield(name string, why error, now time.Time) {
 		}
 	}
 	r.book.SupersededBy = name
-	r.book.Failures = append([]Failure{NewFailure("", why)}, r.book.Failures...)
+	r.book.Failures = append([]Failure{newFailure("", why)}, r.book.Failures...)
 	r.status.State, r.status.Error = StateFailed, why.Error()
 }
 
@@ -156,7 +157,18 @@ func (r *Record) Missed(l Location, reason Reason) {
 	r.Found(l)
 }
 
-// Describe fills in the facts that only the manifest knows, after a save whose replica died. Locations stay.
+// Learn takes in the facts that only the manifest knows: all of them after a save whose replica died, and an update of
+// the snapshot that the catalog has forgotten because it came back from the past.
+func (r *Record) Learn(found *Record) {
+	switch {
+	case r.StoredSHA256 == "":
+		r.Describe(found)
+	case found.Generation > r.Generation && found.StoredSHA256 == r.StoredSHA256:
+		r.Labels, r.Pinned, r.Generation = found.Labels, found.Pinned, found.Generation
+	}
+}
+
+// Describe fills in the facts that only the manifest knows. Locations stay.
 func (r *Record) Describe(found *Record) {
 	was := *r
 	*r = *found.Copy()
@@ -210,7 +222,7 @@ func (r *Record) CopyFailed(backend string, why error, bytes bool, now time.Time
 	}
 	l.State, l.Error, l.UpdateTime = StateFailed, why.Error(), now.UTC()
 	r.setDamaged(backend, bytes)
-	r.book.Failures = append(r.book.Failures, NewFailure(backend, why))
+	r.book.Failures = append(r.book.Failures, newFailure(backend, why))
 	r.derive()
 	return true
 }
@@ -227,8 +239,8 @@ func (r *Record) CopyGood(backend string, now time.Time) {
 	r.derive()
 }
 
-// Verified notes a verdict. disproved says that the bytes are right and do not hold what they should: the proof, if
-// there is one, stays as that of the last drill that passed, and does not hold any more.
+// Verified notes a verdict. disproved says that the stored bytes are right, and that the database in them is not: the
+// proof, if there is one, stays as that of the last drill that passed, and does not hold any more.
 func (r *Record) Verified(v Verification, disproved bool) {
 	r.Verification = &v
 	switch {
@@ -273,7 +285,8 @@ func (r *Record) setDamaged(backend string, damaged bool) {
 	}
 }
 
-// forgetFailures forgets why a backend failed in the save, once it has the copy.
+// forgetFailures forgets why a backend has failed: it has the copy, its location goes, or another failure is noted
+// next.
 func (r *Record) forgetFailures(backend string) {
 	r.book.Failures = slices.DeleteFunc(r.book.Failures, func(f Failure) bool { return f.Backend == backend })
 }

@@ -30,6 +30,7 @@ const attempts = 5
 func Retry(attempt func() error) error {
 	for range attempts {
 		err := attempt()
+		// ErrExists is a conflict as well: another replica has made the record that this attempt was to make.
 		if !errors.Is(err, snapshot.ErrConflict) && !errors.Is(err, snapshot.ErrExists) {
 			return err
 		}

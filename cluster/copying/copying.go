@@ -28,6 +28,8 @@ func (x *Copying) Wrote() bool { return x.wrote }
 // Run brings data and manifest to the target, as far as they are not there. Nothing becomes visible there before size
 // and checksum of the bytes that were read were right. It says whether an error is the source's.
 func (x *Copying) Run(ctx context.Context, manifest []byte) (sourceFailed bool, err error) {
+	// The target is asked although the record says that it has no copy. An attempt that ended between data and manifest
+	// has left its data there.
 	there, err := x.To.Probe(ctx, x.Record)
 	if err != nil {
 		return false, err
@@ -70,6 +72,7 @@ func (x *Copying) data(ctx context.Context, occupied bool) (sourceFailed bool, e
 	case err == nil:
 		x.wrote = true
 		return false, nil
+	// A source that failed because the call has ended says nothing of its copy.
 	case in.Failed() != nil && ctx.Err() == nil:
 		return true, in.Failed()
 	case errors.Is(err, snapshot.ErrExists): // another replica was faster

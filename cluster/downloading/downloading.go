@@ -90,7 +90,8 @@ func (d *Downloading) describe() Download {
 		}
 	}
 	return Download{
-		Name: rec.Name, Size: rec.StoredSize, SHA256: rec.StoredSHA256, SHA256Bytes: rec.StoredSize, FileName: path.Base(rec.DataKey()),
+		Name: rec.Name, Size: rec.StoredSize, SHA256: rec.StoredSHA256, SHA256Bytes: rec.StoredSize,
+		FileName: path.Base(rec.DataKey()),
 	}
 }
 

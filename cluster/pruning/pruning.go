@@ -1,7 +1,7 @@
-// Package pruning carries out what retention has decided about the copies on one backend.
+// Package pruning carries out the decisions of retention about the copies on one backend.
 //
-// Retention decides by the catalog, which may be wrong: it came back from the past, or somebody has written to it. So
-// before a copy goes, the backend itself is asked, and it has the last word.
+// Retention decides by the catalog, which may be wrong: it came back from the past, or was changed by another program.
+// So before a copy goes, the backend itself is asked, and it has the last word.
 package pruning
 
 import (
@@ -75,7 +75,7 @@ func (p *Pruning) Run(ctx context.Context, copies []*retention.Candidate) (decis
 	return decisions, nil
 }
 
-// Forget takes the copies that were removed off what the candidates of other backends know of their snapshots.
+// Forget takes the copies that were removed off the numbers of READY copies in the candidates of other backends.
 func Forget(others []*retention.Candidate, decided []Decision) {
 	removed := map[string]bool{}
 	for _, d := range decided {
@@ -89,8 +89,9 @@ func Forget(others []*retention.Candidate, decided []Decision) {
 }
 
 // listed returns the copies that the backend's listing shows, undecided, and the newest in any case. A record without
-// an object, as anybody can write one to etcd, must not take the place of a copy that a rule keeps.
+// an object must not take the place of a copy that a rule keeps: the catalog is no witness.
 func (p *Pruning) listed(ctx context.Context, copies []*retention.Candidate) ([]*retention.Candidate, error) {
+	// Most prunes end here. Without a copy to remove, neither listing nor manifests cost a request.
 	going := func(c *retention.Candidate) bool { return !c.Stays }
 	if !slices.ContainsFunc(copies, going) {
 		return copies, nil
@@ -113,12 +114,12 @@ func (p *Pruning) listed(ctx context.Context, copies []*retention.Candidate) ([]
 }
 
 // confirmKept compares the facts of the copies that stay with their manifests, before others are removed because of
-// them. Whoever can write to etcd can give an old copy a new time, and would push the new ones out. A copy that its
-// backend contradicts stays and takes no place; then the rules are applied to the others alone.
+// them. A forged record could give an old copy a new time, and would push the new ones out. A copy that its backend
+// contradicts stays and takes no place; then the rules are applied to the others alone.
 func (p *Pruning) confirmKept(ctx context.Context, there []*retention.Candidate) error {
 	going := func(c *retention.Candidate) bool { return !c.Stays }
 	if !slices.ContainsFunc(there, going) {
-		return nil // nothing is asked for now, and none of what was confirmed is forgotten
+		return nil // no manifest is read now, and all confirmed facts stay
 	}
 	good := map[*retention.Candidate]bool{}
 	for slices.ContainsFunc(there, going) {
@@ -143,11 +144,13 @@ func (p *Pruning) confirmKept(ctx context.Context, there []*retention.Candidate)
 		if len(there) == before {
 			break
 		}
+		// Without the contradicted copy, the rules keep others, which are not confirmed yet. So it goes on.
 		for _, c := range there {
 			c.Undecide()
 		}
 		if p.newest = p.Rules.Apply(there, p.Now); p.newest == nil {
-			return p.conflict("nothing was removed, because no snapshot is as the catalog has it").Advise("reconcile, and prune again")
+			return p.conflict("nothing was removed, because no snapshot is as the catalog has it").
+				Advise("reconcile, and prune again")
 		}
 	}
 	if p.Confirmed != nil {
@@ -197,8 +200,8 @@ func (p *Pruning) contradiction(ctx context.Context, c *retention.Candidate) (wh
 		found.exemption = c.Exemption
 	}
 	if found != says {
-		return fmt.Sprintf("its manifest says %s, %s, revision %d, %d bytes, pinned %t", s.Trigger, s.CreateTime.Format(time.RFC3339),
-			s.Revision, s.StoredSize, s.Pinned), nil
+		return fmt.Sprintf("its manifest says %s, %s, revision %d, %d bytes, pinned %t", s.Trigger,
+			s.CreateTime.Format(time.RFC3339), s.Revision, s.StoredSize, s.Pinned), nil
 	}
 	if p.Confirmed != nil {
 		p.Confirmed.Put(backend, c.Name, says, p.Now)
@@ -208,8 +211,9 @@ func (p *Pruning) contradiction(ctx context.Context, c *retention.Candidate) (wh
 
 // disagrees is the error of a copy of which catalog and backend say different things.
 func (p *Pruning) disagrees(c *retention.Candidate, why string) error {
-	return snapshot.ReasonConflict.New("prune backend %q: %s stays and counts for no rule: its record says something else than its backend: %s",
-		p.Repository.Name(), c.Name, why).On(p.Repository.Name()).Final().
+	return snapshot.ReasonConflict.
+		New("prune backend %q: %s stays and counts for no rule: its record says something else than its backend: %s",
+			p.Repository.Name(), c.Name, why).On(p.Repository.Name()).Final().
 		Advise("reconcile; if that does not help, the record was changed by something else: delete its key in etcd " +
 			"(etcdctl del), and reconcile makes it anew")
 }
@@ -232,8 +236,8 @@ func (p *Pruning) confirmNewest(ctx context.Context, copies []*retention.Candida
 	case reason != snapshot.ReasonInternal && reason != snapshot.ReasonConflict:
 		return err
 	}
-	return p.conflict("nothing was removed, because the newest snapshot, " + p.newest.Name + ", is not as the catalog has it").
-		Because(err).Advise("reconcile, and prune again")
+	return p.conflict("nothing was removed, because the newest snapshot, " + p.newest.Name +
+		", is not as the catalog has it").Because(err).Advise("reconcile, and prune again")
 }
 
 // conflict is the error that the copies are not as the decision took them to be.
@@ -244,7 +248,8 @@ func (p *Pruning) conflict(why string) *snapshot.Error {
 // decide carries out the decision about one copy. An error is part of the answer and ends nothing: the other copies are
 // decided on their own.
 func (p *Pruning) decide(ctx context.Context, c *retention.Candidate) Decision {
-	d := Decision{Name: c.Name, Backend: p.Repository.Name(), CreateTime: c.Created, Size: c.Size, Stays: c.Stays, Why: c.Why}
+	d := Decision{Name: c.Name, Backend: p.Repository.Name(), CreateTime: c.Created, Size: c.Size, Stays: c.Stays,
+		Why: c.Why}
 	if c.Stays {
 		d.Err = p.contradicted[c]
 		return d
@@ -274,11 +279,11 @@ func (p *Pruning) remove(ctx context.Context, c *retention.Candidate) error {
 	if err != nil {
 		return err
 	}
-	// Whoever pins, verifies or repairs a snapshot at this moment has decided something that the rules did not know. One
-	// that lacked a copy, and has lost another one since, is PARTIAL as before: this copy may be the last.
+	// A pin, a verification or a repair of this moment is not known to the rules. One that lacked a copy, and has lost
+	// another one since, is PARTIAL as before: this copy may be the last.
 	l := rec.Location(p.Repository.Name())
-	if l == nil || l.State != snapshot.StateReady || rec.State() != c.State || len(rec.ReadyOn()) < c.Ready || p.Rules.Exemption(&rec.Snapshot) != "" ||
-		rec.Proven().IsZero() == c.Proven {
+	if l == nil || l.State != snapshot.StateReady || rec.State() != c.State || len(rec.ReadyOn()) < c.Ready ||
+		p.Rules.Exemption(&rec.Snapshot) != "" || rec.Proven().IsZero() == c.Proven {
 		return snapshot.ReasonConflict.New("prune %s: it was changed meanwhile", c.Name).On(p.Repository.Name())
 	}
 	if err := p.newestReady(ctx); err != nil {
@@ -299,8 +304,8 @@ func (p *Pruning) newestReady(ctx context.Context) error {
 			return nil
 		}
 	}
-	return p.conflict("no more was removed, because the newest snapshot, " + p.newest.Name + ", is not READY there any more").
-		Advise("prune again")
+	return p.conflict("no more was removed, because the newest snapshot, " + p.newest.Name +
+		", is not READY there any more").Advise("prune again")
 }
 
 // wouldRemove returns why a copy would not be removed, as far as that can be known without removing it. A dry run

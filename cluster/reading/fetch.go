@@ -16,6 +16,12 @@ type Limiter interface {
 	Wait(ctx context.Context, bytes int) error
 }
 
+// Unlimited lets everything pass.
+type Unlimited struct{}
+
+// Wait implements [Limiter].
+func (Unlimited) Wait(context.Context, int) error { return nil }
+
 // Fetch is the copy of a member's stream: the database and, in its last 32 bytes, the sha256 of it.
 type Fetch struct {
 	Stream   io.ReadCloser // Close may be called at any time, also more than once, and ends a Read under way
@@ -54,7 +60,8 @@ func (f *Fetch) Run(ctx context.Context, to io.Writer) (got Fetched, err error) 
 	defer watchdog.Stop()
 
 	check := repository.NewTrailer()
-	buf, n := make([]byte, repository.CopyBuffer), 0 // etcd's messages of 32 KiB are collected before they are hashed and spooled
+	// etcd's messages of 32 KiB are collected before they are hashed and spooled.
+	buf, n := make([]byte, repository.CopyBuffer), 0
 	for {
 		m, err := f.Stream.Read(buf[n:])
 		n += m

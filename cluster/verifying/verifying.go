@@ -1,5 +1,5 @@
-// Package verifying reads the copy of a snapshot on one backend, and says whether it is good. It changes nothing: what
-// follows from a verdict is the cluster's to decide.
+// Package verifying reads the copy of a snapshot on one backend, and says whether it is good. It changes nothing: the
+// cluster decides about the consequences of a verdict.
 package verifying
 
 import (
@@ -43,16 +43,20 @@ type Verdict struct {
 }
 
 // Copy checks the copy on one backend, twice when it seems to be damaged: the network may have damaged its bytes.
-func (v *Verifying) Copy(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (verdict Verdict, err error) {
+func (v *Verifying) Copy(
+	ctx context.Context, rec *snapshot.Record, r *repository.Repository,
+) (verdict Verdict, err error) {
 	checked, err := v.check(ctx, rec, r)
 	if snapshot.IsDamage(err) && ctx.Err() == nil {
-		v.Logger.WarnContext(ctx, "stored copy seems to be damaged; it is read again", "snapshot", rec.Name, "backend", r.Name(), "error", err)
+		v.Logger.WarnContext(ctx, "stored copy seems to be damaged; it is read again", "snapshot", rec.Name,
+			"backend", r.Name(), "error", err)
 		checked, err = v.check(ctx, rec, r)
 	}
 	if err != nil {
 		return Verdict{}, err
 	}
 	verdict = Verdict{Checked: checked}
+	// The hash of a damaged copy would say nothing about the live cluster, so only a good one is compared.
 	if v.Level == snapshot.LevelDrill {
 		verdict.Live, err = v.compareLive(ctx, rec, checked)
 	}
@@ -60,8 +64,10 @@ func (v *Verifying) Copy(ctx context.Context, rec *snapshot.Record, r *repositor
 }
 
 // check reads the copy on one backend.
-func (v *Verifying) check(ctx context.Context, rec *snapshot.Record, r *repository.Repository) (repository.Checked, error) {
-	if err := r.Verified(ctx, false); err != nil {
+func (v *Verifying) check(
+	ctx context.Context, rec *snapshot.Record, r *repository.Repository,
+) (repository.Checked, error) {
+	if err := r.OpenVerified(ctx, false); err != nil {
 		return repository.Checked{}, err
 	}
 	// The manifest first: it is small, and a copy without it is no snapshot, however good its bytes are.
@@ -101,8 +107,8 @@ func notThere(r *repository.Repository, file string, err error) error {
 // compareLive compares a drill's HashKV with the live cluster's, where that still has the revision. The text says
 // whether it could; the error is that they differ.
 func (v *Verifying) compareLive(ctx context.Context, rec *snapshot.Record, checked repository.Checked) (string, error) {
-	// Most of these are no fault of anything: the live cluster moves on. A comparison that was not possible is told
-	// in words, so that nobody takes it for one that went well.
+	// Most of these are no fault of anything: the live cluster moves on. A comparison that was not possible is told in
+	// words, so that it is not taken for one that went well.
 	if v.Live == nil {
 		return "not compared: the source has none", nil
 	}
@@ -126,7 +132,8 @@ func (v *Verifying) compareLive(ctx context.Context, rec *snapshot.Record, check
 		return "the same as the live cluster's", nil
 	}
 	return "not the live cluster's", snapshot.ReasonSnapshotUnreadable.New("verify %s", rec.Name).
-		Because(fmt.Errorf("HashKV at revision %d is %d, and %d in the live cluster", checked.HashRevision, checked.HashKV, live.HashKV)).
+		Because(fmt.Errorf("HashKV at revision %d is %d, and %d in the live cluster",
+			checked.HashRevision, checked.HashKV, live.HashKV)).
 		Advise("unless the cluster was restored from an older snapshot since, one of the two is damaged: " +
 			"compare the members of etcd with each other (etcdctl endpoint hashkv --cluster)")
 }

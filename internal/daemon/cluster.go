@@ -18,7 +18,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
-	"github.com/snapshotd/snapshotd/internal/jobs"
+	"github.com/snapshotd/snapshotd/internal/fairqueue"
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/server/feed"
@@ -53,9 +53,9 @@ type managed struct {
 	localScrubs []schedule.Schedule // the same for the directories of this node, while another replica leads
 	interval    time.Duration
 	limits      limits
-	turns       *jobs.Queue // of saves
-	restores    *jobs.Queue // of all clusters
-	restoring   *jobs.Queue // of this cluster, one at a time
+	turns       *fairqueue.Queue // of saves
+	restores    *fairqueue.Queue // of all clusters
+	restoring   *fairqueue.Queue // of this cluster, one at a time
 	waiting     waiting
 	watched     snapshot.Observer // of what happens to saves before they begin
 	feed        *feed.Feed
@@ -76,7 +76,7 @@ var compressions = map[string]snapshot.Compression{
 // openCluster builds a cluster and its parts. Nothing is dialled before it is needed.
 func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed, error) {
 	c := &managed{
-		cfg: cfg, stop: func() {}, ended: make(chan struct{}), restores: s.restoreTurns, restoring: jobs.New(1, nil),
+		cfg: cfg, stop: func() {}, ended: make(chan struct{}), restores: s.restoreTurns, restoring: fairqueue.New(1, nil),
 	}
 	if err := s.buildCluster(&c.cfg, c); err != nil {
 		c.following.close(ctx, s.log)

@@ -16,7 +16,7 @@ import (
 	catalogmemory "github.com/snapshotd/snapshotd/catalog/memory"
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/backoff"
-	"github.com/snapshotd/snapshotd/internal/jobs"
+	"github.com/snapshotd/snapshotd/internal/fairqueue"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -53,7 +53,7 @@ func TestAnUploadFallbackIsDeliveredThoughNobodyLooksForOne(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &managed{Cluster: c, turns: jobs.New(1, nil), watched: f, log: slog.New(slog.DiscardHandler)}
+		m := &managed{Cluster: c, turns: fairqueue.New(1, nil), watched: f, log: slog.New(slog.DiscardHandler)}
 		ctx, stop := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		wake := backoff.Repeat(ctx, &work, 0, m.deliver)

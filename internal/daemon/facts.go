@@ -12,7 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/journal"
-	"github.com/snapshotd/snapshotd/journal/keep"
+	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/status"
@@ -30,7 +30,7 @@ type facts struct {
 	saving   func() *status.Moving
 	listings []journal.Listing
 	journal  *journal.Journal // nil without one
-	pruner   *keep.Pruner     // the same
+	pruner   *upkeep.Pruner   // the same
 	prover   *proving.Prover  // the same
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/journal"
-	"github.com/snapshotd/snapshotd/journal/keep"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -42,7 +42,7 @@ func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys
 	}
 	log := s.log.With("cluster", cfg.Name)
 	f := p.following
-	f.keeper = keeper{&keep.Pruner{Window: cfg.Journal.Window}, log}
+	f.keeper = keeper{&upkeep.Pruner{Window: cfg.Journal.Window}, log}
 	var stores []journal.Store
 	var repos []*repository.Repository
 	for _, b := range p.backends {
@@ -51,7 +51,7 @@ func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys
 		})
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
 		stores, f.listings = append(stores, store), append(f.listings, store)
-		f.keeper.Places = append(f.keeper.Places, keep.Place{Repository: repo, Segments: store})
+		f.keeper.Places = append(f.keeper.Places, upkeep.Place{Repository: repo, Segments: store})
 		repos = append(repos, repo)
 	}
 	f.prover = proving.New(proving.Config{

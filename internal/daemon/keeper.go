@@ -7,7 +7,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/journal"
-	"github.com/snapshotd/snapshotd/journal/keep"
+	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -18,7 +18,7 @@ const (
 
 // keeper keeps the journal of a cluster small on its backends, while this replica leads.
 type keeper struct {
-	*keep.Pruner
+	*upkeep.Pruner
 	log *slog.Logger
 }
 
@@ -51,13 +51,13 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 }
 
 // merge merges what can be merged on one backend. Without an identity, encrypted segments stay as they are.
-func (k keeper) merge(ctx context.Context, p keep.Place) {
+func (k keeper) merge(ctx context.Context, p upkeep.Place) {
 	log := k.log.With("backend", p.Segments.Name())
 	timelines, err := p.Segments.Timelines(ctx)
 	unmerged(ctx, log, err)
-	var all keep.Merged
+	var all upkeep.Merged
 	for _, t := range timelines {
-		done, err := keep.Merge(ctx, p.Segments, t, time.Now())
+		done, err := upkeep.Merge(ctx, p.Segments, t, time.Now())
 		all.Written, all.Removed = all.Written+done.Written, all.Removed+done.Removed
 		unmerged(ctx, log, err)
 	}

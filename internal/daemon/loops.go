@@ -55,7 +55,7 @@ func (c *managed) run(ctx context.Context, before *managed) {
 			{Cluster: c.Name(), Schedules: c.schedules, Save: c.Save, None: c.none, Ran: c.ran, Due: c.due},
 			{Cluster: c.Name(), Schedules: c.scrubs, Ran: c.ran, Due: c.due},
 		},
-		Wake:    c.SaveEnded(),
+		Wake:    c.RepairWanted(),
 		Own:     own,
 		Work:    &c.work,
 		Leading: func(ctx context.Context, leading bool) { c.telemetry.Leader(ctx, c.Name(), leading) },
@@ -110,7 +110,7 @@ const deliverPause = 15 * time.Second
 // deliver delivers this replica's upload fallback, if it has one, as far as an attempt is due. It returns the pause until
 // the next time; where nothing is kept, there is none before a save has ended.
 func (c *managed) deliver(ctx context.Context) time.Duration {
-	next, err := c.Deliver(ctx)
+	next, err := c.UploadFallback(ctx)
 	switch {
 	case err != nil && ctx.Err() == nil:
 		c.log.WarnContext(ctx, "upload fallback not delivered", "retry_after", deliverPause, "error", err)

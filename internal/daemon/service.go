@@ -14,7 +14,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
-	"github.com/snapshotd/snapshotd/internal/jobs"
+	"github.com/snapshotd/snapshotd/internal/fairqueue"
 	"github.com/snapshotd/snapshotd/server"
 	bounds "github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/telemetry"
@@ -46,10 +46,10 @@ type Service struct {
 	written slog.Handler
 
 	events       *server.Events
-	saveTurns    *jobs.Queue // of all clusters
-	restoreTurns *jobs.Queue // the same
-	drillTurns   *jobs.Queue // the same
-	atATime      int         // saves
+	saveTurns    *fairqueue.Queue // of all clusters
+	restoreTurns *fairqueue.Queue // the same
+	drillTurns   *fairqueue.Queue // the same
+	atATime      int              // saves
 	telemetry    *telemetry.Telemetry
 	server       *server.Server
 	dir          *dataDir

@@ -17,8 +17,8 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
-	"github.com/snapshotd/snapshotd/journal/keep"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -756,7 +756,7 @@ func TestSegmentsThatAreMergedMeanwhileAreFoundAgain(t *testing.T) {
 	f := newFaulted(t, 19)
 	merge := func(f *faulted) func() {
 		return func() {
-			if done, err := keep.Merge(t.Context(), f.places[0], f.timeline, f.clock.Add(2*time.Hour)); err != nil || done.Removed < 4 {
+			if done, err := upkeep.Merge(t.Context(), f.places[0], f.timeline, f.clock.Add(2*time.Hour)); err != nil || done.Removed < 4 {
 				t.Errorf("%+v, %v", done, err)
 			}
 		}

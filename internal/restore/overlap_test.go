@@ -10,8 +10,8 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
-	"github.com/snapshotd/snapshotd/journal/keep"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -168,7 +168,7 @@ func TestARevisionLargerThanAnyRequestIsRestored(t *testing.T) {
 	}
 	restores()
 	for _, p := range f.places {
-		if done, err := keep.Merge(t.Context(), p, f.timeline, f.clock.Add(2*time.Hour)); err != nil || done.Written == 0 {
+		if done, err := upkeep.Merge(t.Context(), p, f.timeline, f.clock.Add(2*time.Hour)); err != nil || done.Written == 0 {
 			t.Fatalf("%+v, %v", done, err)
 		}
 	}

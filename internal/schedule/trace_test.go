@@ -213,7 +213,7 @@ func (x *traced) checkRecord(t *testing.T, trace string) {
 func (x *traced) poll(t *testing.T) {
 	t.Helper()
 	_, err := x.Repair(t.Context())
-	_, derr := x.Deliver(t.Context())
+	_, derr := x.UploadFallback(t.Context())
 	_, lerr := x.LastReady(t.Context())
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()

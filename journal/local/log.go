@@ -27,11 +27,11 @@ type Log struct {
 	buffer  *bufio.Writer
 	scratch []byte
 	dirty   bool     // entries were added since the last Sync
-	failed  error    // of the file: what was added since the last Sync may be lost, also when the next one succeeds
+	failed  error    // of the file: entries since the last Sync may be lost, also when the next one succeeds
 	next    int64    // number of the next part
 	last    Position // with all that was added
-	synced  mark     // without what a crash would take
-	lost    []Loss   // of what could not be read, until somebody takes it
+	synced  mark     // without the entries that a crash would take
+	lost    []Loss   // of files that could not be read, until the caller takes them
 	changed chan struct{}
 }
 
@@ -55,9 +55,9 @@ func New(dir string, limit int64) *Log {
 	return &Log{dir: dir, limit: limit, changed: make(chan struct{})}
 }
 
-// Open makes the directory if it is missing, and repairs what is in it. What a part holds that was not sealed is sealed
-// now. A part that cannot be read is set aside, and does not keep the others; [Log.TakeLosses] names it. The directory
-// has no other Log that is open. Open may be called again, also after an error.
+// Open makes the directory if it is missing, and repairs the files in it. A part that was not sealed is sealed now. A
+// part that cannot be read is set aside, and does not keep the others; [Log.TakeLosses] names it. The directory has no
+// other Log that is open. Open may be called again, also after an error.
 func (l *Log) Open() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,7 +76,7 @@ func (l *Log) Open() error {
 	return nil
 }
 
-// TakeLosses returns what could not be read when the journal was opened. Another call returns nothing.
+// TakeLosses returns the revisions that could not be read when the journal was opened. Another call returns nothing.
 func (l *Log) TakeLosses() []Loss {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -169,7 +169,7 @@ func (l *Log) Append(e segment.Entry) error {
 }
 
 // Sync makes all entries durable that were added. After an error it fails until [Log.Abandon]: the system may have
-// dropped what it could not write, so that another attempt would succeed without it.
+// dropped the bytes that it could not write, so that another attempt would succeed without them.
 func (l *Log) Sync() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -193,7 +193,7 @@ func (l *Log) sync() error {
 	return nil
 }
 
-// Seal ends the part that is open, if it has a revision; what comes next goes into a new one.
+// Seal ends the part that is open, if it has a revision; the next entries go into a new one.
 func (l *Log) Seal() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -234,7 +234,7 @@ func (l *Log) put() error {
 	return errors.Join(err, writePosition(l.dir, note{l.last, p.Number}))
 }
 
-// tell wakes those who wait for parts.
+// tell wakes the goroutines that wait for parts.
 func (l *Log) tell() {
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -259,7 +259,7 @@ func (l *Log) Abandon() error {
 	return l.put()
 }
 
-// Close seals what is open. After an error, the next Open seals what was synced.
+// Close seals the open part. After an error, the next Open seals the entries that were synced.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -22,7 +22,7 @@ type Part struct {
 	Size   int64          // of the entries, in bytes
 
 	dir    string
-	spoilt bool // its file is not whole: Size is that of what is left
+	spoilt bool // its file is not whole: Size is that of the rest
 }
 
 const (
@@ -35,7 +35,7 @@ func (p *Part) path(suffix string) string {
 	return filepath.Join(p.dir, fmt.Sprintf("%016x%s", p.Number, suffix))
 }
 
-// facts are what the entries of a part do not say.
+// facts are those of a part that its entries do not have.
 type facts struct {
 	Timeline      segment.Timeline `json:"timeline"`
 	Member        segment.EtcdID   `json:"etcdMemberId"`
@@ -66,7 +66,8 @@ func (p *Part) readFacts() (segment.Header, error) {
 		return segment.Header{}, fmt.Errorf("read %s: %w", p.path(factsSuffix), err)
 	}
 	if !f.Timeline.Valid() || f.Previous < 0 {
-		return segment.Header{}, fmt.Errorf("read %s: timeline %.60q and revision %d are none", p.path(factsSuffix), f.Timeline, f.Previous)
+		return segment.Header{}, fmt.Errorf("read %s: timeline %.60q and revision %d are none",
+			p.path(factsSuffix), f.Timeline, f.Previous)
 	}
 	return segment.Header{
 		Timeline: f.Timeline, Level: segment.Level10s, Member: f.Member, Term: f.Term,

@@ -13,7 +13,8 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// Loss is revisions that the files of a part should have, and that could not be read from them. A backend may have them.
+// Loss is revisions that the files of a part should have, and that could not be read from them. A backend may have
+// them.
 type Loss struct {
 	Timeline    segment.Timeline // empty when it is not known
 	First, Last int64            // 0 where it is not known
@@ -71,7 +72,7 @@ func survey(dir string) (*surveyed, error) {
 	for i := range s.losses {
 		l := &s.losses[i]
 		if l.Last == 0 && l.Timeline == noted.Timeline && noted.Revision >= l.First {
-			l.Last = noted.Revision // what was sealed last
+			l.Last = noted.Revision // the revision that was sealed last
 		}
 		l.Again = at.Timeline == l.Timeline && at.Revision < l.First
 	}
@@ -79,7 +80,7 @@ func survey(dir string) (*surveyed, error) {
 }
 
 // numbersIn returns the numbers of the parts in a directory, in ascending order, and the highest number, also of files
-// that were set aside. It removes what is left of writing facts.
+// that were set aside. It removes the leftovers of writing facts.
 func numbersIn(dir string) (numbers []int64, highest int64, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -147,10 +148,11 @@ func (s *surveyed) part(n int64, sealed bool) error {
 // passing reports whether an error says nothing of the file: the process may open no more files, has no memory, or runs
 // as another user.
 func passing(err error) bool {
-	return errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+	return errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOMEM)
 }
 
-// lose notes that a part is not whole. It has lost what comes behind the last revision that is left.
+// lose notes that a part is not whole. It has lost the revisions behind the last one that is left.
 func (s *surveyed) lose(p *Part, last Position, damage error) {
 	p.spoilt = true
 	l := Loss{Timeline: p.Header.Timeline, Err: damage}

@@ -14,7 +14,7 @@ import (
 // there" may follow a newer "it is gone". Between two revisions, gone wins, as without keys it makes no revision.
 type Leases struct {
 	revision int64
-	base     int64 // the revision of the snapshot: older facts say nothing of what came after it
+	base     int64 // the revision of the snapshot: older facts say nothing of later changes
 	ttls     map[int64]ttl
 	states   map[int64]state
 	poll     *segment.Leases // the newest list that is not of a later revision

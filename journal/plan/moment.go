@@ -28,10 +28,10 @@ type Moment struct {
 // errEarly: the timeline begins after the time.
 var errEarly = errors.New("the journal begins later")
 
-// Moment looks for the revision at a time, in the timeline that was the current one then; nil when nothing was journaled
-// yet. A timeline begins a little before its first revision comes, in the second that its name has: until then, the one
-// before it says more. dir is for one segment at a time. Few segments are read. skipped are the copies that could not be
-// read, and a [Lost] for each segment without any that could: the cluster may have had its revisions.
+// Moment looks for the revision at a time, in the timeline that was the current one then; nil when nothing was
+// journaled yet. A timeline begins a little before its first revision comes, in the second that its name has: until
+// then, the one before it says more. dir is for one segment at a time. Few segments are read. skipped are the copies
+// that could not be read, and a [Lost] for each segment without any that could: the cluster may have had its revisions.
 func (j *Journal) Moment(ctx context.Context, at time.Time, dir string) (m *Moment, skipped []error, err error) {
 	for _, t := range slices.Backward(j.Timelines) {
 		if t.Name.Start().After(at) {
@@ -141,7 +141,7 @@ func (s *search) run(ctx context.Context, at time.Time) (*Moment, error) {
 	if m.Revision == line[low-1].last {
 		m.Gap = s.gap(m.Revision, line[low:])
 	}
-	// The proof of what was complete at the time may be in the next segment.
+	// The proof that a revision was complete at the time may be in the next segment.
 	for i := low; m.Upper == 0 && m.Gap == nil && i < min(low+2, len(line)); i++ {
 		if err := s.find(ctx, line[i], m); err != nil {
 			return nil, err
@@ -167,7 +167,7 @@ func (s *search) gap(revision int64, next []*span) *Gap {
 	return &Gap{revision + 1, end}
 }
 
-// find reads a segment, and notes in the moment what it proves.
+// find reads a segment, and notes its proofs in the moment.
 func (s *search) find(ctx context.Context, x *span, m *Moment) error {
 	return s.each(ctx, x, func(c segmentCopy, manifest *segments.Manifest) error {
 		file, err := fetch(ctx, c.place, manifest, s.dir)
@@ -184,7 +184,7 @@ func (s *search) find(ctx context.Context, x *span, m *Moment) error {
 	})
 }
 
-// take notes what an entry proves. Entries come in the order of the journal.
+// take notes the proofs in an entry. Entries come in the order of the journal.
 func (m *Moment) take(e segment.Entry) error {
 	switch e := e.(type) {
 	case segment.Revision:

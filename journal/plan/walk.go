@@ -13,7 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Target is what the changes are added to.
+// Target takes the changes.
 type Target interface {
 	// Holds returns an error that wraps [ErrDiffers] when the target has another history of a revision that it should
 	// have.
@@ -234,7 +234,8 @@ func (w *Walk) links(c segmentCopy, m *segments.Manifest) error {
 	}
 	return snapshot.ReasonChecksumMismatch.New("the segment %s, revisions %d to %d, does not follow revision %d",
 		c.place.URI(c.Ref), m.First, m.Last, w.After).On(c.place.Name()).Final().
-		Because(fmt.Errorf("it was written behind the history %x, and that of the journal is %x", m.PreviousChain[:4], w.chain[:4]))
+		Because(fmt.Errorf("it was written behind the history %x, and that of the journal is %x", m.PreviousChain[:4],
+			w.chain[:4]))
 }
 
 // check compares the revisions that the target has.

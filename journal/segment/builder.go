@@ -16,8 +16,8 @@ const magic = "snapshotd segment 1\n"
 // frameSize is how many bytes of content a zstd frame has at most.
 const frameSize = 4 << 20
 
-// MaxContent is the size of the content, before it is compressed, at which a segment is sealed whatever its time. The
-// last revision may exceed it.
+// MaxContent is the size of the content, before it is compressed, at which a segment is sealed, however short its time
+// is. The last revision may exceed it.
 const MaxContent = 64 << 20
 
 // Segment is a segment as it is stored, but for its encryption.
@@ -46,7 +46,7 @@ func NewBuilder(h Header) (*Builder, error) {
 	return &Builder{header: h}, nil
 }
 
-// encoders are zstd encoders that nobody uses now. Making one takes longer than a small segment.
+// encoders are zstd encoders that are not in use. Making one takes longer than a small segment.
 var encoders = sync.Pool{New: func() any {
 	enc, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(frameSize), zstd.WithEncoderConcurrency(1),
@@ -64,7 +64,7 @@ func appendFrame(dst, content []byte) []byte {
 	return enc.EncodeAll(content, dst)
 }
 
-// Header returns what the segment holds so far; First is 0 before the first revision.
+// Header returns the header of the segment so far; First is 0 before the first revision.
 func (b *Builder) Header() Header { return b.header }
 
 // Add adds an entry. Revisions follow one another without a hole; they may begin after a hole behind Previous. An entry

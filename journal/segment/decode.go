@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// MaxEntry bounds the encoding of an entry. A revision has at most what one request to etcd can change: a deletion can
+// MaxEntry bounds the encoding of an entry. A revision has at most the changes of one request to etcd: a deletion can
 // be of millions of keys, each with its tombstone.
 const MaxEntry = 1 << 30
 

@@ -29,7 +29,7 @@ type Record struct {
 	Value []byte
 }
 
-// Lease is what etcd answered about one lease.
+// Lease is etcd's answer about one lease.
 type Lease struct {
 	ID         int64
 	GrantedTTL int64 // in seconds; 0 when it is gone

@@ -13,7 +13,7 @@ const frameHead = 8
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrTorn: what follows is no frame: the writer died while it wrote, or the bytes were changed.
+// ErrTorn: the next bytes are no frame: the writer died while it wrote, or the bytes were changed.
 var ErrTorn = errors.New("the end is not whole")
 
 // AppendFrame appends an entry with its length and checksum, as a local file of the journal has it.
@@ -69,7 +69,7 @@ func torn(err error) error {
 	return err
 }
 
-// readN reads n bytes. The buffer grows with what comes, so that a wrong length takes no memory.
+// readN reads n bytes. The buffer grows with the bytes, so that a wrong length takes no memory.
 func readN(r io.Reader, n int64) ([]byte, error) {
 	if n <= 64<<10 {
 		b := make([]byte, n)

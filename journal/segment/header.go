@@ -47,7 +47,7 @@ func (c *Chain) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Header says what a segment holds. The fields are those of its JSON, in the segment and in its manifest.
+// Header describes a segment. The fields are those of its JSON, in the segment and in its manifest.
 type Header struct {
 	Timeline Timeline `json:"timeline"` // the id of the etcd cluster is in its name
 	Level    Level    `json:"level"`
@@ -132,7 +132,8 @@ func (h *Header) checkRevisions() error {
 	case h.Previous == 0 && h.PreviousChain != Chain{}:
 		return errors.New("it has a chain of a revision before, and no revision before")
 	case h.Records < h.Last-h.First+1 || h.Entries < h.Last-h.First+1:
-		return fmt.Errorf("%d records and %d entries are too few for the revisions %d to %d", h.Records, h.Entries, h.First, h.Last)
+		return fmt.Errorf("%d records and %d entries are too few for the revisions %d to %d",
+			h.Records, h.Entries, h.First, h.Last)
 	case h.CompleteRevision < 0 || h.CompleteRevision > h.Last:
 		return fmt.Errorf("it has revisions up to %d, and is complete up to %d", h.Last, h.CompleteRevision)
 	}

@@ -58,7 +58,7 @@ func (s *Reader) Size() int64 { return s.size }
 func (s *Reader) Close() { s.zstd.Close() }
 
 // Next returns the next entry. After the last one it is io.EOF, when all entries were those that the header promises.
-// Other errors are as those of [NewReader]: what was read before is not known to be whole.
+// Other errors are as those of [NewReader]: the entries before are not known to be whole.
 func (s *Reader) Next() (Entry, error) {
 	if s.end != nil {
 		return nil, s.end

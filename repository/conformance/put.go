@@ -42,8 +42,8 @@ func testKeys(t *testing.T, s Subject) {
 	s.listed(t, "default/", keys...)
 }
 
-// testTaken puts objects and looks at what the backend says that it has taken: never more than was handed over, and at
-// the end all of it.
+// testTaken puts objects and looks at the bytes that the backend says it has taken: never more than was handed over,
+// and at the end all of it.
 func testTaken(t *testing.T, s Subject) {
 	for i, n := range sizes {
 		src := &counted{r: bytes.NewReader(content(uint64(i), n))}
@@ -66,7 +66,7 @@ func testTaken(t *testing.T, s Subject) {
 	}
 }
 
-// counted counts what is read.
+// counted counts the bytes that are read.
 type counted struct {
 	r io.Reader
 	n atomic.Int64

@@ -42,10 +42,9 @@ func (s Subject) put(t *testing.T, key string, b []byte) {
 	}
 }
 
-// onlyReader hides what a reader can beside reading.
+// onlyReader hides all methods of a reader but Read.
 type onlyReader struct{ io.Reader }
 
-// holds checks that key holds want, whoever is asked.
 // stock puts many small objects.
 func (s Subject) stock(t *testing.T, keys []string) {
 	t.Helper()
@@ -60,6 +59,7 @@ func (s Subject) stock(t *testing.T, keys []string) {
 	}
 }
 
+// holds checks that key holds want, for Get and for Stat.
 func (s Subject) holds(t *testing.T, key string, want []byte) {
 	t.Helper()
 	r, err := s.Backend.Get(t.Context(), key, repository.Range{})
@@ -90,8 +90,8 @@ func (s Subject) holdsRange(t *testing.T, key string, x repository.Range, want [
 	}
 }
 
-// compare reads all there is, closes the reader, and says what differs. Nothing is kept: the race detector looks at
-// each byte that is copied.
+// compare reads all there is, closes the reader, and describes the difference. Nothing is kept: the race detector looks
+// at each byte that is copied.
 func compare(r io.ReadCloser, want []byte) error {
 	m := &matcher{want: want}
 	_, err := io.Copy(m, r)
@@ -130,7 +130,7 @@ func (s Subject) keys(t *testing.T, prefix string) []string {
 	return keys
 }
 
-// listed checks what a listing shows.
+// listed checks the objects of a listing.
 func (s Subject) listed(t *testing.T, prefix string, want ...string) {
 	t.Helper()
 	if got := s.keys(t, prefix); !slices.Equal(got, want) {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The methods in this file are what a test does behind the back of the program: none of them is part of the port.
+// The methods in this file let a test change the backend behind the program's back. None of them is part of the port.
 
 // SetClock makes the backend take the times of its objects from now.
 func (b *Backend) SetClock(now func() time.Time) {
@@ -52,22 +52,12 @@ func (b *Backend) Remove(key string) {
 	delete(b.objects, key)
 }
 
-// Touch sets when an object was last written.
-func (b *Backend) Touch(key string, modTime time.Time) {
-	b.change(key, func(o *object) { o.modTime = modTime })
-}
-
 // Lock protects an object, as a bucket's object lock does.
 func (b *Backend) Lock(key string, until time.Time) {
-	b.change(key, func(o *object) { o.lockedUntil = until })
-}
-
-// change replaces an object that is there.
-func (b *Backend) change(key string, edit func(*object)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if o, ok := b.objects[key]; ok {
-		edit(&o)
+		o.lockedUntil = until
 		b.objects[key] = o
 	}
 }
@@ -107,6 +97,7 @@ func (b *Backend) Vanish() {
 
 // Replace gives the backend the objects of another one, as when another directory is mounted in its place.
 func (b *Backend) Replace(other *Backend) {
+	// The other backend is read before this one is locked: two that replace each other must not deadlock.
 	objects := map[string]object{}
 	for _, key := range other.Keys() {
 		objects[key] = other.get(key)

@@ -93,6 +93,7 @@ func (b *Backend) Get(ctx context.Context, key string, r repository.Range) (io.R
 	if err != nil {
 		return nil, err
 	}
+	// A range that begins behind the end has no bytes, which is no error by the port.
 	content := o.content[min(r.Offset, int64(len(o.content))):]
 	if r.Length > 0 {
 		content = content[:min(r.Length, int64(len(content)))]
@@ -132,6 +133,7 @@ func (b *Backend) List(ctx context.Context, prefix string) iter.Seq2[repository.
 			yield(repository.Object{}, err)
 			return
 		}
+		// The objects are copied first: the caller may change the backend while it lists.
 		for _, o := range b.below(prefix) {
 			if ctx.Err() != nil {
 				yield(repository.Object{}, b.cancelled(ctx, "list", prefix))
@@ -165,6 +167,7 @@ func (b *Backend) Delete(ctx context.Context, key string) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	// An object that does not exist has no lock, and its removal is no error.
 	if until := b.objects[key].lockedUntil; until.After(b.now()) {
 		return snapshot.ReasonBackendAccessDenied.New("backend %q: delete %s: it is locked until %s",
 			b.info.Name, key, until.UTC().Format(time.RFC3339)).On(b.info.Name)

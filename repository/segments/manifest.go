@@ -69,7 +69,7 @@ func (m *Manifest) encode(signer *repository.Signer) ([]byte, error) {
 	return doc, nil
 }
 
-// decodeManifest reads a manifest strictly: whoever can write to the backend can put any document there.
+// decodeManifest reads a manifest strictly, because it may be forged.
 func decodeManifest(doc []byte) (*Manifest, error) {
 	members, err := strictjson.Parse(doc)
 	if err != nil {
@@ -145,6 +145,8 @@ func (s *Segments) Manifest(ctx context.Context, r Ref) (*Manifest, error) {
 		return nil, s.damaged(r, fmt.Errorf("its manifest: %w", err))
 	case m.Ref() != r:
 		return nil, s.damaged(r, fmt.Errorf("its manifest is of the segment %s", m.Ref().path()))
+	// A manifest of another cluster was copied here, and its signature may be good: one key can sign for several
+	// clusters.
 	case s.cluster != "" && m.Cluster != s.cluster:
 		return nil, s.untrusted(r, fmt.Errorf("it is of cluster %q, and not of %q", m.Cluster, s.cluster))
 	}

@@ -46,6 +46,7 @@ func (s *Segments) Decode(m *Manifest, object io.ReadCloser) (*Reader, error) {
 // Fetch writes a segment as it is stored. When it returns nil, size and checksum are those of the manifest. An error of
 // w is returned as it is.
 func (s *Segments) Fetch(ctx context.Context, m *Manifest, w io.Writer) error {
+	// The bytes stay as they are stored. The caller reads them twice from its disk: once to check, once to use.
 	object, err := s.backend.Get(ctx, s.dataKey(m.Ref(), m.Encrypted()), repository.Range{})
 	if err != nil {
 		return err
@@ -80,6 +81,7 @@ func (r *Reader) open() error {
 		switch {
 		case err == nil:
 			in = opened
+		// A backend that broke off looks like damage to the decoder, so its own error is asked for first.
 		case r.stored.Failed() != nil:
 			return r.stored.Failed()
 		case errors.Is(err, age.ErrNoIdentity) && s.Readable(m) != nil:
@@ -107,6 +109,7 @@ func (r *Reader) Next() (segment.Entry, error) {
 	}
 	e, err := r.Reader.Next()
 	switch {
+	// A few bytes can decompress to terabytes. The manifest says where to stop.
 	case err == nil && r.Size() > r.manifest.Size:
 		err = fmt.Errorf("it has more than the %d bytes of content that its manifest says", r.manifest.Size)
 		r.end = r.segments.damaged(r.manifest.Ref(), err)
@@ -145,6 +148,7 @@ func (r *Reader) Close() error {
 
 // compare compares the object with the manifest, and returns io.EOF when it is that of the manifest.
 func (r *Reader) compare() error {
+	// Bytes behind the last frame are part of the object, and count for its checksum.
 	if _, err := io.Copy(io.Discard, r.stored); err != nil {
 		return err
 	}

@@ -18,12 +18,14 @@ import (
 // Put stores a segment: the timeline, if it is new, then the data, then the manifest, which makes it count. When it
 // returns nil, the segment is durable.
 //
-// A segment is created only if none has its name. One that is there with the same history is a success, whoever wrote
-// it. Another history is an error that wraps [ErrOtherHistory]. A segment whose manifest is not usable is an error as
-// of [Segments.Manifest]. Data without a manifest is of a writer that died, and is replaced; so is a manifest whose
-// data is not there in full length.
+// A segment is created only if none has its name. One that is there with the same history is a success, also when
+// another writer stored it. Another history is an error that wraps [ErrOtherHistory]. A segment whose manifest is not
+// usable is an error as of [Segments.Manifest]. Data without a manifest is of a writer that died, and is replaced; so
+// is a manifest whose data is not there in full length.
 func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 	h := &seg.Header
+	// The error of a catalog that does not answer is dropped, and must not hold up the journal: the changes of a
+	// cluster are worth most when its etcd is in trouble.
 	if _, err := s.repo.Open(ctx, repository.OpenOptions{Create: true}); err != nil {
 		return err
 	}
@@ -35,6 +37,7 @@ func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 	if whole || err != nil {
 		return err
 	}
+	// The timeline is written before its first segment, because readers find segments through it alone.
 	if err := s.putTimeline(ctx, h.Timeline); err != nil {
 		return err
 	}
@@ -64,8 +67,8 @@ func (s *Segments) prepare(seg *segment.Segment) (*Manifest, []byte, error) {
 	m := &Manifest{Header: seg.Header, Cluster: s.cluster, Size: seg.Size, Recipients: s.recipients.Names()}
 	data := seg.Data
 	if m.Encrypted() {
-		var sealed bytes.Buffer
-		w, err := s.recipients.NewWriter(&sealed)
+		var encrypted bytes.Buffer
+		w, err := s.recipients.NewWriter(&encrypted)
 		if err == nil {
 			_, err = w.Write(data)
 			err = errors.Join(err, w.Close())
@@ -73,7 +76,7 @@ func (s *Segments) prepare(seg *segment.Segment) (*Manifest, []byte, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("encrypt the segment %s: %w", m.Name(), err)
 		}
-		data = sealed.Bytes()
+		data = encrypted.Bytes()
 	}
 	sum := sha256.Sum256(data)
 	m.StoredSize, m.StoredSHA256 = int64(len(data)), hex.EncodeToString(sum[:])
@@ -89,6 +92,7 @@ func (s *Segments) whole(ctx context.Context, h *segment.Header) (there, whole b
 	if m == nil || err != nil {
 		return false, false, err
 	}
+	// The length alone is compared. A reader compares the checksum, and a Put should not read a segment.
 	data, err := s.backend.Stat(ctx, s.dataKey(m.Ref(), m.Encrypted()))
 	if err != nil && !snapshot.IsNotFound(err) {
 		return true, false, err
@@ -104,6 +108,7 @@ func (s *Segments) there(ctx context.Context, h *segment.Header) (*Manifest, err
 		return nil, nil //nolint:nilnil // no segment is no error
 	case err != nil:
 		return nil, err
+	// Chains are compared, and not checksums of data: two writers may cut or encrypt one history in different ways.
 	case m.Chain != h.Chain || m.PreviousChain != h.PreviousChain || m.Previous != h.Previous:
 		return nil, snapshot.ReasonConflict.New("store the segment %s", s.URI(RefOf(h))).On(s.Name()).
 			Because(ErrOtherHistory).Final().
@@ -128,6 +133,7 @@ type timelineDoc struct {
 
 // putTimeline writes the document of a timeline, unless it is there.
 func (s *Segments) putTimeline(ctx context.Context, t segment.Timeline) error {
+	// One remembered timeline is enough. A writer adds to one at a time, and a second request is harmless.
 	s.mu.Lock()
 	known := s.known == t
 	s.mu.Unlock()

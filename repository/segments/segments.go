@@ -42,6 +42,8 @@ type Config struct {
 }
 
 // Segments is the journal of one cluster on one backend. All methods may be called at once from several goroutines.
+// Reads do not open the store: a restore has no catalog to compare the marker with. The manifests' trust and the chain
+// of histories bind each segment to its journal instead.
 type Segments struct {
 	repo       *repository.Repository
 	backend    repository.Backend
@@ -98,6 +100,7 @@ func (s *Segments) URI(r Ref) string { return s.repo.URI(folder + r.path()) }
 // Timelines returns the timelines of which there is a journal, in ascending order.
 func (s *Segments) Timelines(ctx context.Context) ([]segment.Timeline, error) {
 	var all []segment.Timeline
+	// Only the documents of timelines are listed. A listing of all segments grows with the age of the journal.
 	for o, err := range s.backend.List(ctx, s.prefix) {
 		if err != nil {
 			return nil, err
@@ -153,6 +156,7 @@ func (s *Segments) Every(ctx context.Context) iter.Seq2[Item, error] {
 			yield(Item{}, err)
 			return
 		}
+		// Upper levels come first, because they hold more revisions in fewer objects.
 		levels := segment.Levels()
 		slices.Reverse(levels)
 		for _, t := range timelines {
@@ -171,6 +175,7 @@ func (s *Segments) Every(ctx context.Context) iter.Seq2[Item, error] {
 // is none. A writer goes on behind it.
 func (s *Segments) Newest(ctx context.Context, t segment.Timeline) (*Manifest, error) {
 	var newest *Item
+	// Any level can have the newest segment: a merge removes those of the lower level at once.
 	for _, l := range segment.Levels() {
 		for item, err := range s.List(ctx, t, l) {
 			if err != nil {
@@ -189,6 +194,8 @@ func (s *Segments) Newest(ctx context.Context, t segment.Timeline) (*Manifest, e
 
 // Remove removes a segment: its manifest and then its data. One that is not there is no error.
 func (s *Segments) Remove(ctx context.Context, r Ref) error {
+	// The manifest goes first, so that no reader takes the segment any more. Both names of the data are deleted,
+	// because the manifest that told them apart may be gone since an earlier attempt.
 	for _, key := range []string{s.manifestKey(r), s.dataKey(r, false), s.dataKey(r, true)} {
 		if err := s.backend.Delete(ctx, key); err != nil {
 			return err

@@ -74,7 +74,7 @@ func (t *trial) key(which string) string {
 	return key
 }
 
-// list lists what is below the prefix, to the end: the last page is where listings go wrong.
+// list lists the objects below the prefix, to the end: the last page is where listings go wrong.
 func (t *trial) list(ctx context.Context, prefix string) (used bool, err error) {
 	n := 0
 	for _, lerr := range t.b.List(ctx, prefix) {
@@ -116,7 +116,7 @@ func (t *trial) parts(ctx context.Context) {
 // errTrial ends a write before its end.
 var errTrial = errors.New("the check ends this write")
 
-// giveUp ends a large write before its end, and looks for what it left.
+// giveUp ends a large write before its end, and looks for leftovers.
 func (t *trial) giveUp(ctx context.Context) {
 	key := t.key("-ended")
 	src := io.MultiReader(io.LimitReader(&pattern{}, trialSize), failing{})
@@ -128,6 +128,7 @@ func (t *trial) giveUp(ctx context.Context) {
 		err = t.wrong("it stored an object whose source had failed")
 	}
 	t.report("end the write of a large object", err)
+	// The time is ahead of all clocks, so that parts of a server whose clock is fast are found as well.
 	n, err := t.b.Sweep(ctx, t.prefix, repository.SweepOptions{
 		OlderThan: time.Now().Add(24 * time.Hour), Keep: func(k string) bool { return k != key },
 	})
@@ -163,6 +164,7 @@ func (t *trial) compareRange(ctx context.Context, key string, r repository.Range
 		return err
 	}
 	got := sha256.New()
+	// One byte more is asked for, so that a backend that gives too many is noticed.
 	n, err := io.Copy(got, io.LimitReader(in, size+1))
 	if err = errors.Join(err, in.Close()); err != nil {
 		return err
@@ -201,7 +203,7 @@ func (t *trial) clean(ctx context.Context) {
 	defer cancel()
 	for _, key := range t.keys {
 		if _, err := t.b.Stat(ctx, key); err != nil {
-			continue // it is gone, or nobody can say: then it cannot be removed, either
+			continue // it is gone, or the backend does not answer: then it cannot be removed, either
 		}
 		if err := t.b.Delete(ctx, key); err != nil {
 			t.report("remove "+t.b.Info().URI(key)+", which this check has written", err)

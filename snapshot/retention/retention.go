@@ -1,4 +1,4 @@
-// Package retention decides which snapshots stay on a backend, and why. It is arithmetic on what the catalog knows:
+// Package retention decides which snapshots stay on a backend, and why. It is arithmetic on the facts of the catalog:
 // it reads no backend and removes nothing. cluster/pruning carries the decisions out.
 package retention
 
@@ -19,8 +19,8 @@ import (
 //
 // Ages are counted from the newest snapshot and not from the clock: a schedule that has stopped makes no good snapshot
 // old. Wrong clocks do no harm either: a snapshot that is ahead of the clock by more than [snapshot.ClockTolerance]
-// stays and does not count for any rule, and the snapshot with the highest revision of each etcd cluster stays whatever
-// its time.
+// stays and does not count for any rule, and the snapshot with the highest revision of each etcd cluster stays, also
+// with a wrong time.
 type Rules struct {
 	KeepLast    int // the newest
 	KeepHourly  int // the newest of each hour, for this many hours that have one; the next four in the same way
@@ -32,8 +32,8 @@ type Rules struct {
 	KeepWithin     time.Duration // all that are younger
 	RecoveryWindow time.Duration // all that are younger, and the one before them: any moment of the window can be restored
 
-	MaxTotalBytes int64 // of all objects on the backend: the oldest are removed until they fit, whatever the Keep rules say
-	MinKeep       int   // the newest of all kinds, whatever the other rules say
+	MaxTotalBytes int64 // of all objects on the backend: the oldest go until they fit, also those of Keep rules
+	MinKeep       int   // the newest of all kinds; it comes before all other rules
 
 	OnDemand bool // the rules also apply to snapshots that a caller asked for
 	Adopted  bool // and to those that other programs took
@@ -46,8 +46,8 @@ func (r *Rules) Removes() bool { return r.hasKeepRule() || r.MaxTotalBytes > 0 }
 
 // hasKeepRule reports whether a rule says which snapshots stay; without one all stay, except for MaxTotalBytes.
 func (r *Rules) hasKeepRule() bool {
-	return r.KeepLast > 0 || r.KeepHourly > 0 || r.KeepDaily > 0 || r.KeepWeekly > 0 || r.KeepMonthly > 0 || r.KeepYearly > 0 ||
-		r.KeepWithin > 0 || r.RecoveryWindow > 0
+	return r.KeepLast > 0 || r.KeepHourly > 0 || r.KeepDaily > 0 || r.KeepWeekly > 0 || r.KeepMonthly > 0 ||
+		r.KeepYearly > 0 || r.KeepWithin > 0 || r.RecoveryWindow > 0
 }
 
 // Exemption says why the rules do not apply to a snapshot; empty when they do.
@@ -78,14 +78,14 @@ type Candidate struct {
 	Ready     int            // backends that have it
 	Proven    bool           // by a drill
 	Whole     bool           // it is of the newest snapshot of which no copy is missing
-	Awaiting  []string       // backends that still have to get the snapshot
+	awaiting  []string       // backends that still have to get the snapshot
 	Exemption string         // why the rules do not apply to it; empty when they do
 	Adopted   bool           // another program took it, and no manifest tells of it
 
 	Why   string // why it stays, or is removed
 	Stays bool
 
-	protected bool // it stays whatever MaxTotalBytes says
+	protected bool // MaxTotalBytes does not remove it
 }
 
 // Apply decides about all copies on one backend, and returns the newest of them that is not ahead of the clock; nil
@@ -101,21 +101,21 @@ func (r *Rules) Apply(copies []*Candidate, now time.Time) (newest *Candidate) {
 		ahead++
 	}
 	timely := copies[ahead:]
-	r.protect(timely)
+	r.protectNewest(timely)
 	protectRevisions(copies)
 	ruled := slices.DeleteFunc(slices.Clone(timely), func(c *Candidate) bool { return c.Exemption != "" })
 	switch {
 	case len(ruled) == 0:
 	case r.hasKeepRule():
-		r.keep(ruled)
+		r.applyKeep(ruled)
 	default:
 		for _, c := range ruled {
 			c.keep("no keep rule is set")
 		}
 	}
 	for _, c := range copies {
-		if len(c.Awaiting) > 0 {
-			c.keep("it is still to be copied to " + snapshot.Join(c.Awaiting))
+		if len(c.awaiting) > 0 {
+			c.keep("it is still to be copied to " + snapshot.Join(c.awaiting))
 		}
 		if c.Whole {
 			c.protect("it is the newest of which no backend lacks its copy")
@@ -136,8 +136,8 @@ func newestFirst(a, b *Candidate) int {
 	return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(b.Name, a.Name))
 }
 
-// protect keeps the copies that no rule may remove.
-func (r *Rules) protect(copies []*Candidate) {
+// protectNewest keeps the copies that no rule may remove, the newest among them.
+func (r *Rules) protectNewest(copies []*Candidate) {
 	newestProven := slices.IndexFunc(copies, func(c *Candidate) bool { return c.Proven })
 	for i, c := range copies {
 		switch {
@@ -174,7 +174,7 @@ func (c *Candidate) Undecide() { c.Why, c.Stays, c.protected = "", false, false 
 // Contradict keeps a copy whose backend says something else of it than the catalog. It takes no place among the others.
 func (c *Candidate) Contradict(why string) { c.Stays, c.Why = true, why }
 
-// protect keeps a copy from the limit of bytes, too, which may remove what a rule keeps.
+// protect keeps a copy from the limit of bytes, too, which may remove copies that a rule keeps.
 func (c *Candidate) protect(why string) {
 	c.keep(why)
 	c.protected = true
@@ -187,8 +187,8 @@ func (c *Candidate) keep(why string) {
 	}
 }
 
-// keep applies the Keep rules to the copies that they apply to, newest first.
-func (r *Rules) keep(ruled []*Candidate) {
+// applyKeep applies the Keep rules to the copies that they apply to, newest first.
+func (r *Rules) applyKeep(ruled []*Candidate) {
 	for i, c := range ruled[:min(r.KeepLast, len(ruled))] {
 		c.keep(fmt.Sprintf("keep_last: %d of %d", i+1, r.KeepLast))
 	}
@@ -203,7 +203,7 @@ func (r *Rules) keep(ruled []*Candidate) {
 		}
 	}
 	for _, p := range r.periods() {
-		p.keep(ruled)
+		p.applyKeep(ruled)
 	}
 }
 
@@ -237,8 +237,8 @@ func (r *Rules) periods() []period {
 	}
 }
 
-// keep keeps the newest copy of each of the newest periods that have one.
-func (p period) keep(ruled []*Candidate) {
+// applyKeep keeps the newest copy of each of the newest periods that have one.
+func (p period) applyKeep(ruled []*Candidate) {
 	last := ""
 	for _, c := range ruled {
 		of := p.of(c.Created)

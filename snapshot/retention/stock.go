@@ -54,9 +54,10 @@ func (s *Stock) Miss(rec *snapshot.Record, backend string) {
 func (s *Stock) candidate(rec *snapshot.Record, backend string, size int64) *Candidate {
 	rules, _ := s.rules(backend)
 	return &Candidate{
-		Name: rec.Name, Created: rec.CreateTime, Size: size, Etcd: rec.EtcdClusterID, Revision: rec.Revision, State: rec.State(),
-		Ready:  len(rec.ReadyOn()),
-		Proven: !rec.Proven().IsZero(), Exemption: rules.Exemption(&rec.Snapshot), Adopted: rec.Trigger == snapshot.TriggerAdopted,
+		Name: rec.Name, Created: rec.CreateTime, Size: size, Etcd: rec.EtcdClusterID, Revision: rec.Revision,
+		State: rec.State(), Ready: len(rec.ReadyOn()),
+		Proven: !rec.Proven().IsZero(), Exemption: rules.Exemption(&rec.Snapshot),
+		Adopted: rec.Trigger == snapshot.TriggerAdopted,
 	}
 }
 
@@ -73,7 +74,7 @@ func (s *Stock) Copies(backends []string) [][]*Candidate {
 	for i, backend := range backends {
 		all[i] = s.ready[backend]
 		for _, c := range all[i] {
-			c.Awaiting = slices.Sorted(slices.Values(awaiting[c.Name]))
+			c.awaiting = slices.Sorted(slices.Values(awaiting[c.Name]))
 			c.Whole = s.whole != nil && c.Name == s.whole.Name
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 	catalogmemory "github.com/snapshotd/snapshotd/catalog/memory"
 	"github.com/snapshotd/snapshotd/cluster"
-	"github.com/snapshotd/snapshotd/internal/jobs"
+	"github.com/snapshotd/snapshotd/internal/fairqueue"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/repository"
@@ -45,12 +45,12 @@ func newFleet(t *testing.T, clusters, places int, more ...repository.Backend) *f
 		read: make(chan string, clusters), send: make(chan struct{}, clusters),
 		drills: drills{make(chan struct{}, clusters), make(chan struct{})},
 	}
-	turns := jobs.New(places, func(running, waiting int) {
+	turns := fairqueue.New(places, func(running, waiting int) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.states = append(f.states, [2]int{running, waiting})
 	})
-	restores := jobs.New(places, nil)
+	restores := fairqueue.New(places, nil)
 	for i := range clusters {
 		f.spools = append(f.spools, t.TempDir())
 		name := fmt.Sprintf("cluster-%02d", i)
@@ -64,7 +64,7 @@ func newFleet(t *testing.T, clusters, places int, more ...repository.Backend) *f
 			t.Fatal(err)
 		}
 		f.clusters = append(f.clusters, &managed{
-			Cluster: c, turns: turns, restores: restores, restoring: jobs.New(1, nil), watched: f,
+			Cluster: c, turns: turns, restores: restores, restoring: fairqueue.New(1, nil), watched: f,
 			log: slog.New(slog.DiscardHandler),
 		})
 	}
@@ -261,7 +261,7 @@ func TestOneSaveOfACallerWaitsAtATime(t *testing.T) {
 // TestAScheduledSaveDoesNotWaitForThoseOfCallers: it has its turn after one of them at most.
 func TestAScheduledSaveDoesNotWaitForThoseOfCallers(t *testing.T) {
 	f := newFleet(t, 1, 1)
-	var callers []*jobs.Job // of repeated requests, as many as may wait
+	var callers []*fairqueue.Job // of repeated requests, as many as may wait
 	for range 5 {
 		j := f.clusters[0].turns.Join("cluster-00")
 		defer j.End()
@@ -333,7 +333,7 @@ func (d drills) Drill(context.Context, string, int64) (repository.Drilled, error
 
 func TestDrillsOfAllClustersRunInTurn(t *testing.T) {
 	d := drills{make(chan struct{}, 9), make(chan struct{})}
-	turns := jobs.New(2, nil)
+	turns := fairqueue.New(2, nil)
 	var all sync.WaitGroup
 	for i := range 9 {
 		all.Go(func() {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/disk"
-	"github.com/snapshotd/snapshotd/internal/jobs"
+	"github.com/snapshotd/snapshotd/internal/fairqueue"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -47,9 +47,9 @@ func (s *Service) openJobs(ctx context.Context) {
 		restores = max(saves/2, 1) // a check may need room for two databases
 	}
 	s.log.InfoContext(ctx, "jobs at a time, of all clusters together", "saves", saves, "restores", restores, "drills", drills)
-	s.saveTurns = jobs.New(saves, func(running, waiting int) { s.telemetry.Jobs(ctx, jobSave, running, waiting) })
-	s.restoreTurns = jobs.New(restores, func(running, waiting int) { s.telemetry.Jobs(ctx, jobRestore, running, waiting) })
-	s.drillTurns = jobs.New(drills, func(running, waiting int) { s.telemetry.Jobs(ctx, jobDrill, running, waiting) })
+	s.saveTurns = fairqueue.New(saves, func(running, waiting int) { s.telemetry.Jobs(ctx, jobSave, running, waiting) })
+	s.restoreTurns = fairqueue.New(restores, func(running, waiting int) { s.telemetry.Jobs(ctx, jobRestore, running, waiting) })
+	s.drillTurns = fairqueue.New(drills, func(running, waiting int) { s.telemetry.Jobs(ctx, jobDrill, running, waiting) })
 	s.atATime = saves
 	s.telemetry.Jobs(ctx, jobSave, 0, 0)
 	s.telemetry.Jobs(ctx, jobRestore, 0, 0)
@@ -94,7 +94,7 @@ func (c *managed) Save(ctx context.Context, req cluster.SaveRequest) (cluster.Sa
 
 // await waits for the turn of a save, and tells those that watch it. One save of a caller waits; another one is
 // refused, as while a save runs.
-func (c *managed) await(ctx context.Context, j *jobs.Job, req cluster.SaveRequest) error {
+func (c *managed) await(ctx context.Context, j *fairqueue.Job, req cluster.SaveRequest) error {
 	select {
 	case <-j.Turn():
 		return nil
@@ -157,7 +157,7 @@ func (w *waiting) leave() {
 type inTurn struct {
 	repository.Driller
 	cluster string
-	queue   *jobs.Queue
+	queue   *fairqueue.Queue
 }
 
 // Drill implements [repository.Driller].
@@ -171,7 +171,7 @@ func (d inTurn) Drill(ctx context.Context, file string, revision int64) (reposit
 }
 
 // takeTurn waits for a place in a queue. The caller calls release.
-func takeTurn(ctx context.Context, q *jobs.Queue, owner, what string) (release func(), err error) {
+func takeTurn(ctx context.Context, q *fairqueue.Queue, owner, what string) (release func(), err error) {
 	j := q.Join(owner)
 	select {
 	case <-j.Turn():

@@ -1,5 +1,5 @@
-// Package jobs lets so many jobs run at a time, and shares the places fairly between those that want many.
-package jobs
+// Package fairqueue lets so many jobs run at a time, and shares the places fairly between those that want many.
+package fairqueue
 
 import (
 	"slices"

@@ -1,4 +1,4 @@
-package keep
+package upkeep
 
 import (
 	"cmp"
@@ -24,7 +24,7 @@ var merges = []struct {
 	{segment.Level5m, segment.Level1h, time.Hour},
 }
 
-// Merged counts what a merge has done.
+// Merged counts the work of a merge.
 type Merged struct {
 	Written int // segments of higher levels
 	Removed int // segments of lower levels, whose revisions these have
@@ -32,9 +32,9 @@ type Merged struct {
 
 // Merge merges the segments of a timeline on one backend whose stretch of time is over. Of each run, the merged segment
 // is written, read back, and compared by its chain and the number of its entries; then the others are removed. After an
-// interruption, those that are left of a run are compared once more, and removed. What cannot be merged stays as it is,
-// and does not keep the others; the error names it. Encrypted segments can be merged only with an identity; without one
-// the error has ReasonSnapshotSealed, and nothing was changed.
+// interruption, those that are left of a run are compared once more, and removed. A run that cannot be merged stays as
+// it is, and does not keep the others; the error names it. Encrypted segments can be merged only with an identity;
+// without one the error has ReasonSnapshotSealed, and nothing was changed.
 func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now time.Time) (Merged, error) {
 	m := &merging{segments: s, now: now, held: map[segment.Level][]segments.Ref{}}
 	var errs []error
@@ -142,7 +142,9 @@ func (m *merging) removeSame(ctx context.Context, upper segments.Ref, left map[i
 // runs returns the segments of a level in runs, each within one stretch of time and without a hole. A stretch that is
 // not over is left out. A segment that does not follow the one before begins another run. One whose manifest is not
 // usable is in none, and is part of the error. One that is encrypted for others ends the reading.
-func (m *merging) runs(ctx context.Context, l segment.Level, length time.Duration) (runs [][]*segments.Manifest, err error) {
+func (m *merging) runs(
+	ctx context.Context, l segment.Level, length time.Duration,
+) (runs [][]*segments.Manifest, err error) {
 	var run []*segments.Manifest
 	var errs []error
 	size := int64(0)
@@ -195,7 +197,8 @@ func (m *merging) run(ctx context.Context, run []*segments.Manifest, to segment.
 	}
 	m.done.Written++
 	m.held[to] = append(m.held[to], segments.RefOf(&merged.Header))
-	slices.SortFunc(m.held[to], func(a, b segments.Ref) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last)) })
+	slices.SortFunc(m.held[to],
+		func(a, b segments.Ref) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last)) })
 	for _, l := range run {
 		if err := m.remove(ctx, l.Ref()); err != nil {
 			return err
@@ -205,7 +208,9 @@ func (m *merging) run(ctx context.Context, run []*segments.Manifest, to segment.
 }
 
 // merged returns a segment with all entries of a run.
-func merged(ctx context.Context, s *segments.Segments, run []*segments.Manifest, to segment.Level) (*segment.Segment, error) {
+func merged(
+	ctx context.Context, s *segments.Segments, run []*segments.Manifest, to segment.Level,
+) (*segment.Segment, error) {
 	first, last := run[0], run[len(run)-1]
 	b, err := segment.NewBuilder(segment.Header{
 		Timeline: first.Timeline, Level: to, Member: last.Member,
@@ -236,7 +241,8 @@ func compare(ctx context.Context, s *segments.Segments, want *segment.Header) er
 		return err
 	}
 	if m.Chain != want.Chain || m.Entries != want.Entries || m.Records != want.Records {
-		return fmt.Errorf("%s has %d entries and another history than the %d that were merged", s.URI(m.Ref()), m.Entries, want.Entries)
+		return fmt.Errorf("%s has %d entries and another history than the %d that were merged", s.URI(m.Ref()), m.Entries,
+			want.Entries)
 	}
 	return each(ctx, s, m, func(segment.Entry) error { return nil })
 }

@@ -1,4 +1,4 @@
-package keep
+package upkeep
 
 import (
 	"cmp"
@@ -78,7 +78,8 @@ func (p *Pruner) Prune(ctx context.Context, live segment.Timeline, now time.Time
 	return removed, nil
 }
 
-// Plan returns the segments that would go, and removes nothing. Without a live timeline, the newest one is taken for it.
+// Plan returns the segments that would go, and removes nothing. Without a live timeline, the newest one is taken for
+// it.
 func (p *Pruner) Plan(ctx context.Context, live segment.Timeline, now time.Time) ([]Removal, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,7 +141,8 @@ func (p *Pruner) before(
 	for _, b := range found[place][t] {
 		if !b.created.After(begin) && b.revision > oldest.revision {
 			oldest = b
-			why = fmt.Sprintf("they are before the snapshot of revision %d, which leads to the beginning of the window of %s", b.revision, p.Window)
+			why = fmt.Sprintf("they are before the snapshot of revision %d, which leads to the beginning of the window of %s",
+				b.revision, p.Window)
 		}
 	}
 	return oldest.revision, why

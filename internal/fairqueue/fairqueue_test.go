@@ -1,15 +1,15 @@
-package jobs_test
+package fairqueue_test
 
 import (
 	"fmt"
 	"slices"
 	"testing"
 
-	"github.com/snapshotd/snapshotd/internal/jobs"
+	"github.com/snapshotd/snapshotd/internal/fairqueue"
 )
 
 // runs reports whether a job has a place.
-func runs(j *jobs.Job) bool {
+func runs(j *fairqueue.Job) bool {
 	select {
 	case <-j.Turn():
 		return true
@@ -19,7 +19,7 @@ func runs(j *jobs.Job) bool {
 }
 
 // whoRuns returns the indices of the jobs that have a place.
-func whoRuns(all []*jobs.Job) (running []int) {
+func whoRuns(all []*fairqueue.Job) (running []int) {
 	for i, j := range all {
 		if runs(j) {
 			running = append(running, i)
@@ -30,8 +30,8 @@ func whoRuns(all []*jobs.Job) (running []int) {
 
 func TestOnlySoManyJobsRunAtATime(t *testing.T) {
 	running, waiting := 0, 0
-	q := jobs.New(3, func(r, w int) { running, waiting = r, w })
-	var all []*jobs.Job
+	q := fairqueue.New(3, func(r, w int) { running, waiting = r, w })
+	var all []*fairqueue.Job
 	for i := range 60 {
 		all = append(all, q.Join(fmt.Sprint("cluster ", i)))
 	}
@@ -50,9 +50,9 @@ func TestOnlySoManyJobsRunAtATime(t *testing.T) {
 }
 
 func TestAnOwnerWithManyJobsLetsTheOthersPass(t *testing.T) {
-	q := jobs.New(1, nil)
+	q := fairqueue.New(1, nil)
 	first := q.Join("greedy")
-	var greedy []*jobs.Job
+	var greedy []*fairqueue.Job
 	for range 10 {
 		greedy = append(greedy, q.Join("greedy"))
 	}
@@ -70,7 +70,7 @@ func TestAnOwnerWithManyJobsLetsTheOthersPass(t *testing.T) {
 
 func TestAJobThatIsGivenUpLeavesTheQueue(t *testing.T) {
 	waiting := 0
-	q := jobs.New(1, func(_, w int) { waiting = w })
+	q := fairqueue.New(1, func(_, w int) { waiting = w })
 	a, b, c := q.Join("a"), q.Join("b"), q.Join("c")
 	b.End()
 	b.End() // again, as a deferred call does

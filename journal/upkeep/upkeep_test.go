@@ -1,4 +1,4 @@
-package keep_test
+package upkeep_test
 
 import (
 	"context"
@@ -17,8 +17,8 @@ import (
 	filippo "filippo.io/age"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
-	"github.com/snapshotd/snapshotd/journal/keep"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/repository/segments"
@@ -38,7 +38,7 @@ func written(main int64) segment.Revision {
 
 // place is a backend in memory, and what was written there last.
 type place struct {
-	keep.Place
+	upkeep.Place
 	backend *memory.Backend
 	last    int64
 	chain   segment.Chain
@@ -99,15 +99,15 @@ func TestMergeKeepsEveryEntry(t *testing.T) {
 			p := newPlace("one", cfg)
 			p.put(t, timeline, 4000) // an hour and 400 s
 			_, before := p.held(t, timeline)
-			merge := func(after time.Duration) keep.Merged {
-				done, err := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(after))
+			merge := func(after time.Duration) upkeep.Merged {
+				done, err := upkeep.Merge(t.Context(), p.Segments, timeline, begin.Add(after))
 				must(t, err)
 				return done
 			}
-			if got := merge(5 * time.Minute); got != (keep.Merged{}) {
+			if got := merge(5 * time.Minute); got != (upkeep.Merged{}) {
 				t.Errorf("a stretch that may not be over was merged: %+v", got)
 			}
-			if got := merge(6 * time.Minute); got != (keep.Merged{Written: 1, Removed: 30}) {
+			if got := merge(6 * time.Minute); got != (upkeep.Merged{Written: 1, Removed: 30}) {
 				t.Errorf("after the first stretch: %+v", got)
 			}
 			merge(70 * time.Minute)
@@ -137,7 +137,7 @@ func TestInterruptedMergeGoesOn(t *testing.T) {
 		}
 		failing := &failing{Backend: p.backend, after: n}
 		repo := repository.New(repository.Config{Backend: failing, Cluster: "default", Prefix: "default/"})
-		_, err := keep.Merge(t.Context(), segments.New(segments.Config{Repository: repo}), timeline, begin.Add(time.Hour))
+		_, err := upkeep.Merge(t.Context(), segments.New(segments.Config{Repository: repo}), timeline, begin.Add(time.Hour))
 		_, entries := p.held(t, timeline)
 		got := map[int64]bool{}
 		for _, e := range entries {
@@ -148,7 +148,7 @@ func TestInterruptedMergeGoesOn(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("after %d changes, %d revisions are there", n, len(got))
 		}
-		_, again := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour))
+		_, again := upkeep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour))
 		must(t, again)
 		if names, _ := p.held(t, timeline); !slices.Equal(names, []string{"5m 1-300", "5m 301-310"}) {
 			t.Fatalf("after %d changes, the next merge leads to %q", n, names)
@@ -190,7 +190,7 @@ func TestMergeStopsAtHolesAndBadSegments(t *testing.T) {
 			p.backend.Remove(key)
 		}
 	}
-	done, err := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour))
+	done, err := upkeep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour))
 	if names, _ := p.held(t, timeline); err != nil || done.Written != 2 || !slices.Equal(names, []string{"5m 1-40", "5m 51-100"}) {
 		t.Errorf("%+v, %v: %q", done, err, names)
 	}
@@ -202,7 +202,7 @@ func TestMergeStopsAtHolesAndBadSegments(t *testing.T) {
 		}
 	}
 	before := p.backend.Keys()
-	if _, err := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour)); !snapshot.IsDamage(err) {
+	if _, err := upkeep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour)); !snapshot.IsDamage(err) {
 		t.Errorf("a torn segment: %v", err)
 	}
 	if !slices.Equal(p.backend.Keys(), before) {
@@ -231,7 +231,7 @@ func TestWithoutAnIdentityNothingIsMergedOrRead(t *testing.T) {
 		Repository: repository.New(repository.Config{Backend: c, Cluster: "default", Prefix: "default/"}), Recipients: recipients,
 	})
 	before := p.backend.Keys()
-	_, err := keep.Merge(t.Context(), all, timeline, begin.Add(time.Hour))
+	_, err := upkeep.Merge(t.Context(), all, timeline, begin.Add(time.Hour))
 	if snapshot.ReasonOf(err) != snapshot.ReasonSnapshotSealed || c.reads != 1 {
 		t.Errorf("%d objects were read: %v", c.reads, err)
 	}
@@ -244,7 +244,7 @@ func TestWithoutAnIdentityNothingIsMergedOrRead(t *testing.T) {
 			p.backend.Set(key, []byte("{}"))
 		}
 	}
-	_, err = keep.Merge(t.Context(), all, timeline, begin.Add(time.Hour))
+	_, err = upkeep.Merge(t.Context(), all, timeline, begin.Add(time.Hour))
 	if !snapshot.IsDamage(err) || !strings.Contains(err.Error(), segment.Name(1, 10)) || !strings.Contains(err.Error(), "no identity") {
 		t.Errorf("with a bad manifest, too, it is %v", err)
 	}
@@ -293,7 +293,7 @@ func TestABadSegmentDoesNotKeepOthersFromBeingMerged(t *testing.T) {
 					p.backend.Set(key, []byte("{}"))
 				}
 			}
-			_, err := keep.Merge(t.Context(), p.Segments, timeline, begin.Add(20*time.Minute))
+			_, err := upkeep.Merge(t.Context(), p.Segments, timeline, begin.Add(20*time.Minute))
 			if !snapshot.IsDamage(err) || !strings.Contains(err.Error(), segment.Name(41, 50)) {
 				t.Errorf("it is %v", err)
 			}
@@ -337,8 +337,8 @@ func TestASegmentOfTheFutureDoesNotKeepOthersFromBeingMerged(t *testing.T) {
 
 func TestPruneRemovesWhatNoSnapshotNeeds(t *testing.T) {
 	one, two := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
-	places := []keep.Place{one.Place, two.Place}
-	pruner := &keep.Pruner{Places: places}
+	places := []upkeep.Place{one.Place, two.Place}
+	pruner := &upkeep.Pruner{Places: places}
 	prune := func() int {
 		n, err := pruner.Prune(t.Context(), "", begin.Add(time.Hour))
 		must(t, err)
@@ -395,7 +395,7 @@ func TestPruneLeavesTheTimelineToWhichTheLeaderAdds(t *testing.T) {
 	one.last, one.chain = 0, segment.Chain{}
 	one.put(t, late, 30)
 	one.save(t, 75)
-	pruner := &keep.Pruner{Places: []keep.Place{one.Place}}
+	pruner := &upkeep.Pruner{Places: []upkeep.Place{one.Place}}
 	_, err := pruner.Prune(t.Context(), timeline, begin.Add(time.Hour))
 	must(t, err)
 	for _, key := range live {
@@ -412,7 +412,7 @@ func TestPruneRemovesNothingWhenABackendIsNotReadable(t *testing.T) {
 	two.save(t, 45)
 	two.backend.Vanish()
 	before := one.backend.Keys()
-	pruner := &keep.Pruner{Places: []keep.Place{one.Place, two.Place}}
+	pruner := &upkeep.Pruner{Places: []upkeep.Place{one.Place, two.Place}}
 	if n, err := pruner.Prune(t.Context(), "", begin.Add(time.Hour)); n != 0 || snapshot.BackendOf(err) != "two" {
 		t.Errorf("%d were removed, %v", n, err)
 	}
@@ -448,7 +448,7 @@ func TestAWindowBoundsTheJournalAndNotTheSnapshots(t *testing.T) {
 			for _, revision := range []int64{20, 40, 80} {
 				p.save(t, revision)
 			}
-			pruner := &keep.Pruner{Places: []keep.Place{p.Place}, Window: tc.window}
+			pruner := &upkeep.Pruner{Places: []upkeep.Place{p.Place}, Window: tc.window}
 			plan, err := pruner.Plan(t.Context(), timeline, begin.Add(tc.now))
 			must(t, err)
 			planned, bytes := 0, int64(0)
@@ -538,7 +538,7 @@ func TestPruneReadsNewManifestsAlone(t *testing.T) {
 	}
 	c := &counted{Backend: p.backend}
 	repo := repository.New(repository.Config{Backend: c, Cluster: "default", Prefix: "default/"})
-	pruner := &keep.Pruner{Places: []keep.Place{{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}}}
+	pruner := &upkeep.Pruner{Places: []upkeep.Place{{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}}}
 	for i, want := range []int{3, 0, 1} {
 		if i == 2 {
 			p.save(t, 80)
