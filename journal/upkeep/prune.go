@@ -161,7 +161,7 @@ func oldestOf(found []bases, t segment.Timeline) base {
 func (p *Pruner) timelines(ctx context.Context) ([]segment.Timeline, error) {
 	var all []segment.Timeline
 	for _, at := range p.Places {
-		if err := at.Repository.Verified(ctx, false); err != nil {
+		if err := at.Repository.OpenVerified(ctx, false); err != nil {
 			return nil, err
 		}
 		some, err := at.Segments.Timelines(ctx)

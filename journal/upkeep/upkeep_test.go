@@ -327,7 +327,7 @@ func TestASegmentOfTheFutureDoesNotKeepOthersFromBeingMerged(t *testing.T) {
 	must(t, p.Segments.Put(t.Context(), s))
 	p.last, p.chain = s.Header.Last, s.Header.Chain
 	p.put(t, timeline, 590)
-	_, err = keep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour))
+	_, err = upkeep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour))
 	must(t, err)
 	names, _ := p.held(t, timeline)
 	if want := []string{"5m 1-300", "5m 301-310", "5m 321-590", "10s 311-320"}; !slices.Equal(names, want) {
@@ -477,14 +477,14 @@ func TestAWindowBoundsTheJournalAndNotTheSnapshots(t *testing.T) {
 // One backend has snapshots that another one lacks. What leads on from those of the other stays there.
 func TestAWindowIsThatOfEachBackend(t *testing.T) {
 	one, two, bare := newPlace("one", segments.Config{}), newPlace("two", segments.Config{}), newPlace("bare", segments.Config{})
-	places := []keep.Place{one.Place, two.Place, bare.Place}
+	places := []upkeep.Place{one.Place, two.Place, bare.Place}
 	for _, p := range []*place{one, two, bare} {
 		p.put(t, timeline, 100)
 	}
 	one.save(t, 20)
 	two.save(t, 20)
 	one.save(t, 60)
-	pruner := &keep.Pruner{Places: places, Window: 30 * time.Second}
+	pruner := &upkeep.Pruner{Places: places, Window: 30 * time.Second}
 	_, err := pruner.Prune(t.Context(), timeline, begin.Add(100*time.Second))
 	must(t, err)
 	for p, want := range map[*place]string{one: "10s 51-60", two: "10s 11-20", bare: "10s 11-20"} {
@@ -523,7 +523,7 @@ func TestPruneRemovesNothingWhenABackendIsAnotherOne(t *testing.T) {
 	away.Repository = repository.New(repository.Config{
 		Backend: away.backend, Cluster: "default", Prefix: "default/", Stores: claimed{},
 	})
-	pruner := &keep.Pruner{Places: []keep.Place{one.Place, away.Place}}
+	pruner := &upkeep.Pruner{Places: []upkeep.Place{one.Place, away.Place}}
 	if n, err := pruner.Prune(t.Context(), "", begin.Add(time.Hour)); n != 0 || snapshot.BackendOf(err) != "away" {
 		t.Errorf("%d were removed, %v", n, err)
 	}
