@@ -1,56 +1,15 @@
 package journal
 
-import (
-	"fmt"
-	"strings"
-)
-
-// Cause is why a history could not be continued, so that revisions are missing or another timeline begins.
-type Cause string
-
-// The causes.
-const (
-	CauseRestored  Cause = "restored"  // etcd is at a revision before the newest in the journal
-	CauseDifferent Cause = "different" // a revision that is in the journal is another one now
-	CauseCompacted Cause = "compacted" // etcd does not have the next revision any more
-	CauseBehind    Cause = "behind"    // too much was missed for etcd to send it again without harm
-	CauseFull      Cause = "full"      // a backend, or all, did not take the journal until the disk that it may use was full
-	CauseOvertaken Cause = "overtaken" // a backend has a later timeline, which another replica began
-	CauseDamaged   Cause = "damaged"   // files on a replica's disk could not be read, and no backend has their revisions
-)
-
-// Causes returns all causes.
-func Causes() []Cause {
-	return []Cause{CauseRestored, CauseDifferent, CauseCompacted, CauseBehind, CauseFull, CauseOvertaken, CauseDamaged}
-}
-
-// Alarming reports whether a cause means that the cluster has another history than before.
-func (c Cause) Alarming() bool { return c == CauseRestored || c == CauseDifferent }
-
-// reason is the text of a cause, as segments have it.
-func (c Cause) reason(format string, args ...any) string {
-	return string(c) + ": " + fmt.Sprintf(format, args...)
-}
-
-// CauseOf returns the cause in the reason of a segment; empty when it has none.
-func CauseOf(reason string) Cause {
-	word, _, _ := strings.Cut(reason, ":")
-	for _, c := range Causes() {
-		if word == string(c) {
-			return c
-		}
-	}
-	return ""
-}
+import "github.com/snapshotd/snapshotd/journal/segment"
 
 // breakError ends a session: the history goes on in another timeline.
 type breakError struct {
-	cause  Cause
+	cause  segment.Cause
 	reason string
 }
 
 func (e *breakError) Error() string { return e.reason }
 
-func broken(c Cause, format string, args ...any) *breakError {
-	return &breakError{c, c.reason(format, args...)}
+func broken(c segment.Cause, format string, args ...any) *breakError {
+	return &breakError{c, c.Reason(format, args...)}
 }

@@ -269,11 +269,11 @@ func TestAnEtcdThatWasRestoredBeginsAnotherTimeline(t *testing.T) {
 	t.Parallel()
 	for name, changes := range map[string]struct {
 		after int
-		cause journal.Cause
+		cause segment.Cause
 	}{
-		"and is behind the journal":        {5, journal.CauseRestored},
-		"and has overtaken the journal":    {100, journal.CauseDifferent},
-		"and is just where the journal is": {20, journal.CauseDifferent},
+		"and is behind the journal":        {5, segment.CauseRestored},
+		"and has overtaken the journal":    {100, segment.CauseDifferent},
+		"and is just where the journal is": {20, segment.CauseDifferent},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -309,7 +309,7 @@ func TestAnEtcdThatWasRestoredBeginsAnotherTimeline(t *testing.T) {
 				t.Fatalf("there are the timelines %+v", w.Timelines)
 			}
 			next := w.Timelines[1]
-			if journal.CauseOf(next.Reason) != changes.cause || next.Ranges[0].Last != now {
+			if segment.CauseOf(next.Reason) != changes.cause || next.Ranges[0].Last != now {
 				t.Errorf("the next timeline is %+v, and etcd is at %d", next, now)
 			}
 			same(t, records(entries(t, r.place, next.Name)), database(t, e, next.Ranges[0].First))
@@ -340,7 +340,7 @@ func TestWhatWasCompactedWhileNobodyFollowedIsAGap(t *testing.T) {
 	if len(w.Timelines) != 2 || w.Timelines[0].Ranges[0].Last != last || w.Timelines[1].Ranges[0].First != next {
 		t.Errorf("the journal ended at %d and goes on at %d; it has %+v", last, next, w.Timelines)
 	}
-	if _, causes := a.all(); len(causes) != 1 || causes[0] != journal.CauseCompacted {
+	if _, causes := a.all(); len(causes) != 1 || causes[0] != segment.CauseCompacted {
 		t.Errorf("the timeline has ended because of %v", causes)
 	}
 }
@@ -409,7 +409,7 @@ func TestAJournalThatIsFullKeepsWhatItHas(t *testing.T) {
 				return
 			}
 			w := look(t, r.place)
-			if len(w.Timelines) != 2 || w.Timelines[0].Ranges[0].Last != full || len(causes) != 1 || causes[0] != journal.CauseFull {
+			if len(w.Timelines) != 2 || w.Timelines[0].Ranges[0].Last != full || len(causes) != 1 || causes[0] != segment.CauseFull {
 				t.Errorf("it was full at %d; there are %+v, because of %v", full, w.Timelines, causes)
 			}
 		})

@@ -41,12 +41,12 @@ type Config struct {
 	UploadInterval time.Duration // DefaultUploadInterval
 	MaxBytes       int64         // of the local part; DefaultMaxBytes
 
-	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error.
-	// Optional.
+	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error,
+	// such as a [PartialBase]. Optional.
 	Base func(ctx context.Context, need Base) error
-	// Broken is told of each timeline that begins because another one could not be continued, and, with CauseFull, when
+	// Broken is told of each timeline that begins because another one could not be continued, and, with segment.CauseFull, when
 	// a backend lost a part of a timeline that others have. Optional.
-	Broken func(ctx context.Context, why Cause)
+	Broken func(ctx context.Context, why segment.Cause)
 	// Latest returns the newest timeline that a leader has noted where all replicas see it, and Note notes one. So a
 	// replica that leads again knows that another one has begun a timeline meanwhile, which is on no backend yet. Both are
 	// optional.
@@ -54,27 +54,6 @@ type Config struct {
 	Note   func(ctx context.Context, t segment.Timeline) error
 
 	Logger *slog.Logger
-}
-
-// Base says which snapshot the journal needs.
-type Base struct {
-	Since    time.Time // the snapshot was begun after it
-	Revision int64     // the first one of the journal: the snapshot leads to it; 0 when any does
-	Cluster  uint64    // the id of the etcd that is saved
-	Fresh    bool      // one that is there is not enough: it may be of the history before
-	Reason   string
-}
-
-// and returns what both needs ask for: one snapshot is enough.
-func (b Base) and(older Base) Base {
-	if older.Since.After(b.Since) {
-		b.Since, b.Reason = older.Since, older.Reason
-	}
-	if older.Cluster == b.Cluster {
-		b.Revision = max(b.Revision, older.Revision)
-	}
-	b.Fresh = b.Fresh || older.Fresh
-	return b
 }
 
 // Journal records the changes of one cluster. Use [New].
@@ -87,6 +66,7 @@ type Journal struct {
 	seen       seen             // of it, by the watchers
 	owed       []observation    // of it, that last and are not in a sealed part
 	positioned bool             // the local position is the newest: this replica has written since it leads
+	recalled   bool             // the end of the journal was looked for in this term, though no member answered
 	noted      segment.Timeline // where all replicas see it
 	notedAt    time.Time
 	fullSince  time.Time // the local part is full; zero when it is not
@@ -95,6 +75,8 @@ type Journal struct {
 
 	stores   []*upload
 	badRetry time.Duration
+
+	settling sync.Mutex
 
 	building sync.Mutex
 	built    *segment.Segment // the last one that was made
@@ -105,6 +87,7 @@ type Journal struct {
 	live   segment.Timeline // to which this replica adds; empty when it is not known, or this replica does not lead
 	latest segment.Timeline // that was found beside the live one
 	why    *breakError      // a new timeline must begin
+	bare   bare             // the live timeline has no snapshot to begin with yet
 	stop   func(error)      // ends the session under way
 }
 
@@ -124,7 +107,7 @@ func New(cfg Config) *Journal {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Broken == nil {
-		cfg.Broken = func(context.Context, Cause) {}
+		cfg.Broken = func(context.Context, segment.Cause) {}
 	}
 	j := &Journal{cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), badRetry: badRetry}
 	for _, s := range cfg.Stores {
@@ -133,7 +116,7 @@ func New(cfg Config) *Journal {
 	return j
 }
 
-// Run uploads what is sealed, also what an earlier process left, until ctx ends. A local part that cannot be opened is
+// Run uploads sealed parts, also those of an earlier process, until ctx ends. A local part that cannot be opened is
 // tried again: a person may have helped.
 func (j *Journal) Run(ctx context.Context) {
 	for attempt := 1; ; attempt++ {
@@ -167,7 +150,7 @@ func (j *Journal) Follow(ctx context.Context, term int64) {
 	defer others.Wait()
 	j.noteTerm(true)
 	defer j.noteTerm(false)
-	j.positioned = false
+	j.positioned, j.recalled = false, false
 	avoid := ""
 	for attempt := 0; ctx.Err() == nil; {
 		endpoint, useful, err := j.session(ctx, term, avoid)
@@ -225,35 +208,43 @@ func (j *Journal) takeBreak() *breakError {
 	return j.why
 }
 
-// position returns how far the journal is: on this machine, or on the backends where another replica has led since. When
-// no backend answers, a new leader goes on from its own disk, and waits if that has nothing: the history is compared
-// with etcd's before anything is added, so that what another replica has written meanwhile comes out the same.
+// position returns how far the journal is: on this machine, or on the backends where another replica has led since.
+// When no backend answers, a new leader goes on from its own disk, and waits if that has nothing: the history is
+// compared with etcd's before anything is added, so that revisions that another replica has written meanwhile come out
+// the same.
 func (j *Journal) position(ctx context.Context) (local.Position, error) {
-	newest := j.log.Position()
+	own := j.log.Position()
 	if j.positioned {
-		return newest, nil
+		return own, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	var mu sync.Mutex
-	var errs []error
+	ends := make([]end, len(j.stores))
 	var all sync.WaitGroup
-	for _, u := range j.stores {
-		all.Go(func() {
-			p, err := u.newest(ctx)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				errs = append(errs, err)
-			} else if p.Newer(newest) {
-				newest = p
-			}
-		})
+	for i, u := range j.stores {
+		all.Go(func() { ends[i].position, ends[i].err = u.newest(ctx) })
 	}
 	all.Wait()
+	newest := own
+	var errs []error
+	for _, e := range ends {
+		if e.err != nil && !e.unusable() {
+			errs = append(errs, e.err)
+		} else if e.position.Newer(newest) {
+			newest = e.position
+		}
+	}
 	if len(errs) > 0 && len(errs) == len(j.stores) && newest.Timeline == "" {
 		return newest, fmt.Errorf("find the end of the journal: no backend answers: %w", errors.Join(errs...))
 	}
+	for i, u := range j.stores {
+		if e := ends[i]; e.unusable() {
+			j.passBy(ctx, u.store.Name(), e.err, newest)
+		} else {
+			u.compareEnd(ctx, e, newest, own)
+		}
+	}
+	j.noteKnown(newest.Timeline)
 	return newest, j.compareLatest(ctx, newest.Timeline)
 }
 
@@ -276,7 +267,7 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, wh
 	switch {
 	case why.cause == "":
 		log.InfoContext(ctx, "journal begins")
-	case why.cause == CauseOvertaken:
+	case why.cause == segment.CauseOvertaken:
 		log.ErrorContext(ctx, "journal begins anew: another replica has begun a later timeline", "reason", why.reason)
 	case why.cause.Alarming():
 		log.ErrorContext(ctx, "journal begins anew: the cluster has another history than before", "reason", why.reason)
@@ -288,57 +279,8 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, wh
 	}
 }
 
-// needBase asks for a snapshot, unless there is one.
-func (j *Journal) needBase(need Base) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	select {
-	case older := <-j.bases:
-		need = need.and(older)
-	default:
-	}
-	j.bases <- need
-}
-
-// keepBase makes snapshots that the journal needs, until ctx ends.
-func (j *Journal) keepBase(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case need := <-j.bases:
-			if j.cfg.Base == nil {
-				continue
-			}
-			for attempt := 1; ; attempt++ {
-				err := j.cfg.Base(ctx, need)
-				if err == nil {
-					j.based(need)
-					break
-				}
-				if ctx.Err() == nil {
-					pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
-					j.cfg.Logger.ErrorContext(ctx, "journal has no snapshot to begin with", "retry_after", pause, "error", err)
-					_ = backoff.Wait(ctx, pause)
-				}
-				if ctx.Err() != nil {
-					j.needBase(need) // in the next term
-					return
-				}
-			}
-		}
-	}
-}
-
-// based notes that a snapshot was taken.
-func (j *Journal) based(need Base) {
-	for _, u := range j.stores {
-		u.based(need.Since)
-	}
-}
-
-// Close seals what is left and uploads it, as far as that can be done before ctx ends; the rest waits on the disk for
-// the next start. Follow and Run have ended, or were not called.
+// Close seals the open part and uploads all parts, as far as that can be done before ctx ends; the rest waits on the
+// disk for the next start. Follow and Run have ended, or were not called.
 func (j *Journal) Close(ctx context.Context) error {
 	if err := j.log.Close(); err != nil {
 		return errors.Join(err, j.log.Abandon())

@@ -14,7 +14,7 @@ import (
 
 const (
 	noteTimeout = 2 * time.Second  // bounds how long following waits for a timeline to be noted
-	noteEvery   = 10 * time.Minute // what was noted may be damaged or gone since
+	noteEvery   = 10 * time.Minute // the note may be damaged or gone since
 )
 
 // goesOn notes the timeline to which this replica adds from now on.
@@ -25,33 +25,39 @@ func (j *Journal) goesOn(t segment.Timeline) {
 	j.live = t
 }
 
-// recall keeps what an earlier process, or another replica, has noted of the timeline that goes on: all that was committed
-// since its last watermark may be missing on the backends.
+// recall keeps the notes of an earlier process, or of another replica, about the timeline that goes on: all that was
+// committed since its last watermark may be missing on the backends.
 func (j *Journal) recall(known local.Position) {
 	if j.positioned {
 		return // it has them all
 	}
 	j.forgetMarks()
-	parts, _ := j.log.Sealed()
-	ends := make([]segment.Header, 0, len(parts)+len(j.stores))
-	for _, u := range j.stores {
-		u.mu.Lock()
-		ends = append(ends, u.end)
-		u.mu.Unlock()
-	}
-	for i := range parts {
-		ends = append(ends, parts[i].Header)
-	}
-	slices.SortFunc(ends, func(a, b segment.Header) int { return cmp.Compare(a.Last, b.Last) })
-	for i := range ends {
-		switch h := &ends[i]; {
-		case h.Timeline != known.Timeline:
+	for _, h := range j.ends(known.Timeline) {
+		switch {
 		case h.CompleteTime != nil:
 			j.noteMark(segment.Watermark{Revision: h.CompleteRevision, Time: *h.CompleteTime})
 		default: // as far as that is known
 			j.noteMark(segment.Watermark{Revision: h.Last, Time: h.LastTime})
 		}
 	}
+}
+
+// ends returns the headers of the newest segments of a timeline on the backends, and of its parts on the disk, in
+// ascending order.
+func (j *Journal) ends(t segment.Timeline) []segment.Header {
+	parts, _ := j.log.Sealed()
+	all := make([]segment.Header, 0, len(parts)+len(j.stores))
+	for _, u := range j.stores {
+		u.mu.Lock()
+		all = append(all, u.end)
+		u.mu.Unlock()
+	}
+	for i := range parts {
+		all = append(all, parts[i].Header)
+	}
+	all = slices.DeleteFunc(all, func(h segment.Header) bool { return h.Timeline != t || t == "" })
+	slices.SortFunc(all, func(a, b segment.Header) int { return cmp.Compare(a.Last, b.Last) })
+	return all
 }
 
 // Live returns the timeline to which this replica adds; empty when it does not lead, or has not compared yet where to
@@ -62,9 +68,9 @@ func (j *Journal) Live() segment.Timeline {
 	return j.live
 }
 
-// Overtaken looks on the backends for a timeline later than the live one. A replica that has led before uploads what it
-// has on its disk when a backend is back, which may be such a timeline. It hides all that is added to the live one:
-// snapshots from then on count as its own. So another timeline begins, which is later than that one.
+// Overtaken looks on the backends for a timeline later than the live one. A replica that has led before uploads the
+// parts on its disk when a backend is back, and they may be of such a timeline. It hides all that is added to the live
+// one: snapshots from then on count as its own. So another timeline begins, which is later than that one.
 func (j *Journal) Overtaken(ctx context.Context) error {
 	live := j.Live()
 	if live == "" {
@@ -108,14 +114,14 @@ func (j *Journal) overtake(live, later segment.Timeline, backend string) {
 	}
 	j.mu.Unlock()
 	if same {
-		j.breakWith(broken(CauseOvertaken, "backend %s has the timeline %s, which another replica began later than %s",
+		j.breakWith(broken(segment.CauseOvertaken, "backend %s has the timeline %s, which another replica began later than %s",
 			backend, later, live))
 	}
 }
 
 // compareLatest makes another timeline begin when a later one than the newest that was found has been begun by another
-// replica, or by this one before its disk was lost. Its changes are on a disk elsewhere, and no backend has them yet; what
-// was added to an earlier timeline would be hidden by it.
+// replica, or by this one before its disk was lost. Its changes are on a disk elsewhere, and no backend has them yet.
+// They would hide all that is added to an earlier timeline.
 func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) error {
 	if j.cfg.Latest == nil {
 		return nil
@@ -132,7 +138,7 @@ func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) er
 	if latest.Start().After(j.latest.Start()) {
 		j.latest = latest
 	}
-	j.why = broken(CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
+	j.why = broken(segment.CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
 		latest, cmp.Or(newest, "any that is there"))
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal"
@@ -39,7 +38,7 @@ func TestALaterTimelineOfAnotherReplicaIsOvertaken(t *testing.T) {
 	next := j.Live()
 	must(t, j.Overtaken(t.Context()))
 	eventually(t, "it is on the backend", func() bool { return len(look(t, p).Timelines) == 3 })
-	if _, causes := a.all(); len(causes) != 1 || causes[0] != journal.CauseOvertaken || j.Live() != next {
+	if _, causes := a.all(); len(causes) != 1 || causes[0] != segment.CauseOvertaken || j.Live() != next {
 		t.Errorf("timelines have ended because of %v; the live one is %s, and was %s", causes, j.Live(), next)
 	}
 	j.stop()
@@ -50,7 +49,7 @@ func TestALaterTimelineOfAnotherReplicaIsOvertaken(t *testing.T) {
 
 // The term ends while no snapshot can be taken. In the next one, it is still needed.
 func TestABaseThatWasNotTakenIsAskedForInTheNextTerm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var a asked
 		failing := true
 		j := journal.New(journal.Config{
@@ -88,14 +87,14 @@ func TestALeaderWithAnEmptyDiskSeesTheTimelineThatWasNoted(t *testing.T) {
 	j.caughtUp(t, 9)
 	live := j.Live()
 	j.stop()
-	if bases, causes := a.all(); !live.Start().After(noted.Start()) || len(causes) != 1 || causes[0] != journal.CauseOvertaken || len(bases) == 0 {
+	if bases, causes := a.all(); !live.Start().After(noted.Start()) || len(causes) != 1 || causes[0] != segment.CauseOvertaken || len(bases) == 0 {
 		t.Errorf("timelines have ended because of %v; the live one is %s, and %s was noted; snapshots that it asks for: %+v", causes, live, noted, bases)
 	}
 }
 
 // Somebody removes what was noted where all replicas see it. The leader notes it again.
 func TestATimelineThatIsNotNotedAnyMoreIsNotedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var b board
 		var members []fakeMember
 		for i := range int64(8) {
@@ -192,7 +191,7 @@ func TestALaterTimelineThatIsOnNoBackendYetIsOvertaken(t *testing.T) {
 	j.caughtUp(t, 9)
 	live := j.Live()
 	j.stop()
-	if _, causes := a.all(); len(causes) != 1 || causes[0] != journal.CauseOvertaken || b.timeline != live || first == live {
+	if _, causes := a.all(); len(causes) != 1 || causes[0] != segment.CauseOvertaken || b.timeline != live || first == live {
 		t.Errorf("timelines have ended because of %v; the live one is %s, and %s is noted", causes, live, b.timeline)
 	}
 	// It is noted, so that it goes on when it leads again.

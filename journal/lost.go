@@ -58,8 +58,8 @@ func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Lo
 		log.ErrorContext(ctx, "journal has a gap: files on the disk were bad, and no backend has their revisions",
 			"revisions", gaps[i].String())
 	}
-	j.cfg.Broken(ctx, CauseDamaged)
-	// What comes behind the gap can be restored from a snapshot behind it alone.
+	j.cfg.Broken(ctx, segment.CauseDamaged)
+	// Revisions behind the gap can be restored from a snapshot behind it alone.
 	j.needBase(Base{Since: time.Now(), Cluster: l.Timeline.EtcdCluster(),
 		Reason: "the journal has a gap: " + gaps[0].String()})
 }

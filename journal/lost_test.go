@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
 // lines collects a log.
@@ -87,7 +88,7 @@ func TestBadFilesAreAGapWhereNoBackendHasTheirRevisions(t *testing.T) {
 			eventually(t, "the gap is counted", func() bool { _, causes := a.all(); return len(causes) > 0 })
 			_, causes := a.all()
 			ranges := look(t, one).Timelines[0].Ranges
-			if !slices.Equal(causes, []journal.Cause{journal.CauseDamaged}) || len(ranges) != 2 || ranges[1].First != 21 || ranges[1].Last != 40 {
+			if !slices.Equal(causes, []segment.Cause{segment.CauseDamaged}) || len(ranges) != 2 || ranges[1].First != 21 || ranges[1].Last != 40 {
 				t.Errorf("because of %v, there are %+v", causes, ranges)
 			}
 			for i, end := range ends(t, one) {

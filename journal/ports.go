@@ -31,8 +31,8 @@ type Member interface {
 	Leases(ctx context.Context) (LeaseList, error)
 	// Lease asks for one lease.
 	Lease(ctx context.Context, id int64) (LeaseState, error)
-	// AuthRevision returns the revision of users and roles.
-	AuthRevision(ctx context.Context) (uint64, error)
+	// Auth returns the state of users and roles.
+	Auth(ctx context.Context) (AuthState, error)
 	// Close ends the connection, and with it the streams and questions under way.
 	Close()
 }
@@ -66,6 +66,13 @@ type LeaseList struct {
 type LeaseState struct {
 	Revision int64 // of the member when it answered; the lease's state is of that one or of one around it
 	TTL      int64 // in seconds, as it was granted; 0 when there is no such lease
+}
+
+// AuthState is etcd's counter of the changes of users and roles, and whether authentication is on: that it was turned on
+// is not counted.
+type AuthState struct {
+	Revision uint64
+	Enabled  bool
 }
 
 // CompactedError says that revisions were compacted before they were delivered.

@@ -121,7 +121,7 @@ type replica struct {
 type asked struct {
 	mu     sync.Mutex
 	bases  []journal.Base
-	causes []journal.Cause
+	causes []segment.Cause
 }
 
 func (a *asked) base(_ context.Context, b journal.Base) error {
@@ -131,13 +131,13 @@ func (a *asked) base(_ context.Context, b journal.Base) error {
 	return nil
 }
 
-func (a *asked) broken(_ context.Context, c journal.Cause) {
+func (a *asked) broken(_ context.Context, c segment.Cause) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.causes = append(a.causes, c)
 }
 
-func (a *asked) all() ([]journal.Base, []journal.Cause) {
+func (a *asked) all() ([]journal.Base, []segment.Cause) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.bases), slices.Clone(a.causes)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal"
@@ -50,22 +49,26 @@ func ofType[T segment.Entry](all []segment.Entry) (some []T) {
 }
 
 func TestUsersThatChangeBetweenTwoSessionsAreSeen(t *testing.T) {
-	for name, change := range map[string]struct {
-		auth uint64
-		want []uint64
-	}{"changed": {8, []uint64{7, 8}}, "not changed": {7, []uint64{7}}} {
+	before := journal.AuthState{Revision: 7}
+	for name, auth := range map[string]journal.AuthState{
+		"changed": {Revision: 8}, "not changed": before, "asked for": {Revision: 7, Enabled: true}, // which etcd does not count
+	} {
+		want := []journal.AuthState{before, auth}
+		if auth == before {
+			want = want[:1]
+		}
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				var a asked
 				s := inTurn(
-					fakeMember{current: at(9), delivered: 9, auth: 7},
-					fakeMember{current: at(9), delivered: 9, auth: change.auth}, // without a revision, nothing is sealed
-					fakeMember{current: at(20), delivered: 20, auth: change.auth},
+					fakeMember{current: at(9), delivered: 9, auth: before},
+					fakeMember{current: at(9), delivered: 9, auth: auth}, // without a revision, nothing is sealed
+					fakeMember{current: at(20), delivered: 20, auth: auth},
 				)
 				all := kept(t, s, 6*time.Minute, func(c *journal.Config) { c.Base = a.base })
-				var got []uint64
+				var got []journal.AuthState
 				for _, e := range ofType[segment.Auth](all) {
-					got = append(got, e.AuthRevision)
+					got = append(got, journal.AuthState{Revision: e.AuthRevision, Enabled: e.Enabled})
 				}
 				bases, _ := a.all()
 				asks := 0
@@ -74,8 +77,8 @@ func TestUsersThatChangeBetweenTwoSessionsAreSeen(t *testing.T) {
 						asks++
 					}
 				}
-				if !slices.Equal(got, change.want) || asks != len(change.want)-1 {
-					t.Errorf("the journal has %d, want %d; snapshots are asked for: %+v", got, change.want, bases)
+				if !slices.Equal(got, want) || asks != len(want)-1 {
+					t.Errorf("the journal has %v, want %v; snapshots are asked for: %+v", got, want, bases)
 				}
 			})
 		})
@@ -84,7 +87,7 @@ func TestUsersThatChangeBetweenTwoSessionsAreSeen(t *testing.T) {
 
 // A compaction is seen before the revisions that it comes after are there, and the member never delivers them.
 func TestACompactionThatWasNotWrittenIsSeenAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		began := time.Now()
 		late := func(before, after int64) int64 {
 			if time.Since(began) < time.Second {
@@ -112,7 +115,7 @@ func TestACompactionThatWasNotWrittenIsSeenAgain(t *testing.T) {
 
 // Keys with a lease that is known already do not keep another one waiting.
 func TestLeasesThatAreKnownTakeNoTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		began := time.Now()
 		asked := map[int64]time.Duration{}
 		s := &fakeSource{members: func(string) *fakeMember {
@@ -133,9 +136,37 @@ func TestLeasesThatAreKnownTakeNoTurn(t *testing.T) {
 	})
 }
 
+// A member gives one answer less. The lease is there for as long as it likes, and no other one comes or goes.
+func TestALeaseWithoutAnAnswerIsAskedForAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		failed := false
+		s := &fakeSource{members: func(string) *fakeMember {
+			return &fakeMember{
+				endpoint: "only", current: at(9), delivered: 9, leases: func() []int64 { return []int64{77} },
+				lease: func(int64) journal.LeaseState { return journal.LeaseState{Revision: 9, TTL: 60} },
+				silent: func() error {
+					if failed {
+						return nil
+					}
+					failed = true
+					return errors.New("it has no leader")
+				},
+			}
+		}}
+		// What is seen behind the last revision waits for the next one: all of it is in one part.
+		got := ofType[segment.Lease](kept(t, s, 10*time.Second, func(c *journal.Config) { c.UploadInterval = time.Minute }))
+		if len(got) != 1 || got[0].ID != 77 || got[0].GrantedTTL != 60 {
+			t.Errorf("the leases are %+v", got)
+		}
+		if n := len(s.avoided()); n != 1 {
+			t.Errorf("a member is dialled %d times", n)
+		}
+	})
+}
+
 // A cluster without a single revision makes no timeline begin. What is seen of it meanwhile is not kept for ever.
 func TestWhatIsSeenBeforeTheFirstRevisionIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		began := time.Now()
 		ids := func() []int64 { return []int64{int64(time.Since(began) / time.Second)} }
 		s := &fakeSource{members: func(string) *fakeMember {

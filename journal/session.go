@@ -26,13 +26,13 @@ const (
 	openTimeout = 10 * time.Second
 )
 
-// errStalled ends a session with a member that does not deliver what the cluster has.
+// errStalled ends a session with a member that does not deliver the cluster's changes.
 var errStalled = errors.New("it is behind the cluster for too long")
 
 // errNotBegun ends a session with a member that does not begin a watch.
 var errNotBegun = fmt.Errorf("it has not begun a watch within %s", openTimeout)
 
-// errEnded ends what belongs to a session.
+// errEnded ends the goroutines of a session.
 var errEnded = errors.New("the session has ended")
 
 // session follows one member, until that fails. All of its methods run in one goroutine.
@@ -60,6 +60,10 @@ type session struct {
 func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoint string, useful bool, err error) {
 	id, member, err := j.dial(ctx, avoid)
 	if err != nil {
+		if !j.recalled { // so that the recovery point is not that of a journal which begins now
+			_, perr := j.position(ctx)
+			j.recalled = perr == nil
+		}
 		return "", false, err
 	}
 	defer member.Close()
@@ -92,8 +96,8 @@ func (j *Journal) dial(ctx context.Context, avoid string) (Identity, Member, err
 	return j.cfg.Source.Dial(ctx, avoid)
 }
 
-// begin decides where to begin: after what the journal has, if etcd still has the same history, or at the newest
-// revision.
+// begin decides where to begin: behind the journal's last revision, if etcd still has the same history, or at the
+// newest revision.
 func (s *session) begin(ctx context.Context) (from int64, err error) {
 	known, err := s.journal.position(ctx)
 	if err != nil {
@@ -113,11 +117,11 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 	case known.Timeline == "":
 		why = &breakError{}
 	case known.Timeline.EtcdCluster() != cluster:
-		why = broken(CauseDifferent, "the cluster has the id %016x, and had %016x", cluster, known.Timeline.EtcdCluster())
+		why = broken(segment.CauseDifferent, "the cluster has the id %016x, and had %016x", cluster, known.Timeline.EtcdCluster())
 	case current < known.Revision:
-		why = broken(CauseRestored, "the cluster is at revision %d, and was at %d: an earlier state was restored", current, known.Revision)
+		why = broken(segment.CauseRestored, "the cluster is at revision %d, and was at %d: an earlier state was restored", current, known.Revision)
 	case current-known.Anchor > MaxCatchUp:
-		why = s.missed(CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let etcd send all of it again",
+		why = s.missed(segment.CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let etcd send all of it again",
 			known.Revision, current)
 	default:
 		s.verify, s.compared = known, known.AnchorChain
@@ -135,21 +139,21 @@ func (s *session) lost(compaction int64) error {
 		return fmt.Errorf("begin the journal: etcd compacts its history up to the newest revision, %d", compaction)
 	}
 	last := max(s.delivered, s.verify.Revision)
-	return s.missed(CauseCompacted, "the journal ends at revision %d, and etcd has compacted its history up to %d", last, compaction)
+	return s.missed(segment.CauseCompacted, "the journal ends at revision %d, and etcd has compacted its history up to %d", last, compaction)
 }
 
 // missed returns why revisions are missing. When nothing was followed because the disk was full, that is the reason.
-func (s *session) missed(c Cause, format string, args ...any) *breakError {
+func (s *session) missed(c segment.Cause, format string, args ...any) *breakError {
 	if since := s.journal.fullSince; !since.IsZero() {
-		return broken(CauseFull, "no backend has taken the journal, and its %d bytes on the disk were full at %s; "+format,
+		return broken(segment.CauseFull, "no backend has taken the journal, and its %d bytes on the disk were full at %s; "+format,
 			append([]any{s.journal.cfg.MaxBytes, since.UTC().Format(time.RFC3339)}, args...)...)
 	}
 	return broken(c, format, args...)
 }
 
-// run takes what the member delivers and what is observed of it.
+// run takes the changes that the member delivers, and the observations of it.
 func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, stream Stream) (err error) {
-	changes := make(chan []Change) // without a buffer: what has no room here stays in etcd
+	changes := make(chan []Change) // without a buffer: changes that are not taken yet stay in etcd
 	observed := make(chan observation)
 	w := &watcher{member: s.member, interval: s.journal.cfg.FlushInterval, out: observed, ask: make(chan int64, maxAsked)}
 	if s.begins == nil && s.known.Timeline == s.journal.written { // the same history as before
@@ -197,7 +201,7 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 	}
 }
 
-// receive hands on what the stream delivers, until it ends.
+// receive hands on the changes of a stream, until it ends.
 func receive(ctx context.Context, stream Stream, changes chan<- []Change) error {
 	for {
 		all, err := stream.Next()
@@ -212,7 +216,8 @@ func receive(ctx context.Context, stream Stream, changes chan<- []Change) error 
 	}
 }
 
-// end leaves the journal whole: what came is made durable and sealed, or what a disk did not take is given up.
+// end leaves the journal whole: all entries are made durable and sealed, or those that a disk did not take are given
+// up.
 func (s *session) end() error {
 	seals := s.journal.log.Unsealed().First > 0 // else a part that has facts alone goes
 	if err := s.journal.log.Close(); err != nil {
@@ -266,7 +271,7 @@ func (s *session) compare(c *Change) error {
 		expected = s.delivered + 1
 	}
 	if c.Main != expected {
-		return broken(CauseCompacted, "the journal ends at revision %d, and etcd does not have revision %d any more, to compare it",
+		return broken(segment.CauseCompacted, "the journal ends at revision %d, and etcd does not have revision %d any more, to compare it",
 			s.verify.Revision, expected)
 	}
 	s.delivered, s.compared = c.Main, s.compared.Next(c.Revision)
@@ -274,7 +279,7 @@ func (s *session) compare(c *Change) error {
 		return nil
 	}
 	if s.compared != s.verify.Chain {
-		return broken(CauseDifferent, "the revisions %d to %d are others than those in the journal: another state was restored",
+		return broken(segment.CauseDifferent, "the revisions %d to %d are others than those in the journal: another state was restored",
 			s.verify.Anchor, s.verify.Revision)
 	}
 	err := s.journal.log.Begin(segment.Header{
@@ -283,7 +288,12 @@ func (s *session) compare(c *Change) error {
 	if err != nil {
 		return err
 	}
-	s.journal.needBase(Base{Since: s.verify.Timeline.Start(), Cluster: s.id.ClusterID, Reason: "the journal goes on"})
+	need := Base{Since: s.verify.Timeline.Start(), Cluster: s.id.ClusterID, Reason: "the journal goes on"}
+	if s.journal.positioned { // it has asked in this term
+		s.journal.needBase(need)
+	} else {
+		s.journal.needFirstBase(s.verify.Timeline, need)
+	}
 	s.journal.goesOn(s.verify.Timeline)
 	s.verify = local.Position{}
 	return nil
@@ -321,7 +331,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	}
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
 	s.journal.began(ctx, timeline, c.Main, why)
-	s.journal.needBase(Base{
+	s.journal.needFirstBase(timeline, Base{
 		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
 	})
 	s.journal.goesOn(timeline)
@@ -329,7 +339,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	return nil
 }
 
-// sync makes durable what was added.
+// sync makes the added entries durable.
 func (s *session) sync() error {
 	began := time.Now()
 	if err := s.journal.log.Sync(); err != nil {
@@ -355,7 +365,7 @@ func (s *session) seal(ctx context.Context) error {
 	return s.journal.shrink(ctx)
 }
 
-// observe takes what was observed of the member. It waits for the revisions that it is about.
+// observe takes an observation of the member. It waits for the revisions of the observation.
 func (s *session) observe(o observation) error {
 	s.wait(o)
 	if o.lasts() {
@@ -377,8 +387,8 @@ func (s *session) observe(o observation) error {
 }
 
 // wait puts an observation behind those that wait. While no timeline has begun, which a cluster without a revision can
-// put off for ever, a watermark and a list of leases take the place of those before, and what else is too much is left
-// out from the oldest on.
+// put off for ever, a watermark and a list of leases take the place of those before, and of other observations the
+// oldest are left out when there are too many.
 func (s *session) wait(o observation) {
 	if s.begins != nil {
 		s.pending = slices.DeleteFunc(s.pending, func(old observation) bool {

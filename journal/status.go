@@ -8,13 +8,13 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// state is what Follow knows; Status shows it.
+// state is the knowledge of Follow; Status shows it.
 type state struct {
 	leading  bool
 	endpoint string // that is followed; empty when none is
 	current  int64  // newest revision of the cluster that was seen
 	complete segment.Watermark
-	marks    []segment.Watermark // of the timeline, ascending: what came after them may still be missing on a backend
+	marks    []segment.Watermark // of the timeline, ascending: later changes may still be missing on a backend
 }
 
 // maxMarks bounds the watermarks that are kept. Of more, every second one goes.
@@ -27,10 +27,12 @@ type Status struct {
 	Timeline segment.Timeline // the newest that this replica has written; empty when it has not
 	Revision int64            // the newest that a crash does not take
 	Current  int64            // the newest of the cluster that was seen
-	Complete time.Time        // all that was committed before is durable on this machine; at first, when this replica began to lead
-	Bytes    int64            // on this machine's disk
-	Waiting  int64            // sealed parts on this machine's disk
-	Stores   []StoreStatus    // in the order of the configuration
+	// Complete: all that was committed before is durable on this machine. At first, it is what the journal that goes on
+	// says, or else when this replica began to lead.
+	Complete time.Time
+	Bytes    int64         // on this machine's disk
+	Waiting  int64         // sealed parts on this machine's disk
+	Stores   []StoreStatus // in the order of the configuration
 }
 
 // StoreStatus is how far the journal is on one backend.
@@ -45,7 +47,10 @@ type StoreStatus struct {
 // Status returns how far the journal is.
 func (j *Journal) Status() Status {
 	j.mu.Lock()
-	s := Status{Leading: j.state.leading, Endpoint: j.state.endpoint, Current: j.state.current, Complete: j.state.complete.Time}
+	s := Status{
+		Leading: j.state.leading, Endpoint: j.state.endpoint, Current: j.state.current,
+		Complete: earlier(j.state.complete.Time, j.bare.complete),
+	}
 	j.mu.Unlock()
 	synced := j.log.Synced()
 	s.Timeline, s.Revision = synced.Timeline, synced.Revision
@@ -63,7 +68,7 @@ func (j *Journal) Status() Status {
 			bad = cmp.Or(bad, u.passedOver(parts[i].Number))
 		}
 		u.mu.Lock()
-		at := StoreStatus{Name: u.store.Name(), Complete: s.Complete, Segments: u.count, Bytes: u.bytes, Err: cmp.Or(u.err, bad)}
+		at := StoreStatus{Name: u.store.Name(), Complete: earlier(s.Complete, u.bare.complete), Segments: u.count, Bytes: u.bytes, Err: cmp.Or(u.err, bad)}
 		u.mu.Unlock()
 		if !missing.IsZero() {
 			at.Complete = earlier(at.Complete, j.committed(first, missing))
@@ -73,14 +78,29 @@ func (j *Journal) Status() Status {
 	return s
 }
 
-// noteTerm notes that a term begins or ends. What an earlier one has found says nothing of the time since.
+// noteTerm notes that a term begins or ends. The findings of an earlier term say nothing of the time since.
 func (j *Journal) noteTerm(leading bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.why, j.live = nil, "" // another replica may have led meanwhile
-	j.state = state{leading: leading}
-	if leading {
+	j.state = state{leading: leading, complete: segment.Watermark{Time: j.state.complete.Time}}
+	if leading && j.state.complete.Time.IsZero() {
 		j.state.complete.Time = time.Now()
+	}
+}
+
+// noteKnown notes up to when a timeline is complete, as its segments and parts say, while this term has not seen more.
+func (j *Journal) noteKnown(t segment.Timeline) {
+	var newest time.Time
+	for _, h := range j.ends(t) {
+		if at := *completeOf(&h); at.After(newest) {
+			newest = at
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.state.complete.Revision == 0 && !newest.IsZero() {
+		j.state.complete.Time = newest
 	}
 }
 

@@ -44,11 +44,14 @@ type upload struct {
 	done  map[int64]bool  // by the number of a part: true when the backend has it, false when it refuses it
 	bad   map[int64]error // of parts that are passed over: the part, or the object of its name, cannot be used
 	lost  time.Time       // of the first revision of this timeline that it can never get; zero when there is none
-	asked bool            // for a snapshot after what is lost
+	asked bool            // for a snapshot behind the lost revisions
+	bare  bare            // it has no snapshot that the live timeline begins with
 	bytes int64           // of segments that it has taken
 	count int64           // of these
 	err   error           // of the last attempt
 	end   segment.Header  // of the newest segment, when another replica or process has made it
+	// known is where this replica has gone on while the backend did not answer; nil once the backend was compared with it.
+	known *local.Position
 }
 
 // run uploads until ctx ends.
@@ -87,7 +90,7 @@ func (u *upload) run(ctx context.Context) {
 	}
 }
 
-// last uploads what is left, and ends at the first error.
+// last uploads the parts that are left, and ends at the first error.
 func (u *upload) last(ctx context.Context) {
 	parts, _ := u.journal.log.Sealed()
 	for i := range parts {
@@ -104,7 +107,10 @@ func (u *upload) last(ctx context.Context) {
 
 // put uploads one part.
 func (u *upload) put(ctx context.Context, p local.Part) error {
-	seg, err := u.journal.build(&p)
+	if err := u.compareLater(ctx); err != nil {
+		return err
+	}
+	seg, err := u.journal.build(ctx, &p)
 	if errors.Is(err, errGone) {
 		u.finish(&p, nil)
 		return nil
@@ -205,8 +211,8 @@ func (u *upload) whole() bool {
 }
 
 // missing returns the first revision on the disk that the backend does not have, and when it came; zero when it has all
-// that is sealed. Of what is lost for good, only the time is known. A part of an earlier timeline that it refuses is a
-// gap, as that between two timelines.
+// that is sealed. Of revisions that are lost for good, only the time is known. A part of an earlier timeline that it
+// refuses is a gap, as that between two timelines.
 func (u *upload) missing(parts []local.Part, current segment.Timeline) (first int64, came time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -246,10 +252,18 @@ func (u *upload) needsBase(parts []local.Part) bool {
 	return true
 }
 
+// asks notes that a snapshot after what is lost is asked for.
+func (u *upload) asks() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.asked = true
+}
+
 // based notes that there is a snapshot that was begun after a time.
 func (u *upload) based(since time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.bare.based(since)
 	if u.lost.Before(since) {
 		u.lost, u.asked = time.Time{}, false
 	}
@@ -270,6 +284,9 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 	slices.SortFunc(timelines, func(a, b segment.Timeline) int { return b.Start().Compare(a.Start()) })
 	for _, t := range timelines {
 		m, err := u.store.Newest(ctx, t)
+		if err != nil && unusable(err) {
+			return local.Position{}, &badEnd{t, err}
+		}
 		if err != nil {
 			return local.Position{}, err
 		}
@@ -316,7 +333,7 @@ func (u *upload) noteEnd(h *segment.Header) {
 var errGone = errors.New("the part is not there any more")
 
 // build makes the segment of a part. The last one is kept: all backends need it at about the same time.
-func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
+func (j *Journal) build(ctx context.Context, p *local.Part) (*segment.Segment, error) {
 	j.building.Lock()
 	defer j.building.Unlock()
 	if j.built != nil && j.builtOf == p.Number {
@@ -334,7 +351,7 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 			err = b.Add(e)
 		}
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, j.gone(p, err)
+			return nil, j.gone(ctx, p, err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("make the segment of revisions %d to %d: %w", p.Header.First, p.Header.Last, err)
@@ -348,21 +365,40 @@ func (j *Journal) build(p *local.Part) (*segment.Segment, error) {
 	return seg, nil
 }
 
-// gone gives a part up whose file is not there. It returns errGone, or why the part could not be given up.
-func (j *Journal) gone(p *local.Part, err error) error {
+// gone gives a part up whose file is not there. Where no backend has it, its revisions are a gap. It returns errGone, or
+// why the part could not be given up.
+func (j *Journal) gone(ctx context.Context, p *local.Part, err error) error {
+	j.settling.Lock()
+	defer j.settling.Unlock()
 	if !j.log.Has(p.Number) {
 		return errGone // it was removed since its reader began
 	}
-	j.cfg.Logger.Error("a file of the journal is gone, and nothing of snapshotd has removed it; its revisions are lost, unless a "+
-		"backend has them", "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)
+	loss := local.Loss{Timeline: p.Header.Timeline, First: p.Header.First, Last: p.Header.Last, Err: err}
+	stored := j.stored(p.Number)
 	if err := j.log.Remove(p.Number); err != nil {
 		return err
+	}
+	for _, u := range j.stores {
+		u.forget(p, j.log.Position().Timeline)
+		if !stored {
+			u.asks() // below
+		}
+	}
+	j.cfg.Logger.ErrorContext(ctx, "a file of the journal is gone, and nothing of snapshotd has removed it; its revisions are lost, unless a "+
+		"backend has them", "timeline", loss.Timeline, "first", loss.First, "last", loss.Last, "error", err)
+	if !stored {
+		j.reportGaps(ctx, &loss, []local.Loss{loss})
 	}
 	return errGone
 }
 
 // settle removes a part that no backend needs any more. One that no backend has stays.
 func (j *Journal) settle(p *local.Part) {
+	j.settling.Lock() // two backends may have ended it at once
+	defer j.settling.Unlock()
+	if !j.log.Has(p.Number) {
+		return
+	}
 	for _, u := range j.stores {
 		if ended, _ := u.ended(p.Number); !ended || u.passedOver(p.Number) != nil {
 			return
@@ -394,7 +430,7 @@ func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, er
 	j.cfg.Logger.ErrorContext(ctx, "journal on a backend has another history of the same revisions",
 		"backend", backend, "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)
 	if p.Header.Timeline == j.log.Position().Timeline {
-		j.breakWith(broken(CauseDifferent, "backend %s has another history of the revisions %d to %d", backend,
+		j.breakWith(broken(segment.CauseDifferent, "backend %s has another history of the revisions %d to %d", backend,
 			p.Header.First, p.Header.Last))
 	}
 }
@@ -402,9 +438,9 @@ func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, er
 // errFull ends following until a backend takes something.
 var errFull = errors.New("the journal on this disk is as large as it may be, and no backend takes it")
 
-// shrink keeps the local part within its limit. What a backend has goes first; the others then lack it. What none has
-// stays, and nothing more is followed: the history up to here can be restored, and etcd has what comes next until it is
-// compacted.
+// shrink keeps the local part within its limit. Parts that some backend has go first; the others then lack them. Parts
+// that none has stay, and nothing more is followed: the history up to here can be restored, and etcd has the next
+// revisions until they are compacted.
 func (j *Journal) shrink(ctx context.Context) error {
 	removed, within, err := j.log.Shrink(func(p local.Part) bool { return j.stored(p.Number) })
 	current := j.log.Position().Timeline
@@ -417,7 +453,7 @@ func (j *Journal) shrink(ctx context.Context) error {
 				"backend", u.store.Name(), "timeline", current,
 				"first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
 			if whole {
-				j.cfg.Broken(ctx, CauseFull)
+				j.cfg.Broken(ctx, segment.CauseFull)
 			}
 		}
 	}

@@ -158,7 +158,7 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 	newest.Store(6)
 	eventually(t, "the part that one backend has is removed", func() bool {
 		_, causes := a.all()
-		return slices.Equal(causes, []journal.Cause{journal.CauseFull}) && j.Status().Waiting == 1
+		return slices.Equal(causes, []segment.Cause{segment.CauseFull}) && j.Status().Waiting == 1
 	})
 	lost := time.Now()
 	eventually(t, "the journal goes on, on the backend that takes it", func() bool {

@@ -68,7 +68,7 @@ type watcher struct {
 type seen struct {
 	compacted int64 // revision of the last compaction; 0 before it is known
 	before    int64 // revision of the store when no later compaction had run
-	auth      uint64
+	auth      AuthState
 	authAsked time.Time
 }
 
@@ -159,7 +159,7 @@ func (w *watcher) compaction(ctx context.Context, current int64) error {
 	return nil
 }
 
-// list lists the leases, and asks for those that are new.
+// list lists the leases, and asks for those that are not known: new ones, and those that had no room or no answer before.
 func (w *watcher) list(ctx context.Context, _ int64) error {
 	pause := max(leaseInterval, time.Duration(8*len(w.leases))*time.Second/listRate)
 	if time.Since(w.listed) < pause {
@@ -172,7 +172,8 @@ func (w *watcher) list(ctx context.Context, _ int64) error {
 	slices.SortFunc(list.IDs, segment.CompareLeases)
 	first := w.listed.IsZero()
 	w.listed = time.Now()
-	if !first && slices.Equal(list.IDs, w.leases) {
+	same := !first && slices.Equal(list.IDs, w.leases)
+	if same && len(w.ask) > 0 {
 		return nil
 	}
 	alive := make(map[int64]bool, len(list.IDs))
@@ -185,6 +186,9 @@ func (w *watcher) list(ctx context.Context, _ int64) error {
 		}
 	}
 	w.known, w.leases = alive, list.IDs
+	if same {
+		return nil
+	}
 	return w.send(ctx, observation{
 		revision: list.Revision, facts: []segment.Entry{segment.Leases{IDs: list.IDs, Revision: list.Revision}},
 	})
@@ -226,17 +230,17 @@ func (w *watcher) users(ctx context.Context, current int64) error {
 	if time.Since(w.authAsked) < authInterval {
 		return nil
 	}
-	revision, err := within(ctx, w.member.AuthRevision)
+	state, err := within(ctx, w.member.Auth)
 	if err != nil {
 		return err
 	}
 	first := w.authAsked.IsZero()
-	if first || revision != w.auth {
-		fact := segment.Auth{AuthRevision: revision, Revision: current}
+	if first || state != w.auth {
+		fact := segment.Auth{AuthRevision: state.Revision, Revision: current, Enabled: state.Enabled}
 		if err := w.send(ctx, observation{revision: current, facts: []segment.Entry{fact}, authChanged: !first}); err != nil {
 			return err
 		}
 	}
-	w.auth, w.authAsked = revision, time.Now()
+	w.auth, w.authAsked = state, time.Now()
 	return nil
 }

@@ -64,6 +64,9 @@ func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
 	}
 	fmt.Fprintf(w, "leases     with keys: %d, each with its whole time to live; without keys: %d, as far as they were seen\n",
 		r.Leases.Exact, r.Leases.Keyless)
+	for _, t := range r.Leases.From {
+		fmt.Fprintf(w, "           some times to live are of the journal %s, which follows: etcd was asked for them there\n", t)
+	}
 	switch n := r.Leases.Estimated; {
 	case n > 0 && o.ended > 0:
 		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: ESTIMATED, %s (--ended-lease-ttl), for %s keys\n",

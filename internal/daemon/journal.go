@@ -73,7 +73,7 @@ func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys
 			defer c.work.RUnlock()
 			return saveBase(ctx, c, need)
 		},
-		Broken: func(ctx context.Context, why journal.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
+		Broken: func(ctx context.Context, why segment.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
 		Latest: func(ctx context.Context) (segment.Timeline, error) { return latest(ctx, p.catalog) },
 		Note:   func(ctx context.Context, t segment.Timeline) error { return noteTimeline(ctx, p.catalog, t) },
 		Logger: log,
@@ -110,7 +110,7 @@ func (c *managed) startJournal(ctx context.Context) {
 		return
 	}
 	var causes, kinds []string
-	for _, why := range journal.Causes() {
+	for _, why := range segment.Causes() {
 		causes = append(causes, string(why))
 	}
 	for _, k := range proving.Kinds() {
@@ -138,14 +138,17 @@ func measured(s journal.Status, proven time.Time) telemetry.JournalState {
 const baseLabel = "journal"
 
 // saveBase takes a snapshot from which the journal can be replayed, unless there is one, when it is its turn. The rules
-// of retention apply to it as to those of schedules. One that some backends lack is enough: repair brings it there.
+// of retention apply to it as to those of schedules. One that some backends lack is enough: repair brings it there, and
+// the error names them until it has.
 func saveBase(ctx context.Context, c *managed, need journal.Base) error {
-	last, err := c.LastReady(ctx)
-	if err != nil {
-		return err
-	}
-	if serves(last, need) {
-		return nil
+	for _, state := range []snapshot.State{snapshot.StateReady, snapshot.StatePartial} {
+		last, err := c.last(ctx, state)
+		switch {
+		case err != nil:
+			return err
+		case last != nil && serves(&last.Snapshot, need):
+			return lacking(&last.Snapshot)
+		}
 	}
 	if err := awaitTime(ctx, need.Since); err != nil {
 		return err
@@ -154,9 +157,34 @@ func saveBase(ctx context.Context, c *managed, need journal.Base) error {
 		NamePrefix: config.DefaultNamePrefix, Labels: map[string]string{baseLabel: "base"}, Trigger: snapshot.TriggerScheduled,
 	})
 	if err != nil && res.Snapshot != nil && res.Snapshot.State() == snapshot.StatePartial {
-		return nil
+		return lacking(res.Snapshot)
 	}
 	return err
+}
+
+// last returns the newest snapshot in a state that is not of the future, or nil.
+func (c *managed) last(ctx context.Context, state snapshot.State) (*snapshot.Record, error) {
+	page, err := c.List(ctx, snapshot.Query{
+		States: []snapshot.State{state}, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 1,
+	})
+	if err != nil || len(page.Records) == 0 {
+		return nil, err
+	}
+	return page.Records[0], nil
+}
+
+// lacking is the error that some backends lack a snapshot; nil when none does.
+func lacking(r *snapshot.Snapshot) error {
+	var names []string
+	for _, l := range r.Locations() {
+		if l.State != snapshot.StateReady {
+			names = append(names, l.Backend)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &journal.PartialBase{Lacking: names}
 }
 
 // following is what a leader does beside the domain's loops.

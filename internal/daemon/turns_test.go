@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ type fleet struct {
 	states [][2]int // running and waiting, as metrics were told
 }
 
-func newFleet(t *testing.T, clusters, places int) *fleet {
+func newFleet(t *testing.T, clusters, places int, more ...repository.Backend) *fleet {
 	t.Helper()
 	f := &fleet{
 		read: make(chan string, clusters), send: make(chan struct{}, clusters),
@@ -61,7 +62,7 @@ func newFleet(t *testing.T, clusters, places int) *fleet {
 		c, err := cluster.New(cluster.Config{
 			Name: name, Node: "node-1", Prefix: name + "/", SpoolDir: f.spools[i], Source: source{f, t, name}, Driller: f.drills,
 			Records: records, Saves: records, History: records, Stores: records,
-			Backends: []repository.Backend{holding{f.backends[i], f.adopted}}, Turn: adoptInTurn(restores, name),
+			Backends: append([]repository.Backend{holding{f.backends[i], f.adopted}}, more...), Turn: adoptInTurn(restores, name),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -296,6 +297,29 @@ func TestTheBaseOfAJournalIsSavedInTurn(t *testing.T) {
 	f.send <- struct{}{}
 	if err := errors.Join((<-busy).err, <-base); err != nil {
 		t.Error(err)
+	}
+}
+
+// A backend is away, so that the base of a journal is not there. It gets it when it is back: no other one is taken.
+func TestTheBaseThatABackendLacksIsTakenOnce(t *testing.T) {
+	away := memory.New("away", snapshot.BackendS3)
+	away.Vanish()
+	f := newFleet(t, 1, 1, away)
+	id, err := strconv.ParseUint(testenv.Stored(t, 0).ClusterID, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	need := journal.Base{Since: time.Now(), Cluster: id}
+	f.send <- struct{}{}
+	for range 3 {
+		err := saveBase(t.Context(), f.clusters[0], need)
+		partial, is := errors.AsType[*journal.PartialBase](err)
+		if !is || !slices.Equal(partial.Lacking, []string{"away"}) {
+			t.Fatalf("with a backend that is away: %v", err)
+		}
+	}
+	if n := len(f.read); n != 1 {
+		t.Errorf("etcd was read %d times", n)
 	}
 }
 

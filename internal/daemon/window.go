@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/server/status"
 )
 
@@ -71,7 +72,7 @@ func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, er
 // gap returns what is lost between two ranges; nil when nothing is. The revisions of another history are no part of the
 // gap before it.
 func gap(last, next *status.Range, reason string, begins bool) *status.Gap {
-	if last == nil || begins && journal.CauseOf(reason).Alarming() || next.First <= last.Last+1 {
+	if last == nil || begins && segment.CauseOf(reason).Alarming() || next.First <= last.Last+1 {
 		return nil
 	}
 	if reason == "" {

@@ -126,14 +126,14 @@ func (f *followed) Lease(ctx context.Context, id int64) (state journal.LeaseStat
 	return state, err
 }
 
-// AuthRevision implements [journal.Member].
-func (f *followed) AuthRevision(ctx context.Context) (revision uint64, err error) {
+// Auth implements [journal.Member].
+func (f *followed) Auth(ctx context.Context) (state journal.AuthState, err error) {
 	err = f.ask(ctx, "read the revision of users and roles", func(ctx context.Context) error {
 		resp, err := etcdserverpb.NewAuthClient(f.member.conn).AuthStatus(ctx, &etcdserverpb.AuthStatusRequest{})
-		revision = resp.GetAuthRevision()
+		state = journal.AuthState{Revision: resp.GetAuthRevision(), Enabled: resp.GetEnabled()}
 		return err
 	})
-	return revision, err
+	return state, err
 }
 
 // ask makes a call to the member.

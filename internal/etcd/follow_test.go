@@ -122,8 +122,35 @@ func TestALeaseIsAnsweredForAlsoWhenItIsGone(t *testing.T) {
 	if err != nil || state.TTL != 0 || state.Revision == 0 {
 		t.Errorf("the lease that is gone is %+v, %v", state, err)
 	}
-	if _, err := m.AuthRevision(t.Context()); err != nil {
-		t.Error(err)
+}
+
+func TestTurningAuthenticationOnIsSeen(t *testing.T) {
+	t.Parallel()
+	e := embedded.StartEtcd(t)
+	m, client := dial(t, e), e.Client(t)
+	ask := func() journal.AuthState {
+		t.Helper()
+		state, err := m.Auth(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state
+	}
+	first := ask()
+	_, err := client.UserAdd(t.Context(), "root", "secret")
+	if err == nil {
+		_, err = client.UserGrantRole(t.Context(), "root", "root")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	added := ask()
+	if _, err := client.AuthEnable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	on := ask()
+	if first.Enabled || added.Enabled || added.Revision <= first.Revision || !on.Enabled || on.Revision != added.Revision {
+		t.Errorf("before, with a user, and turned on, it is %+v, %+v and %+v", first, added, on)
 	}
 }
 

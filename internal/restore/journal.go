@@ -33,10 +33,11 @@ type Replayed struct {
 
 // LeaseCount says where the leases of a revision come from.
 type LeaseCount struct {
-	Exact     int64 // those that keys name, with the time to live that they were granted
-	Keyless   int64 // those without keys that the journal shows
-	Estimated int64 // those that keys name, whose time to live is not known
-	Keys      int64 // of the estimated ones
+	Exact     int64              // those that keys name, with the time to live that they were granted
+	Keyless   int64              // those without keys that the journal shows
+	Estimated int64              // those whose time to live is not known
+	Keys      int64              // of the estimated ones
+	From      []segment.Timeline // those that follow, and have times to live which the one that is replayed lacks
 }
 
 // byJournal looks for the revision at the time of the choice in the journal, and notes it when a snapshot leads there.
@@ -107,13 +108,26 @@ func (l *lookback) momentOf(ctx context.Context) (m *plan.Moment, skipped []erro
 		return nil, nil, err
 	}
 	defer done()
-	m, skipped, err = l.journal.Moment(ctx, l.Choice.At, work)
+	at := l.Choice.latest()
+	m, skipped, err = l.journal.Moment(ctx, at, work)
 	if err == nil && slices.ContainsFunc(skipped, isGone) {
 		// Since the listing, the service may have merged segments into others.
 		l.journal = nil
-		return l.loadJournal(ctx, l.Options).Moment(ctx, l.Choice.At, work)
+		m, skipped, err = l.loadJournal(ctx, l.Options).Moment(ctx, at, work)
+	}
+	if m != nil {
+		m.Time = l.Choice.At
 	}
 	return m, skipped, err
+}
+
+// latest returns the time up to which arrivals count. All that is journaled has arrived by now, whatever the clock said
+// that gave it its time. Another time, also one that is still to come by the clock of this machine, is as it was given.
+func (c *Choice) latest() time.Time {
+	if c.At.Equal(c.Now) {
+		return segment.MaxTime
+	}
+	return c.At
 }
 
 // holderOf returns a later snapshot of the timeline that can be taken back to the revision of a moment: the timeline had
@@ -252,6 +266,7 @@ func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, re
 	r := &replay{
 		Replayed: &Replayed{Timeline: t.Name, Base: found.Newest(), Revision: revision, Moment: m, Gaps: t.Gaps()},
 		options:  l.Options, file: l.file, oldest: found.OldestRevision, compactTo: l.compactTo,
+		behind: l.journal.Behind(t, revision),
 	}
 	r.walk = plan.Walk{Timeline: t, After: r.Base, To: revision, Dir: filepath.Dir(l.file), Fact: r.fact}
 	err = r.run(ctx)
@@ -334,15 +349,31 @@ func twoTimelines(a, b *plan.Timeline) error {
 		Advise("nothing was restored; give the NAME of a snapshot of the right one, too, or a time instead of the revision")
 }
 
-// oneTimeline returns an error when the journal has a revision in another history than the snapshots that hold it.
+// oneTimeline returns an error when a revision may be in several histories: snapshots that hold it, which are in the order
+// of their time, and timelines of the journal that do, are on both sides of the beginning of a timeline that began because
+// etcd was restored.
 func (l *lookback) oneTimeline(ctx context.Context, holders []*held) error {
 	if len(holders) == 0 {
 		return nil
 	}
-	for _, t := range l.loadJournal(ctx, l.Options).Holding(l.Choice.Revision) {
-		if !slices.ContainsFunc(holders, func(h *held) bool { return t.Within(h.time) }) {
-			return snapshot.Invalid("--revision", "it may be in more than one history of the cluster, because etcd was restored: in "+
-				"%s of %s, and in the journal %s", holders[0].name, holders[0].time.UTC().Format(time.RFC3339), t.Name).
+	type place struct {
+		time time.Time
+		name string
+	}
+	var places []place
+	for _, h := range []*held{holders[0], holders[len(holders)-1]} {
+		places = append(places, place{h.time, h.name + " of " + h.time.UTC().Format(time.RFC3339)})
+	}
+	j := l.loadJournal(ctx, l.Options)
+	for _, t := range j.Holding(l.Choice.Revision) {
+		places = append(places, place{t.Name.Start(), fmt.Sprintf("the journal %s", t.Name)})
+	}
+	byTime := func(a, b place) int { return a.time.Compare(b.time) }
+	first, last := slices.MinFunc(places, byTime), slices.MaxFunc(places, byTime)
+	for _, t := range j.Timelines {
+		if start := t.Name.Start(); first.time.Before(start) && !last.time.Before(start) && t.OfRestored(ctx) {
+			return snapshot.Invalid("--revision", "it may be in more than one history of the cluster, because etcd was restored: "+
+				"in %s and in %s, and the journal %s began between them", first.name, last.name, t.Name).
 				Advise("nothing was restored; give the NAME of the right snapshot, too, or a time instead of the revision")
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
@@ -382,6 +384,33 @@ func TestASegmentThatCannotBeReadForATimeIsNamed(t *testing.T) {
 	}
 }
 
+// A clock that goes wrong for a while hides nothing from whoever asks for the newest state. Of an earlier time, nothing
+// is restored that arrived later.
+func TestNowIsTheNewestStateWhateverTheClockSaid(t *testing.T) {
+	t.Parallel()
+	f := newFaulted(t, 28)
+	before, calm := f.revision, f.clock
+	more := func(clock time.Time) {
+		f.clock = clock
+		for range 12 {
+			f.Change(t, 1)
+			f.sync(t)
+			f.sample(t)
+		}
+		f.seal(t)
+	}
+	more(now.Add(48 * time.Hour))
+	f.run(t, restore.Choice{At: now}, f.revision)
+	if res, err := f.plan(t, restore.Choice{At: calm.Add(time.Second / 2)}); err != nil || res.Replayed == nil || res.Replayed.Revision != before {
+		t.Errorf("at a time before, it is %+v, %v", res.Replayed, err)
+	}
+	more(calm.Add(time.Hour))
+	f.run(t, restore.Choice{At: now}, f.revision)
+	if res, err := f.plan(t, restore.Choice{At: now.Add(-time.Minute)}); err != nil || res.Replayed == nil || f.times[res.Replayed.Revision].After(now) {
+		t.Errorf("at a time after, it is %+v, %v", res.Replayed, err)
+	}
+}
+
 // A timeline has the second of its beginning in its name, and its first revision comes later.
 func TestATimeAtTheBeginningOfATimelineIsOfTheOneBefore(t *testing.T) {
 	t.Parallel()
@@ -513,8 +542,144 @@ func TestRevisionOfTwoTimelinesIsRefused(t *testing.T) {
 	later.run(t, restore.Choice{At: later.times[target]}, target)
 }
 
+// A replica was stopped before it asked etcd for leases. The one that begins the next timeline asks for all that are
+// there: restored from the first timeline, they have the time to live that they were granted.
+func TestATimeToLiveIsTakenFromTheNextTimeline(t *testing.T) {
+	t.Parallel()
+	f := &faulted{backends: twoBackends()}
+	h := embedded.NewHistory(t, 41)
+	h.Change(t, 30)
+	f.recorder = record(t, h, h.Revision()+1, dayBefore, f.backends[0], f.backends[1])
+	f.save(t, f.backends[0], f.backends[1])
+	client := h.Client(t)
+	granted := map[int64]int64{} // with keys, without keys, and one that ends before anybody asks
+	for i, key := range []string{"/held", "", "/ended"} {
+		lease, err := client.Grant(t.Context(), 4321+int64(i))
+		if err == nil && key != "" {
+			_, err = client.Put(t.Context(), key, "", clientv3.WithLease(lease.ID))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		granted[int64(lease.ID)], f.known[int64(lease.ID)] = 4321+int64(i), true
+	}
+	f.Change(t, 1)
+	f.sync(t)
+	f.sample(t)
+	f.seal(t)
+	target := f.revision
+	check := func(what string, estimated int64, from ...segment.Timeline) restore.Result {
+		t.Helper()
+		e, res := started(t, options(t, restore.Choice{Revision: target}, f.backends[0], f.backends[1]))
+		defer e.Close(t)
+		f.compare(t, e, target, false)
+		ttls, _ := e.Leases(t)
+		guessed := int64(0)
+		for id, ttl := range granted {
+			switch ttls[id] {
+			case ttl:
+			case 3600:
+				guessed++
+			default:
+				t.Errorf("%s: the lease %x has %d s, and was granted %d", what, id, ttls[id], ttl)
+			}
+		}
+		if l := res.Replayed.Leases; l.Estimated != estimated || guessed != estimated || !slices.Equal(l.From, from) {
+			t.Errorf("%s: the leases are %+v, and %d have the estimate", what, l, guessed)
+		}
+		return res
+	}
+	check("alone", 3)
+	for id, ttl := range granted {
+		if ttl == 4323 {
+			if _, err := client.Revoke(t.Context(), clientv3.LeaseID(id)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	next := record(t, h, h.Revision(), f.clock.Add(time.Minute), f.backends[0], f.backends[1])
+	next.sync(t)
+	next.seal(t)
+	if res := check("with the next timeline", 1, next.timeline); len(res.Skipped) > 0 {
+		t.Errorf("left out: %v", res.Skipped)
+	}
+	// What cannot be read leaves the estimate, and is named.
+	for _, b := range f.backends {
+		next.spoil(t, b, next.revision, func(_ string, content []byte) []byte { return content[:len(content)/2] })
+	}
+	if res := check("with a damaged one", 3); len(res.Skipped) != 2 || !strings.Contains(fmt.Sprint(res.Skipped), next.sealed[0].Name()) {
+		t.Errorf("left out: %v", res.Skipped)
+	}
+}
+
+// Snapshots on both sides of a restore of etcd hold the same number. The later one is already beyond the earlier one, so
+// that their revisions alone do not show it: the journal does, also when the beginning of the later timeline is gone.
+func TestARevisionOnBothSidesOfARestoreIsRefused(t *testing.T) {
+	t.Parallel()
+	for reason, tc := range map[string]struct{ pruned, refused bool }{
+		segment.CauseRestored.Reason("an earlier state"):       {refused: true},
+		segment.CauseRestored.Reason("an earlier state, long"): {refused: true, pruned: true},
+		segment.CauseBehind.Reason("too much was missed"):      {},
+	} {
+		f := &faulted{backends: twoBackends()}
+		var names []string
+		var first *recorder
+		for i, changes := range []int{60, 120} {
+			h := embedded.NewHistory(t, uint64(51+i))
+			h.Change(t, changes)
+			begin := dayBefore
+			if i > 0 {
+				begin = first.clock.Add(time.Minute)
+			}
+			f.recorder = record(t, h, h.Revision(), begin, f.backends[0])
+			if i > 0 {
+				f.begin(t, segment.Header{Timeline: f.timeline, Level: segment.Level10s, Reason: reason})
+			} else {
+				first = f.recorder
+			}
+			for range 2 {
+				f.sync(t)
+				f.seal(t)
+				f.Change(t, 5)
+			}
+			f.sync(t)
+			f.seal(t)
+			name, _ := f.save(t, f.backends[0])
+			names = append(names, name)
+		}
+		if tc.pruned {
+			f.spoil(t, f.backends[0], f.sealed[0].First, func(string, []byte) []byte { return nil })
+		}
+		target := first.revision - 20
+		res, err := f.plan(t, restore.Choice{Revision: target})
+		if !tc.refused && (err != nil || res.Past == nil || res.Past.Revision != target) {
+			t.Errorf("%s: %+v, %v", reason, res, err)
+		}
+		if tc.refused && (snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument || !strings.Contains(err.Error(), names[0]) ||
+			!strings.Contains(err.Error(), names[1]) || !strings.Contains(err.Error(), string(f.timeline))) {
+			t.Errorf("%s: %+v, %v", reason, res, err)
+		}
+		for _, name := range names {
+			if res, err := f.plan(t, restore.Choice{Name: name, Revision: target}); err != nil || res.Snapshot.Name != name || res.Past.Revision != target {
+				t.Errorf("%s, by the name %s: %+v, %v", reason, name, res, err)
+			}
+		}
+		// The earlier journal has it, and the later snapshot alone holds it.
+		for _, key := range f.backends[0].Keys() {
+			if strings.Contains(key, names[0]) {
+				f.backends[0].Remove(key)
+			}
+		}
+		res, err = f.plan(t, restore.Choice{Revision: first.revision - 3})
+		if !tc.refused && (err != nil || res.Snapshot.Name != names[1] || res.Past.Revision != first.revision-3) ||
+			tc.refused && (snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument || !strings.Contains(err.Error(), string(first.timeline))) {
+			t.Errorf("%s, of the earlier journal: %+v, %v", reason, res, err)
+		}
+	}
+}
+
 // Each replica that leads journals the counter of users and roles again. Only one that is beyond that of the snapshot
-// is a change.
+// is a change, or that authentication was turned on: etcd does not count that.
 func TestUsersAreBehindOnlyWhenTheyHaveChanged(t *testing.T) {
 	t.Parallel()
 	f := &faulted{backends: twoBackends()}
@@ -522,25 +687,25 @@ func TestUsersAreBehindOnlyWhenTheyHaveChanged(t *testing.T) {
 	h.Change(t, 30)
 	f.recorder = record(t, h, h.Revision()+1, dayBefore, f.backends[0], f.backends[1])
 	f.save(t, f.backends[0], f.backends[1])
-	note := func() (revision int64) {
+	note := func(enabled bool) (revision int64) {
 		f.Change(t, 5)
 		f.sync(t)
 		resp, err := f.Client(t).AuthStatus(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.add(t, segment.Auth{AuthRevision: resp.AuthRevision, Revision: f.Revision()})
+		f.add(t, segment.Auth{AuthRevision: resp.AuthRevision, Revision: f.Revision(), Enabled: enabled})
 		f.Change(t, 5)
 		f.sync(t)
 		f.seal(t)
 		return f.Revision()
 	}
-	same := note()
+	same, on := note(false), note(true)
 	if _, err := f.Client(t).UserAdd(t.Context(), "alice", "secret"); err != nil {
 		t.Fatal(err)
 	}
-	changed := note()
-	for revision, want := range map[int64]bool{same: false, changed: true} {
+	changed := note(false)
+	for revision, want := range map[int64]bool{same: false, on: true, changed: true} {
 		res, err := f.plan(t, restore.Choice{Revision: revision})
 		if err != nil || res.Replayed == nil || res.Replayed.AuthBehind != want {
 			t.Errorf("at revision %d, it is %+v, %v; want %t", revision, res.Replayed, err, want)

@@ -15,7 +15,7 @@ import (
 )
 
 // factSegments is how many segments are read behind the last revision for the times to live of its leases: etcd was
-// asked for them when the first key with the lease came.
+// asked for them when the first key with the lease came. As many are read of the timelines that follow.
 const factSegments = 3
 
 // replay adds the journal to a database in a file.
@@ -23,11 +23,12 @@ type replay struct {
 	*Replayed
 	options Options
 	file    string
-	oldest  int64  // the revision of the last compaction in the snapshot
-	auth    uint64 // the revision of users and roles in the snapshot
+	oldest  int64        // the revision of the last compaction in the snapshot
+	auth    segment.Auth // of the snapshot
 	// compactTo is the revision up to which the result is compacted; 0 for the one that the journal shows.
 	compactTo int64
 	walk      plan.Walk
+	behind    []*plan.Timeline // the timelines that follow
 	leases    *plan.Leases
 	past      *Past
 }
@@ -56,18 +57,45 @@ func (r *replay) run(ctx context.Context) error {
 	return nil
 }
 
-// readOn reads what is journaled behind the revision for the times to live of its leases, when one is not known yet.
+// readOn reads what is journaled behind the revision for the times to live of its leases, when one is not known yet. A
+// replica that was stopped before it asked has not journaled it. The one that began the next timeline has asked for all
+// leases that there were.
 func (r *replay) readOn(ctx context.Context, named []uint64) error {
-	known := func(id uint64) bool { _, ok := r.leases.TTL(int64(id)); return ok }
-	for range factSegments {
-		if !slices.ContainsFunc(named, func(id uint64) bool { return !known(id) }) {
-			return nil
-		}
-		if err := r.walk.ReadOn(ctx); err != nil {
+	if known, err := r.readFacts(ctx, &r.walk, factSegments, named); known || err != nil {
+		return err
+	}
+	left := factSegments
+	for _, t := range r.behind {
+		w := plan.NewFacts(t, r.walk.Dir, func(e segment.Entry) {
+			if r.leases.TakeLater(e) && !slices.Contains(r.Leases.From, t.Name) {
+				r.Leases.From = append(r.Leases.From, t.Name)
+			}
+		})
+		known, err := r.readFacts(ctx, w, left, named)
+		r.walk.Skipped = append(r.walk.Skipped, w.Skipped...)
+		if left -= len(w.Used); known || err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readFacts reads segments of a walk, until the time to live of each lease of the revision is known, or there are no more.
+func (r *replay) readFacts(ctx context.Context, w *plan.Walk, most int, named []uint64) (known bool, err error) {
+	unknown := func(id int64) bool { _, ok := r.leases.TTL(id); return !ok }
+	for n := 0; ; n++ {
+		if !slices.ContainsFunc(named, func(id uint64) bool { return unknown(int64(id)) }) &&
+			!slices.ContainsFunc(r.leases.Alive(), unknown) {
+			return true, nil
+		}
+		used := len(w.Used)
+		if n >= most {
+			return false, nil
+		}
+		if err := w.ReadOn(ctx); err != nil || len(w.Used) == used {
+			return false, err
+		}
+	}
 }
 
 // replay adds the records.
@@ -76,7 +104,7 @@ func (r *replay) replay(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	if r.auth, err = datadir.AuthRevision(r.file); err != nil {
+	if r.auth.AuthRevision, r.auth.Enabled, err = datadir.Auth(r.file); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
 	db, err := datadir.OpenReplay(r.file, r.oldest, mapSize(r.options.Member.MemoryMapSize))
@@ -118,7 +146,9 @@ func (r *replay) fact(e segment.Entry) {
 			r.Compacted = max(r.Compacted, e.Revision)
 		}
 	case segment.Auth:
-		r.AuthBehind = r.AuthBehind || e.AuthRevision > r.auth && e.Revision <= r.Revision
+		if e.AuthRevision >= r.auth.AuthRevision && r.Base <= e.Revision && e.Revision <= r.Revision {
+			r.AuthBehind = e.AuthRevision > r.auth.AuthRevision || e.Enabled != r.auth.Enabled
+		}
 	default:
 		r.leases.Take(e)
 	}
@@ -132,30 +162,31 @@ func (r *replay) settle(past *database.Past) *datadir.Past {
 		keys[l.ID] = l.Keys
 	}
 	for _, id := range past.Leases {
-		seconds, ok := r.leases.TTL(int64(id))
-		if ok {
-			r.Leases.Exact++
-		} else {
-			r.Leases.Estimated++
-			r.Leases.Keys += keys[id]
-			seconds = int64(r.options.EndedLeaseTTL / time.Second)
-		}
-		if seconds > 0 {
-			made.Ended = append(made.Ended, datadir.Lease{ID: id, TTL: min(seconds, maxLeaseTTL)})
-		}
+		r.give(made, id, keys[id], &r.Leases.Exact)
 	}
 	for _, id := range r.leases.Alive() {
-		_, named := slices.BinarySearch(past.Leases, uint64(id))
-		seconds, ok := r.leases.TTL(id)
-		if named || !ok {
-			continue
+		if _, named := slices.BinarySearch(past.Leases, uint64(id)); !named {
+			made.Leases = append(made.Leases, uint64(id))
+			r.give(made, uint64(id), 0, &r.Leases.Keyless)
 		}
-		r.Leases.Keyless++
-		made.Leases = append(made.Leases, uint64(id))
-		made.Ended = append(made.Ended, datadir.Lease{ID: uint64(id), TTL: min(seconds, maxLeaseTTL)})
 	}
 	slices.Sort(made.Leases)
 	return made
+}
+
+// give gives a lease its time to live, or the estimate, and counts it.
+func (r *replay) give(made *datadir.Past, id uint64, keys int64, known *int64) {
+	seconds, ok := r.leases.TTL(int64(id))
+	if ok {
+		*known++
+	} else {
+		r.Leases.Estimated++
+		r.Leases.Keys += keys
+		seconds = int64(r.options.EndedLeaseTTL / time.Second)
+	}
+	if seconds > 0 {
+		made.Ended = append(made.Ended, datadir.Lease{ID: id, TTL: min(seconds, maxLeaseTTL)})
+	}
 }
 
 // target is the database that the changes are added to.

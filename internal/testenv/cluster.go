@@ -28,6 +28,8 @@ type Cluster struct {
 	token   string
 	quota   int64
 	members []*process
+
+	user, password string // of clients
 }
 
 type process struct {
@@ -179,7 +181,7 @@ func (c *Cluster) waitHealthy(tb testing.TB) {
 				tb.Fatalf("%s has ended\n%s", p.name, out)
 			default:
 			}
-			client, err := clientv3.New(clientv3.Config{Endpoints: []string{p.client}})
+			client, err := c.connect(p.client)
 			if err != nil {
 				return err
 			}
@@ -227,18 +229,41 @@ func (c *Cluster) Endpoints() []string {
 // Client returns a client that ends with the test.
 func (c *Cluster) Client(tb testing.TB) *clientv3.Client {
 	tb.Helper()
-	return NewClient(tb, c.Endpoints())
+	return newClient(tb, c, c.Endpoints())
 }
 
 // NewClient returns a client that ends with the test.
 func NewClient(tb testing.TB, endpoints []string) *clientv3.Client {
 	tb.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	return newClient(tb, &Cluster{}, endpoints)
+}
+
+// LogIn makes the clients of the cluster log in as a user from now on, while authentication is on.
+func (c *Cluster) LogIn(user, password string) { c.user, c.password = user, password }
+
+// connect returns a client of the cluster's user.
+func (c *Cluster) connect(endpoints ...string) (*clientv3.Client, error) {
+	cfg := clientv3.Config{Endpoints: endpoints, Username: c.user, Password: c.password, Logger: zap.NewNop()}
+	if c.user != "" {
+		cfg.DialTimeout = 5 * time.Second // it logs in at once
+	}
+	return clientv3.New(cfg)
+}
+
+func newClient(tb testing.TB, c *Cluster, endpoints []string) *clientv3.Client {
+	tb.Helper()
+	client, err := c.connect(endpoints...)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = client.Close() })
 	return client
+}
+
+// ClientOf returns a client of one member, which ends with the test.
+func (c *Cluster) ClientOf(tb testing.TB, i int) *clientv3.Client {
+	tb.Helper()
+	return newClient(tb, c, []string{c.members[i].client})
 }
 
 // Status asks one member how it is.

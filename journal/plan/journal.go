@@ -111,6 +111,28 @@ func (b *builder) timeline() *Timeline {
 	return t
 }
 
+// Behind returns the timelines of the same cluster that begin after another one, and at a revision or behind it.
+func (j *Journal) Behind(t *Timeline, revision int64) []*Timeline {
+	var all []*Timeline
+	for _, next := range j.Timelines {
+		if next.Name.EtcdCluster() == t.Name.EtcdCluster() && next.Name.Start().After(t.Name.Start()) && next.First() >= revision {
+			all = append(all, next)
+		}
+	}
+	return all
+}
+
+// OfRestored reports whether the timeline may have begun because etcd was restored. Its first segment says why it began,
+// unless that was removed since, or cannot be read.
+func (t *Timeline) OfRestored(ctx context.Context) bool {
+	for _, c := range t.spans[0].copies {
+		if m, err := c.place.Manifest(ctx, c.Ref); err == nil && m.Previous == 0 {
+			return segment.CauseOf(m.Reason).Alarming()
+		}
+	}
+	return true
+}
+
 // First returns the lowest revision of the timeline.
 func (t *Timeline) First() int64 { return t.spans[0].first }
 

@@ -69,6 +69,20 @@ func (l *Leases) lease(e segment.Lease) {
 	}
 }
 
+// TakeLater takes a fact of a later timeline, and reports whether it gives the time to live of a lease that no other fact
+// gives. It says nothing of which leases there were.
+func (l *Leases) TakeLater(e segment.Entry) bool {
+	lease, ok := e.(segment.Lease)
+	if !ok || lease.Gone {
+		return false
+	}
+	if _, known := l.ttls[lease.ID]; known {
+		return false
+	}
+	l.ttls[lease.ID] = ttl{lease.GrantedTTL, math.MaxInt64}
+	return true
+}
+
 // closer reports whether a fact shows a better time to live: the newest that is not of a later revision, or else the
 // oldest.
 func (l *Leases) closer(e segment.Lease) bool {

@@ -400,3 +400,75 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// A later timeline says how long a lease lives of which nothing else is known, and never which leases there were.
+func TestALaterTimelineGivesATimeToLiveAlone(t *testing.T) {
+	l := plan.NewLeases(100, map[int64]int64{1: 10}, 50)
+	l.Take(segment.Lease{ID: 2, GrantedTTL: 20, Revision: 120})
+	taken := 0
+	for _, e := range []segment.Entry{
+		segment.Leases{IDs: []int64{9}, Revision: 100},
+		segment.Lease{ID: 1, GrantedTTL: 11, Revision: 100}, // the id was given again
+		segment.Lease{ID: 2, GrantedTTL: 21, Revision: 100},
+		segment.Lease{ID: 3, GrantedTTL: 30, Revision: 100},
+		segment.Lease{ID: 3, GrantedTTL: 31, Revision: 110},
+		segment.Lease{ID: 4, Revision: 100, Gone: true},
+	} {
+		if l.TakeLater(e) {
+			taken++
+		}
+	}
+	got := map[int64]int64{}
+	for id := range int64(10) {
+		if ttl, ok := l.TTL(id); ok {
+			got[id] = ttl
+		}
+	}
+	if want := map[int64]int64{1: 10, 2: 20, 3: 30}; taken != 1 || !reflect.DeepEqual(got, want) || !slices.Equal(l.Alive(), []int64{1}) {
+		t.Errorf("%d are taken; the times to live are %v, want %v; there were %v", taken, got, want, l.Alive())
+	}
+}
+
+// The timelines that follow another one are those of its cluster that begin later and at its revision or behind it.
+func TestTheTimelinesBehindOneAreThoseOfItsCluster(t *testing.T) {
+	p := newPlace("one")
+	p.put(t, segment.Level10s, 1, 10, "a")
+	begins := func(cluster uint64, after time.Duration, main int64) segment.Timeline {
+		t.Helper()
+		line := segment.NewTimeline(cluster, begin.Add(after))
+		b, err := segment.NewBuilder(segment.Header{Timeline: line, Level: segment.Level10s, Reason: "behind: some are missing"})
+		must(t, err)
+		must(t, b.Add(written(main, "a")))
+		must(t, b.Add(segment.Lease{ID: main, GrantedTTL: 60, Revision: main}))
+		s, err := b.Seal()
+		must(t, err)
+		must(t, p.Put(t.Context(), s))
+		return line
+	}
+	id := timeline.EtcdCluster()
+	begins(id, -time.Hour, 20) // an earlier one
+	begins(id, time.Hour, 7)   // one of a restored state
+	begins(id+1, 2*time.Hour, 20)
+	same, later := begins(id, 3*time.Hour, 8), begins(id, 4*time.Hour, 30)
+	j := load(t, p)
+	i := slices.IndexFunc(j.Timelines, func(l *plan.Timeline) bool { return l.Name == timeline })
+	var names []segment.Timeline
+	var leases []int64
+	for _, l := range j.Behind(j.Timelines[i], 8) {
+		names = append(names, l.Name)
+		w := plan.NewFacts(l, t.TempDir(), func(e segment.Entry) {
+			if e, ok := e.(segment.Lease); ok {
+				leases = append(leases, e.ID)
+			}
+		})
+		for range 2 { // there is one segment
+			must(t, w.ReadOn(t.Context()))
+		}
+		if len(w.Used) != 1 {
+			t.Errorf("of %s, %v is read", l.Name, w.Used)
+		}
+	}
+	if !slices.Equal(names, []segment.Timeline{same, later}) || !slices.Equal(leases, []int64{8, 30}) {
+		t.Errorf("behind are %v with the leases %v", names, leases)
+	}
+}

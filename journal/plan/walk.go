@@ -125,6 +125,11 @@ func (w *Walk) skips(ctx context.Context, err error) bool {
 	return ctx.Err() == nil && !errors.As(err, &use)
 }
 
+// NewFacts returns a walk for the facts of a timeline alone: ReadOn reads its segments, from the first one on.
+func NewFacts(t *Timeline, dir string, fact func(segment.Entry)) *Walk {
+	return &Walk{Timeline: t, After: t.First() - 1, Dir: dir, Fact: fact, cursor: cursor{spans: t.spans}}
+}
+
 // ReadOn reads the next segment behind those that were used, for its facts alone: those of a revision may be journaled
 // after it. When there is none, it does nothing.
 func (w *Walk) ReadOn(ctx context.Context) error {

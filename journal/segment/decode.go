@@ -55,7 +55,7 @@ func (d *decoder) entry(k kind) Entry {
 	case kindWatermark:
 		return checked(d, Watermark{Revision: d.number(), Time: d.time()})
 	case kindAuth:
-		return checked(d, Auth{AuthRevision: d.uvarint(), Revision: d.number()})
+		return checked(d, Auth{AuthRevision: d.uvarint(), Revision: d.number(), Enabled: d.last()})
 	}
 	d.fail("%d is no kind of entry", k)
 	return nil
@@ -161,6 +161,18 @@ func (d *decoder) bool() bool {
 		d.fail("%d is neither yes nor no", v)
 	}
 	return v == 1
+}
+
+// last takes a field that is 1, or is not there.
+func (d *decoder) last() bool {
+	if len(d.rest) == 0 {
+		return false
+	}
+	on := d.bool()
+	if !on {
+		d.fail("a field that is off is written")
+	}
+	return on
 }
 
 func (d *decoder) time() time.Time {

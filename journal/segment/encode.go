@@ -34,6 +34,9 @@ func AppendEntry(dst []byte, e Entry) ([]byte, error) {
 	case Auth:
 		dst = binary.AppendUvarint(dst, e.AuthRevision)
 		dst = appendNumbers(dst, e.Revision)
+		if e.Enabled { // older versions do not have the field
+			dst = appendNumbers(dst, 1)
+		}
 		err = checkRevision(e.Revision)
 	}
 	if err != nil {
@@ -72,6 +75,9 @@ func millisUp(t time.Time) int64 { return t.Add(time.Millisecond - 1).UnixMilli(
 
 // maxMillis is the end of the year 9999.
 const maxMillis = 253402300799999
+
+// MaxTime is the latest time that an entry may have.
+var MaxTime = time.UnixMilli(maxMillis).UTC()
 
 func checkMillis(ms int64) error {
 	if ms <= 0 || ms > maxMillis {

@@ -60,11 +60,12 @@ type Watermark struct {
 	Time     time.Time
 }
 
-// Auth is etcd's counter of the changes of users and roles, when it has changed. These have no revisions of their own:
-// after a change, only a new base has them.
+// Auth is etcd's counter of the changes of users and roles, and whether they are asked for, when either has changed.
+// These have no revisions of their own: after a change, only a new base has them.
 type Auth struct {
 	AuthRevision uint64
 	Revision     int64 // that the store had when etcd answered
+	Enabled      bool  // authentication is on; to turn it on does not count as a change
 }
 
 // kind is the first byte of an entry.

@@ -40,6 +40,7 @@ func all() []segment.Entry {
 		segment.Leases{Revision: 101},
 		segment.Compaction{Revision: 90, After: 95, Before: 101},
 		segment.Auth{AuthRevision: 1 << 63, Revision: 101},
+		segment.Auth{AuthRevision: 1 << 63, Revision: 101, Enabled: true},
 		revision(102, "d"),
 		segment.Watermark{Revision: 102, Time: begin.Add(time.Hour)},
 	}

@@ -162,7 +162,7 @@ func (m *merging) runs(
 		}
 		stretch := next.FirstTime.Truncate(length)
 		if m.now.Before(stretch.Add(length + settled)) {
-			break
+			continue // those behind it may be of an earlier time, when a clock was wrong
 		}
 		if n := len(run); n > 0 {
 			last := run[n-1]

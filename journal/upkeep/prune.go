@@ -27,10 +27,12 @@ type Place struct {
 // a later one meanwhile.
 //
 // With a window, the newest snapshot from before the window takes the place of the oldest one: it leads to the
-// beginning of the window. The snapshots themselves are left to retention.
+// beginning of the window. Each backend has its own: one may lack the snapshots of another, and a restore from it alone
+// leads on from what it has. The snapshots themselves are left to retention.
 //
-// Snapshots are those that the backends show, and not those of the catalog. When a backend cannot be listed, or the
-// manifest of a snapshot cannot be read, nothing is removed.
+// Snapshots are those that the backends show, and not those of the catalog. When a backend cannot be listed, is not the
+// one that it was (a directory that is not mounted looks empty), or the manifest of a snapshot cannot be read, nothing is
+// removed.
 type Pruner struct {
 	Places []Place
 	Window time.Duration // how far back the journal reaches; 0 for as far as there are snapshots
@@ -86,17 +88,17 @@ func (p *Pruner) Plan(ctx context.Context, live segment.Timeline, now time.Time)
 		return nil, err
 	}
 	live = cmp.Or(live, all[len(all)-1])
-	bases, err := p.bases(ctx, all)
+	found, err := p.bases(ctx, all)
 	if err != nil {
 		return nil, err
 	}
 	var removals []Removal
 	for i, t := range all {
-		before, why := p.before(all, i, bases, live, now)
-		if before == 0 {
-			continue
-		}
-		for _, at := range p.Places {
+		for k, at := range p.Places {
+			before, why := p.before(all, i, found, k, live, now)
+			if before == 0 {
+				continue
+			}
 			r, err := ending(ctx, at.Segments, t, before)
 			if err != nil {
 				return nil, fmt.Errorf("list old segments of the journal %s: %w", t, err)
@@ -109,28 +111,34 @@ func (p *Pruner) Plan(ctx context.Context, live segment.Timeline, now time.Time)
 	return removals, nil
 }
 
-// before returns the revision before which a timeline is not needed, and why; 0 when all of it is.
+// bases are the snapshots of each timeline.
+type bases map[segment.Timeline][]base
+
+// before returns the revision before which a timeline is not needed on a backend, and why; 0 when all of it is. found are
+// the snapshots of each backend.
 func (p *Pruner) before(
-	all []segment.Timeline, i int, bases map[segment.Timeline][]base, live segment.Timeline, now time.Time,
+	all []segment.Timeline, i int, found []bases, place int, live segment.Timeline, now time.Time,
 ) (revision int64, why string) {
 	t := all[i]
 	begin := now.Add(-p.Window)
-	windowed := p.Window > 0
-	based := slices.IndexFunc(all, func(t segment.Timeline) bool { return len(bases[t]) > 0 })
+	based := func(t segment.Timeline) bool {
+		return slices.ContainsFunc(found, func(b bases) bool { return len(b[t]) > 0 })
+	}
+	followed := slices.ContainsFunc(all[i+1:], func(t segment.Timeline) bool { return len(found[place][t]) > 0 })
 	switch {
-	case windowed && t != live && i+1 < len(all) && !all[i+1].Start().After(begin):
+	case p.Window > 0 && t != live && i+1 < len(all) && !all[i+1].Start().After(begin) && followed:
 		return segment.MaxRevision + 1, fmt.Sprintf("the timeline ended before the window of %s", p.Window)
-	case len(bases[t]) == 0 && i < based && t != live:
+	case !based(t) && t != live && slices.ContainsFunc(all[i+1:], based):
 		return segment.MaxRevision + 1, "the timeline has no snapshot any more"
-	case len(bases[t]) == 0:
+	case !based(t):
 		return 0, ""
 	}
-	oldest := slices.MinFunc(bases[t], func(a, b base) int { return cmp.Compare(a.revision, b.revision) })
+	oldest := oldestOf(found, t)
 	why = fmt.Sprintf("they are before the oldest snapshot, of revision %d", oldest.revision)
-	if !windowed {
+	if p.Window == 0 {
 		return oldest.revision, why
 	}
-	for _, b := range bases[t] {
+	for _, b := range found[place][t] {
 		if !b.created.After(begin) && b.revision > oldest.revision {
 			oldest = b
 			why = fmt.Sprintf("they are before the snapshot of revision %d, which leads to the beginning of the window of %s",
@@ -140,10 +148,22 @@ func (p *Pruner) before(
 	return oldest.revision, why
 }
 
+// oldestOf returns the oldest snapshot of a timeline on any backend.
+func oldestOf(found []bases, t segment.Timeline) base {
+	var all []base
+	for _, b := range found {
+		all = append(all, b[t]...)
+	}
+	return slices.MinFunc(all, func(a, b base) int { return cmp.Compare(a.revision, b.revision) })
+}
+
 // timelines returns those of all backends, in ascending order of their start.
 func (p *Pruner) timelines(ctx context.Context) ([]segment.Timeline, error) {
 	var all []segment.Timeline
 	for _, at := range p.Places {
+		if err := at.Repository.OpenVerified(ctx, false); err != nil {
+			return nil, err
+		}
 		some, err := at.Segments.Timelines(ctx)
 		if err != nil {
 			return nil, err
@@ -156,11 +176,12 @@ func (p *Pruner) timelines(ctx context.Context) ([]segment.Timeline, error) {
 	return slices.Compact(all), nil
 }
 
-// bases returns the snapshots of each timeline. Manifests that were read before are not read again: what they say of a
+// bases returns the snapshots of each backend. Manifests that were read before are not read again: what they say of a
 // snapshot does not change.
-func (p *Pruner) bases(ctx context.Context, all []segment.Timeline) (map[segment.Timeline][]base, error) {
-	found, known := map[segment.Timeline][]base{}, map[string]map[string]base{}
-	for _, at := range p.Places {
+func (p *Pruner) bases(ctx context.Context, all []segment.Timeline) ([]bases, error) {
+	found, known := make([]bases, len(p.Places)), map[string]map[string]base{}
+	for i, at := range p.Places {
+		found[i] = bases{}
 		entries, err := at.Repository.Entries(ctx)
 		if err != nil {
 			return nil, err
@@ -181,7 +202,7 @@ func (p *Pruner) bases(ctx context.Context, all []segment.Timeline) (map[segment
 			}
 			known[name][e.Name] = b
 			if t := timelineOf(b, all); t != "" {
-				found[t] = append(found[t], b)
+				found[i][t] = append(found[i][t], b)
 			}
 		}
 	}

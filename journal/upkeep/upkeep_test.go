@@ -309,6 +309,32 @@ func TestABadSegmentDoesNotKeepOthersFromBeingMerged(t *testing.T) {
 	}
 }
 
+// A clock was a day ahead for ten seconds. What came after is merged, and what came then in a day.
+func TestASegmentOfTheFutureDoesNotKeepOthersFromBeingMerged(t *testing.T) {
+	p := newPlace("one", segments.Config{})
+	p.put(t, timeline, 310)
+	b, err := segment.NewBuilder(segment.Header{
+		Timeline: timeline, Level: segment.Level10s, Member: 1, Term: 1, Previous: p.last, PreviousChain: p.chain,
+	})
+	must(t, err)
+	for main := int64(311); main <= 320; main++ {
+		r := written(main)
+		r.Time = r.Time.Add(24 * time.Hour)
+		must(t, b.Add(r))
+	}
+	s, err := b.Seal()
+	must(t, err)
+	must(t, p.Segments.Put(t.Context(), s))
+	p.last, p.chain = s.Header.Last, s.Header.Chain
+	p.put(t, timeline, 590)
+	_, err = upkeep.Merge(t.Context(), p.Segments, timeline, begin.Add(time.Hour))
+	must(t, err)
+	names, _ := p.held(t, timeline)
+	if want := []string{"5m 1-300", "5m 301-310", "5m 321-590", "10s 311-320"}; !slices.Equal(names, want) {
+		t.Errorf("it holds %q, want %q", names, want)
+	}
+}
+
 func TestPruneRemovesWhatNoSnapshotNeeds(t *testing.T) {
 	one, two := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
 	places := []upkeep.Place{one.Place, two.Place}
@@ -445,6 +471,61 @@ func TestAWindowBoundsTheJournalAndNotTheSnapshots(t *testing.T) {
 				t.Errorf("%d snapshots are left, %v", len(entries), err)
 			}
 		})
+	}
+}
+
+// One backend has snapshots that another one lacks. What leads on from those of the other stays there.
+func TestAWindowIsThatOfEachBackend(t *testing.T) {
+	one, two, bare := newPlace("one", segments.Config{}), newPlace("two", segments.Config{}), newPlace("bare", segments.Config{})
+	places := []upkeep.Place{one.Place, two.Place, bare.Place}
+	for _, p := range []*place{one, two, bare} {
+		p.put(t, timeline, 100)
+	}
+	one.save(t, 20)
+	two.save(t, 20)
+	one.save(t, 60)
+	pruner := &upkeep.Pruner{Places: places, Window: 30 * time.Second}
+	_, err := pruner.Prune(t.Context(), timeline, begin.Add(100*time.Second))
+	must(t, err)
+	for p, want := range map[*place]string{one: "10s 51-60", two: "10s 11-20", bare: "10s 11-20"} {
+		if names, _ := p.held(t, timeline); names[0] != want {
+			t.Errorf("%s holds %q, and it should begin with %s", p.Repository.Name(), names, want)
+		}
+	}
+	// The next timeline has a snapshot on the first one alone: the others lead to the end of this one.
+	next := segment.NewTimeline(timeline.EtcdCluster(), begin.Add(200*time.Second))
+	one.save(t, 250)
+	for _, p := range []*place{one, two, bare} {
+		p.last, p.chain = 0, segment.Chain{}
+		p.put(t, next, 30)
+	}
+	_, err = pruner.Prune(t.Context(), next, begin.Add(time.Hour))
+	must(t, err)
+	for p, want := range map[*place]int{one: 0, two: 9, bare: 9} {
+		if names, _ := p.held(t, timeline); len(names) != want {
+			t.Errorf("%s holds %q of the timeline that has ended", p.Repository.Name(), names)
+		}
+	}
+}
+
+// claimed says that each backend has a marker.
+type claimed struct{ repository.Stores }
+
+func (claimed) Store(context.Context, string) (snapshot.Store, error) {
+	return snapshot.Store{ID: strings.Repeat("5", 32), Initialized: true, Version: 1}, nil
+}
+
+// A directory that is not mounted is empty, and has no marker. What others hold is not judged by that.
+func TestPruneRemovesNothingWhenABackendIsAnotherOne(t *testing.T) {
+	one, away := newPlace("one", segments.Config{}), newPlace("away", segments.Config{})
+	one.put(t, timeline, 100)
+	one.save(t, 75)
+	away.Repository = repository.New(repository.Config{
+		Backend: away.backend, Cluster: "default", Prefix: "default/", Stores: claimed{},
+	})
+	pruner := &upkeep.Pruner{Places: []upkeep.Place{one.Place, away.Place}}
+	if n, err := pruner.Prune(t.Context(), "", begin.Add(time.Hour)); n != 0 || snapshot.BackendOf(err) != "away" {
+		t.Errorf("%d were removed, %v", n, err)
 	}
 }
 

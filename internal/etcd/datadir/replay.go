@@ -182,8 +182,9 @@ func Leases(file string) (all []Lease, err error) {
 	return all, nil
 }
 
-// AuthRevision returns the revision of users and roles in a database that was inspected; 0 when it has none.
-func AuthRevision(file string) (revision uint64, err error) {
+// Auth returns etcd's counter of the changes of users and roles in a database that was inspected, and whether
+// authentication is on.
+func Auth(file string) (revision uint64, enabled bool, err error) {
 	err = view(file, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte("auth"))
 		if b == nil {
@@ -192,12 +193,13 @@ func AuthRevision(file string) (revision uint64, err error) {
 		if v := b.Get([]byte("authRevision")); len(v) == 8 {
 			revision = binary.BigEndian.Uint64(v)
 		}
+		enabled = bytes.Equal(b.Get([]byte("authEnabled")), []byte{1})
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("read the revision of users and roles of %s: %w", file, err)
+		return 0, false, fmt.Errorf("read the revision of users and roles of %s: %w", file, err)
 	}
-	return revision, nil
+	return revision, enabled, nil
 }
 
 // view reads a database.

@@ -1,0 +1,153 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/backoff"
+	"github.com/snapshotd/snapshotd/journal/segment"
+)
+
+// Base says which snapshot the journal needs.
+type Base struct {
+	Since    time.Time // the snapshot was begun after it
+	Revision int64     // the first one of the journal: the snapshot leads to it; 0 when any does
+	Cluster  uint64    // the id of the etcd that is saved
+	Fresh    bool      // one that is there is not enough: it may be of the history before
+	Reason   string
+}
+
+// and returns what both needs ask for: one snapshot is enough. The first revision of an earlier history says nothing of
+// a new one.
+func (b Base) and(older Base) Base {
+	if older.Since.After(b.Since) {
+		b.Since, b.Reason = older.Since, older.Reason
+	}
+	if older.Cluster == b.Cluster && !b.Fresh {
+		b.Revision = max(b.Revision, older.Revision)
+	}
+	b.Fresh = b.Fresh || older.Fresh
+	return b
+}
+
+// PartialBase is the error that some backends lack the snapshot which the journal needs. Another one is not needed: they
+// get it by and by.
+type PartialBase struct{ Lacking []string }
+
+func (e *PartialBase) Error() string {
+	return fmt.Sprintf("the snapshot that the journal begins with is not on the backends %s yet", strings.Join(e.Lacking, ", "))
+}
+
+// needBase asks for a snapshot, unless there is one.
+func (j *Journal) needBase(need Base) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	select {
+	case older := <-j.bases:
+		need = need.and(older)
+	default:
+	}
+	j.bases <- need
+}
+
+// keepBase makes snapshots that the journal needs, until ctx ends.
+func (j *Journal) keepBase(ctx context.Context) {
+	var need *Base // that is not there yet
+	attempt := 0
+	retry := time.NewTimer(0)
+	retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			if need != nil {
+				j.needBase(*need) // in the next term
+			}
+			return
+		case more := <-j.bases:
+			if need != nil {
+				more = more.and(*need)
+			}
+			need, attempt = &more, 0
+		case <-retry.C:
+		}
+		if j.cfg.Base == nil {
+			need = nil
+			continue
+		}
+		err := j.cfg.Base(ctx, *need)
+		partial, taken := errors.AsType[*PartialBase](err)
+		switch {
+		case err == nil:
+			j.based(*need, nil)
+			need = nil
+			continue
+		case taken:
+			j.based(*need, partial.Lacking)
+			need.Fresh = false // it is that one
+		}
+		if ctx.Err() != nil {
+			continue
+		}
+		attempt++
+		pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
+		what := "journal has no snapshot to begin with"
+		if taken {
+			what = "backends lack the snapshot that the journal begins with"
+		}
+		j.cfg.Logger.ErrorContext(ctx, what, "retry_after", pause, "error", err)
+		retry.Reset(pause)
+	}
+}
+
+// based notes that a snapshot was taken, which some backends lack.
+func (j *Journal) based(need Base, lacking []string) {
+	j.mu.Lock()
+	j.bare.based(need.Since)
+	j.mu.Unlock()
+	for _, u := range j.stores {
+		if !slices.Contains(lacking, u.store.Name()) {
+			u.based(need.Since)
+		}
+	}
+}
+
+// bare is a timeline without a snapshot to begin with: nothing of it can be restored.
+type bare struct {
+	since    time.Time // it began; zero when it has a snapshot
+	complete time.Time // the newest moment that can be restored without it
+}
+
+// began notes that a timeline needs a snapshot. What could be restored before it is the end of the one before.
+func (b *bare) began(t segment.Timeline, complete time.Time) {
+	if !b.since.IsZero() {
+		complete = earlier(b.complete, complete)
+	}
+	*b = bare{t.Start(), complete}
+}
+
+// based notes a snapshot that was begun after a time.
+func (b *bare) based(since time.Time) {
+	if !since.Before(b.since) {
+		*b = bare{}
+	}
+}
+
+// needFirstBase asks for the snapshot of a timeline. Until it is there, nothing of the timeline can be restored.
+func (j *Journal) needFirstBase(t segment.Timeline, need Base) {
+	if j.cfg.Base != nil {
+		j.mu.Lock()
+		complete := j.state.complete.Time
+		j.bare.began(t, complete)
+		j.mu.Unlock()
+		for _, u := range j.stores {
+			u.mu.Lock()
+			u.bare.began(t, complete)
+			u.mu.Unlock()
+		}
+	}
+	j.needBase(need)
+}

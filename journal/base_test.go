@@ -1,0 +1,74 @@
+package journal_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal"
+)
+
+// A timeline has begun, and no snapshot can be taken. Its changes are on all backends, and nothing of them could be
+// restored: the recovery point says so, for each backend that lacks the snapshot.
+func TestWithoutASnapshotNothingIsSafe(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		began := time.Now()
+		errs := []error{errors.New("the spool is full"), &journal.PartialBase{Lacking: []string{"two"}}, nil}
+		var needs []journal.Base
+		j := lead(t, &fakeSource{members: func(string) *fakeMember {
+			return &fakeMember{endpoint: "only", current: at(9), delivered: 9}
+		}}, t.TempDir(), []*place{newPlace("one"), newPlace("two")}, func(c *journal.Config) {
+			c.Base = func(_ context.Context, need journal.Base) error {
+				time.Sleep(time.Minute) // it takes its time
+				err := errs[0]
+				needs, errs = append(needs, need), errs[1:]
+				return err
+			}
+		})
+		check := func(after time.Duration, local, one, two bool) {
+			t.Helper()
+			time.Sleep(time.Until(began.Add(after)))
+			s := j.Status()
+			for name, c := range map[string]struct {
+				at   time.Time
+				safe bool
+			}{"the disk": {s.Complete, local}, "one": {s.Stores[0].Complete, one}, "two": {s.Stores[1].Complete, two}} {
+				if age := time.Since(c.at); (age < 5*time.Second) != c.safe {
+					t.Errorf("after %s, %s is complete up to %s before; want it to be safe: %t", after, name, age, c.safe)
+				}
+			}
+		}
+		check(50*time.Second, false, false, false)
+		check(100*time.Second, false, false, false) // the first attempt has failed
+		check(150*time.Second, true, true, false)   // the second one has reached one backend
+		check(300*time.Second, true, true, true)
+		j.stop()
+		if len(needs) != 3 || needs[1].Revision != 9 || needs[2].Fresh || needs[2].Since != needs[0].Since {
+			t.Errorf("it has asked for %+v", needs)
+		}
+	})
+}
+
+// The wait until all backends have one snapshot does not keep another one from being taken, which leads to a revision
+// below that of the one before.
+func TestANewTimelineDoesNotWaitForTheSnapshotOfTheOneBefore(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		began := time.Now()
+		taken := map[journal.Base]time.Duration{}
+		s := inTurn(fakeMember{current: at(9), delivered: 9}, fakeMember{current: at(5), delivered: 5}) // it is restored after two minutes
+		j := lead(t, s, t.TempDir(), []*place{newPlace("one")}, func(c *journal.Config) {
+			c.Base = func(_ context.Context, need journal.Base) error {
+				if key := (journal.Base{Revision: need.Revision, Fresh: need.Fresh}); taken[key] == 0 {
+					taken[key] = time.Since(began)
+				}
+				return &journal.PartialBase{Lacking: []string{"one"}}
+			}
+		})
+		time.Sleep(20 * time.Minute)
+		j.stop()
+		if at := taken[journal.Base{Revision: 5, Fresh: true}]; at < 2*time.Minute || at > 3*time.Minute {
+			t.Errorf("snapshots were asked for after %v", taken)
+		}
+	})
+}

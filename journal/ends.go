@@ -1,0 +1,134 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/local"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// end is the answer of a backend to where its journal ends.
+type end struct {
+	position local.Position
+	err      error
+}
+
+// unusable reports whether the backend has answered, and the end of its journal cannot be used.
+func (e *end) unusable() bool {
+	_, is := errors.AsType[*badEnd](e.err)
+	return is
+}
+
+// badEnd: the manifest of the newest segment of a timeline is damaged, or nobody trusts it.
+type badEnd struct {
+	timeline segment.Timeline
+	err      error
+}
+
+func (e *badEnd) Error() string { return e.err.Error() }
+func (e *badEnd) Unwrap() error { return e.err }
+
+// unusable reports whether reading the same manifest again gives the same error.
+func unusable(err error) bool {
+	return snapshot.IsDamage(err) || snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted
+}
+
+// passBy goes on behind a timeline whose end cannot be used, unless another backend or the disk has an end of it: waiting
+// would not help, and etcd compacts its history.
+func (j *Journal) passBy(ctx context.Context, backend string, err error, newest local.Position) {
+	j.cfg.Logger.ErrorContext(ctx, "end of the journal on a backend cannot be used", "backend", backend, "error", err)
+	bad, is := errors.AsType[*badEnd](err)
+	if !is || bad.timeline == newest.Timeline || newest.Timeline.Start().After(bad.timeline.Start()) {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if bad.timeline.Start().After(j.latest.Start()) {
+		j.latest = bad.timeline
+	}
+	j.why = broken(segment.CauseDamaged, "the newest segment of %s on backend %s cannot be used, and no other backend has one: %.300s",
+		bad.timeline, backend, bad.err)
+}
+
+// compareEnd finds out whether a backend has all that is journaled up to where this replica goes on, or the disk has what
+// it lacks. own is where the disk ends. A backend that does not answer is compared before it takes the next part; what it
+// lacks of this replica's own is on the disk.
+func (u *upload) compareEnd(ctx context.Context, e end, known, own local.Position) {
+	if e.err == nil {
+		u.notLater(ctx, e.position, known)
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.known = nil; known != own {
+		u.known = &known
+	}
+}
+
+// compareLater compares a backend that did not answer when this replica went on.
+func (u *upload) compareLater(ctx context.Context) error {
+	u.mu.Lock()
+	known := u.known
+	u.mu.Unlock()
+	if known == nil {
+		return nil
+	}
+	p, err := u.newest(ctx)
+	if err != nil && !unusable(err) {
+		return err
+	}
+	u.notLater(ctx, p, *known)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.known == known {
+		u.known = nil
+	}
+	return nil
+}
+
+// notLater notes what a backend lacks between its end and another position, unless the disk has it.
+func (u *upload) notLater(ctx context.Context, p, known local.Position) {
+	parts, _ := u.journal.log.Sealed()
+	if known.Timeline == "" || p.Timeline == known.Timeline && p.Revision >= known.Revision || covers(parts, p, known) {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	since := known.Timeline.Start()
+	if p.Timeline == known.Timeline {
+		since = *completeOf(&u.end)
+	}
+	if u.lost.IsZero() || since.Before(u.lost) {
+		u.lost, u.asked = since, false
+	}
+	u.journal.cfg.Logger.WarnContext(ctx, "backend lacks revisions that another replica has journaled; a snapshot follows when it takes new ones",
+		"backend", u.store.Name(), "timeline", known.Timeline, "first", fmt.Sprint(p.Revision+1), "last", known.Revision)
+}
+
+// covers reports whether parts lead from the end of a backend to a position.
+func covers(parts []local.Part, from, to local.Position) bool {
+	end := from.Revision
+	if from.Timeline != to.Timeline {
+		end = 0
+	}
+	for i := range parts {
+		switch h := &parts[i].Header; {
+		case h.Timeline != to.Timeline:
+		case h.First <= end+1, end == 0 && h.Previous == 0:
+			end = max(end, h.Last)
+		}
+	}
+	return end >= to.Revision
+}
+
+// completeOf returns the newest time up to which a segment proves that nothing is missing, as far as that is known.
+func completeOf(h *segment.Header) *time.Time {
+	if h.CompleteTime != nil {
+		return h.CompleteTime
+	}
+	return &h.LastTime
+}

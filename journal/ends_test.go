@@ -1,0 +1,138 @@
+package journal_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/memory"
+)
+
+// growing is an etcd whose newest revision is set.
+func growing(newest *atomic.Int64) *fakeSource {
+	return &fakeSource{members: func(string) *fakeMember {
+		return &fakeMember{endpoint: "only", delivered: newest.Load(), current: func() (int64, error) { return newest.Load(), nil }}
+	}}
+}
+
+// One backend is away, and the replica that has what it lacks does not come back. The next leader says that the backend
+// is not complete, and takes a snapshot once it takes new revisions: it may be away when that leader begins, or not.
+func TestABackendLacksWhatAnotherReplicaHadForIt(t *testing.T) {
+	t.Parallel()
+	for name, awayAtFirst := range map[string]bool{"away when the next leader begins": true, "back by then": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var newest atomic.Int64
+			good, bad := newPlace("good"), newPlace("bad")
+			var a asked
+			based := make(chan struct{})
+			edit := func(c *journal.Config) {
+				c.Base = func(ctx context.Context, b journal.Base) error {
+					if strings.Contains(b.Reason, "lacks") {
+						<-based
+					}
+					return a.base(ctx, b)
+				}
+			}
+			follow := func(dir string, revision int64) *replica {
+				newest.Store(revision)
+				r := lead(t, growing(&newest), dir, []*place{good, bad}, edit)
+				r.caughtUp(t, revision)
+				r.stored(t, good)
+				return r
+			}
+			lost := t.TempDir()
+			r := follow(lost, 10)
+			eventually(t, "both have it", func() bool { return r.Status().Waiting == 0 })
+			r.stop()
+			bad.away.Store(true)
+			newest.Store(20)
+			r = lead(t, growing(&newest), lost, []*place{good, bad}, edit)
+			r.caughtUp(t, 20)
+			eventually(t, "the good one has it", func() bool { return look(t, good).Timelines[0].Ranges[0].Last == 20 })
+			r.stop()
+			since := time.Now()
+			bad.away.Store(awayAtFirst)
+			newest.Store(30)
+			r = lead(t, growing(&newest), t.TempDir(), []*place{good, bad}, edit)
+			r.caughtUp(t, 30)
+			bad.away.Store(false)
+			eventually(t, "both have the newest", func() bool { return r.Status().Waiting == 0 && r.Status().Stores[0].Complete.After(since) })
+			if at := r.Status().Stores[1].Complete; at.After(since) {
+				t.Errorf("the backend that lacks revisions is complete up to %s, and it lacks what came before %s", at, since)
+			}
+			close(based)
+			eventually(t, "it is complete behind a snapshot", func() bool { return r.Status().Stores[1].Complete.After(since) })
+			r.stop()
+			bases, _ := a.all()
+			n := 0
+			for _, b := range bases {
+				if strings.Contains(b.Reason, "backend bad lacks revisions") {
+					n++
+				}
+			}
+			if n != 1 {
+				t.Errorf("the snapshots asked for are %+v", bases)
+			}
+		})
+	}
+}
+
+// The manifest of the newest segment is damaged, and the leader's disk is empty. It does not wait for a person: etcd
+// compacts its history meanwhile.
+func TestALeaderGoesOnBehindAnEndThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	var newest atomic.Int64
+	newest.Store(10)
+	p := newPlace("s3")
+	r := lead(t, growing(&newest), t.TempDir(), []*place{p})
+	r.caughtUp(t, 10)
+	r.stored(t, p)
+	first := r.Live()
+	r.stop()
+	b, ok := p.Backend.(*memory.Backend)
+	if !ok {
+		t.Fatal("it is not in memory")
+	}
+	for _, key := range b.Keys() {
+		if strings.Contains(key, "/10s/") && strings.HasSuffix(key, ".json") {
+			b.Set(key, b.Content(key)[:20])
+		}
+	}
+	newest.Store(20)
+	var a asked
+	r = lead(t, growing(&newest), t.TempDir(), []*place{p}, func(c *journal.Config) { c.Base, c.Broken = a.base, a.broken })
+	r.caughtUp(t, 20)
+	live := r.Live()
+	r.stop()
+	if _, causes := a.all(); len(causes) != 1 || causes[0] != segment.CauseDamaged || !live.Start().After(first.Start()) {
+		t.Errorf("%s goes on as %s, because of %v", first, live, causes)
+	}
+}
+
+// A term begins while etcd does not answer. What is safe is what the journal had before, and not all until now.
+func TestTheRecoveryPointOfATermIsThatOfTheJournal(t *testing.T) {
+	t.Parallel()
+	var newest atomic.Int64
+	newest.Store(10)
+	p := newPlace("s3")
+	r := lead(t, growing(&newest), t.TempDir(), []*place{p})
+	r.caughtUp(t, 10)
+	r.stored(t, p)
+	r.stop()
+	ended := time.Now()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	<-tick.C // so that the clock is beyond it
+	silent := &fakeSource{members: func(string) *fakeMember {
+		return &fakeMember{endpoint: "only", current: func() (int64, error) { return 0, errors.New("it has no leader") }}
+	}}
+	r = lead(t, silent, t.TempDir(), []*place{p})
+	eventually(t, "the recovery point is known", func() bool { return r.Status().Leading && r.Status().Complete.Before(ended) })
+	r.stop()
+}
