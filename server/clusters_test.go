@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,6 +186,63 @@ func TestWhatABackendHoldsIsCountedNowAndThen(t *testing.T) {
 	}
 	if pages != 3+2 {
 		t.Errorf("%d pages were read, want one for each question and two to count", pages)
+	}
+}
+
+// counting is facts that count how often a schedule is asked when it is due.
+type counting struct {
+	fakeFacts
+	asked *atomic.Int64
+}
+
+func (f counting) Configured() status.Known {
+	known := f.fakeFacts.Configured()
+	next := known.Schedules[0].Next
+	known.Schedules[0].Next = func(after time.Time) time.Time {
+		f.asked.Add(1)
+		return next(after)
+	}
+	return known
+}
+
+// An open page asks every ten seconds: the runs between all snapshots are gone through when something has changed.
+func TestTheSnapshotsOfASmallClusterAreCountedWhenTheyHaveChanged(t *testing.T) {
+	var records []*snapshot.Record
+	for i := range 300 {
+		rec := onS3(fmt.Sprintf("a%d", i))
+		rec.CreateTime, rec.Version = time.Now().Add(-time.Duration(i)*time.Hour-time.Minute), int64(1000-i)
+		records = append(records, rec)
+	}
+	c := &fakeCluster{name: "prod", backends: []string{"s3"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
+		return snapshot.Page{Records: records}, nil
+	}}
+	var asked atomic.Int64
+	c.facts = counting{fakeFacts{last: time.Now().Truncate(time.Hour), leader: "node-1"}, &asked}
+	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, c).dial(t))
+	for name, tc := range map[string]struct {
+		change  func()
+		counted bool
+	}{
+		"the same":         {func() {}, false},
+		"one was changed":  {func() { records[7].Version = 2000 }, true},
+		"one was deleted":  {func() { records = records[1:] }, true},
+		"the last is gone": {func() { records = records[:len(records)-1] }, true},
+	} {
+		if _, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		asked.Store(0)
+		tc.change()
+		resp, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := resp.GetCluster().GetBackends()[0]; b.GetSnapshots() != int64(len(records)) {
+			t.Errorf("%s: there are %d snapshots, want %d", name, b.GetSnapshots(), len(records))
+		}
+		if n := asked.Load(); n > 300 != tc.counted {
+			t.Errorf("%s: the schedule was asked %d times", name, n)
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ func (s *Server) SetClusters(clusters []Cluster) error {
 		close(f.changed)
 	}
 	f.clusters, f.changed = clusters, make(chan struct{})
+	s.counts.Forget()
 	return nil
 }
 

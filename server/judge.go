@@ -81,12 +81,14 @@ func (s *Server) examine(ctx context.Context, c Cluster, known *status.Known) er
 		return err
 	}
 	known.Records, known.All = page.Records, page.NextPageToken == ""
-	if !known.All {
-		known.Tally = s.counts.Of(ctx, known, c.List)
+	if c.Facts != nil {
+		examineSchedules(ctx, c, known)
 	}
-	if c.Facts == nil {
-		return nil
-	}
+	known.Tally = s.counts.Of(ctx, known, c.List)
+	return nil
+}
+
+func examineSchedules(ctx context.Context, c Cluster, known *status.Known) {
 	if leader, err := c.Facts.Leader(ctx); err == nil {
 		known.Leader = &leader
 	}
@@ -96,5 +98,4 @@ func (s *Server) examine(ctx context.Context, c Cluster, known *status.Known) er
 			known.Ran[sch.Name] = due
 		}
 	}
-	return nil
 }

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -25,11 +26,9 @@ func (c *certificates) register(m metric.Meter) error {
 	notBefore := gauge("snapshotd.etcd.certificate.not_before.timestamp",
 		"When the client certificate for etcd begins to be valid, in seconds since 1970; absent without one.")
 	notAfter := gauge("snapshotd.etcd.certificate.not_after.timestamp",
-		"When the client certificate for etcd expires, in seconds since 1970; of several, the first; absent without one.")
+		"When the client certificate for etcd expires, in seconds since 1970; of several, the one that has to be renewed first; absent without one.")
 	_, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		for name, ask := range c.clusters {
+		for name, ask := range c.all() { // without the lock: files are slow
 			if begin, end := ask(); !end.IsZero() {
 				o.ObserveFloat64(notBefore, unixSeconds(begin), clusterOf(name))
 				o.ObserveFloat64(notAfter, unixSeconds(end), clusterOf(name))
@@ -41,8 +40,20 @@ func (c *certificates) register(m metric.Meter) error {
 	return r.err()
 }
 
+func (c *certificates) all() map[string]func() (begin, end time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.clusters)
+}
+
+func (c *certificates) drop(cluster string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.clusters, cluster)
+}
+
 // AddCertificate shows when the client certificate for the etcd of a cluster begins and ends, as ask says at each scrape:
-// files are replaced while the service runs. Zero times are no certificate.
+// files are replaced while the service runs. Zero times are no certificate. It ends when the cluster is forgotten.
 func (t *Telemetry) AddCertificate(cluster string, ask func() (begin, end time.Time)) {
 	c := &t.observer.certificates
 	c.mu.Lock()

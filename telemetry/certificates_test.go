@@ -30,3 +30,30 @@ func TestTheEndOfAClientCertificateIsKnown(t *testing.T) {
 		t.Error("the cluster is removed, and its certificate is still there")
 	}
 }
+
+// A file may be on a disk that hangs: clusters are added and removed meanwhile, and one that is removed is asked no more.
+func TestACertificateIsReadBesideChangesOfTheClusters(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	asked := 0
+	tel.AddCertificate("prod", func() (begin, end time.Time) {
+		asked++
+		added := make(chan struct{})
+		go func() {
+			defer close(added)
+			tel.AddCertificate("other", func() (begin, end time.Time) { return begin, end })
+		}()
+		select {
+		case <-added:
+		case <-time.After(10 * time.Second):
+			t.Error("a cluster cannot be added while the file of another one is read")
+		}
+		return begin, end
+	})
+	scrape(t, tel, "")
+	tel.Forget("prod", "")
+	scrape(t, tel, "")
+	if asked != 1 {
+		t.Errorf("a cluster that was removed was asked %d times", asked-1)
+	}
+}

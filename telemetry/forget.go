@@ -15,7 +15,12 @@ type forgotten struct {
 }
 
 // Forget leaves the series of a cluster, or of one of its schedules, out of the scrape until it is added again.
-func (t *Telemetry) Forget(cluster, schedule string) { t.forgotten.set(cluster, schedule, true) }
+func (t *Telemetry) Forget(cluster, schedule string) {
+	t.forgotten.set(cluster, schedule, true)
+	if schedule == "" {
+		t.observer.certificates.drop(cluster)
+	}
+}
 
 func (f *forgotten) set(cluster, schedule string, on bool) {
 	f.mu.Lock()

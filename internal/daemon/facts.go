@@ -29,7 +29,7 @@ type facts struct {
 	places   []*place
 	times    []status.Schedule
 	node     string
-	certs    []string // files of client certificates for etcd
+	certs    certificates // for etcd
 	saving   func() *status.Moving
 	failed   func() map[string]error // the last reconcile of this replica, by backend
 	listings []journal.Listing
@@ -49,7 +49,7 @@ type place struct {
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
 	f := facts{
-		catalog: p.catalog, store: storeOf(cfg), node: s.cfg.NodeName, certs: certificateFiles(cfg),
+		catalog: p.catalog, store: storeOf(cfg), node: s.cfg.NodeName, certs: certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
 		failed:  func() map[string]error { return s.events.Unreconciled(cfg.Name) },
 		journal: p.following.journal, listings: p.following.listings, pruner: p.following.keeper.Pruner, prover: p.following.prover,
@@ -110,7 +110,7 @@ func (p *place) free() int64 {
 func (f facts) Configured() status.Known {
 	known := status.Known{
 		Node: f.node, Store: f.store, Schedules: f.times, Moving: f.saving(), Unreconciled: f.failed(), Journal: f.followed(),
-		Certificates: certificates(f.certs),
+		Certificates: f.certs.all(),
 	}
 	for _, p := range f.places {
 		at := p.Place

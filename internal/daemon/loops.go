@@ -67,7 +67,7 @@ func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 func (c *managed) run(ctx context.Context, before *managed) {
 	c.telemetry.AddCluster(ctx, c.Name(), c.BackendNames())
 	c.telemetry.Leader(ctx, c.Name(), false)
-	c.telemetry.AddCertificate(c.Name(), c.certificate)
+	c.telemetry.AddCertificate(c.Name(), c.certs.first)
 	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
 		if before == nil || !before.runs(sch.Name) {
 			c.telemetry.AddSchedule(ctx, c.Name(), sch.Name,

@@ -193,6 +193,7 @@ func (s *Service) limit(ctx context.Context, c *managed, cfg *config.Cluster) {
 
 // forget takes the metrics away that nothing keeps up any more.
 func (s *Service) forget(ctx context.Context, c *managed) {
+	c.certs.drop()
 	successor := named(s.clusters, c.Name())
 	if c.journal != nil && (successor == nil || successor.journal == nil) {
 		s.telemetry.DropJournal(c.Name())

@@ -56,6 +56,7 @@ type Service struct {
 	dir          *dataDir
 	clusters     []*managed
 	closers      closers
+	certificates certificateReader
 
 	loops     sync.WaitGroup // of the reloads
 	retired   sync.WaitGroup // of clusters that are served no more, until they are closed

@@ -15,11 +15,13 @@ const (
 	renewShare  = 5                  // at the latest when a fifth of its time is left
 )
 
-// Ends reports whether a certificate ends soon, or has ended.
-func (c Certificate) Ends(now time.Time) bool {
-	left := c.End.Sub(now)
-	return left < renewBefore && left < c.End.Sub(c.Begin)/renewShare
+// RenewBy returns the time from which on a certificate that is not renewed needs a person.
+func (c Certificate) RenewBy() time.Time {
+	return c.End.Add(-min(renewBefore, c.End.Sub(c.Begin)/renewShare))
 }
+
+// Ends reports whether a certificate ends soon, or has ended.
+func (c Certificate) Ends(now time.Time) bool { return now.After(c.RenewBy()) }
 
 // certificates finds client certificates that end soon. Connections that are open go on with one that has expired, so that
 // nothing else tells of it before the next save.

@@ -1,6 +1,8 @@
 package status_test
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,5 +35,18 @@ func TestACertificateThatEndsSoonNeedsAttention(t *testing.T) {
 		default:
 			t.Errorf("%s: %s, %+v", name, c.Verdict, c.Findings)
 		}
+	}
+}
+
+// The catalog is often in the etcd whose certificate has expired.
+func TestACertificateThatHasExpiredIsNamedWithoutTheCatalog(t *testing.T) {
+	c := status.Judge(status.Known{
+		Name: "prod", Places: []status.Place{{Name: "local", Free: -1}}, Now: now, Err: errors.New("the handshake failed"),
+		Certificates: []status.Certificate{{File: "/etc/client.crt", Begin: now.Add(-48 * time.Hour), End: now.Add(-time.Hour)}},
+	})
+	if c.Verdict != status.Unknown || !slices.ContainsFunc(c.Findings, func(f status.Finding) bool {
+		return strings.Contains(f.Text, "/etc/client.crt, expired at 2026-07-15 02:00 UTC")
+	}) {
+		t.Errorf("%s, %+v", c.Verdict, c.Findings)
 	}
 }

@@ -78,13 +78,18 @@ func (s *Schedule) slack(now time.Time) time.Duration {
 	return max(interval/10, min(s.Jitter, interval/2))
 }
 
-// kept returns those of a schedule's missed runs of which retention would have kept a snapshot somewhere. Of the others
-// it is not known whether there was one.
+// kept returns those of a schedule's missed runs that are behind the last one that has stored a snapshot, or of which
+// retention would have kept a snapshot somewhere. Of the others it is not known whether there was one.
 func (c *Counter) kept(s *Schedule, missed []missedRun, names []string) []missedRun {
 	if len(missed) == 0 {
 		return nil
 	}
 	stays := make([]bool, len(missed))
+	if ran := c.known.Ran[s.Name]; !ran.IsZero() {
+		for j, m := range missed {
+			stays[j] = m.due.After(ran)
+		}
+	}
 	copies := c.stock.Copies(names)
 	for i, p := range c.known.Places {
 		if !s.goesTo(p.Name) {

@@ -91,3 +91,33 @@ func TestGapsAreThoseOfEachSchedule(t *testing.T) {
 		}
 	}
 }
+
+// Since the last run that has stored a snapshot, nothing is removed that would have been a newer one. Before it, retention
+// may have removed those of one schedule for those of another.
+func TestAnOutageThatGoesOnIsShownFromItsBegin(t *testing.T) {
+	const hour = time.Hour
+	often, nightly, hourly := every("often", 2*hour), every("nightly", 24*hour), every("hourly", hour)
+	pinned := saved("n", 99*hour, by("nightly"), sized(10, 1), func(s *stored) { s.Pinned = true })
+	ago := func(h int) time.Time { return now.Add(-time.Duration(h) * hour) }
+	for name, c := range map[string]struct {
+		schedules []status.Schedule
+		ran       map[string]time.Time
+		records   []*snapshot.Record
+		schedule  string
+		want      []status.MissedRuns
+	}{
+		"nothing is saved any more": {[]status.Schedule{often}, map[string]time.Time{"often": ago(49)}, runs("often", hours(49, 91, 2)...),
+			"often", []status.MissedRuns{{Start: ago(47), Runs: 23}}},
+		"its snapshots were removed": {[]status.Schedule{hourly, nightly}, map[string]time.Time{"hourly": now, "nightly": ago(3)},
+			append(runs("hourly", append(hours(0, 11, 1), 28, 52, 76)...), pinned), "nightly", nil},
+	} {
+		judged := status.Judge(status.Known{
+			Name: "prod", Now: now, All: true, Schedules: c.schedules, Ran: c.ran, Records: c.records,
+			Places: []status.Place{{Name: "local", Retention: retention.Rules{KeepLast: 12, KeepDaily: 14}, Free: -1}},
+		})
+		i := slices.IndexFunc(judged.Schedules, func(s status.ScheduleState) bool { return s.Name == c.schedule })
+		if got := judged.Schedules[i].Missed; !slices.Equal(got, c.want) {
+			t.Errorf("%s: the gaps are %v, want %v", name, got, c.want)
+		}
+	}
+}

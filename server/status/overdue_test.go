@@ -17,6 +17,7 @@ func TestAnOverdueScheduleSaysWhatItWaitsFor(t *testing.T) {
 	}}
 	nobody, leader := "", "node-1"
 	stuck := saved("by-hand", 40*time.Minute, saving, func(s *stored) { s.Node = "node-2" })
+	began := saved("by-hand", -29*time.Minute, saving, func(s *stored) { s.Node = "node-2" })
 	old := saved("a", 90*time.Minute, proven, scheduled)
 	for name, tc := range map[string]struct {
 		records []*snapshot.Record
@@ -27,6 +28,10 @@ func TestAnOverdueScheduleSaysWhatItWaitsFor(t *testing.T) {
 		"another save": {[]*snapshot.Record{stuck, old}, &leader,
 			"It waits for by-hand, which node-2 has been saving for 70m. If that save does not move, restart snapshotd on that node",
 			[]string{"get", "by-hand"}},
+		"another save began just now": {[]*snapshot.Record{began, saved("b", time.Minute, nowhere), old}, &leader, "The last save failed",
+			[]string{"save"}},
+		"a save whose replica died, without a leader": {[]*snapshot.Record{stuck, old}, &nobody, "No replica leads; save now, by hand.",
+			[]string{"save"}},
 		"its saves fail": {[]*snapshot.Record{saved("b", time.Minute, nowhere), old}, &leader, "The last save failed", []string{"save"}},
 		"no leader":      {[]*snapshot.Record{old}, &nobody, "No replica leads; save now, by hand.", []string{"save"}},
 		"the leader":     {[]*snapshot.Record{old}, &leader, "The log of node-1, which leads, has each attempt at it.", []string{"save"}},

@@ -47,13 +47,13 @@ func (v *verdict) schedules() {
 // keptBack returns what keeps the schedules from saving, as far as it is known, and the command that helps.
 func (v *verdict) keptBack() (why string, do []string) {
 	switch s, leader := v.c.Saving, v.known.Leader; {
-	case s != nil:
+	case leader != nil && *leader == "":
+		return "No replica leads; save now, by hand.", []string{"save"}
+	case s != nil && v.now.Sub(s.CreateTime) > leastGrace: // one that is younger keeps nothing back for so long
 		return fmt.Sprintf("It waits for %s, which %s has been saving for %s. If that save does not move, restart snapshotd on that "+
 			"node: the save is given up with it.", s.Name, s.Node, round(v.now.Sub(s.CreateTime))), []string{"get", s.Name}
 	case v.last != nil && v.last.State() == snapshot.StateFailed:
 		return "The last save failed; end its cause, and save now.", []string{"save"}
-	case leader != nil && *leader == "":
-		return "No replica leads; save now, by hand.", []string{"save"}
 	case leader != nil:
 		return fmt.Sprintf("The log of %s, which leads, has each attempt at it.", *leader), []string{"save"}
 	}

@@ -60,6 +60,7 @@ func (v *verdict) unreadable() {
 		"Saves and restores work without it, and this command lists the snapshots on a backend.", v.known.Err)
 	v.find(Unknown, v.known.restoring(), "This command says how the newest snapshot would be restored, to the directory DIR; "+
 		"without --dry-run it is. Directories are those of the service's machine: on another one, leave them out.")
+	v.certificates() // one that has expired may be the reason
 }
 
 // verdict is a verdict in the making.
