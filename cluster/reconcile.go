@@ -37,7 +37,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	ctx, trace := span.Run(ctx, "snapshot reconcile", span.Cluster.String(c.cfg.Name),
 		attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
 	defer func() {
-		failed, byBackend := resultOf(ctx, reports, err)
+		byBackend, failed := resultOf(ctx, reports, err)
 		c.observe(ctx, snapshot.Event{
 			Type: snapshot.EventReconciled, Duration: c.cfg.Now().Sub(begin), Err: failed, Backends: byBackend,
 		})
@@ -61,21 +61,21 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	return reports, r.bad.Err()
 }
 
-// resultOf returns one error for the whole of a reconcile, because its metric has no backend, and one for each backend.
+// resultOf returns the errors of a reconcile: one for each backend, and one for all, because its metric has no backend.
 // A call that was cancelled tells nothing of the backends, and a record that cannot be read is no fault of theirs.
-func resultOf(ctx context.Context, reports []BackendReport, err error) (whole error, byBackend map[string]error) {
+func resultOf(ctx context.Context, reports []BackendReport, err error) (byBackend map[string]error, whole error) {
 	ofEach := err
 	if errors.Is(err, snapshot.ErrBadRecord) {
 		ofEach = nil
 	}
-	whole, byBackend = err, map[string]error{}
+	byBackend, whole = map[string]error{}, err
 	for _, r := range reports {
-		whole, byBackend[r.Backend] = errors.Join(whole, r.Err), errors.Join(ofEach, r.Err)
+		byBackend[r.Backend], whole = errors.Join(ofEach, r.Err), errors.Join(whole, r.Err)
 	}
 	if whole != nil && errors.Is(ctx.Err(), context.Canceled) {
-		return whole, nil
+		return nil, whole
 	}
-	return whole, byBackend
+	return byBackend, whole
 }
 
 // reconciliation is one Reconcile under way.
