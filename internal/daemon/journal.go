@@ -186,10 +186,11 @@ func (c *managed) base(ctx context.Context, need journal.Base) (*snapshot.Record
 	return partial, nil
 }
 
-// last returns the newest snapshot in a state that is not of the future, or nil.
-func (c *managed) last(ctx context.Context, state snapshot.State) (*snapshot.Record, error) {
+// last returns the newest snapshot in one of the states, or nil. One that is of the future was taken by a wrong clock and
+// does not count.
+func (c *managed) last(ctx context.Context, states ...snapshot.State) (*snapshot.Record, error) {
 	page, err := c.List(ctx, snapshot.Query{
-		States: []snapshot.State{state}, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 1,
+		States: states, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 1,
 	})
 	if err != nil || len(page.Records) == 0 {
 		return nil, err
