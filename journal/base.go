@@ -74,6 +74,7 @@ func (j *Journal) keepBase(ctx context.Context) {
 			need, attempt = &more, 0
 		case <-retry.C:
 		}
+		retry.Stop() // a need that came before it may be met, and then none is left
 		if j.cfg.Base == nil {
 			need = nil
 			continue

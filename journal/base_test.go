@@ -72,3 +72,26 @@ func TestANewTimelineDoesNotWaitForTheSnapshotOfTheOneBefore(t *testing.T) {
 		}
 	})
 }
+
+// No snapshot could be taken, and before that is tried again, the journal asks once more and gets one. Nothing is left
+// to be tried.
+func TestASnapshotThatIsThereIsNotTriedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var needs []journal.Base
+		s := inTurn(fakeMember{current: at(9), delivered: 9}, fakeMember{current: at(9), delivered: 9})
+		j := lead(t, s, t.TempDir(), []*place{newPlace("one")}, func(c *journal.Config) {
+			c.Base = func(_ context.Context, need journal.Base) error {
+				if needs = append(needs, need); len(needs) > 1 {
+					return nil
+				}
+				time.Sleep(115 * time.Second) // the next session begins five seconds later, and the retry is due after ten
+				return errors.New("the spool is full")
+			}
+		})
+		time.Sleep(20 * time.Minute)
+		j.stop()
+		if len(needs) != 2 || needs[1].Reason != "the journal goes on" {
+			t.Errorf("it has asked for %+v", needs)
+		}
+	})
+}
