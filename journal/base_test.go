@@ -95,3 +95,37 @@ func TestASnapshotThatIsThereIsNotTriedAgain(t *testing.T) {
 		}
 	})
 }
+
+// A timeline has no snapshot yet, and another process goes on with it. Still, nothing of the timeline is safe.
+func TestATimelineWithoutASnapshotIsNotSafeAfterARestart(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		began := time.Now()
+		full := true
+		dir, p := t.TempDir(), newPlace("one")
+		s := inTurn(fakeMember{current: at(9), delivered: 9}, fakeMember{current: at(20), delivered: 20})
+		start := func() *replica {
+			return lead(t, s, dir, []*place{p}, func(c *journal.Config) {
+				c.Base = func(context.Context, journal.Base) error {
+					if full {
+						return errors.New("the spool is full")
+					}
+					return nil
+				}
+			})
+		}
+		j := start()
+		time.Sleep(time.Hour)
+		j.stop()
+		j = start()
+		time.Sleep(time.Minute)
+		if s := j.Status(); s.Complete.After(began) || s.Stores[0].Complete.After(began) {
+			t.Errorf("it is complete up to %s, and the backend up to %s; the timeline began at %s", s.Complete, s.Stores[0].Complete, began)
+		}
+		full = false
+		time.Sleep(10 * time.Minute)
+		if s := j.Status(); time.Since(s.Complete) > 5*time.Second || time.Since(s.Stores[0].Complete) > 15*time.Second {
+			t.Errorf("with its snapshot, it is complete up to %s, and the backend up to %s, at %s", s.Complete, s.Stores[0].Complete, time.Now())
+		}
+		j.stop()
+	})
+}

@@ -291,8 +291,8 @@ func (s *session) compare(c *Change) error {
 	need := Base{Since: s.verify.Timeline.Start(), Cluster: s.id.ClusterID, Reason: "the journal goes on"}
 	if s.journal.positioned { // it has asked in this term
 		s.journal.needBase(need)
-	} else {
-		s.journal.needFirstBase(s.verify.Timeline, need)
+	} else { // an earlier process, or another replica, may not have got it either
+		s.journal.needFirstBase(s.verify.Timeline, need.Since, need)
 	}
 	s.journal.goesOn(s.verify.Timeline)
 	s.verify = local.Position{}
@@ -331,7 +331,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	}
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
 	s.journal.began(ctx, timeline, c.Main, why)
-	s.journal.needFirstBase(timeline, Base{
+	s.journal.needFirstBase(timeline, time.Time{}, Base{
 		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
 	})
 	s.journal.goesOn(timeline)
