@@ -55,18 +55,16 @@ func (j *Journal) passBy(ctx context.Context, backend string, err error, newest 
 }
 
 // compareEnd finds out whether a backend has all that is journaled up to where this replica goes on, or the disk has what
-// it lacks. own is where the disk ends. A backend that does not answer is compared before it takes the next part; what it
-// lacks of this replica's own is on the disk.
-func (u *upload) compareEnd(ctx context.Context, e end, known, own local.Position) {
+// it lacks. A backend that does not answer is compared before it takes the next part: parts that it lacks may have been
+// removed from a full disk by an earlier process.
+func (u *upload) compareEnd(ctx context.Context, e end, known local.Position) {
 	if e.err == nil {
 		u.notLater(ctx, e.position, known)
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.known = nil; known != own {
-		u.known = &known
-	}
+	u.known = &known
 }
 
 // compareLater compares a backend that did not answer when this replica went on.
@@ -105,7 +103,7 @@ func (u *upload) notLater(ctx context.Context, p, known local.Position) {
 	if u.lost.IsZero() || since.Before(u.lost) {
 		u.lost, u.asked = since, false
 	}
-	u.journal.cfg.Logger.WarnContext(ctx, "backend lacks revisions that another replica has journaled; a snapshot follows when it takes new ones",
+	u.journal.cfg.Logger.WarnContext(ctx, "backend lacks revisions that are journaled, and this disk does not have them; a snapshot follows when it takes new ones",
 		"backend", u.store.Name(), "timeline", known.Timeline, "first", fmt.Sprint(p.Revision+1), "last", known.Revision)
 }
 

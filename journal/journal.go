@@ -241,7 +241,7 @@ func (j *Journal) position(ctx context.Context) (local.Position, error) {
 		if e := ends[i]; e.unusable() {
 			j.passBy(ctx, u.store.Name(), e.err, newest)
 		} else {
-			u.compareEnd(ctx, e, newest, own)
+			u.compareEnd(ctx, e, newest)
 		}
 	}
 	j.noteKnown(newest.Timeline)
