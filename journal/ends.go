@@ -37,20 +37,20 @@ func unusable(err error) bool {
 	return snapshot.IsDamage(err) || snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted
 }
 
-// passBy goes on behind a timeline whose end cannot be used, unless another backend or the disk has an end of it: waiting
-// would not help, and etcd compacts its history.
-func (j *Journal) passBy(ctx context.Context, backend string, err error, newest local.Position) {
+// passBy returns why another timeline begins behind one whose end cannot be used; nil when another backend or the disk has
+// an end of it. Waiting would not help, and etcd compacts its history.
+func (j *Journal) passBy(ctx context.Context, backend string, err error, newest local.Position) *breakError {
 	j.cfg.Logger.ErrorContext(ctx, "end of the journal on a backend cannot be used", "backend", backend, "error", err)
 	bad, is := errors.AsType[*badEnd](err)
 	if !is || bad.timeline == newest.Timeline || newest.Timeline.Start().After(bad.timeline.Start()) {
-		return
+		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if bad.timeline.Start().After(j.latest.Start()) {
 		j.latest = bad.timeline
 	}
-	j.why = broken(segment.CauseDamaged, "the newest segment of %s on backend %s cannot be used, and no other backend has one: %.300s",
+	return broken(segment.CauseDamaged, "the newest segment of %s on backend %s cannot be used, and no other backend has one: %.300s",
 		bad.timeline, backend, bad.err)
 }
 
@@ -103,7 +103,8 @@ func (u *upload) notLater(ctx context.Context, p, known local.Position) {
 	if u.lost.IsZero() || since.Before(u.lost) {
 		u.lost, u.asked = since, false
 	}
-	u.journal.cfg.Logger.WarnContext(ctx, "backend lacks revisions that are journaled, and this disk does not have them; a snapshot follows when it takes new ones",
+	u.journal.cfg.Logger.WarnContext(ctx,
+		"backend lacks revisions that are journaled, and this disk does not have them; a snapshot follows when it takes new ones",
 		"backend", u.store.Name(), "timeline", known.Timeline, "first", fmt.Sprint(p.Revision+1), "last", known.Revision)
 }
 

@@ -83,6 +83,20 @@ func TestABackendLacksWhatAnotherReplicaHadForIt(t *testing.T) {
 	}
 }
 
+// cutManifests damages the manifests of all segments.
+func (p *place) cutManifests(t *testing.T) {
+	t.Helper()
+	b, ok := p.Backend.(*memory.Backend)
+	if !ok {
+		t.Fatal("it is not in memory")
+	}
+	for _, key := range b.Keys() {
+		if strings.Contains(key, "/10s/") && strings.HasSuffix(key, ".json") {
+			b.Set(key, b.Content(key)[:20])
+		}
+	}
+}
+
 // The manifest of the newest segment is damaged, and the leader's disk is empty. It does not wait for a person: etcd
 // compacts its history meanwhile.
 func TestALeaderGoesOnBehindAnEndThatCannotBeUsed(t *testing.T) {
@@ -95,15 +109,7 @@ func TestALeaderGoesOnBehindAnEndThatCannotBeUsed(t *testing.T) {
 	r.stored(t, p)
 	first := r.Live()
 	r.stop()
-	b, ok := p.Backend.(*memory.Backend)
-	if !ok {
-		t.Fatal("it is not in memory")
-	}
-	for _, key := range b.Keys() {
-		if strings.Contains(key, "/10s/") && strings.HasSuffix(key, ".json") {
-			b.Set(key, b.Content(key)[:20])
-		}
-	}
+	p.cutManifests(t)
 	newest.Store(20)
 	var a asked
 	r = lead(t, growing(&newest), t.TempDir(), []*place{p}, func(c *journal.Config) { c.Base, c.Broken = a.base, a.broken })
@@ -135,4 +141,68 @@ func TestTheRecoveryPointOfATermIsThatOfTheJournal(t *testing.T) {
 	r = lead(t, silent, t.TempDir(), []*place{p})
 	eventually(t, "the recovery point is known", func() bool { return r.Status().Leading && r.Status().Complete.Before(ended) })
 	r.stop()
+}
+
+// late is a source that cannot be dialled before a time.
+type late struct {
+	journal.Source
+	until time.Time
+}
+
+func (s late) Dial(ctx context.Context, avoid string) (journal.Identity, journal.Member, error) {
+	if time.Now().Before(s.until) {
+		return journal.Identity{}, nil, errors.New("no member answers")
+	}
+	return s.Source.Dial(ctx, avoid)
+}
+
+// The backend that has the end of the journal is away for a minute, and the leader's disk is empty. The timeline goes on
+// when it is back, although the other one has a bad end, or it was noted that there is a timeline which none has.
+func TestALeaderWaitsForABackendThatMayHaveTheEnd(t *testing.T) {
+	for name, tc := range map[string]struct {
+		bad, noted bool
+		dialled    time.Duration // from then on
+	}{
+		"a bad end on the other one":                       {bad: true},
+		"a bad end on the other one, and etcd is away":     {bad: true, dialled: 2 * time.Minute},
+		"a noted timeline that none has, and etcd is away": {noted: true, dialled: 2 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var newest atomic.Int64
+				var b board
+				var a asked
+				has, other := newPlace("nfs"), newPlace("s3")
+				newest.Store(10)
+				edit := func(c *journal.Config) {
+					c.Broken = a.broken
+					if tc.noted {
+						b.use(c)
+					}
+				}
+				places := []*place{has, other}
+				if tc.noted {
+					places = places[:1] // the other one is new later
+				}
+				r := lead(t, growing(&newest), t.TempDir(), places, edit)
+				time.Sleep(time.Minute)
+				first := r.Live()
+				r.stop()
+				if tc.bad {
+					other.cutManifests(t)
+				}
+				has.away.Store(true)
+				newest.Store(20)
+				r = lead(t, late{growing(&newest), time.Now().Add(tc.dialled)}, t.TempDir(), []*place{has, other}, edit)
+				time.Sleep(time.Minute)
+				has.away.Store(false)
+				time.Sleep(3 * time.Minute)
+				live, revision := r.Live(), r.Status().Revision
+				r.stop()
+				if _, causes := a.all(); len(causes) > 0 || live != first || revision != 20 {
+					t.Errorf("%s goes on as %s up to revision %d, because of %v", first, live, revision, causes)
+				}
+			})
+		})
+	}
 }
