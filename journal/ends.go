@@ -55,10 +55,10 @@ func (j *Journal) passBy(ctx context.Context, backend string, err error, newest 
 }
 
 // compareEnd finds out whether a backend has all that is journaled up to where this replica goes on, or the disk has what
-// it lacks. A backend that does not answer is compared before it takes the next part: parts that it lacks may have been
-// removed from a full disk by an earlier process.
+// it lacks. One whose end cannot be used may lack all. A backend that does not answer is compared before it takes the
+// next part: parts that it lacks may have been removed from a full disk by an earlier process.
 func (u *upload) compareEnd(ctx context.Context, e end, known local.Position) {
-	if e.err == nil {
+	if e.err == nil || e.unusable() {
 		u.notLater(ctx, e.position, known)
 		return
 	}

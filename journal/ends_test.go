@@ -143,6 +143,39 @@ func TestTheRecoveryPointOfATermIsThatOfTheJournal(t *testing.T) {
 	r.stop()
 }
 
+// The manifest of the newest segment is damaged on one backend, and another one has the end. The backend with the bad one
+// may lack anything: it is not complete before there is a snapshot.
+func TestABackendWithABadEndIsNotComplete(t *testing.T) {
+	t.Parallel()
+	var newest atomic.Int64
+	newest.Store(10)
+	good, bad := newPlace("good"), newPlace("bad")
+	r := lead(t, growing(&newest), t.TempDir(), []*place{good, bad})
+	r.caughtUp(t, 10)
+	r.stored(t, good)
+	r.stop()
+	bad.cutManifests(t)
+	since := time.Now()
+	newest.Store(20)
+	based := make(chan struct{})
+	r = lead(t, growing(&newest), t.TempDir(), []*place{good, bad}, func(c *journal.Config) {
+		c.Base = func(_ context.Context, b journal.Base) error {
+			if strings.Contains(b.Reason, "bad lacks") {
+				<-based
+			}
+			return nil
+		}
+	})
+	r.caughtUp(t, 20)
+	eventually(t, "both have the newest", func() bool { return r.Status().Waiting == 0 && r.Status().Stores[0].Complete.After(since) })
+	if at := r.Status().Stores[1].Complete; at.After(since) {
+		t.Errorf("the backend with a bad end is complete up to %s, after %s", at, since)
+	}
+	close(based)
+	eventually(t, "it is complete behind a snapshot", func() bool { return r.Status().Stores[1].Complete.After(since) })
+	r.stop()
+}
+
 // late is a source that cannot be dialled before a time.
 type late struct {
 	journal.Source

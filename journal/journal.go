@@ -238,11 +238,14 @@ func (j *Journal) position(ctx context.Context) (newest local.Position, why *bre
 		return newest, nil, fmt.Errorf("find the end of the journal: no backend answers: %w", errors.Join(silent...))
 	}
 	for i, u := range j.stores {
-		if e := ends[i]; !e.unusable() {
-			u.compareEnd(ctx, e, newest)
-		} else if w := j.passBy(ctx, u.store.Name(), e.err, newest); w != nil {
-			why = w
+		e := ends[i]
+		if e.unusable() {
+			if w := j.passBy(ctx, u.store.Name(), e.err, newest); w != nil {
+				why = w
+				continue
+			}
 		}
+		u.compareEnd(ctx, e, newest)
 	}
 	if why != nil && len(silent) > 0 { // one of these may have a good end
 		return newest, nil, fmt.Errorf("find the end of the journal: that on one backend cannot be used, and others do not answer: %w",
