@@ -3,11 +3,13 @@ package journal_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	catalog "github.com/snapshotd/snapshotd/catalog/memory"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/memory"
@@ -234,6 +236,46 @@ func TestALeaderWaitsForABackendThatMayHaveTheEnd(t *testing.T) {
 				r.stop()
 				if _, causes := a.all(); len(causes) > 0 || live != first || revision != 20 {
 					t.Errorf("%s goes on as %s up to revision %d, because of %v", first, live, revision, causes)
+				}
+			})
+		})
+	}
+}
+
+// The directory of a backend is not mounted when a leader begins, whose disk is empty. It looks like one without a journal,
+// and its journal is there again a minute later.
+func TestAnUnmountedDirectoryDoesNotSayWhereTheJournalEnds(t *testing.T) {
+	for name, places := range map[string]func(*place) []*place{
+		"the only backend": func(p *place) []*place { return []*place{p} },
+		"one of two":       func(p *place) []*place { return []*place{newPlace("s3"), p} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var newest atomic.Int64
+				var a asked
+				p := newPlace("nfs")
+				p.stores = catalog.New(nil)
+				all := places(p)
+				follow := func(revision int64) (live segment.Timeline) {
+					newest.Store(revision)
+					r := lead(t, growing(&newest), t.TempDir(), all, func(c *journal.Config) { c.Base, c.Broken = a.base, a.broken })
+					defer r.stop()
+					time.Sleep(time.Minute)
+					p.unmounted.Store(false)
+					time.Sleep(3 * time.Minute)
+					if s := r.Status(); s.Revision != revision || s.Waiting > 0 {
+						t.Errorf("it is %+v", s)
+					}
+					return r.Live()
+				}
+				first := follow(10)
+				p.unmounted.Store(true)
+				if live := follow(20); live != first {
+					t.Errorf("%s goes on as %s", first, live)
+				}
+				bases, causes := a.all()
+				if len(causes) > 0 || slices.ContainsFunc(bases, func(b journal.Base) bool { return strings.Contains(b.Reason, "lacks") }) {
+					t.Errorf("timelines have ended because of %v, and the snapshots asked for are %+v", causes, bases)
 				}
 			})
 		})

@@ -20,6 +20,8 @@ import (
 // A Store is the journal on one backend, to which parts are uploaded. [segments.Segments] is one.
 type Store interface {
 	Name() string
+	// OpenStore returns an error when the backend is not the store that it was, such as an unmounted directory.
+	OpenStore(ctx context.Context) error
 	// Timelines returns those of which there is a journal.
 	Timelines(ctx context.Context) ([]segment.Timeline, error)
 	// List yields the segments of a level of a timeline. An error is the last element.
@@ -277,6 +279,9 @@ func (u *upload) note(err error) {
 
 // newest returns where the journal on the backend ends.
 func (u *upload) newest(ctx context.Context) (local.Position, error) {
+	if err := u.store.OpenStore(ctx); err != nil {
+		return local.Position{}, err
+	}
 	timelines, err := u.store.Timelines(ctx)
 	if err != nil {
 		return local.Position{}, err
