@@ -111,7 +111,7 @@ func (j *Journal) based(need Base, lacking []string) {
 	j.mu.Unlock()
 	for _, u := range j.stores {
 		if !slices.Contains(lacking, u.store.Name()) {
-			u.based(need.Since)
+			u.based(need)
 		}
 	}
 }

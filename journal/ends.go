@@ -100,9 +100,7 @@ func (u *upload) notLater(ctx context.Context, p, known local.Position) {
 	if p.Timeline == known.Timeline {
 		since = *completeOf(&u.end)
 	}
-	if u.lost.IsZero() || since.Before(u.lost) {
-		u.lost, u.asked = since, false
-	}
+	u.lose(since, known)
 	u.journal.cfg.Logger.WarnContext(ctx,
 		"backend lacks revisions that are journaled, and this disk does not have them; a snapshot follows when it takes new ones",
 		"backend", u.store.Name(), "timeline", known.Timeline, "first", fmt.Sprint(p.Revision+1), "last", known.Revision)

@@ -70,12 +70,16 @@ func TestABackendLacksWhatAnotherReplicaHadForIt(t *testing.T) {
 			}
 			close(based)
 			eventually(t, "it is complete behind a snapshot", func() bool { return r.Status().Stores[1].Complete.After(since) })
+			began := r.Live().Start()
 			r.stop()
 			bases, _ := a.all()
 			n := 0
 			for _, b := range bases {
 				if strings.Contains(b.Reason, "backend bad lacks revisions") {
 					n++
+					if b.Revision != 21 || !b.Since.Equal(began) { // any snapshot of the timeline at 20 or later does
+						t.Errorf("it asks for %+v; revision 20 is the last that the backend lacks", b)
+					}
 				}
 			}
 			if n != 1 {

@@ -46,6 +46,7 @@ type upload struct {
 	done  map[int64]bool  // by the number of a part: true when the backend has it, false when it refuses it
 	bad   map[int64]error // of parts that are passed over: the part, or the object of its name, cannot be used
 	lost  time.Time       // of the first revision of this timeline that it can never get; zero when there is none
+	gap   local.Position  // the last one of these
 	asked bool            // for a snapshot behind the lost revisions
 	bare  bare            // it has no snapshot that the live timeline begins with
 	bytes int64           // of segments that it has taken
@@ -197,12 +198,20 @@ func (u *upload) ended(number int64) (ended, stored bool) {
 func (u *upload) forget(p *local.Part, current segment.Timeline) (lost bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if lost = !u.done[p.Number] && p.Header.Timeline == current; lost && u.lost.IsZero() {
-		u.lost, u.asked = p.Header.FirstTime, false
+	if lost = !u.done[p.Number] && p.Header.Timeline == current; lost {
+		u.lose(p.Header.FirstTime, local.Position{Timeline: current, Revision: p.Header.Last})
 	}
 	delete(u.done, p.Number)
 	delete(u.bad, p.Number)
 	return lost
+}
+
+// lose notes revisions that the backend can never get. The caller holds the lock.
+func (u *upload) lose(since time.Time, last local.Position) {
+	u.lost = earlier(u.lost, since)
+	if last.Newer(u.gap) {
+		u.gap, u.asked = last, false
+	}
 }
 
 // whole reports whether the backend has lost nothing.
@@ -238,20 +247,21 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// needsBase reports, once, whether a snapshot makes the backend whole: it has lost revisions, and takes others again.
-func (u *upload) needsBase(parts []local.Part) bool {
+// needsBase returns, once, the last revision behind which a snapshot makes the backend whole: it has lost revisions, and
+// takes others again.
+func (u *upload) needsBase(parts []local.Part) (last local.Position, needs bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.lost.IsZero() || u.asked || u.err != nil {
-		return false
+		return u.gap, false
 	}
 	for i := range parts {
 		if _, ended := u.done[parts[i].Number]; !ended {
-			return false
+			return u.gap, false
 		}
 	}
 	u.asked = true
-	return true
+	return u.gap, true
 }
 
 // asks notes that a snapshot after what is lost is asked for.
@@ -261,13 +271,14 @@ func (u *upload) asks() {
 	u.asked = true
 }
 
-// based notes that there is a snapshot that was begun after a time.
-func (u *upload) based(since time.Time) {
+// based notes that there is a snapshot that was needed.
+func (u *upload) based(need Base) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.bare.based(since)
-	if u.lost.Before(since) {
-		u.lost, u.asked = time.Time{}, false
+	u.bare.based(need.Since)
+	behind := need.Revision > u.gap.Revision && !need.Since.Before(u.gap.Timeline.Start())
+	if behind || u.lost.Before(need.Since) {
+		u.lost, u.gap, u.asked = time.Time{}, local.Position{}, false
 	}
 }
 
@@ -467,9 +478,9 @@ func (j *Journal) shrink(ctx context.Context) error {
 	}
 	parts, _ := j.log.Sealed()
 	for _, u := range j.stores {
-		if u.needsBase(parts) {
-			j.needBase(Base{
-				Since: time.Now(), Cluster: current.EtcdCluster(),
+		if last, needs := u.needsBase(parts); needs {
+			j.needBase(Base{ // one that is there may do: of a schedule, or of a term before
+				Since: last.Timeline.Start(), Revision: last.Revision + 1, Cluster: current.EtcdCluster(),
 				Reason: "backend " + u.store.Name() + " lacks revisions, and takes new ones again",
 			})
 		}
