@@ -72,7 +72,8 @@ type Journal struct {
 	notedAt    time.Time
 	fullSince  time.Time // the local part is full; zero when it is not
 
-	bases chan Base // the newest that is needed; holds one
+	bases  chan Base         // the newest that is needed; holds one
+	losses chan []local.Loss // since the journal was opened; holds one
 
 	stores   []*upload
 	badRetry time.Duration
@@ -110,7 +111,9 @@ func New(cfg Config) *Journal {
 	if cfg.Broken == nil {
 		cfg.Broken = func(context.Context, segment.Cause) {}
 	}
-	j := &Journal{cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), badRetry: badRetry}
+	j := &Journal{
+		cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), losses: make(chan []local.Loss, 1), badRetry: badRetry,
+	}
 	for _, s := range cfg.Stores {
 		j.stores = append(j.stores, &upload{journal: j, store: s})
 	}
@@ -140,6 +143,7 @@ func (j *Journal) Run(ctx context.Context) {
 		j.noteLoss(ctx, &l)
 		work.Go(func() { j.settleLoss(ctx, &l) })
 	}
+	work.Go(func() { j.settleLosses(ctx) })
 	work.Wait()
 }
 

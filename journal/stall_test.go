@@ -284,7 +284,7 @@ func TestAPartWhoseFileIsGoneIsGivenUp(t *testing.T) {
 	eventually(t, "no part waits", func() bool { return r.Status().Waiting == 0 && r.Status().Stores[0].Err == nil })
 	eventually(t, "a snapshot behind the gap is asked for", func() bool {
 		bases, _ := a.all()
-		return strings.Contains(bases[len(bases)-1].Reason, "revisions 6 to 9")
+		return slices.ContainsFunc(bases, func(b journal.Base) bool { return strings.Contains(b.Reason, "revisions 6 to 9") })
 	})
 	r.stop()
 	ranges := look(t, p).Timelines[0].Ranges

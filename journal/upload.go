@@ -264,13 +264,6 @@ func (u *upload) needsBase(parts []local.Part) (last local.Position, needs bool)
 	return u.gap, true
 }
 
-// asks notes that a snapshot after what is lost is asked for.
-func (u *upload) asks() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.asked = true
-}
-
 // based notes that there is a snapshot that was needed.
 func (u *upload) based(need Base) {
 	u.mu.Lock()
@@ -381,30 +374,22 @@ func (j *Journal) build(ctx context.Context, p *local.Part) (*segment.Segment, e
 	return seg, nil
 }
 
-// gone gives a part up whose file is not there. Where no backend has it, its revisions are a gap. It returns errGone, or
-// why the part could not be given up.
+// gone gives a part up whose file is not there. It returns errGone, or why the part could not be given up.
 func (j *Journal) gone(ctx context.Context, p *local.Part, err error) error {
 	j.settling.Lock()
 	defer j.settling.Unlock()
 	if !j.log.Has(p.Number) {
 		return errGone // it was removed since its reader began
 	}
-	loss := local.Loss{Timeline: p.Header.Timeline, First: p.Header.First, Last: p.Header.Last, Err: err}
-	stored := j.stored(p.Number)
 	if err := j.log.Remove(p.Number); err != nil {
 		return err
 	}
 	for _, u := range j.stores {
 		u.forget(p, j.log.Position().Timeline)
-		if !stored {
-			u.asks() // below
-		}
 	}
 	j.cfg.Logger.ErrorContext(ctx, "a file of the journal is gone, and nothing of snapshotd has removed it; its revisions are lost, unless a "+
-		"backend has them", "timeline", loss.Timeline, "first", loss.First, "last", loss.Last, "error", err)
-	if !stored {
-		j.reportGaps(ctx, &loss, []local.Loss{loss})
-	}
+		"backend has them", "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)
+	j.settleLater(local.Loss{Timeline: p.Header.Timeline, First: p.Header.First, Last: p.Header.Last, Err: err})
 	return errGone
 }
 
