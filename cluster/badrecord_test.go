@@ -75,6 +75,9 @@ func TestReconcileGoesOnBesideARecordThatCannotBeRead(t *testing.T) {
 			if r.Err != nil || r.Listed != want {
 				t.Errorf("%+v: %+v, want %d listed", req, r, want)
 			}
+			if err, told := f.seen.results[r.Backend]; err != nil || !told {
+				t.Errorf("%+v: %s has reconciled with %v: %t", req, r.Backend, err, told)
+			}
 		}
 		if _, err := f.catalog.Get(t.Context(), bad); !errors.Is(err, snapshot.ErrBadRecord) {
 			t.Fatalf("%+v: the record that cannot be read: %v", req, err)

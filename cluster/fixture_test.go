@@ -230,6 +230,7 @@ type observations struct {
 	lines   []string
 	waiting map[string]snapshot.RepairQueue
 	damaged map[string]bool
+	results map[string]error // of the last reconcile, by backend
 }
 
 func (o *observations) note(format string, args ...any) {
@@ -266,6 +267,9 @@ func (o *observations) Observe(_ context.Context, ev snapshot.Event) {
 		o.note("write %s %s", ev.Kind, status(ev.Err))
 	case snapshot.EventReconciled:
 		o.note("reconcile %s", status(ev.Err))
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.results = ev.Backends
 	case snapshot.EventListed:
 		o.note("list %s %s", ev.Kind, status(ev.Err))
 	case snapshot.EventCounted:

@@ -51,15 +51,3 @@ func (c *Cluster) removesAny(backends []string) bool {
 		return rules.Removes()
 	})
 }
-
-// LastReady returns the newest READY snapshot that the catalog knows, or nil. A snapshot with a time in the future was
-// taken by a wrong clock and does not count.
-func (c *Cluster) LastReady(ctx context.Context) (*snapshot.Snapshot, error) {
-	until := c.cfg.Now().Add(snapshot.ClockTolerance)
-	page, err := c.cfg.History.List(ctx,
-		snapshot.Query{States: []snapshot.State{snapshot.StateReady}, Until: until, PageSize: 1})
-	if err != nil || len(page.Records) == 0 {
-		return nil, err
-	}
-	return &page.Records[0].Snapshot, nil
-}

@@ -37,11 +37,7 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	ctx, trace := span.Run(ctx, "snapshot reconcile", span.Cluster.String(c.cfg.Name),
 		attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
 	defer func() {
-		// One error for the whole, because the metric of a reconcile has no backend, and one for each backend.
-		failed, byBackend := err, map[string]error{}
-		for _, r := range reports {
-			failed, byBackend[r.Backend] = errors.Join(failed, r.Err), errors.Join(err, r.Err)
-		}
+		byBackend, failed := resultOf(ctx, reports, err)
 		c.observe(ctx, snapshot.Event{
 			Type: snapshot.EventReconciled, Duration: c.cfg.Now().Sub(begin), Err: failed, Backends: byBackend,
 		})
@@ -63,6 +59,23 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	reports = append(reports, r.forgetStores(ctx)...)
 	r.logEnd(ctx)
 	return reports, r.bad.Err()
+}
+
+// resultOf returns the errors of a reconcile: one for each backend, and one for all, because its metric has no backend.
+// A call that was cancelled tells nothing of the backends, and a record that cannot be read is no fault of theirs.
+func resultOf(ctx context.Context, reports []BackendReport, err error) (byBackend map[string]error, whole error) {
+	ofEach := err
+	if errors.Is(err, snapshot.ErrBadRecord) {
+		ofEach = nil
+	}
+	byBackend, whole = map[string]error{}, err
+	for _, r := range reports {
+		byBackend[r.Backend], whole = errors.Join(ofEach, r.Err), errors.Join(whole, r.Err)
+	}
+	if whole != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return nil, whole
+	}
+	return byBackend, whole
 }
 
 // reconciliation is one Reconcile under way.

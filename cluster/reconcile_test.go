@@ -503,3 +503,33 @@ func writeFile(t *testing.T, path, content string) {
 		t.Fatal(err)
 	}
 }
+
+// A caller that gives up, or a replica that stops, is no fault of the backends. One that takes too long is.
+func TestAReconcileThatIsCancelledTellsNothingOfTheBackends(t *testing.T) {
+	f := newFixture(t)
+	f.mustSave(t)
+	cancelled, cancel := context.WithCancel(t.Context())
+	late, done := context.WithDeadline(t.Context(), time.Now())
+	defer done()
+	f.backends["one"].list = func(repository.Object) error {
+		cancel()
+		return nil
+	}
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		told int
+	}{"cancelled": {cancelled, 0}, "its time is over": {late, 2}, "another one": {t.Context(), 2}} {
+		f.seen.results = nil
+		if _, err := f.Reconcile(c.ctx, cluster.ReconcileRequest{}); (err == nil) != (c.ctx == t.Context()) {
+			t.Errorf("%s: it ends with %v", name, err)
+		}
+		if len(f.seen.results) != c.told {
+			t.Errorf("%s: it tells of the backends %v, want of %d", name, f.seen.results, c.told)
+		}
+		for backend, err := range f.seen.results {
+			if (err == nil) != (c.ctx == t.Context()) {
+				t.Errorf("%s: on %s it has ended with %v", name, backend, err)
+			}
+		}
+	}
+}

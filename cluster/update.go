@@ -61,7 +61,7 @@ func updatable(rec *snapshot.Record, req UpdateRequest) error {
 	}
 	// A replica that does not have the fallback cannot write its manifest, and without the manifest's generation no
 	// backend would take it.
-	if node := rec.FallbackNode(); node != "" {
+	if node := rec.FallbackNode(); node != "" && rec.State() == snapshot.StateFailed {
 		return snapshot.ReasonConflict.New("update %s: it is on node %q alone, until a backend takes it", rec.Name, node).
 			Final().Advise("make a backend take it, and the same update then: snapshotd reconcile shows why none does")
 	}

@@ -68,7 +68,7 @@ type Event struct {
 	States       map[State]int64
 	Damaged      map[string]bool        // by name: snapshots that did not pass their last verification
 	Queued       map[string]RepairQueue // by backend; a backend without any is left out
-	Backends     map[string]error       // by backend that was chosen: why it failed; nil when it did not
+	Backends     map[string]error       // by backend that was chosen: why it failed, or nil; none when it was cancelled
 	Verification *Verification
 	Revision     int64
 	ProvenTime   time.Time

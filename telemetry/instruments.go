@@ -90,8 +90,8 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 		provenAt: r.gauge("snapshotd.last_proven_restore.revision", "", "Revision of etcd in that snapshot."),
 		verified: r.counter("snapshotd.verifications", "Verifications of snapshots that came to a verdict."),
 		lastRun: r.seconds("snapshotd.schedule.last_run.timestamp",
-			"When the last run of a schedule was due that has stored a snapshot, "+
-				"in seconds since 1970; on the replica that ran it, 0 on the others."),
+			"When the last run of a schedule was due that has stored a snapshot, as far as this replica knows, "+
+				"in seconds since 1970; 0 when there was none."),
 		lastFailure: r.seconds("snapshotd.schedule.last_failure.timestamp",
 			"When the last run of a schedule was due that has stored nothing, "+
 				"in seconds since 1970; on the replica that ran it, 0 on the others."),

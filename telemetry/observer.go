@@ -18,7 +18,8 @@ type observer struct {
 	own ownMetrics
 
 	mu     sync.Mutex
-	newest map[string]time.Time // by cluster: when the last successful save began
+	newest map[string]time.Time  // by cluster: when the last successful save began
+	runs   map[[2]string]outcome // by cluster and schedule: when the last run was due that has stored a snapshot
 
 	queues   repairQueues
 	outcomes outcomes
@@ -39,7 +40,7 @@ func newObserver(ctx context.Context, six, own metric.MeterProvider, version str
 		return nil, err
 	}
 	m.buildInfo.Record(ctx, 1, buildAttributes(version))
-	o := &observer{six: h, own: m, newest: make(map[string]time.Time)}
+	o := &observer{six: h, own: m, newest: map[string]time.Time{}, runs: map[[2]string]outcome{}}
 	return o, errors.Join(o.queues.register(own.Meter(scope)), o.outcomes.register(own.Meter(scope)),
 		o.certificates.register(own.Meter(scope)), o.journals.register(own.Meter(scope)))
 }
@@ -64,6 +65,7 @@ func (o *observer) Observe(ctx context.Context, ev snapshot.Event) {
 	case snapshot.EventSwept:
 		o.own.swept.Add(ctx, ev.Count, backendOf(ev.Cluster, ev.Backend))
 	case snapshot.EventDeleted:
+		o.outcomes.deleted(ev)
 		o.own.deleted.Add(ctx, 1, backendOf(ev.Cluster, ev.Backend))
 	case snapshot.EventVerified:
 		o.verified(ctx, ev)
@@ -158,6 +160,24 @@ func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	o.own.lastRevision.Record(ctx, s.Revision, cluster)
 	o.own.dbSize.Record(ctx, s.DBSize, cluster)
 	o.own.storedSize.Record(ctx, s.StoredSize, cluster)
+}
+
+// addSchedule makes the times of a schedule begin at zero.
+func (o *observer) addSchedule(ctx context.Context, cluster, schedule string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.runs, [2]string{cluster, schedule})
+	o.own.lastRun.Record(ctx, 0, scheduleOf(cluster, schedule))
+	o.own.lastFailure.Record(ctx, 0, scheduleOf(cluster, schedule))
+}
+
+// lastRun records a run that has stored a snapshot, unless a newer one is known.
+func (o *observer) lastRun(ctx context.Context, cluster, schedule string, due time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	of := [2]string{cluster, schedule}
+	o.runs[of] = o.runs[of].with(due, true)
+	o.own.lastRun.Record(ctx, unixSeconds(o.runs[of].success), scheduleOf(cluster, schedule))
 }
 
 func (o *observer) leading(ctx context.Context, cluster string, leading bool) {

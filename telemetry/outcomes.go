@@ -117,14 +117,20 @@ func (o *outcomes) change(cluster string, change func(*clusterOutcomes)) {
 	}
 }
 
-// saved notes where a snapshot is whose save has ended. One of another program was adopted, and tells of no save.
-func (o *outcomes) saved(s *snapshot.Snapshot) {
+// saved notes where a snapshot is whose save has ended. One of another program was adopted, and tells of no save. Earlier
+// failures on the backends without a schedule end if this save did not go there, either.
+func (o *outcomes) saved(s *snapshot.Snapshot, unscheduled ...string) {
 	if s == nil || s.CreateTime.IsZero() || s.Trigger == snapshot.TriggerAdopted {
 		return
 	}
 	o.change(s.Cluster, func(c *clusterOutcomes) {
 		for _, l := range s.Locations() {
 			c.saves[l.Backend] = c.saves[l.Backend].with(s.CreateTime, l.State == snapshot.StateReady)
+		}
+		for _, b := range unscheduled {
+			if known := c.saves[b]; s.Location(b) == nil && known.failure.Before(s.CreateTime) {
+				c.saves[b] = outcome{success: known.success}
+			}
 		}
 	})
 }
@@ -165,6 +171,17 @@ func (o *outcomes) counted(ev snapshot.Event) {
 	o.change(ev.Cluster, func(c *clusterOutcomes) { c.damaged = maps.Clone(ev.Damaged) })
 }
 
+// deleted forgets the verdict on a snapshot when the last backend has removed it.
+func (o *outcomes) deleted(ev snapshot.Event) {
+	if ev.Snapshot != nil && slices.ContainsFunc(ev.Snapshot.Locations(), func(l snapshot.Location) bool {
+		return l.Backend != ev.Backend && (l.Size > 0 || ev.Snapshot.Trigger == snapshot.TriggerAdopted)
+	}) {
+		return
+	}
+	o.change(ev.Cluster, func(c *clusterOutcomes) { delete(c.damaged, ev.Name) })
+}
+
+// lead begins or ends a term. The verdicts that were known before may be outdated: its first reconcile counts anew.
 func (o *outcomes) lead(cluster string, leading bool) {
-	o.change(cluster, func(c *clusterOutcomes) { c.leading = leading })
+	o.change(cluster, func(c *clusterOutcomes) { c.leading, c.damaged = leading, nil })
 }

@@ -98,9 +98,11 @@ func TestDamagedSnapshotsAreKnownByTheLeader(t *testing.T) {
 		t.Helper()
 		has(t, tel, `snapshotd_snapshots_damaged{cluster="prod"} `+n)
 	}
-	verified("a", false)
+	verified("old", false)
 	want("0")
 	tel.Leader(t.Context(), "prod", true)
+	want("0") // its verdict may be outdated, and the first reconcile of the term counts it
+	verified("a", false)
 	want("1")
 	verified("b", false)
 	verified("b", false)
@@ -112,7 +114,23 @@ func TestDamagedSnapshotsAreKnownByTheLeader(t *testing.T) {
 	want("3")
 	verified("c", true)
 	want("2")
+	deleted := func(name, backend string, left ...snapshot.Location) {
+		tel.Observer().Observe(t.Context(), snapshot.Event{
+			Type: snapshot.EventDeleted, Cluster: "prod", Name: name, Backend: backend,
+			Snapshot: snapshot.WithStatus(snapshot.Snapshot{Name: name}, snapshot.Status{Locations: left}),
+		})
+	}
+	local, s3 := snapshot.Location{Backend: "local", Size: 1}, snapshot.Location{Backend: "s3", Size: 1}
+	deleted("d", "local", local, s3)
+	want("2") // the other backend has it
+	deleted("d", "s3", s3)
+	want("1")
+	deleted("b", "s3", snapshot.Location{Backend: "local"}, s3) // it never reached the other one
+	want("0")
+	verified("b", false)
 	tel.Leader(t.Context(), "prod", false)
+	want("0")
+	tel.Leader(t.Context(), "prod", true)
 	want("0")
 }
 
@@ -126,4 +144,52 @@ func TestTheLastFailureOfAScheduleIsKnown(t *testing.T) {
 	tel.Ran(t.Context(), "prod", "nightly", "failed", time.Unix(2000, 0), false)
 	has(t, tel, `snapshotd_schedule_last_run_timestamp_seconds{cluster="prod",schedule="nightly"} 1000`)
 	has(t, tel, `snapshotd_schedule_last_failure_timestamp_seconds{cluster="prod",schedule="nightly"} 2000`)
+}
+
+// The catalog knows of the runs of other replicas, and of those before a restart.
+func TestTheLastRunOfAScheduleIsThatOfAllReplicas(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	want := func(unix string) {
+		t.Helper()
+		has(t, tel, `snapshotd_schedule_last_run_timestamp_seconds{cluster="prod",schedule="nightly"} `+unix)
+	}
+	last := func(due time.Time) { tel.LastRun(t.Context(), "prod", "nightly", due) }
+	tel.AddSchedule(t.Context(), "prod", "nightly", "success", "failed")
+	last(time.Time{})
+	want("0")
+	last(time.Now().Add(1000 * time.Hour)) // by a wrong clock
+	want("0")
+	last(time.Unix(2000, 0))
+	want("2000")
+	tel.Ran(t.Context(), "prod", "nightly", "success", time.Unix(3000, 0), true)
+	want("3000")
+	last(time.Unix(2000, 0)) // it was read before that run ended
+	want("3000")
+	tel.AddSchedule(t.Context(), "prod", "nightly", "success", "failed")
+	want("0")
+}
+
+func TestAFailureEndsWhereNoSaveGoesAnyMore(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	tel.AddCluster(t.Context(), "prod", []string{"local", "s3"})
+	want := func(failure string) {
+		t.Helper()
+		has(t, tel, `snapshotd_last_save_timestamp_seconds{backend="s3",cluster="prod",result="success"} 1000`)
+		has(t, tel, `snapshotd_last_save_timestamp_seconds{backend="s3",cluster="prod",result="error"} `+failure)
+	}
+	elsewhere := func(unix int64) *snapshot.Snapshot {
+		return snapshot.WithStatus(snapshot.Snapshot{Cluster: "prod", CreateTime: time.Unix(unix, 0)},
+			snapshot.Status{Locations: []snapshot.Location{{Backend: "local", State: snapshot.StateReady}}})
+	}
+	tel.LastSave(saved(snapshot.Snapshot{Cluster: "prod", CreateTime: time.Unix(1000, 0)}, snapshot.StateReady))
+	tel.LastSave(saved(snapshot.Snapshot{Cluster: "prod", CreateTime: time.Unix(2000, 0)}, snapshot.StateFailed), "s3")
+	want("2000") // it was the last one, and asked for there
+	tel.LastSave(elsewhere(1500), "s3")
+	want("2000")
+	tel.LastSave(elsewhere(3000))
+	want("2000") // a schedule saves there
+	tel.LastSave(elsewhere(3000), "s3")
+	want("0")
 }

@@ -106,8 +106,7 @@ func (t *Telemetry) AddSchedule(ctx context.Context, cluster, schedule string, r
 	for _, r := range results {
 		t.observer.own.runs.Add(ctx, 0, runOf(cluster, schedule, r))
 	}
-	t.observer.own.lastRun.Record(ctx, 0, scheduleOf(cluster, schedule))
-	t.observer.own.lastFailure.Record(ctx, 0, scheduleOf(cluster, schedule))
+	t.observer.addSchedule(ctx, cluster, schedule)
 	t.Due(ctx, cluster, schedule, time.Time{})
 }
 
@@ -119,11 +118,20 @@ func (t *Telemetry) Interval(ctx context.Context, cluster, schedule string, inte
 // Ran records that a run of a schedule has ended, and whether it has stored a snapshot.
 func (t *Telemetry) Ran(ctx context.Context, cluster, schedule, result string, due time.Time, stored bool) {
 	t.observer.own.runs.Add(ctx, 1, runOf(cluster, schedule, result))
-	last := t.observer.own.lastFailure
 	if stored {
-		last = t.observer.own.lastRun
+		t.observer.lastRun(ctx, cluster, schedule, due)
+		return
 	}
-	last.Record(ctx, unixSeconds(due), scheduleOf(cluster, schedule))
+	t.observer.own.lastFailure.Record(ctx, unixSeconds(due), scheduleOf(cluster, schedule))
+}
+
+// LastRun records when the last run of a schedule was due that has stored a snapshot, as the catalog knows it: another
+// replica may have made it, or this one before a restart. One that is older than the last known one is ignored, and so
+// is one of the future: its clock was wrong, and it would hide failures until then.
+func (t *Telemetry) LastRun(ctx context.Context, cluster, schedule string, due time.Time) {
+	if !due.IsZero() && time.Until(due) <= snapshot.ClockTolerance {
+		t.observer.lastRun(ctx, cluster, schedule, due)
+	}
 }
 
 // Refused counts a caller that was refused, by the reason. The counters of all reasons begin at zero by AddAccess.
@@ -166,8 +174,12 @@ func (t *Telemetry) LastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	t.observer.lastSuccess(ctx, s)
 }
 
-// LastSave records where the last snapshot is whose save has ended, well or not, as the catalog knows it.
-func (t *Telemetry) LastSave(s *snapshot.Snapshot) { t.observer.outcomes.saved(s) }
+// LastSave records where the last snapshot is whose save has ended, well or not, as the catalog knows it. An earlier
+// failure on one of the backends that no schedule saves to is over when this save did not go there, either: no success
+// would ever follow it.
+func (t *Telemetry) LastSave(s *snapshot.Snapshot, unscheduled ...string) {
+	t.observer.outcomes.saved(s, unscheduled...)
+}
 
 // Shutdown sends over OTLP the signals that were not sent yet, until ctx is done, and stops. The scrape is empty
 // afterwards.

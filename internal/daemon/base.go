@@ -13,7 +13,7 @@ import (
 // serves reports whether the newest snapshot, if there is one, is the base that the journal needs. Its time alone does
 // not show that: the clock of another replica may have made it.
 func serves(last *snapshot.Snapshot, need journal.Base) bool {
-	return last != nil && !need.Fresh && !last.CreateTime.Before(need.Since) && last.Revision >= need.Revision-1 &&
+	return !need.Fresh && !last.CreateTime.Before(need.Since) && last.Revision >= need.Revision-1 &&
 		last.EtcdClusterID == fmt.Sprintf("%016x", need.Cluster)
 }
 

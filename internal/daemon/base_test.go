@@ -28,7 +28,6 @@ func TestASnapshotServesAsTheBaseThatIsNeeded(t *testing.T) {
 		want bool
 	}{
 		"it leads to the first revision": {&good, need, true},
-		"there is none":                  {nil, need, false},
 		"it is older":                    {edited(func(s *snapshot.Snapshot) { s.CreateTime = since.Add(-1) }), need, false},
 		"revisions are missing after it": {edited(func(s *snapshot.Snapshot) { s.Revision = 98 }), need, false},
 		"it is of another etcd":          {edited(func(s *snapshot.Snapshot) { s.EtcdClusterID = "00000000000000ac" }), need, false},

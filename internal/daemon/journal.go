@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,14 +142,12 @@ const baseLabel = "journal"
 // of retention apply to it as to those of schedules. One that some backends lack is enough: repair brings it there, and
 // the error names them until it has.
 func saveBase(ctx context.Context, c *managed, need journal.Base) error {
-	for _, state := range []snapshot.State{snapshot.StateReady, snapshot.StatePartial} {
-		last, err := c.last(ctx, state)
-		switch {
-		case err != nil:
-			return err
-		case last != nil && serves(&last.Snapshot, need):
-			return lacking(&last.Snapshot)
-		}
+	there, err := c.base(ctx, need)
+	if err != nil {
+		return err
+	}
+	if there != nil {
+		return lacking(&there.Snapshot, c.BackendNames())
 	}
 	if err := awaitTime(ctx, need.Since); err != nil {
 		return err
@@ -157,15 +156,41 @@ func saveBase(ctx context.Context, c *managed, need journal.Base) error {
 		NamePrefix: config.DefaultNamePrefix, Labels: map[string]string{baseLabel: "base"}, Trigger: snapshot.TriggerScheduled,
 	})
 	if err != nil && res.Snapshot != nil && res.Snapshot.State() == snapshot.StatePartial {
-		return lacking(res.Snapshot)
+		return lacking(res.Snapshot, c.BackendNames())
 	}
 	return err
 }
 
-// last returns the newest snapshot in a state that is not of the future, or nil.
-func (c *managed) last(ctx context.Context, state snapshot.State) (*snapshot.Record, error) {
+// base returns a snapshot that serves as a base: a READY one if there is one, or a PARTIAL one, or nil. It was to go to
+// all backends: no repair brings that of a schedule with backends of its own to the others.
+func (c *managed) base(ctx context.Context, need journal.Base) (*snapshot.Record, error) {
+	const examined = 50 // the base is among the newest
 	page, err := c.List(ctx, snapshot.Query{
-		States: []snapshot.State{state}, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 1,
+		States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial},
+		Until:  time.Now().Add(snapshot.ClockTolerance), PageSize: examined,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var partial *snapshot.Record
+	for _, rec := range page.Records {
+		everywhere := !slices.ContainsFunc(c.BackendNames(), func(name string) bool { return rec.Location(name) == nil })
+		switch {
+		case !everywhere || !serves(&rec.Snapshot, need):
+		case rec.State() == snapshot.StateReady:
+			return rec, nil
+		case partial == nil:
+			partial = rec
+		}
+	}
+	return partial, nil
+}
+
+// last returns the newest snapshot in one of the states, or nil. One that is of the future was taken by a wrong clock and
+// does not count.
+func (c *managed) last(ctx context.Context, states ...snapshot.State) (*snapshot.Record, error) {
+	page, err := c.List(ctx, snapshot.Query{
+		States: states, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 1,
 	})
 	if err != nil || len(page.Records) == 0 {
 		return nil, err
@@ -173,14 +198,12 @@ func (c *managed) last(ctx context.Context, state snapshot.State) (*snapshot.Rec
 	return page.Records[0], nil
 }
 
-// lacking is the error that some backends lack a snapshot; nil when none does.
-func lacking(r *snapshot.Snapshot) error {
-	var names []string
-	for _, l := range r.Locations() {
-		if l.State != snapshot.StateReady {
-			names = append(names, l.Backend)
-		}
-	}
+// lacking is the error that some backends of this replica lack a snapshot; nil when none does.
+func lacking(r *snapshot.Snapshot, backends []string) error {
+	names := slices.DeleteFunc(slices.Clone(backends), func(name string) bool {
+		l := r.Location(name)
+		return l != nil && l.State == snapshot.StateReady
+	})
 	if len(names) == 0 {
 		return nil
 	}

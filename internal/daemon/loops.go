@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -122,26 +123,57 @@ func (c *managed) due(ctx context.Context, name string, due time.Time) {
 	c.telemetry.Due(ctx, c.Name(), name, due)
 }
 
-// refresh reads the last READY snapshot and the end of the last save from the catalog, at start and on the interval:
-// another replica may have taken them, or this one before a restart. It returns the pause until the next time.
+// refresh reads from the catalog, at start and on the interval, how the last saves and runs have ended: another replica
+// may have made them, or this one before a restart. It returns the pause until the next time.
 func (c *managed) refresh(ctx context.Context) time.Duration {
-	ready, err := c.LastReady(ctx)
-	var last snapshot.Page
-	if err == nil {
-		last, err = c.List(ctx, snapshot.Query{States: ended, PageSize: 1})
-	}
+	err := errors.Join(c.refreshSaves(ctx), c.refreshRuns(ctx))
 	if err != nil && ctx.Err() == nil {
 		c.log.WarnContext(ctx, "read the catalog", "retry_after", refreshRetry, "error", err)
 		return min(c.interval, refreshRetry)
 	}
-	if ready != nil {
-		c.telemetry.LastSuccess(ctx, ready)
-		c.telemetry.LastSave(ready)
-	}
-	for _, rec := range last.Records {
-		c.telemetry.LastSave(&rec.Snapshot)
-	}
 	return c.interval
+}
+
+// refreshSaves reads the last READY snapshot and the end of the last save.
+func (c *managed) refreshSaves(ctx context.Context) error {
+	ready, err := c.last(ctx, snapshot.StateReady)
+	if err != nil {
+		return err
+	}
+	last, err := c.last(ctx, ended...)
+	if err != nil {
+		return err
+	}
+	if ready != nil {
+		c.telemetry.LastSuccess(ctx, &ready.Snapshot)
+		c.telemetry.LastSave(&ready.Snapshot)
+	}
+	if last != nil {
+		c.telemetry.LastSave(&last.Snapshot, c.unscheduled()...)
+	}
+	return nil
+}
+
+// refreshRuns reads when the last run was due that has stored a snapshot. Of a scrub, the catalog has only that it ended.
+func (c *managed) refreshRuns(ctx context.Context) error {
+	for _, sch := range c.schedules {
+		due, err := c.LastDue(ctx, sch.Name)
+		if err != nil {
+			return err
+		}
+		c.telemetry.LastRun(ctx, c.Name(), sch.Name, due)
+	}
+	return nil
+}
+
+// unscheduled returns the backends that no schedule saves to.
+func (c *managed) unscheduled() []string {
+	return slices.DeleteFunc(slices.Clone(c.BackendNames()), func(b string) bool {
+		return slices.ContainsFunc(c.schedules, func(s schedule.Schedule) bool {
+			return len(s.Save.Backends) == 0 ||
+				slices.ContainsFunc(s.Save.Backends, func(given string) bool { return snapshot.IsBackend(b, given) })
+		})
+	})
 }
 
 // ended are the states of a snapshot whose save has ended.

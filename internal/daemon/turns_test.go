@@ -323,6 +323,30 @@ func TestTheBaseThatABackendLacksIsTakenOnce(t *testing.T) {
 	}
 }
 
+// A snapshot that was never to go to one of the backends is no base there.
+func TestASnapshotOfSomeBackendsIsNoBase(t *testing.T) {
+	f := newFleet(t, 1, 1, memory.New("second", snapshot.BackendS3))
+	id, err := strconv.ParseUint(testenv.Stored(t, 0).ClusterID, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	need := journal.Base{Since: time.Now(), Cluster: id}
+	f.send <- struct{}{}
+	if s := <-f.save(t.Context(), 0, cluster.SaveRequest{Backends: []string{"second"}}); s.err != nil {
+		t.Fatal(s.err)
+	}
+	f.reading(t)
+	f.send <- struct{}{}
+	for range 2 {
+		if err := saveBase(t.Context(), f.clusters[0], need); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(f.read); n != 1 {
+		t.Errorf("etcd was read %d times for the base, want once", n)
+	}
+}
+
 // drills counts those that run.
 type drills struct {
 	running chan struct{}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
 	"github.com/snapshotd/snapshotd/journal/plan"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/segments"
@@ -339,6 +340,40 @@ func (l *lookback) journaled(ctx context.Context, revision int64, not error) err
 		return twoTimelines(with[0], with[1])
 	}
 	return l.forward(ctx, with[0], revision, nil)
+}
+
+// takeRevision takes a snapshot that holds the revision of the choice, unless a timeline that it is not of has another
+// history of it: between two timelines the journal missed something, which may have been a restore of etcd. A snapshot
+// that was chosen by its name is not compared.
+func (l *lookback) takeRevision(ctx context.Context, c candidate) error {
+	revision := l.Choice.Revision
+	if err := l.take(ctx, c, revision); err != nil || l.Choice.Name != "" {
+		return err
+	}
+	for _, t := range l.loadJournal(ctx, l.Options).Holding(revision) {
+		if t.Within(c.CreateTime) || !t.Name.Of(c.EtcdClusterID) {
+			continue
+		}
+		w := plan.Walk{Timeline: t, After: revision, To: revision, Dir: filepath.Dir(l.file), Fact: func(segment.Entry) {}}
+		err := datadir.Compare(l.file, l.res.Past.Oldest, func(holds func(int64, []datadir.Record) error) error {
+			w.Target = compared(holds)
+			return w.Run(ctx)
+		})
+		l.leaveOut(w.Skipped...)
+		switch {
+		case errors.Is(err, plan.ErrDiffers):
+			return snapshot.Invalid("--revision", "it is in more than one history of the cluster: it is another one in the journal "+
+				"%s than in %s", t.Name, c.URI()).Because(err).
+				Advise("nothing was restored; give the NAME of the right snapshot, too, or a time instead of the revision")
+		case err != nil:
+			return err
+		case !w.Compared() && len(w.Skipped) > 0 && !l.Choice.AcceptOlder:
+			return snapshot.ReasonOf(w.Skipped[0]).New("the journal %s has revision %d, too, and cannot be compared with %s",
+				t.Name, revision, c.URI()).Because(w.Skipped[0]).
+				Advise("nothing was restored; give the NAME of the right snapshot, too, or --accept-older")
+		}
+	}
+	return nil
 }
 
 // twoTimelines is the error that a revision is another one in each of two histories.

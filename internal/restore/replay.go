@@ -147,7 +147,7 @@ func (r *replay) fact(e segment.Entry) {
 		}
 	case segment.Auth:
 		if e.AuthRevision >= r.auth.AuthRevision && r.Base <= e.Revision && e.Revision <= r.Revision {
-			r.AuthBehind = e.AuthRevision > r.auth.AuthRevision || e.Enabled != r.auth.Enabled
+			r.AuthBehind = e.AuthRevision > r.auth.AuthRevision || e.Enabled && !r.auth.Enabled // which raises no counter
 		}
 	default:
 		r.leases.Take(e)
@@ -193,13 +193,24 @@ func (r *replay) give(made *datadir.Past, id uint64, keys int64, known *int64) {
 type target struct{ db *datadir.Replay }
 
 // Holds implements [plan.Target].
-func (t *target) Holds(r segment.Revision) error {
-	err := t.db.Holds(r.Main, records(r))
+func (t *target) Holds(r segment.Revision) error { return differs(t.db.Holds(r.Main, records(r))) }
+
+// differs says in the words of the journal that a database has another history.
+func differs(err error) error {
 	if errors.Is(err, datadir.ErrDiffers) {
 		return fmt.Errorf("%w: %w", plan.ErrDiffers, err)
 	}
 	return err
 }
+
+// compared is a database with which revisions are compared, and to which none is added.
+type compared func(main int64, records []datadir.Record) error
+
+// Holds implements [plan.Target].
+func (c compared) Holds(r segment.Revision) error { return differs(c(r.Main, records(r))) }
+
+// Add implements [plan.Target].
+func (compared) Add(segment.Revision) error { return errors.ErrUnsupported }
 
 // Add implements [plan.Target].
 func (t *target) Add(r segment.Revision) error { return t.db.Add(r.Main, records(r)) }

@@ -109,7 +109,7 @@ func (l *lookback) search(ctx context.Context, all []*held) error {
 // attempt tries to take a snapshot. It returns why the snapshot does not hold the revision; when it cannot be read, it
 // is skipped.
 func (l *lookback) attempt(ctx context.Context, h *held) (done bool, not *notHeldError, err error) {
-	failed, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.take(ctx, c, l.Choice.Revision) })
+	failed, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.takeRevision(ctx, c) })
 	l.leaveOut(failed...)
 	if errors.As(err, &not) {
 		return false, not, nil

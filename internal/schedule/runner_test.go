@@ -428,9 +428,11 @@ func TestEveryTakesDays(t *testing.T) {
 
 func TestThePauseIsTheLongestBetweenRuns(t *testing.T) {
 	at := time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC)
+	const day = 24 * time.Hour
 	for text, want := range map[string]time.Duration{
+		"0 */2 1 * *": 31*day - 22*time.Hour, "0 3 1,2 * *": 30 * day, "@yearly": 365 * day, "* 8-17 * * 1-5": 62*time.Hour + time.Minute,
 		"@every 90m": 90 * time.Minute, "0 * * * *": time.Hour, "0 3 * * *": 24 * time.Hour, "0 9-17 * * mon-fri": 64 * time.Hour,
-		"0 3 * * mon-fri": 72 * time.Hour, "@weekly": 168 * time.Hour,
+		"0 3 * * mon-fri": 72 * time.Hour, "@weekly": 7 * day,
 	} {
 		if got := spec(t, text, "").Pause(at); got != want {
 			t.Errorf("%q: %v, want %v", text, got, want)

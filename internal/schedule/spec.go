@@ -68,22 +68,25 @@ func (s Spec) Next(t time.Time) time.Time {
 	return s.times.Next(t.In(s.zone)).UTC()
 }
 
-// Pause returns the longest time between two of the runs that follow after t. It looks at those of a week, so that a
-// schedule of working days shows its weekend, and at two of them at least.
+// Pause returns the longest time between two of the runs of the next weeks after t: the weekend of a schedule of working
+// days, or the rest of the month of one for its first days. Below an hour it may be less than the longest.
 func (s Spec) Pause(t time.Time) (longest time.Duration) {
-	const most = 1000 // runs; more would cost too much with many clusters
-	last := s.Next(t)
-	for range most {
+	const weeks = 5 * 7 * 24 * time.Hour // a beginning of a month is in them
+	for last := s.Next(t); ; {
 		next := s.Next(last)
 		if last.IsZero() || next.IsZero() {
-			break
+			return longest
 		}
-		longest, last = max(longest, next.Sub(last)), next
-		if last.After(t.AddDate(0, 0, 8)) {
-			break
+		pause := next.Sub(last)
+		longest = max(longest, pause)
+		// Of many runs in an hour, one is looked at, unless there is a pause between them.
+		if hour := s.Next(last.Add(time.Hour)); pause < time.Hour && hour.Sub(last) <= time.Hour+pause {
+			next = hour
+		}
+		if last = next; last.Sub(t) > weeks {
+			return longest
 		}
 	}
-	return longest
 }
 
 // Latest returns the last time in (after, until] at which it was due. It was last due at after, or began then.

@@ -214,7 +214,7 @@ func (x *traced) poll(t *testing.T) {
 	t.Helper()
 	_, err := x.Repair(t.Context())
 	_, derr := x.UploadFallback(t.Context())
-	_, lerr := x.LastReady(t.Context())
+	_, lerr := x.List(t.Context(), snapshot.Query{States: []snapshot.State{snapshot.StateReady}, PageSize: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
 	_ = x.records.Lead(ctx, "node-2", func(context.Context, *catalog.Term) { t.Error("there are two leaders") })

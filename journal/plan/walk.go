@@ -141,6 +141,10 @@ func (w *Walk) ReadOn(ctx context.Context) error {
 	return err
 }
 
+// Compared reports whether a segment with the target's newest revision was compared with the target, after a Run that
+// adds nothing.
+func (w *Walk) Compared() bool { return w.chain != nil }
+
 // AtEnd reports whether the revision is the last one of the last segment that was used.
 func (w *Walk) AtEnd() bool { return w.After >= w.end }
 

@@ -50,6 +50,10 @@ func TestABackendThatCannotBeReconciledNeedsAttention(t *testing.T) {
 	if got := judged(&me, good); !found(got) {
 		t.Errorf("after a reconcile of local alone: %+v", got)
 	}
+	reconciled(nil) // it was cancelled
+	if got := judged(&me, good); !found(got) {
+		t.Errorf("after one that was cancelled: %+v", got)
+	}
 	reconciled(map[string]error{"s3": nil})
 	if got := judged(&me, good); len(got) != 0 {
 		t.Errorf("after one that succeeded: %+v", got)

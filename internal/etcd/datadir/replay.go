@@ -101,14 +101,30 @@ func (r *Replay) Holds(main int64, records []Record) error {
 	if err := r.begin(); err != nil {
 		return fmt.Errorf("read revision %d: %w", main, err)
 	}
+	return holds(r.keys, r.oldest, main, records)
+}
+
+// Compare lets revisions be compared with a database that was inspected, as [Replay.Holds] does. The database is not
+// changed.
+func Compare(file string, oldest int64, compare func(holds func(main int64, records []Record) error) error) error {
+	return view(file, func(tx *bolt.Tx) error {
+		keys := tx.Bucket([]byte("key"))
+		if keys == nil {
+			return errors.New("it has no bucket of keys")
+		}
+		return compare(func(main int64, records []Record) error { return holds(keys, oldest, main, records) })
+	})
+}
+
+func holds(keys *bolt.Bucket, oldest, main int64, records []Record) error {
 	there := 0
-	c, first := r.keys.Cursor(), binary.BigEndian.AppendUint64(nil, uint64(main))
+	c, first := keys.Cursor(), binary.BigEndian.AppendUint64(nil, uint64(main))
 	for k, _ := c.Seek(first); bytes.HasPrefix(k, first); k, _ = c.Next() {
 		there++
 	}
 	same := 0
 	for _, rec := range records {
-		switch v := r.keys.Get(bucketKey(main, rec)); {
+		switch v := keys.Get(bucketKey(main, rec)); {
 		case v == nil:
 		case bytes.Equal(v, rec.Value):
 			same++
@@ -116,7 +132,7 @@ func (r *Replay) Holds(main int64, records []Record) error {
 			return fmt.Errorf("%w: record %d of revision %d is another one", ErrDiffers, rec.Sub, main)
 		}
 	}
-	if there > same || main > r.oldest && same < len(records) {
+	if there > same || main > oldest && same < len(records) {
 		return fmt.Errorf("%w: of the %d records of revision %d it has %d, and %d others",
 			ErrDiffers, len(records), main, same, there-same)
 	}
