@@ -3,6 +3,7 @@ package journal_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,13 +101,13 @@ func TestASnapshotThatIsThereIsNotTriedAgain(t *testing.T) {
 func TestATimelineWithoutASnapshotIsNotSafeAfterARestart(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		began := time.Now()
-		full := true
+		var taken atomic.Bool
 		dir, p := t.TempDir(), newPlace("one")
 		s := inTurn(fakeMember{current: at(9), delivered: 9}, fakeMember{current: at(20), delivered: 20})
 		start := func() *replica {
 			return lead(t, s, dir, []*place{p}, func(c *journal.Config) {
 				c.Base = func(context.Context, journal.Base) error {
-					if full {
+					if !taken.Load() {
 						return errors.New("the spool is full")
 					}
 					return nil
@@ -121,7 +122,7 @@ func TestATimelineWithoutASnapshotIsNotSafeAfterARestart(t *testing.T) {
 		if s := j.Status(); s.Complete.After(began) || s.Stores[0].Complete.After(began) {
 			t.Errorf("it is complete up to %s, and the backend up to %s; the timeline began at %s", s.Complete, s.Stores[0].Complete, began)
 		}
-		full = false
+		taken.Store(true)
 		time.Sleep(10 * time.Minute)
 		if s := j.Status(); time.Since(s.Complete) > 5*time.Second || time.Since(s.Stores[0].Complete) > 15*time.Second {
 			t.Errorf("with its snapshot, it is complete up to %s, and the backend up to %s, at %s", s.Complete, s.Stores[0].Complete, time.Now())
