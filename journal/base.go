@@ -74,6 +74,7 @@ func (j *Journal) keepBase(ctx context.Context) {
 			need, attempt = &more, 0
 		case <-retry.C:
 		}
+		retry.Stop() // a need that came before it may be met, and then none is left
 		if j.cfg.Base == nil {
 			need = nil
 			continue
@@ -110,7 +111,7 @@ func (j *Journal) based(need Base, lacking []string) {
 	j.mu.Unlock()
 	for _, u := range j.stores {
 		if !slices.Contains(lacking, u.store.Name()) {
-			u.based(need.Since)
+			u.based(need)
 		}
 	}
 }
@@ -136,11 +137,12 @@ func (b *bare) based(since time.Time) {
 	}
 }
 
-// needFirstBase asks for the snapshot of a timeline. Until it is there, nothing of the timeline can be restored.
-func (j *Journal) needFirstBase(t segment.Timeline, need Base) {
+// needFirstBase asks for the snapshot of a timeline. Until it is there, nothing of the timeline can be restored: what
+// can be is complete up to a time at most, if that is not zero.
+func (j *Journal) needFirstBase(t segment.Timeline, most time.Time, need Base) {
 	if j.cfg.Base != nil {
 		j.mu.Lock()
-		complete := j.state.complete.Time
+		complete := earlier(j.state.complete.Time, most)
 		j.bare.began(t, complete)
 		j.mu.Unlock()
 		for _, u := range j.stores {

@@ -3,6 +3,7 @@ package journal_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,5 +71,62 @@ func TestANewTimelineDoesNotWaitForTheSnapshotOfTheOneBefore(t *testing.T) {
 		if at := taken[journal.Base{Revision: 5, Fresh: true}]; at < 2*time.Minute || at > 3*time.Minute {
 			t.Errorf("snapshots were asked for after %v", taken)
 		}
+	})
+}
+
+// No snapshot could be taken, and before that is tried again, the journal asks once more and gets one. Nothing is left
+// to be tried.
+func TestASnapshotThatIsThereIsNotTriedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var needs []journal.Base
+		s := inTurn(fakeMember{current: at(9), delivered: 9}, fakeMember{current: at(9), delivered: 9})
+		j := lead(t, s, t.TempDir(), []*place{newPlace("one")}, func(c *journal.Config) {
+			c.Base = func(_ context.Context, need journal.Base) error {
+				if needs = append(needs, need); len(needs) > 1 {
+					return nil
+				}
+				time.Sleep(115 * time.Second) // the next session begins five seconds later, and the retry is due after ten
+				return errors.New("the spool is full")
+			}
+		})
+		time.Sleep(20 * time.Minute)
+		j.stop()
+		if len(needs) != 2 || needs[1].Reason != "the journal goes on" {
+			t.Errorf("it has asked for %+v", needs)
+		}
+	})
+}
+
+// A timeline has no snapshot yet, and another process goes on with it. Still, nothing of the timeline is safe.
+func TestATimelineWithoutASnapshotIsNotSafeAfterARestart(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		began := time.Now()
+		var taken atomic.Bool
+		dir, p := t.TempDir(), newPlace("one")
+		s := inTurn(fakeMember{current: at(9), delivered: 9}, fakeMember{current: at(20), delivered: 20})
+		start := func() *replica {
+			return lead(t, s, dir, []*place{p}, func(c *journal.Config) {
+				c.Base = func(context.Context, journal.Base) error {
+					if !taken.Load() {
+						return errors.New("the spool is full")
+					}
+					return nil
+				}
+			})
+		}
+		j := start()
+		time.Sleep(time.Hour)
+		j.stop()
+		j = start()
+		time.Sleep(time.Minute)
+		if s := j.Status(); s.Complete.After(began) || s.Stores[0].Complete.After(began) {
+			t.Errorf("it is complete up to %s, and the backend up to %s; the timeline began at %s", s.Complete, s.Stores[0].Complete, began)
+		}
+		taken.Store(true)
+		time.Sleep(10 * time.Minute)
+		if s := j.Status(); time.Since(s.Complete) > 5*time.Second || time.Since(s.Stores[0].Complete) > 15*time.Second {
+			t.Errorf("with its snapshot, it is complete up to %s, and the backend up to %s, at %s", s.Complete, s.Stores[0].Complete, time.Now())
+		}
+		j.stop()
 	})
 }

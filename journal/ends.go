@@ -37,36 +37,34 @@ func unusable(err error) bool {
 	return snapshot.IsDamage(err) || snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted
 }
 
-// passBy goes on behind a timeline whose end cannot be used, unless another backend or the disk has an end of it: waiting
-// would not help, and etcd compacts its history.
-func (j *Journal) passBy(ctx context.Context, backend string, err error, newest local.Position) {
+// passBy returns why another timeline begins behind one whose end cannot be used; nil when another backend or the disk has
+// an end of it. Waiting would not help, and etcd compacts its history.
+func (j *Journal) passBy(ctx context.Context, backend string, err error, newest local.Position) *breakError {
 	j.cfg.Logger.ErrorContext(ctx, "end of the journal on a backend cannot be used", "backend", backend, "error", err)
 	bad, is := errors.AsType[*badEnd](err)
 	if !is || bad.timeline == newest.Timeline || newest.Timeline.Start().After(bad.timeline.Start()) {
-		return
+		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if bad.timeline.Start().After(j.latest.Start()) {
 		j.latest = bad.timeline
 	}
-	j.why = broken(segment.CauseDamaged, "the newest segment of %s on backend %s cannot be used, and no other backend has one: %.300s",
+	return broken(segment.CauseDamaged, "the newest segment of %s on backend %s cannot be used, and no other backend has one: %.300s",
 		bad.timeline, backend, bad.err)
 }
 
 // compareEnd finds out whether a backend has all that is journaled up to where this replica goes on, or the disk has what
-// it lacks. own is where the disk ends. A backend that does not answer is compared before it takes the next part; what it
-// lacks of this replica's own is on the disk.
-func (u *upload) compareEnd(ctx context.Context, e end, known, own local.Position) {
-	if e.err == nil {
+// it lacks. One whose end cannot be used may lack all. A backend that does not answer is compared before it takes the
+// next part: parts that it lacks may have been removed from a full disk by an earlier process.
+func (u *upload) compareEnd(ctx context.Context, e end, known local.Position) {
+	if e.err == nil || e.unusable() {
 		u.notLater(ctx, e.position, known)
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.known = nil; known != own {
-		u.known = &known
-	}
+	u.known = &known
 }
 
 // compareLater compares a backend that did not answer when this replica went on.
@@ -102,10 +100,9 @@ func (u *upload) notLater(ctx context.Context, p, known local.Position) {
 	if p.Timeline == known.Timeline {
 		since = *completeOf(&u.end)
 	}
-	if u.lost.IsZero() || since.Before(u.lost) {
-		u.lost, u.asked = since, false
-	}
-	u.journal.cfg.Logger.WarnContext(ctx, "backend lacks revisions that another replica has journaled; a snapshot follows when it takes new ones",
+	u.lose(since, known)
+	u.journal.cfg.Logger.WarnContext(ctx,
+		"backend lacks revisions that are journaled, and this disk does not have them; a snapshot follows when it takes new ones",
 		"backend", u.store.Name(), "timeline", known.Timeline, "first", fmt.Sprint(p.Revision+1), "last", known.Revision)
 }
 

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +72,8 @@ type Journal struct {
 	notedAt    time.Time
 	fullSince  time.Time // the local part is full; zero when it is not
 
-	bases chan Base // the newest that is needed; holds one
+	bases  chan Base         // the newest that is needed; holds one
+	losses chan []local.Loss // since the journal was opened; holds one
 
 	stores   []*upload
 	badRetry time.Duration
@@ -109,7 +111,9 @@ func New(cfg Config) *Journal {
 	if cfg.Broken == nil {
 		cfg.Broken = func(context.Context, segment.Cause) {}
 	}
-	j := &Journal{cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), badRetry: badRetry}
+	j := &Journal{
+		cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), losses: make(chan []local.Loss, 1), badRetry: badRetry,
+	}
 	for _, s := range cfg.Stores {
 		j.stores = append(j.stores, &upload{journal: j, store: s})
 	}
@@ -139,6 +143,7 @@ func (j *Journal) Run(ctx context.Context) {
 		j.noteLoss(ctx, &l)
 		work.Go(func() { j.settleLoss(ctx, &l) })
 	}
+	work.Go(func() { j.settleLosses(ctx) })
 	work.Wait()
 }
 
@@ -208,14 +213,14 @@ func (j *Journal) takeBreak() *breakError {
 	return j.why
 }
 
-// position returns how far the journal is: on this machine, or on the backends where another replica has led since.
-// When no backend answers, a new leader goes on from its own disk, and waits if that has nothing: the history is
-// compared with etcd's before anything is added, so that revisions that another replica has written meanwhile come out
-// the same.
-func (j *Journal) position(ctx context.Context) (local.Position, error) {
-	own := j.log.Position()
+// position returns how far the journal is: on this machine, or on the backends where another replica has led since; and
+// why another timeline must begin behind it, or nil. When no backend answers, a new leader goes on from its own disk, and
+// waits if that has nothing: the history is compared with etcd's before anything is added, so that revisions that another
+// replica has written meanwhile come out the same.
+func (j *Journal) position(ctx context.Context) (newest local.Position, why *breakError, err error) {
+	newest = j.log.Position()
 	if j.positioned {
-		return own, nil
+		return newest, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -225,27 +230,34 @@ func (j *Journal) position(ctx context.Context) (local.Position, error) {
 		all.Go(func() { ends[i].position, ends[i].err = u.newest(ctx) })
 	}
 	all.Wait()
-	newest := own
-	var errs []error
+	var silent []error
 	for _, e := range ends {
 		if e.err != nil && !e.unusable() {
-			errs = append(errs, e.err)
+			silent = append(silent, e.err)
 		} else if e.position.Newer(newest) {
 			newest = e.position
 		}
 	}
-	if len(errs) > 0 && len(errs) == len(j.stores) && newest.Timeline == "" {
-		return newest, fmt.Errorf("find the end of the journal: no backend answers: %w", errors.Join(errs...))
+	if len(silent) > 0 && len(silent) == len(j.stores) && newest.Timeline == "" {
+		return newest, nil, fmt.Errorf("find the end of the journal: no backend answers: %w", errors.Join(silent...))
 	}
 	for i, u := range j.stores {
-		if e := ends[i]; e.unusable() {
-			j.passBy(ctx, u.store.Name(), e.err, newest)
-		} else {
-			u.compareEnd(ctx, e, newest, own)
+		e := ends[i]
+		if e.unusable() {
+			if w := j.passBy(ctx, u.store.Name(), e.err, newest); w != nil {
+				why = w
+				continue
+			}
 		}
+		u.compareEnd(ctx, e, newest)
+	}
+	if why != nil && len(silent) > 0 { // one of these may have a good end
+		return newest, nil, fmt.Errorf("find the end of the journal: that on one backend cannot be used, and others do not answer: %w",
+			errors.Join(silent...))
 	}
 	j.noteKnown(newest.Timeline)
-	return newest, j.compareLatest(ctx, newest.Timeline)
+	overtaken, err := j.compareLatest(ctx, newest.Timeline)
+	return newest, cmp.Or(overtaken, why), err
 }
 
 // nameAfter returns the name of a new timeline, which is later than another one.

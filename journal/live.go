@@ -119,28 +119,26 @@ func (j *Journal) overtake(live, later segment.Timeline, backend string) {
 	}
 }
 
-// compareLatest makes another timeline begin when a later one than the newest that was found has been begun by another
-// replica, or by this one before its disk was lost. Its changes are on a disk elsewhere, and no backend has them yet.
-// They would hide all that is added to an earlier timeline.
-func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) error {
-	if j.cfg.Latest == nil {
-		return nil
-	}
-	latest, err := j.cfg.Latest(ctx)
-	if err != nil {
-		return fmt.Errorf("find the end of the journal: %w", err)
+// compareLatest returns why another timeline begins when a later one than the newest that was found has been begun by
+// another replica, or by this one before its disk was lost; nil when none has. Its changes are on a disk elsewhere, and no
+// backend has them yet. They would hide all that is added to an earlier timeline.
+func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) (why *breakError, err error) {
+	var latest segment.Timeline
+	if j.cfg.Latest != nil {
+		if latest, err = j.cfg.Latest(ctx); err != nil {
+			return nil, fmt.Errorf("find the end of the journal: %w", err)
+		}
 	}
 	if !latest.Valid() || !latest.Start().After(newest.Start()) {
-		return nil
+		return nil, nil //nolint:nilnil // none is no error
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if latest.Start().After(j.latest.Start()) {
 		j.latest = latest
 	}
-	j.why = broken(segment.CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
-		latest, cmp.Or(newest, "any that is there"))
-	return nil
+	return broken(segment.CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
+		latest, cmp.Or(newest, "any that is there")), nil
 }
 
 // note notes the timeline to which this replica adds, now and then. It is tried again when the next part is sealed.

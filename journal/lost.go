@@ -26,6 +26,37 @@ func (j *Journal) noteLoss(ctx context.Context, l *local.Loss) {
 	}
 }
 
+// settleLater lets Run settle a loss.
+func (j *Journal) settleLater(l local.Loss) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var all []local.Loss
+	select {
+	case all = <-j.losses:
+	default:
+	}
+	if n := len(all); n > 0 && all[n-1].Timeline == l.Timeline && all[n-1].Last+1 == l.First {
+		all[n-1].Last = l.Last // somebody has removed many files
+	} else {
+		all = append(all, l)
+	}
+	j.losses <- all
+}
+
+// settleLosses settles the losses that come while the journal runs, until ctx ends.
+func (j *Journal) settleLosses(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case all := <-j.losses:
+			for i := range all {
+				j.settleLoss(ctx, &all[i])
+			}
+		}
+	}
+}
+
 // settleLoss finds out which of the revisions of a loss are nowhere, and reports them as gaps. It waits until all
 // backends have answered, or ctx ends.
 func (j *Journal) settleLoss(ctx context.Context, l *local.Loss) {
@@ -93,8 +124,8 @@ func (j *Journal) held(ctx context.Context, t segment.Timeline) (all []revisions
 }
 
 // gapsOf returns the holes between revisions that are held, as far as they are among those from first to last, 0 where
-// these are not known. When none at all are held, everything is a hole. Behind the last one the journal goes on, so
-// that there is none.
+// these are not known. When none at all are held, everything is a hole. Where last is not known, there is none behind the
+// last one that is held: the journal goes on there.
 func gapsOf(held []revisions, first, last int64) (gaps []local.Loss) {
 	if len(held) == 0 {
 		return []local.Loss{{First: first, Last: last}}
@@ -112,6 +143,9 @@ func gapsOf(held []revisions, first, last int64) (gaps []local.Loss) {
 			gaps = append(gaps, local.Loss{First: from, Last: to})
 		}
 		end = max(end, h.last)
+	}
+	if end < last {
+		gaps = append(gaps, local.Loss{First: max(end+1, first), Last: last})
 	}
 	switch { // others are older or newer ones
 	case len(gaps) > 1 && first == 0:

@@ -99,3 +99,34 @@ func TestBadFilesAreAGapWhereNoBackendHasTheirRevisions(t *testing.T) {
 		})
 	}
 }
+
+// Somebody removes a file while the journal runs. An earlier process has brought its revisions to a backend, which this one
+// does not know before it has asked: there is no gap.
+func TestAVanishedFileIsNoGapWhereABackendHasItsRevisions(t *testing.T) {
+	dir, one, other := t.TempDir(), newPlace("one"), newPlace("other")
+	leave(t, dir, 4)
+	copied := t.TempDir()
+	must(t, os.CopyFS(copied, os.DirFS(dir)))
+	stop := runs(t, uploader(t, copied, []*place{other}))
+	eventually(t, "all is stored", func() bool { return len(ends(t, other)) == 4 })
+	stop()
+	var a asked
+	var log lines
+	one.away.Store(true)
+	other.away.Store(true)
+	j := uploader(t, dir, []*place{one, other}, func(c *journal.Config) { c.Broken, c.Logger = a.broken, logTo(&log) })
+	runs(t, j)
+	eventually(t, "the journal is opened", func() bool { return j.Status().Waiting == 4 })
+	files, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	must(t, err)
+	must(t, os.Remove(files[1]))
+	one.away.Store(false)
+	eventually(t, "the others are stored", func() bool { return slices.Equal(ends(t, one), []int64{10, 30, 40}) })
+	other.away.Store(false)
+	eventually(t, "all others are stored, and it is known that none is lost", func() bool {
+		return j.Status().Waiting == 0 && (log.has("no revision of the journal is lost") || log.has("journal has a gap"))
+	})
+	if _, causes := a.all(); len(causes) > 0 || len(look(t, one, other).Timelines[0].Ranges) != 1 {
+		t.Errorf("there is a gap: %v", causes)
+	}
+}

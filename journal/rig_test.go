@@ -50,41 +50,52 @@ func eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// place is a backend that can be away.
+// place is a backend that can be away, or be a directory that is not mounted.
 type place struct {
 	repository.Backend
-	away atomic.Bool
+	away, unmounted atomic.Bool
+	below           repository.Backend // which is seen then
+	stores          repository.Stores  // optional
 }
 
 var errAway = errors.New("the backend is away")
 
-func newPlace(name string) *place { return &place{Backend: memory.New(name, snapshot.BackendS3)} }
+func newPlace(name string) *place {
+	return &place{Backend: memory.New(name, snapshot.BackendS3), below: memory.New(name, snapshot.BackendS3)}
+}
+
+func (p *place) seen() repository.Backend {
+	if p.unmounted.Load() {
+		return p.below
+	}
+	return p.Backend
+}
 
 func (p *place) Put(ctx context.Context, key string, r io.Reader, opts repository.PutOptions) error {
 	if p.away.Load() {
 		return errAway
 	}
-	return p.Backend.Put(ctx, key, r, opts)
+	return p.seen().Put(ctx, key, r, opts)
 }
 
 func (p *place) Get(ctx context.Context, key string, r repository.Range) (io.ReadCloser, error) {
 	if p.away.Load() {
 		return nil, errAway
 	}
-	return p.Backend.Get(ctx, key, r)
+	return p.seen().Get(ctx, key, r)
 }
 
 func (p *place) List(ctx context.Context, prefix string) iter.Seq2[repository.Object, error] {
 	if p.away.Load() {
 		return func(yield func(repository.Object, error) bool) { yield(repository.Object{}, errAway) }
 	}
-	return p.Backend.List(ctx, prefix)
+	return p.seen().List(ctx, prefix)
 }
 
 // segments returns the journal on the backend, for a replica of its own.
 func (p *place) segments() *segments.Segments {
 	return segments.New(segments.Config{Repository: repository.New(repository.Config{
-		Backend: p, Cluster: "prod", Prefix: "prod/",
+		Backend: p, Cluster: "prod", Prefix: "prod/", Stores: p.stores,
 	})})
 }
 

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoin
 	id, member, err := j.dial(ctx, avoid)
 	if err != nil {
 		if !j.recalled { // so that the recovery point is not that of a journal which begins now
-			_, perr := j.position(ctx)
+			_, _, perr := j.position(ctx)
 			j.recalled = perr == nil
 		}
 		return "", false, err
@@ -99,7 +100,7 @@ func (j *Journal) dial(ctx context.Context, avoid string) (Identity, Member, err
 // begin decides where to begin: behind the journal's last revision, if etcd still has the same history, or at the
 // newest revision.
 func (s *session) begin(ctx context.Context) (from int64, err error) {
-	known, err := s.journal.position(ctx)
+	known, passed, err := s.journal.position(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -111,7 +112,7 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 		return 0, err
 	}
 	cluster := s.id.ClusterID
-	why := s.journal.takeBreak()
+	why := cmp.Or(s.journal.takeBreak(), passed)
 	switch {
 	case why != nil:
 	case known.Timeline == "":
@@ -291,8 +292,8 @@ func (s *session) compare(c *Change) error {
 	need := Base{Since: s.verify.Timeline.Start(), Cluster: s.id.ClusterID, Reason: "the journal goes on"}
 	if s.journal.positioned { // it has asked in this term
 		s.journal.needBase(need)
-	} else {
-		s.journal.needFirstBase(s.verify.Timeline, need)
+	} else { // an earlier process, or another replica, may not have got it either
+		s.journal.needFirstBase(s.verify.Timeline, need.Since, need)
 	}
 	s.journal.goesOn(s.verify.Timeline)
 	s.verify = local.Position{}
@@ -331,7 +332,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	}
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
 	s.journal.began(ctx, timeline, c.Main, why)
-	s.journal.needFirstBase(timeline, Base{
+	s.journal.needFirstBase(timeline, time.Time{}, Base{
 		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
 	})
 	s.journal.goesOn(timeline)

@@ -282,13 +282,16 @@ func TestAPartWhoseFileIsGoneIsGivenUp(t *testing.T) {
 	must(t, os.Remove(files[1]))
 	p.away.Store(false)
 	eventually(t, "no part waits", func() bool { return r.Status().Waiting == 0 && r.Status().Stores[0].Err == nil })
+	eventually(t, "a snapshot behind the gap is asked for", func() bool {
+		bases, _ := a.all()
+		return slices.ContainsFunc(bases, func(b journal.Base) bool { return strings.Contains(b.Reason, "revisions 6 to 9") })
+	})
 	r.stop()
 	ranges := look(t, p).Timelines[0].Ranges
 	if len(ranges) != 2 || ranges[0].Last != 5 || ranges[1].First != 10 || ranges[1].Last != 12 {
 		t.Errorf("the backend has %+v", ranges)
 	}
-	bases, causes := a.all()
-	if !slices.Equal(causes, []segment.Cause{segment.CauseDamaged}) || len(bases) == 0 || !strings.Contains(bases[len(bases)-1].Reason, "revisions 6 to 9") {
-		t.Errorf("the gap is told as %v, and the snapshots asked for are %+v", causes, bases)
+	if _, causes := a.all(); !slices.Equal(causes, []segment.Cause{segment.CauseDamaged}) {
+		t.Errorf("the gap is told as %v", causes)
 	}
 }

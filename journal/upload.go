@@ -20,6 +20,8 @@ import (
 // A Store is the journal on one backend, to which parts are uploaded. [segments.Segments] is one.
 type Store interface {
 	Name() string
+	// OpenStore returns an error when the backend is not the store that it was, such as an unmounted directory.
+	OpenStore(ctx context.Context) error
 	// Timelines returns those of which there is a journal.
 	Timelines(ctx context.Context) ([]segment.Timeline, error)
 	// List yields the segments of a level of a timeline. An error is the last element.
@@ -44,6 +46,7 @@ type upload struct {
 	done  map[int64]bool  // by the number of a part: true when the backend has it, false when it refuses it
 	bad   map[int64]error // of parts that are passed over: the part, or the object of its name, cannot be used
 	lost  time.Time       // of the first revision of this timeline that it can never get; zero when there is none
+	gap   local.Position  // the last one of these
 	asked bool            // for a snapshot behind the lost revisions
 	bare  bare            // it has no snapshot that the live timeline begins with
 	bytes int64           // of segments that it has taken
@@ -195,12 +198,20 @@ func (u *upload) ended(number int64) (ended, stored bool) {
 func (u *upload) forget(p *local.Part, current segment.Timeline) (lost bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if lost = !u.done[p.Number] && p.Header.Timeline == current; lost && u.lost.IsZero() {
-		u.lost, u.asked = p.Header.FirstTime, false
+	if lost = !u.done[p.Number] && p.Header.Timeline == current; lost {
+		u.lose(p.Header.FirstTime, local.Position{Timeline: current, Revision: p.Header.Last})
 	}
 	delete(u.done, p.Number)
 	delete(u.bad, p.Number)
 	return lost
+}
+
+// lose notes revisions that the backend can never get. The caller holds the lock.
+func (u *upload) lose(since time.Time, last local.Position) {
+	u.lost = earlier(u.lost, since)
+	if last.Newer(u.gap) {
+		u.gap, u.asked = last, false
+	}
 }
 
 // whole reports whether the backend has lost nothing.
@@ -236,36 +247,31 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// needsBase reports, once, whether a snapshot makes the backend whole: it has lost revisions, and takes others again.
-func (u *upload) needsBase(parts []local.Part) bool {
+// needsBase returns, once, the last revision behind which a snapshot makes the backend whole: it has lost revisions, and
+// takes others again.
+func (u *upload) needsBase(parts []local.Part) (last local.Position, needs bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.lost.IsZero() || u.asked || u.err != nil {
-		return false
+		return u.gap, false
 	}
 	for i := range parts {
 		if _, ended := u.done[parts[i].Number]; !ended {
-			return false
+			return u.gap, false
 		}
 	}
 	u.asked = true
-	return true
+	return u.gap, true
 }
 
-// asks notes that a snapshot after what is lost is asked for.
-func (u *upload) asks() {
+// based notes that there is a snapshot that was needed.
+func (u *upload) based(need Base) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.asked = true
-}
-
-// based notes that there is a snapshot that was begun after a time.
-func (u *upload) based(since time.Time) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.bare.based(since)
-	if u.lost.Before(since) {
-		u.lost, u.asked = time.Time{}, false
+	u.bare.based(need.Since)
+	behind := need.Revision > u.gap.Revision && !need.Since.Before(u.gap.Timeline.Start())
+	if behind || u.lost.Before(need.Since) {
+		u.lost, u.gap, u.asked = time.Time{}, local.Position{}, false
 	}
 }
 
@@ -277,6 +283,9 @@ func (u *upload) note(err error) {
 
 // newest returns where the journal on the backend ends.
 func (u *upload) newest(ctx context.Context) (local.Position, error) {
+	if err := u.store.OpenStore(ctx); err != nil {
+		return local.Position{}, err
+	}
 	timelines, err := u.store.Timelines(ctx)
 	if err != nil {
 		return local.Position{}, err
@@ -365,30 +374,22 @@ func (j *Journal) build(ctx context.Context, p *local.Part) (*segment.Segment, e
 	return seg, nil
 }
 
-// gone gives a part up whose file is not there. Where no backend has it, its revisions are a gap. It returns errGone, or
-// why the part could not be given up.
+// gone gives a part up whose file is not there. It returns errGone, or why the part could not be given up.
 func (j *Journal) gone(ctx context.Context, p *local.Part, err error) error {
 	j.settling.Lock()
 	defer j.settling.Unlock()
 	if !j.log.Has(p.Number) {
 		return errGone // it was removed since its reader began
 	}
-	loss := local.Loss{Timeline: p.Header.Timeline, First: p.Header.First, Last: p.Header.Last, Err: err}
-	stored := j.stored(p.Number)
 	if err := j.log.Remove(p.Number); err != nil {
 		return err
 	}
 	for _, u := range j.stores {
 		u.forget(p, j.log.Position().Timeline)
-		if !stored {
-			u.asks() // below
-		}
 	}
 	j.cfg.Logger.ErrorContext(ctx, "a file of the journal is gone, and nothing of snapshotd has removed it; its revisions are lost, unless a "+
-		"backend has them", "timeline", loss.Timeline, "first", loss.First, "last", loss.Last, "error", err)
-	if !stored {
-		j.reportGaps(ctx, &loss, []local.Loss{loss})
-	}
+		"backend has them", "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)
+	j.settleLater(local.Loss{Timeline: p.Header.Timeline, First: p.Header.First, Last: p.Header.Last, Err: err})
 	return errGone
 }
 
@@ -462,9 +463,9 @@ func (j *Journal) shrink(ctx context.Context) error {
 	}
 	parts, _ := j.log.Sealed()
 	for _, u := range j.stores {
-		if u.needsBase(parts) {
-			j.needBase(Base{
-				Since: time.Now(), Cluster: current.EtcdCluster(),
+		if last, needs := u.needsBase(parts); needs {
+			j.needBase(Base{ // one that is there may do: of a schedule, or of a term before
+				Since: last.Timeline.Start(), Revision: last.Revision + 1, Cluster: current.EtcdCluster(),
 				Reason: "backend " + u.store.Name() + " lacks revisions, and takes new ones again",
 			})
 		}

@@ -174,7 +174,60 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 		return s.Stores[0].Complete.After(lost) && s.Stores[1].Complete.After(lost)
 	})
 	bases, _ := a.all()
-	if last := bases[len(bases)-1]; last.Since.Before(lost) || !strings.Contains(last.Reason, "backend bad") {
+	if last := bases[len(bases)-1]; last.Revision != 6 || !strings.Contains(last.Reason, "backend bad") {
+		t.Errorf("the snapshots are %+v", bases)
+	}
+}
+
+// A backend is away until the disk is full, and what the other one has is removed. The process starts again, and the
+// backend comes back: it is not said to be whole before there is a snapshot.
+func TestABackendThatLostRevisionsBeforeARestartIsNotWhole(t *testing.T) {
+	t.Parallel()
+	var a asked
+	var newest atomic.Int64
+	newest.Store(5)
+	s := &fakeSource{members: func(string) *fakeMember {
+		return &fakeMember{
+			endpoint: "only", delivered: newest.Load(), size: 10_000, current: func() (int64, error) { return newest.Load(), nil },
+		}
+	}}
+	good, bad := newPlace("good"), newPlace("bad")
+	bad.away.Store(true)
+	based := make(chan struct{})
+	size := int64(15_000)
+	dir := t.TempDir()
+	start := func() *replica {
+		return lead(t, s, dir, []*place{good, bad}, func(c *journal.Config) {
+			c.MaxBytes, c.Broken = size, a.broken
+			c.Base = func(ctx context.Context, b journal.Base) error {
+				if strings.Contains(b.Reason, "lacks") {
+					<-based
+				}
+				return a.base(ctx, b)
+			}
+		})
+	}
+	j := start()
+	eventually(t, "one backend has the first part", func() bool { return j.Status().Stores[0].Segments == 1 })
+	newest.Store(6)
+	eventually(t, "the part that one backend has is removed", func() bool { _, causes := a.all(); return len(causes) == 1 })
+	eventually(t, "one backend has the next one", func() bool { return look(t, good).Timelines[0].Ranges[0].Last == 6 })
+	j.stop()
+	lost := time.Now()
+	size = 1 << 20
+	newest.Store(7)
+	j = start()
+	j.caughtUp(t, 7)
+	bad.away.Store(false)
+	eventually(t, "both have the newest", func() bool { return j.Status().Waiting == 0 && j.Status().Stores[0].Complete.After(lost) })
+	if at := j.Status().Stores[1].Complete; at.After(lost) {
+		t.Errorf("one backend lacks a part, and is complete up to %s, after %s", at, lost)
+	}
+	close(based)
+	eventually(t, "both backends are whole", func() bool { return j.Status().Stores[1].Complete.After(lost) })
+	j.stop()
+	bases, _ := a.all()
+	if last := bases[len(bases)-1]; !strings.Contains(last.Reason, "backend bad lacks") {
 		t.Errorf("the snapshots are %+v", bases)
 	}
 }

@@ -70,6 +70,13 @@ func New(cfg Config) *Segments {
 // Name returns the name of the backend.
 func (s *Segments) Name() string { return s.repo.Name() }
 
+// OpenStore makes sure that the backend is the store that it was, as far as the catalog or this process knows it: the
+// journal in an unmounted directory looks like none. It writes nothing.
+func (s *Segments) OpenStore(ctx context.Context) error {
+	_, err := s.repo.Open(ctx, repository.OpenOptions{})
+	return err
+}
+
 // Ref names a segment.
 type Ref struct {
 	Timeline    segment.Timeline
