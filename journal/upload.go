@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -463,12 +464,19 @@ func (j *Journal) shrink(ctx context.Context) error {
 	}
 	parts, _ := j.log.Sealed()
 	for _, u := range j.stores {
-		if last, needs := u.needsBase(parts); needs {
-			j.needBase(Base{ // one that is there may do: of a schedule, or of a term before
-				Since: last.Timeline.Start(), Revision: last.Revision + 1, Cluster: current.EtcdCluster(),
-				Reason: "backend " + u.store.Name() + " lacks revisions, and takes new ones again",
-			})
+		last, needs := u.needsBase(parts)
+		if !needs {
+			continue
 		}
+		t := cmp.Or(current, last.Timeline)
+		need := Base{ // one that is there may do: of a schedule, or of a term before
+			Since: t.Start(), Cluster: t.EtcdCluster(),
+			Reason: "backend " + u.store.Name() + " lacks revisions, and takes new ones again",
+		}
+		if t == last.Timeline { // the revisions of another timeline may be higher than etcd ever gets again
+			need.Revision = last.Revision + 1
+		}
+		j.needBase(need)
 	}
 	if !within {
 		if j.fullSince.IsZero() {

@@ -163,27 +163,30 @@ func saveBase(ctx context.Context, c *managed, need journal.Base) error {
 
 // base returns a snapshot that serves as a base: a READY one if there is one, or a PARTIAL one, or nil. It was to go to
 // all backends: no repair brings that of a schedule with backends of its own to the others.
-func (c *managed) base(ctx context.Context, need journal.Base) (*snapshot.Record, error) {
-	const examined = 50 // the base is among the newest
-	page, err := c.List(ctx, snapshot.Query{
+func (c *managed) base(ctx context.Context, need journal.Base) (partial *snapshot.Record, err error) {
+	query := snapshot.Query{
 		States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial},
-		Until:  time.Now().Add(snapshot.ClockTolerance), PageSize: examined,
-	})
-	if err != nil {
-		return nil, err
+		From:   need.Since, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 100,
 	}
-	var partial *snapshot.Record
-	for _, rec := range page.Records {
-		everywhere := !slices.ContainsFunc(c.BackendNames(), func(name string) bool { return rec.Location(name) == nil })
-		switch {
-		case !everywhere || !serves(&rec.Snapshot, need):
-		case rec.State() == snapshot.StateReady:
-			return rec, nil
-		case partial == nil:
-			partial = rec
+	for {
+		page, err := c.List(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		for _, rec := range page.Records {
+			lacks := func(name string) bool { return rec.Location(name) == nil }
+			switch {
+			case slices.ContainsFunc(c.BackendNames(), lacks) || !serves(&rec.Snapshot, need):
+			case rec.State() == snapshot.StateReady:
+				return rec, nil
+			case partial == nil:
+				partial = rec
+			}
+		}
+		if query.PageToken = page.NextPageToken; query.PageToken == "" {
+			return partial, nil
 		}
 	}
-	return partial, nil
 }
 
 // last returns the newest snapshot in one of the states, or nil. One that is of the future was taken by a wrong clock and

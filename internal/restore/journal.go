@@ -368,9 +368,9 @@ func (l *lookback) takeRevision(ctx context.Context, c candidate) error {
 		case err != nil:
 			return err
 		case !w.Compared() && len(w.Skipped) > 0 && !l.Choice.AcceptOlder:
-			return snapshot.ReasonOf(w.Skipped[0]).New("the journal %s has revision %d, too, and cannot be compared with %s",
-				t.Name, revision, c.URI()).Because(w.Skipped[0]).
-				Advise("nothing was restored; give the NAME of the right snapshot, too, or --accept-older")
+			// The fault is not of this snapshot's copy: no other one is tried.
+			return snapshot.Invalid("--revision", "the journal %s has it, too, and cannot be compared with %s", t.Name, c.URI()).
+				Because(w.Skipped[0]).Advise("nothing was restored; give the NAME of the right snapshot, too, or --accept-older")
 		}
 	}
 	return nil

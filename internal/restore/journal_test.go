@@ -681,6 +681,22 @@ func TestARevisionOnBothSidesOfARestoreIsRefused(t *testing.T) {
 			tc.refused && (snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument || !strings.Contains(err.Error(), string(first.timeline))) {
 			t.Errorf("%s, of the earlier journal: %+v, %v", reason, res, err)
 		}
+		if !tc.compared {
+			continue
+		}
+		// The earlier journal cannot be read.
+		for _, key := range f.backends[0].Keys() {
+			if strings.Contains(key, string(first.timeline)) && strings.HasSuffix(key, ".seg") {
+				f.backends[0].Set(key, []byte("rubbish"))
+			}
+		}
+		_, err = f.plan(t, restore.Choice{Revision: first.revision - 3})
+		if snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument || !strings.Contains(err.Error(), "cannot be compared") {
+			t.Errorf("%s, with an earlier journal that is damaged: %v", reason, err)
+		}
+		if _, err := f.plan(t, restore.Choice{Revision: first.revision - 3, AcceptOlder: true}); err != nil {
+			t.Errorf("%s, with an earlier journal that is damaged, and --accept-older: %v", reason, err)
+		}
 	}
 }
 
