@@ -196,14 +196,17 @@ func (b *tab) fill(selector, value string) {
 		"{ bubbles: true })) })(document.querySelector("+quoted(selector)+"))", nil)
 }
 
-// screen makes the browser one of a size in pixels, in a colour scheme.
+// screen makes the browser one of a size in pixels, in a colour scheme. Nothing moves in it: in the middle of a change of
+// colours, a button would have a contrast that nobody sees.
 func (b *tab) screen(width, height int, scheme string) {
 	b.t.Helper()
 	b.call("Emulation.setDeviceMetricsOverride", map[string]any{
 		"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
 	}, nil)
 	b.call("Emulation.setEmulatedMedia", map[string]any{
-		"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}},
+		"features": []map[string]string{
+			{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"},
+		},
 	}, nil)
 }
 

@@ -303,7 +303,7 @@ func TestTheConsoleIsAccessible(t *testing.T) {
 		"overview": {"#/?open=prod-01", ".findings", ""}, "cluster": {"#/clusters/prod-02", "#rows a", ""},
 		"many":    {"#/clusters/prod-00?range=30d&open=commands", "#rows a", ""},
 		"unknown": {"#/clusters/prod-03", "#rows a", ""}, "empty": {"#/clusters/prod-05", ".findings", ""},
-		"absent":   {"#/clusters/none", "h2", ""},
+		"absent":   {"#/clusters/none", "#main:not([hidden]) h2", ""},
 		"snapshot": {proven, ".labels", ""}, "dialog": {proven, ".actions button", "Delete"},
 		"verify": {proven, ".actions button", "Verify"}, "labels": {proven, ".actions button", "Labels"},
 		"download": {proven, ".actions button", "Download"}, "pin": {proven, ".actions button", "Pin"},
