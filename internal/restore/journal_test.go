@@ -681,6 +681,13 @@ func TestARevisionOnBothSidesOfARestoreIsRefused(t *testing.T) {
 			tc.refused && (snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument || !strings.Contains(err.Error(), string(first.timeline))) {
 			t.Errorf("%s, of the earlier journal: %+v, %v", reason, res, err)
 		}
+		if tc.one {
+			made, _ := started(t, options(t, restore.Choice{Revision: first.revision - 3}, f.backends[0], f.backends[1]))
+			if got, want := made.At(t, first.revision-3), h.At(t, first.revision-3); got.Hash != want.Hash {
+				t.Errorf("%s: it has the hash %+v, want %+v", reason, got.Hash, want.Hash)
+			}
+			made.Close(t)
+		}
 		if !tc.compared {
 			continue
 		}

@@ -104,8 +104,8 @@ func (r *Replay) Holds(main int64, records []Record) error {
 	return holds(r.keys, r.oldest, main, records)
 }
 
-// Compare lets revisions be compared with a database that was inspected, as [Replay.Holds] does. The database is not
-// changed.
+// Compare lets revisions be compared with a database that was inspected, as [Replay.Holds] does. It is not changed, but
+// for the checksum behind it, which is cut off.
 func Compare(file string, oldest int64, compare func(holds func(main int64, records []Record) error) error) error {
 	return view(file, func(tx *bolt.Tx) error {
 		keys := tx.Bucket([]byte("key"))
