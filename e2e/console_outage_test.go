@@ -106,6 +106,24 @@ func TestCommandsFitTheClusterInABrowser(t *testing.T) {
 	}
 }
 
+// TestTheIdentityIsNotForgottenInABrowser: the catalog is down, and then the service, too. Snapshots are encrypted all the
+// same.
+func TestTheIdentityIsNotForgottenInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	c := s.clusters[0]
+	c.NewestReady.EncryptionRecipients = []string{"age1x"}
+	b := browse(t, s.serve(t)+"/#/clusters/"+c.GetName(), "")
+	b.reads("its snapshots", "#rows", c.GetNewestReady().GetName())
+	s.clusters = []*snapshotdv1.Cluster{{
+		Name: c.GetName(), Verdict: snapshotdv1.Cluster_VERDICT_UNKNOWN, Backends: c.GetBackends(), Prefix: c.Prefix,
+	}}
+	b.eval("dispatchEvent(new Event('online'))", nil)
+	b.reads("that the catalog is down", "#view h2", "UNKNOWN")
+	b.eval("window.fetch = () => Promise.reject(new TypeError('it is away')); dispatchEvent(new Event('online')); 0", nil)
+	b.reads("what helps", "#notice", "snapshotd restore latest", "--identity FILE")
+}
+
 // TestTheTimelineKnowsTheSchedulesInABrowser: two nightly schedules, ten minutes apart, have no gaps. One that has died has.
 func TestTheTimelineKnowsTheSchedulesInABrowser(t *testing.T) {
 	chromium(t)

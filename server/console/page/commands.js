@@ -86,9 +86,10 @@ function from(locations, c) {
 // withoutService returns the commands that list the snapshots of a cluster and plan the restore of the newest one, when nothing but the
 // configuration is known. The list takes one place.
 export function withoutService(c) {
+  const { newestReady } = c.newestReady ? c : state.known.get(c.name)?.cluster || c; // the catalog may have been down first
   const { url } = reachable(c.backends, (b) => b.url);
   const where = prefixOf(c) === usual(c) ? [] : ['--prefix', prefixOf(c)];
   const places = c.backends.flatMap((b) => ['--from', b.url]);
   return [command(['list', '--from', url, ...where], c.name), command(['restore', 'latest', ...places, ...where,
-    ...keys(c.newestReady || { encryptionRecipients: [] }, c), '--data-dir', 'DIR', '--dry-run'], c.name)];
+    ...keys(newestReady || { encryptionRecipients: [] }, c), '--data-dir', 'DIR', '--dry-run'], c.name)];
 }
