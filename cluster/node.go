@@ -128,7 +128,7 @@ func (r *reconciliation) retire(ctx context.Context, rec *snapshot.Record, e *ef
 // one. It returns the numbers of forgotten locations, by backend.
 func (r *reconciliation) forgetStores(ctx context.Context) (reports []BackendReport) {
 	for _, repo := range r.c.repos {
-		configured, _, isLocal := strings.Cut(repo.Name(), "@")
+		configured, isLocal := snapshot.Configured(repo.Name())
 		for _, node := range r.req.Retire {
 			// The zero makes an entry. A node that had lost all its copies must be able to begin anew, too.
 			if name := snapshot.BackendOn(configured, node); isLocal && r.retired[name] == 0 {

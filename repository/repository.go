@@ -15,8 +15,8 @@ import (
 
 // Content types of the objects that are written.
 const (
-	dataContentType = "application/octet-stream"
-	jsonContentType = "application/json"
+	DataContentType = "application/octet-stream"
+	JSONContentType = "application/json"
 )
 
 // Config says where the snapshots of which cluster are.
@@ -119,14 +119,14 @@ func (r *Repository) PutData(ctx context.Context, rec *snapshot.Record, in io.Re
 	// Data is replaced only when a caller has found out that it is of no use: another cluster may write under the same
 	// key by mistake.
 	return r.backend.Put(ctx, r.dataKey(rec), in, PutOptions{
-		ContentType: dataContentType, SizeHint: opts.SizeHint, IfAbsent: !opts.Replace, Taken: opts.Taken,
+		ContentType: DataContentType, SizeHint: opts.SizeHint, IfAbsent: !opts.Replace, Taken: opts.Taken,
 	})
 }
 
 // PutManifest stores the manifest of a snapshot whose data is durable, and replaces one that is there.
 func (r *Repository) PutManifest(ctx context.Context, name string, doc []byte) error {
 	// The manifest of a copy changes with labels, pin and removal, so it is replaced without a condition.
-	opts := PutOptions{ContentType: jsonContentType, SizeHint: int64(len(doc))}
+	opts := PutOptions{ContentType: JSONContentType, SizeHint: int64(len(doc))}
 	return r.backend.Put(ctx, r.manifestKey(name), bytes.NewReader(doc), opts)
 }
 

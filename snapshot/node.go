@@ -20,10 +20,16 @@ func NodeOf(backend string) string {
 	return node
 }
 
-// IsBackend reports whether a backend has the name that a caller gave: its own, or the configured one of a node-local
-// backend, which is that of its directory on every node.
+// Configured returns the name of a backend as the configuration has it, which is that of the directories of a node-local
+// one on all nodes, and whether it is such a directory.
+func Configured(backend string) (name string, local bool) {
+	name, _, local = strings.Cut(backend, atNode)
+	return name, local
+}
+
+// IsBackend reports whether a backend has the name that a caller gave: its own, or the configured one.
 func IsBackend(backend, given string) bool {
-	configured, _, _ := strings.Cut(backend, atNode)
+	configured, _ := Configured(backend)
 	return given == backend || given == configured
 }
 

@@ -24,12 +24,6 @@ const (
 // folder holds all objects of a journal, below the prefix of the cluster's keys.
 const folder = "journal/"
 
-// Content types of the objects.
-const (
-	dataContentType = "application/octet-stream"
-	jsonContentType = "application/json"
-)
-
 // ErrOtherHistory: the backend has another history of the same revisions under a segment's name. The cluster's etcd was
 // restored, or two writers followed two clusters: the writer begins a new timeline.
 var ErrOtherHistory = errors.New("it is another history of the same revisions")
