@@ -42,7 +42,7 @@ func ownPlace(t *testing.T) repository.Backend {
 	return b
 }
 
-// held returns the names of what is kept.
+// held returns the names of the fallbacks.
 func (f *fixture) held(t *testing.T) []string {
 	t.Helper()
 	entries, err := place(f.cfg.Fallback, nil).Entries(t.Context())

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/snapshotd/snapshotd/internal/codec/strictjson"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -36,11 +37,11 @@ func ParseStrict[T any](doc []byte, version int) (*T, error) {
 		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd", has, version)
 	}
 	var d T
-	if err := m.Written(d, SignatureMember); err != nil {
+	if err := m.Written(d, signing.Member); err != nil {
 		return nil, err
 	}
 	// A signature at another place would never be verified.
-	if _, ok := m[SignatureMember]; ok && !Signed(doc) {
+	if _, ok := m[signing.Member]; ok && !signing.Signed(doc) {
 		return nil, errors.New("its signature is not the last member, in the form of one")
 	}
 	return &d, json.Unmarshal(doc, &d)

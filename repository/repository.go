@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -24,8 +25,8 @@ type Config struct {
 	Backend Backend
 	Cluster string           // whose snapshots these are; empty (read without a service, cluster not given): any
 	Prefix  string           // of the cluster's keys: empty or ending with '/'
-	Signer  *Signer          // optional; signs updated manifests, marks of removals, and the manifests of segments
-	Trust   *Trust           // optional; which manifests are trusted, all when nil
+	Signer  *signing.Signer  // optional; signs updated manifests, marks of removals, and the manifests of segments
+	Trust   *signing.Trust   // optional; which manifests are trusted, all when nil
 	Stores  Stores           // optional; without it the marker is not compared with anything
 	Now     func() time.Time // optional; time.Now
 	Logger  *slog.Logger     // optional
@@ -37,8 +38,8 @@ type Repository struct {
 	info    Info // of backend
 	cluster string
 	prefix  string
-	signer  *Signer
-	trust   *Trust
+	signer  *signing.Signer
+	trust   *signing.Trust
 	stores  Stores
 	now     func() time.Time
 	log     *slog.Logger

@@ -48,6 +48,11 @@ func (n Node) ReadyElsewhere(rec *Record) []string {
 	return slices.DeleteFunc(rec.ReadyOn(), func(b string) bool { return !n.Elsewhere(b) })
 }
 
+// HasFallback reports whether the replica of the node has a snapshot as its upload fallback, and no backend has it.
+func (n Node) HasFallback(rec *Record) bool {
+	return rec.State() == StateFailed && rec.FallbackNode() == string(n)
+}
+
 // AnyElsewhere reports whether a record has a location, in any state, on a directory of another node.
 func (n Node) AnyElsewhere(rec *Record) bool {
 	return slices.ContainsFunc(rec.Locations(), func(l Location) bool { return n.Elsewhere(l.Backend) })

@@ -9,6 +9,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -44,7 +45,7 @@ func (m *Manifest) Ref() Ref { return RefOf(&m.Header) }
 func (m *Manifest) Encrypted() bool { return len(m.Recipients) > 0 }
 
 // encode returns the manifest, signed if there is a signer.
-func (m *Manifest) encode(signer *repository.Signer) ([]byte, error) {
+func (m *Manifest) encode(signer *signing.Signer) ([]byte, error) {
 	doc, err := json.MarshalIndent(document{
 		FormatVersion: formatVersion, Cluster: m.Cluster, Header: m.Header, Size: m.Size,
 		Recipients: m.Recipients, StoredSize: m.StoredSize, StoredSHA256: m.StoredSHA256,

@@ -11,6 +11,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -43,8 +44,8 @@ type Segments struct {
 	backend    repository.Backend
 	cluster    string
 	prefix     string // of the journal's keys
-	signer     *repository.Signer
-	trust      *repository.Trust
+	signer     *signing.Signer
+	trust      *signing.Trust
 	recipients age.Recipients
 	identities age.Identities
 

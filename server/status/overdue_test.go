@@ -10,7 +10,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// A schedule that is overdue says what keeps it back.
+// A schedule that is overdue says why.
 func TestAnOverdueScheduleSaysWhatItWaitsFor(t *testing.T) {
 	hourly := status.Schedule{Name: "hourly", Cron: "0 * * * *", Next: func(after time.Time) time.Time {
 		return after.Truncate(time.Hour).Add(time.Hour)

@@ -44,7 +44,7 @@ func putBytes(t *testing.T, b repository.Backend, content []byte) {
 	}
 }
 
-// read reads the object and returns what came of it.
+// read reads the object and returns its bytes.
 func read(ctx context.Context, b repository.Backend) ([]byte, error) {
 	r, err := b.Get(ctx, "default/x.db", repository.Range{})
 	if err != nil {
@@ -57,7 +57,7 @@ func read(ctx context.Context, b repository.Backend) ([]byte, error) {
 
 func isGet(r *http.Request) bool { return testenv.S3Operation(r) == "GetObject" }
 
-// half answers with the half of what the server has, and breaks off.
+// half answers with half of the server's answer, and breaks off.
 func half(proxy *testenv.HTTPProxy, w http.ResponseWriter, r *http.Request) {
 	whole := httptest.NewRecorder()
 	proxy.Forward(whole, r)
@@ -114,7 +114,7 @@ func TestPartsThatBreakAreResumed(t *testing.T) {
 				done := broken[at]
 				broken[at] = true
 				mu.Unlock()
-				if done || at == "" || n%(8*mib) != 0 { // what is resumed goes through
+				if done || at == "" || n%(8*mib) != 0 { // a resumed part goes through
 					return false
 				}
 				breakIt(proxy, w, r)

@@ -83,7 +83,7 @@ var calls = map[string]func(context.Context, *storage.Backend) error{
 	},
 }
 
-// An answer that breaks the protocol, or is not true, is an error of the backend that says what was answered.
+// An answer that breaks the protocol, or is not true, is an error of the backend that shows the answer.
 // It is never success, never "there is nothing", and never the end of the process.
 func TestInvalidAnswersAreErrors(t *testing.T) {
 	t.Parallel()
@@ -292,7 +292,7 @@ func TestNoQuirkIsTakenForSuccess(t *testing.T) {
 	})
 }
 
-// clean removes what a test has left under a key.
+// clean removes the object and the uploads that a test has left under a key.
 func (b bucket) clean(t *testing.T, key string) {
 	ctx := context.WithoutCancel(t.Context())
 	direct := b.backend(t, b.Addr(), "")
@@ -428,7 +428,7 @@ func cutBy(n int) testenv.HTTPFault {
 	return testenv.Edits(func(a *testenv.Answer) { a.Body = a.Body[:max(0, len(a.Body)-n)] })
 }
 
-// Refusals are told as what they are.
+// A refusal has the reason and the way out of its cause.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	b, _ := stocked(t)
