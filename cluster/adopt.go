@@ -67,8 +67,8 @@ func (r *reconciliation) readForeign(
 	return rec, ctx.Err()
 }
 
-// takeAdoption waits until no other snapshot of another program is in the cluster's spool, and then for a turn among the
-// clusters: those that wait for each other take no turns.
+// takeAdoption waits until no other snapshot of another program is in the cluster's spool, and then for a turn among
+// the clusters: those that wait for each other take no turns.
 func (c *Cluster) takeAdoption(ctx context.Context, name string) (release func(), err error) {
 	own, err := c.adopting.Take(ctx, "adopt %s", name)
 	if err != nil || c.cfg.Turn == nil {

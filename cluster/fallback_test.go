@@ -245,8 +245,8 @@ func TestMetricsShowWhatIsKept(t *testing.T) {
 	}
 }
 
-// A change whose manifest cannot be written would make the fallback look like an older one that was put back: no backend
-// would take it any more.
+// A change whose manifest cannot be written would make the fallback look like an older one that was put back: no
+// backend would take it any more.
 func TestTheFallbackIsNotUpdated(t *testing.T) {
 	f, heal := keeper(t)
 	res, err := f.Save(t.Context(), cluster.SaveRequest{})

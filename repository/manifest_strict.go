@@ -23,8 +23,8 @@ var (
 	alarmText  = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,39} [0-9a-f]{16}$`)
 )
 
-// ParseStrict reads a manifest of a format, up to a version of it, into the struct of its members. It is strict, because
-// the manifest may be forged. Members that are not known are those of a later version, and are ignored.
+// ParseStrict reads a manifest of a format, up to a version of it, into the struct of its members. It is strict,
+// because the manifest may be forged. Members that are not known are those of a later version, and are ignored.
 func ParseStrict[T any](doc []byte, version int) (*T, error) {
 	m, err := strictjson.Parse(doc)
 	if err != nil {

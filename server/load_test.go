@@ -105,9 +105,9 @@ func errorOr(err, other error) error {
 	return other
 }
 
-// TestNothingIsDroppedWhileFilesChange: certificates, CAs, revocations, tokens and rules are replaced again and again while
-// people call without a pause and hold streams open. Nobody who is still allowed notices. Those who are not any more
-// are refused from then on, and their streams end.
+// TestNothingIsDroppedWhileFilesChange: certificates, CAs, revocations, tokens and rules are replaced again and again
+// while people call without a pause and hold streams open. Nobody who is still allowed notices. Those who are not any
+// more are refused from then on, and their streams end.
 func TestNothingIsDroppedWhileFilesChange(t *testing.T) {
 	g := guardedService(t, quiet(&guardedServer{}, "prod", hiddenName)...)
 	ctx, cancel := context.WithCancel(t.Context())

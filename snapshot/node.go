@@ -20,8 +20,8 @@ func NodeOf(backend string) string {
 	return node
 }
 
-// Configured returns the name of a backend as the configuration has it, which is that of the directories of a node-local
-// one on all nodes, and whether it is such a directory.
+// Configured returns the name of a backend as the configuration has it, which is that of the directories of a
+// node-local one on all nodes, and whether it is such a directory.
 func Configured(backend string) (name string, local bool) {
 	name, _, local = strings.Cut(backend, atNode)
 	return name, local

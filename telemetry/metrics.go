@@ -21,9 +21,9 @@ var callBoundaries = []float64{
 	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600,
 }
 
-// unlimited lets the metrics of ours have a series for each of any number of clusters. By default the library counts all
-// beyond 2,000 series of a metric together, under a label of its own: some clusters would have no metrics. The labels
-// come from the configuration alone, so that no caller makes series.
+// unlimited lets the metrics of ours have a series for each of any number of clusters. By default the library counts
+// all beyond 2,000 series of a metric together, under a label of its own: some clusters would have no metrics. The
+// labels come from the configuration alone, so that no caller makes series.
 const unlimited = 0
 
 // startMetrics builds the three meter providers on one registry, and the instruments of ours.

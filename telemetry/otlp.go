@@ -99,9 +99,9 @@ func firstEnv(names ...string) string {
 	return ""
 }
 
-// asChosen calls make, which takes exporter and protocol from the environment alone, while the environment says what the
-// route does: OTLP and nothing beside it, by this protocol. Otherwise a list that names Prometheus would open a port, and
-// a protocol that is concluded from the endpoint would not be known.
+// asChosen calls make, which takes exporter and protocol from the environment alone, while the environment says what
+// the route does: OTLP and nothing beside it, by this protocol. Otherwise a list that names Prometheus would open a
+// port, and a protocol that is concluded from the endpoint would not be known.
 func asChosen[T, O any](ctx context.Context, r route, make func(context.Context, ...O) (T, error)) (T, error) {
 	for name, value := range map[string]string{
 		"OTEL_" + r.signal + "_EXPORTER":               "otlp",

@@ -76,8 +76,8 @@ func Record(
 	return rec, err
 }
 
-// Snapshot changes the record of a snapshot as [Record] does, unless the snapshot is gone or became another one: that is
-// ErrGone.
+// Snapshot changes the record of a snapshot as [Record] does, unless the snapshot is gone or became another one: that
+// is ErrGone.
 func Snapshot(
 	ctx context.Context, records Records, rec *snapshot.Record, change func(next *snapshot.Record, again bool) error,
 ) (*snapshot.Record, error) {

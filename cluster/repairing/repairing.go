@@ -45,8 +45,8 @@ func (r *Repair) Done() bool { return r.done }
 func (r *Repair) Damaged() []error { return r.damaged }
 
 // Run makes the copy. Nothing becomes visible on the target before size and checksum of the bytes that were read were
-// right. A snapshot that was deleted meanwhile is no error, and not done. A failed attempt changes nothing in the record
-// but the damage that was found in sources.
+// right. A snapshot that was deleted meanwhile is no error, and not done. A failed attempt changes nothing in the
+// record but the damage that was found in sources.
 //
 // Several replicas may repair the same copy at once: they write the same bytes, and the record's revision decides whose
 // change comes first.

@@ -185,8 +185,8 @@ func (c *managed) base(ctx context.Context, need journal.Base) (partial *snapsho
 	}
 }
 
-// last returns the newest snapshot in one of the states, or nil. One that is of the future was taken by a wrong clock and
-// does not count.
+// last returns the newest snapshot in one of the states, or nil. One that is of the future was taken by a wrong clock
+// and does not count.
 func (c *managed) last(ctx context.Context, states ...snapshot.State) (*snapshot.Record, error) {
 	page, err := c.List(ctx, snapshot.Query{
 		States: states, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 1,

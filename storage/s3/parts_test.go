@@ -54,7 +54,8 @@ func read(ctx context.Context, b repository.Backend) ([]byte, error) {
 	return got, errors.Join(err, r.Close())
 }
 
-// all reads to the end, which is about size bytes away. A buffer that grew would copy all of it several times, and the race detector looks at each byte.
+// all reads to the end, which is about size bytes away. A buffer that grew would copy all of it several times, and the
+// race detector looks at each byte.
 func all(r io.Reader, size int) ([]byte, error) {
 	got := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
 	_, err := got.ReadFrom(r)
