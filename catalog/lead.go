@@ -88,7 +88,8 @@ func (c *Catalog) awaitChange(ctx context.Context, seen int64, until time.Time) 
 }
 
 // watchLeader returns nil when the leader's key has changed at a revision or after it. clientv3's watch has four
-// goroutines, and a replica may wait for the leaders of thousands of clusters; this one has the caller's and one of gRPC.
+// goroutines, and a replica may wait for the leaders of thousands of clusters; this one has the caller's and one of
+// gRPC.
 func (c *Catalog) watchLeader(ctx context.Context, from int64) error {
 	client, err := c.cfg.Connect(ctx)
 	if err != nil {

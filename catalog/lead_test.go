@@ -12,7 +12,8 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 )
 
-// TestABusyEtcdIsAskedForTheLeadershipLessAndLess: of thousands of clusters whose etcd does not answer, each asks again.
+// TestABusyEtcdIsAskedForTheLeadershipLessAndLess: of thousands of clusters whose etcd does not answer, each asks
+// again.
 func TestABusyEtcdIsAskedForTheLeadershipLessAndLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at []time.Time

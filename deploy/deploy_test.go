@@ -165,7 +165,7 @@ func migration(t *testing.T) string {
 	return path
 }
 
-// The configuration for three servers differs from the other one by what each server has for itself.
+// The configuration for three servers differs from the other one only in the settings of each server.
 func TestTheConfigurationForThreeServers(t *testing.T) {
 	one, three := read(t, "systemd", "snapshotd.yaml"), read(t, "systemd", "three-servers.yaml")
 	setting := regexp.MustCompile(`(?m)^ *(- )?\w+:[^#\n]*`)

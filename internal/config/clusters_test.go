@@ -120,7 +120,7 @@ func TestEachFileOfADirectoryIsACluster(t *testing.T) {
 	}
 }
 
-// What is wrong names the file that has it.
+// A mistake is reported with the name of its file.
 func TestProblemsOfClustersNameTheirFile(t *testing.T) {
 	for name, c := range map[string]struct {
 		main  string

@@ -144,7 +144,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err != nil {
 		return err
 	}
-	if err := s.openJournal(cfg, spool, parts, keys{recipients, identities, signer, trust}, c); err != nil {
+	if err := s.openJournal(cfg, spool, parts, domain.Repositories(), keys{recipients, identities}, c); err != nil {
 		return err
 	}
 	schedules, err := schedulesOf(cfg)

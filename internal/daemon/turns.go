@@ -199,8 +199,8 @@ func adoptInTurn(q *fairqueue.Queue, cluster string) func(context.Context, strin
 	}
 }
 
-// Verify verifies a snapshot. Where that restores its database to a file, it waits for its turn: of all clusters, so many
-// databases are on the disk at a time.
+// Verify verifies a snapshot. Where that restores its database to a file, it waits for its turn: of all clusters, so
+// many databases are on the disk at a time.
 func (c *managed) Verify(ctx context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
 	if req.Level > snapshot.LevelChecksum {
 		if _, err := c.Get(ctx, req.Name); err != nil {
@@ -215,8 +215,8 @@ func (c *managed) Verify(ctx context.Context, req cluster.VerifyRequest) (*snaps
 	return c.Cluster.Verify(ctx, req)
 }
 
-// scrubInTurn makes the drill of a scrub wait for its turn in the same way. The checksums that it compares need no room,
-// and may take long.
+// scrubInTurn makes the drill of a scrub wait for its turn in the same way. The checksums that it compares need no
+// room, and may take long.
 func (c *managed) scrubInTurn(scrub scrubbing) scrubbing {
 	return func(ctx context.Context, s cluster.Scrub) error {
 		if !s.Drill {

@@ -42,20 +42,20 @@ func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 		return err
 	}
 	key, replace := s.dataKey(m.Ref(), m.Encrypted()), there
-	err = s.put(ctx, key, data, dataContentType, !replace)
+	err = s.put(ctx, key, data, repository.DataContentType, !replace)
 	if errors.Is(err, snapshot.ErrExists) {
 		// Another writer may have completed it meanwhile, with data that only its own manifest describes.
 		if _, whole, err := s.whole(ctx, h); whole || err != nil {
 			return err
 		}
 		replace = true
-		err = s.put(ctx, key, data, dataContentType, false)
+		err = s.put(ctx, key, data, repository.DataContentType, false)
 	}
 	if err != nil {
 		return err
 	}
 	// After data was replaced, a manifest of another writer would be of the data that it wrote.
-	err = s.put(ctx, s.manifestKey(m.Ref()), m.Doc, jsonContentType, !replace)
+	err = s.put(ctx, s.manifestKey(m.Ref()), m.Doc, repository.JSONContentType, !replace)
 	if errors.Is(err, snapshot.ErrExists) {
 		_, err = s.there(ctx, h)
 	}
@@ -148,7 +148,7 @@ func (s *Segments) putTimeline(ctx context.Context, t segment.Timeline) error {
 	if s.signer != nil {
 		doc = s.signer.Sign(doc)
 	}
-	err = s.put(ctx, s.prefix+string(t)+manifestSuffix, doc, jsonContentType, true)
+	err = s.put(ctx, s.prefix+string(t)+manifestSuffix, doc, repository.JSONContentType, true)
 	if err != nil && !errors.Is(err, snapshot.ErrExists) {
 		return err
 	}
