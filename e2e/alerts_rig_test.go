@@ -92,6 +92,7 @@ type alarming struct {
 	files         [2]string         // their configurations
 	http          [2]string         // the addresses of their HTTP ports, which they have again after a restart
 	base          string            // the first snapshot of the cluster "journal"
+	hurt          string            // the snapshot of the cluster "damaged"
 	was           map[string][]byte // files before they were damaged
 
 	prometheus *testenv.Prometheus
@@ -157,6 +158,7 @@ func newAlarming(t *testing.T) *alarming {
 	a.files[0] = writeConfig(t, "%s", fmt.Sprintf(alarmingConfig, home, a.gone.Endpoints()[0], a.full.Endpoints()[0], a.followed.Endpoints()[0],
 		a.dir, a.bucket(), a.front.addr, a.front.authority.dir)+fmt.Sprintf(alarmingTwice, home, samePrefix, a.dir))
 	a.configureSecond(samePrefix)
+	a.write(a.followed, 20)
 	a.startFirst()
 	a.startSecond()
 	a.prepare()
@@ -168,7 +170,8 @@ func newAlarming(t *testing.T) *alarming {
 // prepare takes the snapshots that must be there, and proves what has to be proven.
 func (a *alarming) prepare() {
 	a.t.Helper()
-	for _, cluster := range []string{"damaged", "headless", "certified", "twice"} {
+	a.hurt = a.first.save("--cluster", "damaged")
+	for _, cluster := range []string{"headless", "certified", "twice"} {
 		a.first.must("save", "--cluster", cluster)
 	}
 	a.has("a snapshot of the cluster that is well", `snapshotd_last_success_revision{cluster="well"}`)
