@@ -63,6 +63,7 @@ func TestATraceOfASaveReachesJaeger(t *testing.T) {
 	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+jaeger.OTLP, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
 		"OTEL_METRICS_EXPORTER=none", "OTEL_LOGS_EXPORTER=none", "OTEL_BSP_SCHEDULE_DELAY=100")
 	s := start(t, o, w.args(t, "")...)
+	s.must("reconcile") // the backends have their markers then, which a save and the first reconcile would both make
 	saved, err := s.client().Save(t.Context(), &snapshotdv1.SaveRequest{})
 	if err != nil {
 		t.Fatal(err)
