@@ -130,3 +130,21 @@ func TestAListThatScrollsMakesTheRowsThatCome(t *testing.T) {
 		t.Errorf("the browser complains: %q", b.problems)
 	}
 }
+
+// TestASaveOnAnotherReplicaInABrowser: the replica that answers does not know how far it is, and names the one that does.
+func TestASaveOnAnotherReplicaInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	s.clusters[0].Saving = &snapshotdv1.Snapshot{
+		Name: "on-demand-node-2-1", Node: "node-2", CreateTime: s.snapshots["prod-00"][0].GetCreateTime(),
+		State: snapshotdv1.Snapshot_STATE_SAVING,
+	}
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
+	b.reads("the save", "#view .saving", "SAVING", "on-demand-node-2-1", "on node-2")
+	s.clusters[0].Progress = &snapshotdv1.Cluster_Progress{ReadBytes: 1 << 20, TotalBytes: 64 << 20}
+	b.eval("location.reload()", nil)
+	b.reads("how far it is", "#view .saving", "SAVING", "1.0 MiB of 64 MiB from etcd")
+	if text := b.text("#view .saving"); strings.Contains(text, "on node-2") {
+		t.Errorf("of the own save it says %q", text)
+	}
+}

@@ -106,14 +106,14 @@ func due(now, t time.Time) string {
 	return "due " + Age(now.Sub(t)) + " ago"
 }
 
-// saving returns how far the save under way is.
+// saving returns how far the save under way is, or where it runs: only that replica knows how far it is.
 func saving(now time.Time, c *snapshotdv1.Cluster) string {
 	if c.GetSaving() == nil {
 		return "-"
 	}
 	p := c.GetProgress()
 	if p == nil {
-		return "for " + age(now, c.GetSaving().GetCreateTime())
+		return fmt.Sprintf("for %s on %s", age(now, c.GetSaving().GetCreateTime()), OrDash(c.GetSaving().GetNode()))
 	}
 	if p.GetTotalBytes() == 0 {
 		return Size(p.GetReadBytes())
