@@ -81,7 +81,7 @@ func TestOperationsAreTraced(t *testing.T) {
 		answers[s.Name()] = append(answers[s.Name()], status)
 		expected := want
 		if strings.HasPrefix(s.Name(), "S3.") {
-			expected = append(wantRequest, attribute.String("rpc.method", "S3/"+strings.TrimPrefix(s.Name(), "S3.")))
+			expected = slices.Concat(wantRequest, []attribute.KeyValue{attribute.String("rpc.method", "S3/"+strings.TrimPrefix(s.Name(), "S3."))})
 		} else if !strings.HasPrefix(s.Name(), "storage ") {
 			continue
 		}
