@@ -68,9 +68,6 @@ export const heads = () => el('tr', { role: 'row' }, ...columns.map(head));
 export const row = (s, cluster, i) => el('tr', { class: 'snapshot', role: 'row', 'aria-rowindex': i + 2 },
   ...columns.map((c) => cell(c, s, cluster)));
 
-// wide is how many columns there are.
-export const wide = columns.length;
-
 // widen gives the columns of a table room for the snapshots of a cluster. Each of them is looked at once, and columns only become wider.
 export function widen(table, snapshots, cluster) {
   if (!table.clientWidth) return; // nothing has a width where nothing is shown

@@ -1,7 +1,7 @@
 // The list of a cluster's snapshots: only the rows that can be seen are made, so that thousands scroll smoothly.
 
 import { choose, place } from './address.js';
-import { heads, row, wide, widen } from './columns.js';
+import { heads, row, widen } from './columns.js';
 import { el, keyed, setText } from './dom.js';
 import { search } from './listing.js';
 import { clusterOf, state } from './state.js';
@@ -105,13 +105,9 @@ function showRows(section, cluster) {
   const from = jumped ? seen.from : Math.max(least, Math.min(seen.from, before.from - step));
   const to = jumped ? seen.to : Math.min(most, Math.max(seen.to, before.to + step));
   section.rows = { from, to };
-  keyed(section.querySelector('#rows'), [
-    room('above', from * height),
-    ...all.slice(from, to).map((s, i) => [s.name, `${from + i} ${s.etag || JSON.stringify(s)}`, () => row(s, cluster, from + i)]),
-    room('below', (all.length - to) * height),
-  ]);
+  const rows = section.querySelector('#rows');
+  rows.style.paddingTop = `${Math.round(from * height)}px`;
+  rows.style.paddingBottom = `${Math.round((all.length - to) * height)}px`;
+  keyed(rows, all.slice(from, to).map((s, i) => [s.name, `${from + i} ${s.etag || JSON.stringify(s)}`, () => row(s, cluster, from + i)]));
   if (from > least || to < most) soon(section, cluster);
 }
-
-const room = (key, height) => [key, String(Math.round(height)), () => el('tr', { class: 'room', role: 'presentation' },
-  el('td', { role: 'presentation', colspan: wide, height: Math.round(height) }))];
