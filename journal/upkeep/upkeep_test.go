@@ -104,10 +104,10 @@ func TestMergeKeepsEveryEntry(t *testing.T) {
 				must(t, err)
 				return done
 			}
-			if got := merge(5 * time.Minute); got != (upkeep.Merged{}) {
+			if got := merge(5 * time.Minute); !reflect.DeepEqual(got, upkeep.Merged{}) {
 				t.Errorf("a stretch that may not be over was merged: %+v", got)
 			}
-			if got := merge(6 * time.Minute); got != (upkeep.Merged{Written: 1, Removed: 30}) {
+			if got := merge(6 * time.Minute); !reflect.DeepEqual(got, upkeep.Merged{Written: 1, Removed: 30}) {
 				t.Errorf("after the first stretch: %+v", got)
 			}
 			merge(70 * time.Minute)
@@ -170,14 +170,14 @@ type failing struct {
 
 func (f *failing) Put(ctx context.Context, key string, r io.Reader, opts repository.PutOptions) error {
 	if f.after--; f.after < 0 {
-		return snapshot.ReasonBackendUnavailable.New("put %s", key).On("one")
+		return snapshot.ReasonBackendUnavailable.New("put %s", key).On(f.Info().Name)
 	}
 	return f.Backend.Put(ctx, key, r, opts)
 }
 
 func (f *failing) Delete(ctx context.Context, key string) error {
 	if f.after--; f.after < 0 {
-		return snapshot.ReasonBackendUnavailable.New("delete %s", key).On("one")
+		return snapshot.ReasonBackendUnavailable.New("delete %s", key).On(f.Info().Name)
 	}
 	return f.Backend.Delete(ctx, key)
 }

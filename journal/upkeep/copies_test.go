@@ -1,0 +1,618 @@
+package upkeep_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/journal/upkeep"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const later = 2 * time.Hour // after the beginning: all that is written here is old
+
+// copiesOf keeps the copies of some places.
+func copiesOf(places ...*place) *upkeep.Copies {
+	p := &upkeep.Pruner{}
+	for _, at := range places {
+		p.Places = append(p.Places, at.Place)
+	}
+	return &upkeep.Copies{Pruner: p}
+}
+
+// repair repairs once, and returns what was done for each place.
+func repair(t *testing.T, c *upkeep.Copies) []upkeep.Copied {
+	t.Helper()
+	return c.Repair(t.Context(), timeline, begin.Add(later))
+}
+
+// scrub reads all segments back, and returns the damaged ones as BACKEND FIRST-LAST.
+func scrub(t *testing.T, c *upkeep.Copies) (damaged []string) {
+	t.Helper()
+	done, errs := c.Scrub(t.Context(), 100, begin.Add(later))
+	for _, err := range errs {
+		t.Error(err)
+	}
+	for _, d := range done.Damaged {
+		if !strings.Contains(d.Err.Error(), fmt.Sprintf("revisions %d to %d", d.Segment.First, d.Segment.Last)) {
+			t.Errorf("%v does not name the revisions", d.Err)
+		}
+		damaged = append(damaged, fmt.Sprintf("%s %d-%d", d.Backend, d.Segment.First, d.Segment.Last))
+	}
+	slices.Sort(damaged)
+	return damaged
+}
+
+// keysOf returns the keys of a segment's objects.
+func (p *place) keysOf(first, last int64) (keys []string) {
+	for _, key := range p.backend.Keys() {
+		if strings.Contains(key, "/"+segment.Name(first, last)+".") {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// lose removes a segment behind the back of the program.
+func (p *place) lose(first, last int64) {
+	for _, key := range p.keysOf(first, last) {
+		p.backend.Remove(key)
+	}
+}
+
+// rot changes a bit of a segment's data.
+func (p *place) rot(first, last int64) {
+	for _, key := range p.keysOf(first, last) {
+		if strings.Contains(key, ".seg") {
+			data := p.backend.Content(key)
+			data[len(data)/2] ^= 1
+			p.backend.Set(key, data)
+		}
+	}
+}
+
+// whole checks that a place has all revisions up to one, each readable.
+func (p *place) whole(t *testing.T, to int64) {
+	t.Helper()
+	_, entries := p.held(t, timeline)
+	got := map[int64]bool{}
+	for _, e := range entries {
+		if r, ok := e.(segment.Revision); ok {
+			got[r.Main] = true
+		}
+	}
+	for main := int64(1); main <= to; main++ {
+		if !got[main] {
+			t.Errorf("%s lacks the revision %d", p.Repository.Name(), main)
+			return
+		}
+	}
+}
+
+func two(t *testing.T, to int64, cfg segments.Config) (one, other *place) {
+	t.Helper()
+	one, other = newPlace("one", cfg), newPlace("two", cfg)
+	one.put(t, timeline, to)
+	other.put(t, timeline, to)
+	return one, other
+}
+
+func TestASegmentThatOneBackendLacksIsCopied(t *testing.T) {
+	recipients, identities := ageKeys(t)
+	for name, cfg := range map[string]segments.Config{
+		"plain": {}, "encrypted": {Recipients: recipients, Identities: identities}, "without identity": {Recipients: recipients},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, other := two(t, 100, cfg)
+			other.lose(41, 50)
+			for _, key := range other.keysOf(61, 70) { // only its data
+				if strings.Contains(key, ".seg") {
+					other.backend.Remove(key)
+				}
+			}
+			other.lose(91, 100)
+			before := one.backend.Keys()
+			c := copiesOf(one, other)
+			done := repair(t, c)
+			if got := done[1]; got.Segments != 3 || got.Lacking != 0 || got.Err != nil || got.Bytes == 0 || done[0].Segments != 0 {
+				t.Errorf("%+v", done)
+			}
+			for _, k := range one.keysOf(41, 50) {
+				if string(one.backend.Content(k)) != string(other.backend.Content(k)) {
+					t.Errorf("%s is not the same on both", k)
+				}
+			}
+			if !slices.Equal(one.backend.Keys(), before) || !slices.Equal(other.backend.Keys(), before) {
+				t.Error("the keys are others")
+			}
+			if damaged := scrub(t, c); len(damaged) > 0 {
+				t.Errorf("then %q are damaged", damaged)
+			}
+			if s := c.State("two"); s != (upkeep.State{Known: true, Copied: 3}) {
+				t.Errorf("its state is %+v", s)
+			}
+			if again := repair(t, c); again[1].Segments > 0 {
+				t.Errorf("it copies them again: %+v", again)
+			}
+		})
+	}
+}
+
+// A backend is new, or was away for hours. What is too much for one repair is left for the next one, and what the leader
+// uploads itself to that.
+func TestABackendThatLacksAllIsFilledByAndBy(t *testing.T) {
+	one, other := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	one.put(t, timeline, 4000)
+	_, err := upkeep.Merge(t.Context(), one.Segments, timeline, begin.Add(70*time.Minute))
+	must(t, err)
+	c := copiesOf(one, other)
+	c.Budget = 1
+	now := begin.Add(4000 * time.Second)
+	last := int64(1 << 62)
+	for range 2 {
+		done := c.Repair(t.Context(), timeline, now)
+		if done[1].Segments != 1 || done[1].Lacking == 0 || done[1].Lacking >= last || done[1].Err != nil {
+			t.Fatalf("%+v", done[1])
+		}
+		last = done[1].Lacking
+	}
+	c.Budget = 0
+	if done := c.Repair(t.Context(), timeline, now); done[1].Lacking != 0 || done[1].Err != nil {
+		t.Errorf("%+v", done[1])
+	}
+	if names, _ := other.held(t, timeline); names[0] != "1h 1-3600" || names[len(names)-1] != "10s 3401-3410" && names[1] != "5m 3601-3900" {
+		t.Errorf("it holds %q", names)
+	}
+	if names, _ := other.held(t, timeline); slices.Contains(names, "10s 3991-4000") {
+		t.Errorf("the youngest is copied: %q", names)
+	}
+	c.Repair(t.Context(), timeline, now.Add(time.Hour))
+	other.whole(t, 4000)
+}
+
+// The hole of one backend is within a merged segment of the other one. The merge of later makes one of both.
+func TestSegmentsOfOtherCutsFillAHole(t *testing.T) {
+	one, other := two(t, 590, segments.Config{})
+	_, before := one.held(t, timeline)
+	other.lose(41, 50)
+	for _, p := range []*place{one, other} {
+		_, err := upkeep.Merge(t.Context(), p.Segments, timeline, begin.Add(20*time.Minute))
+		must(t, err)
+	}
+	if names, _ := other.held(t, timeline); len(names) != 3 {
+		t.Fatalf("%q", names)
+	}
+	c := copiesOf(one, other)
+	if done := repair(t, c); done[1].Segments != 1 || done[1].Err != nil || done[1].Lacking != 0 {
+		t.Errorf("%+v", done[1])
+	}
+	other.whole(t, 590)
+	for range 2 {
+		_, err := upkeep.Merge(t.Context(), other.Segments, timeline, begin.Add(later))
+		must(t, err)
+	}
+	names, after := other.held(t, timeline)
+	if !slices.Equal(names, []string{"1h 1-590"}) || len(after) != len(before) {
+		t.Errorf("it holds %q with %d entries, want %d", names, len(after), len(before))
+	}
+}
+
+func TestADamagedSegmentIsReplaced(t *testing.T) {
+	recipients, identities := ageKeys(t)
+	for name, cfg := range map[string]segments.Config{
+		"plain": {}, "encrypted": {Recipients: recipients, Identities: identities}, "without identity": {Recipients: recipients},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, other := two(t, 100, cfg)
+			other.rot(41, 50)
+			for _, key := range other.keysOf(61, 70) {
+				if strings.HasSuffix(key, ".json") {
+					other.backend.Set(key, []byte("{}"))
+				}
+			}
+			keys, c := other.backend.Keys(), copiesOf(one, other)
+			if done := repair(t, c); done[1].Segments > 0 {
+				t.Errorf("what was not read is replaced: %+v", done)
+			}
+			if got := scrub(t, c); !slices.Equal(got, []string{"two 41-50", "two 61-70"}) || c.State("two").Damaged != 2 {
+				t.Errorf("damaged are %q", got)
+			}
+			done := repair(t, c)
+			if len(done[1].Replaced) != 2 || done[1].Err != nil || done[1].Lacking != 0 || done[0].Segments > 0 {
+				t.Errorf("%+v", done)
+			}
+			if got := scrub(t, c); len(got) > 0 || c.State("two").Damaged != 0 || !slices.Equal(other.backend.Keys(), keys) {
+				t.Errorf("damaged are %q", got)
+			}
+		})
+	}
+}
+
+// The merge reads segments, too, and tells of those that are not good. The other backend has merged its own: the damaged
+// one goes when the copy holds its revisions.
+func TestADamagedSegmentThatAMergeFindsIsReplaced(t *testing.T) {
+	one, other := two(t, 300, segments.Config{})
+	other.rot(41, 50)
+	c := copiesOf(one, other)
+	_, err := upkeep.Merge(t.Context(), one.Segments, timeline, begin.Add(later))
+	must(t, err)
+	merged, err := upkeep.Merge(t.Context(), other.Segments, timeline, begin.Add(later))
+	if !snapshot.IsDamage(err) || len(merged.Damaged) != 1 {
+		t.Fatalf("%+v, %v", merged, err)
+	}
+	for r, why := range merged.Damaged {
+		if r.First != 41 || !c.Found("two", r, why) || c.Found("two", r, why) {
+			t.Errorf("%+v: %v", r, why)
+		}
+	}
+	if done := repair(t, c); len(done[1].Replaced) != 1 || done[1].Err != nil || len(other.keysOf(41, 50)) > 0 {
+		t.Errorf("%+v", done[1])
+	}
+	_, err = upkeep.Merge(t.Context(), other.Segments, timeline, begin.Add(later))
+	must(t, err)
+	if names, _ := other.held(t, timeline); !slices.Equal(names, []string{"1h 1-300"}) {
+		t.Errorf("it holds %q", names)
+	}
+}
+
+// Each copy of a segment is damaged: they are named, and nothing goes, not even the one of a backend that is alone.
+func TestTheLastCopyOfASegmentStays(t *testing.T) {
+	one, other := two(t, 100, segments.Config{})
+	one.rot(41, 50)
+	other.rot(41, 50)
+	one.lose(71, 80)
+	other.rot(71, 80)
+	before := [][]string{one.backend.Keys(), other.backend.Keys()}
+	c := copiesOf(one, other)
+	done := repair(t, c)
+	if len(done[0].Damaged) != 1 || done[0].Damaged[0].Backend != "two" || done[0].Damaged[0].Segment.First != 71 || done[0].Segments > 0 {
+		t.Errorf("the damaged one is taken for a copy: %+v", done[0])
+	}
+	if got := scrub(t, c); !slices.Equal(got, []string{"one 41-50", "two 41-50", "two 71-80"}) {
+		t.Errorf("damaged are %q", got)
+	}
+	repair(t, c)
+	if after := [][]string{one.backend.Keys(), other.backend.Keys()}; !slices.Equal(after[0], before[0]) || !slices.Equal(after[1], before[1]) {
+		t.Error("something was removed, or copied")
+	}
+	if one, two := c.State("one"), c.State("two"); one.Damaged != 1 || two.Damaged != 2 || one.Lacking+two.Lacking > 0 {
+		t.Errorf("%+v, %+v", one, two)
+	}
+	one.lose(41, 50) // a person has removed it: it is not counted any more
+	scrub(t, c)
+	if s := c.State("one"); s.Damaged != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAForgedSegmentIsNotCopied(t *testing.T) {
+	ours, trust := signing(t)
+	theirs, _ := signing(t)
+	signed := func(name string, by *repository.Signer, from *memory.Backend) *place {
+		p := &place{backend: memory.New(name, snapshot.BackendS3)}
+		if from != nil {
+			p.backend = from
+		}
+		p.Repository = repository.New(repository.Config{
+			Backend: p.backend, Cluster: "default", Prefix: "default/", Signer: by, Trust: trust,
+		})
+		p.Segments = segments.New(segments.Config{Repository: p.Repository})
+		return p
+	}
+	one, other := signed("one", ours, nil), signed("two", ours, nil)
+	one.put(t, timeline, 100)
+	other.put(t, timeline, 100)
+	one.lose(41, 50)
+	other.lose(41, 50)
+	forger := signed("two", theirs, other.backend)
+	forger.last, forger.chain = 40, segment.Chain{1}
+	forger.put(t, timeline, 50)
+	c := copiesOf(one, other)
+	done := repair(t, c)
+	if done[0].Segments > 0 || len(one.keysOf(41, 50)) > 0 || snapshot.ReasonOf(done[0].Err) != snapshot.ReasonManifestUntrusted {
+		t.Errorf("%+v", done[0])
+	}
+	if s := c.State("two"); s.Damaged != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Nothing is signed. A segment of another history has good checksums, and does not fit between those beside it.
+func TestASegmentOfAnotherHistoryIsNotCopied(t *testing.T) {
+	one, other := two(t, 100, segments.Config{})
+	one.lose(41, 50)
+	other.lose(41, 50)
+	other.last, other.chain = 40, segment.Chain{1}
+	other.put(t, timeline, 50)
+	done := repair(t, copiesOf(one, other))
+	if done[0].Segments > 0 || len(one.keysOf(41, 50)) > 0 || snapshot.ReasonOf(done[0].Err) != snapshot.ReasonConflict {
+		t.Errorf("%+v", done[0])
+	}
+}
+
+// What a prune has removed from one backend is not brought back from another one, which it has not reached.
+func TestNothingIsCopiedThatPruneRemoves(t *testing.T) {
+	one, other := two(t, 100, segments.Config{})
+	one.save(t, 20)
+	one.save(t, 60)
+	other.save(t, 60)
+	for first := int64(1); first < 60; first += 10 {
+		other.lose(first, first+9)
+	}
+	c := copiesOf(one, other)
+	c.Pruner.Window = 30 * time.Second
+	now := begin.Add(100 * time.Second)
+	if done := c.Repair(t.Context(), timeline, now); done[1].Lacking > 0 || len(other.keysOf(51, 60)) == 0 || done[1].Segments != 1 {
+		t.Errorf("%+v", done[1])
+	}
+	plan, err := c.Pruner.Plan(t.Context(), timeline, now)
+	must(t, err)
+	for _, r := range plan {
+		if r.Backend == "two" {
+			t.Errorf("what was copied goes again: %+v", r)
+		}
+	}
+}
+
+func TestATimelineThatNothingNeedsIsNotCopied(t *testing.T) {
+	one, empty := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	one.put(t, timeline, 100)
+	next := segment.NewTimeline(timeline.EtcdCluster(), begin.Add(200*time.Second))
+	one.last, one.chain = 0, segment.Chain{}
+	one.put(t, next, 30)
+	one.saveAt(t, 20, 250*time.Second)
+	done := copiesOf(one, empty).Repair(t.Context(), next, begin.Add(later))
+	old, _ := empty.held(t, timeline)
+	if names, _ := empty.held(t, next); len(old) > 0 || len(names) != 2 || done[1].Lacking > 0 {
+		t.Errorf("it holds %q and %q: %+v", old, names, done[1])
+	}
+}
+
+// A backend that is away, or is not the store that it was, neither gives nor gets anything, and is no reason to leave
+// out the others.
+func TestABackendThatIsAwayIsLeftOut(t *testing.T) {
+	one, other := two(t, 100, segments.Config{})
+	away, unmounted := newPlace("away", segments.Config{}), newPlace("unmounted", segments.Config{})
+	away.backend.Vanish()
+	unmounted.Repository = repository.New(repository.Config{
+		Backend: unmounted.backend, Cluster: "default", Prefix: "default/", Stores: claimed{},
+	})
+	unmounted.Segments = segments.New(segments.Config{Repository: unmounted.Repository})
+	other.lose(41, 50)
+	one.save(t, 5)
+	c := copiesOf(away, one, unmounted, other)
+	done := repair(t, c)
+	if done[0].Err == nil || done[2].Err == nil || done[3].Segments != 1 || done[3].Err != nil {
+		t.Errorf("%+v", done)
+	}
+	if len(unmounted.backend.Keys()) > 0 || c.State("away").Known || !c.State("two").Known {
+		t.Errorf("%q", unmounted.backend.Keys())
+	}
+	_, errs := c.Scrub(t.Context(), 100, begin)
+	if len(errs) != 2 {
+		t.Errorf("the scrub says %v", errs)
+	}
+}
+
+// failingAt is a place whose backend fails after a number of changes, on the objects of another one.
+func failingAt(p *place, after int) *place {
+	f := &failing{Backend: p.backend, after: after}
+	repo := repository.New(repository.Config{Backend: f, Cluster: "default", Prefix: "default/"})
+	return &place{Place: upkeep.Place{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}, backend: p.backend}
+}
+
+// The process dies between any two of its changes, such as data and manifest of a copy. Nothing that was good is lost,
+// and the next repair goes on.
+func TestAnInterruptedRepairGoesOn(t *testing.T) {
+	for n := 1; ; n++ {
+		one, other := two(t, 60, segments.Config{})
+		other.lose(11, 20)
+		other.rot(31, 40)
+		c := copiesOf(one, failingAt(other, n))
+		scrub(t, c)
+		done := repair(t, c)
+		if n == 2 && len(done[1].Replaced)+done[1].Segments > 1 {
+			t.Errorf("after %d changes: %+v", n, done[1])
+		}
+		names, _ := one.held(t, timeline)
+		if len(names) != 6 {
+			t.Fatalf("after %d changes, the other one has %q", n, names)
+		}
+		again := copiesOf(one, other)
+		scrub(t, again)
+		if end := repair(t, again); end[1].Err != nil || end[1].Lacking > 0 {
+			t.Fatalf("after %d changes: %+v", n, end[1])
+		}
+		other.whole(t, 60)
+		if got := scrub(t, again); len(got) > 0 {
+			t.Fatalf("after %d changes, %q are damaged", n, got)
+		}
+		if done[1].Err == nil {
+			if n < 4 {
+				t.Errorf("a repair has only %d changes", n)
+			}
+			return
+		}
+	}
+}
+
+// A replica whose term has ended goes on for a moment.
+func TestTwoReplicasRepairAtOnce(t *testing.T) {
+	recipients, identities := ageKeys(t)
+	one, other := two(t, 300, segments.Config{Recipients: recipients, Identities: identities})
+	for first := int64(1); first < 200; first += 20 {
+		other.lose(first, first+9)
+		one.lose(first+10, first+19)
+	}
+	other.rot(211, 220)
+	var replicas sync.WaitGroup
+	for range 2 {
+		c := copiesOf(one, other)
+		scrub(t, c)
+		replicas.Go(func() {
+			for _, done := range repair(t, c) {
+				if done.Err != nil {
+					t.Error(done.Err)
+				}
+			}
+		})
+	}
+	replicas.Wait()
+	for _, p := range []*place{one, other} {
+		p.whole(t, 300)
+	}
+	if got := scrub(t, copiesOf(one, other)); len(got) > 0 {
+		t.Errorf("%q are damaged", got)
+	}
+}
+
+// Each segment has its turn, and one that was read is not read again before the others.
+func TestAScrubReadsAShare(t *testing.T) {
+	p := newPlace("one", segments.Config{})
+	p.put(t, timeline, 1000)
+	c := copiesOf(p)
+	total := 0
+	for i, want := range []int{30, 30, 30, 30} {
+		done, errs := c.Scrub(t.Context(), 30, begin.Add(time.Duration(i)*time.Minute))
+		if done.Segments != want || len(errs) > 0 || done.Bytes == 0 {
+			t.Errorf("%+v, %v", done, errs)
+		}
+		total += done.Segments
+		if i == 0 {
+			for _, key := range p.backend.Keys() {
+				if strings.HasSuffix(key, ".seg") {
+					p.backend.Set(key, append(p.backend.Content(key), 0))
+				}
+			}
+		}
+	}
+	if got := c.State("one").Damaged; got != 90 {
+		t.Errorf("%d segments were found, and 90 of %d readings were of others than the first 30", got, total)
+	}
+	if done, _ := c.Scrub(t.Context(), 1, begin); done.Segments != 1 {
+		t.Errorf("a small share reads %d", done.Segments)
+	}
+}
+
+func TestLeftoversAreSwept(t *testing.T) {
+	p := newPlace("one", segments.Config{})
+	p.put(t, timeline, 30)
+	past := segment.NewTimeline(timeline.EtcdCluster(), begin.Add(-time.Hour))
+	p.last, p.chain = 0, segment.Chain{}
+	p.put(t, past, 10)
+	c := copiesOf(p)
+	now := time.Now()
+	sweep := func(after time.Duration) upkeep.Swept {
+		t.Helper()
+		done, err := c.Sweep(t.Context(), timeline, now.Add(after))
+		must(t, err)
+		return done
+	}
+	orphans := []string{"default/journal/" + string(timeline) + "/10s/" + segment.Name(41, 50) + ".seg"}
+	for _, key := range p.keysOf(1, 10) {
+		if strings.Contains(key, string(past)) && strings.HasSuffix(key, ".json") {
+			p.backend.Remove(key) // its remover has died
+			orphans = append(orphans, strings.TrimSuffix(key, ".json")+".seg")
+		}
+	}
+	p.backend.Set(orphans[0], []byte("of a writer that died"))
+	foreign := "default/journal/" + string(timeline) + "/10s/notes.txt"
+	p.backend.Set(foreign, []byte("of a person"))
+	before := p.backend.Keys()
+	if done := sweep(23 * time.Hour); done != (upkeep.Swept{}) || !slices.Equal(p.backend.Keys(), before) {
+		t.Errorf("what is young goes: %+v", done)
+	}
+	if done := sweep(25 * time.Hour); done != (upkeep.Swept{Objects: 2}) {
+		t.Errorf("%+v", done)
+	}
+	// The timeline has been without segments since then.
+	document := "default/journal/" + string(past) + ".json"
+	if done := sweep(40 * time.Hour); done != (upkeep.Swept{}) || !slices.Contains(p.backend.Keys(), document) {
+		t.Errorf("%+v", done)
+	}
+	if done := sweep(50 * time.Hour); done != (upkeep.Swept{Timelines: 1}) || slices.Contains(p.backend.Keys(), document) {
+		t.Errorf("%+v", done)
+	}
+	if names, _ := p.held(t, timeline); len(names) != 3 || !slices.Contains(p.backend.Keys(), foreign) {
+		t.Errorf("it holds %q", names)
+	}
+	// A replica that has written it before brings an old part.
+	p.last, p.chain = 0, segment.Chain{}
+	other := &place{Place: upkeep.Place{Repository: p.Repository, Segments: segments.New(segments.Config{Repository: p.Repository})}, backend: p.backend}
+	other.put(t, past, 10)
+	if names, _ := p.held(t, past); len(names) != 1 || !slices.Contains(p.backend.Keys(), document) {
+		t.Errorf("it holds %q", names)
+	}
+	sweep(100 * time.Hour)
+	if names, _ := p.held(t, past); len(names) != 1 || !slices.Contains(p.backend.Keys(), document) {
+		t.Errorf("after another sweep, it holds %q", names)
+	}
+}
+
+// bringing is a backend on which a replica stores an old part while the document of its timeline is removed.
+type bringing struct {
+	*memory.Backend
+	bring func()
+}
+
+func (b *bringing) Delete(ctx context.Context, key string) error {
+	if err := b.Backend.Delete(ctx, key); err != nil || b.bring == nil {
+		return err
+	}
+	bring := b.bring
+	b.bring = nil
+	bring()
+	return nil
+}
+
+func TestATimelineThatGetsASegmentWhileItIsSweptStays(t *testing.T) {
+	p := newPlace("one", segments.Config{})
+	p.put(t, timeline, 10)
+	key := p.keysOf(1, 10)
+	slow := &bringing{Backend: p.backend}
+	repo := repository.New(repository.Config{Backend: slow, Cluster: "default", Prefix: "default/"})
+	c := &upkeep.Copies{Pruner: &upkeep.Pruner{Places: []upkeep.Place{{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}}}}
+	contents := map[string][]byte{}
+	for _, k := range key {
+		contents[k] = p.backend.Content(k)
+		p.backend.Remove(k)
+	}
+	now := time.Now()
+	for _, after := range []time.Duration{time.Hour, 48 * time.Hour} {
+		slow.bring = func() {
+			for k, content := range contents {
+				p.backend.Set(k, content)
+			}
+		}
+		_, err := c.Sweep(t.Context(), "", now.Add(after))
+		must(t, err)
+	}
+	if names, _ := p.held(t, timeline); len(names) != 1 || !slices.Contains(p.backend.Keys(), "default/journal/"+string(timeline)+".json") {
+		t.Errorf("it holds %q", p.backend.Keys())
+	}
+}
+
+func signing(t *testing.T) (*repository.Signer, *repository.Trust) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	must(t, err)
+	signer, err := repository.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	must(t, err)
+	trust := repository.NewTrust(false)
+	trust.AddSigner(signer)
+	return signer, trust
+}

@@ -1,0 +1,125 @@
+package segments_test
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// A copy is the segment byte for byte, and its manifest with the signature. No key is needed for it.
+func TestACopyIsTheSameBytes(t *testing.T) {
+	recipients, _ := ageKeys(t)
+	signer, trust := signing(t)
+	from := newPlace(func(c *repository.Config) { c.Signer, c.Trust = signer, trust }, segments.Config{Recipients: recipients})
+	s := run(t, 11, 20, "a")
+	must(t, from.Put(t.Context(), s))
+	m, err := from.Manifest(t.Context(), segments.RefOf(&s.Header))
+	must(t, err)
+	to := newPlace(func(c *repository.Config) { c.Trust = trust }, segments.Config{})
+	must(t, to.CopyFrom(t.Context(), from.Segments, m, false))
+	want, got := contents(from.backend), contents(to.backend)
+	for key := range want {
+		if !strings.Contains(key, segment.Name(11, 20)) { // the document of the timeline is signed by its writer
+			delete(want, key)
+			delete(got, key)
+		}
+	}
+	if !reflect.DeepEqual(got, want) || len(got) != 2 {
+		t.Errorf("it has %d objects, want %d", len(got), len(want))
+	}
+	if all := refs(t, to.Segments); len(all) != 1 {
+		t.Errorf("the listing is %+v", all)
+	}
+}
+
+func TestACopyOfADamagedSegmentIsNotStored(t *testing.T) {
+	recipients, identities := ageKeys(t)
+	for name, cfg := range map[string]segments.Config{
+		"with an identity": {Recipients: recipients, Identities: identities}, "without": {Recipients: recipients},
+	} {
+		from, to := newPlace(nil, cfg), newPlace(nil, cfg)
+		s := run(t, 11, 20, "a")
+		must(t, from.Put(t.Context(), s))
+		m, err := from.Manifest(t.Context(), segments.RefOf(&s.Header))
+		must(t, err)
+		for key, data := range contents(from.backend) {
+			if strings.HasSuffix(key, ".age") {
+				data[len(data)-1] ^= 1
+				from.backend.Set(key, data)
+			}
+		}
+		for _, replace := range []bool{false, true} {
+			if err := to.CopyFrom(t.Context(), from.Segments, m, replace); snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if all := refs(t, to.Segments); len(all) > 0 {
+			t.Errorf("%s: it holds %+v", name, all)
+		}
+	}
+}
+
+// A segment that is there stays, whichever bytes it has, and one of another history is an error. One that is written over
+// may have been encrypted when the copy is not.
+func TestACopyReplacesNothingUnasked(t *testing.T) {
+	recipients, identities := ageKeys(t)
+	from, to := newPlace(nil, segments.Config{}), newPlace(nil, segments.Config{Recipients: recipients, Identities: identities})
+	s := run(t, 11, 20, "a")
+	ref := segments.RefOf(&s.Header)
+	must(t, from.Put(t.Context(), s))
+	must(t, to.Put(t.Context(), s))
+	m, err := from.Manifest(t.Context(), ref)
+	must(t, err)
+	before := contents(to.backend)
+	must(t, to.CopyFrom(t.Context(), from.Segments, m, false))
+	if !reflect.DeepEqual(contents(to.backend), before) {
+		t.Error("something was changed")
+	}
+	must(t, to.CopyFrom(t.Context(), from.Segments, m, true))
+	for key := range contents(to.backend) {
+		if strings.HasSuffix(key, ".age") {
+			t.Errorf("%s is left", key)
+		}
+	}
+	if got, err := revisions(t.Context(), to.Segments, ref); err != nil || len(got) != 10 {
+		t.Errorf("it holds %v (%v)", got, err)
+	}
+	other := newPlace(nil, segments.Config{})
+	must(t, other.Put(t.Context(), run(t, 11, 20, "b")))
+	if err := other.CopyFrom(t.Context(), from.Segments, m, false); !errors.Is(err, segments.ErrOtherHistory) {
+		t.Errorf("another history: %v", err)
+	}
+}
+
+// A writer knows for a while that the document of its timeline is there, which another replica may sweep meanwhile.
+func TestASweptTimelineIsWrittenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlace(nil, segments.Config{})
+		other := segments.New(segments.Config{Repository: p.repo})
+		document := "default/journal/" + string(timeline) + ".json"
+		for _, sweeper := range []*segments.Segments{p.Segments, other} {
+			must(t, p.Put(t.Context(), run(t, 1, 10, "a")))
+			if all := refs(t, p.Segments); len(all) != 1 {
+				t.Errorf("the listing is %+v", all)
+			}
+			must(t, p.Remove(t.Context(), refs(t, p.Segments)[0]))
+			time.Sleep(time.Hour)
+			gone, err := sweeper.SweepTimeline(t.Context(), timeline, time.Now())
+			if !gone || err != nil || p.backend.Content(document) != nil {
+				t.Fatalf("%v, %v", gone, err)
+			}
+		}
+		must(t, p.Put(t.Context(), run(t, 1, 10, "a")))
+		if all := refs(t, p.Segments); len(all) != 1 {
+			t.Errorf("the listing is %+v", all)
+		}
+	})
+}
