@@ -27,15 +27,20 @@ func TestABackendThatWasFilledIsComplete(t *testing.T) {
 			}
 		})
 		r.caughtUp(t, revision)
-		r.stored(t, good)
+		eventually(t, "the good one has it", func() bool {
+			w := look(t, good)
+			return len(w.Timelines) == 1 && w.Timelines[0].Ranges[0].Last == revision
+		})
 		return r
 	}
-	follow(10).stop()
+	r := follow(10)
+	eventually(t, "both have it", func() bool { return r.Status().Waiting == 0 })
+	r.stop()
 	bad.away.Store(true)
 	follow(20).stop()
 	since := time.Now()
 	bad.away.Store(false)
-	r := follow(30)
+	r = follow(30)
 	eventually(t, "both have the newest", func() bool { return r.Status().Waiting == 0 && r.Status().Stores[0].Complete.After(since) })
 	complete := func() bool { return r.Status().Stores[1].Complete.After(since) }
 	r.Filled("bad", r.Live(), 19)

@@ -69,15 +69,17 @@ func (c *Copies) Found(backend string, r segments.Ref, err error) bool {
 	return !known
 }
 
-// good notes that a segment was read back.
-func (c *Copies) good(backend string, r segments.Ref, now time.Time) {
+// noteRead notes that a segment was read back, and whether it is good.
+func (c *Copies) noteRead(backend string, r segments.Ref, now time.Time, good bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.read == nil {
 		c.read = map[at]time.Time{}
 	}
 	c.read[at{backend, r}] = now
-	delete(c.damaged, at{backend, r})
+	if good {
+		delete(c.damaged, at{backend, r})
+	}
 }
 
 // isDamaged reports whether a segment is known to be damaged.
@@ -178,11 +180,11 @@ func (c *Copies) check(ctx context.Context, s *segments.Segments, r segments.Ref
 	if err == nil {
 		err = s.Check(ctx, m)
 	}
-	switch {
-	case err == nil:
-		c.good(s.Name(), r, now)
-	case snapshot.IsDamage(err):
-		c.Found(s.Name(), r, err)
+	if damaged := snapshot.IsDamage(err); err == nil || damaged {
+		c.noteRead(s.Name(), r, now, !damaged)
+		if damaged {
+			c.Found(s.Name(), r, err)
+		}
 	}
 	return err
 }
