@@ -139,18 +139,21 @@ func TestALeaseThatIsGrantedAnewIsAskedForAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		began := time.Now()
 		const anew = 5500 * time.Millisecond
-		late := func(before, after int64) int64 {
-			if time.Since(began) < anew {
+		late := func(at time.Duration, before, after int64) int64 {
+			if time.Since(began) < at {
 				return before
 			}
 			return after
 		}
 		s := &fakeSource{members: func(string) *fakeMember {
+			delivered := anew + 100*time.Millisecond
 			return &fakeMember{
-				endpoint: "only", delivered: 10, pause: anew + 100*time.Millisecond, leases: func() []int64 { return []int64{77} },
-				current: func() (int64, error) { return late(9, 10), nil },
+				endpoint: "only", delivered: 10, pause: delivered, leases: func() []int64 { return []int64{77} },
+				current: func() (int64, error) { return late(delivered+100*time.Millisecond, 9, 10), nil },
 				named:   func(int64) int64 { return 77 }, made: true,
-				lease: func(int64) journal.LeaseState { return journal.LeaseState{Revision: late(9, 10), TTL: late(60, 30)} },
+				lease: func(int64) journal.LeaseState {
+					return journal.LeaseState{Revision: late(delivered, 9, 10), TTL: late(anew, 60, 30)}
+				},
 			}
 		}}
 		got := ofType[segment.Lease](kept(t, s, 10*time.Second, func(c *journal.Config) { c.UploadInterval = time.Minute }))
