@@ -49,9 +49,9 @@ type managed struct {
 
 	lead        schedule.Campaign
 	schedules   []schedule.Schedule
-	scrubs      []schedule.Schedule // one or none
-	localScrubs []schedule.Schedule // the same for the directories of this node, while another replica leads
-	interval    time.Duration
+	scrubs      []schedule.Schedule  // one or none
+	localScrubs []schedule.Schedule  // the same for the directories of this node, while another replica leads
+	interval    func() time.Duration // between the end of one reconcile and the next
 	limits      limits
 	starts      *fairqueue.Queue // of all clusters
 	turns       *fairqueue.Queue // of saves
@@ -161,7 +161,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	}
 	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules), parts.lead
 	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
-	c.interval, c.limits, c.telemetry, c.log = s.cfg.ReconcileInterval, limits, s.telemetry, log
+	c.interval, c.limits, c.telemetry, c.log = s.settings.reconcileInterval, limits, s.telemetry, log
 	c.starts, c.turns, c.watched, c.feed = s.startTurns, s.saveTurns, observer, feed.New(domain.Follow)
 	return nil
 }

@@ -129,9 +129,9 @@ func (c *managed) refresh(ctx context.Context) time.Duration {
 	err := errors.Join(c.refreshSaves(ctx), c.refreshRuns(ctx))
 	if err != nil && ctx.Err() == nil {
 		c.log.WarnContext(ctx, "read the catalog", "retry_after", refreshRetry, "error", err)
-		return min(c.interval, refreshRetry)
+		return min(c.interval(), refreshRetry)
 	}
-	return c.interval
+	return c.interval()
 }
 
 // refreshSaves reads the last READY snapshot and the end of the last save.

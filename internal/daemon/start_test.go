@@ -57,7 +57,7 @@ func TestClustersBeginInTurn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := &managed{Cluster: c, starts: starts, interval: time.Hour, log: slog.New(slog.DiscardHandler)}
+			m := &managed{Cluster: c, starts: starts, interval: func() time.Duration { return time.Hour }, log: slog.New(slog.DiscardHandler)}
 			clusters = append(clusters, m)
 			ctx := ctx
 			if i == 4 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/fairqueue"
 	"github.com/snapshotd/snapshotd/repository"
@@ -35,26 +36,33 @@ const (
 
 // openJobs makes the queues of what is heavy, for all clusters together.
 func (s *Service) openJobs(ctx context.Context) {
-	saves, restores, drills := s.cfg.MaxConcurrentSaves, s.cfg.MaxConcurrentRestores, s.cfg.MaxConcurrentDrills
+	counted := func(job string) *fairqueue.Queue {
+		return fairqueue.New(0, func(running, waiting int) { s.telemetry.Jobs(ctx, job, running, waiting) })
+	}
+	s.saveTurns, s.restoreTurns, s.drillTurns = counted(jobSave), counted(jobRestore), counted(jobDrill)
+	s.startTurns = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), nil)
+	s.memory = memoryOfMachine() // before boundMemory sets a limit of its own
+	s.setPlaces(ctx, s.cfg)
+}
+
+// setPlaces lets as many of them run at a time as a configuration says.
+func (s *Service) setPlaces(ctx context.Context, cfg *config.Config) {
+	saves, restores, drills := cfg.MaxConcurrentSaves, cfg.MaxConcurrentRestores, cfg.MaxConcurrentDrills
 	if saves == 0 {
-		free, err := disk.Free(s.cfg.DataDir)
+		free, err := disk.Free(cfg.DataDir)
 		if err != nil {
 			free = 0 // it is not known
 		}
-		saves = savesAtATime(runtime.GOMAXPROCS(0), memoryOfMachine(), free)
+		saves = savesAtATime(runtime.GOMAXPROCS(0), s.memory, free)
 	}
 	if restores == 0 {
 		restores = max(saves/2, 1) // a check may need room for two databases
 	}
 	s.log.InfoContext(ctx, "jobs at a time, of all clusters together", "saves", saves, "restores", restores, "drills", drills)
-	s.saveTurns = fairqueue.New(saves, func(running, waiting int) { s.telemetry.Jobs(ctx, jobSave, running, waiting) })
-	s.restoreTurns = fairqueue.New(restores, func(running, waiting int) { s.telemetry.Jobs(ctx, jobRestore, running, waiting) })
-	s.drillTurns = fairqueue.New(drills, func(running, waiting int) { s.telemetry.Jobs(ctx, jobDrill, running, waiting) })
-	s.startTurns = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), nil)
+	s.saveTurns.SetPlaces(saves)
+	s.restoreTurns.SetPlaces(restores)
+	s.drillTurns.SetPlaces(drills)
 	s.atATime = saves
-	s.telemetry.Jobs(ctx, jobSave, 0, 0)
-	s.telemetry.Jobs(ctx, jobRestore, 0, 0)
-	s.telemetry.Jobs(ctx, jobDrill, 0, 0)
 }
 
 // savesAtATime returns how many saves the machine can run side by side. Bytes of memory, and free bytes of the spool's
