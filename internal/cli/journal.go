@@ -132,7 +132,7 @@ func crossedWarning(w io.Writer, c *restore.Crossed) {
 	}
 	var all []string
 	for _, g := range c.Gaps[:min(maxGaps, len(c.Gaps))] {
-		all = append(all, g.Gap.String())
+		all = append(all, g.String())
 	}
 	if more := len(c.Gaps) - len(all); more > 0 {
 		all = append(all, fmt.Sprintf("those of %d gaps more", more))
