@@ -1,5 +1,5 @@
-# The image of snapshotd: one static binary, no shell, not root. docs/development.md says how it is built and tried
-# without a registry, with a stand-in for the base image.
+# The image of snapshotd: one static binary, no shell, not root. A test builds and runs it without a registry, with a
+# stand-in for the base image: docs/development.md.
 ARG BUILD_IMAGE=golang:1.26
 ARG RUNTIME_IMAGE=scratch
 

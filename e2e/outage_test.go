@@ -161,7 +161,7 @@ clusters:
     scrub: {cron: %q, share: 100}
 `, p.save, p.scrub)))
 	o.service.must("verify", o.ready(), "--level", "drill")
-	o.prometheus = testenv.StartPrometheus(t, pacedConfig(t, prometheusConfig(t, o.service.http, ""), p))
+	o.prometheus = testenv.StartPrometheus(t, p.config(t, o.service.http))
 	o.console = browse(t, "http://"+o.service.http+"/", "")
 	eventually(t, "Prometheus sees that the service leads, and its certificate", func() bool {
 		return o.asked(`snapshotd_leader == 1`) && o.asked(`snapshotd_etcd_certificate_not_after_timestamp_seconds > time()`)
