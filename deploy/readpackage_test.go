@@ -50,7 +50,7 @@ func untar(t *testing.T, archive []byte, name string, each func(h *tar.Header, c
 	}
 	for r := tar.NewReader(gz); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {

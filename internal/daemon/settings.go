@@ -42,7 +42,7 @@ func (r *reloader) applySettings(ctx context.Context, cfg *config.Config) {
 	}
 	r.applied = cfg
 	r.setPlaces(ctx, cfg)
-	r.server.Apply(r.serverSettings(ctx, cfg)) //nolint:contextcheck // nothing of it waits
+	r.server.Apply(r.serverSettings(ctx, cfg))
 	r.boundMemory()
 	r.log.InfoContext(ctx, "settings are in effect", "keys", strings.Join(keys, ", "))
 }
