@@ -40,7 +40,7 @@ func TestTheImageIsBuiltAndRun(t *testing.T) {
 	if version.Version != "v1.2.3" || version.Commit != "0123abc" {
 		t.Errorf("the program in the image says that it is %+v", version)
 	}
-	s := start(t, options{binary: inside}, "--dev", "--data-dir", "/var/lib/snapshotd/dev")
+	s := start(t, options{binary: inside}, "--dev", "--log-level", "info", "--data-dir", "/var/lib/snapshotd/dev")
 	t.Cleanup(s.end) // buildah ends what it runs only when it is asked to
 	s.save()
 	s.must("verify", "latest", "--level", "drill")
@@ -99,12 +99,18 @@ func (b *buildah) build() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{
-		"bin/sh": busybox, "bin/mkdir": busybox, "etc/ssl/certs/ca-certificates.crt": []byte("certificates\n"),
-		"Dockerfile": []byte("FROM scratch\nCOPY . /\n" +
-			"ENV PATH=/usr/local/go/bin:/bin GOPATH=/go GOCACHE=/cache GOTOOLCHAIN=local GOPROXY=off\n"),
+	for _, f := range []struct {
+		name    string
+		content []byte
+		mode    os.FileMode
+	}{
+		{"bin/sh", busybox, 0o755},
+		{"bin/mkdir", busybox, 0o755},
+		{"etc/ssl/certs/ca-certificates.crt", []byte("certificates\n"), 0o644},
+		{"Dockerfile", []byte("FROM scratch\nCOPY . /\n" +
+			"ENV PATH=/usr/local/go/bin:/bin GOPATH=/go GOCACHE=/cache GOTOOLCHAIN=local GOPROXY=off\n"), 0o644},
 	} {
-		if err := os.WriteFile(filepath.Join(base, name), content, 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(base, f.name), f.content, f.mode); err != nil {
 			b.t.Fatal(err)
 		}
 	}
@@ -145,7 +151,7 @@ func (b *buildah) checkContent(container string) {
 		return nil
 	})
 	want := []string{
-		"-rwxr-xr-x /etc/ssl/certs/ca-certificates.crt 0:0", "-rwxr-xr-x /usr/local/bin/snapshotd 0:0", "drwxr-xr-x /var/lib/snapshotd 65532:65532",
+		"-rw-r--r-- /etc/ssl/certs/ca-certificates.crt 0:0", "-rwxr-xr-x /usr/local/bin/snapshotd 0:0", "drwxr-xr-x /var/lib/snapshotd 65532:65532",
 	}
 	if err != nil || !slices.Equal(found, want) {
 		b.t.Errorf("the image has %q, want %q; %v", found, want, err)
