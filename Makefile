@@ -88,6 +88,11 @@ REPLICAS ?= 1
 bench-clusters:
 	SNAPSHOTD_CLUSTERS=$(CLUSTERS) SNAPSHOTD_REPLICAS=$(REPLICAS) go test -tags e2e -count=1 -v -timeout 60m -run TestBenchClusters ./e2e
 
+# How smoothly the console scrolls through 13,000 snapshots, and how soon its first card is there, ROUNDS times.
+.PHONY: bench-console
+bench-console:
+	SNAPSHOTD_E2E_ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -v -timeout 30m -run '^TestBenchConsole$$' ./e2e
+
 # How long it takes until all that should tell of an outage does, and until it says that all is well again.
 .PHONY: outages
 outages:

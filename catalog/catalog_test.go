@@ -47,8 +47,8 @@ func TestConformance(t *testing.T) {
 	conforms(t, client, client)
 }
 
-// conforms runs the suite of the port on catalogs that use an etcd as one user does. The other client does what somebody
-// else does there.
+// conforms runs the suite of the port on catalogs that use an etcd as one user does. The other client does what
+// somebody else does there.
 func conforms(t *testing.T, user, client *clientv3.Client) {
 	t.Helper()
 	var clusters atomic.Int32

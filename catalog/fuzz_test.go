@@ -90,7 +90,7 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
-// useRecord does what replicas do with a record: none of it may panic.
+// useRecord uses a record as replicas do: none of it may panic.
 func useRecord(rec *snapshot.Record) {
 	now := time.Now()
 	for _, l := range rec.Locations() {
@@ -106,7 +106,7 @@ func useRecord(rec *snapshot.Record) {
 	rec.ConcludeInterrupted("dead")
 }
 
-// A key of the index by time is none of ours, or is made again from what it says.
+// A key of the index by time is none of ours, or is made again from its parts.
 func FuzzIndexKey(f *testing.F) {
 	k := keys("/snapshotd/v1/default/")
 	for _, at := range []time.Time{{}, time.Unix(0, 0), time.Unix(1700000000, 5), time.Unix(1<<40, 0)} {

@@ -309,7 +309,7 @@ func adopted(file string) func(in inside) {
 	}
 }
 
-// badValues returns values that are no record of a snapshot, by what is wrong with them.
+// badValues returns values that are no record of a snapshot, by their mistakes.
 func badValues(t *testing.T, client *clientv3.Client, name string) map[string]string {
 	whole, _ := value(t, client, recordKey(name))
 	const most = 1<<63 - 1
@@ -557,7 +557,7 @@ func TestKeysThatNoRecordHas(t *testing.T) {
 	c := open(t, catalog.Config{Connect: connect(client)})
 	create(t, c, 2)
 	whole, _ := value(t, client, recordKey("s0000"))
-	keys := map[string]string{ // by what is below snapshots/: the name
+	keys := map[string]string{ // by the part below snapshots/: the name
 		"": "", ".~": "", "s0000": "", "s0000.~x": "", "s0000.~/": "", "~": "",
 		"a/b.~": "a/b", "-a.~": "-a", "a\nb.~": "a\nb",
 		"\xff\xfe.~": "\xff\xfe", "$(reboot).~": "$(reboot)", strings.Repeat("n", 2000) + ".~": strings.Repeat("n", 2000),

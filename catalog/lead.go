@@ -12,20 +12,25 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// retryInterval is the pause before standing for election again when etcd cannot be reached.
-const retryInterval = 2 * time.Second
+// The pause before standing for election again when etcd cannot be reached grows from one to the other: an etcd that is
+// too busy for thousands of clusters must not be asked all the more.
+const (
+	retryInterval = 2 * time.Second
+	retryLimit    = 15 * time.Second
+	retrySpread   = 0.25
+)
 
 // Lead stands for election as the cluster's leader under name and calls lead whenever it is elected, with a context
 // that ends with the leadership. It goes on until ctx is done. It returns the cause of ctx after lead has returned and
 // the leadership was given up, so that another replica can take it at once. The names of replicas differ.
 func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Context, *Term)) error {
-	var lastErr error
+	failed := 0       // attempts, one after the other
 	var ask time.Time // when to ask for the leadership; zero while no other replica leads
 	for ctx.Err() == nil {
 		l, held, err := c.acquire(ctx, "campaign", "stand for election", c.keys.leader(), name)
 		switch {
 		case err == nil:
-			if lastErr = nil; !ask.IsZero() {
+			if failed = 0; !ask.IsZero() {
 				c.takeBack(ctx, name)
 			}
 			ask = time.Time{}
@@ -33,7 +38,7 @@ func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Conte
 				_ = backoff.Wait(ctx, handoverPause)
 			}
 		case errors.Is(err, snapshot.ErrLocked):
-			lastErr = nil
+			failed = 0
 			switch {
 			case ask.IsZero():
 				ask = c.firstAsk()
@@ -44,11 +49,11 @@ func (c *Catalog) Lead(ctx context.Context, name string, lead func(context.Conte
 				ask = c.firstAsk()
 			}
 		default:
-			if lastErr == nil && ctx.Err() == nil {
+			if failed == 0 && ctx.Err() == nil {
 				c.cfg.Logger.WarnContext(ctx, "cannot stand for election; trying again", "error", err)
 			}
-			lastErr = err
-			_ = backoff.Wait(ctx, retryInterval)
+			failed++
+			_ = backoff.Wait(ctx, backoff.Spread(backoff.Delay(retryInterval, retryLimit, failed), retrySpread))
 		}
 	}
 	return context.Cause(ctx)
@@ -83,7 +88,8 @@ func (c *Catalog) awaitChange(ctx context.Context, seen int64, until time.Time) 
 }
 
 // watchLeader returns nil when the leader's key has changed at a revision or after it. clientv3's watch has four
-// goroutines, and a replica may wait for the leaders of thousands of clusters; this one has the caller's and one of gRPC.
+// goroutines, and a replica may wait for the leaders of thousands of clusters; this one has the caller's and one of
+// gRPC.
 func (c *Catalog) watchLeader(ctx context.Context, from int64) error {
 	client, err := c.cfg.Connect(ctx)
 	if err != nil {

@@ -82,7 +82,8 @@ func (l *lease) keep(ctx context.Context) (pause time.Duration) {
 // etcd, does that. Another replica may have the lock then, so this one must not go on as if it had.
 var errTaken = errors.New("the lock was taken away")
 
-// inPlace returns errTaken when the key of the lock is not the one that was put there. A read that fails proves nothing.
+// inPlace returns errTaken when the key of the lock is not the one that was put there. A read that fails proves
+// nothing.
 func (l *lease) inPlace(ctx context.Context) error {
 	// The whole key is read: etcd 3.7 leaves the lease out of an answer without values.
 	resp, err := l.client.Get(ctx, l.key)

@@ -48,7 +48,8 @@ func (c *Catalog) Leader(ctx context.Context) (name string, err error) {
 }
 
 // acquire puts value under a key that is free, or that holds no replica's lock, on a lease of its own, which the caller
-// holds from then on. When a replica holds it, the error wraps ErrLocked, and held is the revision at which that was seen.
+// holds from then on. When a replica holds it, the error wraps ErrLocked, and held is the revision at which that was
+// seen.
 func (c *Catalog) acquire(ctx context.Context, op, what, key, value string) (l *lease, held int64, err error) {
 	if _, err := holderOf([]byte(value)); err != nil {
 		return nil, 0, snapshot.ReasonInternal.New("%s for %.100q", what, value).Because(err)

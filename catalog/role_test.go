@@ -120,7 +120,7 @@ func TestPermissionsThatTheUserNeeds(t *testing.T) {
 	}
 }
 
-// leads lets a catalog lead, and do what a leader writes.
+// leads lets a catalog lead, and write as a leader does.
 func leads(t *testing.T, c *catalog.Catalog) {
 	t.Helper()
 	ctx, end := context.WithTimeout(t.Context(), time.Minute)

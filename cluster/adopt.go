@@ -55,10 +55,10 @@ func (r *reconciliation) readForeign(
 	for _, c := range copies {
 		v := r.views[c.view]
 		if c.o.Key != prefix+rec.File {
-			r.countForeign(ctx, v, c.o.Key) // the other backend has it in another form
+			r.cmp.countForeign(ctx, v, c.o.Key) // the other backend has it in another form
 			continue
 		}
-		if loc := r.readAdopted(ctx, v, rec, c.o); loc != nil {
+		if loc := r.cmp.readAdopted(ctx, v, rec, c.o); loc != nil {
 			rec.Found(*loc)
 			e.on[c.view].listed, e.on[c.view].added = true, true
 		}
@@ -67,8 +67,8 @@ func (r *reconciliation) readForeign(
 	return rec, ctx.Err()
 }
 
-// takeAdoption waits until no other snapshot of another program is in the cluster's spool, and then for a turn among the
-// clusters: those that wait for each other take no turns.
+// takeAdoption waits until no other snapshot of another program is in the cluster's spool, and then for a turn among
+// the clusters: those that wait for each other take no turns.
 func (c *Cluster) takeAdoption(ctx context.Context, name string) (release func(), err error) {
 	own, err := c.adopting.Take(ctx, "adopt %s", name)
 	if err != nil || c.cfg.Turn == nil {
@@ -109,9 +109,9 @@ func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candi
 		none := errors.Is(err, repository.ErrNoSnapshot)
 		switch {
 		case none && !v.repo.NamedByK3s(c.o):
-			r.countForeign(ctx, v, c.o.Key)
+			r.cmp.countForeign(ctx, v, c.o.Key)
 		case err != nil && !none && !snapshot.IsDamage(err):
-			r.fail(v, err)
+			r.cmp.fail(v, err)
 		default:
 			e.on[c.view].listed, e.on[c.view].added = true, true
 		}
@@ -122,24 +122,24 @@ func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candi
 // readAdopted reads one copy and returns its location; nil when it is no snapshot, or could not be read. The first good
 // copy describes the record. A file that was meant to be a snapshot, by its name or because it was one, is FAILED when
 // it is none, so that its loss is not overlooked.
-func (r *reconciliation) readAdopted(
+func (x *comparison) readAdopted(
 	ctx context.Context, v *view, rec *snapshot.Record, o *repository.Object,
 ) *snapshot.Location {
-	s, err := v.repo.ReadForeign(ctx, rec, r.c.cfg.SpoolDir)
-	loc := r.failedLocation(v, rec, o.Size, "")
+	s, err := v.repo.ReadForeign(ctx, rec, x.c.cfg.SpoolDir)
+	loc := x.failedLocation(v, rec, o.Size, "")
 	switch {
 	case errors.Is(err, repository.ErrNoSnapshot) && (rec.Version > 0 || v.repo.NamedByK3s(o)):
 		loc.Error = err.Error()
 	case errors.Is(err, repository.ErrNoSnapshot):
 		// Reading it takes as long as reading a snapshot, so it is remembered until it changes or goes.
-		r.c.foreign.Put(v.repo.Name(), o.Key, foreignObject{o.Size, o.ModTime}, r.begin)
-		r.c.log.WarnContext(ctx, "object is no snapshot", "backend", v.repo.Name(), "key", o.Key, "error", err)
-		r.countForeign(ctx, v, o.Key)
+		x.c.foreign.Put(v.repo.Name(), o.Key, foreignObject{o.Size, o.ModTime}, x.begin)
+		x.c.log.WarnContext(ctx, "object is no snapshot", "backend", v.repo.Name(), "key", o.Key, "error", err)
+		x.countForeign(ctx, v, o.Key)
 		return nil
 	case snapshot.IsDamage(err):
 		loc.Error = err.Error()
 	case err != nil:
-		r.fail(v, err)
+		x.fail(v, err)
 		return nil
 	case rec.StoredSHA256 == "":
 		loc.State = snapshot.StateReady
@@ -149,7 +149,7 @@ func (r *reconciliation) readAdopted(
 		rec.DBSize, rec.SHA256, rec.StoredSize, rec.StoredSHA256 = s.DBSize, s.SHA256, s.StoredSize, s.StoredSHA256
 		rec.Labels = v.repo.ForeignLabels(ctx, rec.File)
 	case rec.StoredSHA256 != s.StoredSHA256:
-		loc.Error = "it holds another snapshot under this name"
+		loc.Error = snapshot.OtherSnapshot
 	default:
 		loc.State = snapshot.StateReady
 	}
@@ -161,18 +161,18 @@ func (r *reconciliation) readAdopted(
 // reconcileAdopted compares the location of an adopted snapshot with the listing: a file that is as it was when it
 // was read is good, and one that has changed is read again. There is no manifest to compare with, and other programs
 // may replace their files at any time.
-func (r *reconciliation) reconcileAdopted(
+func (x *comparison) reconcileAdopted(
 	ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, data *repository.Object, e *effect,
 ) {
-	v := r.views[i]
+	v := x.views[i]
 	e.on[i].listed = true
 	asRead := loc != nil && loc.Size == data.Size && rec.Seen[v.repo.Name()].Equal(data.ModTime)
-	if asRead && loc.State != snapshot.StateDeleting || r.req.ValidateOnly {
+	if asRead && loc.State != snapshot.StateDeleting || x.validateOnly {
 		e.on[i].unchanged = loc != nil
 		e.on[i].added = loc == nil
 		return
 	}
-	release, err := r.c.takeAdoption(ctx, rec.Name)
+	release, err := x.c.takeAdoption(ctx, rec.Name)
 	if err != nil {
 		return // the reconciliation ends, too
 	}
@@ -182,7 +182,7 @@ func (r *reconciliation) reconcileAdopted(
 	if len(rec.ReadyOn()) == 0 || len(rec.Locations()) == 1 && loc != nil {
 		rec.StoredSHA256 = "" // its only copy has changed, and describes it anew
 	}
-	now := r.readAdopted(ctx, v, rec, data)
+	now := x.readAdopted(ctx, v, rec, data)
 	switch {
 	case now == nil:
 		e.on[i].unchanged = loc != nil
@@ -198,12 +198,12 @@ func (r *reconciliation) reconcileAdopted(
 // adoptable returns the object of a group that may be a snapshot of another program, or nil. An object that was
 // written just now may not be whole yet. An empty one is a snapshot that has failed if its name is K3s', and
 // otherwise any file.
-func (r *reconciliation) adoptable(v *view, g *repository.Group) *repository.Object {
+func (x *comparison) adoptable(v *view, g *repository.Group) *repository.Object {
 	o := v.repo.Adoptable(g)
 	switch {
 	case o == nil, o.Size == 0 && !v.repo.NamedByK3s(o):
 		return nil
-	case r.begin.Sub(o.ModTime) < youngAge, r.knownForeign(v.repo.Name(), o):
+	case x.begin.Sub(o.ModTime) < youngAge, x.knownForeign(v.repo.Name(), o):
 		return nil
 	}
 	return o
@@ -216,7 +216,7 @@ type foreignObject struct {
 }
 
 // knownForeign reports whether an object was read before, as it is, and found to be no snapshot.
-func (r *reconciliation) knownForeign(backend string, o *repository.Object) bool {
-	was, ok := r.c.foreign.Get(backend, o.Key, r.begin)
+func (x *comparison) knownForeign(backend string, o *repository.Object) bool {
+	was, ok := x.c.foreign.Get(backend, o.Key, x.begin)
 	return ok && was.size == o.Size && was.modTime.Equal(o.ModTime)
 }

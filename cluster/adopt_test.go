@@ -352,7 +352,7 @@ func TestTheCatalogAloneUnpinsNoFileOfAnotherProgram(t *testing.T) {
 
 // Where only what is signed is believed, what somebody has put there is no snapshot.
 func TestNothingIsAdoptedWhereOnlySignedManifestsAreBelieved(t *testing.T) {
-	f := newFixture(t, signing(t))
+	f := newFixture(t, signed(t))
 	f.mustSave(t)
 	f.plant(t, "one", k3sFile, f.etcdctl(t))
 	if r := f.mustReconcile(t)["one"]; r.Foreign != 1 || r.Added != 0 || len(f.records(t)) != 1 {

@@ -288,7 +288,7 @@ func TestSaveOfNobodyIsSettled(t *testing.T) {
 	}
 }
 
-// The error of a save that meets a lock has what the catalog knows about it.
+// The error of a save that meets a lock has all that the catalog knows about it.
 func TestSaveInProgressSaysWhoHoldsTheLock(t *testing.T) {
 	f := newFixture(t)
 	lock, err := f.catalog.Lock(t.Context(), "node-7/SOMEBODY")

@@ -13,6 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cache"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
@@ -53,7 +54,7 @@ type Config struct {
 	Retention   map[string]retention.Rules // optional; by the backend's name
 	Compression snapshot.Compression       // optional; CompressionZstd
 	Recipients  age.Recipients             // optional; can decrypt new snapshots, which are not encrypted without any
-	Signer      *repository.Signer         // optional; signs the manifests
+	Signer      *signing.Signer            // optional; signs the manifests
 	// Fallback is optional: a place of this replica alone for a snapshot that no backend took.
 	Fallback repository.Backend
 	Driller  repository.Driller // optional; needed to verify at LevelDrill
@@ -63,7 +64,7 @@ type Config struct {
 	// Identities are optional. With them the service can verify the database in encrypted snapshots. Without them only
 	// the stored bytes are verified, and drills must be made elsewhere.
 	Identities  age.Identities
-	Trust       *repository.Trust // optional; which manifests are trusted, all when nil
+	Trust       *signing.Trust    // optional; which manifests are trusted, all when nil
 	Observer    snapshot.Observer // optional
 	Logger      *slog.Logger      // optional
 	StreamLimit reading.Limiter   // optional; of the bytes that are read from etcd
@@ -165,6 +166,9 @@ func (c *Cluster) newRepository(b repository.Backend, stores repository.Stores) 
 
 // Name returns the cluster's name.
 func (c *Cluster) Name() string { return c.cfg.Name }
+
+// Repositories returns those on the cluster's backends, in the order of the configuration.
+func (c *Cluster) Repositories() []*repository.Repository { return slices.Clone(c.repos) }
 
 // BackendNames returns the names of the cluster's backends in the order of the configuration.
 func (c *Cluster) BackendNames() []string { return namesOf(c.repos) }

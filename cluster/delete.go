@@ -194,7 +194,7 @@ func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *sna
 		resume, back, err := r.removalOf(ctx, v, rec, it.groups[i])
 		switch {
 		case err != nil:
-			r.fail(v, err)
+			r.cmp.fail(v, err)
 		case back != nil:
 			e.note(i, rec.Found(*back))
 			taken = true
@@ -235,7 +235,7 @@ func (r *reconciliation) removalOf(
 		case young:
 			return false, nil, nil
 		}
-		l := r.failedLocation(v, rec, data.Size, "its manifest is missing")
+		l := r.cmp.failedLocation(v, rec, data.Size, snapshot.ManifestMissing)
 		if rec.Trigger == snapshot.TriggerAdopted {
 			// Its state before is not known. Without a note of when it was seen, the next reconcile reads the file
 			// again.
@@ -257,7 +257,7 @@ func (r *reconciliation) removalOf(
 	}
 	r.c.log.WarnContext(ctx, "record says DELETING and its manifest does not; the copy stays", "snapshot", rec.Name,
 		"backend", v.repo.Name())
-	l := r.compare(v, rec, m.Record, data)
+	l := r.cmp.compare(v, rec, m.Record, data)
 	return false, &l, nil
 }
 
@@ -276,7 +276,7 @@ func (r *reconciliation) resumeRemoval(ctx context.Context, v *view, rec *snapsh
 	case errors.Is(err, snapshot.ErrConflict): // the repository's own conflicts are for good
 		return false, errOthersRemoval
 	case snapshot.BackendOf(err) != "":
-		r.fail(v, err)
+		r.cmp.fail(v, err)
 		return false, nil
 	}
 	return false, err
@@ -284,16 +284,16 @@ func (r *reconciliation) resumeRemoval(ctx context.Context, v *view, rec *snapsh
 
 // resumeUnrecorded goes on with a removal whose mark is in a manifest, though the catalog does not know it: the
 // catalog came back from the past, or lost the record.
-func (r *reconciliation) resumeUnrecorded(ctx context.Context, v *view, m *repository.Manifest) {
-	if r.req.ValidateOnly {
+func (x *comparison) resumeUnrecorded(ctx context.Context, v *view, m *repository.Manifest) {
+	if x.validateOnly {
 		return
 	}
 	if err := v.repo.ResumeRemoval(ctx, m); err != nil {
-		r.fail(v, err)
+		x.fail(v, err)
 		return
 	}
-	r.c.log.InfoContext(ctx, "interrupted removal of a copy ended", "snapshot", m.Record.Name, "backend", v.repo.Name(),
+	x.c.log.InfoContext(ctx, "interrupted removal of a copy ended", "snapshot", m.Record.Name, "backend", v.repo.Name(),
 		"begun", m.Removed)
-	r.c.observe(ctx, snapshot.Event{Type: snapshot.EventDeleted, Backend: v.repo.Name(), Name: m.Record.Name,
+	x.c.observe(ctx, snapshot.Event{Type: snapshot.EventDeleted, Backend: v.repo.Name(), Name: m.Record.Name,
 		Snapshot: &m.Record.Snapshot})
 }

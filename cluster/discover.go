@@ -38,7 +38,7 @@ func (r *reconciliation) discover(ctx context.Context, it item, e *effect) error
 		return r.adopt(ctx, it, d.others, e)
 	}
 	for _, o := range d.others {
-		r.countForeignGroup(ctx, r.views[o.view], it.groups[o.view])
+		r.cmp.countForeignGroup(ctx, r.views[o.view], it.groups[o.view])
 	}
 	if d.rec == nil {
 		return nil
@@ -80,30 +80,30 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 	v := r.views[i]
 	m, err := r.manifestOf(ctx, v, g)
 	if err != nil {
-		r.fail(v, err)
+		r.cmp.fail(v, err)
 		d.bad[i] = err
 		return
 	}
 	if m == nil {
 		e.on[i].listed = false
-		if o := r.adoptable(v, g); o != nil {
+		if o := r.cmp.adoptable(v, g); o != nil {
 			d.others = append(d.others, candidate{i, o})
 		} else {
-			r.countForeignGroup(ctx, v, g)
+			r.cmp.countForeignGroup(ctx, v, g)
 		}
 		return
 	}
 	if !m.Removed.IsZero() {
 		// The removal began under a record that the catalog does not have any more. It goes on from the mark.
 		e.on[i].listed = false
-		r.resumeUnrecorded(ctx, v, m)
+		r.cmp.resumeUnrecorded(ctx, v, m)
 		return
 	}
 	if d.rec == nil {
 		d.rec, d.chosen = m.Record.Copy(), m.Chosen()
 	}
 	d.rec.Learn(m.Record) // an update may have reached this backend alone
-	d.rec.Found(r.compare(v, d.rec, m.Record, v.repo.DataOf(g, d.rec)))
+	d.rec.Found(r.cmp.compare(v, d.rec, m.Record, v.repo.DataOf(g, d.rec)))
 	d.rec.Saw(v.repo.Name(), g.ManifestTime)
 	e.on[i].added = true
 }
@@ -120,7 +120,7 @@ func (r *reconciliation) manifestOf(ctx context.Context, v *view, g *repository.
 	case snapshot.IsNotFound(err):
 		return nil, nil //nolint:nilnil // it was removed since it was listed
 	case errors.Is(err, repository.ErrManifestUnusable) && !v.repo.LooksSaved(g):
-		r.warn(ctx, v, "manifest is not this snapshot's", g.Name, err)
+		r.cmp.warn(ctx, v, "manifest is not this snapshot's", g.Name, err)
 		return nil, nil //nolint:nilnil // it is another program's file
 	case len(g.Objects) == 0 && (err != nil || m.Removed.IsZero()):
 		return nil, nil //nolint:nilerr,nilnil // it describes nothing, unless a removal has left it
@@ -138,7 +138,7 @@ func (r *reconciliation) addUnusable(it item, i int, rec *snapshot.Record, err e
 	if data := v.repo.DataOf(it.groups[i], rec); data != nil {
 		size = data.Size
 	}
-	rec.Missed(r.failedLocation(v, rec, size, err.Error()), snapshot.ReasonOf(err))
+	rec.Missed(r.cmp.failedLocation(v, rec, size, err.Error()), snapshot.ReasonOf(err))
 	e.on[i].added = true
 }
 
@@ -150,7 +150,7 @@ func (r *reconciliation) discoverLate(ctx context.Context, it item, d *discovery
 			continue
 		}
 		if g, err := v.repo.ListOne(ctx, d.rec); err != nil {
-			r.fail(v, err)
+			r.cmp.fail(v, err)
 		} else if g.Manifest {
 			r.discoverOn(ctx, i, g, d, e)
 		}
@@ -166,10 +166,10 @@ func (r *reconciliation) addMissing(it item, rec *snapshot.Record, chosen []stri
 		}
 		l := repo.Location(rec, r.begin)
 		l.Error = fmt.Sprintf("backend %q was to hold it and does not", repo.Name())
-		if i := r.indexOf(repo.Name()); i < 0 || !it.known[i] {
+		if i := r.cmp.indexOf(repo.Name()); i < 0 || !it.known[i] {
 			l.Error = fmt.Sprintf("backend %q was to hold it and could not be looked at", repo.Name())
 		} else if data := repo.DataOf(it.groups[i], rec); data != nil {
-			l.Error, l.Size = "its manifest is missing", data.Size
+			l.Error, l.Size = snapshot.ManifestMissing, data.Size
 		}
 		rec.Missed(l, snapshot.ReasonCopyMissing)
 	}

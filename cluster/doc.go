@@ -6,9 +6,9 @@
 // takeover.go (another save has its request). A reconcile begins in reconcile.go, and goes on to one name
 // (reconcilerecord.go), one location (reconcilelocation.go), and names without a record (discover.go, adopt.go).
 //
-// Single steps are rooms below: reading (etcd's stream becomes the stored form), copying (from one backend to another),
-// verifying (one copy), scrubbing (the snapshots that are verified next), downloading (one copy for a caller), pruning
-// (one backend), amend (a change of one record) and inflight (the work of this process).
+// Single steps are rooms below: reading (etcd's stream becomes the stored form), repairing (one copy is made from
+// another), verifying (one copy), scrubbing (the snapshots that are verified next), downloading (one copy for a
+// caller), pruning (one backend), amend (a change of one record) and inflight (the work of this process).
 //
 // # Rules
 //

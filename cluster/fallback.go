@@ -47,7 +47,7 @@ func (t *transfer) putFallback(ctx context.Context) error {
 
 // hasFallback reports whether this replica has the snapshot of a record as its upload fallback.
 func (c *Cluster) hasFallback(rec *snapshot.Record) bool {
-	return c.fallback != nil && rec.State() == snapshot.StateFailed && rec.FallbackNode() == c.cfg.Node
+	return c.fallback != nil && c.node.HasFallback(rec)
 }
 
 // UploadFallback uploads the snapshot that this replica has as its fallback to the backends that should hold it, as far

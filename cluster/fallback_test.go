@@ -42,7 +42,7 @@ func ownPlace(t *testing.T) repository.Backend {
 	return b
 }
 
-// held returns the names of what is kept.
+// held returns the names of the fallbacks.
 func (f *fixture) held(t *testing.T) []string {
 	t.Helper()
 	entries, err := place(f.cfg.Fallback, nil).Entries(t.Context())
@@ -245,8 +245,8 @@ func TestMetricsShowWhatIsKept(t *testing.T) {
 	}
 }
 
-// A change whose manifest cannot be written would make the fallback look like an older one that was put back: no backend
-// would take it any more.
+// A change whose manifest cannot be written would make the fallback look like an older one that was put back: no
+// backend would take it any more.
 func TestTheFallbackIsNotUpdated(t *testing.T) {
 	f, heal := keeper(t)
 	res, err := f.Save(t.Context(), cluster.SaveRequest{})

@@ -22,6 +22,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
 )
@@ -224,7 +225,7 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// observations are what an observer was told, one line each.
+// observations are the events of an observer, one line each.
 type observations struct {
 	mu      sync.Mutex
 	lines   []string
@@ -239,7 +240,7 @@ func (o *observations) note(format string, args ...any) {
 	o.lines = append(o.lines, fmt.Sprintf(format, args...))
 }
 
-// take returns what was noted since the last call, sorted.
+// take returns the events since the last call, sorted.
 func (o *observations) take() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -335,7 +336,7 @@ func (s *hookedSource) Snapshot(ctx context.Context) (*cluster.Stream, error) {
 	return s.open(stream)
 }
 
-// reading replaces what a stream reads.
+// reading replaces the bytes that a stream reads.
 type reading struct {
 	io.ReadCloser
 	read func(p []byte) (int, error)
@@ -513,7 +514,7 @@ func forge(rec *snapshot.Record, edit func(st *snapshot.Status, b *snapshot.Book
 }
 
 // place returns the repository of the fixture's cluster on a backend, as a reader without a catalog sees it.
-func place(b repository.Backend, trust *repository.Trust) *repository.Repository {
+func place(b repository.Backend, trust *signing.Trust) *repository.Repository {
 	return repository.New(repository.Config{Backend: b, Cluster: "default", Prefix: "default/", Trust: trust})
 }
 

@@ -67,7 +67,7 @@ func forgeries() map[string]func(rec *snapshot.Record) {
 func TestARecordThatWasChangedInOneFieldCostsNothing(t *testing.T) {
 	for what, edit := range forgeries() {
 		t.Run(what, func(t *testing.T) {
-			f := newFixture(t, keeping(retention.Rules{KeepLast: 2, OnDemand: true, Adopted: true}), signing(t))
+			f := newFixture(t, keeping(retention.Rules{KeepLast: 2, OnDemand: true, Adopted: true}), signed(t))
 			f.scheduled(t, 2)
 			victim := f.scheduled(t, 1)[0]
 			if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: victim, Pinned: new(true)}); err != nil {
@@ -102,7 +102,7 @@ func TestARecordThatWasChangedInOneFieldCostsNothing(t *testing.T) {
 	}
 }
 
-// facts returns what a manifest says of a snapshot and never changes.
+// facts returns the part of a manifest that never changes.
 func facts(rec *snapshot.Record) string {
 	s := rec.Clone()
 	return fmt.Sprint(s.Cluster, s.DBSize, s.SHA256, s.StoredSize, s.StoredSHA256, s.Revision, s.OldestRevision, s.TotalKeys, s.Hash,
@@ -117,7 +117,7 @@ func TestAnUpdateSignsNothingButItsChange(t *testing.T) {
 	delete(all, "adopted") // no manifest is written, and the catalog refuses a record without a file that is one
 	for what, edit := range all {
 		t.Run(what, func(t *testing.T) {
-			f := newFixture(t, signing(t))
+			f := newFixture(t, signed(t))
 			name := f.mustSave(t).Name
 			want := f.records(t)[name]
 			f.edited(t, name, edit)
@@ -141,7 +141,7 @@ func TestAnUpdateSignsNothingButItsChange(t *testing.T) {
 
 // A manifest that nobody trusts gets no signature by an update, either.
 func TestAnUpdateSignsNoManifestThatIsNotTrusted(t *testing.T) {
-	f := newFixture(t, signing(t))
+	f := newFixture(t, signed(t))
 	name := f.mustSave(t).Name
 	signed, _, _ := strings.Cut(string(read(t, f.path("one", name, ".json"))), ",\n  \"signature\"")
 	writeFile(t, f.path("one", name, ".json"), signed+"\n}\n")
@@ -156,7 +156,7 @@ func TestAnUpdateSignsNoManifestThatIsNotTrusted(t *testing.T) {
 
 // Old snapshots whose records were given new times take no place of the new ones.
 func TestForgedTimesPushNothingOut(t *testing.T) {
-	f := newFixture(t, keeping(retention.Rules{KeepLast: 3}), signing(t))
+	f := newFixture(t, keeping(retention.Rules{KeepLast: 3}), signed(t))
 	names := f.scheduled(t, 7) // newest first
 	f.clock.pass(2 * time.Hour)
 	for i, name := range names[3:] {

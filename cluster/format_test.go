@@ -11,7 +11,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/testenv"
-	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 )
 
 // formatPage returns the documentation of the format.
@@ -55,7 +55,7 @@ func TestFormatPageRestoresASnapshot(t *testing.T) {
 	}
 	shell("", "age-keygen -o identity.txt && openssl genpkey -algorithm ed25519 -out signing.pem && openssl pkey -in signing.pem -pubout -out signing.pub")
 	recipient := strings.TrimSpace(shell("", "age-keygen -y identity.txt"))
-	signer, err := repository.NewSigner(read(t, filepath.Join(dir, "signing.pem")))
+	signer, err := signing.NewSigner(read(t, filepath.Join(dir, "signing.pem")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestFormatPageRestoresASnapshot(t *testing.T) {
 		t.Error(err)
 	}
 
-	// The commands are worth something only if they find what is wrong.
+	// The commands are worth something only if they find mistakes.
 	verify, _, _ := strings.Cut(blocks[0], "```")
 	sum, _, _ := strings.Cut(blocks[1], "```")
 	for what, step := range map[string]struct{ script, file string }{"signature": {verify, ".json"}, "checksum": {sum, ".db.zst.age"}} {

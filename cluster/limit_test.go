@@ -12,7 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// countingLimiter counts what passes; wait, if there is one, is called each time.
+// countingLimiter counts the bytes that pass; wait, if there is one, is called each time.
 type countingLimiter struct {
 	mu    sync.Mutex
 	bytes int64

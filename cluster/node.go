@@ -66,8 +66,8 @@ func (c *Cluster) ScrubLocal(ctx context.Context, s Scrub) error {
 // catchUp writes the manifest in this node's own directory anew after another replica has changed labels or pin. The
 // record alone is no reason to, because the catalog is no witness. The manifest on a shared backend is one. Without it
 // the manifest here stays as it is until this replica is asked for the same update.
-func (r *reconciliation) catchUp(ctx context.Context, v *view, rec *snapshot.Record) {
-	if !rec.Outdated(v.repo.Name()) || r.req.ValidateOnly {
+func (x *comparison) catchUp(ctx context.Context, v *view, rec *snapshot.Record) {
+	if !rec.Outdated(v.repo.Name()) || x.validateOnly {
 		return
 	}
 	m, err := v.repo.ReadManifest(ctx, rec.Name)
@@ -75,13 +75,13 @@ func (r *reconciliation) catchUp(ctx context.Context, v *view, rec *snapshot.Rec
 		rec.SetOutdated(v.repo.Name(), false)
 		return
 	}
-	for _, src := range r.c.repos {
+	for _, src := range x.c.repos {
 		if l := rec.Location(src.Name()); err != nil || local(src) || l == nil || l.State != snapshot.StateReady {
 			continue
 		}
 		doc, cerr := src.CheckManifest(ctx, rec)
 		if cerr != nil {
-			r.c.log.WarnContext(ctx, "manifest not brought up to date", "snapshot", rec.Name, "backend", v.repo.Name(),
+			x.c.log.WarnContext(ctx, "manifest not brought up to date", "snapshot", rec.Name, "backend", v.repo.Name(),
 				"from", src.Name(), "error", cerr)
 			continue
 		}
@@ -91,7 +91,7 @@ func (r *reconciliation) catchUp(ctx context.Context, v *view, rec *snapshot.Rec
 		}
 	}
 	if err != nil {
-		r.fail(v, err)
+		x.fail(v, err)
 	}
 }
 
@@ -128,7 +128,7 @@ func (r *reconciliation) retire(ctx context.Context, rec *snapshot.Record, e *ef
 // one. It returns the numbers of forgotten locations, by backend.
 func (r *reconciliation) forgetStores(ctx context.Context) (reports []BackendReport) {
 	for _, repo := range r.c.repos {
-		configured, _, isLocal := strings.Cut(repo.Name(), "@")
+		configured, isLocal := snapshot.Configured(repo.Name())
 		for _, node := range r.req.Retire {
 			// The zero makes an entry. A node that had lost all its copies must be able to begin anew, too.
 			if name := snapshot.BackendOn(configured, node); isLocal && r.retired[name] == 0 {

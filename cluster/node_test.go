@@ -56,7 +56,7 @@ func (fl *fleet) save(t *testing.T, node string) string {
 	return res.Snapshot.Name
 }
 
-// maintain lets every replica do what it does regularly, a as the leader.
+// maintain lets every replica do its regular work, a as the leader.
 func (fl *fleet) maintain(t *testing.T) {
 	t.Helper()
 	if err := errors.Join(fl.at["a"].Maintain(t.Context()), fl.at["b"].MaintainLocal(t.Context()), fl.at["c"].MaintainLocal(t.Context())); err != nil {

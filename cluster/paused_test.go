@@ -45,7 +45,7 @@ func (f *fixture) breakLock(t *testing.T) {
 	f.catalog.ExpireLock()
 }
 
-// age makes what a backend holds of a snapshot look old.
+// age makes the files of a snapshot on a backend look old.
 func (f *fixture) age(t *testing.T, backend, name string) {
 	t.Helper()
 	old := time.Now().Add(-3 * time.Hour)

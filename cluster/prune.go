@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 
@@ -82,7 +81,7 @@ func (c *Cluster) stock(ctx context.Context, absent map[string][]*repository.Rep
 // rulesOf returns the retention of a backend; false when it is not configured. Directories of other nodes have the
 // rules of this node's own one, because all replicas have the same configuration.
 func (c *Cluster) rulesOf(backend string) (retention.Rules, bool) {
-	if configured, _, isLocal := strings.Cut(backend, "@"); isLocal {
+	if configured, isLocal := snapshot.Configured(backend); isLocal {
 		backend = snapshot.BackendOn(configured, c.cfg.Node)
 	}
 	return c.cfg.Retention[backend], c.repo(backend) != nil

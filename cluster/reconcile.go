@@ -85,9 +85,11 @@ type reconciliation struct {
 	begin time.Time
 	views []*view
 
+	cmp *comparison
+
 	liveEtcd func() string // the id of the etcd cluster that is saved now; asked for once, and only when it matters
 
-	mu      sync.Mutex // guards the following fields and the views' reports
+	mu      sync.Mutex // guards the following fields
 	byState map[snapshot.State]int64
 	damaged map[string]bool // by name
 	proven  snapshot.Record // the one that a drill has proven last
@@ -101,8 +103,9 @@ type reconciliation struct {
 
 // newReconciliation returns a reconciliation that has seen nothing yet.
 func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconciliation {
+	cmp := newComparison(c, views, req.ValidateOnly)
 	return &reconciliation{
-		c: c, req: req, begin: c.cfg.Now(), views: views,
+		c: c, req: req, begin: cmp.begin, views: views, cmp: cmp,
 		byState: map[snapshot.State]int64{}, damaged: map[string]bool{}, busy: map[string]bool{},
 		etcds: snapshot.Histories{}, retired: map[string]int64{},
 	}
@@ -203,9 +206,7 @@ func (r *reconciliation) leaveAlone(it item) {
 	defer r.mu.Unlock()
 	r.busy[it.name] = true
 	e := newListed(it)
-	for i, v := range r.views {
-		v.report.add(e.on[i])
-	}
+	r.cmp.count(e)
 }
 
 // mergeStreams takes name after name off the catalog and the listings, and reconciles several records side by side. The

@@ -21,7 +21,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// counts are what a report says, without its error.
+// counts are the numbers of a report.
 func counts(r cluster.BackendReport) cluster.BackendReport {
 	r.Cluster, r.Backend, r.Err = "", "", nil
 	return r
@@ -149,7 +149,7 @@ func TestReconcileFollowsWhatWasDoneByHand(t *testing.T) {
 	if _, err := os.Stat(f.path("two", bare, ".db.zst")); err != nil {
 		t.Error(err)
 	}
-	// And what is put right again is READY again.
+	// And a copy that is put right again is READY again.
 	writeFile(t, f.path("two", bare, ".json"), string(read(t, f.path("one", bare, ".json"))))
 	writeFile(t, f.path("two", cut, ".db.zst"), string(read(t, f.path("one", cut, ".db.zst"))))
 	if r := f.mustReconcile(t)["two"]; r.Updated != 2 {

@@ -17,20 +17,20 @@ const rewriteTolerance = time.Minute
 
 // location returns a location on a view's backend, without a state. Its time is that of the reconciliation, so that all
 // locations that one run has found have the same.
-func (r *reconciliation) location(v *view, rec *snapshot.Record) snapshot.Location {
-	return v.repo.Location(rec, r.begin)
+func (x *comparison) location(v *view, rec *snapshot.Record) snapshot.Location {
+	return v.repo.Location(rec, x.begin)
 }
 
 // failedLocation returns a location that does not hold the snapshot, and why.
-func (r *reconciliation) failedLocation(v *view, rec *snapshot.Record, size int64, why string) snapshot.Location {
-	l := r.location(v, rec)
+func (x *comparison) failedLocation(v *view, rec *snapshot.Record, size int64, why string) snapshot.Location {
+	l := x.location(v, rec)
 	l.State, l.Size, l.Error = snapshot.StateFailed, size, why
 	return l
 }
 
 // reconcileLocations compares a record's locations with the listings of the backends.
-func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *snapshot.Record, e *effect) {
-	for i, v := range r.views {
+func (x *comparison) reconcileLocations(ctx context.Context, it item, rec *snapshot.Record, e *effect) {
+	for i, v := range x.views {
 		if !it.known[i] {
 			continue
 		}
@@ -39,33 +39,33 @@ func (r *reconciliation) reconcileLocations(ctx context.Context, it item, rec *s
 		switch {
 		case data == nil && loc == nil:
 			if g != nil {
-				r.countForeignGroup(ctx, v, g)
+				x.countForeignGroup(ctx, v, g)
 			}
 		case data == nil:
-			r.reconcileAbsent(ctx, i, rec, loc, e)
+			x.reconcileAbsent(ctx, i, rec, loc, e)
 		case rec.Trigger == snapshot.TriggerAdopted:
-			r.reconcileAdopted(ctx, i, rec, loc, data, e)
+			x.reconcileAdopted(ctx, i, rec, loc, data, e)
 		// Nearly all names end here, without any request.
 		case loc != nil && loc.State == snapshot.StateReady && g.Manifest && data.Size == loc.Size &&
-			!r.rewritten(v, rec, g, loc):
+			!x.rewritten(v, rec, g, loc):
 			e.on[i].unchanged = true
-			r.catchUp(ctx, v, rec)
+			x.catchUp(ctx, v, rec)
 		default:
-			r.reconcilePresent(ctx, i, rec, g, data, e)
+			x.reconcilePresent(ctx, i, rec, g, data, e)
 		}
 	}
-	r.dropUnconfigured(rec, e)
+	x.dropUnconfigured(rec, e)
 }
 
 // rewritten reports whether a manifest was written after the catalog last learned of the copy, and has not been read
 // since. It may be an older one that was put back, that of another snapshot, or carry the mark of a removal that the
 // catalog has forgotten.
-func (r *reconciliation) rewritten(v *view, rec *snapshot.Record, g *repository.Group, loc *snapshot.Location) bool {
+func (x *comparison) rewritten(v *view, rec *snapshot.Record, g *repository.Group, loc *snapshot.Location) bool {
 	if noted, ok := rec.Seen[loc.Backend]; ok && sameTime(noted, g.ManifestTime) ||
 		!ok && g.ManifestTime.Sub(loc.UpdateTime) <= rewriteTolerance {
 		return false
 	}
-	read, ok := r.c.manifests.Get(v.repo.Name(), g.Name, r.begin)
+	read, ok := x.c.manifests.Get(v.repo.Name(), g.Name, x.begin)
 	return !ok || !read.Equal(g.ManifestTime)
 }
 
@@ -78,31 +78,31 @@ func sameTime(noted, listed time.Time) bool {
 // dropUnconfigured drops locations on backends that are no longer configured: nothing can be learned about them. When
 // no backend that was just seen holds the snapshot, they stay, because they say where it was last. When the backend
 // comes back, its locations are taken in again.
-func (r *reconciliation) dropUnconfigured(rec *snapshot.Record, e *effect) {
+func (x *comparison) dropUnconfigured(rec *snapshot.Record, e *effect) {
 	seen := func(l snapshot.Location) bool {
-		i := r.indexOf(l.Backend)
+		i := x.indexOf(l.Backend)
 		return i >= 0 && e.on[i].unchanged && l.State == snapshot.StateReady
 	}
 	if slices.ContainsFunc(rec.Locations(), seen) {
 		rec.Drop(func(l snapshot.Location) bool {
-			return r.c.repo(l.Backend) == nil && !r.c.node.Elsewhere(l.Backend) && l.State != snapshot.StateSaving
+			return x.c.repo(l.Backend) == nil && !x.c.node.Elsewhere(l.Backend) && l.State != snapshot.StateSaving
 		})
 	}
 }
 
 // reconcileAbsent drops a location whose object is gone, which the backend must confirm. A location that never held
 // anything stays: it says that an upload failed.
-func (r *reconciliation) reconcileAbsent(
+func (x *comparison) reconcileAbsent(
 	ctx context.Context, i int, rec *snapshot.Record, loc *snapshot.Location, e *effect,
 ) {
-	v := r.views[i]
+	v := x.views[i]
 	switch {
 	case rec.Trigger == snapshot.TriggerAdopted: // there was a file, be it empty
 	case loc.State == snapshot.StateDeleting: // it was swept, by a run that ended before it could say so
-		e.note(i, rec.Found(r.failedLocation(v, rec, 0, loc.Error)))
+		e.note(i, rec.Found(x.failedLocation(v, rec, 0, loc.Error)))
 		return
 	case loc.Size == 0:
-		if r.noteExpired(v, rec) {
+		if x.noteExpired(v, rec) {
 			rec.DropBackend(v.repo.Name())
 		}
 		e.on[i].unchanged = true
@@ -111,7 +111,7 @@ func (r *reconciliation) reconcileAbsent(
 	gone, err := v.repo.ConfirmGone(ctx, rec, v.store)
 	switch {
 	case err != nil:
-		r.fail(v, err)
+		x.fail(v, err)
 	case !gone:
 		e.on[i].unchanged = true
 	default:
@@ -122,67 +122,67 @@ func (r *reconciliation) reconcileAbsent(
 
 // noteExpired reports whether the note of a failed upload to this node's own directory has been kept long enough. No
 // other replica may forget a record with such a note: it does not see whether the save has left something here.
-func (r *reconciliation) noteExpired(v *view, rec *snapshot.Record) bool {
+func (x *comparison) noteExpired(v *view, rec *snapshot.Record) bool {
 	return local(v.repo) && rec.State() == snapshot.StateFailed && rec.FallbackNode() == "" && len(rec.Locations()) > 1 &&
-		r.begin.Sub(rec.CreateTime) >= max(failedAge, r.c.cfg.LeftoverAge)
+		x.begin.Sub(rec.CreateTime) >= max(failedAge, x.c.cfg.LeftoverAge)
 }
 
 // reconcilePresent notes data that the catalog does not have, or has otherwise.
-func (r *reconciliation) reconcilePresent(
+func (x *comparison) reconcilePresent(
 	ctx context.Context, i int, rec *snapshot.Record, g *repository.Group, data *repository.Object, e *effect,
 ) {
-	v := r.views[i]
+	v := x.views[i]
 	loc := rec.Location(v.repo.Name())
 	if !g.Manifest {
 		// Otherwise it is the trace of a crash, or foreign: no caller was told that it is READY.
 		if loc != nil && loc.Size > 0 {
-			e.note(i, rec.Found(r.failedLocation(v, rec, data.Size, "its manifest is missing")))
+			e.note(i, rec.Found(x.failedLocation(v, rec, data.Size, snapshot.ManifestMissing)))
 		}
 		return
 	}
-	m := r.usableManifest(ctx, i, rec, data, e)
+	m := x.usableManifest(ctx, i, rec, data, e)
 	if m == nil {
 		return
 	}
 	// The manifest was read now, and is read again only when it is written anew.
-	if loc != nil && r.rewritten(v, rec, g, loc) {
-		r.c.manifests.Put(v.repo.Name(), g.Name, g.ManifestTime, r.begin)
+	if loc != nil && x.rewritten(v, rec, g, loc) {
+		x.c.manifests.Put(v.repo.Name(), g.Name, g.ManifestTime, x.begin)
 	}
 	rec.Learn(m.Record)
 	rec.Saw(v.repo.Name(), g.ManifestTime) // this alone is no reason to write the record
 	switch {
 	case loc == nil:
-		rec.Found(r.compare(v, rec, m.Record, data))
+		rec.Found(x.compare(v, rec, m.Record, data))
 		e.on[i].added = true
-	case !r.reconcileSuperseded(ctx, i, rec, data, e):
-		e.note(i, rec.Found(r.compare(v, rec, m.Record, data)))
+	case !x.reconcileSuperseded(ctx, i, rec, data, e):
+		e.note(i, rec.Found(x.compare(v, rec, m.Record, data)))
 	}
 }
 
 // usableManifest returns the manifest beside data; nil when there is none that describes the record's snapshot, which
 // is noted then.
-func (r *reconciliation) usableManifest(
+func (x *comparison) usableManifest(
 	ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, e *effect,
 ) *repository.Manifest {
-	v := r.views[i]
+	v := x.views[i]
 	m, err := v.repo.ReadManifest(ctx, rec.Name)
 	if err == nil && m.Removed.IsZero() && rec.StoredSHA256 != "" {
 		err = v.repo.Older(m, rec) // one that was put back may unpin the snapshot, or take a label away
 	}
 	if err != nil {
-		r.reconcileUnusable(ctx, i, rec, data, err, e)
+		x.reconcileUnusable(ctx, i, rec, data, err, e)
 		return nil
 	}
 	if !m.Removed.IsZero() {
-		r.resumeUnrecorded(ctx, v, m)
-		if rec.Location(v.repo.Name()) != nil && !r.req.ValidateOnly && !r.failed(v) {
+		x.resumeUnrecorded(ctx, v, m)
+		if rec.Location(v.repo.Name()) != nil && !x.validateOnly && !x.failed(v) {
 			rec.DropBackend(v.repo.Name())
 			e.on[i].removed = true
 		}
 		return nil
 	}
 	if err := v.repo.ConfirmListed(ctx, m.Record, data); err != nil {
-		r.fail(v, err)
+		x.fail(v, err)
 		e.on[i].unchanged = true
 		return nil
 	}
@@ -190,31 +190,31 @@ func (r *reconciliation) usableManifest(
 }
 
 // reconcileUnusable notes data beside a manifest that could not be read, or is not this snapshot's.
-func (r *reconciliation) reconcileUnusable(
+func (x *comparison) reconcileUnusable(
 	ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, err error, e *effect,
 ) {
-	v := r.views[i]
-	why := errBadManifest.Error()
+	v := x.views[i]
+	why := snapshot.ManifestDamaged
 	switch {
 	case errors.Is(err, repository.ErrManifestUnusable):
-		r.fail(v, err)
-		r.warn(ctx, v, "manifest is not this snapshot's", rec.Name, err)
+		x.fail(v, err)
+		x.warn(ctx, v, "manifest is not this snapshot's", rec.Name, err)
 	case snapshot.IsNotFound(err): // it was removed since it was listed
 	case snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted:
-		r.fail(v, err)
+		x.fail(v, err)
 		why = err.Error()
 	default:
-		r.fail(v, err)
+		x.fail(v, err)
 		return
 	}
 	if rec.Location(v.repo.Name()) != nil {
-		e.note(i, rec.Found(r.failedLocation(v, rec, data.Size, why)))
+		e.note(i, rec.Found(x.failedLocation(v, rec, data.Size, why)))
 	}
 }
 
 // compare returns the location of a record on a backend, as the manifest found there and the listing show it.
-func (r *reconciliation) compare(v *view, rec, found *snapshot.Record, data *repository.Object) snapshot.Location {
-	l := r.location(v, rec)
+func (x *comparison) compare(v *view, rec, found *snapshot.Record, data *repository.Object) snapshot.Location {
+	l := x.location(v, rec)
 	if data != nil {
 		l.Size = data.Size
 	}
@@ -223,7 +223,7 @@ func (r *reconciliation) compare(v *view, rec, found *snapshot.Record, data *rep
 	case data == nil:
 		l.Error = "its data is missing"
 	case found.StoredSHA256 != rec.StoredSHA256 || found.SHA256 != rec.SHA256:
-		l.Error = "it holds another snapshot under this name"
+		l.Error = snapshot.OtherSnapshot
 	case l.Size != rec.StoredSize:
 		l.Error = fmt.Sprintf("it has %d bytes instead of %d", l.Size, rec.StoredSize)
 	case rec.Damaged(v.repo.Name()):

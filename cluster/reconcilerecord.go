@@ -36,7 +36,7 @@ func (r *reconciliation) reconcileRecord(ctx context.Context, it item) error {
 		return r.reconcileRemoval(ctx, it, rec, e)
 	}
 	if rec.State() != snapshot.StateSaving {
-		r.reconcileLocations(ctx, it, rec, e)
+		r.cmp.reconcileLocations(ctx, it, rec, e)
 	} else if dead, err := r.reconcileSaving(ctx, it, rec, e); err != nil || !dead {
 		return err
 	}
@@ -156,9 +156,7 @@ func (r *reconciliation) count(rec *snapshot.Record, e *effect, written bool) {
 		r.retired[backend]++
 	}
 	r.queueRepair(rec)
-	for i, v := range r.views {
-		v.report.add(e.on[i])
-	}
+	r.cmp.count(e)
 }
 
 // reconcileSaving decides about a save whose owner is gone. It returns false when the owner is at work, or when a
@@ -174,7 +172,7 @@ func (r *reconciliation) reconcileSaving(ctx context.Context, it item, rec *snap
 		r.mu.Unlock()
 		return false, r.commit(ctx, it, rec, e, false)
 	}
-	r.reconcileInterrupted(ctx, it, rec, e)
+	r.cmp.reconcileInterrupted(ctx, it, rec, e)
 	return true, nil
 }
 
@@ -187,11 +185,11 @@ func (c *Cluster) ownerAlive(ctx context.Context, rec *snapshot.Record) (bool, e
 }
 
 // reconcileInterrupted makes the record of a save that was given up tell the truth about the backends.
-func (r *reconciliation) reconcileInterrupted(ctx context.Context, it item, rec *snapshot.Record, e *effect) {
+func (x *comparison) reconcileInterrupted(ctx context.Context, it item, rec *snapshot.Record, e *effect) {
 	why := rec.AssumeNothing()
-	r.reconcileLocations(ctx, it, rec, e)
+	x.reconcileLocations(ctx, it, rec, e)
 	for _, l := range rec.Locations() {
-		if r.c.node.Elsewhere(l.Backend) {
+		if x.c.node.Elsewhere(l.Backend) {
 			l.Error = fmt.Sprintf("%s; the replica of node %s alone can tell whether its directory has a copy", why,
 				snapshot.NodeOf(l.Backend))
 			rec.Found(l)
@@ -208,7 +206,7 @@ func (r *reconciliation) reconcileInterrupted(ctx context.Context, it item, rec 
 // not forgotten.
 func (r *reconciliation) allSeen(it item, rec *snapshot.Record) bool {
 	for _, l := range rec.Locations() {
-		i := r.indexOf(l.Backend)
+		i := r.cmp.indexOf(l.Backend)
 		if r.c.repo(l.Backend) != nil && (i < 0 || !it.known[i]) {
 			return false
 		}

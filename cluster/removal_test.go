@@ -79,7 +79,7 @@ func TestNothingInTheCatalogAloneRemovesBytes(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			f := newFixture(t, keeping(retention.Rules{KeepLast: 1}), signing(t))
+			f := newFixture(t, keeping(retention.Rules{KeepLast: 1}), signed(t))
 			victim := f.mustSave(t).Name
 			pinned := true
 			if _, err := f.Update(t.Context(), cluster.UpdateRequest{Name: victim, Pinned: &pinned}); err != nil {
@@ -192,7 +192,7 @@ func TestADeleteLooksAtACopyOnce(t *testing.T) {
 
 // A replica that is paused after its record says DELETING may be overtaken by a caller who pins the snapshot.
 func TestARemovalThatWakesUpFindsThePin(t *testing.T) {
-	f := newFixture(t, signing(t))
+	f := newFixture(t, signed(t))
 	name := f.mustSave(t).Name
 	updates := 0
 	f.catalog.fail = func(op string) error {
@@ -288,9 +288,9 @@ func TestForgedFileLeadsToNothingElse(t *testing.T) {
 	}
 }
 
-// An older manifest, signed as it was, takes back what was decided since: a pin, for one.
+// An older manifest, signed as it was, takes back later decisions: a pin, for one.
 func TestOlderManifestThatWasPutBackIsAnError(t *testing.T) {
-	f := newFixture(t, signing(t))
+	f := newFixture(t, signed(t))
 	name := f.mustSave(t).Name
 	first := read(t, f.path("one", name, ".json"))
 	pinned := true
@@ -310,7 +310,7 @@ func TestOlderManifestThatWasPutBackIsAnError(t *testing.T) {
 
 // A manifest that is replaced at once after the save is no less wrong than one that is replaced a day later.
 func TestManifestThatIsReplacedAtOnceIsAnError(t *testing.T) {
-	f := newFixture(t, signing(t))
+	f := newFixture(t, signed(t))
 	a, b := f.mustSave(t).Name, f.mustSave(t).Name
 	f.mustReconcile(t)
 	own, other := read(t, f.path("one", a, ".json")), read(t, f.path("one", b, ".json"))

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster/amend"
+	"github.com/snapshotd/snapshotd/cluster/repairing"
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -96,6 +99,74 @@ func (c *Cluster) repairDue(ctx context.Context, mine func(missing) bool) (next 
 // newestFirst sorts copies by their snapshots. A second copy of the newest snapshot is worth more than one of an older.
 func newestFirst(queue []missing) {
 	slices.SortStableFunc(queue, func(a, b missing) int { return b.created.Compare(a.created) })
+}
+
+// repaired is how the repair of a copy went.
+type repaired struct {
+	rec     *snapshot.Record // as the repair has left it; nil when the catalog does not know it
+	was     snapshot.State   // of the snapshot before
+	done    bool             // the copy was made, or found to be there
+	damaged []error          // copies that turned out to be damaged on the way
+}
+
+// repairCopy copies a snapshot to a backend, and puts the location into the record. A copy that is not needed any more
+// is no error, and not done.
+func (c *Cluster) repairCopy(ctx context.Context, name string, target *repository.Repository) (res repaired, err error) {
+	release, err := c.repairing.Take(ctx, "repair %s on backend %q", name, target.Name())
+	if err != nil {
+		return res, err
+	}
+	defer release()
+	if res.rec, err = c.cfg.Records.Get(ctx, name); snapshot.IsNotFound(err) {
+		return res, nil
+	} else if err != nil {
+		return res, err
+	}
+	// The queue may be older than the record: a delete, a save that ended or another replica's repair comes first.
+	res.was = res.rec.State()
+	l := res.rec.Location(target.Name())
+	if !res.rec.Repairable() && !c.hasFallback(res.rec) || l != nil && l.State != snapshot.StateFailed {
+		return res, nil
+	}
+	c.inflight.SetCopying(name)
+	defer c.inflight.SetCopying("")
+	ctx, trace := span.Run(ctx, "snapshot repair", span.Cluster.String(c.cfg.Name), span.Snapshot.String(name),
+		span.Backend.String(target.Name()))
+	defer func() { trace.End(err) }()
+
+	r := repairing.Repair{
+		Record: res.rec, Target: target, Backends: c.repos, Fallback: c.fallback, Node: c.node, Records: c.cfg.Records,
+		Now: c.cfg.Now, Observe: c.observe, Logger: c.log,
+	}
+	err = r.Run(ctx)
+	res.rec, res.done, res.damaged = r.Record, r.Done(), r.Damaged()
+	if res.done || err != nil {
+		c.observe(ctx, snapshot.Event{Type: snapshot.EventRepaired, Name: name, Backend: target.Name(), Err: err})
+	}
+	return res, err
+}
+
+// repairFailed notes in the record that an attempt has failed, and when the next one is due. The catalog has it, so
+// that a new leader does not begin with all copies at once.
+func (c *Cluster) repairFailed(
+	ctx context.Context, rec *snapshot.Record, backend string, why error,
+) (*snapshot.Record, error) {
+	rec, err := amend.Snapshot(ctx, c.cfg.Records, rec, func(rec *snapshot.Record, _ bool) error {
+		if !rec.RepairFailed(backend, why, c.cfg.Now(), repairPause) {
+			return amend.ErrUnchanged
+		}
+		return nil
+	})
+	if errors.Is(err, amend.ErrGone) {
+		return rec, nil
+	}
+	return rec, err
+}
+
+// repairPause returns the pause after this many failed attempts: doubled each time, give or take a tenth, so that
+// copies that failed together are not tried together for ever.
+func repairPause(attempts int) time.Duration {
+	return backoff.Spread(backoff.Delay(snapshot.FirstRepair, snapshot.MaxRepair, attempts), 0.1)
 }
 
 // tryRepair makes one attempt, and returns the copy if it is still missing. It notes in stuck that the whole backend
@@ -200,7 +271,7 @@ func (r *reconciliation) repair(ctx context.Context) error {
 	newestFirst(r.queue)
 	stuck := map[string]bool{}
 	for _, m := range r.queue {
-		v := r.viewOf(m.repo.Name())
+		v := r.cmp.viewOf(m.repo.Name())
 		switch {
 		case !v.known || stuck[m.repo.Name()]:
 			continue
@@ -219,7 +290,7 @@ func (r *reconciliation) repair(ctx context.Context) error {
 			r.byState[repaired.rec.State()]++
 		}
 		if err != nil {
-			r.fail(v, err)
+			r.cmp.fail(v, err)
 			stuck[m.repo.Name()] = snapshot.IsOfBackend(err, m.repo.Name())
 		}
 	}
@@ -254,9 +325,9 @@ func (r *reconciliation) dropPrunable(ctx context.Context) error {
 func (r *reconciliation) reportDamaged(target *view, damaged []error) {
 	for _, err := range damaged {
 		v := target
-		if of := r.viewOf(snapshot.BackendOf(err)); of != nil {
+		if of := r.cmp.viewOf(snapshot.BackendOf(err)); of != nil {
 			v = of
 		}
-		r.fail(v, err)
+		r.cmp.fail(v, err)
 	}
 }

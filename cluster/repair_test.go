@@ -113,7 +113,7 @@ func TestRepairBacksOffAndRemembersItInTheCatalog(t *testing.T) {
 		if got := f.seen.take(); !slices.Equal(got, []string{"repair two error", "write local error"}) || !again.Equal(next) {
 			t.Errorf("attempt %d: observed %q; next %v, then %v", i+1, got, next, again)
 		}
-		f.mustReconcile(t) // keeps what is known
+		f.mustReconcile(t) // keeps all that is known
 		f.seen.take()
 		if rec := f.records(t)[name]; rec.State() != snapshot.StatePartial || rec.Repairs()[0].Attempts != int64(i+1) || !strings.Contains(rec.Repairs()[0].Error, "is down") {
 			t.Errorf("record %+v", rec)
@@ -200,7 +200,7 @@ func TestRequestedRepairFillsANewBackendAndOnlyTheChosenOnes(t *testing.T) {
 	}
 }
 
-// What retention has removed, and what it would remove, is not brought back: not to a backend that is new, either.
+// A copy that retention has removed, or would remove, is not brought back: not to a backend that is new, either.
 func TestRequestedRepairMakesNoCopyThatRetentionRemoves(t *testing.T) {
 	f := newFixture(t, keepLast(2)) // four on the other
 	names := f.scheduled(t, 4)

@@ -14,16 +14,13 @@ func (r *reconciliation) sweep(ctx context.Context) {
 	opts := repository.SweepOptions{OlderThan: r.begin.Add(-r.c.cfg.LeftoverAge), DryRun: r.req.ValidateOnly,
 		Keep: r.inUse}
 	for _, v := range r.views {
-		if r.failed(v) {
+		if r.cmp.failed(v) {
 			continue
 		}
 		n, err := v.repo.Sweep(ctx, opts)
-		r.mu.Lock()
-		v.report.Swept += n
-		swept := v.report.Swept
-		r.mu.Unlock()
+		swept := r.cmp.swept(v, n)
 		if err != nil {
-			r.fail(v, err)
+			r.cmp.fail(v, err)
 		}
 		if swept > 0 && !r.req.ValidateOnly {
 			r.c.observe(ctx, snapshot.Event{Type: snapshot.EventSwept, Backend: v.repo.Name(), Count: swept})
@@ -83,7 +80,7 @@ func (r *reconciliation) sweepOrphan(ctx context.Context, it item, v *view) (gon
 	// The listing is minutes old by now, and a save that woke up may have written the manifest since.
 	if found, err := v.repo.HasManifest(ctx, it.name); found || err != nil {
 		if err != nil {
-			r.fail(v, err)
+			r.cmp.fail(v, err)
 		}
 		return false, nil // it has a manifest meanwhile
 	}
@@ -93,12 +90,10 @@ func (r *reconciliation) sweepOrphan(ctx context.Context, it item, v *view) (gon
 			return false, err
 		}
 		if err := v.repo.DeleteFiles(ctx, it.rec.DataKey()); err != nil {
-			r.fail(v, err)
+			r.cmp.fail(v, err)
 			return false, nil
 		}
 	}
-	r.mu.Lock()
-	v.report.Swept++
-	r.mu.Unlock()
+	r.cmp.swept(v, 1)
 	return true, nil
 }

@@ -101,15 +101,17 @@ func (c *Cluster) reconcileDead(ctx context.Context, rec *snapshot.Record) (*sna
 			continue
 		}
 		g, err := repo.ListOne(ctx, rec)
-		if err != nil {
-			c.log.WarnContext(ctx, "leftovers of a dead save cannot be seen", "snapshot", rec.Name, "backend", repo.Name(),
-				"error", err)
-		}
-		views = append(views, &view{repo: repo, store: repo.StoreID(), known: err == nil})
+		views = append(views, &view{repo: repo, store: repo.StoreID(), known: err == nil, report: BackendReport{Err: err}})
 		it.groups, it.known = append(it.groups, g), append(it.known, err == nil)
 	}
 	next := rec.Copy()
-	newReconciliation(c, ReconcileRequest{}, views).reconcileInterrupted(ctx, it, next, newEffect(len(views)))
+	newComparison(c, views, false).reconcileInterrupted(ctx, it, next, newEffect(len(views)))
+	for _, v := range views {
+		if v.report.Err != nil {
+			c.log.WarnContext(ctx, "leftovers of a dead save cannot be seen", "snapshot", rec.Name, "backend", v.repo.Name(),
+				"error", v.report.Err)
+		}
+	}
 	// A snapshot that is whole on some backend may be known to a caller as the outcome: it must stay that.
 	if next.State() != snapshot.StateReady && next.State() != snapshot.StatePartial {
 		return rec, nil // it is whole nowhere; the save that takes over marks the record
@@ -262,32 +264,32 @@ func (s *save) yield(ctx context.Context, name string) {
 // reconcileSuperseded decides about a whole copy of a save that was taken over and died before it could remove the
 // copy. The copy is removed once the save that has the request is READY and on the same backend. If that save came to
 // nothing, the copy is the request's snapshot after all, and reconcileSuperseded returns false.
-func (r *reconciliation) reconcileSuperseded(
+func (x *comparison) reconcileSuperseded(
 	ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, e *effect,
 ) bool {
 	if rec.SupersededBy() == "" {
 		return false
 	}
-	v := r.views[i]
-	heir, err := r.c.cfg.Saves.ByRequestID(ctx, rec.RequestID)
+	v := x.views[i]
+	heir, err := x.c.cfg.Saves.ByRequestID(ctx, rec.RequestID)
 	switch {
 	case snapshot.IsNotFound(err),
-		err == nil && (heir.Name == rec.Name || heir.State() == snapshot.StateFailed || r.outOfReach(v, heir)):
+		err == nil && (heir.Name == rec.Name || heir.State() == snapshot.StateFailed || x.outOfReach(v, heir)):
 		rec.Reinstate()
 		return false
 	case err != nil:
-		r.fail(v, err)
+		x.fail(v, err)
 		e.on[i].unchanged = true
 		return true
 	}
-	loc := r.location(v, rec)
+	loc := x.location(v, rec)
 	loc.State, loc.Size, loc.Error = snapshot.StateFailed, data.Size,
 		"it was taken over by "+heir.Name+", and is to be removed"
-	if witness := r.witness(v, heir); witness != nil && r.begin.Sub(data.ModTime) >= r.c.cfg.LeftoverAge &&
-		!r.req.ValidateOnly {
-		switch err := r.removeSuperseded(ctx, v, rec, heir, witness); {
+	if witness := x.witness(v, heir); witness != nil && x.begin.Sub(data.ModTime) >= x.c.cfg.LeftoverAge &&
+		!x.validateOnly {
+		switch err := x.removeSuperseded(ctx, v, rec, heir, witness); {
 		case err != nil:
-			r.fail(v, err)
+			x.fail(v, err)
 		default:
 			loc.Size = 0
 		}
@@ -299,8 +301,8 @@ func (r *reconciliation) reconcileSuperseded(
 // witness returns the backend that can show that a snapshot which has taken a request over is whole; nil when there
 // is none yet. For a copy in this node's own directory, which the other save could not write to, a shared backend
 // will do.
-func (r *reconciliation) witness(v *view, heir *snapshot.Record) *repository.Repository {
-	for _, repo := range r.c.repos {
+func (x *comparison) witness(v *view, heir *snapshot.Record) *repository.Repository {
+	for _, repo := range x.c.repos {
 		sees := repo == v.repo || local(v.repo) && !local(repo)
 		if sees && heir.WholeOn(repo.Name()) {
 			return repo
@@ -312,15 +314,15 @@ func (r *reconciliation) witness(v *view, heir *snapshot.Record) *repository.Rep
 // outOfReach reports whether a snapshot that has taken a request over is READY, and only in directories of other
 // nodes. Then nothing but the catalog tells of it, which is no reason to remove a copy here: it is a snapshot of its
 // own again.
-func (r *reconciliation) outOfReach(v *view, heir *snapshot.Record) bool {
+func (x *comparison) outOfReach(v *view, heir *snapshot.Record) bool {
 	return local(v.repo) && heir.State() == snapshot.StateReady &&
-		len(r.c.node.ReadyElsewhere(heir)) == len(heir.Locations())
+		len(x.c.node.ReadyElsewhere(heir)) == len(heir.Locations())
 }
 
 // removeSuperseded removes a copy of a save that was taken over, if the backend itself shows that the request has
 // another snapshot: both manifests name the same request, and the other is whole. That the catalog says so is not
 // enough.
-func (r *reconciliation) removeSuperseded(
+func (x *comparison) removeSuperseded(
 	ctx context.Context, v *view, rec, heir *snapshot.Record, witness *repository.Repository,
 ) error {
 	m, err := witness.ReadManifest(ctx, heir.Name)

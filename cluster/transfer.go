@@ -292,13 +292,7 @@ func (t *transfer) inspect(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	t.update(func(rec *snapshot.Record) {
-		rec.Revision, rec.TotalKeys, rec.Hash, rec.Alarms = res.Revision, res.TotalKeys, res.Hash, res.Alarms
-		rec.OldestRevision = res.OldestRevision
-		if res.StorageVersion != "" {
-			rec.StorageVersion = res.StorageVersion
-		}
-	})
+	t.update(func(rec *snapshot.Record) { repository.Describe(&rec.Snapshot, res) })
 	trace.SetAttributes(attribute.Int64("revision", res.Revision), attribute.Int64("total_keys", res.TotalKeys))
 	return nil
 }

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
-	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // newSigner returns a signer and who believes it.
-func newSigner(t *testing.T) (*repository.Signer, *repository.Trust) {
+func newSigner(t *testing.T) (*signing.Signer, *signing.Trust) {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -25,16 +25,16 @@ func newSigner(t *testing.T) (*repository.Signer, *repository.Trust) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := repository.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	signer, err := signing.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	trust := repository.NewTrust(false)
+	trust := signing.NewTrust(false)
 	trust.AddSigner(signer)
 	return signer, trust
 }
 
-func signing(t *testing.T) func(*cluster.Config) {
+func signed(t *testing.T) func(*cluster.Config) {
 	t.Helper()
 	signer, trust := newSigner(t)
 	return func(c *cluster.Config) { c.Signer, c.Trust = signer, trust }
@@ -43,7 +43,7 @@ func signing(t *testing.T) func(*cluster.Config) {
 // A manifest that is not what was signed is an error of its backend, its location is FAILED, and nothing of it is
 // adopted or deleted; the good copy stays what it is.
 func TestReconcileDoesNotBelieveAChangedManifest(t *testing.T) {
-	f := newFixture(t, signing(t))
+	f := newFixture(t, signed(t))
 	s := f.mustSave(t)
 	manifest := f.path("two", s.Name, ".json")
 	good := read(t, manifest)
@@ -57,7 +57,7 @@ func TestReconcileDoesNotBelieveAChangedManifest(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			writeFile(t, manifest, bad)
 			f.forget(t, s.Name)
-			f.clock.pass(48 * time.Hour) // what may be swept, is
+			f.clock.pass(48 * time.Hour) // leftovers are old enough to be swept
 			for range 3 {
 				reports := f.reconcile(t, cluster.ReconcileRequest{})
 				wantUntrusted(t, reports["two"].Err)
@@ -104,7 +104,7 @@ func TestReconcileAdoptsNothingThatIsNotSigned(t *testing.T) {
 	f := newFixture(t)
 	s := f.mustSave(t)
 	f.forget(t, s.Name)
-	strict := f.replica(t, signing(t))
+	strict := f.replica(t, signed(t))
 	reports, err := strict.Reconcile(t.Context(), cluster.ReconcileRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestUntrustedManifestDoesNotSettleASave(t *testing.T) {
 	if err := f.catalog.Update(t.Context(), rec); err != nil {
 		t.Fatal(err)
 	}
-	strict := f.replica(t, signing(t))
+	strict := f.replica(t, signed(t))
 	if _, err := strict.Reconcile(t.Context(), cluster.ReconcileRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestUntrustedManifestDoesNotSettleASave(t *testing.T) {
 
 // Repair spreads no manifest that is not believed.
 func TestRepairDoesNotBelieveAChangedManifest(t *testing.T) {
-	f := newFixture(t, signing(t))
+	f := newFixture(t, signed(t))
 	name := f.partialSave(t, cluster.SaveRequest{})
 	manifest := f.path("one", name, ".json")
 	good := read(t, manifest)
@@ -159,7 +159,7 @@ func TestRepairDoesNotBelieveAChangedManifest(t *testing.T) {
 
 // A manifest on the target of a repair that is not believed is replaced by one that is.
 func TestRepairReplacesAChangedManifest(t *testing.T) {
-	f := newFixture(t, signing(t))
+	f := newFixture(t, signed(t))
 	other := f.mustSave(t).Name
 	writeFile(t, f.path("two", other, ".json"), strings.Replace(string(read(t, f.path("two", other, ".json"))), `"revision": "`, `"revision": "1`, 1))
 	f.forget(t, other)

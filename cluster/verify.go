@@ -135,7 +135,7 @@ func (v *verification) run(
 		if ctx.Err() != nil {
 			return nil, snapshot.Cancelled(ctx, "verify %s", rec.Name)
 		}
-		if errors.Is(err, verifying.ErrNotThere) {
+		if errors.Is(err, repository.ErrNotThere) {
 			deleted, cerr := v.whyDeleted(ctx, rec, r)
 			if deleted != nil {
 				v.deleted = deleted
@@ -231,7 +231,7 @@ func (v *verification) note(ctx context.Context, rec *snapshot.Record, backend s
 		v.damaged[backend] = err
 	default:
 		v.c.log.ErrorContext(ctx, "snapshot did not pass", "snapshot", rec.Name, "backend", backend, "error", err)
-		v.disproved = v.disproved || !errors.Is(err, verifying.ErrNotThere)
+		v.disproved = v.disproved || !errors.Is(err, repository.ErrNotThere)
 	}
 	v.verdict.Backends = append(v.verdict.Backends, backend)
 	v.first = cmp.Or(v.first, err)

@@ -17,7 +17,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
-// fakeDriller says what it is told to say; the real one is tried end to end.
+// fakeDriller gives the result that a test has set; the real one is tried end to end.
 type fakeDriller struct {
 	said repository.Drilled
 	err  error
@@ -331,7 +331,7 @@ func TestVerifyFindsADamagedManifestAndItIsRepaired(t *testing.T) {
 	}
 }
 
-// What is known to be damaged is told, whatever else cannot be read.
+// A copy that is known to be damaged is reported, whatever else cannot be read.
 func TestDamageIsToldThoughAnotherBackendIsDown(t *testing.T) {
 	f := newFixture(t)
 	s := f.mustSave(t)
@@ -378,7 +378,7 @@ func TestCopyThatWasPutRightIsReadyAgain(t *testing.T) {
 	s := f.mustSave(t)
 	good := read(t, f.path("one", s.Name, ".db.zst"))
 	f.flip(t, "one", s.Name)
-	for range 2 { // what is known to be damaged is so when it is asked for again
+	for range 2 { // a damaged copy is so when it is asked for again
 		rec, err := f.Verify(t.Context(), cluster.VerifyRequest{Name: s.Name, Level: snapshot.LevelChecksum})
 		if snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch || rec.State() != snapshot.StateFailed {
 			t.Fatalf("Verify: %+v, %v", rec, err)

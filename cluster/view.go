@@ -21,6 +21,20 @@ type view struct {
 	report BackendReport
 }
 
+// comparison compares records with some backends. A reconciliation does so with all of them, a save that takes over
+// with the locations of one record. It notes errors and numbers in the reports of the views.
+type comparison struct {
+	c            *Cluster
+	begin        time.Time // of all locations that it finds
+	validateOnly bool
+	views        []*view
+	mu           sync.Mutex // guards the reports
+}
+
+func newComparison(c *Cluster, views []*view, validateOnly bool) *comparison {
+	return &comparison{c: c, begin: c.cfg.Now(), validateOnly: validateOnly, views: views}
+}
+
 // openViews checks the stores and begins the listings, side by side.
 func (r *reconciliation) openViews(ctx context.Context) {
 	var wg sync.WaitGroup
@@ -29,7 +43,7 @@ func (r *reconciliation) openViews(ctx context.Context) {
 			begin := r.c.cfg.Now()
 			if err := v.repo.OpenVerified(ctx, !r.req.ValidateOnly); err != nil {
 				v.took = r.c.cfg.Now().Sub(begin)
-				r.fail(v, err)
+				r.cmp.fail(v, err)
 				return
 			}
 			// The store may be exchanged while it is listed, when a disk is unmounted. Before anything is forgotten,
@@ -62,7 +76,7 @@ func (r *reconciliation) closeViews(ctx context.Context) {
 // prefetch lists one backend ahead of the merge, and measures the time that is spent in it.
 func (r *reconciliation) prefetch(ctx context.Context, v *view) iter.Seq2[*repository.Group, error] {
 	objects := merge.Ahead(ctx, v.repo.List, 1000, r.c.cfg.Now, func(d time.Duration) { v.took += d })
-	return v.repo.Groups(objects, func(key string) { r.countForeign(ctx, v, key) })
+	return v.repo.Groups(objects, func(key string) { r.cmp.countForeign(ctx, v, key) })
 }
 
 // advance moves a view to its next snapshot. After a listing that fails, nothing that it has not shown is known.
@@ -70,21 +84,21 @@ func (r *reconciliation) advance(v *view) {
 	v.cursor.Advance()
 	if v.cursor.Err != nil {
 		v.known = false
-		r.fail(v, v.cursor.Err)
+		r.cmp.fail(v, v.cursor.Err)
 	}
 }
 
 // viewOf returns the view of a backend; nil when it was not chosen.
-func (r *reconciliation) viewOf(backend string) *view {
-	if i := r.indexOf(backend); i >= 0 {
-		return r.views[i]
+func (x *comparison) viewOf(backend string) *view {
+	if i := x.indexOf(backend); i >= 0 {
+		return x.views[i]
 	}
 	return nil
 }
 
 // indexOf returns the place of a backend among the views; -1 when it was not chosen.
-func (r *reconciliation) indexOf(backend string) int {
-	for i, v := range r.views {
+func (x *comparison) indexOf(backend string) int {
+	for i, v := range x.views {
 		if v.repo.Name() == backend {
 			return i
 		}
@@ -94,42 +108,50 @@ func (r *reconciliation) indexOf(backend string) int {
 
 // fail notes why a backend could not be reconciled; the first error stands. Later ones usually follow from it, and
 // would hide the cause.
-func (r *reconciliation) fail(v *view, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (x *comparison) fail(v *view, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if v.report.Err == nil {
 		v.report.Err = err
 	}
 }
 
 // warn logs an error about one name on a backend.
-func (r *reconciliation) warn(ctx context.Context, v *view, message, name string, err error) {
-	r.c.log.WarnContext(ctx, message, "backend", v.repo.Name(), "snapshot", name, "error", err)
+func (x *comparison) warn(ctx context.Context, v *view, message, name string, err error) {
+	x.c.log.WarnContext(ctx, message, "backend", v.repo.Name(), "snapshot", name, "error", err)
 }
 
 // failed reports whether a backend has failed so far.
-func (r *reconciliation) failed(v *view) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (x *comparison) failed(v *view) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	return v.report.Err != nil
+}
+
+// swept counts leftovers that were removed, and returns how many there were so far.
+func (x *comparison) swept(v *view, n int64) int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	v.report.Swept += n
+	return v.report.Swept
 }
 
 // countForeign counts an object that is not one of ours. It is left alone: other programs may share the place. Only
 // the number is reported, because there may be millions of them.
-func (r *reconciliation) countForeign(ctx context.Context, v *view, key string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (x *comparison) countForeign(ctx context.Context, v *view, key string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	v.report.Foreign++
-	r.c.log.DebugContext(ctx, "object is no snapshot of ours", "backend", v.repo.Name(), "key", key)
+	x.c.log.DebugContext(ctx, "object is no snapshot of ours", "backend", v.repo.Name(), "key", key)
 }
 
 // countForeignGroup counts all objects of a name that is no snapshot of ours.
-func (r *reconciliation) countForeignGroup(ctx context.Context, v *view, g *repository.Group) {
+func (x *comparison) countForeignGroup(ctx context.Context, v *view, g *repository.Group) {
 	for _, o := range g.Objects {
-		r.countForeign(ctx, v, o.Key)
+		x.countForeign(ctx, v, o.Key)
 	}
 	if g.Manifest {
-		r.countForeign(ctx, v, v.repo.Prefix()+snapshot.ManifestKey(g.Name))
+		x.countForeign(ctx, v, v.repo.Prefix()+snapshot.ManifestKey(g.Name))
 	}
 }
 
@@ -149,6 +171,15 @@ func newEffect(n int) *effect { return &effect{on: make([]outcome, n)} }
 func (e *effect) note(i int, changed bool) {
 	o := &e.on[i]
 	o.updated, o.unchanged = o.updated || changed, o.unchanged || !changed
+}
+
+// count adds the effect of one name to the reports.
+func (x *comparison) count(e *effect) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i, v := range x.views {
+		v.report.add(e.on[i])
+	}
 }
 
 // add counts an outcome.

@@ -96,6 +96,19 @@ func TestEveryAlertIsExplained(t *testing.T) {
 	}
 }
 
+// A service has several clusters: without one, most commands are refused.
+func TestTheCommandsOfAnAlertNameItsCluster(t *testing.T) {
+	found := regexp.MustCompile(`"snapshotd [^"]*"`).FindAllString(read(t, "prometheus", "rules.yaml"), -1)
+	if len(found) < 20 {
+		t.Errorf("only %d commands were found", len(found))
+	}
+	for _, command := range found {
+		if !strings.Contains(command, "--cluster {{ $labels.cluster }}") && !strings.Contains(command, "--from URL") {
+			t.Errorf("%s names no cluster", command)
+		}
+	}
+}
+
 // promtool runs these tests (e2e, TestAlertsFireWhenTheyShould); here it is shown that they leave out no rule. An alert
 // names the cluster, unless it is about the whole service.
 func TestEveryRuleIsSeenAtWork(t *testing.T) {
@@ -165,7 +178,7 @@ func migration(t *testing.T) string {
 	return path
 }
 
-// The configuration for three servers differs from the other one by what each server has for itself.
+// The configuration for three servers differs from the other one only in the settings of each server.
 func TestTheConfigurationForThreeServers(t *testing.T) {
 	one, three := read(t, "systemd", "snapshotd.yaml"), read(t, "systemd", "three-servers.yaml")
 	setting := regexp.MustCompile(`(?m)^ *(- )?\w+:[^#\n]*`)

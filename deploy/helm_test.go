@@ -88,7 +88,7 @@ func withoutPasswords(t *testing.T, schema any) {
 	}
 }
 
-// What a value sets is read by a template.
+// Each value is read by a template.
 func TestEveryValueIsUsed(t *testing.T) {
 	var values map[string]any
 	if err := yaml.Unmarshal([]byte(read(t, "helm", "snapshotd", "values.yaml")), &values); err != nil {

@@ -53,8 +53,8 @@ func (b *tab) accessible(name string, on screen) {
 	}
 }
 
-// TestTheConsoleWithTheKeyboardAlone goes from all clusters to a saved snapshot with Tab, Enter and Escape, and sees at each
-// step where the focus is.
+// TestTheConsoleWithTheKeyboardAlone goes from all clusters to a saved snapshot with Tab, Enter and Escape, and sees at
+// each step where the focus is.
 func TestTheConsoleWithTheKeyboardAlone(t *testing.T) {
 	chromium(t)
 	w := newWorld(t, 1<<20)

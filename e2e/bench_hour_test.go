@@ -17,8 +17,9 @@ import (
 )
 
 // TestBenchJournalBytes measures what a journal of a cluster of Kubernetes stores, beside the full snapshots that would
-// otherwise be needed each hour. It takes SNAPSHOTD_E2E_SECONDS (3,600 for an hour), and without it nothing is measured.
-// The database has SNAPSHOTD_E2E_BYTES; 12.5 changes a second are those of a cluster of 100 nodes (see churn).
+// otherwise be needed each hour. It takes SNAPSHOTD_E2E_SECONDS (3,600 for an hour), and without it nothing is
+// measured. The database has SNAPSHOTD_E2E_BYTES; 12.5 changes a second are those of a cluster of 100 nodes (see
+// churn).
 func TestBenchJournalBytes(t *testing.T) {
 	during := time.Duration(envInt(t, "SNAPSHOTD_E2E_SECONDS", 0)) * time.Second
 	if during == 0 {
@@ -60,8 +61,8 @@ func TestBenchJournalBytes(t *testing.T) {
 }
 
 // churn is what a cluster of Kubernetes of 100 nodes writes: 10 leases of nodes a second, 1.3 of components, 0.5 events
-// with a lease of an hour, 0.5 states of pods, and 0.2 other objects: 44,900 operations an hour. etcd is compacted every
-// five minutes.
+// with a lease of an hour, 0.5 states of pods, and 0.2 other objects: 44,900 operations an hour. etcd is compacted
+// every five minutes.
 type churn struct {
 	client *clientv3.Client
 	chance *rand.Rand

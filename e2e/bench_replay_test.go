@@ -16,10 +16,10 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// TestBenchReplay measures restores with a journal beside those of the snapshot alone, in turns, each in a process of its
-// own: the time and the most anonymous memory. It is `make bench-replay`; SNAPSHOTD_E2E_REVISIONS says how many revisions
-// the journal has, and without it nothing is measured. They are puts on 5,000 keys with values of 600 bytes, of which a
-// third repeats, made by an etcd and followed by a service with the default intervals.
+// TestBenchReplay measures restores with a journal beside those of the snapshot alone, in turns, each in a process of
+// its own: the time and the most anonymous memory. It is `make bench-replay`; SNAPSHOTD_E2E_REVISIONS says how many
+// revisions the journal has, and without it nothing is measured. They are puts on 5,000 keys with values of 600 bytes,
+// of which a third repeats, made by an etcd and followed by a service with the default intervals.
 func TestBenchReplay(t *testing.T) {
 	revisions := envInt(t, "SNAPSHOTD_E2E_REVISIONS", 0)
 	if revisions == 0 {

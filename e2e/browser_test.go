@@ -196,8 +196,8 @@ func (b *tab) fill(selector, value string) {
 		"{ bubbles: true })) })(document.querySelector("+quoted(selector)+"))", nil)
 }
 
-// screen makes the browser one of a size in pixels, in a colour scheme. Nothing moves in it: in the middle of a change of
-// colours, a button would have a contrast that nobody sees.
+// screen makes the browser one of a size in pixels, in a colour scheme. Nothing moves in it: in the middle of a change
+// of colours, a button would have a contrast that nobody sees.
 func (b *tab) screen(width, height int, scheme string) {
 	b.t.Helper()
 	b.call("Emulation.setDeviceMetricsOverride", map[string]any{

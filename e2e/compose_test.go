@@ -53,8 +53,8 @@ func readComposition(t *testing.T) *composition {
 	return c
 }
 
-// TestTheComposeDemo runs what deploy/demo/compose.yaml says without containers: with the programs of the same names, on
-// an address of the loopback interface for each service.
+// TestTheComposeDemo runs what deploy/demo/compose.yaml says without containers: with the programs of the same names,
+// on an address of the loopback interface for each service.
 func TestTheComposeDemo(t *testing.T) {
 	c := readComposition(t)
 	pinned := regexp.MustCompile(`^[a-z0-9./-]+:v?[0-9]+\.[0-9]+\.[0-9]+$`)

@@ -15,8 +15,8 @@ import (
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
-// TestWhileTheCatalogIsDownItIsSaidHowToRestore: nothing is denied that is only not known, and the commands of the console
-// and of status lead to the snapshots, also when their prefix is an unusual one.
+// TestWhileTheCatalogIsDownItIsSaidHowToRestore: nothing is denied that is only not known, and the commands of the
+// console and of status lead to the snapshots, also when their prefix is an unusual one.
 func TestWhileTheCatalogIsDownItIsSaidHowToRestore(t *testing.T) {
 	chromium(t)
 	w := newWorld(t, 1<<20)
@@ -106,8 +106,8 @@ func TestCommandsFitTheClusterInABrowser(t *testing.T) {
 	}
 }
 
-// TestTheIdentityIsNotForgottenInABrowser: the catalog is down, and then the service, too. Snapshots are encrypted all the
-// same.
+// TestTheIdentityIsNotForgottenInABrowser: the catalog is down, and then the service, too. Snapshots are encrypted all
+// the same.
 func TestTheIdentityIsNotForgottenInABrowser(t *testing.T) {
 	chromium(t)
 	s := simulate(1, 40)
@@ -124,7 +124,8 @@ func TestTheIdentityIsNotForgottenInABrowser(t *testing.T) {
 	b.reads("what helps", "#notice", "snapshotd restore latest", "--identity FILE")
 }
 
-// TestTheTimelineKnowsTheSchedulesInABrowser: two nightly schedules, ten minutes apart, have no gaps. One that has died has.
+// TestTheTimelineKnowsTheSchedulesInABrowser: two nightly schedules, ten minutes apart, have no gaps. One that has died
+// has.
 func TestTheTimelineKnowsTheSchedulesInABrowser(t *testing.T) {
 	chromium(t)
 	s := simulate(1, 40)
@@ -188,7 +189,8 @@ func TestTheJournalIsShownInABrowser(t *testing.T) {
 	b.reads("its verifications", "section[aria-label=Verifications]", "JOURNAL", "FAILED", "HashKV differs")
 }
 
-// TestCommandsOverTLSInABrowser: the files that a private CA and client certificates need are for the person to fill in.
+// TestCommandsOverTLSInABrowser: the files that a private CA and client certificates need are for the person to fill
+// in.
 func TestCommandsOverTLSInABrowser(t *testing.T) {
 	chromium(t)
 	s := simulate(2, 40)
@@ -245,7 +247,8 @@ func (b *tab) gone(what, selector string) {
 	})
 }
 
-// TestAnOpenConsoleIsNotTraced: what the page asks by itself hides no run of anything. What a person does with it is traced.
+// TestAnOpenConsoleIsNotTraced: what the page asks by itself hides no run of anything. What a person does with it is
+// traced.
 func TestAnOpenConsoleIsNotTraced(t *testing.T) {
 	chromium(t)
 	w := newWorld(t, 0)

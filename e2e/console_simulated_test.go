@@ -240,6 +240,38 @@ func TestManySnapshotsInABrowser(t *testing.T) {
 	}
 }
 
+// TestThePointerReadsTheChartsInABrowser: where it is, the caption has the values of that snapshot.
+func TestThePointerReadsTheChartsInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
+	b.reads("all of them", "#count", "40 snapshots, newest first")
+	point := func(figure int, kind string, share float64) (caption string) {
+		t.Helper()
+		b.eval(fmt.Sprintf(`(() => { const f = document.querySelectorAll('figure')[%d], s = f.querySelector('svg'), r = s.getBoundingClientRect();
+			s.dispatchEvent(new PointerEvent(%q, { clientX: r.left + r.width * %g, clientY: r.top + 9 }));
+			return f.querySelector('figcaption .at').textContent })()`, figure, kind, share), &caption)
+		return caption
+	}
+	all := s.snapshots["prod-00"]
+	newest, whole := all[0], all[slices.IndexFunc(all, func(s *snapshotdv1.Snapshot) bool {
+		return s.GetState() == snapshotdv1.Snapshot_STATE_READY || s.GetState() == snapshotdv1.Snapshot_STATE_PARTIAL
+	})]
+	if got := point(0, "pointermove", 0.97); !strings.Contains(got, newest.GetName()) {
+		t.Errorf("the end of the timeline is %q, the newest snapshot is %s", got, newest.GetName())
+	}
+	if got := point(1, "pointermove", 0.999); !strings.Contains(got, "database ") || !strings.Contains(got, "stored ") ||
+		!strings.Contains(got, whole.GetCreateTime().AsTime().Format("2006-01-02 15:04")) {
+		t.Errorf("the end of the sizes is %q", got)
+	}
+	if got := point(1, "pointerleave", 0.97); got != "" {
+		t.Errorf("without the pointer there is %q", got)
+	}
+	if len(b.problems) > 0 {
+		t.Errorf("the browser complains: %q", b.problems)
+	}
+}
+
 // TestCommandsOverASocketInABrowser: the commands lead to the socket, which needs no TLS.
 func TestCommandsOverASocketInABrowser(t *testing.T) {
 	chromium(t)

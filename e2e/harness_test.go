@@ -28,7 +28,7 @@ var (
 	built   = map[string]string{}
 )
 
-// program builds snapshotd, with the given build tags, and returns its path.
+// program builds snapshotd as it is released, with the given build tags, and returns its path.
 func program(t *testing.T, tags string) string {
 	t.Helper()
 	buildMu.Lock()
@@ -41,8 +41,9 @@ func program(t *testing.T, tags string) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "snapshotd")
-	cmd := exec.Command("go", "build", "-tags", tags, "-o", path, "./cmd/snapshotd")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", tags, "-o", path, "./cmd/snapshotd")
 	cmd.Dir = testenv.Root()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build snapshotd: %v\n%s", err, out)
 	}

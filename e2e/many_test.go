@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
@@ -73,16 +75,34 @@ func (m *many) start(t *testing.T, node string) (*service, time.Duration) {
 }
 
 // leads returns how many clusters a replica leads.
-func (s *service) leads() int { return leadsBy(s.scrape()) }
-
-// leadsBy returns how many clusters a replica leads, by its scrape.
-func leadsBy(samples map[string]float64) (n int) {
-	for name, v := range samples {
+func (s *service) leads() (n int) {
+	for name, v := range s.scrape() {
 		if strings.HasPrefix(name, "snapshotd_leader{") && v == 1 {
 			n++
 		}
 	}
 	return n
+}
+
+// leaders returns how many clusters have a leader, and of which replica, by the catalogs: asking the replicas for their
+// metrics would be work of theirs.
+func (m *many) leaders(t *testing.T) (all int, of map[string]int) {
+	t.Helper()
+	of = map[string]int{}
+	for _, home := range m.homes {
+		kvs, err := home.Client(t).Get(t.Context(), "/snapshotd/", clientv3.WithPrefix(), clientv3.WithSerializable())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kv := range kvs.Kvs {
+			if strings.HasSuffix(string(kv.Key), "/leader") {
+				all++
+				node, _, _ := strings.Cut(string(kv.Value), " ")
+				of[node]++
+			}
+		}
+	}
+	return all, of
 }
 
 // connections returns how many connections to the etcds of the catalogs are open.
@@ -163,29 +183,29 @@ func TestBenchClusters(t *testing.T) {
 		t.Logf("replica %d: ready after %.1f s, RssAnon %.1f MiB", i+1, ready.Seconds(), mib(s.rssAnon()))
 	}
 	begin := time.Now()
-	pause := max(3*time.Second, time.Duration(n)*3*time.Millisecond) // a scrape of many clusters is work
-	for led := 0; led < n; time.Sleep(pause) {
-		led = 0
-		for _, s := range all {
-			led += s.leads()
-		}
+	for led := 0; led < n; time.Sleep(3 * time.Second) {
+		led, _ = m.leaders(t)
 		if time.Since(begin) > waitTimeout*10 {
 			t.Fatalf("%d of %d clusters have a leader", led, n)
 		}
 	}
 	t.Logf("all clusters have a leader %.1f s later", time.Since(begin).Seconds())
-	pause = max(20*time.Second, time.Duration(n)*6*time.Millisecond)
+	pause := max(20*time.Second, time.Duration(n)*6*time.Millisecond)
 	for end := time.Now().Add(time.Duration(minutes) * time.Minute); time.Now().Before(end); time.Sleep(pause) {
 		var line strings.Builder
-		for _, s := range all {
+		_, leads := m.leaders(t)
+		for i, s := range all {
 			resident := mib(s.rssAnon()) // before the scrape, which is garbage of the service
+			asked := time.Now()
 			samples := s.scrape()
-			fmt.Fprintf(&line, " [RssAnon %.1f MiB, heap %.1f MiB, stacks %.1f MiB, %v goroutines, CPU %.1f s, leads %d, waiting %v]",
+			fmt.Fprintf(&line, " [RssAnon %.1f MiB, heap %.1f MiB, stacks %.1f MiB, %v goroutines, CPU %.1f s, leads %d, "+
+				"waiting %v, %d samples in %.1f s]",
 				resident, samples["go_memstats_heap_inuse_bytes"]/(1<<20), samples["go_memstats_stack_inuse_bytes"]/(1<<20),
-				samples["go_goroutines"], samples["process_cpu_seconds_total"], leadsBy(samples),
-				samples[`snapshotd_jobs_waiting{job="save"}`])
+				samples["go_goroutines"], samples["process_cpu_seconds_total"], leads[fmt.Sprintf("node-%d", i+1)],
+				samples[`snapshotd_jobs_waiting{job="save"}`], len(samples), time.Since(asked).Seconds())
 		}
-		t.Logf("%3.0f s: load %s, %d connections%s", time.Since(begin).Seconds(), loadAverage(), m.connections(t), line.String())
+		t.Logf("%3.0f s: load %s, %d connections%s", time.Since(begin).Seconds(), loadAverage(), m.connections(t),
+			line.String())
 	}
 	late := lateness(t, all)
 	if len(late) > 0 {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,23 +14,16 @@ import (
 	"time"
 )
 
-// pacedConfig is a configuration of Prometheus at a pace.
-func pacedConfig(t *testing.T, config string, p pace) string {
+// config is a configuration of Prometheus at a pace.
+func (p pace) config(t *testing.T, addr string) string {
 	t.Helper()
-	config = strings.ReplaceAll(config, "_interval: 1s", "_interval: "+p.scrape)
-	if !p.atOnce {
-		return config
-	}
-	file := filepath.Join(regexp.MustCompile(`rule_files: \[(.*)/rules.yaml\]`).FindStringSubmatch(config)[1], "rules.yaml")
-	rules, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rules = regexp.MustCompile(`(?m)^ +for: .*\n`).ReplaceAll(rules, nil)
-	if err := os.WriteFile(file, rules, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return config
+	config := prometheusConfig(t, addr, "", func(rules string) string {
+		if !p.atOnce {
+			return rules
+		}
+		return regexp.MustCompile(`(?m)^ +for: .*\n`).ReplaceAllString(rules, "")
+	})
+	return strings.ReplaceAll(config, "_interval: 1s", "_interval: "+p.scrape)
 }
 
 const outageHead = `| outage | metric | alert pending | alert fires | ` + "`status`" + ` | console | commands | metric | alert | ` + "`status`" + ` | console |

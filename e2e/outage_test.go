@@ -86,8 +86,8 @@ var everyOutage = []outage{
 	},
 }
 
-// outages is a service of which all is well, behind a client certificate for its etcd, a Prometheus with our rules, and a
-// browser with the console.
+// outages is a service of which all is well, behind a client certificate for its etcd, a Prometheus with our rules, and
+// a browser with the console.
 type outages struct {
 	t *testing.T
 	*world
@@ -109,10 +109,10 @@ type pace struct {
 }
 
 // TestOutages breaks one thing after another, each of a service of its own and all side by side, with the rules as they
-// are shipped, and with saves and scrubs every minute. All that tells of an outage has to: the metric in Prometheus, the
-// alert, `snapshotd status`, the console; /readyz goes on, because a service that is restarted mends nothing. Then what
-// the words ask for is done, and all of them have to say that all is well. The log of the test has how long each of them
-// took, and the words.
+// are shipped, and with saves and scrubs every minute. All that tells of an outage has to: the metric in Prometheus,
+// the alert, `snapshotd status`, the console; /readyz goes on, because a service that is restarted mends nothing. Then
+// what the words ask for is done, and all of them have to say that all is well. The log of the test has how long each
+// of them took, and the words.
 func TestOutages(t *testing.T) {
 	if os.Getenv("SNAPSHOTD_OUTAGES") == "" {
 		t.Skip("SNAPSHOTD_OUTAGES is not set: this takes 20 minutes")
@@ -161,7 +161,7 @@ clusters:
     scrub: {cron: %q, share: 100}
 `, p.save, p.scrub)))
 	o.service.must("verify", o.ready(), "--level", "drill")
-	o.prometheus = testenv.StartPrometheus(t, pacedConfig(t, prometheusConfig(t, o.service.http, ""), p))
+	o.prometheus = testenv.StartPrometheus(t, p.config(t, o.service.http))
 	o.console = browse(t, "http://"+o.service.http+"/", "")
 	eventually(t, "Prometheus sees that the service leads, and its certificate", func() bool {
 		return o.asked(`snapshotd_leader == 1`) && o.asked(`snapshotd_etcd_certificate_not_after_timestamp_seconds > time()`)

@@ -181,7 +181,8 @@ func addOnly(t *testing.T, store *testenv.S3, user *testenv.User) {
 	refusesOthers(t, user)
 }
 
-// recordsStay checks that calls were recorded as objects, and that neither the service's keys nor the owner's remove one.
+// recordsStay checks that calls were recorded as objects, and that neither the service's keys nor the owner's remove
+// one.
 func recordsStay(t *testing.T, store *testenv.S3, user *testenv.User) {
 	t.Helper()
 	ctx, bucket := t.Context(), aws.String("backups")

@@ -57,22 +57,24 @@ func TestPrometheusTakesTheConfiguration(t *testing.T) {
 }
 
 // TestPrometheusShowsAServiceAtWork scrapes a service of which S3 is down, as the samples say it is done, under our
-// names and under those of K3s. Alerts fire, and every panel of the dashboard shows something.
+// names and under those of K3s. Alerts fire, and every panel of the dashboard shows something: the service has a journal,
+// and a client certificate for its etcd.
 func TestPrometheusShowsAServiceAtWork(t *testing.T) {
 	for _, prefix := range []string{"", "k3s_"} {
 		t.Run("prefix "+prefix, func(t *testing.T) {
+			t.Parallel() // the journal is proven after a minute
 			w := newWorld(t, 0)
-			args := append(w.args(t, ""), "--schedule", "often=@every 2s", "--reconcile-interval", "1s")
-			if prefix != "" {
-				args = append(args, "--metrics-prefix", prefix)
-			}
-			s := start(t, w.options(), args...)
+			s := start(t, w.options(), "--config", w.shown(t), "--metrics-prefix", prefix)
 			p := testenv.StartPrometheus(t, prometheusConfig(t, s.http, prefix))
-			eventually(t, "Prometheus sees saves", func() bool {
-				count := prefix + `etcd_snapshot_save_s3_duration_seconds_count{status="success"}`
-				saves, err := p.Query("increase(" + count + "[1m]) > 0")
-				return err == nil && len(saves) > 0
-			})
+			for _, expr := range []string{
+				"increase(" + prefix + `etcd_snapshot_save_s3_duration_seconds_count{status="success"}[1m]) > 0`,
+				"snapshotd_journal_proven_timestamp_seconds > 0",
+			} {
+				eventually(t, "Prometheus sees "+expr, func() bool {
+					values, err := p.Query(expr)
+					return err == nil && len(values) > 0
+				})
+			}
 			s.must("verify", "latest", "--level", "drill")
 			w.s3.Stop()
 			firing := map[string]bool{"EtcdSnapshotFailed": true, "EtcdSnapshotCatalogDiffers": true}
@@ -91,25 +93,42 @@ func TestPrometheusShowsAServiceAtWork(t *testing.T) {
 	}
 }
 
-// prometheusConfig is a configuration with the samples, of which the address and the prefix are edited.
-func prometheusConfig(t *testing.T, addr, prefix string) string {
+// shown writes the configuration of a service that has everything that the dashboard shows.
+func (w *world) shown(t *testing.T) string {
+	t.Helper()
+	front := startTLS(t, strings.TrimPrefix(w.etcd.Endpoints()[0], "http://"))
+	return writeConfig(t, `
+reconcile_interval: 1s
+clusters:
+  - etcd: {endpoints: ["https://%[1]s"], ca_cert: %[2]s/ca.crt, cert: %[2]s/client.crt, key: %[2]s/client.key}
+    schedules: [{name: often, cron: "@every 2s"}]
+    journal: {enabled: true, upload_interval: 1s}
+    backends: [{name: local, url: "file://%[3]s"}, {name: s3, url: %[4]q}]
+`, front.addr, front.authority.dir, w.dir, w.s3URL(""))
+}
+
+// prometheusConfig is a configuration with the samples, of which the address and the prefix are edited, and the rules also
+// by the caller.
+func prometheusConfig(t *testing.T, addr, prefix string, rules ...func(string) string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, edit := range map[string]func(string) string{
-		"scrape.yaml": func(s string) string { return strings.ReplaceAll(s, "127.0.0.1:7380", addr) },
-		"rules.yaml": func(s string) string {
-			return regexp.MustCompile(`\betcd_snapshot_`).ReplaceAllString(s,
-				prefix+"$0")
-		},
-	} {
-		sample, err := os.ReadFile(filepath.Join(testenv.Root(), "deploy", "prometheus", name))
+	write := func(name string, edits ...func(string) string) {
+		content, err := os.ReadFile(filepath.Join(testenv.Root(), "deploy", "prometheus", name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(edit(string(sample))), 0o600); err != nil {
+		text := string(content)
+		for _, edit := range edits {
+			text = edit(text)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	write("scrape.yaml", func(s string) string { return strings.ReplaceAll(s, "127.0.0.1:7380", addr) })
+	write("rules.yaml", append(rules, func(s string) string {
+		return regexp.MustCompile(`\betcd_snapshot_`).ReplaceAllString(s, prefix+"$0")
+	})...)
 	return fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nscrape_config_files: "+
 		"[%s/scrape.yaml]\nrule_files: [%s/rules.yaml]\n", dir, dir)
 }
@@ -159,9 +178,6 @@ func empty(t *testing.T, p *testenv.Prometheus, prefix string) []string {
 	}
 	var blank []string
 	for _, q := range queries {
-		if strings.Contains(q.Expr, "snapshotd_journal_") || strings.Contains(q.Expr, "snapshotd_etcd_certificate_") {
-			continue // the cluster has neither; TestTheJournalIsFollowedAndRestored and TestOutagesAreTold have one
-		}
 		values, err := p.Query(q.Expr)
 		if err != nil {
 			t.Fatalf("%s: %v", q.Where, err)

@@ -127,6 +127,49 @@ func TestLimitsAreReadAgain(t *testing.T) {
 	}
 }
 
+// TestSettingsAreReadAgain changes settings of the whole service under one that runs.
+func TestSettingsAreReadAgain(t *testing.T) {
+	w := newWorld(t, 0)
+	file := filepath.Join(t.TempDir(), "snapshotd.yaml")
+	write := func(more string) {
+		t.Helper()
+		replaceFile(t, file, fmt.Sprintf("%snode_name: node-1\ndata_dir: %s\nclusters:\n  - etcd: {endpoints: [%q]}\n"+
+			"    backends: [{name: local, url: \"file://%s\"}]\n", more, filepath.Dir(file), w.etcd.Endpoints()[0], w.dir))
+	}
+	write("")
+	s := start(t, w.options(), "--config", file)
+	s.must("save")
+	write("log: {level: debug, format: json}\nlimits: {saves_per_minute: 1}\ntrace_url: \"https://jaeger.example/{trace_id}\"\n" +
+		"reconcile_interval: 1s\nmax_concurrent_saves: 7\nmax_concurrent_drills: 3\nshutdown_timeout: 7s\nmetrics_prefix: k3s_\n")
+	for _, line := range []string{
+		`"settings are in effect","keys":"limits.saves_per_minute, reconcile_interval, max_concurrent_saves, ` +
+			`max_concurrent_drills, shutdown_timeout, log.level, trace_url"`,
+		`"saves":7,"restores":3,"drills":3`, `keys that take effect after a restart","keys":"metrics_prefix"`,
+	} {
+		eventually(t, "the log has "+line, func() bool { return strings.Contains(s.log.String(), line) })
+	}
+	s.must("save")
+	if r := s.run("save"); r.code == 0 || !strings.Contains(r.stderr, "limits.saves_per_minute") {
+		t.Errorf("a second save within a minute: exit code %d, %s", r.code, r.stderr)
+	}
+	if err := os.WriteFile(filepath.Join(w.dir, "default", "mine.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.must("reconcile")
+	if !strings.Contains(s.log.String(), `"level":"DEBUG"`) {
+		t.Error("the log has no line of the new level")
+	}
+	if page := s.get("/console/service"); !strings.Contains(page, "https://jaeger.example/{trace_id}") {
+		t.Errorf("the console is not told where traces are shown: %s", page)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the service stops with its new timeout", func() bool {
+		return strings.Contains(s.log.String(), `"server is stopping","timeout":7000000000`)
+	})
+}
+
 // writeOver writes into a file that may be there, which does not change its directory's time.
 func writeOver(t *testing.T, name, content string) {
 	t.Helper()

@@ -17,8 +17,8 @@ import (
 // binary is a value that a shell could spoil.
 const binary = "k8s\x00\xff\n\r\n %s \\ '\"$x\n\n"
 
-// TestRunbookDeletedNamespace follows "A namespace was deleted at 11:55" of docs/disaster.md, from the alert to the cluster
-// of three members that has the namespace again, and says how long that took.
+// TestRunbookDeletedNamespace follows "A namespace was deleted at 11:55" of docs/disaster.md, from the alert to the
+// cluster of three members that has the namespace again, and says how long that took.
 func TestRunbookDeletedNamespace(t *testing.T) {
 	b := newRunbook(t, true)
 	b.serve.follows(2)

@@ -144,8 +144,9 @@ func TestASecretThatIsPrintedIsFound(t *testing.T) {
 	}
 }
 
-// TestTheSecretsOfAClusterAreInItsSnapshotsAlone: values of etcd, and all keys that the service has, while calls go well
-// and while they fail. They are in no log at its lowest level, no output, page, metric, span, audit record or name.
+// TestTheSecretsOfAClusterAreInItsSnapshotsAlone: values of etcd, and all keys that the service has, while calls go
+// well and while they fail. They are in no log at its lowest level, no output, page, metric, span, audit record or
+// name.
 func TestTheSecretsOfAClusterAreInItsSnapshotsAlone(t *testing.T) {
 	k := newKeeper(t)
 	s := start(t, k.options(), "--config", k.file("snapshotd.yaml"), "--log-level", "debug")

@@ -337,7 +337,8 @@ func (k *soak) pin(name string) {
 	k.pins++
 }
 
-// pinFrom says that a snapshot is pinned from now on. The leader may have removed a copy just before, while it could go.
+// pinFrom says that a snapshot is pinned from now on. The leader may have removed a copy just before, while it could
+// go.
 func (k *soak) pinFrom(name string, now snap) {
 	for _, b := range backends {
 		if now.on(b) == "" && k.held(b, name) == "" {

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"os"
 	"testing"
 
 	"google.golang.org/grpc/metadata"
@@ -47,6 +48,86 @@ func TestTraceOfTheCallerGoesOnThroughASave(t *testing.T) {
 	if r := otlp.WaitRecord(t, "snapshot saved"); r.TraceID != trace || r.Attributes["cluster"] == "" {
 		t.Errorf("the log record of the save is %+v", r)
 	}
+}
+
+// TestATraceOfASaveReachesJaeger saves over gRPC and asks a real Jaeger for the trace, as a person would: by the service,
+// the call, and the cluster. That of a save that did not reach all backends shows where it failed.
+func TestATraceOfASaveReachesJaeger(t *testing.T) {
+	if os.Getenv("SNAPSHOTD_JAEGER") == "" {
+		t.Skip("SNAPSHOTD_JAEGER is not set: building Jaeger takes eight minutes of processor time")
+	}
+	const call = "snapshotd.v1.SnapshotService/Save"
+	w := newWorld(t, 0)
+	jaeger := testenv.StartJaeger(t)
+	o := w.options()
+	o.env = append(o.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+jaeger.OTLP, "OTEL_METRICS_EXPORTER=none", "OTEL_LOGS_EXPORTER=none",
+		"OTEL_BSP_SCHEDULE_DELAY=100")
+	s := start(t, o, w.args(t, "")...)
+	saved, err := s.client().Save(t.Context(), &snapshotdv1.SaveRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := savedIn(t, jaeger, saved.GetSnapshot())
+	for _, span := range trace.Spans {
+		if span.Tag("error") != nil {
+			t.Errorf("%s has an error: %v", span.OperationName, span.Tags)
+		}
+	}
+
+	w.s3.Stop()
+	if _, err := s.client().Save(t.Context(), &snapshotdv1.SaveRequest{}); err == nil {
+		t.Fatal("a save has succeeded without S3")
+	}
+	eventually(t, "Jaeger shows a call that failed", func() bool {
+		return len(jaeger.Traces("snapshotd", call, map[string]string{"error": "true"})) == 1
+	})
+	failed := jaeger.Traces("snapshotd", "snapshot write", map[string]string{"error": "true", "backend": "s3"})
+	if len(failed) != 1 || failed[0].TraceID == trace.TraceID {
+		t.Errorf("Jaeger shows %d writes to s3 that failed: %v", len(failed), failed)
+	}
+}
+
+// savedIn waits until Jaeger has the whole trace of a save: a tree with the call as its only root.
+func savedIn(t *testing.T, jaeger *testenv.Jaeger, saved *snapshotdv1.Snapshot) testenv.JaegerTrace {
+	t.Helper()
+	var trace testenv.JaegerTrace
+	eventually(t, "Jaeger shows the call", func() bool {
+		found := jaeger.Traces("snapshotd", "snapshotd.v1.SnapshotService/Save", nil)
+		if len(found) > 0 {
+			trace = found[0]
+		}
+		return len(found) == 1
+	})
+	if trace.TraceID != saved.GetTraceId() {
+		t.Errorf("the trace is %s, and the snapshot names %q", trace.TraceID, saved.GetTraceId())
+	}
+	known := map[string]bool{}
+	names := map[string]*testenv.JaegerSpan{}
+	for i, span := range trace.Spans {
+		known[span.SpanID], names[span.OperationName] = true, &trace.Spans[i]
+		if service := trace.Processes[span.ProcessID].ServiceName; service != "snapshotd" {
+			t.Errorf("%s is of the service %q", span.OperationName, service)
+		}
+	}
+	for _, span := range trace.Spans {
+		if root := len(span.References) == 0; root != (span.OperationName == "snapshotd.v1.SnapshotService/Save") {
+			t.Errorf("%s is a root: %v", span.OperationName, root)
+		}
+		for _, r := range span.References {
+			if r.RefType != "CHILD_OF" || r.TraceID != trace.TraceID || !known[r.SpanID] {
+				t.Errorf("%s has a parent that is not in the trace: %+v", span.OperationName, r)
+			}
+		}
+	}
+	for _, name := range []string{"snapshot save", "etcd snapshot stream", "snapshot inspect", "snapshot write", "storage put", "catalog update"} {
+		if names[name] == nil {
+			t.Errorf("the trace has no %q", name)
+		}
+	}
+	if save := names["snapshot save"]; save != nil && (save.Tag("cluster") != "default" || save.Tag("snapshot") != saved.GetName()) {
+		t.Errorf("the save has the tags %v, want those of %s", save.Tags, saved.GetName())
+	}
+	return trace
 }
 
 // TestScrapeIsWhatPrometheusWants lets promtool check the scrape, with K3s' names.

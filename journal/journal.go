@@ -66,6 +66,8 @@ type Journal struct {
 	written    segment.Timeline // the last one to which this replica has added
 	seen       seen             // of it, by the watchers
 	owed       []observation    // of it, that last and are not in a sealed part
+	stamped    time.Time        // of it, the time of the newest revision
+	auth       *segment.Auth    // of it, the newest state of users and roles; nil when it is not known
 	positioned bool             // the local position is the newest: this replica has written since it leads
 	recalled   bool             // the end of the journal was looked for in this term, though no member answered
 	noted      segment.Timeline // where all replicas see it
@@ -219,7 +221,10 @@ func (j *Journal) takeBreak() *breakError {
 // replica has written meanwhile come out the same.
 func (j *Journal) position(ctx context.Context) (newest local.Position, why *breakError, err error) {
 	newest = j.log.Position()
-	if j.positioned {
+	switch {
+	case local.Ahead(newest.Timeline): // this process began it while its clock was wrong
+		newest = local.Position{}
+	case j.positioned:
 		return newest, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)

@@ -130,3 +130,62 @@ func TestAVanishedFileIsNoGapWhereABackendHasItsRevisions(t *testing.T) {
 		t.Errorf("there is a gap: %v", causes)
 	}
 }
+
+// Files vanish while no process runs. Those around them show which revisions they had, and the backends whether these are
+// lost.
+func TestAFileThatVanishedBetweenTwoProcessesIsAGap(t *testing.T) {
+	for name, tc := range map[string]struct {
+		remove string // of the files of a part
+		part   int
+		stored bool // by a backend
+		lost   string
+		ends   []int64
+	}{
+		"of the first part":        {remove: "*.*", part: 0, lost: "revisions up to 10", ends: []int64{20, 30, 40}},
+		"of a part in the middle":  {remove: "*.*", part: 1, lost: "revisions 11 to 20", ends: []int64{10, 30, 40}},
+		"the entries alone":        {remove: "*.log", part: 1, lost: "revisions 11 to 20", ends: []int64{10, 30, 40}},
+		"of the last part":         {remove: "*.*", part: 3, lost: "revisions 31 to 40", ends: []int64{10, 20, 30}},
+		"and a backend has it":     {remove: "*.*", part: 1, stored: true, ends: []int64{10, 30, 40}},
+		"and a backend has it all": {remove: "*.*", part: 3, stored: true, ends: []int64{10, 20, 30}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, one, other := t.TempDir(), newPlace("one"), newPlace("other")
+			leave(t, dir, 4)
+			if tc.stored {
+				copied := t.TempDir()
+				must(t, os.CopyFS(copied, os.DirFS(dir)))
+				stop := runs(t, uploader(t, copied, []*place{other}))
+				eventually(t, "all is stored", func() bool { return len(ends(t, other)) == 4 })
+				stop()
+			}
+			logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
+			must(t, err)
+			files, err := filepath.Glob(strings.TrimSuffix(logs[tc.part], "log") + strings.TrimPrefix(tc.remove, "*."))
+			must(t, err)
+			for _, f := range files {
+				must(t, os.Remove(f))
+			}
+			var a asked
+			var log lines
+			j := uploader(t, dir, []*place{one, other}, func(c *journal.Config) {
+				c.Broken, c.Logger = a.broken, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			})
+			other.away.Store(true)
+			runs(t, j)
+			eventually(t, "the others are stored", func() bool { return slices.Equal(ends(t, one), tc.ends) })
+			if _, causes := a.all(); len(causes) > 0 {
+				t.Errorf("before the other backend has answered, it is known to be a gap: %v", causes)
+			}
+			other.away.Store(false)
+			if tc.stored {
+				eventually(t, "nothing is lost", func() bool { return log.has("no revision of the journal is lost") })
+				if _, causes := a.all(); len(causes) > 0 {
+					t.Errorf("there is a gap: %v", causes)
+				}
+				return
+			}
+			eventually(t, "the gap is reported", func() bool { return log.has("level=ERROR", "journal has a gap", tc.lost, dir) })
+			eventually(t, "the gap is counted", func() bool { _, causes := a.all(); return slices.Equal(causes, []segment.Cause{segment.CauseDamaged}) })
+		})
+	}
+}

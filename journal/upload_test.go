@@ -141,11 +141,7 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 	var a asked
 	var newest atomic.Int64
 	newest.Store(5)
-	s := &fakeSource{members: func(string) *fakeMember {
-		return &fakeMember{
-			endpoint: "only", delivered: newest.Load(), size: 10_000, current: func() (int64, error) { return newest.Load(), nil },
-		}
-	}}
+	s := growing(&newest, 10_000)
 	good, bad := newPlace("good"), newPlace("bad")
 	bad.away.Store(true)
 	j := lead(t, s, t.TempDir(), []*place{good, bad}, func(c *journal.Config) {
@@ -186,11 +182,7 @@ func TestABackendThatLostRevisionsBeforeARestartIsNotWhole(t *testing.T) {
 	var a asked
 	var newest atomic.Int64
 	newest.Store(5)
-	s := &fakeSource{members: func(string) *fakeMember {
-		return &fakeMember{
-			endpoint: "only", delivered: newest.Load(), size: 10_000, current: func() (int64, error) { return newest.Load(), nil },
-		}
-	}}
+	s := growing(&newest, 10_000)
 	good, bad := newPlace("good"), newPlace("bad")
 	bad.away.Store(true)
 	based := make(chan struct{})

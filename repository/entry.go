@@ -59,7 +59,7 @@ func (r *Repository) Record(ctx context.Context, e Entry) (*snapshot.Record, err
 	if e.group.Manifest {
 		return r.describedRecord(ctx, e)
 	}
-	if !r.trust.acceptsUnsigned() {
+	if !r.trust.AcceptsUnsigned() {
 		return nil, r.notWhole(e, errors.New("it has no manifest, and only signed ones are believed"))
 	}
 	// A listing that hides the manifest would make a snapshot of this program look like a file of another one.
@@ -67,7 +67,7 @@ func (r *Repository) Record(ctx context.Context, e Entry) (*snapshot.Record, err
 		return nil, cmp.Or(err, r.contradicted(snapshot.ManifestKey(e.Name), "does not show it"))
 	}
 	// Without a manifest only another program's file can be a snapshot: data of this program is the trace of a crash.
-	why := r.notWhole(e, errors.New("its manifest is missing"))
+	why := r.notWhole(e, errors.New(snapshot.ManifestMissing))
 	for _, o := range e.group.Objects {
 		if !r.foreignSuffix(e.group, &o) {
 			continue

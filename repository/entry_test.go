@@ -195,7 +195,7 @@ func TestEntriesOfOthersAreLookedAt(t *testing.T) {
 	}
 }
 
-// What a backend answers for the head says nothing of the file.
+// A backend's answer for the head says nothing of the file.
 func TestEntryWhoseHeadCannotBeRead(t *testing.T) {
 	b := memory.New("one", snapshot.BackendS3)
 	b.Set("default/etcd-snapshot-n-1700000000", []byte("12345"))

@@ -27,6 +27,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/seekable"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -205,7 +206,7 @@ func (p *place) save(
 	return rec, object
 }
 
-func encoded(t testing.TB, rec *snapshot.Record, signer *repository.Signer) []byte {
+func encoded(t testing.TB, rec *snapshot.Record, signer *signing.Signer) []byte {
 	t.Helper()
 	doc, err := repository.EncodeManifest(rec, signer)
 	must(t, err)
@@ -240,7 +241,7 @@ func wantText(t *testing.T, what string, err error, text string) {
 	}
 }
 
-// readAll reads what was opened.
+// readAll reads an opened copy.
 func readAll(t *testing.T, in io.ReadCloser, err error) ([]byte, error) {
 	t.Helper()
 	if err != nil {
@@ -287,7 +288,7 @@ func (e errorReader) Read([]byte) (int, error) { return 0, e.err }
 
 var errDown = snapshot.ReasonBackendUnavailable.New("the connection broke").On("one")
 
-// onlyReader gives its bytes and hides what else a reader can do.
+// onlyReader gives its bytes and hides the other methods of a reader.
 type onlyReader struct{ left []byte }
 
 func (r *onlyReader) Read(p []byte) (int, error) {

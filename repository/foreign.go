@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,10 +52,15 @@ func (r *Repository) ReadForeign(
 	case err != nil:
 		return nil, err
 	}
-	s.Revision, s.TotalKeys, s.Hash, s.StorageVersion = res.Revision, res.TotalKeys, res.Hash, res.StorageVersion
-	s.Alarms = res.Alarms
-	s.OldestRevision = res.OldestRevision
+	Describe(s, res)
 	return s, nil
+}
+
+// Describe notes in a snapshot what an inspection has found in its database. The storage version that etcd has told
+// stays when the database has none in it.
+func Describe(s *snapshot.Snapshot, res database.Result) {
+	s.Revision, s.OldestRevision, s.TotalKeys, s.Hash, s.Alarms = res.Revision, res.OldestRevision, res.TotalKeys, res.Hash, res.Alarms
+	s.StorageVersion = cmp.Or(res.StorageVersion, s.StorageVersion)
 }
 
 // k3sName is the form that K3s and RKE2 give the names of their snapshots: <name>-<node>-<unix seconds>. The name is

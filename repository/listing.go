@@ -128,7 +128,7 @@ func (open *openGroups) group(name string) *Group {
 // or not, or a *.db of etcdctl. It returns nil when there is none or more than one, and when only signed snapshots are
 // accepted.
 func (r *Repository) Adoptable(g *Group) *Object {
-	if g.Manifest || !snapshot.ValidName(g.Name) || !r.trust.acceptsUnsigned() {
+	if g.Manifest || !snapshot.ValidName(g.Name) || !r.trust.AcceptsUnsigned() {
 		return nil
 	}
 	var one *Object

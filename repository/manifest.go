@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -114,13 +115,13 @@ func (m *Manifest) Chosen() []string { return slices.Clone(m.chosen) }
 
 // EncodeManifest returns the manifest of a snapshot whose data is durable, signed if there is a signer. The document
 // ends with the closing brace in a line of its own, as the signature needs it.
-func EncodeManifest(rec *snapshot.Record, signer *Signer) ([]byte, error) {
+func EncodeManifest(rec *snapshot.Record, signer *signing.Signer) ([]byte, error) {
 	return encodeDocument(rec, rec.Backends(), time.Time{}, signer)
 }
 
 // encodeDocument returns the manifest of a snapshot that was to be stored on these backends, removed from this one at a
 // time unless that is zero.
-func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, signer *Signer) ([]byte, error) {
+func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, signer *signing.Signer) ([]byte, error) {
 	// A pointer, so that a manifest without the mark has no member of this name: that is the form of all versions.
 	var mark *time.Time
 	if !removed.IsZero() {

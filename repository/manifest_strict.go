@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/snapshotd/snapshotd/internal/codec/strictjson"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -22,29 +23,53 @@ var (
 	alarmText  = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,39} [0-9a-f]{16}$`)
 )
 
-// parseDocument reads a manifest strictly, because it may be forged. Members that are not known are those of a later
-// version, and are ignored.
-func parseDocument(doc []byte) (*document, error) {
+// ParseStrict reads a manifest of a format, up to a version of it, into the struct of its members. It is strict,
+// because the manifest may be forged. Members that are not known are those of a later version, and are ignored.
+func ParseStrict[T any](doc []byte, version int) (*T, error) {
 	m, err := strictjson.Parse(doc)
 	if err != nil {
 		return nil, err
 	}
-	switch version, err := m.Version(); {
+	switch has, err := m.Version(); {
 	case err != nil:
 		return nil, err
-	case version > manifestVersion:
-		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd",
-			version, manifestVersion)
+	case has > version:
+		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd", has, version)
 	}
-	if err := m.Written(document{}, SignatureMember); err != nil {
+	var d T
+	if err := m.Written(d, signing.Member); err != nil {
 		return nil, err
 	}
 	// A signature at another place would never be verified.
-	if _, ok := m[SignatureMember]; ok && !Signed(doc) {
+	if _, ok := m[signing.Member]; ok && !signing.Signed(doc) {
 		return nil, errors.New("its signature is not the last member, in the form of one")
 	}
-	var d document
-	if err := json.Unmarshal(doc, &d); err != nil {
+	return &d, json.Unmarshal(doc, &d)
+}
+
+// CheckSHA256 returns an error when a checksum is not written as one.
+func CheckSHA256(text string) error {
+	if !sha256Text.MatchString(text) {
+		return errors.New("a checksum is not 64 hex digits")
+	}
+	return nil
+}
+
+// CheckRecipients bounds the recipients of a manifest.
+func CheckRecipients(recipients []string) error {
+	switch {
+	case len(recipients) > maxNames:
+		return fmt.Errorf("it has %d recipients; up to %d are allowed", len(recipients), maxNames)
+	case slices.Contains(recipients, ""):
+		return errors.New("a recipient has no key")
+	}
+	return nil
+}
+
+// parseDocument reads the manifest of a snapshot.
+func parseDocument(doc []byte) (*document, error) {
+	d, err := ParseStrict[document](doc, manifestVersion)
+	if err != nil {
 		return nil, err
 	}
 	// Absent and empty are the same.
@@ -57,7 +82,7 @@ func parseDocument(doc []byte) (*document, error) {
 	if len(d.Alarms) == 0 {
 		d.Alarms = nil
 	}
-	return &d, cmp.Or(d.checkFacts(), d.checkTexts())
+	return d, cmp.Or(d.checkFacts(), d.checkTexts())
 }
 
 // checkFacts holds the facts of a manifest to those that a save can write. A value that no save writes would otherwise
@@ -77,8 +102,6 @@ func (d *document) checkFacts() error {
 	// Each key has at least one byte.
 	case d.TotalKeys > snapshot.MaxSize:
 		return fmt.Errorf("no database has %d keys", d.TotalKeys)
-	case !sha256Text.MatchString(d.SHA256), !sha256Text.MatchString(d.StoredSHA256):
-		return errors.New("a checksum is not 64 hex digits")
 	case !etcdID.MatchString(d.EtcdClusterID), !etcdID.MatchString(d.EtcdMemberID):
 		return errors.New("an id of etcd is not 16 hex digits")
 	case !traceID.MatchString(d.TraceID):
@@ -86,7 +109,7 @@ func (d *document) checkFacts() error {
 	case d.CreateTime.UTC().Year() > 9999:
 		return errors.New("createTime is beyond the year 9999")
 	}
-	return nil
+	return cmp.Or(CheckSHA256(d.SHA256), CheckSHA256(d.StoredSHA256))
 }
 
 // checkTexts bounds labels and lists.
@@ -94,13 +117,10 @@ func (d *document) checkTexts() error {
 	switch {
 	case len(d.Backends) > snapshot.MaxLocations:
 		return fmt.Errorf("it has %d backends; up to %d are allowed", len(d.Backends), snapshot.MaxLocations)
-	case len(d.Recipients) > maxNames, len(d.Alarms) > maxNames:
-		return fmt.Errorf("it has %d recipients and %d alarms; up to %d are allowed", len(d.Recipients), len(d.Alarms),
-			maxNames)
+	case len(d.Alarms) > maxNames:
+		return fmt.Errorf("it has %d alarms; up to %d are allowed", len(d.Alarms), maxNames)
 	case slices.ContainsFunc(d.Alarms, func(a string) bool { return !alarmText.MatchString(a) }):
 		return errors.New("an alarm is not its name and a member's id")
-	case slices.Contains(d.Recipients, ""):
-		return errors.New("a recipient has no key")
 	}
-	return snapshot.ValidateLabels(d.Labels)
+	return cmp.Or(CheckRecipients(d.Recipients), snapshot.ValidateLabels(d.Labels))
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -102,8 +103,8 @@ func TestManifestOfAnotherSnapshot(t *testing.T) {
 	signer, trust := newSigner(t)
 	for what, x := range map[string]struct {
 		edit   edit
-		trust  *repository.Trust
-		signer *repository.Signer
+		trust  *signing.Trust
+		signer *signing.Signer
 		text   string
 		reason snapshot.Reason
 	}{

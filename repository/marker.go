@@ -156,7 +156,7 @@ func (r *Repository) createMarker(ctx context.Context, id string) (string, error
 		return "", fmt.Errorf("encode the marker of backend %q: %w", r.info.Name, err)
 	}
 	doc = append(doc, '\n')
-	opts := PutOptions{ContentType: jsonContentType, SizeHint: int64(len(doc)), IfAbsent: true}
+	opts := PutOptions{ContentType: JSONContentType, SizeHint: int64(len(doc)), IfAbsent: true}
 	err = r.backend.Put(ctx, snapshot.MarkerKey, bytes.NewReader(doc), opts)
 	if err != nil && !errors.Is(err, snapshot.ErrExists) {
 		return "", err

@@ -20,8 +20,8 @@ type Part struct {
 	Identities age.Identities // for a decoded part of an encrypted copy
 }
 
-// errNotThere: the copy is not where the catalog has it.
-var errNotThere = errors.New("it is not there")
+// ErrNotThere: the copy is not where the catalog has it. The caller finds out whether it was deleted meanwhile.
+var ErrNotThere = errors.New("it is not there")
 
 // OpenPart opens a part of a copy and makes sure that its first byte can be read. From offset 0 a Read returns io.EOF
 // only when all checksums were right; a copy that is damaged is an error with ReasonChecksumMismatch. From a later
@@ -141,7 +141,7 @@ func (r *Repository) missingCopy(key string, err error) error {
 	if !snapshot.IsNotFound(err) {
 		return err
 	}
-	return snapshot.ReasonCopyMissing.New("read %s", r.info.URI(key)).On(r.info.Name).Because(errNotThere).Final().
+	return snapshot.ReasonCopyMissing.New("read %s", r.info.URI(key)).On(r.info.Name).Because(ErrNotThere).Final().
 		Advise("somebody removed it; reconcile takes note of that, and with --repair copies it from another backend")
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -91,7 +92,7 @@ func TestProbeFindsAGoodCopyOfAnotherSnapshot(t *testing.T) {
 	other, object := record(t, stream(6*page), snapshot.CompressionZstd)
 	other.Cluster = "other"
 	_, trust := newSigner(t)
-	for _, trust := range []*repository.Trust{nil, trust} {
+	for _, trust := range []*signing.Trust{nil, trust} {
 		p := newPlace(func(c *repository.Config) { c.Trust = trust })
 		p.backend.Set(dataKey, object)
 		p.backend.Set(manifestKey, encoded(t, other, nil))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -48,7 +49,7 @@ func TestRemoveLeavesAloneWhatMustStay(t *testing.T) {
 	}
 	for what, x := range map[string]struct {
 		spoil  func(*testing.T, *place)
-		trust  *repository.Trust
+		trust  *signing.Trust
 		reason snapshot.Reason
 	}{
 		"locked": {func(_ *testing.T, p *place) {

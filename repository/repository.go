@@ -10,13 +10,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Content types of the objects that are written.
 const (
-	dataContentType = "application/octet-stream"
-	jsonContentType = "application/json"
+	DataContentType = "application/octet-stream"
+	JSONContentType = "application/json"
 )
 
 // Config says where the snapshots of which cluster are.
@@ -24,8 +25,8 @@ type Config struct {
 	Backend Backend
 	Cluster string           // whose snapshots these are; empty (read without a service, cluster not given): any
 	Prefix  string           // of the cluster's keys: empty or ending with '/'
-	Signer  *Signer          // optional; signs updated manifests, marks of removals, and the manifests of segments
-	Trust   *Trust           // optional; which manifests are trusted, all when nil
+	Signer  *signing.Signer  // optional; signs updated manifests, marks of removals, and the manifests of segments
+	Trust   *signing.Trust   // optional; which manifests are trusted, all when nil
 	Stores  Stores           // optional; without it the marker is not compared with anything
 	Now     func() time.Time // optional; time.Now
 	Logger  *slog.Logger     // optional
@@ -37,8 +38,8 @@ type Repository struct {
 	info    Info // of backend
 	cluster string
 	prefix  string
-	signer  *Signer
-	trust   *Trust
+	signer  *signing.Signer
+	trust   *signing.Trust
 	stores  Stores
 	now     func() time.Time
 	log     *slog.Logger
@@ -119,14 +120,14 @@ func (r *Repository) PutData(ctx context.Context, rec *snapshot.Record, in io.Re
 	// Data is replaced only when a caller has found out that it is of no use: another cluster may write under the same
 	// key by mistake.
 	return r.backend.Put(ctx, r.dataKey(rec), in, PutOptions{
-		ContentType: dataContentType, SizeHint: opts.SizeHint, IfAbsent: !opts.Replace, Taken: opts.Taken,
+		ContentType: DataContentType, SizeHint: opts.SizeHint, IfAbsent: !opts.Replace, Taken: opts.Taken,
 	})
 }
 
 // PutManifest stores the manifest of a snapshot whose data is durable, and replaces one that is there.
 func (r *Repository) PutManifest(ctx context.Context, name string, doc []byte) error {
 	// The manifest of a copy changes with labels, pin and removal, so it is replaced without a condition.
-	opts := PutOptions{ContentType: jsonContentType, SizeHint: int64(len(doc))}
+	opts := PutOptions{ContentType: JSONContentType, SizeHint: int64(len(doc))}
 	return r.backend.Put(ctx, r.manifestKey(name), bytes.NewReader(doc), opts)
 }
 

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -40,18 +41,25 @@ func pemOf(t testing.TB, kind string, key any) []byte {
 }
 
 // newSigner returns a signer, and a trust in its key alone.
-func newSigner(t testing.TB) (*repository.Signer, *repository.Trust) {
+func newSigner(t testing.TB) (*signing.Signer, *signing.Trust) {
 	t.Helper()
 	private, public := signingKey(t)
-	signer, err := repository.NewSigner(private)
+	signer, err := signing.NewSigner(private)
 	must(t, err)
-	trust := repository.NewTrust(false)
+	trust := signing.NewTrust(false)
 	must(t, trust.Add(public))
 	return signer, trust
 }
 
+// keyIDOf returns the id of a signer's key, as it stands in signatures.
+func keyIDOf(s *signing.Signer) string {
+	trust := signing.NewTrust(false)
+	trust.AddSigner(s)
+	return trust.KeyIDs()[0]
+}
+
 // verify reads a document as the manifest of a whole record.
-func verify(t testing.TB, trust *repository.Trust, doc []byte) (*repository.Manifest, error) {
+func verify(t testing.TB, trust *signing.Trust, doc []byte) (*repository.Manifest, error) {
 	t.Helper()
 	p := newPlace(func(c *repository.Config) { c.Trust = trust })
 	p.backend.Set("default/"+name+".json", doc)
@@ -68,7 +76,7 @@ func TestSignedManifestIsTrustedByThoseWhoKnowTheKey(t *testing.T) {
 	}
 	_, err = verify(t, nextTrust, doc)
 	wantReason(t, "another key", err, snapshot.ReasonManifestUntrusted)
-	wantText(t, "another key", err, signer.KeyID())
+	wantText(t, "another key", err, keyIDOf(signer))
 	nextTrust.AddSigner(signer)
 	for _, d := range [][]byte{doc, encoded(t, wholeRecord(), next)} {
 		if _, err := verify(t, nextTrust, d); err != nil {
@@ -82,7 +90,7 @@ func TestSignedManifestIsTrustedByThoseWhoKnowTheKey(t *testing.T) {
 
 func TestUnsignedManifest(t *testing.T) {
 	signer, trust := newSigner(t)
-	lenient := repository.NewTrust(true)
+	lenient := signing.NewTrust(true)
 	lenient.AddSigner(signer)
 	doc := encoded(t, wholeRecord(), nil)
 	_, err := verify(t, trust, doc)
@@ -100,13 +108,13 @@ func TestUnsignedManifest(t *testing.T) {
 // ones are accepted.
 func TestSignatureShowsEveryDamage(t *testing.T) {
 	signer, trust := newSigner(t)
-	lenient := repository.NewTrust(true)
+	lenient := signing.NewTrust(true)
 	lenient.AddSigner(signer)
 	doc, unsigned := encoded(t, wholeRecord(), signer), encoded(t, wholeRecord(), nil)
 	seed := mathrand.Uint64()
 	t.Logf("seed %d, %d bytes", seed, len(doc))
 	rnd := mathrand.New(mathrand.NewPCG(seed, 0))
-	untrusted := func(trust *repository.Trust, what string, bad []byte) {
+	untrusted := func(trust *signing.Trust, what string, bad []byte) {
 		t.Helper()
 		_, err := verify(t, trust, bad)
 		wantReason(t, what, err, snapshot.ReasonManifestUntrusted)
@@ -145,7 +153,7 @@ func TestKeysThatAreNone(t *testing.T) {
 		"no key in PEM": []byte("hunter2"), "PUBLIC KEY": public,
 		"not of Ed25519": pemOf(t, "PRIVATE KEY", curve), "damaged": damaged,
 	} {
-		_, err := repository.NewSigner(text)
+		_, err := signing.NewSigner(text)
 		wantText(t, "signer", err, want)
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error shows the key: %v", err)
@@ -155,10 +163,10 @@ func TestKeysThatAreNone(t *testing.T) {
 		"no key in PEM": nil, "not a PUBLIC KEY": append(bytes.Clone(public), private...),
 		"not of Ed25519": pemOf(t, "PUBLIC KEY", &curve.PublicKey),
 	} {
-		wantText(t, "trust", repository.NewTrust(false).Add(text), want)
+		wantText(t, "trust", signing.NewTrust(false).Add(text), want)
 	}
 	two := append(bytes.Clone(public), pemOf(t, "PUBLIC KEY", ed25519.PublicKey(make([]byte, 32)))...)
-	trust := repository.NewTrust(false)
+	trust := signing.NewTrust(false)
 	if err := trust.Add(two); err != nil || len(trust.KeyIDs()) != 2 {
 		t.Errorf("a file with two keys: %q, %v", trust.KeyIDs(), err)
 	}
@@ -183,11 +191,11 @@ func TestOpensslMakesKeysAndVerifies(t *testing.T) {
 	shell("openssl genpkey -algorithm ed25519 -out signing.pem && openssl pkey -in signing.pem -pubout -out signing.pub")
 	private, err := os.ReadFile(filepath.Join(dir, "signing.pem"))
 	must(t, err)
-	signer, err := repository.NewSigner(private)
+	signer, err := signing.NewSigner(private)
 	must(t, err)
 	id := shell("openssl pkey -pubin -in signing.pub -outform DER | sha256sum | cut -c 1-16")
-	if id != signer.KeyID() {
-		t.Errorf("the key's id is %s, and by the documentation %s", signer.KeyID(), id)
+	if id != keyIDOf(signer) {
+		t.Errorf("the key's id is %s, and by the documentation %s", keyIDOf(signer), id)
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "x.json"), encoded(t, wholeRecord(), signer), 0o600))
 	const verify = `head -n -2 x.json > signed
@@ -202,13 +210,13 @@ openssl pkeyutl -verify -pubin -inkey signing.pub -rawin -in signed -sigfile sig
 // shows no trace of a signature.
 func FuzzTrust(f *testing.F) {
 	signer, trust := newSigner(f)
-	lenient := repository.NewTrust(true)
+	lenient := signing.NewTrust(true)
 	lenient.AddSigner(signer)
 	doc := encoded(f, wholeRecord(), signer)
 	f.Add(doc)
 	f.Add(encoded(f, wholeRecord(), nil))
 	zeros := base64.StdEncoding.EncodeToString(make([]byte, 64))
-	f.Add([]byte("  \"signature\": \"ed25519:" + signer.KeyID() + ":" + zeros + "\"\n}\n"))
+	f.Add([]byte("  \"signature\": \"ed25519:" + keyIDOf(signer) + ":" + zeros + "\"\n}\n"))
 	f.Add(bytes.Replace(doc, []byte("{\n"), []byte("{\n  \"signatur\\u0065\": \"\",\n"), 1))
 	f.Add(bytes.Replace(doc, []byte(`  "signature"`), []byte(`  "x": 1,  "signature"`), 1))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -14,7 +15,7 @@ const otherName = "on-demand-node-1-1700000600"
 
 // forgeries returns documents that whoever can write to a backend can make of signed manifests, to be put beside the
 // snapshot called name. swapped ones are whole, and signed for another place.
-func forgeries(t *testing.T, rec *snapshot.Record, signer *repository.Signer) (swapped, broken map[string][]byte) {
+func forgeries(t *testing.T, rec *snapshot.Record, signer *signing.Signer) (swapped, broken map[string][]byte) {
 	t.Helper()
 	doc := encoded(t, rec, signer)
 	other, moved := rec.Copy(), rec.Copy()
@@ -41,7 +42,7 @@ func forgeries(t *testing.T, rec *snapshot.Record, signer *repository.Signer) (s
 }
 
 // signedPlace returns a place where only signed manifests are trusted, or where any are, with a snapshot.
-func signedPlace(t *testing.T, trust *repository.Trust, signer *repository.Signer) (*place, *snapshot.Record) {
+func signedPlace(t *testing.T, trust *signing.Trust, signer *signing.Signer) (*place, *snapshot.Record) {
 	t.Helper()
 	p := newPlace(func(c *repository.Config) { c.Trust = trust })
 	rec, _ := p.save(t, stream(4*page), snapshot.CompressionZstd)
@@ -52,7 +53,7 @@ func signedPlace(t *testing.T, trust *repository.Trust, signer *repository.Signe
 // A manifest that was signed for another name or cluster is an error for all that read it, and no proof of anything.
 func TestSignedManifestInAnothersPlace(t *testing.T) {
 	signer, trust := newSigner(t)
-	for _, rules := range []*repository.Trust{trust, nil} {
+	for _, rules := range []*signing.Trust{trust, nil} {
 		p, rec := signedPlace(t, rules, signer)
 		swapped, _ := forgeries(t, rec, signer)
 		for what, doc := range swapped {
@@ -105,9 +106,9 @@ func TestSwappedManifests(t *testing.T) {
 // key, and read by nobody else.
 func TestSignatureInAnotherForm(t *testing.T) {
 	signer, trust := newSigner(t)
-	lenient := repository.NewTrust(true)
+	lenient := signing.NewTrust(true)
 	lenient.AddSigner(signer)
-	for _, rules := range []*repository.Trust{trust, lenient, nil} {
+	for _, rules := range []*signing.Trust{trust, lenient, nil} {
 		reason, listed := snapshot.ReasonManifestUntrusted, snapshot.ReasonManifestUntrusted
 		if rules == nil {
 			reason, listed = snapshot.ReasonChecksumMismatch, snapshot.ReasonSnapshotUnreadable

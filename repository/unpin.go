@@ -36,7 +36,7 @@ func (r *Repository) Unpin(ctx context.Context, rec *snapshot.Record) error {
 		return r.notItsFile(rec)
 	}
 	doc := unpinNote(rec)
-	opts := PutOptions{ContentType: jsonContentType, SizeHint: int64(len(doc))}
+	opts := PutOptions{ContentType: JSONContentType, SizeHint: int64(len(doc))}
 	return r.backend.Put(ctx, r.unpinNoteKey(rec), bytes.NewReader(doc), opts)
 }
 

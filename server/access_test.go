@@ -37,6 +37,7 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/cluster/downloading"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/testca"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
@@ -63,7 +64,7 @@ type person struct {
 // guardedServer is a service with access rules, two clusters, and people.
 type guardedServer struct {
 	*running
-	ca      *authority
+	ca      *testca.CA
 	issuer  *testenv.Issuer
 	access  *auth.Access
 	files   server.TLS
@@ -140,8 +141,8 @@ func guardedWith(t *testing.T, change func(*server.Config), clusters ...*fakeClu
 	files := tlsFiles(t, g.ca)
 	files.ClientCAFile = filepath.Join(t.TempDir(), "ca.crt")
 	files.ClientCRLFile = filepath.Join(t.TempDir(), "crl")
-	write(t, files.ClientCAFile, g.ca.pem)
-	write(t, files.ClientCRLFile, g.ca.revoke(t))
+	write(t, files.ClientCAFile, g.ca.CertPEM())
+	write(t, files.ClientCRLFile, revoked(t, g.ca))
 	g.files, g.crl = files, files.ClientCRLFile
 	g.access = &auth.Access{
 		Issuers:    []auth.Issuer{accepted(t, g.issuer)},
@@ -206,15 +207,12 @@ func (g *guardedServer) withToken(t *testing.T, name string) person {
 // withCertificate returns a person with a new certificate.
 func (g *guardedServer) withCertificate(t *testing.T, name string, serial int64) person {
 	t.Helper()
-	pair, err := tls.X509KeyPair(g.ca.issueTo(t, name, serial))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pair := issue(t, g.ca, name, serial).TLS()
 	return person{name: "certificate " + name, cert: &pair}
 }
 
 func (g *guardedServer) tls(p person) *tls.Config {
-	cfg := &tls.Config{RootCAs: g.ca.pool(), MinVersion: tls.VersionTLS12}
+	cfg := &tls.Config{RootCAs: g.ca.Pool(), MinVersion: tls.VersionTLS12}
 	if p.cert != nil {
 		cfg.Certificates = []tls.Certificate{*p.cert}
 	}
@@ -553,7 +551,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 }
 
-// TestWhatIsClosedIsClosedToEverybody, what is open is open to strangers, and what needs a role needs it.
+// TestWhatIsClosedIsClosedToEverybody: open paths are open to strangers, and the others need their role.
 func TestWhatIsClosedIsClosedToEverybody(t *testing.T) {
 	g := guardedService(t)
 	pages := map[string]struct {
@@ -759,11 +757,11 @@ func TestAnOpenStreamEndsWithTheRoleOfItsCaller(t *testing.T) {
 		"token": {byToken, func() {
 			g.changeTokens(t, func([]auth.Token) []auth.Token { return nil })
 		}, codes.Unauthenticated, snapshot.ReasonUnauthenticated},
-		"certificate": {byCert, func() { write(t, g.crl, g.ca.revoke(t, 77)) },
+		"certificate": {byCert, func() { write(t, g.crl, revoked(t, g.ca, 77)) },
 			codes.Unauthenticated, snapshot.ReasonUnauthenticated},
 	} {
 		t.Run(what, func(t *testing.T) {
-			write(t, g.crl, g.ca.revoke(t))
+			write(t, g.crl, revoked(t, g.ca))
 			if c.who.token != "" {
 				c.who = g.withToken(t, "viewer")
 			}
@@ -840,13 +838,10 @@ func TestCallersThatAreRefusedAreCounted(t *testing.T) {
 	if n := g.count(server.RefusedDenied); n != 3 {
 		t.Errorf("%d denials were counted", n)
 	}
-	pair, err := tls.X509KeyPair(newAuthority(t).issue(t, 3))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pair := issue(t, newAuthority(t), "", 3).TLS()
 	for _, addr := range []string{g.GRPCAddr(), g.HTTPAddr()} {
 		conn, err := tls.Dial("tcp", addr, &tls.Config{
-			RootCAs: g.ca.pool(), MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
+			RootCAs: g.ca.Pool(), MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil },
 		})
 		if err == nil {

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/snapshotd/snapshotd/internal/testenv/testca"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/console"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -165,16 +166,13 @@ func TestTheAPIOverHTTPNeedsACertificateWhereGRPCDoes(t *testing.T) {
 	ca, stranger := newAuthority(t), newAuthority(t)
 	files := tlsFiles(t, ca)
 	files.ClientCAFile = filepath.Join(t.TempDir(), "ca.crt")
-	write(t, files.ClientCAFile, ca.pem)
+	write(t, files.ClientCAFile, ca.CertPEM())
 	var what []any
 	r := run(t, server.Config{TLS: files}, asked("prod", &what))
-	client := func(a *authority) *http.Client {
-		cfg := &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12}
+	client := func(a *testca.CA) *http.Client {
+		cfg := &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}
 		if a != nil {
-			pair, err := tls.X509KeyPair(a.issue(t, 3))
-			if err != nil {
-				t.Fatal(err)
-			}
+			pair := issue(t, a, "", 3).TLS()
 			// The certificate is shown whatever the server asks for.
 			cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		}

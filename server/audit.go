@@ -48,8 +48,8 @@ func (s *Server) audit(ctx context.Context, c *call, st *status.Status, d time.D
 	}
 }
 
-// auditBegin records a call before it begins, where each call must be recorded. A call whose record cannot be written is
-// refused then.
+// auditBegin records a call before it begins, where each call must be recorded. A call whose record cannot be written
+// is refused then.
 func (s *Server) auditBegin(ctx context.Context, c *call) error {
 	op, _ := auth.OperationOf(c.operation())
 	if !s.cfg.AuditRequired || !op.Audited {

@@ -261,7 +261,7 @@ func TestOldVersionsOfTLSAreForThoseWhoAskForThem(t *testing.T) {
 		for _, addr := range []string{g.GRPCAddr(), g.HTTPAddr()} {
 			for _, version := range []uint16{tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13} {
 				conn, err := tls.Dial("tcp", addr, &tls.Config{
-					RootCAs: g.ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: version, NextProtos: []string{"h2"},
+					RootCAs: g.ca.Pool(), MinVersion: tls.VersionTLS10, MaxVersion: version, NextProtos: []string{"h2"},
 				})
 				if err == nil {
 					_ = conn.Close()

@@ -39,7 +39,7 @@ func (s *Server) addConsole(mux *http.ServeMux, v1 *api) {
 		}
 		console.Service{
 			Version: s.cfg.Version, GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.Enabled(), ClientCA: s.cfg.TLS.ClientCAFile != "",
-			TraceURL: s.cfg.TraceURL, Session: s.sessions.Of(r) != nil,
+			TraceURL: s.settings.Load().TraceURL, Session: s.sessions.Of(r) != nil,
 		}.Serve(w)
 	}))
 }

@@ -28,7 +28,7 @@ func begun(cluster, name string) snapshot.Event {
 	return ev
 }
 
-// inShort returns what a message says of a save.
+// inShort returns the facts of a message about a save.
 func inShort(ev *snapshotdv1.WatchResponse) string {
 	text := fmt.Sprintf("%s %s %s %s %d/%d", ev.GetType(), ev.GetName(), ev.GetBackend(), ev.GetPhase(), ev.GetDoneBytes(), ev.GetTotalBytes())
 	for _, l := range ev.GetSnapshot().GetLocations() {

@@ -90,8 +90,8 @@ func (s *Server) interceptStream(
 	})
 }
 
-// untilStalled runs the handler of a stream. When the caller has taken nothing for the stall timeout, it returns without
-// waiting for the handler: that is in a send, which gRPC ends only after the call has got its status.
+// untilStalled runs the handler of a stream. When the caller has taken nothing for the stall timeout, it returns
+// without waiting for the handler: that is in a send, which gRPC ends only after the call has got its status.
 func (s *Server) untilStalled(
 	ctx context.Context, c *call, stream *allowedStream, handle func(context.Context) error,
 ) error {

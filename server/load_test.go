@@ -105,9 +105,9 @@ func errorOr(err, other error) error {
 	return other
 }
 
-// TestNothingIsDroppedWhileFilesChange: certificates, CAs, revocations, tokens and rules are replaced again and again while
-// people call without a pause and hold streams open. Nobody who is still allowed notices. Those who are not any more
-// are refused from then on, and their streams end.
+// TestNothingIsDroppedWhileFilesChange: certificates, CAs, revocations, tokens and rules are replaced again and again
+// while people call without a pause and hold streams open. Nobody who is still allowed notices. Those who are not any
+// more are refused from then on, and their streams end.
 func TestNothingIsDroppedWhileFilesChange(t *testing.T) {
 	g := guardedService(t, quiet(&guardedServer{}, "prod", hiddenName)...)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -139,7 +139,7 @@ func TestNothingIsDroppedWhileFilesChange(t *testing.T) {
 			wait(t, c.made, "a call")
 		}
 	}
-	write(t, g.crl, g.ca.revoke(t, 600))
+	write(t, g.crl, revoked(t, g.ca, 600))
 	g.changeTokens(t, func(all []auth.Token) []auth.Token {
 		return slices.DeleteFunc(all, func(tok auth.Token) bool { return tok.Name == "admin" })
 	})
@@ -170,15 +170,15 @@ func TestNothingIsDroppedWhileFilesChange(t *testing.T) {
 // changeFiles replaces everything that can be replaced, with other content that allows the same people the same.
 func (g *guardedServer) changeFiles(t *testing.T, round int64) {
 	t.Helper()
-	cert, key := g.ca.issue(t, 1000+round)
-	write(t, g.files.CertFile, cert) // for a moment the two do not belong together
-	write(t, g.files.KeyFile, key)
-	cas := g.ca.pem
+	pair := issue(t, g.ca, "", 1000+round)
+	write(t, g.files.CertFile, pair.CertPEM()) // for a moment the two do not belong together
+	write(t, g.files.KeyFile, pair.KeyPEM(t))
+	cas := g.ca.CertPEM()
 	if round%2 == 0 {
-		cas = append(slices.Clone(newAuthority(t).pem), cas...)
+		cas = append(slices.Clone(newAuthority(t).CertPEM()), cas...)
 	}
 	write(t, g.files.ClientCAFile, cas)
-	write(t, g.crl, g.ca.revoke(t, 10000+round))
+	write(t, g.crl, revoked(t, g.ca, 10000+round))
 	g.withToken(t, fmt.Sprintf("guest-%d", round))
 	access := *g.access
 	access.Rules = append(slices.Clone(access.Rules), auth.Rule{

@@ -141,7 +141,7 @@ func (v *visitor) isIn(what string, in bool) {
 	}
 }
 
-// TestPeopleLogInToTheConsole and see what their roles allow, until they log out.
+// TestPeopleLogInToTheConsole and see as much as their roles allow, until they log out.
 func TestPeopleLogInToTheConsole(t *testing.T) {
 	g := guardedService(t)
 	g.issuer.LogIn("operator", nil)
@@ -310,7 +310,7 @@ func TestALoginThatIsNotTheBrowsersOwnIsRefused(t *testing.T) {
 	}
 }
 
-// TestALoginLeadsNowhereElse: what a link names does not matter.
+// TestALoginLeadsNowhereElse: the target of a link does not matter.
 func TestALoginLeadsNowhereElse(t *testing.T) {
 	g := guardedService(t)
 	g.issuer.LogIn("viewer", nil)

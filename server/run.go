@@ -21,7 +21,7 @@ const auditTimeout = 5 * time.Second
 var errStopping = errors.New("the service is shutting down")
 
 // Run serves until ctx is done, Close is called or a port fails. Then it stops everything in order: health and
-// readiness, Config.Drain, streams, HTTP, gRPC. Calls may go on for Config.ShutdownTimeout before they are cancelled.
+// readiness, Config.Drain, streams, HTTP, gRPC. Calls may go on for Settings.ShutdownTimeout before they are cancelled.
 // It returns nil when it was asked to stop.
 func (s *Server) Run(ctx context.Context) error {
 	done, err := s.begin()
@@ -80,8 +80,9 @@ func (s *Server) begin() (chan struct{}, error) {
 // shutdown stops everything in order. It returns when no call is left.
 func (s *Server) shutdown(ctx context.Context) {
 	started := time.Now()
-	s.log.InfoContext(ctx, "server is stopping", "timeout", s.cfg.ShutdownTimeout)
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
+	timeout := s.settings.Load().ShutdownTimeout
+	s.log.InfoContext(ctx, "server is stopping", "timeout", timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
 	s.phase.set(phaseStopping)

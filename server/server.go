@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -138,6 +139,7 @@ type Server struct {
 	downloads    *limits.Downloads
 	counts       status.Counts
 	fleet        fleet // the clusters that are served
+	settings     atomic.Pointer[Settings]
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
@@ -155,7 +157,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	setDefault(&cfg.GRPCAddr, DefaultGRPCAddr)
 	setDefault(&cfg.HTTPAddr, DefaultHTTPAddr)
-	setDefault(&cfg.ShutdownTimeout, DefaultShutdownTimeout)
 	setDefault(&cfg.StallTimeout, DefaultStallTimeout)
 	cfg.Limits = cfg.Limits.OrDefaults()
 	if cfg.Logger == nil {
@@ -170,6 +171,7 @@ func New(cfg Config) (*Server, error) {
 	s.gate = limits.NewGate(cfg.Limits.Connections, func() { s.count(RefusedConnection) })
 	s.objects = s.newObjects()
 	s.under, s.downloads = limits.NewCalls(cfg.Limits), limits.NewDownloads(cfg.Limits)
+	s.Apply(Settings{Limits: cfg.Limits, ShutdownTimeout: cfg.ShutdownTimeout, TraceURL: cfg.TraceURL})
 	return s, nil
 }
 

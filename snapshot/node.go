@@ -20,10 +20,16 @@ func NodeOf(backend string) string {
 	return node
 }
 
-// IsBackend reports whether a backend has the name that a caller gave: its own, or the configured one of a node-local
-// backend, which is that of its directory on every node.
+// Configured returns the name of a backend as the configuration has it, which is that of the directories of a
+// node-local one on all nodes, and whether it is such a directory.
+func Configured(backend string) (name string, local bool) {
+	name, _, local = strings.Cut(backend, atNode)
+	return name, local
+}
+
+// IsBackend reports whether a backend has the name that a caller gave: its own, or the configured one.
 func IsBackend(backend, given string) bool {
-	configured, _, _ := strings.Cut(backend, atNode)
+	configured, _ := Configured(backend)
 	return given == backend || given == configured
 }
 
@@ -40,6 +46,11 @@ func (n Node) Elsewhere(backend string) bool {
 // ReadyElsewhere returns the directories of other nodes that have a READY copy of a snapshot.
 func (n Node) ReadyElsewhere(rec *Record) []string {
 	return slices.DeleteFunc(rec.ReadyOn(), func(b string) bool { return !n.Elsewhere(b) })
+}
+
+// HasFallback reports whether the replica of the node has a snapshot as its upload fallback, and no backend has it.
+func (n Node) HasFallback(rec *Record) bool {
+	return rec.State() == StateFailed && rec.FallbackNode() == string(n)
 }
 
 // AnyElsewhere reports whether a record has a location, in any state, on a directory of another node.

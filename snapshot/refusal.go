@@ -8,6 +8,13 @@ import "errors"
 const ChangedRecord = "the record was changed by something else; delete its key in etcd (etcdctl del), " +
 	"and reconcile makes it anew"
 
+// The errors of a location that does not hold its snapshot.
+const (
+	ManifestMissing = "its manifest is missing"
+	ManifestDamaged = "its manifest is damaged or another snapshot's"
+	OtherSnapshot   = "it holds another snapshot under this name"
+)
+
 // SaveInProgress is the error that a cluster is being saved already; where says by which save.
 func SaveInProgress(cluster, where string) *Error {
 	return ReasonSaveInProgress.New("cluster %q is being saved already, %s", cluster, where).

@@ -52,8 +52,9 @@ func (c *certificates) drop(cluster string) {
 	delete(c.clusters, cluster)
 }
 
-// AddCertificate shows when the client certificate for the etcd of a cluster begins and ends, as ask says at each scrape:
-// files are replaced while the service runs. Zero times are no certificate. It ends when the cluster is forgotten.
+// AddCertificate shows when the client certificate for the etcd of a cluster begins and ends, as ask says at each
+// scrape: files are replaced while the service runs. Zero times are no certificate. It ends when the cluster is
+// forgotten.
 func (t *Telemetry) AddCertificate(cluster string, ask func() (begin, end time.Time)) {
 	c := &t.observer.certificates
 	c.mu.Lock()

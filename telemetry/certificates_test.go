@@ -31,7 +31,8 @@ func TestTheEndOfAClientCertificateIsKnown(t *testing.T) {
 	}
 }
 
-// A file may be on a disk that hangs: clusters are added and removed meanwhile, and one that is removed is asked no more.
+// A file may be on a disk that hangs: clusters are added and removed meanwhile, and one that is removed is asked no
+// more.
 func TestACertificateIsReadBesideChangesOfTheClusters(t *testing.T) {
 	clearEnv(t)
 	tel := start(t, telemetry.Config{})

@@ -2,10 +2,10 @@ package telemetry
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"go.opentelemetry.io/contrib/bridges/otelslog"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
 	sdklog "go.opentelemetry.io/otel/sdk/log"
 	"go.opentelemetry.io/otel/sdk/resource"
 )
@@ -20,12 +20,12 @@ func (t *Telemetry) startLogs(ctx context.Context, cfg Config, res *resource.Res
 	if r.ignored != "" {
 		cfg.Logger.WarnContext(ctx, "logs are not exported", "reason", r.ignored)
 	}
-	exporter, err := newLogExporter(ctx, r)
-	if err != nil {
-		return fmt.Errorf("make the OTLP exporter for logs (%s): %w", r.protocol, err)
-	}
-	if exporter == nil {
+	if !r.leaves() {
 		return nil
+	}
+	exporter, err := asChosen(ctx, r, autoexport.NewLogExporter)
+	if err != nil {
+		return err
 	}
 	cfg.Logger.InfoContext(ctx, "logs are exported", "protocol", r.protocol)
 	provider := sdklog.NewLoggerProvider(

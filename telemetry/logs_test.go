@@ -163,7 +163,7 @@ func (n *lineCounter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// What is said of a dead collector is not sent to it, and is not said twice in a minute.
+// A complaint about a dead collector is not sent to it, and is not repeated within a minute.
 func TestADeadCollectorOfLogsIsReportedOnce(t *testing.T) {
 	clearEnv(t)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")

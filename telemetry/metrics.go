@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
@@ -20,9 +21,9 @@ var callBoundaries = []float64{
 	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600,
 }
 
-// unlimited lets the metrics of ours have a series for each of any number of clusters. By default the library counts all
-// beyond 2,000 series of a metric together, under a label of its own: some clusters would have no metrics. The labels
-// come from the configuration alone, so that no caller makes series.
+// unlimited lets the metrics of ours have a series for each of any number of clusters. By default the library counts
+// all beyond 2,000 series of a metric together, under a label of its own: some clusters would have no metrics. The
+// labels come from the configuration alone, so that no caller makes series.
 const unlimited = 0
 
 // startMetrics builds the three meter providers on one registry, and the instruments of ours.
@@ -35,24 +36,20 @@ func (t *Telemetry) startMetrics(
 			return fmt.Errorf("register the metrics of the process: %w", err)
 		}
 	}
-	exporter, err := t.metricExporter(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	b := meterBuilder{registry: registry, resource: res, exporter: exporter}
+	b := meterBuilder{registry: registry, resource: res, route: metricRoute(ctx, cfg)}
 	plain := []otelprom.Option{otelprom.WithoutScopeInfo(), otelprom.WithoutTargetInfo()}
-	six, err := b.build(append(plain, otelprom.WithNamespace(namespace(cfg.MetricsPrefix))))
+	six, err := b.build(ctx, append(plain, otelprom.WithNamespace(namespace(cfg.MetricsPrefix))))
 	if err != nil {
 		return err
 	}
 	t.stops = append(t.stops, six.Shutdown)
-	own, err := b.build(plain, sdkmetric.WithCardinalityLimit(unlimited), sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter))
+	own, err := b.build(ctx, plain, sdkmetric.WithCardinalityLimit(unlimited), sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter))
 	if err != nil {
 		return err
 	}
 	t.stops = append(t.stops, own.Shutdown)
 	calls := sdkmetric.WithView(longCalls("rpc.server.call.duration", nil), longCalls("rpc.client.call.duration", anyServer))
-	libraries, err := b.build(nil, calls)
+	libraries, err := b.build(ctx, nil, calls)
 	if err != nil {
 		return err
 	}
@@ -63,33 +60,28 @@ func (t *Telemetry) startMetrics(
 	return err
 }
 
-// metricExporter returns the exporter that the readers of all providers share; nil when metrics leave by the scrape
-// alone.
-func (t *Telemetry) metricExporter(ctx context.Context, cfg Config) (sdkmetric.Exporter, error) {
+// metricRoute returns the way of metrics besides the scrape.
+func metricRoute(ctx context.Context, cfg Config) route {
 	r := routeOf(signalMetrics)
 	if r.ignored != "" {
 		cfg.Logger.WarnContext(ctx, "metrics are not exported over OTLP", "reason", r.ignored)
 	}
-	exporter, err := newMetricExporter(ctx, r)
-	if err != nil {
-		return nil, fmt.Errorf("make the OTLP exporter for metrics (%s): %w", r.protocol, err)
+	if r.leaves() {
+		cfg.Logger.InfoContext(ctx, "metrics are exported over OTLP", "protocol", r.protocol)
 	}
-	if exporter == nil {
-		return nil, nil
-	}
-	t.closers = append(t.closers, exporter.Shutdown)
-	cfg.Logger.InfoContext(ctx, "metrics are exported over OTLP", "protocol", r.protocol)
-	return shared{exporter}, nil
+	return r
 }
 
-// meterBuilder makes meter providers that feed one scrape and, where there is an exporter, OTLP.
+// meterBuilder makes meter providers that feed one scrape and, where metrics leave by OTLP, an exporter each.
 type meterBuilder struct {
 	registry *prometheus.Registry
 	resource *resource.Resource
-	exporter sdkmetric.Exporter
+	route    route
 }
 
-func (b meterBuilder) build(scrape []otelprom.Option, opts ...sdkmetric.Option) (*sdkmetric.MeterProvider, error) {
+func (b meterBuilder) build(
+	ctx context.Context, scrape []otelprom.Option, opts ...sdkmetric.Option,
+) (*sdkmetric.MeterProvider, error) {
 	// The strategy is given so that a later default does not rename the series of dashboards.
 	reader, err := otelprom.New(append(scrape,
 		otelprom.WithRegisterer(b.registry),
@@ -99,8 +91,12 @@ func (b meterBuilder) build(scrape []otelprom.Option, opts ...sdkmetric.Option) 
 		return nil, fmt.Errorf("make the Prometheus exporter: %w", err)
 	}
 	opts = append(opts, sdkmetric.WithResource(b.resource), sdkmetric.WithReader(reader))
-	if b.exporter != nil {
-		opts = append(opts, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(b.exporter)))
+	if b.route.leaves() {
+		sender, err := asChosen(ctx, b.route, autoexport.NewMetricReader)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, sdkmetric.WithReader(sender))
 	}
 	return sdkmetric.NewMeterProvider(opts...), nil
 }

@@ -6,16 +6,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-
-	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploggrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploghttp"
-	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	sdklog "go.opentelemetry.io/otel/sdk/log"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
 // The signals as the names of the OTEL_* variables spell them.
@@ -33,6 +23,7 @@ const (
 
 // route says how a signal leaves over OTLP.
 type route struct {
+	signal   string
 	protocol string // empty: it does not
 	ignored  string // a setting that nothing here can follow, for the log
 }
@@ -42,25 +33,31 @@ type route struct {
 //
 // The exporters read the rest of the variables (endpoint, headers, TLS, timeouts) themselves.
 func routeOf(signal string) route {
+	r := route{signal: signal}
 	if sdkDisabled() {
-		return route{}
+		return r
 	}
 	endpoint := firstEnv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 	wanted, ignored := wantsOTLP(signal, endpoint != "")
 	if !wanted {
-		return route{ignored: ignored}
+		r.ignored = ignored
+		return r
 	}
 	protocol := firstEnv("OTEL_EXPORTER_OTLP_"+signal+"_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 	switch protocol {
 	case protocolGRPC, protocolHTTP:
-		return route{protocol: protocol}
+		r.protocol = protocol
 	case "":
-		return route{protocol: protocolFor(endpoint)}
+		r.protocol = protocolFor(endpoint)
 	default:
-		return route{ignored: fmt.Sprintf("OTLP protocol %s for %s: only %s and %s are known",
-			protocol, strings.ToLower(signal), protocolGRPC, protocolHTTP)}
+		r.ignored = fmt.Sprintf("OTLP protocol %s for %s: only %s and %s are known",
+			protocol, strings.ToLower(signal), protocolGRPC, protocolHTTP)
 	}
+	return r
 }
+
+// leaves reports whether the signal is sent.
+func (r route) leaves() bool { return r.protocol != "" }
 
 // wantsOTLP reports whether the list of a signal's exporters names OTLP, or byDefault when there is no list. ignored is
 // a list with an exporter that is not known. Metrics are always scraped, whether the list names Prometheus or not.
@@ -102,44 +99,32 @@ func firstEnv(names ...string) string {
 	return ""
 }
 
-// newSpanExporter returns nil when traces do not leave.
-func newSpanExporter(ctx context.Context, r route) (sdktrace.SpanExporter, error) {
-	switch r.protocol {
-	case protocolGRPC:
-		return otlptracegrpc.New(ctx)
-	case protocolHTTP:
-		return otlptracehttp.New(ctx)
-	default:
-		return nil, nil
+// asChosen calls make, which takes exporter and protocol from the environment alone, while the environment says what
+// the route does: OTLP and nothing beside it, by this protocol. Otherwise a list that names Prometheus would open a
+// port, and a protocol that is concluded from the endpoint would not be known.
+func asChosen[T, O any](ctx context.Context, r route, make func(context.Context, ...O) (T, error)) (T, error) {
+	for name, value := range map[string]string{
+		"OTEL_" + r.signal + "_EXPORTER":               "otlp",
+		"OTEL_EXPORTER_OTLP_" + r.signal + "_PROTOCOL": r.protocol,
+		"OTEL_METRICS_PRODUCERS":                       "", // the scrape has them
+	} {
+		defer restoreEnv(name, os.Getenv(name))
+		if err := os.Setenv(name, value); err != nil {
+			return *new(T), fmt.Errorf("set %s: %w", name, err)
+		}
 	}
+	made, err := make(ctx)
+	if err != nil {
+		return made, fmt.Errorf("make the OTLP exporter for %s (%s): %w", strings.ToLower(r.signal), r.protocol, err)
+	}
+	return made, nil
 }
 
-// newLogExporter returns nil when logs do not leave.
-func newLogExporter(ctx context.Context, r route) (sdklog.Exporter, error) {
-	switch r.protocol {
-	case protocolGRPC:
-		return otlploggrpc.New(ctx)
-	case protocolHTTP:
-		return otlploghttp.New(ctx)
-	default:
-		return nil, nil
+// restoreEnv gives a variable its value again. An empty one is one that is not set, by the specification.
+func restoreEnv(name, value string) {
+	if value == "" {
+		_ = os.Unsetenv(name)
+		return
 	}
+	_ = os.Setenv(name, value)
 }
-
-// newMetricExporter returns nil when metrics do not leave.
-func newMetricExporter(ctx context.Context, r route) (sdkmetric.Exporter, error) {
-	switch r.protocol {
-	case protocolGRPC:
-		return otlpmetricgrpc.New(ctx)
-	case protocolHTTP:
-		return otlpmetrichttp.New(ctx)
-	default:
-		return nil, nil
-	}
-}
-
-// shared is an exporter that several readers use: it outlives each of them.
-type shared struct{ sdkmetric.Exporter }
-
-// Shutdown does nothing; [Telemetry.Shutdown] shuts the exporter down.
-func (shared) Shutdown(context.Context) error { return nil }

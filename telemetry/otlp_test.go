@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -137,6 +138,38 @@ func TestOnlyTheSignalsThatAreOnLeave(t *testing.T) {
 				t.Errorf("metrics were sent: %v, want %v", sent, tc.metrics)
 			}
 		})
+	}
+}
+
+// TestTheListOfExportersOpensNoPort: the scrape is on the port of the service. The one that the library would open is
+// taken, and its own variables stay as they were.
+func TestTheListOfExportersOpensNoPort(t *testing.T) {
+	clearEnv(t)
+	otlp := testenv.StartOTLP(t)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lis.Close() })
+	host, port, err := net.SplitHostPort(lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := map[string]string{
+		"OTEL_EXPORTER_PROMETHEUS_HOST": host, "OTEL_EXPORTER_PROMETHEUS_PORT": port, "OTEL_METRICS_PRODUCERS": "unheard-of",
+		"OTEL_METRICS_EXPORTER": "prometheus,otlp", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": otlp.GRPC,
+	}
+	for name, value := range set {
+		t.Setenv(name, value)
+	}
+	tel := start(t, telemetry.Config{})
+	work(t.Context(), tel, "reconcile")
+	shutdown(t, tel)
+	otlp.WaitMetric(t, "snapshotd.build_info")
+	for name, value := range set {
+		if got := os.Getenv(name); got != value {
+			t.Errorf("%s is %q afterwards, and was %q", name, got, value)
+		}
 	}
 }
 

@@ -117,8 +117,8 @@ func (o *outcomes) change(cluster string, change func(*clusterOutcomes)) {
 	}
 }
 
-// saved notes where a snapshot is whose save has ended. One of another program was adopted, and tells of no save. Earlier
-// failures on the backends without a schedule end if this save did not go there, either.
+// saved notes where a snapshot is whose save has ended. One of another program was adopted, and tells of no save.
+// Earlier failures on the backends without a schedule end if this save did not go there, either.
 func (o *outcomes) saved(s *snapshot.Snapshot, unscheduled ...string) {
 	if s == nil || s.CreateTime.IsZero() || s.Trigger == snapshot.TriggerAdopted {
 		return

@@ -36,7 +36,6 @@ type Telemetry struct {
 	handler  http.Handler
 	logs     slog.Handler                  // nil when logs do not leave
 	stops    []func(context.Context) error // side by side
-	closers  []func(context.Context) error // after them
 
 	forgotten forgotten
 }
@@ -190,10 +189,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 		wg.Go(func() { errs[i] = stop(ctx) })
 	}
 	wg.Wait()
-	for _, stop := range t.closers {
-		errs = append(errs, stop(ctx))
-	}
-	t.stops, t.closers = nil, nil
+	t.stops = nil
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("flush telemetry: %w", err)
 	}

@@ -2,8 +2,8 @@ package telemetry
 
 import (
 	"context"
-	"fmt"
 
+	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -24,13 +24,13 @@ func (t *Telemetry) startTraces(ctx context.Context, cfg Config, res *resource.R
 	if r.ignored != "" {
 		cfg.Logger.WarnContext(ctx, "traces are not exported", "reason", r.ignored)
 	}
-	exporter, err := newSpanExporter(ctx, r)
-	if err != nil {
-		return fmt.Errorf("make the OTLP exporter for traces (%s): %w", r.protocol, err)
-	}
 	opts := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
 	switch {
-	case exporter != nil:
+	case r.leaves():
+		exporter, err := asChosen(ctx, r, autoexport.NewSpanExporter)
+		if err != nil {
+			return err
+		}
 		opts = append(opts, sdktrace.WithBatcher(exporter))
 		cfg.Logger.InfoContext(ctx, "traces are exported", "protocol", r.protocol)
 	case firstEnv("OTEL_TRACES_SAMPLER") == "":

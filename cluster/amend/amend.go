@@ -21,6 +21,8 @@ var (
 	ErrUnchanged = errors.New("unchanged")
 	// ErrAlwaysChanged says that every attempt met a change by another replica.
 	ErrAlwaysChanged = errors.New("it was changed again and again meanwhile")
+	// ErrGone says that the snapshot of a record is no more: it was deleted while its bytes were worked on.
+	ErrGone = errors.New("the snapshot is gone, or is being deleted")
 )
 
 // attempts is how often a change is tried. Two replicas that change one record at once meet a few times at most.
@@ -70,6 +72,25 @@ func Record(
 		return rec, nil
 	case errors.Is(err, ErrAlwaysChanged):
 		return rec, snapshot.ReasonConflict.New("change the record of %s", rec.Name).Because(err)
+	}
+	return rec, err
+}
+
+// Snapshot changes the record of a snapshot as [Record] does, unless the snapshot is gone or became another one: that
+// is ErrGone.
+func Snapshot(
+	ctx context.Context, records Records, rec *snapshot.Record, change func(next *snapshot.Record, again bool) error,
+) (*snapshot.Record, error) {
+	sum := rec.StoredSHA256
+	rec, err := Record(ctx, records, rec, func(next *snapshot.Record, again bool) error {
+		// The first attempt works on the record that was just read. Only one that was read again can be another's.
+		if again && (next.State() == snapshot.StateDeleting || next.StoredSHA256 != sum) {
+			return ErrGone
+		}
+		return change(next, again)
+	})
+	if snapshot.IsNotFound(err) {
+		return rec, ErrGone
 	}
 	return rec, err
 }

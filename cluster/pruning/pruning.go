@@ -184,7 +184,7 @@ func (p *Pruning) contradiction(ctx context.Context, c *retention.Candidate) (wh
 		}
 		return "", nil
 	case snapshot.IsNotFound(err):
-		return "its manifest is missing", nil
+		return snapshot.ManifestMissing, nil
 	case snapshot.IsDamage(err):
 		return "its manifest cannot be used: " + err.Error(), nil
 	case err != nil:

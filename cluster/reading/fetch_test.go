@@ -33,7 +33,7 @@ func (s slowly) Read(p []byte) (int, error) {
 	return s.Reader.Read(p[:min(len(p), 32<<10)])
 }
 
-// limiter holds up what passes: for a time, or for ever when that is 0.
+// limiter holds up all bytes: for a time, or for ever when that is 0.
 type limiter time.Duration
 
 func (l limiter) Wait(ctx context.Context, _ int) error {

@@ -92,15 +92,12 @@ func (v *Verifying) check(
 	return checked, notThere(r, rec.DataKey(), err)
 }
 
-// ErrNotThere says that a copy is not where the catalog has it. The caller finds out whether it was deleted meanwhile.
-var ErrNotThere = errors.New("it is not there")
-
 // notThere is the verdict on a copy that is not where the catalog has it, though its store is the right one.
 func notThere(r *repository.Repository, file string, err error) error {
 	if !snapshot.IsNotFound(err) {
 		return err
 	}
-	return snapshot.ReasonSnapshotUnreadable.New("verify %s", r.URI(file)).On(r.Name()).Because(ErrNotThere).
+	return snapshot.ReasonSnapshotUnreadable.New("verify %s", r.URI(file)).On(r.Name()).Because(repository.ErrNotThere).
 		Advise("it was removed by hand; reconcile takes note of that, and with --repair copies it from another backend")
 }
 

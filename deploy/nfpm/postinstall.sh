@@ -1,7 +1,9 @@
 #!/bin/sh
-# Makes the user, and tells systemd of the unit. Nothing is started: the configuration has to be written first.
+# Makes the user, and tells systemd of the unit. A service that runs already goes on with the new version; otherwise
+# nothing is started: the configuration has to be written first.
 set -e
 if [ -d /run/systemd/system ]; then
   systemd-sysusers /usr/lib/sysusers.d/snapshotd.conf
   systemctl daemon-reload
+  systemctl try-restart snapshotd.service
 fi

@@ -10,9 +10,9 @@ import (
 // Never is a pause that only waking ends.
 const Never = time.Duration(math.MaxInt64)
 
-// Repeat calls do after a first pause, and again after the pause that each call returns, until ctx is done. Calls do not
-// overlap. wake ends a pause, or makes the call under way be followed by another one. work is done when ctx is, after
-// the call under way.
+// Repeat calls do after a first pause, and again after the pause that each call returns, until ctx is done. Calls do
+// not overlap. wake ends a pause, or makes the call under way be followed by another one. work is done when ctx is,
+// after the call under way.
 //
 // No goroutine waits during a pause: a process has several such repetitions for each of a thousand clusters, and a
 // goroutine that waits keeps the stack that its last call needed.

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Errors of files that belong to another user say who runs, whose the file is, and what to do.
+// Errors of files that belong to another user name both users, and a way out.
 func TestFilesOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can run a program as another user")

@@ -17,6 +17,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
 )
@@ -149,11 +150,11 @@ func (p place) notFound(ctx context.Context, err error) error {
 }
 
 // trustOf returns the trust in the keys of some files; nil, which trusts all manifests, when there are none.
-func trustOf(files []string) (*repository.Trust, error) {
+func trustOf(files []string) (*signing.Trust, error) {
 	if len(files) == 0 {
 		return nil, nil
 	}
-	trust := repository.NewTrust(false)
+	trust := signing.NewTrust(false)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err == nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -37,7 +38,7 @@ func runProve(ctx context.Context, sys System, opts *verifyOptions, at place, o 
 	})
 }
 
-// maxGaps is how many holes of a journal are written out.
+// maxGaps is how many gaps of a journal are written out.
 const maxGaps = 5
 
 // journalTable writes to which revision the journal leads, over what, and what is not the state of that revision.
@@ -48,12 +49,14 @@ func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
 		fmt.Fprintf(w, "journal    %s: %s, %s, from revision %d of the snapshot to %d\n",
 			r.Timeline, segmentCount(r), output.Size(r.Bytes), r.Base, r.Revision)
 	}
-	for i, g := range r.Gaps {
+	crossedTable(w, r.Crossed)
+	others := r.Others()
+	for i, g := range others {
 		if i == maxGaps {
-			fmt.Fprintf(w, "           and %d holes more\n", len(r.Gaps)-maxGaps)
+			fmt.Fprintf(w, "           and %d gaps more\n", len(others)-maxGaps)
 			break
 		}
-		fmt.Fprintf(w, "           a HOLE elsewhere in it: %s are lost\n", g)
+		fmt.Fprintf(w, "           a GAP elsewhere in it: %s are lost\n", g)
 	}
 	if r.Moment != nil {
 		momentTable(w, r.Moment)
@@ -75,11 +78,80 @@ func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
 		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: NOT made, so that %s keys stay until they are deleted\n",
 			output.Number(n), output.Number(r.Leases.Keys))
 	}
-	if r.AuthBehind {
+	switch {
+	case r.AuthBehind:
 		fmt.Fprintln(w, "not given  users and roles are those of the snapshot: they HAVE CHANGED between it and this revision; alarms are its, too")
-	} else {
+	case r.Crossed != nil:
+		fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot; whether they changed in a gap is not known")
+	default:
 		fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot")
 	}
+}
+
+// crossedTable writes which gaps were crossed, and what is right behind them.
+func crossedTable(w io.Writer, c *restore.Crossed) {
+	if c == nil {
+		return
+	}
+	for i, g := range c.Gaps {
+		if i == maxGaps {
+			fmt.Fprintf(w, "           and %d gaps more were CROSSED\n", len(c.Gaps)-maxGaps)
+			break
+		}
+		fmt.Fprintf(w, "CROSSED    %s LOST, %s: %s\n", g.Gap, between(g), lostWhy(g))
+	}
+	fmt.Fprintf(w, "           right are the %s keys that were written behind it; %s of them had been changed in it, too\n",
+		count(c.Written), count(c.Changed))
+	fmt.Fprintln(w, "           all others have the value of before it: if they were changed or deleted in it, that is lost")
+}
+
+// between says when a gap was.
+func between(g plan.Crossing) string {
+	at := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+	if g.Since.IsZero() {
+		return "before " + at(g.Until)
+	}
+	return "between " + at(g.Since) + " and " + at(g.Until)
+}
+
+// lostWhy says why the revisions of a gap are lost, in one line.
+func lostWhy(g plan.Crossing) string {
+	switch {
+	case g.Reason != "":
+		return g.Reason
+	case len(g.Causes) > 0:
+		return errors.Join(g.Causes...).Error()
+	}
+	return "no backend has a segment with them"
+}
+
+// crossedWarning warns of the state that crossing gaps has made.
+func crossedWarning(w io.Writer, c *restore.Crossed) {
+	if c == nil {
+		return
+	}
+	var all []string
+	for _, g := range c.Gaps[:min(maxGaps, len(c.Gaps))] {
+		all = append(all, g.String())
+	}
+	if more := len(c.Gaps) - len(all); more > 0 {
+		all = append(all, fmt.Sprintf("those of %d gaps more", more))
+	}
+	fmt.Fprintf(w, "warning: --cross-gaps: the cluster NEVER HAD THIS STATE, lost: %s. A key that was changed or deleted there, "+
+		"and not written since, has its old value\n", strings.Join(all, ", "))
+}
+
+// crossedGaps are the gaps for a program.
+func crossedGaps(r *restore.Replayed) []*snapshotdv1.RecoveryWindow_Gap {
+	var all []*snapshotdv1.RecoveryWindow_Gap
+	for _, g := range r.Crossed.Gaps {
+		all = append(all, &snapshotdv1.RecoveryWindow_Gap{
+			AfterRevision: g.From - 1, BeforeRevision: g.To + 1,
+			AfterTime: wire.Time(g.Since), BeforeTime: wire.Time(g.Until),
+			Reason: lostWhy(g), Timeline: string(r.Timeline),
+		})
+	}
+	return all
 }
 
 // segmentCount says how many segments of which level are used: 3 segments (2 × 5m, 1 × 10s).

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rogpeppe/go-internal/testscript"
-
 	"github.com/snapshotd/snapshotd/internal/cli"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 )
@@ -22,7 +20,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(beSnapshotd) != "" || len(os.Args) > 1 && os.Args[1] == drill.Verb {
 		snapshotd()
 	}
-	testscript.Main(m, map[string]func(){"snapshotd": snapshotd})
+	m.Run()
 }
 
 // snapshotd does the same as main.

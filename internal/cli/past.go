@@ -25,6 +25,7 @@ type pastOptions struct {
 	revision int64
 	estimate bool
 	ended    time.Duration
+	cross    bool
 
 	byRevision bool // --revision was given
 }
@@ -36,6 +37,8 @@ func (o *pastOptions) addFlags(fs *pflag.FlagSet) {
 	fs.Int64Var(&o.revision, "revision", 0, "take the snapshot to this `revision`; alone, take one that holds it, or one below it and the journal")
 	fs.BoolVar(&o.estimate, "estimate", false,
 		"with --at: the revision between two snapshots that the cluster may have had then, which may be of a later time")
+	fs.BoolVar(&o.cross, "cross-gaps", false,
+		"with --at or --revision: go over revisions of a journal that are lost; the result is a state that the cluster never had")
 	fs.DurationVar(&o.ended, "ended-lease-ttl", defaultEndedLease,
 		"time to live of leases that ended after the revision, whose own `time` is lost; 0 leaves their keys without a lease")
 }
@@ -53,6 +56,8 @@ func (o *pastOptions) check(args []string) error {
 		return exit.Usagef("--revision: %d is not a revision; the first one is 1", o.revision)
 	case o.estimate && o.at == "":
 		return exit.Usagef("--estimate: it goes with --at")
+	case o.cross && o.at == "" && !o.byRevision:
+		return exit.Usagef("--cross-gaps: it goes with --at or --revision; without them, no journal is used")
 	case o.ended < 0 || o.ended > 0 && o.ended < time.Second || o.ended > maxLease:
 		return exit.Usagef("--ended-lease-ttl: %v is not between 1s and %v, and not 0", o.ended, maxLease)
 	}
@@ -67,6 +72,9 @@ func (o *pastOptions) flags(res restore.Result) []string {
 	c := []string{"--revision", fmt.Sprint(res.Past.Revision)}
 	if o.ended != defaultEndedLease {
 		c = append(c, "--ended-lease-ttl", o.ended.String())
+	}
+	if res.Replayed != nil && res.Replayed.Crossed != nil {
+		c = append(c, "--cross-gaps")
 	}
 	return c
 }

@@ -17,7 +17,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/cluster"
 	agekey "github.com/snapshotd/snapshotd/internal/codec/age"
-	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 )
 
 // paste runs a line as a person does who copies it into a shell.
@@ -53,7 +53,7 @@ func signedStore(t *testing.T, dir, recipient, files string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := repository.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: doc}))
+	signer, err := signing.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: doc}))
 	if err != nil {
 		t.Fatal(err)
 	}

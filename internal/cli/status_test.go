@@ -70,8 +70,8 @@ func TestStatusShowsTheClusters(t *testing.T) {
 	}
 }
 
-// TestStatusPrintsCommandsThatCanBePasted: they reach the same service and cluster. Those with --from reach no service, and
-// look where the cluster's snapshots are.
+// TestStatusPrintsCommandsThatCanBePasted: they reach the same service and cluster. Those with --from reach no service,
+// and look where the cluster's snapshots are.
 func TestStatusPrintsCommandsThatCanBePasted(t *testing.T) {
 	finding := func(command ...string) *snapshotdv1.Cluster_Finding {
 		return &snapshotdv1.Cluster_Finding{Verdict: snapshotdv1.Cluster_VERDICT_ATTENTION, Text: "so", Command: command}

@@ -120,7 +120,7 @@ func TestEachFileOfADirectoryIsACluster(t *testing.T) {
 	}
 }
 
-// What is wrong names the file that has it.
+// A mistake is reported with the name of its file.
 func TestProblemsOfClustersNameTheirFile(t *testing.T) {
 	for name, c := range map[string]struct {
 		main  string
@@ -270,13 +270,18 @@ func ofType(want, value any) bool {
 // The keys that need a restart are found by comparison, and those that take effect at once are not among them.
 func TestKeysThatNeedARestartAreNamed(t *testing.T) {
 	before := mustLoad(t, given{yaml: one})
-	after := mustLoad(t, given{yaml: "log: {level: debug}\nlisten_http: 127.0.0.1:9\naccess: {rules: [{role: admin, local: true}]}\n" +
+	after := mustLoad(t, given{yaml: "log: {level: debug, format: json}\nlisten_http: 127.0.0.1:9\n" +
+		"limits: {streams: 7, handshake_timeout: 7s}\naccess: {rules: [{role: admin, local: true}]}\n" +
 		one + "      - {name: other, url: file:///srv/other}\n"})
-	if got := before.AfterRestart(after); !slices.Equal(got, []string{"listen_http", "log"}) {
+	if got := before.AfterRestart(after); !slices.Equal(got, []string{"listen_http", "limits.handshake_timeout", "log.format"}) {
 		t.Errorf("a restart is needed for %q", got)
 	}
-	if got := before.AfterRestart(mustLoad(t, given{yaml: one})); len(got) != 0 {
-		t.Errorf("nothing has changed, and a restart is needed for %q", got)
+	if got := before.Settings(after); !slices.Equal(got, []string{"limits.streams", "log.level"}) {
+		t.Errorf("the settings that have changed are %q", got)
+	}
+	same := mustLoad(t, given{yaml: one})
+	if got := slices.Concat(before.AfterRestart(same), before.Settings(same)); len(got) != 0 {
+		t.Errorf("nothing has changed but %q", got)
 	}
 	var out bytes.Buffer
 	if err := before.WriteReload(&out); err != nil || !strings.Contains(out.String(), "# in effect after a restart: listen_grpc, ") {

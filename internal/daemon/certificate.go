@@ -34,8 +34,8 @@ func certificateFiles(cfg *config.Cluster) (files []string) {
 	return files
 }
 
-// all returns when the certificates begin and end. Files that cannot be used are left out: each connection fails with an
-// error that says why.
+// all returns when the certificates begin and end. Files that cannot be used are left out: each connection fails with
+// an error that says why.
 func (c certificates) all() (all []status.Certificate) {
 	for _, file := range c.files {
 		if cert := c.reader.of(file); cert.File != "" {

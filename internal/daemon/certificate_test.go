@@ -1,12 +1,7 @@
 package daemon
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -15,23 +10,14 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/internal/testenv/testca"
 )
 
 // certificateUntil writes a certificate that lives for some time and ends at another.
 func certificateUntil(t *testing.T, file string, life time.Duration, end time.Time) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: end.Add(-life), NotAfter: end}
-	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	pair := testca.SelfSigned(t, x509.Certificate{NotBefore: end.Add(-life), NotAfter: end})
+	testca.Replace(t, file, pair.CertPEM())
 }
 
 // certificatesIn are those of a cluster whose catalog is in another etcd, and their files.

@@ -43,7 +43,7 @@ func backendAt(name, url string) config.Backend {
 	return config.Backend{Name: name, URL: config.URL(url)}
 }
 
-// failures returns what failed, as "part: action".
+// failures returns the failed checks, as "part: action".
 func failures(all []Checked) (failed []string, text string) {
 	for _, c := range all {
 		if c.Err != nil {

@@ -48,9 +48,9 @@ type managed struct {
 
 	lead        schedule.Campaign
 	schedules   []schedule.Schedule
-	scrubs      []schedule.Schedule // one or none
-	localScrubs []schedule.Schedule // the same for the directories of this node, while another replica leads
-	interval    time.Duration
+	scrubs      []schedule.Schedule  // one or none
+	localScrubs []schedule.Schedule  // the same for the directories of this node, while another replica leads
+	interval    func() time.Duration // between the end of one reconcile and the next
 	limits      limits
 	starts      *fairqueue.Queue // of all clusters
 	turns       *fairqueue.Queue // of saves
@@ -143,7 +143,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err != nil {
 		return err
 	}
-	if err := s.openJournal(cfg, spool, parts, keys{recipients, identities, signer, trust}, c); err != nil {
+	if err := s.openJournal(cfg, spool, parts, domain.Repositories(), keys{recipients, identities}, c); err != nil {
 		return err
 	}
 	schedules, err := schedulesOf(cfg)
@@ -160,7 +160,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	}
 	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules), parts.lead
 	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
-	c.interval, c.limits, c.telemetry, c.log = s.cfg.ReconcileInterval, limits, s.telemetry, log
+	c.interval, c.limits, c.telemetry, c.log = s.settings.reconcileInterval, limits, s.telemetry, log
 	c.starts, c.turns, c.watched, c.feed = s.startTurns, s.saveTurns, observer, feed.New(domain.Follow)
 	return nil
 }

@@ -23,17 +23,18 @@ import (
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// keys are what a cluster's objects are encrypted, read and signed with.
+// keys are what a cluster's objects are encrypted and read with.
 type keys struct {
 	recipients age.Recipients
 	identities age.Identities
-	signer     *repository.Signer
-	trust      *repository.Trust
 }
 
 // openJournal makes the journal of a cluster, if it has one. Its directory is not touched before the cluster starts:
-// the one that it takes the place of may still write there. The journal is closed before what it uses.
-func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys, c *managed) error {
+// the one that it takes the place of may still write there. The journal is closed before what it uses. repos are those
+// of the cluster's snapshots: what they have learned of the identity of a backend holds for its journal.
+func (s *Service) openJournal(
+	cfg *config.Cluster, spool string, p parts, repos []*repository.Repository, k keys, c *managed,
+) error {
 	if !cfg.Journal.Enabled {
 		return nil
 	}
@@ -45,15 +46,10 @@ func (s *Service) openJournal(cfg *config.Cluster, spool string, p parts, k keys
 	f := p.following
 	f.keeper = newKeeper(cfg.Journal.Window, log)
 	var stores []journal.Store
-	var repos []*repository.Repository
-	for _, b := range p.backends {
-		repo := repository.New(repository.Config{
-			Backend: b, Cluster: cfg.Name, Prefix: *cfg.Prefix, Signer: k.signer, Trust: k.trust, Stores: p.catalog, Logger: log,
-		})
+	for _, repo := range repos {
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
 		stores, f.listings = append(stores, store), append(f.listings, store)
 		f.keeper.Places = append(f.keeper.Places, upkeep.Place{Repository: repo, Segments: store})
-		repos = append(repos, repo)
 	}
 	f.prover = proving.New(proving.Config{
 		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Driller: inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
@@ -193,8 +189,8 @@ func (c *managed) base(ctx context.Context, need journal.Base) (partial *snapsho
 	}
 }
 
-// last returns the newest snapshot in one of the states, or nil. One that is of the future was taken by a wrong clock and
-// does not count.
+// last returns the newest snapshot in one of the states, or nil. One that is of the future was taken by a wrong clock
+// and does not count.
 func (c *managed) last(ctx context.Context, states ...snapshot.State) (*snapshot.Record, error) {
 	page, err := c.List(ctx, snapshot.Query{
 		States: states, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 1,

@@ -7,7 +7,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
-	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 )
 
 // recipientsOf returns the recipients for whom a cluster's snapshots are encrypted. Encryption that was asked for and
@@ -34,7 +34,7 @@ func recipientsOf(cfg config.Encryption) (age.Recipients, error) {
 }
 
 // signingOf returns the signer of a cluster's manifests, and the trust in signatures; nil and nil without a key.
-func signingOf(cfg config.Signing) (*repository.Signer, *repository.Trust, error) {
+func signingOf(cfg config.Signing) (*signing.Signer, *signing.Trust, error) {
 	if cfg.KeyFile == "" {
 		return nil, nil, nil
 	}
@@ -42,12 +42,12 @@ func signingOf(cfg config.Signing) (*repository.Signer, *repository.Trust, error
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the key that signs manifests: %w (signing.key_file, --signing-key-file)", err)
 	}
-	signer, err := repository.NewSigner(text)
+	signer, err := signing.NewSigner(text)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the key that signs manifests: %s: %w (signing.key_file, --signing-key-file)",
 			cfg.KeyFile, err)
 	}
-	trust := repository.NewTrust(cfg.AcceptUnsigned)
+	trust := signing.NewTrust(cfg.AcceptUnsigned)
 	trust.AddSigner(signer)
 	for _, file := range cfg.PublicKeyFiles {
 		text, err := os.ReadFile(file)

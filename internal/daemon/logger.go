@@ -1,26 +1,20 @@
 package daemon
 
 import (
-	"fmt"
 	"io"
 	"log/slog"
 
-	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// newHandler returns the handler of the log that a configuration asks for.
-func newHandler(w io.Writer, cfg config.Log) (slog.Handler, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		return nil, fmt.Errorf("make the logger: %w", err)
-	}
+// newHandler returns the handler of a log in a format. Its level may change.
+func newHandler(w io.Writer, format string, level slog.Leveler) slog.Handler {
 	opts := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" {
-		return slog.NewJSONHandler(w, opts), nil
+	if format == "json" {
+		return slog.NewJSONHandler(w, opts)
 	}
-	return slog.NewTextHandler(w, opts), nil
+	return slog.NewTextHandler(w, opts)
 }
 
 // newLogger returns a logger whose records carry the ids of the span and the principal in their context. They also go

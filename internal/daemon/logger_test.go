@@ -16,11 +16,9 @@ import (
 
 func TestLogHasLevelFormatAndTraceID(t *testing.T) {
 	var out bytes.Buffer
-	h, err := newHandler(&out, config.Log{Level: "warn", Format: "json"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := newLogger(h, nil)
+	var level slog.LevelVar
+	level.Set(slog.LevelWarn)
+	log := newLogger(newHandler(&out, "json", &level), nil)
 	sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
 	ctx := trace.ContextWithSpanContext(t.Context(), sc)
 	log.InfoContext(ctx, "not this")
@@ -33,11 +31,8 @@ func TestLogHasLevelFormatAndTraceID(t *testing.T) {
 		t.Errorf("got %v", record)
 	}
 	out.Reset()
-	h, err = newHandler(&out, config.Log{Level: "debug", Format: "text"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	newLogger(h, nil).Debug("this")
+	level.Set(slog.LevelDebug)
+	newLogger(newHandler(&out, "text", &level), nil).Debug("this")
 	if !strings.Contains(out.String(), "level=DEBUG msg=this") {
 		t.Errorf("got %s", out.String())
 	}

@@ -37,8 +37,8 @@ const (
 	startPatience = 3 * time.Second
 )
 
-// begin starts the loops of a cluster when it is its turn, which ends when its catalog was read once. run is the loop of
-// the leader.
+// begin starts the loops of a cluster when it is its turn, which ends when its catalog was read once. run is the loop
+// of the leader.
 func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 	j := c.starts.Join(c.Name())
 	defer j.End()
@@ -129,9 +129,9 @@ func (c *managed) refresh(ctx context.Context) time.Duration {
 	err := errors.Join(c.refreshSaves(ctx), c.refreshRuns(ctx))
 	if err != nil && ctx.Err() == nil {
 		c.log.WarnContext(ctx, "read the catalog", "retry_after", refreshRetry, "error", err)
-		return min(c.interval, refreshRetry)
+		return min(c.interval(), refreshRetry)
 	}
-	return c.interval
+	return c.interval()
 }
 
 // refreshSaves reads the last READY snapshot and the end of the last save.
@@ -154,7 +154,8 @@ func (c *managed) refreshSaves(ctx context.Context) error {
 	return nil
 }
 
-// refreshRuns reads when the last run was due that has stored a snapshot. Of a scrub, the catalog has only that it ended.
+// refreshRuns reads when the last run was due that has stored a snapshot. Of a scrub, the catalog has only that it
+// ended.
 func (c *managed) refreshRuns(ctx context.Context) error {
 	for _, sch := range c.schedules {
 		due, err := c.LastDue(ctx, sch.Name)
@@ -179,12 +180,12 @@ func (c *managed) unscheduled() []string {
 // ended are the states of a snapshot whose save has ended.
 var ended = []snapshot.State{snapshot.StateReady, snapshot.StatePartial, snapshot.StateFailed}
 
-// deliverPause is how long it takes at most until an upload fallback is looked at again. The pause is short, because the
-// snapshot may be the last one, and only this disk has it.
+// deliverPause is how long it takes at most until an upload fallback is looked at again. The pause is short, because
+// the snapshot may be the last one, and only this disk has it.
 const deliverPause = 15 * time.Second
 
-// deliver delivers this replica's upload fallback, if it has one, as far as an attempt is due. It returns the pause until
-// the next time; where nothing is kept, there is none before a save has ended.
+// deliver delivers this replica's upload fallback, if it has one, as far as an attempt is due. It returns the pause
+// until the next time; where nothing is kept, there is none before a save has ended.
 func (c *managed) deliver(ctx context.Context) time.Duration {
 	next, err := c.UploadFallback(ctx)
 	switch {

@@ -21,8 +21,8 @@ const (
 // slower. docs/performance.md has what this costs.
 var collectors = []struct{ clusters, percent int }{{500, 25}, {100, 50}, {0, 100}}
 
-// boundMemory sets how eagerly memory is collected, unless GOGC or GOMEMLIMIT do. With an etcd in the process, nothing is
-// set.
+// boundMemory sets how eagerly memory is collected, unless GOGC or GOMEMLIMIT do. With an etcd in the process, nothing
+// is set.
 func (s *Service) boundMemory() {
 	if s.conf.Dev {
 		return

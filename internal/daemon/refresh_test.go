@@ -50,7 +50,8 @@ func newRestarted(t *testing.T) *restarted {
 		t.Fatal(err)
 	}
 	tel.AddCluster(t.Context(), "default", c.BackendNames())
-	r.managed = &managed{Cluster: c, telemetry: tel, interval: time.Hour, log: slog.New(slog.DiscardHandler)}
+	hourly := func() time.Duration { return time.Hour }
+	r.managed = &managed{Cluster: c, telemetry: tel, interval: hourly, log: slog.New(slog.DiscardHandler)}
 	return r
 }
 
@@ -91,7 +92,7 @@ func TestASaveOfTheFutureIsNotTheLastOne(t *testing.T) {
 			r.save(t, down, "s3")
 			r.now = time.Now()
 			r.save(t, !down, "s3")
-			if pause := r.refresh(t.Context()); pause != r.interval {
+			if pause := r.refresh(t.Context()); pause != r.interval() {
 				t.Fatalf("it is tried again after %s", pause)
 			}
 			of := map[bool]string{true: "error", false: "success"}
@@ -154,7 +155,7 @@ func TestTheLastRunOfAScheduleIsReadAfterARestart(t *testing.T) {
 		r.schedules = append(r.schedules, schedule.Schedule{Name: name})
 		r.telemetry.AddSchedule(t.Context(), "default", name)
 	}
-	if pause := r.refresh(t.Context()); pause != r.interval {
+	if pause := r.refresh(t.Context()); pause != r.interval() {
 		t.Fatalf("it is tried again after %s", pause)
 	}
 	for name, want := range map[string]string{"nightly": "1.7e+09", "new": "0"} {

@@ -102,6 +102,7 @@ func (r *reloader) reload(ctx context.Context) {
 	if keys := r.read.AfterRestart(cfg); len(keys) > 0 {
 		r.log.WarnContext(ctx, "the configuration differs in keys that take effect after a restart", "keys", strings.Join(keys, ", "))
 	}
+	r.applySettings(ctx, cfg)
 	r.applyRules(ctx, cfg)
 	r.applyClusters(ctx, cfg.Clusters)
 }

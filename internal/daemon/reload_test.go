@@ -106,7 +106,7 @@ func (j *journaled) serve(t *testing.T) *Service {
 	return s
 }
 
-// held returns what the backend holds of the journal.
+// held returns the objects of the journal on the backend.
 func (j *journaled) held(t *testing.T) journal.Window {
 	t.Helper()
 	b, err := storage.New(storage.Config{Name: "local", URL: "file://" + j.backend})

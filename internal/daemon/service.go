@@ -37,11 +37,13 @@ type Config struct {
 
 // Service is everything that `snapshotd serve` runs. Its methods are called once each, in this order: New, Open, Run.
 type Service struct {
-	cfg   *config.Config
-	conf  Config
-	read  *config.Config // in effect, but for clusters and access
-	rules *config.Access // in effect
-	log   *slog.Logger
+	cfg      *config.Config
+	conf     Config
+	read     *config.Config // in effect since the start, but for what a reload changes
+	applied  *config.Config // the same, with its settings
+	rules    *config.Access // in effect
+	settings settings
+	log      *slog.Logger
 	// written is the part of the log that does not leave over OTLP.
 	written slog.Handler
 
@@ -51,6 +53,7 @@ type Service struct {
 	drillTurns   *fairqueue.Queue // the same
 	startTurns   *fairqueue.Queue // the same
 	atATime      int              // saves
+	memory       int64            // bytes that the process may use; 0 when it is not known
 	telemetry    *telemetry.Telemetry
 	server       *server.Server
 	dir          *dataDir
@@ -67,14 +70,16 @@ type Service struct {
 
 // New returns a service. It does no I/O.
 func New(conf Config) (*Service, error) {
-	written, err := newHandler(conf.Log, conf.Config.Log)
-	if err != nil {
+	s := &Service{
+		cfg: conf.Config, conf: conf, read: conf.Config, applied: conf.Config, rules: conf.Config.Access, events: &server.Events{},
+		stopLoops: func() {}, stopTimeout: stopTimeout,
+	}
+	if err := s.settings.set(conf.Config); err != nil {
 		return nil, err
 	}
-	return &Service{
-		cfg: conf.Config, conf: conf, read: conf.Config, rules: conf.Config.Access, written: written,
-		log: newLogger(written, nil), events: &server.Events{}, stopLoops: func() {}, stopTimeout: stopTimeout,
-	}, nil
+	s.written = newHandler(conf.Log, conf.Config.Log.Format, &s.settings.level)
+	s.log = newLogger(s.written, nil)
+	return s, nil
 }
 
 // Open builds everything and listens, so that the addresses are known. It fails for problems that only a person can
@@ -154,9 +159,10 @@ func (s *Service) openServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	settings := s.serverSettings(ctx, s.cfg)
 	srv, err := server.New(server.Config{ //nolint:contextcheck // connections that are counted later are of no call
 		Clusters: served(s.clusters),
-		TraceURL: s.cfg.TraceURL,
+		TraceURL: settings.TraceURL,
 		Events:   s.events,
 		Version:  s.conf.Version,
 		Metrics:  s.telemetry.MetricsHandler(),
@@ -170,9 +176,9 @@ func (s *Service) openServer(ctx context.Context) error {
 		Node:            s.cfg.NodeName,
 		AuditRequired:   s.cfg.AuditRequired,
 		AuditFailed:     s.telemetry.AuditFailed,
-		Limits:          s.callerLimits(ctx),
+		Limits:          settings.Limits,
 		Refused:         func(ctx context.Context, r server.Refusal) { s.telemetry.Refused(ctx, string(r)) },
-		ShutdownTimeout: s.cfg.ShutdownTimeout,
+		ShutdownTimeout: settings.ShutdownTimeout,
 		Drain:           s.drain,
 		Logger:          s.log,
 	})
@@ -188,8 +194,8 @@ func (s *Service) openServer(ctx context.Context) error {
 }
 
 // callerLimits returns the limits of callers. Connections leave at least as many files to everything else.
-func (s *Service) callerLimits(ctx context.Context) bounds.Limits {
-	l := s.cfg.Limits.Server()
+func (s *Service) callerLimits(ctx context.Context, cfg *config.Config) bounds.Limits {
+	l := cfg.Limits.Server()
 	files, err := disk.Files()
 	if err != nil {
 		return l // the system has no limit that it tells of

@@ -33,8 +33,8 @@ func (s slow) List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
 	return s.Catalog.List(ctx, q)
 }
 
-// TestClustersBeginInTurn: two at a time. A catalog that answers late keeps the next ones for three seconds, and one that was
-// removed meanwhile does not begin.
+// TestClustersBeginInTurn: two at a time. A catalog that answers late keeps the next ones for three seconds, and one
+// that was removed meanwhile does not begin.
 func TestClustersBeginInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fleet{}
@@ -57,7 +57,7 @@ func TestClustersBeginInTurn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := &managed{Cluster: c, starts: starts, interval: time.Hour, log: slog.New(slog.DiscardHandler)}
+			m := &managed{Cluster: c, starts: starts, interval: func() time.Duration { return time.Hour }, log: slog.New(slog.DiscardHandler)}
 			clusters = append(clusters, m)
 			ctx := ctx
 			if i == 4 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/fairqueue"
 	"github.com/snapshotd/snapshotd/repository"
@@ -35,26 +36,33 @@ const (
 
 // openJobs makes the queues of what is heavy, for all clusters together.
 func (s *Service) openJobs(ctx context.Context) {
-	saves, restores, drills := s.cfg.MaxConcurrentSaves, s.cfg.MaxConcurrentRestores, s.cfg.MaxConcurrentDrills
+	counted := func(job string) *fairqueue.Queue {
+		return fairqueue.New(0, func(running, waiting int) { s.telemetry.Jobs(ctx, job, running, waiting) })
+	}
+	s.saveTurns, s.restoreTurns, s.drillTurns = counted(jobSave), counted(jobRestore), counted(jobDrill)
+	s.startTurns = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), nil)
+	s.memory = memoryOfMachine() // before boundMemory sets a limit of its own
+	s.setPlaces(ctx, s.cfg)
+}
+
+// setPlaces lets as many of them run at a time as a configuration says.
+func (s *Service) setPlaces(ctx context.Context, cfg *config.Config) {
+	saves, restores, drills := cfg.MaxConcurrentSaves, cfg.MaxConcurrentRestores, cfg.MaxConcurrentDrills
 	if saves == 0 {
-		free, err := disk.Free(s.cfg.DataDir)
+		free, err := disk.Free(cfg.DataDir)
 		if err != nil {
 			free = 0 // it is not known
 		}
-		saves = savesAtATime(runtime.GOMAXPROCS(0), memoryOfMachine(), free)
+		saves = savesAtATime(runtime.GOMAXPROCS(0), s.memory, free)
 	}
 	if restores == 0 {
 		restores = max(saves/2, 1) // a check may need room for two databases
 	}
 	s.log.InfoContext(ctx, "jobs at a time, of all clusters together", "saves", saves, "restores", restores, "drills", drills)
-	s.saveTurns = fairqueue.New(saves, func(running, waiting int) { s.telemetry.Jobs(ctx, jobSave, running, waiting) })
-	s.restoreTurns = fairqueue.New(restores, func(running, waiting int) { s.telemetry.Jobs(ctx, jobRestore, running, waiting) })
-	s.drillTurns = fairqueue.New(drills, func(running, waiting int) { s.telemetry.Jobs(ctx, jobDrill, running, waiting) })
-	s.startTurns = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), nil)
+	s.saveTurns.SetPlaces(saves)
+	s.restoreTurns.SetPlaces(restores)
+	s.drillTurns.SetPlaces(drills)
 	s.atATime = saves
-	s.telemetry.Jobs(ctx, jobSave, 0, 0)
-	s.telemetry.Jobs(ctx, jobRestore, 0, 0)
-	s.telemetry.Jobs(ctx, jobDrill, 0, 0)
 }
 
 // savesAtATime returns how many saves the machine can run side by side. Bytes of memory, and free bytes of the spool's
@@ -191,8 +199,8 @@ func adoptInTurn(q *fairqueue.Queue, cluster string) func(context.Context, strin
 	}
 }
 
-// Verify verifies a snapshot. Where that restores its database to a file, it waits for its turn: of all clusters, so many
-// databases are on the disk at a time.
+// Verify verifies a snapshot. Where that restores its database to a file, it waits for its turn: of all clusters, so
+// many databases are on the disk at a time.
 func (c *managed) Verify(ctx context.Context, req cluster.VerifyRequest) (*snapshot.Record, error) {
 	if req.Level > snapshot.LevelChecksum {
 		if _, err := c.Get(ctx, req.Name); err != nil {
@@ -207,8 +215,8 @@ func (c *managed) Verify(ctx context.Context, req cluster.VerifyRequest) (*snaps
 	return c.Cluster.Verify(ctx, req)
 }
 
-// scrubInTurn makes the drill of a scrub wait for its turn in the same way. The checksums that it compares need no room,
-// and may take long.
+// scrubInTurn makes the drill of a scrub wait for its turn in the same way. The checksums that it compares need no
+// room, and may take long.
 func (c *managed) scrubInTurn(scrub scrubbing) scrubbing {
 	return func(ctx context.Context, s cluster.Scrub) error {
 		if !s.Drill {

@@ -402,8 +402,8 @@ func (f *fleet) restored(t *testing.T) (n int) {
 	return n
 }
 
-// TestDatabasesAreRestoredInTurn: of many clusters that are verified or scrubbed in the same second, two have a database on
-// the disk at a time. Several verifications of one cluster take one place.
+// TestDatabasesAreRestoredInTurn: of many clusters that are verified or scrubbed in the same second, two have a
+// database on the disk at a time. Several verifications of one cluster take one place.
 func TestDatabasesAreRestoredInTurn(t *testing.T) {
 	const clusters, places = 12, 2
 	f := newFleet(t, clusters, places)

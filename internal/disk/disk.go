@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// Stamp returns a text that changes when one of the files does, also when it is replaced, is missing, or is there again.
-// Reading a file does not change it.
+// Stamp returns a text that changes when one of the files does, also when it is replaced, is missing, or is there
+// again. Reading a file does not change it.
 func Stamp(files ...string) string {
 	var b strings.Builder
 	for _, name := range files {

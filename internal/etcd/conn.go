@@ -30,8 +30,8 @@ const (
 // deadlines of most callers, which then never see the cause.
 const unaryRetries = 4
 
-// readBuffer is that of the connection for questions and answers, which are small. gRPC's default of 32 KiB, and as much
-// for writing, would be most of the memory of a cluster at rest, of which one process may have a thousand.
+// readBuffer is that of the connection for questions and answers, which are small. gRPC's default of 32 KiB, and as
+// much for writing, would be most of the memory of a cluster at rest, of which one process may have a thousand.
 const readBuffer = 4 << 10
 
 // Conn is a connection to an etcd cluster. It may be used by several goroutines.
@@ -143,8 +143,8 @@ func untold(
 	return stream(private{ctx}, desc, cc, method, opts...) //nolint:contextcheck // it ends with ctx
 }
 
-// private is a context that ends as another one does, with a deadline that etcd is not told. gRPC sends the time that is
-// left as a header, which differs in each call, and HTTP/2 remembers the headers that were sent: with those of the
+// private is a context that ends as another one does, with a deadline that etcd is not told. gRPC sends the time that
+// is left as a header, which differs in each call, and HTTP/2 remembers the headers that were sent: with those of the
 // renewals of a lease, that were 8 KB for each connection. When the deadline is over, the call is cancelled.
 type private struct{ context.Context } //nolint:containedctx // it is a context
 

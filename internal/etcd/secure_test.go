@@ -2,15 +2,9 @@ package etcd_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,67 +17,29 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
+	"github.com/snapshotd/snapshotd/internal/testenv/testca"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// authority is a CA for tests.
+// authority is a CA whose certificates are in files.
 type authority struct {
+	ca   *testca.CA
 	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
 	file string
 }
 
 func newAuthority(t *testing.T, name string) *authority {
 	t.Helper()
-	a := &authority{dir: t.TempDir()}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour),
-		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	a.key = newKey(t)
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
-	must(t, err)
-	a.cert, err = x509.ParseCertificate(der)
-	must(t, err)
-	a.file = filepath.Join(a.dir, "ca.crt")
-	writePEM(t, a.file, "CERTIFICATE", der)
+	a := &authority{ca: testca.New(t, name), dir: t.TempDir()}
+	a.file, _ = a.ca.Write(t, a.dir, "ca")
 	return a
 }
 
 // issue writes a certificate for loopback, client and server, under a name, and returns its files.
 func (a *authority) issue(t *testing.T, file, commonName string, end time.Time) (cert, key string) {
 	t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: commonName},
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: end,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{
-			x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth,
-		},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	k := newKey(t)
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
-	must(t, err)
-	cert, key = filepath.Join(a.dir, file+".crt"), filepath.Join(a.dir, file+".key")
-	writePEM(t, cert, "CERTIFICATE", der)
-	der, err = x509.MarshalECPrivateKey(k)
-	must(t, err)
-	writePEM(t, key, "EC PRIVATE KEY", der)
-	return cert, key
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	return k
-}
-
-func writePEM(t *testing.T, file, kind string, der []byte) {
-	t.Helper()
-	must(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	template := x509.Certificate{Subject: pkix.Name{CommonName: commonName}, NotAfter: end}
+	return a.ca.Sign(t, template).Write(t, a.dir, file)
 }
 
 func must(t *testing.T, err error) {

@@ -28,6 +28,14 @@ func New(places int, changed func(running, waiting int)) *Queue {
 	return &Queue{places: places, changed: changed, jobs: map[string][]*Job{}}
 }
 
+// SetPlaces changes how many jobs may run at a time. Those that run beyond it go on until they end.
+func (q *Queue) SetPlaces(places int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.places = places
+	q.next()
+}
+
 // Job is a job that waits or runs.
 type Job struct {
 	queue *Queue

@@ -87,3 +87,22 @@ func TestAJobThatIsGivenUpLeavesTheQueue(t *testing.T) {
 		t.Error("two run at a time")
 	}
 }
+
+func TestPlacesChangeWhileJobsRun(t *testing.T) {
+	q := fairqueue.New(2, nil)
+	a, b, c, d := q.Join("a"), q.Join("b"), q.Join("c"), q.Join("d")
+	q.SetPlaces(3)
+	if !runs(c) || runs(d) {
+		t.Fatalf("with a third place %v run", whoRuns([]*fairqueue.Job{a, b, c, d}))
+	}
+	q.SetPlaces(1)
+	a.End()
+	b.End()
+	if runs(d) {
+		t.Error("a job begins beside another one, and there is one place")
+	}
+	c.End()
+	if !runs(d) {
+		t.Error("the last job does not run")
+	}
+}

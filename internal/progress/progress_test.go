@@ -11,7 +11,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/progress"
 )
 
-// reports are what a tracker has told.
+// reports are those of a tracker.
 type reports struct {
 	begin time.Time
 	mu    sync.Mutex

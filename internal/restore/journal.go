@@ -25,11 +25,30 @@ type Replayed struct {
 	Bytes    int64        // of the segments as they are stored
 	Moment   *plan.Moment // of the time that was asked for; nil when a revision was
 	Gaps     []plan.Gap   // in the whole timeline
+	Crossed  *Crossed     // nil when no gap was crossed
 
 	TotalKeys  int64
 	Compacted  int64 // the revision of the last compaction after the snapshot; 0 when there was none
 	Leases     LeaseCount
 	AuthBehind bool // users or roles were changed after the snapshot, and are not restored
+}
+
+// Crossed says which gaps were crossed because the choice says so, and what is known of the result. The cluster never had
+// this state: a key that was changed or deleted in a gap, and not written since, has the value of before the gap.
+type Crossed struct {
+	Gaps    []plan.Crossing // in their order; at least one
+	Written int64           // keys that were written or deleted behind the gaps, which are right
+	Changed int64           // those of them that show that they were changed in a gap, too
+}
+
+// Others returns the gaps of the timeline that were not crossed.
+func (r *Replayed) Others() []plan.Gap {
+	if r.Crossed == nil {
+		return r.Gaps
+	}
+	return slices.DeleteFunc(slices.Clone(r.Gaps), func(g plan.Gap) bool {
+		return slices.ContainsFunc(r.Crossed.Gaps, func(c plan.Crossing) bool { return c.From <= g.To && g.From <= c.To })
+	})
 }
 
 // LeaseCount says where the leases of a revision come from.
@@ -59,7 +78,7 @@ func (l *lookback) byJournal(ctx context.Context) error {
 	if len(unread) > 0 && !c.AcceptOlder && (m == nil || m.Upper == 0 || m.Gap != nil) {
 		return newerMayBe(unread[0])
 	}
-	if m == nil || l.newerThan(m) {
+	if m == nil || l.newerThan(ctx, m) {
 		return nil
 	}
 	if len(l.bases(ctx, m.Timeline, m.Revision)) == 0 {
@@ -110,16 +129,33 @@ func (l *lookback) momentOf(ctx context.Context) (m *plan.Moment, skipped []erro
 	}
 	defer done()
 	at := l.Choice.latest()
-	m, skipped, err = l.journal.Moment(ctx, at, work)
+	m, skipped, err = l.timely(l.journal).Moment(ctx, at, work)
 	if err == nil && slices.ContainsFunc(skipped, isGone) {
 		// Since the listing, the service may have merged segments into others.
 		l.journal = nil
-		m, skipped, err = l.loadJournal(ctx, l.Options).Moment(ctx, at, work)
+		m, skipped, err = l.timely(l.loadJournal(ctx, l.Options)).Moment(ctx, at, work)
 	}
 	if m != nil {
 		m.Time = l.Choice.At
 	}
 	return m, skipped, err
+}
+
+// timely leaves the timelines out that claim to begin in the future, as snapshots that do: a clock that was wrong has named
+// them, and the journal has gone on in others since. When all of them do, it is this machine's clock that is wrong.
+func (l *lookback) timely(j *plan.Journal) *plan.Journal {
+	ahead := func(t *plan.Timeline) bool { return l.Choice.ahead(t.Name.Start()) }
+	some := slices.DeleteFunc(slices.Clone(j.Timelines), ahead)
+	if len(some) == 0 || len(some) == len(j.Timelines) {
+		return j
+	}
+	for _, t := range j.Timelines {
+		if ahead(t) {
+			l.leaveOut(fmt.Errorf("the journal %s claims to begin at %s, which is in the future; give one of its revisions to restore it",
+				t.Name, t.Name.Start().UTC().Format(time.RFC3339)))
+		}
+	}
+	return &plan.Journal{Timelines: some, Unread: j.Unread}
 }
 
 // latest returns the time up to which arrivals count. All that is journaled has arrived by now, whatever the clock said
@@ -160,12 +196,19 @@ func (l *lookback) takeBack(ctx context.Context) error {
 	return err
 }
 
-// newerThan reports whether a snapshot of the time or before is of a later moment than the end of the journal.
-func (l *lookback) newerThan(m *plan.Moment) bool {
+// newerThan reports whether a snapshot of the time or before is of a later moment than the end of the journal. Where the
+// revisions of both can be compared, the times of two clocks are not.
+func (l *lookback) newerThan(ctx context.Context, m *plan.Moment) bool {
 	for _, s := range l.all { // newest first
-		if !s.time.After(m.Time) {
-			return m.Upper == 0 && s.time.After(m.Arrived) && s.time.After(m.Complete)
+		if s.time.After(m.Time) {
+			continue
 		}
+		if m.Upper > 0 || !s.time.After(m.Arrived) || !s.time.After(m.Complete) {
+			return false
+		}
+		h := s.described(ctx)
+		within := m.Timeline.Within(s.time) && m.Timeline.Name.Of(h.cluster)
+		return h.newest == 0 || h.newest > m.Revision || !within
 	}
 	return false
 }
@@ -215,7 +258,8 @@ func (l *lookback) forward(ctx context.Context, t *plan.Timeline, revision int64
 func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision int64, m *plan.Moment) error {
 	var failed error
 	for _, h := range l.bases(ctx, t, revision) {
-		if hole := t.Hole(h.newest, revision); hole != nil { // an older snapshot is before it, too
+		hole := t.Hole(h.newest, revision)
+		if hole != nil && !l.crosses() { // an older snapshot is before it, too
 			return l.notCovered(ctx, t, revision, &plan.Lost{Gap: *hole, Timeline: t.Name})
 		}
 		lost := (*lostError)(nil)
@@ -224,6 +268,9 @@ func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision in
 		switch {
 		case done:
 			return nil
+		case errors.As(err, &lost) && lost.cause.Refused == plan.RefusedUnknown: // an older snapshot may be of the history
+			failed = cmp.Or(failed, error(lost.cause))
+			continue
 		case errors.As(err, &lost):
 			return l.notCovered(ctx, t, revision, lost.cause)
 		case err != nil:
@@ -235,6 +282,9 @@ func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision in
 	}
 	return l.notCovered(ctx, t, revision, failed)
 }
+
+// crosses reports whether gaps may be crossed. A backend that cannot be listed may have the revisions.
+func (l *lookback) crosses() bool { return l.Choice.CrossGaps && len(l.journal.Unread) == 0 }
 
 // bases returns the snapshots from which a timeline may lead to a revision, the newest first.
 func (l *lookback) bases(ctx context.Context, t *plan.Timeline, revision int64) []*held {
@@ -266,7 +316,7 @@ func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, re
 	l.read = "" // the file becomes another database
 	r := &replay{
 		Replayed: &Replayed{Timeline: t.Name, Base: found.Newest(), Revision: revision, Moment: m, Gaps: t.Gaps()},
-		options:  l.Options, file: l.file, oldest: found.OldestRevision, compactTo: l.compactTo,
+		options:  l.Options, file: l.file, oldest: found.OldestRevision, compactTo: l.compactTo, cross: l.crosses(),
 		behind: l.journal.Behind(t, revision),
 	}
 	r.walk = plan.Walk{Timeline: t, After: r.Base, To: revision, Dir: filepath.Dir(l.file), Fact: r.fact}
@@ -276,6 +326,10 @@ func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, re
 	case errors.As(err, &lost):
 		l.leaveOut(r.walk.Skipped...)
 		return &lostError{lost}
+	case errors.Is(err, plan.ErrDiffers) && len(r.walk.Crossed) > 0:
+		l.leaveOut(err)
+		last := r.walk.Crossed[len(r.walk.Crossed)-1]
+		return &lostError{&plan.Lost{Gap: last.Gap, Timeline: t.Name, Refused: plan.RefusedUnlinked}}
 	case errors.Is(err, plan.ErrDiffers):
 		return snapshot.ReasonSnapshotUnreadable.New("%s is no base of the journal %s", c.URI(), t.Name).
 			On(c.repo.Name()).Because(err)
@@ -305,20 +359,35 @@ func (l *lookback) notCovered(ctx context.Context, t *plan.Timeline, revision in
 	}
 	near := "nothing was restored"
 	if lost != nil {
-		near += fmt.Sprintf("; the hole is never crossed, as its changes are missing in all that follows: %d is the newest revision "+
-			"before it", lost.From-1)
-		above := int64(0)
-		for _, h := range l.survey(ctx) {
-			if t.Within(h.time) && h.newest >= lost.To && (above == 0 || h.newest < above) {
-				above = h.newest
-			}
-		}
-		if above > 0 {
-			near += fmt.Sprintf(", and %d the first one behind it that a snapshot has", above)
-		}
+		near += "; " + l.around(ctx, t, lost)
 	}
 	return reason.New("revision %d cannot be restored from a snapshot and the journal", revision).
 		Because(cause).Advise("%s", near)
+}
+
+// around names the ways out of a gap: the newest revision before it, the first one behind it that a snapshot has, and
+// whether it can be crossed.
+func (l *lookback) around(ctx context.Context, t *plan.Timeline, lost *plan.Lost) string {
+	near := fmt.Sprintf("%d is the newest revision before the gap", lost.From-1)
+	above := int64(0)
+	for _, h := range l.survey(ctx) {
+		if t.Within(h.time) && h.newest >= lost.To && (above == 0 || h.newest < above) {
+			above = h.newest
+		}
+	}
+	if above > 0 {
+		near += fmt.Sprintf(", and %d the first one behind it that a snapshot has", above)
+	}
+	switch {
+	case lost.Refused != "":
+		near += fmt.Sprintf("; --cross-gaps cannot lead over it: %s", lost.Refused)
+	case l.Choice.CrossGaps && len(l.journal.Unread) > 0:
+		near += fmt.Sprintf("; --cross-gaps leads over it only when all backends can be listed, as one may have these revisions: %v",
+			l.journal.Unread[0])
+	default:
+		near += "; --cross-gaps leads over it, to a state that the cluster never had: try it with --dry-run"
+	}
+	return near
 }
 
 // journaled takes a snapshot forward to a revision that no snapshot holds; not is the error when the journal does not

@@ -289,7 +289,7 @@ func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
 			if lost {
 				reason = snapshot.ReasonRevisionNotFound
 			}
-			want := []string{fmt.Sprintf("revisions %d to %d", second.First, second.Last), fmt.Sprintf(": %d is the newest revision before it", second.First-1),
+			want := []string{fmt.Sprintf("revisions %d to %d", second.First, second.Last), fmt.Sprintf("%d is the newest revision before the gap", second.First-1),
 				fmt.Sprintf("and %d the first one behind it", f.bases[1])}
 			if !lost {
 				want = append(want, second.Name(), f.backends[0].Info().Name)

@@ -44,7 +44,7 @@ func TestALeaderGivesWayWhenNoWorkIsUnderWay(t *testing.T) {
 			return cluster.SaveResult{Snapshot: saved("x", snapshot.StateReady)}, nil
 		}
 		stop := start(t, schedule.Config{
-			Interval:  4 * time.Hour,
+			Interval:  every(4 * time.Hour),
 			Reconcile: func(context.Context) error { note("reconcile"); return nil },
 			Runs: []schedule.Runs{{Cluster: "default", Save: save, Schedules: []schedule.Schedule{
 				{Name: "s", Spec: spec(t, "0 2,14 * * *", "")},

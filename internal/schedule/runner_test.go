@@ -136,7 +136,7 @@ func leadFor(t *testing.T, m *memory, r schedule.Runs, d time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	schedule.New(schedule.Config{
-		Interval: time.Hour, Reconcile: func(context.Context) error { return nil }, Runs: []schedule.Runs{r},
+		Interval: every(time.Hour), Reconcile: func(context.Context) error { return nil }, Runs: []schedule.Runs{r},
 		Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 			lead(ctx, m.newTerm())
 			return ctx.Err()
@@ -330,7 +330,7 @@ func TestSaveOutlivesTheTermAndItsRunIsSentAgain(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		schedule.New(schedule.Config{
-			Interval: time.Hour, Reconcile: func(context.Context) error { return nil },
+			Interval: every(time.Hour), Reconcile: func(context.Context) error { return nil },
 			Runs: []schedule.Runs{runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "*/2 * * * *", "")})},
 			Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 				length := 130 * time.Second

@@ -29,7 +29,7 @@ const intervalSpread = 0.05
 // Config of a [Loop].
 type Config struct {
 	Cluster   string                                                // whose loop it is, for traces
-	Interval  time.Duration                                         // between the end of one reconcile and the next
+	Interval  func() time.Duration                                  // between the end of one reconcile and the next
 	Lead      Campaign                                              // calls lead while this replica leads
 	Reconcile func(ctx context.Context) error                       // an error is logged; the loop goes on
 	Repair    func(ctx context.Context) (next time.Time, err error) // optional; returns the zero time when nothing waits
@@ -184,10 +184,12 @@ func (l *Loop) reconcile(
 	ctx context.Context, reconcile func(context.Context) error, repair func(context.Context) (time.Time, error), quiet func(),
 ) {
 	for ctx.Err() == nil {
-		if err := l.once(ctx, reconcile); err != nil && ctx.Err() == nil {
-			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", l.cfg.Interval)
+		err := l.once(ctx, reconcile)
+		interval := l.cfg.Interval()
+		if err != nil && ctx.Err() == nil {
+			l.cfg.Logger.ErrorContext(ctx, "reconcile", "error", err, "next_in", interval)
 		}
-		l.repairUntil(ctx, repair, time.Now().Add(backoff.Spread(l.cfg.Interval, intervalSpread)))
+		l.repairUntil(ctx, repair, time.Now().Add(backoff.Spread(interval, intervalSpread)))
 		if ctx.Err() == nil {
 			quiet()
 		}

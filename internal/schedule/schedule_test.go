@@ -21,6 +21,9 @@ func always(ctx context.Context, lead func(context.Context, schedule.Term)) erro
 }
 
 // start runs a loop and returns the function that stops it and waits for it.
+// every is an interval that does not change.
+func every(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+
 func start(t *testing.T, cfg schedule.Config) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -38,7 +41,7 @@ func TestReconcilesWhenElectedAndOnAnInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		var at []time.Duration
-		stop := start(t, schedule.Config{Interval: interval, Lead: always, Reconcile: func(context.Context) error {
+		stop := start(t, schedule.Config{Interval: every(interval), Lead: always, Reconcile: func(context.Context) error {
 			at = append(at, time.Since(begin))
 			return nil
 		}})
@@ -58,7 +61,7 @@ func TestReconcilesWhenElectedAndOnAnInterval(t *testing.T) {
 func TestGoesOnAfterAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		stop := start(t, schedule.Config{Interval: interval, Lead: always, Reconcile: func(context.Context) error {
+		stop := start(t, schedule.Config{Interval: every(interval), Lead: always, Reconcile: func(context.Context) error {
 			n++
 			return errors.New("bucket is down")
 		}})
@@ -75,7 +78,7 @@ func TestStandsForElectionAgain(t *testing.T) {
 		elections := 0
 		reconciled := make(chan struct{})
 		stop := start(t, schedule.Config{
-			Interval:  interval,
+			Interval:  every(interval),
 			Reconcile: func(context.Context) error { close(reconciled); return nil },
 			Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 				if elections++; elections < 3 {
@@ -97,7 +100,7 @@ func TestLeadershipThatEndsEndsReconcile(t *testing.T) {
 		var cause error
 		first := true
 		stop := start(t, schedule.Config{
-			Interval: interval,
+			Interval: every(interval),
 			Leading:  func(_ context.Context, l bool) { leading = append(leading, l) },
 			Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 				if !first {
@@ -133,7 +136,7 @@ func TestRepairsAfterAReconcileWhenDueAndWhenAsked(t *testing.T) {
 		var at []time.Duration
 		wake := make(chan struct{}, 1)
 		stop := start(t, schedule.Config{
-			Interval: interval, Lead: always, Wake: wake,
+			Interval: every(interval), Lead: always, Wake: wake,
 			Reconcile: func(context.Context) error { return nil },
 			Repair: func(context.Context) (time.Time, error) {
 				at = append(at, time.Since(begin))
@@ -168,7 +171,7 @@ func TestOwnWorkIsDoneWhileAnotherReplicaLeads(t *testing.T) {
 		var own, led, repaired, scrubbed atomic.Int32
 		elect := make(chan struct{})
 		stop := start(t, schedule.Config{
-			Interval: interval,
+			Interval: every(interval),
 			Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 				select {
 				case <-elect:

@@ -68,8 +68,8 @@ func (s Spec) Next(t time.Time) time.Time {
 	return s.times.Next(t.In(s.zone)).UTC()
 }
 
-// Pause returns the longest time between two of the runs of the next weeks after t: the weekend of a schedule of working
-// days, or the rest of the month of one for its first days. Below an hour it may be less than the longest.
+// Pause returns the longest time between two of the runs of the next weeks after t: the weekend of a schedule of
+// working days, or the rest of the month of one for its first days. Below an hour it may be less than the longest.
 func (s Spec) Pause(t time.Time) (longest time.Duration) {
 	const weeks = 5 * 7 * 24 * time.Hour // a beginning of a month is in them
 	for last := s.Next(t); ; {

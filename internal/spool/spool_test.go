@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 )
 
-// explain says of an error what was tried.
+// explain adds the operation to an error.
 func explain(op string, err error) error { return fmt.Errorf("%s the file: %w", op, err) }
 
 func newTestSpool(t *testing.T) *File {

@@ -78,7 +78,21 @@ func (p *Prometheus) Query(expr string) ([]float64, error) {
 	return values, nil
 }
 
-// Rule is the state of an alert.
+// Alert is an alert that is pending or firing.
+type Alert struct {
+	Labels, Annotations map[string]string
+	State               string
+}
+
+// Alerts returns the alerts that are pending or firing.
+func (p *Prometheus) Alerts() []Alert {
+	p.tb.Helper()
+	var answer struct{ Data struct{ Alerts []Alert } }
+	p.ask("/api/v1/alerts", &answer)
+	return answer.Data.Alerts
+}
+
+// Rule is the state of an alerting rule.
 type Rule struct {
 	Name, LastError, State string
 	Alerts                 []struct{ Annotations map[string]string }
@@ -87,21 +101,26 @@ type Rule struct {
 // Rules returns the alerts that Prometheus has.
 func (p *Prometheus) Rules() []Rule {
 	p.tb.Helper()
-	body, err := p.get("/api/v1/rules", nil)
-	if err != nil {
-		p.tb.Fatalf("ask Prometheus for its rules: %v", err)
-	}
 	var answer struct {
 		Data struct{ Groups []struct{ Rules []Rule } }
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		p.tb.Fatalf("read the answer of Prometheus: %v", err)
-	}
+	p.ask("/api/v1/rules", &answer)
 	var rules []Rule
 	for _, g := range answer.Data.Groups {
 		rules = append(rules, g.Rules...)
 	}
 	return rules
+}
+
+func (p *Prometheus) ask(path string, answer any) {
+	p.tb.Helper()
+	body, err := p.get(path, nil)
+	if err == nil {
+		err = json.Unmarshal(body, answer)
+	}
+	if err != nil {
+		p.tb.Fatalf("ask Prometheus for %s: %v", path, err)
+	}
 }
 
 func (p *Prometheus) get(path string, query url.Values) ([]byte, error) {

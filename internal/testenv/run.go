@@ -10,8 +10,8 @@ import (
 const waiting = 6
 
 // RunWaiting is for the TestMain of a package whose parallel tests wait for servers, for retries and for leases that
-// run out. More of them run at once than there are processors, unless -parallel says otherwise. Servers that tests share
-// end with it.
+// run out. More of them run at once than there are processors, unless -parallel says otherwise. Servers that tests
+// share end with it.
 func RunWaiting(m *testing.M) {
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {

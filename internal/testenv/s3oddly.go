@@ -13,7 +13,8 @@ import (
 	"sync"
 )
 
-// AnotherListing answers like a cache that does not look at parameters: with a listing of another prefix, which is empty.
+// AnotherListing answers like a cache that does not look at parameters: with a listing of another prefix, which is
+// empty.
 func AnotherListing(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	const doc = `<ListBucketResult><Name>b</Name><Prefix>another/</Prefix><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys>` +
 		`<IsTruncated>false</IsTruncated></ListBucketResult>`

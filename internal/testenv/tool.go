@@ -19,8 +19,8 @@ import (
 // most of Prometheus's service discovery, and the libraries of a dozen clouds.
 const toolFlags = "-mod=mod -buildvcs=false -tags=remove_all_sd"
 
-// Tool builds a tool of one of the modules under tools/ and returns the path of the program. A program that was built from the same
-// sources is used again, and packages that are tested side by side wait for each other.
+// Tool builds a tool of one of the modules under tools/ and returns the path of the program. A program that was built
+// from the same sources is used again, and packages that are tested side by side wait for each other.
 func Tool(tb testing.TB, module, pkg string) string {
 	tb.Helper()
 	toolMu.Lock()

@@ -19,8 +19,11 @@ type Loss struct {
 	Timeline    segment.Timeline // empty when it is not known
 	First, Last int64            // 0 where it is not known
 	Again       bool             // the journal ends before them, so that its next leader reads them from etcd once more
-	Err         error            // of the files
+	Err         error            // of the files; nil when these are not there
 }
+
+// Gone reports whether the files are not there. Mostly they were removed when the backends had them.
+func (l *Loss) Gone() bool { return l.Err == nil }
 
 // None reports whether the files were bad, and no revision is missing.
 func (l *Loss) None() bool { return l.Last > 0 && l.First > l.Last }
@@ -76,7 +79,36 @@ func survey(dir string) (*surveyed, error) {
 		}
 		l.Again = at.Timeline == l.Timeline && at.Revision < l.First
 	}
+	s.losses = append(s.losses, s.gone()...)
 	return s, nil
+}
+
+// gone returns the revisions that were journaled here, and of which the directory has no part: each part says which
+// revision comes before it, and the note which was the last one. Those of parts that cannot be read are left out.
+func (s *surveyed) gone() (all []Loss) {
+	end := Position{} // of the part before
+	add := func(p Position) {
+		l := Loss{Timeline: p.Timeline, Last: p.Revision}
+		if p.Timeline == end.Timeline {
+			l.First = end.Revision + 1
+		}
+		if !l.None() && l.Last > 0 && !slices.ContainsFunc(s.losses, l.overlaps) {
+			all = append(all, l)
+		}
+	}
+	for _, p := range s.sealed {
+		add(Position{Timeline: p.Header.Timeline, Revision: p.Header.Previous})
+		end = Position{Timeline: p.Header.Timeline, Revision: p.Header.Last}
+	}
+	if s.noted.Newer(end) {
+		add(s.noted.Position)
+	}
+	return all
+}
+
+// overlaps reports whether two losses may have revisions in common.
+func (l *Loss) overlaps(other Loss) bool {
+	return l.Timeline == other.Timeline && (other.Last == 0 || l.First <= other.Last) && other.First <= l.Last
 }
 
 // numbersIn returns the numbers of the parts in a directory, in ascending order, and the highest number, also of files
@@ -108,7 +140,7 @@ func numbersIn(dir string) (numbers []int64, highest int64, err error) {
 
 // position returns how far the journal is.
 func (s *surveyed) position() Position {
-	if s.noted.Newer(s.newest) {
+	if s.noted.Newer(s.newest) && !Ahead(s.noted.Timeline) {
 		return s.noted.Position
 	}
 	return s.newest
@@ -120,7 +152,7 @@ func (s *surveyed) part(n int64, sealed bool) error {
 	last, damage, err := p.recover(sealed)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return p.remove() // it was about to be removed
+		return p.remove() // it was about to be removed, or somebody has removed its entries
 	case err != nil:
 		return err
 	case passing(damage):
@@ -139,7 +171,7 @@ func (s *surveyed) part(n int64, sealed bool) error {
 		return p.remove()
 	}
 	s.sealed = append(s.sealed, p)
-	if last.Newer(s.newest) {
+	if last.Newer(s.newest) && !Ahead(last.Timeline) {
 		s.newest = last
 	}
 	return nil

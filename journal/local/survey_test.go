@@ -160,7 +160,7 @@ func TestADamagedPartIsSetAsideWhenItIsStored(t *testing.T) {
 		t.Errorf("set aside: %d bytes, %v", len(got), err)
 	}
 	again := open(t, dir)
-	if lost := again.TakeLosses(); len(lost) > 0 || len(read(t, again)) != 6 {
+	if lost := again.TakeLosses(); len(lost) != 1 || !lost[0].Gone() || len(read(t, again)) != 6 {
 		t.Errorf("then it has lost %+v, and has %v", lost, read(t, again))
 	}
 }
@@ -185,5 +185,49 @@ func TestACrashIsNoLoss(t *testing.T) {
 	}
 	if names := strings.Join(glob(t, dir, "*.bad"), " "); names != "" {
 		t.Errorf("set aside: %s", names)
+	}
+}
+
+// Files that are not there are removed parts, or have vanished. Their revisions are known by the parts around them, and
+// by the note of the last one: whoever knows the backends finds out which it is.
+func TestRevisionsWithoutAPartAreNamed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		remove []int // of the parts
+		lost   []string
+		left   []int64
+	}{
+		"the first one":           {remove: []int{0}, lost: []string{"revisions up to 3"}, left: upTo(4, 9)},
+		"the one in the middle":   {remove: []int{1}, lost: []string{"revisions 4 to 6"}, left: []int64{1, 2, 3, 7, 8, 9}},
+		"the last one":            {remove: []int{2}, lost: []string{"revisions 7 to 9"}, left: upTo(1, 6)},
+		"the first and the last":  {remove: []int{0, 2}, lost: []string{"revisions up to 3", "revisions 7 to 9"}, left: upTo(4, 6)},
+		"all":                     {remove: []int{0, 1, 2}, lost: []string{"revisions up to 9"}},
+		"none":                    {left: upTo(1, 9)},
+		"two that are neighbours": {remove: []int{1, 2}, lost: []string{"revisions 4 to 9"}, left: upTo(1, 3)},
+	} {
+		for what, both := range map[string]bool{"entries and facts": true, "entries": false} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				dir := t.TempDir()
+				logs, facts := three(t, dir)
+				for _, i := range tc.remove {
+					must(t, os.Remove(logs[i]))
+					if both {
+						must(t, os.Remove(facts[i]))
+					}
+				}
+				l := open(t, dir)
+				var lost []string
+				for _, one := range l.TakeLosses() {
+					if lost = append(lost, one.String()); !one.Gone() || one.Timeline != timeline || one.Again {
+						t.Errorf("it has lost %+v", one)
+					}
+				}
+				if got := read(t, l); !slices.Equal(lost, tc.lost) || !slices.Equal(got, tc.left) {
+					t.Errorf("there are %v without %v, want %v without %v", got, lost, tc.left, tc.lost)
+				}
+				if at := l.Position().Revision; at != 9 {
+					t.Errorf("it goes on behind revision %d", at)
+				}
+			})
+		}
 	}
 }

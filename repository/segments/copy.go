@@ -33,7 +33,7 @@ func (s *Segments) CopyFrom(ctx context.Context, from *Segments, m *Manifest, re
 			return err
 		}
 		defer func() { _ = in.Close() }()
-		opts := repository.PutOptions{ContentType: dataContentType, SizeHint: m.StoredSize, IfAbsent: ifAbsent}
+		opts := repository.PutOptions{ContentType: repository.DataContentType, SizeHint: m.StoredSize, IfAbsent: ifAbsent}
 		return s.backend.Put(ctx, key, in, opts)
 	})
 	if err != nil || !replace {

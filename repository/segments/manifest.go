@@ -1,25 +1,20 @@
 package segments
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 
-	"github.com/snapshotd/snapshotd/internal/codec/strictjson"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // formatVersion is the version of the manifest's format.
 const formatVersion = 1
-
-// maxNames bounds the recipients of a segment.
-const maxNames = 4096
-
-var sha256Text = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // document is the JSON object beside a segment's data.
 type document struct {
@@ -50,7 +45,7 @@ func (m *Manifest) Ref() Ref { return RefOf(&m.Header) }
 func (m *Manifest) Encrypted() bool { return len(m.Recipients) > 0 }
 
 // encode returns the manifest, signed if there is a signer.
-func (m *Manifest) encode(signer *repository.Signer) ([]byte, error) {
+func (m *Manifest) encode(signer *signing.Signer) ([]byte, error) {
 	doc, err := json.MarshalIndent(document{
 		FormatVersion: formatVersion, Cluster: m.Cluster, Header: m.Header, Size: m.Size,
 		Recipients: m.Recipients, StoredSize: m.StoredSize, StoredSHA256: m.StoredSHA256,
@@ -69,27 +64,10 @@ func (m *Manifest) encode(signer *repository.Signer) ([]byte, error) {
 	return doc, nil
 }
 
-// decodeManifest reads a manifest strictly, because it may be forged.
+// decodeManifest reads the manifest of a segment.
 func decodeManifest(doc []byte) (*Manifest, error) {
-	members, err := strictjson.Parse(doc)
+	d, err := repository.ParseStrict[document](doc, formatVersion)
 	if err != nil {
-		return nil, err
-	}
-	switch version, err := members.Version(); {
-	case err != nil:
-		return nil, err
-	case version > formatVersion:
-		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd",
-			version, formatVersion)
-	}
-	if err := members.Written(document{}, repository.SignatureMember); err != nil {
-		return nil, err
-	}
-	if _, ok := members[repository.SignatureMember]; ok && !repository.Signed(doc) {
-		return nil, errors.New("its signature is not the last member, in the form of one")
-	}
-	var d document
-	if err := json.Unmarshal(doc, &d); err != nil {
 		return nil, err
 	}
 	if err := d.check(); err != nil {
@@ -107,17 +85,8 @@ func (d *document) check() error {
 		return fmt.Errorf("%.100q is not the name of a cluster", d.Cluster)
 	case d.Size <= 0 || d.StoredSize <= 0 || max(d.Size, d.StoredSize) > snapshot.MaxSize:
 		return fmt.Errorf("no segment has %d bytes, stored in %d", d.Size, d.StoredSize)
-	case !sha256Text.MatchString(d.StoredSHA256):
-		return errors.New("a checksum is not 64 hex digits")
-	case len(d.Recipients) > maxNames:
-		return fmt.Errorf("it has %d recipients; up to %d are allowed", len(d.Recipients), maxNames)
 	}
-	for _, r := range d.Recipients {
-		if r == "" {
-			return errors.New("a recipient has no key")
-		}
-	}
-	return d.Check()
+	return cmp.Or(repository.CheckSHA256(d.StoredSHA256), repository.CheckRecipients(d.Recipients), d.Check())
 }
 
 // Manifest reads the manifest of a segment, and holds it to trust, format, name, and the cluster when there is one. One

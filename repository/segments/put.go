@@ -33,7 +33,7 @@ func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 		return err
 	}
 	return s.store(ctx, m, false, func(key string, ifAbsent bool) error {
-		return s.put(ctx, key, data, dataContentType, ifAbsent)
+		return s.put(ctx, key, data, repository.DataContentType, ifAbsent)
 	})
 }
 
@@ -73,7 +73,7 @@ func (s *Segments) store(
 		return err
 	}
 	// After data was replaced, a manifest of another writer would be of the data that it wrote.
-	err = s.put(ctx, s.manifestKey(m.Ref()), m.Doc, jsonContentType, !replace)
+	err = s.put(ctx, s.manifestKey(m.Ref()), m.Doc, repository.JSONContentType, !replace)
 	if errors.Is(err, snapshot.ErrExists) {
 		_, err = s.there(ctx, h)
 	}
@@ -173,7 +173,7 @@ func (s *Segments) putTimeline(ctx context.Context, t segment.Timeline) error {
 	if s.signer != nil {
 		doc = s.signer.Sign(doc)
 	}
-	err = s.put(ctx, s.prefix+string(t)+manifestSuffix, doc, jsonContentType, true)
+	err = s.put(ctx, s.prefix+string(t)+manifestSuffix, doc, repository.JSONContentType, true)
 	if err != nil && !errors.Is(err, snapshot.ErrExists) {
 		return err
 	}

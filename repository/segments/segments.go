@@ -12,6 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -24,12 +25,6 @@ const (
 
 // folder holds all objects of a journal, below the prefix of the cluster's keys.
 const folder = "journal/"
-
-// Content types of the objects.
-const (
-	dataContentType = "application/octet-stream"
-	jsonContentType = "application/json"
-)
 
 // ErrOtherHistory: the backend has another history of the same revisions under a segment's name. The cluster's etcd was
 // restored, or two writers followed two clusters: the writer begins a new timeline.
@@ -50,8 +45,8 @@ type Segments struct {
 	backend    repository.Backend
 	cluster    string
 	prefix     string // of the journal's keys
-	signer     *repository.Signer
-	trust      *repository.Trust
+	signer     *signing.Signer
+	trust      *signing.Trust
 	recipients age.Recipients
 	identities age.Identities
 

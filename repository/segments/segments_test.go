@@ -25,6 +25,7 @@ import (
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -123,7 +124,7 @@ func contents(b *memory.Backend) map[string][]byte {
 
 func TestSegmentIsStoredAndRead(t *testing.T) {
 	recipients, identities := ageKeys(t)
-	signer, trust := signing(t)
+	signer, trust := newKeys(t)
 	for name, p := range map[string]*place{
 		"plain":     newPlace(nil, segments.Config{}),
 		"encrypted": newPlace(nil, segments.Config{Recipients: recipients, Identities: identities}),
@@ -236,8 +237,8 @@ func TestManifestWithoutItsDataIsReplaced(t *testing.T) {
 func TestBadSegmentsAreErrorsThatNameThem(t *testing.T) {
 	recipients, identities := ageKeys(t)
 	others, otherIdentities := ageKeys(t)
-	signer, trust := signing(t)
-	foreign, _ := signing(t)
+	signer, trust := newKeys(t)
+	foreign, _ := newKeys(t)
 	ours := segments.Config{Recipients: recipients, Identities: identities}
 	put := func(t *testing.T, edit func(*repository.Config), cfg segments.Config, s *segment.Segment) map[string][]byte {
 		t.Helper()
@@ -406,15 +407,15 @@ func ageKeys(t testing.TB) (age.Recipients, age.Identities) {
 	return to, ids
 }
 
-func signing(t testing.TB) (*repository.Signer, *repository.Trust) {
+func newKeys(t testing.TB) (*signing.Signer, *signing.Trust) {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	must(t, err)
-	signer, err := repository.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	signer, err := signing.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	must(t, err)
-	trust := repository.NewTrust(false)
+	trust := signing.NewTrust(false)
 	trust.AddSigner(signer)
 	return signer, trust
 }

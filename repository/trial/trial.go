@@ -24,8 +24,6 @@ const (
 	trialSize = 9 << 20
 	// trialRange crosses the border of two parts.
 	trialRange = 8<<20 - 16
-	// contentType is that of data.
-	contentType = "application/octet-stream"
 	// trialCleanup is how long it may take to remove the objects of a trial.
 	trialCleanup = 30 * time.Second
 )
@@ -120,7 +118,7 @@ var errTrial = errors.New("the check ends this write")
 func (t *trial) giveUp(ctx context.Context) {
 	key := t.key("-ended")
 	src := io.MultiReader(io.LimitReader(&pattern{}, trialSize), failing{})
-	err := t.b.Put(ctx, key, src, repository.PutOptions{ContentType: contentType, SizeHint: 2 * trialSize, IfAbsent: true})
+	err := t.b.Put(ctx, key, src, repository.PutOptions{ContentType: repository.DataContentType, SizeHint: 2 * trialSize, IfAbsent: true})
 	switch {
 	case errors.Is(err, errTrial):
 		err = t.absent(ctx, key)
@@ -144,7 +142,7 @@ type failing struct{}
 func (failing) Read([]byte) (int, error) { return 0, errTrial }
 
 func (t *trial) put(ctx context.Context, key string, size int64, absent bool) error {
-	opts := repository.PutOptions{ContentType: contentType, SizeHint: size, IfAbsent: absent}
+	opts := repository.PutOptions{ContentType: repository.DataContentType, SizeHint: size, IfAbsent: absent}
 	return t.b.Put(ctx, key, io.LimitReader(&pattern{}, size), opts)
 }
 

@@ -14,13 +14,13 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// liar is a backend that says that it has done what it was asked for.
+// liar is a backend that claims to have done each request.
 type liar struct {
 	*memory.Backend
-	keeps    bool // what it is told to delete
-	replaces bool // what it is told to leave
-	garbles  bool // what it gives
-	commits  bool // what broke off
+	keeps    bool // deletes nothing
+	replaces bool // although it should not
+	garbles  bool // its answers
+	commits  bool // broken uploads
 }
 
 func (l liar) Delete(ctx context.Context, key string) error {

@@ -35,11 +35,11 @@ type ObjectsConfig struct {
 }
 
 // Objects adds records to a store. An object holds the records that came while the one before it was stored, as lines
-// of JSON in their order; it is stored once, and never written again. What cannot be stored is tried again until it can,
-// or until the process ends.
+// of JSON in their order; it is stored once, and never written again. What cannot be stored is tried again until it
+// can, or until the process ends.
 //
-// The key of an object has its time, the node, the process, and its number among those of the process: one that somebody
-// has removed leaves a gap.
+// The key of an object has its time, the node, the process, and its number among those of the process: one that
+// somebody has removed leaves a gap.
 type Objects struct {
 	cfg     ObjectsConfig
 	process string // of which the objects are, in their keys

@@ -1,9 +1,6 @@
 package auth_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -15,96 +12,31 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/testenv/testca"
 	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// ca signs certificates and lists of revoked ones.
-type ca struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newCA(t *testing.T) *testca.CA {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func newCA(t *testing.T) *ca {
-	t.Helper()
-	c := &ca{key: newKey(t)}
-	c.cert = c.sign(t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{1},
-	}, c.key)
-	return c
-}
-
-// sign completes a template and signs it.
-func (c *ca) sign(t *testing.T, template *x509.Certificate, key *ecdsa.PrivateKey) *x509.Certificate {
-	t.Helper()
-	if template.SerialNumber == nil {
-		template.SerialNumber = big.NewInt(1)
-	}
-	if template.NotAfter.IsZero() {
-		template.NotAfter = time.Now().Add(time.Hour)
-	}
-	template.NotBefore = template.NotAfter.Add(-48 * time.Hour)
-	parent := c.cert
-	if parent == nil {
-		parent = template
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, c.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return testca.New(t, "CA")
 }
 
 // client signs a client certificate.
-func (c *ca) client(t *testing.T, template x509.Certificate) []*x509.Certificate {
+func client(t *testing.T, c *testca.CA, template x509.Certificate) []*x509.Certificate {
 	t.Helper()
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	return []*x509.Certificate{c.sign(t, &template, newKey(t))}
-}
-
-func (c *ca) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(c.cert)
-	return pool
+	return []*x509.Certificate{c.Sign(t, template).Cert}
 }
 
 // revoke writes a list of revoked serial numbers.
-func (c *ca) revoke(t *testing.T, file string, serials ...int64) {
+func revoke(t *testing.T, c *testca.CA, file string, serials ...int64) {
 	t.Helper()
-	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
-	for _, s := range serials {
-		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
-			x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: time.Now()})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, list, c.cert, c.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, file, der)
+	write(t, file, c.Revoke(t, serials...))
 }
 
 func write(t *testing.T, file string, data []byte) {
 	t.Helper()
-	if err := os.WriteFile(file+".new", data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		t.Fatal(err)
-	}
+	testca.Replace(t, file, data)
 }
 
 func uri(t *testing.T, text string) *url.URL {
@@ -178,8 +110,8 @@ func TestACertificateHasTheRolesOfTheRulesThatFitIt(t *testing.T) {
 		if wrong := test.rule.Check(); len(wrong) > 0 {
 			t.Errorf("%s: the rule is wrong: %v", what, wrong)
 		}
-		a := authority(t, auth.Config{Access: &auth.Access{Rules: []auth.Rule{test.rule}}, Roots: c.pool})
-		p, err := a.Authenticate(auth.Caller{Certificates: c.client(t, test.cert), Local: true})
+		a := authority(t, auth.Config{Access: &auth.Access{Rules: []auth.Rule{test.rule}}, Roots: c.Pool})
+		p, err := a.Authenticate(auth.Caller{Certificates: client(t, c, test.cert), Local: true})
 		if err != nil || (p.Role("prod") == auth.Operator) != test.fits {
 			t.Errorf("%s: %v has role %v, %v", what, p, p.Role("prod"), err)
 		}
@@ -274,10 +206,10 @@ func TestATokenThatIsShownDecides(t *testing.T) {
 	c := newCA(t)
 	file := filepath.Join(t.TempDir(), "tokens")
 	addToken(t, file, "ci", time.Time{})
-	a := authority(t, auth.Config{Roots: c.pool, Access: &auth.Access{TokensFile: file, Rules: []auth.Rule{
+	a := authority(t, auth.Config{Roots: c.Pool, Access: &auth.Access{TokensFile: file, Rules: []auth.Rule{
 		{Role: auth.Admin, Subjects: []string{"CN=*"}, Local: true},
 	}}})
-	cert := c.client(t, x509.Certificate{Subject: pkix.Name{CommonName: "a"}})
+	cert := client(t, c, x509.Certificate{Subject: pkix.Name{CommonName: "a"}})
 	for _, caller := range []auth.Caller{{Token: "wrong"}, {Malformed: true}} {
 		caller.Certificates, caller.Local = cert, true
 		if p, err := a.Authenticate(caller); err == nil {
@@ -288,15 +220,15 @@ func TestATokenThatIsShownDecides(t *testing.T) {
 
 func TestACertificateIsCheckedAtEveryCall(t *testing.T) {
 	c, stranger := newCA(t), newCA(t)
-	now, pool := time.Now(), c.pool()
+	now, pool := time.Now(), c.Pool()
 	crl := filepath.Join(t.TempDir(), "crl")
-	c.revoke(t, crl, 7)
+	revoke(t, c, crl, 7)
 	a := authority(t, auth.Config{
 		CRLFile: crl, Now: func() time.Time { return now }, Roots: func() *x509.CertPool { return pool },
 		Access: &auth.Access{Rules: []auth.Rule{{Role: auth.Viewer, Subjects: []string{"CN=*"}}}},
 	})
-	cert := func(c *ca, serial int64) []*x509.Certificate {
-		return c.client(t, x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "a"}})
+	cert := func(c *testca.CA, serial int64) []*x509.Certificate {
+		return client(t, c, x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "a"}})
 	}
 	good, other := cert(c, 8), cert(c, 9)
 	check := func(what string, chain []*x509.Certificate, want bool) {
@@ -308,7 +240,7 @@ func TestACertificateIsCheckedAtEveryCall(t *testing.T) {
 	check("a good one", good, true)
 	check("a revoked one", cert(c, 7), false)
 	check("one of another CA", cert(stranger, 8), false)
-	c.revoke(t, crl, 7, 8)
+	revoke(t, c, crl, 7, 8)
 	check("one that was revoked meanwhile", good, false)
 	check("another one", other, true)
 	write(t, crl, []byte("no list"))
@@ -317,7 +249,7 @@ func TestACertificateIsCheckedAtEveryCall(t *testing.T) {
 	check("an expired one", other, false)
 	now = now.Add(-2 * time.Hour)
 	check("it again, with the clock put right", other, true)
-	pool = stranger.pool()
+	pool = stranger.Pool()
 	check("one of a CA that is not trusted any more", other, false)
 	pool = nil
 	check("one when there is no CA any more", other, false)
@@ -325,8 +257,8 @@ func TestACertificateIsCheckedAtEveryCall(t *testing.T) {
 
 func TestWithoutRulesThePortsDecide(t *testing.T) {
 	c := newCA(t)
-	cert := c.client(t, x509.Certificate{Subject: pkix.Name{CommonName: "a"}})
-	open, closed := authority(t, auth.Config{}), authority(t, auth.Config{Roots: c.pool})
+	cert := client(t, c, x509.Certificate{Subject: pkix.Name{CommonName: "a"}})
+	open, closed := authority(t, auth.Config{}), authority(t, auth.Config{Roots: c.Pool})
 	for _, test := range []struct {
 		a      *auth.Authority
 		caller auth.Caller

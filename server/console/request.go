@@ -14,8 +14,8 @@ const Header = "X-Snapshotd-Console"
 // LoginHeader is the header of a refusal that says where people log in.
 const LoginHeader = "X-Snapshotd-Login"
 
-// Private keeps all answers out of caches and away from pages of other sites, and their addresses, which may have the code
-// of a login in them, away from the pages that they link to.
+// Private keeps all answers out of caches and away from pages of other sites, and their addresses, which may have the
+// code of a login in them, away from the pages that they link to.
 func Private(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

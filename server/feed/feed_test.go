@@ -103,7 +103,7 @@ func (c *catalog) Follow(ctx context.Context, after snapshot.Position) iter.Seq2
 	}
 }
 
-// watcher follows a feed until it is stopped, and keeps what it was told.
+// watcher follows a feed until it is stopped, and keeps all events.
 type watcher struct {
 	mu     sync.Mutex
 	told   []snapshot.Moment

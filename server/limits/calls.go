@@ -47,6 +47,13 @@ func NewCalls(l Limits) *Calls {
 	return &Calls{limits: l, now: time.Now, of: map[string]use{}, saves: map[string]bucket{}}
 }
 
+// Set changes the limits. What is under way beyond them goes on.
+func (c *Calls) Set(l Limits) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limits = l
+}
+
 // Begin notes that a principal begins a call, until end is called.
 func (c *Calls) Begin(principal string, kind Kind) (end func(), err error) {
 	c.mu.Lock()

@@ -15,7 +15,7 @@ const paceTime = 20 * time.Second
 // Downloads ends downloads that are read slowly while others wait for their place. A cluster reads few at a time, and a
 // caller that takes some kilobytes a second could keep everybody else out for hours.
 type Downloads struct {
-	rate int64 // bytes per second
+	rate atomic.Int64 // bytes per second
 
 	mu      sync.Mutex
 	waiting map[string]int // by cluster
@@ -23,8 +23,13 @@ type Downloads struct {
 
 // NewDownloads returns downloads with a least rate.
 func NewDownloads(l Limits) *Downloads {
-	return &Downloads{rate: l.MinDownloadRate, waiting: map[string]int{}}
+	d := &Downloads{waiting: map[string]int{}}
+	d.Set(l)
+	return d
 }
+
+// Set changes the least rate.
+func (d *Downloads) Set(l Limits) { d.rate.Store(l.MinDownloadRate) }
 
 // Wait notes that a download waits for its place, until it has it.
 func (d *Downloads) Wait(cluster string) (over func()) {
@@ -69,7 +74,7 @@ func (d *Downloads) Begin(cluster, name string, stop func()) *Pace {
 				return
 			}
 			now, others := p.taken.Load(), d.others(cluster)
-			if least := d.rate * int64(paceTime.Seconds()); waited && others > 0 && now-before < least {
+			if least := d.rate.Load() * int64(paceTime.Seconds()); waited && others > 0 && now-before < least {
 				p.err.Store(d.tooSlow(name, now-before, others))
 				stop()
 				return
@@ -83,7 +88,7 @@ func (d *Downloads) Begin(cluster, name string, stop func()) *Pace {
 func (d *Downloads) tooSlow(name string, bytes int64, others int) *snapshot.Error {
 	return snapshot.ReasonSlowConsumer.New(
 		"download %s: the caller took %d bytes a second while %d others wait, and at least %d are needed then", name,
-		bytes/int64(paceTime.Seconds()), others, d.rate).
+		bytes/int64(paceTime.Seconds()), others, d.rate.Load()).
 		Advise("download the rest, from the offset that was reached; limits.min_download_rate in the service's " +
 			"configuration is the least")
 }

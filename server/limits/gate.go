@@ -9,16 +9,23 @@ import (
 // Gate lets connections in, up to a number over all ports. When it is full, a new connection takes the place of the
 // oldest one whose caller is not known: those that connect and say nothing keep nobody out.
 type Gate struct {
-	most   int
 	closed func() // told of each connection that is turned away or gives way
 
 	mu      sync.Mutex
+	most    int
 	open    int
 	unknown list.List // of *conn, the oldest first
 }
 
 // NewGate returns a gate for so many connections. It tells closed of each one that it ends.
 func NewGate(most int, closed func()) *Gate { return &Gate{most: most, closed: closed} }
+
+// Set changes how many connections may be open. Those beyond it stay until they end.
+func (g *Gate) Set(most int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.most = most
+}
 
 // Open returns how many connections are open.
 func (g *Gate) Open() int {

@@ -229,3 +229,21 @@ func TestASlowDownloadGivesWayToOneThatWaits(t *testing.T) {
 		over() // again, as a deferred call does
 	})
 }
+
+func TestLimitsChangeWhileCallsAreUnderWay(t *testing.T) {
+	c := limits.NewCalls(limits.Limits{CallsPerPrincipal: 2, SavesPerMinute: 1}.OrDefaults())
+	for range 2 {
+		if _, err := c.Begin("a", limits.Short); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Set(limits.Limits{CallsPerPrincipal: 3}.OrDefaults())
+	end, err := c.Begin("a", limits.Short)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Set(limits.Limits{CallsPerPrincipal: 1}.OrDefaults())
+	end()
+	_, err = c.Begin("a", limits.Short)
+	wantLimit(t, err, "calls_per_principal")
+}

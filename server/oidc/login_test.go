@@ -15,7 +15,7 @@ import (
 	"github.com/snapshotd/snapshotd/server/auth"
 )
 
-// loginWorld is an issuer that describes itself as a test wants, and notes what its token endpoint is asked.
+// loginWorld is an issuer that describes itself as a test wants, and notes the requests at its token endpoint.
 type loginWorld struct {
 	*world
 	says  map[string]any

@@ -8,8 +8,8 @@ type Certificate struct {
 	Begin, End time.Time
 }
 
-// A certificate that is not renewed by then needs a person: those that live for hours are renewed by a machine, at a half or
-// two thirds of their time.
+// A certificate that is not renewed by then needs a person: those that live for hours are renewed by a machine, at a
+// half or two thirds of their time.
 const (
 	renewBefore = 7 * 24 * time.Hour // before the end
 	renewShare  = 5                  // at the latest when a fifth of its time is left
@@ -23,8 +23,8 @@ func (c Certificate) RenewBy() time.Time {
 // Ends reports whether a certificate ends soon, or has ended.
 func (c Certificate) Ends(now time.Time) bool { return now.After(c.RenewBy()) }
 
-// certificates finds client certificates that end soon. Connections that are open go on with one that has expired, so that
-// nothing else tells of it before the next save.
+// certificates finds client certificates that end soon. Connections that are open go on with one that has expired, so
+// that nothing else tells of it before the next save.
 func (v *verdict) certificates() {
 	for _, c := range v.known.Certificates {
 		if !c.Ends(v.now) {

@@ -68,8 +68,8 @@ func (s *Schedule) missed(taken []time.Time, now time.Time) (all []missedRun) {
 	return all
 }
 
-// slack is how much earlier than a whole interval after the snapshot before a run may be. Those of "@every" are due that
-// long after one another, and each snapshot is taken a moment after its run was due.
+// slack is how much earlier than a whole interval after the snapshot before a run may be. Those of "@every" are due
+// that long after one another, and each snapshot is taken a moment after its run was due.
 func (s *Schedule) slack(now time.Time) time.Duration {
 	interval := s.Next(now).Sub(now)
 	if later := now.Add(time.Second); s.Next(later).Sub(later) != interval {
@@ -130,7 +130,8 @@ func together(missed []missedRun) (gaps []MissedRuns) {
 	return gaps[max(0, len(gaps)-maxMissed):]
 }
 
-// missed returns the missed runs of a schedule, with the one that has just begun: its run is overdue, and the next is not due yet.
+// missed returns the missed runs of a schedule, with the one that has just begun: its run is overdue, and the next is
+// not due yet.
 func (v *verdict) missed(st *ScheduleState) []MissedRuns {
 	gaps := slices.Clone(v.tally.Missed[st.Name])
 	if st.Overdue && (len(gaps) == 0 || !gaps[len(gaps)-1].End.IsZero()) {

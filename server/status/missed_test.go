@@ -92,8 +92,8 @@ func TestGapsAreThoseOfEachSchedule(t *testing.T) {
 	}
 }
 
-// Since the last run that has stored a snapshot, nothing is removed that would have been a newer one. Before it, retention
-// may have removed those of one schedule for those of another.
+// Since the last run that has stored a snapshot, nothing is removed that would have been a newer one. Before it,
+// retention may have removed those of one schedule for those of another.
 func TestAnOutageThatGoesOnIsShownFromItsBegin(t *testing.T) {
 	const hour = time.Hour
 	often, nightly, hourly := every("often", 2*hour), every("nightly", 24*hour), every("hourly", hour)

@@ -10,7 +10,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// A schedule that is overdue says what keeps it back.
+// A schedule that is overdue says why.
 func TestAnOverdueScheduleSaysWhatItWaitsFor(t *testing.T) {
 	hourly := status.Schedule{Name: "hourly", Cron: "0 * * * *", Next: func(after time.Time) time.Time {
 		return after.Truncate(time.Hour).Add(time.Hour)
@@ -50,8 +50,8 @@ func TestAnOverdueScheduleSaysWhatItWaitsFor(t *testing.T) {
 	}
 }
 
-// A run that was given up for the next one is overdue, however often the schedule runs; the metric of its failure says so
-// at the same time.
+// A run that was given up for the next one is overdue, however often the schedule runs; the metric of its failure says
+// so at the same time.
 func TestARunThatWasGivenUpIsOverdue(t *testing.T) {
 	often := status.Schedule{Name: "often", Cron: "* * * * *", Next: func(after time.Time) time.Time {
 		return after.Truncate(time.Minute).Add(time.Minute)

@@ -48,8 +48,8 @@ func (r *Reconciles) Failed(cluster string) map[string]error {
 	return maps.Clone(r.failed[cluster])
 }
 
-// unreconciled finds backends that the last reconcile could not compare with the catalog. Between two saves, nothing else
-// tells that one of them is gone. Only the replica that leads knows how they are now.
+// unreconciled finds backends that the last reconcile could not compare with the catalog. Between two saves, nothing
+// else tells that one of them is gone. Only the replica that leads knows how they are now.
 func (v *verdict) unreconciled() {
 	if leader := v.known.Leader; leader == nil || *leader != v.known.Node {
 		return

@@ -12,7 +12,8 @@ import (
 const (
 	// leastGrace is how long after its time a run may end at least: the leader may have changed, or another save runs.
 	leastGrace = 10 * time.Minute
-	// givenUp is how long after the time of the next run nothing may have been stored: the leader has given the run up then.
+	// givenUp is how long after the time of the next run nothing may have been stored: the leader has given the run up
+	// then.
 	givenUp = time.Minute
 )
 

@@ -5,13 +5,13 @@ import (
 	"os"
 )
 
-// SetFsync replaces what makes files and directories durable.
+// SetFsync replaces the function that makes files and directories durable.
 func (f *Store) SetFsync(fsync func(*os.File) error) { f.fsync = fsync }
 
-// SetChmod replaces what gives files their mode.
+// SetChmod replaces the function that gives files their mode.
 func (f *Store) SetChmod(chmod func(*os.File, fs.FileMode) error) { f.chmod = chmod }
 
-// SetEntered replaces what reads a directory.
+// SetEntered replaces the function that reads a directory.
 func (f *Store) SetEntered(read func(string) ([]fs.DirEntry, error)) { f.entered = read }
 
 // Path returns where a key is.

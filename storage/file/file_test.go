@@ -93,7 +93,7 @@ func temporary(t *testing.T, dir string) []string {
 	return left
 }
 
-// recorder looks, whenever something is synced, at what is there at that time.
+// recorder lists the files whenever something is synced.
 type recorder struct {
 	mu    sync.Mutex
 	steps []conformance.Step

@@ -85,7 +85,7 @@ func TestDirectoryOfAServer(t *testing.T) {
 	}
 }
 
-// Errors of network file systems say what to do.
+// Errors of network file systems name a way out.
 func TestErrorsOfNetworkFileSystems(t *testing.T) {
 	for errno, test := range map[syscall.Errno]struct {
 		reason snapshot.Reason

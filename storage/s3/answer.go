@@ -122,8 +122,8 @@ func checkAnswer(operation string, resp *http.Response) error {
 }
 
 // checkContent refuses a body that is a page or is encoded. The type alone says nothing of an answer without a body, or
-// with a document that is right: Google calls those text/html. A HEAD of an object that a proxy would compress gives the
-// length of the compressed bytes, if any, and that is not the object's.
+// with a document that is right: Google calls those text/html. A HEAD of an object that a proxy would compress gives
+// the length of the compressed bytes, if any, and that is not the object's.
 func checkContent(operation string, resp *http.Response) error {
 	enc := encoding(resp.Header)
 	switch {

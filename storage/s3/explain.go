@@ -195,7 +195,8 @@ func answered(code string, status int, text string) driver.Verdict {
 	}
 }
 
-// isCap reports whether a refusal is that of an account which may not store more, for which not every server has a code.
+// isCap reports whether a refusal is that of an account which may not store more, for which not every server has a
+// code.
 func isCap(text string) bool {
 	text = strings.ToLower(text)
 	return strings.Contains(text, "storage cap") || strings.Contains(text, "storage quota")

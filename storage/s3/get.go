@@ -128,8 +128,8 @@ func (b *exactBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// summedBody is a body with a checksum, which half of an object does not have either: only when the server says that the
-// object has as many bytes as it gave is a wrong checksum that of the object.
+// summedBody is a body with a checksum, which half of an object does not have either: only when the server says that
+// the object has as many bytes as it gave is a wrong checksum that of the object.
 type summedBody struct {
 	io.ReadCloser
 	n      int64

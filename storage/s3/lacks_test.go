@@ -3,7 +3,6 @@ package s3_test
 import (
 	"bytes"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -60,7 +59,7 @@ func checkLack(t *testing.T, b bucket, content []byte, lack testenv.S3Quirk) {
 			t.Errorf("get %+v: %v", x, err)
 			continue
 		}
-		got, err := io.ReadAll(r)
+		got, err := all(r, len(want))
 		if err = errors.Join(err, r.Close()); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("get %+v: %d bytes, %v", x, len(got), err)
 		}

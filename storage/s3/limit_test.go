@@ -14,7 +14,7 @@ import (
 	"github.com/snapshotd/snapshotd/storage"
 )
 
-// limiter counts what passes, and ends what goes beyond most.
+// limiter counts the bytes that pass, and ends uploads that go beyond most.
 type limiter struct {
 	passed atomic.Int64
 	most   int64 // 0 is no end

@@ -133,8 +133,8 @@ func isRefused(err error) bool {
 	return status == http.StatusBadRequest
 }
 
-// listPage asks for a page. XML cannot hold all characters that keys can: with one of those, the page is asked for again
-// with its names in the form of a URL.
+// listPage asks for a page. XML cannot hold all characters that keys can: with one of those, the page is asked for
+// again with its names in the form of a URL.
 func (c *connection) listPage(ctx context.Context, in *s3.ListObjectsV2Input) (*s3.ListObjectsV2Output, error) {
 	page, err := c.client.ListObjectsV2(ctx, in)
 	if _, broken := errors.AsType[*xml.SyntaxError](err); broken && in.EncodingType == "" {

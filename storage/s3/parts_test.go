@@ -44,20 +44,27 @@ func putBytes(t *testing.T, b repository.Backend, content []byte) {
 	}
 }
 
-// read reads the object and returns what came of it.
+// read reads the object and returns its bytes.
 func read(ctx context.Context, b repository.Backend) ([]byte, error) {
 	r, err := b.Get(ctx, "default/x.db", repository.Range{})
 	if err != nil {
 		return nil, err
 	}
-	got := bytes.NewBuffer(make([]byte, 0, largest)) // growing it would copy all, and the race detector looks at each byte
-	_, err = got.ReadFrom(r)
-	return got.Bytes(), errors.Join(err, r.Close())
+	got, err := all(r, largest)
+	return got, errors.Join(err, r.Close())
+}
+
+// all reads to the end, which is about size bytes away. A buffer that grew would copy all of it several times, and the
+// race detector looks at each byte.
+func all(r io.Reader, size int) ([]byte, error) {
+	got := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+	_, err := got.ReadFrom(r)
+	return got.Bytes(), err
 }
 
 func isGet(r *http.Request) bool { return testenv.S3Operation(r) == "GetObject" }
 
-// half answers with the half of what the server has, and breaks off.
+// half answers with half of the server's answer, and breaks off.
 func half(proxy *testenv.HTTPProxy, w http.ResponseWriter, r *http.Request) {
 	whole := httptest.NewRecorder()
 	proxy.Forward(whole, r)
@@ -114,7 +121,7 @@ func TestPartsThatBreakAreResumed(t *testing.T) {
 				done := broken[at]
 				broken[at] = true
 				mu.Unlock()
-				if done || at == "" || n%(8*mib) != 0 { // what is resumed goes through
+				if done || at == "" || n%(8*mib) != 0 { // a resumed part goes through
 					return false
 				}
 				breakIt(proxy, w, r)

@@ -83,7 +83,7 @@ var calls = map[string]func(context.Context, *storage.Backend) error{
 	},
 }
 
-// An answer that breaks the protocol, or is not true, is an error of the backend that says what was answered.
+// An answer that breaks the protocol, or is not true, is an error of the backend that shows the answer.
 // It is never success, never "there is nothing", and never the end of the process.
 func TestInvalidAnswersAreErrors(t *testing.T) {
 	t.Parallel()
@@ -273,7 +273,7 @@ func TestNoQuirkIsTakenForSuccess(t *testing.T) {
 				t.Errorf("stat: %+v, %v", o, err)
 			}
 			if r, err := back.Get(t.Context(), largeKey, repository.Range{}); err == nil {
-				if got, err := io.ReadAll(r); err == nil && !bytes.Equal(got, content) {
+				if got, err := all(r, len(content)); err == nil && !bytes.Equal(got, content) {
 					t.Errorf("get: %d other bytes", len(got))
 				}
 				_ = r.Close()
@@ -292,7 +292,7 @@ func TestNoQuirkIsTakenForSuccess(t *testing.T) {
 	})
 }
 
-// clean removes what a test has left under a key.
+// clean removes the object and the uploads that a test has left under a key.
 func (b bucket) clean(t *testing.T, key string) {
 	ctx := context.WithoutCancel(t.Context())
 	direct := b.backend(t, b.Addr(), "")
@@ -428,7 +428,7 @@ func cutBy(n int) testenv.HTTPFault {
 	return testenv.Edits(func(a *testenv.Answer) { a.Body = a.Body[:max(0, len(a.Body)-n)] })
 }
 
-// Refusals are told as what they are.
+// A refusal has the reason and the way out of its cause.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	b, _ := stocked(t)
@@ -616,7 +616,7 @@ func TestServersThatLackAFeature(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := io.ReadAll(r)
+			got, err := all(r, len(content))
 			if err = errors.Join(err, r.Close()); err != nil || !bytes.Equal(got, content) {
 				t.Errorf("got %d bytes, %v", len(got), err)
 			}
@@ -634,7 +634,7 @@ func TestServersThatLackAFeature(t *testing.T) {
 			if x.Length > 0 {
 				want = want[:min(x.Length, int64(len(want)))]
 			}
-			if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
+			if got, err := all(r, len(want)); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%+v: got %d bytes, %v", x, len(got), err)
 			}
 			_ = r.Close()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go/middleware"
@@ -78,6 +79,12 @@ func addChecks(n *requestNotes) func(*middleware.Stack) error {
 // retryer repeats a request when the server asks for that, or when a conditional one met another one, and does not
 // repeat one that stalled: the server had its time.
 type retryer struct{ aws.Retryer }
+
+// RetryDelay implements [aws.Retryer].
+func (r retryer) RetryDelay(attempt int, err error) (time.Duration, error) {
+	d, err := r.Retryer.RetryDelay(attempt, err)
+	return min(d, longestPause), err
+}
 
 // IsErrorRetryable implements [aws.Retryer].
 func (r retryer) IsErrorRetryable(err error) bool {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -19,6 +20,7 @@ import (
 	"github.com/snapshotd/snapshotd/repository/conformance"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
+	s3store "github.com/snapshotd/snapshotd/storage/s3"
 )
 
 func TestMain(m *testing.M) {
@@ -28,6 +30,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	s3store.SetLongestPause(10 * time.Millisecond)
 	testenv.RunWaiting(m)
 }
 

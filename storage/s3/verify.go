@@ -145,8 +145,8 @@ func (up *upload) compare(head *s3.HeadObjectOutput) error {
 	return nil
 }
 
-// sameETag compares without the quotes, which some servers leave out in some of their answers, and without the mark of a
-// proxy that may change how the body is encoded.
+// sameETag compares without the quotes, which some servers leave out in some of their answers, and without the mark of
+// a proxy that may change how the body is encoded.
 func sameETag(a, b *string) bool {
 	bare := func(etag *string) string { return strings.Trim(strings.TrimPrefix(aws.ToString(etag), "W/"), `"`) }
 	return bare(a) == bare(b)

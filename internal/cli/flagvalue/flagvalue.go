@@ -1,5 +1,5 @@
-// Package flagvalue is about the values of flags: those from variables, errors that say which values a flag takes, and kinds
-// of values that people write in more than one way.
+// Package flagvalue is about the values of flags: those from variables, errors that say which values a flag takes, and
+// kinds of values that people write in more than one way.
 package flagvalue
 
 import (

@@ -134,7 +134,8 @@ func findings(w io.Writer, c *snapshotdv1.Cluster, reach Reach) {
 	}
 }
 
-// command returns a command that helps a cluster. Those with --from ask no service, and look for the cluster's name there.
+// command returns a command that helps a cluster. Those with --from ask no service, and look for the cluster's name
+// there.
 func (r Reach) command(args []string, cluster string) []string {
 	words := append([]string{"snapshotd"}, args...)
 	if slices.Contains(args, "--from") {

@@ -28,7 +28,7 @@ func BenchmarkCopy(b *testing.B) {
 	}
 }
 
-// BenchmarkStream is what a plain stream of one frame would cost.
+// BenchmarkStream is the cost of a plain stream of one frame.
 func BenchmarkStream(b *testing.B) {
 	in := compressible(128 << 20)
 	for _, level := range []zstd.EncoderLevel{zstd.SpeedFastest, zstd.SpeedDefault} {

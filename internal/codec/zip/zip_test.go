@@ -105,7 +105,7 @@ func TestRefusesWhatIsMoreOrLessThanOneFile(t *testing.T) {
 	}
 }
 
-// What breaks the reader off is not taken for a damaged archive.
+// An error of the reader is not taken for a damaged archive.
 func TestErrorOfTheReaderIsReturnedAsItIs(t *testing.T) {
 	broken := errors.New("broken")
 	one := archive(t, "x")

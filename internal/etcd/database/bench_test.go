@@ -19,7 +19,7 @@ func BenchmarkFile(b *testing.B) {
 		must(b, err)
 		b.Run(fmt.Sprintf("%dMiB", info.Size()>>20), func(b *testing.B) {
 			b.SetBytes(info.Size())
-			debug.FreeOSMemory() // of what the database was written with
+			debug.FreeOSMemory() // of the writing of the database
 			before := rssAnon(b)
 			for b.Loop() {
 				_, err := database.File(b.Context(), path, database.Options{})

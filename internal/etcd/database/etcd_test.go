@@ -86,7 +86,7 @@ func (e *etcd) defragment(t *testing.T) {
 	must(t, err)
 }
 
-// snapshot stores what etcd's Snapshot RPC sends and returns the path.
+// snapshot stores the stream of etcd's Snapshot RPC and returns the path.
 func (e *etcd) snapshot(t *testing.T) string {
 	t.Helper()
 	stream, err := e.client.SnapshotWithVersion(t.Context())

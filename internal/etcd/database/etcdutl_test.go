@@ -14,7 +14,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-// status returns what the real etcdutl says of a snapshot.
+// status returns the real etcdutl's status of a snapshot.
 func status(tb testing.TB, path string) (database.Result, error) {
 	tb.Helper()
 	out, err := exec.CommandContext(tb.Context(), etcdutl(tb), "snapshot", "status", "-w", "json", path).Output()

@@ -23,7 +23,7 @@ func setMeta(b []byte, page int, size uint32, later uint64) {
 	binary.NativeEndian.PutUint64(m[56:], sum.Sum64())
 }
 
-// What is inspected must be what bbolt opens afterwards: the two must begin with the same meta page.
+// The inspection and bbolt must begin with the same meta page, or they see two databases.
 func TestMetaPagesAreReadAsBboltReadsThem(t *testing.T) {
 	path := layout{records: 900, keys: 300, valueSize: 250, bolt: bolt.Options{PageSize: pageSize}}.write(t)
 	whole, err := os.ReadFile(path)

@@ -103,11 +103,22 @@ export function snapshots(cluster, name) {
 
 let introduced = false; // the service has said who the caller is
 
+// questions asks all that the overview shows.
+const questions = () => ({
+  asked: Date.now(),
+  answers: Promise.all([ask('/v1/clusters'), ask('/console/service'), introduced ? state.caller : ask('/v1/whoami')]),
+});
+
+// The first questions are on their way before the modules that show the answers are here.
+let first = document.hidden ? null : questions();
+if (first) first.answers.catch(() => {}); // glance says it
+
 // glance asks how the clusters are.
 export async function glance() {
-  const asked = Date.now();
+  const { asked, answers } = first || questions();
+  first = null;
   try {
-    const [answer, service, caller] = await Promise.all([ask('/v1/clusters'), ask('/console/service'), introduced ? state.caller : ask('/v1/whoami')]);
+    const [answer, service, caller] = await answers;
     const skew = Date.parse(answer.time) - asked;
     if (Number.isNaN(skew) || !Array.isArray(answer.clusters)) throw foreign('JSON that is no list of clusters');
     Object.assign(state, { clusters: answer.clusters, service, caller, asked, skew, problem: null });

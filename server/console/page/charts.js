@@ -1,8 +1,8 @@
 // Pictures of the snapshots over time, drawn as SVG.
 
-import { el, svg } from './dom.js';
+import { el, setText, svg } from './dom.js';
 import { now } from './state.js';
-import { minute, several, span } from './words.js';
+import { minute, plain, several, span } from './words.js';
 
 const left = 64; // for the words beside a picture
 const right = 12;
@@ -57,7 +57,29 @@ export function timeline(snapshots, schedules, since, width) {
   ];
   const counts = lanes.map(([state, word]) => `${snapshots.filter((s) => s.state === state).length} ${word}`);
   const said = [`${counts.join(', ')}`, gapText(gaps), next.length ? `next run ${minute(soonest)} UTC, in ${span(soonest - now())}` : ''].filter(Boolean);
-  return el('figure', {}, picture(`Timeline: ${said.join('; ')}`, width, height + 20, parts), el('figcaption', {}, `${said.join('; ')}.`));
+  const points = snapshots.map((s, i) => ({ at: x(times[i]), text: () => `${s.name}: ${plain(s.state)}, ${minute(times[i])} UTC` }));
+  return figure(`Timeline: ${said.join('; ')}`, [`${said.join('; ')}.`], width, height, parts, points);
+}
+
+// figure is a picture with its caption. Where the pointer is, the nearest of the points has its text in the caption; a
+// screen reader has the list of all.
+function figure(label, caption, width, height, parts, points) {
+  const line = svg('line', { y1: 0, y2: height, class: 'at', visibility: 'hidden' });
+  const said = el('span', { class: 'at', 'aria-hidden': 'true' });
+  const drawn = picture(label, width, height + 20, [...parts, line]);
+  drawn.addEventListener('pointermove', (e) => {
+    const x = (e.clientX - drawn.getBoundingClientRect().left) * (width / drawn.clientWidth);
+    const nearest = points.reduce((best, p) => (best && Math.abs(best.at - x) <= Math.abs(p.at - x) ? best : p), null);
+    if (!nearest) return;
+    for (const end of ['x1', 'x2']) line.setAttribute(end, nearest.at);
+    line.setAttribute('visibility', 'visible');
+    setText(said, nearest.text());
+  });
+  drawn.addEventListener('pointerleave', () => {
+    line.setAttribute('visibility', 'hidden');
+    setText(said, '');
+  });
+  return el('figure', {}, el('figcaption', {}, ...caption, ' ', said), drawn);
 }
 
 const picture = (label, width, height, parts) => svg('svg', { role: 'img', 'aria-label': label, viewBox: `0 0 ${width} ${height}`, width, height }, ...parts);
@@ -104,8 +126,11 @@ export function lineChart(title, series, text, width) {
   const last = series.filter(([, p]) => p.length).map(([name, points]) => `${name} ${text(points[points.length - 1].value)}`);
   const label = `${title}: ${last.join(', ')} now, at most ${text(most)}`;
   const legend = series.length > 1 ? series.map(([name], i) => el('span', { class: `legend s${i}` }, name)) : [];
-  return el('figure', {}, el('figcaption', {}, `${label}. `, ...legend),
-    picture(label, width, height + 20, [...grid, ...lines, ...ticks(from, until, width, height + 16)]));
+  const times = [...new Set(all.map((p) => p.at))];
+  const told = (at) => series.map(([name, of]) => [name, of.find((p) => p.at === at)]).filter(([, p]) => p)
+    .map(([name, p]) => `${name} ${text(p.value)}`).join(', ');
+  return figure(label, [`${label}. `, ...legend], width, height, [...grid, ...lines, ...ticks(from, until, width, height + 16)],
+    times.map((at) => ({ at: x(at), text: () => `${minute(at)} UTC: ${told(at)}` })));
 }
 
 // peaks returns the points of a line, one for each pixel: the largest of those that share it.

@@ -4,21 +4,18 @@
 import { followed } from './address.js';
 import { logOut } from './asking.js';
 import { $ } from './dom.js';
-import { follow, unfollow } from './events.js';
 import { look, rest } from './looking.js';
 import { show, tick } from './show.js';
 import { state } from './state.js';
 
 // wake starts everything again when the page becomes visible, and stops it when it is hidden.
-function wake() {
-  if (document.hidden) {
-    rest();
-    unfollow();
-  } else {
-    look();
-    follow();
-  }
+async function wake() {
+  if (document.hidden) rest();
+  else await look(); // first of all
   tick();
+  const { follow, unfollow } = await import('./events.js');
+  if (document.hidden) unfollow();
+  else follow();
 }
 
 addEventListener('hashchange', () => { // not by the person's own choices in the view
@@ -36,5 +33,4 @@ document.querySelector('.skip').addEventListener('click', (e) => { // the addres
 });
 $('logout').addEventListener('click', () => logOut().catch(look)); // which says why, when the service is away
 setInterval(tick, 1000);
-look();
-follow();
+wake();

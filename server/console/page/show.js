@@ -1,16 +1,22 @@
 // Showing the last answer in the view that the address names, and its age.
 
 import { place } from './address.js';
-import { showCluster } from './cluster.js';
+import { Problem } from './asking.js';
 import { $, setText } from './dom.js';
 import { showLink, showNotice } from './notice.js';
 import { showOverview } from './overview.js';
 import { dueIn } from './pieces.js';
-import { showSnapshot } from './snapshot.js';
 import { clusterOf, isStale, now, state } from './state.js';
 import { plain, span } from './words.js';
 
-const views = { overview: showOverview, cluster: showCluster, snapshot: showSnapshot };
+// The views. The modules of the first one are here; those of the others may arrive later, so that nobody waits for them.
+const views = { overview: showOverview };
+const later = {
+  cluster: async () => (await import('./cluster.js')).showCluster,
+  snapshot: async () => (await import('./snapshot.js')).showSnapshot,
+};
+
+const arriving = new Set(); // the views whose modules are on their way
 
 let shown = null; // the address that the view was made for
 
@@ -31,9 +37,27 @@ function callerText() {
   return roles.length ? `${who}: ${roles.join(', ')}` : who;
 }
 
+// bring gets the modules of a view, and shows it.
+async function bring(view) {
+  if (arriving.has(view)) return;
+  arriving.add(view);
+  try {
+    views[view] = await later[view]();
+    show();
+  } catch (e) { // the next refresh tries again
+    state.problem = new Problem('', `a part of this page has not arrived, or is wrong; load the page again: ${e.message}`);
+    tick();
+  }
+  arriving.delete(view);
+}
+
 // showView updates the view, or begins another one when the address has changed.
 function showView() {
   const at = place();
+  if (!views[at.view]) {
+    bring(at.view);
+    return;
+  }
   const key = [at.view, at.cluster, at.snapshot].join('\n');
   const view = $('view');
   const moved = shown !== null && shown !== key;

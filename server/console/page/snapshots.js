@@ -7,7 +7,8 @@ import { age, badge, stateBadge } from './pieces.js';
 import { clusterOf, now, state } from './state.js';
 import { count, minute, plain, several, size, span, stopped, utc, visible } from './words.js';
 
-const spare = 10; // rows above and below those that can be seen
+const spare = 30; // rows above and below those that can be seen, when rows are made
+const near = 8; // of them, how few are left when rows are made again: a list that scrolls slowly seldom makes any
 const heads = ['Name', 'State', 'Taken, UTC', 'By', 'Database', 'Stored', 'Keys', 'Revision', 'Backends', 'Verified'];
 const numbers = new Set(['Database', 'Stored', 'Keys', 'Revision']);
 const states = ['READY', 'PARTIAL', 'FAILED', 'SAVING', 'DELETING'];
@@ -27,7 +28,7 @@ export function makeList(at, changed) {
     waits = true;
     requestAnimationFrame(() => {
       waits = false;
-      showRows(section, at.cluster);
+      if (!made(section)) showRows(section, at.cluster);
     });
   }, { passive: true });
   return section;
@@ -82,20 +83,44 @@ function counted(n, list) {
   return `${n ? n : 'None'} of ${several(all, 'snapshot')}${more}${n ? ', newest first' : ': no such snapshot'}.${bad}`;
 }
 
-// showRows makes the rows that can be seen, and leaves room for the others.
-function showRows(section, cluster) {
+// inView returns which rows can be seen, from and to an index, and how high each is.
+function inView(section) {
   const scroller = section.querySelector('.scroller');
+  const one = section.querySelector('.snapshot');
+  const height = one ? one.getBoundingClientRect().height : 36;
+  const from = Math.min(section.found.length, Math.floor(scroller.scrollTop / height));
+  return { from, to: Math.min(section.found.length, from + Math.ceil(scroller.clientHeight / height)), height };
+}
+
+// made reports whether the rows that can be seen, and some beyond them, have been made.
+function made(section) {
+  const seen = inView(section);
+  const { from, to } = section.rows;
+  return (from === 0 || seen.from - from >= near) && (to === section.found.length || to - seen.to >= near);
+}
+
+// showRows makes the rows that can be seen and some beyond them, and leaves room for the others.
+function showRows(section, cluster) {
   const rows = section.querySelector('#rows');
   const all = section.found;
-  const one = rows.querySelector('.snapshot');
-  const height = one ? one.getBoundingClientRect().height : 36;
-  const from = Math.max(0, Math.min(all.length, Math.floor(scroller.scrollTop / height)) - spare);
-  const to = Math.min(all.length, from + Math.ceil(scroller.clientHeight / height) + 2 * spare);
+  const seen = inView(section);
+  const from = Math.max(0, seen.from - spare);
+  const to = Math.min(all.length, seen.to + spare);
+  const { height } = seen;
+  section.rows = { from, to };
   keyed(rows, [
     room('above', from * height),
-    ...all.slice(from, to).map((s, i) => [s.name, `${from + i} ${s.etag || JSON.stringify(s)}`, () => row(s, cluster, from + i)]),
+    ...all.slice(from, to).map((s, i) => [s.name, `${from + i} ${signature(s)}`, () => row(s, cluster, from + i)]),
     room('below', (all.length - to) * height),
   ]);
+}
+
+const signatures = new WeakMap();
+
+// signature tells one state of a snapshot from another.
+function signature(s) {
+  if (!signatures.has(s)) signatures.set(s, JSON.stringify(s));
+  return signatures.get(s);
 }
 
 const room = (key, height) => [key, String(Math.round(height)), () => el('tr', { class: 'room', role: 'presentation' },

@@ -1,4 +1,5 @@
-package repository
+// Package signing signs manifests, and tells which manifests are trusted.
+package signing
 
 import (
 	"bytes"
@@ -20,8 +21,8 @@ import (
 // So the document stays JSON, needs no canonical form, and `head -n -2` gives the bytes that openssl verifies.
 var signatureLine = regexp.MustCompile(`^  "signature": "ed25519:([0-9a-f]{16}):([A-Za-z0-9+/]{86}==)"\n}\n$`)
 
-// SignatureMember is the name of the signature in a document.
-const SignatureMember = "signature"
+// Member is the name of the signature in a document.
+const Member = "signature"
 
 // signatureLen is the length of those two lines.
 const signatureLen = len(`  "signature": "ed25519:0123456789abcdef:`) + 88 + len("\"\n}\n")
@@ -135,8 +136,8 @@ func keyID(public any) (string, error) {
 	return hex.EncodeToString(sum[:8]), nil
 }
 
-// acceptsUnsigned reports whether a manifest without a signature, or a file without a manifest, is accepted.
-func (t *Trust) acceptsUnsigned() bool { return t == nil || t.acceptUnsigned }
+// AcceptsUnsigned reports whether a manifest without a signature, or a file without a manifest, is accepted.
+func (t *Trust) AcceptsUnsigned() bool { return t == nil || t.acceptUnsigned }
 
 // Signed reports whether a document ends as [Signer.Sign] makes it end.
 func Signed(doc []byte) bool { return findSignature(doc) != nil }

@@ -1,0 +1,245 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/deploy"
+	"github.com/snapshotd/snapshotd/internal/testenv"
+)
+
+// sign is an alert that has to fire, with these labels. Its summary names their values.
+type sign struct {
+	alert  string
+	labels map[string]string
+}
+
+func told(alert string, labels ...string) sign {
+	s := sign{alert, map[string]string{}}
+	for i := 0; i < len(labels); i += 2 {
+		s.labels[labels[i]] = labels[i+1]
+	}
+	return s
+}
+
+// breakage is something that breaks, the alerts that tell of it, and what ends them.
+type breakage struct {
+	breaks, mends func(*alarming)
+	fires         []sign
+}
+
+// Those of one round break side by side.
+var breakages = [][]breakage{{
+	{ // what was never done
+		breaks: func(*alarming) {},
+		mends: func(a *alarming) {
+			a.first.must("save", "--cluster", "new")
+			a.first.must("verify", "latest", "--cluster", "new", "--level", "drill")
+		},
+		fires: []sign{told("EtcdSnapshotNone", "cluster", "new"), told("EtcdSnapshotNotProven", "cluster", "new")},
+	},
+	{
+		breaks: func(a *alarming) {
+			a.s3.Stop()
+			a.write(a.followed, 20) // without changes, the journal is not behind
+		},
+		mends: func(a *alarming) {
+			a.s3.Start()
+			eventually(a.t, "repair has made the copies", func() bool {
+				return a.first.run("reconcile", "--repair", "--cluster", "old").code == 0
+			})
+		},
+		fires: []sign{
+			told("EtcdSnapshotTooOld", "cluster", "old"), told("EtcdSnapshotFailed", "cluster", "old", "backend", "s3"),
+			told("EtcdSnapshotCopyMissing", "cluster", "old", "backend", "s3"),
+			told("EtcdSnapshotCatalogDiffers", "cluster", "old", "backend", "s3"),
+			told("EtcdJournalBehind", "cluster", "journal", "stage", "stored", "backend", "s3"),
+		},
+	},
+	{
+		breaks: func(a *alarming) { a.gone.Kill(0) },
+		mends:  func(a *alarming) { a.gone.Restart(a.t, 0) },
+		fires: []sign{
+			told("EtcdSnapshotNoLeader", "cluster", "headless"),
+			told("EtcdSnapshotScheduleFailed", "cluster", "gone", "schedule", "often"),
+			told("EtcdSnapshotScheduleOverdue", "cluster", "gone", "schedule", "often"),
+		},
+	},
+	{
+		breaks: (*alarming).fill,
+		mends:  (*alarming).clear,
+		fires:  []sign{told("EtcdSnapshotAlarmed", "cluster", "full")},
+	},
+	{
+		breaks: func(a *alarming) { a.front.authority.issue(a.t, "client", time.Now().Add(20*time.Minute)) },
+		mends:  func(a *alarming) { a.front.authority.issue(a.t, "client", time.Now().Add(24*time.Hour)) },
+		fires:  []sign{told("EtcdClientCertificateExpires", "cluster", "certified")},
+	},
+	{
+		breaks: func(a *alarming) {
+			a.damage("damaged", ".db.zst")
+			if r := a.first.run("verify", a.hurt, "--cluster", "damaged"); r.code == 0 {
+				a.t.Errorf("a damaged snapshot has passed: %s", r.stdout)
+			}
+		},
+		mends: func(a *alarming) { // no other backend has a copy
+			a.first.must("delete", a.hurt, "--cluster", "damaged")
+			a.first.must("save", "--cluster", "damaged")
+			a.first.must("verify", "latest", "--cluster", "damaged")
+		},
+		fires: []sign{told("EtcdSnapshotDamaged", "cluster", "damaged")},
+	},
+	{
+		breaks: func(a *alarming) { a.damage("unproven", ".seg") },
+		mends:  func(a *alarming) { a.repair("unproven") },
+		fires:  []sign{told("EtcdJournalNotProven", "cluster", "unproven", "kind", "revision")},
+	},
+}, {
+	{
+		breaks: func(a *alarming) { a.moveSecond(otherPrefix) },
+		mends:  func(a *alarming) { a.moveSecond(samePrefix) },
+		fires:  []sign{told("EtcdSnapshotManyLeaders", "cluster", "twice")},
+	},
+	{
+		breaks: (*alarming).goBack,
+		mends:  func(*alarming) {}, // it is the history now
+		fires:  []sign{told("EtcdJournalOtherHistory", "cluster", "journal", "reason", "restored")},
+	},
+}, {
+	{
+		breaks: func(a *alarming) {
+			a.first.kill()
+			a.compact()
+			a.startFirst()
+		},
+		mends: func(*alarming) {}, // a new snapshot was taken
+		fires: []sign{told("EtcdJournalGap", "cluster", "journal", "reason", "compacted")},
+	},
+	{
+		breaks: func(a *alarming) { a.second.kill() },
+		mends:  (*alarming).startSecond,
+		fires:  []sign{told("SnapshotdReplicaDown", "instance", "second")},
+	},
+}, {
+	{
+		breaks: func(a *alarming) {
+			a.first.kill()
+			a.second.kill()
+		},
+		mends: func(a *alarming) {
+			a.startFirst()
+			a.startSecond()
+		},
+		fires: []sign{told("SnapshotdDown")},
+	},
+}}
+
+// TestEveryAlertFiresAndEnds breaks what each alert is about, sees it fire in a real Prometheus with the labels that lead
+// to what is broken, mends that, and sees the alert end. The rules are those that are shipped, with shorter times.
+func TestEveryAlertFiresAndEnds(t *testing.T) {
+	a := newAlarming(t)
+	for i, round := range breakages {
+		var expected []sign
+		for _, b := range round {
+			b.breaks(a)
+			expected = append(expected, b.fires...)
+		}
+		a.await(fmt.Sprintf("round %d: it is told", i+1), expected, true)
+		for _, b := range round {
+			b.mends(a)
+		}
+		a.await(fmt.Sprintf("round %d: all is well again", i+1), expected, false)
+		if i == 0 { // of the first round, in which the service ran all the time
+			a.isWell()
+		}
+	}
+	alerts, _, err := deploy.Rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range alerts {
+		if !a.seen[q.Where] {
+			t.Errorf("%s was not seen", q.Where)
+		}
+	}
+}
+
+// await waits until each of the signs was seen firing, or until none of them fires.
+func (a *alarming) await(what string, signs []sign, firing bool) {
+	a.t.Helper()
+	begin := time.Now()
+	left := slices.Clone(signs)
+	for {
+		alerts := a.prometheus.Alerts()
+		if !firing {
+			left = slices.Clone(signs)
+		}
+		left = slices.DeleteFunc(left, func(s sign) bool { return a.fires(alerts, s) == firing })
+		if len(left) == 0 {
+			a.t.Logf("%s after %s", what, time.Since(begin).Round(time.Second))
+			return
+		}
+		if time.Since(begin) > waitTimeout {
+			a.t.Fatalf("%s: not within %s: %v; the alerts are %v", what, waitTimeout, left, alerts)
+		}
+		time.Sleep(200 * time.Millisecond) // polling with a deadline; nothing is concluded from time
+	}
+}
+
+// fires reports whether an alert fires with the labels of a sign. Its words have to name them.
+func (a *alarming) fires(alerts []testenv.Alert, s sign) bool {
+	a.t.Helper()
+	for _, alert := range alerts {
+		if alert.Labels["alertname"] != s.alert || alert.State != "firing" {
+			continue
+		}
+		matches, words := true, alert.Annotations["summary"]
+		for name, value := range s.labels {
+			if name == "instance" {
+				value = a.instance(value)
+			}
+			matches = matches && alert.Labels[name] == value
+			if matches && !strings.Contains(words, value) {
+				a.t.Errorf("the summary of %s does not name the %s %s: %s", s.alert, name, value, words)
+			}
+		}
+		if !matches {
+			continue
+		}
+		if !a.seen[s.alert] {
+			a.t.Logf("%s: %s %s", s.alert, words, alert.Annotations["description"])
+			a.follow(alert)
+		}
+		a.seen[s.alert] = true
+		return true
+	}
+	return false
+}
+
+// looks are the commands of an alert that only look.
+var looks = regexp.MustCompile(`"snapshotd ((?:status|list|window|get) [^"]*)"`)
+
+// follow runs the commands of an alert that only look, as they are printed. What they say does not matter here.
+func (a *alarming) follow(alert testenv.Alert) {
+	a.t.Helper()
+	for _, m := range looks.FindAllStringSubmatch(alert.Annotations["description"], -1) {
+		if r := a.first.run(strings.Fields(m[1])...); r.code == 2 && !strings.Contains(m[1], "URL") {
+			a.t.Errorf("%s: snapshotd %s is no command: %s", alert.Labels["alertname"], m[1], r.stderr)
+		}
+	}
+}
+
+// isWell checks that no alert has fired for the cluster that is well.
+func (a *alarming) isWell() {
+	a.t.Helper()
+	values, err := a.prometheus.Query(`count_over_time(ALERTS{cluster="well",alertstate="firing"}[10m])`)
+	if err != nil || len(values) > 0 {
+		a.t.Errorf("alerts of the cluster that is well: %v, %v", values, err)
+	}
+}
