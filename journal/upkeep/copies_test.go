@@ -18,6 +18,7 @@ import (
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -296,9 +297,9 @@ func TestTheLastCopyOfASegmentStays(t *testing.T) {
 }
 
 func TestAForgedSegmentIsNotCopied(t *testing.T) {
-	ours, trust := signing(t)
-	theirs, _ := signing(t)
-	signed := func(name string, by *repository.Signer, from *memory.Backend) *place {
+	ours, trust := newKeys(t)
+	theirs, _ := newKeys(t)
+	signed := func(name string, by *signing.Signer, from *memory.Backend) *place {
 		p := &place{backend: memory.New(name, snapshot.BackendS3)}
 		if from != nil {
 			p.backend = from
@@ -602,15 +603,15 @@ func TestATimelineThatGetsASegmentWhileItIsSweptStays(t *testing.T) {
 	}
 }
 
-func signing(t *testing.T) (*repository.Signer, *repository.Trust) {
+func newKeys(t *testing.T) (*signing.Signer, *signing.Trust) {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	must(t, err)
-	signer, err := repository.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	signer, err := signing.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	must(t, err)
-	trust := repository.NewTrust(false)
+	trust := signing.NewTrust(false)
 	trust.AddSigner(signer)
 	return signer, trust
 }

@@ -17,7 +17,7 @@ import (
 // A copy is the segment byte for byte, and its manifest with the signature. No key is needed for it.
 func TestACopyIsTheSameBytes(t *testing.T) {
 	recipients, _ := ageKeys(t)
-	signer, trust := signing(t)
+	signer, trust := newKeys(t)
 	from := newPlace(func(c *repository.Config) { c.Signer, c.Trust = signer, trust }, segments.Config{Recipients: recipients})
 	s := run(t, 11, 20, "a")
 	must(t, from.Put(t.Context(), s))
