@@ -167,7 +167,7 @@ func (c *Copies) scrub(ctx context.Context, p Place, share int, now time.Time, d
 func (c *Copies) due(backend string, all []segments.Item, share int) []segments.Item {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] }) //nolint:gosec // an order, and no secret
 	slices.SortStableFunc(all, func(a, b segments.Item) int {
 		return c.read[at{backend, a.Ref}].Compare(c.read[at{backend, b.Ref}])
 	})
