@@ -9,5 +9,6 @@
 // SNAPSHOTD_ORACLE_SECONDS is how long random changes and faults go on before revisions and times are restored (120 by
 // default), and SNAPSHOTD_RPO_DEATHS how often a service is killed or its machine is lost (12 by default).
 // With SNAPSHOTD_OUTAGES, outages are drilled with the alerts as they are shipped, in 20 minutes (docs/reliability.md).
+// With SNAPSHOTD_JAEGER, a trace is sent to a Jaeger, whose first build takes eight minutes of processor time.
 // SNAPSHOTD_OLD_BINARY is the program of an older version, for a fleet of both (docs/development.md).
 package e2e

@@ -30,7 +30,7 @@ func TestThePackageIsInstalledAndRemoved(t *testing.T) {
 	p.write(config, edited, 0o644)
 	p.write(state, "a snapshot", 0o600)
 	p.dpkg("--install", p.build("1.2.4"))
-	p.called(began)
+	p.called("systemctl daemon-reload\n" + began) // the old version's unit is gone first
 	if got := p.read(config); got != edited {
 		t.Errorf("the configuration that was edited is now\n%s", got)
 	}
@@ -138,7 +138,7 @@ func (p *packages) works() {
 		gz, err := gzip.NewReader(strings.NewReader(p.read(page)))
 		p.check(err)
 		text, err := io.ReadAll(gz)
-		if err != nil || !strings.Contains(string(text), "\n.SH SYNOPSIS\n") {
+		if err != nil || !strings.Contains(string(text), "\n.SH \"SYNOPSIS\"\n") {
 			p.t.Errorf("%s is no page: %v\n%s", page, err, tail(string(text), 500))
 		}
 	}

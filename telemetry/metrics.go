@@ -54,6 +54,9 @@ func (t *Telemetry) startMetrics(
 		return err
 	}
 	t.stops = append(t.stops, libraries.Shutdown)
+	if b.route.leaves() {
+		cfg.Logger.InfoContext(ctx, "metrics are exported over OTLP", "protocol", b.route.protocol)
+	}
 	otel.SetMeterProvider(libraries)
 
 	t.observer, err = newObserver(ctx, six, own, cfg.ServiceVersion)
@@ -65,9 +68,6 @@ func metricRoute(ctx context.Context, cfg Config) route {
 	r := routeOf(signalMetrics)
 	if r.ignored != "" {
 		cfg.Logger.WarnContext(ctx, "metrics are not exported over OTLP", "reason", r.ignored)
-	}
-	if r.leaves() {
-		cfg.Logger.InfoContext(ctx, "metrics are exported over OTLP", "protocol", r.protocol)
 	}
 	return r
 }

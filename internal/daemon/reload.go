@@ -105,6 +105,7 @@ func (r *reloader) reload(ctx context.Context) {
 	r.applySettings(ctx, cfg)
 	r.applyRules(ctx, cfg)
 	r.applyClusters(ctx, cfg.Clusters)
+	cfg.ForgetOrigins() // its settings stay
 }
 
 // applyRules applies the rules of access of a configuration. Rules that are gone stay: a service must not open because

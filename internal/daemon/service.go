@@ -54,6 +54,7 @@ type Service struct {
 	startTurns   *fairqueue.Queue // the same
 	atATime      int              // saves
 	memory       int64            // bytes that the process may use; 0 when it is not known
+	free         int64            // bytes on the disk of the spool at the start; 0 when it is not known
 	telemetry    *telemetry.Telemetry
 	server       *server.Server
 	dir          *dataDir

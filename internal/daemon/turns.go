@@ -41,7 +41,11 @@ func (s *Service) openJobs(ctx context.Context) {
 	}
 	s.saveTurns, s.restoreTurns, s.drillTurns = counted(jobSave), counted(jobRestore), counted(jobDrill)
 	s.startTurns = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), nil)
-	s.memory = memoryOfMachine() // before boundMemory sets a limit of its own
+	// What there is now counts, also after a reload: boundMemory sets a limit of its own, and saves fill the spool.
+	s.memory = memoryOfMachine()
+	if free, err := disk.Free(s.cfg.DataDir); err == nil {
+		s.free = free
+	}
 	s.setPlaces(ctx, s.cfg)
 }
 
@@ -49,11 +53,7 @@ func (s *Service) openJobs(ctx context.Context) {
 func (s *Service) setPlaces(ctx context.Context, cfg *config.Config) {
 	saves, restores, drills := cfg.MaxConcurrentSaves, cfg.MaxConcurrentRestores, cfg.MaxConcurrentDrills
 	if saves == 0 {
-		free, err := disk.Free(cfg.DataDir)
-		if err != nil {
-			free = 0 // it is not known
-		}
-		saves = savesAtATime(runtime.GOMAXPROCS(0), s.memory, free)
+		saves = savesAtATime(runtime.GOMAXPROCS(0), s.memory, s.free)
 	}
 	if restores == 0 {
 		restores = max(saves/2, 1) // a check may need room for two databases

@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,19 +30,7 @@ func StartJaeger(tb testing.TB) *Jaeger {
 		args = append(args, "--"+unused+".host-port", freeAddr(tb))
 	}
 	cmd := exec.Command(Tool(tb, "jaeger", "github.com/jaegertracing/jaeger/cmd/all-in-one"), args...)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	dieWithParent(cmd)
-	if err := cmd.Start(); err != nil {
-		tb.Fatalf("start Jaeger: %v", err)
-	}
-	tb.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if tb.Failed() {
-			tb.Logf("Jaeger: %s", log.String())
-		}
-	})
+	runServer(tb, "Jaeger", cmd)
 	j := &Jaeger{tb: tb, OTLP: "http://" + otlp, query: "http://" + query}
 	eventually(tb, "Jaeger is ready", func(context.Context) error { return j.get("http://"+admin+"/", nil) })
 	return j

@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,19 +30,7 @@ func StartPrometheus(tb testing.TB, config string) *Prometheus {
 	}
 	cmd := exec.Command(Tool(tb, "prometheus", "github.com/prometheus/prometheus/cmd/prometheus"),
 		"--config.file", file, "--web.listen-address", addr, "--storage.tsdb.path", filepath.Join(dir, "data"))
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	dieWithParent(cmd)
-	if err := cmd.Start(); err != nil {
-		tb.Fatalf("start Prometheus: %v", err)
-	}
-	tb.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if tb.Failed() {
-			tb.Logf("Prometheus: %s", log.String())
-		}
-	})
+	runServer(tb, "Prometheus", cmd)
 	p := &Prometheus{tb: tb, url: "http://" + addr}
 	eventually(tb, "Prometheus is ready", func(context.Context) error {
 		_, err := p.get("/-/ready", nil)

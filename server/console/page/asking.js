@@ -1,6 +1,6 @@
 // Asking the service: the clusters, and all other calls of the API.
 
-import { state } from './state.js';
+import { isFresh, state } from './state.js';
 
 const timeout = 15000; // milliseconds for an answer that changes nothing
 
@@ -115,7 +115,7 @@ if (first) first.answers.catch(() => {}); // glance says it
 
 // glance asks how the clusters are.
 export async function glance() {
-  const { asked, answers } = first || questions();
+  const { asked, answers } = first && isFresh(first.asked) ? first : questions();
   first = null;
   try {
     const [answer, service, caller] = await answers;

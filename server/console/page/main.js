@@ -6,16 +6,20 @@ import { logOut } from './asking.js';
 import { $ } from './dom.js';
 import { look, rest } from './looking.js';
 import { show, tick } from './show.js';
-import { state } from './state.js';
+import { every, state } from './state.js';
 
 // wake starts everything again when the page becomes visible, and stops it when it is hidden.
 async function wake() {
   if (document.hidden) rest();
   else await look(); // first of all
   tick();
-  const { follow, unfollow } = await import('./events.js');
-  if (document.hidden) unfollow();
-  else follow();
+  try {
+    const { follow, unfollow } = await import('./events.js');
+    if (document.hidden) unfollow();
+    else follow();
+  } catch { // the module has not arrived
+    setTimeout(() => { if (!document.hidden) wake(); }, every);
+  }
 }
 
 addEventListener('hashchange', () => { // not by the person's own choices in the view

@@ -7,8 +7,11 @@ import { age, badge, stateBadge } from './pieces.js';
 import { clusterOf, now, state } from './state.js';
 import { count, minute, plain, several, size, span, stopped, utc, visible } from './words.js';
 
-const spare = 30; // rows above and below those that can be seen, when rows are made
-const near = 8; // of them, how few are left when rows are made again: a list that scrolls slowly seldom makes any
+// Rows that are made above and below those that can be seen. A list that scrolls on makes many, and so seldom any; one
+// that jumps makes few, because all of them are new.
+const many = 30;
+const few = 10;
+const near = 8; // how few of them are left when rows are made again
 const heads = ['Name', 'State', 'Taken, UTC', 'By', 'Database', 'Stored', 'Keys', 'Revision', 'Backends', 'Verified'];
 const numbers = new Set(['Database', 'Stored', 'Keys', 'Revision']);
 const states = ['READY', 'PARTIAL', 'FAILED', 'SAVING', 'DELETING'];
@@ -104,23 +107,17 @@ function showRows(section, cluster) {
   const rows = section.querySelector('#rows');
   const all = section.found;
   const seen = inView(section);
+  const { height } = seen;
+  const before = section.rows || seen;
+  const spare = seen.from < before.to && before.from < seen.to ? many : few;
   const from = Math.max(0, seen.from - spare);
   const to = Math.min(all.length, seen.to + spare);
-  const { height } = seen;
   section.rows = { from, to };
   keyed(rows, [
     room('above', from * height),
-    ...all.slice(from, to).map((s, i) => [s.name, `${from + i} ${signature(s)}`, () => row(s, cluster, from + i)]),
+    ...all.slice(from, to).map((s, i) => [s.name, `${from + i} ${s.etag || JSON.stringify(s)}`, () => row(s, cluster, from + i)]),
     room('below', (all.length - to) * height),
   ]);
-}
-
-const signatures = new WeakMap();
-
-// signature tells one state of a snapshot from another.
-function signature(s) {
-  if (!signatures.has(s)) signatures.set(s, JSON.stringify(s));
-  return signatures.get(s);
 }
 
 const room = (key, height) => [key, String(Math.round(height)), () => el('tr', { class: 'room', role: 'presentation' },
