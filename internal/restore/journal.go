@@ -171,7 +171,7 @@ func (c *Choice) latest() time.Time {
 // begun then, and its first snapshot was still to come.
 func (l *lookback) holderOf(ctx context.Context, m *plan.Moment) *held {
 	for _, h := range l.survey(ctx) {
-		if m.Timeline.Name.Of(h.cluster) && m.Timeline.Within(h.time) && 0 < h.oldest && h.oldest <= m.Revision && m.Revision <= h.newest {
+		if m.Timeline.Name.Of(h.cluster) && m.Timeline.Within(h.created) && 0 < h.oldest && h.oldest <= m.Revision && m.Revision <= h.newest {
 			return h
 		}
 	}
@@ -207,7 +207,7 @@ func (l *lookback) newerThan(ctx context.Context, m *plan.Moment) bool {
 			return false
 		}
 		h := s.described(ctx)
-		within := m.Timeline.Within(s.time) && m.Timeline.Name.Of(h.cluster)
+		within := m.Timeline.Within(h.created) && m.Timeline.Name.Of(h.cluster)
 		return h.newest == 0 || h.newest > m.Revision || !within
 	}
 	return false
@@ -292,7 +292,7 @@ func (l *lookback) bases(ctx context.Context, t *plan.Timeline, revision int64) 
 	choice.At = time.Time{} // it says which revision
 	var all []*held
 	for _, h := range l.survey(ctx) {
-		if choice.covers(h.copies) && t.Name.Of(h.cluster) && t.Within(h.time) && h.newest <= revision && h.newest >= t.First()-1 &&
+		if choice.covers(h.copies) && t.Name.Of(h.cluster) && t.Within(h.created) && h.newest <= revision && h.newest >= t.First()-1 &&
 			(l.below == 0 || h.newest < l.below) {
 			all = append(all, h)
 		}
@@ -371,7 +371,7 @@ func (l *lookback) around(ctx context.Context, t *plan.Timeline, lost *plan.Lost
 	near := fmt.Sprintf("%d is the newest revision before the gap", lost.From-1)
 	above := int64(0)
 	for _, h := range l.survey(ctx) {
-		if t.Within(h.time) && h.newest >= lost.To && (above == 0 || h.newest < above) {
+		if t.Within(h.created) && h.newest >= lost.To && (above == 0 || h.newest < above) {
 			above = h.newest
 		}
 	}
@@ -466,7 +466,7 @@ func (l *lookback) oneTimeline(ctx context.Context, holders []*held) error {
 	}
 	var places []place
 	for _, h := range []*held{holders[0], holders[len(holders)-1]} {
-		places = append(places, place{h.time, h.name + " of " + h.time.UTC().Format(time.RFC3339)})
+		places = append(places, place{h.created, h.name + " of " + h.created.UTC().Format(time.RFC3339)})
 	}
 	j := l.loadJournal(ctx, l.Options)
 	for _, t := range j.Holding(l.Choice.Revision) {
