@@ -137,13 +137,14 @@ func (j *Journal) Run(ctx context.Context) {
 			return
 		}
 	}
+	lost := j.log.TakeLosses()
+	for i := range lost {
+		j.noteLoss(ctx, &lost[i])
+	}
+	j.settleLater(lost...)
 	var work sync.WaitGroup
 	for _, u := range j.stores {
 		work.Go(func() { u.run(ctx) })
-	}
-	for _, l := range j.log.TakeLosses() {
-		j.noteLoss(ctx, &l)
-		work.Go(func() { j.settleLoss(ctx, &l) })
 	}
 	work.Go(func() { j.settleLosses(ctx) })
 	work.Wait()

@@ -28,8 +28,8 @@ func (j *Journal) noteLoss(ctx context.Context, l *local.Loss) {
 	}
 }
 
-// settleLater lets Run settle a loss.
-func (j *Journal) settleLater(l local.Loss) {
+// settleLater lets Run settle losses.
+func (j *Journal) settleLater(lost ...local.Loss) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var all []local.Loss
@@ -37,15 +37,19 @@ func (j *Journal) settleLater(l local.Loss) {
 	case all = <-j.losses:
 	default:
 	}
-	if n := len(all); n > 0 && all[n-1].Timeline == l.Timeline && all[n-1].Last+1 == l.First {
-		all[n-1].Last = l.Last // somebody has removed many files
-	} else {
-		all = append(all, l)
+	for _, l := range lost {
+		last := len(all) - 1
+		if last >= 0 && all[last].Timeline == l.Timeline && all[last].Last+1 == l.First && all[last].Gone() == l.Gone() {
+			all[last].Last = l.Last // somebody has removed many files
+		} else {
+			all = append(all, l)
+		}
 	}
 	j.losses <- all
 }
 
-// settleLosses settles the losses that come while the journal runs, until ctx ends.
+// settleLosses settles the losses that were found when the journal was opened, and those that come while it runs, until
+// ctx ends.
 func (j *Journal) settleLosses(ctx context.Context) {
 	for {
 		select {
@@ -55,7 +59,21 @@ func (j *Journal) settleLosses(ctx context.Context) {
 			for i := range all {
 				j.settleLoss(ctx, &all[i])
 			}
+			j.noteSettled(ctx)
 		}
+	}
+}
+
+// noteSettled notes that no loss waits, so that another process does not report those again.
+func (j *Journal) noteSettled(ctx context.Context) {
+	j.settling.Lock()
+	defer j.settling.Unlock()
+	if len(j.losses) > 0 || ctx.Err() != nil {
+		return
+	}
+	if err := j.log.Settle(); err != nil {
+		j.cfg.Logger.WarnContext(ctx, "it is not noted on the disk which revisions of the journal are lost: the next start looks again",
+			"directory", j.cfg.Dir, "error", err)
 	}
 }
 
@@ -86,8 +104,8 @@ func (j *Journal) settleLoss(ctx context.Context, l *local.Loss) {
 
 func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Loss) {
 	log := j.cfg.Logger.With("timeline", l.Timeline)
-	if len(gaps) == 0 && l.Gone() { // as after most starts
-		log.DebugContext(ctx, "no revision of the journal is lost: the backends have those of the parts that are not there",
+	if len(gaps) == 0 && l.Gone() {
+		log.InfoContext(ctx, "no revision of the journal is lost: the backends have those of the parts that are not there",
 			"revisions", l.String())
 		return
 	}

@@ -395,7 +395,7 @@ func (j *Journal) gone(ctx context.Context, p *local.Part, err error) error {
 	if !j.log.Has(p.Number) {
 		return errGone // it was removed since its reader began
 	}
-	if err := j.log.Remove(p.Number); err != nil {
+	if err := j.log.GiveUp(p.Number); err != nil {
 		return err
 	}
 	for _, u := range j.stores {

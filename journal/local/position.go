@@ -26,6 +26,9 @@ type Position struct {
 type note struct {
 	Position
 	Part int64 `json:"part,string"` // the number
+	// Oldest is the number of the oldest part that was not removed: those before it are not missed. In the notes of
+	// versions that did not note it, no part is missed.
+	Oldest int64 `json:"oldest,string"`
 }
 
 const positionFile = "position"
@@ -33,11 +36,14 @@ const positionFile = "position"
 // readPosition returns the position that was noted when a part was sealed. A note that cannot be read is none: the
 // parts and the backends say the same.
 func readPosition(dir string) note {
-	var p note
+	p := note{Oldest: -1}
 	doc, err := os.ReadFile(filepath.Join(dir, positionFile))
 	if err != nil || json.Unmarshal(doc, &p) != nil || !p.Timeline.Valid() ||
 		p.Revision <= 0 || p.Anchor <= 0 || p.Anchor > p.Revision || p.Part < 0 {
 		return note{}
+	}
+	if p.Oldest < 0 {
+		p.Oldest = p.Part + 1
 	}
 	return p
 }

@@ -22,7 +22,7 @@ type Loss struct {
 	Err         error            // of the files; nil when these are not there
 }
 
-// Gone reports whether the files are not there. Mostly they were removed when the backends had them.
+// Gone reports whether the files are not there. They have vanished, or were removed right before a crash.
 func (l *Loss) Gone() bool { return l.Err == nil }
 
 // None reports whether the files were bad, and no revision is missing.
@@ -83,11 +83,16 @@ func survey(dir string) (*surveyed, error) {
 	return s, nil
 }
 
-// gone returns the revisions that were journaled here, and of which the directory has no part: each part says which
-// revision comes before it, and the note which was the last one. Those of parts that cannot be read are left out.
+// gone returns the revisions that were journaled here, and of which parts have vanished: each part says which revision
+// comes before it, and the note which was the last one, and which parts were removed. Those of parts that cannot be read
+// are left out.
 func (s *surveyed) gone() (all []Loss) {
 	end := Position{} // of the part before
-	add := func(p Position) {
+	next := s.noted.Oldest
+	add := func(p Position, number int64) {
+		if number < next {
+			return
+		}
 		l := Loss{Timeline: p.Timeline, Last: p.Revision}
 		if p.Timeline == end.Timeline {
 			l.First = end.Revision + 1
@@ -97,11 +102,11 @@ func (s *surveyed) gone() (all []Loss) {
 		}
 	}
 	for _, p := range s.sealed {
-		add(Position{Timeline: p.Header.Timeline, Revision: p.Header.Previous})
-		end = Position{Timeline: p.Header.Timeline, Revision: p.Header.Last}
+		add(Position{Timeline: p.Header.Timeline, Revision: p.Header.Previous}, p.Number-1)
+		end, next = Position{Timeline: p.Header.Timeline, Revision: p.Header.Last}, max(next, p.Number+1)
 	}
 	if s.noted.Newer(end) {
-		add(s.noted.Position)
+		add(s.noted.Position, s.noted.Part)
 	}
 	return all
 }
@@ -159,7 +164,7 @@ func (s *surveyed) part(n int64, sealed bool) error {
 		return fmt.Errorf("%w (move the file away to go on without it: its revisions are then lost, unless a backend has them)", damage)
 	}
 	if n == s.noted.Part && (last.Revision == 0 || s.noted.Newer(last)) {
-		s.noted = note{} // the disk has lost the note
+		s.noted.Position = Position{} // the disk has lost the note
 	}
 	if p.Header.Timeline != "" {
 		s.close(p.Header.Timeline, p.Header.Previous)
