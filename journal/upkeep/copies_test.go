@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -276,7 +278,7 @@ func TestTheLastCopyOfASegmentStays(t *testing.T) {
 	before := [][]string{one.backend.Keys(), other.backend.Keys()}
 	c := copiesOf(one, other)
 	done := repair(t, c)
-	if len(done[0].Damaged) != 1 || done[0].Damaged[0].Backend != "two" || done[0].Damaged[0].Segment.First != 71 || done[0].Segments > 0 {
+	if len(done[1].Damaged) != 1 || done[1].Damaged[0].Backend != "two" || done[1].Damaged[0].Segment.First != 71 || done[0].Segments > 0 {
 		t.Errorf("the damaged one is taken for a copy: %+v", done[0])
 	}
 	if got := scrub(t, c); !slices.Equal(got, []string{"one 41-50", "two 41-50", "two 71-80"}) {
@@ -402,6 +404,101 @@ func TestABackendThatIsAwayIsLeftOut(t *testing.T) {
 	_, errs := c.Scrub(t.Context(), 100, begin)
 	if len(errs) != 2 {
 		t.Errorf("the scrub says %v", errs)
+	}
+}
+
+// sectors is a backend that does not give the data of some segments, and gives all others.
+type sectors struct {
+	*memory.Backend
+	bad []string // parts of their keys
+}
+
+func (s *sectors) Get(ctx context.Context, key string, r repository.Range) (io.ReadCloser, error) {
+	for _, part := range s.bad {
+		if strings.Contains(key, part) {
+			return nil, snapshot.ReasonBackendUnavailable.New("get %s", key).On(s.Info().Name).Because(errors.New("input/output error"))
+		}
+	}
+	return s.Backend.Get(ctx, key, r)
+}
+
+// Put mends the sector: the object is elsewhere.
+func (s *sectors) Put(ctx context.Context, key string, r io.Reader, opts repository.PutOptions) error {
+	s.bad = slices.DeleteFunc(s.bad, func(part string) bool { return strings.Contains(key, part) })
+	return s.Backend.Put(ctx, key, r, opts)
+}
+
+// withSectors is a place some of whose segments are not given.
+func withSectors(p *place, bad ...string) (*place, *sectors) {
+	s := &sectors{p.backend, bad}
+	repo := repository.New(repository.Config{Backend: s, Cluster: "default", Prefix: "default/"})
+	return &place{Place: upkeep.Place{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}, backend: p.backend}, s
+}
+
+// A disk rots by sectors. The others are read and copied, and what is not given twice is damaged: another backend has it.
+func TestASegmentThatIsNotGivenIsReplaced(t *testing.T) {
+	for name, suffix := range map[string]string{"its data": ".seg", "its manifest": ".json"} {
+		t.Run(name, func(t *testing.T) {
+			one, other := two(t, 100, segments.Config{})
+			one.rot(71, 80)
+			rotten, _ := withSectors(one, segment.Name(31, 40)+suffix)
+			c := copiesOf(rotten, other)
+			done, errs := c.Scrub(t.Context(), 100, begin.Add(later))
+			if len(done.Damaged) != 1 || done.Segments != 19 || len(errs) != 1 || !strings.Contains(errs[0].Error(), "revisions 31 to 40") {
+				t.Errorf("%+v, %v", done, errs)
+			}
+			if s := c.State("one"); s.Damaged != 1 {
+				t.Errorf("one look is taken for damage: %+v", s)
+			}
+			again := repair(t, c)
+			if len(again[0].Damaged) != 1 || len(again[0].Replaced) != 2 || again[0].Err != nil || c.State("one").Damaged != 0 {
+				t.Errorf("%+v", again[0])
+			}
+			rotten.whole(t, 100)
+			if got := scrub(t, c); len(got) > 0 {
+				t.Errorf("then %q are damaged", got)
+			}
+		})
+	}
+}
+
+// One segment that is not given does not keep those behind it from being copied, and one that is given again is good.
+func TestASegmentThatIsNotGivenIsOneAlone(t *testing.T) {
+	one, empty := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	one.put(t, timeline, 100)
+	rotten, disk := withSectors(one, segment.Name(31, 40)+".seg")
+	c := copiesOf(rotten, empty)
+	done := repair(t, c)
+	if done[1].Segments != 9 || done[1].Lacking != 10 || snapshot.ReasonOf(done[1].Err) != snapshot.ReasonBackendUnavailable {
+		t.Errorf("%+v", done[1])
+	}
+	repair(t, c)
+	if s := c.State("one"); s.Damaged != 1 {
+		t.Errorf("%+v", s)
+	}
+	disk.bad = nil
+	scrub(t, c)
+	if done := repair(t, c); done[1].Segments != 1 || done[1].Lacking != 0 || c.State("one").Damaged != 0 {
+		t.Errorf("%+v", done[1])
+	}
+}
+
+// A backend that gives nothing is away: none of its segments is damaged, and few are asked for.
+func TestABackendThatGivesNothingHasNoDamage(t *testing.T) {
+	one, empty := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	one.put(t, timeline, 100)
+	dead, _ := withSectors(one, "-")
+	c := copiesOf(dead, empty)
+	for range 3 {
+		if done, errs := c.Scrub(t.Context(), 100, begin.Add(later)); len(errs) != 4 || done.Segments > 0 {
+			t.Errorf("%+v, %v", done, errs)
+		}
+		if done := repair(t, c); done[1].Lacking != 100 || done[1].Err == nil {
+			t.Errorf("%+v", done[1])
+		}
+	}
+	if s := c.State("one"); s.Damaged > 0 {
+		t.Errorf("%+v", s)
 	}
 }
 

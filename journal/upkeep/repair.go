@@ -24,7 +24,7 @@ type Copied struct {
 	Bytes    int64
 	Replaced []segments.Ref // damaged ones that were written over, or removed because good ones hold their revisions
 	Lacking  int64          // revisions that another backend has, and this one lacks still
-	Damaged  []Damage       // that were found on other backends
+	Damaged  []Damage       // that were found there
 	LeadsTo  int64          // revision of the live timeline to which it leads from a snapshot on this backend; 0 without one
 	Err      error          // why something is left; nil also when it is left for the next repair
 }
@@ -39,7 +39,7 @@ type Copied struct {
 func (c *Copies) Repair(ctx context.Context, live segment.Timeline, now time.Time) []Copied {
 	seen := c.Pruner.look(ctx)
 	r := &repair{copies: c, places: c.Pruner.Places, now: now, left: cmp.Or(c.Budget, DefaultBudget), silent: seen.errs}
-	r.all = make([]Copied, len(r.places))
+	r.all, r.row = make([]Copied, len(r.places)), make([]int, len(r.places))
 	for k, p := range r.places {
 		r.all[k] = Copied{Backend: p.Segments.Name(), Err: seen.errs[k]}
 	}
@@ -86,6 +86,7 @@ type repair struct {
 	left   int64 // bytes that may be copied
 	all    []Copied
 	silent []error // by place: why it does not count
+	row    []int   // by place: how many segments in a row it has not given
 
 	// Of one timeline.
 	held [][]segments.Ref // by place: the segments that are not known to be damaged
@@ -116,14 +117,35 @@ func (r *repair) list(ctx context.Context, t segment.Timeline) {
 		for _, item := range items {
 			there[item.Ref] = true
 			r.ends[k] = max(r.ends[k], item.Last)
-			if r.copies.isDamaged(p.Segments.Name(), item.Ref) {
+			switch r.again(ctx, k, item.Ref) {
+			case absent:
+			case damaged:
 				r.bad[k] = append(r.bad[k], item.Ref)
-			} else {
+			default:
 				r.held[k] = append(r.held[k], item.Ref)
 			}
 		}
-		r.copies.forget(p.Segments.Name(), func(ref segments.Ref) bool { return ref.Timeline != t || there[ref] })
+		r.copies.findings.forget(p.Segments.Name(), func(ref segments.Ref) bool { return ref.Timeline != t || there[ref] })
 	}
+}
+
+// again tells of a segment as far as it is known, and looks once more at one that was not given.
+func (r *repair) again(ctx context.Context, k int, ref segments.Ref) answer {
+	switch last := r.copies.findings.last(at{r.all[k].Backend, ref}); {
+	case last.bad:
+		return damaged
+	case last.err == nil || r.row[k] == inRow:
+		return good
+	}
+	got, err := r.copies.findings.look(ctx, r.places[k].Segments, ref, r.now)
+	if got == unreadable {
+		r.row[k]++
+		return unreadable
+	}
+	if r.row[k] = 0; got == damaged {
+		r.all[k].Damaged = append(r.all[k].Damaged, Damage{r.all[k].Backend, ref, err})
+	}
+	return got
 }
 
 // fill copies what a place lacks from a revision on.
@@ -156,7 +178,7 @@ func (r *repair) fill(ctx context.Context, k int, before int64) error {
 			if !errors.Is(err, errYoung) && !snapshot.IsNotFound(err) { // else it is uploaded, or was merged meanwhile
 				errs = append(errs, err)
 			}
-			away := snapshot.IsOfBackend(err, r.all[o.place].Backend)
+			away := r.row[o.place] >= inRow
 			offers = slices.DeleteFunc(offers, func(other offer) bool { return other == o || away && other.place == o.place })
 		}
 	}
@@ -217,8 +239,9 @@ func (r *repair) copy(ctx context.Context, k int, o offer, left *late) error {
 	from, to := r.places[o.place].Segments, r.places[k].Segments
 	m, err := from.Manifest(ctx, o.Ref)
 	if err != nil {
-		return r.found(k, o, err)
+		return r.failed(ctx, o, err)
 	}
+	r.copies.findings.gave(from.Name())
 	if age := r.now.Sub(m.LastTime); o.Last > r.ends[k] && age >= 0 && age < young {
 		left.segments = append(left.segments, o.Ref)
 		return errYoung
@@ -226,37 +249,51 @@ func (r *repair) copy(ctx context.Context, k int, o offer, left *late) error {
 	if err := r.links(ctx, k, m); err != nil {
 		return err
 	}
-	damaged := slices.Contains(r.bad[k], o.Ref)
-	err = to.CopyFrom(ctx, from, m, damaged)
+	replaces := slices.Contains(r.bad[k], o.Ref)
+	err = to.CopyFrom(ctx, from, m, replaces)
 	if snapshot.IsDamage(err) && snapshot.BackendOf(err) == to.Name() {
 		// A manifest that is not usable, without data: no listing shows it as a segment.
 		err = to.CopyFrom(ctx, from, m, true)
 	}
 	if err != nil {
-		return r.found(k, o, err)
+		return r.failed(ctx, o, err)
 	}
+	r.row[o.place] = 0
 	r.left -= m.StoredSize
 	c := &r.all[k]
 	c.Segments, c.Bytes = c.Segments+1, c.Bytes+m.StoredSize
-	if damaged {
+	if replaces {
 		r.replaced(k, o.Ref)
 	}
 	r.held[k] = append(r.held[k], o.Ref)
 	return nil
 }
 
-// found notes the damage that an error of an offer tells of. Nobody is offered it any more.
-func (r *repair) found(k int, o offer, err error) error {
+// failed notes an error of an offer, if it is one of the place that offers it, and returns it. One that is damaged is
+// offered to nobody any more.
+func (r *repair) failed(ctx context.Context, o offer, err error) error {
 	name := r.places[o.place].Segments.Name()
-	if !snapshot.IsDamage(err) || snapshot.BackendOf(err) != name {
+	if ctx.Err() != nil || snapshot.BackendOf(err) != name {
 		return err
 	}
-	if r.copies.Found(name, o.Ref, err) {
-		r.all[k].Damaged = append(r.all[k].Damaged, Damage{name, o.Ref, err})
+	switch r.copies.findings.note(at{name, o.Ref}, err, r.now) {
+	case unreadable:
+		r.row[o.place]++
+	case damaged:
+		r.spoiled(o, err)
+		fallthrough
+	default:
+		r.row[o.place] = 0
 	}
+	return err
+}
+
+// spoiled notes that a segment that was held to be good is damaged.
+func (r *repair) spoiled(o offer, err error) {
+	at := &r.all[o.place]
+	at.Damaged = append(at.Damaged, Damage{at.Backend, o.Ref, err})
 	r.held[o.place] = slices.DeleteFunc(r.held[o.place], func(h segments.Ref) bool { return h == o.Ref })
 	r.bad[o.place] = append(r.bad[o.place], o.Ref)
-	return err
 }
 
 // links returns an error when a segment cannot be beside those of a place, because they are of another history. Without
@@ -313,15 +350,15 @@ func (r *repair) holds(ctx context.Context, k int, bad segments.Ref) bool {
 		if !ok {
 			return false
 		}
-		err := r.copies.check(ctx, r.places[k].Segments, o.Ref, r.now)
-		if err == nil {
+		got, err := r.copies.findings.look(ctx, r.places[k].Segments, o.Ref, r.now)
+		if got == good {
 			pos = o.Last + 1
 			continue
 		}
-		if !snapshot.IsDamage(err) {
+		if got != damaged {
 			return false
 		}
-		_ = r.found(k, o, err) // the next repair brings it
+		r.spoiled(o, err) // the next repair replaces it
 		own = slices.DeleteFunc(own, func(other offer) bool { return other == o })
 	}
 	return true
@@ -331,9 +368,7 @@ func (r *repair) holds(ctx context.Context, k int, bad segments.Ref) bool {
 func (r *repair) replaced(k int, ref segments.Ref) {
 	r.bad[k] = slices.DeleteFunc(r.bad[k], func(b segments.Ref) bool { return b == ref })
 	r.all[k].Replaced = append(r.all[k].Replaced, ref)
-	r.copies.mu.Lock()
-	defer r.copies.mu.Unlock()
-	delete(r.copies.damaged, at{r.all[k].Backend, ref})
+	r.copies.findings.note(at{r.all[k].Backend, ref}, nil, r.now)
 }
 
 // note keeps how the copies are.
