@@ -16,7 +16,7 @@ import (
 
 const (
 	mergeEvery  = 5 * time.Minute  // the live timeline
-	repairEvery = 15 * time.Minute // and as soon as something is found to be damaged
+	repairEvery = 15 * time.Minute // and as soon as something is found to be damaged, or there is more to copy
 	pruneEvery  = time.Hour        // and merge and sweep the timelines of the past, which change seldom
 )
 
@@ -36,11 +36,13 @@ func newKeeper(window time.Duration, log *slog.Logger) keeper {
 // run merges, repairs and prunes until ctx ends. It begins with a pause: the leadership may not last.
 func (k keeper) run(ctx context.Context, j *journal.Journal) {
 	pruned, repaired, past := time.Now(), time.Time{}, time.Time{}
+	due := false // a repair: something was found, or the last one has left something
 	for {
 		woken, err := k.wait(ctx)
 		if err != nil {
 			return
 		}
+		due = due || woken
 		if err := j.Overtaken(ctx); err != nil && ctx.Err() == nil {
 			k.log.ErrorContext(ctx, "journal of other replicas is not seen", "next_in", mergeEvery, "error", err)
 		}
@@ -50,14 +52,14 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 			past = time.Now()
 		}
 		for _, p := range k.Places {
-			woken = k.merge(ctx, p, live, all) || woken
+			due = k.merge(ctx, p, live, all) || due
 		}
 		if live == "" {
 			continue // it is not known what must stay
 		}
-		if woken || time.Since(repaired) >= repairEvery {
+		if due || time.Since(repaired) >= repairEvery {
 			repaired = time.Now()
-			k.repair(ctx, j, live)
+			due = k.repair(ctx, j, live)
 		}
 		if time.Since(pruned) >= pruneEvery {
 			pruned = time.Now()
@@ -118,8 +120,9 @@ func unmerged(ctx context.Context, log *slog.Logger, err error) {
 	}
 }
 
-// repair brings to each backend what it lacks and another one has.
-func (k keeper) repair(ctx context.Context, j *journal.Journal, live segment.Timeline) {
+// repair brings to each backend what it lacks and another one has. It reports whether it has left something that the next
+// one brings.
+func (k keeper) repair(ctx context.Context, j *journal.Journal, live segment.Timeline) (more bool) {
 	for _, done := range k.copies.Repair(ctx, live, time.Now()) {
 		log := k.log.With("backend", done.Backend)
 		for _, d := range done.Damaged {
@@ -133,10 +136,16 @@ func (k keeper) repair(ctx context.Context, j *journal.Journal, live segment.Tim
 			log.WarnContext(ctx, "segments of the journal were copied from another backend", "segments", done.Segments, "bytes", done.Bytes)
 		}
 		j.Filled(done.Backend, live, done.LeadsTo)
-		if (done.Err != nil || done.Lacking > 0) && ctx.Err() == nil {
+		switch {
+		case ctx.Err() != nil:
+		case done.Err != nil:
 			log.ErrorContext(ctx, "journal is not repaired", "next_in", repairEvery, "lacking_revisions", done.Lacking, "error", done.Err)
+		case done.Lacking > 0:
+			log.InfoContext(ctx, "journal is being repaired", "lacking_revisions", done.Lacking)
 		}
+		more = more || done.More
 	}
+	return more
 }
 
 // noteDamage logs a segment that is not good.

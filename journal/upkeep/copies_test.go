@@ -166,13 +166,13 @@ func TestABackendThatLacksAllIsFilledByAndBy(t *testing.T) {
 	last := int64(1 << 62)
 	for range 2 {
 		done := c.Repair(t.Context(), timeline, now)
-		if done[1].Segments != 1 || done[1].Lacking == 0 || done[1].Lacking >= last || done[1].Err != nil {
+		if done[1].Segments != 1 || done[1].Lacking == 0 || done[1].Lacking >= last || done[1].Err != nil || !done[1].More {
 			t.Fatalf("%+v", done[1])
 		}
 		last = done[1].Lacking
 	}
 	c.Budget = 0
-	if done := c.Repair(t.Context(), timeline, now); done[1].Lacking != 0 || done[1].Err != nil {
+	if done := c.Repair(t.Context(), timeline, now); done[1].Lacking != 0 || done[1].Err != nil || done[1].More {
 		t.Errorf("%+v", done[1])
 	}
 	// What is younger than ten minutes is left to the leader.

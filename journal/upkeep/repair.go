@@ -26,7 +26,8 @@ type Copied struct {
 	Lacking  int64          // revisions that another backend has, and this one lacks still
 	Damaged  []Damage       // that were found there
 	LeadsTo  int64          // revision of the live timeline to which it leads from a snapshot on this backend; 0 without one
-	Err      error          // why something is left; nil also when it is left for the next repair
+	More     bool           // the rest is left for the next repair: this one has done its share
+	Err      error          // why something is left that the next repair may not bring either
 }
 
 // Repair brings to each backend the revisions that it lacks, or has in a damaged segment, and another one has. The
@@ -183,6 +184,7 @@ func (r *repair) fill(ctx context.Context, k int, before int64) error {
 		}
 	}
 	r.all[k].Lacking += size(without(without(wanted, union(r.held[k])), union(late.segments)))
+	r.all[k].More = r.left <= 0 && r.all[k].Lacking > 0
 	if ctx.Err() == nil {
 		errs = append(errs, r.settle(ctx, k))
 	}
