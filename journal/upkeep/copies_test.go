@@ -407,6 +407,45 @@ func TestABackendThatIsAwayIsLeftOut(t *testing.T) {
 	}
 }
 
+// The backend that has what another one lacks goes away: it lacks that still.
+func TestWhatABackendLacksItLacksWhileAnotherOneIsAway(t *testing.T) {
+	one, two, three := newPlace("one", segments.Config{}), newPlace("two", segments.Config{}), newPlace("three", segments.Config{})
+	one.put(t, timeline, 100)
+	three.put(t, timeline, 30)
+	three.save(t, 5)
+	c := copiesOf(one, two, three)
+	c.Budget = 1
+	repair(t, c) // copies one segment to each
+	if two, three := c.State("two"), c.State("three"); two.Lacking != 90 || three.Lacking != 70 {
+		t.Fatalf("%+v, %+v", two, three)
+	}
+	there := one.backend.Keys()
+	contents := map[string][]byte{}
+	for _, key := range there {
+		contents[key] = one.backend.Content(key)
+	}
+	one.backend.Vanish()
+	c.Budget = 0
+	repair(t, c) // three has twenty more of these
+	if two, three := c.State("two"), c.State("three"); two.Lacking != 70 || three.Lacking != 70 || !two.Known {
+		t.Errorf("%+v, %+v", two, three)
+	}
+	back := newPlace("one", segments.Config{})
+	for _, key := range there {
+		back.backend.Set(key, contents[key])
+	}
+	c.Pruner.Places[0] = back.Place
+	repair(t, c)
+	if two, three := c.State("two"), c.State("three"); two.Lacking != 0 || three.Lacking != 0 || two.Damaged+three.Damaged > 0 {
+		t.Errorf("%+v, %+v", two, three)
+	}
+	three.backend.Vanish()
+	repair(t, c)
+	if s := c.State("three"); !s.Known {
+		t.Errorf("what is known of one that is away is forgotten: %+v", s)
+	}
+}
+
 // sectors is a backend that does not give the data of some segments, and gives all others.
 type sectors struct {
 	*memory.Backend

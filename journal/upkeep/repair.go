@@ -40,7 +40,7 @@ type Copied struct {
 func (c *Copies) Repair(ctx context.Context, live segment.Timeline, now time.Time) []Copied {
 	seen := c.Pruner.look(ctx)
 	r := &repair{copies: c, places: c.Pruner.Places, now: now, left: cmp.Or(c.Budget, DefaultBudget), silent: seen.errs}
-	r.all, r.row = make([]Copied, len(r.places)), make([]int, len(r.places))
+	r.all, r.row, r.filled = make([]Copied, len(r.places)), make([]int, len(r.places)), make([]int64, len(r.places))
 	for k, p := range r.places {
 		r.all[k] = Copied{Backend: p.Segments.Name(), Err: seen.errs[k]}
 	}
@@ -88,6 +88,7 @@ type repair struct {
 	all    []Copied
 	silent []error // by place: why it does not count
 	row    []int   // by place: how many segments in a row it has not given
+	filled []int64 // by place: revisions that it lacked, and has now
 
 	// Of one timeline.
 	held [][]segments.Ref // by place: the segments that are not known to be damaged
@@ -160,7 +161,9 @@ func (r *repair) fill(ctx context.Context, k int, before int64) error {
 	wanted := without(kept, without(kept, union(others))) // the others have it, and it is kept
 	var errs []error
 	late := &late{}
-	for _, hole := range without(wanted, union(r.held[k])) {
+	holes := without(wanted, union(r.held[k]))
+	defer func() { r.filled[k] += size(holes) - size(without(wanted, union(r.held[k]))) }()
+	for _, hole := range holes {
 		for pos := hole.first; pos <= hole.last && ctx.Err() == nil && r.left > 0; {
 			o, ok := best(offers, pos, hole.last)
 			if !ok {
@@ -373,7 +376,8 @@ func (r *repair) replaced(k int, ref segments.Ref) {
 	r.copies.findings.note(at{r.all[k].Backend, ref}, nil, r.now)
 }
 
-// note keeps how the copies are.
+// note keeps how the copies are. That of a place that is silent stays as it was. While another one is, it may be the one
+// that has what a place lacks: only what was copied is not lacking any more.
 func (r *repair) note() {
 	c := r.copies
 	c.mu.Lock()
@@ -381,11 +385,16 @@ func (r *repair) note() {
 	if c.state == nil {
 		c.state = map[string]State{}
 	}
+	heard := len(slices.DeleteFunc(slices.Clone(r.silent), func(err error) bool { return err != nil }))
 	for k, done := range r.all {
 		s := c.state[done.Backend]
 		s.Copied += int64(done.Segments)
-		if s.Known = r.silent[k] == nil; s.Known {
-			s.Lacking = done.Lacking
+		switch {
+		case r.silent[k] != nil:
+		case heard == len(r.places):
+			s.Known, s.Lacking = true, done.Lacking
+		case heard > 1:
+			s.Known, s.Lacking = true, max(done.Lacking, s.Lacking-r.filled[k])
 		}
 		c.state[done.Backend] = s
 	}
