@@ -183,6 +183,21 @@ func TestABackendThatLacksAllIsFilledByAndBy(t *testing.T) {
 	other.whole(t, 8000)
 }
 
+// A merged segment fills several holes. It is read and copied once.
+func TestOneSegmentFillsManyHoles(t *testing.T) {
+	one, other := two(t, 300, segments.Config{})
+	_, err := upkeep.Merge(t.Context(), one.Segments, timeline, begin.Add(later))
+	must(t, err)
+	for first := int64(11); first < 300; first += 20 {
+		other.lose(first, first+9)
+	}
+	c := copiesOf(one, other)
+	if done := repair(t, c); done[1].Segments != 1 || done[1].Lacking != 0 || done[1].Err != nil || c.State("two").Copied != 1 {
+		t.Errorf("%+v", done[1])
+	}
+	other.whole(t, 300)
+}
+
 // The hole of one backend is within a merged segment of the other one. The merge of later makes one of both.
 func TestSegmentsOfOtherCutsFillAHole(t *testing.T) {
 	one, other := two(t, 590, segments.Config{})

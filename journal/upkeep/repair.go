@@ -163,8 +163,9 @@ func (r *repair) fill(ctx context.Context, k int, before int64) error {
 	late := &late{}
 	holes := without(wanted, union(r.held[k]))
 	defer func() { r.filled[k] += size(holes) - size(without(wanted, union(r.held[k]))) }()
+	pos := int64(0) // what is before it is copied, or nobody has it: one copy may fill several holes
 	for _, hole := range holes {
-		for pos := hole.first; pos <= hole.last && ctx.Err() == nil && r.left > 0; {
+		for pos = max(pos, hole.first); pos <= hole.last && ctx.Err() == nil && r.left > 0; {
 			o, ok := best(offers, pos, hole.last)
 			if !ok {
 				pos = next(offers, pos, hole.last)
