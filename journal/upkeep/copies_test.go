@@ -313,26 +313,65 @@ func TestTheLastCopyOfASegmentStays(t *testing.T) {
 	}
 }
 
+// signed is a place whose manifests are signed.
+func signed(backend *memory.Backend, by *signing.Signer, trust *signing.Trust) *place {
+	p := &place{backend: backend}
+	p.Repository = repository.New(repository.Config{
+		Backend: p.backend, Cluster: "default", Prefix: "default/", Signer: by, Trust: trust,
+	})
+	p.Segments = segments.New(segments.Config{Repository: p.Repository})
+	return p
+}
+
+// One snapshot is not trusted: nothing is pruned, but its backend is filled and gives as before. The snapshot may be the
+// oldest one, so all that leads to it is copied.
+func TestASnapshotThatIsNotTrustedKeepsNothingFromBeingCopied(t *testing.T) {
+	ours, trust := newKeys(t)
+	one, other := signed(memory.New("one", snapshot.BackendS3), ours, trust), signed(memory.New("two", snapshot.BackendS3), ours, trust)
+	for _, p := range []*place{one, other} {
+		p.put(t, timeline, 100)
+	}
+	other.save(t, 70) // by somebody without a key
+	other.lose(11, 20)
+	other.lose(81, 90)
+	one.lose(51, 60)
+	c := copiesOf(one, other)
+	done := repair(t, c)
+	if done[0].Segments != 1 || done[1].Segments != 2 || done[0].Err != nil || done[1].Err != nil {
+		t.Errorf("%+v", done)
+	}
+	if s := c.State("two"); !s.Known {
+		t.Errorf("%+v", s)
+	}
+	if n, err := c.Pruner.Prune(t.Context(), timeline, begin.Add(later)); n > 0 || snapshot.ReasonOf(err) != snapshot.ReasonManifestUntrusted {
+		t.Errorf("%d were pruned: %v", n, err)
+	}
+}
+
+// One manifest of a snapshot is not given: that is not the backend as a whole.
+func TestASnapshotThatIsNotGivenKeepsNothingFromBeingCopied(t *testing.T) {
+	one, other := two(t, 100, segments.Config{})
+	name := other.save(t, 70)
+	other.lose(11, 20)
+	rotten, _ := withSectors(other, snapshot.ManifestKey(name))
+	c := copiesOf(one, rotten)
+	if done := repair(t, c); done[1].Segments != 1 || done[1].Err != nil {
+		t.Errorf("%+v", done)
+	}
+	if n, err := c.Pruner.Prune(t.Context(), timeline, begin.Add(later)); n > 0 || err == nil {
+		t.Errorf("%d were pruned: %v", n, err)
+	}
+}
+
 func TestAForgedSegmentIsNotCopied(t *testing.T) {
 	ours, trust := newKeys(t)
 	theirs, _ := newKeys(t)
-	signed := func(name string, by *signing.Signer, from *memory.Backend) *place {
-		p := &place{backend: memory.New(name, snapshot.BackendS3)}
-		if from != nil {
-			p.backend = from
-		}
-		p.Repository = repository.New(repository.Config{
-			Backend: p.backend, Cluster: "default", Prefix: "default/", Signer: by, Trust: trust,
-		})
-		p.Segments = segments.New(segments.Config{Repository: p.Repository})
-		return p
-	}
-	one, other := signed("one", ours, nil), signed("two", ours, nil)
+	one, other := signed(memory.New("one", snapshot.BackendS3), ours, trust), signed(memory.New("two", snapshot.BackendS3), ours, trust)
 	one.put(t, timeline, 100)
 	other.put(t, timeline, 100)
 	one.lose(41, 50)
 	other.lose(41, 50)
-	forger := signed("two", theirs, other.backend)
+	forger := signed(other.backend, theirs, trust)
 	forger.last, forger.chain = 40, segment.Chain{1}
 	forger.put(t, timeline, 50)
 	c := copiesOf(one, other)

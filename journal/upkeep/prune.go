@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -83,7 +84,7 @@ func (p *Pruner) Prune(ctx context.Context, live segment.Timeline, now time.Time
 // it.
 func (p *Pruner) Plan(ctx context.Context, live segment.Timeline, now time.Time) ([]Removal, error) {
 	seen := p.look(ctx)
-	if err := errors.Join(seen.errs...); err != nil {
+	if err := errors.Join(slices.Concat(seen.errs, slices.Collect(maps.Values(seen.unsure)))...); err != nil {
 		return nil, err
 	}
 	var removals []Removal
@@ -110,11 +111,15 @@ type seen struct {
 	timelines []segment.Timeline // of all places, in ascending order of their start
 	bases     []bases            // of each place
 	errs      []error            // by place: why it does not count; nil when it does
+
+	// Timelines in whose time a snapshot was taken whose manifest is not trusted, or was not given: it may be the oldest
+	// one. The empty one is of snapshots before all of them.
+	unsure map[segment.Timeline]error
 }
 
 // look lists the timelines and snapshots. A place that cannot be listed, or is not the store that it was, counts as empty.
 func (p *Pruner) look(ctx context.Context) *seen {
-	s := &seen{bases: make([]bases, len(p.Places)), errs: make([]error, len(p.Places))}
+	s := &seen{bases: make([]bases, len(p.Places)), errs: make([]error, len(p.Places)), unsure: map[segment.Timeline]error{}}
 	for i, at := range p.Places {
 		some, err := at.timelines(ctx)
 		s.errs[i] = err
@@ -129,7 +134,7 @@ func (p *Pruner) look(ctx context.Context) *seen {
 	}
 	for i, at := range p.Places {
 		if s.errs[i] == nil {
-			s.bases[i], s.errs[i] = p.basesOf(ctx, at, s.timelines)
+			s.bases[i], s.errs[i] = p.basesOf(ctx, at, s)
 		}
 	}
 	return s
@@ -189,9 +194,9 @@ func oldestOf(found []bases, t segment.Timeline) base {
 	return slices.MinFunc(all, func(a, b base) int { return cmp.Compare(a.revision, b.revision) })
 }
 
-// basesOf returns the snapshots of a place. Manifests that were read before are not read again: what they say of a
-// snapshot does not change.
-func (p *Pruner) basesOf(ctx context.Context, at Place, all []segment.Timeline) (bases, error) {
+// basesOf returns the snapshots of a place, and notes of which timelines there may be others. Manifests that were read
+// before are not read again: what they say of a snapshot does not change.
+func (p *Pruner) basesOf(ctx context.Context, at Place, seen *seen) (bases, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	entries, err := at.Repository.Entries(ctx)
@@ -200,20 +205,27 @@ func (p *Pruner) basesOf(ctx context.Context, at Place, all []segment.Timeline) 
 	}
 	name := at.Repository.Name()
 	found, known := bases{}, make(map[string]base, len(entries))
+	row := 0 // manifests that were not given, one after the other
 	for _, e := range entries {
 		b, read := p.known[name][e.Name]
 		if !read || b.size != e.Size {
 			rec, err := at.Repository.Record(ctx, e)
-			if snapshot.ReasonOf(err) == snapshot.ReasonSnapshotUnreadable {
+			switch {
+			case snapshot.ReasonOf(err) == snapshot.ReasonSnapshotUnreadable:
 				continue // another copy, or none: it is no base as it is
+			case err != nil && !snapshot.IsDamage(err):
+				if row++; row == inRow || ctx.Err() != nil {
+					return nil, err
+				}
+				fallthrough
+			case err != nil:
+				seen.unsure[timelineAt(e.Time, seen.timelines)] = err
+				continue
 			}
-			if err != nil {
-				return nil, err
-			}
-			b = base{e.Size, max(rec.Revision, rec.OldestRevision), rec.CreateTime, rec.EtcdClusterID}
+			row, b = 0, base{e.Size, max(rec.Revision, rec.OldestRevision), rec.CreateTime, rec.EtcdClusterID}
 		}
 		known[e.Name] = b
-		if t := timelineOf(b, all); t != "" {
+		if t := timelineOf(b, seen.timelines); t != "" {
 			found[t] = append(found[t], b)
 		}
 	}
@@ -226,14 +238,19 @@ func (p *Pruner) basesOf(ctx context.Context, at Place, all []segment.Timeline) 
 
 // timelineOf returns the timeline within whose time a snapshot was taken; empty when there is none.
 func timelineOf(b base, all []segment.Timeline) segment.Timeline {
-	var found segment.Timeline
+	t := timelineAt(b.created, all)
+	if !t.Of(b.cluster) {
+		return ""
+	}
+	return t
+}
+
+// timelineAt returns the timeline of a time; empty before the first one.
+func timelineAt(at time.Time, all []segment.Timeline) (found segment.Timeline) {
 	for _, t := range all {
-		if !t.Start().After(b.created) {
+		if !t.Start().After(at) {
 			found = t
 		}
-	}
-	if !found.Of(b.cluster) {
-		return ""
 	}
 	return found
 }

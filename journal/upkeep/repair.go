@@ -49,6 +49,9 @@ func (c *Copies) Repair(ctx context.Context, live segment.Timeline, now time.Tim
 		r.list(ctx, t)
 		for k := range r.places {
 			before, _ := c.Pruner.before(seen, i, k, live, now)
+			if seen.unsure[t] != nil {
+				before = 0 // nothing is pruned meanwhile either, and the snapshot may lead on from before
+			}
 			// A backend that cannot be listed may have the snapshot before which nothing is needed.
 			if r.silent[k] != nil || before == 0 && incomplete || ctx.Err() != nil {
 				continue
