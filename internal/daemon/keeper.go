@@ -35,6 +35,7 @@ func newKeeper(window time.Duration, log *slog.Logger) keeper {
 
 // run merges, repairs and prunes until ctx ends. It begins with a pause: the leadership may not last.
 func (k keeper) run(ctx context.Context, j *journal.Journal) {
+	k.copies.Forget()
 	pruned, repaired, past := time.Now(), time.Time{}, time.Time{}
 	due := false // a repair: something was found, or the last one has left something
 	for {

@@ -46,6 +46,17 @@ func (c *Copies) State(backend string) State {
 	return s
 }
 
+// Forget forgets how the copies were: another replica has led since. The segments that were found to be damaged are
+// looked at again by each repair.
+func (c *Copies) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for backend, s := range c.state {
+		c.state[backend] = State{Copied: s.Copied}
+	}
+	c.empty = nil
+}
+
 // Found notes a segment that was found to be damaged, or not to be trusted. It reports whether that is new.
 func (c *Copies) Found(backend string, r segments.Ref, err error) bool {
 	return c.findings.found(at{backend, r}, err)

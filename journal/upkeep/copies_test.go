@@ -461,6 +461,62 @@ func TestABackendThatIsAwayIsLeftOut(t *testing.T) {
 	}
 }
 
+// Another replica has replaced a segment, or a person has put back the good one. It is good, and nobody has to wait for a
+// scrub: it is copied to one that lacks it, and is not replaced once more.
+func TestASegmentThatWasPutRightIsGood(t *testing.T) {
+	one, other := two(t, 100, segments.Config{})
+	other.rot(41, 50)
+	c := copiesOf(one, other)
+	scrub(t, c)
+	repair(t, copiesOf(one, other)) // of a replica that has not found it yet: nothing
+	other.rot(41, 50)               // the bit is right again
+	one.lose(41, 50)
+	if s := c.State("two"); s.Damaged != 1 {
+		t.Fatalf("%+v", s)
+	}
+	done := repair(t, c)
+	if done[0].Segments != 1 || done[0].Err != nil || len(done[1].Replaced) > 0 || len(done[1].Damaged) > 0 {
+		t.Errorf("%+v", done)
+	}
+	if s := c.State("two"); s.Damaged != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Another replica may have led between two terms.
+func TestATermBeginsWithoutWhatWasSeenBefore(t *testing.T) {
+	one, empty := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	one.put(t, timeline, 100)
+	c := copiesOf(one, empty)
+	c.Budget = 1
+	repair(t, c)
+	one.rot(41, 50)
+	scrub(t, c)
+	c.Forget()
+	if s := c.State("two"); s != (upkeep.State{Copied: 1}) {
+		t.Errorf("%+v", s)
+	}
+	if s := c.State("one"); s != (upkeep.State{Damaged: 1}) {
+		t.Errorf("%+v", s)
+	}
+	// A timeline was empty before, and has had a segment meanwhile.
+	past := segment.NewTimeline(timeline.EtcdCluster(), begin.Add(-time.Hour))
+	one.last, one.chain = 0, segment.Chain{}
+	one.put(t, past, 10)
+	for _, key := range one.keysOf(1, 10) {
+		if strings.Contains(key, string(past)) {
+			one.backend.Remove(key)
+		}
+	}
+	now := time.Now()
+	for _, after := range []time.Duration{0, 25 * time.Hour} {
+		c.Forget()
+		if done, err := c.Sweep(t.Context(), timeline, now.Add(after)); err != nil || done != (upkeep.Swept{}) {
+			t.Errorf("%+v, %v", done, err)
+		}
+	}
+}
+
 // The backend that has what another one lacks goes away: it lacks that still.
 func TestWhatABackendLacksItLacksWhileAnotherOneIsAway(t *testing.T) {
 	one, two, three := newPlace("one", segments.Config{}), newPlace("two", segments.Config{}), newPlace("three", segments.Config{})

@@ -134,20 +134,24 @@ func (r *repair) list(ctx context.Context, t segment.Timeline) {
 	}
 }
 
-// again tells of a segment as far as it is known, and looks once more at one that was not given.
+// again tells of a segment as far as it is known. One that was not good is looked at once more: another replica, or a
+// person, may have put it right.
 func (r *repair) again(ctx context.Context, k int, ref segments.Ref) answer {
-	switch last := r.copies.findings.last(at{r.all[k].Backend, ref}); {
-	case last.bad:
-		return damaged
-	case last.err == nil || r.row[k] == inRow:
+	last := r.copies.findings.last(at{r.all[k].Backend, ref})
+	switch {
+	case last.err == nil:
 		return good
+	case r.row[k] == inRow && last.bad:
+		return damaged
+	case r.row[k] == inRow:
+		return unreadable
 	}
 	got, err := r.copies.findings.look(ctx, r.places[k].Segments, ref, r.now)
 	if got == unreadable {
 		r.row[k]++
 		return unreadable
 	}
-	if r.row[k] = 0; got == damaged {
+	if r.row[k] = 0; got == damaged && !last.bad {
 		r.all[k].Damaged = append(r.all[k].Damaged, Damage{r.all[k].Backend, ref, err})
 	}
 	return got
