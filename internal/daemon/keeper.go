@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
@@ -35,6 +36,9 @@ func newKeeper(window time.Duration, log *slog.Logger) keeper {
 
 // run merges, repairs and prunes until ctx ends. It begins with a pause: the leadership may not last.
 func (k keeper) run(ctx context.Context, j *journal.Journal) {
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	watch.Go(func() { k.watch(ctx, j) })
 	k.copies.Forget()
 	pruned, repaired, past := time.Now(), time.Time{}, time.Time{}
 	due := false // a repair: something was found, or the last one has left something
@@ -44,9 +48,6 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 			return
 		}
 		due = due || woken
-		if err := j.Overtaken(ctx); err != nil && ctx.Err() == nil {
-			k.log.ErrorContext(ctx, "journal of other replicas is not seen", "next_in", mergeEvery, "error", err)
-		}
 		live := j.Live()
 		all := time.Since(past) >= pruneEvery
 		if all {
@@ -65,6 +66,15 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 		if time.Since(pruned) >= pruneEvery {
 			pruned = time.Now()
 			k.prune(ctx, live)
+		}
+	}
+}
+
+// watch looks for a timeline of another replica. A later one hides all that is added, however long a merge takes.
+func (k keeper) watch(ctx context.Context, j *journal.Journal) {
+	for backoff.Wait(ctx, backoff.Spread(mergeEvery, 0.1)) == nil {
+		if err := j.Overtaken(ctx); err != nil && ctx.Err() == nil {
+			k.log.ErrorContext(ctx, "journal of other replicas is not seen", "next_in", mergeEvery, "error", err)
 		}
 	}
 }

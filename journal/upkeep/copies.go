@@ -19,6 +19,8 @@ type Copies struct {
 	Pruner *Pruner // of the same places; a repair copies nothing that it would remove
 	Budget int64   // bytes that one repair copies, about; 0 for [DefaultBudget]
 
+	Time time.Duration // for which one repair copies, about; 0 for [DefaultTime]
+
 	findings findings
 
 	mu    sync.Mutex
@@ -26,8 +28,12 @@ type Copies struct {
 	empty map[bare]time.Time
 }
 
-// DefaultBudget is how many bytes one repair copies, about: the rest waits for the next one.
-const DefaultBudget = 256 << 20
+// DefaultBudget and DefaultTime are how many bytes one repair copies, and for how long, about: the rest waits for the next
+// one, and the merges and prunes of the journal come between.
+const (
+	DefaultBudget = 256 << 20
+	DefaultTime   = 3 * time.Minute
+)
 
 // State is how the copies on one backend are.
 type State struct {

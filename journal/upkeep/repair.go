@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -39,7 +40,11 @@ type Copied struct {
 // counts neither as a source nor as one that lacks something. What is too much for one repair is left for the next one.
 func (c *Copies) Repair(ctx context.Context, live segment.Timeline, now time.Time) []Copied {
 	seen := c.Pruner.look(ctx)
-	r := &repair{copies: c, places: c.Pruner.Places, now: now, left: cmp.Or(c.Budget, DefaultBudget), silent: seen.errs}
+	bytes, limit := cmp.Or(c.Budget, DefaultBudget), cmp.Or(c.Time, DefaultTime)
+	r := &repair{
+		copies: c, places: c.Pruner.Places, now: now, silent: seen.errs,
+		left: share{bytes, time.Now().Add(limit)}, looks: share{DefaultBudget, time.Now().Add(limit / 3)},
+	}
 	r.all, r.row, r.filled = make([]Copied, len(r.places)), make([]int, len(r.places)), make([]int64, len(r.places))
 	for k, p := range r.places {
 		r.all[k] = Copied{Backend: p.Segments.Name(), Err: seen.errs[k]}
@@ -60,7 +65,7 @@ func (c *Copies) Repair(ctx context.Context, live segment.Timeline, now time.Tim
 				r.all[k].Err = errors.Join(r.all[k].Err, err)
 			}
 			if t == live {
-				r.all[k].LeadsTo = leadsTo(seen.bases[k][t], union(r.held[k]))
+				r.all[k].LeadsTo = leadsTo(seen.bases[k][t], union(r.sides[k].held))
 			}
 		}
 	}
@@ -82,35 +87,49 @@ func leadsTo(bases []base, held []span) (to int64) {
 	return to
 }
 
+// share is how much of something a repair does.
+type share struct {
+	bytes int64
+	until time.Time
+}
+
+func (s *share) spent() bool { return s.bytes <= 0 || !time.Now().Before(s.until) }
+
 // repair is one Repair.
 type repair struct {
 	copies *Copies
 	places []Place
 	now    time.Time
-	left   int64 // bytes that may be copied
+	left   share // of what is copied
+	looks  share // of what is looked at again
 	all    []Copied
 	silent []error // by place: why it does not count
 	row    []int   // by place: how many segments in a row it has not given
 	filled []int64 // by place: revisions that it lacked, and has now
 
-	// Of one timeline.
-	held [][]segments.Ref // by place: the segments that are not known to be damaged
-	bad  [][]segments.Ref // by place: the others
-	ends []int64          // by place: the last revision
+	sides []*side // by place, of one timeline
 }
 
-// offer is a segment that another place has.
-type offer struct {
-	segments.Ref
-	place int
+// side is the segments of a timeline on one place.
+type side struct {
+	held, bad refs  // bad ones are damaged as far as it is known
+	last      int64 // revision
+
+	begins, ends map[int64]segments.Ref // one of those that are held, by its first and its last revision
+}
+
+// add adds a good segment.
+func (s *side) add(r segments.Ref) {
+	s.held[r], s.begins[r.First], s.ends[r.Last] = true, r, r
+	delete(s.bad, r)
 }
 
 // list lists the segments of a timeline.
 func (r *repair) list(ctx context.Context, t segment.Timeline) {
-	n := len(r.places)
-	r.held, r.bad, r.ends = make([][]segments.Ref, n), make([][]segments.Ref, n), make([]int64, n)
+	r.sides = make([]*side, len(r.places))
 	for k, p := range r.places {
-		if r.silent[k] != nil {
+		s := &side{held: refs{}, bad: refs{}, begins: map[int64]segments.Ref{}, ends: map[int64]segments.Ref{}}
+		if r.sides[k] = s; r.silent[k] != nil {
 			continue
 		}
 		items, err := p.Segments.Of(ctx, t)
@@ -118,151 +137,141 @@ func (r *repair) list(ctx context.Context, t segment.Timeline) {
 			r.silent[k], r.all[k].Err = err, errors.Join(r.all[k].Err, err)
 			continue
 		}
-		there := map[segments.Ref]bool{}
+		there := refs{}
+		var suspects []segments.Item
 		for _, item := range items {
 			there[item.Ref] = true
-			r.ends[k] = max(r.ends[k], item.Last)
-			switch r.again(ctx, k, item.Ref) {
-			case absent:
-			case damaged:
-				r.bad[k] = append(r.bad[k], item.Ref)
-			default:
-				r.held[k] = append(r.held[k], item.Ref)
+			s.last = max(s.last, item.Last)
+			if r.copies.findings.last(at{p.Segments.Name(), item.Ref}).err != nil {
+				suspects = append(suspects, item)
+				continue
 			}
+			s.add(item.Ref)
 		}
+		r.again(ctx, k, suspects)
 		r.copies.findings.forget(p.Segments.Name(), func(ref segments.Ref) bool { return ref.Timeline != t || there[ref] })
 	}
 }
 
-// again tells of a segment as far as it is known. One that was not good is looked at once more: another replica, or a
-// person, may have put it right.
-func (r *repair) again(ctx context.Context, k int, ref segments.Ref) answer {
-	last := r.copies.findings.last(at{r.all[k].Backend, ref})
-	switch {
-	case last.err == nil:
-		return good
-	case r.row[k] == inRow && last.bad:
-		return damaged
-	case r.row[k] == inRow:
-		return unreadable
+// again looks once more at segments of a place that were not good. Another replica, or a person, may have put them right.
+// Those that were looked at the longest ago are the first, and as many as there is time for.
+func (r *repair) again(ctx context.Context, k int, suspects []segments.Item) {
+	f, s, name := &r.copies.findings, r.sides[k], r.all[k].Backend
+	slices.SortStableFunc(suspects, func(a, b segments.Item) int {
+		return f.last(at{name, a.Ref}).looked.Compare(f.last(at{name, b.Ref}).looked)
+	})
+	for _, item := range suspects {
+		last := f.last(at{name, item.Ref})
+		got := unreadable
+		if last.bad {
+			got = damaged
+		}
+		if r.row[k] < inRow && !r.looks.spent() && ctx.Err() == nil {
+			var err error
+			got, err = f.look(ctx, r.places[k].Segments, item.Ref, r.now)
+			r.looks.bytes -= item.Size
+			if r.row[k]++; got != unreadable {
+				r.row[k] = 0
+			}
+			if r.row[k] == inRow {
+				r.all[k].Err = errors.Join(r.all[k].Err, err)
+			}
+			if got == damaged && !last.bad {
+				r.all[k].Damaged = append(r.all[k].Damaged, Damage{name, item.Ref, err})
+			}
+		}
+		switch got {
+		case damaged:
+			s.bad[item.Ref] = true
+		case good, unreadable:
+			s.add(item.Ref)
+		case absent:
+		}
 	}
-	got, err := r.copies.findings.look(ctx, r.places[k].Segments, ref, r.now)
-	if got == unreadable {
-		r.row[k]++
-		return unreadable
-	}
-	if r.row[k] = 0; got == damaged && !last.bad {
-		r.all[k].Damaged = append(r.all[k].Damaged, Damage{r.all[k].Backend, ref, err})
-	}
-	return got
 }
 
 // fill copies what a place lacks from a revision on.
 func (r *repair) fill(ctx context.Context, k int, before int64) error {
-	offers := r.offers(k)
-	var others []segments.Ref
-	for _, o := range offers {
-		others = append(others, o.Ref)
-	}
+	offered, others := r.offers(k)
 	kept := []span{{before, segment.MaxRevision}}
 	wanted := without(kept, without(kept, union(others))) // the others have it, and it is kept
-	var errs []error
-	late := &late{}
-	holes := without(wanted, union(r.held[k]))
-	defer func() { r.filled[k] += size(holes) - size(without(wanted, union(r.held[k]))) }()
-	pos := int64(0) // what is before it is copied, or nobody has it: one copy may fill several holes
-	for _, hole := range holes {
-		for pos = max(pos, hole.first); pos <= hole.last && ctx.Err() == nil && r.left > 0; {
-			o, ok := best(offers, pos, hole.last)
-			if !ok {
-				pos = next(offers, pos, hole.last)
-				continue
-			}
-			err := r.copy(ctx, k, o, late)
-			if err == nil {
-				pos = o.Last + 1
-				continue
-			}
-			if snapshot.IsOfBackend(err, r.all[k].Backend) {
-				r.all[k].Lacking += size(without(wanted, union(r.held[k])))
-				return errors.Join(append(errs, err)...)
-			}
-			if !errors.Is(err, errYoung) && !snapshot.IsNotFound(err) { // else it is uploaded, or was merged meanwhile
-				errs = append(errs, err)
-			}
-			away := r.row[o.place] >= inRow
-			offers = slices.DeleteFunc(offers, func(other offer) bool { return other == o || away && other.place == o.place })
-		}
-	}
-	r.all[k].Lacking += size(without(without(wanted, union(r.held[k])), union(late.segments)))
-	r.all[k].More = r.left <= 0 && r.all[k].Lacking > 0
-	if ctx.Err() == nil {
+	lacking := func() []span { return without(wanted, union(r.sides[k].held)) }
+	holes, late := lacking(), refs{}
+	errs := r.copyInto(ctx, k, holes, offered, late)
+	left := lacking()
+	r.filled[k] += size(holes) - size(left)
+	r.all[k].Lacking += size(without(left, union(late)))
+	r.all[k].More = r.left.spent() && r.all[k].Lacking > 0
+	if ctx.Err() == nil && !slices.ContainsFunc(errs, func(err error) bool { return snapshot.IsOfBackend(err, r.all[k].Backend) }) {
 		errs = append(errs, r.settle(ctx, k))
 	}
 	return errors.Join(errs...)
 }
 
-// offers returns the segments that other places have.
-func (r *repair) offers(k int) (all []offer) {
-	for other := range r.places {
+// copyInto copies what is offered into the holes of a place. late are the segments that are left to the leader's upload.
+func (r *repair) copyInto(ctx context.Context, k int, holes []span, offered *offers, late refs) (errs []error) {
+	pos := int64(0) // what is before it is copied, or nobody has it: one copy may fill several holes
+	for _, hole := range holes {
+		for pos = max(pos, hole.first); pos <= hole.last && ctx.Err() == nil && !r.left.spent(); {
+			o, ok := offered.best(pos, hole.last)
+			if !ok {
+				pos = offered.next(hole.last)
+				continue
+			}
+			err := r.copy(ctx, k, o)
+			switch {
+			case err == nil:
+				pos = o.Last + 1
+				continue
+			case errors.Is(err, errYoung):
+				late[o.Ref] = true
+			case snapshot.IsOfBackend(err, r.all[k].Backend):
+				return append(errs, err)
+			case !snapshot.IsNotFound(err): // else it was merged meanwhile
+				errs = append(errs, err)
+			}
+			away := r.row[o.place] >= inRow
+			offered.drop(func(other offer) bool { return other == o || away && other.place == o.place })
+		}
+	}
+	return errs
+}
+
+// offers returns the segments that other places have, and those of them that may be given.
+func (r *repair) offers(k int) (offered *offers, all refs) {
+	var given []offer
+	all = refs{}
+	for other, s := range r.sides {
 		if other == k {
 			continue
 		}
-		for _, ref := range r.held[other] {
-			all = append(all, offer{ref, other})
+		for ref := range s.held {
+			if all[ref] = true; r.row[other] < inRow {
+				given = append(given, offer{ref, other})
+			}
 		}
 	}
-	return all
-}
-
-// best returns the offer that holds a revision and reaches the furthest within a hole, and of these the one with the
-// fewest revisions.
-func best(offers []offer, pos, last int64) (found offer, ok bool) {
-	for _, o := range offers {
-		if o.First > pos || o.Last < pos {
-			continue
-		}
-		further := cmp.Compare(min(o.Last, last), min(found.Last, last))
-		if !ok || further > 0 || further == 0 && o.Last-o.First < found.Last-found.First {
-			found, ok = o, true
-		}
-	}
-	return found, ok
-}
-
-// next returns the next revision behind one that is offered; one behind the hole when none is.
-func next(offers []offer, pos, last int64) int64 {
-	found := last + 1
-	for _, o := range offers {
-		if o.First > pos {
-			found = min(found, o.First)
-		}
-	}
-	return found
+	return newOffers(given), all
 }
 
 // errYoung: the leader uploads it itself.
 var errYoung = errors.New("it is young")
 
-// late is the segments that are left to the leader's upload.
-type late struct{ segments []segments.Ref }
-
 // copy copies one segment to a place.
-func (r *repair) copy(ctx context.Context, k int, o offer, left *late) error {
+func (r *repair) copy(ctx context.Context, k int, o offer) error {
 	from, to := r.places[o.place].Segments, r.places[k].Segments
 	m, err := from.Manifest(ctx, o.Ref)
 	if err != nil {
 		return r.failed(ctx, o, err)
 	}
 	r.copies.findings.gave(from.Name())
-	if age := r.now.Sub(m.LastTime); o.Last > r.ends[k] && age >= 0 && age < young {
-		left.segments = append(left.segments, o.Ref)
+	if age := r.now.Sub(m.LastTime); o.Last > r.sides[k].last && age >= 0 && age < young {
 		return errYoung
 	}
 	if err := r.links(ctx, k, m); err != nil {
 		return err
 	}
-	replaces := slices.Contains(r.bad[k], o.Ref)
+	replaces := r.sides[k].bad[o.Ref]
 	err = to.CopyFrom(ctx, from, m, replaces)
 	if snapshot.IsDamage(err) && snapshot.BackendOf(err) == to.Name() {
 		// A manifest that is not usable, without data: no listing shows it as a segment.
@@ -272,13 +281,13 @@ func (r *repair) copy(ctx context.Context, k int, o offer, left *late) error {
 		return r.failed(ctx, o, err)
 	}
 	r.row[o.place] = 0
-	r.left -= m.StoredSize
+	r.left.bytes -= m.StoredSize
 	c := &r.all[k]
 	c.Segments, c.Bytes = c.Segments+1, c.Bytes+m.StoredSize
 	if replaces {
 		r.replaced(k, o.Ref)
 	}
-	r.held[k] = append(r.held[k], o.Ref)
+	r.sides[k].add(o.Ref)
 	return nil
 }
 
@@ -305,16 +314,16 @@ func (r *repair) failed(ctx context.Context, o offer, err error) error {
 func (r *repair) spoiled(o offer, err error) {
 	at := &r.all[o.place]
 	at.Damaged = append(at.Damaged, Damage{at.Backend, o.Ref, err})
-	r.held[o.place] = slices.DeleteFunc(r.held[o.place], func(h segments.Ref) bool { return h == o.Ref })
-	r.bad[o.place] = append(r.bad[o.place], o.Ref)
+	delete(r.sides[o.place].held, o.Ref)
+	r.sides[o.place].bad[o.Ref] = true
 }
 
 // links returns an error when a segment cannot be beside those of a place, because they are of another history. Without
 // signatures, this is all that tells a forged one whose checksums are right.
 func (r *repair) links(ctx context.Context, k int, m *segments.Manifest) error {
-	to := r.places[k].Segments
-	for _, ref := range r.held[k] {
-		if ref.Last != m.First-1 && ref.First != m.Last+1 {
+	to, s := r.places[k].Segments, r.sides[k]
+	for _, ref := range []segments.Ref{s.ends[m.First-1], s.begins[m.Last+1]} {
+		if !s.held[ref] {
 			continue
 		}
 		beside, err := to.Manifest(ctx, ref)
@@ -334,10 +343,15 @@ func (r *repair) links(ctx context.Context, k int, m *segments.Manifest) error {
 
 // settle removes the damaged segments of a place whose revisions good ones hold there.
 func (r *repair) settle(ctx context.Context, k int) error {
-	to := r.places[k].Segments
+	to, s := r.places[k].Segments, r.sides[k]
 	var errs []error
-	for _, bad := range slices.Clone(r.bad[k]) {
+	held := union(s.held)
+	for bad := range maps.Clone(s.bad) {
+		if !within(bad, held) {
+			continue
+		}
 		if !r.holds(ctx, k, bad) {
+			held = union(s.held) // one may be damaged, too
 			continue
 		}
 		if err := to.Remove(ctx, bad); err != nil {
@@ -351,35 +365,35 @@ func (r *repair) settle(ctx context.Context, k int) error {
 
 // holds reports whether a place has all revisions of a damaged segment in others, and reads these back.
 func (r *repair) holds(ctx context.Context, k int, bad segments.Ref) bool {
-	if len(without([]span{{bad.First, bad.Last}}, union(r.held[k]))) > 0 {
-		return false
-	}
 	var own []offer
-	for _, ref := range r.held[k] {
-		own = append(own, offer{ref, k})
+	for ref := range r.sides[k].held {
+		if ref.First <= bad.Last && bad.First <= ref.Last {
+			own = append(own, offer{ref, k})
+		}
 	}
+	offered := newOffers(own)
 	for pos := bad.First; pos <= bad.Last; {
-		o, ok := best(own, pos, bad.Last)
+		o, ok := offered.best(pos, bad.Last)
 		if !ok {
 			return false
 		}
-		got, err := r.copies.findings.look(ctx, r.places[k].Segments, o.Ref, r.now)
-		if got == good {
+		switch got, err := r.copies.findings.look(ctx, r.places[k].Segments, o.Ref, r.now); got {
+		case good:
 			pos = o.Last + 1
 			continue
-		}
-		if got != damaged {
+		case damaged:
+			r.spoiled(o, err) // the next repair replaces it
+		default:
 			return false
 		}
-		r.spoiled(o, err) // the next repair replaces it
-		own = slices.DeleteFunc(own, func(other offer) bool { return other == o })
+		offered.drop(func(other offer) bool { return other == o })
 	}
 	return true
 }
 
 // replaced notes that a damaged segment is one no more.
 func (r *repair) replaced(k int, ref segments.Ref) {
-	r.bad[k] = slices.DeleteFunc(r.bad[k], func(b segments.Ref) bool { return b == ref })
+	delete(r.sides[k].bad, ref)
 	r.all[k].Replaced = append(r.all[k].Replaced, ref)
 	r.copies.findings.note(at{r.all[k].Backend, ref}, nil, r.now)
 }
