@@ -141,26 +141,17 @@ func (m *merging) removeSame(ctx context.Context, upper segments.Ref, left []seg
 	if err != nil {
 		return err
 	}
-	chain, chains := u.PreviousChain, map[int64]segment.Chain{}
+	at := map[int64]segment.Chain{}
 	for _, l := range left {
-		chains[l.Last] = segment.Chain{}
+		at[l.Last] = segment.Chain{}
 	}
-	err = m.each(ctx, u, func(e segment.Entry) error {
-		if r, ok := e.(segment.Revision); ok {
-			chain = chain.Next(r)
-			if _, asked := chains[r.Main]; asked {
-				chains[r.Main] = chain
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := m.noteDamage(upper, readChains(ctx, m.segments, u, at)); err != nil {
 		return err
 	}
 	var errs []error
 	for _, r := range left {
 		l, err := m.manifest(ctx, r)
-		if err == nil && l.Chain != chains[r.Last] {
+		if err == nil && l.Chain != at[r.Last] {
 			continue
 		}
 		if err == nil {
@@ -171,6 +162,20 @@ func (m *merging) removeSame(ctx context.Context, upper segments.Ref, left []seg
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// readChains reads a segment to its end, and sets the chains after some of its revisions.
+func readChains(ctx context.Context, s *segments.Segments, m *segments.Manifest, at map[int64]segment.Chain) error {
+	chain := m.PreviousChain
+	return each(ctx, s, m, func(e segment.Entry) error {
+		if r, ok := e.(segment.Revision); ok {
+			chain = chain.Next(r)
+			if _, asked := at[r.Main]; asked {
+				at[r.Main] = chain
+			}
+		}
+		return nil
+	})
 }
 
 // runs returns the segments of a level in runs, each within one stretch of time and without a hole. A stretch that is

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -218,7 +217,7 @@ func (r *repair) copyInto(ctx context.Context, k int, holes []span, offered *off
 				pos = offered.next(hole.last)
 				continue
 			}
-			err := r.copy(ctx, k, o)
+			err := r.copy(ctx, k, o, span{pos, hole.last})
 			switch {
 			case err == nil:
 				pos = o.Last + 1
@@ -257,8 +256,8 @@ func (r *repair) offers(k int) (offered *offers, all refs) {
 // errYoung: the leader uploads it itself.
 var errYoung = errors.New("it is young")
 
-// copy copies one segment to a place.
-func (r *repair) copy(ctx context.Context, k int, o offer) error {
+// copy copies one segment into a hole of a place.
+func (r *repair) copy(ctx context.Context, k int, o offer, hole span) error {
 	from, to := r.places[o.place].Segments, r.places[k].Segments
 	m, err := from.Manifest(ctx, o.Ref)
 	if err != nil {
@@ -268,8 +267,8 @@ func (r *repair) copy(ctx context.Context, k int, o offer) error {
 	if age := r.now.Sub(m.LastTime); o.Last > r.sides[k].last && age >= 0 && age < young {
 		return errYoung
 	}
-	if err := r.links(ctx, k, m); err != nil {
-		return err
+	if err := r.links(ctx, k, o, m, hole); err != nil {
+		return r.failed(ctx, o, err)
 	}
 	replaces := r.sides[k].bad[o.Ref]
 	err = to.CopyFrom(ctx, from, m, replaces)
@@ -316,29 +315,6 @@ func (r *repair) spoiled(o offer, err error) {
 	at.Damaged = append(at.Damaged, Damage{at.Backend, o.Ref, err})
 	delete(r.sides[o.place].held, o.Ref)
 	r.sides[o.place].bad[o.Ref] = true
-}
-
-// links returns an error when a segment cannot be beside those of a place, because they are of another history. Without
-// signatures, this is all that tells a forged one whose checksums are right.
-func (r *repair) links(ctx context.Context, k int, m *segments.Manifest) error {
-	to, s := r.places[k].Segments, r.sides[k]
-	for _, ref := range []segments.Ref{s.ends[m.First-1], s.begins[m.Last+1]} {
-		if !s.held[ref] {
-			continue
-		}
-		beside, err := to.Manifest(ctx, ref)
-		if err != nil {
-			continue // a scrub names it
-		}
-		err = m.Follows(beside)
-		if ref.First == m.Last+1 {
-			err = beside.Follows(m)
-		}
-		if err != nil {
-			return fmt.Errorf("copy the segment %s to backend %s: %w", m.Name(), to.Name(), err)
-		}
-	}
-	return nil
 }
 
 // settle removes the damaged segments of a place whose revisions good ones hold there.
