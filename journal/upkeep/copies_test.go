@@ -210,9 +210,10 @@ func (s slow) Put(ctx context.Context, key string, r io.Reader, opts repository.
 
 // Thousands of small segments take long. A repair ends in time for other work, and the next one goes on.
 func TestARepairEndsInTime(t *testing.T) {
+	one, other := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	one.put(t, timeline, 3000) // and the encoder, which all tests share, is made outside of the bubble
+	one.whole(t, 3000)
 	synctest.Test(t, func(t *testing.T) {
-		one, other := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
-		one.put(t, timeline, 3000)
 		repo := repository.New(repository.Config{Backend: slow{other.backend}, Cluster: "default", Prefix: "default/"})
 		other.Place = upkeep.Place{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}
 		c := copiesOf(one, other)

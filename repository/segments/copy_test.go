@@ -1,7 +1,9 @@
 package segments_test
 
 import (
+	"context"
 	"errors"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -101,6 +103,7 @@ func TestACopyReplacesNothingUnasked(t *testing.T) {
 
 // A writer knows for a while that the document of its timeline is there, which another replica may sweep meanwhile.
 func TestASweptTimelineIsWrittenAgain(t *testing.T) {
+	run(t, 1, 10, "a") // the encoder, which all tests share, is made outside of the bubble
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlace(nil, segments.Config{})
 		other := segments.New(segments.Config{Repository: p.repo})
@@ -122,4 +125,36 @@ func TestASweptTimelineIsWrittenAgain(t *testing.T) {
 			t.Errorf("the listing is %+v", all)
 		}
 	})
+}
+
+// meanwhile is a backend on which something else happens while an object is stored, before it is there.
+type meanwhile struct {
+	repository.Backend
+	suffix string // of its key
+	then   func()
+}
+
+func (m *meanwhile) Put(ctx context.Context, key string, r io.Reader, opts repository.PutOptions) error {
+	if then := m.then; then != nil && strings.HasSuffix(key, m.suffix) {
+		m.then = nil
+		then()
+	}
+	return m.Backend.Put(ctx, key, r, opts)
+}
+
+// The upload of the data is slow, and the timeline has been empty for long. Another replica sweeps it meanwhile, and sees
+// nothing of the segment.
+func TestATimelineThatIsSweptWhileASegmentIsStoredIsThere(t *testing.T) {
+	m := &meanwhile{suffix: ".seg"}
+	p := newPlace(func(c *repository.Config) { m.Backend, c.Backend = c.Backend, m }, segments.Config{})
+	other := newPlace(func(c *repository.Config) { c.Backend = m.Backend }, segments.Config{})
+	m.then = func() {
+		if gone, err := other.SweepTimeline(t.Context(), timeline, time.Now().Add(time.Hour)); !gone || err != nil {
+			t.Errorf("it is not swept: %v, %v", gone, err)
+		}
+	}
+	must(t, p.Put(t.Context(), run(t, 1, 10, "a")))
+	if timelines, err := p.Timelines(t.Context()); len(timelines) != 1 || err != nil {
+		t.Errorf("%v, %v", timelines, err)
+	}
 }

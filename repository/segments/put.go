@@ -77,10 +77,15 @@ func (s *Segments) store(
 	if errors.Is(err, snapshot.ErrExists) {
 		_, err = s.there(ctx, h)
 	}
-	if err == nil {
-		s.knowTimeline(h.Timeline)
+	if err != nil {
+		return err
 	}
-	return err
+	// A sweep may have removed the document of a timeline that was empty, before it could see this segment.
+	if err := s.putTimeline(ctx, h.Timeline); err != nil {
+		return err
+	}
+	s.knowTimeline(h.Timeline)
+	return nil
 }
 
 // prepare returns the manifest of a segment, and its data as it is stored.
