@@ -158,3 +158,65 @@ func TestATimelineThatIsSweptWhileASegmentIsStoredIsThere(t *testing.T) {
 		t.Errorf("%v, %v", timelines, err)
 	}
 }
+
+// A writer died before the manifest, long ago, and comes back while another replica sweeps its data. The sweep has looked
+// before the new data was there, and deletes it at any time after. Nobody takes the segment for stored then.
+func TestDataThatIsSweptWhileItIsStoredIsMissed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		after  bool // the segment is complete then
+		writer bool // hears of it; else the sweeper does
+	}{
+		"before the manifest": {writer: true},
+		"behind the manifest": {after: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &meanwhile{}
+			p := newPlace(func(c *repository.Config) { m.Backend, c.Backend = c.Backend, m }, segments.Config{})
+			s := run(t, 1, 10, "a")
+			m.suffix = s.Header.Name() + ".json"
+			must(t, p.Put(t.Context(), s))
+			for _, key := range p.backend.Keys() {
+				if strings.HasSuffix(key, m.suffix) {
+					p.backend.Remove(key)
+				}
+			}
+			late := &deleting{Backend: m.Backend}
+			sweeper := newPlace(func(c *repository.Config) { c.Backend = late }, segments.Config{})
+			var stored error
+			late.first = func(del func()) {
+				if !tc.after {
+					m.then = del
+				}
+				stored = p.Put(t.Context(), s)
+				if tc.after {
+					del()
+				}
+			}
+			_, _, err := sweeper.Sweep(t.Context(), timeline, time.Now().Add(time.Hour))
+			if (stored != nil) != tc.writer || stored == nil && snapshot.ReasonOf(err) != snapshot.ReasonConflict {
+				t.Errorf("the writer hears %v, and the sweeper %v", stored, err)
+			}
+			must(t, p.Put(t.Context(), s)) // the next attempt
+			if got, err := revisions(t.Context(), p.Segments, segments.RefOf(&s.Header)); err != nil || len(got) != 10 {
+				t.Errorf("it holds %v (%v)", got, err)
+			}
+		})
+	}
+}
+
+// deleting is a backend with which something else happens before an object is deleted.
+type deleting struct {
+	repository.Backend
+	first func(del func())
+}
+
+func (d *deleting) Delete(ctx context.Context, key string) error {
+	if d.first == nil {
+		return d.Backend.Delete(ctx, key)
+	}
+	first := d.first
+	d.first = nil
+	var err error
+	first(func() { err = d.Backend.Delete(ctx, key) })
+	return err
+}

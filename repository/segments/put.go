@@ -77,6 +77,9 @@ func (s *Segments) store(
 	if errors.Is(err, snapshot.ErrExists) {
 		_, err = s.there(ctx, h)
 	}
+	if err == nil && replace {
+		err = s.kept(ctx, m)
+	}
 	if err != nil {
 		return err
 	}
@@ -86,6 +89,17 @@ func (s *Segments) store(
 	}
 	s.knowTimeline(h.Timeline)
 	return nil
+}
+
+// kept returns an error when data that was written over is gone: a sweep had found it without a manifest.
+func (s *Segments) kept(ctx context.Context, m *Manifest) error {
+	_, err := s.backend.Stat(ctx, s.dataKey(m.Ref(), m.Encrypted()))
+	if snapshot.IsNotFound(err) {
+		return snapshot.ReasonConflict.New("store the segment %s", s.URI(m.Ref())).On(s.Name()).
+			Because(errors.New("its data was removed by a sweep while it was stored")).
+			Advise("it is stored again with the next attempt")
+	}
+	return err
 }
 
 // prepare returns the manifest of a segment, and its data as it is stored.

@@ -31,11 +31,11 @@ func (s *Segments) Sweep(ctx context.Context, t segment.Timeline, before time.Ti
 				continue
 			}
 			gone, err := s.sweep(ctx, o.Key, prefix+name+manifestSuffix, before)
-			if err != nil {
-				return removed, left, err
-			}
 			if gone {
 				removed, left = removed+1, left-1
+			}
+			if err != nil {
+				return removed, left, err
 			}
 		}
 	}
@@ -55,7 +55,16 @@ func (s *Segments) sweep(ctx context.Context, key, manifest string, before time.
 	if err != nil {
 		return false, err
 	}
-	return true, s.backend.Delete(ctx, key)
+	if err := s.backend.Delete(ctx, key); err != nil {
+		return false, err
+	}
+	// The backend cannot delete on condition. A writer that has stored the segment just now may not have seen that.
+	if _, err := s.backend.Stat(ctx, manifest); err == nil {
+		return true, snapshot.ReasonConflict.New("sweep %s", key).On(s.Name()).
+			Because(errors.New("its segment was completed meanwhile, and has lost its data")).
+			Advise("it is stored again by its writer, or copied from another backend")
+	}
+	return true, nil
 }
 
 // SweepTimeline removes the document of a timeline of which nothing else is there, and reports whether it did. The caller
