@@ -502,8 +502,8 @@ func TestAJournalThatIsBehindNeedsAttention(t *testing.T) {
 	}
 	want := "The journal is 1h0m0s behind on the disk of the leading replica: its log says why etcd is not followed.\n" +
 		"The journal is 10m0s behind on backend s3: access denied.\n" +
-		"2 segments of the journal on backend local are damaged, or not trusted, and were not replaced: no other backend has their " +
-		"revisions, or it does not answer. The log of the leader names them.\n"
+		"2 segments of the journal on backend local are damaged, or not trusted. The next repair replaces them, within 20 min, if " +
+		"another backend has their revisions. The log of the replica that found them names them.\n"
 	if texts != want {
 		t.Errorf("it says\n%swant\n%s", texts, want)
 	}
