@@ -39,7 +39,7 @@ const (
 type State struct {
 	Known   bool  // the journal was compared with that of other backends
 	Lacking int64 // revisions that another backend has and this one lacks, since then
-	Damaged int64 // segments that are damaged, as far as they were read
+	Damaged int64 // segments that are damaged, as far as they were read; without those whose revisions others there hold
 	Copied  int64 // segments that were copied there
 }
 
@@ -137,7 +137,9 @@ func (c *Copies) scrub(
 					p.Segments.Name(), row, len(due)-i-1))
 			}
 		case damaged:
-			done.Damaged = append(done.Damaged, Damage{p.Segments.Name(), item.Ref, err})
+			if c.findings.last(at{p.Segments.Name(), item.Ref}).spare.IsZero() {
+				done.Damaged = append(done.Damaged, Damage{p.Segments.Name(), item.Ref, err})
+			}
 			fallthrough
 		case good:
 			done.Segments, done.Bytes, row = done.Segments+1, done.Bytes+item.Size, 0

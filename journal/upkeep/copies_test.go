@@ -774,6 +774,70 @@ func failingAt(p *place, after int) *place {
 	return &place{Place: upkeep.Place{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}, backend: p.backend}
 }
 
+// addOnly is a backend that removes nothing.
+type addOnly struct {
+	*memory.Backend
+	refused int
+	gets    int
+}
+
+func (a *addOnly) Delete(_ context.Context, key string) error {
+	a.refused++
+	return snapshot.ReasonBackendAccessDenied.New("delete %s", key).On(a.Info().Name)
+}
+
+func (a *addOnly) Get(ctx context.Context, key string, r repository.Range) (io.ReadCloser, error) {
+	a.gets++
+	return a.Backend.Get(ctx, key, r)
+}
+
+// The policy of a bucket may let nothing be removed. A damaged segment whose revisions others hold is no damage then, it is
+// left alone, and one that can be written over is.
+func TestABackendThatRemovesNothing(t *testing.T) {
+	one, other := two(t, 300, segments.Config{})
+	_, err := upkeep.Merge(t.Context(), one.Segments, timeline, begin.Add(later))
+	must(t, err)
+	other.rot(41, 50)
+	bucket := &addOnly{Backend: other.backend}
+	repo := repository.New(repository.Config{Backend: bucket, Cluster: "default", Prefix: "default/"})
+	c := copiesOf(one, &place{Place: upkeep.Place{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}})
+	scrub(t, c)
+	if done := repair(t, c); done[1].Err != nil || done[1].Segments != 1 || len(done[1].Replaced) > 0 || bucket.refused != 1 {
+		t.Errorf("%+v, %d times refused", done[1], bucket.refused)
+	}
+	bucket.gets = 0
+	if done := repair(t, c); done[1].Err != nil || bucket.refused != 1 || bucket.gets > 0 || c.State("two").Damaged > 0 {
+		t.Errorf("it is tried again, with %d reads: %+v, %+v", bucket.gets, done[1], c.State("two"))
+	}
+	if got := scrub(t, c); len(got) > 0 {
+		t.Errorf("%q are damaged", got)
+	}
+	c.Repair(t.Context(), timeline, begin.Add(later+25*time.Hour))
+	if bucket.refused != 2 {
+		t.Errorf("after a day, it was tried %d times", bucket.refused)
+	}
+	// It lacks the merged one, behind the back of the program: now the damaged one is needed.
+	other.lose(1, 300)
+	one.lose(1, 300)
+	scrub(t, c)
+	repair(t, c)
+	if s := c.State("two"); s.Damaged != 1 {
+		t.Errorf("%+v", s)
+	}
+	orphan := "default/journal/" + string(timeline) + "/10s/" + segment.Name(401, 410) + ".seg"
+	other.backend.Set(orphan, []byte("of a writer that died"))
+	if done, err := c.Sweep(t.Context(), timeline, time.Now().Add(48*time.Hour)); err != nil || done != (upkeep.Swept{}) {
+		t.Errorf("%+v, %v", done, err)
+	}
+	// One of the same name is written over.
+	three := newPlace("three", segments.Config{})
+	three.put(t, timeline, 300)
+	c.Pruner.Places[0] = three.Place
+	if done := repair(t, c); done[1].Err != nil || len(done[1].Replaced) != 1 || c.State("two").Damaged > 0 {
+		t.Errorf("%+v, %+v", done[1], c.State("two"))
+	}
+}
+
 // The process dies between any two of its changes, such as data and manifest of a copy. Nothing that was good is lost,
 // and the next repair goes on.
 func TestAnInterruptedRepairGoesOn(t *testing.T) {

@@ -27,7 +27,17 @@ type finding struct {
 	bad    bool  // it is damaged, not trusted, or was not given twice while the backend gave others
 
 	answers int // of its backend when it was not given for the first time
+
+	// When a backend refused to remove it: it is bad, and others hold its revisions, which were read back. It counts as
+	// damaged no more.
+	spare time.Time
 }
+
+// spareFor is for how long a segment that cannot be removed is left alone: a lock may end.
+const spareFor = 24 * time.Hour
+
+// isSpare reports whether a segment is to be left alone.
+func (f finding) isSpare(now time.Time) bool { return f.bad && now.Sub(f.spare) < spareFor }
 
 // findings are what this process knows of the segments on all backends. They have no other memory.
 type findings struct {
@@ -92,9 +102,9 @@ func (f *findings) note(a at, err error, now time.Time) answer {
 		delete(f.of, a)
 		return absent
 	case snapshot.IsDamage(err):
-		is.bad = true
+		is.bad, is.spare = true, was.spare
 	case was.bad:
-		is.bad, is.err = true, was.err
+		is.bad, is.err, is.spare = true, was.err, was.spare
 	case was.err == nil:
 		is.answers = f.answers[a.backend]
 	default:
@@ -115,8 +125,18 @@ func (f *findings) found(a at, err error) bool {
 		f.of = map[at]finding{}
 	}
 	was := f.of[a]
-	f.of[a] = finding{looked: was.looked, err: err, bad: true}
+	f.of[a] = finding{looked: was.looked, err: err, bad: true, spare: was.spare}
 	return !was.bad
+}
+
+// spare notes when a backend refused to remove a segment that it does not need; the zero time when it needs it.
+func (f *findings) spare(a at, since time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if is, ok := f.of[a]; ok && is.bad {
+		is.spare = since
+		f.of[a] = is
+	}
 }
 
 // last returns what is known of a segment.
@@ -126,12 +146,12 @@ func (f *findings) last(a at) finding {
 	return f.of[a]
 }
 
-// damaged returns how many segments of a backend are.
+// damaged returns how many segments of a backend are, and are needed.
 func (f *findings) damaged(backend string) (n int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for a, is := range f.of {
-		if a.backend == backend && is.bad {
+		if a.backend == backend && is.bad && is.spare.IsZero() {
 			n++
 		}
 	}

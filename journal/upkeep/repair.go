@@ -165,7 +165,7 @@ func (r *repair) again(ctx context.Context, k int, suspects []segments.Item) {
 		if last.bad {
 			got = damaged
 		}
-		if r.row[k] < inRow && !r.looks.spent() && ctx.Err() == nil {
+		if r.row[k] < inRow && !r.looks.spent() && !last.isSpare(r.now) && ctx.Err() == nil {
 			var err error
 			got, err = f.look(ctx, r.places[k].Segments, item.Ref, r.now)
 			r.looks.bytes -= item.Size
@@ -317,24 +317,32 @@ func (r *repair) spoiled(o offer, err error) {
 	r.sides[o.place].bad[o.Ref] = true
 }
 
-// settle removes the damaged segments of a place whose revisions good ones hold there.
+// settle removes the damaged segments of a place whose revisions good ones hold there. Those that the backend does not
+// let go are left alone.
 func (r *repair) settle(ctx context.Context, k int) error {
 	to, s := r.places[k].Segments, r.sides[k]
 	var errs []error
 	held := union(s.held)
 	for bad := range maps.Clone(s.bad) {
-		if !within(bad, held) {
+		it := at{to.Name(), bad}
+		switch {
+		case !within(bad, held):
+			r.copies.findings.spare(it, time.Time{})
 			continue
-		}
-		if !r.holds(ctx, k, bad) {
+		case r.copies.findings.last(it).isSpare(r.now):
+			continue
+		case !r.holds(ctx, k, bad):
 			held = union(s.held) // one may be damaged, too
 			continue
 		}
-		if err := to.Remove(ctx, bad); err != nil {
+		switch err := to.Remove(ctx, bad); {
+		case err == nil:
+			r.replaced(k, bad)
+		case segments.IsRefused(err):
+			r.copies.findings.spare(it, r.now)
+		default:
 			errs = append(errs, err)
-			continue
 		}
-		r.replaced(k, bad)
 	}
 	return errors.Join(errs...)
 }

@@ -3,7 +3,6 @@ package segments
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -39,8 +38,13 @@ func (s *Segments) CopyFrom(ctx context.Context, from *Segments, m *Manifest, re
 	if err != nil || !replace {
 		return err
 	}
-	// The segment that was written over may have been encrypted when this one is not, or the other way round.
-	return s.backend.Delete(ctx, s.dataKey(m.Ref(), !m.Encrypted()))
+	// The segment that was written over may have been encrypted when this one is not, or the other way round. Nothing is
+	// deleted for nothing: the backend may refuse that.
+	other := s.dataKey(m.Ref(), !m.Encrypted())
+	if _, err := s.backend.Stat(ctx, other); snapshot.IsNotFound(err) {
+		return nil
+	}
+	return s.backend.Delete(ctx, other)
 }
 
 // Check reads a segment back: all entries where it can be decrypted, else the bytes as they are stored. A nil says that
@@ -89,13 +93,3 @@ func (o *storedObject) Read(p []byte) (int, error) {
 
 // Close implements [io.Closer].
 func (o *storedObject) Close() error { return o.object.Close() }
-
-// Follows returns an error when a segment cannot be behind another one whose last revision is the one before, because
-// they are of two histories.
-func (m *Manifest) Follows(before *Manifest) error {
-	if m.First != before.Last+1 || m.Previous != before.Last || m.PreviousChain == before.Chain {
-		return nil
-	}
-	return snapshot.ReasonConflict.New("the segment of the revisions %d to %d does not follow revision %d", m.First, m.Last, before.Last).
-		Because(fmt.Errorf("%w: %x and %x", ErrOtherHistory, m.PreviousChain[:4], before.Chain[:4])).Final()
-}

@@ -231,6 +231,13 @@ func (s *Segments) Remove(ctx context.Context, r Ref) error {
 	return nil
 }
 
+// IsRefused reports whether an error says that a backend removes nothing: its policy has no right for that, or a lock
+// protects the object.
+func IsRefused(err error) bool {
+	reason := snapshot.ReasonOf(err)
+	return reason == snapshot.ReasonBackendAccessDenied || reason == snapshot.ReasonObjectLocked
+}
+
 // damaged is the error of a segment that is not as it was written. No retry makes it better.
 func (s *Segments) damaged(r Ref, cause error) error {
 	return snapshot.ReasonChecksumMismatch.New("read the segment %s, revisions %d to %d", s.URI(r), r.First, r.Last).

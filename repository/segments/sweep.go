@@ -11,7 +11,8 @@ import (
 )
 
 // Sweep removes the data of a timeline that has no manifest and was last written before a time: its writer, or its
-// remover, has died. It returns how many objects it has removed, and how many others there are below the timeline.
+// remover, has died. It returns how many objects it has removed, and how many others there are below the timeline. On a
+// backend that removes nothing, they stay, which is no error.
 func (s *Segments) Sweep(ctx context.Context, t segment.Timeline, before time.Time) (removed, left int, err error) {
 	for _, l := range segment.Levels() {
 		prefix := s.prefix + string(t) + "/" + string(l) + "/"
@@ -55,7 +56,9 @@ func (s *Segments) sweep(ctx context.Context, key, manifest string, before time.
 	if err != nil {
 		return false, err
 	}
-	if err := s.backend.Delete(ctx, key); err != nil {
+	if err := s.backend.Delete(ctx, key); IsRefused(err) {
+		return false, nil
+	} else if err != nil {
 		return false, err
 	}
 	// The backend cannot delete on condition. A writer that has stored the segment just now may not have seen that.
@@ -79,7 +82,9 @@ func (s *Segments) SweepTimeline(ctx context.Context, t segment.Timeline, before
 		return false, err
 	}
 	s.forgetTimeline()
-	if err := s.backend.Delete(ctx, key); err != nil {
+	if err := s.backend.Delete(ctx, key); IsRefused(err) {
+		return false, nil
+	} else if err != nil {
 		return false, err
 	}
 	// A replica may have begun to upload an old part meanwhile, which no reader would find without the document.
