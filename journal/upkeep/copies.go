@@ -16,10 +16,9 @@ import (
 // memory which segments are damaged: another process finds them again. All methods may be called at once from several
 // goroutines, but for one Repair at a time.
 type Copies struct {
-	Pruner *Pruner // of the same places; a repair copies nothing that it would remove
-	Budget int64   // bytes that one repair copies, about; 0 for [DefaultBudget]
-
-	Time time.Duration // for which one repair copies, about; 0 for [DefaultTime]
+	Pruner *Pruner       // of the same places; a repair copies nothing that it would remove
+	Budget int64         // bytes that one repair copies, about; 0 for [DefaultBudget]
+	Time   time.Duration // for which one repair copies, about; 0 for [DefaultTime]
 
 	findings findings
 

@@ -67,21 +67,22 @@ func size(all []span) (n int64) {
 // refs is a set of segments.
 type refs map[segments.Ref]bool
 
-// offer is a segment of a place.
+// offer is a segment that a backend has.
 type offer struct {
 	segments.Ref
-	place int
+	from *side
 }
 
-// offers are segments of places, for a walk through their revisions in ascending order.
+// offers are segments of backends, for a walk through their revisions in ascending order.
 type offers struct {
 	ahead []offer // in ascending order of their first revisions
-	here  []offer // that begin before the place of the walk, and may reach it
+	here  []offer // that begin before, and may reach where the walk is
 }
 
 func newOffers(all []offer) *offers {
 	slices.SortFunc(all, func(a, b offer) int {
-		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last), cmp.Compare(a.Level, b.Level), cmp.Compare(a.place, b.place))
+		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last), cmp.Compare(a.Level, b.Level),
+			cmp.Compare(a.from.Name(), b.from.Name()))
 	})
 	return &offers{ahead: all}
 }
