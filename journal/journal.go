@@ -233,6 +233,7 @@ func (j *Journal) position(ctx context.Context) (newest local.Position, why *bre
 	ends := make([]end, len(j.stores))
 	var all sync.WaitGroup
 	for i, u := range j.stores {
+		u.took(nil)
 		all.Go(func() { ends[i].position, ends[i].err = u.newest(ctx) })
 	}
 	all.Wait()
