@@ -19,6 +19,17 @@ type Crossing struct {
 	Causes []error // of the damaged segments that should have the revisions; none when there is no segment
 }
 
+// Why says why the revisions are lost.
+func (c *Crossing) Why() string {
+	switch {
+	case c.Reason != "":
+		return c.Reason
+	case len(c.Causes) > 0:
+		return errors.Join(c.Causes...).Error()
+	}
+	return "no backend has a segment with them"
+}
+
 // Refusal is why a walk that may cross gaps does not cross one.
 type Refusal string
 
