@@ -230,12 +230,7 @@ func (j *Journal) position(ctx context.Context) (newest local.Position, why *bre
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	ends := make([]end, len(j.stores))
-	var all sync.WaitGroup
-	for i, u := range j.stores {
-		all.Go(func() { ends[i].position, ends[i].err = u.newest(ctx) })
-	}
-	all.Wait()
+	ends := j.askEnds(ctx)
 	var silent []error
 	for _, e := range ends {
 		if e.err != nil && !e.unusable() {
@@ -264,6 +259,18 @@ func (j *Journal) position(ctx context.Context) (newest local.Position, why *bre
 	j.noteKnown(newest.Timeline)
 	overtaken, err := j.compareLatest(ctx, newest.Timeline)
 	return newest, cmp.Or(overtaken, why), err
+}
+
+// askEnds asks all backends where their journal ends.
+func (j *Journal) askEnds(ctx context.Context) []end {
+	ends := make([]end, len(j.stores))
+	var all sync.WaitGroup
+	for i, u := range j.stores {
+		u.took(nil)
+		all.Go(func() { ends[i].position, ends[i].err = u.newest(ctx) })
+	}
+	all.Wait()
+	return ends
 }
 
 // nameAfter returns the name of a new timeline, which is later than another one.

@@ -56,10 +56,13 @@ func (j *Journal) settleLosses(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case all := <-j.losses:
+			settled := true
 			for i := range all {
-				j.settleLoss(ctx, &all[i])
+				settled = j.settleLoss(ctx, &all[i]) && settled
 			}
-			j.noteSettled(ctx)
+			if settled {
+				j.noteSettled(ctx)
+			}
 		}
 	}
 }
@@ -68,7 +71,7 @@ func (j *Journal) settleLosses(ctx context.Context) {
 func (j *Journal) noteSettled(ctx context.Context) {
 	j.settling.Lock()
 	defer j.settling.Unlock()
-	if len(j.losses) > 0 || ctx.Err() != nil {
+	if len(j.losses) > 0 {
 		return
 	}
 	if err := j.log.Settle(); err != nil {
@@ -78,26 +81,26 @@ func (j *Journal) noteSettled(ctx context.Context) {
 }
 
 // settleLoss finds out which of the revisions of a loss are nowhere, and reports them as gaps. It waits until all
-// backends have answered, or ctx ends.
-func (j *Journal) settleLoss(ctx context.Context, l *local.Loss) {
+// backends have answered; when ctx ends before, the loss is not settled.
+func (j *Journal) settleLoss(ctx context.Context, l *local.Loss) (settled bool) {
 	if l.None() || l.Again || l.Timeline == "" {
-		return
+		return true
 	}
 	for attempt := 1; ; attempt++ {
 		held, err := j.held(ctx, l.Timeline)
 		switch {
 		case err == nil && l.Gone():
 			j.reportGaps(ctx, l, held.goneOf(l))
-			return
+			return true
 		case err == nil:
 			j.reportGaps(ctx, l, gapsOf(held.all, l.First, l.Last))
-			return
+			return true
 		}
 		pause := backoff.Delay(firstUploadRetry, uploadRetry, attempt)
 		j.cfg.Logger.WarnContext(ctx, "it is not known yet which revisions of the journal are lost",
 			"timeline", l.Timeline, "revisions", l.String(), "retry_after", pause, "error", err)
 		if backoff.Wait(ctx, pause) != nil {
-			return
+			return false
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
@@ -187,5 +188,56 @@ func TestAFileThatVanishedBetweenTwoProcessesIsAGap(t *testing.T) {
 			eventually(t, "the gap is reported", func() bool { return log.has("level=ERROR", "journal has a gap", tc.lost, dir) })
 			eventually(t, "the gap is counted", func() bool { _, causes := a.all(); return slices.Equal(causes, []segment.Cause{segment.CauseDamaged}) })
 		})
+	}
+}
+
+// A replica that does not lead for long has the note of a timeline that the backends have removed since, with the
+// snapshots that needed it. Nothing is lost, whenever it starts.
+func TestATimelineThatWasRemovedIsNoGap(t *testing.T) {
+	dir, one := t.TempDir(), newPlace("one")
+	leave(t, dir, 4)
+	stop := runs(t, uploader(t, dir, []*place{one}))
+	eventually(t, "the parts are stored, and removed", func() bool {
+		files, err := filepath.Glob(filepath.Join(dir, "*.log"))
+		return err == nil && len(files) == 0 && len(ends(t, one)) == 4
+	})
+	stop()
+	var a asked
+	var log lines
+	empty := newPlace("one")
+	stop = runs(t, uploader(t, dir, []*place{empty}, func(c *journal.Config) { c.Broken, c.Logger = a.broken, logTo(&log) }))
+	extra := t.TempDir() // with a part that is really lost, the journal has looked at all
+	leave(t, extra, 4)
+	logs, err := filepath.Glob(filepath.Join(extra, "*.*"))
+	must(t, err)
+	for _, f := range logs {
+		must(t, os.Remove(f))
+	}
+	var other lines
+	runs(t, uploader(t, extra, []*place{empty}, func(c *journal.Config) { c.Logger = logTo(&other) }))
+	eventually(t, "another one reports its gap", func() bool { return other.has("journal has a gap", "revisions up to 40") })
+	stop()
+	if _, causes := a.all(); len(causes) > 0 || log.has("journal has a gap") {
+		t.Errorf("there is a gap: %v", causes)
+	}
+}
+
+// A gap that was reported is not reported again by the next process.
+func TestAGapIsReportedOnce(t *testing.T) {
+	dir, one := t.TempDir(), newPlace("one")
+	leave(t, dir, 4)
+	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	must(t, err)
+	for _, f := range []string{logs[3], strings.TrimSuffix(logs[3], "log") + "json"} {
+		must(t, os.Remove(f))
+	}
+	var first lines
+	stop := runs(t, uploader(t, dir, []*place{one}, func(c *journal.Config) { c.Logger = logTo(&first) }))
+	eventually(t, "the gap is reported", func() bool { return first.has("journal has a gap", "revisions 31 to 40") })
+	stop()
+	reopened := local.New(dir, 1<<30)
+	must(t, reopened.Open())
+	if lost := reopened.TakeLosses(); len(lost) > 0 {
+		t.Errorf("the next process looks for %+v", lost)
 	}
 }

@@ -57,6 +57,9 @@ type upload struct {
 	auth  *segment.Auth   // the last state of users and roles in it; nil when it has none
 	// known is where this replica has gone on while the backend did not answer; nil once the backend was compared with it.
 	known *local.Position
+	// first is the first part that it has taken since it was asked where its journal ends: what is behind it says nothing of
+	// what the backend had then.
+	first *segment.Header
 }
 
 // run uploads until ctx ends.
@@ -137,6 +140,7 @@ func (u *upload) put(ctx context.Context, p local.Part) error {
 	if err != nil {
 		return err
 	}
+	u.took(&p.Header)
 	u.finish(&p, seg)
 	return nil
 }

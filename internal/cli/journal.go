@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
@@ -29,7 +27,7 @@ func runProve(ctx context.Context, sys System, opts *verifyOptions, at place, o 
 		fmt.Fprintf(w, "journal    %s: %s, %s, lead to it from %s, revision %d\n",
 			r.Timeline, segmentCount(r), output.Size(r.Bytes), p.Base.Name, r.Base)
 		fmt.Fprintf(w, "same       HashKV %d, compacted up to %d, %s keys, and %s leases that keys name\n",
-			p.HashKV, p.CompactRevision, count(p.TotalKeys), count(r.Leases.Exact))
+			p.HashKV, p.CompactRevision, output.Count(p.TotalKeys), output.Count(r.Leases.Exact))
 		if n := r.Leases.Estimated; n > 0 {
 			fmt.Fprintf(w, "not shown  the time to live of %s leases: the journal does not have it\n", output.Number(n))
 		}
@@ -61,7 +59,7 @@ func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
 	if r.Moment != nil {
 		momentTable(w, r.Moment)
 	}
-	fmt.Fprintf(w, "revision   %d, %s keys\n", r.Revision, count(r.TotalKeys))
+	fmt.Fprintf(w, "revision   %d, %s keys\n", r.Revision, output.Count(r.TotalKeys))
 	if r.Compacted > 0 {
 		fmt.Fprintf(w, "compacted  up to revision %d, as the cluster was then\n", r.Compacted)
 	}
@@ -98,31 +96,19 @@ func crossedTable(w io.Writer, c *restore.Crossed) {
 			fmt.Fprintf(w, "           and %d gaps more were CROSSED\n", len(c.Gaps)-maxGaps)
 			break
 		}
-		fmt.Fprintf(w, "CROSSED    %s LOST, %s: %s\n", g.Gap, between(g), lostWhy(g))
+		fmt.Fprintf(w, "CROSSED    %s LOST, %s: %s\n", g.Gap, between(g), g.Why())
 	}
 	fmt.Fprintf(w, "           right are the %s keys that were written behind it; %s of them had been changed in it, too\n",
-		count(c.Written), count(c.Changed))
+		output.Count(c.Written), output.Count(c.Changed))
 	fmt.Fprintln(w, "           all others have the value of before it: if they were changed or deleted in it, that is lost")
 }
 
 // between says when a gap was.
 func between(g plan.Crossing) string {
-	at := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 	if g.Since.IsZero() {
-		return "before " + at(g.Until)
+		return "before " + output.Exact(g.Until)
 	}
-	return "between " + at(g.Since) + " and " + at(g.Until)
-}
-
-// lostWhy says why the revisions of a gap are lost, in one line.
-func lostWhy(g plan.Crossing) string {
-	switch {
-	case g.Reason != "":
-		return g.Reason
-	case len(g.Causes) > 0:
-		return errors.Join(g.Causes...).Error()
-	}
-	return "no backend has a segment with them"
+	return "between " + output.Exact(g.Since) + " and " + output.Exact(g.Until)
 }
 
 // crossedWarning warns of the state that crossing gaps has made.
@@ -148,7 +134,7 @@ func crossedGaps(r *restore.Replayed) []*snapshotdv1.RecoveryWindow_Gap {
 		all = append(all, &snapshotdv1.RecoveryWindow_Gap{
 			AfterRevision: g.From - 1, BeforeRevision: g.To + 1,
 			AfterTime: wire.Time(g.Since), BeforeTime: wire.Time(g.Until),
-			Reason: lostWhy(g), Timeline: string(r.Timeline),
+			Reason: g.Why(), Timeline: string(r.Timeline),
 		})
 	}
 	return all
@@ -174,29 +160,20 @@ func segmentCount(r *restore.Replayed) string {
 	return fmt.Sprintf("%d segments (%s)", len(r.Segments), strings.Join(parts, ", "))
 }
 
-// count writes a number that may be 0.
-func count(n int64) string {
-	if n == 0 {
-		return "no"
-	}
-	return output.Number(n)
-}
-
 // momentTable writes what the journal proves of a time.
 func momentTable(w io.Writer, m *plan.Moment) {
-	at := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 	upper := "an unknown one"
 	if m.Upper > 0 {
 		upper = fmt.Sprint(m.Upper)
 	}
-	fmt.Fprintf(w, "time       at %s the revision was between %d, which arrived at %s, and %s\n", at(m.Time), m.Revision, at(m.Arrived), upper)
+	fmt.Fprintf(w, "time       at %s the revision was between %d, which arrived at %s, and %s\n", output.Exact(m.Time), m.Revision, output.Exact(m.Arrived), upper)
 	switch {
 	case m.Gap != nil:
 		fmt.Fprintf(w, "           %s behind it are LOST: the cluster may have had them then\n", m.Gap)
 	case m.Upper == 0 && m.Complete.IsZero():
 		fmt.Fprintln(w, "           the journal ends there: later changes are not in it")
 	case m.Upper == 0:
-		fmt.Fprintf(w, "           the journal ends there, and is proven to be complete up to %s: later changes are not in it\n", at(m.Complete))
+		fmt.Fprintf(w, "           the journal ends there, and is proven to be complete up to %s: later changes are not in it\n", output.Exact(m.Complete))
 	case m.Upper > m.Revision:
 		fmt.Fprintln(w, "           nothing of a later time is restored; --revision takes another one between the two")
 	}

@@ -43,10 +43,13 @@ func (o *pastOptions) addFlags(fs *pflag.FlagSet) {
 		"time to live of leases that ended after the revision, whose own `time` is lost; 0 leaves their keys without a lease")
 }
 
+// chosen reports whether they say which revision.
+func (o *pastOptions) chosen() bool { return o.at != "" || o.byRevision }
+
 // check returns an error for options that exclude each other. args are those of the command.
 func (o *pastOptions) check(args []string) error {
 	switch {
-	case len(args) == 0 && o.at == "" && !o.byRevision:
+	case len(args) == 0 && !o.chosen():
 		return exit.Usagef("which snapshot? give a NAME, latest, --at TIME or --revision N")
 	case len(args) > 1:
 		return exit.Usagef("%q is not understood: one NAME is taken", args[1])
@@ -56,9 +59,9 @@ func (o *pastOptions) check(args []string) error {
 		return exit.Usagef("--revision: %d is not a revision; the first one is 1", o.revision)
 	case o.estimate && o.at == "":
 		return exit.Usagef("--estimate: it goes with --at")
-	case o.cross && o.at == "" && !o.byRevision:
+	case o.cross && !o.chosen():
 		return exit.Usagef("--cross-gaps: it goes with --at or --revision; without them, no journal is used")
-	case o.ended < 0 || o.ended > 0 && o.ended < time.Second || o.ended > maxLease:
+	case o.ended != 0 && (o.ended < time.Second || o.ended > maxLease):
 		return exit.Usagef("--ended-lease-ttl: %v is not between 1s and %v, and not 0", o.ended, maxLease)
 	}
 	return nil

@@ -287,6 +287,42 @@ func TestASnapshotInTheGapIsABase(t *testing.T) {
 	}
 }
 
+// Between a gap and a time is no snapshot, and behind both is one that holds the revision of the time, with all changes of
+// the gap: it is taken back, with and without the flag.
+func TestATimeBehindAGapIsTakenFromASnapshotThatHoldsIt(t *testing.T) {
+	t.Parallel()
+	g := newGapped(t, 136, 2)
+	name, newest := g.save(t, g.backends[0], g.backends[1])
+	target := g.sealed[5].First + 2
+	at := restore.Choice{At: g.times[target]}
+	for _, cross := range []bool{false, true} {
+		at.CrossGaps = cross
+		e, res := started(t, options(t, at, g.backends[0], g.backends[1]))
+		if res.Snapshot.Name != name || res.Past == nil || res.Past.Revision != target || res.Replayed != nil || res.Moment == nil {
+			t.Errorf("with the flag %v, it is %+v of %+v, want revision %d of %s at %d", cross, res.Past, res.Snapshot, target, name, newest)
+		}
+		if got := e.At(t, target); got.Hash != g.moments[target].Hash {
+			t.Errorf("with the flag %v, the hash is %+v, want %+v", cross, got.Hash, g.moments[target].Hash)
+		}
+		e.Close(t)
+	}
+	// When that snapshot is damaged, the gap is crossed or refused, as without it.
+	for _, b := range g.backends {
+		for _, key := range b.Keys() {
+			if strings.Contains(key, name+".db") {
+				b.Set(key, b.Content(key)[:100])
+			}
+		}
+	}
+	if res, err := g.plan(t, at); err != nil || res.Replayed == nil || res.Replayed.Crossed == nil {
+		t.Errorf("without the snapshot: %+v, %v", res, err)
+	}
+	at.CrossGaps = false
+	if res, err := g.plan(t, at); err == nil || !strings.Contains(err.Error(), "--cross-gaps leads over it") {
+		t.Errorf("without the snapshot and the flag: %+v, %v", res, err)
+	}
+}
+
 // Without being told to, or where it would be a guess, no gap is crossed. The error says which way there is.
 func TestAGapIsNotCrossed(t *testing.T) {
 	t.Parallel()
@@ -314,6 +350,11 @@ func TestAGapIsNotCrossed(t *testing.T) {
 	away := &faulty{Backend: g.backends[0], get: failOn(g.sealed[3].Name()+".seg", snapshot.ReasonBackendUnavailable.New("get it").On("backend-0"))}
 	_, err = restore.Plan(t.Context(), options(t, c, away))
 	refused("a segment is away", c, err, string(journalplan.RefusedUnread))
+
+	// The key that signed it may be one that was not given.
+	unknown := &faulty{Backend: g.backends[0], get: failOn(g.sealed[3].Name()+".json", snapshot.ReasonManifestUntrusted.New("read it").On("backend-0"))}
+	_, err = restore.Plan(t.Context(), options(t, c, unknown))
+	refused("a segment is signed with another key", c, err, string(journalplan.RefusedUntrusted))
 
 	// Behind the gap is the journal of another etcd.
 	other := newGapped(t, 135)

@@ -178,21 +178,48 @@ func (l *lookback) holderOf(ctx context.Context, m *plan.Moment) *held {
 	return nil
 }
 
-// takeBack takes the holder back to the revision of the moment. When it is damaged, the newest snapshot of the time or
-// before is all that is left.
-func (l *lookback) takeBack(ctx context.Context) error {
+// takeHolder takes a snapshot back to the revision of the moment. It reports whether it did: the snapshot may be damaged.
+func (l *lookback) takeHolder(ctx context.Context, h *held) (done bool, err error) {
 	take := func(c candidate) error { return l.take(ctx, c, l.moment.Revision) }
-	failed, done, err := l.holder.try(ctx, Choice{Name: l.holder.name}, take)
+	failed, done, err := h.try(ctx, Choice{Name: h.name}, take)
 	l.leaveOut(failed...)
 	if done || err != nil {
 		l.res.Moment = l.moment
-		return err
+		return done, err
 	}
 	if unread := firstUnread(failed); unread != nil && !l.Choice.AcceptOlder {
-		return newerMayBe(unread)
+		return false, newerMayBe(unread)
+	}
+	return false, nil
+}
+
+// takeBack takes the holder back to the revision of the moment. When it is damaged, the newest snapshot of the time or
+// before is all that is left.
+func (l *lookback) takeBack(ctx context.Context) error {
+	if done, err := l.takeHolder(ctx, l.holder); done || err != nil {
+		return err
 	}
 	skipped, err := l.choose(ctx, l.Choice, func(c candidate) error { return l.takeWhole(ctx, c) })
 	l.leaveOut(skipped...)
+	return err
+}
+
+// toMoment leads to the revision of the moment. When the journal lacks revisions on the way, a later snapshot may hold it
+// with all of its changes. Gaps are crossed when there is none.
+func (l *lookback) toMoment(ctx context.Context) error {
+	m := l.moment
+	err := l.forward(ctx, m.Timeline, m.Revision, false)
+	if lost := (*plan.Lost)(nil); !errors.As(err, &lost) {
+		return err
+	}
+	if h := l.holderOf(ctx, m); h != nil {
+		if done, herr := l.takeHolder(ctx, h); done || herr != nil {
+			return herr
+		}
+	}
+	if l.crosses() {
+		return l.forward(ctx, m.Timeline, m.Revision, true)
+	}
 	return err
 }
 
@@ -239,9 +266,9 @@ func (l *listing) loadJournal(ctx context.Context, o Options) *plan.Journal {
 	return l.journal
 }
 
-// forward takes the newest snapshot that leads to a revision, and adds the journal behind it.
-func (l *lookback) forward(ctx context.Context, t *plan.Timeline, revision int64, m *plan.Moment) error {
-	err := l.tryForward(ctx, t, revision, m)
+// forward takes the newest snapshot that leads to a revision, and adds the journal behind it, maybe over gaps.
+func (l *lookback) forward(ctx context.Context, t *plan.Timeline, revision int64, cross bool) error {
+	err := l.tryForward(ctx, t, revision, cross)
 	if !isGone(err) {
 		return err
 	}
@@ -249,21 +276,21 @@ func (l *lookback) forward(ctx context.Context, t *plan.Timeline, revision int64
 	l.journal = nil
 	for _, again := range l.loadJournal(ctx, l.Options).Timelines {
 		if again.Name == t.Name {
-			return l.tryForward(ctx, again, revision, m)
+			return l.tryForward(ctx, again, revision, cross)
 		}
 	}
 	return err
 }
 
-func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision int64, m *plan.Moment) error {
+func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision int64, cross bool) error {
 	var failed error
 	for _, h := range l.bases(ctx, t, revision) {
 		hole := t.Hole(h.newest, revision)
-		if hole != nil && !l.crosses() { // an older snapshot is before it, too
+		if hole != nil && !cross { // an older snapshot is before it, too
 			return l.notCovered(ctx, t, revision, &plan.Lost{Gap: *hole, Timeline: t.Name})
 		}
 		lost := (*lostError)(nil)
-		skipped, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.replay(ctx, c, t, revision, m) })
+		skipped, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.replay(ctx, c, t, revision, cross) })
 		l.leaveOut(skipped...)
 		switch {
 		case done:
@@ -308,15 +335,15 @@ type lostError struct{ cause *plan.Lost }
 func (e *lostError) Error() string { return e.cause.Error() }
 
 // replay reads a copy of a snapshot, and adds the journal up to a revision to the database in the file.
-func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, revision int64, m *plan.Moment) error {
+func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, revision int64, cross bool) error {
 	found, err := l.look(ctx, c, 0)
 	if err != nil {
 		return err
 	}
 	l.read = "" // the file becomes another database
 	r := &replay{
-		Replayed: &Replayed{Timeline: t.Name, Base: found.Newest(), Revision: revision, Moment: m, Gaps: t.Gaps()},
-		options:  l.Options, file: l.file, oldest: found.OldestRevision, compactTo: l.compactTo, cross: l.crosses(),
+		Replayed: &Replayed{Timeline: t.Name, Base: found.Newest(), Revision: revision, Moment: l.moment, Gaps: t.Gaps()},
+		options:  l.Options, file: l.file, oldest: found.OldestRevision, compactTo: l.compactTo, cross: cross,
 		behind: l.journal.Behind(t, revision),
 	}
 	r.walk = plan.Walk{Timeline: t, After: r.Base, To: revision, Dir: filepath.Dir(l.file), Fact: r.fact}
@@ -408,7 +435,7 @@ func (l *lookback) journaled(ctx context.Context, revision int64, not error) err
 	case len(with) > 1:
 		return twoTimelines(with[0], with[1])
 	}
-	return l.forward(ctx, with[0], revision, nil)
+	return l.forward(ctx, with[0], revision, l.crosses())
 }
 
 // takeRevision takes a snapshot that holds the revision of the choice, unless a timeline that it is not of has another

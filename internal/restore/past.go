@@ -65,7 +65,7 @@ func (l *lookback) run(ctx context.Context) (Result, error) {
 	case l.holder != nil:
 		err = l.takeBack(ctx)
 	case l.moment != nil:
-		err = l.forward(ctx, l.moment.Timeline, l.moment.Revision, l.moment)
+		err = l.toMoment(ctx)
 	case !c.At.IsZero():
 		err = l.byTime(ctx)
 	case c.Latest || c.Name != "":

@@ -3,6 +3,7 @@ package local_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -230,4 +231,89 @@ func TestRevisionsWithoutAPartAreNamed(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A part that was removed is not missed, as its revisions are where they should be, or were removed there, too. One that
+// has vanished is, until it is settled whether its revisions are lost, whatever is sealed meanwhile.
+func TestAPartIsMissedUntilItIsSettled(t *testing.T) {
+	lost := func(l *local.Log) (all []string) {
+		for _, one := range l.TakeLosses() {
+			all = append(all, one.String())
+		}
+		return all
+	}
+	remove := func(t *testing.T, files ...string) {
+		t.Helper()
+		for _, f := range files {
+			must(t, os.Remove(f))
+		}
+	}
+	t.Run("removed", func(t *testing.T) {
+		dir := t.TempDir()
+		three(t, dir)
+		l := open(t, dir)
+		parts, _ := l.Sealed()
+		for i := range parts {
+			must(t, l.Remove(parts[i].Number))
+			if all := lost(open(t, dir)); len(all) > 0 {
+				t.Errorf("without the first %d parts, it has lost %v", i+1, all)
+			}
+		}
+		if at := open(t, dir).Position().Revision; at != 9 {
+			t.Errorf("it goes on behind revision %d", at)
+		}
+	})
+	t.Run("vanished between two processes", func(t *testing.T) {
+		dir := t.TempDir()
+		logs, facts := three(t, dir)
+		remove(t, logs[0], facts[0], logs[2], facts[2])
+		want := []string{"revisions up to 3", "revisions 7 to 9"}
+		for range 2 { // the second one has sealed another part
+			l := open(t, dir)
+			if all := lost(l); !slices.Equal(all, want) {
+				t.Errorf("it has lost %v, want %v", all, want)
+			}
+			at := l.Position().Revision
+			must(t, l.Begin(segment.Header{Timeline: timeline}))
+			add(t, l, at+1, at+2)
+			must(t, l.Close())
+			if parts, _ := l.Sealed(); parts[0].Header.First == 4 {
+				must(t, l.Remove(parts[0].Number))
+				want = []string{"revisions up to 9"}
+			}
+		}
+		l := open(t, dir)
+		must(t, l.Settle())
+		if all := lost(open(t, dir)); len(all) > 0 {
+			t.Errorf("after that was settled, it has lost %v", all)
+		}
+	})
+	t.Run("vanished under a process", func(t *testing.T) {
+		dir := t.TempDir()
+		logs, facts := three(t, dir)
+		l := open(t, dir)
+		remove(t, logs[1], facts[1])
+		parts, _ := l.Sealed()
+		must(t, l.GiveUp(parts[1].Number))
+		must(t, l.Remove(parts[0].Number))
+		if all := lost(open(t, dir)); !slices.Equal(all, []string{"revisions up to 6"}) {
+			t.Errorf("it has lost %v", all)
+		}
+		must(t, l.Settle())
+		if all := lost(open(t, dir)); len(all) > 0 {
+			t.Errorf("after that was settled, it has lost %v", all)
+		}
+	})
+	t.Run("removed by a version that did not note it", func(t *testing.T) {
+		dir := t.TempDir()
+		logs, facts := three(t, dir)
+		remove(t, append(logs, facts...)...)
+		edit(t, filepath.Join(dir, "position"), func(doc []byte) []byte {
+			return regexp.MustCompile(`,"oldest":"\d+"`).ReplaceAll(doc, nil)
+		})
+		l := open(t, dir)
+		if all := lost(l); len(all) > 0 || l.Position().Revision != 9 {
+			t.Errorf("it has lost %v, and goes on behind %d", all, l.Position().Revision)
+		}
+	})
 }

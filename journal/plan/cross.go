@@ -19,6 +19,17 @@ type Crossing struct {
 	Causes []error // of the damaged segments that should have the revisions; none when there is no segment
 }
 
+// Why says why the revisions are lost.
+func (c *Crossing) Why() string {
+	switch {
+	case c.Reason != "":
+		return c.Reason
+	case len(c.Causes) > 0:
+		return errors.Join(c.Causes...).Error()
+	}
+	return "no backend has a segment with them"
+}
+
 // Refusal is why a walk that may cross gaps does not cross one.
 type Refusal string
 
@@ -28,6 +39,9 @@ const (
 	RefusedInside Refusal = "it is itself among the revisions that are lost"
 	// RefusedUnread: a segment that should have the revisions is there.
 	RefusedUnread Refusal = "a segment with these revisions is there, and could not be read now"
+	// RefusedUntrusted: so is one, and nobody knows whether it may be used.
+	RefusedUntrusted Refusal = "a segment with these revisions is there, and its signature is of no key that is trusted: " +
+		"give --signing-public-key-file for each key that has signed, and remove a segment that was forged"
 	// RefusedUnlinked: the journal behind the gap does not follow that before it.
 	RefusedUnlinked Refusal = "the journal behind it is of another history than that before it"
 	// RefusedUnknown: no revision of the snapshot could be compared with the journal before the gap.
@@ -51,12 +65,15 @@ func (w *Walk) over(lost *Lost) bool {
 		return false
 	}
 	undamaged := func(cause error) bool { return !snapshot.IsDamage(cause) }
+	untrusted := func(cause error) bool { return snapshot.ReasonOf(cause) == snapshot.ReasonManifestUntrusted }
 	unlinked := func(cause error) bool { return errors.Is(cause, errUnlinked) }
 	switch {
 	case slices.ContainsFunc(lost.Causes, unlinked):
 		lost.Refused = RefusedUnlinked
 	case slices.ContainsFunc(lost.Causes, undamaged):
 		lost.Refused = RefusedUnread
+	case slices.ContainsFunc(lost.Causes, untrusted):
+		lost.Refused = RefusedUntrusted
 	case lost.To >= w.To:
 		lost.Refused = RefusedInside
 	case w.chain == nil:
