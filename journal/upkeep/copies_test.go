@@ -211,14 +211,14 @@ func (s slow) Put(ctx context.Context, key string, r io.Reader, opts repository.
 // Thousands of small segments take long. A repair ends in time for other work, and the next one goes on.
 func TestARepairEndsInTime(t *testing.T) {
 	one, other := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
-	one.put(t, timeline, 3000) // and the encoder, which all tests share, is made outside of the bubble
-	one.whole(t, 3000)
+	one.put(t, timeline, 2000) // outside of the bubble: all tests share the encoders, which have channels
+	one.whole(t, 2000)
 	synctest.Test(t, func(t *testing.T) {
 		repo := repository.New(repository.Config{Backend: slow{other.backend}, Cluster: "default", Prefix: "default/"})
 		other.Place = upkeep.Place{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}
 		c := copiesOf(one, other)
 		rounds := 0
-		for left := int64(3000); left > 0; rounds++ {
+		for left := int64(2000); left > 0; rounds++ {
 			since := time.Now()
 			done := repair(t, c)
 			if took := time.Since(since); took > upkeep.DefaultTime+10*time.Second || done[1].Err != nil || done[1].Segments == 0 {
@@ -231,7 +231,7 @@ func TestARepairEndsInTime(t *testing.T) {
 		if rounds < 3 {
 			t.Errorf("it took %d repairs", rounds)
 		}
-		other.whole(t, 3000)
+		other.whole(t, 2000)
 	})
 }
 

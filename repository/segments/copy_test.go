@@ -103,13 +103,13 @@ func TestACopyReplacesNothingUnasked(t *testing.T) {
 
 // A writer knows for a while that the document of its timeline is there, which another replica may sweep meanwhile.
 func TestASweptTimelineIsWrittenAgain(t *testing.T) {
-	run(t, 1, 10, "a") // the encoder, which all tests share, is made outside of the bubble
+	seg := run(t, 1, 10, "a") // outside of the bubble: all tests share the encoders, which have channels
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlace(nil, segments.Config{})
 		other := segments.New(segments.Config{Repository: p.repo})
 		document := "default/journal/" + string(timeline) + ".json"
 		for _, sweeper := range []*segments.Segments{p.Segments, other} {
-			must(t, p.Put(t.Context(), run(t, 1, 10, "a")))
+			must(t, p.Put(t.Context(), seg))
 			if all := refs(t, p.Segments); len(all) != 1 {
 				t.Errorf("the listing is %+v", all)
 			}
@@ -120,7 +120,7 @@ func TestASweptTimelineIsWrittenAgain(t *testing.T) {
 				t.Fatalf("%v, %v", gone, err)
 			}
 		}
-		must(t, p.Put(t.Context(), run(t, 1, 10, "a")))
+		must(t, p.Put(t.Context(), seg))
 		if all := refs(t, p.Segments); len(all) != 1 {
 			t.Errorf("the listing is %+v", all)
 		}
