@@ -148,3 +148,29 @@ func TestASaveOnAnotherReplicaInABrowser(t *testing.T) {
 		t.Errorf("of the own save it says %q", text)
 	}
 }
+
+// TestTheListComesBackAfterARefusal: the list is hidden then, and so has no height that its rows could be chosen by.
+func TestTheListComesBackAfterARefusal(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 600)
+	all := s.snapshots["prod-00"]
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
+	b.reads("all of them", "#count", "600 snapshots, newest first")
+	b.scrollTo(100, all[100].GetName())
+	b.eval(`window.answered = fetch;
+		window.fetch = async () => new Response(JSON.stringify({ code: 16, message: 'the session is over',
+			details: [{ '@type': 'type.googleapis.com/google.rpc.ErrorInfo', reason: 'UNAUTHENTICATED' }] }), { status: 403 });
+		dispatchEvent(new Event('online'))`, nil)
+	b.reads("that it is refused", "#link", "REFUSED")
+	b.eval("dispatchEvent(new Event('resize')); new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))", nil)
+	if shown := b.text("main"); shown != "" {
+		t.Errorf("a caller who is refused sees %q", shown)
+	}
+	b.eval("window.fetch = answered; dispatchEvent(new Event('online'))", nil)
+	b.reads("that it is current", "#link", "Live, as of ")
+	b.reads("the rows", "#rows", "READY")
+	b.scrollTo(200, all[200].GetName())
+	if len(b.problems) > 0 {
+		t.Errorf("the browser complains: %q", b.problems)
+	}
+}
