@@ -17,12 +17,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/span"
 )
 
-// Attributes that the conventions of OpenTelemetry have, and its library has no constants for.
-const (
-	regionAttribute    = attribute.Key("aws.region")
-	requestIDAttribute = attribute.Key("aws.request_id")
-)
-
 // tracing makes a span of each operation of the SDK, with all attempts. The server is not told of the trace.
 type tracing struct{ bucket string }
 
@@ -40,7 +34,7 @@ func (t tracing) HandleInitialize(
 ) (out middleware.InitializeOutput, metadata middleware.Metadata, err error) {
 	operation := awsmiddleware.GetOperationName(ctx)
 	ctx, call := span.Call(ctx, "S3."+operation, semconv.RPCSystemNameKey.String("aws-api"), semconv.RPCMethod("S3/"+operation),
-		regionAttribute.String(awsmiddleware.GetRegion(ctx)), semconv.AWSS3Bucket(t.bucket))
+		semconv.CloudRegion(awsmiddleware.GetRegion(ctx)), semconv.AWSS3Bucket(t.bucket))
 	defer call.End(nil)
 	call.SetAttributes(objectOf(in.Parameters)...)
 	out, metadata, err = next.HandleInitialize(ctx, in)
@@ -48,7 +42,7 @@ func (t tracing) HandleInitialize(
 		call.SetAttributes(semconv.HTTPResponseStatusCode(resp.StatusCode))
 	}
 	if id, ok := awsmiddleware.GetRequestIDMetadata(metadata); ok {
-		call.SetAttributes(requestIDAttribute.String(id))
+		call.SetAttributes(semconv.AWSRequestID(id))
 	}
 	if err != nil && !expected(in.Parameters, err) {
 		call.SetAttributes(errorType(err))
