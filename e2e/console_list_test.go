@@ -109,7 +109,7 @@ func TestAListThatScrollsMakesTheRowsThatCome(t *testing.T) {
 	var made []string
 	b.eval(`new Promise(done => {
 		const s = document.querySelector('.scroller'), height = document.querySelector('tr.snapshot').getBoundingClientRect().height;
-		[...document.querySelectorAll('tr.snapshot a')].find(a => a.textContent === `+quoted(all[125].GetName())+`).focus({ preventScroll: true });
+		[...document.querySelectorAll('tr.snapshot a')].find(a => a.textContent === `+quoted(all[102].GetName())+`).focus({ preventScroll: true });
 		const made = [];
 		const note = records => records.forEach(r => made.push(...[...r.addedNodes].filter(e => e.className === 'snapshot').map(e => e.cells[0].innerText)));
 		const o = new MutationObserver(note);
@@ -125,7 +125,7 @@ func TestAListThatScrollsMakesTheRowsThatCome(t *testing.T) {
 	if twice := len(made) - len(slices.Compact(slices.Sorted(slices.Values(made)))); len(made) == 0 || len(made) > 30 || twice > 0 {
 		t.Errorf("a list that scrolled by 30 rows has made or moved %d: %q", len(made), made)
 	}
-	b.focused("the row that had it", "A", all[125].GetName())
+	b.focused("the row that had it", "A", all[102].GetName())
 	if len(b.problems) > 0 {
 		t.Errorf("the browser complains: %q", b.problems)
 	}

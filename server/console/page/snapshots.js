@@ -7,7 +7,7 @@ import { search } from './listing.js';
 import { clusterOf, state } from './state.js';
 import { several, stopped, utc, visible } from './words.js';
 
-const spare = 12; // rows that are made above and below those that can be seen
+const spare = 30; // rows that are made above and below those that can be seen
 const step = 3; // how many of them a frame makes on each side, so that it is not late
 const states = ['READY', 'PARTIAL', 'FAILED', 'SAVING', 'DELETING'];
 
