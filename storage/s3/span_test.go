@@ -97,6 +97,36 @@ func TestOperationsAreTraced(t *testing.T) {
 	}
 }
 
+// Some servers give no code: whether the bucket is there is another request, and only that one can fail.
+func TestAnObjectThatIsNotThereIsNoErrorWithoutACodeEither(t *testing.T) {
+	b := newBucket(testenv.SharedS3(t))
+	proxy := testenv.StartHTTPProxy(t, b.Addr(), func(w http.ResponseWriter, r *http.Request) bool {
+		object := strings.HasSuffix(r.URL.Path, "/default/x.db")
+		if object {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		return object
+	})
+	back := b.backend(t, proxy.Addr(), "")
+	spans := traced(t, func(ctx context.Context) {
+		if _, err := back.Stat(ctx, "default/x.db"); !errors.Is(err, snapshot.ErrNotFound) {
+			t.Errorf("the server has answered that it is not there: %v", err)
+		}
+	})
+	var names []string
+	for _, s := range spans {
+		names = append(names, s.Name())
+		if s.Status().Code == codes.Error {
+			t.Errorf("%s failed: %s", s.Name(), s.Status().Description)
+		}
+	}
+	for _, name := range []string{"S3.HeadObject", "S3.GetObject", "S3.HeadBucket"} {
+		if !slices.Contains(names, name) {
+			t.Errorf("there are the spans %q, and no %s", names, name)
+		}
+	}
+}
+
 // What nobody expects is an error of the request, with the code that the server gave.
 func TestARequestThatFailsIsAnErrorOfItsSpan(t *testing.T) {
 	b := newBucket(testenv.SharedS3(t))

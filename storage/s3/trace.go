@@ -59,7 +59,7 @@ func expected(params any, err error) bool {
 	case *s3.HeadObjectInput:
 		return status == http.StatusNotFound // without a body, and so without a code
 	case *s3.GetObjectInput:
-		return status == http.StatusNotFound && code == "NoSuchKey"
+		return status == http.StatusNotFound && (code == "NoSuchKey" || isVague(code)) // the bucket is asked for then
 	case *s3.PutObjectInput:
 		return status == http.StatusPreconditionFailed && in.IfNoneMatch != nil
 	case *s3.CompleteMultipartUploadInput:
