@@ -68,7 +68,8 @@ func expected(params any, err error) bool {
 	return false
 }
 
-// errorType is the code or the status that the server answered; without an answer, the class of the error.
+// errorType is the code or the status that the server answered; without an answer, the class of the error as the other
+// spans have it.
 func errorType(err error) attribute.KeyValue {
 	switch code, status := apiError(err); {
 	case code != "":
@@ -76,7 +77,7 @@ func errorType(err error) attribute.KeyValue {
 	case status != 0:
 		return semconv.ErrorTypeKey.String(strconv.Itoa(status))
 	}
-	return semconv.ErrorType(err)
+	return span.ErrorType(err)
 }
 
 // objectOf names the object, the upload and the part that an operation is about.
