@@ -106,14 +106,19 @@ func due(now, t time.Time) string {
 	return "due " + Age(now.Sub(t)) + " ago"
 }
 
-// saving returns how far the save under way is, or where it runs: only that replica knows how far it is.
+// saving returns how far the save under way is. Only the replica that runs it knows; another one names the replica of the
+// record.
 func saving(now time.Time, c *snapshotdv1.Cluster) string {
 	if c.GetSaving() == nil {
 		return "-"
 	}
 	p := c.GetProgress()
 	if p == nil {
-		return fmt.Sprintf("for %s on %s", age(now, c.GetSaving().GetCreateTime()), OrDash(c.GetSaving().GetNode()))
+		text := "for " + age(now, c.GetSaving().GetCreateTime())
+		if node := c.GetSaving().GetNode(); node != "" {
+			text += " on " + node
+		}
+		return text
 	}
 	if p.GetTotalBytes() == 0 {
 		return Size(p.GetReadBytes())

@@ -18,6 +18,7 @@ func TestStatusSaysHowFarASaveIsOrWhereItRuns(t *testing.T) {
 	for want, c := range map[string]*snapshotdv1.Cluster{
 		"-":                 {Name: "default"},
 		"for 3m on node-2":  {Name: "default", Saving: saving},
+		"for 3m":            {Name: "default", Saving: &snapshotdv1.Snapshot{Name: "x", CreateTime: saving.GetCreateTime()}},
 		"1.0 MiB":           {Name: "default", Saving: saving, Progress: &snapshotdv1.Cluster_Progress{ReadBytes: 1 << 20}},
 		"1.0 MiB of 64 MiB": {Name: "default", Saving: saving, Progress: &snapshotdv1.Cluster_Progress{ReadBytes: 1 << 20, TotalBytes: 64 << 20}},
 	} {
