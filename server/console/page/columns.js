@@ -9,6 +9,7 @@ import { now } from './state.js';
 import { count, minute, plain, size, span, visible } from './words.js';
 
 const widest = 40; // rem; a longer text is cut, and its title has the whole
+const narrow = matchMedia('(max-width: 48rem)'); // as in console.css
 const oldest = '1000d'; // no age is wider
 
 const by = (s) => scheduleOf(s) || plain(s.trigger);
@@ -56,17 +57,20 @@ function verified(s) {
 
 const head = (c) => el('th', { scope: 'col', role: 'columnheader', class: c.number && 'num' }, c.head);
 
-function cell(c, s, cluster) {
-  const title = c.title && visible(c.title(s));
+function cell(c, s, cluster, cut) {
+  const title = cut && c.title && visible(c.title(s));
   return el('td', { 'data-label': c.label, class: c.number && 'num', role: 'cell', title }, ...c.fill(s, cluster));
 }
 
 // heads makes the row of the heads.
 export const heads = () => el('tr', { role: 'row' }, ...columns.map(head));
 
+// cuts reports whether the texts of a table may be cut. Otherwise a title would only repeat them, to a screen reader, too.
+export const cuts = (table) => table.classList.contains('cut') || narrow.matches;
+
 // row makes the row of a snapshot of a cluster, the i-th of the list.
-export const row = (s, cluster, i) => el('tr', { class: 'snapshot', role: 'row', 'aria-rowindex': i + 2 },
-  ...columns.map((c) => cell(c, s, cluster)));
+export const row = (s, cluster, i, cut) => el('tr', { class: 'snapshot', role: 'row', 'aria-rowindex': i + 2 },
+  ...columns.map((c) => cell(c, s, cluster, cut)));
 
 // widen gives the columns of a table room for the snapshots of a cluster. Each of them is looked at once, and columns only become wider.
 export function widen(table, snapshots, cluster) {

@@ -1,7 +1,7 @@
 // The list of a cluster's snapshots: only the rows that can be seen are made, so that thousands scroll smoothly.
 
 import { choose, place } from './address.js';
-import { heads, row, widen } from './columns.js';
+import { cuts, heads, row, widen } from './columns.js';
 import { el, keyed, setText } from './dom.js';
 import { search } from './listing.js';
 import { clusterOf, state } from './state.js';
@@ -107,8 +107,9 @@ function showRows(section, cluster) {
   const to = jumped ? seen.to : Math.min(most, Math.max(seen.to, before.to + step));
   section.rows = { from, to };
   const rows = section.querySelector('#rows');
+  const cut = cuts(section.querySelector('#list'));
   rows.style.paddingTop = `${Math.round(from * height)}px`;
   rows.style.paddingBottom = `${Math.round((all.length - to) * height)}px`;
-  keyed(rows, all.slice(from, to).map((s, i) => [s.name, `${from + i} ${s.etag || JSON.stringify(s)}`, () => row(s, cluster, from + i)]));
+  keyed(rows, all.slice(from, to).map((s, i) => [s.name, `${from + i} ${cut} ${s.etag || JSON.stringify(s)}`, () => row(s, cluster, from + i, cut)]));
   if (from > least || to < most) soon(section, cluster);
 }
