@@ -152,17 +152,50 @@ func TestARequestThatFailsIsAnErrorOfItsSpan(t *testing.T) {
 			}
 		}
 	})
-	failed := map[string]string{}
-	for _, s := range spans {
-		if strings.HasPrefix(s.Name(), "S3.") && s.Status().Code == codes.Error {
-			for _, a := range s.Attributes() {
-				if a.Key == "error.type" {
-					failed[s.Name()] = a.Value.AsString()
-				}
-			}
-		}
-	}
+	failed := failures(spans)
 	if failed["S3.PutObject"] != "PreconditionFailed" || failed["S3.ListObjectsV2"] != "NoSuchBucket" {
 		t.Errorf("the spans of the requests that failed are %v", failed)
 	}
+}
+
+// A request without an answer has the class of its error, as the spans of other rooms do.
+func TestARequestWithoutAnAnswerHasTheClassOfItsError(t *testing.T) {
+	b := newBucket(testenv.SharedS3(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	proxy := testenv.StartHTTPProxy(t, b.Addr(), func(_ http.ResponseWriter, r *http.Request) bool {
+		cancel()
+		<-r.Context().Done()
+		return true
+	})
+	back := b.backend(t, proxy.Addr(), "")
+	spans := traced(t, func(run context.Context) {
+		run, end := context.WithCancel(run)
+		defer end()
+		defer context.AfterFunc(ctx, end)()
+		for _, err := range back.List(run, "") {
+			if err == nil {
+				t.Error("it was listed")
+			}
+		}
+	})
+	if failed := failures(spans); failed["S3.ListObjectsV2"] != "CANCELLED" {
+		t.Errorf("the spans of the requests that failed are %v", failed)
+	}
+}
+
+// failures returns the classes of the errors of requests.
+func failures(spans []sdktrace.ReadOnlySpan) map[string]string {
+	failed := map[string]string{}
+	for _, s := range spans {
+		if !strings.HasPrefix(s.Name(), "S3.") || s.Status().Code != codes.Error {
+			continue
+		}
+		for _, a := range s.Attributes() {
+			if a.Key == "error.type" {
+				failed[s.Name()] = a.Value.AsString()
+			}
+		}
+	}
+	return failed
 }
