@@ -177,6 +177,9 @@ func TestTheListComesBackAfterARefusal(t *testing.T) {
 	b.reads("that it is current", "#link", "Live, as of ")
 	b.reads("the rows", "#rows", "READY")
 	b.scrollTo(200, all[200].GetName())
+	b.screen(390, 844, "light") // where an empty list has no height
+	b.eval("location.reload()", nil)
+	b.reads("the rows on a phone", "#rows", all[0].GetName())
 	if len(b.problems) > 0 {
 		t.Errorf("the browser complains: %q", b.problems)
 	}

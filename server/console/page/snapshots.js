@@ -95,7 +95,7 @@ function soon(section, cluster) {
 // showRows makes the rows that can be seen and some of the spare ones beyond them, and leaves room for the others. After
 // a jump all rows are new, and the spare ones come with the next frames.
 function showRows(section, cluster) {
-  if (!section.querySelector('.scroller').clientHeight) return; // nothing has a height where nothing is shown
+  if (!section.querySelector('.scroller').clientWidth) return; // rows have no height where nothing is shown
   const all = section.found;
   const seen = inView(section);
   const { height } = seen;
