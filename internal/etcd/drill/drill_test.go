@@ -18,6 +18,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
+	"github.com/snapshotd/snapshotd/internal/testenv/tempdir"
 	"github.com/snapshotd/snapshotd/repository"
 )
 
@@ -52,7 +53,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	tempdir.Run(m)
 }
 
 // saved is a snapshot, and the facts that its etcd reported about itself.

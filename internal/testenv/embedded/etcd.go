@@ -8,6 +8,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
@@ -16,6 +17,9 @@ import (
 // minBcrypt is the lowest cost of a password's hash: the race detector makes the usual one take longer than a login
 // may.
 const minBcrypt = 4
+
+// A member makes two files for its log at once, of 64 MB each. In memory, that takes longer than most tests of one.
+func init() { wal.SegmentSizeBytes = 1 << 20 }
 
 // Etcd is a single member inside the test's process. It does not fsync.
 type Etcd struct {

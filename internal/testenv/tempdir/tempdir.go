@@ -1,0 +1,78 @@
+// Package tempdir keeps the temporary files of tests in memory, where there is room. They are many and small, and to
+// sync, to make and to remove them on a disk takes most of the time of some packages.
+package tempdir
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+const (
+	shared  = "/dev/shm" // a file system in memory
+	pattern = "snapshotd-test-*"
+	minRoom = 4 << 30 // free bytes there and of memory: several times what two packages take
+	// minAge is when a directory without a lock has lost its process. A new one has none for a moment.
+	minAge = time.Minute
+)
+
+// InMemory makes [os.TempDir] a directory in memory, for this process and its children, and returns a function that
+// removes it. Nothing changes when TMPDIR is set, or when there is little room, as in most containers.
+func InMemory() (remove func()) {
+	if os.Getenv("TMPDIR") != "" || room(shared) < minRoom {
+		return func() {}
+	}
+	removeAbandoned(shared)
+	dir, err := os.MkdirTemp(shared, pattern)
+	if err != nil {
+		return func() {}
+	}
+	unlock, err := lock(dir)
+	if err == nil {
+		err = os.Setenv("TMPDIR", dir)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("keep temporary files in %s: %v", dir, err))
+	}
+	return func() {
+		_ = os.RemoveAll(dir)
+		unlock()
+	}
+}
+
+// Run runs the tests of a package with their temporary files in memory.
+func Run(m *testing.M) {
+	remove := InMemory()
+	m.Run()
+	remove()
+}
+
+// OnDisk returns a directory that is removed with the test, and is not in memory: for large files.
+func OnDisk(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp(disk, pattern)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// disk is where temporary files are when they are not in memory.
+var disk = os.TempDir()
+
+// removeAbandoned removes the directories of processes that were killed: they would take memory until the next boot.
+func removeAbandoned(parent string) {
+	dirs, _ := filepath.Glob(filepath.Join(parent, pattern))
+	for _, dir := range dirs {
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || time.Since(info.ModTime()) < minAge {
+			continue
+		}
+		if unlock, err := lock(dir); err == nil {
+			_ = os.RemoveAll(dir)
+			unlock()
+		}
+	}
+}
