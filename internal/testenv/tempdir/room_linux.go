@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// room returns how many bytes can be stored in a file system in memory.
+// room returns how many bytes can be stored in a file system in memory; none where no program can be run.
 func room(dir string) int64 {
 	var fs syscall.Statfs_t
 	info, err := os.ReadFile("/proc/meminfo")
-	if err != nil || syscall.Statfs(dir, &fs) != nil {
+	if err != nil || syscall.Statfs(dir, &fs) != nil || fs.Flags&syscall.MS_NOEXEC != 0 {
 		return 0
 	}
 	return min(int64(fs.Bavail)*int64(fs.Bsize), available(info)) //nolint:unconvert // not 64 bits wide on all machines

@@ -31,6 +31,9 @@ func InMemory() (remove func()) {
 	}
 	unlock, err := lock(dir)
 	if err == nil {
+		err = os.Chmod(dir, 0o755) // some tests are another user; directories within have modes of their own
+	}
+	if err == nil {
 		err = os.Setenv("TMPDIR", dir)
 	}
 	if err != nil {
