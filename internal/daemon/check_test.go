@@ -19,7 +19,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
-	"github.com/snapshotd/snapshotd/internal/testenv/tempdir"
 )
 
 func TestMain(m *testing.M) {
@@ -29,7 +28,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	tempdir.Run(m)
+	testenv.RunWaiting(m)
 }
 
 // oneCluster returns a configuration as it is after it was loaded.
