@@ -30,7 +30,7 @@ func readAll(t *testing.T, r io.Reader, plain bool) ([]byte, error) {
 
 // Its own frames, a stranger's that says no size, and both behind each other; read and written.
 func TestReaderReadsAnyZstd(t *testing.T) {
-	content := make([]byte, 3*seekable.ChunkSize+12345)
+	content := make([]byte, seekable.ChunkSize+12345)
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range content {
 		content[i] = byte(r.IntN(8))
