@@ -28,6 +28,7 @@ var shorter = map[string][2]string{
 	"EtcdJournalBehind":           {"300", "5"},
 	"EtcdJournalGap":              {"1h", "15s"},
 	"EtcdJournalNotProven":        {"1h", "15s"},
+	"EtcdJournalNotRedundant":     {"1h", "15s"},
 	"EtcdJournalOtherHistory":     {"1h", "15s"},
 }
 
@@ -120,7 +121,7 @@ clusters:
   - name: unproven
     etcd: {endpoints: [%[4]q]}
     journal: {enabled: true, upload_interval: 1s}
-    scrub: {cron: "@every 3s", drill: true}
+    scrub: {cron: "@every 3s", share: 100, drill: true}
     backends: [{name: local, url: "file://%[5]s/unproven"}]
 `
 

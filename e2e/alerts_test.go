@@ -98,7 +98,10 @@ var breakages = [][]breakage{{
 	{
 		breaks: func(a *alarming) { a.damage("unproven", ".seg") },
 		mends:  func(a *alarming) { a.repair("unproven") },
-		fires:  []sign{told("EtcdJournalNotProven", "cluster", "unproven", "kind", "revision")},
+		fires: []sign{
+			told("EtcdJournalNotProven", "cluster", "unproven", "kind", "revision"),
+			told("EtcdJournalNotRedundant", "cluster", "unproven", "backend", "local"), // no other backend has them
+		},
 	},
 }, {
 	{

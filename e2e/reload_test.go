@@ -79,8 +79,7 @@ func TestClustersComeAndGoWithoutARestart(t *testing.T) {
 		}
 		return strings.Replace(string(b), "    stream_limit: 256KiB\n", more, 1)
 	}
-	replaceFile(t, file, "log: {level: debug}\n"+slow("    compression: none\n"))
-	logged("take effect after a restart\",\"keys\":\"log\"")
+	replaceFile(t, file, slow("    compression: none\n"))
 	logged("its change waits for the end of the save\",\"cluster\":\"slow\"")
 	if r := <-saved; r.code != 0 {
 		t.Errorf("the save that was under way: exit code %d\n%s", r.code, r.stderr)

@@ -3,11 +3,14 @@ package journal_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
 // A timeline has begun, and no snapshot can be taken. Its changes are on all backends, and nothing of them could be
@@ -129,4 +132,62 @@ func TestATimelineWithoutASnapshotIsNotSafeAfterARestart(t *testing.T) {
 		}
 		j.stop()
 	})
+}
+
+// A backend is away until the full disk gives up what others have. The snapshot that makes it whole again must be one
+// that can be taken: etcd may have gone on in the same history, or be at a lower revision since it was restored.
+func TestTheSnapshotForABackendThatLostPartsCanBeTaken(t *testing.T) {
+	for name, tc := range map[string]struct {
+		then  int64 // the revision of etcd after four minutes; another follows each two minutes
+		least int64 // to which the snapshot must lead
+	}{
+		"the same history":            {then: 7, least: 6},
+		"etcd was restored meanwhile": {then: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var a asked
+				with := func(newest int64, size int) fakeMember {
+					return fakeMember{current: at(newest), delivered: newest, size: size}
+				}
+				s := inTurn(with(5, 10_000), with(6, 10_000), with(tc.then, 1), with(tc.then+1, 1), with(tc.then+2, 1))
+				began := time.Now()
+				good, bad := newPlace("good"), newPlace("bad")
+				bad.away.Store(true)
+				var needs []journal.Base // for the backend that was away
+				j := lead(t, s, t.TempDir(), []*place{good, bad}, func(c *journal.Config) {
+					c.MaxBytes, c.Broken = 15_000, a.broken
+					c.Base = func(_ context.Context, need journal.Base) error {
+						turn := min(int64(time.Since(began)/(2*time.Minute)), 4)
+						has := 5 + turn
+						if turn >= 2 {
+							has = tc.then + turn - 2
+						}
+						if need.Since.After(time.Now()) || need.Cluster != 1 || need.Revision > has+1 {
+							t.Errorf("after %s, no snapshot of revision %d can be %+v", time.Since(began), has, need)
+							return errors.New("it cannot be taken")
+						}
+						if bad.away.Load() || !strings.Contains(need.Reason, "backend bad lacks") {
+							return &journal.PartialBase{Lacking: []string{"bad"}}
+						}
+						needs = append(needs, need)
+						return nil
+					}
+				})
+				time.Sleep(6 * time.Minute)
+				if _, causes := a.all(); !slices.Contains(causes, segment.CauseFull) || time.Since(j.Status().Stores[1].Complete) < 3*time.Minute {
+					t.Errorf("because of %v, the backend is complete up to %s", causes, j.Status().Stores[1].Complete)
+				}
+				bad.away.Store(false)
+				time.Sleep(30 * time.Minute)
+				if at := j.Status().Stores[1].Complete; time.Since(at) > time.Minute {
+					t.Errorf("the backend is complete up to %s, at %s", at, time.Now())
+				}
+				j.stop()
+				if len(needs) == 0 || needs[0].Revision < tc.least {
+					t.Errorf("it has asked for %+v", needs)
+				}
+			})
+		})
+	}
 }

@@ -76,6 +76,9 @@ func (u *upload) compareLater(ctx context.Context) error {
 		return nil
 	}
 	p, err := u.newest(ctx)
+	if err == nil {
+		p, err = u.withoutOwn(ctx, p)
+	}
 	if err != nil && !unusable(err) {
 		return err
 	}
@@ -88,6 +91,39 @@ func (u *upload) compareLater(ctx context.Context) error {
 	return nil
 }
 
+// took notes that the backend has taken a part, if it is the first one since the backend was asked where its journal
+// ends; nil when that is asked now.
+func (u *upload) took(h *segment.Header) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.first == nil || h == nil {
+		u.first = h
+	}
+}
+
+// withoutOwn returns where the journal on the backend ended before this process added to it. An upload can begin before
+// the backend was asked for its end, without an answer, and succeed after it.
+func (u *upload) withoutOwn(ctx context.Context, p local.Position) (local.Position, error) {
+	u.mu.Lock()
+	first := u.first
+	u.mu.Unlock()
+	if first == nil || p.Timeline != first.Timeline || p.Revision < first.First {
+		return p, nil
+	}
+	before := local.Position{}
+	for _, level := range segment.Levels() {
+		for item, err := range u.store.List(ctx, first.Timeline, level) {
+			if err != nil {
+				return p, err
+			}
+			if item.Last < first.First && item.Last > before.Revision {
+				before = local.Position{Timeline: first.Timeline, Revision: item.Last}
+			}
+		}
+	}
+	return before, nil
+}
+
 // notLater notes what a backend lacks between its end and another position, unless the disk has it.
 func (u *upload) notLater(ctx context.Context, p, known local.Position) {
 	parts, _ := u.journal.log.Sealed()
@@ -97,7 +133,7 @@ func (u *upload) notLater(ctx context.Context, p, known local.Position) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	since := known.Timeline.Start()
-	if p.Timeline == known.Timeline {
+	if p.Timeline == known.Timeline && p.Revision == u.end.Last {
 		since = *completeOf(&u.end)
 	}
 	u.lose(since, known)

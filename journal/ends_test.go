@@ -15,10 +15,14 @@ import (
 	"github.com/snapshotd/snapshotd/repository/memory"
 )
 
-// growing is an etcd whose newest revision is set.
-func growing(newest *atomic.Int64) *fakeSource {
+// growing is an etcd whose newest revision is set, and whose values have a size.
+func growing(newest *atomic.Int64, size ...int) *fakeSource {
 	return &fakeSource{members: func(string) *fakeMember {
-		return &fakeMember{endpoint: "only", delivered: newest.Load(), current: func() (int64, error) { return newest.Load(), nil }}
+		m := &fakeMember{endpoint: "only", delivered: newest.Load(), current: func() (int64, error) { return newest.Load(), nil }}
+		for _, n := range size {
+			m.size = n
+		}
+		return m
 	}}
 }
 

@@ -66,6 +66,8 @@ type Journal struct {
 	written    segment.Timeline // the last one to which this replica has added
 	seen       seen             // of it, by the watchers
 	owed       []observation    // of it, that last and are not in a sealed part
+	stamped    time.Time        // of it, the time of the newest revision
+	auth       *segment.Auth    // of it, the newest state of users and roles; nil when it is not known
 	positioned bool             // the local position is the newest: this replica has written since it leads
 	recalled   bool             // the end of the journal was looked for in this term, though no member answered
 	noted      segment.Timeline // where all replicas see it
@@ -135,13 +137,14 @@ func (j *Journal) Run(ctx context.Context) {
 			return
 		}
 	}
+	lost := j.log.TakeLosses()
+	for i := range lost {
+		j.noteLoss(ctx, &lost[i])
+	}
+	j.settleLater(lost...)
 	var work sync.WaitGroup
 	for _, u := range j.stores {
 		work.Go(func() { u.run(ctx) })
-	}
-	for _, l := range j.log.TakeLosses() {
-		j.noteLoss(ctx, &l)
-		work.Go(func() { j.settleLoss(ctx, &l) })
 	}
 	work.Go(func() { j.settleLosses(ctx) })
 	work.Wait()
@@ -219,17 +222,15 @@ func (j *Journal) takeBreak() *breakError {
 // replica has written meanwhile come out the same.
 func (j *Journal) position(ctx context.Context) (newest local.Position, why *breakError, err error) {
 	newest = j.log.Position()
-	if j.positioned {
+	switch {
+	case local.Ahead(newest.Timeline): // this process began it while its clock was wrong
+		newest = local.Position{}
+	case j.positioned:
 		return newest, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	ends := make([]end, len(j.stores))
-	var all sync.WaitGroup
-	for i, u := range j.stores {
-		all.Go(func() { ends[i].position, ends[i].err = u.newest(ctx) })
-	}
-	all.Wait()
+	ends := j.askEnds(ctx)
 	var silent []error
 	for _, e := range ends {
 		if e.err != nil && !e.unusable() {
@@ -258,6 +259,18 @@ func (j *Journal) position(ctx context.Context) (newest local.Position, why *bre
 	j.noteKnown(newest.Timeline)
 	overtaken, err := j.compareLatest(ctx, newest.Timeline)
 	return newest, cmp.Or(overtaken, why), err
+}
+
+// askEnds asks all backends where their journal ends.
+func (j *Journal) askEnds(ctx context.Context) []end {
+	ends := make([]end, len(j.stores))
+	var all sync.WaitGroup
+	for i, u := range j.stores {
+		u.took(nil)
+		all.Go(func() { ends[i].position, ends[i].err = u.newest(ctx) })
+	}
+	all.Wait()
+	return ends
 }
 
 // nameAfter returns the name of a new timeline, which is later than another one.

@@ -60,6 +60,45 @@ func (j *Journal) ends(t segment.Timeline) []segment.Header {
 	return all
 }
 
+// lastTime returns the time of the newest revision or watermark of a timeline, as far as that is known.
+func (j *Journal) lastTime(t segment.Timeline) time.Time {
+	all := j.ends(t)
+	if len(all) == 0 {
+		return time.Time{}
+	}
+	h := &all[len(all)-1]
+	if at := h.CompleteTime; at != nil && at.After(h.LastTime) {
+		return *at
+	}
+	return h.LastTime
+}
+
+// lastAuth returns the state of users and roles at the end of a timeline, as its newest segments and parts say; nil when
+// it is not known.
+func (j *Journal) lastAuth(t segment.Timeline) (auth *segment.Auth) {
+	last := int64(0)
+	for _, u := range j.stores {
+		u.mu.Lock()
+		if u.end.Timeline == t && u.end.Last > last && u.auth != nil {
+			last, auth = u.end.Last, u.auth
+		}
+		u.mu.Unlock()
+	}
+	parts, _ := j.log.Sealed()
+	for _, p := range slices.Backward(parts) {
+		if p.Header.Timeline != t || p.Header.Last <= last {
+			continue
+		}
+		for e, err := range p.Entries() {
+			if a, ok := e.(segment.Auth); err == nil && ok {
+				auth = &a
+			}
+		}
+		return auth
+	}
+	return auth
+}
+
 // Live returns the timeline to which this replica adds; empty when it does not lead, or has not compared yet where to
 // go on.
 func (j *Journal) Live() segment.Timeline {
@@ -74,6 +113,11 @@ func (j *Journal) Live() segment.Timeline {
 func (j *Journal) Overtaken(ctx context.Context) error {
 	live := j.Live()
 	if live == "" {
+		return nil
+	}
+	if local.Ahead(live) {
+		j.breakWith(broken(segment.CauseOvertaken, "the timeline %s begins in the future: a clock that was wrong has named it, and "+
+			"no snapshot could be of it", live))
 		return nil
 	}
 	var errs []error
@@ -92,7 +136,7 @@ func (u *upload) overtaken(ctx context.Context, live segment.Timeline) error {
 	}
 	var errs []error
 	for _, t := range timelines {
-		if !t.Start().After(live.Start()) {
+		if !t.Start().After(live.Start()) || local.Ahead(t) {
 			continue
 		}
 		m, err := u.store.Newest(ctx, t)
@@ -129,7 +173,7 @@ func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) (w
 			return nil, fmt.Errorf("find the end of the journal: %w", err)
 		}
 	}
-	if !latest.Valid() || !latest.Start().After(newest.Start()) {
+	if !latest.Valid() || !latest.Start().After(newest.Start()) || local.Ahead(latest) {
 		return nil, nil //nolint:nilnil // none is no error
 	}
 	j.mu.Lock()
@@ -159,7 +203,7 @@ func (j *Journal) note(ctx context.Context, t segment.Timeline) {
 func (j *Journal) nameOf(known segment.Timeline, cluster uint64) segment.Timeline {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.latest.Start().After(known.Start()) {
+	if j.latest.Start().After(known.Start()) && !local.Ahead(j.latest) {
 		known = j.latest
 	}
 	return nameAfter(known, cluster)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
@@ -199,5 +200,49 @@ func TestALaterTimelineThatIsOnNoBackendYetIsOvertaken(t *testing.T) {
 	eventually(t, "it goes on", func() bool { return j.Live() == live })
 	if _, causes := a.all(); len(causes) != 1 {
 		t.Errorf("timelines have ended because of %v", causes)
+	}
+}
+
+// A timeline of the far future is on the disk and on a backend: a clock was wrong. No leader adds to it, or names another
+// one behind it.
+func TestNobodyAddsToATimelineOfTheFuture(t *testing.T) {
+	t.Parallel()
+	var newest atomic.Int64
+	var a asked
+	dir, p := t.TempDir(), newPlace("s3")
+	future := segment.NewTimeline(1, time.Now().Add(48*time.Hour))
+	log := local.New(dir, 1<<30)
+	must(t, log.Open())
+	must(t, log.Begin(segment.Header{Timeline: future}))
+	for r := int64(1); r <= 3; r++ {
+		must(t, log.Append(segment.Revision{Main: r, Time: future.Start(), Records: []segment.Record{{Value: []byte{byte(r)}}}}))
+	}
+	must(t, log.Close())
+	var live segment.Timeline
+	for i, at := range []int64{10, 20, 30} {
+		newest.Store(at)
+		if i == 2 {
+			dir = t.TempDir() // of another replica
+		}
+		r := lead(t, growing(&newest), dir, []*place{p}, func(c *journal.Config) {
+			c.Broken = a.broken
+			c.Latest = func(context.Context) (segment.Timeline, error) { return future, nil }
+		})
+		r.caughtUp(t, at)
+		eventually(t, "all is stored", func() bool { return r.Status().Waiting == 0 })
+		must(t, r.Overtaken(t.Context()))
+		if i == 0 {
+			live = r.Live()
+		}
+		if got := r.Live(); got != live || !got.Start().Before(time.Now().Add(time.Minute)) {
+			t.Errorf("leader %d adds to %s, and the one before to %s", i, got, live)
+		}
+		r.stop()
+	}
+	if _, causes := a.all(); len(causes) > 0 {
+		t.Errorf("timelines have begun because of %v", causes)
+	}
+	if w := look(t, p); len(w.Timelines) != 2 || len(w.Timelines[0].Ranges) != 1 || w.Timelines[0].Ranges[0].Last != 30 || w.Timelines[1].Name != future {
+		t.Errorf("the backend has %+v", w.Timelines)
 	}
 }

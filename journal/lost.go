@@ -11,10 +11,12 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// noteLoss logs which revisions are at stake because files of the local part could not be read.
+// noteLoss logs which revisions are at stake because files of the local part could not be read. Nothing is said yet of
+// those that are not there: a backend mostly has them.
 func (j *Journal) noteLoss(ctx context.Context, l *local.Loss) {
 	log := j.cfg.Logger.With("directory", j.cfg.Dir, "timeline", l.Timeline, "revisions", l.String(), "error", l.Err)
 	switch {
+	case l.Gone():
 	case l.None():
 		log.WarnContext(ctx, "files of the journal are bad, and are set aside as *.bad; no revision is missing")
 	case l.Again:
@@ -26,8 +28,8 @@ func (j *Journal) noteLoss(ctx context.Context, l *local.Loss) {
 	}
 }
 
-// settleLater lets Run settle a loss.
-func (j *Journal) settleLater(l local.Loss) {
+// settleLater lets Run settle losses.
+func (j *Journal) settleLater(lost ...local.Loss) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var all []local.Loss
@@ -35,59 +37,89 @@ func (j *Journal) settleLater(l local.Loss) {
 	case all = <-j.losses:
 	default:
 	}
-	if n := len(all); n > 0 && all[n-1].Timeline == l.Timeline && all[n-1].Last+1 == l.First {
-		all[n-1].Last = l.Last // somebody has removed many files
-	} else {
-		all = append(all, l)
+	for _, l := range lost {
+		last := len(all) - 1
+		if last >= 0 && all[last].Timeline == l.Timeline && all[last].Last+1 == l.First && all[last].Gone() == l.Gone() {
+			all[last].Last = l.Last // somebody has removed many files
+		} else {
+			all = append(all, l)
+		}
 	}
 	j.losses <- all
 }
 
-// settleLosses settles the losses that come while the journal runs, until ctx ends.
+// settleLosses settles the losses that were found when the journal was opened, and those that come while it runs, until
+// ctx ends.
 func (j *Journal) settleLosses(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case all := <-j.losses:
+			settled := true
 			for i := range all {
-				j.settleLoss(ctx, &all[i])
+				settled = j.settleLoss(ctx, &all[i]) && settled
+			}
+			if settled {
+				j.noteSettled(ctx)
 			}
 		}
 	}
 }
 
-// settleLoss finds out which of the revisions of a loss are nowhere, and reports them as gaps. It waits until all
-// backends have answered, or ctx ends.
-func (j *Journal) settleLoss(ctx context.Context, l *local.Loss) {
-	if l.None() || l.Again || l.Timeline == "" {
+// noteSettled notes that no loss waits, so that another process does not report those again.
+func (j *Journal) noteSettled(ctx context.Context) {
+	j.settling.Lock()
+	defer j.settling.Unlock()
+	if len(j.losses) > 0 {
 		return
+	}
+	if err := j.log.Settle(); err != nil {
+		j.cfg.Logger.WarnContext(ctx, "it is not noted on the disk which revisions of the journal are lost: the next start looks again",
+			"directory", j.cfg.Dir, "error", err)
+	}
+}
+
+// settleLoss finds out which of the revisions of a loss are nowhere, and reports them as gaps. It waits until all
+// backends have answered; when ctx ends before, the loss is not settled.
+func (j *Journal) settleLoss(ctx context.Context, l *local.Loss) (settled bool) {
+	if l.None() || l.Again || l.Timeline == "" {
+		return true
 	}
 	for attempt := 1; ; attempt++ {
 		held, err := j.held(ctx, l.Timeline)
-		if err == nil {
-			j.reportGaps(ctx, l, gapsOf(held, l.First, l.Last))
-			return
+		switch {
+		case err == nil && l.Gone():
+			j.reportGaps(ctx, l, held.goneOf(l))
+			return true
+		case err == nil:
+			j.reportGaps(ctx, l, gapsOf(held.all, l.First, l.Last))
+			return true
 		}
 		pause := backoff.Delay(firstUploadRetry, uploadRetry, attempt)
 		j.cfg.Logger.WarnContext(ctx, "it is not known yet which revisions of the journal are lost",
 			"timeline", l.Timeline, "revisions", l.String(), "retry_after", pause, "error", err)
 		if backoff.Wait(ctx, pause) != nil {
-			return
+			return false
 		}
 	}
 }
 
 func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Loss) {
 	log := j.cfg.Logger.With("timeline", l.Timeline)
+	if len(gaps) == 0 && l.Gone() {
+		log.InfoContext(ctx, "no revision of the journal is lost: the backends have those of the parts that are not there",
+			"revisions", l.String())
+		return
+	}
 	if len(gaps) == 0 {
 		log.InfoContext(ctx, "no revision of the journal is lost: the backends have those of the bad files",
 			"revisions", l.String())
 		return
 	}
 	for i := range gaps {
-		log.ErrorContext(ctx, "journal has a gap: files on the disk were bad, and no backend has their revisions",
-			"revisions", gaps[i].String())
+		log.ErrorContext(ctx, "journal has a gap: files on the disk were bad or have vanished, and no backend has their revisions",
+			"directory", j.cfg.Dir, "revisions", gaps[i].String())
 	}
 	j.cfg.Broken(ctx, segment.CauseDamaged)
 	// Revisions behind the gap can be restored from a snapshot behind it alone.
@@ -98,29 +130,57 @@ func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Lo
 // revisions are consecutive.
 type revisions struct{ first, last int64 }
 
-// held returns the revisions of a timeline that all backends together and this disk have, in ascending order.
-func (j *Journal) held(ctx context.Context, t segment.Timeline) (all []revisions, err error) {
+// held is the revisions of a timeline that are somewhere.
+type held struct {
+	all    []revisions // on the backends and this disk, in ascending order
+	stored int64       // the first one on a backend; 0 when there is none
+}
+
+// held returns the revisions of a timeline that all backends together and this disk have.
+func (j *Journal) held(ctx context.Context, t segment.Timeline) (h held, err error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	for _, u := range j.stores {
 		for _, level := range segment.Levels() {
 			for item, err := range u.store.List(ctx, t, level) {
 				if err != nil {
-					return nil, err
+					return h, err
 				}
-				all = append(all, revisions{item.First, item.Last})
+				h.all = append(h.all, revisions{item.First, item.Last})
+				if h.stored == 0 || item.First < h.stored {
+					h.stored = item.First
+				}
 			}
 		}
 	}
 	parts, _ := j.log.Sealed()
 	for i := range parts {
-		if h := &parts[i].Header; h.Timeline == t {
-			all = append(all, revisions{h.First, h.Last})
+		if p := &parts[i].Header; p.Timeline == t {
+			h.all = append(h.all, revisions{p.First, p.Last})
 		}
 	}
-	slices.SortFunc(all,
+	slices.SortFunc(h.all,
 		func(a, b revisions) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last)) })
-	return all, nil
+	return h, nil
+}
+
+// goneOf returns the gaps among revisions that were on this disk, and of which the files are not there. When the
+// backends begin behind them, they were removed there with the snapshots that needed them. Of a loss without a
+// beginning, which is all before the oldest part, only the end can be judged: the rest may be older than any snapshot.
+func (h *held) goneOf(l *local.Loss) []local.Loss {
+	switch {
+	case h.stored > l.Last+1:
+		return nil
+	case l.First > 0:
+		return gapsOf(h.all, l.First, l.Last)
+	case len(h.all) == 0 || h.all[0].first > l.Last:
+		return []local.Loss{*l}
+	}
+	gaps := gapsOf(h.all, 0, l.Last)
+	if n := len(gaps); n == 0 || gaps[n-1].Last < l.Last {
+		return nil
+	}
+	return gaps[len(gaps)-1:]
 }
 
 // gapsOf returns the holes between revisions that are held, as far as they are among those from first to last, 0 where

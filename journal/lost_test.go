@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
@@ -128,5 +129,115 @@ func TestAVanishedFileIsNoGapWhereABackendHasItsRevisions(t *testing.T) {
 	})
 	if _, causes := a.all(); len(causes) > 0 || len(look(t, one, other).Timelines[0].Ranges) != 1 {
 		t.Errorf("there is a gap: %v", causes)
+	}
+}
+
+// Files vanish while no process runs. Those around them show which revisions they had, and the backends whether these are
+// lost.
+func TestAFileThatVanishedBetweenTwoProcessesIsAGap(t *testing.T) {
+	for name, tc := range map[string]struct {
+		remove string // of the files of a part
+		part   int
+		stored bool // by a backend
+		lost   string
+		ends   []int64
+	}{
+		"of the first part":        {remove: "*.*", part: 0, lost: "revisions up to 10", ends: []int64{20, 30, 40}},
+		"of a part in the middle":  {remove: "*.*", part: 1, lost: "revisions 11 to 20", ends: []int64{10, 30, 40}},
+		"the entries alone":        {remove: "*.log", part: 1, lost: "revisions 11 to 20", ends: []int64{10, 30, 40}},
+		"of the last part":         {remove: "*.*", part: 3, lost: "revisions 31 to 40", ends: []int64{10, 20, 30}},
+		"and a backend has it":     {remove: "*.*", part: 1, stored: true, ends: []int64{10, 30, 40}},
+		"and a backend has it all": {remove: "*.*", part: 3, stored: true, ends: []int64{10, 20, 30}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, one, other := t.TempDir(), newPlace("one"), newPlace("other")
+			leave(t, dir, 4)
+			if tc.stored {
+				copied := t.TempDir()
+				must(t, os.CopyFS(copied, os.DirFS(dir)))
+				stop := runs(t, uploader(t, copied, []*place{other}))
+				eventually(t, "all is stored", func() bool { return len(ends(t, other)) == 4 })
+				stop()
+			}
+			logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
+			must(t, err)
+			files, err := filepath.Glob(strings.TrimSuffix(logs[tc.part], "log") + strings.TrimPrefix(tc.remove, "*."))
+			must(t, err)
+			for _, f := range files {
+				must(t, os.Remove(f))
+			}
+			var a asked
+			var log lines
+			j := uploader(t, dir, []*place{one, other}, func(c *journal.Config) {
+				c.Broken, c.Logger = a.broken, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			})
+			other.away.Store(true)
+			runs(t, j)
+			eventually(t, "the others are stored", func() bool { return slices.Equal(ends(t, one), tc.ends) })
+			if _, causes := a.all(); len(causes) > 0 {
+				t.Errorf("before the other backend has answered, it is known to be a gap: %v", causes)
+			}
+			other.away.Store(false)
+			if tc.stored {
+				eventually(t, "nothing is lost", func() bool { return log.has("no revision of the journal is lost") })
+				if _, causes := a.all(); len(causes) > 0 {
+					t.Errorf("there is a gap: %v", causes)
+				}
+				return
+			}
+			eventually(t, "the gap is reported", func() bool { return log.has("level=ERROR", "journal has a gap", tc.lost, dir) })
+			eventually(t, "the gap is counted", func() bool { _, causes := a.all(); return slices.Equal(causes, []segment.Cause{segment.CauseDamaged}) })
+		})
+	}
+}
+
+// A replica that does not lead for long has the note of a timeline that the backends have removed since, with the
+// snapshots that needed it. Nothing is lost, whenever it starts.
+func TestATimelineThatWasRemovedIsNoGap(t *testing.T) {
+	dir, one := t.TempDir(), newPlace("one")
+	leave(t, dir, 4)
+	stop := runs(t, uploader(t, dir, []*place{one}))
+	eventually(t, "the parts are stored, and removed", func() bool {
+		files, err := filepath.Glob(filepath.Join(dir, "*.log"))
+		return err == nil && len(files) == 0 && len(ends(t, one)) == 4
+	})
+	stop()
+	var a asked
+	var log lines
+	empty := newPlace("one")
+	stop = runs(t, uploader(t, dir, []*place{empty}, func(c *journal.Config) { c.Broken, c.Logger = a.broken, logTo(&log) }))
+	extra := t.TempDir() // with a part that is really lost, the journal has looked at all
+	leave(t, extra, 4)
+	logs, err := filepath.Glob(filepath.Join(extra, "*.*"))
+	must(t, err)
+	for _, f := range logs {
+		must(t, os.Remove(f))
+	}
+	var other lines
+	runs(t, uploader(t, extra, []*place{empty}, func(c *journal.Config) { c.Logger = logTo(&other) }))
+	eventually(t, "another one reports its gap", func() bool { return other.has("journal has a gap", "revisions up to 40") })
+	stop()
+	if _, causes := a.all(); len(causes) > 0 || log.has("journal has a gap") {
+		t.Errorf("there is a gap: %v", causes)
+	}
+}
+
+// A gap that was reported is not reported again by the next process.
+func TestAGapIsReportedOnce(t *testing.T) {
+	dir, one := t.TempDir(), newPlace("one")
+	leave(t, dir, 4)
+	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	must(t, err)
+	for _, f := range []string{logs[3], strings.TrimSuffix(logs[3], "log") + "json"} {
+		must(t, os.Remove(f))
+	}
+	var first lines
+	stop := runs(t, uploader(t, dir, []*place{one}, func(c *journal.Config) { c.Logger = logTo(&first) }))
+	eventually(t, "the gap is reported", func() bool { return first.has("journal has a gap", "revisions 31 to 40") })
+	stop()
+	reopened := local.New(dir, 1<<30)
+	must(t, reopened.Open())
+	if lost := reopened.TakeLosses(); len(lost) > 0 {
+		t.Errorf("the next process looks for %+v", lost)
 	}
 }

@@ -54,6 +54,7 @@ type Stream interface {
 type Change struct {
 	segment.Revision
 	Leases []int64 // that its keys were given
+	Made   []int64 // those of them that a key was made with: the lease may have been granted anew, with another time to live
 }
 
 // LeaseList is the leases that a member knew at a revision.

@@ -56,6 +56,13 @@ type place struct {
 	away, unmounted atomic.Bool
 	below           repository.Backend // which is seen then
 	stores          repository.Stores  // optional
+	held            *held              // optional: what is put waits there
+}
+
+// held lets an upload begin, and go on when it is let go.
+type held struct {
+	arrived func()
+	free    chan struct{}
 }
 
 var errAway = errors.New("the backend is away")
@@ -72,7 +79,11 @@ func (p *place) seen() repository.Backend {
 }
 
 func (p *place) Put(ctx context.Context, key string, r io.Reader, opts repository.PutOptions) error {
-	if p.away.Load() {
+	switch {
+	case p.held != nil:
+		p.held.arrived()
+		<-p.held.free
+	case p.away.Load():
 		return errAway
 	}
 	return p.seen().Put(ctx, key, r, opts)

@@ -77,8 +77,110 @@ func TestUsersThatChangeBetweenTwoSessionsAreSeen(t *testing.T) {
 						asks++
 					}
 				}
+				got = slices.Compact(got) // each part ends with the newest
 				if !slices.Equal(got, want) || asks != len(want)-1 {
 					t.Errorf("the journal has %v, want %v; snapshots are asked for: %+v", got, want, bases)
+				}
+			})
+		})
+	}
+}
+
+// Users or roles change in the minute before another replica leads, or while the process is restarted. The newest segment
+// says how they were: a snapshot is taken when they are not the same.
+func TestUsersThatChangeAroundAChangeOfTheLeaderAreSeen(t *testing.T) {
+	before := journal.AuthState{Revision: 7}
+	for name, tc := range map[string]struct {
+		auth       journal.AuthState
+		same, away bool // the same disk; the backend does not take the end of the journal
+		asks       int
+	}{
+		"another replica":                        {auth: journal.AuthState{Revision: 8}, asks: 1},
+		"another replica, turned on":             {auth: journal.AuthState{Revision: 7, Enabled: true}, asks: 1},
+		"another replica, and no change":         {auth: before},
+		"a restart":                              {auth: journal.AuthState{Revision: 8}, same: true, asks: 1},
+		"a restart while the backend is away":    {auth: journal.AuthState{Revision: 8}, same: true, away: true, asks: 1},
+		"a restart, and no change, and it is so": {auth: before, same: true, away: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var a asked
+				p, dir := newPlace("s3"), t.TempDir()
+				s := inTurn(fakeMember{current: at(9), delivered: 9, auth: before}, fakeMember{current: at(20), delivered: 20, auth: before})
+				j := lead(t, s, dir, []*place{p})
+				time.Sleep(time.Minute)
+				p.away.Store(tc.away)
+				time.Sleep(3 * time.Minute) // the second member is followed in a session in which nothing is asked for the first time
+				j.stop()
+				if !tc.same {
+					dir = t.TempDir()
+				}
+				s = inTurn(fakeMember{current: at(30), delivered: 30, auth: tc.auth})
+				j = lead(t, s, dir, []*place{p}, func(c *journal.Config) { c.Base = a.base })
+				time.Sleep(3 * time.Minute)
+				j.stop()
+				bases, _ := a.all()
+				asks := 0
+				for _, b := range bases {
+					if b.Reason == "users or roles have changed" {
+						asks++
+					}
+				}
+				if asks != tc.asks {
+					t.Errorf("%d snapshots are asked for because of them, want %d: %+v", asks, tc.asks, bases)
+				}
+			})
+		})
+	}
+}
+
+// An id is revoked and granted again between two lists of the leases, which are the same. A key is made with it.
+func TestALeaseThatIsGrantedAnewIsAskedForAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		began := time.Now()
+		const anew = 5500 * time.Millisecond
+		late := func(at time.Duration, before, after int64) int64 {
+			if time.Since(began) < at {
+				return before
+			}
+			return after
+		}
+		s := &fakeSource{members: func(string) *fakeMember {
+			delivered := anew + 100*time.Millisecond
+			return &fakeMember{
+				endpoint: "only", delivered: 10, pause: delivered, leases: func() []int64 { return []int64{77} },
+				current: func() (int64, error) { return late(delivered+100*time.Millisecond, 9, 10), nil },
+				named:   func(int64) int64 { return 77 }, made: true,
+				lease: func(int64) journal.LeaseState {
+					return journal.LeaseState{Revision: late(delivered, 9, 10), TTL: late(anew, 60, 30)}
+				},
+			}
+		}}
+		got := ofType[segment.Lease](kept(t, s, 10*time.Second, func(c *journal.Config) { c.UploadInterval = time.Minute }))
+		if len(got) != 2 || got[0].GrantedTTL != 60 || got[1].GrantedTTL != 30 || got[1].Revision != 10 {
+			t.Errorf("the leases are %+v", got)
+		}
+	})
+}
+
+// The clocks of two leaders differ. Within a timeline, times do not go back by that; by a clock that is far off, they do.
+func TestTimesDoNotGoBackWhereClocksDiffer(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ahead time.Duration
+		back  bool
+	}{"by half an hour": {ahead: 30 * time.Minute}, "by half a day": {ahead: 12 * time.Hour, back: true}} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				p := newPlace("s3")
+				for i, m := range []fakeMember{{current: at(9), delivered: 9, clock: tc.ahead}, {current: at(20), delivered: 20}} {
+					j := lead(t, inTurn(m), t.TempDir(), []*place{p})
+					time.Sleep(time.Duration(1+i) * time.Minute)
+					j.stop()
+				}
+				all := ofType[segment.Revision](entries(t, p, whole(t, p).Name))
+				back := !slices.IsSortedFunc(all, func(a, b segment.Revision) int { return a.Time.Compare(b.Time) })
+				if len(all) < 10 || back != tc.back {
+					t.Errorf("of %d revisions, times go back: %t", len(all), back)
 				}
 			})
 		})

@@ -54,6 +54,7 @@ type session struct {
 	pending []observation     // whose revisions are not in the journal yet
 	mark    segment.Watermark // the newest
 	written time.Time         // of the newest one that is in the journal
+	noted   bool              // the open part says of which state users and roles are
 }
 
 // follow follows the best member until it fails or ctx ends. avoid is the endpoint that failed last. It returns the
@@ -128,6 +129,9 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 		s.verify, s.compared = known, known.AnchorChain
 		s.journal.log.Continue(known)
 		s.journal.recall(known)
+		if !s.journal.positioned {
+			s.journal.stamped, s.journal.auth = s.journal.lastTime(known.Timeline), s.journal.lastAuth(known.Timeline)
+		}
 		return known.Anchor, nil
 	}
 	s.begins = why
@@ -156,12 +160,15 @@ func (s *session) missed(c segment.Cause, format string, args ...any) *breakErro
 func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, stream Stream) (err error) {
 	changes := make(chan []Change) // without a buffer: changes that are not taken yet stay in etcd
 	observed := make(chan observation)
-	w := &watcher{member: s.member, interval: s.journal.cfg.FlushInterval, out: observed, ask: make(chan int64, maxAsked)}
+	w := &watcher{member: s.member, interval: s.journal.cfg.FlushInterval, out: observed, ask: make(chan asked, maxAsked)}
 	if s.begins == nil && s.known.Timeline == s.journal.written { // the same history as before
 		w.seen = s.journal.seen
 		s.pending = slices.Clone(s.journal.owed)
 	} else {
 		s.journal.owed = nil
+		if a := s.journal.auth; s.begins == nil && a != nil { // another replica or process has seen it
+			w.auth, w.authKnown = AuthState{Revision: a.AuthRevision, Enabled: a.Enabled}, true
+		}
 	}
 	done := make(chan struct{}, 2)
 	go func() {
@@ -221,7 +228,11 @@ func receive(ctx context.Context, stream Stream, changes chan<- []Change) error 
 // up.
 func (s *session) end() error {
 	seals := s.journal.log.Unsealed().First > 0 // else a part that has facts alone goes
-	if err := s.journal.log.Close(); err != nil {
+	var err error
+	if seals {
+		err = s.writeAuth()
+	}
+	if err = errors.Join(err, s.journal.log.Close()); err != nil {
 		return errors.Join(err, s.journal.log.Abandon())
 	}
 	if seals {
@@ -313,10 +324,11 @@ func (s *session) add(ctx context.Context, c *Change) error {
 	if err := s.writeMark(); err != nil {
 		return err
 	}
+	c.Time = local.Arrival(local.Arrival(c.Time, s.journal.stamped), s.mark.Time)
 	if err := s.journal.log.Append(c.Revision); err != nil {
 		return err
 	}
-	s.delivered = c.Main
+	s.delivered, s.journal.stamped = c.Main, c.Time
 	return nil
 }
 
@@ -331,6 +343,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 		return err
 	}
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
+	s.journal.stamped, s.journal.auth = timeline.Start(), nil
 	s.journal.began(ctx, timeline, c.Main, why)
 	s.journal.needFirstBase(timeline, time.Time{}, Base{
 		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
@@ -357,9 +370,13 @@ func (s *session) seal(ctx context.Context) error {
 		if err := s.writeMark(); err != nil {
 			return err
 		}
+		if err := s.writeAuth(); err != nil {
+			return err
+		}
 		if err := s.journal.log.Seal(); err != nil {
 			return err
 		}
+		s.noted = false
 		s.settleOwed()
 		s.journal.note(ctx, s.journal.written)
 	}
@@ -415,6 +432,9 @@ func (s *session) release() error {
 			if err := s.journal.log.Append(e); err != nil {
 				return err
 			}
+			if a, ok := e.(segment.Auth); ok {
+				s.journal.auth, s.noted = &a, true
+			}
 		}
 		if !o.time.IsZero() {
 			s.mark = segment.Watermark{Revision: o.revision, Time: o.time}
@@ -434,4 +454,14 @@ func (s *session) writeMark() error {
 	}
 	s.written = s.mark.Time
 	return s.journal.log.Append(s.mark)
+}
+
+// writeAuth adds the newest state of users and roles, unless the open part has it: the next leader reads the newest
+// segment, and compares.
+func (s *session) writeAuth() error {
+	if s.journal.auth == nil || s.noted {
+		return nil
+	}
+	s.noted = true
+	return s.journal.log.Append(*s.journal.auth)
 }

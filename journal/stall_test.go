@@ -53,6 +53,9 @@ type fakeMember struct {
 	deaf      bool                       // it does not begin a watch
 	idle      time.Duration              // before it delivers
 	named     func(revision int64) int64 // the lease of a revision; none without it
+	made      bool                       // the revisions make keys with their leases
+	pause     time.Duration              // before it delivers the last revision
+	clock     time.Duration              // how far the clock is ahead by which changes arrive
 }
 
 func (m *fakeMember) Watch(ctx context.Context, from int64) (journal.Stream, error) {
@@ -60,7 +63,7 @@ func (m *fakeMember) Watch(ctx context.Context, from int64) (journal.Stream, err
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
 	}
-	return &fakeStream{ctx: ctx, next: from, last: m.delivered, size: m.size, idle: m.idle, named: m.named}, nil
+	return &fakeStream{fakeMember: m, ctx: ctx, next: from, last: m.delivered, idle: m.idle}, nil
 }
 
 func (m *fakeMember) Current(context.Context) (int64, error) { return m.current() }
@@ -94,11 +97,10 @@ func (m *fakeMember) Auth(context.Context) (journal.AuthState, error) { return m
 func (m *fakeMember) Close() {}
 
 type fakeStream struct {
+	*fakeMember
 	ctx        context.Context
 	next, last int64
-	size       int
 	idle       time.Duration
-	named      func(int64) int64
 }
 
 func (s *fakeStream) Next() ([]journal.Change, error) {
@@ -106,19 +108,26 @@ func (s *fakeStream) Next() ([]journal.Change, error) {
 		<-s.ctx.Done()
 		return nil, context.Cause(s.ctx)
 	}
-	if s.idle > 0 {
+	idle := s.idle
+	if s.next == s.last {
+		idle += s.pause
+	}
+	if idle > 0 {
 		select {
-		case <-time.After(s.idle):
+		case <-time.After(idle):
 			s.idle = 0
 		case <-s.ctx.Done():
 			return nil, context.Cause(s.ctx)
 		}
 	}
 	c := journal.Change{Revision: segment.Revision{
-		Main: s.next, Time: time.Now(), Records: []segment.Record{{Value: append(make([]byte, s.size), byte(s.next))}},
+		Main: s.next, Time: time.Now().Add(s.clock), Records: []segment.Record{{Value: append(make([]byte, s.size), byte(s.next))}},
 	}}
 	if s.named != nil {
 		c.Leases = []int64{s.named(s.next)}
+	}
+	if s.made {
+		c.Made = c.Leases
 	}
 	s.next++
 	return []journal.Change{c}, nil

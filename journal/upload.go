@@ -54,8 +54,12 @@ type upload struct {
 	count int64           // of these
 	err   error           // of the last attempt
 	end   segment.Header  // of the newest segment, when another replica or process has made it
+	auth  *segment.Auth   // the last state of users and roles in it; nil when it has none
 	// known is where this replica has gone on while the backend did not answer; nil once the backend was compared with it.
 	known *local.Position
+	// first is the first part that it has taken since it was asked where its journal ends: what is behind it says nothing of
+	// what the backend had then.
+	first *segment.Header
 }
 
 // run uploads until ctx ends.
@@ -136,6 +140,7 @@ func (u *upload) put(ctx context.Context, p local.Part) error {
 	if err != nil {
 		return err
 	}
+	u.took(&p.Header)
 	u.finish(&p, seg)
 	return nil
 }
@@ -293,6 +298,11 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 	}
 	slices.SortFunc(timelines, func(a, b segment.Timeline) int { return b.Start().Compare(a.Start()) })
 	for _, t := range timelines {
+		if local.Ahead(t) {
+			u.journal.cfg.Logger.ErrorContext(ctx, "timeline of the journal begins in the future and counts as none: the clock of this "+
+				"machine is wrong, or that of the one which began it was", "backend", u.store.Name(), "timeline", t)
+			continue
+		}
 		m, err := u.store.Newest(ctx, t)
 		if err != nil && unusable(err) {
 			return local.Position{}, &badEnd{t, err}
@@ -320,14 +330,21 @@ func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position
 	}
 	defer func() { _ = r.Close() }()
 	before, chain := m.PreviousChain, m.PreviousChain
+	var auth *segment.Auth
 	err = r.Each(func(e segment.Entry) error {
-		if rev, ok := e.(segment.Revision); ok {
-			before, chain = chain, chain.Next(rev)
+		switch e := e.(type) {
+		case segment.Revision:
+			before, chain = chain, chain.Next(e)
+		case segment.Auth:
+			auth = &e
 		}
 		return nil
 	})
 	if err == nil && chain == m.Chain {
 		p.Anchor, p.AnchorChain = m.Last, before
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.auth = auth
 	}
 	return p
 }
@@ -336,7 +353,7 @@ func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position
 func (u *upload) noteEnd(h *segment.Header) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.end = *h
+	u.end, u.auth = *h, nil
 }
 
 // errGone: a part was removed meanwhile.
@@ -382,7 +399,7 @@ func (j *Journal) gone(ctx context.Context, p *local.Part, err error) error {
 	if !j.log.Has(p.Number) {
 		return errGone // it was removed since its reader began
 	}
-	if err := j.log.Remove(p.Number); err != nil {
+	if err := j.log.GiveUp(p.Number); err != nil {
 		return err
 	}
 	for _, u := range j.stores {

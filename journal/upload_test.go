@@ -141,11 +141,7 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 	var a asked
 	var newest atomic.Int64
 	newest.Store(5)
-	s := &fakeSource{members: func(string) *fakeMember {
-		return &fakeMember{
-			endpoint: "only", delivered: newest.Load(), size: 10_000, current: func() (int64, error) { return newest.Load(), nil },
-		}
-	}}
+	s := growing(&newest, 10_000)
 	good, bad := newPlace("good"), newPlace("bad")
 	bad.away.Store(true)
 	j := lead(t, s, t.TempDir(), []*place{good, bad}, func(c *journal.Config) {
@@ -180,17 +176,23 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 }
 
 // A backend is away until the disk is full, and what the other one has is removed. The process starts again, and the
-// backend comes back: it is not said to be whole before there is a snapshot.
+// backend comes back: it is not said to be whole before there is a snapshot. An upload that has begun before the replica
+// asked where the backend's journal ends, and succeeds after it, changes nothing.
 func TestABackendThatLostRevisionsBeforeARestartIsNotWhole(t *testing.T) {
 	t.Parallel()
+	for name, underWay := range map[string]bool{"away": false, "away, with an upload under way": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lostBeforeARestart(t, underWay)
+		})
+	}
+}
+
+func lostBeforeARestart(t *testing.T, underWay bool) {
 	var a asked
 	var newest atomic.Int64
 	newest.Store(5)
-	s := &fakeSource{members: func(string) *fakeMember {
-		return &fakeMember{
-			endpoint: "only", delivered: newest.Load(), size: 10_000, current: func() (int64, error) { return newest.Load(), nil },
-		}
-	}}
+	s := growing(&newest, 10_000)
 	good, bad := newPlace("good"), newPlace("bad")
 	bad.away.Store(true)
 	based := make(chan struct{})
@@ -216,9 +218,25 @@ func TestABackendThatLostRevisionsBeforeARestartIsNotWhole(t *testing.T) {
 	lost := time.Now()
 	size = 1 << 20
 	newest.Store(7)
+	if underWay {
+		arrived := make(chan struct{})
+		bad.away.Store(false)
+		bad.held = &held{sync.OnceFunc(func() {
+			bad.away.Store(true)
+			close(arrived)
+		}), make(chan struct{})}
+		members := s.members
+		s.members = func(avoid string) *fakeMember {
+			<-arrived
+			return members(avoid)
+		}
+	}
 	j = start()
 	j.caughtUp(t, 7)
 	bad.away.Store(false)
+	if underWay {
+		close(bad.held.free)
+	}
 	eventually(t, "both have the newest", func() bool { return j.Status().Waiting == 0 && j.Status().Stores[0].Complete.After(lost) })
 	if at := j.Status().Stores[1].Complete; at.After(lost) {
 		t.Errorf("one backend lacks a part, and is complete up to %s, after %s", at, lost)

@@ -56,12 +56,19 @@ type watcher struct {
 	member   Member
 	interval time.Duration
 	out      chan<- observation
-	ask      chan int64 // leases that keys were given; filled by the session
+	ask      chan asked // leases that keys were given; filled by the session
 
-	known  map[int64]bool // leases of which the time to live was asked
-	leases []int64        // the list that was written last
-	listed time.Time      // when
+	known  map[int64]int64 // the time to live of leases that were asked for
+	since  map[int64]bool  // those that were asked for since the last list; true when they are to be asked for once more
+	leases []int64         // the list that was written last
+	listed time.Time       // when
 	seen
+}
+
+// asked is a lease to ask for.
+type asked struct {
+	id    int64
+	again bool // also when it is known
 }
 
 // seen is the last known state of things that change without an event. Another session goes on from it.
@@ -69,22 +76,28 @@ type seen struct {
 	compacted int64 // revision of the last compaction; 0 before it is known
 	before    int64 // revision of the store when no later compaction had run
 	auth      AuthState
+	authKnown bool // from the journal, before the first question
 	authAsked time.Time
 }
 
 // named notes the leases that the keys of a revision were given.
 func (w *watcher) named(c *Change) {
 	for _, id := range c.Leases {
-		select {
-		case w.ask <- id:
-		default:
-		}
+		w.want(asked{id, slices.Contains(c.Made, id)})
+	}
+}
+
+// want lets a lease be asked for, unless too many wait.
+func (w *watcher) want(a asked) {
+	select {
+	case w.ask <- a:
+	default:
 	}
 }
 
 // run observes until ctx ends, or the member does not answer for too long.
 func (w *watcher) run(ctx context.Context) error {
-	w.known = map[int64]bool{}
+	w.known, w.since = map[int64]int64{}, map[int64]bool{}
 	last := time.Now()
 	for {
 		err := w.observe(ctx)
@@ -172,17 +185,22 @@ func (w *watcher) list(ctx context.Context, _ int64) error {
 	slices.SortFunc(list.IDs, segment.CompareLeases)
 	first := w.listed.IsZero()
 	w.listed = time.Now()
+	for id, more := range w.since {
+		if more {
+			w.want(asked{id, true})
+		}
+	}
+	clear(w.since)
 	same := !first && slices.Equal(list.IDs, w.leases)
 	if same && len(w.ask) > 0 {
 		return nil
 	}
-	alive := make(map[int64]bool, len(list.IDs))
+	alive := make(map[int64]int64, len(list.IDs))
 	for _, id := range list.IDs {
-		if alive[id] = w.known[id]; !w.known[id] {
-			select {
-			case w.ask <- id:
-			default:
-			}
+		if ttl := w.known[id]; ttl > 0 {
+			alive[id] = ttl
+		} else { // it is new, or was gone when it was asked for
+			w.want(asked{id: id})
 		}
 	}
 	w.known, w.leases = alive, list.IDs
@@ -194,7 +212,8 @@ func (w *watcher) list(ctx context.Context, _ int64) error {
 	})
 }
 
-// askAll asks for leases that are not known.
+// askAll asks for leases that are not known, and again for those that a new key names: between two lists, an id may have
+// been revoked and granted with another time to live. Its keys went with it, so that the next one is a new key.
 func (w *watcher) askAll(ctx context.Context, _ int64) error {
 	o := observation{}
 	defer func() {
@@ -204,8 +223,14 @@ func (w *watcher) askAll(ctx context.Context, _ int64) error {
 	}()
 	for asked := 0; asked < askBatch; {
 		select {
-		case id := <-w.ask:
-			if w.known[id] {
+		case want := <-w.ask:
+			id := want.id
+			ttl, known := w.known[id]
+			if known && ttl > 0 && !want.again {
+				continue
+			}
+			if _, now := w.since[id]; known && now {
+				w.since[id] = true
 				continue
 			}
 			asked++
@@ -213,7 +238,10 @@ func (w *watcher) askAll(ctx context.Context, _ int64) error {
 			if err != nil {
 				return err
 			}
-			w.known[id] = true
+			w.known[id], w.since[id] = state.TTL, false
+			if known && state.TTL == ttl {
+				continue
+			}
 			o.revision = max(o.revision, state.Revision)
 			o.facts = append(o.facts, segment.Lease{
 				ID: id, GrantedTTL: state.TTL, Revision: state.Revision, Gone: state.TTL == 0,
@@ -237,7 +265,8 @@ func (w *watcher) users(ctx context.Context, current int64) error {
 	first := w.authAsked.IsZero()
 	if first || state != w.auth {
 		fact := segment.Auth{AuthRevision: state.Revision, Revision: current, Enabled: state.Enabled}
-		if err := w.send(ctx, observation{revision: current, facts: []segment.Entry{fact}, authChanged: !first}); err != nil {
+		changed := state != w.auth && (w.authKnown || !first)
+		if err := w.send(ctx, observation{revision: current, facts: []segment.Entry{fact}, authChanged: changed}); err != nil {
 			return err
 		}
 	}

@@ -28,6 +28,11 @@ type JournalBackend struct {
 	Name            string
 	RPO             time.Duration // all that was committed longer ago is durable there
 	Segments, Bytes int64         // that it has taken from this process
+
+	Compared bool  // with other backends: Lacking is known
+	Lacking  int64 // revisions that another backend has and this one lacks
+	Damaged  int64 // segments that are damaged there
+	Copied   int64 // segments that were copied there from another backend
 }
 
 // journals are the clusters that have a journal. They are asked when the metrics are.
@@ -39,6 +44,9 @@ type journals struct {
 	revision, lag   metric.Int64ObservableGauge
 	local           metric.Int64ObservableGauge
 	segments, bytes metric.Int64ObservableCounter
+	copied          metric.Int64ObservableCounter
+	lacking         metric.Int64ObservableGauge
+	damaged         metric.Int64ObservableGauge
 	gaps, proofs    metric.Int64Counter
 	proven          metric.Float64ObservableGauge
 }
@@ -72,6 +80,12 @@ func (j *journals) register(m metric.Meter) error {
 	j.local = gauge("snapshotd.journal.local", "By", "Bytes of the journal on this machine's disk that wait for a backend.")
 	j.segments = counter("snapshotd.journal.segments", "", "Segments that a backend has taken from this process.")
 	j.bytes = counter("snapshotd.journal.stored", "By", "Bytes of these segments, before they are encrypted.")
+	j.copied = counter("snapshotd.journal.copied", "",
+		"Segments that this process has copied to a backend from another one, because it lacked them or they were damaged.")
+	j.lacking = gauge("snapshotd.journal.lacking", "",
+		"Revisions that another backend has and this one lacks, when they were last compared, on the replica that follows the cluster.")
+	j.damaged = gauge("snapshotd.journal.damaged", "",
+		"Segments on a backend that are damaged or not trusted, as far as this process has read them, on the replica that follows the cluster.")
 	j.gaps = r.counter("snapshotd.journal.gaps",
 		"Timelines that have begun because another one could not be continued: revisions are missing, or etcd was restored.")
 	j.proofs = r.counter("snapshotd.journal.proofs",
@@ -82,7 +96,8 @@ func (j *journals) register(m metric.Meter) error {
 	if err := r.err(); err != nil {
 		return err
 	}
-	_, err = m.RegisterCallback(j.observe, j.rpo, j.revision, j.lag, j.local, j.segments, j.bytes, j.proven)
+	_, err = m.RegisterCallback(j.observe, j.rpo, j.revision, j.lag, j.local, j.segments, j.bytes, j.copied,
+		j.lacking, j.damaged, j.proven)
 	return err
 }
 
@@ -103,7 +118,12 @@ func (j *journals) observe(_ context.Context, o metric.Observer) error {
 		for _, b := range s.Backends {
 			o.ObserveInt64(j.segments, b.Segments, backendOf(name, b.Name))
 			o.ObserveInt64(j.bytes, b.Bytes, backendOf(name, b.Name))
+			o.ObserveInt64(j.copied, b.Copied, backendOf(name, b.Name))
+			if s.Leading && b.Compared {
+				o.ObserveInt64(j.lacking, b.Lacking, backendOf(name, b.Name))
+			}
 			if s.Leading {
+				o.ObserveInt64(j.damaged, b.Damaged, backendOf(name, b.Name))
 				o.ObserveFloat64(j.rpo, b.RPO.Seconds(),
 					stageOf(name, stageStored, attribute.String("backend", b.Name)))
 			}

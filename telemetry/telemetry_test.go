@@ -128,7 +128,8 @@ func observe(ctx context.Context, tel *telemetry.Telemetry) {
 		return telemetry.JournalState{
 			Proven: time.Unix(1700000000, 0), Leading: true, RPO: 400 * time.Millisecond, Revision: 4711, Lag: 3, LocalBytes: 5 << 20,
 			Backends: []telemetry.JournalBackend{
-				{Name: "local", RPO: time.Second, Segments: 7, Bytes: 7000}, {Name: "s3", RPO: 9 * time.Second, Segments: 6, Bytes: 6000},
+				{Name: "local", RPO: time.Second, Segments: 7, Bytes: 7000, Compared: true, Lacking: 12, Damaged: 1, Copied: 5},
+				{Name: "s3", RPO: 9 * time.Second, Segments: 6, Bytes: 6000},
 			},
 		}
 	}, []string{"restored", "compacted"}, []string{"snapshot"})

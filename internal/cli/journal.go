@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
@@ -28,7 +27,7 @@ func runProve(ctx context.Context, sys System, opts *verifyOptions, at place, o 
 		fmt.Fprintf(w, "journal    %s: %s, %s, lead to it from %s, revision %d\n",
 			r.Timeline, segmentCount(r), output.Size(r.Bytes), p.Base.Name, r.Base)
 		fmt.Fprintf(w, "same       HashKV %d, compacted up to %d, %s keys, and %s leases that keys name\n",
-			p.HashKV, p.CompactRevision, count(p.TotalKeys), count(r.Leases.Exact))
+			p.HashKV, p.CompactRevision, output.Count(p.TotalKeys), output.Count(r.Leases.Exact))
 		if n := r.Leases.Estimated; n > 0 {
 			fmt.Fprintf(w, "not shown  the time to live of %s leases: the journal does not have it\n", output.Number(n))
 		}
@@ -37,7 +36,7 @@ func runProve(ctx context.Context, sys System, opts *verifyOptions, at place, o 
 	})
 }
 
-// maxGaps is how many holes of a journal are written out.
+// maxGaps is how many gaps of a journal are written out.
 const maxGaps = 5
 
 // journalTable writes to which revision the journal leads, over what, and what is not the state of that revision.
@@ -48,17 +47,19 @@ func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
 		fmt.Fprintf(w, "journal    %s: %s, %s, from revision %d of the snapshot to %d\n",
 			r.Timeline, segmentCount(r), output.Size(r.Bytes), r.Base, r.Revision)
 	}
-	for i, g := range r.Gaps {
+	crossedTable(w, r.Crossed)
+	others := r.Others()
+	for i, g := range others {
 		if i == maxGaps {
-			fmt.Fprintf(w, "           and %d holes more\n", len(r.Gaps)-maxGaps)
+			fmt.Fprintf(w, "           and %d gaps more\n", len(others)-maxGaps)
 			break
 		}
-		fmt.Fprintf(w, "           a HOLE elsewhere in it: %s are lost\n", g)
+		fmt.Fprintf(w, "           a GAP elsewhere in it: %s are lost\n", g)
 	}
 	if r.Moment != nil {
 		momentTable(w, r.Moment)
 	}
-	fmt.Fprintf(w, "revision   %d, %s keys\n", r.Revision, count(r.TotalKeys))
+	fmt.Fprintf(w, "revision   %d, %s keys\n", r.Revision, output.Count(r.TotalKeys))
 	if r.Compacted > 0 {
 		fmt.Fprintf(w, "compacted  up to revision %d, as the cluster was then\n", r.Compacted)
 	}
@@ -75,11 +76,68 @@ func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
 		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: NOT made, so that %s keys stay until they are deleted\n",
 			output.Number(n), output.Number(r.Leases.Keys))
 	}
-	if r.AuthBehind {
+	switch {
+	case r.AuthBehind:
 		fmt.Fprintln(w, "not given  users and roles are those of the snapshot: they HAVE CHANGED between it and this revision; alarms are its, too")
-	} else {
+	case r.Crossed != nil:
+		fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot; whether they changed in a gap is not known")
+	default:
 		fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot")
 	}
+}
+
+// crossedTable writes which gaps were crossed, and what is right behind them.
+func crossedTable(w io.Writer, c *restore.Crossed) {
+	if c == nil {
+		return
+	}
+	for i, g := range c.Gaps {
+		if i == maxGaps {
+			fmt.Fprintf(w, "           and %d gaps more were CROSSED\n", len(c.Gaps)-maxGaps)
+			break
+		}
+		fmt.Fprintf(w, "CROSSED    %s LOST, %s: %s\n", g.Gap, between(g), g.Why())
+	}
+	fmt.Fprintf(w, "           right are the %s keys that were written behind it; %s of them had been changed in it, too\n",
+		output.Count(c.Written), output.Count(c.Changed))
+	fmt.Fprintln(w, "           all others have the value of before it: if they were changed or deleted in it, that is lost")
+}
+
+// between says when a gap was.
+func between(g plan.Crossing) string {
+	if g.Since.IsZero() {
+		return "before " + output.Exact(g.Until)
+	}
+	return "between " + output.Exact(g.Since) + " and " + output.Exact(g.Until)
+}
+
+// crossedWarning warns of the state that crossing gaps has made.
+func crossedWarning(w io.Writer, c *restore.Crossed) {
+	if c == nil {
+		return
+	}
+	var all []string
+	for _, g := range c.Gaps[:min(maxGaps, len(c.Gaps))] {
+		all = append(all, g.String())
+	}
+	if more := len(c.Gaps) - len(all); more > 0 {
+		all = append(all, fmt.Sprintf("those of %d gaps more", more))
+	}
+	fmt.Fprintf(w, "warning: --cross-gaps: the cluster NEVER HAD THIS STATE, lost: %s. A key that was changed or deleted there, "+
+		"and not written since, has its old value\n", strings.Join(all, ", "))
+}
+
+// crossedGaps are the gaps for a program.
+func crossedGaps(r *restore.Replayed) []*snapshotdv1.RecoveryWindow_Gap {
+	var all []*snapshotdv1.RecoveryWindow_Gap
+	for _, g := range r.Crossed.Gaps {
+		all = append(all, &snapshotdv1.RecoveryWindow_Gap{
+			AfterRevision: g.From - 1, BeforeRevision: g.To + 1,
+			AfterTime: wire.Time(g.Since), BeforeTime: wire.Time(g.Until),
+			Reason: g.Why(), Timeline: string(r.Timeline),
+		})
+	}
+	return all
 }
 
 // segmentCount says how many segments of which level are used: 3 segments (2 × 5m, 1 × 10s).
@@ -102,29 +160,20 @@ func segmentCount(r *restore.Replayed) string {
 	return fmt.Sprintf("%d segments (%s)", len(r.Segments), strings.Join(parts, ", "))
 }
 
-// count writes a number that may be 0.
-func count(n int64) string {
-	if n == 0 {
-		return "no"
-	}
-	return output.Number(n)
-}
-
 // momentTable writes what the journal proves of a time.
 func momentTable(w io.Writer, m *plan.Moment) {
-	at := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 	upper := "an unknown one"
 	if m.Upper > 0 {
 		upper = fmt.Sprint(m.Upper)
 	}
-	fmt.Fprintf(w, "time       at %s the revision was between %d, which arrived at %s, and %s\n", at(m.Time), m.Revision, at(m.Arrived), upper)
+	fmt.Fprintf(w, "time       at %s the revision was between %d, which arrived at %s, and %s\n", output.Exact(m.Time), m.Revision, output.Exact(m.Arrived), upper)
 	switch {
 	case m.Gap != nil:
 		fmt.Fprintf(w, "           %s behind it are LOST: the cluster may have had them then\n", m.Gap)
 	case m.Upper == 0 && m.Complete.IsZero():
 		fmt.Fprintln(w, "           the journal ends there: later changes are not in it")
 	case m.Upper == 0:
-		fmt.Fprintf(w, "           the journal ends there, and is proven to be complete up to %s: later changes are not in it\n", at(m.Complete))
+		fmt.Fprintf(w, "           the journal ends there, and is proven to be complete up to %s: later changes are not in it\n", output.Exact(m.Complete))
 	case m.Upper > m.Revision:
 		fmt.Fprintln(w, "           nothing of a later time is restored; --revision takes another one between the two")
 	}

@@ -205,3 +205,47 @@ func TestRestoreWithTheJournal(t *testing.T) {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 }
+
+// A segment is lost, and no snapshot is behind it. Without being told to, nothing is restored behind it; the error says
+// how, and the result what it is.
+func TestRestoreOverAGap(t *testing.T) {
+	dir, parent := t.TempDir(), t.TempDir()
+	j := newJournaled(t, dir)
+	j.put(t, "before")
+	first := j.save(t)
+	j.journal(t, j.put(t, "known"))
+	lost := j.journal(t, j.put(t, "lost"))
+	last := j.put(t, "after")
+	j.journal(t, last)
+	if err := j.segments.Remove(t.Context(), segments.RefOf(&lost)); err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(parent, "data")
+	args := []string{"restore", "--revision", strconv.FormatInt(last, 10), "--from", "file://" + dir, "--data-dir", target}
+	gap := fmt.Sprintf("revision %d", lost.First)
+	if r := run(t.Context(), nil, args...); r.code == 0 || !strings.Contains(r.stderr, gap) || !strings.Contains(r.stderr, "--cross-gaps") {
+		t.Errorf("not told to: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	at := func(revision int64) string { return j.times[revision].UTC().Format("15:04:05.000Z") }
+	args = append(args, "--cross-gaps")
+	plan := run(t.Context(), nil, append(args, "--dry-run")...)
+	for _, want := range []string{
+		"CROSSED    " + gap + " LOST, between ", at(lost.First-1) + " and ", at(last) + ": no backend has a segment with them", "right are the 1 keys",
+		"whether they changed in a gap is not known", fmt.Sprintf("snapshotd restore %s --revision %d --cross-gaps --from ", first, last),
+	} {
+		if plan.code != 0 || !strings.Contains(plan.stdout, want) {
+			t.Errorf("exit code %d, no %q in\n%s%s", plan.code, want, plan.stdout, plan.stderr)
+		}
+	}
+	r := run(t.Context(), nil, append(args, "--output", "json")...)
+	if r.code != 0 || !strings.Contains(r.stderr, "the cluster NEVER HAD THIS STATE, lost: "+gap) ||
+		!strings.Contains(r.stdout, `"crossedGaps"`) || !strings.Contains(r.stdout, fmt.Sprintf(`"revision": "%d"`, last)) {
+		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if value, revision := valueIn(t, target); value != "after" || revision != last {
+		t.Errorf("the key is %q at revision %d, want %d", value, revision, last)
+	}
+	if r := run(t.Context(), nil, "restore", "latest", "--from", "file://"+dir, "--data-dir", target+"2", "--cross-gaps"); r.code != 2 {
+		t.Errorf("of a snapshot: exit code %d: %s", r.code, r.stderr)
+	}
+}

@@ -25,6 +25,7 @@ type pastOptions struct {
 	revision int64
 	estimate bool
 	ended    time.Duration
+	cross    bool
 
 	byRevision bool // --revision was given
 }
@@ -36,14 +37,19 @@ func (o *pastOptions) addFlags(fs *pflag.FlagSet) {
 	fs.Int64Var(&o.revision, "revision", 0, "take the snapshot to this `revision`; alone, take one that holds it, or one below it and the journal")
 	fs.BoolVar(&o.estimate, "estimate", false,
 		"with --at: the revision between two snapshots that the cluster may have had then, which may be of a later time")
+	fs.BoolVar(&o.cross, "cross-gaps", false,
+		"with --at or --revision: go over revisions of a journal that are lost; the result is a state that the cluster never had")
 	fs.DurationVar(&o.ended, "ended-lease-ttl", defaultEndedLease,
 		"time to live of leases that ended after the revision, whose own `time` is lost; 0 leaves their keys without a lease")
 }
 
+// chosen reports whether they say which revision.
+func (o *pastOptions) chosen() bool { return o.at != "" || o.byRevision }
+
 // check returns an error for options that exclude each other. args are those of the command.
 func (o *pastOptions) check(args []string) error {
 	switch {
-	case len(args) == 0 && o.at == "" && !o.byRevision:
+	case len(args) == 0 && !o.chosen():
 		return exit.Usagef("which snapshot? give a NAME, latest, --at TIME or --revision N")
 	case len(args) > 1:
 		return exit.Usagef("%q is not understood: one NAME is taken", args[1])
@@ -53,7 +59,9 @@ func (o *pastOptions) check(args []string) error {
 		return exit.Usagef("--revision: %d is not a revision; the first one is 1", o.revision)
 	case o.estimate && o.at == "":
 		return exit.Usagef("--estimate: it goes with --at")
-	case o.ended < 0 || o.ended > 0 && o.ended < time.Second || o.ended > maxLease:
+	case o.cross && !o.chosen():
+		return exit.Usagef("--cross-gaps: it goes with --at or --revision; without them, no journal is used")
+	case o.ended != 0 && (o.ended < time.Second || o.ended > maxLease):
 		return exit.Usagef("--ended-lease-ttl: %v is not between 1s and %v, and not 0", o.ended, maxLease)
 	}
 	return nil
@@ -67,6 +75,9 @@ func (o *pastOptions) flags(res restore.Result) []string {
 	c := []string{"--revision", fmt.Sprint(res.Past.Revision)}
 	if o.ended != defaultEndedLease {
 		c = append(c, "--ended-lease-ttl", o.ended.String())
+	}
+	if res.Replayed != nil && res.Replayed.Crossed != nil {
+		c = append(c, "--cross-gaps")
 	}
 	return c
 }

@@ -68,7 +68,9 @@ leases, and all that is only estimated.
 With a journal beside the snapshots, --revision and --at lead to any revision and time in it: the
 newest snapshot before it is taken, and the changes behind that one are added. --at 0s is the newest
 state that there is. Revisions that are lost are named, and nothing behind them is restored from before
-them. --dry-run shows the segments, and between which revisions the cluster was at the time.
+them, unless --cross-gaps is given: keys that were changed or deleted in the gap alone then have their
+old values, and the cluster never had that state. Use it when the snapshots behind a gap are lost, too.
+--dry-run shows the segments, the gaps, and between which revisions the cluster was at the time.
 
 Flags of etcdutl snapshot restore mean the same here. --skip-hash-check also skips the checksums of
 the manifest. The pages and keys are always read, and a database that cannot be read through is refused.
@@ -191,7 +193,9 @@ func (o *restoreOptions) check(args []string) error {
 
 // choice says which snapshot to restore.
 func (o *restoreOptions) choice(now time.Time, args []string) (restore.Choice, error) {
-	c := restore.Choice{Revision: o.past.revision, Estimate: o.past.estimate, AcceptOlder: o.older, Now: now}
+	c := restore.Choice{
+		Revision: o.past.revision, Estimate: o.past.estimate, AcceptOlder: o.older, CrossGaps: o.past.cross, Now: now,
+	}
 	at, err := flagvalue.Time("--at", o.past.at, now)
 	if at != nil {
 		c.At = at.AsTime()
@@ -261,12 +265,27 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 			"where it was taken is wrong, so that others may be newer; compare the revisions that list --from shows\n",
 			res.Snapshot.Name, at.UTC().Format(time.RFC3339))
 	}
+	if res.Replayed != nil {
+		crossedWarning(output.PlainLines(sys.Stderr), res.Replayed.Crossed)
+	}
 	if opts.output != output.FormatTable {
 		opts.past.table(output.PlainLines(sys.Stderr), res)
 	}
-	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(&res.Snapshot.Snapshot)}
+	resp := restored(res)
 	return opts.output.Print(sys.Stdout, resp,
 		func(w io.Writer) error { return restoreTable(w, opts, ro, res, sys.Now()) })
+}
+
+// restored is what the restore tells a program.
+func restored(res restore.Result) *snapshotdv1.Restored {
+	r := &snapshotdv1.Restored{Snapshot: wire.SnapshotToProto(&res.Snapshot.Snapshot), Revision: res.Snapshot.Revision}
+	if res.Past != nil {
+		r.Revision = res.Past.Revision
+	}
+	if res.Replayed != nil && res.Replayed.Crossed != nil {
+		r.CrossedGaps = crossedGaps(res.Replayed)
+	}
+	return r
 }
 
 // restoreProgress draws the progress of reading the database, and the remaining time, on a terminal.

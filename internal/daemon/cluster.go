@@ -19,7 +19,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/fairqueue"
-	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/server/feed"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -151,7 +150,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err != nil {
 		return err
 	}
-	scrubs, err := scrubsOf(cfg, withRevision(c.scrubInTurn(domain.Scrub), parts.following.prover))
+	scrubs, err := scrubsOf(cfg, withJournal(c.scrubInTurn(domain.Scrub), parts.following))
 	if err != nil {
 		return err
 	}
@@ -166,16 +165,19 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	return nil
 }
 
-// withRevision makes a scrub that drills also restore a random revision of the recovery window, where there is a
-// journal.
-func withRevision(scrub scrubbing, p *proving.Prover) scrubbing {
-	if p == nil {
+// withJournal makes a scrub read a share of the journal's segments back, too, and one that drills restore a random
+// revision of the recovery window, where there is a journal.
+func withJournal(scrub scrubbing, f *following) scrubbing {
+	if f.journal == nil {
 		return scrub
 	}
 	return func(ctx context.Context, s cluster.Scrub) error {
 		err := scrub(ctx, s)
+		if s.Share > 0 && ctx.Err() == nil {
+			err = errors.Join(err, f.keeper.scrub(ctx, s.Share))
+		}
 		if s.Drill && ctx.Err() == nil {
-			err = errors.Join(err, p.Drill(ctx))
+			err = errors.Join(err, f.prover.Drill(ctx))
 		}
 		return err
 	}

@@ -35,6 +35,7 @@ type facts struct {
 	listings []journal.Listing
 	journal  *journal.Journal // nil without one
 	pruner   *upkeep.Pruner   // the same
+	copies   *upkeep.Copies   // the same
 	prover   *proving.Prover  // the same
 }
 
@@ -52,7 +53,8 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Sch
 		catalog: p.catalog, store: storeOf(cfg), node: s.cfg.NodeName, certs: certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
 		failed:  func() map[string]error { return s.events.Unreconciled(cfg.Name) },
-		journal: p.following.journal, listings: p.following.listings, pruner: p.following.keeper.Pruner, prover: p.following.prover,
+		journal: p.following.journal, listings: p.following.listings, pruner: p.following.keeper.Pruner, copies: p.following.keeper.copies,
+		prover: p.following.prover,
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {

@@ -44,7 +44,7 @@ func (s *Service) openJournal(
 	}
 	log := s.log.With("cluster", cfg.Name)
 	f := p.following
-	f.keeper = keeper{&upkeep.Pruner{Window: cfg.Journal.Window}, log}
+	f.keeper = newKeeper(cfg.Journal.Window, log)
 	var stores []journal.Store
 	for _, repo := range repos {
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
@@ -113,19 +113,23 @@ func (c *managed) startJournal(ctx context.Context) {
 	for _, k := range proving.Kinds() {
 		kinds = append(kinds, string(k))
 	}
-	state := func() telemetry.JournalState { return measured(c.journal.Status(), c.prover.UpTo()) }
+	state := func() telemetry.JournalState {
+		return measured(c.journal.Status(), c.prover.UpTo(), c.copies.State)
+	}
 	c.telemetry.AddJournal(ctx, c.Name(), state, causes, kinds)
 	c.loops.Go(func() { c.journal.Run(ctx) })
 }
 
-// measured returns the metrics of a journal.
-func measured(s journal.Status, proven time.Time) telemetry.JournalState {
+// measured returns the metrics of a journal. copies tells of those on a backend.
+func measured(s journal.Status, proven time.Time, copies func(backend string) upkeep.State) telemetry.JournalState {
 	m := telemetry.JournalState{
 		Proven: proven, Leading: s.Leading, RPO: time.Since(s.Complete), Revision: s.Revision, Lag: max(0, s.Current-s.Revision), LocalBytes: s.Bytes,
 	}
 	for _, b := range s.Stores {
+		at := copies(b.Name)
 		m.Backends = append(m.Backends, telemetry.JournalBackend{
 			Name: b.Name, RPO: time.Since(b.Complete), Segments: b.Segments, Bytes: b.Bytes,
+			Compared: at.Known, Lacking: at.Lacking, Damaged: at.Damaged, Copied: at.Copied,
 		})
 	}
 	return m

@@ -2,68 +2,122 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 const (
-	mergeEvery = 5 * time.Minute
-	pruneEvery = time.Hour
+	mergeEvery  = 5 * time.Minute  // the live timeline
+	repairEvery = 15 * time.Minute // and as soon as something is found to be damaged, or there is more to copy
+	pruneEvery  = time.Hour        // and merge and sweep the timelines of the past, which change seldom
 )
 
-// keeper keeps the journal of a cluster small on its backends, while this replica leads.
+// keeper keeps the journal of a cluster small and whole on its backends, while this replica leads.
 type keeper struct {
 	*upkeep.Pruner
-	log *slog.Logger
+	copies *upkeep.Copies
+	wake   chan struct{} // asks for a repair at once; holds one
+	log    *slog.Logger
 }
 
-// run merges and prunes until ctx ends. It begins with a pause: the leadership may not last.
+func newKeeper(window time.Duration, log *slog.Logger) keeper {
+	p := &upkeep.Pruner{Window: window}
+	return keeper{p, &upkeep.Copies{Pruner: p}, make(chan struct{}, 1), log}
+}
+
+// run merges, repairs and prunes until ctx ends. It begins with a pause: the leadership may not last.
 func (k keeper) run(ctx context.Context, j *journal.Journal) {
-	pruned := time.Now()
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	watch.Go(func() { k.watch(ctx, j) })
+	k.copies.Forget()
+	pruned, repaired, past := time.Now(), time.Time{}, time.Time{}
+	due := false // a repair: something was found, or the last one has left something
+	for {
+		woken, err := k.wait(ctx)
+		if err != nil {
+			return
+		}
+		due = due || woken
+		live := j.Live()
+		all := time.Since(past) >= pruneEvery
+		if all {
+			past = time.Now()
+		}
+		for _, p := range k.Places {
+			due = k.merge(ctx, p, live, all) || due
+		}
+		if live == "" {
+			continue // it is not known what must stay
+		}
+		if due || time.Since(repaired) >= repairEvery {
+			repaired = time.Now()
+			due = k.repair(ctx, j, live)
+		}
+		if time.Since(pruned) >= pruneEvery {
+			pruned = time.Now()
+			k.prune(ctx, live)
+		}
+	}
+}
+
+// watch looks for a timeline of another replica. A later one hides all that is added, however long a merge takes.
+func (k keeper) watch(ctx context.Context, j *journal.Journal) {
 	for backoff.Wait(ctx, backoff.Spread(mergeEvery, 0.1)) == nil {
 		if err := j.Overtaken(ctx); err != nil && ctx.Err() == nil {
 			k.log.ErrorContext(ctx, "journal of other replicas is not seen", "next_in", mergeEvery, "error", err)
 		}
-		for _, p := range k.Places {
-			k.merge(ctx, p)
-		}
-		if time.Since(pruned) < pruneEvery {
-			continue
-		}
-		live := j.Live()
-		if live == "" {
-			continue // it is not known what must stay
-		}
-		pruned = time.Now()
-		n, err := k.Prune(ctx, live, time.Now())
-		if err != nil && ctx.Err() == nil {
-			k.log.ErrorContext(ctx, "journal is not pruned", "next_in", pruneEvery, "error", err)
-		}
-		if n > 0 {
-			k.log.InfoContext(ctx, "journal pruned", "segments", n)
-		}
 	}
 }
 
-// merge merges what can be merged on one backend. Without an identity, encrypted segments stay as they are.
-func (k keeper) merge(ctx context.Context, p upkeep.Place) {
+// wait waits for the next round, and reports whether a repair is asked for.
+func (k keeper) wait(ctx context.Context) (woken bool, err error) {
+	next := time.NewTimer(backoff.Spread(mergeEvery, 0.1))
+	defer next.Stop()
+	select {
+	case <-next.C:
+		return false, nil
+	case <-k.wake:
+		return true, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// merge merges what can be merged on one backend, of the live timeline or of all. Without an identity, encrypted segments
+// stay as they are. It reports whether a segment was found to be damaged that was not known to be.
+func (k keeper) merge(ctx context.Context, p upkeep.Place, live segment.Timeline, all bool) (damaged bool) {
 	log := k.log.With("backend", p.Segments.Name())
 	timelines, err := p.Segments.Timelines(ctx)
 	unmerged(ctx, log, err)
-	var all upkeep.Merged
-	for _, t := range timelines {
+	written, removed := 0, 0
+	for i, t := range timelines {
+		if !all && t != live && (live != "" || i < len(timelines)-1) {
+			continue
+		}
 		done, err := upkeep.Merge(ctx, p.Segments, t, time.Now())
-		all.Written, all.Removed = all.Written+done.Written, all.Removed+done.Removed
+		written, removed = written+done.Written, removed+done.Removed
+		for r, why := range done.Damaged {
+			if k.copies.Found(p.Segments.Name(), r, why) {
+				k.noteDamage(ctx, upkeep.Damage{Backend: p.Segments.Name(), Segment: r, Err: why})
+				damaged = true
+			}
+		}
 		unmerged(ctx, log, err)
 	}
-	if all.Written > 0 {
-		log.InfoContext(ctx, "journal merged", "segments", all.Removed, "into", all.Written)
+	if written > 0 || removed > 0 {
+		log.InfoContext(ctx, "journal merged", "segments", removed, "into", written)
 	}
+	return damaged
 }
 
 // unmerged logs why a timeline, or a part of it, is not merged.
@@ -75,4 +129,76 @@ func unmerged(ctx context.Context, log *slog.Logger, err error) {
 	default:
 		log.ErrorContext(ctx, "journal is not merged", "next_in", mergeEvery, "error", err)
 	}
+}
+
+// repair brings to each backend what it lacks and another one has. It reports whether it has left something that the next
+// one brings.
+func (k keeper) repair(ctx context.Context, j *journal.Journal, live segment.Timeline) (more bool) {
+	for _, done := range k.copies.Repair(ctx, live, time.Now()) {
+		log := k.log.With("backend", done.Backend)
+		for _, d := range done.Damaged {
+			k.noteDamage(ctx, d)
+		}
+		for _, r := range done.Replaced {
+			log.WarnContext(ctx, "damaged segment of the journal was replaced", "timeline", r.Timeline, "level", r.Level, "first", r.First,
+				"last", r.Last)
+		}
+		if done.Segments > 0 {
+			log.WarnContext(ctx, "segments of the journal were copied from another backend", "segments", done.Segments, "bytes", done.Bytes)
+		}
+		j.Filled(done.Backend, live, done.LeadsTo)
+		switch {
+		case ctx.Err() != nil:
+		case done.Err != nil:
+			log.ErrorContext(ctx, "journal is not repaired", "next_in", repairEvery, "lacking_revisions", done.Lacking, "error", done.Err)
+		case done.Lacking > 0:
+			log.InfoContext(ctx, "journal is being repaired", "lacking_revisions", done.Lacking)
+		}
+		more = more || done.More
+	}
+	return more
+}
+
+// noteDamage logs a segment that is not good.
+func (k keeper) noteDamage(ctx context.Context, d upkeep.Damage) {
+	k.log.ErrorContext(ctx, "segment of the journal is damaged, or not trusted; it is replaced when another backend has its revisions",
+		"backend", d.Backend, "timeline", d.Segment.Timeline, "level", d.Segment.Level, "first", d.Segment.First, "last", d.Segment.Last,
+		"error", d.Err)
+}
+
+// prune removes what nothing needs any more.
+func (k keeper) prune(ctx context.Context, live segment.Timeline) {
+	n, err := k.Prune(ctx, live, time.Now())
+	if err != nil && ctx.Err() == nil {
+		k.log.ErrorContext(ctx, "journal is not pruned", "next_in", pruneEvery, "error", err)
+	}
+	if n > 0 {
+		k.log.InfoContext(ctx, "journal pruned", "segments", n)
+	}
+	swept, err := k.copies.Sweep(ctx, live, time.Now())
+	if err != nil && ctx.Err() == nil {
+		k.log.ErrorContext(ctx, "leftovers of the journal are not swept", "next_in", pruneEvery, "error", err)
+	}
+	if swept != (upkeep.Swept{}) {
+		k.log.InfoContext(ctx, "leftovers of the journal swept", "objects", swept.Objects, "timelines", swept.Timelines)
+	}
+}
+
+// scrub reads a share of the segments of each backend back. The error is of those that are damaged, and of backends that
+// could not be read.
+func (k keeper) scrub(ctx context.Context, share int) error {
+	done, errs := k.copies.Scrub(ctx, share, time.Now())
+	for _, d := range done.Damaged {
+		k.noteDamage(ctx, d)
+		errs = append(errs, d.Err)
+	}
+	k.log.InfoContext(ctx, "segments of the journal were read back", "segments", done.Segments, "bytes", done.Bytes,
+		"damaged", len(done.Damaged))
+	if len(done.Damaged) > 0 {
+		select {
+		case k.wake <- struct{}{}:
+		default:
+		}
+	}
+	return errors.Join(slices.Clip(errs)...)
 }

@@ -27,6 +27,10 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 	}
 	w.Estimates, w.Kept = estimates, f.pruner.Window
 	found := journal.Look(ctx, f.listings)
+	where := "no backend that answers"
+	if len(found.Unread) == 0 {
+		where = "no backend of this replica"
+	}
 	for _, err := range found.Unread {
 		w.Unread = append(w.Unread, err.Error())
 	}
@@ -41,7 +45,7 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 				reason = t.Reason
 			}
 			at := status.Range{First: r.First, Last: r.Last, FirstTime: r.FirstTime, LastTime: r.LastTime, Complete: r.Complete}
-			if g := gap(last, &at, reason, i == 0); g != nil {
+			if g := gap(last, &at, reason, where, i == 0); g != nil {
 				g.Timeline = timeline.Name
 				w.Gaps = append(w.Gaps, *g)
 			}
@@ -70,13 +74,13 @@ func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, er
 }
 
 // gap returns what is lost between two ranges; nil when nothing is. The revisions of another history are no part of the
-// gap before it.
-func gap(last, next *status.Range, reason string, begins bool) *status.Gap {
+// gap before it. where says which backends were looked at, for a gap that no segment gives a reason for.
+func gap(last, next *status.Range, reason, where string, begins bool) *status.Gap {
 	if last == nil || begins && segment.CauseOf(reason).Alarming() || next.First <= last.Last+1 {
 		return nil
 	}
 	if reason == "" {
-		reason = fmt.Sprintf("no backend that answers holds the revisions %d to %d", last.Last+1, next.First-1)
+		reason = fmt.Sprintf("%s holds the revisions %d to %d", where, last.Last+1, next.First-1)
 	}
 	return &status.Gap{
 		After: last.Last, Before: next.First, AfterTime: last.LastTime, BeforeTime: next.FirstTime, Reason: reason,
@@ -99,6 +103,7 @@ func (f facts) followed() *status.Journal {
 		if b.Err != nil {
 			p.Error = b.Err.Error()
 		}
+		p.Damaged = f.copies.State(b.Name).Damaged
 		j.Points = append(j.Points, p)
 	}
 	return j

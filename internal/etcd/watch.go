@@ -117,6 +117,9 @@ func (w *changes) group(events []*mvccpb.Event, arrived time.Time) ([]journal.Ch
 		c.Records = append(c.Records, recordOf(ev, int64(len(c.Records))))
 		if id := ev.GetKv().GetLease(); id != 0 {
 			c.Leases = append(c.Leases, id)
+			if ev.GetKv().GetVersion() == 1 {
+				c.Made = append(c.Made, id)
+			}
 		}
 	}
 	return all, nil

@@ -20,7 +20,7 @@ var errNothing = errors.New("no snapshot has a journal behind it yet")
 const theDrill = ""
 
 // noteUndrilled logs once that a revision cannot be decrypted here. That is no fault of the scrub: the stored bytes are
-// compared by others.
+// compared all the same.
 func (p *Prover) noteUndrilled(ctx context.Context) {
 	p.note(ctx, theDrill, noIdentity, "no revision of the recovery window is drilled")
 }

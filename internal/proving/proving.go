@@ -76,6 +76,8 @@ type Prover struct {
 	listed time.Time         // when the journal was listed last
 	open   string            // the names of the snapshots before which it was not checked then
 	noted  map[string]string // why something is not checked, as the log has it; by the name of a snapshot, or of the drill
+	looked time.Time         // when holes were looked for last
+	holes  map[string]hole   // that were found then, by the name of the snapshot behind
 }
 
 // New returns a prover. It does no I/O.
@@ -111,6 +113,9 @@ func (p *Prover) Run(ctx context.Context) {
 	for backoff.Wait(ctx, backoff.Spread(every, 0.1)) == nil {
 		if err := p.Round(ctx); err != nil && ctx.Err() == nil {
 			p.cfg.Logger.WarnContext(ctx, "journal is not checked", "next_in", every, "error", err)
+		}
+		if err := p.Holes(ctx); err != nil && ctx.Err() == nil {
+			p.cfg.Logger.WarnContext(ctx, "journal is not looked at for holes", "next_in", everyHole, "error", err)
 		}
 	}
 }
@@ -267,9 +272,14 @@ func (p *Prover) prove(ctx context.Context, rec *snapshot.Record) error {
 	} else {
 		log.ErrorContext(ctx, "journal does not lead to the snapshot", "error", err)
 	}
+	return p.record(ctx, rec, v)
+}
+
+// record counts a verdict, and notes it with its snapshot.
+func (p *Prover) record(ctx context.Context, rec *snapshot.Record, v snapshot.Verification) error {
 	p.cfg.Checked(ctx, KindSnapshot, v.Passed)
 	p.passed(rec, &v)
-	_, err = amend.Record(ctx, p.cfg.Catalog, rec, func(next *snapshot.Record, _ bool) error {
+	_, err := amend.Record(ctx, p.cfg.Catalog, rec, func(next *snapshot.Record, _ bool) error {
 		next.JournalProof = &v
 		return nil
 	})

@@ -102,8 +102,8 @@ func newRig(t *testing.T, recipients ...string) *rig {
 	return r
 }
 
-func (r *rig) prover(t *testing.T, draw func(int64) int64) *proving.Prover {
-	return proving.New(proving.Config{
+func (r *rig) prover(t *testing.T, draw func(int64) int64, edits ...func(*proving.Config)) *proving.Prover {
+	cfg := proving.Config{
 		Catalog: r.catalog, Repositories: []*repository.Repository{r.repo}, Driller: r.driller, Dir: t.TempDir(), Rand: draw,
 		Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
 		Turn: func(context.Context) (func(), error) {
@@ -113,7 +113,11 @@ func (r *rig) prover(t *testing.T, draw func(int64) int64) *proving.Prover {
 		Checked: func(_ context.Context, k proving.Kind, passed bool) {
 			r.checked = append(r.checked, string(k)+map[bool]string{true: " passed", false: " failed"}[passed])
 		},
-	})
+	}
+	for _, edit := range edits {
+		edit(&cfg)
+	}
+	return proving.New(cfg)
 }
 
 // save saves the etcd, and waits until the backend has its journal up to the snapshot.

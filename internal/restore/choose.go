@@ -25,7 +25,10 @@ type Choice struct {
 	// AcceptOlder goes on to an older snapshot when a newer one cannot be read for want of access or connection. Without
 	// it only damage goes back: nobody notices that a restore took an older snapshot than it could have.
 	AcceptOlder bool
-	Now         time.Time // of this machine: a snapshot that claims to be of the future is not the latest beside others
+	// CrossGaps adds what the journal has behind revisions that are lost to what was before them, within one timeline. It
+	// makes a state that the cluster never had.
+	CrossGaps bool
+	Now       time.Time // of this machine: a snapshot that claims to be of the future is not the latest beside others
 }
 
 // ahead reports whether a snapshot of this time claims to be of the future.

@@ -25,11 +25,30 @@ type Replayed struct {
 	Bytes    int64        // of the segments as they are stored
 	Moment   *plan.Moment // of the time that was asked for; nil when a revision was
 	Gaps     []plan.Gap   // in the whole timeline
+	Crossed  *Crossed     // nil when no gap was crossed
 
 	TotalKeys  int64
 	Compacted  int64 // the revision of the last compaction after the snapshot; 0 when there was none
 	Leases     LeaseCount
 	AuthBehind bool // users or roles were changed after the snapshot, and are not restored
+}
+
+// Crossed says which gaps were crossed because the choice says so, and what is known of the result. The cluster never had
+// this state: a key that was changed or deleted in a gap, and not written since, has the value of before the gap.
+type Crossed struct {
+	Gaps    []plan.Crossing // in their order; at least one
+	Written int64           // keys that were written or deleted behind the gaps, which are right
+	Changed int64           // those of them that show that they were changed in a gap, too
+}
+
+// Others returns the gaps of the timeline that were not crossed.
+func (r *Replayed) Others() []plan.Gap {
+	if r.Crossed == nil {
+		return r.Gaps
+	}
+	return slices.DeleteFunc(slices.Clone(r.Gaps), func(g plan.Gap) bool {
+		return slices.ContainsFunc(r.Crossed.Gaps, func(c plan.Crossing) bool { return c.From <= g.To && g.From <= c.To })
+	})
 }
 
 // LeaseCount says where the leases of a revision come from.
@@ -59,7 +78,7 @@ func (l *lookback) byJournal(ctx context.Context) error {
 	if len(unread) > 0 && !c.AcceptOlder && (m == nil || m.Upper == 0 || m.Gap != nil) {
 		return newerMayBe(unread[0])
 	}
-	if m == nil || l.newerThan(m) {
+	if m == nil || l.newerThan(ctx, m) {
 		return nil
 	}
 	if len(l.bases(ctx, m.Timeline, m.Revision)) == 0 {
@@ -110,16 +129,33 @@ func (l *lookback) momentOf(ctx context.Context) (m *plan.Moment, skipped []erro
 	}
 	defer done()
 	at := l.Choice.latest()
-	m, skipped, err = l.journal.Moment(ctx, at, work)
+	m, skipped, err = l.timely(l.journal).Moment(ctx, at, work)
 	if err == nil && slices.ContainsFunc(skipped, isGone) {
 		// Since the listing, the service may have merged segments into others.
 		l.journal = nil
-		m, skipped, err = l.loadJournal(ctx, l.Options).Moment(ctx, at, work)
+		m, skipped, err = l.timely(l.loadJournal(ctx, l.Options)).Moment(ctx, at, work)
 	}
 	if m != nil {
 		m.Time = l.Choice.At
 	}
 	return m, skipped, err
+}
+
+// timely leaves the timelines out that claim to begin in the future, as snapshots that do: a clock that was wrong has named
+// them, and the journal has gone on in others since. When all of them do, it is this machine's clock that is wrong.
+func (l *lookback) timely(j *plan.Journal) *plan.Journal {
+	ahead := func(t *plan.Timeline) bool { return l.Choice.ahead(t.Name.Start()) }
+	some := slices.DeleteFunc(slices.Clone(j.Timelines), ahead)
+	if len(some) == 0 || len(some) == len(j.Timelines) {
+		return j
+	}
+	for _, t := range j.Timelines {
+		if ahead(t) {
+			l.leaveOut(fmt.Errorf("the journal %s claims to begin at %s, which is in the future; give one of its revisions to restore it",
+				t.Name, t.Name.Start().UTC().Format(time.RFC3339)))
+		}
+	}
+	return &plan.Journal{Timelines: some, Unread: j.Unread}
 }
 
 // latest returns the time up to which arrivals count. All that is journaled has arrived by now, whatever the clock said
@@ -135,37 +171,71 @@ func (c *Choice) latest() time.Time {
 // begun then, and its first snapshot was still to come.
 func (l *lookback) holderOf(ctx context.Context, m *plan.Moment) *held {
 	for _, h := range l.survey(ctx) {
-		if m.Timeline.Name.Of(h.cluster) && m.Timeline.Within(h.time) && 0 < h.oldest && h.oldest <= m.Revision && m.Revision <= h.newest {
+		if m.Timeline.Name.Of(h.cluster) && m.Timeline.Within(h.created) && 0 < h.oldest && h.oldest <= m.Revision && m.Revision <= h.newest {
 			return h
 		}
 	}
 	return nil
 }
 
-// takeBack takes the holder back to the revision of the moment. When it is damaged, the newest snapshot of the time or
-// before is all that is left.
-func (l *lookback) takeBack(ctx context.Context) error {
+// takeHolder takes a snapshot back to the revision of the moment. It reports whether it did: the snapshot may be damaged.
+func (l *lookback) takeHolder(ctx context.Context, h *held) (done bool, err error) {
 	take := func(c candidate) error { return l.take(ctx, c, l.moment.Revision) }
-	failed, done, err := l.holder.try(ctx, Choice{Name: l.holder.name}, take)
+	failed, done, err := h.try(ctx, Choice{Name: h.name}, take)
 	l.leaveOut(failed...)
 	if done || err != nil {
 		l.res.Moment = l.moment
-		return err
+		return done, err
 	}
 	if unread := firstUnread(failed); unread != nil && !l.Choice.AcceptOlder {
-		return newerMayBe(unread)
+		return false, newerMayBe(unread)
+	}
+	return false, nil
+}
+
+// takeBack takes the holder back to the revision of the moment. When it is damaged, the newest snapshot of the time or
+// before is all that is left.
+func (l *lookback) takeBack(ctx context.Context) error {
+	if done, err := l.takeHolder(ctx, l.holder); done || err != nil {
+		return err
 	}
 	skipped, err := l.choose(ctx, l.Choice, func(c candidate) error { return l.takeWhole(ctx, c) })
 	l.leaveOut(skipped...)
 	return err
 }
 
-// newerThan reports whether a snapshot of the time or before is of a later moment than the end of the journal.
-func (l *lookback) newerThan(m *plan.Moment) bool {
-	for _, s := range l.all { // newest first
-		if !s.time.After(m.Time) {
-			return m.Upper == 0 && s.time.After(m.Arrived) && s.time.After(m.Complete)
+// toMoment leads to the revision of the moment. When the journal lacks revisions on the way, a later snapshot may hold it
+// with all of its changes. Gaps are crossed when there is none.
+func (l *lookback) toMoment(ctx context.Context) error {
+	m := l.moment
+	err := l.forward(ctx, m.Timeline, m.Revision, false)
+	if lost := (*plan.Lost)(nil); !errors.As(err, &lost) {
+		return err
+	}
+	if h := l.holderOf(ctx, m); h != nil {
+		if done, herr := l.takeHolder(ctx, h); done || herr != nil {
+			return herr
 		}
+	}
+	if l.crosses() {
+		return l.forward(ctx, m.Timeline, m.Revision, true)
+	}
+	return err
+}
+
+// newerThan reports whether a snapshot of the time or before is of a later moment than the end of the journal. Where the
+// revisions of both can be compared, the times of two clocks are not.
+func (l *lookback) newerThan(ctx context.Context, m *plan.Moment) bool {
+	for _, s := range l.all { // newest first
+		if s.time.After(m.Time) {
+			continue
+		}
+		if m.Upper > 0 || !s.time.After(m.Arrived) || !s.time.After(m.Complete) {
+			return false
+		}
+		h := s.described(ctx)
+		within := m.Timeline.Within(h.created) && m.Timeline.Name.Of(h.cluster)
+		return h.newest == 0 || h.newest > m.Revision || !within
 	}
 	return false
 }
@@ -196,9 +266,9 @@ func (l *listing) loadJournal(ctx context.Context, o Options) *plan.Journal {
 	return l.journal
 }
 
-// forward takes the newest snapshot that leads to a revision, and adds the journal behind it.
-func (l *lookback) forward(ctx context.Context, t *plan.Timeline, revision int64, m *plan.Moment) error {
-	err := l.tryForward(ctx, t, revision, m)
+// forward takes the newest snapshot that leads to a revision, and adds the journal behind it, maybe over gaps.
+func (l *lookback) forward(ctx context.Context, t *plan.Timeline, revision int64, cross bool) error {
+	err := l.tryForward(ctx, t, revision, cross)
 	if !isGone(err) {
 		return err
 	}
@@ -206,24 +276,28 @@ func (l *lookback) forward(ctx context.Context, t *plan.Timeline, revision int64
 	l.journal = nil
 	for _, again := range l.loadJournal(ctx, l.Options).Timelines {
 		if again.Name == t.Name {
-			return l.tryForward(ctx, again, revision, m)
+			return l.tryForward(ctx, again, revision, cross)
 		}
 	}
 	return err
 }
 
-func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision int64, m *plan.Moment) error {
+func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision int64, cross bool) error {
 	var failed error
 	for _, h := range l.bases(ctx, t, revision) {
-		if hole := t.Hole(h.newest, revision); hole != nil { // an older snapshot is before it, too
+		hole := t.Hole(h.newest, revision)
+		if hole != nil && !cross { // an older snapshot is before it, too
 			return l.notCovered(ctx, t, revision, &plan.Lost{Gap: *hole, Timeline: t.Name})
 		}
 		lost := (*lostError)(nil)
-		skipped, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.replay(ctx, c, t, revision, m) })
+		skipped, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.replay(ctx, c, t, revision, cross) })
 		l.leaveOut(skipped...)
 		switch {
 		case done:
 			return nil
+		case errors.As(err, &lost) && lost.cause.Refused == plan.RefusedUnknown: // an older snapshot may be of the history
+			failed = cmp.Or(failed, error(lost.cause))
+			continue
 		case errors.As(err, &lost):
 			return l.notCovered(ctx, t, revision, lost.cause)
 		case err != nil:
@@ -236,13 +310,16 @@ func (l *lookback) tryForward(ctx context.Context, t *plan.Timeline, revision in
 	return l.notCovered(ctx, t, revision, failed)
 }
 
+// crosses reports whether gaps may be crossed. A backend that cannot be listed may have the revisions.
+func (l *lookback) crosses() bool { return l.Choice.CrossGaps && len(l.journal.Unread) == 0 }
+
 // bases returns the snapshots from which a timeline may lead to a revision, the newest first.
 func (l *lookback) bases(ctx context.Context, t *plan.Timeline, revision int64) []*held {
 	choice := l.Choice
 	choice.At = time.Time{} // it says which revision
 	var all []*held
 	for _, h := range l.survey(ctx) {
-		if choice.covers(h.copies) && t.Name.Of(h.cluster) && t.Within(h.time) && h.newest <= revision && h.newest >= t.First()-1 &&
+		if choice.covers(h.copies) && t.Name.Of(h.cluster) && t.Within(h.created) && h.newest <= revision && h.newest >= t.First()-1 &&
 			(l.below == 0 || h.newest < l.below) {
 			all = append(all, h)
 		}
@@ -258,15 +335,15 @@ type lostError struct{ cause *plan.Lost }
 func (e *lostError) Error() string { return e.cause.Error() }
 
 // replay reads a copy of a snapshot, and adds the journal up to a revision to the database in the file.
-func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, revision int64, m *plan.Moment) error {
+func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, revision int64, cross bool) error {
 	found, err := l.look(ctx, c, 0)
 	if err != nil {
 		return err
 	}
 	l.read = "" // the file becomes another database
 	r := &replay{
-		Replayed: &Replayed{Timeline: t.Name, Base: found.Newest(), Revision: revision, Moment: m, Gaps: t.Gaps()},
-		options:  l.Options, file: l.file, oldest: found.OldestRevision, compactTo: l.compactTo,
+		Replayed: &Replayed{Timeline: t.Name, Base: found.Newest(), Revision: revision, Moment: l.moment, Gaps: t.Gaps()},
+		options:  l.Options, file: l.file, oldest: found.OldestRevision, compactTo: l.compactTo, cross: cross,
 		behind: l.journal.Behind(t, revision),
 	}
 	r.walk = plan.Walk{Timeline: t, After: r.Base, To: revision, Dir: filepath.Dir(l.file), Fact: r.fact}
@@ -276,6 +353,10 @@ func (l *lookback) replay(ctx context.Context, c candidate, t *plan.Timeline, re
 	case errors.As(err, &lost):
 		l.leaveOut(r.walk.Skipped...)
 		return &lostError{lost}
+	case errors.Is(err, plan.ErrDiffers) && len(r.walk.Crossed) > 0:
+		l.leaveOut(err)
+		last := r.walk.Crossed[len(r.walk.Crossed)-1]
+		return &lostError{&plan.Lost{Gap: last.Gap, Timeline: t.Name, Refused: plan.RefusedUnlinked}}
 	case errors.Is(err, plan.ErrDiffers):
 		return snapshot.ReasonSnapshotUnreadable.New("%s is no base of the journal %s", c.URI(), t.Name).
 			On(c.repo.Name()).Because(err)
@@ -305,20 +386,35 @@ func (l *lookback) notCovered(ctx context.Context, t *plan.Timeline, revision in
 	}
 	near := "nothing was restored"
 	if lost != nil {
-		near += fmt.Sprintf("; the hole is never crossed, as its changes are missing in all that follows: %d is the newest revision "+
-			"before it", lost.From-1)
-		above := int64(0)
-		for _, h := range l.survey(ctx) {
-			if t.Within(h.time) && h.newest >= lost.To && (above == 0 || h.newest < above) {
-				above = h.newest
-			}
-		}
-		if above > 0 {
-			near += fmt.Sprintf(", and %d the first one behind it that a snapshot has", above)
-		}
+		near += "; " + l.around(ctx, t, lost)
 	}
 	return reason.New("revision %d cannot be restored from a snapshot and the journal", revision).
 		Because(cause).Advise("%s", near)
+}
+
+// around names the ways out of a gap: the newest revision before it, the first one behind it that a snapshot has, and
+// whether it can be crossed.
+func (l *lookback) around(ctx context.Context, t *plan.Timeline, lost *plan.Lost) string {
+	near := fmt.Sprintf("%d is the newest revision before the gap", lost.From-1)
+	above := int64(0)
+	for _, h := range l.survey(ctx) {
+		if t.Within(h.created) && h.newest >= lost.To && (above == 0 || h.newest < above) {
+			above = h.newest
+		}
+	}
+	if above > 0 {
+		near += fmt.Sprintf(", and %d the first one behind it that a snapshot has", above)
+	}
+	switch {
+	case lost.Refused != "":
+		near += fmt.Sprintf("; --cross-gaps cannot lead over it: %s", lost.Refused)
+	case l.Choice.CrossGaps && len(l.journal.Unread) > 0:
+		near += fmt.Sprintf("; --cross-gaps leads over it only when all backends can be listed, as one may have these revisions: %v",
+			l.journal.Unread[0])
+	default:
+		near += "; --cross-gaps leads over it, to a state that the cluster never had: try it with --dry-run"
+	}
+	return near
 }
 
 // journaled takes a snapshot forward to a revision that no snapshot holds; not is the error when the journal does not
@@ -339,7 +435,7 @@ func (l *lookback) journaled(ctx context.Context, revision int64, not error) err
 	case len(with) > 1:
 		return twoTimelines(with[0], with[1])
 	}
-	return l.forward(ctx, with[0], revision, nil)
+	return l.forward(ctx, with[0], revision, l.crosses())
 }
 
 // takeRevision takes a snapshot that holds the revision of the choice, unless a timeline that it is not of has another
@@ -397,7 +493,7 @@ func (l *lookback) oneTimeline(ctx context.Context, holders []*held) error {
 	}
 	var places []place
 	for _, h := range []*held{holders[0], holders[len(holders)-1]} {
-		places = append(places, place{h.time, h.name + " of " + h.time.UTC().Format(time.RFC3339)})
+		places = append(places, place{h.created, h.name + " of " + h.created.UTC().Format(time.RFC3339)})
 	}
 	j := l.loadJournal(ctx, l.Options)
 	for _, t := range j.Holding(l.Choice.Revision) {

@@ -289,7 +289,7 @@ func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
 			if lost {
 				reason = snapshot.ReasonRevisionNotFound
 			}
-			want := []string{fmt.Sprintf("revisions %d to %d", second.First, second.Last), fmt.Sprintf(": %d is the newest revision before it", second.First-1),
+			want := []string{fmt.Sprintf("revisions %d to %d", second.First, second.Last), fmt.Sprintf("%d is the newest revision before the gap", second.First-1),
 				fmt.Sprintf("and %d the first one behind it", f.bases[1])}
 			if !lost {
 				want = append(want, second.Name(), f.backends[0].Info().Name)
@@ -540,6 +540,53 @@ func TestRevisionOfTwoTimelinesIsRefused(t *testing.T) {
 	later.run(t, restore.Choice{Name: later.names[0], Revision: target}, target)
 	f.run(t, restore.Choice{At: f.times[target]}, target)
 	later.run(t, restore.Choice{At: later.times[target]}, target)
+}
+
+// The name of a snapshot can have a later second than the snapshot, because it must be a new one. etcd was restored in
+// that second, and to this snapshot: both histories go on from it. It is a base of the one in which it was taken.
+func TestASnapshotIsOfTheHistoryInWhichItWasTaken(t *testing.T) {
+	t.Parallel()
+	f := &faulted{backends: twoBackends()}
+	h := embedded.NewHistory(t, 18)
+	h.Change(t, 30)
+	begin := dayBefore.Truncate(time.Second)
+	f.recorder = record(t, h, h.Revision()+1, begin, f.backends[0], f.backends[1])
+	f.clock = begin.Add(900 * time.Millisecond)
+	s := save(t, f.Etcd)
+	var name string
+	for _, b := range f.backends {
+		name = s.put(t, b, form{cluster: fmt.Sprintf("%016x", f.timeline.EtcdCluster()), late: true}, now.Sub(f.clock))
+	}
+	for range 12 {
+		f.Change(t, 1)
+		f.sync(t)
+		f.sample(t)
+	}
+	f.seal(t)
+	after, err := segment.NewBuilder(segment.Header{
+		Timeline: segment.NewTimeline(etcdCluster, begin.Add(time.Second)), Level: segment.Level10s, Reason: segment.CauseRestored.Reason("a test"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entriesOf(t, f.places[0], f.sealed[0]) {
+		if err := after.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restored, err := after.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range f.places {
+		if err := p.Put(t.Context(), restored); err != nil {
+			t.Fatal(err)
+		}
+	}
+	target := f.sealed[0].Last - 1
+	if res := f.run(t, restore.Choice{Name: name, Revision: target}, target); res.Replayed == nil || res.Replayed.Timeline != f.timeline {
+		t.Errorf("it leads to %+v, want the history of %s", res.Replayed, f.timeline)
+	}
 }
 
 // A replica was stopped before it asked etcd for leases. The one that begins the next timeline asks for all that are

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
 	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
@@ -64,7 +65,7 @@ func (l *lookback) run(ctx context.Context) (Result, error) {
 	case l.holder != nil:
 		err = l.takeBack(ctx)
 	case l.moment != nil:
-		err = l.forward(ctx, l.moment.Timeline, l.moment.Revision, l.moment)
+		err = l.toMoment(ctx)
 	case !c.At.IsZero():
 		err = l.byTime(ctx)
 	case c.Latest || c.Name != "":
@@ -151,8 +152,9 @@ func (l *lookback) look(ctx context.Context, c candidate, revision int64) (datab
 // held is a snapshot and the revisions that it holds.
 type held struct {
 	*copies
-	cluster        string // etcd's id; empty when it is not known
-	oldest, newest int64  // 0 when they are not known
+	created        time.Time // as a manifest says, or else the name, which may have a later second
+	cluster        string    // etcd's id; empty when it is not known
+	oldest, newest int64     // 0 when they are not known
 }
 
 // survey returns the snapshots, oldest first, with the revisions that their manifests name.
@@ -166,11 +168,12 @@ func (l *lookback) survey(ctx context.Context) []*held {
 
 // described returns a snapshot with the revisions that its manifest names. No data is read.
 func (s *copies) described(ctx context.Context) *held {
-	h := &held{copies: s}
+	h := &held{copies: s, created: s.time}
 	for _, e := range s.all {
 		rec, err := e.repo.Record(ctx, e.Entry)
 		if err == nil && rec.Revision > 0 {
-			h.cluster, h.oldest, h.newest = rec.EtcdClusterID, rec.OldestRevision, max(rec.Revision, rec.OldestRevision)
+			h.created, h.cluster = rec.CreateTime, rec.EtcdClusterID
+			h.oldest, h.newest = rec.OldestRevision, max(rec.Revision, rec.OldestRevision)
 			break
 		}
 	}

@@ -55,13 +55,18 @@ type form struct {
 	recipient string
 	old       bool   // its manifest does not name the oldest revision
 	cluster   string // etcd's id
+	late      bool   // its name has the next second, because another one had its own
 }
 
 // put stores a snapshot that was taken some time ago, and returns its name.
 func (s saved) put(t *testing.T, b *memory.Backend, f form, age time.Duration) string {
 	t.Helper()
 	created := now.Add(-age)
-	name := fmt.Sprintf("on-demand-node-1-%d", created.Unix())
+	named := created
+	if f.late {
+		named = created.Add(time.Second)
+	}
+	name := fmt.Sprintf("on-demand-node-1-%d", named.Unix())
 	if f.foreign {
 		data := s.data
 		if f.suffix == ".zip" {

@@ -109,7 +109,7 @@ func (l *lookback) leadTo(ctx context.Context, later candidate, revision int64) 
 	j := l.loadJournal(ctx, l.Options)
 	for _, t := range j.Holding(revision) {
 		if t.Within(later.CreateTime) && t.Name.Of(later.EtcdClusterID) {
-			return l.forward(ctx, t, revision, nil)
+			return l.forward(ctx, t, revision, false)
 		}
 	}
 	if len(j.Unread) > 0 {
@@ -199,7 +199,7 @@ func DrillAt(ctx context.Context, o VerifyOptions, t segment.Timeline, revision 
 	if i < 0 {
 		return nil, none, errors.Join(append(j.Unread, fmt.Errorf("drill revision %d: no backend has the journal %s", revision, t))...)
 	}
-	if err := l.forward(ctx, j.Timelines[i], revision, nil); err != nil {
+	if err := l.forward(ctx, j.Timelines[i], revision, false); err != nil {
 		return nil, none, l.ofJournal(err)
 	}
 	drilled, err := o.Driller.Drill(ctx, l.file, revision)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
+	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
@@ -33,10 +34,14 @@ type recorder struct {
 	revision  int64 // that was journaled last
 	compacted int64 // up to which it was compacted
 	sealed    []segment.Header
+	stamped   time.Time // the newest arrival
+	marked    time.Time // the newest watermark of the leader
 
 	states  map[int64]map[int64]int64 // at each revision that was synced: the leases with their time to live
 	moments map[int64]embedded.Moment // that were sampled
-	times   map[int64]time.Time       // of the arrivals
+	times   map[int64]time.Time       // of the arrivals, as they are journaled
+	read    map[int64]time.Time       // of the arrivals, as the leader knows them: by its clock, and behind its watermarks
+	written map[int64][]string        // the keys that were put or deleted at a revision
 }
 
 // etcdCluster is the id that all histories have, as those of an etcd that was restored do.
@@ -48,6 +53,7 @@ func record(t *testing.T, h *embedded.History, from int64, begin time.Time, back
 	r := &recorder{
 		History: h, clock: begin, known: map[int64]bool{}, revision: from - 1,
 		states: map[int64]map[int64]int64{}, moments: map[int64]embedded.Moment{}, times: map[int64]time.Time{},
+		written: map[int64][]string{}, read: map[int64]time.Time{},
 	}
 	r.timeline = segment.NewTimeline(etcdCluster, r.clock)
 	for _, b := range backends {
@@ -101,8 +107,10 @@ func (r *recorder) sync(t *testing.T) {
 		r.add(t, segment.Leases{IDs: all, Revision: r.revision})
 		r.polled = all
 	}
-	if h := r.builder.Header(); max(h.Last, h.Previous) > 0 { // otherwise it says nothing of the journal
-		r.add(t, segment.Watermark{Revision: r.revision, Time: r.clock.Add(time.Millisecond)})
+	h := r.builder.Header()
+	if at := r.clock.Add(time.Millisecond); max(h.Last, h.Previous) > 0 && at.After(r.marked) { // otherwise it says nothing of the journal
+		r.add(t, segment.Watermark{Revision: r.revision, Time: at})
+		r.marked = at
 	}
 	r.states[r.revision] = ttls
 }
@@ -124,9 +132,10 @@ func (r *recorder) journal(t *testing.T, events []*clientv3.Event) (named []int6
 	for len(events) > 0 {
 		main := events[0].Kv.ModRevision
 		r.clock = r.clock.Add(time.Second)
-		rev := segment.Revision{Main: main, Time: r.clock}
+		rev := segment.Revision{Main: main, Time: local.Arrival(local.Arrival(r.clock, r.stamped), r.marked)}
 		for len(events) > 0 && events[0].Kv.ModRevision == main {
 			kv, deleted := events[0].Kv, events[0].Type == clientv3.EventTypeDelete
+			r.written[main] = append(r.written[main], string(kv.Key))
 			if deleted {
 				kv = &mvccpb.KeyValue{Key: kv.Key}
 			} else if kv.Lease != 0 {
@@ -140,9 +149,16 @@ func (r *recorder) journal(t *testing.T, events []*clientv3.Event) (named []int6
 			events = events[1:]
 		}
 		r.add(t, rev)
-		r.revision, r.times[main] = main, r.clock
+		r.revision, r.times[main], r.read[main], r.stamped = main, rev.Time, latest(r.clock, r.marked), rev.Time
 	}
 	return named
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // compact compacts, and journals that.

@@ -24,13 +24,16 @@ type replay struct {
 	options Options
 	file    string
 	oldest  int64        // the revision of the last compaction in the snapshot
+	cross   bool         // gaps of the timeline are crossed
 	auth    segment.Auth // of the snapshot
 	// compactTo is the revision up to which the result is compacted; 0 for the one that the journal shows.
 	compactTo int64
-	walk      plan.Walk
-	behind    []*plan.Timeline // the timelines that follow
-	leases    *plan.Leases
-	past      *Past
+	// compactedBehind is the first revision behind the last gap that was crossed; 0 without one.
+	compactedBehind int64
+	walk            plan.Walk
+	behind          []*plan.Timeline // the timelines that follow
+	leases          *plan.Leases
+	past            *Past
 }
 
 func (r *replay) run(ctx context.Context) error {
@@ -118,15 +121,23 @@ func (r *replay) replay(ctx context.Context) (err error) {
 	}
 	r.leases = plan.NewLeases(r.Revision, ttls, r.Base)
 	r.walk.Target = &target{db}
+	if r.cross {
+		r.walk.Oldest = r.oldest
+		r.walk.Cross = func(g plan.Gap) error { db.Cross(g.From, g.To); return nil }
+	}
 	if err := r.walk.Run(ctx); err != nil {
 		return err
 	}
 	r.Segments, r.Bytes = slices.Clone(r.walk.Used), r.walk.Bytes
+	if err := r.mend(db); err != nil {
+		return err
+	}
 	if r.walk.AtEnd() { // the last facts of the revision may be in the next segment
 		if err := r.walk.ReadOn(ctx); err != nil {
 			return err
 		}
 	}
+	r.Compacted = max(r.Compacted, r.compactedBehind)
 	if r.compactTo > 0 {
 		r.Compacted = r.compactTo
 	}
@@ -135,6 +146,21 @@ func (r *replay) replay(ctx context.Context) (err error) {
 		return nil
 	}
 	return db.Compact(r.Compacted)
+}
+
+// mend makes the database consistent again after gaps were crossed. All before the last one then counts as compacted:
+// nobody reads a state of which revisions are lost as if it were one of the cluster, or watches across it.
+func (r *replay) mend(db *datadir.Replay) error {
+	if len(r.walk.Crossed) == 0 {
+		return nil
+	}
+	found, err := db.Mend()
+	if err != nil {
+		return differs(err)
+	}
+	r.Crossed = &Crossed{Gaps: r.walk.Crossed, Written: found.Written, Changed: found.Changed}
+	r.compactedBehind = r.walk.Crossed[len(r.walk.Crossed)-1].To + 1
+	return nil
 }
 
 // fact takes an entry of the journal that is no revision.

@@ -256,6 +256,29 @@ func TestThePositionIsNotBehindWhatTheDiskHas(t *testing.T) {
 	}
 }
 
+// A clock that was wrong has named a timeline. The journal goes on where it was before, or has been since.
+func TestATimelineOfTheFutureIsNoPosition(t *testing.T) {
+	future := segment.NewTimeline(1, time.Now().Add(48*time.Hour))
+	for name, order := range map[string][]segment.Timeline{
+		"it is the newest": {timeline, future}, "it was mended": {future, timeline}, "there is no other": {future},
+	} {
+		dir := t.TempDir()
+		l := open(t, dir)
+		for _, t1 := range order {
+			must(t, l.Begin(segment.Header{Timeline: t1}))
+			add(t, l, 1, 3)
+			must(t, l.Close())
+		}
+		want := timeline
+		if len(order) == 1 {
+			want = ""
+		}
+		if got := open(t, dir); got.Position().Timeline != want {
+			t.Errorf("%s: it is %+v", name, got.Position())
+		}
+	}
+}
+
 func TestARevisionThatDoesNotFollowIsRefused(t *testing.T) {
 	l := open(t, t.TempDir())
 	if err := l.Append(revision(1)); err == nil {

@@ -30,6 +30,8 @@ type Log struct {
 	failed  error    // of the file: entries since the last Sync may be lost, also when the next one succeeds
 	next    int64    // number of the next part
 	last    Position // with all that was added
+	noted   note     // as it is on the disk, unless that has failed
+	doubt   bool     // parts are missing, and it is not settled yet whether their revisions are lost
 	synced  mark     // without the entries that a crash would take
 	lost    []Loss   // of files that could not be read, until the caller takes them
 	changed chan struct{}
@@ -71,7 +73,8 @@ func (l *Log) Open() error {
 	if err != nil {
 		return fmt.Errorf("open the journal: %w", err)
 	}
-	l.opened, l.sealed, l.last, l.next, l.lost = true, found.sealed, found.position(), found.next, found.losses
+	l.opened, l.sealed, l.last, l.next = true, found.sealed, found.position(), found.next
+	l.noted, l.lost, l.doubt = found.noted, found.losses, len(found.losses) > 0
 	l.tell()
 	return nil
 }
@@ -231,7 +234,36 @@ func (l *Log) put() error {
 	}
 	l.sealed = append(l.sealed, p)
 	l.tell()
-	return errors.Join(err, writePosition(l.dir, note{l.last, p.Number}))
+	l.noted.Position, l.noted.Part = l.last, p.Number
+	return errors.Join(err, l.note())
+}
+
+// note writes the note. While parts are missed, it goes on to name them.
+func (l *Log) note() error {
+	switch {
+	case l.doubt:
+	case len(l.sealed) > 0:
+		l.noted.Oldest = l.sealed[0].Number
+	case l.open != nil:
+		l.noted.Oldest = l.open.Number
+	default:
+		l.noted.Oldest = l.next
+	}
+	if l.noted.Timeline == "" { // no part was sealed yet
+		return nil
+	}
+	return writePosition(l.dir, l.noted)
+}
+
+// Settle notes that nothing more is to be found out of the revisions that were lost: the next Open does not name them.
+func (l *Log) Settle() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.doubt {
+		return nil
+	}
+	l.doubt = false
+	return l.note()
 }
 
 // tell wakes the goroutines that wait for parts.

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Position is how far a history is in the journal. The zero value is before any history.
@@ -24,6 +26,9 @@ type Position struct {
 type note struct {
 	Position
 	Part int64 `json:"part,string"` // the number
+	// Oldest is the number of the oldest part that was not removed: those before it are not missed. In the notes of
+	// versions that did not note it, no part is missed.
+	Oldest int64 `json:"oldest,string"`
 }
 
 const positionFile = "position"
@@ -31,11 +36,14 @@ const positionFile = "position"
 // readPosition returns the position that was noted when a part was sealed. A note that cannot be read is none: the
 // parts and the backends say the same.
 func readPosition(dir string) note {
-	var p note
+	p := note{Oldest: -1}
 	doc, err := os.ReadFile(filepath.Join(dir, positionFile))
 	if err != nil || json.Unmarshal(doc, &p) != nil || !p.Timeline.Valid() ||
 		p.Revision <= 0 || p.Anchor <= 0 || p.Anchor > p.Revision || p.Part < 0 {
 		return note{}
+	}
+	if p.Oldest < 0 {
+		p.Oldest = p.Part + 1
 	}
 	return p
 }
@@ -54,4 +62,17 @@ func (p Position) Newer(than Position) bool {
 		return p.Timeline.Start().After(than.Timeline.Start())
 	}
 	return p.Revision > than.Revision
+}
+
+// Ahead reports whether a timeline begins in the future, by more than clocks may differ: a clock that was wrong has named
+// it. It counts as none, because no snapshot that is taken now could be of it.
+func Ahead(t segment.Timeline) bool { return time.Until(t.Start()) > snapshot.ClockTolerance }
+
+// Arrival returns the time of a revision that arrives now. Within a timeline, times do not go back where clocks differ by
+// no more than they may, or one was set: a time is looked for by halves.
+func Arrival(now, last time.Time) time.Time {
+	if behind := last.Sub(now); behind > 0 && behind <= snapshot.ClockTolerance {
+		return last
+	}
+	return now
 }

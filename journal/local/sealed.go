@@ -67,6 +67,18 @@ func (l *Log) size() (all, unsealed int64) {
 func (l *Log) Remove(number int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.remove(number)
+}
+
+// GiveUp takes a sealed part away whose files have vanished. Until [Log.Settle], the next Open names its revisions.
+func (l *Log) GiveUp(number int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doubt = true
+	return l.remove(number)
+}
+
+func (l *Log) remove(number int64) error {
 	i := slices.IndexFunc(l.sealed, func(p *Part) bool { return p.Number == number })
 	if i < 0 {
 		return nil
@@ -75,6 +87,7 @@ func (l *Log) Remove(number int64) error {
 		return fmt.Errorf("remove a part of the journal: %w", err)
 	}
 	l.sealed = slices.Delete(l.sealed, i, i+1)
+	_ = l.note() // without it, the backends are asked for the part after a restart
 	return nil
 }
 
@@ -96,6 +109,9 @@ func (l *Log) Shrink(stored func(Part) bool) (removed []Part, within bool, err e
 		l.sealed = slices.Delete(l.sealed, i, i+1)
 		removed = append(removed, *p)
 		all -= p.Size
+	}
+	if len(removed) > 0 {
+		_ = l.note()
 	}
 	return removed, all <= l.limit, nil
 }

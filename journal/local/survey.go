@@ -19,8 +19,11 @@ type Loss struct {
 	Timeline    segment.Timeline // empty when it is not known
 	First, Last int64            // 0 where it is not known
 	Again       bool             // the journal ends before them, so that its next leader reads them from etcd once more
-	Err         error            // of the files
+	Err         error            // of the files; nil when these are not there
 }
+
+// Gone reports whether the files are not there. They have vanished, or were removed right before a crash.
+func (l *Loss) Gone() bool { return l.Err == nil }
 
 // None reports whether the files were bad, and no revision is missing.
 func (l *Loss) None() bool { return l.Last > 0 && l.First > l.Last }
@@ -76,7 +79,41 @@ func survey(dir string) (*surveyed, error) {
 		}
 		l.Again = at.Timeline == l.Timeline && at.Revision < l.First
 	}
+	s.losses = append(s.losses, s.gone()...)
 	return s, nil
+}
+
+// gone returns the revisions that were journaled here, and of which parts have vanished: each part says which revision
+// comes before it, and the note which was the last one, and which parts were removed. Those of parts that cannot be read
+// are left out.
+func (s *surveyed) gone() (all []Loss) {
+	end := Position{} // of the part before
+	next := s.noted.Oldest
+	add := func(p Position, number int64) {
+		if number < next {
+			return
+		}
+		l := Loss{Timeline: p.Timeline, Last: p.Revision}
+		if p.Timeline == end.Timeline {
+			l.First = end.Revision + 1
+		}
+		if !l.None() && l.Last > 0 && !slices.ContainsFunc(s.losses, l.overlaps) {
+			all = append(all, l)
+		}
+	}
+	for _, p := range s.sealed {
+		add(Position{Timeline: p.Header.Timeline, Revision: p.Header.Previous}, p.Number-1)
+		end, next = Position{Timeline: p.Header.Timeline, Revision: p.Header.Last}, max(next, p.Number+1)
+	}
+	if s.noted.Newer(end) {
+		add(s.noted.Position, s.noted.Part)
+	}
+	return all
+}
+
+// overlaps reports whether two losses may have revisions in common.
+func (l *Loss) overlaps(other Loss) bool {
+	return l.Timeline == other.Timeline && (other.Last == 0 || l.First <= other.Last) && other.First <= l.Last
 }
 
 // numbersIn returns the numbers of the parts in a directory, in ascending order, and the highest number, also of files
@@ -108,7 +145,7 @@ func numbersIn(dir string) (numbers []int64, highest int64, err error) {
 
 // position returns how far the journal is.
 func (s *surveyed) position() Position {
-	if s.noted.Newer(s.newest) {
+	if s.noted.Newer(s.newest) && !Ahead(s.noted.Timeline) {
 		return s.noted.Position
 	}
 	return s.newest
@@ -120,14 +157,14 @@ func (s *surveyed) part(n int64, sealed bool) error {
 	last, damage, err := p.recover(sealed)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return p.remove() // it was about to be removed
+		return p.remove() // it was about to be removed, or somebody has removed its entries
 	case err != nil:
 		return err
 	case passing(damage):
 		return fmt.Errorf("%w (move the file away to go on without it: its revisions are then lost, unless a backend has them)", damage)
 	}
 	if n == s.noted.Part && (last.Revision == 0 || s.noted.Newer(last)) {
-		s.noted = note{} // the disk has lost the note
+		s.noted.Position = Position{} // the disk has lost the note
 	}
 	if p.Header.Timeline != "" {
 		s.close(p.Header.Timeline, p.Header.Previous)
@@ -139,7 +176,7 @@ func (s *surveyed) part(n int64, sealed bool) error {
 		return p.remove()
 	}
 	s.sealed = append(s.sealed, p)
-	if last.Newer(s.newest) {
+	if last.Newer(s.newest) && !Ahead(last.Timeline) {
 		s.newest = last
 	}
 	return nil

@@ -3,6 +3,7 @@ package local_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -160,7 +161,7 @@ func TestADamagedPartIsSetAsideWhenItIsStored(t *testing.T) {
 		t.Errorf("set aside: %d bytes, %v", len(got), err)
 	}
 	again := open(t, dir)
-	if lost := again.TakeLosses(); len(lost) > 0 || len(read(t, again)) != 6 {
+	if lost := again.TakeLosses(); len(lost) != 1 || !lost[0].Gone() || len(read(t, again)) != 6 {
 		t.Errorf("then it has lost %+v, and has %v", lost, read(t, again))
 	}
 }
@@ -186,4 +187,133 @@ func TestACrashIsNoLoss(t *testing.T) {
 	if names := strings.Join(glob(t, dir, "*.bad"), " "); names != "" {
 		t.Errorf("set aside: %s", names)
 	}
+}
+
+// Files that are not there are removed parts, or have vanished. Their revisions are known by the parts around them, and
+// by the note of the last one: whoever knows the backends finds out which it is.
+func TestRevisionsWithoutAPartAreNamed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		remove []int // of the parts
+		lost   []string
+		left   []int64
+	}{
+		"the first one":           {remove: []int{0}, lost: []string{"revisions up to 3"}, left: upTo(4, 9)},
+		"the one in the middle":   {remove: []int{1}, lost: []string{"revisions 4 to 6"}, left: []int64{1, 2, 3, 7, 8, 9}},
+		"the last one":            {remove: []int{2}, lost: []string{"revisions 7 to 9"}, left: upTo(1, 6)},
+		"the first and the last":  {remove: []int{0, 2}, lost: []string{"revisions up to 3", "revisions 7 to 9"}, left: upTo(4, 6)},
+		"all":                     {remove: []int{0, 1, 2}, lost: []string{"revisions up to 9"}},
+		"none":                    {left: upTo(1, 9)},
+		"two that are neighbours": {remove: []int{1, 2}, lost: []string{"revisions 4 to 9"}, left: upTo(1, 3)},
+	} {
+		for what, both := range map[string]bool{"entries and facts": true, "entries": false} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				dir := t.TempDir()
+				logs, facts := three(t, dir)
+				for _, i := range tc.remove {
+					must(t, os.Remove(logs[i]))
+					if both {
+						must(t, os.Remove(facts[i]))
+					}
+				}
+				l := open(t, dir)
+				var lost []string
+				for _, one := range l.TakeLosses() {
+					if lost = append(lost, one.String()); !one.Gone() || one.Timeline != timeline || one.Again {
+						t.Errorf("it has lost %+v", one)
+					}
+				}
+				if got := read(t, l); !slices.Equal(lost, tc.lost) || !slices.Equal(got, tc.left) {
+					t.Errorf("there are %v without %v, want %v without %v", got, lost, tc.left, tc.lost)
+				}
+				if at := l.Position().Revision; at != 9 {
+					t.Errorf("it goes on behind revision %d", at)
+				}
+			})
+		}
+	}
+}
+
+// A part that was removed is not missed, as its revisions are where they should be, or were removed there, too. One that
+// has vanished is, until it is settled whether its revisions are lost, whatever is sealed meanwhile.
+func TestAPartIsMissedUntilItIsSettled(t *testing.T) {
+	lost := func(l *local.Log) (all []string) {
+		for _, one := range l.TakeLosses() {
+			all = append(all, one.String())
+		}
+		return all
+	}
+	remove := func(t *testing.T, files ...string) {
+		t.Helper()
+		for _, f := range files {
+			must(t, os.Remove(f))
+		}
+	}
+	t.Run("removed", func(t *testing.T) {
+		dir := t.TempDir()
+		three(t, dir)
+		l := open(t, dir)
+		parts, _ := l.Sealed()
+		for i := range parts {
+			must(t, l.Remove(parts[i].Number))
+			if all := lost(open(t, dir)); len(all) > 0 {
+				t.Errorf("without the first %d parts, it has lost %v", i+1, all)
+			}
+		}
+		if at := open(t, dir).Position().Revision; at != 9 {
+			t.Errorf("it goes on behind revision %d", at)
+		}
+	})
+	t.Run("vanished between two processes", func(t *testing.T) {
+		dir := t.TempDir()
+		logs, facts := three(t, dir)
+		remove(t, logs[0], facts[0], logs[2], facts[2])
+		want := []string{"revisions up to 3", "revisions 7 to 9"}
+		for range 2 { // the second one has sealed another part
+			l := open(t, dir)
+			if all := lost(l); !slices.Equal(all, want) {
+				t.Errorf("it has lost %v, want %v", all, want)
+			}
+			at := l.Position().Revision
+			must(t, l.Begin(segment.Header{Timeline: timeline}))
+			add(t, l, at+1, at+2)
+			must(t, l.Close())
+			if parts, _ := l.Sealed(); parts[0].Header.First == 4 {
+				must(t, l.Remove(parts[0].Number))
+				want = []string{"revisions up to 9"}
+			}
+		}
+		l := open(t, dir)
+		must(t, l.Settle())
+		if all := lost(open(t, dir)); len(all) > 0 {
+			t.Errorf("after that was settled, it has lost %v", all)
+		}
+	})
+	t.Run("vanished under a process", func(t *testing.T) {
+		dir := t.TempDir()
+		logs, facts := three(t, dir)
+		l := open(t, dir)
+		remove(t, logs[1], facts[1])
+		parts, _ := l.Sealed()
+		must(t, l.GiveUp(parts[1].Number))
+		must(t, l.Remove(parts[0].Number))
+		if all := lost(open(t, dir)); !slices.Equal(all, []string{"revisions up to 6"}) {
+			t.Errorf("it has lost %v", all)
+		}
+		must(t, l.Settle())
+		if all := lost(open(t, dir)); len(all) > 0 {
+			t.Errorf("after that was settled, it has lost %v", all)
+		}
+	})
+	t.Run("removed by a version that did not note it", func(t *testing.T) {
+		dir := t.TempDir()
+		logs, facts := three(t, dir)
+		remove(t, append(logs, facts...)...)
+		edit(t, filepath.Join(dir, "position"), func(doc []byte) []byte {
+			return regexp.MustCompile(`,"oldest":"\d+"`).ReplaceAll(doc, nil)
+		})
+		l := open(t, dir)
+		if all := lost(l); len(all) > 0 || l.Position().Revision != 9 {
+			t.Errorf("it has lost %v, and goes on behind %d", all, l.Position().Revision)
+		}
+	})
 }

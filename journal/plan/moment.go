@@ -71,7 +71,9 @@ func (s *search) moment(ctx context.Context, at time.Time) (*Moment, error) {
 		m, err := s.run(ctx, at)
 		if failed := (*unreadable)(nil); errors.As(err, &failed) {
 			s.dropped[failed.span] = true // others may hold its revisions
-			s.skipped = append(s.skipped, &Lost{Gap{failed.first, failed.last}, s.timeline.Name, failed.causes})
+			s.skipped = append(s.skipped, &Lost{
+				Gap: Gap{failed.first, failed.last}, Timeline: s.timeline.Name, Causes: failed.causes,
+			})
 			continue
 		}
 		if errors.Is(err, errEarly) {
@@ -191,6 +193,9 @@ func (m *Moment) take(e segment.Entry) error {
 		// Clocks can be set back: a revision counts when all before it do.
 		if !e.Time.After(m.Time) && (m.Revision == 0 || e.Main == m.Revision+1) {
 			m.Revision, m.Arrived = e.Main, e.Time
+			if m.Upper < m.Revision { // of a clock that was set back since
+				m.Upper = 0
+			}
 		}
 	case segment.Watermark:
 		if m.Upper == 0 {

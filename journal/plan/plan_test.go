@@ -68,6 +68,28 @@ func (p *place) put(t *testing.T, l segment.Level, first, last int64, history st
 	must(t, p.Put(t.Context(), s))
 }
 
+// putBehind stores revisions of a history that are known to follow an earlier one.
+func (p *place) putBehind(t *testing.T, first, last, previous int64, history string) {
+	t.Helper()
+	h := segment.Header{
+		Timeline: timeline, Level: segment.Level10s, Previous: previous, PreviousChain: chain(previous, history), Reason: "full: it was",
+	}
+	b, err := segment.NewBuilder(h)
+	must(t, err)
+	for main := first; main <= last; main++ {
+		must(t, b.Add(written(main, history)))
+	}
+	s, err := b.Seal()
+	must(t, err)
+	must(t, p.Put(t.Context(), s))
+}
+
+// remove removes a segment.
+func (p *place) remove(t *testing.T, first, last int64) {
+	t.Helper()
+	must(t, p.Remove(t.Context(), segments.Ref{Timeline: timeline, Level: segment.Level10s, First: first, Last: last}))
+}
+
 // spoil cuts the data of a segment.
 func (p *place) spoil(first, last int64) {
 	for _, key := range p.backend.Keys() {
@@ -185,6 +207,91 @@ func TestTargetNeverGetsAPartOfABadSegment(t *testing.T) {
 	w, err := walk(t, load(t, p), full, 8)
 	if !errors.Is(err, full.failed) || len(w.Skipped) > 0 {
 		t.Errorf("%v, %v", err, w.Skipped)
+	}
+}
+
+// A gap is crossed where both sides of it are shown to be one history, and nowhere else.
+func TestAGapIsCrossedWithinOneHistoryAlone(t *testing.T) {
+	for name, tc := range map[string]struct {
+		place   func(t *testing.T, p *place)
+		after   int64 // what the target has
+		oldest  int64 // the compaction of the target
+		to      int64
+		gaps    []plan.Gap
+		refused plan.Refusal
+	}{
+		"a segment is missing": {after: 5, to: 50, gaps: []plan.Gap{{From: 11, To: 20}}},
+		"two gaps":             {place: func(t *testing.T, p *place) { p.remove(t, 31, 40) }, after: 5, to: 50, gaps: []plan.Gap{{From: 11, To: 20}, {From: 31, To: 40}}},
+		"a damaged one follows": {
+			place: func(_ *testing.T, p *place) { p.spoil(21, 30) }, after: 5, to: 50, gaps: []plan.Gap{{From: 11, To: 30}},
+		},
+		"the target is at its beginning": {after: 10, to: 50, gaps: []plan.Gap{{From: 11, To: 20}}},
+		"the target is in the gap":       {after: 15, to: 50, gaps: []plan.Gap{{From: 16, To: 20}}},
+		"it is compacted there":          {after: 15, oldest: 14, to: 50, refused: plan.RefusedUnknown},
+		"the revision is lost":           {after: 5, to: 15, refused: plan.RefusedInside},
+		"all behind it is damaged": {
+			place: func(_ *testing.T, p *place) { p.spoil(21, 30); p.spoil(31, 40); p.spoil(41, 50) }, after: 5, to: 50, refused: plan.RefusedInside,
+		},
+		"another history follows": {place: func(t *testing.T, p *place) {
+			p.remove(t, 31, 40)
+			p.put(t, segment.Level10s, 31, 40, "b")
+		}, after: 5, to: 50, refused: plan.RefusedUnlinked},
+		"another history is behind the gap": {place: func(t *testing.T, p *place) {
+			p.remove(t, 21, 30)
+			p.putBehind(t, 21, 30, 10, "b")
+		}, after: 5, to: 50, refused: plan.RefusedUnlinked},
+		"the journal knew of the gap": {place: func(t *testing.T, p *place) {
+			p.remove(t, 21, 30)
+			p.putBehind(t, 21, 30, 10, "a")
+		}, after: 5, to: 30, gaps: []plan.Gap{{From: 11, To: 20}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace("one")
+			for first := int64(1); first <= 41; first += 10 {
+				if first != 11 {
+					p.put(t, segment.Level10s, first, first+9, "a")
+				}
+			}
+			if tc.place != nil {
+				tc.place(t, p)
+			}
+			f := base(tc.after, "a")
+			var before []plan.Gap
+			w := &plan.Walk{
+				Timeline: load(t, p).Timelines[0], After: tc.after, To: tc.to, Oldest: tc.oldest, Dir: t.TempDir(), Target: f,
+				Fact: func(segment.Entry) {},
+				Cross: func(g plan.Gap) error {
+					if before = append(before, g); f.has[len(f.has)-1] >= g.From {
+						t.Errorf("the gap %v is told when the target has %v", g, f.has)
+					}
+					return nil
+				},
+			}
+			err := w.Run(t.Context())
+			if lost := (*plan.Lost)(nil); tc.refused != "" {
+				if !errors.As(err, &lost) || lost.Refused != tc.refused || lost.From != 11 && lost.From != tc.after+1 && lost.From != 31 {
+					t.Fatalf("%v (%+v), want it refused: %s", err, lost, tc.refused)
+				}
+				return
+			}
+			must(t, err)
+			var crossed []plan.Gap
+			for _, c := range w.Crossed {
+				crossed = append(crossed, c.Gap)
+				if !c.Until.Equal(at(c.To+1)) || tc.after <= 10 && !c.Since.Equal(at(c.From-1)) {
+					t.Errorf("it is said to be between %s and %s", c.Since, c.Until)
+				}
+			}
+			if !slices.Equal(crossed, tc.gaps) || !slices.Equal(before, tc.gaps) {
+				t.Errorf("it has crossed %v, told %v, want %v", crossed, before, tc.gaps)
+			}
+			for main := int64(1); main <= tc.to; main++ {
+				lost := slices.ContainsFunc(tc.gaps, func(g plan.Gap) bool { return g.From <= main && main <= g.To })
+				if slices.Contains(f.has, main) == lost {
+					t.Errorf("the target has %v", f.has)
+				}
+			}
+		})
 	}
 }
 

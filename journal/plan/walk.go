@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/segments"
@@ -40,14 +41,22 @@ type Walk struct {
 	Target   Target
 	// Fact takes the entries without a revision of their own, of all segments that are read; in the order of the journal.
 	Fact func(segment.Entry)
+	// Cross lets the walk go over gaps, and is called before the first revision behind each is added; nil lets it end
+	// at the first one. Oldest is the revision of the last compaction of the target: those before cannot be compared.
+	Cross  func(Gap) error
+	Oldest int64
 
 	Used    []segments.Ref // the segments that were used, in their order
 	Bytes   int64          // of them as they are stored
 	Skipped []error        // copies that were tried, and are damaged or cannot be read
+	Crossed []Crossing     // the gaps that the walk went over, in their order
 
-	cursor cursor
-	chain  *segment.Chain // after After; nil when it is not known
-	end    int64          // of the last segment that was used
+	cursor  cursor
+	chain   *segment.Chain // after the revision chained; nil when it is not known
+	chained int64          // After, unless that is in a gap or right before one
+	arrived time.Time      // of the last revision that is known
+	gap     *Crossing      // behind which the next segment is looked for; nil when there is none
+	end     int64          // of the last segment that was used
 }
 
 // Run adds the revisions. Errors are a [Lost], one that wraps [ErrDiffers], one of the target, or that of the context.
@@ -57,7 +66,11 @@ func (w *Walk) Run(ctx context.Context) error {
 	}
 	w.cursor = cursor{spans: w.Timeline.spans}
 	for w.After < w.To {
-		if err := w.step(ctx, w.To); err != nil {
+		err := w.step(ctx, w.To)
+		if lost := (*Lost)(nil); errors.As(err, &lost) && w.over(lost) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -67,9 +80,20 @@ func (w *Walk) Run(ctx context.Context) error {
 // compare compares the target with the journal of its newest revision, if there is one: the next segment may begin
 // right behind it, and show nothing. One copy that says the same is enough.
 func (w *Walk) compare(ctx context.Context) error {
+	err := w.compareAt(ctx, w.After)
+	// A gap may have the revision of the target. What the target has of those before the gap shows its history as well.
+	for revision := w.before(w.After); err == nil && w.chain == nil && w.Cross != nil && revision > w.Oldest; {
+		err = w.compareAt(ctx, revision)
+		revision = w.before(revision)
+	}
+	return err
+}
+
+// compareAt compares the target with the segments that have a revision.
+func (w *Walk) compareAt(ctx context.Context, revision int64) error {
 	var differs error
 	for _, s := range w.Timeline.spans {
-		if s.first > w.After || s.last < w.After {
+		if s.first > revision || s.last < revision {
 			continue
 		}
 		for _, c := range s.copies {
@@ -95,13 +119,14 @@ func (w *Walk) compareWith(ctx context.Context, c segmentCopy) error {
 		return err
 	}
 	defer func() { _ = os.Remove(file) }()
-	chain := m.PreviousChain
+	chain, chained, arrived := m.PreviousChain, m.Previous, time.Time{}
 	var facts []segment.Entry // the last ones of the target's revision may be in this segment
 	last := int64(0)
 	err = read(c.place, m, file, func(e segment.Entry) error {
 		switch r, ok := e.(segment.Revision); {
 		case ok && r.Main <= w.After:
-			chain, facts, last = chain.Next(r), facts[:0], r.Main
+			chain, chained, arrived = chain.Next(r), r.Main, r.Time
+			facts, last = facts[:0], r.Main
 		case ok:
 			last = r.Main
 		case last == w.After:
@@ -112,7 +137,7 @@ func (w *Walk) compareWith(ctx context.Context, c segmentCopy) error {
 	if err != nil {
 		return err
 	}
-	w.chain = &chain
+	w.chain, w.chained, w.arrived = &chain, chained, arrived
 	for _, e := range facts {
 		w.Fact(e)
 	}
@@ -153,6 +178,7 @@ type Lost struct {
 	Gap
 	Timeline segment.Timeline
 	Causes   []error // of the segments that should have them; none when there is no segment
+	Refused  Refusal // to cross them; empty when the walk was not to cross any
 }
 
 // Error implements error.
@@ -193,7 +219,7 @@ func (w *Walk) lost(to int64, causes []error) error {
 			return err
 		}
 	}
-	return &Lost{Gap{w.After + 1, min(to, w.cursor.resumes()-1)}, w.Timeline.Name, causes}
+	return &Lost{Gap: Gap{w.After + 1, min(to, w.cursor.resumes()-1)}, Timeline: w.Timeline.Name, Causes: causes}
 }
 
 // use reads a segment into a file, reads it through, and then adds its revisions.
@@ -210,12 +236,15 @@ func (w *Walk) use(ctx context.Context, c segmentCopy, to int64) error {
 	if err := read(c.place, m, file, w.check); err != nil {
 		return err
 	}
+	if err := w.land(m); err != nil {
+		return err
+	}
 	if err := read(c.place, m, file, func(e segment.Entry) error { return w.add(e, to) }); err != nil {
 		return errUse{err} // it was good a moment ago
 	}
 	w.After, w.end, w.chain = min(m.Last, to), m.Last, nil
 	if w.After == m.Last {
-		w.chain = &m.Chain
+		w.chain, w.chained, w.arrived = &m.Chain, m.Last, m.LastTime
 	}
 	w.Used, w.Bytes = append(w.Used, c.Ref), w.Bytes+m.StoredSize
 	return nil
@@ -231,16 +260,20 @@ func (w *Walk) fetch(ctx context.Context, c segmentCopy) (*segments.Manifest, st
 	return m, file, err
 }
 
-// links returns an error when a segment that follows the last one was written behind another history of it.
+// links returns an error when a segment that follows the last one, maybe behind a gap, was written behind another
+// history of it.
 func (w *Walk) links(c segmentCopy, m *segments.Manifest) error {
-	if w.chain == nil || m.First != w.After+1 || m.Previous != w.After || m.PreviousChain == *w.chain {
+	if w.chain == nil || m.Previous != w.chained || m.PreviousChain == *w.chain {
 		return nil
 	}
 	return snapshot.ReasonChecksumMismatch.New("the segment %s, revisions %d to %d, does not follow revision %d",
-		c.place.URI(c.Ref), m.First, m.Last, w.After).On(c.place.Name()).Final().
-		Because(fmt.Errorf("it was written behind the history %x, and that of the journal is %x", m.PreviousChain[:4],
-			w.chain[:4]))
+		c.place.URI(c.Ref), m.First, m.Last, w.chained).On(c.place.Name()).Final().
+		Because(fmt.Errorf("%w: it was written behind the history %x, and that of the journal is %x", errUnlinked,
+			m.PreviousChain[:4], w.chain[:4]))
 }
+
+// errUnlinked: a segment does not continue the journal.
+var errUnlinked = errors.New("the segment is of another history")
 
 // check compares the revisions that the target has.
 func (w *Walk) check(e segment.Entry) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // settled is how long after a stretch of time its segments are merged: those of a replica that lags may come late.
@@ -27,7 +28,9 @@ var merges = []struct {
 // Merged counts the work of a merge.
 type Merged struct {
 	Written int // segments of higher levels
-	Removed int // segments of lower levels, whose revisions these have
+	Removed int // segments whose revisions others have
+
+	Damaged map[segments.Ref]error // that were found; they stay as they are
 }
 
 // Merge merges the segments of a timeline on one backend whose stretch of time is over. Of each run, the merged segment
@@ -53,6 +56,8 @@ func Merge(ctx context.Context, s *segments.Segments, t segment.Timeline, now ti
 	}
 	for _, step := range merges {
 		failed("remove merged segments of the journal "+string(t), m.removeLeft(ctx, step.from, step.to))
+		// A copy from another backend, which has cut the history in another way, may hold others of its level.
+		failed("remove segments of the journal "+string(t)+" that others hold", m.removeLeft(ctx, step.to, step.to))
 		runs, err := m.runs(ctx, step.from, step.length)
 		failed("read what can be merged of the journal "+string(t), err)
 		if m.encrypted {
@@ -87,14 +92,40 @@ func (m *merging) remove(ctx context.Context, r segments.Ref) error {
 	return nil
 }
 
-// removeLeft removes the segments of a level that are in one of the next level, with the same history.
+// manifest reads the manifest of a segment.
+func (m *merging) manifest(ctx context.Context, r segments.Ref) (*segments.Manifest, error) {
+	read, err := m.segments.Manifest(ctx, r)
+	return read, m.noteDamage(r, err)
+}
+
+// each reads a segment to its end.
+func (m *merging) each(ctx context.Context, of *segments.Manifest, take func(segment.Entry) error) error {
+	return m.noteDamage(of.Ref(), each(ctx, m.segments, of, take))
+}
+
+// noteDamage notes that a segment is damaged, if that is the error, which it returns.
+func (m *merging) noteDamage(r segments.Ref, err error) error {
+	if snapshot.IsDamage(err) {
+		if m.done.Damaged == nil {
+			m.done.Damaged = map[segments.Ref]error{}
+		}
+		m.done.Damaged[r] = err
+	}
+	return err
+}
+
+// removeLeft removes the segments of a level that are in one of the next level, or a larger one of the same, with the
+// same history.
 func (m *merging) removeLeft(ctx context.Context, from, to segment.Level) error {
 	var errs []error
-	for _, u := range m.held[to] {
-		left := map[int64]segments.Ref{} // by their last revisions
+	for _, u := range slices.Clone(m.held[to]) {
+		if !slices.Contains(m.held[to], u) {
+			continue // it was removed itself
+		}
+		var left []segments.Ref
 		for _, l := range m.held[from] {
-			if u.First <= l.First && l.Last <= u.Last {
-				left[l.Last] = l
+			if u != l && u.First <= l.First && l.Last <= u.Last {
+				left = append(left, l)
 			}
 		}
 		if len(left) > 0 {
@@ -105,28 +136,22 @@ func (m *merging) removeLeft(ctx context.Context, from, to segment.Level) error 
 }
 
 // removeSame reads a segment, and removes those others after whose last revisions it has the same chain.
-func (m *merging) removeSame(ctx context.Context, upper segments.Ref, left map[int64]segments.Ref) error {
-	u, err := m.segments.Manifest(ctx, upper)
+func (m *merging) removeSame(ctx context.Context, upper segments.Ref, left []segments.Ref) error {
+	u, err := m.manifest(ctx, upper)
 	if err != nil {
 		return err
 	}
-	chain, chains := u.PreviousChain, map[int64]segment.Chain{}
-	err = each(ctx, m.segments, u, func(e segment.Entry) error {
-		if r, ok := e.(segment.Revision); ok {
-			chain = chain.Next(r)
-			if _, asked := left[r.Main]; asked {
-				chains[r.Main] = chain
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	at := map[int64]segment.Chain{}
+	for _, l := range left {
+		at[l.Last] = segment.Chain{}
+	}
+	if err := m.noteDamage(upper, readChains(ctx, m.segments, u, at)); err != nil {
 		return err
 	}
 	var errs []error
-	for last, r := range left {
-		l, err := m.segments.Manifest(ctx, r)
-		if err == nil && l.Chain != chains[last] {
+	for _, r := range left {
+		l, err := m.manifest(ctx, r)
+		if err == nil && l.Chain != at[r.Last] {
 			continue
 		}
 		if err == nil {
@@ -139,6 +164,20 @@ func (m *merging) removeSame(ctx context.Context, upper segments.Ref, left map[i
 	return errors.Join(errs...)
 }
 
+// readChains reads a segment to its end, and sets the chains after some of its revisions.
+func readChains(ctx context.Context, s *segments.Segments, m *segments.Manifest, at map[int64]segment.Chain) error {
+	chain := m.PreviousChain
+	return each(ctx, s, m, func(e segment.Entry) error {
+		if r, ok := e.(segment.Revision); ok {
+			chain = chain.Next(r)
+			if _, asked := at[r.Main]; asked {
+				at[r.Main] = chain
+			}
+		}
+		return nil
+	})
+}
+
 // runs returns the segments of a level in runs, each within one stretch of time and without a hole. A stretch that is
 // not over is left out. A segment that does not follow the one before begins another run. One whose manifest is not
 // usable is in none, and is part of the error. One that is encrypted for others ends the reading.
@@ -149,7 +188,7 @@ func (m *merging) runs(
 	var errs []error
 	size := int64(0)
 	for _, ref := range m.held[l] {
-		next, err := m.segments.Manifest(ctx, ref)
+		next, err := m.manifest(ctx, ref)
 		if err != nil {
 			if errs = append(errs, err); ctx.Err() != nil {
 				break
@@ -185,7 +224,7 @@ func follows(m, last *segments.Manifest) bool {
 
 // run merges a run of segments, and removes them.
 func (m *merging) run(ctx context.Context, run []*segments.Manifest, to segment.Level) error {
-	merged, err := merged(ctx, m.segments, run, to)
+	merged, err := m.merged(ctx, run, to)
 	if err != nil {
 		return err
 	}
@@ -208,8 +247,8 @@ func (m *merging) run(ctx context.Context, run []*segments.Manifest, to segment.
 }
 
 // merged returns a segment with all entries of a run.
-func merged(
-	ctx context.Context, s *segments.Segments, run []*segments.Manifest, to segment.Level,
+func (m *merging) merged(
+	ctx context.Context, run []*segments.Manifest, to segment.Level,
 ) (*segment.Segment, error) {
 	first, last := run[0], run[len(run)-1]
 	b, err := segment.NewBuilder(segment.Header{
@@ -219,8 +258,8 @@ func merged(
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range run {
-		if err := each(ctx, s, m, b.Add); err != nil {
+	for _, one := range run {
+		if err := m.each(ctx, one, b.Add); err != nil {
 			return nil, err
 		}
 	}

@@ -3,7 +3,9 @@ package upkeep
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -81,21 +83,14 @@ func (p *Pruner) Prune(ctx context.Context, live segment.Timeline, now time.Time
 // Plan returns the segments that would go, and removes nothing. Without a live timeline, the newest one is taken for
 // it.
 func (p *Pruner) Plan(ctx context.Context, live segment.Timeline, now time.Time) ([]Removal, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	all, err := p.timelines(ctx)
-	if err != nil || len(all) == 0 {
-		return nil, err
-	}
-	live = cmp.Or(live, all[len(all)-1])
-	found, err := p.bases(ctx, all)
-	if err != nil {
+	seen := p.look(ctx)
+	if err := errors.Join(slices.Concat(seen.errs, slices.Collect(maps.Values(seen.unsure)))...); err != nil {
 		return nil, err
 	}
 	var removals []Removal
-	for i, t := range all {
+	for i, t := range seen.timelines {
 		for k, at := range p.Places {
-			before, why := p.before(all, i, found, k, live, now)
+			before, why := p.before(seen, i, k, live, now)
 			if before == 0 {
 				continue
 			}
@@ -111,15 +106,57 @@ func (p *Pruner) Plan(ctx context.Context, live segment.Timeline, now time.Time)
 	return removals, nil
 }
 
+// seen is the timelines and snapshots of all places.
+type seen struct {
+	timelines []segment.Timeline // of all places, in ascending order of their start
+	bases     []bases            // of each place
+	errs      []error            // by place: why it does not count; nil when it does
+
+	// Timelines in whose time a snapshot was taken whose manifest is not trusted, or was not given: it may be the oldest
+	// one. The empty one is of snapshots before all of them.
+	unsure map[segment.Timeline]error
+}
+
+// look lists the timelines and snapshots. A place that cannot be listed, or is not the store that it was, counts as empty.
+func (p *Pruner) look(ctx context.Context) *seen {
+	s := &seen{bases: make([]bases, len(p.Places)), errs: make([]error, len(p.Places)), unsure: map[segment.Timeline]error{}}
+	for i, at := range p.Places {
+		some, err := at.timelines(ctx)
+		s.errs[i] = err
+		s.timelines = append(s.timelines, some...)
+	}
+	slices.SortFunc(s.timelines, func(a, b segment.Timeline) int {
+		return cmp.Or(a.Start().Compare(b.Start()), cmp.Compare(a, b))
+	})
+	s.timelines = slices.Compact(s.timelines)
+	if len(s.timelines) == 0 {
+		return s
+	}
+	for i, at := range p.Places {
+		if s.errs[i] == nil {
+			s.bases[i], s.errs[i] = p.basesOf(ctx, at, s)
+		}
+	}
+	return s
+}
+
+// timelines returns those of a place. A directory that is not mounted looks empty.
+func (at *Place) timelines(ctx context.Context) ([]segment.Timeline, error) {
+	if err := at.Repository.OpenVerified(ctx, false); err != nil {
+		return nil, err
+	}
+	return at.Segments.Timelines(ctx)
+}
+
 // bases are the snapshots of each timeline.
 type bases map[segment.Timeline][]base
 
-// before returns the revision before which a timeline is not needed on a backend, and why; 0 when all of it is. found are
-// the snapshots of each backend.
+// before returns the revision before which a timeline is not needed on a backend, and why; 0 when all of it is.
 func (p *Pruner) before(
-	all []segment.Timeline, i int, found []bases, place int, live segment.Timeline, now time.Time,
+	seen *seen, i, place int, live segment.Timeline, now time.Time,
 ) (revision int64, why string) {
-	t := all[i]
+	all, found := seen.timelines, seen.bases
+	t, live := all[i], cmp.Or(live, all[len(all)-1])
 	begin := now.Add(-p.Window)
 	based := func(t segment.Timeline) bool {
 		return slices.ContainsFunc(found, func(b bases) bool { return len(b[t]) > 0 })
@@ -157,69 +194,63 @@ func oldestOf(found []bases, t segment.Timeline) base {
 	return slices.MinFunc(all, func(a, b base) int { return cmp.Compare(a.revision, b.revision) })
 }
 
-// timelines returns those of all backends, in ascending order of their start.
-func (p *Pruner) timelines(ctx context.Context) ([]segment.Timeline, error) {
-	var all []segment.Timeline
-	for _, at := range p.Places {
-		if err := at.Repository.OpenVerified(ctx, false); err != nil {
-			return nil, err
-		}
-		some, err := at.Segments.Timelines(ctx)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, some...)
+// basesOf returns the snapshots of a place, and notes of which timelines there may be others. Manifests that were read
+// before are not read again: what they say of a snapshot does not change.
+func (p *Pruner) basesOf(ctx context.Context, at Place, seen *seen) (bases, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	entries, err := at.Repository.Entries(ctx)
+	if err != nil {
+		return nil, err
 	}
-	slices.SortFunc(all, func(a, b segment.Timeline) int {
-		return cmp.Or(a.Start().Compare(b.Start()), cmp.Compare(a, b))
-	})
-	return slices.Compact(all), nil
-}
-
-// bases returns the snapshots of each backend. Manifests that were read before are not read again: what they say of a
-// snapshot does not change.
-func (p *Pruner) bases(ctx context.Context, all []segment.Timeline) ([]bases, error) {
-	found, known := make([]bases, len(p.Places)), map[string]map[string]base{}
-	for i, at := range p.Places {
-		found[i] = bases{}
-		entries, err := at.Repository.Entries(ctx)
-		if err != nil {
-			return nil, err
-		}
-		name := at.Repository.Name()
-		known[name] = make(map[string]base, len(entries))
-		for _, e := range entries {
-			b, read := p.known[name][e.Name]
-			if !read || b.size != e.Size {
-				rec, err := at.Repository.Record(ctx, e)
-				if snapshot.ReasonOf(err) == snapshot.ReasonSnapshotUnreadable {
-					continue // another copy, or none: it is no base as it is
-				}
-				if err != nil {
+	name := at.Repository.Name()
+	found, known := bases{}, make(map[string]base, len(entries))
+	row := 0 // manifests that were not given, one after the other
+	for _, e := range entries {
+		b, read := p.known[name][e.Name]
+		if !read || b.size != e.Size {
+			rec, err := at.Repository.Record(ctx, e)
+			switch {
+			case snapshot.ReasonOf(err) == snapshot.ReasonSnapshotUnreadable:
+				continue // another copy, or none: it is no base as it is
+			case err != nil && !snapshot.IsDamage(err):
+				if row++; row == inRow || ctx.Err() != nil {
 					return nil, err
 				}
-				b = base{e.Size, max(rec.Revision, rec.OldestRevision), rec.CreateTime, rec.EtcdClusterID}
+				fallthrough
+			case err != nil:
+				seen.unsure[timelineAt(e.Time, seen.timelines)] = err
+				continue
 			}
-			known[name][e.Name] = b
-			if t := timelineOf(b, all); t != "" {
-				found[i][t] = append(found[i][t], b)
-			}
+			row, b = 0, base{e.Size, max(rec.Revision, rec.OldestRevision), rec.CreateTime, rec.EtcdClusterID}
+		}
+		known[e.Name] = b
+		if t := timelineOf(b, seen.timelines); t != "" {
+			found[t] = append(found[t], b)
 		}
 	}
-	p.known = known
+	if p.known == nil {
+		p.known = map[string]map[string]base{}
+	}
+	p.known[name] = known
 	return found, nil
 }
 
 // timelineOf returns the timeline within whose time a snapshot was taken; empty when there is none.
 func timelineOf(b base, all []segment.Timeline) segment.Timeline {
-	var found segment.Timeline
+	t := timelineAt(b.created, all)
+	if !t.Of(b.cluster) {
+		return ""
+	}
+	return t
+}
+
+// timelineAt returns the timeline of a time; empty before the first one.
+func timelineAt(at time.Time, all []segment.Timeline) (found segment.Timeline) {
 	for _, t := range all {
-		if !t.Start().After(b.created) {
+		if !t.Start().After(at) {
 			found = t
 		}
-	}
-	if !found.Of(b.cluster) {
-		return ""
 	}
 	return found
 }
@@ -242,5 +273,7 @@ func ending(ctx context.Context, s *segments.Segments, t segment.Timeline, revis
 			r.Segments, r.Last, r.Bytes = append(r.Segments, item.Ref), max(r.Last, item.Last), r.Bytes+item.Size
 		}
 	}
+	// The oldest goes first. When the removal is interrupted, no hole is left.
+	slices.SortStableFunc(r.Segments, func(a, b segments.Ref) int { return cmp.Compare(a.Last, b.Last) })
 	return r, nil
 }

@@ -1,6 +1,7 @@
 package upkeep_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -30,9 +31,10 @@ var begin = time.Unix(1_784_203_200, 0).UTC() // a whole hour
 const timeline = segment.Timeline("cdf818194e3a8c32-1784203200")
 
 // written is what was written at a revision: one each second.
-func written(main int64) segment.Revision {
+func written(main int64, value string) segment.Revision {
 	return segment.Revision{
-		Main: main, Time: begin.Add(time.Duration(main) * time.Second), Records: []segment.Record{{Value: fmt.Appendf(nil, "value %d", main)}},
+		Main: main, Time: begin.Add(time.Duration(main) * time.Second),
+		Records: []segment.Record{{Value: fmt.Appendf(nil, "%s %d", cmp.Or(value, "value"), main)}},
 	}
 }
 
@@ -42,6 +44,7 @@ type place struct {
 	backend *memory.Backend
 	last    int64
 	chain   segment.Chain
+	value   string // that is written; empty for "value"
 }
 
 func newPlace(name string, cfg segments.Config) *place {
@@ -61,7 +64,7 @@ func (p *place) put(t *testing.T, t1 segment.Timeline, to int64) {
 		})
 		must(t, err)
 		for main := p.last + 1; main <= min(p.last+10, to); main++ {
-			must(t, b.Add(written(main)))
+			must(t, b.Add(written(main, p.value)))
 			must(t, b.Add(segment.Lease{ID: main, GrantedTTL: 60, Revision: main}))
 		}
 		s, err := b.Seal()
@@ -104,10 +107,10 @@ func TestMergeKeepsEveryEntry(t *testing.T) {
 				must(t, err)
 				return done
 			}
-			if got := merge(5 * time.Minute); got != (upkeep.Merged{}) {
+			if got := merge(5 * time.Minute); !reflect.DeepEqual(got, upkeep.Merged{}) {
 				t.Errorf("a stretch that may not be over was merged: %+v", got)
 			}
-			if got := merge(6 * time.Minute); got != (upkeep.Merged{Written: 1, Removed: 30}) {
+			if got := merge(6 * time.Minute); !reflect.DeepEqual(got, upkeep.Merged{Written: 1, Removed: 30}) {
 				t.Errorf("after the first stretch: %+v", got)
 			}
 			merge(70 * time.Minute)
@@ -170,14 +173,14 @@ type failing struct {
 
 func (f *failing) Put(ctx context.Context, key string, r io.Reader, opts repository.PutOptions) error {
 	if f.after--; f.after < 0 {
-		return snapshot.ReasonBackendUnavailable.New("put %s", key).On("one")
+		return snapshot.ReasonBackendUnavailable.New("put %s", key).On(f.Info().Name)
 	}
 	return f.Backend.Put(ctx, key, r, opts)
 }
 
 func (f *failing) Delete(ctx context.Context, key string) error {
 	if f.after--; f.after < 0 {
-		return snapshot.ReasonBackendUnavailable.New("delete %s", key).On("one")
+		return snapshot.ReasonBackendUnavailable.New("delete %s", key).On(f.Info().Name)
 	}
 	return f.Backend.Delete(ctx, key)
 }
@@ -318,7 +321,7 @@ func TestASegmentOfTheFutureDoesNotKeepOthersFromBeingMerged(t *testing.T) {
 	})
 	must(t, err)
 	for main := int64(311); main <= 320; main++ {
-		r := written(main)
+		r := written(main, "")
 		r.Time = r.Time.Add(24 * time.Hour)
 		must(t, b.Add(r))
 	}

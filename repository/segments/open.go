@@ -20,6 +20,10 @@ type Reader struct {
 	object   io.Closer
 	stored   *repository.StoredReader
 	end      error
+
+	// short returns the error of a backend that gave less than all of the object; nil when the object ends there, and for
+	// bytes that no backend gives.
+	short func() error
 }
 
 // Open opens a segment. Size and checksum of the stored object, and the header in it, are compared with the manifest:
@@ -30,14 +34,26 @@ func (s *Segments) Open(ctx context.Context, m *Manifest) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Decode(m, object)
+	r := s.reader(m, object)
+	r.short = func() error { return s.short(ctx, m, r.stored) }
+	return r.opened()
 }
 
 // Decode opens a segment as [Segments.Open] does, from its bytes as they are stored. Closing the reader closes them.
 func (s *Segments) Decode(m *Manifest, object io.ReadCloser) (*Reader, error) {
-	r := &Reader{segments: s, manifest: m, object: object, stored: repository.NewStoredReader(object, m.StoredSize)}
+	return s.reader(m, object).opened()
+}
+
+func (s *Segments) reader(m *Manifest, object io.ReadCloser) *Reader {
+	return &Reader{
+		segments: s, manifest: m, object: object, stored: repository.NewStoredReader(object, m.StoredSize), short: func() error { return nil },
+	}
+}
+
+// opened opens the reader, or closes the object.
+func (r *Reader) opened() (*Reader, error) {
 	if err := r.open(); err != nil {
-		_ = object.Close()
+		_ = r.object.Close()
 		return nil, err
 	}
 	return r, nil
@@ -65,12 +81,18 @@ func (s *Segments) Fetch(ctx context.Context, m *Manifest, w io.Writer) error {
 // differs returns the error of an object that is not that of the manifest. One that the backend says is longer than
 // its answer was is not damaged.
 func (s *Segments) differs(ctx context.Context, m *Manifest, stored *repository.StoredReader, why error) error {
-	if stored.Size() < m.StoredSize {
-		if short := s.repo.ShortAnswer(ctx, s.dataKey(m.Ref(), m.Encrypted()), int(stored.Size())); short != nil {
-			return short
-		}
+	if short := s.short(ctx, m, stored); short != nil {
+		return short
 	}
 	return s.damaged(m.Ref(), why)
+}
+
+// short returns the error of a backend whose answer was shorter than the object is.
+func (s *Segments) short(ctx context.Context, m *Manifest, stored *repository.StoredReader) error {
+	if stored.Size() >= m.StoredSize {
+		return nil
+	}
+	return s.repo.ShortAnswer(ctx, s.dataKey(m.Ref(), m.Encrypted()), int(stored.Size()))
 }
 
 func (r *Reader) open() error {
@@ -81,13 +103,10 @@ func (r *Reader) open() error {
 		switch {
 		case err == nil:
 			in = opened
-		// A backend that broke off looks like damage to the decoder, so its own error is asked for first.
-		case r.stored.Failed() != nil:
-			return r.stored.Failed()
-		case errors.Is(err, age.ErrNoIdentity) && s.Readable(m) != nil:
+		case r.stored.Failed() == nil && errors.Is(err, age.ErrNoIdentity) && s.Readable(m) != nil:
 			return s.Readable(m)
 		default:
-			return s.damaged(m.Ref(), err)
+			return r.cause(err)
 		}
 	}
 	inner, err := segment.NewReader(in)
@@ -96,7 +115,7 @@ func (r *Reader) open() error {
 	}
 	if h := inner.Header(); !h.Equal(&m.Header) {
 		inner.Close()
-		return s.damaged(m.Ref(), errors.New("the header in it is not that of its manifest"))
+		return r.cause(errors.New("the header in it is not that of its manifest"))
 	}
 	r.Reader = inner
 	return nil
@@ -158,15 +177,20 @@ func (r *Reader) compare() error {
 		why = fmt.Errorf("its content has %d bytes instead of %d", r.Size(), m.Size)
 	}
 	if why != nil {
-		return r.segments.damaged(m.Ref(), why)
+		return r.cause(why)
 	}
 	return io.EOF
 }
 
-// cause returns where an error of the decoder comes from: the backend's own error says more.
+// cause returns where an error of the decoder comes from. A backend that broke off, or gave only a part, looks like damage
+// to the decoder: its own error says more.
 func (r *Reader) cause(err error) error {
+	_, _ = io.Copy(io.Discard, r.stored) // how much it gave is known at the end
 	if failed := r.stored.Failed(); failed != nil {
 		return failed
+	}
+	if short := r.short(); short != nil {
+		return short
 	}
 	return r.segments.damaged(r.manifest.Ref(), err)
 }

@@ -23,7 +23,6 @@ import (
 // usable is an error as of [Segments.Manifest]. Data without a manifest is of a writer that died, and is replaced; so
 // is a manifest whose data is not there in full length.
 func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
-	h := &seg.Header
 	// The error of a catalog that does not answer is dropped, and must not hold up the journal: the changes of a
 	// cluster are worth most when its etcd is in trouble.
 	if _, err := s.repo.Open(ctx, repository.OpenOptions{Create: true}); err != nil {
@@ -33,23 +32,42 @@ func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 	if err != nil {
 		return err
 	}
-	there, whole, err := s.whole(ctx, h)
-	if whole || err != nil {
-		return err
+	return s.store(ctx, m, false, func(key string, ifAbsent bool) error {
+		return s.put(ctx, key, data, repository.DataContentType, ifAbsent)
+	})
+}
+
+// store stores the timeline, the data, by a call of put, and the manifest of a segment. Without replace, one that is
+// there stays.
+func (s *Segments) store(
+	ctx context.Context, m *Manifest, replace bool, put func(key string, ifAbsent bool) error,
+) (err error) {
+	defer func() {
+		if err != nil {
+			s.forgetTimeline()
+		}
+	}()
+	h := &m.Header
+	if !replace {
+		there, whole, err := s.whole(ctx, h)
+		if whole || err != nil {
+			return err
+		}
+		replace = there
 	}
 	// The timeline is written before its first segment, because readers find segments through it alone.
 	if err := s.putTimeline(ctx, h.Timeline); err != nil {
 		return err
 	}
-	key, replace := s.dataKey(m.Ref(), m.Encrypted()), there
-	err = s.put(ctx, key, data, repository.DataContentType, !replace)
+	key := s.dataKey(m.Ref(), m.Encrypted())
+	err = put(key, !replace)
 	if errors.Is(err, snapshot.ErrExists) {
 		// Another writer may have completed it meanwhile, with data that only its own manifest describes.
 		if _, whole, err := s.whole(ctx, h); whole || err != nil {
 			return err
 		}
 		replace = true
-		err = s.put(ctx, key, data, repository.DataContentType, false)
+		err = put(key, false)
 	}
 	if err != nil {
 		return err
@@ -58,6 +76,28 @@ func (s *Segments) Put(ctx context.Context, seg *segment.Segment) error {
 	err = s.put(ctx, s.manifestKey(m.Ref()), m.Doc, repository.JSONContentType, !replace)
 	if errors.Is(err, snapshot.ErrExists) {
 		_, err = s.there(ctx, h)
+	}
+	if err == nil && replace {
+		err = s.kept(ctx, m)
+	}
+	if err != nil {
+		return err
+	}
+	// A sweep may have removed the document of a timeline that was empty, before it could see this segment.
+	if err := s.putTimeline(ctx, h.Timeline); err != nil {
+		return err
+	}
+	s.knowTimeline(h.Timeline)
+	return nil
+}
+
+// kept returns an error when data that was written over is gone: a sweep had found it without a manifest.
+func (s *Segments) kept(ctx context.Context, m *Manifest) error {
+	_, err := s.backend.Stat(ctx, s.dataKey(m.Ref(), m.Encrypted()))
+	if snapshot.IsNotFound(err) {
+		return snapshot.ReasonConflict.New("store the segment %s", s.URI(m.Ref())).On(s.Name()).
+			Because(errors.New("its data was removed by a sweep while it was stored")).
+			Advise("it is stored again with the next attempt")
 	}
 	return err
 }
@@ -131,11 +171,15 @@ type timelineDoc struct {
 	StartTime     time.Time        `json:"startTime"`
 }
 
+// timelineKnown is for how long after a segment the document of its timeline is taken to be there: a sweep removes that of
+// a timeline without segments, which has been without any for longer.
+const timelineKnown = 10 * time.Minute
+
 // putTimeline writes the document of a timeline, unless it is there.
 func (s *Segments) putTimeline(ctx context.Context, t segment.Timeline) error {
 	// One remembered timeline is enough. A writer adds to one at a time, and a second request is harmless.
 	s.mu.Lock()
-	known := s.known == t
+	known := s.known == t && time.Since(s.knownAt) < timelineKnown
 	s.mu.Unlock()
 	if known {
 		return nil
@@ -152,8 +196,19 @@ func (s *Segments) putTimeline(ctx context.Context, t segment.Timeline) error {
 	if err != nil && !errors.Is(err, snapshot.ErrExists) {
 		return err
 	}
-	s.mu.Lock()
-	s.known = t
-	s.mu.Unlock()
 	return nil
+}
+
+// knowTimeline notes that a timeline has a segment now, and so a document that stays.
+func (s *Segments) knowTimeline(t segment.Timeline) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known, s.knownAt = t, time.Now()
+}
+
+// forgetTimeline makes the document of the next segment's timeline be looked for.
+func (s *Segments) forgetTimeline() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = ""
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/journal/segment"
@@ -49,8 +50,9 @@ type Segments struct {
 	recipients age.Recipients
 	identities age.Identities
 
-	mu    sync.Mutex
-	known segment.Timeline // whose document is there
+	mu      sync.Mutex
+	known   segment.Timeline // whose document is there
+	knownAt time.Time        // when that was seen
 }
 
 // New returns the journal on a backend. It does no I/O.
@@ -115,6 +117,13 @@ func (s *Segments) Timelines(ctx context.Context) ([]segment.Timeline, error) {
 	return all, nil
 }
 
+// splitData returns the segment of a file's name, which is one of data; false when it is none.
+func splitData(file string) (name string, first, last int64, ok bool) {
+	name, found := strings.CutSuffix(strings.TrimSuffix(file, ageSuffix), dataSuffix)
+	first, last, valid := segment.ParseName(name)
+	return name, first, last, found && valid
+}
+
 // Item is a segment as a listing shows it: its manifest and its data are there.
 type Item struct {
 	Ref
@@ -138,9 +147,8 @@ func (s *Segments) List(ctx context.Context, t segment.Timeline, l segment.Level
 				manifest = name
 				continue
 			}
-			name, found := strings.CutSuffix(strings.TrimSuffix(file, ageSuffix), dataSuffix)
-			first, last, valid := segment.ParseName(name)
-			if !found || !valid || name != manifest {
+			name, first, last, ok := splitData(file)
+			if !ok || name != manifest {
 				continue
 			}
 			if !yield(Item{Ref{t, l, first, last}, o.Size}, nil) {
@@ -158,19 +166,36 @@ func (s *Segments) Every(ctx context.Context) iter.Seq2[Item, error] {
 			yield(Item{}, err)
 			return
 		}
-		// Upper levels come first, because they hold more revisions in fewer objects.
-		levels := segment.Levels()
-		slices.Reverse(levels)
 		for _, t := range timelines {
-			for _, l := range levels {
-				for item, err := range s.List(ctx, t, l) {
-					if !yield(item, err) || err != nil {
+			all, err := s.Of(ctx, t)
+			if err != nil {
+				yield(Item{}, err)
+				return
+			}
+			// Upper levels come first, because they hold more revisions in fewer objects.
+			for _, l := range slices.Backward(segment.Levels()) {
+				for _, item := range all {
+					if item.Level == l && !yield(item, nil) {
 						return
 					}
 				}
 			}
 		}
 	}
+}
+
+// Of returns the segments of a timeline, those of lower levels first. A merge that goes on meanwhile hides none: the
+// merged segment is there before the others go.
+func (s *Segments) Of(ctx context.Context, t segment.Timeline) (all []Item, err error) {
+	for _, l := range segment.Levels() {
+		for item, err := range s.List(ctx, t, l) {
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, item)
+		}
+	}
+	return all, nil
 }
 
 // Newest returns the manifest of the segment with the highest last revision of a timeline, on any level; nil when there
@@ -204,6 +229,13 @@ func (s *Segments) Remove(ctx context.Context, r Ref) error {
 		}
 	}
 	return nil
+}
+
+// IsRefused reports whether an error says that a backend removes nothing: its policy has no right for that, or a lock
+// protects the object.
+func IsRefused(err error) bool {
+	reason := snapshot.ReasonOf(err)
+	return reason == snapshot.ReasonBackendAccessDenied || reason == snapshot.ReasonObjectLocked
 }
 
 // damaged is the error of a segment that is not as it was written. No retry makes it better.

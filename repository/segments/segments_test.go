@@ -445,20 +445,49 @@ func (c *cutting) Get(ctx context.Context, key string, part repository.Range) (i
 
 // Half of an answer is no damage: another attempt gets all of it.
 func TestShortAnswersAreTheBackendsErrors(t *testing.T) {
-	c := &cutting{}
-	p := newPlace(func(rc *repository.Config) { c.Backend, rc.Backend = rc.Backend, c }, segments.Config{})
-	s := run(t, 1, 9, "short")
+	recipients, identities := ageKeys(t)
+	for name, cfg := range map[string]segments.Config{
+		"plain": {}, "encrypted": {Recipients: recipients, Identities: identities}, "without identity": {Recipients: recipients},
+	} {
+		c := &cutting{}
+		p := newPlace(func(rc *repository.Config) { c.Backend, rc.Backend = rc.Backend, c }, cfg)
+		s := run(t, 1, 9, "short")
+		must(t, p.Put(t.Context(), s))
+		m, err := p.Manifest(t.Context(), segments.RefOf(&s.Header))
+		must(t, err)
+		for what, read := range map[string]func() error{
+			"manifest": func() error { _, err := p.Manifest(t.Context(), m.Ref()); return err },
+			"fetch":    func() error { return p.Fetch(t.Context(), m, io.Discard) },
+			"check":    func() error { return p.Check(t.Context(), m) },
+		} {
+			if c.suffix = m.Name() + ".seg"; m.Encrypted() {
+				c.suffix += ".age"
+			}
+			if what == "manifest" {
+				c.suffix = m.Name() + ".json"
+			}
+			if err := read(); snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable {
+				t.Errorf("%s, %s: %v", name, what, err)
+			}
+			c.suffix = "none"
+			must(t, read())
+		}
+	}
+}
+
+// Bytes that are cut on the backend itself are damage.
+func TestACutSegmentIsDamaged(t *testing.T) {
+	p := newPlace(nil, segments.Config{})
+	s := run(t, 1, 9, "cut")
 	must(t, p.Put(t.Context(), s))
 	m, err := p.Manifest(t.Context(), segments.RefOf(&s.Header))
 	must(t, err)
-	for _, c.suffix = range []string{".json", ".seg"} {
-		_, err := p.Manifest(t.Context(), m.Ref())
-		if c.suffix == ".seg" {
-			must(t, err)
-			err = p.Fetch(t.Context(), m, io.Discard)
+	for key, data := range contents(p.backend) {
+		if strings.HasSuffix(key, ".seg") {
+			p.backend.Set(key, data[:len(data)/2])
 		}
-		if snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable {
-			t.Errorf("%s: %v", c.suffix, err)
-		}
+	}
+	if err := p.Check(t.Context(), m); snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch {
+		t.Error(err)
 	}
 }

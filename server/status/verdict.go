@@ -83,6 +83,11 @@ func (v *verdict) journal() {
 		return
 	}
 	for _, p := range v.known.Journal.Points {
+		if p.Damaged > 0 {
+			v.find(Attention, []string{"window"}, "%d segments of the journal on backend %s are damaged, or not trusted. The next "+
+				"repair replaces them, within 20 min, if another backend has their revisions. The log of the replica that found them names them.",
+				p.Damaged, p.Backend)
+		}
 		if p.Age < journalBehind {
 			continue
 		}

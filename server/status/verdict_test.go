@@ -492,7 +492,8 @@ func TestAJournalThatIsBehindNeedsAttention(t *testing.T) {
 			t.Errorf("a minute is too long: %+v", f)
 		}
 	}
-	found := judged(status.Point{Age: time.Hour}, status.Point{Backend: "s3", Age: 10 * time.Minute, Error: "access denied."})
+	found := judged(status.Point{Age: time.Hour}, status.Point{Backend: "s3", Age: 10 * time.Minute, Error: "access denied."},
+		status.Point{Backend: "local", Age: time.Second, Damaged: 2})
 	texts := ""
 	for _, f := range found {
 		if f.Verdict == status.Attention && len(f.Do) == 1 && f.Do[0] == "window" {
@@ -500,7 +501,9 @@ func TestAJournalThatIsBehindNeedsAttention(t *testing.T) {
 		}
 	}
 	want := "The journal is 1h0m0s behind on the disk of the leading replica: its log says why etcd is not followed.\n" +
-		"The journal is 10m0s behind on backend s3: access denied.\n"
+		"The journal is 10m0s behind on backend s3: access denied.\n" +
+		"2 segments of the journal on backend local are damaged, or not trusted. The next repair replaces them, within 20 min, if " +
+		"another backend has their revisions. The log of the replica that found them names them.\n"
 	if texts != want {
 		t.Errorf("it says\n%swant\n%s", texts, want)
 	}

@@ -37,6 +37,7 @@ type Point struct {
 	Backend string // empty for this machine's disk
 	Age     time.Duration
 	Error   string // why the last upload failed; empty when it did not
+	Damaged int64  // segments that are damaged there, as far as they were read back
 }
 
 // Timeline is the journal of one history.

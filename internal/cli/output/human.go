@@ -26,6 +26,17 @@ func Number(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
+// Count returns a count that is known, also of nothing.
+func Count(n int64) string {
+	if n == 0 {
+		return "no"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// Exact returns a time with its milliseconds.
+func Exact(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
 // Age returns a duration in the largest unit that is precise enough.
 func Age(d time.Duration) string {
 	switch {

@@ -32,6 +32,9 @@ type Replay struct {
 	keys   *bolt.Bucket
 	size   int   // of the batch
 	oldest int64 // the revision of the last compaction: of those before, not all records are there
+
+	gaps   []gap             // that were crossed
+	behind map[string]*trail // the keys of the records that were added behind the first one
 }
 
 // OpenReplay opens a database of which so much is mapped at first. The caller closes it.
@@ -82,6 +85,9 @@ func (r *Replay) Add(main int64, records []Record) error {
 	}
 	for _, rec := range records {
 		if err := r.keys.Put(bucketKey(main, rec), rec.Value); err != nil {
+			return fmt.Errorf("add revision %d: %w", main, err)
+		}
+		if err := r.note(rec.Value); err != nil {
 			return fmt.Errorf("add revision %d: %w", main, err)
 		}
 		r.size += len(rec.Value)

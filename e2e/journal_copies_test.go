@@ -1,0 +1,105 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/internal/testenv"
+)
+
+// TestASegmentThatRotsAndOneThatIsLostAreReplaced changes a byte of one segment in a directory, and removes another one
+// there. The service puts both back from the bucket, and the directory alone leads to any revision again.
+func TestASegmentThatRotsAndOneThatIsLostAreReplaced(t *testing.T) {
+	w := newWorld(t, 0)
+	file := journaled(t, t.TempDir(), []string{w.etcd.Endpoints()[0]}, map[string]string{"local": "file://" + w.dir, "s3": w.s3URL("")},
+		"journal: {enabled: true, upload_interval: 1s}", `scrub: {cron: "* * * * *", share: 100}`)
+	s := start(t, w.options(), "--config", file)
+	client := w.etcd.Client(t)
+	var last int64
+	var all []string
+	eventually(t, "the journal has some segments, and a snapshot before them", func() bool {
+		for i := range 10 {
+			resp, err := client.Put(t.Context(), fmt.Sprintf("/copies/%03d", i), fmt.Sprint(last))
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = resp.Header.Revision
+		}
+		line := s.window().timeline("")
+		all = w.stored(t)
+		return len(all) >= 6 && line.last() >= last && line.Ranges[0].RestorableFromRevision != 0
+	})
+	rotten, lost := all[len(all)-4], all[len(all)-3]
+	want := map[string][]byte{}
+	for _, key := range []string{rotten + ".seg", rotten + ".json", lost + ".seg", lost + ".json"} {
+		content, err := os.ReadFile(filepath.Join(w.dir, key))
+		if err != nil || !bytes.Equal(content, w.object(t, key)) {
+			t.Fatalf("%s: the backends differ, %v", key, err)
+		}
+		want[key] = content
+	}
+	bad := bytes.Clone(want[rotten+".seg"])
+	bad[len(bad)/2] ^= 1
+	replaceFile(t, filepath.Join(w.dir, rotten+".seg"), string(bad))
+	for _, suffix := range []string{".seg", ".json"} {
+		if err := os.Remove(filepath.Join(w.dir, lost+suffix)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if gaps := s.window().Window.Gaps; len(gaps) > 0 {
+		t.Errorf("the bucket has all, and there are gaps: %+v", gaps)
+	}
+	since := time.Now()
+	eventually(t, "the directory has what it had", func() bool {
+		for key, content := range want {
+			if got, err := os.ReadFile(filepath.Join(w.dir, key)); err != nil || !bytes.Equal(got, content) {
+				return false
+			}
+		}
+		return s.scrape()[`snapshotd_journal_copied_total{backend="local",cluster="default"}`] == 2
+	})
+	t.Logf("both are there after %s", time.Since(since).Round(time.Second))
+	for name, value := range s.scrape() {
+		if (strings.HasPrefix(name, "snapshotd_journal_damaged{") || strings.HasPrefix(name, "snapshotd_journal_lacking{")) && value != 0 {
+			t.Errorf("%s is %v", name, value)
+		}
+	}
+	for _, line := range []string{"segment of the journal is damaged", "damaged segment of the journal was replaced"} {
+		if !strings.Contains(s.log.String(), line) {
+			t.Errorf("the log does not say: %s", line)
+		}
+	}
+	s.end()
+	dir := filepath.Join(t.TempDir(), "restored")
+	out := w.must(t, program(t, ""), "restore", "--revision", fmt.Sprint(last), "--from", "file://"+w.dir, "--cluster", "default", "--data-dir", dir)
+	restored := testenv.StartRestored(t, dir)
+	resp, err := restored.Client(t).Get(t.Context(), "/copies/009")
+	if err != nil || resp.Header.Revision != last {
+		t.Errorf("restored from the directory, etcd is at revision %v and not at %d (%v)\n%s", resp, last, err, out)
+	}
+}
+
+// stored returns the segments that both backends hold, by their keys without a suffix, in ascending order.
+func (w *world) stored(t *testing.T) (all []string) {
+	t.Helper()
+	there := w.objects(t)
+	for _, file := range w.files(t) {
+		key, err := filepath.Rel(w.dir, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name, found := strings.CutSuffix(key, ".seg"); found && slices.Contains(there, "etcd/"+name+".json") {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return all
+}

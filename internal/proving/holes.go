@@ -1,0 +1,105 @@
+package proving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/plan"
+	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+const (
+	everyHole = time.Hour // between two looks for holes
+
+	// lostAfter is for how long a hole must be there: what waits on the disk of a replica may fill it.
+	lostAfter = 50 * time.Minute
+)
+
+// hole is revisions between two snapshots that no segment on any backend has.
+type hole struct {
+	plan.Gap
+	since time.Time // it was seen first
+}
+
+// Holes looks, once an hour, for revisions between two snapshots of one timeline that no backend has any more, also
+// before snapshots to which the journal did lead once. One that is there on two looks is a verdict, once: a check
+// that was not passed already has told of it. It looks at listings alone. Unless all backends were listed, and each is
+// the store that it was, nothing is said; and never where servers have directories of their own, of which another
+// replica may have the one with the revisions.
+func (p *Prover) Holes(ctx context.Context) error {
+	now := p.cfg.Now()
+	if now.Sub(p.looked) < everyHole {
+		return nil
+	}
+	p.looked = now
+	local := func(r *repository.Repository) bool { return snapshot.NodeOf(r.Name()) != "" }
+	if slices.ContainsFunc(p.cfg.Repositories, local) {
+		return nil
+	}
+	if err := p.take(ctx); err != nil {
+		return err
+	}
+	defer func() { <-p.turn }()
+	for _, r := range p.cfg.Repositories {
+		if err := r.OpenVerified(ctx, false); err != nil {
+			return err
+		}
+	}
+	j := plan.Load(ctx, p.places)
+	if err := errors.Join(j.Unread...); err != nil {
+		return err
+	}
+	records, err := p.records(ctx, 0)
+	if err != nil {
+		return err
+	}
+	return p.judge(ctx, j, records, now)
+}
+
+// judge gives the verdict on the holes that were there on the last look, too.
+func (p *Prover) judge(ctx context.Context, j *plan.Journal, records []*snapshot.Record, now time.Time) error {
+	before := p.holes
+	p.holes = map[string]hole{}
+	var errs []error
+	for _, rec := range records {
+		if v := rec.JournalProof; v != nil && !v.Passed {
+			continue
+		}
+		t, base := base(j, rec, records)
+		if t == nil {
+			continue
+		}
+		gap := t.Hole(base.Revision, rec.Revision)
+		if gap == nil {
+			continue
+		}
+		h := before[rec.Name]
+		if h.Gap != *gap {
+			h = hole{*gap, now}
+		}
+		if now.Sub(h.since) < lostAfter {
+			p.holes[rec.Name] = h
+			continue
+		}
+		p.cfg.Logger.ErrorContext(ctx, "journal lacks revisions on all backends", "timeline", t.Name, "first", gap.From, "last", gap.To,
+			"base", base.Name, "snapshot", rec.Name)
+		errs = append(errs, p.record(ctx, rec, p.lost(t, gap, base, now)))
+	}
+	return errors.Join(errs...)
+}
+
+// lost is the verdict that revisions behind a snapshot are on no backend.
+func (p *Prover) lost(t *plan.Timeline, gap *plan.Gap, base *snapshot.Record, now time.Time) snapshot.Verification {
+	v := snapshot.Verification{
+		Level: snapshot.LevelDrill, Time: now.UTC(),
+		Error: fmt.Sprintf("the journal %s lacks %s behind %s: no backend has them", t.Name, gap, base.Name),
+	}
+	for _, r := range p.cfg.Repositories {
+		v.Backends = append(v.Backends, r.Name())
+	}
+	return v
+}

@@ -1,0 +1,170 @@
+package upkeep
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// inRow is how many segments in a row a backend fails to give before it counts as away. One that it alone does not give
+// is on a bad sector of a disk, in a cold class of storage, or not for us.
+const inRow = 3
+
+// at is a segment on a backend.
+type at struct {
+	backend string
+	segments.Ref
+}
+
+// finding is what the last look at a segment has told.
+type finding struct {
+	looked time.Time
+	err    error // why it is not good, or was not given; nil when it is good
+	bad    bool  // it is damaged, not trusted, or was not given twice while the backend gave others
+
+	answers int // of its backend when it was not given for the first time
+
+	// When a backend refused to remove it: it is bad, and others hold its revisions, which were read back. It counts as
+	// damaged no more.
+	spare time.Time
+}
+
+// spareFor is for how long a segment that cannot be removed is left alone: a lock may end.
+const spareFor = 24 * time.Hour
+
+// isSpare reports whether a segment is to be left alone.
+func (f finding) isSpare(now time.Time) bool { return f.bad && now.Sub(f.spare) < spareFor }
+
+// findings are what this process knows of the segments on all backends. They have no other memory.
+type findings struct {
+	mu      sync.Mutex
+	of      map[at]finding
+	answers map[string]int // that backends have given: manifests and segments
+}
+
+// answer is what a look at a segment tells.
+type answer int
+
+const (
+	good       answer = iota
+	absent            // it was merged or pruned meanwhile
+	damaged           // also not trusted, or not given twice while the backend gave others
+	unreadable        // not given; the backend may be away
+)
+
+// look reads a segment back as it is stored, and notes the answer. The error says why it is not good.
+func (f *findings) look(ctx context.Context, s *segments.Segments, r segments.Ref, now time.Time) (answer, error) {
+	m, err := s.Manifest(ctx, r)
+	if err == nil {
+		f.gave(s.Name())
+		err = s.Check(ctx, m)
+	}
+	if ctx.Err() != nil {
+		return unreadable, context.Cause(ctx)
+	}
+	got := f.note(at{s.Name(), r}, err, now)
+	if err != nil && !snapshot.IsDamage(err) {
+		err = fmt.Errorf("read the segment %s, revisions %d to %d: %w", s.URI(r), r.First, r.Last, err)
+	}
+	return got, err
+}
+
+// gave notes that a backend gave a part of the journal.
+func (f *findings) gave(backend string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.answers == nil {
+		f.answers = map[string]int{}
+	}
+	f.answers[backend]++
+}
+
+// note notes the outcome of reading a segment.
+func (f *findings) note(a at, err error, now time.Time) answer {
+	if err == nil || snapshot.IsDamage(err) {
+		f.gave(a.backend)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.of == nil {
+		f.of = map[at]finding{}
+	}
+	was, is := f.of[a], finding{looked: now, err: err}
+	switch {
+	case err == nil:
+		f.of[a] = is
+		return good
+	case snapshot.IsNotFound(err):
+		delete(f.of, a)
+		return absent
+	case snapshot.IsDamage(err):
+		is.bad, is.spare = true, was.spare
+	case was.bad:
+		is.bad, is.err, is.spare = true, was.err, was.spare
+	case was.err == nil:
+		is.answers = f.answers[a.backend]
+	default:
+		is.answers, is.bad = was.answers, f.answers[a.backend] > was.answers
+	}
+	f.of[a] = is
+	if is.bad {
+		return damaged
+	}
+	return unreadable
+}
+
+// found notes a segment that is damaged, and reports whether that is new.
+func (f *findings) found(a at, err error) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.of == nil {
+		f.of = map[at]finding{}
+	}
+	was := f.of[a]
+	f.of[a] = finding{looked: was.looked, err: err, bad: true, spare: was.spare}
+	return !was.bad
+}
+
+// spare notes when a backend refused to remove a segment that it does not need; the zero time when it needs it.
+func (f *findings) spare(a at, since time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if is, ok := f.of[a]; ok && is.bad {
+		is.spare = since
+		f.of[a] = is
+	}
+}
+
+// last returns what is known of a segment.
+func (f *findings) last(a at) finding {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.of[a]
+}
+
+// damaged returns how many segments of a backend are, and are needed.
+func (f *findings) damaged(backend string) (n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for a, is := range f.of {
+		if a.backend == backend && is.bad && is.spare.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// forget forgets the segments of a backend that are not there any more: they were merged, pruned or replaced.
+func (f *findings) forget(backend string, there func(segments.Ref) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for a := range f.of {
+		if a.backend == backend && !there(a.Ref) {
+			delete(f.of, a)
+		}
+	}
+}

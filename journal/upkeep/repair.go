@@ -1,0 +1,317 @@
+package upkeep
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// young is how old the newest changes of a segment must be before it is copied to a backend whose journal ends before
+// it: the leader uploads it there itself.
+const young = 10 * time.Minute
+
+// Copied is the work of a repair for one backend.
+type Copied struct {
+	Backend  string
+	Segments int // that were copied there
+	Bytes    int64
+	Replaced []segments.Ref // damaged ones that were written over, or removed because good ones hold their revisions
+	Lacking  int64          // revisions that another backend has, and this one lacks still
+	Damaged  []Damage       // that were found there
+	LeadsTo  int64          // revision of the live timeline to which it leads from a snapshot on this backend; 0 without one
+	More     bool           // the rest is left for the next repair: this one has done its share
+	Err      error          // why something is left that the next repair may not bring either
+}
+
+// Repair brings to each backend the revisions that it lacks, or has in a damaged segment, and another one has. The
+// segments are copied as they are stored there. Their cuts may be others than here: segments of a timeline may overlap,
+// and a merge removes those that others hold. A damaged one is written over by a good copy of its own name; one whose
+// revisions other segments hold, which were read back, is removed; the last one is never.
+//
+// Nothing is copied that the Pruner would remove. A backend that cannot be listed, or is not the store that it was,
+// counts neither as a source nor as one that lacks something. What is too much for one repair is left for the next one.
+func (c *Copies) Repair(ctx context.Context, live segment.Timeline, now time.Time) (all []Copied) {
+	seen := c.Pruner.look(ctx)
+	bytes, limit := cmp.Or(c.Budget, DefaultBudget), cmp.Or(c.Time, DefaultTime)
+	r := &repair{
+		copies: c, now: now, left: share{bytes, time.Now().Add(limit)}, looks: share{DefaultBudget, time.Now().Add(limit / 3)},
+	}
+	for k, p := range c.Pruner.Places {
+		r.sides = append(r.sides, &side{
+			Segments: p.Segments, silent: seen.errs[k], done: Copied{Backend: p.Segments.Name(), Err: seen.errs[k]},
+		})
+	}
+	incomplete := errors.Join(seen.errs...) != nil
+	for i, t := range slices.Backward(seen.timelines) { // the newest are of most use
+		for _, s := range r.sides {
+			r.list(ctx, s, t)
+		}
+		for k, s := range r.sides {
+			before, _ := c.Pruner.before(seen, i, k, live, now)
+			if seen.unsure[t] != nil {
+				before = 0 // nothing is pruned meanwhile either, and the snapshot may lead on from before
+			}
+			// A backend that cannot be listed may have the snapshot before which nothing is needed.
+			if s.silent != nil || before == 0 && incomplete || ctx.Err() != nil {
+				continue
+			}
+			s.failed(r.fill(ctx, s, before))
+			if t == live {
+				s.done.LeadsTo = leadsTo(seen.bases[k][t], union(s.held))
+			}
+		}
+	}
+	if ctx.Err() == nil {
+		r.note()
+	}
+	for _, s := range r.sides {
+		all = append(all, s.done)
+	}
+	return all
+}
+
+// leadsTo returns the revision to which the segments of a place lead from one of its snapshots; 0 when they do not.
+func leadsTo(bases []base, held []span) (to int64) {
+	for _, b := range bases {
+		for _, s := range held {
+			if s.first <= b.revision+1 && b.revision <= s.last {
+				to = max(to, s.last)
+			}
+		}
+	}
+	return to
+}
+
+// repair is one Repair.
+type repair struct {
+	copies *Copies
+	now    time.Time
+	left   share // of what is copied
+	looks  share // of what is looked at again
+	sides  []*side
+}
+
+// share is how much of something a repair does.
+type share struct {
+	bytes int64
+	until time.Time
+}
+
+func (s *share) spent() bool { return s.bytes <= 0 || !time.Now().Before(s.until) }
+
+// fill copies to a backend what it lacks from a revision on.
+func (r *repair) fill(ctx context.Context, to *side, before int64) error {
+	offered, others := r.offers(to)
+	kept := []span{{before, segment.MaxRevision}}
+	wanted := without(kept, without(kept, union(others))) // the others have it, and it is kept
+	lacking := func() []span { return without(wanted, union(to.held)) }
+	holes, late := lacking(), refs{}
+	errs := r.copyInto(ctx, to, holes, offered, late)
+	left := lacking()
+	to.filled += size(holes) - size(left)
+	to.done.Lacking += size(without(left, union(late)))
+	to.done.More = r.left.spent() && to.done.Lacking > 0
+	if ctx.Err() == nil && !slices.ContainsFunc(errs, func(err error) bool { return snapshot.IsOfBackend(err, to.Name()) }) {
+		errs = append(errs, r.settle(ctx, to))
+	}
+	return errors.Join(errs...)
+}
+
+// offers returns the segments that other backends have, and those of them that may be given.
+func (r *repair) offers(to *side) (offered *offers, all refs) {
+	var given []offer
+	all = refs{}
+	for _, s := range r.sides {
+		if s == to {
+			continue
+		}
+		for ref := range s.held {
+			if all[ref] = true; s.row < inRow {
+				given = append(given, offer{ref, s})
+			}
+		}
+	}
+	return newOffers(given), all
+}
+
+// copyInto copies what is offered into the holes of a backend. late are the segments that are left to the leader's upload.
+func (r *repair) copyInto(ctx context.Context, to *side, holes []span, offered *offers, late refs) (errs []error) {
+	pos := int64(0) // what is before it is copied, or nobody has it: one copy may fill several holes
+	for _, hole := range holes {
+		for pos = max(pos, hole.first); pos <= hole.last && ctx.Err() == nil && !r.left.spent(); {
+			o, ok := offered.best(pos, hole.last)
+			if !ok {
+				pos = offered.next(hole.last)
+				continue
+			}
+			err := r.copy(ctx, to, o, span{pos, hole.last})
+			switch {
+			case err == nil:
+				pos = o.Last + 1
+				continue
+			case errors.Is(err, errYoung):
+				late[o.Ref] = true
+			case snapshot.IsOfBackend(err, to.Name()):
+				return append(errs, err)
+			case !snapshot.IsNotFound(err): // else it was merged meanwhile
+				errs = append(errs, err)
+			}
+			away := o.from.row >= inRow
+			offered.drop(func(other offer) bool { return other == o || away && other.from == o.from })
+		}
+	}
+	return errs
+}
+
+// errYoung: the leader uploads it itself.
+var errYoung = errors.New("it is young")
+
+// copy copies one segment into a hole of a backend.
+func (r *repair) copy(ctx context.Context, to *side, o offer, hole span) error {
+	m, err := o.from.Manifest(ctx, o.Ref)
+	if err != nil {
+		return r.failed(ctx, o, err)
+	}
+	r.copies.findings.gave(o.from.Name())
+	if age := r.now.Sub(m.LastTime); o.Last > to.last && age >= 0 && age < young {
+		return errYoung
+	}
+	if err := to.links(ctx, o.from.Segments, m, hole); err != nil {
+		return r.failed(ctx, o, err)
+	}
+	replaces := to.bad[o.Ref]
+	err = to.CopyFrom(ctx, o.from.Segments, m, replaces)
+	if snapshot.IsDamage(err) && snapshot.BackendOf(err) == to.Name() {
+		// A manifest that is not usable, without data: no listing shows it as a segment.
+		err = to.CopyFrom(ctx, o.from.Segments, m, true)
+	}
+	if err != nil {
+		return r.failed(ctx, o, err)
+	}
+	o.from.row = 0
+	r.left.bytes -= m.StoredSize
+	to.done.Segments, to.done.Bytes = to.done.Segments+1, to.done.Bytes+m.StoredSize
+	if replaces {
+		r.replaced(to, o.Ref)
+	}
+	to.add(o.Ref)
+	return nil
+}
+
+// failed notes an error of an offer, if it is one of the backend that offers it, and returns it. One that is damaged is
+// offered to nobody any more.
+func (r *repair) failed(ctx context.Context, o offer, err error) error {
+	if ctx.Err() != nil || snapshot.BackendOf(err) != o.from.Name() {
+		return err
+	}
+	switch r.copies.findings.note(at{o.from.Name(), o.Ref}, err, r.now) {
+	case unreadable:
+		o.from.row++
+	case damaged:
+		o.from.spoiled(o.Ref, err)
+		fallthrough
+	default:
+		o.from.row = 0
+	}
+	return err
+}
+
+// settle removes the damaged segments of a backend whose revisions good ones hold there. Those that it does not let go are
+// left alone.
+func (r *repair) settle(ctx context.Context, s *side) error {
+	var errs []error
+	held := union(s.held)
+	for bad := range maps.Clone(s.bad) {
+		it := at{s.Name(), bad}
+		switch {
+		case !within(bad, held):
+			r.copies.findings.spare(it, time.Time{})
+			continue
+		case r.copies.findings.last(it).isSpare(r.now):
+			continue
+		case !r.holds(ctx, s, bad):
+			held = union(s.held) // one may be damaged, too
+			continue
+		}
+		switch err := s.Remove(ctx, bad); {
+		case err == nil:
+			r.replaced(s, bad)
+		case segments.IsRefused(err):
+			r.copies.findings.spare(it, r.now)
+		default:
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// holds reports whether a backend has all revisions of a damaged segment in others, and reads these back.
+func (r *repair) holds(ctx context.Context, s *side, bad segments.Ref) bool {
+	var own []offer
+	for ref := range s.held {
+		if ref.First <= bad.Last && bad.First <= ref.Last {
+			own = append(own, offer{ref, s})
+		}
+	}
+	offered := newOffers(own)
+	for pos := bad.First; pos <= bad.Last; {
+		o, ok := offered.best(pos, bad.Last)
+		if !ok {
+			return false
+		}
+		switch got, err := r.copies.findings.look(ctx, s.Segments, o.Ref, r.now); got {
+		case good:
+			pos = o.Last + 1
+			continue
+		case damaged:
+			s.spoiled(o.Ref, err) // the next repair replaces it
+		default:
+			return false
+		}
+		offered.drop(func(other offer) bool { return other == o })
+	}
+	return true
+}
+
+// replaced notes that a damaged segment is one no more.
+func (r *repair) replaced(s *side, ref segments.Ref) {
+	delete(s.bad, ref)
+	s.done.Replaced = append(s.done.Replaced, ref)
+	r.copies.findings.note(at{s.Name(), ref}, nil, r.now)
+}
+
+// note keeps how the copies are. That of a backend that is silent stays as it was. While another one is, it may be the one
+// that has what this one lacks: only what was copied is not lacking any more.
+func (r *repair) note() {
+	c := r.copies
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == nil {
+		c.state = map[string]State{}
+	}
+	silent := 0
+	for _, s := range r.sides {
+		if s.silent != nil {
+			silent++
+		}
+	}
+	for _, s := range r.sides {
+		is := c.state[s.Name()]
+		is.Copied += int64(s.done.Segments)
+		switch {
+		case s.silent != nil:
+		case silent == 0:
+			is.Known, is.Lacking = true, s.done.Lacking
+		case silent < len(r.sides)-1:
+			is.Known, is.Lacking = true, max(s.done.Lacking, is.Lacking-s.filled)
+		}
+		c.state[s.Name()] = is
+	}
+}

@@ -1,0 +1,169 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// side is one backend in a repair.
+type side struct {
+	*segments.Segments
+	done   Copied
+	silent error // why it does not count
+	row    int   // how many segments in a row it has not given
+	filled int64 // revisions that it lacked, and has now
+
+	// Of one timeline.
+	held, bad    refs                   // bad ones are damaged as far as it is known
+	begins, ends map[int64]segments.Ref // one of those that are held, by its first and its last revision
+	last         int64                  // revision
+}
+
+// failed notes an error.
+func (s *side) failed(err error) {
+	if err != nil {
+		s.done.Err = errors.Join(s.done.Err, err)
+	}
+}
+
+// add adds a good segment.
+func (s *side) add(r segments.Ref) {
+	s.held[r], s.begins[r.First], s.ends[r.Last] = true, r, r
+	delete(s.bad, r)
+}
+
+// spoiled notes that a segment that was held to be good is damaged.
+func (s *side) spoiled(r segments.Ref, err error) {
+	s.done.Damaged = append(s.done.Damaged, Damage{s.Name(), r, err})
+	delete(s.held, r)
+	s.bad[r] = true
+}
+
+// list lists the segments of a timeline.
+func (r *repair) list(ctx context.Context, s *side, t segment.Timeline) {
+	s.held, s.bad, s.begins, s.ends, s.last = refs{}, refs{}, map[int64]segments.Ref{}, map[int64]segments.Ref{}, 0
+	if s.silent != nil {
+		return
+	}
+	items, err := s.Of(ctx, t)
+	if err != nil {
+		s.silent = err
+		s.failed(err)
+		return
+	}
+	there := refs{}
+	var suspects []segments.Item
+	for _, item := range items {
+		there[item.Ref] = true
+		s.last = max(s.last, item.Last)
+		if r.copies.findings.last(at{s.Name(), item.Ref}).err != nil {
+			suspects = append(suspects, item)
+			continue
+		}
+		s.add(item.Ref)
+	}
+	r.again(ctx, s, suspects)
+	r.copies.findings.forget(s.Name(), func(ref segments.Ref) bool { return ref.Timeline != t || there[ref] })
+}
+
+// again looks once more at segments that were not good. Another replica, or a person, may have put them right. Those that
+// were looked at the longest ago are the first, and as many as there is time for.
+func (r *repair) again(ctx context.Context, s *side, suspects []segments.Item) {
+	f := &r.copies.findings
+	slices.SortStableFunc(suspects, func(a, b segments.Item) int {
+		return f.last(at{s.Name(), a.Ref}).looked.Compare(f.last(at{s.Name(), b.Ref}).looked)
+	})
+	for _, item := range suspects {
+		last := f.last(at{s.Name(), item.Ref})
+		if s.add(item.Ref); last.bad {
+			delete(s.held, item.Ref)
+			s.bad[item.Ref] = true
+		}
+		if s.row == inRow || r.looks.spent() || last.isSpare(r.now) || ctx.Err() != nil {
+			continue
+		}
+		got, err := f.look(ctx, s.Segments, item.Ref, r.now)
+		r.looks.bytes -= item.Size
+		if got == unreadable {
+			if s.row++; s.row == inRow {
+				s.failed(err)
+			}
+			continue
+		}
+		s.row = 0
+		switch {
+		case got == good:
+			s.add(item.Ref)
+		case got == absent:
+			delete(s.held, item.Ref)
+			delete(s.bad, item.Ref)
+		case !last.bad:
+			s.spoiled(item.Ref, err)
+		}
+	}
+}
+
+// links returns an error when a segment cannot be in a hole of a backend, because the segments beside the hole are of
+// another history. Without signatures, this is all that tells a forged one whose checksums are right. A merged segment
+// that reaches over those beside the hole is read for that, unless there is no identity for it.
+func (s *side) links(ctx context.Context, from *segments.Segments, m *segments.Manifest, hole span) error {
+	want, err := s.beside(ctx, m, hole)
+	if err != nil {
+		return err
+	}
+	got := map[int64]segment.Chain{}
+	for revision := range want {
+		if revision >= m.First && revision < m.Last && from.Readable(m) == nil {
+			got[revision] = segment.Chain{}
+		}
+	}
+	if len(got) > 0 {
+		if err := readChains(ctx, from, m, got); err != nil {
+			return err
+		}
+	}
+	got[m.Previous], got[m.Last] = m.PreviousChain, m.Chain
+	for revision, chain := range want {
+		if is, known := got[revision]; known && is != chain {
+			return snapshot.ReasonConflict.New("copy the segment %s, revisions %d to %d, to backend %s", m.Name(), m.First, m.Last, s.Name()).
+				Because(fmt.Errorf("%w: after revision %d, %x and %x", segments.ErrOtherHistory, revision, is[:4], chain[:4])).Final().
+				Advise("etcd was restored, or another service with this cluster's name and prefix writes to one of the backends")
+		}
+	}
+	return nil
+}
+
+// beside returns the chains after some revisions of a segment, or of the one before it, that the segments around a hole
+// tell. When there are none, a damaged segment of its name tells them, if its manifest is good.
+func (s *side) beside(ctx context.Context, m *segments.Manifest, hole span) (map[int64]segment.Chain, error) {
+	want := map[int64]segment.Chain{}
+	tell := func(ref segments.Ref) {
+		b, err := s.Manifest(ctx, ref)
+		if err != nil {
+			return // a scrub names it
+		}
+		if _, _, lost := b.Lost(); lost {
+			return
+		}
+		for revision, chain := range map[int64]segment.Chain{b.Previous: b.PreviousChain, b.Last: b.Chain} {
+			if revision > 0 && m.Previous <= revision && revision <= m.Last {
+				want[revision] = chain
+			}
+		}
+	}
+	for _, ref := range []segments.Ref{s.ends[hole.first-1], s.ends[m.First-1], s.begins[hole.last+1], s.begins[m.Last+1]} {
+		if s.held[ref] {
+			tell(ref)
+		}
+	}
+	if len(want) == 0 && s.bad[m.Ref()] {
+		tell(m.Ref())
+	}
+	return want, ctx.Err()
+}
