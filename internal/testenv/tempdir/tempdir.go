@@ -20,14 +20,21 @@ const (
 
 // InMemory makes [os.TempDir] a directory in memory, for this process and its children, and returns a function that
 // removes it. Nothing changes when TMPDIR is set, or when there is little room, as in most containers.
-func InMemory() (remove func()) {
-	if os.Getenv("TMPDIR") != "" || room(shared) < minRoom {
-		return func() {}
+func InMemory() (remove func()) { return in(shared, minRoom) }
+
+// in makes [os.TempDir] a directory in parent, when so many bytes are free there.
+func in(parent string, free int64) (remove func()) {
+	none := func() {}
+	if os.Getenv("TMPDIR") != "" {
+		return none
 	}
-	removeAbandoned(shared)
-	dir, err := os.MkdirTemp(shared, pattern)
+	removeAbandoned(parent) // first: they may be why there is little room
+	if room(parent) < free {
+		return none
+	}
+	dir, err := os.MkdirTemp(parent, pattern)
 	if err != nil {
-		return func() {}
+		return none
 	}
 	unlock, err := lock(dir)
 	if err == nil {

@@ -1,6 +1,7 @@
 package tempdir
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,26 +40,33 @@ func TestAPlaceThatTheCallerChoseStays(t *testing.T) {
 	}
 }
 
+// mkdir makes a directory that is not empty.
+func mkdir(t *testing.T, parent, name string, age time.Duration) string {
+	t.Helper()
+	dir := filepath.Join(parent, name)
+	if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(dir, time.Time{}, time.Now().Add(-age)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func TestDirectoriesOfDeadProcessesAreRemoved(t *testing.T) {
 	parent := t.TempDir()
-	mkdir := func(name string, age time.Duration) string {
-		dir := filepath.Join(parent, name)
-		if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(dir, time.Time{}, time.Now().Add(-age)); err != nil {
-			t.Fatal(err)
-		}
-		return dir
-	}
-	dead, fresh, other := mkdir("snapshotd-test-1", time.Hour), mkdir("snapshotd-test-2", 0), mkdir("other-1", time.Hour)
-	used := mkdir("snapshotd-test-3", time.Hour)
+	dead, fresh := mkdir(t, parent, "snapshotd-test-1", time.Hour), mkdir(t, parent, "snapshotd-test-2", 0)
+	used, other := mkdir(t, parent, "snapshotd-test-3", time.Hour), mkdir(t, parent, "other-1", time.Hour)
 	unlock, err := lock(used)
 	if err != nil {
 		t.Skip(err)
 	}
 	defer unlock()
-	removeAbandoned(parent)
+	t.Setenv("TMPDIR", "")
+	in(parent, math.MaxInt64)() // they are removed where there is little room, too
+	if got := os.Getenv("TMPDIR"); got != "" {
+		t.Errorf("temporary files are in %s", got)
+	}
 	if _, err := os.Stat(dead); !os.IsNotExist(err) {
 		t.Errorf("it is still there: %v", err)
 	}
