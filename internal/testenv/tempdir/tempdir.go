@@ -38,7 +38,7 @@ func in(parent string, free int64) (remove func()) {
 	}
 	unlock, err := lock(dir)
 	if err == nil {
-		err = os.Chmod(dir, 0o755) // some tests are another user; directories within have modes of their own
+		err = os.Chmod(dir, 0o777|os.ModeSticky) // as /tmp: some tests run programs of another user
 	}
 	if err == nil {
 		err = os.Setenv("TMPDIR", dir)

@@ -18,6 +18,9 @@ func TestFilesAreInMemoryWhereThereIsRoom(t *testing.T) {
 	if filepath.Dir(dir) != shared {
 		t.Errorf("temporary files are in %s", dir)
 	}
+	if info, err := os.Stat(dir); err != nil || info.Mode() != os.ModeDir|os.ModeSticky|0o777 {
+		t.Errorf("programs of other users cannot write there: %v, %v", info.Mode(), err)
+	}
 	if _, err := lock(dir); err == nil {
 		t.Error("another process could take the directory")
 	}
