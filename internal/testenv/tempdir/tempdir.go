@@ -18,8 +18,8 @@ const (
 )
 
 // InMemory makes [os.TempDir] a directory in memory, for this process and its children, and returns a function that
-// removes it. Nothing changes when TMPDIR is set, when there is little room, as in most containers, or
-// when it cannot be done.
+// removes it. Nothing changes when TMPDIR is set, when there is little room, as in most
+// containers, or when it cannot be done.
 func InMemory() (remove func()) { return in(shared, minRoom) }
 
 // in makes [os.TempDir] a directory in parent, when so many bytes are free there.
@@ -63,7 +63,7 @@ func Run(m *testing.M) {
 // OnDisk returns a directory that is removed with the test, and is not in memory: for large files.
 func OnDisk(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp(disk, pattern)
+	dir, err := os.MkdirTemp(Disk(), pattern)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -71,8 +71,10 @@ func OnDisk(tb testing.TB) string {
 	return dir
 }
 
-// disk is where temporary files are when they are not in memory.
-var disk = os.TempDir()
+// Disk returns the directory of temporary files that are not in memory.
+func Disk() string { return disk }
+
+var disk = os.TempDir() // before InMemory
 
 // removeAbandoned removes the directories of processes that were killed: they would take memory until the next boot.
 func removeAbandoned(parent string) {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -17,6 +18,9 @@ func TestFilesAreInMemoryWhereThereIsRoom(t *testing.T) {
 	dir := os.TempDir()
 	if filepath.Dir(dir) != shared {
 		t.Errorf("temporary files are in %s", dir)
+	}
+	if onDisk := OnDisk(t); strings.HasPrefix(onDisk, shared) || filepath.Dir(onDisk) != Disk() {
+		t.Errorf("large files are in %s", onDisk)
 	}
 	if info, err := os.Stat(dir); err != nil || info.Mode() != os.ModeDir|os.ModeSticky|0o777 {
 		t.Errorf("programs of other users cannot write there: %v, %v", info.Mode(), err)
