@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(beSnapshotd) != "" || len(os.Args) > 1 && os.Args[1] == drill.Verb {
 		snapshotd()
 	}
-	testenv.RunWaiting(m)
+	testenv.RunWaitingOnDisk(m)
 }
 
 // snapshotd does the same as main.

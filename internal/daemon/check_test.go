@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	embedded.SmallLog()
 	testenv.RunWaiting(m)
 }
 

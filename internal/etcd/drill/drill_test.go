@@ -18,7 +18,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
-	"github.com/snapshotd/snapshotd/internal/testenv/tempdir"
 	"github.com/snapshotd/snapshotd/repository"
 )
 
@@ -53,7 +52,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	tempdir.Run(m)
+	m.Run()
 }
 
 // saved is a snapshot, and the facts that its etcd reported about itself.

@@ -18,8 +18,10 @@ import (
 // may.
 const minBcrypt = 4
 
-// A member makes two files for its log at once, of 64 MB each. In memory, that takes longer than most tests of one.
-func init() { wal.SegmentSizeBytes = 1 << 20 }
+// SmallLog is for the TestMain of a package whose tests only talk to members: each makes two files for its log at once,
+// of 64 MB, which takes longer in memory than most tests. The program's own restores and drills in the test's process get
+// small files too, so that their tests do without it: they need the room that is needed elsewhere.
+func SmallLog() { wal.SegmentSizeBytes = 1 << 20 }
 
 // Etcd is a single member inside the test's process. It does not fsync.
 type Etcd struct {
