@@ -96,6 +96,9 @@ func (u *upload) compareLater(ctx context.Context) error {
 func (u *upload) took(h *segment.Header) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if h == nil && u.known != nil {
+		return // what was taken since that position became known counts
+	}
 	if u.first == nil || h == nil {
 		u.first = h
 	}
@@ -120,6 +123,9 @@ func (u *upload) withoutOwn(ctx context.Context, p local.Position) (local.Positi
 				before = local.Position{Timeline: first.Timeline, Revision: item.Last}
 			}
 		}
+	}
+	if before.Revision >= first.Previous { // nothing is missing before it
+		return p, nil
 	}
 	return before, nil
 }

@@ -188,6 +188,60 @@ func TestABackendThatLostRevisionsBeforeARestartIsNotWhole(t *testing.T) {
 	}
 }
 
+// holdUpload lets the first upload to the backend begin, and then it is away, and the source is dialled.
+func (p *place) holdUpload(s *fakeSource) {
+	arrived := make(chan struct{})
+	p.away.Store(false)
+	p.held = &held{sync.OnceFunc(func() {
+		p.away.Store(true)
+		close(arrived)
+	}), make(chan struct{})}
+	members := s.members
+	s.members = func(avoid string) *fakeMember {
+		<-arrived
+		return members(avoid)
+	}
+}
+
+// The upload under way brings all that a backend lacks: nothing is lost.
+func TestAnUploadUnderWayBringsWhatABackendLacks(t *testing.T) {
+	t.Parallel()
+	var a asked
+	var newest atomic.Int64
+	newest.Store(5)
+	s := growing(&newest, 10_000)
+	good, slow := newPlace("good"), newPlace("slow")
+	dir := t.TempDir()
+	start := func() *replica {
+		return lead(t, s, dir, []*place{good, slow}, func(c *journal.Config) { c.Broken, c.Base = a.broken, a.base })
+	}
+	j := start()
+	eventually(t, "both have the first part", func() bool {
+		st := j.Status().Stores
+		return j.Status().Waiting == 0 && st[0].Segments > 0 && st[1].Segments > 0
+	})
+	slow.away.Store(true)
+	newest.Store(6)
+	eventually(t, "one has the next one", func() bool { return look(t, good).Timelines[0].Ranges[0].Last == 6 })
+	j.stop()
+	began := time.Now()
+	newest.Store(7)
+	slow.holdUpload(s)
+	j = start()
+	j.caughtUp(t, 7)
+	slow.away.Store(false)
+	close(slow.held.free)
+	eventually(t, "both have the newest, and are whole", func() bool {
+		st := j.Status()
+		return st.Waiting == 0 && st.Stores[0].Complete.After(began) && st.Stores[1].Complete.After(began)
+	})
+	j.stop()
+	bases, _ := a.all()
+	if slices.ContainsFunc(bases, func(b journal.Base) bool { return strings.Contains(b.Reason, "lacks") }) {
+		t.Errorf("the snapshots are %+v", bases)
+	}
+}
+
 func lostBeforeARestart(t *testing.T, underWay bool) {
 	var a asked
 	var newest atomic.Int64
@@ -219,17 +273,7 @@ func lostBeforeARestart(t *testing.T, underWay bool) {
 	size = 1 << 20
 	newest.Store(7)
 	if underWay {
-		arrived := make(chan struct{})
-		bad.away.Store(false)
-		bad.held = &held{sync.OnceFunc(func() {
-			bad.away.Store(true)
-			close(arrived)
-		}), make(chan struct{})}
-		members := s.members
-		s.members = func(avoid string) *fakeMember {
-			<-arrived
-			return members(avoid)
-		}
+		bad.holdUpload(s)
 	}
 	j = start()
 	j.caughtUp(t, 7)

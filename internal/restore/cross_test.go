@@ -306,20 +306,33 @@ func TestATimeBehindAGapIsTakenFromASnapshotThatHoldsIt(t *testing.T) {
 		}
 		e.Close(t)
 	}
-	// When that snapshot is damaged, the gap is crossed or refused, as without it.
-	for _, b := range g.backends {
-		for _, key := range b.Keys() {
-			if strings.Contains(key, name+".db") {
-				b.Set(key, b.Content(key)[:100])
-			}
-		}
+	// When that snapshot is damaged, the next one that holds it is taken.
+	later, _ := g.save(t, g.backends[0], g.backends[1])
+	g.rot(name)
+	if res, err := g.plan(t, at); err != nil || res.Snapshot.Name != later || res.Replayed != nil {
+		t.Errorf("without the nearest snapshot: %+v, %v", res, err)
 	}
+	// When all are damaged, the gap is crossed or refused, as without them.
+	g.rot(later)
 	if res, err := g.plan(t, at); err != nil || res.Replayed == nil || res.Replayed.Crossed == nil {
 		t.Errorf("without the snapshot: %+v, %v", res, err)
 	}
 	at.CrossGaps = false
 	if res, err := g.plan(t, at); err == nil || !strings.Contains(err.Error(), "--cross-gaps leads over it") {
 		t.Errorf("without the snapshot and the flag: %+v, %v", res, err)
+	}
+}
+
+// rot changes a byte of a snapshot on both backends.
+func (g *gapped) rot(name string) {
+	for _, b := range g.backends {
+		for _, key := range b.Keys() {
+			if strings.Contains(key, name+".db") {
+				content := slices.Clone(b.Content(key))
+				content[len(content)/2] ^= 1
+				b.Set(key, content)
+			}
+		}
 	}
 }
 

@@ -82,7 +82,7 @@ func (l *lookback) byJournal(ctx context.Context) error {
 		return nil
 	}
 	if len(l.bases(ctx, m.Timeline, m.Revision)) == 0 {
-		if l.holder = l.holderOf(ctx, m); l.holder != nil {
+		if l.holders = l.holdersOf(ctx, m); len(l.holders) > 0 {
 			l.moment = m
 			return nil
 		}
@@ -167,36 +167,40 @@ func (c *Choice) latest() time.Time {
 	return c.At
 }
 
-// holderOf returns a later snapshot of the timeline that can be taken back to the revision of a moment: the timeline had
-// begun then, and its first snapshot was still to come.
-func (l *lookback) holderOf(ctx context.Context, m *plan.Moment) *held {
+// holdersOf returns the later snapshots of the timeline that can be taken back to the revision of a moment, the nearest
+// first: the timeline had begun then, and its first snapshot was still to come, or the journal has a gap.
+func (l *lookback) holdersOf(ctx context.Context, m *plan.Moment) (all []*held) {
 	for _, h := range l.survey(ctx) {
 		if m.Timeline.Name.Of(h.cluster) && m.Timeline.Within(h.created) && 0 < h.oldest && h.oldest <= m.Revision && m.Revision <= h.newest {
-			return h
+			all = append(all, h)
 		}
 	}
-	return nil
+	return all
 }
 
-// takeHolder takes a snapshot back to the revision of the moment. It reports whether it did: the snapshot may be damaged.
-func (l *lookback) takeHolder(ctx context.Context, h *held) (done bool, err error) {
-	take := func(c candidate) error { return l.take(ctx, c, l.moment.Revision) }
-	failed, done, err := h.try(ctx, Choice{Name: h.name}, take)
-	l.leaveOut(failed...)
-	if done || err != nil {
-		l.res.Moment = l.moment
-		return done, err
+// takeHolder takes one of some snapshots back to the revision of the moment. It reports whether it did: all may be damaged.
+func (l *lookback) takeHolder(ctx context.Context, holders []*held) (done bool, err error) {
+	var unread error
+	for _, h := range holders {
+		take := func(c candidate) error { return l.take(ctx, c, l.moment.Revision) }
+		failed, done, err := h.try(ctx, Choice{Name: h.name}, take)
+		l.leaveOut(failed...)
+		if done || err != nil {
+			l.res.Moment = l.moment
+			return done, err
+		}
+		unread = cmp.Or(unread, firstUnread(failed))
 	}
-	if unread := firstUnread(failed); unread != nil && !l.Choice.AcceptOlder {
+	if unread != nil && !l.Choice.AcceptOlder {
 		return false, newerMayBe(unread)
 	}
 	return false, nil
 }
 
-// takeBack takes the holder back to the revision of the moment. When it is damaged, the newest snapshot of the time or
+// takeBack takes a holder back to the revision of the moment. When all are damaged, the newest snapshot of the time or
 // before is all that is left.
 func (l *lookback) takeBack(ctx context.Context) error {
-	if done, err := l.takeHolder(ctx, l.holder); done || err != nil {
+	if done, err := l.takeHolder(ctx, l.holders); done || err != nil {
 		return err
 	}
 	skipped, err := l.choose(ctx, l.Choice, func(c candidate) error { return l.takeWhole(ctx, c) })
@@ -212,10 +216,8 @@ func (l *lookback) toMoment(ctx context.Context) error {
 	if lost := (*plan.Lost)(nil); !errors.As(err, &lost) {
 		return err
 	}
-	if h := l.holderOf(ctx, m); h != nil {
-		if done, herr := l.takeHolder(ctx, h); done || herr != nil {
-			return herr
-		}
+	if done, herr := l.takeHolder(ctx, l.holdersOf(ctx, m)); done || herr != nil {
+		return herr
 	}
 	if l.crosses() {
 		return l.forward(ctx, m.Timeline, m.Revision, true)

@@ -36,7 +36,7 @@ type lookback struct {
 	*listing
 
 	moment    *plan.Moment // of the time of the choice, when the journal shows it, and snapshots lead to it
-	holder    *held        // a later snapshot that holds the revision of the moment; nil when an earlier one leads to it
+	holders   []*held      // later snapshots that hold the revision of the moment; none when an earlier one leads to it
 	below     int64        // of the revision of a base; 0 for any
 	compactTo int64        // as that of replay
 
@@ -62,7 +62,7 @@ func (l *lookback) reads() bool { return l.Choice.past() || l.moment != nil }
 func (l *lookback) run(ctx context.Context) (Result, error) {
 	var err error
 	switch c := l.Choice; {
-	case l.holder != nil:
+	case len(l.holders) > 0:
 		err = l.takeBack(ctx)
 	case l.moment != nil:
 		err = l.toMoment(ctx)

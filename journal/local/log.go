@@ -255,7 +255,8 @@ func (l *Log) note() error {
 	return writePosition(l.dir, l.noted)
 }
 
-// Settle notes that nothing more is to be found out of the revisions that were lost: the next Open does not name them.
+// Settle notes that nothing more is to be found out of the revisions that were lost. The next Open does not name them,
+// unless an older part is still there.
 func (l *Log) Settle() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -40,7 +40,7 @@ const (
 	// RefusedUnread: a segment that should have the revisions is there.
 	RefusedUnread Refusal = "a segment with these revisions is there, and could not be read now"
 	// RefusedUntrusted: so is one, and nobody knows whether it may be used.
-	RefusedUntrusted Refusal = "a segment with these revisions is there, and its signature is of no key that is trusted: " +
+	RefusedUntrusted Refusal = "a segment with these revisions is there, and is not signed with a key that was given: " +
 		"give --signing-public-key-file for each key that has signed, and remove a segment that was forged"
 	// RefusedUnlinked: the journal behind the gap does not follow that before it.
 	RefusedUnlinked Refusal = "the journal behind it is of another history than that before it"

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	mathrand "math/rand/v2"
 	"slices"
 	"strings"
@@ -201,27 +202,43 @@ func TestOneSegmentFillsManyHoles(t *testing.T) {
 }
 
 // slow is a backend to which each object takes a second.
-type slow struct{ *memory.Backend }
+type slow struct {
+	*memory.Backend
+	listing time.Duration
+}
+
+func (s slow) List(ctx context.Context, prefix string) iter.Seq2[repository.Object, error] {
+	time.Sleep(s.listing)
+	return s.Backend.List(ctx, prefix)
+}
 
 func (s slow) Put(ctx context.Context, key string, r io.Reader, opts repository.PutOptions) error {
 	time.Sleep(time.Second)
 	return s.Backend.Put(ctx, key, r, opts)
 }
 
-// Thousands of small segments take long. A repair ends in time for other work, and the next one goes on.
+// Thousands of small segments take long, and to list them can take as long. A repair ends in time for other work, and
+// the next one goes on.
 func TestARepairEndsInTime(t *testing.T) {
+	for name, listing := range map[string]time.Duration{"long copies": 0, "long listings": 2 * upkeep.DefaultTime} {
+		t.Run(name, func(t *testing.T) { endsInTime(t, listing) })
+	}
+}
+
+func endsInTime(t *testing.T, listing time.Duration) {
 	one, other := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
 	one.put(t, timeline, 2000) // outside of the bubble: all tests share the encoders, which have channels
 	one.whole(t, 2000)
 	synctest.Test(t, func(t *testing.T) {
-		repo := repository.New(repository.Config{Backend: slow{other.backend}, Cluster: "default", Prefix: "default/"})
+		repo := repository.New(repository.Config{Backend: slow{other.backend, listing}, Cluster: "default", Prefix: "default/"})
 		other.Place = upkeep.Place{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}
 		c := copiesOf(one, other)
 		rounds := 0
 		for left := int64(2000); left > 0; rounds++ {
 			since := time.Now()
 			done := repair(t, c)
-			if took := time.Since(since); took > upkeep.DefaultTime+10*time.Second || done[1].Err != nil || done[1].Segments == 0 {
+			lists := 20 * listing // of stores, snapshots, timelines and three levels
+			if took := time.Since(since); took > upkeep.DefaultTime+10*time.Second+lists || done[1].Err != nil || done[1].Segments == 0 {
 				t.Fatalf("after %s: %+v", took, done[1])
 			}
 			if left = done[1].Lacking; done[1].More != (left > 0) {
@@ -745,6 +762,24 @@ func TestASegmentThatIsNotGivenIsOneAlone(t *testing.T) {
 	scrub(t, c)
 	if done := repair(t, c); done[1].Segments != 1 || done[1].Lacking != 0 || c.State("one").Damaged != 0 {
 		t.Errorf("%+v", done[1])
+	}
+}
+
+// Neighbours of which neither data nor manifest is given are damaged, and the others of their backend are copied.
+func TestNeighboursThatAreNotGivenAreAlone(t *testing.T) {
+	one, empty := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	one.put(t, timeline, 100)
+	rotten, _ := withSectors(one, segment.Name(1, 10), segment.Name(11, 20), segment.Name(21, 30))
+	c := copiesOf(rotten, empty)
+	var done []upkeep.Copied
+	for range 3 {
+		done = repair(t, c)
+	}
+	if s := c.State("one"); s.Damaged != 3 {
+		t.Errorf("%+v, want 3 that are damaged", s)
+	}
+	if names, _ := empty.held(t, timeline); done[1].Lacking != 0 || len(names) != 7 {
+		t.Errorf("%+v, and %v are there", done[1], names)
 	}
 }
 

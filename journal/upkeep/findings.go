@@ -24,9 +24,7 @@ type at struct {
 type finding struct {
 	looked time.Time
 	err    error // why it is not good, or was not given; nil when it is good
-	bad    bool  // it is damaged, not trusted, or was not given twice while the backend gave others
-
-	answers int // of its backend when it was not given for the first time
+	bad    bool  // it is damaged, not trusted, or was not given twice, and then the backend gave another one
 
 	// When a backend refused to remove it: it is bad, and others hold its revisions, which were read back. It counts as
 	// damaged no more.
@@ -41,9 +39,9 @@ func (f finding) isSpare(now time.Time) bool { return f.bad && now.Sub(f.spare) 
 
 // findings are what this process knows of the segments on all backends. They have no other memory.
 type findings struct {
-	mu      sync.Mutex
-	of      map[at]finding
-	answers map[string]int // that backends have given: manifests and segments
+	mu    sync.Mutex
+	of    map[at]finding
+	given map[string]segments.Ref // by backend: the segment that it gave last, with its data
 }
 
 // answer is what a look at a segment tells.
@@ -52,41 +50,62 @@ type answer int
 const (
 	good       answer = iota
 	absent            // it was merged or pruned meanwhile
-	damaged           // also not trusted, or not given twice while the backend gave others
+	damaged           // also not trusted, or not given twice, while the backend gives another one
 	unreadable        // not given; the backend may be away
 )
 
 // look reads a segment back as it is stored, and notes the answer. The error says why it is not good.
 func (f *findings) look(ctx context.Context, s *segments.Segments, r segments.Ref, now time.Time) (answer, error) {
-	m, err := s.Manifest(ctx, r)
-	if err == nil {
-		f.gave(s.Name())
-		err = s.Check(ctx, m)
-	}
+	err := read(ctx, s, r)
+	it := at{s.Name(), r}
+	gives := f.isSecond(it, err) && f.gives(ctx, s)
 	if ctx.Err() != nil {
 		return unreadable, context.Cause(ctx)
 	}
-	got := f.note(at{s.Name(), r}, err, now)
+	got := f.note(it, err, gives, now)
 	if err != nil && !snapshot.IsDamage(err) {
 		err = fmt.Errorf("read the segment %s, revisions %d to %d: %w", s.URI(r), r.First, r.Last, err)
 	}
 	return got, err
 }
 
-// gave notes that a backend gave a part of the journal.
-func (f *findings) gave(backend string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.answers == nil {
-		f.answers = map[string]int{}
+// read reads a segment back as it is stored.
+func read(ctx context.Context, s *segments.Segments, r segments.Ref) error {
+	m, err := s.Manifest(ctx, r)
+	if err != nil {
+		return err
 	}
-	f.answers[backend]++
+	return s.Check(ctx, m)
 }
 
-// note notes the outcome of reading a segment.
-func (f *findings) note(a at, err error, now time.Time) answer {
-	if err == nil || snapshot.IsDamage(err) {
-		f.gave(a.backend)
+// isSecond reports whether an error is that a segment is not given once more.
+func (f *findings) isSecond(a at, err error) bool {
+	was := f.last(a)
+	return err != nil && !snapshot.IsDamage(err) && !snapshot.IsNotFound(err) && was.err != nil && !was.bad
+}
+
+// gives reports whether a backend gives a segment now that it gave before.
+func (f *findings) gives(ctx context.Context, s *segments.Segments) bool {
+	f.mu.Lock()
+	r, known := f.given[s.Name()]
+	f.mu.Unlock()
+	return known && read(ctx, s, r) == nil
+}
+
+// gave notes that a backend gave a segment.
+func (f *findings) gave(a at) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.given == nil {
+		f.given = map[string]segments.Ref{}
+	}
+	f.given[a.backend] = a.Ref
+}
+
+// note notes the outcome of reading a segment. gives says that the backend gives another one at the same time.
+func (f *findings) note(a at, err error, gives bool, now time.Time) answer {
+	if err == nil {
+		f.gave(a)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -105,10 +124,8 @@ func (f *findings) note(a at, err error, now time.Time) answer {
 		is.bad, is.spare = true, was.spare
 	case was.bad:
 		is.bad, is.err, is.spare = true, was.err, was.spare
-	case was.err == nil:
-		is.answers = f.answers[a.backend]
 	default:
-		is.answers, is.bad = was.answers, f.answers[a.backend] > was.answers
+		is.bad = gives
 	}
 	f.of[a] = is
 	if is.bad {
@@ -158,6 +175,14 @@ func (f *findings) damaged(backend string) (n int64) {
 	return n
 }
 
+// knows reports whether a segment is known that a backend gave.
+func (f *findings) knows(backend string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, known := f.given[backend]
+	return known
+}
+
 // forget forgets the segments of a backend that are not there any more: they were merged, pruned or replaced.
 func (f *findings) forget(backend string, there func(segments.Ref) bool) {
 	f.mu.Lock()
@@ -166,5 +191,8 @@ func (f *findings) forget(backend string, there func(segments.Ref) bool) {
 		if a.backend == backend && !there(a.Ref) {
 			delete(f.of, a)
 		}
+	}
+	if r, known := f.given[backend]; known && !there(r) {
+		delete(f.given, backend)
 	}
 }

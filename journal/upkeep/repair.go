@@ -41,7 +41,8 @@ func (c *Copies) Repair(ctx context.Context, live segment.Timeline, now time.Tim
 	seen := c.Pruner.look(ctx)
 	bytes, limit := cmp.Or(c.Budget, DefaultBudget), cmp.Or(c.Time, DefaultTime)
 	r := &repair{
-		copies: c, now: now, left: share{bytes, time.Now().Add(limit)}, looks: share{DefaultBudget, time.Now().Add(limit / 3)},
+		copies: c, now: now, left: share{bytes: bytes, time: limit}, looks: share{bytes: DefaultBudget, time: limit / 3},
+		sound: map[at]bool{},
 	}
 	for k, p := range c.Pruner.Places {
 		r.sides = append(r.sides, &side{
@@ -93,18 +94,27 @@ func leadsTo(bases []base, held []span) (to int64) {
 type repair struct {
 	copies *Copies
 	now    time.Time
-	left   share // of what is copied
-	looks  share // of what is looked at again
+	left   share       // of what is copied
+	looks  share       // of what is looked at again
+	copied int         // segments
+	sound  map[at]bool // those that were read back
 	sides  []*side
 }
 
 // share is how much of something a repair does.
 type share struct {
 	bytes int64
-	until time.Time
+	time  time.Duration
+	until time.Time // zero before anything was done
 }
 
-func (s *share) spent() bool { return s.bytes <= 0 || !time.Now().Before(s.until) }
+// spent reports whether all was done. The time begins with the first call: listings can take long.
+func (s *share) spent() bool {
+	if s.until.IsZero() {
+		s.until = time.Now().Add(s.time)
+	}
+	return s.bytes <= 0 || !time.Now().Before(s.until)
+}
 
 // fill copies to a backend what it lacks from a revision on.
 func (r *repair) fill(ctx context.Context, to *side, before int64) error {
@@ -117,7 +127,7 @@ func (r *repair) fill(ctx context.Context, to *side, before int64) error {
 	left := lacking()
 	to.filled += size(holes) - size(left)
 	to.done.Lacking += size(without(left, union(late)))
-	to.done.More = r.left.spent() && to.done.Lacking > 0
+	to.done.More = to.done.Lacking > 0 && r.copied > 0 && r.left.spent()
 	if ctx.Err() == nil && !slices.ContainsFunc(errs, func(err error) bool { return snapshot.IsOfBackend(err, to.Name()) }) {
 		errs = append(errs, r.settle(ctx, to))
 	}
@@ -179,10 +189,10 @@ func (r *repair) copy(ctx context.Context, to *side, o offer, hole span) error {
 	if err != nil {
 		return r.failed(ctx, o, err)
 	}
-	r.copies.findings.gave(o.from.Name())
 	if age := r.now.Sub(m.LastTime); o.Last > to.last && age >= 0 && age < young {
 		return errYoung
 	}
+	r.left.bytes -= m.StoredSize
 	if err := to.links(ctx, o.from.Segments, m, hole); err != nil {
 		return r.failed(ctx, o, err)
 	}
@@ -196,7 +206,8 @@ func (r *repair) copy(ctx context.Context, to *side, o offer, hole span) error {
 		return r.failed(ctx, o, err)
 	}
 	o.from.row = 0
-	r.left.bytes -= m.StoredSize
+	r.copies.findings.gave(at{o.from.Name(), o.Ref})
+	r.copied++
 	to.done.Segments, to.done.Bytes = to.done.Segments+1, to.done.Bytes+m.StoredSize
 	if replaces {
 		r.replaced(to, o.Ref)
@@ -211,7 +222,7 @@ func (r *repair) failed(ctx context.Context, o offer, err error) error {
 	if ctx.Err() != nil || snapshot.BackendOf(err) != o.from.Name() {
 		return err
 	}
-	switch r.copies.findings.note(at{o.from.Name(), o.Ref}, err, r.now) {
+	switch r.copies.findings.note(at{o.from.Name(), o.Ref}, err, false, r.now) {
 	case unreadable:
 		o.from.row++
 	case damaged:
@@ -266,9 +277,14 @@ func (r *repair) holds(ctx context.Context, s *side, bad segments.Ref) bool {
 		if !ok {
 			return false
 		}
+		it := at{s.Name(), o.Ref}
+		if r.sound[it] {
+			pos = o.Last + 1
+			continue
+		}
 		switch got, err := r.copies.findings.look(ctx, s.Segments, o.Ref, r.now); got {
 		case good:
-			pos = o.Last + 1
+			pos, r.sound[it] = o.Last+1, true
 			continue
 		case damaged:
 			s.spoiled(o.Ref, err) // the next repair replaces it
@@ -284,7 +300,7 @@ func (r *repair) holds(ctx context.Context, s *side, bad segments.Ref) bool {
 func (r *repair) replaced(s *side, ref segments.Ref) {
 	delete(s.bad, ref)
 	s.done.Replaced = append(s.done.Replaced, ref)
-	r.copies.findings.note(at{s.Name(), ref}, nil, r.now)
+	r.copies.findings.note(at{s.Name(), ref}, nil, false, r.now)
 }
 
 // note keeps how the copies are. That of a backend that is silent stays as it was. While another one is, it may be the one

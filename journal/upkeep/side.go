@@ -68,14 +68,20 @@ func (r *repair) list(ctx context.Context, s *side, t segment.Timeline) {
 		}
 		s.add(item.Ref)
 	}
-	r.again(ctx, s, suspects)
+	r.again(ctx, s, items, suspects)
 	r.copies.findings.forget(s.Name(), func(ref segments.Ref) bool { return ref.Timeline != t || there[ref] })
 }
 
 // again looks once more at segments that were not good. Another replica, or a person, may have put them right. Those that
 // were looked at the longest ago are the first, and as many as there is time for.
-func (r *repair) again(ctx context.Context, s *side, suspects []segments.Item) {
+func (r *repair) again(ctx context.Context, s *side, items, suspects []segments.Item) {
 	f := &r.copies.findings
+	if len(suspects) > 0 && !f.knows(s.Name()) { // one that was given shows that it is not the backend
+		if one := s.smallest(items); one != nil && !r.looks.spent() {
+			_, _ = f.look(ctx, s.Segments, one.Ref, r.now)
+			r.looks.bytes -= one.Size
+		}
+	}
 	slices.SortStableFunc(suspects, func(a, b segments.Item) int {
 		return f.last(at{s.Name(), a.Ref}).looked.Compare(f.last(at{s.Name(), b.Ref}).looked)
 	})
@@ -107,6 +113,16 @@ func (r *repair) again(ctx context.Context, s *side, suspects []segments.Item) {
 			s.spoiled(item.Ref, err)
 		}
 	}
+}
+
+// smallest returns the smallest of some segments that is held; nil when none is.
+func (s *side) smallest(items []segments.Item) (least *segments.Item) {
+	for i := range items {
+		if s.held[items[i].Ref] && (least == nil || items[i].Size < least.Size) {
+			least = &items[i]
+		}
+	}
+	return least
 }
 
 // links returns an error when a segment cannot be in a hole of a backend, because the segments beside the hole are of

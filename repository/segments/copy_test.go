@@ -159,6 +159,27 @@ func TestATimelineThatIsSweptWhileASegmentIsStoredIsThere(t *testing.T) {
 	}
 }
 
+// A rule of the bucket removes the document of a timeline because it is old. It is written anew while segments come.
+func TestTheDocumentOfATimelineIsWrittenAnew(t *testing.T) {
+	var all []*segment.Segment
+	for first := int64(1); first < 130; first += 10 {
+		all = append(all, run(t, first, first+9, "a")) // outside of the bubble: all tests share the encoders
+	}
+	p := newPlace(nil, segments.Config{})
+	synctest.Test(t, func(t *testing.T) {
+		for i, s := range all {
+			must(t, p.Put(t.Context(), s))
+			if i == 0 {
+				p.backend.Remove("default/journal/" + string(timeline) + ".json")
+			}
+			time.Sleep(time.Minute)
+		}
+		if timelines, err := p.Timelines(t.Context()); len(timelines) != 1 || err != nil {
+			t.Errorf("%v, %v", timelines, err)
+		}
+	})
+}
+
 // A writer died before the manifest, long ago, and comes back while another replica sweeps its data. The sweep has looked
 // before the new data was there, and deletes it at any time after. Nobody takes the segment for stored then.
 func TestDataThatIsSweptWhileItIsStoredIsMissed(t *testing.T) {

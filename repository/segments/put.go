@@ -56,7 +56,8 @@ func (s *Segments) store(
 		replace = there
 	}
 	// The timeline is written before its first segment, because readers find segments through it alone.
-	if err := s.putTimeline(ctx, h.Timeline); err != nil {
+	asked, err := s.putTimeline(ctx, h.Timeline)
+	if err != nil {
 		return err
 	}
 	key := s.dataKey(m.Ref(), m.Encrypted())
@@ -80,11 +81,11 @@ func (s *Segments) store(
 	if err == nil && replace {
 		err = s.kept(ctx, m)
 	}
-	if err != nil {
+	if err != nil || !asked {
 		return err
 	}
 	// A sweep may have removed the document of a timeline that was empty, before it could see this segment.
-	if err := s.putTimeline(ctx, h.Timeline); err != nil {
+	if _, err := s.putTimeline(ctx, h.Timeline); err != nil {
 		return err
 	}
 	s.knowTimeline(h.Timeline)
@@ -171,22 +172,22 @@ type timelineDoc struct {
 	StartTime     time.Time        `json:"startTime"`
 }
 
-// timelineKnown is for how long after a segment the document of its timeline is taken to be there: a sweep removes that of
-// a timeline without segments, which has been without any for longer.
+// timelineKnown is for how long the document of a timeline is taken to be there. A sweep removes that of a timeline which
+// has been without segments for longer; a rule of the bucket, or a person, may remove any.
 const timelineKnown = 10 * time.Minute
 
-// putTimeline writes the document of a timeline, unless it is there.
-func (s *Segments) putTimeline(ctx context.Context, t segment.Timeline) error {
+// putTimeline writes the document of a timeline, unless it is there. It reports whether the backend was asked.
+func (s *Segments) putTimeline(ctx context.Context, t segment.Timeline) (asked bool, err error) {
 	// One remembered timeline is enough. A writer adds to one at a time, and a second request is harmless.
 	s.mu.Lock()
 	known := s.known == t && time.Since(s.knownAt) < timelineKnown
 	s.mu.Unlock()
 	if known {
-		return nil
+		return false, nil
 	}
 	doc, err := json.MarshalIndent(timelineDoc{formatVersion, s.cluster, t, t.Start()}, "", "  ")
 	if err != nil {
-		return fmt.Errorf("encode the timeline %s: %w", t, err)
+		return false, fmt.Errorf("encode the timeline %s: %w", t, err)
 	}
 	doc = append(doc, '\n')
 	if s.signer != nil {
@@ -194,9 +195,9 @@ func (s *Segments) putTimeline(ctx context.Context, t segment.Timeline) error {
 	}
 	err = s.put(ctx, s.prefix+string(t)+manifestSuffix, doc, repository.JSONContentType, true)
 	if err != nil && !errors.Is(err, snapshot.ErrExists) {
-		return err
+		return true, err
 	}
-	return nil
+	return true, nil
 }
 
 // knowTimeline notes that a timeline has a segment now, and so a document that stays.

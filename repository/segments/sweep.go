@@ -62,7 +62,8 @@ func (s *Segments) sweep(ctx context.Context, key, manifest string, before time.
 		return false, err
 	}
 	// The backend cannot delete on condition. A writer that has stored the segment just now may not have seen that.
-	if _, err := s.backend.Stat(ctx, manifest); err == nil {
+	_, err = s.backend.Stat(ctx, manifest)
+	if _, lost := s.backend.Stat(ctx, key); err == nil && snapshot.IsNotFound(lost) {
 		return true, snapshot.ReasonConflict.New("sweep %s", key).On(s.Name()).
 			Because(errors.New("its segment was completed meanwhile, and has lost its data")).
 			Advise("it is stored again by its writer, or copied from another backend")
@@ -89,7 +90,8 @@ func (s *Segments) SweepTimeline(ctx context.Context, t segment.Timeline, before
 	}
 	// A replica may have begun to upload an old part meanwhile, which no reader would find without the document.
 	if _, left, err := s.Sweep(ctx, t, time.Time{}); left > 0 || err != nil {
-		return false, errors.Join(err, s.putTimeline(context.WithoutCancel(ctx), t))
+		_, perr := s.putTimeline(context.WithoutCancel(ctx), t)
+		return false, errors.Join(err, perr)
 	}
 	return true, nil
 }
