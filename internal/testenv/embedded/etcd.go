@@ -18,9 +18,9 @@ import (
 // may.
 const minBcrypt = 4
 
-// SmallLog is for the TestMain of a package whose tests only talk to members: each makes two files for its log at once,
-// of 64 MB, which takes longer in memory than most tests. The program's own restores and drills in the test's process get
-// small files too, so that their tests do without it: they need the room that is needed elsewhere.
+// SmallLog is for the TestMain of a package whose tests only talk to members. Each makes two files for its log at once,
+// of 64 MB, which takes longer in memory than most tests. Tests of restores and drills do without it: those of the
+// program are in the same process, and would not need the room that they need elsewhere.
 func SmallLog() { wal.SegmentSizeBytes = 1 << 20 }
 
 // Etcd is a single member inside the test's process. It does not fsync.
