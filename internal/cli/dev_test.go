@@ -63,6 +63,7 @@ func startDev(t *testing.T, dir string, args ...string) *dev {
 }
 
 func TestDevShowsASnapshotAndWhatToTry(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "dev")
 	d := startDev(t, dir)
 	if !regexp.MustCompile(`(?m)^on-demand-\S+ +READY +\S+Z +\S+ +[1-9]\d* +[1-9]\d* .* local$`).MatchString(d.stdout.String()) {

@@ -58,6 +58,7 @@ func (d *downloads) header(r *snapshotdv1.DownloadRequest) *snapshotdv1.Download
 }
 
 func TestDownloadGoesOnWhenTheConnectionBreaks(t *testing.T) {
+	t.Parallel()
 	d := &downloads{content: bytes.Repeat([]byte("snapshot"), 1000), after: func(call int) error {
 		switch {
 		case call == 3: // the reader of our output was slow

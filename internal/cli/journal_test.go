@@ -127,6 +127,7 @@ func (j *journaled) save(t *testing.T) string {
 // A revision between two snapshots is restored from a directory with nothing else, by the commands that the plan
 // prints.
 func TestRestoreWithTheJournal(t *testing.T) {
+	t.Parallel()
 	dir, parent := t.TempDir(), t.TempDir()
 	j := newJournaled(t, dir)
 	j.put(t, "before")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/cli"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
+	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
 // beSnapshotd makes this program snapshotd, for commands that name it by its path.
@@ -20,7 +21,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(beSnapshotd) != "" || len(os.Args) > 1 && os.Args[1] == drill.Verb {
 		snapshotd()
 	}
-	m.Run()
+	testenv.RunWaitingOnDisk(m)
 }
 
 // snapshotd does the same as main.

@@ -387,6 +387,7 @@ func TestWatch(t *testing.T) {
 }
 
 func TestWatchEndsInTime(t *testing.T) {
+	t.Parallel()
 	env := serve(t, &fake{watch: func(_ *snapshotdv1.WatchRequest,
 		stream grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
 		if err := stream.Send(&snapshotdv1.WatchResponse{Type: snapshotdv1.WatchResponse_TYPE_POSITION}); err != nil {
@@ -412,6 +413,7 @@ func TestWhatToDoWithoutTheCatalog(t *testing.T) {
 }
 
 func TestWatchGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
 	var asked []string
 	broken := []error{
 		status.Error(codes.Unavailable, "error reading from server: EOF"),

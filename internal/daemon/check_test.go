@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	m.Run()
+	embedded.SmallLog()
+	testenv.RunWaiting(m)
 }
 
 // oneCluster returns a configuration as it is after it was loaded.

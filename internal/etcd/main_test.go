@@ -4,6 +4,10 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
-func TestMain(m *testing.M) { testenv.RunWaiting(m) }
+func TestMain(m *testing.M) {
+	embedded.SmallLog()
+	testenv.RunWaiting(m)
+}

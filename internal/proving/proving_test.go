@@ -27,7 +27,10 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-func TestMain(m *testing.M) { testenv.RunWaiting(m) }
+func TestMain(m *testing.M) {
+	embedded.SmallLog()
+	testenv.RunWaiting(m)
+}
 
 func must(t *testing.T, err error) {
 	t.Helper()

@@ -17,6 +17,8 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/snapshotd/snapshotd/internal/testenv/tempdir"
 )
 
 // StartTimeout is how long a server may take to come up, or to go down, on a busy machine.
@@ -116,7 +118,7 @@ func StartRestored(tb testing.TB, dir string, opts ...ClusterOption) *Cluster {
 
 func (c *Cluster) newProcess(tb testing.TB, name string) *process {
 	tb.Helper()
-	p := &process{name: name, dir: filepath.Join(tb.TempDir(), name), client: freeURL(tb), peer: freeURL(tb)}
+	p := &process{name: name, dir: filepath.Join(tempdir.OnDisk(tb), name), client: freeURL(tb), peer: freeURL(tb)}
 	p.args = []string{
 		"--name", name,
 		"--listen-client-urls", p.client, "--advertise-client-urls", p.client,

@@ -39,10 +39,13 @@ type Issuer struct {
 	held   chan struct{} // closed when the token endpoint may answer; nil when it answers at once
 }
 
+// issuerKey is the key of all issuers of this process: to make one takes longer than most tests of one.
+var issuerKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 // NewIssuer starts an issuer.
 func NewIssuer(t *testing.T) *Issuer {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := issuerKey()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/snapshotd/snapshotd/internal/testenv/tempdir"
 )
 
 // toolFlags are those of .ci/run, so that tools that were built beforehand are found in the cache. The tag leaves out
@@ -90,12 +92,13 @@ func builtFrom(tool string, sources []byte) bool {
 	return err == nil
 }
 
+// build builds a tool. The objects and the program are large, and are not in memory while they are made.
 func build(tb testing.TB, module, pkg, out string) {
 	tb.Helper()
 	_ = os.Remove(out + stampSuffix) // it is not true of a build that fails
 	cmd := exec.Command("go", "build", "-o", out, pkg)
 	cmd.Dir = filepath.Join(Root(), "tools", module)
-	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS="+toolFlags, "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS="+toolFlags, "CGO_ENABLED=0", "TMPDIR="+tempdir.Disk())
 	if b, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("build %s: %v\n%s", pkg, err, b)
 	}

@@ -30,7 +30,7 @@ func readAll(t *testing.T, r io.Reader, plain bool) ([]byte, error) {
 
 // Its own frames, a stranger's that says no size, and both behind each other; read and written.
 func TestReaderReadsAnyZstd(t *testing.T) {
-	content := make([]byte, 3*seekable.ChunkSize+12345)
+	content := make([]byte, 2*seekable.ChunkSize+12345)
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range content {
 		content[i] = byte(r.IntN(8))
@@ -50,6 +50,7 @@ func TestReaderReadsAnyZstd(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
+	later := own.Len() * 2 / 3 // within the second of three frames
 	both := append(bytes.Clone(own.Bytes()), foreign.Bytes()...)
 	for _, plain := range []bool{true, false} {
 		for what, tc := range map[string]struct{ in, want []byte }{
@@ -61,20 +62,21 @@ func TestReaderReadsAnyZstd(t *testing.T) {
 				t.Errorf("%s: %d bytes instead of %d, %v", what, len(got), len(tc.want), err)
 			}
 		}
-		for _, n := range []int{1, 5, own.Len() / 2, own.Len() - 1} {
+		for _, n := range []int{1, 5, later, own.Len() - 1} {
 			if _, err := readAll(t, bytes.NewReader(own.Bytes()[:n]), plain); !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("cut off after %d bytes: %v", n, err)
 			}
 		}
 		broken := errors.New("the network is gone")
-		half := io.MultiReader(bytes.NewReader(own.Bytes()[:own.Len()/2]), iotest.ErrReader(broken))
-		if _, err := readAll(t, half, plain); !errors.Is(err, broken) {
-			t.Errorf("with a source that fails: %v", err)
+		part := io.MultiReader(bytes.NewReader(own.Bytes()[:later]), iotest.ErrReader(broken))
+		if got, err := readAll(t, part, plain); !errors.Is(err, broken) || !bytes.Equal(got, content[:seekable.ChunkSize]) {
+			t.Errorf("with a source that fails: %d bytes, %v", len(got), err)
 		}
 		flipped := bytes.Clone(own.Bytes())
-		flipped[own.Len()/2] ^= 1
-		if _, err := readAll(t, bytes.NewReader(flipped), plain); err == nil {
-			t.Error("a bit that is flipped is not found")
+		flipped[later] ^= 1
+		got, err := readAll(t, bytes.NewReader(flipped), plain)
+		if err == nil || !bytes.Equal(got, content[:seekable.ChunkSize]) {
+			t.Errorf("with a bit that is flipped: %d bytes, %v", len(got), err)
 		}
 	}
 }

@@ -6,4 +6,4 @@ import (
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.RunWaiting(m) }
+func TestMain(m *testing.M) { testenv.RunWaitingOnDisk(m) }

@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // saved is a snapshot, and the facts that its etcd reported about itself.
@@ -95,10 +95,6 @@ func save(t *testing.T, e *embedded.Etcd, c *clientv3.Client) saved {
 func fill(t *testing.T, c *clientv3.Client) {
 	t.Helper()
 	ctx := t.Context()
-	lease, err := c.Grant(ctx, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -113,7 +109,9 @@ func fill(t *testing.T, c *clientv3.Client) {
 			must(err)
 		}
 	}
-	_, err = c.Delete(ctx, "/registry/7")
+	_, err := c.Delete(ctx, "/registry/7")
+	must(err)
+	lease, err := c.Grant(ctx, 1) // the last of all, so that it is there still
 	must(err)
 	_, err = c.Put(ctx, "/soon/gone", "", clientv3.WithLease(lease.ID))
 	must(err)

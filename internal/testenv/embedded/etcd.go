@@ -8,6 +8,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
@@ -16,6 +17,11 @@ import (
 // minBcrypt is the lowest cost of a password's hash: the race detector makes the usual one take longer than a login
 // may.
 const minBcrypt = 4
+
+// SmallLog is for the TestMain of a package whose tests only talk to members. Each makes two files for its log at once,
+// of 64 MB, which takes longer in memory than most tests. Tests of restores and drills do without it: those of the
+// program are in the same process, and would not need the room that they need elsewhere.
+func SmallLog() { wal.SegmentSizeBytes = 1 << 20 }
 
 // Etcd is a single member inside the test's process. It does not fsync.
 type Etcd struct {
