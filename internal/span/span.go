@@ -89,7 +89,7 @@ func (s *Span) Fail(err error) {
 		return
 	}
 	class := classOf(err)
-	s.SetAttributes(errorType.String(class))
+	s.SetAttributes(ErrorType(err))
 	if s.book.first(class) {
 		s.RecordError(err)
 		s.SetStatus(codes.Error, err.Error())
@@ -119,6 +119,9 @@ func (b *book) note(class string) bool {
 	b.recorded[class] = true
 	return !known
 }
+
+// ErrorType is the attribute for the class of an error, for spans of calls whose errors are not all failures.
+func ErrorType(err error) attribute.KeyValue { return errorType.String(classOf(err)) }
 
 // classOf returns the class of an error. "_OTHER" is the conventions' word for one that has none.
 func classOf(err error) string {

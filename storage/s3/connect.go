@@ -18,12 +18,9 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
-	"go.opentelemetry.io/contrib/instrumentation/github.com/aws/aws-sdk-go-v2/otelaws" //nolint:staticcheck // deprecated without a successor; it is what makes spans of the SDK's requests
-	"go.opentelemetry.io/otel/propagation"
 	gcaws "gocloud.dev/aws"
 
 	"github.com/snapshotd/snapshotd/internal/disk"
-	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/storage/stall"
 )
 
@@ -74,11 +71,7 @@ func (s *Store) connect(ctx context.Context) (*connection, error) {
 		cfg.Retryer = func() aws.Retryer { return retryer{base()} }
 	}
 	c := &connection{http: client, checksums: cfg.RequestChecksumCalculation, upload: uploadOptionsOf(s.params)}
-	// Spans of the requests; the server is not told of them.
-	otelaws.AppendMiddlewares(&cfg.APIOptions,
-		otelaws.WithTextMapPropagator(propagation.NewCompositeTextMapPropagator()),
-		otelaws.WithTracerProvider(span.Provider()))
-	cfg.APIOptions = append(cfg.APIOptions, addChecks(&requestNotes{&c.features, s.bucketInHost()}))
+	cfg.APIOptions = append(cfg.APIOptions, tracing{s.bucket}.add, addChecks(&requestNotes{&c.features, s.bucketInHost()}))
 	c.client = s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.UsePathStyle = s.pathStyle()
 		o.UseAccelerate = s.isSet(accelerateParam)

@@ -106,14 +106,19 @@ func due(now, t time.Time) string {
 	return "due " + Age(now.Sub(t)) + " ago"
 }
 
-// saving returns how far the save under way is.
+// saving returns how far the save under way is. Only the replica that runs it knows; another one names the replica of the
+// record.
 func saving(now time.Time, c *snapshotdv1.Cluster) string {
 	if c.GetSaving() == nil {
 		return "-"
 	}
 	p := c.GetProgress()
 	if p == nil {
-		return "for " + age(now, c.GetSaving().GetCreateTime())
+		text := "for " + age(now, c.GetSaving().GetCreateTime())
+		if node := c.GetSaving().GetNode(); node != "" {
+			text += " on " + node
+		}
+		return text
 	}
 	if p.GetTotalBytes() == 0 {
 		return Size(p.GetReadBytes())

@@ -34,8 +34,10 @@ export function setText(e, text) {
 }
 
 // keyed updates the children of a parent to a list of [key, signature, make]. Unchanged children stay the same elements,
-// and so keep focus and selection.
+// and so keep focus and selection. Those that go do so first, because the others would be moved before them.
 export function keyed(parent, wanted) {
+  const keys = new Set(wanted.map(([key]) => key));
+  for (const e of [...parent.children]) if (!keys.has(e.dataset.key)) e.remove();
   const old = new Map([...parent.children].map((e) => [e.dataset.key, e]));
   let at = parent.firstElementChild;
   for (const [key, signature, make] of wanted) {
@@ -50,9 +52,7 @@ export function keyed(parent, wanted) {
       }
       e = fresh;
     }
-    old.delete(key);
     if (at === e) at = e.nextElementSibling;
     else parent.insertBefore(e, at);
   }
-  for (const e of old.values()) e.remove();
 }

@@ -1,39 +1,25 @@
 // The list of a cluster's snapshots: only the rows that can be seen are made, so that thousands scroll smoothly.
 
-import { choose, place, toSnapshot } from './address.js';
+import { choose, place } from './address.js';
+import { cuts, heads, row, widen } from './columns.js';
 import { el, keyed, setText } from './dom.js';
-import { scheduleOf, search } from './listing.js';
-import { age, badge, stateBadge } from './pieces.js';
-import { clusterOf, now, state } from './state.js';
-import { count, minute, plain, several, size, span, stopped, utc, visible } from './words.js';
+import { search } from './listing.js';
+import { clusterOf, state } from './state.js';
+import { several, stopped, utc, visible } from './words.js';
 
-// Rows that are made above and below those that can be seen. A list that scrolls on makes many, and so seldom any; one
-// that jumps makes few, because all of them are new.
-const many = 30;
-const few = 10;
-const near = 8; // how few of them are left when rows are made again
-const heads = ['Name', 'State', 'Taken, UTC', 'By', 'Database', 'Stored', 'Keys', 'Revision', 'Backends', 'Verified'];
-const numbers = new Set(['Database', 'Stored', 'Keys', 'Revision']);
+const spare = 30; // rows that are made above and below those that can be seen
+const step = 3; // how many of them a frame makes on each side, so that it is not late
 const states = ['READY', 'PARTIAL', 'FAILED', 'SAVING', 'DELETING'];
 
 // makeList makes the frame: the search, and the place for the rows.
 export function makeList(at, changed) {
   const rows = el('tbody', { id: 'rows', role: 'rowgroup' });
   const scroller = el('div', { class: 'scroller', role: 'region', 'aria-label': 'Snapshots, newest first', tabindex: '0' },
-    el('table', { id: 'list', role: 'table' }, el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' },
-      ...heads.map((h) => el('th', { scope: 'col', role: 'columnheader', class: numbers.has(h) && 'num' }, h)))), rows));
+    el('table', { id: 'list', role: 'table' }, el('thead', { role: 'rowgroup' }, heads()), rows));
   const section = el('section', { id: 'snapshots', 'aria-labelledby': 'snapshots-title', tabindex: '-1' },
     el('div', { class: 'bar' }, el('h3', { id: 'snapshots-title' }, 'Snapshots'), filters(at, changed)),
     el('p', { id: 'list-error', class: 'notice danger', role: 'alert', hidden: true }), scroller, el('p', { id: 'count', class: 'quiet', role: 'status' }));
-  let waits = false;
-  scroller.addEventListener('scroll', () => {
-    if (waits) return;
-    waits = true;
-    requestAnimationFrame(() => {
-      waits = false;
-      if (!made(section)) showRows(section, at.cluster);
-    });
-  }, { passive: true });
+  scroller.addEventListener('scroll', () => soon(section, at.cluster), { passive: true });
   return section;
 }
 
@@ -65,6 +51,7 @@ export function showList(section, list) {
   problem(section, list);
   setText(section.querySelector('#count'), counted(section.found.length, list));
   section.querySelector('#list').setAttribute('aria-rowcount', String(section.found.length + 1));
+  widen(section.querySelector('#list'), list.sorted, list.cluster);
   showRows(section, list.cluster);
 }
 
@@ -92,54 +79,37 @@ function inView(section) {
   const one = section.querySelector('.snapshot');
   const height = one ? one.getBoundingClientRect().height : 36;
   const from = Math.min(section.found.length, Math.floor(scroller.scrollTop / height));
-  return { from, to: Math.min(section.found.length, from + Math.ceil(scroller.clientHeight / height)), height };
+  return { from, to: Math.min(section.found.length, from + Math.ceil(scroller.clientHeight / height) + 1), height };
 }
 
-// made reports whether the rows that can be seen, and some beyond them, have been made.
-function made(section) {
-  const seen = inView(section);
-  const { from, to } = section.rows;
-  return (from === 0 || seen.from - from >= near) && (to === section.found.length || to - seen.to >= near);
+// soon makes the rows for the place that the list was scrolled to, with the next frame.
+function soon(section, cluster) {
+  if (section.waits) return;
+  section.waits = true;
+  requestAnimationFrame(() => {
+    section.waits = false;
+    showRows(section, cluster);
+  });
 }
 
-// showRows makes the rows that can be seen and some beyond them, and leaves room for the others.
+// showRows makes the rows that can be seen and some of the spare ones beyond them, and leaves room for the others. After
+// a jump all rows are new, and the spare ones come with the next frames.
 function showRows(section, cluster) {
-  const rows = section.querySelector('#rows');
+  if (!section.querySelector('.scroller').clientWidth) return; // rows have no height where nothing is shown
   const all = section.found;
   const seen = inView(section);
   const { height } = seen;
   const before = section.rows || seen;
-  const spare = seen.from < before.to && before.from < seen.to ? many : few;
-  const from = Math.max(0, seen.from - spare);
-  const to = Math.min(all.length, seen.to + spare);
+  const jumped = seen.from >= before.to || before.from >= seen.to;
+  const least = Math.max(0, seen.from - spare);
+  const most = Math.min(all.length, seen.to + spare);
+  const from = jumped ? seen.from : Math.max(least, Math.min(seen.from, before.from - step));
+  const to = jumped ? seen.to : Math.min(most, Math.max(seen.to, before.to + step));
   section.rows = { from, to };
-  keyed(rows, [
-    room('above', from * height),
-    ...all.slice(from, to).map((s, i) => [s.name, `${from + i} ${s.etag || JSON.stringify(s)}`, () => row(s, cluster, from + i)]),
-    room('below', (all.length - to) * height),
-  ]);
-}
-
-const room = (key, height) => [key, String(Math.round(height)), () => el('tr', { class: 'room', role: 'presentation' },
-  el('td', { role: 'presentation', colspan: heads.length, height: Math.round(height) }))];
-
-// cell is one cell of a row; its label is shown where there is no room for a head.
-function cell(label, className, ...children) {
-  return el('td', { 'data-label': label, class: className, role: 'cell' }, ...children);
-}
-
-function row(s, cluster, i) {
-  const v = s.proof && s.proof.error === '' ? s.proof : s.verification;
-  const at = Date.parse(s.createTime);
-  return el('tr', { class: 'snapshot', role: 'row', 'aria-rowindex': i + 2 },
-    cell(null, '', el('a', { class: 'mono', href: toSnapshot(cluster, s.name) }, s.name), s.pinned && ' ', s.pinned && badge('', 'PINNED')),
-    cell(null, '', stateBadge(s.state)),
-    cell(null, '', el('time', { datetime: s.createTime }, minute(at)), ' ', el('span', { class: 'quiet', 'data-age': at }, span(now() - at))),
-    cell(null, '', scheduleOf(s) || plain(s.trigger)),
-    cell('Database', 'num', size(s.dbSizeBytes)),
-    cell('Stored', 'num', size(s.storedSizeBytes)),
-    cell('Keys', 'num', count(s.totalKeys)),
-    cell('Revision', 'num', count(s.revision)),
-    cell(null, '', ...s.locations.flatMap((l) => [el('span', { class: 'where' }, l.backend, ' ', stateBadge(l.state)), ' '])),
-    cell('Verified', '', ...(v ? [stateBadge(v.state), ` ${plain(v.level)} `, age(v.time)] : ['-'])));
+  const rows = section.querySelector('#rows');
+  const cut = cuts(section.querySelector('#list'));
+  rows.style.paddingTop = `${Math.round(from * height)}px`;
+  rows.style.paddingBottom = `${Math.round((all.length - to) * height)}px`;
+  keyed(rows, all.slice(from, to).map((s, i) => [s.name, `${from + i} ${cut} ${s.etag || JSON.stringify(s)}`, () => row(s, cluster, from + i, cut)]));
+  if (from > least || to < most) soon(section, cluster);
 }
