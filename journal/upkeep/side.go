@@ -76,11 +76,8 @@ func (r *repair) list(ctx context.Context, s *side, t segment.Timeline) {
 // were looked at the longest ago are the first, and as many as there is time for.
 func (r *repair) again(ctx context.Context, s *side, items, suspects []segments.Item) {
 	f := &r.copies.findings
-	if len(suspects) > 0 && !f.knows(s.Name()) { // one that was given shows that it is not the backend
-		if one := s.smallest(items); one != nil && !r.looks.spent() {
-			_, _ = f.look(ctx, s.Segments, one.Ref, r.now)
-			r.looks.bytes -= one.Size
-		}
+	if len(suspects) > 0 && !f.knows(s.Name()) {
+		r.tryOne(ctx, s, items)
 	}
 	slices.SortStableFunc(suspects, func(a, b segments.Item) int {
 		return f.last(at{s.Name(), a.Ref}).looked.Compare(f.last(at{s.Name(), b.Ref}).looked)
@@ -112,6 +109,14 @@ func (r *repair) again(ctx context.Context, s *side, items, suspects []segments.
 		case !last.bad:
 			s.spoiled(item.Ref, err)
 		}
+	}
+}
+
+// tryOne reads a segment that is no suspect: if it is given, it is not the backend that does not give the others.
+func (r *repair) tryOne(ctx context.Context, s *side, items []segments.Item) {
+	if one := s.smallest(items); one != nil && !r.looks.spent() {
+		_, _ = r.copies.findings.look(ctx, s.Segments, one.Ref, r.now)
+		r.looks.bytes -= one.Size
 	}
 }
 

@@ -84,11 +84,18 @@ func (s *Segments) store(
 	if err != nil || !asked {
 		return err
 	}
-	// A sweep may have removed the document of a timeline that was empty, before it could see this segment.
-	if _, err := s.putTimeline(ctx, h.Timeline); err != nil {
+	return s.keepTimeline(ctx, h.Timeline)
+}
+
+// keepTimeline writes the document of a timeline that has a segment now: a sweep may have removed that of an empty one
+// before it could see the segment.
+func (s *Segments) keepTimeline(ctx context.Context, t segment.Timeline) error {
+	if _, err := s.putTimeline(ctx, t); err != nil {
 		return err
 	}
-	s.knowTimeline(h.Timeline)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known, s.knownAt = t, time.Now()
 	return nil
 }
 
@@ -198,13 +205,6 @@ func (s *Segments) putTimeline(ctx context.Context, t segment.Timeline) (asked b
 		return true, err
 	}
 	return true, nil
-}
-
-// knowTimeline notes that a timeline has a segment now, and so a document that stays.
-func (s *Segments) knowTimeline(t segment.Timeline) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.known, s.knownAt = t, time.Now()
 }
 
 // forgetTimeline makes the document of the next segment's timeline be looked for.
