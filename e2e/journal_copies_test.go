@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,14 +13,34 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
 // TestASegmentThatRotsAndOneThatIsLostAreReplaced changes a byte of one segment in a directory, and removes another one
-// there. The service puts both back from the bucket, and the directory alone leads to any revision again.
+// there. The service puts both back from the bucket, and the directory alone leads to any revision again. All is signed,
+// and encrypted for somebody whose identity the service does not have.
 func TestASegmentThatRotsAndOneThatIsLostAreReplaced(t *testing.T) {
 	w := newWorld(t, 0)
+	keys := t.TempDir()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := signingFiles(t, public, private)
+	secrets["identity"] = []byte(id.String() + "\n")
+	for name, content := range secrets {
+		if err := os.WriteFile(filepath.Join(keys, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	file := journaled(t, t.TempDir(), []string{w.etcd.Endpoints()[0]}, map[string]string{"local": "file://" + w.dir, "s3": w.s3URL("")},
+		fmt.Sprintf("encryption: {recipients: [%s]}", id.Recipient()), fmt.Sprintf("signing: {key_file: %q}", filepath.Join(keys, "signing.pem")),
 		"journal: {enabled: true, upload_interval: 1s}", `scrub: {cron: "* * * * *", share: 100}`)
 	s := start(t, w.options(), "--config", file)
 	client := w.etcd.Client(t)
@@ -39,17 +60,17 @@ func TestASegmentThatRotsAndOneThatIsLostAreReplaced(t *testing.T) {
 	})
 	rotten, lost := all[len(all)-4], all[len(all)-3]
 	want := map[string][]byte{}
-	for _, key := range []string{rotten + ".seg", rotten + ".json", lost + ".seg", lost + ".json"} {
+	for _, key := range []string{rotten + sealed, rotten + ".json", lost + sealed, lost + ".json"} {
 		content, err := os.ReadFile(filepath.Join(w.dir, key))
 		if err != nil || !bytes.Equal(content, w.object(t, key)) {
 			t.Fatalf("%s: the backends differ, %v", key, err)
 		}
 		want[key] = content
 	}
-	bad := bytes.Clone(want[rotten+".seg"])
+	bad := bytes.Clone(want[rotten+sealed])
 	bad[len(bad)/2] ^= 1
-	replaceFile(t, filepath.Join(w.dir, rotten+".seg"), string(bad))
-	for _, suffix := range []string{".seg", ".json"} {
+	replaceFile(t, filepath.Join(w.dir, rotten+sealed), string(bad))
+	for _, suffix := range []string{sealed, ".json"} {
 		if err := os.Remove(filepath.Join(w.dir, lost+suffix)); err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +100,8 @@ func TestASegmentThatRotsAndOneThatIsLostAreReplaced(t *testing.T) {
 	}
 	s.end()
 	dir := filepath.Join(t.TempDir(), "restored")
-	out := w.must(t, program(t, ""), "restore", "--revision", fmt.Sprint(last), "--from", "file://"+w.dir, "--cluster", "default", "--data-dir", dir)
+	out := w.must(t, program(t, ""), "restore", "--revision", fmt.Sprint(last), "--from", "file://"+w.dir, "--cluster", "default", "--data-dir", dir,
+		"--identity", filepath.Join(keys, "identity"), "--signing-public-key-file", filepath.Join(keys, "signing.pub"))
 	restored := testenv.StartRestored(t, dir)
 	resp, err := restored.Client(t).Get(t.Context(), "/copies/009")
 	if err != nil || resp.Header.Revision != last {
@@ -87,7 +109,10 @@ func TestASegmentThatRotsAndOneThatIsLostAreReplaced(t *testing.T) {
 	}
 }
 
-// stored returns the segments that both backends hold, by their keys without a suffix, in ascending order.
+// sealed is the suffix of the data of a segment that is encrypted.
+const sealed = ".seg.age"
+
+// stored returns the encrypted segments that both backends hold, by their keys without a suffix, in ascending order.
 func (w *world) stored(t *testing.T) (all []string) {
 	t.Helper()
 	there := w.objects(t)
@@ -96,7 +121,7 @@ func (w *world) stored(t *testing.T) (all []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if name, found := strings.CutSuffix(key, ".seg"); found && slices.Contains(there, "etcd/"+name+".json") {
+		if name, found := strings.CutSuffix(key, sealed); found && slices.Contains(there, "etcd/"+name+".json") {
 			all = append(all, name)
 		}
 	}

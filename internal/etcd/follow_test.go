@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal"
 )
@@ -154,7 +155,31 @@ func TestTurningAuthenticationOnIsSeen(t *testing.T) {
 	}
 }
 
-func TestAnotherMemberIsDialledThanTheOneToAvoid(t *testing.T) {
+// Of three members, a follower is dialled, and another one than the member to avoid.
+func TestAFollowerIsDialledAndNotTheOneToAvoid(t *testing.T) {
+	t.Parallel()
+	c := testenv.StartCluster(t, 3)
+	f := etcd.NewFollowed(newSource(t, c.Endpoints()...))
+	dialled := func(avoid string) journal.Identity {
+		t.Helper()
+		id, m, err := f.Dial(t.Context(), avoid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+		return id
+	}
+	leader := c.Endpoints()[c.Leader(t, func(int) bool { return true })]
+	first := dialled("")
+	if first.Endpoint == leader {
+		t.Errorf("the leader is dialled: %+v", first)
+	}
+	if next := dialled(first.Endpoint); next.Endpoint == first.Endpoint || next.Endpoint == leader || next.ClusterID != first.ClusterID {
+		t.Errorf("without %s, %+v is dialled, want the other follower", first.Endpoint, next)
+	}
+}
+
+func TestTheOnlyMemberIsDialledThoughItIsToBeAvoided(t *testing.T) {
 	t.Parallel()
 	a := embedded.StartEtcd(t)
 	f := etcd.NewFollowed(newSource(t, a.Endpoints()...))

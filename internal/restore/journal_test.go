@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	filippo "filippo.io/age"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
@@ -21,6 +23,7 @@ import (
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
+	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -251,7 +254,16 @@ func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
 			})
 		}
 	}
+	sealed := f.forOthers(t, second)
 	for name, spoil := range map[string]func(*testing.T, *memory.Backend){
+		"encrypted for others": func(_ *testing.T, b *memory.Backend) {
+			f.spoil(t, b, second.First, func(string, []byte) []byte { return nil })
+			for _, key := range sealed.Keys() {
+				if strings.Contains(key, second.Name()) {
+					b.Set(key, sealed.Content(key))
+				}
+			}
+		},
 		"torn":               spoiled(".seg", func(b []byte) []byte { return b[:len(b)/2] }),
 		"a changed bit":      spoiled(".seg", func(b []byte) []byte { b[len(b)-9] ^= 4; return b }),
 		"a cut manifest":     spoiled(".json", func(b []byte) []byte { return b[:len(b)/2] }),
@@ -269,6 +281,9 @@ func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
 			}
 			defer func() {
 				for i, b := range f.backends {
+					for _, key := range b.Keys() {
+						b.Remove(key)
+					}
 					for key, content := range before[i] {
 						b.Set(key, content)
 					}
@@ -286,8 +301,11 @@ func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
 			spoil(t, f.backends[1])
 			_, err = f.plan(t, restore.Choice{Revision: third.Last})
 			reason := snapshot.ReasonChecksumMismatch
-			if lost {
+			switch {
+			case lost:
 				reason = snapshot.ReasonRevisionNotFound
+			case name == "encrypted for others":
+				reason = snapshot.ReasonSnapshotSealed
 			}
 			want := []string{fmt.Sprintf("revisions %d to %d", second.First, second.Last), fmt.Sprintf("%d is the newest revision before the gap", second.First-1),
 				fmt.Sprintf("and %d the first one behind it", f.bases[1])}
@@ -306,6 +324,40 @@ func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// forOthers returns a segment as it is stored for those who have an identity that nobody here has.
+func (f *faulted) forOthers(t *testing.T, h segment.Header) *memory.Backend {
+	t.Helper()
+	b, err := segment.NewBuilder(segment.Header{
+		Timeline: h.Timeline, Level: h.Level, Member: h.Member, Term: h.Term, Previous: h.Previous, PreviousChain: h.PreviousChain,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entriesOf(t, f.places[0], h) {
+		if err := b.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := b.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := filippo.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, err := age.NewRecipients([]string{id.Recipient().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := memory.New("others", snapshot.BackendS3)
+	repo := repository.New(repository.Config{Backend: backend, Cluster: "default", Prefix: "default/"})
+	if err := segments.New(segments.Config{Repository: repo, Recipients: others}).Put(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	return backend
 }
 
 // latest is a snapshot. Whoever restores it must know that the journal has more.

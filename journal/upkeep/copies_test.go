@@ -252,6 +252,25 @@ func endsInTime(t *testing.T, listing time.Duration) {
 	})
 }
 
+// The time of a repair is that of its copies. A hole that cannot be filled in the live timeline does not let the listing
+// of an earlier one take it.
+func TestListingsCostARepairNoTime(t *testing.T) {
+	one, other := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	one.put(t, segment.NewTimeline(timeline.EtcdCluster(), begin.Add(-time.Hour)), 100)
+	one.last, one.chain = 0, segment.Chain{}
+	one.put(t, timeline, 10)
+	rotten, _ := withSectors(one, string(timeline)+"/10s/"+segment.Name(1, 10)+".seg")
+	synctest.Test(t, func(t *testing.T) {
+		repo := repository.New(repository.Config{
+			Backend: slow{other.backend, 2 * upkeep.DefaultTime}, Cluster: "default", Prefix: "default/",
+		})
+		other.Place = upkeep.Place{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}
+		if done := repair(t, copiesOf(rotten, other)); done[1].Segments != 10 || done[1].Lacking != 10 {
+			t.Errorf("%+v", done[1])
+		}
+	})
+}
+
 // Backends of which each lacks some, and merged at its own time, have all in the end.
 func TestAnyHolesAreFilled(t *testing.T) {
 	for seed := range uint64(8) {
@@ -780,6 +799,24 @@ func TestNeighboursThatAreNotGivenAreAlone(t *testing.T) {
 	}
 	if names, _ := empty.held(t, timeline); done[1].Lacking != 0 || len(names) != 7 {
 		t.Errorf("%+v, and %v are there", done[1], names)
+	}
+}
+
+// The disk gets worse: the segment that was given is not given any more, and one alone still is.
+func TestADiskThatGivesLessAndLessIsNoBackendThatIsAway(t *testing.T) {
+	one, empty := newPlace("one", segments.Config{}), newPlace("two", segments.Config{})
+	one.put(t, timeline, 100)
+	rotten, disk := withSectors(one, segment.Name(1, 10), segment.Name(11, 20), segment.Name(21, 30))
+	c := copiesOf(rotten, empty)
+	_, _ = c.Scrub(t.Context(), 100, begin.Add(later))
+	for first := int64(31); first < 91; first += 10 {
+		disk.bad = append(disk.bad, segment.Name(first, first+9))
+	}
+	for range 12 { // each tries another one
+		repair(t, c)
+	}
+	if names, _ := empty.held(t, timeline); len(names) != 1 || c.State("one").Damaged != 9 {
+		t.Errorf("%v was copied, and %+v", names, c.State("one"))
 	}
 }
 

@@ -58,6 +58,9 @@ const (
 func (f *findings) look(ctx context.Context, s *segments.Segments, r segments.Ref, now time.Time) (answer, error) {
 	err := read(ctx, s, r)
 	it := at{s.Name(), r}
+	if err != nil {
+		f.lose(it)
+	}
 	gives := f.isSecond(it, err) && f.gives(ctx, s)
 	if ctx.Err() != nil {
 		return unreadable, context.Cause(ctx)
@@ -89,7 +92,31 @@ func (f *findings) gives(ctx context.Context, s *segments.Segments) bool {
 	f.mu.Lock()
 	r, known := f.given[s.Name()]
 	f.mu.Unlock()
-	return known && read(ctx, s, r) == nil
+	if !known {
+		return false
+	}
+	err := read(ctx, s, r)
+	if err != nil && ctx.Err() == nil {
+		f.lose(at{s.Name(), r}) // the next repair looks for another one
+	}
+	return err == nil
+}
+
+// lose forgets that a backend gave a segment.
+func (f *findings) lose(a at) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.given[a.backend] == a.Ref {
+		delete(f.given, a.backend)
+	}
+}
+
+// drop forgets a segment, which was written over or removed.
+func (f *findings) drop(a at) {
+	f.lose(a)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.of, a)
 }
 
 // gave notes that a backend gave a segment.

@@ -116,6 +116,13 @@ func (s *share) spent() bool {
 	return s.bytes <= 0 || !time.Now().Before(s.until)
 }
 
+// extend leaves time out in which nothing was done.
+func (s *share) extend(by time.Duration) {
+	if !s.until.IsZero() {
+		s.until = s.until.Add(by)
+	}
+}
+
 // fill copies to a backend what it lacks from a revision on.
 func (r *repair) fill(ctx context.Context, to *side, before int64) error {
 	offered, others := r.offers(to)
@@ -300,7 +307,7 @@ func (r *repair) holds(ctx context.Context, s *side, bad segments.Ref) bool {
 func (r *repair) replaced(s *side, ref segments.Ref) {
 	delete(s.bad, ref)
 	s.done.Replaced = append(s.done.Replaced, ref)
-	r.copies.findings.note(at{s.Name(), ref}, nil, false, r.now)
+	r.copies.findings.drop(at{s.Name(), ref})
 }
 
 // note keeps how the copies are. That of a backend that is silent stays as it was. While another one is, it may be the one

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/segments"
@@ -51,7 +52,10 @@ func (r *repair) list(ctx context.Context, s *side, t segment.Timeline) {
 	if s.silent != nil {
 		return
 	}
+	began := time.Now()
 	items, err := s.Of(ctx, t)
+	r.left.extend(time.Since(began))
+	r.looks.extend(time.Since(began))
 	if err != nil {
 		s.silent = err
 		s.failed(err)
@@ -68,8 +72,8 @@ func (r *repair) list(ctx context.Context, s *side, t segment.Timeline) {
 		}
 		s.add(item.Ref)
 	}
-	r.again(ctx, s, items, suspects)
 	r.copies.findings.forget(s.Name(), func(ref segments.Ref) bool { return ref.Timeline != t || there[ref] })
+	r.again(ctx, s, items, suspects)
 }
 
 // again looks once more at segments that were not good. Another replica, or a person, may have put them right. Those that
@@ -115,8 +119,10 @@ func (r *repair) again(ctx context.Context, s *side, items, suspects []segments.
 // tryOne reads a segment that is no suspect: if it is given, it is not the backend that does not give the others.
 func (r *repair) tryOne(ctx context.Context, s *side, items []segments.Item) {
 	if one := s.smallest(items); one != nil && !r.looks.spent() {
-		_, _ = r.copies.findings.look(ctx, s.Segments, one.Ref, r.now)
 		r.looks.bytes -= one.Size
+		if got, err := r.copies.findings.look(ctx, s.Segments, one.Ref, r.now); got == damaged {
+			s.spoiled(one.Ref, err)
+		}
 	}
 }
 
