@@ -61,13 +61,12 @@ func TestASegmentThatRotsAndOneThatIsLostAreReplaced(t *testing.T) {
 	rotten, lost := all[len(all)-4], all[len(all)-3]
 	want := map[string][]byte{}
 	for _, key := range []string{rotten + sealed, rotten + ".json", lost + sealed, lost + ".json"} {
-		content, err := os.ReadFile(filepath.Join(w.dir, key))
-		if err != nil || !bytes.Equal(content, w.object(t, key)) {
-			t.Fatalf("%s: the backends differ, %v", key, err)
-		}
-		want[key] = content
+		want[key] = w.object(t, key) // encrypted for each backend by itself
 	}
-	bad := bytes.Clone(want[rotten+sealed])
+	bad, err := os.ReadFile(filepath.Join(w.dir, rotten+sealed))
+	if err != nil {
+		t.Fatal(err)
+	}
 	bad[len(bad)/2] ^= 1
 	replaceFile(t, filepath.Join(w.dir, rotten+sealed), string(bad))
 	for _, suffix := range []string{sealed, ".json"} {
@@ -79,7 +78,7 @@ func TestASegmentThatRotsAndOneThatIsLostAreReplaced(t *testing.T) {
 		t.Errorf("the bucket has all, and there are gaps: %+v", gaps)
 	}
 	since := time.Now()
-	eventually(t, "the directory has what it had", func() bool {
+	eventually(t, "the directory has what the bucket has", func() bool {
 		for key, content := range want {
 			if got, err := os.ReadFile(filepath.Join(w.dir, key)); err != nil || !bytes.Equal(got, content) {
 				return false
