@@ -182,7 +182,8 @@ func empty(t *testing.T, p *testenv.Prometheus, prefix string) []string {
 		if err != nil {
 			t.Fatalf("%s: %v", q.Where, err)
 		}
-		if !slices.ContainsFunc(values, func(v float64) bool { return !math.IsNaN(v) }) {
+		later := strings.Contains(q.Expr, "snapshotd_journal_lacking") // known after the first repair, minutes after the start
+		if !later && !slices.ContainsFunc(values, func(v float64) bool { return !math.IsNaN(v) }) {
 			blank = append(blank, q.Where+": "+q.Expr)
 		}
 	}
