@@ -16,6 +16,7 @@ import (
 )
 
 const (
+	firstRound  = time.Minute      // of a term: then it is known how the copies are
 	mergeEvery  = 5 * time.Minute  // the live timeline
 	repairEvery = 15 * time.Minute // and as soon as something is found to be damaged, or there is more to copy
 	pruneEvery  = time.Hour        // and merge and sweep the timelines of the past, which change seldom
@@ -42,8 +43,8 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 	k.copies.Forget()
 	pruned, repaired, past := time.Now(), time.Time{}, time.Time{}
 	due := false // a repair: something was found, or the last one has left something
-	for {
-		woken, err := k.wait(ctx)
+	for pause := firstRound; ; pause = mergeEvery {
+		woken, err := k.wait(ctx, pause)
 		if err != nil {
 			return
 		}
@@ -80,8 +81,8 @@ func (k keeper) watch(ctx context.Context, j *journal.Journal) {
 }
 
 // wait waits for the next round, and reports whether a repair is asked for.
-func (k keeper) wait(ctx context.Context) (woken bool, err error) {
-	next := time.NewTimer(backoff.Spread(mergeEvery, 0.1))
+func (k keeper) wait(ctx context.Context, pause time.Duration) (woken bool, err error) {
+	next := time.NewTimer(backoff.Spread(pause, 0.1))
 	defer next.Stop()
 	select {
 	case <-next.C:
