@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -52,6 +54,75 @@ func (j *Journal) passBy(ctx context.Context, backend string, err error, newest 
 	}
 	return broken(segment.CauseDamaged, "the newest segment of %s on backend %s cannot be used, and no other backend has one: %.300s",
 		bad.timeline, backend, bad.err)
+}
+
+// newest returns where the journal on the backend ends.
+func (u *upload) newest(ctx context.Context) (local.Position, error) {
+	if err := u.store.OpenStore(ctx); err != nil {
+		return local.Position{}, err
+	}
+	timelines, err := u.store.Timelines(ctx)
+	if err != nil {
+		return local.Position{}, err
+	}
+	slices.SortFunc(timelines, func(a, b segment.Timeline) int { return b.Start().Compare(a.Start()) })
+	for _, t := range timelines {
+		if local.Ahead(t) {
+			u.journal.cfg.Logger.ErrorContext(ctx, "timeline of the journal begins in the future and counts as none: the clock of this "+
+				"machine is wrong, or that of the one which began it was", "backend", u.store.Name(), "timeline", t)
+			continue
+		}
+		m, err := u.store.Newest(ctx, t)
+		if err != nil && unusable(err) {
+			return local.Position{}, &badEnd{t, err}
+		}
+		if err != nil {
+			return local.Position{}, err
+		}
+		if m != nil { // else its only writer died before the first segment was there
+			return u.endOf(ctx, m), nil
+		}
+	}
+	return local.Position{}, nil
+}
+
+// endOf returns the position at the end of a segment. Its last revision alone is compared with etcd, if the segment can
+// be read; otherwise all of its revisions are, and etcd may have compacted the first of them.
+func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position {
+	u.noteEnd(&m.Header)
+	p := local.Position{Timeline: m.Timeline, Revision: m.Last, Chain: m.Chain, Anchor: m.First,
+		AnchorChain: m.PreviousChain}
+	r, err := u.store.Open(ctx, m)
+	if err != nil {
+		u.journal.cfg.Logger.DebugContext(ctx, "newest segment not read", "backend", u.store.Name(), "error", err)
+		return p
+	}
+	defer func() { _ = r.Close() }()
+	before, chain := m.PreviousChain, m.PreviousChain
+	var auth *segment.Auth
+	err = r.Each(func(e segment.Entry) error {
+		switch e := e.(type) {
+		case segment.Revision:
+			before, chain = chain, chain.Next(e)
+		case segment.Auth:
+			auth = &e
+		}
+		return nil
+	})
+	if err == nil && chain == m.Chain {
+		p.Anchor, p.AnchorChain = m.Last, before
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.auth = auth
+	}
+	return p
+}
+
+// noteEnd keeps the known end of the journal on the backend.
+func (u *upload) noteEnd(h *segment.Header) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.end, u.auth = *h, nil
 }
 
 // compareEnd finds out whether a backend has all that is journaled up to where this replica goes on, or the disk has what

@@ -40,6 +40,16 @@ func (l *lines) has(all ...string) bool {
 	return false
 }
 
+// storeElsewhere brings the four parts in a directory to a backend, as an earlier process did.
+func storeElsewhere(t *testing.T, dir string, other *place) {
+	t.Helper()
+	copied := t.TempDir()
+	must(t, os.CopyFS(copied, os.DirFS(dir)))
+	stop := runs(t, uploader(t, copied, []*place{other}))
+	eventually(t, "all is stored", func() bool { return len(ends(t, other)) == 4 })
+	stop()
+}
+
 func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // Bad files on the disk are a gap, with its bounds, unless a backend has their revisions. All others are stored.
@@ -58,11 +68,7 @@ func TestBadFilesAreAGapWhereNoBackendHasTheirRevisions(t *testing.T) {
 			dir, one, other := t.TempDir(), newPlace("one"), newPlace("other")
 			leave(t, dir, 4)
 			if tc.stored {
-				copied := t.TempDir()
-				must(t, os.CopyFS(copied, os.DirFS(dir)))
-				stop := runs(t, uploader(t, copied, []*place{other}))
-				eventually(t, "all is stored", func() bool { return len(ends(t, other)) == 4 })
-				stop()
+				storeElsewhere(t, dir, other)
 			}
 			files, err := filepath.Glob(filepath.Join(dir, "*.log"))
 			must(t, err)
@@ -106,11 +112,7 @@ func TestBadFilesAreAGapWhereNoBackendHasTheirRevisions(t *testing.T) {
 func TestAVanishedFileIsNoGapWhereABackendHasItsRevisions(t *testing.T) {
 	dir, one, other := t.TempDir(), newPlace("one"), newPlace("other")
 	leave(t, dir, 4)
-	copied := t.TempDir()
-	must(t, os.CopyFS(copied, os.DirFS(dir)))
-	stop := runs(t, uploader(t, copied, []*place{other}))
-	eventually(t, "all is stored", func() bool { return len(ends(t, other)) == 4 })
-	stop()
+	storeElsewhere(t, dir, other)
 	var a asked
 	var log lines
 	one.away.Store(true)
@@ -153,11 +155,7 @@ func TestAFileThatVanishedBetweenTwoProcessesIsAGap(t *testing.T) {
 			dir, one, other := t.TempDir(), newPlace("one"), newPlace("other")
 			leave(t, dir, 4)
 			if tc.stored {
-				copied := t.TempDir()
-				must(t, os.CopyFS(copied, os.DirFS(dir)))
-				stop := runs(t, uploader(t, copied, []*place{other}))
-				eventually(t, "all is stored", func() bool { return len(ends(t, other)) == 4 })
-				stop()
+				storeElsewhere(t, dir, other)
 			}
 			logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
 			must(t, err)
