@@ -37,6 +37,7 @@ type facts struct {
 	pruner   *upkeep.Pruner   // the same
 	copies   *upkeep.Copies   // the same
 	prover   *proving.Prover  // the same
+	noter    *noter           // the same
 }
 
 var _ server.Facts = facts{}
@@ -54,7 +55,7 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Sch
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
 		failed:  func() map[string]error { return s.events.Unreconciled(cfg.Name) },
 		journal: p.following.journal, listings: p.following.listings, pruner: p.following.keeper.Pruner, copies: p.following.keeper.copies,
-		prover: p.following.prover,
+		prover: p.following.prover, noter: p.following.noter,
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {
@@ -125,6 +126,11 @@ func (f facts) Configured() status.Known {
 // LastDue implements [server.Facts].
 func (f facts) LastDue(ctx context.Context, name string) (time.Time, error) {
 	return f.catalog.LastDue(ctx, name)
+}
+
+// JournalNotes implements [server.Facts].
+func (f facts) JournalNotes(ctx context.Context) (snapshot.JournalNotes, error) {
+	return f.catalog.JournalNotes(ctx)
 }
 
 // Leader implements [server.Facts].

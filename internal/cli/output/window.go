@@ -36,7 +36,9 @@ func WindowTable(w io.Writer, resp *snapshotdv1.GetRecoveryWindowResponse, wide 
 			return err
 		}
 	}
+	windowLag(w, win)
 	windowProof(w, win)
+	windowDrill(w, win.GetDrill())
 	for _, u := range win.GetUnread() {
 		fmt.Fprintf(w, "\nNot read: %s\n", Plain(u))
 	}
@@ -61,7 +63,7 @@ func JournalRemovals(w io.Writer, all []*snapshotdv1.JournalRemoval) error {
 	return nil
 }
 
-// windowProof writes what was found when the journal was checked last, and how far back it is kept.
+// windowProof writes what was found when the journal was checked last.
 func windowProof(w io.Writer, win *snapshotdv1.RecoveryWindow) {
 	for _, s := range win.GetSnapshots() { // the newest first
 		p := s.GetJournalProof()
@@ -78,8 +80,35 @@ func windowProof(w io.Writer, win *snapshotdv1.RecoveryWindow) {
 		}
 		break
 	}
+}
+
+// windowLag writes how far the journal is behind etcd, where that is known, and how far back it is kept.
+func windowLag(w io.Writer, win *snapshotdv1.RecoveryWindow) {
+	if len(win.GetRecoveryPoints()) > 0 {
+		of := "etcd, which is not followed now"
+		if win.GetEndpoint() != "" {
+			of = win.GetEndpoint()
+		}
+		fmt.Fprintf(w, "\nLag: %d revisions behind %s\n", win.GetLagRevisions(), Plain(of))
+	}
 	if kept := win.GetKept(); kept != nil {
 		fmt.Fprintf(w, "\nKept: the journal of the last %s, and what leads to its beginning\n", Age(kept.AsDuration()))
+	}
+}
+
+// windowDrill writes how the last drill of a revision has ended.
+func windowDrill(w io.Writer, d *snapshotdv1.RecoveryWindow_Drill) {
+	if d == nil {
+		return
+	}
+	verdict := "was restored"
+	if d.GetVerdict().GetState() != snapshotdv1.Verification_STATE_PASSED {
+		verdict = "could NOT be restored"
+	}
+	fmt.Fprintf(w, "\nDrilled: revision %d of %s %s, from %s (%s)\n", d.GetRevision(), Plain(d.GetTimeline()), verdict,
+		Plain(d.GetBase()), moment(d.GetVerdict().GetTime()))
+	if d.GetVerdict().GetError() != "" {
+		fmt.Fprintf(w, "  %s\n", Plain(d.GetVerdict().GetError()))
 	}
 }
 
