@@ -32,6 +32,7 @@ func told(alert string, labels ...string) sign {
 type breakage struct {
 	breaks, mends func(*alarming)
 	fires         []sign
+	status        [2]string // a cluster, and the words of the finding on it that tells the same; empty where none is looked for
 }
 
 // Those of one round break side by side.
