@@ -44,8 +44,8 @@ func (s *Service) openJournal(
 	}
 	log := s.log.With("cluster", cfg.Name)
 	f := p.following
-	f.noter = &noter{catalog: p.catalog, log: log}
-	f.keeper = newKeeper(cfg.Journal.Window, f.noter, log)
+	n := &noter{catalog: p.catalog, log: log}
+	f.keeper = newKeeper(cfg.Journal.Window, n, log)
 	var stores []journal.Store
 	for _, repo := range repos {
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
@@ -76,7 +76,7 @@ func (s *Service) openJournal(
 		},
 		Broken: func(ctx context.Context, why segment.Cause, where ...snapshot.JournalBreak) {
 			s.telemetry.JournalBroken(ctx, cfg.Name, string(why))
-			f.noter.broken(where...)
+			n.broken(where...)
 		},
 		Latest: func(ctx context.Context) (segment.Timeline, error) { return latest(ctx, p.catalog) },
 		Note:   func(ctx context.Context, t segment.Timeline) error { return noteTimeline(ctx, p.catalog, t) },
@@ -121,10 +121,10 @@ func (c *managed) startJournal(ctx context.Context) {
 		kinds = append(kinds, string(k))
 	}
 	state := func() telemetry.JournalState {
-		return measured(c.journal.Status(), c.prover.UpTo(), c.copies.State)
+		return measured(c.journal.Status(), c.prover.UpTo(), c.keeper.copies.State)
 	}
 	c.telemetry.AddJournal(ctx, c.Name(), state, causes, kinds)
-	c.noter.run(ctx, &c.loops)
+	c.keeper.noter.run(ctx, &c.loops)
 	c.loops.Go(func() { c.journal.Run(ctx) })
 }
 
@@ -226,7 +226,6 @@ type following struct {
 	journal  *journal.Journal // nil without one
 	listings []journal.Listing
 	keeper   keeper
-	noter    *noter          // nil without a journal
 	prover   *proving.Prover // nil without a journal
 }
 

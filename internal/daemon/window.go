@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/server/status"
 )
 
@@ -24,7 +26,7 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 	if f.journal == nil {
 		return w, nil
 	}
-	w.Estimates, w.Kept = estimates, f.pruner.Window
+	w.Estimates, w.Kept = estimates, f.keeper.Window
 	found := journal.Look(ctx, f.listings)
 	where := "no backend that answers"
 	if len(found.Unread) == 0 {
@@ -64,7 +66,7 @@ func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, er
 	if f.journal == nil {
 		return nil, nil
 	}
-	all, err := f.pruner.Plan(ctx, f.journal.Live(), time.Now())
+	all, err := f.keeper.Plan(ctx, f.journal.Live(), time.Now())
 	var removals []status.JournalRemoval
 	for _, r := range all {
 		removals = append(removals, status.JournalRemoval{
@@ -75,13 +77,28 @@ func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, er
 	return removals, err
 }
 
+// ReconcileJournal implements [server.Facts].
+func (f facts) ReconcileJournal(ctx context.Context, req cluster.ReconcileRequest) (all []status.JournalCopies) {
+	if f.journal == nil {
+		return nil
+	}
+	task := upkeep.Task{Into: req.Backends, Repair: req.Repair, ValidateOnly: req.ValidateOnly}
+	for _, done := range f.keeper.reconcile(ctx, f.journal, task) {
+		all = append(all, status.JournalCopies{
+			Backend: done.Backend, Segments: int64(done.Segments), Bytes: done.Bytes, Lacking: done.Lacking,
+			Damaged: f.keeper.copies.State(done.Backend).Damaged, Err: done.Err,
+		})
+	}
+	return all
+}
+
 // followed returns how far the journal is; nil without one.
 func (f facts) followed() *status.Journal {
 	if f.journal == nil {
 		return nil
 	}
 	s := f.journal.Status()
-	j := &status.Journal{Following: s.Leading, Endpoint: s.Endpoint, Kept: f.pruner.Window}
+	j := &status.Journal{Following: s.Leading, Endpoint: s.Endpoint, Kept: f.keeper.Window}
 	if !s.Leading {
 		return j
 	}
@@ -92,7 +109,7 @@ func (f facts) followed() *status.Journal {
 		if b.Err != nil {
 			p.Error = b.Err.Error()
 		}
-		p.Damaged = f.copies.State(b.Name).Damaged
+		p.Damaged = f.keeper.copies.State(b.Name).Damaged
 		j.Points = append(j.Points, p)
 	}
 	return j
