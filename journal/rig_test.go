@@ -160,6 +160,12 @@ func (a *asked) broken(_ context.Context, c segment.Cause, where ...snapshot.Jou
 	a.causes, a.breaks = append(a.causes, c), append(a.breaks, where...)
 }
 
+func (a *asked) told() []snapshot.JournalBreak {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.breaks)
+}
+
 func (a *asked) all() ([]journal.Base, []segment.Cause) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

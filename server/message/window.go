@@ -1,4 +1,4 @@
-// Package message makes the API's messages of a cluster's journal.
+// Package message makes the API's messages of a cluster's journal and backends.
 package message
 
 import (
