@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -11,7 +13,9 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
+	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -39,6 +43,7 @@ type noter struct {
 func (n *noter) broken(where ...snapshot.JournalBreak) {
 	n.mu.Lock()
 	n.waiting = append(n.waiting, where...)
+	n.waiting = n.waiting[max(0, len(n.waiting)-snapshot.MaxJournalBreaks):]
 	n.mu.Unlock()
 	if wake := n.wake.Load(); wake != nil {
 		(*wake)()
@@ -59,7 +64,9 @@ func (n *noter) write(ctx context.Context) time.Duration {
 	if len(all) == 0 {
 		return backoff.Never
 	}
-	err := n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Breaks = joined(notes.Breaks, all) })
+	err := n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) {
+		notes.Breaks = joined(notes.Breaks, all, time.Now())
+	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err == nil {
@@ -77,48 +84,166 @@ func (n *noter) write(ctx context.Context) time.Duration {
 	return pause
 }
 
-// look notes the breaks that the backends show. When all of them were listed, and no other replica has a directory of
-// its own, those that they do not show are forgotten: they were filled, or lie before all that can be restored.
+// look notes the breaks that the backends show and no note has. When all of them were listed, and no other replica has
+// a directory of its own, those that were filled, or lie before all that can be restored, are forgotten.
 func (n *noter) look(ctx context.Context, places []upkeep.Place, now time.Time) error {
-	whole := true
-	var listings []journal.Listing
+	l := listing{whole: true, on: map[string][]segments.Ref{}}
+	var all []journal.Listing
 	for _, p := range places {
 		if err := p.Repository.OpenVerified(ctx, false); err != nil { // one that is not mounted is empty
 			return err
 		}
-		whole = whole && snapshot.NodeOf(p.Repository.Name()) == ""
-		listings = append(listings, p.Segments)
+		l.whole = l.whole && snapshot.NodeOf(p.Repository.Name()) == ""
+		all = append(all, listed{p.Segments, l.on})
 	}
-	found := journal.Look(ctx, listings)
-	whole = whole && len(found.Unread) == 0
+	l.Window = journal.Look(ctx, all)
+	l.whole = l.whole && len(l.Unread) == 0
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) {
-		notes.Breaks = seen(notes.Breaks, found.Breaks("no backend"), whole, now)
-	})
+	return n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Breaks = l.seen(notes.Breaks, now) })
 }
 
-// seen returns the breaks that were noted, with those that the backends show. whole says that these are all.
-func seen(noted []snapshot.JournalBreak, found []journal.Break, whole bool, now time.Time) []snapshot.JournalBreak {
-	fresh := func(b *snapshot.JournalBreak) bool { return now.Sub(b.BeforeTime) < freshBreak }
-	if whole {
-		noted = slices.DeleteFunc(slices.Clone(noted), func(b snapshot.JournalBreak) bool { return !fresh(&b) })
+// listed remembers the segments that a backend lists.
+type listed struct {
+	journal.Listing
+	on map[string][]segments.Ref // by backend
+}
+
+// Every implements [journal.Listing].
+func (l listed) Every(ctx context.Context) iter.Seq2[segments.Item, error] {
+	return func(yield func(segments.Item, error) bool) {
+		for item, err := range l.Listing.Every(ctx) {
+			if err == nil {
+				l.on[l.Name()] = append(l.on[l.Name()], item.Ref)
+			}
+			if !yield(item, err) {
+				return
+			}
+		}
 	}
+}
+
+// listing is what the backends show of a journal.
+type listing struct {
+	journal.Window
+	whole bool                      // this is all that there is
+	on    map[string][]segments.Ref // by backend
+}
+
+// seen returns the breaks that were noted, less those that ended, with those that only the backends show.
+//
+// A note is better than a listing: it has the cause, and bounds from the time of the break. A listing may lack a
+// directory, and a timeline loses its first segments when nothing needs them.
+func (l *listing) seen(noted []snapshot.JournalBreak, now time.Time) []snapshot.JournalBreak {
+	fresh := func(b *snapshot.JournalBreak) bool { return now.Sub(b.BeforeTime) < freshBreak }
+	noted = slices.DeleteFunc(slices.Clone(noted), func(b snapshot.JournalBreak) bool {
+		return ahead(&b, now) || l.whole && !fresh(&b) && (l.filled(&b) || l.outside(&b))
+	})
 	var shown []snapshot.JournalBreak
-	for _, b := range found {
-		known := !b.BeforeTime.IsZero() // else the manifest behind it cannot be read
-		if known && (b.Begins || whole && !fresh(&b.JournalBreak)) {
+	for _, b := range l.Breaks("no backend") {
+		if b.BeforeTime.IsZero() { // the manifest behind it cannot be read
+			continue
+		}
+		if ahead(&b.JournalBreak, now) { // the clock was wrong when it came, and is right now
+			b.BeforeTime = now
+		}
+		if i := slices.IndexFunc(noted, func(n snapshot.JournalBreak) bool { return knows(&n, &b) }); i >= 0 {
+			if l.whole {
+				complete(&noted[i], &b)
+			}
+		} else if b.Begins || l.whole && !fresh(&b.JournalBreak) {
 			shown = append(shown, b.JournalBreak)
 		}
 	}
-	return joined(noted, shown)
+	return joined(noted, shown, now)
 }
 
-// joined returns the breaks of two lists, the oldest first. Of two that are the same, that of the second list counts.
-func joined(noted, more []snapshot.JournalBreak) []snapshot.JournalBreak {
+// knows reports whether a note is of the break that the backends show. A timeline begins later and later there.
+func knows(n *snapshot.JournalBreak, b *journal.Break) bool {
+	switch {
+	case n.Timeline != b.Timeline || n.Backend != "":
+		return false
+	case b.Begins:
+		return n.After < b.Before && n.Before <= b.Before || n.Before == b.Before
+	case n.Before == 0:
+		return n.After == b.After
+	}
+	return n.After <= b.After && b.Before <= n.Before
+}
+
+// complete adds to a note the bounds that it does not know.
+func complete(n *snapshot.JournalBreak, b *journal.Break) {
+	if n.After == 0 && (n.Before == 0 || n.Before == b.Before) {
+		n.After, n.AfterTime = b.After, b.AfterTime
+	}
+	if n.Before == 0 && n.After == b.After {
+		n.Before = b.Before
+	}
+}
+
+// filled reports whether a backend has the revisions that were missing: that backend, when it alone lacked them.
+func (l *listing) filled(b *snapshot.JournalBreak) bool {
+	if b.Lost() == 0 {
+		return false
+	}
+	if b.Backend != "" {
+		return covered(l.on[b.Backend], b)
+	}
+	within := slices.ContainsFunc(l.Timelines, func(t journal.Held) bool {
+		return string(t.Name) == b.Timeline && t.Ranges[0].First <= b.After
+	})
+	return slices.ContainsFunc(l.Timelines, func(t journal.Held) bool {
+		if within && string(t.Name) != b.Timeline || begunBefore(b.Timeline, t.Name) {
+			return false
+		}
+		return slices.ContainsFunc(t.Ranges, func(r journal.Range) bool { // an earlier history may have the same numbers
+			return r.First <= b.After+1 && b.Before-1 <= r.Last && !r.LastTime.Before(b.AfterTime)
+		})
+	})
+}
+
+// covered reports whether segments have all revisions that were missing.
+func covered(all []segments.Ref, b *snapshot.JournalBreak) bool {
+	all = slices.DeleteFunc(slices.Clone(all), func(r segments.Ref) bool { return string(r.Timeline) != b.Timeline })
+	slices.SortFunc(all, func(a, b segments.Ref) int { return cmp.Compare(a.First, b.First) })
+	next := b.After + 1
+	for _, r := range all {
+		if r.First <= next {
+			next = max(next, r.Last+1)
+		}
+	}
+	return next >= b.Before
+}
+
+// outside reports whether the journal begins behind a break.
+func (l *listing) outside(b *snapshot.JournalBreak) bool {
+	if len(l.Timelines) == 0 {
+		return false
+	}
+	t := &l.Timelines[0]
+	if string(t.Name) != b.Timeline {
+		return begunBefore(b.Timeline, t.Name)
+	}
+	return t.Ranges[0].First >= cmp.Or(b.Before, b.After+1)
+}
+
+// begunBefore reports whether a timeline has begun before another one.
+func begunBefore(name string, other segment.Timeline) bool {
+	t := segment.Timeline(name)
+	return cmp.Or(t.Start().Compare(other.Start()), cmp.Compare(t, other)) < 0
+}
+
+// ahead reports whether a break lies in the future: a clock was wrong, or somebody else wrote it.
+func ahead(b *snapshot.JournalBreak, now time.Time) bool {
+	return b.BeforeTime.After(now.Add(snapshot.ClockTolerance))
+}
+
+// joined returns the breaks of two lists, the oldest first, without those of the future, which would never end. Of two
+// that are the same, that of the second list counts.
+func joined(noted, more []snapshot.JournalBreak, now time.Time) []snapshot.JournalBreak {
 	all := slices.DeleteFunc(slices.Clone(noted), func(b snapshot.JournalBreak) bool {
-		return slices.ContainsFunc(more, func(m snapshot.JournalBreak) bool {
+		return ahead(&b, now) || slices.ContainsFunc(more, func(m snapshot.JournalBreak) bool {
 			return m.Timeline == b.Timeline && m.Before == b.Before && m.Backend == b.Backend
 		})
 	})

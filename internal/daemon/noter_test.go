@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,46 +27,80 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// TestTheBackendsShowWhichGapsThereAre: the backends have the last word where all of them were listed, but not on what was
-// found within the last hour: parts wait on the disk.
+// TestTheBackendsShowWhichGapsThereAre adds to what was noted, and ends it when all of them show that it is over. The note
+// of the journal is better than what they show.
 func TestTheBackendsShowWhichGapsThereAre(t *testing.T) {
 	now := time.Now()
-	at := func(ago time.Duration, timeline string, before int64) snapshot.JournalBreak {
-		return snapshot.JournalBreak{Timeline: timeline, After: before - 5, Before: before, BeforeTime: now.Add(-ago), Reason: "compacted: so"}
-	}
-	shown := func(ago time.Duration, timeline string, before int64, begins bool) journal.Break {
-		return journal.Break{JournalBreak: at(ago, timeline, before), Begins: begins}
-	}
 	const old, fresh = 2 * time.Hour, time.Minute
-	names := func(all []snapshot.JournalBreak) string {
-		var names []string
-		for _, b := range all {
-			names = append(names, fmt.Sprint(b.Timeline, b.Before))
+	one, two := segment.NewTimeline(1, now.Add(-100*time.Hour)), segment.NewTimeline(1, now.Add(-50*time.Hour))
+	noted := func(ago time.Duration, t segment.Timeline, after, before int64, reason string) snapshot.JournalBreak {
+		return snapshot.JournalBreak{
+			Timeline: string(t), After: after, Before: before, BeforeTime: now.Add(-ago), Reason: reason,
+			OtherHistory: strings.HasPrefix(reason, "restored"),
 		}
-		return strings.Join(names, " ")
 	}
+	only := func(b snapshot.JournalBreak, backend string) snapshot.JournalBreak { b.Backend = backend; return b }
+	ranges := func(ago time.Duration, all ...int64) (held []journal.Range) {
+		for ; len(all) > 0; all = all[2:] {
+			held = append(held, journal.Range{First: all[0], Last: all[1], FirstTime: now.Add(-ago), LastTime: now.Add(-ago)})
+		}
+		return held
+	}
+	w := func(all ...journal.Held) journal.Window { return journal.Window{Timelines: all} }
+	first := func(all ...int64) journal.Held { return journal.Held{Name: one, Ranges: ranges(old, all...)} }
+	second := func(ago time.Duration, reason string, all ...int64) journal.Held {
+		return journal.Held{Name: two, Reason: reason, Ranges: ranges(ago, all...)}
+	}
+	on := map[string][]segments.Ref{"s3": {{Timeline: one, First: 30, Last: 60}, {Timeline: one, First: 1, Last: 29}}}
+	const damaged, restored = "damaged: so", "restored: so"
 	for name, tc := range map[string]struct {
 		noted []snapshot.JournalBreak
-		found []journal.Break
-		whole bool
+		found journal.Window
+		part  bool // of the backends were listed
 		want  string
 	}{
-		"filled, or removed":                 {noted: []snapshot.JournalBreak{at(old, "a", 10)}, whole: true},
-		"a backend is away":                  {noted: []snapshot.JournalBreak{at(old, "a", 10)}, want: "a10"},
-		"it was found a minute ago":          {noted: []snapshot.JournalBreak{at(fresh, "a", 10)}, whole: true, want: "a10"},
-		"after the catalog is lost":          {found: []journal.Break{shown(old, "b", 20, true), shown(old, "b", 30, false)}, whole: true, want: "b20 b30"},
-		"a gap that an upload may fill":      {found: []journal.Break{shown(fresh, "b", 30, false)}, whole: true},
-		"a gap that another backend fills":   {found: []journal.Break{shown(old, "b", 30, false), shown(old, "c", 40, true)}, want: "c40"},
-		"the same one is noted once, sorted": {[]snapshot.JournalBreak{at(fresh, "b", 20)}, []journal.Break{shown(fresh, "b", 20, true), shown(old, "a", 10, true)}, true, "a10 b20"},
-		"its manifest cannot be read":        {found: []journal.Break{{JournalBreak: snapshot.JournalBreak{Timeline: "a", Before: 9}, Begins: true}}, whole: true},
+		"filled":                      {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(first(1, 60))},
+		"filled, and one is away":     {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(first(1, 60)), part: true, want: "20-30 damaged"},
+		"the same numbers, before it": {noted: []snapshot.JournalBreak{noted(time.Hour, two, 20, 30, damaged)}, found: w(first(1, 60), second(old, restored, 5, 20, 30, 40)), want: "60-5 restored 20-30 damaged"},
+		"nothing is before it":        {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(first(40, 60))},
+		"its timeline is gone":        {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(second(old, "", 40, 60))},
+		"nothing is stored":           {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, want: "20-30 damaged"},
+		"found a minute ago":          {noted: []snapshot.JournalBreak{noted(fresh, one, 20, 30, damaged)}, found: w(first(1, 60)), want: "20-30 damaged"},
+		"after the catalog is lost":   {found: w(first(1, 9, 20, 30), second(old, restored, 5, 8)), want: "9-20 no 30-5 restored"},
+		"that an upload may fill":     {found: w(journal.Held{Name: one, Ranges: ranges(fresh, 1, 9, 20, 30)})},
+		"that another backend fills":  {found: w(first(1, 9, 20, 30), second(old, restored, 5, 8)), part: true, want: "30-5 restored"},
+		"the cause stays":             {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(first(1, 20, 30, 60)), want: "20-30 damaged"},
+		"a part of it is filled":      {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(first(1, 25, 30, 60)), want: "20-30 damaged"},
+		"more is missing now":         {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(first(1, 20, 40, 60)), want: "20-30 damaged 20-40 no"},
+		"an incomplete listing":       {noted: []snapshot.JournalBreak{noted(old, two, 250, 300, damaged)}, found: w(first(1, 90), second(old, damaged, 300, 320)), part: true, want: "250-300 damaged"},
+		"pruned at the front":         {noted: []snapshot.JournalBreak{noted(old, two, 250, 105, restored)}, found: w(first(1, 250), second(fresh, "", 9000, 9100)), want: "250-105 restored"},
+		"its end is known now":        {noted: []snapshot.JournalBreak{noted(old, two, 0, 300, damaged)}, found: w(first(1, 290), second(old, damaged, 300, 320)), want: "290-300 damaged"},
+		"its end may be higher":       {noted: []snapshot.JournalBreak{noted(old, two, 0, 300, damaged)}, found: w(first(1, 90), second(old, damaged, 300, 320)), part: true, want: "0-300 damaged"},
+		"what follows is known now":   {noted: []snapshot.JournalBreak{noted(old, one, 20, 0, damaged)}, found: w(first(1, 20, 30, 60)), want: "20-30 damaged"},
+		"that backend has it again":   {noted: []snapshot.JournalBreak{only(noted(old, one, 20, 30, "full: so"), "s3")}, found: w(first(1, 60))},
+		"that backend does not":       {noted: []snapshot.JournalBreak{only(noted(old, one, 20, 90, "full: so"), "s3")}, found: w(first(1, 99)), want: "20-90 full"},
+		"of the future":               {noted: []snapshot.JournalBreak{noted(-365*24*time.Hour, one, 20, 30, damaged)}, found: w(first(1, 60))},
+		"of the future, and there":    {noted: []snapshot.JournalBreak{noted(-24*time.Hour, two, 9, 30, damaged)}, found: w(first(1, 9), second(-24*time.Hour, damaged, 30, 60)), want: "9-30 damaged"},
+		"its manifest cannot be read": {found: journal.Window{Timelines: []journal.Held{first(1, 9), {Name: two, Ranges: []journal.Range{{First: 20, Last: 30}}}}}},
+		"the same one is noted once":  {noted: []snapshot.JournalBreak{noted(fresh, two, 30, 5, restored)}, found: w(first(1, 30), second(old, "restored: others", 5, 8)), want: "30-5 restored"},
 	} {
-		if got := names(seen(tc.noted, tc.found, tc.whole, now)); got != tc.want {
+		l := listing{Window: tc.found, whole: !tc.part, on: on}
+		var got []string
+		for _, b := range l.seen(tc.noted, now) {
+			got = append(got, fmt.Sprintf("%d-%d %s", b.After, b.Before, cmp.Or(segment.CauseOf(b.Reason), "no")))
+			if b.BeforeTime.After(now) {
+				t.Errorf("%s: it lies in the future", name)
+			}
+		}
+		if got := strings.Join(got, " "); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}
-	many := slices.Repeat([]snapshot.JournalBreak{at(old, "a", 10)}, 2*snapshot.MaxJournalBreaks)
-	if got := joined(many, []snapshot.JournalBreak{at(fresh, "b", 20)}); len(got) != snapshot.MaxJournalBreaks || got[len(got)-1].Timeline != "b" {
-		t.Errorf("%d are kept, %s", len(got), names(got))
+	many := slices.Repeat([]snapshot.JournalBreak{noted(old, one, 5, 10, damaged)}, 2*snapshot.MaxJournalBreaks)
+	many = append(many, slices.Repeat([]snapshot.JournalBreak{noted(-old, one, 7, 12, damaged)}, snapshot.MaxJournalBreaks)...)
+	got := joined(many, []snapshot.JournalBreak{noted(fresh, two, 15, 20, damaged)}, now)
+	if len(got) != snapshot.MaxJournalBreaks || got[len(got)-1].Timeline != string(two) || got[0].After != 5 {
+		t.Errorf("%d are kept: %v", len(got), got)
 	}
 }
 
