@@ -90,7 +90,7 @@ func (s *Server) examine(ctx context.Context, c Cluster, known *status.Known) er
 	if c.Facts != nil {
 		examineSchedules(ctx, c, known)
 		if known.Journal != nil {
-			known.Journal.Notes, _ = c.Facts.JournalNotes(ctx)
+			known.Journal.Notes, known.Journal.NotesErr = c.Facts.JournalNotes(ctx)
 		}
 	}
 	known.Tally = s.counts.Of(ctx, known, c.List)

@@ -24,11 +24,14 @@ type JournalBreak struct {
 
 // Lost returns how many revisions are missing between two that are known.
 func (b *JournalBreak) Lost() int64 {
-	if b.OtherHistory || b.After == 0 || b.Before == 0 {
+	if b.OtherHistory || b.Unknown() {
 		return 0
 	}
 	return max(0, b.Before-b.After-1)
 }
+
+// Unknown reports whether a revision beside it is not known.
+func (b *JournalBreak) Unknown() bool { return b.After == 0 || b.Before == 0 }
 
 // JournalDrill is the restore of one revision into a throw-away etcd, from a snapshot and the journal.
 type JournalDrill struct {

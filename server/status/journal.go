@@ -54,16 +54,26 @@ func (v *verdict) journalProof() {
 	}
 }
 
-// journalDrill finds that a revision could not be restored in the last drill. It is told until a later one is restored.
+// journalDrill finds that a revision could not be restored in the last drill. It is told until a later one is restored,
+// or that one is out of reach: its snapshot is gone, or the journal is not kept so long.
 func (v *verdict) journalDrill() {
 	j := v.known.Journal
 	if j == nil || j.Notes.Drill == nil || j.Notes.Drill.Verdict.Passed {
 		return
 	}
 	d := j.Notes.Drill
-	v.find(Attention, v.known.rehearsing(d.Base, d.Revision), "Revision %d could not be restored, in a drill %s ago, from %s and the "+
-		"journal. Restores to revisions around it cannot be relied on, those to snapshots can. %s",
-		d.Revision, round(v.now.Sub(d.Verdict.Time)), d.Base, d.Verdict.Error)
+	ago := max(0, v.now.Sub(d.Verdict.Time))
+	there := slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool { return rec.Name == d.Base && wholeCopy(rec) != nil })
+	if !there && v.known.All || j.Kept > 0 && ago > j.Kept {
+		return
+	}
+	do := []string{"window"}
+	if there {
+		do = v.known.rehearsing(d.Base, d.Revision)
+	}
+	v.find(Attention, do, "Revision %d could not be restored, in a drill %s ago, from %s and the journal. Restores to revisions "+
+		"around it cannot be relied on, those to snapshots can. It is told until a drill of the scrub has restored another revision. %s",
+		d.Revision, round(ago), d.Base, d.Verdict.Error)
 }
 
 // breakTold is how long a break of the journal needs attention. Nothing brings the revisions back, so a person is to see
@@ -71,28 +81,34 @@ func (v *verdict) journalDrill() {
 // long as there is something to restore before it.
 const breakTold = 24 * time.Hour
 
-// breaks finds where the journal does not go on: that of the newest kind, and how many others there are.
+// breaks finds where the journal does not go on: the newest of each kind, and how many others of it there are.
 func (v *verdict) breaks() {
-	if v.known.Journal == nil {
+	j := v.known.Journal
+	if j == nil {
 		return
 	}
-	var histories, gaps, others []snapshot.JournalBreak // the oldest first
-	for _, b := range v.known.Journal.Notes.Breaks {
+	if j.NotesErr != nil {
+		v.find(Attention, []string{"window"}, "It is not known whether the journal has gaps, or etcd was restored under it: %s.",
+			stopless(j.NotesErr.Error()))
+	}
+	var histories, gaps, losses, beginnings []snapshot.JournalBreak // the oldest first
+	for _, b := range j.Notes.Breaks {
 		switch {
-		case !v.restorableBefore(&b):
+		case b.BeforeTime.After(v.now.Add(snapshot.ClockTolerance)) || !v.restorableBefore(&b):
 		case b.OtherHistory:
 			histories = append(histories, b)
-		case b.Backend == "" && (b.Lost() > 0 || b.After == 0 || b.Before == 0):
+		case b.Backend != "":
+			losses = append(losses, b)
+		case b.Lost() > 0 || b.Unknown() && !strings.HasPrefix(b.Reason, "overtaken:"): // then another replica has what came before
 			gaps = append(gaps, b)
 		default:
-			others = append(others, b)
+			beginnings = append(beginnings, b)
 		}
 	}
 	v.otherHistory(histories)
 	v.gaps(gaps)
-	if n := len(others); n > 0 {
-		v.begunAnew(&others[n-1])
-	}
+	v.lost(losses)
+	v.begunAnew(beginnings)
 }
 
 // restorableBefore reports whether something before a break can still be restored, as far as that is known.
@@ -139,22 +155,36 @@ func (v *verdict) gaps(all []snapshot.JournalBreak) {
 	v.find(how, do, "The journal has a gap: %s cannot be restored. Reason: %s.%s", lostRevisions(b), stopless(b.Reason), more)
 }
 
-// restorableBehind reports whether there is a snapshot behind a gap, to which the journal can be added.
+// restorableBehind reports whether there is a snapshot behind a gap, to which the journal can be added. One that came after
+// the gap was found may have a lower revision: etcd was restored meanwhile.
 func (v *verdict) restorableBehind(b *snapshot.JournalBreak) bool {
 	return slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
-		return wholeCopy(rec) != nil && rec.Revision >= b.Before-1 && rec.CreateTime.After(b.AfterTime)
+		behind := rec.CreateTime.After(b.BeforeTime) || rec.Revision >= b.Before-1 && rec.CreateTime.After(b.AfterTime)
+		return wholeCopy(rec) != nil && behind
 	})
 }
 
-// begunAnew finds that the journal was interrupted, and that everything can be restored all the same.
-func (v *verdict) begunAnew(b *snapshot.JournalBreak) {
-	if b.Backend != "" {
-		v.find(v.urgency(b), []string{"window"}, "Backend %s lacks %s, which other backends have. Reason: %s.",
-			b.Backend, lostRevisions(b), stopless(b.Reason))
+// lost finds that a backend had no room in time for revisions. Its copies are repaired, so this tells of the past.
+func (v *verdict) lost(all []snapshot.JournalBreak) {
+	if len(all) == 0 {
 		return
 	}
-	v.find(v.urgency(b), []string{"window"}, "The journal began anew at %s, and no revision is missing. Reason: %s.",
-		minute(b.BeforeTime), stopless(b.Reason))
+	b := &all[len(all)-1]
+	v.find(v.urgency(b), repair, "Backend %s had lost %s. The leader copies them from another backend that has them. Reason: %s.%s",
+		b.Backend, lostRevisions(b), stopless(b.Reason), earlier(len(all)-1, "loss", "losses"))
+}
+
+// begunAnew finds that the journal was interrupted, and that everything can be restored all the same, as far as is known.
+func (v *verdict) begunAnew(all []snapshot.JournalBreak) {
+	if len(all) == 0 {
+		return
+	}
+	b, whole := &all[len(all)-1], ", and no revision is missing"
+	if b.Unknown() {
+		whole = ""
+	}
+	v.find(v.urgency(b), []string{"window"}, "The journal began anew at %s%s. Reason: %s.%s",
+		minute(b.BeforeTime), whole, stopless(b.Reason), earlier(len(all)-1, "beginning", "beginnings"))
 }
 
 // earlier says that there are others before the one that is told; nothing when there are none.
@@ -176,7 +206,7 @@ func lostRevisions(b *snapshot.JournalBreak) string {
 	case b.After == 0 && b.Before == 0:
 		return "revisions that are not known"
 	case b.After == 0:
-		text = "revisions up to " + last
+		return "an unknown number of revisions before " + strconv.FormatInt(b.Before, 10)
 	case b.Before == 0:
 		text = "revisions from " + first + " on"
 	case first == last:

@@ -1,6 +1,7 @@
 package status_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -72,6 +73,18 @@ func TestAGapIsToldWhileItMatters(t *testing.T) {
 		"before the window": {
 			journal: status.Journal{Kept: 48 * time.Hour, Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{days}}},
 			records: []*snapshot.Record{behind, before}},
+		"of the future": {journal: status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{broken(-24*time.Hour, 250, 300)}}},
+			records: []*snapshot.Record{behind, before}},
+		"etcd was restored behind it": {
+			status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{days}}},
+			[]*snapshot.Record{saved("restored", time.Minute, proven, at(104)), before},
+			"safe: The journal has a gap: revisions 251 to 299 (2026-07-12 02:59 UTC to 2026-07-12 03:00 UTC) cannot be restored. " +
+				"Reason: compacted: it was away. [window]"},
+		"its beginning is not known": {status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{
+			broken(time.Hour, 0, 300, func(b *snapshot.JournalBreak) { b.AfterTime = time.Time{} })}}}, []*snapshot.Record{behind, before},
+			"attention: The journal has a gap: an unknown number of revisions before 300 cannot be restored. Reason: compacted: it was away. [window]"},
+		"they could not be read": {status.Journal{NotesErr: errors.New("etcd is away")}, []*snapshot.Record{behind, before},
+			"attention: It is not known whether the journal has gaps, or etcd was restored under it: etcd is away. [window]"},
 		"its end is not known": {status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{
 			broken(time.Hour, 310, 0, func(b *snapshot.JournalBreak) { b.AfterTime = time.Time{} })}}}, []*snapshot.Record{behind, before},
 			"attention: The journal has a gap: revisions from 311 on cannot be restored. Reason: compacted: it was away. [window]"},
@@ -107,8 +120,11 @@ func TestAJournalThatBeganAnewIsTold(t *testing.T) {
 	for want, b := range map[string]snapshot.JournalBreak{
 		"attention: The journal began anew at 2026-07-15 02:00 UTC, and no revision is missing. Reason: overtaken: by another replica. [window]": broken(
 			time.Hour, 250, 251, func(b *snapshot.JournalBreak) { b.Reason = "overtaken: by another replica." }),
-		"attention: Backend s3 lacks revisions 6 to 9 (2026-07-15 01:59 UTC to 2026-07-15 02:00 UTC), which other backends have. Reason: compacted: " +
-			"it was away. [window]": broken(time.Hour, 5, 10, func(b *snapshot.JournalBreak) { b.Backend = "s3" }),
+		"attention: The journal began anew at 2026-07-15 02:00 UTC. Reason: overtaken: by another replica. [window]": broken(
+			time.Hour, 0, 251, func(b *snapshot.JournalBreak) { b.Reason = "overtaken: by another replica." }),
+		"attention: Backend s3 had lost revisions 6 to 9 (2026-07-15 01:59 UTC to 2026-07-15 02:00 UTC). The leader copies them from another backend " +
+			"that has them. Reason: full: it was away. [reconcile --repair]": broken(
+			time.Hour, 5, 10, func(b *snapshot.JournalBreak) { b.Backend, b.Reason = "s3", "full: it was away" }),
 	} {
 		j := &status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{b}}}
 		if got := onJournal(j, saved("a", time.Minute, proven)); got != want {
@@ -117,20 +133,40 @@ func TestAJournalThatBeganAnewIsTold(t *testing.T) {
 	}
 }
 
-// The verdict on a drilled revision is told until a later drill is passed.
+// A later break hides none of another kind, and none of its kind without saying so.
+func TestNoBreakHidesAnother(t *testing.T) {
+	full := broken(2*time.Hour, 5, 10, func(b *snapshot.JournalBreak) { b.Backend = "s3" })
+	got := onJournal(&status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{
+		full, full, broken(time.Hour, 20, 21), broken(time.Hour, 30, 31),
+	}}}, saved("a", time.Minute, proven))
+	for _, want := range []string{"Backend s3 had lost", "There is 1 earlier loss.", "The journal began anew", "There is 1 earlier beginning."} {
+		if !strings.Contains(got, want) {
+			t.Errorf("it does not say %q:\n%s", want, got)
+		}
+	}
+}
+
+// The verdict on a drilled revision is told until a later drill is passed, or nothing can be restored from there.
 func TestARevisionThatCouldNotBeRestoredNeedsAttention(t *testing.T) {
 	d := &snapshot.JournalDrill{Revision: 200, Timeline: "t", Base: "before", Verdict: snapshot.Verification{
 		Level: snapshot.LevelDrill, Error: "segment 191-210 is torn", Time: now.Add(-3 * time.Hour),
 	}}
 	j := &status.Journal{Notes: snapshot.JournalNotes{Drill: d}}
-	records := []*snapshot.Record{saved("a", time.Minute, proven)}
+	records := []*snapshot.Record{saved("a", time.Minute, proven), saved("before", 72*time.Hour, proven)}
 	want := "attention: Revision 200 could not be restored, in a drill 3h ago, from before and the journal. Restores to revisions around it cannot be " +
-		"relied on, those to snapshots can. segment 191-210 is torn " +
+		"relied on, those to snapshots can. It is told until a drill of the scrub has restored another revision. segment 191-210 is torn " +
 		"[restore before --revision 200 --from file:///backups --data-dir DIR --dry-run]"
 	if got := onJournal(j, records...); got != want {
-		t.Errorf("it says\n%s\nwant\n%s", got, want)
+		t.Errorf("it says\n%s", got)
 	}
-	d.Verdict.Passed = true
+	if got := onJournal(j, records[0]); got != "" {
+		t.Errorf("without the snapshot, it says\n%s", got)
+	}
+	j.Kept = 2 * time.Hour
+	if got := onJournal(j, records...); got != "" {
+		t.Errorf("when the journal is not kept so long, it says\n%s", got)
+	}
+	d.Verdict.Passed, j.Kept = true, 0
 	if got := onJournal(j, records...); got != "" {
 		t.Errorf("after another drill, it says\n%s", got)
 	}

@@ -36,8 +36,9 @@ type JournalCopies struct {
 
 // Journal is how far the journal of a cluster is, as this replica knows.
 type Journal struct {
-	Kept  time.Duration         // how far back it is kept; 0 for as far as there are snapshots
-	Notes snapshot.JournalNotes // those of the leader, in the catalog
+	Kept     time.Duration         // how far back it is kept; 0 for as far as there are snapshots
+	Notes    snapshot.JournalNotes // those of the leader, in the catalog
+	NotesErr error                 // why they could not be read
 
 	Following bool   // this replica is the one that follows; if not, the rest is not known
 	Endpoint  string // of etcd that is followed; empty when none answers
