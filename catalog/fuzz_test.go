@@ -189,6 +189,14 @@ func FuzzJournalNotes(f *testing.F) {
 			return
 		}
 		notes := journalNotes(m)
+		if len(notes.Breaks) > snapshot.MaxJournalBreaks || notes.Drill != nil && !snapshot.ValidName(notes.Drill.Base) {
+			t.Fatalf("%+v was read", notes)
+		}
+		for _, b := range notes.Breaks {
+			if b.After < 0 || b.Before < 0 || b.Lost() < 0 || b.After+1 < 0 {
+				t.Fatalf("%+v was read", b)
+			}
+		}
 		again, err := proto.Marshal(journalToProto(&notes))
 		if err != nil {
 			t.Fatal(err)
@@ -198,7 +206,7 @@ func FuzzJournalNotes(f *testing.F) {
 			t.Fatalf("%q is written as %q: %v", value, again, err)
 		}
 		read := journalNotes(n)
-		if len(read.Breaks) != min(len(notes.Breaks), snapshot.MaxJournalBreaks) || (read.Drill == nil) != (notes.Drill == nil) {
+		if len(read.Breaks) != len(notes.Breaks) || (read.Drill == nil) != (notes.Drill == nil) {
 			t.Fatalf("%+v was read, and then %+v", notes, read)
 		}
 	})

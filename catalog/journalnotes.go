@@ -1,9 +1,11 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -20,20 +22,23 @@ import (
 const (
 	maxNotes    = 256 << 10 // bytes that are believed
 	maxNoteText = 2 << 10   // bytes of a reason or an error that are kept
-	noteTries   = 5         // of a change among those of other replicas
+	noteTries   = 20        // of a change among those of other replicas
 )
 
-// JournalNotes returns what was noted of the journal. Notes that are damaged are none.
+// JournalNotes returns what was noted of the journal. Notes that are damaged are an error, until the leader replaces them.
 func (c *Catalog) JournalNotes(ctx context.Context) (notes snapshot.JournalNotes, err error) {
+	var damage error // no fault of etcd
 	err = c.do(ctx, "get journal notes", "read the notes about the journal",
 		func(ctx context.Context, client *clientv3.Client, _ bool) error {
 			kv, err := c.get(ctx, client, c.keys.journal())
-			if err == nil {
-				notes = journalNotes(c.parseNotes(ctx, kv))
+			if err != nil {
+				return err
 			}
-			return err
+			m, bad := c.parseNotes(ctx, kv)
+			notes, damage = journalNotes(m), bad
+			return nil
 		})
-	return notes, err
+	return notes, cmp.Or(err, damage)
 }
 
 // AmendJournalNotes changes what was noted of the journal. The change is made again when another replica has changed it
@@ -46,12 +51,12 @@ func (c *Catalog) AmendJournalNotes(ctx context.Context, change func(*snapshot.J
 			if err != nil {
 				return err
 			}
-			stored := c.parseNotes(ctx, kv)
+			stored, damage := c.parseNotes(ctx, kv)
 			notes := journalNotes(stored)
 			change(&notes)
 			m := journalToProto(&notes)
-			keep(m, stored)
-			if proto.Equal(m, stored) {
+			keepOfNotes(m, stored)
+			if damage == nil && proto.Equal(m, stored) {
 				return nil
 			}
 			value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
@@ -69,17 +74,17 @@ func (c *Catalog) AmendJournalNotes(ctx context.Context, change func(*snapshot.J
 }
 
 // parseNotes returns the message of a value; an empty one when there is none, or it is damaged.
-func (c *Catalog) parseNotes(ctx context.Context, kv *mvccpb.KeyValue) *catalogv1.Journal {
+func (c *Catalog) parseNotes(ctx context.Context, kv *mvccpb.KeyValue) (*catalogv1.Journal, error) {
 	m := &catalogv1.Journal{}
 	if kv == nil {
-		return m
+		return m, nil
 	}
 	err := checkNotes(kv.Value, m)
 	if err == nil {
-		return m
+		return m, nil
 	}
 	c.warn(ctx, string(kv.Key), kv.ModRevision, "the notes about the journal in the catalog are damaged, and are left out", err)
-	return &catalogv1.Journal{}
+	return &catalogv1.Journal{}, fmt.Errorf("the notes in the catalog, %s, are damaged: %w; the leader replaces them within an hour", kv.Key, err)
 }
 
 func checkNotes(value []byte, m *catalogv1.Journal) error {
@@ -97,18 +102,37 @@ func checkNotes(value []byte, m *catalogv1.Journal) error {
 		}
 		return nil
 	}
-	verdict := m.GetDrill().GetVerdict()
-	errs := []error{valid(verdict.GetTime())}
-	if d := verdict.GetDuration(); d != nil && (!d.IsValid() || d.AsDuration().Abs() > maxDuration) {
-		errs = append(errs, errors.New("the drill's duration is longer than 100 years"))
+	revisions := func(all ...int64) error {
+		for _, r := range all {
+			if r < 0 || r == math.MaxInt64 {
+				return fmt.Errorf("%d is no revision", r)
+			}
+		}
+		return nil
 	}
-	if m.GetDrill() != nil && verdict == nil {
-		errs = append(errs, errors.New("the drill has no verdict"))
-	}
+	var errs []error
 	for _, b := range m.GetBreaks() {
-		errs = append(errs, valid(b.GetAfterTime(), b.GetBeforeTime()))
+		errs = append(errs, valid(b.GetAfterTime(), b.GetBeforeTime()), revisions(b.GetAfterRevision(), b.GetBeforeRevision()))
+	}
+	if d := m.GetDrill(); d != nil {
+		errs = append(errs, valid(d.GetVerdict().GetTime()), revisions(d.GetRevision()), checkDrill(d))
 	}
 	return first(errs)
+}
+
+// checkDrill checks what is shown of a drill. The name of the snapshot becomes a part of a command.
+func checkDrill(d *catalogv1.JournalDrill) error {
+	verdict := d.GetVerdict()
+	if verdict.GetTime() == nil {
+		return errors.New("the drill has no verdict with a time")
+	}
+	if took := verdict.GetDuration(); took != nil && (!took.IsValid() || took.AsDuration().Abs() > maxDuration) {
+		return errors.New("the drill's duration is longer than 100 years")
+	}
+	if !snapshot.ValidName(d.GetBase()) {
+		return fmt.Errorf("the drill has the snapshot %.80q, which is no name", d.GetBase())
+	}
+	return nil
 }
 
 func journalNotes(m *catalogv1.Journal) (notes snapshot.JournalNotes) {
@@ -118,7 +142,8 @@ func journalNotes(m *catalogv1.Journal) (notes snapshot.JournalNotes) {
 		}
 		return t.AsTime()
 	}
-	for _, b := range m.GetBreaks() {
+	all := m.GetBreaks()
+	for _, b := range all[max(0, len(all)-snapshot.MaxJournalBreaks):] { // others can write there
 		notes.Breaks = append(notes.Breaks, snapshot.JournalBreak{
 			Timeline: b.GetTimeline(), After: b.GetAfterRevision(), Before: b.GetBeforeRevision(),
 			AfterTime: at(b.GetAfterTime()), BeforeTime: at(b.GetBeforeTime()),
@@ -149,6 +174,22 @@ func journalToProto(notes *snapshot.JournalNotes) *catalogv1.Journal {
 		m.Drill.Verdict.Error = short(d.Verdict.Error)
 	}
 	return m
+}
+
+// keepOfNotes keeps the fields of a later version in all that was not changed.
+func keepOfNotes(m, stored *catalogv1.Journal) {
+	keep(m, stored)
+	for _, b := range m.GetBreaks() {
+		keepOf(b, stored.GetBreaks(), func(o *catalogv1.JournalBreak) bool {
+			return o.GetTimeline() == b.GetTimeline() && o.GetBeforeRevision() == b.GetBeforeRevision() && o.GetBackend() == b.GetBackend()
+		})
+	}
+	now, was := m.GetDrill(), stored.GetDrill()
+	if now == nil || was == nil || !proto.Equal(now.GetVerdict(), asKnown(was.GetVerdict())) {
+		return
+	}
+	keep(now, was)
+	now.Verdict = was.GetVerdict()
 }
 
 // short returns a text that is stored: valid, and not longer than needed.

@@ -3,16 +3,19 @@ package catalog_test
 import (
 	"bytes"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -81,11 +84,35 @@ func TestNotesAboutAJournalThatAreDamagedAreReplaced(t *testing.T) {
 	client := embedded.StartEtcd(t).Client(t)
 	var log bytes.Buffer
 	c := open(t, catalog.Config{Connect: connect(client), Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	for _, damage := range []string{"rubbish", strings.Repeat("x", 1<<20), "\x12\x02\x08\x01"} { // the last one is a drill without a verdict
+	hostile := func(change func(*catalogv1.Journal)) string {
+		m := &catalogv1.Journal{Breaks: []*catalogv1.JournalBreak{{}}, Drill: &catalogv1.JournalDrill{
+			Base: "a", Verdict: &snapshotdv1.Verification{Time: timestamppb.Now()},
+		}}
+		change(m)
+		b, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for _, damage := range []string{
+		"rubbish", strings.Repeat("x", 1<<20), "\x12\x02\x08\x01", // the last one is a drill without a verdict
+		hostile(func(m *catalogv1.Journal) { m.Drill.Base = "--from=file:///elsewhere" }),
+		hostile(func(m *catalogv1.Journal) { m.Drill.Verdict.Time = nil }),
+		hostile(func(m *catalogv1.Journal) { m.Drill.Revision = -1 }),
+		hostile(func(m *catalogv1.Journal) { m.Breaks[0].AfterRevision = math.MaxInt64 }),
+		hostile(func(m *catalogv1.Journal) { m.Breaks[0].BeforeRevision = -7 }),
+	} {
 		put(t, client, notesKey, damage)
 		log.Reset()
-		if notes, err := c.JournalNotes(t.Context()); err != nil || len(notes.Breaks) > 0 || notes.Drill != nil {
+		if notes, err := c.JournalNotes(t.Context()); err == nil || len(notes.Breaks) > 0 || notes.Drill != nil {
 			t.Errorf("%.20q is %+v, %v", damage, notes, err)
+		}
+		if err := c.AmendJournalNotes(t.Context(), func(*snapshot.JournalNotes) {}); err != nil {
+			t.Errorf("%.20q is not replaced: %v", damage, err)
+		}
+		if notes, err := c.JournalNotes(t.Context()); err != nil || len(notes.Breaks) > 0 {
+			t.Errorf("%.20q becomes %+v, %v", damage, notes, err)
 		}
 		if !strings.Contains(log.String(), notesKey) {
 			t.Errorf("%.20q: the log has %s", damage, log.String())
@@ -110,5 +137,59 @@ func TestNotesAboutAJournalThatAreDamagedAreReplaced(t *testing.T) {
 	if err := proto.Unmarshal([]byte(v), &m); err != nil || string(m.ProtoReflect().GetUnknown()) != string(newer("notes")) ||
 		len(m.GetBreaks()) != snapshot.MaxJournalBreaks || m.GetBreaks()[0].GetTimeline() != "later" || len(v) > 20_000 {
 		t.Errorf("stored are %d bytes, %d breaks, %v", len(v), len(m.GetBreaks()), err)
+	}
+}
+
+// Of more breaks than are kept, the newest are read: each costs a look through the snapshots.
+func TestNotesAboutAJournalAreBoundedWhenTheyAreRead(t *testing.T) {
+	t.Parallel()
+	client := embedded.StartEtcd(t).Client(t)
+	c := open(t, catalog.Config{Connect: connect(client)})
+	put(t, client, notesKey, strings.Repeat("\x0a\x00", 100_000)+"\x0a\x03\x0a\x01t")
+	notes, err := c.JournalNotes(t.Context())
+	if n := len(notes.Breaks); err != nil || n != snapshot.MaxJournalBreaks || notes.Breaks[n-1].Timeline != "t" {
+		t.Errorf("%d are read, %v", n, err)
+	}
+}
+
+// An older leader that changes the notes leaves what it does not know in the breaks and the drill that stay.
+func TestNotesAboutAJournalKeepTheFieldsOfALaterVersion(t *testing.T) {
+	t.Parallel()
+	client := embedded.StartEtcd(t).Client(t)
+	c := open(t, catalog.Config{Connect: connect(client)})
+	read := func() (m catalogv1.Journal) {
+		v, _ := value(t, client, notesKey)
+		if err := proto.Unmarshal([]byte(v), &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	if err := c.AmendJournalNotes(t.Context(), func(n *snapshot.JournalNotes) { *n = noted("t") }); err != nil {
+		t.Fatal(err)
+	}
+	m := read()
+	for _, part := range []proto.Message{m.Breaks[0], m.Drill, m.Drill.Verdict} {
+		part.ProtoReflect().SetUnknown(newer("notes"))
+	}
+	later, err := proto.Marshal(&m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, client, notesKey, string(later))
+	err = c.AmendJournalNotes(t.Context(), func(n *snapshot.JournalNotes) { n.Breaks = append(n.Breaks, noted("u").Breaks[0]) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = read()
+	for _, part := range []proto.Message{m.Breaks[0], m.Drill, m.Drill.Verdict} {
+		if string(part.ProtoReflect().GetUnknown()) != string(newer("notes")) {
+			t.Errorf("it is gone from %v", part)
+		}
+	}
+	if err := c.AmendJournalNotes(t.Context(), func(n *snapshot.JournalNotes) { n.Drill = noted("u").Drill; n.Drill.Verdict.Passed = true }); err != nil {
+		t.Fatal(err)
+	}
+	if m = read(); len(m.Drill.Verdict.ProtoReflect().GetUnknown()) > 0 || len(m.Drill.ProtoReflect().GetUnknown()) > 0 {
+		t.Error("another drill has the fields of the one before")
 	}
 }

@@ -264,6 +264,20 @@ func TestTheSnapshotsOfASmallClusterAreCountedWhenTheyHaveChanged(t *testing.T) 
 	}
 }
 
+// Notes about a journal that cannot be read are no good news.
+func TestNotesThatCannotBeReadNeedAttention(t *testing.T) {
+	prod := holding("prod", nil, onS3("a"))
+	prod.facts = fakeFacts{journal: &status.Journal{}, err: errors.New("the notes are away")}
+	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, prod).dial(t))
+	one, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{Cluster: "prod"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := fmt.Sprint(one.GetCluster().GetFindings()); !strings.Contains(all, "not known whether the journal has gaps") {
+		t.Errorf("it finds %s", all)
+	}
+}
+
 func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
 	saved := func(name string, revision int64, at time.Time) *snapshot.Record {
