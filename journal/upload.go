@@ -388,6 +388,21 @@ func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, er
 // errFull ends following until a backend takes something.
 var errFull = errors.New("the journal on this disk is as large as it may be, and no backend takes it")
 
+// lostParts returns what a backend lacks without parts that were removed, for each timeline.
+func lostParts(lost []local.Part, backend string) (all []snapshot.JournalBreak) {
+	for i := range lost {
+		h := &lost[i].Header
+		if i == 0 || h.Timeline != lost[i-1].Header.Timeline {
+			all = append(all, snapshot.JournalBreak{
+				Timeline: string(h.Timeline), After: h.First - 1, BeforeTime: time.Now(), Backend: backend,
+				Reason: segment.CauseFull.Reason("the journal on the disk had reached its limit (max_local_bytes)"),
+			})
+		}
+		all[len(all)-1].Before = h.Last + 1
+	}
+	return all
+}
+
 // shrink keeps the local part within its limit. Parts that some backend has go first; the others then lack them. Parts
 // that none has stay, and nothing more is followed: the history up to here can be restored, and etcd has the next
 // revisions until they are compacted.
@@ -403,12 +418,7 @@ func (j *Journal) shrink(ctx context.Context) error {
 				"backend", u.store.Name(), "timeline", current,
 				"first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
 			if whole {
-				first, last := &lost[0].Header, &lost[len(lost)-1].Header
-				j.cfg.Broken(ctx, segment.CauseFull, snapshot.JournalBreak{
-					Timeline: string(first.Timeline), After: first.First - 1, Before: last.Last + 1, AfterTime: first.FirstTime,
-					BeforeTime: time.Now(), Backend: u.store.Name(),
-					Reason: segment.CauseFull.Reason("the journal on the disk had reached its limit (max_local_bytes)"),
-				})
+				j.cfg.Broken(ctx, segment.CauseFull, lostParts(lost, u.store.Name())...)
 			}
 		}
 	}

@@ -134,6 +134,18 @@ func TestAPartThatCannotBeReadDoesNotKeepOthersOnTheDisk(t *testing.T) {
 	}
 }
 
+// What is removed from a full disk is noted for each timeline: their revisions have nothing to do with each other.
+func TestPartsThatAreRemovedAreLostByTheirTimeline(t *testing.T) {
+	part := func(timeline segment.Timeline, first, last int64) local.Part {
+		return local.Part{Header: segment.Header{Timeline: timeline, First: first, Last: last, FirstTime: time.Now()}}
+	}
+	all := journal.LostParts([]local.Part{part("one", 200, 210), part("one", 211, 250), part("two", 105, 110)}, "s3")
+	if len(all) != 2 || all[0].Timeline != "one" || all[0].After != 199 || all[0].Before != 251 || all[0].Backend != "s3" ||
+		all[1].Timeline != "two" || all[1].After != 104 || all[1].Before != 111 || !all[0].AfterTime.IsZero() {
+		t.Errorf("lost is %+v", all)
+	}
+}
+
 // A backend is away until the disk is full, and what the other one has is removed. It is not said to be whole before
 // it takes the journal again and there is a snapshot of that time.
 func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {

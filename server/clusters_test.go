@@ -324,6 +324,11 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	if w.GetLagRevisions() != 12 {
 		t.Errorf("the lag is %d", w.GetLagRevisions())
 	}
+	followed.Endpoint = ""
+	if resp, err = client.GetRecoveryWindow(t.Context(), &snapshotdv1.GetRecoveryWindowRequest{Cluster: "prod"}); err != nil || resp.GetWindow().LagRevisions != nil {
+		t.Errorf("while etcd is not followed, the lag is %d, %v", resp.GetWindow().GetLagRevisions(), err)
+	}
+	followed.Endpoint = "http://10.0.0.1:2379"
 	one, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{Cluster: "prod"})
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -42,7 +43,7 @@ func TestStatusShowsTheClusters(t *testing.T) {
 		{Name: "nightly", Cron: "0 3 * * *", TimeZone: "Europe/Berlin", NextTime: timestamppb.New(now.Add(-2 * time.Hour)), Overdue: true},
 	}
 	prod.RecoveryWindow = &snapshotdv1.RecoveryWindow{
-		Journaled: true, Endpoint: "http://10.0.0.1:2379", RecoveryPoints: recoveryPoints(), LagRevisions: 12,
+		Journaled: true, Endpoint: "http://10.0.0.1:2379", RecoveryPoints: recoveryPoints(), LagRevisions: proto.Int64(12),
 	}
 	const lost = "The catalog cannot be read."
 	env := serve(t, &fake{clusters: []*snapshotdv1.Cluster{
@@ -169,7 +170,7 @@ func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		Snapshots: []*snapshotdv1.RecoveryWindow_Snapshot{{Name: "first", OldestRevision: 1, Revision: 104, CreateTime: at(-89), JournalProof: &snapshotdv1.Verification{
 			State: snapshotdv1.Verification_STATE_FAILED, Error: "HashKV differs", Time: at(-80),
 		}}},
-		LagRevisions: 12,
+		LagRevisions: proto.Int64(12),
 		Drill: &snapshotdv1.RecoveryWindow_Drill{
 			Revision: 200, Timeline: "cdf818194e3a8c32-1784110000", Base: "first",
 			Verdict: &snapshotdv1.Verification{State: snapshotdv1.Verification_STATE_FAILED, Error: "segment 191-210 is torn", Time: at(-30)},
@@ -184,6 +185,11 @@ func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q", name, r.code, r.stderr)
 		}
 		golden(t, name, r.stdout)
+	}
+	// While etcd is not followed, it goes on, and nobody counts.
+	f.window.Endpoint, f.window.LagRevisions = "", nil
+	if r := run(t.Context(), env, "window"); !strings.Contains(r.stdout, "Lag: not known, etcd is not followed now") {
+		t.Errorf("while etcd is not followed, it says\n%s", r.stdout)
 	}
 	f.window.Drill.Verdict = &snapshotdv1.Verification{State: snapshotdv1.Verification_STATE_PASSED, Time: at(-1)}
 	f.window.RecoveryPoints = nil // another replica follows

@@ -55,7 +55,10 @@ func Journal(j *status.Journal) *snapshotdv1.RecoveryWindow {
 	if j == nil {
 		return nil
 	}
-	m := &snapshotdv1.RecoveryWindow{Journaled: true, Endpoint: j.Endpoint, LagRevisions: j.Lag}
+	m := &snapshotdv1.RecoveryWindow{Journaled: true, Endpoint: j.Endpoint}
+	if j.Following && j.Endpoint != "" { // else etcd goes on, and nobody counts
+		m.LagRevisions = &j.Lag
+	}
 	if d := j.Notes.Drill; d != nil {
 		m.Drill = &snapshotdv1.RecoveryWindow_Drill{
 			Revision: d.Revision, Timeline: wire.Text(d.Timeline), Base: wire.Text(d.Base), Verdict: wire.VerificationToProto(&d.Verdict),

@@ -70,9 +70,10 @@ func recoveryPoint(c *snapshotdv1.Cluster) string {
 	return Age(worst)
 }
 
-// lag returns how many revisions the journal is behind etcd; "-" when the replica that answers does not know.
+// lag returns how many revisions the journal is behind etcd; "-" when the replica that answers does not know, such as while
+// etcd is not followed.
 func lag(win *snapshotdv1.RecoveryWindow) string {
-	if len(win.GetRecoveryPoints()) == 0 {
+	if win == nil || win.LagRevisions == nil {
 		return "-"
 	}
 	return fmt.Sprint(win.GetLagRevisions())

@@ -84,12 +84,11 @@ func windowProof(w io.Writer, win *snapshotdv1.RecoveryWindow) {
 
 // windowLag writes how far the journal is behind etcd, where that is known, and how far back it is kept.
 func windowLag(w io.Writer, win *snapshotdv1.RecoveryWindow) {
-	if len(win.GetRecoveryPoints()) > 0 {
-		of := "etcd, which is not followed now"
-		if win.GetEndpoint() != "" {
-			of = win.GetEndpoint()
-		}
-		fmt.Fprintf(w, "\nLag: %d revisions behind %s\n", win.GetLagRevisions(), Plain(of))
+	switch {
+	case win.LagRevisions != nil:
+		fmt.Fprintf(w, "\nLag: %d revisions behind %s\n", win.GetLagRevisions(), Plain(win.GetEndpoint()))
+	case len(win.GetRecoveryPoints()) > 0:
+		fmt.Fprint(w, "\nLag: not known, etcd is not followed now\n")
 	}
 	if kept := win.GetKept(); kept != nil {
 		fmt.Fprintf(w, "\nKept: the journal of the last %s, and what leads to its beginning\n", Age(kept.AsDuration()))

@@ -400,9 +400,9 @@ type RecoveryWindow struct {
 	// Why some backends could not be listed: their part of the window is missing here. Not set in Cluster.
 	Unread []string `protobuf:"bytes,8,rep,name=unread,proto3" json:"unread,omitempty"`
 	// How far the journal is behind etcd: revisions that the cluster has, and that are not durable yet on the disk of the replica
-	// that follows. The age of its recovery point says the same as a time. 0 also when another replica follows, which has no
-	// recovery points here.
-	LagRevisions int64 `protobuf:"varint,9,opt,name=lag_revisions,json=lagRevisions,proto3" json:"lag_revisions,omitempty"`
+	// that follows. The age of its recovery point says the same as a time. Unset when that is not known: etcd is not followed
+	// now, or another replica follows.
+	LagRevisions *int64 `protobuf:"varint,9,opt,name=lag_revisions,json=lagRevisions,proto3,oneof" json:"lag_revisions,omitempty"`
 	// The last drill of a revision; unset when there was none. It is in the catalog, so that all replicas know it.
 	Drill *RecoveryWindow_Drill `protobuf:"bytes,10,opt,name=drill,proto3" json:"drill,omitempty"`
 	// How far back the journal is kept, by the configuration; unset when it is kept as far back as there are snapshots.
@@ -498,8 +498,8 @@ func (x *RecoveryWindow) GetUnread() []string {
 }
 
 func (x *RecoveryWindow) GetLagRevisions() int64 {
-	if x != nil {
-		return x.LagRevisions
+	if x != nil && x.LagRevisions != nil {
+		return *x.LagRevisions
 	}
 	return 0
 }
@@ -1816,7 +1816,7 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"\x81\x01\n" +
 	"\x19GetRecoveryWindowResponse\x124\n" +
 	"\x06window\x18\x01 \x01(\v2\x1c.snapshotd.v1.RecoveryWindowR\x06window\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x8e\x0e\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xa5\x0e\n" +
 	"\x0eRecoveryWindow\x12\x1c\n" +
 	"\tjournaled\x18\x01 \x01(\bR\tjournaled\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12S\n" +
@@ -1825,8 +1825,8 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\x04gaps\x18\x05 \x03(\v2 .snapshotd.v1.RecoveryWindow.GapR\x04gaps\x12C\n" +
 	"\tsnapshots\x18\x06 \x03(\v2%.snapshotd.v1.RecoveryWindow.SnapshotR\tsnapshots\x12\x1c\n" +
 	"\testimates\x18\a \x03(\tR\testimates\x12\x16\n" +
-	"\x06unread\x18\b \x03(\tR\x06unread\x12#\n" +
-	"\rlag_revisions\x18\t \x01(\x03R\flagRevisions\x128\n" +
+	"\x06unread\x18\b \x03(\tR\x06unread\x12(\n" +
+	"\rlag_revisions\x18\t \x01(\x03H\x00R\flagRevisions\x88\x01\x01\x128\n" +
 	"\x05drill\x18\n" +
 	" \x01(\v2\".snapshotd.v1.RecoveryWindow.DrillR\x05drill\x12-\n" +
 	"\x04kept\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\x04kept\x1a\xad\x01\n" +
@@ -1869,7 +1869,8 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x1a\n" +
 	"\btimeline\x18\x02 \x01(\tR\btimeline\x12\x12\n" +
 	"\x04base\x18\x03 \x01(\tR\x04base\x124\n" +
-	"\averdict\x18\x04 \x01(\v2\x1a.snapshotd.v1.VerificationR\averdict\"\x9e\x15\n" +
+	"\averdict\x18\x04 \x01(\v2\x1a.snapshotd.v1.VerificationR\averdictB\x10\n" +
+	"\x0e_lag_revisions\"\x9e\x15\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x129\n" +
@@ -2077,6 +2078,7 @@ func file_snapshotd_v1_cluster_service_proto_init() {
 		return
 	}
 	file_snapshotd_v1_snapshot_proto_init()
+	file_snapshotd_v1_cluster_service_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

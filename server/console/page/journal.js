@@ -16,7 +16,8 @@ export function journalBox(c) {
 export function showPoints(c, list) {
   const all = c.recoveryWindow.recoveryPoints.map((p) => el('li', {}, `If ${p.backend ? `all but backend ${p.backend}` : 'the process'} were lost: `,
     el('b', {}, `the changes of the last ${took(seconds(p.age))}`), p.error ? `. The last upload failed: ${stopped(p.error)}` : '.'));
-  if (all.length) all.push(el('li', {}, 'Behind etcd: ', el('b', {}, several(Number(c.recoveryWindow.lagRevisions), 'revision')), '.'));
+  const lag = c.recoveryWindow.lagRevisions; // none while etcd is not followed
+  if (all.length) all.push(el('li', {}, 'Behind etcd: ', el('b', {}, lag === undefined || lag === null ? 'not known, it is not followed now' : several(Number(lag), 'revision')), '.'));
   const drill = lastDrill(c.recoveryWindow.drill);
   list.replaceChildren(...(all.length ? all : [el('li', { class: 'quiet' }, 'Another replica follows the cluster, and knows how far its journal is.')]), ...(drill ? [drill] : []));
 }
