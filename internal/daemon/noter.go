@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"iter"
 	"log/slog"
 	"slices"
@@ -89,12 +90,17 @@ func (n *noter) write(ctx context.Context) time.Duration {
 func (n *noter) look(ctx context.Context, places []upkeep.Place, now time.Time) error {
 	l := listing{whole: true, on: map[string][]segments.Ref{}}
 	var all []journal.Listing
+	var away []error
 	for _, p := range places {
 		if err := p.Repository.OpenVerified(ctx, false); err != nil { // one that is not mounted is empty
-			return err
+			l.whole, away = false, append(away, err)
+			continue
 		}
 		l.whole = l.whole && snapshot.NodeOf(p.Repository.Name()) == ""
 		all = append(all, listed{p.Segments, l.on})
+	}
+	if len(all) == 0 {
+		return errors.Join(away...)
 	}
 	l.Window = journal.Look(ctx, all)
 	l.whole = l.whole && len(l.Unread) == 0
@@ -172,9 +178,10 @@ func knows(n *snapshot.JournalBreak, b *journal.Break) bool {
 	return n.After <= b.After && b.Before <= n.Before
 }
 
-// complete adds to a note the bounds that it does not know.
+// complete adds to a note the bounds that it does not know, and revisions before it that a backend has now.
 func complete(n *snapshot.JournalBreak, b *journal.Break) {
-	if n.After == 0 && (n.Before == 0 || n.Before == b.Before) {
+	same := n.AfterTime.IsZero() || b.AfterTime.After(n.AfterTime) // an earlier history may have higher numbers
+	if n.Before == b.Before && !n.OtherHistory && b.After > n.After && same {
 		n.After, n.AfterTime = b.After, b.AfterTime
 	}
 	if n.Before == 0 && n.After == b.After {

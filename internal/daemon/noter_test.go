@@ -70,9 +70,10 @@ func TestTheBackendsShowWhichGapsThereAre(t *testing.T) {
 		"that an upload may fill":     {found: w(journal.Held{Name: one, Ranges: ranges(fresh, 1, 9, 20, 30)})},
 		"that another backend fills":  {found: w(first(1, 9, 20, 30), second(old, restored, 5, 8)), part: true, want: "30-5 restored"},
 		"the cause stays":             {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(first(1, 20, 30, 60)), want: "20-30 damaged"},
-		"a part of it is filled":      {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(first(1, 25, 30, 60)), want: "20-30 damaged"},
+		"a part of it is filled":      {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(first(1, 25, 30, 60)), want: "25-30 damaged"},
 		"more is missing now":         {noted: []snapshot.JournalBreak{noted(old, one, 20, 30, damaged)}, found: w(first(1, 20, 40, 60)), want: "20-30 damaged 20-40 no"},
 		"an incomplete listing":       {noted: []snapshot.JournalBreak{noted(old, two, 250, 300, damaged)}, found: w(first(1, 90), second(old, damaged, 300, 320)), part: true, want: "250-300 damaged"},
+		"after an incomplete listing": {noted: []snapshot.JournalBreak{noted(old, two, 90, 300, damaged)}, found: w(first(1, 290), second(old, damaged, 300, 320)), want: "290-300 damaged"},
 		"pruned at the front":         {noted: []snapshot.JournalBreak{noted(old, two, 250, 105, restored)}, found: w(first(1, 250), second(fresh, "", 9000, 9100)), want: "250-105 restored"},
 		"its end is known now":        {noted: []snapshot.JournalBreak{noted(old, two, 0, 300, damaged)}, found: w(first(1, 290), second(old, damaged, 300, 320)), want: "290-300 damaged"},
 		"its end may be higher":       {noted: []snapshot.JournalBreak{noted(old, two, 0, 300, damaged)}, found: w(first(1, 90), second(old, damaged, 300, 320)), part: true, want: "0-300 damaged"},
@@ -100,7 +101,7 @@ func TestTheBackendsShowWhichGapsThereAre(t *testing.T) {
 	many = append(many, slices.Repeat([]snapshot.JournalBreak{noted(-old, one, 7, 12, damaged)}, snapshot.MaxJournalBreaks)...)
 	got := joined(many, []snapshot.JournalBreak{noted(fresh, two, 15, 20, damaged)}, now)
 	if len(got) != snapshot.MaxJournalBreaks || got[len(got)-1].Timeline != string(two) || got[0].After != 5 {
-		t.Errorf("%d are kept: %v", len(got), got)
+		t.Errorf("%d are kept, from %d to timeline %s", len(got), got[0].After, got[len(got)-1].Timeline)
 	}
 }
 
