@@ -173,7 +173,7 @@ func (o *watched) compactPast() {
 	o.serve = start(o.t, o.options(), "--config", o.file)
 }
 
-var restoredName = regexp.MustCompile(`(?m)^snapshot +(\S+-(\d{10})\S*)`)
+var restoredName = regexp.MustCompile(`(?m)^snapshot +(\S+-(\d{10})[^\s,]*)`)
 
 // goBack restores etcd to its newest snapshot, with the cluster id that it had, and waits until the journal goes on with
 // the second history.

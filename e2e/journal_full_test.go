@@ -3,10 +3,13 @@
 package e2e
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -54,8 +57,8 @@ func (f *following) full() {
 	}
 }
 
-// smallDisk mounts a small file system in memory, and returns a function that leaves no space on it until the function is
-// called that it returns. The test is skipped where nothing can be mounted.
+// smallDisk mounts a small file system in memory, and returns a function that takes all space on it, also what becomes free,
+// until the function is called that it returns. The test is skipped where nothing can be mounted.
 func smallDisk(t *testing.T, dir string) (fill func() (free func())) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -66,20 +69,23 @@ func smallDisk(t *testing.T, dir string) (fill func() (free func())) {
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	return func() func() {
-		path := filepath.Join(dir, "filler")
-		filler, err := os.Create(path)
+		filler, err := os.Create(filepath.Join(dir, "filler"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer filler.Close()
-		for block := make([]byte, 4096); err == nil; {
-			_, err = filler.Write(block)
-		}
-		if !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
-			t.Fatal(err)
-		}
+		ctx, stop := context.WithCancel(t.Context())
+		var filling sync.WaitGroup
+		filling.Go(func() {
+			for block := make([]byte, 4096); ctx.Err() == nil; {
+				if _, err := filler.Write(block); err != nil {
+					time.Sleep(time.Millisecond) // all is taken
+				}
+			}
+		})
 		return func() {
-			if err := os.Remove(path); err != nil {
+			stop()
+			filling.Wait()
+			if err := errors.Join(filler.Close(), os.Remove(filler.Name())); err != nil {
 				t.Error(err)
 			}
 		}

@@ -111,7 +111,7 @@ func (o *watched) refusal(g *target, says string) *int {
 		return &o.found.damaged
 	case g.revision == 0:
 		return nil
-	case (g.any || o.inTwo(g.revision)) && strings.Contains(says, "more than one history"):
+	case (o.inTwo(g.revision) || o.mayBeTwo(g)) && strings.Contains(says, "more than one history"):
 		return &o.found.twice
 	case o.lost(g) && strings.Contains(says, "revision"):
 		return &o.found.refused
@@ -166,6 +166,12 @@ func (o *watched) inTwo(revision int64) bool {
 		}
 	}
 	return n > 1
+}
+
+// mayBeTwo reports whether the revision of a target, which names no snapshot, may be of two histories, as far as a restore
+// can know: it has no way to see to which revision etcd was restored, up to which they are the same.
+func (o *watched) mayBeTwo(g *target) bool {
+	return o.load.second && g.base == "" && g.revision <= min(o.back.last, o.load.sampled)
 }
 
 // checkGaps checks that no gap is wider than what etcd has forgotten.
