@@ -155,6 +155,7 @@ func (o *watched) fault() {
 		return
 	}
 	tr := trouble{name: f.name, from: time.Now()}
+	o.t.Logf("%s: %s", tr.from.UTC().Format(time.TimeOnly), f.name)
 	f.apply(o)
 	tr.to = time.Now()
 	tr.quiet = f.quiet
@@ -176,10 +177,11 @@ func (o *watched) compactPast() {
 var restoredName = regexp.MustCompile(`(?m)^snapshot +(\S+-(\d{10})[^\s,]*)`)
 
 // goBack restores etcd to its newest snapshot, with the cluster id that it had, and waits until the journal goes on with
-// the second history.
+// the second history. Clients that have logged in before are useless then: etcd lets their calls wait until it has made as
+// many proposals as when it gave the token. So the service is started anew if authentication is on.
 func (o *watched) goBack() {
 	o.t.Helper()
-	begun := o.serve.begun()
+	begun, secured := o.serve.begun(), o.auth[len(o.auth)-1].enabled
 	o.load.turn.Lock()
 	o.allKnown()
 	o.back = comeback{base: "latest", last: o.load.sampled, from: time.Now()}
@@ -205,9 +207,15 @@ func (o *watched) goBack() {
 	for i := range o.members {
 		o.etcd.Restart(o.t, i)
 	}
+	o.client = o.etcd.Client(o.t)
+	o.load.client = o.client
 	o.healthy()
 	o.load.goesBack(revision, taken)
 	o.changed(o.back.from)
+	if secured || o.auth[len(o.auth)-1].enabled {
+		o.serve.kill()
+		begun, o.serve = "", start(o.t, o.options(), "--config", o.file)
+	}
 	o.load.turn.Unlock()
 	eventually(o.t, "the journal goes on with the second history, and has its snapshot", func() bool {
 		if o.serve.begun() == begun {
