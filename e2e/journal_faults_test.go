@@ -181,7 +181,7 @@ var restoredName = regexp.MustCompile(`(?m)^snapshot +(\S+-(\d{10})[^\s,]*)`)
 // many proposals as when it gave the token. So the service is started anew if authentication is on.
 func (o *watched) goBack() {
 	o.t.Helper()
-	begun, secured := o.serve.begun(), o.auth[len(o.auth)-1].enabled
+	secured := o.auth[len(o.auth)-1].enabled
 	o.load.turn.Lock()
 	o.allKnown()
 	o.back = comeback{base: "latest", last: o.load.sampled, from: time.Now()}
@@ -214,15 +214,14 @@ func (o *watched) goBack() {
 	o.changed(o.back.from)
 	if secured || o.auth[len(o.auth)-1].enabled {
 		o.serve.kill()
-		begun, o.serve = "", start(o.t, o.options(), "--config", o.file)
+		o.serve = start(o.t, o.options(), "--config", o.file)
 	}
 	o.load.turn.Unlock()
 	eventually(o.t, "the journal goes on with the second history, and has its snapshot", func() bool {
-		if o.serve.begun() == begun {
-			return false
-		}
-		line := o.serve.window().timeline("")
-		return len(line.Ranges) > 0 && line.Ranges[0].RestorableFromRevision > 0
+		w := o.serve.window()
+		of := func(l timeline) bool { return strings.HasPrefix(l.Reason, "restored") || strings.HasPrefix(l.Reason, "different") }
+		line := w.timeline("")
+		return slices.ContainsFunc(w.Window.Timelines, of) && len(line.Ranges) > 0 && line.Ranges[0].RestorableFromRevision > 0
 	})
 	eventually(o.t, "the catalog, which is of the past, has all snapshots", func() bool { return o.serve.run("reconcile").code == 0 })
 	o.back.to = time.Now()

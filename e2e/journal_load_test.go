@@ -111,6 +111,9 @@ func (l *load) goesBack(revision int64, taken time.Time) {
 	l.second, l.back, l.sampled, l.compacted = true, revision, revision, revision
 	for _, g := range l.leases {
 		g.unsure = g.granted.After(taken.Add(-settles)) || !g.ended.IsZero() && g.ended.After(taken.Add(-settles))
+		if g.unsure && g.ended.IsZero() {
+			g.ended = time.Now() // of the first history, whether anybody has asked for it or not
+		}
 	}
 	l.alive = slices.DeleteFunc(l.alive, func(id clientv3.LeaseID) bool { return l.leases[int64(id)].unsure })
 }
