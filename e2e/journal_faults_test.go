@@ -219,7 +219,9 @@ func (o *watched) goBack() {
 	o.load.turn.Unlock()
 	eventually(o.t, "the journal goes on with the second history, and has its snapshot", func() bool {
 		w := o.serve.window()
-		of := func(l timeline) bool { return strings.HasPrefix(l.Reason, "restored") || strings.HasPrefix(l.Reason, "different") }
+		of := func(l timeline) bool {
+			return strings.HasPrefix(l.Reason, "restored") || strings.HasPrefix(l.Reason, "different")
+		}
 		line := w.timeline("")
 		return slices.ContainsFunc(w.Window.Timelines, of) && len(line.Ranges) > 0 && line.Ranges[0].RestorableFromRevision > 0
 	})
