@@ -29,6 +29,8 @@ type Facts interface {
 	LastDue(ctx context.Context, schedule string) (time.Time, error)
 	// Window returns what the backends hold of the journal, and how far it is.
 	Window(ctx context.Context) (status.Window, error)
+	// JournalNotes returns what the leader has noted of the journal.
+	JournalNotes(ctx context.Context) (snapshot.JournalNotes, error)
 	// JournalRemovals returns the segments of the journal that the leader removes next.
 	JournalRemovals(ctx context.Context) ([]status.JournalRemoval, error)
 	// ReconcileJournal compares the copies of the journal on the chosen backends with all others, and repairs them if that is
@@ -87,6 +89,9 @@ func (s *Server) examine(ctx context.Context, c Cluster, known *status.Known) er
 	known.Records, known.All = page.Records, page.NextPageToken == ""
 	if c.Facts != nil {
 		examineSchedules(ctx, c, known)
+		if known.Journal != nil {
+			known.Journal.Notes, _ = c.Facts.JournalNotes(ctx)
+		}
 	}
 	known.Tally = s.counts.Of(ctx, known, c.List)
 	return nil

@@ -124,5 +124,10 @@ func (f facts) LastDue(ctx context.Context, name string) (time.Time, error) {
 	return f.catalog.LastDue(ctx, name)
 }
 
+// JournalNotes implements [server.Facts].
+func (f facts) JournalNotes(ctx context.Context) (snapshot.JournalNotes, error) {
+	return f.catalog.JournalNotes(ctx)
+}
+
 // Leader implements [server.Facts].
 func (f facts) Leader(ctx context.Context) (string, error) { return f.catalog.Leader(ctx) }
