@@ -21,17 +21,24 @@ const (
 
 // Facts are what is known of a cluster beside its snapshots.
 type Facts interface {
+	Replicas
 	// Configured returns what the configuration and this machine say of a cluster. It does not wait for the catalog, nor
 	// for a disk that does not answer.
 	Configured() status.Known
-	// LastDue returns when the last run of a schedule that has stored a snapshot was due; zero when none has.
-	LastDue(ctx context.Context, schedule string) (time.Time, error)
 	// Window returns what the backends hold of the journal, and how far it is.
 	Window(ctx context.Context) (status.Window, error)
 	// JournalRemovals returns the segments of the journal that the leader removes next.
 	JournalRemovals(ctx context.Context) ([]status.JournalRemoval, error)
+}
+
+// Replicas are the facts that the replicas of a cluster tell each other through its catalog.
+type Replicas interface {
+	// LastDue returns when the last run of a schedule that has stored a snapshot was due; zero when none has.
+	LastDue(ctx context.Context, schedule string) (time.Time, error)
 	// Leader returns the name of the replica that leads; empty when none does.
 	Leader(ctx context.Context) (string, error)
+	// Saving returns how far the save under way is, as its replica has told last; nil when none has told anything.
+	Saving(ctx context.Context) (*status.Moving, error)
 }
 
 // judgeAll judges the clusters that the caller may see, a few at a time, until ctx is done.
@@ -57,7 +64,33 @@ func (s *Server) judgeAll(ctx context.Context) []status.Cluster {
 
 // judge judges one cluster until ctx is done.
 func (s *Server) judge(ctx context.Context, c Cluster) status.Cluster {
-	known := status.Known{}
+	known := configured(c)
+	known.Err = s.guard(ctx, ours+"List", func(ctx context.Context) error {
+		err := examine(ctx, c, &known)
+		if err == nil {
+			known.Tally = s.counts.Of(ctx, &known, c.List)
+		}
+		return err
+	})
+	if known.Err != nil && ctx.Err() != nil {
+		known.Err = fmt.Errorf("it did not answer within %s: %w", judgeTimeout, known.Err)
+	}
+	return status.Judge(known)
+}
+
+// Verdict returns the verdict on a cluster, until ctx is done, without the facts that are for people alone. It does not
+// go through all records of a large catalog.
+func Verdict(ctx context.Context, c Cluster) status.Verdict {
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
+	defer cancel()
+	known := configured(c)
+	known.Err = examine(ctx, c, &known)
+	known.Tally = &status.Tally{} // what retention removes, and what backends hold, decides nothing
+	return status.Judge(known).Verdict
+}
+
+// configured returns what is known of a cluster without its catalog.
+func configured(c Cluster) (known status.Known) {
 	if c.Facts != nil {
 		known = c.Facts.Configured()
 	} else {
@@ -67,15 +100,11 @@ func (s *Server) judge(ctx context.Context, c Cluster) status.Cluster {
 		}
 	}
 	known.Name, known.Now = c.Name(), time.Now()
-	known.Err = s.guard(ctx, ours+"List", func(ctx context.Context) error { return s.examine(ctx, c, &known) })
-	if known.Err != nil && ctx.Err() != nil {
-		known.Err = fmt.Errorf("it did not answer within %s: %w", judgeTimeout, known.Err)
-	}
-	return status.Judge(known)
+	return known
 }
 
 // examine reads what the catalog knows. Without the records there is no verdict; the rest may be missing.
-func (s *Server) examine(ctx context.Context, c Cluster, known *status.Known) error {
+func examine(ctx context.Context, c Cluster, known *status.Known) error {
 	page, err := c.List(ctx, snapshot.Query{PageSize: judgedSnapshots})
 	if err != nil {
 		return err
@@ -83,8 +112,8 @@ func (s *Server) examine(ctx context.Context, c Cluster, known *status.Known) er
 	known.Records, known.All = page.Records, page.NextPageToken == ""
 	if c.Facts != nil {
 		examineSchedules(ctx, c, known)
+		examineSaving(ctx, c, known)
 	}
-	known.Tally = s.counts.Of(ctx, known, c.List)
 	return nil
 }
 
@@ -97,5 +126,16 @@ func examineSchedules(ctx context.Context, c Cluster, known *status.Known) {
 		if due, err := c.Facts.LastDue(ctx, sch.Name); err == nil {
 			known.Ran[sch.Name] = due
 		}
+	}
+}
+
+// examineSaving finds how far the save of another replica is. That of this one is known here, and better.
+func examineSaving(ctx context.Context, c Cluster, known *status.Known) {
+	i := slices.IndexFunc(known.Records, func(rec *snapshot.Record) bool { return rec.State() == snapshot.StateSaving })
+	if known.Moving != nil || i < 0 || known.Records[i].Node == known.Node {
+		return
+	}
+	if m, err := c.Facts.Saving(ctx); err == nil && m != nil && m.Name == known.Records[i].Name {
+		known.Moving = m
 	}
 }

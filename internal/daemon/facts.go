@@ -127,5 +127,14 @@ func (f facts) LastDue(ctx context.Context, name string) (time.Time, error) {
 	return f.catalog.LastDue(ctx, name)
 }
 
+// Saving implements [server.Facts].
+func (f facts) Saving(ctx context.Context) (*status.Moving, error) {
+	p, err := f.catalog.Told(ctx)
+	if p == nil {
+		return nil, err
+	}
+	return &status.Moving{Name: p.Name, Since: time.Now().Add(-p.Elapsed), Read: p.Read, Total: p.Total, Written: p.Written}, nil
+}
+
 // Leader implements [server.Facts].
 func (f facts) Leader(ctx context.Context) (string, error) { return f.catalog.Leader(ctx) }
