@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/status"
@@ -27,6 +30,7 @@ type fakeFacts struct {
 	saving *status.Moving // of another replica
 
 	removals []status.JournalRemoval
+	copies   func(cluster.ReconcileRequest) []status.JournalCopies
 }
 
 func (f fakeFacts) Configured() status.Known {
@@ -46,6 +50,13 @@ func (f fakeFacts) Window(context.Context) (status.Window, error) { return f.win
 
 func (f fakeFacts) JournalRemovals(context.Context) ([]status.JournalRemoval, error) {
 	return f.removals, f.err
+}
+
+func (f fakeFacts) ReconcileJournal(_ context.Context, req cluster.ReconcileRequest) []status.JournalCopies {
+	if f.copies == nil {
+		return nil
+	}
+	return f.copies(req)
 }
 
 func (f fakeFacts) LastDue(context.Context, string) (time.Time, error) { return f.last, f.err }
@@ -369,5 +380,43 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	answer, body := r.ask(t, "GET", "/v1/clusters/prod/recoveryWindow", "")
 	if answer.code != 200 || !strings.Contains(body, `"restorableFromRevision":"31"`) {
 		t.Errorf("over HTTP: %d %s", answer.code, body)
+	}
+}
+
+// The journal is compared for the same backends, with the same wish, and its error is none of the snapshots.
+func TestReconcileTellsOfTheJournal(t *testing.T) {
+	c := reconciling("a", "local", "s3")
+	var asked cluster.ReconcileRequest
+	c.facts = fakeFacts{copies: func(req cluster.ReconcileRequest) []status.JournalCopies {
+		asked = req
+		return []status.JournalCopies{
+			{Backend: "local", Segments: 3, Bytes: 400, Lacking: 5, Damaged: 6},
+			{Backend: "s3", Err: snapshot.ReasonBackendUnavailable.New("list the journal")},
+		}
+	}}
+	resp, err := run(t, server.Config{}, c).client(t).Reconcile(t.Context(),
+		&snapshotdv1.ReconcileRequest{Repair: true, ValidateOnly: true, Backends: []string{"local", "s3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !asked.Repair || !asked.ValidateOnly || !slices.Equal(asked.Backends, []string{"local", "s3"}) {
+		t.Errorf("it was asked for %+v", asked)
+	}
+	for _, b := range resp.GetBackends() {
+		if b.GetError() != nil {
+			t.Errorf("%s: %v", b.GetBackend(), b.GetError())
+		}
+	}
+	if got := len(resp.GetJournal()); got != 2 {
+		t.Fatalf("%d entries of the journal", got)
+	}
+	want := &snapshotdv1.JournalReconciliation{
+		Cluster: "a", Backend: "local", Segments: 3, SizeBytes: 400, LackingRevisions: 5, DamagedSegments: 6,
+	}
+	if got := resp.GetJournal()[0]; !proto.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := resp.GetJournal()[1]; codes.Code(got.GetError().GetCode()) != codes.Unavailable || got.GetBackend() != "s3" {
+		t.Errorf("%v", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -29,6 +30,9 @@ type Facts interface {
 	Window(ctx context.Context) (status.Window, error)
 	// JournalRemovals returns the segments of the journal that the leader removes next.
 	JournalRemovals(ctx context.Context) ([]status.JournalRemoval, error)
+	// ReconcileJournal compares the copies of the journal on the chosen backends with all others, and repairs them if that is
+	// asked for. It returns nothing for a cluster without a journal.
+	ReconcileJournal(ctx context.Context, req cluster.ReconcileRequest) []status.JournalCopies
 }
 
 // Replicas are the facts that the replicas of a cluster tell each other through its catalog.

@@ -11,6 +11,8 @@ import (
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server/message"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -22,6 +24,7 @@ type reconciliation struct {
 	cluster Cluster
 	req     cluster.ReconcileRequest
 	reports []cluster.BackendReport
+	copies  []status.JournalCopies
 	err     error
 
 	panicked string // with the stack
@@ -41,6 +44,7 @@ func (s *service) Reconcile(
 		for _, report := range w.told(len(work) > 1) {
 			resp.Backends = append(resp.Backends, wire.ReportToProto(report))
 		}
+		resp.Journal = append(resp.Journal, message.Copies(w.cluster.Name(), w.copies)...)
 		bad := snapshot.EachBadRecord(w.err)
 		resp.Unreadable = append(resp.Unreadable, wire.UnreadableToProto(w.cluster.Name(), bad)...)
 	}
@@ -95,6 +99,9 @@ func reconcileAll(ctx context.Context, work []*reconciliation) {
 				}
 			}()
 			w.reports, w.err = w.cluster.Reconcile(ctx, w.req)
+			if w.cluster.Facts != nil && ctx.Err() == nil {
+				w.copies = w.cluster.Facts.ReconcileJournal(ctx, w.req)
+			}
 		})
 	}
 	wg.Wait()

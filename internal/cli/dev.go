@@ -37,7 +37,7 @@ func firstSteps(ctx context.Context, sys System, cfg *config.Config, grpcAddr, h
 	if err != nil {
 		return fmt.Errorf("reconcile: %s", exit.Message(c.Explain(err)))
 	}
-	if err := reconcileFailed(resp.GetBackends()); err != nil {
+	if err := reconcileFailed(resp); err != nil {
 		return err
 	}
 	const some = 5

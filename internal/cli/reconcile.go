@@ -78,7 +78,9 @@ func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *cli
 		resp = wire.DetailsOf(err).Reconciled
 	}
 	if reports := resp.GetBackends(); err == nil || len(reports) > 0 {
-		perr := opts.output.Print(sys.Stdout, resp, func(w io.Writer) error { return reconcileTable(w, reports) })
+		perr := opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
+			return errors.Join(reconcileTable(w, reports), output.JournalCopies(w, resp.GetJournal(), opts.dryRun))
+		})
 		if perr != nil {
 			return perr
 		}
@@ -87,11 +89,12 @@ func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *cli
 		return err // it also tells of the records that cannot be read
 	}
 	warnOfUnreadable(sys, resp.GetUnreadable())
-	return reconcileFailed(resp.GetBackends())
+	return reconcileFailed(resp)
 }
 
-// reconcileFailed returns an error when a backend could not be reconciled.
-func reconcileFailed(reports []*snapshotdv1.BackendReconciliation) error {
+// reconcileFailed returns an error when a backend, or its journal, could not be reconciled.
+func reconcileFailed(resp *snapshotdv1.ReconcileResponse) error {
+	reports := resp.GetBackends()
 	var why []string
 	for _, r := range reports {
 		if r.GetError() != nil {
@@ -103,7 +106,7 @@ func reconcileFailed(reports []*snapshotdv1.BackendReconciliation) error {
 		}
 	}
 	if len(why) == 0 {
-		return nil
+		return journalFailed(resp.GetJournal())
 	}
 	text := fmt.Sprintf("%d of %d backends could not be reconciled; nothing that they hold was forgotten",
 		len(why), len(reports)) + strings.Join(why, "")
@@ -111,6 +114,21 @@ func reconcileFailed(reports []*snapshotdv1.BackendReconciliation) error {
 		return errors.New(text)
 	}
 	return exit.Partial(text)
+}
+
+// journalFailed returns an error when the journal on a backend could not be compared or repaired.
+func journalFailed(all []*snapshotdv1.JournalReconciliation) error {
+	var why []string
+	for _, j := range all {
+		if j.GetError() != nil {
+			why = append(why, fmt.Sprintf("\n  %s of cluster %s: %s", j.GetBackend(), j.GetCluster(), j.GetError().GetMessage()))
+		}
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return exit.Partial(fmt.Sprintf("the snapshots were reconciled; the journal on %d of %d backends was not", len(why), len(all)) +
+		strings.Join(why, ""))
 }
 
 func reconcileTable(w io.Writer, reports []*snapshotdv1.BackendReconciliation) error {

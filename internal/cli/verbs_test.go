@@ -227,6 +227,31 @@ func TestReconcileOfSeveralClusters(t *testing.T) {
 	}
 }
 
+func TestReconcileShowsTheJournal(t *testing.T) {
+	journal := []*snapshotdv1.JournalReconciliation{
+		{Cluster: "default", Backend: "local", Segments: 3, SizeBytes: 4096, LackingRevisions: 5, DamagedSegments: 1},
+		{Cluster: "default", Backend: "s3"},
+	}
+	env := serve(t, &fake{reconcile: func(context.Context, *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
+		return &snapshotdv1.ReconcileResponse{
+			Backends: []*snapshotdv1.BackendReconciliation{{Cluster: "default", Backend: "local"}}, Journal: journal,
+		}, nil
+	}})
+	line := "journal on local of cluster default: segments %s: 3 (4.0 KiB); revisions that another backend has and it lacks: 5; " +
+		"damaged segments: 1\n"
+	for args, copied := range map[string]string{"--repair": "copied", "--repair --dry-run": "to copy"} {
+		r := run(t.Context(), env, append([]string{"reconcile"}, strings.Fields(args)...)...)
+		if want := fmt.Sprintf(line, copied); r.code != 0 || !strings.HasSuffix(r.stdout, want) {
+			t.Errorf("%s: exit code %d, and not %q at the end of\n%s", args, r.code, want, r.stdout)
+		}
+	}
+	journal[1].Error = status.New(codes.Unavailable, "list the journal: the backend is away").Proto()
+	r := run(t.Context(), env, "reconcile")
+	if want := "\n  s3 of cluster default: list the journal: the backend is away"; r.code != 3 || !strings.Contains(r.stderr, want) {
+		t.Errorf("exit code %d, and not %q in %s", r.code, want, r.stderr)
+	}
+}
+
 func TestRecordsThatCannotBeReadAreShown(t *testing.T) {
 	const mend = "read the record under \"/k\": it is damaged (remove the key (etcdctl del /k) and reconcile)"
 	bad := []*snapshotdv1.UnreadableRecord{{Cluster: "default", Key: "/k", Error: mend}}

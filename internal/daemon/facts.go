@@ -12,7 +12,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/journal"
-	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/status"
@@ -34,9 +33,8 @@ type facts struct {
 	failed   func() map[string]error // the last reconcile of this replica, by backend
 	listings []journal.Listing
 	journal  *journal.Journal // nil without one
-	pruner   *upkeep.Pruner   // the same
-	copies   *upkeep.Copies   // the same
-	prover   *proving.Prover  // the same
+	keeper   keeper
+	prover   *proving.Prover // nil without a journal
 }
 
 var _ server.Facts = facts{}
@@ -53,8 +51,7 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Sch
 		catalog: p.catalog, store: storeOf(cfg), node: s.cfg.NodeName, certs: certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
 		failed:  func() map[string]error { return s.events.Unreconciled(cfg.Name) },
-		journal: p.following.journal, listings: p.following.listings, pruner: p.following.keeper.Pruner, copies: p.following.keeper.copies,
-		prover: p.following.prover,
+		journal: p.following.journal, listings: p.following.listings, keeper: p.following.keeper, prover: p.following.prover,
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {

@@ -114,7 +114,7 @@ func (c *managed) startJournal(ctx context.Context) {
 		kinds = append(kinds, string(k))
 	}
 	state := func() telemetry.JournalState {
-		return measured(c.journal.Status(), c.prover.UpTo(), c.copies.State)
+		return measured(c.journal.Status(), c.prover.UpTo(), c.keeper.copies.State)
 	}
 	c.telemetry.AddJournal(ctx, c.Name(), state, causes, kinds)
 	c.loops.Go(func() { c.journal.Run(ctx) })

@@ -136,28 +136,46 @@ func unmerged(ctx context.Context, log *slog.Logger, err error) {
 // one brings.
 func (k keeper) repair(ctx context.Context, j *journal.Journal, live segment.Timeline) (more bool) {
 	for _, done := range k.copies.Repair(ctx, live, time.Now()) {
-		log := k.log.With("backend", done.Backend)
-		for _, d := range done.Damaged {
-			k.noteDamage(ctx, d)
-		}
-		for _, r := range done.Replaced {
-			log.WarnContext(ctx, "damaged segment of the journal was replaced", "timeline", r.Timeline, "level", r.Level, "first", r.First,
-				"last", r.Last)
-		}
-		if done.Segments > 0 {
-			log.WarnContext(ctx, "segments of the journal were copied from another backend", "segments", done.Segments, "bytes", done.Bytes)
-		}
-		j.Filled(done.Backend, live, done.LeadsTo)
+		k.noteCopied(ctx, j, live, done)
 		switch {
 		case ctx.Err() != nil:
 		case done.Err != nil:
-			log.ErrorContext(ctx, "journal is not repaired", "next_in", repairEvery, "lacking_revisions", done.Lacking, "error", done.Err)
+			k.log.ErrorContext(ctx, "journal is not repaired", "backend", done.Backend, "next_in", repairEvery,
+				"lacking_revisions", done.Lacking, "error", done.Err)
 		case done.Lacking > 0:
-			log.InfoContext(ctx, "journal is being repaired", "lacking_revisions", done.Lacking)
+			k.log.InfoContext(ctx, "journal is being repaired", "backend", done.Backend, "lacking_revisions", done.Lacking)
 		}
 		more = more || done.More
 	}
 	return more
+}
+
+// reconcile compares the copies of the journal for a caller, and repairs them if the caller asks for that.
+func (k keeper) reconcile(ctx context.Context, j *journal.Journal, task upkeep.Task) []upkeep.Copied {
+	task.Live = j.Live()
+	all := k.copies.Reconcile(ctx, task, time.Now())
+	if task.Repair && !task.ValidateOnly {
+		for _, done := range all {
+			k.noteCopied(ctx, j, task.Live, done)
+		}
+	}
+	return all
+}
+
+// noteCopied logs the work of a repair on one backend, and notes it in the journal.
+func (k keeper) noteCopied(ctx context.Context, j *journal.Journal, live segment.Timeline, done upkeep.Copied) {
+	log := k.log.With("backend", done.Backend)
+	for _, d := range done.Damaged {
+		k.noteDamage(ctx, d)
+	}
+	for _, r := range done.Replaced {
+		log.WarnContext(ctx, "damaged segment of the journal was replaced", "timeline", r.Timeline, "level", r.Level, "first", r.First,
+			"last", r.Last)
+	}
+	if done.Segments > 0 {
+		log.WarnContext(ctx, "segments of the journal were copied from another backend", "segments", done.Segments, "bytes", done.Bytes)
+	}
+	j.Filled(done.Backend, live, done.LeadsTo)
 }
 
 // noteDamage logs a segment that is not good.

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/server/status"
 )
 
@@ -25,7 +27,7 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 	if f.journal == nil {
 		return w, nil
 	}
-	w.Estimates, w.Kept = estimates, f.pruner.Window
+	w.Estimates, w.Kept = estimates, f.keeper.Window
 	found := journal.Look(ctx, f.listings)
 	where := "no backend that answers"
 	if len(found.Unread) == 0 {
@@ -62,7 +64,7 @@ func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, er
 	if f.journal == nil {
 		return nil, nil
 	}
-	all, err := f.pruner.Plan(ctx, f.journal.Live(), time.Now())
+	all, err := f.keeper.Plan(ctx, f.journal.Live(), time.Now())
 	var removals []status.JournalRemoval
 	for _, r := range all {
 		removals = append(removals, status.JournalRemoval{
@@ -71,6 +73,21 @@ func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, er
 		})
 	}
 	return removals, err
+}
+
+// ReconcileJournal implements [server.Facts].
+func (f facts) ReconcileJournal(ctx context.Context, req cluster.ReconcileRequest) (all []status.JournalCopies) {
+	if f.journal == nil {
+		return nil
+	}
+	task := upkeep.Task{Into: req.Backends, Repair: req.Repair, ValidateOnly: req.ValidateOnly}
+	for _, done := range f.keeper.reconcile(ctx, f.journal, task) {
+		all = append(all, status.JournalCopies{
+			Backend: done.Backend, Segments: int64(done.Segments), Bytes: done.Bytes, Lacking: done.Lacking,
+			Damaged: f.keeper.copies.State(done.Backend).Damaged, Err: done.Err,
+		})
+	}
+	return all
 }
 
 // gap returns what is lost between two ranges; nil when nothing is. The revisions of another history are no part of the
@@ -103,7 +120,7 @@ func (f facts) followed() *status.Journal {
 		if b.Err != nil {
 			p.Error = b.Err.Error()
 		}
-		p.Damaged = f.copies.State(b.Name).Damaged
+		p.Damaged = f.keeper.copies.State(b.Name).Damaged
 		j.Points = append(j.Points, p)
 	}
 	return j

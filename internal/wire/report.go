@@ -61,7 +61,7 @@ func shrinkReconciled(m *snapshotdv1.ReconcileResponse) *snapshotdv1.ReconcileRe
 		if proto.Size(m) <= maxSnapshot {
 			return m
 		}
-		m.Unreadable = nil // the status itself names the first of them
+		m.Unreadable, m.Journal = nil, nil // the status itself names the first record
 	}
 	if proto.Size(m) <= maxSnapshot {
 		return m

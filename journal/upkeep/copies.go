@@ -14,13 +14,14 @@ import (
 
 // Copies finds segments that are damaged, and brings to each backend what it lacks and another one has. It keeps in
 // memory which segments are damaged: another process finds them again. All methods may be called at once from several
-// goroutines, but for one Repair at a time.
+// goroutines; repairs take turns.
 type Copies struct {
 	Pruner *Pruner       // of the same places; a repair copies nothing that it would remove
 	Budget int64         // bytes that one repair copies, about; 0 for [DefaultBudget]
 	Time   time.Duration // for which one repair copies, about; 0 for [DefaultTime]
 
 	findings findings
+	turn     sync.Mutex // of a repair
 
 	mu    sync.Mutex
 	state map[string]State // by backend

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	mathrand "math/rand/v2"
 	"slices"
 	"strings"
@@ -153,6 +154,67 @@ func TestASegmentThatOneBackendLacksIsCopied(t *testing.T) {
 				t.Errorf("it copies them again: %+v", again)
 			}
 		})
+	}
+}
+
+// A caller compares the copies, sees what a repair would do, repairs one backend, and then the rest, all of it at once.
+func TestReconcileDoesWhatItIsAskedFor(t *testing.T) {
+	one, other := two(t, 100, segments.Config{})
+	one.lose(11, 20)
+	for _, first := range []int64{41, 61, 71, 81} {
+		other.lose(first, first+9)
+	}
+	other.rot(91, 100)
+	c := copiesOf(one, other)
+	c.Budget = 1 // a repair by the leader copies one segment, and leaves the rest
+	scrub(t, c)
+	ones, others := one.backend.Keys(), other.backend.Keys()
+	type report struct{ segments, lacking int64 }
+	for _, tc := range []struct {
+		what string
+		task upkeep.Task
+		want map[string]report
+	}{
+		{"compare", upkeep.Task{}, map[string]report{"one": {0, 10}, "two": {0, 50}}},
+		{"compare one", upkeep.Task{Into: []string{"one"}}, map[string]report{"one": {0, 10}}},
+		{"validate", upkeep.Task{Repair: true, ValidateOnly: true}, map[string]report{"one": {1, 10}, "two": {5, 50}}},
+		{"repair one", upkeep.Task{Repair: true, Into: []string{"one"}}, map[string]report{"one": {1, 0}}},
+		{"repair", upkeep.Task{Repair: true}, map[string]report{"one": {0, 0}, "two": {5, 0}}},
+		{"compare again", upkeep.Task{}, map[string]report{"one": {0, 0}, "two": {0, 0}}},
+	} {
+		tc.task.Live = timeline
+		got := map[string]report{}
+		for _, done := range c.Reconcile(t.Context(), tc.task, begin.Add(later)) {
+			if got[done.Backend] = (report{int64(done.Segments), done.Lacking}); done.Err != nil {
+				t.Errorf("%s: %v", tc.what, done.Err)
+			}
+		}
+		if !maps.Equal(got, tc.want) {
+			t.Errorf("%s: %v, want %v", tc.what, got, tc.want)
+		}
+		if tc.task.Repair && !tc.task.ValidateOnly {
+			one.whole(t, 100)
+			continue
+		}
+		if tc.what != "compare again" && (!slices.Equal(one.backend.Keys(), ones) || !slices.Equal(other.backend.Keys(), others)) {
+			t.Errorf("%s: it changed something", tc.what)
+		}
+	}
+	other.whole(t, 100)
+	if s := c.State("two"); s.Damaged != 0 || s.Lacking != 0 || s.Copied != 5 {
+		t.Errorf("two is %+v", s)
+	}
+}
+
+// Segments that the leader is about to upload are not said to be lacking.
+func TestReconcileLeavesWhatIsYoungToTheLeader(t *testing.T) {
+	one, other := two(t, 100, segments.Config{})
+	other.lose(91, 100)
+	for _, repair := range []bool{false, true} {
+		done := copiesOf(one, other).Reconcile(t.Context(), upkeep.Task{Live: timeline, Repair: repair}, begin.Add(2*time.Minute))
+		if got := done[1]; got.Lacking != 0 || got.Segments != 0 || got.Err != nil {
+			t.Errorf("repair %v: %+v", repair, got)
+		}
 	}
 }
 

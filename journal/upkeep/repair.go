@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -38,11 +39,56 @@ type Copied struct {
 // Nothing is copied that the Pruner would remove. A backend that cannot be listed, or is not the store that it was,
 // counts neither as a source nor as one that lacks something. What is too much for one repair is left for the next one.
 func (c *Copies) Repair(ctx context.Context, live segment.Timeline, now time.Time) (all []Copied) {
-	seen := c.Pruner.look(ctx)
+	return c.repair(ctx, Task{Live: live, Repair: true}, now)
+}
+
+// Task is what is asked of a reconcile.
+type Task struct {
+	Live         segment.Timeline // to which the leader adds; when it is empty, the newest one is taken for it
+	Into         []string         // names of the backends that are compared with the others; all when empty
+	Repair       bool             // copy what they lack
+	ValidateOnly bool             // with Repair: copy nothing, and count what would be copied
+}
+
+// Reconcile compares the chosen backends with all others, and brings to them what they lack until nothing is left, if
+// that is asked for.
+func (c *Copies) Reconcile(ctx context.Context, task Task, now time.Time) []Copied {
+	all := c.repair(ctx, task, now)
+	for slices.ContainsFunc(all, func(done Copied) bool { return done.More }) && ctx.Err() == nil {
+		for i, next := range c.repair(ctx, task, now) {
+			all[i].add(next)
+		}
+	}
+	return slices.DeleteFunc(all, func(done Copied) bool { return !task.chooses(done.Backend) })
+}
+
+// chooses reports whether a backend is compared with the others.
+func (t *Task) chooses(backend string) bool {
+	return len(t.Into) == 0 || slices.Contains(t.Into, backend)
+}
+
+// changes reports whether anything is written.
+func (t *Task) changes() bool { return t.Repair && !t.ValidateOnly }
+
+// add adds the work of the repair after this one.
+func (c *Copied) add(next Copied) {
+	next.Segments, next.Bytes = c.Segments+next.Segments, c.Bytes+next.Bytes
+	next.Replaced, next.Damaged = slices.Concat(c.Replaced, next.Replaced), slices.Concat(c.Damaged, next.Damaged)
+	*c = next
+}
+
+// repair does one share of a task.
+func (c *Copies) repair(ctx context.Context, task Task, now time.Time) (all []Copied) {
+	c.turn.Lock() // until the one before has copied its share
+	defer c.turn.Unlock()
+	seen, live := c.Pruner.look(ctx), task.Live
 	bytes, limit := cmp.Or(c.Budget, DefaultBudget), cmp.Or(c.Time, DefaultTime)
 	r := &repair{
-		copies: c, now: now, left: share{bytes: bytes, time: limit}, looks: share{bytes: DefaultBudget, time: limit / 3},
+		copies: c, task: task, now: now, left: share{bytes: bytes, time: limit}, looks: share{bytes: DefaultBudget, time: limit / 3},
 		sound: map[at]bool{},
+	}
+	if !task.changes() {
+		r.left = share{bytes: math.MaxInt64, time: math.MaxInt64} // nothing is copied
 	}
 	for k, p := range c.Pruner.Places {
 		r.sides = append(r.sides, &side{
@@ -60,7 +106,7 @@ func (c *Copies) Repair(ctx context.Context, live segment.Timeline, now time.Tim
 				before = 0 // nothing is pruned meanwhile either, and the snapshot may lead on from before
 			}
 			// A backend that cannot be listed may have the snapshot before which nothing is needed.
-			if s.silent != nil || before == 0 && incomplete || ctx.Err() != nil {
+			if s.silent != nil || before == 0 && incomplete || ctx.Err() != nil || !task.chooses(s.Name()) {
 				continue
 			}
 			s.failed(r.fill(ctx, s, before))
@@ -69,7 +115,7 @@ func (c *Copies) Repair(ctx context.Context, live segment.Timeline, now time.Tim
 			}
 		}
 	}
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && task.changes() {
 		r.note()
 	}
 	for _, s := range r.sides {
@@ -90,9 +136,10 @@ func leadsTo(bases []base, held []span) (to int64) {
 	return to
 }
 
-// repair is one Repair.
+// repair is one share of a task.
 type repair struct {
 	copies *Copies
+	task   Task
 	now    time.Time
 	left   share       // of what is copied
 	looks  share       // of what is looked at again
@@ -135,7 +182,7 @@ func (r *repair) fill(ctx context.Context, to *side, before int64) error {
 	to.filled += size(holes) - size(left)
 	to.done.Lacking += size(without(left, union(late)))
 	to.done.More = to.done.Lacking > 0 && r.copied > 0 && r.left.spent()
-	if ctx.Err() == nil && !slices.ContainsFunc(errs, func(err error) bool { return snapshot.IsOfBackend(err, to.Name()) }) {
+	if r.task.changes() && ctx.Err() == nil && !slices.ContainsFunc(errs, func(err error) bool { return snapshot.IsOfBackend(err, to.Name()) }) {
 		errs = append(errs, r.settle(ctx, to))
 	}
 	return errors.Join(errs...)
@@ -199,10 +246,18 @@ func (r *repair) copy(ctx context.Context, to *side, o offer, hole span) error {
 	if age := r.now.Sub(m.LastTime); o.Last > to.last && age >= 0 && age < young {
 		return errYoung
 	}
-	r.left.bytes -= m.StoredSize
-	if err := to.links(ctx, o.from.Segments, m, hole); err != nil {
+	read, err := to.links(ctx, o.from.Segments, m, hole)
+	r.left.bytes -= read
+	if err != nil {
 		return r.failed(ctx, o, err)
 	}
+	if !r.task.changes() {
+		if r.task.Repair {
+			to.done.Segments, to.done.Bytes = to.done.Segments+1, to.done.Bytes+m.StoredSize
+		}
+		return nil
+	}
+	r.left.bytes -= m.StoredSize
 	replaces := to.bad[o.Ref]
 	err = to.CopyFrom(ctx, o.from.Segments, m, replaces)
 	if snapshot.IsDamage(err) && snapshot.BackendOf(err) == to.Name() {
@@ -326,6 +381,9 @@ func (r *repair) note() {
 		}
 	}
 	for _, s := range r.sides {
+		if !r.task.chooses(s.Name()) {
+			continue
+		}
 		is := c.state[s.Name()]
 		is.Copied += int64(s.done.Segments)
 		switch {

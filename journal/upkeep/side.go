@@ -138,11 +138,12 @@ func (s *side) smallest(items []segments.Item) (least *segments.Item) {
 
 // links returns an error when a segment cannot be in a hole of a backend, because the segments beside the hole are of
 // another history. Without signatures, this is all that tells a forged one whose checksums are right. A merged segment
-// that reaches over those beside the hole is read for that, unless there is no identity for it.
-func (s *side) links(ctx context.Context, from *segments.Segments, m *segments.Manifest, hole span) error {
+// that reaches over those beside the hole is read for that, unless there is no identity for it. It returns how many bytes
+// were read.
+func (s *side) links(ctx context.Context, from *segments.Segments, m *segments.Manifest, hole span) (read int64, err error) {
 	want, err := s.beside(ctx, m, hole)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	got := map[int64]segment.Chain{}
 	for revision := range want {
@@ -151,19 +152,20 @@ func (s *side) links(ctx context.Context, from *segments.Segments, m *segments.M
 		}
 	}
 	if len(got) > 0 {
+		read = m.StoredSize
 		if err := readChains(ctx, from, m, got); err != nil {
-			return err
+			return read, err
 		}
 	}
 	got[m.Previous], got[m.Last] = m.PreviousChain, m.Chain
 	for revision, chain := range want {
 		if is, known := got[revision]; known && is != chain {
-			return snapshot.ReasonConflict.New("copy the segment %s, revisions %d to %d, to backend %s", m.Name(), m.First, m.Last, s.Name()).
+			return read, snapshot.ReasonConflict.New("copy the segment %s, revisions %d to %d, to backend %s", m.Name(), m.First, m.Last, s.Name()).
 				Because(fmt.Errorf("%w: after revision %d, %x and %x", segments.ErrOtherHistory, revision, is[:4], chain[:4])).Final().
 				Advise("etcd was restored, or another service with this cluster's name and prefix writes to one of the backends")
 		}
 	}
-	return nil
+	return read, nil
 }
 
 // beside returns the chains after some revisions of a segment, or of the one before it, that the segments around a hole

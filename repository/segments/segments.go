@@ -151,6 +151,7 @@ func (s *Segments) List(ctx context.Context, t segment.Timeline, l segment.Level
 			if !ok || name != manifest {
 				continue
 			}
+			manifest = "" // the data of a segment may be there twice, when a backend did not let the other one go
 			if !yield(Item{Ref{t, l, first, last}, o.Size}, nil) {
 				return
 			}

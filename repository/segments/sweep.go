@@ -82,8 +82,9 @@ func (s *Segments) SweepTimeline(ctx context.Context, t segment.Timeline, before
 	if err != nil {
 		return false, err
 	}
+	err = s.backend.Delete(ctx, key)
 	s.forgetTimeline()
-	if err := s.backend.Delete(ctx, key); IsRefused(err) {
+	if IsRefused(err) {
 		return false, nil
 	} else if err != nil {
 		return false, err

@@ -81,3 +81,18 @@ func Removals(cluster string, all []status.JournalRemoval, backends []string, er
 	}
 	return some
 }
+
+// Copies returns the messages of the copies of a cluster's journal.
+func Copies(cluster string, all []status.JournalCopies) (some []*snapshotdv1.JournalReconciliation) {
+	for _, c := range all {
+		m := &snapshotdv1.JournalReconciliation{
+			Cluster: cluster, Backend: c.Backend, Segments: c.Segments, SizeBytes: c.Bytes, LackingRevisions: c.Lacking,
+			DamagedSegments: c.Damaged,
+		}
+		if c.Err != nil {
+			m.Error = wire.Status(c.Err, cluster, nil).Proto()
+		}
+		some = append(some, m)
+	}
+	return some
+}

@@ -25,6 +25,15 @@ type JournalRemoval struct {
 	Why               string
 }
 
+// JournalCopies is how the journal on one backend compares with that on the others.
+type JournalCopies struct {
+	Backend         string
+	Segments, Bytes int64 // that were copied there, or would be
+	Lacking         int64 // revisions that another backend has
+	Damaged         int64 // segments, as far as this replica knows
+	Err             error // why it could not be compared or repaired
+}
+
 // Journal is how far the journal of a cluster is, as this replica knows.
 type Journal struct {
 	Following bool   // this replica is the one that follows; if not, the rest is not known

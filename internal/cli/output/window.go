@@ -3,6 +3,7 @@ package output
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -54,6 +55,34 @@ func JournalRemovals(w io.Writer, all []*snapshotdv1.JournalRemoval) error {
 		if r.GetError() != nil {
 			text = "journal: it is not known which segments go: " + r.GetError().GetMessage()
 		}
+		if _, err := fmt.Fprintln(w, Plain(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// JournalCopies writes what a reconcile has done for the journal of each backend, or would do, and what is left.
+func JournalCopies(w io.Writer, all []*snapshotdv1.JournalReconciliation, dryRun bool) error {
+	copied := "segments copied"
+	if dryRun {
+		copied = "segments to copy"
+	}
+	for _, j := range all {
+		var said []string
+		if n := j.GetSegments(); n > 0 {
+			said = append(said, fmt.Sprintf("%s: %d (%s)", copied, n, Size(j.GetSizeBytes())))
+		}
+		if n := j.GetLackingRevisions(); n > 0 {
+			said = append(said, fmt.Sprintf("revisions that another backend has and it lacks: %d", n))
+		}
+		if n := j.GetDamagedSegments(); n > 0 {
+			said = append(said, fmt.Sprintf("damaged segments: %d", n))
+		}
+		if len(said) == 0 {
+			continue
+		}
+		text := fmt.Sprintf("journal on %s of cluster %s: %s", j.GetBackend(), j.GetCluster(), strings.Join(said, "; "))
 		if _, err := fmt.Fprintln(w, Plain(text)); err != nil {
 			return err
 		}

@@ -151,7 +151,7 @@ func (x WatchResponse_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchResponse_Type.Descriptor instead.
 func (WatchResponse_Type) EnumDescriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24, 0}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{25, 0}
 }
 
 // Phase says what a save is waiting for. Backends are written in each of the phases, as far as there is something to write.
@@ -216,7 +216,7 @@ func (x WatchResponse_Phase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchResponse_Phase.Descriptor instead.
 func (WatchResponse_Phase) EnumDescriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24, 1}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{25, 1}
 }
 
 // WhoAmIRequest asks for the caller's own principal.
@@ -537,7 +537,7 @@ type ReconcileRequest struct {
 	// Then copy each snapshot that some backend holds to the chosen backends that do not: uploads that failed, whatever their
 	// next attempt, damaged copies, copies that were removed by hand, and all of a backend that is new. Size and checksum are
 	// verified on the way; a copy that turns out to be damaged is DATA_LOSS of its backend, and the next one is tried. Adopted
-	// snapshots are not copied.
+	// snapshots are not copied. Segments of the journal that a chosen backend lacks, or has damaged, are copied as well.
 	Repair bool `protobuf:"varint,4,opt,name=repair,proto3" json:"repair,omitempty"`
 	// Nodes that are gone for ever. The catalog forgets the locations on their own directories (backends NAME@NODE), also the
 	// last location of a snapshot, and the stores that were there; no bytes are touched. A node that comes back has its
@@ -619,7 +619,9 @@ type ReconcileResponse struct {
 	Backends []*BackendReconciliation `protobuf:"bytes,1,rep,name=backends,proto3" json:"backends,omitempty"`
 	// Records of the catalog that cannot be read. Nothing was changed of them, nor of what the backends hold under their names.
 	// There may be more of them than are named.
-	Unreadable    []*UnreadableRecord `protobuf:"bytes,2,rep,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Unreadable []*UnreadableRecord `protobuf:"bytes,2,rep,name=unreadable,proto3" json:"unreadable,omitempty"`
+	// The copies of the journal, one entry for each backend of the clusters that have one.
+	Journal       []*JournalReconciliation `protobuf:"bytes,3,rep,name=journal,proto3" json:"journal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -668,6 +670,116 @@ func (x *ReconcileResponse) GetUnreadable() []*UnreadableRecord {
 	return nil
 }
 
+func (x *ReconcileResponse) GetJournal() []*JournalReconciliation {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+// JournalReconciliation is how the journal on one backend of one cluster compares with that on the others. The leader
+// compares and repairs by itself every 15 minutes.
+type JournalReconciliation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the cluster.
+	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// Name of the backend.
+	Backend string `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
+	// Segments that repair copied to this backend from another one; with validate_only, those that it would copy.
+	Segments int64 `protobuf:"varint,3,opt,name=segments,proto3" json:"segments,omitempty"`
+	// Size of these segments as they are stored.
+	SizeBytes int64 `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// Revisions that another backend has and this one lacks, when the call ended. Those of the last minutes, which the leader is
+	// about to upload, do not count.
+	LackingRevisions int64 `protobuf:"varint,5,opt,name=lacking_revisions,json=lackingRevisions,proto3" json:"lacking_revisions,omitempty"`
+	// Segments that are damaged here and whose revisions no other segment here holds, as far as the replica that was asked
+	// knows: the leader reads them back when it scrubs and merges.
+	DamagedSegments int64 `protobuf:"varint,6,opt,name=damaged_segments,json=damagedSegments,proto3" json:"damaged_segments,omitempty"`
+	// Why the journal on this backend could not be compared or repaired; unset when it could. The counts before it stand.
+	Error         *status.Status `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalReconciliation) Reset() {
+	*x = JournalReconciliation{}
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalReconciliation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalReconciliation) ProtoMessage() {}
+
+func (x *JournalReconciliation) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalReconciliation.ProtoReflect.Descriptor instead.
+func (*JournalReconciliation) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *JournalReconciliation) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *JournalReconciliation) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *JournalReconciliation) GetSegments() int64 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
+func (x *JournalReconciliation) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *JournalReconciliation) GetLackingRevisions() int64 {
+	if x != nil {
+		return x.LackingRevisions
+	}
+	return 0
+}
+
+func (x *JournalReconciliation) GetDamagedSegments() int64 {
+	if x != nil {
+		return x.DamagedSegments
+	}
+	return 0
+}
+
+func (x *JournalReconciliation) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 // UnreadableRecord is something in the catalog that cannot be read as the record of a snapshot: it is damaged, or was written by
 // something else or by a newer version.
 type UnreadableRecord struct {
@@ -686,7 +798,7 @@ type UnreadableRecord struct {
 
 func (x *UnreadableRecord) Reset() {
 	*x = UnreadableRecord{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +810,7 @@ func (x *UnreadableRecord) String() string {
 func (*UnreadableRecord) ProtoMessage() {}
 
 func (x *UnreadableRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[7]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +823,7 @@ func (x *UnreadableRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnreadableRecord.ProtoReflect.Descriptor instead.
 func (*UnreadableRecord) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{7}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UnreadableRecord) GetCluster() string {
@@ -776,7 +888,7 @@ type BackendReconciliation struct {
 
 func (x *BackendReconciliation) Reset() {
 	*x = BackendReconciliation{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +900,7 @@ func (x *BackendReconciliation) String() string {
 func (*BackendReconciliation) ProtoMessage() {}
 
 func (x *BackendReconciliation) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[8]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +913,7 @@ func (x *BackendReconciliation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackendReconciliation.ProtoReflect.Descriptor instead.
 func (*BackendReconciliation) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{8}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BackendReconciliation) GetCluster() string {
@@ -906,7 +1018,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1030,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[9]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1043,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{9}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListRequest) GetCluster() string {
@@ -1007,7 +1119,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1131,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[10]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1144,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListResponse) GetSnapshots() []*Snapshot {
@@ -1069,7 +1181,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1193,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[11]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1206,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{11}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetRequest) GetCluster() string {
@@ -1122,7 +1234,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1246,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[12]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1259,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{12}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetResponse) GetSnapshot() *Snapshot {
@@ -1175,7 +1287,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1299,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1312,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{13}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VerifyRequest) GetCluster() string {
@@ -1248,7 +1360,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1372,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1385,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{14}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VerifyResponse) GetBackend() string {
@@ -1320,7 +1432,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1444,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1457,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{15}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchRequest) GetCluster() string {
@@ -1383,7 +1495,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1507,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1520,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{16}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UpdateRequest) GetSnapshot() *Snapshot {
@@ -1436,7 +1548,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1560,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1573,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{17}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UpdateResponse) GetSnapshot() *Snapshot {
@@ -1488,7 +1600,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1612,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[18]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1625,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{18}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteRequest) GetCluster() string {
@@ -1555,7 +1667,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1679,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[19]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1692,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{19}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteResponse) GetSnapshot() *Snapshot {
@@ -1605,7 +1717,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1729,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[20]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1742,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{20}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PruneRequest) GetCluster() string {
@@ -1668,7 +1780,7 @@ type PruneResponse struct {
 
 func (x *PruneResponse) Reset() {
 	*x = PruneResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +1792,7 @@ func (x *PruneResponse) String() string {
 func (*PruneResponse) ProtoMessage() {}
 
 func (x *PruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[21]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +1805,7 @@ func (x *PruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneResponse.ProtoReflect.Descriptor instead.
 func (*PruneResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{21}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PruneResponse) GetDecisions() []*PruneDecision {
@@ -1735,7 +1847,7 @@ type JournalRemoval struct {
 
 func (x *JournalRemoval) Reset() {
 	*x = JournalRemoval{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1859,7 @@ func (x *JournalRemoval) String() string {
 func (*JournalRemoval) ProtoMessage() {}
 
 func (x *JournalRemoval) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[22]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1872,7 @@ func (x *JournalRemoval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalRemoval.ProtoReflect.Descriptor instead.
 func (*JournalRemoval) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{22}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JournalRemoval) GetBackend() string {
@@ -1843,7 +1955,7 @@ type PruneDecision struct {
 
 func (x *PruneDecision) Reset() {
 	*x = PruneDecision{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +1967,7 @@ func (x *PruneDecision) String() string {
 func (*PruneDecision) ProtoMessage() {}
 
 func (x *PruneDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[23]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +1980,7 @@ func (x *PruneDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneDecision.ProtoReflect.Descriptor instead.
 func (*PruneDecision) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{23}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PruneDecision) GetName() string {
@@ -1954,7 +2066,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2078,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[24]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2091,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{24}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchResponse) GetType() WatchResponse_Type {
@@ -2081,7 +2193,7 @@ type DownloadRequest struct {
 
 func (x *DownloadRequest) Reset() {
 	*x = DownloadRequest{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2205,7 @@ func (x *DownloadRequest) String() string {
 func (*DownloadRequest) ProtoMessage() {}
 
 func (x *DownloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[25]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2218,7 @@ func (x *DownloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadRequest.ProtoReflect.Descriptor instead.
 func (*DownloadRequest) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{25}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DownloadRequest) GetCluster() string {
@@ -2157,7 +2269,7 @@ type DownloadResponse struct {
 
 func (x *DownloadResponse) Reset() {
 	*x = DownloadResponse{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[26]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2281,7 @@ func (x *DownloadResponse) String() string {
 func (*DownloadResponse) ProtoMessage() {}
 
 func (x *DownloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[26]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2294,7 @@ func (x *DownloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadResponse.ProtoReflect.Descriptor instead.
 func (*DownloadResponse) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{26}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DownloadResponse) GetHeader() *DownloadHeader {
@@ -2224,7 +2336,7 @@ type DownloadHeader struct {
 
 func (x *DownloadHeader) Reset() {
 	*x = DownloadHeader{}
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[27]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2348,7 @@ func (x *DownloadHeader) String() string {
 func (*DownloadHeader) ProtoMessage() {}
 
 func (x *DownloadHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[27]
+	mi := &file_snapshotd_v1_snapshot_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2361,7 @@ func (x *DownloadHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadHeader.ProtoReflect.Descriptor instead.
 func (*DownloadHeader) Descriptor() ([]byte, []int) {
-	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{27}
+	return file_snapshotd_v1_snapshot_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DownloadHeader) GetCluster() string {
@@ -2342,12 +2454,22 @@ const file_snapshotd_v1_snapshot_service_proto_rawDesc = "" +
 	"\bbackends\x18\x02 \x03(\tR\bbackends\x12#\n" +
 	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12\x16\n" +
 	"\x06repair\x18\x04 \x01(\bR\x06repair\x12!\n" +
-	"\fretire_nodes\x18\x05 \x03(\tR\vretireNodes\"\x94\x01\n" +
+	"\fretire_nodes\x18\x05 \x03(\tR\vretireNodes\"\xd3\x01\n" +
 	"\x11ReconcileResponse\x12?\n" +
 	"\bbackends\x18\x01 \x03(\v2#.snapshotd.v1.BackendReconciliationR\bbackends\x12>\n" +
 	"\n" +
 	"unreadable\x18\x02 \x03(\v2\x1e.snapshotd.v1.UnreadableRecordR\n" +
-	"unreadable\"h\n" +
+	"unreadable\x12=\n" +
+	"\ajournal\x18\x03 \x03(\v2#.snapshotd.v1.JournalReconciliationR\ajournal\"\x88\x02\n" +
+	"\x15JournalReconciliation\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x18\n" +
+	"\abackend\x18\x02 \x01(\tR\abackend\x12\x1a\n" +
+	"\bsegments\x18\x03 \x01(\x03R\bsegments\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12+\n" +
+	"\x11lacking_revisions\x18\x05 \x01(\x03R\x10lackingRevisions\x12)\n" +
+	"\x10damaged_segments\x18\x06 \x01(\x03R\x0fdamagedSegments\x12(\n" +
+	"\x05error\x18\a \x01(\v2\x12.google.rpc.StatusR\x05error\"h\n" +
 	"\x10UnreadableRecord\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -2532,7 +2654,7 @@ func file_snapshotd_v1_snapshot_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_snapshot_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_snapshotd_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(Role)(0),                     // 0: snapshotd.v1.Role
 	(WatchResponse_Type)(0),       // 1: snapshotd.v1.WatchResponse.Type
@@ -2544,95 +2666,98 @@ var file_snapshotd_v1_snapshot_service_proto_goTypes = []any{
 	(*SaveResponse)(nil),          // 7: snapshotd.v1.SaveResponse
 	(*ReconcileRequest)(nil),      // 8: snapshotd.v1.ReconcileRequest
 	(*ReconcileResponse)(nil),     // 9: snapshotd.v1.ReconcileResponse
-	(*UnreadableRecord)(nil),      // 10: snapshotd.v1.UnreadableRecord
-	(*BackendReconciliation)(nil), // 11: snapshotd.v1.BackendReconciliation
-	(*ListRequest)(nil),           // 12: snapshotd.v1.ListRequest
-	(*ListResponse)(nil),          // 13: snapshotd.v1.ListResponse
-	(*GetRequest)(nil),            // 14: snapshotd.v1.GetRequest
-	(*GetResponse)(nil),           // 15: snapshotd.v1.GetResponse
-	(*VerifyRequest)(nil),         // 16: snapshotd.v1.VerifyRequest
-	(*VerifyResponse)(nil),        // 17: snapshotd.v1.VerifyResponse
-	(*WatchRequest)(nil),          // 18: snapshotd.v1.WatchRequest
-	(*UpdateRequest)(nil),         // 19: snapshotd.v1.UpdateRequest
-	(*UpdateResponse)(nil),        // 20: snapshotd.v1.UpdateResponse
-	(*DeleteRequest)(nil),         // 21: snapshotd.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 22: snapshotd.v1.DeleteResponse
-	(*PruneRequest)(nil),          // 23: snapshotd.v1.PruneRequest
-	(*PruneResponse)(nil),         // 24: snapshotd.v1.PruneResponse
-	(*JournalRemoval)(nil),        // 25: snapshotd.v1.JournalRemoval
-	(*PruneDecision)(nil),         // 26: snapshotd.v1.PruneDecision
-	(*WatchResponse)(nil),         // 27: snapshotd.v1.WatchResponse
-	(*DownloadRequest)(nil),       // 28: snapshotd.v1.DownloadRequest
-	(*DownloadResponse)(nil),      // 29: snapshotd.v1.DownloadResponse
-	(*DownloadHeader)(nil),        // 30: snapshotd.v1.DownloadHeader
-	nil,                           // 31: snapshotd.v1.SaveRequest.LabelsEntry
-	nil,                           // 32: snapshotd.v1.ListRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
-	(*Snapshot)(nil),              // 34: snapshotd.v1.Snapshot
-	(*status.Status)(nil),         // 35: google.rpc.Status
-	(Snapshot_State)(0),           // 36: snapshotd.v1.Snapshot.State
-	(Verification_Level)(0),       // 37: snapshotd.v1.Verification.Level
-	(*fieldmaskpb.FieldMask)(nil), // 38: google.protobuf.FieldMask
+	(*JournalReconciliation)(nil), // 10: snapshotd.v1.JournalReconciliation
+	(*UnreadableRecord)(nil),      // 11: snapshotd.v1.UnreadableRecord
+	(*BackendReconciliation)(nil), // 12: snapshotd.v1.BackendReconciliation
+	(*ListRequest)(nil),           // 13: snapshotd.v1.ListRequest
+	(*ListResponse)(nil),          // 14: snapshotd.v1.ListResponse
+	(*GetRequest)(nil),            // 15: snapshotd.v1.GetRequest
+	(*GetResponse)(nil),           // 16: snapshotd.v1.GetResponse
+	(*VerifyRequest)(nil),         // 17: snapshotd.v1.VerifyRequest
+	(*VerifyResponse)(nil),        // 18: snapshotd.v1.VerifyResponse
+	(*WatchRequest)(nil),          // 19: snapshotd.v1.WatchRequest
+	(*UpdateRequest)(nil),         // 20: snapshotd.v1.UpdateRequest
+	(*UpdateResponse)(nil),        // 21: snapshotd.v1.UpdateResponse
+	(*DeleteRequest)(nil),         // 22: snapshotd.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 23: snapshotd.v1.DeleteResponse
+	(*PruneRequest)(nil),          // 24: snapshotd.v1.PruneRequest
+	(*PruneResponse)(nil),         // 25: snapshotd.v1.PruneResponse
+	(*JournalRemoval)(nil),        // 26: snapshotd.v1.JournalRemoval
+	(*PruneDecision)(nil),         // 27: snapshotd.v1.PruneDecision
+	(*WatchResponse)(nil),         // 28: snapshotd.v1.WatchResponse
+	(*DownloadRequest)(nil),       // 29: snapshotd.v1.DownloadRequest
+	(*DownloadResponse)(nil),      // 30: snapshotd.v1.DownloadResponse
+	(*DownloadHeader)(nil),        // 31: snapshotd.v1.DownloadHeader
+	nil,                           // 32: snapshotd.v1.SaveRequest.LabelsEntry
+	nil,                           // 33: snapshotd.v1.ListRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*Snapshot)(nil),              // 35: snapshotd.v1.Snapshot
+	(*status.Status)(nil),         // 36: google.rpc.Status
+	(Snapshot_State)(0),           // 37: snapshotd.v1.Snapshot.State
+	(Verification_Level)(0),       // 38: snapshotd.v1.Verification.Level
+	(*fieldmaskpb.FieldMask)(nil), // 39: google.protobuf.FieldMask
 }
 var file_snapshotd_v1_snapshot_service_proto_depIdxs = []int32{
-	33, // 0: snapshotd.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
+	34, // 0: snapshotd.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
 	5,  // 1: snapshotd.v1.WhoAmIResponse.clusters:type_name -> snapshotd.v1.ClusterRole
 	0,  // 2: snapshotd.v1.ClusterRole.role:type_name -> snapshotd.v1.Role
-	31, // 3: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
-	34, // 4: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	11, // 5: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
-	10, // 6: snapshotd.v1.ReconcileResponse.unreadable:type_name -> snapshotd.v1.UnreadableRecord
-	35, // 7: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
-	36, // 8: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
-	32, // 9: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
-	33, // 10: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
-	33, // 11: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
-	34, // 12: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
-	10, // 13: snapshotd.v1.ListResponse.unreadable:type_name -> snapshotd.v1.UnreadableRecord
-	34, // 14: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	37, // 15: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
-	34, // 16: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	34, // 17: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
-	38, // 18: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
-	34, // 19: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	34, // 20: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	26, // 21: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
-	25, // 22: snapshotd.v1.PruneResponse.journal:type_name -> snapshotd.v1.JournalRemoval
-	35, // 23: snapshotd.v1.JournalRemoval.error:type_name -> google.rpc.Status
-	33, // 24: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
-	35, // 25: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
-	1,  // 26: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
-	33, // 27: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	34, // 28: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
-	2,  // 29: snapshotd.v1.WatchResponse.phase:type_name -> snapshotd.v1.WatchResponse.Phase
-	30, // 30: snapshotd.v1.DownloadResponse.header:type_name -> snapshotd.v1.DownloadHeader
-	6,  // 31: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
-	8,  // 32: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
-	12, // 33: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
-	14, // 34: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
-	19, // 35: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
-	21, // 36: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
-	23, // 37: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
-	16, // 38: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
-	28, // 39: snapshotd.v1.SnapshotService.Download:input_type -> snapshotd.v1.DownloadRequest
-	18, // 40: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
-	3,  // 41: snapshotd.v1.SnapshotService.WhoAmI:input_type -> snapshotd.v1.WhoAmIRequest
-	7,  // 42: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
-	9,  // 43: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
-	13, // 44: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
-	15, // 45: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
-	20, // 46: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
-	22, // 47: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
-	24, // 48: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
-	17, // 49: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
-	29, // 50: snapshotd.v1.SnapshotService.Download:output_type -> snapshotd.v1.DownloadResponse
-	27, // 51: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
-	4,  // 52: snapshotd.v1.SnapshotService.WhoAmI:output_type -> snapshotd.v1.WhoAmIResponse
-	42, // [42:53] is the sub-list for method output_type
-	31, // [31:42] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	32, // 3: snapshotd.v1.SaveRequest.labels:type_name -> snapshotd.v1.SaveRequest.LabelsEntry
+	35, // 4: snapshotd.v1.SaveResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	12, // 5: snapshotd.v1.ReconcileResponse.backends:type_name -> snapshotd.v1.BackendReconciliation
+	11, // 6: snapshotd.v1.ReconcileResponse.unreadable:type_name -> snapshotd.v1.UnreadableRecord
+	10, // 7: snapshotd.v1.ReconcileResponse.journal:type_name -> snapshotd.v1.JournalReconciliation
+	36, // 8: snapshotd.v1.JournalReconciliation.error:type_name -> google.rpc.Status
+	36, // 9: snapshotd.v1.BackendReconciliation.error:type_name -> google.rpc.Status
+	37, // 10: snapshotd.v1.ListRequest.states:type_name -> snapshotd.v1.Snapshot.State
+	33, // 11: snapshotd.v1.ListRequest.labels:type_name -> snapshotd.v1.ListRequest.LabelsEntry
+	34, // 12: snapshotd.v1.ListRequest.create_time_from:type_name -> google.protobuf.Timestamp
+	34, // 13: snapshotd.v1.ListRequest.create_time_until:type_name -> google.protobuf.Timestamp
+	35, // 14: snapshotd.v1.ListResponse.snapshots:type_name -> snapshotd.v1.Snapshot
+	11, // 15: snapshotd.v1.ListResponse.unreadable:type_name -> snapshotd.v1.UnreadableRecord
+	35, // 16: snapshotd.v1.GetResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	38, // 17: snapshotd.v1.VerifyRequest.level:type_name -> snapshotd.v1.Verification.Level
+	35, // 18: snapshotd.v1.VerifyResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	35, // 19: snapshotd.v1.UpdateRequest.snapshot:type_name -> snapshotd.v1.Snapshot
+	39, // 20: snapshotd.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	35, // 21: snapshotd.v1.UpdateResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	35, // 22: snapshotd.v1.DeleteResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	27, // 23: snapshotd.v1.PruneResponse.decisions:type_name -> snapshotd.v1.PruneDecision
+	26, // 24: snapshotd.v1.PruneResponse.journal:type_name -> snapshotd.v1.JournalRemoval
+	36, // 25: snapshotd.v1.JournalRemoval.error:type_name -> google.rpc.Status
+	34, // 26: snapshotd.v1.PruneDecision.create_time:type_name -> google.protobuf.Timestamp
+	36, // 27: snapshotd.v1.PruneDecision.error:type_name -> google.rpc.Status
+	1,  // 28: snapshotd.v1.WatchResponse.type:type_name -> snapshotd.v1.WatchResponse.Type
+	34, // 29: snapshotd.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	35, // 30: snapshotd.v1.WatchResponse.snapshot:type_name -> snapshotd.v1.Snapshot
+	2,  // 31: snapshotd.v1.WatchResponse.phase:type_name -> snapshotd.v1.WatchResponse.Phase
+	31, // 32: snapshotd.v1.DownloadResponse.header:type_name -> snapshotd.v1.DownloadHeader
+	6,  // 33: snapshotd.v1.SnapshotService.Save:input_type -> snapshotd.v1.SaveRequest
+	8,  // 34: snapshotd.v1.SnapshotService.Reconcile:input_type -> snapshotd.v1.ReconcileRequest
+	13, // 35: snapshotd.v1.SnapshotService.List:input_type -> snapshotd.v1.ListRequest
+	15, // 36: snapshotd.v1.SnapshotService.Get:input_type -> snapshotd.v1.GetRequest
+	20, // 37: snapshotd.v1.SnapshotService.Update:input_type -> snapshotd.v1.UpdateRequest
+	22, // 38: snapshotd.v1.SnapshotService.Delete:input_type -> snapshotd.v1.DeleteRequest
+	24, // 39: snapshotd.v1.SnapshotService.Prune:input_type -> snapshotd.v1.PruneRequest
+	17, // 40: snapshotd.v1.SnapshotService.Verify:input_type -> snapshotd.v1.VerifyRequest
+	29, // 41: snapshotd.v1.SnapshotService.Download:input_type -> snapshotd.v1.DownloadRequest
+	19, // 42: snapshotd.v1.SnapshotService.Watch:input_type -> snapshotd.v1.WatchRequest
+	3,  // 43: snapshotd.v1.SnapshotService.WhoAmI:input_type -> snapshotd.v1.WhoAmIRequest
+	7,  // 44: snapshotd.v1.SnapshotService.Save:output_type -> snapshotd.v1.SaveResponse
+	9,  // 45: snapshotd.v1.SnapshotService.Reconcile:output_type -> snapshotd.v1.ReconcileResponse
+	14, // 46: snapshotd.v1.SnapshotService.List:output_type -> snapshotd.v1.ListResponse
+	16, // 47: snapshotd.v1.SnapshotService.Get:output_type -> snapshotd.v1.GetResponse
+	21, // 48: snapshotd.v1.SnapshotService.Update:output_type -> snapshotd.v1.UpdateResponse
+	23, // 49: snapshotd.v1.SnapshotService.Delete:output_type -> snapshotd.v1.DeleteResponse
+	25, // 50: snapshotd.v1.SnapshotService.Prune:output_type -> snapshotd.v1.PruneResponse
+	18, // 51: snapshotd.v1.SnapshotService.Verify:output_type -> snapshotd.v1.VerifyResponse
+	30, // 52: snapshotd.v1.SnapshotService.Download:output_type -> snapshotd.v1.DownloadResponse
+	28, // 53: snapshotd.v1.SnapshotService.Watch:output_type -> snapshotd.v1.WatchResponse
+	4,  // 54: snapshotd.v1.SnapshotService.WhoAmI:output_type -> snapshotd.v1.WhoAmIResponse
+	44, // [44:55] is the sub-list for method output_type
+	33, // [33:44] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_service_proto_init() }
@@ -2647,7 +2772,7 @@ func file_snapshotd_v1_snapshot_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_snapshot_service_proto_rawDesc), len(file_snapshotd_v1_snapshot_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -86,7 +86,19 @@ function reconciled(answer, were) {
     b.error ? problemBox(b.error) : badge('safe', 'OK')));
   return [el('p', {}, `The locations that ${were} changed:`),
     table('Result', ['Backend', 'Listed', 'Unchanged', 'Added', 'Updated', 'Removed', 'Repaired', 'Swept', 'Foreign', 'Result'], rows),
+    ...answer.journal.map((j) => copied(j, were)).filter(Boolean),
     ...answer.unreadable.map((u) => el('p', { class: 'notice attention' }, `${u.key}: ${u.error}`))];
+}
+
+// copied says what was done for the journal on a backend, and what is left; null when there is nothing to say.
+function copied(j, were) {
+  const said = [
+    Number(j.segments) && `segments that ${were} copied there: ${j.segments} (${size(j.sizeBytes)})`,
+    Number(j.lackingRevisions) && `revisions that another backend has and it lacks: ${j.lackingRevisions}`,
+    Number(j.damagedSegments) && `damaged segments: ${j.damagedSegments}`,
+  ].filter(Boolean);
+  if (j.error) return problemBox(j.error);
+  return said.length ? el('p', {}, `Journal on ${j.backend}: ${said.join('; ')}.`) : null;
 }
 
 // prune shows what would go, and why the others stay, before anything goes.

@@ -78,7 +78,7 @@ function inView(section) {
   const scroller = section.querySelector('.scroller');
   const one = section.querySelector('.snapshot');
   const height = one ? one.getBoundingClientRect().height : 36;
-  const from = Math.min(section.found.length, Math.floor(scroller.scrollTop / height));
+  const from = Math.min(Math.max(0, section.found.length - 1), Math.floor(scroller.scrollTop / height));
   return { from, to: Math.min(section.found.length, from + Math.ceil(scroller.clientHeight / height) + 1), height };
 }
 
