@@ -191,3 +191,38 @@ func FuzzTold(f *testing.F) {
 		}
 	})
 }
+
+// Notes that are believed are written again as they were read, but for texts that are cut.
+func FuzzJournalNotes(f *testing.F) {
+	whole := snapshot.JournalNotes{
+		Breaks: []snapshot.JournalBreak{{Timeline: "t", After: 7, Before: 12, BeforeTime: time.Unix(1700000000, 0), Reason: "compacted: so"}},
+		Drill:  &snapshot.JournalDrill{Revision: 9, Base: "a", Verdict: snapshot.Verification{Passed: true, Time: time.Unix(1700000000, 0)}},
+	}
+	doc, err := proto.Marshal(journalToProto(&whole))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(doc)
+	f.Add(doc[:len(doc)/2])
+	f.Add([]byte("rubbish"))
+	f.Add([]byte("\x12\x02\x08\x01"))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		m := &catalogv1.Journal{}
+		if checkNotes(value, m) != nil {
+			return
+		}
+		notes := journalNotes(m)
+		again, err := proto.Marshal(journalToProto(&notes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := &catalogv1.Journal{}
+		if err := checkNotes(again, n); err != nil {
+			t.Fatalf("%q is written as %q: %v", value, again, err)
+		}
+		read := journalNotes(n)
+		if len(read.Breaks) != min(len(notes.Breaks), snapshot.MaxJournalBreaks) || (read.Drill == nil) != (notes.Drill == nil) {
+			t.Fatalf("%+v was read, and then %+v", notes, read)
+		}
+	})
+}

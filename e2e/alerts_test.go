@@ -32,6 +32,7 @@ func told(alert string, labels ...string) sign {
 type breakage struct {
 	breaks, mends func(*alarming)
 	fires         []sign
+	status        [2]string // a cluster, and the words of the finding on it that tells the same; empty where none is looked for
 }
 
 // Those of one round break side by side.
@@ -102,6 +103,7 @@ var breakages = [][]breakage{{
 			told("EtcdJournalNotProven", "cluster", "unproven", "kind", "revision"),
 			told("EtcdJournalNotRedundant", "cluster", "unproven", "backend", "local"), // no other backend has them
 		},
+		status: [2]string{"unproven", "could not be restored, in a drill"},
 	},
 }, {
 	{
@@ -113,6 +115,7 @@ var breakages = [][]breakage{{
 		breaks: (*alarming).goBack,
 		mends:  func(*alarming) {}, // it is the history now
 		fires:  []sign{told("EtcdJournalOtherHistory", "cluster", "journal", "reason", "restored")},
+		status: [2]string{"journal", "etcd has another history since"},
 	},
 }, {
 	{
@@ -121,8 +124,9 @@ var breakages = [][]breakage{{
 			a.compact()
 			a.startFirst()
 		},
-		mends: func(*alarming) {}, // a new snapshot was taken
-		fires: []sign{told("EtcdJournalGap", "cluster", "journal", "reason", "compacted")},
+		mends:  func(*alarming) {}, // a new snapshot was taken
+		fires:  []sign{told("EtcdJournalGap", "cluster", "journal", "reason", "compacted")},
+		status: [2]string{"journal", "The journal has a gap: revisions "},
 	},
 	{
 		breaks: func(a *alarming) { a.second.kill() },
@@ -155,6 +159,9 @@ func TestEveryAlertFiresAndEnds(t *testing.T) {
 		}
 		a.await(fmt.Sprintf("round %d: it is told", i+1), expected, true)
 		for _, b := range round {
+			a.findsToo(b.status)
+		}
+		for _, b := range round {
 			b.mends(a)
 		}
 		a.await(fmt.Sprintf("round %d: all is well again", i+1), expected, false)
@@ -171,6 +178,17 @@ func TestEveryAlertFiresAndEnds(t *testing.T) {
 			t.Errorf("%s was not seen", q.Where)
 		}
 	}
+}
+
+// findsToo waits until the status of a cluster tells the same as the alerts.
+func (a *alarming) findsToo(want [2]string) {
+	a.t.Helper()
+	if want[0] == "" {
+		return
+	}
+	eventually(a.t, "the status of "+want[0]+" tells it, too", func() bool {
+		return strings.Contains(a.first.run("status", "--cluster", want[0]).stdout, want[1])
+	})
 }
 
 // await waits until each of the signs was seen firing, or until none of them fires.

@@ -173,12 +173,18 @@ func TestTheJournalIsShownInABrowser(t *testing.T) {
 		Snapshots: []*snapshotdv1.RecoveryWindow_Snapshot{{Name: "first", JournalProof: checked}},
 		Unread:    []string{"backend old: it does not answer"},
 	}
-	c.RecoveryWindow = &snapshotdv1.RecoveryWindow{Journaled: true, RecoveryPoints: s.window.GetRecoveryPoints()}
+	c.RecoveryWindow = &snapshotdv1.RecoveryWindow{
+		Journaled: true, RecoveryPoints: s.window.GetRecoveryPoints(), LagRevisions: 12,
+		Drill: &snapshotdv1.RecoveryWindow_Drill{Revision: 2345, Base: "first", Verdict: &snapshotdv1.Verification{
+			State: snapshotdv1.Verification_STATE_FAILED, Error: "a segment is torn", Time: now,
+		}},
+	}
 	newest := s.snapshots["prod-00"][0]
 	newest.JournalProof = checked
 	b := browse(t, "about:blank", "")
 	b.goes(s.serve(t)+"/#/clusters/prod-00", "#points li")
-	b.reads("how much would be lost", "#points", "If the process were lost: the changes of the last 420", "all but backend s3", "3m", "the bucket is away")
+	b.reads("how much would be lost", "#points", "If the process were lost: the changes of the last 420", "all but backend s3", "3m", "the bucket is away",
+		"12 revisions", "2\u202f345", "FAILED", "a segment is torn")
 	b.click("section[aria-label=Journal] button", "Show what can be restored")
 	b.reads("what can be restored", "section[aria-label=Journal]", "cdf8-1784110000", "104", "first", "it was away", "FAILED", "HashKV differs",
 		"backend old: it does not answer.")

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/simetcd"
 )
 
 // waitTimeout is how long a test waits for something that must happen.
@@ -52,6 +53,7 @@ func program(t *testing.T, tags string) string {
 }
 
 func TestMain(m *testing.M) {
+	simetcd.Main()
 	for _, v := range testenv.S3Env() {
 		if secret, ok := strings.CutPrefix(v, "AWS_SECRET_ACCESS_KEY="); ok {
 			plant(secret)

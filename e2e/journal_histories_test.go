@@ -75,6 +75,9 @@ func TestARevisionOfTwoHistories(t *testing.T) {
 		t.Errorf("the second timeline has begun because of %q", after.Reason)
 	}
 	late := s.save()
+	if out := s.run("status").stdout; !strings.Contains(out, "etcd has another history since") || !strings.Contains(out, "snapshotd window") {
+		t.Errorf("the status does not tell it:\n%s", out)
+	}
 	inSecond := time.Now()
 	put("second", 1)
 	stored(func(found window) bool { return found.timeline("").last() > second })

@@ -4,8 +4,8 @@ package e2e
 
 import (
 	"bufio"
-	"cmp"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,48 +15,54 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/simetcd"
 )
 
-// many is a configuration of so many clusters. A few etcds stand for many: a cluster has a connection, a catalog, an
-// election and schedules of its own, as it would have with an etcd of its own.
+// many is a configuration of so many clusters, each with a simulated etcd of its own.
 type many struct {
-	homes  []*testenv.Cluster // of the catalogs
+	fleet  *simetcd.Fleet
 	n      int
 	config string // but for what each replica has for itself
 }
 
-// connectionsOfEach is how many connections of replicas one etcd takes; where a process may open 20,000 files, it could
-// not take many more.
-const connectionsOfEach = 10_000
-
-// newMany returns one for so many replicas. With schedules, each save reads another etcd, which is small: that of the
-// catalogs grows with the clusters, as none of them would.
+// newMany returns one for so many replicas. With schedules, the etcds give the snapshot of a real one.
 func newMany(t *testing.T, n, replicas int, settings string) *many {
 	t.Helper()
 	program(t, "") // building it is no part of a start
-	m := &many{n: n}
-	for i := 0; i < n*replicas; i += connectionsOfEach {
-		m.homes = append(m.homes, testenv.StartCluster(t, 1))
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "defaults:\n%s  backends:\n    - {name: local, url: \"file://%s\"}\n", settings, t.TempDir())
-	saved := ""
+	var snapshot []byte
 	if strings.Contains(settings, "schedules:") {
-		saved = testenv.StartCluster(t, 1).Endpoints()[0]
+		snapshot = someSnapshot(t)
 	}
-	fmt.Fprintln(&b, "clusters:")
+	m := &many{n: n, fleet: simetcd.Start(t, n, replicas, snapshot)}
+	var b strings.Builder
+	fmt.Fprintf(&b, "defaults:\n%s  backends:\n    - {name: local, url: \"file://%s\"}\nclusters:\n", settings, t.TempDir())
 	for i := range n {
-		home := m.homes[i%len(m.homes)].Endpoints()[0]
-		fmt.Fprintf(&b, "  - name: %s\n    etcd: {endpoints: [%q]}\n", manyName(i), cmp.Or(saved, home))
-		if saved != "" {
-			fmt.Fprintf(&b, "    catalog: {endpoints: [%q]}\n", home)
-		}
+		fmt.Fprintf(&b, "  - name: %s\n    etcd: {endpoints: [%q]}\n", manyName(i), m.fleet.URL(i))
 	}
 	m.config = b.String()
 	return m
+}
+
+// someSnapshot returns what a small etcd sends as its snapshot.
+func someSnapshot(t *testing.T) []byte {
+	t.Helper()
+	client := testenv.StartCluster(t, 1).Client(t)
+	for i := range 100 {
+		if _, err := client.Put(t.Context(), fmt.Sprintf("/registry/%03d", i), "value"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := client.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stream.Close() }()
+	all, err := io.ReadAll(stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 func manyName(i int) string { return fmt.Sprintf("c%05d", i) }
@@ -88,28 +94,18 @@ func (s *service) leads() (n int) {
 // metrics would be work of theirs.
 func (m *many) leaders(t *testing.T) (all int, of map[string]int) {
 	t.Helper()
-	of = map[string]int{}
-	for _, home := range m.homes {
-		kvs, err := home.Client(t).Get(t.Context(), "/snapshotd/", clientv3.WithPrefix(), clientv3.WithSerializable())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, kv := range kvs.Kvs {
-			if strings.HasSuffix(string(kv.Key), "/leader") {
-				all++
-				node, _, _ := strings.Cut(string(kv.Value), " ")
-				of[node]++
-			}
-		}
+	of = m.fleet.Leaders(t)
+	for _, n := range of {
+		all += n
 	}
 	return all, of
 }
 
-// connections returns how many connections to the etcds of the catalogs are open.
+// connections returns how many connections to the etcds are open.
 func (m *many) connections(t *testing.T) (n int) {
 	t.Helper()
-	for _, c := range m.homes {
-		n += connections(t, c.Endpoints()[0])
+	for _, port := range m.fleet.Ports() {
+		n += connections(t, fmt.Sprintf("127.0.0.1:%d", port))
 	}
 	return n
 }
@@ -178,18 +174,20 @@ func TestBenchClusters(t *testing.T) {
 	m := newMany(t, n, replicas, os.Getenv("SNAPSHOTD_SETTINGS"))
 	var all []*service
 	for i := range replicas {
-		s, ready := m.start(t, fmt.Sprintf("node-%d", i+1))
+		s, ready := m.start(t, nodeName(i))
 		all = append(all, s)
 		t.Logf("replica %d: ready after %.1f s, RssAnon %.1f MiB", i+1, ready.Seconds(), mib(s.rssAnon()))
 	}
 	begin := time.Now()
-	for led := 0; led < n; time.Sleep(3 * time.Second) {
-		led, _ = m.leaders(t)
-		if time.Since(begin) > waitTimeout*10 {
-			t.Fatalf("%d of %d clusters have a leader", led, n)
+	m.wait(t, "all clusters have a leader", func(led int, _ map[string]int) bool { return led == n })
+	m.wait(t, "each replica leads its share, or two thirds of it", func(_ int, of map[string]int) bool {
+		for i := range replicas {
+			if of[nodeName(i)] < n/replicas*2/3 {
+				return false
+			}
 		}
-	}
-	t.Logf("all clusters have a leader %.1f s later", time.Since(begin).Seconds())
+		return true
+	})
 	pause := max(20*time.Second, time.Duration(n)*6*time.Millisecond)
 	for end := time.Now().Add(time.Duration(minutes) * time.Minute); time.Now().Before(end); time.Sleep(pause) {
 		var line strings.Builder
@@ -201,7 +199,7 @@ func TestBenchClusters(t *testing.T) {
 			fmt.Fprintf(&line, " [RssAnon %.1f MiB, heap %.1f MiB, stacks %.1f MiB, %v goroutines, CPU %.1f s, leads %d, "+
 				"waiting %v, %d samples in %.1f s]",
 				resident, samples["go_memstats_heap_inuse_bytes"]/(1<<20), samples["go_memstats_stack_inuse_bytes"]/(1<<20),
-				samples["go_goroutines"], samples["process_cpu_seconds_total"], leads[fmt.Sprintf("node-%d", i+1)],
+				samples["go_goroutines"], samples["process_cpu_seconds_total"], leads[nodeName(i)],
 				samples[`snapshotd_jobs_waiting{job="save"}`], len(samples), time.Since(asked).Seconds())
 		}
 		t.Logf("%3.0f s: load %s, %d connections%s", time.Since(begin).Seconds(), loadAverage(), m.connections(t),
@@ -213,6 +211,25 @@ func TestBenchClusters(t *testing.T) {
 			late[len(late)/2].Seconds(), late[len(late)*99/100].Seconds(), late[len(late)-1].Seconds())
 	}
 }
+
+// wait waits until the leaders are as they should be, and logs how long that takes.
+func (m *many) wait(t *testing.T, what string, done func(led int, of map[string]int) bool) {
+	t.Helper()
+	begin := time.Now()
+	for {
+		led, of := m.leaders(t)
+		if done(led, of) {
+			t.Logf("%s after %.1f s: %v", what, time.Since(begin).Seconds(), of)
+			return
+		}
+		if time.Since(begin) > waitTimeout*10 {
+			t.Fatalf("%s is not so after %s: %d of %d clusters have a leader, by replica %v", what, waitTimeout*10, led, m.n, of)
+		}
+		time.Sleep(3 * time.Second)
+	}
+}
+
+func nodeName(i int) string { return fmt.Sprintf("node-%d", i+1) }
 
 // loadAverage returns the load of the machine in the last minute, as the system tells it.
 func loadAverage() string {

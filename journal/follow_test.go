@@ -343,6 +343,14 @@ func TestWhatWasCompactedWhileNobodyFollowedIsAGap(t *testing.T) {
 	if _, causes := a.all(); len(causes) != 1 || causes[0] != segment.CauseCompacted {
 		t.Errorf("the timeline has ended because of %v", causes)
 	}
+	all, shown := a.told(), w.Breaks("no backend")
+	if len(shown) != 1 || len(all) != 1 {
+		t.Fatalf("the journal tells of %+v, and the backend shows %+v", all, shown)
+	}
+	if told, b := all[0], shown[0]; told.After != last || told.Before != next || told.AfterTime.IsZero() || told.Lost() != next-last-1 ||
+		told.OtherHistory || told.Timeline != b.Timeline || told.Reason != b.Reason || b.After != last || b.Before != next || !b.Begins {
+		t.Errorf("the journal tells of %+v, and the backend shows %+v, want a gap from %d to %d", told, b, last, next)
+	}
 }
 
 func TestNothingIsLostWhileABackendIsAway(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Defaults of a [Config].
@@ -46,8 +47,8 @@ type Config struct {
 	// such as a [PartialBase]. Optional.
 	Base func(ctx context.Context, need Base) error
 	// Broken is told of each timeline that begins because another one could not be continued, and, with segment.CauseFull, when
-	// a backend lost a part of a timeline that others have. Optional.
-	Broken func(ctx context.Context, why segment.Cause)
+	// a backend lost a part of a timeline that others have; and of where that is. Optional.
+	Broken func(ctx context.Context, why segment.Cause, where ...snapshot.JournalBreak)
 	// Latest returns the newest timeline that a leader has noted where all replicas see it, and Note notes one. So a
 	// replica that leads again knows that another one has begun a timeline meanwhile, which is on no backend yet. Both are
 	// optional.
@@ -111,7 +112,7 @@ func New(cfg Config) *Journal {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Broken == nil {
-		cfg.Broken = func(context.Context, segment.Cause) {}
+		cfg.Broken = func(context.Context, segment.Cause, ...snapshot.JournalBreak) {}
 	}
 	j := &Journal{
 		cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), losses: make(chan []local.Loss, 1), badRetry: badRetry,
@@ -282,8 +283,9 @@ func nameAfter(last segment.Timeline, cluster uint64) segment.Timeline {
 	return segment.NewTimeline(cluster, now)
 }
 
-// began notes that a timeline has begun with a revision.
-func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, why *breakError) {
+// began notes that a timeline has begun with a revision, behind the known end of another one.
+func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, known local.Position, why *breakError) {
+	after := j.lastTime(known.Timeline)
 	j.forgetMarks()
 	j.mu.Lock()
 	j.why = nil
@@ -300,7 +302,10 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, wh
 		log.ErrorContext(ctx, "journal begins anew: revisions are missing", "reason", why.reason)
 	}
 	if why.cause != "" {
-		j.cfg.Broken(ctx, why.cause)
+		j.cfg.Broken(ctx, why.cause, snapshot.JournalBreak{
+			Timeline: string(t), After: known.Revision, Before: first, AfterTime: after, BeforeTime: time.Now(), Reason: why.reason,
+			OtherHistory: why.cause.Alarming(),
+		})
 	}
 }
 

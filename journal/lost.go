@@ -9,6 +9,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // noteLoss logs which revisions are at stake because files of the local part could not be read. Nothing is said yet of
@@ -117,14 +118,28 @@ func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Lo
 			"revisions", l.String())
 		return
 	}
+	var where []snapshot.JournalBreak
 	for i := range gaps {
+		where = append(where, lostOf(l.Timeline, &gaps[i]))
 		log.ErrorContext(ctx, "journal has a gap: files on the disk were bad or have vanished, and no backend has their revisions",
 			"directory", j.cfg.Dir, "revisions", gaps[i].String())
 	}
-	j.cfg.Broken(ctx, segment.CauseDamaged)
+	j.cfg.Broken(ctx, segment.CauseDamaged, where...)
 	// Revisions behind the gap can be restored from a snapshot behind it alone.
 	j.needBase(Base{Since: time.Now(), Cluster: l.Timeline.EtcdCluster(),
 		Reason: "the journal has a gap: " + gaps[0].String()})
+}
+
+// lostOf is the break that a gap makes.
+func lostOf(t segment.Timeline, gap *local.Loss) snapshot.JournalBreak {
+	b := snapshot.JournalBreak{
+		Timeline: string(t), After: max(0, gap.First-1), BeforeTime: time.Now(),
+		Reason: segment.CauseDamaged.Reason("files on a replica's disk were bad or have vanished, and no backend has their revisions"),
+	}
+	if gap.Last > 0 {
+		b.Before = gap.Last + 1
+	}
+	return b
 }
 
 // revisions are consecutive.

@@ -144,6 +144,7 @@ type asked struct {
 	mu     sync.Mutex
 	bases  []journal.Base
 	causes []segment.Cause
+	breaks []snapshot.JournalBreak
 }
 
 func (a *asked) base(_ context.Context, b journal.Base) error {
@@ -153,10 +154,16 @@ func (a *asked) base(_ context.Context, b journal.Base) error {
 	return nil
 }
 
-func (a *asked) broken(_ context.Context, c segment.Cause) {
+func (a *asked) broken(_ context.Context, c segment.Cause, where ...snapshot.JournalBreak) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.causes = append(a.causes, c)
+	a.causes, a.breaks = append(a.causes, c), append(a.breaks, where...)
+}
+
+func (a *asked) told() []snapshot.JournalBreak {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.breaks)
 }
 
 func (a *asked) all() ([]journal.Base, []segment.Cause) {

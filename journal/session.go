@@ -344,7 +344,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	}
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
 	s.journal.stamped, s.journal.auth = timeline.Start(), nil
-	s.journal.began(ctx, timeline, c.Main, why)
+	s.journal.began(ctx, timeline, c.Main, s.known, why)
 	s.journal.needFirstBase(timeline, time.Time{}, Base{
 		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
 	})

@@ -35,6 +35,9 @@ type Status struct {
 	Stores   []StoreStatus // in the order of the configuration
 }
 
+// Lag returns how many revisions the cluster has that a crash would take.
+func (s *Status) Lag() int64 { return max(0, s.Current-s.Revision) }
+
 // StoreStatus is how far the journal is on one backend.
 type StoreStatus struct {
 	Name     string

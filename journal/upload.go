@@ -403,7 +403,12 @@ func (j *Journal) shrink(ctx context.Context) error {
 				"backend", u.store.Name(), "timeline", current,
 				"first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
 			if whole {
-				j.cfg.Broken(ctx, segment.CauseFull)
+				first, last := &lost[0].Header, &lost[len(lost)-1].Header
+				j.cfg.Broken(ctx, segment.CauseFull, snapshot.JournalBreak{
+					Timeline: string(first.Timeline), After: first.First - 1, Before: last.Last + 1, AfterTime: first.FirstTime,
+					BeforeTime: time.Now(), Backend: u.store.Name(),
+					Reason: segment.CauseFull.Reason("the journal on the disk had reached its limit (max_local_bytes)"),
+				})
 			}
 		}
 	}

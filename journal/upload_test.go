@@ -170,6 +170,9 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 		return s.Stores[0].Complete.After(lost) && s.Stores[1].Complete.After(lost)
 	})
 	bases, _ := a.all()
+	if told := a.told(); len(told) != 1 || told[0].Backend != "bad" || told[0].Lost() == 0 {
+		t.Errorf("it tells of %+v", told)
+	}
 	if last := bases[len(bases)-1]; last.Revision != 6 || !strings.Contains(last.Reason, "backend bad") {
 		t.Errorf("the snapshots are %+v", bases)
 	}

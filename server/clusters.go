@@ -63,7 +63,7 @@ func clusterToProto(c status.Cluster) *snapshotdv1.Cluster {
 		m.Findings = append(m.Findings, &snapshotdv1.Cluster_Finding{Verdict: verdicts[f.Verdict], Text: wire.Text(f.Text), Command: f.Do})
 	}
 	for _, b := range c.Backends {
-		m.Backends = append(m.Backends, backendToProto(b))
+		m.Backends = append(m.Backends, message.Backend(b))
 		m.UploadsWaiting += int64(b.Waiting)
 	}
 	for _, s := range c.Schedules {
@@ -91,22 +91,6 @@ func clusterToProto(c status.Cluster) *snapshotdv1.Cluster {
 		m.Progress = &snapshotdv1.Cluster_Progress{
 			ReadBytes: c.Moving.Read, TotalBytes: c.Moving.Total, WrittenBytes: c.Moving.Written,
 			Elapsed: durationpb.New(time.Since(c.Moving.Since)),
-		}
-	}
-	return m
-}
-
-func backendToProto(b status.Backend) *snapshotdv1.Cluster_Backend {
-	m := &snapshotdv1.Cluster_Backend{
-		Name: b.Name, Kind: snapshotdv1.Location_BackendKind(b.Kind), Uri: b.URI, Url: b.URL, Snapshots: b.Snapshots,
-		SizeBytes: b.Bytes, FreeBytes: b.Free, LastError: wire.Text(b.Error), Waiting: int64(b.Waiting), NextRepairTime: wire.Time(b.Next),
-	}
-	if b.Newest != nil {
-		m.Newest = b.Newest.Name
-	}
-	for s := snapshot.StateSaving; s <= snapshot.StateDeleting; s++ {
-		if b.Last == s.String() {
-			m.LastState = snapshotdv1.Snapshot_State(s)
 		}
 	}
 	return m

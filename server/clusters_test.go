@@ -30,6 +30,8 @@ type fakeFacts struct {
 	saving *status.Moving // of another replica
 
 	removals []status.JournalRemoval
+	journal  *status.Journal
+	notes    snapshot.JournalNotes
 	copies   func(cluster.ReconcileRequest) []status.JournalCopies
 }
 
@@ -42,7 +44,8 @@ func (f fakeFacts) Configured() status.Known {
 		Schedules: []status.Schedule{{
 			Name: "hourly", Cron: "@hourly", Next: func(after time.Time) time.Time { return after.Truncate(time.Hour).Add(time.Hour) },
 		}},
-		Moving: &status.Moving{Name: "b", Read: 7, Total: 10, Written: map[string]int64{"s3": 3}},
+		Journal: f.journal,
+		Moving:  &status.Moving{Name: "b", Read: 7, Total: 10, Written: map[string]int64{"s3": 3}},
 	}
 }
 
@@ -50,6 +53,10 @@ func (f fakeFacts) Window(context.Context) (status.Window, error) { return f.win
 
 func (f fakeFacts) JournalRemovals(context.Context) ([]status.JournalRemoval, error) {
 	return f.removals, f.err
+}
+
+func (f fakeFacts) JournalNotes(context.Context) (snapshot.JournalNotes, error) {
+	return f.notes, f.err
 }
 
 func (f fakeFacts) ReconcileJournal(_ context.Context, req cluster.ReconcileRequest) []status.JournalCopies {
@@ -338,10 +345,14 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		saved("newest", 60, begin.Add(30*time.Minute)), saved("base", 31, begin.Add(20*time.Minute)),
 		saved("other-history", 15, begin.Add(21*time.Minute)), foreign, saved("first", 12, begin.Add(time.Minute)),
 		saved("before", 11, begin.Add(-time.Minute)))
-	prod.facts = fakeFacts{window: status.Window{
-		Journal: &status.Journal{Following: true, Endpoint: "http://10.0.0.1:2379", Points: []status.Point{
-			{Age: 400 * time.Millisecond}, {Backend: "s3", Age: 7 * time.Second, Error: "it is away"},
-		}},
+	followed := &status.Journal{Following: true, Endpoint: "http://10.0.0.1:2379", Lag: 12, Points: []status.Point{
+		{Age: 400 * time.Millisecond}, {Backend: "s3", Age: 7 * time.Second, Error: "it is away"},
+	}}
+	prod.facts = fakeFacts{journal: followed, notes: snapshot.JournalNotes{
+		Breaks: []snapshot.JournalBreak{{After: 24, Before: 30, AfterTime: begin, BeforeTime: begin.Add(20 * time.Minute), Reason: "compacted: it was away"}},
+		Drill:  &snapshot.JournalDrill{Revision: 33, Timeline: "two", Base: "base", Verdict: snapshot.Verification{Passed: true, Time: begin}},
+	}, window: status.Window{
+		Journal: followed,
 		Timelines: []status.Timeline{
 			{Name: "one", Start: begin, Ranges: []status.Range{{First: 10, Last: 20, FirstTime: begin}, {First: 23, Last: 24}}},
 			{Name: "two", Start: begin.Add(20 * time.Minute), Reason: "compacted: it was away", Ranges: []status.Range{{First: 30, Last: 70}}},
@@ -363,6 +374,20 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	if p := w.GetRecoveryPoints(); len(p) != 2 || p[1].GetBackend() != "s3" || p[1].GetAge().AsDuration() != 7*time.Second ||
 		p[1].GetError() == "" {
 		t.Errorf("the recovery points are %v", p)
+	}
+	if w.GetLagRevisions() != 12 {
+		t.Errorf("the lag is %d", w.GetLagRevisions())
+	}
+	one, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{Cluster: "prod"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := one.GetCluster().GetRecoveryWindow(); at.GetLagRevisions() != 12 || at.GetDrill().GetRevision() != 33 || at.GetDrill().GetBase() != "base" ||
+		at.GetDrill().GetVerdict().GetState() != snapshotdv1.Verification_STATE_PASSED {
+		t.Errorf("without a listing, it is %v", at)
+	}
+	if all := fmt.Sprint(one.GetCluster().GetFindings()); !strings.Contains(all, "revisions 25 to 29") {
+		t.Errorf("the gap is not told: %s", all)
 	}
 	for i, want := range []struct {
 		from int64

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -79,7 +78,7 @@ func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *cli
 	}
 	if reports := resp.GetBackends(); err == nil || len(reports) > 0 {
 		perr := opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
-			return errors.Join(reconcileTable(w, reports), output.JournalCopies(w, resp.GetJournal(), opts.dryRun))
+			return output.Reconciled(w, resp, opts.dryRun)
 		})
 		if perr != nil {
 			return perr
@@ -129,26 +128,4 @@ func journalFailed(all []*snapshotdv1.JournalReconciliation) error {
 	}
 	return exit.Partial(fmt.Sprintf("the snapshots were reconciled; the journal on %d of %d backends was not", len(why), len(all)) +
 		strings.Join(why, ""))
-}
-
-func reconcileTable(w io.Writer, reports []*snapshotdv1.BackendReconciliation) error {
-	return output.Columns(w, func(row func(...string)) {
-		row("CLUSTER", "BACKEND", "LISTED", "UNCHANGED", "ADDED", "UPDATED", "REMOVED", "REPAIRED", "SWEPT", "FOREIGN",
-			"RESULT")
-		for _, r := range reports {
-			result := "ok"
-			if r.GetError() != nil {
-				result = "failed"
-			}
-			counts := []int64{
-				r.GetListed(), r.GetUnchanged(), r.GetAdded(), r.GetUpdated(), r.GetRemoved(), r.GetRepaired(), r.GetSwept(),
-				r.GetForeign(),
-			}
-			cells := []string{r.GetCluster(), output.OrDash(r.GetBackend())}
-			for _, n := range counts {
-				cells = append(cells, strconv.FormatInt(n, 10))
-			}
-			row(append(cells, result)...)
-		}
-	})
 }

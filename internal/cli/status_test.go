@@ -42,7 +42,7 @@ func TestStatusShowsTheClusters(t *testing.T) {
 		{Name: "nightly", Cron: "0 3 * * *", TimeZone: "Europe/Berlin", NextTime: timestamppb.New(now.Add(-2 * time.Hour)), Overdue: true},
 	}
 	prod.RecoveryWindow = &snapshotdv1.RecoveryWindow{
-		Journaled: true, Endpoint: "http://10.0.0.1:2379", RecoveryPoints: recoveryPoints(),
+		Journaled: true, Endpoint: "http://10.0.0.1:2379", RecoveryPoints: recoveryPoints(), LagRevisions: 12,
 	}
 	const lost = "The catalog cannot be read."
 	env := serve(t, &fake{clusters: []*snapshotdv1.Cluster{
@@ -169,6 +169,11 @@ func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		Snapshots: []*snapshotdv1.RecoveryWindow_Snapshot{{Name: "first", OldestRevision: 1, Revision: 104, CreateTime: at(-89), JournalProof: &snapshotdv1.Verification{
 			State: snapshotdv1.Verification_STATE_FAILED, Error: "HashKV differs", Time: at(-80),
 		}}},
+		LagRevisions: 12,
+		Drill: &snapshotdv1.RecoveryWindow_Drill{
+			Revision: 200, Timeline: "cdf818194e3a8c32-1784110000", Base: "first",
+			Verdict: &snapshotdv1.Verification{State: snapshotdv1.Verification_STATE_FAILED, Error: "segment 191-210 is torn", Time: at(-30)},
+		},
 		Kept:      durationpb.New(7 * 24 * time.Hour),
 		Estimates: []string{"Times are those of arrival."}, Unread: []string{"backend old: it does not answer"},
 	}}
@@ -179,6 +184,12 @@ func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q", name, r.code, r.stderr)
 		}
 		golden(t, name, r.stdout)
+	}
+	f.window.Drill.Verdict = &snapshotdv1.Verification{State: snapshotdv1.Verification_STATE_PASSED, Time: at(-1)}
+	f.window.RecoveryPoints = nil // another replica follows
+	if r := run(t.Context(), env, "window"); !strings.Contains(r.stdout, "Drilled: revision 200 of cdf818194e3a8c32-1784110000 was restored, from first") ||
+		strings.Contains(r.stdout, "Lag") {
+		t.Errorf("after a drill that was passed, on another replica: %s", r.stdout)
 	}
 	f.window = &snapshotdv1.RecoveryWindow{}
 	if r := run(t.Context(), env, "window"); r.code != 0 || !strings.Contains(r.stdout, "no journal") {

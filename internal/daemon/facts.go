@@ -133,5 +133,10 @@ func (f facts) Saving(ctx context.Context) (*status.Moving, error) {
 	return &status.Moving{Name: p.Name, Since: time.Now().Add(-p.Elapsed), Read: p.Read, Total: p.Total, Written: p.Written}, nil
 }
 
+// JournalNotes implements [server.Facts].
+func (f facts) JournalNotes(ctx context.Context) (snapshot.JournalNotes, error) {
+	return f.catalog.JournalNotes(ctx)
+}
+
 // Leader implements [server.Facts].
 func (f facts) Leader(ctx context.Context) (string, error) { return f.catalog.Leader(ctx) }

@@ -44,7 +44,8 @@ func (s *Service) openJournal(
 	}
 	log := s.log.With("cluster", cfg.Name)
 	f := p.following
-	f.keeper = newKeeper(cfg.Journal.Window, log)
+	n := &noter{catalog: p.catalog, log: log}
+	f.keeper = newKeeper(cfg.Journal.Window, n, log)
 	var stores []journal.Store
 	for _, repo := range repos {
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
@@ -60,6 +61,9 @@ func (s *Service) openJournal(
 		Checked: func(ctx context.Context, kind proving.Kind, passed bool) {
 			s.telemetry.JournalChecked(ctx, cfg.Name, string(kind), passed)
 		},
+		Drilled: func(ctx context.Context, d *snapshot.JournalDrill) error {
+			return p.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Drill = d })
+		},
 	})
 	f.journal = journal.New(journal.Config{
 		Source: etcd.NewFollowed(p.source), Stores: stores, Dir: path,
@@ -70,7 +74,10 @@ func (s *Service) openJournal(
 			defer c.work.RUnlock()
 			return saveBase(ctx, c, need)
 		},
-		Broken: func(ctx context.Context, why segment.Cause) { s.telemetry.JournalBroken(ctx, cfg.Name, string(why)) },
+		Broken: func(ctx context.Context, why segment.Cause, where ...snapshot.JournalBreak) {
+			s.telemetry.JournalBroken(ctx, cfg.Name, string(why))
+			n.broken(where...)
+		},
 		Latest: func(ctx context.Context) (segment.Timeline, error) { return latest(ctx, p.catalog) },
 		Note:   func(ctx context.Context, t segment.Timeline) error { return noteTimeline(ctx, p.catalog, t) },
 		Logger: log,
@@ -117,13 +124,14 @@ func (c *managed) startJournal(ctx context.Context) {
 		return measured(c.journal.Status(), c.prover.UpTo(), c.keeper.copies.State)
 	}
 	c.telemetry.AddJournal(ctx, c.Name(), state, causes, kinds)
+	c.keeper.noter.run(ctx, &c.loops)
 	c.loops.Go(func() { c.journal.Run(ctx) })
 }
 
 // measured returns the metrics of a journal. copies tells of those on a backend.
 func measured(s journal.Status, proven time.Time, copies func(backend string) upkeep.State) telemetry.JournalState {
 	m := telemetry.JournalState{
-		Proven: proven, Leading: s.Leading, RPO: time.Since(s.Complete), Revision: s.Revision, Lag: max(0, s.Current-s.Revision), LocalBytes: s.Bytes,
+		Proven: proven, Leading: s.Leading, RPO: time.Since(s.Complete), Revision: s.Revision, Lag: s.Lag(), LocalBytes: s.Bytes,
 	}
 	for _, b := range s.Stores {
 		at := copies(b.Name)

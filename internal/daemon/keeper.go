@@ -19,20 +19,21 @@ const (
 	firstRound  = time.Minute      // of a term: then it is known how the copies are
 	mergeEvery  = 5 * time.Minute  // the live timeline
 	repairEvery = 15 * time.Minute // and as soon as something is found to be damaged, or there is more to copy
-	pruneEvery  = time.Hour        // and merge and sweep the timelines of the past, which change seldom
+	pruneEvery  = time.Hour        // and merge and sweep the timelines of the past, which change seldom, and note the gaps
 )
 
 // keeper keeps the journal of a cluster small and whole on its backends, while this replica leads.
 type keeper struct {
 	*upkeep.Pruner
 	copies *upkeep.Copies
+	noter  *noter
 	wake   chan struct{} // asks for a repair at once; holds one
 	log    *slog.Logger
 }
 
-func newKeeper(window time.Duration, log *slog.Logger) keeper {
+func newKeeper(window time.Duration, n *noter, log *slog.Logger) keeper {
 	p := &upkeep.Pruner{Window: window}
-	return keeper{p, &upkeep.Copies{Pruner: p}, make(chan struct{}, 1), log}
+	return keeper{p, &upkeep.Copies{Pruner: p}, n, make(chan struct{}, 1), log}
 }
 
 // run merges, repairs and prunes until ctx ends. It begins with a pause: the leadership may not last.
@@ -41,7 +42,7 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 	defer watch.Wait()
 	watch.Go(func() { k.watch(ctx, j) })
 	k.copies.Forget()
-	pruned, repaired, past := time.Now(), time.Time{}, time.Time{}
+	pruned, repaired, past, noted := time.Now(), time.Time{}, time.Time{}, time.Time{}
 	due := false // a repair: something was found, or the last one has left something
 	for pause := firstRound; ; pause = mergeEvery {
 		woken, err := k.wait(ctx, pause)
@@ -67,6 +68,10 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 		if time.Since(pruned) >= pruneEvery {
 			pruned = time.Now()
 			k.prune(ctx, live)
+		}
+		if time.Since(noted) >= pruneEvery {
+			noted = time.Now()
+			k.note(ctx)
 		}
 	}
 }
@@ -183,6 +188,13 @@ func (k keeper) noteDamage(ctx context.Context, d upkeep.Damage) {
 	k.log.ErrorContext(ctx, "segment of the journal is damaged, or not trusted; it is replaced when another backend has its revisions",
 		"backend", d.Backend, "timeline", d.Segment.Timeline, "level", d.Segment.Level, "first", d.Segment.First, "last", d.Segment.Last,
 		"error", d.Err)
+}
+
+// note notes the gaps that the backends show, after what nothing needs any more was removed.
+func (k keeper) note(ctx context.Context) {
+	if err := k.noter.look(ctx, k.Places, time.Now()); err != nil && ctx.Err() == nil {
+		k.log.WarnContext(ctx, "gaps of the journal are not noted in the catalog", "next_in", pruneEvery, "error", err)
+	}
 }
 
 // prune removes what nothing needs any more.

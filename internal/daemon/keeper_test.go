@@ -19,7 +19,7 @@ import (
 // A backend that is new is filled in many repairs. That is no error, and each one says what is left.
 func TestAFillIsNoError(t *testing.T) {
 	var log bytes.Buffer
-	k := newKeeper(0, slog.New(slog.NewTextHandler(&log, nil)))
+	k := newKeeper(0, nil, slog.New(slog.NewTextHandler(&log, nil)))
 	k.copies.Budget = 1
 	for _, name := range []string{"old", "new"} {
 		repo := repository.New(repository.Config{Backend: memory.New(name, snapshot.BackendS3), Cluster: "default", Prefix: "default/"})

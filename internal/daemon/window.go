@@ -7,7 +7,6 @@ import (
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/journal"
-	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/server/status"
 )
@@ -36,26 +35,29 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 	for _, err := range found.Unread {
 		w.Unread = append(w.Unread, err.Error())
 	}
-	var last *status.Range
 	for _, t := range found.Timelines {
 		timeline := status.Timeline{
 			Name: string(t.Name), EtcdCluster: fmt.Sprintf("%016x", t.Name.EtcdCluster()), Start: t.Name.Start(), Reason: t.Reason,
 		}
-		for i, r := range t.Ranges {
-			reason := r.Reason
-			if i == 0 {
-				reason = t.Reason
-			}
-			at := status.Range{First: r.First, Last: r.Last, FirstTime: r.FirstTime, LastTime: r.LastTime, Complete: r.Complete}
-			if g := gap(last, &at, reason, where, i == 0); g != nil {
-				g.Timeline = timeline.Name
-				w.Gaps = append(w.Gaps, *g)
-			}
-			timeline.Ranges = append(timeline.Ranges, at)
-			last = &at
+		for _, r := range t.Ranges {
+			timeline.Ranges = append(timeline.Ranges, status.Range{
+				First: r.First, Last: r.Last, FirstTime: r.FirstTime, LastTime: r.LastTime, Complete: r.Complete,
+			})
 		}
 		w.Timelines = append(w.Timelines, timeline)
 	}
+	for _, b := range found.Breaks(where) {
+		if b.Lost() > 0 { // the revisions of another history are no part of a gap
+			w.Gaps = append(w.Gaps, status.Gap{
+				After: b.After, Before: b.Before, AfterTime: b.AfterTime, BeforeTime: b.BeforeTime, Reason: b.Reason, Timeline: b.Timeline,
+			})
+		}
+	}
+	notes, err := f.JournalNotes(ctx)
+	if err != nil {
+		w.Unread = append(w.Unread, err.Error())
+	}
+	w.Journal.Notes = notes
 	return w, ctx.Err()
 }
 
@@ -90,30 +92,17 @@ func (f facts) ReconcileJournal(ctx context.Context, req cluster.ReconcileReques
 	return all
 }
 
-// gap returns what is lost between two ranges; nil when nothing is. The revisions of another history are no part of the
-// gap before it. where says which backends were looked at, for a gap that no segment gives a reason for.
-func gap(last, next *status.Range, reason, where string, begins bool) *status.Gap {
-	if last == nil || begins && segment.CauseOf(reason).Alarming() || next.First <= last.Last+1 {
-		return nil
-	}
-	if reason == "" {
-		reason = fmt.Sprintf("%s holds the revisions %d to %d", where, last.Last+1, next.First-1)
-	}
-	return &status.Gap{
-		After: last.Last, Before: next.First, AfterTime: last.LastTime, BeforeTime: next.FirstTime, Reason: reason,
-	}
-}
-
 // followed returns how far the journal is; nil without one.
 func (f facts) followed() *status.Journal {
 	if f.journal == nil {
 		return nil
 	}
 	s := f.journal.Status()
-	j := &status.Journal{Following: s.Leading, Endpoint: s.Endpoint}
+	j := &status.Journal{Following: s.Leading, Endpoint: s.Endpoint, Kept: f.keeper.Window}
 	if !s.Leading {
 		return j
 	}
+	j.Lag = s.Lag()
 	j.Points = append(j.Points, status.Point{Age: time.Since(s.Complete)})
 	for _, b := range s.Stores {
 		p := status.Point{Backend: b.Name, Age: time.Since(b.Complete)}

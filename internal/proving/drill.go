@@ -55,8 +55,15 @@ func (p *Prover) Drill(ctx context.Context) error {
 	if why := p.obstacle(t, base, base); why != "" {
 		return fmt.Errorf("drill revision %d of the journal %s: %s", revision, t.Name, why)
 	}
-	opts, _ := p.options(base)
+	return p.drill(ctx, t, base, revision)
+}
+
+// drill restores a revision, and notes the verdict. One that it did not pass is an error, too.
+func (p *Prover) drill(ctx context.Context, t *plan.Timeline, base *snapshot.Record, revision int64) error {
+	opts, backends := p.options(base)
 	opts.Choice = restore.Choice{}
+	d := &snapshot.JournalDrill{Revision: revision, Timeline: string(t.Name), Base: base.Name}
+	d.Verdict = snapshot.Verification{Level: snapshot.LevelDrill, Time: p.cfg.Now().UTC(), Backends: backends}
 	log := p.cfg.Logger.With("timeline", t.Name, "revision", revision)
 	replayed, drilled, err := restore.DrillAt(ctx, opts, t.Name, revision)
 	switch {
@@ -69,13 +76,16 @@ func (p *Prover) Drill(ctx context.Context) error {
 		return err
 	case err != nil:
 		log.ErrorContext(ctx, "revision of the recovery window cannot be restored", "error", err)
+		d.Verdict.Error = err.Error()
 	default:
 		delete(p.noted, theDrill)
 		log.InfoContext(ctx, "revision of the recovery window was restored", "base", replayed.Base, "segments", len(replayed.Segments),
 			"hash_kv", drilled.HashKV)
+		d.Verdict.Passed, d.Verdict.HashKV = true, drilled.HashKV
 	}
+	d.Verdict.Duration = p.cfg.Now().Sub(d.Verdict.Time)
 	p.cfg.Checked(ctx, KindRevision, err == nil)
-	return err
+	return errors.Join(err, p.cfg.Drilled(ctx, d))
 }
 
 // reach is the revisions of a timeline behind its oldest snapshot.

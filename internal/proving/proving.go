@@ -59,10 +59,11 @@ type Config struct {
 	Driller      repository.Driller
 	Dir          string // with room for two databases and an etcd
 
-	Turn    func(ctx context.Context) (release func(), err error) // waits until a check may take room and time; optional
-	Checked func(ctx context.Context, k Kind, passed bool)        // is told of each verdict; optional
-	Rand    func(n int64) int64                                   // rand.Int64N
-	Now     func() time.Time                                      // time.Now
+	Turn    func(ctx context.Context) (release func(), err error)     // waits until a check may take room and time; optional
+	Checked func(ctx context.Context, k Kind, passed bool)            // is told of each verdict; optional
+	Drilled func(ctx context.Context, d *snapshot.JournalDrill) error // notes the verdict on a random revision; optional
+	Rand    func(n int64) int64                                       // rand.Int64N
+	Now     func() time.Time                                          // time.Now
 	Logger  *slog.Logger
 }
 
@@ -84,6 +85,9 @@ type Prover struct {
 func New(cfg Config) *Prover {
 	if cfg.Checked == nil {
 		cfg.Checked = func(context.Context, Kind, bool) {}
+	}
+	if cfg.Drilled == nil {
+		cfg.Drilled = func(context.Context, *snapshot.JournalDrill) error { return nil }
 	}
 	if cfg.Turn == nil {
 		cfg.Turn = func(context.Context) (func(), error) { return func() {}, nil }

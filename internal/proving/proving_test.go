@@ -59,6 +59,7 @@ type rig struct {
 	log     bytes.Buffer
 	checked []string
 	turns   []string // that were taken and given back
+	drilled *snapshot.JournalDrill
 	repo    *repository.Repository
 }
 
@@ -113,6 +114,7 @@ func (r *rig) prover(t *testing.T, draw func(int64) int64, edits ...func(*provin
 			r.turns = append(r.turns, "taken")
 			return func() { r.turns = append(r.turns, "given back") }, nil
 		},
+		Drilled: func(_ context.Context, d *snapshot.JournalDrill) error { r.drilled = d; return nil },
 		Checked: func(_ context.Context, k proving.Kind, passed bool) {
 			r.checked = append(r.checked, string(k)+map[bool]string{true: " passed", false: " failed"}[passed])
 		},
@@ -243,6 +245,9 @@ func TestARandomRevisionOfTheWindowIsDrilled(t *testing.T) {
 		t.Errorf("checked: %s, with %d etcds\n%s", got, r.driller.Count, r.log.String())
 	}
 	r.tookTurns(t, 2)
+	if d := r.drilled; !d.Verdict.Proves() || d.Verdict.HashKV == 0 || d.Revision != first.Revision+31 || d.Base != first.Name || d.Timeline == "" {
+		t.Errorf("the verdict is %+v", d)
+	}
 	for _, key := range r.backend.Keys() {
 		if strings.HasSuffix(key, ".seg") && r.holds(t, key, first.Revision+31) {
 			r.backend.Set(key, []byte("torn"))
@@ -251,6 +256,9 @@ func TestARandomRevisionOfTheWindowIsDrilled(t *testing.T) {
 	err := r.prover(t, func(int64) int64 { return 30 }).Drill(t.Context())
 	if !snapshot.IsDamage(err) || r.checked[len(r.checked)-1] != "revision failed" {
 		t.Errorf("with a bad segment: %v, %s", err, r.checked)
+	}
+	if d := r.drilled; d.Verdict.Passed || d.Verdict.Error != err.Error() || d.Revision != first.Revision+31 {
+		t.Errorf("the verdict is %+v", d)
 	}
 }
 

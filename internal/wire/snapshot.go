@@ -63,10 +63,10 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 		StoredSize: m.GetStoredSizeBytes(), StoredSHA256: m.GetStoredSha256(),
 		Etag: m.GetEtag(), Schedule: m.GetSchedule(), TraceID: m.GetTraceId(),
 	}
-	s.Verification, s.Proof = verificationFromProto(m.GetVerification()), verificationFromProto(m.GetProof())
-	s.JournalProof = verificationFromProto(m.GetJournalProof())
+	s.Verification, s.Proof = VerificationFromProto(m.GetVerification()), VerificationFromProto(m.GetProof())
+	s.JournalProof = VerificationFromProto(m.GetJournalProof())
 	for _, v := range m.GetEarlierVerifications() {
-		s.Earlier = append(s.Earlier, *verificationFromProto(v))
+		s.Earlier = append(s.Earlier, *VerificationFromProto(v))
 	}
 	s.Alarms = m.GetAlarms()
 	status := snapshot.Status{State: snapshot.State(m.GetState()), Error: m.GetError()}
@@ -95,7 +95,8 @@ func VerificationToProto(v *snapshot.Verification) *snapshotdv1.Verification {
 	}
 }
 
-func verificationFromProto(v *snapshotdv1.Verification) *snapshot.Verification {
+// VerificationFromProto returns the verdict of a message; nil of nil.
+func VerificationFromProto(v *snapshotdv1.Verification) *snapshot.Verification {
 	if v == nil {
 		return nil
 	}

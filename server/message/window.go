@@ -1,4 +1,4 @@
-// Package message makes the API's messages of a cluster's journal.
+// Package message makes the API's messages of a cluster's journal and backends.
 package message
 
 import (
@@ -49,13 +49,18 @@ func Window(w *status.Window) *snapshotdv1.RecoveryWindow {
 	return m
 }
 
-// Journal returns the part of a recovery window that this replica knows without asking the backends; nil without
+// Journal returns the part of a recovery window that is known without asking the backends; nil without
 // a journal.
 func Journal(j *status.Journal) *snapshotdv1.RecoveryWindow {
 	if j == nil {
 		return nil
 	}
-	m := &snapshotdv1.RecoveryWindow{Journaled: true, Endpoint: j.Endpoint}
+	m := &snapshotdv1.RecoveryWindow{Journaled: true, Endpoint: j.Endpoint, LagRevisions: j.Lag}
+	if d := j.Notes.Drill; d != nil {
+		m.Drill = &snapshotdv1.RecoveryWindow_Drill{
+			Revision: d.Revision, Timeline: wire.Text(d.Timeline), Base: wire.Text(d.Base), Verdict: wire.VerificationToProto(&d.Verdict),
+		}
+	}
 	for _, p := range j.Points {
 		m.RecoveryPoints = append(m.RecoveryPoints, &snapshotdv1.RecoveryWindow_RecoveryPoint{
 			Backend: p.Backend, Age: durationpb.New(p.Age), Error: wire.Text(p.Error),

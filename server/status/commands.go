@@ -3,6 +3,7 @@ package status
 import (
 	"cmp"
 	"slices"
+	"strconv"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -52,6 +53,12 @@ func (k *Known) listing() []string { return k.from([]string{"list"}, reachable(k
 // restoring is the command that plans the restore of the newest snapshot without the catalog.
 func (k *Known) restoring() []string {
 	do := k.keys(k.from([]string{"restore", "latest"}, k.Places...), k.Store.Encrypted)
+	return append(do, "--data-dir", directory, "--dry-run")
+}
+
+// rehearsing is the command that shows how a revision behind a snapshot would be restored.
+func (k *Known) rehearsing(base string, revision int64) []string {
+	do := k.keys(k.from([]string{"restore", base, "--revision", strconv.FormatInt(revision, 10)}, k.Places...), k.Store.Encrypted)
 	return append(do, "--data-dir", directory, "--dry-run")
 }
 

@@ -17,6 +17,8 @@ type Replicas interface {
 	LastDue(ctx context.Context, schedule string) (time.Time, error)
 	// Leader returns the name of the replica that leads; empty when none does.
 	Leader(ctx context.Context) (string, error)
+	// JournalNotes returns what the leader has noted of the journal.
+	JournalNotes(ctx context.Context) (snapshot.JournalNotes, error)
 	// Saving returns how far the save under way is, as its replica has told last; nil when none has told anything.
 	Saving(ctx context.Context) (*Moving, error)
 }
@@ -34,6 +36,9 @@ func (k *Known) Examine(
 	if replicas != nil {
 		k.examineSchedules(ctx, replicas)
 		k.examineSaving(ctx, replicas)
+		if k.Journal != nil {
+			k.Journal.Notes, _ = replicas.JournalNotes(ctx)
+		}
 	}
 	return nil
 }

@@ -38,7 +38,9 @@ func Judge(k Known) Cluster {
 	v.leader()
 	v.certificates()
 	v.journal()
+	v.breaks()
 	v.journalProof()
+	v.journalDrill()
 	v.proof()
 	rank := []Verdict{NotSafe, Attention, Safe}
 	slices.SortStableFunc(v.c.Findings, func(a, b Finding) int {
@@ -72,50 +74,6 @@ type verdict struct {
 	tally   Tally
 	last    *snapshot.Record // the newest whose save has ended
 	newest  *snapshot.Record // the newest that has a READY copy anywhere
-}
-
-// journalBehind is how old the recovery point of a journal may be. It is seconds while all is well.
-const journalBehind = 5 * time.Minute
-
-// journal finds places where the journal is behind.
-func (v *verdict) journal() {
-	if v.known.Journal == nil {
-		return
-	}
-	for _, p := range v.known.Journal.Points {
-		if p.Damaged > 0 {
-			v.find(Attention, []string{"window"}, "%d segments of the journal on backend %s are damaged, or not trusted. The next "+
-				"repair replaces them, within 20 min, if another backend has their revisions. The log of the replica that found them names them.",
-				p.Damaged, p.Backend)
-		}
-		if p.Age < journalBehind {
-			continue
-		}
-		where, why := "the disk of the leading replica", "its log says why etcd is not followed"
-		if p.Backend != "" {
-			where, why = "backend "+p.Backend, "what waits on the leader's disk is uploaded once the backend takes it"
-		}
-		if p.Error != "" {
-			why = p.Error
-		}
-		v.find(Attention, []string{"window"}, "The journal is %s behind on %s: %s.", p.Age.Round(time.Second), where,
-			strings.TrimSuffix(why, "."))
-	}
-}
-
-// journalProof finds that the journal does not make the newest snapshot before which it was checked.
-func (v *verdict) journalProof() {
-	for _, rec := range v.records {
-		p := rec.JournalProof
-		if p == nil {
-			continue
-		}
-		if !p.Passed {
-			v.find(Attention, []string{"window"}, "The journal does not lead to %s: revisions between it and the snapshot before cannot "+
-				"be relied on, those of each snapshot can. %s", rec.Name, p.Error)
-		}
-		return
-	}
 }
 
 // repair are the arguments of the command that makes missing copies.

@@ -36,8 +36,12 @@ type JournalCopies struct {
 
 // Journal is how far the journal of a cluster is, as this replica knows.
 type Journal struct {
+	Kept  time.Duration         // how far back it is kept; 0 for as far as there are snapshots
+	Notes snapshot.JournalNotes // those of the leader, in the catalog
+
 	Following bool   // this replica is the one that follows; if not, the rest is not known
 	Endpoint  string // of etcd that is followed; empty when none answers
+	Lag       int64  // revisions that etcd has, and that are not durable on this machine yet
 	Points    []Point
 }
 

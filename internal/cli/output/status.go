@@ -24,7 +24,7 @@ func StatusTable(w io.Writer, resp *snapshotdv1.ListClustersResponse, reach Reac
 	err := Columns(w, func(row func(...string)) {
 		head := []string{"CLUSTER", "VERDICT", "NEWEST", "REVISION", "PROVEN", "WAITING", "NEXT RUN", "LEADER", "SAVING"}
 		if journaled(resp) {
-			head = append(head, "RPO")
+			head = append(head, "RPO", "LAG")
 		}
 		row(head...)
 		for _, c := range resp.GetClusters() {
@@ -35,7 +35,7 @@ func StatusTable(w io.Writer, resp *snapshotdv1.ListClustersResponse, reach Reac
 			cells := []string{c.GetName(), verdict(c.GetVerdict()), newest, revision, age(now, c.GetProvenTime()),
 				Number(c.GetUploadsWaiting()), nextRun(now, c), OrDash(c.GetLeader()), saving(now, c)}
 			if journaled(resp) {
-				cells = append(cells, recoveryPoint(c))
+				cells = append(cells, recoveryPoint(c), lag(c.GetRecoveryWindow()))
 			}
 			row(cells...)
 		}
@@ -68,6 +68,14 @@ func recoveryPoint(c *snapshotdv1.Cluster) string {
 		return "-"
 	}
 	return Age(worst)
+}
+
+// lag returns how many revisions the journal is behind etcd; "-" when the replica that answers does not know.
+func lag(win *snapshotdv1.RecoveryWindow) string {
+	if len(win.GetRecoveryPoints()) == 0 {
+		return "-"
+	}
+	return fmt.Sprint(win.GetLagRevisions())
 }
 
 // timestamp is a time of a message; nil is none.

@@ -3,7 +3,6 @@ package output
 import (
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -37,7 +36,9 @@ func WindowTable(w io.Writer, resp *snapshotdv1.GetRecoveryWindowResponse, wide 
 			return err
 		}
 	}
+	windowLag(w, win)
 	windowProof(w, win)
+	windowDrill(w, win.GetDrill())
 	for _, u := range win.GetUnread() {
 		fmt.Fprintf(w, "\nNot read: %s\n", Plain(u))
 	}
@@ -62,35 +63,7 @@ func JournalRemovals(w io.Writer, all []*snapshotdv1.JournalRemoval) error {
 	return nil
 }
 
-// JournalCopies writes what a reconcile has done for the journal of each backend, or would do, and what is left.
-func JournalCopies(w io.Writer, all []*snapshotdv1.JournalReconciliation, dryRun bool) error {
-	copied := "segments copied"
-	if dryRun {
-		copied = "segments to copy"
-	}
-	for _, j := range all {
-		var said []string
-		if n := j.GetSegments(); n > 0 {
-			said = append(said, fmt.Sprintf("%s: %d (%s)", copied, n, Size(j.GetSizeBytes())))
-		}
-		if n := j.GetLackingRevisions(); n > 0 {
-			said = append(said, fmt.Sprintf("revisions that another backend has and it lacks: %d", n))
-		}
-		if n := j.GetDamagedSegments(); n > 0 {
-			said = append(said, fmt.Sprintf("damaged segments: %d", n))
-		}
-		if len(said) == 0 {
-			continue
-		}
-		text := fmt.Sprintf("journal on %s of cluster %s: %s", j.GetBackend(), j.GetCluster(), strings.Join(said, "; "))
-		if _, err := fmt.Fprintln(w, Plain(text)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// windowProof writes what was found when the journal was checked last, and how far back it is kept.
+// windowProof writes what was found when the journal was checked last.
 func windowProof(w io.Writer, win *snapshotdv1.RecoveryWindow) {
 	for _, s := range win.GetSnapshots() { // the newest first
 		p := s.GetJournalProof()
@@ -107,8 +80,35 @@ func windowProof(w io.Writer, win *snapshotdv1.RecoveryWindow) {
 		}
 		break
 	}
+}
+
+// windowLag writes how far the journal is behind etcd, where that is known, and how far back it is kept.
+func windowLag(w io.Writer, win *snapshotdv1.RecoveryWindow) {
+	if len(win.GetRecoveryPoints()) > 0 {
+		of := "etcd, which is not followed now"
+		if win.GetEndpoint() != "" {
+			of = win.GetEndpoint()
+		}
+		fmt.Fprintf(w, "\nLag: %d revisions behind %s\n", win.GetLagRevisions(), Plain(of))
+	}
 	if kept := win.GetKept(); kept != nil {
 		fmt.Fprintf(w, "\nKept: the journal of the last %s, and what leads to its beginning\n", Age(kept.AsDuration()))
+	}
+}
+
+// windowDrill writes how the last drill of a revision has ended.
+func windowDrill(w io.Writer, d *snapshotdv1.RecoveryWindow_Drill) {
+	if d == nil {
+		return
+	}
+	verdict := "was restored"
+	if d.GetVerdict().GetState() != snapshotdv1.Verification_STATE_PASSED {
+		verdict = "could NOT be restored"
+	}
+	fmt.Fprintf(w, "\nDrilled: revision %d of %s %s, from %s (%s)\n", d.GetRevision(), Plain(d.GetTimeline()), verdict,
+		Plain(d.GetBase()), moment(d.GetVerdict().GetTime()))
+	if d.GetVerdict().GetError() != "" {
+		fmt.Fprintf(w, "  %s\n", Plain(d.GetVerdict().GetError()))
 	}
 }
 

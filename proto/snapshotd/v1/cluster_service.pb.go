@@ -399,6 +399,12 @@ type RecoveryWindow struct {
 	Estimates []string `protobuf:"bytes,7,rep,name=estimates,proto3" json:"estimates,omitempty"`
 	// Why some backends could not be listed: their part of the window is missing here. Not set in Cluster.
 	Unread []string `protobuf:"bytes,8,rep,name=unread,proto3" json:"unread,omitempty"`
+	// How far the journal is behind etcd: revisions that the cluster has, and that are not durable yet on the disk of the replica
+	// that follows. The age of its recovery point says the same as a time. 0 also when another replica follows, which has no
+	// recovery points here.
+	LagRevisions int64 `protobuf:"varint,9,opt,name=lag_revisions,json=lagRevisions,proto3" json:"lag_revisions,omitempty"`
+	// The last drill of a revision; unset when there was none. It is in the catalog, so that all replicas know it.
+	Drill *RecoveryWindow_Drill `protobuf:"bytes,10,opt,name=drill,proto3" json:"drill,omitempty"`
 	// How far back the journal is kept, by the configuration; unset when it is kept as far back as there are snapshots.
 	Kept          *durationpb.Duration `protobuf:"bytes,20,opt,name=kept,proto3" json:"kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -487,6 +493,20 @@ func (x *RecoveryWindow) GetEstimates() []string {
 func (x *RecoveryWindow) GetUnread() []string {
 	if x != nil {
 		return x.Unread
+	}
+	return nil
+}
+
+func (x *RecoveryWindow) GetLagRevisions() int64 {
+	if x != nil {
+		return x.LagRevisions
+	}
+	return 0
+}
+
+func (x *RecoveryWindow) GetDrill() *RecoveryWindow_Drill {
+	if x != nil {
+		return x.Drill
 	}
 	return nil
 }
@@ -1128,6 +1148,80 @@ func (x *RecoveryWindow_RecoveryPoint) GetError() string {
 	return ""
 }
 
+// Drill is the restore of one revision into a throw-away etcd, from a snapshot and the journal. The leader draws the revision
+// at random.
+type RecoveryWindow_Drill struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision.
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Name of the timeline that it is of.
+	Timeline string `protobuf:"bytes,2,opt,name=timeline,proto3" json:"timeline,omitempty"`
+	// Name of the snapshot to which the journal was added.
+	Base string `protobuf:"bytes,3,opt,name=base,proto3" json:"base,omitempty"`
+	// Whether an etcd started with it, or why not, and when.
+	Verdict       *Verification `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryWindow_Drill) Reset() {
+	*x = RecoveryWindow_Drill{}
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryWindow_Drill) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryWindow_Drill) ProtoMessage() {}
+
+func (x *RecoveryWindow_Drill) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryWindow_Drill.ProtoReflect.Descriptor instead.
+func (*RecoveryWindow_Drill) Descriptor() ([]byte, []int) {
+	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{6, 5}
+}
+
+func (x *RecoveryWindow_Drill) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RecoveryWindow_Drill) GetTimeline() string {
+	if x != nil {
+		return x.Timeline
+	}
+	return ""
+}
+
+func (x *RecoveryWindow_Drill) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
+}
+
+func (x *RecoveryWindow_Drill) GetVerdict() *Verification {
+	if x != nil {
+		return x.Verdict
+	}
+	return nil
+}
+
 // Finding is one reason of a verdict.
 type Cluster_Finding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1144,7 +1238,7 @@ type Cluster_Finding struct {
 
 func (x *Cluster_Finding) Reset() {
 	*x = Cluster_Finding{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1250,7 @@ func (x *Cluster_Finding) String() string {
 func (*Cluster_Finding) ProtoMessage() {}
 
 func (x *Cluster_Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[13]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1320,7 @@ type Cluster_Backend struct {
 
 func (x *Cluster_Backend) Reset() {
 	*x = Cluster_Backend{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1332,7 @@ func (x *Cluster_Backend) String() string {
 func (*Cluster_Backend) ProtoMessage() {}
 
 func (x *Cluster_Backend) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[14]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1461,7 @@ type Cluster_Schedule struct {
 
 func (x *Cluster_Schedule) Reset() {
 	*x = Cluster_Schedule{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1473,7 @@ func (x *Cluster_Schedule) String() string {
 func (*Cluster_Schedule) ProtoMessage() {}
 
 func (x *Cluster_Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[15]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1567,7 @@ type Cluster_MissedRuns struct {
 
 func (x *Cluster_MissedRuns) Reset() {
 	*x = Cluster_MissedRuns{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1579,7 @@ func (x *Cluster_MissedRuns) String() string {
 func (*Cluster_MissedRuns) ProtoMessage() {}
 
 func (x *Cluster_MissedRuns) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[16]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1641,7 @@ type Cluster_Retention struct {
 
 func (x *Cluster_Retention) Reset() {
 	*x = Cluster_Retention{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1653,7 @@ func (x *Cluster_Retention) String() string {
 func (*Cluster_Retention) ProtoMessage() {}
 
 func (x *Cluster_Retention) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[17]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1743,7 @@ type Cluster_Progress struct {
 
 func (x *Cluster_Progress) Reset() {
 	*x = Cluster_Progress{}
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[18]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1755,7 @@ func (x *Cluster_Progress) String() string {
 func (*Cluster_Progress) ProtoMessage() {}
 
 func (x *Cluster_Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[18]
+	mi := &file_snapshotd_v1_cluster_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1817,7 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"\x81\x01\n" +
 	"\x19GetRecoveryWindowResponse\x124\n" +
 	"\x06window\x18\x01 \x01(\v2\x1c.snapshotd.v1.RecoveryWindowR\x06window\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xa3\f\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x8e\x0e\n" +
 	"\x0eRecoveryWindow\x12\x1c\n" +
 	"\tjournaled\x18\x01 \x01(\bR\tjournaled\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12S\n" +
@@ -1732,7 +1826,10 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\x04gaps\x18\x05 \x03(\v2 .snapshotd.v1.RecoveryWindow.GapR\x04gaps\x12C\n" +
 	"\tsnapshots\x18\x06 \x03(\v2%.snapshotd.v1.RecoveryWindow.SnapshotR\tsnapshots\x12\x1c\n" +
 	"\testimates\x18\a \x03(\tR\testimates\x12\x16\n" +
-	"\x06unread\x18\b \x03(\tR\x06unread\x12-\n" +
+	"\x06unread\x18\b \x03(\tR\x06unread\x12#\n" +
+	"\rlag_revisions\x18\t \x01(\x03R\flagRevisions\x128\n" +
+	"\x05drill\x18\n" +
+	" \x01(\v2\".snapshotd.v1.RecoveryWindow.DrillR\x05drill\x12-\n" +
 	"\x04kept\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\x04kept\x1a\xad\x01\n" +
 	"\bTimeline\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
@@ -1768,7 +1865,12 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\rRecoveryPoint\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12+\n" +
 	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\x9e\x15\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x1a\x89\x01\n" +
+	"\x05Drill\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x1a\n" +
+	"\btimeline\x18\x02 \x01(\tR\btimeline\x12\x12\n" +
+	"\x04base\x18\x03 \x01(\tR\x04base\x124\n" +
+	"\averdict\x18\x04 \x01(\v2\x1a.snapshotd.v1.VerificationR\averdict\"\x9e\x15\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x129\n" +
@@ -1877,7 +1979,7 @@ func file_snapshotd_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_snapshotd_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_snapshotd_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_snapshotd_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
 	(Cluster_Verdict)(0),                 // 0: snapshotd.v1.Cluster.Verdict
 	(*ListClustersRequest)(nil),          // 1: snapshotd.v1.ListClustersRequest
@@ -1893,78 +1995,81 @@ var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
 	(*RecoveryWindow_Gap)(nil),           // 11: snapshotd.v1.RecoveryWindow.Gap
 	(*RecoveryWindow_Snapshot)(nil),      // 12: snapshotd.v1.RecoveryWindow.Snapshot
 	(*RecoveryWindow_RecoveryPoint)(nil), // 13: snapshotd.v1.RecoveryWindow.RecoveryPoint
-	(*Cluster_Finding)(nil),              // 14: snapshotd.v1.Cluster.Finding
-	(*Cluster_Backend)(nil),              // 15: snapshotd.v1.Cluster.Backend
-	(*Cluster_Schedule)(nil),             // 16: snapshotd.v1.Cluster.Schedule
-	(*Cluster_MissedRuns)(nil),           // 17: snapshotd.v1.Cluster.MissedRuns
-	(*Cluster_Retention)(nil),            // 18: snapshotd.v1.Cluster.Retention
-	(*Cluster_Progress)(nil),             // 19: snapshotd.v1.Cluster.Progress
-	nil,                                  // 20: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	(*timestamppb.Timestamp)(nil),        // 21: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),          // 22: google.protobuf.Duration
-	(*Snapshot)(nil),                     // 23: snapshotd.v1.Snapshot
-	(*Verification)(nil),                 // 24: snapshotd.v1.Verification
-	(Location_BackendKind)(0),            // 25: snapshotd.v1.Location.BackendKind
-	(Snapshot_State)(0),                  // 26: snapshotd.v1.Snapshot.State
+	(*RecoveryWindow_Drill)(nil),         // 14: snapshotd.v1.RecoveryWindow.Drill
+	(*Cluster_Finding)(nil),              // 15: snapshotd.v1.Cluster.Finding
+	(*Cluster_Backend)(nil),              // 16: snapshotd.v1.Cluster.Backend
+	(*Cluster_Schedule)(nil),             // 17: snapshotd.v1.Cluster.Schedule
+	(*Cluster_MissedRuns)(nil),           // 18: snapshotd.v1.Cluster.MissedRuns
+	(*Cluster_Retention)(nil),            // 19: snapshotd.v1.Cluster.Retention
+	(*Cluster_Progress)(nil),             // 20: snapshotd.v1.Cluster.Progress
+	nil,                                  // 21: snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	(*timestamppb.Timestamp)(nil),        // 22: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 23: google.protobuf.Duration
+	(*Snapshot)(nil),                     // 24: snapshotd.v1.Snapshot
+	(*Verification)(nil),                 // 25: snapshotd.v1.Verification
+	(Location_BackendKind)(0),            // 26: snapshotd.v1.Location.BackendKind
+	(Snapshot_State)(0),                  // 27: snapshotd.v1.Snapshot.State
 }
 var file_snapshotd_v1_cluster_service_proto_depIdxs = []int32{
 	8,  // 0: snapshotd.v1.ListClustersResponse.clusters:type_name -> snapshotd.v1.Cluster
-	21, // 1: snapshotd.v1.ListClustersResponse.time:type_name -> google.protobuf.Timestamp
+	22, // 1: snapshotd.v1.ListClustersResponse.time:type_name -> google.protobuf.Timestamp
 	8,  // 2: snapshotd.v1.GetClusterResponse.cluster:type_name -> snapshotd.v1.Cluster
-	21, // 3: snapshotd.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
+	22, // 3: snapshotd.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
 	7,  // 4: snapshotd.v1.GetRecoveryWindowResponse.window:type_name -> snapshotd.v1.RecoveryWindow
-	21, // 5: snapshotd.v1.GetRecoveryWindowResponse.time:type_name -> google.protobuf.Timestamp
+	22, // 5: snapshotd.v1.GetRecoveryWindowResponse.time:type_name -> google.protobuf.Timestamp
 	13, // 6: snapshotd.v1.RecoveryWindow.recovery_points:type_name -> snapshotd.v1.RecoveryWindow.RecoveryPoint
 	9,  // 7: snapshotd.v1.RecoveryWindow.timelines:type_name -> snapshotd.v1.RecoveryWindow.Timeline
 	11, // 8: snapshotd.v1.RecoveryWindow.gaps:type_name -> snapshotd.v1.RecoveryWindow.Gap
 	12, // 9: snapshotd.v1.RecoveryWindow.snapshots:type_name -> snapshotd.v1.RecoveryWindow.Snapshot
-	22, // 10: snapshotd.v1.RecoveryWindow.kept:type_name -> google.protobuf.Duration
-	0,  // 11: snapshotd.v1.Cluster.verdict:type_name -> snapshotd.v1.Cluster.Verdict
-	14, // 12: snapshotd.v1.Cluster.findings:type_name -> snapshotd.v1.Cluster.Finding
-	15, // 13: snapshotd.v1.Cluster.backends:type_name -> snapshotd.v1.Cluster.Backend
-	16, // 14: snapshotd.v1.Cluster.schedules:type_name -> snapshotd.v1.Cluster.Schedule
-	23, // 15: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
-	23, // 16: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
-	23, // 17: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
-	21, // 18: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
-	23, // 19: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
-	19, // 20: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
-	7,  // 21: snapshotd.v1.Cluster.recovery_window:type_name -> snapshotd.v1.RecoveryWindow
-	18, // 22: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
-	21, // 23: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
-	10, // 24: snapshotd.v1.RecoveryWindow.Timeline.ranges:type_name -> snapshotd.v1.RecoveryWindow.Range
-	21, // 25: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
-	21, // 26: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
-	21, // 27: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
-	21, // 28: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
-	21, // 29: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
-	21, // 30: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
-	24, // 31: snapshotd.v1.RecoveryWindow.Snapshot.journal_proof:type_name -> snapshotd.v1.Verification
-	22, // 32: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
-	0,  // 33: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
-	25, // 34: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
-	26, // 35: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
-	21, // 36: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
-	21, // 37: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
-	21, // 38: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
-	26, // 39: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
-	17, // 40: snapshotd.v1.Cluster.Schedule.missed:type_name -> snapshotd.v1.Cluster.MissedRuns
-	21, // 41: snapshotd.v1.Cluster.MissedRuns.start_time:type_name -> google.protobuf.Timestamp
-	21, // 42: snapshotd.v1.Cluster.MissedRuns.end_time:type_name -> google.protobuf.Timestamp
-	21, // 43: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
-	20, // 44: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	22, // 45: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
-	1,  // 46: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
-	3,  // 47: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
-	5,  // 48: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
-	2,  // 49: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
-	4,  // 50: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
-	6,  // 51: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
-	49, // [49:52] is the sub-list for method output_type
-	46, // [46:49] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	14, // 10: snapshotd.v1.RecoveryWindow.drill:type_name -> snapshotd.v1.RecoveryWindow.Drill
+	23, // 11: snapshotd.v1.RecoveryWindow.kept:type_name -> google.protobuf.Duration
+	0,  // 12: snapshotd.v1.Cluster.verdict:type_name -> snapshotd.v1.Cluster.Verdict
+	15, // 13: snapshotd.v1.Cluster.findings:type_name -> snapshotd.v1.Cluster.Finding
+	16, // 14: snapshotd.v1.Cluster.backends:type_name -> snapshotd.v1.Cluster.Backend
+	17, // 15: snapshotd.v1.Cluster.schedules:type_name -> snapshotd.v1.Cluster.Schedule
+	24, // 16: snapshotd.v1.Cluster.newest_ready:type_name -> snapshotd.v1.Snapshot
+	24, // 17: snapshotd.v1.Cluster.last_save:type_name -> snapshotd.v1.Snapshot
+	24, // 18: snapshotd.v1.Cluster.proven:type_name -> snapshotd.v1.Snapshot
+	22, // 19: snapshotd.v1.Cluster.proven_time:type_name -> google.protobuf.Timestamp
+	24, // 20: snapshotd.v1.Cluster.saving:type_name -> snapshotd.v1.Snapshot
+	20, // 21: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
+	7,  // 22: snapshotd.v1.Cluster.recovery_window:type_name -> snapshotd.v1.RecoveryWindow
+	19, // 23: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
+	22, // 24: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
+	10, // 25: snapshotd.v1.RecoveryWindow.Timeline.ranges:type_name -> snapshotd.v1.RecoveryWindow.Range
+	22, // 26: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
+	22, // 27: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
+	22, // 28: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
+	22, // 29: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
+	22, // 30: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
+	22, // 31: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
+	25, // 32: snapshotd.v1.RecoveryWindow.Snapshot.journal_proof:type_name -> snapshotd.v1.Verification
+	23, // 33: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
+	25, // 34: snapshotd.v1.RecoveryWindow.Drill.verdict:type_name -> snapshotd.v1.Verification
+	0,  // 35: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
+	26, // 36: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
+	27, // 37: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
+	22, // 38: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
+	22, // 39: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
+	22, // 40: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
+	27, // 41: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
+	18, // 42: snapshotd.v1.Cluster.Schedule.missed:type_name -> snapshotd.v1.Cluster.MissedRuns
+	22, // 43: snapshotd.v1.Cluster.MissedRuns.start_time:type_name -> google.protobuf.Timestamp
+	22, // 44: snapshotd.v1.Cluster.MissedRuns.end_time:type_name -> google.protobuf.Timestamp
+	22, // 45: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
+	21, // 46: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	23, // 47: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
+	1,  // 48: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
+	3,  // 49: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
+	5,  // 50: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
+	2,  // 51: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
+	4,  // 52: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
+	6,  // 53: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
+	51, // [51:54] is the sub-list for method output_type
+	48, // [48:51] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_cluster_service_proto_init() }
@@ -1979,7 +2084,7 @@ func file_snapshotd_v1_cluster_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_v1_cluster_service_proto_rawDesc), len(file_snapshotd_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -3,7 +3,7 @@
 import { ask } from './asking.js';
 import { el, button } from './dom.js';
 import { badge, mono, quiet, row, stateBadge, table, when } from './pieces.js';
-import { count, plain, seconds, stopped, took } from './words.js';
+import { count, plain, seconds, several, stopped, took } from './words.js';
 
 // journalBox is the place for how far the journal is. The window is asked for on demand: that lists the journal on all backends.
 export function journalBox(c) {
@@ -12,11 +12,21 @@ export function journalBox(c) {
   return el('div', {}, el('ul', { id: 'points' }), el('p', {}, show), place);
 }
 
-// showPoints shows how much would be lost, which every answer changes.
+// showPoints shows how much would be lost and how the last drill has ended, which every answer changes.
 export function showPoints(c, list) {
   const all = c.recoveryWindow.recoveryPoints.map((p) => el('li', {}, `If ${p.backend ? `all but backend ${p.backend}` : 'the process'} were lost: `,
     el('b', {}, `the changes of the last ${took(seconds(p.age))}`), p.error ? `. The last upload failed: ${stopped(p.error)}` : '.'));
-  list.replaceChildren(...(all.length ? all : [el('li', { class: 'quiet' }, 'Another replica follows the cluster, and knows how far its journal is.')]));
+  if (all.length) all.push(el('li', {}, 'Behind etcd: ', el('b', {}, several(Number(c.recoveryWindow.lagRevisions), 'revision')), '.'));
+  const drill = lastDrill(c.recoveryWindow.drill);
+  list.replaceChildren(...(all.length ? all : [el('li', { class: 'quiet' }, 'Another replica follows the cluster, and knows how far its journal is.')]), ...(drill ? [drill] : []));
+}
+
+// lastDrill is how the last drill of a revision has ended; null when there was none.
+function lastDrill(drill) {
+  if (!drill) return null;
+  const { verdict } = drill;
+  return el('li', {}, 'Last drill: revision ', el('b', {}, count(drill.revision)), ' from ', mono(drill.base), ' ', stateBadge(plain(verdict.state)), ' ',
+    when(verdict.time), verdict.error ? `: ${stopped(verdict.error)}` : '.');
 }
 
 async function showWindow(cluster, show, place) {

@@ -372,6 +372,243 @@ func (x *Store) GetInitialized() bool {
 	return false
 }
 
+// Journal is what the leader has noted of a journal, so that all replicas can tell it without asking the backends.
+type Journal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the journal does not go on, the oldest first.
+	Breaks []*JournalBreak `protobuf:"bytes,1,rep,name=breaks,proto3" json:"breaks,omitempty"`
+	// The last drill of a revision; unset when there was none.
+	Drill         *JournalDrill `protobuf:"bytes,2,opt,name=drill,proto3" json:"drill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Journal) Reset() {
+	*x = Journal{}
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Journal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Journal) ProtoMessage() {}
+
+func (x *Journal) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Journal.ProtoReflect.Descriptor instead.
+func (*Journal) Descriptor() ([]byte, []int) {
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Journal) GetBreaks() []*JournalBreak {
+	if x != nil {
+		return x.Breaks
+	}
+	return nil
+}
+
+func (x *Journal) GetDrill() *JournalDrill {
+	if x != nil {
+		return x.Drill
+	}
+	return nil
+}
+
+// JournalBreak is a place where a journal does not go on: revisions are missing, or another history begins.
+type JournalBreak struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the timeline that begins or goes on behind it.
+	Timeline string `protobuf:"bytes,1,opt,name=timeline,proto3" json:"timeline,omitempty"`
+	// The last revision before it; 0 when that is not known.
+	AfterRevision int64 `protobuf:"varint,2,opt,name=after_revision,json=afterRevision,proto3" json:"after_revision,omitempty"`
+	// The first revision behind it; 0 when that is not known.
+	BeforeRevision int64 `protobuf:"varint,3,opt,name=before_revision,json=beforeRevision,proto3" json:"before_revision,omitempty"`
+	// When the one before came.
+	AfterTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=after_time,json=afterTime,proto3" json:"after_time,omitempty"`
+	// When the one behind came, or when the break was found.
+	BeforeTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=before_time,json=beforeTime,proto3" json:"before_time,omitempty"`
+	// Why, for a person; its first word is the cause.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Another history begins behind it: etcd was restored.
+	OtherHistory bool `protobuf:"varint,7,opt,name=other_history,json=otherHistory,proto3" json:"other_history,omitempty"`
+	// Name of the backend that alone lacks the revisions; empty when all do.
+	Backend       string `protobuf:"bytes,8,opt,name=backend,proto3" json:"backend,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalBreak) Reset() {
+	*x = JournalBreak{}
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalBreak) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalBreak) ProtoMessage() {}
+
+func (x *JournalBreak) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalBreak.ProtoReflect.Descriptor instead.
+func (*JournalBreak) Descriptor() ([]byte, []int) {
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *JournalBreak) GetTimeline() string {
+	if x != nil {
+		return x.Timeline
+	}
+	return ""
+}
+
+func (x *JournalBreak) GetAfterRevision() int64 {
+	if x != nil {
+		return x.AfterRevision
+	}
+	return 0
+}
+
+func (x *JournalBreak) GetBeforeRevision() int64 {
+	if x != nil {
+		return x.BeforeRevision
+	}
+	return 0
+}
+
+func (x *JournalBreak) GetAfterTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AfterTime
+	}
+	return nil
+}
+
+func (x *JournalBreak) GetBeforeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeforeTime
+	}
+	return nil
+}
+
+func (x *JournalBreak) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *JournalBreak) GetOtherHistory() bool {
+	if x != nil {
+		return x.OtherHistory
+	}
+	return false
+}
+
+func (x *JournalBreak) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+// JournalDrill is a drill of one revision of a journal.
+type JournalDrill struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision.
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Name of the timeline that it is of.
+	Timeline string `protobuf:"bytes,2,opt,name=timeline,proto3" json:"timeline,omitempty"`
+	// Name of the snapshot to which the journal was added.
+	Base string `protobuf:"bytes,3,opt,name=base,proto3" json:"base,omitempty"`
+	// The verdict.
+	Verdict       *v1.Verification `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalDrill) Reset() {
+	*x = JournalDrill{}
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalDrill) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalDrill) ProtoMessage() {}
+
+func (x *JournalDrill) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalDrill.ProtoReflect.Descriptor instead.
+func (*JournalDrill) Descriptor() ([]byte, []int) {
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *JournalDrill) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *JournalDrill) GetTimeline() string {
+	if x != nil {
+		return x.Timeline
+	}
+	return ""
+}
+
+func (x *JournalDrill) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
+}
+
+func (x *JournalDrill) GetVerdict() *v1.Verification {
+	if x != nil {
+		return x.Verdict
+	}
+	return nil
+}
+
 var File_snapshotd_catalog_v1_record_proto protoreflect.FileDescriptor
 
 const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
@@ -410,7 +647,26 @@ const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\amessage\x18\x03 \x01(\tR\amessage\"9\n" +
 	"\x05Store\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
-	"\vinitialized\x18\x02 \x01(\bR\vinitializedBEZCgithub.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1;catalogv1b\x06proto3"
+	"\vinitialized\x18\x02 \x01(\bR\vinitialized\"\x7f\n" +
+	"\aJournal\x12:\n" +
+	"\x06breaks\x18\x01 \x03(\v2\".snapshotd.catalog.v1.JournalBreakR\x06breaks\x128\n" +
+	"\x05drill\x18\x02 \x01(\v2\".snapshotd.catalog.v1.JournalDrillR\x05drill\"\xc9\x02\n" +
+	"\fJournalBreak\x12\x1a\n" +
+	"\btimeline\x18\x01 \x01(\tR\btimeline\x12%\n" +
+	"\x0eafter_revision\x18\x02 \x01(\x03R\rafterRevision\x12'\n" +
+	"\x0fbefore_revision\x18\x03 \x01(\x03R\x0ebeforeRevision\x129\n" +
+	"\n" +
+	"after_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tafterTime\x12;\n" +
+	"\vbefore_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"beforeTime\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12#\n" +
+	"\rother_history\x18\a \x01(\bR\fotherHistory\x12\x18\n" +
+	"\abackend\x18\b \x01(\tR\abackend\"\x90\x01\n" +
+	"\fJournalDrill\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x1a\n" +
+	"\btimeline\x18\x02 \x01(\tR\btimeline\x12\x12\n" +
+	"\x04base\x18\x03 \x01(\tR\x04base\x124\n" +
+	"\averdict\x18\x04 \x01(\v2\x1a.snapshotd.v1.VerificationR\averdictBEZCgithub.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1;catalogv1b\x06proto3"
 
 var (
 	file_snapshotd_catalog_v1_record_proto_rawDescOnce sync.Once
@@ -424,29 +680,38 @@ func file_snapshotd_catalog_v1_record_proto_rawDescGZIP() []byte {
 	return file_snapshotd_catalog_v1_record_proto_rawDescData
 }
 
-var file_snapshotd_catalog_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_snapshotd_catalog_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_snapshotd_catalog_v1_record_proto_goTypes = []any{
 	(*Record)(nil),                // 0: snapshotd.catalog.v1.Record
 	(*Repair)(nil),                // 1: snapshotd.catalog.v1.Repair
 	(*Failure)(nil),               // 2: snapshotd.catalog.v1.Failure
 	(*Store)(nil),                 // 3: snapshotd.catalog.v1.Store
-	nil,                           // 4: snapshotd.catalog.v1.Record.SeenEntry
-	(*v1.Snapshot)(nil),           // 5: snapshotd.v1.Snapshot
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*Journal)(nil),               // 4: snapshotd.catalog.v1.Journal
+	(*JournalBreak)(nil),          // 5: snapshotd.catalog.v1.JournalBreak
+	(*JournalDrill)(nil),          // 6: snapshotd.catalog.v1.JournalDrill
+	nil,                           // 7: snapshotd.catalog.v1.Record.SeenEntry
+	(*v1.Snapshot)(nil),           // 8: snapshotd.v1.Snapshot
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*v1.Verification)(nil),       // 10: snapshotd.v1.Verification
 }
 var file_snapshotd_catalog_v1_record_proto_depIdxs = []int32{
-	5, // 0: snapshotd.catalog.v1.Record.snapshot:type_name -> snapshotd.v1.Snapshot
-	2, // 1: snapshotd.catalog.v1.Record.failures:type_name -> snapshotd.catalog.v1.Failure
-	4, // 2: snapshotd.catalog.v1.Record.seen:type_name -> snapshotd.catalog.v1.Record.SeenEntry
-	1, // 3: snapshotd.catalog.v1.Record.repairs:type_name -> snapshotd.catalog.v1.Repair
-	6, // 4: snapshotd.catalog.v1.Record.proven_time:type_name -> google.protobuf.Timestamp
-	6, // 5: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
-	6, // 6: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	8,  // 0: snapshotd.catalog.v1.Record.snapshot:type_name -> snapshotd.v1.Snapshot
+	2,  // 1: snapshotd.catalog.v1.Record.failures:type_name -> snapshotd.catalog.v1.Failure
+	7,  // 2: snapshotd.catalog.v1.Record.seen:type_name -> snapshotd.catalog.v1.Record.SeenEntry
+	1,  // 3: snapshotd.catalog.v1.Record.repairs:type_name -> snapshotd.catalog.v1.Repair
+	9,  // 4: snapshotd.catalog.v1.Record.proven_time:type_name -> google.protobuf.Timestamp
+	9,  // 5: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
+	5,  // 6: snapshotd.catalog.v1.Journal.breaks:type_name -> snapshotd.catalog.v1.JournalBreak
+	6,  // 7: snapshotd.catalog.v1.Journal.drill:type_name -> snapshotd.catalog.v1.JournalDrill
+	9,  // 8: snapshotd.catalog.v1.JournalBreak.after_time:type_name -> google.protobuf.Timestamp
+	9,  // 9: snapshotd.catalog.v1.JournalBreak.before_time:type_name -> google.protobuf.Timestamp
+	10, // 10: snapshotd.catalog.v1.JournalDrill.verdict:type_name -> snapshotd.v1.Verification
+	9,  // 11: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_catalog_v1_record_proto_init() }
@@ -460,7 +725,7 @@ func file_snapshotd_catalog_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_catalog_v1_record_proto_rawDesc), len(file_snapshotd_catalog_v1_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

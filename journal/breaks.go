@@ -1,0 +1,46 @@
+package journal
+
+import (
+	"fmt"
+
+	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Break is a place where the journal on the backends does not go on.
+type Break struct {
+	snapshot.JournalBreak
+	Begins bool // a timeline begins behind it
+}
+
+// Breaks returns where the journal does not go on, in order: each timeline that begins because the one before could not
+// be continued, and each gap within one. Of the oldest timeline it is not known any more what was before it. where says
+// which backends were looked at, for a gap that no segment gives a reason for.
+func (w *Window) Breaks(where string) (all []Break) {
+	var last *Range
+	for _, t := range w.Timelines {
+		for i := range t.Ranges {
+			r, reason := &t.Ranges[i], t.Ranges[i].Reason
+			if i == 0 {
+				reason = t.Reason
+			}
+			if last != nil && (i > 0 || reason != "" || r.First > last.Last+1) {
+				b := breakOf(last, r, reason, where)
+				b.Timeline, b.Begins = string(t.Name), i == 0
+				b.OtherHistory = i == 0 && segment.CauseOf(reason).Alarming()
+				all = append(all, b)
+			}
+			last = r
+		}
+	}
+	return all
+}
+
+func breakOf(last, next *Range, reason, where string) Break {
+	if reason == "" {
+		reason = fmt.Sprintf("%s holds the revisions %d to %d", where, last.Last+1, next.First-1)
+	}
+	return Break{JournalBreak: snapshot.JournalBreak{
+		After: last.Last, Before: next.First, AfterTime: last.LastTime, BeforeTime: next.FirstTime, Reason: reason,
+	}}
+}

@@ -1,0 +1,197 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// journalBehind is how old the recovery point of a journal may be. It is seconds while all is well.
+const journalBehind = 5 * time.Minute
+
+// journal finds places where the journal is behind.
+func (v *verdict) journal() {
+	if v.known.Journal == nil {
+		return
+	}
+	for _, p := range v.known.Journal.Points {
+		if p.Damaged > 0 {
+			v.find(Attention, []string{"window"}, "%d segments of the journal on backend %s are damaged, or not trusted. The next "+
+				"repair replaces them, within 20 min, if another backend has their revisions. The log of the replica that found them names them.",
+				p.Damaged, p.Backend)
+		}
+		if p.Age < journalBehind {
+			continue
+		}
+		where, why := "the disk of the leading replica", "its log says why etcd is not followed"
+		if p.Backend != "" {
+			where, why = "backend "+p.Backend, "what waits on the leader's disk is uploaded once the backend takes it"
+		}
+		if p.Error != "" {
+			why = p.Error
+		}
+		v.find(Attention, []string{"window"}, "The journal is %s behind on %s: %s.", p.Age.Round(time.Second), where,
+			strings.TrimSuffix(why, "."))
+	}
+}
+
+// journalProof finds that the journal does not make the newest snapshot before which it was checked.
+func (v *verdict) journalProof() {
+	for _, rec := range v.records {
+		p := rec.JournalProof
+		if p == nil {
+			continue
+		}
+		if !p.Passed {
+			v.find(Attention, []string{"window"}, "The journal does not lead to %s: revisions between it and the snapshot before cannot "+
+				"be relied on, those of each snapshot can. %s", rec.Name, p.Error)
+		}
+		return
+	}
+}
+
+// journalDrill finds that a revision could not be restored in the last drill. It is told until a later one is restored.
+func (v *verdict) journalDrill() {
+	j := v.known.Journal
+	if j == nil || j.Notes.Drill == nil || j.Notes.Drill.Verdict.Passed {
+		return
+	}
+	d := j.Notes.Drill
+	v.find(Attention, v.known.rehearsing(d.Base, d.Revision), "Revision %d could not be restored, in a drill %s ago, from %s and the "+
+		"journal. Restores to revisions around it cannot be relied on, those to snapshots can. %s",
+		d.Revision, round(v.now.Sub(d.Verdict.Time)), d.Base, d.Verdict.Error)
+}
+
+// breakTold is how long a break of the journal needs attention. Nothing brings the revisions back, so a person is to see
+// it once, and a day is how long that may take. The alerts tell it for an hour. After the day it is information for as
+// long as there is something to restore before it.
+const breakTold = 24 * time.Hour
+
+// breaks finds where the journal does not go on: that of the newest kind, and how many others there are.
+func (v *verdict) breaks() {
+	if v.known.Journal == nil {
+		return
+	}
+	var histories, gaps, others []snapshot.JournalBreak // the oldest first
+	for _, b := range v.known.Journal.Notes.Breaks {
+		switch {
+		case !v.restorableBefore(&b):
+		case b.OtherHistory:
+			histories = append(histories, b)
+		case b.Backend == "" && (b.Lost() > 0 || b.After == 0 || b.Before == 0):
+			gaps = append(gaps, b)
+		default:
+			others = append(others, b)
+		}
+	}
+	v.otherHistory(histories)
+	v.gaps(gaps)
+	if n := len(others); n > 0 {
+		v.begunAnew(&others[n-1])
+	}
+}
+
+// restorableBefore reports whether something before a break can still be restored, as far as that is known.
+func (v *verdict) restorableBefore(b *snapshot.JournalBreak) bool {
+	if kept := v.known.Journal.Kept; kept > 0 {
+		return v.now.Sub(b.BeforeTime) <= kept
+	}
+	before := func(rec *snapshot.Record) bool { return wholeCopy(rec) != nil && !rec.CreateTime.After(b.BeforeTime) }
+	return !v.known.All || v.young(b) || slices.ContainsFunc(v.records, before)
+}
+
+// young reports whether a break needs attention.
+func (v *verdict) young(b *snapshot.JournalBreak) bool { return v.now.Sub(b.BeforeTime) < breakTold }
+
+// urgency is that of a break that lies so far back.
+func (v *verdict) urgency(b *snapshot.JournalBreak) Verdict {
+	if v.young(b) {
+		return Attention
+	}
+	return Safe
+}
+
+// otherHistory finds that etcd was restored under the journal.
+func (v *verdict) otherHistory(all []snapshot.JournalBreak) {
+	if len(all) == 0 {
+		return
+	}
+	b := &all[len(all)-1]
+	v.find(v.urgency(b), []string{"window"}, "etcd has another history since %s. Reason: %s.%s To restore the history before, give "+
+		"--at with a time before that, or the name of a snapshot. A --revision that is in both is refused.",
+		minute(b.BeforeTime), stopless(b.Reason), earlier(len(all)-1, "history", "histories"))
+}
+
+// gaps finds that revisions are lost.
+func (v *verdict) gaps(all []snapshot.JournalBreak) {
+	if len(all) == 0 {
+		return
+	}
+	b := &all[len(all)-1]
+	how, do, more := v.urgency(b), []string{"window"}, earlier(len(all)-1, "gap", "gaps")
+	if !v.restorableBehind(b) {
+		how, do, more = Attention, []string{"save"}, more+" Nothing behind the gap can be restored until the next snapshot."
+	}
+	v.find(how, do, "The journal has a gap: %s cannot be restored. Reason: %s.%s", lostRevisions(b), stopless(b.Reason), more)
+}
+
+// restorableBehind reports whether there is a snapshot behind a gap, to which the journal can be added.
+func (v *verdict) restorableBehind(b *snapshot.JournalBreak) bool {
+	return slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
+		return wholeCopy(rec) != nil && rec.Revision >= b.Before-1 && rec.CreateTime.After(b.AfterTime)
+	})
+}
+
+// begunAnew finds that the journal was interrupted, and that everything can be restored all the same.
+func (v *verdict) begunAnew(b *snapshot.JournalBreak) {
+	if b.Backend != "" {
+		v.find(v.urgency(b), []string{"window"}, "Backend %s lacks %s, which other backends have. Reason: %s.",
+			b.Backend, lostRevisions(b), stopless(b.Reason))
+		return
+	}
+	v.find(v.urgency(b), []string{"window"}, "The journal began anew at %s, and no revision is missing. Reason: %s.",
+		minute(b.BeforeTime), stopless(b.Reason))
+}
+
+// earlier says that there are others before the one that is told; nothing when there are none.
+func earlier(n int, one, several string) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return " There is 1 earlier " + one + "."
+	}
+	return fmt.Sprintf(" There are %d earlier %s.", n, several)
+}
+
+// lostRevisions names the revisions of a gap, and their times as far as they are known.
+func lostRevisions(b *snapshot.JournalBreak) string {
+	first, last := strconv.FormatInt(b.After+1, 10), strconv.FormatInt(b.Before-1, 10)
+	text := ""
+	switch {
+	case b.After == 0 && b.Before == 0:
+		return "revisions that are not known"
+	case b.After == 0:
+		text = "revisions up to " + last
+	case b.Before == 0:
+		text = "revisions from " + first + " on"
+	case first == last:
+		text = "revision " + first
+	default:
+		text = "revisions " + first + " to " + last
+	}
+	if b.AfterTime.IsZero() || b.BeforeTime.IsZero() {
+		return text
+	}
+	return text + fmt.Sprintf(" (%s to %s)", minute(b.AfterTime), minute(b.BeforeTime))
+}
+
+// minute returns a time for a person.
+func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
+
+// stopless returns a reason as part of a sentence.
+func stopless(s string) string { return strings.TrimSuffix(strings.TrimSpace(s), ".") }
