@@ -10,5 +10,6 @@
 // as -parallel says (120 by default), and SNAPSHOTD_RPO_DEATHS how often a service is killed or its machine is lost (12 by default).
 // With SNAPSHOTD_OUTAGES, outages are drilled with the alerts as they are shipped, in 20 minutes (docs/reliability.md).
 // With SNAPSHOTD_JAEGER, a trace is sent to a Jaeger, whose first build takes eight minutes of processor time.
+// With SNAPSHOTD_APISERVER, manifests and chart are applied to a real API server of Kubernetes, likewise.
 // SNAPSHOTD_OLD_BINARY is the program of an older version, for a fleet of both (docs/development.md).
 package e2e
