@@ -368,7 +368,7 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	}
 	w := resp.GetWindow()
 	if !w.GetJournaled() || w.GetEndpoint() == "" || len(w.GetGaps()) != 1 || w.GetGaps()[0].GetAfterRevision() != 24 ||
-		len(w.GetUnread()) != 1 || len(w.GetEstimates()) != 1 || len(w.GetSnapshots()) != 6 {
+		w.GetGaps()[0].GetBeforeRevision() != 26 || len(w.GetUnread()) != 1 || len(w.GetEstimates()) != 1 || len(w.GetSnapshots()) != 6 {
 		t.Errorf("the window is %v", w)
 	}
 	if p := w.GetRecoveryPoints(); len(p) != 2 || p[1].GetBackend() != "s3" || p[1].GetAge().AsDuration() != 7*time.Second ||
