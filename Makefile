@@ -116,6 +116,11 @@ bench-replay:
 oracle:
 	SNAPSHOTD_ORACLE_SECONDS=$${SNAPSHOTD_ORACLE_SECONDS:-3600} go test -tags e2e -count=1 -v -timeout 0 -run '^TestJournalOracle$$' ./e2e
 
+# An S3 server is away for an hour, and etcd compacts what the disk of the service alone has.
+.PHONY: away
+away:
+	SNAPSHOTD_AWAY_SECONDS=$${SNAPSHOTD_AWAY_SECONDS:-3600} go test -tags e2e -count=1 -v -timeout 0 -run '^TestAnS3ThatIsAway$$' ./e2e
+
 # 400 deaths: 200 processes, 200 machines; six clusters at once.
 recovery-point:
 	SNAPSHOTD_RPO_DEATHS=$${SNAPSHOTD_RPO_DEATHS:-400} go test -tags e2e -count=1 -v -timeout 0 -parallel 6 -run '^TestRecoveryPoint$$' ./e2e

@@ -9,6 +9,7 @@
 //	requests/<request id>      the name of the snapshot that the request made, the newest one
 //	stores/<backend>           the id of a backend's store
 //	lock/save, leader          the replicas that save and lead, each on a lease
+//	lock/told                  how far the save is, on the lease of its lock
 //	schedules/<name>           when the run of a schedule was due that ended last
 //
 // A record and the keys that are derived from it are written in one transaction, conditional on the revision at which

@@ -100,7 +100,7 @@ func TestRecordIsStoredInTheSameBytes(t *testing.T) {
 	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
 	r := conformance.Record("a", 0)
-	r.Proof, r.JournalProof, r.Alarms, r.OldestRevision = nil, nil, nil, 0 // later versions have added them
+	r.Proof, r.Earlier, r.JournalProof, r.Alarms, r.OldestRevision = nil, nil, nil, nil, 0 // later versions have added them
 	if err := c.Create(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,9 @@ package catalog
 
 import (
 	"bytes"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -167,6 +169,27 @@ func TestRemovalCanBePasted(t *testing.T) {
 			t.Errorf("%q: %s, want %s", key, got, want)
 		}
 	}
+}
+
+// What a save has told is damaged, or something that can be shown.
+func FuzzTold(f *testing.F) {
+	for _, v := range []string{
+		"", "{}", `{"snapshot":"a"}`, `{"snapshot":"a","elapsed_ns":1,"read_bytes":2,"total_bytes":3,"written_bytes":{"s3":4}}`,
+		`{"snapshot":"a","read_bytes":-1}`, `{"snapshot":"../a"}`, `{"snapshot":"a","elapsed_ns":9223372036854775807}`,
+		`{"snapshot":"a","written_bytes":{"s3":9223372036854775807}}`, `{"snapshot":"a","of a newer version":{}}`,
+	} {
+		f.Add([]byte(v))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		p, err := parseTold(value)
+		if err != nil {
+			return
+		}
+		sizes := append(slices.Collect(maps.Values(p.Written)), p.Read, p.Total, int64(p.Elapsed))
+		if !snapshot.ValidName(p.Name) || slices.Min(sizes) < 0 {
+			t.Fatalf("%q tells %+v", value, p)
+		}
+	})
 }
 
 // Notes that are believed are written again as they were read, but for texts that are cut.

@@ -182,6 +182,42 @@ func (unreadable) TimeToLive(
 	return nil, errors.New("permission denied")
 }
 
+// How far a save is, is believed only on the lease of the lock, and as far as it can be.
+func TestWhatNoReplicaHasToldIsLeftOut(t *testing.T) {
+	t.Parallel()
+	client := embedded.StartEtcd(t).Client(t)
+	var log bytes.Buffer
+	c := open(t, catalog.Config{Connect: connect(client), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	const key, good = prefix + "lock/told", `{"snapshot":"a","read_bytes":1}`
+	mine := leased(t, client, 15)
+	put(t, client, key, good, mine)
+	told := func(what string, want bool) {
+		t.Helper()
+		if p, err := c.Told(t.Context()); err != nil || (p != nil) != want {
+			t.Errorf("%s: told was %+v, %v", what, p, err)
+		}
+	}
+	told("without a lock", false)
+	put(t, client, lockKey, "node-2/OWNER", mine)
+	told("beside the lock", true)
+	put(t, client, key, good, leased(t, client, 15))
+	told("on another lease", false)
+	put(t, client, key, good)
+	told("without a lease", false)
+	for _, bad := range []string{
+		"rubbish", "", `{"snapshot":"a/b"}`, `{"snapshot":"a","read_bytes":-1}`, `{"snapshot":"a","written_bytes":{"s3":9223372036854775807}}`,
+		`{"snapshot":"a","elapsed_ns":-1}`, `{"snapshot":"` + strings.Repeat("a", 70_000) + `"}`,
+	} {
+		put(t, client, key, bad, mine)
+		told(fmt.Sprintf("%.50s", bad), false)
+		told(fmt.Sprintf("%.50s, again", bad), false)
+		if n := strings.Count(log.String(), key); n != 1 {
+			t.Errorf("%.50s: the log names the key %d times", bad, n)
+		}
+		log.Reset()
+	}
+}
+
 // A lock that a replica may hold is left alone, and the error says how long it can last and how it is removed by hand.
 func TestLockThatAReplicaMayHoldStays(t *testing.T) {
 	t.Parallel()

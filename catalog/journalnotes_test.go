@@ -157,9 +157,10 @@ func TestNotesAboutAJournalKeepTheFieldsOfALaterVersion(t *testing.T) {
 	t.Parallel()
 	client := embedded.StartEtcd(t).Client(t)
 	c := open(t, catalog.Config{Connect: connect(client)})
-	read := func() (m catalogv1.Journal) {
+	read := func() *catalogv1.Journal {
+		m := &catalogv1.Journal{}
 		v, _ := value(t, client, notesKey)
-		if err := proto.Unmarshal([]byte(v), &m); err != nil {
+		if err := proto.Unmarshal([]byte(v), m); err != nil {
 			t.Fatal(err)
 		}
 		return m
@@ -171,7 +172,7 @@ func TestNotesAboutAJournalKeepTheFieldsOfALaterVersion(t *testing.T) {
 	for _, part := range []proto.Message{m.Breaks[0], m.Drill, m.Drill.Verdict} {
 		part.ProtoReflect().SetUnknown(newer("notes"))
 	}
-	later, err := proto.Marshal(&m)
+	later, err := proto.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ func (k keys) byTimes() string             { return string(k) + "by-time/" }
 func (k keys) store(backend string) string { return string(k) + "stores/" + url.PathEscape(backend) }
 func (k keys) request(id string) string    { return string(k) + "requests/" + url.PathEscape(id) }
 func (k keys) lock() string                { return string(k) + "lock/save" }
+func (k keys) told() string                { return string(k) + "lock/told" }
 func (k keys) leader() string              { return string(k) + "leader" }
 func (k keys) timeline() string            { return string(k) + "journal/timeline" }
 func (k keys) journal() string             { return string(k) + "journal/notes" }

@@ -122,6 +122,9 @@ func checkTimes(m *catalogv1.Record) error {
 		short("proof's duration", proof.GetDuration()),
 		valid("journal proof's time", journal.GetTime()), short("journal proof's duration", journal.GetDuration()),
 	}
+	for _, v := range s.GetEarlierVerifications() {
+		errs = append(errs, valid("earlier verification's time", v.GetTime()), short("earlier verification's duration", v.GetDuration()))
+	}
 	for _, l := range s.GetLocations() {
 		errs = append(errs, valid("update_time", l.GetUpdateTime()))
 	}

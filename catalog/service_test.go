@@ -60,7 +60,7 @@ func litter(t *testing.T, client *clientv3.Client, name string) {
 	for _, key := range []string{
 		"snapshots/", "snapshots/x", "snapshots/a\nb.~", "snapshots/~~~", "by-time/", "by-time/x/y", "by-time/~",
 		"by-time/8000000000000000/" + name, "by-time/ffffffffffffffff/gone", "by-time/0000000000000000/" + name,
-		"requests/", "requests/id", "schedules/nightly", "lock/save", "lock/other", "leader", "unknown/key", "",
+		"requests/", "requests/id", "schedules/nightly", "lock/save", "lock/told", "lock/other", "leader", "unknown/key", "",
 	} {
 		put(t, client, prefix+key, "rubbish")
 	}

@@ -32,6 +32,12 @@ func keepUnknown(m, stored *catalogv1.Record) {
 	if p := was.GetJournalProof(); p != nil && proto.Equal(now.GetJournalProof(), asKnown(p)) {
 		now.JournalProof = p
 	}
+	for i, v := range now.GetEarlierVerifications() {
+		same := func(was *snapshotdv1.Verification) bool { return proto.Equal(v, asKnown(was)) }
+		if at := slices.IndexFunc(was.GetEarlierVerifications(), same); at >= 0 {
+			now.EarlierVerifications[i] = was.GetEarlierVerifications()[at]
+		}
+	}
 	for _, l := range now.GetLocations() {
 		keepOf(l, was.GetLocations(), func(o *snapshotdv1.Location) bool { return o.GetBackend() == l.GetBackend() })
 	}

@@ -86,6 +86,9 @@ type Saves interface {
 	// LockOwner returns the owner of the cluster's save lock; empty when it is free, or when its key is no replica's
 	// lock.
 	LockOwner(ctx context.Context) (string, error)
+	// Told returns how far the save is for which the lock is held, as its holder has told last; nil when the lock is free,
+	// or nothing was told under it that can be read.
+	Told(ctx context.Context) (*snapshot.Progress, error)
 	// ByRequestID returns the record of the save with this request id, or ErrNotFound. An id that leads to a record
 	// which cannot be read, or is of another request, leads to none: the request may be made again.
 	ByRequestID(ctx context.Context, id string) (*snapshot.Record, error)
@@ -100,6 +103,8 @@ type Saves interface {
 type Lock interface {
 	// Lost is closed when the lock is no longer known to be held.
 	Lost() <-chan struct{}
+	// Tell tells other replicas how far the save is, until the lock ends; ErrLocked when it is not held any more.
+	Tell(ctx context.Context, p snapshot.Progress) error
 	// Unlock gives the lock back. It does not fail: a lock that cannot be given back runs out.
 	Unlock(ctx context.Context)
 }

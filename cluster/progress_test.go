@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -125,6 +126,57 @@ func TestProgressSaysThatEtcdIsWaitedFor(t *testing.T) {
 		}
 		if !slices.IsSorted(phases) || len(slices.Compact(phases)) < 3 {
 			t.Errorf("phases %v", phases)
+		}
+	})
+}
+
+// A replica that does not save is told every five seconds, and of nothing once the save has ended.
+func TestOtherReplicasAreToldHowFarASaveIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		slow := &slowBackend{Backend: f.backends["two"], taken: 100, let: make(chan struct{})}
+		f.cfg.Backends[1] = slow
+		f.Cluster = f.replica(t)
+		told := func(after time.Duration) *snapshot.Progress {
+			t.Helper()
+			time.Sleep(after) // of virtual time
+			synctest.Wait()
+			p, err := f.cfg.Saves.Told(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		done := make(chan error, 1)
+		var saved *snapshot.Snapshot
+		go func() {
+			res, err := f.Save(t.Context(), cluster.SaveRequest{})
+			saved = res.Snapshot
+			done <- err
+		}()
+		if p := told(4900 * time.Millisecond); p != nil {
+			t.Errorf("a save that takes seconds has told %+v", p)
+		}
+		first, same, second := told(200*time.Millisecond), told(4700*time.Millisecond), told(200*time.Millisecond)
+		close(slow.let)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		const trailer = 32
+		want := &snapshot.Progress{
+			Name: saved.Name, Read: saved.DBSize + trailer, Total: saved.DBSize + trailer,
+			Written: map[string]int64{"one": saved.StoredSize, "two": 100},
+		}
+		for i, got := range []*snapshot.Progress{first, same, second} {
+			if got != nil {
+				got.Elapsed = 0 // the fixture's clock stands
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%d: told was %+v, want %+v", i, got, want)
+			}
+		}
+		if p := told(0); p != nil {
+			t.Errorf("after the save: %+v", p)
 		}
 	})
 }

@@ -133,6 +133,7 @@ type save struct {
 	owner  string
 
 	rec          *snapshot.Record
+	held         Lock            // nil without the catalog
 	lost         <-chan struct{} // closed when the lock is; nil without one
 	uncatalogued error           // why the catalog is not written, once that is known
 	warnings     []string        // for the response
@@ -155,7 +156,7 @@ func (s *save) lock(ctx context.Context) (unlock func(), err error) {
 	fault.Point("locked")
 	// A lost lock does not end the save: the bytes may be the last good ones. Before anything becomes visible, and in
 	// the end, the save looks whether another one has taken its request over.
-	s.lost = lock.Lost()
+	s.held, s.lost = lock, lock.Lost()
 	return func() { lock.Unlock(context.WithoutCancel(ctx)) }, nil
 }
 

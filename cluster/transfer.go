@@ -102,6 +102,7 @@ func (t *transfer) run(ctx context.Context) error {
 	ctx, t.cancel = context.WithCancelCause(ctx)
 	defer t.cancel(nil)
 	defer t.progress.Start(ctx)()
+	defer t.tell(ctx)()
 	t.enter(snapshot.PhaseReading)
 	// From here on etcd holds a read transaction open, until produce closes the stream. Nothing that waits for a
 	// backend may come between the two.

@@ -137,7 +137,11 @@ func simulatedSnapshot(cluster string, i int) *snapshotdv1.Snapshot {
 	case i%24 == 3:
 		s.Proof = &snapshotdv1.Verification{Level: snapshotdv1.Verification_LEVEL_DRILL, State: snapshotdv1.Verification_STATE_PASSED,
 			Time: timestamppb.New(at.Add(time.Hour)), Duration: durationpb.New(9 * time.Second), Backends: []string{"local"}, HashKv: 0xabc123}
-		s.Verification = s.Proof
+		s.Verification = &snapshotdv1.Verification{Level: snapshotdv1.Verification_LEVEL_CHECKSUM, State: snapshotdv1.Verification_STATE_PASSED,
+			Time: timestamppb.New(at.Add(2 * time.Hour)), Duration: durationpb.New(2 * time.Second), Backends: []string{"local", "s3"}}
+		s.EarlierVerifications = []*snapshotdv1.Verification{s.Proof, {Level: snapshotdv1.Verification_LEVEL_CHECKSUM,
+			State: snapshotdv1.Verification_STATE_FAILED, Error: "the copy on s3 has 1,024 bytes, not 20,030,000",
+			Time: timestamppb.New(at.Add(time.Minute)), Duration: durationpb.New(time.Second), Backends: []string{"s3"}}}
 	case i == 7:
 		s.Pinned, s.Labels["before"] = true, "upgrade-1.34"
 	}

@@ -132,6 +132,11 @@ func TestActionsOfTheConsole(t *testing.T) {
 	b.reads("the verdict", "#dialog-result", "PASSED")
 	b.click("#dialog button", "Close")
 	b.reads("the verification", "section[aria-label=Verifications]", "DRILL", "PASSED")
+	s.must("verify", name)
+	b.reads("both verifications", "section[aria-label=Verifications]", "CHECKSUM", "DRILL", "PASSED")
+	if shown := s.must("get", name); !strings.Contains(shown, "PASSED, CHECKSUM on") || !strings.Contains(shown, "PASSED, DRILL on") {
+		t.Errorf("get shows other verifications:\n%s", shown)
+	}
 
 	b.click(".actions button", "Pin")
 	b.click("#dialog button", "Pin")
@@ -216,11 +221,13 @@ reconcile_interval: 24h
 	}
 }
 
-// TestWhoOpensTheConsoleLateSeesTheSave: also a page that was opened when the save had begun shows how far it is.
+// TestWhoOpensTheConsoleLateSeesTheSave: also a page that was opened when the save had begun shows how far it is, and so
+// does that of another replica.
 func TestWhoOpensTheConsoleLateSeesTheSave(t *testing.T) {
 	chromium(t)
 	w := newWorld(t, 4<<20)
 	s := start(t, w.options(), append(w.args(t, ""), "--stream-limit", "256KiB")...)
+	other := start(t, w.options(), append(w.args(t, ""), "--node-name", "node-2")...)
 	done := make(chan struct{})
 	t.Cleanup(func() { <-done })
 	go func() {
@@ -235,6 +242,9 @@ func TestWhoOpensTheConsoleLateSeesTheSave(t *testing.T) {
 	if value <= 0 {
 		t.Error("its progress shows nothing")
 	}
+	eventually(t, "another replica was told", func() bool { return strings.Contains(other.run("status").stdout, " of ") })
+	b = browse(t, "http://"+other.http+"/", "")
+	b.reads("the save of another replica", ".saving", "SAVING", "on-demand-node-1-", "on node-1", " of ", "from etcd")
 }
 
 // TestTheConsoleSaysWhyItIsRefused: the page itself is for everybody, its data is not.

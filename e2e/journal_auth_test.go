@@ -129,7 +129,7 @@ var snapshotLine = regexp.MustCompile(`(?m)^snapshot +\S+-(\d{10})\b`)
 
 // compareAuth checks that users and roles are those of the snapshot with which the restore began, and that the plan says
 // that they have changed since only when they have.
-func (o *watched) compareAuth(what string, revision int64, plan string, got authState) {
+func (o *watched) compareAuth(what string, at time.Time, plan string, got authState) {
 	o.t.Helper()
 	name := snapshotLine.FindStringSubmatch(plan)
 	if name == nil {
@@ -151,7 +151,7 @@ func (o *watched) compareAuth(what string, revision int64, plan string, got auth
 		return
 	}
 	o.found.behind++
-	later := o.authBetween(begun, o.when(revision).Add(settles))
+	later := o.authBetween(begun, at.Add(settles))
 	if !slices.ContainsFunc(later, func(s authState) bool { return !s.same(got) }) {
 		o.t.Errorf("%s: the plan says that users or roles have changed since the snapshot, and they have not\n%s", what, plan)
 	}

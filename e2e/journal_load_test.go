@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,25 +31,31 @@ const (
 type load struct {
 	client *clientv3.Client
 	chance *rand.Rand
+	turn   sync.Mutex         // held while it changes the cluster; a fault that needs a quiet cluster takes it
 	alive  []clientv3.LeaseID // that were not revoked
 
 	mu          sync.Mutex
-	truths      map[int64]*truth
+	second      bool               // an earlier state was restored: from then on the cluster has another history
+	back        int64              // the revision of that state; 0 when none was restored
+	truths      map[int64][]*truth // one, or one of each history
 	ops         []op
 	leases      map[int64]*grant
 	compactions []compaction
+	compacted   int64 // it compacts above it alone
 	sampled     int64 // all revisions up to it are known
 	failed      int
 }
 
 // truth is the cluster at a revision.
 type truth struct {
+	second bool             // of the second history
 	hashes map[int64]uint32 // HashKV by the compact revision for which it holds
 	keys   [sha256.Size]byte
 }
 
 // op is a request that was answered.
 type op struct {
+	second      bool // of the second history
 	sent, acked time.Time
 	revision    int64 // of the store when it was answered
 	changed     bool  // the revision is its own
@@ -58,6 +65,7 @@ type grant struct {
 	ttl            int64
 	granted, ended time.Time // ended is zero while nobody has revoked it
 	short          bool      // it may expire
+	unsure         bool      // the state that was restored may have it or not
 }
 
 type compaction struct {
@@ -67,7 +75,7 @@ type compaction struct {
 
 func newLoad(client *clientv3.Client, seed uint64) *load {
 	return &load{
-		client: client, chance: rand.New(rand.NewPCG(seed, 6)), truths: map[int64]*truth{}, leases: map[int64]*grant{},
+		client: client, chance: rand.New(rand.NewPCG(seed, 6)), truths: map[int64][]*truth{}, leases: map[int64]*grant{},
 	}
 }
 
@@ -82,6 +90,7 @@ func (l *load) run(ctx context.Context) {
 			return
 		case <-pace.C:
 		}
+		l.turn.Lock()
 		l.note(l.change(ctx))
 		if time.Since(sampled) > samplePace {
 			sampled = time.Now()
@@ -91,7 +100,22 @@ func (l *load) run(ctx context.Context) {
 			compacted = time.Now()
 			l.note(l.compact(ctx))
 		}
+		l.turn.Unlock()
 	}
+}
+
+// goesBack notes that the cluster is at an earlier revision again, as it was when a snapshot of it was taken.
+func (l *load) goesBack(revision int64, taken time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.second, l.back, l.sampled, l.compacted = true, revision, revision, revision
+	for _, g := range l.leases {
+		g.unsure = g.granted.After(taken.Add(-settles)) || !g.ended.IsZero() && g.ended.After(taken.Add(-settles))
+		if g.unsure && g.ended.IsZero() {
+			g.ended = time.Now() // of the first history, whether anybody has asked for it or not
+		}
+	}
+	l.alive = slices.DeleteFunc(l.alive, func(id clientv3.LeaseID) bool { return l.leases[int64(id)].unsure })
 }
 
 func (l *load) note(err error) {
@@ -151,6 +175,7 @@ func (l *load) do(ctx context.Context, changes bool, what clientv3.Op) error {
 		o.revision = resp.Txn().Header.Revision
 	}
 	l.mu.Lock()
+	o.second = l.second
 	l.ops = append(l.ops, o)
 	l.mu.Unlock()
 	return nil
@@ -293,11 +318,13 @@ func (l *load) look(ctx context.Context, revision int64) error {
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.truths[revision] == nil {
-			l.truths[revision] = &truth{hashes: map[int64]uint32{}}
+		i := slices.IndexFunc(l.truths[revision], func(t *truth) bool { return t.second == l.second || revision <= l.back })
+		if i < 0 {
+			i = len(l.truths[revision])
+			l.truths[revision] = append(l.truths[revision], &truth{second: l.second, hashes: map[int64]uint32{}})
 		}
-		l.truths[revision].keys = sumKeys(all.Kvs)
-		l.truths[revision].hashes[resp.CompactRevision] = resp.Hash
+		l.truths[revision][i].keys = sumKeys(all.Kvs)
+		l.truths[revision][i].hashes[resp.CompactRevision] = resp.Hash
 		return nil
 	}
 	return errors.Join(errs...)
@@ -325,9 +352,14 @@ func (l *load) compact(ctx context.Context) error {
 		return err
 	}
 	revision := l.sampled - l.chance.Int64N(400)
-	if n := len(l.compactions); revision < 2 || n > 0 && revision <= l.compactions[n-1].revision {
+	if revision < 2 || revision <= l.compacted {
 		return nil
 	}
+	return l.compactTo(ctx, revision)
+}
+
+// compactTo compacts up to a revision.
+func (l *load) compactTo(ctx context.Context, revision int64) error {
 	for {
 		answered, cancel := context.WithTimeout(ctx, answerTimeout)
 		_, err := l.client.Compact(answered, revision, clientv3.WithCompactPhysical())
@@ -341,6 +373,7 @@ func (l *load) compact(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	l.compactions = append(l.compactions, compaction{revision: revision, done: time.Now()})
+	l.compacted = revision
 	l.mu.Unlock()
 	for r := revision; r <= l.sampled; r++ {
 		if err := l.look(ctx, r); err != nil {
@@ -350,11 +383,14 @@ func (l *load) compact(ctx context.Context) error {
 	return nil
 }
 
-// bounds returns between which revisions the cluster was at a time: all that was answered before, and nothing that was
-// asked for after.
-func (l *load) bounds(at time.Time) (lower, upper int64) {
+// bounds returns between which revisions the cluster was at a time of one of its histories: all that was answered before,
+// and nothing that was asked for after.
+func (l *load) bounds(at time.Time, second bool) (lower, upper int64) {
 	upper = 1 << 62
 	for _, o := range l.ops {
+		if o.second != second {
+			continue
+		}
 		if o.acked.Before(at) {
 			lower = max(lower, o.revision)
 		}

@@ -32,7 +32,9 @@ func TestMetricsAreTrueWhenSavesFail(t *testing.T) {
 				return s.scrape()[prefix+`etcd_snapshot_reconcile_duration_seconds_count{status="success"}`] > 0
 			})
 			base := s.scrape()[prefix+`etcd_snapshot_reconcile_duration_seconds_count{status="success"}`]
+			checkVerdict(t, s, "not_safe")
 			s.must("save")
+			checkVerdict(t, s, "attention")
 			w.s3.Stop()
 			if r := s.run("save"); r.code != 3 {
 				t.Fatalf("save with S3 down: exit code %d: %s", r.code, r.stderr)
@@ -61,6 +63,24 @@ func TestMetricsAreTrueWhenSavesFail(t *testing.T) {
 			checkScrape(t, text)
 		})
 	}
+}
+
+// checkVerdict waits until the verdict on the cluster is one, and no other.
+func checkVerdict(t *testing.T, s *service, verdict string) {
+	t.Helper()
+	eventually(t, "the cluster is "+verdict, func() bool {
+		samples := s.scrape()
+		for _, v := range []string{"safe", "attention", "not_safe", "unknown"} {
+			n, ok := samples[`snapshotd_cluster_verdict{cluster="default",verdict="`+v+`"}`]
+			if !ok {
+				t.Fatalf("there is no verdict %s", v)
+			}
+			if (n == 1) != (v == verdict) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // observations returns the number of observations of a histogram whose only label is status, by status.

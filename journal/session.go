@@ -55,10 +55,11 @@ type session struct {
 	mark    segment.Watermark // the newest
 	written time.Time         // of the newest one that is in the journal
 	noted   bool              // the open part says of which state users and roles are
+	useful  bool              // something of it is durable, or nothing had to be
 }
 
 // follow follows the best member until it fails or ctx ends. avoid is the endpoint that failed last. It returns the
-// endpoint that was followed, and whether any revision or watermark came.
+// endpoint that was followed, and whether anything came that the disk has taken.
 func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoint string, useful bool, err error) {
 	id, member, err := j.dial(ctx, avoid)
 	if err != nil {
@@ -89,7 +90,7 @@ func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoin
 	if c := compacted(err); c > 0 {
 		err = s.lost(c)
 	}
-	return endpoint, s.delivered > 0, err
+	return endpoint, s.useful, err
 }
 
 func (j *Journal) dial(ctx context.Context, avoid string) (Identity, Member, error) {
@@ -360,6 +361,7 @@ func (s *session) sync() error {
 		return err
 	}
 	s.advanced = s.advanced.Add(time.Since(began))
+	s.useful = s.useful || s.adds()
 	s.journal.noteSynced(s.mark)
 	return nil
 }

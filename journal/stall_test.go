@@ -304,3 +304,36 @@ func TestAPartWhoseFileIsGoneIsGivenUp(t *testing.T) {
 		t.Errorf("the gap is told as %v", causes)
 	}
 }
+
+// A disk that takes nothing does not make the journal ask etcd for the same revisions again and again.
+func TestADiskThatTakesNothingIsAskedLessAndLess(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := &fakeSource{members: func(string) *fakeMember {
+			return &fakeMember{endpoint: "a", current: at(9), delivered: 9}
+		}}
+		dir := t.TempDir()
+		j := journal.New(journal.Config{Source: s, Dir: dir})
+		run := func(during time.Duration) (dialled int) {
+			before := len(s.avoided())
+			ctx, cancel := context.WithTimeout(t.Context(), during)
+			defer cancel()
+			j.Follow(ctx, 1)
+			return len(s.avoided()) - before
+		}
+		if n := run(10 * time.Second); n != 1 || j.Status().Revision != 9 {
+			t.Fatalf("it has dialled %d times, and is %+v", n, j.Status())
+		}
+		aside := dir + ".aside"
+		must(t, os.Rename(dir, aside))
+		must(t, os.WriteFile(dir, nil, 0o600))
+		if n := run(time.Minute); n < 4 || n > 15 {
+			t.Errorf("the disk takes nothing, and in a minute etcd was asked %d times", n)
+		}
+		must(t, os.Remove(dir))
+		must(t, os.Rename(aside, dir))
+		if n := run(10 * time.Second); n != 1 || j.Status().Revision != 9 {
+			t.Errorf("the disk takes all again, and etcd was asked %d times: %+v", n, j.Status())
+		}
+		must(t, j.Close(t.Context()))
+	})
+}

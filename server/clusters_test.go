@@ -27,6 +27,7 @@ type fakeFacts struct {
 	leader string
 	window status.Window
 	err    error
+	saving *status.Moving // of another replica
 
 	removals []status.JournalRemoval
 	journal  *status.Journal
@@ -67,6 +68,7 @@ func (f fakeFacts) ReconcileJournal(_ context.Context, req cluster.ReconcileRequ
 
 func (f fakeFacts) LastDue(context.Context, string) (time.Time, error) { return f.last, f.err }
 func (f fakeFacts) Leader(context.Context) (string, error)             { return f.leader, f.err }
+func (f fakeFacts) Saving(context.Context) (*status.Moving, error)     { return f.saving, f.err }
 
 // holding is a cluster of one page of records.
 func holding(name string, err error, records ...*snapshot.Record) *fakeCluster {
@@ -87,15 +89,20 @@ func onS3(name string) *snapshot.Record {
 	return snapshot.WithBookkeeping(s, snapshot.Bookkeeping{})
 }
 
-func runClusters(t *testing.T) (*running, snapshotdv1.ClusterServiceClient) {
-	t.Helper()
+// threeClusters are one that is safe, one whose schedule has stopped, and one whose catalog is down.
+func threeClusters() []*fakeCluster {
 	hour := time.Now().Truncate(time.Hour)
 	none := errors.New("etcd has no leader")
 	prod, dead, lost := holding("prod", nil, onS3("a")), holding("dead", nil, onS3("a")), holding("lost", none)
 	prod.facts = fakeFacts{last: hour, leader: "node-1"}
 	dead.facts = fakeFacts{last: hour.Add(-5 * time.Hour), leader: "node-1"}
 	lost.facts = fakeFacts{err: none}
-	r := run(t, server.Config{}, prod, dead, lost)
+	return []*fakeCluster{prod, dead, lost}
+}
+
+func runClusters(t *testing.T) (*running, snapshotdv1.ClusterServiceClient) {
+	t.Helper()
+	r := run(t, server.Config{}, threeClusters()...)
 	return r, snapshotdv1.NewClusterServiceClient(r.dial(t))
 }
 
@@ -157,6 +164,67 @@ func TestClustersAreJudgedWithAllThatIsKnownOfThem(t *testing.T) {
 	}
 	if answer, body := r.ask(t, "GET", "/v1/clusters/dead", ""); answer.code != 200 || !strings.Contains(body, "VERDICT_NOT_SAFE") {
 		t.Errorf("over HTTP: %d %s", answer.code, body)
+	}
+}
+
+// The metric has the verdict that the API gives.
+func TestTheVerdictIsTheSameWithoutAllOfTheFacts(t *testing.T) {
+	_, client := runClusters(t)
+	resp, err := client.ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for i, c := range threeClusters() {
+		got := string(server.Verdict(t.Context(), server.Cluster{View: c, Facts: c.facts}))
+		if want := resp.GetClusters()[i].GetVerdict().String(); "VERDICT_"+strings.ToUpper(got) != want {
+			t.Errorf("%s is %s, want %s", c.name, got, want)
+		}
+		seen[got] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("the verdicts are %v", seen)
+	}
+}
+
+// idle are facts of a replica that does not save.
+type idle struct{ fakeFacts }
+
+func (f idle) Configured() status.Known {
+	known := f.fakeFacts.Configured()
+	known.Node, known.Moving = "node-1", nil
+	return known
+}
+
+// Another replica has told how far its save is. What it has told of an earlier save is not shown of this one.
+func TestTheProgressOfAnotherReplicasSaveIsShown(t *testing.T) {
+	told := &status.Moving{Name: "b", Since: time.Now().Add(-time.Minute), Read: 7, Total: 10, Written: map[string]int64{"s3": 3}}
+	saving := func(name, node string) *snapshot.Record {
+		return snapshot.NewSave(snapshot.Snapshot{Name: name, Cluster: "prod", Node: node, CreateTime: time.Now()}, "", "owner", nil)
+	}
+	for what, tc := range map[string]struct {
+		record *snapshot.Record
+		told   *status.Moving
+		shown  bool
+	}{
+		"it has told":                 {saving("b", "node-2"), told, true},
+		"it has told nothing yet":     {saving("b", "node-2"), nil, false},
+		"of an earlier save":          {saving("c", "node-2"), told, false},
+		"this one has died meanwhile": {saving("b", "node-1"), told, false},
+		"nothing is saved":            {onS3("a"), told, false},
+	} {
+		c := holding("prod", nil, tc.record)
+		c.facts = idle{fakeFacts{leader: "node-2", saving: tc.told}}
+		client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, c).dial(t))
+		resp, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := resp.GetCluster().GetProgress()
+		right := p.GetReadBytes() == 7 && p.GetTotalBytes() == 10 && p.GetWrittenBytes()["s3"] == 3 && p.GetElapsed().AsDuration() >= time.Minute
+		if (p != nil) != tc.shown || tc.shown && !right {
+			t.Errorf("%s: the progress is %v", what, p)
+		}
 	}
 }
 
@@ -314,7 +382,7 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	}
 	w := resp.GetWindow()
 	if !w.GetJournaled() || w.GetEndpoint() == "" || len(w.GetGaps()) != 1 || w.GetGaps()[0].GetAfterRevision() != 24 ||
-		len(w.GetUnread()) != 1 || len(w.GetEstimates()) != 1 || len(w.GetSnapshots()) != 6 {
+		w.GetGaps()[0].GetBeforeRevision() != 26 || len(w.GetUnread()) != 1 || len(w.GetEstimates()) != 1 || len(w.GetSnapshots()) != 6 {
 		t.Errorf("the window is %v", w)
 	}
 	if p := w.GetRecoveryPoints(); len(p) != 2 || p[1].GetBackend() != "s3" || p[1].GetAge().AsDuration() != 7*time.Second ||

@@ -99,7 +99,7 @@ func reconcileAll(ctx context.Context, work []*reconciliation) {
 				}
 			}()
 			w.reports, w.err = w.cluster.Reconcile(ctx, w.req)
-			if w.cluster.Facts != nil && ctx.Err() == nil {
+			if done := w.err == nil || errors.Is(w.err, snapshot.ErrBadRecord); done && w.cluster.Facts != nil {
 				w.copies = w.cluster.Facts.ReconcileJournal(ctx, w.req)
 			}
 		})

@@ -20,7 +20,7 @@ func (s *clusterService) GetRecoveryWindow(
 		return nil, err
 	}
 	page, err := c.List(ctx, snapshot.Query{
-		States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: judgedSnapshots,
+		States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: status.JudgedSnapshots,
 	})
 	if err != nil {
 		return nil, err

@@ -239,9 +239,14 @@ func (r *Record) CopyGood(backend string, now time.Time) {
 	r.derive()
 }
 
-// Verified notes a verdict. disproved says that the stored bytes are right, and that the database in them is not: the
-// proof, if there is one, stays as that of the last drill that passed, and does not hold any more.
+// Verified notes a verdict, and keeps the ones before it. disproved says that the stored bytes are right, and that the
+// database in them is not: the proof, if there is one, stays as that of the last drill that passed, and does not hold
+// any more.
 func (r *Record) Verified(v Verification, disproved bool) {
+	if r.Verification != nil {
+		earlier := append([]Verification{r.Verification.earlier()}, r.Earlier...)
+		r.Earlier = earlier[:min(len(earlier), MaxEarlier)]
+	}
 	r.Verification = &v
 	switch {
 	case disproved && r.Proof != nil:

@@ -1,6 +1,9 @@
 package snapshot
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Level says how far a copy is verified. Each level includes those before it.
 type Level int
@@ -47,6 +50,22 @@ type Verification struct {
 	Disarmed []string // of a drill: alarms that kept the restored etcd from writing, as Snapshot.Alarms has them
 
 	StoredOnly bool // it is encrypted, and its stored bytes were compared because there was no identity to decrypt it
+}
+
+// MaxEarlier is how many verdicts a snapshot has besides its last one. All of them are in each answer about it.
+const MaxEarlier = 5
+
+// maxEarlierError is the most bytes of an error in an earlier verdict. The log has all of it.
+const maxEarlierError = 300
+
+// earlier returns a verdict as it is kept after the next one.
+func (v *Verification) earlier() Verification {
+	e := *v
+	e.Live, e.Disarmed = "", nil
+	if len(e.Error) > maxEarlierError {
+		e.Error = strings.ToValidUTF8(e.Error[:maxEarlierError], "") + " …"
+	}
+	return e
 }
 
 // Proves reports whether the verdict is that of a drill that has passed.

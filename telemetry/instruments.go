@@ -60,6 +60,7 @@ type ownMetrics struct {
 	storedSize   metric.Int64Gauge
 	snapshots    metric.Int64Gauge
 	leader       metric.Int64Gauge
+	verdict      metric.Int64Gauge
 	buildInfo    metric.Int64Gauge
 	saves        metric.Int64Counter
 	reconciles   metric.Int64Counter
@@ -124,6 +125,8 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 			"Snapshots in the catalog by state, as the last reconcile of this replica counted them."),
 		leader: r.gauge("snapshotd.leader", "",
 			"1 on the replica that leads the cluster's schedule and reconcile loop, 0 on the others."),
+		verdict: r.gauge("snapshotd.cluster.verdict", "",
+			"1 for the verdict of snapshotd status on the cluster, as this replica judged it last, 0 for the other verdicts."),
 		buildInfo: r.gauge("snapshotd.build_info", "", "Always 1; the labels say what is running."),
 		rejected:  r.counter("snapshotd.saves.rejected", "Saves that were refused because another one was running."),
 		unaudited: r.counter("snapshotd.audit.failures", "Records of calls that could not be added to the audit file, and attempts to store some that failed."),
@@ -201,6 +204,10 @@ func repairOf(cluster, backend string, err error) metric.MeasurementOption {
 func runOf(cluster, schedule, result string) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("schedule", schedule),
 		attribute.String("result", result))
+}
+
+func judgedAs(cluster, verdict string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("verdict", verdict))
 }
 
 func verdictOf(cluster, level, result string) metric.MeasurementOption {

@@ -99,6 +99,17 @@ func (t *Telemetry) Leader(ctx context.Context, cluster string, leading bool) {
 	t.observer.leading(ctx, cluster, leading)
 }
 
+// Judged records the verdict on a cluster, which is one of all.
+func (t *Telemetry) Judged(ctx context.Context, cluster, verdict string, all []string) {
+	for _, v := range all {
+		n := int64(0)
+		if v == verdict {
+			n = 1
+		}
+		t.observer.own.verdict.Record(ctx, n, judgedAs(cluster, v))
+	}
+}
+
 // AddSchedule makes the metrics of a schedule begin at zero, the counter for each of the results that it can have.
 func (t *Telemetry) AddSchedule(ctx context.Context, cluster, schedule string, results ...string) {
 	t.forgotten.set(cluster, schedule, false)

@@ -124,6 +124,9 @@ func observe(ctx context.Context, tel *telemetry.Telemetry) {
 	tel.Interval(ctx, "prod", "nightly", 24*time.Hour)
 	tel.Due(ctx, "prod", "nightly", time.Unix(1700172800, 0))
 	tel.Leader(ctx, "prod", true)
+	for _, verdict := range []string{"unknown", "attention"} {
+		tel.Judged(ctx, "prod", verdict, []string{"safe", "attention", "not_safe", "unknown"})
+	}
 	tel.AddJournal(ctx, "prod", func() telemetry.JournalState {
 		return telemetry.JournalState{
 			Proven: time.Unix(1700000000, 0), Leading: true, RPO: 400 * time.Millisecond, Revision: 4711, Lag: 3, LocalBytes: 5 << 20,

@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -82,4 +83,45 @@ func testLockExpires(t *testing.T, c Catalog) {
 	wantOwner(t, c, "other")
 	other.Unlock(t.Context())
 	wantOwner(t, c, "")
+}
+
+// testTold checks that only the holder of the lock tells how far the save is, and that what it has told goes with the
+// lock.
+func testTold(t *testing.T, c Catalog) {
+	told := func(want *snapshot.Progress) {
+		t.Helper()
+		if got, err := c.Saves.Told(t.Context()); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("told was %+v, %v, want %+v", got, err, want)
+		}
+	}
+	told(nil)
+	lock, err := c.Saves.Lock(t.Context(), "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told(nil)
+	first := snapshot.Progress{Name: "a", Elapsed: 5 * time.Second, Read: 7, Written: map[string]int64{"local": 3, "s3": 0}}
+	second := snapshot.Progress{Name: "a", Elapsed: 10 * time.Second, Read: 1 << 40, Total: 1 << 41, Written: map[string]int64{"local": 4}}
+	for _, p := range []snapshot.Progress{first, second} {
+		if err := lock.Tell(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		told(&p)
+	}
+	lock.Unlock(t.Context())
+	told(nil)
+	wantErr(t, lock.Tell(t.Context(), first), snapshot.ErrLocked)
+	told(nil)
+	late, err := c.Saves.Lock(t.Context(), "late")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, lock.Tell(t.Context(), first), snapshot.ErrLocked) // nor is it told of another one's save
+	told(nil)
+	if err := late.Tell(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	c.ExpireLocks()
+	told(nil)
+	late.Unlock(t.Context())
 }

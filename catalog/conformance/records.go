@@ -73,6 +73,7 @@ func testCancelled(t *testing.T, c Catalog) {
 		"remove":     c.Records.Remove(ctx, r.Copy()),
 		"lock":       get(c.Saves.Lock(ctx, "me")),
 		"lock owner": get(c.Saves.LockOwner(ctx)),
+		"told":       get(c.Saves.Told(ctx)),
 		"begin":      c.Saves.Begin(ctx, saving("c", 0, "", ""), nil),
 		"request":    get(c.Saves.ByRequestID(ctx, r.RequestID)),
 		"list":       get(c.History.List(ctx, snapshot.Query{PageSize: 1})),

@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) Catalog) {
 		{"a request id leads to the newest save", testRequestID},
 		{"one of fifty gets the lock", testLock},
 		{"a lock that expires is lost", testLockExpires},
+		{"the holder of the lock tells how far the save is", testTold},
 		{"a store is remembered", testStore},
 		{"changes come in order, also after a break", testChanges},
 		{"a slow reader of changes misses none", testSlowFollower},

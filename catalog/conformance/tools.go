@@ -24,6 +24,10 @@ func Record(name string, age time.Duration) *snapshot.Record {
 			Level: snapshot.LevelDrill, Error: "damaged", Time: created, Duration: time.Second,
 			Backends: []string{"local"}, HashKV: 1<<32 - 1, Live: "the same", StoredOnly: true,
 		},
+		Earlier: []snapshot.Verification{
+			{Level: snapshot.LevelChecksum, Passed: true, Time: created.Add(-time.Minute), Duration: time.Second, Backends: []string{"s3"}},
+			{Level: snapshot.LevelStructure, Error: "bad", Time: created.Add(-time.Hour), Backends: []string{"local", "s3"}, StoredOnly: true},
+		},
 		Proof: &snapshot.Verification{
 			Level: snapshot.LevelDrill, Passed: true, Time: created.Add(-time.Hour), Duration: time.Minute,
 			Backends: []string{"s3"}, HashKV: 7, Live: "the same", Disarmed: []string{"NOSPACE 00000000000000ef"},

@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -13,6 +14,7 @@ type lock struct {
 	catalog *Catalog
 	owner   string
 	lost    chan struct{}
+	told    *snapshot.Progress // nil before it has told anything
 }
 
 // Lock implements [cluster.Saves].
@@ -46,6 +48,20 @@ func (c *Catalog) owner() string {
 	return c.held.owner
 }
 
+// Told implements [cluster.Saves].
+func (c *Catalog) Told(ctx context.Context) (*snapshot.Progress, error) {
+	if err := c.enter(ctx, "read how far the save is"); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	if c.held == nil || c.held.told == nil {
+		return nil, nil
+	}
+	p := *c.held.told
+	p.Written = maps.Clone(p.Written)
+	return &p, nil
+}
+
 // ExpireLock ends the save lock as if its holder had not renewed it in time. It does nothing when the lock is free.
 func (c *Catalog) ExpireLock() {
 	c.mu.Lock()
@@ -58,6 +74,22 @@ func (c *Catalog) ExpireLock() {
 
 // Lost implements [cluster.Lock].
 func (l *lock) Lost() <-chan struct{} { return l.lost }
+
+// Tell implements [cluster.Lock].
+func (l *lock) Tell(ctx context.Context, p snapshot.Progress) error {
+	const what = "tell how far the save is"
+	if err := l.catalog.enter(ctx, what); err != nil {
+		return err
+	}
+	defer l.catalog.mu.Unlock()
+	if l.catalog.held != l {
+		return failed(what, snapshot.ErrLocked)
+	}
+	l.catalog.revision++
+	p.Written = maps.Clone(p.Written)
+	l.told = &p
+	return nil
+}
 
 // Unlock implements [cluster.Lock], also when ctx is done.
 func (l *lock) Unlock(context.Context) {

@@ -104,19 +104,26 @@ func reconcileFailed(resp *snapshotdv1.ReconcileResponse) error {
 			why = append(why, fmt.Sprintf("\n  %s: %s", where, r.GetError().GetMessage()))
 		}
 	}
+	journal := journalFailed(resp.GetJournal())
+	if len(why) == 0 && journal == "" {
+		return nil
+	}
 	if len(why) == 0 {
-		return journalFailed(resp.GetJournal())
+		return exit.Partial("the snapshots were reconciled; " + journal)
 	}
 	text := fmt.Sprintf("%d of %d backends could not be reconciled; nothing that they hold was forgotten",
 		len(why), len(reports)) + strings.Join(why, "")
+	if journal != "" {
+		text += "\n" + journal
+	}
 	if len(why) == len(reports) {
 		return errors.New(text)
 	}
 	return exit.Partial(text)
 }
 
-// journalFailed returns an error when the journal on a backend could not be compared or repaired.
-func journalFailed(all []*snapshotdv1.JournalReconciliation) error {
+// journalFailed says which backends could not be compared or repaired by their journal, and why; empty when all could.
+func journalFailed(all []*snapshotdv1.JournalReconciliation) string {
 	var why []string
 	for _, j := range all {
 		if j.GetError() != nil {
@@ -124,8 +131,7 @@ func journalFailed(all []*snapshotdv1.JournalReconciliation) error {
 		}
 	}
 	if len(why) == 0 {
-		return nil
+		return ""
 	}
-	return exit.Partial(fmt.Sprintf("the snapshots were reconciled; the journal on %d of %d backends was not", len(why), len(all)) +
-		strings.Join(why, ""))
+	return fmt.Sprintf("the journal on %d of %d backends could not be compared or repaired", len(why), len(all)) + strings.Join(why, "")
 }

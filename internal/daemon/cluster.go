@@ -45,6 +45,8 @@ type managed struct {
 
 	// wakeDelivery makes an upload fallback be looked for; nil before the loops.
 	wakeDelivery atomic.Pointer[func()]
+	changes      changes
+	judge        func(context.Context) // for the metric of the verdict
 
 	lead        schedule.Campaign
 	schedules   []schedule.Schedule
@@ -113,7 +115,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err != nil {
 		return err
 	}
-	observer := snapshot.Observers{s.telemetry.Observer(), s.events}
+	observer := snapshot.Observers{s.telemetry.Observer(), s.events, &c.changes}
 	domain, err := cluster.New(cluster.Config{
 		Name:        cfg.Name,
 		Node:        s.cfg.NodeName,
@@ -161,6 +163,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules), parts.lead
 	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
 	c.interval, c.limits, c.telemetry, c.log = s.settings.reconcileInterval, limits, s.telemetry, log
+	c.judge = c.recordVerdict
 	c.starts, c.turns, c.watched, c.feed = s.startTurns, s.saveTurns, observer, feed.New(domain.Follow)
 	return nil
 }

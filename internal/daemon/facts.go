@@ -124,6 +124,15 @@ func (f facts) LastDue(ctx context.Context, name string) (time.Time, error) {
 	return f.catalog.LastDue(ctx, name)
 }
 
+// Saving implements [server.Facts].
+func (f facts) Saving(ctx context.Context) (*status.Moving, error) {
+	p, err := f.catalog.Told(ctx)
+	if p == nil {
+		return nil, err
+	}
+	return &status.Moving{Name: p.Name, Since: time.Now().Add(-p.Elapsed), Read: p.Read, Total: p.Total, Written: p.Written}, nil
+}
+
 // JournalNotes implements [server.Facts].
 func (f facts) JournalNotes(ctx context.Context) (snapshot.JournalNotes, error) {
 	return f.catalog.JournalNotes(ctx)

@@ -155,13 +155,21 @@ func (k keeper) repair(ctx context.Context, j *journal.Journal, live segment.Tim
 	return more
 }
 
-// reconcile compares the copies of the journal for a caller, and repairs them if the caller asks for that.
-func (k keeper) reconcile(ctx context.Context, j *journal.Journal, task upkeep.Task) []upkeep.Copied {
-	task.Live = j.Live()
-	all := k.copies.Reconcile(ctx, task, time.Now())
-	if task.Repair && !task.ValidateOnly {
-		for _, done := range all {
-			k.noteCopied(ctx, j, task.Live, done)
+// reconcile compares the copies of the journal for a caller, and repairs them until nothing is left, if the caller asks for
+// that.
+func (k keeper) reconcile(ctx context.Context, j *journal.Journal, task upkeep.Task) (all []upkeep.Copied) {
+	for more := true; more && ctx.Err() == nil; {
+		task.Live = j.Live()
+		more = false
+		for i, done := range k.copies.Reconcile(ctx, task, time.Now()) {
+			if task.Repair && !task.ValidateOnly {
+				k.noteCopied(ctx, j, task.Live, done)
+			}
+			if more = more || done.More; i == len(all) {
+				all = append(all, done)
+				continue
+			}
+			all[i] = all[i].Then(done)
 		}
 	}
 	return all

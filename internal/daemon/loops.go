@@ -10,6 +10,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -52,10 +53,13 @@ func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 	c.wakeDelivery.Store(&wake)
 	read := make(chan struct{})
 	once := sync.OnceFunc(func() { close(read) })
-	backoff.Repeat(ctx, &c.loops, 0, func(ctx context.Context) time.Duration {
-		defer once()
-		return c.refresh(ctx)
+	reread := backoff.Repeat(ctx, &c.loops, 0, func(ctx context.Context) time.Duration {
+		pause := c.refresh(ctx)
+		once()
+		c.judge(ctx)
+		return pause
 	})
+	c.changes.wake.Store(&reread)
 	select {
 	case <-read:
 	case <-time.After(startPatience):
@@ -69,6 +73,9 @@ func (c *managed) run(ctx context.Context, before *managed) {
 	c.telemetry.AddCluster(ctx, c.Name(), c.BackendNames())
 	c.telemetry.Leader(ctx, c.Name(), false)
 	c.telemetry.AddCertificate(c.Name(), c.certs.first)
+	if before == nil {
+		c.telemetry.Judged(ctx, c.Name(), string(status.Unknown), verdicts)
+	}
 	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
 		if before == nil || !before.runs(sch.Name) {
 			c.telemetry.AddSchedule(ctx, c.Name(), sch.Name,

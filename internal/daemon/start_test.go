@@ -57,7 +57,10 @@ func TestClustersBeginInTurn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := &managed{Cluster: c, starts: starts, interval: func() time.Duration { return time.Hour }, log: slog.New(slog.DiscardHandler)}
+			m := &managed{
+				Cluster: c, starts: starts, interval: func() time.Duration { return time.Hour }, log: slog.New(slog.DiscardHandler),
+				judge: func(context.Context) {},
+			}
 			clusters = append(clusters, m)
 			ctx := ctx
 			if i == 4 {

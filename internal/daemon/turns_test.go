@@ -135,6 +135,11 @@ func TestClustersThatAreDueTogetherAreSavedInTurn(t *testing.T) {
 	for range places {
 		saved = append(saved, f.reading(t))
 	}
+	eventually(t, "all others wait", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return slices.Contains(f.states, [2]int{places, clusters - places})
+	})
 	for i := range clusters {
 		if n := len(f.read); n > 0 {
 			t.Fatalf("%d further clusters are read while %d are", n, places)
@@ -389,17 +394,25 @@ func TestDrillsOfAllClustersRunInTurn(t *testing.T) {
 	}
 }
 
-// restored returns how many databases are restored in the spools of all clusters.
-func (f *fleet) restored(t *testing.T) (n int) {
+// restored returns how many databases there were in the spools of all clusters at one moment, at least: those that a
+// second look finds as well. During one look, one can go and another one come.
+func (f *fleet) restored(t *testing.T) int {
+	t.Helper()
+	before := f.databases(t)
+	after := f.databases(t)
+	return len(slices.DeleteFunc(before, func(dir string) bool { return !slices.Contains(after, dir) }))
+}
+
+func (f *fleet) databases(t *testing.T) (all []string) {
 	t.Helper()
 	for _, dir := range f.spools {
 		found, err := filepath.Glob(filepath.Join(dir, "verify-*"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		n += len(found)
+		all = append(all, found...)
 	}
-	return n
+	return all
 }
 
 // TestDatabasesAreRestoredInTurn: of many clusters that are verified or scrubbed in the same second, two have a

@@ -108,6 +108,13 @@ func (x *Transfer) change(fn func()) {
 	x.changed = x.changed || was != [2]int64{x.done, x.total}
 }
 
+// Far returns how many bytes there are so far, and how many there will be.
+func (x *Transfer) Far() (done, total int64) {
+	x.tracker.mu.Lock()
+	defer x.tracker.mu.Unlock()
+	return x.done, x.total
+}
+
 // End ends the transfer: it is not reported any more, whatever is counted late.
 func (x *Transfer) End() {
 	x.tracker.reporting.Lock() // no report of it is under way when End returns

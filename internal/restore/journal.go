@@ -237,10 +237,23 @@ func (l *lookback) around(ctx context.Context, t *plan.Timeline, lost *plan.Lost
 	return near
 }
 
-// journaled takes a snapshot forward to a revision that no snapshot holds; not is the error when the journal does not
-// have it either.
-func (l *lookback) journaled(ctx context.Context, revision int64, not error) error {
-	j := l.loadJournal(ctx, l.Options)
+// endsBelow returns the timeline that ends below a revision, and to whose end a snapshot leads without a hole; of several,
+// the one that leads the furthest. It is nil when there is none.
+func (l *lookback) endsBelow(ctx context.Context, revision int64) (found *plan.Timeline) {
+	for _, t := range l.loadJournal(ctx, l.Options).Timelines {
+		if t.Last() >= revision || found != nil && t.Last() < found.Last() {
+			continue
+		}
+		if bases := l.bases(ctx, t, t.Last()); len(bases) > 0 && t.Hole(bases[0].newest, t.Last()) == nil {
+			found = t
+		}
+	}
+	return found
+}
+
+// journaled takes a snapshot forward to a revision that no snapshot holds.
+func (l *lookback) journaled(ctx context.Context, not *notHeldError) error {
+	revision, j := not.revision, l.loadJournal(ctx, l.Options)
 	var with []*plan.Timeline
 	for _, t := range j.Holding(revision) {
 		if l.Choice.Name == "" || len(l.bases(ctx, t, revision)) > 0 {
@@ -251,7 +264,7 @@ func (l *lookback) journaled(ctx context.Context, revision int64, not error) err
 	case len(with) == 0 && len(j.Unread) > 0 && !l.Choice.AcceptOlder:
 		return newerMayBe(j.Unread[0])
 	case len(with) == 0:
-		return not
+		return l.notHeld(ctx, not)
 	case len(with) > 1:
 		return twoTimelines(with[0], with[1])
 	}

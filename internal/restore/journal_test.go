@@ -12,10 +12,8 @@ import (
 	"testing"
 	"time"
 
-	filippo "filippo.io/age"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
@@ -23,7 +21,7 @@ import (
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
-	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -176,6 +174,7 @@ type faulted struct {
 	backends [2]*memory.Backend
 	names    [2]string
 	bases    [2]int64
+	trust    *signing.Trust // nil while signatures are not asked for
 }
 
 func newFaulted(t *testing.T, seed uint64) *faulted {
@@ -216,148 +215,31 @@ func newHistory(t *testing.T, seed uint64, begin time.Time, backends [2]*memory.
 	return f
 }
 
+// options are those of a restore from both backends.
+func (f *faulted) options(t *testing.T, c restore.Choice) restore.Options {
+	t.Helper()
+	o := options(t, c, f.backends[0], f.backends[1])
+	if f.trust != nil {
+		for i, b := range f.backends {
+			o.Repositories[i] = repository.New(repository.Config{Backend: b, Cluster: "default", Prefix: "default/", Trust: f.trust})
+		}
+	}
+	return o
+}
+
 // plan returns what would be restored.
 func (f *faulted) plan(t *testing.T, c restore.Choice) (restore.Result, error) {
 	t.Helper()
-	return restore.Plan(t.Context(), options(t, c, f.backends[0], f.backends[1]))
+	return restore.Plan(t.Context(), f.options(t, c))
 }
 
 // run restores a revision, and compares it; but not the leases without keys, which the next segment may show.
 func (f *faulted) run(t *testing.T, c restore.Choice, revision int64) restore.Result {
 	t.Helper()
-	o := options(t, c, f.backends[0], f.backends[1])
-	e, res := started(t, o)
+	e, res := started(t, f.options(t, c))
 	defer e.Close(t)
 	f.compare(t, e, revision, false)
 	return res
-}
-
-// Each fault of a segment is named with its revisions; another backend's copy, or a later snapshot, makes up for it.
-func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
-	t.Parallel()
-	f := newFaulted(t, 11)
-	second, third := f.sealed[1], f.sealed[2]
-	swap := func(t *testing.T, b *memory.Backend) {
-		for _, key := range b.Keys() {
-			if strings.Contains(key, second.Name()) {
-				b.Set(key, b.Content(strings.Replace(key, second.Name(), third.Name(), 1)))
-			}
-		}
-	}
-	spoiled := func(suffix string, edit func([]byte) []byte) func(*testing.T, *memory.Backend) {
-		return func(t *testing.T, b *memory.Backend) {
-			f.spoil(t, b, second.First, func(key string, content []byte) []byte {
-				if strings.HasSuffix(key, suffix) {
-					return edit(content)
-				}
-				return content
-			})
-		}
-	}
-	sealed := f.forOthers(t, second)
-	for name, spoil := range map[string]func(*testing.T, *memory.Backend){
-		"encrypted for others": func(_ *testing.T, b *memory.Backend) {
-			f.spoil(t, b, second.First, func(string, []byte) []byte { return nil })
-			for _, key := range sealed.Keys() {
-				if strings.Contains(key, second.Name()) {
-					b.Set(key, sealed.Content(key))
-				}
-			}
-		},
-		"torn":               spoiled(".seg", func(b []byte) []byte { return b[:len(b)/2] }),
-		"a changed bit":      spoiled(".seg", func(b []byte) []byte { b[len(b)-9] ^= 4; return b }),
-		"a cut manifest":     spoiled(".json", func(b []byte) []byte { return b[:len(b)/2] }),
-		"missing":            spoiled("", func([]byte) []byte { return nil }),
-		"without a manifest": spoiled(".json", func([]byte) []byte { return nil }),
-		"swapped":            swap,
-	} {
-		t.Run(name, func(t *testing.T) {
-			var before [2]map[string][]byte
-			for i, b := range f.backends {
-				before[i] = map[string][]byte{}
-				for _, key := range b.Keys() {
-					before[i][key] = b.Content(key)
-				}
-			}
-			defer func() {
-				for i, b := range f.backends {
-					for _, key := range b.Keys() {
-						b.Remove(key)
-					}
-					for key, content := range before[i] {
-						b.Set(key, content)
-					}
-				}
-			}()
-			lost := name == "missing" || name == "without a manifest"
-			spoil(t, f.backends[0])
-			res, err := f.plan(t, restore.Choice{Revision: third.Last})
-			if err != nil || res.Replayed == nil || res.Replayed.Revision != third.Last {
-				t.Fatalf("with the other backend: %+v, %v", res, err)
-			}
-			if (len(res.Skipped) > 0) == lost {
-				t.Errorf("left out: %v", res.Skipped)
-			}
-			spoil(t, f.backends[1])
-			_, err = f.plan(t, restore.Choice{Revision: third.Last})
-			reason := snapshot.ReasonChecksumMismatch
-			switch {
-			case lost:
-				reason = snapshot.ReasonRevisionNotFound
-			case name == "encrypted for others":
-				reason = snapshot.ReasonSnapshotSealed
-			}
-			want := []string{fmt.Sprintf("revisions %d to %d", second.First, second.Last), fmt.Sprintf("%d is the newest revision before the gap", second.First-1),
-				fmt.Sprintf("and %d the first one behind it", f.bases[1])}
-			if !lost {
-				want = append(want, second.Name(), f.backends[0].Info().Name)
-			}
-			for _, w := range want {
-				if err == nil || snapshot.ReasonOf(err) != reason || !strings.Contains(err.Error(), w) {
-					t.Errorf("on both backends: %v (%s) does not say %q", err, snapshot.ReasonOf(err), w)
-				}
-			}
-			f.run(t, restore.Choice{Revision: second.First - 1}, second.First-1)
-			last := f.sealed[len(f.sealed)-1].Last
-			if res := f.run(t, restore.Choice{Revision: last}, last); res.Snapshot.Name != f.names[1] {
-				t.Errorf("behind it, %s was taken", res.Snapshot.Name)
-			}
-		})
-	}
-}
-
-// forOthers returns a segment as it is stored for those who have an identity that nobody here has.
-func (f *faulted) forOthers(t *testing.T, h segment.Header) *memory.Backend {
-	t.Helper()
-	b, err := segment.NewBuilder(segment.Header{
-		Timeline: h.Timeline, Level: h.Level, Member: h.Member, Term: h.Term, Previous: h.Previous, PreviousChain: h.PreviousChain,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entriesOf(t, f.places[0], h) {
-		if err := b.Add(e); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s, err := b.Seal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := filippo.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	others, err := age.NewRecipients([]string{id.Recipient().String()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	backend := memory.New("others", snapshot.BackendS3)
-	repo := repository.New(repository.Config{Backend: backend, Cluster: "default", Prefix: "default/"})
-	if err := segments.New(segments.Config{Repository: repo, Recipients: others}).Put(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
-	return backend
 }
 
 // latest is a snapshot. Whoever restores it must know that the journal has more.

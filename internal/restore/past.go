@@ -76,7 +76,7 @@ func (l *lookback) run(ctx context.Context) (Result, error) {
 		err = l.byRevision(ctx)
 	}
 	if not := (*notHeldError)(nil); errors.As(err, &not) {
-		err = l.journaled(ctx, not.revision, l.notHeld(ctx, not))
+		err = l.journaled(ctx, not)
 	}
 	return l.res, err
 }
@@ -206,7 +206,9 @@ func (l *lookback) notHeld(ctx context.Context, cause *notHeldError) error {
 		}
 	}
 	near := "nothing was restored"
-	if below != nil {
+	if t := l.endsBelow(ctx, cause.revision); t != nil && (below == nil || t.Last() > below.newest) {
+		near += fmt.Sprintf("; the nearest revision below is %d, to which the journal %s leads", t.Last(), t.Name)
+	} else if below != nil {
 		near += fmt.Sprintf("; the nearest revision below is %d, the newest of %s", below.newest, below.name)
 	}
 	if above != nil {

@@ -27,6 +27,7 @@ type traced struct {
 	*cluster.Cluster
 	otlp    *testenv.OTLP
 	records *catalog.Catalog
+	first   string
 	second  string        // the missing directory
 	ahead   atomic.Int64  // by which the cluster's clock is, in nanoseconds
 	wake    chan struct{} // asks the loop for a repair
@@ -41,7 +42,7 @@ func newTraced(t *testing.T) *traced {
 		}
 	}
 	x := &traced{
-		otlp: testenv.StartOTLP(t), second: filepath.Join(t.TempDir(), "second"), wake: make(chan struct{}, 1),
+		otlp: testenv.StartOTLP(t), first: t.TempDir(), second: filepath.Join(t.TempDir(), "second"), wake: make(chan struct{}, 1),
 	}
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", x.otlp.HTTP)
 	t.Setenv("OTEL_METRICS_EXPORTER", "none")
@@ -66,7 +67,7 @@ func newTraced(t *testing.T) *traced {
 		Records: x.records, Saves: x.records, History: x.records, Stores: x.records, Observer: tel.Observer(),
 		Now: func() time.Time { return time.Now().Add(time.Duration(x.ahead.Load())) },
 	}
-	for name, dir := range map[string]string{"first": t.TempDir(), "second": x.second, "kept": t.TempDir()} {
+	for name, dir := range map[string]string{"first": x.first, "second": x.second, "kept": t.TempDir()} {
 		b, err := storage.New(storage.Config{Name: name, URL: "file://" + dir})
 		if err != nil {
 			t.Fatal(err)
@@ -184,6 +185,79 @@ func TestEachRunIsOneTrace(t *testing.T) {
 	paths, _ = tree(spans, roots(spans)["reconcile"][0])
 	if want := "reconcile > snapshot reconcile > storage list"; !slices.Contains(paths, want) {
 		t.Errorf("the reconcile is\n%s\nand has no %s", strings.Join(paths, "\n"), want)
+	}
+}
+
+// TestEachScrubAndDeliveryIsOneTrace lets a save fail on both backends, so that it is kept, brings it to the first one
+// when they are there again, and lets a leader scrub it.
+func TestEachScrubAndDeliveryIsOneTrace(t *testing.T) {
+	x := newTraced(t)
+	if err := os.Remove(x.first); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := x.Save(t.Context(), cluster.SaveRequest{})
+	if err == nil || saved.Snapshot == nil {
+		t.Fatalf("a save without backends: %+v, %v", saved, err)
+	}
+	for _, dir := range []string{x.first, x.second} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.ahead.Store(int64(2 * time.Minute))
+	if _, err := x.UploadFallback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	x.lastDue(t, "@scrub", time.Now().Add(-90*time.Minute))
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		x.lead(ctx, schedule.Schedule{Name: "@scrub", Spec: spec(t, "@every 1h", ""), Do: func(ctx context.Context) error {
+			return x.Scrub(ctx, cluster.Scrub{Share: 100})
+		}})
+	})
+	t.Cleanup(func() { stop(); wg.Wait() })
+	x.otlp.WaitSpan(t, "scrub")
+	stop()
+	wg.Wait()
+	x.flush()
+
+	spans := x.otlp.Spans()
+	all := roots(spans)
+	for name, tc := range map[string]struct {
+		has        []string
+		attributes map[string]string
+	}{
+		"scrub": {
+			[]string{"scrub > snapshot verify > storage get", "scrub > catalog put last due"},
+			map[string]string{"cluster": "prod", "schedule": "@scrub", "result": "success"},
+		},
+		"deliver": {
+			[]string{"deliver > snapshot repair > storage put"}, map[string]string{"cluster": "prod", "snapshot": saved.Snapshot.Name},
+		},
+	} {
+		runs := all[name]
+		if delete(all, name); len(runs) != 1 {
+			t.Errorf("%q is the root of %d traces, want one", name, len(runs))
+			continue
+		}
+		paths, attrs := tree(spans, runs[0])
+		for _, want := range tc.has {
+			if !slices.Contains(paths, want) {
+				t.Errorf("the %s is\n%s\nand has no %s", name, strings.Join(paths, "\n"), want)
+			}
+		}
+		for key, want := range tc.attributes {
+			if got := attrs[name][key]; got != want {
+				t.Errorf("attribute %s of the %s is %q, want %q", key, name, got, want)
+			}
+		}
+	}
+	for _, name := range []string{"snapshot save", "reconcile", "repair"} { // of the save, and of the leader
+		delete(all, name)
+	}
+	for name, others := range all {
+		t.Errorf("%q is the root of %d traces", name, len(others))
 	}
 }
 

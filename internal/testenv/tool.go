@@ -21,6 +21,10 @@ import (
 // most of Prometheus's service discovery, and the libraries of a dozen clouds.
 const toolFlags = "-mod=mod -buildvcs=false -tags=remove_all_sd"
 
+// versions are set in tools, by module, that do not know their own when they are built from a module: Helm asks the API
+// server for it.
+var versions = map[string]string{"apiserver": "-X k8s.io/component-base/version.gitVersion=v1.37.2"}
+
 // Tool builds a tool of one of the modules under tools/ and returns the path of the program. A program that was built
 // from the same sources is used again, and packages that are tested side by side wait for each other.
 func Tool(tb testing.TB, module, pkg string) string {
@@ -67,7 +71,7 @@ const stampSuffix = ".sources"
 func sources(tb testing.TB, module string) []byte {
 	tb.Helper()
 	h := sha256.New()
-	_, _ = fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, toolFlags)
+	_, _ = fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, toolFlags+versions[module])
 	dir := filepath.Join(Root(), "tools", module)
 	files, err := os.ReadDir(dir)
 	for _, f := range files {
@@ -96,7 +100,7 @@ func builtFrom(tool string, sources []byte) bool {
 func build(tb testing.TB, module, pkg, out string) {
 	tb.Helper()
 	_ = os.Remove(out + stampSuffix) // it is not true of a build that fails
-	cmd := exec.Command("go", "build", "-o", out, pkg)
+	cmd := exec.Command("go", "build", "-ldflags", versions[module], "-o", out, pkg)
 	cmd.Dir = filepath.Join(Root(), "tools", module)
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS="+toolFlags, "CGO_ENABLED=0", "TMPDIR="+tempdir.Disk())
 	if b, err := cmd.CombinedOutput(); err != nil {

@@ -22,6 +22,7 @@ const (
 func shrink(s *snapshotdv1.Snapshot) *snapshotdv1.Snapshot {
 	steps := []func(){
 		func() { shortenErrors(s, maxText) },
+		func() { s.EarlierVerifications = nil },
 		func() { s.Labels = nil },
 		func() { s.Verification, s.Proof, s.JournalProof = nil, nil, nil },
 		func() { s.EncryptionRecipients = nil },
@@ -48,7 +49,7 @@ func shortenErrors(s *snapshotdv1.Snapshot, limit int) {
 	for _, l := range s.GetLocations() {
 		l.Error = shorten(l.GetError(), limit)
 	}
-	for _, v := range []*snapshotdv1.Verification{s.GetVerification(), s.GetProof(), s.GetJournalProof()} {
+	for _, v := range append([]*snapshotdv1.Verification{s.GetVerification(), s.GetProof(), s.GetJournalProof()}, s.GetEarlierVerifications()...) {
 		if v != nil {
 			v.Error, v.Live = shorten(v.GetError(), limit), shorten(v.GetLive(), limit)
 		}

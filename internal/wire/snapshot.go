@@ -33,6 +33,9 @@ func SnapshotToProto(s *snapshot.Snapshot) *snapshotdv1.Snapshot {
 	}
 	m.Verification, m.Proof = VerificationToProto(s.Verification), VerificationToProto(s.Proof)
 	m.JournalProof = VerificationToProto(s.JournalProof)
+	for i := range s.Earlier {
+		m.EarlierVerifications = append(m.EarlierVerifications, VerificationToProto(&s.Earlier[i]))
+	}
 	m.Alarms = texts(s.Alarms)
 	for _, l := range s.Locations() {
 		m.Locations = append(m.Locations, &snapshotdv1.Location{
@@ -62,6 +65,9 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 	}
 	s.Verification, s.Proof = VerificationFromProto(m.GetVerification()), VerificationFromProto(m.GetProof())
 	s.JournalProof = VerificationFromProto(m.GetJournalProof())
+	for _, v := range m.GetEarlierVerifications() {
+		s.Earlier = append(s.Earlier, *VerificationFromProto(v))
+	}
 	s.Alarms = m.GetAlarms()
 	status := snapshot.Status{State: snapshot.State(m.GetState()), Error: m.GetError()}
 	for _, l := range m.GetLocations() {

@@ -21,9 +21,9 @@ type Copies struct {
 	Time   time.Duration // for which one repair copies, about; 0 for [DefaultTime]
 
 	findings findings
-	turn     sync.Mutex // of a repair
 
 	mu    sync.Mutex
+	turn  chan struct{}    // of a repair; holds one
 	state map[string]State // by backend
 	empty map[bare]time.Time
 }

@@ -184,9 +184,13 @@ func TestReconcileDoesWhatItIsAskedFor(t *testing.T) {
 	} {
 		tc.task.Live = timeline
 		got := map[string]report{}
-		for _, done := range c.Reconcile(t.Context(), tc.task, begin.Add(later)) {
-			if got[done.Backend] = (report{int64(done.Segments), done.Lacking}); done.Err != nil {
-				t.Errorf("%s: %v", tc.what, done.Err)
+		for more := true; more; {
+			more = false
+			for _, done := range c.Reconcile(t.Context(), tc.task, begin.Add(later)) {
+				more = more || done.More
+				if got[done.Backend] = (report{got[done.Backend].segments + int64(done.Segments), done.Lacking}); done.Err != nil {
+					t.Errorf("%s: %v", tc.what, done.Err)
+				}
 			}
 		}
 		if !maps.Equal(got, tc.want) {
@@ -203,6 +207,59 @@ func TestReconcileDoesWhatItIsAskedFor(t *testing.T) {
 	other.whole(t, 100)
 	if s := c.State("two"); s.Damaged != 0 || s.Lacking != 0 || s.Copied != 5 {
 		t.Errorf("two is %+v", s)
+	}
+}
+
+// held is a backend that holds up each write until it is released.
+type held struct {
+	repository.Backend
+	reached, release chan struct{}
+}
+
+func (h *held) Put(ctx context.Context, key string, r io.Reader, opts repository.PutOptions) error {
+	select {
+	case h.reached <- struct{}{}:
+	default:
+	}
+	<-h.release
+	return h.Backend.Put(ctx, key, r, opts)
+}
+
+// While the leader repairs, however long that takes, others can compare, and one that wants to repair, too, waits no
+// longer than it wants to.
+func TestARepairHoldsUpNoOther(t *testing.T) {
+	one, other := two(t, 100, segments.Config{})
+	other.lose(41, 50)
+	slow := &held{other.backend, make(chan struct{}, 1), make(chan struct{})}
+	repo := repository.New(repository.Config{Backend: slow, Cluster: "default", Prefix: "default/"})
+	c := copiesOf(one, &place{Place: upkeep.Place{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}})
+	var repairing sync.WaitGroup
+	repairing.Go(func() { repair(t, c) })
+	<-slow.reached
+	if got := c.Reconcile(t.Context(), upkeep.Task{Live: timeline}, begin.Add(later)); got[1].Lacking != 10 || got[1].Err != nil {
+		t.Errorf("compared: %+v", got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, done := range c.Reconcile(ctx, upkeep.Task{Live: timeline, Repair: true}, begin.Add(later)) {
+		if !errors.Is(done.Err, context.Canceled) {
+			t.Errorf("a caller that has gone: %+v", done)
+		}
+	}
+	close(slow.release)
+	repairing.Wait()
+	other.whole(t, 100)
+}
+
+// A directory of each node is chosen by the name that the configuration has for all of them.
+func TestADirectoryOfANodeIsChosenByItsName(t *testing.T) {
+	one, other := newPlace("one", segments.Config{}), newPlace("local@node-1", segments.Config{})
+	one.put(t, timeline, 100)
+	other.put(t, timeline, 100)
+	other.lose(41, 50)
+	task := upkeep.Task{Live: timeline, Repair: true, Into: []string{"local"}}
+	if got := copiesOf(one, other).Reconcile(t.Context(), task, begin.Add(later)); len(got) != 1 || got[0].Segments != 1 {
+		t.Errorf("%+v", got)
 	}
 }
 

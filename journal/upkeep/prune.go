@@ -197,17 +197,18 @@ func oldestOf(found []bases, t segment.Timeline) base {
 // basesOf returns the snapshots of a place, and notes of which timelines there may be others. Manifests that were read
 // before are not read again: what they say of a snapshot does not change.
 func (p *Pruner) basesOf(ctx context.Context, at Place, seen *seen) (bases, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	entries, err := at.Repository.Entries(ctx)
 	if err != nil {
 		return nil, err
 	}
 	name := at.Repository.Name()
+	p.mu.Lock()
+	was := p.known[name] // replaced as a whole, never changed
+	p.mu.Unlock()
 	found, known := bases{}, make(map[string]base, len(entries))
 	row := 0 // manifests that were not given, one after the other
 	for _, e := range entries {
-		b, read := p.known[name][e.Name]
+		b, read := was[e.Name]
 		if !read || b.size != e.Size {
 			rec, err := at.Repository.Record(ctx, e)
 			switch {
@@ -229,6 +230,8 @@ func (p *Pruner) basesOf(ctx context.Context, at Place, seen *seen) (bases, erro
 			found[t] = append(found[t], b)
 		}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.known == nil {
 		p.known = map[string]map[string]base{}
 	}

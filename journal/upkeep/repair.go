@@ -50,37 +50,55 @@ type Task struct {
 	ValidateOnly bool             // with Repair: copy nothing, and count what would be copied
 }
 
-// Reconcile compares the chosen backends with all others, and brings to them what they lack until nothing is left, if
-// that is asked for.
+// Reconcile does one share of a task, on the chosen backends. Copied.More says that the rest is left for the next one.
 func (c *Copies) Reconcile(ctx context.Context, task Task, now time.Time) []Copied {
-	all := c.repair(ctx, task, now)
-	for slices.ContainsFunc(all, func(done Copied) bool { return done.More }) && ctx.Err() == nil {
-		for i, next := range c.repair(ctx, task, now) {
-			all[i].add(next)
-		}
-	}
-	return slices.DeleteFunc(all, func(done Copied) bool { return !task.chooses(done.Backend) })
+	return slices.DeleteFunc(c.repair(ctx, task, now), func(done Copied) bool { return !task.chooses(done.Backend) })
 }
 
 // chooses reports whether a backend is compared with the others.
 func (t *Task) chooses(backend string) bool {
-	return len(t.Into) == 0 || slices.Contains(t.Into, backend)
+	is := func(given string) bool { return snapshot.IsBackend(backend, given) }
+	return len(t.Into) == 0 || slices.ContainsFunc(t.Into, is)
 }
 
 // changes reports whether anything is written.
 func (t *Task) changes() bool { return t.Repair && !t.ValidateOnly }
 
-// add adds the work of the repair after this one.
-func (c *Copied) add(next Copied) {
+// Then returns the work of a repair and of the one after it.
+func (c *Copied) Then(next Copied) Copied {
 	next.Segments, next.Bytes = c.Segments+next.Segments, c.Bytes+next.Bytes
 	next.Replaced, next.Damaged = slices.Concat(c.Replaced, next.Replaced), slices.Concat(c.Damaged, next.Damaged)
-	*c = next
+	return next
+}
+
+// takeTurn waits until no other repair is under way, or ctx is done.
+func (c *Copies) takeTurn(ctx context.Context) (done func(), err error) {
+	c.mu.Lock()
+	if c.turn == nil {
+		c.turn = make(chan struct{}, 1)
+	}
+	turn := c.turn
+	c.mu.Unlock()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // repair does one share of a task.
 func (c *Copies) repair(ctx context.Context, task Task, now time.Time) (all []Copied) {
-	c.turn.Lock() // until the one before has copied its share
-	defer c.turn.Unlock()
+	if task.changes() {
+		done, err := c.takeTurn(ctx)
+		if err != nil {
+			for _, p := range c.Pruner.Places {
+				all = append(all, Copied{Backend: p.Segments.Name(), Err: err})
+			}
+			return all
+		}
+		defer done()
+	}
 	seen, live := c.Pruner.look(ctx), task.Live
 	bytes, limit := cmp.Or(c.Budget, DefaultBudget), cmp.Or(c.Time, DefaultTime)
 	r := &repair{
@@ -239,6 +257,9 @@ var errYoung = errors.New("it is young")
 
 // copy copies one segment into a hole of a backend.
 func (r *repair) copy(ctx context.Context, to *side, o offer, hole span) error {
+	if !r.task.Repair && o.Last <= to.last {
+		return nil // it lacks it, whether it can be copied or not
+	}
 	m, err := o.from.Manifest(ctx, o.Ref)
 	if err != nil {
 		return r.failed(ctx, o, err)
@@ -313,6 +334,11 @@ func (r *repair) settle(ctx context.Context, s *side) error {
 			held = union(s.held) // one may be damaged, too
 			continue
 		}
+		if got, _ := r.copies.findings.look(ctx, s.Segments, bad, r.now); got != damaged {
+			r.spared(s, bad, got) // a person has put it right, or it was merged, meanwhile
+			held = union(s.held)
+			continue
+		}
 		switch err := s.Remove(ctx, bad); {
 		case err == nil:
 			r.replaced(s, bad)
@@ -323,6 +349,17 @@ func (r *repair) settle(ctx context.Context, s *side) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// spared notes that a segment that was held to be damaged is not.
+func (r *repair) spared(s *side, bad segments.Ref, got answer) {
+	switch got {
+	case good:
+		s.add(bad)
+	case absent:
+		delete(s.bad, bad)
+	case damaged, unreadable: // the next repair reads it again
+	}
 }
 
 // holds reports whether a backend has all revisions of a damaged segment in others, and reads these back.

@@ -30,7 +30,7 @@ type Reader struct {
 // only a reader that has got io.EOF has read a good segment. A segment that differs is an error with
 // ReasonChecksumMismatch, one without an identity for it has ReasonSnapshotSealed. The caller closes the reader.
 func (s *Segments) Open(ctx context.Context, m *Manifest) (*Reader, error) {
-	object, err := s.backend.Get(ctx, s.dataKey(m.Ref(), m.Encrypted()), repository.Range{})
+	object, err := s.get(ctx, m)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (r *Reader) opened() (*Reader, error) {
 // w is returned as it is.
 func (s *Segments) Fetch(ctx context.Context, m *Manifest, w io.Writer) error {
 	// The bytes stay as they are stored. The caller reads them twice from its disk: once to check, once to use.
-	object, err := s.backend.Get(ctx, s.dataKey(m.Ref(), m.Encrypted()), repository.Range{})
+	object, err := s.get(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -76,6 +76,17 @@ func (s *Segments) Fetch(ctx context.Context, m *Manifest, w io.Writer) error {
 		return s.differs(ctx, m, stored, why)
 	}
 	return nil
+}
+
+// get begins to read a segment as it is stored. The error of one whose data is not there names its revisions.
+func (s *Segments) get(ctx context.Context, m *Manifest) (io.ReadCloser, error) {
+	object, err := s.backend.Get(ctx, s.dataKey(m.Ref(), m.Encrypted()), repository.Range{})
+	if snapshot.IsNotFound(err) {
+		return nil, snapshot.ReasonObjectNotFound.New("read the segment %s, revisions %d to %d", s.URI(m.Ref()), m.First, m.Last).
+			On(s.Name()).Because(err).
+			Advise("its data is missing; another backend or another level may have these revisions")
+	}
+	return object, err
 }
 
 // differs returns the error of an object that is not that of the manifest. One that the backend says is longer than

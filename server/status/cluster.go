@@ -23,7 +23,7 @@ type Known struct {
 	Ran     map[string]time.Time // by schedule: when the last run that has stored a snapshot was due; nil when it is not known
 	Tally   *Tally               // of all records; nil when it is not known
 	Leader  *string              // empty when no replica leads; nil when that is not known
-	Moving  *Moving              // the save of this replica that is under way
+	Moving  *Moving              // the save under way; of another replica as that one has told last, or nil
 	Journal *Journal             // nil when the cluster has none
 	Err     error                // why the catalog cannot be read; then only the configuration is known
 
@@ -61,11 +61,11 @@ type Schedule struct {
 // Verdict says how well the snapshots of a cluster would serve in a disaster.
 type Verdict string
 
-// The verdicts, best first.
+// The verdicts, best first, as the labels of metrics have them.
 const (
 	Safe      Verdict = "safe"
 	Attention Verdict = "attention"
-	NotSafe   Verdict = "danger"
+	NotSafe   Verdict = "not_safe"
 	Unknown   Verdict = "unknown"
 )
 
@@ -84,7 +84,7 @@ type Cluster struct {
 	Examined  int              // how many records, the newest, the verdict is based on
 	All       bool             // there are no other records
 	Leader    string           // empty when no replica leads, or when it is not known
-	Moving    *Moving          // how far the save under way is; nil when another replica saves
+	Moving    *Moving          // how far the save under way is; nil when it is not known
 	Journal   *Journal         // nil when the cluster has none
 	Store     Store
 }

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -90,7 +91,7 @@ type Held struct {
 
 // PutBases adds snapshots to a window, the newest first, and notes from where on each range can be restored with them.
 // A snapshot is of the history of a timeline when it is of the same etcd cluster, and was begun after that timeline and
-// before the next one.
+// before the next one. A gap ends where such a snapshot begins to hold the revisions: these are not lost.
 func PutBases(w *Window, records []*snapshot.Record) {
 	for _, rec := range records {
 		if wholeCopy(rec) == nil {
@@ -108,10 +109,28 @@ func PutBases(w *Window, records []*snapshot.Record) {
 			for _, s := range w.Snapshots {
 				ends := i+1 < len(w.Timelines) && !s.Created.Before(w.Timelines[i+1].Start)
 				within := t.EtcdCluster == s.EtcdCluster && s.Revision >= r.First-1 && s.Revision <= r.Last && !s.Created.Before(t.Start) && !ends
-				if within && (r.From == 0 || s.Revision < r.From) {
+				if !within {
+					continue
+				}
+				if r.From == 0 || s.Revision < r.From {
 					r.From, r.Base = s.Revision, s.Name
 				}
+				w.Gaps = narrow(w.Gaps, t.Name, r.First, s.Oldest)
 			}
 		}
 	}
+}
+
+// narrow takes from the gap before a revision of a timeline the revisions that a snapshot holds, from its oldest one on; 0
+// when that is not known.
+func narrow(gaps []Gap, timeline string, first, oldest int64) []Gap {
+	if oldest == 0 {
+		return gaps
+	}
+	for i := range gaps {
+		if g := &gaps[i]; g.Timeline == timeline && g.Before <= first {
+			g.Before = min(g.Before, oldest)
+		}
+	}
+	return slices.DeleteFunc(gaps, func(g Gap) bool { return g.Before <= g.After+1 })
 }

@@ -1,7 +1,8 @@
 // Command kubernetes judges manifests as Kubernetes' API server would, without one: it builds a kustomization, or reads
 // a file, takes each object apart strictly, gives it the defaults, validates it with the server's own code, and holds
 // its pods against the Pod Security Standard "restricted". Custom resources are held against their definitions, which are
-// in the directory that -definitions names. What it has understood it prints as a JSON list.
+// in the directory that -definitions names. What it has understood it prints as a JSON list. With -build, it judges
+// nothing and prints the manifests.
 package main
 
 import (
@@ -30,10 +31,22 @@ import (
 
 func main() {
 	dir := flag.String("definitions", "", "directory of definitions of custom resources")
+	build := flag.Bool("build", false, "print the manifests, in YAML")
 	flag.Parse()
 	if flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: kubernetes [-definitions DIRECTORY] DIRECTORY|FILE")
+		fmt.Fprintln(os.Stderr, "usage: kubernetes [-build] [-definitions DIRECTORY] DIRECTORY|FILE")
 		os.Exit(2)
+	}
+	if *build {
+		manifests, err := read(flag.Arg(0))
+		if err == nil {
+			_, err = os.Stdout.Write(manifests)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
 	}
 	custom, err := readDefinitions(*dir)
 	var objects []runtime.Object

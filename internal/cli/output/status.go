@@ -115,8 +115,8 @@ func due(now, t time.Time) string {
 	return "due " + Age(now.Sub(t)) + " ago"
 }
 
-// saving returns how far the save under way is. Only the replica that runs it knows; another one names the replica of the
-// record.
+// saving returns how far the save under way is. In its first seconds, only the replica that runs it knows; another one
+// names the replica of the record.
 func saving(now time.Time, c *snapshotdv1.Cluster) string {
 	if c.GetSaving() == nil {
 		return "-"

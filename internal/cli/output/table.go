@@ -188,6 +188,9 @@ func GetTable(w io.Writer, s *snapshotdv1.Snapshot, now time.Time) error {
 			field("alarms", "it "+snapshot.AlarmNote(s.GetAlarms()))
 		}
 		field("verified", verdictLine(s.GetVerification(), now))
+		for _, v := range s.GetEarlierVerifications() {
+			field("before", verdictLine(v, now))
+		}
 		field("proven", proofLine(s.GetProof(), now))
 		field("journal", journalLine(s.GetJournalProof(), now))
 	})

@@ -541,7 +541,7 @@ type Cluster struct {
 	ProvenTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=proven_time,json=provenTime,proto3" json:"proven_time,omitempty"`
 	// The snapshot that is being saved, or whose replica has died.
 	Saving *Snapshot `protobuf:"bytes,10,opt,name=saving,proto3" json:"saving,omitempty"`
-	// How far it is; unset when another replica saves.
+	// How far it is; unset when it is not known, as in the first seconds of another replica's save.
 	Progress *Cluster_Progress `protobuf:"bytes,11,opt,name=progress,proto3" json:"progress,omitempty"`
 	// Copies that wait for their repair, on all backends.
 	UploadsWaiting int64 `protobuf:"varint,12,opt,name=uploads_waiting,json=uploadsWaiting,proto3" json:"uploads_waiting,omitempty"`
@@ -1725,7 +1725,8 @@ func (x *Cluster_Retention) GetNames() []string {
 	return nil
 }
 
-// Progress is how far the save under way is, as the replica that answers sees it.
+// Progress is how far the save under way is: as it is now when the replica that answers saves, else as the one that
+// saves has told last. That one tells the others every five seconds.
 type Cluster_Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bytes that were read from etcd, of the total; the total is 0 when it is not known.

@@ -442,9 +442,12 @@ type Snapshot struct {
 	// The verdict on the journal before this snapshot, from the service's own check: whether the journal, added to a snapshot
 	// before, makes this one. Its live says from which snapshot it leads here. Unset when there is no journal that leads here, or
 	// it was not checked yet. Known to the catalog alone.
-	JournalProof  *Verification `protobuf:"bytes,60,opt,name=journal_proof,json=journalProof,proto3" json:"journal_proof,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	JournalProof *Verification `protobuf:"bytes,60,opt,name=journal_proof,json=journalProof,proto3" json:"journal_proof,omitempty"`
+	// The verdicts before that of verification, newest first: the last five at most, without live and disarmed. Those of
+	// versions that did not keep them are not among them. Known to the catalog alone.
+	EarlierVerifications []*Verification `protobuf:"bytes,61,rep,name=earlier_verifications,json=earlierVerifications,proto3" json:"earlier_verifications,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -701,6 +704,13 @@ func (x *Snapshot) GetJournalProof() *Verification {
 	return nil
 }
 
+func (x *Snapshot) GetEarlierVerifications() []*Verification {
+	if x != nil {
+		return x.EarlierVerifications
+	}
+	return nil
+}
+
 // Location is a snapshot on one backend.
 type Location struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -935,7 +945,7 @@ var File_snapshotd_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\r\n" +
+	"\x1bsnapshotd/v1/snapshot.proto\x12\fsnapshotd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\r\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x122\n" +
@@ -971,7 +981,8 @@ const file_snapshotd_v1_snapshot_proto_rawDesc = "" +
 	"\btrace_id\x18\x1f \x01(\tR\atraceId\x12\x16\n" +
 	"\x06alarms\x18! \x03(\tR\x06alarms\x12'\n" +
 	"\x0foldest_revision\x18\" \x01(\x03R\x0eoldestRevision\x12?\n" +
-	"\rjournal_proof\x18< \x01(\v2\x1a.snapshotd.v1.VerificationR\fjournalProof\x1a9\n" +
+	"\rjournal_proof\x18< \x01(\v2\x1a.snapshotd.v1.VerificationR\fjournalProof\x12O\n" +
+	"\x15earlier_verifications\x18= \x03(\v2\x1a.snapshotd.v1.VerificationR\x14earlierVerifications\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +
@@ -1068,18 +1079,19 @@ var file_snapshotd_v1_snapshot_proto_depIdxs = []int32{
 	7,  // 7: snapshotd.v1.Snapshot.locations:type_name -> snapshotd.v1.Location
 	8,  // 8: snapshotd.v1.Snapshot.proof:type_name -> snapshotd.v1.Verification
 	8,  // 9: snapshotd.v1.Snapshot.journal_proof:type_name -> snapshotd.v1.Verification
-	3,  // 10: snapshotd.v1.Location.kind:type_name -> snapshotd.v1.Location.BackendKind
-	0,  // 11: snapshotd.v1.Location.state:type_name -> snapshotd.v1.Snapshot.State
-	10, // 12: snapshotd.v1.Location.update_time:type_name -> google.protobuf.Timestamp
-	4,  // 13: snapshotd.v1.Verification.level:type_name -> snapshotd.v1.Verification.Level
-	5,  // 14: snapshotd.v1.Verification.state:type_name -> snapshotd.v1.Verification.State
-	10, // 15: snapshotd.v1.Verification.time:type_name -> google.protobuf.Timestamp
-	11, // 16: snapshotd.v1.Verification.duration:type_name -> google.protobuf.Duration
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	8,  // 10: snapshotd.v1.Snapshot.earlier_verifications:type_name -> snapshotd.v1.Verification
+	3,  // 11: snapshotd.v1.Location.kind:type_name -> snapshotd.v1.Location.BackendKind
+	0,  // 12: snapshotd.v1.Location.state:type_name -> snapshotd.v1.Snapshot.State
+	10, // 13: snapshotd.v1.Location.update_time:type_name -> google.protobuf.Timestamp
+	4,  // 14: snapshotd.v1.Verification.level:type_name -> snapshotd.v1.Verification.Level
+	5,  // 15: snapshotd.v1.Verification.state:type_name -> snapshotd.v1.Verification.State
+	10, // 16: snapshotd.v1.Verification.time:type_name -> google.protobuf.Timestamp
+	11, // 17: snapshotd.v1.Verification.duration:type_name -> google.protobuf.Duration
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_snapshot_proto_init() }

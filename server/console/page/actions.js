@@ -86,7 +86,8 @@ function reconciled(answer, were) {
     b.error ? problemBox(b.error) : badge('safe', 'OK')));
   return [el('p', {}, `The locations that ${were} changed:`),
     table('Result', ['Backend', 'Listed', 'Unchanged', 'Added', 'Updated', 'Removed', 'Repaired', 'Swept', 'Foreign', 'Result'], rows),
-    ...answer.journal.map((j) => copied(j, were)).filter(Boolean),
+    // A replica of an older version says nothing of the journal.
+    ...(answer.journal || []).map((j) => copied(j, were)).filter(Boolean),
     ...answer.unreadable.map((u) => el('p', { class: 'notice attention' }, `${u.key}: ${u.error}`))];
 }
 

@@ -34,7 +34,7 @@ function fill(box, name, saving, progress) {
   }
   const bars = save ? [...save.backends.values()].map(ofEvent) : ofAnswer(progress);
   box.replaceChildren(badge('', 'SAVING'), mono(save ? save.name : saving.name),
-    saving ? el('span', {}, 'begun ', age(saving.createTime), ' ago', bars.length || !saving.node ? '' : ` on ${saving.node}`) : '', ...bars.flatMap(bar));
+    saving ? el('span', {}, 'begun ', age(saving.createTime), ' ago', saving.node ? ` on ${saving.node}` : '') : '', ...bars.flatMap(bar));
 }
 
 // current is the save as its events have shown it; it can end without an event.

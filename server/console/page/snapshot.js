@@ -111,7 +111,8 @@ function trace(id) {
 }
 
 function verifications(s) {
-  const all = [s.verification, s.proof && !same(s.proof, s.verification) ? s.proof : null, s.journalProof].filter(Boolean);
+  const verdicts = [s.verification, ...s.earlierVerifications].filter(Boolean).map((v) => (same(v, s.proof) ? s.proof : v));
+  const all = [...verdicts, verdicts.includes(s.proof) ? null : s.proof, s.journalProof].filter(Boolean);
   if (!all.length) return el('p', { class: 'quiet' }, 'It was never verified.');
   return table('Verifications', ['Level', 'Result', 'When', 'Took', 'Backends', 'HashKV', 'Remarks'], all.map((v) => row(
     v === s.journalProof ? 'JOURNAL' : plain(v.level),

@@ -1,0 +1,67 @@
+package status
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// JudgedSnapshots are read from each catalog, which may be in the same etcd that is in trouble.
+const JudgedSnapshots = 500
+
+// Replicas are the facts that the replicas of a cluster tell each other through its catalog.
+type Replicas interface {
+	// LastDue returns when the last run of a schedule that has stored a snapshot was due; zero when none has.
+	LastDue(ctx context.Context, schedule string) (time.Time, error)
+	// Leader returns the name of the replica that leads; empty when none does.
+	Leader(ctx context.Context) (string, error)
+	// JournalNotes returns what the leader has noted of the journal.
+	JournalNotes(ctx context.Context) (snapshot.JournalNotes, error)
+	// Saving returns how far the save under way is, as its replica has told last; nil when none has told anything.
+	Saving(ctx context.Context) (*Moving, error)
+}
+
+// Examine reads what the catalog knows, of which list gives pages. Without the records there is no verdict; the rest may
+// be missing, and replicas may be nil.
+func (k *Known) Examine(
+	ctx context.Context, list func(context.Context, snapshot.Query) (snapshot.Page, error), replicas Replicas,
+) error {
+	page, err := list(ctx, snapshot.Query{PageSize: JudgedSnapshots})
+	if err != nil {
+		return err
+	}
+	k.Records, k.All = page.Records, page.NextPageToken == ""
+	if replicas != nil {
+		k.examineSchedules(ctx, replicas)
+		k.examineSaving(ctx, replicas)
+		if k.Journal != nil {
+			k.Journal.Notes, k.Journal.NotesErr = replicas.JournalNotes(ctx)
+		}
+	}
+	return nil
+}
+
+func (k *Known) examineSchedules(ctx context.Context, replicas Replicas) {
+	if leader, err := replicas.Leader(ctx); err == nil {
+		k.Leader = &leader
+	}
+	k.Ran = map[string]time.Time{}
+	for _, sch := range k.Schedules {
+		if due, err := replicas.LastDue(ctx, sch.Name); err == nil {
+			k.Ran[sch.Name] = due
+		}
+	}
+}
+
+// examineSaving finds how far the save of another replica is. That of this one is known here, and better.
+func (k *Known) examineSaving(ctx context.Context, replicas Replicas) {
+	i := slices.IndexFunc(k.Records, func(rec *snapshot.Record) bool { return rec.State() == snapshot.StateSaving })
+	if k.Moving != nil || i < 0 || k.Records[i].Node == k.Node {
+		return
+	}
+	if m, err := replicas.Saving(ctx); err == nil && m != nil && m.Name == k.Records[i].Name {
+		k.Moving = m
+	}
+}

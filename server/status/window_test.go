@@ -1,0 +1,51 @@
+package status_test
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/snapshotd/snapshotd/server/status"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// Revisions that a snapshot behind a gap holds are not lost.
+func TestAGapEndsWhereASnapshotBegins(t *testing.T) {
+	begin := time.Now().Add(-time.Hour)
+	for name, tc := range map[string]struct {
+		oldest, revision int64
+		cluster          string
+		begun            time.Duration // after the second timeline
+		want             []int64       // after and before the gap
+	}{
+		"a part of it":        {oldest: 26, revision: 31, want: []int64{20, 26}},
+		"all of it":           {oldest: 21, revision: 31},
+		"more":                {oldest: 3, revision: 31, want: nil},
+		"nothing of it":       {oldest: 30, revision: 31, want: []int64{20, 30}},
+		"not known":           {oldest: 0, revision: 31, want: []int64{20, 30}},
+		"of another etcd":     {oldest: 26, revision: 31, cluster: "other", want: []int64{20, 30}},
+		"of the time before":  {oldest: 26, revision: 31, begun: -time.Second, want: []int64{20, 30}},
+		"the journal's start": {oldest: 28, revision: 29, want: []int64{20, 28}},
+	} {
+		w := status.Window{
+			Timelines: []status.Timeline{
+				{Name: "one", EtcdCluster: "id", Start: begin, Ranges: []status.Range{{First: 5, Last: 20}}},
+				{Name: "two", EtcdCluster: "id", Start: begin.Add(time.Minute), Ranges: []status.Range{{First: 30, Last: 40}}},
+			},
+			Gaps: []status.Gap{{After: 20, Before: 30, Timeline: "two"}},
+		}
+		rec := saved("base", 0)
+		rec.Revision, rec.OldestRevision, rec.CreateTime = tc.revision, tc.oldest, begin.Add(time.Minute+tc.begun)
+		if rec.EtcdClusterID = "id"; tc.cluster != "" {
+			rec.EtcdClusterID = tc.cluster
+		}
+		status.PutBases(&w, []*snapshot.Record{rec})
+		var got []int64
+		for _, g := range w.Gaps {
+			got = append(got, g.After, g.Before)
+		}
+		if !reflect.DeepEqual(got, tc.want) {
+			t.Errorf("%s: the gaps are %v, want %v", name, got, tc.want)
+		}
+	}
+}
