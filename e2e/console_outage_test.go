@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -174,7 +175,7 @@ func TestTheJournalIsShownInABrowser(t *testing.T) {
 		Unread:    []string{"backend old: it does not answer"},
 	}
 	c.RecoveryWindow = &snapshotdv1.RecoveryWindow{
-		Journaled: true, RecoveryPoints: s.window.GetRecoveryPoints(), LagRevisions: 12,
+		Journaled: true, RecoveryPoints: s.window.GetRecoveryPoints(), LagRevisions: proto.Int64(12),
 		Drill: &snapshotdv1.RecoveryWindow_Drill{Revision: 2345, Base: "first", Verdict: &snapshotdv1.Verification{
 			State: snapshotdv1.Verification_STATE_FAILED, Error: "a segment is torn", Time: now,
 		}},
