@@ -158,6 +158,20 @@ func TestWhatTheJournalFindsIsInTheCatalog(t *testing.T) {
 		at := begin.Add(time.Duration(i) * time.Minute)
 		store(t, place, segment.Header{Timeline: segment.NewTimeline(1, at), Level: segment.Level10s, Reason: reason}, int64(30+10*i), at)
 	}
+	old := func() *repository.Repository {
+		return repository.New(repository.Config{Backend: memory.New("old", snapshot.BackendS3), Cluster: "default", Prefix: "default/", Stores: c})
+	}
+	if err := old().OpenVerified(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	gone := old() // it is not the store that it was
+	places := []upkeep.Place{{Repository: gone, Segments: segments.New(segments.Config{Repository: gone})}, place}
+	if err := n.look(t.Context(), places, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if all := read(); len(all) != 3 || all[1].Before != 40 && all[0].Before != 40 {
+		t.Errorf("while a backend is away, noted are %+v", all)
+	}
 	if err := n.look(t.Context(), []upkeep.Place{place}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
