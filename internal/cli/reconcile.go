@@ -77,10 +77,8 @@ func runReconcile(ctx context.Context, sys System, opts reconcileOptions, c *cli
 		resp = wire.DetailsOf(err).Reconciled
 	}
 	if reports := resp.GetBackends(); err == nil || len(reports) > 0 {
-		perr := opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
-			return output.Reconciled(w, resp, opts.dryRun)
-		})
-		if perr != nil {
+		table := func(w io.Writer) error { return output.Reconciled(w, resp, opts.dryRun) }
+		if perr := opts.output.Print(sys.Stdout, resp, table); perr != nil {
 			return perr
 		}
 	}

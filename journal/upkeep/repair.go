@@ -99,7 +99,21 @@ func (c *Copies) repair(ctx context.Context, task Task, now time.Time) (all []Co
 		}
 		defer done()
 	}
-	seen, live := c.Pruner.look(ctx), task.Live
+	seen := c.Pruner.look(ctx)
+	r := c.newRepair(task, seen, now)
+	for i := range slices.Backward(seen.timelines) { // the newest are of most use
+		r.fillAll(ctx, seen, i)
+	}
+	if ctx.Err() == nil && task.changes() {
+		r.note()
+	}
+	for _, s := range r.sides {
+		all = append(all, s.done)
+	}
+	return all
+}
+
+func (c *Copies) newRepair(task Task, seen *seen, now time.Time) *repair {
 	bytes, limit := cmp.Or(c.Budget, DefaultBudget), cmp.Or(c.Time, DefaultTime)
 	r := &repair{
 		copies: c, task: task, now: now, left: share{bytes: bytes, time: limit}, looks: share{bytes: DefaultBudget, time: limit / 3},
@@ -113,33 +127,30 @@ func (c *Copies) repair(ctx context.Context, task Task, now time.Time) (all []Co
 			Segments: p.Segments, silent: seen.errs[k], done: Copied{Backend: p.Segments.Name(), Err: seen.errs[k]},
 		})
 	}
-	incomplete := errors.Join(seen.errs...) != nil
-	for i, t := range slices.Backward(seen.timelines) { // the newest are of most use
-		for _, s := range r.sides {
-			r.list(ctx, s, t)
-		}
-		for k, s := range r.sides {
-			before, _ := c.Pruner.before(seen, i, k, live, now)
-			if seen.unsure[t] != nil {
-				before = 0 // nothing is pruned meanwhile either, and the snapshot may lead on from before
-			}
-			// A backend that cannot be listed may have the snapshot before which nothing is needed.
-			if s.silent != nil || before == 0 && incomplete || ctx.Err() != nil || !task.chooses(s.Name()) {
-				continue
-			}
-			s.failed(r.fill(ctx, s, before))
-			if t == live {
-				s.done.LeadsTo = leadsTo(seen.bases[k][t], union(s.held))
-			}
-		}
-	}
-	if ctx.Err() == nil && task.changes() {
-		r.note()
-	}
+	return r
+}
+
+// fillAll compares all backends by one timeline, and copies to each of the chosen ones what it lacks.
+func (r *repair) fillAll(ctx context.Context, seen *seen, i int) {
+	t, live := seen.timelines[i], r.task.Live
 	for _, s := range r.sides {
-		all = append(all, s.done)
+		r.list(ctx, s, t)
 	}
-	return all
+	incomplete := errors.Join(seen.errs...) != nil
+	for k, s := range r.sides {
+		before, _ := r.copies.Pruner.before(seen, i, k, live, r.now)
+		if seen.unsure[t] != nil {
+			before = 0 // nothing is pruned meanwhile either, and the snapshot may lead on from before
+		}
+		// A backend that cannot be listed may have the snapshot before which nothing is needed.
+		if s.silent != nil || before == 0 && incomplete || ctx.Err() != nil || !r.task.chooses(s.Name()) {
+			continue
+		}
+		s.failed(r.fill(ctx, s, before))
+		if t == live {
+			s.done.LeadsTo = leadsTo(seen.bases[k][t], union(s.held))
+		}
+	}
 }
 
 // leadsTo returns the revision to which the segments of a place lead from one of its snapshots; 0 when they do not.
