@@ -8,6 +8,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/wire"
 	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // keepUnknown puts into m the fields of the stored record that this version does not know, so that a replica of an
@@ -32,10 +33,12 @@ func keepUnknown(m, stored *catalogv1.Record) {
 	if p := was.GetJournalProof(); p != nil && proto.Equal(now.GetJournalProof(), asKnown(p)) {
 		now.JournalProof = p
 	}
+	earlier := was.GetEarlierVerifications()
+	earlier = earlier[:min(len(earlier), snapshot.MaxEarlier)] // somebody else may have written any number of them
 	for i, v := range now.GetEarlierVerifications() {
 		same := func(was *snapshotdv1.Verification) bool { return proto.Equal(v, asKnown(was)) }
-		if at := slices.IndexFunc(was.GetEarlierVerifications(), same); at >= 0 {
-			now.EarlierVerifications[i] = was.GetEarlierVerifications()[at]
+		if at := slices.IndexFunc(earlier, same); at >= 0 {
+			now.EarlierVerifications[i] = earlier[at]
 		}
 	}
 	for _, l := range now.GetLocations() {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -142,7 +143,7 @@ func (f *following) gap(name, reason string) {
 		args := c.args(revision)
 		r := c.run(args...)
 		for _, want := range []int64{revision, gap.AfterRevision} {
-			if r.code == 0 || !strings.Contains(r.stderr, fmt.Sprint(want)) {
+			if r.code == 0 || !regexp.MustCompile(fmt.Sprintf(`\brevisions? [^/]*\b%d\b`, want)).MatchString(r.stderr) {
 				f.t.Errorf("snapshotd %v: exit code %d, does not name %d\n%s%s", args, r.code, want, r.stdout, r.stderr)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 type Break struct {
 	snapshot.JournalBreak
 	Begins bool // a timeline begins behind it
+	Told   bool // a segment gives the reason
 }
 
 // Breaks returns where the journal does not go on, in order: each timeline that begins because the one before could not
@@ -26,7 +27,7 @@ func (w *Window) Breaks(where string) (all []Break) {
 			}
 			if last != nil && (i > 0 || reason != "" || r.First > last.Last+1) {
 				b := breakOf(last, r, reason, where)
-				b.Timeline, b.Begins = string(t.Name), i == 0
+				b.Timeline, b.Begins, b.Told = string(t.Name), i == 0, reason != ""
 				b.OtherHistory = i == 0 && segment.CauseOf(reason).Alarming()
 				all = append(all, b)
 			}

@@ -414,7 +414,7 @@ func (j *Journal) shrink(ctx context.Context) error {
 		lost := slices.DeleteFunc(slices.Clone(removed), func(p local.Part) bool { return !u.forget(&p, current) })
 		if len(lost) > 0 {
 			j.cfg.Logger.ErrorContext(ctx,
-				"backend lacks revisions for good: they were removed from the full disk (max_local_bytes)",
+				"backend lacks revisions that were removed from the full disk (max_local_bytes): a repair copies them from one that has them",
 				"backend", u.store.Name(), "timeline", current,
 				"first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
 			if whole {

@@ -101,12 +101,11 @@ func (t *Telemetry) Leader(ctx context.Context, cluster string, leading bool) {
 
 // Judged records the verdict on a cluster, which is one of all.
 func (t *Telemetry) Judged(ctx context.Context, cluster, verdict string, all []string) {
+	t.observer.own.verdict.Record(ctx, 1, judgedAs(cluster, verdict)) // first: a scrape may come between
 	for _, v := range all {
-		n := int64(0)
-		if v == verdict {
-			n = 1
+		if v != verdict {
+			t.observer.own.verdict.Record(ctx, 0, judgedAs(cluster, v))
 		}
-		t.observer.own.verdict.Record(ctx, n, judgedAs(cluster, v))
 	}
 }
 

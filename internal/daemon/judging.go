@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -13,15 +14,25 @@ import (
 // verdicts are the values of the label of the metric.
 var verdicts = []string{string(status.Safe), string(status.Attention), string(status.NotSafe), string(status.Unknown)}
 
-// judgePause is how long after a change a cluster is judged: several come together, and each judgement reads records.
-const judgePause = 2 * time.Second
+// A cluster is judged soon after a change, as several come together, and not all the time while many come: each judgement
+// reads records.
+const (
+	judgePause   = 2 * time.Second
+	judgeSpacing = 30 * time.Second // from one to the next that changes ask for
+)
 
 // recordVerdict records the verdict on the cluster, as ClusterService would give it.
 func (c *managed) recordVerdict(ctx context.Context) {
-	v := server.Verdict(ctx, server.Cluster{View: c, Operations: c, Facts: c})
-	if ctx.Err() == nil {
-		c.telemetry.Judged(ctx, c.Name(), string(v), verdicts)
-	}
+	v := status.Unknown
+	defer func() {
+		if p := recover(); p != nil { // status and the console survive it as well
+			c.log.ErrorContext(ctx, "the cluster could not be judged", "panic", p, "stack", string(debug.Stack()))
+		}
+		if ctx.Err() == nil {
+			c.telemetry.Judged(ctx, c.Name(), string(v), verdicts)
+		}
+	}()
+	v = server.Verdict(ctx, server.Cluster{View: c, Operations: c, Facts: c})
 }
 
 // changes has the catalog read anew, and the cluster judged, soon after something on this replica may have changed the
@@ -29,6 +40,7 @@ func (c *managed) recordVerdict(ctx context.Context) {
 type changes struct {
 	wake    atomic.Pointer[func()] // nil before the loops
 	pending atomic.Bool
+	last    atomic.Pointer[time.Time] // when a change woke it; nil when none has
 }
 
 var _ snapshot.Observer = (*changes)(nil)
@@ -41,7 +53,13 @@ func (c *changes) Observe(_ context.Context, ev snapshot.Event) {
 		return
 	}
 	if wake := c.wake.Load(); wake != nil && c.pending.CompareAndSwap(false, true) {
-		time.AfterFunc(judgePause, func() {
+		pause := judgePause
+		if last := c.last.Load(); last != nil {
+			pause = max(pause, judgeSpacing-time.Since(*last))
+		}
+		time.AfterFunc(pause, func() {
+			now := time.Now()
+			c.last.Store(&now)
 			c.pending.Store(false)
 			(*wake)()
 		})

@@ -54,7 +54,8 @@ func TestAClusterIsJudgedAfterEachChange(t *testing.T) {
 			{"a save has ended, and was verified", []snapshot.EventType{snapshot.EventFinished, snapshot.EventVerified}, 3 * time.Second, 2},
 			{"a save is under way", []snapshot.EventType{snapshot.EventStarted, snapshot.EventProgress, snapshot.EventWritten}, time.Minute, 2},
 			{"after a reconcile", []snapshot.EventType{snapshot.EventReconciled}, 3 * time.Second, 3},
-			{"copies were repaired and deleted", []snapshot.EventType{snapshot.EventRepaired, snapshot.EventDeleted}, 3 * time.Second, 4},
+			{"copies were repaired and deleted", []snapshot.EventType{snapshot.EventRepaired, snapshot.EventDeleted}, 3 * time.Second, 3},
+			{"half a minute after the last one", nil, 30 * time.Second, 4},
 			{"an hour later", nil, time.Hour, 5},
 		} {
 			happens(tc.types...)

@@ -54,8 +54,8 @@ func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 	read := make(chan struct{})
 	once := sync.OnceFunc(func() { close(read) })
 	reread := backoff.Repeat(ctx, &c.loops, 0, func(ctx context.Context) time.Duration {
+		defer once()
 		pause := c.refresh(ctx)
-		once()
 		c.judge(ctx)
 		return pause
 	})

@@ -158,8 +158,8 @@ func (l *listing) seen(noted []snapshot.JournalBreak, now time.Time) []snapshot.
 			if l.whole {
 				complete(&noted[i], &b)
 			}
-		} else if b.Begins || l.whole && !fresh(&b.JournalBreak) {
-			shown = append(shown, b.JournalBreak)
+		} else if b.Begins && b.Told || !b.Begins && l.whole && !fresh(&b.JournalBreak) {
+			shown = append(shown, b.JournalBreak) // the first segments of a timeline are pruned, or elsewhere, without being lost
 		}
 	}
 	return joined(noted, shown, now)
@@ -171,7 +171,7 @@ func knows(n *snapshot.JournalBreak, b *journal.Break) bool {
 	case n.Timeline != b.Timeline || n.Backend != "":
 		return false
 	case b.Begins:
-		return n.After < b.Before && n.Before <= b.Before || n.Before == b.Before
+		return n.Before != 0 && n.Before <= b.Before
 	case n.Before == 0:
 		return n.After == b.After
 	}
@@ -191,6 +191,12 @@ func complete(n *snapshot.JournalBreak, b *journal.Break) {
 
 // filled reports whether a backend has the revisions that were missing: that backend, when it alone lacked them.
 func (l *listing) filled(b *snapshot.JournalBreak) bool {
+	if b.Before == 0 && b.After > 0 { // its end was not known: it is over, or a gap that is shown is the rest of it
+		return slices.ContainsFunc(l.Timelines, func(t journal.Held) bool {
+			goesOn := func(r journal.Range) bool { return r.First <= b.After+1 && r.Last > b.After }
+			return string(t.Name) == b.Timeline && slices.ContainsFunc(t.Ranges, goesOn)
+		})
+	}
 	if b.Lost() == 0 {
 		return false
 	}

@@ -65,7 +65,7 @@ func SnapshotFromProto(m *snapshotdv1.Snapshot) *snapshot.Snapshot {
 	}
 	s.Verification, s.Proof = VerificationFromProto(m.GetVerification()), VerificationFromProto(m.GetProof())
 	s.JournalProof = VerificationFromProto(m.GetJournalProof())
-	for _, v := range m.GetEarlierVerifications() {
+	for _, v := range first(m.GetEarlierVerifications(), snapshot.MaxEarlier) {
 		s.Earlier = append(s.Earlier, *VerificationFromProto(v))
 	}
 	s.Alarms = m.GetAlarms()
@@ -136,3 +136,6 @@ func timeFromProto(t *timestamppb.Timestamp) time.Time {
 	}
 	return t.AsTime()
 }
+
+// first returns the first n elements, or all when there are no more.
+func first[T any](all []T, n int) []T { return all[:min(n, len(all))] }

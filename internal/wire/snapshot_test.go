@@ -44,6 +44,17 @@ func fill(v reflect.Value) {
 	}
 }
 
+// Whoever can write to the catalog can put any number there; all of them are in each answer.
+func TestEarlierVerdictsAreBounded(t *testing.T) {
+	m := &snapshotdv1.Snapshot{}
+	for range 1000 {
+		m.EarlierVerifications = append(m.EarlierVerifications, &snapshotdv1.Verification{Error: "damaged"})
+	}
+	if got := len(wire.SnapshotFromProto(m).Earlier); got != snapshot.MaxEarlier {
+		t.Errorf("%d of 1000 are taken", got)
+	}
+}
+
 func TestSnapshotComesBackAsItWent(t *testing.T) {
 	var s snapshot.Snapshot
 	var status snapshot.Status

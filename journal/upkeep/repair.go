@@ -268,8 +268,8 @@ var errYoung = errors.New("it is young")
 
 // copy copies one segment into a hole of a backend.
 func (r *repair) copy(ctx context.Context, to *side, o offer, hole span) error {
-	if !r.task.Repair && o.Last <= to.last {
-		return nil // it lacks it, whether it can be copied or not
+	if !r.task.Repair && (o.Last <= to.last || o.Level != segment.Level10s) {
+		return nil // it lacks it, whether it can be copied or not; merged ones are seldom young
 	}
 	m, err := o.from.Manifest(ctx, o.Ref)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server/status"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Window returns the message of a recovery window.
@@ -79,7 +80,8 @@ func Removals(cluster string, all []status.JournalRemoval, backends []string, er
 	}
 	var some []*snapshotdv1.JournalRemoval
 	for _, r := range all {
-		if len(backends) > 0 && !slices.Contains(backends, r.Backend) {
+		is := func(given string) bool { return snapshot.IsBackend(r.Backend, given) }
+		if len(backends) > 0 && !slices.ContainsFunc(backends, is) {
 			continue
 		}
 		some = append(some, &snapshotdv1.JournalRemoval{

@@ -93,6 +93,7 @@ func (v *verdict) breaks() {
 	}
 	var histories, gaps, losses, beginnings []snapshot.JournalBreak // the oldest first
 	for _, b := range j.Notes.Breaks {
+		v.narrow(&b)
 		switch {
 		case b.BeforeTime.After(v.now.Add(snapshot.ClockTolerance)) || !v.restorableBefore(&b):
 		case b.OtherHistory:
@@ -109,6 +110,20 @@ func (v *verdict) breaks() {
 	v.gaps(gaps)
 	v.lost(losses)
 	v.begunAnew(beginnings)
+}
+
+// narrow ends a gap where a snapshot begins to hold the revisions: these are not lost. A window does the same.
+func (v *verdict) narrow(b *snapshot.JournalBreak) {
+	if b.Lost() == 0 || b.Backend != "" {
+		return
+	}
+	for _, rec := range v.records {
+		holds := rec.OldestRevision > 0 && rec.OldestRevision < b.Before && rec.Revision >= b.Before-1
+		same := strings.HasPrefix(b.Timeline, rec.EtcdClusterID+"-") && rec.CreateTime.After(b.AfterTime)
+		if holds && same && wholeCopy(rec) != nil {
+			b.Before = max(b.After+1, rec.OldestRevision)
+		}
+	}
 }
 
 // restorableBefore reports whether something before a break can still be restored, as far as that is known.

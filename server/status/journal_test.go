@@ -23,6 +23,19 @@ func broken(ago time.Duration, after, before int64, change ...func(*snapshot.Jou
 	return b
 }
 
+// theEtcd is the id of the etcd of snapshots that hold revisions of a gap.
+const theEtcd = "00000000000000aa"
+
+func ofEtcd(b snapshot.JournalBreak) snapshot.JournalBreak {
+	b.Timeline = theEtcd + "-1784116800"
+	return b
+}
+
+// holding makes a snapshot one of this etcd, which holds the revisions from one on.
+func holding(oldest int64) func(*stored) {
+	return func(s *stored) { s.OldestRevision, s.EtcdClusterID = oldest, theEtcd }
+}
+
 func restored(b *snapshot.JournalBreak) {
 	b.OtherHistory, b.Reason = true, "restored: the cluster is at revision 104, and was at 250"
 }
@@ -79,6 +92,18 @@ func TestAGapIsToldWhileItMatters(t *testing.T) {
 			status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{days}}},
 			[]*snapshot.Record{saved("restored", time.Minute, proven, at(104)), before},
 			"safe: The journal has a gap: revisions 251 to 299 (2026-07-12 02:59 UTC to 2026-07-12 03:00 UTC) cannot be restored. " +
+				"Reason: compacted: it was away. [window]"},
+		"a snapshot holds some of them": {status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{ofEtcd(hour)}}},
+			[]*snapshot.Record{saved("behind", time.Minute, proven, at(320), holding(290)), before},
+			"attention: The journal has a gap: revisions 251 to 289 (2026-07-15 01:59 UTC to 2026-07-15 02:00 UTC) cannot be restored. " +
+				"Reason: compacted: it was away. [window]"},
+		"a snapshot holds all of them": {status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{ofEtcd(hour)}}},
+			[]*snapshot.Record{saved("behind", time.Minute, proven, at(320), holding(3)), before},
+			"attention: The journal began anew at 2026-07-15 02:00 UTC, and no revision is missing. Reason: compacted: it was away. [window]"},
+		"a snapshot of another etcd has such revisions": {
+			status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{hour}}},
+			[]*snapshot.Record{saved("behind", time.Minute, proven, at(320), holding(3)), before},
+			"attention: The journal has a gap: revisions 251 to 299 (2026-07-15 01:59 UTC to 2026-07-15 02:00 UTC) cannot be restored. " +
 				"Reason: compacted: it was away. [window]"},
 		"its beginning is not known": {status.Journal{Notes: snapshot.JournalNotes{Breaks: []snapshot.JournalBreak{
 			broken(time.Hour, 0, 300, func(b *snapshot.JournalBreak) { b.AfterTime = time.Time{} })}}}, []*snapshot.Record{behind, before},

@@ -111,7 +111,7 @@ function trace(id) {
 }
 
 function verifications(s) {
-  const verdicts = [s.verification, ...s.earlierVerifications].filter(Boolean).map((v) => (same(v, s.proof) ? s.proof : v));
+  const verdicts = [s.verification, ...(s.earlierVerifications || [])].filter(Boolean).map((v) => (same(v, s.proof) ? s.proof : v));
   const all = [...verdicts, verdicts.includes(s.proof) ? null : s.proof, s.journalProof].filter(Boolean);
   if (!all.length) return el('p', { class: 'quiet' }, 'It was never verified.');
   return table('Verifications', ['Level', 'Result', 'When', 'Took', 'Backends', 'HashKV', 'Remarks'], all.map((v) => row(
