@@ -15,7 +15,7 @@ type JournalState struct {
 
 	RPO      time.Duration // all that was committed longer ago is durable on this machine
 	Revision int64         // the newest that is
-	Lag      int64         // revisions that the cluster has and this machine does not, yet
+	Lag      int64         // revisions that the cluster has and this machine does not, yet; -1 when that is not known
 
 	LocalBytes int64
 	Backends   []JournalBackend
@@ -110,7 +110,9 @@ func (j *journals) observe(_ context.Context, o metric.Observer) error {
 		if s.Leading {
 			o.ObserveFloat64(j.rpo, s.RPO.Seconds(), stageOf(name, stageLocal))
 			o.ObserveInt64(j.revision, s.Revision, clusterOf(name))
-			o.ObserveInt64(j.lag, s.Lag, clusterOf(name))
+			if s.Lag >= 0 {
+				o.ObserveInt64(j.lag, s.Lag, clusterOf(name))
+			}
 		}
 		if s.Leading && !s.Proven.IsZero() {
 			o.ObserveFloat64(j.proven, float64(s.Proven.Unix()), clusterOf(name))

@@ -131,7 +131,10 @@ func (c *managed) startJournal(ctx context.Context) {
 // measured returns the metrics of a journal. copies tells of those on a backend.
 func measured(s journal.Status, proven time.Time, copies func(backend string) upkeep.State) telemetry.JournalState {
 	m := telemetry.JournalState{
-		Proven: proven, Leading: s.Leading, RPO: time.Since(s.Complete), Revision: s.Revision, Lag: s.Lag(), LocalBytes: s.Bytes,
+		Proven: proven, Leading: s.Leading, RPO: time.Since(s.Complete), Revision: s.Revision, Lag: -1, LocalBytes: s.Bytes,
+	}
+	if s.Endpoint != "" && s.Current > 0 { // else it is not known how far etcd has gone on
+		m.Lag = s.Lag()
 	}
 	for _, b := range s.Stores {
 		at := copies(b.Name)
