@@ -49,6 +49,8 @@ type Config struct {
 	// Broken is told of each timeline that begins because another one could not be continued, and, with segment.CauseFull, when
 	// a backend lost a part of a timeline that others have; and of where that is. Optional.
 	Broken func(ctx context.Context, why segment.Cause, where ...snapshot.JournalBreak)
+	// Grown is told when more is missing where Broken was told of segment.CauseFull.
+	Grown func(where snapshot.JournalBreak)
 	// Latest returns the newest timeline that a leader has noted where all replicas see it, and Note notes one. So a
 	// replica that leads again knows that another one has begun a timeline meanwhile, which is on no backend yet. Both are
 	// optional.
@@ -113,6 +115,9 @@ func New(cfg Config) *Journal {
 	}
 	if cfg.Broken == nil {
 		cfg.Broken = func(context.Context, segment.Cause, ...snapshot.JournalBreak) {}
+	}
+	if cfg.Grown == nil {
+		cfg.Grown = func(snapshot.JournalBreak) {}
 	}
 	j := &Journal{
 		cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), losses: make(chan []local.Loss, 1), badRetry: badRetry,

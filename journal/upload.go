@@ -43,18 +43,19 @@ type upload struct {
 	journal *Journal
 	store   Store
 
-	mu    sync.Mutex
-	done  map[int64]bool  // by the number of a part: true when the backend has it, false when it refuses it
-	bad   map[int64]error // of parts that are passed over: the part, or the object of its name, cannot be used
-	lost  time.Time       // of the first revision of this timeline that it can never get; zero when there is none
-	gap   local.Position  // the last one of these
-	asked bool            // for a snapshot behind the lost revisions
-	bare  bare            // it has no snapshot that the live timeline begins with
-	bytes int64           // of segments that it has taken
-	count int64           // of these
-	err   error           // of the last attempt
-	end   segment.Header  // of the newest segment, when another replica or process has made it
-	auth  *segment.Auth   // the last state of users and roles in it; nil when it has none
+	mu     sync.Mutex
+	done   map[int64]bool  // by the number of a part: true when the backend has it, false when it refuses it
+	bad    map[int64]error // of parts that are passed over: the part, or the object of its name, cannot be used
+	lost   time.Time       // of the first revision of this timeline that it can never get; zero when there is none
+	gap    local.Position  // the last one of these
+	before local.Position  // the last one before them
+	asked  bool            // for a snapshot behind the lost revisions
+	bare   bare            // it has no snapshot that the live timeline begins with
+	bytes  int64           // of segments that it has taken
+	count  int64           // of these
+	err    error           // of the last attempt
+	end    segment.Header  // of the newest segment, when another replica or process has made it
+	auth   *segment.Auth   // the last state of users and roles in it; nil when it has none
 	// known is where this replica has gone on while the backend did not answer; nil once the backend was compared with it.
 	known *local.Position
 	// first is the first part that it has taken since it was asked where its journal ends: what is behind it says nothing of
@@ -388,19 +389,18 @@ func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, er
 // errFull ends following until a backend takes something.
 var errFull = errors.New("the journal on this disk is as large as it may be, and no backend takes it")
 
-// lostParts returns what a backend lacks without parts that were removed, for each timeline.
-func lostParts(lost []local.Part, backend string) (all []snapshot.JournalBreak) {
-	for i := range lost {
-		h := &lost[i].Header
-		if i == 0 || h.Timeline != lost[i-1].Header.Timeline {
-			all = append(all, snapshot.JournalBreak{
-				Timeline: string(h.Timeline), After: h.First - 1, BeforeTime: time.Now(), Backend: backend,
-				Reason: segment.CauseFull.Reason("the journal on the disk had reached its limit (max_local_bytes)"),
-			})
-		}
-		all[len(all)-1].Before = h.Last + 1
+// lacks returns what the backend lacks without parts that were removed, of one timeline, and without those before them.
+func (u *upload) lacks(removed []local.Part, whole bool) snapshot.JournalBreak {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	first, last := &removed[0].Header, &removed[len(removed)-1].Header
+	if whole || u.before.Timeline != first.Timeline {
+		u.before = local.Position{Timeline: first.Timeline, Revision: first.First - 1}
 	}
-	return all
+	return snapshot.JournalBreak{
+		Timeline: string(first.Timeline), After: u.before.Revision, Before: last.Last + 1, BeforeTime: time.Now(), Backend: u.store.Name(),
+		Reason: segment.CauseFull.Reason("the journal on the disk had reached its limit (max_local_bytes)"),
+	}
 }
 
 // shrink keeps the local part within its limit. Parts that some backend has go first; the others then lack them. Parts
@@ -417,8 +417,10 @@ func (j *Journal) shrink(ctx context.Context) error {
 				"backend lacks revisions that were removed from the full disk (max_local_bytes): a repair copies them from one that has them",
 				"backend", u.store.Name(), "timeline", current,
 				"first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
-			if whole {
-				j.cfg.Broken(ctx, segment.CauseFull, lostParts(lost, u.store.Name())...)
+			if b := u.lacks(lost, whole); whole {
+				j.cfg.Broken(ctx, segment.CauseFull, b)
+			} else {
+				j.cfg.Grown(b)
 			}
 		}
 	}

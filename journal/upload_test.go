@@ -134,23 +134,12 @@ func TestAPartThatCannotBeReadDoesNotKeepOthersOnTheDisk(t *testing.T) {
 	}
 }
 
-// What is removed from a full disk is noted for each timeline: their revisions have nothing to do with each other.
-func TestPartsThatAreRemovedAreLostByTheirTimeline(t *testing.T) {
-	part := func(timeline segment.Timeline, first, last int64) local.Part {
-		return local.Part{Header: segment.Header{Timeline: timeline, First: first, Last: last, FirstTime: time.Now()}}
-	}
-	all := journal.LostParts([]local.Part{part("one", 200, 210), part("one", 211, 250), part("two", 105, 110)}, "s3")
-	if len(all) != 2 || all[0].Timeline != "one" || all[0].After != 199 || all[0].Before != 251 || all[0].Backend != "s3" ||
-		all[1].Timeline != "two" || all[1].After != 104 || all[1].Before != 111 || !all[0].AfterTime.IsZero() {
-		t.Errorf("lost is %+v", all)
-	}
-}
-
 // A backend is away until the disk is full, and what the other one has is removed. It is not said to be whole before
 // it takes the journal again and there is a snapshot of that time.
 func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 	t.Parallel()
 	var a asked
+	var grown atomic.Pointer[snapshot.JournalBreak]
 	var newest atomic.Int64
 	newest.Store(5)
 	s := growing(&newest, 10_000)
@@ -158,6 +147,7 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 	bad.away.Store(true)
 	j := lead(t, s, t.TempDir(), []*place{good, bad}, func(c *journal.Config) {
 		c.MaxBytes, c.Base, c.Broken = 15_000, a.base, a.broken
+		c.Grown = func(b snapshot.JournalBreak) { grown.Store(&b) }
 	})
 	eventually(t, "one backend has the first part", func() bool {
 		s := j.Status().Stores
@@ -167,6 +157,11 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 	eventually(t, "the part that one backend has is removed", func() bool {
 		_, causes := a.all()
 		return slices.Equal(causes, []segment.Cause{segment.CauseFull}) && j.Status().Waiting == 1
+	})
+	newest.Store(7)
+	eventually(t, "it tells that more is missing, and counts it once", func() bool {
+		told, more := a.told(), grown.Load()
+		return len(told) == 1 && more != nil && more.Backend == "bad" && more.After == told[0].After && more.Before == told[0].Before+1
 	})
 	lost := time.Now()
 	eventually(t, "the journal goes on, on the backend that takes it", func() bool {
@@ -185,7 +180,7 @@ func TestABackendThatLostRevisionsIsNotWhole(t *testing.T) {
 	if told := a.told(); len(told) != 1 || told[0].Backend != "bad" || told[0].Lost() == 0 {
 		t.Errorf("it tells of %+v", told)
 	}
-	if last := bases[len(bases)-1]; last.Revision != 6 || !strings.Contains(last.Reason, "backend bad") {
+	if last := bases[len(bases)-1]; last.Revision != 7 || !strings.Contains(last.Reason, "backend bad") {
 		t.Errorf("the snapshots are %+v", bases)
 	}
 }

@@ -78,6 +78,7 @@ func (s *Service) openJournal(
 			s.telemetry.JournalBroken(ctx, cfg.Name, string(why))
 			n.broken(where...)
 		},
+		Grown:  func(where snapshot.JournalBreak) { n.broken(where) },
 		Latest: func(ctx context.Context) (segment.Timeline, error) { return latest(ctx, p.catalog) },
 		Note:   func(ctx context.Context, t segment.Timeline) error { return noteTimeline(ctx, p.catalog, t) },
 		Logger: log,

@@ -43,12 +43,16 @@ type noter struct {
 // broken lets breaks be noted. It does not wait.
 func (n *noter) broken(where ...snapshot.JournalBreak) {
 	n.mu.Lock()
-	n.waiting = append(n.waiting, where...)
-	n.waiting = n.waiting[max(0, len(n.waiting)-snapshot.MaxJournalBreaks):]
+	n.wait(append(n.waiting, where...))
 	n.mu.Unlock()
 	if wake := n.wake.Load(); wake != nil {
 		(*wake)()
 	}
+}
+
+// wait lets the newest of some breaks wait. The caller holds the lock.
+func (n *noter) wait(all []snapshot.JournalBreak) {
+	n.waiting = all[max(0, len(all)-snapshot.MaxJournalBreaks):]
 }
 
 // run notes what is found, until ctx ends.
@@ -60,7 +64,8 @@ func (n *noter) run(ctx context.Context, work *sync.WaitGroup) {
 // write notes what waits, and returns the pause until the next attempt.
 func (n *noter) write(ctx context.Context) time.Duration {
 	n.mu.Lock()
-	all := slices.Clone(n.waiting)
+	all := n.waiting
+	n.waiting = nil
 	n.mu.Unlock()
 	if len(all) == 0 {
 		return backoff.Never
@@ -71,12 +76,13 @@ func (n *noter) write(ctx context.Context) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err == nil {
-		n.waiting, n.failed = n.waiting[len(all):], 0
+		n.failed = 0
 		if len(n.waiting) == 0 {
 			return backoff.Never
 		}
 		return 0
 	}
+	n.wait(slices.Concat(all, n.waiting))
 	n.failed++
 	pause := backoff.Delay(noteRetry, lastNoteRetry, n.failed)
 	if ctx.Err() == nil {
@@ -257,7 +263,8 @@ func ahead(b *snapshot.JournalBreak, now time.Time) bool {
 func joined(noted, more []snapshot.JournalBreak, now time.Time) []snapshot.JournalBreak {
 	all := slices.DeleteFunc(slices.Clone(noted), func(b snapshot.JournalBreak) bool {
 		return ahead(&b, now) || slices.ContainsFunc(more, func(m snapshot.JournalBreak) bool {
-			return m.Timeline == b.Timeline && m.Before == b.Before && m.Backend == b.Backend
+			grown := b.Backend != "" && m.After == b.After // more of it is missing now
+			return m.Timeline == b.Timeline && m.Backend == b.Backend && (m.Before == b.Before || grown)
 		})
 	})
 	all = append(all, more...)

@@ -103,6 +103,12 @@ func TestTheBackendsShowWhichGapsThereAre(t *testing.T) {
 	}
 	many := slices.Repeat([]snapshot.JournalBreak{noted(old, one, 5, 10, damaged)}, 2*snapshot.MaxJournalBreaks)
 	many = append(many, slices.Repeat([]snapshot.JournalBreak{noted(-old, one, 7, 12, damaged)}, snapshot.MaxJournalBreaks)...)
+	lost := func(before int64) []snapshot.JournalBreak {
+		return []snapshot.JournalBreak{only(noted(fresh, one, 5, before, "full: so"), "s3")}
+	}
+	if all := joined(lost(10), lost(20), now); len(all) != 1 || all[0].Before != 20 {
+		t.Errorf("a loss that has grown is %+v", all)
+	}
 	got := joined(many, []snapshot.JournalBreak{noted(fresh, two, 15, 20, damaged)}, now)
 	if len(got) != snapshot.MaxJournalBreaks || got[len(got)-1].Timeline != string(two) || got[0].After != 5 {
 		t.Errorf("%d are kept, from %d to timeline %s", len(got), got[0].After, got[len(got)-1].Timeline)
