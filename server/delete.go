@@ -41,8 +41,8 @@ func (s *service) Prune(ctx context.Context, req *snapshotdv1.PruneRequest) (*sn
 	for _, d := range decisions {
 		resp.Decisions = append(resp.Decisions, wire.DecisionToProto(c.Name(), d))
 	}
-	if req.GetValidateOnly() && c.Facts != nil {
-		all, err := c.Facts.JournalRemovals(ctx)
+	if req.GetValidateOnly() && c.Journal != nil {
+		all, err := c.Journal.JournalRemovals(ctx)
 		resp.Journal = message.Removals(c.Name(), all, req.GetBackends(), err)
 	}
 	return resp, nil

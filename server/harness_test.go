@@ -104,6 +104,7 @@ func served(clusters ...*fakeCluster) []server.Cluster {
 	all := make([]server.Cluster, len(clusters))
 	for i, c := range clusters {
 		all[i] = server.Cluster{View: c, Operations: c, Facts: c.facts}
+		all[i].Journal, _ = c.facts.(server.Journal)
 	}
 	return all
 }

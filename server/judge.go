@@ -24,12 +24,16 @@ type Facts interface {
 	// Configured returns what the configuration and this machine say of a cluster. It does not wait for the catalog, nor
 	// for a disk that does not answer.
 	Configured() status.Known
+}
+
+// Journal is the journal of a cluster on its backends. Without one, its answers are empty.
+type Journal interface {
 	// Window returns what the backends hold of the journal, and how far it is.
 	Window(ctx context.Context) (status.Window, error)
 	// JournalRemovals returns the segments of the journal that the leader removes next.
 	JournalRemovals(ctx context.Context) ([]status.JournalRemoval, error)
 	// ReconcileJournal compares the copies of the journal on the chosen backends with all others, and repairs them if that is
-	// asked for. It returns nothing for a cluster without a journal.
+	// asked for.
 	ReconcileJournal(ctx context.Context, req cluster.ReconcileRequest) []status.JournalCopies
 }
 

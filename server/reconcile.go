@@ -100,8 +100,8 @@ func reconcileAll(ctx context.Context, work []*reconciliation) {
 				}
 			}()
 			w.reports, w.err = w.cluster.Reconcile(ctx, w.req)
-			if done := w.err == nil || errors.Is(w.err, snapshot.ErrBadRecord); done && w.cluster.Facts != nil {
-				w.copies = w.cluster.Facts.ReconcileJournal(ctx, w.req)
+			if done := w.err == nil || errors.Is(w.err, snapshot.ErrBadRecord); done && w.cluster.Journal != nil {
+				w.copies = w.cluster.Journal.ReconcileJournal(ctx, w.req)
 			}
 		})
 	}

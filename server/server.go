@@ -47,7 +47,8 @@ const cleanupTimeout = 20 * time.Second
 type Cluster struct {
 	View
 	Operations
-	Facts Facts // optional; without them the verdict is of the snapshots alone
+	Facts   Facts   // optional; without them the verdict is of the snapshots alone
+	Journal Journal // optional
 
 	// Use says that a call uses the cluster until its context is done. It returns false when the cluster is not served any
 	// more. Optional.

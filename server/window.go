@@ -26,8 +26,8 @@ func (s *clusterService) GetRecoveryWindow(
 		return nil, err
 	}
 	w := status.Window{}
-	if c.Facts != nil {
-		if w, err = c.Facts.Window(ctx); err != nil {
+	if c.Journal != nil {
+		if w, err = c.Journal.Window(ctx); err != nil {
 			return nil, err
 		}
 	}

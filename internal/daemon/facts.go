@@ -37,7 +37,10 @@ type facts struct {
 	prover   *proving.Prover // nil without a journal
 }
 
-var _ server.Facts = facts{}
+var (
+	_ server.Facts   = facts{}
+	_ server.Journal = facts{}
+)
 
 // place is a backend as it is configured.
 type place struct {

@@ -213,7 +213,7 @@ func (s *Service) callerLimits(ctx context.Context, cfg *config.Config) bounds.L
 func served(clusters []*managed) []server.Cluster {
 	all := make([]server.Cluster, len(clusters))
 	for i, c := range clusters {
-		all[i] = server.Cluster{View: c, Operations: c, Facts: c, Use: c.uses.Use}
+		all[i] = server.Cluster{View: c, Operations: c, Facts: c, Journal: c, Use: c.uses.Use}
 	}
 	return all
 }

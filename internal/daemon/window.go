@@ -20,7 +20,7 @@ var estimates = []string{
 	"Users, roles, members and alarms are those of the snapshot that the restore begins with.",
 }
 
-// Window implements [server.Facts].
+// Window implements [server.Journal].
 func (f facts) Window(ctx context.Context) (status.Window, error) {
 	w := status.Window{Journal: f.followed()}
 	if f.journal == nil {
@@ -61,7 +61,7 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 	return w, ctx.Err()
 }
 
-// JournalRemovals implements [server.Facts].
+// JournalRemovals implements [server.Journal].
 func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, error) {
 	if f.journal == nil {
 		return nil, nil
@@ -77,7 +77,7 @@ func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, er
 	return removals, err
 }
 
-// ReconcileJournal implements [server.Facts].
+// ReconcileJournal implements [server.Journal].
 func (f facts) ReconcileJournal(ctx context.Context, req cluster.ReconcileRequest) (all []status.JournalCopies) {
 	if f.journal == nil {
 		return nil
