@@ -118,6 +118,21 @@ func TestBadSegmentLosesNothingThatIsElsewhere(t *testing.T) {
 	}
 }
 
+// When the first segments behind a snapshot are missing, the journal begins behind them: the error names what is between.
+func TestTheFirstSegmentBehindASnapshotIsMissing(t *testing.T) {
+	t.Parallel()
+	f := newFaulted(t, 12)
+	first, second := f.sealed[0], f.sealed[1]
+	for _, b := range f.backends {
+		f.spoil(t, b, first.First, func(string, []byte) []byte { return nil })
+	}
+	_, err := f.plan(t, restore.Choice{Revision: second.Last})
+	want := fmt.Sprintf("the revision %d: revisions %d to %d are missing", f.bases[0], f.bases[0]+1, first.Last)
+	if err == nil || snapshot.ReasonOf(err) != snapshot.ReasonRevisionNotFound || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v (%s) does not say %q", err, snapshot.ReasonOf(err), want)
+	}
+}
+
 // elsewhere returns a segment as it is stored by somebody else, and for some recipients.
 func (f *faulted) elsewhere(t *testing.T, h segment.Header, by repository.Config, to age.Recipients) *memory.Backend {
 	t.Helper()

@@ -201,8 +201,7 @@ func (l *lookback) notCovered(ctx context.Context, t *plan.Timeline, revision in
 	case lost == nil && cause != nil:
 		reason = snapshot.ReasonOf(cause)
 	case cause == nil:
-		cause = fmt.Errorf("the journal %s holds the revisions %d to %d, and no snapshot of that history at or below %d is whole",
-			t.Name, t.First(), t.Last(), revision)
+		cause = l.notBased(ctx, t, revision)
 	}
 	near := "nothing was restored"
 	if lost != nil {
@@ -210,6 +209,22 @@ func (l *lookback) notCovered(ctx context.Context, t *plan.Timeline, revision in
 	}
 	return reason.New("revision %d cannot be restored from a snapshot and the journal", revision).
 		Because(cause).Advise("%s", near)
+}
+
+// notBased is the error that no snapshot leads to the journal. The first segments behind one may be missing.
+func (l *lookback) notBased(ctx context.Context, t *plan.Timeline, revision int64) error {
+	holds := fmt.Sprintf("the journal %s holds the revisions %d to %d", t.Name, t.First(), t.Last())
+	var below *held
+	for _, h := range l.survey(ctx) {
+		if t.Within(h.created) && t.Name.Of(h.cluster) && h.newest > 0 && h.newest < t.First()-1 && (below == nil || h.newest > below.newest) {
+			below = h
+		}
+	}
+	if below == nil {
+		return fmt.Errorf("%s, and no snapshot of that history at or below %d is whole", holds, revision)
+	}
+	return fmt.Errorf("%s, and the nearest snapshot before it, %s, the revision %d: revisions %d to %d are missing",
+		holds, below.name, below.newest, below.newest+1, t.First()-1)
 }
 
 // around names the ways out of a gap: the newest revision before it, the first one behind it that a snapshot has, and
