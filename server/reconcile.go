@@ -69,8 +69,7 @@ func (w *reconciliation) told(several bool) []cluster.BackendReport {
 	reports := slices.Clone(w.reports)
 	if len(reports) == 0 {
 		for _, b := range w.cluster.BackendNames() {
-			is := func(given string) bool { return snapshot.IsBackend(b, given) }
-			if len(w.req.Backends) == 0 || slices.ContainsFunc(w.req.Backends, is) {
+			if snapshot.IsChosen(b, w.req.Backends) {
 				reports = append(reports, cluster.BackendReport{Cluster: w.cluster.Name(), Backend: b})
 			}
 		}

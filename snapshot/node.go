@@ -33,6 +33,11 @@ func IsBackend(backend, given string) bool {
 	return given == backend || given == configured
 }
 
+// IsChosen reports whether a backend is one of those that a caller gave, as [IsBackend] does; all are when none is given.
+func IsChosen(backend string, given []string) bool {
+	return len(given) == 0 || slices.ContainsFunc(given, func(name string) bool { return IsBackend(backend, name) })
+}
+
 // Node is the name of a node, as its replica sees the directories of all nodes. A replica never concludes anything from
 // not seeing a copy that is elsewhere. A caller that asks for such a copy is told its node, and not that there is none.
 type Node string

@@ -56,10 +56,7 @@ func (c *Copies) Reconcile(ctx context.Context, task Task, now time.Time) []Copi
 }
 
 // chooses reports whether a backend is compared with the others.
-func (t *Task) chooses(backend string) bool {
-	is := func(given string) bool { return snapshot.IsBackend(backend, given) }
-	return len(t.Into) == 0 || slices.ContainsFunc(t.Into, is)
-}
+func (t *Task) chooses(backend string) bool { return snapshot.IsChosen(backend, t.Into) }
 
 // changes reports whether anything is written.
 func (t *Task) changes() bool { return t.Repair && !t.ValidateOnly }

@@ -2,8 +2,6 @@
 package message
 
 import (
-	"slices"
-
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -80,8 +78,7 @@ func Removals(cluster string, all []status.JournalRemoval, backends []string, er
 	}
 	var some []*snapshotdv1.JournalRemoval
 	for _, r := range all {
-		is := func(given string) bool { return snapshot.IsBackend(r.Backend, given) }
-		if len(backends) > 0 && !slices.ContainsFunc(backends, is) {
+		if !snapshot.IsChosen(r.Backend, backends) {
 			continue
 		}
 		some = append(some, &snapshotdv1.JournalRemoval{

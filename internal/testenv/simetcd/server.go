@@ -42,6 +42,13 @@ func (s *etcds) at(ctx context.Context) *etcd {
 	return e
 }
 
+// lock returns the etcd that a call was sent to, locked.
+func (s *etcds) lock(ctx context.Context) *etcd {
+	e := s.at(ctx)
+	e.mu.Lock()
+	return e
+}
+
 // all returns those that were asked for something.
 func (s *etcds) all() (all []*etcd) {
 	s.mu.Lock()
@@ -73,15 +80,13 @@ type kv struct {
 }
 
 func (s kv) Range(ctx context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	return e.read(r, e.revision)
 }
 
 func (s kv) Put(ctx context.Context, r *etcdserverpb.PutRequest) (resp *etcdserverpb.PutResponse, err error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	if err = e.apply(func(c *change) (err error) { resp, err = c.put(r); return err }); err != nil {
 		return nil, err
@@ -91,8 +96,7 @@ func (s kv) Put(ctx context.Context, r *etcdserverpb.PutRequest) (resp *etcdserv
 }
 
 func (s kv) DeleteRange(ctx context.Context, r *etcdserverpb.DeleteRangeRequest) (resp *etcdserverpb.DeleteRangeResponse, err error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	_ = e.apply(func(c *change) error { resp = c.remove(r); return nil })
 	resp.Header = e.header()
@@ -100,8 +104,7 @@ func (s kv) DeleteRange(ctx context.Context, r *etcdserverpb.DeleteRangeRequest)
 }
 
 func (s kv) Txn(ctx context.Context, r *etcdserverpb.TxnRequest) (resp *etcdserverpb.TxnResponse, err error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	if err = e.apply(func(c *change) (err error) { resp, err = c.txn(r); return err }); err != nil {
 		return nil, err
@@ -111,8 +114,7 @@ func (s kv) Txn(ctx context.Context, r *etcdserverpb.TxnRequest) (resp *etcdserv
 }
 
 func (s kv) Compact(ctx context.Context, r *etcdserverpb.CompactionRequest) (*etcdserverpb.CompactionResponse, error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	if err := e.compact(r.Revision); err != nil {
 		return nil, err
@@ -126,16 +128,14 @@ type leases struct {
 }
 
 func (s leases) LeaseGrant(ctx context.Context, r *etcdserverpb.LeaseGrantRequest) (*etcdserverpb.LeaseGrantResponse, error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	id := e.grant(r.ID, time.Duration(r.TTL)*time.Second, time.Now())
 	return &etcdserverpb.LeaseGrantResponse{Header: e.header(), ID: id, TTL: r.TTL}, nil
 }
 
 func (s leases) LeaseRevoke(ctx context.Context, r *etcdserverpb.LeaseRevokeRequest) (*etcdserverpb.LeaseRevokeResponse, error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	if e.leases[r.ID] == nil {
 		return nil, rpctypes.ErrGRPCLeaseNotFound
@@ -172,8 +172,7 @@ func (e *etcd) renew(id int64) *etcdserverpb.LeaseKeepAliveResponse {
 func (s leases) LeaseTimeToLive(
 	ctx context.Context, r *etcdserverpb.LeaseTimeToLiveRequest,
 ) (*etcdserverpb.LeaseTimeToLiveResponse, error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	resp := &etcdserverpb.LeaseTimeToLiveResponse{Header: e.header(), ID: r.ID, TTL: -1}
 	if l := e.leases[r.ID]; l != nil {
@@ -186,8 +185,7 @@ func (s leases) LeaseTimeToLive(
 }
 
 func (s leases) LeaseLeases(ctx context.Context, _ *etcdserverpb.LeaseLeasesRequest) (*etcdserverpb.LeaseLeasesResponse, error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	resp := &etcdserverpb.LeaseLeasesResponse{Header: e.header()}
 	for id := range e.leases {
@@ -330,8 +328,7 @@ type members struct {
 }
 
 func (s members) MemberList(ctx context.Context, _ *etcdserverpb.MemberListRequest) (*etcdserverpb.MemberListResponse, error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	return &etcdserverpb.MemberListResponse{Header: e.header(), Members: []*etcdserverpb.Member{
 		{ID: e.id, Name: fmt.Sprintf("simulated-%x", e.id), ClientURLs: []string{e.url}},
@@ -344,8 +341,7 @@ type maintenance struct {
 }
 
 func (s maintenance) Status(ctx context.Context, _ *etcdserverpb.StatusRequest) (*etcdserverpb.StatusResponse, error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	size := int64(len(s.snapshot))
 	return &etcdserverpb.StatusResponse{
@@ -355,8 +351,7 @@ func (s maintenance) Status(ctx context.Context, _ *etcdserverpb.StatusRequest) 
 }
 
 func (s maintenance) Alarm(ctx context.Context, _ *etcdserverpb.AlarmRequest) (*etcdserverpb.AlarmResponse, error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	return &etcdserverpb.AlarmResponse{Header: e.header()}, nil
 }
@@ -385,8 +380,7 @@ type auth struct {
 }
 
 func (s auth) AuthStatus(ctx context.Context, _ *etcdserverpb.AuthStatusRequest) (*etcdserverpb.AuthStatusResponse, error) {
-	e := s.at(ctx)
-	e.mu.Lock()
+	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	return &etcdserverpb.AuthStatusResponse{Header: e.header()}, nil
 }
