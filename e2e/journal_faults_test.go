@@ -177,11 +177,9 @@ func (o *watched) compactPast() {
 var restoredName = regexp.MustCompile(`(?m)^snapshot +(\S+-(\d{10})[^\s,]*)`)
 
 // goBack restores etcd to its newest snapshot, with the cluster id that it had, and waits until the journal goes on with
-// the second history. Clients that have logged in before are useless then: etcd lets their calls wait until it has made as
-// many proposals as when it gave the token. So the service is started anew if authentication is on.
+// the second history. The service, which may have logged in before, goes on.
 func (o *watched) goBack() {
 	o.t.Helper()
-	secured := o.auth[len(o.auth)-1].enabled
 	o.load.turn.Lock()
 	o.allKnown()
 	o.back = comeback{base: "latest", last: o.load.sampled, from: time.Now()}
@@ -212,10 +210,6 @@ func (o *watched) goBack() {
 	o.healthy()
 	o.load.goesBack(revision, taken)
 	o.changed(o.back.from)
-	if secured || o.auth[len(o.auth)-1].enabled {
-		o.serve.kill()
-		o.serve = start(o.t, o.options(), "--config", o.file)
-	}
 	o.load.turn.Unlock()
 	eventually(o.t, "the journal goes on with the second history, and has its snapshot", func() bool {
 		w := o.serve.window()

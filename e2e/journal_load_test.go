@@ -148,7 +148,9 @@ func (l *load) change(ctx context.Context) error {
 	case n < 90:
 		return l.do(ctx, true, l.transaction(0))
 	case n == 90:
-		return l.wide(ctx)
+		return l.wide(ctx, 10, 100)
+	case n == 92:
+		return l.wide(ctx, 1, widestTransaction)
 	case n == 91:
 		if err := l.do(ctx, true, clientv3.OpPut("/big", string(make([]byte, 1_400_000)))); err != nil {
 			return err
@@ -229,11 +231,14 @@ func (l *load) transaction(depth int) clientv3.Op {
 	return clientv3.OpTxn(nil, ops, nil)
 }
 
-// wide makes many keys, and deletes all of them at one revision.
-func (l *load) wide(ctx context.Context) error {
-	for batch := range 10 {
+// widestTransaction is how many keys one revision makes or deletes at most.
+const widestTransaction = 20_000
+
+// wide makes many keys at a few revisions, and deletes all of them at one.
+func (l *load) wide(ctx context.Context, revisions, keys int) error {
+	for batch := range revisions {
 		var ops []clientv3.Op
-		for i := range 100 {
+		for i := range keys {
 			ops = append(ops, clientv3.OpPut(fmt.Sprintf("/wide/%d/%d", batch, i), "x"))
 		}
 		if err := l.do(ctx, true, clientv3.OpTxn(nil, ops, nil)); err != nil {

@@ -64,7 +64,7 @@ func TestJournalOracle(t *testing.T) {
 // tryOracle tries one seed. The seed says how many members the cluster has, and of which release they are.
 func tryOracle(t *testing.T, seed uint64, targets int) (found verdict) {
 	members, release := 1, "3.7"
-	var opts []testenv.ClusterOption
+	opts := []testenv.ClusterOption{testenv.TransactionOps(widestTransaction)}
 	if seed%2 == 0 {
 		members = 3
 	}

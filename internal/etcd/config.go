@@ -11,11 +11,14 @@ import (
 // DefaultDialTimeout is how long connecting and logging in may take.
 const DefaultDialTimeout = 3 * time.Second
 
+// DefaultLookupInterval is how long the members that SRV records named are taken for those of the cluster.
+const DefaultLookupInterval = 5 * time.Minute
+
 // Config says how to reach an etcd cluster. Endpoints or DiscoverySRV is needed; the rest is optional.
 type Config struct {
 	Endpoints []string // URLs or HOST:PORT; HOST:PORT is TLS when a CA or a certificate is given
 
-	DiscoverySRV     string // domain whose SRV records name the members, looked up anew at each use
+	DiscoverySRV     string // domain whose SRV records name the members
 	DiscoverySRVName string // appended to the service: _etcd-client-ssl-NAME._tcp
 
 	CACert string // file with the CAs of the members' certificates, PEM; the system's when empty
@@ -26,6 +29,9 @@ type Config struct {
 	Password string
 
 	DialTimeout time.Duration // DefaultDialTimeout
+
+	// LookupInterval is DefaultLookupInterval. A snapshot looks up the SRV records anew in any case.
+	LookupInterval time.Duration
 
 	// LookupSRV replaces the lookup of SRV records.
 	LookupSRV func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)

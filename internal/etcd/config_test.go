@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/snapshotd/snapshotd/internal/etcd"
+	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
 
@@ -91,4 +94,42 @@ func TestDiscovery(t *testing.T) {
 	wantUnavailable(t, err, `"example.com"`, "_etcd-client-ssl._tcp", "_etcd-client._tcp", "no such host")
 	_, err = conn.Client(t.Context())
 	wantUnavailable(t, err, `"example.com"`)
+}
+
+// The client learns of new members: all that it knew first may be gone one day.
+func TestTheClientFollowsTheRecords(t *testing.T) {
+	t.Parallel()
+	first, second := embedded.StartEtcd(t), embedded.StartEtcd(t)
+	var now atomic.Pointer[embedded.Etcd]
+	now.Store(first)
+	conn := connect(t, etcd.Config{
+		DiscoverySRV: "example.com", LookupInterval: time.Nanosecond,
+		LookupSRV: func(_ context.Context, service, _, _ string) (string, []*net.SRV, error) {
+			if service != "etcd-client" {
+				return "", nil, errors.New("no such host")
+			}
+			host, port, _ := net.SplitHostPort(strings.TrimPrefix(now.Load().Endpoints()[0], "http://"))
+			p, _ := net.LookupPort("tcp", port)
+			return "", []*net.SRV{{Target: host + ".", Port: uint16(p)}}, nil
+		},
+	})
+	put := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		client, err := conn.Client(ctx)
+		if err == nil {
+			_, err = client.Put(ctx, "a", "b")
+		}
+		return err
+	}
+	must(t, put())
+	first.Close(t)
+	now.Store(second)
+	err := put()
+	for end := time.Now().Add(testenv.StartTimeout); err != nil && time.Now().Before(end); {
+		err = put()
+	}
+	if err != nil {
+		t.Errorf("the only member is another one now, and the client does not find it: %v", err)
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -34,13 +36,18 @@ const unaryRetries = 4
 // much for writing, would be most of the memory of a cluster at rest, of which one process may have a thousand.
 const readBuffer = 4 << 10
 
+// lookupTimeout bounds a lookup for which a call waits that has members already.
+const lookupTimeout = time.Second
+
 // Conn is a connection to an etcd cluster. It may be used by several goroutines.
 type Conn struct {
 	cfg    Config
-	tokens tokens
+	tokens tokens      // of calls to one member
+	renew  atomic.Bool // the token of client, which keeps its own, is doubted
 
 	turn   chan struct{} // full while the fields below are used
 	client *clientv3.Client
+	looked time.Time // when its members were looked up
 	closed bool
 }
 
@@ -51,6 +58,9 @@ func New(cfg Config) (*Conn, error) {
 	}
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = DefaultDialTimeout
+	}
+	if cfg.LookupInterval == 0 {
+		cfg.LookupInterval = DefaultLookupInterval
 	}
 	if cfg.LookupSRV == nil {
 		cfg.LookupSRV = net.DefaultResolver.LookupSRV
@@ -70,24 +80,59 @@ func (c *Conn) files() files { return files{ca: c.cfg.CACert, cert: c.cfg.Cert, 
 // it. With a user it logs in, which fails while etcd has no quorum; then the next call tries again. It takes no longer
 // than the dial timeout. The error is a [snapshot.Error] with ReasonEtcdUnavailable.
 func (c *Conn) Client(ctx context.Context) (*clientv3.Client, error) {
-	select {
-	case c.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, c.unavailable("connect to etcd", context.Cause(ctx))
-	}
-	defer func() { <-c.turn }()
-	if c.closed {
-		return nil, c.unavailable("connect to etcd", errors.New("the connection is closed"))
-	}
-	if c.client != nil {
-		return c.client, nil
-	}
-	client, err := c.dial(ctx)
+	client, old, err := c.connected(ctx)
 	if err != nil {
 		return nil, c.unavailable("connect to etcd", err)
 	}
-	c.client = client
+	if old {
+		c.lookAgain(ctx, client)
+	}
 	return client, nil
+}
+
+// connected returns the client, and whether it is time to look up its members again: each time, one caller is told so.
+func (c *Conn) connected(ctx context.Context) (client *clientv3.Client, old bool, err error) {
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, false, context.Cause(ctx)
+	}
+	defer func() { <-c.turn }()
+	if c.closed {
+		return nil, false, errors.New("the connection is closed")
+	}
+	old = c.cfg.DiscoverySRV != "" && time.Since(c.looked) >= c.cfg.LookupInterval
+	if old {
+		c.looked = time.Now()
+	}
+	if c.client != nil {
+		return c.client, old, nil
+	}
+	c.client, err = c.dial(ctx)
+	return c.client, false, err
+}
+
+// lookAgain tells the client which members SRV records name now. Those of the first time may all be gone one day. A name
+// server that does not answer changes nothing.
+func (c *Conn) lookAgain(ctx context.Context, client *clientv3.Client) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	eps, err := c.endpoints(ctx)
+	if err != nil {
+		return
+	}
+	now := slices.Sorted(slices.Values(urls(eps))) // records come in any order
+	if !slices.Equal(now, slices.Sorted(slices.Values(client.Endpoints()))) {
+		client.SetEndpoints(now...)
+	}
+}
+
+func urls(eps []endpoint) []string {
+	all := make([]string, len(eps))
+	for i, ep := range eps {
+		all[i] = ep.url
+	}
+	return all
 }
 
 func (c *Conn) dial(ctx context.Context) (*clientv3.Client, error) {
@@ -95,20 +140,20 @@ func (c *Conn) dial(ctx context.Context) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	urls := make([]string, len(eps))
-	for i, ep := range eps {
-		urls[i] = ep.url
+	unary := []grpc.UnaryClientInterceptor{failFast}
+	if c.cfg.User != "" {
+		unary = append(unary, c.renewToken)
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, end) // the client logs in under the context of its own life
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints: urls, Username: c.cfg.User, Password: c.cfg.Password,
+		Endpoints: urls(eps), Username: c.cfg.User, Password: c.cfg.Password,
 		DialTimeout: c.cfg.DialTimeout, DialKeepAliveTime: keepAliveTime, DialKeepAliveTimeout: keepAliveTimeout,
 		MaxUnaryRetries: unaryRetries, Context: life, Logger: zap.NewNop(),
 		DialOptions: []grpc.DialOption{
 			c.transport(eps[0]),
 			grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(span.Provider()))),
-			grpc.WithChainUnaryInterceptor(failFast), grpc.WithChainStreamInterceptor(untold),
+			grpc.WithChainUnaryInterceptor(unary...), grpc.WithChainStreamInterceptor(untold),
 			grpc.WithReadBufferSize(readBuffer),
 		},
 	})

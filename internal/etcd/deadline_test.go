@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,5 +67,31 @@ func TestDeadlinesStayHere(t *testing.T) {
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("etcd is told of the end of %s by %v, want that it was cancelled", name, err)
 		}
+	}
+}
+
+// A member whose disk hangs answers its status, and its HashKV never.
+func TestAHashThatDoesNotComeIsAnError(t *testing.T) {
+	t.Parallel()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		if method, _ := grpc.MethodFromServerStream(stream); method != etcdserverpb.Maintenance_Status_FullMethodName {
+			<-stream.Context().Done()
+			return context.Cause(stream.Context())
+		}
+		if err := stream.RecvMsg(&etcdserverpb.StatusRequest{}); err != nil {
+			return err
+		}
+		return stream.SendMsg(&etcdserverpb.StatusResponse{
+			Header: &etcdserverpb.ResponseHeader{ClusterId: 1, MemberId: 1}, Version: "3.7.0", Leader: 1,
+		})
+	}))
+	go func() { _ = server.Serve(lis) }()
+	defer server.Stop()
+	conn := connect(t, etcd.Config{Endpoints: []string{"http://" + lis.Addr().String()}})
+	_, err = etcd.NewSource(conn, etcd.SourceConfig{HashTimeout: 200 * time.Millisecond}).HashKV(t.Context(), 1)
+	if err == nil || !strings.Contains(err.Error(), "no answer within 200ms") {
+		t.Errorf("the error is %v", err)
 	}
 }

@@ -36,14 +36,19 @@ func (s *Source) HashKV(ctx context.Context, revision int64) (cluster.LiveHash, 
 		return cluster.LiveHash{}, err
 	}
 	m := ranked[0]
+	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.HashTimeout, fmt.Errorf("no answer within %s", s.cfg.HashTimeout))
+	defer cancel()
 	var resp *etcdserverpb.HashKVResponse
 	err = s.conn.authorized(ctx, m.conn, func(ctx context.Context) (err error) {
 		resp, err = etcdserverpb.NewMaintenanceClient(m.conn).HashKV(ctx, &etcdserverpb.HashKVRequest{Revision: revision})
 		return err
 	})
 	if err != nil {
-		return cluster.LiveHash{}, fmt.Errorf("%s gives no HashKV of revision %d: %s",
-			m.endpoint.url, revision, s.conn.why(err))
+		why := s.conn.why(err)
+		if cause := context.Cause(ctx); cause != nil {
+			why = cause.Error()
+		}
+		return cluster.LiveHash{}, fmt.Errorf("%s gives no HashKV of revision %d: %s", m.endpoint.url, revision, why)
 	}
 	return cluster.LiveHash{
 		ClusterID: hexID(resp.GetHeader().GetClusterId()), HashKV: resp.GetHash(), CompactRevision: resp.GetCompactRevision(),

@@ -227,6 +227,68 @@ func TestUserAndPasswordWithoutQuorum(t *testing.T) {
 	wantUnavailable(t, err, `log in as "root"`)
 }
 
+// An etcd that was restored does not answer a token of the time before: such a token is replaced after the first call.
+func TestATokenThatAnEtcdLeavesWithoutAnAnswerIsReplaced(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("starts a process")
+	}
+	c := testenv.StartCluster(t, 1)
+	before := c.Client(t)
+	for range 50 { // entries that the next etcd has not
+		_, err := before.Put(t.Context(), "a", "b")
+		must(t, err)
+	}
+	enableAuth(t, before)
+	cfg := etcd.Config{Endpoints: c.Endpoints(), User: "root", Password: "secret"}
+	conn, other := connect(t, cfg), connect(t, cfg)
+	source := etcd.NewSource(conn, etcd.SourceConfig{})
+	mustRead(t, source)
+	client, err := other.Client(t.Context())
+	must(t, err)
+	_, err = client.Put(t.Context(), "a", "b")
+	must(t, err)
+
+	c.Kill(0)
+	must(t, os.RemoveAll(c.DataDir(0)))
+	c.Restart(t, 0)
+	now := c.Client(t)
+	c.Eventually(t, "the new etcd answers", func(ctx context.Context) error {
+		_, err := now.Get(ctx, "a")
+		return err
+	})
+	enableAuth(t, now)
+	unanswered := 0
+	for what, call := range map[string]func(context.Context) error{
+		"a snapshot": func(ctx context.Context) error {
+			stream, err := source.Snapshot(ctx)
+			if err == nil {
+				err = stream.Close()
+			}
+			return err
+		},
+		"a put": func(ctx context.Context) error {
+			_, err := client.Put(ctx, "a", "b")
+			return err
+		},
+	} {
+		for try := range 2 {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			err := call(ctx)
+			cancel()
+			if err == nil {
+				break
+			}
+			if unanswered++; try > 0 {
+				t.Errorf("%s fails again: %v", what, err)
+			}
+		}
+	}
+	if unanswered == 0 {
+		t.Error("all calls were answered: this shows nothing")
+	}
+}
+
 func TestClientIsMadeWhenEtcdIsThere(t *testing.T) {
 	t.Parallel()
 	server := embedded.StartEtcd(t)

@@ -19,12 +19,17 @@ import (
 // DefaultStatusTimeout is how long a member may take to report its status; a slower one is skipped.
 const DefaultStatusTimeout = 3 * time.Second
 
+// DefaultHashTimeout is how long a member may take to compute its HashKV: it reads its whole database for it. One whose
+// disk hangs answers status requests and pings, and this never.
+const DefaultHashTimeout = 10 * time.Minute
+
 // openTimeout is how long a member may take to send the first bytes of its snapshot; then the next one is tried.
 const openTimeout = 10 * time.Second
 
 // SourceConfig has only optional fields.
 type SourceConfig struct {
 	StatusTimeout time.Duration // DefaultStatusTimeout
+	HashTimeout   time.Duration // DefaultHashTimeout
 	Logger        *slog.Logger
 }
 
@@ -44,6 +49,9 @@ var (
 func NewSource(conn *Conn, cfg SourceConfig) *Source {
 	if cfg.StatusTimeout == 0 {
 		cfg.StatusTimeout = DefaultStatusTimeout
+	}
+	if cfg.HashTimeout == 0 {
+		cfg.HashTimeout = DefaultHashTimeout
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -23,48 +24,113 @@ func (e *loginError) Unwrap() error { return e.err }
 
 // tokens keeps the last token that etcd gave for the user and password. All members accept it, also without a quorum,
 // when they give no new one.
+//
+// An etcd that was restored from a snapshot does not refuse a token of the time before: it leaves the call without an
+// answer until it has applied as many entries as when it gave the token, which may be never. So a token is doubted after
+// a call that was not answered in time, and etcd is asked for another one before the next call.
 type tokens struct {
-	mu   sync.Mutex
-	last string
+	mu      sync.Mutex
+	last    string
+	doubted bool
 }
 
-func (t *tokens) get() string {
+func (t *tokens) get() (token string, doubted bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.last
+	return t.last, t.doubted
 }
 
 func (t *tokens) set(token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.last = token
+	t.last, t.doubted = token, false
 }
+
+func (t *tokens) doubt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubted = t.last != ""
+}
+
+// judge notes how a call with a token ended.
+func (t *tokens) judge(ctx context.Context, token string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if token == t.last {
+		t.doubted = unanswered(ctx, err) || refused(err)
+	}
+}
+
+// unanswered reports whether a call has ended with its context, and not with an answer.
+func unanswered(ctx context.Context, err error) bool { return err != nil && ctx.Err() != nil }
+
+// loginTimeout bounds a login in place of a token that is doubted, as does half of the time that the call has: without a
+// quorum there is no answer to it, and then the call needs the rest of its time for the token at hand.
+const loginTimeout = 5 * time.Second
 
 // authorized makes a call to a member with the token at hand, and once more with a new one when that is refused.
 func (c *Conn) authorized(ctx context.Context, cc *grpc.ClientConn, call func(ctx context.Context) error) error {
 	if c.cfg.User == "" {
 		return call(ctx)
 	}
-	token := c.tokens.get()
-	if token != "" {
-		if err := call(withToken(ctx, token)); !refused(err) {
+	token, doubted := c.tokens.get()
+	with := func(token string) error {
+		err := call(withToken(ctx, token))
+		c.tokens.judge(ctx, token, err)
+		return err
+	}
+	if token != "" && !doubted {
+		if err := with(token); !refused(err) {
 			return err
 		}
 	}
-	resp, err := etcdserverpb.NewAuthClient(cc).Authenticate(ctx, &etcdserverpb.AuthenticateRequest{
-		Name: c.cfg.User, Password: c.cfg.Password,
-	})
+	fresh, err := c.login(ctx, cc, doubted)
 	switch {
 	case err == nil:
-		c.tokens.set(resp.GetToken())
-		return call(withToken(ctx, resp.GetToken()))
+		c.tokens.set(fresh)
+		return with(fresh)
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled):
 		return call(ctx)
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthFailed):
 		return err
+	case doubted && ctx.Err() == nil:
+		return with(token)
 	default:
 		return &loginError{c.cfg.User, err}
 	}
+}
+
+// login asks a member for a token, briefly if there is another one.
+func (c *Conn) login(ctx context.Context, cc *grpc.ClientConn, briefly bool) (token string, err error) {
+	if briefly {
+		most := loginTimeout
+		if end, bounded := ctx.Deadline(); bounded {
+			most = min(most, time.Until(end)/2)
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, most)
+		defer cancel()
+	}
+	resp, err := etcdserverpb.NewAuthClient(cc).Authenticate(ctx, &etcdserverpb.AuthenticateRequest{
+		Name: c.cfg.User, Password: c.cfg.Password,
+	})
+	return resp.GetToken(), err
+}
+
+// renewToken makes clientv3 log in again after a call that was not answered in time (see [tokens]). It refuses the next
+// call before it is sent, as etcd refuses one without a user: then clientv3 logs in, and makes the call.
+func (c *Conn) renewToken(
+	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
+	if method != etcdserverpb.Auth_Authenticate_FullMethodName && c.renew.CompareAndSwap(true, false) {
+		return rpctypes.ErrGRPCUserEmpty
+	}
+	err := invoke(ctx, method, req, reply, cc, opts...)
+	if unanswered(ctx, err) {
+		c.renew.Store(true)
+		c.tokens.doubt()
+	}
+	return err
 }
 
 func withToken(ctx context.Context, token string) context.Context {

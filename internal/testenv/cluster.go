@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -29,6 +30,7 @@ type Cluster struct {
 	binary  string
 	token   string
 	quota   int64
+	txnOps  int
 	members []*process
 
 	user, password string // of clients
@@ -45,6 +47,7 @@ type process struct {
 const (
 	noFsync = "--unsafe-no-fsync"
 	quota   = 16 << 30 // of a database, in bytes
+	txnOps  = 128      // etcd's own default
 )
 
 // ClusterOption changes how a cluster is started.
@@ -54,10 +57,11 @@ type clusterOptions struct {
 	tools string
 	fsync bool
 	quota int64
+	ops   int
 }
 
 func newClusterOptions(opts []ClusterOption) clusterOptions {
-	o := clusterOptions{tools: "servers", quota: quota}
+	o := clusterOptions{tools: "servers", quota: quota, ops: txnOps}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -83,11 +87,14 @@ func Fsync() ClusterOption { return func(o *clusterOptions) { o.fsync = true } }
 // Quota bounds the databases of the members, in bytes.
 func Quota(n int64) ClusterOption { return func(o *clusterOptions) { o.quota = n } }
 
+// TransactionOps lets a transaction have so many operations.
+func TransactionOps(n int) ClusterOption { return func(o *clusterOptions) { o.ops = n } }
+
 // StartCluster starts n members that end with the test, and waits until they have a leader.
 func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 	tb.Helper()
 	o := newClusterOptions(opts)
-	c := &Cluster{binary: o.binary(tb), token: tb.Name(), quota: o.quota}
+	c := &Cluster{binary: o.binary(tb), token: tb.Name(), quota: o.quota, txnOps: o.ops}
 	var initial []string
 	for i := range n {
 		p := c.newProcess(tb, fmt.Sprintf("member-%d", i))
@@ -108,7 +115,7 @@ func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 func StartRestored(tb testing.TB, dir string, opts ...ClusterOption) *Cluster {
 	tb.Helper()
 	o := newClusterOptions(opts)
-	c := &Cluster{binary: o.binary(tb), quota: o.quota}
+	c := &Cluster{binary: o.binary(tb), quota: o.quota, txnOps: o.ops}
 	p := c.newProcess(tb, "default")
 	p.dir = dir
 	p.start(tb, c.binary)
@@ -123,7 +130,8 @@ func (c *Cluster) newProcess(tb testing.TB, name string) *process {
 		"--name", name,
 		"--listen-client-urls", p.client, "--advertise-client-urls", p.client,
 		"--listen-peer-urls", p.peer, "--initial-advertise-peer-urls", p.peer,
-		"--quota-backend-bytes", strconv.FormatInt(c.quota, 10), noFsync, "--log-level", "error",
+		"--quota-backend-bytes", strconv.FormatInt(c.quota, 10), "--max-txn-ops", strconv.Itoa(c.txnOps),
+		noFsync, "--log-level", "error",
 	}
 	c.members = append(c.members, p)
 	tb.Cleanup(p.kill)
@@ -162,14 +170,25 @@ func (p *process) kill() {
 	<-p.done
 }
 
+// Ports below those that Linux gives to connections by itself: one of those could be taken before a server listens on it.
+const (
+	firstPort = 10_000
+	ports     = 20_000
+)
+
+// freeURL returns the URL of a port on which nothing listens.
 func freeURL(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(ports))); err == nil {
+			defer func() { _ = l.Close() }()
+			return "http://" + l.Addr().String()
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return "http://" + l.Addr().String()
+	tb.Fatal(err)
+	return ""
 }
 
 // waitHealthy waits until the cluster takes a write, and each member that runs knows the leader.
