@@ -65,7 +65,7 @@ type grant struct {
 	ttl            int64
 	granted, ended time.Time // ended is zero while nobody has revoked it
 	short          bool      // it may expire
-	unsure         bool      // the state that was restored may have it or not
+	unsure         bool      // it may be there or not: its end was not answered, or the state that was restored may not have it
 }
 
 type compaction struct {
@@ -110,7 +110,7 @@ func (l *load) goesBack(revision int64, taken time.Time) {
 	defer l.mu.Unlock()
 	l.second, l.back, l.sampled, l.compacted = true, revision, revision, revision
 	for _, g := range l.leases {
-		g.unsure = g.granted.After(taken.Add(-settles)) || !g.ended.IsZero() && g.ended.After(taken.Add(-settles))
+		g.unsure = g.unsure || g.granted.After(taken.Add(-settles)) || !g.ended.IsZero() && g.ended.After(taken.Add(-settles))
 		if g.unsure && g.ended.IsZero() {
 			g.ended = time.Now() // of the first history, whether anybody has asked for it or not
 		}
@@ -278,6 +278,11 @@ func (l *load) revoke(ctx context.Context) error {
 	l.leases[int64(id)].ended = time.Now() // also when there is no answer
 	l.mu.Unlock()
 	_, err := l.client.Revoke(ctx, id)
+	if err != nil {
+		l.mu.Lock()
+		l.leases[int64(id)].unsure = true // it may be there all the same
+		l.mu.Unlock()
+	}
 	return err
 }
 

@@ -142,12 +142,17 @@ func (o *watched) namesSpoilt(says string) bool {
 	return false
 }
 
-// lost reports whether no backend has the revision of a target; or, of one behind a snapshot that is named, all that leads
-// there from the snapshot.
+// lost reports whether no backend has the revision of a target, or no snapshot from which the journal leads there because
+// etcd had compacted the revision before one could be taken; or, of one behind a snapshot that is named, all that leads there
+// from the snapshot.
 func (o *watched) lost(g *target) bool {
+	compacted := slices.ContainsFunc(o.load.compactions, func(c compaction) bool { return c.revision > g.revision })
 	for _, l := range o.window.Window.Timelines {
 		for _, r := range l.Ranges {
 			behind := g.base == "" || r.FirstRevision-1 <= o.load.back && r.FirstTime.Before(o.back.from)
+			if compacted && r.RestorableFromRevision > g.revision {
+				continue
+			}
 			if behind && r.FirstRevision <= g.revision && g.revision <= r.LastRevision {
 				return false
 			}

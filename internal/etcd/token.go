@@ -88,6 +88,9 @@ func (c *Conn) authorized(ctx context.Context, cc *grpc.ClientConn, call func(ct
 	switch {
 	case err == nil:
 		c.tokens.set(fresh)
+		if token != "" {
+			c.renew.Store(true) // that of the client is as old
+		}
 		return with(fresh)
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled):
 		return call(ctx)
