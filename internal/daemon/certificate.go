@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -145,5 +146,15 @@ func readCertificate(file string) status.Certificate {
 	if err != nil {
 		return status.Certificate{}
 	}
-	return status.Certificate{File: file, Begin: cert.NotBefore, End: cert.NotAfter}
+	return status.Certificate{File: file, Copied: isCredential(file), Begin: cert.NotBefore, End: cert.NotAfter}
+}
+
+// isCredential reports whether a file is a credential of a unit (LoadCredential=), which systemd copies at the start.
+func isCredential(file string) bool {
+	for _, dir := range []string{os.Getenv("CREDENTIALS_DIRECTORY"), "/run/credentials"} {
+		if within, err := filepath.Rel(dir, file); dir != "" && err == nil && filepath.IsLocal(within) {
+			return true
+		}
+	}
+	return false
 }

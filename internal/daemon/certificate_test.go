@@ -71,6 +71,31 @@ func TestTheClientCertificateToRenewFirst(t *testing.T) {
 	}
 }
 
+// systemd copies credentials at the start of the service. Their place is in a variable, which a shell does not have.
+func TestACertificateBelowTheCredentialsIsACopy(t *testing.T) {
+	dir := t.TempDir()
+	inside, beside := filepath.Join(dir, "credentials", "etcd.crt"), filepath.Join(dir, "credentials.crt")
+	if err := os.Mkdir(filepath.Dir(inside), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", filepath.Dir(inside))
+	for file, copied := range map[string]bool{inside: true, beside: false} {
+		certificateUntil(t, file, time.Hour, time.Now().Add(time.Hour))
+		c := certificates{&certificateReader{}, []string{file}}
+		if all := c.all(); len(all) != 1 || all[0].Copied != copied {
+			t.Errorf("copied is %t, want %t: %+v", !copied, copied, all)
+		}
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	for file, copied := range map[string]bool{
+		"/run/credentials/snapshotd.service/etcd.crt": true, "/run/credentials.crt": false, "etcd.crt": false,
+	} {
+		if isCredential(file) != copied {
+			t.Errorf("%s: copied is %t", file, !copied)
+		}
+	}
+}
+
 // A file on a disk that does not answer hides no other, and is known when it does.
 func TestACertificateOnADiskThatHangsHidesNoOther(t *testing.T) {
 	c, saved, records := certificatesIn(t)

@@ -75,8 +75,9 @@ var tlsHints = []struct {
 }
 
 const (
-	hintOtherNames      = "the member's certificate is for other names; use one of them as the endpoint"
-	hintRenewClient     = "renew the client certificate; it is read again with the next connection"
+	hintOtherNames  = "the member's certificate is for other names; use one of them as the endpoint"
+	hintRenewClient = "renew the client certificate; it is read again with the next connection, but a copy " +
+		"that systemd made (LoadCredential=) only after a restart"
 	hintUntrustedClient = "etcd does not trust the client certificate; use one that its client CA (--trusted-ca-file) signed"
 	hintPlainText       = "the member speaks plain text there; write http://, or turn TLS on in etcd"
 )

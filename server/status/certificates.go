@@ -5,6 +5,7 @@ import "time"
 // Certificate is a client certificate with which the service reaches an etcd.
 type Certificate struct {
 	File       string
+	Copied     bool // the file is a copy that systemd made when the service started: it stays as it is
 	Begin, End time.Time
 }
 
@@ -23,6 +24,15 @@ func (c Certificate) RenewBy() time.Time {
 // Ends reports whether a certificate ends soon, or has ended.
 func (c Certificate) Ends(now time.Time) bool { return now.After(c.RenewBy()) }
 
+// renewal says how a new certificate takes effect.
+func (c Certificate) renewal() string {
+	if c.Copied {
+		return "that file is a copy, which systemd made at the start: renew its source, which LoadCredential= of the unit " +
+			"names, and restart the service"
+	}
+	return "the file is read again with each new connection"
+}
+
 // certificates finds client certificates that end soon. Connections that are open go on with one that has expired, so
 // that nothing else tells of it before the next save.
 func (v *verdict) certificates() {
@@ -32,11 +42,11 @@ func (v *verdict) certificates() {
 		}
 		at := c.End.UTC().Format("2006-01-02 15:04 MST")
 		if left := c.End.Sub(v.now); left > 0 {
-			v.find(Attention, nil, "The client certificate for etcd, %s, expires in %s, at %s. Renew it before; the file is read again "+
-				"with each new connection.", c.File, round(left), at)
+			v.find(Attention, nil, "The client certificate for etcd, %s, expires in %s, at %s. Renew it before; %s.",
+				c.File, round(left), at, c.renewal())
 			continue
 		}
-		v.find(Attention, nil, "The client certificate for etcd, %s, expired at %s, and new connections to etcd fail. Renew it; the file "+
-			"is read again with each new connection.", c.File, at)
+		v.find(Attention, nil, "The client certificate for etcd, %s, expired at %s, and new connections to etcd fail. "+
+			"Renew it; %s.", c.File, at, c.renewal())
 	}
 }

@@ -38,6 +38,29 @@ func TestACertificateThatEndsSoonNeedsAttention(t *testing.T) {
 	}
 }
 
+// A file that systemd has copied does not follow its source: whoever is told that it is read again waits for nothing.
+func TestACertificateThatSystemdHasCopiedNeedsARestart(t *testing.T) {
+	for name, left := range map[string]time.Duration{"expires": 48 * time.Hour, "expired": -time.Hour} {
+		for copied, says := range map[bool]string{
+			true:  "renew its source, which LoadCredential= of the unit names, and restart the service",
+			false: "is read again",
+		} {
+			c := status.Judge(status.Known{
+				Name: "prod", Places: []status.Place{{Name: "local", Free: -1}}, All: true, Now: now,
+				Records: []*snapshot.Record{saved("a", time.Minute, proven)},
+				Certificates: []status.Certificate{{
+					File: "/run/credentials/snapshotd.service/etcd-client.crt", Copied: copied,
+					Begin: now.Add(-9000 * time.Hour), End: now.Add(left),
+				}},
+			})
+			if len(c.Findings) != 1 || !strings.Contains(c.Findings[0].Text, says) ||
+				copied == strings.Contains(c.Findings[0].Text, "read again") {
+				t.Errorf("%s, copied %t: %+v", name, copied, c.Findings)
+			}
+		}
+	}
+}
+
 // The catalog is often in the etcd whose certificate has expired.
 func TestACertificateThatHasExpiredIsNamedWithoutTheCatalog(t *testing.T) {
 	c := status.Judge(status.Known{
