@@ -96,6 +96,29 @@ func TestEveryAlertIsExplained(t *testing.T) {
 	}
 }
 
+// Whoever looks at the dashboard sees each alert that fires.
+func TestTheDashboardShowsEveryAlert(t *testing.T) {
+	alerts, _, err := deploy.Rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	panels, err := deploy.Panels()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown []*regexp.Regexp
+	for _, q := range panels {
+		if m := regexp.MustCompile(`^ALERTS\{alertname=~"([^"]*)"\}$`).FindStringSubmatch(q.Expr); m != nil {
+			shown = append(shown, regexp.MustCompile("^(?:"+m[1]+")$")) // Prometheus anchors it so
+		}
+	}
+	for _, q := range alerts {
+		if !slices.ContainsFunc(shown, func(names *regexp.Regexp) bool { return names.MatchString(q.Where) }) {
+			t.Errorf("no panel shows %s", q.Where)
+		}
+	}
+}
+
 // A service has several clusters: without one, most commands are refused.
 func TestTheCommandsOfAnAlertNameItsCluster(t *testing.T) {
 	found := regexp.MustCompile(`"snapshotd [^"]*"`).FindAllString(read(t, "prometheus", "rules.yaml"), -1)
