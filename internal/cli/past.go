@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
+	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
 )
@@ -39,7 +40,8 @@ func (o *pastOptions) addFlags(fs *pflag.FlagSet) {
 		"with --at: the revision between two snapshots that the cluster may have had then, which may be of a later time")
 	fs.BoolVar(&o.cross, "cross-gaps", false,
 		"with --at or --revision: go over revisions of a journal that are lost; the result is a state that the cluster never had")
-	fs.DurationVar(&o.ended, "ended-lease-ttl", defaultEndedLease,
+	o.ended = defaultEndedLease
+	flagvalue.Duration(fs, &o.ended, "ended-lease-ttl",
 		"time to live of leases that ended after the revision, whose own `time` is lost; 0 leaves their keys without a lease")
 }
 

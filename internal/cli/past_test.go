@@ -91,6 +91,7 @@ func TestRestoreOfARevisionByItsPlan(t *testing.T) {
 		{"--revision 5 --at 1h", 2, "leave out one"},
 		{"backup --estimate", 2, "it goes with --at"},
 		{"backup --revision 5 --ended-lease-ttl 1ms", 2, "--ended-lease-ttl"},
+		{"backup --revision 99999 --ended-lease-ttl 2d", 6, "backup holds the revisions"},
 		{"", 2, "--revision N"},
 		{"--revision 99999", 6, "revision 99999 cannot be restored"},
 		{"backup --revision 99999", 6, fmt.Sprintf("backup holds the revisions 1 to %d", h.Revision())},

@@ -95,7 +95,7 @@ func Time(flag, s string, now time.Time) (*timestamppb.Timestamp, error) {
 
 type durationValue time.Duration
 
-// Duration defines a flag with a duration, which may have days. Its default is 0.
+// Duration defines a flag with a duration, which may have days. Its default is what to holds.
 func Duration(fs *pflag.FlagSet, to *time.Duration, name, usage string) {
 	fs.Var((*durationValue)(to), name, usage)
 }
