@@ -21,7 +21,7 @@ and no cp: an init container installs the program into a volume that others shar
 a directory of its machine. A file that is there is replaced at once, also while it runs; it is never
 seen in part. The directory must exist.`,
 		Example: `  snapshotd install /shared
-  docker run --rm -v /usr/local/bin:/target IMAGE install /target`,
+  docker run --rm --user 0 -v /usr/local/bin:/target IMAGE install /target`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return exit.Usagef("give one PATH: a file to make, or a directory")

@@ -70,9 +70,9 @@ which may be whole, the exit code is 1.`,
 		"only those created since this `time`: 2026-07-15T12:00:00Z, 2026-07-15, or as an age, 36h or 7d")
 	fs.StringVar(&opts.until, "until", "", "only those created before this `time`")
 	fs.IntVar(&opts.limit, "limit", 0, "at most this `number` of them (default all)")
-	fs.StringVar(&opts.from, "from", "", "`url` of a directory or bucket to list instead, as in the configuration")
-	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's "+
-		"name and '/')")
+	fs.StringVar(&opts.from, "from", "",
+		"`url` of a directory or bucket to list instead; its cluster is \"default\" unless --cluster is given")
+	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
 	opts.output.AddFlag(cmd)
 	opts.client.AddFlags(fs)
 	return cmd

@@ -33,8 +33,8 @@ and nothing else. Every other command calls a service over gRPC: the one at --ad
 SNAPSHOTD_ADDR. The other flags for the service have variables, too: SNAPSHOTD_CLUSTER,
 SNAPSHOTD_CACERT, SNAPSHOTD_OUTPUT and so on.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damaged, 5 busy, 6 not found,
-130 interrupted.`,
+Exit codes: 0 done, 1 failed, 2 usage, 3 partial (some backend failed), 4 damaged, 5 busy or changed
+meanwhile, 6 not found, 130 interrupted. Those of status are its own.`,
 		Example: `  snapshotd serve --dev                 try it: needs nothing, brings its own etcd
   snapshotd serve --config FILE         run it
   snapshotd status                      whether the clusters can be recovered

@@ -28,13 +28,13 @@ func newServe(sys System) *cobra.Command {
 		Short: "Run the service",
 		Long: `Run the service: gRPC for the commands and other programs; HTTP for Prometheus and probes, for the
 API as JSON, and for the console, which is at / in a browser. It stops on SIGINT and SIGTERM, and
-gives calls that are under way time to end. On SIGHUP, and when a file of its configuration has changed, it
-applies clusters that were added, changed or removed, and the rules of access; the log names what waits for a restart.
+gives calls that are under way time to end. On SIGHUP, and when a file of its configuration has changed,
+it applies clusters, rules of access, limits and some other keys; the log names what waits for a restart.
 
 A setting without its flag is taken from a variable, SNAPSHOTD_LISTEN_GRPC for --listen-grpc and so
-on, then from the file that --config names, then from the defaults. Lists in variables are separated
-by commas or spaces (a comma in a URL is written %2C). One cluster fits into flags; several need the
-file. "snapshotd config check" prints the values that would be in effect.`,
+on, then from the file that --config names, then from the defaults. Commas separate the values of a
+list in a variable (%2C is a comma in a URL), but SNAPSHOTD_SCHEDULE is one schedule. One cluster fits
+into flags; several need the file. "snapshotd config check" prints the values that would be in effect.`,
 		Example: `  snapshotd serve --dev
   snapshotd serve --config /etc/snapshotd/snapshotd.yaml
   snapshotd serve --etcd-endpoints https://10.0.0.1:2379,https://10.0.0.2:2379 \

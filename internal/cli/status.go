@@ -27,10 +27,9 @@ func newStatus(sys System) *cobra.Command {
 		Short: "Say whether the clusters can be recovered, why not, and what to do",
 		Long: `Say whether the clusters can be recovered, why not, and what to do. -o wide shows backends and schedules, too.
 
-Verdicts: SAFE; ATTENTION, it can be recovered and something needs attention; NOT_SAFE, it cannot, or not to
-a recent state; UNKNOWN, the catalog cannot be read.
-
-Exit codes: 0 all are safe, 3 one needs attention, 4 one is not safe, 1 of one it is not known.`,
+Verdicts, with their exit codes: SAFE (0); ATTENTION (3), it can be recovered and something needs attention;
+NOT_SAFE (4), it cannot, or not to a recent state; UNKNOWN (1), the catalog cannot be read. Of several clusters,
+the worst counts: NOT_SAFE, then UNKNOWN, then ATTENTION.`,
 		Example: `  snapshotd status
   snapshotd status --cluster prod -o wide
   snapshotd status -o json | jq -r '.clusters[] | select(.verdict != "VERDICT_SAFE") | .name'`,

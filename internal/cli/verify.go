@@ -89,9 +89,8 @@ Exits 4 when it is damaged, 6 when there is no such snapshot.`,
 	fs.StringVar(&opts.level, "level", "checksum", "`how` far: checksum, structure or drill")
 	fs.StringVar(&opts.backend, "backend", "", "verify the copy on this backend (`name`)")
 	fs.StringVar(&opts.from, "from", "",
-		"`url` of a directory or bucket to verify without a service, as in the configuration")
-	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's "+
-		"name and '/')")
+		"`url` of a directory or bucket to verify without a service, of cluster \"default\" unless --cluster is given")
+	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
 	fs.BoolVar(&opts.journal, "journal", false,
 		"with --from: prove that the journal leads from the snapshot before to this one")
 	fs.StringVar(&opts.tempDir, "temp-dir", os.TempDir(),

@@ -30,7 +30,8 @@ type Cluster_Verdict int32
 const (
 	// Not set.
 	Cluster_VERDICT_UNSPECIFIED Cluster_Verdict = 0
-	// There is a snapshot that was proven, on all of its backends, and the schedules keep to their times.
+	// There is a snapshot that was proven, on all of its backends, and the schedules keep to their times. Of encrypted
+	// snapshots it is enough that the stored bytes were read back, when the service has no identity to decrypt them.
 	Cluster_VERDICT_SAFE Cluster_Verdict = 1
 	// The cluster can be recovered, and something needs attention.
 	Cluster_VERDICT_ATTENTION Cluster_Verdict = 2

@@ -70,8 +70,8 @@ type SnapshotServiceClient interface {
 	// When a manifest could not be written, the status is the error of its backend, and the Snapshot a further detail of it:
 	// the catalog has the change, and the same call again writes the manifests that are missing.
 	//
-	// Over HTTP the body is the snapshot, and without an updateMask in the query all that is in the body is to be changed. With an
-	// etag in the body, the query must name the mask: ?updateMask=pinned,labels.
+	// Over HTTP the body is the snapshot, and without an updateMask in the query (?updateMask=pinned,labels) all that is in
+	// the body is to be changed. An etag in the body names the version to change, with a mask or without one.
 	Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error)
 	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
 	// (SAVE_IN_PROGRESS), one that a bucket's object lock keeps with FAILED_PRECONDITION (OBJECT_LOCKED). When some backends
@@ -79,7 +79,8 @@ type SnapshotServiceClient interface {
 	// is DELETING, and reconcile goes on with it.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	// Prune applies the retention of each backend now. With validate_only it says what would go and why each one stays. The
-	// newest snapshot on a backend, those that somebody asked for, and what is locked stay whatever the rules say.
+	// newest snapshot on a backend, and what is pinned or locked, stay whatever the rules say. Those that somebody asked for
+	// stay unless the configuration has on_demand.
 	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error)
 	// Verify reads the copies of a snapshot back and proves what they are: progress, and at the end the snapshot with its
 	// verdict, which the catalog keeps. What is not as it should be is DATA_LOSS (CHECKSUM_MISMATCH, SNAPSHOT_UNREADABLE,
@@ -300,8 +301,8 @@ type SnapshotServiceServer interface {
 	// When a manifest could not be written, the status is the error of its backend, and the Snapshot a further detail of it:
 	// the catalog has the change, and the same call again writes the manifests that are missing.
 	//
-	// Over HTTP the body is the snapshot, and without an updateMask in the query all that is in the body is to be changed. With an
-	// etag in the body, the query must name the mask: ?updateMask=pinned,labels.
+	// Over HTTP the body is the snapshot, and without an updateMask in the query (?updateMask=pinned,labels) all that is in
+	// the body is to be changed. An etag in the body names the version to change, with a mask or without one.
 	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
 	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
 	// (SAVE_IN_PROGRESS), one that a bucket's object lock keeps with FAILED_PRECONDITION (OBJECT_LOCKED). When some backends
@@ -309,7 +310,8 @@ type SnapshotServiceServer interface {
 	// is DELETING, and reconcile goes on with it.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
 	// Prune applies the retention of each backend now. With validate_only it says what would go and why each one stays. The
-	// newest snapshot on a backend, those that somebody asked for, and what is locked stay whatever the rules say.
+	// newest snapshot on a backend, and what is pinned or locked, stay whatever the rules say. Those that somebody asked for
+	// stay unless the configuration has on_demand.
 	Prune(context.Context, *PruneRequest) (*PruneResponse, error)
 	// Verify reads the copies of a snapshot back and proves what they are: progress, and at the end the snapshot with its
 	// verdict, which the catalog keeps. What is not as it should be is DATA_LOSS (CHECKSUM_MISMATCH, SNAPSHOT_UNREADABLE,
