@@ -5,7 +5,6 @@ package e2e
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,11 +12,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -36,6 +40,46 @@ type simulated struct {
 	tls       bool
 	clientCA  bool // it asks for client certificates
 	window    *snapshotdv1.RecoveryWindow
+	events    chan *snapshotdv1.WatchResponse // for the page that follows them
+	ahead     atomic.Int64                    // nanoseconds that its clock is ahead
+
+	mu     sync.Mutex
+	others map[string]http.HandlerFunc // by method and path, in the place of the usual answers
+}
+
+// answers makes it answer to a method and path in another way; nil is the usual one again.
+func (s *simulated) answers(call string, h http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.others[call] = h
+}
+
+func (s *simulated) other(r *http.Request) http.HandlerFunc {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.others[r.Method+" "+r.URL.Path]
+}
+
+// tell sends an event to the page that follows them.
+func (s *simulated) tell(t *testing.T, ev *snapshotdv1.WatchResponse) {
+	t.Helper()
+	select {
+	case s.events <- ev:
+	case <-time.After(waitTimeout):
+		t.Fatalf("no page follows the events: %v", ev)
+	}
+}
+
+// refuses answers with an error of the API.
+func refuses(t *testing.T, code codes.Code, message string, details ...protoadapt.MessageV1) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		st, err := status.New(code, message).WithDetails(details...)
+		if err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		writeProto(t, w, st.Proto())
+	}
 }
 
 func (s *simulated) serve(t *testing.T) string {
@@ -48,7 +92,8 @@ func (s *simulated) serve(t *testing.T) string {
 			TraceURL: "https://jaeger.example/trace/{trace_id}"}.Serve(w)
 	})
 	mux.HandleFunc("GET /v1/clusters", func(w http.ResponseWriter, _ *http.Request) {
-		writeProto(t, w, &snapshotdv1.ListClustersResponse{Clusters: s.clusters, Time: timestamppb.Now()})
+		now := time.Now().Add(time.Duration(s.ahead.Load()))
+		writeProto(t, w, &snapshotdv1.ListClustersResponse{Clusters: s.clusters, Time: timestamppb.New(now)})
 	})
 	mux.HandleFunc("GET /v1/whoami", func(w http.ResponseWriter, _ *http.Request) {
 		who := &snapshotdv1.WhoAmIResponse{Kind: "certificate", Name: "CN=alice"}
@@ -58,9 +103,15 @@ func (s *simulated) serve(t *testing.T) string {
 		writeProto(t, w, who)
 	})
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, `{"result":{"type":"TYPE_POSITION"}}`+"\n") // the page may be gone
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
+		writeLine(t, w, &snapshotdv1.WatchResponse{Type: snapshotdv1.WatchResponse_TYPE_POSITION})
+		for {
+			select {
+			case ev := <-s.events:
+				writeLine(t, w, ev)
+			case <-r.Context().Done():
+				return
+			}
+		}
 	})
 	mux.HandleFunc("GET /v1/clusters/{cluster}/snapshots", s.list(t))
 	mux.HandleFunc("GET /v1/clusters/{cluster}/recoveryWindow", func(w http.ResponseWriter, _ *http.Request) {
@@ -71,7 +122,13 @@ func (s *simulated) serve(t *testing.T) string {
 		i := slices.IndexFunc(all, func(sn *snapshotdv1.Snapshot) bool { return sn.GetName() == r.PathValue("name") })
 		writeProto(t, w, &snapshotdv1.GetResponse{Snapshot: all[i]})
 	})
-	srv := httptest.NewServer(compress.Handler(mux))
+	srv := httptest.NewServer(compress.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := s.other(r); h != nil {
+			h(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})))
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
 		srv.Close()
@@ -101,6 +158,16 @@ func writeProto(t *testing.T, w http.ResponseWriter, m proto.Message) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(b) // the page may be gone
+}
+
+// writeLine writes a message of a stream, and sends it.
+func writeLine(t *testing.T, w http.ResponseWriter, m proto.Message) {
+	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		t.Error(err)
+	}
+	_, _ = fmt.Fprintf(w, "{\"result\":%s}\n", b) // the page may be gone
+	_ = http.NewResponseController(w).Flush()
 }
 
 // simulatedSnapshot is the i-th snapshot of a cluster before now; one was taken every hour.
@@ -150,7 +217,10 @@ func simulatedSnapshot(cluster string, i int) *snapshotdv1.Snapshot {
 
 // simulate returns a service with so many clusters, the first of which has so many snapshots.
 func simulate(clusters, snapshots int) *simulated {
-	s := &simulated{snapshots: map[string][]*snapshotdv1.Snapshot{}, role: snapshotdv1.Role_ROLE_ADMIN}
+	s := &simulated{
+		snapshots: map[string][]*snapshotdv1.Snapshot{}, role: snapshotdv1.Role_ROLE_ADMIN,
+		events: make(chan *snapshotdv1.WatchResponse), others: map[string]http.HandlerFunc{},
+	}
 	for i := range clusters {
 		name := fmt.Sprintf("prod-%02d", i)
 		n := 40

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -335,29 +336,39 @@ func (b *tab) deletes(name string) {
 	b.eval("document.querySelector('#dialog button.go').click()", nil) // a disabled button does nothing
 }
 
-// downloads fetches the database with the browser, and compares it with that of the command.
+// downloads fetches the database, and the bytes as they are stored, with the browser. It compares them with those of the
+// command, and runs the command that the page has for their checksum.
 func (b *tab) downloads(s *service, name string) {
 	b.t.Helper()
-	dir := b.t.TempDir()
-	b.call("Page.setDownloadBehavior", map[string]any{"behavior": "allow", "downloadPath": dir}, nil)
-	b.click(".actions button", "Download")
-	b.click("#dialog button", "Download")
-	b.reads("what is fetched", "#dialog-result", name+".db", "sha256")
-	want := filepath.Join(b.t.TempDir(), "want.db")
-	s.must("download", name, "--decoded", "--output", want)
-	expected, err := os.ReadFile(want)
-	if err != nil {
-		b.t.Fatal(err)
+	for decoded, file := range map[bool]string{true: name + ".db", false: name + ".db.zst"} {
+		dir := b.t.TempDir()
+		b.call("Page.setDownloadBehavior", map[string]any{"behavior": "allow", "downloadPath": dir}, nil)
+		b.click(".actions button", "Download")
+		b.fill("#download-kind", strconv.FormatBool(decoded))
+		b.click("#dialog button", "Download")
+		b.reads("what is fetched", "#dialog-result", file, "sha256")
+		want := filepath.Join(b.t.TempDir(), "want")
+		s.must("download", name, "--decoded="+strconv.FormatBool(decoded), "--output", want)
+		expected, err := os.ReadFile(want)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		var got []byte
+		eventually(b.t, "the file of the browser is whole", func() bool {
+			got, err = os.ReadFile(filepath.Join(dir, file))
+			return err == nil && len(got) == len(expected)
+		})
+		if !bytes.Equal(got, expected) {
+			b.t.Errorf("the browser has fetched other bytes as %s", file)
+		}
+		sum := regexp.MustCompile("[0-9a-f]{64}").FindString(b.text("#dialog-result"))
+		line := strings.TrimSpace(b.text("#dialog-result code"))
+		r := command(b.t.Context(), b.t, "bash", "-c", "cd "+dir+" && "+line)
+		if sum == "" || !strings.HasPrefix(r.stdout, sum+" ") {
+			b.t.Errorf("the checksum %q is to be compared with that of %q, which says %s%s", sum, line, r.stdout, r.stderr)
+		}
+		b.click("#dialog button", "Close")
 	}
-	var got []byte
-	eventually(b.t, "the file of the browser is whole", func() bool {
-		got, err = os.ReadFile(filepath.Join(dir, name+".db"))
-		return err == nil && len(got) == len(expected)
-	})
-	if !bytes.Equal(got, expected) {
-		b.t.Error("the browser has fetched other bytes")
-	}
-	b.click("#dialog button", "Close")
 }
 
 // restores runs the command for the restore of a snapshot, as it can be copied from the page, in a shell.

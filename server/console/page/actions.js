@@ -1,15 +1,16 @@
 // The buttons that change something, each for the role that it needs. The service decides, and its errors are shown as it gave them.
 
-import { change, lines, snapshots } from './asking.js';
-import { toCluster } from './address.js';
-import { ask as askFirst, problemBox, report } from './dialog.js';
+import { change, lines, Problem, snapshots } from './asking.js';
+import { place, toCluster } from './address.js';
+import { quote } from './commands.js';
+import { ask as askFirst, problemBox } from './dialog.js';
 import { button, el } from './dom.js';
 import { drop, take } from './listing.js';
 import { look } from './looking.js';
-import { badge, mono, row, stateBadge, table } from './pieces.js';
+import { badge, commandLine, mono, row, stateBadge, table } from './pieces.js';
 import { reread } from './snapshot.js';
 import { may } from './state.js';
-import { several, size } from './words.js';
+import { count, several, size, stopped } from './words.js';
 
 const operator = 'ROLE_OPERATOR';
 const admin = 'ROLE_ADMIN';
@@ -59,24 +60,31 @@ function save(c) {
   const text = el('textarea', { id: 'save-labels', rows: 2, placeholder: 'key=value' });
   const backends = boxes(c.backends.map((b) => b.name));
   askFirst(`Save ${c.name} now`, [field('First part of the name', prefix), field('Labels, one a line', text), backends.set,
-    el('p', { class: 'quiet' }, 'The save belongs to this page: it is cancelled when the page is closed.')], 'Save', async () => {
+    el('p', { class: 'quiet' }, 'The save belongs to this page: it is cancelled when the page is closed.')], 'Save', async (report) => {
     const answer = await change('POST', `${snapshots(c.name)}:save`, { namePrefix: prefix.value, labels: labelsOf(text.value), backends: backends.chosen() });
     changed(answer.snapshot);
     report(el('p', {}, stateBadge(answer.snapshot.state), ' ', mono(answer.snapshot.name)), ...answer.warnings.map((w) => el('p', { class: 'notice attention' }, w)));
   });
 }
 
-// reconcile shows what would change before anything does.
+// reconcile shows what would change before anything does. An error may come with what was found, or done, all the same.
 function reconcile(c) {
   const repair = el('input', { type: 'checkbox', id: 'repair' });
-  const call = (validateOnly) => change('POST', `${snapshots(c.name)}:reconcile`, { validateOnly, repair: repair.checked });
+  const call = async (report, were, body) => {
+    try {
+      report(...reconciled(await change('POST', `${snapshots(c.name)}:reconcile`, body), were));
+    } catch (e) {
+      const found = e instanceof Problem && e.detail('backends');
+      if (!found) throw e;
+      report(problemBox(e), ...reconciled(found, were));
+    }
+  };
   askFirst(`Reconcile ${c.name}`, [el('p', {}, 'Holds the catalog against the backends.'),
-    el('label', {}, repair, ' also copy what is missing on a backend (repair)')], 'Show what would change', async () => {
-    report(...reconciled(await call(true), 'would be'));
-    return ['Reconcile', async () => {
-      const answer = await call(false);
+    el('label', {}, repair, ' also copy what is missing on a backend (repair)')], 'Show what would change', async (report) => {
+    await call(report, 'would be', { validateOnly: true, repair: repair.checked });
+    return ['Reconcile', async (told) => {
+      await call(told, 'were', { repair: repair.checked });
       changed();
-      report(...reconciled(answer, 'were'));
     }];
   });
 }
@@ -88,7 +96,7 @@ function reconciled(answer, were) {
     table('Result', ['Backend', 'Listed', 'Unchanged', 'Added', 'Updated', 'Removed', 'Repaired', 'Swept', 'Foreign', 'Result'], rows),
     // A replica of an older version says nothing of the journal.
     ...(answer.journal || []).map((j) => copied(j, were)).filter(Boolean),
-    ...answer.unreadable.map((u) => el('p', { class: 'notice attention' }, `${u.key}: ${u.error}`))];
+    ...(answer.unreadable || []).map((u) => el('p', { class: 'notice attention' }, `${u.key}: ${u.error}`))];
 }
 
 // copied says what was done for the journal on a backend, and what is left; null when there is nothing to say.
@@ -105,33 +113,49 @@ function copied(j, were) {
 // prune shows what would go, and why the others stay, before anything goes.
 function prune(c) {
   const call = (validateOnly) => change('POST', `${snapshots(c.name)}:prune`, { validateOnly });
-  askFirst(`Prune ${c.name}`, [el('p', {}, 'Applies the retention of each backend now.')], 'Show what would go', async () => {
-    const plan = (await call(true)).decisions;
-    report(...pruned(plan, 'would go'));
-    if (!plan.some((d) => !d.stays)) return null;
-    return ['Remove them', async () => {
+  askFirst(`Prune ${c.name}`, [el('p', {}, 'Applies the retention of each backend now.')], 'Show what would go', async (report) => {
+    const plan = await call(true);
+    report(...pruned(plan.decisions, { gone: 'would go', cannot: 'cannot be removed', word: 'GOES' }), ...journalGoes(plan.journal || []));
+    if (!plan.decisions.some(goes)) return null;
+    return ['Remove them', async (told) => {
       const answer = await call(false);
       changed();
-      report(...pruned(answer.decisions, 'are gone'));
+      told(...pruned(answer.decisions, { gone: 'are gone', cannot: 'could not be removed', word: 'GONE' }));
     }];
   });
 }
 
-function pruned(decisions, gone) {
-  const going = decisions.filter((d) => !d.stays);
-  const bytes = going.reduce((n, d) => n + Number(d.sizeBytes), 0);
-  const some = [...going, ...decisions.filter((d) => d.stays)].slice(0, 200);
-  return [el('p', {}, `${several(going.length, 'copy', 'copies')} ${gone}, ${size(bytes)}; ${decisions.length - going.length} stay.`,
-    some.length < decisions.length ? ` The first ${some.length} are shown: snapshotd prune --dry-run shows all.` : ''),
-  table('Decisions', ['Name', 'Backend', 'Size', 'Decision', 'Why'], some.map((d) => row(mono(d.name), d.backend, size(d.sizeBytes),
-    d.stays ? badge('', 'STAYS') : badge('attention', 'GOES'), [d.why, d.error ? problemBox(d.error) : null])))];
+const goes = (d) => !d.stays && !d.error;
+
+// pruned shows which copies go. One with an error stays though no rule keeps it.
+function pruned(decisions, { gone, cannot, word }) {
+  const failed = decisions.filter((d) => d.error);
+  const going = decisions.filter(goes);
+  const kept = decisions.filter((d) => d.stays && !d.error);
+  const some = [...failed, ...going, ...kept].slice(0, 200);
+  const told = (all, what) => `${several(all.length, 'copy', 'copies')} ${what}, ${size(all.reduce((n, d) => n + Number(d.sizeBytes), 0))}`;
+  const verdict = (d) => {
+    if (d.error) return d.stays ? badge('attention', 'LOCKED') : badge('danger', 'FAILED');
+    return d.stays ? badge('', 'STAYS') : badge('attention', word);
+  };
+  return [failed.length ? el('p', { class: 'notice danger' }, `${told(failed, cannot)}.`) : null,
+    el('p', {}, `${told(going, gone)}; ${kept.length} stay.`,
+      some.length < decisions.length ? ` The first ${some.length} are shown: snapshotd prune --dry-run shows all.` : ''),
+    table('Decisions', ['Name', 'Backend', 'Size', 'Decision', 'Why'], some.map((d) => row(mono(d.name), d.backend, size(d.sizeBytes), verdict(d),
+      [d.why, d.error ? problemBox(d.error) : null])))].filter(Boolean);
 }
+
+// journalGoes is what the leader removes of the journal by itself.
+const journalGoes = (all) => all.map((j) => (j.error
+  ? el('p', { class: 'notice attention' }, `It is not known which segments of the journal go: ${stopped(j.error.message)}`)
+  : el('p', {}, `The leader removes within the hour from the journal on ${j.backend}: ${several(Number(j.segments), 'segment')} (${size(j.sizeBytes)}) `,
+    `with the revisions ${count(j.firstRevision)} to ${count(j.lastRevision)} of `, mono(j.timeline), `: ${stopped(j.why)}`)));
 
 function verify(s) {
   const level = choice('verify-level', [['LEVEL_CHECKSUM', 'checksum: read every byte back'],
     ['LEVEL_STRUCTURE', 'structure: read every page and key'], ['LEVEL_DRILL', 'drill: restore it into a throw-away etcd']]);
   const backend = choice('verify-backend', [['', 'any'], ...s.locations.map((l) => [l.backend, l.backend])]);
-  askFirst(`Verify ${s.name}`, [field('Level', level), field('Copy on', backend)], 'Verify', async () => {
+  askFirst(`Verify ${s.name}`, [field('Level', level), field('Copy on', backend)], 'Verify', async (report) => {
     let verdict = null;
     const bar = el('progress', { 'aria-label': 'read back' });
     const text = el('span', {}, 'Reading…');
@@ -149,6 +173,7 @@ function verify(s) {
       reread(s.cluster, s.name); // a copy that is damaged is an error, and the verdict is kept
       look();
     }
+    if (!verdict) throw new Problem('', 'the answer ended without a verdict, so nothing is known: verify it again');
     changed(verdict);
     report(el('p', {}, stateBadge(verdict.verification.state), ` ${verdict.verification.backends.join(', ')}`));
   });
@@ -157,17 +182,18 @@ function verify(s) {
 async function pin(s, pinned) {
   await askFirst(pinned ? `Pin ${s.name}` : `Unpin ${s.name}`, [el('p', {}, pinned
     ? 'Retention leaves a pinned snapshot alone, and it cannot be deleted.' : 'Retention may remove it then, and it can be deleted.')],
-  pinned ? 'Pin' : 'Unpin', () => update(s, 'pinned', { pinned }));
+  pinned ? 'Pin' : 'Unpin', (report) => update(s, 'pinned', { pinned }, report));
 }
 
 function labels(s) {
   const text = el('textarea', { id: 'labels', rows: 6 });
   text.value = Object.entries(s.labels || {}).sort().map(([k, v]) => `${k}=${v}`).join('\n');
-  askFirst(`Labels of ${s.name}`, [field('Labels, key=value, one a line', text)], 'Set', () => update(s, 'labels', { labels: labelsOf(text.value) }));
+  askFirst(`Labels of ${s.name}`, [field('Labels, key=value, one a line', text)], 'Set',
+  (report) => update(s, 'labels', { labels: labelsOf(text.value) }, report));
 }
 
 // update changes a snapshot if nobody else has since the page has read it.
-async function update(s, mask, fields) {
+async function update(s, mask, fields, report) {
   try {
     const answer = await change('PATCH', `${path(s)}?updateMask=${mask}`, { ...fields, etag: s.etag });
     changed(answer.snapshot);
@@ -183,7 +209,7 @@ function remove(s) {
   const name = el('input', { id: 'delete-name', autocomplete: 'off', spellcheck: 'false' });
   const backends = boxes(s.locations.map((l) => l.backend));
   const done = askFirst(`Delete ${s.name}`, [el('p', { class: 'notice danger' }, 'It is gone for good on the chosen backends.'), backends.set,
-    field(`Type its name to delete it: ${s.name}`, name)], 'Delete', async () => {
+    field(`Type its name to delete it: ${s.name}`, name)], 'Delete', async (report) => {
     const query = new URLSearchParams(s.etag ? { etag: s.etag } : {});
     backends.chosen().forEach((b) => query.append('backends', b));
     const { snapshot } = await change('DELETE', `${path(s)}?${query}`);
@@ -194,7 +220,8 @@ function remove(s) {
       return;
     }
     drop(s.cluster, s.name);
-    location.hash = toCluster(s.cluster);
+    const { cluster, snapshot: shown } = place();
+    if (cluster === s.cluster && shown === s.name) location.hash = toCluster(s.cluster);
     look();
     report(el('p', {}, badge('safe', 'DELETED'), ' ', mono(s.name)));
   });
@@ -207,7 +234,7 @@ function remove(s) {
 function download(s) {
   const kind = choice('download-kind', [['true', 'the database, as etcdutl takes it'], ['false', 'the bytes as they are stored']]);
   const backend = choice('download-backend', [['', 'any'], ...s.locations.map((l) => [l.backend, l.backend])]);
-  askFirst(`Download ${s.name}`, [field('Content', kind), field('From', backend)], 'Download', async () => {
+  askFirst(`Download ${s.name}`, [field('Content', kind), field('From', backend)], 'Download', async (report) => {
     const query = new URLSearchParams({ decoded: kind.value, ...(backend.value ? { backend: backend.value } : {}) });
     let header = null;
     await lines('GET', `${path(s)}:download?${query}`, null, (m) => {
@@ -217,7 +244,16 @@ function download(s) {
     query.set('cluster', s.cluster);
     query.set('name', s.name);
     const link = el('a', { href: `/console/download?${query}`, download: header.fileName }, header.fileName);
-    report(el('p', {}, link, `, ${size(header.totalBytes)}, from ${header.backend}`), el('p', {}, 'Compare its sha256: ', mono(header.sha256)));
+    report(el('p', {}, link, `, ${size(header.totalBytes)}, from ${header.backend}`), ...checksum(header));
     link.click();
   });
+}
+
+// checksum is what the file must have, and the command that computes it. Behind a database is etcd's own checksum, which is
+// none of the bytes that were counted.
+function checksum(h) {
+  const file = quote(h.fileName);
+  const more = Number(h.totalBytes) - Number(h.sha256Bytes);
+  return [el('p', {}, more ? `The sha256 without etcd's ${more} bytes of checksum at its end must be ` : 'Its sha256 must be ', mono(h.sha256), ':'),
+    commandLine(more ? `head -c ${h.sha256Bytes} ${file} | sha256sum` : `sha256sum ${file}`)];
 }

@@ -12,6 +12,11 @@ export class Problem extends Error {
     this.status = status || null;
     this.login = ''; // where the person can log in
   }
+
+  // detail is the one of the error's details that has a field.
+  detail(field) {
+    return ((this.status && this.status.details) || []).find((d) => d[field]);
+  }
 }
 
 const foreign = (what) => new Problem('', `it answers with ${what}, which is none of its own answers: a proxy between?`);

@@ -2,7 +2,8 @@
 
 import { state } from './state.js';
 
-function quote(arg) {
+// quote makes an argument for the shell of a text.
+export function quote(arg) {
   const s = String(arg);
   if (/^[A-Za-z0-9_.\/:=@%+,-]+$/.test(s)) return s;
   if (!/[\p{Cc}\p{Cf}]/u.test(s)) return `'${s.replaceAll("'", "'\\''")}'`;

@@ -1,0 +1,205 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/protoadapt"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+)
+
+// asked reads the request of a call.
+func asked[M proto.Message](t *testing.T, r *http.Request, m M) M {
+	b, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = protojson.Unmarshal(b, m)
+	}
+	if err != nil {
+		t.Errorf("%s: %v", r.URL.Path, err)
+	}
+	return m
+}
+
+// waits waits until it may go on, or nobody waits for the answer any more.
+func waits(r *http.Request, goOn <-chan struct{}) {
+	select {
+	case <-goOn:
+	case <-r.Context().Done():
+	}
+}
+
+// verifying answers a verify: how far it is, and the rest when it may go on.
+func verifying(t *testing.T, total int64, goOn <-chan struct{}, rest func(w http.ResponseWriter)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		writeLine(t, w, &snapshotdv1.VerifyResponse{Backend: "local", DoneBytes: total / 2, TotalBytes: total})
+		waits(r, goOn)
+		rest(w)
+	}
+}
+
+// TestTheOutcomeOfAnActionStaysWithItInABrowser: what an action says is not shown in the dialog of another one, and how it
+// has ended is shown in the page when its dialog is gone.
+func TestTheOutcomeOfAnActionStaysWithItInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	first, second := s.snapshots["prod-00"][0], s.snapshots["prod-00"][1]
+	const path = "POST /v1/clusters/prod-00/snapshots"
+	goOn := []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	s.answers(path+"/"+first.GetName()+":verify", verifying(t, 4<<20, goOn[0], func(w http.ResponseWriter) {
+		done := proto.CloneOf(first)
+		done.Verification = &snapshotdv1.Verification{State: snapshotdv1.Verification_STATE_PASSED, Backends: []string{"local"}}
+		writeLine(t, w, &snapshotdv1.VerifyResponse{Snapshot: done})
+	}))
+	s.answers(path+"/"+second.GetName()+":verify", verifying(t, 8<<20, goOn[1], func(http.ResponseWriter) {}))
+	s.answers(path+":save", func(w http.ResponseWriter, r *http.Request) {
+		waits(r, goOn[2])
+		refuses(t, codes.Unavailable, "read the snapshot: etcd does not answer")(w, r)
+	})
+	b := browse(t, "about:blank", "")
+	url := s.serve(t)
+	b.goes(url+"/#/clusters/prod-00/snapshots/"+first.GetName(), ".actions button")
+	b.click(".actions button", "Verify")
+	b.click("#dialog button.go", "Verify")
+	b.reads("how far the first is", "#dialog-result", "2.0 MiB of 4.0 MiB")
+	b.click("#dialog button", "Close")
+	b.open("#/clusters/prod-00/snapshots/" + second.GetName())
+	b.reads("the second", "#view h2", second.GetName())
+	b.click(".actions button", "Verify")
+	b.click("#dialog button.go", "Verify")
+	b.reads("how far the second is", "#dialog-result", "4.0 MiB of 8.0 MiB")
+
+	close(goOn[0])
+	b.reads("the outcome of the first", "#outcomes", "Verify "+first.GetName(), "PASSED", "local")
+	if text := b.text("#dialog-result"); !strings.Contains(text, "4.0 MiB of 8.0 MiB") {
+		t.Errorf("in the dialog of the second is %q", text)
+	}
+	close(goOn[1])
+	b.reads("that there is no verdict", "#dialog-result", "The answer ended without a verdict, so nothing is known: verify it again.")
+	b.click("#dialog button", "Close")
+	b.click("#outcomes button", "Dismiss")
+	b.gone("the outcome", "#outcomes")
+
+	b.open("#/clusters/prod-00")
+	b.click(".actions button", "Save now")
+	b.click("#dialog button.go", "Save")
+	b.reads("that it is under way", "#dialog-result", "Working")
+	b.click("#dialog button", "Close")
+	close(goOn[2])
+	b.reads("the error of the save", "#outcomes", "Save prod-00 now", "etcd does not answer")
+	for _, on := range screens {
+		b.accessible("an outcome", on)
+	}
+	if len(b.problems) > 0 {
+		t.Errorf("the browser complains: %q", b.problems)
+	}
+}
+
+// TestAPruneThatFailsInABrowser: a copy that could not be removed is not called gone, and what goes of the journal is shown.
+func TestAPruneThatFailsInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	denied := status.New(codes.PermissionDenied, "remove it from s3: access denied").Proto()
+	locked := status.New(codes.FailedPrecondition, "a lock of the bucket protects it").Proto()
+	s.answers("POST /v1/clusters/prod-00/snapshots:prune", func(w http.ResponseWriter, r *http.Request) {
+		answer := &snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{
+			{Name: "kept", Backend: "s3", SizeBytes: 1 << 20, Stays: true, Why: "it is the newest"},
+			{Name: "old", Backend: "s3", SizeBytes: 2 << 20, Why: "no rule keeps it"},
+			{Name: "older", Backend: "s3", SizeBytes: 4 << 20, Why: "no rule keeps it"},
+			{Name: "locked", Backend: "s3", SizeBytes: 8 << 20, Stays: true, Error: locked},
+		}}
+		if asked(t, r, &snapshotdv1.PruneRequest{}).GetValidateOnly() {
+			answer.Journal = []*snapshotdv1.JournalRemoval{
+				{Backend: "s3", Timeline: "cdf8-1", FirstRevision: 10, LastRevision: 99, Segments: 3, SizeBytes: 1 << 20, Why: "the window is a week"},
+				{Error: status.New(codes.Unavailable, "backend local does not answer").Proto()},
+			}
+		} else {
+			answer.Decisions[1].Error, answer.Decisions[2].Error = denied, denied
+		}
+		writeProto(t, w, answer)
+	})
+	b := browse(t, "about:blank", "")
+	b.goes(s.serve(t)+"/#/clusters/prod-00", ".actions button")
+	b.click(".actions button", "Prune")
+	b.click("#dialog button", "Show what would go")
+	b.reads("what would go", "#dialog-result", "2 copies would go, 6.0 MiB; 1 stay.", "1 copy cannot be removed, 8.0 MiB.", "LOCKED", "GOES",
+		"from the journal on s3: 3 segments (1.0 MiB) with the revisions 10 to 99 of cdf8-1: the window is a week.",
+		"It is not known which segments of the journal go: backend local does not answer.")
+	b.click("#dialog button", "Remove them")
+	b.reads("that nothing has gone", "#dialog-result", "3 copies could not be removed, 14 MiB.", "0 copies are gone, 0 B; 1 stay.", "access denied")
+	var decisions []string
+	b.eval("[...document.querySelectorAll('#dialog-result tbody tr')].map(r => r.cells[0].innerText + ' ' + r.cells[3].innerText.slice(2))", &decisions)
+	if got := strings.Join(decisions, ", "); got != "old FAILED, older FAILED, locked LOCKED, kept STAYS" {
+		t.Errorf("the decisions are %q", got)
+	}
+	for _, on := range screens {
+		b.accessible("a prune that failed", on)
+	}
+}
+
+// TestAReconcileDoesWhatWasShownInABrowser: the choice holds from the preview on.
+func TestAReconcileDoesWhatWasShownInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	calls, goOn := make(chan *snapshotdv1.ReconcileRequest, 2), make(chan struct{})
+	s.answers("POST /v1/clusters/prod-00/snapshots:reconcile", func(w http.ResponseWriter, r *http.Request) {
+		calls <- asked(t, r, &snapshotdv1.ReconcileRequest{})
+		waits(r, goOn)
+		writeProto(t, w, &snapshotdv1.ReconcileResponse{Backends: []*snapshotdv1.BackendReconciliation{{Backend: "local", Listed: 40, Added: 3}}})
+	})
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
+	b.click(".actions button", "Reconcile")
+	b.click("#dialog button", "Show what would change")
+	<-calls
+	const choose = "(e => { if (!e.disabled) e.checked = true })(document.querySelector('#repair'))"
+	b.eval(choose, nil) // while it is being asked for
+	close(goOn)
+	b.reads("what would change", "#dialog-result", "would be changed", "40")
+	b.eval(choose, nil)
+	var checked bool
+	if b.eval("document.querySelector('#repair').checked", &checked); checked {
+		t.Error("the dialog shows another choice than the one that was previewed")
+	}
+	b.click("#dialog button.go", "Reconcile")
+	b.reads("what has changed", "#dialog-result", "were changed")
+	if did := <-calls; did.GetRepair() || did.GetValidateOnly() {
+		t.Errorf("without repair it was shown what would change, and then was done %v", did)
+	}
+}
+
+// TestAnErrorOfAReconcileHasItsReportsInABrowser: what was found, or done, in spite of an error is shown beside it, and a
+// preview with an error can be carried out.
+func TestAnErrorOfAReconcileHasItsReportsInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	s.answers("POST /v1/clusters/prod-00/snapshots:reconcile", func(w http.ResponseWriter, r *http.Request) {
+		refuses(t, codes.DataLoss, "a record cannot be read", protoadapt.MessageV1Of(&errdetails.ErrorInfo{Reason: "BAD_RECORD"}),
+			protoadapt.MessageV1Of(&snapshotdv1.ReconcileResponse{
+				Backends:   []*snapshotdv1.BackendReconciliation{{Backend: "s3", Listed: 4711, Added: 3}},
+				Unreadable: []*snapshotdv1.UnreadableRecord{{Key: "/snapshotd/prod-00/torn", Error: "it is no record"}},
+			}))(w, r)
+	})
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
+	b.click(".actions button", "Reconcile")
+	b.click("#dialog button", "Show what would change")
+	for _, were := range []string{"would be", "were"} {
+		b.reads("the error and the reports", "#dialog-result", "BAD_RECORD: A record cannot be read.", fmt.Sprintf("locations that %s changed", were),
+			"4711", "/snapshotd/prod-00/torn: it is no record")
+		if were == "would be" {
+			b.click("#dialog button.go", "Reconcile")
+		}
+	}
+	if len(b.problems) > 0 {
+		t.Errorf("the browser complains: %q", b.problems)
+	}
+}
