@@ -5,10 +5,12 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // tab is a page in a real Chromium, which is spoken to over a pipe in its own protocol.
@@ -194,6 +196,20 @@ func (b *tab) fill(selector, value string) {
 	b.t.Helper()
 	b.eval("(e => { e.value = "+quoted(value)+"; for (const type of ['input', 'change']) e.dispatchEvent(new Event(type, "+
 		"{ bubbles: true })) })(document.querySelector("+quoted(selector)+"))", nil)
+}
+
+// later lets time pass for a service and the page, which asks again.
+func (b *tab) later(s *simulated, d time.Duration) {
+	b.t.Helper()
+	s.ahead.Add(int64(d))
+	b.eval(fmt.Sprintf("(now => { Date.now = () => now() + %d })(Date.now)", d.Milliseconds()), nil)
+	b.looks()
+}
+
+// looks makes the page ask again.
+func (b *tab) looks() {
+	b.t.Helper()
+	b.eval("dispatchEvent(new Event('online'))", nil)
 }
 
 // screen makes the browser one of a size in pixels, in a colour scheme. Nothing moves in it: in the middle of a change

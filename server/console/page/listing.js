@@ -17,7 +17,10 @@ const times = (s) => Date.parse(s.createTime);
 export function listOf(cluster, changed) {
   let list = state.lists.get(cluster);
   if (!list) {
-    list = { cluster, byName: new Map(), sorted: [], complete: false, problem: null, asked: 0, asking: false, current: false, version: 0, seen: null };
+    list = {
+      cluster, byName: new Map(), sorted: [], complete: false, problem: null, asked: 0, read: 0, asking: false, current: false, version: 0,
+      seen: null, changed: new Set(),
+    };
     state.lists.set(cluster, list);
   }
   const c = clusterOf(cluster);
@@ -45,6 +48,7 @@ async function refresh(list, changed) {
     } while (token && whole);
     if (!token) keepOnly(list);
     list.complete ||= !token;
+    list.read = list.asked;
     list.problem = null;
   } catch (e) {
     list.problem = e;
@@ -56,12 +60,15 @@ async function refresh(list, changed) {
   changed();
 }
 
-// fetchPage takes one page, and returns the token of the next one. What a page does not show between its ends is gone.
+// fetchPage takes one page, and returns the token of the next one. What a page does not show between its ends is gone. What
+// has changed since the page was asked for is newer than the page.
 async function fetchPage(list, size, token, changed) {
   const query = new URLSearchParams({ pageSize: size, ...(token ? { pageToken: token } : {}) });
+  list.changed.clear();
   const answer = await ask(`${snapshots(list.cluster)}?${query}`);
+  list.read ||= list.asked;
   for (const s of answer.snapshots) {
-    list.byName.set(s.name, s);
+    if (!list.changed.has(s.name)) list.byName.set(s.name, s);
     if (list.seen) list.seen.add(s.name);
   }
   list.unreadable = answer.unreadable.length;
@@ -94,7 +101,8 @@ function sort(list) {
 export function take(snapshot) {
   const list = state.lists.get(snapshot.cluster);
   if (!list) return;
-  if (list.seen) list.seen.add(snapshot.name); // the pages that are being read may be older
+  list.changed.add(snapshot.name);
+  if (list.seen) list.seen.add(snapshot.name); // the pages that are being read may not have it
   if (snapshot.locations.length || snapshot.state === 'STATE_SAVING' || snapshot.state === 'STATE_FAILED') list.byName.set(snapshot.name, snapshot);
   else list.byName.delete(snapshot.name);
   sort(list);
@@ -103,7 +111,9 @@ export function take(snapshot) {
 // drop takes a snapshot out that was deleted.
 export function drop(cluster, name) {
   const list = state.lists.get(cluster);
-  if (list && list.byName.delete(name)) sort(list);
+  if (!list) return;
+  list.changed.add(name);
+  if (list.byName.delete(name)) sort(list);
 }
 
 // Searching

@@ -8,9 +8,9 @@ import { el, keyed } from './dom.js';
 import { take } from './listing.js';
 import { badge, commandLine, mono, quiet, row, stateBadge, table, terms, when } from './pieces.js';
 import { clusterOf, state } from './state.js';
-import { count, plain, seconds, size, stopped, took } from './words.js';
+import { count, plain, seconds, size, stopped, took, utc } from './words.js';
 
-const read = new Map(); // by address: the snapshot, or why it cannot be read, and when that was asked
+const read = new Map(); // by address: the snapshot and when it was read, why it cannot be read now, and when that was asked
 
 const again = 60000; // milliseconds until it is read again, if no event tells of it before
 
@@ -18,7 +18,8 @@ const pause = 10000; // the same, when it could not be read
 
 export function showSnapshot(view, at) {
   const key = `${at.cluster}/${at.snapshot}`;
-  const listed = state.lists.get(at.cluster) && state.lists.get(at.cluster).byName.get(at.snapshot);
+  const list = state.lists.get(at.cluster);
+  const listed = list && list.byName.get(at.snapshot);
   const known = read.get(key) || {};
   if (!known.asking && !(Date.now() - known.asked < (known.problem ? pause : again)) && !state.problem) refresh(view, at, key);
   const s = known.snapshot || listed;
@@ -30,10 +31,11 @@ export function showSnapshot(view, at) {
     return;
   }
   const c = clusterOf(at.cluster);
+  const past = known.problem && [known.problem.message, known.snapshot ? known.read : list.read];
   const section = (name, more, make) => [name, JSON.stringify([s, more, reach(), state.stale]), make];
   keyed(view, [
     section('head', [...state.roles], () => head(s, c)),
-    section('errors', 0, () => errors(s)),
+    section('errors', past, () => errors(s, past)),
     section('copies', 0, () => el('section', { 'aria-label': 'Copies' }, el('h3', {}, 'Copies'), copies(s))),
     section('facts', state.service.traceURL, () => el('section', { 'aria-label': 'Facts' }, el('h3', {}, 'Facts'), facts(s))),
     section('verified', 0, () => el('section', { 'aria-label': 'Verifications' }, el('h3', {}, 'Verifications'), verifications(s))),
@@ -43,25 +45,26 @@ export function showSnapshot(view, at) {
 
 // refresh reads the snapshot, and shows it if the view is still of it.
 async function refresh(view, at, key) {
-  const known = read.get(key) || {};
-  read.set(key, { ...known, asking: true });
+  const known = { ...read.get(key), asking: true, changed: false };
+  read.set(key, known);
+  const asked = Date.now();
   const hash = location.hash;
   let next;
   try {
     const { snapshot } = await ask(snapshots(at.cluster, at.snapshot));
-    take(snapshot);
-    next = { snapshot, asked: Date.now() };
+    if (!known.changed) take(snapshot);
+    next = { snapshot, read: asked };
   } catch (e) {
-    next = { snapshot: e.reason === 'SNAPSHOT_NOT_FOUND' ? null : known.snapshot, problem: e, asked: Date.now() };
+    next = { snapshot: e.reason === 'SNAPSHOT_NOT_FOUND' ? null : known.snapshot, read: known.read, problem: e };
   }
-  read.set(key, next);
+  read.set(key, { ...next, asked: known.changed ? 0 : Date.now() });
   if (location.hash === hash && state.clusters) showSnapshot(view, at);
 }
 
-// reread makes a snapshot be read again: an action has changed it.
+// reread makes a snapshot be read again: it was changed, perhaps since it was read by the question that is under way.
 export function reread(cluster, name) {
   const known = read.get(`${cluster}/${name}`);
-  if (known) known.asked = 0;
+  if (known) Object.assign(known, { asked: 0, changed: true });
 }
 
 function head(s, c) {
@@ -69,9 +72,11 @@ function head(s, c) {
     el('div', { class: 'actions' }, ...actions.ofSnapshot(s, c)));
 }
 
-function errors(s) {
+// errors are why it is not as it should be. past is why it cannot be read now, and when what is shown was read.
+function errors(s, past) {
   const v = s.verification;
-  return el('div', {}, s.error ? el('p', { class: 'notice danger' }, s.error) : null,
+  return el('div', {}, past ? el('p', { class: 'notice danger', role: 'alert' },
+    `It cannot be read: ${stopped(past[0])} What is shown below is as it was at ${utc(past[1] + state.skew)}.`) : null, s.error ? el('p', { class: 'notice danger' }, s.error) : null,
     v && v.error ? el('p', { class: 'notice danger' }, `Verification: ${v.error}`) : null,
     s.alarms.length ? el('p', { class: 'notice attention' }, `Alarms of etcd are inside: ${s.alarms.join(', ')}. An etcd that is restored refuses writes; restore --disarm leaves them out.`) : null);
 }
@@ -117,7 +122,7 @@ function verifications(s) {
   return table('Verifications', ['Level', 'Result', 'When', 'Took', 'Backends', 'HashKV', 'Remarks'], all.map((v) => row(
     v === s.journalProof ? 'JOURNAL' : plain(v.level),
     v === s.proof && v.error ? badge('danger', 'VOID') : stateBadge(v.state), when(v.time), took(seconds(v.duration)), v.backends.join(', ') || '-',
-    v.hashKv ? mono(Number(v.hashKv).toString(16)) : '-',
+    v.hashKv ? mono(v.hashKv) : '-',
     [v.error, v.live, v.storedOnly ? 'as it is stored alone, without an identity' : '', v.disarmed.length ? `disarmed: ${v.disarmed.join(', ')}` : '']
       .filter(Boolean).join('; ') || '-')));
 }

@@ -58,7 +58,7 @@ export function showList(section, list) {
 function problem(section, list) {
   const c = clusterOf(list.cluster);
   const text = c && c.verdict === 'VERDICT_UNKNOWN' ? c.findings[0].text : list.problem && `The list cannot be read: ${stopped(list.problem.message)}`;
-  const old = list.sorted.length ? ` The rows below are as they were at ${utc(list.asked + state.skew)}.` : '';
+  const old = list.sorted.length ? ` The rows below are as they were at ${utc(list.read + state.skew)}.` : '';
   const p = section.querySelector('#list-error');
   setText(p, text ? visible(`${text}${old}`) : '');
   p.hidden = !text;
