@@ -106,13 +106,17 @@ export function snapshots(cluster, name) {
   return name ? `${all}/${encodeURIComponent(name)}` : all;
 }
 
-let introduced = false; // the service has said who the caller is
+const whoami = () => ask('/v1/whoami');
+const lasting = 60000; // milliseconds, after which the caller may have other roles
+
+let introduced = 0; // when the service was asked who the caller is; 0 when it has not said it
 
 // questions asks all that the overview shows.
-const questions = () => ({
-  asked: Date.now(),
-  answers: Promise.all([ask('/v1/clusters'), ask('/console/service'), introduced ? state.caller : ask('/v1/whoami')]),
-});
+function questions() {
+  const asked = Date.now();
+  const known = Math.abs(asked - introduced) < lasting;
+  return { asked, known, answers: Promise.all([ask('/v1/clusters'), ask('/console/service'), known ? state.caller : whoami()]) };
+}
 
 // The first questions are on their way before the modules that show the answers are here.
 let first = document.hidden ? null : questions();
@@ -120,14 +124,15 @@ if (first) first.answers.catch(() => {}); // glance says it
 
 // glance asks how the clusters are.
 export async function glance() {
-  const { asked, answers } = first && isFresh(first.asked) ? first : questions();
+  const { asked, known, answers } = first && isFresh(first.asked) ? first : questions();
   first = null;
   try {
-    const [answer, service, caller] = await answers;
+    const [answer, service, who] = await answers;
     const skew = Date.parse(answer.time) - asked;
     if (Number.isNaN(skew) || !Array.isArray(answer.clusters)) throw foreign('JSON that is no list of clusters');
+    const caller = known && answer.clusters.some((c) => !state.roles.has(c.name)) ? await whoami() : who; // a cluster is new
+    if (caller !== state.caller) introduced = asked;
     Object.assign(state, { clusters: answer.clusters, service, caller, asked, skew, problem: null });
-    introduced = true;
     state.roles = new Map(caller.clusters.map((c) => [c.cluster, c.role]));
     state.firstVersion ||= service.version;
     for (const c of answer.clusters) {
@@ -135,6 +140,6 @@ export async function glance() {
     }
   } catch (e) {
     state.problem = e;
-    introduced = false; // the next service may know the caller otherwise
+    introduced = 0; // the next service may know the caller otherwise
   }
 }

@@ -9,7 +9,7 @@ import { journalBox, showPoints } from './journal.js';
 import { listOf } from './listing.js';
 import { movingBox, showMoving } from './moving.js';
 import { atAGlance, findings, lastKnown } from './overview.js';
-import { age, badge, commandLine, due, foldable, mono, quiet, row, stateBadge, steady, table, verdictBadge, when } from './pieces.js';
+import { age, badge, commandLine, due, foldable, mono, quiet, retell, row, stateBadge, steady, table, verdictBadge, when } from './pieces.js';
 import { clusterOf, now, state } from './state.js';
 import { makeList, showList } from './snapshots.js';
 import { seconds, several, size, took, utc } from './words.js';
@@ -28,7 +28,7 @@ export function showCluster(view, at) {
   const fold = (key, facts, title, make) => section(key, facts, () => el('section', { 'aria-label': title }, el('h3', {}, title), make()));
   keyed(view, [
     section('head', [c.verdict, [...state.roles]], () => head(c)),
-    section('findings', c.findings, () => el('section', { 'aria-label': 'Findings' }, findings(c))),
+    section('findings', steady(c.findings), () => el('section', { 'aria-label': 'Findings' }, findings(c))),
     section('saving', 'saving', () => movingBox(c.name)),
     section('facts', steady(c), () => (known ? atAGlance(c) : lastKnown(c.name) || el('p', {}))),
     ['range', `${at.cluster} ${at.link}`, () => rangeOf(c, range)],
@@ -41,6 +41,7 @@ export function showCluster(view, at) {
     section('commands', [c.newestReady, reads(c), at.link], () => commands(c, at)),
   ]);
   showList(view.querySelector('#snapshots'), list);
+  retell(view, c);
   showMoving(c.name);
   if (c.recoveryWindow) showPoints(c, view.querySelector('#points'));
 }

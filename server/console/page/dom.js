@@ -33,6 +33,19 @@ export function setText(e, text) {
   if (e.textContent !== text) e.textContent = text;
 }
 
+// called is what an element is to a person. A part has one summary or heading, and the text of it changes.
+const called = (e) => [e.tagName, e.id, e.getAttribute('href'),
+  e.getAttribute('aria-label') || (/^(SUMMARY|H2)$/.test(e.tagName) ? '' : e.textContent)].join('\n');
+
+// replace puts an element into the place of another one. What had the focus in that one has it again, if it is still there.
+function replace(old, fresh) {
+  const had = old.contains(document.activeElement) ? called(document.activeElement) : '';
+  old.replaceWith(fresh);
+  if (!had) return;
+  const again = [fresh, ...fresh.querySelectorAll('a, button, summary, input, select, [tabindex]')].find((e) => called(e) === had);
+  if (again) again.focus({ preventScroll: true });
+}
+
 // keyed updates the children of a parent to a list of [key, signature, make]. Unchanged children stay the same elements,
 // and so keep focus and selection. Those that go do so first, because the others would be moved before them.
 export function keyed(parent, wanted) {
@@ -48,7 +61,7 @@ export function keyed(parent, wanted) {
       fresh.dataset.signature = signature;
       if (e) {
         if (at === e) at = fresh;
-        e.replaceWith(fresh);
+        replace(e, fresh);
       }
       e = fresh;
     }

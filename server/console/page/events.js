@@ -3,7 +3,7 @@
 import { lines } from './asking.js';
 import { forget, take } from './listing.js';
 import { soon } from './looking.js';
-import { note, showMoving } from './moving.js';
+import { end, note, showMoving } from './moving.js';
 import { reread } from './snapshot.js';
 import { state } from './state.js';
 
@@ -47,6 +47,7 @@ function happened(event) {
     return;
   }
   if (event.type === 'TYPE_FINISHED') state.moving.delete(event.cluster);
+  if (event.type === 'TYPE_LOCATION_DONE') end(event);
   if (event.snapshot) take(event.snapshot);
   reread(event.cluster, event.name);
   soon();

@@ -17,6 +17,14 @@ export function note(event) {
   state.moving.set(event.cluster, { name: event.name, phase: event.phase, backends, at: Date.now() });
 }
 
+// end takes out how far a backend is that is done.
+export function end(event) {
+  const save = state.moving.get(event.cluster);
+  if (!save || save.name !== event.name || !save.backends.delete(event.backend)) return;
+  save.at = Date.now();
+  showMoving(event.cluster);
+}
+
 export function showMoving(name) {
   const cluster = clusterOf(name);
   for (const box of document.querySelectorAll('.saving')) {

@@ -4,7 +4,7 @@ import { choose, place, remember, toCluster } from './address.js';
 import { command, reach } from './commands.js';
 import { el, keyed, setText } from './dom.js';
 import { movingBox, showMoving } from './moving.js';
-import { age, badge, commandLine, due, facts, foldable, mono, quiet, stateBadge, steady, terms, verdictBadge, when } from './pieces.js';
+import { age, badge, commandLine, due, facts, foldable, mono, quiet, retell, stateBadge, steady, terms, verdictBadge, when } from './pieces.js';
 import { state } from './state.js';
 import { kindOf, marks, rank, several, utc, words } from './words.js';
 
@@ -20,7 +20,11 @@ export function showOverview(view, at) {
   setText(view.querySelector('#found'), found.length < all.length ? `${several(found.length, 'cluster')} of ${all.length}` : '');
   const signature = (c) => JSON.stringify([steady(c), state.stale, reach()]);
   keyed(view.querySelector('#clusters'), found.map((c) => [c.name, signature(c), () => line(c, all.length === 1 || at.opened.has(c.name))]));
-  found.forEach((c) => showMoving(c.name));
+  const cards = view.querySelector('#clusters').children;
+  found.forEach((c, i) => {
+    retell(cards[i], c);
+    showMoving(c.name);
+  });
 }
 
 function frame(at) {
@@ -77,7 +81,8 @@ export function findings(c) {
   const mark = (kind) => el('span', { class: 'mark' }, `${state.stale ? '?' : marks[kind]} `);
   const items = c.findings.map((f) => {
     const help = f.command.length ? command(f.command, c.name) : '';
-    const item = el('li', { class: kindOf(f.verdict) }, mark(kindOf(f.verdict)), f.text, help && !said.has(help) ? commandLine(help) : null);
+    const item = el('li', { class: kindOf(f.verdict) }, mark(kindOf(f.verdict)), el('span', { class: 'text' }, f.text),
+      help && !said.has(help) ? commandLine(help) : null);
     said.add(help);
     return item;
   });

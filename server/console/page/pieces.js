@@ -1,6 +1,6 @@
 // Small pieces that several parts of the page use.
 
-import { button, el } from './dom.js';
+import { button, el, setText } from './dom.js';
 import { now, state } from './state.js';
 import { count, kindOf, marks, minute, plain, size, span, utc, visible, words } from './words.js';
 
@@ -62,7 +62,7 @@ export function terms(all) {
 
 // steady is a text that changes when something of a cluster does that is more than a number which always moves. A part of the page
 // that is made anew with each of those would lose the focus.
-const moves = new Set(['freeBytes', 'progress', 'recoveryWindow']);
+const moves = new Set(['freeBytes', 'progress', 'recoveryWindow', 'text']); // the text of a finding has ages in it
 
 export const steady = (c) => JSON.stringify(c, (key, value) => (moves.has(key) ? undefined : value));
 
@@ -84,6 +84,16 @@ export function foldable(key, attributes, summary, body, toggled) {
     if (toggled) toggled(!details.open);
   });
   return details;
+}
+
+// retell shows the texts of a cluster's findings as they are now, where these findings are shown.
+export function retell(place, c) {
+  const [worst] = c.findings;
+  for (const why of place.querySelectorAll('.why')) {
+    setText(why, worst ? visible(worst.text) : '');
+    if (worst) why.title = worst.text;
+  }
+  place.querySelectorAll('.findings .text').forEach((e, i) => setText(e, visible(c.findings[i].text)));
 }
 
 // commandLine is a command with a button that copies it.
