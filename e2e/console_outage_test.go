@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,36 @@ func TestTheIdentityIsNotForgottenInABrowser(t *testing.T) {
 	b.reads("that the catalog is down", "#view h2", "UNKNOWN")
 	b.eval("window.fetch = () => Promise.reject(new TypeError('it is away')); dispatchEvent(new Event('online')); 0", nil)
 	b.reads("what helps", "#notice", "snapshotd restore latest", "--identity FILE")
+}
+
+// TestTheOutageHasCommandsToCopyInABrowser: for each cluster, when the service is away.
+func TestTheOutageHasCommandsToCopyInABrowser(t *testing.T) {
+	chromium(t)
+	b := browse(t, "about:blank", "")
+	b.goes(simulate(3, 40).serve(t)+"/#/?open=prod-02", ".findings")
+	b.eval("window.fetch = () => Promise.reject(new TypeError('it is away')); 0", nil)
+	b.looks()
+	b.reads("what helps", "#notice", "the service does not answer", "Restoring needs no service.", "the newest one:")
+	for _, place := range []string{"#notice", "#clusters details[open]"} {
+		var all []string // each command without its places, and the button beside it
+		b.eval("[...document.querySelectorAll("+quoted(place+" .command code")+")].map(e => e.innerText.split(' --from')[0] + ' ' + "+
+			"e.nextElementSibling.innerText)", &all)
+		if got := strings.Join(all, ", "); !strings.HasSuffix(got, "snapshotd list Copy, snapshotd restore latest Copy") {
+			t.Errorf("%s has %q to be copied", place, got)
+		}
+	}
+	if text := b.text("#clusters details[open]"); !strings.Contains(text, "--cluster prod-02") {
+		t.Errorf("the commands are not those of the cluster: %s", text)
+	}
+	for _, on := range append(slices.Clone(screens), screen{"small", "light", 1000}) {
+		b.accessible("an outage", on)
+		var over []string
+		b.eval(`[...document.querySelectorAll('.card summary')].filter(e => e.children[1].checkVisibility() &&
+			e.children[0].getBoundingClientRect().right > e.children[1].getBoundingClientRect().left).map(e => e.innerText)`, &over)
+		if len(over) > 0 {
+			t.Errorf("%s: the verdict runs into the facts of %q", on.name, over)
+		}
+	}
 }
 
 // TestTheTimelineKnowsTheSchedulesInABrowser: two nightly schedules, ten minutes apart, have no gaps. One that has died

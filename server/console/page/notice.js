@@ -3,6 +3,7 @@
 import { $, el, setText } from './dom.js';
 import { place } from './address.js';
 import { withoutService } from './commands.js';
+import { commandLine } from './pieces.js';
 import { clusterOf, every, state } from './state.js';
 import { kindOf, marks, rank, sentence, span, utc, visible, words } from './words.js';
 
@@ -30,9 +31,10 @@ const refusals = {
 // outage is what helps when the service does not answer: the backends are known from the last answer.
 function outage() {
   const c = clusterOf(place().cluster) || (state.clusters || [])[0];
-  const [list, restore] = c ? withoutService(c) : ['snapshotd list --from URL', 'snapshotd restore latest --from URL --data-dir DIR --dry-run'];
+  const commands = c ? withoutService(c) : ['snapshotd list --from URL', 'snapshotd restore latest --from URL --data-dir DIR --dry-run'];
+  const others = c && place().view === 'overview' && state.clusters.length > 1 ? ' The commands for the other clusters are below, in each of them.' : '';
   return ['Does it run? systemctl status snapshotd, or kubectl get pods, and its log.',
-    `Restoring needs no service${c ? `. For ${c.name}` : ''}: ${list}, then ${restore}`];
+    { text: `Restoring needs no service.${others} List the snapshots${c ? ` of ${c.name}` : ''}, then plan the restore of the newest one:`, commands }];
 }
 
 const refused = () => Boolean(state.problem) && Object.hasOwn(refusals, state.problem.reason);
@@ -63,6 +65,7 @@ function title(stale) {
 }
 
 let noticed = '';
+let helped = ''; // what helps, as it is shown
 
 // showNotice shows a problem of the connection, and hides facts that must not be shown then.
 export function showNotice(stale) {
@@ -76,11 +79,14 @@ export function showNotice(stale) {
   const [heading, text, help, login] = notice;
   $('notice-title').textContent = heading;
   $('notice-text').textContent = text;
-  $('notice-do').replaceChildren(...help.map((line) => el('li', {}, line)));
+  const before = helped;
+  helped = JSON.stringify([help, login]);
+  if (helped === before) return; // the focus may be in it
+  $('notice-do').replaceChildren(...help.map((line) => el('li', {}, line.text || line, ...(line.commands || []).map(commandLine))));
   if (login) $('notice-do').prepend(el('li', {}, el('a', { href: login }, 'Log in')));
 }
 
-// whatIsWrong returns a heading, a text and a command that helps, or null.
+// whatIsWrong returns a heading, a text and what helps, or null.
 function whatIsWrong(stale) {
   const p = state.problem;
   if (refused()) return ['The API is refused to this browser', visible(sentence(p.message)), refusals[p.reason], p.login];

@@ -1,7 +1,7 @@
 // All clusters, worst first: one line each, until it is opened.
 
 import { choose, place, remember, toCluster } from './address.js';
-import { command, reach } from './commands.js';
+import { command, reach, withoutService } from './commands.js';
 import { el, keyed, setText } from './dom.js';
 import { movingBox, showMoving } from './moving.js';
 import { age, badge, commandLine, due, facts, foldable, mono, quiet, retell, stateBadge, steady, terms, verdictBadge, when } from './pieces.js';
@@ -55,7 +55,8 @@ function line(c, open) {
   const [worst] = c.findings;
   const summary = el('summary', {}, verdictBadge(c.verdict),
     ...(known ? glimpse(c) : []), el('span', { class: known ? 'why' : 'why wide', title: worst && worst.text }, worst ? worst.text : ''));
-  const body = el('div', { class: 'body' }, findings(c), movingBox(c.name), known ? atAGlance(c) : lastKnown(c.name),
+  const alone = state.stale && known ? [el('p', {}, 'Restoring needs no service:'), ...withoutService(c).map(commandLine)] : [];
+  const body = el('div', { class: 'body' }, findings(c), ...alone, movingBox(c.name), known ? atAGlance(c) : lastKnown(c.name),
     el('p', {}, el('a', { href: toCluster(c.name) }, `All about ${c.name}: timeline, snapshots, actions`)));
   const kind = state.stale ? 'unknown' : kindOf(c.verdict);
   return el('div', { class: `card ${kind}` }, el('a', { class: 'name', href: toCluster(c.name) }, c.name),
