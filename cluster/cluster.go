@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster/inflight"
+	"github.com/snapshotd/snapshotd/cluster/keeping"
 	"github.com/snapshotd/snapshotd/cluster/pruning"
 	"github.com/snapshotd/snapshotd/cluster/reading"
 	"github.com/snapshotd/snapshotd/internal/cache"
@@ -106,6 +107,7 @@ type Cluster struct {
 	log      *slog.Logger
 	repos    []*repository.Repository // of cfg.Backends, in their order
 	fallback *repository.Repository   // nil without one
+	kept     *keeping.Fallback        // what is in it; nil without one
 
 	inflight inflight.Work[SaveResult]
 
@@ -151,6 +153,10 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	if cfg.Fallback != nil {
 		c.fallback = c.newRepository(cfg.Fallback, nil)
+		c.kept = keeping.New(keeping.Config{
+			Place: c.fallback, Backends: c.repos, Node: cfg.Node, Records: cfg.Records, History: cfg.History, Requests: cfg.Saves,
+			OwnerAlive: c.ownerAlive, LiveEtcd: c.liveEtcd, LeftoverAge: cfg.LeftoverAge, Now: cfg.Now, Logger: c.log,
+		})
 	}
 	return c, nil
 }

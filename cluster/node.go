@@ -115,9 +115,16 @@ func (c *Cluster) retirable(ctx context.Context, nodes []string) error {
 	return nil
 }
 
-// retire forgets the locations of a record in the directories of nodes that are gone for ever.
+// retire forgets the locations of a record in the directories of nodes that are gone for ever, and their upload
+// fallbacks.
 func (r *reconciliation) retire(ctx context.Context, rec *snapshot.Record, e *effect) {
-	for _, l := range rec.Retire(r.req.Retire) {
+	node := rec.FallbackNode()
+	locations, lost := rec.Retire(r.req.Retire)
+	if lost {
+		r.c.log.WarnContext(ctx, "upload fallback on a retired node is given up: nothing is left of the snapshot",
+			"snapshot", rec.Name, "node", node, "validate_only", r.req.ValidateOnly)
+	}
+	for _, l := range locations {
 		e.retired = append(e.retired, l.Backend)
 		r.c.log.WarnContext(ctx, "location on a retired node is forgotten", "snapshot", rec.Name, "backend", l.Backend,
 			"state", l.State.String(), "uri", l.URI, "validate_only", r.req.ValidateOnly)

@@ -25,6 +25,16 @@ type Entry struct {
 	group *Group
 }
 
+// HasData reports whether any data of an entry is listed.
+func (e Entry) HasData() bool { return len(e.group.Objects) > 0 }
+
+// Unfinished reports whether an entry is what a writer has left that was killed: data alone, none of it younger than a
+// time. Its manifest would have been written right behind it.
+func (e Entry) Unfinished(before time.Time) bool {
+	young := func(o Object) bool { return o.ModTime.After(before) }
+	return !e.group.Manifest && !slices.ContainsFunc(e.group.Objects, young)
+}
+
 // Entries returns the snapshots in the repository, newest first. Only the listing is held in memory, and no object is
 // read. An entry of which only the manifest is listed is one that has lost its data, or one of a listing that hides it.
 func (r *Repository) Entries(ctx context.Context) ([]Entry, error) {

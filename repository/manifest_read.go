@@ -83,8 +83,7 @@ func (r *Repository) CheckManifest(ctx context.Context, rec *snapshot.Record) (d
 		return nil, err
 	}
 	if err == nil && !m.Removed.IsZero() {
-		return nil, r.unusable(r.manifestKey(rec.Name),
-			fmt.Errorf("the removal of this copy began at %s", m.Removed.Format(time.RFC3339)))
+		return nil, r.unusable(r.manifestKey(rec.Name), m.leaving())
 	}
 	if err == nil && r.putBack(m, rec) {
 		return nil, r.unusable(r.manifestKey(rec.Name), m.older(rec))
@@ -110,6 +109,11 @@ func (r *Repository) Older(m *Manifest, rec *snapshot.Record) error {
 // back a pin.
 func (r *Repository) putBack(m *Manifest, rec *snapshot.Record) bool {
 	return m.Record.Generation < rec.Generation && !rec.Outdated(r.info.Name)
+}
+
+// leaving says that the manifest has the mark of a removal.
+func (m *Manifest) leaving() error {
+	return fmt.Errorf("the removal of this copy began at %s", m.Removed.Format(time.RFC3339))
 }
 
 func (m *Manifest) older(rec *snapshot.Record) error {

@@ -28,6 +28,22 @@ func (r *Repository) Whole(ctx context.Context, rec *snapshot.Record) error {
 	return err
 }
 
+// Shown returns a snapshot as the backend itself shows it, whole: its store is the one that it was, its manifest is
+// usable, trusted and without the mark of a removal, and its data has the size that the manifest says.
+func (r *Repository) Shown(ctx context.Context, name string) (*snapshot.Record, error) {
+	if err := r.OpenVerified(ctx, false); err != nil {
+		return nil, err
+	}
+	m, err := r.ReadManifest(ctx, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !m.Removed.IsZero():
+		return nil, r.unusable(r.manifestKey(name), m.leaving())
+	}
+	return m.Record, r.Whole(ctx, m.Record)
+}
+
 // Occupant says which objects are under the keys of a snapshot, on a backend that by the record does not hold it.
 type Occupant struct {
 	Occupied bool // there is data

@@ -26,7 +26,7 @@ const (
 	ReasonBackendAccessDenied Reason = "BACKEND_ACCESS_DENIED" // the backend refuses the credentials or the permission
 	ReasonBackendNotFound     Reason = "BACKEND_NOT_FOUND"     // the directory or bucket does not exist
 	ReasonBackendWrongStore   Reason = "BACKEND_WRONG_STORE"   // the store's marker is missing or another store's
-	ReasonBackendOnOtherNode  Reason = "BACKEND_ON_OTHER_NODE" // a directory of another node: its replica alone reaches it
+	ReasonBackendOnOtherNode  Reason = "BACKEND_ON_OTHER_NODE" // a disk of another node: its replica alone reaches it
 	ReasonRevisionNotFound    Reason = "REVISION_NOT_FOUND"    // no snapshot holds the revision, or shows that of a time
 	ReasonObjectNotFound      Reason = "OBJECT_NOT_FOUND"      // the backend has no object under the key
 	ReasonObjectExists        Reason = "OBJECT_EXISTS"         // the backend has an object under the key already

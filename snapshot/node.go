@@ -53,11 +53,6 @@ func (n Node) ReadyElsewhere(rec *Record) []string {
 	return slices.DeleteFunc(rec.ReadyOn(), func(b string) bool { return !n.Elsewhere(b) })
 }
 
-// HasFallback reports whether the replica of the node has a snapshot as its upload fallback, and no backend has it.
-func (n Node) HasFallback(rec *Record) bool {
-	return rec.State() == StateFailed && rec.FallbackNode() == string(n)
-}
-
 // AnyElsewhere reports whether a record has a location, in any state, on a directory of another node.
 func (n Node) AnyElsewhere(rec *Record) bool {
 	return slices.ContainsFunc(rec.Locations(), func(l Location) bool { return n.Elsewhere(l.Backend) })
@@ -76,11 +71,13 @@ func (n Node) OnOther(backends []string, format string, args ...any) *Error {
 			"if that node is gone for ever, reconcile --retire-node %s forgets its copies", nodes[0], nodes[0])
 }
 
-// Retire drops the locations in the directories of nodes that are gone for ever, and returns them. A snapshot that
-// another node still has to deliver to these backends keeps them.
-func (r *Record) Retire(nodes []string) (gone []Location) {
-	if node := r.FallbackNode(); node != "" && !slices.Contains(nodes, node) {
-		return nil
+// Retire drops the locations in the directories of nodes that are gone for ever, and returns them; lost says that the
+// upload fallback of such a node was given up, too. A snapshot that another node still has to deliver to these backends
+// keeps them.
+func (r *Record) Retire(nodes []string) (gone []Location, lost bool) {
+	node := r.FallbackNode()
+	if lost = slices.Contains(nodes, node); node != "" && !lost {
+		return nil, false
 	}
 	r.Drop(func(l Location) bool {
 		node := NodeOf(l.Backend)
@@ -90,7 +87,10 @@ func (r *Record) Retire(nodes []string) (gone []Location) {
 		}
 		return retired
 	})
-	return gone
+	if lost {
+		r.LoseFallback()
+	}
+	return gone, lost
 }
 
 // HasLocation reports whether there is a location on a backend with the name that a caller gave.

@@ -276,12 +276,6 @@ func (r *Record) Repaired(l Location, order []string) {
 	r.derive()
 }
 
-// SetFallback notes the node that has the snapshot, which no backend took, on its own disk; empty when none has it.
-func (r *Record) SetFallback(node string) {
-	r.book.FallbackNode = node
-	r.derive()
-}
-
 // setDamaged notes that the bytes of a copy were read and are not the snapshot's, or with false that they are again.
 func (r *Record) setDamaged(backend string, damaged bool) {
 	r.book.Damaged = slices.DeleteFunc(r.book.Damaged, func(b string) bool { return b == backend })
@@ -345,12 +339,4 @@ func stateOf(locations []Location) (state State, why []string) {
 		return StateDeleting, nil
 	}
 	return StateFailed, why
-}
-
-// fallbackNote says where a FAILED snapshot is though no backend has it.
-func (r *Record) fallbackNote() string {
-	if r.status.State != StateFailed || r.book.FallbackNode == "" {
-		return ""
-	}
-	return fmt.Sprintf("; it is kept on %s until a backend takes it", r.book.FallbackNode)
 }

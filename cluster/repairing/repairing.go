@@ -227,12 +227,10 @@ func (r *Repair) withdraw(ctx context.Context) {
 	}
 }
 
-// anyLeft reports whether there may be a copy other than the one that was made.
+// anyLeft reports whether there may be a copy other than the one that was made. A caller who deletes what the fallback
+// has removes it there before the record.
 func (r *Repair) anyLeft(ctx context.Context) bool {
 	for _, src := range r.sources() {
-		if src == r.Fallback {
-			continue
-		}
 		if err := src.Whole(ctx, r.Record); !snapshot.IsNotFound(err) {
 			return true
 		}

@@ -41,7 +41,7 @@ hand or the backend is new. Checksums are verified on the way.
 
 A replica looks at the shared backends and at the directories of its own node (NAME@NODE). The
 replicas of the other nodes reconcile theirs. --retire-node is for a node that is gone for ever: the
-catalog forgets what its directories held, also where that was the last copy. No file is touched,
+catalog forgets what its disks held (upload fallback included), also the last copy. No file is touched,
 and a node that comes back has its snapshots taken in again. Look at --dry-run first.
 
 Without --cluster, all clusters are reconciled. One that fails does not keep the others from it.

@@ -191,13 +191,13 @@ var ended = []snapshot.State{snapshot.StateReady, snapshot.StatePartial, snapsho
 // the snapshot may be the last one, and only this disk has it.
 const deliverPause = 15 * time.Second
 
-// deliver delivers this replica's upload fallback, if it has one, as far as an attempt is due. It returns the pause
-// until the next time; where nothing is kept, there is none before a save has ended.
+// deliver delivers what this replica's upload fallback has, as far as an attempt is due. It returns the pause until the
+// next time; where nothing is kept, there is none before a save has ended.
 func (c *managed) deliver(ctx context.Context) time.Duration {
 	next, err := c.UploadFallback(ctx)
 	switch {
 	case err != nil && ctx.Err() == nil:
-		c.log.WarnContext(ctx, "upload fallback not delivered", "retry_after", deliverPause, "error", err)
+		c.log.WarnContext(ctx, "upload fallback not settled", "retry_after", deliverPause, "error", err)
 	case next.IsZero():
 		return backoff.Never
 	default:
