@@ -27,6 +27,13 @@ func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *snapshot.
 	if err != nil {
 		return rec, err
 	}
+	if c.kept != nil && len(names) == len(rec.Backends()) {
+		release, err := c.kept.Delete(ctx, rec)
+		if err != nil {
+			return rec, err
+		}
+		defer release()
+	}
 	// Retention needs a second look at the newest copy (confirm). A caller who deletes by name has decided.
 	err = c.remove(ctx, rec, names, nil)
 	if rec.Version == 0 {
@@ -69,6 +76,9 @@ func (c *Cluster) deletable(rec *snapshot.Record, req DeleteRequest, names []str
 	if rec.Pinned {
 		return snapshot.ReasonPinned.New("delete %s: it is pinned", rec.Name).
 			Advise("unpin it first: snapshotd update %s --unpin", rec.Name)
+	}
+	if err := c.node.FallbackElsewhere(rec, "delete %s: nothing was removed", rec.Name); err != nil {
+		return err
 	}
 	for _, name := range names {
 		switch {

@@ -268,3 +268,43 @@ func TestTheFallbackIsNotUpdated(t *testing.T) {
 		t.Errorf("record %+v", rec)
 	}
 }
+
+func TestDeletedFallbackDoesNotComeBack(t *testing.T) {
+	f, heal := keeper(t)
+	name := f.keep(t, cluster.SaveRequest{})
+	other := f.replica(t, func(c *cluster.Config) { c.Node, c.Fallback = "node-2", ownPlace(t) })
+	_, err := other.Delete(t.Context(), cluster.DeleteRequest{Name: name})
+	if snapshot.ReasonOf(err) != snapshot.ReasonBackendOnOtherNode || !strings.Contains(err.Error(), "--retire-node node-1") {
+		t.Errorf("Delete on another node: %v", err)
+	}
+	f.isKept(t, name)
+	if rec, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: name}); err != nil || rec != nil {
+		t.Fatalf("Delete: %+v, %v", rec, err)
+	}
+	heal("one", "two")
+	f.clock.pass(2 * time.Minute)
+	if next := f.deliver(t); !next.IsZero() || len(f.held(t)) > 0 || len(f.records(t)) > 0 {
+		t.Errorf("kept is %q, the catalog has %v, the next look is at %v", f.held(t), f.records(t), next)
+	}
+}
+
+func TestFallbackThatIsDeletedWhileItIsDeliveredDoesNotComeBack(t *testing.T) {
+	f, heal := keeper(t)
+	name := f.keep(t, cluster.SaveRequest{})
+	heal("one", "two")
+	f.clock.pass(2 * time.Minute)
+	f.backends["one"].put = func(_ context.Context, key string, _ io.Reader) error {
+		if strings.HasSuffix(key, ".json") && strings.HasPrefix(key, "default/") {
+			f.backends["one"].put = nil
+			if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: name}); err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	}
+	f.deliver(t)
+	f.mustReconcile(t)
+	if files := f.files(t, "one"); len(files) > 0 || len(f.held(t)) > 0 || len(f.records(t)) > 0 {
+		t.Errorf("left are %q, %q and %v", files, f.held(t), f.records(t))
+	}
+}

@@ -540,8 +540,8 @@ type ReconcileRequest struct {
 	// snapshots are not copied. Segments of the journal that a chosen backend lacks, or has damaged, are copied as well.
 	Repair bool `protobuf:"varint,4,opt,name=repair,proto3" json:"repair,omitempty"`
 	// Nodes that are gone for ever. The catalog forgets the locations on their own directories (backends NAME@NODE), also the
-	// last location of a snapshot, and the stores that were there; no bytes are touched. A node that comes back has its
-	// snapshots taken in again. The node of the replica that is asked, and one that is saving, are refused.
+	// last location of a snapshot, the stores that were there, and their upload fallbacks; no bytes are touched. A node that
+	// comes back has its snapshots taken in again. The node of the replica that is asked, and one that is saving, are refused.
 	RetireNodes   []string `protobuf:"bytes,5,rep,name=retire_nodes,json=retireNodes,proto3" json:"retire_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -74,7 +74,8 @@ type SnapshotServiceClient interface {
 	// the body is to be changed. An etag in the body names the version to change, with a mask or without one.
 	Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error)
 	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
-	// (SAVE_IN_PROGRESS), one that a bucket's object lock keeps with FAILED_PRECONDITION (OBJECT_LOCKED). When some backends
+	// (SAVE_IN_PROGRESS). One that a bucket's object lock keeps is refused with FAILED_PRECONDITION (OBJECT_LOCKED), and so is
+	// one that the disk of another replica alone has, until a backend takes it (BACKEND_ON_OTHER_NODE). When some backends
 	// failed, the status is the error of the first one, and the Snapshot as it is then a further detail of it: what has begun
 	// is DELETING, and reconcile goes on with it.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
@@ -305,7 +306,8 @@ type SnapshotServiceServer interface {
 	// the body is to be changed. An etag in the body names the version to change, with a mask or without one.
 	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
 	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
-	// (SAVE_IN_PROGRESS), one that a bucket's object lock keeps with FAILED_PRECONDITION (OBJECT_LOCKED). When some backends
+	// (SAVE_IN_PROGRESS). One that a bucket's object lock keeps is refused with FAILED_PRECONDITION (OBJECT_LOCKED), and so is
+	// one that the disk of another replica alone has, until a backend takes it (BACKEND_ON_OTHER_NODE). When some backends
 	// failed, the status is the error of the first one, and the Snapshot as it is then a further detail of it: what has begun
 	// is DELETING, and reconcile goes on with it.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
