@@ -15,6 +15,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/cluster/downloading"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -122,6 +123,86 @@ func TestDownloadOfDamageIsAnError(t *testing.T) {
 			if snapshot.ReasonOf(err) != snapshot.ReasonChecksumMismatch {
 				t.Errorf("%s, decoded %t, from 1 on: %v", name, decoded, err)
 			}
+		}
+	}
+}
+
+// hanging is a backend whose objects give some bytes, and no more until their context ends.
+type hanging struct {
+	repository.Backend
+	t     *testing.T
+	hangs chan struct{} // closed when a Read does
+}
+
+func (h *hanging) Get(ctx context.Context, key string, r repository.Range) (io.ReadCloser, error) {
+	in, err := h.Backend.Get(ctx, key, r)
+	if err != nil || !strings.HasSuffix(key, ".db") {
+		return in, err
+	}
+	return &hangingReader{ReadCloser: in, of: h, ctx: ctx, closed: make(chan struct{})}, nil
+}
+
+type hangingReader struct {
+	io.ReadCloser
+	of      *hanging
+	ctx     context.Context //nolint:containedctx // of the object
+	given   int
+	reading atomic.Bool
+	closed  chan struct{}
+}
+
+func (r *hangingReader) Read(p []byte) (int, error) {
+	if r.given < 1<<10 {
+		n, err := r.ReadCloser.Read(p)
+		r.given += n
+		return n, err
+	}
+	r.reading.Store(true)
+	defer r.reading.Store(false)
+	close(r.of.hangs)
+	select {
+	case <-r.ctx.Done():
+		return 0, context.Cause(r.ctx)
+	case <-r.closed:
+		return 0, io.ErrUnexpectedEOF
+	}
+}
+
+func (r *hangingReader) Close() error {
+	if r.reading.Load() {
+		r.of.t.Error("the object is closed beside a Read of it")
+	}
+	close(r.closed)
+	return r.ReadCloser.Close()
+}
+
+// A download is closed from outside when its caller is too slow, wherever it is.
+func TestADownloadCanBeClosedBesideARead(t *testing.T) {
+	for _, decoded := range []bool{false, true} {
+		slow := &hanging{t: t, hangs: make(chan struct{})}
+		f := newFixture(t, func(c *cluster.Config) {
+			slow.Backend = c.Backends[0]
+			c.Backends[0], c.Compression = slow, snapshot.CompressionNone
+		})
+		s := f.mustSave(t)
+		d, err := f.Download(t.Context(), cluster.DownloadRequest{Name: s.Name, Backend: "one", Decoded: decoded})
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := make(chan error)
+		go func() {
+			_, err := io.Copy(io.Discard, d)
+			read <- err
+		}()
+		<-slow.hangs
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-read; !errors.Is(err, context.Canceled) {
+			t.Errorf("the Read ended with %v", err)
+		}
+		if n, err := d.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("after it was closed, %d bytes are read, %v", n, err)
 		}
 	}
 }

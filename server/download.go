@@ -58,10 +58,10 @@ func (s *service) sendAll(
 	for {
 		n, err := d.Read(buf)
 		if n > 0 {
-			if err := s.sendDownload(stream, d, &snapshotdv1.DownloadResponse{Data: buf[:n]}); err != nil {
+			m := &snapshotdv1.DownloadResponse{Data: buf[:n]}
+			if err := pace.Send(n, func() error { return s.sendDownload(stream, d, m) }); err != nil {
 				return err
 			}
-			pace.Took(n)
 		}
 		if err == io.EOF { //nolint:errorlint // wrapped, it is not the end
 			return nil

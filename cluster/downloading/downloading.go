@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"path"
 	"sync"
 
@@ -34,7 +35,7 @@ func New(r io.ReadCloser, d Download) *Download {
 	return &d
 }
 
-// Close ends the reading, wherever it is. It may be called again, and at the same time.
+// Close ends the reading, wherever it is. It may be called again, and beside a Read of a download that was opened.
 func (d *Download) Close() error { return d.close() }
 
 // Downloading is one download before it is opened.
@@ -61,12 +62,13 @@ func (d *Downloading) Check() error {
 func (d *Downloading) Open(ctx context.Context, copies []*repository.Repository, release func()) (*Download, error) {
 	download := d.describe()
 	d.Part.Size = download.Size
+	ctx, stop := context.WithCancel(ctx)
 	var errs []error
 	for _, r := range copies {
 		in, err := r.OpenPart(ctx, d.Record, d.Part)
 		if err == nil {
 			download.Backend = r.Name()
-			return New(&released{in, release}, download), nil
+			return New(&opened{in: in, stop: stop, release: release}, download), nil
 		}
 		if ctx.Err() != nil {
 			errs = []error{snapshot.Cancelled(ctx, "download %s", d.Record.Name)}
@@ -75,6 +77,7 @@ func (d *Downloading) Open(ctx context.Context, copies []*repository.Repository,
 		d.Logger.WarnContext(ctx, "copy cannot be downloaded", "snapshot", d.Record.Name, "backend", r.Name(), "error", err)
 		errs = append(errs, err)
 	}
+	stop()
 	release()
 	return nil, errors.Join(errs...)
 }
@@ -95,14 +98,34 @@ func (d *Downloading) describe() Download {
 	}
 }
 
-// released is a reader that gives its place back when it is closed.
-type released struct {
-	io.ReadCloser
+// opened is a copy that is read. It gives its place back when it is closed. Another goroutine closes it when its caller
+// is too slow, also while the backend is waited for. A Read that is under way is ended first, because the readers below
+// are not made to be closed beside it.
+type opened struct {
+	stop    context.CancelFunc // ends a Read
 	release func()
+
+	mu     sync.Mutex // held by Read and Close
+	in     io.ReadCloser
+	closed bool
+}
+
+// Read implements [io.Reader].
+func (o *opened) Read(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return 0, os.ErrClosed
+	}
+	return o.in.Read(p)
 }
 
 // Close implements [io.Closer].
-func (r *released) Close() error {
-	defer r.release()
-	return r.ReadCloser.Close()
+func (o *opened) Close() error {
+	defer o.release()
+	o.stop()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	return o.in.Close()
 }

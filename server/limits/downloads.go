@@ -8,7 +8,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// paceTime is how long a download may be slower than the least rate while another one waits. It is also the time that
+// paceTime is how long a caller may be slower than the least rate while another one waits. It is also the time that
 // another one has to wait before that counts: opening a snapshot takes time, too.
 const paceTime = 20 * time.Second
 
@@ -51,21 +51,40 @@ func (d *Downloads) others(cluster string) int {
 	return d.waiting[cluster]
 }
 
-// Pace is the pace of one download.
+// Pace is the pace at which the caller of one download takes it. The time in which the backend is waited for does not
+// count: that is no fault of the caller's.
 type Pace struct {
-	taken atomic.Int64
 	err   atomic.Pointer[snapshot.Error]
 	done  chan struct{}
 	ended sync.WaitGroup
+
+	mu    sync.Mutex // guards the following fields
+	took  taken
+	since time.Time // when the sending under way began; zero without one
 }
 
-// Begin follows a download that has its place. Once it is too slow, stop is called, and Err says why.
+// taken is what a caller has taken, and in how much time.
+type taken struct {
+	bytes int64
+	time  time.Duration
+}
+
+// rate returns how many bytes a second were taken until now; false when the backend was waited for most of the time.
+func (t taken) rate(now taken) (perSecond int64, known bool) {
+	sending := now.time - t.time
+	if sending < paceTime/2 {
+		return 0, false
+	}
+	return int64(float64(now.bytes-t.bytes) / sending.Seconds()), true
+}
+
+// Begin follows a download that has its place. Once its caller is too slow, stop is called, and Err says why.
 func (d *Downloads) Begin(cluster, name string, stop func()) *Pace {
 	p := &Pace{done: make(chan struct{})}
 	p.ended.Go(func() {
 		tick := time.NewTicker(paceTime)
 		defer tick.Stop()
-		var before int64
+		var before taken
 		waited := d.others(cluster) > 0
 		for {
 			select {
@@ -73,9 +92,9 @@ func (d *Downloads) Begin(cluster, name string, stop func()) *Pace {
 			case <-p.done:
 				return
 			}
-			now, others := p.taken.Load(), d.others(cluster)
-			if least := d.rate.Load() * int64(paceTime.Seconds()); waited && others > 0 && now-before < least {
-				p.err.Store(d.tooSlow(name, now-before, others))
+			now, others := p.soFar(), d.others(cluster)
+			if rate, known := before.rate(now); known && waited && others > 0 && rate < d.rate.Load() {
+				p.err.Store(d.tooSlow(name, rate, others))
 				stop()
 				return
 			}
@@ -85,16 +104,39 @@ func (d *Downloads) Begin(cluster, name string, stop func()) *Pace {
 	return p
 }
 
-func (d *Downloads) tooSlow(name string, bytes int64, others int) *snapshot.Error {
+func (d *Downloads) tooSlow(name string, rate int64, others int) *snapshot.Error {
 	return snapshot.ReasonSlowConsumer.New(
 		"download %s: the caller took %d bytes a second while %d others wait, and at least %d are needed then", name,
-		bytes/int64(paceTime.Seconds()), others, d.rate.Load()).
+		rate, others, d.rate.Load()).
 		Advise("download the rest, from the offset that was reached; limits.min_download_rate in the service's " +
 			"configuration is the least")
 }
 
-// Took notes that the caller has taken bytes.
-func (p *Pace) Took(bytes int) { p.taken.Add(int64(bytes)) }
+// Send sends bytes to the caller, who has taken them when send returns without an error.
+func (p *Pace) Send(bytes int, send func() error) error {
+	p.mu.Lock()
+	p.since = time.Now()
+	p.mu.Unlock()
+	err := send()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.took.time += time.Since(p.since)
+	p.since = time.Time{}
+	if err == nil {
+		p.took.bytes += int64(bytes)
+	}
+	return err
+}
+
+func (p *Pace) soFar() taken {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.took
+	if !p.since.IsZero() {
+		now.time += time.Since(p.since)
+	}
+	return now
+}
 
 // Err returns why the download was stopped; nil when it was not.
 func (p *Pace) Err() error {

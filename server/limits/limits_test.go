@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,12 +197,14 @@ func TestASlowDownloadGivesWayToOneThatWaits(t *testing.T) {
 		defer slow.End()
 		fast := d.Begin("prod", "b", func() { ended <- "fast" })
 		defer fast.End()
-		// read takes 4 KB/s of one, and 1 MB/s of the other.
+		// read takes 4 KB/s of one, and 1 MB/s of the other. Both are sent all the time, also after an end.
 		read := func(d time.Duration) {
 			for range int(d.Seconds()) {
-				slow.Took(4 << 10)
-				fast.Took(1 << 20)
-				time.Sleep(time.Second)
+				var taken sync.WaitGroup
+				for pace, bytes := range map[*limits.Pace]int{slow: 4 << 10, fast: 1 << 20} {
+					taken.Go(func() { _ = pace.Send(bytes, func() error { time.Sleep(time.Second); return nil }) })
+				}
+				taken.Wait()
 			}
 		}
 		read(10 * time.Minute)
@@ -227,6 +230,26 @@ func TestASlowDownloadGivesWayToOneThatWaits(t *testing.T) {
 		}
 		over()
 		over() // again, as a deferred call does
+	})
+}
+
+// A caller that takes at once what there is has no part in a backend that gives little, and ending its download would
+// help nobody: the next one reads from the same backend.
+func TestADownloadFromASlowBackendDoesNotGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := limits.NewDownloads(limits.Limits{MinDownloadRate: 64 << 10}.OrDefaults())
+		p := d.Begin("prod", "a", func() { t.Error("it was ended") })
+		defer p.End()
+		defer d.Wait("prod")()
+		for range 60 {
+			time.Sleep(19 * time.Second) // for the backend
+			if err := p.Send(4<<10, func() error { time.Sleep(time.Second); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.Err(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
