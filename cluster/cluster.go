@@ -115,7 +115,7 @@ type Cluster struct {
 	foreign   *cache.Cache[foreignObject] // by key: it need not be read again
 	manifests *cache.Cache[time.Time]     // by name: the time of the manifest that was read, by the store's clock
 	counted   *cache.Cache[pruning.Facts] // by backend and name: the facts that its manifest has confirmed to retention
-	scrubs    *cache.Cache[time.Time]     // by name: when this process has scrubbed the copy in a directory of this node
+	scrubs    *cache.Cache[time.Time]     // by backend, empty for all, and name: when this process has scrubbed it
 
 	// Another program's snapshot is read whole into the spool, and a verification or a drill has one there, too. One
 	// at a time of each kind keeps the room that the spool needs known.

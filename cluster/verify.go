@@ -286,12 +286,12 @@ func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
 	}
 	for _, t := range scrubbing.Due(all, s.Share) {
 		_, err := c.Verify(ctx, VerifyRequest{Name: t.Name, Level: snapshot.LevelChecksum, Backend: backend})
-		if backend != "" { // the record has the last verification alone, which may be the leader's, of other copies
-			c.scrubs.Put(backend, t.Name, c.cfg.Now(), c.cfg.Now())
-		}
 		if ctx.Err() != nil {
 			return snapshot.Cancelled(ctx, "scrub")
 		}
+		// The record may not tell: its last verification may be the leader's, of other copies, and while a backend is
+		// away there is no verdict on the others. Without this note, every scrub would then read the same snapshots.
+		c.scrubs.Put(backend, t.Name, c.cfg.Now(), c.cfg.Now())
 		switch snapshot.ReasonOf(err) {
 		case snapshot.ReasonSnapshotNotFound, snapshot.ReasonCopyMissing: // it was deleted meanwhile
 		default:

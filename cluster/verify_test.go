@@ -239,6 +239,38 @@ func TestDrillThatCannotBeginIsNoVerdict(t *testing.T) {
 	}
 }
 
+// While a backend is away nothing gets a verdict. The copies on the others are read in turn all the same.
+func TestScrubTakesAllInTurnWhileABackendIsAway(t *testing.T) {
+	f := newFixture(t)
+	names := f.scheduled(t, 4)
+	read := map[string]bool{}
+	f.backends["one"].get = func(key string) error {
+		if name, ok := strings.CutSuffix(strings.TrimPrefix(key, "default/"), ".db.zst"); ok {
+			read[name] = true
+		}
+		return nil
+	}
+	f.backends["two"].get = func(string) error { return errBroken }
+	for range names {
+		f.clock.pass(time.Hour)
+		if err := f.Scrub(t.Context(), cluster.Scrub{Share: 25}); err == nil {
+			t.Error("nothing is told of the backend that is away")
+		}
+	}
+	if len(read) != len(names) {
+		t.Errorf("%d of %d snapshots were read", len(read), len(names))
+	}
+	f.backends["two"].get = nil
+	if err := f.Scrub(t.Context(), cluster.Scrub{Share: 100}); err != nil {
+		t.Error(err)
+	}
+	for name, rec := range f.records(t) {
+		if v := rec.Verification; v == nil || !v.Passed || len(v.Backends) != 2 {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}
+
 func TestScrubDrillsTheNewestAndTakesTheOthersInTurn(t *testing.T) {
 	drill := &fakeDriller{}
 	f := newFixture(t, func(c *cluster.Config) { c.Driller = drill })
