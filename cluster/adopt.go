@@ -111,7 +111,7 @@ func (r *reconciliation) wouldAdopt(ctx context.Context, it item, copies []candi
 		case none && !v.repo.NamedByK3s(c.o):
 			r.cmp.countForeign(ctx, v, c.o.Key)
 		case err != nil && !none && !snapshot.IsDamage(err):
-			r.cmp.fail(v, err)
+			r.cmp.failObject(v, err)
 		default:
 			e.on[c.view].listed, e.on[c.view].added = true, true
 		}
@@ -139,7 +139,7 @@ func (x *comparison) readAdopted(
 	case snapshot.IsDamage(err):
 		loc.Error = err.Error()
 	case err != nil:
-		x.fail(v, err)
+		x.failObject(v, err)
 		return nil
 	case rec.StoredSHA256 == "":
 		loc.State = snapshot.StateReady

@@ -204,7 +204,7 @@ func (r *reconciliation) reconcileRemoval(ctx context.Context, it item, rec *sna
 		resume, back, err := r.removalOf(ctx, v, rec, it.groups[i])
 		switch {
 		case err != nil:
-			r.cmp.fail(v, err)
+			r.cmp.failObject(v, err)
 		case back != nil:
 			e.note(i, rec.Found(*back))
 			taken = true
@@ -286,24 +286,25 @@ func (r *reconciliation) resumeRemoval(ctx context.Context, v *view, rec *snapsh
 	case errors.Is(err, snapshot.ErrConflict): // the repository's own conflicts are for good
 		return false, errOthersRemoval
 	case snapshot.BackendOf(err) != "":
-		r.cmp.fail(v, err)
+		r.cmp.failObject(v, err)
 		return false, nil
 	}
 	return false, err
 }
 
 // resumeUnrecorded goes on with a removal whose mark is in a manifest, though the catalog does not know it: the
-// catalog came back from the past, or lost the record.
-func (x *comparison) resumeUnrecorded(ctx context.Context, v *view, m *repository.Manifest) {
+// catalog came back from the past, or lost the record. It reports whether the copy is gone.
+func (x *comparison) resumeUnrecorded(ctx context.Context, v *view, m *repository.Manifest) (gone bool) {
 	if x.validateOnly {
-		return
+		return false
 	}
 	if err := v.repo.ResumeRemoval(ctx, m); err != nil {
-		x.fail(v, err)
-		return
+		x.failObject(v, err)
+		return false
 	}
 	x.c.log.InfoContext(ctx, "interrupted removal of a copy ended", "snapshot", m.Record.Name, "backend", v.repo.Name(),
 		"begun", m.Removed)
 	x.c.observe(ctx, snapshot.Event{Type: snapshot.EventDeleted, Backend: v.repo.Name(), Name: m.Record.Name,
 		Snapshot: &m.Record.Snapshot})
+	return true
 }

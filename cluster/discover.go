@@ -80,7 +80,7 @@ func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Gr
 	v := r.views[i]
 	m, err := r.manifestOf(ctx, v, g)
 	if err != nil {
-		r.cmp.fail(v, err)
+		r.cmp.failObject(v, err)
 		d.bad[i] = err
 		return
 	}
@@ -150,7 +150,7 @@ func (r *reconciliation) discoverLate(ctx context.Context, it item, d *discovery
 			continue
 		}
 		if g, err := v.repo.ListOne(ctx, d.rec); err != nil {
-			r.cmp.fail(v, err)
+			r.cmp.failObject(v, err)
 		} else if g.Manifest {
 			r.discoverOn(ctx, i, g, d, e)
 		}

@@ -11,7 +11,13 @@ import (
 
 // Maintain is the regular work of the leader of a cluster. It reconciles first, because retention counts copies by the
 // catalog. Then it prunes the backends that were reconciled: one that is down does not keep the others from being
-// pruned. The error joins the failures of both. [Cluster.Repair] follows it, when repairs are due.
+// pruned, and neither does an object that cannot be read keep its backend from being pruned. The error joins the
+// failures of both. [Cluster.Repair] follows it, when repairs are due.
+//
+// A prune is safe beside such objects, because it believes neither the catalog nor this reconcile: of a copy that is to
+// keep a place, it lists the data and reads the manifest; that the newest copy is whole is confirmed; and before each
+// removal the marker of the store and the manifest of the copy are read again. What cannot be read then stays, or ends
+// the prune.
 func (c *Cluster) Maintain(ctx context.Context) error { return c.maintain(ctx, c.BackendNames()) }
 
 // maintain reconciles and prunes some backends.
@@ -21,18 +27,19 @@ func (c *Cluster) maintain(ctx context.Context, backends []string) error {
 		return err
 	}
 	errs := []error{err} // records that cannot be read keep nothing else from being reconciled and pruned
-	var healthy []string
+	var seen []string
 	for _, r := range reports {
 		if r.Err != nil {
 			errs = append(errs, fmt.Errorf("backend %q was not reconciled", r.Backend)) // the reconcile has logged why
-		} else {
-			healthy = append(healthy, r.Backend)
+		}
+		if !r.Unseen {
+			seen = append(seen, r.Backend)
 		}
 	}
-	if !c.removesAny(healthy) {
+	if !c.removesAny(seen) {
 		return errors.Join(errs...)
 	}
-	decisions, err := c.Prune(ctx, PruneRequest{Backends: healthy})
+	decisions, err := c.Prune(ctx, PruneRequest{Backends: seen})
 	errs = append(errs, err)
 	for _, d := range decisions {
 		// A locked copy stays, and is tried again.

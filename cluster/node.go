@@ -91,7 +91,7 @@ func (x *comparison) catchUp(ctx context.Context, v *view, rec *snapshot.Record)
 		}
 	}
 	if err != nil {
-		x.fail(v, err)
+		x.failObject(v, err)
 	}
 }
 

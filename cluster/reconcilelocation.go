@@ -111,7 +111,7 @@ func (x *comparison) reconcileAbsent(
 	gone, err := v.repo.ConfirmGone(ctx, rec, v.store)
 	switch {
 	case err != nil:
-		x.fail(v, err)
+		x.failObject(v, err)
 	case !gone:
 		e.on[i].unchanged = true
 	default:
@@ -174,8 +174,7 @@ func (x *comparison) usableManifest(
 		return nil
 	}
 	if !m.Removed.IsZero() {
-		x.resumeUnrecorded(ctx, v, m)
-		if rec.Location(v.repo.Name()) != nil && !x.validateOnly && !x.failed(v) {
+		if x.resumeUnrecorded(ctx, v, m) && rec.Location(v.repo.Name()) != nil {
 			rec.DropBackend(v.repo.Name())
 			e.on[i].removed = true
 		}
@@ -194,17 +193,18 @@ func (x *comparison) reconcileUnusable(
 	ctx context.Context, i int, rec *snapshot.Record, data *repository.Object, err error, e *effect,
 ) {
 	v := x.views[i]
+	x.c.counted.Drop(v.repo.Name(), rec.Name) // retention counts the copy only when it has read its manifest again
 	why := snapshot.ManifestDamaged
 	switch {
 	case errors.Is(err, repository.ErrManifestUnusable):
-		x.fail(v, err)
+		x.failObject(v, err)
 		x.warn(ctx, v, "manifest is not this snapshot's", rec.Name, err)
 	case snapshot.IsNotFound(err): // it was removed since it was listed
 	case snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted:
-		x.fail(v, err)
+		x.failObject(v, err)
 		why = err.Error()
 	default:
-		x.fail(v, err)
+		x.failObject(v, err)
 		return
 	}
 	if rec.Location(v.repo.Name()) != nil {

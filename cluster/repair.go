@@ -290,7 +290,7 @@ func (r *reconciliation) repair(ctx context.Context) error {
 			r.byState[repaired.rec.State()]++
 		}
 		if err != nil {
-			r.cmp.fail(v, err)
+			r.cmp.failObject(v, err)
 			stuck[m.repo.Name()] = snapshot.IsOfBackend(err, m.repo.Name())
 		}
 	}
@@ -328,6 +328,6 @@ func (r *reconciliation) reportDamaged(target *view, damaged []error) {
 		if of := r.cmp.viewOf(snapshot.BackendOf(err)); of != nil {
 			v = of
 		}
-		r.cmp.fail(v, err)
+		r.cmp.failObject(v, err)
 	}
 }

@@ -57,6 +57,9 @@ type BackendReport struct {
 	// Err is why this backend could not be reconciled; nil when it could. The counts are true beside it, as far as
 	// they go: nothing is forgotten of a backend that has failed.
 	Err error
+	// Unseen: Err is that of the whole backend, which was not listed to its end, is another store, or contradicts its
+	// listing. Otherwise it is that of single objects, and all others were reconciled.
+	Unseen bool
 }
 
 // PruneRequest asks for retention to be applied.

@@ -8,19 +8,19 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// sweep removes the leftovers of crashed writers. A backend that failed is left alone: a listing that is not whole does
-// not show which files belong to a snapshot.
+// sweep removes the leftovers of crashed writers. A backend that failed as a whole is left alone: a listing that is not
+// whole does not show which files belong to a snapshot.
 func (r *reconciliation) sweep(ctx context.Context) {
 	opts := repository.SweepOptions{OlderThan: r.begin.Add(-r.c.cfg.LeftoverAge), DryRun: r.req.ValidateOnly,
 		Keep: r.inUse}
 	for _, v := range r.views {
-		if r.cmp.failed(v) {
+		if r.cmp.unseen(v) {
 			continue
 		}
 		n, err := v.repo.Sweep(ctx, opts)
 		swept := r.cmp.swept(v, n)
 		if err != nil {
-			r.cmp.fail(v, err)
+			r.cmp.failObject(v, err)
 		}
 		if swept > 0 && !r.req.ValidateOnly {
 			r.c.observe(ctx, snapshot.Event{Type: snapshot.EventSwept, Backend: v.repo.Name(), Count: swept})
@@ -80,7 +80,7 @@ func (r *reconciliation) sweepOrphan(ctx context.Context, it item, v *view) (gon
 	// The listing is minutes old by now, and a save that woke up may have written the manifest since.
 	if found, err := v.repo.HasManifest(ctx, it.name); found || err != nil {
 		if err != nil {
-			r.cmp.fail(v, err)
+			r.cmp.failObject(v, err)
 		}
 		return false, nil // it has a manifest meanwhile
 	}
@@ -90,7 +90,7 @@ func (r *reconciliation) sweepOrphan(ctx context.Context, it item, v *view) (gon
 			return false, err
 		}
 		if err := v.repo.DeleteFiles(ctx, it.rec.DataKey()); err != nil {
-			r.cmp.fail(v, err)
+			r.cmp.failObject(v, err)
 			return false, nil
 		}
 	}

@@ -278,7 +278,7 @@ func (x *comparison) reconcileSuperseded(
 		rec.Reinstate()
 		return false
 	case err != nil:
-		x.fail(v, err)
+		x.failObject(v, err)
 		e.on[i].unchanged = true
 		return true
 	}
@@ -289,7 +289,7 @@ func (x *comparison) reconcileSuperseded(
 		!x.validateOnly {
 		switch err := x.removeSuperseded(ctx, v, rec, heir, witness); {
 		case err != nil:
-			x.fail(v, err)
+			x.failObject(v, err)
 		default:
 			loc.Size = 0
 		}

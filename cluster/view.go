@@ -111,6 +111,22 @@ func (x *comparison) indexOf(backend string) int {
 func (x *comparison) fail(v *view, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	v.report.Unseen = true
+	if v.report.Err == nil {
+		v.report.Err = err
+	}
+}
+
+// failObject notes why something on a backend could not be reconciled, also one object of another program that cannot
+// be read. It is an error of the backend, which a person has to look at, and keeps nothing else there from being
+// reconciled, pruned and swept: such an object may stay for years.
+func (x *comparison) failObject(v *view, err error) {
+	if snapshot.ReasonOf(err) == snapshot.ReasonBackendWrongStore {
+		x.fail(v, err) // no object there is the one that was listed
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if v.report.Err == nil {
 		v.report.Err = err
 	}
@@ -121,11 +137,11 @@ func (x *comparison) warn(ctx context.Context, v *view, message, name string, er
 	x.c.log.WarnContext(ctx, message, "backend", v.repo.Name(), "snapshot", name, "error", err)
 }
 
-// failed reports whether a backend has failed so far.
-func (x *comparison) failed(v *view) bool {
+// unseen reports whether a backend has failed as a whole so far.
+func (x *comparison) unseen(v *view) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return v.report.Err != nil
+	return v.report.Unseen
 }
 
 // swept counts leftovers that were removed, and returns how many there were so far.

@@ -57,6 +57,16 @@ func (c *Cache[V]) Put(place, key string, value V, now time.Time) {
 	c.values[place][key] = entry[V]{value, now}
 }
 
+// Drop drops the value of a key, if there is one.
+func (c *Cache[V]) Drop(place, key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.values[place][key]; known {
+		delete(c.values[place], key)
+		c.size--
+	}
+}
+
 // Forget drops the values of a place that were not used since then: their objects are gone.
 func (c *Cache[V]) Forget(place string, since time.Time) {
 	c.mu.Lock()

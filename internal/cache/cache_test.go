@@ -39,6 +39,24 @@ func TestAFullCacheKeepsWhatItHas(t *testing.T) {
 	}
 }
 
+func TestADroppedValueLeavesRoom(t *testing.T) {
+	c, now := cache.New[int](1), time.Now()
+	c.Drop("one", "a") // there is none
+	c.Put("one", "a", 1, now)
+	c.Drop("one", "a")
+	c.Drop("one", "a")
+	if v, ok := c.Get("one", "a", now); ok {
+		t.Errorf("a dropped value is still there: %d", v)
+	}
+	for i, want := range []bool{true, false} {
+		key := fmt.Sprint(i)
+		c.Put("two", key, i, now)
+		if _, ok := c.Get("two", key, now); ok != want {
+			t.Errorf("%s: %t", key, ok)
+		}
+	}
+}
+
 func TestUnusedValuesAreForgottenAndLeaveRoom(t *testing.T) {
 	c, now := cache.New[int](2), time.Now()
 	later := now.Add(time.Minute)
