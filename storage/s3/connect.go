@@ -107,7 +107,7 @@ func (s *Store) config(ctx context.Context) (aws.Config, error) {
 			fresh, err := gcaws.V2ConfigFromURLParams(ctx, rest)
 			return fresh.Credentials, err
 		}
-		cfg.Credentials = &fileCredentials{current: cfg.Credentials, stamp: stamp, load: load}
+		cfg.Credentials = &fileCredentials{current: cfg.Credentials, stamp: stamp, load: load, limit: s.opts.StallTimeout}
 	}
 	if cfg.Region == "" {
 		if !s.params.Has(endpointParam) {

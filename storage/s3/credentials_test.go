@@ -1,6 +1,9 @@
 package s3_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -8,10 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/snapshot"
+	"github.com/snapshotd/snapshotd/storage"
 )
 
 // Keys in a file are read again when the file changes, without a restart; a file that is broken for a moment changes
@@ -100,6 +106,10 @@ func TestCredentialsThatCannotBeHad(t *testing.T) {
 			"&role=" + url.QueryEscape("arn:aws:iam::1:role/backup"),
 			snapshot.ReasonBackendAccessDenied, "HeadObject: get credentials: AssumeRole: 403 AccessDenied: you may not (check role=",
 		},
+		"an agent of a pod that is down": {
+			map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1"}, "",
+			snapshot.ReasonBackendUnavailable, "HeadObject: get credentials: dial tcp 127.0.0.1:1: connect: connection refused (STS, or the service",
+		},
 		"an STS that is down": {
 			map[string]string{"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1"},
 			"&role=" + url.QueryEscape("arn:aws:iam::1:role/backup"),
@@ -120,6 +130,95 @@ func TestCredentialsThatCannotBeHad(t *testing.T) {
 			err := put(t.Context(), back, "default/x.db", 10)
 			if snapshot.ReasonOf(err) != tc.reason || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%s: %v\nwant %s", snapshot.ReasonOf(err), err, tc.want)
+			}
+		})
+	}
+}
+
+// A service that takes a request and says nothing holds up a call no longer than a bucket that does so, and nothing of it
+// once it is back.
+func TestAServiceOfCredentialsThatIsSilent(t *testing.T) {
+	bucket := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "x.db") {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(bucket.Close)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("pod"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expires := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	sts := func(operation string) string {
+		return fmt.Sprintf("<%[1]sResponse><%[1]sResult><Credentials><AccessKeyId>id</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"+
+			"<SessionToken>t</SessionToken><Expiration>%[2]s</Expiration></Credentials></%[1]sResult></%[1]sResponse>", operation, expires)
+	}
+	const role = "arn:aws:iam::1:role/backup"
+	for name, tc := range map[string]struct {
+		env    map[string]string
+		at     string // the variable that has the service's address
+		params string
+		answer string
+	}{
+		"STS, for role=": {
+			map[string]string{"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "secret"}, "AWS_ENDPOINT_URL_STS",
+			"&role=" + url.QueryEscape(role), sts("AssumeRole"),
+		},
+		"STS, for a service account": {
+			map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": token, "AWS_ROLE_ARN": role}, "AWS_ENDPOINT_URL_STS",
+			"", sts("AssumeRoleWithWebIdentity"),
+		},
+		"the agent of a pod": {
+			nil, "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+			"", `{"AccessKeyId": "id", "SecretAccessKey": "s", "Token": "t", "Expiration": "` + expires + `"}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var silent atomic.Bool
+			silent.Store(true)
+			service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				if silent.Load() {
+					<-r.Context().Done() // the client hangs up
+					return
+				}
+				_, _ = io.WriteString(w, tc.answer)
+			}))
+			t.Cleanup(service.Close)
+			t.Cleanup(service.CloseClientConnections)
+			for _, v := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"} {
+				t.Setenv(v, "")
+			}
+			t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(t.TempDir(), "none"))
+			t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "none"))
+			t.Setenv("AWS_MAX_ATTEMPTS", "1")
+			t.Setenv(tc.at, service.URL)
+			for k, v := range tc.env {
+				t.Setenv(k, v)
+			}
+			back, err := storage.New(storage.Config{
+				Name: "s3", StallTimeout: 200 * time.Millisecond,
+				URL: "s3://backups?region=us-east-1&use_path_style=true&endpoint=" + url.QueryEscape(bucket.URL) + tc.params,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = back.Close(t.Context()) })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+
+			_, err = back.Stat(ctx, "default/x.db")
+			e, ok := errors.AsType[*snapshot.Error](err)
+			if !ok || e.Reason != snapshot.ReasonBackendUnavailable || e.Retry == 0 ||
+				!strings.Contains(err.Error(), "HeadObject: get credentials: there was no answer within 200ms (STS, or the service") {
+				t.Fatalf("while it is silent: %v", err)
+			}
+			silent.Store(false)
+			for !errors.Is(err, snapshot.ErrNotFound) {
+				if _, err = back.Stat(ctx, "default/x.db"); !errors.Is(err, snapshot.ErrNotFound) &&
+					snapshot.ReasonOf(err) != snapshot.ReasonBackendUnavailable {
+					t.Fatalf("when it is back: %v", err)
+				}
 			}
 		})
 	}

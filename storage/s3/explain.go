@@ -19,6 +19,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage/driver"
+	"github.com/snapshotd/snapshotd/storage/stall"
 )
 
 const (
@@ -263,7 +264,13 @@ func unsigned(err error) (driver.Verdict, bool) {
 	}
 	const hint = "give credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of the machine"
 	op, asked := operations(err)
+	silent, isSilent := errors.AsType[*stall.Error](err)
+	send, unsent := errors.AsType[*smithyhttp.RequestSendError](err)
 	switch {
+	case isSilent:
+		return driver.Unavailable(op+"get credentials: "+silent.Error(), silent.Hint), true
+	case asked == nil && unsent: // the SDK does not name what it asks the agent of EKS or ECS
+		return driver.Unavailable(op+"get credentials: "+plain(send), hintSilent), true
 	case asked == nil:
 		return driver.Denied(plain(err), hint), true
 	case asked.ServiceID == metadataService:

@@ -25,3 +25,8 @@ func tooSlow(limit time.Duration) *Error {
 func nothingMoved(limit time.Duration, hint string) *Error {
 	return &Error{fmt.Sprintf("nothing moved for %v", limit), hint}
 }
+
+// NoAnswer is the error of a question that was not answered within the limit.
+func NoAnswer(limit time.Duration, hint string) *Error {
+	return &Error{fmt.Sprintf("there was no answer within %v", limit), hint}
+}
