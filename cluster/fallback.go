@@ -34,6 +34,10 @@ func (t *transfer) fallBack(ctx context.Context) {
 // included, then needs to know nothing of fallbacks.
 func (t *transfer) putFallback(ctx context.Context) error {
 	place := t.s.c.fallback
+	// It is on the disk of the spool.
+	if err := repository.CheckSpace(t.s.c.cfg.SpoolDir, t.s.rec.StoredSize); err != nil {
+		return err
+	}
 	opts := repository.PutDataOptions{SizeHint: t.s.rec.StoredSize, Replace: true}
 	if err := place.PutData(ctx, t.s.rec, t.stored.Reader(ctx), opts); err != nil {
 		return err

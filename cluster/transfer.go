@@ -44,6 +44,9 @@ type transfer struct {
 	s           *save
 	raw, stored *spool.File
 	rawPath     string
+	room        *repository.Room       // that these files have, and those of the inspection
+	toRaw       *repository.RoomWriter // the files, as long as there is room for them
+	toStored    io.Writer
 	cancel      context.CancelCauseFunc
 
 	progress *progress.Tracker
@@ -170,23 +173,37 @@ func (t *transfer) openSpool(size int64) (remove func(), err error) {
 			t.s.c.log.Warn("spool not removed", "error", err)
 		}
 	}
-	if err = repository.CheckSpace(dir, size); err == nil {
-		t.rawPath = filepath.Join(dir, "snapshot"+snapshot.DataSuffix)
-		t.raw, err = spool.Create(t.rawPath, repository.SpoolError)
-	}
-	switch {
-	case err != nil:
-	case t.form().Plain():
-		t.stored = t.raw
-		t.storedSize(size)
-	default:
-		t.stored, err = spool.Create(filepath.Join(dir, "snapshot.stored"), repository.SpoolError)
-	}
-	if err != nil {
+	if err := t.createSpool(dir, size); err != nil {
 		remove()
 		return nil, err
 	}
 	return remove, nil
+}
+
+// createSpool makes the files in a directory that is there.
+func (t *transfer) createSpool(dir string, size int64) (err error) {
+	copied := int64(0) // bytes that the stored copy is certain to have; compressed, it may be of any size
+	if f := t.form(); f.Encrypt && !f.Compress {
+		copied = size
+	}
+	if t.room, err = repository.NewRoom(dir, size+copied); err != nil {
+		return err
+	}
+	t.rawPath = filepath.Join(dir, "snapshot"+snapshot.DataSuffix)
+	if t.raw, err = spool.Create(t.rawPath, repository.SpoolError); err != nil {
+		return err
+	}
+	t.toRaw = t.room.Writer(t.raw, size)
+	if t.form().Plain() {
+		t.stored, t.toStored = t.raw, io.Discard // the bytes are there already, and only have to be counted
+		t.storedSize(size)
+		return nil
+	}
+	if t.stored, err = spool.Create(filepath.Join(dir, "snapshot.stored"), repository.SpoolError); err != nil {
+		return err
+	}
+	t.toStored = t.room.Writer(t.stored, copied)
+	return nil
 }
 
 // produce reads etcd, verifies, inspects and compresses. When it returns nil the spool is whole and the record and the
@@ -244,7 +261,8 @@ func (t *transfer) fetch(ctx context.Context, stream *Stream) error {
 		Stream: stream, Endpoint: stream.Member.Endpoint, Watchdog: t.s.c.cfg.Watchdog, Limit: t.s.c.cfg.StreamLimit,
 		Answers: stream.Answers, Taken: t.read.Add,
 	}
-	got, err := f.Run(ctx, t.raw)
+	got, err := f.Run(ctx, t.toRaw)
+	t.toRaw.End()
 	t.update(func(rec *snapshot.Record) { rec.DBSize, rec.SHA256 = got.Size, got.SHA256 })
 	if got.Lifted != nil {
 		t.s.warnings = append(t.s.warnings,
@@ -270,11 +288,7 @@ func (t *transfer) form() reading.Form {
 func (t *transfer) encode(ctx context.Context) (size int64, sum string, err error) {
 	ctx, trace := span.Start(ctx, "snapshot compress")
 	defer func() { trace.End(err) }()
-	var to io.Writer = t.stored
-	if t.stored == t.raw {
-		to = io.Discard // they are there already, and only have to be counted
-	}
-	size, sum, err = t.form().Encode(ctx, to, t.raw.Reader(ctx))
+	size, sum, err = t.form().Encode(ctx, t.toStored, t.raw.Reader(ctx))
 	if t.stored != t.raw {
 		t.stored.End(err)
 	}
@@ -289,7 +303,7 @@ func (t *transfer) encode(ctx context.Context) (size int64, sum string, err erro
 func (t *transfer) inspect(ctx context.Context) (err error) {
 	ctx, trace := span.Start(ctx, "snapshot inspect")
 	defer func() { trace.End(err) }()
-	res, err := reading.Inspect(ctx, t.rawPath, filepath.Dir(t.rawPath))
+	res, err := reading.Inspect(ctx, t.rawPath, filepath.Dir(t.rawPath), t.room)
 	if err != nil {
 		return err
 	}

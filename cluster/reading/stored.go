@@ -10,6 +10,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/codec/seekable"
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -65,18 +66,22 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Inspect reads every page and key of a spooled database. Temporary files are made in dir. The checksum alone shows
-// that the bytes are those that the member has sent, and not that the member's own database is whole.
-func Inspect(ctx context.Context, path, dir string) (database.Result, error) {
-	res, err := database.File(ctx, path, database.Options{TempDir: dir})
+// Inspect reads every page and key of a spooled database. Temporary files are made in dir, where there is room for
+// them. The checksum alone shows that the bytes are those that the member has sent, and not that the member's own
+// database is whole.
+func Inspect(ctx context.Context, path, dir string, room *repository.Room) (database.Result, error) {
+	res, err := database.File(ctx, path, database.Options{TempDir: dir, Room: room.Take})
+	_, known := errors.AsType[*snapshot.Error](err)
 	switch {
 	case err == nil:
 		return res, nil
 	case ctx.Err() != nil:
 		return res, context.Cause(ctx)
+	case known: // there is no room
+		return res, err
 	case errors.Is(err, database.ErrUnreadable):
 		return res, snapshot.ReasonSnapshotUnreadable.New("inspect the snapshot").Because(err).
 			Advise("its checksum is right, so the member's own database is damaged; save from another member and check this one")
 	}
-	return res, snapshot.ReasonInternal.New("inspect the snapshot").Because(err)
+	return res, repository.SpoolError("read", err)
 }

@@ -43,11 +43,18 @@ func Lock(f *os.File) error {
 
 // Free returns how many bytes this process can still write to the file system of a directory.
 func Free(dir string) (int64, error) {
+	free, _, err := Space(dir)
+	return free, err
+}
+
+// Space returns how many bytes this process can still write to the file system of a directory, and how many it has.
+func Space(dir string) (free, size int64, err error) {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return int64(fs.Bavail) * int64(fs.Bsize), nil //nolint:unconvert // the types differ between systems
+	block := int64(fs.Bsize) //nolint:unconvert // the types differ between systems
+	return int64(fs.Bavail) * block, int64(fs.Blocks) * block, nil
 }
 
 // Files returns how many files this process may have open.

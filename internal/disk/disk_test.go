@@ -81,6 +81,9 @@ func TestFreeSpace(t *testing.T) {
 	if n, err := disk.Free(dir); err != nil || n <= 0 {
 		t.Errorf("%d bytes, %v", n, err)
 	}
+	if n, size, err := disk.Space(dir); err != nil || n <= 0 || size < n {
+		t.Errorf("%d bytes of %d, %v", n, size, err)
+	}
 	if _, err := disk.Free(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("of a missing directory: %v", err)
 	}

@@ -35,6 +35,9 @@ func (r *Result) Newest() int64 { return max(r.Revision, r.OldestRevision) }
 type Options struct {
 	TempDir  string // for the table of keys, about 40 bytes a key; the directory of the file when empty
 	Revision int64  // of which the past is wanted; 0 for none
+
+	// Room is optional. It is asked before so many bytes are written to TempDir; its error ends the inspection.
+	Room func(bytes int64) error
 }
 
 // File inspects the snapshot at path: a database, with or without the 32 bytes of sha256 that etcd sends after it.
@@ -54,14 +57,15 @@ func File(ctx context.Context, path string, opts Options) (Result, error) {
 	if dir == "" {
 		dir = filepath.Dir(path)
 	}
-	keys, err := newKeySet(dir)
+	tables := tempDir{dir, opts.Room}
+	keys, err := newKeySet(tables)
 	if err != nil {
 		return Result{}, fmt.Errorf("inspect the snapshot: %w", err)
 	}
 	defer keys.close()
 	s := scan{ctx: ctx, keys: keys}
 	if opts.Revision > 0 {
-		if s.past, err = newPastScan(dir, opts.Revision, keys); err != nil {
+		if s.past, err = newPastScan(tables, opts.Revision, keys); err != nil {
 			return Result{}, fmt.Errorf("inspect the snapshot: %w", err)
 		}
 		defer s.past.close()

@@ -26,7 +26,7 @@ const (
 // mapped file without a name: the kernel can write it to the disk when memory is short. That two keys share a hash is
 // less likely than a wrong answer of the machine.
 type table struct {
-	dir      string
+	dir      tempDir
 	slotSize int
 	seeds    [2]maphash.Seed
 	slots    []byte // mapped; a power of two of slots
@@ -34,7 +34,7 @@ type table struct {
 	lives    int    // slots with a live key
 }
 
-func newTable(dir string, slotSize int) (*table, error) {
+func newTable(dir tempDir, slotSize int) (*table, error) {
 	slots, err := mapTable(dir, minSlots*slotSize)
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (t *table) close() { _ = syscall.Munmap(t.slots) }
 // keySet knows which keys are live.
 type keySet struct{ *table }
 
-func newKeySet(dir string) (keySet, error) {
+func newKeySet(dir tempDir) (keySet, error) {
 	t, err := newTable(dir, keySlotSize)
 	return keySet{t}, err
 }
@@ -151,7 +151,7 @@ type lent struct{ *table }
 // lease is the one of a key, and the one that the key was given last after it; 0 when there is none.
 type lease struct{ id, later uint64 }
 
-func newLent(dir string) (lent, error) {
+func newLent(dir tempDir) (lent, error) {
 	t, err := newTable(dir, lentSlotSize)
 	return lent{t}, err
 }
@@ -182,10 +182,21 @@ func (l lent) leases() []lease {
 	return all
 }
 
+// tempDir is a directory for tables, with [Options.Room].
+type tempDir struct {
+	path string
+	room func(bytes int64) error
+}
+
 // mapTable maps a new file of zeros that has no name any more; the size is a multiple of the smallest table's. The
 // zeros are written: a disk that is full is an error here, where a hole in the file would be a fault later.
-func mapTable(dir string, size int) ([]byte, error) {
-	f, err := os.CreateTemp(dir, "keys-*.tmp")
+func mapTable(dir tempDir, size int) ([]byte, error) {
+	if dir.room != nil {
+		if err := dir.room(int64(size)); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.CreateTemp(dir.path, "keys-*.tmp")
 	if err != nil {
 		return nil, fmt.Errorf("make the table of keys: %w", err)
 	}

@@ -1,6 +1,7 @@
 package database
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -21,7 +22,7 @@ func TestKeySetCountsAsAMapDoes(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%d keys, %d records", c.keys, c.records), func(t *testing.T) {
 			dir := t.TempDir()
-			s, err := newKeySet(dir)
+			s, err := newKeySet(tempDir{path: dir})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,7 +50,7 @@ func TestKeySetCountsAsAMapDoes(t *testing.T) {
 }
 
 func TestKeySetForgetsDeletedKeysInsteadOfGrowing(t *testing.T) {
-	s, err := newKeySet(t.TempDir())
+	s, err := newKeySet(tempDir{path: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,8 +68,30 @@ func TestKeySetForgetsDeletedKeysInsteadOfGrowing(t *testing.T) {
 	}
 }
 
+func TestATableThatHasNoRoomIsNotMade(t *testing.T) {
+	full := errors.New("full")
+	asked := int64(0)
+	dir := tempDir{t.TempDir(), func(bytes int64) error {
+		if asked += bytes; bytes > minSlots*keySlotSize {
+			return full
+		}
+		return nil
+	}}
+	s, err := newKeySet(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for i := 0; err == nil && i < minSlots; i++ {
+		err = s.record(fmt.Append(nil, i), true)
+	}
+	if !errors.Is(err, full) || asked != 3*minSlots*keySlotSize || s.live() != minSlots*3/4 {
+		t.Errorf("%v, with %d keys; it asked for %d bytes", err, s.live(), asked)
+	}
+}
+
 func TestKeySetWithoutADirectoryIsAnError(t *testing.T) {
-	if _, err := newKeySet(filepath.Join(t.TempDir(), "missing")); err == nil {
+	if _, err := newKeySet(tempDir{path: filepath.Join(t.TempDir(), "missing")}); err == nil {
 		t.Error("want an error")
 	}
 }

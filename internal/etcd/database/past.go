@@ -56,7 +56,7 @@ type later struct {
 	named int // the index of the other one
 }
 
-func newPastScan(dir string, revision int64, keys keySet) (*pastScan, error) {
+func newPastScan(dir tempDir, revision int64, keys keySet) (*pastScan, error) {
 	l, err := newLent(dir)
 	if err != nil {
 		return nil, err
