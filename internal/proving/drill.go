@@ -101,7 +101,8 @@ func (p *Prover) draw(j *plan.Journal, records []*snapshot.Record) (*plan.Timeli
 	for _, t := range j.Timelines {
 		r := reach{timeline: t, last: t.Last()}
 		for _, rec := range records {
-			if of(t, rec) && rec.Revision >= t.First()-1 && (r.first == 0 || rec.Revision+1 < r.first) {
+			leads := t.HistoryOf(rec.EtcdClusterID, rec.CreateTime) && rec.Revision >= t.First()-1
+			if leads && (r.first == 0 || rec.Revision+1 < r.first) {
 				r.first = rec.Revision + 1
 			}
 		}
@@ -132,7 +133,8 @@ func (p *Prover) draw(j *plan.Journal, records []*snapshot.Record) (*plan.Timeli
 // below returns the newest snapshot of a timeline at a revision or before.
 func below(t *plan.Timeline, records []*snapshot.Record, revision int64) (found *snapshot.Record) {
 	for _, rec := range records {
-		if of(t, rec) && rec.Revision <= revision && rec.Revision >= t.First()-1 && (found == nil || rec.Revision > found.Revision) {
+		leads := t.HistoryOf(rec.EtcdClusterID, rec.CreateTime) && rec.Revision <= revision && rec.Revision >= t.First()-1
+		if leads && (found == nil || rec.Revision > found.Revision) {
 			found = rec
 		}
 	}

@@ -204,16 +204,11 @@ func (p *Prover) records(ctx context.Context, most int) (all []*snapshot.Record,
 // base returns the timeline that a snapshot is of, and the newest snapshot before it in that; nil when there is none.
 func base(j *plan.Journal, rec *snapshot.Record, records []*snapshot.Record) (*plan.Timeline, *snapshot.Record) {
 	for _, t := range j.Holding(rec.Revision) {
-		if b := below(t, records, rec.Revision-1); b != nil && of(t, rec) {
+		if b := below(t, records, rec.Revision-1); b != nil && t.HistoryOf(rec.EtcdClusterID, rec.CreateTime) {
 			return t, b
 		}
 	}
 	return nil, nil
-}
-
-// of reports whether a snapshot can be of a timeline's history.
-func of(t *plan.Timeline, rec *snapshot.Record) bool {
-	return t.Name.Of(rec.EtcdClusterID) && t.Within(rec.CreateTime)
 }
 
 // obstacle returns why the journal before a snapshot cannot be checked; empty when it can.

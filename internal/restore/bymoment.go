@@ -124,7 +124,7 @@ func (c *Choice) latest() time.Time {
 // first: the timeline had begun then, and its first snapshot was still to come, or the journal has a gap.
 func (l *lookback) holdersOf(ctx context.Context, m *plan.Moment) (all []*held) {
 	for _, h := range l.survey(ctx) {
-		if m.Timeline.Name.Of(h.cluster) && m.Timeline.Within(h.created) && 0 < h.oldest && h.oldest <= m.Revision && m.Revision <= h.newest {
+		if m.Timeline.HistoryOf(h.cluster, h.created) && 0 < h.oldest && h.oldest <= m.Revision && m.Revision <= h.newest {
 			all = append(all, h)
 		}
 	}
@@ -189,8 +189,7 @@ func (l *lookback) newerThan(ctx context.Context, m *plan.Moment) bool {
 			return false
 		}
 		h := s.described(ctx)
-		within := m.Timeline.Within(h.created) && m.Timeline.Name.Of(h.cluster)
-		return h.newest == 0 || h.newest > m.Revision || !within
+		return h.newest == 0 || h.newest > m.Revision || !m.Timeline.HistoryOf(h.cluster, h.created)
 	}
 	return false
 }

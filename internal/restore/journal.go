@@ -67,7 +67,7 @@ func (l *lookback) later(ctx context.Context, rec *snapshot.Record) (revision in
 		return 0
 	}
 	for _, t := range l.loadJournal(ctx, l.Options).Timelines {
-		if last := t.Last(); t.Within(rec.CreateTime) && last > rec.Revision {
+		if last := t.Last(); t.HistoryOf(rec.EtcdClusterID, rec.CreateTime) && last > rec.Revision {
 			revision = last
 		}
 	}
@@ -139,8 +139,8 @@ func (l *lookback) bases(ctx context.Context, t *plan.Timeline, revision int64) 
 	choice.At = time.Time{} // it says which revision
 	var all []*held
 	for _, h := range l.survey(ctx) {
-		if choice.covers(h.copies) && t.Name.Of(h.cluster) && t.Within(h.created) && h.newest <= revision && h.newest >= t.First()-1 &&
-			(l.below == 0 || h.newest < l.below) {
+		leads := t.HistoryOf(h.cluster, h.created) && h.newest <= revision && h.newest >= t.First()-1
+		if leads && choice.covers(h.copies) && (l.below == 0 || h.newest < l.below) {
 			all = append(all, h)
 		}
 	}
@@ -216,7 +216,8 @@ func (l *lookback) notBased(ctx context.Context, t *plan.Timeline, revision int6
 	holds := fmt.Sprintf("the journal %s holds the revisions %d to %d", t.Name, t.First(), t.Last())
 	var below *held
 	for _, h := range l.survey(ctx) {
-		if t.Within(h.created) && t.Name.Of(h.cluster) && h.newest > 0 && h.newest < t.First()-1 && (below == nil || h.newest > below.newest) {
+		before := t.HistoryOf(h.cluster, h.created) && h.newest > 0 && h.newest < t.First()-1
+		if before && (below == nil || h.newest > below.newest) {
 			below = h
 		}
 	}
@@ -233,7 +234,7 @@ func (l *lookback) around(ctx context.Context, t *plan.Timeline, lost *plan.Lost
 	near := fmt.Sprintf("%d is the newest revision before the gap", lost.From-1)
 	above := int64(0)
 	for _, h := range l.survey(ctx) {
-		if t.Within(h.created) && h.newest >= lost.To && (above == 0 || h.newest < above) {
+		if t.HistoryOf(h.cluster, h.created) && h.newest >= lost.To && (above == 0 || h.newest < above) {
 			above = h.newest
 		}
 	}
@@ -295,7 +296,7 @@ func (l *lookback) takeRevision(ctx context.Context, c candidate) error {
 		return err
 	}
 	for _, t := range l.loadJournal(ctx, l.Options).Holding(revision) {
-		if t.Within(c.CreateTime) || !t.Name.Of(c.EtcdClusterID) {
+		if !t.Name.Of(c.EtcdClusterID) || t.HistoryOf(c.EtcdClusterID, c.CreateTime) {
 			continue
 		}
 		w := plan.Walk{Timeline: t, After: revision, To: revision, Dir: filepath.Dir(l.file), Fact: func(segment.Entry) {}}

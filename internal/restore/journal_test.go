@@ -16,6 +16,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/restore"
+	"github.com/snapshotd/snapshotd/internal/testenv"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
@@ -255,6 +256,25 @@ func TestLatestTellsThatTheJournalGoesOn(t *testing.T) {
 		res, err = run(t.Context(), options(t, restore.Choice{Name: f.names[0]}, f.backends[0], f.backends[1]))
 		if err != nil || res.Later != 0 {
 			t.Errorf("%s by name: the journal goes on to %d (%v)", what, res.Later, err)
+		}
+	}
+}
+
+// The cluster was replaced by another one, and its journal was left. It does not go on behind a snapshot of the new one.
+func TestLatestIsSilentAboutTheJournalOfAnotherCluster(t *testing.T) {
+	t.Parallel()
+	f := newFaulted(t, 5)
+	data := testenv.Stored(t, 0).Data
+	name := storeData(t, f.backends[0], now.Sub(f.clock)-time.Hour, data, func(s *snapshot.Snapshot) {
+		s.EtcdClusterID = fmt.Sprintf("%016x", f.timeline.EtcdCluster()+1)
+	})
+	for what, run := range map[string]func(context.Context, restore.Options) (restore.Result, error){"plan": restore.Plan, "run": restore.Run} {
+		res, err := run(t.Context(), f.options(t, restore.Choice{Latest: true}))
+		if err != nil || res.Snapshot.Name != name || res.Snapshot.Revision >= f.revision {
+			t.Fatalf("%s: %+v, %v", what, res, err)
+		}
+		if res.Later != 0 {
+			t.Errorf("%s: the journal goes on to revision %d", what, res.Later)
 		}
 	}
 }

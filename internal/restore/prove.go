@@ -108,7 +108,7 @@ func (l *lookback) whole(ctx context.Context) (found database.Result, c candidat
 func (l *lookback) leadTo(ctx context.Context, later candidate, revision int64) error {
 	j := l.loadJournal(ctx, l.Options)
 	for _, t := range j.Holding(revision) {
-		if t.Within(later.CreateTime) && t.Name.Of(later.EtcdClusterID) {
+		if t.HistoryOf(later.EtcdClusterID, later.CreateTime) {
 			return l.forward(ctx, t, revision, false)
 		}
 	}

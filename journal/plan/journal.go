@@ -145,10 +145,11 @@ func (t *Timeline) Last() int64 {
 	return last
 }
 
-// Within reports whether a snapshot of this time can be of the timeline's history. Its journal had begun, and that of
-// the next one had not: a snapshot before or after it can have the same revision numbers with other content.
-func (t *Timeline) Within(at time.Time) bool {
-	return !at.Before(t.Name.Start()) && (t.End.IsZero() || at.Before(t.End))
+// HistoryOf reports whether a snapshot of an etcd cluster, whose id is in hex as records have it, can be of the timeline's
+// history. When it was taken, the journal of this history had begun, and that of the next one had not. A snapshot of
+// another time or cluster can have the same revision numbers with other content.
+func (t *Timeline) HistoryOf(etcdCluster string, taken time.Time) bool {
+	return t.Name.Of(etcdCluster) && !taken.Before(t.Name.Start()) && (t.End.IsZero() || taken.Before(t.End))
 }
 
 // Gaps returns the holes between the first and the last revision.

@@ -425,9 +425,26 @@ func TestTimelinesFollowOneAnother(t *testing.T) {
 	if got := j.Holding(6); len(got) != 1 || got[0] != j.Timelines[0] {
 		t.Errorf("revision 6 is in %d timelines", len(got))
 	}
-	first := j.Timelines[0]
-	if first.Within(begin.Add(-1)) || !first.Within(begin) || !first.Within(next.Start().Add(-1)) || first.Within(next.Start()) {
-		t.Error("snapshots of another time are within it")
+	first, last := j.Timelines[0], j.Timelines[1]
+	ours, other := fmt.Sprintf("%016x", timeline.EtcdCluster()), fmt.Sprintf("%016x", timeline.EtcdCluster()+1)
+	for _, tc := range []struct {
+		what    string
+		history *plan.Timeline
+		cluster string
+		taken   time.Time
+		want    bool
+	}{
+		{"before it", first, ours, begin.Add(-1), false},
+		{"at its beginning", first, ours, begin, true},
+		{"at its end", first, ours, next.Start().Add(-1), true},
+		{"of the next one", first, ours, next.Start(), false},
+		{"of the last one, much later", last, ours, next.Start().Add(time.Hour), true},
+		{"of another cluster", last, other, next.Start(), false},
+		{"of a cluster that is not known", last, "", next.Start(), false},
+	} {
+		if got := tc.history.HistoryOf(tc.cluster, tc.taken); got != tc.want {
+			t.Errorf("a snapshot %s: %v, want %v", tc.what, got, tc.want)
+		}
 	}
 }
 
