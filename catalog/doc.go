@@ -10,7 +10,10 @@
 //	stores/<backend>           the id of a backend's store
 //	lock/save, leader          the replicas that save and lead, each on a lease
 //	lock/told                  how far the save is, on the lease of its lock
+//	successor                  the replica that asks the leader to give way
 //	schedules/<name>           when the run of a schedule was due that ended last
+//	journal/timeline           the newest timeline of the journal
+//	journal/notes              the gaps of the journal, and the last drill of a revision
 //
 // A record and the keys that are derived from it are written in one transaction, conditional on the revision at which
 // the record was read.

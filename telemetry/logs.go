@@ -35,9 +35,9 @@ func (t *Telemetry) startLogs(ctx context.Context, cfg Config, res *resource.Res
 	return nil
 }
 
-// LogHandler returns a handler that does as [LogHandler], and also sends the records that next takes to the collector
-// of logs, if there is one. The logger of [Config] must not have it: what it says of the collector would go there.
-func (t *Telemetry) LogHandler(next slog.Handler) slog.Handler {
+// SlogHandler returns a [LogHandler] that also sends the records that next takes to the collector of logs, if there is one.
+// The logger of [Config] must not have it: messages about the collector would be sent to the collector.
+func (t *Telemetry) SlogHandler(next slog.Handler) slog.Handler {
 	if t.logs == nil {
 		return LogHandler(next)
 	}

@@ -32,7 +32,7 @@ func TestLogsLeaveWithTheirTrace(t *testing.T) {
 			tel := start(t, telemetry.Config{Node: "node-1"})
 			var written strings.Builder
 			level := &slog.HandlerOptions{Level: slog.LevelInfo}
-			log := slog.New(tel.LogHandler(slog.NewTextHandler(&written, level))).With("cluster", "prod")
+			log := slog.New(tel.SlogHandler(slog.NewTextHandler(&written, level))).With("cluster", "prod")
 			ctx, span := otel.Tracer("test").Start(callerContext(t.Context()), "save")
 			log.DebugContext(ctx, "below the level")
 			log.WarnContext(ctx, "snapshot is partial", "backend", "s3", "error", errors.New("access denied"))
@@ -75,7 +75,7 @@ func TestWhatIsHiddenInTheLogDoesNotLeave(t *testing.T) {
 	otlp := testenv.StartOTLP(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", otlp.HTTP+"/v1/logs")
 	tel := start(t, telemetry.Config{})
-	log := slog.New(tel.LogHandler(slog.NewTextHandler(io.Discard, nil)))
+	log := slog.New(tel.SlogHandler(slog.NewTextHandler(io.Discard, nil)))
 	log.Info("connected", "password", hidden("very secret"), slog.Group("user", "token", hidden("very secret")))
 	shutdown(t, tel)
 	otlp.WaitRecord(t, "connected")
@@ -106,7 +106,7 @@ func TestLogsLeaveOnlyWhenTheyAreOn(t *testing.T) {
 			var said strings.Builder
 			warnings := slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn})
 			tel := start(t, telemetry.Config{Logger: slog.New(warnings)})
-			slog.New(tel.LogHandler(slog.NewTextHandler(io.Discard, nil))).Info("something")
+			slog.New(tel.SlogHandler(slog.NewTextHandler(io.Discard, nil))).Info("something")
 			shutdown(t, tel)
 			if left := len(otlp.Records()) > 0; left != tc.leave {
 				t.Errorf("logs left: %v, want %v", left, tc.leave)
@@ -118,7 +118,7 @@ func TestLogsLeaveOnlyWhenTheyAreOn(t *testing.T) {
 	}
 	clearEnv(t)
 	next := slog.NewTextHandler(io.Discard, nil)
-	if tel := start(t, telemetry.Config{}); tel.LogHandler(next) != telemetry.LogHandler(next) {
+	if tel := start(t, telemetry.Config{}); tel.SlogHandler(next) != telemetry.LogHandler(next) {
 		t.Error("without an endpoint, there is more than the log on standard error")
 	}
 }
@@ -139,7 +139,7 @@ func TestACollectorThatHangsHoldsNoLogUp(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", collector.URL)
 	tel := start(t, telemetry.Config{})
 	var lines lineCounter
-	log := slog.New(tel.LogHandler(slog.NewTextHandler(&lines, nil)))
+	log := slog.New(tel.SlogHandler(slog.NewTextHandler(&lines, nil)))
 	log.Info("first")
 	select {
 	case <-asked:
@@ -179,7 +179,7 @@ func TestADeadCollectorOfLogsIsReportedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := slog.New(tel.LogHandler(slog.NewTextHandler(io.Discard, nil)))
+	log := slog.New(tel.SlogHandler(slog.NewTextHandler(io.Discard, nil)))
 	const complaint = "telemetry was not delivered"
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(said.String(), complaint); {
 		log.Info("something")

@@ -84,7 +84,7 @@ func (o *pastOptions) flags(res restore.Result) []string {
 	return c
 }
 
-// pastTable writes which revision is restored, and what is not the state of that revision.
+// table writes which revision is restored, and what is not the state of that revision.
 func (o *pastOptions) table(w io.Writer, res restore.Result) {
 	if res.Replayed != nil {
 		o.journalTable(w, res.Replayed)

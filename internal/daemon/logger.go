@@ -23,5 +23,5 @@ func newLogger(h slog.Handler, t *telemetry.Telemetry) *slog.Logger {
 	if t == nil {
 		return slog.New(auth.LogHandler(telemetry.LogHandler(h)))
 	}
-	return slog.New(auth.LogHandler(t.LogHandler(h)))
+	return slog.New(auth.LogHandler(t.SlogHandler(h)))
 }

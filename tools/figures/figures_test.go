@@ -290,7 +290,8 @@ func TestFloors(t *testing.T) {
 		"internal/etcd":              floorEdges,
 		"internal/etcd/drill":        floorEdges,
 		"internal/codec/age":         floorParts,
-		"internal/wire":              floorBeside,
+		"internal/wire":              floorEdges,
+		"internal/spool":             floorParts,
 		"server/console":             floorEdges,
 		"storage/s3":                 floorEdges,
 		"cluster":                    floorCluster,
@@ -331,7 +332,7 @@ func TestImportsUpAndSideways(t *testing.T) {
 	})
 	up, sideways := misplaced(m.edges())
 	equal(t, "up", strings.Join(edgeNames(up), ", "), "`cluster` → `storage`, `internal/limit` → `snapshot`")
-	equal(t, "sideways", strings.Join(edgeNames(sideways), ", "), "`server` → `storage`")
+	equal(t, "sideways", strings.Join(edgeNames(sideways), ", "), "`internal/wire` → `server`, `server` → `storage`")
 
 	var outside []string
 	for _, p := range m.outside() {
