@@ -21,8 +21,8 @@ type Base struct {
 	Reason   string
 }
 
-// and returns what both needs ask for: one snapshot is enough. The first revision of an earlier history says nothing of
-// a new one.
+// and merges two needs into one, as one snapshot is enough: it has the later time and the higher first revision. That of
+// the older need does not count when it is of another cluster or of the history before.
 func (b Base) and(older Base) Base {
 	if older.Since.After(b.Since) {
 		b.Since, b.Reason = older.Since, older.Reason
@@ -137,8 +137,8 @@ func (b *bare) based(since time.Time) {
 	}
 }
 
-// needFirstBase asks for the snapshot of a timeline. Until it is there, nothing of the timeline can be restored: what
-// can be is complete up to a time at most, if that is not zero.
+// needFirstBase asks for the first snapshot of a timeline. Until that is there, nothing of the timeline can be restored:
+// the newest time that can be is the end of what was before, or most if that is earlier and not zero.
 func (j *Journal) needFirstBase(t segment.Timeline, most time.Time, need Base) {
 	if j.cfg.Base != nil {
 		j.mu.Lock()

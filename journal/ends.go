@@ -125,9 +125,9 @@ func (u *upload) noteEnd(h *segment.Header) {
 	u.end, u.auth = *h, nil
 }
 
-// compareEnd finds out whether a backend has all that is journaled up to where this replica goes on, or the disk has what
-// it lacks. One whose end cannot be used may lack all. A backend that does not answer is compared before it takes the
-// next part: parts that it lacks may have been removed from a full disk by an earlier process.
+// compareEnd finds out which revisions a backend lacks between its own end and the position from which this replica goes
+// on, and this disk does not have: an earlier process may have removed their parts from a full disk. An end that cannot be
+// used counts as none. A backend that did not answer is compared before its next upload (compareLater).
 func (u *upload) compareEnd(ctx context.Context, e end, known local.Position) {
 	if e.err == nil || e.unusable() {
 		u.notLater(ctx, e.position, known)
@@ -162,15 +162,21 @@ func (u *upload) compareLater(ctx context.Context) error {
 	return nil
 }
 
-// took notes that the backend has taken a part, if it is the first one since the backend was asked where its journal
-// ends; nil when that is asked now.
-func (u *upload) took(h *segment.Header) {
+// asks forgets the first part that was stored, as the backend is now asked where its journal ends. One that has not
+// answered yet is compared with what it had when it was asked first.
+func (u *upload) asks() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if h == nil && u.known != nil {
-		return // what was taken since that position became known counts
+	if u.known == nil {
+		u.first = nil
 	}
-	if u.first == nil || h == nil {
+}
+
+// stored remembers a part that the backend has stored, if it is the first one since the backend was asked.
+func (u *upload) stored(h *segment.Header) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.first == nil {
 		u.first = h
 	}
 }

@@ -67,13 +67,13 @@ type Journal struct {
 
 	// Of the goroutine that follows.
 	written    segment.Timeline // the last one to which this replica has added
-	seen       seen             // of it, by the watchers
-	owed       []observation    // of it, that last and are not in a sealed part
-	stamped    time.Time        // of it, the time of the newest revision
-	auth       *segment.Auth    // of it, the newest state of users and roles; nil when it is not known
+	seen       seen             // state of the watchers at the end of written
+	owed       []observation    // of written: each is made once, and these are not in a sealed part yet
+	stamped    time.Time        // of the newest revision of written
+	auth       *segment.Auth    // the newest state of users and roles in written; nil when it is not known
 	positioned bool             // the local position is the newest: this replica has written since it leads
 	recalled   bool             // the end of the journal was looked for in this term, though no member answered
-	noted      segment.Timeline // where all replicas see it
+	noted      segment.Timeline // that was noted last for all replicas (Config.Note)
 	notedAt    time.Time
 	fullSince  time.Time // the local part is full; zero when it is not
 
@@ -272,7 +272,7 @@ func (j *Journal) askEnds(ctx context.Context) []end {
 	ends := make([]end, len(j.stores))
 	var all sync.WaitGroup
 	for i, u := range j.stores {
-		u.took(nil)
+		u.asks()
 		all.Go(func() { ends[i].position, ends[i].err = u.newest(ctx) })
 	}
 	all.Wait()

@@ -179,9 +179,9 @@ func (j *Journal) held(ctx context.Context, t segment.Timeline) (h held, err err
 	return h, nil
 }
 
-// goneOf returns the gaps among revisions that were on this disk, and of which the files are not there. When the
-// backends begin behind them, they were removed there with the snapshots that needed them. Of a loss without a
-// beginning, which is all before the oldest part, only the end can be judged: the rest may be older than any snapshot.
+// goneOf returns the gaps that are left by files which have vanished from this disk. There are none when all backends begin
+// behind the loss: its segments were pruned. When it is not known where the loss begins, only a gap at its end counts,
+// because older revisions may be older than every snapshot.
 func (h *held) goneOf(l *local.Loss) []local.Loss {
 	switch {
 	case h.stored > l.Last+1:
@@ -198,9 +198,9 @@ func (h *held) goneOf(l *local.Loss) []local.Loss {
 	return gaps[len(gaps)-1:]
 }
 
-// gapsOf returns the holes between revisions that are held, as far as they are among those from first to last, 0 where
-// these are not known. When none at all are held, everything is a hole. Where last is not known, there is none behind the
-// last one that is held: the journal goes on there.
+// gapsOf returns the gaps from first to last in the revisions that are held; without any that are held, all is one gap. A
+// bound of 0 is not known. Without first, only the last gap is returned: the others are older. Without last, only the first
+// gap is, and none behind the newest revision that is held, where the journal goes on.
 func gapsOf(held []revisions, first, last int64) (gaps []local.Loss) {
 	if len(held) == 0 {
 		return []local.Loss{{First: first, Last: last}}
@@ -222,7 +222,7 @@ func gapsOf(held []revisions, first, last int64) (gaps []local.Loss) {
 	if end < last {
 		gaps = append(gaps, local.Loss{First: max(end+1, first), Last: last})
 	}
-	switch { // others are older or newer ones
+	switch {
 	case len(gaps) > 1 && first == 0:
 		return gaps[len(gaps)-1:]
 	case len(gaps) > 1 && last == 0:

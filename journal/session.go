@@ -406,9 +406,9 @@ func (s *session) observe(o observation) error {
 	return s.release()
 }
 
-// wait puts an observation behind those that wait. While no timeline has begun, which a cluster without a revision can
-// put off for ever, a watermark and a list of leases take the place of those before, and of other observations the
-// oldest are left out when there are too many.
+// wait appends an observation to those that wait. Before the first revision of a timeline their number is bounded, as a
+// cluster can be without a revision for ever: a watermark replaces the one before, a list of leases the list before, and
+// of the other observations the oldest is dropped when maxPending wait.
 func (s *session) wait(o observation) {
 	if s.begins != nil {
 		s.pending = slices.DeleteFunc(s.pending, func(old observation) bool {

@@ -58,8 +58,8 @@ type upload struct {
 	auth   *segment.Auth   // the last state of users and roles in it; nil when it has none
 	// known is where this replica has gone on while the backend did not answer; nil once the backend was compared with it.
 	known *local.Position
-	// first is the first part that it has taken since it was asked where its journal ends: what is behind it says nothing of
-	// what the backend had then.
+	// first is the first part that the backend has stored since it was asked where its journal ends. Segments from there on
+	// are of this process, and do not show where the journal ended before.
 	first *segment.Header
 }
 
@@ -141,7 +141,7 @@ func (u *upload) put(ctx context.Context, p local.Part) error {
 	if err != nil {
 		return err
 	}
-	u.took(&p.Header)
+	u.stored(&p.Header)
 	u.finish(&p, seg)
 	return nil
 }
@@ -254,8 +254,9 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// needsBase returns, once, the last revision behind which a snapshot makes the backend whole: it has lost revisions, and
-// takes others again.
+// needsBase reports whether the backend needs a snapshot behind the revisions that it has lost, so that it can be restored
+// from again: its uploads are done and succeed, and none was asked for since the loss. last is the last revision that it
+// has lost. It is true once for each loss.
 func (u *upload) needsBase(parts []local.Part) (last local.Position, needs bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

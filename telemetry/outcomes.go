@@ -12,9 +12,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// outcomes are when saves and reconciles have ended well last, and when not, for each backend, and the snapshots that
-// are damaged. An alert that compares the two times ends when the cause is mended, and not before: one on the increase
-// of a counter goes on for as long as it looks back, and ends then although nothing was mended.
+// outcomes are the times of the last success and the last failure of saves and reconciles, for each backend, and the
+// snapshots that are damaged. An alert that compares the two times ends when the cause is mended, and not before. One on the
+// increase of a counter would go on for as long as it looks back, and end then although nothing was mended.
 type outcomes struct {
 	mu       sync.Mutex
 	clusters map[string]*clusterOutcomes

@@ -35,12 +35,11 @@ type managed struct {
 	closers closers
 	work    sync.RWMutex // held for reading by work that a leader ends before it gives way
 	loops   sync.WaitGroup
-	// following is closed as soon as the loops have ended: a cluster that takes the place of this one has the same
-	// directory.
+	// following is closed as soon as the loops have ended, because a successor of this cluster has the same directory.
 	following closers
 	stop      context.CancelFunc // of the loops
 	begun     chan struct{}      // closed when it is decided whether the loops begin; nil for those of the start
-	after     <-chan struct{}    // the end of the one that it takes the place of; nil without one
+	after     <-chan struct{}    // closed when its predecessor has ended; nil without one
 	ended     chan struct{}      // closed when the loops have ended, and following is closed
 
 	// wakeDelivery makes an upload fallback be looked for; nil before the loops.

@@ -29,9 +29,9 @@ type keys struct {
 	identities age.Identities
 }
 
-// openJournal makes the journal of a cluster, if it has one. Its directory is not touched before the cluster starts:
-// the one that it takes the place of may still write there. The journal is closed before what it uses. repos are those
-// of the cluster's snapshots: what they have learned of the identity of a backend holds for its journal.
+// openJournal makes the journal of a cluster, if it has one. Its directory is not touched before the cluster starts, because
+// after a reload the predecessor of the cluster may still write there. The journal is closed before what it uses. It
+// shares repos with the snapshots: a store whose identity was verified once is for both.
 func (s *Service) openJournal(
 	cfg *config.Cluster, spool string, p parts, repos []*repository.Repository, k keys, c *managed,
 ) error {

@@ -17,8 +17,7 @@ import (
 // refreshRetry is the pause after which a catalog that did not answer is read again.
 const refreshRetry = 15 * time.Second
 
-// end waits for the loops of a cluster that was stopped, and for the one that it takes the place of, and closes what
-// follows.
+// end waits for the loops of a cluster that was stopped, and for its predecessor, and closes what follows.
 func (c *managed) end(ctx context.Context, log *slog.Logger) {
 	if c.begun != nil {
 		<-c.begun

@@ -58,7 +58,7 @@ func (s *Service) awaitEnds(ctx context.Context, gone []*managed) {
 	}
 }
 
-// succeed starts a cluster, when the one that it takes the place of has ended.
+// succeed starts a cluster when its predecessor has ended.
 func (s *Service) succeed(ctx context.Context, c, before *managed) {
 	ctx, c.stop = context.WithCancel(ctx)
 	c.begun = make(chan struct{})

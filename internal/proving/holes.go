@@ -25,11 +25,12 @@ type hole struct {
 	since time.Time // it was seen first
 }
 
-// Holes looks, once an hour, for revisions between two snapshots of one timeline that no backend has any more, also
-// before snapshots to which the journal did lead once. One that is there on two looks is a verdict, once: a check
-// that was not passed already has told of it. It looks at listings alone. Unless all backends were listed, and each is
-// the store that it was, nothing is said; and never where servers have directories of their own, of which another
-// replica may have the one with the revisions.
+// Holes lists the journal once an hour, and looks for revisions between two snapshots of a timeline that no backend has
+// any more, also before snapshots to which the journal has led once. A hole that two looks in a row find becomes a failed
+// verdict of the snapshot behind it. Snapshots that have a failed verdict are left out. It reads listings alone.
+//
+// Nothing is decided when a backend cannot be listed or is not the store that it was, nor when a backend is a directory of
+// one node: another node may have the segment in its own.
 func (p *Prover) Holes(ctx context.Context) error {
 	now := p.cfg.Now()
 	if now.Sub(p.looked) < everyHole {

@@ -111,8 +111,8 @@ func (l *lookback) timely(j *plan.Journal) *plan.Journal {
 	return &plan.Journal{Timelines: some, Unread: j.Unread}
 }
 
-// latest returns the time up to which arrivals count. All that is journaled has arrived by now, whatever the clock said
-// that gave it its time. Another time, also one that is still to come by the clock of this machine, is as it was given.
+// latest returns the time up to which arrivals count. For --at 0s that is any time: all that is journaled has arrived by
+// now, even if a wrong clock stamped it later. Any other time is as it was given, also one of the future.
 func (c *Choice) latest() time.Time {
 	if c.At.Equal(c.Now) {
 		return segment.MaxTime

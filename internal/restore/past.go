@@ -19,7 +19,7 @@ type Past struct {
 	Oldest, Newest int64 // the revisions to which the snapshot can be taken back
 	database.Past
 
-	replayed *datadir.Past // what is to be made of a database to which the journal was added; nil for others
+	replayed *datadir.Past // how to finish a database to which the journal was added; nil for any other
 }
 
 // Whole reports whether the snapshot is restored as it is.

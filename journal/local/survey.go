@@ -83,9 +83,9 @@ func survey(dir string) (*surveyed, error) {
 	return s, nil
 }
 
-// gone returns the revisions that were journaled here, and of which parts have vanished: each part says which revision
-// comes before it, and the note which was the last one, and which parts were removed. Those of parts that cannot be read
-// are left out.
+// gone returns the revisions of parts that have vanished. Each part says which revision comes before it; the note says
+// which revision was the last one, and which parts were removed on purpose. Parts that are there and cannot be read are
+// left out.
 func (s *surveyed) gone() (all []Loss) {
 	end := Position{} // of the part before
 	next := s.noted.Oldest

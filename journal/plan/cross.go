@@ -37,9 +37,9 @@ type Refusal string
 const (
 	// RefusedInside: the target is in the gap.
 	RefusedInside Refusal = "it is itself among the revisions that are lost"
-	// RefusedUnread: a segment that should have the revisions is there.
+	// RefusedUnread: a segment that should have the revisions is there, and may be readable later.
 	RefusedUnread Refusal = "a segment with these revisions is there, and could not be read now"
-	// RefusedUntrusted: so is one, and nobody knows whether it may be used.
+	// RefusedUntrusted: a segment that should have the revisions is there, and its signature is not trusted.
 	RefusedUntrusted Refusal = "a segment with these revisions is there, and is not signed with a key that was given: " +
 		"give --signing-public-key-file for each key that has signed, and remove a segment that was forged"
 	// RefusedUnlinked: the journal behind the gap does not follow that before it.

@@ -7,11 +7,12 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// Leases gathers which leases a cluster had at a revision, beside those that its keys name: the keys prove of these
-// that they were there, and a fact gives their time to live.
+// Leases computes which leases a cluster had at a revision. Those that keys name were there; for these, the facts of the
+// journal give the time to live alone.
 //
-// A fact holds for the revision that the store had when etcd answered, and answers come in any order: an older "it is
-// there" may follow a newer "it is gone". Between two revisions, gone wins, as without keys it makes no revision.
+// A fact is true of the revision that etcd had when it answered. Answers may come out of order: an older "it is there" may
+// follow a newer "it is gone". If two facts of one revision contradict each other, "gone" wins, as the end of a lease
+// without keys makes no revision.
 type Leases struct {
 	revision int64
 	base     int64 // the revision of the snapshot: older facts say nothing of later changes

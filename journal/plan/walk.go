@@ -41,13 +41,13 @@ type Walk struct {
 	Target   Target
 	// Fact takes the entries without a revision of their own, of all segments that are read; in the order of the journal.
 	Fact func(segment.Entry)
-	// Cross lets the walk go over gaps, and is called before the first revision behind each is added; nil lets it end
-	// at the first one. Oldest is the revision of the last compaction of the target: those before cannot be compared.
+	// Cross lets the walk go over gaps. It is called with each gap before the first revision behind it is added. When it is
+	// nil, the walk ends at the first gap.
 	Cross  func(Gap) error
-	Oldest int64
+	Oldest int64 // the revision of the last compaction of the target: those before it cannot be compared
 
 	Used    []segments.Ref // the segments that were used, in their order
-	Bytes   int64          // of them as they are stored
+	Bytes   int64          // of Used, as they are stored
 	Skipped []error        // copies that were tried, and are damaged or cannot be read
 	Crossed []Crossing     // the gaps that the walk went over, in their order
 

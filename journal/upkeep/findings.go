@@ -24,10 +24,10 @@ type at struct {
 type finding struct {
 	looked time.Time
 	err    error // why it is not good, or was not given; nil when it is good
-	bad    bool  // it is damaged, not trusted, or was not given twice, and then the backend gave another one
+	bad    bool  // it is damaged or not trusted, or it could not be read twice while the backend gave another segment
 
-	// When a backend refused to remove it: it is bad, and others hold its revisions, which were read back. It counts as
-	// damaged no more.
+	// spare is when the backend refused to remove this bad segment, though others that were read back hold its revisions. It
+	// does not count as damaged for spareFor.
 	spare time.Time
 }
 

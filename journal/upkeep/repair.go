@@ -410,8 +410,8 @@ func (r *repair) replaced(s *side, ref segments.Ref) {
 	r.copies.findings.drop(at{s.Name(), ref})
 }
 
-// note keeps how the copies are. That of a backend that is silent stays as it was. While another one is, it may be the one
-// that has what this one lacks: only what was copied is not lacking any more.
+// note keeps how the copies on each backend are. A backend that is silent keeps its state of before. While another one is
+// silent, which may have what this one lacks, Lacking goes down only by the revisions that were copied.
 func (r *repair) note() {
 	c := r.copies
 	c.mu.Lock()

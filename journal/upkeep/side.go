@@ -116,7 +116,7 @@ func (r *repair) again(ctx context.Context, s *side, items, suspects []segments.
 	}
 }
 
-// tryOne reads a segment that is no suspect: if it is given, it is not the backend that does not give the others.
+// tryOne reads a segment that is no suspect. If that works, the suspects are to blame themselves: the backend is not away.
 func (r *repair) tryOne(ctx context.Context, s *side, items []segments.Item) {
 	if one := s.smallest(items); one != nil && !r.looks.spent() {
 		r.looks.bytes -= one.Size
@@ -168,8 +168,8 @@ func (s *side) links(ctx context.Context, from *segments.Segments, m *segments.M
 	return read, nil
 }
 
-// beside returns the chains after some revisions of a segment, or of the one before it, that the segments around a hole
-// tell. When there are none, a damaged segment of its name tells them, if its manifest is good.
+// beside returns, by revision, the chains that the segments around a hole have after revisions of m, or after the one
+// before it. Without such segments they are those of the damaged segment of the same name, if its manifest is good.
 func (s *side) beside(ctx context.Context, m *segments.Manifest, hole span) (map[int64]segment.Chain, error) {
 	want := map[int64]segment.Chain{}
 	tell := func(ref segments.Ref) {

@@ -49,10 +49,10 @@ func (r *Replay) note(value []byte) error {
 	return nil
 }
 
-// Mend makes the records of a database consistent again after gaps were crossed. etcd counts the versions of a key from
-// the first record that it has, and takes those that follow for the next ones: of a key that was changed in a gap, it
-// would count others than its records have, until a compaction and a restart, and members that were restarted would
-// differ from those that were not. So the records of such a key before the gap are removed.
+// Mend makes the records of a database consistent again after gaps were crossed. etcd takes the records of a key for
+// consecutive versions. When the key was changed in a gap, some versions are missing: etcd's count would differ from the
+// version in the records until a compaction and a restart, and so between members that were restarted and others. So the
+// records of such a key before the gap are removed.
 //
 // The error wraps [ErrDiffers] when a record behind a gap cannot follow those before it.
 func (r *Replay) Mend() (c Crossed, err error) {
