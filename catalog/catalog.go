@@ -36,9 +36,9 @@ type Config struct {
 	Cluster string                                          // whose records these are
 
 	Prefix   string        // of all keys; DefaultPrefix
-	Timeout  time.Duration // DefaultTimeout
+	Timeout  time.Duration // DefaultTimeout; another one is for tests
 	LockTTL  time.Duration // DefaultLockTTL; at most MaxLockTTL; etcd knows whole seconds
-	AskAfter time.Duration // DefaultAskAfter
+	AskAfter time.Duration // DefaultAskAfter; another one is for tests
 	Logger   *slog.Logger
 }
 

@@ -216,13 +216,25 @@ func encoded(t testing.TB, rec *snapshot.Record, signer *signing.Signer) []byte 
 // keyPair returns a recipient and its identity.
 func keyPair(t *testing.T) (string, age.Identities) {
 	t.Helper()
+	recipient, file := keyFile(t)
+	return recipient, readKeys(t, file)
+}
+
+// keyFile returns a recipient, and a file with its identity.
+func keyFile(t *testing.T) (recipient, file string) {
+	t.Helper()
 	id, err := filippo.GenerateX25519Identity()
 	must(t, err)
-	file := filepath.Join(t.TempDir(), "identity")
+	file = filepath.Join(t.TempDir(), "identity")
 	must(t, os.WriteFile(file, []byte(id.String()), 0o600))
-	ids, err := age.ReadIdentities(file)
+	return id.Recipient().String(), file
+}
+
+func readKeys(t *testing.T, files ...string) age.Identities {
+	t.Helper()
+	ids, err := age.ReadIdentities(files...)
 	must(t, err)
-	return id.Recipient().String(), ids
+	return ids
 }
 
 // wantReason checks that an error is one of backend "one" with this reason.

@@ -7,26 +7,30 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Defaults of a [Config].
+// Defaults of a [Config] that others need, too.
 const (
-	DefaultListenGRPC        = "127.0.0.1:7379"
-	DefaultListenHTTP        = "127.0.0.1:7380"
-	DefaultDataDir           = "/var/lib/snapshotd"
-	DefaultDevDir            = "snapshotd-dev" // data directory of serve --dev, in the working directory
-	DefaultClusterName       = "default"
-	DefaultReconcileInterval = 10 * time.Minute
-	DefaultShutdownTimeout   = 20 * time.Second
-	DefaultConcurrentDrills  = 1
-	DefaultWatchdogTimeout   = cluster.DefaultWatchdog
-	DefaultLockTTL           = 15 * time.Second
-	DefaultLeftoverAge       = cluster.DefaultLeftoverAge
-	DefaultCatalogPrefix     = "/snapshotd/v1/"
-	DefaultCompression       = "zstd"
-	DefaultSchedule          = "default"       // the name of --schedule's when it has none
-	DefaultNamePrefix        = "etcd-snapshot" // of scheduled snapshots, as K3s has it
-	DefaultFlushInterval     = 500 * time.Millisecond
-	DefaultUploadInterval    = 9 * time.Second
-	DefaultMaxLocalBytes     = 1 << 30 // of the journal
+	DefaultListenGRPC      = "127.0.0.1:7379"
+	DefaultDevDir          = "snapshotd-dev" // data directory of serve --dev, in the working directory
+	DefaultClusterName     = "default"
+	DefaultWatchdogTimeout = cluster.DefaultWatchdog
+	DefaultLockTTL         = 15 * time.Second
+	DefaultLeftoverAge     = cluster.DefaultLeftoverAge
+	DefaultCatalogPrefix   = "/snapshotd/v1/"
+	DefaultNamePrefix      = "etcd-snapshot" // of scheduled snapshots, as K3s has it
+)
+
+// The other defaults.
+const (
+	defaultListenHTTP        = "127.0.0.1:7380"
+	defaultDataDir           = "/var/lib/snapshotd"
+	defaultReconcileInterval = 10 * time.Minute
+	defaultShutdownTimeout   = 20 * time.Second
+	defaultConcurrentDrills  = 1
+	defaultCompression       = "zstd"
+	defaultSchedule          = "default" // the name of --schedule's when it has none
+	defaultFlushInterval     = 500 * time.Millisecond
+	defaultUploadInterval    = 9 * time.Second
+	defaultMaxLocalBytes     = 1 << 30 // of the journal
 )
 
 // Config is the whole configuration of the service, as the YAML file has it.
@@ -216,14 +220,14 @@ func (b Backend) On(node string) string {
 func defaults() *Config {
 	return &Config{
 		ListenGRPC:        DefaultListenGRPC,
-		ListenHTTP:        DefaultListenHTTP,
-		ReconcileInterval: DefaultReconcileInterval,
-		ShutdownTimeout:   DefaultShutdownTimeout,
+		ListenHTTP:        defaultListenHTTP,
+		ReconcileInterval: defaultReconcileInterval,
+		ShutdownTimeout:   defaultShutdownTimeout,
 		Log:               Log{Level: "info", Format: "text"},
 		TLS:               TLS{MinVersion: TLS13},
 		Limits:            defaultLimits(),
 
-		MaxConcurrentDrills: DefaultConcurrentDrills,
+		MaxConcurrentDrills: defaultConcurrentDrills,
 
 		origins: origins{},
 	}
@@ -233,15 +237,15 @@ func defaults() *Config {
 // left to validation.
 func (c *Cluster) fillIn(set func(key string) bool) {
 	orDefault(&c.Name, DefaultClusterName, set("name"))
-	orDefault(&c.Compression, DefaultCompression, set("compression"))
+	orDefault(&c.Compression, defaultCompression, set("compression"))
 	orDefault(&c.WatchdogTimeout, DefaultWatchdogTimeout, set("watchdog_timeout"))
 	orDefault(&c.LockTTL, DefaultLockTTL, set("lock_ttl"))
 	orDefault(&c.LeftoverAge, DefaultLeftoverAge, set("leftover_age"))
 	orDefault(&c.Catalog.Prefix, DefaultCatalogPrefix, set("catalog.prefix"))
 	if c.Journal.Enabled {
-		orDefault(&c.Journal.FlushInterval, DefaultFlushInterval, set("journal.flush_interval"))
-		orDefault(&c.Journal.UploadInterval, DefaultUploadInterval, set("journal.upload_interval"))
-		orDefault(&c.Journal.MaxLocalBytes, DefaultMaxLocalBytes, set("journal.max_local_bytes"))
+		orDefault(&c.Journal.FlushInterval, defaultFlushInterval, set("journal.flush_interval"))
+		orDefault(&c.Journal.UploadInterval, defaultUploadInterval, set("journal.upload_interval"))
+		orDefault(&c.Journal.MaxLocalBytes, defaultMaxLocalBytes, set("journal.max_local_bytes"))
 	}
 	if c.Prefix == nil {
 		c.Prefix = new(c.Name + "/")

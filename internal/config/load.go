@@ -137,7 +137,7 @@ func (c *Config) dev(file string, problems *Problems) {
 }
 
 func (c *Config) fillIn(dev bool, problems *Problems) {
-	dir := DefaultDataDir
+	dir := defaultDataDir
 	if dev {
 		dir = DefaultDevDir
 	}

@@ -32,7 +32,7 @@ var settings = []setting{
 	{flag: "listen-grpc", path: "listen_grpc", kind: "address", def: DefaultListenGRPC,
 		usage:   "`address` for gRPC: HOST:PORT, port 0 for a free one, or a socket: unix:///run/snapshotd.sock",
 		service: func(c *Config, v []string) error { return setString(&c.ListenGRPC, v) }},
-	{flag: "listen-http", path: "listen_http", kind: "address", def: DefaultListenHTTP,
+	{flag: "listen-http", path: "listen_http", kind: "address", def: defaultListenHTTP,
 		usage:   "`address` for the console, /metrics, /healthz, /readyz and, under /v1/, the API as JSON",
 		service: func(c *Config, v []string) error { return setString(&c.ListenHTTP, v) }},
 	{flag: "tls-cert", path: "tls.cert", kind: "file",
@@ -62,7 +62,7 @@ var settings = []setting{
 	{flag: "allow-plaintext", path: "allow_plaintext", kind: "bool",
 		usage:   "serve without TLS on addresses that other machines can reach",
 		service: func(c *Config, v []string) error { return setBool(&c.AllowPlaintext, v) }},
-	{flag: "data-dir", path: "data_dir", kind: "directory", def: DefaultDataDir,
+	{flag: "data-dir", path: "data_dir", kind: "directory", def: defaultDataDir,
 		usage:   "`directory` for the spool, and for the data of --dev (there ./" + DefaultDevDir + ")",
 		service: func(c *Config, v []string) error { return setString(&c.DataDir, v) }},
 	{flag: "node-name", path: "node_name", kind: "name",
@@ -124,7 +124,7 @@ var settings = []setting{
 		usage: "where snapshots go, as `name=url`; may be repeated: local=file:///dir, s3=s3://bucket?region=eu-1; with " +
 			"?node_local=true a directory that each node has for itself",
 		cluster: setBackends},
-	{flag: "compression", path: "compression", kind: "name", def: DefaultCompression,
+	{flag: "compression", path: "compression", kind: "name", def: defaultCompression,
 		usage:   "how snapshots are compressed (`codec`): zstd or none",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Compression, v) }},
 	{flag: "schedule", path: "schedules", kind: "[name=]cron", many: true,
@@ -270,7 +270,7 @@ func setSchedules(c *Cluster, values []string) error {
 	for _, v := range values {
 		name, spec, ok := strings.Cut(v, "=")
 		if !ok {
-			name, spec = DefaultSchedule, v
+			name, spec = defaultSchedule, v
 		}
 		c.Schedules = append(c.Schedules, Schedule{Name: name, Cron: spec})
 	}

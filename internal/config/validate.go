@@ -98,7 +98,7 @@ func (v validator) listeners() {
 	} else {
 		v.listener("listen_grpc", v.ListenGRPC, DefaultListenGRPC)
 	}
-	v.listener("listen_http", v.ListenHTTP, DefaultListenHTTP)
+	v.listener("listen_http", v.ListenHTTP, defaultListenHTTP)
 	if _, port, _ := net.SplitHostPort(v.ListenGRPC); port != "0" && v.ListenGRPC == v.ListenHTTP {
 		v.problem("listen_http", "%s is the address of gRPC already; give each its own port", v.ListenHTTP)
 	}

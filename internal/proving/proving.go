@@ -62,8 +62,8 @@ type Config struct {
 	Turn    func(ctx context.Context) (release func(), err error)     // waits until a check may take room and time; optional
 	Checked func(ctx context.Context, k Kind, passed bool)            // is told of each verdict; optional
 	Drilled func(ctx context.Context, d *snapshot.JournalDrill) error // notes the verdict on a random revision; optional
-	Rand    func(n int64) int64                                       // rand.Int64N
-	Now     func() time.Time                                          // time.Now
+	Rand    func(n int64) int64                                       // rand.Int64N; another one is for tests
+	Now     func() time.Time                                          // time.Now; another one is for tests
 	Logger  *slog.Logger
 }
 

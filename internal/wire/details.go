@@ -33,8 +33,8 @@ func DetailsOf(err error) Details {
 		case *errdetails.ErrorInfo:
 			if m.GetDomain() == Domain {
 				d.Reason = snapshot.Reason(m.GetReason())
-				d.Backend, d.Cluster = m.GetMetadata()[MetadataBackend], m.GetMetadata()[MetadataCluster]
-				if choices := m.GetMetadata()[MetadataChoices]; choices != "" {
+				d.Backend, d.Cluster = m.GetMetadata()[metadataBackend], m.GetMetadata()[metadataCluster]
+				if choices := m.GetMetadata()[metadataChoices]; choices != "" {
 					d.Choices = strings.Split(choices, ",")
 				}
 			}

@@ -21,9 +21,9 @@ const Domain = "snapshotd"
 
 // Keys of the metadata of an ErrorInfo.
 const (
-	MetadataBackend = "backend" // the backend that failed
-	MetadataCluster = "cluster" // the cluster that was asked for
-	MetadataChoices = "choices" // the names that exist, separated by commas, when one of them was to be given
+	metadataBackend = "backend" // the backend that failed
+	metadataCluster = "cluster" // the cluster that was asked for
+	metadataChoices = "choices" // the names that exist, separated by commas, when one of them was to be given
 )
 
 // codeOf gives every reason its code.
@@ -94,8 +94,8 @@ func ReconcileStatus(err error, cluster string, found *snapshotdv1.ReconcileResp
 // statusOf returns the status of err whose details are e's, and more, which fit.
 func statusOf(e *snapshot.Error, err error, cluster string, more ...proto.Message) *status.Status {
 	info := &errdetails.ErrorInfo{Reason: string(e.Reason), Domain: Domain, Metadata: map[string]string{}}
-	setName(info.Metadata, MetadataBackend, e.Backend)
-	setName(info.Metadata, MetadataCluster, cluster)
+	setName(info.Metadata, metadataBackend, e.Backend)
+	setName(info.Metadata, metadataCluster, cluster)
 	setChoices(info.Metadata, e.Choices)
 	details := []protoadapt.MessageV1{protoadapt.MessageV1Of(info)}
 	if e.Retry > 0 {
@@ -152,7 +152,7 @@ func setName(m map[string]string, key, name string) {
 func setChoices(m map[string]string, names []string) {
 	for i := range names {
 		if text := strings.Join(names[:i+1], ","); len(text) <= maxMessage {
-			m[MetadataChoices] = text
+			m[metadataChoices] = text
 		}
 	}
 }

@@ -78,8 +78,8 @@ func (b *Builder) Add(e Entry) error {
 	if err != nil {
 		return err
 	}
-	if len(body) > MaxEntry {
-		return fmt.Errorf("encode an entry of the journal: it has %d bytes; up to %d are possible", len(body), MaxEntry)
+	if len(body) > maxEntry {
+		return fmt.Errorf("encode an entry of the journal: it has %d bytes; up to %d are possible", len(body), maxEntry)
 	}
 	b.header = h
 	n := len(b.chunk)

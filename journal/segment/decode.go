@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// MaxEntry bounds the encoding of an entry. A revision has at most the changes of one request to etcd: a deletion can
+// maxEntry bounds the encoding of an entry. A revision has at most the changes of one request to etcd: a deletion can
 // be of millions of keys, each with its tombstone.
-const MaxEntry = 1 << 30
+const maxEntry = 1 << 30
 
 // ErrDamaged: bytes are no entry, or no segment.
 var ErrDamaged = errors.New("it is damaged")

@@ -25,8 +25,8 @@ func AppendFrame(dst []byte, e Entry) ([]byte, error) {
 		return dst[:at], err
 	}
 	body := dst[at+frameHead:]
-	if len(body) > MaxEntry {
-		return dst[:at], damaged("an entry has %d bytes; up to %d are possible", len(body), MaxEntry)
+	if len(body) > maxEntry {
+		return dst[:at], damaged("an entry has %d bytes; up to %d are possible", len(body), maxEntry)
 	}
 	binary.LittleEndian.PutUint32(dst[at:], uint32(len(body)))
 	binary.LittleEndian.PutUint32(dst[at+4:], crc32.Checksum(body, castagnoli))
@@ -42,7 +42,7 @@ func ReadFrame(r io.Reader) (Entry, int, error) {
 		return nil, 0, torn(err)
 	}
 	n := binary.LittleEndian.Uint32(head[:])
-	if n == 0 || n > MaxEntry {
+	if n == 0 || n > maxEntry {
 		return nil, 0, ErrTorn
 	}
 	body, err := readN(r, int64(n))

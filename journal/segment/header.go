@@ -10,9 +10,6 @@ import (
 	"time"
 )
 
-// FormatVersion is the version of the format of segments that this program writes, and the newest that it reads.
-const FormatVersion = 1
-
 // Chain is a checksum of a history: that of the revision before, and the records of a revision, make that of the
 // revision. It depends on the records alone, and not on when they arrived or how they were cut into segments. So
 // segments of two writers, or of two levels, can be compared, and a segment of another history is found. At the start

@@ -114,7 +114,7 @@ func (s *Reader) length() (int64, error) {
 	}
 	s.size += int64(len(d.rest))
 	n := d.number()
-	if d.err == nil && (n == 0 || n > MaxEntry) {
+	if d.err == nil && (n == 0 || n > maxEntry) {
 		d.fail("an entry has %d bytes", n)
 	}
 	return n, d.err

@@ -17,8 +17,8 @@ import (
 // goroutines; repairs take turns.
 type Copies struct {
 	Pruner *Pruner       // of the same places; a repair copies nothing that it would remove
-	Budget int64         // bytes that one repair copies, about; 0 for [DefaultBudget]
-	Time   time.Duration // for which one repair copies, about; 0 for [DefaultTime]
+	Budget int64         // bytes that one repair copies, about; [DefaultBudget] when 0, another one is for tests
+	Time   time.Duration // for which one repair copies, about; [DefaultTime] when 0, another one is for tests
 
 	findings findings
 

@@ -52,11 +52,6 @@ func (b *Backend) Remove(key string) {
 	delete(b.objects, key)
 }
 
-// Touch sets when an object was last written.
-func (b *Backend) Touch(key string, modTime time.Time) {
-	b.change(key, func(o *object) { o.modTime = modTime })
-}
-
 // Lock protects an object, as a bucket's object lock does.
 func (b *Backend) Lock(key string, until time.Time) {
 	b.change(key, func(o *object) { o.lockedUntil = until })

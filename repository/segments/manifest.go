@@ -13,7 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// formatVersion is the version of the manifest's format.
+// formatVersion is the version of the format of manifests and segments that is written, and the newest that is read.
 const formatVersion = 1
 
 // document is the JSON object beside a segment's data.

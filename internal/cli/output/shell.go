@@ -12,17 +12,17 @@ func Word(s string) string {
 	if plainWord.MatchString(s) {
 		return s
 	}
-	return Quoted(s)
+	return quoted(s)
 }
 
-// Quoted returns s as one word of a shell, in quotes.
-func Quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+// quoted returns s as one word of a shell, in quotes.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // Words returns a command line of these words, to be pasted into a shell.
 func Words(words []string) string {
-	quoted := make([]string, len(words))
+	all := make([]string, len(words))
 	for i, w := range words {
-		quoted[i] = Word(w)
+		all[i] = Word(w)
 	}
-	return strings.Join(quoted, " ")
+	return strings.Join(all, " ")
 }

@@ -37,15 +37,6 @@ func ReadIdentities(files ...string) (Identities, error) {
 	return all, nil
 }
 
-// Join returns all of several identities.
-func Join(several ...Identities) Identities {
-	var all Identities
-	for _, i := range several {
-		all.keys, all.names = append(all.keys, i.keys...), append(all.names, i.names...)
-	}
-	return all
-}
-
 // Of reports whether one of the identities is that of one of the recipients.
 func (i Identities) Of(recipients []string) bool {
 	return slices.ContainsFunc(i.names, func(name string) bool { return slices.Contains(recipients, name) })
