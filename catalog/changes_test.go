@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -23,13 +24,20 @@ import (
 type forgetful struct{ clientv3.Watcher }
 
 func (f forgetful) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
+	return rewritten(ctx, f.Watcher.Watch(ctx, key, opts...), func(r *clientv3.WatchResponse) {
+		for _, ev := range r.Events {
+			ev.PrevKv = nil
+		}
+	})
+}
+
+// rewritten hands responses on that were changed.
+func rewritten(ctx context.Context, in clientv3.WatchChan, edit func(*clientv3.WatchResponse)) clientv3.WatchChan {
 	out := make(chan clientv3.WatchResponse)
 	go func() {
 		defer close(out)
-		for r := range f.Watcher.Watch(ctx, key, opts...) {
-			for _, ev := range r.Events {
-				ev.PrevKv = nil
-			}
+		for r := range in {
+			edit(&r)
 			select {
 			case out <- r:
 			case <-ctx.Done():
@@ -115,6 +123,59 @@ func TestFollowingGoesOnWhenEtcdIsBack(t *testing.T) {
 		})
 		etcd.Restart(t, (i+1)%3)
 		want(name)
+	}
+}
+
+// On a cluster without saves, the token of a watch stays young: etcd reports its revision on a watch without events.
+func TestFollowingAdvancesWithoutEvents(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("starts a process")
+	}
+	client := testenv.StartCluster(t, 1, testenv.Progress(100*time.Millisecond)).Client(t)
+	c := open(t, catalog.Config{Connect: connect(client)})
+	next, stop := iter.Pull2(c.Changes(t.Context(), snapshot.Position{}))
+	defer stop()
+	begin, err, _ := next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, client, "/elsewhere", "it is no record")
+	for at := begin; at.Revision <= begin.Revision; {
+		if at, err, _ = next(); err != nil || len(at.Records) > 0 || at.History != begin.History {
+			t.Fatalf("%+v, %v", at, err)
+		}
+	}
+}
+
+// rewound is a watcher of an etcd that reports a revision of long ago when there are no events.
+type rewound struct{ clientv3.Watcher }
+
+func (w rewound) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
+	return rewritten(ctx, w.Watcher.Watch(ctx, key, opts...), func(r *clientv3.WatchResponse) {
+		if r.Created {
+			return
+		}
+		r.Events, r.Header.Revision = nil, 1
+	})
+}
+
+// An etcd that was restored from a time before reports a revision that is lower than the one that was followed.
+func TestFollowingExpiresWhenTheRevisionGoesBack(t *testing.T) {
+	t.Parallel()
+	client := embedded.StartEtcd(t).Client(t)
+	client.Watcher = rewound{client.Watcher}
+	c := open(t, catalog.Config{Connect: connect(client)})
+	create(t, c, 1)
+	next, stop := iter.Pull2(c.Changes(t.Context(), snapshot.Position{}))
+	defer stop()
+	if _, err, _ := next(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, client, "/snapshotd/v1/default/snapshots/a.~", "the watch answers")
+	if ch, err, _ := next(); snapshot.ReasonOf(err) != snapshot.ReasonWatchExpired ||
+		!strings.Contains(err.Error(), "etcd is at revision 1") {
+		t.Errorf("%+v, %v", ch, err)
 	}
 }
 

@@ -139,11 +139,12 @@ func TestSaveThatFailsEverywhereLeavesNothingButItsRecord(t *testing.T) {
 // TestSaveNeverPublishesAStreamThatIsNotWhole changes what etcd sends in every way, each of which must leave nothing.
 func TestSaveNeverPublishesAStreamThatIsNotWhole(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		read   func(s *cluster.Stream) func([]byte) (int, error)
-		reason snapshot.Reason
+		name     string
+		read     func(s *cluster.Stream) func([]byte) (int, error)
+		reason   snapshot.Reason
+		watchdog time.Duration // the default when 0
 	}{
-		{"a bit is flipped", func(s *cluster.Stream) func([]byte) (int, error) {
+		{name: "a bit is flipped", read: func(s *cluster.Stream) func([]byte) (int, error) {
 			seen := 0
 			return func(p []byte) (int, error) {
 				n, err := s.Read(p)
@@ -153,8 +154,8 @@ func TestSaveNeverPublishesAStreamThatIsNotWhole(t *testing.T) {
 				seen += n
 				return n, err
 			}
-		}, snapshot.ReasonChecksumMismatch},
-		{"the end is missing", func(s *cluster.Stream) func([]byte) (int, error) {
+		}, reason: snapshot.ReasonChecksumMismatch},
+		{name: "the end is missing", read: func(s *cluster.Stream) func([]byte) (int, error) {
 			left := 9000
 			return func(p []byte) (int, error) {
 				if left == 0 {
@@ -164,11 +165,11 @@ func TestSaveNeverPublishesAStreamThatIsNotWhole(t *testing.T) {
 				left -= n
 				return n, err
 			}
-		}, snapshot.ReasonChecksumMismatch},
-		{"nothing comes", func(*cluster.Stream) func([]byte) (int, error) {
+		}, reason: snapshot.ReasonChecksumMismatch},
+		{name: "nothing comes", read: func(*cluster.Stream) func([]byte) (int, error) {
 			return func([]byte) (int, error) { return 0, io.EOF }
-		}, snapshot.ReasonChecksumMismatch},
-		{"it breaks", func(s *cluster.Stream) func([]byte) (int, error) {
+		}, reason: snapshot.ReasonChecksumMismatch},
+		{name: "it breaks", read: func(s *cluster.Stream) func([]byte) (int, error) {
 			left := 9000
 			return func(p []byte) (int, error) {
 				if left == 0 {
@@ -178,18 +179,18 @@ func TestSaveNeverPublishesAStreamThatIsNotWhole(t *testing.T) {
 				left -= n
 				return n, err
 			}
-		}, snapshot.ReasonEtcdUnavailable},
-		{"empty chunks come for ever", func(*cluster.Stream) func([]byte) (int, error) {
+		}, reason: snapshot.ReasonEtcdUnavailable},
+		{name: "empty chunks come for ever", read: func(*cluster.Stream) func([]byte) (int, error) {
 			return func([]byte) (int, error) { return 0, nil }
-		}, snapshot.ReasonEtcdUnavailable},
-		{"the checksum is right and the database is not one", func(*cluster.Stream) func([]byte) (int, error) {
+		}, reason: snapshot.ReasonEtcdUnavailable, watchdog: 300 * time.Millisecond},
+		{name: "the checksum is right and the database is not one", read: func(*cluster.Stream) func([]byte) (int, error) {
 			db := bytes.Repeat([]byte("no database "), 1024)
 			sum := sha256.Sum256(db)
 			return bytes.NewReader(append(db, sum[:]...)).Read
-		}, snapshot.ReasonSnapshotUnreadable},
+		}, reason: snapshot.ReasonSnapshotUnreadable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := newFixture(t, func(cfg *cluster.Config) { cfg.Watchdog = 300 * time.Millisecond })
+			f := newFixture(t, func(cfg *cluster.Config) { cfg.Watchdog = c.watchdog })
 			f.source.open = func(s *cluster.Stream) (*cluster.Stream, error) {
 				changed := *s
 				changed.ReadCloser = reading{s.ReadCloser, c.read(s)}

@@ -219,7 +219,11 @@ func TestTheConfigurationForThreeServers(t *testing.T) {
 func TestTheUnitAndItsConfigurationAgree(t *testing.T) {
 	unit, config := read(t, "systemd", "snapshotd.service"), read(t, "systemd", "snapshotd.yaml")
 	const dir = "/run/credentials/snapshotd.service/"
-	for _, m := range regexp.MustCompile(dir+`\w[\w.-]*`).FindAllString(unit+config, -1) {
+	credentials := regexp.MustCompile(dir+`\w[\w.-]*`).FindAllString(unit+config, -1)
+	if len(credentials) == 0 {
+		t.Error("the configuration names no file of " + dir)
+	}
+	for _, m := range credentials {
 		if !strings.Contains(unit, "\nLoadCredential="+strings.TrimPrefix(m, dir)+":") {
 			t.Errorf("the unit does not load %s", m)
 		}
@@ -256,8 +260,12 @@ func TestTheManifestsAgree(t *testing.T) {
 			}
 		}
 	}
-	probes := regexp.MustCompile(`httpGet: {path: /(?:readyz|healthz), port: (\w+)}`)
-	for _, probe := range probes.FindAllStringSubmatch(read(t, "kubernetes", "statefulset.yaml"), -1) {
+	probes := regexp.MustCompile(`httpGet: {path: /(?:readyz|healthz), port: (\w+)}`).
+		FindAllStringSubmatch(read(t, "kubernetes", "statefulset.yaml"), -1)
+	if len(probes) < 2 {
+		t.Errorf("there are %d probes", len(probes))
+	}
+	for _, probe := range probes {
 		if probe[1] != "http" {
 			t.Errorf("a probe asks port %s", probe[1])
 		}

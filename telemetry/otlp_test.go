@@ -2,6 +2,7 @@ package telemetry_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -250,15 +252,19 @@ func TestADeadCollectorIsReportedAndHoldsNothingUp(t *testing.T) {
 	}
 	_ = lis.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+lis.Addr().String())
-	tel, err := telemetry.Start(t.Context(), telemetry.Config{})
+	var log testenv.Buffer
+	tel, err := telemetry.Start(t.Context(), telemetry.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	work(t.Context(), tel, "reconcile")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := tel.Shutdown(ctx); err == nil {
-		t.Error("Shutdown says that everything was delivered")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	work(ctx, tel, "reconcile")
+	if err := tel.Shutdown(ctx); !errors.Is(err, syscall.ECONNREFUSED) || ctx.Err() != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if said := log.String(); !strings.Contains(said, "telemetry was not delivered") || !strings.Contains(said, "connection refused") {
+		t.Errorf("the log:\n%s", said)
 	}
 }
 

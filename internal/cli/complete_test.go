@@ -110,10 +110,13 @@ func TestCompletionOffersBackendsAndClusters(t *testing.T) {
 
 func TestCompletionIsSilentWhereNobodyServes(t *testing.T) {
 	env := map[string]string{"SNAPSHOTD_ADDR": "127.0.0.1:1"}
-	for _, args := range [][]string{{"get", ""}, {"save", "--backend", ""}, {"list", "--cluster", ""},
-		{"get", "--addr", "a/b", ""}, {"restore", "--from", "nope://", ""}} {
-		if got, _ := complete(t, env, args...); len(got) > 0 && got[0] != "latest" {
-			t.Errorf("%q: %q", args, got)
+	for args, want := range map[string]string{
+		"get ": "latest", "get --addr a/b ": "latest", "restore --from nope:// ": "latest", "save --backend ": "", "list --cluster ": "",
+	} {
+		r := run(t.Context(), env, append([]string{"__complete"}, strings.Split(args, " ")...)...)
+		got, _ := complete(t, env, strings.Split(args, " ")...)
+		if strings.Join(got, " ") != want || strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "Completion ended") {
+			t.Errorf("%q: %q, %q", args, got, r.stderr)
 		}
 	}
 }

@@ -405,14 +405,15 @@ func TestJitterIsTheSameEverywhereAndDelaysByHalfTheIntervalAtMost(t *testing.T)
 }
 
 func TestSpecsThatAreRefused(t *testing.T) {
-	for _, c := range []struct{ text, zone string }{
-		{"", ""}, {"* * * *", ""}, {"61 * * * *", ""}, {"@every 0s", ""}, {"@every -1h", ""}, {"@every -1d", ""}, {"@every 1x", ""}, {"@every 10ms", ""},
-		{"* * 30 2 *", ""}, {"@reboot", ""},
-		{"TZ=Europe/Berlin 0 0 * * *", ""}, {"CRON_TZ=UTC 0 0 * * *", ""}, {"@daily", "Nowhere/Town"}, {"@daily", "Local"},
-		{"* * * * * *", ""},
+	const form, never, ownZone, noZone = "write five fields", "is never due", "set time_zone instead", "is not a time zone"
+	for _, c := range []struct{ text, zone, why string }{
+		{"", "", form}, {"* * * *", "", form}, {"61 * * * *", "", form}, {"* * * * * *", "", form}, {"@reboot", "", form},
+		{"@every 0s", "", form}, {"@every -1h", "", form}, {"@every -1d", "", form}, {"@every 1x", "", form}, {"@every 10ms", "", form},
+		{"* * 30 2 *", "", never}, {"TZ=Europe/Berlin 0 0 * * *", "", ownZone}, {"CRON_TZ=UTC 0 0 * * *", "", ownZone},
+		{"@daily", "Nowhere/Town", noZone}, {"@daily", "Local", noZone},
 	} {
-		if _, err := schedule.ParseSpec(c.text, c.zone); err == nil {
-			t.Errorf("%q in %q is taken", c.text, c.zone)
+		if _, err := schedule.ParseSpec(c.text, c.zone); err == nil || !strings.Contains(err.Error(), c.why) {
+			t.Errorf("%q in %q: %v, want %q", c.text, c.zone, err, c.why)
 		}
 	}
 }
@@ -436,6 +437,32 @@ func TestThePauseIsTheLongestBetweenRuns(t *testing.T) {
 	} {
 		if got := spec(t, text, "").Pause(at); got != want {
 			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
+// A run in the hour that summer time skips is due after it. In the hour that comes twice when it ends, a run is due twice.
+func TestRunsOfTheHoursInWhichSummerTimeChanges(t *testing.T) {
+	for _, tc := range []struct {
+		text, after string
+		want        []string
+	}{
+		{"30 2 * * *", "2026-03-28T12:00:00Z", []string{"2026-03-29T01:30:00Z", "2026-03-30T00:30:00Z"}},
+		{"30 3 * * *", "2026-03-28T12:00:00Z", []string{"2026-03-29T01:30:00Z", "2026-03-30T01:30:00Z"}},
+		{"30 2 * * *", "2026-10-24T12:00:00Z", []string{"2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-26T01:30:00Z"}},
+		{"30 3 * * *", "2026-10-24T12:00:00Z", []string{"2026-10-25T02:30:00Z", "2026-10-26T02:30:00Z"}},
+	} {
+		at, err := time.Parse(time.RFC3339, tc.after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for range tc.want {
+			at = spec(t, tc.text, "Europe/Berlin").Next(at)
+			got = append(got, at.Format(time.RFC3339))
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%q after %s: %q, want %q", tc.text, tc.after, got, tc.want)
 		}
 	}
 }

@@ -54,10 +54,11 @@ const (
 type ClusterOption func(*clusterOptions)
 
 type clusterOptions struct {
-	tools string
-	fsync bool
-	quota int64
-	ops   int
+	tools    string
+	fsync    bool
+	quota    int64
+	ops      int
+	progress time.Duration
 }
 
 func newClusterOptions(opts []ClusterOption) clusterOptions {
@@ -90,6 +91,11 @@ func Quota(n int64) ClusterOption { return func(o *clusterOptions) { o.quota = n
 // TransactionOps lets a transaction have so many operations.
 func TransactionOps(n int) ClusterOption { return func(o *clusterOptions) { o.ops = n } }
 
+// Progress is how often members report their revision on a watch without events; etcd's default is ten minutes.
+func Progress(every time.Duration) ClusterOption {
+	return func(o *clusterOptions) { o.progress = every }
+}
+
 // StartCluster starts n members that end with the test, and waits until they have a leader.
 func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 	tb.Helper()
@@ -104,6 +110,9 @@ func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 		p.args = append(p.args, "--initial-cluster", strings.Join(initial, ","), "--initial-cluster-token", c.token)
 		if o.fsync {
 			p.args = slices.DeleteFunc(p.args, func(a string) bool { return a == noFsync })
+		}
+		if o.progress > 0 {
+			p.args = append(p.args, "--watch-progress-notify-interval", o.progress.String())
 		}
 		p.start(tb, c.binary)
 	}

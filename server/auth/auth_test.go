@@ -210,10 +210,12 @@ func TestATokenThatIsShownDecides(t *testing.T) {
 		{Role: auth.Admin, Subjects: []string{"CN=*"}, Local: true},
 	}}})
 	cert := client(t, c, x509.Certificate{Subject: pkix.Name{CommonName: "a"}})
-	for _, caller := range []auth.Caller{{Token: "wrong"}, {Malformed: true}} {
+	for why, caller := range map[string]auth.Caller{
+		"unknown or was revoked": {Token: "wrong"}, "no bearer token": {Malformed: true},
+	} {
 		caller.Certificates, caller.Local = cert, true
-		if p, err := a.Authenticate(caller); err == nil {
-			t.Errorf("%+v is %v", caller, p)
+		if p, err := a.Authenticate(caller); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%+v is %v, %v, want %q", caller, p, err, why)
 		}
 	}
 }

@@ -123,11 +123,17 @@ func (w *world) good(t *testing.T, token string) *auth.Identity {
 	return id
 }
 
-func (w *world) bad(t *testing.T, what, token string) {
+// bad checks that a token is refused, and for which reason if one is given.
+func (w *world) bad(t *testing.T, what, token string, why ...string) {
 	t.Helper()
 	id, err := w.Verify(token)
 	if id != nil || snapshot.ReasonOf(err) != snapshot.ReasonUnauthenticated {
 		t.Errorf("%s: %v, %v", what, id, err)
+	}
+	for _, text := range why {
+		if err != nil && !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v, want %q", what, err, text)
+		}
 	}
 	if err != nil && strings.Contains(err.Error(), w.url) {
 		t.Errorf("%s: the error tells of the issuer: %v", what, err)
@@ -162,32 +168,38 @@ func TestATokenThatIsNotTheIssuersIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, token := range map[string]string{
-		"another key":           oidctest.SignIDToken(signing()[1], "one", "RS256", w.claims(ok)),
-		"an unknown key":        w.token(2, ok),
-		"another algorithm":     oidctest.SignIDToken(ec, "one", "ES256", w.claims(ok)),
-		"no signature":          raw.EncodeToString([]byte(`{"alg":"none"}`)) + "." + good[1] + ".",
-		"HMAC with the key":     hmacWithPublicKey(t, w.claims(ok)),
-		"changed claims":        good[0] + "." + raw.EncodeToString([]byte(w.claims(with("sub", "root")))) + "." + good[2],
-		"another audience":      w.token(0, with("aud", "vault")),
-		"no audience":           w.token(0, with("aud", nil)),
-		"another issuer":        w.token(0, with("iss", "https://evil.example")),
-		"an issuer with slash":  w.token(0, with("iss", w.url+"/")),
-		"expired":               w.token(0, with("exp", w.now().Add(-time.Minute).Unix())),
-		"no expiry":             w.token(0, with("exp", nil)),
-		"not yet valid":         w.token(0, with("nbf", w.now().Add(time.Hour).Unix())),
-		"a claim is missing":    w.token(0, map[string]any{"hd": nil}),
-		"a claim is another":    w.token(0, with("hd", "example.com")),
-		"a claim is a list":     w.token(0, with("hd", []string{"example.org"})),
-		"no name":               w.token(0, with("sub", nil)),
-		"an empty name":         w.token(0, with("sub", "")),
-		"a name of several":     w.token(0, with("sub", []string{"alice", "root"})),
-		"a star as the name":    w.token(0, with("sub", "*")),
-		"a name with a newline": w.token(0, with("sub", "alice\nrole=admin")),
-		"not a token":           "a.b.c",
-		"nothing":               "",
+	const (
+		foreign = "is not signed by its issuer, or is for another service"
+		expired = "expired at"
+		claim   = "has not the claim hd"
+		name    = "the claim sub of the token is no name"
+	)
+	for what, tc := range map[string]struct{ token, why string }{
+		"another key":           {oidctest.SignIDToken(signing()[1], "one", "RS256", w.claims(ok)), foreign},
+		"an unknown key":        {w.token(2, ok), foreign},
+		"another algorithm":     {oidctest.SignIDToken(ec, "one", "ES256", w.claims(ok)), foreign},
+		"no signature":          {raw.EncodeToString([]byte(`{"alg":"none"}`)) + "." + good[1] + ".", foreign},
+		"HMAC with the key":     {hmacWithPublicKey(t, w.claims(ok)), foreign},
+		"changed claims":        {good[0] + "." + raw.EncodeToString([]byte(w.claims(with("sub", "root")))) + "." + good[2], foreign},
+		"another audience":      {w.token(0, with("aud", "vault")), foreign},
+		"no audience":           {w.token(0, with("aud", nil)), foreign},
+		"another issuer":        {w.token(0, with("iss", "https://evil.example")), foreign},
+		"an issuer with slash":  {w.token(0, with("iss", w.url+"/")), foreign},
+		"expired":               {w.token(0, with("exp", w.now().Add(-time.Minute).Unix())), expired},
+		"no expiry":             {w.token(0, with("exp", nil)), expired},
+		"not yet valid":         {w.token(0, with("nbf", w.now().Add(time.Hour).Unix())), foreign},
+		"a claim is missing":    {w.token(0, map[string]any{"hd": nil}), claim},
+		"a claim is another":    {w.token(0, with("hd", "example.com")), claim},
+		"a claim is a list":     {w.token(0, with("hd", []string{"example.org"})), claim},
+		"no name":               {w.token(0, with("sub", nil)), name},
+		"an empty name":         {w.token(0, with("sub", "")), name},
+		"a name of several":     {w.token(0, with("sub", []string{"alice", "root"})), foreign},
+		"a star as the name":    {w.token(0, with("sub", "*")), name},
+		"a name with a newline": {w.token(0, with("sub", "alice\nrole=admin")), name},
+		"not a token":           {"a.b.c", foreign},
+		"nothing":               {"", foreign},
 	} {
-		w.bad(t, what, token)
+		w.bad(t, what, tc.token, tc.why)
 	}
 }
 

@@ -402,6 +402,7 @@ func TestAnUploadCountsWhenItsObjectIsThere(t *testing.T) {
 		if err := calls[call](t.Context(), back); err != nil {
 			t.Errorf("%s: %v", call, err)
 		}
+		wantStored(t, b, call)
 		if err := back.Delete(t.Context(), newKey); err != nil {
 			t.Errorf("%s: %v", call, err)
 		}
@@ -418,6 +419,24 @@ func TestServerThatKeepsNoMetadata(t *testing.T) {
 		if err := calls[call](t.Context(), b.backend(t, proxy.Addr(), "")); err != nil {
 			t.Errorf("%s: %v", call, err)
 		}
+		wantStored(t, b, call)
+	}
+}
+
+// wantStored checks that the bucket has what one of the calls has put.
+func wantStored(t *testing.T, b bucket, call string) {
+	t.Helper()
+	put := map[string]struct {
+		key  string
+		size int
+	}{"put": {newKey, 10}, "put large": {newKey, largeSize}, "replace": {smallKey, 11}}[call]
+	in, err := b.backend(t, b.Addr(), "").Get(t.Context(), put.key, repository.Range{})
+	if err != nil {
+		t.Fatalf("%s: %v", call, err)
+	}
+	got, err := io.ReadAll(in)
+	if err := errors.Join(err, in.Close()); err != nil || !bytes.Equal(got, make([]byte, put.size)) {
+		t.Errorf("%s: there are %d bytes, which are others than the %d that were put; %v", call, len(got), put.size, err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -87,27 +88,33 @@ func TestMakeMakesWhatEtcdutlMakes(t *testing.T) {
 
 func TestMakeRefusesWhatIsNoDatabase(t *testing.T) {
 	t.Parallel()
-	for name, write := range map[string]func(path string) error{
-		"nothing":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
-		"text":        func(path string) error { return os.WriteFile(path, []byte("not a database"), 0o600) },
-		"zeros":       func(path string) error { return os.WriteFile(path, make([]byte, 1<<16), 0o600) },
-		"of another":  func(path string) error { return writeForeign(path, "mine") },
-		"no revision": func(path string) error { return writeForeign(path, "key", "meta") },
+	for name, tc := range map[string]struct {
+		write func(path string) error
+		why   string
+	}{
+		"nothing":     {func(path string) error { return os.WriteFile(path, nil, 0o600) }, "it is empty"},
+		"text":        {func(path string) error { return os.WriteFile(path, []byte("not a database"), 0o600) }, "invalid database"},
+		"zeros":       {func(path string) error { return os.WriteFile(path, make([]byte, 1<<16), 0o600) }, "invalid database"},
+		"of another":  {func(path string) error { return writeForeign(path, "mine") }, "it has no bucket"},
+		"no revision": {func(path string) error { return writeForeign(path, "key", "meta") }, "is not as etcd makes it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			file := filepath.Join(dir, "snapshot.db")
-			must(t, write(file))
+			must(t, tc.write(file))
 			cfg := snapshot.RestoreConfig{
 				SnapshotPath: file, OutputDataDir: filepath.Join(dir, "data"), Name: "a",
 				PeerURLs:       []string{"http://localhost:2380"},
 				InitialCluster: "a=http://localhost:2380", RevisionBump: 1, MarkCompacted: true,
 			}
-			if err := datadir.Make(cfg); err == nil {
-				t.Error("it was taken")
+			if err := datadir.Make(cfg); err == nil || !strings.Contains(err.Error(), tc.why) {
+				t.Errorf("%v, want %q", err, tc.why)
 			}
 			if _, err := os.Stat(filepath.Join(cfg.OutputDataDir, "member", "wal")); err == nil {
 				t.Error("there is a member")
+			}
+			if left, err := filepath.Glob(filepath.Join(dir, "*.seed")); err != nil || len(left) > 0 {
+				t.Errorf("left: %q, %v", left, err)
 			}
 		})
 	}
