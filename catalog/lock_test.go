@@ -72,8 +72,16 @@ func TestLockIsRenewed(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	// etcd gives a lease two seconds at least; a holder that has it after five has renewed it twice.
-	for end := time.After(5 * time.Second); end != nil; {
+	leases, err := client.Leases(t.Context())
+	if err != nil || len(leases.Leases) != 1 {
+		t.Fatalf("%+v, %v", leases, err)
+	}
+	lease, err := client.TimeToLive(t.Context(), leases.Leases[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A second after its time to live, which etcd has made longer, a lease that was not renewed is gone.
+	for end := time.After(time.Duration(lease.GrantedTTL+1) * time.Second); end != nil; {
 		if owner, err := c.LockOwner(t.Context()); owner != "me" || err != nil {
 			t.Fatalf("the owner is %q, %v, want me", owner, err)
 		}
@@ -282,6 +290,7 @@ func TestMembersComeAndGo(t *testing.T) {
 	}
 	c := testenv.StartCluster(t, 3)
 	cat := open(t, catalog.Config{Connect: connect(c.Client(t))})
+	brief := open(t, catalog.Config{Connect: connect(c.Client(t)), Timeout: 2 * time.Second}) // waits less for a member
 	leader := c.Leader(t, nil)
 	frozen := (leader + 1) % 3
 
@@ -290,11 +299,11 @@ func TestMembersComeAndGo(t *testing.T) {
 	var names []string
 	for i := range 3 {
 		r := &snapshot.Record{Snapshot: snapshot.Snapshot{Name: fmt.Sprint("s", i), Cluster: "default"}}
-		if err := cat.Create(t.Context(), r); err != nil {
+		if err := brief.Create(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 		r.Node = "changed"
-		if err := cat.Update(t.Context(), r); err != nil {
+		if err := brief.Update(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 		names = append(names, r.Name)

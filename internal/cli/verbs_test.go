@@ -421,8 +421,8 @@ func TestWatchEndsInTime(t *testing.T) {
 		<-stream.Context().Done()
 		return stream.Context().Err()
 	}})
-	if r := run(t.Context(), env, "watch", "--timeout", "2s"); r.code != 1 ||
-		r.stderr != "error: the watch has ended: its time is over (--timeout 2s)\n" {
+	if r := run(t.Context(), env, "watch", "--timeout", "500ms"); r.code != 1 ||
+		r.stderr != "error: the watch has ended: its time is over (--timeout 500ms)\n" {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 }

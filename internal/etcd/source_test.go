@@ -35,7 +35,13 @@ func connect(t *testing.T, cfg etcd.Config) *etcd.Conn {
 
 func newSource(t *testing.T, endpoints ...string) *etcd.Source {
 	t.Helper()
-	return etcd.NewSource(connect(t, etcd.Config{Endpoints: endpoints}), etcd.SourceConfig{StatusTimeout: 3 * time.Second})
+	return etcd.NewSource(connect(t, etcd.Config{Endpoints: endpoints}), etcd.SourceConfig{})
+}
+
+// briefSource is a source that waits for a member that hangs no longer than a test should.
+func briefSource(t *testing.T, endpoints ...string) *etcd.Source {
+	t.Helper()
+	return etcd.NewSource(connect(t, etcd.Config{Endpoints: endpoints}), etcd.SourceConfig{StatusTimeout: time.Second})
 }
 
 // mustRead reads a snapshot to its end and verifies its checksum.
@@ -130,11 +136,11 @@ func TestChoiceOfTheMember(t *testing.T) {
 	// A frozen member accepts connections and answers nothing.
 	frozen, other := (leader+1)%3, (leader+2)%3
 	c.Stop(t, frozen)
-	stream := mustRead(t, newSource(t, endpoint(frozen), endpoint(leader), endpoint(other)))
+	stream := mustRead(t, briefSource(t, endpoint(frozen), endpoint(leader), endpoint(other)))
 	if stream.Member.Endpoint != endpoint(other) {
 		t.Errorf("%s was read, want the follower %s that answers", stream.Member.Endpoint, endpoint(other))
 	}
-	_, err = newSource(t, endpoint(frozen)).Snapshot(t.Context())
+	_, err = briefSource(t, endpoint(frozen)).Snapshot(t.Context())
 	wantUnavailable(t, err, endpoint(frozen)+": it did not answer in time")
 	c.Cont(t, frozen)
 
