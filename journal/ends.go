@@ -44,12 +44,12 @@ func unusable(err error) bool {
 func (j *Journal) passBy(ctx context.Context, backend string, err error, newest local.Position) *breakError {
 	j.cfg.Logger.ErrorContext(ctx, "end of the journal on a backend cannot be used", "backend", backend, "error", err)
 	bad, is := errors.AsType[*badEnd](err)
-	if !is || bad.timeline == newest.Timeline || newest.Timeline.Start().After(bad.timeline.Start()) {
+	if !is || bad.timeline == newest.Timeline || newest.Timeline.Later(bad.timeline) {
 		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if bad.timeline.Start().After(j.latest.Start()) {
+	if bad.timeline.Later(j.latest) {
 		j.latest = bad.timeline
 	}
 	return broken(segment.CauseDamaged, "the newest segment of %s on backend %s cannot be used, and no other backend has one: %.300s",
@@ -65,7 +65,7 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 	if err != nil {
 		return local.Position{}, err
 	}
-	slices.SortFunc(timelines, func(a, b segment.Timeline) int { return b.Start().Compare(a.Start()) })
+	slices.SortFunc(timelines, func(a, b segment.Timeline) int { return b.Compare(a) })
 	for _, t := range timelines {
 		if local.Ahead(t) {
 			u.journal.cfg.Logger.ErrorContext(ctx, "timeline of the journal begins in the future and counts as none: the clock of this "+

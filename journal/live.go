@@ -136,7 +136,7 @@ func (u *upload) overtaken(ctx context.Context, live segment.Timeline) error {
 	}
 	var errs []error
 	for _, t := range timelines {
-		if !t.Start().After(live.Start()) || local.Ahead(t) {
+		if !t.Later(live) || local.Ahead(t) {
 			continue
 		}
 		m, err := u.store.Newest(ctx, t)
@@ -153,7 +153,7 @@ func (u *upload) overtaken(ctx context.Context, live segment.Timeline) error {
 func (j *Journal) overtake(live, later segment.Timeline, backend string) {
 	j.mu.Lock()
 	same := j.live == live
-	if same && later.Start().After(j.latest.Start()) {
+	if same && later.Later(j.latest) {
 		j.latest = later
 	}
 	j.mu.Unlock()
@@ -173,12 +173,12 @@ func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) (w
 			return nil, fmt.Errorf("find the end of the journal: %w", err)
 		}
 	}
-	if !latest.Valid() || !latest.Start().After(newest.Start()) || local.Ahead(latest) {
+	if !latest.Valid() || !latest.Later(newest) || local.Ahead(latest) {
 		return nil, nil //nolint:nilnil // none is no error
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if latest.Start().After(j.latest.Start()) {
+	if latest.Later(j.latest) {
 		j.latest = latest
 	}
 	return broken(segment.CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
@@ -203,7 +203,7 @@ func (j *Journal) note(ctx context.Context, t segment.Timeline) {
 func (j *Journal) nameOf(known segment.Timeline, cluster uint64) segment.Timeline {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.latest.Start().After(known.Start()) && !local.Ahead(j.latest) {
+	if j.latest.Later(known) && !local.Ahead(j.latest) {
 		known = j.latest
 	}
 	return nameAfter(known, cluster)

@@ -75,9 +75,7 @@ func Look(ctx context.Context, listings []Listing) Window {
 		held.Reason, held.Ranges[0].Reason = held.Ranges[0].Reason, ""
 		w.Timelines = append(w.Timelines, held)
 	}
-	slices.SortFunc(w.Timelines, func(a, b Held) int {
-		return cmp.Or(a.Name.Start().Compare(b.Name.Start()), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(w.Timelines, func(a, b Held) int { return a.Name.Compare(b.Name) })
 	return w
 }
 

@@ -9,6 +9,9 @@ import (
 // ClockTolerance is how far the clocks of replicas may differ without any consequence.
 const ClockTolerance = time.Hour
 
+// Ahead reports whether a time is in the future by more than the clocks of replicas may differ: a wrong clock made it.
+func Ahead(t, now time.Time) bool { return t.Sub(now) > ClockTolerance }
+
 // Histories knows from when to when each etcd cluster was saved to one place. An etcd that was restored, and has
 // another id since, begins when the other one has ended. Two that overlap were given one name and prefix by two
 // services that do not know of each other.
@@ -18,7 +21,7 @@ type timespan struct{ from, until time.Time }
 
 // Note takes in a snapshot. One with a time in the future says nothing, because a clock was wrong.
 func (h Histories) Note(s *Snapshot, now time.Time) {
-	if s.EtcdClusterID == "" || s.CreateTime.Sub(now) > ClockTolerance {
+	if s.EtcdClusterID == "" || Ahead(s.CreateTime, now) {
 		return
 	}
 	p, known := h[s.EtcdClusterID]

@@ -150,7 +150,7 @@ func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	newest := o.newest[s.Cluster]
-	if s.CreateTime.Before(newest) && time.Until(newest) <= snapshot.ClockTolerance {
+	if s.CreateTime.Before(newest) && !snapshot.Ahead(newest, time.Now()) {
 		return
 	}
 	o.newest[s.Cluster] = s.CreateTime

@@ -35,7 +35,7 @@ type outcome struct{ success, failure time.Time }
 // the newest.
 func (o outcome) with(at time.Time, good bool) outcome {
 	newest := func(known time.Time) time.Time {
-		if at.Before(known) && time.Until(known) <= snapshot.ClockTolerance {
+		if at.Before(known) && !snapshot.Ahead(known, time.Now()) {
 			return known
 		}
 		return at

@@ -138,7 +138,7 @@ func (t *Telemetry) Ran(ctx context.Context, cluster, schedule, result string, d
 // replica may have made it, or this one before a restart. One that is older than the last known one is ignored, and so
 // is one of the future: its clock was wrong, and it would hide failures until then.
 func (t *Telemetry) LastRun(ctx context.Context, cluster, schedule string, due time.Time) {
-	if !due.IsZero() && time.Until(due) <= snapshot.ClockTolerance {
+	if !due.IsZero() && !snapshot.Ahead(due, time.Now()) {
 		t.observer.lastRun(ctx, cluster, schedule, due)
 	}
 }

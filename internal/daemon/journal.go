@@ -97,13 +97,13 @@ func latest(ctx context.Context, c *catalog.Catalog) (segment.Timeline, error) {
 // future is not: no timeline could begin that is later.
 func isTimeline(name string) bool {
 	t := segment.Timeline(name)
-	return t.Valid() && t.Start().Before(time.Now().Add(snapshot.ClockTolerance))
+	return t.Valid() && !snapshot.Ahead(t.Start(), time.Now())
 }
 
 // noteTimeline notes a timeline in the catalog, unless it is there. An earlier one than that is left out.
 func noteTimeline(ctx context.Context, c *catalog.Catalog, t segment.Timeline) error {
 	was, err := c.Timeline(ctx, isTimeline)
-	if err != nil || was.Name == string(t) || segment.Timeline(was.Name).Start().After(t.Start()) {
+	if err != nil || was.Name == string(t) || segment.Timeline(was.Name).Later(t) {
 		return err
 	}
 	return c.PutTimeline(ctx, was, string(t))

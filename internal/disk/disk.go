@@ -41,6 +41,15 @@ func Lock(f *os.File) error {
 	return err
 }
 
+// Sync makes the content of a file durable, or the names in a directory.
+func Sync(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
 // Free returns how many bytes this process can still write to the file system of a directory.
 func Free(dir string) (int64, error) {
 	free, _, err := Space(dir)

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/storage/backend"
 
+	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
 	"github.com/snapshotd/snapshotd/internal/fault"
 )
@@ -100,7 +101,7 @@ func place(what, from, to string) error {
 		if err := os.Rename(from, to); err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
-		return syncDir(filepath.Dir(to))
+		return disk.Sync(filepath.Dir(to))
 	}
 	entries, err := os.ReadDir(from)
 	if err != nil {
@@ -118,7 +119,7 @@ func place(what, from, to string) error {
 			return fmt.Errorf("restore: %w", err)
 		}
 	}
-	return syncDir(to)
+	return disk.Sync(to)
 }
 
 // syncTree makes everything below a directory durable.
@@ -127,16 +128,6 @@ func syncTree(dir string) error {
 		if err != nil || !d.IsDir() && !d.Type().IsRegular() {
 			return err
 		}
-		return syncDir(path)
+		return disk.Sync(path)
 	})
-}
-
-// syncDir makes a directory, or a file, durable.
-func syncDir(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	return f.Sync()
 }

@@ -156,9 +156,7 @@ func (l *lookback) takeBack(ctx context.Context) error {
 	if done, err := l.takeHolder(ctx, l.holders); done || err != nil {
 		return err
 	}
-	skipped, err := l.choose(ctx, l.Choice, func(c candidate) error { return l.takeWhole(ctx, c) })
-	l.leaveOut(skipped...)
-	return err
+	return l.takeNewest(ctx)
 }
 
 // toMoment leads to the revision of the moment. When the journal lacks revisions on the way, a later snapshot may hold it

@@ -32,7 +32,7 @@ type Choice struct {
 }
 
 // ahead reports whether a snapshot of this time claims to be of the future.
-func (c *Choice) ahead(t time.Time) bool { return t.Sub(c.Now) > snapshot.ClockTolerance }
+func (c *Choice) ahead(t time.Time) bool { return snapshot.Ahead(t, c.Now) }
 
 // covers reports whether the choice may take a snapshot.
 func (c *Choice) covers(s *copies) bool {

@@ -98,9 +98,7 @@ func (l *lookback) estimated(ctx context.Context) error {
 		}
 		b.Estimated, b.Why = false, fmt.Sprintf("it would be revision %d, and %v", b.estimate(), err)
 	}
-	skipped, err := l.choose(ctx, l.Choice, func(c candidate) error { return l.takeWhole(ctx, c) })
-	l.leaveOut(skipped...)
-	return err
+	return l.takeNewest(ctx)
 }
 
 // learner returns the revisions that a snapshot holds, or nil when they are not known.

@@ -130,6 +130,13 @@ func (l *lookback) take(ctx context.Context, c candidate, revision int64) error 
 	}
 }
 
+// takeNewest takes the newest snapshot of the choice as it is.
+func (l *lookback) takeNewest(ctx context.Context) error {
+	skipped, err := l.choose(ctx, l.Choice, func(c candidate) error { return l.takeWhole(ctx, c) })
+	l.leaveOut(skipped...)
+	return err
+}
+
 // takeWhole reads a copy, and takes it as the result as it is.
 func (l *lookback) takeWhole(ctx context.Context, c candidate) error {
 	l.read = ""

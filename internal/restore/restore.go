@@ -64,7 +64,7 @@ type Result struct {
 
 // Ahead reports whether the snapshot claims to be from the future.
 func (r *Result) Ahead(now time.Time) bool {
-	return r.Snapshot.CreateTime.Sub(now) > snapshot.ClockTolerance
+	return snapshot.Ahead(r.Snapshot.CreateTime, now)
 }
 
 // Plan returns what [Run] would restore. It makes all checks of the run but one: of the data it reads no more than the
@@ -193,7 +193,7 @@ func fetch(ctx context.Context, o Options, c candidate, path string) error {
 	// The disk takes the bytes while they are looked at: the member needs them durable, and changes few of them. An error
 	// must not be forgotten, because the sync at the end would not report it again.
 	written := make(chan error, 1)
-	go func() { written <- syncDir(path) }()
+	go func() { written <- disk.Sync(path) }()
 	_, err := inspect(ctx, o, c, path, 0)
 	if werr := <-written; err == nil && werr != nil {
 		err = fmt.Errorf("restore: make it durable: %w", werr)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
@@ -172,7 +173,7 @@ func (p *Part) setAside() error {
 			return err
 		}
 	}
-	return syncDir(p.dir)
+	return disk.Sync(p.dir)
 }
 
 // replace writes a small file durably: all of it or nothing.
@@ -195,7 +196,7 @@ func replace(path string, doc []byte) error {
 		_ = os.Remove(path + ".tmp")
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return disk.Sync(filepath.Dir(path))
 }
 
 func truncate(path string, size int64) error {
@@ -208,12 +209,4 @@ func truncate(path string, size int64) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

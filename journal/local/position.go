@@ -59,14 +59,14 @@ func writePosition(dir string, p note) error {
 // Newer reports whether a position is beyond another one: on a later timeline, or further on the same.
 func (p Position) Newer(than Position) bool {
 	if p.Timeline != than.Timeline {
-		return p.Timeline.Start().After(than.Timeline.Start())
+		return p.Timeline.Later(than.Timeline)
 	}
 	return p.Revision > than.Revision
 }
 
 // Ahead reports whether a timeline begins in the future, by more than clocks may differ: a clock that was wrong has named
 // it. It counts as none, because no snapshot that is taken now could be of it.
-func Ahead(t segment.Timeline) bool { return time.Until(t.Start()) > snapshot.ClockTolerance }
+func Ahead(t segment.Timeline) bool { return snapshot.Ahead(t.Start(), time.Now()) }
 
 // Arrival returns the time of a revision that arrives now. Within a timeline, times do not go back where clocks differ by
 // no more than they may, or one was set: a time is looked for by halves.

@@ -60,9 +60,7 @@ func Load(ctx context.Context, places []*segments.Segments) *Journal {
 	for _, b := range byName {
 		j.Timelines = append(j.Timelines, b.timeline())
 	}
-	slices.SortFunc(j.Timelines, func(a, b *Timeline) int {
-		return cmp.Or(a.Name.Start().Compare(b.Name.Start()), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(j.Timelines, func(a, b *Timeline) int { return a.Name.Compare(b.Name) })
 	for i, t := range j.Timelines[:max(len(j.Timelines)-1, 0)] {
 		t.End = j.Timelines[i+1].Name.Start()
 	}
@@ -115,7 +113,7 @@ func (b *builder) timeline() *Timeline {
 func (j *Journal) Behind(t *Timeline, revision int64) []*Timeline {
 	var all []*Timeline
 	for _, next := range j.Timelines {
-		if next.Name.EtcdCluster() == t.Name.EtcdCluster() && next.Name.Start().After(t.Name.Start()) && next.First() >= revision {
+		if next.Name.EtcdCluster() == t.Name.EtcdCluster() && next.Name.Later(t.Name) && next.First() >= revision {
 			all = append(all, next)
 		}
 	}

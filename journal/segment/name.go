@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -62,6 +63,14 @@ func (t Timeline) Start() time.Time {
 	seconds, _ := strconv.ParseInt(m[2], 10, 64)
 	return time.Unix(seconds, 0).UTC()
 }
+
+// Compare orders timelines by their start, and by their names where they began in one second.
+func (t Timeline) Compare(other Timeline) int {
+	return cmp.Or(t.Start().Compare(other.Start()), cmp.Compare(t, other))
+}
+
+// Later reports whether the journal of this history began in a later second than that of another one.
+func (t Timeline) Later(than Timeline) bool { return t.Start().After(than.Start()) }
 
 var spanName = regexp.MustCompile(`^([0-9a-f]{16})-([0-9a-f]{16})$`)
 

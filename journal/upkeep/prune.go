@@ -125,9 +125,7 @@ func (p *Pruner) look(ctx context.Context) *seen {
 		s.errs[i] = err
 		s.timelines = append(s.timelines, some...)
 	}
-	slices.SortFunc(s.timelines, func(a, b segment.Timeline) int {
-		return cmp.Or(a.Start().Compare(b.Start()), cmp.Compare(a, b))
-	})
+	slices.SortFunc(s.timelines, segment.Timeline.Compare)
 	s.timelines = slices.Compact(s.timelines)
 	if len(s.timelines) == 0 {
 		return s

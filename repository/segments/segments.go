@@ -1,6 +1,7 @@
 package segments
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -202,21 +203,12 @@ func (s *Segments) Of(ctx context.Context, t segment.Timeline) (all []Item, err 
 // Newest returns the manifest of the segment with the highest last revision of a timeline, on any level; nil when there
 // is none. A writer goes on behind it.
 func (s *Segments) Newest(ctx context.Context, t segment.Timeline) (*Manifest, error) {
-	var newest *Item
 	// Any level can have the newest segment: a merge removes those of the lower level at once.
-	for _, l := range segment.Levels() {
-		for item, err := range s.List(ctx, t, l) {
-			if err != nil {
-				return nil, err
-			}
-			if newest == nil || item.Last > newest.Last {
-				newest = &item
-			}
-		}
+	all, err := s.Of(ctx, t)
+	if err != nil || len(all) == 0 {
+		return nil, err
 	}
-	if newest == nil {
-		return nil, nil //nolint:nilnil // no segment is no error
-	}
+	newest := slices.MaxFunc(all, func(a, b Item) int { return cmp.Compare(a.Last, b.Last) })
 	return s.Manifest(ctx, newest.Ref)
 }
 

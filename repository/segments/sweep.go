@@ -49,6 +49,22 @@ func (s *Segments) sweep(ctx context.Context, key, manifest string, before time.
 	if _, err := s.backend.Stat(ctx, manifest); !snapshot.IsNotFound(err) {
 		return false, err
 	}
+	if gone, err := s.removeOld(ctx, key, before); !gone || err != nil {
+		return false, err
+	}
+	// The backend cannot delete on condition. A writer that has stored the segment just now may not have seen that.
+	_, err := s.backend.Stat(ctx, manifest)
+	if _, lost := s.backend.Stat(ctx, key); err == nil && snapshot.IsNotFound(lost) {
+		return true, snapshot.ReasonConflict.New("sweep %s", key).On(s.Name()).
+			Because(errors.New("its segment was completed meanwhile, and has lost its data")).
+			Advise("it is stored again by its writer, or copied from another backend")
+	}
+	return true, nil
+}
+
+// removeOld removes an object that was written before a time, and reports whether it did: it may be gone, be a newer one,
+// or be locked.
+func (s *Segments) removeOld(ctx context.Context, key string, before time.Time) (bool, error) {
 	o, err := s.backend.Stat(ctx, key)
 	if snapshot.IsNotFound(err) || err == nil && !o.ModTime.Before(before) {
 		return false, nil
@@ -61,32 +77,15 @@ func (s *Segments) sweep(ctx context.Context, key, manifest string, before time.
 	} else if err != nil {
 		return false, err
 	}
-	// The backend cannot delete on condition. A writer that has stored the segment just now may not have seen that.
-	_, err = s.backend.Stat(ctx, manifest)
-	if _, lost := s.backend.Stat(ctx, key); err == nil && snapshot.IsNotFound(lost) {
-		return true, snapshot.ReasonConflict.New("sweep %s", key).On(s.Name()).
-			Because(errors.New("its segment was completed meanwhile, and has lost its data")).
-			Advise("it is stored again by its writer, or copied from another backend")
-	}
 	return true, nil
 }
 
 // SweepTimeline removes the document of a timeline of which nothing else is there, and reports whether it did. The caller
 // knows that this has been so for long. One that was written after a time stays.
 func (s *Segments) SweepTimeline(ctx context.Context, t segment.Timeline, before time.Time) (bool, error) {
-	key := s.prefix + string(t) + manifestSuffix
-	o, err := s.backend.Stat(ctx, key)
-	if snapshot.IsNotFound(err) || err == nil && !o.ModTime.Before(before) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	err = s.backend.Delete(ctx, key)
+	gone, err := s.removeOld(ctx, s.prefix+string(t)+manifestSuffix, before)
 	s.forgetTimeline()
-	if IsRefused(err) {
-		return false, nil
-	} else if err != nil {
+	if !gone || err != nil {
 		return false, err
 	}
 	// A replica may have begun to upload an old part meanwhile, which no reader would find without the document.

@@ -94,7 +94,7 @@ func (r *Rules) Apply(copies []*Candidate, now time.Time) (newest *Candidate) {
 	slices.SortFunc(copies, newestFirst)
 	ahead := 0
 	for _, c := range copies {
-		if c.Created.Sub(now) <= snapshot.ClockTolerance {
+		if !snapshot.Ahead(c.Created, now) {
 			break
 		}
 		c.protect("its time is in the future: a clock is wrong")

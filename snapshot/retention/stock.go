@@ -36,7 +36,7 @@ func (s *Stock) Add(rec *snapshot.Record) {
 			s.Miss(rec, l.Backend)
 		}
 	}
-	if rec.State() != snapshot.StateReady || rec.CreateTime.Sub(s.now) > snapshot.ClockTolerance {
+	if rec.State() != snapshot.StateReady || snapshot.Ahead(rec.CreateTime, s.now) {
 		return // a time in the future is a wrong clock's
 	}
 	if c := s.candidate(rec, "", 0); s.whole == nil || newestFirst(c, s.whole) < 0 {

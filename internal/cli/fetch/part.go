@@ -179,7 +179,7 @@ func (p *partFile) begin(h *snapshotdv1.DownloadHeader) (again bool, err error) 
 	*p.sum = *newSum(p.f)
 	doc, err := protojson.Marshal(h)
 	if err == nil {
-		err = replace(p.sidecar(), doc)
+		err = overwrite(p.sidecar(), doc)
 	}
 	if err != nil {
 		return false, fmt.Errorf("--output: %w", err)
@@ -226,8 +226,8 @@ func (p *partFile) place(force bool) error {
 	return os.Rename(p.name(), p.file)
 }
 
-// replace writes a small file, replacing one of that name.
-func replace(file string, doc []byte) error {
+// overwrite writes a small file, and removes one of that name before. After a crash between the two there is none.
+func overwrite(file string, doc []byte) error {
 	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
