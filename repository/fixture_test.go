@@ -25,11 +25,14 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/codec/seekable"
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
+
+var must = check.OK
 
 const name = "on-demand-node-1-1700000000"
 
@@ -136,13 +139,6 @@ func etcdDatabase(t *testing.T, keys int) (sent []byte, revision int64) {
 	}))
 	must(t, db.Close())
 	return withChecksum(b.Bytes()), int64(keys + 1)
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // wholeRecord returns a record in which all fields that a manifest has are set.

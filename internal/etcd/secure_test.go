@@ -16,10 +16,13 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/internal/testenv/testca"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
+
+var must = check.OK
 
 // authority is a CA whose certificates are in files.
 type authority struct {
@@ -40,13 +43,6 @@ func (a *authority) issue(t *testing.T, file, commonName string, end time.Time) 
 	t.Helper()
 	template := x509.Certificate{Subject: pkix.Name{CommonName: commonName}, NotAfter: end}
 	return a.ca.Sign(t, template).Write(t, a.dir, file)
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // startTLS starts a member that wants client certificates of the CA.

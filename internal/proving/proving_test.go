@@ -19,6 +19,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/repository"
@@ -27,25 +28,14 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
+var (
+	must       = check.OK
+	eventually = check.Eventually
+)
+
 func TestMain(m *testing.M) {
 	embedded.SmallLog()
 	testenv.RunWaiting(m)
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waiting until %s", what)
-		}
-	}
 }
 
 // rig is an etcd that is saved and followed, on one backend.

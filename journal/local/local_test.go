@@ -10,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 	"github.com/snapshotd/snapshotd/journal/local"
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
+
+var must = check.OK
 
 const timeline = segment.Timeline("cdf818194e3a8c32-1784203200")
 
@@ -23,13 +26,6 @@ func open(t testing.TB, dir string) *local.Log {
 		t.Fatal(err)
 	}
 	return l
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func revision(main int64) segment.Revision {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 	"github.com/snapshotd/snapshotd/journal/plan"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
@@ -17,6 +18,8 @@ import (
 	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
+
+var must = check.OK
 
 var begin = time.Unix(1_784_203_200, 0).UTC()
 
@@ -515,13 +518,6 @@ func TestLeases(t *testing.T) {
 				t.Errorf("%s: lease %d has %d s (%t), want %d", name, id, got, ok, want)
 			}
 		}
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -13,8 +13,11 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
+
+var must = check.OK
 
 var begin = time.UnixMilli(1_784_203_200_123).UTC()
 
@@ -422,13 +425,6 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 	})
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func must1[T any](v T, err error) func(testing.TB) T {

@@ -18,6 +18,7 @@ import (
 	filippo "filippo.io/age"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository"
@@ -25,6 +26,8 @@ import (
 	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
+
+var must = check.OK
 
 var begin = time.Unix(1_784_203_200, 0).UTC() // a whole hour
 
@@ -564,11 +567,4 @@ func ageKeys(t *testing.T) (age.Recipients, age.Identities) {
 	to, err := age.NewRecipients([]string{id.Recipient().String()})
 	must(t, err)
 	return to, ids
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -21,6 +21,7 @@ import (
 	filippo "filippo.io/age"
 
 	"github.com/snapshotd/snapshotd/internal/codec/age"
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
@@ -28,6 +29,8 @@ import (
 	"github.com/snapshotd/snapshotd/repository/signing"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
+
+var must = check.OK
 
 const timeline = segment.Timeline("cdf818194e3a8c32-1784203200")
 
@@ -418,13 +421,6 @@ func newKeys(t testing.TB) (*signing.Signer, *signing.Trust) {
 	trust := signing.NewTrust(false)
 	trust.AddSigner(signer)
 	return signer, trust
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // cutting is a backend whose answers are cut by a proxy that mends their length.

@@ -1,13 +1,12 @@
 package seekable_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/codec/seekable"
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 )
 
 // BenchmarkResident reports by how much the anonymous memory of the process grows when 512 MiB are compressed that are
@@ -16,9 +15,9 @@ func BenchmarkResident(b *testing.B) {
 	for _, workers := range []int{1, 2, 4} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
 			piece := compressible(seekable.ChunkSize)
-			before, peak := rssAnon(b), int64(0)
+			before, peak := check.RSSAnon(b), int64(0)
 			dst := writerFunc(func(p []byte) (int, error) {
-				peak = max(peak, rssAnon(b))
+				peak = max(peak, check.RSSAnon(b))
 				return len(p), nil
 			})
 			for b.Loop() {
@@ -41,18 +40,4 @@ func (r *repeat) Read(b []byte) (int, error) {
 	n := copy(b, r.piece[r.at:])
 	r.at = (r.at + n) % len(r.piece)
 	return n, nil
-}
-
-// rssAnon returns the resident anonymous memory of this process in bytes.
-func rssAnon(tb testing.TB) int64 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		tb.Skip("there is no /proc here")
-	}
-	var kib int64
-	_, after, _ := bytes.Cut(status, []byte("RssAnon:"))
-	if _, err := fmt.Sscan(string(after), &kib); err != nil {
-		tb.Skip("the kernel does not tell RssAnon")
-	}
-	return kib << 10
 }

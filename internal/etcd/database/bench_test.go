@@ -1,7 +1,6 @@
 package database_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/database"
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 )
 
 // BenchmarkFile inspects databases of growing size. By how much the anonymous memory grows must not depend on it.
@@ -20,12 +20,12 @@ func BenchmarkFile(b *testing.B) {
 		b.Run(fmt.Sprintf("%dMiB", info.Size()>>20), func(b *testing.B) {
 			b.SetBytes(info.Size())
 			debug.FreeOSMemory() // of the writing of the database
-			before := rssAnon(b)
+			before := check.RSSAnon(b)
 			for b.Loop() {
 				_, err := database.File(b.Context(), path, database.Options{})
 				must(b, err)
 			}
-			b.ReportMetric(float64(rssAnon(b)-before)/(1<<20), "MiB-RssAnon")
+			b.ReportMetric(float64(check.RSSAnon(b)-before)/(1<<20), "MiB-RssAnon")
 		})
 		b.Run(fmt.Sprintf("%dMiB/read", info.Size()>>20), func(b *testing.B) {
 			b.SetBytes(info.Size())
@@ -39,18 +39,4 @@ func BenchmarkFile(b *testing.B) {
 		})
 		must(b, os.Remove(path))
 	}
-}
-
-// rssAnon returns the resident anonymous memory of this process in bytes.
-func rssAnon(tb testing.TB) int64 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		tb.Skip("there is no /proc here")
-	}
-	var kib int64
-	_, after, _ := bytes.Cut(status, []byte("RssAnon:"))
-	if _, err := fmt.Sscan(string(after), &kib); err != nil {
-		tb.Skip("the kernel does not tell RssAnon")
-	}
-	return kib << 10
 }

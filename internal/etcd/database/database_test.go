@@ -11,7 +11,11 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 )
+
+var must = check.OK
 
 // layout describes a database that is laid out as etcd's but made with bbolt directly, which is quick.
 type layout struct {
@@ -115,13 +119,6 @@ func removeEveryThird(b *bolt.Bucket) error {
 func fill(rnd *rand.Rand, b []byte) {
 	for ; len(b) >= 8; b = b[8:] {
 		binary.LittleEndian.PutUint64(b, rnd.Uint64())
-	}
-}
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
 	}
 }
 

@@ -20,8 +20,11 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 )
+
+var must = check.OK
 
 // TestMakeMakesWhatEtcdutlMakes compares every key of every bucket, and every other file.
 func TestMakeMakesWhatEtcdutlMakes(t *testing.T) {
@@ -270,11 +273,4 @@ func putAll(t *testing.T, c *clientv3.Client) {
 	}
 	_, err = pb.NewMaintenanceClient(c.ActiveConnection()).Alarm(ctx, alarm)
 	must(t, err)
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -1,7 +1,6 @@
 package datadir_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/datadir"
+	"github.com/snapshotd/snapshotd/internal/testenv/check"
 )
 
 // BenchmarkMakeAt takes databases of growing size back by all of their revisions but a tenth. The anonymous memory must
@@ -37,7 +37,7 @@ func BenchmarkMakeAt(b *testing.B) {
 				cfg := config(b.TempDir())
 				stream(b, file, cfg.SnapshotPath)
 				debug.FreeOSMemory()
-				before, stop := rssAnon(b), watch(b, &most)
+				before, stop := check.RSSAnon(b), watch(b, &most)
 				b.StartTimer()
 				must(b, datadir.MakeAt(cfg, datadir.Past{Revision: int64(n / 10)}))
 				stop()
@@ -106,21 +106,9 @@ func watch(tb testing.TB, most *int64) (stop func()) {
 			case <-done:
 				return
 			case <-tick.C:
-				*most = max(*most, rssAnon(tb))
+				*most = max(*most, check.RSSAnon(tb))
 			}
 		}
 	}()
 	return func() { close(done); <-ended }
-}
-
-// rssAnon returns the resident anonymous memory of this process in bytes.
-func rssAnon(tb testing.TB) int64 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		tb.Skip("there is no /proc here")
-	}
-	var kib int64
-	_, after, _ := bytes.Cut(status, []byte("RssAnon:"))
-	_, _ = fmt.Sscan(string(after), &kib)
-	return kib << 10
 }
