@@ -21,18 +21,19 @@ type Timeline struct {
 // Timeline returns the journal's timeline that was noted last. valid reports whether a name can be that of a timeline.
 func (c *Catalog) Timeline(ctx context.Context, valid func(name string) bool) (t Timeline, err error) {
 	key := c.keys.timeline()
-	err = c.do(ctx, "get timeline", "read the journal's timeline", func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		kv, err := c.get(ctx, client, key)
-		if err != nil || kv == nil {
-			return err
-		}
-		t = Timeline{Name: string(kv.Value), revision: kv.ModRevision}
-		if len(t.Name) > maxTimeline || !valid(t.Name) {
-			c.cfg.Logger.WarnContext(ctx, "the journal's timeline in the catalog is not valid, and is left out", "key", key)
-			t.Name, t.invalid = "", true
-		}
-		return nil
-	})
+	err = c.do(ctx, "get timeline", "read the journal's timeline",
+		func(ctx context.Context, client *clientv3.Client, _ bool) error {
+			kv, err := c.get(ctx, client, key)
+			if err != nil || kv == nil {
+				return err
+			}
+			t = Timeline{Name: string(kv.Value), revision: kv.ModRevision}
+			if len(t.Name) > maxTimeline || !valid(t.Name) {
+				c.cfg.Logger.WarnContext(ctx, "the journal's timeline in the catalog is not valid, and is left out", "key", key)
+				t.Name, t.invalid = "", true
+			}
+			return nil
+		})
 	return t, err
 }
 
@@ -48,7 +49,8 @@ func (c *Catalog) PutTimeline(ctx context.Context, was Timeline, name string) er
 		case err == nil && !resp.Succeeded:
 			return fmt.Errorf("%s: another replica has noted one meanwhile", what)
 		case err == nil && was.invalid:
-			c.cfg.Logger.WarnContext(ctx, "the journal's timeline in the catalog was not valid, and was replaced", "key", key, "timeline", name)
+			c.cfg.Logger.WarnContext(ctx, "the journal's timeline in the catalog was not valid, and was replaced",
+				"key", key, "timeline", name)
 		}
 		return err
 	})

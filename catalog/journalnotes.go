@@ -25,7 +25,8 @@ const (
 	noteTries   = 20        // of a change among those of other replicas
 )
 
-// JournalNotes returns what was noted of the journal. Notes that are damaged are an error, until the leader replaces them.
+// JournalNotes returns what was noted of the journal. Notes that are damaged are an error, until the leader replaces
+// them.
 func (c *Catalog) JournalNotes(ctx context.Context) (notes snapshot.JournalNotes, err error) {
 	var damage error // no fault of etcd
 	err = c.do(ctx, "get journal notes", "read the notes about the journal",
@@ -83,8 +84,10 @@ func (c *Catalog) parseNotes(ctx context.Context, kv *mvccpb.KeyValue) (*catalog
 	if err == nil {
 		return m, nil
 	}
-	c.warn(ctx, string(kv.Key), kv.ModRevision, "the notes about the journal in the catalog are damaged, and are left out", err)
-	return &catalogv1.Journal{}, fmt.Errorf("the notes in the catalog, %s, are damaged: %w; the leader replaces them within an hour", kv.Key, err)
+	c.warn(ctx, string(kv.Key), kv.ModRevision,
+		"the notes about the journal in the catalog are damaged, and are left out", err)
+	return &catalogv1.Journal{}, fmt.Errorf(
+		"the notes in the catalog, %s, are damaged: %w; the leader replaces them within an hour", kv.Key, err)
 }
 
 func checkNotes(value []byte, m *catalogv1.Journal) error {
@@ -112,7 +115,8 @@ func checkNotes(value []byte, m *catalogv1.Journal) error {
 	}
 	var errs []error
 	for _, b := range m.GetBreaks() {
-		errs = append(errs, valid(b.GetAfterTime(), b.GetBeforeTime()), revisions(b.GetAfterRevision(), b.GetBeforeRevision()))
+		errs = append(errs, valid(b.GetAfterTime(), b.GetBeforeTime()),
+			revisions(b.GetAfterRevision(), b.GetBeforeRevision()))
 	}
 	if d := m.GetDrill(); d != nil {
 		errs = append(errs, valid(d.GetVerdict().GetTime()), revisions(d.GetRevision()), checkDrill(d))
@@ -181,7 +185,8 @@ func keepOfNotes(m, stored *catalogv1.Journal) {
 	keep(m, stored)
 	for _, b := range m.GetBreaks() {
 		keepOf(b, stored.GetBreaks(), func(o *catalogv1.JournalBreak) bool {
-			return o.GetTimeline() == b.GetTimeline() && o.GetBeforeRevision() == b.GetBeforeRevision() && o.GetBackend() == b.GetBackend()
+			return o.GetTimeline() == b.GetTimeline() && o.GetBeforeRevision() == b.GetBeforeRevision() &&
+				o.GetBackend() == b.GetBackend()
 		})
 	}
 	now, was := m.GetDrill(), stored.GetDrill()

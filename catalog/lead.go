@@ -66,7 +66,9 @@ var (
 )
 
 // leadWith leads until the lease is lost, lead returns or ctx is done. It returns true when another replica is to lead.
-func (c *Catalog) leadWith(ctx context.Context, l *lease, name string, lead func(context.Context, *Term)) (gaveWay bool) {
+func (c *Catalog) leadWith(
+	ctx context.Context, l *lease, name string, lead func(context.Context, *Term),
+) (gaveWay bool) {
 	leading, end := context.WithCancelCause(ctx)
 	l.hold(ctx, func() { end(errDeposed) })
 	defer l.Unlock(ctx)

@@ -78,8 +78,8 @@ func (l *lease) keep(ctx context.Context) (pause time.Duration) {
 	return min(pause, time.Until(l.expires))
 }
 
-// errTaken says that the key of a lock is not on the lease of this replica any more. Only another client of etcd, such as
-// etcdctl, can have done that. Another replica may have the lock now, so this one must not go on as if it had it.
+// errTaken says that the key of a lock is not on the lease of this replica any more. Only another client of etcd, such
+// as etcdctl, can have done that. Another replica may have the lock now, so this one must not go on as if it had it.
 var errTaken = errors.New("the lock was taken away")
 
 // inPlace returns errTaken when the key of the lock is not the one that was put there. A read that fails proves

@@ -123,7 +123,8 @@ func checkTimes(m *catalogv1.Record) error {
 		valid("journal proof's time", journal.GetTime()), short("journal proof's duration", journal.GetDuration()),
 	}
 	for _, v := range s.GetEarlierVerifications() {
-		errs = append(errs, valid("earlier verification's time", v.GetTime()), short("earlier verification's duration", v.GetDuration()))
+		errs = append(errs, valid("earlier verification's time", v.GetTime()),
+			short("earlier verification's duration", v.GetDuration()))
 	}
 	for _, l := range s.GetLocations() {
 		errs = append(errs, valid("update_time", l.GetUpdateTime()))

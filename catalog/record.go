@@ -147,7 +147,8 @@ func proofOf(m *catalogv1.Record, s *snapshot.Snapshot) *snapshot.Verification {
 		return s.Verification
 	case at == nil && proof != nil && proof.Error == "":
 		void := *proof
-		void.Error = "it does not hold any more: a replica of an older version has verified the snapshot since, and it did not pass"
+		void.Error = "it does not hold any more: a replica of an older version has verified the snapshot since, and it " +
+			"did not pass"
 		return &void
 	case at == nil, proof != nil && proof.Error == "" && !proof.Time.Before(at.AsTime()):
 		return proof

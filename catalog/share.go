@@ -45,16 +45,17 @@ func (c *Catalog) firstAsk() time.Time {
 // ask asks for the leadership, unless the leader or another one that has asked comes before this replica. It returns
 // when to look at that again, if the leader does not change before.
 func (c *Catalog) ask(ctx context.Context, name string) (pause time.Duration) {
-	err := c.do(span.Outside(ctx), "ask", "ask for the leadership", func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		for _, key := range []string{c.keys.leader(), c.keys.successor()} {
-			other, err := c.get(ctx, client, key)
-			if err != nil || other != nil && !c.before(name, string(other.Value)) {
-				return err
+	err := c.do(span.Outside(ctx), "ask", "ask for the leadership",
+		func(ctx context.Context, client *clientv3.Client, _ bool) error {
+			for _, key := range []string{c.keys.leader(), c.keys.successor()} {
+				other, err := c.get(ctx, client, key)
+				if err != nil || other != nil && !c.before(name, string(other.Value)) {
+					return err
+				}
 			}
-		}
-		_, err := client.Put(ctx, c.keys.successor(), name)
-		return err
-	})
+			_, err := client.Put(ctx, c.keys.successor(), name)
+			return err
+		})
 	if err != nil {
 		c.cfg.Logger.DebugContext(ctx, "leadership not asked for", "error", err)
 		return c.cfg.LockTTL
@@ -79,11 +80,12 @@ func (c *Catalog) takeBack(ctx context.Context, name string) {
 // Asked reports whether a replica that comes before this one in the cluster's order has asked for the leadership.
 func (t *Term) Asked(ctx context.Context) (asked bool, err error) {
 	c := t.catalog
-	err = c.do(ctx, "asked", "read who asks for the leadership", func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		kv, err := c.get(ctx, client, c.keys.successor())
-		asked = kv != nil && c.before(string(kv.Value), t.name)
-		return err
-	})
+	err = c.do(ctx, "asked", "read who asks for the leadership",
+		func(ctx context.Context, client *clientv3.Client, _ bool) error {
+			kv, err := c.get(ctx, client, c.keys.successor())
+			asked = kv != nil && c.before(string(kv.Value), t.name)
+			return err
+		})
 	return asked, err
 }
 
@@ -91,10 +93,11 @@ func (t *Term) Asked(ctx context.Context) (asked bool, err error) {
 // more does not ask again.
 func (t *Term) GiveWay(ctx context.Context) error {
 	c := t.catalog
-	err := c.do(ctx, "give way", "give way to another leader", func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		_, err := client.Delete(ctx, c.keys.successor())
-		return err
-	})
+	err := c.do(ctx, "give way", "give way to another leader",
+		func(ctx context.Context, client *clientv3.Client, _ bool) error {
+			_, err := client.Delete(ctx, c.keys.successor())
+			return err
+		})
 	if err == nil {
 		t.end(errGaveWay)
 	}

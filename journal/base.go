@@ -21,8 +21,8 @@ type Base struct {
 	Reason   string
 }
 
-// and merges two needs into one, as one snapshot is enough: it has the later time and the higher first revision. That of
-// the older need does not count when it is of another cluster or of the history before.
+// and merges two needs into one, as one snapshot is enough: it has the later time and the higher first revision. That
+// of the older need does not count when it is of another cluster or of the history before.
 func (b Base) and(older Base) Base {
 	if older.Since.After(b.Since) {
 		b.Since, b.Reason = older.Since, older.Reason
@@ -34,12 +34,13 @@ func (b Base) and(older Base) Base {
 	return b
 }
 
-// PartialBase is the error that some backends lack the snapshot which the journal needs. Another one is not needed: they
-// get it by and by.
+// PartialBase is the error that some backends lack the snapshot which the journal needs. Another one is not needed:
+// they get it by and by.
 type PartialBase struct{ Lacking []string }
 
 func (e *PartialBase) Error() string {
-	return fmt.Sprintf("the snapshot that the journal begins with is not on the backends %s yet", strings.Join(e.Lacking, ", "))
+	return fmt.Sprintf("the snapshot that the journal begins with is not on the backends %s yet",
+		strings.Join(e.Lacking, ", "))
 }
 
 // needBase asks for a snapshot, unless there is one.
@@ -137,8 +138,8 @@ func (b *bare) based(since time.Time) {
 	}
 }
 
-// needFirstBase asks for the first snapshot of a timeline. Until that is there, nothing of the timeline can be restored:
-// the newest time that can be is the end of what was before, or most if that is earlier and not zero.
+// needFirstBase asks for the first snapshot of a timeline. Until that is there, nothing of the timeline can be
+// restored: the newest time that can be is the end of what was before, or most if that is earlier and not zero.
 func (j *Journal) needFirstBase(t segment.Timeline, most time.Time, need Base) {
 	if j.cfg.Base != nil {
 		j.mu.Lock()

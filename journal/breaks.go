@@ -14,9 +14,9 @@ type Break struct {
 	Told   bool // a segment gives the reason
 }
 
-// Breaks returns where the journal does not go on, in order: the beginning of each timeline that does not continue the one
-// before, and each gap within a timeline. The oldest timeline makes none, as it is not known what was before it. where
-// names the backends that were listed; it is in the reason when no segment gives one.
+// Breaks returns where the journal does not go on, in order: the beginning of each timeline that does not continue the
+// one before, and each gap within a timeline. The oldest timeline makes none, as it is not known what was before it.
+// where names the backends that were listed; it is in the reason when no segment gives one.
 func (w *Window) Breaks(where string) (all []Break) {
 	var last *Range
 	for _, t := range w.Timelines {

@@ -39,8 +39,8 @@ func unusable(err error) bool {
 	return snapshot.IsDamage(err) || snapshot.ReasonOf(err) == snapshot.ReasonManifestUntrusted
 }
 
-// passBy returns why another timeline begins behind one whose end cannot be used; nil when another backend or the disk has
-// an end of it. Waiting would not help, and etcd compacts its history.
+// passBy returns why another timeline begins behind one whose end cannot be used; nil when another backend or the disk
+// has an end of it. Waiting would not help, and etcd compacts its history.
 func (j *Journal) passBy(ctx context.Context, backend string, err error, newest local.Position) *breakError {
 	j.cfg.Logger.ErrorContext(ctx, "end of the journal on a backend cannot be used", "backend", backend, "error", err)
 	bad, is := errors.AsType[*badEnd](err)
@@ -52,7 +52,8 @@ func (j *Journal) passBy(ctx context.Context, backend string, err error, newest 
 	if bad.timeline.Later(j.latest) {
 		j.latest = bad.timeline
 	}
-	return broken(segment.CauseDamaged, "the newest segment of %s on backend %s cannot be used, and no other backend has one: %.300s",
+	return broken(segment.CauseDamaged, "the newest segment of %s on backend %s cannot be used, and no other backend "+
+		"has one: %.300s",
 		bad.timeline, backend, bad.err)
 }
 
@@ -68,8 +69,8 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 	slices.SortFunc(timelines, func(a, b segment.Timeline) int { return b.Compare(a) })
 	for _, t := range timelines {
 		if local.Ahead(t) {
-			u.journal.cfg.Logger.ErrorContext(ctx, "timeline of the journal begins in the future and counts as none: the clock of this "+
-				"machine is wrong, or that of the one which began it was", "backend", u.store.Name(), "timeline", t)
+			u.journal.cfg.Logger.ErrorContext(ctx, "timeline of the journal begins in the future and counts as none: the clock "+
+				"of this machine is wrong, or that of the one which began it was", "backend", u.store.Name(), "timeline", t)
 			continue
 		}
 		m, err := u.store.Newest(ctx, t)
@@ -125,9 +126,9 @@ func (u *upload) noteEnd(h *segment.Header) {
 	u.end, u.auth = *h, nil
 }
 
-// compareEnd finds out which revisions a backend lacks between its own end and the position from which this replica goes
-// on, and this disk does not have: an earlier process may have removed their parts from a full disk. An end that cannot be
-// used counts as none. A backend that did not answer is compared before its next upload (compareLater).
+// compareEnd finds out which revisions a backend lacks between its own end and the position from which this replica
+// goes on, and this disk does not have: an earlier process may have removed their parts from a full disk. An end that
+// cannot be used counts as none. A backend that did not answer is compared before its next upload (compareLater).
 func (u *upload) compareEnd(ctx context.Context, e end, known local.Position) {
 	if e.err == nil || e.unusable() {
 		u.notLater(ctx, e.position, known)
@@ -221,7 +222,8 @@ func (u *upload) notLater(ctx context.Context, p, known local.Position) {
 	}
 	u.lose(since, known)
 	u.journal.cfg.Logger.WarnContext(ctx,
-		"backend lacks revisions that are journaled, and this disk does not have them; a snapshot follows when it takes new ones",
+		"backend lacks revisions that are journaled, and this disk does not have them; a snapshot follows when it takes "+
+			"new ones",
 		"backend", u.store.Name(), "timeline", known.Timeline, "first", fmt.Sprint(p.Revision+1), "last", known.Revision)
 }
 

@@ -46,8 +46,8 @@ type Config struct {
 	// Base makes sure that there is a snapshot from which the journal can be replayed. It is tried again after an error,
 	// such as a [PartialBase]. Optional.
 	Base func(ctx context.Context, need Base) error
-	// Broken is told of each timeline that begins because another one could not be continued, and, with segment.CauseFull, when
-	// a backend lost a part of a timeline that others have; and of where that is. Optional.
+	// Broken is told of each timeline that begins because another one could not be continued, and, with segment.CauseFull,
+	// when a backend lost a part of a timeline that others have; and of where that is. Optional.
 	Broken func(ctx context.Context, why segment.Cause, where ...snapshot.JournalBreak)
 	// Grown is told when more is missing where Broken was told of segment.CauseFull.
 	Grown func(where snapshot.JournalBreak)
@@ -120,7 +120,8 @@ func New(cfg Config) *Journal {
 		cfg.Grown = func(snapshot.JournalBreak) {}
 	}
 	j := &Journal{
-		cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), losses: make(chan []local.Loss, 1), badRetry: badRetry,
+		cfg: cfg, log: local.New(cfg.Dir, cfg.MaxBytes), bases: make(chan Base, 1), losses: make(chan []local.Loss, 1),
+		badRetry: badRetry,
 	}
 	for _, s := range cfg.Stores {
 		j.stores = append(j.stores, &upload{journal: j, store: s})
@@ -223,9 +224,9 @@ func (j *Journal) takeBreak() *breakError {
 }
 
 // position returns how far the journal is: on this machine, or on the backends where another replica has led since; and
-// why another timeline must begin behind it, or nil. When no backend answers, a new leader goes on from its own disk, and
-// waits if that has nothing: the history is compared with etcd's before anything is added, so that revisions that another
-// replica has written meanwhile come out the same.
+// why another timeline must begin behind it, or nil. When no backend answers, a new leader goes on from its own disk,
+// and waits if that has nothing: the history is compared with etcd's before anything is added, so that revisions that
+// another replica has written meanwhile come out the same.
 func (j *Journal) position(ctx context.Context) (newest local.Position, why *breakError, err error) {
 	newest = j.log.Position()
 	switch {
@@ -259,7 +260,8 @@ func (j *Journal) position(ctx context.Context) (newest local.Position, why *bre
 		u.compareEnd(ctx, e, newest)
 	}
 	if why != nil && len(silent) > 0 { // one of these may have a good end
-		return newest, nil, fmt.Errorf("find the end of the journal: that on one backend cannot be used, and others do not answer: %w",
+		return newest, nil, fmt.Errorf("find the end of the journal: that on one backend cannot be used, and others do "+
+			"not answer: %w",
 			errors.Join(silent...))
 	}
 	j.noteKnown(newest.Timeline)
@@ -308,7 +310,8 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, kn
 	}
 	if why.cause != "" {
 		j.cfg.Broken(ctx, why.cause, snapshot.JournalBreak{
-			Timeline: string(t), After: known.Revision, Before: first, AfterTime: after, BeforeTime: time.Now(), Reason: why.reason,
+			Timeline: string(t), After: known.Revision, Before: first, AfterTime: after, BeforeTime: time.Now(),
+			Reason:       why.reason,
 			OtherHistory: why.cause.Alarming(),
 		})
 	}

@@ -73,8 +73,8 @@ func (j *Journal) lastTime(t segment.Timeline) time.Time {
 	return h.LastTime
 }
 
-// lastAuth returns the state of users and roles at the end of a timeline, as its newest segments and parts say; nil when
-// it is not known.
+// lastAuth returns the state of users and roles at the end of a timeline, as its newest segments and parts say; nil
+// when it is not known.
 func (j *Journal) lastAuth(t segment.Timeline) (auth *segment.Auth) {
 	last := int64(0)
 	for _, u := range j.stores {
@@ -116,8 +116,8 @@ func (j *Journal) Overtaken(ctx context.Context) error {
 		return nil
 	}
 	if local.Ahead(live) {
-		j.breakWith(broken(segment.CauseOvertaken, "the timeline %s begins in the future: a clock that was wrong has named it, and "+
-			"no snapshot could be of it", live))
+		j.breakWith(broken(segment.CauseOvertaken, "the timeline %s begins in the future: a clock that was wrong has named "+
+			"it, and no snapshot could be of it", live))
 		return nil
 	}
 	var errs []error
@@ -158,14 +158,15 @@ func (j *Journal) overtake(live, later segment.Timeline, backend string) {
 	}
 	j.mu.Unlock()
 	if same {
-		j.breakWith(broken(segment.CauseOvertaken, "backend %s has the timeline %s, which another replica began later than %s",
+		j.breakWith(broken(segment.CauseOvertaken,
+			"backend %s has the timeline %s, which another replica began later than %s",
 			backend, later, live))
 	}
 }
 
 // compareLatest returns why another timeline begins when a later one than the newest that was found has been begun by
-// another replica, or by this one before its disk was lost; nil when none has. Its changes are on a disk elsewhere, and no
-// backend has them yet. They would hide all that is added to an earlier timeline.
+// another replica, or by this one before its disk was lost; nil when none has. Its changes are on a disk elsewhere, and
+// no backend has them yet. They would hide all that is added to an earlier timeline.
 func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) (why *breakError, err error) {
 	var latest segment.Timeline
 	if j.cfg.Latest != nil {
@@ -181,7 +182,8 @@ func (j *Journal) compareLatest(ctx context.Context, newest segment.Timeline) (w
 	if latest.Later(j.latest) {
 		j.latest = latest
 	}
-	return broken(segment.CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend that answers has it",
+	return broken(segment.CauseOvertaken, "another replica has begun the timeline %s later than %s, and no backend "+
+		"that answers has it",
 		latest, cmp.Or(newest, "any that is there")), nil
 }
 
@@ -193,7 +195,8 @@ func (j *Journal) note(ctx context.Context, t segment.Timeline) {
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
 	if err := j.cfg.Note(ctx, t); err != nil {
-		j.cfg.Logger.WarnContext(ctx, "timeline of the journal is not noted for other replicas yet", "timeline", t, "error", err)
+		j.cfg.Logger.WarnContext(ctx, "timeline of the journal is not noted for other replicas yet", "timeline", t,
+			"error", err)
 		return
 	}
 	j.noted, j.notedAt = t, time.Now()

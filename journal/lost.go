@@ -76,7 +76,8 @@ func (j *Journal) noteSettled(ctx context.Context) {
 		return
 	}
 	if err := j.log.Settle(); err != nil {
-		j.cfg.Logger.WarnContext(ctx, "it is not noted on the disk which revisions of the journal are lost: the next start looks again",
+		j.cfg.Logger.WarnContext(ctx, "it is not noted on the disk which revisions of the journal are lost: the next "+
+			"start looks again",
 			"directory", j.cfg.Dir, "error", err)
 	}
 }
@@ -121,7 +122,8 @@ func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Lo
 	var where []snapshot.JournalBreak
 	for i := range gaps {
 		where = append(where, lostOf(l.Timeline, &gaps[i]))
-		log.ErrorContext(ctx, "journal has a gap: files on the disk were bad or have vanished, and no backend has their revisions",
+		log.ErrorContext(ctx, "journal has a gap: files on the disk were bad or have vanished, and no backend has their "+
+			"revisions",
 			"directory", j.cfg.Dir, "revisions", gaps[i].String())
 	}
 	j.cfg.Broken(ctx, segment.CauseDamaged, where...)
@@ -134,7 +136,8 @@ func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Lo
 func lostOf(t segment.Timeline, gap *local.Loss) snapshot.JournalBreak {
 	b := snapshot.JournalBreak{
 		Timeline: string(t), After: max(0, gap.First-1), BeforeTime: time.Now(),
-		Reason: segment.CauseDamaged.Reason("files on a replica's disk were bad or have vanished, and no backend has their revisions"),
+		Reason: segment.CauseDamaged.Reason("files on a replica's disk were bad or have vanished, and no backend has " +
+			"their revisions"),
 	}
 	if gap.Last > 0 {
 		b.Before = gap.Last + 1
@@ -179,9 +182,9 @@ func (j *Journal) held(ctx context.Context, t segment.Timeline) (h held, err err
 	return h, nil
 }
 
-// goneOf returns the gaps that are left by files which have vanished from this disk. There are none when all backends begin
-// behind the loss: its segments were pruned. When it is not known where the loss begins, only a gap at its end counts,
-// because older revisions may be older than every snapshot.
+// goneOf returns the gaps that are left by files which have vanished from this disk. There are none when all backends
+// begin behind the loss: its segments were pruned. When it is not known where the loss begins, only a gap at its end
+// counts, because older revisions may be older than every snapshot.
 func (h *held) goneOf(l *local.Loss) []local.Loss {
 	switch {
 	case h.stored > l.Last+1:
@@ -198,9 +201,9 @@ func (h *held) goneOf(l *local.Loss) []local.Loss {
 	return gaps[len(gaps)-1:]
 }
 
-// gapsOf returns the gaps from first to last in the revisions that are held; without any that are held, all is one gap. A
-// bound of 0 is not known. Without first, only the last gap is returned: the others are older. Without last, only the first
-// gap is, and none behind the newest revision that is held, where the journal goes on.
+// gapsOf returns the gaps from first to last in the revisions that are held; without any that are held, all is one gap.
+// A bound of 0 is not known. Without first, only the last gap is returned: the others are older. Without last, only the
+// first gap is, and none behind the newest revision that is held, where the journal goes on.
 func gapsOf(held []revisions, first, last int64) (gaps []local.Loss) {
 	if len(held) == 0 {
 		return []local.Loss{{First: first, Last: last}}

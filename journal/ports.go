@@ -54,7 +54,7 @@ type Stream interface {
 type Change struct {
 	segment.Revision
 	Leases []int64 // that its keys were given
-	Made   []int64 // those of them that a key was made with: the lease may have been granted anew, with another time to live
+	Made   []int64 // those that a key was made with: they may have been granted anew, with another time to live
 }
 
 // LeaseList is the leases that a member knew at a revision.
@@ -69,8 +69,8 @@ type LeaseState struct {
 	TTL      int64 // in seconds, as it was granted; 0 when there is no such lease
 }
 
-// AuthState is etcd's counter of the changes of users and roles, and whether authentication is on: that it was turned on
-// is not counted.
+// AuthState is etcd's counter of the changes of users and roles, and whether authentication is on: that it was turned
+// on is not counted.
 type AuthState struct {
 	Revision uint64
 	Enabled  bool

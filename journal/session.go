@@ -120,11 +120,14 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 	case known.Timeline == "":
 		why = &breakError{}
 	case known.Timeline.EtcdCluster() != cluster:
-		why = broken(segment.CauseDifferent, "the cluster has the id %016x, and had %016x", cluster, known.Timeline.EtcdCluster())
+		why = broken(segment.CauseDifferent, "the cluster has the id %016x, and had %016x",
+			cluster, known.Timeline.EtcdCluster())
 	case current < known.Revision:
-		why = broken(segment.CauseRestored, "the cluster is at revision %d, and was at %d: an earlier state was restored", current, known.Revision)
+		why = broken(segment.CauseRestored, "the cluster is at revision %d, and was at %d: an earlier state was restored",
+			current, known.Revision)
 	case current-known.Anchor > MaxCatchUp:
-		why = s.missed(segment.CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let etcd send all of it again",
+		why = s.missed(segment.CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let "+
+			"etcd send all of it again",
 			known.Revision, current)
 	default:
 		s.verify, s.compared = known, known.AnchorChain
@@ -145,13 +148,15 @@ func (s *session) lost(compaction int64) error {
 		return fmt.Errorf("begin the journal: etcd compacts its history up to the newest revision, %d", compaction)
 	}
 	last := max(s.delivered, s.verify.Revision)
-	return s.missed(segment.CauseCompacted, "the journal ends at revision %d, and etcd has compacted its history up to %d", last, compaction)
+	return s.missed(segment.CauseCompacted, "the journal ends at revision %d, and etcd has compacted its history up to %d",
+		last, compaction)
 }
 
 // missed returns why revisions are missing. When nothing was followed because the disk was full, that is the reason.
 func (s *session) missed(c segment.Cause, format string, args ...any) *breakError {
 	if since := s.journal.fullSince; !since.IsZero() {
-		return broken(segment.CauseFull, "no backend has taken the journal, and its %d bytes on the disk were full at %s; "+format,
+		return broken(segment.CauseFull,
+			"no backend has taken the journal, and its %d bytes on the disk were full at %s; "+format,
 			append([]any{s.journal.cfg.MaxBytes, since.UTC().Format(time.RFC3339)}, args...)...)
 	}
 	return broken(c, format, args...)
@@ -284,7 +289,8 @@ func (s *session) compare(c *Change) error {
 		expected = s.delivered + 1
 	}
 	if c.Main != expected {
-		return broken(segment.CauseCompacted, "the journal ends at revision %d, and etcd does not have revision %d any more, to compare it",
+		return broken(segment.CauseCompacted, "the journal ends at revision %d, and etcd does not have revision %d any "+
+			"more, to compare it",
 			s.verify.Revision, expected)
 	}
 	s.delivered, s.compared = c.Main, s.compared.Next(c.Revision)
@@ -292,7 +298,8 @@ func (s *session) compare(c *Change) error {
 		return nil
 	}
 	if s.compared != s.verify.Chain {
-		return broken(segment.CauseDifferent, "the revisions %d to %d are others than those in the journal: another state was restored",
+		return broken(segment.CauseDifferent, "the revisions %d to %d are others than those in the journal: another state "+
+			"was restored",
 			s.verify.Anchor, s.verify.Revision)
 	}
 	err := s.journal.log.Begin(segment.Header{
@@ -347,7 +354,8 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	s.journal.stamped, s.journal.auth = timeline.Start(), nil
 	s.journal.began(ctx, timeline, c.Main, s.known, why)
 	s.journal.needFirstBase(timeline, time.Time{}, Base{
-		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "", Reason: "the journal has begun",
+		Since: timeline.Start(), Revision: c.Main, Cluster: s.id.ClusterID, Fresh: why.cause != "",
+		Reason: "the journal has begun",
 	})
 	s.journal.goesOn(timeline)
 	s.journal.note(ctx, timeline)
@@ -407,8 +415,8 @@ func (s *session) observe(o observation) error {
 }
 
 // wait appends an observation to those that wait. Before the first revision of a timeline their number is bounded, as a
-// cluster can be without a revision for ever: a watermark replaces the one before, a list of leases the list before, and
-// of the other observations the oldest is dropped when maxPending wait.
+// cluster can be without a revision for ever: a watermark replaces the one before, a list of leases the list before,
+// and of the other observations the oldest is dropped when maxPending wait.
 func (s *session) wait(o observation) {
 	if s.begins != nil {
 		s.pending = slices.DeleteFunc(s.pending, func(old observation) bool {

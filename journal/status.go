@@ -71,7 +71,8 @@ func (j *Journal) Status() Status {
 			bad = cmp.Or(bad, u.passedOver(parts[i].Number))
 		}
 		u.mu.Lock()
-		at := StoreStatus{Name: u.store.Name(), Complete: earlier(s.Complete, u.bare.complete), Segments: u.count, Bytes: u.bytes, Err: cmp.Or(u.err, bad)}
+		at := StoreStatus{Name: u.store.Name(), Complete: earlier(s.Complete, u.bare.complete), Segments: u.count,
+			Bytes: u.bytes, Err: cmp.Or(u.err, bad)}
 		u.mu.Unlock()
 		if !missing.IsZero() {
 			at.Complete = earlier(at.Complete, j.committed(first, missing))
@@ -160,8 +161,8 @@ func (j *Journal) forgetMarks() {
 	j.state.marks = nil
 }
 
-// committed returns a time before which nothing was committed from a revision on: that of the newest watermark below it.
-// Without any it is the time at which the revision came, which may be a little later.
+// committed returns a time before which nothing was committed from a revision on: that of the newest watermark below
+// it. Without any it is the time at which the revision came, which may be a little later.
 func (j *Journal) committed(revision int64, came time.Time) time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -58,8 +58,8 @@ type upload struct {
 	auth   *segment.Auth   // the last state of users and roles in it; nil when it has none
 	// known is where this replica has gone on while the backend did not answer; nil once the backend was compared with it.
 	known *local.Position
-	// first is the first part that the backend has stored since it was asked where its journal ends. Segments from there on
-	// are of this process, and do not show where the journal ended before.
+	// first is the first part that the backend has stored since it was asked where its journal ends. Segments from there
+	// on are of this process, and do not show where the journal ended before.
 	first *segment.Header
 }
 
@@ -254,9 +254,9 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// needsBase reports whether the backend needs a snapshot behind the revisions that it has lost, so that it can be restored
-// from again: its uploads are done and succeed, and none was asked for since the loss. last is the last revision that it
-// has lost. It is true once for each loss.
+// needsBase reports whether the backend needs a snapshot behind the revisions that it has lost, so that it can be
+// restored from again: its uploads are done and succeed, and none was asked for since the loss. last is the last
+// revision that it has lost. It is true once for each loss.
 func (u *upload) needsBase(parts []local.Part) (last local.Position, needs bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -338,8 +338,9 @@ func (j *Journal) gone(ctx context.Context, p *local.Part, err error) error {
 	for _, u := range j.stores {
 		u.forget(p, j.log.Position().Timeline)
 	}
-	j.cfg.Logger.ErrorContext(ctx, "a file of the journal is gone, and nothing of snapshotd has removed it; its revisions are lost, unless a "+
-		"backend has them", "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)
+	j.cfg.Logger.ErrorContext(ctx, "a file of the journal is gone, and nothing of snapshotd has removed it; its "+
+		"revisions are lost, unless a backend has them", "timeline", p.Header.Timeline,
+		"first", p.Header.First, "last", p.Header.Last, "error", err)
 	j.settleLater(local.Loss{Timeline: p.Header.Timeline, First: p.Header.First, Last: p.Header.Last, Err: err})
 	return errGone
 }
@@ -380,7 +381,8 @@ func (j *Journal) stored(number int64) bool {
 // that goes on in another timeline.
 func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, err error) {
 	j.cfg.Logger.ErrorContext(ctx, "journal on a backend has another history of the same revisions",
-		"backend", backend, "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last, "error", err)
+		"backend", backend, "timeline", p.Header.Timeline,
+		"first", p.Header.First, "last", p.Header.Last, "error", err)
 	if p.Header.Timeline == j.log.Position().Timeline {
 		j.breakWith(broken(segment.CauseDifferent, "backend %s has another history of the revisions %d to %d", backend,
 			p.Header.First, p.Header.Last))
@@ -399,8 +401,9 @@ func (u *upload) lacks(removed []local.Part, whole bool) snapshot.JournalBreak {
 		u.before = local.Position{Timeline: first.Timeline, Revision: first.First - 1}
 	}
 	return snapshot.JournalBreak{
-		Timeline: string(first.Timeline), After: u.before.Revision, Before: last.Last + 1, BeforeTime: time.Now(), Backend: u.store.Name(),
-		Reason: segment.CauseFull.Reason("the journal on the disk had reached its limit (max_local_bytes)"),
+		Timeline: string(first.Timeline), After: u.before.Revision, Before: last.Last + 1, BeforeTime: time.Now(),
+		Backend: u.store.Name(),
+		Reason:  segment.CauseFull.Reason("the journal on the disk had reached its limit (max_local_bytes)"),
 	}
 }
 
@@ -415,7 +418,8 @@ func (j *Journal) shrink(ctx context.Context) error {
 		lost := slices.DeleteFunc(slices.Clone(removed), func(p local.Part) bool { return !u.forget(&p, current) })
 		if len(lost) > 0 {
 			j.cfg.Logger.ErrorContext(ctx,
-				"backend lacks revisions that were removed from the full disk (max_local_bytes): a repair copies them from one that has them",
+				"backend lacks revisions that were removed from the full disk (max_local_bytes): a repair copies them from one "+
+					"that has them",
 				"backend", u.store.Name(), "timeline", current,
 				"first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
 			if b := u.lacks(lost, whole); whole {

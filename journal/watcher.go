@@ -13,7 +13,7 @@ import (
 
 const (
 	leaseInterval = time.Second // between two lists of the leases
-	authInterval  = time.Minute // between two questions for the revision of users and roles, each a proposal to all members
+	authInterval  = time.Minute // between two questions for the revision of users and roles; each is a proposal to all
 
 	maxAsked = 10_000 // leases that wait to be asked for; others are asked for when a list shows them
 	askBatch = 200    // leases that are asked for between two watermarks
@@ -172,7 +172,8 @@ func (w *watcher) compaction(ctx context.Context, current int64) error {
 	return nil
 }
 
-// list lists the leases, and asks for those that are not known: new ones, and those that had no room or no answer before.
+// list lists the leases, and asks for those that are not known: new ones, and those that had no room or no answer
+// before.
 func (w *watcher) list(ctx context.Context, _ int64) error {
 	pause := max(leaseInterval, time.Duration(8*len(w.leases))*time.Second/listRate)
 	if time.Since(w.listed) < pause {
@@ -212,8 +213,8 @@ func (w *watcher) list(ctx context.Context, _ int64) error {
 	})
 }
 
-// askAll asks for leases that are not known, and again for those that a new key names: between two lists, an id may have
-// been revoked and granted with another time to live. Its keys went with it, so that the next one is a new key.
+// askAll asks for leases that are not known, and again for those that a new key names: between two lists, an id may
+// have been revoked and granted with another time to live. Its keys went with it, so that the next one is a new key.
 func (w *watcher) askAll(ctx context.Context, _ int64) error {
 	o := observation{}
 	defer func() {
@@ -266,7 +267,8 @@ func (w *watcher) users(ctx context.Context, current int64) error {
 	if first || state != w.auth {
 		fact := segment.Auth{AuthRevision: state.Revision, Revision: current, Enabled: state.Enabled}
 		changed := state != w.auth && (w.authKnown || !first)
-		if err := w.send(ctx, observation{revision: current, facts: []segment.Entry{fact}, authChanged: changed}); err != nil {
+		o := observation{revision: current, facts: []segment.Entry{fact}, authChanged: changed}
+		if err := w.send(ctx, o); err != nil {
 			return err
 		}
 	}

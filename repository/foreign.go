@@ -59,7 +59,8 @@ func (r *Repository) ReadForeign(
 // Describe notes in a snapshot what an inspection has found in its database. The storage version that etcd has told
 // stays when the database has none in it.
 func Describe(s *snapshot.Snapshot, res database.Result) {
-	s.Revision, s.OldestRevision, s.TotalKeys, s.Hash, s.Alarms = res.Revision, res.OldestRevision, res.TotalKeys, res.Hash, res.Alarms
+	s.Revision, s.OldestRevision, s.TotalKeys = res.Revision, res.OldestRevision, res.TotalKeys
+	s.Hash, s.Alarms = res.Hash, res.Alarms
 	s.StorageVersion = cmp.Or(res.StorageVersion, s.StorageVersion)
 }
 

@@ -121,7 +121,9 @@ func EncodeManifest(rec *snapshot.Record, signer *signing.Signer) ([]byte, error
 
 // encodeDocument returns the manifest of a snapshot that was to be stored on these backends, removed from this one at a
 // time unless that is zero.
-func encodeDocument(rec *snapshot.Record, backends []string, removed time.Time, signer *signing.Signer) ([]byte, error) {
+func encodeDocument(
+	rec *snapshot.Record, backends []string, removed time.Time, signer *signing.Signer,
+) ([]byte, error) {
 	// A pointer, so that a manifest without the mark has no member of this name: that is the form of all versions.
 	var mark *time.Time
 	if !removed.IsZero() {

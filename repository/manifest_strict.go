@@ -34,7 +34,8 @@ func ParseStrict[T any](doc []byte, version int) (*T, error) {
 	case err != nil:
 		return nil, err
 	case has > version:
-		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd", has, version)
+		return nil, fmt.Errorf("its format version is %d, and this program reads up to %d; use a newer snapshotd",
+			has, version)
 	}
 	var d T
 	if err := m.Written(d, signing.Member); err != nil {

@@ -102,8 +102,8 @@ func (r *Repository) List(ctx context.Context) iter.Seq2[Object, error] {
 	return r.backend.List(ctx, r.prefix)
 }
 
-// Sweep removes the leftovers of crashed writers below the prefix, and those of the marker, which is outside of it. Only
-// a directory can have some of that one: a bucket takes it in one request.
+// Sweep removes the leftovers of crashed writers below the prefix, and those of the marker, which is outside of it.
+// Only a directory can have some of that one: a bucket takes it in one request.
 func (r *Repository) Sweep(ctx context.Context, opts SweepOptions) (int64, error) {
 	n, err := r.backend.Sweep(ctx, r.prefix, opts)
 	if err != nil || r.info.Kind != snapshot.BackendLocal {

@@ -79,7 +79,8 @@ func (p *Prover) drill(ctx context.Context, t *plan.Timeline, base *snapshot.Rec
 		d.Verdict.Error = err.Error()
 	default:
 		delete(p.noted, theDrill)
-		log.InfoContext(ctx, "revision of the recovery window was restored", "base", replayed.Base, "segments", len(replayed.Segments),
+		log.InfoContext(ctx, "revision of the recovery window was restored", "base", replayed.Base,
+			"segments", len(replayed.Segments),
 			"hash_kv", drilled.HashKV)
 		d.Verdict.Passed, d.Verdict.HashKV = true, drilled.HashKV
 	}

@@ -26,11 +26,11 @@ type hole struct {
 }
 
 // Holes lists the journal once an hour, and looks for revisions between two snapshots of a timeline that no backend has
-// any more, also before snapshots to which the journal has led once. A hole that two looks in a row find becomes a failed
-// verdict of the snapshot behind it. Snapshots that have a failed verdict are left out. It reads listings alone.
+// any more, also before snapshots to which the journal has led once. A hole that two looks in a row find becomes a
+// failed verdict of the snapshot behind it. Snapshots that have a failed verdict are left out. It reads listings alone.
 //
-// Nothing is decided when a backend cannot be listed or is not the store that it was, nor when a backend is a directory of
-// one node: another node may have the segment in its own.
+// Nothing is decided when a backend cannot be listed or is not the store that it was, nor when a backend is a directory
+// of one node: another node may have the segment in its own.
 func (p *Prover) Holes(ctx context.Context) error {
 	now := p.cfg.Now()
 	if now.Sub(p.looked) < everyHole {
@@ -86,7 +86,8 @@ func (p *Prover) judge(ctx context.Context, j *plan.Journal, records []*snapshot
 			p.holes[rec.Name] = h
 			continue
 		}
-		p.cfg.Logger.ErrorContext(ctx, "journal lacks revisions on all backends", "timeline", t.Name, "first", gap.From, "last", gap.To,
+		p.cfg.Logger.ErrorContext(ctx, "journal lacks revisions on all backends", "timeline", t.Name, "first", gap.From,
+			"last", gap.To,
 			"base", base.Name, "snapshot", rec.Name)
 		errs = append(errs, p.record(ctx, rec, p.lost(t, gap, base, now)))
 	}

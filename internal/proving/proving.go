@@ -59,7 +59,7 @@ type Config struct {
 	Driller      repository.Driller
 	Dir          string // with room for two databases and an etcd
 
-	Turn    func(ctx context.Context) (release func(), err error)     // waits until a check may take room and time; optional
+	Turn    func(ctx context.Context) (release func(), err error)     // waits until a check may run; optional
 	Checked func(ctx context.Context, k Kind, passed bool)            // is told of each verdict; optional
 	Drilled func(ctx context.Context, d *snapshot.JournalDrill) error // notes the verdict on a random revision; optional
 	Rand    func(n int64) int64                                       // rand.Int64N; another one is for tests
@@ -267,7 +267,8 @@ func (p *Prover) prove(ctx context.Context, rec *snapshot.Record) error {
 	v.Duration = p.cfg.Now().Sub(v.Time)
 	log := p.cfg.Logger.With("snapshot", rec.Name, "revision", rec.Revision, "duration", v.Duration)
 	if v.Passed {
-		log.InfoContext(ctx, "journal leads to the snapshot", "base", proof.Base.Name, "segments", len(proof.Replayed.Segments))
+		log.InfoContext(ctx, "journal leads to the snapshot", "base", proof.Base.Name,
+			"segments", len(proof.Replayed.Segments))
 	} else {
 		log.ErrorContext(ctx, "journal does not lead to the snapshot", "error", err)
 	}

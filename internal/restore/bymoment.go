@@ -26,7 +26,8 @@ func (l *lookback) byJournal(ctx context.Context) error {
 		return err
 	}
 	l.leaveOut(skipped...)
-	// Only a proof that nothing is missing makes up for a backend that cannot be listed, or a segment that it does not give.
+	// Only a proof that nothing is missing makes up for a backend that cannot be listed, or a segment that it does not
+	// give.
 	unread := append(slices.Clone(l.journal.Unread), awayBehind(m, skipped)...)
 	if len(unread) > 0 && !c.AcceptOlder && (m == nil || m.Upper == 0 || m.Gap != nil) {
 		return newerMayBe(unread[0])
@@ -94,8 +95,9 @@ func (l *lookback) momentOf(ctx context.Context) (m *plan.Moment, skipped []erro
 	return m, skipped, err
 }
 
-// timely leaves the timelines out that claim to begin in the future, as snapshots that do: a clock that was wrong has named
-// them, and the journal has gone on in others since. When all of them do, it is this machine's clock that is wrong.
+// timely leaves the timelines out that claim to begin in the future, as snapshots that do: a clock that was wrong has
+// named them, and the journal has gone on in others since. When all of them do, it is this machine's clock that is
+// wrong.
 func (l *lookback) timely(j *plan.Journal) *plan.Journal {
 	ahead := func(t *plan.Timeline) bool { return l.Choice.ahead(t.Name.Start()) }
 	some := slices.DeleteFunc(slices.Clone(j.Timelines), ahead)
@@ -104,15 +106,16 @@ func (l *lookback) timely(j *plan.Journal) *plan.Journal {
 	}
 	for _, t := range j.Timelines {
 		if ahead(t) {
-			l.leaveOut(fmt.Errorf("the journal %s claims to begin at %s, which is in the future; give one of its revisions to restore it",
+			l.leaveOut(fmt.Errorf("the journal %s claims to begin at %s, which is in the future; give one of its revisions "+
+				"to restore it",
 				t.Name, t.Name.Start().UTC().Format(time.RFC3339)))
 		}
 	}
 	return &plan.Journal{Timelines: some, Unread: j.Unread}
 }
 
-// latest returns the time up to which arrivals count. For --at 0s that is any time: all that is journaled has arrived by
-// now, even if a wrong clock stamped it later. Any other time is as it was given, also one of the future.
+// latest returns the time up to which arrivals count. For --at 0s that is any time: all that is journaled has arrived
+// by now, even if a wrong clock stamped it later. Any other time is as it was given, also one of the future.
 func (c *Choice) latest() time.Time {
 	if c.At.Equal(c.Now) {
 		return segment.MaxTime
@@ -131,7 +134,8 @@ func (l *lookback) holdersOf(ctx context.Context, m *plan.Moment) (all []*held) 
 	return all
 }
 
-// takeHolder takes one of some snapshots back to the revision of the moment. It reports whether it did: all may be damaged.
+// takeHolder takes one of some snapshots back to the revision of the moment. It reports whether it did: all may be
+// damaged.
 func (l *lookback) takeHolder(ctx context.Context, holders []*held) (done bool, err error) {
 	var unread error
 	for _, h := range holders {
@@ -159,8 +163,8 @@ func (l *lookback) takeBack(ctx context.Context) error {
 	return l.takeNewest(ctx)
 }
 
-// toMoment leads to the revision of the moment. When the journal lacks revisions on the way, a later snapshot may hold it
-// with all of its changes. Gaps are crossed when there is none.
+// toMoment leads to the revision of the moment. When the journal lacks revisions on the way, a later snapshot may hold
+// it with all of its changes. Gaps are crossed when there is none.
 func (l *lookback) toMoment(ctx context.Context) error {
 	m := l.moment
 	err := l.forward(ctx, m.Timeline, m.Revision, false)
@@ -176,8 +180,8 @@ func (l *lookback) toMoment(ctx context.Context) error {
 	return err
 }
 
-// newerThan reports whether a snapshot of the time or before is of a later moment than the end of the journal. Where the
-// revisions of both can be compared, the times of two clocks are not.
+// newerThan reports whether a snapshot of the time or before is of a later moment than the end of the journal. Where
+// the revisions of both can be compared, the times of two clocks are not.
 func (l *lookback) newerThan(ctx context.Context, m *plan.Moment) bool {
 	for _, s := range l.all { // newest first
 		if s.time.After(m.Time) {

@@ -160,7 +160,8 @@ func list(ctx context.Context, repos []*repository.Repository) (*listing, error)
 
 // newerMayBe is the error that a newer snapshot than the next one could not be read.
 func newerMayBe(err error) error {
-	return snapshot.ReasonOf(err).New("a newer snapshot cannot be read, or may be there").On(snapshot.BackendOf(err)).Because(err).
+	return snapshot.ReasonOf(err).New("a newer snapshot cannot be read, or may be there").
+		On(snapshot.BackendOf(err)).Because(err).
 		Advise("nothing was restored; mend the access, or give --accept-older to take the newest snapshot that can be read")
 }
 
@@ -178,7 +179,8 @@ func firstUnread(errs []error) error {
 // ofCopy reports whether an error concerns one copy or one backend alone, so that another copy may be good.
 func ofCopy(err error) bool {
 	switch snapshot.ReasonOf(err) {
-	case snapshot.ReasonBackendUnavailable, snapshot.ReasonBackendAccessDenied, snapshot.ReasonBackendNotFound, snapshot.ReasonObjectNotFound:
+	case snapshot.ReasonBackendUnavailable, snapshot.ReasonBackendAccessDenied, snapshot.ReasonBackendNotFound,
+		snapshot.ReasonObjectNotFound:
 		return true
 	}
 	return snapshot.IsDamage(err)

@@ -33,8 +33,8 @@ type Replayed struct {
 	AuthBehind bool // users or roles were changed after the snapshot, and are not restored
 }
 
-// Crossed says which gaps were crossed because the choice says so, and what is known of the result. The cluster never had
-// this state: a key that was changed or deleted in a gap, and not written since, has the value of before the gap.
+// Crossed says which gaps were crossed because the choice says so, and what is known of the result. The cluster never
+// had this state: a key that was changed or deleted in a gap, and not written since, has the value of before the gap.
 type Crossed struct {
 	Gaps    []plan.Crossing // in their order; at least one
 	Written int64           // keys that were written or deleted behind the gaps, which are right
@@ -245,7 +245,8 @@ func (l *lookback) around(ctx context.Context, t *plan.Timeline, lost *plan.Lost
 	case lost.Refused != "":
 		near += fmt.Sprintf("; --cross-gaps cannot lead over it: %s", lost.Refused)
 	case l.Choice.CrossGaps && len(l.journal.Unread) > 0:
-		near += fmt.Sprintf("; --cross-gaps leads over it only when all backends can be listed, as one may have these revisions: %v",
+		near += fmt.Sprintf("; --cross-gaps leads over it only when all backends can be listed, as one may have these "+
+			"revisions: %v",
 			l.journal.Unread[0])
 	default:
 		near += "; --cross-gaps leads over it, to a state that the cluster never had: try it with --dry-run"
@@ -253,8 +254,8 @@ func (l *lookback) around(ctx context.Context, t *plan.Timeline, lost *plan.Lost
 	return near
 }
 
-// endsBelow returns the timeline that ends below a revision, and to whose end a snapshot leads without a hole; of several,
-// the one that leads the furthest. It is nil when there is none.
+// endsBelow returns the timeline that ends below a revision, and to whose end a snapshot leads without a hole; of
+// several, the one that leads the furthest. It is nil when there is none.
 func (l *lookback) endsBelow(ctx context.Context, revision int64) (found *plan.Timeline) {
 	for _, t := range l.loadJournal(ctx, l.Options).Timelines {
 		if t.Last() >= revision || found != nil && t.Last() < found.Last() {
@@ -307,8 +308,8 @@ func (l *lookback) takeRevision(ctx context.Context, c candidate) error {
 		l.leaveOut(w.Skipped...)
 		switch {
 		case errors.Is(err, plan.ErrDiffers):
-			return snapshot.Invalid("--revision", "it is in more than one history of the cluster: it is another one in the journal "+
-				"%s than in %s", t.Name, c.URI()).Because(err).
+			return snapshot.Invalid("--revision", "it is in more than one history of the cluster: it is another one in the "+
+				"journal %s than in %s", t.Name, c.URI()).Because(err).
 				Advise("nothing was restored; give the NAME of the right snapshot, too, or a time instead of the revision")
 		case err != nil:
 			return err
@@ -323,15 +324,15 @@ func (l *lookback) takeRevision(ctx context.Context, c candidate) error {
 
 // twoTimelines is the error that a revision is another one in each of two histories.
 func twoTimelines(a, b *plan.Timeline) error {
-	return snapshot.Invalid("--revision", "it is in more than one history of the cluster, because etcd was restored: in the "+
-		"journal %s, which ended at %s, and in %s, which began then",
+	return snapshot.Invalid("--revision", "it is in more than one history of the cluster, because etcd was restored: in "+
+		"the journal %s, which ended at %s, and in %s, which began then",
 		a.Name, a.End.UTC().Format(time.RFC3339), b.Name).
 		Advise("nothing was restored; give the NAME of a snapshot of the right one, too, or a time instead of the revision")
 }
 
-// oneTimeline returns an error when a revision may be in several histories: snapshots that hold it, which are in the order
-// of their time, and timelines of the journal that do, are on both sides of the beginning of a timeline that began because
-// etcd was restored.
+// oneTimeline returns an error when a revision may be in several histories: snapshots that hold it, which are in the
+// order of their time, and timelines of the journal that do, are on both sides of the beginning of a timeline that
+// began because etcd was restored.
 func (l *lookback) oneTimeline(ctx context.Context, holders []*held) error {
 	if len(holders) == 0 {
 		return nil
@@ -352,8 +353,8 @@ func (l *lookback) oneTimeline(ctx context.Context, holders []*held) error {
 	first, last := slices.MinFunc(places, byTime), slices.MaxFunc(places, byTime)
 	for _, t := range j.Timelines {
 		if start := t.Name.Start(); first.time.Before(start) && !last.time.Before(start) && t.OfRestored(ctx) {
-			return snapshot.Invalid("--revision", "it may be in more than one history of the cluster, because etcd was restored: "+
-				"in %s and in %s, and the journal %s began between them", first.name, last.name, t.Name).
+			return snapshot.Invalid("--revision", "it may be in more than one history of the cluster, because etcd was "+
+				"restored: in %s and in %s, and the journal %s began between them", first.name, last.name, t.Name).
 				Advise("nothing was restored; give the NAME of the right snapshot, too, or a time instead of the revision")
 		}
 	}

@@ -104,7 +104,8 @@ func (e *notHeldError) Error() string {
 	case e.name == "":
 		return "no snapshot holds it"
 	case e.below > 0:
-		return fmt.Sprintf("nothing was written at that revision: those around it in %s are %d and %d", e.name, e.below, e.above)
+		return fmt.Sprintf("nothing was written at that revision: those around it in %s are %d and %d",
+			e.name, e.below, e.above)
 	default:
 		return fmt.Sprintf("%s holds the revisions %d to %d", e.name, e.oldest, e.newest)
 	}

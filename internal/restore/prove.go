@@ -35,7 +35,8 @@ type verdict struct{ error }
 // Unwrap returns the error.
 func (v verdict) Unwrap() error { return v.error }
 
-// IsVerdict reports whether an error of [Prove] or [DrillAt] says that the journal is not good. Others say nothing of it.
+// IsVerdict reports whether an error of [Prove] or [DrillAt] says that the journal is not good. Others say nothing of
+// it.
 func IsVerdict(err error) bool {
 	_, is := errors.AsType[verdict](err)
 	return is
@@ -78,12 +79,14 @@ func Prove(ctx context.Context, o VerifyOptions) (p Proof, err error) {
 	}
 	opts.Choice = Choice{}
 	earlier := &lookback{
-		Options: opts, listing: all, file: filepath.Join(work, "earlier.db"), below: found.Newest(), compactTo: found.OldestRevision,
+		Options: opts, listing: all, file: filepath.Join(work, "earlier.db"), below: found.Newest(),
+		compactTo: found.OldestRevision,
 	}
 	if err := earlier.leadTo(ctx, c, found.Newest()); err != nil {
 		return p, earlier.ofJournal(err)
 	}
-	p = Proof{Snapshot: &c.Snapshot, Base: &earlier.res.Snapshot.Snapshot, Replayed: earlier.res.Replayed, TotalKeys: found.TotalKeys}
+	p = Proof{Snapshot: &c.Snapshot, Base: &earlier.res.Snapshot.Snapshot, Replayed: earlier.res.Replayed,
+		TotalKeys: found.TotalKeys}
 	if err := sameLeases(full.file, earlier.res.Past); err != nil {
 		return p, p.differs(err)
 	}
@@ -115,7 +118,8 @@ func (l *lookback) leadTo(ctx context.Context, later candidate, revision int64) 
 	if len(j.Unread) > 0 {
 		return j.Unread[0]
 	}
-	return snapshot.ReasonRevisionNotFound.New("prove the journal before %s: no journal has its revision %d", later.Name, revision).
+	return snapshot.ReasonRevisionNotFound.New("prove the journal before %s: no journal has its revision %d",
+		later.Name, revision).
 		Advise("the journal may not have been enabled then, or its segments are gone; another snapshot may do")
 }
 
@@ -165,23 +169,29 @@ func (p *Proof) compare(ctx context.Context, d repository.Driller, later, earlie
 	p.HashKV, p.CompactRevision = want.HashKV, want.CompactRevision
 	if got.HashKV != want.HashKV || got.HashRevision != want.HashRevision || got.CompactRevision != want.CompactRevision ||
 		got.TotalKeys != want.TotalKeys {
-		return p.differs(fmt.Errorf("HashKV is %d at revision %d, compacted up to %d, with %d keys, and that of the later snapshot is %d, %d, %d and %d",
-			got.HashKV, got.HashRevision, got.CompactRevision, got.TotalKeys, want.HashKV, want.HashRevision, want.CompactRevision, want.TotalKeys))
+		return p.differs(fmt.Errorf("HashKV is %d at revision %d, compacted up to %d, with %d keys, and that of the later "+
+			"snapshot is %d, %d, %d and %d",
+			got.HashKV, got.HashRevision, got.CompactRevision, got.TotalKeys,
+			want.HashKV, want.HashRevision, want.CompactRevision, want.TotalKeys))
 	}
 	return nil
 }
 
 // differs is the verdict that the journal does not lead from one snapshot to the other.
 func (p *Proof) differs(cause error) error {
-	return verdict{snapshot.ReasonSnapshotUnreadable.New("the journal %s does not lead from %s, revision %d, to %s, revision %d",
+	return verdict{snapshot.ReasonSnapshotUnreadable.New("the journal %s does not lead from %s, revision %d, to %s, "+
+		"revision %d",
 		p.Replayed.Timeline, p.Base.Name, p.Replayed.Base, p.Snapshot.Name, p.Replayed.Revision).
 		Because(cause).
-		Advise("revisions between the two cannot be relied on; those of each snapshot can. Save the segments for those who mend the program")}
+		Advise("revisions between the two cannot be relied on; those of each snapshot can. Save the segments for those " +
+			"who mend the program")}
 }
 
 // DrillAt restores a revision of a timeline, from the newest snapshot before it and the journal behind that, into a
 // throw-away etcd. It returns the base and the segments that were used.
-func DrillAt(ctx context.Context, o VerifyOptions, t segment.Timeline, revision int64) (*Replayed, repository.Drilled, error) {
+func DrillAt(
+	ctx context.Context, o VerifyOptions, t segment.Timeline, revision int64,
+) (*Replayed, repository.Drilled, error) {
 	var none repository.Drilled
 	work, err := os.MkdirTemp(o.Dir, "prove-")
 	if err != nil {
@@ -197,7 +207,8 @@ func DrillAt(ctx context.Context, o VerifyOptions, t segment.Timeline, revision 
 	j := l.loadJournal(ctx, opts)
 	i := slices.IndexFunc(j.Timelines, func(some *plan.Timeline) bool { return some.Name == t })
 	if i < 0 {
-		return nil, none, errors.Join(append(j.Unread, fmt.Errorf("drill revision %d: no backend has the journal %s", revision, t))...)
+		err := fmt.Errorf("drill revision %d: no backend has the journal %s", revision, t)
+		return nil, none, errors.Join(append(j.Unread, err)...)
 	}
 	if err := l.forward(ctx, j.Timelines[i], revision, false); err != nil {
 		return nil, none, l.ofJournal(err)

@@ -47,7 +47,8 @@ func (r *replay) run(ctx context.Context) error {
 		return fmt.Errorf("restore: read the database after the changes of the journal: %w", err)
 	}
 	if found.Past == nil || found.Newest() != r.Revision {
-		return fmt.Errorf("restore: the changes of the journal lead to revision %d, and not to %d", found.Newest(), r.Revision)
+		return fmt.Errorf("restore: the changes of the journal lead to revision %d, and not to %d",
+			found.Newest(), r.Revision)
 	}
 	r.TotalKeys = found.Past.TotalKeys
 	if err := r.readOn(ctx, found.Past.Leases); err != nil {
@@ -83,7 +84,8 @@ func (r *replay) readOn(ctx context.Context, named []uint64) error {
 	return nil
 }
 
-// readFacts reads segments of a walk, until the time to live of each lease of the revision is known, or there are no more.
+// readFacts reads segments of a walk, until the time to live of each lease of the revision is known, or there are no
+// more.
 func (r *replay) readFacts(ctx context.Context, w *plan.Walk, most int, named []uint64) (known bool, err error) {
 	unknown := func(id int64) bool { _, ok := r.leases.TTL(id); return !ok }
 	for n := 0; ; n++ {

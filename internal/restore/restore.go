@@ -28,7 +28,7 @@ type Options struct {
 	WALDir  string // optional; must not exist, or be empty; may be in DataDir
 
 	Member        Member
-	EndedLeaseTTL time.Duration           // of leases of a past revision for which the snapshot shows none; 0 leaves them out
+	EndedLeaseTTL time.Duration           // of leases of a past revision that the snapshot has no more; 0 leaves them out
 	Disarm        bool                    // the alarms in the snapshot are left out
 	SkipHashCheck bool                    // checksums are not compared; the pages and keys are still read
 	Progress      func(done, total int64) // optional; in bytes of the database
@@ -59,7 +59,7 @@ type Result struct {
 	Moment *plan.Moment
 
 	Replayed *Replayed // nil when the journal was not used
-	Later    int64     // revision to which the journal goes on behind the latest snapshot, without being used; 0 when it does not
+	Later    int64     // revision to which the journal goes on behind the latest snapshot, unused; 0 when it does not
 }
 
 // Ahead reports whether the snapshot claims to be from the future.
@@ -111,8 +111,8 @@ func Plan(ctx context.Context, o Options) (res Result, err error) {
 	return res, err
 }
 
-// readable opens a copy and reads its first bytes. It returns the size that the database says it has; 0 when they do not
-// tell.
+// readable opens a copy and reads its first bytes. It returns the size that the database says it has; 0 when they do
+// not tell.
 func readable(ctx context.Context, c candidate, identities age.Identities) (size int64, err error) {
 	in, err := c.repo.OpenCopy(ctx, c.Record, identities)
 	if err != nil {

@@ -45,7 +45,8 @@ func checkTargets(o Options) error {
 	case err != nil:
 		return fmt.Errorf("--wal-dir: measure the free space of %s: %w", dir, err)
 	case free < snapshot.MemberRoom:
-		return snapshot.ReasonNoSpace.New("--wal-dir: %d bytes are needed for a WAL, and %s has %d free", snapshot.MemberRoom, dir, free).
+		return snapshot.ReasonNoSpace.New("--wal-dir: %d bytes are needed for a WAL, and %s has %d free",
+			snapshot.MemberRoom, dir, free).
 			Final().Advise("free space there, or name a directory on another disk")
 	}
 	return nil

@@ -64,12 +64,12 @@ func (p Position) Newer(than Position) bool {
 	return p.Revision > than.Revision
 }
 
-// Ahead reports whether a timeline begins in the future, by more than clocks may differ: a clock that was wrong has named
-// it. It counts as none, because no snapshot that is taken now could be of it.
+// Ahead reports whether a timeline begins in the future, by more than clocks may differ: a clock that was wrong has
+// named it. It counts as none, because no snapshot that is taken now could be of it.
 func Ahead(t segment.Timeline) bool { return snapshot.Ahead(t.Start(), time.Now()) }
 
-// Arrival returns the time of a revision that arrives now. Within a timeline, times do not go back where clocks differ by
-// no more than they may, or one was set: a time is looked for by halves.
+// Arrival returns the time of a revision that arrives now. Within a timeline, times do not go back where clocks differ
+// by no more than they may, or one was set: a time is looked for by halves.
 func Arrival(now, last time.Time) time.Time {
 	if behind := last.Sub(now); behind > 0 && behind <= snapshot.ClockTolerance {
 		return last

@@ -161,7 +161,8 @@ func (s *surveyed) part(n int64, sealed bool) error {
 	case err != nil:
 		return err
 	case passing(damage):
-		return fmt.Errorf("%w (move the file away to go on without it: its revisions are then lost, unless a backend has them)", damage)
+		return fmt.Errorf("%w (move the file away to go on without it: its revisions are then lost, unless a backend has "+
+			"them)", damage)
 	}
 	if n == s.noted.Part && (last.Revision == 0 || s.noted.Newer(last)) {
 		s.noted.Position = Position{} // the disk has lost the note

@@ -120,8 +120,8 @@ func (j *Journal) Behind(t *Timeline, revision int64) []*Timeline {
 	return all
 }
 
-// OfRestored reports whether the timeline may have begun because etcd was restored. Its first segment says why it began,
-// unless that was removed since, or cannot be read.
+// OfRestored reports whether the timeline may have begun because etcd was restored. Its first segment says why it
+// began, unless that was removed since, or cannot be read.
 func (t *Timeline) OfRestored(ctx context.Context) bool {
 	for _, c := range t.spans[0].copies {
 		if m, err := c.place.Manifest(ctx, c.Ref); err == nil && m.Previous == 0 {
@@ -143,9 +143,9 @@ func (t *Timeline) Last() int64 {
 	return last
 }
 
-// HistoryOf reports whether a snapshot of an etcd cluster, whose id is in hex as records have it, can be of the timeline's
-// history. When it was taken, the journal of this history had begun, and that of the next one had not. A snapshot of
-// another time or cluster can have the same revision numbers with other content.
+// HistoryOf reports whether a snapshot of an etcd cluster, whose id is in hex as records have it, can be of the
+// timeline's history. When it was taken, the journal of this history had begun, and that of the next one had not. A
+// snapshot of another time or cluster can have the same revision numbers with other content.
 func (t *Timeline) HistoryOf(etcdCluster string, taken time.Time) bool {
 	return t.Name.Of(etcdCluster) && !taken.Before(t.Name.Start()) && (t.End.IsZero() || taken.Before(t.End))
 }

@@ -7,12 +7,12 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// Leases computes which leases a cluster had at a revision. Those that keys name were there; for these, the facts of the
-// journal give the time to live alone.
+// Leases computes which leases a cluster had at a revision. Those that keys name were there; for these, the facts of
+// the journal give the time to live alone.
 //
-// A fact is true of the revision that etcd had when it answered. Answers may come out of order: an older "it is there" may
-// follow a newer "it is gone". If two facts of one revision contradict each other, "gone" wins, as the end of a lease
-// without keys makes no revision.
+// A fact is true of the revision that etcd had when it answered. Answers may come out of order: an older "it is there"
+// may follow a newer "it is gone". If two facts of one revision contradict each other, "gone" wins, as the end of a
+// lease without keys makes no revision.
 type Leases struct {
 	revision int64
 	base     int64 // the revision of the snapshot: older facts say nothing of later changes
@@ -70,8 +70,8 @@ func (l *Leases) lease(e segment.Lease) {
 	}
 }
 
-// TakeLater takes a fact of a later timeline, and reports whether it gives the time to live of a lease that no other fact
-// gives. It says nothing of which leases there were.
+// TakeLater takes a fact of a later timeline, and reports whether it gives the time to live of a lease that no other
+// fact gives. It says nothing of which leases there were.
 func (l *Leases) TakeLater(e segment.Entry) bool {
 	lease, ok := e.(segment.Lease)
 	if !ok || lease.Gone {

@@ -28,10 +28,10 @@ type Moment struct {
 // errEarly: the timeline begins after the time.
 var errEarly = errors.New("the journal begins later")
 
-// Moment looks for the revision at a time, in the timeline that was the current one then. It returns nil when nothing was
-// journaled yet. Between the second in a timeline's name and its first revision, the timeline before it is the current one.
-// Few segments are read, one at a time, into dir. skipped has the copies that could not be read, and a [Lost] for each
-// segment without a copy that could: the cluster may have had its revisions.
+// Moment looks for the revision at a time, in the timeline that was the current one then. It returns nil when nothing
+// was journaled yet. Between the second in a timeline's name and its first revision, the timeline before it is the
+// current one. Few segments are read, one at a time, into dir. skipped has the copies that could not be read, and a
+// [Lost] for each segment without a copy that could: the cluster may have had its revisions.
 func (j *Journal) Moment(ctx context.Context, at time.Time, dir string) (m *Moment, skipped []error, err error) {
 	for _, t := range slices.Backward(j.Timelines) {
 		if t.Name.Start().After(at) {

@@ -41,8 +41,8 @@ type Walk struct {
 	Target   Target
 	// Fact takes the entries without a revision of their own, of all segments that are read; in the order of the journal.
 	Fact func(segment.Entry)
-	// Cross lets the walk go over gaps. It is called with each gap before the first revision behind it is added. When it is
-	// nil, the walk ends at the first gap.
+	// Cross lets the walk go over gaps. It is called with each gap before the first revision behind it is added. When it
+	// is nil, the walk ends at the first gap.
 	Cross  func(Gap) error
 	Oldest int64 // the revision of the last compaction of the target: those before it cannot be compared
 

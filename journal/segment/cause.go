@@ -15,7 +15,7 @@ const (
 	CauseDifferent Cause = "different" // a revision that is in the journal is another one now
 	CauseCompacted Cause = "compacted" // etcd does not have the next revision any more
 	CauseBehind    Cause = "behind"    // too much was missed for etcd to send it again without harm
-	CauseFull      Cause = "full"      // a backend, or all, did not take the journal until the disk that it may use was full
+	CauseFull      Cause = "full"      // a backend, or all, took nothing of the journal until its disk was full
 	CauseOvertaken Cause = "overtaken" // a backend has a later timeline, which another replica began
 	CauseDamaged   Cause = "damaged"   // files on a replica's disk could not be read, and no backend has their revisions
 )

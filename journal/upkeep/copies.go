@@ -28,8 +28,8 @@ type Copies struct {
 	empty map[bare]time.Time
 }
 
-// DefaultBudget and DefaultTime are how many bytes one repair copies, and for how long, about: the rest waits for the next
-// one, and the merges and prunes of the journal come between.
+// DefaultBudget and DefaultTime are how many bytes one repair copies, and for how long, about: the rest waits for the
+// next one, and the merges and prunes of the journal come between.
 const (
 	DefaultBudget = 256 << 20
 	DefaultTime   = 3 * time.Minute
@@ -84,8 +84,8 @@ type Scrubbed struct {
 
 // Scrub reads a share of the segments of each backend, in percent, as they are stored, and compares them with their
 // manifests: that needs no identity. Those that were not read for the longest time are the first; of those that this
-// process has not read at all, some at random. The errors are of backends, and of segments that could not be read: these
-// do not keep the others from being read.
+// process has not read at all, some at random. The errors are of backends, and of segments that could not be read:
+// these do not keep the others from being read.
 func (c *Copies) Scrub(ctx context.Context, share int, now time.Time) (done Scrubbed, errs []error) {
 	for _, p := range c.Pruner.Places {
 		all, err := c.list(ctx, p)

@@ -26,8 +26,8 @@ type finding struct {
 	err    error // why it is not good, or was not given; nil when it is good
 	bad    bool  // it is damaged or not trusted, or it could not be read twice while the backend gave another segment
 
-	// spare is when the backend refused to remove this bad segment, though others that were read back hold its revisions. It
-	// does not count as damaged for spareFor.
+	// spare is when the backend refused to remove this bad segment, though others that were read back hold its revisions.
+	// It does not count as damaged for spareFor.
 	spare time.Time
 }
 

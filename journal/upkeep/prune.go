@@ -33,8 +33,8 @@ type Place struct {
 // leads on from what it has. The snapshots themselves are left to retention.
 //
 // Snapshots are those that the backends show, and not those of the catalog. When a backend cannot be listed, is not the
-// one that it was (a directory that is not mounted looks empty), or the manifest of a snapshot cannot be read, nothing is
-// removed.
+// one that it was (a directory that is not mounted looks empty), or the manifest of a snapshot cannot be read, nothing
+// is removed.
 type Pruner struct {
 	Places []Place
 	Window time.Duration // how far back the journal reaches; 0 for as far as there are snapshots
@@ -117,9 +117,11 @@ type seen struct {
 	unsure map[segment.Timeline]error
 }
 
-// look lists the timelines and snapshots. A place that cannot be listed, or is not the store that it was, counts as empty.
+// look lists the timelines and snapshots. A place that cannot be listed, or is not the store that it was, counts as
+// empty.
 func (p *Pruner) look(ctx context.Context) *seen {
-	s := &seen{bases: make([]bases, len(p.Places)), errs: make([]error, len(p.Places)), unsure: map[segment.Timeline]error{}}
+	s := &seen{bases: make([]bases, len(p.Places)), errs: make([]error, len(p.Places)),
+		unsure: map[segment.Timeline]error{}}
 	for i, at := range p.Places {
 		some, err := at.timelines(ctx)
 		s.errs[i] = err

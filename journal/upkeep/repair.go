@@ -26,7 +26,7 @@ type Copied struct {
 	Replaced []segments.Ref // damaged ones that were written over, or removed because good ones hold their revisions
 	Lacking  int64          // revisions that another backend has, and this one lacks still
 	Damaged  []Damage       // that were found there
-	LeadsTo  int64          // revision of the live timeline to which it leads from a snapshot on this backend; 0 without one
+	LeadsTo  int64          // revision of the live timeline to which it leads from a snapshot here; 0 without one
 	More     bool           // the rest is left for the next repair: this one has done its share
 	Err      error          // why something is left that the next repair may not bring either
 }
@@ -113,7 +113,8 @@ func (c *Copies) repair(ctx context.Context, task Task, now time.Time) (all []Co
 func (c *Copies) newRepair(task Task, seen *seen, now time.Time) *repair {
 	bytes, limit := cmp.Or(c.Budget, DefaultBudget), cmp.Or(c.Time, DefaultTime)
 	r := &repair{
-		copies: c, task: task, now: now, left: share{bytes: bytes, time: limit}, looks: share{bytes: DefaultBudget, time: limit / 3},
+		copies: c, task: task, now: now, left: share{bytes: bytes, time: limit},
+		looks: share{bytes: DefaultBudget, time: limit / 3},
 		sound: map[at]bool{},
 	}
 	if !task.changes() {
@@ -208,7 +209,8 @@ func (r *repair) fill(ctx context.Context, to *side, before int64) error {
 	to.filled += size(holes) - size(left)
 	to.done.Lacking += size(without(left, union(late)))
 	to.done.More = to.done.Lacking > 0 && r.copied > 0 && r.left.spent()
-	if r.task.changes() && ctx.Err() == nil && !slices.ContainsFunc(errs, func(err error) bool { return snapshot.IsOfBackend(err, to.Name()) }) {
+	fromHere := func(err error) bool { return snapshot.IsOfBackend(err, to.Name()) }
+	if r.task.changes() && ctx.Err() == nil && !slices.ContainsFunc(errs, fromHere) {
 		errs = append(errs, r.settle(ctx, to))
 	}
 	return errors.Join(errs...)
@@ -231,7 +233,8 @@ func (r *repair) offers(to *side) (offered *offers, all refs) {
 	return newOffers(given), all
 }
 
-// copyInto copies what is offered into the holes of a backend. late are the segments that are left to the leader's upload.
+// copyInto copies what is offered into the holes of a backend. late are the segments that are left to the leader's
+// upload.
 func (r *repair) copyInto(ctx context.Context, to *side, holes []span, offered *offers, late refs) (errs []error) {
 	pos := int64(0) // what is before it is copied, or nobody has it: one copy may fill several holes
 	for _, hole := range holes {
@@ -325,8 +328,8 @@ func (r *repair) failed(ctx context.Context, o offer, err error) error {
 	return err
 }
 
-// settle removes the damaged segments of a backend whose revisions good ones hold there. Those that it does not let go are
-// left alone.
+// settle removes the damaged segments of a backend whose revisions good ones hold there. Those that it does not let go
+// are left alone.
 func (r *repair) settle(ctx context.Context, s *side) error {
 	var errs []error
 	held := union(s.held)
@@ -410,8 +413,8 @@ func (r *repair) replaced(s *side, ref segments.Ref) {
 	r.copies.findings.drop(at{s.Name(), ref})
 }
 
-// note keeps how the copies on each backend are. A backend that is silent keeps its state of before. While another one is
-// silent, which may have what this one lacks, Lacking goes down only by the revisions that were copied.
+// note keeps how the copies on each backend are. A backend that is silent keeps its state of before. While another one
+// is silent, which may have what this one lacks, Lacking goes down only by the revisions that were copied.
 func (r *repair) note() {
 	c := r.copies
 	c.mu.Lock()

@@ -76,8 +76,8 @@ func (r *repair) list(ctx context.Context, s *side, t segment.Timeline) {
 	r.again(ctx, s, items, suspects)
 }
 
-// again looks once more at segments that were not good. Another replica, or a person, may have put them right. Those that
-// were looked at the longest ago are the first, and as many as there is time for.
+// again looks once more at segments that were not good. Another replica, or a person, may have put them right. Those
+// that were looked at the longest ago are the first, and as many as there is time for.
 func (r *repair) again(ctx context.Context, s *side, items, suspects []segments.Item) {
 	f := &r.copies.findings
 	if len(suspects) > 0 && !f.knows(s.Name()) {
@@ -116,7 +116,8 @@ func (r *repair) again(ctx context.Context, s *side, items, suspects []segments.
 	}
 }
 
-// tryOne reads a segment that is no suspect. If that works, the suspects are to blame themselves: the backend is not away.
+// tryOne reads a segment that is no suspect. If that works, the suspects are to blame themselves: the backend is not
+// away.
 func (r *repair) tryOne(ctx context.Context, s *side, items []segments.Item) {
 	if one := s.smallest(items); one != nil && !r.looks.spent() {
 		r.looks.bytes -= one.Size
@@ -138,9 +139,11 @@ func (s *side) smallest(items []segments.Item) (least *segments.Item) {
 
 // links returns an error when a segment cannot be in a hole of a backend, because the segments beside the hole are of
 // another history. Without signatures, this is all that tells a forged one whose checksums are right. A merged segment
-// that reaches over those beside the hole is read for that, unless there is no identity for it. It returns how many bytes
-// were read.
-func (s *side) links(ctx context.Context, from *segments.Segments, m *segments.Manifest, hole span) (read int64, err error) {
+// that reaches over those beside the hole is read for that, unless there is no identity for it. It returns how many
+// bytes were read.
+func (s *side) links(
+	ctx context.Context, from *segments.Segments, m *segments.Manifest, hole span,
+) (read int64, err error) {
 	want, err := s.beside(ctx, m, hole)
 	if err != nil {
 		return 0, err
@@ -160,8 +163,9 @@ func (s *side) links(ctx context.Context, from *segments.Segments, m *segments.M
 	got[m.Previous], got[m.Last] = m.PreviousChain, m.Chain
 	for revision, chain := range want {
 		if is, known := got[revision]; known && is != chain {
-			return read, snapshot.ReasonConflict.New("copy the segment %s, revisions %d to %d, to backend %s", m.Name(), m.First, m.Last, s.Name()).
-				Because(fmt.Errorf("%w: after revision %d, %x and %x", segments.ErrOtherHistory, revision, is[:4], chain[:4])).Final().
+			cause := fmt.Errorf("%w: after revision %d, %x and %x", segments.ErrOtherHistory, revision, is[:4], chain[:4])
+			return read, snapshot.ReasonConflict.New("copy the segment %s, revisions %d to %d, to backend %s",
+				m.Name(), m.First, m.Last, s.Name()).Because(cause).Final().
 				Advise("etcd was restored, or another service with this cluster's name and prefix writes to one of the backends")
 		}
 	}
@@ -186,7 +190,9 @@ func (s *side) beside(ctx context.Context, m *segments.Manifest, hole span) (map
 			}
 		}
 	}
-	for _, ref := range []segments.Ref{s.ends[hole.first-1], s.ends[m.First-1], s.begins[hole.last+1], s.begins[m.Last+1]} {
+	for _, ref := range []segments.Ref{
+		s.ends[hole.first-1], s.ends[m.First-1], s.begins[hole.last+1], s.begins[m.Last+1],
+	} {
 		if s.held[ref] {
 			tell(ref)
 		}

@@ -87,8 +87,8 @@ func newOffers(all []offer) *offers {
 	return &offers{ahead: all}
 }
 
-// best returns the offer that holds a revision and reaches the furthest up to another one, and of these the one with the
-// fewest revisions. No call may go back behind the one before.
+// best returns the offer that holds a revision and reaches the furthest up to another one, and of these the one with
+// the fewest revisions. No call may go back behind the one before.
 func (o *offers) best(pos, last int64) (found offer, ok bool) {
 	for len(o.ahead) > 0 && o.ahead[0].First <= pos {
 		o.here, o.ahead = append(o.here, o.ahead[0]), o.ahead[1:]

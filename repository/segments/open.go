@@ -46,7 +46,8 @@ func (s *Segments) Decode(m *Manifest, object io.ReadCloser) (*Reader, error) {
 
 func (s *Segments) reader(m *Manifest, object io.ReadCloser) *Reader {
 	return &Reader{
-		segments: s, manifest: m, object: object, stored: repository.NewStoredReader(object, m.StoredSize), short: func() error { return nil },
+		segments: s, manifest: m, object: object, stored: repository.NewStoredReader(object, m.StoredSize),
+		short: func() error { return nil },
 	}
 }
 
@@ -82,7 +83,8 @@ func (s *Segments) Fetch(ctx context.Context, m *Manifest, w io.Writer) error {
 func (s *Segments) get(ctx context.Context, m *Manifest) (io.ReadCloser, error) {
 	object, err := s.backend.Get(ctx, s.dataKey(m.Ref(), m.Encrypted()), repository.Range{})
 	if snapshot.IsNotFound(err) {
-		return nil, snapshot.ReasonObjectNotFound.New("read the segment %s, revisions %d to %d", s.URI(m.Ref()), m.First, m.Last).
+		return nil, snapshot.ReasonObjectNotFound.New("read the segment %s, revisions %d to %d",
+			s.URI(m.Ref()), m.First, m.Last).
 			On(s.Name()).Because(err).
 			Advise("its data is missing; another backend or another level may have these revisions")
 	}
@@ -193,8 +195,8 @@ func (r *Reader) compare() error {
 	return io.EOF
 }
 
-// cause returns where an error of the decoder comes from. A backend that broke off, or gave only a part, looks like damage
-// to the decoder: its own error says more.
+// cause returns where an error of the decoder comes from. A backend that broke off, or gave only a part, looks like
+// damage to the decoder: its own error says more.
 func (r *Reader) cause(err error) error {
 	_, _ = io.Copy(io.Discard, r.stored) // how much it gave is known at the end
 	if failed := r.stored.Failed(); failed != nil {

@@ -179,8 +179,8 @@ type timelineDoc struct {
 	StartTime     time.Time        `json:"startTime"`
 }
 
-// timelineKnown is for how long the document of a timeline is taken to be there. A sweep removes that of a timeline which
-// has been without segments for longer; a rule of the bucket, or a person, may remove any.
+// timelineKnown is for how long the document of a timeline is taken to be there. A sweep removes that of a timeline
+// which has been without segments for longer; a rule of the bucket, or a person, may remove any.
 const timelineKnown = 10 * time.Minute
 
 // putTimeline writes the document of a timeline, unless it is there. It reports whether the backend was asked.

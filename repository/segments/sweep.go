@@ -62,8 +62,8 @@ func (s *Segments) sweep(ctx context.Context, key, manifest string, before time.
 	return true, nil
 }
 
-// removeOld removes an object that was written before a time, and reports whether it did: it may be gone, be a newer one,
-// or be locked.
+// removeOld removes an object that was written before a time, and reports whether it did: it may be gone, be a newer
+// one, or be locked.
 func (s *Segments) removeOld(ctx context.Context, key string, before time.Time) (bool, error) {
 	o, err := s.backend.Stat(ctx, key)
 	if snapshot.IsNotFound(err) || err == nil && !o.ModTime.Before(before) {
@@ -80,8 +80,8 @@ func (s *Segments) removeOld(ctx context.Context, key string, before time.Time) 
 	return true, nil
 }
 
-// SweepTimeline removes the document of a timeline of which nothing else is there, and reports whether it did. The caller
-// knows that this has been so for long. One that was written after a time stays.
+// SweepTimeline removes the document of a timeline of which nothing else is there, and reports whether it did. The
+// caller knows that this has been so for long. One that was written after a time stays.
 func (s *Segments) SweepTimeline(ctx context.Context, t segment.Timeline, before time.Time) (bool, error) {
 	gone, err := s.removeOld(ctx, s.prefix+string(t)+manifestSuffix, before)
 	s.forgetTimeline()

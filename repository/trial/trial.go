@@ -118,7 +118,8 @@ var errTrial = errors.New("the check ends this write")
 func (t *trial) giveUp(ctx context.Context) {
 	key := t.key("-ended")
 	src := io.MultiReader(io.LimitReader(&pattern{}, trialSize), failing{})
-	err := t.b.Put(ctx, key, src, repository.PutOptions{ContentType: repository.DataContentType, SizeHint: 2 * trialSize, IfAbsent: true})
+	err := t.b.Put(ctx, key, src, repository.PutOptions{ContentType: repository.DataContentType, SizeHint: 2 * trialSize,
+		IfAbsent: true})
 	switch {
 	case errors.Is(err, errTrial):
 		err = t.absent(ctx, key)

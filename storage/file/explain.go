@@ -26,8 +26,9 @@ func explain(err error) driver.Verdict {
 		return driver.Denied(text, "the file system is read-only, as kernels make it after an error of the disk; look at "+
 			"the kernel's log and mount it anew")
 	case syscall.EEXIST:
-		return driver.Verdict{Reason: snapshot.ReasonBackendUnavailable, Text: text, Hint: "the file system does not replace a " +
-			"file by another one; sshfs needs the option workaround=rename"}
+		return driver.Verdict{Reason: snapshot.ReasonBackendUnavailable, Text: text,
+			Hint: "the file system does not replace a " +
+				"file by another one; sshfs needs the option workaround=rename"}
 	}
 	return driver.Verdict{Text: text}
 }

@@ -58,7 +58,8 @@ func New(loc driver.Location) (*Store, error) {
 		const form = "write it as file:///DIRECTORY, an absolute path after three slashes"
 		return nil, errors.New("its URL does not name a directory; " + form)
 	}
-	return &Store{root: filepath.FromSlash(path.Clean(u.Path)), prefix: loc.Prefix, fsync: (*os.File).Sync, chmod: (*os.File).Chmod, entered: os.ReadDir}, nil
+	return &Store{root: filepath.FromSlash(path.Clean(u.Path)), prefix: loc.Prefix, fsync: (*os.File).Sync,
+		chmod: (*os.File).Chmod, entered: os.ReadDir}, nil
 }
 
 // URI implements [driver.Store].

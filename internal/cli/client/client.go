@@ -43,7 +43,8 @@ type Options struct {
 
 // AddFlags defines the flags of the options.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.Addr, "addr", config.DefaultListenGRPC, "`address` of the service: HOST:PORT, or unix:///path of its socket")
+	fs.StringVar(&o.Addr, "addr", config.DefaultListenGRPC,
+		"`address` of the service: HOST:PORT, or unix:///path of its socket")
 	fs.StringVar(&o.Cluster, "cluster", "", "`name` of the cluster (default the only one there is)")
 	flagvalue.Duration(fs, &o.Timeout, "timeout", "give up after this `duration`, such as 5m (default never)")
 	fs.BoolVar(&o.tls, "tls", false, "use TLS, also on this machine (default: on others only)")
@@ -60,7 +61,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 }
 
 // Variables are the flags of the options; each of them has a variable.
-var Variables = []string{"addr", "cluster", "timeout", "tls", "plaintext", "cacert", "cert", "key", "token-file", "exec-plugin"}
+var Variables = []string{"addr", "cluster", "timeout", "tls", "plaintext", "cacert", "cert", "key", "token-file",
+	"exec-plugin"}
 
 // Given returns the flags of a connection that were given, for other commands to reach the same service.
 func Given(fs *pflag.FlagSet) (words []string) {

@@ -73,7 +73,8 @@ func (p *plugin) get(ctx context.Context) (*credential, error) {
 	case s.Token == "" && s.Certificate == "":
 		return nil, fmt.Errorf("%s has printed neither a token nor a certificate (--exec-plugin)", p.command)
 	case (s.Certificate == "") != (s.Key == ""):
-		return nil, fmt.Errorf("%s has printed a certificate without its key, or a key without its certificate (--exec-plugin)",
+		return nil, fmt.Errorf("%s has printed a certificate without its key, or a key without its certificate "+
+			"(--exec-plugin)",
 			p.command)
 	case strings.ContainsAny(s.Token, " \t\r\n"):
 		return nil, fmt.Errorf("%s has printed a token with a space or a line end in it (--exec-plugin)", p.command)

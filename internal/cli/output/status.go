@@ -54,7 +54,8 @@ func StatusTable(w io.Writer, resp *snapshotdv1.ListClustersResponse, reach Reac
 
 // journaled reports whether any of the clusters has a journal.
 func journaled(resp *snapshotdv1.ListClustersResponse) bool {
-	return slices.ContainsFunc(resp.GetClusters(), func(c *snapshotdv1.Cluster) bool { return c.GetRecoveryWindow().GetJournaled() })
+	return slices.ContainsFunc(resp.GetClusters(),
+		func(c *snapshotdv1.Cluster) bool { return c.GetRecoveryWindow().GetJournaled() })
 }
 
 // recoveryPoint returns how old the newest moment is that each backend could restore, at most; "-" when the replica
@@ -70,8 +71,8 @@ func recoveryPoint(c *snapshotdv1.Cluster) string {
 	return Age(worst)
 }
 
-// lag returns how many revisions the journal is behind etcd; "-" when the replica that answers does not know, such as while
-// etcd is not followed.
+// lag returns how many revisions the journal is behind etcd; "-" when the replica that answers does not know, such as
+// while etcd is not followed.
 func lag(win *snapshotdv1.RecoveryWindow) string {
 	if win == nil || win.LagRevisions == nil {
 		return "-"
@@ -174,7 +175,8 @@ func statusDetails(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time
 				if b.GetLastState() != snapshotdv1.Snapshot_STATE_UNSPECIFIED {
 					last = State(b.GetLastState())
 				}
-				row(c.GetName(), b.GetName(), known(b.GetSnapshots(), Number), known(b.GetSizeBytes(), Size), known(b.GetFreeBytes(), Size),
+				row(c.GetName(), b.GetName(), known(b.GetSnapshots(), Number), known(b.GetSizeBytes(), Size),
+					known(b.GetFreeBytes(), Size),
 					last, OrDash(b.GetNewest()), OrDash(b.GetUrl()))
 			}
 		}
@@ -203,7 +205,8 @@ func statusDetails(w io.Writer, resp *snapshotdv1.ListClustersResponse, now time
 				if s.GetLastSnapshot() != "" {
 					result = State(s.GetLastState())
 				}
-				row(c.GetName(), s.GetName(), strings.TrimSpace(s.GetCron()+" "+s.GetTimeZone()), due(now, next), age(now, s.GetLastTime()), result,
+				row(c.GetName(), s.GetName(), strings.TrimSpace(s.GetCron()+" "+s.GetTimeZone()), due(now, next),
+					age(now, s.GetLastTime()), result,
 					OrDash(s.GetLastSnapshot()))
 			}
 		}

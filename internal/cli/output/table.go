@@ -37,7 +37,8 @@ func ListTable(w io.Writer, snapshots []*snapshotdv1.Snapshot, now time.Time, wi
 		for _, s := range snapshots {
 			cells := append(facts(s, now), mark(s.GetPinned()), OrDash(proven(s, now)))
 			if wide {
-				cells = append(cells, alarms(s), OrDash(s.GetNode()), trigger(s), OrDash(s.GetSchedule()), OrDash(labels(s.GetLabels())))
+				cells = append(cells, alarms(s), OrDash(s.GetNode()), trigger(s), OrDash(s.GetSchedule()),
+					OrDash(labels(s.GetLabels())))
 			}
 			row(append(cells, locations(s))...)
 		}

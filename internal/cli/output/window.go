@@ -51,7 +51,8 @@ func WindowTable(w io.Writer, resp *snapshotdv1.GetRecoveryWindowResponse, wide 
 // JournalRemovals writes which segments of the journal go, a line for each backend and timeline.
 func JournalRemovals(w io.Writer, all []*snapshotdv1.JournalRemoval) error {
 	for _, r := range all {
-		text := fmt.Sprintf("journal on %s: %d segments (%s) with the revisions %d to %d of %s go: %s", r.GetBackend(), r.GetSegments(),
+		text := fmt.Sprintf("journal on %s: %d segments (%s) with the revisions %d to %d of %s go: %s",
+			r.GetBackend(), r.GetSegments(),
 			Size(r.GetSizeBytes()), r.GetFirstRevision(), r.GetLastRevision(), r.GetTimeline(), r.GetWhy())
 		if r.GetError() != nil {
 			text = "journal: it is not known which segments go: " + r.GetError().GetMessage()
@@ -74,7 +75,8 @@ func windowProof(w io.Writer, win *snapshotdv1.RecoveryWindow) {
 		if p.GetState() != snapshotdv1.Verification_STATE_PASSED {
 			verdict = "does NOT lead to"
 		}
-		fmt.Fprintf(w, "\nChecked: the journal %s %s, revision %d (%s)\n", verdict, s.GetName(), s.GetRevision(), moment(p.GetTime()))
+		fmt.Fprintf(w, "\nChecked: the journal %s %s, revision %d (%s)\n", verdict, s.GetName(), s.GetRevision(),
+			moment(p.GetTime()))
 		if p.GetError() != "" {
 			fmt.Fprintf(w, "  %s\n", Plain(p.GetError()))
 		}

@@ -71,7 +71,8 @@ made if it is missing, and readable by its owner alone; it must be readable by t
 		},
 	}
 	addFile(cmd.Flags(), &file)
-	flagvalue.Duration(cmd.Flags(), &expires, "expires-in", "for how long it is good (`duration`), such as 90d; 0 for ever")
+	flagvalue.Duration(cmd.Flags(), &expires, "expires-in",
+		"for how long it is good (`duration`), such as 90d; 0 for ever")
 	return cmd
 }
 
