@@ -83,7 +83,7 @@ type Journal struct {
 	stores   []*upload
 	badRetry time.Duration
 
-	settling sync.Mutex
+	removing sync.Mutex // held while a part is removed, or losses are resolved
 
 	building sync.Mutex
 	built    *segment.Segment // the last one that was made
@@ -148,12 +148,12 @@ func (j *Journal) Run(ctx context.Context) {
 	for i := range lost {
 		j.noteLoss(ctx, &lost[i])
 	}
-	j.settleLater(lost...)
+	j.resolveLater(lost...)
 	var work sync.WaitGroup
 	for _, u := range j.stores {
 		work.Go(func() { u.run(ctx) })
 	}
-	work.Go(func() { j.settleLosses(ctx) })
+	work.Go(func() { j.resolveLosses(ctx) })
 	work.Wait()
 }
 

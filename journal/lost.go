@@ -29,8 +29,8 @@ func (j *Journal) noteLoss(ctx context.Context, l *local.Loss) {
 	}
 }
 
-// settleLater lets Run settle losses.
-func (j *Journal) settleLater(lost ...local.Loss) {
+// resolveLater lets Run resolve losses.
+func (j *Journal) resolveLater(lost ...local.Loss) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var all []local.Loss
@@ -49,42 +49,42 @@ func (j *Journal) settleLater(lost ...local.Loss) {
 	j.losses <- all
 }
 
-// settleLosses settles the losses that were found when the journal was opened, and those that come while it runs, until
-// ctx ends.
-func (j *Journal) settleLosses(ctx context.Context) {
+// resolveLosses resolves the losses that were found when the journal was opened, and those that come while it runs,
+// until ctx ends.
+func (j *Journal) resolveLosses(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case all := <-j.losses:
-			settled := true
+			resolved := true
 			for i := range all {
-				settled = j.settleLoss(ctx, &all[i]) && settled
+				resolved = j.resolveLoss(ctx, &all[i]) && resolved
 			}
-			if settled {
-				j.noteSettled(ctx)
+			if resolved {
+				j.noteResolved(ctx)
 			}
 		}
 	}
 }
 
-// noteSettled notes that no loss waits, so that another process does not report those again.
-func (j *Journal) noteSettled(ctx context.Context) {
-	j.settling.Lock()
-	defer j.settling.Unlock()
+// noteResolved notes that no loss waits, so that another process does not report those again.
+func (j *Journal) noteResolved(ctx context.Context) {
+	j.removing.Lock()
+	defer j.removing.Unlock()
 	if len(j.losses) > 0 {
 		return
 	}
-	if err := j.log.Settle(); err != nil {
+	if err := j.log.Resolve(); err != nil {
 		j.cfg.Logger.WarnContext(ctx, "it is not noted on the disk which revisions of the journal are lost: the next "+
 			"start looks again",
 			"directory", j.cfg.Dir, "error", err)
 	}
 }
 
-// settleLoss finds out which of the revisions of a loss are nowhere, and reports them as gaps. It waits until all
-// backends have answered; when ctx ends before, the loss is not settled.
-func (j *Journal) settleLoss(ctx context.Context, l *local.Loss) (settled bool) {
+// resolveLoss finds out which of the revisions of a loss are nowhere, and reports them as gaps. It waits until all
+// backends have answered; when ctx ends before, the loss is not resolved.
+func (j *Journal) resolveLoss(ctx context.Context, l *local.Loss) (resolved bool) {
 	if l.None() || l.Again || l.Timeline == "" {
 		return true
 	}

@@ -242,13 +242,13 @@ func (s *session) end() error {
 		return errors.Join(err, s.journal.log.Abandon())
 	}
 	if seals {
-		s.settleOwed()
+		s.forgetSealed()
 	}
 	return nil
 }
 
-// settleOwed notes that all observations but those that wait are in sealed parts.
-func (s *session) settleOwed() {
+// forgetSealed notes that all observations but those that wait are in sealed parts.
+func (s *session) forgetSealed() {
 	s.journal.owed = nil
 	for _, o := range s.pending {
 		if o.lasts() {
@@ -387,7 +387,7 @@ func (s *session) seal(ctx context.Context) error {
 			return err
 		}
 		s.noted = false
-		s.settleOwed()
+		s.forgetSealed()
 		s.journal.note(ctx, s.journal.written)
 	}
 	return s.journal.shrink(ctx)

@@ -158,7 +158,7 @@ func (u *upload) finish(p *local.Part, seg *segment.Segment) {
 		u.count++
 	}
 	u.mu.Unlock()
-	u.journal.settle(p)
+	u.journal.removeStored(p)
 }
 
 // passOver lets the parts behind one that cannot be stored go first. It stays on the disk, and is tried again later.
@@ -327,8 +327,8 @@ func (j *Journal) build(ctx context.Context, p *local.Part) (*segment.Segment, e
 
 // gone gives a part up whose file is not there. It returns errGone, or why the part could not be given up.
 func (j *Journal) gone(ctx context.Context, p *local.Part, err error) error {
-	j.settling.Lock()
-	defer j.settling.Unlock()
+	j.removing.Lock()
+	defer j.removing.Unlock()
 	if !j.log.Has(p.Number) {
 		return errGone // it was removed since its reader began
 	}
@@ -341,14 +341,14 @@ func (j *Journal) gone(ctx context.Context, p *local.Part, err error) error {
 	j.cfg.Logger.ErrorContext(ctx, "a file of the journal is gone, and nothing of snapshotd has removed it; its "+
 		"revisions are lost, unless a backend has them", "timeline", p.Header.Timeline,
 		"first", p.Header.First, "last", p.Header.Last, "error", err)
-	j.settleLater(local.Loss{Timeline: p.Header.Timeline, First: p.Header.First, Last: p.Header.Last, Err: err})
+	j.resolveLater(local.Loss{Timeline: p.Header.Timeline, First: p.Header.First, Last: p.Header.Last, Err: err})
 	return errGone
 }
 
-// settle removes a part that no backend needs any more. One that no backend has stays.
-func (j *Journal) settle(p *local.Part) {
-	j.settling.Lock() // two backends may have ended it at once
-	defer j.settling.Unlock()
+// removeStored removes a part that no backend needs any more. One that no backend has stays.
+func (j *Journal) removeStored(p *local.Part) {
+	j.removing.Lock() // two backends may have ended it at once
+	defer j.removing.Unlock()
 	if !j.log.Has(p.Number) {
 		return
 	}

@@ -56,7 +56,7 @@ func (r *replay) run(ctx context.Context) error {
 	}
 	r.past = &Past{
 		Oldest: found.OldestRevision, Newest: r.Revision, Past: *found.Past,
-		replayed: r.settle(found.Past),
+		replayed: r.leasesOf(found.Past),
 	}
 	return nil
 }
@@ -182,8 +182,8 @@ func (r *replay) fact(e segment.Entry) {
 	}
 }
 
-// settle returns the leases of the revision: those that keys name, and those without keys that the journal shows.
-func (r *replay) settle(past *database.Past) *datadir.Past {
+// leasesOf returns the leases of the revision: those that keys name, and those without keys that the journal shows.
+func (r *replay) leasesOf(past *database.Past) *datadir.Past {
 	made := &datadir.Past{Revision: past.Revision, Leases: slices.Clone(past.Leases)}
 	keys := map[uint64]int64{}
 	for _, l := range past.Ended {

@@ -19,22 +19,22 @@ type Log struct {
 	dir   string
 	limit int64
 
-	mu      sync.Mutex
-	opened  bool
-	sealed  []*Part
-	open    *Part // nil when none was begun
-	file    file
-	buffer  *bufio.Writer
-	scratch []byte
-	dirty   bool     // entries were added since the last Sync
-	failed  error    // of the file: entries since the last Sync may be lost, also when the next one succeeds
-	next    int64    // number of the next part
-	last    Position // with all that was added
-	noted   note     // as it is on the disk, unless that has failed
-	doubt   bool     // parts are missing, and it is not settled yet whether their revisions are lost
-	synced  mark     // without the entries that a crash would take
-	lost    []Loss   // of files that could not be read, until the caller takes them
-	changed chan struct{}
+	mu         sync.Mutex
+	opened     bool
+	sealed     []*Part
+	open       *Part // nil when none was begun
+	file       file
+	buffer     *bufio.Writer
+	scratch    []byte
+	dirty      bool     // entries were added since the last Sync
+	failed     error    // of the file: entries since the last Sync may be lost, also when the next one succeeds
+	next       int64    // number of the next part
+	last       Position // with all that was added
+	noted      note     // as it is on the disk, unless that has failed
+	unresolved bool     // parts are missing, and it is not known yet whether their revisions are lost
+	synced     mark     // without the entries that a crash would take
+	lost       []Loss   // of files that could not be read, until the caller takes them
+	changed    chan struct{}
 }
 
 // file is the part of [os.File] that a log writes with.
@@ -74,7 +74,7 @@ func (l *Log) Open() error {
 		return fmt.Errorf("open the journal: %w", err)
 	}
 	l.opened, l.sealed, l.last, l.next = true, found.sealed, found.position(), found.next
-	l.noted, l.lost, l.doubt = found.noted, found.losses, len(found.losses) > 0
+	l.noted, l.lost, l.unresolved = found.noted, found.losses, len(found.losses) > 0
 	l.tell()
 	return nil
 }
@@ -241,7 +241,7 @@ func (l *Log) put() error {
 // note writes the note. While parts are missed, it goes on to name them.
 func (l *Log) note() error {
 	switch {
-	case l.doubt:
+	case l.unresolved:
 	case len(l.sealed) > 0:
 		l.noted.Oldest = l.sealed[0].Number
 	case l.open != nil:
@@ -255,15 +255,15 @@ func (l *Log) note() error {
 	return writePosition(l.dir, l.noted)
 }
 
-// Settle notes that nothing more is to be found out of the revisions that were lost. The next Open does not name them,
+// Resolve notes that nothing more is to be found out of the revisions that were lost. The next Open does not name them,
 // unless an older part is still there.
-func (l *Log) Settle() error {
+func (l *Log) Resolve() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.doubt {
+	if !l.unresolved {
 		return nil
 	}
-	l.doubt = false
+	l.unresolved = false
 	return l.note()
 }
 

@@ -70,11 +70,11 @@ func (l *Log) Remove(number int64) error {
 	return l.remove(number)
 }
 
-// GiveUp takes a sealed part away whose files have vanished. Until [Log.Settle], the next Open names its revisions.
+// GiveUp takes a sealed part away whose files have vanished. Until [Log.Resolve], the next Open names its revisions.
 func (l *Log) GiveUp(number int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.doubt = true
+	l.unresolved = true
 	return l.remove(number)
 }
 

@@ -234,8 +234,8 @@ func TestRevisionsWithoutAPartAreNamed(t *testing.T) {
 }
 
 // A part that was removed is not missed, as its revisions are where they should be, or were removed there, too. One that
-// has vanished is, until it is settled whether its revisions are lost, whatever is sealed meanwhile.
-func TestAPartIsMissedUntilItIsSettled(t *testing.T) {
+// has vanished is, until it is known whether its revisions are lost, whatever is sealed meanwhile.
+func TestAPartIsMissedUntilItIsResolved(t *testing.T) {
 	lost := func(l *local.Log) (all []string) {
 		for _, one := range l.TakeLosses() {
 			all = append(all, one.String())
@@ -283,9 +283,9 @@ func TestAPartIsMissedUntilItIsSettled(t *testing.T) {
 			}
 		}
 		l := open(t, dir)
-		must(t, l.Settle())
+		must(t, l.Resolve())
 		if all := lost(open(t, dir)); len(all) > 0 {
-			t.Errorf("after that was settled, it has lost %v", all)
+			t.Errorf("after that was resolved, it has lost %v", all)
 		}
 	})
 	t.Run("vanished under a process", func(t *testing.T) {
@@ -299,9 +299,9 @@ func TestAPartIsMissedUntilItIsSettled(t *testing.T) {
 		if all := lost(open(t, dir)); !slices.Equal(all, []string{"revisions up to 6"}) {
 			t.Errorf("it has lost %v", all)
 		}
-		must(t, l.Settle())
+		must(t, l.Resolve())
 		if all := lost(open(t, dir)); len(all) > 0 {
-			t.Errorf("after that was settled, it has lost %v", all)
+			t.Errorf("after that was resolved, it has lost %v", all)
 		}
 	})
 	t.Run("removed by a version that did not note it", func(t *testing.T) {

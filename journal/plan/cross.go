@@ -59,8 +59,9 @@ func (w *Walk) before(revision int64) (last int64) {
 	return last
 }
 
-// over goes over revisions that are lost, if it may, and the journal goes on behind them. Otherwise it says why not.
-func (w *Walk) over(lost *Lost) bool {
+// beginCrossing goes over revisions that are lost, if it may, and the journal goes on behind them. Otherwise it says
+// why not.
+func (w *Walk) beginCrossing(lost *Lost) bool {
 	if w.Cross == nil {
 		return false
 	}
@@ -90,8 +91,8 @@ func (w *Walk) over(lost *Lost) bool {
 	return true
 }
 
-// land ends a crossing at the segment behind the gap.
-func (w *Walk) land(m *segments.Manifest) error {
+// endCrossing ends a crossing at the segment behind the gap.
+func (w *Walk) endCrossing(m *segments.Manifest) error {
 	if w.gap == nil {
 		return nil
 	}

@@ -67,7 +67,7 @@ func (w *Walk) Run(ctx context.Context) error {
 	w.cursor = cursor{spans: w.Timeline.spans}
 	for w.After < w.To {
 		err := w.step(ctx, w.To)
-		if lost := (*Lost)(nil); errors.As(err, &lost) && w.over(lost) {
+		if lost := (*Lost)(nil); errors.As(err, &lost) && w.beginCrossing(lost) {
 			continue
 		}
 		if err != nil {
@@ -236,7 +236,7 @@ func (w *Walk) use(ctx context.Context, c segmentCopy, to int64) error {
 	if err := read(c.place, m, file, w.check); err != nil {
 		return err
 	}
-	if err := w.land(m); err != nil {
+	if err := w.endCrossing(m); err != nil {
 		return err
 	}
 	if err := read(c.place, m, file, func(e segment.Entry) error { return w.add(e, to) }); err != nil {

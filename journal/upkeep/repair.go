@@ -211,7 +211,7 @@ func (r *repair) fill(ctx context.Context, to *side, before int64) error {
 	to.done.More = to.done.Lacking > 0 && r.copied > 0 && r.left.spent()
 	fromHere := func(err error) bool { return snapshot.IsOfBackend(err, to.Name()) }
 	if r.task.changes() && ctx.Err() == nil && !slices.ContainsFunc(errs, fromHere) {
-		errs = append(errs, r.settle(ctx, to))
+		errs = append(errs, r.removeDamaged(ctx, to))
 	}
 	return errors.Join(errs...)
 }
@@ -328,9 +328,9 @@ func (r *repair) failed(ctx context.Context, o offer, err error) error {
 	return err
 }
 
-// settle removes the damaged segments of a backend whose revisions good ones hold there. Those that it does not let go
-// are left alone.
-func (r *repair) settle(ctx context.Context, s *side) error {
+// removeDamaged removes the damaged segments of a backend whose revisions good ones hold there. Those that it does not
+// let go are left alone.
+func (r *repair) removeDamaged(ctx context.Context, s *side) error {
 	var errs []error
 	held := union(s.held)
 	for bad := range maps.Clone(s.bad) {
