@@ -62,7 +62,7 @@ func (c *Cluster) UploadFallback(ctx context.Context) (next time.Time, err error
 	if c.kept == nil || c.inflight.Saving() {
 		return time.Time{}, nil
 	}
-	stay, err := c.kept.Settle(ctx)
+	stay, err := c.kept.Settle(span.Untraced(ctx))
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -76,7 +76,7 @@ func (c *Cluster) UploadFallback(ctx context.Context) (next time.Time, err error
 	}
 	// The end of an attempt is no proof: what has come of it is looked at like everything else.
 	if tried {
-		if stay, err = c.kept.Settle(ctx); err != nil {
+		if stay, err = c.kept.Settle(span.Untraced(ctx)); err != nil {
 			return time.Time{}, err
 		}
 	}
