@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -46,7 +47,8 @@ type Config struct {
 type Catalog struct {
 	cfg       Config
 	keys      keys
-	maxAnswer int // bytes
+	maxAnswer int         // bytes
+	short     atomic.Bool // the index by time had few keys when it was last read as a whole
 
 	mu     sync.Mutex
 	leases map[*lease]struct{} // held, to be given back by Close

@@ -715,6 +715,39 @@ func TestListPassesManyStrays(t *testing.T) {
 	}
 }
 
+// All clusters are listed for one answer: the index of one with few snapshots is read with one request, once that is known.
+func TestAShortIndexIsReadAtOnce(t *testing.T) {
+	t.Parallel()
+	client := embedded.StartEtcd(t).Client(t)
+	c := open(t, catalog.Config{Connect: connect(client)})
+	create(t, c, 3)
+	counting := &counted{KV: client.KV}
+	client.KV = counting
+	newest := names(t, c, 10)
+	counting.gets = 0
+	if got := names(t, c, 10); !slices.Equal(got, newest) || len(got) != 3 || counting.gets != 1 {
+		t.Errorf("listed are %q, with %d requests for the index", got, counting.gets)
+	}
+	counting.gets = 0
+	if got := names(t, c, 1); !slices.Equal(got, newest) || counting.gets > 5 {
+		t.Errorf("page by page, listed are %q, with %d requests for the index", got, counting.gets)
+	}
+	var ops []clientv3.Op
+	for i := range 600 {
+		ops = append(ops, clientv3.OpPut(indexKey(time.Now(), fmt.Sprintf("gone-%d", i)), ""))
+	}
+	for some := range slices.Chunk(ops, 100) {
+		if _, err := client.Txn(t.Context()).Then(some...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // it has become long, and then the keys that no record has made are gone
+		if got := names(t, c, 10); !slices.Equal(got, newest) {
+			t.Errorf("when it has become long, listed are %q", got)
+		}
+	}
+}
+
 type counted struct {
 	clientv3.KV
 	gets int

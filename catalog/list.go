@@ -55,11 +55,12 @@ type listing struct {
 	revision  int64
 
 	// etcd counts all keys of a range, however few of them it is to return. So the index is read in windows of time, each
-	// wider than the one before it.
+	// wider than the one before it, unless it is known to be short.
 	stop string        // the end of the window
 	at   time.Time     // the time that the window goes back to
 	span time.Duration // of the next window
 
+	read   int             // keys of the index
 	sparse bool            // the index has keys that lead to no record of the page
 	strays []stray         // keys of the index that no record has made
 	unread map[string]bool // names of the records that cannot be read and were met
@@ -78,6 +79,10 @@ const (
 // window returns the end of the window that is read, and moves on to the next one when it has been.
 func (l *listing) window() string {
 	if l.from < l.stop {
+		return l.stop
+	}
+	if l.short.Load() {
+		l.stop = l.end
 		return l.stop
 	}
 	if l.span == 0 { // from the newest, which may be ahead of our clock, or from the query's end
@@ -121,6 +126,9 @@ func (l *listing) page(ctx context.Context) (p snapshot.Page, err error) {
 			}
 		}
 	}
+	if l.q.PageToken == "" && l.q.From.IsZero() && l.q.Until.IsZero() {
+		l.short.Store(l.read <= indexChunk)
+	}
 	return p, nil
 }
 
@@ -131,7 +139,7 @@ func (l *listing) index(ctx context.Context) (entries []entry, err error) {
 	if l.filters() || l.sparse {
 		limit = indexChunk
 	}
-	stop := l.window()
+	stop, read := l.window(), 0
 	err = l.do(ctx, "list", "list the records", func(ctx context.Context, client *clientv3.Client, _ bool) error {
 		resp, err := client.Get(ctx, l.from, clientv3.WithRange(stop), clientv3.WithKeysOnly(),
 			clientv3.WithLimit(int64(limit)), clientv3.WithRev(l.revision))
@@ -141,6 +149,10 @@ func (l *listing) index(ctx context.Context) (entries []entry, err error) {
 		if l.revision == 0 {
 			l.revision = resp.Header.Revision
 		}
+		if resp.Count > indexChunk {
+			l.short.Store(false)
+		}
+		read = len(resp.Kvs)
 		next := stop
 		entries = nil
 		for _, kv := range resp.Kvs {
@@ -158,6 +170,7 @@ func (l *listing) index(ctx context.Context) (entries []entry, err error) {
 		l.from = next
 		return nil
 	})
+	l.read += read
 	return entries, err
 }
 
