@@ -238,8 +238,21 @@ func (c *Cluster) Get(ctx context.Context, name string) (*snapshot.Record, error
 }
 
 // List returns a page of the catalog, newest first. It asks no backend: a page must not cost a request for each object.
+// A backend that is neither configured nor in the catalog is an error: nothing would be listed for a name that is wrong.
 func (c *Cluster) List(ctx context.Context, q snapshot.Query) (snapshot.Page, error) {
-	return c.cfg.History.List(ctx, q)
+	page, err := c.cfg.History.List(ctx, q)
+	if err != nil || q.Backend == "" || q.PageToken != "" || !isEmpty(page) || c.configured(q.Backend) {
+		return page, err
+	}
+	left, err := c.cfg.History.List(ctx, snapshot.Query{Backend: q.Backend, PageSize: 1}) // by an earlier configuration
+	if err == nil && isEmpty(left) {
+		err = c.noBackend("backend", q.Backend)
+	}
+	return page, err
+}
+
+func isEmpty(p snapshot.Page) bool {
+	return len(p.Records) == 0 && len(p.Unreadable) == 0 && p.NextPageToken == ""
 }
 
 // observe reports an event. Metrics, watchers and the log of the service live from these events, so each of them is

@@ -32,6 +32,14 @@ func (c *Cluster) named(field, given string) (string, error) {
 	return "", c.noBackend(field, given)
 }
 
+// configured reports whether a caller has given the name of a backend: that of a directory of another node, too.
+func (c *Cluster) configured(given string) bool {
+	name, _ := snapshot.Configured(given)
+	return slices.ContainsFunc(c.repos, func(r *repository.Repository) bool {
+		return snapshot.IsBackend(r.Name(), given) || local(r) && snapshot.IsBackend(r.Name(), name)
+	})
+}
+
 // localBackends returns the names of the directories that this node alone has. The leader cannot reach them when it
 // runs on another node, so this replica does for them all that a leader does.
 func (c *Cluster) localBackends() []string {
