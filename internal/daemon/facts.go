@@ -3,7 +3,7 @@ package daemon
 import (
 	"context"
 	"net/url"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/catalog"
@@ -45,8 +45,22 @@ var (
 // place is a backend as it is configured.
 type place struct {
 	status.Place
-	dir    string      // empty unless it is a directory
-	asking atomic.Bool // a question about the disk is under way
+	space *space // nil unless it is a directory
+}
+
+// space is the room on the disk of a directory.
+type space struct {
+	free func() (int64, error) // asks the disk
+
+	mu    sync.Mutex
+	asked *question // the question that is under way; nil when there is none
+}
+
+// question is one that a disk was asked.
+type question struct {
+	begun    time.Time
+	answered chan struct{} // closed when free is known
+	free     int64
 }
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
@@ -81,31 +95,40 @@ func storeOf(cfg *config.Cluster) status.Store {
 func newPlace(cfg config.Backend, info repository.Info) *place {
 	p := &place{Place: status.Place{Name: info.Name, Kind: info.Kind, URI: info.Root, URL: cfg.URL.String(), Free: -1}}
 	if u, err := url.Parse(info.Root); err == nil && info.Kind == snapshot.BackendLocal {
-		p.dir = u.Path
+		p.space = &space{free: func() (int64, error) { return disk.Free(u.Path) }}
 	}
 	return p
 }
 
-// free returns how many bytes the place can take; -1 when it is not known, or the disk does not answer.
-func (p *place) free() int64 {
-	if p.dir == "" || !p.asking.CompareAndSwap(false, true) {
-		return -1
+// bytes returns how many bytes the disk can take; -1 when it is not known, or the disk does not answer. Those who ask
+// while a question is under way get the answer to that one: a disk that hangs keeps one goroutine for each of its places.
+func (s *space) bytes() int64 {
+	s.mu.Lock()
+	if s.asked == nil {
+		s.asked = &question{begun: time.Now(), answered: make(chan struct{})}
+		go s.ask(s.asked)
 	}
-	answer := make(chan int64, 1)
-	go func() { // a disk that hangs keeps one goroutine for each of its places
-		defer p.asking.Store(false)
-		n, err := disk.Free(p.dir)
-		if err != nil {
-			n = -1
-		}
-		answer <- n
-	}()
+	q := s.asked
+	s.mu.Unlock()
+	late := time.NewTimer(time.Until(q.begun.Add(diskTimeout)))
+	defer late.Stop()
 	select {
-	case n := <-answer:
-		return n
-	case <-time.After(diskTimeout):
+	case <-q.answered:
+		return q.free
+	case <-late.C:
 		return -1
 	}
+}
+
+func (s *space) ask(q *question) {
+	free, err := s.free()
+	if err != nil {
+		free = -1
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.free, s.asked = free, nil
+	close(q.answered)
 }
 
 // Configured implements [server.Facts].
@@ -116,7 +139,9 @@ func (f facts) Configured() status.Known {
 	}
 	for _, p := range f.places {
 		at := p.Place
-		at.Free = p.free()
+		if p.space != nil {
+			at.Free = p.space.bytes()
+		}
 		known.Places = append(known.Places, at)
 	}
 	return known
