@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -359,7 +360,7 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		saved("newest", 60, begin.Add(30*time.Minute)), saved("base", 31, begin.Add(20*time.Minute)),
 		saved("other-history", 15, begin.Add(21*time.Minute)), foreign, saved("first", 12, begin.Add(time.Minute)),
 		saved("before", 11, begin.Add(-time.Minute)))
-	followed := &status.Journal{Following: true, Endpoint: "http://10.0.0.1:2379", Lag: 12, Points: []status.Point{
+	followed := &status.Journal{Kept: 48 * time.Hour, Following: true, Endpoint: "http://10.0.0.1:2379", Lag: 12, Points: []status.Point{
 		{Age: 400 * time.Millisecond}, {Backend: "s3", Age: 7 * time.Second, Error: "it is away"},
 	}}
 	prod.facts = fakeFacts{journal: followed, notes: snapshot.JournalNotes{
@@ -389,8 +390,8 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		p[1].GetError() == "" {
 		t.Errorf("the recovery points are %v", p)
 	}
-	if w.GetLagRevisions() != 12 {
-		t.Errorf("the lag is %d", w.GetLagRevisions())
+	if w.GetLagRevisions() != 12 || w.GetKept().AsDuration() != 48*time.Hour {
+		t.Errorf("the lag is %d, and it is kept for %v", w.GetLagRevisions(), w.GetKept())
 	}
 	followed.Endpoint = ""
 	if resp, err = client.GetRecoveryWindow(t.Context(), &snapshotdv1.GetRecoveryWindowRequest{Cluster: "prod"}); err != nil || resp.GetWindow().LagRevisions != nil {
@@ -402,7 +403,7 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	if at := one.GetCluster().GetRecoveryWindow(); at.GetLagRevisions() != 12 || at.GetDrill().GetRevision() != 33 || at.GetDrill().GetBase() != "base" ||
-		at.GetDrill().GetVerdict().GetState() != snapshotdv1.Verification_STATE_PASSED {
+		at.GetKept().AsDuration() != 48*time.Hour || at.GetDrill().GetVerdict().GetState() != snapshotdv1.Verification_STATE_PASSED {
 		t.Errorf("without a listing, it is %v", at)
 	}
 	if all := fmt.Sprint(one.GetCluster().GetFindings()); !strings.Contains(all, "revisions 25 to 29") {
@@ -424,6 +425,51 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	answer, body := r.ask(t, "GET", "/v1/clusters/prod/recoveryWindow", "")
 	if answer.code != 200 || !strings.Contains(body, `"restorableFromRevision":"31"`) {
 		t.Errorf("over HTTP: %d %s", answer.code, body)
+	}
+}
+
+// The oldest snapshots are the bases of the oldest ranges, however many newer ones there are.
+func TestTheRecoveryWindowKnowsEverySnapshot(t *testing.T) {
+	begin := time.Now().Add(-2000 * time.Hour).Truncate(time.Second)
+	var all []*snapshot.Record // the newest first
+	for i := range 1100 {
+		rec := onS3(fmt.Sprintf("s%d", 1100-i))
+		rec.Revision, rec.OldestRevision = int64(11000-10*i), int64(11000-10*i)
+		rec.CreateTime = begin.Add(time.Duration(1100-i) * time.Hour)
+		all = append(all, rec)
+	}
+	prod := holding("prod", nil)
+	prod.list = func(_ context.Context, q snapshot.Query) (snapshot.Page, error) {
+		from, _ := strconv.Atoi(q.PageToken)
+		page := snapshot.Page{Records: all[from:min(from+q.PageSize, len(all))]}
+		if from += q.PageSize; from < len(all) {
+			page.NextPageToken = strconv.Itoa(from)
+		} else {
+			page.Unreadable = []error{badRecord("s0")}
+		}
+		return page, nil
+	}
+	journal := &status.Journal{}
+	prod.facts = fakeFacts{journal: journal, window: status.Window{
+		Journal:   journal,
+		Timelines: []status.Timeline{{Name: "one", Start: begin, Ranges: []status.Range{{First: 5, Last: 105}, {First: 200, Last: 11000}}}},
+		Gaps:      []status.Gap{{After: 105, Before: 200, Timeline: "one"}},
+	}}
+	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, prod).dial(t))
+	resp, err := client.GetRecoveryWindow(t.Context(), &snapshotdv1.GetRecoveryWindowRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := resp.GetWindow()
+	if r := w.GetTimelines()[0].GetRanges(); r[0].GetRestorableFromRevision() != 10 || r[0].GetBase() != "s1" ||
+		r[1].GetRestorableFromRevision() != 200 || r[1].GetBase() != "s20" {
+		t.Errorf("the ranges are %v", r)
+	}
+	if s := w.GetSnapshots(); len(s) != 500 || s[0].GetName() != "s1100" {
+		t.Errorf("%d snapshots are shown", len(s))
+	}
+	if u := w.GetUnread(); len(u) != 1 || !strings.Contains(u[0], "/snapshotd/records/s0") {
+		t.Errorf("a record that may be of a base cannot be read, and told is %q", u)
 	}
 }
 

@@ -19,18 +19,31 @@ func (s *clusterService) GetRecoveryWindow(
 	if err != nil {
 		return nil, err
 	}
-	page, err := c.List(ctx, snapshot.Query{
-		States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: status.JudgedSnapshots,
-	})
-	if err != nil {
-		return nil, err
-	}
 	w := status.Window{}
 	if c.Journal != nil {
 		if w, err = c.Journal.Window(ctx); err != nil {
 			return nil, err
 		}
 	}
-	status.PutBases(&w, page.Records)
+	if err := addSnapshots(ctx, c, &w); err != nil {
+		return nil, err
+	}
+	w.PutBases()
 	return &snapshotdv1.GetRecoveryWindowResponse{Window: message.Window(&w), Time: timestamppb.Now()}, nil
+}
+
+// addSnapshots adds to a window those that can be restored. For the ranges of a journal these are all: the oldest may be
+// the only one from which a range can be restored. Without a journal, they are those that are shown.
+func addSnapshots(ctx context.Context, c Cluster, w *status.Window) error {
+	q := snapshot.Query{States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: status.MaxShown}
+	for {
+		page, err := c.List(ctx, q)
+		if err != nil {
+			return err
+		}
+		w.Add(page)
+		if q.PageToken = page.NextPageToken; q.PageToken == "" || len(w.Timelines) == 0 {
+			return nil
+		}
+	}
 }

@@ -26,7 +26,7 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 	if f.journal == nil {
 		return w, nil
 	}
-	w.Estimates, w.Kept = estimates, f.keeper.Window
+	w.Estimates = estimates
 	found := journal.Look(ctx, f.listings)
 	where := "no backend that answers"
 	if len(found.Unread) == 0 {

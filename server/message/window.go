@@ -1,4 +1,4 @@
-// Package message makes the API's messages of a cluster's journal and backends.
+// Package message makes the API's messages of clusters: their verdicts, pages of them, their journals and backends.
 package message
 
 import (
@@ -39,9 +39,6 @@ func Window(w *status.Window) *snapshotdv1.RecoveryWindow {
 		})
 	}
 	m.Estimates = w.Estimates
-	if w.Kept > 0 {
-		m.Kept = durationpb.New(w.Kept)
-	}
 	for _, u := range w.Unread {
 		m.Unread = append(m.Unread, wire.Text(u))
 	}
@@ -57,6 +54,9 @@ func Journal(j *status.Journal) *snapshotdv1.RecoveryWindow {
 	m := &snapshotdv1.RecoveryWindow{Journaled: true, Endpoint: j.Endpoint}
 	if j.Following && j.Endpoint != "" { // else etcd goes on, and nobody counts
 		m.LagRevisions = &j.Lag
+	}
+	if j.Kept > 0 {
+		m.Kept = durationpb.New(j.Kept)
 	}
 	if d := j.Notes.Drill; d != nil {
 		m.Drill = &snapshotdv1.RecoveryWindow_Drill{

@@ -12,10 +12,9 @@ type Window struct {
 	Journal   *Journal // nil when the cluster has none
 	Timelines []Timeline
 	Gaps      []Gap
-	Snapshots []Held        // the newest first
-	Estimates []string      // of any restore from the journal
-	Unread    []string      // what could not be read
-	Kept      time.Duration // how far back the journal is kept; 0 for as far as there are snapshots
+	Snapshots []Held   // the newest first
+	Estimates []string // of any restore from the journal
+	Unread    []string // what could not be read
 }
 
 // JournalRemoval is segments of a timeline that are removed from a backend.
@@ -89,11 +88,20 @@ type Held struct {
 	JournalProof     *snapshot.Verification // whether the journal leads to it; nil when that was not checked
 }
 
-// PutBases adds snapshots to a window, the newest first, and notes from where on each range can be restored with them.
-// A snapshot is of the history of a timeline when it is of the same etcd cluster, and was begun after that timeline and
-// before the next one. A gap ends where such a snapshot begins to hold the revisions: these are not lost.
-func PutBases(w *Window, records []*snapshot.Record) {
-	for _, rec := range records {
+// MaxShown is how many snapshots of a window are shown, the newest.
+const MaxShown = 500
+
+// maxUnread is how many reasons a window has at most when records are added that cannot be read.
+const maxUnread = 20
+
+// Add adds a page of the catalog to a window, the newest page first. A record that cannot be read may be of a base.
+func (w *Window) Add(page snapshot.Page) {
+	for _, err := range page.Unreadable {
+		if len(w.Unread) < maxUnread {
+			w.Unread = append(w.Unread, err.Error())
+		}
+	}
+	for _, rec := range page.Records {
 		if wholeCopy(rec) == nil {
 			continue
 		}
@@ -102,6 +110,13 @@ func PutBases(w *Window, records []*snapshot.Record) {
 			EtcdCluster: rec.EtcdClusterID, JournalProof: rec.JournalProof,
 		})
 	}
+}
+
+// PutBases notes from where on each range can be restored with the snapshots of a window, which are all that there are,
+// and leaves those that are shown. A snapshot is of the history of a timeline when it is of the same etcd cluster, and was
+// begun after that timeline and before the next one. A gap ends where such a snapshot begins to hold the revisions: these
+// are not lost.
+func (w *Window) PutBases() {
 	for i := range w.Timelines {
 		t := &w.Timelines[i]
 		for j := range t.Ranges {
@@ -119,6 +134,7 @@ func PutBases(w *Window, records []*snapshot.Record) {
 			}
 		}
 	}
+	w.Snapshots = w.Snapshots[:min(len(w.Snapshots), MaxShown)]
 }
 
 // narrow takes from the gap before a revision of a timeline the revisions that a snapshot holds, from its oldest one on; 0

@@ -39,7 +39,8 @@ func TestAGapEndsWhereASnapshotBegins(t *testing.T) {
 		if rec.EtcdClusterID = "id"; tc.cluster != "" {
 			rec.EtcdClusterID = tc.cluster
 		}
-		status.PutBases(&w, []*snapshot.Record{rec})
+		w.Add(snapshot.Page{Records: []*snapshot.Record{rec}})
+		w.PutBases()
 		var got []int64
 		for _, g := range w.Gaps {
 			got = append(got, g.After, g.Before)
