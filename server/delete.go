@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -41,9 +42,37 @@ func (s *service) Prune(ctx context.Context, req *snapshotdv1.PruneRequest) (*sn
 	for _, d := range decisions {
 		resp.Decisions = append(resp.Decisions, wire.DecisionToProto(c.Name(), d))
 	}
-	if req.GetValidateOnly() && c.Journal != nil {
+	if !req.GetValidateOnly() {
+		if err := noneRemoved(decisions); err != nil {
+			return nil, &failure{error: err, cluster: c.Name(), pruned: resp}
+		}
+		return resp, nil
+	}
+	if c.Journal != nil {
 		all, err := c.Journal.JournalRemovals(ctx)
 		resp.Journal = message.Removals(c.Name(), all, req.GetBackends(), err)
 	}
 	return resp, nil
+}
+
+// noneRemoved returns the error of a prune that could remove nothing of what it was to remove. What a bucket's lock keeps
+// was not to be removed yet.
+func noneRemoved(decisions []cluster.Decision) error {
+	var first error
+	failed := 0
+	for _, d := range decisions {
+		if d.Stays {
+			continue
+		}
+		if d.Err == nil {
+			return nil
+		}
+		if failed++; first == nil {
+			first = d.Err
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return fmt.Errorf("none of the %d copies that retention removes could be removed; the first: %w", failed, first)
 }

@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,45 @@ func TestPruneSaysWhatGoes(t *testing.T) {
 	if d.GetName() != "x" || d.GetStays() || !d.GetCreateTime().AsTime().Equal(at) || d.GetSizeBytes() != 5 ||
 		codes.Code(d.GetError().GetCode()) != codes.FailedPrecondition {
 		t.Errorf("%v", d)
+	}
+}
+
+// A caller that looks at the status alone is not told that a prune went well that could remove nothing.
+func TestAPruneThatCouldRemoveNothingIsAnError(t *testing.T) {
+	denied, down := snapshot.ReasonBackendAccessDenied.New("delete x").On("s3"), snapshot.ReasonBackendUnavailable.New("no answer")
+	locked := cluster.Decision{Name: "l", Backend: "s3", Stays: true, Err: snapshot.ReasonObjectLocked.New("locked")}
+	stays := cluster.Decision{Name: "s", Backend: "s3", Stays: true, Why: "it is the newest"}
+	for name, tc := range map[string]struct {
+		decisions []cluster.Decision
+		dry       bool
+		with      []string // names in the error's details
+	}{
+		"none could": {[]cluster.Decision{stays, {Name: "x", Backend: "s3", Err: denied}, locked, {Name: "y", Err: down}}, false, []string{"x", "y"}},
+		"one could":  {[]cluster.Decision{{Name: "x", Err: denied}, {Name: "y"}}, false, nil},
+		"a preview":  {[]cluster.Decision{{Name: "x", Err: denied}}, true, nil},
+		"locked":     {[]cluster.Decision{stays, locked}, false, nil},
+		"all stay":   {[]cluster.Decision{stays}, false, nil},
+		"nothing":    {nil, false, nil},
+	} {
+		client := run(t, server.Config{}, &fakeCluster{name: "prod", prune: func(context.Context, cluster.PruneRequest) ([]cluster.Decision, error) {
+			return tc.decisions, nil
+		}}).client(t)
+		resp, err := client.Prune(t.Context(), &snapshotdv1.PruneRequest{ValidateOnly: tc.dry})
+		if tc.with == nil {
+			if err != nil || len(resp.GetDecisions()) != len(tc.decisions) {
+				t.Errorf("%s: %v, %v", name, resp, err)
+			}
+			continue
+		}
+		d := checkError(t, err, codes.FailedPrecondition, snapshot.ReasonBackendAccessDenied)
+		var with []string
+		for _, decided := range d.Pruned.GetDecisions() {
+			with = append(with, decided.GetName())
+		}
+		if d.Backend != "s3" || d.Cluster != "prod" || !slices.Equal(with, tc.with) ||
+			!strings.Contains(err.Error(), "none of the 2 copies that retention removes could be removed; the first: delete x") {
+			t.Errorf("%s: %v, with %v", name, err, d)
+		}
 	}
 }
 

@@ -235,7 +235,7 @@ func checkError(t *testing.T, err error, code codes.Code, reason snapshot.Reason
 			count["RetryInfo"]++
 		case *errdetails.BadRequest:
 			count["BadRequest"] += len(m.GetFieldViolations())
-		case *snapshotdv1.ReconcileResponse, *snapshotdv1.Snapshot:
+		case *snapshotdv1.ReconcileResponse, *snapshotdv1.PruneResponse, *snapshotdv1.Snapshot:
 			count["Snapshot"]++
 		default:
 			t.Errorf("unexpected detail %v", detail)

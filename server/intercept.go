@@ -47,6 +47,7 @@ type failure struct {
 	snapshot *snapshot.Snapshot // the copies that exist in spite of the error; may be nil
 
 	reconciled *snapshotdv1.ReconcileResponse // in spite of the error; may be nil
+	pruned     *snapshotdv1.PruneResponse     // of a prune that removed nothing; may be nil
 }
 
 // Unwrap returns the error.
@@ -163,6 +164,9 @@ func statusOf(ctx context.Context, err error) *status.Status {
 	}
 	if f.reconciled != nil {
 		return wire.ReconcileStatus(err, f.cluster, f.reconciled)
+	}
+	if f.pruned != nil {
+		return wire.PruneStatus(err, f.cluster, f.pruned)
 	}
 	return wire.Status(err, f.cluster, f.snapshot)
 }

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -98,5 +99,31 @@ func TestPrune(t *testing.T) {
 				t.Errorf("only what is removed, as JSON:\n%s", r.stdout)
 			}
 		})
+	}
+}
+
+// When nothing could be removed, the service answers with an error that says why of some of the copies.
+func TestPruneThatCouldRemoveNothing(t *testing.T) {
+	for name, tc := range map[string]struct {
+		why  *snapshot.Error
+		code int
+	}{
+		"down":   {snapshot.ReasonBackendUnavailable.New("connection refused").On("s3"), 1},
+		"busy":   {snapshot.ReasonConflict.New("the newest is not there").On("s3"), 1},
+		"denied": {snapshot.ReasonBackendAccessDenied.New("permission denied").On("s3"), 3},
+	} {
+		env := serve(t, &fake{prune: func(context.Context, *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse, error) {
+			return nil, wire.PruneStatus(fmt.Errorf("none of the 9 copies could be removed; the first: %w", tc.why), "default",
+				&snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{wire.DecisionToProto("default", cluster.Decision{
+					Name: "b", Backend: "s3", CreateTime: now, Size: 2048, Why: "no rule keeps it", Err: tc.why,
+				})}}).Err()
+		}})
+		r := run(t.Context(), env, "prune")
+		if want := "error: none of the 9 copies could be removed; the first: " + tc.why.Message + "\n"; r.code != tc.code || r.stderr != want {
+			t.Errorf("%s: exit code %d, stderr %q", name, r.code, r.stderr)
+		}
+		if !strings.Contains(r.stdout, "b     s3") || !strings.Contains(r.stdout, "failed") {
+			t.Errorf("%s: it shows:\n%s", name, r.stdout)
+		}
 	}
 }

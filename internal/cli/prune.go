@@ -7,12 +7,10 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/status"
 
-	"github.com/snapshotd/snapshotd/internal/bytesize"
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
@@ -66,18 +64,17 @@ func runPrune(ctx context.Context, sys System, opts pruneOptions, c *client.Clie
 		Cluster: c.Cluster, Backends: opts.backends, ValidateOnly: opts.dryRun,
 	})
 	if err != nil {
-		return err
+		return noneRemoved(sys, opts, err)
 	}
 	all, shown := resp.GetDecisions(), resp
 	if opts.going {
 		shown = &snapshotdv1.PruneResponse{Decisions: slices.DeleteFunc(slices.Clone(all), stays), Journal: resp.GetJournal()}
 	}
-	now := sys.Now()
 	err = opts.output.Print(sys.Stdout, shown, func(w io.Writer) error {
-		if err := pruneTable(w, shown.GetDecisions(), opts.dryRun, now); err != nil {
+		if err := output.PruneTable(w, shown.GetDecisions(), opts.dryRun, sys.Now()); err != nil {
 			return err
 		}
-		if err := pruneSums(w, all, opts.dryRun); err != nil {
+		if err := output.PruneSums(w, all, opts.dryRun); err != nil {
 			return err
 		}
 		return output.JournalRemovals(w, resp.GetJournal())
@@ -91,83 +88,38 @@ func runPrune(ctx context.Context, sys System, opts pruneOptions, c *client.Clie
 // stays reports whether a rule keeps a snapshot on a backend. One that the bucket's lock keeps does not stay by a rule.
 func stays(d *snapshotdv1.PruneDecision) bool { return d.GetStays() && d.GetError() == nil }
 
-func pruneTable(w io.Writer, decisions []*snapshotdv1.PruneDecision, dry bool, now time.Time) error {
-	gone := "removed"
-	if dry {
-		gone = "would go"
+// noneRemoved shows what came with the error of a prune that could remove nothing: the copies, as far as there was room for
+// them. It is no failure when only the permission is missing.
+func noneRemoved(sys System, opts pruneOptions, err error) error {
+	resp := wire.DetailsOf(err).Pruned
+	if resp == nil {
+		return err
 	}
-	return output.Columns(w, func(row func(...string)) {
-		row("NAME", "BACKEND", "CREATED", "AGE", "SIZE", "VERDICT", "WHY")
-		for _, d := range decisions {
-			verdict := gone
-			switch {
-			case d.GetStays() && d.GetError() != nil:
-				verdict = "locked"
-			case d.GetStays():
-				verdict = "stays"
-			case d.GetError() != nil:
-				verdict = "failed"
-			}
-			created := d.GetCreateTime().AsTime()
-			row(d.GetName(), d.GetBackend(), created.UTC().Format(time.RFC3339), output.Age(now.Sub(created)),
-				output.Size(d.GetSizeBytes()), verdict, d.GetWhy())
-		}
-	})
+	table := func(w io.Writer) error { return output.PruneTable(w, resp.GetDecisions(), opts.dryRun, sys.Now()) }
+	if perr := opts.output.Print(sys.Stdout, resp, table); perr != nil {
+		return perr
+	}
+	if slices.ContainsFunc(resp.GetDecisions(), forbidden) {
+		return exit.Partial(exit.Message(err))
+	}
+	return errors.New(exit.Message(err))
 }
 
-// pruneSum is what retention does with the snapshots of a backend.
-type pruneSum struct {
-	going, kept, failed                int
-	goingBytes, keptBytes, failedBytes int64
-}
-
-func (s *pruneSum) add(d *snapshotdv1.PruneDecision) {
-	switch {
-	case d.GetError() != nil:
-		s.failed, s.failedBytes = s.failed+1, s.failedBytes+d.GetSizeBytes()
-	case d.GetStays():
-		s.kept, s.keptBytes = s.kept+1, s.keptBytes+d.GetSizeBytes()
+// forbidden reports whether a snapshot could not be removed because that is not allowed.
+func forbidden(d *snapshotdv1.PruneDecision) bool {
+	switch wire.DetailsOf(status.ErrorProto(d.GetError())).Reason {
+	case snapshot.ReasonObjectLocked, snapshot.ReasonBackendAccessDenied:
+		return true
 	default:
-		s.going, s.goingBytes = s.going+1, s.goingBytes+d.GetSizeBytes()
+		return false
 	}
-}
-
-// pruneSums writes a line for each backend, in the order of the decisions.
-func pruneSums(w io.Writer, decisions []*snapshotdv1.PruneDecision, dry bool) error {
-	sums, backends := map[string]*pruneSum{}, []string{}
-	for _, d := range decisions {
-		if sums[d.GetBackend()] == nil {
-			sums[d.GetBackend()] = &pruneSum{}
-			backends = append(backends, d.GetBackend())
-		}
-		sums[d.GetBackend()].add(d)
-	}
-	gone, freed, cannot := "removed", "freed", "could not be removed"
-	if dry {
-		gone, freed, cannot = "would go", "would be freed", "cannot be removed"
-	}
-	if len(backends) > 0 {
-		fmt.Fprintln(w)
-	}
-	for _, name := range backends {
-		s := sums[name]
-		text := fmt.Sprintf("%s: %d %s (%s %s), %d stay (%s)", name, s.going, gone, bytesize.Format(s.goingBytes), freed, s.kept,
-			bytesize.Format(s.keptBytes))
-		if s.failed > 0 {
-			text += fmt.Sprintf(", %d %s (%s)", s.failed, cannot, bytesize.Format(s.failedBytes))
-		}
-		if _, err := fmt.Fprintln(w, output.Plain(text)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // pruneFailed returns an error when a snapshot could not be removed. It is no failure of the whole prune when only the
 // permission is missing: retention did all that it may.
 func pruneFailed(decisions []*snapshotdv1.PruneDecision) error {
 	var why []string
-	going, forbidden := 0, 0
+	going, denied := 0, 0
 	for _, d := range decisions {
 		if stays(d) {
 			continue
@@ -177,20 +129,19 @@ func pruneFailed(decisions []*snapshotdv1.PruneDecision) error {
 			continue
 		}
 		why = append(why, fmt.Sprintf("\n  %s on %s: %s", d.GetName(), d.GetBackend(), d.GetError().GetMessage()))
-		switch wire.DetailsOf(status.ErrorProto(d.GetError())).Reason {
-		case snapshot.ReasonObjectLocked, snapshot.ReasonBackendAccessDenied:
-			forbidden++
+		if forbidden(d) {
+			denied++
 		}
 	}
 	if len(why) == 0 {
 		return nil
 	}
 	text := fmt.Sprintf("%d of %d snapshots to remove could not be removed", len(why), going)
-	if forbidden > 0 {
-		text += fmt.Sprintf(", %d of them because it is not allowed (object lock, or access denied)", forbidden)
+	if denied > 0 {
+		text += fmt.Sprintf(", %d of them because it is not allowed (object lock, or access denied)", denied)
 	}
 	text += strings.Join(why, "")
-	if len(why) == going && forbidden == 0 {
+	if len(why) == going && denied == 0 {
 		return errors.New(text)
 	}
 	return exit.Partial(text)

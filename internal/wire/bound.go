@@ -107,3 +107,21 @@ func escapedRune(r rune) int {
 	}
 	return 3 * utf8.RuneLen(r)
 }
+
+// shrinkPruned leaves the decisions about copies that could not be removed, as many as there is room for. It changes m.
+func shrinkPruned(m *snapshotdv1.PruneResponse) *snapshotdv1.PruneResponse {
+	m.Journal = nil
+	all, room := m.GetDecisions(), maxSnapshot
+	m.Decisions = nil
+	for _, d := range all {
+		if d.GetStays() || d.GetError() == nil {
+			continue
+		}
+		d.Why, d.Error.Message = shorten(d.GetWhy(), maxName), shorten(d.GetError().GetMessage(), maxText)
+		if room -= proto.Size(&snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{d}}); room < 0 {
+			break
+		}
+		m.Decisions = append(m.Decisions, d)
+	}
+	return m
+}

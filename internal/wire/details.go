@@ -22,6 +22,7 @@ type Details struct {
 	Snapshot *snapshotdv1.Snapshot // the snapshot that exists in spite of the error; may be nil
 
 	Reconciled *snapshotdv1.ReconcileResponse // what was reconciled in spite of the error; may be nil
+	Pruned     *snapshotdv1.PruneResponse     // why copies could not be removed, as far as there is room; may be nil
 }
 
 // DetailsOf returns the details of a status that [Status] made, on the client's side.
@@ -48,6 +49,8 @@ func DetailsOf(err error) Details {
 			d.Snapshot = m
 		case *snapshotdv1.ReconcileResponse:
 			d.Reconciled = m
+		case *snapshotdv1.PruneResponse:
+			d.Pruned = m
 		}
 	}
 	return d

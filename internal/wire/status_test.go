@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -14,8 +15,11 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -96,5 +100,25 @@ func TestErrorsOfOthersHaveNoDetails(t *testing.T) {
 		if d := wire.DetailsOf(err); !reflect.DeepEqual(d, wire.Details{}) {
 			t.Errorf("details of %v are %+v", err, d)
 		}
+	}
+}
+
+// A status has to fit into the headers that clients take, and the reason of each copy is worth more than all copies.
+func TestAPruneThatRemovedNothingFitsIntoItsError(t *testing.T) {
+	decided := &snapshotdv1.PruneResponse{}
+	for i := range 1000 {
+		decided.Decisions = append(decided.Decisions, wire.DecisionToProto("prod", cluster.Decision{
+			Name: fmt.Sprintf("etcd-snapshot-node-1-%d", i), Backend: "s3", Why: strings.Repeat("no rule keeps it ", 50),
+			Err: snapshot.ReasonBackendAccessDenied.New("%s", strings.Repeat("denied ", 300)).On("s3"), Stays: i%2 == 1,
+		}))
+	}
+	st := wire.PruneStatus(snapshot.ReasonBackendAccessDenied.New("%s", strings.Repeat("denied ", 300)), "prod", decided)
+	if size := proto.Size(st.Proto()); size > 6<<10 {
+		t.Errorf("the status has %d bytes", size)
+	}
+	some := wire.DetailsOf(st.Err()).Pruned.GetDecisions()
+	if len(some) < 2 || some[0].GetName() != "etcd-snapshot-node-1-0" || some[1].GetName() != "etcd-snapshot-node-1-2" ||
+		wire.DetailsOf(status.ErrorProto(some[1].GetError())).Reason != snapshot.ReasonBackendAccessDenied {
+		t.Errorf("it comes with %v", some)
 	}
 }
