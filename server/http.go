@@ -88,9 +88,9 @@ func (s *Server) serveIndex(w http.ResponseWriter, _ *http.Request) {
 /healthz   200 while the process lives
 /readyz    200 while it serves, 503 while it starts or stops
 
-/v1/       the API as JSON: /v1/snapshots, /v1/events, …
+/v1/       the API as JSON: /v1/clusters, /v1/snapshots, /v1/events, …
 
-gRPC       %s (snapshotd.v1.SnapshotService, health, reflection)
+gRPC       %s (snapshotd.v1.SnapshotService, snapshotd.v1.ClusterService, health, reflection)
 `, s.cfg.Version, s.GRPCAddr()))
 }
 

@@ -59,7 +59,7 @@ func TestHealthFlipsBeforeAnythingIsTakenAway(t *testing.T) {
 		<-drained
 	}}, failing(snapshot.ReasonSnapshotNotFound.New("none")))
 
-	for _, service := range []string{"", serviceName} {
+	for _, service := range []string{"", serviceName, snapshotdv1.ClusterService_ServiceDesc.ServiceName} {
 		if got := health(t, r, service); got != healthpb.HealthCheckResponse_SERVING {
 			t.Errorf("health of %q is %v while it serves", service, got)
 		}
@@ -69,7 +69,7 @@ func TestHealthFlipsBeforeAnythingIsTakenAway(t *testing.T) {
 	}
 	r.stop()
 	wait(t, draining, "the call of Drain")
-	for _, service := range []string{"", serviceName} {
+	for _, service := range []string{"", serviceName, snapshotdv1.ClusterService_ServiceDesc.ServiceName} {
 		if got := health(t, r, service); got != healthpb.HealthCheckResponse_NOT_SERVING {
 			t.Errorf("health of %q is %v while it stops", service, got)
 		}

@@ -34,4 +34,5 @@ func newHealth() *health.Server {
 func setHealth(h *health.Server, status healthpb.HealthCheckResponse_ServingStatus) {
 	h.SetServingStatus("", status)
 	h.SetServingStatus(snapshotdv1.SnapshotService_ServiceDesc.ServiceName, status)
+	h.SetServingStatus(snapshotdv1.ClusterService_ServiceDesc.ServiceName, status)
 }

@@ -128,7 +128,10 @@ func (s *service) plan(ctx context.Context, req *snapshotdv1.ReconcileRequest) (
 	}
 	for _, b := range req.GetBackends() {
 		if !slices.ContainsFunc(clusters, func(c Cluster) bool { return hasBackend(c, b) }) {
-			return nil, snapshot.Invalid("backends", "no cluster has a backend %.120q", b)
+			names := backendsOf(clusters)
+			err := snapshot.Invalid("backends", "no cluster has a backend %.120q; they have %s", b, snapshot.Join(names))
+			err.Choices = names
+			return nil, err
 		}
 	}
 	clusters = slices.DeleteFunc(slices.Clone(clusters), func(c Cluster) bool {
@@ -145,6 +148,15 @@ func planOf(clusters []Cluster, backends func(Cluster) []string, req *snapshotdv
 		}}
 	}
 	return work
+}
+
+// backendsOf returns the names of all backends of clusters, each once.
+func backendsOf(clusters []Cluster) (names []string) {
+	for _, c := range clusters {
+		names = append(names, c.BackendNames()...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // common returns the names that are backends of the cluster.

@@ -116,8 +116,10 @@ func named(clusters []Cluster, name string) (Cluster, error) {
 			return c, nil
 		}
 	}
-	return Cluster{}, snapshot.ReasonClusterNotFound.New("there is no cluster %.120q", name).
-		Advise("there are: %s", strings.Join(namesOf(clusters), ", "))
+	names := namesOf(clusters)
+	err := snapshot.ReasonClusterNotFound.New("there is no cluster %.120q", name).Advise("there are: %s", strings.Join(names, ", "))
+	err.Choices = names
+	return Cluster{}, err
 }
 
 func namesOf(clusters []Cluster) []string {

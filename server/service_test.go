@@ -68,7 +68,9 @@ func TestTheClusterMayBeLeftOutWhereThereIsOne(t *testing.T) {
 		t.Errorf("the error does not name the clusters: %v", err)
 	}
 	_, err = two.Get(t.Context(), &snapshotdv1.GetRequest{Cluster: "c", Name: "x"})
-	checkError(t, err, codes.NotFound, snapshot.ReasonClusterNotFound)
+	if d := checkError(t, err, codes.NotFound, snapshot.ReasonClusterNotFound); !slices.Equal(d.Choices, []string{"a", "b"}) {
+		t.Errorf("of a cluster that there is not, the choices are %q", d.Choices)
+	}
 	_, err = two.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Cluster: "c"})
 	checkError(t, err, codes.NotFound, snapshot.ReasonClusterNotFound)
 }
@@ -182,8 +184,9 @@ func TestReconcileChoosesClustersAndBackends(t *testing.T) {
 		}
 	}
 	_, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Backends: []string{"local", "gcs"}})
-	if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "backends" {
-		t.Errorf("the field is %q", d.Field)
+	if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "backends" ||
+		!slices.Equal(d.Choices, []string{"local", "nfs", "s3"}) || !strings.Contains(err.Error(), `"gcs"; they have local, nfs, s3`) {
+		t.Errorf("the field is %q, the choices are %q: %v", d.Field, d.Choices, err)
 	}
 }
 
