@@ -2,21 +2,24 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
-	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/server/status"
+	"github.com/snapshotd/snapshotd/server/turns"
 )
 
-// Limits of the cost of verdicts: the catalog may be in the same etcd that is in trouble.
+// How long the catalogs of clusters are waited for. One that is down is the very reason why somebody asks.
 const (
-	judgedClusters = 4                // catalogs that are read at a time
-	judgeTimeout   = 10 * time.Second // a catalog that does not answer by then counts as unreadable
+	judgeTimeout  = 10 * time.Second // of one cluster by itself
+	inTurnTimeout = 6 * time.Second  // of one among all, from its turn on: longer than the catalog takes to say why
 )
+
+// inTurn bounds how many catalogs one call reads at a time: their records take memory, and those that do not answer have
+// none yet.
+var inTurn = turns.Turns{Width: 32, Length: 500 * time.Millisecond, Begin: 20 * time.Second}
 
 // Facts are what is known of a cluster beside its snapshots.
 type Facts interface {
@@ -37,30 +40,51 @@ type Journal interface {
 	ReconcileJournal(ctx context.Context, req cluster.ReconcileRequest) []status.JournalCopies
 }
 
-// judgeAll judges the clusters that the caller may see, a few at a time, until ctx is done.
-func (s *Server) judgeAll(ctx context.Context) []status.Cluster {
-	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
+// judgeAll judges clusters, some at a time, and answers before ctx is done. Those that were removed meanwhile have no
+// name.
+func (s *Server) judgeAll(ctx context.Context, clusters []Cluster) []status.Cluster {
+	ctx, cancel := beforeItEnds(ctx)
 	defer cancel()
-	seen := visible(auth.FromContext(ctx), s.fleet.all())
-	all := make([]status.Cluster, len(seen)) // without a name where one was removed meanwhile
-	turns := make(chan struct{}, judgedClusters)
-	var wg sync.WaitGroup
-	for i, c := range seen {
-		wg.Go(func() {
-			turns <- struct{}{}
-			defer func() { <-turns }()
-			if c, served := s.fleet.used(ctx, c); served {
-				all[i] = s.judge(ctx, c)
-			}
-		})
-	}
-	wg.Wait()
-	return slices.DeleteFunc(all, func(c status.Cluster) bool { return c.Name == "" })
+	all, begin := make([]status.Cluster, len(clusters)), time.Now()
+	inTurn.Each(ctx, len(clusters), func(i int) {
+		if c, served := s.fleet.used(ctx, clusters[i]); served {
+			all[i] = s.judge(ctx, c, inTurnTimeout)
+		}
+	}, func(i, unanswered int) {
+		waited := time.Since(begin)
+		if c, served := s.fleet.used(ctx, clusters[i]); served {
+			known := configured(c)
+			known.NotAsked, known.Err = true, notAsked(waited, unanswered)
+			all[i] = status.Judge(known)
+		}
+	})
+	return all
 }
 
-// judge judges one cluster until ctx is done.
-func (s *Server) judge(ctx context.Context, c Cluster) status.Cluster {
+// notAsked is why the turn of a cluster did not come.
+func notAsked(waited time.Duration, unanswered int) error {
+	text := fmt.Sprintf("its turn did not come within %s", waited.Round(time.Second/10))
+	if unanswered > 0 {
+		text += fmt.Sprintf(", and %d of those before it have not answered yet", unanswered)
+	}
+	return errors.New(text)
+}
+
+// beforeItEnds returns a context that is done a little before ctx, so that the caller gets what is known by then.
+func beforeItEnds(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, bounded := ctx.Deadline()
+	if !bounded {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, end.Add(-min(time.Second, time.Until(end)/5)))
+}
+
+// judge judges one cluster, and waits at most so long for its catalog.
+func (s *Server) judge(ctx context.Context, c Cluster, patience time.Duration) status.Cluster {
 	known := configured(c)
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	known.Err = s.guard(ctx, ours+"List", func(ctx context.Context) error {
 		err := known.Examine(ctx, c.List, replicas(c))
 		if err == nil {
@@ -69,7 +93,7 @@ func (s *Server) judge(ctx context.Context, c Cluster) status.Cluster {
 		return err
 	})
 	if known.Err != nil && ctx.Err() != nil {
-		known.Err = fmt.Errorf("it did not answer within %s: %w", judgeTimeout, known.Err)
+		known.Err = fmt.Errorf("it did not answer within %s: %w", time.Since(asked).Round(time.Second/10), known.Err)
 	}
 	return status.Judge(known)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snapshotd/snapshotd/internal/bytesize"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -52,16 +53,21 @@ func Judge(k Known) Cluster {
 	return v.c
 }
 
-// unreadable finds that the catalog cannot be read. The configuration still says where the snapshots are.
+// unreadable finds that the catalog cannot be read, or was not asked. The configuration still says where the snapshots
+// are.
 func (v *verdict) unreadable() {
 	v.c.Verdict = Unknown
 	for _, s := range v.known.Schedules {
 		v.c.Schedules = append(v.c.Schedules, ScheduleState{Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, Next: s.Next(v.now)})
 	}
-	v.find(Unknown, v.known.listing(), "The catalog cannot be read, so nothing is known here: %v. "+
-		"Saves and restores work without it, and this command lists the snapshots on a backend.", v.known.Err)
-	v.find(Unknown, v.known.restoring(), "This command says how the newest snapshot would be restored, to the directory DIR; "+
-		"without --dry-run it is. Directories are those of the service's machine: on another one, leave them out.")
+	if v.known.NotAsked {
+		v.find(Unknown, []string{"status"}, "The catalog was not asked, so nothing is known here: %v. This command asks it.", v.known.Err)
+	} else {
+		v.find(Unknown, v.known.listing(), "The catalog cannot be read, so nothing is known here: %v. "+
+			"Saves and restores work without it, and this command lists the snapshots on a backend.", v.known.Err)
+		v.find(Unknown, v.known.restoring(), "This command says how the newest snapshot would be restored, to the directory DIR; "+
+			"without --dry-run it is. Directories are those of the service's machine: on another one, leave them out.")
+	}
 	v.certificates() // one that has expired may be the reason
 }
 
@@ -172,8 +178,8 @@ func (v *verdict) backends() {
 			v.find(Attention, append(slices.Clip(repair), "--backend", b.Name), "%s holds none of the snapshots that were examined. "+
 				"This command copies all to it that its retention would keep.", b.Name)
 		case b.Free >= 0 && v.newest != nil && b.Free < 2*v.newest.StoredSize:
-			v.find(Attention, []string{"prune", "--dry-run"}, "%s has room for less than two more snapshots: %d bytes are free, "+
-				"and the newest has %d.", b.Name, b.Free, v.newest.StoredSize)
+			v.find(Attention, []string{"prune", "--dry-run"}, "%s has room for less than two more snapshots: %s are free, "+
+				"and the newest has %s.", b.Name, bytesize.Format(b.Free), bytesize.Format(v.newest.StoredSize))
 		}
 	}
 }

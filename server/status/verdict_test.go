@@ -192,6 +192,19 @@ func TestWhatWasNotExaminedAtIsNotDenied(t *testing.T) {
 	}
 }
 
+// Nothing is said against a cluster that nobody has asked, and the command asks it.
+func TestACatalogThatWasNotAskedIsNotToldAsOneThatCannotBeRead(t *testing.T) {
+	c := status.Judge(status.Known{
+		Name: "prod", Places: []status.Place{{Name: "s3", URL: "s3://b", Free: -1}}, Now: now, NotAsked: true,
+		Err: errors.New("its turn did not come within 20s"), Certificates: []status.Certificate{{File: "c.pem", End: now.Add(-time.Hour)}},
+	})
+	if c.Verdict != status.Unknown || len(c.Findings) != 2 || len(c.Backends) != 1 || !slices.Equal(c.Findings[0].Do, []string{"status"}) ||
+		c.Findings[0].Text != "The catalog was not asked, so nothing is known here: its turn did not come within 20s. This command asks it." ||
+		!strings.Contains(c.Findings[1].Text, "c.pem") {
+		t.Errorf("it is %+v", c)
+	}
+}
+
 // The configuration still says where the snapshots are, and commands that can be pasted.
 func TestACatalogThatCannotBeReadIsNoVerdict(t *testing.T) {
 	const url = "s3://backups?endpoint=https%3A%2F%2Fs3.example&use_path_style=true"
@@ -400,7 +413,8 @@ func TestABackendSaysHowMuchItHoldsAndTakes(t *testing.T) {
 	if b := c.Backends[0]; b.Snapshots != 2 || b.Bytes != 200 || b.Free != 150 {
 		t.Errorf("it is %+v", b)
 	}
-	if c.Verdict != status.Attention || !strings.Contains(c.Findings[0].Text, "local has room for less than two more") {
+	if c.Verdict != status.Attention ||
+		!strings.Contains(c.Findings[0].Text, "local has room for less than two more snapshots: 150 B are free, and the newest has ") {
 		t.Errorf("the findings are %q", c.Findings)
 	}
 	full.All = false // then others must count

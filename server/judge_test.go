@@ -1,0 +1,93 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// An etcd without a quorum does not answer. Forty of them keep no cluster that answers from being judged.
+func TestClustersThatDoNotAnswerHoldUpNoOther(t *testing.T) {
+	var all []*fakeCluster
+	var judged sync.WaitGroup
+	for i := range 40 {
+		c := holding(fmt.Sprintf("down-%d", i), nil)
+		c.list = func(ctx context.Context, _ snapshot.Query) (snapshot.Page, error) {
+			others := make(chan struct{})
+			go func() { judged.Wait(); close(others) }()
+			select {
+			case <-others: // this one was waited for until then
+				return snapshot.Page{}, errors.New("etcd has no leader")
+			case <-ctx.Done():
+				return snapshot.Page{}, ctx.Err()
+			}
+		}
+		all = append(all, c)
+	}
+	for i := range 40 {
+		c, once := holding(fmt.Sprintf("up-%d", i), nil), sync.OnceFunc(judged.Done)
+		judged.Add(1)
+		c.list = func(context.Context, snapshot.Query) (snapshot.Page, error) {
+			once()
+			return snapshot.Page{Records: []*snapshot.Record{onS3("a")}}, nil
+		}
+		all = append(all, c)
+	}
+	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, all...).dial(t))
+	resp, err := client.ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{})
+	if err != nil || len(resp.GetClusters()) != 80 {
+		t.Fatalf("%d clusters, %v", len(resp.GetClusters()), err)
+	}
+	for i, c := range resp.GetClusters() {
+		if up := strings.HasPrefix(c.GetName(), "up-"); c.GetName() != all[i].name || up != (c.GetVerdict() == snapshotdv1.Cluster_VERDICT_SAFE) {
+			t.Errorf("%s is %v: %v", c.GetName(), c.GetVerdict(), c.GetFindings())
+		}
+	}
+}
+
+// A caller that does not wait long is answered in its time, and each cluster with what is true of it.
+func TestAClusterThatWasNotAskedIsNotToldAsOneThatDidNotAnswer(t *testing.T) {
+	all, asked := make([]*fakeCluster, 400), make([]atomic.Bool, 400)
+	for i := range all {
+		all[i] = holding(fmt.Sprintf("c%d", i), nil)
+		all[i].list = func(ctx context.Context, _ snapshot.Query) (snapshot.Page, error) {
+			asked[i].Store(true)
+			<-ctx.Done()
+			return snapshot.Page{}, ctx.Err()
+		}
+	}
+	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, all...).dial(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	resp, err := client.ListClusters(ctx, &snapshotdv1.ListClustersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[bool]int{}
+	for i, c := range resp.GetClusters() {
+		f := c.GetFindings()[0]
+		want := "The catalog was not asked, so nothing is known here: its turn did not come within "
+		if asked[i].Load() {
+			want = "The catalog cannot be read, so nothing is known here: it did not answer within "
+		}
+		if told[asked[i].Load()]++; c.GetVerdict() != snapshotdv1.Cluster_VERDICT_UNKNOWN || !strings.HasPrefix(f.GetText(), want) {
+			t.Errorf("%s, asked %t, is %v: %s", c.GetName(), asked[i].Load(), c.GetVerdict(), f.GetText())
+		}
+		if !asked[i].Load() && (!slices.Equal(f.GetCommand(), []string{"status"}) || !strings.Contains(f.GetText(), "before it have not answered yet")) {
+			t.Errorf("%s: %s: %q", c.GetName(), f.GetText(), f.GetCommand())
+		}
+	}
+	if told[true] < 32 || told[false] == 0 {
+		t.Errorf("%d were asked, %d were not", told[true], told[false])
+	}
+}

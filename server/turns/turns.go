@@ -1,0 +1,58 @@
+// Package turns asks many clusters at a time, and lets those that do not answer hold up nobody.
+package turns
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Turns bound how many questions are asked at a time.
+type Turns struct {
+	Width  int           // questions at a time
+	Length time.Duration // a question that has no answer by then only waits: another one is asked beside it
+	Begin  time.Duration // no turn begins later
+}
+
+// Each asks n questions, in their order, and waits for all answers. In place of a question whose turn has not come before
+// ctx is done, or in time, it calls skip with the number of those that were asked and are not answered then.
+func (t Turns) Each(ctx context.Context, n int, ask func(i int), skip func(i, unanswered int)) {
+	begins, cancel := context.WithTimeout(ctx, t.Begin)
+	defer cancel()
+	taken := make(chan struct{}, t.Width)
+	var unanswered atomic.Int64
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i := range n {
+		if !take(begins, taken) {
+			n := int(unanswered.Load())
+			wg.Go(func() { skip(i, n) })
+			continue
+		}
+		give := sync.OnceFunc(func() { <-taken })
+		late := time.AfterFunc(t.Length, give)
+		unanswered.Add(1)
+		wg.Go(func() {
+			defer give()
+			defer late.Stop()
+			ask(i)
+			if ctx.Err() == nil && begins.Err() == nil { // it has not just been given up with all others
+				unanswered.Add(-1)
+			}
+		})
+	}
+}
+
+// take takes a turn; false when ctx is done before there is one.
+func take(ctx context.Context, taken chan<- struct{}) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	select {
+	case taken <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
