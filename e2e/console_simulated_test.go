@@ -91,9 +91,10 @@ func (s *simulated) serve(t *testing.T) string {
 		console.Service{Version: "v1.0.0", GRPC: cmp.Or(s.grpc, "127.0.0.1:7379"), TLS: s.tls, ClientCA: s.clientCA,
 			TraceURL: "https://jaeger.example/trace/{trace_id}"}.Serve(w)
 	})
-	mux.HandleFunc("GET /v1/clusters", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /v1/clusters", func(w http.ResponseWriter, r *http.Request) {
+		from, to, token := pageOf(r, len(s.clusters))
 		now := time.Now().Add(time.Duration(s.ahead.Load()))
-		writeProto(t, w, &snapshotdv1.ListClustersResponse{Clusters: s.clusters, Time: timestamppb.New(now)})
+		writeProto(t, w, &snapshotdv1.ListClustersResponse{Clusters: s.clusters[from:to], NextPageToken: token, Time: timestamppb.New(now)})
 	})
 	mux.HandleFunc("GET /v1/whoami", func(w http.ResponseWriter, _ *http.Request) {
 		who := &snapshotdv1.WhoAmIResponse{Kind: "certificate", Name: "CN=alice"}
@@ -136,18 +137,22 @@ func (s *simulated) serve(t *testing.T) string {
 	return srv.URL
 }
 
-// list serves pages, whose tokens are the number of the next snapshot.
+// pageOf returns the page of so many that is asked for, and the token of the next one: the number that it begins with.
+func pageOf(r *http.Request, all int) (from, to int, token string) {
+	from, _ = strconv.Atoi(r.FormValue("pageToken"))
+	size, _ := strconv.Atoi(r.FormValue("pageSize"))
+	if to = min(all, from+size); to < all {
+		token = strconv.Itoa(to)
+	}
+	return from, to, token
+}
+
+// list serves pages.
 func (s *simulated) list(t *testing.T) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		all := s.snapshots[r.PathValue("cluster")]
-		from, _ := strconv.Atoi(r.FormValue("pageToken"))
-		size, _ := strconv.Atoi(r.FormValue("pageSize"))
-		to := min(len(all), from+size)
-		page := &snapshotdv1.ListResponse{Snapshots: all[from:to]}
-		if to < len(all) {
-			page.NextPageToken = strconv.Itoa(to)
-		}
-		writeProto(t, w, page)
+		from, to, token := pageOf(r, len(all))
+		writeProto(t, w, &snapshotdv1.ListResponse{Snapshots: all[from:to], NextPageToken: token})
 	}
 }
 
@@ -388,6 +393,8 @@ func TestManyClustersInABrowser(t *testing.T) {
 	other := browse(t, simulate(50, 40).serve(t)+"/"+hash, "")
 	other.reads("the same view", ".findings", "The last save failed")
 	other.reads("the same view", "#found", "1 cluster of 50")
+	fleet := browse(t, simulate(450, 40).serve(t)+"/", "")
+	fleet.reads("all of several pages", "#fleet", "450 clusters", "1 NOT SAFE", "447 SAFE")
 }
 
 // TestTheConsoleIsAccessible: axe finds nothing in any view, in either colour scheme, nor on a phone; and nothing is

@@ -19,19 +19,20 @@ type clusterService struct {
 
 // ListClusters implements the RPC.
 func (s *clusterService) ListClusters(
-	ctx context.Context, _ *snapshotdv1.ListClustersRequest,
+	ctx context.Context, req *snapshotdv1.ListClustersRequest,
 ) (*snapshotdv1.ListClustersResponse, error) {
+	seen := s.api.visible(ctx)
+	page, err := message.PageOf(req, namesOf(seen))
+	if err != nil {
+		return nil, err
+	}
 	resp := &snapshotdv1.ListClustersResponse{Time: timestamppb.Now()}
-	judged := s.server.judgeAll(ctx, s.api.visible(ctx))
+	judged := s.server.judgeAll(ctx, seen[page.From:page.To])
 	if ctx.Err() != nil { // what is said of them then is not true
 		return nil, snapshot.Cancelled(ctx, "judge the clusters")
 	}
-	for _, c := range judged {
-		if c.Name != "" {
-			resp.Clusters = append(resp.Clusters, message.Cluster(c))
-		}
-	}
-	return resp, nil
+	_, via := callerOf(ctx)
+	return resp, page.Fill(resp, judged, via == "grpc")
 }
 
 // GetCluster implements the RPC.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,9 +103,14 @@ func (f *fake) Watch(r *snapshotdv1.WatchRequest, s grpc.ServerStreamingServer[s
 }
 
 func (f *fake) ListClusters(
-	context.Context, *snapshotdv1.ListClustersRequest,
+	_ context.Context, r *snapshotdv1.ListClustersRequest,
 ) (*snapshotdv1.ListClustersResponse, error) {
-	return &snapshotdv1.ListClustersResponse{Clusters: f.clusters, Time: timestamppb.New(now)}, nil
+	from, _ := strconv.Atoi(r.GetPageToken())
+	resp := &snapshotdv1.ListClustersResponse{Clusters: f.clusters[from:], Time: timestamppb.New(now)}
+	if to := from + int(r.GetPageSize()); r.GetPageSize() > 0 && to < len(f.clusters) {
+		resp.Clusters, resp.NextPageToken = f.clusters[from:to], strconv.Itoa(to)
+	}
+	return resp, nil
 }
 
 func (f *fake) GetCluster(_ context.Context, r *snapshotdv1.GetClusterRequest) (*snapshotdv1.GetClusterResponse, error) {

@@ -134,7 +134,7 @@ func completeCluster(sys System) cobra.CompletionFunc {
 			return names, cobra.ShellCompDirectiveNoFileComp
 		}
 		askService(sys, cmd, func(c *client.Client) {
-			all, err := c.ListClusters(ctx, &snapshotdv1.ListClustersRequest{})
+			all, err := c.Clusters(ctx)
 			if err != nil {
 				return
 			}

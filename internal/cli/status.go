@@ -49,7 +49,7 @@ the worst counts: NOT_SAFE, then UNKNOWN, then ATTENTION.`,
 func runStatus(ctx context.Context, sys System, opts statusOptions, c *client.Client) error {
 	resp := &snapshotdv1.ListClustersResponse{}
 	if c.Cluster == "" {
-		all, err := c.ListClusters(ctx, &snapshotdv1.ListClustersRequest{})
+		all, err := c.Clusters(ctx)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -200,5 +201,21 @@ func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	f.window = &snapshotdv1.RecoveryWindow{}
 	if r := run(t.Context(), env, "window"); r.code != 0 || !strings.Contains(r.stdout, "no journal") {
 		t.Errorf("without a journal: exit code %d, %s", r.code, r.stdout)
+	}
+}
+
+// What is said of a fleet is said of all of it: the last of many clusters is the one that is not safe.
+func TestStatusReadsAllPagesOfTheClusters(t *testing.T) {
+	f := &fake{}
+	for i := range 450 {
+		f.clusters = append(f.clusters, judged(fmt.Sprintf("c%d", i), snapshotdv1.Cluster_VERDICT_SAFE))
+	}
+	f.clusters[449].Verdict = snapshotdv1.Cluster_VERDICT_NOT_SAFE
+	r := run(t.Context(), serve(t, f), "status")
+	if r.code != 4 || r.stderr != "error: 1 of 450 clusters not safe\n" || strings.Count(r.stdout, "SAFE") != 450 {
+		t.Errorf("exit code %d, stderr %q, stdout:\n%s", r.code, r.stderr, r.stdout)
+	}
+	if r := run(t.Context(), serve(t, f), "__complete", "list", "--cluster", ""); strings.Count(r.stdout, "\nc") < 449 {
+		t.Errorf("offered are:\n%s", r.stdout)
 	}
 }

@@ -17,7 +17,7 @@ import (
 const (
 	// Page is the number of snapshots in one request of a list.
 	Page         = 500
-	listAttempts = 3 // how often a listing begins again because its revision was compacted meanwhile
+	listAttempts = 3 // how often a listing begins again because its revision was compacted, or the clusters changed, meanwhile
 )
 
 // ListAll reads all pages, or up to limit snapshots when it is not 0.
@@ -50,6 +50,35 @@ func (c *Client) listOnce(
 		all.Snapshots = append(all.Snapshots, resp.GetSnapshots()...)
 		all.Unreadable = append(all.Unreadable, resp.GetUnreadable()...)
 		if req.PageToken = resp.GetNextPageToken(); req.PageToken == "" || limit > 0 && len(all.GetSnapshots()) >= limit {
+			return all, nil
+		}
+	}
+}
+
+// clusterPage is how many clusters are asked for at a time. The service answers when the last of them has answered it.
+const clusterPage = 200
+
+// Clusters reads all pages of the clusters. The time is that of the last page: nothing in them is later.
+func (c *Client) Clusters(ctx context.Context) (*snapshotdv1.ListClustersResponse, error) {
+	for attempt := 1; ; attempt++ {
+		all, err := c.clustersOnce(ctx)
+		if wire.DetailsOf(err).Reason == snapshot.ReasonPageTokenExpired && attempt < listAttempts {
+			continue
+		}
+		return all, err
+	}
+}
+
+func (c *Client) clustersOnce(ctx context.Context) (*snapshotdv1.ListClustersResponse, error) {
+	all := &snapshotdv1.ListClustersResponse{}
+	req := &snapshotdv1.ListClustersRequest{PageSize: clusterPage}
+	for {
+		resp, err := c.ListClusters(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		all.Clusters, all.Time = append(all.Clusters, resp.GetClusters()...), resp.GetTime()
+		if req.PageToken = resp.GetNextPageToken(); req.PageToken == "" {
 			return all, nil
 		}
 	}

@@ -37,7 +37,7 @@ const (
 	Cluster_VERDICT_ATTENTION Cluster_Verdict = 2
 	// The cluster cannot be recovered, or not to a recent state.
 	Cluster_VERDICT_NOT_SAFE Cluster_Verdict = 3
-	// The catalog cannot be read: it is not known here.
+	// It is not known here: the catalog cannot be read, or was not asked for want of time, as a finding says.
 	Cluster_VERDICT_UNKNOWN Cluster_Verdict = 4
 )
 
@@ -86,9 +86,13 @@ func (Cluster_Verdict) EnumDescriptor() ([]byte, []int) {
 	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{7, 0}
 }
 
-// ListClustersRequest asks for all clusters.
+// ListClustersRequest asks for all clusters, or for a page of them.
 type ListClustersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Clusters per page, 1000 at most; 0 for all clusters in one answer.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty for the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,13 +127,31 @@ func (*ListClustersRequest) Descriptor() ([]byte, []int) {
 	return file_snapshotd_v1_cluster_service_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *ListClustersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListClustersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // ListClustersResponse is the clusters.
 type ListClustersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The clusters, in the order of the configuration.
 	Clusters []*Cluster `protobuf:"bytes,1,rep,name=clusters,proto3" json:"clusters,omitempty"`
-	// When they were judged, by the clock of the replica that answers; ages count from it.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// When they were judged, by the clock of the replica that answers; ages count from it. Each page has its own.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// Token of the next page; empty when this is the last. A page may have less than page_size clusters: it has not more than 4 MiB.
+	// When the clusters, or those that the caller may see, are not those of the first page any more, the token is ABORTED
+	// (PAGE_TOKEN_EXPIRED): start again.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -176,6 +198,13 @@ func (x *ListClustersResponse) GetTime() *timestamppb.Timestamp {
 		return x.Time
 	}
 	return nil
+}
+
+func (x *ListClustersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // GetClusterRequest names a cluster.
@@ -398,7 +427,8 @@ type RecoveryWindow struct {
 	Snapshots []*RecoveryWindow_Snapshot `protobuf:"bytes,6,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
 	// What is only estimated or not known in any restore from this journal, for a person. Not set in Cluster.
 	Estimates []string `protobuf:"bytes,7,rep,name=estimates,proto3" json:"estimates,omitempty"`
-	// Why some backends could not be listed: their part of the window is missing here. Not set in Cluster.
+	// Why some backends could not be listed, and why records of snapshots cannot be read: their part of the window is missing here.
+	// Not set in Cluster.
 	Unread []string `protobuf:"bytes,8,rep,name=unread,proto3" json:"unread,omitempty"`
 	// How far the journal is behind etcd: revisions that the cluster has, and that are not durable yet on the disk of the replica
 	// that follows. The age of its recovery point says the same as a time. Unset when that is not known: etcd is not followed
@@ -824,8 +854,8 @@ type RecoveryWindow_Range struct {
 	LastTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_time,json=lastTime,proto3" json:"last_time,omitempty"`
 	// Up to this time, the last revision was the newest of the cluster; unset when that is not known.
 	CompleteTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=complete_time,json=completeTime,proto3" json:"complete_time,omitempty"`
-	// The first revision that can be restored: that of the oldest snapshot in the range; 0 when there is no snapshot, so that
-	// none of the range can be restored.
+	// The first revision that can be restored: that of the oldest snapshot in the range, which may be older than those in
+	// snapshots; 0 when there is no snapshot, so that none of the range can be restored.
 	RestorableFromRevision int64 `protobuf:"varint,6,opt,name=restorable_from_revision,json=restorableFromRevision,proto3" json:"restorable_from_revision,omitempty"`
 	// Name of that snapshot.
 	Base          string `protobuf:"bytes,7,opt,name=base,proto3" json:"base,omitempty"`
@@ -1804,11 +1834,15 @@ var File_snapshotd_v1_cluster_service_proto protoreflect.FileDescriptor
 
 const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\n" +
-	"\"snapshotd/v1/cluster_service.proto\x12\fsnapshotd.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\x15\n" +
-	"\x13ListClustersRequest\"y\n" +
+	"\"snapshotd/v1/cluster_service.proto\x12\fsnapshotd.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"Q\n" +
+	"\x13ListClustersRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\xa1\x01\n" +
 	"\x14ListClustersResponse\x121\n" +
 	"\bclusters\x18\x01 \x03(\v2\x15.snapshotd.v1.ClusterR\bclusters\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"-\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"-\n" +
 	"\x11GetClusterRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"u\n" +
 	"\x12GetClusterResponse\x12/\n" +

@@ -31,8 +31,14 @@ const (
 // ClusterService says how the clusters are: whether each of them can be recovered, and if not, why not and what to do. The
 // console and `snapshotd status` show what it says. Errors and paths are as those of SnapshotService.
 type ClusterServiceClient interface {
-	// ListClusters judges all clusters that the caller may see, in the order of the configuration. A cluster whose catalog cannot
-	// be read is in the list, as UNKNOWN, with all that is known from the configuration.
+	// ListClusters judges the clusters that the caller may see, in the order of the configuration: all of them, or a page. A cluster
+	// whose catalog cannot be read is in the list, as UNKNOWN, with all that is known from the configuration. So is one whose turn
+	// did not come in time, because many before it did not answer: its finding says so, and GetCluster asks it. A caller with a
+	// deadline is answered shortly before it, with what is known by then.
+	//
+	// Without a page_size all clusters are in one answer. Over gRPC that is INVALID_ARGUMENT when it would have more than the 4 MiB
+	// that clients take unless they are told otherwise, which some hundreds of clusters have: ask for pages. No cluster is left
+	// out unsaid.
 	ListClusters(ctx context.Context, in *ListClustersRequest, opts ...grpc.CallOption) (*ListClustersResponse, error)
 	// GetCluster judges one cluster; NOT_FOUND (CLUSTER_NOT_FOUND) when none of that name is configured.
 	GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error)
@@ -87,8 +93,14 @@ func (c *clusterServiceClient) GetRecoveryWindow(ctx context.Context, in *GetRec
 // ClusterService says how the clusters are: whether each of them can be recovered, and if not, why not and what to do. The
 // console and `snapshotd status` show what it says. Errors and paths are as those of SnapshotService.
 type ClusterServiceServer interface {
-	// ListClusters judges all clusters that the caller may see, in the order of the configuration. A cluster whose catalog cannot
-	// be read is in the list, as UNKNOWN, with all that is known from the configuration.
+	// ListClusters judges the clusters that the caller may see, in the order of the configuration: all of them, or a page. A cluster
+	// whose catalog cannot be read is in the list, as UNKNOWN, with all that is known from the configuration. So is one whose turn
+	// did not come in time, because many before it did not answer: its finding says so, and GetCluster asks it. A caller with a
+	// deadline is answered shortly before it, with what is known by then.
+	//
+	// Without a page_size all clusters are in one answer. Over gRPC that is INVALID_ARGUMENT when it would have more than the 4 MiB
+	// that clients take unless they are told otherwise, which some hundreds of clusters have: ask for pages. No cluster is left
+	// out unsaid.
 	ListClusters(context.Context, *ListClustersRequest) (*ListClustersResponse, error)
 	// GetCluster judges one cluster; NOT_FOUND (CLUSTER_NOT_FOUND) when none of that name is configured.
 	GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error)

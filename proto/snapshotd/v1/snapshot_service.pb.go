@@ -1004,7 +1004,8 @@ type ListRequest struct {
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only snapshots in one of these states; any when empty.
 	States []Snapshot_State `protobuf:"varint,4,rep,packed,name=states,proto3,enum=snapshotd.v1.Snapshot_State" json:"states,omitempty"`
-	// Only snapshots that have a location on this backend.
+	// Only snapshots that have a location on this backend. One that is not configured is INVALID_ARGUMENT, unless the catalog has
+	// snapshots there still.
 	Backend string `protobuf:"bytes,5,opt,name=backend,proto3" json:"backend,omitempty"`
 	// Only snapshots that have all of these labels.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

@@ -82,6 +82,11 @@ type SnapshotServiceClient interface {
 	// Prune applies the retention of each backend now. With validate_only it says what would go and why each one stays. The
 	// newest snapshot on a backend, and what is pinned or locked, stay whatever the rules say. Those that somebody asked for
 	// stay unless the configuration has on_demand.
+	//
+	// A copy that could not be removed has its error in its decision. As long as another one was removed, the call is OK: look at
+	// the decisions. When there were copies to remove and none of them could be, the status is the error of the first one, and a
+	// PruneResponse with their decisions a further detail, as far as there is room for it. A lock of the bucket, and what
+	// validate_only finds, are no errors of the call.
 	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error)
 	// Verify reads the copies of a snapshot back and proves what they are: progress, and at the end the snapshot with its
 	// verdict, which the catalog keeps. What is not as it should be is DATA_LOSS (CHECKSUM_MISMATCH, SNAPSHOT_UNREADABLE,
@@ -314,6 +319,11 @@ type SnapshotServiceServer interface {
 	// Prune applies the retention of each backend now. With validate_only it says what would go and why each one stays. The
 	// newest snapshot on a backend, and what is pinned or locked, stay whatever the rules say. Those that somebody asked for
 	// stay unless the configuration has on_demand.
+	//
+	// A copy that could not be removed has its error in its decision. As long as another one was removed, the call is OK: look at
+	// the decisions. When there were copies to remove and none of them could be, the status is the error of the first one, and a
+	// PruneResponse with their decisions a further detail, as far as there is room for it. A lock of the bucket, and what
+	// validate_only finds, are no errors of the call.
 	Prune(context.Context, *PruneRequest) (*PruneResponse, error)
 	// Verify reads the copies of a snapshot back and proves what they are: progress, and at the end the snapshot with its
 	// verdict, which the catalog keeps. What is not as it should be is DATA_LOSS (CHECKSUM_MISMATCH, SNAPSHOT_UNREADABLE,

@@ -106,6 +106,18 @@ export function snapshots(cluster, name) {
   return name ? `${all}/${encodeURIComponent(name)}` : all;
 }
 
+// fleet asks how all clusters are, page by page. The time of the first page is the one that belongs to the question.
+async function fleet() {
+  const path = '/v1/clusters?pageSize=200';
+  const answer = await ask(path);
+  for (let token = answer.nextPageToken; token;) {
+    const page = await ask(`${path}&pageToken=${encodeURIComponent(token)}`);
+    answer.clusters.push(...page.clusters);
+    token = page.nextPageToken;
+  }
+  return answer;
+}
+
 const whoami = () => ask('/v1/whoami');
 const lasting = 60000; // milliseconds, after which the caller may have other roles
 
@@ -115,7 +127,7 @@ let introduced = 0; // when the service was asked who the caller is; 0 when it h
 function questions() {
   const asked = Date.now();
   const known = Math.abs(asked - introduced) < lasting;
-  return { asked, known, answers: Promise.all([ask('/v1/clusters'), ask('/console/service'), known ? state.caller : whoami()]) };
+  return { asked, known, answers: Promise.all([fleet(), ask('/console/service'), known ? state.caller : whoami()]) };
 }
 
 // The first questions are on their way before the modules that show the answers are here.
