@@ -7,6 +7,7 @@ import (
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server/message"
+	"github.com/snapshotd/snapshotd/server/turns"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -43,7 +44,7 @@ func (s *clusterService) GetCluster(
 	if err != nil {
 		return nil, err
 	}
-	inTime, cancel := beforeItEnds(ctx)
+	inTime, cancel := turns.BeforeEnd(ctx)
 	defer cancel()
 	at, judged := timestamppb.Now(), s.server.judge(inTime, c, judgeTimeout)
 	if ctx.Err() != nil {

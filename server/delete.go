@@ -2,9 +2,9 @@ package server
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/cluster/pruning"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server/message"
@@ -43,7 +43,7 @@ func (s *service) Prune(ctx context.Context, req *snapshotdv1.PruneRequest) (*sn
 		resp.Decisions = append(resp.Decisions, wire.DecisionToProto(c.Name(), d))
 	}
 	if !req.GetValidateOnly() {
-		if err := noneRemoved(decisions); err != nil {
+		if err := pruning.NoneRemoved(decisions); err != nil {
 			return nil, &failure{error: err, cluster: c.Name(), pruned: resp}
 		}
 		return resp, nil
@@ -53,26 +53,4 @@ func (s *service) Prune(ctx context.Context, req *snapshotdv1.PruneRequest) (*sn
 		resp.Journal = message.Removals(c.Name(), all, req.GetBackends(), err)
 	}
 	return resp, nil
-}
-
-// noneRemoved returns the error of a prune that could remove nothing of what it was to remove. What a bucket's lock keeps
-// was not to be removed yet.
-func noneRemoved(decisions []cluster.Decision) error {
-	var first error
-	failed := 0
-	for _, d := range decisions {
-		if d.Stays {
-			continue
-		}
-		if d.Err == nil {
-			return nil
-		}
-		if failed++; first == nil {
-			first = d.Err
-		}
-	}
-	if first == nil {
-		return nil
-	}
-	return fmt.Errorf("none of the %d copies that retention removes could be removed; the first: %w", failed, first)
 }

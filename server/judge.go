@@ -43,7 +43,7 @@ type Journal interface {
 // judgeAll judges clusters, some at a time, and answers before ctx is done. Those that were removed meanwhile have no
 // name.
 func (s *Server) judgeAll(ctx context.Context, clusters []Cluster) []status.Cluster {
-	ctx, cancel := beforeItEnds(ctx)
+	ctx, cancel := turns.BeforeEnd(ctx)
 	defer cancel()
 	all, begin := make([]status.Cluster, len(clusters)), time.Now()
 	inTurn.Each(ctx, len(clusters), func(i int) {
@@ -68,15 +68,6 @@ func notAsked(waited time.Duration, unanswered int) error {
 		text += fmt.Sprintf(", and %d of those before it have not answered yet", unanswered)
 	}
 	return errors.New(text)
-}
-
-// beforeItEnds returns a context that is done a little before ctx, so that the caller gets what is known by then.
-func beforeItEnds(ctx context.Context) (context.Context, context.CancelFunc) {
-	end, bounded := ctx.Deadline()
-	if !bounded {
-		return context.WithCancel(ctx)
-	}
-	return context.WithDeadline(ctx, end.Add(-min(time.Second, time.Until(end)/5)))
 }
 
 // judge judges one cluster, and waits at most so long for its catalog.

@@ -75,6 +75,28 @@ func (p *Pruning) Run(ctx context.Context, copies []*retention.Candidate) (decis
 	return decisions, nil
 }
 
+// NoneRemoved returns the error of a prune that could remove nothing of what it was to remove. What a bucket's lock keeps
+// was not to be removed yet.
+func NoneRemoved(decisions []Decision) error {
+	var first error
+	failed := 0
+	for _, d := range decisions {
+		if d.Stays {
+			continue
+		}
+		if d.Err == nil {
+			return nil
+		}
+		if failed++; first == nil {
+			first = d.Err
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return fmt.Errorf("none of the %d copies that retention removes could be removed; the first: %w", failed, first)
+}
+
 // Forget takes the copies that were removed off the numbers of READY copies in the candidates of other backends.
 func Forget(others []*retention.Candidate, decided []Decision) {
 	removed := map[string]bool{}

@@ -56,3 +56,12 @@ func take(ctx context.Context, taken chan<- struct{}) bool {
 		return false
 	}
 }
+
+// BeforeEnd returns a context that is done a little before ctx, so that the caller gets what is known by then.
+func BeforeEnd(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, bounded := ctx.Deadline()
+	if !bounded {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, end.Add(-min(time.Second, time.Until(end)/5)))
+}
