@@ -78,17 +78,11 @@ type ownMetrics struct {
 	jobsRunning  metric.Int64Gauge
 	jobsWaiting  metric.Int64Gauge
 	verified     metric.Int64Counter
-	proven       metric.Float64Gauge
-	provenAt     metric.Int64Gauge
 }
 
 func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 	r := &register{meter: m}
 	return ownMetrics{
-		proven: r.seconds("snapshotd.last_proven_restore.timestamp",
-			"When a drill last proved that a snapshot of the cluster that still exists can be restored, "+
-				"in seconds since 1970; 0 when none did."),
-		provenAt: r.gauge("snapshotd.last_proven_restore.revision", "", "Revision of etcd in that snapshot."),
 		verified: r.counter("snapshotd.verifications", "Verifications of snapshots that came to a verdict."),
 		lastRun: r.seconds("snapshotd.schedule.last_run.timestamp",
 			"When the last run of a schedule was due that has stored a snapshot, as far as this replica knows, "+

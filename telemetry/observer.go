@@ -70,7 +70,7 @@ func (o *observer) Observe(ctx context.Context, ev snapshot.Event) {
 	case snapshot.EventVerified:
 		o.verified(ctx, ev)
 	case snapshot.EventProven:
-		o.proven(ctx, ev)
+		o.outcomes.proved(ev)
 	case snapshot.EventRepaired:
 		o.own.repairs.Add(ctx, 1, repairOf(ev.Cluster, ev.Backend, ev.Err))
 	case snapshot.EventRepairsQueued:
@@ -133,11 +133,6 @@ func (o *observer) verified(ctx context.Context, ev snapshot.Event) {
 		result = "passed"
 	}
 	o.own.verified.Add(ctx, 1, verdictOf(ev.Cluster, strings.ToLower(ev.Verification.Level.String()), result))
-}
-
-func (o *observer) proven(ctx context.Context, ev snapshot.Event) {
-	o.own.proven.Record(ctx, unixSeconds(ev.ProvenTime), clusterOf(ev.Cluster))
-	o.own.provenAt.Record(ctx, ev.Revision, clusterOf(ev.Cluster))
 }
 
 // lastSuccess records the last snapshot that reached every backend, unless a newer one is known. A snapshot that is in

@@ -12,9 +12,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// outcomes are the times of the last success and the last failure of saves and reconciles, for each backend, and the
-// snapshots that are damaged. An alert that compares the two times ends when the cause is mended, and not before. One on the
-// increase of a counter would go on for as long as it looks back, and end then although nothing was mended.
+// outcomes are the times of the last success and the last failure of saves and reconciles, for each backend, the snapshots
+// that are damaged, and the last proof. An alert that compares the two times ends when the cause is mended, and not before.
+// One on the increase of a counter would go on for as long as it looks back, and end then although nothing was mended.
 type outcomes struct {
 	mu       sync.Mutex
 	clusters map[string]*clusterOutcomes
@@ -26,6 +26,14 @@ type clusterOutcomes struct {
 	reconciles map[string]outcome // by backend
 	leading    bool
 	damaged    map[string]bool // by name: its last verification did not pass
+	proven     *proof          // nil before it is known
+	unprovable bool            // no drill of this service can restore a snapshot
+}
+
+// proof is the newest snapshot that a drill has proven; zero when there is none.
+type proof struct {
+	at       time.Time
+	revision int64
 }
 
 // outcome is the newest time of either result; zero when there was none.
@@ -63,7 +71,13 @@ func (o *outcomes) register(m metric.Meter) error {
 		"When a reconcile of this replica has ended last, by its result on the backend; in seconds since 1970, 0 when none has.")
 	damaged := observable("snapshotd.snapshots.damaged", "",
 		"Snapshots in the catalog that did not pass their last verification; 0 on replicas that do not lead.")
-	_, err := m.RegisterCallback(func(_ context.Context, to metric.Observer) error {
+	proven := observable("snapshotd.last_proven_restore.timestamp", "s",
+		"When a drill last proved that a snapshot of the cluster that still exists can be restored, "+
+			"in seconds since 1970; 0 when none did, absent when the service cannot decrypt them.")
+	provenAt, err := m.Int64ObservableGauge("snapshotd.last_proven_restore.revision",
+		metric.WithDescription("Revision of etcd in that snapshot."))
+	r.errs = append(r.errs, err)
+	_, err = m.RegisterCallback(func(_ context.Context, to metric.Observer) error {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		for name, c := range o.clusters {
@@ -76,9 +90,13 @@ func (o *outcomes) register(m metric.Meter) error {
 				n = len(c.damaged)
 			}
 			to.ObserveFloat64(damaged, float64(n), clusterOf(name))
+			if p := c.proven; p != nil && !c.unprovable {
+				to.ObserveFloat64(proven, unixSeconds(p.at), clusterOf(name))
+				to.ObserveInt64(provenAt, p.revision, clusterOf(name))
+			}
 		}
 		return nil
-	}, saves, reconciles, damaged)
+	}, saves, reconciles, damaged, proven, provenAt)
 	r.errs = append(r.errs, err)
 	return r.err()
 }
@@ -104,7 +122,7 @@ func (o *outcomes) add(cluster string, backends []string) {
 	if before := o.clusters[cluster]; before != nil {
 		c = before
 	}
-	c.backends = backends
+	c.backends, c.unprovable = backends, false
 	o.clusters[cluster] = c
 }
 
@@ -169,6 +187,10 @@ func (o *outcomes) verified(ev snapshot.Event) {
 
 func (o *outcomes) counted(ev snapshot.Event) {
 	o.change(ev.Cluster, func(c *clusterOutcomes) { c.damaged = maps.Clone(ev.Damaged) })
+}
+
+func (o *outcomes) proved(ev snapshot.Event) {
+	o.change(ev.Cluster, func(c *clusterOutcomes) { c.proven = &proof{at: ev.ProvenTime, revision: ev.Revision} })
 }
 
 // deleted forgets the verdict on a snapshot when the last backend has removed it.

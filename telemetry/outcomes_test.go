@@ -134,6 +134,40 @@ func TestDamagedSnapshotsAreKnownByTheLeader(t *testing.T) {
 	want("0")
 }
 
+// An alert on the age of the last proof could never end where no drill of the service can restore a snapshot.
+func TestThereIsNoLastProofWhereTheServiceCannotDecrypt(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	proven := func(revision, unix int64) {
+		ev := snapshot.Event{Type: snapshot.EventProven, Cluster: "prod", Revision: revision}
+		if unix > 0 {
+			ev.ProvenTime = time.Unix(unix, 0)
+		}
+		tel.Observer().Observe(t.Context(), ev)
+	}
+	none := func(when string) {
+		t.Helper()
+		if got := only(scrape(t, tel, ""), "snapshotd_last_proven_restore"); got != "" {
+			t.Errorf("%s, the scrape has\n%s", when, got)
+		}
+	}
+	tel.AddCluster(t.Context(), "prod", []string{"local"})
+	none("before the first reconcile")
+	proven(0, 0)
+	has(t, tel, `snapshotd_last_proven_restore_timestamp_seconds{cluster="prod"} 0`)
+	proven(42, 1000)
+	tel.AddCluster(t.Context(), "prod", []string{"local"}) // the configuration has changed
+	has(t, tel, `snapshotd_last_proven_restore_timestamp_seconds{cluster="prod"} 1000`)
+	has(t, tel, `snapshotd_last_proven_restore_revision{cluster="prod"} 42`)
+	tel.AddCluster(t.Context(), "prod", []string{"local"})
+	tel.Unprovable("prod") // the identity is gone from the configuration
+	none("without an identity")
+	proven(0, 0)
+	none("after a reconcile without an identity")
+	tel.AddCluster(t.Context(), "prod", []string{"local"})
+	has(t, tel, `snapshotd_last_proven_restore_timestamp_seconds{cluster="prod"} 0`)
+}
+
 func TestTheLastFailureOfAScheduleIsKnown(t *testing.T) {
 	clearEnv(t)
 	tel := start(t, telemetry.Config{})

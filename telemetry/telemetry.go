@@ -177,6 +177,12 @@ func (t *Telemetry) AddCluster(ctx context.Context, cluster string, backends []s
 	t.observer.addCluster(ctx, cluster, backends)
 }
 
+// Unprovable says that the service cannot decrypt the snapshots of a cluster that was added, and so no drill of it can
+// restore one. There is no time of the last proof then: no alert on its age could end.
+func (t *Telemetry) Unprovable(cluster string) {
+	t.observer.outcomes.change(cluster, func(c *clusterOutcomes) { c.unprovable = true })
+}
+
 // LastSuccess records the last snapshot that reached every chosen backend, as the catalog knows it: after a start there
 // was no Save yet to learn it from. A snapshot that is older than the last known one is ignored.
 func (t *Telemetry) LastSuccess(ctx context.Context, s *snapshot.Snapshot) {

@@ -70,6 +70,9 @@ func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 // place of, if there was one, go on.
 func (c *managed) run(ctx context.Context, before *managed) {
 	c.telemetry.AddCluster(ctx, c.Name(), c.BackendNames())
+	if c.store.Encrypted && !c.store.Decrypts {
+		c.telemetry.Unprovable(c.Name())
+	}
 	c.telemetry.Leader(ctx, c.Name(), false)
 	c.telemetry.AddCertificate(c.Name(), c.certs.first)
 	if before == nil {

@@ -72,14 +72,22 @@ func (r *restarted) lastSave(t *testing.T, result string) string {
 
 func (r *restarted) metric(t *testing.T, series string) string {
 	t.Helper()
+	value := metric(r.telemetry, series)
+	if value == "" {
+		t.Fatalf("there is no %s", series)
+	}
+	return value
+}
+
+// metric returns the value of a series as the scrape has it; "" when it has none.
+func metric(tel *telemetry.Telemetry, series string) string {
 	rec := httptest.NewRecorder()
-	r.telemetry.MetricsHandler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	tel.MetricsHandler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for line := range strings.Lines(rec.Body.String()) {
 		if value, found := strings.CutPrefix(line, series+" "); found {
 			return strings.TrimSpace(value)
 		}
 	}
-	t.Fatalf("there is no %s", series)
 	return ""
 }
 

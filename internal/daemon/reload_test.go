@@ -52,10 +52,16 @@ func newJournaled(t *testing.T, etcd *embedded.Etcd) *journaled {
 // configure writes the configuration with a schedule that is due on one day of the year.
 func (j *journaled) configure(t *testing.T, day int) {
 	t.Helper()
-	doc := fmt.Sprintf("node_name: node-1\ndata_dir: %q\nlisten_grpc: 127.0.0.1:0\nlisten_http: 127.0.0.1:0\nclusters:\n"+
+	j.write(t, fmt.Sprintf("clusters:\n"+
 		"  - etcd: {endpoints: [%q]}\n    backends: [{name: local, url: \"file://%s\"}]\n    lock_ttl: 2s\n"+
 		"    journal: {enabled: true, flush_interval: 20ms, upload_interval: 1s}\n"+
-		"    schedules: [{name: yearly, cron: \"0 0 %d 1 *\"}]\n", j.dataDir, j.etcd, j.backend, day)
+		"    schedules: [{name: yearly, cron: \"0 0 %d 1 *\"}]\n", j.etcd, j.backend, day))
+}
+
+// write writes the configuration with these clusters.
+func (j *journaled) write(t *testing.T, clusters string) {
+	t.Helper()
+	doc := fmt.Sprintf("node_name: node-1\ndata_dir: %q\nlisten_grpc: 127.0.0.1:0\nlisten_http: 127.0.0.1:0\n%s", j.dataDir, clusters)
 	if err := os.WriteFile(j.file+".new", []byte(doc), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +72,22 @@ func (j *journaled) configure(t *testing.T, day int) {
 
 // serve runs the service until the test ends.
 func (j *journaled) serve(t *testing.T) *Service {
+	t.Helper()
+	s := j.open(t)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// open opens the service.
+func (j *journaled) open(t *testing.T) *Service {
 	t.Helper()
 	if err := os.MkdirAll(j.backend, 0o700); err != nil {
 		t.Fatal(err)
@@ -87,15 +109,6 @@ func (j *journaled) serve(t *testing.T) *Service {
 	if err := s.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
 	return s
 }
 
@@ -213,12 +226,9 @@ func TestAClusterThatDoesNotStopKeepsNoOtherOneWaiting(t *testing.T) {
 	etcd := embedded.StartEtcd(t)
 	j := newJournaled(t, etcd)
 	configure := func(day int) {
-		doc := fmt.Sprintf("node_name: node-1\ndata_dir: %q\nlisten_grpc: 127.0.0.1:0\nlisten_http: 127.0.0.1:0\ndefaults:\n"+
+		j.write(t, fmt.Sprintf("defaults:\n"+
 			"  etcd: {endpoints: [%q]}\n  backends: [{name: local, url: \"file://%s\"}]\n  lock_ttl: 2s\n"+
-			"  schedules: [{name: yearly, cron: \"0 0 %d 1 *\"}]\nclusters: [{name: hangs}, {name: other}]\n", j.dataDir, j.etcd, j.backend, day)
-		if err := os.WriteFile(j.file, []byte(doc), 0o600); err != nil {
-			t.Fatal(err)
-		}
+			"  schedules: [{name: yearly, cron: \"0 0 %d 1 *\"}]\nclusters: [{name: hangs}, {name: other}]\n", j.etcd, j.backend, day))
 	}
 	configure(1)
 	s := j.serve(t)
