@@ -24,8 +24,7 @@ func exported(t *testing.T) map[string]bool {
 	for _, file := range []string{"own.golden", "six.golden", "six-k3s.golden"} {
 		for line := range strings.Lines(read(t, "..", "telemetry", "testdata", file)) {
 			if !strings.HasPrefix(line, "#") {
-				name, _, _ := strings.Cut(line, "{")
-				names[name] = true
+				names[line[:strings.IndexAny(line, "{ ")]] = true
 			}
 		}
 	}

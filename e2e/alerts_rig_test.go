@@ -222,6 +222,24 @@ func (a *alarming) configureSecond(prefix string) {
 	a.files[1] = writeConfig(a.t, "%s", "clusters:\n"+fmt.Sprintf(alarmingTwice, a.home.Endpoints()[0], prefix, a.dir))
 }
 
+// addToSecond adds a cluster to the configuration of the second service. A file that it names is not there.
+func (a *alarming) addToSecond() {
+	a.t.Helper()
+	before, err := os.ReadFile(a.files[1])
+	a.check(err)
+	replaceFile(a.t, a.files[1], string(before)+fmt.Sprintf(
+		"  - {name: late, etcd: {endpoints: [\"https://%[1]s\"], ca_cert: %[2]s/late.crt, cert: %[3]s/client.crt, key: %[3]s/client.key}, "+
+			"backends: [{name: local, url: \"file://%[2]s/well\"}]}\n", a.front.addr, a.dir, a.front.authority.dir))
+}
+
+// bringFile brings the file that addToSecond named.
+func (a *alarming) bringFile() {
+	a.t.Helper()
+	authority, err := os.ReadFile(filepath.Join(a.front.authority.dir, "ca.crt"))
+	a.check(err)
+	a.check(os.WriteFile(filepath.Join(a.dir, "late.crt"), authority, 0o600))
+}
+
 func (a *alarming) moveSecond(prefix string) {
 	a.t.Helper()
 	a.second.end()

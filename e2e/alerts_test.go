@@ -97,6 +97,11 @@ var breakages = [][]breakage{{
 		fires: []sign{told("EtcdSnapshotDamaged", "cluster", "damaged")},
 	},
 	{
+		breaks: (*alarming).addToSecond,
+		mends:  (*alarming).bringFile, // nobody asks for a reload
+		fires:  []sign{told("SnapshotdConfigNotApplied", "instance", "second")},
+	},
+	{
 		breaks: func(a *alarming) { a.damage("unproven", ".seg") },
 		mends:  func(a *alarming) { a.repair("unproven") },
 		fires: []sign{

@@ -78,11 +78,15 @@ type ownMetrics struct {
 	jobsRunning  metric.Int64Gauge
 	jobsWaiting  metric.Int64Gauge
 	verified     metric.Int64Counter
+	reloaded     metric.Int64Gauge
 }
 
 func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 	r := &register{meter: m}
 	return ownMetrics{
+		reloaded: r.gauge("snapshotd.config.last_reload_successful", "",
+			"1 when the last change of the configuration was applied as a whole, also when there was none; "+
+				"0 when it is wrong, or a part of it could not be applied yet."),
 		verified: r.counter("snapshotd.verifications", "Verifications of snapshots that came to a verdict."),
 		lastRun: r.seconds("snapshotd.schedule.last_run.timestamp",
 			"When the last run of a schedule was due that has stored a snapshot, as far as this replica knows, "+

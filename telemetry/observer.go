@@ -40,6 +40,7 @@ func newObserver(ctx context.Context, six, own metric.MeterProvider, version str
 		return nil, err
 	}
 	m.buildInfo.Record(ctx, 1, buildAttributes(version))
+	m.reloaded.Record(ctx, 1)
 	o := &observer{six: h, own: m, newest: map[string]time.Time{}, runs: map[[2]string]outcome{}}
 	return o, errors.Join(o.queues.register(own.Meter(scope)), o.outcomes.register(own.Meter(scope)),
 		o.certificates.register(own.Meter(scope)), o.journals.register(own.Meter(scope)))

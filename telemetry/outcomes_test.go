@@ -168,6 +168,17 @@ func TestThereIsNoLastProofWhereTheServiceCannotDecrypt(t *testing.T) {
 	has(t, tel, `snapshotd_last_proven_restore_timestamp_seconds{cluster="prod"} 0`)
 }
 
+// Whoever watches the configuration sees that it was not applied, from the start on.
+func TestTheLastReloadIsKnown(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	has(t, tel, `snapshotd_config_last_reload_successful 1`)
+	tel.Reloaded(t.Context(), false)
+	has(t, tel, `snapshotd_config_last_reload_successful 0`)
+	tel.Reloaded(t.Context(), true)
+	has(t, tel, `snapshotd_config_last_reload_successful 1`)
+}
+
 func TestTheLastFailureOfAScheduleIsKnown(t *testing.T) {
 	clearEnv(t)
 	tel := start(t, telemetry.Config{})

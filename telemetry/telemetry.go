@@ -183,6 +183,15 @@ func (t *Telemetry) Unprovable(cluster string) {
 	t.observer.outcomes.change(cluster, func(c *clusterOutcomes) { c.unprovable = true })
 }
 
+// Reloaded records whether the last change of the configuration was applied as a whole.
+func (t *Telemetry) Reloaded(ctx context.Context, whole bool) {
+	var v int64
+	if whole {
+		v = 1
+	}
+	t.observer.own.reloaded.Record(ctx, v)
+}
+
 // LastSuccess records the last snapshot that reached every chosen backend, as the catalog knows it: after a start there
 // was no Save yet to learn it from. A snapshot that is older than the last known one is ignored.
 func (t *Telemetry) LastSuccess(ctx context.Context, s *snapshot.Snapshot) {

@@ -140,6 +140,7 @@ func observe(ctx context.Context, tel *telemetry.Telemetry) {
 	tel.JournalChecked(ctx, "prod", "snapshot", true)
 	tel.AddJournal(ctx, "stage", func() telemetry.JournalState { return telemetry.JournalState{LocalBytes: 1} }, nil, nil)
 	tel.Leader(ctx, "stage", false)
+	tel.Reloaded(ctx, false)
 	tel.AddCertificate("prod", func() (begin, end time.Time) { return time.Unix(1700000000, 0), time.Unix(1800000000, 0) })
 	local, s3 := snapshot.BackendLocal, snapshot.BackendS3
 	for _, ev := range []snapshot.Event{

@@ -40,21 +40,26 @@ func (s *Service) watchReloads(ctx context.Context) {
 	if s.conf.Load == nil || s.conf.Dev {
 		return // there is no file
 	}
-	r := &reloader{Service: s, files: s.cfg.Files()}
-	r.seen = disk.Stamp(r.files...)
+	r := newReloader(s)
 	tick := time.NewTicker(filesInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-s.conf.Reload:
-			r.failed = "" // whoever asks is told again
-			r.reload(ctx)
+			r.ask(ctx)
 		case <-tick.C:
 			r.look(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// ask reads the configuration because somebody has asked for it. Whoever asks is told again what is wrong.
+func (r *reloader) ask(ctx context.Context) {
+	r.failed, r.unopened = "", nil
+	r.reload(ctx)
+	r.telemetry.Reloaded(ctx, r.whole())
 }
 
 // look applies what has changed, or could not be applied yet. A configuration that was wrong is read each time: a file
@@ -69,18 +74,32 @@ func (r *reloader) look(ctx context.Context) {
 	if r.waiting != nil {
 		r.applyClusters(ctx, r.waiting)
 	}
+	r.telemetry.Reloaded(ctx, r.whole())
 }
 
 // reloader applies changes of the configuration.
 type reloader struct {
 	*Service
-	files     []string         // of the configuration that was read last
-	seen      string           // their state before they were read
-	failed    string           // why the configuration is wrong, as the log has it; empty when it is not
-	unapplied *config.Config   // a configuration whose rules could not be applied yet; nil when there is none
-	denied    string           // why, as the log has it
-	waiting   []config.Cluster // clusters of a configuration of which some are being saved and could not be changed yet
-	told      bool             // the log has that
+	files     []string          // of the configuration that was read last
+	seen      string            // their state before they were read
+	failed    string            // why the configuration is wrong, as the log has it; empty when it is not
+	unapplied *config.Config    // a configuration whose rules could not be applied yet; nil when there is none
+	denied    string            // why, as the log has it
+	waiting   []config.Cluster  // clusters of a configuration of which some could not be opened or changed yet
+	told      bool              // the log has that some are being saved
+	unopened  map[string]string // by cluster that could not be opened: why, as the log has it
+}
+
+func newReloader(s *Service) *reloader {
+	r := &reloader{Service: s, files: s.cfg.Files()}
+	r.seen = disk.Stamp(r.files...)
+	return r
+}
+
+// whole reports whether nothing of the configuration is wrong, or could not be applied. A change that waits for the end
+// of a save is on its way.
+func (r *reloader) whole() bool {
+	return r.failed == "" && r.unapplied == nil && len(r.unopened) == 0
 }
 
 // reload applies all of the configuration as it is now that can be applied while the service runs. A wrong
@@ -134,9 +153,11 @@ func (r *reloader) applyRules(ctx context.Context, cfg *config.Config) {
 }
 
 // applyClusters makes the clusters those of a configuration. A cluster that is the same is not touched. One that this
-// replica is saving is changed or removed when the save has ended.
+// replica is saving is changed or removed when the save has ended. One that cannot be opened, because the file of a key
+// is not there yet for example, stays as it was and is tried again.
 func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 	r.waiting = nil
+	unopened := map[string]string{}
 	var next, gone []*managed
 	for i := range wanted {
 		c := named(r.clusters, wanted[i].Name)
@@ -151,16 +172,17 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 			continue
 		}
 		fresh, err := r.openCluster(ctx, wanted[i])
-		switch {
-		case err == nil:
+		if err == nil {
 			next = append(next, fresh)
-		case c != nil:
-			r.log.ErrorContext(ctx, "cluster not changed; it stays as it was", "cluster", wanted[i].Name, "error", err)
+			continue
+		}
+		r.waiting, unopened[wanted[i].Name] = wanted, err.Error()
+		r.tell(ctx, wanted[i].Name, c != nil, err)
+		if c != nil {
 			next = append(next, c)
-		default:
-			r.log.ErrorContext(ctx, "cluster not added", "cluster", wanted[i].Name, "error", err)
 		}
 	}
+	r.unopened = unopened
 	for _, c := range r.clusters {
 		same := func(w config.Cluster) bool { return w.Name == c.Name() }
 		switch {
@@ -173,6 +195,17 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 		}
 	}
 	r.replace(ctx, next, gone)
+}
+
+// tell logs once that a cluster could not be opened, for each reason. It may have been there before, as it was.
+func (r *reloader) tell(ctx context.Context, name string, before bool, err error) {
+	switch {
+	case r.unopened[name] == err.Error():
+	case before:
+		r.log.ErrorContext(ctx, "cluster not changed yet; it stays as it was, and is tried again", "cluster", name, "error", err)
+	default:
+		r.log.ErrorContext(ctx, "cluster not added yet; it is tried again", "cluster", name, "error", err)
+	}
 }
 
 func (r *reloader) wait(ctx context.Context, c *managed, wanted []config.Cluster) {

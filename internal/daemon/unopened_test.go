@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
+)
+
+// wholeMetric says whether the last change of the configuration was applied as a whole.
+const wholeMetric = "snapshotd_config_last_reload_successful"
+
+// reloading is a service without its loops, whose configuration is looked at when the test says so.
+type reloading struct {
+	*journaled
+	s *Service
+	r *reloader
+	t *testing.T
+}
+
+func newReloading(t *testing.T) *reloading {
+	t.Helper()
+	w := &reloading{journaled: newJournaled(t, embedded.StartEtcd(t)), t: t}
+	w.change("", "")
+	w.s = w.open(t)
+	w.r = newReloader(w.s)
+	return w
+}
+
+// change writes a configuration: of the first cluster more than it needs, and the name of a second one, with more.
+func (w *reloading) change(first, second string) {
+	w.t.Helper()
+	backends := fmt.Sprintf("backends: [{name: local, url: \"file://%s\"}]", w.backend)
+	clusters := fmt.Sprintf("clusters:\n  - {name: first, etcd: {endpoints: [%[1]q]%[2]s}, %[3]s}\n", w.etcd, first, backends)
+	if second != "" {
+		clusters += fmt.Sprintf("  - {name: second, etcd: {endpoints: [%[1]q]%[2]s}, %[3]s}\n", w.etcd, second, backends)
+	}
+	w.write(w.t, clusters)
+}
+
+// look looks at the configuration several times, and compares what the metric says then.
+func (w *reloading) look(ctx context.Context, whole string) {
+	w.t.Helper()
+	for range 3 {
+		w.r.look(ctx)
+		if got := metric(w.s.telemetry, wholeMetric); got != whole {
+			w.t.Fatalf("%s is %s, want %s; the log is\n%s", wholeMetric, got, whole, w.log.String())
+		}
+	}
+}
+
+// has compares how often the log has a text.
+func (w *reloading) has(text string, want int) {
+	w.t.Helper()
+	if got := w.log.count(text); got != want {
+		w.t.Fatalf("the log has %s %d times, want %d:\n%s", text, got, want, w.log.String())
+	}
+}
+
+// In Kubernetes a configuration often comes a minute before the files that it names.
+func TestAClusterThatCannotBeOpenedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newReloading(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer func() {
+		cancel()
+		w.s.close(context.WithoutCancel(ctx))
+	}()
+	if got := metric(w.s.telemetry, wholeMetric); got != "1" {
+		t.Errorf("at the start, %s is %q", wholeMetric, got)
+	}
+	file := filepath.Join(t.TempDir(), "password")
+	secret := fmt.Sprintf(", user: root, password_file: %q", file)
+	w.change(secret, secret)
+	w.look(ctx, "0")
+	w.has(`"cluster not changed yet; it stays as it was, and is tried again" cluster=first`, 1)
+	w.has(`"cluster not added yet; it is tried again" cluster=second`, 1)
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.look(ctx, "0") // it is empty, which is another reason
+	w.has(`"cluster not added yet; it is tried again" cluster=second`, 2)
+	w.r.ask(ctx) // who asks is told again
+	w.has(`"cluster not added yet; it is tried again" cluster=second`, 3)
+	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.look(ctx, "1")
+	w.has(`"cluster is in effect" cluster=second`, 1)
+	eventually(t, "the first cluster is changed", func() bool { return w.log.count(`"cluster is in effect" cluster=first`) == 1 })
+}
+
+// A cluster that is not wanted any more is tried no more, and a wrong file is told of until it is right.
+func TestTheMetricTellsOfAConfigurationThatIsNotInEffect(t *testing.T) {
+	t.Parallel()
+	w := newReloading(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer func() {
+		cancel()
+		w.s.close(context.WithoutCancel(ctx))
+	}()
+	w.change("", ", user: root, password_file: /nowhere/password")
+	w.look(ctx, "0")
+	w.change("", "")
+	w.look(ctx, "1")
+	w.change(", nonsense: 1", "")
+	w.look(ctx, "0")
+	w.has(`"configuration has changed and is wrong`, 1)
+	w.change("", "")
+	w.look(ctx, "1")
+	w.has(`"cluster is in effect"`, 0)
+}
