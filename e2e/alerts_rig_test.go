@@ -25,6 +25,7 @@ var shorter = map[string][2]string{
 	"EtcdSnapshotTooOld":          {"3600", "3"},
 	"EtcdSnapshotCopyMissing":     {"3600", "1"},
 	"EtcdSnapshotScheduleOverdue": {"3600", "3"},
+	"EtcdSnapshotScrubOverdue":    {"86400", "1"},
 	"EtcdJournalBehind":           {"300", "5"},
 	"EtcdJournalGap":              {"1h", "15s"},
 	"EtcdJournalNotProven":        {"1h", "15s"},
@@ -109,6 +110,7 @@ clusters:
   - name: old
     etcd: {endpoints: [%[1]q]}
     schedules: [{name: often, cron: "@every 2s"}]
+    scrub: {cron: "@every 5s", share: 20}
     backends: [{name: local, url: "file://%[5]s/old"}, {name: s3, url: %[6]q}]
   - {name: headless, etcd: {endpoints: [%[2]q]}, catalog: {endpoints: [%[2]q]}, backends: [{name: local, url: "file://%[5]s/headless"}]}
   - {name: gone, etcd: {endpoints: [%[2]q]}, schedules: [{name: often, cron: "@every 8s"}], backends: [{name: local, url: "file://%[5]s/gone"}]}

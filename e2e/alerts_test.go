@@ -60,6 +60,7 @@ var breakages = [][]breakage{{
 			told("EtcdSnapshotTooOld", "cluster", "old"), told("EtcdSnapshotFailed", "cluster", "old", "backend", "s3"),
 			told("EtcdSnapshotCopyMissing", "cluster", "old", "backend", "s3"),
 			told("EtcdSnapshotCatalogDiffers", "cluster", "old", "backend", "s3"),
+			told("EtcdSnapshotScrubOverdue", "cluster", "old"), // it tries again and again to read the copies there
 			told("EtcdJournalBehind", "cluster", "journal", "stage", "stored", "backend", "s3"),
 		},
 	},

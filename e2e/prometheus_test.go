@@ -103,6 +103,7 @@ reconcile_interval: 1s
 clusters:
   - etcd: {endpoints: ["https://%[1]s"], ca_cert: %[2]s/ca.crt, cert: %[2]s/client.crt, key: %[2]s/client.key}
     schedules: [{name: often, cron: "@every 2s"}]
+    scrub: {cron: "0 0 1 1 *", share: 1}
     journal: {enabled: true, upload_interval: 1s}
     backends: [{name: local, url: "file://%[3]s"}, {name: s3, url: %[4]q}]
 `, front.addr, front.authority.dir, w.dir, w.s3URL(""))

@@ -127,10 +127,11 @@ type Schedule struct {
 
 // Scrub says when snapshots are verified, and how. Without a schedule, none are.
 type Scrub struct {
-	Cron     string `yaml:"cron,omitempty"`      // as of a schedule
-	TimeZone string `yaml:"time_zone,omitempty"` // of cron's fields; UTC
-	Share    int    `yaml:"share,omitempty"`     // percent of the snapshots whose checksums are verified each time
-	Drill    bool   `yaml:"drill"`               // restore the newest into a throw-away etcd each time
+	Cron     string        `yaml:"cron,omitempty"`      // as of a schedule
+	TimeZone string        `yaml:"time_zone,omitempty"` // of cron's fields; UTC
+	Jitter   time.Duration `yaml:"jitter,omitempty"`    // it begins up to this much later than it is due
+	Share    int           `yaml:"share,omitempty"`     // percent of the snapshots whose checksums are verified each time
+	Drill    bool          `yaml:"drill"`               // restore the newest into a throw-away etcd each time
 }
 
 // Journal says whether the changes of the cluster are recorded between its snapshots, and how soon they are safe.

@@ -366,6 +366,8 @@ func TestProblemsNameTheKeyTheValueAndTheWayOut(t *testing.T) {
 			[]string{"snapshotd.yaml:2: is no YAML there"}},
 		"scrub of nothing": {given{yaml: one + "    scrub: {cron: '@daily'}\n"},
 			[]string{"clusters[0].scrub: asks for nothing"}},
+		"scrub before its time": {given{yaml: one + "    scrub: {cron: '@daily', jitter: -1s, share: 1}\n"},
+			[]string{"clusters[0].scrub.jitter: -1s is too short"}},
 		"scrub of too much": {given{yaml: one + "    scrub: {cron: '@daily', share: 101}\n"},
 			[]string{"clusters[0].scrub.share: 101 is not a percentage"}},
 		"drill without identity": {given{yaml: one + "    scrub: {cron: '@daily', drill: true}\n    encryption: " +

@@ -54,6 +54,7 @@ func (v validator) scrub(s Scrub, at string) {
 		return
 	}
 	v.cron(s.Cron, s.TimeZone, at)
+	v.atLeast(at+".jitter", s.Jitter, 0)
 	if s.Share < 0 || s.Share > 100 {
 		v.problem(at+".share", "%d is not a percentage; write a number from 0 to 100", s.Share)
 	}

@@ -264,7 +264,7 @@ func (c *Config) WriteNextRuns(out io.Writer, now time.Time) error {
 			add(cl.Name, fmt.Sprintf("schedule %q", s.Name), s.Cron, s.TimeZone, s.Jitter)
 		}
 		if cl.Scrub.Cron != "" {
-			add(cl.Name, "the scrub", cl.Scrub.Cron, cl.Scrub.TimeZone, 0)
+			add(cl.Name, "the scrub", cl.Scrub.Cron, cl.Scrub.TimeZone, cl.Scrub.Jitter)
 		}
 	}
 	if len(lines) == 0 {

@@ -134,7 +134,7 @@ func TestNextRuns(t *testing.T) {
 	cfg := mustLoad(t, given{yaml: `clusters:
   - etcd: {endpoints: ["https://10.0.0.1:2379"]}
     schedules: [{name: night, cron: "0 2 * * *", time_zone: Europe/Berlin, jitter: 10m}]
-    scrub: {cron: "@weekly", drill: true}
+    scrub: {cron: "@weekly", jitter: 2h, drill: true}
     backends: [{name: local, url: "file:///var/backups/etcd"}]`})
 	var out bytes.Buffer
 	if err := cfg.WriteNextRuns(&out, time.Date(2026, 3, 28, 12, 0, 0, 0, time.UTC)); err != nil {
@@ -143,7 +143,7 @@ func TestNextRuns(t *testing.T) {
 	// Summer time begins on the 29th, at 2 o'clock.
 	const want = `# next runs:
 #   schedule "night" of cluster "default": 2026-03-29T01:00:00Z, 2026-03-30T00:00:00Z, 2026-03-31T00:00:00Z, each up to 10m0s later
-#   the scrub of cluster "default": 2026-03-29T00:00:00Z, 2026-04-05T00:00:00Z, 2026-04-12T00:00:00Z
+#   the scrub of cluster "default": 2026-03-29T00:00:00Z, 2026-04-05T00:00:00Z, 2026-04-12T00:00:00Z, each up to 2h0m0s later
 `
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", out.String(), want)

@@ -202,7 +202,7 @@ func scrubsOf(cfg *config.Cluster, do scrubbing) ([]schedule.Schedule, error) {
 	}
 	scrub := cluster.Scrub{Share: cfg.Scrub.Share, Drill: cfg.Scrub.Drill}
 	return []schedule.Schedule{
-		{Name: scrubName, Spec: spec, Do: func(ctx context.Context) error { return do(ctx, scrub) }},
+		{Name: scrubName, Spec: spec, Jitter: cfg.Scrub.Jitter, Do: func(ctx context.Context) error { return do(ctx, scrub) }},
 	}, nil
 }
 
