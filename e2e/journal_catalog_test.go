@@ -70,7 +70,7 @@ func (f *following) proven(when string) {
 				Snapshots []struct{ JournalProof struct{ State string } }
 			}
 		}
-		decode(f.t, f.serve.must("window", "-o", "json"), &found)
+		decode(f.t, f.serve.windowJSON(), &found)
 		all := found.Window.Snapshots
 		return len(all) > 1 && all[0].JournalProof.State == "STATE_PASSED"
 	})

@@ -40,8 +40,18 @@ type timeline struct {
 
 func (s *service) window() (found window) {
 	s.t.Helper()
-	decode(s.t, s.must("window", "-o", "json"), &found)
+	decode(s.t, s.windowJSON(), &found)
 	return found
+}
+
+// windowJSON returns the window also while a backend is away, which its exit code tells.
+func (s *service) windowJSON(args ...string) string {
+	s.t.Helper()
+	r := s.run(append([]string{"window", "-o", "json"}, args...)...)
+	if r.stdout == "" {
+		s.t.Fatalf("snapshotd window: exit code %d, %s", r.code, r.stderr)
+	}
+	return r.stdout
 }
 
 // timeline returns a timeline of the window by its name, or the newest one when that is empty. It is the zero one when

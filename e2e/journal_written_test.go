@@ -84,7 +84,7 @@ func (f *following) cluster(name string) *written {
 
 func (f *following) window(cluster string) (found window) {
 	f.t.Helper()
-	decode(f.t, f.serve.must("window", "--cluster", cluster, "-o", "json"), &found)
+	decode(f.t, f.serve.windowJSON("--cluster", cluster), &found)
 	return found
 }
 

@@ -27,6 +27,7 @@ var _ Listing = (*segments.Segments)(nil)
 type Window struct {
 	Timelines []Held  // the oldest first
 	Unread    []error // backends and manifests that could not be read
+	Partial   bool    // a backend was not listed to its end: it may have what the others lack
 }
 
 // Held is a timeline on all backends.
@@ -57,7 +58,7 @@ func Look(ctx context.Context, listings []Listing) Window {
 	for _, s := range listings {
 		for item, err := range s.Every(ctx) {
 			if err != nil {
-				w.Unread = append(w.Unread, fmt.Errorf("list the journal on backend %s: %w", s.Name(), err))
+				w.Unread, w.Partial = append(w.Unread, fmt.Errorf("list the journal on backend %s: %w", s.Name(), err)), true
 				break
 			}
 			spans[item.Timeline] = append(spans[item.Timeline], span{item.Ref, s})

@@ -182,7 +182,7 @@ func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	env := serve(t, f)
 	for name, args := range map[string][]string{"window.txt": nil, "window-wide.txt": {"-o", "wide"}, "window.json": {"-o", "json"}} {
 		r := run(t.Context(), env, append([]string{"window"}, args...)...)
-		if r.code != 0 || r.stderr != "" {
+		if r.code != 3 || r.stderr != "error: a part of the journal could not be read: it may hold more than is shown\n" {
 			t.Errorf("%s: exit code %d, %q", name, r.code, r.stderr)
 		}
 		golden(t, name, r.stdout)
@@ -197,6 +197,21 @@ func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	if r := run(t.Context(), env, "window"); !strings.Contains(r.stdout, "Drilled: revision 200 of cdf818194e3a8c32-1784110000 was restored, from first") ||
 		strings.Contains(r.stdout, "Lag") {
 		t.Errorf("after a drill that was passed, on another replica: %s", r.stdout)
+	}
+	for _, tc := range []struct {
+		change       func()
+		code         int
+		says, errors string
+	}{
+		{func() { f.window.Unread = nil }, 0, "no snapshot (300)", ""},
+		{func() { f.window.Timelines = nil }, 0, "The journal holds nothing yet.", ""},
+		{func() { f.window.Unread = []string{"s3 is away"} }, 1, "Nothing of the journal could be read", "error: nothing of the journal could be read"},
+	} {
+		tc.change()
+		r := run(t.Context(), env, "window")
+		if r.code != tc.code || !strings.Contains(r.stdout, tc.says) || !strings.HasPrefix(r.stderr, tc.errors) || tc.errors == "" && r.stderr != "" {
+			t.Errorf("exit code %d, %s, %q", r.code, r.stdout, r.stderr)
+		}
 	}
 	f.window = &snapshotdv1.RecoveryWindow{}
 	if r := run(t.Context(), env, "window"); r.code != 0 || !strings.Contains(r.stdout, "no journal") {

@@ -23,18 +23,17 @@ const diskTimeout = 500 * time.Millisecond
 
 // facts are what is known of a cluster beside its snapshots.
 type facts struct {
-	catalog  *catalog.Catalog
-	store    status.Store
-	places   []*place
-	times    []status.Schedule
-	node     string
-	certs    certificates // for etcd
-	saving   func() *status.Moving
-	failed   func() map[string]error // the last reconcile of this replica, by backend
-	listings []journal.Listing
-	journal  *journal.Journal // nil without one
-	keeper   keeper
-	prover   *proving.Prover // nil without a journal
+	catalog *catalog.Catalog
+	store   status.Store
+	places  []*place
+	times   []status.Schedule
+	node    string
+	certs   certificates // for etcd
+	saving  func() *status.Moving
+	failed  func() map[string]error // the last reconcile of this replica, by backend
+	journal *journal.Journal        // nil without one
+	keeper  keeper
+	prover  *proving.Prover // nil without a journal
 }
 
 var (
@@ -68,7 +67,7 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Sch
 		catalog: p.catalog, store: storeOf(cfg), node: s.cfg.NodeName, certs: certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
 		failed:  func() map[string]error { return s.events.Unreconciled(cfg.Name) },
-		journal: p.following.journal, listings: p.following.listings, keeper: p.following.keeper, prover: p.following.prover,
+		journal: p.following.journal, keeper: p.following.keeper, prover: p.following.prover,
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {

@@ -49,7 +49,7 @@ func (s *Service) openJournal(
 	var stores []journal.Store
 	for _, repo := range repos {
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
-		stores, f.listings = append(stores, store), append(f.listings, store)
+		stores = append(stores, store)
 		f.keeper.Places = append(f.keeper.Places, upkeep.Place{Repository: repo, Segments: store})
 	}
 	f.prover = proving.New(proving.Config{
@@ -227,10 +227,9 @@ func lacking(r *snapshot.Snapshot, backends []string) error {
 
 // following is what a leader does beside the domain's loops.
 type following struct {
-	journal  *journal.Journal // nil without one
-	listings []journal.Listing
-	keeper   keeper
-	prover   *proving.Prover // nil without a journal
+	journal *journal.Journal // nil without one
+	keeper  keeper
+	prover  *proving.Prover // nil without a journal
 }
 
 // during follows etcd as long as lead runs, until ctx, the term of a leader, ends.

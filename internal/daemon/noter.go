@@ -94,19 +94,15 @@ func (n *noter) write(ctx context.Context) time.Duration {
 // look notes the breaks that the backends show and no note has. When all of them were listed, and no other replica has
 // a directory of its own, those that were filled, or lie before all that can be restored, are forgotten.
 func (n *noter) look(ctx context.Context, places []upkeep.Place, now time.Time) error {
-	l := listing{whole: true, on: map[string][]segments.Ref{}}
+	there, away := opened(ctx, places)
+	if len(there) == 0 {
+		return errors.Join(away...)
+	}
+	l := listing{whole: len(away) == 0, on: map[string][]segments.Ref{}}
 	var all []journal.Listing
-	var away []error
-	for _, p := range places {
-		if err := p.Repository.OpenVerified(ctx, false); err != nil { // one that is not mounted is empty
-			l.whole, away = false, append(away, err)
-			continue
-		}
+	for _, p := range there {
 		l.whole = l.whole && snapshot.NodeOf(p.Repository.Name()) == ""
 		all = append(all, listed{p.Segments, l.on})
-	}
-	if len(all) == 0 {
-		return errors.Join(away...)
 	}
 	l.Window = journal.Look(ctx, all)
 	l.whole = l.whole && len(l.Unread) == 0
@@ -114,6 +110,19 @@ func (n *noter) look(ctx context.Context, places []upkeep.Place, now time.Time) 
 		return context.Cause(ctx)
 	}
 	return n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Breaks = l.seen(notes.Breaks, now) })
+}
+
+// opened returns the places that are the stores that they were, and why the others are not: a directory that is not
+// mounted looks empty.
+func opened(ctx context.Context, places []upkeep.Place) (there []upkeep.Place, away []error) {
+	for _, p := range places {
+		if err := p.Repository.OpenVerified(ctx, false); err != nil {
+			away = append(away, err)
+			continue
+		}
+		there = append(there, p)
+	}
+	return there, away
 }
 
 // listed remembers the segments that a backend lists.

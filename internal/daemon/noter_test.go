@@ -24,6 +24,7 @@ import (
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/memory"
 	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -207,5 +208,48 @@ func store(t *testing.T, p upkeep.Place, h segment.Header, revision int64, at ti
 	}
 	if err := p.Segments.Put(t.Context(), s); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAWindowIsNotOfABackendThatIsNotMounted although that looks empty: what it holds is not lost.
+func TestAWindowIsNotOfABackendThatIsNotMounted(t *testing.T) {
+	client := embedded.StartEtcd(t).Client(t)
+	c := catalog.New(catalog.Config{Cluster: "default", Connect: func(context.Context) (*clientv3.Client, error) { return client, nil }})
+	at := time.Now().Add(-time.Hour).Truncate(time.Second)
+	k := newKeeper(0, &noter{catalog: c}, slog.New(slog.DiscardHandler))
+	add := func(backend repository.Backend) upkeep.Place {
+		repo := repository.New(repository.Config{Backend: backend, Cluster: "default", Prefix: "default/", Stores: c})
+		return upkeep.Place{Repository: repo, Segments: segments.New(segments.Config{Repository: repo})}
+	}
+	for i, name := range []string{"local", "s3"} { // local has the first and the last revision, s3 the others
+		p := add(memory.New(name, snapshot.BackendS3))
+		if err := p.Repository.OpenVerified(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		for _, revision := range [][]int64{{30, 33}, {31, 32}}[i] {
+			store(t, p, segment.Header{Timeline: segment.NewTimeline(1, at), Level: segment.Level10s}, revision, at)
+		}
+		k.Places = append(k.Places, p)
+	}
+	f := facts{catalog: c, journal: journal.New(journal.Config{Dir: t.TempDir()}), keeper: k}
+	window := func() status.Window {
+		w, err := f.Window(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		status.PutBases(&w, nil)
+		return w
+	}
+	if w := window(); len(w.Timelines) != 1 || len(w.Timelines[0].Ranges) != 1 || len(w.Gaps)+len(w.Unread) > 0 {
+		t.Errorf("with both backends, it is %+v", w)
+	}
+	k.Places[1] = add(memory.New("s3", snapshot.BackendS3)) // what is below the mount
+	w := window()
+	if len(w.Gaps) > 0 || len(w.Unread) != 2 || !strings.Contains(w.Unread[0], `backend "s3"`) || !strings.Contains(w.Unread[1], "31 to 32") {
+		t.Errorf("without s3, lost are %v, and not read is %q", w.Gaps, w.Unread)
+	}
+	k.Places[0] = add(memory.New("local", snapshot.BackendS3))
+	if w := window(); len(w.Timelines) > 0 || len(w.Unread) != 2 {
+		t.Errorf("without any, it is %+v", w)
 	}
 }

@@ -11,28 +11,25 @@ import (
 	"github.com/snapshotd/snapshotd/server/status"
 )
 
-// estimates are what no restore from a journal can promise.
-var estimates = []string{
-	"Times are those at which changes came to the service, within milliseconds of their commit: etcd has no others.",
-	"A lease that ended before it was asked for has a time to live that is not known.",
-	"Leases without keys are known to about a second. A restored lease has its whole time to live.",
-	"A compaction is known to have run between two observations, about half a second apart.",
-	"Users, roles, members and alarms are those of the snapshot that the restore begins with.",
-}
-
 // Window implements [server.Journal].
 func (f facts) Window(ctx context.Context) (status.Window, error) {
 	w := status.Window{Journal: f.followed()}
 	if f.journal == nil {
 		return w, nil
 	}
-	w.Estimates = estimates
-	found := journal.Look(ctx, f.listings)
-	where := "no backend that answers"
-	if len(found.Unread) == 0 {
-		where = "no backend of this replica"
+	w.Estimates = status.Estimates()
+	places, away := opened(ctx, f.keeper.Places)
+	var listings []journal.Listing
+	for _, p := range places {
+		listings = append(listings, p.Segments)
 	}
-	for _, err := range found.Unread {
+	found := journal.Look(ctx, listings)
+	w.Partial = found.Partial || len(away) > 0
+	where := "no backend of this replica"
+	if w.Partial {
+		where = "no backend that answers"
+	}
+	for _, err := range append(away, found.Unread...) {
 		w.Unread = append(w.Unread, err.Error())
 	}
 	for _, t := range found.Timelines {

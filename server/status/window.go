@@ -1,6 +1,7 @@
 package status
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,6 +16,18 @@ type Window struct {
 	Snapshots []Held   // the newest first
 	Estimates []string // of any restore from the journal
 	Unread    []string // what could not be read
+	Partial   bool     // a backend could not be listed: it may have what is in the gaps
+}
+
+// Estimates returns what no restore from a journal can promise.
+func Estimates() []string {
+	return []string{
+		"Times are those at which changes came to the service, within milliseconds of their commit: etcd has no others.",
+		"A lease that ended before it was asked for has a time to live that is not known.",
+		"Leases without keys are known to about a second. A restored lease has its whole time to live.",
+		"A compaction is known to have run between two observations, about half a second apart.",
+		"Users, roles, members and alarms are those of the snapshot that the restore begins with.",
+	}
 }
 
 // JournalRemoval is segments of a timeline that are removed from a backend.
@@ -115,7 +128,7 @@ func (w *Window) Add(page snapshot.Page) {
 // PutBases notes from where on each range can be restored with the snapshots of a window, which are all that there are,
 // and leaves those that are shown. A snapshot is of the history of a timeline when it is of the same etcd cluster, and was
 // begun after that timeline and before the next one. A gap ends where such a snapshot begins to hold the revisions: these
-// are not lost.
+// are not lost. While a backend could not be listed, nothing is called lost.
 func (w *Window) PutBases() {
 	for i := range w.Timelines {
 		t := &w.Timelines[i]
@@ -135,6 +148,18 @@ func (w *Window) PutBases() {
 		}
 	}
 	w.Snapshots = w.Snapshots[:min(len(w.Snapshots), MaxShown)]
+	if w.Partial {
+		w.doubt()
+	}
+}
+
+// doubt tells of the gaps among what could not be read.
+func (w *Window) doubt() {
+	for _, g := range w.Gaps {
+		w.Unread = append(w.Unread, fmt.Sprintf("It is not known whether the revisions %d to %d are lost: a backend that could not be read "+
+			"may have them (%s).", g.After+1, g.Before-1, stopless(g.Reason)))
+	}
+	w.Gaps = nil
 }
 
 // narrow takes from the gap before a revision of a timeline the revisions that a snapshot holds, from its oldest one on; 0

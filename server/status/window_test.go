@@ -9,6 +9,23 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
+// A backend that could not be listed may have what the others lack.
+func TestNothingIsCalledLostThatWasNotRead(t *testing.T) {
+	gap := status.Gap{After: 20, Before: 30, Timeline: "two", Reason: "no backend that answers holds the revisions 21 to 29"}
+	for _, partial := range []bool{false, true} {
+		w := status.Window{Gaps: []status.Gap{gap}, Unread: []string{"s3 is away"}, Partial: partial}
+		status.PutBases(&w, nil)
+		if partial != (len(w.Gaps) == 0) {
+			t.Errorf("partial is %v, and lost are %v", partial, w.Gaps)
+		}
+		told := "It is not known whether the revisions 21 to 29 are lost: a backend that could not be read may have them " +
+			"(no backend that answers holds the revisions 21 to 29)."
+		if want := []string{"s3 is away", told}; partial && !reflect.DeepEqual(w.Unread, want) {
+			t.Errorf("not read is %q, want %q", w.Unread, want)
+		}
+	}
+}
+
 // Revisions that a snapshot behind a gap holds are not lost.
 func TestAGapEndsWhereASnapshotBegins(t *testing.T) {
 	begin := time.Now().Add(-time.Hour)

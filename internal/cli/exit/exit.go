@@ -15,6 +15,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/wire"
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -48,6 +49,17 @@ func Usage(err error) error { return &coded{codeUsage, err} }
 
 // Partial returns an error that says that some backends failed and others did not.
 func Partial(text string) error { return &coded{codePartial, errors.New(text)} }
+
+// Unread returns an error that says how much of a recovery window could not be read; nil when all was.
+func Unread(w *snapshotdv1.RecoveryWindow) error {
+	switch {
+	case len(w.GetUnread()) == 0:
+		return nil
+	case len(w.GetTimelines()) == 0:
+		return errors.New("nothing of the journal could be read: it is not known what can be restored from it")
+	}
+	return Partial("a part of the journal could not be read: it may hold more than is shown")
+}
 
 // NotFound returns an error that says that no snapshot matches.
 func NotFound(text string) error { return &coded{codeNotFound, errors.New(text)} }

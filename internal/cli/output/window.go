@@ -119,6 +119,14 @@ func windowRanges(w io.Writer, win *snapshotdv1.RecoveryWindow) error {
 		fmt.Fprintln(w, "The cluster has no journal: it can be restored to the revisions that its snapshots hold (-o wide).")
 		return nil
 	}
+	if len(win.GetTimelines()) == 0 {
+		empty := "The journal holds nothing yet."
+		if len(win.GetUnread()) > 0 {
+			empty = "Nothing of the journal could be read: it is not known what can be restored from it."
+		}
+		fmt.Fprintln(w, empty)
+		return nil
+	}
 	return Columns(w, func(row func(...string)) {
 		row("RESTORABLE FROM", "TO", "TIME OF TO", "COMPLETE TO", "BASE", "TIMELINE")
 		timelines := win.GetTimelines()

@@ -421,14 +421,16 @@ type RecoveryWindow struct {
 	RecoveryPoints []*RecoveryWindow_RecoveryPoint `protobuf:"bytes,3,rep,name=recovery_points,json=recoveryPoints,proto3" json:"recovery_points,omitempty"`
 	// The timelines, the oldest first. Not set in Cluster.
 	Timelines []*RecoveryWindow_Timeline `protobuf:"bytes,4,rep,name=timelines,proto3" json:"timelines,omitempty"`
-	// What is lost between them and within them, in their order. Not set in Cluster.
+	// What is lost between them and within them, in their order. While a backend could not be listed, nothing is called lost:
+	// unread has the revisions that no other backend holds. Not set in Cluster.
 	Gaps []*RecoveryWindow_Gap `protobuf:"bytes,5,rep,name=gaps,proto3" json:"gaps,omitempty"`
 	// The snapshots that can be restored, the newest first, up to 500. Not set in Cluster.
 	Snapshots []*RecoveryWindow_Snapshot `protobuf:"bytes,6,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
 	// What is only estimated or not known in any restore from this journal, for a person. Not set in Cluster.
 	Estimates []string `protobuf:"bytes,7,rep,name=estimates,proto3" json:"estimates,omitempty"`
-	// Why some backends could not be listed, and why records of snapshots cannot be read: their part of the window is missing here.
-	// Not set in Cluster.
+	// Why some backends and manifests could not be read, and why records of snapshots cannot be read: their part of the
+	// window is missing here, and when there are no timelines, nothing is known of what the journal holds. Also the
+	// revisions that may be lost, or on those backends. Not set in Cluster.
 	Unread []string `protobuf:"bytes,8,rep,name=unread,proto3" json:"unread,omitempty"`
 	// How far the journal is behind etcd: revisions that the cluster has, and that are not durable yet on the disk of the replica
 	// that follows. The age of its recovery point says the same as a time. Unset when that is not known: etcd is not followed
