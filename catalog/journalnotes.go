@@ -23,6 +23,9 @@ const (
 	maxNotes    = 256 << 10 // bytes that are believed
 	maxNoteText = 2 << 10   // bytes of a reason or an error that are kept
 	noteTries   = 20        // of a change among those of other replicas
+
+	// maxNotePoints is how many places are noted where a journal is behind: each is shown.
+	maxNotePoints = 50
 )
 
 // JournalNotes returns what was noted of the journal. Notes that are damaged are an error, until the leader replaces
@@ -121,6 +124,12 @@ func checkNotes(value []byte, m *catalogv1.Journal) error {
 	if d := m.GetDrill(); d != nil {
 		errs = append(errs, valid(d.GetVerdict().GetTime()), revisions(d.GetRevision()), checkDrill(d))
 	}
+	for _, p := range m.GetTrouble().GetPoints() {
+		errs = append(errs, valid(p.GetCompleteTime()))
+		if p.GetDamaged() < 0 {
+			errs = append(errs, fmt.Errorf("%d is no number of segments", p.GetDamaged()))
+		}
+	}
 	return first(errs)
 }
 
@@ -139,18 +148,20 @@ func checkDrill(d *catalogv1.JournalDrill) error {
 	return nil
 }
 
-func journalNotes(m *catalogv1.Journal) (notes snapshot.JournalNotes) {
-	at := func(t *timestamppb.Timestamp) time.Time {
-		if t == nil {
-			return time.Time{}
-		}
-		return t.AsTime()
+// noteTime returns a time of a note; zero when there is none.
+func noteTime(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
 	}
+	return t.AsTime()
+}
+
+func journalNotes(m *catalogv1.Journal) (notes snapshot.JournalNotes) {
 	all := m.GetBreaks()
 	for _, b := range all[max(0, len(all)-snapshot.MaxJournalBreaks):] { // others can write there
 		notes.Breaks = append(notes.Breaks, snapshot.JournalBreak{
 			Timeline: b.GetTimeline(), After: b.GetAfterRevision(), Before: b.GetBeforeRevision(),
-			AfterTime: at(b.GetAfterTime()), BeforeTime: at(b.GetBeforeTime()),
+			AfterTime: noteTime(b.GetAfterTime()), BeforeTime: noteTime(b.GetBeforeTime()),
 			Reason: b.GetReason(), OtherHistory: b.GetOtherHistory(), Backend: b.GetBackend(),
 		})
 	}
@@ -158,6 +169,14 @@ func journalNotes(m *catalogv1.Journal) (notes snapshot.JournalNotes) {
 		notes.Drill = &snapshot.JournalDrill{
 			Revision: d.GetRevision(), Timeline: d.GetTimeline(), Base: d.GetBase(),
 			Verdict: *wire.VerificationFromProto(d.GetVerdict()),
+		}
+	}
+	if t := m.GetTrouble(); t != nil {
+		notes.Trouble = &snapshot.JournalTrouble{Node: t.GetNode()}
+		for _, p := range t.GetPoints()[:min(len(t.GetPoints()), maxNotePoints)] {
+			notes.Trouble.Points = append(notes.Trouble.Points, snapshot.JournalPoint{
+				Backend: p.GetBackend(), Complete: noteTime(p.GetCompleteTime()), Error: p.GetError(), Damaged: p.GetDamaged(),
+			})
 		}
 	}
 	return notes
@@ -177,6 +196,14 @@ func journalToProto(notes *snapshot.JournalNotes) *catalogv1.Journal {
 		}
 		m.Drill.Verdict.Error = short(d.Verdict.Error)
 	}
+	if t := notes.Trouble; t != nil {
+		m.Trouble = &catalogv1.JournalTrouble{Node: t.Node}
+		for _, p := range t.Points[:min(len(t.Points), maxNotePoints)] {
+			m.Trouble.Points = append(m.Trouble.Points, &catalogv1.JournalPoint{
+				Backend: p.Backend, CompleteTime: wire.Time(p.Complete), Error: short(p.Error), Damaged: p.Damaged,
+			})
+		}
+	}
 	return m
 }
 
@@ -188,6 +215,12 @@ func keepOfNotes(m, stored *catalogv1.Journal) {
 			return o.GetTimeline() == b.GetTimeline() && o.GetBeforeRevision() == b.GetBeforeRevision() &&
 				o.GetBackend() == b.GetBackend()
 		})
+	}
+	if t := m.GetTrouble(); t != nil {
+		keep(t, stored.GetTrouble())
+		for _, p := range t.GetPoints() {
+			keepOf(p, stored.GetTrouble().GetPoints(), func(o *catalogv1.JournalPoint) bool { return o.GetBackend() == p.GetBackend() })
+		}
 	}
 	now, was := m.GetDrill(), stored.GetDrill()
 	if now == nil || was == nil || !proto.Equal(now.GetVerdict(), asKnown(was.GetVerdict())) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,9 @@ func noted(timeline string) snapshot.JournalNotes {
 		Drill: &snapshot.JournalDrill{Revision: 9, Timeline: timeline, Base: "a", Verdict: snapshot.Verification{
 			Level: snapshot.LevelDrill, Error: "a segment is torn", Time: at, Duration: time.Second, Backends: []string{"s3"},
 		}},
+		Trouble: &snapshot.JournalTrouble{Node: "node-1", Points: []snapshot.JournalPoint{
+			{Complete: at}, {Backend: "s3", Complete: at, Error: "access denied"}, {Backend: "local", Damaged: 3},
+		}},
 	}
 }
 
@@ -52,6 +56,9 @@ func TestNotesAboutAJournalAreThoseOfAllReplicas(t *testing.T) {
 	if err != nil || len(got.Breaks) != 1 || got.Breaks[0] != want.Breaks[0] || got.Drill == nil || got.Drill.Base != "a" ||
 		got.Drill.Verdict.Error != "a segment is torn" || !got.Drill.Verdict.Time.Equal(want.Drill.Verdict.Time) {
 		t.Errorf("the other replica reads %+v, %v", got, err)
+	}
+	if got.Trouble == nil || got.Trouble.Node != "node-1" || !slices.Equal(got.Trouble.Points, want.Trouble.Points) {
+		t.Errorf("the other replica reads of the trouble %+v", got.Trouble)
 	}
 	var both sync.WaitGroup
 	for _, c := range []*catalog.Catalog{one, two} {
@@ -87,7 +94,7 @@ func TestNotesAboutAJournalThatAreDamagedAreReplaced(t *testing.T) {
 	hostile := func(change func(*catalogv1.Journal)) string {
 		m := &catalogv1.Journal{Breaks: []*catalogv1.JournalBreak{{}}, Drill: &catalogv1.JournalDrill{
 			Base: "a", Verdict: &snapshotdv1.Verification{Time: timestamppb.Now()},
-		}}
+		}, Trouble: &catalogv1.JournalTrouble{Points: []*catalogv1.JournalPoint{{CompleteTime: timestamppb.Now()}}}}
 		change(m)
 		b, err := proto.Marshal(m)
 		if err != nil {
@@ -102,10 +109,12 @@ func TestNotesAboutAJournalThatAreDamagedAreReplaced(t *testing.T) {
 		hostile(func(m *catalogv1.Journal) { m.Drill.Revision = -1 }),
 		hostile(func(m *catalogv1.Journal) { m.Breaks[0].AfterRevision = math.MaxInt64 }),
 		hostile(func(m *catalogv1.Journal) { m.Breaks[0].BeforeRevision = -7 }),
+		hostile(func(m *catalogv1.Journal) { m.Trouble.Points[0].Damaged = -7 }),
+		hostile(func(m *catalogv1.Journal) { m.Trouble.Points[0].CompleteTime.Nanos = -7 }),
 	} {
 		put(t, client, notesKey, damage)
 		log.Reset()
-		if notes, err := c.JournalNotes(t.Context()); err == nil || len(notes.Breaks) > 0 || notes.Drill != nil {
+		if notes, err := c.JournalNotes(t.Context()); err == nil || len(notes.Breaks) > 0 || notes.Drill != nil || notes.Trouble != nil {
 			t.Errorf("%.20q is %+v, %v", damage, notes, err)
 		}
 		if err := c.AmendJournalNotes(t.Context(), func(*snapshot.JournalNotes) {}); err != nil {

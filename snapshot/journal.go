@@ -1,12 +1,39 @@
 package snapshot
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // JournalNotes is what the leader has noted of a cluster's journal in the catalog, so that all replicas can tell it
 // without asking the backends.
 type JournalNotes struct {
-	Breaks []JournalBreak // the oldest first
-	Drill  *JournalDrill  // the last one; nil when there was none
+	Breaks  []JournalBreak  // the oldest first
+	Drill   *JournalDrill   // the last one; nil when there was none
+	Trouble *JournalTrouble // nil when no leader has noted whether there is any
+}
+
+// JournalTrouble is where the journal is behind or damaged, as a leader has noted it when that changed.
+type JournalTrouble struct {
+	Node   string // the leader
+	Points []JournalPoint
+}
+
+// Is reports whether two tell the same, of times that differ by less than a while.
+func (t *JournalTrouble) Is(other *JournalTrouble, while time.Duration) bool {
+	return t.Node == other.Node && slices.EqualFunc(t.Points, other.Points, func(a, b JournalPoint) bool {
+		moved := a.Complete.Sub(b.Complete).Abs()
+		a.Complete = b.Complete
+		return a == b && moved < while
+	})
+}
+
+// JournalPoint is a place where the journal is behind or damaged.
+type JournalPoint struct {
+	Backend  string    // empty for the leader's disk
+	Complete time.Time // all that was committed before is there; zero when the journal is not behind there
+	Error    string    // why the last upload failed
+	Damaged  int64     // segments
 }
 
 // MaxJournalBreaks is how many breaks are kept, the newest.

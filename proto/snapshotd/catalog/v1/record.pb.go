@@ -378,7 +378,9 @@ type Journal struct {
 	// Where the journal does not go on, the oldest first.
 	Breaks []*JournalBreak `protobuf:"bytes,1,rep,name=breaks,proto3" json:"breaks,omitempty"`
 	// The last drill of a revision; unset when there was none.
-	Drill         *JournalDrill `protobuf:"bytes,2,opt,name=drill,proto3" json:"drill,omitempty"`
+	Drill *JournalDrill `protobuf:"bytes,2,opt,name=drill,proto3" json:"drill,omitempty"`
+	// Where it is behind or damaged; unset when no leader has noted that.
+	Trouble       *JournalTrouble `protobuf:"bytes,3,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -427,6 +429,196 @@ func (x *Journal) GetDrill() *JournalDrill {
 	return nil
 }
 
+func (x *Journal) GetTrouble() *JournalTrouble {
+	if x != nil {
+		return x.Trouble
+	}
+	return nil
+}
+
+// JournalTrouble is where a journal is behind or damaged, as a leader has noted it when that changed.
+type JournalTrouble struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the replica that led.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// The places; none when all is well.
+	Points        []*JournalPoint `protobuf:"bytes,2,rep,name=points,proto3" json:"points,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalTrouble) Reset() {
+	*x = JournalTrouble{}
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalTrouble) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalTrouble) ProtoMessage() {}
+
+func (x *JournalTrouble) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalTrouble.ProtoReflect.Descriptor instead.
+func (*JournalTrouble) Descriptor() ([]byte, []int) {
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *JournalTrouble) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *JournalTrouble) GetPoints() []*JournalPoint {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+// JournalPoint is a place where a journal is behind or damaged.
+type JournalPoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the backend; empty for the leader's disk.
+	Backend string `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	// All that was committed before this time is there; unset when the journal is not behind there.
+	CompleteTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=complete_time,json=completeTime,proto3" json:"complete_time,omitempty"`
+	// Why the last upload failed, for a person.
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// How many segments there are damaged.
+	Damaged       int64 `protobuf:"varint,4,opt,name=damaged,proto3" json:"damaged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalPoint) Reset() {
+	*x = JournalPoint{}
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalPoint) ProtoMessage() {}
+
+func (x *JournalPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalPoint.ProtoReflect.Descriptor instead.
+func (*JournalPoint) Descriptor() ([]byte, []int) {
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *JournalPoint) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *JournalPoint) GetCompleteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteTime
+	}
+	return nil
+}
+
+func (x *JournalPoint) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *JournalPoint) GetDamaged() int64 {
+	if x != nil {
+		return x.Damaged
+	}
+	return 0
+}
+
+// Scrub is how the last scrub of a cluster has ended.
+type Scrub struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it ended.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Why it failed, for a person, an error a line; empty when it found all good.
+	Error         string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Scrub) Reset() {
+	*x = Scrub{}
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scrub) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scrub) ProtoMessage() {}
+
+func (x *Scrub) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scrub.ProtoReflect.Descriptor instead.
+func (*Scrub) Descriptor() ([]byte, []int) {
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Scrub) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Scrub) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 // JournalBreak is a place where a journal does not go on: revisions are missing, or another history begins.
 type JournalBreak struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -452,7 +644,7 @@ type JournalBreak struct {
 
 func (x *JournalBreak) Reset() {
 	*x = JournalBreak{}
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[5]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -464,7 +656,7 @@ func (x *JournalBreak) String() string {
 func (*JournalBreak) ProtoMessage() {}
 
 func (x *JournalBreak) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[5]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -477,7 +669,7 @@ func (x *JournalBreak) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalBreak.ProtoReflect.Descriptor instead.
 func (*JournalBreak) Descriptor() ([]byte, []int) {
-	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{5}
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JournalBreak) GetTimeline() string {
@@ -553,7 +745,7 @@ type JournalDrill struct {
 
 func (x *JournalDrill) Reset() {
 	*x = JournalDrill{}
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[6]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +757,7 @@ func (x *JournalDrill) String() string {
 func (*JournalDrill) ProtoMessage() {}
 
 func (x *JournalDrill) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[6]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +770,7 @@ func (x *JournalDrill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalDrill.ProtoReflect.Descriptor instead.
 func (*JournalDrill) Descriptor() ([]byte, []int) {
-	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{6}
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JournalDrill) GetRevision() int64 {
@@ -647,10 +839,22 @@ const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\amessage\x18\x03 \x01(\tR\amessage\"9\n" +
 	"\x05Store\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
-	"\vinitialized\x18\x02 \x01(\bR\vinitialized\"\x7f\n" +
+	"\vinitialized\x18\x02 \x01(\bR\vinitialized\"\xbf\x01\n" +
 	"\aJournal\x12:\n" +
 	"\x06breaks\x18\x01 \x03(\v2\".snapshotd.catalog.v1.JournalBreakR\x06breaks\x128\n" +
-	"\x05drill\x18\x02 \x01(\v2\".snapshotd.catalog.v1.JournalDrillR\x05drill\"\xc9\x02\n" +
+	"\x05drill\x18\x02 \x01(\v2\".snapshotd.catalog.v1.JournalDrillR\x05drill\x12>\n" +
+	"\atrouble\x18\x03 \x01(\v2$.snapshotd.catalog.v1.JournalTroubleR\atrouble\"`\n" +
+	"\x0eJournalTrouble\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12:\n" +
+	"\x06points\x18\x02 \x03(\v2\".snapshotd.catalog.v1.JournalPointR\x06points\"\x99\x01\n" +
+	"\fJournalPoint\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12?\n" +
+	"\rcomplete_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fcompleteTime\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x18\n" +
+	"\adamaged\x18\x04 \x01(\x03R\adamaged\"M\n" +
+	"\x05Scrub\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"\xc9\x02\n" +
 	"\fJournalBreak\x12\x1a\n" +
 	"\btimeline\x18\x01 \x01(\tR\btimeline\x12%\n" +
 	"\x0eafter_revision\x18\x02 \x01(\x03R\rafterRevision\x12'\n" +
@@ -680,38 +884,45 @@ func file_snapshotd_catalog_v1_record_proto_rawDescGZIP() []byte {
 	return file_snapshotd_catalog_v1_record_proto_rawDescData
 }
 
-var file_snapshotd_catalog_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_snapshotd_catalog_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_snapshotd_catalog_v1_record_proto_goTypes = []any{
 	(*Record)(nil),                // 0: snapshotd.catalog.v1.Record
 	(*Repair)(nil),                // 1: snapshotd.catalog.v1.Repair
 	(*Failure)(nil),               // 2: snapshotd.catalog.v1.Failure
 	(*Store)(nil),                 // 3: snapshotd.catalog.v1.Store
 	(*Journal)(nil),               // 4: snapshotd.catalog.v1.Journal
-	(*JournalBreak)(nil),          // 5: snapshotd.catalog.v1.JournalBreak
-	(*JournalDrill)(nil),          // 6: snapshotd.catalog.v1.JournalDrill
-	nil,                           // 7: snapshotd.catalog.v1.Record.SeenEntry
-	(*v1.Snapshot)(nil),           // 8: snapshotd.v1.Snapshot
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*v1.Verification)(nil),       // 10: snapshotd.v1.Verification
+	(*JournalTrouble)(nil),        // 5: snapshotd.catalog.v1.JournalTrouble
+	(*JournalPoint)(nil),          // 6: snapshotd.catalog.v1.JournalPoint
+	(*Scrub)(nil),                 // 7: snapshotd.catalog.v1.Scrub
+	(*JournalBreak)(nil),          // 8: snapshotd.catalog.v1.JournalBreak
+	(*JournalDrill)(nil),          // 9: snapshotd.catalog.v1.JournalDrill
+	nil,                           // 10: snapshotd.catalog.v1.Record.SeenEntry
+	(*v1.Snapshot)(nil),           // 11: snapshotd.v1.Snapshot
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*v1.Verification)(nil),       // 13: snapshotd.v1.Verification
 }
 var file_snapshotd_catalog_v1_record_proto_depIdxs = []int32{
-	8,  // 0: snapshotd.catalog.v1.Record.snapshot:type_name -> snapshotd.v1.Snapshot
+	11, // 0: snapshotd.catalog.v1.Record.snapshot:type_name -> snapshotd.v1.Snapshot
 	2,  // 1: snapshotd.catalog.v1.Record.failures:type_name -> snapshotd.catalog.v1.Failure
-	7,  // 2: snapshotd.catalog.v1.Record.seen:type_name -> snapshotd.catalog.v1.Record.SeenEntry
+	10, // 2: snapshotd.catalog.v1.Record.seen:type_name -> snapshotd.catalog.v1.Record.SeenEntry
 	1,  // 3: snapshotd.catalog.v1.Record.repairs:type_name -> snapshotd.catalog.v1.Repair
-	9,  // 4: snapshotd.catalog.v1.Record.proven_time:type_name -> google.protobuf.Timestamp
-	9,  // 5: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
-	5,  // 6: snapshotd.catalog.v1.Journal.breaks:type_name -> snapshotd.catalog.v1.JournalBreak
-	6,  // 7: snapshotd.catalog.v1.Journal.drill:type_name -> snapshotd.catalog.v1.JournalDrill
-	9,  // 8: snapshotd.catalog.v1.JournalBreak.after_time:type_name -> google.protobuf.Timestamp
-	9,  // 9: snapshotd.catalog.v1.JournalBreak.before_time:type_name -> google.protobuf.Timestamp
-	10, // 10: snapshotd.catalog.v1.JournalDrill.verdict:type_name -> snapshotd.v1.Verification
-	9,  // 11: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 4: snapshotd.catalog.v1.Record.proven_time:type_name -> google.protobuf.Timestamp
+	12, // 5: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
+	8,  // 6: snapshotd.catalog.v1.Journal.breaks:type_name -> snapshotd.catalog.v1.JournalBreak
+	9,  // 7: snapshotd.catalog.v1.Journal.drill:type_name -> snapshotd.catalog.v1.JournalDrill
+	5,  // 8: snapshotd.catalog.v1.Journal.trouble:type_name -> snapshotd.catalog.v1.JournalTrouble
+	6,  // 9: snapshotd.catalog.v1.JournalTrouble.points:type_name -> snapshotd.catalog.v1.JournalPoint
+	12, // 10: snapshotd.catalog.v1.JournalPoint.complete_time:type_name -> google.protobuf.Timestamp
+	12, // 11: snapshotd.catalog.v1.Scrub.time:type_name -> google.protobuf.Timestamp
+	12, // 12: snapshotd.catalog.v1.JournalBreak.after_time:type_name -> google.protobuf.Timestamp
+	12, // 13: snapshotd.catalog.v1.JournalBreak.before_time:type_name -> google.protobuf.Timestamp
+	13, // 14: snapshotd.catalog.v1.JournalDrill.verdict:type_name -> snapshotd.v1.Verification
+	12, // 15: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_catalog_v1_record_proto_init() }
@@ -725,7 +936,7 @@ func file_snapshotd_catalog_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_catalog_v1_record_proto_rawDesc), len(file_snapshotd_catalog_v1_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
