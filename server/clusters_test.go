@@ -33,6 +33,8 @@ type fakeFacts struct {
 	removals []status.JournalRemoval
 	journal  *status.Journal
 	notes    snapshot.JournalNotes
+	scrub    *status.Scrub
+	scrubbed snapshot.ScrubNote
 	copies   func(cluster.ReconcileRequest) []status.JournalCopies
 }
 
@@ -45,8 +47,8 @@ func (f fakeFacts) Configured() status.Known {
 		Schedules: []status.Schedule{{
 			Name: "hourly", Cron: "@hourly", Next: func(after time.Time) time.Time { return after.Truncate(time.Hour).Add(time.Hour) },
 		}},
-		Journal: f.journal,
-		Moving:  &status.Moving{Name: "b", Read: 7, Total: 10, Written: map[string]int64{"s3": 3}},
+		Journal: f.journal, Scrub: f.scrub,
+		Moving: &status.Moving{Name: "b", Read: 7, Total: 10, Written: map[string]int64{"s3": 3}},
 	}
 }
 
@@ -59,6 +61,8 @@ func (f fakeFacts) JournalRemovals(context.Context) ([]status.JournalRemoval, er
 func (f fakeFacts) JournalNotes(context.Context) (snapshot.JournalNotes, error) {
 	return f.notes, f.err
 }
+
+func (f fakeFacts) Scrubbed(context.Context) (snapshot.ScrubNote, error) { return f.scrubbed, f.err }
 
 func (f fakeFacts) ReconcileJournal(_ context.Context, req cluster.ReconcileRequest) []status.JournalCopies {
 	if f.copies == nil {
@@ -330,6 +334,32 @@ func TestTheSnapshotsOfASmallClusterAreCountedWhenTheyHaveChanged(t *testing.T) 
 		if n := asked.Load(); n > 300 != tc.counted {
 			t.Errorf("%s: the schedule was asked %d times", name, n)
 		}
+	}
+}
+
+// What the catalog says beside the records is in the verdict: a scrub that another replica has made, and records that
+// cannot be read.
+func TestTheVerdictIsOfAllThatTheCatalogSays(t *testing.T) {
+	prod, bad := holding("prod", nil, onS3("a")), holding("bad", nil)
+	facts := fakeFacts{last: time.Now().Truncate(time.Hour), leader: "node-1"}
+	bad.facts = facts
+	bad.list = func(context.Context, snapshot.Query) (snapshot.Page, error) {
+		return snapshot.Page{Records: []*snapshot.Record{onS3("a")}, Unreadable: []error{errors.New("the record is damaged")}}, nil
+	}
+	facts.scrub = &status.Scrub{Cron: "@daily", Next: func(after time.Time) time.Time { return after.Add(24 * time.Hour) }}
+	facts.scrubbed = snapshot.ScrubNote{Due: time.Now(), Time: time.Now(), Error: "no space is left"}
+	prod.facts = facts
+	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, prod, bad).dial(t))
+	for name, want := range map[string]string{"prod": "The last scrub failed", "bad": "The catalog has records that cannot be read"} {
+		one, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{Cluster: name})
+		c := one.GetCluster()
+		if err != nil || c.GetVerdict() != snapshotdv1.Cluster_VERDICT_ATTENTION || !strings.Contains(c.GetFindings()[0].GetText(), want) ||
+			c.GetComplete() != (name == "prod") {
+			t.Errorf("%s: %v, %v", name, c, err)
+		}
+	}
+	if facts.scrub.Last.Error != "" {
+		t.Error("what the catalog says was put into the configuration, which all calls share")
 	}
 }
 

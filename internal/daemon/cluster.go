@@ -14,7 +14,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
@@ -151,7 +153,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err != nil {
 		return err
 	}
-	scrubs, err := scrubsOf(cfg, withJournal(c.scrubInTurn(domain.Scrub), parts.following))
+	scrubs, err := scrubsOf(cfg, noted(parts.catalog, log, withJournal(c.scrubInTurn(domain.Scrub), parts.following)))
 	if err != nil {
 		return err
 	}
@@ -159,7 +161,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err != nil {
 		return err
 	}
-	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules), parts.lead
+	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules, scrubs), parts.lead
 	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
 	c.interval, c.limits, c.telemetry, c.log = s.settings.reconcileInterval, limits, s.telemetry, log
 	c.judge = c.recordVerdict
@@ -180,6 +182,28 @@ func withJournal(scrub scrubbing, f *following) scrubbing {
 		}
 		if s.Drill && ctx.Err() == nil {
 			err = errors.Join(err, f.prover.Drill(ctx))
+		}
+		return err
+	}
+}
+
+// noted makes a scrub note in the catalog how it has ended, so that all replicas can tell it. One that ended with the term
+// of the leader is made again by the next one.
+func noted(c *catalog.Catalog, log *slog.Logger, scrub scrubbing) scrubbing {
+	return func(ctx context.Context, s cluster.Scrub) error {
+		err := scrub(ctx, s)
+		note := snapshot.ScrubNote{Time: time.Now()}
+		if err != nil {
+			note.Error = err.Error()
+		}
+		for failed := 1; ctx.Err() == nil; failed++ {
+			unnoted := c.NoteScrub(ctx, note)
+			if unnoted == nil {
+				break
+			}
+			pause := backoff.Delay(noteRetry, lastNoteRetry, failed)
+			log.WarnContext(ctx, "it is not in the catalog yet how a scrub has ended", "retry_after", pause, "error", unnoted)
+			_ = backoff.Wait(ctx, pause)
 		}
 		return err
 	}

@@ -27,6 +27,7 @@ type facts struct {
 	store   status.Store
 	places  []*place
 	times   []status.Schedule
+	scrub   *status.Scrub // nil without one
 	node    string
 	certs   certificates // for etcd
 	saving  func() *status.Moving
@@ -62,7 +63,7 @@ type question struct {
 	free     int64
 }
 
-func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Schedule) facts {
+func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules, scrubs []schedule.Schedule) facts {
 	f := facts{
 		catalog: p.catalog, store: storeOf(cfg), node: s.cfg.NodeName, certs: certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
@@ -74,6 +75,9 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules []schedule.Sch
 		at := newPlace(b, p.backends[i].Info())
 		at.Retention = rules[at.Name]
 		f.places = append(f.places, at)
+	}
+	if len(scrubs) > 0 {
+		f.scrub = &status.Scrub{Cron: cfg.Scrub.Cron, Drill: cfg.Scrub.Drill, Next: scrubs[0].Spec.Next}
 	}
 	for i, sch := range schedules {
 		f.times = append(f.times, status.Schedule{
@@ -134,7 +138,7 @@ func (s *space) ask(q *question) {
 func (f facts) Configured() status.Known {
 	known := status.Known{
 		Node: f.node, Store: f.store, Schedules: f.times, Moving: f.saving(), Unreconciled: f.failed(), Journal: f.followed(),
-		Certificates: f.certs.all(),
+		Certificates: f.certs.all(), Scrub: f.scrub,
 	}
 	for _, p := range f.places {
 		at := p.Place
@@ -158,6 +162,11 @@ func (f facts) Saving(ctx context.Context) (*status.Moving, error) {
 		return nil, err
 	}
 	return &status.Moving{Name: p.Name, Since: time.Now().Add(-p.Elapsed), Read: p.Read, Total: p.Total, Written: p.Written}, nil
+}
+
+// Scrubbed implements [server.Facts].
+func (f facts) Scrubbed(ctx context.Context) (snapshot.ScrubNote, error) {
+	return f.catalog.Scrubbed(ctx, scrubName)
 }
 
 // JournalNotes implements [server.Facts].

@@ -44,7 +44,7 @@ func (s *Service) openJournal(
 	}
 	log := s.log.With("cluster", cfg.Name)
 	f := p.following
-	n := &noter{catalog: p.catalog, log: log}
+	n := &noter{catalog: p.catalog, node: s.cfg.NodeName, log: log}
 	f.keeper = newKeeper(cfg.Journal.Window, n, log)
 	var stores []journal.Store
 	for _, repo := range repos {

@@ -12,6 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -19,7 +20,8 @@ const (
 	firstRound  = time.Minute      // of a term: then it is known how the copies are
 	mergeEvery  = 5 * time.Minute  // the live timeline
 	repairEvery = 15 * time.Minute // and as soon as something is found to be damaged, or there is more to copy
-	pruneEvery  = time.Hour        // and merge and sweep the timelines of the past, which change seldom, and note the gaps
+	tellEvery   = time.Minute
+	pruneEvery  = time.Hour // and merge and sweep the timelines of the past, which change seldom, and note the gaps
 )
 
 // keeper keeps the journal of a cluster small and whole on its backends, while this replica leads.
@@ -41,6 +43,7 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	watch.Go(func() { k.watch(ctx, j) })
+	watch.Go(func() { k.tell(ctx, j) })
 	k.copies.Forget()
 	pruned, repaired, past, noted := time.Now(), time.Time{}, time.Time{}, time.Time{}
 	due := false // a repair: something was found, or the last one has left something
@@ -83,6 +86,28 @@ func (k keeper) watch(ctx context.Context, j *journal.Journal) {
 			k.log.ErrorContext(ctx, "journal of other replicas is not seen", "next_in", mergeEvery, "error", err)
 		}
 	}
+}
+
+// tell tells the other replicas where the journal is behind or damaged. It begins with a pause, as the leadership may not
+// last, and a journal that goes on is behind at first.
+func (k keeper) tell(ctx context.Context, j *journal.Journal) {
+	var noted *snapshot.JournalTrouble // by this term
+	for backoff.Wait(ctx, backoff.Spread(tellEvery, 0.1)) == nil {
+		noted = k.noter.trouble(ctx, k.points(j.Status()), noted)
+	}
+}
+
+// points returns how far the journal is on this machine's disk and on each backend.
+func (k keeper) points(s journal.Status) []status.Point {
+	all := []status.Point{{Age: time.Since(s.Complete)}}
+	for _, b := range s.Stores {
+		p := status.Point{Backend: b.Name, Age: time.Since(b.Complete), Damaged: k.copies.State(b.Name).Damaged}
+		if b.Err != nil {
+			p.Error = b.Err.Error()
+		}
+		all = append(all, p)
+	}
+	return all
 }
 
 // wait waits for the next round, and reports whether a repair is asked for.

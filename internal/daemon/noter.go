@@ -17,6 +17,7 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository/segments"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -32,6 +33,7 @@ const (
 // the backends show it. So all replicas tell the same, and no backend is asked for that.
 type noter struct {
 	catalog *catalog.Catalog
+	node    string
 	log     *slog.Logger
 
 	mu      sync.Mutex
@@ -89,6 +91,23 @@ func (n *noter) write(ctx context.Context) time.Duration {
 		n.log.WarnContext(ctx, "a gap of the journal is not in the catalog yet", "retry_after", pause, "error", err)
 	}
 	return pause
+}
+
+// trouble notes where the journal is behind or damaged, unless that was noted, and returns what is noted now: while all is
+// well, or nothing moves, the catalog is not asked.
+func (n *noter) trouble(ctx context.Context, points []status.Point, noted *snapshot.JournalTrouble) *snapshot.JournalTrouble {
+	is := status.Trouble(n.node, points, time.Now())
+	if noted != nil && noted.Is(is, tellEvery/2) {
+		return noted
+	}
+	err := n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Trouble = is })
+	if err != nil {
+		if ctx.Err() == nil {
+			n.log.WarnContext(ctx, "the other replicas do not know how far the journal is", "next_in", tellEvery, "error", err)
+		}
+		return noted
+	}
+	return is
 }
 
 // look notes the breaks that the backends show and no note has. When all of them were listed, and no other replica has

@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
 	"github.com/snapshotd/snapshotd/journal"
@@ -208,6 +209,92 @@ func store(t *testing.T, p upkeep.Place, h segment.Header, revision int64, at ti
 	}
 	if err := p.Segments.Put(t.Context(), s); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestTheLeaderNotesWhereTheJournalIsBehind when that changes, and not while all is well.
+func TestTheLeaderNotesWhereTheJournalIsBehind(t *testing.T) {
+	etcd := embedded.StartEtcd(t)
+	client := etcd.Client(t)
+	var away atomic.Bool
+	c := catalog.New(catalog.Config{Cluster: "default", Connect: func(context.Context) (*clientv3.Client, error) {
+		if away.Load() {
+			return nil, errors.New("it is away")
+		}
+		return client, nil
+	}})
+	n := &noter{catalog: c, node: "node-1", log: slog.New(slog.DiscardHandler)}
+	revision := func() int64 {
+		resp, err := client.Get(t.Context(), "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Header.Revision
+	}
+	behind := func(age time.Duration, why string) []status.Point {
+		return []status.Point{{Age: time.Second}, {Backend: "s3", Age: age, Error: why}}
+	}
+	var noted *snapshot.JournalTrouble
+	for _, tc := range []struct {
+		what   string
+		points []status.Point
+		away   bool
+		writes bool
+		want   int // places
+	}{
+		{"a term begins", behind(time.Second, ""), false, true, 0},
+		{"all is well", behind(time.Minute, "it was slow"), false, false, 0},
+		{"it is behind, and the catalog is away", behind(10*time.Minute, "access denied"), true, false, 0},
+		{"it is behind", behind(10*time.Minute, "access denied"), false, true, 1},
+		{"a moment later", behind(10*time.Minute+time.Second, "access denied"), false, false, 1},
+		{"for another reason", behind(10*time.Minute, "it is full"), false, true, 1},
+		{"it goes on, and is behind", behind(8*time.Minute, "it is full"), false, true, 1},
+		{"a segment is damaged, too", append(behind(8*time.Minute, "it is full"), status.Point{Backend: "local", Damaged: 1}), false, true, 2},
+		{"all is well again", behind(time.Second, ""), false, true, 0},
+	} {
+		before := revision()
+		away.Store(tc.away)
+		noted = n.trouble(t.Context(), tc.points, noted)
+		away.Store(false)
+		notes, err := c.JournalNotes(t.Context())
+		if err != nil || notes.Trouble == nil || notes.Trouble.Node != "node-1" || len(notes.Trouble.Points) != tc.want {
+			t.Errorf("%s: noted is %+v, %v", tc.what, notes.Trouble, err)
+		}
+		if wrote := revision() > before; wrote != tc.writes {
+			t.Errorf("%s: it was written: %v", tc.what, wrote)
+		}
+	}
+}
+
+// TestAScrubNotesHowItHasEnded unless it ended with the term of the leader, whose successor makes it again.
+func TestAScrubNotesHowItHasEnded(t *testing.T) {
+	client := embedded.StartEtcd(t).Client(t)
+	c := catalog.New(catalog.Config{Cluster: "default", Connect: func(context.Context) (*clientv3.Client, error) { return client, nil }})
+	f := facts{catalog: c}
+	for _, tc := range []struct {
+		what string
+		err  error
+		over bool
+		want string
+	}{
+		{"it fails", errors.New("no space is left"), false, "no space is left"},
+		{"the term ends", errors.New("the term is over"), true, "no space is left"},
+		{"it finds all good", nil, false, ""},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		scrub := noted(c, slog.New(slog.DiscardHandler), func(context.Context, cluster.Scrub) error {
+			if tc.over {
+				cancel()
+			}
+			return tc.err
+		})
+		if err := scrub(ctx, cluster.Scrub{}); !errors.Is(err, tc.err) {
+			t.Errorf("%s: it returns %v", tc.what, err)
+		}
+		cancel()
+		if note, err := f.Scrubbed(t.Context()); err != nil || note.Error != tc.want || note.Time.IsZero() {
+			t.Errorf("%s: the note is %+v, %v", tc.what, note, err)
+		}
 	}
 }
 

@@ -99,15 +99,6 @@ func (f facts) followed() *status.Journal {
 	if !s.Leading {
 		return j
 	}
-	j.Lag = s.Lag()
-	j.Points = append(j.Points, status.Point{Age: time.Since(s.Complete)})
-	for _, b := range s.Stores {
-		p := status.Point{Backend: b.Name, Age: time.Since(b.Complete)}
-		if b.Err != nil {
-			p.Error = b.Err.Error()
-		}
-		p.Damaged = f.keeper.copies.State(b.Name).Damaged
-		j.Points = append(j.Points, p)
-	}
+	j.Lag, j.Points = s.Lag(), f.keeper.points(s)
 	return j
 }

@@ -16,10 +16,12 @@ type Known struct {
 	Node      string     // the replica that answers
 	Places    []Place    // in the order of the configuration
 	Schedules []Schedule // in the order of the configuration
+	Scrub     *Scrub     // nil when there is none
 	Now       time.Time
 
 	Records []*snapshot.Record   // the newest, newest first
 	All     bool                 // there are no others
+	Bad     []error              // records of the same time that cannot be read
 	Ran     map[string]time.Time // by schedule: when the last run that has stored a snapshot was due; nil when it is not known
 	Tally   *Tally               // of all records; nil when it is not known
 	Leader  *string              // empty when no replica leads; nil when that is not known
@@ -57,6 +59,15 @@ type Schedule struct {
 	Jitter               time.Duration
 	Backends             []string                        // the configured names of those that it saves to; none is all
 	Next                 func(after time.Time) time.Time // when it is due first after a time
+}
+
+// Scrub is the scrub of a cluster as it is configured, and as the leader has noted how the last one ended.
+type Scrub struct {
+	Cron  string
+	Drill bool                            // it restores the newest snapshot
+	Next  func(after time.Time) time.Time // when it is due first after a time
+
+	Last snapshot.ScrubNote
 }
 
 // Verdict says how well the snapshots of a cluster would serve in a disaster.

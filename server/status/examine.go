@@ -17,6 +17,8 @@ type Replicas interface {
 	LastDue(ctx context.Context, schedule string) (time.Time, error)
 	// Leader returns the name of the replica that leads; empty when none does.
 	Leader(ctx context.Context) (string, error)
+	// Scrubbed returns how the last scrub has ended; without a time when that is not known.
+	Scrubbed(ctx context.Context) (snapshot.ScrubNote, error)
 	// JournalNotes returns what the leader has noted of the journal.
 	JournalNotes(ctx context.Context) (snapshot.JournalNotes, error)
 	// Saving returns how far the save under way is, as its replica has told last; nil when none has told anything.
@@ -32,9 +34,11 @@ func (k *Known) Examine(
 	if err != nil {
 		return err
 	}
-	k.Records, k.All = page.Records, page.NextPageToken == ""
+	k.Records, k.Bad = page.Records, page.Unreadable
+	k.All = page.NextPageToken == "" && len(page.Unreadable) == 0
 	if replicas != nil {
 		k.examineSchedules(ctx, replicas)
+		k.examineScrub(ctx, replicas)
 		k.examineSaving(ctx, replicas)
 		if k.Journal != nil {
 			k.Journal.Notes, k.Journal.NotesErr = replicas.JournalNotes(ctx)
@@ -53,6 +57,17 @@ func (k *Known) examineSchedules(ctx context.Context, replicas Replicas) {
 			k.Ran[sch.Name] = due
 		}
 	}
+}
+
+func (k *Known) examineScrub(ctx context.Context, replicas Replicas) {
+	if k.Scrub == nil {
+		return
+	}
+	scrub := *k.Scrub // that of the configuration is shared
+	if note, err := replicas.Scrubbed(ctx); err == nil {
+		scrub.Last = note
+	}
+	k.Scrub = &scrub
 }
 
 // examineSaving finds how far the save of another replica is. That of this one is known here, and better.

@@ -10,15 +10,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// journalBehind is how old the recovery point of a journal may be. It is seconds while all is well.
-const journalBehind = 5 * time.Minute
-
-// journal finds places where the journal is behind.
+// journal finds places where the journal is behind, or damaged.
 func (v *verdict) journal() {
-	if v.known.Journal == nil {
-		return
-	}
-	for _, p := range v.known.Journal.Points {
+	for _, p := range v.points() {
 		if p.Damaged > 0 {
 			v.find(Attention, []string{"window"}, "%d segments of the journal on backend %s are damaged, or not trusted. The next "+
 				"repair replaces them, within 20 min, if another backend has their revisions. The log of the replica that found them names them.",

@@ -114,10 +114,67 @@ func takenBy(rec *snapshot.Record) string {
 	return cmp.Or(rec.Schedule, rec.Labels[scheduleLabel])
 }
 
+// What is asked of a cluster without a schedule, which a person or another program saves: it is known only how often that
+// was so far.
+const (
+	usualSaves = 20                  // the newest snapshots, between which the pauses count
+	fewSaves   = 4                   // of fewer it is not known how often they come
+	fewHold    = 35 * 24 * time.Hour // how old the newest of a few may be: some keep one, and take it each month
+	manyHold   = 2 * 24 * time.Hour  // how old it may be at least, however often they came
+)
+
+// unscheduled finds that the newest snapshot of a cluster without a schedule is old, in proportion to the longest pause
+// between those before it. With a journal, what came since then can be restored.
+func (v *verdict) unscheduled() {
+	if len(v.known.Schedules) > 0 || v.known.Journal != nil {
+		return
+	}
+	newest, longest, n := v.pauses()
+	if n == 0 {
+		return
+	}
+	age, few, holds := v.now.Sub(newest), n < fewSaves, manyHold
+	before := fmt.Sprintf("Those before it came at most %s apart.", round(longest))
+	if few {
+		holds, before = fewHold, fmt.Sprintf("Of fewer than %d snapshots it is not known how often they come.", fewSaves)
+	}
+	switch {
+	case age > max(holds, 2*longest):
+		v.find(Attention, []string{"save"}, "There is no schedule, and the newest snapshot is %s old: each change since then can be lost. "+
+			"%s Set a schedule, or mend what has saved this cluster so far.", round(age), before)
+	case few && age > manyHold:
+		v.find(Safe, []string{"save"}, "There is no schedule, and the newest snapshot is %s old. %s", round(age), before)
+	}
+}
+
+// pauses returns when the newest of the snapshots that count was taken, the longest pause between them, and how many they
+// are.
+func (v *verdict) pauses() (newest time.Time, longest time.Duration, n int) {
+	var last time.Time
+	for _, rec := range v.records {
+		switch {
+		case wholeCopy(rec) == nil || rec.CreateTime.After(v.now) || n == usualSaves:
+			continue
+		case n == 0:
+			newest = rec.CreateTime
+		default:
+			longest = max(longest, last.Sub(rec.CreateTime))
+		}
+		last = rec.CreateTime
+		n++
+	}
+	return newest, longest, n
+}
+
 // leader finds that no replica leads: then nothing runs by itself.
 func (v *verdict) leader() {
-	if v.known.Leader != nil && *v.known.Leader == "" && len(v.known.Schedules) > 0 {
-		v.find(Attention, nil, "No replica leads, so that no schedule, reconcile or repair runs. One is elected within seconds "+
-			"when the etcd of the catalog answers; the logs of the replicas say why none is.")
+	if v.known.Leader == nil || *v.known.Leader != "" {
+		return
 	}
+	journal := ""
+	if v.known.Journal != nil {
+		journal = ", and the journal does not go on"
+	}
+	v.find(Attention, nil, "No replica leads, so that no schedule, scrub, reconcile or repair runs%s. One is elected within seconds "+
+		"when the etcd of the catalog answers; the logs of the replicas say why none is.", journal)
 }

@@ -30,13 +30,16 @@ func Judge(k Known) Cluster {
 	}
 	v.facts()
 	v.restorable()
+	v.unread()
 	v.failedVerification()
 	v.alarms()
 	v.lastSave()
 	v.backends()
 	v.unreconciled()
 	v.schedules()
+	v.unscheduled()
 	v.leader()
+	v.scrub()
 	v.certificates()
 	v.journal()
 	v.breaks()
@@ -117,7 +120,10 @@ func (v *verdict) facts() {
 // restorable finds whether there is a snapshot to restore.
 func (v *verdict) restorable() {
 	among := ""
-	if !v.c.All {
+	switch {
+	case len(v.known.Bad) > 0:
+		among = fmt.Sprintf(" among the %d that could be read", v.c.Examined)
+	case !v.c.All:
 		among = fmt.Sprintf(" among the newest %d", v.c.Examined)
 	}
 	switch {
@@ -134,6 +140,14 @@ func (v *verdict) restorable() {
 	case v.c.Newest == nil:
 		v.find(Attention, repair, "No snapshot%s is on all of its backends; the newest that can be restored is %s.",
 			among, v.newest.Name)
+	}
+}
+
+// unread finds that there are records of which the verdict knows nothing.
+func (v *verdict) unread() {
+	if n := len(v.known.Bad); n > 0 {
+		v.find(Attention, []string{"list"}, "The catalog has records that cannot be read, at least %d, so that this verdict is not of "+
+			"their snapshots. One of them: %s. This command names each, and what to do.", n, stopless(v.known.Bad[0].Error()))
 	}
 }
 
@@ -189,34 +203,6 @@ func copies(n int) string {
 		return "1 copy is"
 	}
 	return fmt.Sprintf("%d copies are", n)
-}
-
-// proof finds whether a restore was ever proven.
-func (v *verdict) proof() {
-	if v.c.Proven != nil || v.newest == nil || disproved(v.newest) {
-		return
-	}
-	do := []string{"verify", v.newest.Name, "--level", "drill"}
-	sealed := v.newest.Encrypted() && !v.known.Store.Decrypts
-	if sealed {
-		do = do[:2] // without an identity, the service can verify no more than the stored bytes
-	}
-	switch {
-	case sealed && v.verified():
-		v.find(Safe, v.known.proving(v.newest), "The stored bytes were read back and are right. They are encrypted, and the service "+
-			"has no identity (encryption.identity_files): a restore is proven where one is kept, and the proof is not known here.")
-	case v.c.All:
-		v.find(Attention, do, "No restore was ever proven: a snapshot is worth what its restore is worth.")
-	default:
-		v.find(Attention, do, "No restore of the newest %d snapshots was proven.", v.c.Examined)
-	}
-}
-
-// verified reports whether a snapshot has passed a verification.
-func (v *verdict) verified() bool {
-	return slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
-		return rec.Verification != nil && rec.Verification.Passed
-	})
 }
 
 // round returns a duration with about two figures.

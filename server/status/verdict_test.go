@@ -397,6 +397,37 @@ func TestWithoutALeaderNothingRunsByItself(t *testing.T) {
 	if c.Verdict != status.Attention || !strings.Contains(c.Findings[0].Text, "No replica leads") {
 		t.Errorf("it is %+v", c)
 	}
+	// Without a schedule, the leader reconciles, repairs, and follows the journal.
+	for want, j := range map[string]*status.Journal{"or repair runs. One": nil, "or repair runs, and the journal does not go on.": {}} {
+		c = status.Judge(status.Known{
+			Name: "prod", Records: []*snapshot.Record{saved("a", 0, proven)}, All: true, Now: now, Leader: &nobody, Journal: j,
+		})
+		if c.Verdict != status.Attention || len(c.Findings) != 1 || !strings.Contains(c.Findings[0].Text, want) {
+			t.Errorf("without a schedule, it is %+v", c)
+		}
+	}
+}
+
+// The newest snapshots may be among those whose records nobody can read.
+func TestRecordsThatCannotBeReadNeedAttention(t *testing.T) {
+	bad := []error{errors.New("key /a is damaged; etcdctl del /a"), errors.New("key /b is damaged")}
+	for name, tc := range map[string]struct {
+		records []*snapshot.Record
+		want    status.Verdict
+		says    string
+	}{
+		"others can":  {[]*snapshot.Record{saved("a", time.Hour, proven)}, status.Attention, "at least 2, "},
+		"none can":    {nil, status.NotSafe, "no snapshot that could be restored among the 0 that could be read."},
+		"by the list": {[]*snapshot.Record{saved("a", time.Hour, proven)}, status.Attention, "One of them: key /a is damaged; etcdctl del /a. This"},
+	} {
+		c := status.Judge(status.Known{
+			Name: "prod", Places: []status.Place{{Name: "local", Free: -1}, {Name: "s3", Free: -1}}, Records: tc.records, Bad: bad, Now: now,
+		})
+		if c.Verdict != tc.want || !strings.Contains(c.Findings[0].Text, tc.says) ||
+			!slices.ContainsFunc(c.Findings, func(f status.Finding) bool { return slices.Equal(f.Do, []string{"list"}) }) {
+			t.Errorf("%s: %s, %q", name, c.Verdict, c.Findings)
+		}
+	}
 }
 
 func TestABackendSaysHowMuchItHoldsAndTakes(t *testing.T) {
@@ -520,5 +551,39 @@ func TestAJournalThatIsBehindNeedsAttention(t *testing.T) {
 		"another backend has their revisions. The log of the replica that found them names them.\n"
 	if texts != want {
 		t.Errorf("it says\n%swant\n%s", texts, want)
+	}
+}
+
+// The leader notes it in the catalog, so that the others have the same verdict.
+func TestTheOtherReplicasTellWhereTheJournalIsBehind(t *testing.T) {
+	points := []status.Point{
+		{Age: time.Second}, {Backend: "s3", Age: 9 * time.Minute, Error: "access denied."}, {Backend: "local", Age: time.Second, Damaged: 2},
+	}
+	leader, other, nobody := "node-1", "node-2", ""
+	judged := func(j *status.Journal, leads *string) string {
+		k := scrubbed(nil, saved("a", time.Minute, proven))
+		k.Node, k.Leader, k.Journal = "node-3", leads, j
+		return found(k)
+	}
+	noted := &status.Journal{Notes: snapshot.JournalNotes{Trouble: status.Trouble(leader, points, now.Add(-time.Minute))}}
+	points[1].Age += time.Minute
+	want := judged(&status.Journal{Following: true, Points: points}, &leader)
+	if strings.Count(want, "attention") != 2 || !strings.Contains(want, "10m0s behind on backend s3: access denied") {
+		t.Fatalf("the leader says\n%s", want)
+	}
+	for name, leads := range map[string]*string{"it leads": &leader, "it is not known who leads": nil} {
+		if got := judged(noted, leads); got != want {
+			t.Errorf("%s: another replica says\n%s\nthe leader\n%s", name, got, want)
+		}
+	}
+	if got := judged(noted, &nobody); !strings.Contains(got, want) {
+		t.Errorf("nobody leads any more: it says\n%s", got)
+	}
+	if got := judged(noted, &other); got != "" {
+		t.Errorf("another one leads: it says\n%s", got)
+	}
+	well := status.Trouble(leader, []status.Point{{Age: time.Minute, Error: "it was slow"}}, now)
+	if got := judged(&status.Journal{Notes: snapshot.JournalNotes{Trouble: well}}, &leader); got != "" {
+		t.Errorf("all is well, and it says\n%s", got)
 	}
 }

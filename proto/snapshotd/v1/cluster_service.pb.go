@@ -582,7 +582,7 @@ type Cluster struct {
 	Leader string `protobuf:"bytes,13,opt,name=leader,proto3" json:"leader,omitempty"`
 	// How many records, the newest, the verdict is based on.
 	Examined int64 `protobuf:"varint,14,opt,name=examined,proto3" json:"examined,omitempty"`
-	// There are no other records.
+	// There are no other records, also none that cannot be read.
 	Complete bool `protobuf:"varint,15,opt,name=complete,proto3" json:"complete,omitempty"`
 	// How far the journal is; unset when the cluster has none. GetRecoveryWindow has the whole of it.
 	RecoveryWindow *RecoveryWindow `protobuf:"bytes,16,opt,name=recovery_window,json=recoveryWindow,proto3" json:"recovery_window,omitempty"`
