@@ -95,6 +95,7 @@ type alarming struct {
 	http          [2]string         // the addresses of their HTTP ports, which they have again after a restart
 	base          string            // the first snapshot of the cluster "journal"
 	hurt          string            // the snapshot of the cluster "damaged"
+	only          string            // that of the cluster "emptied"
 	was           map[string][]byte // files before they were damaged
 
 	prometheus *testenv.Prometheus
@@ -119,6 +120,7 @@ clusters:
     etcd: {endpoints: ["https://%[7]s"], ca_cert: %[8]s/ca.crt, cert: %[8]s/client.crt, key: %[8]s/client.key}
     backends: [{name: local, url: "file://%[5]s/certified"}]
   - {name: damaged, etcd: {endpoints: [%[1]q]}, backends: [{name: local, url: "file://%[5]s/damaged"}]}
+  - {name: emptied, etcd: {endpoints: [%[1]q]}, backends: [{name: local, url: "file://%[5]s/emptied"}]}
   - {name: journal, etcd: {endpoints: [%[4]q]}, journal: {enabled: true, upload_interval: 1s}, backends: [{name: s3, url: %[6]q}]}
   - name: unproven
     etcd: {endpoints: [%[4]q]}
@@ -155,7 +157,7 @@ func newAlarming(t *testing.T) *alarming {
 	a.s3.MakeBucket("snapshots")
 	home := a.home.Endpoints()[0]
 	a.front = startTLS(t, strings.TrimPrefix(home, "http://"))
-	for _, name := range []string{"well", "new", "old", "headless", "gone", "full", "certified", "damaged", "unproven", "twice"} {
+	for _, name := range []string{"well", "new", "old", "headless", "gone", "full", "certified", "damaged", "emptied", "unproven", "twice"} {
 		a.check(os.Mkdir(filepath.Join(a.dir, name), 0o700))
 	}
 	a.files[0] = writeConfig(t, "%s", fmt.Sprintf(alarmingConfig, home, a.gone.Endpoints()[0], a.full.Endpoints()[0], a.followed.Endpoints()[0],
@@ -173,7 +175,7 @@ func newAlarming(t *testing.T) *alarming {
 // prepare takes the snapshots that must be there, and proves what has to be proven.
 func (a *alarming) prepare() {
 	a.t.Helper()
-	a.hurt = a.first.save("--cluster", "damaged")
+	a.hurt, a.only = a.first.save("--cluster", "damaged"), a.first.save("--cluster", "emptied")
 	for _, cluster := range []string{"headless", "certified", "twice"} {
 		a.first.must("save", "--cluster", cluster)
 	}

@@ -45,6 +45,12 @@ var breakages = [][]breakage{{
 		},
 		fires: []sign{told("EtcdSnapshotNone", "cluster", "new"), told("EtcdSnapshotNotProven", "cluster", "new")},
 	},
+	{ // its last success stays in the metrics
+		breaks: func(a *alarming) { a.first.must("delete", a.only, "--cluster", "emptied") },
+		mends:  func(a *alarming) { a.first.must("save", "--cluster", "emptied") },
+		fires:  []sign{told("EtcdSnapshotNone", "cluster", "emptied")},
+		status: [2]string{"emptied", "There is no snapshot that could be restored"},
+	},
 	{
 		breaks: func(a *alarming) {
 			a.s3.Stop()
@@ -110,6 +116,12 @@ var breakages = [][]breakage{{
 			told("EtcdJournalNotRedundant", "cluster", "unproven", "backend", "local"), // no other backend has them
 		},
 		status: [2]string{"unproven", "could not be restored, in a drill"},
+	},
+	{ // the drill of that revision is a part of the scrub
+		breaks: func(*alarming) {},
+		mends:  func(*alarming) {},
+		fires:  []sign{told("EtcdSnapshotScheduleFailed", "cluster", "unproven", "schedule", "@scrub")},
+		status: [2]string{"unproven", "The last scrub failed"},
 	},
 }, {
 	{
