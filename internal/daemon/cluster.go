@@ -187,8 +187,7 @@ func withJournal(scrub scrubbing, f *following) scrubbing {
 	}
 }
 
-// noted makes a scrub note in the catalog how it has ended, so that all replicas can tell it. One that ended with the term
-// of the leader is made again by the next one.
+// noted makes a scrub note in the catalog how it has ended. One that ends with the term is made again by the next leader.
 func noted(c *catalog.Catalog, log *slog.Logger, scrub scrubbing) scrubbing {
 	return func(ctx context.Context, s cluster.Scrub) error {
 		err := scrub(ctx, s)

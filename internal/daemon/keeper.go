@@ -88,8 +88,7 @@ func (k keeper) watch(ctx context.Context, j *journal.Journal) {
 	}
 }
 
-// tell tells the other replicas where the journal is behind or damaged. It begins with a pause, as the leadership may not
-// last, and a journal that goes on is behind at first.
+// tell tells the other replicas where the journal is behind or damaged. It begins with a pause: the term may not last.
 func (k keeper) tell(ctx context.Context, j *journal.Journal) {
 	var noted *snapshot.JournalTrouble // by this term
 	for backoff.Wait(ctx, backoff.Spread(tellEvery, 0.1)) == nil {

@@ -101,13 +101,13 @@ func (n *noter) trouble(ctx context.Context, points []status.Point, noted *snaps
 		return noted
 	}
 	err := n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Trouble = is })
-	if err != nil {
-		if ctx.Err() == nil {
-			n.log.WarnContext(ctx, "the other replicas do not know how far the journal is", "next_in", tellEvery, "error", err)
-		}
-		return noted
+	switch {
+	case err == nil:
+		return is
+	case ctx.Err() == nil:
+		n.log.WarnContext(ctx, "the other replicas do not know how far the journal is", "next_in", tellEvery, "error", err)
 	}
-	return is
+	return noted
 }
 
 // look notes the breaks that the backends show and no note has. When all of them were listed, and no other replica has

@@ -44,11 +44,7 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 		w.Timelines = append(w.Timelines, timeline)
 	}
 	for _, b := range found.Breaks(where) {
-		if b.Lost() > 0 { // the revisions of another history are no part of a gap
-			w.Gaps = append(w.Gaps, status.Gap{
-				After: b.After, Before: b.Before, AfterTime: b.AfterTime, BeforeTime: b.BeforeTime, Reason: b.Reason, Timeline: b.Timeline,
-			})
-		}
+		w.AddGap(b.JournalBreak)
 	}
 	notes, err := f.JournalNotes(ctx)
 	if err != nil {

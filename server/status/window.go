@@ -101,6 +101,15 @@ type Held struct {
 	JournalProof     *snapshot.Verification // whether the journal leads to it; nil when that was not checked
 }
 
+// AddGap adds the revisions that are missing at a break. Those of another history are no part of a gap.
+func (w *Window) AddGap(b snapshot.JournalBreak) {
+	if b.Lost() > 0 {
+		w.Gaps = append(w.Gaps, Gap{
+			After: b.After, Before: b.Before, AfterTime: b.AfterTime, BeforeTime: b.BeforeTime, Reason: b.Reason, Timeline: b.Timeline,
+		})
+	}
+}
+
 // MaxShown is how many snapshots of a window are shown, the newest.
 const MaxShown = 500
 
