@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/snapshotd/snapshotd/cluster/fallback"
 	"github.com/snapshotd/snapshotd/cluster/inflight"
-	"github.com/snapshotd/snapshotd/cluster/keeping"
 	"github.com/snapshotd/snapshotd/cluster/pruning"
 	"github.com/snapshotd/snapshotd/cluster/reading"
 	"github.com/snapshotd/snapshotd/internal/cache"
@@ -102,12 +102,12 @@ func (cfg *Config) setDefaults() {
 
 // Cluster is an etcd cluster under the service's care.
 type Cluster struct {
-	cfg      Config
-	node     snapshot.Node
-	log      *slog.Logger
-	repos    []*repository.Repository // of cfg.Backends, in their order
-	fallback *repository.Repository   // nil without one
-	kept     *keeping.Fallback        // what is in it; nil without one
+	cfg       Config
+	node      snapshot.Node
+	log       *slog.Logger
+	repos     []*repository.Repository // of cfg.Backends, in their order
+	fallback  *repository.Repository   // nil without one
+	fallbacks *fallback.Fallback       // what is in it; nil without one
 
 	inflight inflight.Work[SaveResult]
 
@@ -153,7 +153,7 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	if cfg.Fallback != nil {
 		c.fallback = c.newRepository(cfg.Fallback, nil)
-		c.kept = keeping.New(keeping.Config{
+		c.fallbacks = fallback.New(fallback.Config{
 			Place: c.fallback, Backends: c.repos, Node: cfg.Node, Records: cfg.Records, History: cfg.History, Requests: cfg.Saves,
 			OwnerAlive: c.ownerAlive, LiveEtcd: c.liveEtcd, LeftoverAge: cfg.LeftoverAge, Now: cfg.Now, Logger: c.log,
 		})

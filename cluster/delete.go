@@ -27,8 +27,8 @@ func (c *Cluster) Delete(ctx context.Context, req DeleteRequest) (rec *snapshot.
 	if err != nil {
 		return rec, err
 	}
-	if c.kept != nil && len(names) == len(rec.Backends()) {
-		release, err := c.kept.Delete(ctx, rec)
+	if c.fallbacks != nil && len(names) == len(rec.Backends()) {
+		release, err := c.fallbacks.Delete(ctx, rec)
 		if err != nil {
 			return rec, err
 		}

@@ -7,7 +7,7 @@
 // (reconcilerecord.go), one location (reconcilelocation.go), and names without a record (discover.go, adopt.go).
 //
 // Single steps are rooms below: reading (etcd's stream becomes the stored form), repairing (one copy is made from
-// another), keeping (what stays on this replica's disk until a backend takes it), verifying (one copy), scrubbing (the
+// another), fallback (what stays on this replica's disk until a backend takes it), verifying (one copy), scrubbing (the
 // snapshots that are verified next), downloading (one copy for a caller), pruning (one backend), amend (a change of one
 // record) and inflight (the work of this process).
 //

@@ -4,14 +4,14 @@ import (
 	"context"
 	"time"
 
-	"github.com/snapshotd/snapshotd/cluster/keeping"
+	"github.com/snapshotd/snapshotd/cluster/fallback"
 	"github.com/snapshotd/snapshotd/internal/span"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // The upload fallback: a snapshot that no backend took may be the last copy of a cluster that is lost next. It stays on
-// the replica's own disk, laid out as on a backend, until a backend takes it. Package keeping says on which proof alone
+// the replica's own disk, laid out as on a backend, until a backend takes it. Package fallback says on which proof alone
 // it may go, and decides that in one function.
 
 // fallBack stores the snapshot, whole and verified, on this replica's disk when no backend has taken it.
@@ -59,10 +59,10 @@ func (c *Cluster) hasFallback(rec *snapshot.Record) bool {
 // stay are removed. It returns when to call again; the zero time when nothing stays. The error is that of the catalog,
 // of the disk or of ctx; a backend that still does not take a snapshot is logged.
 func (c *Cluster) UploadFallback(ctx context.Context) (next time.Time, err error) {
-	if c.kept == nil || c.inflight.Saving() {
+	if c.fallbacks == nil || c.inflight.Saving() {
 		return time.Time{}, nil
 	}
-	stay, err := c.kept.Settle(span.Untraced(ctx))
+	stay, err := c.fallbacks.Reconcile(span.Untraced(ctx))
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -76,7 +76,7 @@ func (c *Cluster) UploadFallback(ctx context.Context) (next time.Time, err error
 	}
 	// The end of an attempt is no proof: what has come of it is looked at like everything else.
 	if tried {
-		if stay, err = c.kept.Settle(span.Untraced(ctx)); err != nil {
+		if stay, err = c.fallbacks.Reconcile(span.Untraced(ctx)); err != nil {
 			return time.Time{}, err
 		}
 	}
@@ -90,11 +90,11 @@ func (c *Cluster) UploadFallback(ctx context.Context) (next time.Time, err error
 
 // deliver makes the attempts at one snapshot that are due, until one does not fail, and reports whether there was any.
 // One backend is enough: the leader's repair then makes the other copies from there, and this disk is free again.
-func (c *Cluster) deliver(ctx context.Context, k *keeping.Kept) (tried bool, err error) {
+func (c *Cluster) deliver(ctx context.Context, k *fallback.Snapshot) (tried bool, err error) {
 	if k.Record == nil {
 		return false, nil
 	}
-	for _, r := range keeping.In(c.repos, k.Record, snapshot.StateFailed) {
+	for _, r := range fallback.In(c.repos, k.Record, snapshot.StateFailed) {
 		if k.Record.RepairDue(r.Name(), c.cfg.Now()).After(c.cfg.Now()) {
 			continue
 		}

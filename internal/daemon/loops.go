@@ -199,7 +199,7 @@ func (c *managed) deliver(ctx context.Context) time.Duration {
 	next, err := c.UploadFallback(ctx)
 	switch {
 	case err != nil && ctx.Err() == nil:
-		c.log.WarnContext(ctx, "upload fallback not settled", "retry_after", deliverPause, "error", err)
+		c.log.WarnContext(ctx, "upload fallback not reconciled", "retry_after", deliverPause, "error", err)
 	case next.IsZero():
 		return backoff.Never
 	default:

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -14,20 +13,13 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/journal"
-	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-const (
-	noteRetry, lastNoteRetry = time.Second, time.Minute // to write to the catalog
-
-	// freshBreak is how long a break counts as it was noted when it was found, whatever the backends show: parts wait on
-	// the disk. It is also how old a gap must be that the backends alone show. The alert of a gap fires as long.
-	freshBreak = time.Hour
-)
+const noteRetry, lastNoteRetry = time.Second, time.Minute // to write to the catalog
 
 // noter notes in the catalog where the journal of a cluster does not go on: at once when the journal finds it, and as
 // the backends show it. So all replicas tell the same, and no backend is asked for that.
@@ -73,7 +65,7 @@ func (n *noter) write(ctx context.Context) time.Duration {
 		return backoff.Never
 	}
 	err := n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) {
-		notes.Breaks = joined(notes.Breaks, all, time.Now())
+		notes.Breaks = journal.JoinBreaks(notes.Breaks, all, time.Now())
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -117,18 +109,18 @@ func (n *noter) look(ctx context.Context, places []upkeep.Place, now time.Time) 
 	if len(there) == 0 {
 		return errors.Join(away...)
 	}
-	l := listing{whole: len(away) == 0, on: map[string][]segments.Ref{}}
+	l := journal.Shown{Whole: len(away) == 0, On: map[string][]segments.Ref{}}
 	var all []journal.Listing
 	for _, p := range there {
-		l.whole = l.whole && snapshot.NodeOf(p.Repository.Name()) == ""
-		all = append(all, listed{p.Segments, l.on})
+		l.Whole = l.Whole && snapshot.NodeOf(p.Repository.Name()) == ""
+		all = append(all, listed{p.Segments, l.On})
 	}
 	l.Window = journal.Look(ctx, all)
-	l.whole = l.whole && len(l.Unread) == 0
+	l.Whole = l.Whole && len(l.Unread) == 0
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Breaks = l.seen(notes.Breaks, now) })
+	return n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Breaks = l.Notes(notes.Breaks, now) })
 }
 
 // opened returns the places that are the stores that they were, and why the others are not: a directory that is not
@@ -162,140 +154,4 @@ func (l listed) Every(ctx context.Context) iter.Seq2[segments.Item, error] {
 			}
 		}
 	}
-}
-
-// listing is what the backends show of a journal.
-type listing struct {
-	journal.Window
-	whole bool                      // this is all that there is
-	on    map[string][]segments.Ref // by backend
-}
-
-// seen returns the breaks that were noted, less those that ended, with those that only the backends show.
-//
-// A note is better than a listing: it has the cause, and bounds from the time of the break. A listing may lack a
-// directory, and a timeline loses its first segments when nothing needs them.
-func (l *listing) seen(noted []snapshot.JournalBreak, now time.Time) []snapshot.JournalBreak {
-	fresh := func(b *snapshot.JournalBreak) bool { return now.Sub(b.BeforeTime) < freshBreak }
-	noted = slices.DeleteFunc(slices.Clone(noted), func(b snapshot.JournalBreak) bool {
-		return ahead(&b, now) || l.whole && !fresh(&b) && (l.filled(&b) || l.outside(&b))
-	})
-	var shown []snapshot.JournalBreak
-	for _, b := range l.Breaks("no backend") {
-		if b.BeforeTime.IsZero() { // the manifest behind it cannot be read
-			continue
-		}
-		if ahead(&b.JournalBreak, now) { // the clock was wrong when it came, and is right now
-			b.BeforeTime = now
-		}
-		if i := slices.IndexFunc(noted, func(n snapshot.JournalBreak) bool { return knows(&n, &b) }); i >= 0 {
-			if l.whole {
-				complete(&noted[i], &b)
-			}
-		} else if b.Begins && b.Told || !b.Begins && l.whole && !fresh(&b.JournalBreak) {
-			shown = append(shown, b.JournalBreak) // the first segments of a timeline are pruned, or elsewhere, without being lost
-		}
-	}
-	return joined(noted, shown, now)
-}
-
-// knows reports whether a note is of the break that the backends show. A timeline begins later and later there.
-func knows(n *snapshot.JournalBreak, b *journal.Break) bool {
-	switch {
-	case n.Timeline != b.Timeline || n.Backend != "":
-		return false
-	case b.Begins:
-		return n.Before != 0 && n.Before <= b.Before
-	case n.Before == 0:
-		return n.After == b.After
-	}
-	return n.After <= b.After && b.Before <= n.Before
-}
-
-// complete adds to a note the bounds that it does not know, and revisions before it that a backend has now.
-func complete(n *snapshot.JournalBreak, b *journal.Break) {
-	same := n.AfterTime.IsZero() || b.AfterTime.After(n.AfterTime) // an earlier history may have higher numbers
-	if n.Before == b.Before && !n.OtherHistory && b.After > n.After && same {
-		n.After, n.AfterTime = b.After, b.AfterTime
-	}
-	if n.Before == 0 && n.After == b.After {
-		n.Before = b.Before
-	}
-}
-
-// filled reports whether a backend has the revisions that were missing: that backend, when it alone lacked them.
-func (l *listing) filled(b *snapshot.JournalBreak) bool {
-	if b.Before == 0 && b.After > 0 { // its end was not known: it is over, or a gap that is shown is the rest of it
-		return slices.ContainsFunc(l.Timelines, func(t journal.Held) bool {
-			goesOn := func(r journal.Range) bool { return r.First <= b.After+1 && r.Last > b.After }
-			return string(t.Name) == b.Timeline && slices.ContainsFunc(t.Ranges, goesOn)
-		})
-	}
-	if b.Lost() == 0 {
-		return false
-	}
-	if b.Backend != "" {
-		return covered(l.on[b.Backend], b)
-	}
-	within := slices.ContainsFunc(l.Timelines, func(t journal.Held) bool {
-		return string(t.Name) == b.Timeline && t.Ranges[0].First <= b.After
-	})
-	return slices.ContainsFunc(l.Timelines, func(t journal.Held) bool {
-		if within && string(t.Name) != b.Timeline || begunBefore(b.Timeline, t.Name) {
-			return false
-		}
-		return slices.ContainsFunc(t.Ranges, func(r journal.Range) bool { // an earlier history may have the same numbers
-			return r.First <= b.After+1 && b.Before-1 <= r.Last && !r.LastTime.Before(b.AfterTime)
-		})
-	})
-}
-
-// covered reports whether segments have all revisions that were missing.
-func covered(all []segments.Ref, b *snapshot.JournalBreak) bool {
-	all = slices.DeleteFunc(slices.Clone(all), func(r segments.Ref) bool { return string(r.Timeline) != b.Timeline })
-	slices.SortFunc(all, func(a, b segments.Ref) int { return cmp.Compare(a.First, b.First) })
-	next := b.After + 1
-	for _, r := range all {
-		if r.First <= next {
-			next = max(next, r.Last+1)
-		}
-	}
-	return next >= b.Before
-}
-
-// outside reports whether the journal begins behind a break.
-func (l *listing) outside(b *snapshot.JournalBreak) bool {
-	if len(l.Timelines) == 0 {
-		return false
-	}
-	t := &l.Timelines[0]
-	if string(t.Name) != b.Timeline {
-		return begunBefore(b.Timeline, t.Name)
-	}
-	return t.Ranges[0].First >= cmp.Or(b.Before, b.After+1)
-}
-
-// begunBefore reports whether a timeline has begun before another one.
-func begunBefore(name string, other segment.Timeline) bool {
-	t := segment.Timeline(name)
-	return cmp.Or(t.Start().Compare(other.Start()), cmp.Compare(t, other)) < 0
-}
-
-// ahead reports whether a break lies in the future: a clock was wrong, or somebody else wrote it.
-func ahead(b *snapshot.JournalBreak, now time.Time) bool {
-	return b.BeforeTime.After(now.Add(snapshot.ClockTolerance))
-}
-
-// joined returns the breaks of two lists, the oldest first, without those of the future, which would never end. Of two
-// that are the same, that of the second list counts.
-func joined(noted, more []snapshot.JournalBreak, now time.Time) []snapshot.JournalBreak {
-	all := slices.DeleteFunc(slices.Clone(noted), func(b snapshot.JournalBreak) bool {
-		return ahead(&b, now) || slices.ContainsFunc(more, func(m snapshot.JournalBreak) bool {
-			grown := b.Backend != "" && m.After == b.After // more of it is missing now
-			return m.Timeline == b.Timeline && m.Backend == b.Backend && (m.Before == b.Before || grown)
-		})
-	})
-	all = append(all, more...)
-	slices.SortStableFunc(all, func(a, b snapshot.JournalBreak) int { return a.BeforeTime.Compare(b.BeforeTime) })
-	return all[max(0, len(all)-snapshot.MaxJournalBreaks):]
 }

@@ -14,7 +14,7 @@ func TestNothingIsCalledLostThatWasNotRead(t *testing.T) {
 	gap := status.Gap{After: 20, Before: 30, Timeline: "two", Reason: "no backend that answers holds the revisions 21 to 29"}
 	for _, partial := range []bool{false, true} {
 		w := status.Window{Gaps: []status.Gap{gap}, Unread: []string{"s3 is away"}, Partial: partial}
-		status.PutBases(&w, nil)
+		w.PutBases()
 		if partial != (len(w.Gaps) == 0) {
 			t.Errorf("partial is %v, and lost are %v", partial, w.Gaps)
 		}

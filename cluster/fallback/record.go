@@ -1,4 +1,4 @@
-package keeping
+package fallback
 
 import (
 	"context"
@@ -11,19 +11,19 @@ import (
 )
 
 // read returns an entry of the fallback with what its manifest says.
-func (f *Fallback) read(ctx context.Context, e repository.Entry) *Kept {
+func (f *Fallback) read(ctx context.Context, e repository.Entry) *Snapshot {
 	found, err := f.cfg.Place.Record(ctx, e)
 	if err == nil && found.Trigger == snapshot.TriggerAdopted {
 		err = errors.New(snapshot.ManifestMissing) // nothing but a save puts anything there
 	}
 	if err != nil {
-		return &Kept{entry: e, why: err}
+		return &Snapshot{entry: e, why: err}
 	}
-	return &Kept{entry: e, found: found}
+	return &Snapshot{entry: e, found: found}
 }
 
-// settle removes a snapshot from the fallback if it need not stay. If not, its record is made to say that it is here.
-func (f *Fallback) settle(ctx context.Context, k *Kept, ahead []*Kept) (gone bool, err error) {
+// reconcileOne removes a snapshot from the fallback if it need not stay. If not, its record is made to say that it is here.
+func (f *Fallback) reconcileOne(ctx context.Context, k *Snapshot, ahead []*Snapshot) (gone bool, err error) {
 	rec, err := f.cfg.Records.Get(ctx, k.entry.Name)
 	switch {
 	case errors.Is(err, snapshot.ErrBadRecord):
@@ -63,7 +63,7 @@ func (f *Fallback) isSaved(ctx context.Context, rec *snapshot.Record) (bool, err
 }
 
 // giveUp removes a snapshot that need not stay, and first makes its record say so.
-func (f *Fallback) giveUp(ctx context.Context, k *Kept, rec *snapshot.Record, proof string) error {
+func (f *Fallback) giveUp(ctx context.Context, k *Snapshot, rec *snapshot.Record, proof string) error {
 	if rec != nil && f.node.HasFallback(rec) {
 		if k.found == nil {
 			rec.LoseFallback()
@@ -88,7 +88,7 @@ func (f *Fallback) drop(ctx context.Context, e repository.Entry, why string) err
 }
 
 // tellStuck logs why a snapshot stays in the fallback and cannot be delivered now, once for each reason.
-func (f *Fallback) tellStuck(ctx context.Context, k *Kept, why error) {
+func (f *Fallback) tellStuck(ctx context.Context, k *Snapshot, why error) {
 	if f.stuck[k.entry.Name] == why.Error() {
 		return
 	}
@@ -98,7 +98,7 @@ func (f *Fallback) tellStuck(ctx context.Context, k *Kept, why error) {
 }
 
 // create makes the record of a snapshot that the catalog does not know: it was down, or came back from the past.
-func (f *Fallback) create(ctx context.Context, k *Kept) error {
+func (f *Fallback) create(ctx context.Context, k *Snapshot) error {
 	rec := k.found.Copy()
 	if rec.RequestID != "" && rec.EtcdClusterID != f.cfg.LiveEtcd(ctx) {
 		rec.RequestID = ""
@@ -115,7 +115,7 @@ func (f *Fallback) create(ctx context.Context, k *Kept) error {
 }
 
 // agree makes a record say that its snapshot is in the fallback of this replica.
-func (f *Fallback) agree(ctx context.Context, k *Kept, rec *snapshot.Record) error {
+func (f *Fallback) agree(ctx context.Context, k *Snapshot, rec *snapshot.Record) error {
 	switch state := rec.State(); {
 	case rec.StoredSHA256 != "" && rec.StoredSHA256 != k.found.StoredSHA256:
 		f.tellStuck(ctx, k, errors.New("the catalog has another snapshot under its name"))

@@ -1,4 +1,4 @@
-// Package keeping decides about the upload fallback of a replica: which snapshots stay on its disk, and what their
+// Package fallback decides about the upload fallback of a replica: which snapshots stay on its disk, and what their
 // records say.
 //
 // A snapshot that no backend took may be the last copy of a cluster that is lost next. So it goes on positive proof
@@ -19,7 +19,7 @@
 // being delivered is logged. A snapshot that a record says is here, and is not, is lost, and the record then says that.
 //
 // The files go last: until then a crash leaves a snapshot too many, and never one too few.
-package keeping
+package fallback
 
 import (
 	"cmp"
@@ -94,8 +94,8 @@ func (f *Fallback) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// Kept is a snapshot that stays in the fallback.
-type Kept struct {
+// Snapshot is a snapshot that stays in the fallback.
+type Snapshot struct {
 	Record *snapshot.Record // by which it can be delivered; nil when it cannot be now
 
 	entry repository.Entry
@@ -103,9 +103,9 @@ type Kept struct {
 	why   error            // why none does
 }
 
-// Settle removes the snapshots that need not stay, and makes the records of the others say that they are here. It
+// Reconcile removes the snapshots that need not stay, and makes the records of the others say that they are here. It
 // returns those that stay. The error is that of the catalog, of the disk or of ctx.
-func (f *Fallback) Settle(ctx context.Context) (stay []*Kept, err error) {
+func (f *Fallback) Reconcile(ctx context.Context) (stay []*Snapshot, err error) {
 	release, err := f.take(ctx)
 	if err != nil {
 		return nil, err
@@ -115,14 +115,14 @@ func (f *Fallback) Settle(ctx context.Context) (stay []*Kept, err error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*Kept, len(entries))
+	all := make([]*Snapshot, len(entries))
 	for i, e := range entries {
 		all[i] = f.read(ctx, e)
 	}
 	now := f.cfg.Now()
-	slices.SortStableFunc(all, func(a, b *Kept) int { return newestFirst(a.found, b.found, now) })
+	slices.SortStableFunc(all, func(a, b *Snapshot) int { return newestFirst(a.found, b.found, now) })
 	for _, k := range all {
-		gone, err := f.settle(ctx, k, stay)
+		gone, err := f.reconcileOne(ctx, k, stay)
 		if err != nil {
 			return nil, err
 		}
@@ -135,7 +135,7 @@ func (f *Fallback) Settle(ctx context.Context) (stay []*Kept, err error) {
 
 // proof says why a snapshot need not stay in the fallback; empty when nothing proves that. rec is its record, nil when
 // the catalog has none. ahead are the snapshots of the fallback that stay and come before it.
-func (f *Fallback) proof(ctx context.Context, k *Kept, rec *snapshot.Record, ahead []*Kept) (string, error) {
+func (f *Fallback) proof(ctx context.Context, k *Snapshot, rec *snapshot.Record, ahead []*Snapshot) (string, error) {
 	if k.found == nil {
 		return f.proofOfNothing(ctx, k, rec), nil
 	}
@@ -157,7 +157,7 @@ func (f *Fallback) proof(ctx context.Context, k *Kept, rec *snapshot.Record, ahe
 
 // proofOfNothing says why an entry is no snapshot. One that its record names is never taken for what a killed save has
 // left.
-func (f *Fallback) proofOfNothing(ctx context.Context, k *Kept, rec *snapshot.Record) string {
+func (f *Fallback) proofOfNothing(ctx context.Context, k *Snapshot, rec *snapshot.Record) string {
 	if !k.entry.HasData() && snapshot.ReasonOf(k.why) == snapshot.ReasonSnapshotUnreadable {
 		return "its data is gone"
 	}
@@ -223,7 +223,7 @@ func In(repos []*repository.Repository, rec *snapshot.Record, state snapshot.Sta
 }
 
 // Due returns when a snapshot that stays is to be looked at next.
-func (k *Kept) Due(backends []*repository.Repository, now time.Time) (due time.Time) {
+func (k *Snapshot) Due(backends []*repository.Repository, now time.Time) (due time.Time) {
 	if k.Record != nil {
 		for _, r := range In(backends, k.Record, snapshot.StateFailed) {
 			if d := k.Record.RepairDue(r.Name(), now); due.IsZero() || d.Before(due) {
