@@ -13,7 +13,8 @@
 //	successor                  the replica that asks the leader to give way
 //	schedules/<name>           when the run of a schedule was due that ended last
 //	journal/timeline           the newest timeline of the journal
-//	journal/notes              the gaps of the journal, and the last drill of a revision
+//	scrub                      how the last scrub has ended
+//	journal/notes              the gaps of the journal, where it is behind or damaged, and the last drill of a revision
 //
 // A record and the keys that are derived from it are written in one transaction, conditional on the revision at which
 // the record was read.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -319,6 +321,39 @@ func TestFallbackOfARetiredNodeIsGivenUp(t *testing.T) {
 	f.isKept(t, name)
 	heal("one", "two")
 	f.delivered(t, name)
+}
+
+// The answer to an upload may be lost: a reconcile finds the snapshot, and the record must not name the fallback for ever.
+func TestWhatAReconcileHasFoundIsNotKeptAnyMore(t *testing.T) {
+	f, _ := keeper(t)
+	name := f.keep(t, cluster.SaveRequest{})
+	kept := strings.TrimPrefix(f.cfg.Fallback.Info().Root, "file://")
+	files, err := filepath.Glob(filepath.Join(kept, "default", name+".*"))
+	if err != nil || len(files) != 2 {
+		t.Fatalf("kept are the files %q, %v", files, err)
+	}
+	for _, b := range []string{"one", "two"} {
+		if err := os.MkdirAll(filepath.Join(f.dirs[b], "default"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(f.dirs[b], "default", filepath.Base(file)), content, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f.mustReconcile(t)
+	if rec := f.records(t)[name]; rec.State() != snapshot.StateReady || rec.FallbackNode() == "" {
+		t.Fatalf("after a reconcile that found it: %s, kept on %q", rec.State(), rec.FallbackNode())
+	}
+	f.deliver(t)
+	if rec := f.records(t)[name]; len(f.held(t)) > 0 || rec.FallbackNode() != "" {
+		t.Errorf("kept is %q, and the record says on %q", f.held(t), rec.FallbackNode())
+	}
 }
 
 func TestWhatIsKeptIsDeliveredToTheBackendsThatTookThePlaceOfAll(t *testing.T) {

@@ -108,6 +108,9 @@ func (c *Cluster) retirable(ctx context.Context, nodes []string) error {
 	if len(nodes) == 0 {
 		return nil
 	}
+	if slices.Contains(nodes, "") {
+		return snapshot.Invalid("retire_nodes", "has an empty name; give the names of nodes that are gone")
+	}
 	if slices.Contains(nodes, c.cfg.Node) {
 		return snapshot.Invalid("retire_nodes",
 			"%s is the node of this very replica; a directory that was lost is configured under a new "+

@@ -484,6 +484,9 @@ func TestRetiredNodeIsForgottenAndTakenInAgainWhenItComesBack(t *testing.T) {
 	if _, err := fl.at["a"].Reconcile(t.Context(), cluster.ReconcileRequest{Retire: []string{"a"}}); snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument {
 		t.Errorf("a replica retires its own node: %v", err)
 	}
+	if _, err := fl.at["a"].Reconcile(t.Context(), cluster.ReconcileRequest{Retire: []string{"c", ""}}); snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument {
+		t.Errorf("an empty name of a node: %v", err)
+	}
 	lock, err := fl.catalog.Catalog.Lock(t.Context(), "c/1")
 	if err != nil {
 		t.Fatal(err)

@@ -281,7 +281,7 @@ func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
 	if s.Drill {
 		newest := scrubbing.Newest(all)
 		_, err := c.Verify(ctx, VerifyRequest{Name: newest.Name, Level: snapshot.LevelDrill})
-		errs = append(errs, err)
+		errs = append(errs, unlessDeleted(err))
 		all = slices.DeleteFunc(all, func(t scrubbing.Turn) bool { return t.Name == newest.Name })
 	}
 	for _, t := range scrubbing.Due(all, s.Share) {
@@ -292,11 +292,17 @@ func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
 		// The record may not tell: its last verification may be the leader's, of other copies, and while a backend is
 		// away there is no verdict on the others. Without this note, every scrub would then read the same snapshots.
 		c.scrubs.Put(backend, t.Name, c.cfg.Now(), c.cfg.Now())
-		switch snapshot.ReasonOf(err) {
-		case snapshot.ReasonSnapshotNotFound, snapshot.ReasonCopyMissing: // it was deleted meanwhile
-		default:
-			errs = append(errs, err)
-		}
+		errs = append(errs, unlessDeleted(err))
 	}
 	return errors.Join(errs...)
+}
+
+// unlessDeleted returns err, or nil when it says that the snapshot, or its copy, was deleted meanwhile: a drill may wait for
+// hours.
+func unlessDeleted(err error) error {
+	switch snapshot.ReasonOf(err) {
+	case snapshot.ReasonSnapshotNotFound, snapshot.ReasonCopyMissing:
+		return nil
+	}
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -105,12 +106,14 @@ func TestTheOutcomeOfAnActionStaysWithItInABrowser(t *testing.T) {
 	}
 }
 
-// TestAPruneThatFailsInABrowser: a copy that could not be removed is not called gone, and what goes of the journal is shown.
+// TestAPruneThatFailsInABrowser: a copy that could not be removed is not called gone, also when none could, and what goes of
+// the journal is shown.
 func TestAPruneThatFailsInABrowser(t *testing.T) {
 	chromium(t)
 	s := simulate(1, 40)
 	denied := status.New(codes.PermissionDenied, "remove it from s3: access denied").Proto()
 	locked := status.New(codes.FailedPrecondition, "a lock of the bucket protects it").Proto()
+	var removals atomic.Int32
 	s.answers("POST /v1/clusters/prod-00/snapshots:prune", func(w http.ResponseWriter, r *http.Request) {
 		answer := &snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{
 			{Name: "kept", Backend: "s3", SizeBytes: 1 << 20, Stays: true, Why: "it is the newest"},
@@ -123,10 +126,17 @@ func TestAPruneThatFailsInABrowser(t *testing.T) {
 				{Backend: "s3", Timeline: "cdf8-1", FirstRevision: 10, LastRevision: 99, Segments: 3, SizeBytes: 1 << 20, Why: "the window is a week"},
 				{Error: status.New(codes.Unavailable, "backend local does not answer").Proto()},
 			}
-		} else {
-			answer.Decisions[1].Error, answer.Decisions[2].Error = denied, denied
+			writeProto(t, w, answer)
+			return
 		}
-		writeProto(t, w, answer)
+		answer.Decisions[2].Error = denied
+		if removals.Add(1) == 1 {
+			writeProto(t, w, answer)
+			return
+		}
+		answer.Decisions[1].Error = denied
+		answer.Decisions = answer.Decisions[1:3]
+		refuses(t, codes.PermissionDenied, "none of the 2 copies could be removed", answer)(w, r)
 	})
 	b := browse(t, "about:blank", "")
 	b.goes(s.serve(t)+"/#/clusters/prod-00", ".actions button")
@@ -136,14 +146,23 @@ func TestAPruneThatFailsInABrowser(t *testing.T) {
 		"from the journal on s3: 3 segments (1.0 MiB) with the revisions 10 to 99 of cdf8-1: the window is a week.",
 		"It is not known which segments of the journal go: backend local does not answer.")
 	b.click("#dialog button", "Remove them")
-	b.reads("that nothing has gone", "#dialog-result", "3 copies could not be removed, 14 MiB.", "0 copies are gone, 0 B; 1 stay.", "access denied")
+	b.reads("that one has gone", "#dialog-result", "2 copies could not be removed, 12 MiB.", "1 copy removed, 2.0 MiB; 1 stay.", "access denied")
 	var decisions []string
 	b.eval("[...document.querySelectorAll('#dialog-result tbody tr')].map(r => r.cells[0].innerText + ' ' + r.cells[3].innerText.slice(2))", &decisions)
-	if got := strings.Join(decisions, ", "); got != "old FAILED, older FAILED, locked LOCKED, kept STAYS" {
+	if got := strings.Join(decisions, ", "); got != "older FAILED, locked LOCKED, old GONE, kept STAYS" {
 		t.Errorf("the decisions are %q", got)
 	}
 	for _, on := range screens {
 		b.accessible("a prune that failed", on)
+	}
+	b.click("#dialog button", "Close")
+	b.click(".actions button", "Prune")
+	b.click("#dialog button", "Show what would go")
+	b.click("#dialog button", "Remove them")
+	b.reads("that none has gone", "#dialog-result", "none of the 2 copies could be removed", "older", "access denied")
+	b.eval("[...document.querySelectorAll('#dialog-result tbody tr')].map(r => r.cells[0].innerText)", &decisions)
+	if got := strings.Join(decisions, ", "); got != "old, older" {
+		t.Errorf("the copies that could not be removed are %q", got)
 	}
 }
 

@@ -210,7 +210,7 @@ reconcile_interval: 24h
 		t.Errorf("%d snapshots are left by a dry run", n)
 	}
 	b.click("#dialog button", "Remove them")
-	b.reads("what has gone", "#dialog-result", "2 copies are gone")
+	b.reads("what has gone", "#dialog-result", "2 copies removed")
 	b.click("#dialog button", "Close")
 	b.showsTheList(s)
 	b.open("#/clusters/default/snapshots/" + newest.Name)

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
@@ -17,8 +16,14 @@ const (
 	inTurnTimeout = 6 * time.Second  // of one among all, from its turn on: longer than the catalog takes to say why
 )
 
-// inTurn bounds how many catalogs one call reads at a time: their records take memory, and those that do not answer have
-// none yet.
+// quick is how long a catalog may take to refuse an answer without holding up others.
+const quick = time.Second
+
+// maxRead is how many catalogs are read at a time, by all calls together: the newest 500 records of each take a few
+// megabytes.
+const maxRead = 16
+
+// inTurn bounds how many catalogs one call asks at a time. Those that do not answer hold up no others.
 var inTurn = turns.Turns{Width: 32, Length: 500 * time.Millisecond, Begin: 20 * time.Second}
 
 // Facts are what is known of a cluster beside its snapshots.
@@ -54,39 +59,56 @@ func (s *Server) judgeAll(ctx context.Context, clusters []Cluster) []status.Clus
 		waited := time.Since(begin)
 		if c, served := s.fleet.used(ctx, clusters[i]); served {
 			known := configured(c)
-			known.NotAsked, known.Err = true, notAsked(waited, unanswered)
+			known.NotAsked, known.Err = true, turns.NotAsked(waited, unanswered)
 			all[i] = status.Judge(known)
 		}
 	})
 	return all
 }
 
-// notAsked is why the turn of a cluster did not come.
-func notAsked(waited time.Duration, unanswered int) error {
-	text := fmt.Sprintf("its turn did not come within %s", waited.Round(time.Second/10))
-	if unanswered > 0 {
-		text += fmt.Sprintf(", and %d of those before it have not answered yet", unanswered)
-	}
-	return errors.New(text)
-}
-
 // judge judges one cluster, and waits at most so long for its catalog.
 func (s *Server) judge(ctx context.Context, c Cluster, patience time.Duration) status.Cluster {
 	known := configured(c)
-	asked := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	known.Err = s.guard(ctx, ours+"List", func(ctx context.Context) error {
-		err := known.Examine(ctx, c.List, replicas(c))
-		if err == nil {
-			known.Tally = s.counts.Of(ctx, &known, c.List)
+		release, err := s.placeToRead(ctx, c, patience)
+		if err != nil {
+			known.NotAsked = errors.Is(err, errNoPlace)
+			return err
 		}
+		defer release()
+		return turns.Within(ctx, patience, func(ctx context.Context) error {
+			err := known.Examine(ctx, c.List, replicas(c))
+			if err == nil {
+				known.Tally = s.counts.Of(ctx, &known, c.List)
+			}
+			return err
+		})
+	})
+	return status.Judge(known)
+}
+
+var errNoPlace = errors.New("it answers, and its turn to be read did not come in time")
+
+// placeToRead waits until the records of a cluster may be read. A catalog that does not answer is found out first, and
+// takes no place.
+func (s *Server) placeToRead(ctx context.Context, c Cluster, patience time.Duration) (release func(), err error) {
+	if c.Facts == nil {
+		return func() {}, nil
+	}
+	asked := time.Now()
+	err = turns.Within(ctx, patience, func(ctx context.Context) error {
+		_, err := c.Facts.Leader(ctx)
 		return err
 	})
-	if known.Err != nil && ctx.Err() != nil {
-		known.Err = fmt.Errorf("it did not answer within %s: %w", time.Since(asked).Round(time.Second/10), known.Err)
+	if err != nil && time.Since(asked) > quick {
+		return nil, err
 	}
-	return status.Judge(known)
+	select {
+	case s.reading <- struct{}{}:
+		return func() { <-s.reading }, nil
+	case <-ctx.Done():
+		return nil, errNoPlace
+	}
 }
 
 // Verdict returns the verdict on a cluster, until ctx is done, without the facts that are for people alone. It does not

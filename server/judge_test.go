@@ -67,7 +67,7 @@ func TestAClusterThatWasNotAskedIsNotToldAsOneThatDidNotAnswer(t *testing.T) {
 		}
 	}
 	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, all...).dial(t))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	resp, err := client.ListClusters(ctx, &snapshotdv1.ListClustersRequest{})
 	if err != nil {

@@ -139,7 +139,8 @@ type Server struct {
 	under        *limits.Calls // those under way
 	downloads    *limits.Downloads
 	counts       status.Counts
-	fleet        fleet // the clusters that are served
+	reading      chan struct{} // has room for the catalogs that are read at a time
+	fleet        fleet         // the clusters that are served
 	settings     atomic.Pointer[Settings]
 
 	closing   chan struct{} // closed by Close
@@ -163,7 +164,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, health: newHealth(), closing: make(chan struct{})}
+	s := &Server{cfg: cfg, log: cfg.Logger, health: newHealth(), closing: make(chan struct{}), reading: make(chan struct{}, maxRead)}
 	if err := s.SetClusters(cfg.Clusters); err != nil {
 		return nil, fmt.Errorf("make server: %w", err)
 	}

@@ -76,7 +76,7 @@ func (n Node) OnOther(backends []string, format string, args ...any) *Error {
 // keeps them.
 func (r *Record) Retire(nodes []string) (gone []Location, lost bool) {
 	node := r.FallbackNode()
-	if lost = slices.Contains(nodes, node); node != "" && !lost {
+	if lost = node != "" && slices.Contains(nodes, node); node != "" && !lost {
 		return nil, false
 	}
 	r.Drop(func(l Location) bool {

@@ -130,7 +130,14 @@ func (f *Fallback) Reconcile(ctx context.Context) (stay []*Snapshot, err error) 
 			stay = append(stay, k)
 		}
 	}
-	return stay, f.tellLost(ctx)
+	// What is here is delivered whatever is known of what is not.
+	if err := f.tellLost(ctx); err != nil {
+		if len(stay) == 0 || ctx.Err() != nil {
+			return nil, err
+		}
+		f.cfg.Logger.WarnContext(ctx, "not known yet whether a snapshot that was kept here is lost", "error", err)
+	}
+	return stay, nil
 }
 
 // proof says why a snapshot need not stay in the fallback; empty when nothing proves that. rec is its record, nil when

@@ -64,8 +64,8 @@ func (f *Fallback) isSaved(ctx context.Context, rec *snapshot.Record) (bool, err
 
 // giveUp removes a snapshot that need not stay, and first makes its record say so.
 func (f *Fallback) giveUp(ctx context.Context, k *Snapshot, rec *snapshot.Record, proof string) error {
-	if rec != nil && f.node.HasFallback(rec) {
-		if k.found == nil {
+	if rec != nil && rec.FallbackNode() == f.cfg.Node { // a reconcile may have found it on a backend since
+		if k.found == nil && f.node.HasFallback(rec) {
 			rec.LoseFallback()
 		} else {
 			rec.SetFallback("")
@@ -127,7 +127,12 @@ func (f *Fallback) agree(ctx context.Context, k *Snapshot, rec *snapshot.Record)
 	next := rec.Copy()
 	changed := next.Keep(f.cfg.Node, k.found)
 	if rec.SupersededBy() != "" {
-		if waits, err := f.heirSaves(ctx, rec); waits || err != nil {
+		waits, err := f.heirSaves(ctx, rec)
+		if errors.Is(err, snapshot.ErrBadRecord) {
+			f.tellStuck(ctx, k, err)
+			return nil
+		}
+		if waits || err != nil {
 			return err
 		}
 		// What the other save has stored, if anything, does not make this snapshot useless.
@@ -206,8 +211,17 @@ func (f *Fallback) tellLost(ctx context.Context) error {
 
 // Delete removes a snapshot that a caller deletes from the fallback, if it is here, and first makes its record say so.
 // Until release is called, which is when the record is gone, nothing here is looked at. Another snapshot that has the
-// same name stays.
+// same name stays. A snapshot that is not here, and is not being saved, does not come here any more: its deletion does not
+// wait.
 func (f *Fallback) Delete(ctx context.Context, rec *snapshot.Record) (release func(), err error) {
+	entries, err := f.cfg.Place.Entries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	here := func(e repository.Entry) bool { return e.Name == rec.Name }
+	if rec.FallbackNode() != f.cfg.Node && !slices.ContainsFunc(entries, here) {
+		return func() {}, nil
+	}
 	release, err = f.take(ctx)
 	if err != nil {
 		return nil, err
@@ -226,18 +240,21 @@ func (f *Fallback) delete(ctx context.Context, rec *snapshot.Record) error {
 		return err
 	}
 	i := slices.IndexFunc(entries, func(e repository.Entry) bool { return e.Name == rec.Name })
-	if i < 0 {
-		return nil
+	var k *Snapshot
+	if i >= 0 {
+		k = f.read(ctx, entries[i])
+		if k.found != nil && rec.StoredSHA256 != "" && rec.StoredSHA256 != k.found.StoredSHA256 {
+			return nil
+		}
 	}
-	k := f.read(ctx, entries[i])
-	if k.found != nil && rec.StoredSHA256 != "" && rec.StoredSHA256 != k.found.StoredSHA256 {
-		return nil
-	}
-	if f.node.HasFallback(rec) {
+	if rec.FallbackNode() == f.cfg.Node {
 		rec.SetFallback("")
 		if err := f.cfg.Records.Update(ctx, rec); err != nil {
 			return snapshot.ChangedMeanwhile(err, "delete %s", rec.Name)
 		}
+	}
+	if k == nil {
+		return nil
 	}
 	return f.drop(ctx, k.entry, "it is deleted")
 }

@@ -182,7 +182,7 @@ func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	env := serve(t, f)
 	for name, args := range map[string][]string{"window.txt": nil, "window-wide.txt": {"-o", "wide"}, "window.json": {"-o", "json"}} {
 		r := run(t.Context(), env, append([]string{"window"}, args...)...)
-		if r.code != 3 || r.stderr != "error: a part of the journal could not be read: it may hold more than is shown\n" {
+		if r.code != 3 || r.stderr != "error: a part of the journal, or of the catalog, could not be read: it may hold more than is shown\n" {
 			t.Errorf("%s: exit code %d, %q", name, r.code, r.stderr)
 		}
 		golden(t, name, r.stdout)
@@ -206,6 +206,7 @@ func TestWindowShowsWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		{func() { f.window.Unread = nil }, 0, "no snapshot (300)", ""},
 		{func() { f.window.Timelines = nil }, 0, "The journal holds nothing yet.", ""},
 		{func() { f.window.Unread = []string{"s3 is away"} }, 1, "Nothing of the journal could be read", "error: nothing of the journal could be read"},
+		{func() { f.window.Journaled = false }, 3, "The cluster has no journal", "error: a record of the catalog could not be read"},
 	} {
 		tc.change()
 		r := run(t.Context(), env, "window")

@@ -77,7 +77,7 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules, scrubs []sche
 		f.places = append(f.places, at)
 	}
 	if len(scrubs) > 0 {
-		f.scrub = &status.Scrub{Cron: cfg.Scrub.Cron, Drill: cfg.Scrub.Drill, Next: scrubs[0].Spec.Next}
+		f.scrub = &status.Scrub{Cron: cfg.Scrub.Cron, Jitter: scrubs[0].Jitter, Drill: cfg.Scrub.Drill, Next: scrubs[0].Spec.Next}
 	}
 	for i, sch := range schedules {
 		f.times = append(f.times, status.Schedule{

@@ -48,19 +48,25 @@ func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 		return
 	}
 	c.loops.Go(func() { run(ctx) })
-	wake := backoff.Repeat(ctx, &c.loops, 0, c.deliver)
-	c.wakeDelivery.Store(&wake)
-	read := make(chan struct{})
-	once := sync.OnceFunc(func() { close(read) })
-	reread := backoff.Repeat(ctx, &c.loops, 0, func(ctx context.Context) time.Duration {
-		defer once()
+	var read sync.WaitGroup // the first looks at the catalog
+	read.Add(2)
+	delivered, reread := sync.OnceFunc(read.Done), sync.OnceFunc(read.Done)
+	deliver := backoff.Repeat(ctx, &c.loops, 0, func(ctx context.Context) time.Duration {
+		defer delivered()
+		return c.deliver(ctx)
+	})
+	c.wakeDelivery.Store(&deliver)
+	refresh := backoff.Repeat(ctx, &c.loops, 0, func(ctx context.Context) time.Duration {
+		defer reread()
 		pause := c.refresh(ctx)
 		c.judge(ctx)
 		return pause
 	})
-	c.changes.wake.Store(&reread)
+	c.changes.wake.Store(&refresh)
+	looked := make(chan struct{})
+	go func() { read.Wait(); close(looked) }()
 	select {
-	case <-read:
+	case <-looked:
 	case <-time.After(startPatience):
 	case <-ctx.Done():
 	}

@@ -19,7 +19,13 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-const noteRetry, lastNoteRetry = time.Second, time.Minute // to write to the catalog
+const (
+	noteRetry, lastNoteRetry = time.Second, time.Minute // to write to the catalog
+
+	// troubleAge is how much newer the state of a backend that is behind may be than its note: one that is as much behind
+	// all the time is not written each minute.
+	troubleAge = 5 * time.Minute
+)
 
 // noter notes in the catalog where the journal of a cluster does not go on: at once when the journal finds it, and as
 // the backends show it. So all replicas tell the same, and no backend is asked for that.
@@ -89,7 +95,7 @@ func (n *noter) write(ctx context.Context) time.Duration {
 // well, or nothing moves, the catalog is not asked.
 func (n *noter) trouble(ctx context.Context, points []status.Point, noted *snapshot.JournalTrouble) *snapshot.JournalTrouble {
 	is := status.Trouble(n.node, points, time.Now())
-	if noted != nil && noted.Is(is, tellEvery/2) {
+	if noted != nil && noted.Is(is, troubleAge) {
 		return noted
 	}
 	err := n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Trouble = is })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,5 +94,44 @@ func TestAHashThatDoesNotComeIsAnError(t *testing.T) {
 	_, err = etcd.NewSource(conn, etcd.SourceConfig{HashTimeout: 200 * time.Millisecond}).HashKV(t.Context(), 1)
 	if err == nil || !strings.Contains(err.Error(), "no answer within 200ms") {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// An etcd that is slow is not asked for nothing but logins: after one that is late, the call is made with the token at hand.
+func TestALoginThatIsLateKeepsNoCallFromEtcd(t *testing.T) {
+	t.Parallel()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	var logins, reads atomic.Int32
+	server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		method, _ := grpc.MethodFromServerStream(stream)
+		switch {
+		case method == etcdserverpb.Auth_Authenticate_FullMethodName && logins.Add(1) == 1:
+			return stream.SendMsg(&etcdserverpb.AuthenticateResponse{Token: "one"})
+		case method == etcdserverpb.KV_Range_FullMethodName && reads.Add(1) > 1:
+			return stream.SendMsg(&etcdserverpb.RangeResponse{Header: &etcdserverpb.ResponseHeader{}})
+		}
+		<-stream.Context().Done()
+		return context.Cause(stream.Context())
+	}))
+	go func() { _ = server.Serve(lis) }()
+	defer server.Stop()
+	conn := connect(t, etcd.Config{Endpoints: []string{"http://" + lis.Addr().String()}, User: "root", Password: "secret"})
+	client, err := conn.Client(t.Context())
+	must(t, err)
+	for i, answered := range []bool{false, false, true} { // the first read and the second login are late
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if answered {
+			cancel()
+			ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		}
+		_, err := client.Get(ctx, "a")
+		cancel()
+		if (err == nil) != answered {
+			t.Errorf("read %d: %v", i+1, err)
+		}
+	}
+	if logins.Load() != 2 || reads.Load() != 2 {
+		t.Errorf("etcd saw %d logins and %d reads", logins.Load(), reads.Load())
 	}
 }

@@ -125,11 +125,14 @@ func (c *Conn) login(ctx context.Context, cc *grpc.ClientConn, briefly bool) (to
 func (c *Conn) renewToken(
 	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
-	if method != etcdserverpb.Auth_Authenticate_FullMethodName && c.renew.CompareAndSwap(true, false) {
+	login := method == etcdserverpb.Auth_Authenticate_FullMethodName
+	if !login && c.renew.CompareAndSwap(true, false) {
 		return rpctypes.ErrGRPCUserEmpty
 	}
 	err := invoke(ctx, method, req, reply, cc, opts...)
-	if unanswered(ctx, err) {
+	// A login that is late says nothing of the token, and a caller that waits no more neither: the next call has the one at
+	// hand. Otherwise an etcd that is slow would be asked for nothing but logins.
+	if !login && unanswered(ctx, err) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		c.renew.Store(true)
 		c.tokens.doubt()
 	}

@@ -63,9 +63,10 @@ type Schedule struct {
 
 // Scrub is the scrub of a cluster as it is configured, and as the leader has noted how the last one ended.
 type Scrub struct {
-	Cron  string
-	Drill bool                            // it restores the newest snapshot
-	Next  func(after time.Time) time.Time // when it is due first after a time
+	Cron   string
+	Jitter time.Duration                   // by which its begin is delayed at most
+	Drill  bool                            // it restores the newest snapshot
+	Next   func(after time.Time) time.Time // when it is due first after a time
 
 	Last snapshot.ScrubNote
 }

@@ -87,7 +87,7 @@ func (v *verdict) scrub() {
 	if due.IsZero() || due.After(v.now) { // the first leader has not begun it, or a clock was wrong
 		return
 	}
-	if next := s.Next(due); v.now.Sub(next) > scrubGrace {
+	if next := s.Next(due); v.now.Sub(next) > s.Jitter+scrubGrace {
 		v.find(Attention, do, "The scrub (%s) was due %s ago, at %s, and has not ended. It waits for its turn to drill, or takes that "+
 			"long, or no replica leads: the log of the leader has what it does.", s.Cron, round(v.now.Sub(next)), minute(next))
 	}

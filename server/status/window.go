@@ -1,6 +1,7 @@
 package status
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -115,6 +116,37 @@ const MaxShown = 500
 
 // maxUnread is how many reasons a window has at most when records are added that cannot be read.
 const maxUnread = 20
+
+// maxReads is how often all snapshots of a catalog are read before it is an error that their pages end on the way.
+const maxReads = 3
+
+// AddAll adds the snapshots that can be restored, of which list gives pages. For the ranges of a journal these are all: the
+// oldest may be the only one from which a range can be restored. Without a journal, they are those that are shown. When
+// etcd compacts the revision of the pages meanwhile, it begins anew.
+func (w *Window) AddAll(ctx context.Context, list func(context.Context, snapshot.Query) (snapshot.Page, error)) error {
+	journal := *w
+	for try := 1; ; try++ {
+		err := w.addPages(ctx, list)
+		if try == maxReads || snapshot.ReasonOf(err) != snapshot.ReasonPageTokenExpired {
+			return err
+		}
+		*w = journal
+	}
+}
+
+func (w *Window) addPages(ctx context.Context, list func(context.Context, snapshot.Query) (snapshot.Page, error)) error {
+	q := snapshot.Query{States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: MaxShown}
+	for {
+		page, err := list(ctx, q)
+		if err != nil {
+			return err
+		}
+		w.Add(page)
+		if q.PageToken = page.NextPageToken; q.PageToken == "" || len(w.Timelines) == 0 {
+			return nil
+		}
+	}
+}
 
 // Add adds a page of the catalog to a window, the newest page first. A record that cannot be read may be of a base.
 func (w *Window) Add(page snapshot.Page) {

@@ -1,6 +1,8 @@
 package status_test
 
 import (
+	"context"
+	"errors"
 	"reflect"
 	"testing"
 	"time"
@@ -64,6 +66,31 @@ func TestAGapEndsWhereASnapshotBegins(t *testing.T) {
 		}
 		if !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%s: the gaps are %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// etcd may compact the revision of the pages while they are read.
+func TestTheSnapshotsOfAWindowAreReadAnewWhenTheirPagesEnd(t *testing.T) {
+	expired := snapshot.ReasonPageTokenExpired.New("list")
+	for _, ends := range []int{1, 3} {
+		pages := 0
+		list := func(_ context.Context, q snapshot.Query) (snapshot.Page, error) {
+			pages++
+			if q.PageToken == "" {
+				return snapshot.Page{NextPageToken: "2", Unreadable: []error{errors.New("a record")}}, nil
+			}
+			if pages <= 2*ends {
+				return snapshot.Page{}, expired
+			}
+			return snapshot.Page{}, nil
+		}
+		w := status.Window{Timelines: []status.Timeline{{Name: "one"}}}
+		switch err := w.AddAll(t.Context(), list); {
+		case ends == 1 && (err != nil || len(w.Unread) != 1):
+			t.Errorf("%v; not read is %q", err, w.Unread)
+		case ends == 3 && snapshot.ReasonOf(err) != snapshot.ReasonPageTokenExpired:
+			t.Errorf("it ends with %v", err)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package turns
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,4 +66,25 @@ func BeforeEnd(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithCancel(ctx)
 	}
 	return context.WithDeadline(ctx, end.Add(-min(time.Second, time.Until(end)/5)))
+}
+
+// NotAsked is why the turn of a question did not come.
+func NotAsked(waited time.Duration, unanswered int) error {
+	text := fmt.Sprintf("its turn did not come within %s", waited.Round(time.Second/10))
+	if unanswered > 0 {
+		text += fmt.Sprintf(", and %d of those before it have not answered yet", unanswered)
+	}
+	return errors.New(text)
+}
+
+// Within asks a question, and says in its error when it took too long.
+func Within(ctx context.Context, patience time.Duration, ask func(context.Context) error) error {
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := ask(ctx)
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("it did not answer within %s: %w", time.Since(asked).Round(time.Second/10), err)
+	}
+	return err
 }

@@ -55,10 +55,12 @@ func Unread(w *snapshotdv1.RecoveryWindow) error {
 	switch {
 	case len(w.GetUnread()) == 0:
 		return nil
+	case !w.GetJournaled():
+		return Partial("a record of the catalog could not be read: it may be of a snapshot that is not shown")
 	case len(w.GetTimelines()) == 0:
 		return errors.New("nothing of the journal could be read: it is not known what can be restored from it")
 	}
-	return Partial("a part of the journal could not be read: it may hold more than is shown")
+	return Partial("a part of the journal, or of the catalog, could not be read: it may hold more than is shown")
 }
 
 // NotFound returns an error that says that no snapshot matches.

@@ -118,12 +118,22 @@ function prune(c) {
     report(...pruned(plan.decisions, { gone: 'would go', cannot: 'cannot be removed', word: 'GOES' }), ...journalGoes(plan.journal || []));
     if (!plan.decisions.some(goes)) return null;
     return ['Remove them', async (told) => {
-      const answer = await call(false);
-      changed();
-      told(...pruned(answer.decisions, { gone: 'are gone', cannot: 'could not be removed', word: 'GONE' }));
+      try {
+        const answer = await call(false);
+        changed();
+        told(...pruned(answer.decisions, { gone: 'removed', cannot: 'could not be removed', word: 'GONE' }));
+      } catch (e) { // nothing could be removed: the copies come with the error, as many as there was room for
+        const found = e instanceof Problem && e.detail('decisions');
+        if (!found) throw e;
+        told(problemBox(e), refused(found.decisions));
+      }
     }];
   });
 }
+
+// refused shows the copies that could not be removed.
+const refused = (all) => table('Decisions', ['Name', 'Backend', 'Size', 'Why'],
+  all.map((d) => row(mono(d.name), d.backend, size(d.sizeBytes), [d.why, d.error ? problemBox(d.error) : null])));
 
 const goes = (d) => !d.stays && !d.error;
 

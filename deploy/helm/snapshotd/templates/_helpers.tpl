@@ -49,7 +49,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- /* The label job of all series. The rules combine those of one job, so each service needs its own. */ -}}
 {{- define "snapshotd.job" -}}
-{{- .Values.podMonitor.job | default (printf "%s/%s" .Release.Namespace (include "snapshotd.name" .)) -}}
+{{- .Values.podMonitor.job | default (ternary (printf "%s/%s" .Release.Namespace (include "snapshotd.name" .)) "snapshotd" .Values.podMonitor.enabled) -}}
 {{- end -}}
 
 {{- /* Seconds until a pod that is told to stop is killed. */ -}}
