@@ -159,7 +159,7 @@ func TestAPruneThatFailsInABrowser(t *testing.T) {
 	b.click(".actions button", "Prune")
 	b.click("#dialog button", "Show what would go")
 	b.click("#dialog button", "Remove them")
-	b.reads("that none has gone", "#dialog-result", "none of the 2 copies could be removed", "older", "access denied")
+	b.reads("that none has gone", "#dialog-result", "None of the 2 copies could be removed", "older", "access denied")
 	b.eval("[...document.querySelectorAll('#dialog-result tbody tr')].map(r => r.cells[0].innerText)", &decisions)
 	if got := strings.Join(decisions, ", "); got != "old, older" {
 		t.Errorf("the copies that could not be removed are %q", got)
