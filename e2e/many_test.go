@@ -188,13 +188,17 @@ func TestBenchClusters(t *testing.T) {
 		}
 		return true
 	})
+	asked := time.Now()
+	told := all[0].run("status").stdout
+	t.Logf("status of all clusters takes %.1f s, RssAnon %.1f MiB after it; %d of them are UNKNOWN", time.Since(asked).Seconds(),
+		mib(all[0].rssAnon()), strings.Count(told, "  UNKNOWN  "))
 	pause := max(20*time.Second, time.Duration(n)*6*time.Millisecond)
 	for end := time.Now().Add(time.Duration(minutes) * time.Minute); time.Now().Before(end); time.Sleep(pause) {
 		var line strings.Builder
 		_, leads := m.leaders(t)
 		for i, s := range all {
 			resident := mib(s.rssAnon()) // before the scrape, which is garbage of the service
-			asked := time.Now()
+			asked = time.Now()
 			samples := s.scrape()
 			fmt.Fprintf(&line, " [RssAnon %.1f MiB, heap %.1f MiB, stacks %.1f MiB, %v goroutines, CPU %.1f s, leads %d, "+
 				"waiting %v, %d samples in %.1f s]",
