@@ -53,16 +53,20 @@ func (t *tokens) doubt() {
 }
 
 // judge notes how a call with a token ended.
-func (t *tokens) judge(ctx context.Context, token string, err error) {
+func (t *tokens) judge(token string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if token == t.last {
-		t.doubted = unanswered(ctx, err) || refused(err)
+		t.doubted = !answered(err) || refused(err)
 	}
 }
 
-// unanswered reports whether a call has ended with its context, and not with an answer.
-func unanswered(ctx context.Context, err error) bool { return err != nil && ctx.Err() != nil }
+// answered reports whether a call has ended with an answer of etcd. The end of its time shows itself in many ways: etcd
+// knows the deadline as well, and may reset the stream a moment before it.
+func answered(err error) bool {
+	_, known := errors.AsType[rpctypes.EtcdError](rpctypes.Error(err))
+	return err == nil || known
+}
 
 // loginTimeout bounds a login in place of a token that is doubted, as does half of the time that the call has: without a
 // quorum there is no answer to it, and then the call needs the rest of its time for the token at hand.
@@ -76,7 +80,7 @@ func (c *Conn) authorized(ctx context.Context, cc *grpc.ClientConn, call func(ct
 	token, doubted := c.tokens.get()
 	with := func(token string) error {
 		err := call(withToken(ctx, token))
-		c.tokens.judge(ctx, token, err)
+		c.tokens.judge(token, err)
 		return err
 	}
 	if token != "" && !doubted {
@@ -132,7 +136,7 @@ func (c *Conn) renewToken(
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	// A login that is late says nothing of the token, and a caller that waits no more neither: the next call has the one at
 	// hand. Otherwise an etcd that is slow would be asked for nothing but logins.
-	if !login && unanswered(ctx, err) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if !login && err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		c.renew.Store(true)
 		c.tokens.doubt()
 	}
