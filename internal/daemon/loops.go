@@ -48,9 +48,9 @@ func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 		return
 	}
 	c.loops.Go(func() { run(ctx) })
-	var read sync.WaitGroup // the first looks at the catalog
-	read.Add(2)
-	delivered, reread := sync.OnceFunc(read.Done), sync.OnceFunc(read.Done)
+	const looks = 2 // at the catalog, each of which counts the first time
+	looked := make(chan struct{}, looks)
+	delivered, reread := sync.OnceFunc(func() { looked <- struct{}{} }), sync.OnceFunc(func() { looked <- struct{}{} })
 	deliver := backoff.Repeat(ctx, &c.loops, 0, func(ctx context.Context) time.Duration {
 		defer delivered()
 		return c.deliver(ctx)
@@ -63,12 +63,16 @@ func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 		return pause
 	})
 	c.changes.wake.Store(&refresh)
-	looked := make(chan struct{})
-	go func() { read.Wait(); close(looked) }()
-	select {
-	case <-looked:
-	case <-time.After(startPatience):
-	case <-ctx.Done():
+	late := time.NewTimer(startPatience)
+	defer late.Stop()
+	for range looks {
+		select {
+		case <-looked:
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
