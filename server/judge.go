@@ -87,7 +87,7 @@ func (s *Server) judge(ctx context.Context, c Cluster, patience time.Duration) s
 	return status.Judge(known)
 }
 
-var errNoPlace = errors.New("it answers, and its turn to be read did not come in time")
+var errNoPlace = errors.New("its turn to be read did not come in time")
 
 // placeToRead waits until the records of a cluster may be read. A catalog that does not answer is found out first, and
 // takes no place.
