@@ -66,7 +66,7 @@ func (s *Server) judgeAll(ctx context.Context, clusters []Cluster) []status.Clus
 	return all
 }
 
-// judge judges one cluster, and waits at most so long for its catalog.
+// judge judges one cluster. It waits at most so long until the catalog answers, and as long again for the records.
 func (s *Server) judge(ctx context.Context, c Cluster, patience time.Duration) status.Cluster {
 	known := configured(c)
 	known.Err = s.guard(ctx, ours+"List", func(ctx context.Context) error {
