@@ -141,7 +141,7 @@ func (o *watched) compareAuth(what string, at time.Time, plan string, got authSt
 	}
 	begun := time.Unix(seconds, 0) // the save, and etcd was read a little later
 	if all := o.authBetween(begun, begun.Add(settles)); !slices.ContainsFunc(all, got.same) {
-		o.t.Errorf("%s: etcd's counter of users and roles is %d, and authentication is on: %t; when the snapshot was taken, it was one of %+v",
+		o.wrong("%s: etcd's counter of users and roles is %d, and authentication is on: %t; when the snapshot was taken, it was one of %+v",
 			what, got.revision, got.enabled, all)
 	}
 	if got.enabled {
@@ -153,6 +153,6 @@ func (o *watched) compareAuth(what string, at time.Time, plan string, got authSt
 	o.found.behind++
 	later := o.authBetween(begun, at.Add(settles))
 	if !slices.ContainsFunc(later, func(s authState) bool { return !s.same(got) }) {
-		o.t.Errorf("%s: the plan says that users or roles have changed since the snapshot, and they have not\n%s", what, plan)
+		o.wrong("%s: the plan says that users or roles have changed since the snapshot, and they have not\n%s", what, plan)
 	}
 }

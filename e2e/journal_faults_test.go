@@ -92,7 +92,7 @@ var oracleFaults = []oracleFault{
 		ctx, cancel := contextFor(o.t, waitTimeout)
 		defer cancel()
 		if _, err := o.client.Defragment(ctx, o.etcd.Endpoints()[o.chance.IntN(o.members)]); err != nil {
-			o.t.Errorf("defragment: %v", err)
+			o.wrong("defragment: %v", err)
 		}
 	}},
 	{name: "another member leads", of3: true, apply: func(o *watched) {
@@ -155,6 +155,7 @@ func (o *watched) fault() {
 		return
 	}
 	tr := trouble{name: f.name, from: time.Now()}
+	o.doing = f.name
 	o.t.Logf("%s: %s", tr.from.UTC().Format(time.TimeOnly), f.name)
 	f.apply(o)
 	tr.to = time.Now()
@@ -177,7 +178,8 @@ func (o *watched) compactPast() {
 var restoredName = regexp.MustCompile(`(?m)^snapshot +(\S+-(\d{10})[^\s,]*)`)
 
 // goBack restores etcd to its newest snapshot, with the cluster id that it had, and waits until the journal goes on with
-// the second history. The service, which may have logged in before, goes on.
+// the second history. The service, which may have logged in before, goes on. Nothing is compacted until then: of an etcd
+// that has compacted what the journal would compare, the journal says just that.
 func (o *watched) goBack() {
 	o.t.Helper()
 	o.load.turn.Lock()
@@ -210,6 +212,7 @@ func (o *watched) goBack() {
 	o.healthy()
 	o.load.goesBack(revision, taken)
 	o.changed(o.back.from)
+	o.load.keeps = true
 	o.load.turn.Unlock()
 	eventually(o.t, "the journal goes on with the second history, and has its snapshot", func() bool {
 		w := o.serve.window()
@@ -219,6 +222,9 @@ func (o *watched) goBack() {
 		line := w.timeline("")
 		return slices.ContainsFunc(w.Window.Timelines, of) && len(line.Ranges) > 0 && line.Ranges[0].RestorableFromRevision > 0
 	})
+	o.load.turn.Lock()
+	o.load.keeps = false
+	o.load.turn.Unlock()
 	eventually(o.t, "the catalog, which is of the past, has all snapshots", func() bool { return o.serve.run("reconcile").code == 0 })
 	o.back.to = time.Now()
 }
@@ -245,7 +251,7 @@ func (o *watched) spoil() {
 		err = errors.Join(os.Rename(one, one+".tmp"), os.Rename(other, one), os.Rename(one+".tmp", other))
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) { // it may just have been merged with others
-		o.t.Error(err)
+		o.wrong("spoil a segment: %v", err)
 	}
 }
 

@@ -42,6 +42,7 @@ type load struct {
 	leases      map[int64]*grant
 	compactions []compaction
 	compacted   int64 // it compacts above it alone
+	keeps       bool  // it does not compact
 	sampled     int64 // all revisions up to it are known
 	failed      int
 }
@@ -79,14 +80,17 @@ func newLoad(client *clientv3.Client, seed uint64) *load {
 	}
 }
 
-// run changes the cluster until ctx ends. What fails, as a member may be away, is not tried again.
-func (l *load) run(ctx context.Context) {
+// run changes the cluster until enough is closed: a request that is under way then is finished, so that all that the cluster
+// was told to do is known. What fails, as a member may be away, is not tried again.
+func (l *load) run(ctx context.Context, enough <-chan struct{}) {
 	pace := time.NewTicker(loadPace)
 	defer pace.Stop()
 	var sampled, compacted time.Time
 	for {
 		select {
 		case <-ctx.Done():
+			return
+		case <-enough:
 			return
 		case <-pace.C:
 		}
@@ -96,7 +100,7 @@ func (l *load) run(ctx context.Context) {
 			sampled = time.Now()
 			l.note(l.sample(ctx))
 		}
-		if time.Since(compacted) > compactPace {
+		if !l.keeps && time.Since(compacted) > compactPace {
 			compacted = time.Now()
 			l.note(l.compact(ctx))
 		}

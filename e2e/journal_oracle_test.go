@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -73,7 +72,11 @@ func tryOracle(t *testing.T, seed uint64, targets int) (found verdict) {
 	}
 	t.Run(fmt.Sprintf("seed %d, members %d, etcd %s", seed, members, release), func(t *testing.T) {
 		o := newWatched(t, seed, members, opts...)
-		defer func() { found = o.found }()
+		defer func() {
+			if found = o.found; t.Failed() {
+				found.failed = fmt.Sprintf("\nseed %d failed, at last in %q: %s", seed, o.doing, o.wrongs)
+			}
+		}()
 		o.change()
 		for i := range targets {
 			o.check(i)
@@ -81,7 +84,7 @@ func tryOracle(t *testing.T, seed uint64, targets int) (found verdict) {
 		t.Log(o.found)
 		compared := targets - o.found.refused - o.found.twice - o.found.damaged
 		if compared < targets/4 || o.found.replayed < compared/4 || o.found.hashes < compared/2 {
-			t.Errorf("too little was compared: %s", o.found)
+			o.wrong("too little was compared: %s", o.found)
 		}
 	})
 	return found
@@ -90,17 +93,18 @@ func tryOracle(t *testing.T, seed uint64, targets int) (found verdict) {
 // verdict counts what was compared.
 type verdict struct {
 	seeds, targets int
-	refused        int // in a gap of the journal, as the window said
-	twice          int // of two histories, or in two timelines as the window said, so that the number alone is refused
-	damaged        int // from the directory alone, in which segments were spoilt, and these were named
-	replayed       int // the journal was needed
-	hashes         int // HashKV was the same, for the same compact revision
-	open           int // whether a compaction had run was not known: the keys were the same
-	estimated      int // leases whose time to live was lost
-	leases         int // that keys named
-	upper          int // times with a revision that the cluster cannot have passed
-	secured        int // restored with authentication on
-	behind         int // users or roles had changed since the snapshot, the plan said
+	refused        int    // in a gap of the journal, as the window said
+	twice          int    // of two histories, or in two timelines as the window said, so that the number alone is refused
+	damaged        int    // from the directory alone, in which segments were spoilt, and these were named
+	replayed       int    // the journal was needed
+	hashes         int    // HashKV was the same, for the same compact revision
+	open           int    // whether a compaction had run was not known: the keys were the same
+	estimated      int    // leases whose time to live was lost
+	leases         int    // that keys named
+	upper          int    // times with a revision that the cluster cannot have passed
+	secured        int    // restored with authentication on
+	behind         int    // users or roles had changed since the snapshot, the plan said
+	failed         string // where seeds failed, and the beginnings of what they found
 }
 
 func (v *verdict) add(w verdict) {
@@ -117,14 +121,15 @@ func (v *verdict) add(w verdict) {
 	v.upper += w.upper
 	v.secured += w.secured
 	v.behind += w.behind
+	v.failed += w.failed
 }
 
 func (v verdict) String() string {
 	return fmt.Sprintf("%d seeds, %d targets, %d of them in gaps and refused, %d in two timelines and refused, %d refused for segments that were "+
 		"spoilt; %d by the journal; %d with the same HashKV for the same compaction, %d with the same keys while the compaction was not known; "+
 		"%d leases, %d of them with an estimated time to live; %d times with an upper bound; %d with authentication on, %d with users or roles "+
-		"that had changed since the snapshot", v.seeds, v.targets, v.refused, v.twice, v.damaged, v.replayed, v.hashes, v.open, v.leases,
-		v.estimated, v.upper, v.secured, v.behind)
+		"that had changed since the snapshot%s", v.seeds, v.targets, v.refused, v.twice, v.damaged, v.replayed, v.hashes, v.open, v.leases,
+		v.estimated, v.upper, v.secured, v.behind, v.failed)
 }
 
 // watched is a cluster that is changed, with a service that follows it.
@@ -148,6 +153,17 @@ type watched struct {
 	begin    time.Time // of what can be restored
 	window   window
 	found    verdict
+	doing    string   // a fault or a target
+	wrongs   []string // the beginnings of what was found to be wrong
+}
+
+// wrong reports something that is not as it must be. Its beginning is told again with the verdict on all seeds: between
+// them are the logs of services.
+func (o *watched) wrong(format string, args ...any) {
+	o.t.Helper()
+	text := fmt.Sprintf(format, args...)
+	o.wrongs = append(o.wrongs, fmt.Sprintf("%.300s", text))
+	o.t.Error(text)
 }
 
 // trouble is a fault, and the time that it lasted.
@@ -168,7 +184,7 @@ func newWatched(t *testing.T, seed uint64, members int, opts ...testenv.ClusterO
 	t.Helper()
 	w := &world{etcd: testenv.StartCluster(t, members, opts...), s3: testenv.StartS3(t), dir: t.TempDir(), bucket: "snapshots"}
 	w.s3.MakeBucket(w.bucket)
-	o := &watched{world: w, t: t, members: members, chance: rand.New(rand.NewPCG(seed, 7)), found: verdict{seeds: 1}}
+	o := &watched{world: w, t: t, doing: "the start", members: members, chance: rand.New(rand.NewPCG(seed, 7)), found: verdict{seeds: 1}}
 	o.proxy = testenv.StartProxy(t, w.s3.Addr())
 	o.addRoot()
 	o.load = newLoad(o.client, seed)
@@ -190,14 +206,14 @@ func newWatched(t *testing.T, seed uint64, members int, opts ...testenv.ClusterO
 // change lets the load run while one fault follows the other, and waits until all is on the backends.
 func (o *watched) change() {
 	o.t.Helper()
-	ctx, stop := context.WithCancel(o.t.Context())
+	enough := make(chan struct{})
 	var running sync.WaitGroup
-	running.Go(func() { o.load.run(ctx) })
+	running.Go(func() { o.load.run(o.t.Context(), enough) })
 	for end := time.Now().Add(loadTime); time.Now().Before(end); {
 		o.pause(1500, 3500)
 		o.fault()
 	}
-	stop()
+	close(enough)
 	running.Wait()
 	o.allKnown()
 	o.otherStores()

@@ -84,6 +84,7 @@ func (o *watched) check(i int) {
 	data := filepath.Join(o.t.TempDir(), "etcd")
 	defer func() { _ = os.RemoveAll(data) }() // now, as the log of each etcd takes 128 MB
 	g := o.next(i)
+	o.doing = fmt.Sprintf("target %d", i)
 	args := g.args(data)
 	r := command(o.t.Context(), o.t, program(o.t, ""), args...)
 	if r.code != 0 {
@@ -91,12 +92,12 @@ func (o *watched) check(i int) {
 			*count++
 			return
 		}
-		o.t.Errorf("snapshotd %v: exit code %d\n%s%s", args, r.code, r.stdout, r.stderr)
+		o.wrong("snapshotd %v: exit code %d\n%s%s", args, r.code, r.stdout, r.stderr)
 		return
 	}
 	got := restoredRevision(o.t, r.stdout)
 	if g.revision > 0 && got != g.revision {
-		o.t.Errorf("snapshotd %v restored revision %d:\n%s", args, got, r.stdout)
+		o.wrong("snapshotd %v restored revision %d:\n%s", args, got, r.stdout)
 	}
 	if !g.at.IsZero() && !g.any {
 		o.checkTime(&g, got, r.stdout+r.stderr)
@@ -185,7 +186,7 @@ func (o *watched) checkGaps() {
 	for _, g := range o.window.Window.Gaps {
 		forgotten := func(c compaction) bool { return c.revision >= g.BeforeRevision }
 		if strings.HasPrefix(g.Reason, "compacted") && !slices.ContainsFunc(o.load.compactions, forgotten) {
-			o.t.Errorf("the gap %+v goes further than all compactions: %+v", g, o.load.compactions)
+			o.wrong("the gap %+v goes further than all compactions: %+v", g, o.load.compactions)
 		}
 	}
 }
@@ -199,13 +200,13 @@ func (o *watched) checkTime(g *target, got int64, out string) {
 		_, upper = o.load.bounds(at.Add(settles), g.second)
 	}
 	if got > upper {
-		o.t.Errorf("at %s revision %d is restored, and the cluster was at %d at most\n%s", at, got, upper, out)
+		o.wrong("at %s revision %d is restored, and the cluster was at %d at most\n%s", at, got, upper, out)
 	}
 	if m := timeLine.FindStringSubmatch(out); m != nil {
 		if bound, err := strconv.ParseInt(m[2], 10, 64); err == nil {
 			o.found.upper++
 			if bound < lower {
-				o.t.Errorf("at %s the plan says %d at most, and the cluster was at %d\n%s", at, bound, lower, out)
+				o.wrong("at %s the plan says %d at most, and the cluster was at %d\n%s", at, bound, lower, out)
 			}
 		}
 	}
@@ -218,7 +219,7 @@ func (o *watched) checkTime(g *target, got int64, out string) {
 		return
 	}
 	if arrived, _ := o.load.bounds(at.Add(-2*time.Second), g.second); o.calm(at.Add(-2*time.Second), at) && got < arrived {
-		o.t.Errorf("at %s revision %d is restored, and the cluster was at %d two seconds before, without a fault\n%s", at, got, arrived, out)
+		o.wrong("at %s revision %d is restored, and the cluster was at %d two seconds before, without a fault\n%s", at, got, arrived, out)
 	}
 }
 
@@ -234,30 +235,30 @@ func (o *watched) compare(what, data string, g *target, revision int64, plan str
 	got := e.At(o.t, revision)
 	want := o.truth(g, revision, sumKeys(got.Keys))
 	if want == nil {
-		o.t.Errorf("%s: revision %d is restored, which the cluster has not had", what, revision)
+		o.wrong("%s: revision %d is restored, which the cluster has not had", what, revision)
 		return
 	}
 	if replayed {
 		o.found.replayed++
 	}
 	if sumKeys(got.Keys) != want.keys {
-		o.t.Errorf("%s: the keys of revision %d are others", what, revision)
+		o.wrong("%s: the keys of revision %d are others", what, revision)
 	}
 	hash, known := want.hashes[got.Hash.CompactRevision]
 	switch {
 	case known && hash != got.Hash.Hash:
-		o.t.Errorf("%s: HashKV of revision %d is %d for the compact revision %d, and was %d", what, revision, got.Hash.Hash,
+		o.wrong("%s: HashKV of revision %d is %d for the compact revision %d, and was %d", what, revision, got.Hash.Hash,
 			got.Hash.CompactRevision, hash)
 	case known:
 		o.found.hashes++
 	case o.mayBeOpen(want, revision):
 		o.found.open++
 	default:
-		o.t.Errorf("%s: revision %d has the compact revision %d; the cluster had %v", what, revision, got.Hash.CompactRevision, want.hashes)
+		o.wrong("%s: revision %d has the compact revision %d; the cluster had %v", what, revision, got.Hash.CompactRevision, want.hashes)
 	}
 	at := o.when(want, revision)
 	o.compareAuth(what, at, plan, auth)
-	o.compareLeases(what, at, revision, replayed, got, ttls, keys)
+	o.compareLeases(what, plan, at, revision, replayed, got, ttls, keys)
 }
 
 // truth returns what a revision was like: of two histories, the one that the target is of, or that which has these keys.
@@ -293,8 +294,8 @@ func (o *watched) mayBeOpen(t *truth, revision int64) bool {
 
 // compareLeases compares the leases that keys name, exactly, and those without keys that were there long before and long
 // after, or were not.
-func (o *watched) compareLeases(what string, at time.Time, revision int64, replayed bool, got embedded.Moment, ttls map[int64]int64,
-	keys map[int64][]string) {
+func (o *watched) compareLeases(what, plan string, at time.Time, revision int64, replayed bool, got embedded.Moment,
+	ttls map[int64]int64, keys map[int64][]string) {
 	o.t.Helper()
 	for id, names := range got.Leases {
 		g := o.load.leases[id]
@@ -306,12 +307,13 @@ func (o *watched) compareLeases(what string, at time.Time, revision int64, repla
 		slices.Sort(names)
 		switch {
 		case !there || !reflect.DeepEqual(names, keys[id]):
-			o.t.Errorf("%s: the lease %x of revision %d has the keys %q, want %q", what, id, revision, keys[id], names)
+			o.wrong("%s: the lease %x of revision %d has the keys %q, want %q", what, id, revision, keys[id], names)
 		case ttl == g.ttl:
 		case (g.short || !g.ended.IsZero()) && (ttl == assumedTTL || !replayed): // a snapshot alone guesses by the keys
 			o.found.estimated++
 		default:
-			o.t.Errorf("%s: the lease %x of revision %d has %d s, and was granted %d s", what, id, revision, ttl, g.ttl)
+			o.wrong("%s: the lease %x of revision %d has %d s, and was granted %d s at %s\n%s", what, id, revision, ttl, g.ttl,
+				g.granted.UTC().Format(time.StampMilli), plan)
 		}
 	}
 	if !replayed || !o.calm(at.Add(-settles), at) {
@@ -322,9 +324,9 @@ func (o *watched) compareLeases(what string, at time.Time, revision int64, repla
 		switch named := len(got.Leases[id]) > 0; {
 		case g.short || g.unsure || named:
 		case !there && g.granted.Before(at.Add(-settles)) && (g.ended.IsZero() || g.ended.After(at.Add(settles))):
-			o.t.Errorf("%s: the lease %x without keys is missing at revision %d", what, id, revision)
+			o.wrong("%s: the lease %x without keys is missing at revision %d", what, id, revision)
 		case there && (g.granted.After(at.Add(settles)) || !g.ended.IsZero() && g.ended.Before(at.Add(-settles))):
-			o.t.Errorf("%s: the lease %x is there at revision %d, and was not", what, id, revision)
+			o.wrong("%s: the lease %x is there at revision %d, and was not", what, id, revision)
 		}
 	}
 }
