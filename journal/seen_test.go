@@ -284,3 +284,49 @@ func TestWhatIsSeenBeforeTheFirstRevisionIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// The last revision for a long time names a lease just before its part is sealed, and the member answers after that.
+func TestTheLeaseOfTheLastRevisionIsStoredWithIt(t *testing.T) {
+	for name, answers := range map[string]time.Duration{"which is answered": 0, "which is answered much later": 5 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				began := time.Now()
+				const arrives = 8950 * time.Millisecond
+				newest := func() int64 {
+					if time.Since(began) < arrives {
+						return 9
+					}
+					return 10
+				}
+				s := &fakeSource{members: func(string) *fakeMember {
+					return &fakeMember{
+						endpoint: "only", delivered: 10, pause: arrives,
+						current: func() (int64, error) { return newest(), nil },
+						named:   func(revision int64) int64 { return 67 + revision },
+						silent: func() error {
+							if newest() == 10 {
+								time.Sleep(answers)
+							}
+							return nil
+						},
+						lease: func(int64) journal.LeaseState { return journal.LeaseState{Revision: newest(), TTL: 60} },
+					}
+				}}
+				p := newPlace("s3")
+				lead(t, s, t.TempDir(), []*place{p}, func(c *journal.Config) {
+					c.FlushInterval, c.UploadInterval = 700*time.Millisecond, 9*time.Second
+				})
+				time.Sleep(arrives + 2*time.Second)
+				all := entries(t, p, whole(t, p).Name)
+				revisions, leases := ofType[segment.Revision](all), ofType[segment.Lease](all)
+				if n := len(revisions); n == 0 || revisions[n-1].Main != 10 {
+					t.Fatalf("two seconds after revision 10 the backend has %+v", revisions)
+				}
+				there := slices.ContainsFunc(leases, func(l segment.Lease) bool { return l.ID == 77 && l.GrantedTTL == 60 })
+				if there != (answers == 0) {
+					t.Errorf("the leases are %+v", leases)
+				}
+			})
+		})
+	}
+}

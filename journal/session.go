@@ -23,6 +23,9 @@ const (
 	// maxPending is how many observations wait at most for the first revision of a timeline.
 	maxPending = 1000
 
+	// sealTimeout is how long the seal of a part waits for the times to live of the leases that its revisions name.
+	sealTimeout = 600 * time.Millisecond
+
 	// openTimeout is how long a member may take to answer before it is followed.
 	openTimeout = 10 * time.Second
 )
@@ -56,6 +59,9 @@ type session struct {
 	written time.Time         // of the newest one that is in the journal
 	noted   bool              // the open part says of which state users and roles are
 	useful  bool              // something of it is durable, or nothing had to be
+
+	wanted, answered int       // leases that revisions have named and that are asked for; of them, those that were
+	due              time.Time // when the open part was to be sealed, which waits for answers; zero when it does not
 }
 
 // follow follows the best member until it fails or ctx ends. avoid is the endpoint that failed last. It returns the
@@ -203,11 +209,11 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 		case all := <-changes:
 			err = s.take(ctx, w, all)
 		case o := <-observed:
-			err = s.observe(o)
+			err = s.observe(ctx, o)
 		case <-flush.C:
-			err = s.sync()
+			err = errors.Join(s.sync(), s.sealLate(ctx))
 		case <-seal.C:
-			err = s.seal(ctx)
+			err = s.sealSoon(ctx)
 		}
 		if err != nil {
 			return errors.Join(err, s.end())
@@ -259,6 +265,11 @@ func (s *session) forgetSealed() {
 
 // take adds revisions to the journal.
 func (s *session) take(ctx context.Context, w *watcher, all []Change) error {
+	if !s.due.IsZero() { // the answers come with these revisions, in the next part
+		if err := s.seal(ctx); err != nil {
+			return err
+		}
+	}
 	for i := range all {
 		c := &all[i]
 		if s.verify.Revision > 0 {
@@ -270,7 +281,7 @@ func (s *session) take(ctx context.Context, w *watcher, all []Change) error {
 		if err := s.add(ctx, c); err != nil {
 			return err
 		}
-		w.named(c)
+		s.wanted += w.named(c)
 	}
 	s.advanced = time.Now()
 	if err := s.release(); err != nil {
@@ -374,8 +385,27 @@ func (s *session) sync() error {
 	return nil
 }
 
+// sealSoon seals, or waits until the leases that the revisions of the part name were asked for. A part is sealed with its
+// revisions alone: when no other revision followed, the times to live would never be on the backends.
+func (s *session) sealSoon(ctx context.Context) error {
+	if s.answered < s.wanted {
+		s.due = time.Now()
+		return nil
+	}
+	return s.seal(ctx)
+}
+
+// sealLate seals when answers do not come.
+func (s *session) sealLate(ctx context.Context) error {
+	if s.due.IsZero() || time.Since(s.due) < sealTimeout {
+		return nil
+	}
+	return s.seal(ctx)
+}
+
 // seal ends the part of the journal that is open, for the backends.
 func (s *session) seal(ctx context.Context) error {
+	s.due = time.Time{}
 	if s.journal.log.Unsealed().First > 0 {
 		if err := s.writeMark(); err != nil {
 			return err
@@ -394,7 +424,7 @@ func (s *session) seal(ctx context.Context) error {
 }
 
 // observe takes an observation of the member. It waits for the revisions of the observation.
-func (s *session) observe(o observation) error {
+func (s *session) observe(ctx context.Context, o observation) error {
 	s.wait(o)
 	if o.lasts() {
 		s.journal.owed = append(s.journal.owed[max(0, len(s.journal.owed)-maxPending):], o)
@@ -411,7 +441,13 @@ func (s *session) observe(o observation) error {
 			s.id.Endpoint, errStalled, o.revision, s.delivered, waits.Round(time.Millisecond))
 	}
 	s.journal.noteCurrent(o.revision)
-	return s.release()
+	if err := s.release(); err != nil {
+		return err
+	}
+	if s.answered += o.answers; !s.due.IsZero() && s.answered >= s.wanted {
+		return s.seal(ctx)
+	}
+	return nil
 }
 
 // wait appends an observation to those that wait. Before the first revision of a timeline their number is bounded, as a

@@ -137,9 +137,11 @@ func (s *fakeStream) Next() ([]journal.Change, error) {
 // another one: two collections empty the pools.
 func inBubble(t *testing.T, test func(*testing.T)) {
 	t.Helper()
+	defer func() { // also when the test fails
+		runtime.GC()
+		runtime.GC()
+	}()
 	synctest.Test(t, test)
-	runtime.GC()
-	runtime.GC()
 }
 
 func at(revision int64) func() (int64, error) { return func() (int64, error) { return revision, nil } }

@@ -28,6 +28,7 @@ type observation struct {
 	time        time.Time // all that was committed before is in that revision; zero when that was not asked
 	facts       []segment.Entry
 	authChanged bool
+	answers     int // of the leases that revisions named, asked for since the last observation with such
 }
 
 // lists reports whether it is a list of the leases.
@@ -69,6 +70,7 @@ type watcher struct {
 type asked struct {
 	id    int64
 	again bool // also when it is known
+	named bool // a revision has named it
 }
 
 // seen is the last known state of things that change without an event. Another session goes on from it.
@@ -80,18 +82,23 @@ type seen struct {
 	authAsked time.Time
 }
 
-// named notes the leases that the keys of a revision were given.
-func (w *watcher) named(c *Change) {
+// named lets the leases be asked for that the keys of a revision were given, and returns how many.
+func (w *watcher) named(c *Change) (n int) {
 	for _, id := range c.Leases {
-		w.want(asked{id, slices.Contains(c.Made, id)})
+		if w.want(asked{id, slices.Contains(c.Made, id), true}) {
+			n++
+		}
 	}
+	return n
 }
 
-// want lets a lease be asked for, unless too many wait.
-func (w *watcher) want(a asked) {
+// want lets a lease be asked for, and reports whether it will be: not when too many wait.
+func (w *watcher) want(a asked) bool {
 	select {
 	case w.ask <- a:
+		return true
 	default:
+		return false
 	}
 }
 
@@ -188,7 +195,7 @@ func (w *watcher) list(ctx context.Context, _ int64) error {
 	w.listed = time.Now()
 	for id, more := range w.since {
 		if more {
-			w.want(asked{id, true})
+			w.want(asked{id: id, again: true})
 		}
 	}
 	clear(w.since)
@@ -215,16 +222,19 @@ func (w *watcher) list(ctx context.Context, _ int64) error {
 
 // askAll asks for leases that are not known, and again for those that a new key names: between two lists, an id may
 // have been revoked and granted with another time to live. Its keys went with it, so that the next one is a new key.
-func (w *watcher) askAll(ctx context.Context, _ int64) error {
-	o := observation{}
+func (w *watcher) askAll(ctx context.Context, current int64) error {
+	o := observation{revision: current}
 	defer func() {
-		if len(o.facts) > 0 {
+		if len(o.facts) > 0 || o.answers > 0 {
 			_ = w.send(ctx, o) // it fails only when the session ends
 		}
 	}()
 	for asked := 0; asked < askBatch; {
 		select {
 		case want := <-w.ask:
+			if want.named {
+				o.answers++ // also when it is not asked for, or gives no answer: the next list shows it
+			}
 			id := want.id
 			ttl, known := w.known[id]
 			if known && ttl > 0 && !want.again {
