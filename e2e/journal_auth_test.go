@@ -81,9 +81,10 @@ func (o *watched) changeUsers() {
 		return
 	}
 	o.changeAuth(func(ctx context.Context) error {
-		if _, err := o.client.RoleAdd(ctx, name); err != nil && !errors.Is(err, rpctypes.ErrRoleAlreadyExist) {
-			return err
-		}
+		_, err := o.client.RoleAdd(ctx, name)
+		return err
+	})
+	o.changeAuth(func(ctx context.Context) error {
 		_, err := o.client.RoleGrantPermission(ctx, name, "/registry/", "/registry0", clientv3.PermissionType(clientv3.PermRead))
 		return err
 	})
@@ -95,7 +96,7 @@ func (o *watched) changeAuth(change func(ctx context.Context) error) {
 	sent := time.Now()
 	o.etcd.Eventually(o.t, "etcd takes a change of users or roles", func(ctx context.Context) error {
 		err := change(ctx)
-		if errors.Is(err, rpctypes.ErrUserAlreadyExist) || errors.Is(err, rpctypes.ErrAuthNotEnabled) {
+		if errors.Is(err, rpctypes.ErrUserAlreadyExist) || errors.Is(err, rpctypes.ErrRoleAlreadyExist) || errors.Is(err, rpctypes.ErrAuthNotEnabled) {
 			return nil // an attempt before was not answered
 		}
 		return err

@@ -170,7 +170,9 @@ func (o *watched) compactPast() {
 	o.pause(500, 2500)
 	o.load.turn.Lock()
 	o.allKnown()
-	o.etcd.Eventually(o.t, "etcd compacts", func(ctx context.Context) error { return o.load.compactTo(ctx, o.load.sampled) })
+	revision := o.load.sampled
+	o.etcd.Eventually(o.t, "etcd compacts", func(ctx context.Context) error { return o.load.compactTo(ctx, revision) })
+	o.load.keeps = time.Now().Add(2 * settles) // the snapshot behind the gap comes meanwhile
 	o.load.turn.Unlock()
 	o.serve = start(o.t, o.options(), "--config", o.file)
 }
@@ -183,7 +185,11 @@ var restoredName = regexp.MustCompile(`(?m)^snapshot +(\S+-(\d{10})[^\s,]*)`)
 func (o *watched) goBack() {
 	o.t.Helper()
 	o.load.turn.Lock()
-	o.allKnown()
+	o.etcd.Eventually(o.t, "no lease expires", o.load.endShort)
+	for last := int64(0); last < o.load.sampled; { // the service changes etcd, too
+		last = o.load.sampled
+		o.allKnown()
+	}
 	o.back = comeback{base: "latest", last: o.load.sampled, from: time.Now()}
 	for i := range o.members {
 		o.etcd.Kill(i)
@@ -207,15 +213,22 @@ func (o *watched) goBack() {
 	for i := range o.members {
 		o.etcd.Restart(o.t, i)
 	}
+	o.etcd.WaitHealthy(o.t)
 	o.client = o.etcd.Client(o.t)
 	o.load.client = o.client
 	o.healthy()
 	o.load.goesBack(revision, taken)
 	o.changed(o.back.from)
-	o.load.keeps = true
+	o.load.keeps = time.Now().Add(2 * waitTimeout)
 	o.load.turn.Unlock()
+	o.doing = "the journal goes on with the second history"
 	eventually(o.t, "the journal goes on with the second history, and has its snapshot", func() bool {
-		w := o.serve.window()
+		var w window
+		r := o.serve.run("window", "-o", "json")
+		if r.stdout == "" { // the service may not have found the etcd again
+			return false
+		}
+		decode(o.t, r.stdout, &w)
 		of := func(l timeline) bool {
 			return strings.HasPrefix(l.Reason, "restored") || strings.HasPrefix(l.Reason, "different")
 		}
@@ -223,8 +236,9 @@ func (o *watched) goBack() {
 		return slices.ContainsFunc(w.Window.Timelines, of) && len(line.Ranges) > 0 && line.Ranges[0].RestorableFromRevision > 0
 	})
 	o.load.turn.Lock()
-	o.load.keeps = false
+	o.load.keeps = time.Time{}
 	o.load.turn.Unlock()
+	o.doing = "reconcile after " + o.doing
 	eventually(o.t, "the catalog, which is of the past, has all snapshots", func() bool { return o.serve.run("reconcile").code == 0 })
 	o.back.to = time.Now()
 }

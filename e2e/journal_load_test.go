@@ -41,9 +41,10 @@ type load struct {
 	ops         []op
 	leases      map[int64]*grant
 	compactions []compaction
-	compacted   int64 // it compacts above it alone
-	keeps       bool  // it does not compact
-	sampled     int64 // all revisions up to it are known
+	compacted   int64     // it compacts above it alone
+	owed        int64     // revisions from it on are to be looked at again, for the last compaction; 0 when none are
+	keeps       time.Time // until then it does not compact
+	sampled     int64     // all revisions up to it are known
 	failed      int
 }
 
@@ -100,7 +101,7 @@ func (l *load) run(ctx context.Context, enough <-chan struct{}) {
 			sampled = time.Now()
 			l.note(l.sample(ctx))
 		}
-		if !l.keeps && time.Since(compacted) > compactPace {
+		if time.Now().After(l.keeps) && time.Since(compacted) > compactPace {
 			compacted = time.Now()
 			l.note(l.compact(ctx))
 		}
@@ -112,7 +113,7 @@ func (l *load) run(ctx context.Context, enough <-chan struct{}) {
 func (l *load) goesBack(revision int64, taken time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.second, l.back, l.sampled, l.compacted = true, revision, revision, revision
+	l.second, l.back, l.sampled, l.compacted, l.owed = true, revision, revision, revision, 0
 	for _, g := range l.leases {
 		g.unsure = g.unsure || g.granted.After(taken.Add(-settles)) || !g.ended.IsZero() && g.ended.After(taken.Add(-settles))
 		if g.unsure && g.ended.IsZero() {
@@ -302,6 +303,15 @@ func (l *load) current(ctx context.Context) (int64, error) {
 
 // sample notes the truth of all revisions since the last time.
 func (l *load) sample(ctx context.Context) error {
+	for ; l.owed > 0; l.owed++ {
+		if l.owed > l.sampled {
+			l.owed = 0
+			break
+		}
+		if err := l.look(ctx, l.owed); err != nil {
+			return err
+		}
+	}
 	current, err := l.current(ctx)
 	for r := max(l.sampled+1, 2); err == nil && r <= current; r++ {
 		if err = l.look(ctx, r); err == nil {
@@ -387,12 +397,23 @@ func (l *load) compactTo(ctx context.Context, revision int64) error {
 	}
 	l.mu.Lock()
 	l.compactions = append(l.compactions, compaction{revision: revision, done: time.Now()})
-	l.compacted = revision
+	l.compacted, l.owed = revision, revision
 	l.mu.Unlock()
-	for r := revision; r <= l.sampled; r++ {
-		if err := l.look(ctx, r); err != nil {
+	return l.sample(ctx)
+}
+
+// endShort revokes the leases that may expire at any moment.
+func (l *load) endShort(ctx context.Context) error {
+	for id, g := range l.leases {
+		if !g.short || !g.ended.IsZero() {
+			continue
+		}
+		if _, err := l.client.Revoke(ctx, clientv3.LeaseID(id)); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return err
 		}
+		l.mu.Lock()
+		g.ended = time.Now()
+		l.mu.Unlock()
 	}
 	return nil
 }

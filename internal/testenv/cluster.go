@@ -116,7 +116,7 @@ func StartCluster(tb testing.TB, n int, opts ...ClusterOption) *Cluster {
 		}
 		p.start(tb, c.binary)
 	}
-	c.waitHealthy(tb)
+	c.WaitHealthy(tb)
 	return c
 }
 
@@ -128,7 +128,7 @@ func StartRestored(tb testing.TB, dir string, opts ...ClusterOption) *Cluster {
 	p := c.newProcess(tb, "default")
 	p.dir = dir
 	p.start(tb, c.binary)
-	c.waitHealthy(tb)
+	c.WaitHealthy(tb)
 	return c
 }
 
@@ -200,8 +200,8 @@ func freeURL(tb testing.TB) string {
 	return ""
 }
 
-// waitHealthy waits until the cluster takes a write, and each member that runs knows the leader.
-func (c *Cluster) waitHealthy(tb testing.TB) {
+// WaitHealthy waits until the cluster takes a write, and each member that runs knows the leader.
+func (c *Cluster) WaitHealthy(tb testing.TB) {
 	tb.Helper()
 	c.Eventually(tb, "the cluster is healthy", func(ctx context.Context) error {
 		for _, p := range c.members {

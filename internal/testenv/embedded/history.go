@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/server/v3/etcdserver"
+	"go.etcd.io/etcd/server/v3/lease"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
 
 	"github.com/snapshotd/snapshotd/internal/etcd/member"
@@ -219,6 +221,9 @@ func (e *Etcd) Leases(tb testing.TB) (ttls map[int64]int64, keys map[int64][]str
 	}
 	for _, l := range all.Leases {
 		one, err := e.Server().LeaseTimeToLive(tb.Context(), &pb.LeaseTimeToLiveRequest{ID: l.ID, Keys: true})
+		if errors.Is(err, lease.ErrLeaseNotFound) { // it has expired since
+			continue
+		}
 		if err != nil {
 			tb.Fatal(err)
 		}
