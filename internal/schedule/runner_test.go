@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/netresearch/go-cron"
 	"go.opentelemetry.io/otel"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -463,6 +464,31 @@ func TestRunsOfTheHoursInWhichSummerTimeChanges(t *testing.T) {
 		}
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%q after %s: %q, want %q", tc.text, tc.after, got, tc.want)
+		}
+	}
+}
+
+// The next time is that of the library, from any moment of a minute, also around changes of summer time.
+func TestTheNextTimeIsThatOfTheLibrary(t *testing.T) {
+	parser := cron.MustNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom)
+	chance := rand.New(rand.NewPCG(1, 2))
+	for _, text := range []string{"* * * * *", "*/10 * * * *", "7 * * * *", "30 2 * * *", "0 3 1,15 * 1", "@weekly", "0 0 29 2 *"} {
+		for _, name := range []string{"UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe"} {
+			zone, err := time.LoadLocation(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, err := parser.Parse(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			one := spec(t, text, name)
+			for range 200 {
+				at := time.Unix(1_750_000_000+chance.Int64N(60_000_000), chance.Int64N(3)*chance.Int64N(1_000_000_000))
+				if got, want := one.Next(at), plain.Next(at.In(zone)); !got.Equal(want) {
+					t.Fatalf("%q in %s after %s: %s, want %s", text, name, at, got, want)
+				}
+			}
 		}
 	}
 }

@@ -65,7 +65,9 @@ func (s Spec) Next(t time.Time) time.Time {
 	if s.every > 0 {
 		return t.Add(s.every)
 	}
-	return s.times.Next(t.In(s.zone)).UTC()
+	// It is due when minutes begin. The library would try the seconds of this one, one after the other.
+	local := t.In(s.zone)
+	return s.times.Next(local.Add(time.Duration(59-local.Second()) * time.Second)).UTC()
 }
 
 // Pause returns the longest time between two of the runs of the next weeks after t: the weekend of a schedule of
@@ -95,10 +97,10 @@ func (s Spec) Latest(after, until time.Time) (due time.Time, ok bool) {
 		n := until.Sub(after) / s.every
 		return after.Add(n * s.every), n > 0
 	}
-	// The times are counted one by one, which alone is right when summer time changes; from some weeks before, if that is
-	// enough.
-	for weeks := 6 * 7 * 24 * time.Hour; ; weeks *= 2 {
-		from := until.Add(-weeks)
+	// The times are counted one by one, which alone is right when summer time changes; from a short time before, if that
+	// is enough.
+	for back := time.Hour; ; back *= 4 {
+		from := until.Add(-back)
 		if from.Before(after) {
 			from = after
 		}
