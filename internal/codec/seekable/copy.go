@@ -39,10 +39,6 @@ func Copy(ctx context.Context, dst io.Writer, src io.Reader, opts Options) (Stat
 	if workers <= 0 {
 		workers = min(runtime.GOMAXPROCS(0), DefaultMaxWorkers)
 	}
-	encoders, err := newEncoders(workers)
-	if err != nil {
-		return Stats{}, err
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
@@ -54,8 +50,8 @@ func Copy(ctx context.Context, dst io.Writer, src io.Reader, opts Options) (Stat
 			cancel(err)
 		}
 	})
-	for _, enc := range encoders {
-		wg.Go(func() { p.encode(enc) })
+	for range workers {
+		wg.Go(func() { p.encode(cancel) })
 	}
 	stats, table := p.write(ctx, cancel, dst)
 	wg.Wait()

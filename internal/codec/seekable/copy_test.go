@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -129,6 +130,46 @@ func TestOutputDoesNotDependOnWorkersOrReads(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// How much room a snapshot is given follows its size, and its bytes do not follow that.
+func TestAFrameIsThatOfAnEncoderForAnySize(t *testing.T) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(seekable.ChunkSize),
+		zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(true), zstd.WithEncoderCRC(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	chance := rand.New(rand.NewPCG(1, 2))
+	in := make([]byte, seekable.ChunkSize)
+	for i := range in { // repetitions near and far
+		in[i] = byte(chance.IntN(3))
+		if i > 1000 && i%1000 > 500 {
+			in[i] = in[i-1-chance.IntN(i)]
+		}
+	}
+	for _, n := range []int{1, 1000, 128 << 10, 128<<10 + 1, 256 << 10, 256<<10 + 1, 1 << 20, 1<<20 + 1, 3_000_000, len(in) - 1, len(in)} {
+		var out bytes.Buffer
+		if _, err := seekable.Copy(t.Context(), &out, iotest.HalfReader(bytes.NewReader(in[:n])), seekable.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if want := enc.EncodeAll(in[:n], nil); !bytes.HasPrefix(out.Bytes(), want) {
+			t.Errorf("the frame of %d bytes is another one", n)
+		}
+	}
+}
+
+// BenchmarkSmall measures what a small snapshot takes of memory when the buffers of others were collected.
+func BenchmarkSmall(b *testing.B) {
+	in := make([]byte, 30_000)
+	for b.Loop() {
+		b.StopTimer()
+		runtime.GC()
+		runtime.GC()
+		b.StartTimer()
+		if _, err := seekable.Copy(b.Context(), io.Discard, bytes.NewReader(in), seekable.Options{}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package seekable
 
 import (
 	"fmt"
+	"math/bits"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -11,22 +12,16 @@ import (
 // out up to a sixth larger.
 const windowSize = ChunkSize
 
-// newEncoders returns n encoders, each for use by one goroutine.
-func newEncoders(n int) ([]*zstd.Encoder, error) {
-	encoders := make([]*zstd.Encoder, n)
-	for i := range encoders {
-		var err error
-		if encoders[i], err = newEncoder(); err != nil {
-			return nil, err
-		}
-	}
-	return encoders, nil
-}
+// leastWindow is the least one that makes the same bytes: blocks are no longer than a window.
+const leastWindow = 128 << 10
 
-func newEncoder() (*zstd.Encoder, error) {
+// newEncoder returns an encoder of chunks up to a size, for use by one goroutine. Its window is no larger than they need,
+// because it takes as much memory.
+func newEncoder(most int) (*zstd.Encoder, error) {
+	window := min(windowSize, max(leastWindow, 1<<bits.Len(uint(most-1))))
 	enc, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithWindowSize(windowSize),
+		zstd.WithWindowSize(window),
 		zstd.WithEncoderConcurrency(1), // EncodeAll of one encoder is called by one goroutine at a time
 		zstd.WithLowerEncoderMem(true),
 		zstd.WithSingleSegment(true), // the frame says its content size, however short it is

@@ -21,10 +21,51 @@ type pipeline struct {
 
 // chunk is a piece of the input and the frame that is made of it.
 type chunk struct {
-	*buffers
+	in      []byte        // grows up to ChunkSize
+	full    *buffers      // that in is of; nil while it is shorter
 	n       int           // how many bytes of in were read
-	frame   []byte        // the part of out that was made
+	frame   []byte        // what was made of them
 	encoded chan struct{} // gets a value when frame is made
+}
+
+// smallChunk is the room that the first chunk begins with. Most snapshots of a large fleet are small: whole buffers for
+// each of them would be most of the garbage of its process.
+const smallChunk = 256 << 10
+
+// fill reads into the chunk, which has room for so much at least, until it is full, or the end of src.
+func (c *chunk) fill(ctx context.Context, src io.Reader, least int) (end bool, err error) {
+	c.n = 0
+	for !end && err == nil && c.n < ChunkSize {
+		if c.n == len(c.in) || len(c.in) < least {
+			c.grow(max(least, 4*len(c.in)))
+		}
+		var n int
+		n, end, err = readFull(ctx, src, c.in[c.n:])
+		c.n += n
+	}
+	return end, err
+}
+
+// grow makes room for so much.
+func (c *chunk) grow(size int) {
+	old := c.in
+	if size < ChunkSize {
+		c.in = make([]byte, size)
+	} else {
+		c.full = buffersPool.Get().(*buffers)
+		c.in = c.full.in[:]
+	}
+	copy(c.in, old)
+}
+
+// encode makes the frame.
+func (c *chunk) encode(enc *zstd.Encoder) {
+	if c.full != nil {
+		c.frame = c.full.out[:0]
+	} else {
+		c.frame = make([]byte, 0, c.n+frameOverhead)
+	}
+	c.frame = enc.EncodeAll(c.in[:c.n], c.frame)
 }
 
 // buffers have room for any chunk and its frame, so that nothing has to grow; memory that is not touched costs nothing.
@@ -46,7 +87,7 @@ func newPipeline(workers int) *pipeline {
 	n := workers + 1
 	p := &pipeline{free: make(chan *chunk, n), todo: make(chan *chunk, n), order: make(chan *chunk, n)}
 	for range n {
-		p.free <- &chunk{buffers: buffersPool.Get().(*buffers), encoded: make(chan struct{}, 1)}
+		p.free <- &chunk{encoded: make(chan struct{}, 1)}
 	}
 	return p
 }
@@ -55,7 +96,9 @@ func newPipeline(workers int) *pipeline {
 func (p *pipeline) release() {
 	close(p.free)
 	for c := range p.free {
-		buffersPool.Put(c.buffers)
+		if c.full != nil {
+			buffersPool.Put(c.full)
+		}
 	}
 }
 
@@ -63,19 +106,18 @@ func (p *pipeline) release() {
 func (p *pipeline) read(ctx context.Context, src io.Reader) error {
 	defer close(p.order)
 	defer close(p.todo)
-	for {
+	for least := smallChunk; ; least = ChunkSize { // what is longer than a chunk is likely to be of many
 		var c *chunk
 		select {
 		case c = <-p.free:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		n, end, err := readFull(ctx, src, c.in[:])
-		if err != nil || n == 0 {
+		end, err := c.fill(ctx, src, least)
+		if err != nil || c.n == 0 {
 			p.free <- c
 			return err
 		}
-		c.n = n
 		p.order <- c
 		p.todo <- c
 		if end {
@@ -84,10 +126,19 @@ func (p *pipeline) read(ctx context.Context, src io.Reader) error {
 	}
 }
 
-// encode encodes chunks until there are no more.
-func (p *pipeline) encode(enc *zstd.Encoder) {
+// encode encodes chunks until there are no more, after an error without making anything of them.
+func (p *pipeline) encode(cancel context.CancelCauseFunc) {
+	var enc *zstd.Encoder
+	var err error
 	for c := range p.todo {
-		c.frame = enc.EncodeAll(c.in[:c.n], c.out[:0])
+		if enc == nil && err == nil {
+			if enc, err = newEncoder(c.n); err != nil { // only the last chunk is short, and follows no other here
+				cancel(err)
+			}
+		}
+		if err == nil {
+			c.encode(enc)
+		}
 		c.encoded <- struct{}{}
 	}
 }
