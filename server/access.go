@@ -315,20 +315,6 @@ func (s *Server) may(c *call, p *auth.Principal) error {
 	return nil
 }
 
-// visible returns the clusters that a principal may see, in their order. It is nobody that may see none.
-func visible(p *auth.Principal, clusters []Cluster) []Cluster {
-	if p == nil {
-		return nil
-	}
-	var seen []Cluster
-	for _, c := range clusters {
-		if p.Role(c.Name()) >= auth.Viewer {
-			seen = append(seen, c)
-		}
-	}
-	return seen
-}
-
 // allowedStream is a stream with a context of ours, whose caller must be allowed to make its request.
 type allowedStream struct {
 	grpc.ServerStream

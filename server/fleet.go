@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -29,33 +27,6 @@ func (f *fleet) changes() <-chan struct{} {
 	defer f.mu.Unlock()
 	return f.changed
 }
-
-// SetClusters replaces the clusters that are served, at least one; their order is kept wherever they are listed. Calls
-// under way go on with the clusters that they began with, and watches end, to begin anew.
-func (s *Server) SetClusters(clusters []Cluster) error {
-	if len(clusters) == 0 {
-		return errors.New("at least one cluster is needed")
-	}
-	seen := make(map[string]bool)
-	for _, c := range clusters {
-		if seen[c.Name()] {
-			return fmt.Errorf("there are two clusters named %q", c.Name())
-		}
-		seen[c.Name()] = true
-	}
-	f := &s.fleet
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.changed != nil {
-		close(f.changed)
-	}
-	f.clusters, f.changed = clusters, make(chan struct{})
-	s.counts.Forget()
-	return nil
-}
-
-// use says that a call uses the cluster. It returns false when the cluster is not served any more.
-func (c Cluster) use(ctx context.Context) bool { return c.Use == nil || c.Use(ctx) }
 
 // used returns the cluster that is served now under the name of c, and says that a call uses it. It returns false when
 // there is none any more.

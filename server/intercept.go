@@ -21,9 +21,6 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// stopRetry is when a call that a shutdown ended can be tried again.
-const stopRetry = 5 * time.Second
-
 // The prefixes of the methods whose errors and log are the domain's; health and reflection have their own.
 var (
 	ours         = "/" + snapshotdv1.SnapshotService_ServiceDesc.ServiceName + "/"
@@ -39,19 +36,6 @@ func nameOf(method string) string {
 	}
 	return ""
 }
-
-// failure is an error with the facts that only the handler knows.
-type failure struct {
-	error
-	cluster  string
-	snapshot *snapshot.Snapshot // the copies that exist in spite of the error; may be nil
-
-	reconciled *snapshotdv1.ReconcileResponse // in spite of the error; may be nil
-	pruned     *snapshotdv1.PruneResponse     // of a prune that removed nothing; may be nil
-}
-
-// Unwrap returns the error.
-func (f *failure) Unwrap() error { return f.error }
 
 func (s *Server) interceptCall(
 	ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
@@ -169,19 +153,6 @@ func statusOf(ctx context.Context, err error) *status.Status {
 		return wire.PruneStatus(err, f.cluster, f.pruned)
 	}
 	return wire.Status(err, f.cluster, f.snapshot)
-}
-
-// shuttingDown is the error of a call that ended with err because the service stops. Another replica can serve the
-// call, or this one after a restart. The retry is set here: the reason alone gives none.
-func shuttingDown(err error) *snapshot.Error {
-	e := snapshot.ReasonShuttingDown.New("%s", errStopping).Because(err)
-	e.Retry = stopRetry
-	return e
-}
-
-func cancelled(err error) bool {
-	return snapshot.ReasonOf(err) == snapshot.ReasonCancelled || errors.Is(err, context.Canceled) ||
-		errors.Is(err, errStopping)
 }
 
 // logCall writes the one line that every call of the API gets in the log.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/server/turns"
 )
@@ -25,25 +24,6 @@ const maxRead = 16
 
 // inTurn bounds how many catalogs one call asks at a time. Those that do not answer hold up no others.
 var inTurn = turns.Turns{Width: 32, Length: 500 * time.Millisecond, Begin: 20 * time.Second}
-
-// Facts are what is known of a cluster beside its snapshots.
-type Facts interface {
-	status.Replicas
-	// Configured returns what the configuration and this machine say of a cluster. It does not wait for the catalog, nor
-	// for a disk that does not answer.
-	Configured() status.Known
-}
-
-// Journal is the journal of a cluster on its backends. Without one, its answers are empty.
-type Journal interface {
-	// Window returns what the backends hold of the journal, and how far it is.
-	Window(ctx context.Context) (status.Window, error)
-	// JournalRemovals returns the segments of the journal that the leader removes next.
-	JournalRemovals(ctx context.Context) ([]status.JournalRemoval, error)
-	// ReconcileJournal compares the copies of the journal on the chosen backends with all others, and repairs them if that is
-	// asked for.
-	ReconcileJournal(ctx context.Context, req cluster.ReconcileRequest) []status.JournalCopies
-}
 
 // judgeAll judges clusters, some at a time, and answers before ctx is done. Those that were removed meanwhile have no
 // name.

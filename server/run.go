@@ -17,9 +17,6 @@ const httpShutdownTimeout = 5 * time.Second
 // auditTimeout is how long the last audit records may take to be stored.
 const auditTimeout = 5 * time.Second
 
-// errStopping is the cause of the contexts of calls that the server ends because it stops.
-var errStopping = errors.New("the service is shutting down")
-
 // Run serves until ctx is done, Close is called or a port fails. Then it stops everything in order: health and
 // readiness, Config.Drain, streams, HTTP, gRPC. Calls may go on for Settings.ShutdownTimeout before they are cancelled.
 // It returns nil when it was asked to stop.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,8 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 
-	"github.com/snapshotd/snapshotd/cluster"
-	"github.com/snapshotd/snapshotd/cluster/downloading"
 	"github.com/snapshotd/snapshotd/server/audit"
 	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/server/certs"
@@ -25,7 +22,6 @@ import (
 	"github.com/snapshotd/snapshotd/server/session"
 	"github.com/snapshotd/snapshotd/server/socket"
 	"github.com/snapshotd/snapshotd/server/status"
-	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Defaults of a [Config].
@@ -42,45 +38,6 @@ const (
 // cleanupTimeout is how long cancelled calls may take to clean up and answer. A save needs all of it only when neither
 // its backend nor its catalog answers.
 const cleanupTimeout = 20 * time.Second
-
-// Cluster is a cluster of the domain as the server needs it.
-type Cluster struct {
-	View
-	Operations
-	Facts   Facts   // optional; without them the verdict is of the snapshots alone
-	Journal Journal // optional
-
-	// Use says that a call uses the cluster until its context is done. It returns false when the cluster is not served any
-	// more. Optional.
-	Use func(ctx context.Context) bool
-}
-
-// View answers questions about a cluster.
-type View interface {
-	Name() string
-	BackendNames() []string
-	Get(ctx context.Context, name string) (*snapshot.Record, error)
-	List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
-	// Follow yields the events that the catalog records after a position, or from now on. It ends with an error.
-	Follow(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error]
-}
-
-// Operations change a cluster's snapshots, or read them.
-type Operations interface {
-	// Save may return a snapshot and an error: the copies that exist in spite of the error.
-	Save(ctx context.Context, req cluster.SaveRequest) (cluster.SaveResult, error)
-	Reconcile(ctx context.Context, req cluster.ReconcileRequest) ([]cluster.BackendReport, error)
-	// Update may return a record and an error: the changes that were made in spite of it.
-	Update(ctx context.Context, req cluster.UpdateRequest) (*snapshot.Record, error)
-	// Delete may return a record and an error: the copies that are left.
-	Delete(ctx context.Context, req cluster.DeleteRequest) (*snapshot.Record, error)
-	// Prune may return decisions and an error: those that were made before it.
-	Prune(ctx context.Context, req cluster.PruneRequest) ([]cluster.Decision, error)
-	// Verify returns a record with the verdict, also beside the error that a copy is damaged.
-	Verify(ctx context.Context, req cluster.VerifyRequest) (*snapshot.Record, error)
-	// Download opens a snapshot for reading; the caller closes it.
-	Download(ctx context.Context, req cluster.DownloadRequest) (*downloading.Download, error)
-}
 
 // Config of the server. Zero values of the optional fields mean the defaults.
 type Config struct {

@@ -86,6 +86,20 @@ func (s *service) visible(ctx context.Context) []Cluster {
 	return visible(auth.FromContext(ctx), s.fleet.all())
 }
 
+// visible returns the clusters that a principal may see, in their order. It is nobody that may see none.
+func visible(p *auth.Principal, clusters []Cluster) []Cluster {
+	if p == nil {
+		return nil
+	}
+	var seen []Cluster
+	for _, c := range clusters {
+		if p.Role(c.Name()) >= auth.Viewer {
+			seen = append(seen, c)
+		}
+	}
+	return seen
+}
+
 // cluster returns the cluster of a name; an empty name means the only cluster.
 func (s *service) cluster(ctx context.Context, name string) (Cluster, error) {
 	for {

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/snapshotd/snapshotd/server/limits"
@@ -21,4 +23,28 @@ func (s *Server) Apply(to Settings) {
 	s.under.Set(to.Limits)
 	s.downloads.Set(to.Limits)
 	s.settings.Store(&to)
+}
+
+// SetClusters replaces the clusters that are served, at least one; their order is kept wherever they are listed. Calls
+// under way go on with the clusters that they began with, and watches end, to begin anew.
+func (s *Server) SetClusters(clusters []Cluster) error {
+	if len(clusters) == 0 {
+		return errors.New("at least one cluster is needed")
+	}
+	seen := make(map[string]bool)
+	for _, c := range clusters {
+		if seen[c.Name()] {
+			return fmt.Errorf("there are two clusters named %q", c.Name())
+		}
+		seen[c.Name()] = true
+	}
+	f := &s.fleet
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed != nil {
+		close(f.changed)
+	}
+	f.clusters, f.changed = clusters, make(chan struct{})
+	s.counts.Forget()
+	return nil
 }
