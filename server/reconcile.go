@@ -115,13 +115,9 @@ func reconcileAll(ctx context.Context, work []*reconciliation) {
 // plan returns the clusters to reconcile, and the backends of each. Among several clusters, the name of a backend
 // chooses those that have such a backend.
 func (s *service) plan(ctx context.Context, req *snapshotdv1.ReconcileRequest) ([]*reconciliation, error) {
-	clusters := s.visible(ctx)
-	if req.GetCluster() != "" {
-		c, err := named(clusters, req.GetCluster())
-		if err != nil {
-			return nil, err
-		}
-		clusters = []Cluster{c}
+	clusters, err := s.chosen(ctx, req.GetCluster())
+	if err != nil {
+		return nil, err
 	}
 	if len(clusters) == 1 || len(req.GetBackends()) == 0 {
 		return planOf(clusters, func(Cluster) []string { return req.GetBackends() }, req), nil

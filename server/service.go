@@ -124,6 +124,19 @@ func (s *service) find(ctx context.Context, name string) (Cluster, error) {
 	return named(seen, name)
 }
 
+// chosen returns the cluster of a name; an empty name means all that the caller may see.
+func (s *service) chosen(ctx context.Context, name string) ([]Cluster, error) {
+	seen := s.visible(ctx)
+	if name == "" {
+		return seen, nil
+	}
+	c, err := named(seen, name)
+	if err != nil {
+		return nil, err
+	}
+	return []Cluster{c}, nil
+}
+
 func named(clusters []Cluster, name string) (Cluster, error) {
 	for _, c := range clusters {
 		if c.Name() == name {

@@ -23,15 +23,11 @@ type watchStream = grpc.ServerStreamingServer[snapshotdv1.WatchResponse]
 // that waits for it before it calls Save sees all events of that save.
 func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error {
 	changed := s.fleet.changes()
-	w := &watching{stream: stream, requestID: req.GetRequestId(), clusters: s.visible(stream.Context()), told: feed.NewRecent()}
-	if req.GetCluster() != "" {
-		c, err := named(w.clusters, req.GetCluster())
-		if err != nil {
-			return err
-		}
-		w.clusters = []Cluster{c}
+	clusters, err := s.chosen(stream.Context(), req.GetCluster())
+	if err != nil {
+		return err
 	}
-	var err error
+	w := &watching{stream: stream, requestID: req.GetRequestId(), clusters: clusters, told: feed.NewRecent()}
 	if w.at, err = decodeResume(req.GetResumeToken(), w.clusters); err != nil {
 		return &failure{error: err, cluster: req.GetCluster()}
 	}
@@ -60,21 +56,7 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 	if err := stream.SendHeader(metadata.MD{}); err != nil {
 		return gone(err)
 	}
-	for {
-		select {
-		case ev := <-local:
-			err = w.local(*ev)
-		case m := <-moments:
-			err = w.moment(m)
-		case <-subscription.Done():
-			err = context.Cause(subscription)
-		case <-changed:
-			err = clustersChanged("watch", watchAgain)
-		}
-		if err != nil {
-			return &failure{error: err, cluster: req.GetCluster()}
-		}
-	}
+	return &failure{error: w.run(subscription, local, moments, changed), cluster: req.GetCluster()}
 }
 
 // moment is a moment in the catalog of one cluster.
@@ -115,6 +97,28 @@ type watching struct {
 
 func (w *watching) wants(ev snapshot.Event) bool {
 	return w.requestID == "" || ev.RequestID == w.requestID
+}
+
+// run sends what comes until that is not possible any more, and returns why: the watch has no other end.
+func (w *watching) run(
+	subscription context.Context, local <-chan *snapshot.Event, moments <-chan moment, changed <-chan struct{},
+) error {
+	for {
+		var err error
+		select {
+		case ev := <-local:
+			err = w.local(*ev)
+		case m := <-moments:
+			err = w.moment(m)
+		case <-subscription.Done():
+			err = context.Cause(subscription)
+		case <-changed:
+			err = clustersChanged("watch", watchAgain)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // local sends an event of this replica.
