@@ -5,10 +5,11 @@ import (
 
 	"github.com/snapshotd/snapshotd/server/auth"
 	"github.com/snapshotd/snapshotd/server/console"
+	"github.com/snapshotd/snapshotd/server/rest"
 	"github.com/snapshotd/snapshotd/server/session"
 )
 
-func (s *Server) addConsole(mux *http.ServeMux, v1 *api) {
+func (s *Server) addConsole(mux *http.ServeMux, v1 *rest.API) {
 	needed := func(a *auth.Access) auth.Role { return a.Console }
 	mux.Handle("GET /{$}", s.page(needed, false, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Vary", "Accept")
@@ -33,8 +34,8 @@ func (s *Server) addConsole(mux *http.ServeMux, v1 *api) {
 	mux.Handle("GET "+console.Root+"download", s.page(needed, false, console.Download(v1).ServeHTTP))
 	looks := func(a *auth.Access) auth.Role { return max(a.Console, auth.Viewer) }
 	mux.Handle("GET "+console.Root+"service", s.page(looks, false, func(w http.ResponseWriter, r *http.Request) {
-		if err := v1.guard.check(r); err != nil {
-			writeRefusal(w, err)
+		if err := v1.Check(r); err != nil {
+			rest.Refuse(w, err)
 			return
 		}
 		console.Service{
@@ -51,14 +52,14 @@ func (s *Server) mayLogIn() bool {
 }
 
 // login lets those through who are not known yet, as far as they could use the API after it.
-func (s *Server) login(v1 *api, next http.HandlerFunc) http.Handler {
+func (s *Server) login(v1 *rest.API, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.mayLogIn() {
 			http.NotFound(w, r)
 			return
 		}
-		if err := v1.guard.check(r); err != nil {
-			writeRefusal(w, err)
+		if err := v1.Check(r); err != nil {
+			rest.Refuse(w, err)
 			return
 		}
 		next(w, r)

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"time"
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -24,17 +23,6 @@ func (f *failure) Unwrap() error { return f.error }
 
 // errStopping is the cause of the contexts of calls that the server ends because it stops.
 var errStopping = errors.New("the service is shutting down")
-
-// stopRetry is when a call that a shutdown ended can be tried again.
-const stopRetry = 5 * time.Second
-
-// shuttingDown is the error of a call that ended with err because the service stops. Another replica can serve the
-// call, or this one after a restart. The retry is set here: the reason alone gives none.
-func shuttingDown(err error) *snapshot.Error {
-	e := snapshot.ReasonShuttingDown.New("%s", errStopping).Because(err)
-	e.Retry = stopRetry
-	return e
-}
 
 func cancelled(err error) bool {
 	return snapshot.ReasonOf(err) == snapshot.ReasonCancelled || errors.Is(err, context.Canceled) ||

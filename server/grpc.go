@@ -13,12 +13,11 @@ import (
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server/certs"
+	"github.com/snapshotd/snapshotd/server/rest"
 	"github.com/snapshotd/snapshotd/server/socket"
 )
 
 const (
-	// maxRequest is far above the largest request that is valid: 64 labels of 318 bytes.
-	maxRequest = 256 << 10
 	// maxHeaders is far above the headers that a client has reason to send.
 	maxHeaders = 64 << 10
 	// minPing is how often a client may ping: an idle connection through a load balancer needs it.
@@ -38,7 +37,7 @@ func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: deadAfter}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxRecvMsgSize(rest.MaxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.WaitForHandlers(true),
 	}

@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/snapshotd/snapshotd/internal/wire"
 	"github.com/snapshotd/snapshotd/server/auth"
@@ -17,11 +17,13 @@ import (
 	"github.com/snapshotd/snapshotd/server/compress"
 	"github.com/snapshotd/snapshotd/server/console"
 	"github.com/snapshotd/snapshotd/server/limits"
+	"github.com/snapshotd/snapshotd/server/rest"
 	"github.com/snapshotd/snapshotd/server/session"
+	"github.com/snapshotd/snapshotd/server/socket"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-func (s *Server) newHTTP(own *certs.Certificates, v1 *api) *http.Server {
+func (s *Server) newHTTP(own *certs.Certificates, v1 *rest.API) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", v1)
 	s.addConsole(mux, v1)
@@ -51,6 +53,20 @@ func (s *Server) newHTTP(own *certs.Certificates, v1 *api) *http.Server {
 		srv.TLSConfig = own.HTTPConfig()
 	}
 	return srv
+}
+
+// newAPI returns the API as JSON over HTTP.
+func (s *Server) newAPI(ctx context.Context) (*rest.API, error) {
+	return rest.New(ctx, rest.Config{
+		Conn: s.conn, GRPCAddr: s.grpcListener.Addr(), HTTPAddr: s.httpListener.Addr(), Stall: s.cfg.StallTimeout,
+		NeedsCertificate: func() bool { return s.cfg.TLS.ClientCAFile != "" && s.auth.Access() == nil },
+		SocketOnly:       func() bool { return socket.Is(s.cfg.GRPCAddr) && s.auth.Access() == nil },
+		Enter:            s.enter,
+		Metadata: func(r *http.Request) metadata.MD {
+			key, _ := r.Context().Value(callerKey{}).(string)
+			return metadata.Pairs(httpPeerKey, r.RemoteAddr, callerMetadata, key)
+		},
+	})
 }
 
 func (s *Server) serveHTTP() error {
@@ -146,7 +162,7 @@ func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, err error) {
 		slog.String("code", st.Code().String()), slog.String("peer", r.RemoteAddr), slog.String("via", "http"),
 		slog.String("error", err.Error()))
 	s.refused(r.Context(), st.Err())
-	code, text := runtime.HTTPStatusFromCode(st.Code()), st.Message()
+	code, text := rest.HTTPCode(st), st.Message()
 	if snapshot.ReasonOf(err) == snapshot.ReasonUnauthenticated {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="snapshotd"`)
 		text = "This page is for those whom the service knows."
@@ -158,5 +174,5 @@ func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, err error) {
 			return
 		}
 	}
-	writeStatus(w, code, st)
+	rest.WriteStatus(w, code, st)
 }

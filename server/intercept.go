@@ -141,7 +141,7 @@ func statusOf(ctx context.Context, err error) *status.Status {
 		f = &failure{}
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) && cancelled(err) {
-		err = shuttingDown(err).Advise("try again when it is back")
+		err = wire.ShuttingDown(err).Advise("try again when it is back")
 	}
 	if cause := context.Cause(ctx); err != nil && isRefusal(cause) && cancelled(err) {
 		err = cause // the caller was allowed in, and is not any more

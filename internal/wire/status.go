@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -95,6 +96,17 @@ func ReconcileStatus(err error, cluster string, found *snapshotdv1.ReconcileResp
 // it could not remove, as far as there is room for them. It changes decided.
 func PruneStatus(err error, cluster string, decided *snapshotdv1.PruneResponse) *status.Status {
 	return statusOf(errorOf(err), err, cluster, shrinkPruned(decided))
+}
+
+// stopRetry is when a call that a shutdown ended can be tried again.
+const stopRetry = 5 * time.Second
+
+// ShuttingDown is the error of a call that ended with err because the service stops. Another replica can serve the
+// call, or this one after a restart. The retry is set here: the reason alone gives none.
+func ShuttingDown(err error) *snapshot.Error {
+	e := snapshot.ReasonShuttingDown.New("the service is shutting down").Because(err)
+	e.Retry = stopRetry
+	return e
 }
 
 // statusOf returns the status of err whose details are e's, and more, which fit.

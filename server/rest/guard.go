@@ -1,4 +1,4 @@
-package server
+package rest
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -26,10 +25,13 @@ type guard struct {
 	origin      *http.CrossOriginProtection
 }
 
-func newGuard(grpcAddr, httpAddr net.Addr) *guard {
+func newGuard(cfg Config) *guard {
+	grpcIsLocal := loopback.Is(cfg.GRPCAddr.String())
 	return &guard{
-		grpcIsLocal: loopback.Is(grpcAddr.String()),
-		local:       loopback.Is(grpcAddr.String()) || loopback.Is(httpAddr.String()),
+		certificate: cfg.NeedsCertificate,
+		socketOnly:  cfg.SocketOnly,
+		grpcIsLocal: grpcIsLocal,
+		local:       grpcIsLocal || loopback.Is(cfg.HTTPAddr.String()),
 		origin:      http.NewCrossOriginProtection(),
 	}
 }
@@ -42,8 +44,8 @@ func (g *guard) check(r *http.Request) error {
 	}
 	if g.socketOnly() {
 		return refuse(http.StatusForbidden, reasonLocalOnly,
-			"gRPC is served on a socket, to those who may open it, and there are no rules by which others could be told apart; "+
-				"access in the service's configuration gives rules")
+			"gRPC is served on a socket, to those who may open it, and there are no rules by which others could be told "+
+				"apart; access in the service's configuration gives rules")
 	}
 	if g.grpcIsLocal && !loopback.Is(r.RemoteAddr) {
 		return refuse(http.StatusForbidden, reasonLocalOnly,
@@ -101,9 +103,9 @@ func checkForm(r *http.Request) error {
 
 // takeBody reads the body under the server's time limits, and then lifts them: a call may take as long as over gRPC.
 func takeBody(w http.ResponseWriter, r *http.Request) error {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequest))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return refuse(http.StatusRequestEntityTooLarge, reasonTooLarge, "the body is larger than %d bytes", maxRequest)
+		return refuse(http.StatusRequestEntityTooLarge, reasonTooLarge, "the body is larger than %d bytes", MaxRequest)
 	}
 	if err != nil {
 		return refuse(http.StatusBadRequest, reasonBadRequest, "read the body: %v", err)

@@ -1,4 +1,4 @@
-package server
+package rest
 
 import (
 	"context"
@@ -77,7 +77,7 @@ func statusOfCall(err error) *status.Status {
 	case codes.InvalidArgument:
 		return unreadable(st.Message())
 	case codes.Unavailable:
-		return wire.Status(shuttingDown(err), "", nil)
+		return wire.Status(wire.ShuttingDown(err), "", nil)
 	case codes.Canceled, codes.DeadlineExceeded:
 		return withReason(st, string(snapshot.ReasonCancelled))
 	default:
@@ -89,7 +89,7 @@ func handleError(
 	_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error,
 ) {
 	st := statusOfCall(err)
-	writeStatus(w, runtime.HTTPStatusFromCode(st.Code()), st)
+	WriteStatus(w, HTTPCode(st), st)
 }
 
 func handleStreamError(_ context.Context, err error) *status.Status { return statusOfCall(err) }
@@ -98,15 +98,18 @@ func handleRoutingError(
 	_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int,
 ) {
 	if code == http.StatusMethodNotAllowed {
-		writeRefusal(w, refuse(code, reasonNoSuchMethod, "%.200q cannot be asked with %.20q", r.URL.Path, r.Method))
+		Refuse(w, refuse(code, reasonNoSuchMethod, "%.200q cannot be asked with %.20q", r.URL.Path, r.Method))
 		return
 	}
-	writeRefusal(w, refuse(http.StatusNotFound, reasonNoSuchPath,
+	Refuse(w, refuse(http.StatusNotFound, reasonNoSuchPath,
 		"the API has no path %.200q; try /v1/snapshots", r.URL.Path))
 }
 
-// writeStatus answers with an error.
-func writeStatus(w http.ResponseWriter, code int, st *status.Status) {
+// HTTPCode returns the HTTP code of a status.
+func HTTPCode(st *status.Status) int { return runtime.HTTPStatusFromCode(st.Code()) }
+
+// WriteStatus answers with an error.
+func WriteStatus(w http.ResponseWriter, code int, st *status.Status) {
 	for _, d := range st.Details() {
 		if retry, ok := d.(*errdetails.RetryInfo); ok {
 			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(retry.GetRetryDelay().AsDuration().Seconds()))))
