@@ -65,7 +65,8 @@ func (s *Server) auditBegin(ctx context.Context, c *call) error {
 		return nil
 	}
 	s.auditFailed(ctx)
-	return snapshot.ReasonAuditUnavailable.New("%s was not begun, because it cannot be recorded", strings.ToLower(r.Operation)).
+	verb := strings.ToLower(r.Operation)
+	return snapshot.ReasonAuditUnavailable.New("%s was not begun, because it cannot be recorded", verb).
 		Because(err).Advise("repair what keeps the audit records; audit_required in the service's configuration demands them")
 }
 

@@ -66,7 +66,7 @@ type Journal interface {
 	Window(ctx context.Context) (status.Window, error)
 	// JournalRemovals returns the segments of the journal that the leader removes next.
 	JournalRemovals(ctx context.Context) ([]status.JournalRemoval, error)
-	// ReconcileJournal compares the copies of the journal on the chosen backends with all others, and repairs them if that is
-	// asked for.
+	// ReconcileJournal compares the copies of the journal on the chosen backends with all others, and repairs them if
+	// that is asked for.
 	ReconcileJournal(ctx context.Context, req cluster.ReconcileRequest) []status.JournalCopies
 }

@@ -47,10 +47,10 @@ type Config struct {
 	Version         string                         // optional; shown at /
 	TraceURL        string                         // optional; where a trace is shown, with {trace_id} in it
 	Metrics         http.Handler                   // optional; serves /metrics
-	GRPCAddr        string                         // optional; DefaultGRPCAddr. It may be a socket: unix:///run/snapshotd.sock
+	GRPCAddr        string                         // optional; DefaultGRPCAddr. It may be a socket, unix:///run/s.sock
 	HTTPAddr        string                         // optional; DefaultHTTPAddr
 	TLS             certs.Files                    // optional; without it both ports are plaintext
-	Access          *auth.Access                   // optional; who may do what. Without it, all that the ports let in may do everything
+	Access          *auth.Access                   // optional; without it, all that the ports let in may do everything
 	Refused         func(context.Context, Refusal) // optional; told of each caller that is refused
 	AuditFile       string                         // optional; changing calls and downloads are added to it
 	AuditStore      audit.Store                    // optional; the same records become objects in it
@@ -121,7 +121,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, health: newHealth(), closing: make(chan struct{}), reading: make(chan struct{}, maxRead)}
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, health: newHealth(), closing: make(chan struct{}), reading: make(chan struct{}, maxRead),
+	}
 	if err := s.SetClusters(cfg.Clusters); err != nil {
 		return nil, fmt.Errorf("make server: %w", err)
 	}

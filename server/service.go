@@ -144,7 +144,8 @@ func named(clusters []Cluster, name string) (Cluster, error) {
 		}
 	}
 	names := namesOf(clusters)
-	err := snapshot.ReasonClusterNotFound.New("there is no cluster %.120q", name).Advise("there are: %s", strings.Join(names, ", "))
+	err := snapshot.ReasonClusterNotFound.New("there is no cluster %.120q", name).
+		Advise("there are: %s", strings.Join(names, ", "))
 	err.Choices = names
 	return Cluster{}, err
 }

@@ -49,7 +49,8 @@ func shortenErrors(s *snapshotdv1.Snapshot, limit int) {
 	for _, l := range s.GetLocations() {
 		l.Error = shorten(l.GetError(), limit)
 	}
-	for _, v := range append([]*snapshotdv1.Verification{s.GetVerification(), s.GetProof(), s.GetJournalProof()}, s.GetEarlierVerifications()...) {
+	newest := []*snapshotdv1.Verification{s.GetVerification(), s.GetProof(), s.GetJournalProof()}
+	for _, v := range append(newest, s.GetEarlierVerifications()...) {
 		if v != nil {
 			v.Error, v.Live = shorten(v.GetError(), limit), shorten(v.GetLive(), limit)
 		}

@@ -92,8 +92,8 @@ func ReconcileStatus(err error, cluster string, found *snapshotdv1.ReconcileResp
 	return statusOf(errorOf(err), err, cluster, found)
 }
 
-// PruneStatus returns the error of a prune that removed nothing as [Status] does, with the decisions about the copies that
-// it could not remove, as far as there is room for them. It changes decided.
+// PruneStatus returns the error of a prune that removed nothing as [Status] does, with the decisions about the copies
+// that it could not remove, as far as there is room for them. It changes decided.
 func PruneStatus(err error, cluster string, decided *snapshotdv1.PruneResponse) *status.Status {
 	return statusOf(errorOf(err), err, cluster, shrinkPruned(decided))
 }

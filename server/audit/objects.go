@@ -133,7 +133,8 @@ func (o *Objects) add(r *Record) (*line, error) {
 	case o.closed:
 		return nil, errors.New("store an audit record: the service is stopping")
 	case o.bytes+len(l.text) > maxWaiting:
-		return nil, errors.Join(fmt.Errorf("store an audit record: %d records wait to be stored already", len(o.lines)), o.last)
+		err := fmt.Errorf("store an audit record: %d records wait to be stored already", len(o.lines))
+		return nil, errors.Join(err, o.last)
 	}
 	o.lines = append(o.lines, l)
 	o.bytes += len(l.text)
@@ -191,7 +192,8 @@ func (o *Objects) put(ctx context.Context, batch []*line) bool {
 		data = append(data, l.text...)
 	}
 	o.count++
-	key := fmt.Sprintf("%s-%s-%s-%06d.jsonl", time.Now().UTC().Format("2006-01-02/150405.000000"), o.cfg.Node, o.process, o.count)
+	now := time.Now().UTC().Format("2006-01-02/150405.000000")
+	key := fmt.Sprintf("%s-%s-%s-%06d.jsonl", now, o.cfg.Node, o.process, o.count)
 	for attempt := 1; ; attempt++ {
 		err := o.cfg.Store.Create(ctx, key, data)
 		o.mu.Lock()

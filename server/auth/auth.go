@@ -274,7 +274,9 @@ func (a *Authority) byToken(secret string) (*Principal, error) {
 func (a *Authority) byUser(u *User) *Principal {
 	uid := strconv.FormatUint(uint64(u.UID), 10)
 	p := &Principal{Kind: KindUser, Name: cmp.Or(u.Name, uid)}
-	p.grants = a.grants(func(r *Rule) bool { return r.Local || anyMatch(r.Users, p.Name, 0) || slices.Contains(r.Users, uid) })
+	p.grants = a.grants(func(r *Rule) bool {
+		return r.Local || anyMatch(r.Users, p.Name, 0) || slices.Contains(r.Users, uid)
+	})
 	return p
 }
 

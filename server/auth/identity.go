@@ -48,8 +48,8 @@ func (a *Authority) identify(token string) (*Identity, error) {
 			return v.Verify(token)
 		}
 	}
-	return nil, unauthenticated("the token is of no issuer that is accepted", "access.oidc in the service's configuration "+
-		"names those that are")
+	return nil, unauthenticated("the token is of no issuer that is accepted",
+		"access.oidc in the service's configuration names those that are")
 }
 
 // byIdentity returns the principal of an identity.

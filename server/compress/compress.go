@@ -78,7 +78,8 @@ func (a *answer) decide(code int) {
 		return
 	}
 	h.Add("Vary", "Accept-Encoding")
-	if code == http.StatusNoContent || code == http.StatusNotModified || code == http.StatusPartialContent || h.Get("Content-Encoding") != "" {
+	if code == http.StatusNoContent || code == http.StatusNotModified || code == http.StatusPartialContent ||
+		h.Get("Content-Encoding") != "" {
 		return
 	}
 	h.Set("Content-Encoding", "gzip")

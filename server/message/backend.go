@@ -11,7 +11,8 @@ import (
 func Backend(b status.Backend) *snapshotdv1.Cluster_Backend {
 	m := &snapshotdv1.Cluster_Backend{
 		Name: b.Name, Kind: snapshotdv1.Location_BackendKind(b.Kind), Uri: b.URI, Url: b.URL, Snapshots: b.Snapshots,
-		SizeBytes: b.Bytes, FreeBytes: b.Free, LastError: wire.Text(b.Error), Waiting: int64(b.Waiting), NextRepairTime: wire.Time(b.Next),
+		SizeBytes: b.Bytes, FreeBytes: b.Free, LastError: wire.Text(b.Error), Waiting: int64(b.Waiting),
+		NextRepairTime: wire.Time(b.Next),
 	}
 	if b.Newest != nil {
 		m.Newest = b.Newest.Name

@@ -27,7 +27,9 @@ func Cluster(c status.Cluster) *snapshotdv1.Cluster {
 		Prefix:         c.Store.Prefix, CanDecrypt: c.Store.Decrypts, SignaturesRequired: c.Store.Signed,
 	}
 	for _, f := range c.Findings {
-		m.Findings = append(m.Findings, &snapshotdv1.Cluster_Finding{Verdict: verdicts[f.Verdict], Text: wire.Text(f.Text), Command: f.Do})
+		m.Findings = append(m.Findings, &snapshotdv1.Cluster_Finding{
+			Verdict: verdicts[f.Verdict], Text: wire.Text(f.Text), Command: f.Do,
+		})
 	}
 	for _, b := range c.Backends {
 		m.Backends = append(m.Backends, Backend(b))
@@ -35,20 +37,23 @@ func Cluster(c status.Cluster) *snapshotdv1.Cluster {
 	}
 	for _, s := range c.Schedules {
 		sch := &snapshotdv1.Cluster_Schedule{
-			Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, NextTime: wire.Time(s.Next), LastTime: wire.Time(s.Ran), Overdue: s.Overdue,
+			Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, NextTime: wire.Time(s.Next), LastTime: wire.Time(s.Ran),
+			Overdue: s.Overdue,
 		}
 		if s.Last != nil {
 			sch.LastSnapshot, sch.LastState = s.Last.Name, snapshotdv1.Snapshot_State(s.Last.State())
 		}
 		for _, m := range s.Missed {
-			sch.Missed = append(sch.Missed, &snapshotdv1.Cluster_MissedRuns{StartTime: wire.Time(m.Start), EndTime: wire.Time(m.End), Runs: m.Runs})
+			sch.Missed = append(sch.Missed, &snapshotdv1.Cluster_MissedRuns{
+				StartTime: wire.Time(m.Start), EndTime: wire.Time(m.End), Runs: m.Runs,
+			})
 		}
 		m.Schedules = append(m.Schedules, sch)
 	}
 	for _, r := range c.Removals {
 		m.Retention = append(m.Retention, &snapshotdv1.Cluster_Retention{
-			Backend: r.Backend, Rules: r.Rules, RemovesNow: r.Now.Snapshots, FreesNowBytes: r.Now.Bytes, RemovesNext: r.Next.Snapshots,
-			FreesNextBytes: r.Next.Bytes, NextTime: wire.Time(r.Due), Names: r.Names,
+			Backend: r.Backend, Rules: r.Rules, RemovesNow: r.Now.Snapshots, FreesNowBytes: r.Now.Bytes,
+			RemovesNext: r.Next.Snapshots, FreesNextBytes: r.Next.Bytes, NextTime: wire.Time(r.Due), Names: r.Names,
 		})
 	}
 	if c.Proven != nil {

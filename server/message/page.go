@@ -32,7 +32,8 @@ type Page struct {
 func PageOf(req *snapshotdv1.ListClustersRequest, names []string) (Page, error) {
 	size, token := int(req.GetPageSize()), req.GetPageToken()
 	if size < 0 || size > maxPage {
-		return Page{}, snapshot.Invalid("page_size", "is %d; 1 to %d are allowed, 0 means all clusters in one answer", size, maxPage)
+		return Page{}, snapshot.Invalid("page_size", "is %d; 1 to %d are allowed, 0 means all clusters in one answer",
+			size, maxPage)
 	}
 	p := Page{To: len(names), paged: size > 0 || token != "", names: fingerprint(names), all: len(names)}
 	if token != "" {
@@ -75,9 +76,9 @@ func (p *Page) goOn(token string) error {
 	return nil
 }
 
-// Fill puts the clusters of the page into an answer; those without a name are gone. A page ends before a cluster for which
-// there is no room. All clusters at once are an error then, if the answer is bounded: to leave some out would be to say
-// that there are no others.
+// Fill puts the clusters of the page into an answer; those without a name are gone. A page ends before a cluster for
+// which there is no room. All clusters at once are an error then, if the answer is bounded: to leave some out would be
+// to say that there are no others.
 func (p *Page) Fill(resp *snapshotdv1.ListClustersResponse, clusters []status.Cluster, bounded bool) error {
 	next, size := p.To, proto.Size(resp)+len(p.token(0))+2
 	for i, c := range clusters {
@@ -88,8 +89,9 @@ func (p *Page) Fill(resp *snapshotdv1.ListClustersResponse, clusters []status.Cl
 		size += protowire.SizeTag(1) + protowire.SizeBytes(proto.Size(m))
 		full := size > maxMessage
 		if full && bounded && !p.paged {
-			return snapshot.Invalid("page_size", "is 0, and all %d clusters in one answer are more than the %d bytes that clients take; "+
-				"ask for pages, such as of 200, and for the next one with next_page_token as page_token", p.all, maxMessage)
+			return snapshot.Invalid("page_size", "is 0, and all %d clusters in one answer are more than the %d bytes that "+
+				"clients take; ask for pages, such as of 200, and for the next one with next_page_token as page_token",
+				p.all, maxMessage)
 		}
 		if full && p.paged && len(resp.GetClusters()) > 0 {
 			next = p.From + i

@@ -17,7 +17,9 @@ func Window(w *status.Window) *snapshotdv1.RecoveryWindow {
 		m = &snapshotdv1.RecoveryWindow{}
 	}
 	for _, t := range w.Timelines {
-		timeline := &snapshotdv1.RecoveryWindow_Timeline{Name: t.Name, StartTime: wire.Time(t.Start), Reason: wire.Text(t.Reason)}
+		timeline := &snapshotdv1.RecoveryWindow_Timeline{
+			Name: t.Name, StartTime: wire.Time(t.Start), Reason: wire.Text(t.Reason),
+		}
 		for _, r := range t.Ranges {
 			timeline.Ranges = append(timeline.Ranges, &snapshotdv1.RecoveryWindow_Range{
 				FirstRevision: r.First, LastRevision: r.Last, FirstTime: wire.Time(r.FirstTime), LastTime: wire.Time(r.LastTime),
@@ -28,7 +30,8 @@ func Window(w *status.Window) *snapshotdv1.RecoveryWindow {
 	}
 	for _, g := range w.Gaps {
 		m.Gaps = append(m.Gaps, &snapshotdv1.RecoveryWindow_Gap{
-			AfterRevision: g.After, BeforeRevision: g.Before, AfterTime: wire.Time(g.AfterTime), BeforeTime: wire.Time(g.BeforeTime),
+			AfterRevision: g.After, BeforeRevision: g.Before,
+			AfterTime: wire.Time(g.AfterTime), BeforeTime: wire.Time(g.BeforeTime),
 			Reason: wire.Text(g.Reason), Timeline: g.Timeline,
 		})
 	}
@@ -60,7 +63,8 @@ func Journal(j *status.Journal) *snapshotdv1.RecoveryWindow {
 	}
 	if d := j.Notes.Drill; d != nil {
 		m.Drill = &snapshotdv1.RecoveryWindow_Drill{
-			Revision: d.Revision, Timeline: wire.Text(d.Timeline), Base: wire.Text(d.Base), Verdict: wire.VerificationToProto(&d.Verdict),
+			Revision: d.Revision, Timeline: wire.Text(d.Timeline), Base: wire.Text(d.Base),
+			Verdict: wire.VerificationToProto(&d.Verdict),
 		}
 	}
 	for _, p := range j.Points {

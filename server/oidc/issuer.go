@@ -145,7 +145,8 @@ func (i *Issuer) identity(t *oidc.IDToken) (*auth.Identity, error) {
 	}
 	for name, want := range i.cfg.Claims {
 		if text(claims[name]) != want {
-			return nil, refused(fmt.Sprintf("the token has not the claim %s that this service asks for", name), "get another one")
+			lacks := fmt.Sprintf("the token has not the claim %s that this service asks for", name)
+			return nil, refused(lacks, "get another one")
 		}
 	}
 	name := text(claims[i.cfg.NameClaim])

@@ -1,5 +1,5 @@
-// Package rest serves the API as JSON over HTTP: it refuses what must not come in that way, hands the rest on to the gRPC
-// service, and makes answers and errors of what comes back.
+// Package rest serves the API as JSON over HTTP: it refuses what must not come in that way, hands the others on to the
+// gRPC service, and makes answers and errors of what comes back.
 package rest
 
 import (
@@ -30,8 +30,8 @@ type Config struct {
 	SocketOnly         func() bool      // whether only those who may open the gRPC socket may call
 	Stall              time.Duration    // how long a client may leave an answer untaken
 
-	// Enter finds out who asks. The context that it returns is that of the request with the caller in it, and leave is called
-	// at the end. When it is not ok, it has answered.
+	// Enter finds out who asks. The context that it returns is that of the request with the caller in it, and leave is
+	// called at the end. When it is not ok, it has answered.
 	Enter func(http.ResponseWriter, *http.Request) (ctx context.Context, leave func(), ok bool)
 	// Metadata returns what the call has beside the request, which has the context of Enter.
 	Metadata func(*http.Request) metadata.MD

@@ -62,7 +62,8 @@ func (g *guard) check(r *http.Request) error {
 	}
 	if !console.Allowed(r) {
 		return refuse(http.StatusForbidden, reasonCrossOrigin,
-			"a page in a browser must send the header %s to change anything, which a form of another site cannot", console.Header)
+			"a page in a browser must send the header %s to change anything, which a form of another site cannot",
+			console.Header)
 	}
 	return checkForm(r)
 }

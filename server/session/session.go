@@ -230,7 +230,8 @@ func (s *Sessions) Callback(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	id, err := all[i].Verifier.Redeem(ctx, query.Get("code"), f.Request)
 	if err != nil {
-		s.fail(w, r, http.StatusForbidden, "The issuer's answer is not good. Log in again; the log of the service says why.", err)
+		s.fail(w, r, http.StatusForbidden,
+			"The issuer's answer is not good. Log in again; the log of the service says why.", err)
 		return
 	}
 	s.begin(w, r, all[i], id)

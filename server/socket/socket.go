@@ -134,7 +134,8 @@ func vacant(ctx context.Context, path string) error {
 		return fmt.Errorf("make the socket %s: another process listens on it", path)
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("make the socket %s: there is one, and it is not known whether a process listens on it: %w", path, err)
+		return fmt.Errorf("make the socket %s: there is one, and it is not known whether a process listens on it: %w",
+			path, err)
 	}
 	return nil // the rename replaces it
 }

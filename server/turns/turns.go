@@ -17,8 +17,8 @@ type Turns struct {
 	Begin  time.Duration // no turn begins later
 }
 
-// Each asks n questions, in their order, and waits for all answers. In place of a question whose turn has not come before
-// ctx is done, or in time, it calls skip with the number of those that were asked and are not answered then.
+// Each asks n questions, in their order, and waits for all answers. In place of a question whose turn has not come
+// before ctx is done, or in time, it calls skip with the number of those that were asked and are not answered then.
 func (t Turns) Each(ctx context.Context, n int, ask func(i int), skip func(i, unanswered int)) {
 	begins, cancel := context.WithTimeout(ctx, t.Begin)
 	defer cancel()
