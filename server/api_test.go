@@ -153,6 +153,11 @@ func TestEachRPCIsReachedOverHTTP(t *testing.T) {
 			Name: "a", Backends: []string{"s3", "b"}, Etag: "e",
 		}},
 		{"POST", "/snapshots:prune", `{"validate_only":true}`, cluster.PruneRequest{ValidateOnly: true}},
+		{"POST", "/snapshots:prune", `{"cluster":"prod"}`, cluster.PruneRequest{}}, // as the path has it, or has it not
+		{"POST", "/snapshots:prune", `{"cluster":null}`, cluster.PruneRequest{}},
+		{"PATCH", "/snapshots/a?updateMask=pinned", `{"name":"a","cluster":"prod","pinned":true}`,
+			cluster.UpdateRequest{Name: "a", Pinned: new(true)}},
+		{"POST", "/snapshots/a:verify", `{"name":"a"}`, cluster.VerifyRequest{Name: "a", Level: snapshot.LevelChecksum}},
 		{"POST", "/snapshots/a:verify", `{"level":"LEVEL_DRILL","backend":"s3"}`, cluster.VerifyRequest{
 			Name: "a", Level: snapshot.LevelDrill, Backend: "s3",
 		}},

@@ -70,6 +70,18 @@ func TestWhatMustNotComeInOverHTTP(t *testing.T) {
 			codes.InvalidArgument, snapshot.ReasonInvalidArgument},
 		"a field that does not change": {"PATCH", "/v1/snapshots/a", `{"pinned":true,"name":"b"}`, nil, 400,
 			codes.InvalidArgument, snapshot.ReasonInvalidArgument},
+		"another cluster than the path": {"POST", "/v1/clusters/prod/snapshots:prune", `{"cluster":"stage"}`, nil, 400,
+			codes.InvalidArgument, snapshot.ReasonInvalidArgument},
+		"another name than the path": {"POST", "/v1/snapshots/a:verify", `{"name":"b"}`, nil, 400, codes.InvalidArgument,
+			snapshot.ReasonInvalidArgument},
+		"another snapshot than the path": {"PATCH", "/v1/snapshots/a?updateMask=pinned", `{"name":"b","pinned":true}`,
+			nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
+		"a snapshot of another cluster": {"PATCH", "/v1/clusters/prod/snapshots/a?updateMask=pinned",
+			`{"cluster":"stage","pinned":true}`, nil, 400, codes.InvalidArgument, snapshot.ReasonInvalidArgument},
+		"a name that is no text": {"POST", "/v1/snapshots/a:verify", `{"name":1}`, nil, 400, codes.InvalidArgument,
+			snapshot.ReasonInvalidArgument},
+		"a name twice": {"POST", "/v1/snapshots/a:verify", `{"name":"b","name":"a"}`, nil, 400, codes.InvalidArgument,
+			snapshot.ReasonInvalidArgument},
 		"a number that is none": {"GET", "/v1/snapshots?pageSize=x", "", nil, 400, codes.InvalidArgument,
 			snapshot.ReasonInvalidArgument},
 		"too much":               {"POST", "/v1/snapshots:save", huge, nil, 413, codes.InvalidArgument, "TOO_LARGE"},
@@ -94,6 +106,17 @@ func TestWhatMustNotComeInOverHTTP(t *testing.T) {
 				t.Errorf("others may read it: %v", resp.header)
 			}
 		})
+	}
+}
+
+func TestABodyThatContradictsThePathIsToldAsSuch(t *testing.T) {
+	var what []any
+	r := run(t, server.Config{}, asked("prod", &what))
+	_, body := r.ask(t, "POST", "/v1/clusters/prod/snapshots:prune", `{"cluster":"st\u0061ge","validateOnly":true}`)
+	err := errorOf(t, body)
+	if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "cluster" ||
+		!strings.Contains(err.Error(), `is "stage" in the body, and "prod" in the path; leave it out of the body`) {
+		t.Errorf("%v, of the field %q", err, d.Field)
 	}
 }
 

@@ -54,6 +54,7 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 		runtime.WithOutgoingHeaderMatcher(none),
 		runtime.WithOutgoingTrailerMatcher(none),
 		runtime.WithMetadata(func(_ context.Context, r *http.Request) metadata.MD { return cfg.Metadata(r) }),
+		runtime.WithMiddlewares(agreeing),
 		runtime.WithForwardResponseOption(sendHeaders),
 		runtime.WithErrorHandler(handleError),
 		runtime.WithStreamErrorHandler(handleStreamError),
