@@ -100,6 +100,63 @@ func TestAPruneThatCouldRemoveNothingIsAnError(t *testing.T) {
 	}
 }
 
+// early is a cluster whose prune has removed one copy, and could not remove another one, when it is ended.
+func early(begun chan<- time.Time) *fakeCluster {
+	return &fakeCluster{name: "prod", prune: func(ctx context.Context, _ cluster.PruneRequest) ([]cluster.Decision, error) {
+		end, bounded := ctx.Deadline()
+		begun <- end
+		if !bounded {
+			<-ctx.Done()
+		}
+		return []cluster.Decision{
+			{Name: "s", Backend: "s3", Stays: true},
+			{Name: "x", Backend: "s3", Err: snapshot.ReasonBackendUnavailable.New("no answer")},
+			{Name: "y", Backend: "s3"},
+		}, snapshot.ReasonCancelled.New(`prune backend "s3"`).Because(context.DeadlineExceeded)
+	}}
+}
+
+// checkPruned checks that an error says what was removed, and what could not be.
+func checkPruned(t *testing.T, err error, code codes.Code, reason snapshot.Reason) {
+	t.Helper()
+	d := checkError(t, err, code, reason)
+	if all := d.Pruned.GetDecisions(); len(all) != 2 || all[0].GetName() != "y" || all[0].GetError() != nil ||
+		all[1].GetName() != "x" || all[1].GetError().GetMessage() != "no answer" ||
+		!strings.Contains(err.Error(), "removed before the prune ended: 1, and they stay removed") {
+		t.Errorf("%v, with %v", err, all)
+	}
+}
+
+// A caller whose time is over gets what was removed, and so a little before the end.
+func TestAPruneThatRunsOutOfTimeSaysWhatItHasRemoved(t *testing.T) {
+	begun := make(chan time.Time, 2)
+	client := run(t, server.Config{}, early(begun)).client(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := client.Prune(ctx, &snapshotdv1.PruneRequest{})
+	checkPruned(t, err, codes.DeadlineExceeded, snapshot.ReasonCancelled)
+	if end, _ := ctx.Deadline(); !wait(t, begun, "the prune").Before(end) {
+		t.Error("the prune has as long as its caller waits")
+	}
+	_, err = client.Prune(ctx, &snapshotdv1.PruneRequest{ValidateOnly: true})
+	if d := checkError(t, err, codes.DeadlineExceeded, snapshot.ReasonCancelled); d.Pruned != nil {
+		t.Errorf("a preview has removed %v", d.Pruned)
+	}
+}
+
+func TestAPruneThatIsEndedByAStopSaysWhatItHasRemoved(t *testing.T) {
+	begun, ended := make(chan time.Time, 1), make(chan error, 1)
+	r := run(t, server.Config{ShutdownTimeout: time.Millisecond}, early(begun))
+	client := r.client(t)
+	go func() {
+		_, err := client.Prune(context.Background(), &snapshotdv1.PruneRequest{})
+		ended <- err
+	}()
+	wait(t, begun, "the prune")
+	r.stop()
+	checkPruned(t, wait(t, ended, "the end of the prune"), codes.Unavailable, snapshot.ReasonShuttingDown)
+}
+
 // A dry run shows what goes of the journal, too, on the backends that are asked for; a prune leaves that to the leader.
 func TestADryRunSaysWhatGoesOfTheJournal(t *testing.T) {
 	prune := func(context.Context, cluster.PruneRequest) ([]cluster.Decision, error) { return nil, nil }

@@ -15,7 +15,7 @@ type failure struct {
 	snapshot *snapshot.Snapshot // the copies that exist in spite of the error; may be nil
 
 	reconciled *snapshotdv1.ReconcileResponse // in spite of the error; may be nil
-	pruned     *snapshotdv1.PruneResponse     // of a prune that removed nothing; may be nil
+	pruned     *snapshotdv1.PruneResponse     // of a prune that removed nothing, or ended early; may be nil
 }
 
 // Unwrap returns the error.

@@ -40,7 +40,8 @@ another backend still has to get the snapshot. With --dry-run, it also shows whi
 the leader removes within the hour, and why.
 
 Exits 3 when some could not be removed, also when it was not allowed: an object lock protects them, or
-the permission to delete is missing. Exits 1 when none could for another reason.`,
+the permission to delete is missing. Exits 1 when none could for another reason, and when the prune was
+ended early; it shows then what had been removed.`,
 		Example: `  snapshotd prune --dry-run --only-removed
   snapshotd prune --backend local`,
 		Args: command.NoArgs,
@@ -64,7 +65,7 @@ func runPrune(ctx context.Context, sys System, opts pruneOptions, c *client.Clie
 		Cluster: c.Cluster, Backends: opts.backends, ValidateOnly: opts.dryRun,
 	})
 	if err != nil {
-		return noneRemoved(sys, opts, err)
+		return endedEarly(sys, opts, err)
 	}
 	all, shown := resp.GetDecisions(), resp
 	if opts.going {
@@ -88,9 +89,9 @@ func runPrune(ctx context.Context, sys System, opts pruneOptions, c *client.Clie
 // stays reports whether a rule keeps a snapshot on a backend. One that the bucket's lock keeps does not stay by a rule.
 func stays(d *snapshotdv1.PruneDecision) bool { return d.GetStays() && d.GetError() == nil }
 
-// noneRemoved shows what came with the error of a prune that could remove nothing: the copies, as far as there was room for
-// them. It is no failure when only the permission is missing.
-func noneRemoved(sys System, opts pruneOptions, err error) error {
+// endedEarly shows what came with the error of a prune: the copies that were removed all the same, and those that could
+// not be, as far as there was room for them. When nothing could be, it is no failure if only the permission is missing.
+func endedEarly(sys System, opts pruneOptions, err error) error {
 	resp := wire.DetailsOf(err).Pruned
 	if resp == nil {
 		return err
@@ -98,6 +99,9 @@ func noneRemoved(sys System, opts pruneOptions, err error) error {
 	table := func(w io.Writer) error { return output.PruneTable(w, resp.GetDecisions(), opts.dryRun, sys.Now()) }
 	if perr := opts.output.Print(sys.Stdout, resp, table); perr != nil {
 		return perr
+	}
+	if slices.ContainsFunc(resp.GetDecisions(), func(d *snapshotdv1.PruneDecision) bool { return d.GetError() == nil }) {
+		return err // the prune was ended, and something was removed before
 	}
 	if slices.ContainsFunc(resp.GetDecisions(), forbidden) {
 		return exit.Partial(exit.Message(err))

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -109,20 +110,31 @@ func escapedRune(r rune) int {
 	return 3 * utf8.RuneLen(r)
 }
 
-// shrinkPruned leaves the decisions about copies that could not be removed, as many as there is room for. It changes m.
+// shrinkPruned leaves the decisions about copies that were removed, and then those about copies that could not be, as
+// many as there is room for. It changes m.
 func shrinkPruned(m *snapshotdv1.PruneResponse) *snapshotdv1.PruneResponse {
 	m.Journal = nil
 	all, room := m.GetDecisions(), maxSnapshot
 	m.Decisions = nil
+	all = slices.DeleteFunc(all, (*snapshotdv1.PruneDecision).GetStays)
+	slices.SortStableFunc(all, func(a, b *snapshotdv1.PruneDecision) int { return failed(a) - failed(b) })
 	for _, d := range all {
-		if d.GetStays() || d.GetError() == nil {
-			continue
+		d.Why = shorten(d.GetWhy(), maxName)
+		if d.GetError() != nil {
+			d.Error.Message = shorten(d.GetError().GetMessage(), maxText)
 		}
-		d.Why, d.Error.Message = shorten(d.GetWhy(), maxName), shorten(d.GetError().GetMessage(), maxText)
 		if room -= proto.Size(&snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{d}}); room < 0 {
 			break
 		}
 		m.Decisions = append(m.Decisions, d)
 	}
 	return m
+}
+
+// failed returns 1 for the decision about a copy that could not be removed, and 0 for others.
+func failed(d *snapshotdv1.PruneDecision) int {
+	if d.GetError() != nil {
+		return 1
+	}
+	return 0
 }

@@ -22,7 +22,9 @@ type Details struct {
 	Snapshot *snapshotdv1.Snapshot // the snapshot that exists in spite of the error; may be nil
 
 	Reconciled *snapshotdv1.ReconcileResponse // what was reconciled in spite of the error; may be nil
-	Pruned     *snapshotdv1.PruneResponse     // why copies could not be removed, as far as there is room; may be nil
+	// The copies that a prune removed in spite of the error, and why others could not be removed, as far as there is room;
+	// may be nil.
+	Pruned *snapshotdv1.PruneResponse
 }
 
 // DetailsOf returns the details of a status that [Status] made, on the client's side.

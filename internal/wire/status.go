@@ -92,10 +92,13 @@ func ReconcileStatus(err error, cluster string, found *snapshotdv1.ReconcileResp
 	return statusOf(errorOf(err), err, cluster, found)
 }
 
-// PruneStatus returns the error of a prune that removed nothing as [Status] does, with the decisions about the copies
-// that it could not remove, as far as there is room for them. It changes decided.
+// PruneStatus returns the error of a prune as [Status] does, with its decisions about the copies that it removed in
+// spite of it, and about those that it could not remove, as far as there is room for them. It changes decided.
 func PruneStatus(err error, cluster string, decided *snapshotdv1.PruneResponse) *status.Status {
-	return statusOf(errorOf(err), err, cluster, shrinkPruned(decided))
+	if len(shrinkPruned(decided).GetDecisions()) == 0 {
+		return statusOf(errorOf(err), err, cluster)
+	}
+	return statusOf(errorOf(err), err, cluster, decided)
 }
 
 // stopRetry is when a call that a shutdown ended can be tried again.

@@ -122,3 +122,28 @@ func TestAPruneThatRemovedNothingFitsIntoItsError(t *testing.T) {
 		t.Errorf("it comes with %v", some)
 	}
 }
+
+// What is gone is worth more than why something else is not.
+func TestAPruneThatEndedEarlyTellsFirstWhatIsGone(t *testing.T) {
+	end := snapshot.ReasonCancelled.New("prune")
+	decided := &snapshotdv1.PruneResponse{}
+	for i := range 1000 {
+		d := cluster.Decision{Name: fmt.Sprint(i), Backend: "s3", Why: "no rule keeps it", Stays: i%3 == 0}
+		if i%3 == 1 {
+			d.Err = snapshot.ReasonBackendUnavailable.New("no answer")
+		}
+		decided.Decisions = append(decided.Decisions, wire.DecisionToProto("prod", d))
+	}
+	st := wire.PruneStatus(end, "prod", decided)
+	if size := proto.Size(st.Proto()); size > 6<<10 {
+		t.Errorf("the status has %d bytes", size)
+	}
+	some := wire.DetailsOf(st.Err()).Pruned.GetDecisions()
+	if len(some) < 20 || some[0].GetName() != "2" || some[19].GetName() != "59" || some[19].GetError() != nil {
+		t.Errorf("it comes with %v", some)
+	}
+	kept := &snapshotdv1.PruneResponse{Decisions: []*snapshotdv1.PruneDecision{{Name: "a", Stays: true}}}
+	if d := wire.DetailsOf(wire.PruneStatus(end, "prod", kept).Err()); d.Pruned != nil {
+		t.Errorf("nothing was removed, and it comes with %v", d.Pruned)
+	}
+}

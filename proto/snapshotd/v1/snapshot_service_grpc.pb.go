@@ -44,8 +44,9 @@ const (
 // The same is JSON over HTTP (proto3's JSON: lowerCamelCase, int64 as strings, enums as names) at the paths of each RPC: those
 // without a cluster are for a service that has one, and take it as any other field. With GET and DELETE the fields that are
 // not in the path are the query, repeated for lists and with labels[key]=value for labels; with POST they are the body, which
-// may be empty. An error is a google.rpc.Status with the HTTP code that belongs to its code. A stream is one line for each
-// message, {"result": …}, and when it breaks a last one, {"error": …}.
+// may be empty; a field that the path has, too, must be the same in both. An error is a google.rpc.Status with the HTTP code
+// that belongs to its code. A stream is one line for each message, {"result": …}, and when it breaks a last one,
+// {"error": …}.
 type SnapshotServiceClient interface {
 	// Save takes a snapshot now and returns when every chosen backend holds it durably or has failed.
 	//
@@ -87,6 +88,11 @@ type SnapshotServiceClient interface {
 	// the decisions. When there were copies to remove and none of them could be, the status is the error of the first one, and a
 	// PruneResponse with their decisions a further detail, as far as there is room for it. A lock of the bucket, and what
 	// validate_only finds, are no errors of the call.
+	//
+	// A call that ends early, because it is cancelled or the service stops, leaves removed what it has removed. The status is the
+	// error of that end, and says how many copies are gone; a PruneResponse with the decisions about them, and about those that
+	// could not be removed, is a further detail, as far as there is room for it. A caller with a deadline is answered shortly
+	// before it.
 	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error)
 	// Verify reads the copies of a snapshot back and proves what they are: progress, and at the end the snapshot with its
 	// verdict, which the catalog keeps. What is not as it should be is DATA_LOSS (CHECKSUM_MISMATCH, SNAPSHOT_UNREADABLE,
@@ -281,8 +287,9 @@ func (c *snapshotServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, o
 // The same is JSON over HTTP (proto3's JSON: lowerCamelCase, int64 as strings, enums as names) at the paths of each RPC: those
 // without a cluster are for a service that has one, and take it as any other field. With GET and DELETE the fields that are
 // not in the path are the query, repeated for lists and with labels[key]=value for labels; with POST they are the body, which
-// may be empty. An error is a google.rpc.Status with the HTTP code that belongs to its code. A stream is one line for each
-// message, {"result": …}, and when it breaks a last one, {"error": …}.
+// may be empty; a field that the path has, too, must be the same in both. An error is a google.rpc.Status with the HTTP code
+// that belongs to its code. A stream is one line for each message, {"result": …}, and when it breaks a last one,
+// {"error": …}.
 type SnapshotServiceServer interface {
 	// Save takes a snapshot now and returns when every chosen backend holds it durably or has failed.
 	//
@@ -324,6 +331,11 @@ type SnapshotServiceServer interface {
 	// the decisions. When there were copies to remove and none of them could be, the status is the error of the first one, and a
 	// PruneResponse with their decisions a further detail, as far as there is room for it. A lock of the bucket, and what
 	// validate_only finds, are no errors of the call.
+	//
+	// A call that ends early, because it is cancelled or the service stops, leaves removed what it has removed. The status is the
+	// error of that end, and says how many copies are gone; a PruneResponse with the decisions about them, and about those that
+	// could not be removed, is a further detail, as far as there is room for it. A caller with a deadline is answered shortly
+	// before it.
 	Prune(context.Context, *PruneRequest) (*PruneResponse, error)
 	// Verify reads the copies of a snapshot back and proves what they are: progress, and at the end the snapshot with its
 	// verdict, which the catalog keeps. What is not as it should be is DATA_LOSS (CHECKSUM_MISMATCH, SNAPSHOT_UNREADABLE,
