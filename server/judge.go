@@ -9,7 +9,8 @@ import (
 	"github.com/snapshotd/snapshotd/server/turns"
 )
 
-// How long the catalogs of clusters are waited for. One that is down is the very reason why somebody asks.
+// How long a judgement may take, whatever its catalog and those of others do. One that is down is the very reason why
+// somebody asks.
 const (
 	judgeTimeout  = 10 * time.Second // of one cluster by itself
 	inTurnTimeout = 6 * time.Second  // of one among all, from its turn on: longer than the catalog takes to say why
@@ -46,17 +47,19 @@ func (s *Server) judgeAll(ctx context.Context, clusters []Cluster) []status.Clus
 	return all
 }
 
-// judge judges one cluster. It waits at most so long until the catalog answers, and as long again for the records.
+// judge judges one cluster, by what is known of it when its time is over.
 func (s *Server) judge(ctx context.Context, c Cluster, patience time.Duration) status.Cluster {
 	known := configured(c)
 	known.Err = s.guard(ctx, ours+"List", func(ctx context.Context) error {
-		release, err := s.placeToRead(ctx, c, patience)
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		release, err := s.placeToRead(ctx, c)
 		if err != nil {
 			known.NotAsked = errors.Is(err, errNoPlace)
 			return err
 		}
 		defer release()
-		return turns.Within(ctx, patience, func(ctx context.Context) error {
+		return turns.Within(ctx, func() error {
 			err := known.Examine(ctx, c.List, replicas(c))
 			if err == nil {
 				known.Tally = s.counts.Of(ctx, &known, c.List)
@@ -71,22 +74,24 @@ var errNoPlace = errors.New("its turn to be read did not come in time")
 
 // placeToRead waits until the records of a cluster may be read. A catalog that does not answer is found out first, and
 // takes no place.
-func (s *Server) placeToRead(ctx context.Context, c Cluster, patience time.Duration) (release func(), err error) {
+func (s *Server) placeToRead(ctx context.Context, c Cluster) (release func(), err error) {
 	if c.Facts == nil {
 		return func() {}, nil
 	}
 	asked := time.Now()
-	err = turns.Within(ctx, patience, func(ctx context.Context) error {
+	err = turns.Within(ctx, func() error {
 		_, err := c.Facts.Leader(ctx)
 		return err
 	})
 	if err != nil && time.Since(asked) > quick {
 		return nil, err
 	}
+	wait, cancel := turns.BeforeEnd(ctx) // reading takes time, too
+	defer cancel()
 	select {
 	case s.reading <- struct{}{}:
 		return func() { <-s.reading }, nil
-	case <-ctx.Done():
+	case <-wait.Done():
 		return nil, errNoPlace
 	}
 }

@@ -91,3 +91,38 @@ func TestAClusterThatWasNotAskedIsNotToldAsOneThatDidNotAnswer(t *testing.T) {
 		t.Errorf("%d were asked, %d were not", told[true], told[false])
 	}
 }
+
+// Catalogs that break off while they are read hold the places of others for as long as a judgement may take, and no
+// longer: those that got no place are told as such, to a caller that would wait forever, too.
+func TestClustersThatBreakOffAreWaitedForOnce(t *testing.T) {
+	all, asked := make([]*fakeCluster, 32), make([]atomic.Bool, 32)
+	for i := range all {
+		all[i] = holding(fmt.Sprintf("c%d", i), nil)
+		all[i].facts = fakeFacts{leader: "node-1"}
+		all[i].list = func(ctx context.Context, _ snapshot.Query) (snapshot.Page, error) {
+			asked[i].Store(true)
+			<-ctx.Done()
+			return snapshot.Page{}, ctx.Err()
+		}
+	}
+	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, all...).dial(t))
+	resp, err := client.ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{})
+	if err != nil || len(resp.GetClusters()) != len(all) {
+		t.Fatalf("%d clusters, %v", len(resp.GetClusters()), err)
+	}
+	told := map[bool]int{}
+	for i, c := range resp.GetClusters() {
+		want := "The catalog was not asked, so nothing is known here: its turn to be read did not come in time"
+		if asked[i].Load() {
+			want = "The catalog cannot be read, so nothing is known here: it did not answer within "
+		}
+		told[asked[i].Load()]++
+		if text := c.GetFindings()[0].GetText(); c.GetVerdict() != snapshotdv1.Cluster_VERDICT_UNKNOWN ||
+			!strings.HasPrefix(text, want) {
+			t.Errorf("%s, asked %t, is %v: %s", c.GetName(), asked[i].Load(), c.GetVerdict(), text)
+		}
+	}
+	if told[true] < 16 || told[false] == 0 {
+		t.Errorf("%d were read, %d were not", told[true], told[false])
+	}
+}

@@ -77,12 +77,10 @@ func NotAsked(waited time.Duration, unanswered int) error {
 	return errors.New(text)
 }
 
-// Within asks a question, and says in its error when it took too long.
-func Within(ctx context.Context, patience time.Duration, ask func(context.Context) error) error {
+// Within asks a question, which has until ctx is done, and says in its error how long there was no answer then.
+func Within(ctx context.Context, ask func() error) error {
 	asked := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	err := ask(ctx)
+	err := ask()
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("it did not answer within %s: %w", time.Since(asked).Round(time.Second/10), err)
 	}

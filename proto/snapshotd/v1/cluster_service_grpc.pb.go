@@ -33,8 +33,9 @@ const (
 type ClusterServiceClient interface {
 	// ListClusters judges the clusters that the caller may see, in the order of the configuration: all of them, or a page. A cluster
 	// whose catalog cannot be read is in the list, as UNKNOWN, with all that is known from the configuration. So is one whose turn
-	// did not come in time, because many before it did not answer: its finding says so, and GetCluster asks it. A caller with a
-	// deadline is answered shortly before it, with what is known by then.
+	// did not come in time, because many before it did not answer: its finding says so, and GetCluster asks it. A cluster has
+	// some seconds from its turn on, so that a page is answered in seconds, however many are silent. A caller with a deadline is
+	// answered shortly before it, with what is known by then.
 	//
 	// Without a page_size all clusters are in one answer. Over gRPC that is INVALID_ARGUMENT when it would have more than the 4 MiB
 	// that clients take unless they are told otherwise, which some hundreds of clusters have: ask for pages. No cluster is left
@@ -95,8 +96,9 @@ func (c *clusterServiceClient) GetRecoveryWindow(ctx context.Context, in *GetRec
 type ClusterServiceServer interface {
 	// ListClusters judges the clusters that the caller may see, in the order of the configuration: all of them, or a page. A cluster
 	// whose catalog cannot be read is in the list, as UNKNOWN, with all that is known from the configuration. So is one whose turn
-	// did not come in time, because many before it did not answer: its finding says so, and GetCluster asks it. A caller with a
-	// deadline is answered shortly before it, with what is known by then.
+	// did not come in time, because many before it did not answer: its finding says so, and GetCluster asks it. A cluster has
+	// some seconds from its turn on, so that a page is answered in seconds, however many are silent. A caller with a deadline is
+	// answered shortly before it, with what is known by then.
 	//
 	// Without a page_size all clusters are in one answer. Over gRPC that is INVALID_ARGUMENT when it would have more than the 4 MiB
 	// that clients take unless they are told otherwise, which some hundreds of clusters have: ask for pages. No cluster is left
