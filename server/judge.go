@@ -53,14 +53,14 @@ func (s *Server) judge(ctx context.Context, c Cluster, patience time.Duration) s
 	known.Err = s.guard(ctx, ours+"List", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		release, err := s.placeToRead(ctx, c)
+		replicas, release, err := s.placeToRead(ctx, c)
 		if err != nil {
 			known.NotAsked = errors.Is(err, errNoPlace)
 			return err
 		}
 		defer release()
 		return turns.Within(ctx, func() error {
-			err := known.Examine(ctx, c.List, replicas(c))
+			err := known.Examine(ctx, c.List, replicas)
 			if err == nil {
 				known.Tally = s.counts.Of(ctx, &known, c.List)
 			}
@@ -72,29 +72,43 @@ func (s *Server) judge(ctx context.Context, c Cluster, patience time.Duration) s
 
 var errNoPlace = errors.New("its turn to be read did not come in time")
 
-// placeToRead waits until the records of a cluster may be read. A catalog that does not answer is found out first, and
-// takes no place.
-func (s *Server) placeToRead(ctx context.Context, c Cluster) (release func(), err error) {
+// placeToRead waits until the records of a cluster may be read, and returns the facts of its replicas, which may be
+// nil. A catalog that does not answer is found out first, and takes no place.
+func (s *Server) placeToRead(ctx context.Context, c Cluster) (facts status.Replicas, release func(), err error) {
 	if c.Facts == nil {
-		return func() {}, nil
+		return nil, func() {}, nil
 	}
-	asked := time.Now()
-	err = turns.Within(ctx, func() error {
-		_, err := c.Facts.Leader(ctx)
+	asked, leader := time.Now(), ""
+	err = turns.Within(ctx, func() (err error) {
+		leader, err = c.Facts.Leader(ctx)
 		return err
 	})
-	if err != nil && time.Since(asked) > quick {
-		return nil, err
+	switch {
+	case err == nil:
+		facts = led{c.Facts, leader}
+	case time.Since(asked) > quick:
+		return nil, nil, err
+	default:
+		facts = c.Facts
 	}
 	wait, cancel := turns.BeforeEnd(ctx) // reading takes time, too
 	defer cancel()
 	select {
 	case s.reading <- struct{}{}:
-		return func() { <-s.reading }, nil
+		return facts, func() { <-s.reading }, nil
 	case <-wait.Done():
-		return nil, errNoPlace
+		return nil, nil, errNoPlace
 	}
 }
+
+// led are facts of replicas whose leader is known already, so that it is not asked for twice.
+type led struct {
+	status.Replicas
+	leader string
+}
+
+// Leader implements [status.Replicas].
+func (l led) Leader(context.Context) (string, error) { return l.leader, nil }
 
 // Verdict returns the verdict on a cluster, until ctx is done, without the facts that are for people alone. It does not
 // go through all records of a large catalog.

@@ -126,3 +126,28 @@ func TestClustersThatBreakOffAreWaitedForOnce(t *testing.T) {
 		t.Errorf("%d were read, %d were not", told[true], told[false])
 	}
 }
+
+// askedFacts count how often they are asked for the leader.
+type askedFacts struct {
+	fakeFacts
+	asked *atomic.Int64
+}
+
+func (f askedFacts) Leader(ctx context.Context) (string, error) {
+	f.asked.Add(1)
+	return f.fakeFacts.Leader(ctx)
+}
+
+// A judgement asks for the leader first, to find out whether the catalog answers at all, and does not ask again.
+func TestAJudgementAsksForTheLeaderOnce(t *testing.T) {
+	c, asked := holding("prod", nil, onS3("a")), new(atomic.Int64)
+	c.facts = askedFacts{fakeFacts{last: time.Now().Truncate(time.Hour), leader: "node-1"}, asked}
+	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, c).dial(t))
+	resp, err := client.ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leader := resp.GetClusters()[0].GetLeader(); leader != "node-1" || asked.Load() != 1 {
+		t.Errorf("the leader is %q, after %d questions", leader, asked.Load())
+	}
+}
