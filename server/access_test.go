@@ -431,7 +431,8 @@ func httpAttempts() []attempt {
 		}
 	}
 	for _, path := range []string{
-		"/", "/console/main.js", "/console/console.css", "/console/service", "/console/login", "/console/callback", "/metrics", "/healthz", "/readyz",
+		"/", "/console/main.js", "/console/console.css", "/console/service", "/console/login", "/console/callback",
+		"/metrics", "/healthz", "/readyz",
 		"/v1/nothing", "/nothing",
 	} {
 		all = append(all, attempt{what: "GET " + path, ask: [3]string{"GET", path, ""}})
@@ -599,7 +600,8 @@ func TestWhatIsClosedIsClosedToEverybody(t *testing.T) {
 						got = "closed"
 					}
 					if got != want[i] {
-						t.Errorf("%s that needs %s: %s as %s is %s, want %s", name, need, a.what, []string{"nobody", "a viewer"}[i], got, want[i])
+						t.Errorf("%s that needs %s: %s as %s is %s, want %s", name, need, a.what, []string{"nobody", "a viewer"}[i],
+							got, want[i])
 					}
 				}
 			}
@@ -650,7 +652,8 @@ func checkGolden(t *testing.T, name string, got []byte) {
 // TestNothingIsLeftOutOfTheTable: each service that the server has, and each path, has its rows.
 func TestNothingIsLeftOutOfTheTable(t *testing.T) {
 	g := guardedService(t)
-	stream, err := reflectionpb.NewServerReflectionClient(g.connect(t, g.withToken(t, "admin"))).ServerReflectionInfo(t.Context())
+	conn := g.connect(t, g.withToken(t, "admin"))
+	stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -734,7 +737,8 @@ func TestRetiringANodeNeedsAdmin(t *testing.T) {
 	retire := &snapshotdv1.ReconcileRequest{Cluster: "prod", RetireNodes: []string{"server-3"}}
 	_, err := g.as(t, g.withToken(t, "operator")).Reconcile(t.Context(), retire)
 	checkError(t, err, codes.PermissionDenied, snapshot.ReasonRoleMissing)
-	if _, err := g.as(t, g.withToken(t, "admin")).Reconcile(t.Context(), retire); status.Code(err) == codes.PermissionDenied {
+	_, err = g.as(t, g.withToken(t, "admin")).Reconcile(t.Context(), retire)
+	if status.Code(err) == codes.PermissionDenied {
 		t.Errorf("an admin is refused: %v", err)
 	}
 }

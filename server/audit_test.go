@@ -170,7 +170,8 @@ func TestACallThatCannotBeRecordedIsRefusedWhereThatIsRequired(t *testing.T) {
 	}
 	before := g.asked.Load()
 	checkError(t, remove(), codes.Unavailable, snapshot.ReasonAuditUnavailable)
-	if code, body := g.browse(t, admin)("DELETE", "/v1/clusters/prod/snapshots/a", ""); code != http.StatusServiceUnavailable {
+	browse := g.browse(t, admin)
+	if code, body := browse("DELETE", "/v1/clusters/prod/snapshots/a", ""); code != http.StatusServiceUnavailable {
 		t.Errorf("over HTTP it is %d %s", code, body)
 	}
 	stream, err := client.Download(t.Context(), &snapshotdv1.DownloadRequest{Cluster: "prod", Name: "a"})

@@ -78,7 +78,8 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 	if _, err := g.as(t, admin).Save(t.Context(), &snapshotdv1.SaveRequest{Cluster: "prod"}); err != nil {
 		t.Errorf("over a new connection: %v", err)
 	}
-	if _, err := healthpb.NewHealthClient(g.connect(t, person{})).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+	health := healthpb.NewHealthClient(g.connect(t, person{}))
+	if _, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
 		t.Errorf("health: %v", err)
 	}
 	if code, _ := g.browse(t, person{})("GET", "/readyz", ""); code != http.StatusOK {
@@ -127,7 +128,8 @@ func TestWatchersKeepNobodyFromSaving(t *testing.T) {
 
 // Health is open to callers that show nothing.
 func TestWatchersOfHealthKeepNobodyFromWatching(t *testing.T) {
-	g := guardedWith(t, func(cfg *server.Config) { cfg.Limits.Streams = 10 }, quiet(&guardedServer{}, "prod", hiddenName)...)
+	g := guardedWith(t, func(cfg *server.Config) { cfg.Limits.Streams = 10 },
+		quiet(&guardedServer{}, "prod", hiddenName)...)
 	health := healthpb.NewHealthClient(g.connect(t, person{}))
 	next := func() error {
 		stream, err := health.Watch(t.Context(), &healthpb.HealthCheckRequest{})
@@ -154,7 +156,8 @@ func TestWatchersOfHealthKeepNobodyFromWatching(t *testing.T) {
 
 // Strangers fill the places of strangers: those who show who they are have places of their own.
 func TestStrangersKeepNobodyWhoIsKnownFromWatchingHealth(t *testing.T) {
-	g := guardedWith(t, func(cfg *server.Config) { cfg.Limits.Streams = 10 }, quiet(&guardedServer{}, "prod", hiddenName)...)
+	g := guardedWith(t, func(cfg *server.Config) { cfg.Limits.Streams = 10 },
+		quiet(&guardedServer{}, "prod", hiddenName)...)
 	next := func(p person) error {
 		stream, err := healthpb.NewHealthClient(g.connect(t, p)).Watch(t.Context(), &healthpb.HealthCheckRequest{})
 		if err == nil {
@@ -168,7 +171,8 @@ func TestStrangersKeepNobodyWhoIsKnownFromWatchingHealth(t *testing.T) {
 		}
 	}
 	checkError(t, next(person{token: "sdt_made_up"}), codes.ResourceExhausted, snapshot.ReasonLimitReached)
-	for _, p := range []person{g.withToken(t, "viewer"), g.withCertificate(t, "stranger", 9), g.withIdentity(t, "viewer")} {
+	for _, p := range []person{g.withToken(t, "viewer"), g.withCertificate(t, "stranger", 9),
+		g.withIdentity(t, "viewer")} {
 		if err := next(p); err != nil {
 			t.Errorf("%s: %v", p.name, err)
 		}
@@ -227,7 +231,8 @@ func TestTheStreamsOfOneConnectionAreLimited(t *testing.T) {
 			ended <- err
 		}()
 	}
-	if _, err := g.as(t, g.withToken(t, "operator")).Save(t.Context(), &snapshotdv1.SaveRequest{Cluster: "prod"}); err != nil {
+	operator := g.as(t, g.withToken(t, "operator"))
+	if _, err := operator.Save(t.Context(), &snapshotdv1.SaveRequest{Cluster: "prod"}); err != nil {
 		t.Errorf("a save over another connection: %v", err)
 	}
 	cancel()

@@ -42,10 +42,12 @@ func (f fakeFacts) Configured() status.Known {
 	return status.Known{
 		Store: status.Store{Prefix: "p/", Encrypted: true, Decrypts: true, Signed: true},
 		Places: []status.Place{{
-			Name: "s3", Kind: snapshot.BackendS3, URI: "s3://backups/", URL: "s3://backups?endpoint=https://s3.example", Free: -1,
+			Name: "s3", Kind: snapshot.BackendS3, URI: "s3://backups/", Free: -1,
+			URL: "s3://backups?endpoint=https://s3.example",
 		}},
 		Schedules: []status.Schedule{{
-			Name: "hourly", Cron: "@hourly", Next: func(after time.Time) time.Time { return after.Truncate(time.Hour).Add(time.Hour) },
+			Name: "hourly", Cron: "@hourly",
+			Next: func(after time.Time) time.Time { return after.Truncate(time.Hour).Add(time.Hour) },
 		}},
 		Journal: f.journal, Scrub: f.scrub,
 		Moving: &status.Moving{Name: "b", Read: 7, Total: 10, Written: map[string]int64{"s3": 3}},
@@ -77,16 +79,18 @@ func (f fakeFacts) Saving(context.Context) (*status.Moving, error)     { return 
 
 // holding is a cluster of one page of records.
 func holding(name string, err error, records ...*snapshot.Record) *fakeCluster {
-	return &fakeCluster{name: name, backends: []string{"s3"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
-		return snapshot.Page{Records: records}, err
-	}}
+	return &fakeCluster{name: name, backends: []string{"s3"},
+		list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
+			return snapshot.Page{Records: records}, err
+		}}
 }
 
 // onS3 is a snapshot that was just saved and proven.
 func onS3(name string) *snapshot.Record {
 	at := time.Now().Add(-time.Minute)
 	s := snapshot.WithStatus(snapshot.Snapshot{
-		Name: name, Cluster: "prod", Trigger: snapshot.TriggerScheduled, Schedule: "hourly", CreateTime: at, Revision: 7, TraceID: "ab",
+		Name: name, Cluster: "prod", Trigger: snapshot.TriggerScheduled, Schedule: "hourly", CreateTime: at,
+		Revision: 7, TraceID: "ab",
 	}, snapshot.Status{State: snapshot.StateReady, Locations: []snapshot.Location{
 		{Backend: "s3", Kind: snapshot.BackendS3, State: snapshot.StateReady, Size: 100, UpdateTime: at},
 	}})
@@ -125,7 +129,8 @@ func TestClustersAreJudgedWithAllThatIsKnownOfThem(t *testing.T) {
 	if p := prod.GetProgress(); p.GetReadBytes() != 7 || p.GetTotalBytes() != 10 || p.GetWrittenBytes()["s3"] != 3 {
 		t.Errorf("the save under way is %v", p)
 	}
-	if b := prod.GetBackends()[0]; b.GetUrl() != "s3://backups?endpoint=https://s3.example" || b.GetUri() != "s3://backups/" ||
+	if b := prod.GetBackends()[0]; b.GetUrl() != "s3://backups?endpoint=https://s3.example" ||
+		b.GetUri() != "s3://backups/" ||
 		b.GetSnapshots() != 1 || b.GetSizeBytes() != 100 || b.GetFreeBytes() != -1 ||
 		b.GetKind() != snapshotdv1.Location_BACKEND_KIND_S3 || b.GetLastState() != snapshotdv1.Snapshot_STATE_READY {
 		t.Errorf("the backend is %v", b)
@@ -133,21 +138,25 @@ func TestClustersAreJudgedWithAllThatIsKnownOfThem(t *testing.T) {
 	if prod.GetPrefix() != "p/" || !prod.GetCanDecrypt() || !prod.GetSignaturesRequired() {
 		t.Errorf("of what is stored, prod says %v", prod)
 	}
-	if m := dead.GetSchedules()[0].GetMissed(); len(m) != 1 || m[0].GetRuns() != 1 || !m[0].GetStartTime().IsValid() || m[0].GetEndTime() != nil {
+	if m := dead.GetSchedules()[0].GetMissed(); len(m) != 1 || m[0].GetRuns() != 1 || !m[0].GetStartTime().IsValid() ||
+		m[0].GetEndTime() != nil {
 		t.Errorf("the missed runs of dead are %v", m)
 	}
-	if s := prod.GetSchedules()[0]; s.GetName() != "hourly" || s.GetLastSnapshot() != "a" || !s.GetNextTime().IsValid() || s.GetOverdue() {
+	if s := prod.GetSchedules()[0]; s.GetName() != "hourly" || s.GetLastSnapshot() != "a" ||
+		!s.GetNextTime().IsValid() || s.GetOverdue() {
 		t.Errorf("the schedule is %v", s)
 	}
 	if dead.GetVerdict() != snapshotdv1.Cluster_VERDICT_NOT_SAFE || !dead.GetSchedules()[0].GetOverdue() ||
 		!strings.Contains(dead.GetFindings()[0].GetText(), "Schedule hourly") {
 		t.Errorf("dead is %v", dead)
 	}
-	if do := strings.Join(lost.GetFindings()[1].GetCommand(), " "); do != "restore latest --from s3://backups?endpoint=https://s3.example "+
-		"--prefix p/ --identity FILE --signing-public-key-file PUBLIC_KEY --data-dir DIR --dry-run" {
+	if do := strings.Join(lost.GetFindings()[1].GetCommand(), " "); do != "restore latest "+
+		"--from s3://backups?endpoint=https://s3.example --prefix p/ --identity FILE "+
+		"--signing-public-key-file PUBLIC_KEY --data-dir DIR --dry-run" {
 		t.Errorf("without the catalog, it is restored with %q", do)
 	}
-	if lost.GetVerdict() != snapshotdv1.Cluster_VERDICT_UNKNOWN || len(lost.GetBackends()) != 1 || len(lost.GetSchedules()) != 1 ||
+	if lost.GetVerdict() != snapshotdv1.Cluster_VERDICT_UNKNOWN || len(lost.GetBackends()) != 1 ||
+		len(lost.GetSchedules()) != 1 ||
 		!strings.Contains(lost.GetFindings()[0].GetText(), "etcd has no leader") || lost.GetBackends()[0].GetUrl() == "" {
 		t.Errorf("lost is %v", lost)
 	}
@@ -167,7 +176,8 @@ func TestClustersAreJudgedWithAllThatIsKnownOfThem(t *testing.T) {
 		listed.Clusters[2].Verdict != "VERDICT_UNKNOWN" {
 		t.Errorf("over HTTP: %d %s", answer.code, body)
 	}
-	if answer, body := r.ask(t, "GET", "/v1/clusters/dead", ""); answer.code != 200 || !strings.Contains(body, "VERDICT_NOT_SAFE") {
+	if answer, body := r.ask(t, "GET", "/v1/clusters/dead", ""); answer.code != 200 ||
+		!strings.Contains(body, "VERDICT_NOT_SAFE") {
 		t.Errorf("over HTTP: %d %s", answer.code, body)
 	}
 }
@@ -203,9 +213,11 @@ func (f idle) Configured() status.Known {
 
 // Another replica has told how far its save is. What it has told of an earlier save is not shown of this one.
 func TestTheProgressOfAnotherReplicasSaveIsShown(t *testing.T) {
-	told := &status.Moving{Name: "b", Since: time.Now().Add(-time.Minute), Read: 7, Total: 10, Written: map[string]int64{"s3": 3}}
+	told := &status.Moving{Name: "b", Since: time.Now().Add(-time.Minute), Read: 7, Total: 10,
+		Written: map[string]int64{"s3": 3}}
 	saving := func(name, node string) *snapshot.Record {
-		return snapshot.NewSave(snapshot.Snapshot{Name: name, Cluster: "prod", Node: node, CreateTime: time.Now()}, "", "owner", nil)
+		return snapshot.NewSave(snapshot.Snapshot{Name: name, Cluster: "prod", Node: node, CreateTime: time.Now()}, "",
+			"owner", nil)
 	}
 	for what, tc := range map[string]struct {
 		record *snapshot.Record
@@ -226,7 +238,8 @@ func TestTheProgressOfAnotherReplicasSaveIsShown(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := resp.GetCluster().GetProgress()
-		right := p.GetReadBytes() == 7 && p.GetTotalBytes() == 10 && p.GetWrittenBytes()["s3"] == 3 && p.GetElapsed().AsDuration() >= time.Minute
+		right := p.GetReadBytes() == 7 && p.GetTotalBytes() == 10 && p.GetWrittenBytes()["s3"] == 3 &&
+			p.GetElapsed().AsDuration() >= time.Minute
 		if (p != nil) != tc.shown || tc.shown && !right {
 			t.Errorf("%s: the progress is %v", what, p)
 		}
@@ -248,7 +261,8 @@ func TestAClusterThatIsReplacedMeanwhileIsJudgedAsItIsNow(t *testing.T) {
 	if err := r.SetClusters(retired); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := snapshotdv1.NewClusterServiceClient(r.dial(t)).ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{})
+	resp, err := snapshotdv1.NewClusterServiceClient(r.dial(t)).ListClusters(t.Context(),
+		&snapshotdv1.ListClustersRequest{})
 	if err != nil || len(resp.GetClusters()) != 1 || resp.GetClusters()[0].GetNewestReady().GetName() != "a" {
 		t.Errorf("%v, %v", resp, err)
 	}
@@ -257,21 +271,23 @@ func TestAClusterThatIsReplacedMeanwhileIsJudgedAsItIsNow(t *testing.T) {
 // More snapshots than a verdict looks at are counted, not for each question anew.
 func TestWhatABackendHoldsIsCountedNowAndThen(t *testing.T) {
 	pages := 0
-	c := &fakeCluster{name: "prod", backends: []string{"s3"}, list: func(_ context.Context, q snapshot.Query) (snapshot.Page, error) {
-		pages++
-		page := snapshot.Page{Records: []*snapshot.Record{onS3("a"), onS3("b")}}
-		if q.PageToken == "" {
-			page.NextPageToken = "more"
-		}
-		return page, nil
-	}}
+	c := &fakeCluster{name: "prod", backends: []string{"s3"},
+		list: func(_ context.Context, q snapshot.Query) (snapshot.Page, error) {
+			pages++
+			page := snapshot.Page{Records: []*snapshot.Record{onS3("a"), onS3("b")}}
+			if q.PageToken == "" {
+				page.NextPageToken = "more"
+			}
+			return page, nil
+		}}
 	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, c).dial(t))
 	for range 3 {
 		resp, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b := resp.GetCluster().GetBackends()[0]; b.GetSnapshots() != 4 || b.GetSizeBytes() != 400 || resp.GetCluster().GetComplete() {
+		if b := resp.GetCluster().GetBackends()[0]; b.GetSnapshots() != 4 || b.GetSizeBytes() != 400 ||
+			resp.GetCluster().GetComplete() {
 			t.Errorf("it is %v", resp.GetCluster())
 		}
 	}
@@ -304,9 +320,10 @@ func TestTheSnapshotsOfASmallClusterAreCountedWhenTheyHaveChanged(t *testing.T) 
 		rec.CreateTime, rec.Version = time.Now().Add(-time.Duration(i)*time.Hour-time.Minute), int64(1000-i)
 		records = append(records, rec)
 	}
-	c := &fakeCluster{name: "prod", backends: []string{"s3"}, list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
-		return snapshot.Page{Records: records}, nil
-	}}
+	c := &fakeCluster{name: "prod", backends: []string{"s3"},
+		list: func(context.Context, snapshot.Query) (snapshot.Page, error) {
+			return snapshot.Page{Records: records}, nil
+		}}
 	var asked atomic.Int64
 	c.facts = counting{fakeFacts{last: time.Now().Truncate(time.Hour), leader: "node-1"}, &asked}
 	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, c).dial(t))
@@ -344,16 +361,19 @@ func TestTheVerdictIsOfAllThatTheCatalogSays(t *testing.T) {
 	facts := fakeFacts{last: time.Now().Truncate(time.Hour), leader: "node-1"}
 	bad.facts = facts
 	bad.list = func(context.Context, snapshot.Query) (snapshot.Page, error) {
-		return snapshot.Page{Records: []*snapshot.Record{onS3("a")}, Unreadable: []error{errors.New("the record is damaged")}}, nil
+		return snapshot.Page{Records: []*snapshot.Record{onS3("a")},
+			Unreadable: []error{errors.New("the record is damaged")}}, nil
 	}
 	facts.scrub = &status.Scrub{Cron: "@daily", Next: func(after time.Time) time.Time { return after.Add(24 * time.Hour) }}
 	facts.scrubbed = snapshot.ScrubNote{Due: time.Now(), Time: time.Now(), Error: "no space is left"}
 	prod.facts = facts
 	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, prod, bad).dial(t))
-	for name, want := range map[string]string{"prod": "The last scrub failed", "bad": "The catalog has records that cannot be read"} {
+	for name, want := range map[string]string{"prod": "The last scrub failed",
+		"bad": "The catalog has records that cannot be read"} {
 		one, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{Cluster: name})
 		c := one.GetCluster()
-		if err != nil || c.GetVerdict() != snapshotdv1.Cluster_VERDICT_ATTENTION || !strings.Contains(c.GetFindings()[0].GetText(), want) ||
+		if err != nil || c.GetVerdict() != snapshotdv1.Cluster_VERDICT_ATTENTION ||
+			!strings.Contains(c.GetFindings()[0].GetText(), want) ||
 			c.GetComplete() != (name == "prod") {
 			t.Errorf("%s: %v, %v", name, c, err)
 		}
@@ -372,7 +392,8 @@ func TestNotesThatCannotBeReadNeedAttention(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all := fmt.Sprint(one.GetCluster().GetFindings()); !strings.Contains(all, "not known whether the journal has gaps") {
+	if all := fmt.Sprint(one.GetCluster().GetFindings()); !strings.Contains(all,
+		"not known whether the journal has gaps") {
 		t.Errorf("it finds %s", all)
 	}
 }
@@ -390,17 +411,22 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		saved("newest", 60, begin.Add(30*time.Minute)), saved("base", 31, begin.Add(20*time.Minute)),
 		saved("other-history", 15, begin.Add(21*time.Minute)), foreign, saved("first", 12, begin.Add(time.Minute)),
 		saved("before", 11, begin.Add(-time.Minute)))
-	followed := &status.Journal{Kept: 48 * time.Hour, Following: true, Endpoint: "http://10.0.0.1:2379", Lag: 12, Points: []status.Point{
-		{Age: 400 * time.Millisecond}, {Backend: "s3", Age: 7 * time.Second, Error: "it is away"},
-	}}
+	followed := &status.Journal{Kept: 48 * time.Hour, Following: true, Endpoint: "http://10.0.0.1:2379", Lag: 12,
+		Points: []status.Point{
+			{Age: 400 * time.Millisecond}, {Backend: "s3", Age: 7 * time.Second, Error: "it is away"},
+		}}
 	prod.facts = fakeFacts{journal: followed, notes: snapshot.JournalNotes{
-		Breaks: []snapshot.JournalBreak{{After: 24, Before: 30, AfterTime: begin, BeforeTime: begin.Add(20 * time.Minute), Reason: "compacted: it was away"}},
-		Drill:  &snapshot.JournalDrill{Revision: 33, Timeline: "two", Base: "base", Verdict: snapshot.Verification{Passed: true, Time: begin}},
+		Breaks: []snapshot.JournalBreak{{
+			After: 24, Before: 30, AfterTime: begin, BeforeTime: begin.Add(20 * time.Minute), Reason: "compacted: it was away",
+		}},
+		Drill: &snapshot.JournalDrill{Revision: 33, Timeline: "two", Base: "base",
+			Verdict: snapshot.Verification{Passed: true, Time: begin}},
 	}, window: status.Window{
 		Journal: followed,
 		Timelines: []status.Timeline{
 			{Name: "one", Start: begin, Ranges: []status.Range{{First: 10, Last: 20, FirstTime: begin}, {First: 23, Last: 24}}},
-			{Name: "two", Start: begin.Add(20 * time.Minute), Reason: "compacted: it was away", Ranges: []status.Range{{First: 30, Last: 70}}},
+			{Name: "two", Start: begin.Add(20 * time.Minute), Reason: "compacted: it was away",
+				Ranges: []status.Range{{First: 30, Last: 70}}},
 		},
 		Gaps:      []status.Gap{{After: 24, Before: 30, Reason: "compacted: it was away", Timeline: "two"}},
 		Estimates: []string{"times"}, Unread: []string{"another backend"},
@@ -413,10 +439,12 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	}
 	w := resp.GetWindow()
 	if !w.GetJournaled() || w.GetEndpoint() == "" || len(w.GetGaps()) != 1 || w.GetGaps()[0].GetAfterRevision() != 24 ||
-		w.GetGaps()[0].GetBeforeRevision() != 26 || len(w.GetUnread()) != 1 || len(w.GetEstimates()) != 1 || len(w.GetSnapshots()) != 6 {
+		w.GetGaps()[0].GetBeforeRevision() != 26 || len(w.GetUnread()) != 1 || len(w.GetEstimates()) != 1 ||
+		len(w.GetSnapshots()) != 6 {
 		t.Errorf("the window is %v", w)
 	}
-	if p := w.GetRecoveryPoints(); len(p) != 2 || p[1].GetBackend() != "s3" || p[1].GetAge().AsDuration() != 7*time.Second ||
+	if p := w.GetRecoveryPoints(); len(p) != 2 || p[1].GetBackend() != "s3" ||
+		p[1].GetAge().AsDuration() != 7*time.Second ||
 		p[1].GetError() == "" {
 		t.Errorf("the recovery points are %v", p)
 	}
@@ -424,7 +452,8 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		t.Errorf("the lag is %d, and it is kept for %v", w.GetLagRevisions(), w.GetKept())
 	}
 	followed.Endpoint = ""
-	if resp, err = client.GetRecoveryWindow(t.Context(), &snapshotdv1.GetRecoveryWindowRequest{Cluster: "prod"}); err != nil || resp.GetWindow().LagRevisions != nil {
+	resp, err = client.GetRecoveryWindow(t.Context(), &snapshotdv1.GetRecoveryWindowRequest{Cluster: "prod"})
+	if err != nil || resp.GetWindow().LagRevisions != nil {
 		t.Errorf("while etcd is not followed, the lag is %d, %v", resp.GetWindow().GetLagRevisions(), err)
 	}
 	followed.Endpoint = "http://10.0.0.1:2379"
@@ -432,8 +461,10 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if at := one.GetCluster().GetRecoveryWindow(); at.GetLagRevisions() != 12 || at.GetDrill().GetRevision() != 33 || at.GetDrill().GetBase() != "base" ||
-		at.GetKept().AsDuration() != 48*time.Hour || at.GetDrill().GetVerdict().GetState() != snapshotdv1.Verification_STATE_PASSED {
+	if at := one.GetCluster().GetRecoveryWindow(); at.GetLagRevisions() != 12 || at.GetDrill().GetRevision() != 33 ||
+		at.GetDrill().GetBase() != "base" ||
+		at.GetKept().AsDuration() != 48*time.Hour ||
+		at.GetDrill().GetVerdict().GetState() != snapshotdv1.Verification_STATE_PASSED {
 		t.Errorf("without a listing, it is %v", at)
 	}
 	if all := fmt.Sprint(one.GetCluster().GetFindings()); !strings.Contains(all, "revisions 25 to 29") {
@@ -481,9 +512,11 @@ func TestTheRecoveryWindowKnowsEverySnapshot(t *testing.T) {
 	}
 	journal := &status.Journal{}
 	prod.facts = fakeFacts{journal: journal, window: status.Window{
-		Journal:   journal,
-		Timelines: []status.Timeline{{Name: "one", Start: begin, Ranges: []status.Range{{First: 5, Last: 105}, {First: 200, Last: 11000}}}},
-		Gaps:      []status.Gap{{After: 105, Before: 200, Timeline: "one"}},
+		Journal: journal,
+		Timelines: []status.Timeline{{
+			Name: "one", Start: begin, Ranges: []status.Range{{First: 5, Last: 105}, {First: 200, Last: 11000}},
+		}},
+		Gaps: []status.Gap{{After: 105, Before: 200, Timeline: "one"}},
 	}}
 	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, prod).dial(t))
 	resp, err := client.GetRecoveryWindow(t.Context(), &snapshotdv1.GetRecoveryWindowRequest{})

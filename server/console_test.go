@@ -135,8 +135,8 @@ func TestThePartsOfTheConsole(t *testing.T) {
 	}
 }
 
-// TestThePageHasNothingInline: the policy would not let it run, and nothing of it may depend on that. Properties of a style
-// that a script sets one by one are not inline: the policy lets them be.
+// TestThePageHasNothingInline: the policy would not let it run, and nothing of it may depend on that. Properties of a
+// style that a script sets one by one are not inline: the policy lets them be.
 func TestThePageHasNothingInline(t *testing.T) {
 	r := run(t, server.Config{}, &fakeCluster{name: "prod"})
 	parts := r.parts(t)
@@ -145,7 +145,8 @@ func TestThePageHasNothingInline(t *testing.T) {
 		-1); found != nil {
 		t.Errorf("the page has %q", found)
 	}
-	forbidden := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|\.style\s*=|cssText|['"]style['"]`)
+	forbidden := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|` +
+		`\.style\s*=|cssText|['"]style['"]`)
 	for path, part := range parts {
 		if found := forbidden.FindAllString(part, -1); found != nil {
 			t.Errorf("%s has %q", path, found)
@@ -172,7 +173,8 @@ func TestThePageKnowsTheService(t *testing.T) {
 	r := run(t, server.Config{Version: "1.2.3", TraceURL: traces}, listing("prod"))
 	resp, body := r.ask(t, "GET", "/console/service", "")
 	var s console.Service
-	if err := json.Unmarshal([]byte(body), &s); err != nil || resp.code != 200 || resp.header.Get("Cache-Control") != "no-store" {
+	if err := json.Unmarshal([]byte(body), &s); err != nil || resp.code != 200 ||
+		resp.header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("%d %v: %v in %s", resp.code, resp.header, err, body)
 	}
 	if want := (console.Service{Version: "1.2.3", GRPC: r.GRPCAddr(), TraceURL: traces}); s != want {
@@ -183,7 +185,8 @@ func TestThePageKnowsTheService(t *testing.T) {
 // TestWhatThePageAsksIsGuardedAsTheAPIIs: the page itself says nothing of the service, and comes to everybody.
 func TestWhatThePageAsksIsGuardedAsTheAPIIs(t *testing.T) {
 	r := run(t, server.Config{}, listing("prod"))
-	for _, path := range []string{"/console/service", "/v1/clusters", "/v1/snapshots", "/console/download?cluster=prod&name=a"} {
+	for _, path := range []string{"/console/service", "/v1/clusters", "/v1/snapshots",
+		"/console/download?cluster=prod&name=a"} {
 		resp, body := r.ask(t, "GET", path, "", "Host", "evil.example")
 		if resp.code != 403 {
 			t.Errorf("%s with a foreign Host: %d", path, resp.code)
@@ -211,7 +214,8 @@ func TestAPageMustSayThatItIsTheConsole(t *testing.T) {
 			t.Errorf("%q: %d, saved %d times", headers, resp.code, saved)
 		}
 		checkError(t, errorOf(t, body), codes.PermissionDenied, "CROSS_ORIGIN")
-		if resp, body = r.ask(t, "POST", "/v1/snapshots:save", "", append(headers, console.Header, "1")...); resp.code != 200 {
+		resp, body = r.ask(t, "POST", "/v1/snapshots:save", "", append(headers, console.Header, "1")...)
+		if resp.code != 200 {
 			t.Errorf("the console: %d %s", resp.code, body)
 		}
 	}
@@ -247,7 +251,8 @@ func TestABrowserDownloadsAFile(t *testing.T) {
 		t.Errorf("one that does not exist: %d %s", resp.code, body)
 	}
 	fails = true
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.HTTPAddr()+"/console/download?cluster=prod&name=a", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+		"http://"+r.HTTPAddr()+"/console/download?cluster=prod&name=a", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,8 @@ func TestPruneSaysWhatGoes(t *testing.T) {
 
 // A caller that looks at the status alone is not told that a prune went well that could remove nothing.
 func TestAPruneThatCouldRemoveNothingIsAnError(t *testing.T) {
-	denied, down := snapshot.ReasonBackendAccessDenied.New("delete x").On("s3"), snapshot.ReasonBackendUnavailable.New("no answer")
+	denied := snapshot.ReasonBackendAccessDenied.New("delete x").On("s3")
+	down := snapshot.ReasonBackendUnavailable.New("no answer")
 	locked := cluster.Decision{Name: "l", Backend: "s3", Stays: true, Err: snapshot.ReasonObjectLocked.New("locked")}
 	stays := cluster.Decision{Name: "s", Backend: "s3", Stays: true, Why: "it is the newest"}
 	for name, tc := range map[string]struct {
@@ -71,16 +72,16 @@ func TestAPruneThatCouldRemoveNothingIsAnError(t *testing.T) {
 		dry       bool
 		with      []string // names in the error's details
 	}{
-		"none could": {[]cluster.Decision{stays, {Name: "x", Backend: "s3", Err: denied}, locked, {Name: "y", Err: down}}, false, []string{"x", "y"}},
-		"one could":  {[]cluster.Decision{{Name: "x", Err: denied}, {Name: "y"}}, false, nil},
-		"a preview":  {[]cluster.Decision{{Name: "x", Err: denied}}, true, nil},
-		"locked":     {[]cluster.Decision{stays, locked}, false, nil},
-		"all stay":   {[]cluster.Decision{stays}, false, nil},
-		"nothing":    {nil, false, nil},
+		"none could": {[]cluster.Decision{stays, {Name: "x", Backend: "s3", Err: denied}, locked, {Name: "y", Err: down}},
+			false, []string{"x", "y"}},
+		"one could": {[]cluster.Decision{{Name: "x", Err: denied}, {Name: "y"}}, false, nil},
+		"a preview": {[]cluster.Decision{{Name: "x", Err: denied}}, true, nil},
+		"locked":    {[]cluster.Decision{stays, locked}, false, nil},
+		"all stay":  {[]cluster.Decision{stays}, false, nil},
+		"nothing":   {nil, false, nil},
 	} {
-		client := run(t, server.Config{}, &fakeCluster{name: "prod", prune: func(context.Context, cluster.PruneRequest) ([]cluster.Decision, error) {
-			return tc.decisions, nil
-		}}).client(t)
+		prune := func(context.Context, cluster.PruneRequest) ([]cluster.Decision, error) { return tc.decisions, nil }
+		client := run(t, server.Config{}, &fakeCluster{name: "prod", prune: prune}).client(t)
 		resp, err := client.Prune(t.Context(), &snapshotdv1.PruneRequest{ValidateOnly: tc.dry})
 		if tc.with == nil {
 			if err != nil || len(resp.GetDecisions()) != len(tc.decisions) {
@@ -102,7 +103,7 @@ func TestAPruneThatCouldRemoveNothingIsAnError(t *testing.T) {
 
 // early is a cluster whose prune has removed one copy, and could not remove another one, when it is ended.
 func early(begun chan<- time.Time) *fakeCluster {
-	return &fakeCluster{name: "prod", prune: func(ctx context.Context, _ cluster.PruneRequest) ([]cluster.Decision, error) {
+	prune := func(ctx context.Context, _ cluster.PruneRequest) ([]cluster.Decision, error) {
 		end, bounded := ctx.Deadline()
 		begun <- end
 		if !bounded {
@@ -113,7 +114,8 @@ func early(begun chan<- time.Time) *fakeCluster {
 			{Name: "x", Backend: "s3", Err: snapshot.ReasonBackendUnavailable.New("no answer")},
 			{Name: "y", Backend: "s3"},
 		}, snapshot.ReasonCancelled.New(`prune backend "s3"`).Because(context.DeadlineExceeded)
-	}}
+	}
+	return &fakeCluster{name: "prod", prune: prune}
 }
 
 // checkPruned checks that an error says what was removed, and what could not be.
@@ -175,11 +177,13 @@ func TestADryRunSaysWhatGoesOfTheJournal(t *testing.T) {
 		}
 		return resp.GetJournal()
 	}
-	if all := ask(&snapshotdv1.PruneRequest{Cluster: "prod", ValidateOnly: true}); len(all) != 2 || all[0].GetSegments() != 4 ||
+	if all := ask(&snapshotdv1.PruneRequest{Cluster: "prod", ValidateOnly: true}); len(all) != 2 ||
+		all[0].GetSegments() != 4 ||
 		all[0].GetLastRevision() != 40 || all[0].GetSizeBytes() != 4000 || all[0].GetWhy() != "no snapshot" {
 		t.Errorf("it shows %v", all)
 	}
-	if some := ask(&snapshotdv1.PruneRequest{Cluster: "prod", ValidateOnly: true, Backends: []string{"local"}}); len(some) != 1 {
+	some := ask(&snapshotdv1.PruneRequest{Cluster: "prod", ValidateOnly: true, Backends: []string{"local"}})
+	if len(some) != 1 {
 		t.Errorf("of one backend, it shows %v", some)
 	}
 	if some := ask(&snapshotdv1.PruneRequest{Cluster: "prod"}); len(some) != 0 {

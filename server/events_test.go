@@ -14,7 +14,8 @@ import (
 // moved is the progress of a transfer; the backend is empty for that of etcd.
 func moved(cluster, name, backend string, phase snapshot.Phase, done int64) snapshot.Event {
 	return snapshot.Event{
-		Type: snapshot.EventProgress, Cluster: cluster, Name: name, RequestID: "id", Backend: backend, Phase: phase, Done: done, Total: 100,
+		Type: snapshot.EventProgress, Cluster: cluster, Name: name, RequestID: "id", Backend: backend, Phase: phase,
+		Done: done, Total: 100,
 	}
 }
 
@@ -22,15 +23,17 @@ func moved(cluster, name, backend string, phase snapshot.Phase, done int64) snap
 func begun(cluster, name string) snapshot.Event {
 	ev := started(cluster, name)
 	ev.RequestID = "id"
-	ev.Snapshot = snapshot.WithStatus(snapshot.Snapshot{Name: name}, snapshot.Status{State: snapshot.StateSaving, Locations: []snapshot.Location{
-		{Backend: "x", State: snapshot.StateSaving}, {Backend: "y", State: snapshot.StateSaving},
-	}})
+	ev.Snapshot = snapshot.WithStatus(snapshot.Snapshot{Name: name},
+		snapshot.Status{State: snapshot.StateSaving, Locations: []snapshot.Location{
+			{Backend: "x", State: snapshot.StateSaving}, {Backend: "y", State: snapshot.StateSaving},
+		}})
 	return ev
 }
 
 // inShort returns the facts of a message about a save.
 func inShort(ev *snapshotdv1.WatchResponse) string {
-	text := fmt.Sprintf("%s %s %s %s %d/%d", ev.GetType(), ev.GetName(), ev.GetBackend(), ev.GetPhase(), ev.GetDoneBytes(), ev.GetTotalBytes())
+	text := fmt.Sprintf("%s %s %s %s %d/%d", ev.GetType(), ev.GetName(), ev.GetBackend(), ev.GetPhase(),
+		ev.GetDoneBytes(), ev.GetTotalBytes())
 	for _, l := range ev.GetSnapshot().GetLocations() {
 		text += fmt.Sprintf(" %s=%s", l.GetBackend(), l.GetState())
 	}
@@ -42,9 +45,10 @@ func TestAWatcherThatJoinsIsToldHowFarTheSaveIs(t *testing.T) {
 	client := r.client(t)
 	done := located("a", "1", "x")
 	done.RequestID = "id"
-	done.Snapshot = snapshot.WithStatus(snapshot.Snapshot{Name: "1"}, snapshot.Status{State: snapshot.StateSaving, Locations: []snapshot.Location{
-		{Backend: "x", State: snapshot.StateReady}, {Backend: "y", State: snapshot.StateSaving},
-	}})
+	done.Snapshot = snapshot.WithStatus(snapshot.Snapshot{Name: "1"},
+		snapshot.Status{State: snapshot.StateSaving, Locations: []snapshot.Location{
+			{Backend: "x", State: snapshot.StateReady}, {Backend: "y", State: snapshot.StateSaving},
+		}})
 	for _, ev := range []snapshot.Event{
 		begun("a", "1"), moved("a", "1", "", snapshot.PhaseReading, 0), moved("a", "1", "x", snapshot.PhaseReading, 50),
 		moved("a", "1", "y", snapshot.PhaseReading, 10), moved("a", "1", "", snapshot.PhaseStoring, 100), done,
@@ -55,7 +59,8 @@ func TestAWatcherThatJoinsIsToldHowFarTheSaveIs(t *testing.T) {
 	want := []string{
 		"STARTED 1 STORING 100/100 x=READY y=SAVING", "PROGRESS 1 STORING 100/100", "PROGRESS 1 y STORING 20/100",
 	}
-	for what, req := range map[string]*snapshotdv1.WatchRequest{"all": {}, "the request": {RequestId: "id"}, "the cluster": {Cluster: "a"}} {
+	for what, req := range map[string]*snapshotdv1.WatchRequest{"all": {}, "the request": {RequestId: "id"},
+		"the cluster": {Cluster: "a"}} {
 		stream := watch(t, client, req)
 		var got []string
 		for range want {

@@ -49,7 +49,8 @@ func TestClustersThatDoNotAnswerHoldUpNoOther(t *testing.T) {
 		t.Fatalf("%d clusters, %v", len(resp.GetClusters()), err)
 	}
 	for i, c := range resp.GetClusters() {
-		if up := strings.HasPrefix(c.GetName(), "up-"); c.GetName() != all[i].name || up != (c.GetVerdict() == snapshotdv1.Cluster_VERDICT_SAFE) {
+		if up := strings.HasPrefix(c.GetName(), "up-"); c.GetName() != all[i].name ||
+			up != (c.GetVerdict() == snapshotdv1.Cluster_VERDICT_SAFE) {
 			t.Errorf("%s is %v: %v", c.GetName(), c.GetVerdict(), c.GetFindings())
 		}
 	}
@@ -80,10 +81,12 @@ func TestAClusterThatWasNotAskedIsNotToldAsOneThatDidNotAnswer(t *testing.T) {
 		if asked[i].Load() {
 			want = "The catalog cannot be read, so nothing is known here: it did not answer within "
 		}
-		if told[asked[i].Load()]++; c.GetVerdict() != snapshotdv1.Cluster_VERDICT_UNKNOWN || !strings.HasPrefix(f.GetText(), want) {
+		if told[asked[i].Load()]++; c.GetVerdict() != snapshotdv1.Cluster_VERDICT_UNKNOWN ||
+			!strings.HasPrefix(f.GetText(), want) {
 			t.Errorf("%s, asked %t, is %v: %s", c.GetName(), asked[i].Load(), c.GetVerdict(), f.GetText())
 		}
-		if !asked[i].Load() && (!slices.Equal(f.GetCommand(), []string{"status"}) || !strings.Contains(f.GetText(), "before it have not answered yet")) {
+		if !asked[i].Load() && (!slices.Equal(f.GetCommand(), []string{"status"}) ||
+			!strings.Contains(f.GetText(), "before it have not answered yet")) {
 			t.Errorf("%s: %s: %q", c.GetName(), f.GetText(), f.GetCommand())
 		}
 	}

@@ -113,7 +113,8 @@ func TestNothingIsDroppedWhileFilesChange(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := &crowd{guardedServer: g, t: t, made: make(chan struct{})}
 	stay := []person{
-		g.withCertificate(t, "viewer", 500), g.withToken(t, "viewer"), g.withIdentity(t, "viewer"), g.withSession(t, "viewer"),
+		g.withCertificate(t, "viewer", 500), g.withToken(t, "viewer"), g.withIdentity(t, "viewer"), g.withSession(t,
+			"viewer"),
 		g.withCertificate(t, "operator", 501), g.withToken(t, "operator"),
 	}
 	leave := []person{g.withCertificate(t, "viewer", 600), g.withToken(t, "admin")}

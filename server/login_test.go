@@ -156,14 +156,16 @@ func TestPeopleLogInToTheConsole(t *testing.T) {
 		t.Errorf("the style of that page is %d", resp.code)
 	}
 	v.isIn("before the login", false)
-	if resp, body = v.follow("/console/login?issuer=corp"); resp.code != http.StatusOK || !strings.Contains(body, "/console/main.js") {
+	if resp, body = v.follow("/console/login?issuer=corp"); resp.code != http.StatusOK ||
+		!strings.Contains(body, "/console/main.js") {
 		t.Fatalf("the login ends with %d %s", resp.code, body)
 	}
 	v.isIn("after the login", true)
 	if v.cookie(pending) != "" {
 		t.Error("the cookie of the login is left")
 	}
-	if _, body := v.ask("GET", "/v1/whoami"); !strings.Contains(body, `"kind":"oidc"`) || !strings.Contains(body, `"corp:operator"`) {
+	if _, body := v.ask("GET", "/v1/whoami"); !strings.Contains(body, `"kind":"oidc"`) ||
+		!strings.Contains(body, `"corp:operator"`) {
 		t.Errorf("the service says %s", body)
 	}
 	if _, body := v.ask("GET", "/console/service"); !strings.Contains(body, `"session":true`) {
@@ -299,7 +301,8 @@ func TestALoginThatIsNotTheBrowsersOwnIsRefused(t *testing.T) {
 			v := g.opens(t)
 			before := g.count(server.RefusedUnauthenticated)
 			resp, body := v.ask("GET", attempt(v))
-			if resp.code < 400 || !strings.Contains(body, `href="/console/login?issuer=corp"`) || strings.Contains(body, "evil") {
+			if resp.code < 400 || !strings.Contains(body, `href="/console/login?issuer=corp"`) ||
+				strings.Contains(body, "evil") {
 				t.Errorf("the answer is %d %s", resp.code, body)
 			}
 			if g.count(server.RefusedUnauthenticated) == before {
@@ -317,7 +320,8 @@ func TestALoginLeadsNowhereElse(t *testing.T) {
 	const evil = "https%3A%2F%2Fevil.example%2F"
 	v := g.opens(t)
 	for _, query := range []string{
-		"?next=" + evil, "?redirect_uri=" + evil, "?return_to=" + evil, "?issuer=corp&url=" + evil, "?rd=//evil.example", "?next=/%5Cevil.example",
+		"?next=" + evil, "?redirect_uri=" + evil, "?return_to=" + evil, "?issuer=corp&url=" + evil, "?rd=//evil.example",
+		"?next=/%5Cevil.example",
 	} {
 		resp, _ := v.ask("GET", "/console/login"+query)
 		to, err := url.Parse(resp.header.Get("Location"))
@@ -370,7 +374,8 @@ func TestASessionIsOfNoUseToPagesOfOtherSites(t *testing.T) {
 		}
 	}
 	for _, headers := range [][]string{
-		{"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "cross-site", "X-Snapshotd-Console", "1"}, {"Origin", consoleURL},
+		{"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "cross-site", "X-Snapshotd-Console", "1"},
+		{"Origin", consoleURL},
 	} {
 		if resp, body := v.ask("POST", "/console/logout", headers...); resp.code != http.StatusForbidden {
 			t.Errorf("a logout with %q is %d %s", headers, resp.code, body)
@@ -430,7 +435,8 @@ func TestAnswersStayOutOfCaches(t *testing.T) {
 	if resp, _ := v.ask("GET", "/console/main.js"); resp.header.Get("Cache-Control") != "no-cache" {
 		t.Errorf("a part of the page has %v", resp.header)
 	}
-	if resp, _ := v.ask("POST", "/console/logout", "X-Snapshotd-Console", "1"); resp.header.Get("Cache-Control") != "no-store" {
+	resp, _ := v.ask("POST", "/console/logout", "X-Snapshotd-Console", "1")
+	if resp.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("the logout has %v", resp.header)
 	}
 }
@@ -591,7 +597,8 @@ func TestNobodyLogsInWhereNoIssuerIsForThat(t *testing.T) {
 	} {
 		g := guardedWith(t, func(cfg *server.Config) { change(cfg.Access) })
 		v := g.opens(t)
-		for path, method := range map[string]string{"/console/login": "GET", "/console/callback": "GET", "/console/logout": "POST"} {
+		for path, method := range map[string]string{"/console/login": "GET", "/console/callback": "GET",
+			"/console/logout": "POST"} {
 			if resp, body := v.ask(method, path); resp.code != http.StatusNotFound {
 				t.Errorf("with %s, %s is %d %s", what, path, resp.code, body)
 			}
@@ -634,7 +641,8 @@ func TestFewLoginsAskTheIssuerAtATime(t *testing.T) {
 		}
 	}
 	v := g.opens(t)
-	if resp, body := v.ask("GET", v.callback().String()); resp.code != http.StatusServiceUnavailable || strings.Contains(body, "viewer") {
+	if resp, body := v.ask("GET", v.callback().String()); resp.code != http.StatusServiceUnavailable ||
+		strings.Contains(body, "viewer") {
 		t.Errorf("one more is %d %s", resp.code, body)
 	}
 	release()

@@ -50,7 +50,8 @@ func pages(t *testing.T, client snapshotdv1.ClusterServiceClient, size int32) (a
 
 func TestClustersAreListedPageByPage(t *testing.T) {
 	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, threeClusters()...).dial(t))
-	for size, want := range map[int32]string{0: "[[prod dead lost]]", 1: "[[prod] [dead] [lost]]", 2: "[[prod dead] [lost]]",
+	for size, want := range map[int32]string{0: "[[prod dead lost]]", 1: "[[prod] [dead] [lost]]",
+		2: "[[prod dead] [lost]]",
 		3: "[[prod dead lost]]", 1000: "[[prod dead lost]]"} {
 		if got := fmt.Sprint(pages(t, client, size)); got != want {
 			t.Errorf("pages of %d are %s", size, got)
@@ -73,7 +74,8 @@ func TestTheClustersOfAnAnswerAreNotMoreThanClientsTake(t *testing.T) {
 		!strings.Contains(err.Error(), "all 400 clusters") || !strings.Contains(err.Error(), "ask for pages") {
 		t.Errorf("without a size: %v", err)
 	}
-	if answer, body := r.ask(t, "GET", "/v1/clusters", ""); answer.code != 200 || strings.Count(body, `"VERDICT_SAFE"`) < 400 {
+	if answer, body := r.ask(t, "GET", "/v1/clusters", ""); answer.code != 200 ||
+		strings.Count(body, `"VERDICT_SAFE"`) < 400 {
 		t.Errorf("HTTP knows no such limit, and answers with %d and %d bytes", answer.code, len(body))
 	}
 }
@@ -101,12 +103,14 @@ func TestPagesOfClustersThatCannotBeAreRefused(t *testing.T) {
 		t.Errorf("the rest: %v, %v", rest, err)
 	}
 	// A token that was made up goes nowhere.
-	_, err = client.ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{PageToken: first.GetNextPageToken()[:12] + "____"})
+	madeUp := first.GetNextPageToken()[:12] + "____"
+	_, err = client.ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{PageToken: madeUp})
 	checkError(t, err, codes.Aborted, snapshot.ReasonPageTokenExpired)
 	// Two clusters have changed their places: the first page would be read twice, and another one not at all.
 	if err := r.SetClusters(served(slices.Concat(threeClusters()[1:], threeClusters()[:1])...)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = client.ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{PageSize: 1, PageToken: first.GetNextPageToken()})
+	next := &snapshotdv1.ListClustersRequest{PageSize: 1, PageToken: first.GetNextPageToken()}
+	_, err = client.ListClusters(t.Context(), next)
 	checkError(t, err, codes.Aborted, snapshot.ReasonPageTokenExpired)
 }

@@ -68,7 +68,8 @@ func TestTheClusterMayBeLeftOutWhereThereIsOne(t *testing.T) {
 		t.Errorf("the error does not name the clusters: %v", err)
 	}
 	_, err = two.Get(t.Context(), &snapshotdv1.GetRequest{Cluster: "c", Name: "x"})
-	if d := checkError(t, err, codes.NotFound, snapshot.ReasonClusterNotFound); !slices.Equal(d.Choices, []string{"a", "b"}) {
+	if d := checkError(t, err, codes.NotFound, snapshot.ReasonClusterNotFound); !slices.Equal(d.Choices,
+		[]string{"a", "b"}) {
 		t.Errorf("of a cluster that there is not, the choices are %q", d.Choices)
 	}
 	_, err = two.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Cluster: "c"})
@@ -185,7 +186,8 @@ func TestReconcileChoosesClustersAndBackends(t *testing.T) {
 	}
 	_, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{Backends: []string{"local", "gcs"}})
 	if d := checkError(t, err, codes.InvalidArgument, snapshot.ReasonInvalidArgument); d.Field != "backends" ||
-		!slices.Equal(d.Choices, []string{"local", "nfs", "s3"}) || !strings.Contains(err.Error(), `"gcs"; they have local, nfs, s3`) {
+		!slices.Equal(d.Choices, []string{"local", "nfs", "s3"}) ||
+		!strings.Contains(err.Error(), `"gcs"; they have local, nfs, s3`) {
 		t.Errorf("the field is %q, the choices are %q: %v", d.Field, d.Choices, err)
 	}
 }
@@ -272,7 +274,8 @@ func TestAClusterThatFailsDoesNotHideTheResultsOfTheOthers(t *testing.T) {
 		"", snapshot.ReasonCatalogUnavailable, snapshot.ReasonBackendAccessDenied, snapshot.ReasonCatalogUnavailable, "",
 	} {
 		b := resp.GetBackends()[i]
-		if d := wire.DetailsOf(status.ErrorProto(b.GetError())); d.Reason != want || want != "" && d.Cluster != b.GetCluster() {
+		if d := wire.DetailsOf(status.ErrorProto(b.GetError())); d.Reason != want || want != "" &&
+			d.Cluster != b.GetCluster() {
 			t.Errorf("%s/%s: %v, want %q", b.GetCluster(), b.GetBackend(), b.GetError(), want)
 		}
 	}
@@ -286,7 +289,8 @@ func TestAnErrorOfOneClusterComesWithWhatWasFound(t *testing.T) {
 		cluster.BackendReport{Cluster: "m", Backend: "local", Listed: 3})).client(t)
 	_, err := client.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
 	d := checkError(t, err, codes.Unavailable, snapshot.ReasonCatalogUnavailable)
-	if shown(d.Reconciled) != "m/local" || d.Reconciled.GetBackends()[0].GetListed() != 3 || d.Reconciled.GetBackends()[0].GetError() == nil {
+	if shown(d.Reconciled) != "m/local" || d.Reconciled.GetBackends()[0].GetListed() != 3 ||
+		d.Reconciled.GetBackends()[0].GetError() == nil {
 		t.Errorf("the error comes with %v", d.Reconciled)
 	}
 }
@@ -325,11 +329,14 @@ func TestRecordsThatCannotBeReadAreNamed(t *testing.T) {
 	}
 	_, err = alone.Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
 	d := checkError(t, err, codes.Unavailable, snapshot.ReasonCatalogUnavailable)
-	if got := d.Reconciled; names(got.GetUnreadable()) != want || shown(got) != "m/local" || got.GetBackends()[0].GetError() != nil {
+	if got := d.Reconciled; names(got.GetUnreadable()) != want || shown(got) != "m/local" ||
+		got.GetBackends()[0].GetError() != nil {
 		t.Errorf("Reconcile of one cluster: %v", got)
 	}
-	resp, err := run(t, server.Config{}, m, reconciling("z", "local")).client(t).Reconcile(t.Context(), &snapshotdv1.ReconcileRequest{})
-	if err != nil || names(resp.GetUnreadable()) != want || resp.GetBackends()[0].GetError() == nil || resp.GetBackends()[1].GetError() != nil {
+	resp, err := run(t, server.Config{}, m, reconciling("z", "local")).client(t).Reconcile(t.Context(),
+		&snapshotdv1.ReconcileRequest{})
+	if err != nil || names(resp.GetUnreadable()) != want || resp.GetBackends()[0].GetError() == nil ||
+		resp.GetBackends()[1].GetError() != nil {
 		t.Errorf("Reconcile of two clusters: %v, %v", resp, err)
 	}
 }

@@ -55,7 +55,9 @@ func TestACallerOverASocketIsTheUserThatTheKernelTellsOf(t *testing.T) {
 		t.Errorf("the address is %s", g.GRPCAddr())
 	}
 	access := *g.access
-	access.Rules = append(slices.Clone(access.Rules), auth.Rule{Role: auth.Operator, Clusters: []string{"prod"}, Users: []string{myName(t)}})
+	access.Rules = append(slices.Clone(access.Rules), auth.Rule{
+		Role: auth.Operator, Clusters: []string{"prod"}, Users: []string{myName(t)},
+	})
 	if err := g.SetAccess(&access); err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,9 @@ func TestAWatcherThatDoesNotKeepUpIsToldSo(t *testing.T) {
 	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
 	snap := snapshot.WithStatus(snapshot.Snapshot{}, snapshot.Status{Error: strings.Repeat("x", 4096)})
 	for i := range 5000 { // 20 MB: far more than flow control and the subscription hold
-		r.events.Observe(t.Context(), snapshot.Event{Cluster: "prod", Type: snapshot.EventLocationDone, Name: fmt.Sprint(i), Snapshot: snap})
+		r.events.Observe(t.Context(), snapshot.Event{
+			Cluster: "prod", Type: snapshot.EventLocationDone, Name: fmt.Sprint(i), Snapshot: snap,
+		})
 	}
 	for i := 0; ; i++ {
 		ev, err := stream.Recv()
@@ -136,7 +138,8 @@ func TestWatchersThatReadNothingKeepNobodyFromCatchingUp(t *testing.T) {
 			events.Follow(ctx, after)(yield)
 		}})
 	client := r.client(t)
-	_, token := receive(t, watch(t, run(t, server.Config{}, story("prod", happened(5))).client(t), &snapshotdv1.WatchRequest{}), 1)
+	before := run(t, server.Config{}, story("prod", happened(5))).client(t)
+	_, token := receive(t, watch(t, before, &snapshotdv1.WatchRequest{}), 1)
 	watch(t, client, &snapshotdv1.WatchRequest{}) // what it follows is new
 	var silent []grpc.ServerStreamingClient[snapshotdv1.WatchResponse]
 	for range 12 {

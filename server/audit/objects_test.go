@@ -218,7 +218,8 @@ func TestRecordsThatWaitTakeBoundedMemory(t *testing.T) {
 		synctest.Wait()
 		before := failed()
 		err := o.Close(over())
-		if err == nil || !strings.Contains(err.Error(), fmt.Sprint(taken, " audit records were not stored")) || failed() != before+1 {
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprint(taken, " audit records were not stored")) ||
+			failed() != before+1 {
 			t.Errorf("at the end: %v, and %d failures are told of after %d", err, failed(), before)
 		}
 		if n := len(b.objects); n != 0 {

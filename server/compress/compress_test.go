@@ -88,7 +88,8 @@ func TestAnswersAreCompressedForThoseWhoTakeThemSo(t *testing.T) {
 			}
 		})
 	}
-	if _, header, _ := ask(t, http.MethodHead, serve(t, "application/json", 200, long), "gzip"); header.Get("Content-Encoding") != "" {
+	_, header, _ := ask(t, http.MethodHead, serve(t, "application/json", 200, long), "gzip")
+	if header.Get("Content-Encoding") != "" {
 		t.Errorf("without a body: %v", header)
 	}
 }

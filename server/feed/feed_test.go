@@ -64,7 +64,8 @@ func (c *catalog) Follow(ctx context.Context, after snapshot.Position) iter.Seq2
 		if at == 0 {
 			at = c.revision
 		}
-		wrong := after.Revision > 0 && (after.History != history || after.Revision < c.compacted || after.Revision > c.revision)
+		wrong := after.Revision > 0 && (after.History != history || after.Revision < c.compacted ||
+			after.Revision > c.revision)
 		c.mu.Unlock()
 		defer func() {
 			c.mu.Lock()

@@ -187,13 +187,15 @@ func TestWhatIsNoAnswerToALogin(t *testing.T) {
 		}
 	}
 	for what, reply := range map[string]http.HandlerFunc{
-		"another nonce": claim("nonce", "m"), "no nonce": claim("nonce", nil), "the audience of bearer tokens": claim("aud", "snapshotd"),
-		"another party": claim("azp", "x"), "several audiences for another": w.answer(map[string]any{
+		"another nonce": claim("nonce", "m"), "no nonce": claim("nonce", nil),
+		"the audience of bearer tokens": claim("aud", "snapshotd"),
+		"another party":                 claim("azp", "x"), "several audiences for another": w.answer(map[string]any{
 			"aud": []string{"console", "x"}, "azp": "x",
 		}),
-		"no ID token": body(`{"access_token":"a","token_type":"Bearer"}`), "a number": body(`{"access_token":"a","id_token":5}`),
-		"a huge one": body(`{"access_token":"a","id_token":"` + strings.Repeat("a", 20<<10) + `"}`),
-		"HTML":       body("<html>"), "nothing": body(""),
+		"no ID token": body(`{"access_token":"a","token_type":"Bearer"}`),
+		"a number":    body(`{"access_token":"a","id_token":5}`),
+		"a huge one":  body(`{"access_token":"a","id_token":"` + strings.Repeat("a", 20<<10) + `"}`),
+		"HTML":        body("<html>"), "nothing": body(""),
 	} {
 		w.reply = reply
 		if id, err := w.Redeem(t.Context(), "c", request); err == nil {

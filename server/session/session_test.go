@@ -131,7 +131,8 @@ func TestALogoutEndsASessionEverywhereWhereTheKeyIsTheProcesssOwn(t *testing.T) 
 	cookies := a.logIn(t)
 	now = now.Add(12*time.Hour - time.Second)
 	if !a.knows(cookies) || b.knows(cookies) {
-		t.Errorf("after half a day, the replica of the login knows the session: %v; the other one: %v", a.knows(cookies), b.knows(cookies))
+		t.Errorf("after half a day, the replica of the login knows the session: %v; the other one: %v", a.knows(cookies),
+			b.knows(cookies))
 	}
 	a.Logout(httptest.NewRecorder(), request("POST", session.LogoutPath, cookies))
 	if a.knows(cookies) {
