@@ -17,8 +17,7 @@ const freshBreak = time.Hour
 // Shown is what the backends show of a journal.
 type Shown struct {
 	Window
-	Whole bool                      // this is all that there is
-	On    map[string][]segments.Ref // by backend
+	Whole bool // this is all that there is
 }
 
 // Notes returns the breaks that were noted, less those that have ended, with those that only the backends show.

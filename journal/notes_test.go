@@ -76,7 +76,8 @@ func TestTheBackendsShowWhichGapsThereAre(t *testing.T) {
 		"its manifest cannot be read": {found: journal.Window{Timelines: []journal.Held{first(1, 9), {Name: two, Ranges: []journal.Range{{First: 20, Last: 30}}}}}},
 		"the same one is noted once":  {noted: []snapshot.JournalBreak{noted(fresh, two, 30, 5, restored)}, found: w(first(1, 30), second(old, "restored: others", 5, 8)), want: "30-5 restored"},
 	} {
-		s := journal.Shown{Window: tc.found, Whole: !tc.part, On: on}
+		s := journal.Shown{Window: tc.found, Whole: !tc.part}
+		s.On = on
 		var got []string
 		for _, b := range s.Notes(tc.noted, now) {
 			got = append(got, fmt.Sprintf("%d-%d %s", b.After, b.Before, cmp.Or(segment.CauseOf(b.Reason), "no")))

@@ -28,6 +28,8 @@ type Window struct {
 	Timelines []Held  // the oldest first
 	Unread    []error // backends and manifests that could not be read
 	Partial   bool    // a backend was not listed to its end: it may have what the others lack
+
+	On map[string][]segments.Ref // what was listed, by backend
 }
 
 // Held is a timeline on all backends.
@@ -53,7 +55,7 @@ type span struct {
 
 // Look lists the journal on the backends. It reads the manifests at the ends of ranges alone.
 func Look(ctx context.Context, listings []Listing) Window {
-	var w Window
+	w := Window{On: map[string][]segments.Ref{}}
 	spans := map[segment.Timeline][]span{}
 	for _, s := range listings {
 		for item, err := range s.Every(ctx) {
@@ -62,6 +64,7 @@ func Look(ctx context.Context, listings []Listing) Window {
 				break
 			}
 			spans[item.Timeline] = append(spans[item.Timeline], span{item.Ref, s})
+			w.On[s.Name()] = append(w.On[s.Name()], item.Ref)
 		}
 	}
 	for t, all := range spans {

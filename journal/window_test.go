@@ -56,11 +56,16 @@ func TestTheWindowNamesWhatIsLost(t *testing.T) {
 			tc.spoil(t, p)
 			w := journal.Look(t.Context(), []journal.Listing{p.segments()})
 			var got []string
+			revisions := int64(0)
 			for _, r := range w.Timelines[0].Ranges {
 				got = append(got, fmt.Sprintf("%d-%d", r.First, r.Last))
+				revisions += r.Last - r.First + 1
 			}
 			if strings.Join(got, " ") != tc.ranges {
 				t.Errorf("there are %q, want %s", got, tc.ranges)
+			}
+			if on := w.On["one"]; int64(len(on)) != revisions/10 {
+				t.Errorf("on the backend are %v, want %d revisions in tens", on, revisions)
 			}
 			switch {
 			case tc.unread == "" && len(w.Unread) > 0:

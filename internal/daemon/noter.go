@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
-	"github.com/snapshotd/snapshotd/repository/segments"
 	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -115,11 +113,11 @@ func (n *noter) look(ctx context.Context, places []upkeep.Place, now time.Time) 
 	if len(there) == 0 {
 		return errors.Join(away...)
 	}
-	l := journal.Shown{Whole: len(away) == 0, On: map[string][]segments.Ref{}}
+	l := journal.Shown{Whole: len(away) == 0}
 	var all []journal.Listing
 	for _, p := range there {
 		l.Whole = l.Whole && snapshot.NodeOf(p.Repository.Name()) == ""
-		all = append(all, listed{p.Segments, l.On})
+		all = append(all, p.Segments)
 	}
 	l.Window = journal.Look(ctx, all)
 	l.Whole = l.Whole && len(l.Unread) == 0
@@ -140,24 +138,4 @@ func opened(ctx context.Context, places []upkeep.Place) (there []upkeep.Place, a
 		there = append(there, p)
 	}
 	return there, away
-}
-
-// listed remembers the segments that a backend lists.
-type listed struct {
-	journal.Listing
-	on map[string][]segments.Ref // by backend
-}
-
-// Every implements [journal.Listing].
-func (l listed) Every(ctx context.Context) iter.Seq2[segments.Item, error] {
-	return func(yield func(segments.Item, error) bool) {
-		for item, err := range l.Listing.Every(ctx) {
-			if err == nil {
-				l.on[l.Name()] = append(l.on[l.Name()], item.Ref)
-			}
-			if !yield(item, err) {
-				return
-			}
-		}
-	}
 }
