@@ -10,6 +10,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Base says which snapshot the journal needs.
@@ -19,6 +20,13 @@ type Base struct {
 	Cluster  uint64    // the id of the etcd that is saved
 	Fresh    bool      // one that is there is not enough: it may be of the history before
 	Reason   string
+}
+
+// Serves reports whether a snapshot is the one that the journal needs. Its time alone does not show that: the clock of
+// another replica may have made it.
+func (b Base) Serves(s *snapshot.Snapshot) bool {
+	return !b.Fresh && !s.CreateTime.Before(b.Since) && s.Revision >= b.Revision-1 &&
+		s.EtcdClusterID == fmt.Sprintf("%016x", b.Cluster)
 }
 
 // and merges two needs into one, as one snapshot is enough: it has the later time and the higher first revision. That

@@ -11,6 +11,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/segment"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // A timeline has begun, and no snapshot can be taken. Its changes are on all backends, and nothing of them could be
@@ -189,5 +190,34 @@ func TestTheSnapshotForABackendThatLostPartsCanBeTaken(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestASnapshotServesAsTheBaseThatIsNeeded(t *testing.T) {
+	t.Parallel()
+	since := time.Unix(1_784_203_200, 0)
+	need := journal.Base{Since: since, Revision: 100, Cluster: 0xab}
+	fresh := need
+	fresh.Fresh = true
+	good := snapshot.Snapshot{CreateTime: since, Revision: 99, EtcdClusterID: "00000000000000ab"}
+	edited := func(edit func(*snapshot.Snapshot)) *snapshot.Snapshot {
+		s := good
+		edit(&s)
+		return &s
+	}
+	for name, c := range map[string]struct {
+		last *snapshot.Snapshot
+		need journal.Base
+		want bool
+	}{
+		"it leads to the first revision": {&good, need, true},
+		"it is older":                    {edited(func(s *snapshot.Snapshot) { s.CreateTime = since.Add(-1) }), need, false},
+		"revisions are missing after it": {edited(func(s *snapshot.Snapshot) { s.Revision = 98 }), need, false},
+		"it is of another etcd":          {edited(func(s *snapshot.Snapshot) { s.EtcdClusterID = "00000000000000ac" }), need, false},
+		"it may be of the old history":   {&good, fresh, false},
+	} {
+		if got := c.need.Serves(c.last); got != c.want {
+			t.Errorf("%s: it serves: %t", name, got)
+		}
 	}
 }

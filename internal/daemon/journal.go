@@ -188,7 +188,7 @@ func (c *managed) base(ctx context.Context, need journal.Base) (partial *snapsho
 		for _, rec := range page.Records {
 			lacks := func(name string) bool { return rec.Location(name) == nil }
 			switch {
-			case slices.ContainsFunc(c.BackendNames(), lacks) || !serves(&rec.Snapshot, need):
+			case slices.ContainsFunc(c.BackendNames(), lacks) || !need.Serves(&rec.Snapshot):
 			case rec.State() == snapshot.StateReady:
 				return rec, nil
 			case partial == nil:

@@ -102,7 +102,7 @@ func (p *Prover) draw(j *plan.Journal, records []*snapshot.Record) (*plan.Timeli
 	for _, t := range j.Timelines {
 		r := reach{timeline: t, last: t.Last()}
 		for _, rec := range records {
-			leads := t.HistoryOf(rec.EtcdClusterID, rec.CreateTime) && rec.Revision >= t.First()-1
+			leads := t.Leads(rec.EtcdClusterID, rec.CreateTime, rec.Revision)
 			if leads && (r.first == 0 || rec.Revision+1 < r.first) {
 				r.first = rec.Revision + 1
 			}
@@ -134,7 +134,7 @@ func (p *Prover) draw(j *plan.Journal, records []*snapshot.Record) (*plan.Timeli
 // below returns the newest snapshot of a timeline at a revision or before.
 func below(t *plan.Timeline, records []*snapshot.Record, revision int64) (found *snapshot.Record) {
 	for _, rec := range records {
-		leads := t.HistoryOf(rec.EtcdClusterID, rec.CreateTime) && rec.Revision <= revision && rec.Revision >= t.First()-1
+		leads := rec.Revision <= revision && t.Leads(rec.EtcdClusterID, rec.CreateTime, rec.Revision)
 		if leads && (found == nil || rec.Revision > found.Revision) {
 			found = rec
 		}

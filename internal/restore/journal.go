@@ -139,7 +139,7 @@ func (l *lookback) bases(ctx context.Context, t *plan.Timeline, revision int64) 
 	choice.At = time.Time{} // it says which revision
 	var all []*held
 	for _, h := range l.survey(ctx) {
-		leads := t.HistoryOf(h.cluster, h.created) && h.newest <= revision && h.newest >= t.First()-1
+		leads := h.newest <= revision && t.Leads(h.cluster, h.created, h.newest)
 		if leads && choice.covers(h.copies) && (l.below == 0 || h.newest < l.below) {
 			all = append(all, h)
 		}

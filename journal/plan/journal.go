@@ -150,6 +150,12 @@ func (t *Timeline) HistoryOf(etcdCluster string, taken time.Time) bool {
 	return t.Name.Of(etcdCluster) && !taken.Before(t.Name.Start()) && (t.End.IsZero() || taken.Before(t.End))
 }
 
+// Leads reports whether the timeline leads on from a snapshot, which is a base then: the snapshot can be of this
+// history, and no revision is missing between it and the first one of the timeline.
+func (t *Timeline) Leads(etcdCluster string, taken time.Time, revision int64) bool {
+	return t.HistoryOf(etcdCluster, taken) && revision >= t.First()-1
+}
+
 // Gaps returns the holes between the first and the last revision.
 func (t *Timeline) Gaps() []Gap {
 	var gaps []Gap

@@ -449,6 +449,14 @@ func TestTimelinesFollowOneAnother(t *testing.T) {
 			t.Errorf("a snapshot %s: %v, want %v", tc.what, got, tc.want)
 		}
 	}
+	for revision, want := range map[int64]bool{3: false, 4: true, 5: true} { // it begins with revision 5
+		if got := last.Leads(ours, next.Start(), revision); got != want {
+			t.Errorf("it leads on from revision %d: %v", revision, got)
+		}
+	}
+	if last.Leads(ours, next.Start().Add(-1), 5) {
+		t.Error("it leads on from a snapshot of the history before")
+	}
 }
 
 func TestBackendThatCannotBeListedIsNamed(t *testing.T) {
